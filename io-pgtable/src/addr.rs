@@ -1,0 +1,38 @@
+//! Address newtypes: a physical address is never mistaken for one that a host or a device chose.
+
+/// A physical address, as the memory system decodes it: in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(transparent)]
+pub struct Pa(pub u64);
+
+/// An intermediate physical address: what stage 1 of an untrusted host outputs and stage 2 takes in, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(transparent)]
+pub struct Ipa(pub u64);
+
+/// The input address of a translation table, whatever its stage: in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(transparent)]
+pub struct Iova(pub u64);
+
+macro_rules! display {
+    ($($name:ident),*) => {$(
+        impl core::fmt::Display for $name {
+            fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+                write!(f, "{:#x}", self.0)
+            }
+        }
+        impl core::fmt::LowerHex for $name {
+            fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+                core::fmt::LowerHex::fmt(&self.0, f)
+            }
+        }
+    )*};
+}
+display!(Pa, Ipa, Iova);
+
+impl From<Ipa> for Iova {
+    fn from(ipa: Ipa) -> Self {
+        Self(ipa.0)
+    }
+}

@@ -1,0 +1,2 @@
+//! payload
+fn main() {}

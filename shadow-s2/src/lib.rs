@@ -1,0 +1,2 @@
+//! shadow-s2
+#![no_std]

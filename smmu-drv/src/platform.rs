@@ -1,0 +1,91 @@
+//! What the driver asks of the world around it: every touch of hardware, EL2 memory and host memory enters here.
+//!
+//! The crate holds no address that it could dereference. Registers are offsets, memory of EL2 is a [`DmaBuffer`], memory
+//! of the host is a claim: a page the host owns, and cannot give away while it is claimed.
+
+use io_pgtable::{Ipa, Pa};
+
+/// One SMMU's surroundings: its registers, memory for its queues and tables, time, and its wired interrupts.
+pub trait Platform {
+    /// Memory of EL2 that the SMMU reads or writes; freed when dropped.
+    type Buffer: DmaBuffer;
+
+    /// Reads the 32-bit register at `offset` (bytes from the base of page 0; page 1 starts at 0x10000).
+    fn read32(&self, offset: u32) -> u32;
+    /// Writes the 32-bit register at `offset`. Earlier buffer writes are ordered only by [`Platform::dsb`].
+    fn write32(&self, offset: u32, value: u32);
+    /// Reads the 64-bit register at `offset`.
+    fn read64(&self, offset: u32) -> u64;
+    /// Writes the 64-bit register at `offset`.
+    fn write64(&self, offset: u32, value: u64);
+    /// Allocates `size` bytes (a power of two, at least 4096), zeroed and aligned to `size`; `None` when the pool is empty.
+    fn alloc(&self, size: usize) -> Option<Self::Buffer>;
+    /// Makes all earlier memory accesses of this CPU visible to the SMMU before any later register access.
+    fn dsb(&self);
+    /// Monotonic time in microseconds.
+    fn now_us(&self) -> u64;
+    /// Lets other CPUs and the device make progress inside a bounded wait.
+    fn relax(&self);
+    /// Sets the host's wired interrupt for `irq` pending, once.
+    fn raise(&self, irq: WiredIrq);
+}
+
+/// A wired interrupt of the SMMU, as the device tree names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WiredIrq {
+    /// `eventq`.
+    Eventq,
+    /// `gerror`.
+    Gerror,
+    /// `cmdq-sync`.
+    CmdqSync,
+}
+
+/// EL2 memory that the SMMU walks or writes: naturally aligned, zeroed when allocated, accessed by offset only.
+///
+/// Every access is single-copy atomic and volatile: the device looks on.
+pub trait DmaBuffer {
+    /// Physical address of the first byte.
+    fn pa(&self) -> Pa;
+    /// Size in bytes.
+    fn size(&self) -> usize;
+    /// Reads the 64-bit word at byte `offset`; 0 outside the buffer or when `offset` is not a multiple of 8.
+    fn read64(&self, offset: usize) -> u64;
+    /// Writes the 64-bit word at byte `offset`; ignored outside the buffer or when `offset` is not a multiple of 8.
+    fn write64(&mut self, offset: usize, value: u64);
+    /// Cleans `len` bytes at `offset` to the point of coherency, for an SMMU that does not snoop.
+    fn clean(&self, offset: usize, len: usize);
+    /// Invalidates `len` bytes at `offset`, so that what a non-snooping SMMU wrote is read.
+    fn invalidate(&self, offset: usize, len: usize);
+}
+
+/// Memory of the host, touched only through claims. The implementor is the owner of the page bookkeeping, already locked.
+pub trait HostMemory {
+    /// A claimed range: host-owned normal memory that cannot change its owner until released.
+    type Claim;
+
+    /// Claims `size` bytes from `ipa` (any alignment; whole pages are claimed).
+    ///
+    /// # Errors
+    /// Nothing is claimed then.
+    fn claim(&mut self, ipa: Ipa, size: u64) -> Result<Self::Claim, ClaimError>;
+    /// Ends a claim.
+    fn release(&mut self, claim: Self::Claim);
+    /// Fetches the little-endian 64-bit word at byte `offset` of the claim exactly once; `None` outside it or unaligned.
+    fn read64(&self, claim: &Self::Claim, offset: u64) -> Option<u64>;
+    /// Stores a little-endian 64-bit word with one access; `None` outside the claim or unaligned, and nothing is stored.
+    fn write64(&mut self, claim: &Self::Claim, offset: u64, value: u64) -> Option<()>;
+    /// Stores a little-endian 32-bit word with one access; `None` outside the claim or unaligned, and nothing is stored.
+    fn write32(&mut self, claim: &Self::Claim, offset: u64, value: u32) -> Option<()>;
+}
+
+/// Why host memory could not be claimed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClaimError {
+    /// Empty, or its end wraps around the address space.
+    BadRange,
+    /// Some page of it is not normal memory that the host owns.
+    NotOwned,
+    /// EL2 has no memory to map it, or the claim count of a page is at its limit.
+    NoMemory,
+}

@@ -1,0 +1,1 @@
+//! smmu-model
