@@ -1,2 +1,9 @@
-//! hyp
+//! The pure half of Portcullis' reference hypervisor: what is decided, apart from the hardware it is decided about.
+//!
+//! The binary of this package wires these modules to exception vectors, page tables and devices. Everything here builds and is tested on
+//! the build machine.
 #![no_std]
+
+pub mod esr;
+pub mod inject;
+pub mod smccc;

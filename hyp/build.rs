@@ -1,0 +1,10 @@
+//! Hands the linker the one memory layout of the image.
+
+fn main() {
+    let root = std::env::var("CARGO_MANIFEST_DIR").unwrap_or_default();
+    println!("cargo:rerun-if-changed={root}/../link.ld");
+    if std::env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("none") {
+        println!("cargo:rustc-link-arg-bins=-T{root}/../link.ld");
+        println!("cargo:rustc-link-arg-bins=--no-dynamic-linker");
+    }
+}

@@ -1,0 +1,192 @@
+// The arm64 Image header, and the way from the boot loader's state (MMU off, caches unknown) to Rust.
+//
+// x19 DTB, x20 exception level. Nothing before `1:` below touches the stack, .bss or .data.
+
+.equ SCTLR_EL2_RES1,  0x30c50830
+.equ SCTLR_M,         1 << 0
+.equ SCTLR_C,         1 << 2
+.equ SCTLR_SA,        1 << 3
+.equ SCTLR_I,         1 << 12
+.equ TCR_EL2_RES1,    (1 << 31) | (1 << 23)
+.equ BLOCK_NORMAL,    0x741          // block, AttrIndx 0, AP[1] RES1, SH inner, AF
+.equ BLOCK_DEVICE,    0x0040000000000445 // block, AttrIndx 1, AP[1] RES1, AF, XN
+.equ MAIR_BOOT,       0x00ff         // 0: normal write-back; 1: device-nGnRnE
+
+.section .head.text, "ax"
+.global _head
+_head:
+    b       _start
+    .word   0
+    .quad   0                        // text_offset
+    .quad   __image_size
+    .quad   0x2                      // little endian, 4 KiB pages, position: near the base of RAM
+    .quad   0
+    .quad   0
+    .quad   0
+    .ascii  "ARM\x64"
+    .word   0
+
+_start:
+    mov     x19, x0
+    mrs     x20, CurrentEL
+    ubfx    x20, x20, #2, #2
+    msr     DAIFSet, #0xf
+    adrp    x1, _head
+    ldr     x2, =__image_start
+    cmp     x1, x2
+    b.ne    misplaced
+    cmp     x20, #2
+    b.ne    1f
+
+    // One level-1 table: the gigabytes of the image and of the DTB are normal memory, all else is device memory. The real
+    // table replaces it before the host runs.
+    adrp    x1, boot_l1
+    mov     x2, #0
+    ldr     x3, =BLOCK_DEVICE
+0:  orr     x4, x3, x2, lsl #30
+    str     x4, [x1, x2, lsl #3]
+    add     x2, x2, #1
+    cmp     x2, #512
+    b.lo    0b
+    mov     x3, #BLOCK_NORMAL
+    adrp    x2, _head
+    lsr     x2, x2, #30
+    orr     x4, x3, x2, lsl #30
+    str     x4, [x1, x2, lsl #3]
+    lsr     x2, x19, #30
+    cmp     x2, #512
+    b.hs    2f
+    orr     x4, x3, x2, lsl #30
+    str     x4, [x1, x2, lsl #3]
+2:  // The walker reads this table uncached (TCR IRGN0 = ORGN0 = 0), so no stale line can stand before it.
+    mov     x2, #MAIR_BOOT
+    msr     mair_el2, x2
+    mrs     x3, id_aa64mmfr0_el1
+    and     x3, x3, #0xf
+    mov     x4, #5
+    cmp     x3, x4
+    csel    x3, x3, x4, lo
+    ldr     x2, =TCR_EL2_RES1 | 25   // T0SZ: 39 bits
+    orr     x2, x2, x3, lsl #16
+    msr     tcr_el2, x2
+    msr     ttbr0_el2, x1
+    dsb     sy
+    tlbi    alle2
+    ic      iallu
+    dsb     sy
+    isb
+    ldr     x2, =SCTLR_EL2_RES1 | SCTLR_M | SCTLR_C | SCTLR_I | SCTLR_SA
+    msr     sctlr_el2, x2
+    isb
+
+1:  adrp    x1, __bss_start
+    adrp    x2, __bss_end
+3:  stp     xzr, xzr, [x1], #16
+    cmp     x1, x2
+    b.lo    3b
+    ldr     x1, =__boot_stack_top
+    msr     SPSel, #1
+    mov     sp, x1
+    mov     x29, xzr
+    mov     x30, xzr
+    mov     x0, x19
+    cmp     x20, #2
+    b.ne    4f
+    bl      rust_main
+4:  mov     x1, x20
+    bl      rust_wrong_el
+
+// Linked for one address and found at another: nothing can be printed safely, so leave with a failing status.
+misplaced:
+    adr     x1, exit_block
+    mov     w0, #0x18                // SYS_EXIT
+    hlt     #0xf000
+5:  wfi
+    b       5b
+
+// SYS_EXIT's argument: ADP_Stopped_ApplicationExit, status 1.
+.balign 8
+.global exit_block
+exit_block:
+    .quad   0x20026
+    .quad   1
+
+// Secondary CPUs and resumed ones: x0 is the index of the CPU, the MMU is off. What they load was cleaned to memory.
+.section .text.secondary, "ax"
+.global secondary_entry
+secondary_entry:
+    msr     DAIFSet, #0xf
+    mov     x19, x0
+    adrp    x1, SECONDARY_REGS
+    add     x1, x1, :lo12:SECONDARY_REGS
+    ldp     x2, x3, [x1]
+    ldp     x4, x5, [x1, #16]
+    msr     mair_el2, x2
+    msr     tcr_el2, x3
+    msr     ttbr0_el2, x4
+    dsb     sy
+    tlbi    alle2
+    ic      iallu
+    dsb     sy
+    isb
+    msr     sctlr_el2, x5
+    isb
+    ldr     x1, =__stacks_start
+    ldr     x2, =__stack_stride
+    add     x3, x19, #1
+    madd    x1, x3, x2, x1
+    msr     SPSel, #1
+    mov     sp, x1
+    mov     x29, xzr
+    mov     x30, xzr
+    mov     x0, x19
+    bl      rust_secondary
+    b       .
+
+// fn switch_tables(mair, tcr, ttbr, sctlr): replaces the whole stage 1 of EL2 with the MMU off in between, since the two tables map
+// the same addresses with different sizes and attributes. The code is identity mapped; no memory is touched meanwhile.
+.section .text.switch, "ax"
+.global switch_tables
+switch_tables:
+    mrs     x4, sctlr_el2
+    bic     x4, x4, #SCTLR_M
+    bic     x4, x4, #SCTLR_C
+    dsb     sy
+    msr     sctlr_el2, x4
+    isb
+    msr     mair_el2, x0
+    msr     tcr_el2, x1
+    msr     ttbr0_el2, x2
+    isb
+    tlbi    alle2
+    dsb     sy
+    isb
+    msr     sctlr_el2, x3
+    isb
+    ret
+
+// fn enter_host(dtb_or_context, entry, spsr, stack_top) -> !: EL1 with every register but x0 zero.
+.global enter_host
+enter_host:
+    mov     sp, x3
+    msr     elr_el2, x1
+    msr     spsr_el2, x2
+    .irp    n, 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30
+    mov     x\n, xzr
+    .endr
+    eret
+    dsb     nsh
+    isb
+
+// fn on_stack(stack_top, f) -> !: leaves the boot stack for good.
+.global on_stack
+on_stack:
+    mov     sp, x0
+    mov     x29, xzr
+    mov     x30, xzr
+    br      x1
+
+.section .boot_table, "aw", @nobits
+.balign 4096
+boot_l1:
+    .space  4096

@@ -1,0 +1,277 @@
+//! Exception syndromes: what a trap from the host was, decoded from ESR_EL2 before anything acts on it.
+//!
+//! Layout from the Arm ARM (DDI 0487, issue L.a), D24.2.45 "ESR_EL2". Decoding is total: whatever is not listed is [`Trap::Other`], and the
+//! host gets an Undefined Instruction exception for it.
+
+/// Why the host trapped into EL2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trap {
+    /// `HVC` from AArch64.
+    Hvc,
+    /// `SMC` from AArch64; the return address is the instruction itself.
+    Smc,
+    /// A data access that stage 2 refused.
+    DataAbort(Abort),
+    /// An instruction fetch that stage 2 refused.
+    InstructionAbort(Abort),
+    /// Anything else, with its exception class.
+    Other(u8),
+}
+
+/// A stage-2 abort.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Abort {
+    /// What kind of fault.
+    pub fault: Fault,
+    /// Whether the access was a stage-1 table walk of the host, not the access itself.
+    pub walk: Walk,
+    /// Whether `FAR_EL2` holds the address.
+    pub far_valid: FarValid,
+    /// The access itself, when the syndrome describes it (`ISV`); only for data aborts.
+    pub access: Option<Access>,
+    /// Whether the access wrote. Cache maintenance counts as a write.
+    pub direction: Direction,
+}
+
+/// Kind of a stage-2 abort, from `DFSC`/`IFSC`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Nothing mapped, or the address is too large for the table: `HPFAR_EL2` holds the IPA.
+    Translation,
+    /// The access flag was clear.
+    AccessFlag,
+    /// Mapped, but not for this kind of access.
+    Permission,
+    /// Any other status, such as a synchronous external abort.
+    Other,
+}
+
+/// Origin of a faulting access.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Walk {
+    /// The access of the instruction.
+    Access,
+    /// A descriptor fetch of the host's own stage 1 (`S1PTW`).
+    Stage1,
+}
+
+/// State of `FAR_EL2`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FarValid {
+    /// Holds the virtual address.
+    Valid,
+    /// Unknown (`FnV`).
+    NotValid,
+}
+
+/// Direction of an access.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// A load.
+    Read,
+    /// A store.
+    Write,
+}
+
+/// Size of an access.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Size {
+    /// 1 byte.
+    Byte,
+    /// 2 bytes.
+    Half,
+    /// 4 bytes.
+    Word,
+    /// 8 bytes.
+    Double,
+}
+
+/// An access that can be emulated from its syndrome alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// Bytes moved.
+    pub size: Size,
+    /// Number of the general-purpose register; 31 is XZR.
+    pub register: u8,
+    /// Width of that register.
+    pub width: Width,
+    /// What happens above the loaded bits.
+    pub extend: Extend,
+}
+
+/// Width of the register of a load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Width {
+    /// `W<n>`: the upper half becomes zero.
+    W,
+    /// `X<n>`.
+    X,
+}
+
+/// Extension of a load smaller than its register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extend {
+    /// With zeroes.
+    Zero,
+    /// With the sign.
+    Sign,
+}
+
+const EC_HVC64: u8 = 0x16;
+const EC_SMC64: u8 = 0x17;
+const EC_IABT_LOW: u8 = 0x20;
+const EC_DABT_LOW: u8 = 0x24;
+
+const fn bit(esr: u64, n: u32) -> bool {
+    esr & (1 << n) != 0
+}
+
+/// Decodes a syndrome of an exception taken from the host.
+#[must_use]
+pub fn decode(esr: u64) -> Trap {
+    match class(esr) {
+        EC_HVC64 => Trap::Hvc,
+        EC_SMC64 => Trap::Smc,
+        EC_DABT_LOW => Trap::DataAbort(Abort { access: access(esr), direction: direction(esr), ..abort(esr) }),
+        EC_IABT_LOW => Trap::InstructionAbort(abort(esr)),
+        other => Trap::Other(other),
+    }
+}
+
+/// Exception class, `ESR_EL2.EC`.
+#[must_use]
+pub fn class(esr: u64) -> u8 {
+    // Masked to six bits, so the conversion never falls back.
+    u8::try_from((esr >> 26) & 0x3f).unwrap_or(0)
+}
+
+fn abort(esr: u64) -> Abort {
+    Abort {
+        fault: match (esr >> 2) & 0xf {
+            0b0000 | 0b0001 => Fault::Translation,
+            0b0010 => Fault::AccessFlag,
+            0b0011 => Fault::Permission,
+            _ => Fault::Other,
+        },
+        walk: if bit(esr, 7) { Walk::Stage1 } else { Walk::Access },
+        far_valid: if bit(esr, 10) { FarValid::NotValid } else { FarValid::Valid },
+        access: None,
+        direction: Direction::Read,
+    }
+}
+
+fn direction(esr: u64) -> Direction {
+    if bit(esr, 6) { Direction::Write } else { Direction::Read }
+}
+
+fn access(esr: u64) -> Option<Access> {
+    // CM (bit 8): cache maintenance moves no data, whatever ISV says.
+    if !bit(esr, 24) || bit(esr, 8) {
+        return None;
+    }
+    Some(Access {
+        size: match (esr >> 22) & 0b11 {
+            0b00 => Size::Byte,
+            0b01 => Size::Half,
+            0b10 => Size::Word,
+            _ => Size::Double,
+        },
+        register: u8::try_from((esr >> 16) & 0x1f).unwrap_or(31),
+        width: if bit(esr, 15) { Width::X } else { Width::W },
+        extend: if bit(esr, 21) { Extend::Sign } else { Extend::Zero },
+    })
+}
+
+impl Size {
+    /// Number of bytes.
+    #[must_use]
+    pub const fn bytes(self) -> u64 {
+        match self {
+            Self::Byte => 1,
+            Self::Half => 2,
+            Self::Word => 4,
+            Self::Double => 8,
+        }
+    }
+}
+
+impl Access {
+    /// The value that a load puts into its register, from the `raw` value read: truncated to the size, extended, cut to the width.
+    #[must_use]
+    pub const fn loaded(self, raw: u64) -> u64 {
+        let extended = match (self.size, self.extend) {
+            (Size::Byte, Extend::Zero) => raw & 0xff,
+            (Size::Half, Extend::Zero) => raw & 0xffff,
+            (Size::Word, Extend::Zero) => raw & 0xffff_ffff,
+            (Size::Double, _) => raw,
+            (Size::Byte, Extend::Sign) => sign_extend(raw, 56),
+            (Size::Half, Extend::Sign) => sign_extend(raw, 48),
+            (Size::Word, Extend::Sign) => sign_extend(raw, 32),
+        };
+        match self.width {
+            Width::W => extended & 0xffff_ffff,
+            Width::X => extended,
+        }
+    }
+
+    /// The value that a store moves, from the register's content: truncated to the size.
+    #[must_use]
+    pub const fn stored(self, register: u64) -> u64 {
+        match self.size {
+            Size::Byte => register & 0xff,
+            Size::Half => register & 0xffff,
+            Size::Word => register & 0xffff_ffff,
+            Size::Double => register,
+        }
+    }
+}
+
+const fn sign_extend(raw: u64, unused: u32) -> u64 {
+    (raw << unused).cast_signed().wrapping_shr(unused).cast_unsigned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DABT: u64 = 0x24 << 26;
+
+    #[test]
+    fn a_store_of_x5_to_unmapped_memory_is_decoded() {
+        // ISV, SAS=3, SRT=5, SF, WnR, translation fault level 3.
+        let esr = DABT | 1 << 25 | 1 << 24 | 3 << 22 | 5 << 16 | 1 << 15 | 1 << 6 | 0b00_0111;
+        let Trap::DataAbort(abort) = decode(esr) else { panic!("not a data abort") };
+        assert_eq!(abort.fault, Fault::Translation);
+        assert_eq!(abort.direction, Direction::Write);
+        assert_eq!(abort.walk, Walk::Access);
+        assert_eq!(abort.access, Some(Access { size: Size::Double, register: 5, width: Width::X, extend: Extend::Zero }));
+    }
+
+    #[test]
+    fn without_isv_or_with_cache_maintenance_there_is_no_access() {
+        for esr in [DABT | 0b111, DABT | 1 << 24 | 1 << 8 | 0b111] {
+            let Trap::DataAbort(abort) = decode(esr) else { panic!("not a data abort") };
+            assert_eq!(abort.access, None);
+        }
+    }
+
+    #[test]
+    fn classes_outside_the_list_are_other() {
+        for ec in 0..64u64 {
+            let known = [0x16, 0x17, 0x20, 0x24].contains(&ec);
+            assert_eq!(matches!(decode(ec << 26), Trap::Other(_)), !known, "class {ec:#x}");
+        }
+    }
+
+    #[test]
+    fn loads_extend_as_the_instruction_says() {
+        let load = |size, extend, width| Access { size, register: 0, width, extend }.loaded(0x8899_aabb_ccdd_eeff);
+        assert_eq!(load(Size::Byte, Extend::Zero, Width::X), 0xff);
+        assert_eq!(load(Size::Byte, Extend::Sign, Width::X), u64::MAX);
+        assert_eq!(load(Size::Byte, Extend::Sign, Width::W), 0xffff_ffff);
+        assert_eq!(load(Size::Half, Extend::Sign, Width::W), 0xffff_eeff);
+        assert_eq!(load(Size::Word, Extend::Sign, Width::X), 0xffff_ffff_ccdd_eeff);
+        assert_eq!(load(Size::Double, Extend::Zero, Width::X), 0x8899_aabb_ccdd_eeff);
+        assert_eq!(load(Size::Double, Extend::Zero, Width::W), 0xccdd_eeff);
+    }
+}

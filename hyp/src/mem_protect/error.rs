@@ -1,0 +1,54 @@
+//! Why a transition was refused. Every error leaves owners, tables and claims as they were, unless its text says more.
+
+use core::fmt;
+
+/// The named errors of the ownership transitions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Error {
+    /// The range is empty, longer than the cap of one call, or past the end of the address space.
+    BadRange,
+    /// Some page is not RAM, or the range spans two ranges of RAM.
+    NotRam,
+    /// Some page is not in the state that the transition starts from.
+    WrongState,
+    /// EL2 uses some page on the host's behalf (a queue, a table): give it up first.
+    Claimed,
+    /// A page carries as many claims as it can.
+    TooManyClaims,
+    /// EL2's pool has handed some page out.
+    InUse,
+    /// There is no memory for a table.
+    NoMemory,
+    /// No guest has this handle.
+    NoSuchGuest,
+    /// The guest is being torn down: it gets no more pages.
+    GuestDying,
+    /// The guest still lives: destroy it before its pages are taken.
+    GuestAlive,
+    /// Every guest handle is taken.
+    TooManyGuests,
+    /// An SMMU did not complete the invalidation in its bound, now or earlier; it is needed for this transition.
+    Dma,
+    /// A table disagrees with the ownership map: a defect of EL2. The pages concerned are given to nobody.
+    Inconsistent,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::BadRange => "page range empty, too long or past the address space",
+            Self::NotRam => "page range is not one piece of RAM",
+            Self::WrongState => "page in another state than the call needs",
+            Self::Claimed => "page in use by EL2 on the host's behalf",
+            Self::TooManyClaims => "page claimed too often",
+            Self::InUse => "page in use by EL2",
+            Self::NoMemory => "no memory for a table",
+            Self::NoSuchGuest => "no such guest",
+            Self::GuestDying => "guest is being torn down",
+            Self::GuestAlive => "guest still lives",
+            Self::TooManyGuests => "no free guest handle",
+            Self::Dma => "an SMMU did not complete an invalidation",
+            Self::Inconsistent => "tables and ownership disagree",
+        })
+    }
+}

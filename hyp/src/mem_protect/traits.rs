@@ -1,0 +1,134 @@
+//! What the transitions ask of the machine. Everything that touches a table, a cache or an SMMU enters here, so that the
+//! logic runs on the build machine with every step made to fail.
+
+use io_pgtable::{Ipa, Pa};
+
+use super::PageRange;
+
+/// The host's CPU stage 2: identity mapping of what the host may touch.
+pub trait HostStage2 {
+    /// Takes `range`, all of it mapped, out of the table and completes the TLB invalidation on every CPU.
+    ///
+    /// Undoing [`HostStage2::map`] of the very same range needs no memory.
+    ///
+    /// # Errors
+    /// The table is as before then, on every CPU.
+    fn unmap(&mut self, range: PageRange) -> Result<(), Stage2Error>;
+
+    /// Maps `range`, none of it mapped, as normal memory with all rights.
+    ///
+    /// # Errors
+    /// Nothing of it is mapped then, and no TLB holds any of it.
+    fn map(&mut self, range: PageRange) -> Result<(), Stage2Error>;
+
+    /// The first leaf at or after `from`, cut to start no lower than `from`; `None` when there is none.
+    fn next_leaf(&self, from: Ipa) -> Option<Leaf>;
+}
+
+/// One leaf of a stage-2 table, or the rest of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leaf {
+    /// Input address of its first byte.
+    pub ipa: Ipa,
+    /// Output address of its first byte.
+    pub pa: Pa,
+    /// Size in bytes.
+    pub bytes: u64,
+    /// What it is mapped as.
+    pub kind: LeafKind,
+}
+
+/// What a leaf makes of the memory behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeafKind {
+    /// Normal memory.
+    Normal,
+    /// Device registers.
+    Device,
+}
+
+/// Why a CPU stage-2 operation failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage2Error {
+    /// No memory for a table.
+    NoMemory,
+    /// The table held something else than the caller said: a defect of EL2.
+    Conflict,
+}
+
+/// The IOMMU stage 2 of the host's streams, with the invalidation on every SMMU.
+pub trait DmaStage2 {
+    /// Takes `range` away from every stream. On success no translation of it is left in any SMMU.
+    ///
+    /// # Errors
+    /// [`DmaError::NoMemory`]: nothing changed. [`DmaError::NotCompleted`]: a device may still reach the pages, so they stay
+    /// the host's.
+    fn revoke(&mut self, range: PageRange) -> Result<(), DmaError>;
+
+    /// Lets the host's streams reach `range`.
+    ///
+    /// # Errors
+    /// [`DmaError::NoMemory`]: no stream reaches any of it. [`DmaError::NotCompleted`]: nothing of it is mapped, but a device
+    /// may have a translation still: the pages must not be used for anything else.
+    fn grant(&mut self, range: PageRange) -> Result<(), DmaError>;
+
+    /// The first leaf at or after `from`, cut to start no lower than `from`; `None` when there is none.
+    fn next_leaf(&self, from: Ipa) -> Option<Leaf>;
+
+    /// The part of the address space that DMA can reach at all: memory above an SMMU's output size is never mapped.
+    fn window(&self) -> PageRange;
+}
+
+/// Why an IOMMU stage-2 operation failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DmaError {
+    /// No memory for a table.
+    NoMemory,
+    /// An SMMU did not complete an invalidation in its bound, now or earlier.
+    NotCompleted,
+    /// The table held something else than the ownership map says: a defect of EL2.
+    Conflict,
+}
+
+/// EL2's own hands: access to pages, cache maintenance and the pool.
+pub trait PageOps {
+    /// Maps `range` into EL2, in leaves that [`PageOps::unmap`] can take out one page at a time.
+    ///
+    /// # Errors
+    /// [`NoMemory`]: nothing of it is mapped.
+    fn map(&mut self, range: PageRange) -> Result<(), NoMemory>;
+
+    /// Takes `range`, mapped by [`PageOps::map`], out of EL2 again and completes the TLB invalidation. Needs no memory.
+    fn unmap(&mut self, range: PageRange);
+
+    /// Cleans and invalidates the mapped pages of `range` to the point of coherency: whatever the host left in a cache, or
+    /// wrote past it, is settled.
+    fn clean_invalidate(&mut self, range: PageRange);
+
+    /// Writes zeroes over the mapped pages of `range`, then cleans and invalidates them to the point of coherency.
+    fn zero(&mut self, range: PageRange);
+
+    /// Hands the mapped pages of `range` to EL2's pool.
+    fn give(&mut self, range: PageRange);
+
+    /// Takes the pages of `range` out of EL2's pool: all of them, or none.
+    ///
+    /// # Errors
+    /// [`InUse`]: the pool has handed some page out; nothing is taken.
+    fn take(&mut self, range: PageRange) -> Result<(), InUse>;
+
+    /// Loads the little-endian word at `pa` in a mapped page with one access. `pa` is a multiple of 8.
+    fn load64(&self, pa: Pa) -> u64;
+    /// Stores the little-endian word at `pa` in a mapped page with one access. `pa` is a multiple of 8.
+    fn store64(&mut self, pa: Pa, value: u64);
+    /// Stores the little-endian word at `pa` in a mapped page with one access. `pa` is a multiple of 4.
+    fn store32(&mut self, pa: Pa, value: u32);
+}
+
+/// There is no memory for a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoMemory;
+
+/// The pool has handed the page out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InUse;
