@@ -1,1 +1,9 @@
-//! qemu-tests
+//! Runs machines under QEMU and judges them.
+//!
+//! The tests of this package, the demonstration and the Linux boots of xtask share one
+//! way to start a machine ([`qemu`]), to read its consoles ([`console`]) and to make
+//! what it boots ([`images`]).
+
+pub mod console;
+pub mod images;
+pub mod qemu;
