@@ -4,6 +4,11 @@
 //! the build machine.
 #![no_std]
 
+#[cfg(test)]
+extern crate std;
+
 pub mod esr;
+pub mod hvc;
 pub mod inject;
+pub mod mem_protect;
 pub mod smccc;

@@ -29,7 +29,7 @@ pub enum Error {
     TooManyGuests,
     /// An SMMU did not complete the invalidation in its bound, now or earlier; it is needed for this transition.
     Dma,
-    /// A table disagrees with the ownership map: a defect of EL2. The pages concerned are given to nobody.
+    /// A table disagrees with the ownership map: a defect of EL2.
     Inconsistent,
 }
 

@@ -3,7 +3,7 @@
 //! Only two facts are stored: who owns the page and who borrows it. The four page states are answers to the question
 //! "what is this page to *that* owner", so that the two sides of a transition can never disagree.
 
-use static_assertions::const_assert_eq;
+use static_assertions::{const_assert, const_assert_eq};
 
 /// How many guests can exist at one time.
 pub const MAX_GUESTS: u8 = 32;
@@ -61,8 +61,6 @@ pub enum HypUse {
     Boot,
     /// Donated by the host: given back on request when the pool does not use it.
     Donated,
-    /// Was on its way back to the host when an SMMU stopped answering: a device may still reach it, so nobody gets it.
-    Quarantined,
 }
 
 /// The record of one page. All zeroes is a page of the host that is neither lent nor claimed, so that zeroed memory is a
@@ -80,12 +78,11 @@ const_assert_eq!(size_of::<PageInfo>(), 4);
 const HOST: u8 = 0;
 const HYP_BOOT: u8 = 1;
 const HYP_DONATED: u8 = 2;
-const HYP_QUARANTINED: u8 = 3;
-const DEVICE: u8 = 4;
+const DEVICE: u8 = 3;
 const GUEST: u8 = 16;
 // Code of `borrower`, besides HYP_BOOT and the guests' codes.
 const NOBODY: u8 = 0;
-const_assert_eq!(GUEST as u16 + MAX_GUESTS as u16 <= 256, true);
+const_assert!(MAX_GUESTS <= u8::MAX - GUEST);
 
 impl PageInfo {
     /// A page of `owner`, neither lent nor claimed; of EL2's as reserved at boot.
@@ -100,7 +97,6 @@ impl PageInfo {
         let owner = match why {
             HypUse::Boot => HYP_BOOT,
             HypUse::Donated => HYP_DONATED,
-            HypUse::Quarantined => HYP_QUARANTINED,
         };
         Self { owner, borrower: NOBODY, pins: 0 }
     }
@@ -110,7 +106,7 @@ impl PageInfo {
     pub fn owner(self) -> Owner {
         match self.owner {
             HOST => Owner::Host,
-            HYP_BOOT | HYP_DONATED | HYP_QUARANTINED => Owner::Hyp,
+            HYP_BOOT | HYP_DONATED => Owner::Hyp,
             other => guest(other).map_or(Owner::Device, Owner::Guest),
         }
     }
@@ -130,7 +126,6 @@ impl PageInfo {
         match self.owner {
             HYP_BOOT => Some(HypUse::Boot),
             HYP_DONATED => Some(HypUse::Donated),
-            HYP_QUARANTINED => Some(HypUse::Quarantined),
             _ => None,
         }
     }
@@ -233,7 +228,7 @@ mod tests {
     fn every_code_that_is_not_made_here_is_nobodys() {
         for code in 0..=u8::MAX {
             let page = PageInfo { owner: code, borrower: 0, pins: 0 };
-            let known = matches!(code, 0..=3) || (GUEST..GUEST + MAX_GUESTS).contains(&code);
+            let known = matches!(code, 0..=2) || (GUEST..GUEST + MAX_GUESTS).contains(&code);
             assert_eq!(page.owner() == Owner::Device, !known, "{code}");
         }
         assert_eq!(GuestId::new(u64::from(MAX_GUESTS)), None);

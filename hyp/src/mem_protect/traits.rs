@@ -61,15 +61,13 @@ pub trait DmaStage2 {
     /// Takes `range` away from every stream. On success no translation of it is left in any SMMU.
     ///
     /// # Errors
-    /// [`DmaError::NoMemory`]: nothing changed. [`DmaError::NotCompleted`]: a device may still reach the pages, so they stay
-    /// the host's.
+    /// [`DmaError::NotCompleted`]: a device may still reach the pages, so they must stay the host's. Else nothing changed.
     fn revoke(&mut self, range: PageRange) -> Result<(), DmaError>;
 
     /// Lets the host's streams reach `range`.
     ///
     /// # Errors
-    /// [`DmaError::NoMemory`]: no stream reaches any of it. [`DmaError::NotCompleted`]: nothing of it is mapped, but a device
-    /// may have a translation still: the pages must not be used for anything else.
+    /// No stream reaches any of it, and no SMMU holds a translation of it.
     fn grant(&mut self, range: PageRange) -> Result<(), DmaError>;
 
     /// The first leaf at or after `from`, cut to start no lower than `from`; `None` when there is none.

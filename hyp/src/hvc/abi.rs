@@ -1,0 +1,250 @@
+//! Function identifiers, requests and answers: the numbers of the interface and nothing else.
+
+use bitflags::bitflags;
+
+use crate::mem_protect::{Error, UncheckedRange};
+
+/// Changes when a caller written for an older number would misunderstand.
+pub const VERSION_MAJOR: u32 = 1;
+/// Changes when calls are added.
+pub const VERSION_MINOR: u32 = 0;
+
+/// The hypercalls, by function identifier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum Function {
+    /// Version, page cap and features.
+    Version = 0xC600_0100,
+    /// X1 = first page frame, X2 = count: lend pages to EL2.
+    HostShareHyp = 0xC600_0101,
+    /// X1, X2: end the loan.
+    HostUnshareHyp = 0xC600_0102,
+    /// X1, X2: give pages to EL2's pool.
+    HostDonateHyp = 0xC600_0103,
+    /// X1, X2: get unused donated pages back.
+    HypDonateHost = 0xC600_0104,
+    /// Make a guest; its handle comes back in X1.
+    VmCreate = 0xC600_0105,
+    /// X1 = handle: end a guest; its pages are reclaimed after.
+    VmDestroy = 0xC600_0106,
+    /// X1, X2, X3 = handle: give pages to a guest.
+    HostDonateGuest = 0xC600_0107,
+    /// X1, X2, X3 = handle: lend pages to a guest.
+    HostShareGuest = 0xC600_0108,
+    /// X1, X2, X3 = handle: end the loan.
+    HostUnshareGuest = 0xC600_0109,
+    /// X1, X2: take back the pages of a guest that was ended.
+    HostReclaimPage = 0xC600_010A,
+    /// X1 = index: one counter, in X1.
+    IommuStats = 0xC600_0110,
+    /// Print what EL2 knows of its SMMUs on its console.
+    IommuTrace = 0xC600_0111,
+}
+
+impl Function {
+    /// Every hypercall.
+    pub const ALL: [Self; 13] = [
+        Self::Version,
+        Self::HostShareHyp,
+        Self::HostUnshareHyp,
+        Self::HostDonateHyp,
+        Self::HypDonateHost,
+        Self::VmCreate,
+        Self::VmDestroy,
+        Self::HostDonateGuest,
+        Self::HostShareGuest,
+        Self::HostUnshareGuest,
+        Self::HostReclaimPage,
+        Self::IommuStats,
+        Self::IommuTrace,
+    ];
+
+    /// The function identifier, as it stands in X0.
+    #[must_use]
+    pub const fn id(self) -> u32 {
+        // Field-less with an explicit representation: the discriminant is the identifier.
+        self as u32
+    }
+
+    /// The function that X0 names. SMCCC: the identifier is W0, the upper half says nothing.
+    #[must_use]
+    pub fn from_x0(x0: u64) -> Option<Self> {
+        let w0 = x0 & u64::from(u32::MAX);
+        Self::ALL.into_iter().find(|function| u64::from(function.id()) == w0)
+    }
+}
+
+/// The counters of [`Function::IommuStats`], summed over all SMMUs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u64)]
+pub enum Stat {
+    /// Traps that were SMMU register accesses.
+    Exits = 0,
+    /// DMA faults seen.
+    Faults = 1,
+    /// Commands of the host that reached hardware.
+    Commands = 2,
+    /// SYNCs that EL2 issued.
+    Syncs = 3,
+    /// Accesses and entries that EL2 refused.
+    Denied = 4,
+}
+
+impl Stat {
+    /// The counter with this index.
+    #[must_use]
+    pub fn from_index(index: u64) -> Option<Self> {
+        match index {
+            0 => Some(Self::Exits),
+            1 => Some(Self::Faults),
+            2 => Some(Self::Commands),
+            3 => Some(Self::Syncs),
+            4 => Some(Self::Denied),
+            _ => None,
+        }
+    }
+}
+
+bitflags! {
+    /// What this EL2 offers, in X3 of [`Function::Version`].
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Features: u64 {
+        /// Share, unshare, donate and give back between host and EL2.
+        const HYP_PAGES = 1 << 0;
+        /// Guests as owners of pages.
+        const GUEST_PAGES = 1 << 1;
+        /// [`Function::IommuStats`].
+        const IOMMU_STATS = 1 << 2;
+        /// [`Function::IommuTrace`].
+        const IOMMU_TRACE = 1 << 3;
+        /// DMA follows ownership. Absent in the build without isolation.
+        const DMA_ISOLATION = 1 << 4;
+    }
+}
+
+/// A decoded hypercall. Its numbers are still the host's word: ranges and handles are checked where they are used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// [`Function::Version`].
+    Version,
+    /// [`Function::HostShareHyp`].
+    HostShareHyp(UncheckedRange),
+    /// [`Function::HostUnshareHyp`].
+    HostUnshareHyp(UncheckedRange),
+    /// [`Function::HostDonateHyp`].
+    HostDonateHyp(UncheckedRange),
+    /// [`Function::HypDonateHost`].
+    HypDonateHost(UncheckedRange),
+    /// [`Function::VmCreate`].
+    VmCreate,
+    /// [`Function::VmDestroy`], with the handle.
+    VmDestroy(u64),
+    /// [`Function::HostDonateGuest`], with the handle.
+    HostDonateGuest(UncheckedRange, u64),
+    /// [`Function::HostShareGuest`], with the handle.
+    HostShareGuest(UncheckedRange, u64),
+    /// [`Function::HostUnshareGuest`], with the handle.
+    HostUnshareGuest(UncheckedRange, u64),
+    /// [`Function::HostReclaimPage`].
+    HostReclaimPage(UncheckedRange),
+    /// [`Function::IommuStats`].
+    IommuStats(Stat),
+    /// [`Function::IommuTrace`].
+    IommuTrace,
+}
+
+impl Request {
+    /// Decodes X0 to X3.
+    ///
+    /// # Errors
+    /// [`Status::NotSupported`] for an unknown function, [`Status::InvalidParameter`] for an unknown counter.
+    pub fn decode([x0, x1, x2, x3]: [u64; 4]) -> Result<Self, Status> {
+        let range = UncheckedRange { pfn: x1, count: x2 };
+        Ok(match Function::from_x0(x0).ok_or(Status::NotSupported)? {
+            Function::Version => Self::Version,
+            Function::HostShareHyp => Self::HostShareHyp(range),
+            Function::HostUnshareHyp => Self::HostUnshareHyp(range),
+            Function::HostDonateHyp => Self::HostDonateHyp(range),
+            Function::HypDonateHost => Self::HypDonateHost(range),
+            Function::VmCreate => Self::VmCreate,
+            Function::VmDestroy => Self::VmDestroy(x1),
+            Function::HostDonateGuest => Self::HostDonateGuest(range, x3),
+            Function::HostShareGuest => Self::HostShareGuest(range, x3),
+            Function::HostUnshareGuest => Self::HostUnshareGuest(range, x3),
+            Function::HostReclaimPage => Self::HostReclaimPage(range),
+            Function::IommuStats => Self::IommuStats(Stat::from_index(x1).ok_or(Status::InvalidParameter)?),
+            Function::IommuTrace => Self::IommuTrace,
+        })
+    }
+}
+
+/// The answer in X0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(i64)]
+pub enum Status {
+    /// Done.
+    Success = 0,
+    /// No such call, here.
+    NotSupported = -1,
+    /// A number that cannot be: an empty, overlong or non-RAM range, an unknown handle or counter.
+    InvalidParameter = -2,
+    /// The pages, or the guest, are not in the state that the call needs.
+    Denied = -3,
+    /// In use: a claim, the pool, a living guest. Later it may work.
+    Busy = -4,
+    /// No memory for a table, no free handle, or too many claims.
+    NoMemory = -5,
+    /// An SMMU did not answer, or EL2's tables disagree.
+    Io = -6,
+}
+
+impl Status {
+    /// The number in X0.
+    #[must_use]
+    pub const fn code(self) -> i64 {
+        // Field-less with an explicit representation: the discriminant is the code.
+        self as i64
+    }
+}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::BadRange | Error::NotRam | Error::NoSuchGuest => Self::InvalidParameter,
+            Error::WrongState | Error::GuestDying => Self::Denied,
+            Error::Claimed | Error::InUse | Error::GuestAlive => Self::Busy,
+            Error::NoMemory | Error::TooManyClaims | Error::TooManyGuests => Self::NoMemory,
+            Error::Dma | Error::Inconsistent => Self::Io,
+        }
+    }
+}
+
+/// What X0 to X3 hold when the host continues. Registers that say nothing are zero, so that nothing of EL2's leaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// X0.
+    pub status: Status,
+    /// X1 to X3.
+    pub values: [u64; 3],
+}
+
+impl Answer {
+    /// `status` and nothing else.
+    #[must_use]
+    pub const fn status(status: Status) -> Self {
+        Self { status, values: [0; 3] }
+    }
+
+    /// Success, with `value` in X1.
+    #[must_use]
+    pub const fn value(value: u64) -> Self {
+        Self { status: Status::Success, values: [value, 0, 0] }
+    }
+
+    /// X0 to X3.
+    #[must_use]
+    pub const fn registers(self) -> [u64; 4] {
+        let [x1, x2, x3] = self.values;
+        [self.status.code().cast_unsigned(), x1, x2, x3]
+    }
+}

@@ -1,0 +1,29 @@
+//! The hypercall interface: numbers, registers and error codes, decoded before anything looks at them.
+//!
+//! Calls are fast SMC64-convention HVCs in the vendor-specific hypervisor range (Arm DEN0028, SMCCC 1.5, chapter 6).
+//! X0 holds the function identifier; X1 and later the arguments. X0 to X3 hold the answer, zero where nothing is
+//! said. An identifier that is not in the list is NOT_SUPPORTED, whatever comes with it.
+#![deny(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::arithmetic_side_effects
+)]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::indexing_slicing,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::arithmetic_side_effects
+    )
+)]
+
+mod abi;
+mod dispatch;
+
+
+pub use abi::{Answer, Features, Function, Request, Stat, Status, VERSION_MAJOR, VERSION_MINOR};
+pub use dispatch::{Services, Transitions, dispatch};

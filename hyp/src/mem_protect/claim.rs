@@ -1,0 +1,135 @@
+//! Claims: host pages that EL2 reads or writes on the host's behalf and that therefore cannot change owner meanwhile.
+//!
+//! A claim is a pin count, so that a queue and a table may lie in one page. EL2 maps a host page while it is claimed and not
+//! a moment longer.
+
+use io_pgtable::{Ipa, Pa};
+use smmu_drv::platform::{ClaimError, HostMemory};
+
+use super::{DmaStage2, Error, HostStage2, Owner, Ownership, PageOps, PageRange};
+
+/// Most pages of one claim (64 MiB): more than any table or queue of an SMMU that Portcullis emulates.
+pub const MAX_CLAIM_PAGES: u64 = 1 << 14;
+
+/// Host memory that EL2 may access; given back with [`HostMemory::release`].
+///
+/// Only [`HostMemory::claim`] makes one and nothing copies it: while it exists its pages are pinned, mapped and the host's,
+/// so that an access needs no look at the map.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "the pages stay claimed until the claim is released"]
+pub struct Claim {
+    start: Ipa,
+    bytes: u64,
+    pages: PageRange,
+}
+
+impl Claim {
+    /// First byte of the claim.
+    #[must_use]
+    pub fn start(&self) -> Ipa {
+        self.start
+    }
+
+    /// Size in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Where the `size` bytes at `offset` are; `None` unless they lie in the claim, aligned to their size in memory.
+    fn at(&self, offset: u64, size: u64) -> Option<Pa> {
+        let end = offset.checked_add(size)?;
+        let at = self.start.0.checked_add(offset)?;
+        (end <= self.bytes && at.is_multiple_of(size)).then_some(Pa(at))
+    }
+}
+
+impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
+    /// Claims every page of `range`: normal memory that the host owns, lent or not.
+    ///
+    /// # Errors
+    /// [`Error::NotRam`], [`Error::WrongState`], [`Error::TooManyClaims`], [`Error::NoMemory`] (to map a page into EL2);
+    /// nothing is claimed or mapped more than before.
+    pub fn pin(&mut self, range: PageRange) -> Result<(), Error> {
+        let pages = self.map.pages(range)?;
+        if pages.iter().any(|page| page.owner() != Owner::Host) {
+            return Err(Error::WrongState);
+        }
+        if pages.iter().any(|page| page.pinned().is_none()) {
+            return Err(Error::TooManyClaims);
+        }
+        for page in range.pages() {
+            if self.first_pin(page) && self.pages.map(page).is_err() {
+                self.unmap_first_pins(range, page.first());
+                return Err(Error::NoMemory);
+            }
+        }
+        self.set(range, |page| page.pinned().unwrap_or(page));
+        Ok(())
+    }
+
+    /// Ends one claim on every page of `range`.
+    ///
+    /// # Errors
+    /// [`Error::NotRam`], or [`Error::WrongState`] if some page is not claimed; nothing changed.
+    pub fn unpin(&mut self, range: PageRange) -> Result<(), Error> {
+        if self.map.pages(range)?.iter().any(|page| page.pins() == 0) {
+            return Err(Error::WrongState);
+        }
+        self.set(range, |page| page.unpinned().unwrap_or(page));
+        self.unmap_first_pins(range, range.end());
+        Ok(())
+    }
+
+    /// Whether no claim holds `page` yet, so that EL2 does not map it.
+    fn first_pin(&self, page: PageRange) -> bool {
+        self.map.page(page.first()).is_some_and(|info| info.pins() == 0)
+    }
+
+    /// Unmaps from EL2 the pages of `range` below `end` that no claim holds.
+    fn unmap_first_pins(&mut self, range: PageRange, end: u64) {
+        for page in range.pages().take_while(|page| page.first() < end) {
+            if self.first_pin(page) {
+                self.pages.unmap(page);
+            }
+        }
+    }
+}
+
+impl<S: HostStage2, D: DmaStage2, P: PageOps> HostMemory for Ownership<'_, S, D, P> {
+    type Claim = Claim;
+
+    fn claim(&mut self, ipa: Ipa, size: u64) -> Result<Claim, ClaimError> {
+        let pages = PageRange::covering(ipa, size).ok_or(ClaimError::BadRange)?;
+        if pages.count() > MAX_CLAIM_PAGES {
+            return Err(ClaimError::BadRange);
+        }
+        match self.pin(pages) {
+            Ok(()) => Ok(Claim { start: ipa, bytes: size, pages }),
+            Err(Error::NoMemory | Error::TooManyClaims) => Err(ClaimError::NoMemory),
+            Err(_) => Err(ClaimError::NotOwned),
+        }
+    }
+
+    fn release(&mut self, claim: Claim) {
+        // A claim is made by `claim` alone and cannot be copied: its pages are pinned.
+        let _ = self.unpin(claim.pages);
+    }
+
+    fn read64(&self, claim: &Claim, offset: u64) -> Option<u64> {
+        let pa = claim.at(offset, 8)?;
+        Some(self.pages.load64(pa))
+    }
+
+    fn write64(&mut self, claim: &Claim, offset: u64, value: u64) -> Option<()> {
+        let pa = claim.at(offset, 8)?;
+        self.pages.store64(pa, value);
+        Some(())
+    }
+
+    fn write32(&mut self, claim: &Claim, offset: u64, value: u32) -> Option<()> {
+        let pa = claim.at(offset, 4)?;
+        self.pages.store32(pa, value);
+        Some(())
+    }
+}

@@ -1,0 +1,192 @@
+//! Guests as owners: made and ended, given pages, lent pages, and stripped of them when they are gone.
+//!
+//! A handle is free again only when no page names it any more, so that a new guest never inherits an old one's pages.
+
+use super::{
+    DmaStage2, Error, GuestId, HostStage2, MAX_GUESTS, Owner, Ownership, PageInfo, PageOps,
+    PageState, UncheckedRange, host::GrantFailure,
+};
+
+/// Where a guest is in its life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum GuestLife {
+    /// The handle is free.
+    #[default]
+    Free,
+    /// It gets pages.
+    Alive,
+    /// It was ended and some page still names it.
+    Dying,
+}
+
+/// One guest: its life, and how many pages name it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Guest {
+    life: GuestLife,
+    owned: u64,
+    borrowed: u64,
+}
+
+impl Guest {
+    /// Frees the handle of a dying guest that no page names.
+    fn settle(&mut self) {
+        if self.life == GuestLife::Dying && self.owned == 0 && self.borrowed == 0 {
+            self.life = GuestLife::Free;
+        }
+    }
+}
+
+/// Every guest, by handle.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Guests([Guest; MAX_GUESTS as usize]);
+
+impl Guests {
+    fn get(&self, id: GuestId) -> Guest {
+        self.0.get(usize::from(id.handle())).copied().unwrap_or_default()
+    }
+
+    fn get_mut(&mut self, id: GuestId) -> Option<&mut Guest> {
+        self.0.get_mut(usize::from(id.handle()))
+    }
+
+    /// The guest that `handle` names, if it exists in any way.
+    fn existing(&self, handle: u64) -> Result<GuestId, Error> {
+        GuestId::new(handle).filter(|&id| self.get(id).life != GuestLife::Free).ok_or(Error::NoSuchGuest)
+    }
+
+    /// The guest that `handle` names, if it can get pages.
+    fn alive(&self, handle: u64) -> Result<GuestId, Error> {
+        let id = self.existing(handle)?;
+        match self.get(id).life {
+            GuestLife::Alive => Ok(id),
+            GuestLife::Dying => Err(Error::GuestDying),
+            GuestLife::Free => Err(Error::NoSuchGuest),
+        }
+    }
+}
+
+impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
+    /// Makes a guest without pages and returns its handle.
+    ///
+    /// # Errors
+    /// [`Error::TooManyGuests`].
+    pub fn vm_create(&mut self) -> Result<GuestId, Error> {
+        let id = (0..u64::from(MAX_GUESTS))
+            .filter_map(GuestId::new)
+            .find(|&id| self.guests.get(id).life == GuestLife::Free)
+            .ok_or(Error::TooManyGuests)?;
+        let guest = self.guests.get_mut(id).ok_or(Error::TooManyGuests)?;
+        *guest = Guest { life: GuestLife::Alive, owned: 0, borrowed: 0 };
+        Ok(id)
+    }
+
+    /// Ends a guest. Its pages stay its own until [`Ownership::host_reclaim_page`] zeroes them; loans to it end with
+    /// [`Ownership::host_unshare_guest`]. The handle is free once no page names it.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchGuest`], [`Error::GuestDying`]; nothing changed.
+    pub fn vm_destroy(&mut self, handle: u64) -> Result<(), Error> {
+        let id = self.guests.alive(handle)?;
+        if let Some(guest) = self.guests.get_mut(id) {
+            guest.life = GuestLife::Dying;
+            guest.settle();
+        }
+        Ok(())
+    }
+
+    /// Where the guest with this handle is in its life.
+    #[must_use]
+    pub fn guest_life(&self, id: GuestId) -> GuestLife {
+        self.guests.get(id).life
+    }
+
+    /// Gives pages of the host to a guest, contents and all. When it returns `Ok`, no CPU and no stream of the host reaches
+    /// them.
+    ///
+    /// # Errors
+    /// [`Error::BadRange`], [`Error::NotRam`], [`Error::NoSuchGuest`], [`Error::GuestDying`], [`Error::WrongState`],
+    /// [`Error::Claimed`], [`Error::NoMemory`], [`Error::Dma`], [`Error::Inconsistent`]; the pages stay the host's.
+    pub fn host_donate_guest(&mut self, range: UncheckedRange, handle: u64) -> Result<(), Error> {
+        let range = range.check(self.max_pages)?;
+        let id = self.guests.alive(handle)?;
+        self.check_state(range, Owner::Host, PageState::Owned)?;
+        self.check_unclaimed(range)?;
+        self.pages.map(range).map_err(|_| Error::NoMemory)?;
+        let revoked = self.revoke_host(range);
+        if revoked.is_ok() {
+            // A guest starts with its MMU off and must not read past the host's dirty lines.
+            self.pages.clean_invalidate(range);
+            self.set(range, |_| PageInfo::owned_by(Owner::Guest(id)));
+            self.count(id, |guest| guest.owned = guest.owned.saturating_add(range.count()));
+        }
+        self.pages.unmap(range);
+        revoked
+    }
+
+    /// Lends pages of the host to a guest: host OWNED becomes SHARED_OWNED. The host and its devices keep their access.
+    ///
+    /// # Errors
+    /// [`Error::BadRange`], [`Error::NotRam`], [`Error::NoSuchGuest`], [`Error::GuestDying`], [`Error::WrongState`],
+    /// [`Error::Claimed`]; nothing changed.
+    pub fn host_share_guest(&mut self, range: UncheckedRange, handle: u64) -> Result<(), Error> {
+        let range = range.check(self.max_pages)?;
+        let id = self.guests.alive(handle)?;
+        self.check_state(range, Owner::Host, PageState::Owned)?;
+        self.check_unclaimed(range)?;
+        self.set(range, |page| page.lent_to(Owner::Guest(id)));
+        self.count(id, |guest| guest.borrowed = guest.borrowed.saturating_add(range.count()));
+        Ok(())
+    }
+
+    /// Ends a loan to a guest, living or ended: host SHARED_OWNED becomes OWNED.
+    ///
+    /// # Errors
+    /// [`Error::BadRange`], [`Error::NotRam`], [`Error::NoSuchGuest`], [`Error::WrongState`], [`Error::Claimed`]; nothing
+    /// changed.
+    pub fn host_unshare_guest(&mut self, range: UncheckedRange, handle: u64) -> Result<(), Error> {
+        let range = range.check(self.max_pages)?;
+        let id = self.guests.existing(handle)?;
+        self.check_state(range, Owner::Host, PageState::SharedOwned)?;
+        self.check_state(range, Owner::Guest(id), PageState::SharedBorrowed)?;
+        self.check_unclaimed(range)?;
+        self.set(range, PageInfo::unlent);
+        self.count(id, |guest| guest.borrowed = guest.borrowed.saturating_sub(range.count()));
+        Ok(())
+    }
+
+    /// Takes back pages of one guest that was ended, zeroed.
+    ///
+    /// # Errors
+    /// [`Error::BadRange`], [`Error::NotRam`], [`Error::WrongState`] (not pages of one guest), [`Error::GuestAlive`],
+    /// [`Error::NoMemory`], [`Error::Dma`]: the pages are the ended guest's as before, though they may hold zeroes already.
+    /// [`Error::Inconsistent`]: likewise, or the host has them.
+    pub fn host_reclaim_page(&mut self, range: UncheckedRange) -> Result<(), Error> {
+        let range = range.check(self.max_pages)?;
+        let Owner::Guest(id) = self.map.owner(range.first()) else {
+            return Err(self.map.pages(range).err().unwrap_or(Error::WrongState));
+        };
+        self.check_state(range, Owner::Guest(id), PageState::Owned)?;
+        if self.guests.get(id).life != GuestLife::Dying {
+            return Err(Error::GuestAlive);
+        }
+        self.pages.map(range).map_err(|_| Error::NoMemory)?;
+        self.pages.zero(range);
+        self.pages.unmap(range);
+        let answer = match self.grant_host(range) {
+            Ok(()) => Ok(()),
+            Err(GrantFailure::Undone(error)) => return Err(error),
+            Err(GrantFailure::Kept) => Err(Error::Inconsistent),
+        };
+        self.set(range, |_| PageInfo::owned_by(Owner::Host));
+        self.count(id, |guest| guest.owned = guest.owned.saturating_sub(range.count()));
+        answer
+    }
+
+    /// Changes the counts of guest `id` and frees its handle if they have become zero after its end.
+    fn count(&mut self, id: GuestId, change: impl FnOnce(&mut Guest)) {
+        if let Some(guest) = self.guests.get_mut(id) {
+            change(guest);
+            guest.settle();
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! Transitions between the host and EL2: share, unshare, donate, give back.
+
+use super::{
+    DmaStage2, Error, HostStage2, HypUse, Owner, Ownership, PageInfo, PageOps, PageRange,
+    PageState, UncheckedRange, host::GrantFailure,
+};
+
+impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
+    /// Lends pages of the host to EL2: host OWNED becomes SHARED_OWNED. The host and its devices keep their access.
+    ///
+    /// # Errors
+    /// [`Error::BadRange`], [`Error::NotRam`], [`Error::WrongState`], [`Error::Claimed`]; nothing changed.
+    pub fn host_share_hyp(&mut self, range: UncheckedRange) -> Result<(), Error> {
+        let range = range.check(self.max_pages)?;
+        self.check_state(range, Owner::Host, PageState::Owned)?;
+        self.check_unclaimed(range)?;
+        self.set(range, |page| page.lent_to(Owner::Hyp));
+        Ok(())
+    }
+
+    /// Ends a loan to EL2: host SHARED_OWNED becomes OWNED.
+    ///
+    /// # Errors
+    /// [`Error::BadRange`], [`Error::NotRam`], [`Error::WrongState`], [`Error::Claimed`]; nothing changed.
+    pub fn host_unshare_hyp(&mut self, range: UncheckedRange) -> Result<(), Error> {
+        let range = range.check(self.max_pages)?;
+        self.check_state(range, Owner::Host, PageState::SharedOwned)?;
+        self.check_state(range, Owner::Hyp, PageState::SharedBorrowed)?;
+        self.check_unclaimed(range)?;
+        self.set(range, PageInfo::unlent);
+        Ok(())
+    }
+
+    /// Gives pages of the host to EL2's pool. When it returns `Ok`, no CPU and no stream of the host reaches them.
+    ///
+    /// # Errors
+    /// [`Error::BadRange`], [`Error::NotRam`], [`Error::WrongState`], [`Error::Claimed`], [`Error::NoMemory`], [`Error::Dma`],
+    /// [`Error::Inconsistent`]; the pages stay the host's.
+    pub fn host_donate_hyp(&mut self, range: UncheckedRange) -> Result<(), Error> {
+        let range = range.check(self.max_pages)?;
+        self.check_state(range, Owner::Host, PageState::Owned)?;
+        self.check_unclaimed(range)?;
+        // First what can fail and is undone for certain, so that nothing can fail after the revocation.
+        self.pages.map(range).map_err(|_| Error::NoMemory)?;
+        if let Err(error) = self.revoke_host(range) {
+            self.pages.unmap(range);
+            return Err(error);
+        }
+        // The host may have written past the caches, or left dirty lines that would land on EL2's data later.
+        self.pages.clean_invalidate(range);
+        self.set(range, |_| PageInfo::hyp(HypUse::Donated));
+        self.pages.give(range);
+        Ok(())
+    }
+
+    /// Gives donated pages back to the host, zeroed: only pages that the pool does not use, and only donated ones.
+    ///
+    /// # Errors
+    /// [`Error::BadRange`], [`Error::NotRam`], [`Error::WrongState`] (never donated), [`Error::InUse`], [`Error::NoMemory`],
+    /// [`Error::Dma`]: the pages are in EL2's pool as before, though they may hold zeroes. [`Error::Inconsistent`]: likewise, or the
+    /// host has them.
+    pub fn hyp_donate_host(&mut self, range: UncheckedRange) -> Result<(), Error> {
+        let range = range.check(self.max_pages)?;
+        self.check_state(range, Owner::Hyp, PageState::Owned)?;
+        self.check_donated(range)?;
+        self.pages.take(range).map_err(|_| Error::InUse)?;
+        self.pages.zero(range);
+        let answer = match self.grant_host(range) {
+            Ok(()) => Ok(()),
+            Err(GrantFailure::Undone(error)) => {
+                self.pages.give(range);
+                return Err(error);
+            }
+            Err(GrantFailure::Kept) => Err(Error::Inconsistent),
+        };
+        self.set(range, |_| PageInfo::owned_by(Owner::Host));
+        self.pages.unmap(range);
+        answer
+    }
+
+    /// Checks that the host once donated every page of `range`: what EL2 has from boot never leaves it.
+    fn check_donated(&self, range: PageRange) -> Result<(), Error> {
+        let donated = |page: &PageInfo| page.hyp_use() == Some(HypUse::Donated);
+        if self.map.pages(range)?.iter().all(donated) { Ok(()) } else { Err(Error::WrongState) }
+    }
+}
