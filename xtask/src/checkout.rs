@@ -1,0 +1,74 @@
+//! Where things are: every path xtask uses is derived from the checkout, so that
+//! a command does the same from any folder of it.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+/// The checkout that this xtask was built from, and its build folder.
+#[derive(Clone, Debug)]
+pub(crate) struct Checkout {
+    root: PathBuf,
+    target: PathBuf,
+}
+
+impl Checkout {
+    /// Finds the checkout from the manifest folder that cargo hands to what it runs.
+    ///
+    /// # Errors
+    /// When the folder of the workspace cannot be resolved.
+    pub(crate) fn find() -> Result<Self> {
+        let manifest = env::var_os("CARGO_MANIFEST_DIR")
+            .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+        let root = manifest
+            .join("..")
+            .canonicalize()
+            .with_context(|| format!("no checkout around {}", manifest.display()))?;
+        let target = match env::var_os("CARGO_TARGET_DIR") {
+            Some(dir) => env::current_dir()?.join(dir),
+            None => root.join("target"),
+        };
+        Ok(Self { root, target })
+    }
+
+    /// The workspace's root folder.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Cargo's build folder: `target/`, or what `CARGO_TARGET_DIR` says.
+    pub(crate) fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// A folder of xtask's own under the build folder, created if it is missing.
+    ///
+    /// # Errors
+    /// When it cannot be created.
+    pub(crate) fn work_dir(&self, name: &str) -> Result<PathBuf> {
+        let dir = self.target.join("portcullis").join(name);
+        fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
+        Ok(dir)
+    }
+
+    /// A cargo command in the workspace's root, with the build folder that xtask uses.
+    pub(crate) fn cargo(&self) -> Command {
+        let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut command = Command::new(cargo);
+        command
+            .current_dir(&self.root)
+            .env("CARGO_TARGET_DIR", &self.target);
+        // Cargo sets these for what it runs; inherited, they would describe xtask
+        // instead of the package that is built.
+        for (name, _) in env::vars_os() {
+            let name_str = name.to_string_lossy();
+            if name_str.starts_with("CARGO_PKG_") || name_str.starts_with("CARGO_MANIFEST_") {
+                command.env_remove(&name);
+            }
+        }
+        command
+    }
+}

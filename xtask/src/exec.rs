@@ -1,0 +1,108 @@
+//! Running other programs: never with our standard input, and never with a failure
+//! that hides what the program said.
+
+use std::process::{Command, Output, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+/// How many lines of a failed program's output are worth showing.
+const SHOWN_LINES: usize = 40;
+
+/// Runs a program to its end and returns what it wrote to standard output.
+///
+/// # Errors
+/// When it cannot be started or fails; the error holds the end of its output.
+pub(crate) fn output(command: &mut Command) -> Result<String> {
+    let finished = capture(command)?;
+    if finished.status.success() {
+        return Ok(String::from_utf8_lossy(&finished.stdout).into_owned());
+    }
+    bail!(
+        "`{}` failed ({}):\n{}",
+        shown(command),
+        finished.status,
+        tail(&finished)
+    )
+}
+
+/// Runs a program to its end whatever it returns.
+///
+/// # Errors
+/// When it cannot be started.
+pub(crate) fn capture(command: &mut Command) -> Result<Output> {
+    command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot start `{}`", shown(command)))
+}
+
+/// Runs a program with its output going straight to ours.
+///
+/// # Errors
+/// When it cannot be started or fails.
+pub(crate) fn stream(command: &mut Command) -> Result<()> {
+    let status = command
+        .stdin(Stdio::null())
+        .status()
+        .with_context(|| format!("cannot start `{}`", shown(command)))?;
+    if !status.success() {
+        bail!("`{}` failed ({status})", shown(command));
+    }
+    Ok(())
+}
+
+/// The command line as a reader would type it, for messages.
+pub(crate) fn shown(command: &Command) -> String {
+    let mut line = command.get_program().to_string_lossy().into_owned();
+    for arg in command.get_args() {
+        line.push(' ');
+        let arg = arg.to_string_lossy();
+        if arg.contains([' ', '"', '$', '*']) {
+            line.push_str(&format!("'{arg}'"));
+        } else {
+            line.push_str(&arg);
+        }
+    }
+    line
+}
+
+/// The end of a program's output, errors last.
+pub(crate) fn tail(finished: &Output) -> String {
+    let mut text = String::from_utf8_lossy(&finished.stdout).into_owned();
+    text.push_str(&String::from_utf8_lossy(&finished.stderr));
+    last_lines(&text, SHOWN_LINES)
+}
+
+/// The last `count` lines of a text.
+pub(crate) fn last_lines(text: &str, count: usize) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    let from = lines.len().saturating_sub(count);
+    lines.get(from..).unwrap_or_default().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failing_program_is_named_with_its_status_and_words() {
+        let error = output(Command::new("sh").args(["-c", "echo because >&2; exit 3"]))
+            .map(|_| ())
+            .map_err(|error| error.to_string());
+        let text = error.err().unwrap_or_default();
+        assert!(text.contains("exit status: 3"), "{text}");
+        assert!(text.contains("because"), "{text}");
+    }
+
+    #[test]
+    fn programs_get_no_input() {
+        let said = output(Command::new("sh").args(["-c", "read line || echo none"]));
+        assert_eq!(said.ok().as_deref(), Some("none\n"));
+    }
+
+    #[test]
+    fn last_lines_keeps_the_end() {
+        assert_eq!(last_lines("a\nb\nc\n", 2), "b\nc");
+        assert_eq!(last_lines("a", 5), "a");
+    }
+}

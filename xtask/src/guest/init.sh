@@ -1,0 +1,177 @@
+#!/bin/sh
+# The guest's whole user space: loads the drivers, does what the command line asks for,
+# tells the results as lines that xtask reads, and powers the machine off.
+#
+#   CHECK <name>: ok|FAIL <detail>     VALUE <name> <value>
+#   ATTACK <name>: landed|blocked      CONTROL <name>: ok|FAIL <detail>
+#   GUEST: done
+#
+# portcullis.mode= selects check (default), attack_passthrough, attack_runtime or shell.
+
+/bin/busybox mkdir -p /proc /sys /dev /tmp
+/bin/busybox --install -s /bin
+export PATH=/bin
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs devtmpfs /dev 2>/dev/null
+mount -t tmpfs tmpfs /tmp
+# From here on the console is for results; the kernel's log is read with dmesg.
+dmesg -n 1
+echo
+
+option() {
+    for word in $(cat /proc/cmdline); do
+        case "$word" in "portcullis.$1="*) echo "${word#*=}"; return ;; esac
+    done
+}
+
+value() { echo "VALUE $*"; }
+ok() { echo "CHECK $1: ok $2"; }
+bad() { echo "CHECK $1: FAIL $2"; }
+
+# check NAME DETAIL COMMAND...: ok if the command succeeds.
+check() {
+    name=$1 detail=$2
+    shift 2
+    if "$@"; then ok "$name" "$detail"; else bad "$name" "$detail"; fi
+}
+
+# wait_for SECONDS COMMAND...
+wait_for() {
+    left=$(($1 * 10))
+    shift
+    until "$@" 2>/dev/null; do
+        left=$((left - 1))
+        [ $left -gt 0 ] || return 1
+        usleep 100000
+    done
+}
+
+leave() {
+    # Anything the kernel complained about is worth seeing; none of it decides.
+    dmesg | grep -E -i 'arm-smmu-v3|BUG:|WARNING:|Oops|Call trace|nvme.*(timeout|abort)' | tail -n 25
+    echo "GUEST: done"
+    sync
+    poweroff -f
+    # A power-off that does nothing must not look like a running check.
+    sleep 60
+}
+
+drop_caches() {
+    sync
+    echo 3 >/proc/sys/vm/drop_caches
+}
+
+# md5_of DEVICE SKIP_MIB COUNT_MIB
+md5_of() { dd if="$1" bs=1M skip="$2" count="$3" 2>/dev/null | md5sum | cut -d' ' -f1; }
+
+load_drivers() {
+    for module in $(cat /modules/order); do
+        insmod "/modules/$module.ko" || bad insmod "$module"
+    done
+}
+
+check_boot() {
+    check el1 "$(dmesg | grep -o 'CPU: All CPU(s) started at .*' | head -n 1)" \
+        sh -c "dmesg | grep -q 'started at EL1'"
+    features=$(dmesg | grep -o 'arm-smmu-v3 .*features 0x[0-9a-f]*' | grep -o '0x[0-9a-f]*$' | head -n 1)
+    value smmu_features "${features:-none}"
+    # Bit 9 of the driver's feature word: stage 1 is there.
+    check smmu "$(dmesg | grep -o 'arm-smmu-v3 .*ias .*' | head -n 1)" \
+        test $((${features:-0} & 0x200)) -ne 0
+    value kernel "$(uname -r)"
+    value cpus "$(nproc)"
+}
+
+check_disks() {
+    if [ ! -e /sys/block/nvme0n1 ] && [ "$(option devices)" = none ]; then return; fi
+    wait_for 20 test -b /dev/nvme0n1 || bad nvme "no /dev/nvme0n1"
+    wait_for 20 test -b /dev/vda || bad virtio_blk "no /dev/vda"
+    value nvme_domain "$(cat /sys/class/nvme/nvme0/device/iommu_group/type)"
+    value nvme_md5 "$(md5_of /dev/nvme0n1 0 16)"
+    value virtio_blk_md5 "$(md5_of /dev/vda 0 16)"
+
+    dd if=/dev/urandom of=/tmp/written bs=1M count=16 2>/dev/null
+    written=$(md5sum </tmp/written | cut -d' ' -f1)
+    dd if=/tmp/written of=/dev/nvme0n1 bs=1M seek=32 conv=fsync 2>/dev/null
+    rm /tmp/written
+    drop_caches
+    read_back=$(md5_of /dev/nvme0n1 32 16)
+    check nvme_write "16 MiB read back" test "$written" = "$read_back"
+}
+
+check_network() {
+    ip=10.0.2.15
+    link=$(ls /sys/class/net | grep -v lo | head -n 1)
+    if [ -z "$link" ]; then
+        [ "$(option devices)" = none ] || bad network "no network device"
+        return
+    fi
+    ifconfig lo 127.0.0.1 up
+    ifconfig "$link" $ip netmask 255.255.255.0 up
+    wait_for 20 grep -q 1 "/sys/class/net/$link/carrier" || bad link "no carrier"
+    check ping "$(basename "$(readlink "/sys/class/net/$link/device/driver")")" \
+        wait_for 10 sh -c 'ping -c 1 -W 2 10.0.2.2 >/dev/null'
+    tftp -g -r packets.bin -l /tmp/packets.bin 10.0.2.2 || bad tftp "no answer"
+    value net_md5 "$(md5sum </tmp/packets.bin | cut -d' ' -f1)"
+    value net_rx_packets "$(cat "/sys/class/net/$link/statistics/rx_packets")"
+    value net_tx_packets "$(cat "/sys/class/net/$link/statistics/tx_packets")"
+}
+
+# Reads the NVMe past the page cache until told to stop; every round must be right.
+read_rounds() {
+    while [ ! -e /tmp/stop ]; do
+        drop_caches
+        [ "$(md5_of /dev/nvme0n1 0 4)" = "$1" ] || echo wrong >>/tmp/wrong
+        echo . >>/tmp/rounds
+    done
+    touch /tmp/stopped
+}
+
+# Waits until the reader has finished two more rounds: one began after this call.
+more_rounds() {
+    until=$(($(wc -l </tmp/rounds) + 2))
+    wait_for 30 sh -c "[ \$(wc -l </tmp/rounds) -ge $until ]"
+}
+
+check_hotplug() {
+    last=$(($(nproc) - 1))
+    value hotplug_cpus $last
+    [ $last -gt 0 ] && [ -b /dev/nvme0n1 ] || return
+    : >/tmp/rounds
+    read_rounds "$(md5_of /dev/nvme0n1 0 4)" &
+    more_rounds || bad hotplug "the reader does not start"
+    for cpu in $(seq 1 $last); do
+        echo 0 >/sys/devices/system/cpu/cpu$cpu/online || bad hotplug "cpu$cpu off"
+    done
+    check hotplug_off "one CPU left" test "$(nproc)" -eq 1
+    more_rounds || bad hotplug "no reading with one CPU"
+    for cpu in $(seq 1 $last); do
+        echo 1 >/sys/devices/system/cpu/cpu$cpu/online || bad hotplug "cpu$cpu on"
+    done
+    check hotplug_on "all CPUs back" test "$(nproc)" -eq $((last + 1))
+    more_rounds || bad hotplug "no reading afterwards"
+    touch /tmp/stop
+    wait_for 20 test -e /tmp/stopped || bad hotplug "the reader is stuck"
+    check hotplug_io "$(wc -l </tmp/rounds) rounds of reading" test ! -e /tmp/wrong
+}
+
+load_drivers
+case "$(option mode)" in
+shell)
+    echo "Leave the shell to power off."
+    setsid cttyhack sh
+    ;;
+attack_*)
+    . /attack.sh
+    check_boot
+    "$(option mode)"
+    ;;
+*)
+    check_boot
+    check_disks
+    check_network
+    check_hotplug
+    ;;
+esac
+leave

@@ -1,0 +1,55 @@
+//! Builds what runs in the emulated machine.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use qemu_tests::images::flatten_file;
+
+use crate::checkout::Checkout;
+use crate::exec;
+use crate::progress::step;
+use crate::setup::rust::{self, BARE_METAL};
+
+/// Whether the hypervisor drives the SMMU or leaves it to the host.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Isolation {
+    /// The product.
+    On,
+    /// The build that only the demonstration and the tests use.
+    Off,
+}
+
+/// Builds the hypervisor; returns the file QEMU boots.
+///
+/// # Errors
+/// When it does not compile; the text has the compiler's words.
+pub(crate) fn hyp(checkout: &Checkout, isolation: Isolation) -> Result<PathBuf> {
+    match isolation {
+        Isolation::On => bare_metal(checkout, "hyp", "hyp", &[]),
+        Isolation::Off => bare_metal(checkout, "hyp", "hyp-no-isolation", &["--features", "no-isolation"]),
+    }
+}
+
+/// Builds the EL1 test payload; returns the file EL2 boots as its host.
+///
+/// # Errors
+/// As [`hyp`].
+pub(crate) fn payload(checkout: &Checkout) -> Result<PathBuf> {
+    bare_metal(checkout, "payload", "payload", &[])
+}
+
+fn bare_metal(checkout: &Checkout, package: &str, image: &str, more: &[&str]) -> Result<PathBuf> {
+    rust::ensure_target(checkout)?;
+    step(&format!("Building {image}"), || {
+        let mut cargo = checkout.cargo();
+        cargo
+            .args(["build", "--quiet", "--release", "--target", BARE_METAL])
+            .args(["-p", package, "--bin", package])
+            .args(more);
+        exec::output(&mut cargo).map(|_| ()).with_context(|| format!("{image} does not build"))
+    })?;
+    let elf = checkout.target().join(BARE_METAL).join("release").join(package);
+    let file = checkout.work_dir("images")?.join(format!("{image}.bin"));
+    flatten_file(&elf, &file)?;
+    Ok(file)
+}

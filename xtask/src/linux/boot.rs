@@ -1,0 +1,405 @@
+//! One boot of Linux: what the machine is made of, and what is made of its end.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use qemu_tests::console;
+use qemu_tests::qemu::{HostModules, Machine, Outcome, Serials, fresh_token};
+
+use crate::checkout::Checkout;
+use crate::exec::last_lines;
+use crate::guest::{disks, initramfs};
+use crate::images::{self, Isolation};
+use crate::linux::guest_lines::GuestLines;
+use crate::linux::verdict::{Expect, Finding, Mark, judge};
+use crate::progress::step;
+use crate::setup::apt;
+
+/// The system that boots.
+#[derive(Clone, Debug)]
+pub(crate) struct Guest {
+    /// For people.
+    pub(crate) name: String,
+    kernel: PathBuf,
+    initrd: Option<PathBuf>,
+    script: Script,
+}
+
+/// Whether the guest runs xtask's script.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Script {
+    Ours,
+    Unknown,
+}
+
+impl Guest {
+    /// Debian's kernel of a series with xtask's initramfs.
+    ///
+    /// # Errors
+    /// When something cannot be fetched.
+    pub(crate) fn debian(checkout: &Checkout, series: &str) -> Result<Self> {
+        let kernel = apt::ensure_kernel(checkout, series)?;
+        let busybox = apt::ensure_busybox(checkout)?;
+        let dir = checkout.work_dir(&format!("guest/{series}"))?;
+        let initrd = initramfs::build(&dir, &busybox, &kernel.modules)?;
+        Ok(Self {
+            name: format!("Linux {series}"),
+            kernel: kernel.image,
+            initrd: Some(initrd),
+            script: Script::Ours,
+        })
+    }
+
+    /// A kernel and a ramdisk of the caller's.
+    ///
+    /// # Errors
+    /// When a file is not there.
+    pub(crate) fn own(kernel: &Path, initrd: Option<&Path>) -> Result<Self> {
+        for file in [Some(kernel), initrd].into_iter().flatten() {
+            if !file.is_file() {
+                bail!("{} is no file", file.display());
+            }
+        }
+        Ok(Self {
+            name: kernel.display().to_string(),
+            kernel: kernel.canonicalize()?,
+            initrd: initrd.map(Path::canonicalize).transpose()?,
+            script: Script::Unknown,
+        })
+    }
+}
+
+/// What is below Linux.
+#[derive(Clone, Debug)]
+pub(crate) enum Hypervisor {
+    /// Nothing: the machine has no EL2.
+    None,
+    /// Portcullis, as this arm64 Image.
+    Portcullis(PathBuf),
+}
+
+impl Hypervisor {
+    /// Builds Portcullis.
+    ///
+    /// # Errors
+    /// When it does not compile.
+    pub(crate) fn portcullis(checkout: &Checkout) -> Result<Self> {
+        images::hyp(checkout, Isolation::On).map(Self::Portcullis)
+    }
+
+    fn phrase(&self) -> &'static str {
+        match self {
+            Self::None => "without a hypervisor",
+            Self::Portcullis(_) => "under EL2",
+        }
+    }
+}
+
+/// The devices of the machine.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Devices {
+    /// NVMe, virtio-blk, e1000e and edu, all behind the SMMU.
+    Default,
+    /// None.
+    None,
+}
+
+/// What the guest does.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Mode {
+    /// The checks of its devices.
+    Check,
+    /// Attacks on a boot with `iommu.passthrough=1`.
+    AttackPassthrough,
+    /// Attacks on a plain boot: translation on, then `identity` at run time.
+    AttackRuntime,
+    /// A shell on the caller's terminal.
+    Shell,
+}
+
+impl Mode {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Check => "check",
+            Self::AttackPassthrough => "attack_passthrough",
+            Self::AttackRuntime => "attack_runtime",
+            Self::Shell => "shell",
+        }
+    }
+}
+
+/// One boot.
+#[derive(Clone, Debug)]
+pub(crate) struct Boot {
+    pub(crate) qemu: PathBuf,
+    pub(crate) guest: Guest,
+    pub(crate) hypervisor: Hypervisor,
+    pub(crate) cpu: String,
+    pub(crate) smp: u32,
+    pub(crate) mem: String,
+    pub(crate) append: String,
+    pub(crate) qemu_args: Vec<String>,
+    pub(crate) devices: Devices,
+    pub(crate) mode: Mode,
+    pub(crate) timeout: Duration,
+}
+
+/// The disks and the file for the network, with their digests.
+struct Data {
+    nvme: disks::Disk,
+    virtio_blk: disks::Disk,
+    packets: disks::Disk,
+}
+
+impl Data {
+    fn ensure(checkout: &Checkout) -> Result<Self> {
+        let dir = checkout.work_dir("disks")?;
+        let tftp = checkout.work_dir("tftp")?;
+        Ok(Self {
+            nvme: disks::ensure(&dir, "nvme.img", 64, 1)?,
+            virtio_blk: disks::ensure(&dir, "virtio-blk.img", 16, 2)?,
+            packets: disks::ensure(&tftp, "packets.bin", 1, 3)?,
+        })
+    }
+}
+
+impl Boot {
+    /// What this boot is, for people.
+    pub(crate) fn title(&self) -> String {
+        let mut title = format!(
+            "{} {}, -cpu {}, {} CPU(s), {}",
+            self.guest.name,
+            self.hypervisor.phrase(),
+            self.cpu,
+            self.smp,
+            self.mem
+        );
+        if self.mode != Mode::Check {
+            title.push_str(&format!(", {}", self.mode.name()));
+        }
+        if !self.append.is_empty() {
+            title.push_str(&format!(", {}", self.append));
+        }
+        title
+    }
+
+    /// Boots, waits for the end and judges it.
+    ///
+    /// # Errors
+    /// When the machine cannot be started; a run that goes wrong is a [`Report`].
+    pub(crate) fn run(&self, checkout: &Checkout) -> Result<Report> {
+        let data = Data::ensure(checkout)?;
+        let token = fresh_token()?;
+        let machine = self.machine(&data, &token)?;
+        let dir = checkout.work_dir(&format!("runs/{}", self.run_name()))?;
+        let outcome = match self.mode {
+            Mode::Shell => machine.run(&dir, self.timeout)?,
+            _ => step(&format!("Booting {}", self.title()), || machine.run(&dir, self.timeout))?,
+        };
+        Ok(self.judge(outcome, &token, &self.expect(&data)))
+    }
+
+    /// A folder name for the run's consoles: later runs of the same kind replace it.
+    fn run_name(&self) -> String {
+        let kind = match self.hypervisor {
+            Hypervisor::None => "native",
+            Hypervisor::Portcullis(_) => "el2",
+        };
+        let text = format!(
+            "linux-{}-{kind}-{}-{}-{}-{}",
+            self.guest.name,
+            self.mode.name(),
+            self.cpu,
+            self.smp,
+            self.append
+        );
+        let word = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' };
+        text.chars().map(word).take(100).collect()
+    }
+
+    fn machine(&self, data: &Data, token: &str) -> Result<Machine> {
+        let mut machine = Machine::new(&self.qemu);
+        machine.cpu.clone_from(&self.cpu);
+        machine.smp = self.smp;
+        machine.mem.clone_from(&self.mem);
+        let bootargs = self.bootargs();
+        match &self.hypervisor {
+            Hypervisor::None => {
+                machine.machine = "virt,gic-version=3,iommu=smmuv3".to_owned();
+                machine.serials = Serials::Host;
+                machine.kernel = Some(self.guest.kernel.clone());
+                machine.initrd.clone_from(&self.guest.initrd);
+                machine.append = bootargs;
+            }
+            Hypervisor::Portcullis(image) => {
+                let host = HostModules {
+                    kernel: self.guest.kernel.clone(),
+                    initrd: self.guest.initrd.clone(),
+                    bootargs,
+                };
+                machine.boot_el2(image, token, Some(&host))?;
+            }
+        }
+        if self.mode == Mode::Shell {
+            machine.serials = match machine.serials {
+                Serials::Host | Serials::InteractiveHost => Serials::InteractiveHost,
+                Serials::HostAndEl2 | Serials::InteractiveHostAndEl2 => {
+                    Serials::InteractiveHostAndEl2
+                }
+            };
+        }
+        if self.devices == Devices::Default {
+            add_devices(&mut machine, data)?;
+        }
+        for arg in &self.qemu_args {
+            machine.arg(arg);
+        }
+        Ok(machine)
+    }
+
+    fn bootargs(&self) -> String {
+        // panic=-1: a panic resets at once, and -no-reboot makes that the run's end.
+        let mut args = format!("console=ttyAMA0 panic=-1 portcullis.mode={}", self.mode.name());
+        if self.devices == Devices::None {
+            args.push_str(" portcullis.devices=none");
+        }
+        if !self.append.is_empty() {
+            args.push(' ');
+            args.push_str(&self.append);
+        }
+        args
+    }
+
+    fn expect(&self, data: &Data) -> Expect {
+        let mut expect = Expect::default();
+        if self.guest.script == Script::Unknown || self.mode != Mode::Check {
+            return expect;
+        }
+        expect.checks.extend(["el1", "smmu"]);
+        expect.values.push(("cpus", self.smp.to_string()));
+        if self.devices == Devices::None {
+            return expect;
+        }
+        expect.checks.extend(["nvme_write", "ping"]);
+        if self.smp > 1 {
+            expect.checks.extend(["hotplug_off", "hotplug_on", "hotplug_io"]);
+        }
+        expect.values.extend([
+            ("nvme_domain", self.domain().to_owned()),
+            ("nvme_md5", data.nvme.md5.clone()),
+            ("virtio_blk_md5", data.virtio_blk.md5.clone()),
+            ("net_md5", data.packets.md5.clone()),
+        ]);
+        expect.counts.extend(["net_rx_packets", "net_tx_packets"]);
+        expect
+    }
+
+    /// The type of IOMMU domain that the kernel's command line asks for.
+    fn domain(&self) -> &'static str {
+        let has = |option: &str| self.append.split_whitespace().any(|word| word == option);
+        if has("iommu.passthrough=1") {
+            "identity"
+        } else if has("iommu.strict=0") {
+            "DMA-FQ"
+        } else {
+            "DMA"
+        }
+    }
+
+    /// Turns a finished machine into a report.
+    fn judge(&self, outcome: Outcome, token: &str, expect: &Expect) -> Report {
+        let lines = GuestLines::parse(&outcome.host_console);
+        let scripted = self.guest.script == Script::Ours && self.mode != Mode::Shell;
+        let mut findings = if scripted { judge(&lines, expect) } else { Vec::new() };
+        if let Hypervisor::Portcullis(_) = self.hypervisor {
+            findings.push(match console::verdict(&outcome.el2_console, token) {
+                Ok(exit) => Finding::good(format!(
+                    "EL2: {} after {} SMMU exits and {} DMA faults",
+                    exit.reason, exit.smmu_exits, exit.dma_faults
+                )),
+                Err(error) => Finding::bad(format!("EL2: {error:#}")),
+            });
+        }
+        if let Err(error) = outcome.require_clean_exit() {
+            findings.push(Finding::bad(format!("{error:#}")));
+        }
+        Report {
+            title: self.title(),
+            findings,
+            lines,
+            outcome,
+        }
+    }
+}
+
+fn add_devices(machine: &mut Machine, data: &Data) -> Result<()> {
+    let text = |path: &Path| -> Result<String> {
+        let text = path.to_str().context("the checkout's path is not UTF-8")?;
+        Ok(text.replace(',', ",,"))
+    };
+    let drive = |path: &Path, id: &str| -> Result<String> {
+        Ok(format!("file={},if=none,format=raw,snapshot=on,id={id}", text(path)?))
+    };
+    machine.arg("-drive").arg(drive(&data.nvme.path, "d0")?);
+    machine.device("nvme,serial=portcullis,drive=d0");
+    machine.arg("-drive").arg(drive(&data.virtio_blk.path, "d1")?);
+    machine.device("virtio-blk-pci,drive=d1,iommu_platform=on,disable-legacy=on");
+    // restrict=on: the guest reaches QEMU's own ping and TFTP server and nothing else.
+    let folder = data.packets.path.parent().context("a file without a folder")?;
+    let net = format!("user,id=n0,restrict=on,tftp={}", text(folder)?);
+    machine.arg("-netdev").arg(net);
+    machine.device("e1000e,netdev=n0,romfile=");
+    machine.device("edu,dma_mask=0xffffffffff");
+    Ok(())
+}
+
+/// What came of a boot.
+#[derive(Clone, Debug)]
+pub(crate) struct Report {
+    /// Which boot.
+    pub(crate) title: String,
+    /// In the order they were made.
+    pub(crate) findings: Vec<Finding>,
+    /// What the guest said.
+    pub(crate) lines: GuestLines,
+    /// How the machine ended.
+    pub(crate) outcome: Outcome,
+}
+
+/// How much of a console explains a failure.
+const SHOWN_CONSOLE: usize = 15;
+
+impl Report {
+    /// Whether everything is as it should be.
+    pub(crate) fn passed(&self) -> bool {
+        self.findings.iter().all(|finding| finding.mark == Mark::Good)
+    }
+
+    /// Prints the findings; of a failed run, the ends of its consoles as well.
+    pub(crate) fn print(&self) {
+        println!("{}", self.title);
+        for finding in &self.findings {
+            let mark = match finding.mark {
+                Mark::Good => "ok  ",
+                Mark::Bad => "FAIL",
+            };
+            println!("  {mark}  {}", finding.text);
+        }
+        let seconds = self.outcome.took.as_secs_f64();
+        if self.passed() {
+            println!("  passed in {seconds:.1} s");
+            return;
+        }
+        for (name, text) in [
+            ("host console", &self.outcome.host_console),
+            ("EL2's console", &self.outcome.el2_console),
+        ] {
+            println!("  the end of the {name}:");
+            for line in last_lines(text, SHOWN_CONSOLE).lines() {
+                println!("    | {line}");
+            }
+        }
+        println!("  failed after {seconds:.1} s; whole consoles in {}", self.outcome.dir.display());
+    }
+}

@@ -1,0 +1,130 @@
+//! The results that the guest's script writes on the host's console.
+
+/// Everything the guest said in the script's line formats.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct GuestLines {
+    /// `CHECK` and `CONTROL` lines in order.
+    pub(crate) checks: Vec<Check>,
+    /// `VALUE` lines in order.
+    pub(crate) values: Vec<(String, String)>,
+    /// `ATTACK` lines in order.
+    pub(crate) attacks: Vec<Attack>,
+    /// The script reached its end.
+    pub(crate) done: bool,
+}
+
+/// One thing the guest judged by itself.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Check {
+    /// Its name; controls are named `control_<name>`.
+    pub(crate) name: String,
+    /// The detail, as `Err` when it failed.
+    pub(crate) result: Result<String, String>,
+}
+
+/// One attack and its end.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Attack {
+    /// Its name.
+    pub(crate) name: String,
+    /// Whether the memory was reached.
+    pub(crate) result: AttackResult,
+}
+
+/// What came of an attack.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum AttackResult {
+    /// The device reached memory that is not the kernel's.
+    Landed,
+    /// It did not.
+    Blocked,
+}
+
+impl GuestLines {
+    /// Reads a console.
+    pub(crate) fn parse(console: &str) -> Self {
+        let mut lines = Self::default();
+        for line in console.lines() {
+            lines.line(line.trim());
+        }
+        lines
+    }
+
+    /// The last value of a name.
+    pub(crate) fn value(&self, name: &str) -> Option<&str> {
+        self.values
+            .iter()
+            .rev()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
+    }
+
+    fn line(&mut self, line: &str) {
+        if line == "GUEST: done" {
+            self.done = true;
+        } else if let Some(rest) = line.strip_prefix("VALUE ") {
+            let (name, value) = rest.split_once(' ').unwrap_or((rest, ""));
+            self.values.push((name.to_owned(), value.to_owned()));
+        } else if let Some(rest) = line.strip_prefix("CHECK ") {
+            self.checks.extend(check(rest, ""));
+        } else if let Some(rest) = line.strip_prefix("CONTROL ") {
+            self.checks.extend(check(rest, "control_"));
+        } else if let Some(rest) = line.strip_prefix("ATTACK ") {
+            self.attacks.extend(attack(rest));
+        }
+    }
+}
+
+fn check(text: &str, prefix: &str) -> Option<Check> {
+    let (name, said) = text.split_once(": ")?;
+    let (word, detail) = said.split_once(' ').unwrap_or((said, ""));
+    let detail = detail.to_owned();
+    let result = match word {
+        "ok" => Ok(detail),
+        "FAIL" => Err(detail),
+        _ => return None,
+    };
+    Some(Check {
+        name: format!("{prefix}{name}"),
+        result,
+    })
+}
+
+fn attack(text: &str) -> Option<Attack> {
+    let (name, said) = text.split_once(": ")?;
+    let result = match said.split_whitespace().next()? {
+        "landed" => AttackResult::Landed,
+        "blocked" => AttackResult::Blocked,
+        _ => return None,
+    };
+    Some(Attack {
+        name: name.to_owned(),
+        result,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_line_is_read() {
+        let lines = GuestLines::parse(
+            "noise\r\nCHECK el1: ok CPU: All CPU(s) started at EL1\r\n\
+             CHECK nvme: FAIL no /dev/nvme0n1\nVALUE cpus 4\nCONTROL own_page: ok\n\
+             ATTACK write: blocked\nATTACK read: landed at 0x1000\nGUEST: done\n",
+        );
+        let names: Vec<&str> = lines.checks.iter().map(|check| check.name.as_str()).collect();
+        assert_eq!(names, ["el1", "nvme", "control_own_page"]);
+        assert_eq!(lines.checks.get(1).map(|check| check.result.is_err()), Some(true));
+        assert_eq!(lines.value("cpus"), Some("4"));
+        let ends: Vec<AttackResult> = lines.attacks.iter().map(|attack| attack.result).collect();
+        assert_eq!(ends, [AttackResult::Blocked, AttackResult::Landed]);
+        assert!(lines.done);
+    }
+
+    #[test]
+    fn words_outside_the_formats_are_no_results() {
+        assert_eq!(GuestLines::parse("CHECK a: perhaps\nATTACK b: maybe\n"), GuestLines::default());
+    }
+}

@@ -1,0 +1,121 @@
+//! `cargo xtask linux`: Debian Linux as the untrusted host, or alone for comparison.
+
+pub(crate) mod attack;
+pub(crate) mod boot;
+pub(crate) mod guest_lines;
+pub(crate) mod verdict;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use clap::ValueHint;
+
+use crate::checkout::Checkout;
+use crate::linux::boot::{Boot, Devices, Guest, Hypervisor, Mode};
+use crate::setup;
+
+/// Boot Debian Linux behind Portcullis and check that its devices work.
+///
+/// The kernel is fetched with apt into the build folder (no root needed, nothing is
+/// installed). The guest reads NVMe and virtio-blk data through DMA, writes, exchanges
+/// packets, takes CPUs off and on line during I/O and powers off; the run counts only
+/// if EL2 says so on its own console.
+///
+/// Examples:
+///   cargo xtask linux --release 6.12 --smp 4
+///   cargo xtask linux --append iommu.strict=0
+///   cargo xtask linux --native --attack
+///   cargo xtask linux --interactive
+#[derive(Clone, Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Args {
+    /// Debian kernel series to fetch and boot
+    #[arg(long, value_parser = ["6.1", "6.12"], default_value = "6.12")]
+    release: String,
+    /// Boot this arm64 Image instead of Debian's; only EL2's verdict counts then
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["release", "attack"])]
+    kernel: Option<PathBuf>,
+    /// The ramdisk for --kernel
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "kernel")]
+    initrd: Option<PathBuf>,
+    /// No hypervisor: Linux enters at EL1 and has the SMMU to itself
+    #[arg(long)]
+    native: bool,
+    /// QEMU's CPU model: max, cortex-a76, neoverse-n1, ...
+    #[arg(long, default_value = "max")]
+    cpu: String,
+    /// Number of CPUs
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=8))]
+    smp: u32,
+    /// Memory of the machine, as QEMU writes it
+    #[arg(long, default_value = "1G")]
+    mem: String,
+    /// Added to the kernel's command line, for example iommu.strict=0 or iommu.passthrough=1
+    #[arg(long, value_name = "ARGS", default_value = "", allow_hyphen_values = true)]
+    append: String,
+    /// QEMU to use instead of the installed one
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    qemu: Option<PathBuf>,
+    /// Added to QEMU's command line; repeat it for each argument
+    #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
+    qemu_arg: Vec<String>,
+    /// Without the NVMe, virtio-blk, e1000e and edu devices
+    #[arg(long, conflicts_with = "attack")]
+    no_default_devices: bool,
+    /// Let root in the guest attack memory that is not the kernel's, with the edu device
+    #[arg(long)]
+    attack: bool,
+    /// Kill a machine that runs longer than this many seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    timeout: u64,
+    /// A shell in the guest on this terminal; `exit` powers off
+    #[arg(long, conflicts_with = "attack")]
+    interactive: bool,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When set-up fails or the run is not as it should be.
+pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
+    let boot = prepare(checkout, args)?;
+    let reports = if args.attack {
+        attack::run(checkout, &boot)?
+    } else {
+        vec![boot.run(checkout)?]
+    };
+    for report in &reports {
+        report.print();
+    }
+    match reports.iter().filter(|report| !report.passed()).count() {
+        0 => Ok(()),
+        failed => bail!("{failed} of {} boots not as they should be", reports.len()),
+    }
+}
+
+fn prepare(checkout: &Checkout, args: &Args) -> Result<Boot> {
+    let qemu = setup::qemu::ensure(checkout, args.qemu.as_deref())?;
+    let guest = match &args.kernel {
+        Some(kernel) => Guest::own(kernel, args.initrd.as_deref())?,
+        None => Guest::debian(checkout, &args.release)?,
+    };
+    let hypervisor = if args.native {
+        Hypervisor::None
+    } else {
+        Hypervisor::portcullis(checkout)?
+    };
+    Ok(Boot {
+        qemu,
+        guest,
+        hypervisor,
+        cpu: args.cpu.clone(),
+        smp: args.smp,
+        mem: args.mem.clone(),
+        append: args.append.clone(),
+        qemu_args: args.qemu_arg.clone(),
+        devices: if args.no_default_devices { Devices::None } else { Devices::Default },
+        mode: if args.interactive { Mode::Shell } else { Mode::Check },
+        timeout: Duration::from_secs(args.timeout),
+    })
+}

@@ -1,0 +1,167 @@
+//! What a run has to show, held against what it showed.
+
+use crate::linux::guest_lines::{AttackResult, GuestLines};
+
+/// One line of a run's report.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Finding {
+    /// Whether it is as it should be.
+    pub(crate) mark: Mark,
+    /// What was seen.
+    pub(crate) text: String,
+}
+
+/// Whether a finding is as it should be.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Mark {
+    /// As it should be.
+    Good,
+    /// Not as it should be; the run fails.
+    Bad,
+}
+
+impl Finding {
+    /// Something that is as it should be.
+    pub(crate) fn good(text: impl Into<String>) -> Self {
+        Self { mark: Mark::Good, text: text.into() }
+    }
+
+    /// Something that is not.
+    pub(crate) fn bad(text: impl Into<String>) -> Self {
+        Self { mark: Mark::Bad, text: text.into() }
+    }
+}
+
+/// What the guest must have said.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Expect {
+    /// Checks that must be there and ok; any other check must be ok too.
+    pub(crate) checks: Vec<&'static str>,
+    /// Values that must be exactly this.
+    pub(crate) values: Vec<(&'static str, String)>,
+    /// Values that must be there and not zero.
+    pub(crate) counts: Vec<&'static str>,
+    /// Attacks that must be there with this end.
+    pub(crate) attacks: Vec<(&'static str, AttackResult)>,
+}
+
+/// Holds the guest's lines against what is expected of them.
+pub(crate) fn judge(lines: &GuestLines, expect: &Expect) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for check in &lines.checks {
+        findings.push(match &check.result {
+            Ok(detail) => Finding::good(format!("{}: {detail}", check.name)),
+            Err(detail) => Finding::bad(format!("{}: {detail}", check.name)),
+        });
+    }
+    for name in &expect.checks {
+        if !lines.checks.iter().any(|check| check.name == *name) {
+            findings.push(Finding::bad(format!("{name}: the guest did not get to it")));
+        }
+    }
+    for (name, wanted) in &expect.values {
+        findings.push(match lines.value(name) {
+            Some(seen) if seen == wanted => Finding::good(format!("{name}: {seen}")),
+            Some(seen) => Finding::bad(format!("{name}: {seen}, should be {wanted}")),
+            None => Finding::bad(format!("{name}: the guest did not get to it")),
+        });
+    }
+    for name in &expect.counts {
+        let seen = lines.value(name).unwrap_or("nothing");
+        findings.push(match seen.parse::<u64>() {
+            Ok(count) if count > 0 => Finding::good(format!("{name}: {count}")),
+            _ => Finding::bad(format!("{name}: {seen}, should be a positive number")),
+        });
+    }
+    findings.extend(judge_attacks(lines, &expect.attacks));
+    if !lines.done {
+        findings.push(Finding::bad("the guest's script did not reach its end"));
+    }
+    findings
+}
+
+fn judge_attacks(lines: &GuestLines, expected: &[(&'static str, AttackResult)]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (name, wanted) in expected {
+        let seen = lines.attacks.iter().find(|attack| attack.name == *name);
+        findings.push(match seen {
+            Some(attack) if attack.result == *wanted => {
+                Finding::good(format!("ATTACK {name}: {}", word(attack.result)))
+            }
+            Some(attack) => Finding::bad(format!(
+                "ATTACK {name}: {}, should be {}",
+                word(attack.result),
+                word(*wanted)
+            )),
+            None => Finding::bad(format!("ATTACK {name}: the guest did not get to it")),
+        });
+    }
+    for attack in &lines.attacks {
+        if !expected.iter().any(|(name, _)| *name == attack.name) {
+            findings.push(Finding::bad(format!("ATTACK {}: not expected here", attack.name)));
+        }
+    }
+    findings
+}
+
+fn word(result: AttackResult) -> &'static str {
+    match result {
+        AttackResult::Landed => "landed",
+        AttackResult::Blocked => "blocked",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bad(console: &str, expect: &Expect) -> Vec<String> {
+        judge(&GuestLines::parse(console), expect)
+            .into_iter()
+            .filter(|finding| finding.mark == Mark::Bad)
+            .map(|finding| finding.text)
+            .collect()
+    }
+
+    fn expect() -> Expect {
+        Expect {
+            checks: vec!["el1"],
+            values: vec![("nvme_md5", "aa".to_owned())],
+            counts: vec!["packets"],
+            attacks: vec![("write", AttackResult::Blocked)],
+        }
+    }
+
+    const GOOD: &str = "CHECK el1: ok\nVALUE nvme_md5 aa\nVALUE packets 3\nATTACK write: blocked\nGUEST: done\n";
+
+    #[test]
+    fn a_complete_run_has_nothing_bad() {
+        assert!(bad(GOOD, &expect()).is_empty());
+    }
+
+    #[test]
+    fn every_missing_line_is_bad() {
+        for gone in GOOD.lines() {
+            let console = GOOD.replace(&format!("{gone}\n"), "");
+            assert_eq!(bad(&console, &expect()).len(), 1, "without {gone}");
+        }
+    }
+
+    #[test]
+    fn a_failed_check_nobody_asked_for_is_bad() {
+        let console = format!("CHECK insmod: FAIL nvme\n{GOOD}");
+        assert_eq!(bad(&console, &expect()), ["insmod: nvme"]);
+    }
+
+    #[test]
+    fn wrong_values_and_wrong_ends_are_bad() {
+        let console = GOOD.replace("md5 aa", "md5 bb").replace("write: blocked", "write: landed").replace("packets 3", "packets 0");
+        assert_eq!(bad(&console, &expect()).len(), 3);
+    }
+
+    #[test]
+    fn an_attack_nobody_expected_is_bad() {
+        let console = format!("ATTACK other: blocked\n{GOOD}");
+        assert_eq!(bad(&console, &expect()), ["ATTACK other: not expected here"]);
+    }
+}

@@ -1,0 +1,49 @@
+//! What a person sees while a long step runs: a spinner with the time on a terminal,
+//! one line at the start and one at the end anywhere else.
+
+use std::io::{IsTerminal, stderr};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Steps shorter than this get no closing line: their start says enough.
+const WORTH_A_LINE: Duration = Duration::from_secs(2);
+
+/// Does `work` while telling the reader `what` is being done.
+///
+/// # Errors
+/// Those of `work`, unchanged.
+pub(crate) fn step<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let started = Instant::now();
+    let spinner = stderr().is_terminal().then(|| {
+        let bar = ProgressBar::new_spinner();
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} [{elapsed}]") {
+            bar.set_style(style);
+        }
+        bar.set_message(what.to_owned());
+        bar.enable_steady_tick(Duration::from_millis(120));
+        bar
+    });
+    if spinner.is_none() {
+        say(&format!("{what} ..."));
+    }
+    let result = work();
+    let took = started.elapsed();
+    if let Some(bar) = spinner {
+        bar.finish_and_clear();
+    }
+    match &result {
+        Ok(_) if took >= WORTH_A_LINE => {
+            say(&format!("{what}: done in {:.1} s", took.as_secs_f64()));
+        }
+        Ok(_) => {}
+        Err(_) => say(&format!("{what}: failed after {:.1} s", took.as_secs_f64())),
+    }
+    result
+}
+
+/// One line of news for the reader; results go to standard output, news do not.
+pub(crate) fn say(line: &str) {
+    eprintln!("xtask: {line}");
+}

@@ -1,0 +1,202 @@
+//! QEMU, new enough to emulate an SMMU with two stages.
+//!
+//! Older versions start the machine without complaint and show a stage-1-only SMMU,
+//! so the version is checked before anything is booted.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::checkout::Checkout;
+use crate::exec;
+use crate::progress::{say, step};
+use crate::setup::SetupLock;
+use crate::setup::debian::{KEYRING, Mirrors, OsRelease};
+
+/// First version whose SMMUv3 offers nested translation.
+const NEEDED: (u32, u32) = (9, 1);
+const PROGRAM: &str = "qemu-system-aarch64";
+const BACKPORTS_SUITE: &str = "bookworm-backports";
+/// xtask's own source file: recognised, and never written twice.
+const BACKPORTS_FILE: &str = "/etc/apt/sources.list.d/portcullis-backports.sources";
+
+/// Returns a QEMU that is new enough, installing the distribution's where that is
+/// allowed. A `chosen` one is only checked.
+///
+/// # Errors
+/// When there is none and none may be installed; the text says what to type.
+pub(crate) fn ensure(checkout: &Checkout, chosen: Option<&Path>) -> Result<PathBuf> {
+    if let Some(path) = chosen {
+        let version = version_of(path)?;
+        require(path, version)?;
+        return Ok(path.to_owned());
+    }
+    let program = PathBuf::from(PROGRAM);
+    if version_of(&program).is_ok_and(|version| version >= NEEDED) {
+        return Ok(program);
+    }
+    let _lock = SetupLock::take(checkout)?;
+    // Another xtask may have installed it while this one waited.
+    if version_of(&program).is_ok_and(|version| version >= NEEDED) {
+        return Ok(program);
+    }
+    install(&OsRelease::read())?;
+    let version = version_of(&program)?;
+    require(&program, version)?;
+    say(&format!("{PROGRAM} {}.{} is installed", version.0, version.1));
+    Ok(program)
+}
+
+fn require(path: &Path, version: (u32, u32)) -> Result<()> {
+    if version < NEEDED {
+        bail!(
+            "{} is version {}.{}; nested SMMUv3 needs {}.{} or newer: install a newer \
+             qemu-system-arm, or name one with --qemu FILE",
+            path.display(),
+            version.0,
+            version.1,
+            NEEDED.0,
+            NEEDED.1
+        );
+    }
+    Ok(())
+}
+
+fn version_of(program: &Path) -> Result<(u32, u32)> {
+    let said = exec::output(Command::new(program).arg("--version"))?;
+    parse_version(&said)
+        .with_context(|| format!("no version in what {} --version says", program.display()))
+}
+
+fn parse_version(said: &str) -> Option<(u32, u32)> {
+    let (_, after) = said.split_once("version ")?;
+    let mut numbers = after.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+/// Where this system's QEMU comes from.
+#[derive(Debug, Eq, PartialEq)]
+enum Origin {
+    /// Debian 12 ships 7.2; backports has 10.x.
+    Backports,
+    /// Newer Debian and its relatives ship a new enough one.
+    Distribution,
+    /// xtask does not know this system's package manager.
+    Unknown,
+}
+
+fn origin(os: &OsRelease) -> Origin {
+    match (os.id.as_str(), os.version.as_str()) {
+        ("debian", "12") => Origin::Backports,
+        ("debian" | "ubuntu", _) => Origin::Distribution,
+        _ => Origin::Unknown,
+    }
+}
+
+fn install(os: &OsRelease) -> Result<()> {
+    let origin = origin(os);
+    let (command, suite) = match origin {
+        Origin::Backports => (
+            format!("apt-get install -t {BACKPORTS_SUITE} qemu-system-arm"),
+            Some(BACKPORTS_SUITE),
+        ),
+        Origin::Distribution => ("apt-get install qemu-system-arm".to_owned(), None),
+        Origin::Unknown => bail!(
+            "{PROGRAM} {}.{} or newer is needed and this system ({}) is not one xtask can \
+             install it on: install your distribution's QEMU for Arm, or name one with --qemu FILE",
+            NEEDED.0,
+            NEEDED.1,
+            if os.id.is_empty() { "unknown" } else { &os.id },
+        ),
+    };
+    if !is_root() {
+        let enable = match origin {
+            Origin::Backports => format!("enable the suite {BACKPORTS_SUITE} and "),
+            Origin::Distribution | Origin::Unknown => String::new(),
+        };
+        bail!(
+            "{PROGRAM} {}.{} or newer is needed and only root may install it: as root, {enable}run \
+             `apt-get update && {command}`, or run this command once as root",
+            NEEDED.0,
+            NEEDED.1
+        );
+    }
+    if origin == Origin::Backports {
+        enable_backports()?;
+    }
+    step("Updating the package lists", || apt_get(&["update"]))?;
+    step("Installing qemu-system-arm", || {
+        let mut args = vec!["install", "--yes", "--no-install-recommends"];
+        args.extend(suite.iter().flat_map(|suite| ["-t", suite]));
+        args.push("qemu-system-arm");
+        apt_get(&args)
+    })
+}
+
+fn apt_get(args: &[&str]) -> Result<()> {
+    let mut command = Command::new("apt-get");
+    command
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .args(["-q", "-o", "DPkg::Lock::Timeout=300"])
+        .args(args);
+    exec::output(&mut command).map(|_| ())
+}
+
+fn enable_backports() -> Result<()> {
+    let path = Path::new(BACKPORTS_FILE);
+    let wanted = backports_stanza(&Mirrors::of_system()?.main);
+    if fs::read_to_string(path).is_ok_and(|present| present == wanted) {
+        return Ok(());
+    }
+    fs::write(path, wanted).with_context(|| format!("cannot write {BACKPORTS_FILE}"))?;
+    say(&format!("enabled {BACKPORTS_SUITE} in {BACKPORTS_FILE}"));
+    Ok(())
+}
+
+fn backports_stanza(mirror: &str) -> String {
+    format!(
+        "Types: deb\nURIs: {mirror}\nSuites: {BACKPORTS_SUITE}\nComponents: main\nSigned-By: {KEYRING}\n"
+    )
+}
+
+fn is_root() -> bool {
+    exec::output(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_from_what_qemu_says() {
+        let debian = "QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2)\nCopyright";
+        assert_eq!(parse_version(debian), Some((10, 0)));
+        assert_eq!(parse_version("QEMU emulator version 9.1.0"), Some((9, 1)));
+        assert_eq!(parse_version("something else"), None);
+    }
+
+    #[test]
+    fn an_old_qemu_is_refused_with_its_version_and_a_remedy() {
+        let text = require(Path::new("q"), (7, 2))
+            .err()
+            .map(|error| error.to_string())
+            .unwrap_or_default();
+        assert!(text.contains("7.2") && text.contains("--qemu"), "{text}");
+        assert!(require(Path::new("q"), (9, 1)).is_ok());
+        assert!(require(Path::new("q"), (11, 0)).is_ok());
+    }
+
+    #[test]
+    fn only_debian_12_needs_backports() {
+        let os = |id: &str, version: &str| OsRelease {
+            id: id.into(),
+            version: version.into(),
+        };
+        assert_eq!(origin(&os("debian", "12")), Origin::Backports);
+        assert_eq!(origin(&os("debian", "13")), Origin::Distribution);
+        assert_eq!(origin(&os("ubuntu", "24.04")), Origin::Distribution);
+        assert_eq!(origin(&os("fedora", "42")), Origin::Unknown);
+    }
+}

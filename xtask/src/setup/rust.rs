@@ -1,0 +1,55 @@
+//! The Rust side: the bare-metal target and the components `check` needs.
+//!
+//! rust-toolchain.toml asks for them, but rustup acts on it only where automatic
+//! installation is allowed, so they are added by name.
+
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::checkout::Checkout;
+use crate::exec;
+use crate::progress::step;
+use crate::setup::SetupLock;
+
+/// The target of everything that runs at EL2 or EL1 in the emulated machine.
+pub(crate) const BARE_METAL: &str = "aarch64-unknown-none-softfloat";
+
+/// Adds the bare-metal target to the pinned toolchain if it is missing.
+///
+/// # Errors
+/// When rustup is missing or cannot install it.
+pub(crate) fn ensure_target(checkout: &Checkout) -> Result<()> {
+    ensure(checkout, "target", BARE_METAL, BARE_METAL)
+}
+
+/// Adds rustfmt and clippy to the pinned toolchain if they are missing.
+///
+/// # Errors
+/// When rustup is missing or cannot install them.
+pub(crate) fn ensure_lint_components(checkout: &Checkout) -> Result<()> {
+    for (component, prefix) in [("rustfmt", "rustfmt"), ("clippy", "clippy")] {
+        ensure(checkout, "component", component, prefix)?;
+    }
+    Ok(())
+}
+
+fn ensure(checkout: &Checkout, kind: &str, name: &str, listed_as: &str) -> Result<()> {
+    let rustup = || {
+        let mut command = Command::new("rustup");
+        command.current_dir(checkout.root());
+        command
+    };
+    let remedy = || {
+        format!("needs rustup's {kind} `{name}`: install rustup (rustup.rs), then `rustup {kind} add {name}`")
+    };
+    let listed = exec::output(rustup().args([kind, "list", "--installed"])).with_context(remedy)?;
+    if listed.lines().any(|line| line.starts_with(listed_as)) {
+        return Ok(());
+    }
+    let _lock = SetupLock::take(checkout)?;
+    step(&format!("Adding the Rust {kind} {name}"), || {
+        exec::output(rustup().args([kind, "add", name])).with_context(remedy)
+    })?;
+    Ok(())
+}
