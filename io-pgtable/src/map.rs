@@ -1,0 +1,331 @@
+//! Mapping: a pass that checks and counts, then a pass that cannot fail.
+//!
+//! Tables that do not exist yet are built privately with plain stores, from the bottom up, and linked by one store.
+
+use crate::desc::{self, VALID};
+use crate::error::MapError;
+use crate::granule::{At, Granule, Level};
+use crate::pte::{Fresh, Table, TableMemory};
+use crate::regime::Regime;
+use crate::table::{IoPgtable, Spares, from_start};
+use crate::{Attrs, Iova, Pa};
+
+/// A contiguous piece of a mapping. Addresses are within the input and output space.
+#[derive(Clone, Copy)]
+struct Run {
+    iova: u64,
+    pa: u64,
+    size: u64,
+    /// Attribute bits of every leaf.
+    bits: u64,
+}
+
+impl Run {
+    /// Leaves of level `L` at the start of the run, up to `max`.
+    #[inline]
+    fn leaves<G: Granule, L: Level>(&self, page_sizes: u64, max: usize) -> usize {
+        let aligned = (self.iova | self.pa) & At::<G, L>::OFFSET == 0;
+        if !At::<G, L>::LEAF || page_sizes & At::<G, L>::SIZE == 0 || !aligned {
+            return 0;
+        }
+        usize::try_from(self.size.wrapping_shr(At::<G, L>::SHIFT)).map_or(max, |n| n.min(max))
+    }
+
+    /// The part that descriptor of level `L` covers which covers the start.
+    #[inline]
+    fn head<G: Granule, L: Level>(&self) -> Self {
+        let room = At::<G, L>::SIZE.wrapping_sub(self.iova & At::<G, L>::OFFSET);
+        Self { size: self.size.min(room), ..*self }
+    }
+
+    /// What follows the first `size` bytes.
+    #[inline]
+    fn after(&self, size: u64) -> Self {
+        Self {
+            iova: self.iova.wrapping_add(size),
+            pa: self.pa.wrapping_add(size),
+            size: self.size.wrapping_sub(size),
+            bits: self.bits,
+        }
+    }
+
+    /// The first leaf descriptor of level `L`.
+    #[inline]
+    fn desc<L: Level>(&self) -> u64 {
+        self.pa | self.bits | if L::LAST { desc::PAGE } else { desc::BLOCK }
+    }
+}
+
+/// What the short way through existing tables came to.
+enum Short {
+    Done,
+    Overlap,
+    /// A table is missing, or leaves of several levels are needed.
+    Long,
+}
+
+impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
+    /// Maps `size` bytes from `iova` to `pa`, with the largest leaves that both addresses allow.
+    ///
+    /// A walker may use the mapping when this returns; nothing has to be invalidated, since nothing was valid before.
+    ///
+    /// # Errors
+    /// [`MapError`]; the table is then unchanged.
+    pub fn map(&mut self, iova: Iova, pa: Pa, size: u64, attrs: Attrs) -> Result<(), MapError> {
+        let run = self.run(iova, pa, size, attrs)?;
+        let root = self.root_table();
+        match from_start!(self, L => self.map_short::<L>(root, None, run)) {
+            Short::Done => {}
+            Short::Overlap => return Err(self.overlap(iova, size)),
+            Short::Long => self.map_long(root, run, iova)?,
+        }
+        self.mem.publish();
+        Ok(())
+    }
+
+    /// Checks the arguments and hoists what all leaves share.
+    #[inline]
+    fn run(&self, iova: Iova, pa: Pa, size: u64, attrs: Attrs) -> Result<Run, MapError> {
+        if size == 0 || (iova.0 | pa.0 | size) & R::Granule::PAGE.wrapping_sub(1) != 0 {
+            return Err(MapError::Misaligned);
+        }
+        let input = self.input(iova, size).ok_or(MapError::OutOfRange)?;
+        let last = pa.0.checked_add(size.wrapping_sub(1)).ok_or(MapError::OutOfRange)?;
+        if last.wrapping_shr(self.cfg.oas) != 0 {
+            return Err(MapError::OutOfRange);
+        }
+        let bits = R::leaf_bits(self.cfg.quirks, attrs).ok_or(MapError::BadProt)?;
+        Ok(Run { iova: input, pa: pa.0, size, bits })
+    }
+
+    /// The error for a range in which something is mapped.
+    #[cold]
+    fn overlap(&self, iova: Iova, size: u64) -> MapError {
+        let first = self.leaves(iova, size).next();
+        MapError::Overlap { iova: first.map_or(iova, |leaf| leaf.iova.max(iova)), mapped: 0 }
+    }
+
+    /// Maps leaves of one level into one table that exists: no allocation, no second pass.
+    #[inline]
+    fn map_short<L: Level>(&self, table: Table, parent: Option<(Table, usize)>, run: Run) -> Short {
+        let first = table.index(run.iova, At::<R::Granule, L>::SHIFT);
+        let n = run.leaves::<R::Granule, L>(self.cfg.page_sizes, table.left(first));
+        let whole = n != 0 && run.size & At::<R::Granule, L>::OFFSET == 0;
+        if whole && run.size == size_of_leaves::<R::Granule, L>(n) {
+            if !table.vacant(first, n) {
+                return Short::Overlap;
+            }
+            self.store_leaves::<L>(table, first, n, run);
+            if let Some((above, index)) = parent {
+                self.add_count(above, index, n);
+            }
+            return Short::Done;
+        }
+        let one = run.head::<R::Granule, L>().size == run.size;
+        let desc = table.load(first);
+        if L::LAST || !one || desc & VALID == 0 {
+            return Short::Long;
+        }
+        if desc & desc::TYPE != desc::TABLE {
+            return Short::Overlap;
+        }
+        let child = Table::child::<R::Granule, M>(&self.mem, desc);
+        self.map_short::<L::Next>(child, Some((table, first)), run)
+    }
+
+    /// Checks and counts, allocates, then maps.
+    fn map_long(&mut self, root: Table, run: Run, iova: Iova) -> Result<(), MapError> {
+        let mut need = 0usize;
+        if !from_start!(self, L => self.check_map::<L>(root, run, &mut need)) {
+            return Err(self.overlap(iova, run.size));
+        }
+        let mut spares = self.stock(need).ok_or(MapError::NoMemory)?;
+        from_start!(self, L => self.fill_live::<L>(root, run, &mut spares));
+        self.free_chain(spares.head);
+        Ok(())
+    }
+
+    /// Whether nothing is mapped in the run; adds the tables that mapping it takes to `need`.
+    fn check_map<L: Level>(&self, table: Table, mut run: Run, need: &mut usize) -> bool {
+        while run.size != 0 {
+            let index = table.index(run.iova, At::<R::Granule, L>::SHIFT);
+            let n = run.leaves::<R::Granule, L>(self.cfg.page_sizes, table.left(index));
+            if n != 0 {
+                if !table.vacant(index, n) {
+                    return false;
+                }
+                run = run.after(size_of_leaves::<R::Granule, L>(n));
+                continue;
+            }
+            let head = run.head::<R::Granule, L>();
+            let desc = table.load(index);
+            if desc & VALID == 0 {
+                *need = need.saturating_add(tables_for::<R::Granule, L::Next>(head, self.cfg.page_sizes));
+            } else {
+                let table = !L::LAST && desc & desc::TYPE == desc::TABLE;
+                let child = Table::child::<R::Granule, M>(&self.mem, desc);
+                if !table || !self.check_map::<L::Next>(child, head, need) {
+                    return false;
+                }
+            }
+            run = run.after(head.size);
+        }
+        true
+    }
+
+    /// Maps a checked run into a live table; returns how many of its descriptors became valid.
+    fn fill_live<L: Level>(&self, table: Table, mut run: Run, spares: &mut Spares) -> usize {
+        let mut added = 0usize;
+        while run.size != 0 {
+            let index = table.index(run.iova, At::<R::Granule, L>::SHIFT);
+            let n = run.leaves::<R::Granule, L>(self.cfg.page_sizes, table.left(index));
+            if n != 0 {
+                self.store_leaves::<L>(table, index, n, run);
+                added = added.wrapping_add(n);
+                run = run.after(size_of_leaves::<R::Granule, L>(n));
+                continue;
+            }
+            if L::LAST {
+                break;
+            }
+            let head = run.head::<R::Granule, L>();
+            let desc = table.load(index);
+            if desc & VALID == 0 {
+                let Some(desc) = self.build::<L::Next>(head, spares) else { break };
+                self.link(table, index, desc);
+                added = added.wrapping_add(1);
+            } else {
+                let child = Table::child::<R::Granule, M>(&self.mem, desc);
+                let n = self.fill_live::<L::Next>(child, head, spares);
+                self.add_count(table, index, n);
+            }
+            run = run.after(head.size);
+        }
+        added
+    }
+
+    /// Builds a table of level `L` that maps the run and nothing else; returns its table descriptor.
+    fn build<L: Level>(&self, run: Run, spares: &mut Spares) -> Option<u64> {
+        let mut fresh = spares.take::<R::Granule, M>(&self.mem)?;
+        let mut count = 0usize;
+        let first = index_in::<R::Granule, L>(run.iova);
+        let mut next = first;
+        if let Some(unused) = fresh.words().get_mut(..first) {
+            unused.fill(0);
+        }
+        let mut run = run;
+        while run.size != 0 {
+            let room = R::Granule::ENTRIES.wrapping_sub(next);
+            let n = run.leaves::<R::Granule, L>(self.cfg.page_sizes, room);
+            if n != 0 {
+                let words = fresh.words().get_mut(next..next.wrapping_add(n))?;
+                fill_leaves(words, run.desc::<L>(), At::<R::Granule, L>::SIZE);
+                run = run.after(size_of_leaves::<R::Granule, L>(n));
+                next = next.wrapping_add(n);
+                count = count.wrapping_add(n);
+                continue;
+            }
+            if L::LAST {
+                return None;
+            }
+            let head = run.head::<R::Granule, L>();
+            let desc = self.build::<L::Next>(head, spares)?;
+            *fresh.words().get_mut(next)? = desc;
+            run = run.after(head.size);
+            next = next.wrapping_add(1);
+            count = count.wrapping_add(1);
+        }
+        if let Some(unused) = fresh.words().get_mut(next..) {
+            unused.fill(0);
+        }
+        Some(self.finish(&fresh, count))
+    }
+
+    /// Makes a private table ready to be linked: returns its descriptor.
+    #[inline]
+    pub(crate) fn finish(&self, fresh: &Fresh, count: usize) -> u64 {
+        if !self.cfg.coherent_walk {
+            fresh.clean(&self.mem);
+        }
+        self.table_desc(fresh.pa, u64::try_from(count).unwrap_or(0))
+    }
+
+    /// Links a finished table: its content reaches every walker before the descriptor does.
+    #[inline]
+    pub(crate) fn link(&self, table: Table, index: usize, desc: u64) {
+        if !self.cfg.coherent_walk {
+            self.mem.publish();
+        }
+        table.link(index, desc);
+        self.clean(table, index, 1);
+    }
+
+    /// Stores `n` leaves into a live table.
+    #[inline]
+    fn store_leaves<L: Level>(&self, table: Table, first: usize, n: usize, run: Run) {
+        let mut desc = run.desc::<L>();
+        for index in first..first.wrapping_add(n) {
+            table.store(index, desc);
+            desc = desc.wrapping_add(At::<R::Granule, L>::SIZE);
+        }
+        self.clean(table, first, n);
+    }
+
+    /// Adds to the live count in a table descriptor. Walkers ignore these bits, so nothing is cleaned.
+    #[inline]
+    fn add_count(&self, table: Table, index: usize, n: usize) {
+        let desc = table.load(index);
+        let count = desc::count::<R::Granule>(desc).wrapping_add(u64::try_from(n).unwrap_or(0));
+        table.store(index, desc::with_count::<R::Granule>(desc, count));
+    }
+
+    /// Cleans descriptors for a walker that does not snoop.
+    #[inline]
+    pub(crate) fn clean(&self, table: Table, first: usize, n: usize) {
+        if !self.cfg.coherent_walk {
+            table.clean(&self.mem, first, n);
+        }
+    }
+}
+
+/// Consecutive leaves: a loop that vectorises.
+#[inline]
+pub(crate) fn fill_leaves(words: &mut [u64], first: u64, step: u64) {
+    let mut desc = first;
+    for word in words {
+        *word = desc;
+        desc = desc.wrapping_add(step);
+    }
+}
+
+/// Tables that it takes to map a run below an invalid descriptor: one of level `L` and those under it.
+fn tables_for<G: Granule, L: Level>(mut run: Run, page_sizes: u64) -> usize {
+    let mut need = 1usize;
+    if L::LAST {
+        return need;
+    }
+    while run.size != 0 {
+        let n = run.leaves::<G, L>(page_sizes, G::ENTRIES);
+        if n != 0 {
+            run = run.after(size_of_leaves::<G, L>(n));
+            continue;
+        }
+        let head = run.head::<G, L>();
+        need = need.saturating_add(tables_for::<G, L::Next>(head, page_sizes));
+        run = run.after(head.size);
+    }
+    need
+}
+
+/// Bytes that `n` descriptors of level `L` cover.
+#[inline]
+fn size_of_leaves<G: Granule, L: Level>(n: usize) -> u64 {
+    u64::try_from(n).unwrap_or(0).wrapping_shl(At::<G, L>::SHIFT)
+}
+
+/// Index of the descriptor of `iova` in a table of level `L` that is not a concatenated root.
+#[inline]
+pub(crate) fn index_in<G: Granule, L: Level>(iova: u64) -> usize {
+    let index = iova.wrapping_shr(At::<G, L>::SHIFT);
+    usize::try_from(index).unwrap_or(0) & G::ENTRIES.wrapping_sub(1)
+}

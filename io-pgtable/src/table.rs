@@ -1,0 +1,312 @@
+//! The table itself: creation, configuration out, the stock of spare tables, destruction.
+
+use core::marker::PhantomData;
+
+use crate::cfg::{Cfg, Quirks};
+use crate::desc;
+use crate::error::CfgError;
+use crate::granule::{Granule, L0, L1, L2, L3, Level};
+use crate::pte::{Fresh, Table, TableMemory};
+use crate::regime::{Regime, output_size};
+use crate::tlb::{TlbError, TlbOps, TlbRange, TlbScope};
+use crate::unmap::bury;
+use crate::{Iova, Pa};
+
+/// End of a chain of tables. Bit 0 is clear: as a descriptor it is invalid.
+pub(crate) const CHAIN_END: u64 = !1;
+
+/// The smallest table that is ever asked for; roots can be smaller than a page, allocators rarely hand that out.
+const MIN_ROOT_BYTES: usize = 4096;
+
+/// A page table of regime `R` in memory `M`.
+///
+/// Dropping it leaks its tables, since a walker may still use them: use [`IoPgtable::destroy`].
+#[derive(Debug)]
+pub struct IoPgtable<R: Regime, M: TableMemory> {
+    pub(crate) mem: M,
+    pub(crate) root: Pa,
+    /// Descriptors in the root, less one.
+    pub(crate) root_mask: usize,
+    pub(crate) start_level: u8,
+    /// Checked; `page_sizes` is resolved.
+    pub(crate) cfg: Cfg,
+    /// The bits above `ias` that every input address has: none, or all for TTBR1.
+    pub(crate) top: u64,
+    tables: usize,
+    pub(crate) quarantined: usize,
+    regime: PhantomData<R>,
+}
+
+/// Calls `$call` with `$level` bound to the type of the start level.
+macro_rules! from_start {
+    ($table:expr, $level:ident => $call:expr) => {
+        match $table.start_level {
+            0 => {
+                type $level = $crate::granule::L0;
+                $call
+            }
+            1 => {
+                type $level = $crate::granule::L1;
+                $call
+            }
+            _ => {
+                type $level = $crate::granule::L2;
+                $call
+            }
+        }
+    };
+}
+pub(crate) use from_start;
+
+/// Start level and size of the root.
+struct Shape {
+    start_level: u8,
+    root_bits: u32,
+}
+
+impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
+    /// Creates an empty table in `mem`.
+    ///
+    /// # Errors
+    /// [`CfgError`] names the value that cannot be had; nothing is allocated then.
+    pub fn new(cfg: &Cfg, mem: M) -> Result<Self, CfgError> {
+        let mut cfg = *cfg;
+        check::<R>(&mut cfg)?;
+        let shape = shape::<R>(&cfg);
+        let root_entries = 1usize.wrapping_shl(shape.root_bits);
+        let root_mask = root_entries.wrapping_sub(1);
+        let bytes = root_bytes(root_mask);
+        let root = alloc_table(&mem, bytes, cfg.oas).ok_or(CfgError::NoMemory)?;
+        let mut fresh = Fresh::at(&mem, root, root_mask);
+        fresh.words().fill(0);
+        if !cfg.coherent_walk {
+            fresh.clean(&mem);
+        }
+        mem.publish();
+        let top = if cfg.quirks.contains(Quirks::TTBR1) { u64::MAX.wrapping_shl(cfg.ias) } else { 0 };
+        let start_level = shape.start_level;
+        Ok(Self { mem, root, root_mask, start_level, cfg, top, tables: 1, quarantined: 0, regime: PhantomData })
+    }
+
+    /// The configuration of the walker: for the table to be used, exactly these values must be programmed.
+    #[must_use]
+    pub fn config(&self) -> R::Out {
+        R::out(&self.cfg, self.root, self.start_level)
+    }
+
+    /// The configuration in, with the leaf sizes resolved.
+    #[must_use]
+    pub fn cfg(&self) -> &Cfg {
+        &self.cfg
+    }
+
+    /// The memory that the table lives in.
+    pub fn memory(&self) -> &M {
+        &self.mem
+    }
+
+    /// Bytes in tables now, the root included, quarantined ones not.
+    #[must_use]
+    pub fn table_bytes(&self) -> usize {
+        let below = self.tables.saturating_sub(1).saturating_mul(R::Granule::TABLE_BYTES);
+        below.saturating_add(root_bytes(self.root_mask))
+    }
+
+    /// Bytes in tables that were detached while the TLB did not answer; they are never freed.
+    #[must_use]
+    pub fn quarantined(&self) -> usize {
+        self.quarantined
+    }
+
+    /// Removes every mapping, invalidates, and frees all memory, the root last.
+    ///
+    /// The caller has made sure that no walker starts at the root any more, or that faults are what it wants.
+    ///
+    /// # Errors
+    /// [`TlbError`]: nothing was freed, and never will be.
+    pub fn destroy(mut self, tlb: &mut impl TlbOps) -> Result<(), TlbError> {
+        let root = self.root_table();
+        let mut dead = CHAIN_END;
+        for index in 0..root.left(0) {
+            let desc = root.load(index);
+            root.store(index, 0);
+            from_start!(self, L => self.bury_children::<L>(desc, &mut dead));
+        }
+        if !self.cfg.coherent_walk {
+            root.clean(&self.mem, 0, root.left(0));
+        }
+        self.mem.publish();
+        let size = 1u64.wrapping_shl(self.cfg.ias);
+        tlb.invalidate(TlbRange { iova: Iova(self.top), size, granule: R::Granule::PAGE, scope: TlbScope::Table });
+        tlb.sync()?;
+        self.free_chain(dead);
+        self.mem.free(self.root, root_bytes(self.root_mask));
+        Ok(())
+    }
+
+    /// Puts the table that a descriptor of level `L` names, and all below it, on the chain.
+    fn bury_children<L: Level>(&self, desc: u64, dead: &mut u64) {
+        if !L::LAST && desc & desc::TYPE == desc::TABLE {
+            bury::<R, M, L::Next>(&self.mem, desc, dead);
+        }
+    }
+
+    /// The root table.
+    #[inline]
+    pub(crate) fn root_table(&self) -> Table {
+        Table::at(&self.mem, self.root, self.root_mask)
+    }
+
+    /// `iova` without the bits above `ias`, if `size` bytes from it (at least 1) are inside the input space.
+    #[inline]
+    pub(crate) fn input(&self, iova: Iova, size: u64) -> Option<u64> {
+        let low = iova.0 ^ self.top;
+        let last = low.checked_add(size.wrapping_sub(1))?;
+        (last.wrapping_shr(self.cfg.ias) == 0).then_some(low)
+    }
+
+    /// The descriptor of a table at `pa` that holds `count` valid descriptors.
+    #[inline]
+    pub(crate) fn table_desc(&self, pa: Pa, count: u64) -> u64 {
+        let ns = if self.cfg.quirks.contains(Quirks::NS) { desc::NS_TABLE } else { 0 };
+        desc::with_count::<R::Granule>(pa.0 | desc::TABLE | ns, count)
+    }
+
+    /// Allocates `n` tables and chains them through their first words; none stays allocated on failure.
+    pub(crate) fn stock(&mut self, n: usize) -> Option<Spares> {
+        let mut spares = Spares { head: CHAIN_END };
+        for _ in 0..n {
+            let Some(pa) = alloc_table(&self.mem, R::Granule::TABLE_BYTES, self.cfg.oas) else {
+                self.free_chain(spares.head);
+                return None;
+            };
+            self.tables = self.tables.saturating_add(1);
+            chain::<R::Granule, M>(&self.mem, pa, &mut spares.head);
+        }
+        Some(spares)
+    }
+
+    /// Frees every table on a chain; no walker may reach them any more.
+    pub(crate) fn free_chain(&mut self, mut head: u64) {
+        while head != CHAIN_END {
+            let pa = Pa(head);
+            head = unchain::<R::Granule, M>(&self.mem, pa);
+            self.mem.free(pa, R::Granule::TABLE_BYTES);
+            self.tables = self.tables.saturating_sub(1);
+        }
+    }
+
+    /// Counts every table on a chain as lost.
+    pub(crate) fn quarantine_chain(&mut self, mut head: u64) {
+        while head != CHAIN_END {
+            head = unchain::<R::Granule, M>(&self.mem, Pa(head));
+            self.tables = self.tables.saturating_sub(1);
+            self.quarantined = self.quarantined.saturating_add(R::Granule::TABLE_BYTES);
+        }
+    }
+}
+
+/// Tables that are allocated and not used yet.
+pub(crate) struct Spares {
+    pub(crate) head: u64,
+}
+
+impl Spares {
+    /// Takes one out; `None` when the plan was too small, which the two passes of an operation exclude.
+    #[inline]
+    pub(crate) fn take<G: Granule, M: TableMemory>(&mut self, mem: &M) -> Option<Fresh> {
+        if self.head == CHAIN_END {
+            return None;
+        }
+        let pa = Pa(self.head);
+        self.head = unchain::<G, M>(mem, pa);
+        Some(Fresh::at(mem, pa, G::ENTRIES.wrapping_sub(1)))
+    }
+}
+
+/// Puts the table at `pa` in front of the chain. Its first descriptor becomes the link, which walkers take for invalid.
+pub(crate) fn chain<G: Granule, M: TableMemory>(mem: &M, pa: Pa, head: &mut u64) {
+    Table::at(mem, pa, G::ENTRIES.wrapping_sub(1)).store(0, *head);
+    *head = pa.0;
+}
+
+/// The address of the table after `pa` on its chain.
+fn unchain<G: Granule, M: TableMemory>(mem: &M, pa: Pa) -> u64 {
+    Table::at(mem, pa, G::ENTRIES.wrapping_sub(1)).load(0)
+}
+
+/// A table below the output address size and aligned; anything else is handed back and counts as no memory.
+fn alloc_table<M: TableMemory>(mem: &M, bytes: usize, oas: u32) -> Option<Pa> {
+    let pa = mem.alloc(bytes)?;
+    let offset = u64::try_from(bytes).ok()?.wrapping_sub(1);
+    let last = pa.0.checked_add(offset);
+    if pa.0 & offset == 0 && last.is_some_and(|last| last.wrapping_shr(oas) == 0) {
+        return Some(pa);
+    }
+    mem.free(pa, bytes);
+    None
+}
+
+fn root_bytes(mask: usize) -> usize {
+    mask.wrapping_add(1).wrapping_mul(size_of::<u64>()).max(MIN_ROOT_BYTES)
+}
+
+/// Refuses what the format or the architecture does not have, and resolves the leaf sizes.
+fn check<R: Regime>(cfg: &mut Cfg) -> Result<(), CfgError> {
+    let sizes = R::Granule::LEAF_SIZES;
+    output_size(cfg.oas)?;
+    match cfg.ias {
+        32..=48 => {}
+        49..=56 => return Err(CfgError::Lpa(cfg.ias)),
+        _ => return Err(CfgError::Ias(cfg.ias)),
+    }
+    if R::STAGE2 && cfg.ias > cfg.oas {
+        return Err(CfgError::IasAboveOas { ias: cfg.ias, oas: cfg.oas });
+    }
+    let foreign = cfg.quirks.difference(R::QUIRKS);
+    if !foreign.is_empty() {
+        return Err(CfgError::Quirks(foreign));
+    }
+    if cfg.coherent_walk && cfg.quirks.contains(Quirks::OUTER_WBWA) {
+        return Err(CfgError::Quirks(Quirks::OUTER_WBWA));
+    }
+    if cfg.page_sizes == 0 {
+        cfg.page_sizes = sizes;
+    }
+    // Every size up to the largest one that is asked for: then each part of a split block is a leaf again.
+    let largest = 63u32.wrapping_sub(cfg.page_sizes.leading_zeros());
+    let wanted = sizes & u64::MAX.wrapping_shr(63u32.wrapping_sub(largest));
+    if cfg.page_sizes != wanted {
+        return Err(CfgError::PageSizes(cfg.page_sizes));
+    }
+    Ok(())
+}
+
+/// The start level as Linux's `arm_lpae_alloc_pgtable` chooses it, with concatenation where the architecture leaves no
+/// choice (Arm ARM DDI 0487 K.a, R_DXBSH and R_SRKBC).
+fn shape<R: Regime>(cfg: &Cfg) -> Shape {
+    let bits = R::Granule::BITS;
+    let index_bits = cfg.ias.wrapping_sub(R::Granule::PAGE_SHIFT);
+    let levels = index_bits.div_ceil(bits);
+    let mut start = 4u32.wrapping_sub(levels);
+    let mut root_bits = index_bits.wrapping_sub(bits.wrapping_mul(levels.wrapping_sub(1)));
+    let concatenate = match (R::Granule::PAGE_SHIFT, start) {
+        (12, 0) => matches!(cfg.oas, 40 | 42),
+        (14, 0) => cfg.oas == 48 || cfg.ias == 48,
+        (14, 1) => cfg.oas == 40,
+        _ => false,
+    };
+    if R::STAGE2 && concatenate {
+        root_bits = root_bits.wrapping_add(bits);
+        start = start.wrapping_add(1);
+    }
+    Shape { start_level: u8::try_from(start).unwrap_or(3), root_bits }
+}
+
+#[cfg(test)]
+mod tests;
+
+const _: () = {
+    // The start levels that `from_start` knows are all that 32 to 48 bits can need.
+    assert!(32 - 16 > 13 && L0::N == 0 && L1::N == 1 && L2::N == 2 && L3::N == 3);
+};

@@ -1,0 +1,75 @@
+//! TLB maintenance: what Linux calls `iommu_flush_ops`, gathered so that one call costs one invalidation and one sync.
+
+use core::fmt;
+
+use crate::Iova;
+
+/// What has to be invalidated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlbScope {
+    /// Only last-level entries changed: cached intermediate walk steps may stay.
+    Leaf,
+    /// A table was replaced or removed: cached intermediate walk steps must go as well.
+    Table,
+}
+
+/// A range of input addresses whose translations changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TlbRange {
+    /// First input address.
+    pub iova: Iova,
+    /// Size in bytes, a multiple of `granule`.
+    pub size: u64,
+    /// Size in bytes of the smallest leaf that was in the range: the stride for hardware without range invalidation.
+    pub granule: u64,
+    /// Whether tables are concerned.
+    pub scope: TlbScope,
+}
+
+/// The TLB did not confirm an invalidation in its bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TlbError;
+
+impl fmt::Display for TlbError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the TLB invalidation did not complete")
+    }
+}
+
+impl core::error::Error for TlbError {}
+
+/// Maintains every TLB that may hold translations of one table.
+///
+/// The descriptor stores are [published](crate::TableMemory::publish) before `invalidate` is called.
+pub trait TlbOps {
+    /// Starts the invalidation of `range`. It need not be complete on return.
+    fn invalidate(&mut self, range: TlbRange);
+
+    /// Waits until every invalidation started so far is complete: no walker uses an old translation after it.
+    ///
+    /// # Errors
+    /// [`TlbError`] if that could not be confirmed; the old translations must be assumed to be in use.
+    fn sync(&mut self) -> Result<(), TlbError>;
+}
+
+/// No TLB: for a table that no walker has been told of yet.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoTlb;
+
+impl TlbOps for NoTlb {
+    fn invalidate(&mut self, _range: TlbRange) {}
+
+    fn sync(&mut self) -> Result<(), TlbError> {
+        Ok(())
+    }
+}
+
+impl<T: TlbOps + ?Sized> TlbOps for &mut T {
+    fn invalidate(&mut self, range: TlbRange) {
+        (**self).invalidate(range);
+    }
+
+    fn sync(&mut self) -> Result<(), TlbError> {
+        (**self).sync()
+    }
+}

@@ -1,0 +1,387 @@
+//! Unmapping: a pass that checks and counts, then detach, one invalidation, one sync, and only then free.
+//!
+//! A block that is unmapped in part is replaced by a table in which the hole is there from the start.
+
+use crate::desc::{self, ADDR, VALID};
+use crate::error::UnmapError;
+use crate::granule::{At, Granule, Level};
+use crate::map::{fill_leaves, index_in};
+use crate::pte::{Table, TableMemory};
+use crate::regime::Regime;
+use crate::table::{CHAIN_END, IoPgtable, Spares, chain, from_start};
+use crate::tlb::{TlbError, TlbOps, TlbRange, TlbScope};
+use crate::{Bbm, Iova, Pa};
+
+/// Half-open range of input addresses, never empty.
+#[derive(Clone, Copy)]
+struct Span {
+    start: u64,
+    /// The last byte: the end of the space needs no special case.
+    last: u64,
+}
+
+impl Span {
+    /// The part that the descriptor of level `L` covers which covers the start.
+    #[inline]
+    fn head<G: Granule, L: Level>(self) -> Self {
+        Self { start: self.start, last: self.last.min(self.start | At::<G, L>::OFFSET) }
+    }
+
+    /// What follows `head`; `None` at the end.
+    #[inline]
+    fn after(self, head: Self) -> Option<Self> {
+        (head.last < self.last).then(|| Self { start: head.last.wrapping_add(1), last: self.last })
+    }
+
+    /// Whether it is all that one descriptor of level `L` covers; it is inside one.
+    #[inline]
+    fn whole<G: Granule, L: Level>(self) -> bool {
+        self.start & At::<G, L>::OFFSET == 0 && self.last & At::<G, L>::OFFSET == At::<G, L>::OFFSET
+    }
+}
+
+/// What one call did, for the invalidation and for what comes after it.
+struct Gather {
+    span: Span,
+    granule: u64,
+    scope: TlbScope,
+    /// Chain of detached tables.
+    dead: u64,
+    spares: Spares,
+    /// Tables that replace the broken blocks at the two ends of the range, to be linked after the sync.
+    pending: [Option<(Table, usize, u64)>; 2],
+}
+
+impl Gather {
+    /// A leaf of `size` bytes went.
+    #[inline]
+    fn leaf(&mut self, size: u64) {
+        self.granule = self.granule.min(size);
+    }
+}
+
+impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
+    /// Unmaps `size` bytes from `iova`, which are mapped completely. Blocks that are covered in part are split.
+    ///
+    /// On success no walker can use the old translations any more, and tables that became empty are freed. At most one
+    /// range is invalidated, with one sync ([`Bbm::Level1`] takes two of each when it splits).
+    ///
+    /// # Errors
+    /// [`UnmapError`]; except for [`UnmapError::Tlb`] the table is then unchanged.
+    pub fn unmap(&mut self, iova: Iova, size: u64, tlb: &mut impl TlbOps) -> Result<(), UnmapError> {
+        let span = self.span(iova, size)?;
+        let root = self.root_table();
+        if let Some(granule) = from_start!(self, L => self.unmap_short::<L>(root, None, span)) {
+            self.mem.publish();
+            tlb.invalidate(TlbRange { iova, size, granule, scope: TlbScope::Leaf });
+            return tlb.sync().map_err(UnmapError::Tlb);
+        }
+        self.unmap_long(root, span, tlb)
+    }
+
+    #[inline]
+    fn span(&self, iova: Iova, size: u64) -> Result<Span, UnmapError> {
+        if size == 0 || (iova.0 | size) & R::Granule::PAGE.wrapping_sub(1) != 0 {
+            return Err(UnmapError::Misaligned);
+        }
+        let start = self.input(iova, size).ok_or(UnmapError::OutOfRange)?;
+        Ok(Span { start, last: start.wrapping_add(size.wrapping_sub(1)) })
+    }
+
+    /// Clears whole leaves of one table that keeps others: no allocation, no second pass. Returns their size.
+    #[inline]
+    fn unmap_short<L: Level>(&self, table: Table, parent: Option<(Table, usize)>, span: Span) -> Option<u64> {
+        let first = table.index(span.start, At::<R::Granule, L>::SHIFT);
+        let last = table.index(span.last, At::<R::Granule, L>::SHIFT);
+        if !L::LAST && first == last {
+            let desc = table.load(first);
+            if desc & desc::TYPE == desc::TABLE {
+                let child = Table::child::<R::Granule, M>(&self.mem, desc);
+                return self.unmap_short::<L::Next>(child, Some((table, first)), span);
+            }
+        }
+        let aligned = span.start & At::<R::Granule, L>::OFFSET == 0
+            && span.last.wrapping_add(1) & At::<R::Granule, L>::OFFSET == 0;
+        let n = last.wrapping_sub(first).wrapping_add(1);
+        if !aligned || !self.all_leaves::<L>(table, first, n) {
+            return None;
+        }
+        if let Some((above, index)) = parent {
+            let desc = above.load(index);
+            let left = desc::count::<R::Granule>(desc).wrapping_sub(u64::try_from(n).unwrap_or(0));
+            if left == 0 {
+                return None;
+            }
+            above.store(index, desc::with_count::<R::Granule>(desc, left));
+        }
+        self.clear(table, first, n);
+        Some(At::<R::Granule, L>::SIZE)
+    }
+
+    /// Whether the `n` descriptors from `first` are leaves.
+    #[inline]
+    fn all_leaves<L: Level>(&self, table: Table, first: usize, n: usize) -> bool {
+        if L::LAST {
+            return table.all_valid(first, n);
+        }
+        (first..first.wrapping_add(n)).all(|index| table.load(index) & desc::TYPE == desc::BLOCK)
+    }
+
+    #[inline]
+    fn clear(&self, table: Table, first: usize, n: usize) {
+        for index in first..first.wrapping_add(n) {
+            table.store(index, 0);
+        }
+        self.clean(table, first, n);
+    }
+
+    /// Checks and counts, allocates, detaches, invalidates, frees.
+    fn unmap_long(&mut self, root: Table, span: Span, tlb: &mut impl TlbOps) -> Result<(), UnmapError> {
+        let mut need = 0usize;
+        let full = false;
+        from_start!(self, L => self.check_unmap::<L>(root, span, full, &mut need))
+            .map_err(|hole| UnmapError::NotMapped(Iova(hole | self.top)))?;
+        let spares = self.stock(need).ok_or(UnmapError::NoMemory)?;
+        let mut marked = Ok(());
+        if self.cfg.bbm == Bbm::Level1 && need != 0 {
+            marked = self.mark_not_cached(root, span, tlb);
+        }
+        let mut gather =
+            Gather { span, granule: u64::MAX, scope: TlbScope::Leaf, dead: CHAIN_END, spares, pending: [None, None] };
+        from_start!(self, L => self.detach::<L>(root, span, &mut gather));
+        let synced = self.invalidate(gather.span, gather.granule, gather.scope, tlb);
+        for (table, index, desc) in gather.pending.into_iter().flatten() {
+            self.link(table, index, desc);
+            self.mem.publish();
+        }
+        self.free_chain(gather.spares.head);
+        match marked.and(synced) {
+            Ok(()) => {
+                self.free_chain(gather.dead);
+                Ok(())
+            }
+            Err(error) => {
+                self.quarantine_chain(gather.dead);
+                Err(UnmapError::Tlb(error))
+            }
+        }
+    }
+
+    /// Publishes the stores, then one invalidation and one sync.
+    fn invalidate(&self, span: Span, granule: u64, scope: TlbScope, tlb: &mut impl TlbOps) -> Result<(), TlbError> {
+        self.mem.publish();
+        let size = span.last.wrapping_sub(span.start).wrapping_add(1);
+        let iova = Iova(span.start | self.top);
+        tlb.invalidate(TlbRange { iova, size, granule: granule.min(size), scope });
+        tlb.sync()
+    }
+
+    /// Checks that the span is mapped; adds the tables that splits take to `need`. The error is the first hole.
+    fn check_unmap<L: Level>(&self, table: Table, span: Span, full: bool, need: &mut usize) -> Result<(), u64> {
+        if L::LAST {
+            let first = table.index(span.start, At::<R::Granule, L>::SHIFT);
+            let n = table.index(span.last, At::<R::Granule, L>::SHIFT).wrapping_sub(first).wrapping_add(1);
+            if full || table.all_valid(first, n) {
+                return Ok(());
+            }
+            let valid = u64::try_from(table.valid_run(first, n)).unwrap_or(0);
+            return Err(span.start.wrapping_add(valid.wrapping_shl(At::<R::Granule, L>::SHIFT)));
+        }
+        let mut rest = Some(span);
+        while let Some(span) = rest {
+            let head = span.head::<R::Granule, L>();
+            let desc = table.load(table.index(span.start, At::<R::Granule, L>::SHIFT));
+            if desc & VALID == 0 {
+                return Err(span.start);
+            }
+            if desc & desc::TYPE == desc::TABLE {
+                let child = Table::child::<R::Granule, M>(&self.mem, desc);
+                self.check_unmap::<L::Next>(child, head, is_full::<R::Granule>(desc), need)?;
+            } else if !head.whole::<R::Granule, L>() {
+                *need = need.saturating_add(tables_to_split::<R::Granule, L>(head));
+            }
+            rest = span.after(head);
+        }
+        Ok(())
+    }
+
+    /// Removes a checked span from a live table; returns how many of its descriptors became invalid.
+    fn detach<L: Level>(&self, table: Table, span: Span, gather: &mut Gather) -> usize {
+        if L::LAST {
+            let first = table.index(span.start, At::<R::Granule, L>::SHIFT);
+            let n = table.index(span.last, At::<R::Granule, L>::SHIFT).wrapping_sub(first).wrapping_add(1);
+            self.clear(table, first, n);
+            gather.leaf(At::<R::Granule, L>::SIZE);
+            return n;
+        }
+        let mut removed = 0usize;
+        let mut rest = Some(span);
+        while let Some(span) = rest {
+            let head = span.head::<R::Granule, L>();
+            let index = table.index(span.start, At::<R::Granule, L>::SHIFT);
+            let desc = table.load(index);
+            let gone = if desc & desc::TYPE != desc::TABLE {
+                self.detach_block::<L>(table, index, desc, head, gather)
+            } else if head.whole::<R::Granule, L>() {
+                self.clear(table, index, 1);
+                gather.scope = TlbScope::Table;
+                gather.leaf(R::Granule::PAGE);
+                bury::<R, M, L::Next>(&self.mem, desc, &mut gather.dead);
+                true
+            } else {
+                self.detach_from_child::<L>(table, index, desc, head, gather)
+            };
+            removed = removed.wrapping_add(usize::from(gone));
+            rest = span.after(head);
+        }
+        removed
+    }
+
+    /// Removes a part of a child table, and the child when nothing is left in it.
+    fn detach_from_child<L: Level>(
+        &self,
+        table: Table,
+        index: usize,
+        desc: u64,
+        span: Span,
+        gather: &mut Gather,
+    ) -> bool {
+        let child = Table::child::<R::Granule, M>(&self.mem, desc);
+        let removed = u64::try_from(self.detach::<L::Next>(child, span, gather)).unwrap_or(0);
+        let left = desc::count::<R::Granule>(desc).wrapping_sub(removed);
+        if left != 0 {
+            table.store(index, desc::with_count::<R::Granule>(desc, left));
+            return false;
+        }
+        self.clear(table, index, 1);
+        gather.scope = TlbScope::Table;
+        chain::<R::Granule, M>(&self.mem, Pa(desc & ADDR), &mut gather.dead);
+        true
+    }
+
+    /// Removes a block, or replaces it by a table with a hole; returns whether the descriptor is invalid for good.
+    fn detach_block<L: Level>(&self, table: Table, index: usize, desc: u64, hole: Span, gather: &mut Gather) -> bool {
+        gather.leaf(At::<R::Granule, L>::SIZE);
+        if hole.whole::<R::Granule, L>() {
+            self.clear(table, index, 1);
+            return true;
+        }
+        let Some(replacement) = self.split::<L>(desc, hole, &mut gather.spares) else { return false };
+        gather.scope = TlbScope::Table;
+        gather.leaf(R::Granule::PAGE);
+        match self.cfg.bbm {
+            Bbm::Level0 => {
+                self.clear(table, index, 1);
+                // No entry of the old block may be left before the table is linked: all of it is invalidated.
+                gather.span.start = gather.span.start.min(hole.start & !At::<R::Granule, L>::OFFSET);
+                gather.span.last = gather.span.last.max(hole.last | At::<R::Granule, L>::OFFSET);
+                if let Some(free) = gather.pending.iter_mut().find(|slot| slot.is_none()) {
+                    *free = Some((table, index, replacement));
+                }
+            }
+            Bbm::Level1 | Bbm::Level2 => self.link(table, index, replacement),
+        }
+        false
+    }
+
+    /// Builds the table that replaces block `desc` of level `L`, without the hole; returns its descriptor.
+    fn split<L: Level>(&self, desc: u64, hole: Span, spares: &mut Spares) -> Option<u64> {
+        let mut fresh = spares.take::<R::Granule, M>(&self.mem)?;
+        let size = At::<R::Granule, L::Next>::SIZE;
+        let kind = if L::Next::LAST { desc::PAGE } else { desc::BLOCK };
+        let pa = desc & ADDR & !At::<R::Granule, L>::OFFSET;
+        let piece = pa | desc & !(ADDR | desc::TYPE | desc::NT) | kind;
+        let first = index_in::<R::Granule, L::Next>(hole.start);
+        let last = index_in::<R::Granule, L::Next>(hole.last);
+        let after = last.wrapping_add(1);
+        let at = |index: usize| {
+            let offset = u64::try_from(index).unwrap_or(0).wrapping_mul(size);
+            piece.wrapping_add(offset)
+        };
+        let mut count = R::Granule::ENTRIES.wrapping_sub(after.wrapping_sub(first));
+        fill_leaves(fresh.words().get_mut(..first)?, at(0), size);
+        fresh.words().get_mut(first..after)?.fill(0);
+        fill_leaves(fresh.words().get_mut(after..)?, at(after), size);
+        if !L::Next::LAST {
+            // The ends of the hole can cut the pieces they lie in; in one piece there is one hole.
+            let head = hole.head::<R::Granule, L::Next>();
+            let tail = Span { start: hole.start.max(hole.last & !At::<R::Granule, L::Next>::OFFSET), last: hole.last };
+            for (index, part) in [(first, head), (last, tail)] {
+                if !part.whole::<R::Granule, L::Next>() && *fresh.words().get(index)? == 0 {
+                    let desc = self.split::<L::Next>(at(index), part, spares)?;
+                    *fresh.words().get_mut(index)? = desc;
+                    count = count.wrapping_add(1);
+                }
+            }
+        }
+        Some(self.finish(&fresh, count))
+    }
+
+    /// Marks the blocks at the ends of the span nT and invalidates them: after that no TLB holds one.
+    fn mark_not_cached(&self, root: Table, span: Span, tlb: &mut impl TlbOps) -> Result<(), TlbError> {
+        let mut all = span;
+        for end in [span.start, span.last] {
+            from_start!(self, L => self.mark_block::<L>(root, end, span, &mut all));
+        }
+        self.invalidate(all, R::Granule::PAGE, TlbScope::Leaf, tlb)
+    }
+
+    /// Sets nT in the block at `iova` if the span covers it in part.
+    fn mark_block<L: Level>(&self, table: Table, iova: u64, span: Span, all: &mut Span) {
+        let index = table.index(iova, At::<R::Granule, L>::SHIFT);
+        let desc = table.load(index);
+        if L::LAST || desc & VALID == 0 {
+            return;
+        }
+        if desc & desc::TYPE == desc::TABLE {
+            let child = Table::child::<R::Granule, M>(&self.mem, desc);
+            return self.mark_block::<L::Next>(child, iova, span, all);
+        }
+        let block = Span { start: iova & !At::<R::Granule, L>::OFFSET, last: iova | At::<R::Granule, L>::OFFSET };
+        if block.start < span.start || block.last > span.last {
+            table.store(index, desc | desc::NT);
+            self.clean(table, index, 1);
+            all.start = all.start.min(block.start);
+            all.last = all.last.max(block.last);
+        }
+    }
+}
+
+/// Puts the table that `desc` names, and every table below it, on the chain of tables to be freed.
+///
+/// `L` is the level of that table. Its children go first, since the chain overwrites their first descriptors.
+pub(crate) fn bury<R: Regime, M: TableMemory, L: Level>(mem: &M, desc: u64, dead: &mut u64) {
+    let table = Table::child::<R::Granule, M>(mem, desc);
+    if !L::LAST {
+        for index in 0..R::Granule::ENTRIES {
+            let desc = table.load(index);
+            if desc & desc::TYPE == desc::TABLE {
+                bury::<R, M, L::Next>(mem, desc, dead);
+            }
+        }
+    }
+    chain::<R::Granule, M>(mem, Pa(desc & ADDR), dead);
+}
+
+/// Whether every descriptor of the table that `desc` names is valid.
+#[inline]
+fn is_full<G: Granule>(desc: u64) -> bool {
+    desc::count::<G>(desc) == u64::try_from(G::ENTRIES).unwrap_or(u64::MAX)
+}
+
+/// Tables that it takes to cut a hole into a block of level `L`.
+fn tables_to_split<G: Granule, L: Level>(hole: Span) -> usize {
+    let mut need = 1usize;
+    if L::LAST || L::Next::LAST {
+        return need;
+    }
+    let head = hole.head::<G, L::Next>();
+    if !head.whole::<G, L::Next>() {
+        need = need.saturating_add(tables_to_split::<G, L::Next>(head));
+    }
+    let tail = Span { start: hole.last & !At::<G, L::Next>::OFFSET, last: hole.last };
+    if tail.start > head.last && !tail.whole::<G, L::Next>() {
+        need = need.saturating_add(tables_to_split::<G, L::Next>(tail));
+    }
+    need
+}
