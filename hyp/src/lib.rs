@@ -7,6 +7,7 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod boot_info;
 pub mod esr;
 pub mod hvc;
 pub mod inject;

@@ -1,0 +1,88 @@
+//! EL2's own command line, `/chosen/bootargs`: the policy of the person who starts the machine. The host never sees it.
+
+use super::array::Array;
+use super::error::BootError;
+
+/// How many `allow=` options are accepted.
+pub const ALLOW_MAX: usize = 16;
+
+/// What EL2's command line asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Options<'a> {
+    /// `token=`: hexadecimal digits that EL2's last console line repeats, so that the host cannot forge a verdict.
+    pub token: Option<&'a str>,
+    /// `allow=`: paths of nodes to give to the host although the built-in policy withholds them.
+    pub allow: Array<&'a str, ALLOW_MAX>,
+    /// `pool=`: size of EL2's memory pool in bytes, given with a suffix K, M or G or none.
+    pub pool: Option<u64>,
+}
+
+impl<'a> Options<'a> {
+    /// Reads the words of `line`.
+    ///
+    /// # Errors
+    /// [`BootError::UnknownOption`] for a word that is none of the above: what is not understood is not ignored,
+    /// since it may have been meant to restrict. [`BootError::BadOption`] for a bad or repeated value.
+    pub fn parse(line: &'a str) -> Result<Self, BootError<'a>> {
+        let mut options = Self::default();
+        for word in line.split_ascii_whitespace() {
+            let bad = |expected| BootError::BadOption { word, expected };
+            let (key, value) = word
+                .split_once('=')
+                .ok_or(BootError::UnknownOption { word })?;
+            match key {
+                "token" => {
+                    if !is_token(value) {
+                        return Err(bad("1 to 128 hexadecimal digits"));
+                    }
+                    if options.token.replace(value).is_some() {
+                        return Err(bad("one token only"));
+                    }
+                }
+                "allow" => {
+                    if !value.starts_with('/') {
+                        return Err(bad("the full path of a device tree node"));
+                    }
+                    options.allow.push(value).map_err(|_| BootError::TooMany {
+                        what: "allow= options",
+                        limit: ALLOW_MAX,
+                    })?;
+                }
+                "pool" => {
+                    let bytes = size(value)
+                        .ok_or_else(|| bad("a number of bytes, with suffix K, M or G or none"))?;
+                    if options.pool.replace(bytes).is_some() {
+                        return Err(bad("one pool size only"));
+                    }
+                }
+                _ => return Err(BootError::UnknownOption { word }),
+            }
+        }
+        Ok(options)
+    }
+}
+
+/// The token of a command line of which nothing else needs to make sense.
+pub(super) fn token(line: &str) -> Option<&str> {
+    line.split_ascii_whitespace()
+        .filter_map(|word| word.strip_prefix("token="))
+        .find(|t| is_token(t))
+}
+
+fn is_token(value: &str) -> bool {
+    (1..=128).contains(&value.len()) && value.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+fn size(value: &str) -> Option<u64> {
+    let units = [('K', 1u64 << 10), ('M', 1 << 20), ('G', 1 << 30)];
+    let unit = units.iter().find(|(suffix, _)| value.ends_with(*suffix));
+    let (digits, scale) = match unit {
+        Some((suffix, scale)) => (value.strip_suffix(*suffix)?, *scale),
+        None => (value, 1),
+    };
+    digits
+        .parse::<u64>()
+        .ok()?
+        .checked_mul(scale)
+        .filter(|&bytes| bytes > 0)
+}

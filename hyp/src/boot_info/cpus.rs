@@ -1,0 +1,97 @@
+//! The CPUs that the host may turn on, and the firmware that does it.
+
+use super::array::Array;
+use super::error::BootError;
+use super::tree::{NodeId, Reg, Tree};
+
+/// How many CPUs are accepted.
+pub const CPUS_MAX: usize = 64;
+
+/// A CPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cpu {
+    /// Its node.
+    pub node: NodeId,
+    /// The affinity fields of its MPIDR_EL1, as PSCI's CPU_ON takes them.
+    pub mpidr: u64,
+}
+
+/// Finds the CPUs in the order of the tree.
+///
+/// # Errors
+/// [`BootError::Missing`] without any; [`BootError::Unsupported`] for one that is not turned on by PSCI;
+/// [`BootError::Property`] for a bad or repeated `reg`; [`BootError::TooMany`].
+pub fn find<'a>(tree: &Tree<'a>) -> Result<Array<Cpu, CPUS_MAX>, BootError<'a>> {
+    let mut cpus = Array::<Cpu, CPUS_MAX>::new();
+    tree.walk(&mut |node| {
+        let in_cpus = node.parent().is_some_and(|p| p.is_top("cpus"));
+        if !in_cpus || node.value("device_type") != Some(b"cpu\0") || !node.enabled() {
+            return Ok(());
+        }
+        let mpidr = match node.reg()?.next() {
+            Some(Ok(Reg::OnBus(mpidr))) => mpidr,
+            Some(Err(error)) => return Err(error),
+            Some(Ok(Reg::Visible(_))) | None => {
+                return Err(node.bad("reg", "does not hold the CPU's number"));
+            }
+        };
+        if cpus.iter().any(|cpu| cpu.mpidr == mpidr) {
+            return Err(node.bad("reg", "repeats the number of another CPU"));
+        }
+        if let Some(method) = node.string("enable-method")?
+            && method != "psci"
+        {
+            return Err(BootError::Unsupported {
+                path: node.path(),
+                what: "a CPU with an enable-method other than psci",
+                remedy: "use firmware that offers PSCI",
+            });
+        }
+        cpus.push(Cpu {
+            node: node.id,
+            mpidr,
+        })
+        .map_err(|_| BootError::TooMany {
+            what: "CPUs",
+            limit: CPUS_MAX,
+        })
+    })?;
+    if cpus.is_empty() {
+        return Err(BootError::Missing {
+            what: "CPU in the device tree",
+            remedy: "correct the device tree",
+        });
+    }
+    Ok(cpus)
+}
+
+/// Checks that PSCI 0.2 or later is reached by SMC: the only conduit that a hypervisor at EL2 can use.
+///
+/// # Errors
+/// [`BootError::Missing`] without PSCI, [`BootError::Unsupported`] when it is reached by HVC or too old.
+pub fn check_psci<'a>(tree: &Tree<'a>) -> Result<(), BootError<'a>> {
+    let mut found = false;
+    tree.walk(&mut |node| {
+        let psci = node.is_compatible("arm,psci-1.0") || node.is_compatible("arm,psci-0.2");
+        if !node.is_top("psci") || !psci {
+            return Ok(());
+        }
+        if node.string("method")? != Some("smc") {
+            return Err(BootError::Unsupported {
+                path: node.path(),
+                what: "PSCI is not reached by SMC",
+                remedy: "EL2 itself must not be taken by firmware (QEMU: -machine virtualization=on)",
+            });
+        }
+        found = true;
+        Ok(())
+    })?;
+    if found {
+        Ok(())
+    } else {
+        Err(BootError::Missing {
+            what: "PSCI 0.2 or later",
+            remedy: "use firmware that offers it",
+        })
+    }
+}

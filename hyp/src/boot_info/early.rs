@@ -1,0 +1,40 @@
+//! The little that EL2 must know to refuse properly: where to print, and the token of the run.
+
+use super::cells::string;
+use super::cmdline;
+use super::tree::Tree;
+use super::uart::Uarts;
+
+/// Console and token, as far as the tree tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Early<'a> {
+    /// The UARTs.
+    pub uarts: Uarts,
+    /// The run's token.
+    pub token: Option<&'a str>,
+}
+
+impl<'a> Early<'a> {
+    /// Reads what can be read of `dtb`; what cannot is left empty. [`Platform::parse`](super::Platform::parse) then tells
+    /// what is wrong.
+    #[must_use]
+    pub fn read(dtb: &'a [u8]) -> Self {
+        let Ok(tree) = Tree::parse(dtb) else {
+            return Self::default();
+        };
+        let mut token = None;
+        let walked = tree.walk(&mut |node| {
+            if node.is_top("chosen") {
+                token = node
+                    .value("bootargs")
+                    .and_then(string)
+                    .and_then(cmdline::token);
+            }
+            Ok(())
+        });
+        Self {
+            uarts: Uarts::find(&tree).unwrap_or_default(),
+            token: token.filter(|_| walked.is_ok()),
+        }
+    }
+}

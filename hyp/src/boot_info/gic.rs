@@ -1,0 +1,205 @@
+//! The interrupt controller: a GICv3, and the ITS frames that make it a DMA master.
+
+use io_pgtable::Pa;
+
+use super::array::Array;
+use super::error::BootError;
+use super::range::PhysRange;
+use super::tree::{NodeId, NodeRef, Reg, Tree};
+
+/// How many redistributor regions are accepted.
+pub const REDISTRIBUTORS_MAX: usize = 8;
+/// How many ITS frames are accepted.
+pub const ITS_MAX: usize = 8;
+
+/// Bytes in front of an ITS's translation register page.
+const TRANSLATER_OFFSET: u64 = 0x1_0000;
+/// An ITS is a control page and a translation page of 64 KiB each.
+const ITS_SIZE: u64 = 0x2_0000;
+/// The first interrupt number of the shared peripheral interrupts.
+const SPI_BASE: u32 = 32;
+/// Shared peripheral interrupts of a GICv3 without the extended range.
+const SPI_COUNT: u32 = 988;
+
+/// An interrupt translation service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Its {
+    /// Its node.
+    pub node: NodeId,
+    /// Control page and translation page.
+    pub range: PhysRange,
+}
+
+impl Its {
+    /// The 64 KiB page with GITS_TRANSLATER: what devices behind an SMMU write to raise an interrupt.
+    #[must_use]
+    pub fn translater(&self) -> Pa {
+        // `find` checked that the range is longer than this.
+        Pa(self.range.base().0.saturating_add(TRANSLATER_OFFSET))
+    }
+}
+
+/// A GICv3.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Gic {
+    /// Its node.
+    pub node: NodeId,
+    /// What `interrupt-parent` calls it.
+    pub phandle: u32,
+    /// The distributor's registers.
+    pub distributor: PhysRange,
+    /// The redistributors' registers.
+    pub redistributors: Array<PhysRange, REDISTRIBUTORS_MAX>,
+    /// The ITS frames.
+    pub its: Array<Its, ITS_MAX>,
+}
+
+/// What makes an interrupt line active.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trigger {
+    /// A rising edge.
+    Edge,
+    /// A high level.
+    Level,
+}
+
+/// A wired interrupt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spi {
+    /// The interrupt number at the distributor: 32 or more.
+    pub intid: u32,
+    /// Edge or level.
+    pub trigger: Trigger,
+}
+
+impl Gic {
+    /// Finds the GICv3 and its ITS frames.
+    ///
+    /// # Errors
+    /// [`BootError::Missing`] without one, [`BootError::NodesOverlap`] with two, [`BootError::Property`],
+    /// [`BootError::TooMany`].
+    pub fn find<'a>(tree: &Tree<'a>) -> Result<Self, BootError<'a>> {
+        let mut gic: Option<Self> = None;
+        tree.walk(&mut |node| {
+            if !node.enabled() {
+                return Ok(());
+            }
+            if node.compatible() == Some("arm,gic-v3") {
+                let found = read(node)?;
+                if let Some(first) = gic.replace(found) {
+                    return Err(BootError::NodesOverlap {
+                        first: tree.path(first.node),
+                        second: node.path(),
+                        range: found.distributor,
+                    });
+                }
+            }
+            Ok(())
+        })?;
+        let mut gic = gic.ok_or(BootError::Missing {
+            what: "interrupt controller arm,gic-v3",
+            remedy: "EL2 needs a GICv3 (QEMU: -machine gic-version=3)",
+        })?;
+        tree.walk(&mut |node| {
+            if node.enabled() && node.compatible() == Some("arm,gic-v3-its") {
+                gic.add_its(tree, node)?;
+            }
+            Ok(())
+        })?;
+        Ok(gic)
+    }
+
+    /// Whether `range` touches any of the GIC's own frames.
+    #[must_use]
+    pub fn overlaps(&self, range: &PhysRange) -> bool {
+        self.distributor.overlaps(range)
+            || self.redistributors.iter().any(|r| r.overlaps(range))
+            || self.its.iter().any(|i| i.range.overlaps(range))
+    }
+
+    fn add_its<'a>(
+        &mut self,
+        tree: &Tree<'a>,
+        node: &NodeRef<'a, '_>,
+    ) -> Result<(), BootError<'a>> {
+        let range = match node.reg()?.next().transpose()? {
+            Some(Reg::Visible(range)) if range.size() >= ITS_SIZE => range,
+            _ => return Err(node.bad("reg", "is not the 128 KiB of an ITS")),
+        };
+        if self.overlaps(&range) {
+            let first = self
+                .its
+                .iter()
+                .find(|i| i.range.overlaps(&range))
+                .map_or(self.node, |i| i.node);
+            return Err(BootError::NodesOverlap {
+                first: tree.path(first),
+                second: node.path(),
+                range,
+            });
+        }
+        self.its
+            .push(Its {
+                node: node.id,
+                range,
+            })
+            .map_err(|_| BootError::TooMany {
+                what: "ITS frames",
+                limit: ITS_MAX,
+            })
+    }
+
+    /// Reads one interrupt specifier: type, number, flags.
+    pub(super) fn spi(kind: u32, number: u32, flags: u32) -> Option<Spi> {
+        if kind != 0 || number >= SPI_COUNT {
+            return None;
+        }
+        let trigger = match flags & 0xf {
+            1 => Trigger::Edge,
+            4 => Trigger::Level,
+            _ => return None,
+        };
+        Some(Spi {
+            intid: SPI_BASE.checked_add(number)?,
+            trigger,
+        })
+    }
+}
+
+fn read<'a>(node: &NodeRef<'a, '_>) -> Result<Gic, BootError<'a>> {
+    let phandle = node
+        .u32("phandle")?
+        .ok_or_else(|| node.bad("phandle", "is missing"))?;
+    if node.u32("#interrupt-cells")?.is_none_or(|cells| cells < 3) {
+        return Err(node.bad("#interrupt-cells", "must be 3 or more"));
+    }
+    let regions = node.u32("#redistributor-regions")?.unwrap_or(1);
+    let mut regs = node.reg()?;
+    let mut visible = || match regs.next().transpose()? {
+        Some(Reg::Visible(range)) => Ok(range),
+        Some(Reg::OnBus(_)) | None => Err(node.bad(
+            "reg",
+            "does not hold the distributor and all redistributors",
+        )),
+    };
+    let mut gic = Gic {
+        node: node.id,
+        phandle,
+        distributor: visible()?,
+        redistributors: Array::new(),
+        its: Array::new(),
+    };
+    for _ in 0..regions {
+        let range = visible()?;
+        if gic.overlaps(&range) {
+            return Err(node.bad("reg", "has frames that overlap"));
+        }
+        gic.redistributors
+            .push(range)
+            .map_err(|_| BootError::TooMany {
+                what: "redistributor regions",
+                limit: REDISTRIBUTORS_MAX,
+            })?;
+    }
+    Ok(gic)
+}

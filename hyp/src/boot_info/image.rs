@@ -1,0 +1,98 @@
+//! The header of an arm64 kernel Image, as Linux's boot protocol (Documentation/arch/arm64/booting.rst) lays it out.
+
+use super::error::BootError;
+
+/// Length of the header in bytes.
+pub const HEADER_SIZE: usize = 64;
+
+/// `ARM\x64`, little-endian.
+const MAGIC: u32 = 0x644d_5241;
+/// The first two bytes of a gzip file.
+const GZIP: u32 = 0x8b1f;
+
+/// Granule of the kernel's own tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PageSize {
+    /// The header does not say.
+    Unspecified,
+    /// 4 KiB.
+    Size4K,
+    /// 16 KiB.
+    Size16K,
+    /// 64 KiB.
+    Size64K,
+}
+
+/// What the header asks of a boot loader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ImageHeader {
+    /// Where the image wants to lie above a multiple of 2 MiB, in bytes.
+    pub text_offset: u64,
+    /// Memory that the kernel needs from its load address on, its zeroed data included, in bytes.
+    pub image_size: u64,
+    /// Granule of the kernel's own tables.
+    pub page_size: PageSize,
+}
+
+impl ImageHeader {
+    /// Reads the first bytes of a kernel module.
+    ///
+    /// # Errors
+    /// [`BootError::KernelImage`] for anything but a little-endian Image that tells its size.
+    pub fn parse(header: &[u8; HEADER_SIZE]) -> Result<Self, BootError<'static>> {
+        let refuse = |problem, value| Err(BootError::KernelImage { problem, value });
+        let magic = u32_at(header, 56);
+        if magic != MAGIC {
+            let start = u32_at(header, 0);
+            if start & 0xffff == GZIP {
+                return refuse("compressed with gzip: decompress it", u64::from(start));
+            }
+            return refuse(
+                "no arm64 Image, whose bytes 56 to 59 are ARM\\x64: pass a raw Image",
+                u64::from(magic),
+            );
+        }
+        let (text_offset, image_size, flags) =
+            (u64_at(header, 8), u64_at(header, 16), u64_at(header, 24));
+        if flags & 1 != 0 {
+            return refuse("a big-endian kernel: pass a little-endian one", flags);
+        }
+        if image_size == 0 {
+            return refuse(
+                "its header does not tell the memory it needs (Linux before 3.17): pass a newer one",
+                0,
+            );
+        }
+        if image_size > 1 << 40 || text_offset >= 1 << 40 {
+            return refuse(
+                "its header asks for an impossible amount of memory: pass an intact one",
+                image_size,
+            );
+        }
+        let page_size = match (flags >> 1) & 3 {
+            1 => PageSize::Size4K,
+            2 => PageSize::Size16K,
+            3 => PageSize::Size64K,
+            _ => PageSize::Unspecified,
+        };
+        Ok(Self {
+            text_offset,
+            image_size,
+            page_size,
+        })
+    }
+}
+
+fn u32_at(header: &[u8; HEADER_SIZE], at: usize) -> u32 {
+    header
+        .get(at..)
+        .and_then(|rest| rest.first_chunk())
+        .map_or(0, |bytes| u32::from_le_bytes(*bytes))
+}
+
+fn u64_at(header: &[u8; HEADER_SIZE], at: usize) -> u64 {
+    header
+        .get(at..)
+        .and_then(|rest| rest.first_chunk())
+        .map_or(0, |bytes| u64::from_le_bytes(*bytes))
+}

@@ -1,0 +1,221 @@
+//! Who gets which memory: EL2's image where it was loaded, a pool for EL2 beside it, the host's device tree in free memory,
+//! the rest for the host.
+
+use io_pgtable::Pa;
+
+use super::array::Array;
+use super::error::BootError;
+use super::fdt_edit;
+use super::image::{HEADER_SIZE, ImageHeader};
+use super::memory::RAM_MAX;
+use super::platform::Platform;
+use super::range::{PAGE_SIZE, PhysRange, RangeSet, align_up};
+
+/// How many separate ranges of memory the host can get.
+pub const HOST_RAM_MAX: usize = 64;
+const FREE_MAX: usize = 96;
+
+/// Size and alignment of the blocks that keep both stage 2 tables small, in bytes.
+const BLOCK: u64 = 2 << 20;
+
+/// What the caller knows and the device tree does not.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'h> {
+    /// EL2's own image: everything between its first and last link symbol, stacks and zeroed data included.
+    pub image: PhysRange,
+    /// The device tree that EL2 was given.
+    pub dtb: PhysRange,
+    /// Bytes that EL2 wants for page descriptors and its pool, in one piece; `pool=` on its command line overrides it.
+    pub pool_size: u64,
+    /// The first bytes of the kernel module. [`Platform::parse`] checked that they are in memory.
+    pub kernel_header: &'h [u8; HEADER_SIZE],
+}
+
+/// The division of memory.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Layout {
+    /// The kernel's header.
+    pub kernel: ImageHeader,
+    /// Where the host starts: the kernel's first byte.
+    pub entry: Pa,
+    /// EL2's image in whole pages.
+    pub image: PhysRange,
+    /// EL2's pool, at least as large as requested, in whole pages; it does not touch a module or a reservation.
+    pub pool: PhysRange,
+    /// Where to write the host's device tree: host memory, and x0 of its first CPU.
+    pub host_dtb: PhysRange,
+    /// What the host owns: all memory without EL2's and without `no-map` reservations.
+    pub host_ram: RangeSet<HOST_RAM_MAX>,
+    /// EL2's device tree, with EL2's command line in it: to be overwritten with zeroes before the host runs.
+    pub scrub: PhysRange,
+}
+
+/// Divides the memory of `platform`.
+///
+/// # Errors
+/// [`BootError::KernelImage`], [`BootError::KernelMisaligned`], [`BootError::NotInRam`], [`BootError::Overlap`] for a module
+/// that cannot be started where it lies; [`BootError::NoRoom`] when there is too little memory.
+pub fn plan<'a>(platform: &Platform<'a>, request: &Request<'_>) -> Result<Layout, BootError<'a>> {
+    let memory = &platform.memory;
+    let image = request.image.page_rounded();
+    if image.is_empty() || !memory.ram.contains(&image) {
+        return Err(BootError::NotInRam {
+            what: "EL2's image",
+            range: image,
+            ram_end: memory.end(),
+        });
+    }
+    let kernel = ImageHeader::parse(request.kernel_header)?;
+    let footprint = check_kernel(platform, &kernel)?;
+    check_apart(platform, request, &footprint)?;
+
+    let mut free = RangeSet::<FREE_MAX>::new();
+    let full = |_| BootError::TooMany {
+        what: "separate free ranges of memory",
+        limit: FREE_MAX,
+    };
+    for range in &memory.ram {
+        free.insert(*range).map_err(full)?;
+    }
+    let ramdisk = platform
+        .modules
+        .ramdisk
+        .map_or(PhysRange::default(), |m| m.range);
+    for taken in [image, request.dtb, footprint, ramdisk] {
+        free.remove(&taken.page_rounded()).map_err(full)?;
+    }
+    for taken in &memory.reserved {
+        free.remove(taken).map_err(full)?;
+    }
+
+    let pool_size = platform.options.pool.unwrap_or(request.pool_size);
+    let too_little = |what, wanted| BootError::NoRoom {
+        what,
+        wanted,
+        ram: memory.ram.total(),
+    };
+    let pool = beside(&free, image.end(), pool_size)
+        .or_else(|| first_fit(&free, Pa(0), pool_size, BLOCK))
+        .ok_or_else(|| too_little("EL2's pool", pool_size))?;
+    free.remove(&pool).map_err(full)?;
+
+    let dtb_size = fdt_edit::room(platform);
+    let host_dtb = first_fit(&free, footprint.end(), dtb_size, PAGE_SIZE)
+        .or_else(|| first_fit(&free, Pa(0), dtb_size, PAGE_SIZE))
+        .ok_or_else(|| too_little("the host's device tree", dtb_size))?;
+
+    let mut host_ram = RangeSet::new();
+    let full = |_| BootError::TooMany {
+        what: "separate ranges of the host's memory",
+        limit: HOST_RAM_MAX,
+    };
+    for range in &memory.ram {
+        host_ram.insert(*range).map_err(full)?;
+    }
+    for taken in [&image, &pool].into_iter().chain(&memory.no_map) {
+        host_ram.remove(taken).map_err(full)?;
+    }
+    Ok(Layout {
+        kernel,
+        entry: platform.modules.kernel.range.base(),
+        image,
+        pool,
+        host_dtb,
+        host_ram,
+        scrub: request.dtb,
+    })
+}
+
+/// The memory that the kernel will use from its load address on.
+fn check_kernel<'a>(
+    platform: &Platform<'a>,
+    header: &ImageHeader,
+) -> Result<PhysRange, BootError<'a>> {
+    let module = platform.modules.kernel.range;
+    let base = module.base();
+    let aligned = base
+        .0
+        .checked_sub(header.text_offset)
+        .is_some_and(|b| b.is_multiple_of(BLOCK));
+    if !aligned {
+        return Err(BootError::KernelMisaligned {
+            address: base,
+            text_offset: header.text_offset,
+        });
+    }
+    let footprint = PhysRange::new(base, header.image_size.max(module.size())).ok_or(
+        BootError::KernelImage {
+            problem: "its header asks for more memory than there are addresses above it",
+            value: header.image_size,
+        },
+    )?;
+    if !platform.memory.ram.contains(&footprint) || platform.memory.no_map.overlaps(&footprint) {
+        return Err(BootError::NotInRam {
+            what: "the kernel, with the memory its header asks for,",
+            range: footprint,
+            ram_end: platform.memory.end(),
+        });
+    }
+    Ok(footprint)
+}
+
+fn check_apart<'a>(
+    platform: &Platform<'a>,
+    request: &Request<'_>,
+    footprint: &PhysRange,
+) -> Result<(), BootError<'a>> {
+    let mut placed = Array::<(&'static str, PhysRange), 4>::new();
+    let ramdisk = platform
+        .modules
+        .ramdisk
+        .map_or(PhysRange::default(), |m| m.range);
+    let all = [
+        ("EL2's image", request.image.page_rounded()),
+        ("EL2's device tree", request.dtb),
+        ("the kernel", *footprint),
+        ("the ramdisk", ramdisk),
+    ];
+    for (second, second_range) in all {
+        if let Some((first, first_range)) = placed
+            .iter()
+            .find(|(_, r)| r.overlaps(&second_range))
+            .copied()
+        {
+            return Err(BootError::Overlap {
+                first,
+                first_range,
+                second,
+                second_range,
+            });
+        }
+        if !second_range.is_empty() {
+            placed
+                .push((second, second_range))
+                .map_err(|_| BootError::TooMany {
+                    what: "boot modules",
+                    limit: RAM_MAX,
+                })?;
+        }
+    }
+    Ok(())
+}
+
+/// `size` bytes or a little more directly at `start`, up to the next block boundary.
+fn beside<const N: usize>(free: &RangeSet<N>, start: Pa, size: u64) -> Option<PhysRange> {
+    let end = align_up(start.0.checked_add(size)?, BLOCK)?;
+    PhysRange::between(start, Pa(end)).filter(|r| !r.is_empty() && free.contains(r))
+}
+
+/// The lowest free `size` bytes at or above `from`, in whole multiples of `align`.
+fn first_fit<const N: usize>(
+    free: &RangeSet<N>,
+    from: Pa,
+    size: u64,
+    align: u64,
+) -> Option<PhysRange> {
+    let size = align_up(size.max(1), align)?;
+    free.iter().find_map(|range| {
+        let start = align_up(range.base().0.max(from.0), align)?;
+        PhysRange::new(Pa(start), size).filter(|candidate| range.contains(candidate))
+    })
+}

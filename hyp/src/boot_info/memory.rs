@@ -1,0 +1,112 @@
+//! The machine's memory, and the parts of it that firmware has spoken for.
+
+use io_pgtable::Pa;
+
+use super::error::BootError;
+use super::range::{PhysRange, RangeSet};
+use super::tree::{NodeRef, Reg, Tree};
+
+/// How many separate ranges of memory are accepted.
+pub const RAM_MAX: usize = 16;
+/// How many separate reserved ranges are accepted.
+pub const RESERVED_MAX: usize = 32;
+
+/// Memory as the device tree describes it.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Memory {
+    /// All memory, in whole pages.
+    pub ram: RangeSet<RAM_MAX>,
+    /// Reserved by `/memreserve/` or `/reserved-memory`: EL2 takes none of it. The host has it, unless it is in `no_map`.
+    pub reserved: RangeSet<RESERVED_MAX>,
+    /// Reserved with `no-map`: firmware's own. The host does not get it.
+    pub no_map: RangeSet<RESERVED_MAX>,
+}
+
+impl Memory {
+    /// Reads the memory nodes, `/reserved-memory` and the reservation block.
+    ///
+    /// # Errors
+    /// [`BootError::Missing`] without memory; [`BootError::Property`] for a malformed range or two that overlap;
+    /// [`BootError::TooMany`] for more ranges than there is room for.
+    pub fn find<'a>(tree: &Tree<'a>) -> Result<Self, BootError<'a>> {
+        let mut memory = Self::default();
+        tree.walk(&mut |node| {
+            if is_memory(node) && node.enabled() {
+                memory.add_ram(node)?;
+            } else if node.parent().is_some_and(|p| p.is_top("reserved-memory")) && node.enabled() {
+                memory.add_reserved(node)?;
+            }
+            Ok(())
+        })?;
+        for entry in tree.fdt().memory_reservations() {
+            let range =
+                PhysRange::new(Pa(entry.address()), entry.size()).ok_or(BootError::Missing {
+                    what: "valid /memreserve/ entry",
+                    remedy: "one of them leaves the 52-bit address space; correct the device tree",
+                })?;
+            memory.reserve(&range)?;
+        }
+        if memory.ram.total() == 0 {
+            return Err(BootError::Missing {
+                what: "memory in the device tree",
+                remedy: "the boot loader must fill in a node with device_type = \"memory\"",
+            });
+        }
+        Ok(memory)
+    }
+
+    /// The first address after all memory.
+    #[must_use]
+    pub fn end(&self) -> Pa {
+        self.ram.iter().last().map_or(Pa(0), PhysRange::end)
+    }
+
+    fn add_ram<'a>(&mut self, node: &NodeRef<'a, '_>) -> Result<(), BootError<'a>> {
+        for reg in node.reg()? {
+            let Reg::Visible(range) = reg? else {
+                return Err(node.bad("reg", "is not in the CPU's address space"));
+            };
+            if self.ram.overlaps(&range) {
+                return Err(node.bad("reg", "overlaps memory that was listed before"));
+            }
+            if let Some(pages) = range.whole_pages() {
+                self.ram.insert(pages).map_err(|_| BootError::TooMany {
+                    what: "ranges of memory",
+                    limit: RAM_MAX,
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn add_reserved<'a>(&mut self, node: &NodeRef<'a, '_>) -> Result<(), BootError<'a>> {
+        for reg in node.reg()? {
+            let Reg::Visible(range) = reg? else { continue };
+            self.reserve(&range)?;
+            if node.has("no-map") {
+                self.no_map
+                    .insert(range.page_rounded())
+                    .map_err(|_| too_many_reserved())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn reserve<'a>(&mut self, range: &PhysRange) -> Result<(), BootError<'a>> {
+        self.reserved
+            .insert(range.page_rounded())
+            .map_err(|_| too_many_reserved())
+    }
+}
+
+fn too_many_reserved<'a>() -> BootError<'a> {
+    BootError::TooMany {
+        what: "reserved ranges of memory",
+        limit: RESERVED_MAX,
+    }
+}
+
+/// Whether `node` describes memory.
+pub(super) fn is_memory(node: &NodeRef<'_, '_>) -> bool {
+    node.depth == 1 && node.value("device_type") == Some(b"memory\0")
+}

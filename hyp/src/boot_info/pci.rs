@@ -1,0 +1,241 @@
+//! PCI hosts, and whether every requester behind them reaches memory through an SMMU that EL2 owns.
+
+use super::array::Array;
+use super::error::BootError;
+use super::range::{PhysRange, RangeSet};
+use super::smmu::{SMMUS_MAX, SmmuNode};
+use super::tree::{NodeId, NodeRef, Reg, Tree};
+use io_pgtable::Pa;
+
+/// How many PCI hosts are accepted.
+pub const PCI_MAX: usize = 8;
+/// How many address windows one host may have.
+pub const WINDOWS_MAX: usize = 8;
+/// How many entries an `iommu-map` may have.
+pub const IOMMU_MAP_MAX: usize = 16;
+
+/// Requester IDs have 16 bits. A host can give a bridge any secondary bus number, so all of them must be covered.
+const RIDS: u64 = 0x1_0000;
+/// Configuration space of one bus, in bytes.
+const ECAM_PER_BUS: u64 = 1 << 20;
+
+/// Where the DMA of a master goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Upstream {
+    /// Through the SMMUs of the platform, all of it.
+    Smmu {
+        /// Index of the first of them.
+        first: u8,
+    },
+    /// The tree says nothing: straight to memory, as far as EL2 knows.
+    #[default]
+    Nothing,
+    /// Some requesters are not covered.
+    Partly,
+    /// Through an IOMMU that is not one of the platform's SMMUs.
+    Foreign,
+}
+
+/// A PCI host bridge with a plain ECAM.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct PciHost {
+    /// Its node.
+    pub node: NodeId,
+    /// Configuration space.
+    pub ecam: PhysRange,
+    /// What the CPU sees of PCI memory and I/O space.
+    pub windows: Array<PhysRange, WINDOWS_MAX>,
+    /// Where its devices' DMA goes.
+    pub upstream: Upstream,
+}
+
+/// Finds every enabled `pci-host-ecam-generic`.
+///
+/// # Errors
+/// [`BootError::Property`] for a malformed `reg`, `ranges`, `bus-range` or `iommu-map`; [`BootError::TooMany`].
+pub fn find<'a>(
+    tree: &Tree<'a>,
+    smmus: &Array<SmmuNode, SMMUS_MAX>,
+) -> Result<Array<PciHost, PCI_MAX>, BootError<'a>> {
+    let mut hosts = Array::<PciHost, PCI_MAX>::new();
+    tree.walk(&mut |node| {
+        if node.compatible() != Some("pci-host-ecam-generic") || !node.enabled() {
+            return Ok(());
+        }
+        hosts
+            .push(read(node, smmus)?)
+            .map_err(|_| BootError::TooMany {
+                what: "PCI hosts",
+                limit: PCI_MAX,
+            })
+    })?;
+    Ok(hosts)
+}
+
+fn read<'a>(node: &NodeRef<'a, '_>, smmus: &[SmmuNode]) -> Result<PciHost, BootError<'a>> {
+    let ecam = match node.reg()?.next().transpose()? {
+        Some(Reg::Visible(range)) => range,
+        Some(Reg::OnBus(_)) | None => {
+            return Err(node.bad("reg", "does not hold the configuration space"));
+        }
+    };
+    let (first, last) = bus_range(node)?;
+    let buses = u64::from(last)
+        .saturating_sub(u64::from(first))
+        .saturating_add(1);
+    if buses.saturating_mul(ECAM_PER_BUS) > ecam.size() {
+        return Err(node.bad("reg", "has less configuration space than bus-range needs"));
+    }
+    Ok(PciHost {
+        node: node.id,
+        ecam,
+        windows: windows(node)?,
+        upstream: iommu_map(node, smmus)?,
+    })
+}
+
+fn bus_range<'a>(node: &NodeRef<'a, '_>) -> Result<(u32, u32), BootError<'a>> {
+    let bad = || node.bad("bus-range", "is not two bus numbers in order");
+    let Some(mut cells) = node.cells("bus-range")? else {
+        return Ok((0, 0xff));
+    };
+    let first = cells.u32().ok_or_else(bad)?;
+    let last = cells.u32().ok_or_else(bad)?;
+    if cells.is_empty() && first <= last && last <= 0xff {
+        Ok((first, last))
+    } else {
+        Err(bad())
+    }
+}
+
+fn windows<'a>(node: &NodeRef<'a, '_>) -> Result<Array<PhysRange, WINDOWS_MAX>, BootError<'a>> {
+    let mut windows = Array::new();
+    let (Some(mut cells), Some(parent)) = (node.cells("ranges")?, node.parent()) else {
+        return Ok(windows);
+    };
+    if node.child_cells()? != (3, 2) {
+        return Err(node.bad(
+            "#address-cells",
+            "must be 3, and #size-cells 2, in a PCI host",
+        ));
+    }
+    let (parent_cells, _) = parent.child_cells()?;
+    let short = || node.bad("ranges", "is cut short");
+    while !cells.is_empty() {
+        let space = (cells.u32().ok_or_else(short)? >> 24) & 3;
+        cells.number(2).ok_or_else(short)?;
+        let address = cells.number(parent_cells).ok_or_else(short)?;
+        let size = cells.number(2).ok_or_else(short)?;
+        if space == 0 {
+            return Err(node.bad("ranges", "has a window onto configuration space"));
+        }
+        if size == 0 {
+            continue;
+        }
+        let range = parent
+            .translate(address, size)?
+            .and_then(|base| PhysRange::new(Pa(base), size))
+            .ok_or_else(|| node.bad("ranges", "has a window outside the CPU's address space"))?;
+        windows.push(range).map_err(|_| BootError::TooMany {
+            what: "windows of a PCI host",
+            limit: WINDOWS_MAX,
+        })?;
+    }
+    Ok(windows)
+}
+
+fn iommu_map<'a>(node: &NodeRef<'a, '_>, smmus: &[SmmuNode]) -> Result<Upstream, BootError<'a>> {
+    let Some(mut cells) = node.cells("iommu-map")? else {
+        return Ok(Upstream::Nothing);
+    };
+    if cells.is_empty() {
+        return Err(node.bad("iommu-map", "is empty"));
+    }
+    let mut covered = RangeSet::<IOMMU_MAP_MAX>::new();
+    let mut first = None;
+    let mut foreign = false;
+    while !cells.is_empty() {
+        let mut cell = || {
+            cells
+                .u32()
+                .ok_or_else(|| node.bad("iommu-map", "is not a whole number of 4-cell entries"))
+        };
+        let (rid, phandle, sid, length) = (cell()?, cell()?, cell()?, cell()?);
+        let rids = PhysRange::new(Pa(u64::from(rid)), u64::from(length))
+            .filter(|r| !r.is_empty() && r.end().0 <= RIDS)
+            .ok_or_else(|| {
+                node.bad(
+                    "iommu-map",
+                    "has an entry outside requester IDs 0 to 0xffff",
+                )
+            })?;
+        if u64::from(sid).saturating_add(u64::from(length)) > 1 << 32 {
+            return Err(node.bad("iommu-map", "has an entry whose StreamIDs wrap"));
+        }
+        if covered.overlaps(&rids) {
+            return Err(node.bad("iommu-map", "has entries that overlap"));
+        }
+        covered.insert(rids).map_err(|_| BootError::TooMany {
+            what: "iommu-map entries",
+            limit: IOMMU_MAP_MAX,
+        })?;
+        match index_of(smmus, phandle) {
+            Some(smmu) => first = first.or(Some(smmu)),
+            None => foreign = true,
+        }
+    }
+    if node
+        .u32("iommu-map-mask")?
+        .is_some_and(|mask| u64::from(mask) != RIDS.saturating_sub(1))
+    {
+        // Requesters would share StreamIDs in a way that nothing here models.
+        return Ok(Upstream::Partly);
+    }
+    match first {
+        _ if foreign => Ok(Upstream::Foreign),
+        Some(first) if covered.total() == RIDS => Ok(Upstream::Smmu { first }),
+        _ => Ok(Upstream::Partly),
+    }
+}
+
+fn index_of(smmus: &[SmmuNode], phandle: u32) -> Option<u8> {
+    smmus
+        .iter()
+        .position(|s| s.phandle == Some(phandle))
+        .and_then(|at| u8::try_from(at).ok())
+}
+
+/// Where the DMA of a node with `iommus` goes; [`Upstream::Nothing`] without that property.
+pub(super) fn iommus<'a>(
+    node: &NodeRef<'a, '_>,
+    smmus: &[SmmuNode],
+) -> Result<Upstream, BootError<'a>> {
+    let Some(mut cells) = node.cells("iommus")? else {
+        return Ok(Upstream::Nothing);
+    };
+    if cells.is_empty() {
+        return Err(node.bad("iommus", "is empty"));
+    }
+    let mut first = None;
+    let mut foreign = false;
+    while !cells.is_empty() {
+        let mut cell = || {
+            cells
+                .u32()
+                .ok_or_else(|| node.bad("iommus", "is not a whole number of 2-cell entries"))
+        };
+        let (phandle, _sid) = (cell()?, cell()?);
+        match index_of(smmus, phandle) {
+            Some(smmu) => first = first.or(Some(smmu)),
+            None => {
+                foreign = true;
+                // The length of a foreign IOMMU's entries is not known here.
+                break;
+            }
+        }
+    }
+    match first {
+        Some(first) if !foreign => Ok(Upstream::Smmu { first }),
+        _ => Ok(Upstream::Foreign),
+    }
+}

@@ -1,0 +1,81 @@
+//! The machine in one value: what [`Platform::parse`] makes of the device tree.
+
+use super::array::Array;
+use super::cells::string;
+use super::cmdline::Options;
+use super::cpus::{self, CPUS_MAX, Cpu};
+use super::error::BootError;
+use super::gic::Gic;
+use super::memory::Memory;
+use super::modules::Modules;
+use super::pci::{self, PCI_MAX, PciHost};
+use super::smmu::{self, SMMUS_MAX, SmmuNode};
+use super::tree::{NodeId, Path, Tree};
+use super::uart::Uarts;
+
+/// Everything about the machine that EL2 relies on. Borrows the device tree: it must stay as it is until the host's own
+/// copy has been written.
+#[derive(Clone, Copy, Debug)]
+pub struct Platform<'a> {
+    /// The tree itself.
+    pub tree: Tree<'a>,
+    /// EL2's command line.
+    pub options: Options<'a>,
+    /// Memory and reservations.
+    pub memory: Memory,
+    /// The host's kernel and ramdisk.
+    pub modules: Modules<'a>,
+    /// The CPUs; the one that boots is among them.
+    pub cpus: Array<Cpu, CPUS_MAX>,
+    /// The consoles.
+    pub uarts: Uarts,
+    /// The interrupt controller.
+    pub gic: Gic,
+    /// All SMMUs.
+    pub smmus: Array<SmmuNode, SMMUS_MAX>,
+    /// All PCI hosts.
+    pub pci: Array<PciHost, PCI_MAX>,
+}
+
+impl<'a> Platform<'a> {
+    /// Reads `dtb`, which has exactly the length that [`dtb_size`](super::dtb_size) told.
+    ///
+    /// # Errors
+    /// Any [`BootError`] that a device tree can cause; isolation is never quietly weaker because something was not
+    /// understood.
+    pub fn parse(dtb: &'a [u8]) -> Result<Self, BootError<'a>> {
+        let tree = Tree::parse(dtb)?;
+        let mut bootargs = "";
+        tree.walk(&mut |node| {
+            if node.is_top("chosen")
+                && let Some(value) = node.value("bootargs")
+            {
+                bootargs =
+                    string(value).ok_or_else(|| node.bad("bootargs", "is not one string"))?;
+            }
+            Ok(())
+        })?;
+        let options = Options::parse(bootargs)?;
+        let memory = Memory::find(&tree)?;
+        let gic = Gic::find(&tree)?;
+        let smmus = smmu::find(&tree, &gic)?;
+        cpus::check_psci(&tree)?;
+        Ok(Self {
+            tree,
+            options,
+            modules: Modules::find(&tree, &memory)?,
+            cpus: cpus::find(&tree)?,
+            uarts: Uarts::find(&tree)?,
+            pci: pci::find(&tree, &smmus)?,
+            memory,
+            gic,
+            smmus,
+        })
+    }
+
+    /// The path of a node, for messages.
+    #[must_use]
+    pub fn path(&self, node: NodeId) -> Path<'a> {
+        self.tree.path(node)
+    }
+}

@@ -1,0 +1,188 @@
+//! Every SMMUv3 that the tree describes. EL2 takes all of them or none: one that it does not know of would be a way
+//! around all the others.
+
+use super::array::Array;
+use super::cells::strings;
+use super::error::BootError;
+use super::gic::{Gic, Spi};
+use super::range::PhysRange;
+use super::tree::{NodeId, NodeRef, Reg, Tree};
+
+/// How many SMMUs are accepted.
+pub const SMMUS_MAX: usize = 8;
+
+/// The two 64 KiB register pages of an SMMUv3.
+const REGISTERS_SIZE: u64 = 0x2_0000;
+const PAGE_ALIGN: u64 = 0x1_0000;
+
+/// Who walks memory without snooping the CPUs' caches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Coherency {
+    /// The tree says `dma-coherent`; IDR0.COHACC must agree before anyone relies on it.
+    Coherent,
+    /// What the SMMU reads must be cleaned to memory first.
+    #[default]
+    NonCoherent,
+}
+
+/// The wired interrupts that a node lists by name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SmmuInterrupts {
+    /// `eventq`.
+    pub eventq: Option<Spi>,
+    /// `priq`.
+    pub priq: Option<Spi>,
+    /// `cmdq-sync`.
+    pub cmdq_sync: Option<Spi>,
+    /// `gerror`.
+    pub gerror: Option<Spi>,
+    /// `combined`: one line for all.
+    pub combined: Option<Spi>,
+}
+
+/// An SMMUv3.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SmmuNode {
+    /// Its node.
+    pub node: NodeId,
+    /// What `iommu-map` and `iommus` call it.
+    pub phandle: Option<u32>,
+    /// Its registers: at least two 64 KiB pages.
+    pub range: PhysRange,
+    /// Whether its table walks and queue accesses snoop the CPUs' caches.
+    pub coherency: Coherency,
+    /// Its wired interrupts.
+    pub interrupts: SmmuInterrupts,
+    /// The node has an `msi-parent`: the host will program MSIs rather than use the wired interrupts.
+    pub msi_parent: bool,
+}
+
+/// Finds every enabled `arm,smmu-v3`.
+///
+/// # Errors
+/// [`BootError::Missing`] without any, [`BootError::NodesOverlap`] for one listed twice or over another,
+/// [`BootError::Property`], [`BootError::TooMany`].
+pub fn find<'a>(tree: &Tree<'a>, gic: &Gic) -> Result<Array<SmmuNode, SMMUS_MAX>, BootError<'a>> {
+    let mut smmus = Array::<SmmuNode, SMMUS_MAX>::new();
+    tree.walk(&mut |node| {
+        if !is_smmu(node) || !node.enabled() {
+            return Ok(());
+        }
+        let smmu = read(node, gic)?;
+        let same = |other: &&SmmuNode| {
+            other.range.overlaps(&smmu.range)
+                || (smmu.phandle.is_some() && other.phandle == smmu.phandle)
+        };
+        if let Some(first) = smmus.iter().find(same) {
+            return Err(BootError::NodesOverlap {
+                first: tree.path(first.node),
+                second: node.path(),
+                range: smmu.range,
+            });
+        }
+        if gic.overlaps(&smmu.range) {
+            return Err(BootError::NodesOverlap {
+                first: tree.path(gic.node),
+                second: node.path(),
+                range: smmu.range,
+            });
+        }
+        smmus.push(smmu).map_err(|_| BootError::TooMany {
+            what: "SMMUs",
+            limit: SMMUS_MAX,
+        })
+    })?;
+    if smmus.is_empty() {
+        return Err(BootError::Missing {
+            what: "SMMUv3 (arm,smmu-v3) in the device tree",
+            remedy: "without one nothing can be isolated (QEMU: -machine iommu=smmuv3)",
+        });
+    }
+    Ok(smmus)
+}
+
+/// Whether `node` claims to be an SMMUv3 in any of its `compatible` strings.
+pub(super) fn is_smmu(node: &NodeRef<'_, '_>) -> bool {
+    node.is_compatible("arm,smmu-v3")
+}
+
+fn read<'a>(node: &NodeRef<'a, '_>, gic: &Gic) -> Result<SmmuNode, BootError<'a>> {
+    let range = match node.reg()?.next().transpose()? {
+        Some(Reg::Visible(range)) => range,
+        Some(Reg::OnBus(_)) | None => {
+            return Err(node.bad("reg", "does not hold the registers' address"));
+        }
+    };
+    if range.size() < REGISTERS_SIZE {
+        return Err(node.bad(
+            "reg",
+            "is smaller than 0x20000, the two register pages of an SMMUv3",
+        ));
+    }
+    if !range.base().0.is_multiple_of(PAGE_ALIGN) || !range.size().is_multiple_of(PAGE_ALIGN) {
+        return Err(node.bad("reg", "is not a whole number of 64 KiB pages"));
+    }
+    let coherency = if node.coherent() {
+        Coherency::Coherent
+    } else {
+        Coherency::NonCoherent
+    };
+    Ok(SmmuNode {
+        node: node.id,
+        phandle: node.u32("phandle")?,
+        range,
+        coherency,
+        interrupts: interrupts(node, gic)?,
+        msi_parent: node.has("msi-parent"),
+    })
+}
+
+fn interrupts<'a>(node: &NodeRef<'a, '_>, gic: &Gic) -> Result<SmmuInterrupts, BootError<'a>> {
+    let mut found = SmmuInterrupts::default();
+    if node.has("interrupts-extended") {
+        return Err(node.bad("interrupts-extended", "is not supported: use interrupts"));
+    }
+    let Some(mut cells) = node.cells("interrupts")? else {
+        return Ok(found);
+    };
+    if node.interrupt_parent() != Some(gic.phandle) {
+        return Err(node.bad("interrupts", "does not lead to the GICv3"));
+    }
+    let names = node
+        .value("interrupt-names")
+        .ok_or_else(|| node.bad("interrupt-names", "is missing"))?;
+    for name in strings(names) {
+        let mut cell = || {
+            cells
+                .u32()
+                .ok_or_else(|| node.bad("interrupts", "has fewer entries than interrupt-names"))
+        };
+        let spi = Gic::spi(cell()?, cell()?, cell()?).ok_or_else(|| {
+            node.bad(
+                "interrupts",
+                "has an entry that is not an SPI with a rising edge or high level",
+            )
+        })?;
+        let slot = match name {
+            "eventq" => &mut found.eventq,
+            "priq" => &mut found.priq,
+            "cmdq-sync" => &mut found.cmdq_sync,
+            "gerror" => &mut found.gerror,
+            "combined" => &mut found.combined,
+            _ => {
+                return Err(node.bad(
+                    "interrupt-names",
+                    "has a name that the binding does not know",
+                ));
+            }
+        };
+        if slot.replace(spi).is_some() {
+            return Err(node.bad("interrupt-names", "has a name twice"));
+        }
+    }
+    if cells.is_empty() {
+        Ok(found)
+    } else {
+        Err(node.bad("interrupts", "has more entries than interrupt-names"))
+    }
+}
