@@ -24,6 +24,7 @@
     )
 )]
 
+mod audit;
 mod claim;
 mod error;
 mod guest;
@@ -35,6 +36,7 @@ mod range;
 mod traits;
 
 
+pub use audit::{Devices, Disagreement, Finding, Table};
 pub use claim::{Claim, MAX_CLAIM_PAGES};
 pub use error::Error;
 pub use guest::GuestLife;
@@ -140,3 +142,6 @@ impl<'m, S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'m, S, D, P> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,176 @@
+//! The audit: both stage-2 tables against the ownership map, page by page where it must be, leaf by leaf where it can be.
+//!
+//! It is the invariant as a function. Tests run it after every step; a build that distrusts itself runs it after every trap.
+
+use core::fmt;
+
+use io_pgtable::Ipa;
+
+use super::{
+    DmaStage2, HostStage2, Leaf, LeafKind, Owner, Ownership, PAGE_SHIFT, PFN_LIMIT, PageMap, PageOps,
+    PageRange,
+};
+
+/// Which table disagrees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Table {
+    /// The host's CPU stage 2.
+    Cpu,
+    /// The IOMMU stage 2.
+    Dma,
+}
+
+/// How it disagrees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// A page of the host is not mapped: the host loses access, nobody gains any.
+    Missing,
+    /// Something is mapped that the host neither owns nor was given as a device: the invariant is broken.
+    Foreign,
+    /// A leaf leads to another address than its own: the invariant may be broken.
+    NotIdentity,
+    /// RAM mapped as a device, or a device mapped as RAM.
+    WrongKind,
+}
+
+/// The first page on which a table and the ownership map disagree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Disagreement {
+    /// The table.
+    pub table: Table,
+    /// The page, as the table's input address.
+    pub ipa: Ipa,
+    /// Its owner in the map.
+    pub owner: Owner,
+    /// What is wrong.
+    pub finding: Finding,
+}
+
+impl fmt::Display for Disagreement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { table, ipa, owner, finding } = self;
+        write!(f, "audit: {table:?} stage 2 at {ipa}: {finding:?}, owner {owner:?}")
+    }
+}
+
+/// What the host was given outside RAM, by a policy that is none of this module's business.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Devices<'a> {
+    /// Device registers that its CPUs may reach, in any order.
+    pub cpu: &'a [PageRange],
+    /// Device registers that its streams may reach, such as an interrupt translater.
+    pub dma: &'a [PageRange],
+}
+
+impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
+    /// Walks both tables and the map and reports the first disagreement, lowest address first, the CPU's table before the
+    /// IOMMU's.
+    ///
+    /// # Errors
+    /// See [`Disagreement`].
+    pub fn audit(&self, devices: Devices<'_>) -> Result<(), Disagreement> {
+        let all = PageRange::new(0, PFN_LIMIT);
+        self.audit_table(Table::Cpu, devices.cpu, all, |from| self.cpu.next_leaf(from))?;
+        self.audit_table(Table::Dma, devices.dma, Some(self.dma.window()), |from| self.dma.next_leaf(from))
+    }
+
+    fn audit_table(
+        &self,
+        table: Table,
+        devices: &[PageRange],
+        window: Option<PageRange>,
+        next_leaf: impl Fn(Ipa) -> Option<Leaf>,
+    ) -> Result<(), Disagreement> {
+        let walk = Walk { table, devices, next_leaf, map: &self.map };
+        let mut done = 0;
+        let limit = window.map_or(PFN_LIMIT, PageRange::end);
+        for run in self.map.runs_of(Owner::Host) {
+            let Some(run) = clip(run, limit) else { break };
+            walk.gap(done, run.first())?;
+            walk.run(run)?;
+            done = run.end();
+        }
+        walk.gap(done, PFN_LIMIT)
+    }
+}
+
+/// The part of `run` below page `limit`.
+fn clip(run: PageRange, limit: u64) -> Option<PageRange> {
+    run.end().min(limit).checked_sub(run.first()).and_then(|count| PageRange::new(run.first(), count))
+}
+
+/// One walk over one table.
+struct Walk<'a, 'm, L> {
+    table: Table,
+    devices: &'a [PageRange],
+    next_leaf: L,
+    map: &'a PageMap<'m>,
+}
+
+impl<L: Fn(Ipa) -> Option<Leaf>> Walk<'_, '_, L> {
+    fn disagree(&self, pfn: u64, finding: Finding) -> Result<(), Disagreement> {
+        Err(Disagreement { table: self.table, ipa: address(pfn), owner: self.map.owner(pfn), finding })
+    }
+
+    /// Checks that all of `run`, pages of the host, is mapped to itself as normal memory.
+    fn run(&self, run: PageRange) -> Result<(), Disagreement> {
+        let mut at = run.first();
+        while at < run.end() {
+            let Some(leaf) = (self.next_leaf)(address(at)).filter(|leaf| leaf.ipa == address(at)) else {
+                return self.disagree(at, Finding::Missing);
+            };
+            if leaf.pa.0 != leaf.ipa.0 {
+                return self.disagree(at, Finding::NotIdentity);
+            }
+            if leaf.kind != LeafKind::Normal {
+                return self.disagree(at, Finding::WrongKind);
+            }
+            at = after(at, leaf);
+        }
+        Ok(())
+    }
+
+    /// Checks that between page `from` and page `to`, none of them the host's, nothing is mapped but its devices.
+    fn gap(&self, from: u64, to: u64) -> Result<(), Disagreement> {
+        let mut at = from;
+        while at < to {
+            let Some(leaf) = (self.next_leaf)(address(at)).filter(|leaf| leaf.ipa < address(to)) else { break };
+            let mut pfn = leaf.ipa.0 >> PAGE_SHIFT;
+            if leaf.pa.0 != leaf.ipa.0 {
+                return self.disagree(pfn, Finding::NotIdentity);
+            }
+            let end = after(pfn, leaf).min(to);
+            while pfn < end {
+                let inside = |range: &&PageRange| range.first() <= pfn && pfn < range.end();
+                let Some(device) = self.devices.iter().find(inside) else {
+                    return self.disagree(pfn, Finding::Foreign);
+                };
+                let part_end = end.min(device.end());
+                // RAM that the host does not own is foreign, whatever range of devices covers it.
+                if let Some(ram) = self.first_ram(pfn, part_end) {
+                    return self.disagree(ram, Finding::Foreign);
+                }
+                if leaf.kind != LeafKind::Device {
+                    return self.disagree(pfn, Finding::WrongKind);
+                }
+                pfn = part_end;
+            }
+            at = end;
+        }
+        Ok(())
+    }
+
+    /// The first page of RAM from page `from` up to page `end`.
+    fn first_ram(&self, from: u64, end: u64) -> Option<u64> {
+        self.map.ram().map(|ram| (ram.first().max(from), ram.end().min(end))).find(|(a, b)| a < b).map(|(a, _)| a)
+    }
+}
+
+fn address(pfn: u64) -> Ipa {
+    Ipa(pfn << PAGE_SHIFT)
+}
+
+/// The page after `leaf`, which starts at page `pfn`; at least the next one, so that a walk always ends.
+fn after(pfn: u64, leaf: Leaf) -> u64 {
+    pfn.saturating_add((leaf.bytes >> PAGE_SHIFT).max(1))
+}

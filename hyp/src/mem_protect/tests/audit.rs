@@ -1,0 +1,68 @@
+//! The audit finds what it is there to find.
+
+use super::{
+    named, range,
+    world::{BOOT, FIRMWARE, HIGH, RAM, machine},
+};
+use crate::mem_protect::{Devices, Disagreement, Finding, Owner, Table};
+use io_pgtable::Ipa;
+
+fn at(pfn: u64) -> Ipa {
+    Ipa(pfn << 12)
+}
+
+#[test]
+fn a_machine_after_boot_and_after_transitions_is_clean() {
+    let (mut owned, _world) = machine();
+    assert_eq!(owned.audit(Devices::default()), Ok(()));
+    owned.vm_create().unwrap();
+    owned.host_donate_hyp(named(RAM + 3, 2)).unwrap();
+    owned.host_donate_guest(named(HIGH, 8), 0).unwrap();
+    owned.host_share_hyp(named(RAM, 1)).unwrap();
+    assert_eq!(owned.audit(Devices::default()), Ok(()));
+}
+
+#[test]
+fn every_foreign_page_in_either_table_is_found() {
+    for pfn in [0, RAM - 1, BOOT, BOOT + 3, FIRMWARE, RAM + 5, RAM + 64, HIGH + 7, HIGH + 8, 0x8_0000_0000] {
+        for table in [Table::Cpu, Table::Dma] {
+            let (mut owned, world) = machine();
+            owned.host_donate_hyp(named(RAM + 5, 1)).unwrap();
+            owned.host_donate_hyp(named(HIGH + 7, 1)).unwrap();
+            let owner = owned.map().owner(pfn);
+            assert_ne!(owner, Owner::Host);
+            {
+                let state = &mut world.get().state;
+                assert!(if table == Table::Cpu { state.cpu.insert(pfn) } else { state.dma.insert(pfn) });
+            }
+            let expected = Disagreement { table, ipa: at(pfn), owner, finding: Finding::Foreign };
+            assert_eq!(owned.audit(Devices::default()), Err(expected));
+        }
+    }
+}
+
+#[test]
+fn a_missing_page_is_found() {
+    let (owned, world) = machine();
+    world.get().state.dma.remove(&(RAM + 7));
+    let expected = Disagreement { table: Table::Dma, ipa: at(RAM + 7), owner: Owner::Host, finding: Finding::Missing };
+    assert_eq!(owned.audit(Devices::default()), Err(expected));
+}
+
+#[test]
+fn devices_are_what_a_policy_gave_and_never_ram() {
+    let (owned, world) = machine();
+    world.get().devices = std::vec![range(0x9000, 1), range(0x8090, 1)];
+    let given = [range(0x8090, 1), range(0x9000, 1)];
+    let both = Devices { cpu: &given, dma: &given };
+    assert_eq!(owned.audit(both), Ok(()));
+    let foreign = |table, pfn| Err(Disagreement { table, ipa: at(pfn), owner: Owner::Device, finding: Finding::Foreign });
+    assert_eq!(owned.audit(Devices { dma: &given[..1], ..both }), foreign(Table::Dma, 0x9000));
+    assert_eq!(owned.audit(Devices { cpu: &given[1..], ..both }), foreign(Table::Cpu, 0x8090));
+    // A device range that covers RAM which is not the host's is no excuse.
+    world.get().devices = std::vec![range(BOOT, 1)];
+    let cover = [range(RAM, 64)];
+    let found = owned.audit(Devices { cpu: &cover, dma: &cover });
+    let expected = Disagreement { table: Table::Cpu, ipa: at(BOOT), owner: Owner::Hyp, finding: Finding::Foreign };
+    assert_eq!(found, Err(expected));
+}

@@ -1,0 +1,101 @@
+//! Claims: what they allow, what they forbid, and where they end.
+
+use io_pgtable::Ipa;
+use smmu_drv::platform::{ClaimError, HostMemory};
+
+use super::{
+    named, range,
+    world::{BOOT, RAM, check, machine, records},
+};
+use crate::mem_protect::{Error, MAX_PINS};
+
+#[test]
+fn a_claim_reads_and_writes_inside_itself_only() {
+    let (mut owned, world) = machine();
+    let start = (RAM << 12) + 0xff0;
+    let claim = owned.claim(Ipa(start), 0x20).unwrap();
+    check(&owned, &world);
+    assert_eq!(owned.write64(&claim, 0, 0x1111_2222_3333_4444), Some(()));
+    assert_eq!(owned.write32(&claim, 4, 0x5555_6666), Some(()));
+    assert_eq!(owned.write64(&claim, 0x18, 7), Some(()), "on the second page");
+    assert_eq!(owned.read64(&claim, 0), Some(0x5555_6666_3333_4444));
+    assert_eq!(owned.read64(&claim, 0x18), Some(7));
+    for offset in [1, 4, 7, 0x19, 0x20, 0x1000, u64::MAX - 7, u64::MAX] {
+        assert_eq!(owned.read64(&claim, offset), None, "{offset:#x}");
+        assert_eq!(owned.write64(&claim, offset, 0), None, "{offset:#x}");
+    }
+    assert_eq!(owned.write32(&claim, 0x1e, 0), None);
+    assert_eq!(owned.write32(&claim, 0x1c, 0), Some(()));
+    owned.release(claim);
+    check(&owned, &world);
+    assert!(world.state().el2.is_empty());
+}
+
+#[test]
+fn t13_a_claimed_page_keeps_its_owner_until_the_last_claim_ends() {
+    let (mut owned, world) = machine();
+    let first = owned.claim(Ipa(RAM << 12), 0x2000).unwrap();
+    let second = owned.claim(Ipa((RAM << 12) + 0x1000), 8).unwrap();
+    for pfn in [RAM, RAM + 1] {
+        assert_eq!(owned.host_donate_hyp(named(pfn, 1)), Err(Error::Claimed));
+        assert_eq!(owned.host_share_hyp(named(pfn, 1)), Err(Error::Claimed));
+    }
+    owned.release(first);
+    assert_eq!(owned.host_donate_hyp(named(RAM, 1)), Ok(()));
+    assert_eq!(owned.host_donate_hyp(named(RAM + 1, 1)), Err(Error::Claimed));
+    owned.release(second);
+    assert_eq!(owned.host_donate_hyp(named(RAM + 1, 1)), Ok(()));
+    check(&owned, &world);
+}
+
+#[test]
+fn t12_only_memory_of_the_host_is_claimed_whole() {
+    let (mut owned, world) = machine();
+    owned.host_donate_hyp(named(RAM + 4, 1)).unwrap();
+    let mut claim = |ipa, size| owned.claim(Ipa(ipa), size).err();
+    for (ipa, size, error) in [
+        (RAM << 12, 0, ClaimError::BadRange),
+        (u64::MAX, 2, ClaimError::BadRange),
+        (RAM << 12, u64::MAX, ClaimError::BadRange),
+        (RAM << 12, 1 << 40, ClaimError::BadRange),
+        (BOOT << 12, 8, ClaimError::NotOwned),
+        ((RAM - 1) << 12, 8, ClaimError::NotOwned),
+        ((RAM << 12) - 8, 16, ClaimError::NotOwned),
+        ((RAM + 4) << 12, 8, ClaimError::NotOwned),
+        (RAM << 12, 0x5000, ClaimError::NotOwned),
+        (0x0900_0000, 8, ClaimError::NotOwned),
+    ] {
+        assert_eq!(claim(ipa, size), Some(error), "{ipa:#x} {size:#x}");
+    }
+    check(&owned, &world);
+}
+
+#[test]
+fn a_claim_that_cannot_be_mapped_leaves_nothing() {
+    for fail in 0..4 {
+        let (mut owned, world) = machine();
+        // A page that is mapped already must stay mapped.
+        owned.pin(range(RAM + 1, 1)).unwrap();
+        let before = (records(&owned), world.state());
+        world.get().arm(&[fail]);
+        assert_eq!(owned.pin(range(RAM, 5)), Err(Error::NoMemory), "{fail}");
+        assert_eq!((records(&owned), world.state()), before, "{fail}");
+    }
+}
+
+#[test]
+fn claims_of_a_page_are_limited() {
+    let (mut owned, world) = machine();
+    for _ in 0..MAX_PINS {
+        owned.pin(range(RAM, 1)).unwrap();
+    }
+    let before = (records(&owned), world.state());
+    assert_eq!(owned.pin(range(RAM, 2)), Err(Error::TooManyClaims));
+    assert_eq!(owned.claim(Ipa(RAM << 12), 8).err(), Some(ClaimError::NoMemory));
+    assert_eq!((records(&owned), world.state()), before);
+    for _ in 0..MAX_PINS {
+        owned.unpin(range(RAM, 1)).unwrap();
+    }
+    assert_eq!(owned.unpin(range(RAM, 1)), Err(Error::WrongState));
+    check(&owned, &world);
+}

@@ -1,0 +1,228 @@
+//! The order of steps of each transition, and the state after each step has failed.
+
+use super::{
+    named, range,
+    world::{Owned, RAM, Step, Step::*, World, check, machine, records},
+};
+use crate::mem_protect::{DmaError, Error, FaultAnswer, GuestLife, Owner, PageState};
+
+/// A transition with the state it starts from and the steps it takes.
+struct Case {
+    name: &'static str,
+    prepare: fn(&mut Owned, &World),
+    call: fn(&mut Owned) -> Result<(), Error>,
+    steps: &'static [Step],
+}
+
+const AT: u64 = RAM + 8;
+const COUNT: u64 = 3;
+
+const CASES: [Case; 8] = [
+    Case {
+        name: "host_share_hyp",
+        prepare: |_, _| (),
+        call: |o| o.host_share_hyp(named(AT, COUNT)),
+        steps: &[],
+    },
+    Case {
+        name: "host_unshare_hyp",
+        prepare: |o, _| o.host_share_hyp(named(AT, COUNT)).unwrap(),
+        call: |o| o.host_unshare_hyp(named(AT, COUNT)),
+        steps: &[],
+    },
+    Case {
+        name: "host_donate_hyp",
+        prepare: |_, _| (),
+        call: |o| o.host_donate_hyp(named(AT, COUNT)),
+        steps: &[El2Map, CpuUnmap, DmaRevoke, CleanInvalidate, Give],
+    },
+    Case {
+        name: "hyp_donate_host",
+        prepare: |o, w| {
+            o.host_donate_hyp(named(AT, COUNT)).unwrap();
+            use_pages(w);
+        },
+        call: |o| o.hyp_donate_host(named(AT, COUNT)),
+        steps: &[Take, Zero, CpuMap, DmaGrant, El2Unmap],
+    },
+    Case {
+        name: "host_donate_guest",
+        prepare: |o, _| assert_eq!(o.vm_create().map(|id| id.handle()), Ok(0)),
+        call: |o| o.host_donate_guest(named(AT, COUNT), 0),
+        steps: &[El2Map, CpuUnmap, DmaRevoke, CleanInvalidate, El2Unmap],
+    },
+    Case {
+        name: "host_share_guest",
+        prepare: |o, _| assert_eq!(o.vm_create().map(|id| id.handle()), Ok(0)),
+        call: |o| o.host_share_guest(named(AT, COUNT), 0),
+        steps: &[],
+    },
+    Case {
+        name: "host_unshare_guest",
+        prepare: |o, _| {
+            o.vm_create().unwrap();
+            o.host_share_guest(named(AT, COUNT), 0).unwrap();
+        },
+        call: |o| o.host_unshare_guest(named(AT, COUNT), 0),
+        steps: &[],
+    },
+    Case {
+        name: "host_reclaim_page",
+        prepare: |o, w| {
+            o.vm_create().unwrap();
+            o.host_donate_guest(named(AT, COUNT), 0).unwrap();
+            o.vm_destroy(0).unwrap();
+            use_pages(w);
+        },
+        call: |o| o.host_reclaim_page(named(AT, COUNT)),
+        steps: &[El2Map, Zero, El2Unmap, CpuMap, DmaGrant],
+    },
+];
+
+/// The new owner writes secrets into the pages.
+fn use_pages(world: &World) {
+    let mut machine = world.get();
+    for pfn in AT..AT + COUNT {
+        machine.dirty.insert(pfn);
+        machine.settled.remove(&pfn);
+    }
+}
+
+/// Whether the step can report an error at all.
+fn can_fail(step: Step) -> bool {
+    match step {
+        CpuUnmap | CpuMap | DmaRevoke | DmaGrant | El2Map | Take => true,
+        El2Unmap | CleanInvalidate | Zero | Give => false,
+    }
+}
+
+#[test]
+fn each_transition_takes_its_steps_in_the_one_order() {
+    for case in CASES {
+        let (mut owned, world) = machine();
+        (case.prepare)(&mut owned, &world);
+        world.get().arm(&[]);
+        assert_eq!((case.call)(&mut owned), Ok(()), "{}", case.name);
+        assert_eq!(world.get().steps, case.steps, "{}", case.name);
+        check(&owned, &world);
+    }
+}
+
+#[test]
+fn t35_t47_every_step_that_fails_leaves_everything_as_it_was() {
+    for case in CASES {
+        for (number, &step) in case.steps.iter().enumerate().filter(|&(_, &step)| can_fail(step)) {
+            for dma_error in [DmaError::NoMemory, DmaError::NotCompleted] {
+                let (mut owned, world) = machine();
+                (case.prepare)(&mut owned, &world);
+                world.get().dma_error = Some(dma_error);
+                let before = (records(&owned), world.state());
+                world.get().arm(&[number]);
+                let error = match step {
+                    Take => Error::InUse,
+                    DmaRevoke | DmaGrant => dma_error.into(),
+                    _ => Error::NoMemory,
+                };
+                assert_eq!((case.call)(&mut owned), Err(error), "{} without {step:?}", case.name);
+                assert_eq!((records(&owned), world.state()), before, "{} without {step:?}", case.name);
+                check(&owned, &world);
+                world.get().arm(&[]);
+                assert_eq!((case.call)(&mut owned), Ok(()), "{} after a failed {step:?}", case.name);
+                check(&owned, &world);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_rollback_that_fails_costs_the_host_a_fault_and_nothing_else() {
+    let (mut owned, world) = machine();
+    // Steps 2 and 3: the revocation from devices, and the CPU mapping on the way back.
+    world.get().arm(&[2, 3]);
+    assert_eq!(owned.host_donate_hyp(named(AT, COUNT)), Err(Error::NoMemory));
+    assert_eq!(owned.stats().unmapped, COUNT);
+    assert_eq!(owned.map().page(AT).unwrap().state(Owner::Host), PageState::Owned);
+    assert!(!world.state().cpu.contains(&AT) && world.state().dma.contains(&AT));
+    for pfn in AT..AT + COUNT {
+        world.get().arm(&[0]);
+        assert_eq!(owned.host_fault(pfn), FaultAnswer::Deny, "no memory yet");
+        world.get().arm(&[]);
+        assert_eq!(owned.host_fault(pfn), FaultAnswer::Retry);
+    }
+    check(&owned, &world);
+}
+
+#[test]
+fn a_grant_that_cannot_be_undone_is_the_hosts() {
+    for (prepare, call, fail) in [
+        (CASES[3].prepare, CASES[3].call, [3, 4]),
+        (CASES[7].prepare, CASES[7].call, [4, 5]),
+    ] {
+        let (mut owned, world) = machine();
+        prepare(&mut owned, &world);
+        world.get().arm(&fail);
+        assert_eq!(call(&mut owned), Err(Error::Inconsistent));
+        // The host's CPUs reach the pages, so they are its own; its devices do not.
+        assert_eq!(owned.map().page(AT).unwrap().state(Owner::Host), PageState::Owned);
+        assert!(world.state().cpu.contains(&AT) && !world.state().dma.contains(&AT));
+        assert!(!world.state().pool.contains(&AT) && !world.state().el2.contains(&AT));
+    }
+}
+
+#[test]
+fn t49_a_fault_on_a_mapped_page_is_retried_and_on_a_foreign_one_denied() {
+    let (mut owned, _world) = machine();
+    owned.host_donate_hyp(named(AT, 1)).unwrap();
+    assert_eq!(owned.host_fault(AT + 1), FaultAnswer::Retry);
+    assert_eq!(owned.host_fault(AT), FaultAnswer::Deny);
+    assert_eq!(owned.host_fault(0x9000), FaultAnswer::Deny);
+    assert_eq!(owned.host_fault(u64::MAX), FaultAnswer::Deny);
+}
+
+#[test]
+fn pool_pages_in_use_stay() {
+    let (mut owned, world) = machine();
+    owned.host_donate_hyp(named(AT, COUNT)).unwrap();
+    world.get().state.pool.remove(&(AT + 1));
+    let before = (records(&owned), world.state());
+    assert_eq!(owned.hyp_donate_host(named(AT, COUNT)), Err(Error::InUse));
+    assert_eq!((records(&owned), world.state()), before);
+    assert_eq!(owned.hyp_donate_host(named(AT, 1)), Ok(()));
+}
+
+#[test]
+fn a_handle_is_free_again_when_no_page_names_it() {
+    let (mut owned, world) = machine();
+    let first = owned.vm_create().unwrap();
+    assert_eq!(owned.vm_create().map(|id| id.handle()), Ok(1));
+    owned.host_donate_guest(named(AT, 2), 0).unwrap();
+    owned.host_share_guest(named(AT + 4, 1), 0).unwrap();
+    owned.vm_destroy(0).unwrap();
+    assert_eq!(owned.guest_life(first), GuestLife::Dying);
+    assert_eq!(owned.host_donate_guest(named(AT + 8, 1), 0), Err(Error::GuestDying));
+    assert_eq!(owned.host_share_guest(named(AT + 8, 1), 0), Err(Error::GuestDying));
+    assert_eq!(owned.vm_destroy(0), Err(Error::GuestDying));
+    assert_eq!(owned.vm_create().map(|id| id.handle()), Ok(2));
+    owned.host_reclaim_page(named(AT, 2)).unwrap();
+    assert_eq!(owned.guest_life(first), GuestLife::Dying, "a loan is left");
+    owned.host_unshare_guest(named(AT + 4, 1), 0).unwrap();
+    assert_eq!(owned.guest_life(first), GuestLife::Free);
+    assert_eq!(owned.vm_create().map(|id| id.handle()), Ok(0));
+    check(&owned, &world);
+}
+
+#[test]
+fn guests_run_out() {
+    let (mut owned, _world) = machine();
+    for handle in 0..crate::mem_protect::MAX_GUESTS {
+        assert_eq!(owned.vm_create().map(|id| id.handle()), Ok(handle));
+    }
+    assert_eq!(owned.vm_create(), Err(Error::TooManyGuests));
+    owned.vm_destroy(7).unwrap();
+    assert_eq!(owned.vm_create().map(|id| id.handle()), Ok(7));
+    for handle in [u64::from(crate::mem_protect::MAX_GUESTS), 255, 256, u64::MAX] {
+        assert_eq!(owned.vm_destroy(handle), Err(Error::NoSuchGuest));
+        assert_eq!(owned.host_donate_guest(named(AT, 1), handle), Err(Error::NoSuchGuest));
+    }
+    assert!(range(AT, 1).count() == 1);
+}

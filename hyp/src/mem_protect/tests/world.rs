@@ -1,0 +1,297 @@
+//! The machine of sets behind the transitions.
+
+use std::{
+    boxed::Box,
+    cell::{RefCell, RefMut},
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+    vec::Vec,
+};
+
+use io_pgtable::{Ipa, Pa};
+
+use super::range;
+use crate::mem_protect::{
+    DmaError, DmaStage2, HostStage2, InUse, Leaf, LeafKind, NoMemory, Owner, Ownership, PAGE_BYTES, PAGE_SHIFT,
+    PFN_LIMIT, PageInfo, PageMap, PageOps, PageRange, Stage2Error,
+};
+
+/// One call into the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    CpuUnmap,
+    CpuMap,
+    DmaRevoke,
+    DmaGrant,
+    El2Map,
+    El2Unmap,
+    CleanInvalidate,
+    Zero,
+    Give,
+    Take,
+}
+
+/// The state of the machine, comparable before and after.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct State {
+    /// Pages that host CPUs reach.
+    pub(super) cpu: BTreeSet<u64>,
+    /// Pages that host streams reach, by table or by a cached translation.
+    pub(super) dma: BTreeSet<u64>,
+    /// Pages that EL2 maps.
+    pub(super) el2: BTreeSet<u64>,
+    /// Pages in EL2's pool.
+    pub(super) pool: BTreeSet<u64>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Machine {
+    pub(super) state: State,
+    /// Pages whose contents somebody wrote and nobody zeroed since.
+    pub(super) dirty: BTreeSet<u64>,
+    /// Pages that were cleaned and invalidated after the last write.
+    pub(super) settled: BTreeSet<u64>,
+    pub(super) words: BTreeMap<u64, u64>,
+    pub(super) steps: Vec<Step>,
+    /// Steps that fail, by their number since the last `arm`.
+    pub(super) fail: Vec<usize>,
+    /// What a failing IOMMU step reports.
+    pub(super) dma_error: Option<DmaError>,
+    /// Devices in both tables, outside RAM.
+    pub(super) devices: Vec<PageRange>,
+}
+
+impl Machine {
+    /// Records a step and says whether it is to fail.
+    fn fails(&mut self, step: Step) -> bool {
+        let number = self.steps.len();
+        self.steps.push(step);
+        self.fail.contains(&number)
+    }
+
+    /// Forgets the steps so far and lets the given ones fail from now on.
+    pub(super) fn arm(&mut self, fail: &[usize]) {
+        self.steps.clear();
+        self.fail = fail.to_vec();
+    }
+
+    fn next_leaf(&self, set: &BTreeSet<u64>, from: Ipa) -> Option<Leaf> {
+        let first = from.0.div_ceil(PAGE_BYTES);
+        let ram = set.range(first..).next().map(|&pfn| (pfn, 1, LeafKind::Normal));
+        let device = self
+            .devices
+            .iter()
+            .filter(|device| device.end() > first)
+            .map(|device| (device.first().max(first), device.end() - device.first().max(first), LeafKind::Device))
+            .min_by_key(|&(pfn, ..)| pfn);
+        let (pfn, count, kind) = [ram, device].into_iter().flatten().min_by_key(|&(pfn, ..)| pfn)?;
+        Some(Leaf { ipa: Ipa(pfn << PAGE_SHIFT), pa: Pa(pfn << PAGE_SHIFT), bytes: count << PAGE_SHIFT, kind })
+    }
+}
+
+/// One handle on the machine; the three traits are implemented on it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct World(Rc<RefCell<Machine>>);
+
+impl World {
+    pub(super) fn get(&self) -> RefMut<'_, Machine> {
+        self.0.borrow_mut()
+    }
+
+    pub(super) fn state(&self) -> State {
+        self.get().state.clone()
+    }
+}
+
+impl HostStage2 for World {
+    fn unmap(&mut self, range: PageRange) -> Result<(), Stage2Error> {
+        let mut m = self.get();
+        if m.fails(Step::CpuUnmap) {
+            return Err(Stage2Error::NoMemory);
+        }
+        if !range.pfns().all(|pfn| m.state.cpu.contains(&pfn)) {
+            return Err(Stage2Error::Conflict);
+        }
+        range.pfns().for_each(|pfn| assert!(m.state.cpu.remove(&pfn)));
+        Ok(())
+    }
+
+    fn map(&mut self, range: PageRange) -> Result<(), Stage2Error> {
+        let mut m = self.get();
+        if m.fails(Step::CpuMap) {
+            return Err(Stage2Error::NoMemory);
+        }
+        for pfn in range.pfns() {
+            // Either it never left, or it was zeroed and settled before the host could see it.
+            let back_from_elsewhere = !m.state.dma.contains(&pfn);
+            assert!(!back_from_elsewhere || !m.dirty.contains(&pfn), "page {pfn:#x} shows what it held");
+            assert!(!back_from_elsewhere || m.settled.contains(&pfn), "page {pfn:#x} has lines in caches");
+            assert!(m.state.cpu.insert(pfn), "page {pfn:#x} mapped twice");
+        }
+        Ok(())
+    }
+
+    fn next_leaf(&self, from: Ipa) -> Option<Leaf> {
+        let m = self.0.borrow();
+        m.next_leaf(&m.state.cpu, from)
+    }
+}
+
+impl DmaStage2 for World {
+    fn revoke(&mut self, range: PageRange) -> Result<(), DmaError> {
+        let mut m = self.get();
+        if m.fails(Step::DmaRevoke) {
+            return Err(m.dma_error.unwrap_or(DmaError::NoMemory));
+        }
+        for pfn in range.pfns() {
+            assert!(!m.state.cpu.contains(&pfn), "page {pfn:#x} is revoked from devices before CPUs");
+        }
+        if !range.pfns().all(|pfn| m.state.dma.contains(&pfn)) {
+            return Err(DmaError::Conflict);
+        }
+        range.pfns().for_each(|pfn| assert!(m.state.dma.remove(&pfn)));
+        Ok(())
+    }
+
+    fn grant(&mut self, range: PageRange) -> Result<(), DmaError> {
+        let mut m = self.get();
+        if m.fails(Step::DmaGrant) {
+            return Err(m.dma_error.unwrap_or(DmaError::NoMemory));
+        }
+        range.pfns().for_each(|pfn| assert!(m.state.dma.insert(pfn), "page {pfn:#x} mapped twice"));
+        Ok(())
+    }
+
+    fn next_leaf(&self, from: Ipa) -> Option<Leaf> {
+        let m = self.0.borrow();
+        m.next_leaf(&m.state.dma, from)
+    }
+
+    fn window(&self) -> PageRange {
+        range(0, PFN_LIMIT)
+    }
+}
+
+impl PageOps for World {
+    fn map(&mut self, range: PageRange) -> Result<(), NoMemory> {
+        let mut m = self.get();
+        if m.fails(Step::El2Map) {
+            return Err(NoMemory);
+        }
+        range.pfns().for_each(|pfn| assert!(m.state.el2.insert(pfn), "page {pfn:#x} mapped twice"));
+        Ok(())
+    }
+
+    fn unmap(&mut self, range: PageRange) {
+        let mut m = self.get();
+        m.fails(Step::El2Unmap);
+        range.pfns().for_each(|pfn| assert!(m.state.el2.remove(&pfn), "page {pfn:#x} not mapped"));
+    }
+
+    fn clean_invalidate(&mut self, range: PageRange) {
+        let mut m = self.get();
+        m.fails(Step::CleanInvalidate);
+        for pfn in range.pfns() {
+            assert!(m.state.el2.contains(&pfn));
+            assert!(!m.state.cpu.contains(&pfn) && !m.state.dma.contains(&pfn), "the host can dirty it again");
+            m.settled.insert(pfn);
+        }
+    }
+
+    fn zero(&mut self, range: PageRange) {
+        let mut m = self.get();
+        m.fails(Step::Zero);
+        for pfn in range.pfns() {
+            assert!(m.state.el2.contains(&pfn));
+            assert!(!m.state.cpu.contains(&pfn) && !m.state.dma.contains(&pfn), "the host sees it being zeroed");
+            m.dirty.remove(&pfn);
+            m.settled.insert(pfn);
+        }
+    }
+
+    fn give(&mut self, range: PageRange) {
+        let mut m = self.get();
+        m.fails(Step::Give);
+        for pfn in range.pfns() {
+            assert!(m.state.el2.contains(&pfn) && m.settled.contains(&pfn));
+            assert!(!m.state.cpu.contains(&pfn) && !m.state.dma.contains(&pfn), "the host reaches pool pages");
+            assert!(m.state.pool.insert(pfn));
+        }
+    }
+
+    fn take(&mut self, range: PageRange) -> Result<(), InUse> {
+        let mut m = self.get();
+        if m.fails(Step::Take) || !range.pfns().all(|pfn| m.state.pool.contains(&pfn)) {
+            return Err(InUse);
+        }
+        range.pfns().for_each(|pfn| assert!(m.state.pool.remove(&pfn)));
+        Ok(())
+    }
+
+    fn load64(&self, pa: Pa) -> u64 {
+        let m = self.0.borrow();
+        assert!(m.state.el2.contains(&(pa.0 >> PAGE_SHIFT)));
+        m.words.get(&pa.0).copied().unwrap_or_default()
+    }
+
+    fn store64(&mut self, pa: Pa, value: u64) {
+        let mut m = self.get();
+        assert!(m.state.el2.contains(&(pa.0 >> PAGE_SHIFT)));
+        m.words.insert(pa.0, value);
+    }
+
+    fn store32(&mut self, pa: Pa, value: u32) {
+        let (word, shift) = (pa.0 & !7, (pa.0 & 4) * 8);
+        let old = self.load64(Pa(word));
+        self.store64(Pa(word), old & !(0xffff_ffff << shift) | u64::from(value) << shift);
+    }
+}
+
+pub(super) type Owned = Ownership<'static, World, World, World>;
+
+/// First page of the RAM of [`machine`].
+pub(super) const RAM: u64 = 0x40000;
+/// Pages of its first RAM range.
+pub(super) const PAGES: u64 = 64;
+/// First page of its second, smaller RAM range.
+pub(super) const HIGH: u64 = 0x10_0000;
+/// What EL2 reserved at boot.
+pub(super) const BOOT: u64 = RAM + 60;
+/// What firmware keeps inside RAM.
+pub(super) const FIRMWARE: u64 = RAM + 56;
+/// Most pages of one call.
+pub(super) const CAP: u64 = 16;
+
+/// A machine with two ranges of RAM after boot.
+pub(super) fn machine() -> (Owned, World) {
+    let ram = [range(RAM, PAGES), range(HIGH, 8)];
+    let storage = Box::leak(std::vec![PageInfo::default(); 72].into_boxed_slice());
+    let mut map = PageMap::new(storage, &ram).unwrap();
+    map.reserve(range(BOOT, 4), Owner::Hyp);
+    map.reserve(range(FIRMWARE, 1), Owner::Device);
+    let world = World::default();
+    let host: BTreeSet<u64> = map.runs_of(Owner::Host).flat_map(PageRange::pfns).collect();
+    world.get().dirty = host.clone();
+    world.get().state = State { cpu: host.clone(), dma: host, ..State::default() };
+    (Ownership::new(map, world.clone(), world.clone(), world.clone(), CAP), world)
+}
+
+/// Every page record of the machine, to compare before and after.
+pub(super) fn records(owned: &Owned) -> Vec<(u64, PageInfo)> {
+    let ram: Vec<_> = owned.map().ram().collect();
+    ram.into_iter().flat_map(PageRange::pfns).map(|pfn| (pfn, owned.map().page(pfn).unwrap())).collect()
+}
+
+/// Checks what must hold between any two calls.
+pub(super) fn check(owned: &Owned, world: &World) {
+    let state = world.state();
+    for (pfn, page) in records(owned) {
+        let host = page.owner() == Owner::Host;
+        assert_eq!(state.cpu.contains(&pfn), host, "CPU, page {pfn:#x} {page:?}");
+        assert_eq!(state.dma.contains(&pfn), host, "DMA, page {pfn:#x} {page:?}");
+        let donated = page.hyp_use() == Some(crate::mem_protect::HypUse::Donated);
+        assert_eq!(state.el2.contains(&pfn), donated || page.pins() > 0, "EL2, page {pfn:#x} {page:?}");
+        assert!(!state.pool.contains(&pfn) || donated, "pool, page {pfn:#x} {page:?}");
+        assert!(page.pins() == 0 || host, "page {pfn:#x} {page:?}");
+    }
+}
