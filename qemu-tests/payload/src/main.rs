@@ -1,2 +1,112 @@
-//! payload
-fn main() {}
+//! The attacker: a mini host at EL1 that drives the SMMU, a DMA device and an NVMe itself, and attacks the hypervisor
+//! below with them. One boot runs one test, named on the kernel command line (`test=NAME`; `test=list` lists them all);
+//! the verdict is a line on the console.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `boot`, `vectors`, `mmu`, `sysreg`, `cpu` | the machine's CPUs |
+//! | `machine`, `mem`, `mmio`, `console`, `firmware`, `gic` | what the device tree describes, memory, calls out of EL1 |
+//! | `pci`, `edu`, `nvme`, `smmu` | drivers |
+//! | `lab`, `registry`, `outcome` | what tests are made of |
+//! | `tests` | the tests |
+#![no_std]
+#![no_main]
+
+pub mod boot;
+pub mod console;
+pub mod cpu;
+pub mod edu;
+pub mod firmware;
+pub mod gic;
+pub mod lab;
+pub mod machine;
+pub mod mem;
+pub mod mmio;
+pub mod mmu;
+pub mod num;
+pub mod nvme;
+pub mod outcome;
+pub mod pci;
+pub mod registry;
+pub mod smmu;
+pub mod sysreg;
+pub mod tests;
+pub mod vectors;
+
+use core::panic::PanicInfo;
+
+use spin::Once;
+
+use lab::{Ctx, Expect};
+use machine::Machine;
+use outcome::Kind;
+use registry::{Runs, Test};
+
+static MACHINE: Once<Machine> = Once::new();
+static NAME: Once<&'static str> = Once::new();
+
+/// Called by the boot code on the boot CPU with the address of the device tree.
+// SAFETY: (1) the name is the payload's own and unique; (2) the boot code calls it once, with a stack and vectors set.
+#[allow(unsafe_code)]
+#[unsafe(no_mangle)]
+extern "C" fn payload_main(dtb: u64) -> ! {
+    let machine = MACHINE.call_once(|| Machine::parse(dtb));
+    firmware::init(machine.conduit);
+    if machine.uart != 0 {
+        console::set_base(machine.uart);
+    }
+    mem::init(machine);
+    mmu::init(machine);
+    gic::init(machine);
+    match machine.argument("test") {
+        None => println!("no test=NAME on the command line; test=list lists them"),
+        Some("list") => registry::tests().iter().for_each(list),
+        Some(name) => match registry::tests().iter().find(|test| test.name == name) {
+            None => println!("TEST {name}: FAIL no such test"),
+            Some(test) => run(machine, test),
+        },
+    }
+    firmware::system_off()
+}
+
+fn list(test: &Test) {
+    let runs = [(Runs::HYP, " hyp"), (Runs::NATIVE, " native"), (Runs::OPEN, " open")]
+        .map(|(place, word)| if test.runs.has(place) { word } else { "" });
+    println!("LIST {} cpus={} runs={}{}{}", test.name, test.cpus, runs[0], runs[1], runs[2]);
+}
+
+fn run(machine: &'static Machine, test: &'static Test) {
+    NAME.call_once(|| test.name);
+    if machine.cpu_count < test.cpus {
+        println!("TEST {}: SKIP needs {} CPUs", test.name, test.cpus);
+        return;
+    }
+    let landed = !machine.under_hypervisor() || machine.argument("expect") == Some("landed");
+    let ctx = Ctx {
+        machine,
+        expect: if landed { Expect::Landed } else { Expect::Blocked },
+        seed: machine.argument("seed").and_then(|seed| seed.parse().ok()).unwrap_or(1),
+        name: test.name,
+    };
+    match (test.run)(&ctx) {
+        Ok(()) => println!("TEST {}: PASS", test.name),
+        Err(fail) => {
+            let word = match fail.kind() {
+                Kind::Failed => "FAIL",
+                Kind::Skipped => "SKIP",
+            };
+            println!("TEST {}: {word} {fail}", test.name);
+        }
+    }
+}
+
+#[panic_handler]
+fn panic(info: &PanicInfo<'_>) -> ! {
+    let name = NAME.get().copied().unwrap_or("boot");
+    console::print_unlocked(format_args!("\nTEST {name}: FAIL {}", info.message()));
+    if let Some(location) = info.location() {
+        console::print_unlocked(format_args!(" at {}:{}", location.file(), location.line()));
+    }
+    console::print_unlocked(format_args!("\n"));
+    firmware::system_off()
+}

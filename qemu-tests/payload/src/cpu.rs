@@ -1,0 +1,99 @@
+//! Secondary CPUs: started by PSCI, each waits for work in its mailbox.
+
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use spin::mutex::SpinMutex;
+
+use crate::boot::{MAX_CPUS, secondary_entry};
+use crate::machine::Machine;
+use crate::num::u64_of;
+use crate::{firmware, mmu, sysreg};
+
+/// Work for a secondary.
+pub type Work = fn(u64) -> u64;
+
+const OFF: u32 = 0;
+const IDLE: u32 = 1;
+const BUSY: u32 = 2;
+const STOP: u32 = 3;
+
+struct Mailbox {
+    state: AtomicU32,
+    work: SpinMutex<Option<Work>>,
+    argument: AtomicU64,
+    result: AtomicU64,
+}
+
+static MAIL: [Mailbox; MAX_CPUS] = [const {
+    Mailbox { state: AtomicU32::new(OFF), work: SpinMutex::new(None), argument: AtomicU64::new(0), result: AtomicU64::new(0) }
+}; MAX_CPUS];
+
+/// Longest time that a CPU may take to come up or to finish its work, in microseconds of virtual time.
+const PATIENCE_US: u64 = 60_000_000;
+
+/// Starts CPU `index` of `machine` and waits until it runs.
+///
+/// # Errors
+/// PSCI's answer, or that it never came up.
+pub fn start(machine: &Machine, index: usize) -> Result<(), &'static str> {
+    let mail = &MAIL[index];
+    firmware::cpu_on(machine.cpus[index], secondary_entry(), u64_of(index)).map_err(|_| "CPU_ON was refused")?;
+    if sysreg::poll_us(PATIENCE_US, || mail.state.load(Ordering::SeqCst) == IDLE) { Ok(()) } else { Err("CPU never came up") }
+}
+
+/// Gives work to CPU `index`, which must be idle.
+pub fn send(index: usize, work: Work, argument: u64) {
+    let mail = &MAIL[index];
+    *mail.work.lock() = Some(work);
+    mail.argument.store(argument, Ordering::SeqCst);
+    mail.state.store(BUSY, Ordering::SeqCst);
+}
+
+/// Waits until CPU `index` has finished; its result.
+///
+/// # Errors
+/// It did not finish in time.
+pub fn wait(index: usize) -> Result<u64, &'static str> {
+    let mail = &MAIL[index];
+    if sysreg::poll_us(PATIENCE_US, || mail.state.load(Ordering::SeqCst) == IDLE) {
+        Ok(mail.result.load(Ordering::SeqCst))
+    } else {
+        Err("CPU did not finish its work")
+    }
+}
+
+/// Has CPU `index` switch itself off and waits until PSCI says so.
+///
+/// # Errors
+/// It is still on.
+pub fn stop(machine: &Machine, index: usize) -> Result<(), &'static str> {
+    let mail = &MAIL[index];
+    mail.state.store(STOP, Ordering::SeqCst);
+    if sysreg::poll_us(PATIENCE_US, || firmware::is_off(machine.cpus[index])) { Ok(()) } else { Err("CPU did not go off") }
+}
+
+/// Life of a secondary; called by the boot code.
+// SAFETY: (1) the name is the payload's own and unique; (2) the boot code calls it with a stack, vectors and its index set.
+#[allow(unsafe_code)]
+#[unsafe(no_mangle)]
+extern "C" fn payload_secondary_main(index: u64) -> ! {
+    mmu::enable();
+    let mail = &MAIL[crate::num::usize_of(index) % MAX_CPUS];
+    mail.state.store(IDLE, Ordering::SeqCst);
+    loop {
+        match mail.state.load(Ordering::SeqCst) {
+            BUSY => {
+                let work = mail.work.lock().take();
+                if let Some(work) = work {
+                    mail.result.store(work(mail.argument.load(Ordering::SeqCst)), Ordering::SeqCst);
+                }
+                mail.state.store(IDLE, Ordering::SeqCst);
+            }
+            STOP => {
+                mail.state.store(OFF, Ordering::SeqCst);
+                firmware::cpu_off();
+            }
+            _ => sysreg::relax(),
+        }
+    }
+}

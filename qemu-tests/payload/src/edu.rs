@@ -1,0 +1,86 @@
+//! QEMU's `edu` device: one DMA engine with a 4 KiB buffer of its own, slow (100 ms of virtual time per transfer) and obedient.
+
+use crate::machine::Machine;
+use crate::mmio;
+use crate::num::u64_of;
+use crate::pci::{self, Function};
+use crate::sysreg;
+
+const VENDOR_DEVICE: u32 = 0x11e8_1234;
+const IDENTIFICATION: u64 = 0x00;
+/// Low byte of the identification register.
+const IDENTITY: u32 = 0xed;
+const DMA_SOURCE: u64 = 0x80;
+const DMA_DESTINATION: u64 = 0x88;
+const DMA_COUNT: u64 = 0x90;
+const DMA_COMMAND: u64 = 0x98;
+const COMMAND_RUN: u64 = 1;
+const COMMAND_TO_RAM: u64 = 1 << 1;
+/// Where the device's buffer sits in its own address space.
+const BUFFER: u64 = 0x4_0000;
+/// The device's own delay, with a margin, in microseconds.
+const DELAY_US: u64 = 101_000;
+/// Most that a transfer may take, in microseconds.
+const PATIENCE_US: u64 = 2_000_000;
+
+/// The device.
+#[derive(Clone, Copy, Debug)]
+pub struct Edu {
+    /// Its place on the bus.
+    pub function: Function,
+    /// BAR0.
+    pub bar: u64,
+}
+
+/// Which way a transfer goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Memory to the device's buffer: a DMA read.
+    FromMemory,
+    /// The device's buffer to memory: a DMA write.
+    ToMemory,
+}
+
+impl Edu {
+    /// Finds the device and makes it a bus master.
+    pub fn find(machine: &Machine) -> Option<Self> {
+        let function = pci::find(machine, |id, _| id == VENDOR_DEVICE)?;
+        let bar = function.assign_bar(machine, 0);
+        function.enable();
+        (mmio::read32(bar + IDENTIFICATION) & 0xff == IDENTITY).then_some(Self { function, bar })
+    }
+
+    /// Starts a transfer of `bytes` between `addr` and byte `offset` of the device's buffer.
+    pub fn start(&self, direction: Direction, addr: u64, offset: usize, bytes: usize) {
+        let buffer = BUFFER + u64_of(offset);
+        let (source, destination, command) = match direction {
+            Direction::FromMemory => (addr, buffer, COMMAND_RUN),
+            Direction::ToMemory => (buffer, addr, COMMAND_RUN | COMMAND_TO_RAM),
+        };
+        sysreg::dsb();
+        mmio::write64(self.bar + DMA_SOURCE, source);
+        mmio::write64(self.bar + DMA_DESTINATION, destination);
+        mmio::write64(self.bar + DMA_COUNT, u64_of(bytes));
+        mmio::write64(self.bar + DMA_COMMAND, command);
+    }
+
+    /// Waits until no transfer runs.
+    ///
+    /// # Errors
+    /// It still runs after twenty times its delay.
+    pub fn finish(&self) -> Result<(), &'static str> {
+        sysreg::delay_us(DELAY_US);
+        let done = sysreg::poll_us(PATIENCE_US, || mmio::read64(self.bar + DMA_COMMAND) & COMMAND_RUN == 0);
+        sysreg::dsb();
+        if done { Ok(()) } else { Err("edu DMA never finished") }
+    }
+
+    /// A whole transfer.
+    ///
+    /// # Errors
+    /// As [`Edu::finish`]. Whether the data arrived the device does not say.
+    pub fn transfer(&self, direction: Direction, addr: u64, offset: usize, bytes: usize) -> Result<(), &'static str> {
+        self.start(direction, addr, offset, bytes);
+        self.finish()
+    }
+}

@@ -1,0 +1,70 @@
+//! As much of the GIC as a sleep needs: the virtual timer's private interrupt is made pending at the boot CPU, so that WFI
+//! ends; it stays masked and is never acknowledged.
+#![allow(unsafe_code)]
+
+use core::arch::asm;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use crate::machine::Machine;
+use crate::mmio;
+use crate::sysreg;
+
+const GICD_CTLR: u64 = 0x0;
+/// ARE and group 1 of the non-secure view.
+const GICD_CTLR_ENABLE: u32 = 1 << 4 | 1 << 1;
+const GICR_WAKER: u64 = 0x14;
+const GICR_WAKER_SLEEP: u32 = 1 << 1;
+const GICR_WAKER_ASLEEP: u32 = 1 << 2;
+const GICR_IGROUPR0: u64 = 0x1_0080;
+const GICR_ISENABLER0: u64 = 0x1_0100;
+/// The EL1 virtual timer.
+const PPI_VIRTUAL_TIMER: u32 = 27;
+
+static READY: AtomicBool = AtomicBool::new(false);
+
+/// Lets the boot CPU's virtual timer end a WFI.
+pub fn init(machine: &Machine) {
+    if machine.gicd == 0 || machine.gicr == 0 {
+        return;
+    }
+    let (gicd, gicr) = (machine.gicd, machine.gicr);
+    mmio::write32(gicd + GICD_CTLR, mmio::read32(gicd + GICD_CTLR) | GICD_CTLR_ENABLE);
+    mmio::write32(gicr + GICR_WAKER, mmio::read32(gicr + GICR_WAKER) & !GICR_WAKER_SLEEP);
+    if !sysreg::poll_us(100_000, || mmio::read32(gicr + GICR_WAKER) & GICR_WAKER_ASLEEP == 0) {
+        return;
+    }
+    mmio::write32(gicr + GICR_IGROUPR0, mmio::read32(gicr + GICR_IGROUPR0) | 1 << PPI_VIRTUAL_TIMER);
+    mmio::write32(gicr + GICR_ISENABLER0, 1 << PPI_VIRTUAL_TIMER);
+    // SAFETY: (1) only this CPU's interface is set up; (2) interrupts stay masked in PSTATE, so none is ever taken.
+    unsafe {
+        asm!(
+            "msr S3_0_C12_C12_5, {one}", // ICC_SRE_EL1
+            "isb",
+            "msr S3_0_C4_C6_0, {mask}", // ICC_PMR_EL1
+            "msr S3_0_C12_C12_7, {one}", // ICC_IGRPEN1_EL1
+            "isb",
+            one = in(reg) 1_u64, mask = in(reg) 0xff_u64, options(nostack),
+        );
+    }
+    READY.store(true, Ordering::SeqCst);
+}
+
+/// Sleeps until the virtual counter reaches `deadline` or some interrupt is pending; whether it could.
+pub fn sleep_until(deadline: u64) -> bool {
+    if !READY.load(Ordering::SeqCst) || sysreg::cpu_index() != 0 {
+        return false;
+    }
+    // SAFETY: (1) the virtual timer is this CPU's own and used for nothing else; (2) it is switched off again.
+    unsafe {
+        asm!(
+            "msr cntv_cval_el0, {deadline}",
+            "msr cntv_ctl_el0, {on}",
+            "isb",
+            "wfi",
+            "msr cntv_ctl_el0, xzr",
+            "isb",
+            deadline = in(reg) deadline, on = in(reg) 1_u64, options(nostack),
+        );
+    }
+    true
+}

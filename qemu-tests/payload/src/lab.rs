@@ -1,0 +1,286 @@
+//! The attacker's bench: an SMMU, a DMA device, pages of its own, and a way to tell whether a transfer landed.
+
+use core::cell::RefCell;
+
+use crate::edu::{Direction, Edu};
+use crate::firmware::{self, Stat};
+use crate::machine::{EL2_IMAGE, Machine};
+use crate::mem::{PAGE, page};
+use crate::mmio;
+use crate::outcome::{Fail, Kind, TestResult};
+use crate::println;
+use crate::smmu::spec::{GBPA_ABORT, Ste, reg};
+use crate::smmu::stage1::Stage1;
+use crate::smmu::{Format, Smmu, SmmuError};
+
+/// What an attack is expected to do on this machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expect {
+    /// Isolation stops it.
+    Blocked,
+    /// Nothing stops it.
+    Landed,
+}
+
+/// What a test is given.
+pub struct Ctx {
+    /// The machine.
+    pub machine: &'static Machine,
+    /// What attacks are expected to do.
+    pub expect: Expect,
+    /// Seed for tests with random input.
+    pub seed: u64,
+    /// Name of the running test.
+    pub name: &'static str,
+}
+
+/// How the host has set its SMMU up for the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// SMMUEN=0, GBPA bypass.
+    Off,
+    /// SMMUEN=0, GBPA abort.
+    OffAbort,
+    /// SMMUEN=1, a bypass entry.
+    Bypass,
+    /// SMMUEN=1, stage 1.
+    Stage1,
+}
+
+/// What a DMA read brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// The word.
+    Value(u64),
+    /// Nothing: the device's buffer has its canary, or the zero that an aborted read leaves.
+    Nothing,
+}
+
+/// Word that stands in the device's buffer before a read.
+const CANARY: u64 = 0xca9a_11e5_0dd5_ca9a;
+/// Flipped between a page's address and its IOVA, so that a transfer through stage 1 proves that stage 1 translated.
+const IOVA_FLIP: u64 = 0x20_0000_0000;
+/// Marks our own words in victim memory.
+pub const MARK: u64 = 0x600d_dead_5afe_b0b0;
+
+impl From<SmmuError> for Fail {
+    fn from(error: SmmuError) -> Self {
+        Self::new(Kind::Failed, format_args!("SMMU: {error:?}"))
+    }
+}
+
+/// The bench.
+pub struct Lab {
+    /// The device.
+    pub edu: Edu,
+    /// The SMMU; in a cell because mapping an address is part of naming it.
+    pub smmu: RefCell<Smmu>,
+    /// The device's address space.
+    pub stage1: Stage1,
+    /// A page of the host's own, through which data moves.
+    pub own: u64,
+    mode: Mode,
+}
+
+impl Lab {
+    /// Finds everything and sets the SMMU up.
+    ///
+    /// # Errors
+    /// A device is missing (a skip), or the SMMU does not work.
+    pub fn new(ctx: &Ctx, mode: Mode) -> Result<Self, Fail> {
+        Self::with_format(ctx, mode, Format::TwoLevel)
+    }
+
+    /// As [`Lab::new`], with the format of the stream table.
+    ///
+    /// # Errors
+    /// As [`Lab::new`].
+    pub fn with_format(ctx: &Ctx, mode: Mode, format: Format) -> Result<Self, Fail> {
+        if ctx.machine.smmu == 0 {
+            return Err(Fail::new(Kind::Skipped, format_args!("no SMMU in the device tree")));
+        }
+        let edu = Edu::find(ctx.machine).ok_or_else(|| Fail::new(Kind::Skipped, format_args!("no edu device")))?;
+        let lab = Self {
+            edu,
+            smmu: RefCell::new(Smmu::new(ctx.machine, format)),
+            stage1: Stage1::new(),
+            own: page(),
+            mode,
+        };
+        lab.enter(mode)?;
+        Ok(Self { mode, ..lab })
+    }
+
+    /// Sets the SMMU up from nothing.
+    fn enter(&self, mode: Mode) -> TestResult {
+        let mut smmu = self.smmu.borrow_mut();
+        match mode {
+            Mode::Off | Mode::OffAbort => {
+                smmu.off()?;
+                smmu.set_gbpa(if mode == Mode::Off { 0 } else { GBPA_ABORT })?;
+            }
+            Mode::Bypass => {
+                smmu.start()?;
+                smmu.set_ste(self.edu.function.sid, Ste::bypass())?;
+            }
+            Mode::Stage1 => {
+                smmu.start()?;
+                smmu.set_ste(self.edu.function.sid, self.stage1.ste())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Changes the mode.
+    ///
+    /// # Errors
+    /// The SMMU does not work.
+    pub fn switch(&mut self, mode: Mode) -> TestResult {
+        self.mode = mode;
+        self.enter(mode)
+    }
+
+    /// The address by which the device reaches `pa` in this mode; maps it in the host's stage 1 where there is one.
+    pub fn bus(&self, pa: u64) -> u64 {
+        if self.mode != Mode::Stage1 {
+            return pa;
+        }
+        let iova = pa ^ IOVA_FLIP;
+        self.stage1.map_page(iova & !(PAGE - 1), pa & !(PAGE - 1));
+        iova
+    }
+
+    /// DMA write of `word` to physical address `pa`. Whether it landed is for the caller to find out.
+    ///
+    /// # Errors
+    /// The device hangs.
+    pub fn write(&self, pa: u64, word: u64) -> TestResult {
+        mmio::write64(self.own, word);
+        self.edu.transfer(Direction::FromMemory, self.bus(self.own), 0, 8)?;
+        self.edu.transfer(Direction::ToMemory, self.bus(pa), 0, 8)?;
+        Ok(())
+    }
+
+    /// DMA read of the word at physical address `pa`.
+    ///
+    /// # Errors
+    /// The device hangs, or cannot reach the host's own page either.
+    pub fn read(&self, pa: u64) -> Result<Seen, Fail> {
+        let own = self.bus(self.own);
+        mmio::write64(self.own, CANARY);
+        self.edu.transfer(Direction::FromMemory, own, 0, 8)?;
+        self.edu.transfer(Direction::FromMemory, self.bus(pa), 0, 8)?;
+        mmio::write64(self.own + 8, MARK);
+        self.edu.transfer(Direction::ToMemory, own + 8, 0, 8)?;
+        Ok(match mmio::read64(self.own + 8) {
+            MARK => return Err("DMA to the host's own page does not work".into()),
+            CANARY | 0 => Seen::Nothing,
+            value => Seen::Value(value),
+        })
+    }
+
+    /// Whether a DMA write to `pa` of a fresh word can be read back by DMA.
+    ///
+    /// # Errors
+    /// As [`Lab::read`].
+    pub fn write_lands(&self, pa: u64) -> Result<bool, Fail> {
+        let word = MARK ^ pa;
+        self.write(pa, word)?;
+        Ok(self.read(pa)? == Seen::Value(word))
+    }
+
+    /// The control: DMA to and from a fresh page of the host's own, checked by the CPU. Prints its line.
+    ///
+    /// # Errors
+    /// It does not work.
+    pub fn control(&self, ctx: &Ctx) -> TestResult {
+        let page = page();
+        let word = MARK ^ page;
+        self.write(page + 0x10, word)?;
+        crate::ensure!(mmio::read64(page + 0x10) == word, "control: DMA write to an own page did not arrive");
+        mmio::write64(page + 0x20, !word);
+        crate::ensure!(self.read(page + 0x20)? == Seen::Value(!word), "control: DMA read of an own page failed");
+        println!("CONTROL {}: ok", ctx.name);
+        Ok(())
+    }
+}
+
+/// Counts faults around an attack, and judges it.
+pub struct Attack {
+    faults_before: u64,
+}
+
+impl Attack {
+    /// Begins to count.
+    pub fn begin() -> Self {
+        Self { faults_before: firmware::stat(Stat::Faults) }
+    }
+
+    /// Prints the attack's line and holds it against what is expected; a blocked one must have been recorded by EL2.
+    ///
+    /// # Errors
+    /// The attack did what it must not.
+    pub fn judge(self, ctx: &Ctx, landed: Landed) -> TestResult {
+        let recorded = firmware::stat(Stat::Faults).saturating_sub(self.faults_before);
+        println!("ATTACK {}: {}", ctx.name, if landed == Landed::Yes { "landed" } else { "blocked" });
+        match (ctx.expect, landed) {
+            (Expect::Blocked, Landed::Yes) => crate::fail!("the attack landed"),
+            (Expect::Landed, Landed::No) => crate::fail!("the attack was blocked, though nothing should stop it"),
+            (Expect::Blocked, Landed::No) => crate::ensure!(recorded > 0, "blocked, but EL2 recorded no DMA fault"),
+            (Expect::Landed, Landed::Yes) => {}
+        }
+        Ok(())
+    }
+}
+
+/// Whether an attack did what the attacker wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Landed {
+    /// It did.
+    Yes,
+    /// It did not.
+    No,
+}
+
+impl From<bool> for Landed {
+    fn from(landed: bool) -> Self {
+        if landed { Self::Yes } else { Self::No }
+    }
+}
+
+/// A victim that is not the host's: words that are safe to overwrite, and one whose content is known.
+#[derive(Clone, Copy, Debug)]
+pub struct Victim {
+    /// A word with a known content.
+    pub known: u64,
+    /// That content.
+    pub content: u64,
+    /// A word that nothing uses.
+    pub unused: u64,
+}
+
+/// Offset of the magic word of an arm64 Image header, and what its eight bytes hold ("ARM\x64", then no PE header).
+const IMAGE_MAGIC: (u64, u64) = (0x38, 0x644d_5241);
+/// Offset of a reserved word of an arm64 Image header.
+const IMAGE_RESERVED: u64 = 0x28;
+
+impl Victim {
+    /// EL2's image, whose header is still in memory; natively a page of our own that stands for it.
+    pub fn el2(ctx: &Ctx) -> Result<Self, Fail> {
+        let base = if !ctx.machine.under_hypervisor() {
+            let scratch = page();
+            mmio::write64(scratch + IMAGE_MAGIC.0, IMAGE_MAGIC.1);
+            scratch
+        } else if ctx.machine.is_ram(EL2_IMAGE) {
+            return Err(Fail::new(Kind::Failed, format_args!("the device tree gives {EL2_IMAGE:#x}, EL2's image, to the host")));
+        } else {
+            EL2_IMAGE
+        };
+        Ok(Self { known: base + IMAGE_MAGIC.0, content: IMAGE_MAGIC.1, unused: base + IMAGE_RESERVED })
+    }
+}
+
+/// Whether the SMMU register file is in use by the host at all (SMMUEN as the host sees it).
+pub fn is_enabled(smmu: &Smmu) -> bool {
+    smmu.read(reg::CR0ACK) & 1 != 0
+}

@@ -1,0 +1,206 @@
+//! A small NVMe driver: admin queue, one I/O queue, one command at a time. A fast source of DMA whose completions say
+//! whether the data moved.
+
+use crate::machine::Machine;
+use crate::mem::{PAGE, alloc};
+use crate::mmio;
+use crate::num::{low32, u64_of};
+use crate::pci::{self, Function};
+use crate::sysreg;
+
+/// Class code: mass storage, non-volatile memory, NVMe.
+const CLASS: u32 = 0x01_08_02;
+const CAP: u64 = 0x00;
+const CC: u64 = 0x14;
+const CSTS: u64 = 0x1c;
+const AQA: u64 = 0x24;
+const ASQ: u64 = 0x28;
+const ACQ: u64 = 0x30;
+const DOORBELLS: u64 = 0x1000;
+const CC_ENABLE: u32 = 1;
+/// 64-byte submission and 16-byte completion entries.
+const CC_ENTRY_SIZES: u32 = (6 << 16) | (4 << 20);
+const CSTS_READY: u32 = 1;
+const ENTRIES: u32 = 16;
+const PATIENCE_US: u64 = 5_000_000;
+
+/// Bytes of a logical block, as QEMU formats it.
+pub const SECTOR: u64 = 512;
+
+/// Admin and I/O opcodes that are used.
+mod opcode {
+    pub(super) const CREATE_SQ: u32 = 0x01;
+    pub(super) const CREATE_CQ: u32 = 0x05;
+    pub(super) const IDENTIFY: u32 = 0x06;
+    pub(super) const WRITE: u32 = 0x01;
+    pub(super) const READ: u32 = 0x02;
+}
+
+/// Why a command failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NvmeError {
+    /// No completion in time: the device could not write it, or could not fetch the command.
+    Timeout,
+    /// The completion's status field (SCT and SC).
+    Status(u32),
+}
+
+/// A queue pair: rings and our place in them.
+#[derive(Debug)]
+struct Queue {
+    id: u64,
+    sq: u64,
+    cq: u64,
+    tail: u32,
+    head: u32,
+    phase: u32,
+}
+
+/// One command, the fields that are ever set.
+#[derive(Clone, Copy, Debug, Default)]
+struct Command {
+    opcode: u32,
+    namespace: u32,
+    prp1: u64,
+    dw10: u32,
+    dw11: u32,
+    dw12: u32,
+}
+
+/// The device. All addresses given to it go through `to_bus`, as the SMMU stands at that time.
+#[derive(Debug)]
+pub struct Nvme {
+    /// Its place on the bus.
+    pub function: Function,
+    bar: u64,
+    stride: u64,
+    admin: Queue,
+    io: Queue,
+    next_id: u32,
+}
+
+impl Nvme {
+    /// Finds the device and makes it a bus master; it stays disabled.
+    pub fn find(machine: &Machine) -> Option<Self> {
+        let function = pci::find(machine, |_, class| class == CLASS)?;
+        let bar = function.assign_bar(machine, 0);
+        function.enable();
+        let stride = 4 << (mmio::read64(bar + CAP) >> 32 & 0xf);
+        let queue = |id| Queue { id, sq: alloc(PAGE, PAGE), cq: alloc(PAGE, PAGE), tail: 0, head: 0, phase: 1 };
+        Some(Self { function, bar, stride, admin: queue(0), io: queue(1), next_id: 0 })
+    }
+
+    /// Pages that the device reads and writes for its queues: to be mapped before [`Nvme::enable`].
+    pub fn pages(&self) -> [u64; 4] {
+        [self.admin.sq, self.admin.cq, self.io.sq, self.io.cq]
+    }
+
+    /// Resets the device, enables it and creates the I/O queue; `to_bus` turns our page addresses into the device's.
+    ///
+    /// # Errors
+    /// The device does not answer or refuses a command.
+    pub fn enable(&mut self, to_bus: impl Fn(u64) -> u64) -> Result<(), NvmeError> {
+        let (bar, ready) = (self.bar, |bar| mmio::read32(bar + CSTS) & CSTS_READY);
+        mmio::write32(bar + CC, 0);
+        if !sysreg::poll_us(PATIENCE_US, || ready(bar) == 0) {
+            return Err(NvmeError::Timeout);
+        }
+        for queue in [&mut self.admin, &mut self.io] {
+            (queue.tail, queue.head, queue.phase) = (0, 0, 1);
+            mmio::fill(queue.cq, PAGE, 0);
+        }
+        mmio::write32(bar + AQA, (ENTRIES - 1) << 16 | (ENTRIES - 1));
+        mmio::write64(bar + ASQ, to_bus(self.admin.sq));
+        mmio::write64(bar + ACQ, to_bus(self.admin.cq));
+        mmio::write32(bar + CC, CC_ENABLE | CC_ENTRY_SIZES);
+        if !sysreg::poll_us(PATIENCE_US, || ready(bar) != 0) {
+            return Err(NvmeError::Timeout);
+        }
+        let size_and_id = (ENTRIES - 1) << 16 | 1;
+        let contiguous = 1;
+        self.admin(Command {
+            opcode: opcode::CREATE_CQ,
+            prp1: to_bus(self.io.cq),
+            dw10: size_and_id,
+            dw11: contiguous,
+            ..Command::default()
+        })?;
+        self.admin(Command {
+            opcode: opcode::CREATE_SQ,
+            prp1: to_bus(self.io.sq),
+            dw10: size_and_id,
+            dw11: 1 << 16 | contiguous,
+            ..Command::default()
+        })
+    }
+
+    /// Identify controller into the page at bus address `prp`.
+    ///
+    /// # Errors
+    /// No completion, or its status.
+    pub fn identify(&mut self, prp: u64) -> Result<(), NvmeError> {
+        self.admin(Command { opcode: opcode::IDENTIFY, prp1: prp, dw10: 1, ..Command::default() })
+    }
+
+    /// Reads `sectors` (at most a page) from the disk to bus address `prp`: DMA writes to memory.
+    ///
+    /// # Errors
+    /// No completion, or its status: the data did not move.
+    pub fn read(&mut self, lba: u32, sectors: u32, prp: u64) -> Result<(), NvmeError> {
+        self.rw(opcode::READ, lba, sectors, prp)
+    }
+
+    /// Writes `sectors` (at most a page) to the disk from bus address `prp`: DMA reads of memory.
+    ///
+    /// # Errors
+    /// No completion, or its status: the data did not move.
+    pub fn write(&mut self, lba: u32, sectors: u32, prp: u64) -> Result<(), NvmeError> {
+        self.rw(opcode::WRITE, lba, sectors, prp)
+    }
+
+    fn rw(&mut self, opcode: u32, lba: u32, sectors: u32, prp: u64) -> Result<(), NvmeError> {
+        let command = Command { opcode, namespace: 1, prp1: prp, dw10: lba, dw11: 0, dw12: sectors - 1 };
+        self.next_id = (self.next_id + 1) & 0xffff;
+        self.io.submit(self.bar, self.stride, self.next_id, command)
+    }
+
+    fn admin(&mut self, command: Command) -> Result<(), NvmeError> {
+        self.next_id = (self.next_id + 1) & 0xffff;
+        self.admin.submit(self.bar, self.stride, self.next_id, command)
+    }
+}
+
+impl Queue {
+    fn submit(&mut self, bar: u64, stride: u64, id: u32, command: Command) -> Result<(), NvmeError> {
+        let entry = self.sq + u64::from(self.tail) * 64;
+        mmio::fill(entry, 64, 0);
+        mmio::write32(entry, command.opcode | id << 16);
+        mmio::write32(entry + 4, command.namespace);
+        mmio::write64(entry + 24, command.prp1);
+        mmio::write32(entry + 40, command.dw10);
+        mmio::write32(entry + 44, command.dw11);
+        mmio::write32(entry + 48, command.dw12);
+        self.tail = (self.tail + 1) % ENTRIES;
+        sysreg::dsb();
+        mmio::write32(bar + DOORBELLS + 2 * self.id * stride, self.tail);
+        let completion = self.cq + u64::from(self.head) * 16;
+        let phase = self.phase;
+        if !sysreg::poll_us(PATIENCE_US, || mmio::read32(completion + 12) >> 16 & 1 == phase) {
+            return Err(NvmeError::Timeout);
+        }
+        sysreg::dsb();
+        let status = mmio::read32(completion + 12) >> 17;
+        self.head = (self.head + 1) % ENTRIES;
+        if self.head == 0 {
+            self.phase ^= 1;
+        }
+        mmio::write32(bar + DOORBELLS + (2 * self.id + 1) * stride, self.head);
+        if status & 0x7ff == 0 { Ok(()) } else { Err(NvmeError::Status(status & 0x7ff)) }
+    }
+}
+
+/// A word that differs in every sector and run: test data.
+pub fn pattern(seed: u64, index: usize) -> u64 {
+    let mixed = (seed ^ u64_of(index).rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed ^ u64::from(low32(mixed >> 29))
+}

@@ -1,0 +1,93 @@
+//! PCI Express configuration space (ECAM), enumeration of bus 0, and BAR assignment: nobody has done it before us.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use crate::machine::Machine;
+use crate::mmio;
+use crate::num::{align_up, high32, low32};
+
+/// Offset of the command register.
+pub const COMMAND: u64 = 0x04;
+/// Offset of BAR0.
+pub const BAR0: u64 = 0x10;
+/// Command register: respond to memory accesses.
+pub const COMMAND_MEMORY: u16 = 1 << 1;
+/// Command register: bus mastering.
+pub const COMMAND_MASTER: u16 = 1 << 2;
+
+/// A function on bus 0.
+#[derive(Clone, Copy, Debug)]
+pub struct Function {
+    /// Requester ID.
+    pub rid: u32,
+    /// StreamID that the SMMU sees.
+    pub sid: u32,
+    config: u64,
+}
+
+/// Next free address of the 32-bit window.
+static NEXT_BAR: AtomicU64 = AtomicU64::new(0);
+
+/// First function on bus 0 whose vendor/device word and class word satisfy `wanted`.
+pub fn find(machine: &Machine, wanted: impl Fn(u32, u32) -> bool) -> Option<Function> {
+    (0..32_u32).find_map(|slot| {
+        let rid = slot << 3;
+        let config = machine.ecam + (u64::from(rid) << 12);
+        let id = mmio::read32(config);
+        let class = mmio::read32(config + 8) >> 8;
+        (id != u32::MAX && wanted(id, class)).then_some(Function { rid, sid: machine.sid_base + rid, config })
+    })
+}
+
+impl Function {
+    /// Address of the configuration register at `offset`.
+    pub fn config(&self, offset: u64) -> u64 {
+        self.config + offset
+    }
+
+    /// Assigns memory BAR `index` from the 32-bit window; its address.
+    pub fn assign_bar(&self, machine: &Machine, index: u64) -> u64 {
+        let register = self.config(BAR0 + index * 4);
+        let is_64 = mmio::read32(register) & 0b110 == 0b100;
+        mmio::write32(register, u32::MAX);
+        let size = u64::from(!(mmio::read32(register) & !0xf)) + 1;
+        let mut base = 0;
+        let taken = NEXT_BAR.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |next| {
+            base = align_up(next.max(machine.window32.base), size);
+            Some(base + size)
+        });
+        assert!(taken.is_ok() && base + size <= machine.window32.base + machine.window32.size, "PCI window is full");
+        self.set_bar(index, base, is_64);
+        base
+    }
+
+    /// Writes memory BAR `index`.
+    pub fn set_bar(&self, index: u64, base: u64, is_64: impl Into<Wide>) {
+        let register = self.config(BAR0 + index * 4);
+        mmio::write32(register, low32(base));
+        if is_64.into() == Wide::Yes {
+            mmio::write32(register + 4, high32(base));
+        }
+    }
+
+    /// Switches memory decoding and bus mastering on.
+    pub fn enable(&self) {
+        let command = self.config(COMMAND);
+        mmio::write16(command, mmio::read16(command) | COMMAND_MEMORY | COMMAND_MASTER);
+    }
+}
+
+/// Whether a BAR takes two registers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wide {
+    /// 64 bits.
+    Yes,
+    /// 32 bits.
+    No,
+}
+
+impl From<bool> for Wide {
+    fn from(wide: bool) -> Self {
+        if wide { Self::Yes } else { Self::No }
+    }
+}

@@ -1,0 +1,73 @@
+//! The list of tests: each registers itself in a link section, so that adding one touches one place.
+#![allow(unsafe_code)]
+
+use crate::lab::Ctx;
+use crate::outcome::TestResult;
+
+/// Where a test makes sense. The runner reads it from the `test=list` boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Runs(u32);
+
+impl Runs {
+    /// Under Portcullis.
+    pub const HYP: Self = Self(1);
+    /// On the bare emulator: proves the payload's own drivers, and that an attack lands where nothing stops it.
+    pub const NATIVE: Self = Self(2);
+    /// Under Portcullis built without isolation.
+    pub const OPEN: Self = Self(4);
+    /// On every machine.
+    pub const ALL: Self = Self(7);
+    /// Under Portcullis, with or without isolation.
+    pub const EITHER: Self = Self(5);
+
+    /// Whether all of `other` is in `self`.
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Both.
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+/// One test.
+pub struct Test {
+    /// Its name: `tNN_…` for a row of the attack catalogue.
+    pub name: &'static str,
+    /// Where it makes sense.
+    pub runs: Runs,
+    /// CPUs it needs.
+    pub cpus: usize,
+    /// The test.
+    pub run: fn(&Ctx) -> TestResult,
+}
+
+unsafe extern "C" {
+    static __tests_start: u8;
+    static __tests_end: u8;
+}
+
+/// All tests, in link order.
+pub fn tests() -> &'static [Test] {
+    let start = &raw const __tests_start;
+    let bytes = (&raw const __tests_end).addr() - start.addr();
+    // SAFETY: (1) the link script puts nothing but `Test` statics between the symbols, aligned; (2) they are never written.
+    unsafe { core::slice::from_raw_parts(start.cast::<Test>(), bytes / size_of::<Test>()) }
+}
+
+/// Registers a function as a test: `payload_test!(name, Runs::HYP)` or `payload_test!(name, Runs::HYP, cpus = 4)`.
+#[macro_export]
+macro_rules! payload_test {
+    ($name:ident, $runs:expr) => { $crate::payload_test!($name, $runs, cpus = 1); };
+    ($name:ident, $runs:expr, cpus = $cpus:literal) => {
+        const _: () = {
+            // SAFETY: (1) the section holds `Test` statics only, as `registry::tests` assumes.
+            #[allow(unsafe_code)]
+            #[used]
+            #[unsafe(link_section = ".payload_tests")]
+            static TEST: $crate::registry::Test =
+                $crate::registry::Test { name: stringify!($name), runs: $runs, cpus: $cpus, run: $name };
+        };
+    };
+}

@@ -1,0 +1,73 @@
+//! The five attacks of the demo: each lands where the SMMU is left to the host, and must not where it is not.
+
+use crate::firmware::{Answer, Hypercall};
+use crate::lab::{Attack, Ctx, Expect, Lab, Mode, Seen, Victim};
+use crate::mem::{PAGE, page};
+use crate::mmio;
+use crate::outcome::TestResult;
+use crate::registry::Runs;
+use crate::{ensure, payload_test};
+
+payload_test!(el2_read, Runs::ALL);
+/// DMA read of EL2's image through the host's own stage 1.
+fn el2_read(ctx: &Ctx) -> TestResult {
+    read_el2(ctx, Mode::Stage1)
+}
+
+payload_test!(el2_write, Runs::ALL);
+/// DMA write into EL2's image through the host's own stage 1.
+fn el2_write(ctx: &Ctx) -> TestResult {
+    let lab = Lab::new(ctx, Mode::Stage1)?;
+    let victim = Victim::el2(ctx)?;
+    lab.control(ctx)?;
+    let attack = Attack::begin();
+    let landed = lab.write_lands(victim.unused)?;
+    if landed {
+        // The word is a reserved one, but leave no trace.
+        lab.write(victim.unused, 0)?;
+    }
+    attack.judge(ctx, landed.into())
+}
+
+payload_test!(stale_donated, Runs::EITHER);
+/// DMA to a page that the device has used before, so that its translation is cached, and that then became EL2's.
+fn stale_donated(ctx: &Ctx) -> TestResult {
+    let lab = Lab::new(ctx, Mode::Stage1)?;
+    let victim = page();
+    lab.control(ctx)?;
+    ensure!(lab.write_lands(victim + 0x800)?, "the page is not reachable while it is the host's");
+    let answer = Hypercall::HostDonateHyp.call(victim, 1);
+    ensure!(answer == Answer::Success, "HOST_DONATE_HYP: {answer:?}");
+    let attack = Attack::begin();
+    let landed = lab.write_lands(victim + 0x808)?;
+    attack.judge(ctx, landed.into())?;
+    if ctx.expect == Expect::Blocked {
+        let answer = Hypercall::HypDonateHost.call(victim, 1);
+        ensure!(answer == Answer::Success, "HYP_DONATE_HOST: {answer:?}");
+        let other = mmio::find_other(victim, PAGE, 0);
+        ensure!(other.is_none(), "the page came back with something at {other:x?}");
+        ensure!(lab.write_lands(victim + 0x800)?, "the page is not reachable after it came back");
+    }
+    Ok(())
+}
+
+payload_test!(smmu_off, Runs::ALL);
+/// DMA read of EL2's image with the host's SMMU switched off.
+fn smmu_off(ctx: &Ctx) -> TestResult {
+    read_el2(ctx, Mode::Off)
+}
+
+payload_test!(bypass_stream, Runs::ALL);
+/// DMA read of EL2's image by a stream whose entry says bypass.
+fn bypass_stream(ctx: &Ctx) -> TestResult {
+    read_el2(ctx, Mode::Bypass)
+}
+
+fn read_el2(ctx: &Ctx, mode: Mode) -> TestResult {
+    let lab = Lab::new(ctx, mode)?;
+    let victim = Victim::el2(ctx)?;
+    lab.control(ctx)?;
+    let attack = Attack::begin();
+    let landed = lab.read(victim.known)? == Seen::Value(victim.content);
+    attack.judge(ctx, landed.into())
+}

@@ -1,0 +1,150 @@
+//! The mini host's own drivers, proved wherever they run: an attack that fails because the attacker is broken proves nothing.
+
+use crate::edu::Edu;
+use crate::lab::{Ctx, Lab, Mode, Seen};
+use crate::mem::{PAGE, page};
+use crate::mmio;
+use crate::nvme::{Nvme, pattern};
+use crate::outcome::{Fail, Kind, TestResult};
+use crate::registry::Runs;
+use crate::smmu::spec::event;
+use crate::smmu::{Format, Smmu};
+use crate::{ensure, fail, payload_test, println, skip};
+
+payload_test!(edu_off, Runs::ALL);
+/// `edu` moves data with the SMMU off.
+fn edu_off(ctx: &Ctx) -> TestResult {
+    Lab::new(ctx, Mode::Off)?.control(ctx)
+}
+
+payload_test!(edu_bypass, Runs::ALL);
+/// `edu` moves data through a bypass entry.
+fn edu_bypass(ctx: &Ctx) -> TestResult {
+    Lab::new(ctx, Mode::Bypass)?.control(ctx)
+}
+
+payload_test!(edu_stage1, Runs::ALL);
+/// `edu` moves data through stage 1 and a two-level stream table.
+fn edu_stage1(ctx: &Ctx) -> TestResult {
+    Lab::new(ctx, Mode::Stage1)?.control(ctx)
+}
+
+payload_test!(edu_stage1_linear, Runs::ALL);
+/// `edu` moves data through stage 1 and a linear stream table.
+fn edu_stage1_linear(ctx: &Ctx) -> TestResult {
+    Lab::with_format(ctx, Mode::Stage1, Format::Linear)?.control(ctx)
+}
+
+payload_test!(gbpa_abort, Runs::ALL);
+/// With SMMUEN=0 and GBPA.ABORT=1 the device reaches nothing, not even the host's own pages.
+fn gbpa_abort(ctx: &Ctx) -> TestResult {
+    let mut lab = Lab::new(ctx, Mode::Off)?;
+    lab.control(ctx)?;
+    lab.switch(Mode::OffAbort)?;
+    mmio::write64(lab.own + 8, 7);
+    match lab.read(lab.own + 16) {
+        Err(_) => Ok(()),
+        Ok(_) => fail!("DMA works although GBPA aborts"),
+    }
+}
+
+payload_test!(stage1_fault_event, Runs::ALL);
+/// The host's own stage-1 fault is reported in the host's event queue, with its StreamID and address.
+fn stage1_fault_event(ctx: &Ctx) -> TestResult {
+    let lab = Lab::new(ctx, Mode::Stage1)?;
+    lab.control(ctx)?;
+    let iova = 0x1234_5000;
+    lab.stage1.map_page(iova, page());
+    lab.stage1.unmap_page(iova);
+    lab.edu.transfer(crate::edu::Direction::ToMemory, iova + 8, 0, 4)?;
+    let Some(seen) = lab.smmu.borrow_mut().next_event() else {
+        fail!("no event");
+    };
+    println!("event {seen:x?}");
+    ensure!(seen.kind() == event::F_TRANSLATION, "event type {:#x}", seen.kind());
+    ensure!(seen.sid() == lab.edu.function.sid, "StreamID {:#x}", seen.sid());
+    ensure!(seen.address() == iova + 8, "input address {:#x}", seen.address());
+    ensure!(!seen.is_stage2(), "a stage-1 fault reported as stage 2");
+    Ok(())
+}
+
+payload_test!(unmap_revokes, Runs::ALL);
+/// After an unmap with TLBI and SYNC the device no longer reaches the page: the host's own isolation works.
+fn unmap_revokes(ctx: &Ctx) -> TestResult {
+    let lab = Lab::new(ctx, Mode::Stage1)?;
+    let victim = page();
+    let iova = lab.bus(victim);
+    ensure!(lab.write_lands(victim)?, "mapped page not reachable");
+    mmio::write64(victim, 0);
+    lab.stage1.unmap_page(iova);
+    {
+        let mut smmu = lab.smmu.borrow_mut();
+        smmu.command(crate::smmu::spec::Cmd::tlbi_nh_va(crate::smmu::stage1::ASID, iova));
+        smmu.sync()?;
+    }
+    lab.edu.transfer(crate::edu::Direction::ToMemory, iova, 0, 8)?;
+    ensure!(mmio::read64(victim) == 0, "unmapped page written");
+    Ok(())
+}
+
+payload_test!(nvme_off, Runs::ALL);
+/// NVMe data written to the disk reads back, SMMU off.
+fn nvme_off(ctx: &Ctx) -> TestResult {
+    let mut nvme = find_nvme(ctx)?;
+    let smmu = Smmu::new(ctx.machine, Format::TwoLevel);
+    smmu.off()?;
+    smmu.set_gbpa(0)?;
+    nvme_round_trip(&mut nvme, |pa| pa)
+}
+
+payload_test!(nvme_stage1, Runs::ALL);
+/// NVMe data written to the disk reads back through stage 1.
+fn nvme_stage1(ctx: &Ctx) -> TestResult {
+    let mut nvme = find_nvme(ctx)?;
+    let lab = Lab::new(ctx, Mode::Stage1)?;
+    lab.smmu.borrow_mut().set_ste(nvme.function.sid, lab.stage1.ste())?;
+    nvme_round_trip(&mut nvme, |pa| lab.bus(pa))
+}
+
+/// The NVMe, or a skip.
+pub fn find_nvme(ctx: &Ctx) -> Result<Nvme, Fail> {
+    Nvme::find(ctx.machine).ok_or_else(|| Fail::new(Kind::Skipped, format_args!("no NVMe")))
+}
+
+/// Writes a page of data to the disk and reads it back into another page.
+pub fn nvme_round_trip(nvme: &mut Nvme, to_bus: impl Fn(u64) -> u64) -> TestResult {
+    for page in nvme.pages() {
+        to_bus(page);
+    }
+    let (from, to) = (page(), page());
+    for index in 0..512 {
+        mmio::write64(from + crate::num::u64_of(index) * 8, pattern(1, index));
+    }
+    let result = (|| {
+        nvme.enable(&to_bus)?;
+        nvme.identify(to_bus(to))?;
+        nvme.write(0, 8, to_bus(from))?;
+        nvme.read(0, 8, to_bus(to))
+    })();
+    if let Err(error) = result {
+        fail!("NVMe: {error:?}");
+    }
+    for index in 0..512 {
+        let word = mmio::read64(to + crate::num::u64_of(index) * 8);
+        ensure!(word == pattern(1, index), "word {index} of {PAGE:#x} bytes reads {word:#x}");
+    }
+    Ok(())
+}
+
+payload_test!(devices_present, Runs::ALL);
+/// The machine has what the other tests need.
+fn devices_present(ctx: &Ctx) -> TestResult {
+    if Edu::find(ctx.machine).is_none() {
+        skip!("no edu");
+    }
+    let lab = Lab::new(ctx, Mode::Off)?;
+    let own = lab.own;
+    mmio::write64(own + 0x40, 0x1122_3344_5566_7788);
+    ensure!(lab.read(own + 0x40)? == Seen::Value(0x1122_3344_5566_7788), "edu reads something else");
+    Ok(())
+}
