@@ -1,0 +1,94 @@
+//! The table against what it should say.
+
+use core::fmt;
+
+use io_pgtable::{Ipa, MemType, TableMemory};
+
+use crate::{IpaRange, ShadowS2};
+
+/// How the table disagrees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// A page of the owner is not mapped: it loses access, nobody gains any.
+    Missing,
+    /// A page is mapped that should not be.
+    Foreign,
+    /// A leaf leads to another address than its own.
+    NotIdentity,
+    /// Memory mapped as registers, or registers mapped as memory.
+    WrongKind,
+}
+
+/// The first page where table and expectation disagree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Disagreement {
+    /// The page.
+    pub ipa: Ipa,
+    /// What is wrong.
+    pub finding: Finding,
+}
+
+impl fmt::Display for Disagreement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "IOMMU stage 2 at {}: {:?}", self.ipa, self.finding)
+    }
+}
+
+impl<M: TableMemory> ShadowS2<M> {
+    /// Compares the table with the owner's `memory`, in ascending order and without overlaps, and with the `registers` that
+    /// its devices were given.
+    ///
+    /// # Errors
+    /// The first [`Disagreement`], lowest address first.
+    pub fn audit(
+        &self,
+        memory: impl IntoIterator<Item = IpaRange>,
+        registers: &[IpaRange],
+    ) -> Result<(), Disagreement> {
+        let limit = self.limit().0;
+        let mut memory = memory.into_iter().filter_map(|range| range.below(limit));
+        let mut expected = memory.next();
+        for leaf in self.table.leaves(Ipa(0).into(), limit) {
+            let mut at = leaf.iova.0;
+            let end = at.saturating_add(leaf.size);
+            if leaf.pa.0 != leaf.iova.0 {
+                return disagree(at, Finding::NotIdentity);
+            }
+            if leaf.attrs.mem == MemType::Device {
+                check_registers(at, end, registers)?;
+                continue;
+            }
+            while at < end {
+                let Some(range) = expected.filter(|range| range.start().0 <= at) else {
+                    return disagree(at, unexpected(at, registers));
+                };
+                if range.start().0 < at {
+                    return disagree(range.start().0, Finding::Missing);
+                }
+                at = end.min(range.end().0);
+                expected = IpaRange::between(Ipa(at), range.end()).or_else(|| memory.next());
+            }
+        }
+        expected.map_or(Ok(()), |range| disagree(range.start().0, Finding::Missing))
+    }
+}
+
+/// Checks that the registers from `at` to `end` were given.
+fn check_registers(mut at: u64, end: u64, registers: &[IpaRange]) -> Result<(), Disagreement> {
+    while at < end {
+        let Some(given) = registers.iter().find(|range| range.contains(Ipa(at))) else {
+            return disagree(at, Finding::Foreign);
+        };
+        at = given.end().0;
+    }
+    Ok(())
+}
+
+/// What memory at `at` is that the owner does not have.
+fn unexpected(at: u64, registers: &[IpaRange]) -> Finding {
+    if registers.iter().any(|range| range.contains(Ipa(at))) { Finding::WrongKind } else { Finding::Foreign }
+}
+
+fn disagree(ipa: u64, finding: Finding) -> Result<(), Disagreement> {
+    Err(Disagreement { ipa: Ipa(ipa), finding })
+}

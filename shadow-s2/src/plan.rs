@@ -1,0 +1,128 @@
+//! What a transition asks of every SMMU: one plan, whatever the number of pages.
+
+use core::fmt;
+
+use io_pgtable::{Ipa, TlbError, TlbOps, TlbRange, TlbScope};
+
+/// What must be forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Every translation of the host's stage 2.
+    All,
+    /// Every translation of an address in the range, at whatever level it was inserted.
+    Range {
+        /// First address.
+        start: Ipa,
+        /// Size in bytes, whole pages.
+        bytes: u64,
+        /// Size in bytes of the smallest leaf that was in it: the stride where ranges have to be invalidated piece by piece.
+        granule: u64,
+    },
+}
+
+/// One invalidation, for every SMMU that walks the table.
+///
+/// Complete means: no translation in a configuration cache, IOTLB or combined stage-1-and-2 entry uses the old state, and
+/// what used it has been observed. For SMMUv3 that is TLBI_S2_IPA, SYNC, TLBI_NH_ALL, SYNC (a combined entry need not go
+/// with the stage-2 address), or TLBI_S12_VMALL, SYNC (IHI 0070, 4.4.3 and 4.7.3). No TTL hint may be given: a stale
+/// block entry has the level that it was inserted at (4.4.1.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// What must be forgotten.
+    pub target: Target,
+    /// Whether cached walk steps must go as well, because a table was replaced or removed.
+    pub scope: TlbScope,
+}
+
+impl Plan {
+    /// Forget everything: always enough.
+    #[must_use]
+    pub const fn everything() -> Self {
+        Self { target: Target::All, scope: TlbScope::Table }
+    }
+}
+
+/// Every SMMU that walks the table.
+pub trait Invalidate {
+    /// Carries out `plan` and returns when it is complete on every SMMU. More may be forgotten than asked for.
+    ///
+    /// # Errors
+    /// [`InvalidateError`] if some SMMU did not complete it in its bound, or has failed before: old translations must be
+    /// assumed to be in use. The others may have completed it.
+    fn invalidate(&mut self, plan: &Plan) -> Result<(), InvalidateError>;
+}
+
+impl<I: Invalidate + ?Sized> Invalidate for &mut I {
+    fn invalidate(&mut self, plan: &Plan) -> Result<(), InvalidateError> {
+        (**self).invalidate(plan)
+    }
+}
+
+/// An SMMU did not complete an invalidation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InvalidateError;
+
+impl fmt::Display for InvalidateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an SMMU did not complete an invalidation")
+    }
+}
+
+impl core::error::Error for InvalidateError {}
+
+/// Gathers the ranges of one table operation into one plan.
+pub(crate) struct Gather<'a, I> {
+    smmus: &'a mut I,
+    plan: Option<Plan>,
+    /// Plans issued.
+    pub(crate) issued: u64,
+}
+
+impl<'a, I: Invalidate> Gather<'a, I> {
+    pub(crate) fn new(smmus: &'a mut I) -> Self {
+        Self { smmus, plan: None, issued: 0 }
+    }
+}
+
+impl<I: Invalidate> TlbOps for Gather<'_, I> {
+    fn invalidate(&mut self, range: TlbRange) {
+        let new = Target::Range { start: Ipa(range.iova.0), bytes: range.size, granule: range.granule };
+        self.plan = Some(match self.plan {
+            None => Plan { target: new, scope: range.scope },
+            Some(old) => Plan { target: hull(old.target, new), scope: wider(old.scope, range.scope) },
+        });
+    }
+
+    fn sync(&mut self) -> Result<(), TlbError> {
+        match self.plan.take() {
+            None => Ok(()),
+            Some(plan) => {
+                self.issued = self.issued.saturating_add(1);
+                self.smmus.invalidate(&plan).map_err(|InvalidateError| TlbError)
+            }
+        }
+    }
+}
+
+/// The smallest target that covers both.
+fn hull(a: Target, b: Target) -> Target {
+    match (a, b) {
+        (
+            Target::Range { start: Ipa(a), bytes: a_bytes, granule: a_granule },
+            Target::Range { start: Ipa(b), bytes: b_bytes, granule: b_granule },
+        ) => {
+            let start = a.min(b);
+            let end = a.saturating_add(a_bytes).max(b.saturating_add(b_bytes));
+            let granule = a_granule.min(b_granule);
+            Target::Range { start: Ipa(start), bytes: end.saturating_sub(start), granule }
+        }
+        (Target::All, _) | (_, Target::All) => Target::All,
+    }
+}
+
+fn wider(a: TlbScope, b: TlbScope) -> TlbScope {
+    match (a, b) {
+        (TlbScope::Leaf, TlbScope::Leaf) => TlbScope::Leaf,
+        (TlbScope::Table, _) | (_, TlbScope::Table) => TlbScope::Table,
+    }
+}

@@ -1,0 +1,221 @@
+//! The table and its changes: snapshot, revoke, grant, coalesce, and the way back from an SMMU that did not answer.
+
+use io_pgtable::{
+    Attrs, Bbm, Cfg, CfgError, IoPgtable, Iova, Ipa, Leaf, MapError, Prot, S2, S2Cfg, TableMemory, UnmapError,
+};
+
+use crate::plan::Gather;
+use crate::{GrantError, Invalidate, InvalidateError, IpaRange, Plan, RevokeError, SnapshotError};
+
+/// Leaf size where blocks cannot be replaced while they are in use.
+const PAGES_ONLY: u64 = 1 << 12;
+/// What devices may do with memory of the host. No transaction of a device is an instruction fetch that must succeed.
+const MEMORY: Attrs = Attrs::normal(Prot::RW);
+/// What devices may do with the registers that they are given.
+const REGISTERS: Attrs = Attrs::device(Prot::RW);
+
+/// Counters since the table was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Bytes taken from the streams.
+    pub revoked: u64,
+    /// Bytes given to the streams, the snapshot not included.
+    pub granted: u64,
+    /// Plans issued: one a revocation.
+    pub plans: u64,
+    /// Plans that some SMMU did not complete.
+    pub failed_plans: u64,
+    /// Blocks put together again.
+    pub coalesced: u64,
+}
+
+/// The IOMMU stage 2 of all streams of one owner: the identity, for what is the owner's.
+#[derive(Debug)]
+pub struct ShadowS2<M: TableMemory> {
+    pub(crate) table: IoPgtable<S2, M>,
+    /// End of the addresses that devices can reach: the smaller of input and output size.
+    limit: u64,
+    /// Set from a failed invalidation until one of everything has completed.
+    owed: bool,
+    /// What a failed revocation could not map again for want of memory.
+    hole: Option<IpaRange>,
+    stats: Stats,
+}
+
+impl<M: TableMemory> ShadowS2<M> {
+    /// An empty table: no stream reaches anything.
+    ///
+    /// `cfg.oas` is the smallest output size and `cfg.bbm` the lowest `BBML` of all SMMUs. Below level 2 only 4 KiB leaves
+    /// are used, whatever `cfg.page_sizes` allows: any other way to split a block would fault host DMA beside it.
+    ///
+    /// # Errors
+    /// [`CfgError`]; nothing is allocated then.
+    pub fn new(cfg: Cfg, memory: M) -> Result<Self, CfgError> {
+        let page_sizes = match cfg.bbm {
+            Bbm::Level0 | Bbm::Level1 => PAGES_ONLY,
+            Bbm::Level2 => cfg.page_sizes,
+        };
+        let cfg = Cfg { page_sizes, ..cfg };
+        let table = IoPgtable::new(&cfg, memory)?;
+        let limit = 1_u64.wrapping_shl(cfg.ias.min(cfg.oas));
+        Ok(Self { table, limit, owed: false, hole: None, stats: Stats::default() })
+    }
+
+    /// What every STE of the owner must say for its stage 2.
+    #[must_use]
+    pub fn config(&self) -> S2Cfg {
+        self.table.config()
+    }
+
+    /// The table, to read.
+    #[must_use]
+    pub fn table(&self) -> &IoPgtable<S2, M> {
+        &self.table
+    }
+
+    /// End of the addresses that devices can reach. Memory above it is never mapped, and revoking it is trivially done.
+    #[must_use]
+    pub fn limit(&self) -> Ipa {
+        Ipa(self.limit)
+    }
+
+    /// Counters.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    /// Bytes in tables that are never used again, because an SMMU did not confirm that it has forgotten them.
+    #[must_use]
+    pub fn quarantined(&self) -> usize {
+        self.table.quarantined()
+    }
+
+    /// Whether an SMMU still owes an invalidation, so that revocations are refused.
+    #[must_use]
+    pub fn owes(&self) -> bool {
+        self.owed
+    }
+
+    /// The leaf that lets devices reach `ipa`; `None` if they do not.
+    #[must_use]
+    pub fn leaf(&self, ipa: Ipa) -> Option<Leaf> {
+        self.table.lookup(ipa.into())
+    }
+
+    /// The first leaf at or after `from`, whole even where it starts before `from`; `None` if there is none.
+    #[must_use]
+    pub fn next_leaf(&self, from: Ipa) -> Option<Leaf> {
+        self.table.leaves(from.into(), self.limit.checked_sub(from.0)?).next()
+    }
+
+    /// Maps what the owner has before any SMMU uses the table: its memory, and the few registers that its devices write,
+    /// such as an interrupt translater. Memory above the limit is left out; registers there are an error.
+    ///
+    /// # Errors
+    /// [`SnapshotError`]; the table must not be used then.
+    pub fn snapshot(
+        &mut self,
+        memory: impl IntoIterator<Item = IpaRange>,
+        registers: impl IntoIterator<Item = IpaRange>,
+    ) -> Result<(), SnapshotError> {
+        let limit = self.limit;
+        for range in memory.into_iter().filter_map(|range| range.below(limit)) {
+            self.map(range, MEMORY).map_err(|error| failed_at(range, error))?;
+        }
+        for range in registers {
+            self.map(range, REGISTERS).map_err(|error| failed_at(range, error))?;
+        }
+        Ok(())
+    }
+
+    /// Takes `range` from every stream. When it returns `Ok`, no SMMU holds a translation of it and none is in use.
+    ///
+    /// # Errors
+    /// [`RevokeError`]: the pages must stay with their owner. After [`RevokeError::NotCompleted`] they are mapped again, at
+    /// once or, without memory for it, by the next call that gets through.
+    pub fn revoke(&mut self, range: IpaRange, smmus: &mut impl Invalidate) -> Result<(), RevokeError> {
+        self.settle(smmus)?;
+        let Some(range) = range.below(self.limit) else { return Ok(()) };
+        let mut gather = Gather::new(smmus);
+        let result = self.table.unmap(iova(range), range.bytes(), &mut gather);
+        self.stats.plans = self.stats.plans.saturating_add(gather.issued);
+        match result {
+            Ok(()) => {
+                self.stats.revoked = self.stats.revoked.saturating_add(range.bytes());
+                Ok(())
+            }
+            Err(UnmapError::NoMemory) => Err(RevokeError::NoMemory),
+            Err(UnmapError::NotMapped(iova)) => Err(RevokeError::NotMapped(Ipa(iova.0))),
+            Err(UnmapError::Misaligned | UnmapError::OutOfRange) => Err(RevokeError::Unmappable),
+            Err(UnmapError::Tlb(_)) => {
+                self.fail();
+                self.refill(range);
+                Err(RevokeError::NotCompleted)
+            }
+        }
+    }
+
+    /// Lets every stream reach `range`. No invalidation is needed, since SMMUs cache no faults.
+    ///
+    /// # Errors
+    /// [`GrantError`]; nothing of the range is mapped then that was not mapped before.
+    pub fn grant(&mut self, range: IpaRange) -> Result<(), GrantError> {
+        let Some(range) = range.below(self.limit) else { return Ok(()) };
+        self.map(range, MEMORY)?;
+        self.stats.granted = self.stats.granted.saturating_add(range.bytes());
+        Ok(())
+    }
+
+    /// Tries to pay an owed invalidation: everything is invalidated, and pages that had to be left out are mapped again.
+    /// Does nothing if nothing is owed.
+    ///
+    /// # Errors
+    /// [`RevokeError::NotCompleted`] or [`RevokeError::NoMemory`]; revocations stay refused.
+    pub fn settle(&mut self, smmus: &mut impl Invalidate) -> Result<(), RevokeError> {
+        if self.owed {
+            self.stats.plans = self.stats.plans.saturating_add(1);
+            if let Err(InvalidateError) = smmus.invalidate(&Plan::everything()) {
+                self.stats.failed_plans = self.stats.failed_plans.saturating_add(1);
+                return Err(RevokeError::NotCompleted);
+            }
+            self.owed = false;
+        }
+        match self.hole.take() {
+            None => Ok(()),
+            Some(range) => {
+                self.refill(range);
+                if self.hole.is_some() { Err(RevokeError::NoMemory) } else { Ok(()) }
+            }
+        }
+    }
+
+    /// Maps `range` again after a revocation that failed, or remembers that it has to be.
+    fn refill(&mut self, range: IpaRange) {
+        if self.map(range, MEMORY).is_err() {
+            self.hole = Some(range);
+        }
+    }
+
+    /// An SMMU did not answer: from here on nothing is revoked until one invalidation of everything has completed.
+    pub(crate) fn fail(&mut self) {
+        self.owed = true;
+        self.stats.failed_plans = self.stats.failed_plans.saturating_add(1);
+    }
+
+    fn map(&mut self, range: IpaRange, attrs: Attrs) -> Result<(), MapError> {
+        self.table.map(iova(range), io_pgtable::Pa(range.start().0), range.bytes(), attrs)
+    }
+}
+
+fn iova(range: IpaRange) -> Iova {
+    range.start().into()
+}
+
+fn failed_at(range: IpaRange, error: MapError) -> SnapshotError {
+    match GrantError::from(error) {
+        GrantError::NoMemory => SnapshotError::NoMemory,
+        GrantError::Overlap(ipa) => SnapshotError::Overlap(ipa),
+        GrantError::Unmappable => SnapshotError::Unmappable(range.start()),
+    }
+}
