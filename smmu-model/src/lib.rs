@@ -1,1 +1,57 @@
-//! smmu-model
+//! An SMMUv3 that is as unhelpful as the architecture allows, for tests of what is written against it.
+//!
+//! The model is written from Arm IHI 0070 (edition G) and shares no constant and no walker with the driver: a wrong bit
+//! position on one side shows as a failure instead of cancelling out. It is hostile in three ways:
+//!
+//! - **Time.** Register handshakes and commands take effect at any later legal moment ([`Pace`]), chosen by a seed.
+//! - **Caches.** Memory remembers ([`mem`]), and every structure, walk-cache entry and TLB entry, combined or not, stays
+//!   usable until an invalidation that must remove it has been consumed and a later SYNC has completed ([`item`],
+//!   [`inval`]). [`Model::dma_read`] and [`Model::dma_write`] take the stalest legal way that gets through.
+//! - **The oracle.** [`Model::reach`] answers which bytes a stream can reach by any legal choice, whether or not a
+//!   transaction tried.
+//!
+//! What software must not do, although this hardware would survive it, is collected as [`Hazard`]s.
+//!
+//! ```
+//! use smmu_model::{Config, Model, Region, Snoop, Transfer, mem::Memory};
+//!
+//! let memory = Memory::new(Snoop::Coherent);
+//! memory.add(0x4000_0000, 0x10_0000, Region::Ram);
+//! let mut smmu = Model::new(Config::qemu(), memory.clone());
+//!
+//! // Out of reset everything bypasses the SMMU.
+//! assert_eq!(smmu.dma_write(8, None, 0x4000_0000, &[1, 2, 3, 4]), Transfer::Done);
+//! assert!(smmu.can_reach(8, 0x4000_0000).is_some());
+//!
+//! // GBPA.ABORT stops it.
+//! smmu.write32(0x44, 1 << 31 | 1 << 20);
+//! assert_eq!(smmu.dma_write(8, None, 0x4000_0000, &[9]), Transfer::Aborted(None));
+//! assert!(smmu.can_reach(8, 0x4000_0000).is_none());
+//! assert_eq!(memory.cpu_read32(0x4000_0000), 0x0403_0201);
+//! ```
+#![forbid(unsafe_code)]
+
+pub mod arch;
+mod cmdq;
+mod config;
+mod dma;
+mod evtq;
+mod hazard;
+pub mod inval;
+pub mod item;
+pub mod mem;
+mod model;
+mod oracle;
+mod regs;
+mod stage1;
+mod stage2;
+mod strtab;
+mod view;
+
+pub use config::{Bbml, Cache, Config, Httu, Pace, Res0, StallModel};
+pub use dma::{Access, AtsReply, Transfer};
+pub use evtq::{PageRequest, Recorded};
+pub use hazard::Hazard;
+pub use mem::{Memory, MmioWrite, Region, Snoop};
+pub use model::{Injection, Irq, Model};
+pub use oracle::{Originated, Reachable, Via};

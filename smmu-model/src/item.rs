@@ -1,0 +1,195 @@
+//! Cached items, and whether one could legally be in a cache.
+//!
+//! An [`Item`] is a piece of information that a cache may hold: the words it was read from (each with the time during
+//! which they had that value), its tag for invalidation, and the items that were used to find it. The question
+//! [`Timeline::alive`] answers is whether read times can be chosen for the whole tree so that every item was still in
+//! its cache when it was used. Only completed invalidations count, an invalidation removes only what it must
+//! ([`Scope::covers`]), and what it removes is what was read before it was consumed:
+//!
+//! - a combined VA to PA entry that was made after NH_ALL was consumed, out of a stage 2 entry whose S2_IPA had not
+//!   completed then, survives both: that is why the two need a SYNC between them [IHI 0070G 4.4.3.1, 4.7.3];
+//! - one command that covers both (S12_VMALL) leaves nothing.
+//!
+//! For given values the earliest possible read times are the best choice: an item that is used earlier has fewer
+//! completed invalidations behind it. So one pass from the use back to the root decides.
+
+use std::rc::Rc;
+
+use crate::inval::{Invalidation, Tag};
+use crate::mem::{Time, Version};
+
+/// Information that a cache may hold.
+#[derive(Debug)]
+pub struct Item {
+    tag: Tag,
+    words: Vec<Version>,
+    sources: Vec<Rc<Item>>,
+    live: bool,
+    /// No word of the tree can have been read before this.
+    since: Time,
+    /// Every word of the tree is the current one.
+    fresh: bool,
+}
+
+impl Item {
+    /// Information read from `words`, located by `sources`, cached under `tag`.
+    #[must_use]
+    pub fn new(tag: Tag, words: Vec<Version>, sources: Vec<Rc<Item>>) -> Rc<Self> {
+        let own = words.iter().map(|w| w.start).max().unwrap_or(0);
+        let since = sources.iter().map(|s| s.since).fold(own, Time::max);
+        let fresh = words.iter().all(|w| w.end.is_none()) && sources.iter().all(|s| s.fresh);
+        Rc::new(Self {
+            tag,
+            words,
+            sources,
+            live: false,
+            since,
+            fresh,
+        })
+    }
+
+    /// A read that happens now and is not cached.
+    #[must_use]
+    pub fn live(words: Vec<Version>, sources: Vec<Rc<Item>>) -> Rc<Self> {
+        let mut item = Self::new(Tag::None, words, sources);
+        if let Some(item) = Rc::get_mut(&mut item) {
+            item.live = true;
+        }
+        item
+    }
+
+    /// Whether nothing of it has been overwritten since.
+    #[must_use]
+    pub fn fresh(&self) -> bool {
+        self.fresh
+    }
+
+    /// Whether both hold the same information from the same times.
+    #[must_use]
+    pub fn same(&self, other: &Self) -> bool {
+        self.tag == other.tag && self.words == other.words && self.since == other.since
+    }
+
+    /// The word of an item that was read from a single one.
+    #[must_use]
+    pub fn only_word(&self) -> Option<Version> {
+        match self.words.as_slice() {
+            [only] => Some(*only),
+            _ => None,
+        }
+    }
+
+    /// When the youngest word of the tree was written: a measure of staleness.
+    #[must_use]
+    pub fn since(&self) -> Time {
+        self.since
+    }
+}
+
+/// When translations were enabled, and the invalidations so far.
+#[derive(Debug, Default)]
+pub struct Timeline {
+    /// Consumed invalidations, in order.
+    pub invalidations: Vec<Invalidation>,
+    /// Periods during which SMMUEN may have been 1: entries are inserted only then [6.3.9.6].
+    pub enabled: Vec<(Time, Option<Time>)>,
+}
+
+impl Timeline {
+    /// Whether `item` can be used at `now`.
+    #[must_use]
+    pub fn alive(&self, item: &Item, now: Time) -> bool {
+        self.usable(item, now, &[])
+    }
+
+    fn usable(&self, item: &Item, at: Time, inherited: &[usize]) -> bool {
+        let mut active = Vec::new();
+        let mut floor = 0;
+        for (index, inval) in self.invalidations.iter().enumerate() {
+            let done = inval.completed.is_some_and(|done| done <= at) || inherited.contains(&index);
+            if done && inval.scope.covers(&item.tag) {
+                floor = floor.max(inval.consumed);
+                active.push(index);
+            }
+        }
+        let earliest = if item.live { at } else { floor.max(item.since) };
+        // What is not cached itself passes the constraints of its user on to its sources.
+        if item.tag == Tag::None {
+            active.extend_from_slice(inherited);
+        }
+        let Some(read) = self.next_enabled(earliest) else {
+            return false;
+        };
+        if read > at {
+            return false;
+        }
+        let located = item
+            .sources
+            .iter()
+            .map(|s| s.since)
+            .max()
+            .unwrap_or(0)
+            .max(floor);
+        let single = item.words.len() == 1;
+        let words_ok = item.words.iter().all(|word| {
+            let begin = if single || item.live {
+                read
+            } else {
+                self.next_enabled(located.max(word.start))
+                    .unwrap_or(Time::MAX)
+            };
+            begin <= read && word.end.is_none_or(|end| begin < end)
+        });
+        words_ok
+            && item
+                .sources
+                .iter()
+                .all(|source| self.usable(source, read, &active))
+    }
+
+    /// The first moment at or after `from` at which an entry may have been made.
+    fn next_enabled(&self, from: Time) -> Option<Time> {
+        self.enabled
+            .iter()
+            .find(|(_, end)| end.is_none_or(|end| from < end))
+            .map(|(start, _)| from.max(*start))
+    }
+
+    /// Marks everything consumed before `sync` as complete at `now`.
+    pub fn complete_before(&mut self, sync: Time, now: Time) {
+        for inval in &mut self.invalidations {
+            if inval.completed.is_none() && inval.consumed < sync {
+                inval.completed = Some(now);
+            }
+        }
+    }
+
+    /// Drops what can no longer matter, and returns the time before which memory may forget.
+    ///
+    /// After CFGI_ALL is complete and a later TLBI_NSNH_ALL (and TLBI_EL2_ALL, with `el2`) is complete too, nothing that
+    /// was read before the CFGI_ALL can be in any cache.
+    pub fn prune(&mut self, el2: bool) -> Option<Time> {
+        use crate::inval::Scope;
+        let done = |wanted: fn(&Scope) -> bool, after: Time, all: &[Invalidation]| {
+            all.iter()
+                .rev()
+                .find(|i| wanted(&i.scope) && i.completed.is_some() && i.consumed >= after)
+                .copied()
+        };
+        let config = self.invalidations.iter().rev().find_map(|config| {
+            let complete = config.completed.filter(|_| config.scope.is_all_config())?;
+            let tlb = done(|s| *s == Scope::NsnhAll, complete, &self.invalidations)?;
+            if el2 {
+                done(|s| *s == Scope::El2All, complete, &self.invalidations)?;
+            }
+            Some((config.consumed, tlb))
+        });
+        let (before, _) = config?;
+        self.invalidations
+            .retain(|i| i.consumed >= before || i.completed.is_none());
+        Some(before)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,417 @@
+//! Physical memory that remembers: every 64-bit word keeps the values it had, with the time at which it had them.
+//!
+//! A cache of an SMMU may hold whatever a word contained at any moment since the last invalidation. Instead of
+//! modelling one particular cache, the model asks memory for all these values. There are two views: what CPUs see, and
+//! what is at the point of coherency. In a coherent system they are the same; an SMMU that does not snoop sees a CPU
+//! store only after [`Memory::clean`], and a CPU sees its writes only after [`Memory::invalidate`].
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Logical time: it advances with every store, command and register write that matters.
+pub type Time = u64;
+
+/// A value that a word held during `start..end`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Version {
+    /// The 64-bit word.
+    pub value: u64,
+    /// First moment at which it could be read.
+    pub start: Time,
+    /// Moment at which it was overwritten; `None` while it is the current value.
+    pub end: Option<Time>,
+}
+
+/// What answers at a physical address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Region {
+    /// Memory.
+    Ram,
+    /// A device: writes are logged, reads give zero.
+    Mmio,
+}
+
+/// A write that reached a device's registers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MmioWrite {
+    /// Physical address of the first byte.
+    pub pa: u64,
+    /// The value of the (up to eight) bytes, little-endian.
+    pub value: u64,
+    /// Number of bytes.
+    pub size: u64,
+}
+
+/// Nothing answers at an address: the interconnect returns an external abort.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExternalAbort;
+
+/// Whether device and walker accesses snoop the CPU's caches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Snoop {
+    /// CPU and device see the same memory.
+    Coherent,
+    /// The device sees the point of coherency only.
+    NonCoherent,
+}
+
+/// Shared handle to one machine's physical memory.
+#[derive(Clone)]
+pub struct Memory(Arc<Mutex<Inner>>);
+
+struct Inner {
+    now: Time,
+    snoop: Snoop,
+    regions: BTreeMap<u64, (u64, Region)>,
+    cpu: HashMap<u64, Box<[u64; WORDS]>>,
+    poc: HashMap<u64, Box<[u64; WORDS]>>,
+    history: HashMap<u64, Vec<(Time, u64)>>,
+    mmio: Vec<MmioWrite>,
+}
+
+const PAGE: u64 = 4096;
+const WORDS: usize = 512;
+
+impl Memory {
+    /// Empty memory: nothing answers until a region is added.
+    #[must_use]
+    pub fn new(snoop: Snoop) -> Self {
+        Self(Arc::new(Mutex::new(Inner {
+            now: 1,
+            snoop,
+            regions: BTreeMap::new(),
+            cpu: HashMap::new(),
+            poc: HashMap::new(),
+            history: HashMap::new(),
+            mmio: Vec::new(),
+        })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds `size` bytes of zeroed RAM, or a device, at `base` (both multiples of 4096).
+    pub fn add(&self, base: u64, size: u64, region: Region) {
+        assert!(
+            base.is_multiple_of(PAGE) && size.is_multiple_of(PAGE),
+            "regions are whole pages"
+        );
+        self.lock().regions.insert(base, (size, region));
+    }
+
+    /// What answers at `pa`.
+    #[must_use]
+    pub fn region(&self, pa: u64) -> Option<Region> {
+        self.lock().region(pa)
+    }
+
+    /// The current moment.
+    #[must_use]
+    pub fn now(&self) -> Time {
+        self.lock().now
+    }
+
+    /// Lets time pass, and returns the new moment.
+    pub fn tick(&self) -> Time {
+        let mut m = self.lock();
+        m.now += 1;
+        m.now
+    }
+
+    /// Reads one byte as a CPU does; zero where no RAM is.
+    #[must_use]
+    pub fn cpu_read8(&self, pa: u64) -> u8 {
+        let word = self.cpu_read64(pa & !7);
+        word.to_le_bytes()[byte_of(pa)]
+    }
+
+    /// Reads the aligned 64-bit word at `pa` as a CPU does; zero where no RAM is.
+    #[must_use]
+    pub fn cpu_read64(&self, pa: u64) -> u64 {
+        self.lock().cpu_get(pa & !7)
+    }
+
+    /// Reads the aligned 32-bit word at `pa` as a CPU does.
+    #[must_use]
+    pub fn cpu_read32(&self, pa: u64) -> u32 {
+        let word = self.cpu_read64(pa & !7);
+        u32::try_from((word >> ((pa & 4) * 8)) & 0xffff_ffff).unwrap_or(0)
+    }
+
+    /// Stores the aligned 64-bit word at `pa` as a CPU does; ignored where no RAM is.
+    pub fn cpu_write64(&self, pa: u64, value: u64) {
+        let mut m = self.lock();
+        if m.region(pa) == Some(Region::Ram) {
+            m.cpu_set(pa & !7, value);
+        }
+    }
+
+    /// Stores the aligned 32-bit word at `pa` as a CPU does.
+    pub fn cpu_write32(&self, pa: u64, value: u32) {
+        let shift = (pa & 4) * 8;
+        let old = self.cpu_read64(pa & !7);
+        let word = (old & !(0xffff_ffff << shift)) | (u64::from(value) << shift);
+        self.cpu_write64(pa & !7, word);
+    }
+
+    /// Stores bytes as a CPU does.
+    pub fn cpu_write(&self, pa: u64, bytes: &[u8]) {
+        for (at, byte) in (pa..).zip(bytes) {
+            let mut word = self.cpu_read64(at & !7).to_le_bytes();
+            word[byte_of(at)] = *byte;
+            self.cpu_write64(at & !7, u64::from_le_bytes(word));
+        }
+    }
+
+    /// Cleans `range` to the point of coherency: what the CPU sees is now what a non-snooping device sees.
+    pub fn clean(&self, range: Range<u64>) {
+        let mut m = self.lock();
+        if m.snoop == Snoop::Coherent {
+            return;
+        }
+        for line in (range.start & !63..range.end).step_by(64) {
+            for word in (line..line + 64).step_by(8) {
+                let value = m.cpu_get(word);
+                m.poc_set(word, value);
+            }
+        }
+    }
+
+    /// Drops the CPU's copy of `range`: it sees the point of coherency again.
+    pub fn invalidate(&self, range: Range<u64>) {
+        let mut m = self.lock();
+        if m.snoop == Snoop::Coherent {
+            return;
+        }
+        for line in (range.start & !63..range.end).step_by(64) {
+            for word in (line..line + 64).step_by(8) {
+                let value = m.poc_get(word);
+                m.cpu_store(word, value);
+            }
+        }
+    }
+
+    /// The word at `pa` as a device reads it now.
+    ///
+    /// # Errors
+    /// Nothing answers there.
+    pub fn dev_read64(&self, pa: u64) -> Result<u64, ExternalAbort> {
+        let m = self.lock();
+        match m.region(pa) {
+            Some(Region::Ram) => Ok(m.poc_get(pa & !7)),
+            Some(Region::Mmio) => Ok(0),
+            None => Err(ExternalAbort),
+        }
+    }
+
+    /// Reads bytes as a device does.
+    ///
+    /// # Errors
+    /// Nothing answers at one of the addresses.
+    pub fn dev_read(&self, pa: u64, bytes: &mut [u8]) -> Result<(), ExternalAbort> {
+        for (at, byte) in (pa..).zip(bytes) {
+            *byte = self.dev_read64(at & !7)?.to_le_bytes()[byte_of(at)];
+        }
+        Ok(())
+    }
+
+    /// Stores bytes as a device does; a write to a device is logged.
+    ///
+    /// # Errors
+    /// Nothing answers at one of the addresses; bytes before it are written.
+    pub fn dev_write(&self, pa: u64, bytes: &[u8]) -> Result<(), ExternalAbort> {
+        let mut m = self.lock();
+        let mut at = pa;
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let room = usize::try_from(8 - (at & 7)).unwrap_or(8).min(rest.len());
+            let (head, tail) = rest.split_at(room);
+            match m.region(at) {
+                None => return Err(ExternalAbort),
+                Some(Region::Mmio) => {
+                    let mut value = [0; 8];
+                    value[..room].copy_from_slice(head);
+                    m.mmio.push(MmioWrite {
+                        pa: at,
+                        value: u64::from_le_bytes(value),
+                        size: wide(room),
+                    });
+                }
+                Some(Region::Ram) => {
+                    let mut word = m.poc_get(at & !7).to_le_bytes();
+                    word[byte_of(at)..byte_of(at) + room].copy_from_slice(head);
+                    m.dev_set(at & !7, u64::from_le_bytes(word));
+                }
+            }
+            at += wide(room);
+            rest = tail;
+        }
+        Ok(())
+    }
+
+    /// Replaces the word at `pa` if it is still `old`, as an atomic hardware update does; whether it was.
+    pub fn dev_compare_swap64(&self, pa: u64, old: u64, new: u64) -> bool {
+        let mut m = self.lock();
+        if m.region(pa) != Some(Region::Ram) || m.poc_get(pa & !7) != old {
+            return false;
+        }
+        m.dev_set(pa & !7, new);
+        true
+    }
+
+    /// Every value that the aligned word at `pa` had for a device since `from`, oldest first, the current one last.
+    ///
+    /// # Errors
+    /// Nothing answers there.
+    pub fn versions(&self, pa: u64, from: Time) -> Result<Vec<Version>, ExternalAbort> {
+        let m = self.lock();
+        let word = pa & !7;
+        match m.region(word) {
+            None => return Err(ExternalAbort),
+            Some(Region::Mmio) => {
+                return Ok(vec![Version {
+                    value: 0,
+                    start: 0,
+                    end: None,
+                }]);
+            }
+            Some(Region::Ram) => {}
+        }
+        let Some(history) = m.history.get(&word) else {
+            return Ok(vec![Version {
+                value: m.poc_get(word),
+                start: 0,
+                end: None,
+            }]);
+        };
+        let mut out = Vec::with_capacity(history.len());
+        for (at, &(start, value)) in history.iter().enumerate() {
+            let end = history.get(at + 1).map(|next| next.0);
+            if end.is_none_or(|end| end > from) {
+                out.push(Version { value, start, end });
+            }
+        }
+        Ok(out)
+    }
+
+    /// Whether a device ever saw anything but zero in the 4096 bytes at `page`.
+    #[must_use]
+    pub fn ever_written(&self, page: u64) -> bool {
+        self.lock().poc.contains_key(&(page / PAGE))
+    }
+
+    /// The words of the 4096 bytes at `page` for which some version is not zero, as offsets in bytes.
+    #[must_use]
+    pub fn used_words(&self, page: u64) -> Vec<u64> {
+        let m = self.lock();
+        let base = page & !(PAGE - 1);
+        let Some(words) = m.poc.get(&(base / PAGE)) else {
+            return Vec::new();
+        };
+        let offsets = (0..PAGE).step_by(8);
+        let used = words
+            .iter()
+            .zip(offsets)
+            .filter(|(value, at)| **value != 0 || m.history.contains_key(&(base + at)));
+        used.map(|(_, at)| at).collect()
+    }
+
+    /// Forgets versions that ended at or before `before`: no cache can hold them any more.
+    pub fn forget(&self, before: Time) {
+        let mut m = self.lock();
+        m.history.retain(|_, history| {
+            let dead = history
+                .iter()
+                .skip(1)
+                .take_while(|next| next.0 <= before)
+                .count();
+            history.drain(..dead);
+            history.len() > 1 || history.first().is_some_and(|only| only.0 > before)
+        });
+    }
+
+    /// Writes that reached devices so far, emptied.
+    #[must_use]
+    pub fn take_mmio_writes(&self) -> Vec<MmioWrite> {
+        std::mem::take(&mut self.lock().mmio)
+    }
+}
+
+impl Inner {
+    fn region(&self, pa: u64) -> Option<Region> {
+        let (base, (size, region)) = self.regions.range(..=pa).next_back()?;
+        (pa - base < *size).then_some(*region)
+    }
+
+    fn cpu_get(&self, word: u64) -> u64 {
+        let pages = if self.snoop == Snoop::Coherent {
+            &self.poc
+        } else {
+            &self.cpu
+        };
+        load(pages, word)
+    }
+
+    fn poc_get(&self, word: u64) -> u64 {
+        load(&self.poc, word)
+    }
+
+    fn cpu_set(&mut self, word: u64, value: u64) {
+        if self.snoop == Snoop::Coherent {
+            self.poc_set(word, value);
+        } else {
+            self.cpu_store(word, value);
+        }
+    }
+
+    fn cpu_store(&mut self, word: u64, value: u64) {
+        store(&mut self.cpu, word, value);
+    }
+
+    fn dev_set(&mut self, word: u64, value: u64) {
+        self.poc_set(word, value);
+    }
+
+    fn poc_set(&mut self, word: u64, value: u64) {
+        let old = self.poc_get(word);
+        if old == value {
+            return;
+        }
+        self.now += 1;
+        let now = self.now;
+        self.history
+            .entry(word)
+            .or_insert_with(|| vec![(0, old)])
+            .push((now, value));
+        store(&mut self.poc, word, value);
+    }
+}
+
+fn load(pages: &HashMap<u64, Box<[u64; WORDS]>>, word: u64) -> u64 {
+    pages
+        .get(&(word / PAGE))
+        .map_or(0, |page| page[index_of(word)])
+}
+
+fn store(pages: &mut HashMap<u64, Box<[u64; WORDS]>>, word: u64, value: u64) {
+    pages
+        .entry(word / PAGE)
+        .or_insert_with(|| Box::new([0; WORDS]))[index_of(word)] = value;
+}
+
+fn index_of(word: u64) -> usize {
+    usize::try_from((word % PAGE) / 8).unwrap_or(0)
+}
+
+fn byte_of(pa: u64) -> usize {
+    usize::try_from(pa & 7).unwrap_or(0)
+}
+
+fn wide(value: usize) -> u64 {
+    u64::try_from(value).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,295 @@
+//! The model as a whole: its state, its pace, what tests inject into it and read out of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::arch::cmd::Cmd;
+use crate::arch::event::Event;
+use crate::arch::regs as r;
+use crate::config::{Cache, Config, Pace};
+use crate::dma::{Stall, Transfer};
+use crate::hazard::Hazard;
+use crate::item::Timeline;
+use crate::mem::{Memory, Time};
+use crate::regs::Regs;
+use crate::view::{Past, Strtab, View};
+
+/// An interrupt or event that the SMMU signalled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Irq {
+    /// The event queue became non-empty.
+    Eventq,
+    /// The PRI queue has a new entry.
+    Priq,
+    /// A SYNC with CS = IRQ completed.
+    CmdSync,
+    /// A global error became active.
+    Gerror,
+    /// A WFE wake-up event.
+    Event,
+}
+
+/// A failure that a test asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Injection {
+    /// The next command stops the queue with this CERROR code.
+    CommandError(u32),
+    /// The next SYNC, and everything after it, never completes.
+    SyncNever,
+    /// The next SYNC fails with CERROR_ATC_INV_SYNC.
+    AtcTimeout,
+    /// The next event record cannot be written.
+    EventqAbort,
+    /// Changes of CR0 are never acknowledged.
+    Cr0Never,
+    /// Changes of GBPA are never acknowledged.
+    GbpaNever,
+}
+
+/// An SMMUv3.
+pub struct Model {
+    config: Config,
+    mem: Memory,
+    pub(crate) regs: Regs,
+    pub(crate) timeline: Timeline,
+    pub(crate) strtab: Vec<Strtab>,
+    pub(crate) fetched: BTreeMap<u32, Cmd>,
+    pub(crate) events: Vec<Event>,
+    irqs: Vec<Irq>,
+    hazards: Vec<Hazard>,
+    injections: Vec<Injection>,
+    pub(crate) sync_stuck: bool,
+    pub(crate) commands: u64,
+    pub(crate) syncs: u64,
+    pub(crate) streams: BTreeSet<u32>,
+    pub(crate) stalls: Vec<Stall>,
+    pub(crate) completions: Vec<(u16, Transfer)>,
+    pub(crate) next_stag: u16,
+    rng: u64,
+}
+
+impl Model {
+    /// An SMMU out of reset, attached to `mem`.
+    #[must_use]
+    pub fn new(config: Config, mem: Memory) -> Self {
+        let regs = Regs::reset(&config);
+        let rng = config.seed;
+        let now: Time = mem.now();
+        Self {
+            regs,
+            config,
+            mem,
+            timeline: Timeline::default(),
+            strtab: vec![Strtab {
+                base: 0,
+                cfg: 0,
+                start: now,
+                end: None,
+            }],
+            fetched: BTreeMap::new(),
+            events: Vec::new(),
+            irqs: Vec::new(),
+            hazards: Vec::new(),
+            injections: Vec::new(),
+            sync_stuck: false,
+            commands: 0,
+            syncs: 0,
+            streams: BTreeSet::new(),
+            stalls: Vec::new(),
+            completions: Vec::new(),
+            next_stag: 1,
+            rng,
+        }
+    }
+
+    /// What is implemented.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The memory it is attached to.
+    #[must_use]
+    pub fn mem(&self) -> &Memory {
+        &self.mem
+    }
+
+    /// Power is lost and comes back: registers are as after reset, what caches hold is not known.
+    pub fn reset(&mut self) {
+        let now = self.mem.tick();
+        if let Some(last) = self.timeline.enabled.last_mut() {
+            last.1.get_or_insert(now);
+        }
+        for old in &mut self.strtab {
+            old.end.get_or_insert(now);
+        }
+        self.strtab.push(Strtab {
+            base: 0,
+            cfg: 0,
+            start: now,
+            end: None,
+        });
+        self.regs = Regs::reset(&self.config);
+        self.fetched.clear();
+        self.stalls.clear();
+        self.sync_stuck = false;
+    }
+
+    /// Makes one random step of what is outstanding; whether there was anything to do.
+    pub fn step(&mut self) -> bool {
+        let mut ready = Vec::new();
+        if self.regs.cr0.pending() && !self.injected(|i| matches!(i, Injection::Cr0Never)) {
+            ready.push(0);
+        }
+        if self.regs.gbpa_update && !self.injected(|i| matches!(i, Injection::GbpaNever)) {
+            ready.push(1);
+        }
+        if self.regs.irq_ctrl.pending() {
+            ready.push(2);
+        }
+        if self.cmdq_ready() {
+            ready.push(3);
+        }
+        if ready.is_empty() {
+            return false;
+        }
+        let pick = usize::try_from(self.random()).unwrap_or(0) % ready.len();
+        match ready[pick] {
+            0 => self.settle_cr0(),
+            1 => self.settle_gbpa(),
+            2 => self.regs.irq_ctrl.acked = self.regs.irq_ctrl.written,
+            _ => return self.consume() || ready.len() > 1,
+        }
+        true
+    }
+
+    /// Steps until nothing is outstanding.
+    pub fn run_to_idle(&mut self) {
+        while self.step() {}
+    }
+
+    /// Time passes for the hardware: under [`Pace::Lazy`] up to three steps, otherwise whatever the pace allows.
+    pub fn relax(&mut self) {
+        match self.config.pace {
+            Pace::Eager => self.run_to_idle(),
+            Pace::Lazy => {
+                for _ in 0..self.random() % 4 {
+                    self.step();
+                }
+            }
+            Pace::Manual => {}
+        }
+    }
+
+    pub(crate) fn progress_on_read(&mut self, offset: u32) {
+        let polled = matches!(
+            offset,
+            r::CR0ACK | r::GBPA | r::IRQ_CTRLACK | r::CMDQ_CONS | r::GERROR
+        );
+        if polled && self.config.pace == Pace::Lazy {
+            self.relax();
+        }
+    }
+
+    pub(crate) fn progress_on_write(&mut self) {
+        match self.config.pace {
+            Pace::Eager => self.run_to_idle(),
+            Pace::Lazy => {
+                if self.random().is_multiple_of(4) {
+                    self.step();
+                }
+            }
+            Pace::Manual => {}
+        }
+    }
+
+    /// Makes the SMMU enter its service failure mode [12.3]: no command is consumed any more.
+    pub fn fail(&mut self) {
+        self.sync_stuck = true;
+        self.raise_gerror(r::GERROR_SFM);
+    }
+
+    /// Asks for a failure.
+    pub fn inject(&mut self, injection: Injection) {
+        self.injections.push(injection);
+    }
+
+    pub(crate) fn injected(&self, wanted: impl Fn(&Injection) -> bool) -> bool {
+        self.injections.iter().any(wanted)
+    }
+
+    pub(crate) fn take_injection(
+        &mut self,
+        wanted: impl Fn(&Injection) -> bool,
+    ) -> Option<Injection> {
+        let at = self.injections.iter().position(wanted)?;
+        Some(self.injections.remove(at))
+    }
+
+    /// Misuses so far, emptied. A correct driver has none (commands that a test injects an error into excepted).
+    pub fn take_hazards(&mut self) -> Vec<Hazard> {
+        std::mem::take(&mut self.hazards)
+    }
+
+    pub(crate) fn hazard(&mut self, hazard: Hazard) {
+        self.hazards.push(hazard);
+    }
+
+    /// Every event since the last call, recorded in the queue or not.
+    pub fn take_events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
+    }
+
+    /// Interrupts since the last call.
+    pub fn take_irqs(&mut self) -> Vec<Irq> {
+        std::mem::take(&mut self.irqs)
+    }
+
+    pub(crate) fn raise_irq(&mut self, irq: Irq) {
+        self.irqs.push(irq);
+    }
+
+    /// Commands consumed so far.
+    #[must_use]
+    pub fn commands(&self) -> u64 {
+        self.commands
+    }
+
+    /// SYNCs completed so far.
+    #[must_use]
+    pub fn syncs(&self) -> u64 {
+        self.syncs
+    }
+
+    /// Tells the oracle about a StreamID whose device may have filled shared TLB entries.
+    pub fn add_stream(&mut self, sid: u32) {
+        self.streams.insert(sid);
+    }
+
+    /// A 64-bit random number out of the seed (splitmix64).
+    pub fn random(&mut self) -> u64 {
+        self.rng = self.rng.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.rng;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub(crate) fn view(&self) -> View<'_> {
+        let past = if self.config.cache == Cache::None {
+            Past::Now
+        } else {
+            Past::Any
+        };
+        View {
+            config: &self.config,
+            mem: &self.mem,
+            timeline: &self.timeline,
+            strtab: &self.strtab,
+            past,
+            now: self.mem.now(),
+            e2h: self.regs.cr2 & r::CR2_E2H != 0,
+            recinvsid: self.regs.cr2 & r::CR2_RECINVSID != 0,
+            atschk: self.regs.cr0.is(r::CR0_ATSCHK),
+        }
+    }
+}

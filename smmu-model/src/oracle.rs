@@ -1,0 +1,293 @@
+//! The oracle: which bytes can a stream reach now, by any legal choice of the hardware and of its owner?
+//!
+//! The owner is taken to be hostile. What it may write (context descriptors and stage 1 tables) is taken to say whatever
+//! helps it: with stage 1 in front, every IPA that stage 2 translates can be named, and a combined TLB entry of any VA and
+//! ASID may exist for it. Only stage 2, the stream table and the registers limit a stream. So the answer is an upper
+//! bound of what [`Model::dma_read`] and [`Model::dma_write`] can do, and it does not depend on what they did.
+
+use crate::arch::desc::{self, Desc};
+use crate::arch::regs as r;
+use crate::config::Bbml;
+use crate::dma::{Source, tlb_sources};
+use crate::evtq::{queue_base, queue_log2};
+use crate::hazard::Hazard;
+use crate::inval::{AsidTag, Depth, Tag};
+use crate::item::Item;
+use crate::model::Model;
+use crate::strtab::{Lookup, SteKind, SteUse};
+
+/// How a byte can be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Via {
+    /// SMMUEN is 0, or may be, and GBPA does not abort.
+    Disabled,
+    /// The entry bypasses both stages.
+    Bypass,
+    /// The entry has no stage 2.
+    Stage1Only,
+    /// A TLB entry from a time when an entry with this VMID had no stage 2.
+    StaleStage1Only,
+    /// Translated transactions are not checked.
+    AtsUnchecked,
+    /// The entry lets Translated transactions pass.
+    AtsFull,
+    /// A stage 2 translation.
+    Stage2,
+    /// A combined stage 1 and 2 TLB entry.
+    Combined,
+}
+
+/// A range of bytes that a stream can reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Reachable {
+    /// First physical address.
+    pub pa: u64,
+    /// Size in bytes.
+    pub size: u64,
+    /// The IPA that leads there.
+    pub ipa: u64,
+    /// It can be written.
+    pub write: bool,
+    /// How.
+    pub via: Via,
+    /// Something used on the way has been overwritten in memory: a cache still holds it.
+    pub stale: bool,
+}
+
+impl Reachable {
+    /// Whether it contains the byte at `pa`.
+    #[must_use]
+    pub fn contains(&self, pa: u64) -> bool {
+        pa >= self.pa && pa - self.pa < self.size
+    }
+}
+
+/// Memory that the SMMU writes by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Originated {
+    /// Which register names it.
+    pub register: u32,
+    /// First physical address.
+    pub pa: u64,
+    /// Size in bytes.
+    pub size: u64,
+}
+
+impl Model {
+    /// Everything that transactions of `sid` can reach now.
+    #[must_use]
+    pub fn reach(&self, sid: u32) -> Vec<Reachable> {
+        let everything = |via| Reachable {
+            pa: 0,
+            size: 1 << self.config().oas_bits(),
+            ipa: 0,
+            write: true,
+            via,
+            stale: false,
+        };
+        let mut out = Vec::new();
+        if self.regs.cr0.maybe_clear(r::CR0_SMMUEN) && self.regs.gbpa.maybe_clear(r::GBPA_ABORT) {
+            out.push(everything(Via::Disabled));
+        }
+        if !self.regs.cr0.maybe(r::CR0_SMMUEN) {
+            return out;
+        }
+        if self.config().ats && self.regs.cr0.maybe_clear(r::CR0_ATSCHK) {
+            out.push(everything(Via::AtsUnchecked));
+        }
+        let view = self.view();
+        let mut seen = Vec::new();
+        for lookup in view.lookup(sid) {
+            let Lookup::Found(SteUse { kind, item, .. }) = lookup else {
+                continue;
+            };
+            if !view.alive(&Item::live(vec![], vec![item.clone()])) {
+                continue;
+            }
+            match kind {
+                SteKind::Illegal | SteKind::Abort => {}
+                SteKind::Bypass => out.push(everything(Via::Bypass)),
+                SteKind::Translate(stages) => {
+                    if stages.eats == 0b01 {
+                        out.push(everything(Via::AtsFull));
+                    }
+                    if stages.s2.is_none() {
+                        out.push(everything(Via::Stage1Only));
+                        continue;
+                    }
+                    // The entry decides the tags; what the TLB holds for them is the same for all entries alike.
+                    let key = (stages.world, stages.s1.is_some());
+                    if seen.contains(&key) {
+                        continue;
+                    }
+                    seen.push(key);
+                    for source in tlb_sources(&view, &self.streams, sid, stages.world) {
+                        self.reach_from(&source, stages.s1.is_some(), &mut out);
+                    }
+                }
+            }
+        }
+        out.dedup();
+        out
+    }
+
+    fn reach_from(&self, source: &Source, nested: bool, out: &mut Vec<Reachable>) {
+        let view = self.view();
+        let any = Tag::S1 {
+            world: source.stages.world,
+            asid: AsidTag::Any,
+            span: None,
+            depth: Depth::AnyLeaf,
+            granule: None,
+        };
+        let Some(s2) = &source.stages.s2 else {
+            let item = Item::new(any, vec![], vec![source.item.clone()]);
+            if nested && view.alive(&item) {
+                let size = 1 << self.config().oas_bits();
+                let stale = !item.fresh();
+                out.push(Reachable {
+                    pa: 0,
+                    size,
+                    ipa: 0,
+                    write: true,
+                    via: Via::StaleStage1Only,
+                    stale,
+                });
+            }
+            return;
+        };
+        for mapping in view.s2_mappings(s2, &source.item) {
+            let leaf = &mapping.leaf;
+            if !leaf.read && !leaf.write {
+                continue;
+            }
+            let via = if view.alive(&leaf.item) {
+                Via::Stage2
+            } else if nested && view.alive(&Item::new(any, vec![], vec![leaf.item.clone()])) {
+                Via::Combined
+            } else {
+                continue;
+            };
+            out.push(Reachable {
+                pa: leaf.pa,
+                size: 1 << leaf.shift,
+                ipa: mapping.ipa,
+                write: leaf.write,
+                via,
+                stale: !leaf.item.fresh(),
+            });
+        }
+    }
+
+    /// How transactions of `sid` can reach the byte at `pa` now, if they can.
+    #[must_use]
+    pub fn can_reach(&self, sid: u32, pa: u64) -> Option<Reachable> {
+        self.reach(sid).into_iter().find(|range| range.contains(pa))
+    }
+
+    /// The first byte in `range` that transactions of `sid` can reach now, with how.
+    #[must_use]
+    pub fn can_reach_any(&self, sid: u32, range: std::ops::Range<u64>) -> Option<Reachable> {
+        self.reach(sid)
+            .into_iter()
+            .find(|r| r.pa < range.end && range.start < r.pa + r.size)
+    }
+
+    /// Memory that the SMMU writes without a transaction: queues and MSIs, as far as they are enabled.
+    #[must_use]
+    pub fn originated_writes(&self) -> Vec<Originated> {
+        let g = &self.regs;
+        let oas = self.config().oas_bits();
+        let mut out = Vec::new();
+        if g.cr0.maybe(r::CR0_EVENTQEN) {
+            let log2 = queue_log2(g.eventq_base, self.config().eventq_bits);
+            let pa = queue_base(g.eventq_base, log2, 32, oas);
+            out.push(Originated {
+                register: r::EVENTQ_BASE,
+                pa,
+                size: 32 << log2,
+            });
+        }
+        if self.config().pri && g.cr0.maybe(r::CR0_PRIQEN) {
+            let log2 = queue_log2(g.priq_base, self.config().priq_bits);
+            let pa = queue_base(g.priq_base, log2, 16, oas);
+            out.push(Originated {
+                register: r::PRIQ_BASE,
+                pa,
+                size: 16 << log2,
+            });
+        }
+        if self.config().msi {
+            let targets = [
+                (r::IRQ_GERROR, r::GERROR_IRQ_CFG0, g.gerror_irq.address),
+                (r::IRQ_EVENTQ, r::EVENTQ_IRQ_CFG0, g.eventq_irq.address),
+                (r::IRQ_PRIQ, r::PRIQ_IRQ_CFG0, g.priq_irq.address),
+            ];
+            for (enable, register, address) in targets {
+                if address != 0 && g.irq_ctrl.maybe(enable) {
+                    out.push(Originated {
+                        register,
+                        pa: crate::arch::truncate(address, oas),
+                        size: 4,
+                    });
+                }
+            }
+        }
+        out
+    }
+
+    /// Looks for mappings of `sid` that were replaced without the break-before-make that this implementation needs, and
+    /// records each as a [`Hazard::BreakBeforeMake`] [3.21.1.1].
+    pub fn check_break_before_make(&mut self, sid: u32) {
+        let mut found = Vec::new();
+        {
+            let view = self.view();
+            for lookup in view.lookup(sid) {
+                let Lookup::Found(SteUse {
+                    kind: SteKind::Translate(stages),
+                    item,
+                    ..
+                }) = lookup
+                else {
+                    continue;
+                };
+                let Some(s2) = stages.s2 else { continue };
+                if !view.alive(&item) {
+                    continue;
+                }
+                for mapping in view.s2_mappings(&s2, &item) {
+                    let at = mapping.leaf.descriptor;
+                    let Some(old) = mapping.leaf.item.only_word() else {
+                        continue;
+                    };
+                    if old.end.is_none() || !view.alive(&mapping.leaf.item) {
+                        continue;
+                    }
+                    let Ok(Some(now)) = view.mem.versions(at, 0).map(|all| all.last().copied())
+                    else {
+                        continue;
+                    };
+                    let level = mapping.leaf.level;
+                    let conflict = match (
+                        desc::decode(old.value, level, s2.granule),
+                        desc::decode(now.value, level, s2.granule),
+                    ) {
+                        (Desc::Leaf { .. }, Desc::Table { .. }) => match self.config().bbml {
+                            Bbml::Level0 => true,
+                            Bbml::Level1 => !desc::nt(old.value),
+                            Bbml::Level2 => false,
+                        },
+                        (Desc::Leaf { pa: a, .. }, Desc::Leaf { pa: b, .. }) => a != b,
+                        _ => false,
+                    };
+                    if conflict && !found.contains(&at) {
+                        found.push(at);
+                    }
+                }
+            }
+        }
+        for descriptor in found {
+            self.hazard(Hazard::BreakBeforeMake { descriptor });
+        }
+    }
+}

@@ -1,0 +1,390 @@
+//! Finding and judging stream table entries [IHI 0070G 3.3.2, 5.1, 5.2].
+
+use std::rc::Rc;
+
+use crate::arch::desc::Granule;
+use crate::arch::{address_bits, bits32, ste, truncate};
+use crate::config::{Config, Httu, StallModel};
+use crate::inval::{Tag, World};
+use crate::item::Item;
+use crate::view::{View, clip, combinations};
+
+/// What a stream table lookup may find.
+#[derive(Clone, Debug)]
+pub(crate) enum Lookup {
+    /// An entry.
+    Found(SteUse),
+    /// C_BAD_STREAMID.
+    BadStreamId(Rc<Item>),
+    /// F_STE_FETCH at this address.
+    Abort(u64, Rc<Item>),
+}
+
+/// An entry as a cache may hold it.
+#[derive(Clone, Debug)]
+pub(crate) struct SteUse {
+    pub(crate) kind: SteKind,
+    pub(crate) item: Rc<Item>,
+}
+
+/// What an entry asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SteKind {
+    /// V is 0, or an ILLEGAL combination: C_BAD_STE.
+    Illegal,
+    /// Config 0b0xx: silent abort.
+    Abort,
+    /// Config 0b100.
+    Bypass,
+    /// At least one stage translates.
+    Translate(Stages),
+}
+
+/// The decoded stages of a valid entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stages {
+    pub(crate) s1: Option<S1>,
+    pub(crate) s2: Option<S2>,
+    pub(crate) world: World,
+    pub(crate) eats: u64,
+}
+
+/// Stage 1 part of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct S1 {
+    pub(crate) ptr: u64,
+    pub(crate) fmt: u64,
+    pub(crate) cdmax: u32,
+    pub(crate) dss: u64,
+    pub(crate) stalld: bool,
+}
+
+/// Stage 2 part of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct S2 {
+    pub(crate) vmid: u32,
+    pub(crate) ttb: u64,
+    pub(crate) ia_bits: u32,
+    pub(crate) start_level: u32,
+    pub(crate) granule: Granule,
+    pub(crate) oa_bits: u32,
+    pub(crate) affd: bool,
+    pub(crate) ha: bool,
+    pub(crate) hd: bool,
+    pub(crate) ptw: bool,
+    pub(crate) fwb: bool,
+    pub(crate) stall: bool,
+    pub(crate) record: bool,
+}
+
+impl View<'_> {
+    /// Every entry (or failure) that a lookup of `sid` may end in, by any legal caching; not filtered for liveness.
+    pub(crate) fn lookup(&self, sid: u32) -> Vec<Lookup> {
+        let mut out = Vec::new();
+        for table in self.strtab {
+            let base = truncate(table.base, self.config.oas_bits());
+            let log2 = bits32(u64::from(table.cfg), 5, 0);
+            let split = bits32(u64::from(table.cfg), 10, 6);
+            let two_level = bits32(u64::from(table.cfg), 17, 16) == 1 && self.config.two_level;
+            let current = table.end.is_none();
+            let in_range = log2 >= 32 || u64::from(sid) < 1 << log2;
+            if !in_range {
+                if current {
+                    out.push(Lookup::BadStreamId(Item::live(vec![], vec![])));
+                }
+                continue;
+            }
+            if !two_level {
+                let aligned = base & !((ste::STE_SIZE << log2.min(40)) - 1);
+                self.fetch_ste(
+                    sid,
+                    aligned + u64::from(sid) * ste::STE_SIZE,
+                    table,
+                    None,
+                    &mut out,
+                );
+                continue;
+            }
+            let split = if matches!(split, 6 | 8 | 10) {
+                split
+            } else {
+                6
+            };
+            let l1_log2 = log2.saturating_sub(split);
+            let l1 = base & !(((ste::L1STD_SIZE << l1_log2).max(64)) - 1);
+            let address = l1 + u64::from(sid >> split) * ste::L1STD_SIZE;
+            self.fetch_l1std(sid, address, split, table, &mut out);
+        }
+        out
+    }
+
+    fn fetch_l1std(
+        &self,
+        sid: u32,
+        address: u64,
+        split: u32,
+        table: &crate::view::Strtab,
+        out: &mut Vec<Lookup>,
+    ) {
+        let Ok(versions) = self.versions(address) else {
+            if table.end.is_none() {
+                out.push(Lookup::Abort(address, Item::live(vec![], vec![])));
+            }
+            return;
+        };
+        for version in versions
+            .into_iter()
+            .filter_map(|v| clip(v, table.start, table.end))
+        {
+            let first = sid >> split << split;
+            let item = Item::new(Tag::L1Std { first, split }, vec![version], vec![]);
+            let span = ste::l1_span(version.value);
+            let index = sid & ((1 << split) - 1);
+            if span == 0 || span > 11 || span > split + 1 || index >= 1 << (span - 1) {
+                out.push(Lookup::BadStreamId(item));
+                continue;
+            }
+            let l2 = truncate(ste::l1_l2ptr(version.value), self.config.oas_bits());
+            let l2 = l2 & !((ste::STE_SIZE << (span - 1)) - 1);
+            self.fetch_ste(
+                sid,
+                l2 + u64::from(index) * ste::STE_SIZE,
+                table,
+                Some(item),
+                out,
+            );
+        }
+    }
+
+    fn fetch_ste(
+        &self,
+        sid: u32,
+        address: u64,
+        table: &crate::view::Strtab,
+        source: Option<Rc<Item>>,
+        out: &mut Vec<Lookup>,
+    ) {
+        let sources: Vec<Rc<Item>> = source.into_iter().collect();
+        let mut words = Vec::new();
+        for at in (address..address + ste::STE_SIZE).step_by(8) {
+            let Ok(versions) = self.versions(at) else {
+                out.push(Lookup::Abort(address, Item::live(vec![], sources)));
+                return;
+            };
+            // An entry behind a cached descriptor may be fetched after the table has moved; one in a linear table not.
+            let (start, end) = if sources.is_empty() {
+                (table.start, table.end)
+            } else {
+                (0, None)
+            };
+            words.push(
+                versions
+                    .into_iter()
+                    .filter_map(|v| clip(v, start, end))
+                    .collect::<Vec<_>>(),
+            );
+        }
+        for mixture in combinations(&words) {
+            let mut raw = [0; 8];
+            for (to, from) in raw.iter_mut().zip(&mixture) {
+                *to = from.value;
+            }
+            let kind = judge(self.config, &raw, self.e2h, self.atschk);
+            let item = Item::new(Tag::Ste { sid }, mixture, sources.clone());
+            out.push(Lookup::Found(SteUse { kind, item }));
+        }
+    }
+}
+
+/// Decodes an entry and applies the ILLEGAL rules of its field descriptions.
+pub(crate) fn judge(config: &Config, raw: &ste::Ste, e2h: bool, atschk: bool) -> SteKind {
+    if !ste::valid(raw) {
+        return SteKind::Illegal;
+    }
+    let mode = ste::config(raw);
+    if mode & 0b100 == 0 {
+        return SteKind::Abort;
+    }
+    if mode == 0b100 {
+        return SteKind::Bypass;
+    }
+    let stage1 = mode & 0b001 != 0;
+    let stage2 = mode & 0b010 != 0;
+    if (stage1 && !config.stage1) || (stage2 && !config.stage2) {
+        return SteKind::Illegal;
+    }
+    let s1 = if stage1 {
+        match judge_s1(config, raw) {
+            Some(s1) => Some(s1),
+            None => return SteKind::Illegal,
+        }
+    } else {
+        None
+    };
+    let s2 = if stage2 {
+        match judge_s2(config, raw) {
+            Some(s2) => Some(s2),
+            None => return SteKind::Illegal,
+        }
+    } else {
+        None
+    };
+    let world = match world_of(config, raw, stage1, stage2, e2h) {
+        Some(world) => world,
+        None => return SteKind::Illegal,
+    };
+    let Some(eats) = judge_eats(config, raw, mode, atschk) else {
+        return SteKind::Illegal;
+    };
+    SteKind::Translate(Stages {
+        s1,
+        s2,
+        world,
+        eats,
+    })
+}
+
+fn judge_s1(config: &Config, raw: &ste::Ste) -> Option<S1> {
+    let substreams = config.ssid_bits > 0;
+    let cdmax = if substreams { ste::s1cdmax(raw) } else { 0 };
+    if cdmax > config.ssid_bits {
+        return None;
+    }
+    let fmt = if cdmax > 0 { ste::s1fmt(raw) } else { 0 };
+    if fmt != 0 && !config.cd2l {
+        return None;
+    }
+    if ste::s1stalld(raw) && config.stall != StallModel::Both {
+        return None;
+    }
+    let fmt = if fmt == 3 { 0 } else { fmt };
+    Some(S1 {
+        ptr: ste::s1_context_ptr(raw),
+        fmt,
+        cdmax,
+        dss: ste::s1dss(raw),
+        stalld: ste::s1stalld(raw),
+    })
+}
+
+/// Input size and start level of stage 2, as AArch64.S2InvalidSL and AArch64.S2InconsistentSL of the Arm ARM have it.
+fn start_level(config: &Config, granule: Granule, sl0: u64, ia_bits: u32) -> Option<u32> {
+    let oas = config.oas_bits();
+    let level = match (granule, sl0) {
+        (Granule::K4, 0) => 2,
+        (Granule::K4, 1) => 1,
+        (Granule::K4, 2) if oas >= 44 => 0,
+        (Granule::K4, 3) if config.stt => 3,
+        (Granule::K16 | Granule::K64, 0) => 3,
+        (Granule::K16 | Granule::K64, 1) => 2,
+        (Granule::K16, 2) if oas >= 42 => 1,
+        (Granule::K64, 2) if oas >= 44 => 1,
+        _ => return None,
+    };
+    let below = granule.level_shift(level);
+    (ia_bits > below && ia_bits - below <= granule.stride() + 4).then_some(level)
+}
+
+pub(crate) fn granule_supported(config: &Config, granule: Granule) -> bool {
+    match granule {
+        Granule::K4 => config.gran4k,
+        Granule::K16 => config.gran16k,
+        Granule::K64 => config.gran64k,
+    }
+}
+
+fn judge_s2(config: &Config, raw: &ste::Ste) -> Option<S2> {
+    if !ste::s2aa64(raw) || !config.aarch64 || ste::s2endi(raw) {
+        return None;
+    }
+    let vmid = ste::s2vmid(raw);
+    if !config.vmid16 && vmid > 0xff {
+        return None;
+    }
+    let granule = Granule::from_tg0(ste::s2tg(raw)).filter(|g| granule_supported(config, *g))?;
+    let t0sz = ste::s2t0sz(raw);
+    let ias = config.oas_bits();
+    let most = if !config.stt {
+        39
+    } else if granule == Granule::K64 {
+        47
+    } else {
+        48
+    };
+    let least = if granule == Granule::K64 {
+        12.max(64 - ias)
+    } else {
+        16.max(64 - ias)
+    };
+    if t0sz > most || t0sz < least {
+        return None;
+    }
+    let ia_bits = 64 - t0sz;
+    let start_level = start_level(config, granule, ste::s2sl0(raw), ia_bits)?;
+    let oa_bits = address_bits(ste::s2ps(raw)).min(config.oas_bits());
+    let ttb = ste::s2ttb(raw);
+    if ttb >> oa_bits != 0 || (granule != Granule::K64 && ttb >> 48 != 0) {
+        return None;
+    }
+    let (ha, hd) = (ste::s2ha(raw), ste::s2hd(raw));
+    if (ha && config.httu == Httu::None) || (hd && config.httu != Httu::Dirty) {
+        return None;
+    }
+    match config.stall {
+        StallModel::Terminate if ste::s2s(raw) => return None,
+        StallModel::Forced if !ste::s2s(raw) => return None,
+        _ => {}
+    }
+    Some(S2 {
+        vmid,
+        ttb,
+        ia_bits,
+        start_level,
+        granule,
+        oa_bits,
+        affd: ste::s2affd(raw),
+        ha,
+        hd: ha && hd,
+        ptw: ste::s2ptw(raw),
+        fwb: config.fwb && ste::s2fwb(raw),
+        stall: ste::s2s(raw),
+        record: ste::s2r(raw),
+    })
+}
+
+fn world_of(
+    config: &Config,
+    raw: &ste::Ste,
+    stage1: bool,
+    stage2: bool,
+    e2h: bool,
+) -> Option<World> {
+    let vmid = if config.stage2 { ste::s2vmid(raw) } else { 0 };
+    let el1 = World::El1 { vmid };
+    if stage2 || !stage1 || !config.hyp {
+        return Some(el1);
+    }
+    match ste::strw(raw) {
+        0b00 if !config.vmid16 && vmid > 0xff => None,
+        0b00 => Some(el1),
+        0b10 if e2h => Some(World::El2E2h),
+        0b10 => Some(World::El2),
+        _ => None,
+    }
+}
+
+/// The effective EATS, or `None` for an ILLEGAL one [5.2 EATS].
+fn judge_eats(config: &Config, raw: &ste::Ste, mode: u64, atschk: bool) -> Option<u64> {
+    if !config.ats {
+        return Some(0);
+    }
+    let s2s = mode & 0b010 != 0 && ste::s2s(raw);
+    match ste::eats(raw) {
+        0b01 if s2s => None,
+        0b01 => Some(0b01),
+        0b10 if mode != 0b111 || s2s || config.ns1ats => None,
+        0b10 if !atschk => Some(0),
+        0b10 => Some(0b10),
+        _ => Some(0),
+    }
+}

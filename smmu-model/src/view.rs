@@ -1,0 +1,95 @@
+//! What walkers look at: memory with its past, the stream table registers with theirs, and the features.
+
+use std::rc::Rc;
+
+use crate::config::Config;
+use crate::item::{Item, Timeline};
+use crate::mem::{ExternalAbort, Memory, Time, Version};
+
+/// STRTAB_BASE and STRTAB_BASE_CFG during a period.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Strtab {
+    /// STRTAB_BASE.ADDR.
+    pub(crate) base: u64,
+    /// STRTAB_BASE_CFG.
+    pub(crate) cfg: u32,
+    /// From when.
+    pub(crate) start: Time,
+    /// Until when.
+    pub(crate) end: Option<Time>,
+}
+
+/// Which values of a word a walk may see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Past {
+    /// All that a cache may hold.
+    Any,
+    /// The current one.
+    Now,
+}
+
+/// Everything a walk depends on.
+pub(crate) struct View<'a> {
+    pub(crate) config: &'a Config,
+    pub(crate) mem: &'a Memory,
+    pub(crate) timeline: &'a Timeline,
+    pub(crate) strtab: &'a [Strtab],
+    pub(crate) past: Past,
+    pub(crate) now: Time,
+    pub(crate) e2h: bool,
+    pub(crate) recinvsid: bool,
+    pub(crate) atschk: bool,
+}
+
+impl View<'_> {
+    /// The values of the word at `pa` that a cached item may hold.
+    pub(crate) fn versions(&self, pa: u64) -> Result<Vec<Version>, ExternalAbort> {
+        let mut all = self.mem.versions(pa, 0)?;
+        if self.past == Past::Now {
+            all.retain(|version| version.end.is_none());
+        }
+        Ok(all)
+    }
+
+    /// Whether `item` may be used now.
+    pub(crate) fn alive(&self, item: &Rc<Item>) -> bool {
+        self.timeline.alive(item, self.now)
+    }
+}
+
+/// The part of `version` that lies in `start..end`.
+pub(crate) fn clip(version: Version, start: Time, end: Option<Time>) -> Option<Version> {
+    let start = version.start.max(start);
+    let end = match (version.end, end) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    };
+    end.is_none_or(|end| start < end).then_some(Version {
+        value: version.value,
+        start,
+        end,
+    })
+}
+
+/// Every way to take one version of each word.
+pub(crate) fn combinations(words: &[Vec<Version>]) -> Vec<Vec<Version>> {
+    let total: usize = words.iter().map(Vec::len).product();
+    assert!(
+        total <= 1 << 16,
+        "a structure changed too often without a full invalidation: {total} mixtures"
+    );
+    let mut all = vec![Vec::new()];
+    for versions in words {
+        all = all
+            .iter()
+            .flat_map(|prefix: &Vec<Version>| {
+                versions.iter().map(move |version| {
+                    let mut next = prefix.clone();
+                    next.push(*version);
+                    next
+                })
+            })
+            .collect();
+    }
+    all
+}
