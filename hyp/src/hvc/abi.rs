@@ -14,31 +14,31 @@ pub const VERSION_MINOR: u32 = 0;
 #[repr(u32)]
 pub enum Function {
     /// Version, page cap and features.
-    Version = 0xC600_0100,
+    Version = 0xc600_0100,
     /// X1 = first page frame, X2 = count: lend pages to EL2.
-    HostShareHyp = 0xC600_0101,
+    HostShareHyp = 0xc600_0101,
     /// X1, X2: end the loan.
-    HostUnshareHyp = 0xC600_0102,
+    HostUnshareHyp = 0xc600_0102,
     /// X1, X2: give pages to EL2's pool.
-    HostDonateHyp = 0xC600_0103,
+    HostDonateHyp = 0xc600_0103,
     /// X1, X2: get unused donated pages back.
-    HypDonateHost = 0xC600_0104,
+    HypDonateHost = 0xc600_0104,
     /// Make a guest; its handle comes back in X1.
-    VmCreate = 0xC600_0105,
+    VmCreate = 0xc600_0105,
     /// X1 = handle: end a guest; its pages are reclaimed after.
-    VmDestroy = 0xC600_0106,
+    VmDestroy = 0xc600_0106,
     /// X1, X2, X3 = handle: give pages to a guest.
-    HostDonateGuest = 0xC600_0107,
+    HostDonateGuest = 0xc600_0107,
     /// X1, X2, X3 = handle: lend pages to a guest.
-    HostShareGuest = 0xC600_0108,
+    HostShareGuest = 0xc600_0108,
     /// X1, X2, X3 = handle: end the loan.
-    HostUnshareGuest = 0xC600_0109,
+    HostUnshareGuest = 0xc600_0109,
     /// X1, X2: take back the pages of a guest that was ended.
-    HostReclaimPage = 0xC600_010A,
+    HostReclaimPage = 0xc600_010a,
     /// X1 = index: one counter, in X1.
-    IommuStats = 0xC600_0110,
+    IommuStats = 0xc600_0110,
     /// Print what EL2 knows of its SMMUs on its console.
-    IommuTrace = 0xC600_0111,
+    IommuTrace = 0xc600_0111,
 }
 
 impl Function {

@@ -5,19 +5,32 @@ use crate::mem_protect::{
     DmaStage2, Error, GuestId, HostStage2, Ownership, PageOps, UncheckedRange,
 };
 
-/// The page transitions, as the dispatcher calls them. [`Ownership`] implements it; errors are those of its methods.
-#[expect(missing_docs, reason = "each method is the method of `Ownership` of the same name")]
+/// The page transitions, as the dispatcher calls them. [`Ownership`] implements it.
+///
+/// Ranges and handles are the host's word: the implementor checks them. Errors, and the state after each, are those of the
+/// methods of [`Ownership`] with the same names.
 pub trait Transitions {
+    /// Most pages that one call takes.
     fn max_pages(&self) -> u64;
+    /// Lends pages of the host to EL2.
     fn host_share_hyp(&mut self, range: UncheckedRange) -> Result<(), Error>;
+    /// Ends a loan to EL2.
     fn host_unshare_hyp(&mut self, range: UncheckedRange) -> Result<(), Error>;
+    /// Gives pages of the host to EL2's pool.
     fn host_donate_hyp(&mut self, range: UncheckedRange) -> Result<(), Error>;
+    /// Gives unused donated pages back, zeroed.
     fn hyp_donate_host(&mut self, range: UncheckedRange) -> Result<(), Error>;
+    /// Makes a guest.
     fn vm_create(&mut self) -> Result<GuestId, Error>;
+    /// Ends a guest.
     fn vm_destroy(&mut self, handle: u64) -> Result<(), Error>;
+    /// Gives pages of the host to a guest.
     fn host_donate_guest(&mut self, range: UncheckedRange, handle: u64) -> Result<(), Error>;
+    /// Lends pages of the host to a guest.
     fn host_share_guest(&mut self, range: UncheckedRange, handle: u64) -> Result<(), Error>;
+    /// Ends a loan to a guest.
     fn host_unshare_guest(&mut self, range: UncheckedRange, handle: u64) -> Result<(), Error>;
+    /// Takes back the pages of a guest that was ended, zeroed.
     fn host_reclaim_page(&mut self, range: UncheckedRange) -> Result<(), Error>;
 }
 

@@ -24,6 +24,8 @@
 mod abi;
 mod dispatch;
 
+#[cfg(test)]
+mod tests;
 
 pub use abi::{Answer, Features, Function, Request, Stat, Status, VERSION_MAJOR, VERSION_MINOR};
 pub use dispatch::{Services, Transitions, dispatch};

@@ -46,6 +46,9 @@ const KINDS: [Kind; 13] = [
 /// A call on one page.
 type Call = fn(&mut Owned, u64) -> Result<(), Error>;
 
+/// A call on a range.
+type Ranged = fn(&mut Owned, u64, u64) -> Result<(), Error>;
+
 /// The operations, in the order of the columns below.
 const OPERATIONS: [(&str, Call); 13] = [
     ("host_share_hyp", |o, pfn| o.host_share_hyp(named(pfn, 1))),
@@ -154,7 +157,7 @@ fn every_state_against_every_operation() {
 
 #[test]
 fn one_wrong_page_anywhere_refuses_the_whole_range() {
-    let calls: [(&str, fn(&mut Owned, u64, u64) -> Result<(), Error>); 3] = [
+    let calls: [(&str, Ranged); 3] = [
         ("host_share_hyp", |o, pfn, count| o.host_share_hyp(named(pfn, count))),
         ("host_donate_hyp", |o, pfn, count| o.host_donate_hyp(named(pfn, count))),
         ("host_donate_guest", |o, pfn, count| o.host_donate_guest(named(pfn, count), 0)),
@@ -186,7 +189,6 @@ fn t36_bad_ranges_have_a_name_and_change_nothing() {
         (HIGH + 7, 2, NotRam),
         (HIGH + 8, 1, NotRam),
     ];
-    type Ranged = fn(&mut Owned, u64, u64) -> Result<(), Error>;
     let calls: Vec<(&str, Ranged)> = std::vec![
         ("host_share_hyp", |o, p, n| o.host_share_hyp(named(p, n))),
         ("host_unshare_hyp", |o, p, n| o.host_unshare_hyp(named(p, n))),

@@ -1,0 +1,205 @@
+//! Tests of the numbers, of the decoder against random registers, and of the dispatcher against a recording service.
+
+use std::vec::Vec;
+
+use super::{Answer, Features, Function, Request, Services, Stat, Status, Transitions, dispatch};
+use crate::mem_protect::{Error, GuestId, UncheckedRange};
+
+/// The numbers are an interface: they are written down here a second time, by hand.
+#[test]
+fn the_numbers_never_change() {
+    let ids: Vec<u32> = Function::ALL.into_iter().map(Function::id).collect();
+    let expected = [
+        0xc600_0100, 0xc600_0101, 0xc600_0102, 0xc600_0103, 0xc600_0104, 0xc600_0105, 0xc600_0106, 0xc600_0107,
+        0xc600_0108, 0xc600_0109, 0xc600_010a, 0xc600_0110, 0xc600_0111,
+    ];
+    assert_eq!(ids, expected);
+    for id in ids {
+        // Fast call, 64-bit convention, owner 6 (vendor-specific hypervisor service), as SMCCC lays the identifier out.
+        assert_eq!((id >> 31, id >> 30 & 1, id >> 24 & 0x3f, id >> 16 & 0xff), (1, 1, 6, 0), "{id:#x}");
+    }
+    let codes = [
+        Status::Success,
+        Status::NotSupported,
+        Status::InvalidParameter,
+        Status::Denied,
+        Status::Busy,
+        Status::NoMemory,
+        Status::Io,
+    ];
+    assert!(codes.into_iter().map(Status::code).eq([0, -1, -2, -3, -4, -5, -6]));
+    assert_eq!(Answer::status(Status::Io).registers(), [0xffff_ffff_ffff_fffa, 0, 0, 0]);
+}
+
+#[test]
+fn each_call_decodes_to_its_request() {
+    let range = UncheckedRange { pfn: 0x40000, count: 3 };
+    let decode = |id: u32| Request::decode([u64::from(id), 0x40000, 3, 9]);
+    assert_eq!(decode(0xc600_0100), Ok(Request::Version));
+    assert_eq!(decode(0xc600_0101), Ok(Request::HostShareHyp(range)));
+    assert_eq!(decode(0xc600_0102), Ok(Request::HostUnshareHyp(range)));
+    assert_eq!(decode(0xc600_0103), Ok(Request::HostDonateHyp(range)));
+    assert_eq!(decode(0xc600_0104), Ok(Request::HypDonateHost(range)));
+    assert_eq!(decode(0xc600_0105), Ok(Request::VmCreate));
+    assert_eq!(decode(0xc600_0106), Ok(Request::VmDestroy(0x40000)));
+    assert_eq!(decode(0xc600_0107), Ok(Request::HostDonateGuest(range, 9)));
+    assert_eq!(decode(0xc600_0108), Ok(Request::HostShareGuest(range, 9)));
+    assert_eq!(decode(0xc600_0109), Ok(Request::HostUnshareGuest(range, 9)));
+    assert_eq!(decode(0xc600_010a), Ok(Request::HostReclaimPage(range)));
+    assert_eq!(decode(0xc600_0111), Ok(Request::IommuTrace));
+    for (index, stat) in [Stat::Exits, Stat::Faults, Stat::Commands, Stat::Syncs, Stat::Denied].into_iter().enumerate() {
+        let index = u64::try_from(index).unwrap();
+        assert_eq!(Request::decode([0xc600_0110, index, 0, 0]), Ok(Request::IommuStats(stat)));
+    }
+    for index in [5, 6, 1 << 32, u64::MAX] {
+        assert_eq!(Request::decode([0xc600_0110, index, 0, 0]), Err(Status::InvalidParameter));
+    }
+}
+
+#[test]
+fn t37_everything_else_is_not_supported() {
+    let known: Vec<u32> = Function::ALL.into_iter().map(Function::id).collect();
+    let others = (0xc600_0000..0xc600_0400).chain(0x8600_0000..0x8600_0400).chain(0x8400_0000..0x8400_0040);
+    let edges = [0, 1, 0x4600_0103, 0xc500_0103, 0xc601_0103, 0x8600_ff01, 0xffff_ffff];
+    for id in others.chain(edges).filter(|id| !known.contains(id)) {
+        assert_eq!(Request::decode([u64::from(id), 1, 1, 1]), Err(Status::NotSupported), "{id:#x}");
+    }
+    // The identifier is W0: SMCCC gives the upper half of X0 no meaning.
+    assert_eq!(Request::decode([0xdead_beef_c600_0100, 0, 0, 0]), Ok(Request::Version));
+}
+
+/// Records what reaches it and answers with what it is told to.
+struct Recorder {
+    calls: Vec<(&'static str, u64, u64, u64)>,
+    answer: Result<(), Error>,
+    traces: u32,
+}
+
+impl Recorder {
+    fn record(&mut self, name: &'static str, range: UncheckedRange, handle: u64) -> Result<(), Error> {
+        self.calls.push((name, range.pfn, range.count, handle));
+        self.answer
+    }
+}
+
+impl Transitions for Recorder {
+    fn max_pages(&self) -> u64 {
+        512
+    }
+    fn host_share_hyp(&mut self, range: UncheckedRange) -> Result<(), Error> {
+        self.record("host_share_hyp", range, 0)
+    }
+    fn host_unshare_hyp(&mut self, range: UncheckedRange) -> Result<(), Error> {
+        self.record("host_unshare_hyp", range, 0)
+    }
+    fn host_donate_hyp(&mut self, range: UncheckedRange) -> Result<(), Error> {
+        self.record("host_donate_hyp", range, 0)
+    }
+    fn hyp_donate_host(&mut self, range: UncheckedRange) -> Result<(), Error> {
+        self.record("hyp_donate_host", range, 0)
+    }
+    fn vm_create(&mut self) -> Result<GuestId, Error> {
+        self.answer.map(|()| GuestId::new(5).unwrap())
+    }
+    fn vm_destroy(&mut self, handle: u64) -> Result<(), Error> {
+        self.record("vm_destroy", UncheckedRange { pfn: 0, count: 0 }, handle)
+    }
+    fn host_donate_guest(&mut self, range: UncheckedRange, handle: u64) -> Result<(), Error> {
+        self.record("host_donate_guest", range, handle)
+    }
+    fn host_share_guest(&mut self, range: UncheckedRange, handle: u64) -> Result<(), Error> {
+        self.record("host_share_guest", range, handle)
+    }
+    fn host_unshare_guest(&mut self, range: UncheckedRange, handle: u64) -> Result<(), Error> {
+        self.record("host_unshare_guest", range, handle)
+    }
+    fn host_reclaim_page(&mut self, range: UncheckedRange) -> Result<(), Error> {
+        self.record("host_reclaim_page", range, 0)
+    }
+}
+
+impl Services for Recorder {
+    type Pages = Self;
+
+    fn with_pages<R>(&mut self, call: impl FnOnce(&mut Self) -> R) -> R {
+        call(self)
+    }
+    fn features(&self) -> Features {
+        Features::HYP_PAGES | Features::DMA_ISOLATION
+    }
+    fn iommu_stat(&mut self, stat: Stat) -> u64 {
+        match stat {
+            Stat::Exits => 100,
+            Stat::Faults => 101,
+            Stat::Commands => 102,
+            Stat::Syncs => 103,
+            Stat::Denied => 104,
+        }
+    }
+    fn iommu_trace(&mut self) {
+        self.traces += 1;
+    }
+}
+
+fn recorder(answer: Result<(), Error>) -> Recorder {
+    Recorder { calls: Vec::new(), answer, traces: 0 }
+}
+
+#[test]
+fn each_call_reaches_the_transition_of_its_name_with_its_numbers() {
+    let named = [
+        (Function::HostShareHyp, ("host_share_hyp", 7, 8, 0)),
+        (Function::HostUnshareHyp, ("host_unshare_hyp", 7, 8, 0)),
+        (Function::HostDonateHyp, ("host_donate_hyp", 7, 8, 0)),
+        (Function::HypDonateHost, ("hyp_donate_host", 7, 8, 0)),
+        (Function::VmDestroy, ("vm_destroy", 0, 0, 7)),
+        (Function::HostDonateGuest, ("host_donate_guest", 7, 8, 9)),
+        (Function::HostShareGuest, ("host_share_guest", 7, 8, 9)),
+        (Function::HostUnshareGuest, ("host_unshare_guest", 7, 8, 9)),
+        (Function::HostReclaimPage, ("host_reclaim_page", 7, 8, 0)),
+    ];
+    for (function, call) in named {
+        let mut services = recorder(Ok(()));
+        let answer = dispatch([u64::from(function.id()), 7, 8, 9], &mut services);
+        assert_eq!(answer.registers(), [0; 4], "{function:?}");
+        assert_eq!(services.calls, [call]);
+    }
+}
+
+#[test]
+fn version_statistics_and_handles_come_back_in_registers() {
+    let mut services = recorder(Ok(()));
+    let features = (Features::HYP_PAGES | Features::DMA_ISOLATION).bits();
+    assert_eq!(dispatch([0xc600_0100, 0, 0, 0], &mut services).registers(), [0, 1 << 16, 512, features]);
+    assert_eq!(dispatch([0xc600_0110, 3, 0, 0], &mut services).registers(), [0, 103, 0, 0]);
+    assert_eq!(dispatch([0xc600_0105, 0, 0, 0], &mut services).registers(), [0, 5, 0, 0]);
+    assert_eq!(dispatch([0xc600_0111, 0, 0, 0], &mut services).registers(), [0; 4]);
+    assert_eq!(services.traces, 1);
+    assert!(services.calls.is_empty());
+}
+
+#[test]
+fn errors_come_back_as_codes_and_nothing_else() {
+    let codes = [
+        (Error::BadRange, -2),
+        (Error::NotRam, -2),
+        (Error::NoSuchGuest, -2),
+        (Error::WrongState, -3),
+        (Error::GuestDying, -3),
+        (Error::Claimed, -4),
+        (Error::InUse, -4),
+        (Error::GuestAlive, -4),
+        (Error::NoMemory, -5),
+        (Error::TooManyClaims, -5),
+        (Error::TooManyGuests, -5),
+        (Error::Dma, -6),
+        (Error::Inconsistent, -6),
+    ];
+    for (error, code) in codes {
+        for function in [Function::HostDonateHyp, Function::VmCreate] {
+            let answer = dispatch([u64::from(function.id()), 1, 1, 1], &mut recorder(Err(error)));
+            assert_eq!(answer.status.code(), code, "{error:?}");
+            assert_eq!(answer.values, [0; 3]);
+        }
+    }
+}
