@@ -178,14 +178,6 @@ enter_host:
     dsb     nsh
     isb
 
-// fn on_stack(stack_top, f) -> !: leaves the boot stack for good.
-.global on_stack
-on_stack:
-    mov     sp, x0
-    mov     x29, xzr
-    mov     x30, xzr
-    br      x1
-
 .section .boot_table, "aw", @nobits
 .balign 4096
 boot_l1:

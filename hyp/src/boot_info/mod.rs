@@ -43,6 +43,9 @@ pub mod tree;
 pub mod uart;
 mod writer;
 
+#[cfg(test)]
+mod tests;
+
 
 pub use array::Array;
 pub use early::Early;

@@ -1,0 +1,245 @@
+//! The rim to the CPU: assembly, barriers, cache and TLB maintenance, system registers that the register crate does not know.
+//!
+//! One of the modules that may use `unsafe`: each function wraps one instruction sequence whose effect Rust cannot see.
+#![allow(unsafe_code)]
+
+pub mod features;
+pub mod setup;
+
+use aarch64_cpu::asm::barrier;
+use core::arch::{asm, global_asm};
+use io_pgtable::Pa;
+
+global_asm!(include_str!("head.S"));
+global_asm!(include_str!("vectors.S"));
+
+unsafe extern "C" {
+    fn leave(failed: u64, hvc: u64) -> !;
+    fn enter_host(context: u64, entry: u64, spsr: u64, stack_top: u64) -> !;
+    fn switch_tables(mair: u64, tcr: u64, ttbr: u64, sctlr: u64);
+    fn secondary_entry();
+    static el2_vectors: u8;
+    static __image_start: u8;
+    static __text_end: u8;
+    static __rodata_end: u8;
+    static __data_end: u8;
+    static __boot_stack_guard: u8;
+    static __stacks_start: u8;
+    static __stacks_end: u8;
+    static __stack_stride: u8;
+    static __image_end: u8;
+}
+
+/// CPUs that EL2 has stacks for; `MAX_CPUS` of link.ld.
+pub const MAX_CPUS: usize = 16;
+/// Translation granule of every table of EL2, in bytes.
+pub const PAGE: u64 = 4096;
+
+macro_rules! symbol {
+    ($name:ident) => {
+        // Taking the address of a linker symbol reads nothing.
+        (&raw const $name).addr() as u64
+    };
+}
+
+/// Where the image's sections end, in ascending order; each is a page boundary.
+#[derive(Clone, Copy, Debug)]
+pub struct Image {
+    /// First byte of code.
+    pub start: u64,
+    /// End of code.
+    pub text_end: u64,
+    /// End of constants.
+    pub rodata_end: u64,
+    /// First guard page: below it are initialised and zeroed data and the boot table.
+    pub boot_stack_guard: u64,
+    /// Bottom of the per-CPU stacks, which is the top of the boot stack.
+    pub stacks_start: u64,
+    /// End of the per-CPU stacks.
+    pub stacks_end: u64,
+    /// Guard page plus stack of one CPU, in bytes.
+    pub stack_stride: u64,
+    /// End of the image in memory.
+    pub end: u64,
+}
+
+/// The image as it was linked.
+pub fn image() -> Image {
+    Image {
+        start: symbol!(__image_start),
+        text_end: symbol!(__text_end),
+        rodata_end: symbol!(__rodata_end),
+        boot_stack_guard: symbol!(__boot_stack_guard),
+        stacks_start: symbol!(__stacks_start),
+        stacks_end: symbol!(__stacks_end),
+        stack_stride: symbol!(__stack_stride),
+        end: symbol!(__image_end),
+    }
+}
+
+/// Top of the stack of CPU `index`.
+pub fn stack_top(index: usize) -> u64 {
+    let image = image();
+    image.stacks_start + (index as u64 + 1) * image.stack_stride
+}
+
+/// Address of the exception vectors.
+pub fn vectors() -> u64 {
+    symbol!(el2_vectors)
+}
+
+/// Address at which a CPU that firmware started enters EL2.
+pub fn secondary_entry_pa() -> u64 {
+    secondary_entry as *const () as u64
+}
+
+/// Which instruction reaches PSCI firmware.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Conduit {
+    /// Secure monitor call.
+    Smc,
+    /// Hypervisor call: the machine was started below EL2.
+    Hvc,
+}
+
+/// Ends the run: with status `ok` by PSCI SYSTEM_OFF, otherwise by a failing semihosting exit when somebody answers it, else by PSCI.
+pub fn end_run(failed: Failed, conduit: Conduit) -> ! {
+    // SAFETY: (1) `leave` never returns and touches no memory but constants; (2) it runs at any exception level with any MMU state.
+    unsafe { leave(u64::from(failed == Failed::Yes), u64::from(conduit == Conduit::Hvc)) }
+}
+
+/// Whether a run ends in failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failed {
+    /// It does.
+    Yes,
+    /// It ends as the host asked.
+    No,
+}
+
+/// Leaves EL2 for the host's EL1 with X0 = `context`; the stack of CPU `cpu` is empty from here on.
+pub fn start_host(cpu: usize, context: u64, entry: u64, spsr: u64) -> ! {
+    // SAFETY: (1) the stack belongs to this CPU alone; (2) the caller has set up every EL2 control, so EL1 runs under stage 2.
+    unsafe { enter_host(context, entry, spsr, stack_top(cpu)) }
+}
+
+/// The registers that turn EL2's stage 1 on; secondary CPUs load them with their MMU off.
+#[repr(C)]
+pub struct StageOneRegs {
+    /// `MAIR_EL2`.
+    pub mair: u64,
+    /// `TCR_EL2`.
+    pub tcr: u64,
+    /// `TTBR0_EL2`.
+    pub ttbr: u64,
+    /// `SCTLR_EL2`.
+    pub sctlr: u64,
+}
+
+#[unsafe(no_mangle)]
+static mut SECONDARY_REGS: StageOneRegs = StageOneRegs { mair: 0, tcr: 0, ttbr: 0, sctlr: 0 };
+
+/// Switches this CPU to the stage 1 that `regs` describes and keeps it for CPUs that start later.
+///
+/// # Safety
+/// The table must identity map the image with the rights that its sections need, and everything that is referenced.
+pub unsafe fn switch_stage1(regs: StageOneRegs) {
+    // SAFETY: (1) called once, by the boot CPU, before another CPU runs, so nobody else accesses the static; (2) the caller vouches for the table.
+    unsafe {
+        let slot = &raw mut SECONDARY_REGS;
+        switch_tables(regs.mair, regs.tcr, regs.ttbr, regs.sctlr);
+        *slot = regs;
+        clean_to_poc(slot as u64, size_of::<StageOneRegs>() as u64);
+    }
+}
+
+/// Calls firmware with the SMC instruction and returns X0 to X3.
+pub fn smc(args: [u64; 4]) -> [u64; 4] {
+    let [mut x0, mut x1, mut x2, mut x3] = args;
+    // SAFETY: (1) SMCCC preserves x18 and up, and all that may change is declared; (2) the callers pass only allow-listed functions.
+    unsafe {
+        asm!("smc #0", inout("x0") x0, inout("x1") x1, inout("x2") x2, inout("x3") x3,
+            out("x4") _, out("x5") _, out("x6") _, out("x7") _, out("x8") _, out("x9") _, out("x10") _, out("x11") _,
+            out("x12") _, out("x13") _, out("x14") _, out("x15") _, out("x16") _, out("x17") _);
+    }
+    [x0, x1, x2, x3]
+}
+
+/// Bytes of the smallest data cache line of this system.
+fn dcache_line() -> u64 {
+    let ctr: u64;
+    // SAFETY: (1) reading CTR_EL0 has no side effect.
+    unsafe { asm!("mrs {}, ctr_el0", out(reg) ctr, options(nomem, nostack, preserves_flags)) };
+    4 << ((ctr >> 16) & 0xf)
+}
+
+macro_rules! by_line {
+    ($name:ident, $instruction:literal, $doc:literal) => {
+        #[doc = $doc]
+        pub fn $name(start: u64, len: u64) {
+            let line = dcache_line();
+            let mut va = start & !(line - 1);
+            while va < start.saturating_add(len) {
+                // SAFETY: (1) maintenance by address changes no value that this CPU could observe through cacheable mappings; (2) the range is
+                // memory that EL2 maps.
+                unsafe { asm!(concat!($instruction, ", {}"), in(reg) va, options(nostack, preserves_flags)) };
+                va += line;
+            }
+            barrier::dsb(barrier::SY);
+        }
+    };
+}
+by_line!(clean_to_poc, "dc cvac", "Cleans `len` bytes at `start` to the point of coherency.");
+by_line!(clean_and_invalidate, "dc civac", "Cleans and invalidates `len` bytes at `start` to the point of coherency.");
+
+/// Zeroes the page at `page`, which EL2 maps, and cleans and invalidates it to the point of coherency.
+///
+/// # Safety
+/// The page is mapped writable for EL2 and nobody else uses it.
+pub unsafe fn zero_page(page: Pa) {
+    // SAFETY: (1) the caller owns the page; (2) its address is a multiple of its size.
+    unsafe { core::ptr::write_bytes(page.0 as *mut u64, 0, 512) };
+    clean_and_invalidate(page.0, PAGE);
+}
+
+/// Forgets EL2's translation of the page at `va` on every CPU.
+pub fn tlbi_el2_page(va: u64) {
+    barrier::dsb(barrier::ISHST);
+    // SAFETY: (1) dropping a cached translation only costs a walk.
+    unsafe { asm!("tlbi vae2is, {}", in(reg) va >> 12, options(nostack, preserves_flags)) };
+}
+
+/// Waits until EL2's TLB maintenance is complete on every CPU.
+pub fn tlbi_complete() {
+    barrier::dsb(barrier::ISH);
+    barrier::isb(barrier::SY);
+}
+
+/// Forgets the host's stage-2 translation of the page at `ipa` on every CPU, but not yet what stage 1 and 2 combined to.
+pub fn tlbi_ipa(ipa: u64) {
+    // SAFETY: (1) dropping a cached translation only costs a walk.
+    unsafe { asm!("tlbi ipas2e1is, {}", in(reg) ipa >> 12, options(nostack, preserves_flags)) };
+}
+
+/// Forgets all combined translations of the host on every CPU, after the stage-2 ones are gone.
+pub fn tlbi_combined() {
+    barrier::dsb(barrier::ISH);
+    // SAFETY: (1) dropping a cached translation only costs a walk.
+    unsafe { asm!("tlbi vmalle1is", options(nostack, preserves_flags)) };
+    tlbi_complete();
+}
+
+/// Forgets every translation of the host, of both stages, on every CPU.
+pub fn tlbi_host_all() {
+    // SAFETY: (1) dropping a cached translation only costs a walk.
+    unsafe { asm!("tlbi vmalls12e1is", options(nostack, preserves_flags)) };
+    tlbi_complete();
+}
+
+/// Ticks of the physical counter, read in program order.
+pub fn counter() -> u64 {
+    let count: u64;
+    // SAFETY: (1) reading the counter has no side effect; the barrier keeps it in program order.
+    unsafe { asm!("isb", "mrs {}, cntpct_el0", out(reg) count, options(nostack, preserves_flags)) };
+    count
+}

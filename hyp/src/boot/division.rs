@@ -1,0 +1,94 @@
+//! Memory divided: EL2's pool set up, and an owner written down for every page.
+
+use super::pages;
+use crate::arch::{self, Conduit, PAGE};
+use crate::exit::refuse;
+use crate::pool;
+use hyp::boot_info::{Layout, PhysRange, Platform, Request, image::HEADER_SIZE, layout};
+use hyp::mem_protect::{Owner, PageInfo, PageMap};
+use io_pgtable::Pa;
+
+/// Pool for every machine, in bytes: stream tables, queues, and the first splits.
+const POOL_MIN: u64 = 8 << 20;
+/// Share of memory that the pool adds for tables: 1/128.
+const POOL_SHIFT: u32 = 7;
+
+/// The division of the machine's memory.
+pub struct Division {
+    /// Where everything lies.
+    pub layout: Layout,
+    /// Who owns each page.
+    pub map: PageMap<'static>,
+    /// Physical address of the GIC distributor.
+    pub distributor: u64,
+}
+
+impl Division {
+    /// Divides the memory of `platform`, whose device tree is `blob` at `dtb`. Refuses to boot when there is too little.
+    pub fn of(platform: &Platform<'_>, dtb: Pa, blob: &[u8]) -> Self {
+        let image = arch::image();
+        let ram: u64 = platform.memory.ram.total();
+        let pages_of_ram = ram / PAGE;
+        let map_bytes = PageMap::storage_bytes(pages_of_ram).unwrap_or(usize::MAX) as u64;
+        let bitmaps: u64 = platform.memory.ram.iter().map(|range| rounded(pool::bitmap_bytes(range.size() / PAGE))).sum();
+        let kernel = platform.modules.kernel.range;
+        // SAFETY: (1) the module lies in memory, which was checked; (2) it is at least a header long, or the header check refuses it: memory follows it.
+        let header = unsafe { &*(kernel.base().0 as *const [u8; HEADER_SIZE]) };
+        let (Some(image), Some(dtb)) = (PhysRange::between(Pa(image.start), Pa(image.end)), PhysRange::new(dtb, blob.len() as u64)) else {
+            refuse(format_args!("the image or the device tree lies above the physical address space"), Conduit::Smc)
+        };
+        let request = Request { image, dtb, pool_size: rounded(map_bytes) + bitmaps + POOL_MIN + (ram >> POOL_SHIFT), kernel_header: header };
+        let layout = layout::plan(platform, &request).unwrap_or_else(|error| refuse(format_args!("{error}"), Conduit::Smc));
+        let map = Self::bookkeeping(platform, &layout, pages_of_ram, rounded(map_bytes));
+        Self { layout, map, distributor: platform.gic.distributor.base().0 }
+    }
+
+    /// Carves the ownership map and the donation bitmaps out of the pool's range and gives the rest to the pool.
+    fn bookkeeping(platform: &Platform<'_>, layout: &Layout, count: u64, map_bytes: u64) -> PageMap<'static> {
+        let mut next = layout.pool.base().0;
+        let end = layout.pool.end().0;
+        let records = next as *mut PageInfo;
+        next += map_bytes;
+        let mut sections = [None; pool::MAX_RAM_RANGES];
+        for (section, range) in sections.iter_mut().zip(platform.memory.ram.iter()) {
+            let bytes = rounded(pool::bitmap_bytes(range.size() / PAGE));
+            *section = Some((range.base().0 / PAGE, range.size() / PAGE, Pa(next)));
+            // SAFETY: (1) the pool's range is EL2's alone; (2) the bitmap lies in it, which is checked below before anything uses it.
+            unsafe { core::ptr::write_bytes(next as *mut u8, 0, usize::try_from(bytes).unwrap_or(0)) };
+            next += bytes;
+        }
+        if next > end {
+            refuse(format_args!("pool of {} KiB is too small for the bookkeeping of {count} pages: raise pool=", (end - layout.pool.base().0) / 1024), Conduit::Smc);
+        }
+        // SAFETY: (1) the records lie at the start of the pool's range and are used for nothing else, ever; (2) zeroes are valid records; (3) the bitmaps
+        // were zeroed above; (4) the rest of the range is used by nobody.
+        let storage = unsafe {
+            core::ptr::write_bytes(records, 0, usize::try_from(count).unwrap_or(0));
+            for (first, pages, bitmaps) in sections.into_iter().flatten() {
+                pool::expect_donations(first, pages, bitmaps);
+            }
+            pool::add(next, end);
+            core::slice::from_raw_parts_mut(records, usize::try_from(count).unwrap_or(0))
+        };
+        let ram = core::array::from_fn::<_, { pool::MAX_RAM_RANGES }, _>(|n| platform.memory.ram.iter().nth(n).and_then(pages));
+        let mut ranges = [ram[0]; pool::MAX_RAM_RANGES].map(|first| first.unwrap_or_else(|| refuse(format_args!("the machine has no memory"), Conduit::Smc)));
+        let mut used = 0;
+        for (slot, range) in ranges.iter_mut().zip(ram.into_iter().flatten()) {
+            *slot = range;
+            used += 1;
+        }
+        let mut map = PageMap::new(storage, &ranges[..used]).unwrap_or_else(|error| refuse(format_args!("{error}"), Conduit::Smc));
+        let own = [layout.image, layout.pool];
+        for (range, owner) in own.iter().map(|range| (range, Owner::Hyp)).chain(platform.memory.no_map.iter().map(|range| (range, Owner::Device))) {
+            if let Some(range) = pages(&range.page_rounded()) {
+                map.reserve(range, owner);
+            }
+        }
+        map
+    }
+}
+
+/// Rounded up to whole pages.
+fn rounded(bytes: u64) -> u64 {
+    bytes.div_ceil(PAGE) * PAGE
+}

@@ -1,0 +1,198 @@
+//! From the boot loader's state to a running host, in the order that leaves no window: memory, tables, SMMUs, and only then EL1.
+//!
+//! Whatever is missing or malformed ends the run with a message that names it and its remedy: isolation is never silently off. One of the modules that
+//! may use `unsafe`: it takes memory by address while nobody else runs.
+#![allow(unsafe_code)]
+
+mod division;
+mod smmus;
+
+use crate::arch::{self, Conduit, PAGE, features};
+use crate::exit::{self, refuse};
+use crate::memory::el2::El2Table;
+use crate::memory::host_s2::HostTable;
+use crate::{console, gic, host, log, psci};
+use aarch64_cpu::registers::{MPIDR_EL1, Readable};
+use division::Division;
+use hyp::boot_info::{self, Early, Layout, MmioPolicy, PhysRange, Platform, fdt_edit, policy};
+use hyp::mem_protect::{HostStage2, Ownership, Owner, PageRange};
+use io_pgtable::Pa;
+
+/// Most pages that one hypercall takes: bounds the time with interrupts masked.
+const MAX_PAGES_PER_CALL: u64 = 512;
+/// A UART to complain on when not even the device tree can be read: the first one of the reference machine.
+const FALLBACK_UART: u64 = 0x0900_0000;
+/// Bytes of the GIC distributor's page.
+const GICD_SIZE: u64 = 0x1_0000;
+
+/// First Rust code of the boot CPU, on the boot stack, with the MMU on through the boot table.
+#[unsafe(no_mangle)]
+extern "C" fn rust_main(dtb: u64) -> ! {
+    let blob = early(dtb);
+    log!("Portcullis {}, DMA isolation at EL2", env!("CARGO_PKG_VERSION"));
+    if cfg!(feature = "no-isolation") {
+        log!("WARNING: built without isolation: the SMMU is the host's, and its devices reach all memory");
+    }
+    let platform = Platform::parse(blob).unwrap_or_else(|error| refuse(format_args!("{error}"), Conduit::Smc));
+    let policy = MmioPolicy::decide(&platform).unwrap_or_else(|error| refuse(format_args!("{error}"), Conduit::Smc));
+    announce(&platform, &policy);
+    register_cpus(&platform);
+    let division = Division::of(&platform, Pa(dtb), blob);
+    let layout = division.layout;
+    let (start, context) = (layout.entry.0, layout.host_dtb.base().0);
+
+    let bits = address_bits(&platform, &policy);
+    let host_table = host_table(bits, &platform, &policy, &division);
+    let el2_table = el2_table(bits, &platform, &division);
+    write_host_dtb(&platform, &policy, &layout);
+    let smmu_nodes = platform.smmus;
+    let its = platform.gic.its;
+    for frame in its.iter() {
+        log!("hole: {}: ITS: host-named tables are written past stage 2", platform.path(frame.node));
+    }
+    scrub(&layout.scrub);
+    // From here on nothing of the boot loader's device tree exists any more.
+    // SAFETY: (1) the table maps the image by section, the pool, and the devices that EL2 uses; (2) no other CPU runs.
+    unsafe { arch::switch_stage1(el2_table.registers()) };
+    gic::init(division.distributor);
+
+    let probed = smmus::probe(&smmu_nodes);
+    let mut dma_table = smmus::stage2(bits, &probed);
+    let translaters = its.iter().map(boot_info::gic::Its::translater);
+    if let Err(error) = dma_table.snapshot(&division.map, translaters) {
+        refuse(format_args!("IOMMU stage 2: {error}"), Conduit::Smc);
+    }
+    smmus::take_over(&dma_table, &smmu_nodes, probed);
+    host::init(Ownership::new(division.map, host_table, dma_table, el2_table, MAX_PAGES_PER_CALL));
+    log!("host starts at {start:#x}, device tree at {context:#x}");
+    let cpu = psci::index_of(MPIDR_EL1.get()).unwrap_or_else(|| refuse(format_args!("the boot CPU {:#x} is not in the device tree", MPIDR_EL1.get()), Conduit::Smc));
+    host::enter(cpu, start, context)
+}
+
+/// A CPU that the host started, or that wakes from a power-down state.
+#[unsafe(no_mangle)]
+extern "C" fn rust_secondary(cpu: u64) -> ! {
+    let cpu = usize::try_from(cpu).unwrap_or(usize::MAX);
+    let (entry, context) = psci::entry_of(cpu);
+    host::enter(cpu, entry, context)
+}
+
+/// Started at the wrong exception level: all that can be done is to say so.
+#[unsafe(no_mangle)]
+extern "C" fn rust_wrong_el(dtb: u64, level: u64) -> ! {
+    let _ = early(dtb);
+    let remedy = "start it at EL2 (QEMU: -machine virtualization=on)";
+    // Below EL2 without a hypervisor, firmware is reached by HVC; above it there is no firmware.
+    refuse(format_args!("started at EL{level}: Portcullis is a hypervisor, {remedy}"), Conduit::Hvc)
+}
+
+/// Finds the device tree and starts the console. Refuses what is no device tree.
+fn early(dtb: u64) -> &'static [u8] {
+    if dtb == 0 || !dtb.is_multiple_of(8) {
+        console::init(FALLBACK_UART);
+        refuse(format_args!("x0 = {dtb:#x} at entry is not the address of a device tree: boot as an arm64 Image"), Conduit::Smc);
+    }
+    // SAFETY: (1) the boot protocol puts a device tree at x0, 8-byte aligned; (2) nobody writes it while EL2 boots.
+    let start = unsafe { &*(dtb as *const [u8; 8]) };
+    let size = boot_info::dtb_size(start).unwrap_or_else(|error| {
+        console::init(FALLBACK_UART);
+        refuse(format_args!("{error}"), Conduit::Smc)
+    });
+    // SAFETY: (1) as above, and the size was checked against the protocol's 2 MiB.
+    let blob = unsafe { core::slice::from_raw_parts(dtb as *const u8, size) };
+    let early = Early::read(blob);
+    let uart = early.uarts.el2.or(early.uarts.host).map_or(FALLBACK_UART, |uart| uart.range.base().0);
+    console::init(uart);
+    if let Some(token) = early.token {
+        exit::set_token(token);
+    }
+    blob
+}
+
+/// Says which masters the host gets and which it does not, and why.
+fn announce(platform: &Platform<'_>, policy: &MmioPolicy) {
+    if platform.uarts.el2.is_none() {
+        log!("WARNING: one UART only: this console is shared with the host, which can jam and forge it");
+    }
+    for decision in policy.decisions() {
+        let path = platform.path(decision.node);
+        match decision.verdict {
+            policy::Verdict::Given(why) => log!("given: {path}: {why}"),
+            policy::Verdict::Emulated if cfg!(feature = "no-isolation") => log!("given: {path}: SMMU, left to the host"),
+            policy::Verdict::Emulated => log!("emulated: {path}: {}", decision.verdict),
+            policy::Verdict::Withheld(why) => log!("withheld: {path}: {why}"),
+        }
+    }
+}
+
+fn register_cpus(platform: &Platform<'_>) {
+    for (index, cpu) in platform.cpus.iter().enumerate() {
+        if psci::register(index, cpu.mpidr).is_err() {
+            refuse(format_args!("{} CPUs: at most {} are supported (QEMU: -smp)", platform.cpus.len(), arch::MAX_CPUS), Conduit::Smc);
+        }
+    }
+}
+
+/// Address bits that cover all memory and all registers that the host gets.
+fn address_bits(platform: &Platform<'_>, policy: &MmioPolicy) -> u32 {
+    let ends = platform.memory.ram.iter().chain(policy.mmio()).map(|range| range.end().0);
+    let highest = ends.max().unwrap_or(0).saturating_sub(1);
+    let bits = (64 - highest.leading_zeros()).max(32);
+    if bits > features::pa_bits() {
+        refuse(format_args!("memory or registers up to {highest:#x}, but this CPU has {} address bits", features::pa_bits()), Conduit::Smc);
+    }
+    bits
+}
+
+/// The pages of a physical range, which is made of whole pages.
+fn pages(range: &PhysRange) -> Option<PageRange> {
+    PageRange::new(range.base().0 / PAGE, range.size() / PAGE)
+}
+
+fn host_table(bits: u32, platform: &Platform<'_>, policy: &MmioPolicy, division: &Division) -> HostTable {
+    let mut table = HostTable::new(bits, features::pa_bits()).unwrap_or_else(|error| refuse(format_args!("host stage 2: {error}"), Conduit::Smc));
+    for run in division.map.runs_of(Owner::Host) {
+        if let Err(error) = table.map(run) {
+            refuse(format_args!("host stage 2 of {:#x} pages at {}: {error:?}", run.count(), run.ipa()), Conduit::Smc);
+        }
+    }
+    let own = platform.smmus.iter().map(|smmu| smmu.range).filter(|_| cfg!(feature = "no-isolation"));
+    for range in policy.mmio().iter().copied().chain(own) {
+        if let Err(error) = table.map_device(range.base(), range.size()) {
+            refuse(format_args!("host stage 2 of registers at {range}: {error:?}"), Conduit::Smc);
+        }
+    }
+    table
+}
+
+fn el2_table(bits: u32, platform: &Platform<'_>, division: &Division) -> El2Table {
+    let build = || {
+        let mut table = El2Table::build(bits, features::pa_bits(), &arch::image())?;
+        table.data(division.layout.pool.base().0, division.layout.pool.end().0)?;
+        table.device(console::base() & !(PAGE - 1), PAGE)?;
+        table.device(platform.gic.distributor.base().0, GICD_SIZE)?;
+        for smmu in platform.smmus.iter() {
+            table.device(smmu.range.base().0, smmu.range.size())?;
+        }
+        Ok::<_, crate::memory::el2::BuildError>(table)
+    };
+    build().unwrap_or_else(|error| refuse(format_args!("EL2 stage 1: {error}"), Conduit::Smc))
+}
+
+fn write_host_dtb(platform: &Platform<'_>, policy: &MmioPolicy, layout: &Layout) {
+    let range = layout.host_dtb;
+    let length = usize::try_from(range.size()).unwrap_or(0);
+    // SAFETY: (1) the layout keeps this range apart from everything else that is in use; (2) the host does not run yet.
+    let out = unsafe { core::slice::from_raw_parts_mut(range.base().0 as *mut u8, length) };
+    if let Err(error) = fdt_edit::write_host_dtb(platform, policy, layout, out) {
+        refuse(format_args!("{error}"), Conduit::Smc);
+    }
+    arch::clean_to_poc(range.base().0, range.size());
+}
+
+/// Overwrites EL2's own device tree, with EL2's command line in it.
+fn scrub(range: &PhysRange) {
+    // SAFETY: (1) it is memory of this machine that EL2 maps; (2) every reference into the tree has ended.
+    unsafe { core::ptr::write_bytes(range.base().0 as *mut u8, 0, usize::try_from(range.size()).unwrap_or(0)) };
+    arch::clean_to_poc(range.base().0, range.size());
+}

@@ -1,0 +1,55 @@
+//! Taking every SMMU of the device tree away from firmware, before the host runs.
+
+use crate::arch::{self, Conduit};
+use crate::exit::refuse;
+use crate::iommu::{self, Bus};
+use crate::log;
+use crate::memory::dma::{DmaConfig, DmaTable};
+use hyp::boot_info::Array;
+use hyp::boot_info::smmu::{Coherency, SMMUS_MAX, SmmuNode};
+use smmu_drv::{MsiAdvert, ProbeConfig, Probed};
+
+/// Reads the ID registers of every SMMU; refuses to boot if one of them cannot isolate.
+pub fn probe(nodes: &Array<SmmuNode, SMMUS_MAX>) -> [Option<Probed<Bus>>; SMMUS_MAX] {
+    core::array::from_fn(|n| {
+        let node = nodes.get(n).filter(|_| cfg!(not(feature = "no-isolation")))?;
+        let coherent = match node.coherency {
+            Coherency::Coherent => smmu_drv::Coherency::Coherent,
+            Coherency::NonCoherent => smmu_drv::Coherency::NonCoherent,
+        };
+        // With an msi-parent the host would ask for MSIs of the SMMU's own, which EL2 does not forward.
+        let msi = if node.msi_parent { MsiAdvert::Hidden } else { MsiAdvert::WhenCoherent };
+        let config = ProbeConfig { coherent, msi };
+        Some(Probed::probe(Bus::new(node), config).unwrap_or_else(|error| refuse(format_args!("smmu{n} at {}: {error}", node.range), Conduit::Smc)))
+    })
+}
+
+/// An empty IOMMU stage 2 that every one of them can walk, with addresses of at most `bits` bits.
+pub fn stage2(bits: u32, smmus: &[Option<Probed<Bus>>; SMMUS_MAX]) -> DmaTable {
+    if cfg!(feature = "no-isolation") {
+        return DmaTable::none();
+    }
+    let features = || smmus.iter().flatten().map(Probed::features);
+    let config = DmaConfig {
+        ias: features().map(|f| f.oas).fold(bits, u32::min),
+        oas: features().map(|f| f.oas).fold(arch::features::pa_bits(), u32::min),
+        bbml: features().map(|f| f.bbml).min().unwrap_or(0),
+        coherent: features().all(|f| f.coherent == smmu_drv::Coherency::Coherent),
+    };
+    DmaTable::new(&config).unwrap_or_else(|error| refuse(format_args!("IOMMU stage 2: {error}"), Conduit::Smc))
+}
+
+/// Programs every SMMU: from here on each stream reaches what `table` maps, or nothing.
+pub fn take_over(table: &DmaTable, nodes: &Array<SmmuNode, SMMUS_MAX>, probed: [Option<Probed<Bus>>; SMMUS_MAX]) {
+    let stage2 = table.config();
+    let mut n = 0;
+    let smmus = probed.map(|smmu| {
+        let (smmu, node) = (smmu?, nodes.get(n)?);
+        let features = *smmu.features();
+        let live = smmu.take_over(stage2?).unwrap_or_else(|error| refuse(format_args!("smmu{n} at {}: {error}", node.range), Conduit::Smc));
+        log!("smmu{n} at {}: taken over: {} StreamID bits, {}-bit output, BBML {}", node.range, features.sid_bits, features.oas, features.bbml);
+        n += 1;
+        Some((node.range.base().0, live))
+    });
+    iommu::init(smmus);
+}

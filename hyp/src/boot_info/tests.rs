@@ -1,0 +1,19 @@
+//! What a boot accepts and refuses, on trees that resemble QEMU's `virt` machine and on damaged ones.
+#![allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::arithmetic_side_effects,
+    clippy::as_conversions
+)]
+
+mod cmdline;
+mod edit;
+mod hostile;
+mod layout;
+mod parse;
+mod policy;
+mod qemu;
+mod range;
+mod virt;

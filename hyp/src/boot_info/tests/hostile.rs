@@ -1,0 +1,153 @@
+//! Damaged trees: whatever they hold, a boot is refused or what it decides keeps its promises.
+
+use std::vec;
+use std::vec::Vec;
+
+use dtoolkit::fdt::Fdt;
+use proptest::prelude::*;
+use proptest::sample::Index;
+
+use super::virt::*;
+use crate::boot_info::fdt_edit::write_host_dtb;
+use crate::boot_info::policy::Verdict;
+use crate::boot_info::{Early, dtb_size};
+
+/// Runs a whole boot; what is accepted must be safe.
+fn survive(dtb: &[u8]) {
+    let _ = Early::read(dtb);
+    if let Some(start) = dtb.first_chunk() {
+        let _ = dtb_size(start);
+    }
+    let (platform, policy, layout) = match boot(dtb) {
+        Ok(accepted) => accepted,
+        Err(error) => return drop(std::format!("{error}")),
+    };
+    let ram = &platform.memory.ram;
+    for mmio in policy.mmio() {
+        assert!(!ram.overlaps(mmio), "{mmio} is memory");
+        assert!(platform.smmus.iter().all(|s| !s.range.overlaps(mmio)), "{mmio} is an SMMU");
+        assert!(platform.uarts.el2.is_none_or(|u| !u.range.overlaps(mmio)), "{mmio} is EL2's console");
+    }
+    for decision in policy.decisions() {
+        drop(std::format!("{}: {}", platform.path(decision.node), decision.verdict));
+        assert!(decision.verdict != Verdict::Emulated || platform.smmus.iter().any(|s| s.node == decision.node));
+    }
+    for el2 in [layout.image, layout.pool] {
+        assert!(ram.contains(&el2) && !layout.host_ram.overlaps(&el2));
+        assert!(!el2.overlaps(&platform.modules.kernel.range));
+        assert!(platform.modules.ramdisk.is_none_or(|m| !el2.overlaps(&m.range)));
+    }
+    assert!(!layout.image.overlaps(&layout.pool));
+    assert!(!layout.host_ram.overlaps(&layout.host_dtb) || layout.host_ram.contains(&layout.host_dtb));
+    let mut out = vec![0xaa; layout.host_dtb.size() as usize];
+    if let Ok(length) = write_host_dtb(&platform, &policy, &layout, &mut out) {
+        Fdt::new(&out[..length]).expect("the host's tree is valid");
+        assert!(!out.windows(TOKEN.len()).any(|w| w == TOKEN.as_bytes()) || platform.options.token != Some(TOKEN));
+    }
+}
+
+/// A number that a parser is likely to trip over.
+fn awkward() -> impl Strategy<Value = u32> {
+    prop_oneof![
+        Just(0),
+        Just(1),
+        Just(2),
+        Just(3),
+        Just(4),
+        Just(9),
+        Just(0x7fff_ffff),
+        Just(0x8000_0000),
+        Just(0xffff_ffff),
+        Just(0xffff_fffc),
+        0u32..0x4000,
+        any::<u32>(),
+    ]
+}
+
+#[test]
+fn the_usual_machine_survives() {
+    let dtb = bent(|_| {});
+    survive(&dtb);
+    assert!(boot(&dtb).is_ok());
+}
+
+#[test]
+fn every_cell_can_be_anything() {
+    let dtb = bent(|_| {});
+    for at in (0..dtb.len() - 3).step_by(4) {
+        for value in [0u32, 1, 9, 0xffff_ffff, 0x8000_0000] {
+            let mut damaged = dtb.clone();
+            damaged[at..at + 4].copy_from_slice(&value.to_be_bytes());
+            survive(&damaged);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+
+    #[test]
+    fn cells_replaced(changes in prop::collection::vec((any::<Index>(), awkward()), 1..8)) {
+        let mut dtb = bent(|_| {});
+        for (at, value) in changes {
+            let at = at.index(dtb.len() / 4) * 4;
+            let end = (at + 4).min(dtb.len());
+            dtb[at..end].copy_from_slice(&value.to_be_bytes()[..end - at]);
+        }
+        survive(&dtb);
+    }
+
+    #[test]
+    fn bytes_replaced(changes in prop::collection::vec((any::<Index>(), any::<u8>()), 1..16)) {
+        let mut dtb = bent(|_| {});
+        for (at, value) in changes {
+            let at = at.index(dtb.len());
+            dtb[at] = value;
+        }
+        survive(&dtb);
+    }
+
+    #[test]
+    fn parts_moved(from in any::<Index>(), to in any::<Index>(), length in 1usize..512) {
+        let mut dtb = bent(|_| {});
+        let last = dtb.len() - length;
+        let (from, to) = (from.index(last) & !3, to.index(last) & !3);
+        dtb.copy_within(from..from + length, to);
+        survive(&dtb);
+    }
+
+    /// The structure stays valid, so that every parser above it is reached.
+    #[test]
+    fn properties_replaced(
+        changes in prop::collection::vec((any::<Index>(), any::<Index>(), prop::collection::vec(awkward(), 0..9)), 1..6)
+    ) {
+        let paths = [
+            "/", "/psci", "/memory@40000000", "/platform-bus@c000000", "/fw-cfg@9020000", "/smmuv3@9050000",
+            "/pcie@10000000", "/pl011@9000000", "/pl011@9040000", "/intc@8000000", "/intc@8000000/its@8080000",
+            "/flash@0", "/cpus", "/cpus/cpu@1", "/aliases", "/chosen", "/chosen/module@0x49000000",
+            "/chosen/module@0x4d000000", "/timer",
+        ];
+        let names = [
+            "reg", "ranges", "#address-cells", "#size-cells", "interrupts", "interrupt-parent", "phandle", "iommu-map",
+            "iommus", "bus-range", "#redistributor-regions", "status", "compatible", "device_type", "bootargs",
+            "interrupt-names", "stdout-path", "#interrupt-cells", "no-map", "iommu-map-mask",
+        ];
+        let dtb = bent(|tree| {
+            for (path, name, value) in changes {
+                let node = tree.find_node_mut(paths[path.index(paths.len())]).unwrap();
+                set(node, &[(names[name.index(names.len())], cells(&value))]);
+            }
+        });
+        survive(&dtb);
+    }
+
+    #[test]
+    fn noise(bytes in prop::collection::vec(any::<u8>(), 0..256)) {
+        survive(&bytes);
+        let mut headed = vec![0xd0, 0x0d, 0xfe, 0xed];
+        headed.extend((bytes.len() as u32 + 8).to_be_bytes());
+        headed.extend(&bytes);
+        survive(&headed);
+        let _: Vec<u8> = headed;
+    }
+}

@@ -1,0 +1,106 @@
+//! EL2's console: lines that start with `portcullis: `, on a UART that the host cannot reach when the machine has a second one.
+//!
+//! A host may own the other end of a shared UART, or a peer may stop reading: every wait for the transmitter is bounded, and what does not fit
+//! is dropped and counted. One of the modules that may use `unsafe`: it turns the UART's address into its one driver.
+#![allow(unsafe_code)]
+
+use arm_pl011_uart::{DataBits, LineConfig, PL011Registers, Parity, StopBits, Uart, UniqueMmioPointer};
+use core::fmt::{self, Write};
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU64, Ordering};
+use spin::mutex::TicketMutex;
+
+/// Polls of a full transmitter before a byte is given up: far beyond the time of a byte at any baud rate.
+const TX_POLLS: u32 = 100_000;
+/// Attempts to take the console in a panic, when its holder may be the panicking CPU itself.
+const PANIC_ATTEMPTS: u32 = 1_000_000;
+/// UARTCLK of the boards that set none: used only for a divisor that emulated UARTs ignore.
+const UARTCLK: u32 = 24_000_000;
+
+static CONSOLE: TicketMutex<Console> = TicketMutex::new(Console { uart: None });
+static BASE: AtomicU64 = AtomicU64::new(0);
+static DROPPED: AtomicU64 = AtomicU64::new(0);
+
+struct Console {
+    uart: Option<Uart<'static>>,
+}
+
+impl Write for Console {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let Some(uart) = &mut self.uart else { return Ok(()) };
+        for byte in text.bytes() {
+            if byte == b'\n' {
+                put(uart, b'\r');
+            }
+            put(uart, byte);
+        }
+        Ok(())
+    }
+}
+
+fn put(uart: &mut Uart<'static>, byte: u8) {
+    for _ in 0..TX_POLLS {
+        if !uart.is_tx_fifo_full() {
+            uart.write_word(byte);
+            return;
+        }
+        core::hint::spin_loop();
+    }
+    DROPPED.fetch_add(1, Ordering::Relaxed);
+}
+
+/// A driver for the PL011 at `base`, which must be mapped as device memory (or the MMU be off).
+fn driver(base: u64) -> Option<Uart<'static>> {
+    let registers = NonNull::new(base as *mut PL011Registers)?;
+    // SAFETY: (1) `base` is a PL011 from the device tree, mapped for EL2; (2) only this module makes drivers, one per console, and a second one only
+    // when the first can no longer be used (see `emergency`).
+    Some(Uart::new(unsafe { UniqueMmioPointer::new(registers) }))
+}
+
+/// Starts the console on the PL011 at physical address `base`.
+pub fn init(base: u64) {
+    let mut console = CONSOLE.lock();
+    let mut uart = driver(base);
+    if let Some(uart) = &mut uart {
+        let config = LineConfig { data_bits: DataBits::Bits8, parity: Parity::None, stop_bits: StopBits::One };
+        // An impossible divisor leaves the UART as firmware set it up, which still prints.
+        let _ = uart.enable(config, 115_200, UARTCLK);
+    }
+    console.uart = uart;
+    BASE.store(base, Ordering::Relaxed);
+}
+
+/// Physical address of the console's UART, 0 before [`init`].
+pub fn base() -> u64 {
+    BASE.load(Ordering::Relaxed)
+}
+
+/// Bytes that were given up because the transmitter did not take them.
+pub fn dropped() -> u64 {
+    DROPPED.load(Ordering::Relaxed)
+}
+
+/// Prints one line; the macro [`log!`](crate::log) is the way to call it.
+pub fn line(text: fmt::Arguments<'_>) {
+    let mut console = CONSOLE.lock();
+    let _ = writeln!(console, "portcullis: {text}");
+}
+
+/// Prints one line from a CPU that may hold the console already.
+pub fn emergency(text: fmt::Arguments<'_>) {
+    for _ in 0..PANIC_ATTEMPTS {
+        if let Some(mut console) = CONSOLE.try_lock() {
+            let _ = writeln!(console, "portcullis: {text}");
+            return;
+        }
+        core::hint::spin_loop();
+    }
+    let mut console = Console { uart: driver(base()) };
+    let _ = writeln!(console, "\nportcullis: {text}");
+}
+
+/// Prints one line with the arguments of `format_args!`.
+#[macro_export]
+macro_rules! log {
+    ($($arg:tt)*) => { $crate::console::line(format_args!($($arg)*)) };
+}

@@ -1,0 +1,31 @@
+//! The one thing that EL2 asks of the interrupt controller: that an SPI of the host becomes pending.
+//!
+//! The distributor belongs to the host; setting a pending bit is a single write that disturbs no other interrupt. One of the modules that may use
+//! `unsafe`.
+#![allow(unsafe_code)]
+
+use core::sync::atomic::{AtomicU64, Ordering};
+use hyp::boot_info::gic::Spi;
+
+/// `GICD_ISPENDR<n>`: one bit per interrupt, write one to set (Arm IHI 0069, H.b, 12.9.20).
+const GICD_ISPENDR: u64 = 0x200;
+/// Interrupts of GICD_ISPENDR in all.
+const INTIDS: u32 = 1020;
+
+static DISTRIBUTOR: AtomicU64 = AtomicU64::new(0);
+
+/// Remembers the distributor at physical address `base`, mapped for EL2.
+pub fn init(base: u64) {
+    DISTRIBUTOR.store(base, Ordering::Relaxed);
+}
+
+/// Makes `spi` pending, as a rising edge on its line would.
+pub fn set_pending(spi: Spi) {
+    let base = DISTRIBUTOR.load(Ordering::Relaxed);
+    if base == 0 || spi.intid >= INTIDS {
+        return;
+    }
+    let register = base + GICD_ISPENDR + u64::from(spi.intid / 32) * 4;
+    // SAFETY: (1) the register is in the distributor's page, which EL2 maps as device memory; (2) the write only sets one pending bit.
+    unsafe { (register as *mut u32).write_volatile(1 << (spi.intid % 32)) };
+}

@@ -1,0 +1,117 @@
+//! The host, as EL2 holds it: what it owns, what it calls, how it starts and how it ends.
+
+use crate::arch::setup::{self, HostStage2Regs};
+use crate::arch::{self, PAGE};
+use crate::exit::{self, Reason};
+use crate::memory::HostOwnership;
+use crate::{iommu, log, pool, psci};
+use hyp::hvc::{Features, Services, Stat};
+use hyp::mem_protect::{FaultAnswer, Owner};
+use io_pgtable::Ipa;
+use spin::Once;
+use spin::mutex::{TicketMutex, TicketMutexGuard};
+
+static OWNERSHIP: Once<TicketMutex<HostOwnership>> = Once::new();
+static STAGE2: Once<HostStage2Regs> = Once::new();
+
+/// Publishes the page bookkeeping; called once, before the host runs.
+pub fn init(ownership: HostOwnership) {
+    STAGE2.call_once(|| ownership.cpu().registers());
+    OWNERSHIP.call_once(|| TicketMutex::new(ownership));
+}
+
+/// Takes the ownership lock: the first of the lock order, before any SMMU. `None` only before [`init`].
+pub fn ownership() -> Option<TicketMutexGuard<'static, HostOwnership>> {
+    OWNERSHIP.get().map(TicketMutex::lock)
+}
+
+/// Whether the host owns the page of `ipa`.
+pub fn owns(ipa: Ipa) -> bool {
+    ownership().is_some_and(|ownership| ownership.map().owner(ipa.0 / PAGE) == Owner::Host)
+}
+
+/// Whether the host's access to `ipa` may be tried again: it is mapped now, because another CPU was changing the table around it.
+pub fn is_mapped(ipa: Ipa) -> bool {
+    ownership().is_some_and(|mut ownership| match ownership.map().owner(ipa.0 / PAGE) {
+        Owner::Host => ownership.host_fault(ipa.0 / PAGE) == FaultAnswer::Retry,
+        Owner::Device => ownership.cpu().is_mapped(ipa),
+        Owner::Hyp | Owner::Guest(_) => false,
+    })
+}
+
+/// Sets this CPU up and starts or resumes the host on it.
+pub fn enter(cpu: usize, entry: u64, context: u64) -> ! {
+    match STAGE2.get() {
+        Some(stage2) => setup::cpu(cpu, *stage2),
+        None => exit::broken(format_args!("CPU {cpu} started before the host's stage 2 exists")),
+    }
+    psci::mark_on(cpu);
+    arch::start_host(cpu, context, entry, psci::ENTRY_PSTATE)
+}
+
+/// PSCI SYSTEM_OFF: no DMA after it.
+pub fn system_off() -> ! {
+    stop(Reason::SystemOff)
+}
+
+/// PSCI SYSTEM_RESET: no DMA after it, until EL2 starts again.
+pub fn system_reset() -> ! {
+    stop(Reason::SystemReset)
+}
+
+fn stop(reason: Reason) -> ! {
+    // The locks are never given back, so no other CPU of the host can undo what follows.
+    let mut ownership = ownership();
+    if let Some(ownership) = &mut ownership {
+        iommu::quiesce_and_hold(ownership);
+        let stats = ownership.stats();
+        let level = pool::level();
+        log!(
+            "pages revoked {} granted {} rolled back {}; pool {} of {} KiB free; stage 2 {} KiB",
+            stats.revoked,
+            stats.granted,
+            stats.rolled_back,
+            level.free / 1024,
+            level.total / 1024,
+            ownership.cpu().table_bytes() / 1024
+        );
+    }
+    core::mem::forget(ownership);
+    exit::requested(reason)
+}
+
+/// The hypercalls' way to this machine.
+pub struct Calls;
+
+impl Services for Calls {
+    type Pages = HostOwnership;
+
+    fn with_pages<R>(&mut self, call: impl FnOnce(&mut HostOwnership) -> R) -> R {
+        match ownership() {
+            Some(mut ownership) => call(&mut ownership),
+            None => exit::broken(format_args!("hypercall before the host's bookkeeping exists")),
+        }
+    }
+
+    fn features(&self) -> Features {
+        let isolation = if cfg!(feature = "no-isolation") { Features::empty() } else { Features::DMA_ISOLATION };
+        Features::HYP_PAGES | Features::IOMMU_STATS | Features::IOMMU_TRACE | isolation
+    }
+
+    fn iommu_stat(&mut self, stat: Stat) -> u64 {
+        iommu::drain();
+        let totals = iommu::totals();
+        match stat {
+            Stat::Exits => totals.exits,
+            Stat::Faults => totals.faults,
+            Stat::Commands => totals.commands,
+            Stat::Syncs => totals.syncs,
+            Stat::Denied => totals.denied,
+        }
+    }
+
+    fn iommu_trace(&mut self) {
+        iommu::drain();
+        iommu::print_state();
+    }
+}

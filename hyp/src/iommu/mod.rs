@@ -1,0 +1,209 @@
+//! Every SMMU of the machine, behind one lock each, and the host's accesses to their registers.
+//!
+//! Lock order: ownership first, then one SMMU; the pool and the console are leaves. See docs/locking.md.
+
+mod bus;
+
+use crate::memory::HostOwnership;
+use crate::{host, log};
+pub use bus::Bus;
+use core::sync::atomic::{AtomicU64, Ordering};
+use hyp::esr::Size;
+use io_pgtable::Ipa;
+use smmu_drv::{AccessSize, FaultRecord, Smmu, SmmuError, Stale, Stats, WriteOutcome};
+use spin::Once;
+use spin::mutex::TicketMutex;
+
+/// Most SMMUs of a machine.
+pub const MAX: usize = hyp::boot_info::smmu::SMMUS_MAX;
+/// Fault lines printed for one trap at most, so that a flood of faults costs the host its own time only.
+const FAULT_LINES: usize = 4;
+
+/// One SMMU.
+struct Unit {
+    base: u64,
+    smmu: TicketMutex<Smmu<Bus, HostOwnership>>,
+}
+
+/// All of them, in the order of the device tree.
+static UNITS: Once<[Option<Unit>; MAX]> = Once::new();
+/// The sums of a machine that is stopping.
+static FINAL: Once<Totals> = Once::new();
+/// Accesses to SMMU registers that trapped without a syndrome.
+static UNDESCRIBED: AtomicU64 = AtomicU64::new(0);
+
+/// A register of one SMMU.
+#[derive(Clone, Copy, Debug)]
+pub struct Register {
+    unit: usize,
+    offset: u32,
+}
+
+/// Sums over all SMMUs.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Totals {
+    /// Register accesses of the host that trapped.
+    pub exits: u64,
+    /// DMA faults recorded.
+    pub faults: u64,
+    /// Commands put into EL2's queues for the host or for revocations.
+    pub commands: u64,
+    /// CMD_SYNCs among EL2's commands.
+    pub syncs: u64,
+    /// Accesses that no policy allows.
+    pub denied: u64,
+}
+
+/// Publishes the SMMUs, taken over already: `(address, driver)` in the order of the device tree. Called once.
+pub fn init(smmus: [Option<(u64, Smmu<Bus, HostOwnership>)>; MAX]) {
+    UNITS.call_once(|| smmus.map(|slot| slot.map(|(base, smmu)| Unit { base, smmu: TicketMutex::new(smmu) })));
+}
+
+fn units() -> impl Iterator<Item = (usize, &'static Unit)> {
+    UNITS.get().into_iter().flatten().enumerate().filter_map(|(n, unit)| Some((n, unit.as_ref()?)))
+}
+
+fn unit(register: Register) -> Option<&'static Unit> {
+    UNITS.get()?.get(register.unit)?.as_ref()
+}
+
+/// The SMMU register at `ipa`, if it is one.
+pub fn locate(ipa: Ipa) -> Option<Register> {
+    units().find_map(|(unit, u)| {
+        let offset = u32::try_from(ipa.0.checked_sub(u.base)?).ok()?;
+        (u64::from(offset) < bus::REGISTERS).then_some(Register { unit, offset })
+    })
+}
+
+fn access_size(size: Size) -> AccessSize {
+    match size {
+        Size::Byte => AccessSize::Byte,
+        Size::Half => AccessSize::Half,
+        Size::Word => AccessSize::Word,
+        Size::Double => AccessSize::Double,
+    }
+}
+
+/// The host reads a register.
+pub fn read(register: Register, size: Size) -> u64 {
+    let (Some(mut ownership), Some(unit)) = (host::ownership(), unit(register)) else { return 0 };
+    let mut smmu = unit.smmu.lock();
+    let value = smmu.mmio_read(&mut ownership, register.offset, access_size(size));
+    let faults = take_faults(&mut smmu);
+    drop(smmu);
+    drop(ownership);
+    print_faults(register.unit, &faults);
+    value
+}
+
+/// The host writes a register.
+pub fn write(register: Register, size: Size, value: u64) -> WriteOutcome {
+    let (Some(mut ownership), Some(unit)) = (host::ownership(), unit(register)) else { return WriteOutcome::Done };
+    let mut smmu = unit.smmu.lock();
+    let outcome = smmu.mmio_write(&mut ownership, register.offset, access_size(size), value);
+    let faults = take_faults(&mut smmu);
+    drop(smmu);
+    drop(ownership);
+    print_faults(register.unit, &faults);
+    outcome
+}
+
+/// Counts an access that its syndrome does not describe, so that it could not be emulated.
+pub fn count_denied() {
+    UNDESCRIBED.fetch_add(1, Ordering::Relaxed);
+}
+
+fn take_faults(smmu: &mut Smmu<Bus, HostOwnership>) -> [Option<FaultRecord>; FAULT_LINES] {
+    core::array::from_fn(|_| smmu.take_fault())
+}
+
+fn print_faults(unit: usize, faults: &[Option<FaultRecord>]) {
+    for fault in faults.iter().flatten() {
+        log!("dma fault: smmu{unit} {fault}");
+    }
+}
+
+/// Drains every event queue and prints the faults that were kept.
+pub fn drain() {
+    let Some(mut ownership) = host::ownership() else { return };
+    for (n, unit) in units() {
+        let mut smmu = unit.smmu.lock();
+        smmu.poll_events(&mut ownership);
+        while let Some(fault) = smmu.take_fault() {
+            log!("dma fault: smmu{n} {fault}");
+        }
+    }
+}
+
+/// Makes every SMMU forget stage-2 translations, complete on return: all SMMUs are asked even if one fails.
+///
+/// # Errors
+/// The last failure; what was to be forgotten may still be in use at that SMMU.
+pub fn invalidate(stale: Stale) -> Result<(), SmmuError> {
+    units().fold(Ok(()), |result, (n, unit)| match unit.smmu.lock().tlb_invalidate(stale) {
+        Ok(()) => result,
+        Err(error) => {
+            log!("smmu{n}: {error}: revocations that need it are refused");
+            Err(error)
+        }
+    })
+}
+
+/// Makes every stream of every SMMU abort, prints the last faults, and keeps the SMMUs locked for good: the machine is about to stop, and no CPU of
+/// the host may undo it.
+pub fn quiesce_and_hold(ownership: &mut HostOwnership) {
+    let mut sum = Totals::start();
+    for (n, unit) in units() {
+        let mut smmu = unit.smmu.lock();
+        if let Err(error) = smmu.quiesce() {
+            log!("smmu{n}: {error}: DMA may go on until the power is off");
+        }
+        smmu.poll_events(ownership);
+        while let Some(fault) = smmu.take_fault() {
+            log!("dma fault: smmu{n} {fault}");
+        }
+        sum = sum.plus(smmu.stats());
+        core::mem::forget(smmu);
+    }
+    FINAL.call_once(|| sum);
+}
+
+impl Totals {
+    fn start() -> Self {
+        let undescribed = UNDESCRIBED.load(Ordering::Relaxed);
+        Self { exits: undescribed, denied: undescribed, ..Self::default() }
+    }
+
+    fn plus(self, stats: &Stats) -> Self {
+        Self {
+            exits: self.exits.wrapping_add(stats.exits),
+            faults: self.faults.wrapping_add(stats.faults),
+            commands: self.commands.wrapping_add(stats.forwarded_commands),
+            syncs: self.syncs.wrapping_add(stats.syncs),
+            denied: self.denied.wrapping_add(stats.denied_accesses),
+        }
+    }
+}
+
+/// Sums the counters.
+pub fn totals() -> Totals {
+    units().fold(Totals::start(), |sum, (_, unit)| sum.plus(unit.smmu.lock().stats()))
+}
+
+/// Sums the counters for the last line of a run. In a panic an SMMU that is locked is left out, since this CPU may hold it.
+pub fn final_totals() -> Totals {
+    if let Some(sum) = FINAL.get() {
+        return *sum;
+    }
+    units().fold(Totals::start(), |sum, (_, unit)| match unit.smmu.try_lock() {
+        Some(mut smmu) => sum.plus(smmu.stats()),
+        None => sum,
+    })
+}
+
+/// Prints the counters of every SMMU.
+pub fn print_state() {
+    for (n, unit) in units() {
+        log!("smmu{n}: {:?}", unit.smmu.lock().stats());
+    }
+}

@@ -1,0 +1,20 @@
+//! Portcullis' reference hypervisor: EL2 under an unmodified Linux host, with every DMA master behind a stage 2 that EL2 owns.
+//!
+//! The binary is the rim: assembly, system registers, memory by address, and the wiring of the library crates. What is decided is decided in
+//! the package's library, where the build machine tests it.
+#![no_std]
+#![no_main]
+#![allow(unreachable_pub)] // A binary exports nothing: `pub` here means visible to its other modules.
+
+mod arch;
+mod boot;
+mod console;
+mod exit;
+mod gic;
+mod host;
+mod iommu;
+mod memory;
+mod panic;
+mod pool;
+mod psci;
+mod trap;

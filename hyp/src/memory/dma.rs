@@ -1,0 +1,138 @@
+//! The IOMMU stage 2 of the host's streams, and its invalidation on every SMMU at once.
+
+use super::host_s2::{self, HOST_VMID};
+use super::tables::PoolTables;
+use crate::iommu;
+use hyp::mem_protect::{DmaError, DmaStage2, Leaf, Owner, PageMap, PageRange};
+use io_pgtable::{Bbm, Cfg, CfgError, Ipa, Pa};
+use shadow_s2::{GrantError, Invalidate, InvalidateError, IpaRange, Plan, RevokeError, ShadowS2, SnapshotError, Target};
+use smmu_drv::{Stage2Cfg, Stale};
+
+/// Bytes of an ITS translater page.
+const TRANSLATER: u64 = 0x1_0000;
+
+/// The window of no table: page 0 alone, since a range is never empty.
+const NO_WINDOW: PageRange = match PageRange::new(0, 1) {
+    Some(range) => range,
+    None => panic!("one page is a range"), // At compile time.
+};
+
+/// What all SMMUs together can walk.
+#[derive(Clone, Copy, Debug)]
+pub struct DmaConfig {
+    /// Input bits.
+    pub ias: u32,
+    /// Output bits.
+    pub oas: u32,
+    /// Lowest break-before-make level.
+    pub bbml: u32,
+    /// Whether every walker snoops.
+    pub coherent: bool,
+}
+
+/// The table that every STE of the host names. Without isolation there is none, and nothing is taken from any device.
+pub struct DmaTable {
+    shadow: Option<ShadowS2<PoolTables>>,
+}
+
+impl DmaTable {
+    /// An empty table.
+    ///
+    /// # Errors
+    /// [`CfgError`]; nothing is allocated then.
+    pub fn new(config: &DmaConfig) -> Result<Self, CfgError> {
+        let bbm = match config.bbml {
+            0 => Bbm::Level0,
+            1 => Bbm::Level1,
+            _ => Bbm::Level2,
+        };
+        let cfg = Cfg { coherent_walk: config.coherent, bbm, ..Cfg::new(config.ias, supported(config.oas)) };
+        Ok(Self { shadow: Some(ShadowS2::new(cfg, PoolTables)?) })
+    }
+
+    /// No table: the build without isolation.
+    pub fn none() -> Self {
+        Self { shadow: None }
+    }
+
+    /// Maps what the host owns according to `map`, and the pages that its devices write to raise interrupts.
+    ///
+    /// # Errors
+    /// [`SnapshotError`]; the table must not be used then.
+    pub fn snapshot(&mut self, map: &PageMap<'_>, translaters: impl Iterator<Item = Pa>) -> Result<(), SnapshotError> {
+        let Some(shadow) = &mut self.shadow else { return Ok(()) };
+        let memory = map.runs_of(Owner::Host).filter_map(|run| IpaRange::new(run.ipa(), run.bytes()));
+        shadow.snapshot(memory, translaters.filter_map(|page| IpaRange::new(Ipa(page.0), TRANSLATER)))
+    }
+
+    /// What every STE of the host says for its stage 2.
+    pub fn config(&self) -> Option<Stage2Cfg> {
+        let config = self.shadow.as_ref()?.config();
+        Some(Stage2Cfg {
+            ttb: config.ttb,
+            t0sz: config.t0sz,
+            sl0: config.sl0,
+            irgn: config.walk.irgn,
+            orgn: config.walk.orgn,
+            sh: config.walk.sh,
+            tg: config.tg,
+            ps: config.ps,
+            vmid: HOST_VMID,
+        })
+    }
+
+    /// Bytes in tables now.
+    pub fn table_bytes(&self) -> usize {
+        self.shadow.as_ref().map_or(0, |shadow| shadow.table().table_bytes())
+    }
+}
+
+/// The largest output size of the table format that does not exceed `bits`.
+fn supported(bits: u32) -> u32 {
+    [48, 44, 42, 40, 36].into_iter().find(|&size| size <= bits).unwrap_or(32)
+}
+
+/// Every SMMU of the machine.
+struct Smmus;
+
+impl Invalidate for Smmus {
+    fn invalidate(&mut self, plan: &Plan) -> Result<(), InvalidateError> {
+        let stale = match plan.target {
+            Target::All => Stale::All,
+            Target::Range { start, bytes, .. } => Stale::Range { ipa: start, size: bytes },
+        };
+        iommu::invalidate(stale).map_err(|_| InvalidateError)
+    }
+}
+
+fn ipa_range(range: PageRange) -> Result<IpaRange, DmaError> {
+    IpaRange::new(range.ipa(), range.bytes()).ok_or(DmaError::Conflict)
+}
+
+impl DmaStage2 for DmaTable {
+    fn revoke(&mut self, range: PageRange) -> Result<(), DmaError> {
+        let Some(shadow) = &mut self.shadow else { return Ok(()) };
+        shadow.revoke(ipa_range(range)?, &mut Smmus).map_err(|error| match error {
+            RevokeError::NoMemory => DmaError::NoMemory,
+            RevokeError::NotCompleted => DmaError::NotCompleted,
+            RevokeError::NotMapped(_) | RevokeError::Unmappable => DmaError::Conflict,
+        })
+    }
+
+    fn grant(&mut self, range: PageRange) -> Result<(), DmaError> {
+        let Some(shadow) = &mut self.shadow else { return Ok(()) };
+        shadow.grant(ipa_range(range)?).map_err(|error| match error {
+            GrantError::NoMemory => DmaError::NoMemory,
+            GrantError::Overlap(_) | GrantError::Unmappable => DmaError::Conflict,
+        })
+    }
+
+    fn next_leaf(&self, from: Ipa) -> Option<Leaf> {
+        host_s2::next_leaf(self.shadow.as_ref()?.table(), from)
+    }
+
+    fn window(&self) -> PageRange {
+        let limit = self.shadow.as_ref().map_or(0, |shadow| shadow.limit().0);
+        PageRange::covering(Ipa(0), limit).unwrap_or(NO_WINDOW)
+    }
+}

@@ -1,0 +1,105 @@
+//! The host's CPU stage 2: the identity, for what is the host's.
+
+use super::tables::PoolTables;
+use super::{map_failure, unmap_failure};
+use crate::arch;
+use crate::arch::setup::HostStage2Regs;
+use hyp::mem_protect::{HostStage2, Leaf, LeafKind, PageRange, Stage2Error};
+use io_pgtable::{Attrs, Cfg, CfgError, IoPgtable, Iova, Ipa, MemType, Pa, Prot, S2, TlbError, TlbOps, TlbRange, TlbScope};
+
+/// VMID of the host, on the CPUs and in every SMMU.
+pub const HOST_VMID: u16 = 1;
+/// Pages beyond which forgetting everything is cheaper than one by one.
+const TLBI_PAGES: u64 = 64;
+
+/// The host's table.
+pub struct HostTable {
+    table: IoPgtable<S2, PoolTables>,
+}
+
+impl HostTable {
+    /// An empty table for `bits` of addresses, in and out.
+    ///
+    /// # Errors
+    /// [`CfgError`]; nothing is allocated then.
+    pub fn new(bits: u32, pa_bits: u32) -> Result<Self, CfgError> {
+        // Break-before-make on every core: a core may promise more, but a fault of another CPU in between is answered anyway.
+        Ok(Self { table: IoPgtable::new(&Cfg::new(bits, pa_bits), PoolTables)? })
+    }
+
+    /// Gives the host the device registers at `pa`.
+    ///
+    /// # Errors
+    /// See [`Stage2Error`]; nothing is mapped then.
+    pub fn map_device(&mut self, pa: Pa, size: u64) -> Result<(), Stage2Error> {
+        self.table.map(Iova(pa.0), pa, size, Attrs::device(Prot::RW)).map_err(map_failure)
+    }
+
+    /// What the CPUs' registers must hold for this table.
+    pub fn registers(&self) -> HostStage2Regs {
+        let config = self.table.config();
+        HostStage2Regs { vttbr: config.ttb.0 | u64::from(HOST_VMID) << 48, vtcr: config.vtcr_el2() }
+    }
+
+    /// Bytes in tables now.
+    pub fn table_bytes(&self) -> usize {
+        self.table.table_bytes()
+    }
+
+    /// Whether anything is mapped at `ipa`.
+    pub fn is_mapped(&self, ipa: Ipa) -> bool {
+        self.table.iova_to_phys(ipa.into()).is_some()
+    }
+}
+
+impl HostStage2 for HostTable {
+    fn unmap(&mut self, range: PageRange) -> Result<(), Stage2Error> {
+        self.table.unmap(range.ipa().into(), range.bytes(), &mut CpuTlb).map_err(unmap_failure)
+    }
+
+    fn map(&mut self, range: PageRange) -> Result<(), Stage2Error> {
+        self.table.map(range.ipa().into(), range.pa(), range.bytes(), Attrs::normal(Prot::RWX)).map_err(map_failure)
+    }
+
+    fn next_leaf(&self, from: Ipa) -> Option<Leaf> {
+        next_leaf(&self.table, from)
+    }
+}
+
+/// The first leaf of a stage-2 table at or after `from`, cut to start no lower.
+pub fn next_leaf(table: &IoPgtable<S2, PoolTables>, from: Ipa) -> Option<Leaf> {
+    let end = 1_u64.checked_shl(table.cfg().ias)?;
+    let leaf = table.leaves(from.into(), end.checked_sub(from.0)?).next()?;
+    let skip = from.0.saturating_sub(leaf.iova.0);
+    Some(Leaf {
+        ipa: Ipa(leaf.iova.0.saturating_add(skip)),
+        pa: Pa(leaf.pa.0.saturating_add(skip)),
+        bytes: leaf.size.saturating_sub(skip),
+        kind: match leaf.attrs.mem {
+            MemType::Normal | MemType::NormalNc => LeafKind::Normal,
+            MemType::Device => LeafKind::Device,
+        },
+    })
+}
+
+/// The CPUs' TLBs, for the host's stage 2.
+struct CpuTlb;
+
+impl TlbOps for CpuTlb {
+    fn invalidate(&mut self, range: TlbRange) {
+        let pages = range.size / range.granule.max(arch::PAGE);
+        if range.scope == TlbScope::Table || pages > TLBI_PAGES {
+            arch::tlbi_host_all();
+            return;
+        }
+        for n in 0..pages {
+            arch::tlbi_ipa(range.iova.0.saturating_add(n.saturating_mul(range.granule)));
+        }
+        arch::tlbi_combined();
+    }
+
+    fn sync(&mut self) -> Result<(), TlbError> {
+        arch::tlbi_complete();
+        Ok(())
+    }
+}

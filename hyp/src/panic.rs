@@ -1,0 +1,12 @@
+//! A panic is a bug of EL2: it ends the run with a report, since going on could break isolation.
+
+use crate::exit;
+use core::panic::PanicInfo;
+
+#[panic_handler]
+fn panic(info: &PanicInfo<'_>) -> ! {
+    match info.location() {
+        Some(at) => exit::broken(format_args!("EL2 panicked at {}:{}: {}", at.file(), at.line(), info.message())),
+        None => exit::broken(format_args!("EL2 panicked: {}", info.message())),
+    }
+}

@@ -1,0 +1,142 @@
+//! EL2's memory pool: pages for tables, queues and shadow structures.
+//!
+//! Single pages come from a list in O(1); larger blocks, and the list's refills, from a buddy allocator. Pages that the host donated stay on a
+//! list of their own, used last, so that unused ones can be found and given back. All of it is memory that the host never sees. One of the
+//! modules that may use `unsafe`: it gives memory out and takes it back.
+#![allow(unsafe_code)]
+
+mod donated;
+
+use crate::arch::PAGE;
+use buddy_system_allocator::Heap;
+use core::alloc::Layout;
+use core::ptr::NonNull;
+use donated::Donated;
+use io_pgtable::Pa;
+use spin::mutex::TicketMutex;
+
+pub use donated::MAX_RAM_RANGES;
+
+/// Buddy orders: blocks up to 2^31 bytes.
+const ORDERS: usize = 32;
+/// Bytes of a page, as the allocator counts.
+const PAGE_SIZE: usize = 4096;
+
+static POOL: TicketMutex<Pool> = TicketMutex::new(Pool { heap: Heap::empty(), free_pages: 0, pages: 0, total: 0, donated: Donated::new() });
+
+struct Pool {
+    heap: Heap<ORDERS>,
+    /// Address of the first free single page, which holds the address of the next; 0 ends the list.
+    free_pages: u64,
+    /// Pages on the list.
+    pages: u64,
+    /// Bytes ever added at boot.
+    total: u64,
+    donated: Donated,
+}
+
+/// How full the pool is, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Level {
+    /// Bytes that belong to the pool.
+    pub total: u64,
+    /// Bytes that are free.
+    pub free: u64,
+}
+
+/// Adds `[start, end)` to the pool.
+///
+/// # Safety
+/// The range is page aligned, mapped for EL2, and used by nobody.
+pub unsafe fn add(start: u64, end: u64) {
+    let mut pool = POOL.lock();
+    // SAFETY: (1) the caller gives the range up; (2) it is ordinary memory that EL2 maps.
+    unsafe { pool.heap.add_to_heap(start as usize, end as usize) };
+    pool.total += end - start;
+}
+
+/// Prepares for donations of pages of RAM `[first, first + count)` (page numbers), with `bitmaps` of two bits a page.
+///
+/// # Safety
+/// `bitmaps` is zeroed memory of at least [`bitmap_bytes`]`(count)` bytes that nobody else uses, ever.
+pub unsafe fn expect_donations(first: u64, count: u64, bitmaps: Pa) {
+    // SAFETY: (1) the caller vouches for the memory.
+    unsafe { POOL.lock().donated.add_section(first, count, bitmaps) };
+}
+
+/// Bytes of bookkeeping for donations of `pages` pages.
+pub fn bitmap_bytes(pages: u64) -> u64 {
+    donated::bitmap_bytes(pages)
+}
+
+/// Takes a zeroed block of `size` bytes (a power of two), aligned to its size and at least to a page; `None` if there is none.
+pub fn alloc(size: usize) -> Option<Pa> {
+    let size = size.max(PAGE_SIZE);
+    let block = take(size)?;
+    // SAFETY: (1) the block is ours alone since it left the pool; (2) it is at least `size` bytes long, mapped, and page aligned.
+    unsafe { core::ptr::write_bytes(block as *mut u8, 0, size) };
+    Some(Pa(block))
+}
+
+fn take(size: usize) -> Option<u64> {
+    let layout = Layout::from_size_align(size, size).ok()?;
+    let mut pool = POOL.lock();
+    if size == PAGE_SIZE && pool.free_pages != 0 {
+        let page = pool.free_pages;
+        // SAFETY: (1) a page on the list is free, and its first word is the link that `free` stored.
+        pool.free_pages = unsafe { (page as *const u64).read() };
+        pool.pages -= 1;
+        return Some(page);
+    }
+    if let Ok(block) = pool.heap.alloc(layout) {
+        return Some(block.addr().get() as u64);
+    }
+    if size == PAGE_SIZE { pool.donated.pop() } else { None }
+}
+
+/// Gives a block of [`alloc`] back.
+///
+/// # Safety
+/// `block` came from [`alloc`] with this `size`, and neither a CPU nor a device uses it any more.
+pub unsafe fn free(block: Pa, size: usize) {
+    let size = size.max(PAGE_SIZE);
+    let mut pool = POOL.lock();
+    if size == PAGE_SIZE {
+        // SAFETY: (1) the caller gives the page up, so its first words may become links.
+        unsafe {
+            if !pool.donated.push_back(block.0) {
+                (block.0 as *mut u64).write(pool.free_pages);
+                pool.free_pages = block.0;
+                pool.pages += 1;
+            }
+        }
+    } else if let (Ok(layout), Some(pointer)) = (Layout::from_size_align(size, size), NonNull::new(block.0 as *mut u8)) {
+        // SAFETY: (1) the block was allocated with this very layout.
+        unsafe { pool.heap.dealloc(pointer, layout) };
+    }
+}
+
+/// Adds the `count` pages from page number `first`, which the host donated.
+///
+/// # Safety
+/// The pages are mapped for EL2, and no CPU, device or cache line of the host's reaches them any more.
+pub unsafe fn donate(first: u64, count: u64) {
+    let mut pool = POOL.lock();
+    for page in first..first.saturating_add(count) {
+        // SAFETY: (1) the caller gives the pages up.
+        unsafe { pool.donated.insert(page * PAGE) };
+    }
+}
+
+/// Takes the `count` donated pages from page number `first` out of the pool: all, or none and `false` if one of them is in use.
+pub fn take_donated(first: u64, count: u64) -> bool {
+    POOL.lock().donated.remove(first, count)
+}
+
+/// Current level of the pool.
+pub fn level() -> Level {
+    let pool = POOL.lock();
+    let in_use = pool.heap.stats_alloc_actual() as u64;
+    let (donated, free) = pool.donated.level();
+    Level { total: pool.total + donated, free: pool.total - in_use + pool.pages * PAGE + free }
+}

@@ -1,0 +1,117 @@
+//! The host's CPUs: every way in and out of one goes through EL2, so that none ever runs without its stage 2.
+//!
+//! Firmware starts and resumes a CPU at EL2's own entry; where the host wanted it to start is kept here meanwhile.
+
+use crate::arch::{self, MAX_CPUS};
+use crate::host;
+use core::sync::atomic::{AtomicU64, Ordering};
+use hyp::smccc::{self, ALREADY_ON, INVALID_ADDRESS, INVALID_PARAMETERS, ON_PENDING};
+use io_pgtable::Ipa;
+use spin::mutex::TicketMutex;
+
+/// Affinity fields of an MPIDR.
+const AFFINITY: u64 = 0xff_00ff_ffff;
+/// `power_state` bits that ask for a power-down state, in the original and in the extended format.
+const POWER_DOWN: u64 = 1 << 16 | 1 << 30;
+/// PSTATE at the host's entry points: EL1 with its own stack pointer, all interrupts masked.
+pub const ENTRY_PSTATE: u64 = 0x3c5;
+
+static CPUS: [Cpu; MAX_CPUS] = [const { Cpu { mpidr: AtomicU64::new(u64::MAX), entry: AtomicU64::new(0), context: AtomicU64::new(0) } }; MAX_CPUS];
+static STATES: TicketMutex<[Power; MAX_CPUS]> = TicketMutex::new([Power::Off; MAX_CPUS]);
+
+struct Cpu {
+    mpidr: AtomicU64,
+    entry: AtomicU64,
+    context: AtomicU64,
+}
+
+/// Power state of one CPU, as the host sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Power {
+    Off,
+    Pending,
+    On,
+}
+
+/// Tells EL2 of a CPU with this MPIDR, in the order of the device tree.
+///
+/// # Errors
+/// There are more CPUs than EL2 has stacks for ([`MAX_CPUS`]).
+pub fn register(index: usize, mpidr: u64) -> Result<(), TooManyCpus> {
+    CPUS.get(index).ok_or(TooManyCpus)?.mpidr.store(mpidr & AFFINITY, Ordering::Relaxed);
+    Ok(())
+}
+
+/// There are more CPUs than EL2 has stacks for.
+#[derive(Clone, Copy, Debug)]
+pub struct TooManyCpus;
+
+/// Index of the CPU with this MPIDR.
+pub fn index_of(mpidr: u64) -> Option<usize> {
+    CPUS.iter().position(|cpu| cpu.mpidr.load(Ordering::Relaxed) == mpidr & AFFINITY)
+}
+
+/// Marks CPU `index` as running.
+pub fn mark_on(index: usize) {
+    if let Some(state) = STATES.lock().get_mut(index) {
+        *state = Power::On;
+    }
+}
+
+/// Where the host wants CPU `index` to start: entry point and X0.
+pub fn entry_of(index: usize) -> (u64, u64) {
+    CPUS.get(index).map_or((0, 0), |cpu| (cpu.entry.load(Ordering::Acquire), cpu.context.load(Ordering::Acquire)))
+}
+
+fn set_entry(index: usize, entry: u64, context: u64) {
+    if let Some(cpu) = CPUS.get(index) {
+        cpu.entry.store(entry, Ordering::Release);
+        cpu.context.store(context, Ordering::Release);
+    }
+}
+
+/// `CPU_ON` with function identifier `function`.
+pub fn cpu_on(function: u32, target: u64, entry: u64, context: u64) -> i64 {
+    let Some(index) = index_of(target).filter(|_| target & !AFFINITY == 0) else { return INVALID_PARAMETERS };
+    if entry & 3 != 0 || !host::owns(Ipa(entry)) {
+        return INVALID_ADDRESS;
+    }
+    let mut states = STATES.lock();
+    let Some(state) = states.get_mut(index) else { return INVALID_PARAMETERS };
+    match *state {
+        Power::On => return ALREADY_ON,
+        Power::Pending => return ON_PENDING,
+        Power::Off => {}
+    }
+    set_entry(index, entry, context);
+    // Firmware may still be turning the CPU off, or refuse: then nothing is pending.
+    let [status, ..] = arch::smc([u64::from(function), target, arch::secondary_entry_pa(), index as u64]);
+    if status == 0 {
+        *state = Power::Pending;
+    }
+    status.cast_signed()
+}
+
+/// `CPU_OFF` of CPU `index`; returns only if firmware refuses.
+pub fn cpu_off(index: usize) -> i64 {
+    set_state(index, Power::Off);
+    let [status, ..] = arch::smc([u64::from(smccc::CPU_OFF), 0, 0, 0]);
+    set_state(index, Power::On);
+    status.cast_signed()
+}
+
+fn set_state(index: usize, power: Power) {
+    if let Some(state) = STATES.lock().get_mut(index) {
+        *state = power;
+    }
+}
+
+/// `CPU_SUSPEND` of CPU `index`; returns after a standby state, or if firmware refuses.
+pub fn cpu_suspend(index: usize, function: u32, power_state: u64, entry: u64, context: u64) -> i64 {
+    if power_state & POWER_DOWN != 0 && (entry & 3 != 0 || !host::owns(Ipa(entry))) {
+        return INVALID_ADDRESS;
+    }
+    set_entry(index, entry, context);
+    let [status, ..] = arch::smc([u64::from(function), power_state, arch::secondary_entry_pa(), index as u64]);
+    status.cast_signed()
+}

@@ -1,0 +1,64 @@
+//! Aborts of the host's stage 2: SMMU registers are emulated, transient faults retried, everything else becomes an external abort in the host.
+
+use super::{Frame, inject, skip_instruction};
+use crate::{host, iommu};
+use aarch64_cpu::registers::{FAR_EL2, HPFAR_EL2, Readable};
+use hyp::esr::{Abort, Access, Direction, Fault, Walk};
+use hyp::inject::Exception;
+use io_pgtable::Ipa;
+use smmu_drv::WriteOutcome;
+
+/// The address that stage 2 refused, where the hardware reports it.
+fn fault_ipa(abort: Abort) -> Option<Ipa> {
+    // FIPA [43:4] is IPA[51:12]; only these faults set it.
+    match abort.fault {
+        Fault::Translation | Fault::AccessFlag => Some(Ipa(((HPFAR_EL2.get() & 0xfff_ffff_fff0) << 8) | (FAR_EL2.get() & 0xfff))),
+        Fault::Permission | Fault::Other => None,
+    }
+}
+
+/// A data access that stage 2 refused.
+pub fn data(frame: &mut Frame, abort: Abort) {
+    let Some(ipa) = fault_ipa(abort) else { return inject(Exception::DataAbort) };
+    if let Some(register) = iommu::locate(ipa) {
+        match abort.access.filter(|_| abort.walk == Walk::Access) {
+            Some(access) => emulate(frame, register, access, abort.direction),
+            None => {
+                iommu::count_denied();
+                inject(Exception::DataAbort);
+            }
+        }
+        return;
+    }
+    retry_or(Exception::DataAbort, ipa);
+}
+
+/// An instruction fetch that stage 2 refused.
+pub fn instruction(abort: Abort) {
+    match fault_ipa(abort) {
+        Some(ipa) => retry_or(Exception::InstructionAbort, ipa),
+        None => inject(Exception::InstructionAbort),
+    }
+}
+
+/// While a block is split the rest of it is unmapped for a moment: a fault there is over once the table's lock was held.
+fn retry_or(exception: Exception, ipa: Ipa) {
+    if !host::is_mapped(ipa) {
+        inject(exception);
+    }
+}
+
+fn emulate(frame: &mut Frame, register: iommu::Register, access: Access, direction: Direction) {
+    match direction {
+        Direction::Read => {
+            let value = iommu::read(register, access.size);
+            frame.set(access.register, access.loaded(value));
+            skip_instruction();
+        }
+        Direction::Write => match iommu::write(register, access.size, access.stored(frame.get(access.register))) {
+            WriteOutcome::Done => skip_instruction(),
+            // The store executes again, after the host has taken its pending interrupts.
+            WriteOutcome::Again => {}
+        },
+    }
+}

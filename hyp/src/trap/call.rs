@@ -1,0 +1,54 @@
+//! Calls of the host: hypercalls by HVC, firmware calls by SMC.
+
+use super::Frame;
+use crate::{arch, host, psci};
+use aarch64_cpu::registers::{Readable, TPIDR_EL2};
+use hyp::hvc;
+use hyp::smccc::{self, Decision, Psci};
+
+/// Index of this CPU.
+fn this_cpu() -> usize {
+    usize::try_from(TPIDR_EL2.get()).unwrap_or(0)
+}
+
+/// `HVC`: the return address is already the next instruction.
+pub fn hvc(frame: &mut Frame) {
+    let answer = hvc::dispatch([frame.get(0), frame.get(1), frame.get(2), frame.get(3)], &mut host::Calls);
+    for (n, value) in (0..).zip(answer.registers()) {
+        frame.set(n, value);
+    }
+}
+
+/// `SMC`: the immediate is ignored, as SMCCC has only zero.
+pub fn smc(frame: &mut Frame) {
+    let function = low32(frame.get(0));
+    // The 32-bit calling convention takes W registers, whatever their upper halves hold.
+    let wide = function & 1 << 30 != 0;
+    let arg = |n| if wide { frame.get(n) } else { frame.get(n) & u64::from(u32::MAX) };
+    let args = [arg(1), arg(2), arg(3)];
+    match smccc::decide(function, low32(frame.get(1))) {
+        Decision::Answer(value) => frame.set(0, value.cast_unsigned()),
+        Decision::Relay => {
+            let [a, b, c] = args;
+            for (n, value) in (0..).zip(arch::smc([u64::from(function), a, b, c])) {
+                frame.set(n, value);
+            }
+        }
+        Decision::Psci(call) => frame.set(0, power(call, function, args).cast_unsigned()),
+    }
+}
+
+fn power(call: Psci, function: u32, [a, b, c]: [u64; 3]) -> i64 {
+    match call {
+        Psci::CpuOn => psci::cpu_on(function, a, b, c),
+        Psci::CpuOff => psci::cpu_off(this_cpu()),
+        Psci::CpuSuspend => psci::cpu_suspend(this_cpu(), function, a, b, c),
+        Psci::SystemOff => host::system_off(),
+        Psci::SystemReset => host::system_reset(),
+    }
+}
+
+fn low32(value: u64) -> u32 {
+    // Masked to 32 bits, so the conversion never falls back.
+    u32::try_from(value & u64::from(u32::MAX)).unwrap_or(0)
+}
