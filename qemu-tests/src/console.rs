@@ -126,8 +126,19 @@ fn dma_fault(line: &str) -> Option<DmaFault> {
 pub struct TestLine {
     /// The test's name.
     pub name: String,
-    /// `Err` holds the payload's reason.
-    pub result: Result<(), String>,
+    /// What became of it.
+    pub result: TestResult,
+}
+
+/// What became of a payload test.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum TestResult {
+    /// It passed.
+    Pass,
+    /// It failed, for this reason.
+    Fail(String),
+    /// The machine lacks what it needs.
+    Skip(String),
 }
 
 /// The payload's results on the host's console, in order.
@@ -138,15 +149,51 @@ pub fn test_lines(host_console: &str) -> Vec<TestLine> {
 
 fn test_line(line: &str) -> Option<TestLine> {
     let (name, result) = line.trim().strip_prefix("TEST ")?.split_once(": ")?;
-    let result = match result.strip_prefix("FAIL") {
-        Some(why) => Err(why.trim().to_owned()),
-        None if result == "PASS" => Ok(()),
-        None => return None,
+    let (word, reason) = result.split_once(' ').unwrap_or((result, ""));
+    let result = match word {
+        "PASS" => TestResult::Pass,
+        "FAIL" => TestResult::Fail(reason.to_owned()),
+        "SKIP" => TestResult::Skip(reason.to_owned()),
+        _ => return None,
     };
     Some(TestLine {
         name: name.to_owned(),
         result,
     })
+}
+
+/// What an attack did, as the attacker saw it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum AttackResult {
+    /// It reached its victim.
+    Landed,
+    /// It did not.
+    Blocked,
+}
+
+/// The `ATTACK <name>: …` lines of the host's console, in order.
+#[must_use]
+pub fn attack_lines(host_console: &str) -> Vec<(String, AttackResult)> {
+    let line = |line: &str| {
+        let (name, result) = line.trim().strip_prefix("ATTACK ")?.split_once(": ")?;
+        let result = match result {
+            "landed" => AttackResult::Landed,
+            "blocked" => AttackResult::Blocked,
+            _ => return None,
+        };
+        Some((name.to_owned(), result))
+    };
+    host_console.lines().filter_map(line).collect()
+}
+
+/// The names in the `CONTROL <name>: ok` lines of the host's console: transfers that have to work beside an attack.
+#[must_use]
+pub fn control_lines(host_console: &str) -> Vec<String> {
+    let line = |line: &str| {
+        let (name, result) = line.trim().strip_prefix("CONTROL ")?.split_once(": ")?;
+        (result == "ok").then(|| name.to_owned())
+    };
+    host_console.lines().filter_map(line).collect()
 }
 
 fn value_of<'a>(text: &'a str, name: &str) -> Option<&'a str> {
@@ -211,17 +258,23 @@ mod tests {
 
     #[test]
     fn test_lines_carry_the_reason_of_a_failure() {
-        let lines = test_lines("noise\nTEST a: PASS\nTEST b: FAIL got 3\nTEST c: maybe\n");
+        let lines = test_lines("noise\nTEST a: PASS\nTEST b: FAIL got 3\nTEST c: maybe\nTEST d: SKIP no disk\n");
+        let line = |name: &str, result| TestLine { name: name.into(), result };
         let expected = vec![
-            TestLine {
-                name: "a".into(),
-                result: Ok(()),
-            },
-            TestLine {
-                name: "b".into(),
-                result: Err("got 3".into()),
-            },
+            line("a", TestResult::Pass),
+            line("b", TestResult::Fail("got 3".into())),
+            line("d", TestResult::Skip("no disk".into())),
         ];
         assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn attacks_and_controls_are_read() {
+        let text = "CONTROL a: ok\nATTACK a: blocked\nATTACK b: landed\nATTACK c: perhaps\nCONTROL d: bad\n";
+        assert_eq!(
+            attack_lines(text),
+            [("a".to_owned(), AttackResult::Blocked), ("b".to_owned(), AttackResult::Landed)]
+        );
+        assert_eq!(control_lines(text), ["a"]);
     }
 }

@@ -40,7 +40,7 @@ use spin::Once;
 use lab::{Ctx, Expect};
 use machine::Machine;
 use outcome::Kind;
-use registry::{Runs, Test};
+use registry::{Clock, Runs, Test};
 
 static MACHINE: Once<Machine> = Once::new();
 static NAME: Once<&'static str> = Once::new();
@@ -69,10 +69,15 @@ extern "C" fn payload_main(dtb: u64) -> ! {
     firmware::system_off()
 }
 
+/// `LIST name cpus=N clock=counted|real runs=hyp,native,open`, for the runner.
 fn list(test: &Test) {
-    let runs = [(Runs::HYP, " hyp"), (Runs::NATIVE, " native"), (Runs::OPEN, " open")]
+    let runs = [(Runs::HYP, "hyp,"), (Runs::NATIVE, "native,"), (Runs::OPEN, "open,")]
         .map(|(place, word)| if test.runs.has(place) { word } else { "" });
-    println!("LIST {} cpus={} runs={}{}{}", test.name, test.cpus, runs[0], runs[1], runs[2]);
+    let clock = match test.clock {
+        Clock::Counted => "counted",
+        Clock::Real => "real",
+    };
+    println!("LIST {} cpus={} clock={clock} runs={}{}{}", test.name, test.cpus, runs[0], runs[1], runs[2]);
 }
 
 fn run(machine: &'static Machine, test: &'static Test) {

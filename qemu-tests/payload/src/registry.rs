@@ -31,6 +31,15 @@ impl Runs {
     }
 }
 
+/// How time passes for a test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clock {
+    /// By instruction count: waits cost nothing, CPUs take turns.
+    Counted,
+    /// By the wall: CPUs run at the same time.
+    Real,
+}
+
 /// One test.
 pub struct Test {
     /// Its name: `tNN_…` for a row of the attack catalogue.
@@ -39,6 +48,8 @@ pub struct Test {
     pub runs: Runs,
     /// CPUs it needs.
     pub cpus: usize,
+    /// How time has to pass.
+    pub clock: Clock,
     /// The test.
     pub run: fn(&Ctx) -> TestResult,
 }
@@ -56,18 +67,29 @@ pub fn tests() -> &'static [Test] {
     unsafe { core::slice::from_raw_parts(start.cast::<Test>(), bytes / size_of::<Test>()) }
 }
 
-/// Registers a function as a test: `payload_test!(name, Runs::HYP)` or `payload_test!(name, Runs::HYP, cpus = 4)`.
+/// Registers a function as a test: `payload_test!(name, Runs::HYP)`, with `cpus = 4` where it needs several, and with
+/// `clock = Clock::Real` where they have to run at the same time.
 #[macro_export]
 macro_rules! payload_test {
-    ($name:ident, $runs:expr) => { $crate::payload_test!($name, $runs, cpus = 1); };
+    ($name:ident, $runs:expr) => {
+        $crate::payload_test!($name, $runs, cpus = 1);
+    };
     ($name:ident, $runs:expr, cpus = $cpus:literal) => {
+        $crate::payload_test!($name, $runs, cpus = $cpus, clock = $crate::registry::Clock::Counted);
+    };
+    ($name:ident, $runs:expr, cpus = $cpus:literal, clock = $clock:expr) => {
         const _: () = {
             // SAFETY: (1) the section holds `Test` statics only, as `registry::tests` assumes.
             #[allow(unsafe_code)]
             #[used]
             #[unsafe(link_section = ".payload_tests")]
-            static TEST: $crate::registry::Test =
-                $crate::registry::Test { name: stringify!($name), runs: $runs, cpus: $cpus, run: $name };
+            static TEST: $crate::registry::Test = $crate::registry::Test {
+                name: stringify!($name),
+                runs: $runs,
+                cpus: $cpus,
+                clock: $clock,
+                run: $name,
+            };
         };
     };
 }

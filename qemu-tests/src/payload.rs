@@ -1,0 +1,348 @@
+//! One test of the EL1 payload in one machine: on the bare emulator, under Portcullis, or under the Portcullis that
+//! leaves the SMMU to the host.
+//!
+//! The payload's own line is only evidence: a run under EL2 passes when EL2's exit line says so as well.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::console::{self, AttackResult, DmaFault, ExitLine, TestResult};
+use crate::qemu::{HostModules, Machine, Outcome, Serials, fresh_token};
+
+/// Bytes of the NVMe disk.
+const DISK_SIZE: u64 = 16 << 20;
+const DISK: &str = "nvme.img";
+/// A test that takes longer hangs.
+pub const DEADLINE: Duration = Duration::from_secs(120);
+
+/// The five attacks of the demonstration, in the order it shows them.
+pub const DEMO_ATTACKS: [&str; 5] = ["el2_read", "el2_write", "stale_donated", "smmu_off", "bypass_stream"];
+
+/// What is below the payload.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Ord, PartialOrd)]
+pub enum Below {
+    /// Nothing: the payload is the only software.
+    Native,
+    /// Portcullis.
+    Portcullis,
+    /// Portcullis built without isolation.
+    Open,
+}
+
+impl Below {
+    /// Its word in test names and in the payload's list.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Portcullis => "hyp",
+            Self::Open => "open",
+        }
+    }
+}
+
+/// How time passes in the machine.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Clock {
+    /// By instruction count: waits cost nothing, CPUs take turns.
+    Counted,
+    /// By the wall: CPUs run at the same time.
+    Real,
+}
+
+/// The programs that runs are made of.
+#[derive(Clone, Debug)]
+pub struct Images {
+    /// The QEMU program.
+    pub qemu: PathBuf,
+    /// The payload, an arm64 Image.
+    pub payload: PathBuf,
+    /// The hypervisor, an arm64 Image.
+    pub hyp: Option<PathBuf>,
+    /// The hypervisor without isolation, an arm64 Image.
+    pub open: Option<PathBuf>,
+}
+
+impl Images {
+    /// What the environment names: `PORTCULLIS_PAYLOAD`, `PORTCULLIS_HYP`, `PORTCULLIS_HYP_NO_ISOLATION`, and
+    /// `PORTCULLIS_QEMU` (else `qemu-system-aarch64`). `None` without a payload.
+    #[must_use]
+    pub fn from_env() -> Option<Self> {
+        let path = |name: &str| std::env::var_os(name).map(PathBuf::from);
+        Some(Self {
+            qemu: path("PORTCULLIS_QEMU").unwrap_or_else(|| PathBuf::from("qemu-system-aarch64")),
+            payload: path("PORTCULLIS_PAYLOAD")?,
+            hyp: path("PORTCULLIS_HYP"),
+            open: path("PORTCULLIS_HYP_NO_ISOLATION"),
+        })
+    }
+
+    /// Whether `below` can be run.
+    #[must_use]
+    pub fn has(&self, below: Below) -> bool {
+        match below {
+            Below::Native => true,
+            Below::Portcullis => self.hyp.is_some(),
+            Below::Open => self.open.is_some(),
+        }
+    }
+}
+
+/// One boot of the payload.
+#[derive(Clone, Debug)]
+pub struct Run<'a> {
+    /// The programs.
+    pub images: &'a Images,
+    /// What is below the payload.
+    pub below: Below,
+    /// The test's name.
+    pub test: &'a str,
+    /// More words for the payload, for example `seed=7`.
+    pub bootargs: &'a str,
+    /// QEMU's `-cpu`.
+    pub cpu: &'a str,
+    /// Number of CPUs.
+    pub smp: u32,
+    /// QEMU's `-m`.
+    pub mem: &'a str,
+    /// How time passes.
+    pub clock: Clock,
+    /// More arguments for QEMU.
+    pub qemu_args: &'a [&'a str],
+    /// When to give up.
+    pub deadline: Duration,
+}
+
+impl<'a> Run<'a> {
+    /// `test` on one CPU of type `max` with 1 GiB.
+    #[must_use]
+    pub fn new(images: &'a Images, below: Below, test: &'a str) -> Self {
+        Self {
+            images,
+            below,
+            test,
+            bootargs: "",
+            cpu: "max",
+            smp: 1,
+            mem: "1G",
+            clock: Clock::Counted,
+            qemu_args: &[],
+            deadline: DEADLINE,
+        }
+    }
+
+    fn machine(&self, dir: &Path, token: &str) -> Result<Machine> {
+        let mut machine = Machine::new(&self.images.qemu);
+        self.cpu.clone_into(&mut machine.cpu);
+        machine.smp = self.smp;
+        self.mem.clone_into(&mut machine.mem);
+        let expect = if self.below == Below::Open { " expect=landed" } else { "" };
+        let bootargs = format!("test={}{expect} {}", self.test, self.bootargs).trim_end().to_owned();
+        let hyp = match self.below {
+            Below::Native => None,
+            Below::Portcullis => Some(self.images.hyp.as_ref().context("no hypervisor image")?),
+            Below::Open => Some(self.images.open.as_ref().context("no image of the hypervisor without isolation")?),
+        };
+        match hyp {
+            None => {
+                "virt,gic-version=3,iommu=smmuv3".clone_into(&mut machine.machine);
+                machine.serials = Serials::Host;
+                machine.kernel = Some(self.images.payload.clone());
+                machine.append = bootargs;
+            }
+            Some(hyp) => {
+                let host = HostModules { kernel: self.images.payload.clone(), initrd: None, bootargs };
+                machine.boot_el2(hyp, token, Some(&host))?;
+            }
+        }
+        let disk = dir.join(DISK);
+        File::create(&disk)
+            .and_then(|file| file.set_len(DISK_SIZE))
+            .with_context(|| format!("cannot write {}", disk.display()))?;
+        let disk = disk.to_str().context("the folder's path is not UTF-8")?.replace(',', ",,");
+        machine.arg("-drive").arg(format!("file={disk},if=none,format=raw,snapshot=on,id=d0"));
+        machine.device("nvme,serial=portcullis,drive=d0").device("edu,dma_mask=0xffffffffff");
+        if self.clock == Clock::Counted {
+            machine.arg("-icount").arg("shift=0,sleep=off");
+        }
+        for arg in self.qemu_args {
+            machine.arg(*arg);
+        }
+        Ok(machine)
+    }
+
+    /// Runs it; consoles and the disk are left in `dir`.
+    ///
+    /// # Errors
+    /// When the machine cannot be made or started. What went wrong inside is in the [`Report`].
+    pub fn run(&self, dir: &Path) -> Result<Report> {
+        fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
+        let token = fresh_token()?;
+        let outcome = self.machine(dir, &token)?.run(dir, self.deadline)?;
+        let exit = match self.below {
+            Below::Native => None,
+            Below::Portcullis | Below::Open => Some(console::verdict(&outcome.el2_console, &token)),
+        };
+        Ok(Report {
+            name: self.test.to_owned(),
+            attacks: console::attack_lines(&outcome.host_console),
+            controls: console::control_lines(&outcome.host_console),
+            faults: console::dma_faults(&outcome.el2_console),
+            exit: exit.map(|exit| exit.map_err(|error| format!("{error:#}"))),
+            outcome,
+        })
+    }
+}
+
+/// What a run left behind.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The test's name.
+    pub name: String,
+    /// Attacks as the payload saw them.
+    pub attacks: Vec<(String, AttackResult)>,
+    /// Attacks whose control transfer worked.
+    pub controls: Vec<String>,
+    /// DMA faults that EL2 printed.
+    pub faults: Vec<DmaFault>,
+    /// EL2's verdict; `None` when nothing was below.
+    pub exit: Option<Result<ExitLine, String>>,
+    /// The machine's end and its consoles.
+    pub outcome: Outcome,
+}
+
+/// How a run is to be counted.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Verdict {
+    /// It passed.
+    Passed,
+    /// The machine lacks what the test needs.
+    Skipped(String),
+}
+
+impl Report {
+    /// Holds the payload's line, EL2's exit line and QEMU's end together.
+    ///
+    /// # Errors
+    /// The first thing that is not as it should be, with the ends of the consoles.
+    pub fn verdict(&self) -> Result<Verdict> {
+        self.judge().with_context(|| self.consoles())
+    }
+
+    fn judge(&self) -> Result<Verdict> {
+        let lines = console::test_lines(&self.outcome.host_console);
+        let line = match lines.as_slice() {
+            [line] if line.name == self.name => line,
+            [] => {
+                if let Some(Err(error)) = &self.exit {
+                    bail!("the payload gave no result; {error}");
+                }
+                self.outcome.require_clean_exit()?;
+                bail!("the payload gave no result")
+            }
+            _ => bail!("the payload gave {} results", lines.len()),
+        };
+        if let TestResult::Fail(reason) = &line.result {
+            bail!("{reason}");
+        }
+        if let Some(Err(error)) = &self.exit {
+            bail!("{error}");
+        }
+        self.outcome.require_clean_exit()?;
+        Ok(match &line.result {
+            TestResult::Skip(reason) => Verdict::Skipped(reason.clone()),
+            TestResult::Pass | TestResult::Fail(_) => Verdict::Passed,
+        })
+    }
+
+    /// The run as an attack: what it did, with its control transfer working.
+    ///
+    /// # Errors
+    /// When the run failed in another way than the attack's result, or gave no result.
+    pub fn attack(&self) -> Result<AttackResult> {
+        if let Some(Err(error)) = &self.exit {
+            bail!("{error}\n{}", self.consoles());
+        }
+        ensure!(self.controls.contains(&self.name), "the control transfer failed\n{}", self.consoles());
+        let found = self.attacks.iter().find(|(name, _)| *name == self.name);
+        found.map(|(_, result)| *result).with_context(|| format!("no result\n{}", self.consoles()))
+    }
+
+    fn consoles(&self) -> String {
+        let tail = |text: &str| {
+            let lines: Vec<&str> = text.lines().collect();
+            let from = lines.len().saturating_sub(12);
+            lines.get(from..).unwrap_or_default().join("\n    | ")
+        };
+        format!(
+            "host console:\n    | {}\n  EL2's console:\n    | {}\n  whole consoles in {}",
+            tail(&self.outcome.host_console),
+            tail(&self.outcome.el2_console),
+            self.outcome.dir.display()
+        )
+    }
+}
+
+/// A test as the payload lists it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Listed {
+    /// Its name.
+    pub name: String,
+    /// CPUs it needs.
+    pub cpus: u32,
+    /// How time has to pass.
+    pub clock: Clock,
+    /// Where it makes sense.
+    pub runs: Vec<Below>,
+}
+
+/// Asks the payload for its tests, sorted by name, by booting it on the bare emulator.
+///
+/// # Errors
+/// When it does not boot or lists nothing.
+pub fn list(images: &Images, dir: &Path) -> Result<Vec<Listed>> {
+    let report = Run::new(images, Below::Native, "list").run(dir)?;
+    report.outcome.require_clean_exit()?;
+    let mut tests: Vec<Listed> = report.outcome.host_console.lines().filter_map(listed).collect();
+    ensure!(!tests.is_empty(), "the payload lists no tests: {}", report.consoles());
+    tests.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(tests)
+}
+
+fn listed(line: &str) -> Option<Listed> {
+    let mut words = line.trim().strip_prefix("LIST ")?.split_whitespace();
+    let name = words.next()?.to_owned();
+    let mut value = |key: &str| words.next()?.strip_prefix(key)?.strip_prefix('=').map(str::to_owned);
+    let cpus = value("cpus")?.parse().ok()?;
+    let clock = match value("clock")?.as_str() {
+        "counted" => Clock::Counted,
+        "real" => Clock::Real,
+        _ => return None,
+    };
+    let runs = value("runs")?;
+    let runs = [Below::Native, Below::Portcullis, Below::Open]
+        .into_iter()
+        .filter(|below| runs.split(',').any(|word| word == below.word()))
+        .collect();
+    Some(Listed { name, cpus, clock, runs })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listed_test_is_read() {
+        let expected = Listed {
+            name: "t05_donate_while_off".to_owned(),
+            cpus: 4,
+            clock: Clock::Real,
+            runs: vec![Below::Portcullis, Below::Open],
+        };
+        assert_eq!(listed("LIST t05_donate_while_off cpus=4 clock=real runs=hyp,open,\n"), Some(expected));
+        assert_eq!(listed("TEST a: PASS"), None);
+    }
+}

@@ -1,0 +1,63 @@
+//! Every test of the EL1 payload as one named test case, one boot each: `hyp/max-4/t05_…` is the test `t05_…` under
+//! Portcullis on four CPUs of type `max`; `open` is the hypervisor without isolation, where the attacks have to land,
+//! and `native` no hypervisor at all, which proves the attacker's own drivers.
+//!
+//! Images come from the environment (see [`Images::from_env`]); `cargo xtask test` builds them and sets it.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use qemu_tests::payload::{Below, Images, Listed, Run, Verdict, list};
+
+/// The machines of the suite: `-cpu` and `-smp`.
+const MACHINES: [(Below, &str, u32); 6] = [
+    (Below::Native, "max", 4),
+    (Below::Portcullis, "max", 1),
+    (Below::Portcullis, "max", 4),
+    (Below::Portcullis, "cortex-a76", 4),
+    (Below::Portcullis, "neoverse-n1", 2),
+    (Below::Open, "max", 4),
+];
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let Some(images) = Images::from_env() else {
+        let trial = Trial::ignorable_test("payload", || {
+            Ok(Completion::ignored_with("no images: cargo xtask test builds them and runs this"))
+        });
+        return libtest_mimic::run(&arguments, vec![trial]).exit_code();
+    };
+    let images = Arc::new(images);
+    match list(&images, &run_dir("list")) {
+        Ok(tests) => libtest_mimic::run(&arguments, trials(&images, &tests)).exit_code(),
+        Err(error) => {
+            eprintln!("cannot list the payload's tests: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run_dir(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("payload").join(name.replace('/', "-"))
+}
+
+fn trials(images: &Arc<Images>, tests: &[Listed]) -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for (below, cpu, smp) in MACHINES.into_iter().filter(|(below, ..)| images.has(*below)) {
+        for test in tests.iter().filter(|test| test.runs.contains(&below) && test.cpus <= smp) {
+            let name = format!("{}/{cpu}-{smp}/{}", below.word(), test.name);
+            let (images, test, dir) = (Arc::clone(images), test.clone(), run_dir(&name));
+            trials.push(Trial::ignorable_test(name, move || {
+                let run = Run { cpu, smp, clock: test.clock, ..Run::new(&images, below, &test.name) };
+                let verdict = run.run(&dir).and_then(|report| report.verdict());
+                match verdict.map_err(|error| Failed::from(format!("{error:#}")))? {
+                    Verdict::Passed => Ok(Completion::Completed),
+                    Verdict::Skipped(reason) => Ok(Completion::ignored_with(reason)),
+                }
+            }));
+        }
+    }
+    trials
+}
