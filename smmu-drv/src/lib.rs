@@ -1,5 +1,57 @@
 //! An SMMUv3 taken away from an untrusted host: driver, shadow structures and register emulation.
+//!
+//! The host keeps its own, unmodified driver. Every access to the SMMU's registers traps, and this crate answers it: as an
+//! SMMU with stage 1 only, whose stage 1 the hardware really runs, under a stage 2 that is EL2's. See `docs/smmu-emulation.md`
+//! for the register, command and STE tables.
+//!
+//! ```text
+//! Probed::probe ── refuses what cannot be isolated; nothing written
+//!    │ take_over(stage 2)
+//! Smmu ── mmio_read / mmio_write     the host's accesses
+//!    ├─── tlb_invalidate             a page changes its owner
+//!    ├─── poll_events / take_fault   what devices tried
+//!    └─── quiesce                    before power-off
+//! ```
+//!
+//! The crate touches no memory itself: hardware, EL2's memory and the host's memory come through the traits of [`platform`].
 #![no_std]
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::indexing_slicing,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::arithmetic_side_effects
+    )
+)]
 
+#[cfg(test)]
+extern crate std;
+
+mod cmdq;
+pub mod command;
+pub mod emul;
+mod error;
+mod evtq;
+pub mod fault;
+mod features;
+mod hw;
 pub mod platform;
+mod probe;
+mod smmu;
+pub mod spec;
+mod stats;
+pub mod strtab;
+mod takeover;
+
+pub use emul::ids::{HostIds, MsiAdvert};
+pub use error::SmmuError;
+pub use fault::FaultRecord;
+pub use features::{Coherency, Features, IdRegisters};
+pub use platform::{ClaimError, DmaBuffer, HostMemory, Platform, WiredIrq};
+pub use probe::{ProbeConfig, ProbeError, Probed};
+pub use smmu::{AccessSize, Smmu, Stale, WriteOutcome};
+pub use stats::Stats;
+pub use takeover::{Stage2Cfg, TakeOverError};

@@ -1,0 +1,195 @@
+//! EL2's own command queue: bounded waits, and recovery when the hardware rejects a command.
+//!
+//! The queue is small (one page): a batch is submitted when it is full or synchronised. A command that hardware refused was
+//! not executed, so a batch that lost one never counts as synchronised, even though the queue runs on.
+
+use crate::command::Command;
+use crate::features::Coherency;
+use crate::hw::Hw;
+use crate::platform::{DmaBuffer, Platform};
+use crate::spec::commands::CMD_SIZE;
+use crate::spec::registers::{self as reg, gerror::Gerror, queue_base, queue_index};
+use crate::spec::{get32, mask64, put64};
+
+/// Log2 of the entries: one 4K page.
+const LOG2_ENTRIES: u32 = 8;
+/// Bytes of the ring.
+pub(crate) const RING_SIZE: usize = 4096;
+/// Longest wait for a CMD_SYNC, in microseconds.
+const SYNC_TIMEOUT_US: u64 = 1_000_000;
+/// Errors recovered from within one wait before the queue counts as broken.
+const MAX_RECOVERIES: u32 = 4;
+
+/// Why a batch did not complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CmdqError {
+    /// CONS did not reach the CMD_SYNC within the bound.
+    Timeout,
+    /// A command of the batch was refused and dropped; the queue works again.
+    Lost,
+    /// The queue keeps failing.
+    Broken,
+    /// GERROR.SFM_ERR is active.
+    ServiceFailure,
+}
+
+/// The ring and its producer index.
+pub(crate) struct Cmdq<B> {
+    ring: B,
+    log2: u32,
+    prod: u32,
+    /// CONS as last seen.
+    cons: u32,
+    /// PROD as last written to the register.
+    submitted: u32,
+    coherent: Coherency,
+    /// A command was dropped by recovery since the last completed sync.
+    lost: bool,
+    pub(crate) recoveries: u64,
+    pub(crate) commands: u64,
+    pub(crate) syncs: u64,
+}
+
+impl<B: DmaBuffer> Cmdq<B> {
+    pub(crate) fn new(ring: B, max_log2: u32, coherent: Coherency) -> Self {
+        Self {
+            ring,
+            log2: LOG2_ENTRIES.min(max_log2),
+            prod: 0,
+            cons: 0,
+            submitted: 0,
+            coherent,
+            lost: false,
+            recoveries: 0,
+            commands: 0,
+            syncs: 0,
+        }
+    }
+
+    /// SMMU_CMDQ_BASE for this ring.
+    pub(crate) fn base(&self) -> u64 {
+        (self.ring.pa().0 & mask64(queue_base::ADDR))
+            | put64(queue_base::LOG2SIZE, u64::from(self.log2))
+            | put64(queue_base::ALLOC, 1)
+    }
+
+    /// Forgets everything queued: the registers were just set to 0 with the queue disabled.
+    pub(crate) fn reset(&mut self) {
+        self.prod = 0;
+        self.cons = 0;
+        self.submitted = 0;
+        self.lost = false;
+    }
+
+    /// Index and wrap bit.
+    fn mask(&self) -> u32 {
+        u32::MAX >> 31_u32.saturating_sub(self.log2)
+    }
+
+    fn entries(&self) -> u32 {
+        1_u32.checked_shl(self.log2).unwrap_or(1)
+    }
+
+    fn used(&self) -> u32 {
+        self.prod.wrapping_sub(self.cons) & self.mask()
+    }
+
+    fn write_slot(&mut self, index: u32, command: Command) {
+        let slot = index & (self.mask() >> 1);
+        let offset = usize::try_from(slot).unwrap_or(0).saturating_mul(CMD_SIZE);
+        let raw = command.encode();
+        let [low, high] = raw.0;
+        self.ring.write64(offset, low);
+        self.ring.write64(offset.saturating_add(8), high);
+        if self.coherent == Coherency::NonCoherent {
+            self.ring.clean(offset, CMD_SIZE);
+        }
+    }
+
+    /// Queues one command. It is not visible to hardware before [`Cmdq::submit`] or [`Cmdq::sync`].
+    pub(crate) fn push<P: Platform<Buffer = B>>(
+        &mut self,
+        hw: &Hw<P>,
+        command: Command,
+    ) -> Result<(), CmdqError> {
+        if self.used() >= self.entries() {
+            self.submit(hw);
+            self.wait(hw, |queue| queue.used() < queue.entries())?;
+        }
+        self.write_slot(self.prod, command);
+        self.prod = self.prod.wrapping_add(1) & self.mask();
+        let counter = if command == Command::Sync {
+            &mut self.syncs
+        } else {
+            &mut self.commands
+        };
+        *counter = counter.wrapping_add(1);
+        Ok(())
+    }
+
+    /// Makes everything queued so far visible to hardware.
+    pub(crate) fn submit<P: Platform<Buffer = B>>(&mut self, hw: &Hw<P>) {
+        if self.submitted == self.prod {
+            return;
+        }
+        // Orders the stores to the slots, and to tables that the commands are about, before the PROD write.
+        hw.dsb();
+        hw.write32(reg::CMDQ_PROD, self.prod);
+        self.submitted = self.prod;
+    }
+
+    /// Submits, adds a CMD_SYNC and waits until it is consumed.
+    pub(crate) fn sync<P: Platform<Buffer = B>>(&mut self, hw: &Hw<P>) -> Result<(), CmdqError> {
+        self.push(hw, Command::Sync)?;
+        self.submit(hw);
+        self.wait(hw, |queue| queue.used() == 0)?;
+        if core::mem::take(&mut self.lost) {
+            Err(CmdqError::Lost)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Polls CONS until `done`, recovering from queue errors on the way.
+    fn wait<P: Platform<Buffer = B>>(
+        &mut self,
+        hw: &Hw<P>,
+        done: impl Fn(&Self) -> bool,
+    ) -> Result<(), CmdqError> {
+        let mut recoveries = 0_u32;
+        let start = hw.now_us();
+        loop {
+            self.cons = get32(queue_index::INDEX, hw.read32(reg::CMDQ_CONS)) & self.mask();
+            if done(self) {
+                return Ok(());
+            }
+            let gerror = hw.read32(reg::GERROR);
+            let gerrorn = hw.read32(reg::GERRORN);
+            let active = Gerror::from_bits_truncate(gerror ^ gerrorn);
+            if active.contains(Gerror::SFM_ERR) {
+                return Err(CmdqError::ServiceFailure);
+            }
+            if active.contains(Gerror::CMDQ_ERR) {
+                recoveries = recoveries.saturating_add(1);
+                if recoveries > MAX_RECOVERIES {
+                    return Err(CmdqError::Broken);
+                }
+                self.recover(hw, gerrorn);
+            } else if hw.now_us().wrapping_sub(start) > SYNC_TIMEOUT_US {
+                return Err(CmdqError::Timeout);
+            }
+            hw.platform().relax();
+        }
+    }
+
+    /// Replaces the command that stopped the queue by a CMD_SYNC and acknowledges the error [S 7.1].
+    fn recover<P: Platform<Buffer = B>>(&mut self, hw: &Hw<P>, gerrorn: u32) {
+        let stopped = get32(queue_index::INDEX, hw.read32(reg::CMDQ_CONS)) & self.mask();
+        self.write_slot(stopped, Command::Sync);
+        self.lost = true;
+        self.recoveries = self.recoveries.wrapping_add(1);
+        // Orders the store to the slot before the acknowledgement that makes hardware fetch it again.
+        hw.dsb();
+        hw.write32(reg::GERRORN, gerrorn ^ Gerror::CMDQ_ERR.bits());
+    }
+}

@@ -1,0 +1,279 @@
+//! Consumption of the host's command queue.
+//!
+//! Each entry is fetched once and decided about; what goes on is queued for hardware, and one hardware CMD_SYNC completes the
+//! host's CMD_SYNCs of a whole batch. Only then are their signals given and CONS published: both under the SMMU's lock, which a
+//! read of CONS takes too, so that a slot is never reused before its completion was written.
+
+use io_pgtable::Ipa;
+
+use super::command::{Decision, Scope, Signal, decide};
+use super::cr0::CMD_LOG2;
+use super::queue::{Geometry, HostQueue};
+use crate::command::Command;
+use crate::error::SmmuError;
+use crate::platform::{HostMemory, Platform, WiredIrq};
+use crate::smmu::{Smmu, WriteOutcome};
+use crate::spec::commands::RawCmd;
+use crate::spec::registers::{Cerror, cr0::Cr0, gerror::Gerror, queue_index};
+use crate::spec::{get32, mask32};
+use crate::stats::bump;
+use crate::strtab::shadow::Budget;
+
+/// CMD_SYNCs of the host that one hardware CMD_SYNC completes at most.
+const MAX_SIGNALS: usize = 16;
+
+/// Completions of the batch that wait for hardware.
+struct Signals {
+    waiting: [Signal; MAX_SIGNALS],
+    count: usize,
+}
+
+impl Signals {
+    const fn new() -> Self {
+        Self {
+            waiting: [Signal::None; MAX_SIGNALS],
+            count: 0,
+        }
+    }
+
+    fn push(&mut self, signal: Signal) {
+        if let Some(slot) = self.waiting.get_mut(self.count) {
+            *slot = signal;
+            self.count = self.count.saturating_add(1);
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.count >= MAX_SIGNALS
+    }
+}
+
+/// Why consumption stopped.
+enum Stop {
+    /// Nothing more to do.
+    Empty,
+    /// Budget used up.
+    Budget,
+    /// A command error of the host.
+    Error(Cerror),
+    /// Hardware failed: the command at CONS never completes.
+    Failed,
+}
+
+impl<P: Platform, H: HostMemory> Smmu<P, H> {
+    /// Consumes what the host queued, as far as the budget of one trap goes.
+    pub(super) fn consume_commands(&mut self, host: &mut H) -> WriteOutcome {
+        if !self.regs.cr0ack.contains(Cr0::CMDQEN)
+            || self.active_gerror().contains(Gerror::CMDQ_ERR)
+        {
+            return WriteOutcome::Done;
+        }
+        let Some(geometry) = self.regs.cmdq.geometry() else {
+            return WriteOutcome::Done;
+        };
+        let mut signals = Signals::new();
+        let mut budget = Budget::for_one_trap();
+        let mut head = self.regs.cmdq_cons & geometry.mask();
+        let mut stop = self.consume(host, &geometry, &mut head, &mut signals, &mut budget);
+        if self.complete(host, &geometry, head, &mut signals).is_err() {
+            stop = Stop::Failed;
+        }
+        match stop {
+            Stop::Empty | Stop::Failed => WriteOutcome::Done,
+            Stop::Budget => WriteOutcome::Again,
+            Stop::Error(error) => {
+                self.raise_cerror(error);
+                WriteOutcome::Done
+            }
+        }
+    }
+
+    fn consume(
+        &mut self,
+        host: &mut H,
+        geometry: &Geometry,
+        head: &mut u32,
+        signals: &mut Signals,
+        budget: &mut Budget,
+    ) -> Stop {
+        let view = self.command_view();
+        loop {
+            if self.failed.is_some() {
+                return Stop::Failed;
+            }
+            // What a command started has to be complete before the next is looked at.
+            match self.step_reshadow(host, budget) {
+                Ok(true) => {}
+                Ok(false) => return Stop::Budget,
+                Err(_) => return Stop::Failed,
+            }
+            if *head == self.regs.cmdq_prod & geometry.mask() {
+                if !core::mem::take(&mut self.regs.all_pending) {
+                    return Stop::Empty;
+                }
+                self.start_reshadow(Scope::All);
+                continue;
+            }
+            if !budget.spend(1) {
+                return Stop::Budget;
+            }
+            let Some(raw) = self.fetch_command(host, geometry, *head) else {
+                return Stop::Error(Cerror::Abt);
+            };
+            let decision = decide(raw, &view);
+            if matches!(decision, Decision::Sync(_)) {
+                if core::mem::take(&mut self.regs.all_pending) {
+                    // The entry is fetched again, and judged from scratch, when the table is done.
+                    self.start_reshadow(Scope::All);
+                    continue;
+                }
+                if signals.is_full() {
+                    if self.complete(host, geometry, *head, signals).is_err() {
+                        return Stop::Failed;
+                    }
+                    if !budget.spend(16) {
+                        return Stop::Budget;
+                    }
+                }
+            }
+            if self.act(decision, signals).is_err() {
+                return match decision {
+                    Decision::Illegal => Stop::Error(Cerror::Ill),
+                    Decision::Drop
+                    | Decision::Reshadow(_)
+                    | Decision::Forward(_)
+                    | Decision::Sync(_) => Stop::Failed,
+                };
+            }
+            bump(&mut self.stats.host_commands);
+            *head = head.wrapping_add(1) & geometry.mask();
+        }
+    }
+
+    /// Carries a decision out, as far as it does not need the host's memory.
+    fn act(&mut self, decision: Decision, signals: &mut Signals) -> Result<(), SmmuError> {
+        match decision {
+            Decision::Illegal => {
+                bump(&mut self.stats.illegal_commands);
+                return Err(SmmuError::CommandRejected);
+            }
+            Decision::Drop => bump(&mut self.stats.dropped_commands),
+            // Several of them before a CMD_SYNC cost one walk.
+            Decision::Reshadow(Scope::All) => self.regs.all_pending = true,
+            Decision::Reshadow(scope) => self.start_reshadow(scope),
+            Decision::Forward(command) => self.push(command)?,
+            Decision::Sync(signal) => signals.push(signal),
+        }
+        Ok(())
+    }
+
+    fn start_reshadow(&mut self, scope: Scope) {
+        let first = match scope {
+            Scope::One { sid, .. } => u64::from(sid),
+            Scope::Range { first, .. } => u64::from(first),
+            Scope::All => 0,
+        };
+        self.regs.reshadow = Some((scope, first));
+    }
+
+    /// Continues translating the host's entries; `true` when there is nothing left.
+    fn step_reshadow(&mut self, host: &mut H, budget: &mut Budget) -> Result<bool, SmmuError> {
+        let Some((scope, mut next)) = self.regs.reshadow else {
+            return Ok(true);
+        };
+        let done = self.reshadow_scope(host, scope, &mut next, budget)?;
+        if done {
+            self.regs.reshadow = None;
+            self.push(match scope {
+                Scope::One { sid, depth } => Command::CfgiSte { sid, depth },
+                Scope::Range { first, log2 } => Command::CfgiSteRange {
+                    sid: first,
+                    range: log2.saturating_sub(1),
+                },
+                Scope::All => Command::CfgiAll,
+            })?;
+            self.cfgi_pending = true;
+        } else {
+            self.regs.reshadow = Some((scope, next));
+        }
+        Ok(done)
+    }
+
+    /// One entry, each word read once. Without a claim the queue is tried again first: the host may have got the page back.
+    fn fetch_command(&mut self, host: &mut H, geometry: &Geometry, index: u32) -> Option<RawCmd> {
+        if let HostQueue::Unreachable(geometry) = self.regs.cmdq {
+            let (queue, result) = HostQueue::enable(host, geometry);
+            self.regs.cmdq = queue;
+            self.note_claim(result.is_err());
+        }
+        let HostQueue::On(_, claim) = &self.regs.cmdq else {
+            return None;
+        };
+        let offset = geometry.offset(index, CMD_LOG2);
+        Some(RawCmd([
+            host.read64(claim, offset)?,
+            host.read64(claim, offset.checked_add(8)?)?,
+        ]))
+    }
+
+    /// Lets hardware complete the batch, gives the signals, publishes CONS.
+    ///
+    /// On error nothing is signalled and CONS stays: the host sees a CMD_SYNC that does not complete.
+    fn complete(
+        &mut self,
+        host: &mut H,
+        geometry: &Geometry,
+        head: u32,
+        signals: &mut Signals,
+    ) -> Result<(), SmmuError> {
+        if signals.count == 0 {
+            self.cmdq.submit(&self.hw);
+        } else {
+            self.sync()?;
+        }
+        let waiting = core::mem::replace(signals, Signals::new());
+        for signal in waiting.waiting.into_iter().take(waiting.count) {
+            self.signal(host, geometry, signal);
+        }
+        let error = self.regs.cmdq_cons & mask32(queue_index::ERR);
+        self.regs.cmdq_cons = get32(queue_index::INDEX, head) | error;
+        Ok(())
+    }
+
+    fn signal(&mut self, host: &mut H, geometry: &Geometry, signal: Signal) {
+        match signal {
+            Signal::None => {}
+            Signal::Wired => self.hw.platform().raise(WiredIrq::CmdqSync),
+            Signal::Msi { address, data } => {
+                // Cut to OAS [S 3.4.3]; then the store goes to host-owned normal memory that is claimed, or nowhere.
+                let address = address & self.regs.ids.oas_mask();
+                if self.msi_write(host, geometry, address, data).is_some() {
+                    bump(&mut self.stats.msi_writes);
+                } else {
+                    bump(&mut self.stats.msi_denied);
+                    self.raise_gerror(Gerror::MSI_CMDQ_ABT_ERR);
+                }
+            }
+        }
+    }
+
+    fn msi_write(
+        &mut self,
+        host: &mut H,
+        geometry: &Geometry,
+        address: u64,
+        data: u32,
+    ) -> Option<()> {
+        // The usual target is the queue itself, which is claimed already.
+        if let (HostQueue::On(_, claim), Some(offset)) =
+            (&self.regs.cmdq, address.checked_sub(geometry.base))
+            && offset < geometry.size
+        {
+            return host.write32(claim, offset, data);
+        }
+        let claim = host.claim(Ipa(address), 4).ok()?;
+        let written = host.write32(&claim, 0, data);
+        host.release(claim);
+        written
+    }
+}

@@ -1,0 +1,341 @@
+//! What becomes of a command that the host queued: one exhaustive match, a pure function.
+//!
+//! Bits that a command does not define are ignored, as [S 4.1.5] allows: what goes on to hardware is built again from the
+//! fields, so that they never reach it. Values that a command declares illegal in the host's view are CERROR_ILL.
+
+use crate::command::{Command, Depth, Extent, Granule};
+use crate::emul::ids::HostIds;
+use crate::spec::commands::{self as cmd, Opcode, RawCmd, cfgi, sync, tlbi};
+use crate::spec::registers::idr0;
+use crate::spec::{get32, get64, low32, mask64};
+
+/// The host's view, as far as commands depend on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CommandView {
+    /// StreamID bits.
+    pub sid_bits: u32,
+    /// SubstreamID bits.
+    pub ssid_bits: u32,
+    /// Range invalidation.
+    pub ranges: Ranges,
+    /// 16-bit ASIDs; 8-bit ones otherwise.
+    pub asid_mask: u16,
+    /// Completion by MSI.
+    pub msi: MsiCompletion,
+    /// VMID of the host's streams.
+    pub vmid: u16,
+}
+
+/// Whether the host sees IDR3.RIL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ranges {
+    /// It does.
+    Shown,
+    /// It does not: the fields are reserved.
+    Hidden,
+}
+
+/// Whether the host sees IDR0.MSI.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MsiCompletion {
+    /// It does.
+    Shown,
+    /// It does not: the fields are reserved.
+    Hidden,
+}
+
+impl CommandView {
+    /// The view of a host that sees `ids` and whose streams have `vmid`.
+    pub fn new(ids: &HostIds, vmid: u16) -> Self {
+        Self {
+            sid_bits: ids.sid_bits(),
+            ssid_bits: ids.ssid_bits(),
+            ranges: if ids.ril() {
+                Ranges::Shown
+            } else {
+                Ranges::Hidden
+            },
+            asid_mask: if get32(idr0::ASID16, ids.idr0) == 1 {
+                0xffff
+            } else {
+                0xff
+            },
+            msi: if ids.msi() {
+                MsiCompletion::Shown
+            } else {
+                MsiCompletion::Hidden
+            },
+            vmid,
+        }
+    }
+}
+
+/// StreamIDs whose configuration changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// One.
+    One {
+        /// The StreamID.
+        sid: u32,
+        /// Whether its level-1 descriptor changed too.
+        depth: Depth,
+    },
+    /// 2^log2 of them from `first` on; `first` is aligned, `log2` is at most the StreamID bits less one.
+    Range {
+        /// The first.
+        first: u32,
+        /// Log2 of the count.
+        log2: u32,
+    },
+    /// All.
+    All,
+}
+
+/// How the host wants to learn that a CMD_SYNC is complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// By CONS alone.
+    None,
+    /// By the wired interrupt.
+    Wired,
+    /// By a 32-bit store.
+    Msi {
+        /// MSIAddress, not cut to OAS yet; word aligned.
+        address: u64,
+        /// MSIData.
+        data: u32,
+    },
+}
+
+/// What to do with a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// CERROR_ILL.
+    Illegal,
+    /// Accept, do nothing.
+    Drop,
+    /// Translate the host's entries again, then invalidate.
+    Reshadow(Scope),
+    /// Queue this for hardware.
+    Forward(Command),
+    /// Complete everything before, then signal.
+    Sync(Signal),
+}
+
+/// Decides about one command.
+pub fn decide(raw: RawCmd, view: &CommandView) -> Decision {
+    let [word0, word1] = raw.0;
+    let Some(opcode) = Opcode::from_bits(get64(cmd::OPCODE, word0)) else {
+        return Decision::Illegal;
+    };
+    match opcode {
+        Opcode::PrefetchConfig | Opcode::PrefetchAddr => {
+            if secure(word0) {
+                Decision::Illegal
+            } else {
+                Decision::Drop
+            }
+        }
+        Opcode::CfgiSte => cfgi_ste(word0, word1, view),
+        Opcode::CfgiSteRange => cfgi_range(word0, word1, view),
+        Opcode::CfgiCd => cfgi_cd(word0, word1, view),
+        Opcode::CfgiCdAll => match stream(word0, view) {
+            Stream::Secure => Decision::Illegal,
+            Stream::OutOfRange => Decision::Drop,
+            Stream::Ok(sid) => Decision::Forward(Command::CfgiCdAll { sid }),
+        },
+        // The host's VMID stands in for "all of NS-EL1": other owners' translations are not its business.
+        Opcode::TlbiNhAll | Opcode::TlbiNsnhAll => {
+            Decision::Forward(Command::TlbiNhAll { vmid: view.vmid })
+        }
+        Opcode::TlbiNhAsid => Decision::Forward(Command::TlbiNhAsid {
+            vmid: view.vmid,
+            asid: asid(word0, view),
+        }),
+        Opcode::TlbiNhVa => match extent(word0, word1, view) {
+            None => Decision::Illegal,
+            Some(extent) => Decision::Forward(Command::TlbiNhVa {
+                vmid: view.vmid,
+                asid: asid(word0, view),
+                va: word1 & mask64(tlbi::VA),
+                extent,
+                depth: depth(word1),
+            }),
+        },
+        Opcode::TlbiNhVaa => match extent(word0, word1, view) {
+            None => Decision::Illegal,
+            Some(extent) => Decision::Forward(Command::TlbiNhVaa {
+                vmid: view.vmid,
+                va: word1 & mask64(tlbi::VA),
+                extent,
+                depth: depth(word1),
+            }),
+        },
+        // Not on an SMMU without HYP, without stage 2, without ATS and PRI, without stall, without MPAM, without DPT.
+        Opcode::TlbiEl2All
+        | Opcode::TlbiEl2Asid
+        | Opcode::TlbiEl2Va
+        | Opcode::TlbiEl2Vaa
+        | Opcode::TlbiS12Vmall
+        | Opcode::TlbiS2Ipa
+        | Opcode::AtcInv
+        | Opcode::PriResp
+        | Opcode::Resume
+        | Opcode::StallTerm
+        | Opcode::CfgiVmsPidm
+        | Opcode::DptiAll
+        | Opcode::DptiPa => Decision::Illegal,
+        // Not on a non-secure queue.
+        Opcode::TlbiEl3All
+        | Opcode::TlbiEl3Va
+        | Opcode::TlbiSEl2All
+        | Opcode::TlbiSEl2Asid
+        | Opcode::TlbiSEl2Va
+        | Opcode::TlbiSEl2Vaa
+        | Opcode::TlbiSS12Vmall
+        | Opcode::TlbiSS2Ipa
+        | Opcode::TlbiSnhAll => Decision::Illegal,
+        Opcode::Sync => completion(word0, word1, view),
+    }
+}
+
+enum Stream {
+    Ok(u32),
+    OutOfRange,
+    Secure,
+}
+
+fn secure(word0: u64) -> bool {
+    get64(cmd::SSEC, word0) == 1
+}
+
+fn exceeds(value: u64, bits: u32) -> bool {
+    value.checked_shr(bits).unwrap_or(0) != 0
+}
+
+/// The command's StreamID. Out of range is allowed to have no effect [S 4.1.7].
+fn stream(word0: u64, view: &CommandView) -> Stream {
+    if secure(word0) {
+        return Stream::Secure;
+    }
+    let sid = get64(cmd::SID, word0);
+    if exceeds(sid, view.sid_bits) {
+        Stream::OutOfRange
+    } else {
+        Stream::Ok(low32(sid))
+    }
+}
+
+fn depth(word1: u64) -> Depth {
+    if get64(tlbi::LEAF, word1) == 1 {
+        Depth::Leaf
+    } else {
+        Depth::Walk
+    }
+}
+
+fn asid(word0: u64, view: &CommandView) -> u16 {
+    u16::try_from(get64(tlbi::ASID, word0)).unwrap_or(0) & view.asid_mask
+}
+
+fn cfgi_ste(word0: u64, word1: u64, view: &CommandView) -> Decision {
+    match stream(word0, view) {
+        Stream::Secure => Decision::Illegal,
+        Stream::OutOfRange => Decision::Drop,
+        Stream::Ok(sid) => Decision::Reshadow(Scope::One {
+            sid,
+            depth: depth(word1),
+        }),
+    }
+}
+
+fn cfgi_range(word0: u64, word1: u64, view: &CommandView) -> Decision {
+    if secure(word0) {
+        return Decision::Illegal;
+    }
+    let log2 = low32(get64(cfgi::RANGE, word1)).saturating_add(1);
+    if log2 >= view.sid_bits {
+        // Any StreamID aligned down to so large a range is 0, or out of range altogether.
+        let above = get64(cmd::SID, word0).checked_shr(log2).unwrap_or(0) != 0;
+        return if above {
+            Decision::Drop
+        } else {
+            Decision::Reshadow(Scope::All)
+        };
+    }
+    let sid = get64(cmd::SID, word0);
+    if exceeds(sid, view.sid_bits) {
+        return Decision::Drop;
+    }
+    let first = low32(sid)
+        .checked_shr(log2)
+        .and_then(|index| index.checked_shl(log2))
+        .unwrap_or(0);
+    Decision::Reshadow(Scope::Range { first, log2 })
+}
+
+fn cfgi_cd(word0: u64, word1: u64, view: &CommandView) -> Decision {
+    match stream(word0, view) {
+        Stream::Secure => Decision::Illegal,
+        Stream::OutOfRange => Decision::Drop,
+        Stream::Ok(sid) => {
+            let ssid = get64(cmd::SSID, word0);
+            if exceeds(ssid, view.ssid_bits) {
+                return Decision::Drop;
+            }
+            Decision::Forward(Command::CfgiCd {
+                sid,
+                ssid: low32(ssid),
+                depth: depth(word1),
+            })
+        }
+    }
+}
+
+/// The extent of an invalidation by address; `None` for the reserved encodings of [S 4.4.1.1].
+fn extent(word0: u64, word1: u64, view: &CommandView) -> Option<Extent> {
+    if view.ranges == Ranges::Hidden {
+        return Some(Extent::Single);
+    }
+    let granule = match get64(tlbi::TG, word1) {
+        tlbi::TG_4K => Granule::K4,
+        tlbi::TG_16K => Granule::K16,
+        tlbi::TG_64K => Granule::K64,
+        _ => return Some(Extent::Single),
+    };
+    let num = get64(tlbi::NUM, word0);
+    let scale = get64(tlbi::SCALE, word0);
+    let ttl = get64(tlbi::TTL, word1);
+    if (num, scale, ttl) == (0, 0, 0) {
+        return None;
+    }
+    // IDR5.DS is 0: no level-1 leaf with the 16K granule.
+    if granule == Granule::K16 && ttl == 1 {
+        return None;
+    }
+    Some(Extent::Range {
+        granule,
+        num,
+        scale,
+        ttl,
+    })
+}
+
+fn completion(word0: u64, word1: u64, view: &CommandView) -> Decision {
+    match get64(sync::CS, word0) {
+        // IDR0.SEV is 0: an event request is the same as none [S 4.7.3].
+        sync::CS_NONE | sync::CS_SEV => Decision::Sync(Signal::None),
+        sync::CS_IRQ => {
+            let address = word1 & mask64(sync::MSIADDRESS);
+            if address == 0 || view.msi == MsiCompletion::Hidden {
+                Decision::Sync(Signal::Wired)
+            } else {
+                Decision::Sync(Signal::Msi {
+                    address,
+                    data: low32(get64(sync::MSIDATA, word0)),
+                })
+            }
+        }
+        _ => Decision::Illegal,
+    }
+}

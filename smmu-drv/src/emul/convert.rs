@@ -1,0 +1,140 @@
+//! What the host learns of a fault: an allow-list of event types, built again from fields.
+//!
+//! The host believes in an SMMU with stage 1 only, so a stage-2 fault has to become what such an SMMU would have shown for an
+//! address behind which there is nothing:
+//!
+//! - of a CD fetch (CLASS=CD): the fetch meets an external abort, F_CD_FETCH [S 7.3.10];
+//! - of a stage-1 walk (CLASS=TT): the walk meets an external abort, F_WALK_EABT with S2=0, CLASS=TT [S 7.3.12];
+//! - of the transaction itself (CLASS=IN): the SMMU translated it and passed it on; the abort comes from the interconnect, and
+//!   the SMMU records nothing. So nothing is shown; EL2 keeps the record, for this is the attempt that isolation stopped.
+//!
+//! The fetch addresses shown are IPAs that the host chose itself. Faults of EL2's own structures (F_STE_FETCH, aborts on
+//! stage-2 walks) are EL2's business. Types of hidden features cannot happen and are not shown.
+
+use super::command::CommandView;
+use crate::fault::{Class, FaultRecord, Stage};
+use crate::platform::{HostMemory, Platform};
+use crate::smmu::Smmu;
+use crate::spec::events::{self as ev, EventType, RawEvent};
+use crate::spec::registers::cr2::Cr2;
+use crate::spec::{mask64, put64};
+use crate::strtab::shadow::HostEntry;
+
+/// What to show of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HostEvent {
+    /// Nothing.
+    Hidden,
+    /// This.
+    Show(RawEvent),
+    /// A configuration error of the shadow table: what it is for the host depends on the host's table.
+    Configuration,
+}
+
+/// Type, SubstreamID and StreamID.
+const HEADER: u64 = mask64(ev::ID) | mask64(ev::SSV) | mask64(ev::SSID) | mask64(ev::SID);
+/// Attributes of the transaction.
+const ATTRIBUTES: u64 = mask64(ev::PNU) | mask64(ev::IND) | mask64(ev::RNW);
+
+/// Decides about one record; pure.
+pub(crate) fn convert(record: &FaultRecord) -> HostEvent {
+    let Some(kind) = record.kind else {
+        return HostEvent::Hidden;
+    };
+    let RawEvent([word0, word1, word2, word3]) = record.raw;
+    let header = word0 & HEADER;
+    match kind {
+        EventType::BadStreamId | EventType::BadSte => HostEvent::Configuration,
+        EventType::StreamDisabled | EventType::BadSubstreamId | EventType::BadCd => {
+            HostEvent::Show(RawEvent([header, 0, 0, 0]))
+        }
+        EventType::Uut => HostEvent::Show(RawEvent([header, word1 & ATTRIBUTES, word2, 0])),
+        EventType::CdFetch => {
+            HostEvent::Show(RawEvent([header, 0, 0, word3 & mask64(ev::FETCH_ADDR)]))
+        }
+        EventType::WalkEabt
+        | EventType::Translation
+        | EventType::AddrSize
+        | EventType::Access
+        | EventType::Permission
+        | EventType::TlbConflict => translation(kind, record),
+        EventType::SteFetch
+        | EventType::BadAtsTreq
+        | EventType::TranslForbidden
+        | EventType::CfgConflict
+        | EventType::PageRequest
+        | EventType::VmsFetch => HostEvent::Hidden,
+    }
+}
+
+fn translation(kind: EventType, record: &FaultRecord) -> HostEvent {
+    let RawEvent([word0, word1, word2, word3]) = record.raw;
+    let Some(detail) = record.detail else {
+        return HostEvent::Hidden;
+    };
+    let attributes = word1 & ATTRIBUTES;
+    let identity = word0 & (HEADER & !mask64(ev::ID));
+    if detail.stage == Stage::One {
+        let class = word1 & mask64(ev::CLASS);
+        let fetched = if kind == EventType::WalkEabt {
+            word3 & mask64(ev::FETCH_ADDR)
+        } else {
+            0
+        };
+        return HostEvent::Show(RawEvent([
+            word0 & HEADER,
+            attributes | class,
+            word2,
+            fetched,
+        ]));
+    }
+    let Some(ipa) = detail.ipa else {
+        // A stage-2 walk met an abort.
+        return HostEvent::Hidden;
+    };
+    match (kind, detail.class) {
+        (EventType::TlbConflict, _) | (_, Class::In | Class::Reserved) => HostEvent::Hidden,
+        (_, Class::Cd) => HostEvent::Show(RawEvent([
+            identity | put64(ev::ID, EventType::CdFetch.bits()),
+            0,
+            0,
+            ipa.0,
+        ])),
+        (_, Class::Tt) => HostEvent::Show(RawEvent([
+            identity | put64(ev::ID, EventType::WalkEabt.bits()),
+            attributes | put64(ev::CLASS, ev::CLASS_TT),
+            word2,
+            ipa.0,
+        ])),
+    }
+}
+
+impl<P: Platform, H: HostMemory> Smmu<P, H> {
+    /// A shadow entry was missing or invalid. The host's own table says why: it may have a coarser or finer shape than the
+    /// shadow, or lie in memory that is not the host's.
+    pub(super) fn reclassify(&mut self, host: &mut H, record: &FaultRecord) -> Option<RawEvent> {
+        let RawEvent([word0, ..]) = record.raw;
+        let identity = word0 & (HEADER & !mask64(ev::ID));
+        let typed = |kind: EventType, word3: u64| {
+            RawEvent([identity | put64(ev::ID, kind.bits()), 0, 0, word3])
+        };
+        let recorded = self.regs.cr2.contains(Cr2::RECINVSID);
+        let bad_stream_id = || recorded.then(|| typed(EventType::BadStreamId, 0));
+        let view: CommandView = self.command_view();
+        if record.sid.checked_shr(view.sid_bits).unwrap_or(0) != 0 {
+            return bad_stream_id();
+        }
+        match self.host_entry(host, record.sid) {
+            HostEntry::OutOfRange => bad_stream_id(),
+            HostEntry::Unreadable(address) => {
+                Some(typed(EventType::SteFetch, address & mask64(ev::FETCH_ADDR)))
+            }
+            HostEntry::Bad => Some(typed(EventType::BadSte, 0)),
+            // The entry is fine now, but has no shadow: not invalidated yet, or EL2 had no memory for it.
+            HostEntry::Good => match record.kind {
+                Some(EventType::BadStreamId) => bad_stream_id(),
+                _ => Some(typed(EventType::BadSte, 0)),
+            },
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! SMMU_CR0 and SMMU_GBPA of the host: edges of the enables, none of which ever reaches hardware's own.
+//!
+//! Turning translation on or off changes what every stream does. That is a walk over the shadow table, done in steps so
+//! that a trap stays bounded: CR0ACK, or GBPA.UPDATE, follows when the walk is complete.
+
+use super::queue::{Geometry, HostQueue};
+use super::{GBPA_ALLOWED, ids};
+use crate::platform::{HostMemory, Platform};
+use crate::smmu::{Smmu, WriteOutcome};
+use crate::spec::registers::{cr0::Cr0, gbpa, irq_ctrl::IrqCtrl};
+use crate::spec::{get32, registers as reg};
+use crate::stats::bump;
+use crate::strtab::host::HostTable;
+use crate::strtab::shadow::{Budget, HostMode, Transition};
+
+/// Log2 of the bytes of a command.
+pub(super) const CMD_LOG2: u32 = 4;
+/// Log2 of the bytes of an event record.
+pub(super) const EVENT_LOG2: u32 = 5;
+
+impl<P: Platform, H: HostMemory> Smmu<P, H> {
+    pub(super) fn write_cr0(&mut self, host: &mut H, wanted: Cr0) -> WriteOutcome {
+        self.regs.cr0 = wanted;
+        self.switch_cmdq(host, wanted);
+        self.switch_eventq(host, wanted);
+        if wanted.contains(Cr0::SMMUEN) != self.heading_for_smmuen() {
+            let mode = if wanted.contains(Cr0::SMMUEN) {
+                let table = HostTable::new(
+                    self.regs.strtab_base,
+                    self.regs.strtab_base_cfg,
+                    &self.regs.ids,
+                );
+                self.regs.table = Some(table);
+                HostMode::Table
+            } else {
+                self.regs.table = None;
+                self.regs.reshadow = None;
+                self.mode_when_disabled()
+            };
+            self.regs.transition = Some(Transition::new(mode));
+        }
+        if self.run_transition(host) == WriteOutcome::Again {
+            return WriteOutcome::Again;
+        }
+        // Commands may have been waiting for CMDQEN.
+        self.consume_commands(host)
+    }
+
+    pub(super) fn write_gbpa(&mut self, host: &mut H, word: u32) -> WriteOutcome {
+        // A write without UPDATE has no effect; neither has one while an update is under way, except to continue it.
+        if get32(gbpa::UPDATE, word) == 1 {
+            let before = self.mode_when_disabled();
+            self.regs.gbpa = word & GBPA_ALLOWED;
+            let after = self.mode_when_disabled();
+            let disabled = !self.regs.cr0ack.contains(Cr0::SMMUEN) && !self.heading_for_smmuen();
+            if disabled && before != after {
+                self.regs.transition = Some(Transition::new(after));
+            }
+        }
+        if self.regs.cr0.contains(Cr0::SMMUEN) {
+            WriteOutcome::Done
+        } else {
+            self.run_transition(host)
+        }
+    }
+
+    /// SMMUEN as it will be once what is under way is complete.
+    fn heading_for_smmuen(&self) -> bool {
+        match &self.regs.transition {
+            Some(transition) => transition.mode() == HostMode::Table,
+            None => self.regs.cr0ack.contains(Cr0::SMMUEN),
+        }
+    }
+
+    fn mode_when_disabled(&self) -> HostMode {
+        if self.regs.gbpa_aborts() {
+            HostMode::Abort
+        } else {
+            HostMode::Bypass
+        }
+    }
+
+    /// Continues a change of what all streams do; acknowledges SMMUEN when it is complete.
+    fn run_transition(&mut self, host: &mut H) -> WriteOutcome {
+        let Some(mut transition) = self.regs.transition.take() else {
+            return WriteOutcome::Done;
+        };
+        if self.quiesced {
+            return WriteOutcome::Done;
+        }
+        let mut budget = Budget::for_one_trap();
+        match self.step_transition(host, &mut transition, &mut budget) {
+            Ok(true) => {
+                self.regs
+                    .cr0ack
+                    .set(Cr0::SMMUEN, transition.mode() == HostMode::Table);
+                self.update_irq_ctrl();
+                WriteOutcome::Done
+            }
+            Ok(false) => {
+                self.regs.transition = Some(transition);
+                WriteOutcome::Again
+            }
+            // The SMMU is failed: the enable is never acknowledged, as on hardware that hangs.
+            Err(_) => WriteOutcome::Done,
+        }
+    }
+
+    fn switch_cmdq(&mut self, host: &mut H, wanted: Cr0) {
+        let on = self.regs.cr0ack.contains(Cr0::CMDQEN);
+        if wanted.contains(Cr0::CMDQEN) == on {
+            return;
+        }
+        if on {
+            self.regs.cmdq.disable(host);
+        } else {
+            let geometry = Geometry::new(
+                self.regs.cmdq_base,
+                CMD_LOG2,
+                ids::HOST_CMDQS,
+                self.regs.ids.oas_mask(),
+            );
+            let (queue, result) = HostQueue::enable(host, geometry);
+            self.regs.cmdq = queue;
+            self.regs.cmdq_cons &= geometry.mask();
+            self.note_claim(result.is_err());
+        }
+        self.regs.cr0ack.toggle(Cr0::CMDQEN);
+    }
+
+    fn switch_eventq(&mut self, host: &mut H, wanted: Cr0) {
+        let on = self.regs.cr0ack.contains(Cr0::EVENTQEN);
+        if wanted.contains(Cr0::EVENTQEN) == on {
+            return;
+        }
+        if on {
+            // Events of transactions that ended before the update completes are visible in the queue [S 6.3.9.4].
+            self.drain_events(host);
+            self.regs.eventq.disable(host);
+        } else {
+            // Events from before the enable were never the host's.
+            self.drain_events(host);
+            let geometry = Geometry::new(
+                self.regs.eventq_base,
+                EVENT_LOG2,
+                ids::HOST_EVENTQS,
+                self.regs.ids.oas_mask(),
+            );
+            let (queue, result) = HostQueue::enable(host, geometry);
+            self.regs.eventq = queue;
+            self.note_claim(result.is_err());
+        }
+        self.regs.cr0ack.toggle(Cr0::EVENTQEN);
+        self.update_irq_ctrl();
+    }
+
+    pub(super) fn note_claim(&mut self, refused: bool) {
+        if refused {
+            bump(&mut self.stats.claims_refused);
+        }
+    }
+
+    /// Lets hardware interrupt the host for events exactly while the host has asked for it and would see them. The interrupt of
+    /// global errors stays off: hardware's errors are EL2's, and the host's are raised by hand.
+    pub(crate) fn update_irq_ctrl(&mut self) {
+        let enabled = self.regs.irq_ctrl.contains(IrqCtrl::EVENTQ_IRQEN)
+            && self.regs.cr0ack.contains(Cr0::EVENTQEN)
+            && self.failed.is_none();
+        let wanted = if enabled {
+            IrqCtrl::EVENTQ_IRQEN.bits()
+        } else {
+            0
+        };
+        if wanted != self.irq_hw {
+            self.irq_hw = wanted;
+            // Not acknowledged: the host polls instead of being interrupted; nothing else depends on it.
+            let _ = self.hw.write_acked(reg::IRQ_CTRL, reg::IRQ_CTRLACK, wanted);
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! The host's event queue: filled from EL2's, with the flags that hardware would show.
+
+use super::convert::{HostEvent, convert};
+use super::cr0::EVENT_LOG2;
+use super::queue::HostQueue;
+use crate::evtq::{MAX_DRAIN, Overflow};
+use crate::fault::FaultRecord;
+use crate::platform::{HostMemory, Platform, WiredIrq};
+use crate::smmu::Smmu;
+use crate::spec::events::RawEvent;
+use crate::spec::registers::{cr0::Cr0, gerror::Gerror, irq_ctrl::IrqCtrl, queue_index};
+use crate::spec::{get32, mask32, put32};
+use crate::stats::bump;
+
+/// Whether the host's queue got a record while it was empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Drained {
+    /// No.
+    Quiet,
+    /// Yes, or records are left behind in hardware's queue: the host has to look.
+    HostMustLook,
+}
+
+impl<P: Platform, H: HostMemory> Smmu<P, H> {
+    /// Empties EL2's event queue into fault records, counters and the host's queue.
+    ///
+    /// At most one queue of records per call. When the host's queue became non-empty its interrupt is raised: hardware's own
+    /// may have been taken for a queue that was already drained.
+    pub fn poll_events(&mut self, host: &mut H) {
+        let _ = self.check_alive();
+        if self.drain(host) == Drained::HostMustLook
+            && self.regs.irq_ctrl.contains(IrqCtrl::EVENTQ_IRQEN)
+        {
+            self.hw.platform().raise(WiredIrq::Eventq);
+        }
+    }
+
+    /// As [`Smmu::poll_events`] from an access of the host to its own queue, which looks anyway.
+    pub(super) fn drain_events(&mut self, host: &mut H) {
+        let _ = self.drain(host);
+    }
+
+    fn drain(&mut self, host: &mut H) -> Drained {
+        if self.failed.is_some() {
+            return Drained::Quiet;
+        }
+        let mut outcome = Drained::Quiet;
+        let mut left = MAX_DRAIN;
+        loop {
+            let prod = self.evtq.prod(&self.hw);
+            let end = self.evtq.index(prod);
+            // Orders the read of PROD before the reads of the records that it announced.
+            self.hw.dsb();
+            let mut took = false;
+            while left > 0 {
+                let Some(raw) = self.evtq.pop(end) else { break };
+                left = left.saturating_sub(1);
+                took = true;
+                if self.record(host, raw) == Drained::HostMustLook {
+                    outcome = Drained::HostMustLook;
+                }
+            }
+            if !took && get32(queue_index::OVERFLOW, prod) == self.overflow_seen() {
+                return outcome;
+            }
+            if self.evtq.publish(&self.hw, prod) == Overflow::Happened {
+                bump(&mut self.stats.event_overflows);
+                // What hardware dropped, the host's queue lost.
+                if self.host_sees_events() {
+                    self.overflow_host_queue();
+                }
+            }
+            if left == 0 {
+                return Drained::HostMustLook;
+            }
+        }
+    }
+
+    fn overflow_seen(&self) -> u32 {
+        self.evtq.acknowledged()
+    }
+
+    /// Events exist for the host only while its translation and its queue are on [S 7.2.1].
+    fn host_sees_events(&self) -> bool {
+        self.regs.cr0ack.contains(Cr0::SMMUEN | Cr0::EVENTQEN)
+            && !self.active_gerror().contains(Gerror::EVENTQ_ABT_ERR)
+    }
+
+    fn record(&mut self, host: &mut H, raw: RawEvent) -> Drained {
+        let record = FaultRecord::decode(raw);
+        bump(&mut self.stats.faults);
+        if !self.faults.push(record) {
+            bump(&mut self.stats.faults_not_logged);
+        }
+        if !self.host_sees_events() {
+            return Drained::Quiet;
+        }
+        let event = match convert(&record) {
+            HostEvent::Hidden => return Drained::Quiet,
+            HostEvent::Show(event) => Some(event),
+            HostEvent::Configuration => self.reclassify(host, &record),
+        };
+        match event {
+            Some(event) => self.deliver(host, event),
+            None => Drained::Quiet,
+        }
+    }
+
+    fn deliver(&mut self, host: &mut H, event: RawEvent) -> Drained {
+        let Some(geometry) = self.regs.eventq.geometry() else {
+            return Drained::Quiet;
+        };
+        let mask = geometry.mask();
+        let prod = get32(queue_index::INDEX, self.regs.eventq_prod) & mask;
+        let cons = get32(queue_index::INDEX, self.regs.eventq_cons) & mask;
+        // Full: same index, other wrap bit.
+        if prod ^ cons == mask & !(mask >> 1) {
+            bump(&mut self.stats.host_events_lost);
+            self.overflow_host_queue();
+            return Drained::Quiet;
+        }
+        let offset = geometry.offset(prod, EVENT_LOG2);
+        if self.write_event(host, offset, event).is_none() {
+            bump(&mut self.stats.host_events_lost);
+            self.raise_gerror(Gerror::EVENTQ_ABT_ERR);
+            return Drained::Quiet;
+        }
+        bump(&mut self.stats.host_events);
+        let flag = self.regs.eventq_prod & mask32(queue_index::OVERFLOW);
+        self.regs.eventq_prod = flag | (prod.wrapping_add(1) & mask);
+        if prod == cons {
+            Drained::HostMustLook
+        } else {
+            Drained::Quiet
+        }
+    }
+
+    fn write_event(&mut self, host: &mut H, offset: u64, event: RawEvent) -> Option<()> {
+        if let HostQueue::Unreachable(geometry) = self.regs.eventq {
+            let (queue, result) = HostQueue::enable(host, geometry);
+            self.regs.eventq = queue;
+            self.note_claim(result.is_err());
+        }
+        let HostQueue::On(_, claim) = &self.regs.eventq else {
+            return None;
+        };
+        for (word, at) in event.0.into_iter().zip([0_u64, 8, 16, 24]) {
+            host.write64(claim, offset.checked_add(at)?, word)?;
+        }
+        Some(())
+    }
+
+    /// Sets the overflow condition, unless one is pending [S 7.4].
+    fn overflow_host_queue(&mut self) {
+        let pending =
+            (self.regs.eventq_prod ^ self.regs.eventq_cons) & mask32(queue_index::OVERFLOW) != 0;
+        if !pending {
+            self.regs.eventq_prod ^= put32(queue_index::OVERFLOW, 1);
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! SMMU_GERROR and SMMU_GERRORN of the host: errors of the emulated SMMU, and their wired interrupt.
+
+use crate::platform::{HostMemory, Platform, WiredIrq};
+use crate::smmu::Smmu;
+use crate::spec::registers::{Cerror, gerror::Gerror, irq_ctrl::IrqCtrl, queue_index};
+use crate::spec::{mask32, put32};
+
+impl<P: Platform, H: HostMemory> Smmu<P, H> {
+    /// Errors that the host has not acknowledged.
+    pub(super) fn active_gerror(&self) -> Gerror {
+        self.regs.gerror ^ self.regs.gerrorn
+    }
+
+    /// Activates an error. One that is active already stays so; there is no second interrupt [S 6.3.18].
+    pub(crate) fn raise_gerror(&mut self, error: Gerror) {
+        if self.active_gerror().contains(error) {
+            return;
+        }
+        self.regs.gerror.toggle(error);
+        if self.regs.irq_ctrl.contains(IrqCtrl::GERROR_IRQEN) {
+            self.hw.platform().raise(WiredIrq::Gerror);
+        }
+    }
+
+    /// Stops command consumption at the entry that CONS names [S 7.1].
+    pub(super) fn raise_cerror(&mut self, error: Cerror) {
+        let code = match error {
+            Cerror::None => 0,
+            Cerror::Ill => 1,
+            Cerror::Abt => 2,
+            Cerror::AtcInvSync => 3,
+        };
+        self.regs.cmdq_cons =
+            (self.regs.cmdq_cons & mask32(queue_index::INDEX)) | put32(queue_index::ERR, code);
+        self.raise_gerror(Gerror::CMDQ_ERR);
+    }
+
+    /// A write of GERRORN: acknowledges active errors. Toggling an inactive one is CONSTRAINED UNPREDICTABLE; it is ignored.
+    pub(super) fn acknowledge_gerror(&mut self, written: Gerror) {
+        let active = self.active_gerror();
+        self.regs.gerrorn = (self.regs.gerrorn & !active) | (written & active);
+    }
+}

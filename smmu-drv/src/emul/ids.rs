@@ -1,0 +1,120 @@
+//! The ID registers that the host sees: an allow-list of fields, cut to what is emulated.
+
+use crate::features::{Coherency, Features, oas_encoding};
+use crate::spec::registers::{idr0, idr1, idr3, idr5};
+use crate::spec::{get32, mask32, put32};
+use crate::strtab;
+
+/// Log2 of the largest host command queue: one page, so that a trap's work is bounded. Linux refuses less than 2^7.
+pub const HOST_CMDQS: u32 = 8;
+/// Log2 of the largest host event queue: one page.
+pub const HOST_EVENTQS: u32 = 7;
+
+/// Whether SMMU_IDR0.MSI is shown to the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MsiAdvert {
+    /// When the SMMU is coherent: a CMD_SYNC completes by a store of EL2, and the host never polls CONS.
+    WhenCoherent,
+    /// Never.
+    Hidden,
+}
+
+/// ID registers as the host reads them. IDR2, IDR4, IDR6 and everything not named here read as zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostIds {
+    /// SMMU_IDR0.
+    pub idr0: u32,
+    /// SMMU_IDR1.
+    pub idr1: u32,
+    /// SMMU_IDR3.
+    pub idr3: u32,
+    /// SMMU_IDR5.
+    pub idr5: u32,
+    /// SMMU_IIDR.
+    pub iidr: u32,
+    /// SMMU_AIDR.
+    pub aidr: u32,
+}
+
+/// IDR0 fields that pass through. Everything of stage 2, EL2, ATS, PRI, ATOS, broadcast maintenance, wake-up events and
+/// realms is hidden: stage 2 is EL2's, and the others would let devices or the host act past it.
+const IDR0_PASS: u32 = mask32(idr0::S1P)
+    | mask32(idr0::HTTU)
+    | mask32(idr0::ASID16)
+    | mask32(idr0::CD2L)
+    | mask32(idr0::TTENDIAN)
+    | mask32(idr0::TERM_MODEL)
+    | mask32(idr0::ST_LEVEL);
+
+/// IDR3 fields that pass through: those whose semantics the host's own stage-1 tables and TLBIs need.
+const IDR3_PASS: u32 = mask32(idr3::HAD) | mask32(idr3::RIL) | mask32(idr3::BBML);
+
+/// IDR5 fields that pass through.
+const IDR5_PASS: u32 = mask32(idr5::GRAN4K) | mask32(idr5::GRAN16K) | mask32(idr5::GRAN64K);
+
+/// AIDR fields that pass through: architecture version. [S 6.3.8]
+const AIDR_PASS: u32 = 0xff;
+
+impl HostIds {
+    /// The view for an SMMU with `features` whose host has `ipa_bits` bits of IPA space.
+    pub(crate) fn new(features: &Features, msi: MsiAdvert, ipa_bits: u32) -> Self {
+        let ids = &features.ids;
+        let coherent = match features.coherent {
+            Coherency::Coherent => 1,
+            Coherency::NonCoherent => 0,
+        };
+        let msi = match msi {
+            MsiAdvert::WhenCoherent => coherent,
+            MsiAdvert::Hidden => 0,
+        };
+        Self {
+            idr0: (ids.idr0 & IDR0_PASS)
+                | put32(idr0::TTF, idr0::TTF_AARCH64)
+                | put32(idr0::COHACC, coherent)
+                | put32(idr0::MSI, msi)
+                | put32(idr0::STALL_MODEL, idr0::STALL_NONE),
+            idr1: put32(idr1::SIDSIZE, strtab::covered_sid_bits(features))
+                | put32(idr1::SSIDSIZE, features.ssid_bits)
+                | put32(idr1::EVENTQS, HOST_EVENTQS)
+                | put32(idr1::CMDQS, HOST_CMDQS),
+            idr3: ids.idr3 & IDR3_PASS,
+            idr5: (ids.idr5 & IDR5_PASS)
+                | put32(idr5::OAS, oas_encoding(features.oas.min(ipa_bits))),
+            iidr: ids.iidr,
+            aidr: ids.aidr & AIDR_PASS,
+        }
+    }
+
+    /// Addresses of the host's tables and queues are cut to this many bits [S 3.4.3].
+    pub(crate) fn oas_mask(&self) -> u64 {
+        let bits = crate::features::oas_bits(get32(idr5::OAS, self.idr5));
+        u64::MAX
+            .checked_shr(64_u32.saturating_sub(bits))
+            .unwrap_or(0)
+    }
+
+    /// StreamID bits.
+    pub(crate) fn sid_bits(&self) -> u32 {
+        get32(idr1::SIDSIZE, self.idr1)
+    }
+
+    /// SubstreamID bits.
+    pub(crate) fn ssid_bits(&self) -> u32 {
+        get32(idr1::SSIDSIZE, self.idr1)
+    }
+
+    /// Range invalidation is shown.
+    pub(crate) fn ril(&self) -> bool {
+        get32(idr3::RIL, self.idr3) == 1
+    }
+
+    /// MSIs are shown.
+    pub(crate) fn msi(&self) -> bool {
+        get32(idr0::MSI, self.idr0) == 1
+    }
+
+    /// 2-level stream tables are shown.
+    pub(crate) fn two_level(&self) -> bool {
+        get32(idr0::ST_LEVEL, self.idr0) == idr0::ST_TWO_LEVEL
+    }
+}

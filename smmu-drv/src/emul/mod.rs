@@ -1,0 +1,350 @@
+//! The SMMU that the host sees: its registers, and what a write to one of them sets in motion.
+
+mod cmdq;
+pub mod command;
+mod convert;
+mod cr0;
+mod eventq;
+mod gerror;
+pub mod ids;
+mod queue;
+pub mod table;
+
+use crate::platform::{HostMemory, Platform};
+use crate::smmu::{AccessSize, Smmu, WriteOutcome};
+use crate::spec::registers::{
+    cr0::Cr0, cr2::Cr2, gbpa, gerror::Gerror, irq_cfg, irq_ctrl::IrqCtrl, queue_base, queue_index,
+    strtab_base,
+};
+use crate::spec::{get32, high32, join, low32, mask32, mask64, put32};
+use crate::stats::bump;
+use crate::strtab::host::HostTable;
+use crate::strtab::shadow::Transition;
+use command::{CommandView, Scope};
+use ids::HostIds;
+use queue::HostQueue;
+use table::{Part, Register, lookup};
+
+/// MSI configuration as the host wrote it; never given to hardware.
+#[derive(Clone, Copy, Debug, Default)]
+struct IrqCfg {
+    cfg0: u64,
+    cfg1: u32,
+    cfg2: u32,
+}
+
+/// Everything the host can observe or set.
+pub(crate) struct HostRegs<C> {
+    pub(crate) ids: HostIds,
+    cr0: Cr0,
+    pub(crate) cr0ack: Cr0,
+    cr1: u32,
+    cr2: Cr2,
+    gbpa: u32,
+    irq_ctrl: IrqCtrl,
+    gerror: Gerror,
+    gerrorn: Gerror,
+    gerror_irq: IrqCfg,
+    eventq_irq: IrqCfg,
+    strtab_base: u64,
+    strtab_base_cfg: u32,
+    /// Geometry latched when SMMUEN went up.
+    pub(crate) table: Option<HostTable>,
+    cmdq_base: u64,
+    cmdq_prod: u32,
+    cmdq_cons: u32,
+    eventq_base: u64,
+    eventq_prod: u32,
+    eventq_cons: u32,
+    cmdq: HostQueue<C>,
+    eventq: HostQueue<C>,
+    /// A change of what all streams do, under way.
+    pub(crate) transition: Option<Transition>,
+    /// A range of streams to translate again: the scope and the next block.
+    pub(crate) reshadow: Option<(Scope, u64)>,
+    /// A CFGI_ALL that the next CMD_SYNC, or the end of the queue, has to carry out.
+    all_pending: bool,
+}
+
+/// CR0 bits of the host's view: the rest is reserved, because the features are hidden.
+const CR0_ALLOWED: Cr0 = Cr0::SMMUEN.union(Cr0::EVENTQEN).union(Cr0::CMDQEN);
+/// GBPA bits of the host's view besides UPDATE.
+const GBPA_ALLOWED: u32 = mask32(gbpa::ABORT) | mask32(gbpa::SHCFG);
+/// CR1 bits: table attributes in \[11:6\], queue attributes in \[5:0\].
+const CR1_TABLE: u32 = 0xfc0;
+const CR1_QUEUE: u32 = 0x3f;
+
+impl<C> HostRegs<C> {
+    /// The state after reset; `gbpa` is what hardware had.
+    pub(crate) fn new(ids: HostIds, gbpa: u32) -> Self {
+        Self {
+            ids,
+            cr0: Cr0::empty(),
+            cr0ack: Cr0::empty(),
+            cr1: 0,
+            cr2: Cr2::empty(),
+            gbpa: gbpa & GBPA_ALLOWED,
+            irq_ctrl: IrqCtrl::empty(),
+            gerror: Gerror::empty(),
+            gerrorn: Gerror::empty(),
+            gerror_irq: IrqCfg::default(),
+            eventq_irq: IrqCfg::default(),
+            strtab_base: 0,
+            strtab_base_cfg: 0,
+            table: None,
+            cmdq_base: 0,
+            cmdq_prod: 0,
+            cmdq_cons: 0,
+            eventq_base: 0,
+            eventq_prod: 0,
+            eventq_cons: 0,
+            cmdq: HostQueue::Off,
+            eventq: HostQueue::Off,
+            transition: None,
+            reshadow: None,
+            all_pending: false,
+        }
+    }
+
+    /// A field guarded by `enable` can be written: neither requested nor in effect.
+    fn unguarded(&self, enable: Cr0) -> bool {
+        !(self.cr0 | self.cr0ack).intersects(enable)
+    }
+
+    fn gbpa_aborts(&self) -> bool {
+        get32(gbpa::ABORT, self.gbpa) == 1
+    }
+}
+
+impl<P: Platform, H: HostMemory> Smmu<P, H> {
+    /// Answers a load of the host: `offset` bytes from the base of page 0.
+    ///
+    /// Never fails: what no policy row allows reads as zero and is counted.
+    pub fn mmio_read(&mut self, host: &mut H, offset: u32, size: AccessSize) -> u64 {
+        bump(&mut self.stats.exits);
+        let Some((register, part)) = lookup(offset, size) else {
+            bump(&mut self.stats.denied_accesses);
+            return 0;
+        };
+        if register == Register::EventqProd {
+            let _ = self.check_alive();
+            self.drain_events(host);
+        }
+        let value = self.read_register(register);
+        match part {
+            Part::Word | Part::Double => value,
+            Part::Low => u64::from(low32(value)),
+            Part::High => u64::from(high32(value)),
+        }
+    }
+
+    /// Answers a store of the host: `offset` bytes from the base of page 0.
+    ///
+    /// Never fails: what no policy row allows is ignored and counted. [`WriteOutcome::Again`] asks for the same store again.
+    pub fn mmio_write(
+        &mut self,
+        host: &mut H,
+        offset: u32,
+        size: AccessSize,
+        value: u64,
+    ) -> WriteOutcome {
+        bump(&mut self.stats.exits);
+        let Some((register, part)) = lookup(offset, size) else {
+            bump(&mut self.stats.denied_accesses);
+            return WriteOutcome::Done;
+        };
+        // A failed SMMU goes on being emulated; nothing below reaches its hardware then.
+        let _ = self.check_alive();
+        let value = match part {
+            Part::Word => u64::from(low32(value)),
+            Part::Double => value,
+            Part::Low => join(high32(self.read_register(register)), low32(value)),
+            Part::High => join(low32(value), low32(self.read_register(register))),
+        };
+        let outcome = self.write_register(host, register, value);
+        if outcome == WriteOutcome::Again {
+            bump(&mut self.stats.budget_exits);
+        }
+        outcome
+    }
+
+    fn read_register(&self, register: Register) -> u64 {
+        let regs = &self.regs;
+        match register {
+            Register::Idr0 => u64::from(regs.ids.idr0),
+            Register::Idr1 => u64::from(regs.ids.idr1),
+            Register::Idr3 => u64::from(regs.ids.idr3),
+            Register::Idr5 => u64::from(regs.ids.idr5),
+            Register::Iidr => u64::from(regs.ids.iidr),
+            Register::Aidr => u64::from(regs.ids.aidr),
+            Register::Cr0 => u64::from(regs.cr0.bits()),
+            Register::Cr0Ack => u64::from(regs.cr0ack.bits()),
+            Register::Cr1 => u64::from(regs.cr1),
+            Register::Cr2 => u64::from(regs.cr2.bits()),
+            Register::Gbpa => {
+                let busy = regs.transition.is_some() && !regs.cr0ack.contains(Cr0::SMMUEN);
+                u64::from(regs.gbpa | if busy { put32(gbpa::UPDATE, 1) } else { 0 })
+            }
+            Register::IrqCtrl | Register::IrqCtrlAck => u64::from(regs.irq_ctrl.bits()),
+            Register::Gerror => u64::from(regs.gerror.bits()),
+            Register::Gerrorn => u64::from(regs.gerrorn.bits()),
+            Register::GerrorIrqCfg0 => regs.gerror_irq.cfg0,
+            Register::GerrorIrqCfg1 => u64::from(regs.gerror_irq.cfg1),
+            Register::GerrorIrqCfg2 => u64::from(regs.gerror_irq.cfg2),
+            Register::StrtabBase => regs.strtab_base,
+            Register::StrtabBaseCfg => u64::from(regs.strtab_base_cfg),
+            Register::CmdqBase => regs.cmdq_base,
+            Register::CmdqProd => u64::from(regs.cmdq_prod),
+            Register::CmdqCons => u64::from(regs.cmdq_cons),
+            Register::EventqBase => regs.eventq_base,
+            Register::EventqProd => u64::from(regs.eventq_prod),
+            Register::EventqCons => u64::from(regs.eventq_cons),
+            Register::EventqIrqCfg0 => regs.eventq_irq.cfg0,
+            Register::EventqIrqCfg1 => u64::from(regs.eventq_irq.cfg1),
+            Register::EventqIrqCfg2 => u64::from(regs.eventq_irq.cfg2),
+            Register::Idr2
+            | Register::Idr4
+            | Register::Idr6
+            | Register::Statusr
+            | Register::Agbpa
+            | Register::PriqBase
+            | Register::PriqProd
+            | Register::PriqCons
+            | Register::PriqIrqCfg0
+            | Register::PriqIrqCfg1
+            | Register::PriqIrqCfg2 => 0,
+        }
+    }
+
+    fn write_register(&mut self, host: &mut H, register: Register, value: u64) -> WriteOutcome {
+        let word = low32(value);
+        let regs = &mut self.regs;
+        match register {
+            Register::Cr0 => {
+                return self.write_cr0(host, Cr0::from_bits_truncate(word) & CR0_ALLOWED);
+            }
+            Register::Gbpa => return self.write_gbpa(host, word),
+            Register::CmdqProd => {
+                regs.cmdq_prod = word & mask32(queue_index::INDEX);
+                return self.consume_commands(host);
+            }
+            Register::Gerrorn => {
+                self.acknowledge_gerror(Gerror::from_bits_truncate(word));
+                return self.consume_commands(host);
+            }
+            Register::Cr1 => {
+                if regs.unguarded(Cr0::SMMUEN) {
+                    regs.cr1 = (regs.cr1 & !CR1_TABLE) | (word & CR1_TABLE);
+                }
+                if regs.unguarded(Cr0::CMDQEN | Cr0::EVENTQEN) {
+                    regs.cr1 = (regs.cr1 & !CR1_QUEUE) | (word & CR1_QUEUE);
+                }
+            }
+            Register::Cr2 => {
+                if regs.unguarded(Cr0::SMMUEN) {
+                    // PTM reads back although BTM is hidden: Linux sets it, and nothing depends on it.
+                    regs.cr2 = Cr2::from_bits_truncate(word) & (Cr2::RECINVSID | Cr2::PTM);
+                }
+            }
+            Register::IrqCtrl => {
+                regs.irq_ctrl = IrqCtrl::from_bits_truncate(word)
+                    & (IrqCtrl::GERROR_IRQEN | IrqCtrl::EVENTQ_IRQEN);
+                self.update_irq_ctrl();
+            }
+            Register::StrtabBase => {
+                if regs.unguarded(Cr0::SMMUEN) {
+                    regs.strtab_base =
+                        value & (mask64(strtab_base::ADDR) | mask64(strtab_base::RA));
+                }
+            }
+            Register::StrtabBaseCfg => {
+                if regs.unguarded(Cr0::SMMUEN) {
+                    regs.strtab_base_cfg = word & STRTAB_BASE_CFG_ALLOWED;
+                }
+            }
+            Register::CmdqBase => {
+                if regs.unguarded(Cr0::CMDQEN) {
+                    regs.cmdq_base = value & QUEUE_BASE_ALLOWED;
+                }
+            }
+            Register::CmdqCons => {
+                if regs.unguarded(Cr0::CMDQEN) {
+                    regs.cmdq_cons = word & mask32(queue_index::INDEX);
+                }
+            }
+            Register::EventqBase => {
+                if regs.unguarded(Cr0::EVENTQEN) {
+                    regs.eventq_base = value & QUEUE_BASE_ALLOWED;
+                }
+            }
+            Register::EventqProd => {
+                if regs.unguarded(Cr0::EVENTQEN) {
+                    regs.eventq_prod =
+                        word & (mask32(queue_index::INDEX) | mask32(queue_index::OVERFLOW));
+                }
+            }
+            Register::EventqCons => {
+                regs.eventq_cons =
+                    word & (mask32(queue_index::INDEX) | mask32(queue_index::OVERFLOW));
+                self.drain_events(host);
+            }
+            Register::GerrorIrqCfg0 | Register::GerrorIrqCfg1 | Register::GerrorIrqCfg2 => {
+                if !regs.irq_ctrl.contains(IrqCtrl::GERROR_IRQEN) && regs.ids.msi() {
+                    store_irq_cfg(&mut regs.gerror_irq, register, value);
+                }
+            }
+            Register::EventqIrqCfg0 | Register::EventqIrqCfg1 | Register::EventqIrqCfg2 => {
+                if !regs.irq_ctrl.contains(IrqCtrl::EVENTQ_IRQEN) && regs.ids.msi() {
+                    store_irq_cfg(&mut regs.eventq_irq, register, value);
+                }
+            }
+            Register::Idr0
+            | Register::Idr1
+            | Register::Idr2
+            | Register::Idr3
+            | Register::Idr4
+            | Register::Idr5
+            | Register::Idr6
+            | Register::Iidr
+            | Register::Aidr
+            | Register::Cr0Ack
+            | Register::Statusr
+            | Register::Agbpa
+            | Register::IrqCtrlAck
+            | Register::Gerror
+            | Register::PriqBase
+            | Register::PriqProd
+            | Register::PriqCons
+            | Register::PriqIrqCfg0
+            | Register::PriqIrqCfg1
+            | Register::PriqIrqCfg2 => {}
+        }
+        WriteOutcome::Done
+    }
+
+    pub(crate) fn command_view(&self) -> CommandView {
+        CommandView::new(&self.regs.ids, self.stage2.vmid)
+    }
+}
+
+/// STRTAB_BASE_CFG bits that are stored: LOG2SIZE, SPLIT, FMT.
+const STRTAB_BASE_CFG_ALLOWED: u32 = {
+    use crate::spec::registers::strtab_base_cfg::{FMT, LOG2SIZE, SPLIT};
+    mask32(LOG2SIZE) | mask32(SPLIT) | mask32(FMT)
+};
+/// *Q_BASE bits that are stored.
+const QUEUE_BASE_ALLOWED: u64 =
+    mask64(queue_base::LOG2SIZE) | mask64(queue_base::ADDR) | mask64(queue_base::ALLOC);
+
+fn store_irq_cfg(cfg: &mut IrqCfg, register: Register, value: u64) {
+    match register {
+        Register::GerrorIrqCfg0 | Register::EventqIrqCfg0 => {
+            cfg.cfg0 = value & mask64(irq_cfg::ADDR)
+        }
+        Register::GerrorIrqCfg1 | Register::EventqIrqCfg1 => cfg.cfg1 = low32(value),
+        Register::GerrorIrqCfg2 | Register::EventqIrqCfg2 => {
+            cfg.cfg2 = low32(value) & mask32(irq_cfg::ATTR)
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,113 @@
+//! Which registers the host has at all: everything that is not a row here reads as zero and ignores writes.
+
+use crate::smmu::AccessSize;
+use crate::spec::registers as reg;
+
+/// Width of a register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Width {
+    /// 32 bits, by 32-bit accesses only.
+    Bits32,
+    /// 64 bits, by one 64-bit or two 32-bit accesses.
+    Bits64,
+}
+
+macro_rules! registers {
+    ($($name:ident $offset:path, $width:ident, $read:literal, $write:literal;)*) => {
+        /// A register of the host's view.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Register {
+            $(#[doc = concat!("Read: ", $read, ". Write: ", $write, ".")] $name,)*
+        }
+
+        impl Register {
+            /// Every row: register, its offset, its width, and the policy in words.
+            pub const ROWS: &'static [(Register, u32, Width, &'static str, &'static str)] =
+                &[$((Register::$name, $offset, Width::$width, $read, $write),)*];
+
+            /// The register that starts at `offset`.
+            const fn starting_at(offset: u32) -> Option<(Self, Width)> {
+                match offset {
+                    $($offset => Some((Self::$name, Width::$width)),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+registers! {
+    Idr0 reg::IDR0, Bits32, "allow-listed fields", "ignored";
+    Idr1 reg::IDR1, Bits32, "allow-listed fields, queues capped", "ignored";
+    Idr2 reg::IDR2, Bits32, "zero", "ignored";
+    Idr3 reg::IDR3, Bits32, "HAD, RIL, BBML", "ignored";
+    Idr4 reg::IDR4, Bits32, "zero", "ignored";
+    Idr5 reg::IDR5, Bits32, "granules, OAS capped", "ignored";
+    Iidr reg::IIDR, Bits32, "hardware", "ignored";
+    Aidr reg::AIDR, Bits32, "architecture version", "ignored";
+    Cr0 reg::CR0, Bits32, "last written", "SMMUEN, EVENTQEN, CMDQEN; edges are emulated";
+    Cr0Ack reg::CR0ACK, Bits32, "what is in effect", "ignored";
+    Cr1 reg::CR1, Bits32, "last written", "stored, guarded by SMMUEN and the queue enables";
+    Cr2 reg::CR2, Bits32, "last written", "RECINVSID, PTM; guarded by SMMUEN";
+    Statusr reg::STATUSR, Bits32, "zero", "ignored";
+    Gbpa reg::GBPA, Bits32, "emulated", "ABORT with UPDATE; acts while SMMUEN is 0";
+    Agbpa reg::AGBPA, Bits32, "zero", "ignored";
+    IrqCtrl reg::IRQ_CTRL, Bits32, "last written", "GERROR_IRQEN, EVENTQ_IRQEN";
+    IrqCtrlAck reg::IRQ_CTRLACK, Bits32, "what is in effect", "ignored";
+    Gerror reg::GERROR, Bits32, "emulated", "ignored";
+    Gerrorn reg::GERRORN, Bits32, "emulated", "acknowledges active errors; CMDQ_ERR resumes the queue";
+    GerrorIrqCfg0 reg::GERROR_IRQ_CFG0, Bits64, "last written", "stored, guarded by GERROR_IRQEN; never reaches hardware";
+    GerrorIrqCfg1 reg::GERROR_IRQ_CFG1, Bits32, "last written", "stored, guarded by GERROR_IRQEN; never reaches hardware";
+    GerrorIrqCfg2 reg::GERROR_IRQ_CFG2, Bits32, "last written", "stored, guarded by GERROR_IRQEN; never reaches hardware";
+    StrtabBase reg::STRTAB_BASE, Bits64, "last written", "stored, guarded by SMMUEN";
+    StrtabBaseCfg reg::STRTAB_BASE_CFG, Bits32, "last written", "stored, guarded by SMMUEN";
+    CmdqBase reg::CMDQ_BASE, Bits64, "last written", "stored, guarded by CMDQEN";
+    CmdqProd reg::CMDQ_PROD, Bits32, "last written", "consumes commands";
+    CmdqCons reg::CMDQ_CONS, Bits32, "emulated", "stored, guarded by CMDQEN";
+    EventqBase reg::EVENTQ_BASE, Bits64, "last written", "stored, guarded by EVENTQEN";
+    EventqProd reg::EVENTQ_PROD, Bits32, "emulated, drains hardware's queue", "stored, guarded by EVENTQEN";
+    EventqCons reg::EVENTQ_CONS, Bits32, "last written", "frees slots, acknowledges overflow; drains hardware's queue";
+    EventqIrqCfg0 reg::EVENTQ_IRQ_CFG0, Bits64, "last written", "stored, guarded by EVENTQ_IRQEN; never reaches hardware";
+    EventqIrqCfg1 reg::EVENTQ_IRQ_CFG1, Bits32, "last written", "stored, guarded by EVENTQ_IRQEN; never reaches hardware";
+    EventqIrqCfg2 reg::EVENTQ_IRQ_CFG2, Bits32, "last written", "stored, guarded by EVENTQ_IRQEN; never reaches hardware";
+    PriqBase reg::PRIQ_BASE, Bits64, "zero", "ignored";
+    PriqProd reg::PRIQ_PROD, Bits32, "zero", "ignored";
+    PriqCons reg::PRIQ_CONS, Bits32, "zero", "ignored";
+    PriqIrqCfg0 reg::PRIQ_IRQ_CFG0, Bits64, "zero", "ignored";
+    PriqIrqCfg1 reg::PRIQ_IRQ_CFG1, Bits32, "zero", "ignored";
+    PriqIrqCfg2 reg::PRIQ_IRQ_CFG2, Bits32, "zero", "ignored";
+    Idr6 reg::IDR6, Bits32, "zero", "ignored";
+}
+
+/// The part of a register that an access covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// All of a 32-bit register.
+    Word,
+    /// All of a 64-bit register.
+    Double,
+    /// Bits \[31:0\] of a 64-bit register.
+    Low,
+    /// Bits \[63:32\] of a 64-bit register.
+    High,
+}
+
+/// Which register an access means; `None` for offsets, sizes and alignments that no row allows.
+pub const fn lookup(offset: u32, size: AccessSize) -> Option<(Register, Part)> {
+    if let Some((register, width)) = Register::starting_at(offset) {
+        return match (width, size) {
+            (Width::Bits32, AccessSize::Word) => Some((register, Part::Word)),
+            (Width::Bits64, AccessSize::Double) => Some((register, Part::Double)),
+            (Width::Bits64, AccessSize::Word) => Some((register, Part::Low)),
+            (Width::Bits32 | Width::Bits64, AccessSize::Byte | AccessSize::Half)
+            | (Width::Bits32, AccessSize::Double) => None,
+        };
+    }
+    let Some(start) = offset.checked_sub(4) else {
+        return None;
+    };
+    match (Register::starting_at(start), size) {
+        (Some((register, Width::Bits64)), AccessSize::Word) => Some((register, Part::High)),
+        _ => None,
+    }
+}

@@ -1,0 +1,38 @@
+//! Errors of the live driver. CERROR_* codes, which a host sees, are another type: [`crate::spec::registers::Cerror`].
+
+use core::fmt;
+
+/// Why an SMMU cannot be relied on any more, or an operation on it failed.
+///
+/// All of them but [`SmmuError::NoMemory`] mark the SMMU failed: it keeps what was programmed last, later invalidations are
+/// refused with the same error at once, and no page that it could reach may change its owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SmmuError {
+    /// EL2's command queue did not consume a CMD_SYNC within its bound.
+    SyncTimeout,
+    /// EL2's command queue kept reporting errors after recovery.
+    CommandRejected,
+    /// The SMMU is in service failure mode (GERROR.SFM_ERR).
+    ServiceFailure,
+    /// The SMMU lost its programming and could not be programmed again.
+    Reset,
+    /// An acknowledgement register did not follow.
+    NoAck,
+    /// EL2's pool is empty. The SMMU is not failed.
+    NoMemory,
+}
+
+impl fmt::Display for SmmuError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::SyncTimeout => "CMD_SYNC did not complete in time",
+            Self::CommandRejected => "the command queue keeps rejecting commands",
+            Self::ServiceFailure => "the SMMU is in service failure mode",
+            Self::Reset => "the SMMU lost its state and could not be programmed again",
+            Self::NoAck => "a control register was not acknowledged in time",
+            Self::NoMemory => "no memory left for SMMU tables",
+        })
+    }
+}
+
+impl core::error::Error for SmmuError {}

@@ -1,0 +1,156 @@
+//! What the hardware can do, decoded once from its ID registers.
+
+use crate::platform::Platform;
+use crate::spec::registers::{idr0, idr1, idr3, idr5};
+use crate::spec::{get32, registers as reg};
+
+/// The ID registers as hardware shows them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IdRegisters {
+    /// SMMU_IDR0.
+    pub idr0: u32,
+    /// SMMU_IDR1.
+    pub idr1: u32,
+    /// SMMU_IDR3.
+    pub idr3: u32,
+    /// SMMU_IDR5.
+    pub idr5: u32,
+    /// SMMU_IIDR.
+    pub iidr: u32,
+    /// SMMU_AIDR.
+    pub aidr: u32,
+}
+
+impl IdRegisters {
+    /// Reads them. No side effect.
+    pub(crate) fn read(platform: &impl Platform) -> Self {
+        Self {
+            idr0: platform.read32(reg::IDR0),
+            idr1: platform.read32(reg::IDR1),
+            idr3: platform.read32(reg::IDR3),
+            idr5: platform.read32(reg::IDR5),
+            iidr: platform.read32(reg::IIDR),
+            aidr: platform.read32(reg::AIDR),
+        }
+    }
+}
+
+/// Whether the SMMU's own accesses snoop the CPU caches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Coherency {
+    /// They do: no cache maintenance.
+    Coherent,
+    /// They do not: tables and queues are cleaned and invalidated.
+    NonCoherent,
+}
+
+/// Decoded features; only the ones that some decision depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Features {
+    /// The registers that the rest was decoded from.
+    pub ids: IdRegisters,
+    /// Output address size in bits.
+    pub oas: u32,
+    /// Break-before-make level (SMMU_IDR3.BBML), 0 to 2.
+    pub bbml: u32,
+    /// Coherency: SMMU_IDR0.COHACC and what the firmware says, both.
+    pub coherent: Coherency,
+    /// StreamID bits of the hardware.
+    pub sid_bits: u32,
+    /// SubstreamID bits, 0 when substreams are not supported.
+    pub ssid_bits: u32,
+    /// VMID bits: 8 or 16.
+    pub vmid_bits: u32,
+    /// Log2 of the largest command queue.
+    pub cmdq_log2: u32,
+    /// Log2 of the largest event queue.
+    pub evtq_log2: u32,
+}
+
+impl Features {
+    /// Decodes `ids`; `firmware` is what the device tree says of coherency.
+    pub(crate) fn decode(ids: IdRegisters, firmware: Coherency) -> Self {
+        let coherent = if get32(idr0::COHACC, ids.idr0) == 1 {
+            firmware
+        } else {
+            Coherency::NonCoherent
+        };
+        Self {
+            ids,
+            oas: oas_bits(get32(idr5::OAS, ids.idr5)),
+            bbml: get32(idr3::BBML, ids.idr3),
+            coherent,
+            sid_bits: get32(idr1::SIDSIZE, ids.idr1),
+            ssid_bits: get32(idr1::SSIDSIZE, ids.idr1),
+            vmid_bits: if get32(idr0::VMID16, ids.idr0) == 1 {
+                16
+            } else {
+                8
+            },
+            cmdq_log2: get32(idr1::CMDQS, ids.idr1),
+            evtq_log2: get32(idr1::EVENTQS, ids.idr1),
+        }
+    }
+
+    /// 2-level stream tables are supported.
+    pub fn two_level(&self) -> bool {
+        get32(idr0::ST_LEVEL, self.ids.idr0) == idr0::ST_TWO_LEVEL
+    }
+
+    /// Range invalidation is supported.
+    pub fn ril(&self) -> bool {
+        get32(idr3::RIL, self.ids.idr3) == 1
+    }
+
+    /// ATS is supported: Translated traffic has to be checked.
+    pub fn ats(&self) -> bool {
+        get32(idr0::ATS, self.ids.idr0) == 1
+    }
+
+    /// EL2 contexts are supported: their TLB entries have to be dropped at take-over.
+    pub fn hyp(&self) -> bool {
+        get32(idr0::HYP, self.ids.idr0) == 1
+    }
+
+    /// Stalls are supported but not forced.
+    pub fn can_stall(&self) -> bool {
+        get32(idr0::STALL_MODEL, self.ids.idr0) == idr0::STALL_BOTH
+    }
+
+    /// Shareability of transactions can be overridden by an STE.
+    pub fn attr_types_ovr(&self) -> bool {
+        get32(idr1::ATTR_TYPES_OVR, self.ids.idr1) == 1
+    }
+
+    /// 2-level context descriptor tables are supported.
+    pub fn cd2l(&self) -> bool {
+        get32(idr0::CD2L, self.ids.idr0) == 1
+    }
+
+    /// 16-bit ASIDs are supported.
+    pub fn asid16(&self) -> bool {
+        get32(idr0::ASID16, self.ids.idr0) == 1
+    }
+}
+
+/// Bits of an address size encoding, as IDR5.OAS and S2PS have it [S 6.3.6]; 56-bit and reserved values count as 52,
+/// the most that tables of this crate's users can produce.
+pub(crate) fn oas_bits(encoding: u32) -> u32 {
+    match encoding {
+        0 => 32,
+        1 => 36,
+        2 => 40,
+        3 => 42,
+        4 => 44,
+        5 => 48,
+        _ => 52,
+    }
+}
+
+/// The largest encoding whose size does not exceed `bits`; 32 bits when none fits.
+pub(crate) fn oas_encoding(bits: u32) -> u32 {
+    (1..=6)
+        .rev()
+        .find(|&encoding| oas_bits(encoding) <= bits)
+        .unwrap_or(0)
+}

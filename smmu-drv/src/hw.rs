@@ -1,0 +1,77 @@
+//! Register access with bounded waits: the only place that polls hardware.
+
+use crate::platform::Platform;
+
+/// Longest wait for an acknowledgement register, in microseconds.
+///
+/// The architecture only says "finite time" [S 6.3.9]; Linux allows a second, so a healthy SMMU is never given up early.
+pub(crate) const ACK_TIMEOUT_US: u64 = 1_000_000;
+
+/// The SMMU did not reach the expected state within its bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TimedOut;
+
+/// One SMMU's registers, memory and clock.
+pub(crate) struct Hw<P> {
+    platform: P,
+}
+
+impl<P: Platform> Hw<P> {
+    pub(crate) fn new(platform: P) -> Self {
+        Self { platform }
+    }
+
+    pub(crate) fn platform(&self) -> &P {
+        &self.platform
+    }
+
+    pub(crate) fn read32(&self, offset: u32) -> u32 {
+        self.platform.read32(offset)
+    }
+
+    pub(crate) fn write32(&self, offset: u32, value: u32) {
+        self.platform.write32(offset, value);
+    }
+
+    pub(crate) fn write64(&self, offset: u32, value: u64) {
+        self.platform.write64(offset, value);
+    }
+
+    pub(crate) fn alloc(&self, size: usize) -> Option<P::Buffer> {
+        self.platform.alloc(size)
+    }
+
+    /// Orders earlier stores to tables, queues and records before the register write that lets the SMMU look at them, and
+    /// earlier register reads before reads of records that they announced.
+    pub(crate) fn dsb(&self) {
+        self.platform.dsb();
+    }
+
+    pub(crate) fn now_us(&self) -> u64 {
+        self.platform.now_us()
+    }
+
+    /// Waits until `done` is true; at most `bound_us` microseconds.
+    pub(crate) fn wait(
+        &self,
+        bound_us: u64,
+        mut done: impl FnMut() -> bool,
+    ) -> Result<(), TimedOut> {
+        let start = self.platform.now_us();
+        loop {
+            if done() {
+                return Ok(());
+            }
+            if self.platform.now_us().wrapping_sub(start) > bound_us {
+                return Err(TimedOut);
+            }
+            self.platform.relax();
+        }
+    }
+
+    /// Writes `value` to `offset` and waits until `ack` reads as `value`.
+    pub(crate) fn write_acked(&self, offset: u32, ack: u32, value: u32) -> Result<(), TimedOut> {
+        self.write32(offset, value);
+        self.wait(ACK_TIMEOUT_US, || self.read32(ack) == value)
+    }
+}

@@ -1,0 +1,182 @@
+//! From a register block to a known SMMU: reads the ID registers, and refuses what cannot be isolated.
+
+use core::fmt;
+
+use crate::emul::ids::{HostIds, MsiAdvert};
+use crate::features::{Coherency, Features, IdRegisters};
+use crate::hw::Hw;
+use crate::platform::Platform;
+use crate::spec::get32;
+use crate::spec::registers::{idr0, idr1, idr5, iidr};
+
+/// What firmware and configuration say about one SMMU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProbeConfig {
+    /// The device tree's `dma-coherent`.
+    pub coherent: Coherency,
+    /// Whether the host may be told that CMD_SYNC can complete by a store (SMMU_IDR0.MSI). Hide it when the device tree
+    /// gives the SMMU an `msi-parent`: the host would then ask for MSIs that EL2 does not forward.
+    pub msi: MsiAdvert,
+}
+
+/// An SMMU that was looked at and not touched.
+pub struct Probed<P> {
+    pub(crate) hw: Hw<P>,
+    pub(crate) features: Features,
+    pub(crate) config: ProbeConfig,
+}
+
+impl<P: Platform> Probed<P> {
+    /// Reads the ID registers of the SMMU behind `platform`. Nothing is written.
+    ///
+    /// # Errors
+    /// The SMMU cannot be used for isolation; it is as it was.
+    pub fn probe(platform: P, firmware: ProbeConfig) -> Result<Self, ProbeError> {
+        let ids = IdRegisters::read(&platform);
+        check(&ids)?;
+        let features = Features::decode(ids, firmware.coherent);
+        Ok(Self {
+            hw: Hw::new(platform),
+            features,
+            config: firmware,
+        })
+    }
+
+    /// What it can do.
+    pub fn features(&self) -> &Features {
+        &self.features
+    }
+
+    /// What the host will be shown when its IPA space has `ipa_bits` bits.
+    pub fn host_ids(&self, ipa_bits: u32) -> HostIds {
+        HostIds::new(&self.features, self.config.msi, ipa_bits)
+    }
+}
+
+/// Why an SMMU is refused. Nothing was written to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProbeError {
+    /// Stage 1 or stage 2 is missing; the value is SMMU_IDR0.
+    NotNested(u32),
+    /// Table or queue bases are fixed by hardware; the value is SMMU_IDR1.
+    Preset(u32),
+    /// AArch64 tables are not supported; the value is SMMU_IDR0.
+    NoAarch64(u32),
+    /// Tables must be big-endian; the value is SMMU_IDR0.
+    BigEndian(u32),
+    /// The 4K granule is not supported; the value is SMMU_IDR5.
+    No4K(u32),
+    /// Every fault stalls; the value is SMMU_IDR0.
+    StallForced(u32),
+    /// Nesting does not work on this revision (errata); the value is SMMU_IIDR.
+    NestingErratum(u32),
+    /// A queue cannot hold even one batch; the value is SMMU_IDR1.
+    QueueTooSmall(u32),
+    /// StreamIDs wider than the architecture allows; the value is SMMU_IDR1.
+    SidSize(u32),
+}
+
+impl fmt::Display for ProbeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::NotNested(idr0) => write!(
+                f,
+                "SMMU_IDR0={idr0:#x}: stage 1 and stage 2 are both needed; use an SMMU with nesting (QEMU: 9.1 or newer, arm-smmuv3.stage=nested)"
+            ),
+            Self::Preset(idr1) => {
+                write!(
+                    f,
+                    "SMMU_IDR1={idr1:#x}: preset tables or queues cannot be moved out of the host's reach; not supported"
+                )
+            }
+            Self::NoAarch64(idr0) => {
+                write!(
+                    f,
+                    "SMMU_IDR0={idr0:#x}: no AArch64 table walks (TTF); an SMMU with VMSAv8-64 is needed"
+                )
+            }
+            Self::BigEndian(idr0) => {
+                write!(
+                    f,
+                    "SMMU_IDR0={idr0:#x}: table walks are big-endian only (TTENDIAN); a little-endian SMMU is needed"
+                )
+            }
+            Self::No4K(idr5) => write!(
+                f,
+                "SMMU_IDR5={idr5:#x}: no 4K granule; it is needed for page-grained isolation"
+            ),
+            Self::StallForced(idr0) => write!(
+                f,
+                "SMMU_IDR0={idr0:#x}: every fault stalls (STALL_MODEL=0b10), so a device could hold transactions across a revocation; not supported"
+            ),
+            Self::NestingErratum(iidr) => write!(
+                f,
+                "SMMU_IIDR={iidr:#x}: errata break nested translation on this revision; MMU-600 r2p0, MMU-700 r1p1 or newer is needed"
+            ),
+            Self::QueueTooSmall(idr1) => {
+                write!(
+                    f,
+                    "SMMU_IDR1={idr1:#x}: queues of fewer than 8 entries; a larger queue is needed"
+                )
+            }
+            Self::SidSize(idr1) => write!(
+                f,
+                "SMMU_IDR1={idr1:#x}: more than 32 StreamID bits; the ID register is not credible"
+            ),
+        }
+    }
+}
+
+impl core::error::Error for ProbeError {}
+
+fn check(ids: &IdRegisters) -> Result<(), ProbeError> {
+    let one = |field, word| get32(field, word) == 1;
+    if !one(idr0::S1P, ids.idr0) || !one(idr0::S2P, ids.idr0) {
+        return Err(ProbeError::NotNested(ids.idr0));
+    }
+    if one(idr1::TABLES_PRESET, ids.idr1) || one(idr1::QUEUES_PRESET, ids.idr1) {
+        return Err(ProbeError::Preset(ids.idr1));
+    }
+    if !matches!(
+        get32(idr0::TTF, ids.idr0),
+        idr0::TTF_AARCH64 | idr0::TTF_BOTH
+    ) {
+        return Err(ProbeError::NoAarch64(ids.idr0));
+    }
+    if get32(idr0::TTENDIAN, ids.idr0) == idr0::TTENDIAN_BIG {
+        return Err(ProbeError::BigEndian(ids.idr0));
+    }
+    if !one(idr5::GRAN4K, ids.idr5) {
+        return Err(ProbeError::No4K(ids.idr5));
+    }
+    if !matches!(
+        get32(idr0::STALL_MODEL, ids.idr0),
+        idr0::STALL_BOTH | idr0::STALL_NONE
+    ) {
+        return Err(ProbeError::StallForced(ids.idr0));
+    }
+    if get32(idr1::CMDQS, ids.idr1) < 3 || get32(idr1::EVENTQS, ids.idr1) < 3 {
+        return Err(ProbeError::QueueTooSmall(ids.idr1));
+    }
+    if get32(idr1::SIDSIZE, ids.idr1) > 32 {
+        return Err(ProbeError::SidSize(ids.idr1));
+    }
+    if nesting_broken(ids.iidr) {
+        return Err(ProbeError::NestingErratum(ids.iidr));
+    }
+    Ok(())
+}
+
+/// Revisions on which nested translation does not work: MMU-600 before r2p0 (Arm erratum 1209401), MMU-700 before r1p1
+/// (Arm errata 2268618, 2812531).
+fn nesting_broken(iidr: u32) -> bool {
+    if get32(iidr::IMPLEMENTER, iidr) != iidr::ARM {
+        return false;
+    }
+    let revision = (get32(iidr::VARIANT, iidr), get32(iidr::REVISION, iidr));
+    match get32(iidr::PRODUCTID, iidr) {
+        iidr::MMU_600 => revision < (2, 0),
+        iidr::MMU_700 => revision < (1, 1),
+        _ => false,
+    }
+}

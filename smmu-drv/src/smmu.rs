@@ -1,0 +1,324 @@
+//! A live SMMU: what the hypervisor calls.
+
+use crate::cmdq::{Cmdq, CmdqError};
+use crate::command::{Command, Depth, Extent, Granule};
+use crate::emul::HostRegs;
+use crate::emul::ids::HostIds;
+use crate::error::SmmuError;
+use crate::evtq::Evtq;
+use crate::fault::{FaultLog, FaultRecord};
+use crate::features::Features;
+use crate::hw::Hw;
+use crate::platform::{HostMemory, Platform};
+use crate::spec::registers::{self as reg, cr0::Cr0, gerror::Gerror};
+use crate::stats::{Stats, bump};
+use crate::strtab::{Shared, Strtab};
+use crate::takeover::Stage2Cfg;
+use io_pgtable::Ipa;
+
+/// Width of a register access.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessSize {
+    /// 8 bits.
+    Byte,
+    /// 16 bits.
+    Half,
+    /// 32 bits.
+    Word,
+    /// 64 bits.
+    Double,
+}
+
+impl AccessSize {
+    /// In bytes.
+    pub const fn bytes(self) -> u32 {
+        match self {
+            Self::Byte => 1,
+            Self::Half => 2,
+            Self::Word => 4,
+            Self::Double => 8,
+        }
+    }
+
+    /// From a count of bytes; `None` unless 1, 2, 4 or 8.
+    pub const fn from_bytes(bytes: u32) -> Option<Self> {
+        match bytes {
+            1 => Some(Self::Byte),
+            2 => Some(Self::Half),
+            4 => Some(Self::Word),
+            8 => Some(Self::Double),
+            _ => None,
+        }
+    }
+}
+
+/// How an emulated store ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum WriteOutcome {
+    /// It is complete: advance the program counter.
+    Done,
+    /// The budget of one trap is used up and progress is published: return without advancing the program counter, so that
+    /// pending interrupts are taken and the same store continues the work.
+    Again,
+}
+
+/// What a stage-2 change made stale.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stale {
+    /// A range of IPAs: `size` bytes from `ipa`; widened to whole 4K pages.
+    Range {
+        /// First address.
+        ipa: Ipa,
+        /// Bytes.
+        size: u64,
+    },
+    /// Everything of the host's VMID.
+    All,
+}
+
+/// An SMMU under EL2's control. See the crate's front page for the life cycle.
+pub struct Smmu<P: Platform, H: HostMemory> {
+    pub(crate) hw: Hw<P>,
+    pub(crate) features: Features,
+    pub(crate) stage2: Stage2Cfg,
+    pub(crate) cmdq: Cmdq<P::Buffer>,
+    pub(crate) evtq: Evtq<P::Buffer>,
+    pub(crate) strtab: Strtab<P::Buffer>,
+    pub(crate) regs: HostRegs<H::Claim>,
+    pub(crate) stats: Stats,
+    pub(crate) faults: FaultLog,
+    pub(crate) failed: Option<SmmuError>,
+    pub(crate) quiesced: bool,
+    /// Configuration invalidations are queued that no CMD_SYNC covers yet.
+    pub(crate) cfgi_pending: bool,
+    /// SMMU_IRQ_CTRL as last written to hardware.
+    pub(crate) irq_hw: u32,
+}
+
+/// Most single-address invalidations that are cheaper than dropping the whole VMID.
+const MAX_SINGLE: u64 = 32;
+
+impl<P: Platform, H: HostMemory> Smmu<P, H> {
+    /// What the hardware can do.
+    pub fn features(&self) -> &Features {
+        &self.features
+    }
+
+    /// What the host sees.
+    pub fn host_ids(&self) -> &HostIds {
+        &self.regs.ids
+    }
+
+    /// The platform given to [`crate::Probed::probe`].
+    pub fn platform(&self) -> &P {
+        self.hw.platform()
+    }
+
+    /// Counters since take-over.
+    pub fn stats(&mut self) -> &Stats {
+        self.stats.cmdq_recoveries = self.cmdq.recoveries;
+        self.stats.forwarded_commands = self.cmdq.commands;
+        self.stats.syncs = self.cmdq.syncs;
+        &self.stats
+    }
+
+    /// The error that marked this SMMU failed, if one did.
+    pub fn failed(&self) -> Option<SmmuError> {
+        self.failed
+    }
+
+    /// Takes the oldest fault record kept for the console.
+    pub fn take_fault(&mut self) -> Option<FaultRecord> {
+        self.faults.take()
+    }
+
+    /// Drops every translation that a stage-2 change made stale, and waits until transactions that used one are complete.
+    ///
+    /// One call per transition, after the tables changed and before the transition returns.
+    ///
+    /// # Errors
+    /// Stale translations may live on: the pages must not change their owner, nor the old tables be reused. The SMMU is
+    /// marked failed.
+    pub fn tlb_invalidate(&mut self, stale: Stale) -> Result<(), SmmuError> {
+        self.check_alive()?;
+        bump(&mut self.stats.s2_invalidations);
+        let vmid = self.stage2.vmid;
+        match stale {
+            Stale::All => {
+                self.push(Command::TlbiS12Vmall { vmid })?;
+                self.sync()
+            }
+            Stale::Range { ipa, size } => {
+                let Some((first, pages)) = pages(ipa, size) else {
+                    return self.tlb_invalidate_all();
+                };
+                if self.features.ril() && pages > 1 {
+                    let Some(extent) = range(pages) else {
+                        return self.tlb_invalidate_all();
+                    };
+                    self.push(Command::TlbiS2Ipa {
+                        vmid,
+                        ipa: first,
+                        extent,
+                        depth: Depth::Walk,
+                    })?;
+                } else if pages <= MAX_SINGLE {
+                    for page in 0..pages {
+                        let ipa = Ipa(first.0.wrapping_add(page.wrapping_mul(4096)));
+                        self.push(Command::TlbiS2Ipa {
+                            vmid,
+                            ipa,
+                            extent: Extent::Single,
+                            depth: Depth::Walk,
+                        })?;
+                    }
+                } else {
+                    return self.tlb_invalidate_all();
+                }
+                // Combined entries may survive an invalidation by IPA, and only a SYNC orders the two [S 4.4.3, 4.7.3].
+                self.sync()?;
+                self.push(Command::TlbiNhAll { vmid })?;
+                self.sync()
+            }
+        }
+    }
+
+    fn tlb_invalidate_all(&mut self) -> Result<(), SmmuError> {
+        self.push(Command::TlbiS12Vmall {
+            vmid: self.stage2.vmid,
+        })?;
+        self.sync()
+    }
+
+    /// Makes every stream abort, for good: the host's accesses are emulated on, but change no stream any more.
+    ///
+    /// # Errors
+    /// The invalidation did not complete. SMMUEN was then taken down, which leaves GBPA=ABORT in force where hardware still
+    /// listens at all.
+    pub fn quiesce(&mut self) -> Result<(), SmmuError> {
+        self.quiesced = true;
+        self.regs.transition = None;
+        let result = self.quiesce_streams();
+        if result.is_err() {
+            let cr0 = self.cr0_live() & !Cr0::SMMUEN;
+            let _ = self.hw.write_acked(reg::CR0, reg::CR0ACK, cr0.bits());
+        }
+        result
+    }
+
+    fn quiesce_streams(&mut self) -> Result<(), SmmuError> {
+        self.check_alive()?;
+        if self.strtab.is_two_level() {
+            for block in 0..self.strtab.blocks() {
+                self.strtab.set_shared(block, Shared::Abort);
+            }
+        } else {
+            let abort = self.strtab.shared_ste(Shared::Abort);
+            for sid in 0..self.strtab.streams() {
+                let Ok(sid) = u32::try_from(sid) else { break };
+                self.strtab
+                    .store(sid, crate::strtab::update::Step::Dw0(abort.dw0));
+            }
+        }
+        self.push(Command::CfgiAll)?;
+        self.sync()
+    }
+
+    /// Queues a command; a full queue is waited for.
+    pub(crate) fn push(&mut self, command: Command) -> Result<(), SmmuError> {
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
+        match self.cmdq.push(&self.hw, command) {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.fail(cmdq_error(error))),
+        }
+    }
+
+    /// Waits until everything queued is complete.
+    ///
+    /// A command that hardware refused was not executed; everything is invalidated instead, once.
+    pub(crate) fn sync(&mut self) -> Result<(), SmmuError> {
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
+        let result = match self.cmdq.sync(&self.hw) {
+            Err(CmdqError::Lost) => self.invalidate_everything(),
+            other => other,
+        };
+        match result {
+            Ok(()) => {
+                self.cfgi_pending = false;
+                self.strtab.reap();
+                Ok(())
+            }
+            Err(error) => Err(self.fail(cmdq_error(error))),
+        }
+    }
+
+    /// Detects an SMMU that lost its programming, and programs it again before anything relies on it.
+    pub(crate) fn check_alive(&mut self) -> Result<(), SmmuError> {
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
+        if self.hw.read32(reg::CR0ACK) == self.cr0_live().bits() {
+            return Ok(());
+        }
+        bump(&mut self.stats.reprograms);
+        if self.program().is_err() {
+            return Err(self.fail(SmmuError::Reset));
+        }
+        self.update_irq_ctrl();
+        Ok(())
+    }
+
+    /// Marks the SMMU failed, and lets the host see what it would see: service failure.
+    pub(crate) fn fail(&mut self, error: SmmuError) -> SmmuError {
+        if error != SmmuError::NoMemory && self.failed.is_none() {
+            self.failed = Some(error);
+            self.raise_gerror(Gerror::SFM_ERR);
+        }
+        error
+    }
+}
+
+fn cmdq_error(error: CmdqError) -> SmmuError {
+    match error {
+        CmdqError::Timeout => SmmuError::SyncTimeout,
+        CmdqError::Lost | CmdqError::Broken => SmmuError::CommandRejected,
+        CmdqError::ServiceFailure => SmmuError::ServiceFailure,
+    }
+}
+
+/// First page and number of 4K pages; `None` when the range is empty or wraps, which calls for invalidating everything.
+fn pages(ipa: Ipa, size: u64) -> Option<(Ipa, u64)> {
+    let first = ipa.0 & !0xfff;
+    let last = ipa.0.checked_add(size.checked_sub(1)?)?;
+    let pages = (last.checked_sub(first)? >> 12).checked_add(1)?;
+    Some((Ipa(first), pages))
+}
+
+/// The smallest single range that covers `pages` pages, at any level [S 4.4.1.1]; `None` when none does.
+///
+/// One page cannot be said: NUM == 0 with SCALE == 0 and TTL == 0 is reserved.
+fn range(pages: u64) -> Option<Extent> {
+    let mut scale = 0_u32;
+    loop {
+        let unit = 1_u64.checked_shl(scale)?;
+        let num = pages.div_ceil(unit);
+        if num <= 32 && (num > 1 || scale > 0) {
+            let num = num.checked_sub(1)?;
+            return Some(Extent::Range {
+                granule: Granule::K4,
+                num,
+                scale: u64::from(scale),
+                ttl: 0,
+            });
+        }
+        scale = scale.checked_add(1)?;
+        if scale > 31 {
+            return None;
+        }
+    }
+}

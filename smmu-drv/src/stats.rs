@@ -1,0 +1,55 @@
+//! Counters: what happened to one SMMU since it was taken over.
+
+/// Counters of one SMMU. All of them wrap.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Register accesses of the host.
+    pub exits: u64,
+    /// Accesses that no policy row allows: RAZ/WI.
+    pub denied_accesses: u64,
+    /// Commands that the host queued and that were consumed.
+    pub host_commands: u64,
+    /// Commands of the host answered with CERROR_ILL.
+    pub illegal_commands: u64,
+    /// Commands accepted and dropped: prefetches, StreamIDs or SubstreamIDs out of range.
+    pub dropped_commands: u64,
+    /// Commands put into EL2's own queue, CMD_SYNC not counted.
+    pub forwarded_commands: u64,
+    /// CMD_SYNCs put into EL2's own queue.
+    pub syncs: u64,
+    /// CMD_SYNCs of the host completed by a store of EL2.
+    pub msi_writes: u64,
+    /// MSI addresses that were not host-owned normal memory.
+    pub msi_denied: u64,
+    /// Fault records that the hardware wrote.
+    pub faults: u64,
+    /// Fault records passed on to the host.
+    pub host_events: u64,
+    /// Fault records for the host that found its queue full, or absent.
+    pub host_events_lost: u64,
+    /// Times that the hardware event queue overflowed.
+    pub event_overflows: u64,
+    /// Fault records not kept for the console because the log was full.
+    pub faults_not_logged: u64,
+    /// STEs of the host that were translated into the shadow table.
+    pub ste_updates: u64,
+    /// STEs of the host that the policy answered with C_BAD_STE.
+    pub ste_illegal: u64,
+    /// Level-2 tables that could not be allocated: their streams abort.
+    pub strtab_no_memory: u64,
+    /// Queues and tables of the host that were not host-owned normal memory.
+    pub claims_refused: u64,
+    /// Errors of EL2's own command queue that were recovered from.
+    pub cmdq_recoveries: u64,
+    /// Times that the SMMU was programmed again after it lost its state.
+    pub reprograms: u64,
+    /// Stage-2 invalidations done for revocations.
+    pub s2_invalidations: u64,
+    /// Traps that ended because their budget was used up.
+    pub budget_exits: u64,
+}
+
+/// Adds one; counters wrap rather than stop the host.
+pub(crate) fn bump(counter: &mut u64) {
+    *counter = counter.wrapping_add(1);
+}

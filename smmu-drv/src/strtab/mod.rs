@@ -1,0 +1,378 @@
+//! The shadow stream table: the only one that hardware reads.
+//!
+//! Where hardware has 2-level tables, level 1 covers every StreamID from the start and level-2 tables come and go: one shared
+//! table of stage-2-only entries stands for a host that has translation off, one of abort entries for a host that blocks, and
+//! private ones are allocated as the host's table gets entries. A table that hardware may still have cached is condemned
+//! first and freed only after an invalidation that covers it is complete. Elsewhere the table is linear and complete.
+
+pub(crate) mod host;
+pub mod policy;
+pub(crate) mod shadow;
+pub mod update;
+
+use crate::features::{Coherency, Features};
+use crate::hw::Hw;
+use crate::platform::{DmaBuffer, Platform};
+use crate::spec::registers::{idr0, strtab_base, strtab_base_cfg};
+use crate::spec::ste::{L1STD_SIZE, STE_SIZE, l1std};
+use crate::spec::{get32, mask64, put32, put64};
+use policy::{Stage2Words, Ste, SteRules};
+use update::Step;
+
+/// StreamID bits of a level-2 table, and of a block in general.
+pub(crate) const SPLIT: u32 = 8;
+/// Entries of a level-2 table.
+pub(crate) const BLOCK: u32 = 1 << SPLIT;
+/// Bytes of a level-2 table.
+const L2_SIZE: usize = STE_SIZE << SPLIT;
+/// Private level-2 tables at most; streams beyond them abort.
+pub(crate) const MAX_L2: usize = 256;
+/// StreamID bits that level 1 covers at most: 2^17 descriptors, 1 MiB.
+const MAX_TWO_LEVEL_BITS: u32 = 17 + SPLIT;
+/// StreamID bits that a linear table covers at most: 4 MiB.
+const MAX_LINEAR_BITS: u32 = 16;
+
+/// StreamID bits that the shadow table covers, and that the host is shown. Hardware aborts streams beyond them.
+pub(crate) fn covered_sid_bits(features: &Features) -> u32 {
+    let two_level = get32(idr0::ST_LEVEL, features.ids.idr0) == idr0::ST_TWO_LEVEL;
+    features.sid_bits.min(if two_level {
+        MAX_TWO_LEVEL_BITS
+    } else {
+        MAX_LINEAR_BITS
+    })
+}
+
+/// What every stream of a block gets while no private table says otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shared {
+    /// No descriptor: C_BAD_STREAMID.
+    None,
+    /// Stage 2 only.
+    Stage2,
+    /// Silent abort.
+    Abort,
+}
+
+enum Slot<B> {
+    Empty,
+    Live(B),
+    /// Not referenced any more, but hardware may have it cached.
+    Condemned(B),
+}
+
+struct TwoLevel<B> {
+    l1: B,
+    /// For each block, the number of its slot plus one, or zero.
+    map: B,
+    slots: [Slot<B>; MAX_L2],
+    stage2: B,
+    abort: B,
+}
+
+enum Shape<B> {
+    Linear { table: B },
+    TwoLevel(TwoLevel<B>),
+}
+
+/// The table and what its entries have in common.
+pub(crate) struct Strtab<B> {
+    shape: Shape<B>,
+    bits: u32,
+    words: Stage2Words,
+    pub(crate) rules: SteRules,
+    coherent: Coherency,
+}
+
+/// Allocation failed. Nothing changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NoMemory;
+
+impl<B: DmaBuffer> Strtab<B> {
+    /// A table in which every stream has `initial`.
+    pub(crate) fn new<P: Platform<Buffer = B>>(
+        hw: &Hw<P>,
+        features: &Features,
+        words: Stage2Words,
+        rules: SteRules,
+        initial: Shared,
+    ) -> Result<Self, NoMemory> {
+        let bits = covered_sid_bits(features);
+        let coherent = features.coherent;
+        let shape = if features.two_level() {
+            let blocks = 1_usize
+                .checked_shl(bits.saturating_sub(SPLIT))
+                .ok_or(NoMemory)?;
+            let bytes = blocks.checked_mul(L1STD_SIZE).ok_or(NoMemory)?.max(4096);
+            Shape::TwoLevel(TwoLevel {
+                l1: hw.alloc(bytes).ok_or(NoMemory)?,
+                map: hw.alloc(bytes).ok_or(NoMemory)?,
+                slots: [const { Slot::Empty }; MAX_L2],
+                stage2: filled(hw, &words, rules.stage2(), coherent)?,
+                abort: filled(hw, &words, rules.abort(), coherent)?,
+            })
+        } else {
+            let bytes = STE_SIZE.checked_shl(bits).ok_or(NoMemory)?.max(4096);
+            Shape::Linear {
+                table: hw.alloc(bytes).ok_or(NoMemory)?,
+            }
+        };
+        let mut table = Self {
+            shape,
+            bits,
+            words,
+            rules,
+            coherent,
+        };
+        table.fill(initial);
+        Ok(table)
+    }
+
+    /// Gives every stream `initial`; only while hardware does not look.
+    fn fill(&mut self, initial: Shared) {
+        let ste = self.shared_ste(initial);
+        let words = self.words;
+        match &mut self.shape {
+            Shape::Linear { table } => {
+                let entries = table.size() / STE_SIZE;
+                for index in 0..entries {
+                    write_ste(table, index, ste, &words);
+                }
+                clean(table, 0, table.size(), self.coherent);
+            }
+            Shape::TwoLevel(_) => {
+                for block in 0..self.blocks() {
+                    self.set_shared(block, initial);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn shared_ste(&self, shared: Shared) -> Ste {
+        match shared {
+            Shared::None => self.rules.invalid(),
+            Shared::Stage2 => self.rules.stage2(),
+            Shared::Abort => self.rules.abort(),
+        }
+    }
+
+    /// SMMU_STRTAB_BASE.
+    pub(crate) fn base(&self) -> u64 {
+        let pa = match &self.shape {
+            Shape::Linear { table } => table.pa(),
+            Shape::TwoLevel(two) => two.l1.pa(),
+        };
+        (pa.0 & mask64(strtab_base::ADDR)) | put64(strtab_base::RA, 1)
+    }
+
+    /// SMMU_STRTAB_BASE_CFG.
+    pub(crate) fn base_cfg(&self) -> u32 {
+        let log2size = put32(strtab_base_cfg::LOG2SIZE, self.bits);
+        match &self.shape {
+            Shape::Linear { .. } => log2size | put32(strtab_base_cfg::FMT, strtab_base_cfg::LINEAR),
+            Shape::TwoLevel(_) => {
+                log2size
+                    | put32(strtab_base_cfg::FMT, strtab_base_cfg::TWO_LEVEL)
+                    | put32(strtab_base_cfg::SPLIT, SPLIT)
+            }
+        }
+    }
+
+    /// Number of StreamIDs covered.
+    pub(crate) fn streams(&self) -> u64 {
+        1_u64.checked_shl(self.bits).unwrap_or(0)
+    }
+
+    /// Number of blocks of [`BLOCK`] StreamIDs; at least 1.
+    pub(crate) fn blocks(&self) -> u32 {
+        1_u32
+            .checked_shl(self.bits.saturating_sub(SPLIT))
+            .unwrap_or(1)
+    }
+
+    /// Blocks share one entry for all their streams where there are two levels.
+    pub(crate) fn is_two_level(&self) -> bool {
+        matches!(self.shape, Shape::TwoLevel(_))
+    }
+
+    fn slot_of(two: &TwoLevel<B>, block: u32) -> Option<usize> {
+        let offset = index(block).checked_mul(8)?;
+        usize::try_from(two.map.read64(offset)).ok()?.checked_sub(1)
+    }
+
+    /// The block's entries can be read and written one by one.
+    pub(crate) fn is_private(&self, block: u32) -> bool {
+        match &self.shape {
+            Shape::Linear { .. } => block < self.blocks(),
+            Shape::TwoLevel(two) => Self::slot_of(two, block).is_some(),
+        }
+    }
+
+    /// Dwords 0 and 1 of an entry of a private block.
+    pub(crate) fn read(&self, sid: u32) -> Option<Ste> {
+        let (table, entry) = match &self.shape {
+            Shape::Linear { table } => (table, index(sid)),
+            Shape::TwoLevel(two) => {
+                let slot = Self::slot_of(two, sid >> SPLIT)?;
+                match two.slots.get(slot)? {
+                    Slot::Live(table) => (table, index(sid & (BLOCK - 1))),
+                    Slot::Empty | Slot::Condemned(_) => return None,
+                }
+            }
+        };
+        let offset = entry.checked_mul(STE_SIZE)?;
+        Some(Ste {
+            dw0: table.read64(offset),
+            dw1: table.read64(offset.checked_add(8)?),
+        })
+    }
+
+    /// One store into an entry of a private block; ignored elsewhere.
+    pub(crate) fn store(&mut self, sid: u32, step: Step) {
+        let coherent = self.coherent;
+        let (table, entry) = match &mut self.shape {
+            Shape::Linear { table } => (table, index(sid)),
+            Shape::TwoLevel(two) => {
+                let Some(slot) = Self::slot_of(two, sid >> SPLIT) else {
+                    return;
+                };
+                match two.slots.get_mut(slot) {
+                    Some(Slot::Live(table)) => (table, index(sid & (BLOCK - 1))),
+                    Some(Slot::Empty | Slot::Condemned(_)) | None => return,
+                }
+            }
+        };
+        let offset = entry.saturating_mul(STE_SIZE);
+        match step {
+            Step::Dw0(word) => table.write64(offset, word),
+            Step::Dw1(word) => table.write64(offset.saturating_add(8), word),
+        }
+        clean(table, offset, STE_SIZE, coherent);
+    }
+
+    /// A new level-2 table of invalid entries, not yet referenced. `None` when the pool or the slots are used up.
+    pub(crate) fn prepare<P: Platform<Buffer = B>>(&self, hw: &Hw<P>) -> Option<Prepared<B>> {
+        let Shape::TwoLevel(two) = &self.shape else {
+            return None;
+        };
+        two.slots
+            .iter()
+            .position(|slot| matches!(slot, Slot::Empty))?;
+        let table = filled(hw, &self.words, self.rules.invalid(), self.coherent).ok()?;
+        Some(Prepared { table })
+    }
+
+    /// Fills one entry of a prepared table.
+    pub(crate) fn prepare_entry(&self, prepared: &mut Prepared<B>, entry: u32, ste: Ste) {
+        write_ste(&mut prepared.table, index(entry), ste, &self.words);
+    }
+
+    /// Publishes a prepared table as the block's private one. The caller invalidates the block's configuration afterwards.
+    pub(crate) fn attach(&mut self, block: u32, prepared: Prepared<B>) {
+        let coherent = self.coherent;
+        let Shape::TwoLevel(two) = &mut self.shape else {
+            return;
+        };
+        let Some(at) = two
+            .slots
+            .iter()
+            .position(|slot| matches!(slot, Slot::Empty))
+        else {
+            return;
+        };
+        let Some(slot) = two.slots.get_mut(at) else {
+            return;
+        };
+        clean(&prepared.table, 0, L2_SIZE, coherent);
+        let descriptor = l2_descriptor(&prepared.table);
+        *slot = Slot::Live(prepared.table);
+        let number = u64::try_from(at).unwrap_or(0).saturating_add(1);
+        two.map.write64(index(block).saturating_mul(8), number);
+        write_l1(&mut two.l1, block, descriptor, coherent);
+    }
+
+    /// Points the block at a shared table and condemns its private one. The caller invalidates the block's configuration.
+    ///
+    /// Returns whether the descriptor changed.
+    pub(crate) fn set_shared(&mut self, block: u32, shared: Shared) -> bool {
+        let coherent = self.coherent;
+        let Shape::TwoLevel(two) = &mut self.shape else {
+            return false;
+        };
+        let descriptor = match shared {
+            Shared::None => 0,
+            Shared::Stage2 => l2_descriptor(&two.stage2),
+            Shared::Abort => l2_descriptor(&two.abort),
+        };
+        let changed = two.l1.read64(index(block).saturating_mul(L1STD_SIZE)) != descriptor;
+        if changed {
+            write_l1(&mut two.l1, block, descriptor, coherent);
+        }
+        if let Some(slot) = Self::slot_of(two, block).and_then(|slot| two.slots.get_mut(slot)) {
+            if let Slot::Live(table) = core::mem::replace(slot, Slot::Empty) {
+                *slot = Slot::Condemned(table);
+            }
+            two.map.write64(index(block).saturating_mul(8), 0);
+        }
+        changed
+    }
+
+    /// Frees condemned tables; only after an invalidation that covers them is complete.
+    pub(crate) fn reap(&mut self) {
+        if let Shape::TwoLevel(two) = &mut self.shape {
+            for slot in &mut two.slots {
+                if matches!(slot, Slot::Condemned(_)) {
+                    *slot = Slot::Empty;
+                }
+            }
+        }
+    }
+}
+
+/// A level-2 table under construction.
+pub(crate) struct Prepared<B> {
+    table: B,
+}
+
+/// A level-2 table in which every entry is `ste`.
+fn filled<P: Platform>(
+    hw: &Hw<P>,
+    words: &Stage2Words,
+    ste: Ste,
+    coherent: Coherency,
+) -> Result<P::Buffer, NoMemory> {
+    let mut table = hw.alloc(L2_SIZE).ok_or(NoMemory)?;
+    for entry in 0..index(BLOCK) {
+        write_ste(&mut table, entry, ste, words);
+    }
+    clean(&table, 0, L2_SIZE, coherent);
+    Ok(table)
+}
+
+/// Writes a whole entry that hardware does not see yet; dwords 4 to 7 are zero since the allocation.
+fn write_ste<B: DmaBuffer>(table: &mut B, entry: usize, ste: Ste, words: &Stage2Words) {
+    let offset = entry.saturating_mul(STE_SIZE);
+    let values = [ste.dw0, ste.dw1, words.dw2, words.dw3];
+    for (word, value) in values.into_iter().enumerate() {
+        table.write64(offset.saturating_add(word.saturating_mul(8)), value);
+    }
+}
+
+fn l2_descriptor<B: DmaBuffer>(table: &B) -> u64 {
+    (table.pa().0 & mask64(l1std::L2PTR)) | put64(l1std::SPAN, u64::from(SPLIT) + 1)
+}
+
+fn write_l1<B: DmaBuffer>(l1: &mut B, block: u32, descriptor: u64, coherent: Coherency) {
+    let offset = index(block).saturating_mul(L1STD_SIZE);
+    l1.write64(offset, descriptor);
+    clean(l1, offset, L1STD_SIZE, coherent);
+}
+
+fn clean<B: DmaBuffer>(buffer: &B, offset: usize, len: usize, coherent: Coherency) {
+    if coherent == Coherency::NonCoherent {
+        buffer.clean(offset, len);
+    }
+}
+
+fn index(value: u32) -> usize {
+    usize::try_from(value).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,207 @@
+//! What of a host's stream table entry reaches hardware: an allow-list, built from zero.
+//!
+//! The host sees an SMMU with stage 1 only. Its bypass becomes stage 2 only, its stage 1 becomes both stages, its abort stays
+//! abort; whatever is illegal on a stage-1-only SMMU becomes an invalid entry, so that hardware itself answers C_BAD_STE.
+//! Dwords 2 and 3 are EL2's alone and the same in every entry; dwords 4 to 7 are zero [S 5.2].
+
+use crate::emul::ids::HostIds;
+use crate::features::Features;
+use crate::spec::ste::{dw0, dw1, dw2, dw3};
+use crate::spec::{cd, get32, get64, mask64, put64};
+use crate::takeover::Stage2Cfg;
+
+/// The two dwords of a shadow entry that differ between streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ste {
+    /// V, Config and the context descriptor table.
+    pub dw0: u64,
+    /// Attributes of stage 1 and of events.
+    pub dw1: u64,
+}
+
+/// Dwords 2 and 3 of every shadow entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stage2Words {
+    /// VMID and walk configuration.
+    pub dw2: u64,
+    /// Table address.
+    pub dw3: u64,
+}
+
+impl Stage2Words {
+    /// S2PTW, S2R and S2AA64 set; S2S, S2HA, S2HD, S2ENDI and S2AFFD clear.
+    pub(crate) fn new(cfg: &Stage2Cfg) -> Self {
+        Self {
+            dw2: put64(dw2::S2VMID, u64::from(cfg.vmid))
+                | put64(dw2::S2T0SZ, u64::from(cfg.t0sz))
+                | put64(dw2::S2SL0, u64::from(cfg.sl0))
+                | put64(dw2::S2IR0, u64::from(cfg.irgn))
+                | put64(dw2::S2OR0, u64::from(cfg.orgn))
+                | put64(dw2::S2SH0, u64::from(cfg.sh))
+                | put64(dw2::S2TG, u64::from(cfg.tg))
+                | put64(dw2::S2PS, u64::from(cfg.ps))
+                | put64(dw2::S2AA64, 1)
+                | put64(dw2::S2PTW, 1)
+                | put64(dw2::S2R, 1),
+            dw3: cfg.ttb.0 & mask64(dw3::S2TTB),
+        }
+    }
+}
+
+/// What the host's view allows, and what hardware needs in every entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SteRules {
+    ssid_bits: u64,
+    cd2l: bool,
+    pointer_mask: u64,
+    /// Dword 1 of every entry: shareability from the transaction, where that is configurable.
+    base_dw1: u64,
+    /// Dword 1 of every nested entry: no stall, where stall exists and is hidden.
+    nested_dw1: u64,
+}
+
+/// The host's entry, judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// V == 0.
+    Invalid,
+    /// V == 1 but illegal in the host's view.
+    Illegal,
+    /// Legal: its shadow.
+    Legal(Ste),
+}
+
+impl SteRules {
+    /// The rules for an SMMU with `features` that shows `ids`.
+    pub fn new(features: &Features, ids: &HostIds) -> Self {
+        Self {
+            ssid_bits: u64::from(ids.ssid_bits()),
+            cd2l: get32(crate::spec::registers::idr0::CD2L, ids.idr0) == 1,
+            pointer_mask: ids.oas_mask() & mask64(dw0::S1CONTEXTPTR),
+            base_dw1: if features.attr_types_ovr() {
+                put64(dw1::SHCFG, dw1::SHCFG_INCOMING)
+            } else {
+                0
+            },
+            nested_dw1: if features.can_stall() {
+                put64(dw1::S1STALLD, 1)
+            } else {
+                0
+            },
+        }
+    }
+
+    /// The shadow of an entry that hardware must answer with C_BAD_STE.
+    pub fn invalid(&self) -> Ste {
+        Ste {
+            dw0: 0,
+            dw1: self.base_dw1,
+        }
+    }
+
+    /// The shadow of a silent abort.
+    pub fn abort(&self) -> Ste {
+        Ste {
+            dw0: put64(dw0::V, 1) | put64(dw0::CONFIG, dw0::CONFIG_ABORT),
+            dw1: self.base_dw1,
+        }
+    }
+
+    /// The shadow of a bypass: stage 2 only.
+    pub fn stage2(&self) -> Ste {
+        Ste {
+            dw0: put64(dw0::V, 1) | put64(dw0::CONFIG, dw0::CONFIG_S2),
+            dw1: self.base_dw1,
+        }
+    }
+
+    /// Judges dwords 0 and 1 of a host entry. The others are ignored on a stage-1-only SMMU.
+    pub fn judge(&self, host0: u64, host1: u64) -> Verdict {
+        if get64(dw0::V, host0) == 0 {
+            return Verdict::Invalid;
+        }
+        let mev = host1 & mask64(dw1::MEV);
+        match get64(dw0::CONFIG, host0) {
+            // 0b0xx: reserved encodings behave as abort.
+            0b000..=0b011 => Verdict::Legal(self.abort()),
+            dw0::CONFIG_BYPASS => {
+                let ste = self.stage2();
+                Verdict::Legal(Ste {
+                    dw0: ste.dw0,
+                    dw1: ste.dw1 | mev,
+                })
+            }
+            dw0::CONFIG_S1 => self.nested(host0, host1),
+            // The host sees IDR0.S2P == 0.
+            dw0::CONFIG_S2 | dw0::CONFIG_NESTED => Verdict::Illegal,
+            _ => Verdict::Illegal,
+        }
+    }
+
+    fn nested(&self, host0: u64, host1: u64) -> Verdict {
+        // The host sees STALL_MODEL == 0b01.
+        if get64(dw1::S1STALLD, host1) == 1 {
+            return Verdict::Illegal;
+        }
+        // IGNORED without substreams.
+        let cdmax = if self.ssid_bits == 0 {
+            0
+        } else {
+            get64(dw0::S1CDMAX, host0)
+        };
+        if cdmax > self.ssid_bits {
+            return Verdict::Illegal;
+        }
+        let mut fmt = dw0::S1FMT_LINEAR;
+        let mut dss = dw1::S1DSS_TERMINATE;
+        if cdmax != 0 {
+            let host_fmt = get64(dw0::S1FMT, host0);
+            if host_fmt != dw0::S1FMT_LINEAR && !self.cd2l {
+                return Verdict::Illegal;
+            }
+            // 0b11 is reserved and behaves as linear.
+            if matches!(host_fmt, dw0::S1FMT_4K | dw0::S1FMT_64K) {
+                fmt = host_fmt;
+            }
+            // 0b11 is reserved and behaves as terminate.
+            let host_dss = get64(dw1::S1DSS, host1);
+            if matches!(host_dss, dw1::S1DSS_BYPASS | dw1::S1DSS_SSID0) {
+                dss = host_dss;
+            }
+        }
+        let csh = match get64(dw1::S1CSH, host1) {
+            dw1::SH_RESERVED => 0,
+            csh => csh,
+        };
+        let pointer = host0 & self.pointer_mask & !alignment(fmt, cdmax);
+        Verdict::Legal(Ste {
+            dw0: put64(dw0::V, 1)
+                | put64(dw0::CONFIG, dw0::CONFIG_NESTED)
+                | put64(dw0::S1FMT, fmt)
+                | put64(dw0::S1CDMAX, cdmax)
+                | pointer,
+            dw1: self.base_dw1
+                | self.nested_dw1
+                | (host1 & (mask64(dw1::S1CIR) | mask64(dw1::S1COR) | mask64(dw1::MEV)))
+                | put64(dw1::S1CSH, csh)
+                | put64(dw1::S1DSS, dss),
+        })
+    }
+}
+
+/// Low bits of S1ContextPtr that are RES0 because the table is aligned to its size [S 5.2, S1Fmt].
+fn alignment(fmt: u64, cdmax: u64) -> u64 {
+    let cdmax = u32::try_from(cdmax).unwrap_or(0);
+    let log2 = match fmt {
+        dw0::S1FMT_4K => cdmax
+            .saturating_sub(cd::LOG2_CDS_4K)
+            .saturating_add(cd::LOG2_L1CD_SIZE),
+        dw0::S1FMT_64K => cdmax
+            .saturating_sub(cd::LOG2_CDS_64K)
+            .saturating_add(cd::LOG2_L1CD_SIZE),
+        _ => cdmax.saturating_add(cd::LOG2_CD_SIZE),
+    };
+    1_u64
+        .checked_shl(log2)
+        .map_or(u64::MAX, |size| size.wrapping_sub(1))
+}

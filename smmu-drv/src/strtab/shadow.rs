@@ -1,0 +1,408 @@
+//! Translating the host's table into the shadow: one entry, a range, or all of it, in bounded steps.
+
+use io_pgtable::Ipa;
+
+use super::host::Located;
+use super::policy::{Ste, Verdict};
+use super::update::next_step;
+use super::{BLOCK, SPLIT, Shared};
+use crate::command::{Command, Depth};
+use crate::emul::command::Scope;
+use crate::error::SmmuError;
+use crate::platform::{HostMemory, Platform};
+use crate::smmu::Smmu;
+use crate::spec::low32;
+use crate::spec::ste::STE_SIZE;
+use crate::stats::bump;
+
+/// Entries handled together: half a page of the host's table, so that a group never straddles two pages.
+const GROUP: usize = 32;
+const GROUP_U32: u32 = 32;
+const LOG2_GROUP: u32 = 5;
+
+/// Work that one trap may do, in units of about one table entry or one command.
+pub(crate) struct Budget(u32);
+
+impl Budget {
+    /// What a trap gets.
+    pub(crate) const fn for_one_trap() -> Self {
+        Self(2048)
+    }
+
+    /// Takes `units`; `false` when they are not left.
+    pub(crate) fn spend(&mut self, units: u32) -> bool {
+        match self.0.checked_sub(units) {
+            Some(left) => {
+                self.0 = left;
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+/// What the host's registers say that streams do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HostMode {
+    /// SMMUEN == 0, GBPA.ABORT == 0.
+    Bypass,
+    /// SMMUEN == 0, GBPA.ABORT == 1.
+    Abort,
+    /// SMMUEN == 1.
+    Table,
+}
+
+/// A change of mode under way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Transition {
+    mode: HostMode,
+    next: u64,
+}
+
+impl Transition {
+    pub(crate) fn new(mode: HostMode) -> Self {
+        Self { mode, next: 0 }
+    }
+
+    pub(crate) fn mode(&self) -> HostMode {
+        self.mode
+    }
+}
+
+/// An entry of the host's table, judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HostEntry {
+    /// There is none.
+    OutOfRange,
+    /// It, or its level-1 descriptor, is at this address and not in host-owned memory.
+    Unreadable(u64),
+    /// Invalid or illegal.
+    Bad,
+    /// Legal.
+    Good,
+}
+
+/// The targets of one group, from one fetch of the host's memory.
+struct Group {
+    targets: [Ste; GROUP],
+    /// Some entry exists and could be read.
+    mapped: bool,
+    /// No entry exists below this StreamID.
+    until: u64,
+}
+
+impl<P: Platform, H: HostMemory> Smmu<P, H> {
+    /// Judges the host's present entry for `sid`, for the sake of an event.
+    pub(crate) fn host_entry(&mut self, host: &mut H, sid: u32) -> HostEntry {
+        let Some(table) = self.regs.table else {
+            return HostEntry::OutOfRange;
+        };
+        let address = match table.locate(host, sid) {
+            Located::OutOfRange { .. } => return HostEntry::OutOfRange,
+            Located::Unreadable(address) => return HostEntry::Unreadable(address),
+            Located::At { address, .. } => address,
+        };
+        let Ok(claim) = host.claim(Ipa(address), 16) else {
+            return HostEntry::Unreadable(address);
+        };
+        let words = (host.read64(&claim, 0), host.read64(&claim, 8));
+        host.release(claim);
+        match words {
+            (Some(word0), Some(word1)) => match self.strtab.rules.judge(word0, word1) {
+                Verdict::Invalid | Verdict::Illegal => HostEntry::Bad,
+                Verdict::Legal(_) => HostEntry::Good,
+            },
+            _ => HostEntry::Unreadable(address),
+        }
+    }
+
+    /// Continues a change of mode; `true` when it is complete and synchronised.
+    pub(crate) fn step_transition(
+        &mut self,
+        host: &mut H,
+        transition: &mut Transition,
+        budget: &mut Budget,
+    ) -> Result<bool, SmmuError> {
+        let shared = match transition.mode {
+            HostMode::Table => None,
+            HostMode::Bypass => Some(Shared::Stage2),
+            HostMode::Abort => Some(Shared::Abort),
+        };
+        while let Some(block) = self.block_at(transition.next) {
+            if !budget.spend(1) {
+                return Ok(false);
+            }
+            match shared {
+                None => {
+                    let Some(next) = self.reshadow_block(host, block, budget)? else {
+                        return Ok(false);
+                    };
+                    transition.next = next;
+                }
+                Some(shared) => {
+                    if self.strtab.is_two_level() {
+                        self.strtab.set_shared(block, shared);
+                    } else {
+                        if !budget.spend(BLOCK) {
+                            return Ok(false);
+                        }
+                        self.set_block(block, self.strtab.shared_ste(shared))?;
+                    }
+                    transition.next = next_block(block);
+                }
+            }
+        }
+        self.push(Command::CfgiAll)?;
+        self.sync()?;
+        Ok(true)
+    }
+
+    /// Translates the streams of `scope` from `next` on; `true` when all of them are done.
+    pub(crate) fn reshadow_scope(
+        &mut self,
+        host: &mut H,
+        scope: Scope,
+        next: &mut u64,
+        budget: &mut Budget,
+    ) -> Result<bool, SmmuError> {
+        // While translation is off the host's table means nothing; it is read when SMMUEN goes up.
+        if self.regs.table.is_none() || self.quiesced {
+            return Ok(true);
+        }
+        let end = match scope {
+            Scope::One { sid, .. } => {
+                return self.reshadow_one(host, sid, budget);
+            }
+            Scope::Range { first, log2 } => {
+                u64::from(first).saturating_add(1_u64.checked_shl(log2).unwrap_or(u64::MAX))
+            }
+            Scope::All => self.strtab.streams(),
+        };
+        while *next < end {
+            let Some(block) = self.block_at(*next) else {
+                break;
+            };
+            if !budget.spend(1) {
+                return Ok(false);
+            }
+            match self.reshadow_block(host, block, budget)? {
+                Some(after) => *next = after,
+                None => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+
+    /// The block of `sid`; `None` beyond the table.
+    fn block_at(&self, sid: u64) -> Option<u32> {
+        (sid < self.strtab.streams()).then(|| low32(sid) >> SPLIT)
+    }
+
+    /// Translates one entry. A block that has no private table yet, or whose level-1 descriptor went, is done as a whole.
+    fn reshadow_one(
+        &mut self,
+        host: &mut H,
+        sid: u32,
+        budget: &mut Budget,
+    ) -> Result<bool, SmmuError> {
+        let block = sid >> SPLIT;
+        if !self.strtab.is_private(block) {
+            return Ok(self.reshadow_block(host, block, budget)?.is_some());
+        }
+        if !budget.spend(1) {
+            return Ok(false);
+        }
+        let group = self.fetch(host, sid, 1);
+        if !group.mapped && self.strtab.is_two_level() {
+            return Ok(self.reshadow_block(host, block, budget)?.is_some());
+        }
+        let [target, ..] = group.targets;
+        self.update(sid, &[target])?;
+        Ok(true)
+    }
+
+    /// Translates all entries of a block. Returns the next StreamID to do, or `None` when the budget does not cover the block.
+    fn reshadow_block(
+        &mut self,
+        host: &mut H,
+        block: u32,
+        budget: &mut Budget,
+    ) -> Result<Option<u64>, SmmuError> {
+        let private = self.strtab.is_private(block);
+        let first = block << SPLIT;
+        let end = next_block(block).min(self.strtab.streams());
+        let mut prepared = None;
+        let mut mapped = false;
+        let mut sid = u64::from(first);
+        if private && !budget.spend(BLOCK) {
+            return Ok(None);
+        }
+        while sid < end {
+            let group_first = low32(sid);
+            let count = usize::try_from(end.saturating_sub(sid))
+                .unwrap_or(GROUP)
+                .min(GROUP);
+            let group = self.fetch(host, group_first, count);
+            mapped |= group.mapped;
+            if private {
+                self.update(group_first, group.targets.get(..count).unwrap_or(&[]))?;
+            } else if group.mapped {
+                if prepared.is_none() {
+                    if !budget.spend(BLOCK) {
+                        return Ok(None);
+                    }
+                    let Some(table) = self.strtab.prepare(&self.hw) else {
+                        // No memory: the streams of this block abort.
+                        bump(&mut self.stats.strtab_no_memory);
+                        break;
+                    };
+                    prepared = Some(table);
+                }
+                if let Some(table) = prepared.as_mut() {
+                    for (index, ste) in (group_first..).zip(group.targets.iter().take(count)) {
+                        self.strtab.prepare_entry(table, index & (BLOCK - 1), *ste);
+                    }
+                }
+            }
+            let following = sid.saturating_add(u64::from(GROUP_U32));
+            sid = if private {
+                following
+            } else {
+                following.max(group.until)
+            };
+        }
+        if let Some(table) = prepared {
+            self.strtab.attach(block, table);
+            self.invalidate_block(block)?;
+        } else if !mapped || !private {
+            // Nothing mapped, or no memory for it.
+            if self.strtab.is_two_level() && self.strtab.set_shared(block, Shared::None) {
+                self.invalidate_block(block)?;
+            }
+        }
+        Ok(Some(next_block(block)))
+    }
+
+    fn invalidate_block(&mut self, block: u32) -> Result<(), SmmuError> {
+        self.cfgi_pending = true;
+        self.push(Command::CfgiSteRange {
+            sid: block << SPLIT,
+            range: SPLIT - 1,
+        })
+    }
+
+    /// Gives every entry of a linear block the same content.
+    fn set_block(&mut self, block: u32, ste: Ste) -> Result<(), SmmuError> {
+        let end = next_block(block).min(self.strtab.streams());
+        let mut sid = u64::from(block << SPLIT);
+        while sid < end {
+            let count = usize::try_from(end.saturating_sub(sid))
+                .unwrap_or(GROUP)
+                .min(GROUP);
+            self.update(low32(sid), [ste; GROUP].get(..count).unwrap_or(&[]))?;
+            sid = sid.saturating_add(u64::from(GROUP_U32));
+        }
+        Ok(())
+    }
+
+    /// Fetches and judges `count` entries from `sid` on; they lie in one group.
+    fn fetch(&mut self, host: &mut H, sid: u32, count: usize) -> Group {
+        let mut group = Group {
+            targets: [self.strtab.rules.invalid(); GROUP],
+            mapped: false,
+            until: 0,
+        };
+        let Some(table) = self.regs.table else {
+            return group;
+        };
+        let (address, known) = match table.locate(host, sid) {
+            Located::OutOfRange { until } => {
+                group.until = until;
+                return group;
+            }
+            Located::Unreadable(_) => {
+                bump(&mut self.stats.claims_refused);
+                return group;
+            }
+            Located::At { address, count } => (address, count),
+        };
+        let count = u64::try_from(count).unwrap_or(0).min(known);
+        let Some(bytes) = count.checked_mul(u64::try_from(STE_SIZE).unwrap_or(0)) else {
+            return group;
+        };
+        let Ok(claim) = host.claim(Ipa(address), bytes) else {
+            bump(&mut self.stats.claims_refused);
+            return group;
+        };
+        group.mapped = true;
+        let mut offset = 0_u64;
+        for target in group
+            .targets
+            .iter_mut()
+            .take(usize::try_from(count).unwrap_or(0))
+        {
+            let words = (
+                host.read64(&claim, offset),
+                host.read64(&claim, offset.saturating_add(8)),
+            );
+            offset = offset.saturating_add(u64::try_from(STE_SIZE).unwrap_or(0));
+            let (Some(word0), Some(word1)) = words else {
+                continue;
+            };
+            bump(&mut self.stats.ste_updates);
+            match self.strtab.rules.judge(word0, word1) {
+                Verdict::Invalid => {}
+                Verdict::Illegal => bump(&mut self.stats.ste_illegal),
+                Verdict::Legal(ste) => *target = ste,
+            }
+        }
+        host.release(claim);
+        group
+    }
+
+    /// Brings consecutive live entries to their targets, one store per entry between two synchronised invalidations.
+    fn update(&mut self, first: u32, targets: &[Ste]) -> Result<(), SmmuError> {
+        // Three stores at most; the fourth round finds nothing left to do.
+        for _ in 0..4 {
+            let mut stored = false;
+            let mut more = false;
+            for (sid, target) in (first..).zip(targets) {
+                let Some(now) = self.strtab.read(sid) else {
+                    continue;
+                };
+                let Some(step) = next_step(now, *target) else {
+                    continue;
+                };
+                if !stored && self.cfgi_pending {
+                    // The store before this one must not be in flight any more.
+                    self.sync()?;
+                }
+                self.strtab.store(sid, step);
+                stored = true;
+                more |= next_step(now.after(step), *target).is_some();
+            }
+            if stored {
+                self.push(match targets.len() {
+                    1 => Command::CfgiSte {
+                        sid: first,
+                        depth: Depth::Leaf,
+                    },
+                    _ => Command::CfgiSteRange {
+                        sid: first,
+                        range: LOG2_GROUP - 1,
+                    },
+                })?;
+                self.cfgi_pending = true;
+            }
+            if !more {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// First StreamID after a block.
+fn next_block(block: u32) -> u64 {
+    (u64::from(block) + 1) << SPLIT
+}
