@@ -33,6 +33,7 @@ extern crate std;
 mod addr;
 mod attrs;
 mod cfg;
+mod coalesce;
 mod desc;
 mod error;
 mod granule;

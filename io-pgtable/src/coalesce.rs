@@ -1,0 +1,216 @@
+//! Coalescing: a table whose leaves together are one larger leaf is replaced by it, while walkers look on.
+//!
+//! The reverse of a split, and never urgent: it is kept apart from mapping, so that no caller pays for it unasked.
+
+use crate::desc::{self, ADDR};
+use crate::granule::{At, Granule, Level};
+use crate::pte::{Table, TableMemory};
+use crate::regime::Regime;
+use crate::table::{CHAIN_END, IoPgtable, chain, from_start};
+use crate::tlb::{TlbError, TlbOps, TlbRange, TlbScope};
+use crate::{Bbm, Iova, Pa};
+
+/// What one call replaced.
+struct Merged {
+    /// Tables that are not linked any more. Walkers may be in them until the sync, so they stay as they are until then.
+    tables: [Option<Pa>; 3],
+    /// Size of the largest new block; 0 if nothing was replaced.
+    size: u64,
+}
+
+impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
+    /// Replaces the tables on the way to `iova` by blocks, from the bottom up, wherever all leaves of a table exist, continue
+    /// each other and allow the same. Returns the size of the largest new block in bytes, 0 if there is none.
+    ///
+    /// Translations stay what they are throughout, and that takes [`Bbm::Level2`]: at lower levels nothing is done. At most
+    /// one range is invalidated, with one sync; the tables are freed after it.
+    ///
+    /// # Errors
+    /// [`TlbError`]: the blocks stand, the replaced tables are never freed (see [`IoPgtable::quarantined`]).
+    pub fn coalesce(&mut self, iova: Iova, tlb: &mut impl TlbOps) -> Result<u64, TlbError> {
+        let Some(input) = self.input(iova, 1).filter(|_| self.cfg.bbm == Bbm::Level2) else { return Ok(0) };
+        let root = self.root_table();
+        let mut merged = Merged { tables: [None; 3], size: 0 };
+        from_start!(self, L => self.merge::<L>(root, input, &mut merged));
+        if merged.size == 0 {
+            return Ok(0);
+        }
+        self.mem.publish();
+        let start = Iova(input & !merged.size.wrapping_sub(1) | self.top);
+        let granule = R::Granule::PAGE;
+        tlb.invalidate(TlbRange { iova: start, size: merged.size, granule, scope: TlbScope::Table });
+        let synced = tlb.sync();
+        let mut dead = CHAIN_END;
+        for pa in merged.tables.into_iter().flatten() {
+            chain::<R::Granule, M>(&self.mem, pa, &mut dead);
+        }
+        match synced {
+            Ok(()) => self.free_chain(dead),
+            Err(_) => self.quarantine_chain(dead),
+        }
+        synced.map(|()| merged.size)
+    }
+
+    /// Merges what lies below the descriptor of level `L` that covers `iova`, then its table if that became one leaf.
+    fn merge<L: Level>(&self, table: Table, iova: u64, merged: &mut Merged) {
+        if L::LAST {
+            return;
+        }
+        let index = table.index(iova, At::<R::Granule, L>::SHIFT);
+        let old = table.load(index);
+        if old & desc::TYPE != desc::TABLE {
+            return;
+        }
+        let child = Table::child::<R::Granule, M>(&self.mem, old);
+        self.merge::<L::Next>(child, iova, merged);
+        let full = desc::count::<R::Granule>(old) == u64::try_from(R::Granule::ENTRIES).unwrap_or(u64::MAX);
+        if !full || !At::<R::Granule, L>::LEAF || self.cfg.page_sizes & At::<R::Granule, L>::SIZE == 0 {
+            return;
+        }
+        let Some(block) = one_leaf::<R::Granule, L>(child) else { return };
+        let Some(slot) = merged.tables.iter_mut().find(|slot| slot.is_none()) else { return };
+        *slot = Some(Pa(old & ADDR));
+        merged.size = At::<R::Granule, L>::SIZE;
+        table.store(index, block);
+        self.clean(table, index, 1);
+    }
+}
+
+/// The block of level `L` that says the same as all leaves of `child`; `None` if there is none.
+fn one_leaf<G: Granule, L: Level>(child: Table) -> Option<u64> {
+    let kind = if L::Next::LAST { desc::PAGE } else { desc::BLOCK };
+    let first = child.load(0);
+    if first & desc::TYPE != kind || first & ADDR & At::<G, L>::OFFSET != 0 {
+        return None;
+    }
+    let mut expected = first;
+    for index in 0..G::ENTRIES {
+        if child.load(index) != expected {
+            return None;
+        }
+        expected = expected.wrapping_add(At::<G, L::Next>::SIZE);
+    }
+    Some(first & !desc::TYPE | desc::BLOCK)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Attrs, Cfg, HeapMemory, NoTlb, Prot, S2};
+
+    const RW: Attrs = Attrs::normal(Prot::RW);
+    const BASE: u64 = 0x4000_0000;
+    const GIB: u64 = 1 << 30;
+    const MIB2: u64 = 2 << 20;
+
+    fn table(bbm: Bbm, page_sizes: u64) -> (IoPgtable<S2, HeapMemory>, HeapMemory) {
+        let mem = HeapMemory::new(Pa(0x8000_0000), 1 << 20);
+        let cfg = Cfg { bbm, page_sizes, ..Cfg::new(40, 40) };
+        (IoPgtable::new(&cfg, mem.clone()).unwrap(), mem)
+    }
+
+    /// A gigabyte with one page taken out and put back.
+    fn mended(bbm: Bbm) -> (IoPgtable<S2, HeapMemory>, HeapMemory) {
+        let (mut table, mem) = table(bbm, 0);
+        table.map(Iova(BASE), Pa(BASE), GIB, RW).unwrap();
+        table.unmap(Iova(BASE + 5 * MIB2), 0x1000, &mut NoTlb).unwrap();
+        table.map(Iova(BASE + 5 * MIB2), Pa(BASE + 5 * MIB2), 0x1000, RW).unwrap();
+        (table, mem)
+    }
+
+    /// Looks at the table in the moment of the invalidation.
+    struct Observer<F: FnMut(TlbRange) -> Result<(), TlbError>>(F, Option<TlbRange>);
+
+    impl<F: FnMut(TlbRange) -> Result<(), TlbError>> TlbOps for Observer<F> {
+        fn invalidate(&mut self, range: TlbRange) {
+            assert_eq!(self.1.replace(range), None);
+        }
+        fn sync(&mut self) -> Result<(), TlbError> {
+            (self.0)(self.1.take().unwrap())
+        }
+    }
+
+    #[test]
+    fn a_mended_gigabyte_becomes_one_block_again() {
+        let (mut table, mem) = mended(Bbm::Level2);
+        let desc = table.lookup(Iova(BASE)).unwrap().desc;
+        assert_eq!(mem.live_tables(), 3);
+        let mut syncs = 0;
+        let mut tlb = Observer(
+            |range| {
+                syncs += 1;
+                let whole = TlbRange { iova: Iova(BASE), size: GIB, granule: 0x1000, scope: TlbScope::Table };
+                assert_eq!(range, whole);
+                assert_eq!(mem.live_tables(), 3, "walkers may be in them");
+                Ok(())
+            },
+            None,
+        );
+        assert_eq!(table.coalesce(Iova(BASE + 5 * MIB2 + 0x123), &mut tlb), Ok(GIB));
+        assert_eq!((syncs, mem.live_tables()), (1, 1));
+        let leaf = table.lookup(Iova(BASE + 7)).unwrap();
+        assert_eq!((leaf.size, leaf.pa, leaf.attrs), (GIB, Pa(BASE), RW));
+        assert_eq!(leaf.desc, desc, "the same descriptor as a fresh mapping");
+        table.unmap(Iova(BASE), GIB, &mut NoTlb).unwrap();
+        assert_eq!(table.leaves(Iova(0), 1 << 40).count(), 0);
+    }
+
+    #[test]
+    fn the_replaced_tables_serve_walkers_until_the_sync() {
+        let (mut table, mem) = mended(Bbm::Level2);
+        let l1 = mem.read64(Pa(table.config().ttb.0 + 8)).unwrap();
+        let l2 = mem.read64(Pa((l1 & ADDR) + 5 * 8)).unwrap();
+        let words = |table: u64| (0..512).map(|i| mem.read64(Pa((table & ADDR) + i * 8)).unwrap()).all(|d| d & 1 == 1);
+        assert!(words(l1) && words(l2));
+        let mut tlb = Observer(
+            |_| {
+                assert!(words(l1) && words(l2), "a walker that cached the way would fault");
+                Ok(())
+            },
+            None,
+        );
+        assert_eq!(table.coalesce(Iova(BASE + 5 * MIB2), &mut tlb), Ok(GIB));
+    }
+
+    #[test]
+    fn what_is_not_one_leaf_stays() {
+        // Below level 2, a hole, other attributes, another order, a forbidden size.
+        let none = |table: &mut IoPgtable<S2, HeapMemory>, iova| {
+            let bytes = table.table_bytes();
+            let mut tlb = Observer(|_| Err(TlbError), None);
+            assert_eq!(table.coalesce(Iova(iova), &mut tlb), Ok(0));
+            assert_eq!(table.table_bytes(), bytes);
+        };
+        none(&mut mended(Bbm::Level0).0, BASE);
+        none(&mut mended(Bbm::Level1).0, BASE);
+        let (mut hole, _) = table(Bbm::Level2, 0);
+        hole.map(Iova(BASE), Pa(BASE), MIB2 - 0x1000, RW).unwrap();
+        none(&mut hole, BASE);
+        none(&mut hole, BASE + GIB);
+        none(&mut hole, 1 << 50);
+        hole.map(Iova(BASE + MIB2 - 0x1000), Pa(BASE + MIB2 - 0x1000), 0x1000, Attrs::normal(Prot::READ)).unwrap();
+        none(&mut hole, BASE);
+        let (mut swapped, _) = table(Bbm::Level2, 0);
+        swapped.map(Iova(BASE), Pa(BASE + 0x1000), MIB2, RW).unwrap();
+        none(&mut swapped, BASE);
+        let (mut pages, _) = table(Bbm::Level2, 0x1000);
+        pages.map(Iova(BASE), Pa(BASE), MIB2, RW).unwrap();
+        none(&mut pages, BASE);
+        let (mut two, _) = table(Bbm::Level2, 0x20_1000);
+        two.map(Iova(BASE), Pa(BASE), GIB - MIB2, RW).unwrap();
+        for page in 0..512 {
+            let at = BASE + GIB - MIB2 + page * 0x1000;
+            two.map(Iova(at), Pa(at), 0x1000, RW).unwrap();
+        }
+        assert_eq!(two.coalesce(Iova(BASE + GIB - 1), &mut NoTlb), Ok(MIB2), "2 MiB, and 1 GiB is not allowed");
+    }
+
+    #[test]
+    fn without_an_answer_the_tables_are_lost_and_the_block_stands() {
+        let (mut table, mem) = mended(Bbm::Level2);
+        let mut tlb = Observer(|_| Err(TlbError), None);
+        assert_eq!(table.coalesce(Iova(BASE + 5 * MIB2), &mut tlb), Err(TlbError));
+        assert_eq!((table.quarantined(), mem.live_tables()), (8192, 3));
+        assert_eq!(table.lookup(Iova(BASE)).unwrap().size, GIB);
+    }
+}
