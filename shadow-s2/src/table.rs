@@ -9,6 +9,8 @@ use crate::{GrantError, Invalidate, InvalidateError, IpaRange, Plan, RevokeError
 
 /// Leaf size where blocks cannot be replaced while they are in use.
 const PAGES_ONLY: u64 = 1 << 12;
+/// The smallest block above a page.
+const SMALLEST_BLOCK: u64 = 1 << 21;
 /// What devices may do with memory of the host. No transaction of a device is an instruction fetch that must succeed.
 const MEMORY: Attrs = Attrs::normal(Prot::RW);
 /// What devices may do with the registers that they are given.
@@ -167,6 +169,34 @@ impl<M: TableMemory> ShadowS2<M> {
         Ok(())
     }
 
+    /// Puts blocks together again where pages of `range` have made them whole, and returns how many bytes they cover. For the
+    /// time after a grant: revocations neither wait for it nor depend on it. Below BBML 2 there is nothing to do.
+    ///
+    /// # Errors
+    /// As [`ShadowS2::settle`], or [`RevokeError::NotCompleted`] when an SMMU did not confirm that it has left the replaced
+    /// tables. Every page is mapped as before in either case.
+    pub fn coalesce(&mut self, range: IpaRange, smmus: &mut impl Invalidate) -> Result<u64, RevokeError> {
+        self.settle(smmus)?;
+        let Some(range) = range.below(self.limit) else { return Ok(0) };
+        let mut covered = 0_u64;
+        let mut at = range.start().0;
+        while at < range.end().0 {
+            let mut gather = Gather::new(smmus);
+            let merged = self.table.coalesce(Iova(at), &mut gather);
+            self.stats.plans = self.stats.plans.saturating_add(gather.issued);
+            let Ok(bytes) = merged else {
+                self.fail();
+                return Err(RevokeError::NotCompleted);
+            };
+            if bytes != 0 {
+                self.stats.coalesced = self.stats.coalesced.saturating_add(1);
+                covered = covered.saturating_add(bytes);
+            }
+            at = (at | bytes.max(SMALLEST_BLOCK).wrapping_sub(1)).saturating_add(1);
+        }
+        Ok(covered)
+    }
+
     /// Tries to pay an owed invalidation: everything is invalidated, and pages that had to be left out are mapped again.
     /// Does nothing if nothing is owed.
     ///
@@ -198,7 +228,7 @@ impl<M: TableMemory> ShadowS2<M> {
     }
 
     /// An SMMU did not answer: from here on nothing is revoked until one invalidation of everything has completed.
-    pub(crate) fn fail(&mut self) {
+    fn fail(&mut self) {
         self.owed = true;
         self.stats.failed_plans = self.stats.failed_plans.saturating_add(1);
     }

@@ -269,3 +269,50 @@ fn several_tables_of_a_range_go_in_one_plan() {
     assert_eq!(smmus.plans.len(), 1);
     assert_eq!(memory.live_tables(), tables - 7, "whole tables came back after the plan");
 }
+
+#[test]
+fn t46_a_block_put_together_again_is_revoked_as_any_other() {
+    let ram = [range(RAM, GIB)];
+    let its = [range(ITS, 0x1_0000)];
+    let (mut shadow, memory) = shadow(Bbm::Level2, &ram);
+    let mut smmus = Smmus::default();
+    let tables = memory.live_tables();
+    let (a, b) = (range(RAM + PAGE, PAGE), range(RAM + 3 * MIB2, MIB2 + PAGE));
+    shadow.revoke(a, &mut smmus).unwrap();
+    shadow.revoke(b, &mut smmus).unwrap();
+    shadow.grant(a).unwrap();
+    assert_eq!(shadow.coalesce(a, &mut smmus), Ok(MIB2), "the gigabyte has a hole still");
+    shadow.grant(b).unwrap();
+    // Pages are cached while their block comes back.
+    smmus.touch(&shadow, RAM + 4 * MIB2);
+    assert_eq!(shadow.coalesce(b, &mut smmus), Ok(GIB));
+    assert_eq!((memory.live_tables(), shadow.audit(ram, &its)), (tables, Ok(())));
+    smmus.touch(&shadow, RAM + 4 * MIB2 + PAGE);
+    assert_eq!(shadow.revoke(range(RAM + 4 * MIB2, PAGE), &mut smmus), Ok(()));
+    assert!(!smmus.reach(&shadow, RAM + 4 * MIB2));
+    assert_eq!(shadow.stats().coalesced, 2);
+}
+
+#[test]
+fn coalescing_without_an_answer_blocks_revocations_until_all_is_forgotten() {
+    let (mut shadow, memory) = shadow(Bbm::Level2, &[range(RAM, MIB2)]);
+    let mut smmus = Smmus::default();
+    shadow.revoke(range(RAM, PAGE), &mut smmus).unwrap();
+    shadow.grant(range(RAM, PAGE)).unwrap();
+    smmus.failing = 2;
+    let live = memory.live_tables();
+    assert_eq!(shadow.coalesce(range(RAM, PAGE), &mut smmus), Err(RevokeError::NotCompleted));
+    assert_eq!((memory.live_tables(), shadow.quarantined()), (live, 4096));
+    assert!(smmus.reach(&shadow, RAM), "the owner has the page");
+    assert_eq!(shadow.revoke(range(RAM, PAGE), &mut smmus), Err(RevokeError::NotCompleted));
+    assert_eq!(shadow.revoke(range(RAM, PAGE), &mut smmus), Ok(()));
+    assert!(!smmus.reach(&shadow, RAM));
+}
+
+#[test]
+fn where_only_pages_are_allowed_nothing_is_put_together() {
+    let (mut shadow, _) = shadow(Bbm::Level1, &[range(RAM, 2 * MIB2)]);
+    let mut smmus = Smmus::default();
+    assert_eq!(shadow.coalesce(range(RAM, 2 * MIB2), &mut smmus), Ok(0));
+    assert!(smmus.plans.is_empty());
+}
