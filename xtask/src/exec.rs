@@ -36,21 +36,6 @@ pub(crate) fn capture(command: &mut Command) -> Result<Output> {
         .with_context(|| format!("cannot start `{}`", shown(command)))
 }
 
-/// Runs a program with its output going straight to ours.
-///
-/// # Errors
-/// When it cannot be started or fails.
-pub(crate) fn stream(command: &mut Command) -> Result<()> {
-    let status = command
-        .stdin(Stdio::null())
-        .status()
-        .with_context(|| format!("cannot start `{}`", shown(command)))?;
-    if !status.success() {
-        bail!("`{}` failed ({status})", shown(command));
-    }
-    Ok(())
-}
-
 /// The command line as a reader would type it, for messages.
 pub(crate) fn shown(command: &Command) -> String {
     let mut line = command.get_program().to_string_lossy().into_owned();

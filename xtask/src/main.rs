@@ -1,12 +1,19 @@
 //! The one developer interface of Portcullis: `cargo xtask --help`.
+//!
+//! Each command is one module; what they share is how a machine is booted and judged
+//! (the `qemu-tests` library), what it boots ([`images`], [`guest`]) and what has to be
+//! on the machine first ([`setup`]).
 
+mod check;
 mod checkout;
+mod demo;
 mod exec;
 mod guest;
 mod images;
 mod linux;
 mod progress;
 mod setup;
+mod test;
 
 use std::process::ExitCode;
 
@@ -15,12 +22,18 @@ use clap::{Parser, Subcommand};
 use crate::checkout::Checkout;
 use crate::progress::say;
 
-/// Builds, boots, attacks and checks Portcullis.
+/// Build, boot, attack and check Portcullis.
 ///
 /// Every command works from any folder of the checkout, sets up what is missing, asks
 /// nothing, and ends with a non-zero status when something is not as it should be.
+/// Whatever is made or fetched goes to target/.
 #[derive(Debug, Parser)]
-#[command(name = "cargo xtask", bin_name = "cargo xtask", version, max_term_width = 100)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    version,
+    max_term_width = 100
+)]
 struct Cli {
     #[command(subcommand)]
     command: Task,
@@ -28,13 +41,19 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Task {
+    Demo(demo::Args),
+    Test(test::Args),
     Linux(linux::Args),
+    Check(check::Args),
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = Checkout::find().and_then(|checkout| match cli.command {
+        Task::Demo(args) => demo::main(&checkout, &args),
+        Task::Test(args) => test::main(&checkout, &args),
         Task::Linux(args) => linux::main(&checkout, &args),
+        Task::Check(args) => check::main(&checkout, &args),
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,

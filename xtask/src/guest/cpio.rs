@@ -88,6 +88,10 @@ mod tests {
         assert_eq!(bytes.get(110..115), Some(b"init\0".as_slice()));
         assert_eq!(bytes.get(116..121), Some(b"#!/x\n".as_slice()));
         assert_eq!(bytes.len() % 4, 0);
-        assert!(bytes.windows(TRAILER.len()).any(|window| window == TRAILER.as_bytes()));
+        assert!(
+            bytes
+                .windows(TRAILER.len())
+                .any(|window| window == TRAILER.as_bytes())
+        );
     }
 }

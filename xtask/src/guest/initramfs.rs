@@ -34,7 +34,8 @@ pub(crate) fn build(into: &Path, busybox: &Path, modules_dir: &Path) -> Result<P
     }
     archive.device("dev/console", 5, 1);
     archive.device("dev/null", 1, 3);
-    let program = fs::read(busybox).with_context(|| format!("cannot read {}", busybox.display()))?;
+    let program =
+        fs::read(busybox).with_context(|| format!("cannot read {}", busybox.display()))?;
     archive.program("bin/busybox", &program);
     archive.symlink("bin/sh", "busybox");
     let mut order = String::new();

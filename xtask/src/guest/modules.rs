@@ -8,9 +8,9 @@ use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use object::Endianness;
 use object::elf::FileHeader64;
 use object::read::elf::{FileHeader, SectionHeader};
-use object::Endianness;
 
 /// A module, decompressed.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -81,8 +81,8 @@ fn index(dir: &Path) -> Result<BTreeMap<String, PathBuf>> {
     let mut files = BTreeMap::new();
     let mut folders = vec![dir.to_owned()];
     while let Some(folder) = folders.pop() {
-        let entries = fs::read_dir(&folder)
-            .with_context(|| format!("cannot list {}", folder.display()))?;
+        let entries =
+            fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))?;
         for entry in entries.flatten() {
             let path = entry.path();
             if path.is_dir() {
@@ -98,7 +98,10 @@ fn index(dir: &Path) -> Result<BTreeMap<String, PathBuf>> {
 /// `kernel/drivers/x/virtio-blk.ko.xz` is the module `virtio_blk`.
 fn module_name(path: &str) -> Option<String> {
     let file = path.rsplit('/').next()?;
-    let stem = file.strip_suffix(".xz").unwrap_or(file).strip_suffix(".ko")?;
+    let stem = file
+        .strip_suffix(".xz")
+        .unwrap_or(file)
+        .strip_suffix(".ko")?;
     Some(stem.replace('-', "_"))
 }
 
@@ -142,7 +145,10 @@ mod tests {
 
     #[test]
     fn module_names_use_underscores() {
-        assert_eq!(module_name("kernel/drivers/block/virtio-blk.ko.xz").as_deref(), Some("virtio_blk"));
+        assert_eq!(
+            module_name("kernel/drivers/block/virtio-blk.ko.xz").as_deref(),
+            Some("virtio_blk")
+        );
         assert_eq!(module_name("kernel/fs/x.ko").as_deref(), Some("x"));
         assert_eq!(module_name("kernel/fs/x.txt"), None);
     }

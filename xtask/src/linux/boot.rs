@@ -11,6 +11,7 @@ use crate::checkout::Checkout;
 use crate::exec::last_lines;
 use crate::guest::{disks, initramfs};
 use crate::images::{self, Isolation};
+use crate::linux::attack;
 use crate::linux::guest_lines::GuestLines;
 use crate::linux::verdict::{Expect, Finding, Mark, judge};
 use crate::progress::step;
@@ -139,6 +140,8 @@ pub(crate) struct Boot {
     pub(crate) smp: u32,
     pub(crate) mem: String,
     pub(crate) append: String,
+    /// Words for the guest that xtask adds by itself.
+    pub(crate) private_args: String,
     pub(crate) qemu_args: Vec<String>,
     pub(crate) devices: Devices,
     pub(crate) mode: Mode,
@@ -195,7 +198,9 @@ impl Boot {
         let dir = checkout.work_dir(&format!("runs/{}", self.run_name()))?;
         let outcome = match self.mode {
             Mode::Shell => machine.run(&dir, self.timeout)?,
-            _ => step(&format!("Booting {}", self.title()), || machine.run(&dir, self.timeout))?,
+            _ => step(&format!("Booting {}", self.title()), || {
+                machine.run(&dir, self.timeout)
+            })?,
         };
         Ok(self.judge(outcome, &token, &self.expect(&data)))
     }
@@ -214,7 +219,13 @@ impl Boot {
             self.smp,
             self.append
         );
-        let word = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' };
+        let word = |c: char| {
+            if c.is_ascii_alphanumeric() || c == '.' {
+                c
+            } else {
+                '-'
+            }
+        };
         text.chars().map(word).take(100).collect()
     }
 
@@ -260,21 +271,30 @@ impl Boot {
 
     fn bootargs(&self) -> String {
         // panic=-1: a panic resets at once, and -no-reboot makes that the run's end.
-        let mut args = format!("console=ttyAMA0 panic=-1 portcullis.mode={}", self.mode.name());
+        let mut args = format!(
+            "console=ttyAMA0 panic=-1 portcullis.mode={}",
+            self.mode.name()
+        );
         if self.devices == Devices::None {
             args.push_str(" portcullis.devices=none");
         }
-        if !self.append.is_empty() {
-            args.push(' ');
-            args.push_str(&self.append);
+        for more in [&self.private_args, &self.append] {
+            if !more.is_empty() {
+                args.push(' ');
+                args.push_str(more);
+            }
         }
         args
     }
 
     fn expect(&self, data: &Data) -> Expect {
         let mut expect = Expect::default();
-        if self.guest.script == Script::Unknown || self.mode != Mode::Check {
-            return expect;
+        match (self.guest.script, self.mode) {
+            (Script::Unknown, _) | (_, Mode::Shell) => return expect,
+            (_, Mode::AttackPassthrough | Mode::AttackRuntime) => {
+                return attack::expect(self.mode, &self.hypervisor);
+            }
+            (_, Mode::Check) => {}
         }
         expect.checks.extend(["el1", "smmu"]);
         expect.values.push(("cpus", self.smp.to_string()));
@@ -283,7 +303,9 @@ impl Boot {
         }
         expect.checks.extend(["nvme_write", "ping"]);
         if self.smp > 1 {
-            expect.checks.extend(["hotplug_off", "hotplug_on", "hotplug_io"]);
+            expect
+                .checks
+                .extend(["hotplug_off", "hotplug_on", "hotplug_io"]);
         }
         expect.values.extend([
             ("nvme_domain", self.domain().to_owned()),
@@ -311,7 +333,11 @@ impl Boot {
     fn judge(&self, outcome: Outcome, token: &str, expect: &Expect) -> Report {
         let lines = GuestLines::parse(&outcome.host_console);
         let scripted = self.guest.script == Script::Ours && self.mode != Mode::Shell;
-        let mut findings = if scripted { judge(&lines, expect) } else { Vec::new() };
+        let mut findings = if scripted {
+            judge(&lines, expect)
+        } else {
+            Vec::new()
+        };
         if let Hypervisor::Portcullis(_) = self.hypervisor {
             findings.push(match console::verdict(&outcome.el2_console, token) {
                 Ok(exit) => Finding::good(format!(
@@ -321,13 +347,16 @@ impl Boot {
                 Err(error) => Finding::bad(format!("EL2: {error:#}")),
             });
         }
+        let attacked = matches!(self.mode, Mode::AttackPassthrough | Mode::AttackRuntime);
+        if attacked && matches!(self.hypervisor, Hypervisor::Portcullis(_)) {
+            findings.extend(attack::judge_faults(&outcome.el2_console));
+        }
         if let Err(error) = outcome.require_clean_exit() {
             findings.push(Finding::bad(format!("{error:#}")));
         }
         Report {
             title: self.title(),
             findings,
-            lines,
             outcome,
         }
     }
@@ -339,14 +368,23 @@ fn add_devices(machine: &mut Machine, data: &Data) -> Result<()> {
         Ok(text.replace(',', ",,"))
     };
     let drive = |path: &Path, id: &str| -> Result<String> {
-        Ok(format!("file={},if=none,format=raw,snapshot=on,id={id}", text(path)?))
+        Ok(format!(
+            "file={},if=none,format=raw,snapshot=on,id={id}",
+            text(path)?
+        ))
     };
     machine.arg("-drive").arg(drive(&data.nvme.path, "d0")?);
     machine.device("nvme,serial=portcullis,drive=d0");
-    machine.arg("-drive").arg(drive(&data.virtio_blk.path, "d1")?);
+    machine
+        .arg("-drive")
+        .arg(drive(&data.virtio_blk.path, "d1")?);
     machine.device("virtio-blk-pci,drive=d1,iommu_platform=on,disable-legacy=on");
     // restrict=on: the guest reaches QEMU's own ping and TFTP server and nothing else.
-    let folder = data.packets.path.parent().context("a file without a folder")?;
+    let folder = data
+        .packets
+        .path
+        .parent()
+        .context("a file without a folder")?;
     let net = format!("user,id=n0,restrict=on,tftp={}", text(folder)?);
     machine.arg("-netdev").arg(net);
     machine.device("e1000e,netdev=n0,romfile=");
@@ -361,8 +399,6 @@ pub(crate) struct Report {
     pub(crate) title: String,
     /// In the order they were made.
     pub(crate) findings: Vec<Finding>,
-    /// What the guest said.
-    pub(crate) lines: GuestLines,
     /// How the machine ended.
     pub(crate) outcome: Outcome,
 }
@@ -373,18 +409,16 @@ const SHOWN_CONSOLE: usize = 15;
 impl Report {
     /// Whether everything is as it should be.
     pub(crate) fn passed(&self) -> bool {
-        self.findings.iter().all(|finding| finding.mark == Mark::Good)
+        self.findings
+            .iter()
+            .all(|finding| finding.mark == Mark::Good)
     }
 
     /// Prints the findings; of a failed run, the ends of its consoles as well.
     pub(crate) fn print(&self) {
         println!("{}", self.title);
         for finding in &self.findings {
-            let mark = match finding.mark {
-                Mark::Good => "ok  ",
-                Mark::Bad => "FAIL",
-            };
-            println!("  {mark}  {}", finding.text);
+            finding.print();
         }
         let seconds = self.outcome.took.as_secs_f64();
         if self.passed() {
@@ -400,6 +434,9 @@ impl Report {
                 println!("    | {line}");
             }
         }
-        println!("  failed after {seconds:.1} s; whole consoles in {}", self.outcome.dir.display());
+        println!(
+            "  failed after {seconds:.1} s; whole consoles in {}",
+            self.outcome.dir.display()
+        );
     }
 }

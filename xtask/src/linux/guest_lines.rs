@@ -1,5 +1,7 @@
 //! The results that the guest's script writes on the host's console.
 
+use qemu_tests::console::AttackResult;
+
 /// Everything the guest said in the script's line formats.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct GuestLines {
@@ -29,15 +31,6 @@ pub(crate) struct Attack {
     pub(crate) name: String,
     /// Whether the memory was reached.
     pub(crate) result: AttackResult,
-}
-
-/// What came of an attack.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum AttackResult {
-    /// The device reached memory that is not the kernel's.
-    Landed,
-    /// It did not.
-    Blocked,
 }
 
 impl GuestLines {
@@ -114,9 +107,16 @@ mod tests {
              CHECK nvme: FAIL no /dev/nvme0n1\nVALUE cpus 4\nCONTROL own_page: ok\n\
              ATTACK write: blocked\nATTACK read: landed at 0x1000\nGUEST: done\n",
         );
-        let names: Vec<&str> = lines.checks.iter().map(|check| check.name.as_str()).collect();
+        let names: Vec<&str> = lines
+            .checks
+            .iter()
+            .map(|check| check.name.as_str())
+            .collect();
         assert_eq!(names, ["el1", "nvme", "control_own_page"]);
-        assert_eq!(lines.checks.get(1).map(|check| check.result.is_err()), Some(true));
+        assert_eq!(
+            lines.checks.get(1).map(|check| check.result.is_err()),
+            Some(true)
+        );
         assert_eq!(lines.value("cpus"), Some("4"));
         let ends: Vec<AttackResult> = lines.attacks.iter().map(|attack| attack.result).collect();
         assert_eq!(ends, [AttackResult::Blocked, AttackResult::Landed]);
@@ -125,6 +125,9 @@ mod tests {
 
     #[test]
     fn words_outside_the_formats_are_no_results() {
-        assert_eq!(GuestLines::parse("CHECK a: perhaps\nATTACK b: maybe\n"), GuestLines::default());
+        assert_eq!(
+            GuestLines::parse("CHECK a: perhaps\nATTACK b: maybe\n"),
+            GuestLines::default()
+        );
     }
 }

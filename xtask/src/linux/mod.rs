@@ -52,7 +52,12 @@ pub(crate) struct Args {
     #[arg(long, default_value = "1G")]
     mem: String,
     /// Added to the kernel's command line, for example iommu.strict=0 or iommu.passthrough=1
-    #[arg(long, value_name = "ARGS", default_value = "", allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "ARGS",
+        default_value = "",
+        allow_hyphen_values = true
+    )]
     append: String,
     /// QEMU to use instead of the installed one
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
@@ -113,9 +118,18 @@ fn prepare(checkout: &Checkout, args: &Args) -> Result<Boot> {
         smp: args.smp,
         mem: args.mem.clone(),
         append: args.append.clone(),
+        private_args: String::new(),
         qemu_args: args.qemu_arg.clone(),
-        devices: if args.no_default_devices { Devices::None } else { Devices::Default },
-        mode: if args.interactive { Mode::Shell } else { Mode::Check },
+        devices: if args.no_default_devices {
+            Devices::None
+        } else {
+            Devices::Default
+        },
+        mode: if args.interactive {
+            Mode::Shell
+        } else {
+            Mode::Check
+        },
         timeout: Duration::from_secs(args.timeout),
     })
 }

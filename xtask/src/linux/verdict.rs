@@ -1,6 +1,8 @@
 //! What a run has to show, held against what it showed.
 
-use crate::linux::guest_lines::{AttackResult, GuestLines};
+use qemu_tests::console::AttackResult;
+
+use crate::linux::guest_lines::GuestLines;
 
 /// One line of a run's report.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -23,12 +25,29 @@ pub(crate) enum Mark {
 impl Finding {
     /// Something that is as it should be.
     pub(crate) fn good(text: impl Into<String>) -> Self {
-        Self { mark: Mark::Good, text: text.into() }
+        Self {
+            mark: Mark::Good,
+            text: text.into(),
+        }
     }
 
     /// Something that is not.
     pub(crate) fn bad(text: impl Into<String>) -> Self {
-        Self { mark: Mark::Bad, text: text.into() }
+        Self {
+            mark: Mark::Bad,
+            text: text.into(),
+        }
+    }
+
+    /// Prints it. Attacks and controls start their line, for `grep` as for people.
+    pub(crate) fn print(&self) {
+        let result = self.text.starts_with("ATTACK ") || self.text.starts_with("CONTROL ");
+        match self.mark {
+            Mark::Good if result => println!("{}", self.text),
+            Mark::Good => println!("  ok    {}", self.text),
+            Mark::Bad if result => println!("{}  <- FAIL", self.text),
+            Mark::Bad => println!("  FAIL  {}", self.text),
+        }
     }
 }
 
@@ -49,9 +68,12 @@ pub(crate) struct Expect {
 pub(crate) fn judge(lines: &GuestLines, expect: &Expect) -> Vec<Finding> {
     let mut findings = Vec::new();
     for check in &lines.checks {
-        findings.push(match &check.result {
-            Ok(detail) => Finding::good(format!("{}: {detail}", check.name)),
-            Err(detail) => Finding::bad(format!("{}: {detail}", check.name)),
+        let control = check.name.strip_prefix("control_");
+        findings.push(match (&check.result, control) {
+            (Ok(_), Some(name)) => Finding::good(format!("CONTROL {name}: ok")),
+            (Err(detail), Some(name)) => Finding::bad(format!("CONTROL {name}: {detail}")),
+            (Ok(detail), None) => Finding::good(format!("{}: {detail}", check.name)),
+            (Err(detail), None) => Finding::bad(format!("{}: {detail}", check.name)),
         });
     }
     for name in &expect.checks {
@@ -98,7 +120,10 @@ fn judge_attacks(lines: &GuestLines, expected: &[(&'static str, AttackResult)]) 
     }
     for attack in &lines.attacks {
         if !expected.iter().any(|(name, _)| *name == attack.name) {
-            findings.push(Finding::bad(format!("ATTACK {}: not expected here", attack.name)));
+            findings.push(Finding::bad(format!(
+                "ATTACK {}: not expected here",
+                attack.name
+            )));
         }
     }
     findings
@@ -132,7 +157,8 @@ mod tests {
         }
     }
 
-    const GOOD: &str = "CHECK el1: ok\nVALUE nvme_md5 aa\nVALUE packets 3\nATTACK write: blocked\nGUEST: done\n";
+    const GOOD: &str =
+        "CHECK el1: ok\nVALUE nvme_md5 aa\nVALUE packets 3\nATTACK write: blocked\nGUEST: done\n";
 
     #[test]
     fn a_complete_run_has_nothing_bad() {
@@ -155,13 +181,19 @@ mod tests {
 
     #[test]
     fn wrong_values_and_wrong_ends_are_bad() {
-        let console = GOOD.replace("md5 aa", "md5 bb").replace("write: blocked", "write: landed").replace("packets 3", "packets 0");
+        let console = GOOD
+            .replace("md5 aa", "md5 bb")
+            .replace("write: blocked", "write: landed")
+            .replace("packets 3", "packets 0");
         assert_eq!(bad(&console, &expect()).len(), 3);
     }
 
     #[test]
     fn an_attack_nobody_expected_is_bad() {
         let console = format!("ATTACK other: blocked\n{GOOD}");
-        assert_eq!(bad(&console, &expect()), ["ATTACK other: not expected here"]);
+        assert_eq!(
+            bad(&console, &expect()),
+            ["ATTACK other: not expected here"]
+        );
     }
 }

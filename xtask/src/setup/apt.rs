@@ -30,12 +30,17 @@ pub(crate) struct Kernel {
 /// When apt is missing, no mirror of Debian is known, or nothing of the series is found.
 pub(crate) fn ensure_kernel(checkout: &Checkout, series: &str) -> Result<Kernel> {
     let dir = checkout.work_dir("linux")?.join(series);
-    ensure_unpacked(checkout, &dir, &format!("Debian's Linux {series} for arm64"), |apt| {
-        let names = apt.names(&format!("linux-image-{series}."))?;
-        newest_kernel(&names, series).with_context(|| {
+    ensure_unpacked(
+        checkout,
+        &dir,
+        &format!("Debian's Linux {series} for arm64"),
+        |apt| {
+            let names = apt.names(&format!("linux-image-{series}."))?;
+            newest_kernel(&names, series).with_context(|| {
             format!("no kernel of series {series} in Debian 12's archives: try 6.1 or 6.12, or --kernel FILE --initrd FILE")
         })
-    })?;
+        },
+    )?;
     let image = only_entry(&dir.join("boot"), "vmlinuz-")?;
     let modules_root = ["lib/modules", "usr/lib/modules"]
         .iter()
@@ -59,7 +64,12 @@ pub(crate) fn ensure_busybox(checkout: &Checkout) -> Result<PathBuf> {
         .iter()
         .map(|path| dir.join(path))
         .find(|path| path.is_file())
-        .with_context(|| format!("no busybox in {}: remove that folder and run again", dir.display()))
+        .with_context(|| {
+            format!(
+                "no busybox in {}: remove that folder and run again",
+                dir.display()
+            )
+        })
 }
 
 /// Unpacks the package that `choose` names into `dir`, all or nothing.
@@ -106,7 +116,12 @@ impl PrivateApt {
             bail!("{KEYRING} is missing: install debian-archive-keyring ({elsewhere})");
         }
         let dir = checkout.work_dir("apt")?;
-        for folder in ["etc/preferences.d", "lists/partial", "cache/archives/partial", "state"] {
+        for folder in [
+            "etc/preferences.d",
+            "lists/partial",
+            "cache/archives/partial",
+            "state",
+        ] {
             fs::create_dir_all(dir.join(folder))?;
         }
         fs::write(dir.join("state/status"), "")?;
@@ -215,7 +230,12 @@ fn only_entry(dir: &Path, prefix: &str) -> Result<PathBuf> {
         .flatten()
         .find(|entry| entry.file_name().to_string_lossy().starts_with(prefix))
         .map(|entry| entry.path())
-        .with_context(|| format!("nothing named {prefix}* in {}: remove the folder and run again", dir.display()))
+        .with_context(|| {
+            format!(
+                "nothing named {prefix}* in {}: remove the folder and run again",
+                dir.display()
+            )
+        })
 }
 
 #[cfg(test)]
@@ -245,14 +265,24 @@ mod tests {
 
     #[test]
     fn a_series_is_not_a_prefix_of_another() {
-        let offered = names(&["linux-image-6.12.95+deb12-arm64", "linux-image-6.1.0-9-arm64", "linux-image-6.1.0-56-arm64"]);
-        assert_eq!(newest_kernel(&offered, "6.1").as_deref(), Some("linux-image-6.1.0-56-arm64"));
+        let offered = names(&[
+            "linux-image-6.12.95+deb12-arm64",
+            "linux-image-6.1.0-9-arm64",
+            "linux-image-6.1.0-56-arm64",
+        ]);
+        assert_eq!(
+            newest_kernel(&offered, "6.1").as_deref(),
+            Some("linux-image-6.1.0-56-arm64")
+        );
         assert_eq!(newest_kernel(&offered, "5.10"), None);
     }
 
     #[test]
     fn the_private_sources_use_the_systems_mirrors() {
-        let text = sources(&Mirrors { main: "http://m.example/d".into(), security: None });
+        let text = sources(&Mirrors {
+            main: "http://m.example/d".into(),
+            security: None,
+        });
         assert!(text.contains("http://m.example/d bookworm-backports main"));
         assert!(!text.contains("security"));
     }

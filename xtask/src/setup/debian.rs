@@ -217,7 +217,11 @@ Enabled: no
 
     #[test]
     fn disabled_stanzas_are_not_used() {
-        assert!(parse_deb822(DEB822).iter().all(|source| source.suite != "nodistro"));
+        assert!(
+            parse_deb822(DEB822)
+                .iter()
+                .all(|source| source.suite != "nodistro")
+        );
     }
 
     #[test]

@@ -45,7 +45,10 @@ pub(crate) fn ensure(checkout: &Checkout, chosen: Option<&Path>) -> Result<PathB
     install(&OsRelease::read())?;
     let version = version_of(&program)?;
     require(&program, version)?;
-    say(&format!("{PROGRAM} {}.{} is installed", version.0, version.1));
+    say(&format!(
+        "{PROGRAM} {}.{} is installed",
+        version.0, version.1
+    ));
     Ok(program)
 }
 

@@ -1,0 +1,141 @@
+//! `cargo xtask check`: everything about the sources that a machine can judge.
+
+mod licences;
+mod unsafe_inventory;
+
+use anyhow::{Result, bail};
+
+use crate::checkout::Checkout;
+use crate::exec;
+use crate::progress::{say, step};
+use crate::setup::rust::{self, BARE_METAL};
+
+/// Check formatting, lints, documentation, the unsafe inventory and licences.
+///
+/// All checks run even if one fails. `cargo xtask check --fix` formats the sources and
+/// writes down new modules with unsafe code for you to give a reason.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Format the sources and add new modules to the unsafe inventory
+    #[arg(long)]
+    fix: bool,
+}
+
+/// What a check does about what it finds, where it can do something.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Action {
+    /// Says it.
+    Judge,
+    /// Mends it.
+    Fix,
+}
+
+/// Crates without hardware access: they are linted for both targets.
+const LIBRARIES: [&str; 6] = ["-p", "io-pgtable", "-p", "smmu-drv", "-p", "shadow-s2"];
+
+/// Runs the command.
+///
+/// # Errors
+/// Naming how many checks failed; what each found is printed as it is found.
+pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
+    rust::ensure_target(checkout)?;
+    rust::ensure_lint_components(checkout)?;
+    let action = if args.fix { Action::Fix } else { Action::Judge };
+    let mut failed: Vec<&str> = Vec::new();
+    let mut all = 0;
+    let mut one = |name: &'static str, result: Result<()>| {
+        all += 1;
+        if let Err(error) = result {
+            say(&format!("{name}: {error:#}"));
+            failed.push(name);
+        }
+    };
+    one("formatting", formatting(checkout, action));
+    for (name, arguments) in lints() {
+        one(
+            name,
+            step(&format!("Checking {name}"), || {
+                let mut cargo = checkout.cargo();
+                cargo
+                    .arg("clippy")
+                    .args(["--quiet", "--no-deps"])
+                    .args(&arguments);
+                cargo.args(["--", "-D", "warnings"]);
+                exec::output(&mut cargo).map(|_| ())
+            }),
+        );
+    }
+    for (name, arguments) in docs() {
+        one(
+            name,
+            step(&format!("Checking {name}"), || {
+                let mut cargo = checkout.cargo();
+                cargo.env("RUSTDOCFLAGS", "-D warnings");
+                cargo
+                    .args(["doc", "--quiet", "--no-deps", "--document-private-items"])
+                    .args(&arguments);
+                exec::output(&mut cargo).map(|_| ())
+            }),
+        );
+    }
+    one(
+        "the unsafe inventory",
+        unsafe_inventory::check(checkout, action),
+    );
+    one("licences", licences::check(checkout));
+    if failed.is_empty() {
+        println!("{all} checks passed");
+        return Ok(());
+    }
+    bail!(
+        "{} of {all} checks failed: {}",
+        failed.len(),
+        failed.join(", ")
+    )
+}
+
+fn formatting(checkout: &Checkout, action: Action) -> Result<()> {
+    step("Checking formatting", || {
+        let mut cargo = checkout.cargo();
+        cargo.args(["fmt", "--all"]);
+        if action == Action::Judge {
+            cargo.arg("--check");
+        }
+        exec::output(&mut cargo).map(|_| ())
+    })
+}
+
+type Run = (&'static str, Vec<&'static str>);
+
+fn lints() -> [Run; 4] {
+    let bare = || {
+        vec![
+            "--target", BARE_METAL, "-p", "hyp", "-p", "payload", "--lib", "--bins",
+        ]
+    };
+    let mut libraries = vec!["--target", BARE_METAL, "--lib"];
+    libraries.extend(LIBRARIES);
+    let mut open = vec!["--target", BARE_METAL, "-p", "hyp", "--lib", "--bins"];
+    open.extend(["--features", "no-isolation"]);
+    let mut bare = bare();
+    bare.extend(LIBRARIES);
+    [
+        ("lints for the build machine", vec!["--all-targets"]),
+        (
+            "lints of the hypervisor's library for the build machine",
+            vec!["-p", "hyp", "--lib"],
+        ),
+        ("lints for aarch64", bare),
+        ("lints without isolation", open),
+    ]
+}
+
+fn docs() -> [Run; 2] {
+    [
+        ("documentation", vec![]),
+        (
+            "documentation for aarch64",
+            vec!["--target", BARE_METAL, "-p", "hyp", "-p", "payload"],
+        ),
+    ]
+}

@@ -1,0 +1,165 @@
+//! `cargo xtask demo`: the same attacks on the same hypervisor, without and with DMA
+//! isolation, side by side.
+
+mod table;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::ValueHint;
+use qemu_tests::payload::{Below, DEMO_ATTACKS, Images, Report, Run};
+
+use crate::checkout::Checkout;
+use crate::demo::table::{Row, print_table};
+use crate::images::{self, Isolation};
+use crate::progress::{say, step};
+use crate::setup;
+
+/// Show DMA attacks landing without isolation and blocked with it.
+///
+/// Boots the hypervisor with a small attacking host, an SMMU, an NVMe and the `edu` DMA
+/// device, once per attack and build. "Without isolation" is the same hypervisor built
+/// to leave the SMMU to the host. Ends with status 0 only if every attack lands without
+/// isolation and none lands with it.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Args {
+    /// QEMU to use instead of the installed one
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    qemu: Option<PathBuf>,
+    /// Kill a machine that runs longer than this many seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    timeout: u64,
+}
+
+/// What an attack of the payload is, in words.
+fn words(attack: &str) -> &str {
+    match attack {
+        "el2_read" => "read EL2's memory",
+        "el2_write" => "write EL2's memory",
+        "stale_donated" => "reach a page given away after the device cached it",
+        "smmu_off" => "read EL2's memory, the host's SMMU switched off",
+        "bypass_stream" => "read EL2's memory through a bypass stream",
+        other => other,
+    }
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When set-up fails or an attack ends as it should not.
+pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
+    let images = Images {
+        qemu: setup::qemu::ensure(checkout, args.qemu.as_deref())?,
+        payload: images::payload(checkout)?,
+        hyp: Some(images::hyp(checkout, Isolation::On)?),
+        open: Some(images::hyp(checkout, Isolation::Off)?),
+    };
+    let stage = Stage {
+        checkout,
+        images,
+        deadline: Duration::from_secs(args.timeout),
+    };
+    let mut rows = Vec::new();
+    let mut notes = Vec::new();
+    for name in DEMO_ATTACKS {
+        let what = words(name);
+        let (open, closed) = step(&format!("Attacking: {what}"), || {
+            Ok((
+                stage.attack(name, Below::Open)?,
+                stage.attack(name, Below::Portcullis)?,
+            ))
+        })?;
+        if notes.is_empty() {
+            notes = boot_notes(&closed.outcome.el2_console);
+        }
+        rows.push(Row::new(
+            what,
+            &result(&open),
+            &result(&closed),
+            &closed.faults,
+        ));
+    }
+    print_table(&rows);
+    for note in notes {
+        println!("{note}");
+    }
+    conclude(&rows)
+}
+
+fn conclude(rows: &[Row<'_>]) -> Result<()> {
+    let mut wrong = 0;
+    for row in rows {
+        if let Some(why) = &row.wrong {
+            wrong += 1;
+            say(&format!("{}: {why}", row.what));
+        }
+    }
+    if wrong > 0 {
+        bail!(
+            "{wrong} of {} attacks did not end as they should",
+            rows.len()
+        );
+    }
+    println!(
+        "All {} attacks land without isolation and none lands with it.",
+        rows.len()
+    );
+    Ok(())
+}
+
+/// What EL2 says at boot about what it does not close and what the host does not get.
+fn boot_notes(el2_console: &str) -> Vec<String> {
+    let mut notes = Vec::new();
+    for kind in ["hole: ", "withheld: "] {
+        let told = el2_console
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("portcullis: "))
+            .filter(|line| line.starts_with(kind));
+        notes.extend(told.map(str::to_owned));
+    }
+    notes
+}
+
+struct Stage<'a> {
+    checkout: &'a Checkout,
+    images: Images,
+    deadline: Duration,
+}
+
+impl Stage<'_> {
+    fn attack(&self, name: &str, below: Below) -> Result<Report> {
+        let dir = self
+            .checkout
+            .work_dir(&format!("runs/demo-{name}-{}", below.word()))?;
+        let run = Run {
+            deadline: self.deadline,
+            ..Run::new(&self.images, below, name)
+        };
+        run.run(&dir)
+    }
+}
+
+/// The attack's end, believed only if the payload's own test passed and EL2 ended well.
+fn result(report: &Report) -> Result<qemu_tests::console::AttackResult> {
+    report.verdict().context("the run itself failed")?;
+    report.attack()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_attack_has_words() {
+        for name in DEMO_ATTACKS {
+            assert_ne!(words(name), name);
+        }
+    }
+
+    #[test]
+    fn what_is_open_is_told_before_what_is_withheld() {
+        let console = "portcullis: withheld: /a: no SMMU\nportcullis: hole: ITS\nportcullis: x\n";
+        assert_eq!(boot_notes(console), ["hole: ITS", "withheld: /a: no SMMU"]);
+    }
+}

@@ -1,0 +1,139 @@
+//! The demonstration's table.
+
+use anyhow::Result;
+use qemu_tests::console::AttackResult::{self, Blocked, Landed};
+use qemu_tests::console::DmaFault;
+
+/// One attack, both ways.
+pub(crate) struct Row<'a> {
+    /// The attack in words.
+    pub(crate) what: &'a str,
+    without: &'static str,
+    with: &'static str,
+    event: String,
+    /// Why the row is not as it should be.
+    pub(crate) wrong: Option<String>,
+}
+
+/// An attack's end, or why it is unknown.
+type End = Result<AttackResult>;
+
+impl<'a> Row<'a> {
+    /// Judges one attack by its two runs and what the SMMU reported in the second.
+    pub(crate) fn new(what: &'a str, without: &End, with: &End, faults: &[DmaFault]) -> Self {
+        // A blocked attack that nothing was reported of could as well not have happened.
+        let event = faults.iter().find(|fault| fault.sid.is_some());
+        let wrong = match (without, with) {
+            (Err(why), _) => Some(format!("without isolation: {why:#}")),
+            (_, Err(why)) => Some(format!("with isolation: {why:#}")),
+            (Ok(Blocked), _) => Some("it does not land without isolation".to_owned()),
+            (_, Ok(Landed)) => Some("it lands with isolation".to_owned()),
+            (Ok(Landed), Ok(Blocked)) if event.is_none() => {
+                Some("it is blocked, but the SMMU reported nothing".to_owned())
+            }
+            (Ok(Landed), Ok(Blocked)) => None,
+        };
+        Self {
+            what,
+            without: word(without),
+            with: word(with),
+            event: event.map_or_else(|| "-".to_owned(), describe),
+            wrong,
+        }
+    }
+}
+
+fn word(end: &End) -> &'static str {
+    match end {
+        Ok(Landed) => "landed",
+        Ok(Blocked) => "blocked",
+        Err(_) => "unknown",
+    }
+}
+
+/// Type, StreamID, stage and IPA of an event, as the architecture names them.
+fn describe(fault: &DmaFault) -> String {
+    let number =
+        |value: Option<u64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:#x}"));
+    let stage = fault
+        .stage
+        .map_or_else(|| "-".to_owned(), |stage| stage.to_string());
+    format!(
+        "{} StreamID {} stage {stage} IPA {}",
+        fault.kind,
+        number(fault.sid),
+        number(fault.ipa)
+    )
+}
+
+/// Prints the rows under their headings.
+pub(crate) fn print_table(rows: &[Row<'_>]) {
+    for line in render(rows) {
+        println!("{line}");
+    }
+}
+
+fn render(rows: &[Row<'_>]) -> Vec<String> {
+    let widest = rows
+        .iter()
+        .map(|row| row.what.len())
+        .max()
+        .unwrap_or(0)
+        .max("attack".len());
+    let line = |cells: [&str; 4]| {
+        let [what, without, with, event] = cells;
+        format!("{what:widest$}  {without:17}  {with:14}  {event}")
+    };
+    let mut lines = vec![line([
+        "attack",
+        "without isolation",
+        "with isolation",
+        "event",
+    ])];
+    for row in rows {
+        lines.push(line([row.what, row.without, row.with, &row.event]));
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::anyhow;
+
+    fn fault() -> DmaFault {
+        DmaFault {
+            kind: "F_TRANSLATION".into(),
+            sid: Some(0x10),
+            stage: Some(2),
+            ipa: Some(0x4020_0000),
+            text: String::new(),
+        }
+    }
+
+    #[test]
+    fn only_landed_then_blocked_with_an_event_is_right() {
+        let right = |without: &End, with: &End, faults: &[DmaFault]| {
+            Row::new("x", without, with, faults).wrong.is_none()
+        };
+        let faults = [fault()];
+        assert!(right(&Ok(Landed), &Ok(Blocked), &faults));
+        assert!(!right(&Ok(Landed), &Ok(Blocked), &[]));
+        assert!(!right(&Ok(Blocked), &Ok(Blocked), &faults));
+        assert!(!right(&Ok(Landed), &Ok(Landed), &faults));
+        assert!(!right(&Err(anyhow!("no token")), &Ok(Blocked), &faults));
+        assert!(!right(&Ok(Landed), &Err(anyhow!("hung")), &faults));
+    }
+
+    #[test]
+    fn events_are_named_as_the_architecture_does() {
+        let row = Row::new("read", &Ok(Landed), &Ok(Blocked), &[fault()]);
+        let lines = render(&[row]);
+        assert_eq!(
+            lines.get(1).map(String::as_str),
+            Some(
+                "read    landed             blocked         F_TRANSLATION StreamID 0x10 stage 2 IPA 0x40200000"
+            )
+        );
+    }
+}

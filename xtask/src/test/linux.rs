@@ -1,0 +1,151 @@
+//! The Linux boots: both kernels, three cores, the three ways Linux uses an SMMU, and
+//! the attack. Every boot differs from the others in more than one thing, because a
+//! boot costs half a minute.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::checkout::Checkout;
+use crate::linux::attack;
+use crate::linux::boot::{Boot, Devices, Guest, Hypervisor, Mode, Report};
+use crate::test::Images;
+use crate::test::tally::Tally;
+
+const SUITE: &str = "Linux boots";
+
+struct Row {
+    series: &'static str,
+    cpu: &'static str,
+    smp: u32,
+    mem: &'static str,
+    append: &'static str,
+}
+
+const CHECKS: [Row; 7] = [
+    Row {
+        series: "6.12",
+        cpu: "max",
+        smp: 4,
+        mem: "1G",
+        append: "",
+    },
+    Row {
+        series: "6.1",
+        cpu: "max",
+        smp: 4,
+        mem: "1G",
+        append: "",
+    },
+    Row {
+        series: "6.12",
+        cpu: "cortex-a76",
+        smp: 4,
+        mem: "2G",
+        append: "iommu.strict=0",
+    },
+    Row {
+        series: "6.1",
+        cpu: "cortex-a76",
+        smp: 2,
+        mem: "1G",
+        append: "iommu.passthrough=1",
+    },
+    Row {
+        series: "6.12",
+        cpu: "neoverse-n1",
+        smp: 8,
+        mem: "8G",
+        append: "iommu.passthrough=1",
+    },
+    Row {
+        series: "6.1",
+        cpu: "neoverse-n1",
+        smp: 4,
+        mem: "1G",
+        append: "iommu.strict=0",
+    },
+    Row {
+        series: "6.12",
+        cpu: "max",
+        smp: 1,
+        mem: "512M",
+        append: "",
+    },
+];
+
+/// Attacks: every kernel under EL2, and one natively so that a blocked attack means
+/// something.
+const ATTACKS: [(&str, Below); 3] = [
+    ("6.12", Below::Nothing),
+    ("6.12", Below::Portcullis),
+    ("6.1", Below::Portcullis),
+];
+
+#[derive(Clone, Copy)]
+enum Below {
+    Nothing,
+    Portcullis,
+}
+
+/// Runs them all.
+pub(crate) fn run(checkout: &Checkout, qemu: &Path, images: &Images, tally: &mut Tally) {
+    for row in CHECKS {
+        let report = boot(checkout, qemu, images, &row, Below::Portcullis)
+            .and_then(|boot| boot.run(checkout));
+        count(tally, report);
+    }
+    for (series, below) in ATTACKS {
+        let row = Row {
+            series,
+            cpu: "max",
+            smp: 2,
+            mem: "1G",
+            append: "",
+        };
+        for mode in [Mode::AttackPassthrough, Mode::AttackRuntime] {
+            let report = boot(checkout, qemu, images, &row, below)
+                .and_then(|boot| attack::prepared(&boot, mode))
+                .and_then(|boot| boot.run(checkout));
+            count(tally, report);
+        }
+    }
+}
+
+fn boot(
+    checkout: &Checkout,
+    qemu: &Path,
+    images: &Images,
+    row: &Row,
+    below: Below,
+) -> Result<Boot> {
+    Ok(Boot {
+        qemu: qemu.to_owned(),
+        guest: Guest::debian(checkout, row.series)?,
+        hypervisor: match below {
+            Below::Nothing => Hypervisor::None,
+            Below::Portcullis => Hypervisor::Portcullis(images.hyp.clone()),
+        },
+        cpu: row.cpu.to_owned(),
+        smp: row.smp,
+        mem: row.mem.to_owned(),
+        append: row.append.to_owned(),
+        private_args: String::new(),
+        qemu_args: Vec::new(),
+        devices: Devices::Default,
+        mode: Mode::Check,
+        timeout: Duration::from_secs(240),
+    })
+}
+
+fn count(tally: &mut Tally, report: Result<Report>) {
+    match report {
+        Ok(report) if report.passed() => tally.pass(SUITE),
+        Ok(report) => {
+            report.print();
+            tally.fail(SUITE, &report.title);
+        }
+        Err(error) => tally.fail(SUITE, &format!("{error:#}")),
+    }
+}

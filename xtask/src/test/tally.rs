@@ -1,0 +1,175 @@
+//! Counting what passed and what failed, and telling it at the end.
+
+use std::time::Duration;
+
+use crate::exec;
+use crate::progress::{say, step};
+
+/// What came of the tests so far.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    suites: Vec<Suite>,
+}
+
+#[derive(Debug, Default)]
+struct Suite {
+    name: String,
+    passed: usize,
+    failures: Vec<String>,
+}
+
+impl Tally {
+    /// How many tests failed.
+    pub(crate) fn failed(&self) -> usize {
+        self.suites.iter().map(|suite| suite.failures.len()).sum()
+    }
+
+    fn passed(&self) -> usize {
+        self.suites.iter().map(|suite| suite.passed).sum()
+    }
+
+    /// Counts one passed test of a suite.
+    pub(crate) fn pass(&mut self, suite: &str) {
+        self.suite(suite).passed += 1;
+    }
+
+    /// Counts one failed test of a suite, and tells it at once.
+    pub(crate) fn fail(&mut self, suite: &str, what: &str) {
+        say(&format!("FAILED {suite}: {what}"));
+        let headline = what.lines().next().unwrap_or_default().to_owned();
+        self.suite(suite).failures.push(headline);
+    }
+
+    fn suite(&mut self, name: &str) -> &mut Suite {
+        let index = match self.suites.iter().position(|suite| suite.name == name) {
+            Some(index) => index,
+            None => {
+                self.suites.push(Suite {
+                    name: name.to_owned(),
+                    ..Suite::default()
+                });
+                self.suites.len() - 1
+            }
+        };
+        &mut self.suites[index]
+    }
+
+    /// Runs `cargo test` or a program that speaks as its test harness does.
+    pub(crate) fn cargo_test(&mut self, suite: &str, command: &mut std::process::Command) {
+        let output = step(&format!("Testing {suite}"), || exec::capture(command));
+        let output = match output {
+            Ok(output) => output,
+            Err(error) => return self.fail(suite, &format!("{error:#}")),
+        };
+        let text = String::from_utf8_lossy(&output.stdout);
+        let (passed, failed) = parse(&text);
+        self.suite(suite).passed += passed;
+        for name in &failed {
+            self.fail(suite, name);
+        }
+        // A status that the results do not explain is a failure of its own.
+        if !output.status.success() {
+            let tail = exec::tail(&output);
+            if failed.is_empty() {
+                self.fail(
+                    suite,
+                    &format!(
+                        "`{}` ended with {}\n{tail}",
+                        exec::shown(command),
+                        output.status
+                    ),
+                );
+            } else {
+                say(&tail);
+            }
+        } else if passed == 0 {
+            self.fail(suite, "no test ran");
+        }
+    }
+
+    /// Prints the summary; its last line is the one to look for.
+    pub(crate) fn print(&self, took: Duration) {
+        for line in self.render() {
+            println!("{line}");
+        }
+        println!("in {:.0} s", took.as_secs_f64());
+        println!("{} passed, {} failed", self.passed(), self.failed());
+    }
+
+    fn render(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for suite in &self.suites {
+            lines.push(format!(
+                "{:40} {:5} passed {:4} failed",
+                suite.name,
+                suite.passed,
+                suite.failures.len()
+            ));
+            lines.extend(
+                suite
+                    .failures
+                    .iter()
+                    .map(|what| format!("    FAILED {what}")),
+            );
+        }
+        lines
+    }
+}
+
+/// Reads the number of passed tests and the names of the failed ones from the words of
+/// a test harness.
+fn parse(text: &str) -> (usize, Vec<String>) {
+    let mut passed = 0;
+    let mut failed = Vec::new();
+    for line in text.lines() {
+        if let Some(counts) = line.strip_prefix("test result: ") {
+            let words: Vec<&str> = counts.split_whitespace().collect();
+            passed += words
+                .windows(2)
+                .find(|pair| pair[1] == "passed;")
+                .and_then(|pair| pair[0].parse::<usize>().ok())
+                .unwrap_or(0);
+        } else if let Some(rest) = line.strip_prefix("test ")
+            && let Some(name) = rest.strip_suffix(" ... FAILED")
+        {
+            failed.push(name.trim().to_owned());
+        }
+    }
+    (passed, failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn results_of_several_harnesses_add_up() {
+        let text = "test a ... ok\ntest b::c ... FAILED\n\
+            test result: FAILED. 3 passed; 1 failed; 0 ignored\n\
+            test result: ok. 4 passed; 0 failed; 0 ignored\n";
+        assert_eq!(parse(text), (7, vec!["b::c".to_owned()]));
+    }
+
+    #[test]
+    fn a_test_program_that_does_not_start_counts_as_failed() {
+        let mut tally = Tally::default();
+        tally.cargo_test("s", &mut Command::new("/nonexistent/program"));
+        assert_eq!(tally.failed(), 1);
+    }
+
+    #[test]
+    fn a_failing_status_without_a_failed_test_counts_as_failed() {
+        let mut tally = Tally::default();
+        let script = "echo 'test result: ok. 4 passed; 0 failed'; exit 101";
+        tally.cargo_test("s", Command::new("sh").args(["-c", script]));
+        assert_eq!((tally.passed(), tally.failed()), (4, 1));
+    }
+
+    #[test]
+    fn a_harness_that_runs_nothing_counts_as_failed() {
+        let mut tally = Tally::default();
+        tally.cargo_test("s", &mut Command::new("true"));
+        assert_eq!(tally.failed(), 1);
+    }
+}
