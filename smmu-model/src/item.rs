@@ -70,6 +70,12 @@ impl Item {
         self.tag == other.tag && self.words == other.words && self.since == other.since
     }
 
+    /// Whether its own words (not those it was found through) are the current ones.
+    #[must_use]
+    pub fn fresh_word(&self) -> bool {
+        self.words.iter().all(|word| word.end.is_none())
+    }
+
     /// The word of an item that was read from a single one.
     #[must_use]
     pub fn only_word(&self) -> Option<Version> {

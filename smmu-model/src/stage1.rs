@@ -442,8 +442,11 @@ impl Walk<'_> {
                 };
                 let item = Item::new(tag, vec![version], sources.to_vec());
                 let marked = if ha { raw | 1 << 10 } else { raw };
+                if marked != raw && !current {
+                    return;
+                }
                 let readonly = bit(desc::s1_ap(raw), 1);
-                let by_dirty = ha && cd::hd(self.raw) && desc::dbm(raw) && readonly;
+                let by_dirty = ha && cd::hd(self.raw) && desc::dbm(raw) && readonly && current;
                 let privileged_only =
                     self.world != World::El2 && !bit(desc::s1_ap(raw) & !(ap_above & 1), 0);
                 out.push(Ok(S1Leaf {

@@ -164,6 +164,10 @@ impl View<'_> {
                     }
                     return;
                 }
+                // An entry is cached with its Access flag set: a clear one is met only in memory.
+                if !desc::af(raw) && s2.ha && !current {
+                    return;
+                }
                 let item = Item::new(tag(Depth::Leaf(level)), vec![version], vec![source.clone()]);
                 out.push(S2Result::Leaf(leaf(s2, ipa, level, at, pa, raw, item)));
             }
@@ -258,7 +262,8 @@ fn leaf(s2: &S2, ipa: u64, level: u32, at: u64, pa: u64, raw: u64, item: Rc<Item
         memattr >> 2 == 0
     };
     let writable = ap & 2 != 0;
-    let by_dirty = s2.hd && desc::dbm(raw) && !writable;
+    // The dirty state is updated in memory: a descriptor that is no longer there is read again first.
+    let by_dirty = s2.hd && desc::dbm(raw) && !writable && item.fresh_word();
     let marked = if s2.ha { raw | 1 << 10 } else { raw };
     S2Leaf {
         pa: pa + (ipa & ((1 << shift) - 1)),
