@@ -20,7 +20,7 @@ impl Model {
         let mask = self.cmdq_mask();
         let value = value & r::QUEUE_INDEX;
         let (prod, cons) = (self.regs.cmdq_prod & mask, self.regs.cmdq_cons & mask);
-        let size = (mask + 1) / 2;
+        let size = mask.div_ceil(2);
         if self.regs.cr0.maybe(r::CR0_CMDQEN) {
             let pending = prod.wrapping_sub(cons) & mask;
             let then = value.wrapping_sub(cons) & mask;
@@ -42,7 +42,7 @@ impl Model {
     }
 
     fn cmdq_slot(&self, index: u32) -> u64 {
-        let size = (self.cmdq_mask() + 1) / 2;
+        let size = self.cmdq_mask().div_ceil(2);
         let base = self.regs.cmdq_base & 0x00ff_ffff_ffff_ffe0 & !(u64::from(size) * 16 - 1);
         truncate(base, self.config().oas_bits()) + u64::from(index & (size - 1)) * 16
     }
@@ -55,7 +55,7 @@ impl Model {
     fn cache_commands(&mut self) {
         let mask = self.cmdq_mask();
         let (prod, mut at) = (self.regs.cmdq_prod & mask, self.regs.cmdq_cons & mask);
-        if prod.wrapping_sub(at) & mask > (mask + 1) / 2 {
+        if prod.wrapping_sub(at) & mask > mask.div_ceil(2) {
             return;
         }
         while at != prod {
@@ -80,7 +80,7 @@ impl Model {
             && !self.cmdq_error()
             && self.regs.gerror & r::GERROR_SFM == self.regs.gerrorn & r::GERROR_SFM
             && self.regs.cmdq_prod & mask != self.regs.cmdq_cons & mask
-            && self.regs.cmdq_prod.wrapping_sub(self.regs.cmdq_cons) & mask <= (mask + 1) / 2
+            && self.regs.cmdq_prod.wrapping_sub(self.regs.cmdq_cons) & mask <= mask.div_ceil(2)
             && !self.sync_stuck
     }
 

@@ -32,6 +32,7 @@
 #![forbid(unsafe_code)]
 
 pub mod arch;
+mod ats;
 mod cmdq;
 mod config;
 mod dma;
@@ -46,10 +47,12 @@ mod regs;
 mod stage1;
 mod stage2;
 mod strtab;
+mod transaction;
 mod view;
 
+pub use ats::AtsReply;
 pub use config::{Bbml, Cache, Config, Httu, Pace, Res0, StallModel};
-pub use dma::{Access, AtsReply, Transfer};
+pub use dma::{Access, Transfer};
 pub use evtq::{PageRequest, Recorded};
 pub use hazard::Hazard;
 pub use mem::{Memory, MmioWrite, Region, Snoop};

@@ -8,13 +8,14 @@
 use crate::arch::desc::{self, Desc};
 use crate::arch::regs as r;
 use crate::config::Bbml;
-use crate::dma::{Source, tlb_sources};
+
 use crate::evtq::{queue_base, queue_log2};
 use crate::hazard::Hazard;
 use crate::inval::{AsidTag, Depth, Tag};
 use crate::item::Item;
 use crate::model::Model;
 use crate::strtab::{Lookup, SteKind, SteUse};
+use crate::transaction::{Source, tlb_sources};
 
 /// How a byte can be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -204,7 +204,7 @@ impl View<'_> {
                 if at < table || at >= end {
                     continue;
                 }
-                let ipa = base + ((at - table) / 8 << s2.granule.level_shift(level));
+                let ipa = base + (((at - table) / 8) << s2.granule.level_shift(level));
                 let mut ends = Vec::new();
                 for version in self.versions(at).unwrap_or_default() {
                     match desc::decode(version.value, level, s2.granule) {
