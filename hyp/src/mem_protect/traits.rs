@@ -73,6 +73,11 @@ pub trait DmaStage2 {
     /// The first leaf at or after `from`, cut to start no lower than `from`; `None` when there is none.
     fn next_leaf(&self, from: Ipa) -> Option<Leaf>;
 
+    /// Upkeep after `range` was granted: puts blocks together again, if that is worth anything here. Nothing depends on it.
+    fn coalesce(&mut self, range: PageRange) {
+        let _ = range;
+    }
+
     /// The part of the address space that DMA can reach at all: memory above an SMMU's output size is never mapped.
     fn window(&self) -> PageRange;
 }

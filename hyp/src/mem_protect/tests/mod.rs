@@ -6,6 +6,7 @@ mod claims;
 mod matrix;
 mod property;
 mod steps;
+mod tables;
 mod world;
 
 use super::{PageRange, UncheckedRange};

@@ -1,0 +1,316 @@
+//! The transitions on real tables: both stage 2s, the caches that keep whatever they may, and memory that runs out.
+
+use std::{
+    boxed::Box,
+    cell::{Cell, RefCell},
+    collections::BTreeSet,
+    rc::Rc,
+    vec::Vec,
+};
+
+use io_pgtable::{
+    Attrs, Bbm, Cfg, HeapMemory, IoPgtable, Ipa, MapError, MemType, NoTlb, Pa, Prot, S2, UnmapError,
+};
+use shadow_s2::{
+    GrantError, Invalidate, InvalidateError, IpaRange, Plan, RevokeError, ShadowS2, Target,
+};
+
+use super::{named, range};
+use crate::mem_protect::{
+    Devices, DmaError, DmaStage2, Error, HostStage2, InUse, Leaf, LeafKind, NoMemory, Owner, Ownership, PAGE_SHIFT,
+    PageInfo, PageMap, PageOps, PageRange, Stage2Error,
+};
+
+const RAM: u64 = 0x40000;
+const PAGES: u64 = 0x2000;
+const ITS: u64 = 0x8090;
+
+/// The CPU's table, where every core needs break-before-make.
+struct Cpu(IoPgtable<S2, HeapMemory>);
+
+fn leaf(leaf: io_pgtable::Leaf, from: Ipa) -> Leaf {
+    let skip = from.0.saturating_sub(leaf.iova.0);
+    let kind = if leaf.attrs.mem == MemType::Device { LeafKind::Device } else { LeafKind::Normal };
+    Leaf { ipa: Ipa(leaf.iova.0 + skip), pa: Pa(leaf.pa.0 + skip), bytes: leaf.size - skip, kind }
+}
+
+impl HostStage2 for Cpu {
+    fn unmap(&mut self, range: PageRange) -> Result<(), Stage2Error> {
+        self.0.unmap(range.ipa().into(), range.bytes(), &mut NoTlb).map_err(|error| match error {
+            UnmapError::NoMemory => Stage2Error::NoMemory,
+            _ => Stage2Error::Conflict,
+        })
+    }
+
+    fn map(&mut self, range: PageRange) -> Result<(), Stage2Error> {
+        let attrs = Attrs::normal(Prot::RWX);
+        self.0.map(range.ipa().into(), range.pa(), range.bytes(), attrs).map_err(|error| match error {
+            MapError::NoMemory => Stage2Error::NoMemory,
+            _ => Stage2Error::Conflict,
+        })
+    }
+
+    fn next_leaf(&self, from: Ipa) -> Option<Leaf> {
+        self.0.leaves(from.into(), (1 << 40) - from.0).next().map(|found| leaf(found, from))
+    }
+}
+
+/// SMMUs that keep what they saw, and can be told not to answer.
+#[derive(Clone, Default)]
+struct Smmus {
+    cached: Rc<RefCell<Vec<(u64, u64)>>>,
+    dead: Rc<Cell<bool>>,
+}
+
+impl Invalidate for Smmus {
+    fn invalidate(&mut self, plan: &Plan) -> Result<(), InvalidateError> {
+        if self.dead.get() {
+            return Err(InvalidateError);
+        }
+        let mut cached = self.cached.borrow_mut();
+        match plan.target {
+            Target::All => cached.clear(),
+            Target::Range { start: Ipa(first), bytes, .. } => {
+                cached.retain(|&(start, size)| start + size <= first || first + bytes <= start);
+            }
+        }
+        Ok(())
+    }
+}
+
+struct Dma {
+    shadow: ShadowS2<HeapMemory>,
+    smmus: Smmus,
+}
+
+fn ipas(range: PageRange) -> IpaRange {
+    IpaRange::new(range.ipa(), range.bytes()).unwrap()
+}
+
+impl Dma {
+    /// A device touches the page.
+    fn touch(&self, pfn: u64) {
+        let found = self.shadow.leaf(Ipa(pfn << PAGE_SHIFT));
+        self.smmus.cached.borrow_mut().extend(found.map(|leaf| (leaf.iova.0, leaf.size)));
+    }
+
+    fn reach(&self, pfn: u64) -> bool {
+        let at = pfn << PAGE_SHIFT;
+        let cached = self.smmus.cached.borrow().iter().any(|&(start, size)| (start..start + size).contains(&at));
+        cached || self.shadow.leaf(Ipa(at)).is_some()
+    }
+}
+
+impl DmaStage2 for Dma {
+    fn revoke(&mut self, range: PageRange) -> Result<(), DmaError> {
+        self.shadow.revoke(ipas(range), &mut self.smmus).map_err(|error| match error {
+            RevokeError::NoMemory => DmaError::NoMemory,
+            RevokeError::NotCompleted => DmaError::NotCompleted,
+            RevokeError::NotMapped(_) | RevokeError::Unmappable => DmaError::Conflict,
+        })
+    }
+
+    fn grant(&mut self, range: PageRange) -> Result<(), DmaError> {
+        self.shadow.grant(ipas(range)).map_err(|error| match error {
+            GrantError::NoMemory => DmaError::NoMemory,
+            GrantError::Overlap(_) | GrantError::Unmappable => DmaError::Conflict,
+        })
+    }
+
+    fn next_leaf(&self, from: Ipa) -> Option<Leaf> {
+        self.shadow.next_leaf(from).map(|found| leaf(found, from))
+    }
+
+    fn coalesce(&mut self, range: PageRange) {
+        let _ = self.shadow.coalesce(ipas(range), &mut self.smmus);
+    }
+
+    fn window(&self) -> PageRange {
+        range(0, self.shadow.limit().0 >> PAGE_SHIFT)
+    }
+}
+
+/// EL2's hands, with nothing in them but the pool.
+#[derive(Default)]
+struct Hands {
+    pool: BTreeSet<u64>,
+}
+
+impl PageOps for Hands {
+    fn map(&mut self, _range: PageRange) -> Result<(), NoMemory> {
+        Ok(())
+    }
+    fn unmap(&mut self, _range: PageRange) {}
+    fn clean_invalidate(&mut self, _range: PageRange) {}
+    fn zero(&mut self, _range: PageRange) {}
+    fn give(&mut self, range: PageRange) {
+        self.pool.extend(range.pfns());
+    }
+    fn take(&mut self, range: PageRange) -> Result<(), InUse> {
+        if !range.pfns().all(|pfn| self.pool.contains(&pfn)) {
+            return Err(InUse);
+        }
+        self.pool.retain(|&pfn| pfn < range.first() || range.end() <= pfn);
+        Ok(())
+    }
+    fn load64(&self, _pa: Pa) -> u64 {
+        0
+    }
+    fn store64(&mut self, _pa: Pa, _value: u64) {}
+    fn store32(&mut self, _pa: Pa, _value: u32) {}
+}
+
+type Owned = Ownership<'static, Cpu, Dma, Hands>;
+
+struct Rig {
+    owned: Owned,
+    cpu_memory: HeapMemory,
+    dma_memory: HeapMemory,
+    smmus: Smmus,
+}
+
+fn rig(bbm: Bbm) -> Rig {
+    let storage = Box::leak(std::vec![PageInfo::default(); usize::try_from(PAGES).unwrap()].into_boxed_slice());
+    let mut map = PageMap::new(storage, &[range(RAM, PAGES)]).unwrap();
+    map.reserve(range(RAM + 0x1f00, 0x100), Owner::Hyp);
+    let (cpu_memory, dma_memory) = (HeapMemory::new(Pa(0), 1 << 20), HeapMemory::new(Pa(0), 1 << 20));
+    let mut cpu = Cpu(IoPgtable::new(&Cfg::new(40, 40), cpu_memory.clone()).unwrap());
+    let mut shadow = ShadowS2::new(Cfg { bbm, ..Cfg::new(40, 40) }, dma_memory.clone()).unwrap();
+    for run in map.runs_of(Owner::Host) {
+        cpu.map(run).unwrap();
+    }
+    shadow.snapshot(map.runs_of(Owner::Host).map(ipas), [ipas(range(ITS, 1))]).unwrap();
+    let smmus = Smmus::default();
+    let dma = Dma { shadow, smmus: smmus.clone() };
+    Rig { owned: Ownership::new(map, cpu, dma, Hands::default(), 512), cpu_memory, dma_memory, smmus }
+}
+
+fn audit(owned: &Owned) {
+    let its = [range(ITS, 1)];
+    assert_eq!(owned.audit(Devices { cpu: &[], dma: &its }), Ok(()));
+}
+
+#[test]
+fn t02_t03_t46_what_a_device_cached_is_gone_when_the_call_returns() {
+    for bbm in [Bbm::Level0, Bbm::Level2] {
+        let Rig { mut owned, dma_memory, .. } = rig(bbm);
+        owned.vm_create().unwrap();
+        let tables = dma_memory.live_tables();
+        let blocks = [(RAM, 1), (RAM + 0x200, 0x200), (RAM + 0x3ff, 2), (RAM + 0x801, 0x1ff)];
+        for (pfn, count) in blocks {
+            for to_guest in [false, true] {
+                (pfn..pfn + count).for_each(|page| owned.dma().touch(page));
+                let answer = if to_guest {
+                    owned.host_donate_guest(named(pfn, count), 0)
+                } else {
+                    owned.host_donate_hyp(named(pfn, count))
+                };
+                assert_eq!(answer, Ok(()));
+                assert!((pfn..pfn + count).all(|page| !owned.dma().reach(page)), "{bbm:?} {pfn:#x}");
+                audit(&owned);
+                if to_guest {
+                    owned.vm_destroy(0).unwrap();
+                    owned.host_reclaim_page(named(pfn, count)).unwrap();
+                    owned.vm_create().unwrap();
+                } else {
+                    owned.hyp_donate_host(named(pfn, count)).unwrap();
+                }
+                assert!((pfn..pfn + count).all(|page| owned.dma().reach(page)));
+                audit(&owned);
+            }
+        }
+        assert_eq!(dma_memory.live_tables(), tables, "{bbm:?}: tables came back, blocks were put together");
+    }
+}
+
+#[test]
+fn t35_memory_that_runs_out_at_any_point_changes_nothing() {
+    for (cpu_left, dma_left) in [(0, 9), (9, 0), (9, 1), (1, 1)] {
+        let Rig { mut owned, cpu_memory, dma_memory, .. } = rig(Bbm::Level2);
+        cpu_memory.fail_after(Some(cpu_left));
+        dma_memory.fail_after(Some(dma_left));
+        for pfn in (RAM..RAM + 0x1000).step_by(0x1ff) {
+            let answer = owned.host_donate_hyp(named(pfn, 3));
+            assert!(matches!(answer, Ok(()) | Err(Error::NoMemory)), "{answer:?}");
+            audit(&owned);
+        }
+        cpu_memory.fail_after(None);
+        dma_memory.fail_after(None);
+        owned.host_donate_hyp(named(RAM + 0x1200, 3)).unwrap();
+        audit(&owned);
+    }
+}
+
+#[test]
+fn t47_a_dead_smmu_stops_transitions_and_nothing_else() {
+    let Rig { mut owned, smmus, dma_memory, .. } = rig(Bbm::Level2);
+    owned.host_donate_hyp(named(RAM + 5, 1)).unwrap();
+    smmus.dead.set(true);
+    owned.dma().touch(RAM + 9);
+    let level = dma_memory.live_tables();
+    for _ in 0..100 {
+        assert_eq!(owned.host_donate_hyp(named(RAM + 9, 1)), Err(Error::Dma));
+        assert_eq!(owned.map().owner(RAM + 9), Owner::Host);
+        audit(&owned);
+    }
+    assert_eq!(dma_memory.live_tables(), level, "failing again and again exhausts nothing");
+    // Pages come back without the SMMU, and bookkeeping goes on.
+    owned.hyp_donate_host(named(RAM + 5, 1)).unwrap();
+    owned.host_share_hyp(named(RAM + 6, 1)).unwrap();
+    audit(&owned);
+    smmus.dead.set(false);
+    owned.host_donate_hyp(named(RAM + 9, 1)).unwrap();
+    assert!(!owned.dma().reach(RAM + 9));
+    audit(&owned);
+}
+
+#[test]
+fn random_runs_on_real_tables_pass_the_audit_and_leak_nothing() {
+    for bbm in [Bbm::Level0, Bbm::Level2] {
+        let Rig { mut owned, cpu_memory, dma_memory, smmus } = rig(bbm);
+        let dma_tables = dma_memory.live_tables();
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut below = |limit: u64| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 20) % limit
+        };
+        let mut held: Vec<(u64, u64)> = Vec::new();
+        for round in 0..1500 {
+            smmus.dead.set(below(16) == 0);
+            cpu_memory.fail_after((below(8) == 0).then_some(1));
+            dma_memory.fail_after((below(8) == 0).then_some(1));
+            if below(2) == 0 || held.is_empty() {
+                let most = if below(4) == 0 { 512 } else { 6 };
+                let (pfn, count) = (RAM + below(0x1c00), 1 + below(most));
+                owned.dma().touch(pfn);
+                owned.dma().touch(pfn + count - 1);
+                if owned.host_donate_hyp(named(pfn, count)).is_ok() {
+                    assert!((pfn..pfn + count).all(|page| !owned.dma().reach(page)));
+                    held.push((pfn, count));
+                }
+            } else {
+                let (pfn, count) = held.swap_remove(usize::try_from(below(u64::try_from(held.len()).unwrap())).unwrap());
+                if owned.hyp_donate_host(named(pfn, count)).is_err() {
+                    held.push((pfn, count));
+                }
+            }
+            if round % 8 == 0 && owned.stats().unmapped == 0 {
+                audit(&owned);
+            }
+        }
+        smmus.dead.set(false);
+        cpu_memory.fail_after(None);
+        dma_memory.fail_after(None);
+        for (pfn, count) in held {
+            owned.hyp_donate_host(named(pfn, count)).unwrap();
+        }
+        (RAM..RAM + PAGES).for_each(|pfn| {
+            let _ = owned.host_fault(pfn);
+        });
+        audit(&owned);
+        let lost = owned.dma().shadow.quarantined() / 4096;
+        assert!(dma_memory.live_tables() <= dma_tables + lost + 20, "{} and {lost} lost", dma_memory.live_tables());
+    }
+}
