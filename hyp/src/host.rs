@@ -67,13 +67,14 @@ fn stop(reason: Reason) -> ! {
         let stats = ownership.stats();
         let level = pool::level();
         log!(
-            "pages revoked {} granted {} rolled back {}; pool {} of {} KiB free; stage 2 {} KiB",
+            "pages revoked {} granted {} rolled back {}; pool {} of {} KiB free; stage 2 {} KiB for CPUs, {} KiB for DMA",
             stats.revoked,
             stats.granted,
             stats.rolled_back,
             level.free / 1024,
             level.total / 1024,
-            ownership.cpu().table_bytes() / 1024
+            ownership.cpu().table_bytes() / 1024,
+            ownership.dma().table_bytes() / 1024
         );
     }
     core::mem::forget(ownership);

@@ -92,6 +92,9 @@ _start:
     mov     x0, x19
     cmp     x20, #2
     b.ne    4f
+    ldr     x1, =el2_vectors         // from here on a bug of EL2 is reported, not looped over
+    msr     vbar_el2, x1
+    isb
     bl      rust_main
 4:  mov     x1, x20
     bl      rust_wrong_el

@@ -41,15 +41,13 @@ pub fn stage2(bits: u32, smmus: &[Option<Probed<Bus>>; SMMUS_MAX]) -> DmaTable {
 
 /// Programs every SMMU: from here on each stream reaches what `table` maps, or nothing.
 pub fn take_over(table: &DmaTable, nodes: &Array<SmmuNode, SMMUS_MAX>, probed: [Option<Probed<Bus>>; SMMUS_MAX]) {
-    let stage2 = table.config();
-    let mut n = 0;
-    let smmus = probed.map(|smmu| {
-        let (smmu, node) = (smmu?, nodes.get(n)?);
+    let Some(stage2) = table.config() else { return };
+    for (n, (smmu, node)) in probed.into_iter().flatten().zip(nodes.iter()).enumerate() {
         let features = *smmu.features();
-        let live = smmu.take_over(stage2?).unwrap_or_else(|error| refuse(format_args!("smmu{n} at {}: {error}", node.range), Conduit::Smc));
+        match smmu.take_over(stage2) {
+            Ok(live) => iommu::add(n, node.range.base().0, live),
+            Err(error) => refuse(format_args!("smmu{n} at {}: {error}", node.range), Conduit::Smc),
+        }
         log!("smmu{n} at {}: taken over: {} StreamID bits, {}-bit output, BBML {}", node.range, features.sid_bits, features.oas, features.bbml);
-        n += 1;
-        Some((node.range.base().0, live))
-    });
-    iommu::init(smmus);
+    }
 }

@@ -46,7 +46,6 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-
 pub use array::Array;
 pub use early::Early;
 pub use error::BootError;

@@ -168,17 +168,28 @@ pub(super) enum Reg {
 }
 
 impl<'a, 'p> NodeRef<'a, 'p> {
+    /// Takes what the node says itself over what its ancestors say, in one pass: this runs for every node of every walk.
     fn inheriting(mut self) -> Result<Self, BootError<'a>> {
-        if self.has("dma-noncoherent") {
-            self.inherited.coherent = false;
-        } else if self.has("dma-coherent") {
-            self.inherited.coherent = true;
+        let (mut coherent, mut noncoherent, mut parent, mut status) = (false, false, None, None);
+        self.properties(&mut |name, value| {
+            match name {
+                "dma-coherent" => coherent = true,
+                "dma-noncoherent" => noncoherent = true,
+                "interrupt-parent" => parent = parent.or(Some(value)),
+                "status" => status = status.or(Some(value)),
+                _ => {}
+            }
+            Ok(())
+        })?;
+        self.inherited.coherent = (self.inherited.coherent || coherent) && !noncoherent;
+        if let Some(value) = parent {
+            let cell = value
+                .try_into()
+                .map_err(|_| self.bad("interrupt-parent", "is not one 32-bit cell"))?;
+            self.inherited.interrupt_parent = Some(u32::from_be_bytes(cell));
         }
-        if let Some(parent) = self.u32("interrupt-parent")? {
-            self.inherited.interrupt_parent = Some(parent);
-        }
-        if let Some(status) = self.value("status") {
-            let okay = matches!(string(status), Some("okay" | "ok"));
+        if let Some(value) = status {
+            let okay = matches!(string(value), Some("okay" | "ok"));
             self.inherited.enabled = self.inherited.enabled && okay;
         }
         Ok(self)
@@ -438,30 +449,62 @@ impl<'a> Iterator for RegIter<'a, '_> {
 
 impl fmt::Display for Path<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut result = Ok(());
-        let walked = self.tree.walk(&mut |node| {
-            if node.id == self.id {
-                result = write_path(node, f);
-            }
-            Ok(())
-        });
-        match walked {
-            Ok(()) => result,
-            Err(_) => write!(f, "node {}", self.id.0),
+        let root = Names {
+            name: "",
+            parent: None,
+        };
+        match locate(self.tree.fdt.root(), &root, &mut 0, self.id, f) {
+            Some(result) => result,
+            None => write!(f, "node {}", self.id.0),
         }
     }
 }
 
-fn write_path(node: &NodeRef<'_, '_>, f: &mut dyn fmt::Write) -> fmt::Result {
-    match node.parent {
-        None => f.write_char('/'),
-        Some(parent) => {
-            if parent.parent.is_some() {
-                write_path(parent, f)?;
+/// The names above and at a node.
+struct Names<'n> {
+    name: &'n str,
+    parent: Option<&'n Names<'n>>,
+}
+
+impl Names<'_> {
+    fn write(&self, f: &mut dyn fmt::Write) -> fmt::Result {
+        match self.parent {
+            None => Ok(()),
+            Some(parent) => {
+                parent.write(f)?;
+                write!(f, "/{}", self.name)
             }
-            write!(f, "/{}", node.name())
         }
     }
+}
+
+/// Writes the path of node `id` once it is found at or below `node`. `Tree::parse` has bounded the depth.
+fn locate(
+    node: FdtNode<'_>,
+    names: &Names<'_>,
+    next: &mut u16,
+    id: NodeId,
+    f: &mut dyn fmt::Write,
+) -> Option<fmt::Result> {
+    if *next == id.0 {
+        return Some(if names.parent.is_none() {
+            f.write_char('/')
+        } else {
+            names.write(f)
+        });
+    }
+    for child in node.children() {
+        *next = next.checked_add(1)?;
+        let below = Names {
+            name: child.name(),
+            parent: Some(names),
+        };
+        let found = locate(child, &below, next, id, f);
+        if found.is_some() {
+            return found;
+        }
+    }
+    None
 }
 
 /// Whether `node` is the one that `path` names.

@@ -26,7 +26,7 @@ struct Unit {
 }
 
 /// All of them, in the order of the device tree.
-static UNITS: Once<[Option<Unit>; MAX]> = Once::new();
+static UNITS: [Once<Unit>; MAX] = [const { Once::new() }; MAX];
 /// The sums of a machine that is stopping.
 static FINAL: Once<Totals> = Once::new();
 /// Accesses to SMMU registers that trapped without a syndrome.
@@ -54,17 +54,19 @@ pub struct Totals {
     pub denied: u64,
 }
 
-/// Publishes the SMMUs, taken over already: `(address, driver)` in the order of the device tree. Called once.
-pub fn init(smmus: [Option<(u64, Smmu<Bus, HostOwnership>)>; MAX]) {
-    UNITS.call_once(|| smmus.map(|slot| slot.map(|(base, smmu)| Unit { base, smmu: TicketMutex::new(smmu) })));
+/// Publishes SMMU number `n`, whose registers are at `base` and which is taken over already.
+pub fn add(n: usize, base: u64, smmu: Smmu<Bus, HostOwnership>) {
+    if let Some(unit) = UNITS.get(n) {
+        unit.call_once(|| Unit { base, smmu: TicketMutex::new(smmu) });
+    }
 }
 
 fn units() -> impl Iterator<Item = (usize, &'static Unit)> {
-    UNITS.get().into_iter().flatten().enumerate().filter_map(|(n, unit)| Some((n, unit.as_ref()?)))
+    UNITS.iter().enumerate().filter_map(|(n, unit)| Some((n, unit.get()?)))
 }
 
 fn unit(register: Register) -> Option<&'static Unit> {
-    UNITS.get()?.get(register.unit)?.as_ref()
+    UNITS.get(register.unit)?.get()
 }
 
 /// The SMMU register at `ipa`, if it is one.
@@ -140,13 +142,14 @@ pub fn drain() {
 /// # Errors
 /// The last failure; what was to be forgotten may still be in use at that SMMU.
 pub fn invalidate(stale: Stale) -> Result<(), SmmuError> {
-    units().fold(Ok(()), |result, (n, unit)| match unit.smmu.lock().tlb_invalidate(stale) {
-        Ok(()) => result,
-        Err(error) => {
+    let mut result = Ok(());
+    for (n, unit) in units() {
+        if let Err(error) = unit.smmu.lock().tlb_invalidate(stale) {
             log!("smmu{n}: {error}: revocations that need it are refused");
-            Err(error)
+            result = Err(error);
         }
-    })
+    }
+    result
 }
 
 /// Makes every stream of every SMMU abort, prints the last faults, and keeps the SMMUs locked for good: the machine is about to stop, and no CPU of

@@ -33,10 +33,7 @@ pub(super) fn wide(values: &[u64]) -> Vec<u8> {
 }
 
 pub(super) fn text(strings: &[&str]) -> Vec<u8> {
-    strings
-        .iter()
-        .flat_map(|s| s.bytes().chain([0]))
-        .collect()
+    strings.iter().flat_map(|s| s.bytes().chain([0])).collect()
 }
 
 pub(super) fn node(name: &str, properties: &[(&str, Vec<u8>)]) -> DeviceTreeNode {
@@ -77,7 +74,10 @@ pub(super) fn virt(cpus: u32, ram: u64) -> DeviceTree {
         "psci",
         &[
             ("method", text(&["smc"])),
-            ("compatible", text(&["arm,psci-1.0", "arm,psci-0.2", "arm,psci"])),
+            (
+                "compatible",
+                text(&["arm,psci-1.0", "arm,psci-0.2", "arm,psci"]),
+            ),
         ],
     ));
     root.add_child(node(
@@ -96,10 +96,20 @@ pub(super) fn virt(cpus: u32, ram: u64) -> DeviceTree {
             ("compatible", text(&["qemu,platform", "simple-bus"])),
         ],
     ));
-    root.add_child(device("fw-cfg@9020000", "qemu,fw-cfg-mmio", 0x902_0000, 0x18));
+    root.add_child(device(
+        "fw-cfg@9020000",
+        "qemu,fw-cfg-mmio",
+        0x902_0000,
+        0x18,
+    ));
     for slot in 0..32 {
         let base = 0xa00_0000 + slot * 0x200;
-        root.add_child(device(&format!("virtio_mmio@{base:x}"), "virtio,mmio", base, 0x200));
+        root.add_child(device(
+            &format!("virtio_mmio@{base:x}"),
+            "virtio,mmio",
+            base,
+            0x200,
+        ));
     }
     root.add_child(primecell("pl061@9030000", "arm,pl061", 0x903_0000));
     root.add_child(node(
@@ -108,7 +118,10 @@ pub(super) fn virt(cpus: u32, ram: u64) -> DeviceTree {
             ("phandle", cells(&[SMMU])),
             ("#iommu-cells", cells(&[1])),
             ("dma-coherent", vec![]),
-            ("interrupt-names", text(&["eventq", "priq", "cmdq-sync", "gerror"])),
+            (
+                "interrupt-names",
+                text(&["eventq", "priq", "cmdq-sync", "gerror"]),
+            ),
             (
                 "interrupts",
                 cells(&[0, 0x4a, 1, 0, 0x4b, 1, 0, 0x4c, 1, 0, 0x4d, 1]),
@@ -167,14 +180,20 @@ pub(super) fn virt(cpus: u32, ram: u64) -> DeviceTree {
     root.add_child(with(
         node(
             "cpus",
-            &[("#size-cells", cells(&[0])), ("#address-cells", cells(&[1]))],
+            &[
+                ("#size-cells", cells(&[0])),
+                ("#address-cells", cells(&[1])),
+            ],
         ),
         cpus.collect(),
     ));
     root.add_child(node("timer", &[("compatible", text(&["arm,armv8-timer"]))]));
     root.add_child(node(
         "apb-pclk",
-        &[("phandle", cells(&[0x8000])), ("compatible", text(&["fixed-clock"]))],
+        &[
+            ("phandle", cells(&[0x8000])),
+            ("compatible", text(&["fixed-clock"])),
+        ],
     ));
     root.add_child(node(
         "aliases",
@@ -248,7 +267,10 @@ fn chosen() -> DeviceTreeNode {
             node(
                 "module@0x4d000000",
                 &[
-                    ("compatible", text(&["multiboot,module", "multiboot,ramdisk"])),
+                    (
+                        "compatible",
+                        text(&["multiboot,module", "multiboot,ramdisk"]),
+                    ),
                     ("reg", wide(&[RAMDISK, RAMDISK_SIZE])),
                 ],
             ),
@@ -256,7 +278,10 @@ fn chosen() -> DeviceTreeNode {
                 "module@0x49000000",
                 &[
                     ("bootargs", text(&["console=ttyAMA0 quiet"])),
-                    ("compatible", text(&["multiboot,module", "multiboot,kernel"])),
+                    (
+                        "compatible",
+                        text(&["multiboot,module", "multiboot,kernel"]),
+                    ),
                     ("reg", wide(&[KERNEL, KERNEL_SIZE])),
                 ],
             ),
@@ -279,7 +304,10 @@ pub(super) fn with_properties(path: &str, properties: &[(&str, Vec<u8>)]) -> Vec
 /// The usual machine without a property.
 pub(super) fn without(path: &str, property: &str) -> Vec<u8> {
     bent(|tree| {
-        tree.find_node_mut(path).unwrap().remove_property(property).unwrap();
+        tree.find_node_mut(path)
+            .unwrap()
+            .remove_property(property)
+            .unwrap();
     })
 }
 
