@@ -191,8 +191,12 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         hw.write32(reg::CMDQ_CONS, 0);
         // Orders the stores to the tables before the enables that let hardware read them.
         hw.dsb();
-        hw.write_acked(reg::CR0, reg::CR0ACK, Cr0::CMDQEN.bits())
-            .map_err(ack(reg::CR0))?;
+        hw.write_acked(
+            reg::CR0,
+            reg::CR0ACK,
+            self.cr0_before_smmuen(Cr0::CMDQEN).bits(),
+        )
+        .map_err(ack(reg::CR0))?;
         self.invalidate_everything()
             .map_err(|_| TakeOverError::Invalidation)?;
         let hw = &self.hw;
@@ -200,10 +204,9 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         hw.write64(reg::EVENTQ_BASE, self.evtq.base());
         hw.write32(reg::EVENTQ_PROD, 0);
         hw.write32(reg::EVENTQ_CONS, 0);
-        let queues = Cr0::CMDQEN | Cr0::EVENTQEN;
+        let queues = self.cr0_before_smmuen(Cr0::CMDQEN | Cr0::EVENTQEN);
         hw.write_acked(reg::CR0, reg::CR0ACK, queues.bits())
             .map_err(ack(reg::CR0))?;
-        // ATSCHK together with SMMUEN: never a moment in which Translated traffic skips the stream table [S 6.3.9].
         hw.write_acked(reg::CR0, reg::CR0ACK, self.cr0_live().bits())
             .map_err(ack(reg::CR0))?;
         self.strtab.reap();
@@ -213,11 +216,19 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
 
     /// SMMU_CR0 from take-over to power-off.
     pub(crate) fn cr0_live(&self) -> Cr0 {
-        let cr0 = Cr0::SMMUEN | Cr0::CMDQEN | Cr0::EVENTQEN;
+        self.cr0_before_smmuen(Cr0::SMMUEN | Cr0::CMDQEN | Cr0::EVENTQEN)
+    }
+
+    /// `queues`, and ATSCHK where the hardware has ATS.
+    ///
+    /// CR0's fields are updated independently of each other [S 6.3.9]: set by one write, SMMUEN may take effect first, and
+    /// Translated traffic would skip the stream table. So ATSCHK is acknowledged before SMMUEN is written, and before the
+    /// invalidation that configuration caches need after it changed.
+    fn cr0_before_smmuen(&self, queues: Cr0) -> Cr0 {
         if self.features.ats() {
-            cr0 | Cr0::ATSCHK
+            queues | Cr0::ATSCHK
         } else {
-            cr0
+            queues
         }
     }
 

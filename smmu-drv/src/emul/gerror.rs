@@ -11,7 +11,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         self.regs.gerror ^ self.regs.gerrorn
     }
 
-    /// Activates an error. One that is active already stays so; there is no second interrupt [S 6.3.18].
+    /// Activates an error. One that is active already stays so; there is no second interrupt [S 6.3.19].
     pub(crate) fn raise_gerror(&mut self, error: Gerror) {
         if self.active_gerror().contains(error) {
             return;

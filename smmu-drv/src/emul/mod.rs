@@ -46,6 +46,8 @@ pub(crate) struct HostRegs<C> {
     gerrorn: Gerror,
     gerror_irq: IrqCfg,
     eventq_irq: IrqCfg,
+    /// Takes writes to MSI configuration that is guarded, or that does not exist.
+    sink: IrqCfg,
     strtab_base: u64,
     strtab_base_cfg: u32,
     /// Geometry latched when SMMUEN went up.
@@ -89,6 +91,7 @@ impl<C> HostRegs<C> {
             gerrorn: Gerror::empty(),
             gerror_irq: IrqCfg::default(),
             eventq_irq: IrqCfg::default(),
+            sink: IrqCfg::default(),
             strtab_base: 0,
             strtab_base_cfg: 0,
             table: None,
@@ -109,6 +112,26 @@ impl<C> HostRegs<C> {
     /// A field guarded by `enable` can be written: neither requested nor in effect.
     fn unguarded(&self, enable: Cr0) -> bool {
         !(self.cr0 | self.cr0ack).intersects(enable)
+    }
+
+    /// Where a write of SMMU_GERROR_IRQ_CFG* goes.
+    fn gerror_irq_cfg(&mut self) -> &mut IrqCfg {
+        let open = self.ids.msi() && !self.irq_ctrl.contains(IrqCtrl::GERROR_IRQEN);
+        if open {
+            &mut self.gerror_irq
+        } else {
+            &mut self.sink
+        }
+    }
+
+    /// Where a write of SMMU_EVENTQ_IRQ_CFG* goes.
+    fn eventq_irq_cfg(&mut self) -> &mut IrqCfg {
+        let open = self.ids.msi() && !self.irq_ctrl.contains(IrqCtrl::EVENTQ_IRQEN);
+        if open {
+            &mut self.eventq_irq
+        } else {
+            &mut self.sink
+        }
     }
 
     fn gbpa_aborts(&self) -> bool {
@@ -288,16 +311,12 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
                     word & (mask32(queue_index::INDEX) | mask32(queue_index::OVERFLOW));
                 self.drain_events(host);
             }
-            Register::GerrorIrqCfg0 | Register::GerrorIrqCfg1 | Register::GerrorIrqCfg2 => {
-                if !regs.irq_ctrl.contains(IrqCtrl::GERROR_IRQEN) && regs.ids.msi() {
-                    store_irq_cfg(&mut regs.gerror_irq, register, value);
-                }
-            }
-            Register::EventqIrqCfg0 | Register::EventqIrqCfg1 | Register::EventqIrqCfg2 => {
-                if !regs.irq_ctrl.contains(IrqCtrl::EVENTQ_IRQEN) && regs.ids.msi() {
-                    store_irq_cfg(&mut regs.eventq_irq, register, value);
-                }
-            }
+            Register::GerrorIrqCfg0 => regs.gerror_irq_cfg().cfg0 = value & mask64(irq_cfg::ADDR),
+            Register::GerrorIrqCfg1 => regs.gerror_irq_cfg().cfg1 = word,
+            Register::GerrorIrqCfg2 => regs.gerror_irq_cfg().cfg2 = word & mask32(irq_cfg::ATTR),
+            Register::EventqIrqCfg0 => regs.eventq_irq_cfg().cfg0 = value & mask64(irq_cfg::ADDR),
+            Register::EventqIrqCfg1 => regs.eventq_irq_cfg().cfg1 = word,
+            Register::EventqIrqCfg2 => regs.eventq_irq_cfg().cfg2 = word & mask32(irq_cfg::ATTR),
             Register::Idr0
             | Register::Idr1
             | Register::Idr2
@@ -335,16 +354,3 @@ const STRTAB_BASE_CFG_ALLOWED: u32 = {
 /// *Q_BASE bits that are stored.
 const QUEUE_BASE_ALLOWED: u64 =
     mask64(queue_base::LOG2SIZE) | mask64(queue_base::ADDR) | mask64(queue_base::ALLOC);
-
-fn store_irq_cfg(cfg: &mut IrqCfg, register: Register, value: u64) {
-    match register {
-        Register::GerrorIrqCfg0 | Register::EventqIrqCfg0 => {
-            cfg.cfg0 = value & mask64(irq_cfg::ADDR)
-        }
-        Register::GerrorIrqCfg1 | Register::EventqIrqCfg1 => cfg.cfg1 = low32(value),
-        Register::GerrorIrqCfg2 | Register::EventqIrqCfg2 => {
-            cfg.cfg2 = low32(value) & mask32(irq_cfg::ATTR)
-        }
-        _ => {}
-    }
-}

@@ -1,6 +1,6 @@
 //! Layouts of the SMMUv3 architecture and nothing else: offsets, fields, encodings.
 //!
-//! Section numbers are those of Arm IHI 0070 issue F.b ("[S x.y]"). Every position here was read in that document and
+//! Section numbers are those of Arm IHI 0070 issue G ("[S x.y]"). Every position here was read in that document and
 //! checked against a second, independent source: Linux's `arm-smmu-v3.h` or QEMU's `smmuv3-internal.h`. Policy lives elsewhere;
 //! no other module of the crate shifts or masks a hardware word.
 

@@ -31,11 +31,11 @@ pub const CR0ACK: u32 = 0x24;
 pub const CR1: u32 = 0x28;
 /// SMMU_CR2 [S 6.3.12].
 pub const CR2: u32 = 0x2c;
-/// SMMU_STATUSR [S 6.3.14].
+/// SMMU_STATUSR [S 6.3.13].
 pub const STATUSR: u32 = 0x40;
-/// SMMU_GBPA [S 6.3.15].
+/// SMMU_GBPA [S 6.3.14].
 pub const GBPA: u32 = 0x44;
-/// SMMU_AGBPA [S 6.3.16].
+/// SMMU_AGBPA [S 6.3.15].
 pub const AGBPA: u32 = 0x48;
 /// SMMU_IRQ_CTRL [S 6.3.17].
 pub const IRQ_CTRL: u32 = 0x50;
@@ -85,7 +85,7 @@ pub const PRIQ_IRQ_CFG0: u32 = 0xd0;
 pub const PRIQ_IRQ_CFG1: u32 = 0xd8;
 /// SMMU_PRIQ_IRQ_CFG2 [S 6.3.40].
 pub const PRIQ_IRQ_CFG2: u32 = 0xdc;
-/// SMMU_IDR6 [S 6.3.50].
+/// SMMU_IDR6 [S 6.2.1].
 pub const IDR6: u32 = 0x190;
 
 /// Fields of SMMU_IDR0 [S 6.3.1].
@@ -307,7 +307,7 @@ pub mod cr2 {
     }
 }
 
-/// SMMU_GBPA [S 6.3.15].
+/// SMMU_GBPA [S 6.3.14].
 pub mod gbpa {
     use super::{Field32, bits32};
     /// Shareability override.

@@ -41,7 +41,8 @@ pub(crate) enum Located {
 
 impl HostTable {
     pub(crate) fn new(base: u64, cfg: u32, ids: &HostIds) -> Self {
-        let log2size = get32(strtab_base_cfg::LOG2SIZE, cfg).min(ids.sid_bits());
+        let written = get32(strtab_base_cfg::LOG2SIZE, cfg);
+        let log2size = written.min(ids.sid_bits());
         let two_level =
             ids.two_level() && get32(strtab_base_cfg::FMT, cfg) == strtab_base_cfg::TWO_LEVEL;
         let split = two_level.then(|| match get32(strtab_base_cfg::SPLIT, cfg) {
@@ -51,10 +52,10 @@ impl HostTable {
             _ => 6,
         });
         let pointer_mask = ids.oas_mask();
-        // The table is taken to be aligned to its size, or to 64 bytes [S 6.3.24].
+        // The table is taken to be aligned to its size as written, or to 64 bytes [S 6.3.24].
         let log2bytes = match split {
-            Some(split) => log2size.saturating_sub(split).saturating_add(3).max(6),
-            None => log2size.saturating_add(6),
+            Some(split) => written.saturating_sub(split).saturating_add(3).max(6),
+            None => written.saturating_add(6),
         };
         Self {
             base: base & mask64(strtab_base::ADDR) & pointer_mask & !ones(log2bytes),
