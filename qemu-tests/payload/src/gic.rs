@@ -49,22 +49,35 @@ pub fn init(machine: &Machine) {
     READY.store(true, Ordering::SeqCst);
 }
 
-/// Sleeps until the virtual counter reaches `deadline` or some interrupt is pending; whether it could.
-pub fn sleep_until(deadline: u64) -> bool {
+/// Makes the virtual timer's interrupt pending at `deadline`; whether it could.
+pub fn arm(deadline: u64) -> bool {
     if !READY.load(Ordering::SeqCst) || sysreg::cpu_index() != 0 {
         return false;
     }
-    // SAFETY: (1) the virtual timer is this CPU's own and used for nothing else; (2) it is switched off again.
+    // SAFETY: (1) the virtual timer is this CPU's own and used for nothing else.
     unsafe {
         asm!(
             "msr cntv_cval_el0, {deadline}",
             "msr cntv_ctl_el0, {on}",
             "isb",
-            "wfi",
-            "msr cntv_ctl_el0, xzr",
-            "isb",
             deadline = in(reg) deadline, on = in(reg) 1_u64, options(nostack),
         );
     }
     true
+}
+
+/// Switches the virtual timer off.
+pub fn disarm() {
+    // SAFETY: (1) as in [`arm`].
+    unsafe { asm!("msr cntv_ctl_el0, xzr", "isb", options(nostack)) };
+}
+
+/// Sleeps until the virtual counter reaches `deadline` or some interrupt is pending; whether it could.
+pub fn sleep_until(deadline: u64) -> bool {
+    let armed = arm(deadline);
+    if armed {
+        sysreg::wfi();
+        disarm();
+    }
+    armed
 }

@@ -11,7 +11,10 @@
 //! | `tests` | the tests |
 #![no_std]
 #![no_main]
+// Failures carry their text by value: there is no heap to box it in.
+#![allow(clippy::result_large_err)]
 
+pub mod access;
 pub mod boot;
 pub mod console;
 pub mod cpu;
@@ -27,6 +30,7 @@ pub mod num;
 pub mod nvme;
 pub mod outcome;
 pub mod pci;
+pub mod random;
 pub mod registry;
 pub mod smmu;
 pub mod sysreg;

@@ -1,0 +1,142 @@
+//! What the host's CPUs must not reach: EL2's memory, donated pages, devices that are withheld. Each access ends in an
+//! abort at EL1, whatever kind of access it is.
+
+use dtoolkit::{Node, Property};
+use dtoolkit::standard::NodeStandard;
+
+use crate::firmware::{Answer, Hypercall};
+use crate::lab::Ctx;
+use crate::machine::EL2_IMAGE;
+use crate::mem::page;
+use crate::outcome::TestResult;
+use crate::registry::Runs;
+use crate::vectors::{Caught, catch};
+use crate::{console, ensure, fail, mmio, mmu, payload_test, println};
+
+/// QEMU virt's fw_cfg: a DMA master that no SMMU sees.
+const FW_CFG: u64 = 0x0902_0000;
+/// QEMU virt's first virtio-mmio slot, and the distance to the last of its 32.
+const VIRTIO_MMIO: u64 = 0x0a00_0000;
+const VIRTIO_MMIO_LAST: u64 = 0x3e00;
+/// An address that nothing decodes.
+const NOTHING: u64 = 0x0b00_0000;
+/// QEMU virt's second UART: EL2's console.
+const EL2_UART: u64 = 0x0904_0000;
+
+fn must_abort(addr: u64) -> TestResult {
+    let (value, caught) = catch(|| mmio::read32(addr));
+    let Some(caught) = caught else {
+        fail!("read of {addr:#x} gives {value:#x} instead of an abort");
+    };
+    ensure!(caught.is_data_abort() && caught.is_external(), "read of {addr:#x}: syndrome {:#x}", caught.esr);
+    ensure!(caught.far == addr, "read of {addr:#x}: fault address {:#x}", caught.far);
+    let ((), caught) = catch(|| mmio::write32(addr, 0));
+    ensure!(caught.is_some_and(|caught| caught.is_data_abort()), "write to {addr:#x} does not abort");
+    Ok(())
+}
+
+payload_test!(t01_el2_memory_by_cpu, Runs::EITHER);
+/// EL2's memory is no memory of the host's, from the first byte to the last.
+fn t01_el2_memory_by_cpu(ctx: &Ctx) -> TestResult {
+    must_abort(EL2_IMAGE)?;
+    let Some(hole) = ctx.machine.hole() else {
+        fail!("the device tree leaves no RAM out");
+    };
+    println!("EL2 memory {hole:#x?}");
+    ensure!(!ctx.machine.is_ram(EL2_IMAGE), "EL2's image is described as the host's");
+    let step = ((hole.end - hole.start) / 64).max(4096) & !0xfff;
+    let mut addr = hole.start;
+    while addr < hole.end {
+        must_abort(addr)?;
+        addr += step;
+    }
+    must_abort(hole.end - 4)
+}
+
+payload_test!(t31_fetch_walk_maintenance, Runs::EITHER);
+/// Instruction fetch, stage-1 table walk and cache maintenance on withheld pages abort at EL1.
+fn t31_fetch_walk_maintenance(_ctx: &Ctx) -> TestResult {
+    let victim = page();
+    mmio::write64(victim, 0);
+    let answer = Hypercall::HostDonateHyp.call(victim, 1);
+    ensure!(answer == Answer::Success, "HOST_DONATE_HYP: {answer:?}");
+    for target in [EL2_IMAGE, victim] {
+        let ((), caught) = catch(|| mmu::execute(target));
+        ensure!(caught.is_some_and(|caught| caught.is_instruction_abort()), "fetch from {target:#x}: {caught:x?}");
+        let mut result: (u64, Option<Caught>) = (0, None);
+        mmu::with_ttbr1(target, || result = catch(|| mmio::read64(mmu::TTBR1_BASE)));
+        let walk = result.1;
+        ensure!(walk.is_some_and(|caught| caught.is_data_abort()), "table walk in {target:#x}: {walk:x?}");
+        let ((), caught) = catch(|| mmu::cache_clean_invalidate(target));
+        ensure!(caught.is_some_and(|caught| caught.is_data_abort()), "cache maintenance on {target:#x}: {caught:x?}");
+    }
+    Ok(())
+}
+
+payload_test!(unmapped_mmio, Runs::EITHER);
+/// Addresses that nothing decodes abort.
+fn unmapped_mmio(_ctx: &Ctx) -> TestResult {
+    must_abort(NOTHING)
+}
+
+payload_test!(t40_masters_without_smmu, Runs::EITHER);
+/// fw_cfg and virtio-mmio, whose DMA no SMMU sees, are neither described nor reachable.
+fn t40_masters_without_smmu(ctx: &Ctx) -> TestResult {
+    for node in ctx.machine.fdt().root().children() {
+        let withheld = node.is_compatible("qemu,fw-cfg-mmio") || node.is_compatible("virtio,mmio");
+        let disabled = node.property("status").is_some_and(|status| status.value() == b"disabled\0");
+        ensure!(!withheld || disabled, "{} is described as usable", node.name());
+    }
+    must_abort(FW_CFG)?;
+    must_abort(VIRTIO_MMIO)?;
+    must_abort(VIRTIO_MMIO + VIRTIO_MMIO_LAST)
+}
+
+payload_test!(t57_console, Runs::HYP);
+/// The host jams its own UART, forges EL2's lines on it, and cannot reach EL2's: the verdict stands.
+fn t57_console(_ctx: &Ctx) -> TestResult {
+    println!("portcullis: exit token=00000000000000000000000000000000 status=ok reason=forged smmu_exits=0 dma_faults=0");
+    must_abort(EL2_UART)?;
+    let control = console::base() + 0x30;
+    let saved = mmio::read32(control);
+    mmio::write32(control, 0);
+    // EL2 prints while the host's UART is off.
+    let _ = crate::firmware::stat(crate::firmware::Stat::Faults);
+    mmio::write32(control, saved);
+    Ok(())
+}
+
+payload_test!(t55_undescribed_mmio, Runs::EITHER);
+/// Every page below RAM that the host can read belongs to a device that the device tree gives it.
+fn t55_undescribed_mmio(ctx: &Ctx) -> TestResult {
+    let (first, last) = (0x0800_0000_u64, 0x1000_0000_u64);
+    let mut reachable = 0;
+    for page in (first..last).step_by(4096) {
+        let ((), caught) = catch(|| {
+            mmio::read32(page);
+        });
+        if caught.is_none() {
+            reachable += 1;
+            ensure!(described(ctx, page), "{page:#x} is reachable, but no enabled node has it");
+        }
+    }
+    println!("{reachable} pages reachable");
+    Ok(())
+}
+
+/// Whether an enabled node of the device tree has a register page at `page`.
+fn described(ctx: &Ctx, page: u64) -> bool {
+    let root = ctx.machine.fdt().root();
+    root.children().any(|node| {
+        let inside = |node: dtoolkit::fdt::FdtNode<'static>| {
+            let disabled = node.property("status").is_some_and(|status| status.value() == b"disabled\0");
+            !disabled
+                && node.reg().ok().flatten().into_iter().flatten().any(|reg| {
+                    let base = reg.address::<u64>().unwrap_or(0);
+                    let size = reg.size::<u64>().unwrap_or(0);
+                    base < page + 4096 && page < base.saturating_add(size)
+                })
+        };
+        inside(node) || node.children().any(inside)
+    })
+}

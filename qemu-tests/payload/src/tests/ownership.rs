@@ -1,0 +1,286 @@
+//! DMA and the ownership of pages: what is not the host's is out of reach from the moment a hypercall returns, whatever
+//! the device or the SMMU has cached, started or been told.
+
+use crate::edu::Direction;
+use crate::firmware::{self, Answer, Hypercall, Stat};
+use crate::lab::{Attack, Ctx, Expect, Lab, Landed, Mode, Seen, Victim};
+use crate::mem::{BLOCK, PAGE, alloc, page};
+use crate::mmio;
+use crate::outcome::TestResult;
+use crate::registry::Runs;
+use crate::smmu::spec::{cr0, reg};
+use crate::{ensure, fail, payload_test};
+
+/// Gives `pages` pages to EL2.
+pub fn donate(base: u64, pages: u64) -> TestResult {
+    let answer = Hypercall::HostDonateHyp.call(base, pages);
+    ensure!(answer == Answer::Success, "HOST_DONATE_HYP({base:#x}, {pages}): {answer:?}");
+    Ok(())
+}
+
+/// Takes `pages` pages back and checks that they are zero.
+pub fn take_back(base: u64, pages: u64) -> TestResult {
+    let answer = Hypercall::HypDonateHost.call(base, pages);
+    ensure!(answer == Answer::Success, "HYP_DONATE_HOST({base:#x}, {pages}): {answer:?}");
+    let other = mmio::find_other(base, pages * PAGE, 0);
+    ensure!(other.is_none(), "the page came back with something at {other:x?}");
+    Ok(())
+}
+
+payload_test!(t01_el2_memory_by_dma, Runs::HYP);
+/// DMA read and write all over EL2's memory, in every mode of the host's SMMU.
+fn t01_el2_memory_by_dma(ctx: &Ctx) -> TestResult {
+    let Some(hole) = ctx.machine.hole() else {
+        fail!("the device tree leaves no RAM out");
+    };
+    let mut lab = Lab::new(ctx, Mode::Stage1)?;
+    lab.control(ctx)?;
+    let attack = Attack::begin();
+    for mode in [Mode::Stage1, Mode::Bypass, Mode::Off] {
+        lab.switch(mode)?;
+        let step = ((hole.end - hole.start) / 8).max(PAGE) & !(PAGE - 1);
+        for addr in (hole.start..hole.end).step_by(crate::num::usize_of(step)) {
+            let seen = lab.read(addr + 0x38)?;
+            ensure!(seen == Seen::Nothing, "{mode:?}: EL2's memory at {addr:#x} reads {seen:x?}");
+            ensure!(!lab.write_lands(addr + 0x38)?, "{mode:?}: EL2's memory at {addr:#x} is written");
+        }
+        let last = hole.end - 8;
+        ensure!(!lab.write_lands(last)?, "{mode:?}: EL2's memory at {last:#x} is written");
+    }
+    let victim = Victim::el2(ctx)?;
+    attack.judge(ctx, (lab.read(victim.known)? == Seen::Value(victim.content)).into())
+}
+
+/// Touches a page by DMA, donates it, and attacks it; it comes back usable.
+fn donate_and_attack(ctx: &Ctx, lab: &Lab, victim: u64, warm: Warm) -> TestResult {
+    if warm == Warm::Yes {
+        ensure!(lab.write_lands(victim + 0x800)?, "the page is not reachable while it is the host's");
+    }
+    donate(victim, 1)?;
+    let attack = Attack::begin();
+    let landed = lab.write_lands(victim + 0x808)?;
+    attack.judge(ctx, landed.into())?;
+    if ctx.expect == Expect::Blocked {
+        take_back(victim, 1)?;
+        ensure!(lab.write_lands(victim + 0x800)?, "the page is not reachable after it came back");
+        mmio::fill(victim, PAGE, 0);
+    }
+    Ok(())
+}
+
+/// Whether the device uses a page before it is donated, so that its translation is cached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Warm {
+    Yes,
+    No,
+}
+
+payload_test!(t02_donated_page, Runs::EITHER);
+/// DMA to a page donated after boot that the device never used.
+fn t02_donated_page(ctx: &Ctx) -> TestResult {
+    let lab = Lab::new(ctx, Mode::Stage1)?;
+    lab.control(ctx)?;
+    donate_and_attack(ctx, &lab, page(), Warm::No)
+}
+
+payload_test!(t04_stale_stage1, Runs::EITHER);
+/// A page used through stage 1, then donated.
+fn t04_stale_stage1(ctx: &Ctx) -> TestResult {
+    stale(ctx, Mode::Stage1)
+}
+
+payload_test!(t04_stale_bypass, Runs::EITHER);
+/// A page used by a bypass stream, then donated.
+fn t04_stale_bypass(ctx: &Ctx) -> TestResult {
+    stale(ctx, Mode::Bypass)
+}
+
+payload_test!(t04_stale_off, Runs::EITHER);
+/// A page used with the host's SMMU off, then donated.
+fn t04_stale_off(ctx: &Ctx) -> TestResult {
+    stale(ctx, Mode::Off)
+}
+
+fn stale(ctx: &Ctx, mode: Mode) -> TestResult {
+    let lab = Lab::new(ctx, mode)?;
+    lab.control(ctx)?;
+    let victim = page();
+    donate_and_attack(ctx, &lab, victim, Warm::Yes)?;
+    if ctx.expect == Expect::Blocked {
+        // Once more: what was rebuilt on give-back must be revocable too.
+        donate_and_attack(ctx, &lab, victim, Warm::Yes)?;
+    }
+    Ok(())
+}
+
+payload_test!(t46_stale_block, Runs::EITHER);
+/// One page of a block that is cached as a block, in the host's stage 1 and in stage 2; its neighbours stay reachable.
+fn t46_stale_block(ctx: &Ctx) -> TestResult {
+    let lab = Lab::new(ctx, Mode::Stage1)?;
+    lab.control(ctx)?;
+    let block = alloc(BLOCK, BLOCK);
+    let iova = 0x30_0000_0000;
+    lab.stage1.map_block(iova, block);
+    let reaches = |offset: u64| -> Result<bool, crate::outcome::Fail> {
+        let word = 0xb10c_0000_0000_0000 | offset;
+        mmio::write64(lab.own, word);
+        lab.edu.transfer(Direction::FromMemory, lab.bus(lab.own), 0, 8)?;
+        lab.edu.transfer(Direction::ToMemory, iova + offset, 0, 8)?;
+        mmio::write64(lab.own, 0);
+        lab.edu.transfer(Direction::FromMemory, lab.bus(lab.own), 0, 8)?;
+        lab.edu.transfer(Direction::FromMemory, iova + offset, 0, 8)?;
+        lab.edu.transfer(Direction::ToMemory, lab.bus(lab.own), 0, 8)?;
+        Ok(mmio::read64(lab.own) == word)
+    };
+    let victim = 0x5_3000;
+    for offset in [0, victim, victim + PAGE, BLOCK - PAGE] {
+        ensure!(reaches(offset)?, "{offset:#x} of the block is not reachable while it is the host's");
+    }
+    let rounds = if ctx.expect == Expect::Blocked { 2 } else { 1 };
+    for _ in 0..rounds {
+        donate(block + victim, 1)?;
+        let attack = Attack::begin();
+        let landed = reaches(victim + 8)?;
+        attack.judge(ctx, landed.into())?;
+        for offset in [0, victim - PAGE, victim + PAGE, BLOCK - PAGE] {
+            ensure!(reaches(offset)?, "{offset:#x} of the block went with its neighbour");
+        }
+        if ctx.expect == Expect::Blocked {
+            take_back(block + victim, 1)?;
+            ensure!(reaches(victim + 8)?, "the page is not reachable after it came back");
+            ensure!(reaches(victim + PAGE)?, "its neighbour is not reachable after it came back");
+        }
+    }
+    Ok(())
+}
+
+payload_test!(t05_donate_while_off, Runs::EITHER);
+/// Donated with the host's SMMU off, attacked after it is switched on.
+fn t05_donate_while_off(ctx: &Ctx) -> TestResult {
+    let mut lab = Lab::new(ctx, Mode::Stage1)?;
+    lab.control(ctx)?;
+    let victim = page();
+    ensure!(lab.write_lands(victim + 0x800)?, "the page is not reachable while it is the host's");
+    lab.switch(Mode::Off)?;
+    ensure!(lab.write_lands(victim + 0x800)?, "the page is not reachable with the SMMU off");
+    donate(victim, 1)?;
+    lab.switch(Mode::Stage1)?;
+    let attack = Attack::begin();
+    let landed = lab.write_lands(victim + 0x808)?;
+    attack.judge(ctx, landed.into())
+}
+
+payload_test!(t26_donate_with_cmdq_off, Runs::EITHER);
+/// The host's command queue is off: EL2's own invalidation does not depend on it.
+fn t26_donate_with_cmdq_off(ctx: &Ctx) -> TestResult {
+    let lab = Lab::new(ctx, Mode::Stage1)?;
+    lab.control(ctx)?;
+    let victim = page();
+    ensure!(lab.write_lands(victim + 0x800)?, "the page is not reachable while it is the host's");
+    // The mapping for the attack's word is the same page: nothing has to be told to the SMMU afterwards.
+    lab.smmu.borrow().set_cr0(cr0::SMMUEN | cr0::EVENTQEN)?;
+    donate(victim, 1)?;
+    let attack = Attack::begin();
+    let landed = lab.write_lands(victim + 0x808)?;
+    attack.judge(ctx, landed.into())
+}
+
+payload_test!(t51_dma_in_flight, Runs::EITHER);
+/// A transfer started before the donation arrives after it.
+fn t51_dma_in_flight(ctx: &Ctx) -> TestResult {
+    let lab = Lab::new(ctx, Mode::Stage1)?;
+    lab.control(ctx)?;
+    let victim = page();
+    ensure!(lab.write_lands(victim + 0x800)?, "the page is not reachable while it is the host's");
+    let word = 0x1a7e_1a7e_1a7e_1a7e;
+    mmio::write64(lab.own, word);
+    lab.edu.transfer(Direction::FromMemory, lab.bus(lab.own), 0, 8)?;
+    let attack = Attack::begin();
+    lab.edu.start(Direction::ToMemory, lab.bus(victim) + 0x808, 0, 8);
+    donate(victim, 1)?;
+    lab.edu.finish()?;
+    let landed = lab.read(victim + 0x808)? == Seen::Value(word);
+    attack.judge(ctx, landed.into())?;
+    if ctx.expect == Expect::Blocked {
+        take_back(victim, 1)?;
+    }
+    Ok(())
+}
+
+payload_test!(t51_reset_with_dma_in_flight, Runs::HYP);
+/// A reset while a transfer is under way: EL2 quiesces DMA and the run ends well.
+fn t51_reset_with_dma_in_flight(ctx: &Ctx) -> TestResult {
+    let lab = Lab::new(ctx, Mode::Stage1)?;
+    lab.control(ctx)?;
+    lab.edu.start(Direction::ToMemory, lab.bus(page()), 0, 8);
+    crate::println!("TEST {}: PASS", ctx.name);
+    firmware::system_reset()
+}
+
+payload_test!(t07_off_reaches_host_memory_only, Runs::HYP);
+/// The host's SMMU off: its own memory works, EL2's does not; with GBPA.ABORT nothing does.
+fn t07_off_reaches_host_memory_only(ctx: &Ctx) -> TestResult {
+    let mut lab = Lab::new(ctx, Mode::Off)?;
+    lab.control(ctx)?;
+    let victim = Victim::el2(ctx)?;
+    let attack = Attack::begin();
+    ensure!(lab.read(victim.known)? == Seen::Nothing, "EL2's image is read");
+    ensure!(!lab.write_lands(victim.unused)?, "EL2's image is written");
+    lab.switch(Mode::OffAbort)?;
+    ensure!(lab.read(victim.known).is_err(), "something is reachable with GBPA.ABORT");
+    lab.switch(Mode::Off)?;
+    attack.judge(ctx, Landed::No)?;
+    lab.control(ctx)
+}
+
+payload_test!(t06_mmio_by_dma, Runs::ALL);
+/// DMA to the registers of the SMMU, the GIC, the UART and to configuration space.
+fn t06_mmio_by_dma(ctx: &Ctx) -> TestResult {
+    let lab = Lab::new(ctx, Mode::Stage1)?;
+    lab.control(ctx)?;
+    let machine = ctx.machine;
+    // Words that are never zero: SMMU IDR0, GICD_PIDR2, UART PeriphID, vendor and device of PCI function 0, GITS_PIDR2.
+    let words = [
+        machine.smmu + reg::IDR0,
+        machine.gicd + 0xffe8,
+        machine.uart + 0xfe0,
+        machine.ecam,
+        machine.its + 0xffe8,
+    ];
+    let attack = Attack::begin();
+    let mut landed = Landed::No;
+    for (index, addr) in words.into_iter().enumerate() {
+        let iova = 0x18_0000_0000 + crate::num::u64_of(index) * PAGE;
+        lab.stage1.map_page(iova, addr & !(PAGE - 1));
+        let canary = 0xca9a_0000_0000_0000;
+        mmio::write64(lab.own, canary);
+        let own = lab.bus(lab.own);
+        lab.edu.transfer(Direction::FromMemory, own, 0, 8)?;
+        lab.edu.transfer(Direction::FromMemory, iova | addr & (PAGE - 1), 0, 4)?;
+        lab.edu.transfer(Direction::ToMemory, own, 0, 8)?;
+        let word = crate::num::low32(mmio::read64(lab.own));
+        crate::println!("{addr:#x} reads {word:#x} by DMA");
+        if word != 0 {
+            landed = Landed::Yes;
+        }
+    }
+    attack.judge(ctx, landed)
+}
+
+payload_test!(t43_event_flood, Runs::HYP);
+/// Thousands of faulting transactions: counted, bounded, and the device works afterwards.
+fn t43_event_flood(ctx: &Ctx) -> TestResult {
+    let lab = Lab::new(ctx, Mode::Stage1)?;
+    lab.control(ctx)?;
+    let before = firmware::stat(Stat::Faults);
+    let Some(hole) = ctx.machine.hole() else {
+        fail!("the device tree leaves no RAM out");
+    };
+    for _ in 0..8 {
+        lab.edu.transfer(Direction::ToMemory, lab.bus(hole.start), 0, 4096)?;
+    }
+    let seen = firmware::stat(Stat::Faults) - before;
+    crate::println!("{seen} faults seen");
+    ensure!(seen > 0, "no fault was counted");
+    lab.control(ctx)
+}

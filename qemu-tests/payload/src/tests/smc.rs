@@ -1,0 +1,123 @@
+//! What leaves for firmware: an allow-list. PSCI works; nothing else gets there.
+
+use crate::boot::{MAX_CPUS, secondary_entry};
+use crate::firmware::{self, NOT_SUPPORTED, smc, try_smc};
+use crate::lab::Ctx;
+use crate::machine::EL2_IMAGE;
+use crate::mem::page;
+use crate::num::low32;
+use crate::outcome::TestResult;
+use crate::random::Random;
+use crate::registry::Runs;
+use crate::{cpu, ensure, gic, payload_test, println, sysreg};
+
+const PSCI_VERSION: u64 = 0x8400_0000;
+const PSCI_CPU_SUSPEND: u64 = 0xc400_0001;
+const PSCI_CPU_ON: u64 = 0xc400_0003;
+const PSCI_FEATURES: u64 = 0x8400_000a;
+const PSCI_SYSTEM_SUSPEND: u64 = 0xc400_000e;
+const SMCCC_VERSION: u64 = 0x8000_0000;
+
+/// x0 as the signed 32-bit number that PSCI and SMCCC return.
+fn answer(id: u64, args: [u64; 7]) -> i64 {
+    i64::from(low32(smc(id, args)[0]).cast_signed())
+}
+
+payload_test!(psci_basics, Runs::EITHER);
+/// PSCI's version and features are told, and CPU_ON is among them.
+fn psci_basics(_ctx: &Ctx) -> TestResult {
+    let version = answer(PSCI_VERSION, [0; 7]);
+    ensure!(version >= 0x1_0000, "PSCI version {version:#x}");
+    let on = answer(PSCI_FEATURES, [PSCI_CPU_ON, 0, 0, 0, 0, 0, 0]);
+    ensure!(on == 0, "CPU_ON is not a feature: {on}");
+    println!("SMCCC version {:#x}", answer(SMCCC_VERSION, [0; 7]));
+    Ok(())
+}
+
+payload_test!(t54_smc_allow_list, Runs::EITHER);
+/// FF-A, SDEI, SiP, OEM, SYSTEM_SUSPEND and unknown calls are NOT_SUPPORTED.
+fn t54_smc_allow_list(ctx: &Ctx) -> TestResult {
+    let own = page();
+    let args = [own, EL2_IMAGE, 1, 4096, 0, 0, 0];
+    let ffa = (0x60..0x98).flat_map(|number| [0x8400_0000 + number, 0xc400_0000 + number]);
+    let sdei = (0x20..0x34).map(|number| 0xc400_0000 + number);
+    let owners = [0x8200_0000, 0xc200_0000, 0x8300_0000, 0xc300_0000, 0xb200_0001, 0xf200_0000, 0xbf00_ff01];
+    for id in ffa.chain(sdei).chain(owners).chain([PSCI_SYSTEM_SUSPEND, 0x8400_000e]) {
+        let x0 = answer(id, args);
+        ensure!(x0 == NOT_SUPPORTED, "SMC {id:#x} answers {x0}");
+    }
+    let mut random = Random::new(ctx.seed);
+    for _ in 0..500 {
+        // Everything but the standard owners 0 (architecture) and 4 (PSCI), whose calls are allowed one by one.
+        let owner = 8 + random.below(56);
+        let id = 0x8000_0000 | random.below(2) << 30 | owner << 24 | random.below(0x1_0000);
+        let mut args = [0; 7];
+        args.fill_with(|| random.next());
+        let x0 = answer(id, args);
+        ensure!(x0 == NOT_SUPPORTED, "SMC {id:#x} answers {x0}");
+    }
+    // Yielding calls and an immediate other than zero are no calls at all: an answer or an exception, but EL2 lives.
+    let _ = try_smc(0x0200_0000, [0; 7]);
+    let version = answer(PSCI_VERSION, [0; 7]);
+    ensure!(version >= 0x1_0000, "PSCI is gone afterwards");
+    Ok(())
+}
+
+payload_test!(t39_cpu_on_foreign_entry, Runs::EITHER, cpus = 2);
+/// CPU_ON with an entry point that is not the host's is refused; so are CPUs that run or do not exist.
+fn t39_cpu_on_foreign_entry(ctx: &Ctx) -> TestResult {
+    let other = ctx.machine.cpus[1];
+    let beyond = ctx.machine.ram_end();
+    for entry in [EL2_IMAGE, ctx.machine.uart, beyond, u64::MAX & !3, secondary_entry() | 1, secondary_entry() | 1 << 50] {
+        let result = firmware::cpu_on(other, entry, 0);
+        ensure!(result.is_err(), "CPU_ON at {entry:#x} is accepted");
+        ensure!(firmware::is_off(other), "the CPU runs after CPU_ON at {entry:#x} was refused");
+    }
+    ensure!(firmware::cpu_on(ctx.machine.cpus[0], secondary_entry(), 0).is_err(), "CPU_ON of a CPU that is on");
+    ensure!(firmware::cpu_on(0xff_ffff, secondary_entry(), 0).is_err(), "CPU_ON of no CPU");
+    ensure!(firmware::cpu_on(u64::MAX, secondary_entry(), 0).is_err(), "CPU_ON of no CPU");
+    cpu::start(ctx.machine, 1)?;
+    ensure!(firmware::cpu_on(other, secondary_entry(), 1).is_err(), "CPU_ON of a CPU that is on");
+    Ok(())
+}
+
+payload_test!(t39_hotplug_storm, Runs::EITHER, cpus = 2);
+/// All secondaries go on and off many times; each time they come back at EL1 under stage 2.
+fn t39_hotplug_storm(ctx: &Ctx) -> TestResult {
+    for round in 0..20 {
+        for index in 1..ctx.machine.cpu_count.min(MAX_CPUS) {
+            cpu::start(ctx.machine, index)?;
+            cpu::send(index, reach_el2, 0);
+        }
+        for index in 1..ctx.machine.cpu_count.min(MAX_CPUS) {
+            ensure!(cpu::wait(index)? == 1, "CPU {index} reads EL2's memory in round {round}");
+            cpu::stop(ctx.machine, index)?;
+        }
+    }
+    Ok(())
+}
+
+fn reach_el2(_argument: u64) -> u64 {
+    let (_, caught) = crate::vectors::catch(|| crate::mmio::read32(EL2_IMAGE));
+    u64::from(caught.is_some())
+}
+
+payload_test!(t39_suspend, Runs::EITHER);
+/// CPU_SUSPEND with a foreign entry point is refused or stays in this context; a standby ends by the timer.
+fn t39_suspend(ctx: &Ctx) -> TestResult {
+    let deadline = sysreg::cntvct() + sysreg::ticks(10_000);
+    ensure!(gic::arm(deadline), "no GIC");
+    let powerdown = 1 << 16;
+    let refused = answer(PSCI_CPU_SUSPEND, [powerdown, EL2_IMAGE, 0, 0, 0, 0, 0]);
+    gic::disarm();
+    ensure!(refused < 0, "CPU_SUSPEND into EL2's memory answers {refused}");
+    let deadline = sysreg::cntvct() + sysreg::ticks(10_000);
+    ensure!(gic::arm(deadline), "no GIC");
+    let standby = answer(PSCI_CPU_SUSPEND, [0, 0, 0, 0, 0, 0, 0]);
+    gic::disarm();
+    println!("standby answers {standby}");
+    ensure!(sysreg::current_el() >> 2 == 1, "not at EL1 after a standby");
+    let (_, caught) = crate::vectors::catch(|| crate::mmio::read32(EL2_IMAGE));
+    ensure!(caught.is_some(), "stage 2 is off after a standby on {} CPUs", ctx.machine.cpu_count);
+    Ok(())
+}
