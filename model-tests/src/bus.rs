@@ -1,0 +1,216 @@
+//! The driver's platform, made of the model: registers, EL2 memory, time.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use io_pgtable::Pa;
+use smmu_drv::platform::{DmaBuffer, Platform, WiredIrq};
+use smmu_model::{Memory, Model};
+
+use crate::layout;
+
+/// What a test does at every store of the driver: hardware may look at any of these moments.
+pub type Spy = Rc<RefCell<Option<Box<dyn FnMut(&Model)>>>>;
+
+/// EL2's pool: blocks of powers of two, and a budget that a test can cut.
+#[derive(Clone, Default)]
+pub struct Pool(Rc<PoolState>);
+
+#[derive(Default)]
+struct PoolState {
+    used: Cell<u64>,
+    free: RefCell<Vec<(u64, u64)>>,
+    refuse: Cell<bool>,
+    live: Cell<u64>,
+}
+
+impl Pool {
+    /// From now on every allocation fails, or succeeds again.
+    pub fn exhaust(&self, exhausted: bool) {
+        self.0.refuse.set(exhausted);
+    }
+
+    /// Bytes handed out now.
+    #[must_use]
+    pub fn live(&self) -> u64 {
+        self.0.live.get()
+    }
+
+    fn alloc(&self, bytes: u64) -> Option<u64> {
+        if self.0.refuse.get() {
+            return None;
+        }
+        let mut free = self.0.free.borrow_mut();
+        let pa = if let Some(at) = free.iter().position(|(_, size)| *size == bytes) {
+            free.swap_remove(at).0
+        } else {
+            let start = (layout::POOL + self.0.used.get()).next_multiple_of(bytes);
+            let end = start + bytes;
+            if end > layout::POOL + layout::POOL_BYTES {
+                return None;
+            }
+            self.0.used.set(end - layout::POOL);
+            start
+        };
+        self.0.live.set(self.0.live.get() + bytes);
+        Some(pa)
+    }
+
+    fn free(&self, pa: u64, bytes: u64) {
+        self.0.free.borrow_mut().push((pa, bytes));
+        self.0.live.set(self.0.live.get() - bytes);
+    }
+}
+
+/// One SMMU as the driver sees it.
+#[derive(Clone)]
+pub struct Bus {
+    model: Rc<RefCell<Model>>,
+    mem: Memory,
+    pool: Pool,
+    clock: Rc<Cell<u64>>,
+    spy: Spy,
+    irqs: Rc<RefCell<Vec<WiredIrq>>>,
+}
+
+impl Bus {
+    /// A bus to `model`.
+    #[must_use]
+    pub fn new(
+        model: Rc<RefCell<Model>>,
+        pool: Pool,
+        spy: Spy,
+        irqs: Rc<RefCell<Vec<WiredIrq>>>,
+    ) -> Self {
+        let mem = model.borrow().mem().clone();
+        Self {
+            model,
+            mem,
+            pool,
+            clock: Rc::default(),
+            spy,
+            irqs,
+        }
+    }
+
+    fn look(&self) {
+        look(&self.model, &self.spy);
+    }
+}
+
+fn look(model: &Rc<RefCell<Model>>, spy: &Spy) {
+    if let Some(look) = spy.borrow_mut().as_mut() {
+        look(&model.borrow());
+    }
+}
+
+impl Platform for Bus {
+    type Buffer = Buffer;
+
+    fn read32(&self, offset: u32) -> u32 {
+        self.model.borrow_mut().read32(offset)
+    }
+
+    fn write32(&self, offset: u32, value: u32) {
+        self.model.borrow_mut().write32(offset, value);
+        self.look();
+    }
+
+    fn read64(&self, offset: u32) -> u64 {
+        self.model.borrow_mut().read64(offset)
+    }
+
+    fn write64(&self, offset: u32, value: u64) {
+        self.model.borrow_mut().write64(offset, value);
+        self.look();
+    }
+
+    fn alloc(&self, size: usize) -> Option<Buffer> {
+        let bytes = u64::try_from(size).ok()?;
+        let pa = self.pool.alloc(bytes)?;
+        for word in (pa..pa + bytes).step_by(8) {
+            self.mem.cpu_write64(word, 0);
+        }
+        self.mem.clean(pa..pa + bytes);
+        Some(Buffer {
+            pa,
+            bytes,
+            bus: self.clone(),
+        })
+    }
+
+    fn dsb(&self) {}
+
+    fn now_us(&self) -> u64 {
+        self.clock.set(self.clock.get() + 1);
+        self.clock.get()
+    }
+
+    fn relax(&self) {
+        self.clock.set(self.clock.get() + 500);
+        self.model.borrow_mut().relax();
+        self.look();
+    }
+
+    fn raise(&self, irq: WiredIrq) {
+        self.irqs.borrow_mut().push(irq);
+    }
+}
+
+/// A block of the pool.
+pub struct Buffer {
+    pa: u64,
+    bytes: u64,
+    bus: Bus,
+}
+
+impl Buffer {
+    fn at(&self, offset: usize) -> Option<u64> {
+        let offset = u64::try_from(offset).ok()?;
+        (offset.is_multiple_of(8) && offset + 8 <= self.bytes).then(|| self.pa + offset)
+    }
+
+    fn range(&self, offset: usize, len: usize) -> std::ops::Range<u64> {
+        let start = self.pa + u64::try_from(offset).unwrap_or(self.bytes).min(self.bytes);
+        start
+            ..start
+                .saturating_add(u64::try_from(len).unwrap_or(0))
+                .min(self.pa + self.bytes)
+    }
+}
+
+impl DmaBuffer for Buffer {
+    fn pa(&self) -> Pa {
+        Pa(self.pa)
+    }
+
+    fn size(&self) -> usize {
+        usize::try_from(self.bytes).unwrap_or(0)
+    }
+
+    fn read64(&self, offset: usize) -> u64 {
+        self.at(offset).map_or(0, |pa| self.bus.mem.cpu_read64(pa))
+    }
+
+    fn write64(&mut self, offset: usize, value: u64) {
+        if let Some(pa) = self.at(offset) {
+            self.bus.mem.cpu_write64(pa, value);
+            self.bus.look();
+        }
+    }
+
+    fn clean(&self, offset: usize, len: usize) {
+        self.bus.mem.clean(self.range(offset, len));
+        self.bus.look();
+    }
+
+    fn invalidate(&self, offset: usize, len: usize) {
+        self.bus.mem.invalidate(self.range(offset, len));
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        self.bus.pool.free(self.pa, self.bytes);
+    }
+}

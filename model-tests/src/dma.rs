@@ -1,0 +1,258 @@
+//! The IOMMU stage 2 with its invalidation on every SMMU, wired as the hypervisor wires it; and the switches that take one
+//! part of it away.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use hyp::mem_protect::{DmaError, DmaStage2, Leaf, LeafKind, PageRange};
+use io_pgtable::{HeapMemory, Ipa, MemType, Pa};
+use shadow_s2::{
+    GrantError, Invalidate, InvalidateError, IpaRange, Plan, RevokeError, ShadowS2, Target,
+};
+use smmu_drv::{Smmu, Stage2Cfg, Stale};
+use smmu_model::{Memory, Model};
+
+use crate::Bus;
+use crate::layout;
+use crate::machine::Owner;
+
+/// Drivers of all SMMUs.
+pub(crate) type Drivers = Rc<RefCell<Vec<Smmu<Bus, Owner>>>>;
+
+/// Which part of a revocation is missing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Defence {
+    /// Nothing.
+    #[default]
+    Whole,
+    /// The IOMMU's table is not changed.
+    NoUnmap,
+    /// The table changes, but no SMMU is told.
+    NoInvalidate,
+    /// Only the first SMMU is told.
+    FirstSmmuOnly,
+    /// The wrong page is invalidated.
+    WrongPage,
+    /// A single page is invalidated, whatever was revoked.
+    OnePage,
+}
+
+/// The shadow and what it needs.
+pub struct Dma {
+    shadow: ShadowS2<HeapMemory>,
+    mirror: Mirror,
+    smmus: Smmus,
+}
+
+/// Copies table memory to where the model's walkers look, at every moment at which stores are ordered before a walk.
+struct Mirror {
+    heap: HeapMemory,
+    mem: Memory,
+    seen: Vec<u64>,
+    snooping: bool,
+}
+
+/// The SMMUs that share the table.
+struct Smmus {
+    drivers: Drivers,
+    defence: Rc<Cell<Defence>>,
+    models: Vec<Rc<RefCell<Model>>>,
+}
+
+/// Mirrors, then invalidates.
+struct Step<'a> {
+    smmus: &'a Smmus,
+    mirror: &'a mut Mirror,
+}
+
+impl Mirror {
+    fn update(&mut self) {
+        for (index, seen) in self.seen.iter_mut().enumerate() {
+            let pa = layout::TABLES + u64::try_from(index).unwrap_or(0) * 8;
+            let word = if self.snooping {
+                self.heap.read64(Pa(pa))
+            } else {
+                self.heap.read64_poc(Pa(pa))
+            };
+            let word = word.unwrap_or(0);
+            if word != *seen {
+                *seen = word;
+                self.mem.cpu_write64(pa, word);
+                self.mem.clean(pa..pa + 8);
+            }
+        }
+    }
+}
+
+impl Invalidate for Step<'_> {
+    fn invalidate(&mut self, plan: &Plan) -> Result<(), InvalidateError> {
+        self.mirror.update();
+        let stale = match plan.target {
+            Target::All => Stale::All,
+            Target::Range { start, bytes, .. } => Stale::Range {
+                ipa: start,
+                size: bytes,
+            },
+        };
+        let (stale, count) = match (self.smmus.defence.get(), stale) {
+            (Defence::Whole | Defence::NoUnmap, stale) => (stale, usize::MAX),
+            (Defence::NoInvalidate, stale) => (stale, 0),
+            (Defence::FirstSmmuOnly, stale) => (stale, 1),
+            (Defence::WrongPage, _) => (
+                Stale::Range {
+                    ipa: Ipa(layout::RAM),
+                    size: 4096,
+                },
+                usize::MAX,
+            ),
+            (Defence::OnePage, Stale::Range { ipa, .. }) => {
+                (Stale::Range { ipa, size: 4096 }, usize::MAX)
+            }
+            (Defence::OnePage, Stale::All) => (Stale::All, usize::MAX),
+        };
+        let mut result = Ok(());
+        for smmu in self.smmus.drivers.borrow_mut().iter_mut().take(count) {
+            if smmu.tlb_invalidate(stale).is_err() {
+                result = Err(InvalidateError);
+            }
+        }
+        result
+    }
+}
+
+impl Dma {
+    /// A shadow whose tables lie in `heap`.
+    #[must_use]
+    pub(crate) fn new(
+        shadow: ShadowS2<HeapMemory>,
+        heap: HeapMemory,
+        mem: Memory,
+        drivers: Drivers,
+        defence: Rc<Cell<Defence>>,
+        models: Vec<Rc<RefCell<Model>>>,
+    ) -> Self {
+        let words = usize::try_from(layout::TABLES_BYTES / 8).unwrap_or(0);
+        let snooping = models
+            .iter()
+            .all(|m| m.borrow().config().snoop == smmu_model::Snoop::Coherent);
+        let mut dma = Self {
+            shadow,
+            mirror: Mirror {
+                heap,
+                mem,
+                seen: vec![0; words],
+                snooping,
+            },
+            smmus: Smmus {
+                drivers,
+                defence,
+                models,
+            },
+        };
+        dma.mirror.update();
+        dma
+    }
+
+    /// What every STE says for its stage 2.
+    #[must_use]
+    pub fn config(&self, vmid: u16) -> Stage2Cfg {
+        let config = self.shadow.config();
+        Stage2Cfg {
+            ttb: config.ttb,
+            t0sz: config.t0sz,
+            sl0: config.sl0,
+            irgn: config.walk.irgn,
+            orgn: config.walk.orgn,
+            sh: config.walk.sh,
+            tg: config.tg,
+            ps: config.ps,
+            vmid,
+        }
+    }
+
+    /// The shadow.
+    #[must_use]
+    pub fn shadow(&self) -> &ShadowS2<HeapMemory> {
+        &self.shadow
+    }
+
+    /// Makes table allocations fail after `n` more, or succeed again.
+    pub fn fail_tables_after(&self, n: Option<usize>) {
+        self.mirror.heap.fail_after(n);
+    }
+
+    /// The models behind the drivers.
+    #[must_use]
+    pub fn models(&self) -> &[Rc<RefCell<Model>>] {
+        &self.smmus.models
+    }
+}
+
+fn ipa_range(range: PageRange) -> Result<IpaRange, DmaError> {
+    IpaRange::new(range.ipa(), range.bytes()).ok_or(DmaError::Conflict)
+}
+
+impl DmaStage2 for Dma {
+    fn revoke(&mut self, range: PageRange) -> Result<(), DmaError> {
+        if self.smmus.defence.get() == Defence::NoUnmap {
+            return Ok(());
+        }
+        let mut step = Step {
+            smmus: &self.smmus,
+            mirror: &mut self.mirror,
+        };
+        let result = self.shadow.revoke(ipa_range(range)?, &mut step);
+        self.mirror.update();
+        result.map_err(|error| match error {
+            RevokeError::NoMemory => DmaError::NoMemory,
+            RevokeError::NotCompleted => DmaError::NotCompleted,
+            RevokeError::NotMapped(_) | RevokeError::Unmappable => DmaError::Conflict,
+        })
+    }
+
+    fn grant(&mut self, range: PageRange) -> Result<(), DmaError> {
+        if self.smmus.defence.get() == Defence::NoUnmap {
+            return Ok(());
+        }
+        let result = self.shadow.grant(ipa_range(range)?);
+        self.mirror.update();
+        result.map_err(|error| match error {
+            GrantError::NoMemory => DmaError::NoMemory,
+            GrantError::Overlap(_) | GrantError::Unmappable => DmaError::Conflict,
+        })
+    }
+
+    fn next_leaf(&self, from: Ipa) -> Option<Leaf> {
+        let leaf = self.shadow.next_leaf(from)?;
+        let start = leaf.iova.0.max(from.0);
+        let skipped = start - leaf.iova.0;
+        let kind = if leaf.attrs.mem == MemType::Normal {
+            LeafKind::Normal
+        } else {
+            LeafKind::Device
+        };
+        Some(Leaf {
+            ipa: Ipa(start),
+            pa: Pa(leaf.pa.0 + skipped),
+            bytes: leaf.size - skipped,
+            kind,
+        })
+    }
+
+    fn coalesce(&mut self, range: PageRange) {
+        let Ok(range) = ipa_range(range) else { return };
+        let mut step = Step {
+            smmus: &self.smmus,
+            mirror: &mut self.mirror,
+        };
+        let _ = self.shadow.coalesce(range, &mut step);
+        self.mirror.update();
+    }
+
+    fn window(&self) -> PageRange {
+        match PageRange::covering(Ipa(0), self.shadow.limit().0) {
+            Some(range) => range,
+            None => panic!("the shadow reaches nothing"),
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! Where things are in the modelled machine.
+
+/// RAM.
+pub const RAM: u64 = 0x4000_0000;
+/// Bytes of RAM.
+pub const RAM_BYTES: u64 = 0x400_0000;
+/// Memory that EL2 keeps from boot: its image, its tables, its pool.
+pub const EL2: u64 = RAM + RAM_BYTES - EL2_BYTES;
+/// Bytes of it.
+pub const EL2_BYTES: u64 = 0x100_0000;
+/// A page of EL2 with something worth stealing.
+pub const SECRET: u64 = EL2 + 0x1000;
+/// Tables of the IOMMU stage 2.
+pub const TABLES: u64 = EL2 + 0x10_0000;
+/// Bytes of them.
+pub const TABLES_BYTES: u64 = 0x8_0000;
+/// Buffers of the drivers.
+pub const POOL: u64 = EL2 + 0x20_0000;
+/// Bytes of them.
+pub const POOL_BYTES: u64 = EL2_BYTES - 0x20_0000;
+
+/// Distributor and redistributors.
+pub const GIC: u64 = 0x0800_0000;
+/// ITS control frame.
+pub const ITS: u64 = 0x0808_0000;
+/// ITS translater page: the one device page that DMA may write.
+pub const TRANSLATER: u64 = 0x0809_0000;
+/// Bytes of the translater page.
+pub const TRANSLATER_BYTES: u64 = 0x1_0000;
+/// First SMMU; others follow.
+pub const SMMU: u64 = 0x0905_0000;
+/// UART.
+pub const UART: u64 = 0x0900_0000;
+/// A device's BAR.
+pub const BAR: u64 = 0x1000_0000;
+/// ECAM.
+pub const ECAM: u64 = 0x40_1000_0000;
+
+/// The host's linear or level-1 stream table.
+pub const HOST_STRTAB: u64 = RAM + 0x10_0000;
+/// Level-2 stream tables of the host.
+pub const HOST_L2: u64 = RAM + 0x14_0000;
+/// Command queue of the host.
+pub const HOST_CMDQ: u64 = RAM + 0x18_0000;
+/// Event queue of the host.
+pub const HOST_EVTQ: u64 = RAM + 0x19_0000;
+/// Context descriptors of the host.
+pub const HOST_CD: u64 = RAM + 0x1a_0000;
+/// Stage 1 tables of the host: one page a level.
+pub const HOST_S1: u64 = RAM + 0x1b_0000;
+/// Where the host's CMD_SYNC completions go.
+pub const HOST_FLAG: u64 = RAM + 0x1c_0000;
+/// Memory that the host may donate.
+pub const VICTIM: u64 = RAM + 0x100_0000;
+/// An IOVA the host's stage 1 maps.
+pub const IOVA: u64 = 0x10_0000;
+/// The StreamID of the attacking device.
+pub const SID: u32 = 8;

@@ -1,0 +1,25 @@
+//! A whole machine on the build machine: the adversarial SMMU, the real driver, the real ownership map and IOMMU tables,
+//! and a host that attacks.
+//!
+//! The tests of this package are the rows of the attack catalogue that need no CPU. Each attack is a function of a
+//! [`Machine`]; it runs twice, on a machine where the host drives the SMMU itself ([`Guard::None`], where it must land) or
+//! where one defence is missing ([`Defence`]), and under EL2, where it must not.
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::missing_panics_doc,
+    reason = "test support: a panic is a failed test"
+)]
+
+mod bus;
+mod cpu;
+mod dma;
+pub mod host;
+mod invariant;
+pub mod layout;
+mod machine;
+mod pages;
+
+pub use bus::{Bus, Pool, Spy};
+pub use dma::{Defence, Dma};
+pub use invariant::Breach;
+pub use machine::{CANARY, Guard, Machine, Owner, Setup};

@@ -1,0 +1,402 @@
+//! A machine: RAM, SMMUs, and EL2 in front of them or not.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+use hyp::mem_protect::{
+    Error, Owner as PageOwner, Ownership, PAGE_BYTES, PageInfo, PageMap, PageRange, UncheckedRange,
+};
+use io_pgtable::{Bbm, Cfg, HeapMemory, Ipa, Pa};
+use shadow_s2::{IpaRange, ShadowS2};
+use smmu_drv::platform::WiredIrq;
+use smmu_drv::{AccessSize, Coherency, MsiAdvert, ProbeConfig, Probed, Smmu, WriteOutcome};
+use smmu_model::{Bbml, Config, Memory, Model, Region, Snoop, Transfer};
+
+use crate::bus::{Bus, Pool, Spy};
+use crate::cpu::Cpu;
+use crate::dma::{Defence, Dma, Drivers};
+use crate::layout;
+use crate::pages::Pages;
+
+/// The ownership map with everything that follows it.
+pub type Owner = Ownership<'static, Cpu, Dma, Pages>;
+
+/// Who programs the SMMUs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guard {
+    /// The host itself, as under hypervisors without DMA isolation.
+    None,
+    /// EL2; the host's accesses are emulated.
+    El2,
+}
+
+/// What machine to build.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// The SMMUs' implementation.
+    pub config: Config,
+    /// How many there are.
+    pub smmus: usize,
+    /// Who programs them.
+    pub guard: Guard,
+    /// Whether IDR0.MSI may be shown.
+    pub msi: MsiAdvert,
+    /// VMID of the host's streams.
+    pub vmid: u16,
+}
+
+impl Setup {
+    /// One SMMU like QEMU's, under EL2.
+    #[must_use]
+    pub fn guarded() -> Self {
+        Self {
+            config: Config::qemu(),
+            smmus: 1,
+            guard: Guard::El2,
+            msi: MsiAdvert::WhenCoherent,
+            vmid: 1,
+        }
+    }
+
+    /// The same without EL2.
+    #[must_use]
+    pub fn bare() -> Self {
+        Self {
+            guard: Guard::None,
+            ..Self::guarded()
+        }
+    }
+
+    /// Another implementation.
+    #[must_use]
+    pub fn with(self, config: Config) -> Self {
+        Self { config, ..self }
+    }
+}
+
+pub(crate) struct El2 {
+    pub(crate) owner: Owner,
+    pub(crate) drivers: Drivers,
+}
+
+/// The machine.
+pub struct Machine {
+    /// Physical memory.
+    pub mem: Memory,
+    /// The SMMUs.
+    pub models: Vec<Rc<RefCell<Model>>>,
+    /// EL2's pool.
+    pub pool: Pool,
+    /// Looks on at every store of the drivers.
+    pub spy: Spy,
+    /// Interrupts that EL2 raised for the host.
+    pub irqs: Rc<RefCell<Vec<WiredIrq>>>,
+    /// Stores that asked to be executed again, in the last write.
+    pub agains: u32,
+    pub(crate) el2: Option<El2>,
+    pub(crate) foreign: BTreeSet<u64>,
+    defence: Rc<Cell<Defence>>,
+    pages: Pages,
+}
+
+impl Machine {
+    /// A machine that firmware left alone.
+    #[must_use]
+    pub fn new(setup: &Setup) -> Self {
+        Self::after_firmware(setup, |_| {})
+    }
+
+    /// A machine whose firmware did something to each SMMU before EL2 came.
+    #[must_use]
+    pub fn after_firmware(setup: &Setup, firmware: impl Fn(&mut Model)) -> Self {
+        let mem = Memory::new(setup.config.snoop);
+        mem.add(layout::RAM, layout::RAM_BYTES, Region::Ram);
+        for device in [
+            layout::GIC,
+            layout::TRANSLATER,
+            layout::SMMU,
+            layout::UART,
+            layout::BAR,
+            layout::ECAM,
+        ] {
+            let bytes = if device == layout::GIC {
+                0x9_0000
+            } else {
+                0x1_0000
+            };
+            mem.add(device, bytes, Region::Mmio);
+        }
+        let models: Vec<_> = (0..setup.smmus)
+            .map(|_| {
+                let mut model = Model::new(setup.config.clone(), mem.clone());
+                firmware(&mut model);
+                Rc::new(RefCell::new(model))
+            })
+            .collect();
+        let mut machine = Self {
+            pages: Pages::new(mem.clone()),
+            mem,
+            models,
+            pool: Pool::default(),
+            spy: Spy::default(),
+            irqs: Rc::default(),
+            agains: 0,
+            el2: None,
+            foreign: (layout::EL2..layout::EL2 + layout::EL2_BYTES)
+                .step_by(4096)
+                .collect(),
+            defence: Rc::default(),
+        };
+        machine.mem.cpu_write64(layout::SECRET, CANARY);
+        machine.mem.clean(layout::SECRET..layout::SECRET + 8);
+        if setup.guard == Guard::El2 {
+            machine.boot(setup);
+        }
+        machine
+    }
+
+    fn boot(&mut self, setup: &Setup) {
+        let ram = range(layout::RAM, layout::RAM_BYTES);
+        let storage = vec![PageInfo::default(); usize::try_from(ram.count()).unwrap_or(0)];
+        let Ok(mut map) = PageMap::new(Box::leak(storage.into_boxed_slice()), &[ram]) else {
+            panic!("page map")
+        };
+        map.reserve(range(layout::EL2, layout::EL2_BYTES), PageOwner::Hyp);
+        let mut cpu = Cpu::default();
+        cpu.add(range(layout::RAM, layout::EL2 - layout::RAM));
+
+        let heap = HeapMemory::new(
+            Pa(layout::TABLES),
+            usize::try_from(layout::TABLES_BYTES).unwrap_or(0),
+        );
+        let bbm = match setup.config.bbml {
+            Bbml::Level0 => Bbm::Level0,
+            Bbml::Level1 => Bbm::Level1,
+            Bbml::Level2 => Bbm::Level2,
+        };
+        let bits = setup.config.oas_bits().min(48);
+        let coherent_walk = setup.config.snoop == Snoop::Coherent;
+        let cfg = Cfg {
+            coherent_walk,
+            bbm,
+            ..Cfg::new(40.min(bits), bits)
+        };
+        let Ok(mut shadow) = ShadowS2::new(cfg, heap.clone()) else {
+            panic!("shadow table")
+        };
+        let memory: Vec<IpaRange> = map
+            .runs_of(PageOwner::Host)
+            .filter_map(|run| IpaRange::new(run.ipa(), run.bytes()))
+            .collect();
+        let registers = IpaRange::new(Ipa(layout::TRANSLATER), layout::TRANSLATER_BYTES);
+        if shadow.snapshot(memory, registers).is_err() {
+            panic!("snapshot");
+        }
+        let drivers = Drivers::default();
+        let dma = Dma::new(
+            shadow,
+            heap,
+            self.mem.clone(),
+            drivers.clone(),
+            self.defence.clone(),
+            self.models.clone(),
+        );
+        let stage2 = dma.config(setup.vmid);
+        let owner = Ownership::new(map, cpu, dma, self.pages.clone(), 4096);
+        for model in &self.models {
+            let bus = Bus::new(
+                model.clone(),
+                self.pool.clone(),
+                self.spy.clone(),
+                self.irqs.clone(),
+            );
+            let coherent = if coherent_walk {
+                Coherency::Coherent
+            } else {
+                Coherency::NonCoherent
+            };
+            let probed = match Probed::probe(
+                bus,
+                ProbeConfig {
+                    coherent,
+                    msi: setup.msi,
+                },
+            ) {
+                Ok(probed) => probed,
+                Err(error) => panic!("probe: {error}"),
+            };
+            match probed.take_over(stage2) {
+                Ok(smmu) => drivers.borrow_mut().push(smmu),
+                Err(error) => panic!("take-over: {error}"),
+            }
+        }
+        self.el2 = Some(El2 { owner, drivers });
+    }
+
+    /// Takes away a part of revocations.
+    pub fn without(&mut self, defence: Defence) {
+        self.defence.set(defence);
+    }
+
+    /// The driver of SMMU `n`.
+    ///
+    /// # Panics
+    /// Without EL2.
+    pub fn driver<T>(
+        &mut self,
+        n: usize,
+        with: impl FnOnce(&mut Smmu<Bus, Owner>, &mut Owner) -> T,
+    ) -> T {
+        let Some(el2) = &mut self.el2 else {
+            panic!("no EL2")
+        };
+        with(&mut el2.drivers.borrow_mut()[n], &mut el2.owner)
+    }
+
+    /// The ownership map, where there is EL2.
+    pub fn owner(&mut self) -> &mut Owner {
+        match &mut self.el2 {
+            Some(el2) => &mut el2.owner,
+            None => panic!("no EL2"),
+        }
+    }
+
+    /// A load of the host from SMMU `n`.
+    pub fn read(&mut self, n: usize, offset: u32, size: AccessSize) -> u64 {
+        match &mut self.el2 {
+            Some(el2) => el2.drivers.borrow_mut()[n].mmio_read(&mut el2.owner, offset, size),
+            None => {
+                let mut model = self.models[n].borrow_mut();
+                match size {
+                    AccessSize::Double => model.read64(offset),
+                    AccessSize::Word => u64::from(model.read32(offset)),
+                    AccessSize::Byte | AccessSize::Half => 0,
+                }
+            }
+        }
+    }
+
+    /// A store of the host to SMMU `n`, executed until it is done.
+    pub fn write(&mut self, n: usize, offset: u32, size: AccessSize, value: u64) {
+        self.agains = 0;
+        let Some(el2) = &mut self.el2 else {
+            let mut model = self.models[n].borrow_mut();
+            match size {
+                AccessSize::Double => model.write64(offset, value),
+                AccessSize::Word => {
+                    model.write32(offset, u32::try_from(value & 0xffff_ffff).unwrap_or(0))
+                }
+                AccessSize::Byte | AccessSize::Half => {}
+            }
+            return;
+        };
+        while el2.drivers.borrow_mut()[n].mmio_write(&mut el2.owner, offset, size, value)
+            == WriteOutcome::Again
+        {
+            self.agains += 1;
+            assert!(self.agains < 100_000, "a store to {offset:#x} never ends");
+        }
+    }
+
+    /// A 32-bit load.
+    pub fn read32(&mut self, n: usize, offset: u32) -> u32 {
+        u32::try_from(self.read(n, offset, AccessSize::Word)).unwrap_or(u32::MAX)
+    }
+
+    /// A 32-bit store.
+    pub fn write32(&mut self, n: usize, offset: u32, value: u32) {
+        self.write(n, offset, AccessSize::Word, u64::from(value));
+    }
+
+    /// A 64-bit store.
+    pub fn write64(&mut self, n: usize, offset: u32, value: u64) {
+        self.write(n, offset, AccessSize::Double, value);
+    }
+
+    /// The device `sid` behind SMMU `n` writes a byte.
+    pub fn dma_write(&mut self, n: usize, sid: u32, iova: u64, byte: u8) -> Transfer {
+        self.models[n]
+            .borrow_mut()
+            .dma_write(sid, None, iova, &[byte])
+    }
+
+    /// The device `sid` behind SMMU `n` reads a byte.
+    pub fn dma_read(&mut self, n: usize, sid: u32, iova: u64) -> (Transfer, u8) {
+        let mut data = [0];
+        let transfer = self.models[n]
+            .borrow_mut()
+            .dma_read(sid, None, iova, &mut data);
+        (transfer, data[0])
+    }
+
+    /// The host gives pages to EL2. Without EL2's driver the bookkeeping alone changes, as today.
+    ///
+    /// # Errors
+    /// The ownership map's.
+    pub fn donate(&mut self, pa: u64, pages: u64) -> Result<(), Error> {
+        match &mut self.el2 {
+            Some(el2) => el2.owner.host_donate_hyp(UncheckedRange {
+                pfn: pa / PAGE_BYTES,
+                count: pages,
+            }),
+            None => {
+                self.foreign
+                    .extend((pa..pa + pages * PAGE_BYTES).step_by(4096));
+                Ok(())
+            }
+        }
+    }
+
+    /// The host gets donated pages back.
+    ///
+    /// # Errors
+    /// The ownership map's.
+    pub fn give_back(&mut self, pa: u64, pages: u64) -> Result<(), Error> {
+        match &mut self.el2 {
+            Some(el2) => el2.owner.hyp_donate_host(UncheckedRange {
+                pfn: pa / PAGE_BYTES,
+                count: pages,
+            }),
+            None => {
+                self.foreign
+                    .retain(|page| !(pa..pa + pages * PAGE_BYTES).contains(page));
+                Ok(())
+            }
+        }
+    }
+
+    /// Claims that EL2 holds on host pages.
+    pub fn claims(&mut self) -> u64 {
+        let map = self.owner().map();
+        let ram = range(layout::RAM, layout::RAM_BYTES);
+        ram.pfns()
+            .filter_map(|pfn| map.page(pfn))
+            .map(|page| u64::from(page.pins()))
+            .sum()
+    }
+
+    /// The secret is untouched.
+    #[must_use]
+    pub fn secret_intact(&self) -> bool {
+        self.mem.cpu_read64(layout::SECRET) == CANARY
+            && self.mem.dev_read64(layout::SECRET) == Ok(CANARY)
+    }
+
+    /// Lets every SMMU finish what it has to do.
+    pub fn settle(&mut self) {
+        for model in &self.models {
+            model.borrow_mut().run_to_idle();
+        }
+    }
+}
+
+/// What lies at [`layout::SECRET`].
+pub const CANARY: u64 = 0x5ec7_e75e_c7e7_5ec7;
+
+pub(crate) fn range(start: u64, bytes: u64) -> PageRange {
+    match PageRange::covering(Ipa(start), bytes) {
+        Some(range) => range,
+        None => panic!("bad range {start:#x}"),
+    }
+}

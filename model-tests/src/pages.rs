@@ -1,0 +1,91 @@
+//! EL2's hands on memory.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+use hyp::mem_protect::{InUse, NoMemory, PageOps, PageRange};
+use io_pgtable::Pa;
+use smmu_model::Memory;
+
+/// Access to pages, and the pool of donated ones.
+#[derive(Clone)]
+pub struct Pages {
+    mem: Memory,
+    mapped: Rc<RefCell<BTreeSet<u64>>>,
+    donated: Rc<RefCell<BTreeSet<u64>>>,
+}
+
+impl Pages {
+    /// Hands on `mem`.
+    #[must_use]
+    pub fn new(mem: Memory) -> Self {
+        Self {
+            mem,
+            mapped: Rc::default(),
+            donated: Rc::default(),
+        }
+    }
+
+    /// Pages that EL2 maps because they are claimed or donated.
+    #[must_use]
+    pub fn mapped(&self) -> usize {
+        self.mapped.borrow().len()
+    }
+}
+
+fn bytes(range: PageRange) -> std::ops::Range<u64> {
+    range.pa().0..range.pa().0 + range.bytes()
+}
+
+impl PageOps for Pages {
+    fn map(&mut self, range: PageRange) -> Result<(), NoMemory> {
+        self.mapped.borrow_mut().extend(range.pfns());
+        Ok(())
+    }
+
+    fn unmap(&mut self, range: PageRange) {
+        self.mapped
+            .borrow_mut()
+            .retain(|pfn| !range.pfns().any(|gone| gone == *pfn));
+    }
+
+    fn clean_invalidate(&mut self, range: PageRange) {
+        self.mem.clean(bytes(range));
+        self.mem.invalidate(bytes(range));
+    }
+
+    fn zero(&mut self, range: PageRange) {
+        for word in bytes(range).step_by(8) {
+            self.mem.cpu_write64(word, 0);
+        }
+        self.mem.clean(bytes(range));
+    }
+
+    fn give(&mut self, range: PageRange) {
+        self.donated.borrow_mut().extend(range.pfns());
+    }
+
+    fn take(&mut self, range: PageRange) -> Result<(), InUse> {
+        let mut donated = self.donated.borrow_mut();
+        if range.pfns().any(|pfn| !donated.contains(&pfn)) {
+            return Err(InUse);
+        }
+        for pfn in range.pfns() {
+            donated.remove(&pfn);
+        }
+        Ok(())
+    }
+
+    fn load64(&self, pa: Pa) -> u64 {
+        self.mem.cpu_read64(pa.0)
+    }
+
+    fn store64(&mut self, pa: Pa, value: u64) {
+        self.mem.cpu_write64(pa.0, value);
+    }
+
+    fn store32(&mut self, pa: Pa, value: u32) {
+        self.mem.cpu_write32(pa.0, value);
+    }
+}
