@@ -65,6 +65,14 @@ pub fn plan<'a>(platform: &Platform<'a>, request: &Request<'_>) -> Result<Layout
             ram_end: memory.end(),
         });
     }
+    if !memory.ram.contains(&request.dtb) {
+        // It could not be scrubbed.
+        return Err(BootError::NotInRam {
+            what: "EL2's device tree",
+            range: request.dtb,
+            ram_end: memory.end(),
+        });
+    }
     let kernel = ImageHeader::parse(request.kernel_header)?;
     let footprint = check_kernel(platform, &kernel)?;
     check_apart(platform, request, &footprint)?;

@@ -6,6 +6,7 @@ use core::fmt;
 use io_pgtable::Pa;
 
 use super::error::BootError;
+use super::image::HEADER_SIZE;
 use super::memory::Memory;
 use super::range::PhysRange;
 use super::tree::{NodeId, NodeRef, Tree};
@@ -151,6 +152,9 @@ fn read<'a>(
             range,
             ram_end: memory.end(),
         });
+    }
+    if kind == ModuleKind::Kernel && range.size() < u64::try_from(HEADER_SIZE).unwrap_or(u64::MAX) {
+        return Err(node.bad("reg", "is shorter than the header of an arm64 Image"));
     }
     Ok(Module {
         node: node.id,

@@ -28,7 +28,7 @@ fn value(node: &DeviceTreeNode, name: &str) -> Option<Vec<u8>> {
     node.property(name).map(|p| p.value().to_vec())
 }
 
-fn at<'t>(tree: &'t DeviceTree, path: &str, name: &str) -> Option<Vec<u8>> {
+fn at(tree: &DeviceTree, path: &str, name: &str) -> Option<Vec<u8>> {
     value(tree.find_node(path).unwrap(), name)
 }
 

@@ -129,6 +129,7 @@ fn t58_things_loaded_over_each_other_are_refused() {
     assert!(clash(|r| r.dtb = range(IMAGE + 0x1000, 0x1000)).contains("EL2's device tree at"));
     assert!(clash(|r| r.dtb = range(RAMDISK, 0x1000)).contains("the ramdisk at"));
     assert!(clash(|r| r.image = range(0x8000_0000, 0x1000)).contains("EL2's image at"));
+    assert!(clash(|r| r.dtb = range(0x1000, 0x1000)).contains("EL2's device tree at"));
     assert!(clash(|r| r.image = range(IMAGE, 0)).contains("EL2's image at"));
 }
 

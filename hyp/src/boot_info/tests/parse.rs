@@ -184,7 +184,7 @@ fn an_smmu_listed_twice_or_over_something_else_is_refused() {
                 "interrupt-names",
             ] {
                 use dtoolkit::{Node, Property};
-                let value = (&copy).property(property).unwrap().value().to_vec();
+                let value = copy.property(property).unwrap().value().to_vec();
                 set(&mut other, &[(property, value)]);
             }
             tree.root.add_child(other);
@@ -251,6 +251,7 @@ fn t58_modules_that_cannot_be_are_refused() {
         kernel(&[("reg", wide(&[KERNEL, KERNEL_SIZE, KERNEL, KERNEL_SIZE]))])
             .contains("one address")
     );
+    assert!(kernel(&[("reg", wide(&[KERNEL, 63]))]).contains("shorter than the header"));
     assert!(kernel(&[("reg", cells(&[1]))]).contains("one address"));
     let over = kernel(&[("reg", wide(&[0x4c00_0000, KERNEL_SIZE]))]);
     assert!(

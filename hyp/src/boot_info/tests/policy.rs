@@ -343,6 +343,7 @@ fn el2s_command_line_can_allow_a_node() {
 fn an_allowance_that_cannot_be_is_refused() {
     for path in [
         "/smmuv3@9050000",
+        "/fw-cfg@9020000",
         "/pl011@9040000",
         "/nothing",
         "/timer",

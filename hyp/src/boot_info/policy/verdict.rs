@@ -1,0 +1,120 @@
+//! What is done with a node, and why: the words that the boot log uses.
+
+use core::fmt;
+
+/// Why the host gets a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Given {
+    /// A PL011.
+    Uart,
+    /// A PL031.
+    Rtc,
+    /// A PL061.
+    Gpio,
+    /// The distributor and the redistributors.
+    Gic,
+    /// An ITS: it writes tables where the host says, past every stage 2.
+    Its,
+    /// A PCI host, all of whose requesters are behind SMMUs, this one first.
+    Pci {
+        /// Index into [`Platform::smmus`](crate::boot_info::Platform::smmus).
+        smmu: u8,
+    },
+    /// A platform device behind SMMUs, this one first.
+    BehindSmmu {
+        /// Index into [`Platform::smmus`](crate::boot_info::Platform::smmus).
+        smmu: u8,
+    },
+    /// `allow=` on EL2's command line.
+    Allowed,
+}
+
+/// Why the host does not get a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Withheld {
+    /// The second UART.
+    El2Console,
+    /// QEMU's firmware configuration: its DMA is behind no SMMU, and it shows EL2's command line.
+    FwCfg,
+    /// A virtio slot on the system bus.
+    VirtioMmio,
+    /// Flash that outlives the run.
+    Flash,
+    /// QEMU's bus for dynamically added devices.
+    PlatformBus,
+    /// An SMMU's performance counters, which can write MSIs.
+    Pmcg,
+    /// A PCI host without `iommu-map`.
+    NoIommuMap,
+    /// A PCI host whose `iommu-map` leaves requesters out.
+    IommuMapPartly,
+    /// A master behind an IOMMU that EL2 does not own.
+    ForeignIommu,
+    /// Nothing is known about it.
+    Unknown,
+    /// It is disabled, or a node above it is.
+    Disabled,
+    /// A node above it is withheld.
+    Parent,
+    /// A page of its registers also holds registers that are withheld.
+    SharesPage,
+    /// Its registers are said to lie where memory is.
+    OverlapsRam,
+}
+
+/// What is done with a node that has registers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The host gets its registers.
+    Given(Given),
+    /// An SMMU: accesses trap, EL2 answers.
+    Emulated,
+    /// Its registers are unmapped and its node is disabled.
+    Withheld(Withheld),
+}
+
+impl fmt::Display for Given {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Uart => f.write_str("UART, not a DMA master"),
+            Self::Rtc => f.write_str("real-time clock, not a DMA master"),
+            Self::Gpio => f.write_str("GPIO, not a DMA master"),
+            Self::Gic => f.write_str("interrupt controller: distributor and redistributors"),
+            Self::Its => f.write_str("interrupt translation service, whose tables are not guarded"),
+            Self::Pci { smmu } => write!(f, "PCI host, every requester behind smmu{smmu}"),
+            Self::BehindSmmu { smmu } => write!(f, "DMA master behind smmu{smmu}"),
+            Self::Allowed => f.write_str("allowed by EL2's command line"),
+        }
+    }
+}
+
+impl fmt::Display for Withheld {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::El2Console => "EL2's own console",
+            Self::FwCfg => "firmware configuration, a DMA master behind no SMMU",
+            Self::VirtioMmio => "virtio slot, a DMA master behind no SMMU",
+            Self::Flash => "flash, state that outlives the run",
+            Self::PlatformBus => "platform bus, its devices are behind no SMMU",
+            Self::Pmcg => "SMMU performance counters, which can write MSIs past every stage 2",
+            Self::NoIommuMap => "PCI host without iommu-map, its devices are behind no SMMU",
+            Self::IommuMapPartly => "PCI host whose iommu-map does not cover every requester",
+            Self::ForeignIommu => "DMA master behind an IOMMU that EL2 does not own",
+            Self::Unknown => "unknown device, may be a DMA master",
+            Self::Disabled => "disabled in the device tree",
+            Self::Parent => "below a node that is withheld",
+            Self::SharesPage => "shares a 4 KiB page with registers that are withheld",
+            Self::OverlapsRam => "its registers overlap memory",
+        })
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Given(reason) => reason.fmt(f),
+            Self::Emulated => f.write_str("SMMU, emulated by EL2"),
+            Self::Withheld(reason) => reason.fmt(f),
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! Paths of nodes, composed when they are shown: a number per node is all that is kept.
+
+use core::fmt;
+
+use dtoolkit::Node;
+use dtoolkit::fdt::FdtNode;
+
+use super::{NodeId, NodeRef, Tree};
+
+/// The full path of a node; found again by a walk when it is displayed.
+#[derive(Clone, Copy)]
+pub struct Path<'a> {
+    pub(super) tree: Tree<'a>,
+    pub(super) id: NodeId,
+}
+
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let root = Names {
+            name: "",
+            parent: None,
+        };
+        match locate(self.tree.fdt.root(), &root, &mut 0, self.id, f) {
+            Some(result) => result,
+            None => write!(f, "node {}", self.id.0),
+        }
+    }
+}
+
+/// The names above and at a node.
+struct Names<'n> {
+    name: &'n str,
+    parent: Option<&'n Names<'n>>,
+}
+
+impl Names<'_> {
+    fn write(&self, f: &mut dyn fmt::Write) -> fmt::Result {
+        match self.parent {
+            None => Ok(()),
+            Some(parent) => {
+                parent.write(f)?;
+                write!(f, "/{}", self.name)
+            }
+        }
+    }
+}
+
+/// Writes the path of node `id` once it is found at or below `node`. `Tree::parse` has bounded the depth.
+fn locate(
+    node: FdtNode<'_>,
+    names: &Names<'_>,
+    next: &mut u16,
+    id: NodeId,
+    f: &mut dyn fmt::Write,
+) -> Option<fmt::Result> {
+    if *next == id.0 {
+        return Some(if names.parent.is_none() {
+            f.write_char('/')
+        } else {
+            names.write(f)
+        });
+    }
+    for child in node.children() {
+        *next = next.checked_add(1)?;
+        let below = Names {
+            name: child.name(),
+            parent: Some(names),
+        };
+        let found = locate(child, &below, next, id, f);
+        if found.is_some() {
+            return found;
+        }
+    }
+    None
+}
+
+/// Whether `node` is the one that `path` names.
+pub(in crate::boot_info) fn is_at(node: &NodeRef<'_, '_>, path: &str) -> bool {
+    match node.parent {
+        None => path.is_empty() || path == "/",
+        Some(parent) => path
+            .strip_suffix(node.name())
+            .and_then(|rest| rest.strip_suffix('/'))
+            .is_some_and(|rest| {
+                if parent.parent.is_none() {
+                    rest.is_empty()
+                } else {
+                    is_at(parent, rest)
+                }
+            }),
+    }
+}
+
+impl fmt::Debug for Path<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl PartialEq for Path<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
