@@ -35,6 +35,8 @@ pub(crate) const NS: u64 = 1 << 5;
 pub(crate) const AP_UNPRIV: u64 = 1 << 6;
 /// AP[2] of stage 1: read-only.
 pub(crate) const AP_RDONLY: u64 = 1 << 7;
+/// S2AP[1:0] of stage 2, bits [7:6].
+pub(crate) const S2AP_SHIFT: u32 = 6;
 /// S2AP[0]: readable.
 pub(crate) const S2AP_READ: u64 = 1 << 6;
 /// S2AP[1]: writable.
@@ -91,6 +93,16 @@ pub(crate) fn count<G: Granule>(desc: u64) -> u64 {
         low | (desc & COUNT_HIGH).wrapping_shr(COUNT_HIGH_SHIFT.wrapping_sub(COUNT_LOW_BITS))
     } else {
         low
+    }
+}
+
+/// `desc` with `n` more in its live count, which stays within the size of a table.
+#[inline]
+pub(crate) fn add_count<G: Granule>(desc: u64, n: u64) -> u64 {
+    if wide::<G>() {
+        with_count::<G>(desc, count::<G>(desc).wrapping_add(n))
+    } else {
+        desc.wrapping_add(n.wrapping_shl(COUNT_LOW_SHIFT))
     }
 }
 

@@ -56,6 +56,14 @@ impl Run {
     }
 }
 
+/// A descriptor of a live table, and what it was when the walk came by.
+#[derive(Clone, Copy)]
+pub(crate) struct Slot {
+    pub(crate) table: Table,
+    pub(crate) index: usize,
+    pub(crate) desc: u64,
+}
+
 /// What the short way through existing tables came to.
 enum Short {
     Done,
@@ -77,7 +85,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         match from_start!(self, L => self.map_short::<L>(root, None, run)) {
             Short::Done => {}
             Short::Overlap => return Err(self.overlap(iova, size)),
-            Short::Long => self.map_long(root, run, iova)?,
+            Short::Long => self.map_long(iova, run.iova, run.pa, run.size, run.bits)?,
         }
         self.mem.publish();
         Ok(())
@@ -90,8 +98,8 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
             return Err(MapError::Misaligned);
         }
         let input = self.input(iova, size).ok_or(MapError::OutOfRange)?;
-        let last = pa.0.checked_add(size.wrapping_sub(1)).ok_or(MapError::OutOfRange)?;
-        if last.wrapping_shr(self.cfg.oas) != 0 {
+        // The size is inside the input space: this wraps around only where the address alone is refused.
+        if (pa.0 | pa.0.wrapping_add(size.wrapping_sub(1))) & self.output_high != 0 {
             return Err(MapError::OutOfRange);
         }
         let bits = R::leaf_bits(self.cfg.quirks, attrs).ok_or(MapError::BadProt)?;
@@ -100,44 +108,60 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
 
     /// The error for a range in which something is mapped.
     #[cold]
+    #[inline(never)]
     fn overlap(&self, iova: Iova, size: u64) -> MapError {
         let first = self.leaves(iova, size).next();
         MapError::Overlap { iova: first.map_or(iova, |leaf| leaf.iova.max(iova)), mapped: 0 }
     }
 
     /// Maps leaves of one level into one table that exists: no allocation, no second pass.
-    #[inline]
-    fn map_short<L: Level>(&self, table: Table, parent: Option<(Table, usize)>, run: Run) -> Short {
-        let first = table.index(run.iova, At::<R::Granule, L>::SHIFT);
-        let n = run.leaves::<R::Granule, L>(self.cfg.page_sizes, table.left(first));
-        let whole = n != 0 && run.size & At::<R::Granule, L>::OFFSET == 0;
-        if whole && run.size == size_of_leaves::<R::Granule, L>(n) {
-            if !table.vacant(first, n) {
-                return Short::Overlap;
-            }
-            self.store_leaves::<L>(table, first, n, run);
-            if let Some((above, index)) = parent {
-                self.add_count(above, index, n);
-            }
-            return Short::Done;
-        }
-        let one = run.head::<R::Granule, L>().size == run.size;
+    #[inline(always)]
+    fn map_short<L: Level>(&self, table: Table, parent: Option<Slot>, run: Run) -> Short {
+        let shift = At::<R::Granule, L>::SHIFT;
+        let first = table.index(run.iova, shift);
         let desc = table.load(first);
-        if L::LAST || !one || desc & VALID == 0 {
-            return Short::Long;
+        let last = run.iova.wrapping_add(run.size.wrapping_sub(1));
+        if !L::LAST && desc & desc::TYPE == desc::TABLE {
+            if (run.iova ^ last).wrapping_shr(shift) != 0 {
+                return Short::Long;
+            }
+            let child = Table::child::<R::Granule, M>(&self.mem, desc);
+            return self.map_short::<L::Next>(child, Some(Slot { table, index: first, desc }), run);
         }
-        if desc & desc::TYPE != desc::TABLE {
+        if desc & VALID != 0 {
             return Short::Overlap;
         }
-        let child = Table::child::<R::Granule, M>(&self.mem, desc);
-        self.map_short::<L::Next>(child, Some((table, first)), run)
+        let n = usize::try_from(run.size.wrapping_shr(shift)).unwrap_or(0);
+        // Pages are always possible; below the root, the descriptor above has shown that the run fits.
+        let size = At::<R::Granule, L>::LEAF && self.cfg.page_sizes & At::<R::Granule, L>::SIZE != 0;
+        let aligned = (run.iova | run.pa | run.size) & At::<R::Granule, L>::OFFSET == 0;
+        let fits = parent.is_some() || n <= table.left(first);
+        if !fits || !(L::LAST || size && aligned) {
+            return Short::Long;
+        }
+        if n == 1 {
+            table.store(first, run.desc::<L>());
+        } else if table.vacant(first, n) {
+            table.store_run(first, n, run.desc::<L>(), At::<R::Granule, L>::SIZE);
+        } else {
+            return Short::Overlap;
+        }
+        self.clean(table, first, n);
+        if let Some(above) = parent {
+            let n = u64::try_from(n).unwrap_or(0);
+            above.table.store(above.index, desc::add_count::<R::Granule>(above.desc, n));
+        }
+        Short::Done
     }
 
-    /// Checks and counts, allocates, then maps.
-    fn map_long(&mut self, root: Table, run: Run, iova: Iova) -> Result<(), MapError> {
+    /// Checks and counts, allocates, then maps. Kept out of line, so that the short way needs few registers.
+    #[inline(never)]
+    fn map_long(&mut self, at: Iova, iova: u64, pa: u64, size: u64, bits: u64) -> Result<(), MapError> {
+        let run = Run { iova, pa, size, bits };
+        let root = self.root_table();
         let mut need = 0usize;
         if !from_start!(self, L => self.check_map::<L>(root, run, &mut need)) {
-            return Err(self.overlap(iova, run.size));
+            return Err(self.overlap(at, run.size));
         }
         let mut spares = self.stock(need).ok_or(MapError::NoMemory)?;
         from_start!(self, L => self.fill_live::<L>(root, run, &mut spares));
@@ -162,9 +186,11 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
             if desc & VALID == 0 {
                 *need = need.saturating_add(tables_for::<R::Granule, L::Next>(head, self.cfg.page_sizes));
             } else {
-                let table = !L::LAST && desc & desc::TYPE == desc::TABLE;
+                if L::LAST || desc & desc::TYPE != desc::TABLE {
+                    return false;
+                }
                 let child = Table::child::<R::Granule, M>(&self.mem, desc);
-                if !table || !self.check_map::<L::Next>(child, head, need) {
+                if !self.check_map::<L::Next>(child, head, need) {
                     return false;
                 }
             }
@@ -211,7 +237,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         let first = index_in::<R::Granule, L>(run.iova);
         let mut next = first;
         if let Some(unused) = fresh.words().get_mut(..first) {
-            unused.fill(0);
+            fill_invalid(unused);
         }
         let mut run = run;
         while run.size != 0 {
@@ -219,7 +245,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
             let n = run.leaves::<R::Granule, L>(self.cfg.page_sizes, room);
             if n != 0 {
                 let words = fresh.words().get_mut(next..next.wrapping_add(n))?;
-                fill_leaves(words, run.desc::<L>(), At::<R::Granule, L>::SIZE);
+                fill_leaves::<R::Granule, L>(words, run.desc::<L>());
                 run = run.after(size_of_leaves::<R::Granule, L>(n));
                 next = next.wrapping_add(n);
                 count = count.wrapping_add(n);
@@ -236,7 +262,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
             count = count.wrapping_add(1);
         }
         if let Some(unused) = fresh.words().get_mut(next..) {
-            unused.fill(0);
+            fill_invalid(unused);
         }
         Some(self.finish(&fresh, count))
     }
@@ -263,20 +289,15 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
     /// Stores `n` leaves into a live table.
     #[inline]
     fn store_leaves<L: Level>(&self, table: Table, first: usize, n: usize, run: Run) {
-        let mut desc = run.desc::<L>();
-        for index in first..first.wrapping_add(n) {
-            table.store(index, desc);
-            desc = desc.wrapping_add(At::<R::Granule, L>::SIZE);
-        }
+        table.store_run(first, n, run.desc::<L>(), At::<R::Granule, L>::SIZE);
         self.clean(table, first, n);
     }
 
     /// Adds to the live count in a table descriptor. Walkers ignore these bits, so nothing is cleaned.
     #[inline]
     fn add_count(&self, table: Table, index: usize, n: usize) {
-        let desc = table.load(index);
-        let count = desc::count::<R::Granule>(desc).wrapping_add(u64::try_from(n).unwrap_or(0));
-        table.store(index, desc::with_count::<R::Granule>(desc, count));
+        let n = u64::try_from(n).unwrap_or(0);
+        table.store(index, desc::add_count::<R::Granule>(table.load(index), n));
     }
 
     /// Cleans descriptors for a walker that does not snoop.
@@ -288,13 +309,32 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
     }
 }
 
-/// Consecutive leaves: a loop that vectorises.
-#[inline]
-pub(crate) fn fill_leaves(words: &mut [u64], first: u64, step: u64) {
+/// Consecutive leaves of level `L` in a private table. The step is a constant, so that whole pieces are vector stores.
+#[inline(never)]
+pub(crate) fn fill_leaves<G: Granule, L: Level>(words: &mut [u64], first: u64) {
+    const PIECE: usize = 16;
+    let step = At::<G, L>::SIZE;
     let mut desc = first;
-    for word in words {
+    let (pieces, rest) = words.as_chunks_mut::<PIECE>();
+    for piece in pieces {
+        let mut offset = 0;
+        for word in piece {
+            *word = desc.wrapping_add(offset);
+            offset = offset.wrapping_add(step);
+        }
+        desc = desc.wrapping_add(offset);
+    }
+    for word in rest {
         *word = desc;
         desc = desc.wrapping_add(step);
+    }
+}
+
+/// Invalid descriptors in a private table. In pieces: for a page or less, string stores take longer to start than to run.
+#[inline(never)]
+pub(crate) fn fill_invalid(words: &mut [u64]) {
+    for piece in words.chunks_mut(128) {
+        piece.fill(0);
     }
 }
 

@@ -68,6 +68,13 @@ unsafe impl<M: TableMemory + ?Sized> TableMemory for &M {
     }
 }
 
+/// Tells the observer of a test that a live descriptor changed.
+#[inline(always)]
+fn stored() {
+    #[cfg(test)]
+    observer::stored();
+}
+
 /// A live table: every access is one relaxed 64-bit atomic.
 #[derive(Clone, Copy)]
 pub(crate) struct Table {
@@ -102,11 +109,20 @@ impl Table {
         self.mask.wrapping_sub(index & self.mask).wrapping_add(1)
     }
 
+    /// The `n` descriptors from `first`, or those that the table has.
+    #[inline]
+    fn slots(&self, first: usize, n: usize) -> &[AtomicU64] {
+        let first = first & self.mask;
+        let n = n.min(self.left(first));
+        // SAFETY: (1) the table is live by the invariant of the module, so `base` points to `mask + 1` initialised words
+        // aligned to 8, as `AtomicU64` is; (2) `first` and `n` were cut to them; (3) other accesses are atomic by the
+        // contract of `TableMemory`, and `Fresh::words` is used only while a table is not linked.
+        unsafe { core::slice::from_raw_parts(self.base.as_ptr().add(first).cast::<AtomicU64>(), n) }
+    }
+
     #[inline]
     fn slot(&self, index: usize) -> &AtomicU64 {
-        // SAFETY: (1) the table is live by the invariant of the module, so `base` points to `mask + 1` initialised words
-        // aligned to 8; (2) the masked index is one of them; (3) other accesses are atomic by the contract of
-        // `TableMemory`, and `Fresh::words` is used only before a table is linked or after it is not reachable.
+        // SAFETY: (1)-(3) as in `slots`: the masked index is inside the live table.
         unsafe { AtomicU64::from_ptr(self.base.as_ptr().add(index & self.mask)) }
     }
 
@@ -120,36 +136,88 @@ impl Table {
     #[inline]
     pub(crate) fn store(self, index: usize, desc: u64) {
         self.slot(index).store(desc, Ordering::Relaxed);
-        #[cfg(test)]
-        observer::stored();
+        stored();
     }
 
     /// Stores a table descriptor; the content of the table it names is visible before it.
     #[inline]
     pub(crate) fn link(self, index: usize, desc: u64) {
         self.slot(index).store(desc, Ordering::Release);
-        #[cfg(test)]
-        observer::stored();
+        stored();
+    }
+
+    /// Stores `n` descriptors from `first`, one after the other, each `step` above the one before.
+    #[inline(never)]
+    pub(crate) fn store_run(self, first: usize, n: usize, desc: u64, step: u64) {
+        let mut desc = desc;
+        let mut one = |slot: &AtomicU64| {
+            slot.store(desc, Ordering::Relaxed);
+            stored();
+            desc = desc.wrapping_add(step);
+        };
+        let (eights, rest) = self.slots(first, n).as_chunks::<8>();
+        eights.iter().for_each(|eight| eight.iter().for_each(&mut one));
+        rest.iter().for_each(one);
+    }
+
+    /// Makes `n` descriptors from `first` invalid, one after the other.
+    #[inline(never)]
+    pub(crate) fn clear_run(self, first: usize, n: usize) {
+        let one = |slot: &AtomicU64| {
+            slot.store(0, Ordering::Relaxed);
+            stored();
+        };
+        let (eights, rest) = self.slots(first, n).as_chunks::<8>();
+        eights.iter().for_each(|eight| eight.iter().for_each(one));
+        rest.iter().for_each(one);
     }
 
     /// Number of leading valid descriptors among the `n` from `first`.
     #[inline]
     pub(crate) fn valid_run(self, first: usize, n: usize) -> usize {
-        (0..n).take_while(|&i| self.load(first.wrapping_add(i)) & VALID != 0).count()
+        let valid = |slot: &&AtomicU64| slot.load(Ordering::Relaxed) & VALID != 0;
+        self.slots(first, n).iter().take_while(valid).count()
+    }
+
+    /// The `n` descriptors from `first` for one pass of plain loads.
+    ///
+    /// The table has one writer, which is the caller; hardware that manages the dirty state changes no bit looked at here.
+    #[inline]
+    fn snapshot(&self, first: usize, n: usize) -> &[u64] {
+        let slots = self.slots(first, n);
+        // SAFETY: (1) the slice is valid as in `slots`, and `AtomicU64` has the layout of `u64`; (2) nobody stores while
+        // the borrow lasts: all stores of this program are made by the exclusive borrower of the `IoPgtable`.
+        unsafe { core::slice::from_raw_parts(slots.as_ptr().cast::<u64>(), slots.len()) }
+    }
+
+    /// The bits that any and the bits that all of the `n` descriptors from `first` have.
+    #[inline(never)]
+    pub(crate) fn any_and_common(self, first: usize, n: usize) -> (u64, u64) {
+        self.snapshot(first, n).iter().fold((0, u64::MAX), |(any, all), &desc| (any | desc, all & desc))
+    }
+
+    /// The bits that all of the `n` descriptors from `first` have.
+    #[inline(never)]
+    fn common(self, first: usize, n: usize) -> u64 {
+        self.snapshot(first, n).iter().fold(u64::MAX, |all, desc| all & desc)
+    }
+
+    /// The bits that any of the `n` descriptors from `first` has.
+    #[inline(never)]
+    fn any(self, first: usize, n: usize) -> u64 {
+        self.snapshot(first, n).iter().fold(0, |any, desc| any | desc)
     }
 
     /// Whether all of the `n` descriptors from `first` are valid.
     #[inline]
     pub(crate) fn all_valid(self, first: usize, n: usize) -> bool {
-        let all = (0..n).fold(VALID, |all, i| all & self.load(first.wrapping_add(i)));
-        all != 0
+        self.common(first, n) & VALID != 0
     }
 
     /// Whether none of the `n` descriptors from `first` is valid.
     #[inline]
     pub(crate) fn vacant(self, first: usize, n: usize) -> bool {
-        let all = (0..n).fold(0, |all, i| all | self.load(first.wrapping_add(i)));
-        all & VALID == 0
+        self.any(first, n) & VALID == 0
     }
 
     /// Cleans `n` descriptors from `first` to the point of coherency.

@@ -61,17 +61,17 @@ impl<G: Granule> Regime for S2<G> {
         if !accessible(attrs.prot) || attrs.prot.contains(Prot::PRIV) {
             return None;
         }
+        let cacheable = if quirks.contains(Quirks::S2FWB) { mem_attr::FWB_WB } else { mem_attr::NORMAL_WB };
         let (mem_attr, sh) = match attrs.mem {
-            MemType::Normal if quirks.contains(Quirks::S2FWB) => (mem_attr::FWB_WB, desc::SH_INNER),
-            MemType::Normal => (mem_attr::NORMAL_WB, desc::SH_INNER),
+            MemType::Normal => (cacheable, desc::SH_INNER),
             MemType::NormalNc => (mem_attr::NORMAL_NC, desc::SH_OUTER),
             MemType::Device => (mem_attr::DEVICE_NGNRE, desc::SH_OUTER),
         };
+        // READ and WRITE are numbered as S2AP[0] and S2AP[1] are.
+        let access = u64::from((attrs.prot & Prot::RW).bits()).wrapping_shl(desc::S2AP_SHIFT);
         // XN[1:0] = 0b10 forbids execution with and without FEAT_XNX; Linux's 0b11 would allow EL1 with it.
         let xn = bits(!attrs.prot.contains(Prot::EXEC), desc::XN);
-        let read = bits(attrs.prot.contains(Prot::READ), desc::S2AP_READ);
-        let write = bits(attrs.prot.contains(Prot::WRITE), desc::S2AP_WRITE);
-        Some(mem_attr.wrapping_shl(desc::MEM_ATTR_SHIFT) | sh | xn | read | write | desc::AF)
+        Some(mem_attr.wrapping_shl(desc::MEM_ATTR_SHIFT) | sh | xn | access | desc::AF)
     }
 
     fn attrs(_quirks: Quirks, leaf: u64) -> Attrs {
@@ -169,8 +169,13 @@ impl<G: Granule> Regime for El2<G> {
 
 /// Whether any access is allowed: an unmapped address is not a mapping without permissions.
 fn accessible(prot: Prot) -> bool {
-    prot.intersects(Prot::READ | Prot::WRITE)
+    prot.intersects(Prot::RW)
 }
+
+const _: () = {
+    assert!(Prot::READ.bits() == 1 && desc::S2AP_READ == 1 << desc::S2AP_SHIFT);
+    assert!(Prot::WRITE.bits() == 2 && desc::S2AP_WRITE == 2 << desc::S2AP_SHIFT);
+};
 
 /// `bits` if `condition`, else none: descriptors are assembled without branches.
 fn bits(condition: bool, bits: u64) -> u64 {

@@ -32,6 +32,9 @@ pub struct IoPgtable<R: Regime, M: TableMemory> {
     pub(crate) cfg: Cfg,
     /// The bits above `ias` that every input address has: none, or all for TTBR1.
     pub(crate) top: u64,
+    /// The bits that an input address without `top`, and an output address, do not have.
+    input_high: u64,
+    pub(crate) output_high: u64,
     tables: usize,
     pub(crate) quarantined: usize,
     regime: PhantomData<R>,
@@ -85,7 +88,19 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         mem.publish();
         let top = if cfg.quirks.contains(Quirks::TTBR1) { u64::MAX.wrapping_shl(cfg.ias) } else { 0 };
         let start_level = shape.start_level;
-        Ok(Self { mem, root, root_mask, start_level, cfg, top, tables: 1, quarantined: 0, regime: PhantomData })
+        Ok(Self {
+            mem,
+            root,
+            root_mask,
+            start_level,
+            cfg,
+            top,
+            input_high: u64::MAX.wrapping_shl(cfg.ias),
+            output_high: u64::MAX.wrapping_shl(cfg.oas),
+            tables: 1,
+            quarantined: 0,
+            regime: PhantomData,
+        })
     }
 
     /// The configuration of the walker: for the table to be used, exactly these values must be programmed.
@@ -161,8 +176,9 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
     #[inline]
     pub(crate) fn input(&self, iova: Iova, size: u64) -> Option<u64> {
         let low = iova.0 ^ self.top;
-        let last = low.checked_add(size.wrapping_sub(1))?;
-        (last.wrapping_shr(self.cfg.ias) == 0).then_some(low)
+        let more = size.wrapping_sub(1);
+        // The sum wraps around only where one of the two is refused already.
+        ((low | more | low.wrapping_add(more)) & self.input_high == 0).then_some(low)
     }
 
     /// The descriptor of a table at `pa` that holds `count` valid descriptors.

@@ -5,7 +5,7 @@
 use crate::desc::{self, ADDR, VALID};
 use crate::error::UnmapError;
 use crate::granule::{At, Granule, Level};
-use crate::map::{fill_leaves, index_in};
+use crate::map::{Slot, fill_leaves, index_in};
 use crate::pte::{Table, TableMemory};
 use crate::regime::Regime;
 use crate::table::{CHAIN_END, IoPgtable, Spares, chain, from_start};
@@ -89,32 +89,41 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
     }
 
     /// Clears whole leaves of one table that keeps others: no allocation, no second pass. Returns their size.
-    #[inline]
-    fn unmap_short<L: Level>(&self, table: Table, parent: Option<(Table, usize)>, span: Span) -> Option<u64> {
-        let first = table.index(span.start, At::<R::Granule, L>::SHIFT);
-        let last = table.index(span.last, At::<R::Granule, L>::SHIFT);
-        if !L::LAST && first == last {
-            let desc = table.load(first);
-            if desc & desc::TYPE == desc::TABLE {
-                let child = Table::child::<R::Granule, M>(&self.mem, desc);
-                return self.unmap_short::<L::Next>(child, Some((table, first)), span);
-            }
-        }
-        let aligned = span.start & At::<R::Granule, L>::OFFSET == 0
-            && span.last.wrapping_add(1) & At::<R::Granule, L>::OFFSET == 0;
-        let n = last.wrapping_sub(first).wrapping_add(1);
-        if !aligned || !self.all_leaves::<L>(table, first, n) {
-            return None;
-        }
-        if let Some((above, index)) = parent {
-            let desc = above.load(index);
-            let left = desc::count::<R::Granule>(desc).wrapping_sub(u64::try_from(n).unwrap_or(0));
-            if left == 0 {
+    #[inline(always)]
+    fn unmap_short<L: Level>(&self, table: Table, parent: Option<Slot>, span: Span) -> Option<u64> {
+        let shift = At::<R::Granule, L>::SHIFT;
+        let offset = At::<R::Granule, L>::OFFSET;
+        let first = table.index(span.start, shift);
+        let desc = table.load(first);
+        if !L::LAST && desc & desc::TYPE == desc::TABLE {
+            if (span.start ^ span.last).wrapping_shr(shift) != 0 {
                 return None;
             }
-            above.store(index, desc::with_count::<R::Granule>(desc, left));
+            let child = Table::child::<R::Granule, M>(&self.mem, desc);
+            return self.unmap_short::<L::Next>(child, Some(Slot { table, index: first, desc }), span);
         }
-        self.clear(table, first, n);
+        let n = usize::try_from(span.last.wrapping_sub(span.start).wrapping_shr(shift)).ok()?.wrapping_add(1);
+        let aligned = L::LAST || span.start & offset == 0 && span.last & offset == offset;
+        if desc & VALID == 0 || !aligned {
+            return None;
+        }
+        if n != 1 && !self.all_leaves::<L>(table, first, n) {
+            return None;
+        }
+        if let Some(above) = parent {
+            let removed = u64::try_from(n).unwrap_or(0);
+            let left = desc::add_count::<R::Granule>(above.desc, removed.wrapping_neg());
+            if desc::count::<R::Granule>(left) == 0 {
+                return None;
+            }
+            above.table.store(above.index, left);
+        }
+        if n == 1 {
+            table.store(first, 0);
+        } else {
+            table.clear_run(first, n);
+        }
+        self.clean(table, first, n);
         Some(At::<R::Granule, L>::SIZE)
     }
 
@@ -124,18 +133,18 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         if L::LAST {
             return table.all_valid(first, n);
         }
-        (first..first.wrapping_add(n)).all(|index| table.load(index) & desc::TYPE == desc::BLOCK)
+        let (any, all) = table.any_and_common(first, n);
+        all & VALID != 0 && any & desc::TABLE_OR_PAGE == 0
     }
 
     #[inline]
     fn clear(&self, table: Table, first: usize, n: usize) {
-        for index in first..first.wrapping_add(n) {
-            table.store(index, 0);
-        }
+        table.clear_run(first, n);
         self.clean(table, first, n);
     }
 
-    /// Checks and counts, allocates, detaches, invalidates, frees.
+    /// Checks and counts, allocates, detaches, invalidates, frees. Kept out of line, as for mapping.
+    #[inline(never)]
     fn unmap_long(&mut self, root: Table, span: Span, tlb: &mut impl TlbOps) -> Result<(), UnmapError> {
         let mut need = 0usize;
         let full = false;
@@ -299,9 +308,9 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
             piece.wrapping_add(offset)
         };
         let mut count = R::Granule::ENTRIES.wrapping_sub(after.wrapping_sub(first));
-        fill_leaves(fresh.words().get_mut(..first)?, at(0), size);
+        fill_leaves::<R::Granule, L::Next>(fresh.words().get_mut(..first)?, at(0));
         fresh.words().get_mut(first..after)?.fill(0);
-        fill_leaves(fresh.words().get_mut(after..)?, at(after), size);
+        fill_leaves::<R::Granule, L::Next>(fresh.words().get_mut(after..)?, at(after));
         if !L::Next::LAST {
             // The ends of the hole can cut the pieces they lie in; in one piece there is one hole.
             let head = hole.head::<R::Granule, L::Next>();

@@ -62,7 +62,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
     }
 
     /// Walks to the descriptor that decides about `iova`.
-    #[inline]
+    #[inline(always)]
     fn descend<L: Level>(&self, table: Table, iova: u64) -> End {
         let shift = At::<R::Granule, L>::SHIFT;
         let desc = table.load(table.index(iova, shift));

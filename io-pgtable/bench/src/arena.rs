@@ -1,0 +1,109 @@
+//! Table memory for every subject of the benchmark: one arena, one list of free pages, the same cost for all.
+
+#![allow(unsafe_code)]
+
+use std::cell::Cell;
+use std::ptr::NonNull;
+
+use io_pgtable::{Pa, TableMemory};
+
+/// Physical address of the first byte.
+pub(crate) const BASE: u64 = 0x10_0000_0000;
+const PAGE: usize = 4096;
+const PAGES: usize = 8 * 1024;
+
+/// The free pages, as a stack of addresses. The benchmark is one thread.
+struct FreeList {
+    pages: [Cell<u64>; PAGES],
+    len: Cell<usize>,
+}
+
+// SAFETY: (1) the benchmark starts no second thread, so the cells are never accessed concurrently.
+unsafe impl Sync for FreeList {}
+
+static FREE: FreeList = FreeList { pages: [const { Cell::new(0) }; PAGES], len: Cell::new(0) };
+
+unsafe extern "C" {
+    fn mmap(addr: *mut u64, length: usize, prot: i32, flags: i32, fd: i32, offset: i64) -> *mut u64;
+}
+
+/// Maps the arena where its physical addresses say: EL2 has an identity map too, and it costs every subject the same.
+fn map_arena() {
+    const READ_WRITE: i32 = 3;
+    const PRIVATE_ANONYMOUS_FIXED_NOREPLACE: i32 = 0x02 | 0x20 | 0x10_0000;
+    let want = std::ptr::without_provenance_mut(BASE as usize);
+    // SAFETY: (1) the kernel refuses to replace an existing mapping, and the arguments are those of its manual.
+    let got = unsafe { mmap(want, PAGES * PAGE, READ_WRITE, PRIVATE_ANONYMOUS_FIXED_NOREPLACE, -1, 0) };
+    assert_eq!(got.expose_provenance() as u64, BASE, "the arena's address is in use");
+}
+
+/// Makes the arena; call it once, before anything else. The first two pages are kept for a concatenated root.
+pub(crate) fn init() {
+    map_arena();
+    for index in (2..PAGES).rev() {
+        free(BASE + (index * PAGE) as u64);
+    }
+}
+
+/// A free page.
+#[inline]
+pub(crate) fn alloc() -> Option<u64> {
+    let len = FREE.len.get().checked_sub(1)?;
+    let page = FREE.pages.get(len)?.get();
+    FREE.len.set(len);
+    Some(page)
+}
+
+/// Takes a page back.
+#[inline]
+pub(crate) fn free(pa: u64) {
+    let len = FREE.len.get();
+    if let Some(slot) = FREE.pages.get(len) {
+        slot.set(pa);
+        FREE.len.set(len + 1);
+    }
+}
+
+/// Pages in use.
+pub(crate) fn used() -> usize {
+    PAGES - 2 - FREE.len.get()
+}
+
+/// Where the page is accessed.
+#[inline]
+pub(crate) fn ptr(pa: u64) -> *mut u64 {
+    std::ptr::with_exposed_provenance_mut(pa as usize)
+}
+
+/// The arena as the table memory of this project, as a hypervisor's pool would be: an offset and a free list.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Pool;
+
+// SAFETY: (1) pages come from the arena, which is initialised, aligned and never freed; (2) the free list hands each page
+// out once; (3) the mapping of addresses is fixed.
+unsafe impl TableMemory for Pool {
+    #[inline]
+    fn alloc(&self, size: usize) -> Option<Pa> {
+        if size == PAGE { alloc().map(Pa) } else { (size == 2 * PAGE).then_some(Pa(BASE)) }
+    }
+
+    #[inline]
+    fn free(&self, table: Pa, size: usize) {
+        if size == PAGE {
+            free(table.0);
+        }
+    }
+
+    #[inline]
+    fn ptr(&self, table: Pa) -> NonNull<u64> {
+        // SAFETY: (1) no page of the arena is at address 0.
+        unsafe { NonNull::new_unchecked(ptr(table.0)) }
+    }
+
+    fn clean(&self, _ptr: NonNull<u64>, _bytes: usize) {}
+
+    #[inline]
+    fn publish(&self) {
+        std::sync::atomic::fence(std::sync::atomic::Ordering::Release);
+    }
+}

@@ -1,0 +1,21 @@
+//! Instructions per operation, counted by callgrind on a child process: the figure repeats exactly.
+
+use std::process::Command;
+
+use crate::workload::{Workload, ops};
+
+/// Instructions per operation of the measured region; `None` without valgrind.
+pub(crate) fn per_op(subject: &str, workload: Workload, bits: u32) -> Option<f64> {
+    let own = std::env::current_exe().ok()?;
+    let output = Command::new("valgrind")
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null", "--collect-atstart=no"])
+        .arg("--toggle-collect=*measured_region*")
+        .arg(own)
+        .args(["--child", subject, workload.name(), &bits.to_string()])
+        .output()
+        .ok()?;
+    let text = String::from_utf8_lossy(&output.stderr);
+    let line = text.lines().find(|line| line.contains("Collected :"))?;
+    let total: f64 = line.rsplit(':').next()?.trim().parse().ok()?;
+    Some(total / ops(workload) as f64)
+}

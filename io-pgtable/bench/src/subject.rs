@@ -1,0 +1,32 @@
+//! What is compared: a page table that maps and unmaps ranges, and the counters of its TLB maintenance.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A page table under test. Addresses and sizes in bytes; a failure is a panic, since it would falsify the figures.
+pub(crate) trait Subject {
+    /// Name in reports.
+    const NAME: &'static str;
+    /// Whether a part of a block can be unmapped.
+    const SPLITS: bool;
+    /// An empty table with this input size in bits: 40 or 48.
+    fn new(bits: u32) -> Self;
+    /// Maps a range. Its alignment allows leaves of `leaf` bytes and no larger ones.
+    fn map(&mut self, iova: u64, pa: u64, size: u64, leaf: u64);
+    /// Unmaps a range of whole leaves of `leaf` bytes.
+    fn unmap(&mut self, iova: u64, size: u64, leaf: u64);
+    /// Unmaps one page of a 2 MiB block.
+    fn hole(&mut self, iova: u64);
+    /// Translates; 0 where nothing is mapped.
+    fn translate(&self, iova: u64) -> u64;
+}
+
+/// TLB invalidations that were asked for.
+pub(crate) static TLBI: AtomicU64 = AtomicU64::new(0);
+/// TLB syncs that were asked for.
+pub(crate) static SYNCS: AtomicU64 = AtomicU64::new(0);
+
+/// Adds one without a locked instruction: the benchmark is one thread.
+#[inline]
+pub(crate) fn count(counter: &AtomicU64) {
+    counter.store(counter.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+}
