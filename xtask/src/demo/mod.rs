@@ -108,15 +108,30 @@ fn conclude(rows: &[Row<'_>]) -> Result<()> {
     Ok(())
 }
 
-/// What EL2 says at boot about what it does not close and what the host does not get.
+/// What EL2 says at boot about what it does not close, and what the host does not get:
+/// nodes withheld for the same reason in one line.
 fn boot_notes(el2_console: &str) -> Vec<String> {
-    let mut notes = Vec::new();
-    for kind in ["hole: ", "withheld: "] {
-        let told = el2_console
+    let told = |kind: &'static str| {
+        el2_console
             .lines()
-            .filter_map(|line| line.trim().strip_prefix("portcullis: "))
-            .filter(|line| line.starts_with(kind));
-        notes.extend(told.map(str::to_owned));
+            .filter_map(move |line| line.trim().strip_prefix("portcullis: ")?.strip_prefix(kind))
+    };
+    let mut notes: Vec<String> = told("hole: ")
+        .map(|hole| format!("not closed yet: {hole}"))
+        .collect();
+    let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
+    for withheld in told("withheld: ") {
+        let (node, reason) = withheld.split_once(": ").unwrap_or((withheld, ""));
+        match reasons.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, nodes)) => nodes.push(node),
+            None => reasons.push((reason, vec![node])),
+        }
+    }
+    for (reason, nodes) in reasons {
+        notes.push(match nodes.as_slice() {
+            [first, .., last] => format!("withheld: {first} to {last} ({}): {reason}", nodes.len()),
+            _ => format!("withheld: {}: {reason}", nodes.concat()),
+        });
     }
     notes
 }
@@ -159,7 +174,15 @@ mod tests {
 
     #[test]
     fn what_is_open_is_told_before_what_is_withheld() {
-        let console = "portcullis: withheld: /a: no SMMU\nportcullis: hole: ITS\nportcullis: x\n";
-        assert_eq!(boot_notes(console), ["hole: ITS", "withheld: /a: no SMMU"]);
+        let console = "portcullis: withheld: /a: slot\nportcullis: hole: ITS\n\
+            portcullis: withheld: /b: slot\nportcullis: withheld: /c: flash\n";
+        assert_eq!(
+            boot_notes(console),
+            [
+                "not closed yet: ITS",
+                "withheld: /a to /b (2): slot",
+                "withheld: /c: flash"
+            ]
+        );
     }
 }
