@@ -49,7 +49,7 @@ const CASES: [Case; 5] = [
     Case {
         name: "too little memory",
         spoil: |machine| {
-            "24M".clone_into(&mut machine.mem);
+            "20M".clone_into(&mut machine.mem);
             for arg in &mut machine.args {
                 let text = arg
                     .to_string_lossy()

@@ -6,7 +6,7 @@ mod linux;
 mod payload;
 mod tally;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Result, bail};
@@ -24,11 +24,37 @@ use crate::test::tally::Tally;
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
     /// Without the Linux boots
-    #[arg(long)]
+    #[arg(long, conflicts_with = "only")]
     quick: bool,
+    /// Only this suite; repeat it for several
+    #[arg(long, value_name = "SUITE")]
+    only: Vec<Suite>,
     /// QEMU to use instead of the installed one
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     qemu: Option<PathBuf>,
+}
+
+/// A group of tests that can be run by itself.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
+enum Suite {
+    /// What runs on the build machine
+    Host,
+    /// The EL1 payload's tests under QEMU
+    Payload,
+    /// Machines that must be refused
+    BadInput,
+    /// Linux boots and attacks from Linux
+    Linux,
+}
+
+impl Args {
+    fn wants(&self, suite: Suite) -> bool {
+        if self.only.is_empty() {
+            !(self.quick && suite == Suite::Linux)
+        } else {
+            self.only.contains(&suite)
+        }
+    }
 }
 
 /// Runs the command.
@@ -38,24 +64,34 @@ pub(crate) struct Args {
 pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
     let started = Instant::now();
     let mut tally = Tally::default();
-    host::run(checkout, &mut tally);
-    let qemu = setup::qemu::ensure(checkout, args.qemu.as_deref())?;
-    let images = Images::build(checkout);
-    match &images {
-        Ok(images) => {
-            payload::run(checkout, &qemu, images, &mut tally);
-            bad_input::run(checkout, &qemu, images, &mut tally);
-            if !args.quick {
-                linux::run(checkout, &qemu, images, &mut tally);
-            }
+    if args.wants(Suite::Host) {
+        host::run(checkout, &mut tally);
+    }
+    let boots = [Suite::Payload, Suite::BadInput, Suite::Linux];
+    if boots.iter().any(|suite| args.wants(*suite)) {
+        let qemu = setup::qemu::ensure(checkout, args.qemu.as_deref())?;
+        match Images::build(checkout) {
+            Ok(images) => boot(checkout, args, &qemu, &images, &mut tally),
+            Err(error) => tally.fail("building what QEMU boots", &format!("{error:#}")),
         }
-        Err(error) => tally.fail("building what QEMU boots", &format!("{error:#}")),
     }
     tally.print(started.elapsed());
     if tally.failed() > 0 {
         bail!("{} tests failed", tally.failed());
     }
     Ok(())
+}
+
+fn boot(checkout: &Checkout, args: &Args, qemu: &Path, images: &Images, tally: &mut Tally) {
+    if args.wants(Suite::Payload) {
+        payload::run(checkout, qemu, images, tally);
+    }
+    if args.wants(Suite::BadInput) {
+        bad_input::run(checkout, qemu, images, tally);
+    }
+    if args.wants(Suite::Linux) {
+        linux::run(checkout, qemu, images, tally);
+    }
 }
 
 /// What the machines boot.
