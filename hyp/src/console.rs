@@ -17,36 +17,43 @@ const PANIC_ATTEMPTS: u32 = 1_000_000;
 /// UARTCLK of the boards that set none: used only for a divisor that emulated UARTs ignore.
 const UARTCLK: u32 = 24_000_000;
 
-static CONSOLE: TicketMutex<Console> = TicketMutex::new(Console { uart: None });
+static CONSOLE: TicketMutex<Console> = TicketMutex::new(Console { uart: None, stuck: false });
 static BASE: AtomicU64 = AtomicU64::new(0);
 static DROPPED: AtomicU64 = AtomicU64::new(0);
 
 struct Console {
     uart: Option<Uart<'static>>,
+    /// The transmitter let a byte's time pass: bytes are tried once each until it takes one again.
+    stuck: bool,
 }
 
 impl Write for Console {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        let Some(uart) = &mut self.uart else { return Ok(()) };
         for byte in text.bytes() {
             if byte == b'\n' {
-                put(uart, b'\r');
+                self.put(b'\r');
             }
-            put(uart, byte);
+            self.put(byte);
         }
         Ok(())
     }
 }
 
-fn put(uart: &mut Uart<'static>, byte: u8) {
-    for _ in 0..TX_POLLS {
-        if !uart.is_tx_fifo_full() {
-            uart.write_word(byte);
-            return;
+impl Console {
+    fn put(&mut self, byte: u8) {
+        let Some(uart) = &mut self.uart else { return };
+        let polls = if self.stuck { 1 } else { TX_POLLS };
+        for _ in 0..polls {
+            if !uart.is_tx_fifo_full() {
+                uart.write_word(byte);
+                self.stuck = false;
+                return;
+            }
+            core::hint::spin_loop();
         }
-        core::hint::spin_loop();
+        self.stuck = true;
+        DROPPED.fetch_add(1, Ordering::Relaxed);
     }
-    DROPPED.fetch_add(1, Ordering::Relaxed);
 }
 
 /// A driver for the PL011 at `base`, which must be mapped as device memory (or the MMU be off).
@@ -95,7 +102,7 @@ pub fn emergency(text: fmt::Arguments<'_>) {
         }
         core::hint::spin_loop();
     }
-    let mut console = Console { uart: driver(base()) };
+    let mut console = Console { uart: driver(base()), stuck: false };
     let _ = writeln!(console, "\nportcullis: {text}");
 }
 

@@ -2,6 +2,7 @@
 //!
 //! The distributor belongs to the host; setting a pending bit is a single write that disturbs no other interrupt. One of the modules that may use
 //! `unsafe`.
+#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::arithmetic_side_effects)]
 #![allow(unsafe_code)]
 
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -25,7 +26,7 @@ pub fn set_pending(spi: Spi) {
     if base == 0 || spi.intid >= INTIDS {
         return;
     }
-    let register = base + GICD_ISPENDR + u64::from(spi.intid / 32) * 4;
+    let register = base.wrapping_add(GICD_ISPENDR).wrapping_add(u64::from(spi.intid / 32).wrapping_mul(4));
     // SAFETY: (1) the register is in the distributor's page, which EL2 maps as device memory; (2) the write only sets one pending bit.
     unsafe { (register as *mut u32).write_volatile(1 << (spi.intid % 32)) };
 }

@@ -3,6 +3,7 @@
 //! Single pages come from a list in O(1); larger blocks, and the list's refills, from a buddy allocator. Pages that the host donated stay on a
 //! list of their own, used last, so that unused ones can be found and given back. All of it is memory that the host never sees. One of the
 //! modules that may use `unsafe`: it gives memory out and takes it back.
+#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::arithmetic_side_effects)]
 #![allow(unsafe_code)]
 
 mod donated;
@@ -52,7 +53,7 @@ pub unsafe fn add(start: u64, end: u64) {
     let mut pool = POOL.lock();
     // SAFETY: (1) the caller gives the range up; (2) it is ordinary memory that EL2 maps.
     unsafe { pool.heap.add_to_heap(start as usize, end as usize) };
-    pool.total += end - start;
+    pool.total = pool.total.saturating_add(end.saturating_sub(start));
 }
 
 /// Prepares for donations of pages of RAM `[first, first + count)` (page numbers), with `bitmaps` of two bits a page.
@@ -85,7 +86,7 @@ fn take(size: usize) -> Option<u64> {
         let page = pool.free_pages;
         // SAFETY: (1) a page on the list is free, and its first word is the link that `free` stored.
         pool.free_pages = unsafe { (page as *const u64).read() };
-        pool.pages -= 1;
+        pool.pages = pool.pages.saturating_sub(1);
         return Some(page);
     }
     if let Ok(block) = pool.heap.alloc(layout) {
@@ -107,7 +108,7 @@ pub unsafe fn free(block: Pa, size: usize) {
             if !pool.donated.push_back(block.0) {
                 (block.0 as *mut u64).write(pool.free_pages);
                 pool.free_pages = block.0;
-                pool.pages += 1;
+                pool.pages = pool.pages.saturating_add(1);
             }
         }
     } else if let (Ok(layout), Some(pointer)) = (Layout::from_size_align(size, size), NonNull::new(block.0 as *mut u8)) {
@@ -124,7 +125,7 @@ pub unsafe fn donate(first: u64, count: u64) {
     let mut pool = POOL.lock();
     for page in first..first.saturating_add(count) {
         // SAFETY: (1) the caller gives the pages up.
-        unsafe { pool.donated.insert(page * PAGE) };
+        unsafe { pool.donated.insert(page.saturating_mul(PAGE)) };
     }
 }
 
@@ -138,5 +139,6 @@ pub fn level() -> Level {
     let pool = POOL.lock();
     let in_use = pool.heap.stats_alloc_actual() as u64;
     let (donated, free) = pool.donated.level();
-    Level { total: pool.total + donated, free: pool.total - in_use + pool.pages * PAGE + free }
+    let unused = pool.total.saturating_sub(in_use).saturating_add(pool.pages.saturating_mul(PAGE));
+    Level { total: pool.total.saturating_add(donated), free: unused.saturating_add(free) }
 }

@@ -1,6 +1,7 @@
 //! The host's CPUs: every way in and out of one goes through EL2, so that none ever runs without its stage 2.
 //!
 //! Firmware starts and resumes a CPU at EL2's own entry; where the host wanted it to start is kept here meanwhile.
+#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::arithmetic_side_effects)]
 
 use crate::arch::{self, MAX_CPUS};
 use crate::host;

@@ -1,6 +1,7 @@
 //! One SMMU's surroundings on this machine: registers, queue and table memory, time, and the host's wired interrupts.
 //!
 //! One of the modules that may use `unsafe`: it turns register offsets and buffer offsets into accesses.
+#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::arithmetic_side_effects)]
 #![allow(unsafe_code)]
 
 use crate::{arch, gic, pool};
@@ -78,10 +79,12 @@ impl Platform for Bus {
     }
 
     fn now_us(&self) -> u64 {
-        let hz = CNTFRQ_EL0.get().max(1);
+        let hz = CNTFRQ_EL0.get();
         let ticks = arch::counter();
         // Split so that the product fits for every uptime.
-        (ticks / hz).wrapping_mul(US_PER_S).wrapping_add((ticks % hz).wrapping_mul(US_PER_S) / hz)
+        let (seconds, rest) = (ticks.checked_div(hz).unwrap_or(0), ticks.checked_rem(hz).unwrap_or(0));
+        let rest = rest.wrapping_mul(US_PER_S).checked_div(hz).unwrap_or(0);
+        seconds.wrapping_mul(US_PER_S).wrapping_add(rest)
     }
 
     fn relax(&self) {
@@ -113,6 +116,14 @@ impl PoolBuffer {
     }
 }
 
+impl PoolBuffer {
+    /// Address and length of `len` bytes at `offset`, cut to the block.
+    fn part(&self, offset: usize, len: usize) -> Option<(u64, u64)> {
+        let len = len.min(self.size.checked_sub(offset)?);
+        Some((self.pa.0.checked_add(offset as u64)?, len as u64))
+    }
+}
+
 impl DmaBuffer for PoolBuffer {
     fn pa(&self) -> Pa {
         self.pa
@@ -135,15 +146,15 @@ impl DmaBuffer for PoolBuffer {
     }
 
     fn clean(&self, offset: usize, len: usize) {
-        if offset < self.size {
-            arch::clean_to_poc(self.pa.0 + offset as u64, len.min(self.size - offset) as u64);
+        if let Some((start, len)) = self.part(offset, len) {
+            arch::clean_to_poc(start, len);
         }
     }
 
     fn invalidate(&self, offset: usize, len: usize) {
         // The CPU never dirties what the SMMU writes, so cleaning as well costs nothing and is safe at the edges of a line.
-        if offset < self.size {
-            arch::clean_and_invalidate(self.pa.0 + offset as u64, len.min(self.size - offset) as u64);
+        if let Some((start, len)) = self.part(offset, len) {
+            arch::clean_and_invalidate(start, len);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Every SMMU of the machine, behind one lock each, and the host's accesses to their registers.
 //!
 //! Lock order: ownership first, then one SMMU; the pool and the console are leaves. See docs/locking.md.
+#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::arithmetic_side_effects)]
 
 mod bus;
 
@@ -16,8 +17,10 @@ use spin::mutex::TicketMutex;
 
 /// Most SMMUs of a machine.
 pub const MAX: usize = hyp::boot_info::smmu::SMMUS_MAX;
-/// Fault lines printed for one trap at most, so that a flood of faults costs the host its own time only.
+/// Faults taken from the log for one trap at most, so that a flood costs the host its own time only.
 const FAULT_LINES: usize = 4;
+/// Faults printed in a run; later ones are counted.
+const FAULTS_PRINTED: u64 = 512;
 
 /// One SMMU.
 struct Unit {
@@ -29,6 +32,8 @@ struct Unit {
 static UNITS: [Once<Unit>; MAX] = [const { Once::new() }; MAX];
 /// The sums of a machine that is stopping.
 static FINAL: Once<Totals> = Once::new();
+/// Faults printed so far.
+static PRINTED: AtomicU64 = AtomicU64::new(0);
 /// Accesses to SMMU registers that trapped without a syndrome.
 static UNDESCRIBED: AtomicU64 = AtomicU64::new(0);
 
@@ -121,7 +126,15 @@ fn take_faults(smmu: &mut Smmu<Bus, HostOwnership>) -> [Option<FaultRecord>; FAU
 
 fn print_faults(unit: usize, faults: &[Option<FaultRecord>]) {
     for fault in faults.iter().flatten() {
-        log!("dma fault: smmu{unit} {fault}");
+        print_fault(unit, fault);
+    }
+}
+
+fn print_fault(unit: usize, fault: &FaultRecord) {
+    match PRINTED.fetch_add(1, Ordering::Relaxed) {
+        0..FAULTS_PRINTED => log!("dma fault: smmu{unit} {fault}"),
+        FAULTS_PRINTED => log!("dma faults beyond the first {FAULTS_PRINTED} are only counted"),
+        _ => {}
     }
 }
 
@@ -132,7 +145,7 @@ pub fn drain() {
         let mut smmu = unit.smmu.lock();
         smmu.poll_events(&mut ownership);
         while let Some(fault) = smmu.take_fault() {
-            log!("dma fault: smmu{n} {fault}");
+            print_fault(n, &fault);
         }
     }
 }
@@ -163,7 +176,7 @@ pub fn quiesce_and_hold(ownership: &mut HostOwnership) {
         }
         smmu.poll_events(ownership);
         while let Some(fault) = smmu.take_fault() {
-            log!("dma fault: smmu{n} {fault}");
+            print_fault(n, &fault);
         }
         sum = sum.plus(smmu.stats());
         core::mem::forget(smmu);

@@ -50,11 +50,12 @@ impl El2Table {
         new.identity(image.start, image.text_end, Attrs::normal(Prot::READ | Prot::EXEC))?;
         new.identity(image.text_end, image.rodata_end, Attrs::normal(Prot::READ))?;
         new.identity(image.rodata_end, image.boot_stack_guard, Attrs::normal(Prot::RW))?;
-        new.identity(image.boot_stack_guard + arch::PAGE, image.stacks_start, Attrs::normal(Prot::RW))?;
+        new.identity(image.boot_stack_guard.saturating_add(arch::PAGE), image.stacks_start, Attrs::normal(Prot::RW))?;
         let mut stack = image.stacks_start;
         while stack < image.stacks_end {
-            new.identity(stack + arch::PAGE, stack + image.stack_stride, Attrs::normal(Prot::RW))?;
-            stack += image.stack_stride;
+            let next = stack.saturating_add(image.stack_stride);
+            new.identity(stack.saturating_add(arch::PAGE), next, Attrs::normal(Prot::RW))?;
+            stack = next;
         }
         Ok(new)
     }
@@ -77,7 +78,7 @@ impl El2Table {
 
     fn identity(&mut self, start: u64, end: u64, attrs: Attrs) -> Result<(), BuildError> {
         if start < end {
-            self.table.map(Iova(start), Pa(start), end - start, attrs)?;
+            self.table.map(Iova(start), Pa(start), end.saturating_sub(start), attrs)?;
         }
         Ok(())
     }

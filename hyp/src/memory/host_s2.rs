@@ -87,7 +87,7 @@ struct CpuTlb;
 
 impl TlbOps for CpuTlb {
     fn invalidate(&mut self, range: TlbRange) {
-        let pages = range.size / range.granule.max(arch::PAGE);
+        let pages = range.size.checked_div(range.granule).unwrap_or(u64::MAX);
         if range.scope == TlbScope::Table || pages > TLBI_PAGES {
             arch::tlbi_host_all();
             return;

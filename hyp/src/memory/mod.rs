@@ -1,4 +1,5 @@
 //! Memory as EL2 sees it: its own stage 1, the host's CPU stage 2, the IOMMU stage 2, and the tables they are made of.
+#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::arithmetic_side_effects)]
 
 pub mod dma;
 pub mod el2;

@@ -1,6 +1,7 @@
 //! Pages that the host donated: a list of the free ones, and two bits a page that say whether a page is donated and whether it is free.
 //!
 //! The bits live apart from the pages, since what a page in use holds may be chosen by the host and must not pass for a list link.
+#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::arithmetic_side_effects)]
 
 use crate::arch::PAGE;
 use io_pgtable::Pa;
@@ -13,7 +14,7 @@ const WORD: u64 = 64;
 
 /// Bytes of the two bitmaps for `pages` pages.
 pub fn bitmap_bytes(pages: u64) -> u64 {
-    pages.div_ceil(WORD) * 8 * 2
+    pages.div_ceil(WORD).saturating_mul(8 * 2)
 }
 
 /// One range of RAM.
@@ -53,19 +54,20 @@ impl Donated {
     pub unsafe fn add_section(&mut self, first: u64, count: u64, bitmaps: Pa) {
         if let Some(section) = self.sections.get_mut(self.used) {
             *section = Section { first, count, bitmaps };
-            self.used += 1;
+            self.used = self.used.saturating_add(1);
         }
     }
 
     /// Address of the word and mask of page number `page` in `map`.
     fn bit(&self, page: u64, map: Map) -> Option<(*mut u64, u64)> {
-        let section = self.sections.iter().take(self.used).find(|s| page >= s.first && page - s.first < s.count)?;
-        let index = page - section.first;
+        let section = self.sections.iter().take(self.used).find(|s| page.checked_sub(s.first).is_some_and(|index| index < s.count))?;
+        let index = page.checked_sub(section.first)?;
         let offset = match map {
             Map::Donated => 0,
-            Map::Free => section.count.div_ceil(WORD) * 8,
+            Map::Free => section.count.div_ceil(WORD).checked_mul(8)?,
         };
-        Some(((section.bitmaps.0 + offset + index / WORD * 8) as *mut u64, 1 << (index % WORD)))
+        let word = section.bitmaps.0.checked_add(offset)?.checked_add((index / WORD).checked_mul(8)?)?;
+        Some((word as *mut u64, 1_u64.wrapping_shl(u32::try_from(index % WORD).ok()?)))
     }
 
     fn is_set(&self, page: u64, map: Map) -> bool {
@@ -96,7 +98,7 @@ impl Donated {
             return;
         }
         self.set(page / PAGE, Map::Donated);
-        self.donated += 1;
+        self.donated = self.donated.saturating_add(1);
         // SAFETY: (1) the caller gave the page up.
         unsafe { self.link(page) };
     }
@@ -127,7 +129,7 @@ impl Donated {
             }
         }
         self.head = page;
-        self.free += 1;
+        self.free = self.free.saturating_add(1);
         self.set(page / PAGE, Map::Free);
     }
 
@@ -145,7 +147,7 @@ impl Donated {
                 (next as *mut u64).add(1).write(previous);
             }
         }
-        self.free -= 1;
+        self.free = self.free.saturating_sub(1);
         self.clear(page / PAGE, Map::Free);
     }
 
@@ -166,15 +168,15 @@ impl Donated {
             return false;
         }
         for page in pages {
-            self.unlink(page * PAGE);
+            self.unlink(page.saturating_mul(PAGE));
             self.clear(page, Map::Donated);
-            self.donated -= 1;
+            self.donated = self.donated.saturating_sub(1);
         }
         true
     }
 
     /// Bytes donated, and of those the free ones.
     pub fn level(&self) -> (u64, u64) {
-        (self.donated * PAGE, self.free * PAGE)
+        (self.donated.saturating_mul(PAGE), self.free.saturating_mul(PAGE))
     }
 }
