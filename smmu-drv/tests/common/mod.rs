@@ -129,7 +129,9 @@ impl Platform for Board {
         });
         assert!(pa + size as u64 <= POOL + POOL_SIZE, "test pool too small");
         self.0.live_bytes.set(self.0.live_bytes.get() + size);
-        self.0.mem.cpu_write(pa, &vec![0; size]);
+        if reused.is_some() {
+            self.0.mem.cpu_write(pa, &vec![0; size]);
+        }
         Some(Buffer {
             world: Rc::clone(&self.0),
             pa,
@@ -161,8 +163,10 @@ impl Drop for Buffer {
         self.world
             .live_bytes
             .set(self.world.live_bytes.get() - self.size);
-        // Freed memory is reused for anything: poison it, as a later owner would.
-        self.world.mem.cpu_write(self.pa, &vec![0xff; self.size]);
+        // Freed memory is reused for anything: make entries in it bypass, as a hostile later owner would.
+        for at in (self.pa..self.pa + self.size as u64).step_by(64) {
+            self.world.mem.cpu_write64(at, 1 | 4 << 1);
+        }
         self.world
             .free
             .borrow_mut()

@@ -1,0 +1,552 @@
+//! What streams do: bypass, abort, stage 1, tables of every shape, and pages that change their owner under live DMA.
+
+mod common;
+
+use common::{ABORT, BUF, BYPASS, CFGI_ALL, EVTQ, L2TAB, POOL, RAM, Rig, STRTAB, cfgi_ste, r};
+use io_pgtable::Ipa;
+use smmu_drv::{SmmuError, Stale};
+use smmu_model::{Config, Injection, Pace, Snoop, Transfer};
+
+const EL2: u64 = POOL + 0x1000;
+
+fn aborted(transfer: &Transfer) -> bool {
+    matches!(transfer, Transfer::Aborted(_))
+}
+
+#[test]
+fn a_disabled_smmu_lets_streams_reach_host_memory_only() {
+    let mut rig = Rig::qemu();
+    assert_eq!(rig.dma_write(8, BUF, 7), Transfer::Done);
+    assert!(aborted(&rig.dma_write(8, EL2, 7)));
+    rig.write(r::GBPA, 1 << 31 | 1 << 20);
+    assert_eq!(rig.read(r::GBPA), 1 << 20);
+    assert!(aborted(&rig.dma_write(8, BUF, 7)));
+    assert!(!rig.can_reach(8, BUF));
+    // Without UPDATE nothing happens.
+    rig.write(r::GBPA, 0);
+    assert!(!rig.can_reach(8, BUF));
+    rig.write(r::GBPA, 1 << 31);
+    assert_eq!(rig.dma_write(8, BUF, 7), Transfer::Done);
+    assert_eq!(rig.hazards(), []);
+}
+
+#[test]
+fn linear_table_bypass_abort_stage_1_and_back() {
+    for config in [
+        Config::qemu(),
+        Config {
+            pace: Pace::Lazy,
+            ..Config::qemu()
+        },
+        Config {
+            two_level: false,
+            sid_bits: 9,
+            ..Config::qemu()
+        },
+        Config {
+            snoop: Snoop::NonCoherent,
+            pace: Pace::Lazy,
+            ..Config::qemu()
+        },
+        Config {
+            pace: Pace::Lazy,
+            ..Config::full()
+        },
+    ] {
+        let mut rig = Rig::new(config.clone());
+        rig.enable_linear(8);
+        // V = 0: C_BAD_STE, natively recorded.
+        assert!(aborted(&rig.dma_write(8, BUF, 1)));
+        let event = rig.events();
+        assert_eq!(event.len(), 1, "{config:?}");
+        assert_eq!(event[0], [4 | 8 << 32, 0, 0, 0]);
+        rig.set_ste(8, BYPASS);
+        assert_eq!(rig.dma_write(8, BUF, 2), Transfer::Done);
+        assert!(aborted(&rig.dma_write(8, EL2, 2)));
+        rig.set_ste(8, ABORT);
+        assert!(aborted(&rig.dma_write(8, BUF, 2)));
+        let ste = rig.context(1);
+        rig.set_ste(8, ste);
+        assert_eq!(rig.dma_write(8, 0x18, 0xfeed), Transfer::Done, "{config:?}");
+        rig.mem().invalidate(BUF..BUF + 0x20);
+        assert_eq!(rig.mem().cpu_read64(BUF + 0x18), 0xfeed);
+        assert!(!rig.el2_reachable(8));
+        rig.set_ste(8, BYPASS);
+        assert_eq!(rig.dma_write(8, BUF, 2), Transfer::Done);
+        // Not a stream of the table.
+        assert!(aborted(&rig.dma_write(300, BUF, 2)));
+        assert!(rig.events().contains(&[2 | 300 << 32, 0, 0, 0]));
+        // Off again.
+        rig.write(r::CR0, r::CMDQEN | r::EVENTQEN);
+        assert_eq!(rig.dma_write(300, BUF, 2), Transfer::Done);
+        assert_eq!(rig.hazards(), [], "{config:?}");
+    }
+}
+
+/// A 2-level host table: level 1 at STRTAB, level-2 tables at L2TAB.
+fn enable_two_level(rig: &mut Rig, split: u32, log2: u32) {
+    rig.enable_queues();
+    rig.mem().cpu_write(STRTAB, &vec![0; 8 << (log2 - split)]);
+    rig.write64(r::STRTAB_BASE, STRTAB);
+    rig.write(
+        r::STRTAB_BASE_CFG,
+        u64::from(log2) | u64::from(split) << 6 | 1 << 16,
+    );
+    rig.write(r::CR0, r::CMDQEN | r::EVENTQEN | r::SMMUEN);
+}
+
+fn l2_ste(rig: &Rig, split: u32, sid: u32, words: [u64; 8]) {
+    let table = L2TAB + (u64::from(sid >> split) << (split + 6));
+    for (n, word) in words.into_iter().enumerate() {
+        rig.store(
+            table + u64::from(sid & ((1 << split) - 1)) * 64 + n as u64 * 8,
+            word,
+        );
+    }
+}
+
+fn l1(rig: &Rig, split: u32, sid: u32, span: u64) {
+    let index = u64::from(sid >> split);
+    let table = L2TAB + (index << (split + 6));
+    rig.store(STRTAB + index * 8, if span == 0 { 0 } else { table | span });
+}
+
+#[test]
+fn two_level_tables_of_every_split_and_span() {
+    for split in [6, 8, 10] {
+        for config in [
+            Config::qemu(),
+            Config {
+                two_level: true,
+                sid_bits: 12,
+                pace: Pace::Lazy,
+                ..Config::qemu()
+            },
+        ] {
+            let mut rig = Rig::new(config);
+            enable_two_level(&mut rig, split, 12);
+            let sid = 0x108;
+            assert!(aborted(&rig.dma_write(sid, BUF, 1)));
+            assert_eq!(rig.events(), [[2 | u64::from(sid) << 32, 0, 0, 0]]);
+            // As Linux does: the level-2 table appears, then one entry is invalidated, leaf only.
+            l2_ste(&rig, split, sid, BYPASS);
+            l2_ste(&rig, split, sid + 1, BYPASS);
+            l1(&rig, split, sid, u64::from(split) + 1);
+            rig.issue(&[cfgi_ste(sid)]);
+            assert_eq!(rig.dma_write(sid, BUF, 1), Transfer::Done, "split {split}");
+            assert_eq!(rig.dma_write(sid + 1, BUF, 1), Transfer::Done);
+            assert!(aborted(&rig.dma_write(sid + 2, BUF, 1)));
+            assert_eq!(rig.events(), [[4 | u64::from(sid + 2) << 32, 0, 0, 0]]);
+            // The table shrinks to its first entries: the rest is out of range for the host, although the shadow is not.
+            l1(&rig, split, sid, 1);
+            rig.issue(&[CFGI_ALL]);
+            assert!(aborted(&rig.dma_write(sid, BUF, 1)));
+            assert_eq!(rig.events(), [[2 | u64::from(sid) << 32, 0, 0, 0]]);
+            // A span larger than the split is out of range.
+            l1(&rig, split, sid, u64::from(split) + 2);
+            rig.issue(&[[3 | u64::from(sid) << 32, 0]]);
+            assert!(aborted(&rig.dma_write(sid, BUF, 1)));
+            // And back.
+            l1(&rig, split, sid, u64::from(split) + 1);
+            rig.issue(&[[4 | u64::from(sid) << 32, 3]]);
+            assert_eq!(rig.dma_write(sid, BUF, 1), Transfer::Done);
+            assert_eq!(rig.hazards(), []);
+        }
+    }
+}
+
+#[test]
+fn t41_a_table_that_the_host_drops_leaves_no_pointer_behind() {
+    let mut rig = Rig::qemu();
+    let before = rig.board.0.live_bytes.get();
+    enable_two_level(&mut rig, 8, 16);
+    for bus in 0..40 {
+        l2_ste(&rig, 8, bus << 8, BYPASS);
+        l1(&rig, 8, bus << 8, 9);
+    }
+    rig.issue(&[CFGI_ALL]);
+    assert!(rig.board.0.live_bytes.get() > before);
+    for bus in 0..40 {
+        assert_eq!(rig.dma_write(bus << 8, BUF, 1), Transfer::Done);
+        l1(&rig, 8, bus << 8, 0);
+    }
+    rig.issue(&[CFGI_ALL]);
+    for bus in 0..40 {
+        assert!(aborted(&rig.dma_write(bus << 8, BUF, 1)));
+        assert!(!rig.can_reach(bus << 8, BUF));
+    }
+    assert_eq!(
+        rig.board.0.live_bytes.get(),
+        before,
+        "level-2 tables come back"
+    );
+    // Linear after 2-level.
+    rig.write(r::CR0, r::CMDQEN | r::EVENTQEN);
+    rig.ste(3, BYPASS);
+    rig.write(r::STRTAB_BASE_CFG, 4);
+    rig.write(r::CR0, r::CMDQEN | r::EVENTQEN | r::SMMUEN);
+    assert_eq!(rig.dma_write(3, BUF, 1), Transfer::Done);
+    assert!(aborted(&rig.dma_write(16, BUF, 1)));
+    assert_eq!(rig.hazards(), []);
+}
+
+#[test]
+fn t18_tables_in_foreign_memory_are_fetch_faults() {
+    let mut rig = Rig::qemu();
+    enable_two_level(&mut rig, 8, 16);
+    rig.store(STRTAB, POOL | 9);
+    rig.issue(&[CFGI_ALL]);
+    assert!(aborted(&rig.dma_write(5, BUF, 1)));
+    assert_eq!(
+        rig.events(),
+        [[3 | 5 << 32, 0, 0, POOL + 5 * 64]],
+        "F_STE_FETCH with the address"
+    );
+    // Level 1 itself.
+    rig.write(r::CR0, r::CMDQEN | r::EVENTQEN);
+    rig.write64(r::STRTAB_BASE, POOL);
+    rig.write(r::CR0, r::CMDQEN | r::EVENTQEN | r::SMMUEN);
+    assert_eq!(rig.read(r::CR0ACK) & 1, 1);
+    assert!(aborted(&rig.dma_write(5, BUF, 1)));
+    assert_eq!(rig.events(), [[3 | 5 << 32, 0, 0, POOL]]);
+    assert_eq!(rig.hazards(), []);
+}
+
+#[test]
+fn t02_t04_t05_a_page_is_out_of_reach_when_the_invalidation_returns() {
+    for config in [
+        Config::qemu(),
+        Config {
+            ril: false,
+            ..Config::qemu()
+        },
+        Config {
+            pace: Pace::Lazy,
+            seed: 3,
+            ..Config::qemu()
+        },
+        Config {
+            pace: Pace::Lazy,
+            seed: 4,
+            ..Config::full()
+        },
+        Config {
+            snoop: Snoop::NonCoherent,
+            ..Config::qemu()
+        },
+    ] {
+        for pages in [1_u64, 3, 33] {
+            for enabled in [false, true] {
+                if enabled != (pages == 3) && config.ats {
+                    continue;
+                }
+                let mut rig = Rig::new(config.clone());
+                if enabled {
+                    rig.enable_linear(5);
+                    let ste = rig.context(1);
+                    rig.set_ste(8, ste);
+                    rig.set_ste(9, BYPASS);
+                    assert_eq!(rig.dma_write(8, 0, 1), Transfer::Done);
+                    assert_eq!(rig.dma_write(9, BUF, 1), Transfer::Done);
+                } else {
+                    assert_eq!(rig.dma_write(9, BUF, 1), Transfer::Done);
+                }
+                let last = BUF + (pages - 1) * 4096;
+                for page in 0..pages {
+                    rig.s2.unmap(BUF + page * 4096);
+                }
+                assert!(rig.can_reach(9, BUF), "the model keeps the stale entry");
+                rig.smmu
+                    .tlb_invalidate(Stale::Range {
+                        ipa: Ipa(BUF),
+                        size: pages * 4096,
+                    })
+                    .unwrap();
+                for sid in if enabled { 8..10 } else { 9..10 } {
+                    assert!(!rig.can_reach(sid, BUF), "{config:?} {pages}");
+                    assert!(!rig.can_reach(sid, last), "{config:?} {pages}");
+                }
+                assert!(aborted(&rig.dma_write(9, BUF, 1)));
+                assert_eq!(rig.hazards(), [], "{config:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn invalidation_of_everything_and_of_odd_ranges_is_enough() {
+    for stale in [
+        Stale::All,
+        Stale::Range {
+            ipa: Ipa(BUF + 8),
+            size: 1,
+        },
+        Stale::Range {
+            ipa: Ipa(BUF + 4095),
+            size: 0,
+        },
+        Stale::Range {
+            ipa: Ipa(0),
+            size: u64::MAX,
+        },
+        Stale::Range {
+            ipa: Ipa(u64::MAX),
+            size: 5,
+        },
+    ] {
+        let mut rig = Rig::qemu();
+        assert_eq!(rig.dma_write(9, BUF, 1), Transfer::Done);
+        rig.s2.unmap(BUF);
+        rig.smmu.tlb_invalidate(stale).unwrap();
+        assert!(!rig.can_reach(9, BUF), "{stale:?}");
+        assert_eq!(rig.hazards(), []);
+    }
+}
+
+#[test]
+fn t47_a_sync_that_never_completes_fails_the_smmu_in_bounded_time() {
+    let mut rig = Rig::qemu();
+    rig.enable_linear(5);
+    rig.write(r::IRQ_CTRL, 5);
+    rig.board.0.model.borrow_mut().inject(Injection::SyncNever);
+    let start = rig.board.0.clock.get();
+    let error = rig.smmu.tlb_invalidate(Stale::All).unwrap_err();
+    assert_eq!(error, SmmuError::SyncTimeout);
+    assert!(rig.board.0.clock.get() - start < 2_500_000);
+    // Refused at once from now on, and the host learns of it.
+    let start = rig.board.0.clock.get();
+    assert_eq!(
+        rig.smmu.tlb_invalidate(Stale::All),
+        Err(SmmuError::SyncTimeout)
+    );
+    assert_eq!(rig.board.0.clock.get(), start);
+    assert_eq!(rig.read(r::GERROR) ^ rig.read(r::GERRORN), 1 << 8);
+    // The host's own commands do not complete, and do not hang either.
+    rig.queue(common::SYNC);
+    rig.ring();
+    assert_eq!(rig.read(r::CMDQ_CONS), 0);
+    rig.write(r::CR0, 0);
+    rig.write(r::CR0, r::CMDQEN | r::SMMUEN);
+}
+
+#[test]
+fn t47_a_rejected_command_is_made_up_for_by_invalidating_everything() {
+    let mut rig = Rig::qemu();
+    assert_eq!(rig.dma_write(9, BUF, 1), Transfer::Done);
+    for code in [1, 2] {
+        rig.s2.unmap(BUF);
+        rig.board
+            .0
+            .model
+            .borrow_mut()
+            .inject(Injection::CommandError(code));
+        rig.smmu
+            .tlb_invalidate(Stale::Range {
+                ipa: Ipa(BUF),
+                size: 4096,
+            })
+            .unwrap();
+        assert!(!rig.can_reach(9, BUF));
+        rig.s2.map(BUF);
+    }
+    assert_eq!(rig.smmu.stats().cmdq_recoveries, 2);
+    // The errors were hardware's, not the host's.
+    assert_eq!(rig.read(r::GERROR), rig.read(r::GERRORN));
+    for _ in 0..20 {
+        rig.board
+            .0
+            .model
+            .borrow_mut()
+            .inject(Injection::CommandError(1));
+    }
+    assert_eq!(
+        rig.smmu.tlb_invalidate(Stale::All),
+        Err(SmmuError::CommandRejected)
+    );
+}
+
+#[test]
+fn service_failure_is_reported() {
+    let mut rig = Rig::qemu();
+    rig.board.0.model.borrow_mut().fail();
+    assert_eq!(
+        rig.smmu.tlb_invalidate(Stale::All),
+        Err(SmmuError::ServiceFailure)
+    );
+}
+
+#[test]
+fn t09_an_smmu_that_lost_its_state_is_programmed_again_before_the_host_goes_on() {
+    let mut rig = Rig::qemu();
+    rig.enable_linear(5);
+    rig.set_ste(8, BYPASS);
+    rig.write(r::IRQ_CTRL, 4);
+    rig.board.0.model.borrow_mut().reset();
+    assert!(rig.el2_reachable(8), "out of reset everything passes");
+    rig.write(r::CMDQ_PROD, u64::from(rig.prod));
+    assert!(!rig.el2_reachable(8));
+    assert_eq!(rig.dma_write(8, BUF, 1), Transfer::Done);
+    assert_eq!(rig.board.0.model.borrow_mut().read32(r::IRQ_CTRL), 4);
+    assert_eq!(rig.smmu.stats().reprograms, 1);
+    rig.board.0.model.borrow_mut().reset();
+    rig.smmu.tlb_invalidate(Stale::All).unwrap();
+    assert!(!rig.el2_reachable(8));
+    rig.board.0.model.borrow_mut().reset();
+    rig.smmu.poll_events(&mut rig.host);
+    assert!(!rig.el2_reachable(8));
+}
+
+#[test]
+fn quiesce_stops_everything_for_good() {
+    for config in [
+        Config::qemu(),
+        Config {
+            two_level: false,
+            sid_bits: 9,
+            ..Config::qemu()
+        },
+    ] {
+        let mut rig = Rig::new(config);
+        rig.enable_linear(8);
+        rig.set_ste(8, BYPASS);
+        rig.smmu.quiesce().unwrap();
+        for sid in [8, 300] {
+            assert!(aborted(&rig.dma_write(sid, BUF, 1)));
+            assert!(!rig.can_reach(sid, BUF));
+        }
+        rig.set_ste(8, BYPASS);
+        rig.write(r::CR0, 0);
+        rig.write(r::GBPA, 1 << 31);
+        rig.write(r::CR0, r::CMDQEN | r::SMMUEN);
+        for sid in [8, 300] {
+            assert!(!rig.can_reach(sid, BUF));
+        }
+        assert_eq!(rig.hazards(), []);
+    }
+}
+
+#[test]
+fn t35_without_memory_streams_abort_and_recover() {
+    let mut rig = Rig::qemu();
+    enable_two_level(&mut rig, 8, 16);
+    l2_ste(&rig, 8, 8, BYPASS);
+    l1(&rig, 8, 8, 9);
+    rig.board.0.allocations.set(0);
+    rig.issue(&[cfgi_ste(8)]);
+    assert!(aborted(&rig.dma_write(8, BUF, 1)));
+    assert_eq!(rig.smmu.stats().strtab_no_memory, 1);
+    rig.board.0.allocations.set(10);
+    rig.issue(&[cfgi_ste(8)]);
+    assert_eq!(rig.dma_write(8, BUF, 1), Transfer::Done);
+    assert_eq!(rig.hazards(), []);
+}
+
+#[test]
+fn t15_entries_are_fetched_once() {
+    let mut rig = Rig::qemu();
+    rig.enable_linear(5);
+    rig.ste(8, BYPASS);
+    rig.queue(cfgi_ste(8));
+    rig.queue(common::SYNC);
+    rig.host.log.borrow_mut().clear();
+    // After every fetch the word turns hostile.
+    let mem = rig.mem().clone();
+    rig.host.on_read = Some(Box::new(move |at| mem.cpu_write64(at, u64::MAX)));
+    rig.ring();
+    rig.host.on_read = None;
+    let log = rig.host.log.borrow().clone();
+    for at in &log {
+        assert_eq!(
+            log.iter().filter(|other| *other == at).count(),
+            1,
+            "{at:#x} fetched twice"
+        );
+    }
+    assert_eq!(rig.dma_write(8, BUF, 1), Transfer::Done);
+    assert_eq!(rig.read(r::CMDQ_CONS), u64::from(rig.prod));
+    assert_eq!(rig.hazards(), []);
+}
+
+#[test]
+fn t17_every_transition_shows_the_old_or_the_new_entry_and_nothing_else() {
+    // Each host entry, with what it lets device 8 do: reach BUF through a bypass, through stage 1, or nothing.
+    let config = Config {
+        ssid_bits: 4,
+        cd2l: true,
+        attr_types_ovr: true,
+        ..Config::qemu()
+    };
+    let contexts = |rig: &mut Rig| {
+        let (one, two) = (rig.context(1), rig.context(2));
+        let with = |ste: [u64; 8], dw1: u64| [ste[0], ste[1] | dw1, 0, 0, 0, 0, 0, 0];
+        [
+            [0; 8],
+            ABORT,
+            BYPASS,
+            with(BYPASS, 1 << 19),
+            one,
+            two,
+            with(one, 1 << 19),
+            with(two, 2 << 4),
+        ]
+    };
+    for from in 0..8 {
+        let mut rig = Rig::new(config.clone());
+        rig.enable_linear(5);
+        let entries = contexts(&mut rig);
+        for to in entries {
+            rig.set_ste(8, entries[from]);
+            rig.set_ste(8, to);
+        }
+        assert!(!rig.el2_reachable(8));
+        assert_eq!(rig.hazards(), []);
+    }
+}
+
+#[test]
+fn t20_structures_in_foreign_memory_are_fetch_and_walk_aborts_for_the_host() {
+    let mut rig = Rig::qemu();
+    rig.enable_linear(5);
+    rig.set_ste(8, [1 | 5 << 1 | EL2, 0, 0, 0, 0, 0, 0, 0]);
+    assert!(aborted(&rig.dma_write(8, 0x1234_5678, 1)));
+    let events = rig.events();
+    assert_eq!(
+        events,
+        [[9 | 8 << 32, 0, 0, EL2]],
+        "F_CD_FETCH, no trace of stage 2"
+    );
+    // The stage-1 table is foreign: its level-1 descriptor is fetched from EL2's memory.
+    let mut ste = rig.context(1);
+    rig.store(common::CDTAB + 64 + 8, EL2);
+    rig.set_ste(8, ste);
+    assert!(aborted(&rig.dma_write(8, 0x1234_5678, 1)));
+    let events = rig.events();
+    assert_eq!(events.len(), 1);
+    assert_eq!(events[0][0], 0xb | 8 << 32, "F_WALK_EABT");
+    assert_eq!(events[0][1] >> 39 & 7, 0b010, "S2 = 0, CLASS = TT");
+    assert_eq!(events[0][2], 0x1234_5678);
+    assert_eq!(events[0][3] & !0xfff, EL2 & !0xfff);
+    // A page of EL2's as the target: an abort on the bus, no event.
+    ste = rig.context(2);
+    rig.store(
+        common::S1TAB + 2 * 0x4000 + 0x2000,
+        EL2 | 1 << 11 | 1 << 10 | 3 << 8 | 1 << 6 | 3,
+    );
+    rig.set_ste(8, ste);
+    while rig.smmu.take_fault().is_some() {}
+    assert!(aborted(&rig.dma_write(8, 0x10, 1)));
+    assert_eq!(rig.events(), Vec::<[u64; 4]>::new());
+    // EL2 knows.
+    let fault = rig.smmu.take_fault().unwrap();
+    assert_eq!(
+        fault.to_string(),
+        format!("F_TRANSLATION sid=0x8 stage=2 class=IN ipa={EL2:#x} iova=0x10 write")
+    );
+    // A stage-1 fault is the host's own.
+    assert!(aborted(&rig.dma_write(8, 0x1000, 1)));
+    let events = rig.events();
+    assert_eq!(events[0][0], 0x10 | 8 << 32);
+    assert_eq!(events[0][1] >> 39 & 7, 0b100, "S2 = 0, CLASS = IN");
+    let _ = EVTQ;
+    let _ = RAM;
+}
