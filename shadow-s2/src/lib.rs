@@ -52,7 +52,7 @@
         clippy::arithmetic_side_effects
     )
 )]
-#![cfg_attr(test, allow(clippy::unwrap_used))]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
 
 #[cfg(test)]
 extern crate std;

@@ -126,3 +126,45 @@ fn wider(a: TlbScope, b: TlbScope) -> TlbScope {
         (TlbScope::Table, _) | (_, TlbScope::Table) => TlbScope::Table,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use io_pgtable::Iova;
+    use std::vec::Vec;
+
+    #[derive(Default)]
+    struct Record(Vec<Plan>);
+
+    impl Invalidate for Record {
+        fn invalidate(&mut self, plan: &Plan) -> Result<(), InvalidateError> {
+            self.0.push(*plan);
+            Ok(())
+        }
+    }
+
+    fn range(iova: u64, size: u64, granule: u64, scope: TlbScope) -> TlbRange {
+        TlbRange { iova: Iova(iova), size, granule, scope }
+    }
+
+    #[test]
+    fn ranges_of_one_sync_become_one_plan_that_covers_them() {
+        let pieces = [range(0x5000, 0x1000, 0x1000, TlbScope::Leaf), range(0x20_0000, 0x20_0000, 0x20_0000, TlbScope::Table)];
+        let plan = Plan {
+            target: Target::Range { start: Ipa(0x5000), bytes: 0x3f_b000, granule: 0x1000 },
+            scope: TlbScope::Table,
+        };
+        for order in [[0, 1], [1, 0]] {
+            let mut record = Record::default();
+            let mut gather = Gather::new(&mut record);
+            gather.sync().unwrap();
+            for index in order {
+                gather.invalidate(pieces[index]);
+            }
+            gather.sync().unwrap();
+            gather.sync().unwrap();
+            assert_eq!(gather.issued, 1);
+            assert_eq!(record.0, [plan]);
+        }
+    }
+}

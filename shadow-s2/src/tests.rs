@@ -69,8 +69,9 @@ fn shadow(bbm: Bbm, ram: &[IpaRange]) -> (ShadowS2<HeapMemory>, HeapMemory) {
 
 #[test]
 fn the_snapshot_is_the_owners_memory_and_the_given_registers() {
-    let ram = [range(RAM, GIB), range(0x1_4000_0000, 0x5000)];
     for bbm in [Bbm::Level0, Bbm::Level1, Bbm::Level2] {
+        let size = if bbm == Bbm::Level2 { GIB } else { 16 * MIB2 };
+        let ram = [range(RAM, size), range(0x1_4000_0000, 0x5000)];
         let (shadow, _) = shadow(bbm, &ram);
         assert_eq!(shadow.audit(ram, &[range(ITS, 0x1_0000)]), Ok(()));
         let leaf = shadow.leaf(Ipa(RAM + 0x12_3456)).unwrap();
@@ -78,7 +79,7 @@ fn the_snapshot_is_the_owners_memory_and_the_given_registers() {
         assert_eq!(leaf.size, if bbm == Bbm::Level2 { GIB } else { PAGE });
         let its = shadow.leaf(Ipa(ITS)).unwrap();
         assert_eq!((its.attrs.prot, its.attrs.mem), (Prot::RW, MemType::Device));
-        for ipa in [0, ITS - 1, ITS + 0x1_0000, 0x0900_0000, RAM - 1, RAM + GIB, 0x1_4000_5000] {
+        for ipa in [0, ITS - 1, ITS + 0x1_0000, 0x0900_0000, RAM - 1, RAM + size, 0x1_4000_5000] {
             assert_eq!(shadow.leaf(Ipa(ipa)), None, "{ipa:#x}");
         }
     }
@@ -303,6 +304,7 @@ fn coalescing_without_an_answer_blocks_revocations_until_all_is_forgotten() {
     let live = memory.live_tables();
     assert_eq!(shadow.coalesce(range(RAM, PAGE), &mut smmus), Err(RevokeError::NotCompleted));
     assert_eq!((memory.live_tables(), shadow.quarantined()), (live, 4096));
+    assert!(shadow.owes());
     assert!(smmus.reach(&shadow, RAM), "the owner has the page");
     assert_eq!(shadow.revoke(range(RAM, PAGE), &mut smmus), Err(RevokeError::NotCompleted));
     assert_eq!(shadow.revoke(range(RAM, PAGE), &mut smmus), Ok(()));

@@ -168,12 +168,26 @@ impl Iterator for Runs<'_, '_> {
         let pages = self.map.pages(rest).ok()?;
         let skip = pages.iter().position(|page| page.owner() == self.owner)?;
         let tail = pages.get(skip..)?;
-        let len = tail.iter().position(|page| page.owner() != self.owner).unwrap_or(tail.len());
         let first = rest.first().checked_add(u64::try_from(skip).ok()?)?;
-        let run = PageRange::new(first, u64::try_from(len).ok()?)?;
+        let run = PageRange::new(first, u64::try_from(run_length(tail, self.owner)).ok()?)?;
         self.rest = rest.end().checked_sub(run.end()).and_then(|count| PageRange::new(run.end(), count));
         Some(run)
     }
+}
+
+/// How many of `pages` from the first on are `owner`'s. At boot nearly all of memory is one run of the host: it is crossed in
+/// strides.
+fn run_length(pages: &[PageInfo], owner: Owner) -> usize {
+    const STRIDE: usize = 64;
+    let (strides, _) = pages.as_chunks::<STRIDE>();
+    let plain = match owner {
+        Owner::Host => strides.iter().take_while(|stride| PageInfo::all_plain_host(*stride)).count(),
+        Owner::Hyp | Owner::Guest(_) | Owner::Device => 0,
+    };
+    let crossed = plain.saturating_mul(STRIDE);
+    let left = pages.get(crossed..).unwrap_or_default();
+    let more = left.iter().position(|page| page.owner() != owner).unwrap_or(left.len());
+    crossed.saturating_add(more)
 }
 
 #[cfg(test)]
@@ -208,6 +222,22 @@ mod tests {
         }
         assert_eq!(map.owner(16), Owner::Device);
         assert_eq!(map.owner(u64::MAX), Owner::Device);
+    }
+
+    #[test]
+    fn long_runs_with_lent_and_claimed_pages_stay_one_run() {
+        let mut storage = vec![PageInfo::default(); 1000];
+        let mut map = PageMap::new(&mut storage, &[range(0, 1000)]).unwrap();
+        let runs = |map: &PageMap<'_>| map.runs_of(Owner::Host).map(|r| (r.first(), r.count())).collect::<Vec<_>>();
+        for (pfn, page) in [(70, PageInfo::default().lent_to(Owner::Hyp)), (300, PageInfo::default().pinned().unwrap())] {
+            map.pages_mut(range(pfn, 1)).unwrap()[0] = page;
+        }
+        assert_eq!(runs(&map), [(0, 1000)]);
+        for hole in [999, 640, 639, 128, 1, 0] {
+            map.reserve(range(hole, 1), Owner::Hyp);
+        }
+        assert_eq!(runs(&map), [(2, 126), (129, 510), (641, 358)]);
+        assert_eq!(map.runs_of(Owner::Hyp).map(PageRange::count).sum::<u64>(), 6);
     }
 
     #[test]

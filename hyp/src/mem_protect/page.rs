@@ -63,48 +63,57 @@ pub enum HypUse {
     Donated,
 }
 
-/// The record of one page. All zeroes is a page of the host that is neither lent nor claimed, so that zeroed memory is a
-/// valid map.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(C)]
-pub struct PageInfo {
-    owner: u8,
-    borrower: u8,
-    pins: u16,
-}
+/// The record of one page. Zero is a page of the host that is neither lent nor claimed, so that zeroed memory is a valid map.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct PageInfo(u32);
 const_assert_eq!(size_of::<PageInfo>(), 4);
 
-// Codes of `owner`. A guest's code is GUEST plus its handle.
-const HOST: u8 = 0;
-const HYP_BOOT: u8 = 1;
-const HYP_DONATED: u8 = 2;
-const DEVICE: u8 = 3;
-const GUEST: u8 = 16;
-// Code of `borrower`, besides HYP_BOOT and the guests' codes.
-const NOBODY: u8 = 0;
-const_assert!(MAX_GUESTS <= u8::MAX - GUEST);
+// Layout: owner in bits [7:0], borrower in bits [15:8], claims in bits [31:16].
+const CODE: u32 = 0xff;
+const BORROWER_SHIFT: u32 = 8;
+const PINS_SHIFT: u32 = 16;
+const ONE_PIN: u32 = 1 << PINS_SHIFT;
+
+// Codes of the owner. A guest's code is GUEST plus its handle.
+const HOST: u32 = 0;
+const HYP_BOOT: u32 = 1;
+const HYP_DONATED: u32 = 2;
+const DEVICE: u32 = 3;
+const GUEST: u32 = 16;
+// Code of the borrower, besides HYP_BOOT and the guests' codes.
+const NOBODY: u32 = 0;
+// Above GUEST, 240 codes fit in eight bits.
+const_assert!(MAX_GUESTS <= 240);
 
 impl PageInfo {
     /// A page of `owner`, neither lent nor claimed; of EL2's as reserved at boot.
     #[must_use]
     pub fn owned_by(owner: Owner) -> Self {
-        Self { owner: code(owner), borrower: NOBODY, pins: 0 }
+        Self(code(owner))
     }
 
     /// A page that EL2 has for the reason `why`.
     #[must_use]
     pub fn hyp(why: HypUse) -> Self {
-        let owner = match why {
-            HypUse::Boot => HYP_BOOT,
-            HypUse::Donated => HYP_DONATED,
-        };
-        Self { owner, borrower: NOBODY, pins: 0 }
+        match why {
+            HypUse::Boot => Self(HYP_BOOT),
+            HypUse::Donated => Self(HYP_DONATED),
+        }
+    }
+
+    fn owner_code(self) -> u32 {
+        self.0 & CODE
+    }
+
+    fn borrower_code(self) -> u32 {
+        self.0 >> BORROWER_SHIFT & CODE
     }
 
     /// Who owns the page. A code that no constructor makes reads as [`Owner::Device`]: nobody gets such a page.
     #[must_use]
     pub fn owner(self) -> Owner {
-        match self.owner {
+        match self.owner_code() {
             HOST => Owner::Host,
             HYP_BOOT | HYP_DONATED => Owner::Hyp,
             other => guest(other).map_or(Owner::Device, Owner::Guest),
@@ -114,7 +123,7 @@ impl PageInfo {
     /// Who borrows the page, if anybody.
     #[must_use]
     pub fn borrower(self) -> Option<Owner> {
-        match self.borrower {
+        match self.borrower_code() {
             HYP_BOOT => Some(Owner::Hyp),
             other => guest(other).map(Owner::Guest),
         }
@@ -123,7 +132,7 @@ impl PageInfo {
     /// Why EL2 has the page; `None` if EL2 does not own it.
     #[must_use]
     pub fn hyp_use(self) -> Option<HypUse> {
-        match self.owner {
+        match self.owner_code() {
             HYP_BOOT => Some(HypUse::Boot),
             HYP_DONATED => Some(HypUse::Donated),
             _ => None,
@@ -134,7 +143,7 @@ impl PageInfo {
     #[must_use]
     pub fn state(self, who: Owner) -> PageState {
         if self.owner() == who {
-            if self.borrower().is_none() { PageState::Owned } else { PageState::SharedOwned }
+            if self.borrower_code() == NOBODY { PageState::Owned } else { PageState::SharedOwned }
         } else if self.borrower() == Some(who) {
             PageState::SharedBorrowed
         } else {
@@ -145,7 +154,7 @@ impl PageInfo {
     /// How many claims hold the page.
     #[must_use]
     pub fn pins(self) -> u16 {
-        self.pins
+        u16::try_from(self.0 >> PINS_SHIFT).unwrap_or(u16::MAX)
     }
 
     /// The same page lent to `who`. The host and nobody's memory borrow nothing: they leave the page unlent.
@@ -155,40 +164,55 @@ impl PageInfo {
             Owner::Hyp | Owner::Guest(_) => code(who),
             Owner::Host | Owner::Device => NOBODY,
         };
-        Self { borrower, ..self }
+        Self(self.unlent().0 | borrower << BORROWER_SHIFT)
     }
 
     /// The same page, lent to nobody.
     #[must_use]
     pub(super) fn unlent(self) -> Self {
-        Self { borrower: NOBODY, ..self }
+        Self(self.0 & !(CODE << BORROWER_SHIFT))
     }
 
     /// The same page with one more claim; `None` at [`MAX_PINS`].
     #[must_use]
     pub(super) fn pinned(self) -> Option<Self> {
-        let pins = self.pins.checked_add(1).filter(|&pins| pins <= MAX_PINS)?;
-        Some(Self { pins, ..self })
+        (self.pins() < MAX_PINS).then(|| Self(self.0.wrapping_add(ONE_PIN)))
     }
 
     /// The same page with one claim less; `None` if it had none.
     #[must_use]
     pub(super) fn unpinned(self) -> Option<Self> {
-        Some(Self { pins: self.pins.checked_sub(1)?, ..self })
+        (self.pins() > 0).then(|| Self(self.0.wrapping_sub(ONE_PIN)))
+    }
+
+    /// Whether all of `pages` are the host's, neither lent nor claimed: one comparison for all of them.
+    #[must_use]
+    pub(super) fn all_plain_host(pages: &[Self]) -> bool {
+        pages.iter().fold(0, |all, page| all | page.0) == 0
     }
 }
 
-fn code(owner: Owner) -> u8 {
+impl core::fmt::Debug for PageInfo {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "{:?}", self.owner())?;
+        if let Some(borrower) = self.borrower() {
+            write!(f, ", lent to {borrower:?}")?;
+        }
+        write!(f, ", {} claims", self.pins())
+    }
+}
+
+fn code(owner: Owner) -> u32 {
     match owner {
         Owner::Host => HOST,
         Owner::Hyp => HYP_BOOT,
         Owner::Device => DEVICE,
-        // Cannot overflow: handles are below MAX_GUESTS, asserted above.
-        Owner::Guest(GuestId(n)) => GUEST.wrapping_add(n),
+        // Fits in eight bits: handles are below MAX_GUESTS, asserted above.
+        Owner::Guest(GuestId(n)) => GUEST.wrapping_add(u32::from(n)),
     }
 }
 
-fn guest(code: u8) -> Option<GuestId> {
+fn guest(code: u32) -> Option<GuestId> {
     code.checked_sub(GUEST).map(u64::from).and_then(GuestId::new)
 }
 
@@ -226,9 +250,9 @@ mod tests {
 
     #[test]
     fn every_code_that_is_not_made_here_is_nobodys() {
-        for code in 0..=u8::MAX {
-            let page = PageInfo { owner: code, borrower: 0, pins: 0 };
-            let known = matches!(code, 0..=2) || (GUEST..GUEST + MAX_GUESTS).contains(&code);
+        for code in 0..=CODE {
+            let page = PageInfo(code);
+            let known = matches!(code, 0..=2) || (GUEST..GUEST + u32::from(MAX_GUESTS)).contains(&code);
             assert_eq!(page.owner() == Owner::Device, !known, "{code}");
         }
         assert_eq!(GuestId::new(u64::from(MAX_GUESTS)), None);

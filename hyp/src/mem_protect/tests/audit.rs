@@ -4,7 +4,7 @@ use super::{
     named, range,
     world::{BOOT, FIRMWARE, HIGH, RAM, machine},
 };
-use crate::mem_protect::{Devices, Disagreement, Finding, Owner, Table};
+use crate::mem_protect::{Devices, Disagreement, Finding, LeafKind, Owner, Table};
 use io_pgtable::Ipa;
 
 fn at(pfn: u64) -> Ipa {
@@ -65,4 +65,24 @@ fn devices_are_what_a_policy_gave_and_never_ram() {
     let found = owned.audit(Devices { cpu: &cover, dma: &cover });
     let expected = Disagreement { table: Table::Cpu, ipa: at(BOOT), owner: Owner::Hyp, finding: Finding::Foreign };
     assert_eq!(found, Err(expected));
+}
+
+#[test]
+fn a_leaf_that_leads_elsewhere_or_is_of_the_wrong_kind_is_found() {
+    let given = [range(0x9000, 1)];
+    let devices = Devices { cpu: &given, dma: &given };
+    for (pfn, to, kind, finding) in [
+        (RAM + 2, RAM + 3, LeafKind::Normal, Finding::NotIdentity),
+        (RAM + 2, RAM + 2, LeafKind::Device, Finding::WrongKind),
+        (0x9000, RAM + 3, LeafKind::Device, Finding::NotIdentity),
+        (0x9000, 0x9000, LeafKind::Normal, Finding::WrongKind),
+    ] {
+        let (owned, world) = machine();
+        world.get().devices = given.to_vec();
+        assert_eq!(owned.audit(devices), Ok(()));
+        world.get().wrong.insert(pfn, (to, kind));
+        let owner = owned.map().owner(pfn);
+        let expected = Disagreement { table: Table::Cpu, ipa: at(pfn), owner, finding };
+        assert_eq!(owned.audit(devices), Err(expected), "{pfn:#x}");
+    }
 }

@@ -59,6 +59,8 @@ pub(super) struct Machine {
     pub(super) dma_error: Option<DmaError>,
     /// Devices in both tables, outside RAM.
     pub(super) devices: Vec<PageRange>,
+    /// Leaves of both tables that are wrong: the page, where it leads, and as what.
+    pub(super) wrong: BTreeMap<u64, (u64, LeafKind)>,
 }
 
 impl Machine {
@@ -85,7 +87,8 @@ impl Machine {
             .map(|device| (device.first().max(first), device.end() - device.first().max(first), LeafKind::Device))
             .min_by_key(|&(pfn, ..)| pfn);
         let (pfn, count, kind) = [ram, device].into_iter().flatten().min_by_key(|&(pfn, ..)| pfn)?;
-        Some(Leaf { ipa: Ipa(pfn << PAGE_SHIFT), pa: Pa(pfn << PAGE_SHIFT), bytes: count << PAGE_SHIFT, kind })
+        let (to, kind) = self.wrong.get(&pfn).copied().unwrap_or((pfn, kind));
+        Some(Leaf { ipa: Ipa(pfn << PAGE_SHIFT), pa: Pa(to << PAGE_SHIFT), bytes: count << PAGE_SHIFT, kind })
     }
 }
 
