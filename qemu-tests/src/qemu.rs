@@ -135,7 +135,7 @@ impl Machine {
         let file = |name: &str| format!("file:{}", escape(&dir.join(name).display().to_string()));
         let host = match self.serials {
             Serials::Host | Serials::HostAndEl2 => file(HOST_LOG),
-            Serials::InteractiveHost | Serials::InteractiveHostAndEl2 => "stdio".to_owned(),
+            Serials::InteractiveHost | Serials::InteractiveHostAndEl2 => "mon:stdio".to_owned(),
         };
         command.args(["-serial", &host]);
         match self.serials {

@@ -1,11 +1,12 @@
 //! Disks with contents that xtask can compute again: what the guest reads through DMA
 //! is compared with a digest that never travelled through the guest.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use md5::{Digest, Md5};
+
+use crate::guest;
 
 /// The part of a disk that the guest reads, from its start, in MiB.
 pub(crate) const READ_MIB: usize = 16;
@@ -26,13 +27,9 @@ pub(crate) struct Disk {
 pub(crate) fn ensure(dir: &Path, name: &str, mib: usize, seed: u64) -> Result<Disk> {
     let bytes = pseudo_random(mib << 20, seed);
     let path = dir.join(name);
-    // The digest is of what should be there, so a damaged file fails the run.
     let read = bytes.get(..READ_MIB << 20).unwrap_or(&bytes);
     let md5 = hex(&Md5::digest(read));
-    let present = fs::metadata(&path).is_ok_and(|meta| meta.len() == (mib << 20) as u64);
-    if !present {
-        fs::write(&path, &bytes).with_context(|| format!("cannot write {}", path.display()))?;
-    }
+    guest::write_if_changed(&path, &bytes)?;
     Ok(Disk { path, md5 })
 }
 

@@ -160,6 +160,8 @@ load_drivers
 case "$(option mode)" in
 shell)
     echo "Leave the shell to power off."
+    # A size that is known keeps the shell from asking the terminal, which eats input.
+    stty rows 24 cols 80 </dev/ttyAMA0
     setsid cttyhack sh
     ;;
 attack_*)

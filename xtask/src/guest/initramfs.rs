@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use crate::guest::cpio::Archive;
-use crate::guest::modules;
+use crate::guest::{self, modules};
 
 /// Drivers of the devices that `linux` puts into the machine.
 const MODULES: [&str; 6] = [
@@ -48,7 +48,6 @@ pub(crate) fn build(into: &Path, busybox: &Path, modules_dir: &Path) -> Result<P
     archive.program("init", INIT.as_bytes());
     archive.file("attack.sh", ATTACK.as_bytes());
     let path = into.join("initramfs.cpio");
-    fs::write(&path, archive.finish())
-        .with_context(|| format!("cannot write {}", path.display()))?;
+    guest::write_if_changed(&path, &archive.finish())?;
     Ok(path)
 }

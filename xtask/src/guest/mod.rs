@@ -5,3 +5,23 @@ pub(crate) mod cpio;
 pub(crate) mod disks;
 pub(crate) mod initramfs;
 pub(crate) mod modules;
+
+use std::fs;
+use std::path::Path;
+use std::process;
+
+use anyhow::{Context, Result};
+
+/// Makes a file hold `bytes`, in one step: another xtask may be booting from it.
+///
+/// # Errors
+/// When it cannot be written.
+fn write_if_changed(path: &Path, bytes: &[u8]) -> Result<()> {
+    if fs::read(path).is_ok_and(|present| present == bytes) {
+        return Ok(());
+    }
+    let partial = path.with_extension(format!("partial-{}", process::id()));
+    fs::write(&partial, bytes)
+        .and_then(|()| fs::rename(&partial, path))
+        .with_context(|| format!("cannot write {}", path.display()))
+}

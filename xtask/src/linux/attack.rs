@@ -7,7 +7,8 @@ use qemu_tests::console::AttackResult::{self, Blocked, Landed};
 use qemu_tests::console::{self, DmaFault};
 
 use crate::checkout::Checkout;
-use crate::linux::boot::{Boot, Hypervisor, Mode, Report};
+use crate::linux::boot::{Boot, Hypervisor, Mode};
+use crate::linux::report::Report;
 use crate::linux::verdict::{Expect, Finding};
 
 /// Where QEMU puts the hypervisor: its image's first page holds code, and the arm64

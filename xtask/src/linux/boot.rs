@@ -8,12 +8,12 @@ use qemu_tests::console;
 use qemu_tests::qemu::{HostModules, Machine, Outcome, Serials, fresh_token};
 
 use crate::checkout::Checkout;
-use crate::exec::last_lines;
 use crate::guest::{disks, initramfs};
 use crate::images::{self, Isolation};
 use crate::linux::attack;
 use crate::linux::guest_lines::GuestLines;
-use crate::linux::verdict::{Expect, Finding, Mark, judge};
+use crate::linux::report::Report;
+use crate::linux::verdict::{Expect, Finding, judge};
 use crate::progress::step;
 use crate::setup::apt;
 
@@ -390,53 +390,4 @@ fn add_devices(machine: &mut Machine, data: &Data) -> Result<()> {
     machine.device("e1000e,netdev=n0,romfile=");
     machine.device("edu,dma_mask=0xffffffffff");
     Ok(())
-}
-
-/// What came of a boot.
-#[derive(Clone, Debug)]
-pub(crate) struct Report {
-    /// Which boot.
-    pub(crate) title: String,
-    /// In the order they were made.
-    pub(crate) findings: Vec<Finding>,
-    /// How the machine ended.
-    pub(crate) outcome: Outcome,
-}
-
-/// How much of a console explains a failure.
-const SHOWN_CONSOLE: usize = 15;
-
-impl Report {
-    /// Whether everything is as it should be.
-    pub(crate) fn passed(&self) -> bool {
-        self.findings
-            .iter()
-            .all(|finding| finding.mark == Mark::Good)
-    }
-
-    /// Prints the findings; of a failed run, the ends of its consoles as well.
-    pub(crate) fn print(&self) {
-        println!("{}", self.title);
-        for finding in &self.findings {
-            finding.print();
-        }
-        let seconds = self.outcome.took.as_secs_f64();
-        if self.passed() {
-            println!("  passed in {seconds:.1} s");
-            return;
-        }
-        for (name, text) in [
-            ("host console", &self.outcome.host_console),
-            ("EL2's console", &self.outcome.el2_console),
-        ] {
-            println!("  the end of the {name}:");
-            for line in last_lines(text, SHOWN_CONSOLE).lines() {
-                println!("    | {line}");
-            }
-        }
-        println!(
-            "  failed after {seconds:.1} s; whole consoles in {}",
-            self.outcome.dir.display()
-        );
-    }
 }

@@ -3,6 +3,7 @@
 pub(crate) mod attack;
 pub(crate) mod boot;
 pub(crate) mod guest_lines;
+pub(crate) mod report;
 pub(crate) mod verdict;
 
 use std::path::PathBuf;
@@ -71,13 +72,17 @@ pub(crate) struct Args {
     /// Let root in the guest attack memory that is not the kernel's, with the edu device
     #[arg(long)]
     attack: bool,
-    /// Kill a machine that runs longer than this many seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
-    timeout: u64,
-    /// A shell in the guest on this terminal; `exit` powers off
+    /// Kill a machine that runs longer than this many seconds (300, or for ever with
+    /// --interactive, unless given)
+    #[arg(long, value_name = "SECONDS")]
+    timeout: Option<u64>,
+    /// A shell in the guest on this terminal; `exit` powers off, Ctrl-A X ends the machine
     #[arg(long, conflicts_with = "attack")]
     interactive: bool,
 }
+
+/// Ten times what a boot takes on two cores.
+const TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Runs the command.
 ///
@@ -130,6 +135,10 @@ fn prepare(checkout: &Checkout, args: &Args) -> Result<Boot> {
         } else {
             Mode::Check
         },
-        timeout: Duration::from_secs(args.timeout),
+        timeout: match args.timeout {
+            Some(seconds) => Duration::from_secs(seconds),
+            None if args.interactive => Duration::MAX,
+            None => TIMEOUT,
+        },
     })
 }

@@ -9,7 +9,8 @@ use anyhow::Result;
 
 use crate::checkout::Checkout;
 use crate::linux::attack;
-use crate::linux::boot::{Boot, Devices, Guest, Hypervisor, Mode, Report};
+use crate::linux::boot::{Boot, Devices, Guest, Hypervisor, Mode};
+use crate::linux::report::Report;
 use crate::test::Images;
 use crate::test::tally::Tally;
 
