@@ -2,11 +2,12 @@
 //!
 //! The reverse of a split, and never urgent: it is kept apart from mapping, so that no caller pays for it unasked.
 
+use crate::chain::Fate;
 use crate::desc::{self, ADDR};
 use crate::granule::{At, Granule, Level};
 use crate::pte::{Table, TableMemory};
 use crate::regime::Regime;
-use crate::table::{CHAIN_END, IoPgtable, chain, from_start};
+use crate::table::{IoPgtable, from_start};
 use crate::tlb::{TlbError, TlbOps, TlbRange, TlbScope};
 use crate::{Bbm, Iova, Pa};
 
@@ -40,13 +41,10 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         let granule = R::Granule::PAGE;
         tlb.invalidate(TlbRange { iova: start, size: merged.size, granule, scope: TlbScope::Table });
         let synced = tlb.sync();
-        let mut dead = CHAIN_END;
+        // Without an answer a walker may still be in them, so not even a link is written to them.
+        let fate = if synced.is_ok() { Fate::Free } else { Fate::Quarantine };
         for pa in merged.tables.into_iter().flatten() {
-            chain::<R::Granule, M>(&self.mem, pa, &mut dead);
-        }
-        match synced {
-            Ok(()) => self.free_chain(dead),
-            Err(_) => self.quarantine_chain(dead),
+            self.reclaim_table(pa, fate);
         }
         synced.map(|()| merged.size)
     }

@@ -30,15 +30,23 @@
 #[cfg(any(test, feature = "heap"))]
 extern crate std;
 
+// The walker of the integration tests names the crate as a user does.
+#[cfg(test)]
+extern crate self as io_pgtable;
+
 mod addr;
 mod attrs;
 mod cfg;
+mod chain;
 mod coalesce;
 mod desc;
 mod error;
 mod granule;
 mod map;
+#[cfg(test)]
+mod observed;
 mod out;
+mod pages;
 mod pte;
 mod regime;
 mod table;
@@ -58,4 +66,4 @@ pub use pte::heap::HeapMemory;
 pub use regime::{El2, Regime, S1, S2};
 pub use table::IoPgtable;
 pub use tlb::{NoTlb, TlbError, TlbOps, TlbRange, TlbScope};
-pub use walk::{Leaf, Leaves};
+pub use walk::{Extent, Extents, Leaf, Leaves};

@@ -2,12 +2,13 @@
 //!
 //! Tables that do not exist yet are built privately with plain stores, from the bottom up, and linked by one store.
 
+use crate::chain::{Chain, Fate};
 use crate::desc::{self, VALID};
 use crate::error::MapError;
 use crate::granule::{At, Granule, Level};
 use crate::pte::{Fresh, Table, TableMemory};
 use crate::regime::Regime;
-use crate::table::{IoPgtable, Spares, from_start};
+use crate::table::{IoPgtable, from_start};
 use crate::{Attrs, Iova, Pa};
 
 /// A contiguous piece of a mapping. Addresses are within the input and output space.
@@ -18,14 +19,16 @@ struct Run {
     size: u64,
     /// Attribute bits of every leaf.
     bits: u64,
+    /// Leaf sizes that may be used.
+    sizes: u64,
 }
 
 impl Run {
     /// Leaves of level `L` at the start of the run, up to `max`.
     #[inline]
-    fn leaves<G: Granule, L: Level>(&self, page_sizes: u64, max: usize) -> usize {
+    fn leaves<G: Granule, L: Level>(&self, max: usize) -> usize {
         let aligned = (self.iova | self.pa) & At::<G, L>::OFFSET == 0;
-        if !At::<G, L>::LEAF || page_sizes & At::<G, L>::SIZE == 0 || !aligned {
+        if !At::<G, L>::LEAF || self.sizes & At::<G, L>::SIZE == 0 || !aligned {
             return 0;
         }
         usize::try_from(self.size.wrapping_shr(At::<G, L>::SHIFT)).map_or(max, |n| n.min(max))
@@ -45,7 +48,7 @@ impl Run {
             iova: self.iova.wrapping_add(size),
             pa: self.pa.wrapping_add(size),
             size: self.size.wrapping_sub(size),
-            bits: self.bits,
+            ..*self
         }
     }
 
@@ -79,13 +82,28 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
     ///
     /// # Errors
     /// [`MapError`]; the table is then unchanged.
+    #[inline]
     pub fn map(&mut self, iova: Iova, pa: Pa, size: u64, attrs: Attrs) -> Result<(), MapError> {
-        let run = self.run(iova, pa, size, attrs)?;
+        self.map_leaves(iova, pa, size, attrs, self.cfg.page_sizes)
+    }
+
+    /// Maps with leaves of the given sizes only.
+    #[inline]
+    pub(crate) fn map_leaves(
+        &mut self,
+        iova: Iova,
+        pa: Pa,
+        size: u64,
+        attrs: Attrs,
+        sizes: u64,
+    ) -> Result<(), MapError> {
+        let mut run = self.run(iova, pa, size, attrs)?;
+        run.sizes = sizes;
         let root = self.root_table();
         match from_start!(self, L => self.map_short::<L>(root, None, run)) {
             Short::Done => {}
             Short::Overlap => return Err(self.overlap(iova, size)),
-            Short::Long => self.map_long(iova, run.iova, run.pa, run.size, run.bits)?,
+            Short::Long => self.map_long(iova, run.iova, run.pa, run.size, run.bits, run.sizes)?,
         }
         self.mem.publish();
         Ok(())
@@ -103,7 +121,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
             return Err(MapError::OutOfRange);
         }
         let bits = R::leaf_bits(self.cfg.quirks, attrs).ok_or(MapError::BadProt)?;
-        Ok(Run { iova: input, pa: pa.0, size, bits })
+        Ok(Run { iova: input, pa: pa.0, size, bits, sizes: 0 })
     }
 
     /// The error for a range in which something is mapped.
@@ -133,7 +151,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         }
         let n = usize::try_from(run.size.wrapping_shr(shift)).unwrap_or(0);
         // Pages are always possible; below the root, the descriptor above has shown that the run fits.
-        let size = At::<R::Granule, L>::LEAF && self.cfg.page_sizes & At::<R::Granule, L>::SIZE != 0;
+        let size = At::<R::Granule, L>::LEAF && run.sizes & At::<R::Granule, L>::SIZE != 0;
         let aligned = (run.iova | run.pa | run.size) & At::<R::Granule, L>::OFFSET == 0;
         let fits = parent.is_some() || n <= table.left(first);
         if !fits || !(L::LAST || size && aligned) {
@@ -156,8 +174,8 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
 
     /// Checks and counts, allocates, then maps. Kept out of line, so that the short way needs few registers.
     #[inline(never)]
-    fn map_long(&mut self, at: Iova, iova: u64, pa: u64, size: u64, bits: u64) -> Result<(), MapError> {
-        let run = Run { iova, pa, size, bits };
+    fn map_long(&mut self, at: Iova, iova: u64, pa: u64, size: u64, bits: u64, sizes: u64) -> Result<(), MapError> {
+        let run = Run { iova, pa, size, bits, sizes };
         let root = self.root_table();
         let mut need = 0usize;
         if !from_start!(self, L => self.check_map::<L>(root, run, &mut need)) {
@@ -165,7 +183,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         }
         let mut spares = self.stock(need).ok_or(MapError::NoMemory)?;
         from_start!(self, L => self.fill_live::<L>(root, run, &mut spares));
-        self.free_chain(spares.head);
+        self.reclaim(spares, Fate::Free);
         Ok(())
     }
 
@@ -173,7 +191,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
     fn check_map<L: Level>(&self, table: Table, mut run: Run, need: &mut usize) -> bool {
         while run.size != 0 {
             let index = table.index(run.iova, At::<R::Granule, L>::SHIFT);
-            let n = run.leaves::<R::Granule, L>(self.cfg.page_sizes, table.left(index));
+            let n = run.leaves::<R::Granule, L>(table.left(index));
             if n != 0 {
                 if !table.vacant(index, n) {
                     return false;
@@ -184,7 +202,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
             let head = run.head::<R::Granule, L>();
             let desc = table.load(index);
             if desc & VALID == 0 {
-                *need = need.saturating_add(tables_for::<R::Granule, L::Next>(head, self.cfg.page_sizes));
+                *need = need.saturating_add(tables_for::<R::Granule, L::Next>(head));
             } else {
                 if L::LAST || desc & desc::TYPE != desc::TABLE {
                     return false;
@@ -200,11 +218,11 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
     }
 
     /// Maps a checked run into a live table; returns how many of its descriptors became valid.
-    fn fill_live<L: Level>(&self, table: Table, mut run: Run, spares: &mut Spares) -> usize {
+    fn fill_live<L: Level>(&self, table: Table, mut run: Run, spares: &mut Chain) -> usize {
         let mut added = 0usize;
         while run.size != 0 {
             let index = table.index(run.iova, At::<R::Granule, L>::SHIFT);
-            let n = run.leaves::<R::Granule, L>(self.cfg.page_sizes, table.left(index));
+            let n = run.leaves::<R::Granule, L>(table.left(index));
             if n != 0 {
                 self.store_leaves::<L>(table, index, n, run);
                 added = added.wrapping_add(n);
@@ -231,7 +249,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
     }
 
     /// Builds a table of level `L` that maps the run and nothing else; returns its table descriptor.
-    fn build<L: Level>(&self, run: Run, spares: &mut Spares) -> Option<u64> {
+    fn build<L: Level>(&self, run: Run, spares: &mut Chain) -> Option<u64> {
         let mut fresh = spares.take::<R::Granule, M>(&self.mem)?;
         let mut count = 0usize;
         let first = index_in::<R::Granule, L>(run.iova);
@@ -242,7 +260,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         let mut run = run;
         while run.size != 0 {
             let room = R::Granule::ENTRIES.wrapping_sub(next);
-            let n = run.leaves::<R::Granule, L>(self.cfg.page_sizes, room);
+            let n = run.leaves::<R::Granule, L>(room);
             if n != 0 {
                 let words = fresh.words().get_mut(next..next.wrapping_add(n))?;
                 fill_leaves::<R::Granule, L>(words, run.desc::<L>());
@@ -339,19 +357,19 @@ pub(crate) fn fill_invalid(words: &mut [u64]) {
 }
 
 /// Tables that it takes to map a run below an invalid descriptor: one of level `L` and those under it.
-fn tables_for<G: Granule, L: Level>(mut run: Run, page_sizes: u64) -> usize {
+fn tables_for<G: Granule, L: Level>(mut run: Run) -> usize {
     let mut need = 1usize;
     if L::LAST {
         return need;
     }
     while run.size != 0 {
-        let n = run.leaves::<G, L>(page_sizes, G::ENTRIES);
+        let n = run.leaves::<G, L>(G::ENTRIES);
         if n != 0 {
             run = run.after(size_of_leaves::<G, L>(n));
             continue;
         }
         let head = run.head::<G, L>();
-        need = need.saturating_add(tables_for::<G, L::Next>(head, page_sizes));
+        need = need.saturating_add(tables_for::<G, L::Next>(head));
         run = run.after(head.size);
     }
     need

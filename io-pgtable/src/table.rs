@@ -3,17 +3,14 @@
 use core::marker::PhantomData;
 
 use crate::cfg::{Cfg, Quirks};
+use crate::chain::{Chain, Fate};
 use crate::desc;
 use crate::error::CfgError;
 use crate::granule::{Granule, L0, L1, L2, L3, Level};
 use crate::pte::{Fresh, Table, TableMemory};
 use crate::regime::{Regime, output_size};
 use crate::tlb::{TlbError, TlbOps, TlbRange, TlbScope};
-use crate::unmap::bury;
 use crate::{Iova, Pa};
-
-/// End of a chain of tables. Bit 0 is clear: as a descriptor it is invalid.
-pub(crate) const CHAIN_END: u64 = !1;
 
 /// The smallest table that is ever asked for; roots can be smaller than a page, allocators rarely hand that out.
 const MIN_ROOT_BYTES: usize = 4096;
@@ -35,7 +32,7 @@ pub struct IoPgtable<R: Regime, M: TableMemory> {
     /// The bits that an input address without `top`, and an output address, do not have.
     input_high: u64,
     pub(crate) output_high: u64,
-    tables: usize,
+    pub(crate) tables: usize,
     pub(crate) quarantined: usize,
     regime: PhantomData<R>,
 }
@@ -141,11 +138,11 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
     /// [`TlbError`]: nothing was freed, and never will be.
     pub fn destroy(mut self, tlb: &mut impl TlbOps) -> Result<(), TlbError> {
         let root = self.root_table();
-        let mut dead = CHAIN_END;
+        let mut dead = Chain::EMPTY;
         for index in 0..root.left(0) {
             let desc = root.load(index);
             root.store(index, 0);
-            from_start!(self, L => self.bury_children::<L>(desc, &mut dead));
+            from_start!(self, L => self.bury_below::<L>(desc, &mut dead));
         }
         if !self.cfg.coherent_walk {
             root.clean(&self.mem, 0, root.left(0));
@@ -154,15 +151,15 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         let size = 1u64.wrapping_shl(self.cfg.ias);
         tlb.invalidate(TlbRange { iova: Iova(self.top), size, granule: R::Granule::PAGE, scope: TlbScope::Table });
         tlb.sync()?;
-        self.free_chain(dead);
+        self.reclaim(dead, Fate::Free);
         self.mem.free(self.root, root_bytes(self.root_mask));
         Ok(())
     }
 
-    /// Puts the table that a descriptor of level `L` names, and all below it, on the chain.
-    fn bury_children<L: Level>(&self, desc: u64, dead: &mut u64) {
+    /// Puts the table that a descriptor of level `L` names, if it does, on the chain.
+    fn bury_below<L: Level>(&self, desc: u64, dead: &mut Chain) {
         if !L::LAST && desc & desc::TYPE == desc::TABLE {
-            bury::<R, M, L::Next>(&self.mem, desc, dead);
+            dead.bury::<R::Granule, M, L::Next>(&self.mem, desc);
         }
     }
 
@@ -187,72 +184,10 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         let ns = if self.cfg.quirks.contains(Quirks::NS) { desc::NS_TABLE } else { 0 };
         desc::with_count::<R::Granule>(pa.0 | desc::TABLE | ns, count)
     }
-
-    /// Allocates `n` tables and chains them through their first words; none stays allocated on failure.
-    pub(crate) fn stock(&mut self, n: usize) -> Option<Spares> {
-        let mut spares = Spares { head: CHAIN_END };
-        for _ in 0..n {
-            let Some(pa) = alloc_table(&self.mem, R::Granule::TABLE_BYTES, self.cfg.oas) else {
-                self.free_chain(spares.head);
-                return None;
-            };
-            self.tables = self.tables.saturating_add(1);
-            chain::<R::Granule, M>(&self.mem, pa, &mut spares.head);
-        }
-        Some(spares)
-    }
-
-    /// Frees every table on a chain; no walker may reach them any more.
-    pub(crate) fn free_chain(&mut self, mut head: u64) {
-        while head != CHAIN_END {
-            let pa = Pa(head);
-            head = unchain::<R::Granule, M>(&self.mem, pa);
-            self.mem.free(pa, R::Granule::TABLE_BYTES);
-            self.tables = self.tables.saturating_sub(1);
-        }
-    }
-
-    /// Counts every table on a chain as lost.
-    pub(crate) fn quarantine_chain(&mut self, mut head: u64) {
-        while head != CHAIN_END {
-            head = unchain::<R::Granule, M>(&self.mem, Pa(head));
-            self.tables = self.tables.saturating_sub(1);
-            self.quarantined = self.quarantined.saturating_add(R::Granule::TABLE_BYTES);
-        }
-    }
-}
-
-/// Tables that are allocated and not used yet.
-pub(crate) struct Spares {
-    pub(crate) head: u64,
-}
-
-impl Spares {
-    /// Takes one out; `None` when the plan was too small, which the two passes of an operation exclude.
-    #[inline]
-    pub(crate) fn take<G: Granule, M: TableMemory>(&mut self, mem: &M) -> Option<Fresh> {
-        if self.head == CHAIN_END {
-            return None;
-        }
-        let pa = Pa(self.head);
-        self.head = unchain::<G, M>(mem, pa);
-        Some(Fresh::at(mem, pa, G::ENTRIES.wrapping_sub(1)))
-    }
-}
-
-/// Puts the table at `pa` in front of the chain. Its first descriptor becomes the link, which walkers take for invalid.
-pub(crate) fn chain<G: Granule, M: TableMemory>(mem: &M, pa: Pa, head: &mut u64) {
-    Table::at(mem, pa, G::ENTRIES.wrapping_sub(1)).store(0, *head);
-    *head = pa.0;
-}
-
-/// The address of the table after `pa` on its chain.
-fn unchain<G: Granule, M: TableMemory>(mem: &M, pa: Pa) -> u64 {
-    Table::at(mem, pa, G::ENTRIES.wrapping_sub(1)).load(0)
 }
 
 /// A table below the output address size and aligned; anything else is handed back and counts as no memory.
-fn alloc_table<M: TableMemory>(mem: &M, bytes: usize, oas: u32) -> Option<Pa> {
+pub(crate) fn alloc_table<M: TableMemory>(mem: &M, bytes: usize, oas: u32) -> Option<Pa> {
     let pa = mem.alloc(bytes)?;
     let offset = u64::try_from(bytes).ok()?.wrapping_sub(1);
     let last = pa.0.checked_add(offset);

@@ -2,13 +2,14 @@
 //!
 //! A block that is unmapped in part is replaced by a table in which the hole is there from the start.
 
+use crate::chain::{Chain, Fate};
 use crate::desc::{self, ADDR, VALID};
 use crate::error::UnmapError;
 use crate::granule::{At, Granule, Level};
 use crate::map::{Slot, fill_leaves, index_in};
 use crate::pte::{Table, TableMemory};
 use crate::regime::Regime;
-use crate::table::{CHAIN_END, IoPgtable, Spares, chain, from_start};
+use crate::table::{IoPgtable, from_start};
 use crate::tlb::{TlbError, TlbOps, TlbRange, TlbScope};
 use crate::{Bbm, Iova, Pa};
 
@@ -45,9 +46,9 @@ struct Gather {
     span: Span,
     granule: u64,
     scope: TlbScope,
-    /// Chain of detached tables.
-    dead: u64,
-    spares: Spares,
+    /// Detached tables.
+    dead: Chain,
+    spares: Chain,
     /// Tables that replace the broken blocks at the two ends of the range, to be linked after the sync.
     pending: [Option<(Table, usize, u64)>; 2],
 }
@@ -147,30 +148,35 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
     #[inline(never)]
     fn unmap_long(&mut self, root: Table, span: Span, tlb: &mut impl TlbOps) -> Result<(), UnmapError> {
         let mut need = 0usize;
-        let full = false;
-        from_start!(self, L => self.check_unmap::<L>(root, span, full, &mut need))
+        from_start!(self, L => self.check_unmap::<L>(root, span, &mut need))
             .map_err(|hole| UnmapError::NotMapped(Iova(hole | self.top)))?;
         let spares = self.stock(need).ok_or(UnmapError::NoMemory)?;
         let mut marked = Ok(());
         if self.cfg.bbm == Bbm::Level1 && need != 0 {
             marked = self.mark_not_cached(root, span, tlb);
         }
-        let mut gather =
-            Gather { span, granule: u64::MAX, scope: TlbScope::Leaf, dead: CHAIN_END, spares, pending: [None, None] };
+        let mut gather = Gather {
+            span,
+            granule: u64::MAX,
+            scope: TlbScope::Leaf,
+            dead: Chain::EMPTY,
+            spares,
+            pending: [None, None],
+        };
         from_start!(self, L => self.detach::<L>(root, span, &mut gather));
         let synced = self.invalidate(gather.span, gather.granule, gather.scope, tlb);
         for (table, index, desc) in gather.pending.into_iter().flatten() {
             self.link(table, index, desc);
             self.mem.publish();
         }
-        self.free_chain(gather.spares.head);
+        self.reclaim(gather.spares, Fate::Free);
         match marked.and(synced) {
             Ok(()) => {
-                self.free_chain(gather.dead);
+                self.reclaim(gather.dead, Fate::Free);
                 Ok(())
             }
             Err(error) => {
-                self.quarantine_chain(gather.dead);
+                self.reclaim(gather.dead, Fate::Quarantine);
                 Err(UnmapError::Tlb(error))
             }
         }
@@ -186,11 +192,11 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
     }
 
     /// Checks that the span is mapped; adds the tables that splits take to `need`. The error is the first hole.
-    fn check_unmap<L: Level>(&self, table: Table, span: Span, full: bool, need: &mut usize) -> Result<(), u64> {
+    fn check_unmap<L: Level>(&self, table: Table, span: Span, need: &mut usize) -> Result<(), u64> {
         if L::LAST {
             let first = table.index(span.start, At::<R::Granule, L>::SHIFT);
             let n = table.index(span.last, At::<R::Granule, L>::SHIFT).wrapping_sub(first).wrapping_add(1);
-            if full || table.all_valid(first, n) {
+            if table.all_valid(first, n) {
                 return Ok(());
             }
             let valid = u64::try_from(table.valid_run(first, n)).unwrap_or(0);
@@ -204,8 +210,11 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
                 return Err(span.start);
             }
             if desc & desc::TYPE == desc::TABLE {
-                let child = Table::child::<R::Granule, M>(&self.mem, desc);
-                self.check_unmap::<L::Next>(child, head, is_full::<R::Granule>(desc), need)?;
+                let full = is_full::<R::Granule>(desc);
+                // A full table of pages needs no look: the common case of large ranges.
+                if !full || !L::Next::LAST {
+                    self.check_unmap::<L::Next>(Table::child::<R::Granule, M>(&self.mem, desc), head, need)?;
+                }
             } else if !head.whole::<R::Granule, L>() {
                 *need = need.saturating_add(tables_to_split::<R::Granule, L>(head));
             }
@@ -235,7 +244,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
                 self.clear(table, index, 1);
                 gather.scope = TlbScope::Table;
                 gather.leaf(R::Granule::PAGE);
-                bury::<R, M, L::Next>(&self.mem, desc, &mut gather.dead);
+                gather.dead.bury::<R::Granule, M, L::Next>(&self.mem, desc);
                 true
             } else {
                 self.detach_from_child::<L>(table, index, desc, head, gather)
@@ -264,7 +273,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         }
         self.clear(table, index, 1);
         gather.scope = TlbScope::Table;
-        chain::<R::Granule, M>(&self.mem, Pa(desc & ADDR), &mut gather.dead);
+        gather.dead.push::<R::Granule, M>(&self.mem, Pa(desc & ADDR));
         true
     }
 
@@ -294,7 +303,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
     }
 
     /// Builds the table that replaces block `desc` of level `L`, without the hole; returns its descriptor.
-    fn split<L: Level>(&self, desc: u64, hole: Span, spares: &mut Spares) -> Option<u64> {
+    fn split<L: Level>(&self, desc: u64, hole: Span, spares: &mut Chain) -> Option<u64> {
         let mut fresh = spares.take::<R::Granule, M>(&self.mem)?;
         let size = At::<R::Granule, L::Next>::SIZE;
         let kind = if L::Next::LAST { desc::PAGE } else { desc::BLOCK };
@@ -354,22 +363,6 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
             all.last = all.last.max(block.last);
         }
     }
-}
-
-/// Puts the table that `desc` names, and every table below it, on the chain of tables to be freed.
-///
-/// `L` is the level of that table. Its children go first, since the chain overwrites their first descriptors.
-pub(crate) fn bury<R: Regime, M: TableMemory, L: Level>(mem: &M, desc: u64, dead: &mut u64) {
-    let table = Table::child::<R::Granule, M>(mem, desc);
-    if !L::LAST {
-        for index in 0..R::Granule::ENTRIES {
-            let desc = table.load(index);
-            if desc & desc::TYPE == desc::TABLE {
-                bury::<R, M, L::Next>(mem, desc, dead);
-            }
-        }
-    }
-    chain::<R::Granule, M>(mem, Pa(desc & ADDR), dead);
 }
 
 /// Whether every descriptor of the table that `desc` names is valid.

@@ -1,7 +1,7 @@
 //! Looking things up: flat walks, without callbacks.
 
 use crate::desc::{self, ADDR, VALID};
-use crate::granule::{At, Level};
+use crate::granule::{At, L3, Level};
 use crate::pte::{Table, TableMemory};
 use crate::regime::Regime;
 use crate::table::{IoPgtable, from_start};
@@ -24,8 +24,21 @@ pub struct Leaf {
     pub desc: u64,
 }
 
+/// Input addresses that are mapped to consecutive output addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// First input address.
+    pub iova: Iova,
+    /// First output address.
+    pub pa: Pa,
+    /// Size in bytes.
+    pub size: u64,
+}
+
 /// The end of a walk: a leaf and its level, or an invalid descriptor and the level where the walk met it.
+#[derive(Clone, Copy)]
 struct End {
+    table: Table,
     desc: u64,
     shift: u32,
     level: u32,
@@ -37,7 +50,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
     #[inline]
     pub fn iova_to_phys(&self, iova: Iova) -> Option<Pa> {
         let input = self.input(iova, 1)?;
-        let end = from_start!(self, L => self.descend::<L>(self.root_table(), input));
+        let end = self.walk(input);
         if end.desc & VALID == 0 {
             return None;
         }
@@ -45,10 +58,20 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         Some(Pa(end.desc & ADDR & !offset | input & offset))
     }
 
+    /// Translates `size` bytes from `iova` in one walk: as few extents as possible, in ascending order, cut to the range.
+    /// What is not mapped is left out.
+    #[must_use]
+    pub fn translate(&self, iova: Iova, size: u64) -> Extents<'_, R, M> {
+        let last = iova.0.saturating_add(size.saturating_sub(1));
+        Extents { leaves: self.leaves(iova, size), pending: None, first: iova.0, last }
+    }
+
     /// The leaf that maps `iova` (any alignment); `None` where nothing is mapped.
     #[must_use]
     pub fn lookup(&self, iova: Iova) -> Option<Leaf> {
-        self.leaf_or_gap(self.input(iova, 1)?).ok()
+        let input = self.input(iova, 1)?;
+        let end = self.walk(input);
+        (end.desc & VALID != 0).then(|| self.leaf(input, &end))
     }
 
     /// The leaves that map any part of `size` bytes from `iova`, in ascending order; parts outside the space are empty.
@@ -58,36 +81,37 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         let low = iova.0 ^ self.top;
         let next = (size != 0 && low <= limit).then_some(low);
         let last = low.saturating_add(size.saturating_sub(1)).min(limit);
-        Leaves { table: self, next, last }
+        Leaves { table: self, next, last, at: None }
     }
 
-    /// Walks to the descriptor that decides about `iova`.
+    /// Walks from the root to the descriptor that decides about `iova`.
+    #[inline]
+    fn walk(&self, iova: u64) -> End {
+        from_start!(self, L => self.descend::<L>(self.root_table(), iova))
+    }
+
     #[inline(always)]
     fn descend<L: Level>(&self, table: Table, iova: u64) -> End {
         let shift = At::<R::Granule, L>::SHIFT;
         let desc = table.load(table.index(iova, shift));
         if L::LAST || desc & desc::TYPE != desc::TABLE {
-            return End { desc, shift, level: L::N };
+            return End { table, desc, shift, level: L::N };
         }
         self.descend::<L::Next>(Table::child::<R::Granule, M>(&self.mem, desc), iova)
     }
 
-    /// The leaf at `input`, or the last input address of the gap there.
-    fn leaf_or_gap(&self, input: u64) -> Result<Leaf, u64> {
-        let end = from_start!(self, L => self.descend::<L>(self.root_table(), input));
+    /// The valid leaf that a walk for `input` found.
+    fn leaf(&self, input: u64, end: &End) -> Leaf {
         let size = 1u64.wrapping_shl(end.shift);
         let offset = size.wrapping_sub(1);
-        if end.desc & VALID == 0 {
-            return Err(input | offset);
-        }
-        Ok(Leaf {
+        Leaf {
             iova: Iova(input & !offset | self.top),
             pa: Pa(end.desc & ADDR & !offset),
             size,
             attrs: R::attrs(self.cfg.quirks, end.desc),
             level: u8::try_from(end.level).unwrap_or(3),
             desc: end.desc,
-        })
+        }
     }
 }
 
@@ -96,6 +120,24 @@ pub struct Leaves<'a, R: Regime, M: TableMemory> {
     table: &'a IoPgtable<R, M>,
     next: Option<u64>,
     last: u64,
+    /// Where the walk before ended: the next descriptor is mostly in the same table.
+    at: Option<End>,
+}
+
+impl<R: Regime, M: TableMemory> Leaves<'_, R, M> {
+    /// The end of the walk for `input`, which follows the walk before.
+    #[inline]
+    fn step(&self, input: u64) -> End {
+        if let Some(end) = self.at {
+            let index = end.table.index(input, end.shift);
+            let desc = end.table.load(index);
+            // Index 0 is the first of another table; in the root it is the first of all, and not reached from before.
+            if index != 0 && (end.level == L3::N || desc & desc::TYPE != desc::TABLE) {
+                return End { desc, ..end };
+            }
+        }
+        self.table.walk(input)
+    }
 }
 
 impl<R: Regime, M: TableMemory> Iterator for Leaves<'_, R, M> {
@@ -103,16 +145,55 @@ impl<R: Regime, M: TableMemory> Iterator for Leaves<'_, R, M> {
 
     fn next(&mut self) -> Option<Leaf> {
         while let Some(input) = self.next {
-            let found = self.table.leaf_or_gap(input);
-            let end = match &found {
-                Ok(leaf) => input | leaf.size.wrapping_sub(1),
-                Err(end) => *end,
-            };
-            self.next = (end < self.last).then(|| end.wrapping_add(1));
-            if let Ok(leaf) = found {
-                return Some(leaf);
+            let end = self.step(input);
+            let covered = input | 1u64.wrapping_shl(end.shift).wrapping_sub(1);
+            self.next = (covered < self.last).then(|| covered.wrapping_add(1));
+            self.at = Some(end);
+            if end.desc & VALID != 0 {
+                return Some(self.table.leaf(input, &end));
             }
         }
         None
+    }
+}
+
+/// Iterator over extents; see [`IoPgtable::translate`].
+pub struct Extents<'a, R: Regime, M: TableMemory> {
+    leaves: Leaves<'a, R, M>,
+    pending: Option<Extent>,
+    first: u64,
+    last: u64,
+}
+
+impl<R: Regime, M: TableMemory> Iterator for Extents<'_, R, M> {
+    type Item = Extent;
+
+    fn next(&mut self) -> Option<Extent> {
+        for leaf in self.leaves.by_ref() {
+            let skipped = self.first.saturating_sub(leaf.iova.0);
+            let end = leaf.iova.0.wrapping_add(leaf.size.wrapping_sub(1)).min(self.last);
+            let iova = leaf.iova.0.wrapping_add(skipped);
+            let found = Extent {
+                iova: Iova(iova),
+                pa: Pa(leaf.pa.0.wrapping_add(skipped)),
+                size: end.wrapping_sub(iova).wrapping_add(1),
+            };
+            match &mut self.pending {
+                Some(run) if run.follows(&found) => run.size = run.size.wrapping_add(found.size),
+                pending => {
+                    if let Some(done) = pending.replace(found) {
+                        return Some(done);
+                    }
+                }
+            }
+        }
+        self.pending.take()
+    }
+}
+
+impl Extent {
+    /// Whether `next` continues both sides.
+    fn follows(&self, next: &Self) -> bool {
+        self.iova.0.wrapping_add(self.size) == next.iova.0 && self.pa.0.wrapping_add(self.size) == next.pa.0
     }
 }

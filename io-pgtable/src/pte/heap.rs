@@ -43,6 +43,14 @@ struct State {
 
 const WORD: u64 = 8;
 
+/// Words with a content that no test should find in a table.
+fn poisoned(bytes: usize) -> Box<[AtomicU64]> {
+    const POISON: u64 = 0xdead_beef_dead_beef;
+    let words = std::vec![POISON; bytes / 8].into_boxed_slice();
+    // SAFETY: (1) `AtomicU64` has the size, alignment and validity of `u64`; (2) the box is given up for the new one.
+    unsafe { Box::from_raw(Box::into_raw(words) as *mut [AtomicU64]) }
+}
+
 impl HeapMemory {
     /// An arena of `bytes` bytes whose first byte has the physical address `base`.
     ///
@@ -50,9 +58,7 @@ impl HeapMemory {
     /// a multiple of the largest table (16 granules).
     #[must_use]
     pub fn new(base: Pa, bytes: usize) -> Self {
-        const POISON: u64 = 0xdead_beef_dead_beef;
-        let words = |value: u64| (0..bytes / 8).map(|_| AtomicU64::new(value)).collect::<Box<[AtomicU64]>>();
-        let shared = Shared { base: base.0, words: words(POISON), poc: words(POISON), state: Mutex::default() };
+        let shared = Shared { base: base.0, words: poisoned(bytes), poc: poisoned(bytes), state: Mutex::default() };
         Self { shared: Arc::new(shared) }
     }
 
