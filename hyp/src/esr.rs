@@ -244,7 +244,10 @@ mod tests {
         assert_eq!(abort.fault, Fault::Translation);
         assert_eq!(abort.direction, Direction::Write);
         assert_eq!(abort.walk, Walk::Access);
-        assert_eq!(abort.access, Some(Access { size: Size::Double, register: 5, width: Width::X, extend: Extend::Zero }));
+        assert_eq!(
+            abort.access,
+            Some(Access { size: Size::Double, register: 5, width: Width::X, extend: Extend::Zero })
+        );
     }
 
     #[test]

@@ -1,7 +1,13 @@
 //! The end of a run: one line on EL2's console that only EL2 can write, then power off.
 //!
 //! The line repeats the token that the runner gave EL2, so that neither an exit status nor text on the host's console can stand for it.
-#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::arithmetic_side_effects)]
+#![deny(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::arithmetic_side_effects
+)]
 
 use crate::arch::{self, Conduit, Failed};
 use crate::{console, iommu};
@@ -56,7 +62,11 @@ pub fn set_token(token: &str) {
 }
 
 fn token() -> &'static str {
-    TOKEN.get().and_then(|token| token.text.get(..token.len)).and_then(|text| core::str::from_utf8(text).ok()).unwrap_or("none")
+    TOKEN
+        .get()
+        .and_then(|token| token.text.get(..token.len))
+        .and_then(|text| core::str::from_utf8(text).ok())
+        .unwrap_or("none")
 }
 
 /// The last line of a run, for `reason`.
@@ -69,14 +79,24 @@ impl fmt::Display for Line {
             Reason::Boot | Reason::Panic => "error",
         };
         let totals = iommu::final_totals();
-        write!(f, "exit token={} status={status} reason={} smmu_exits={} dma_faults={}", token(), self.0, totals.exits, totals.faults)
+        write!(
+            f,
+            "exit token={} status={status} reason={} smmu_exits={} dma_faults={}",
+            token(),
+            self.0,
+            totals.exits,
+            totals.faults
+        )
     }
 }
 
 /// Ends the run as the host asked, after DMA is quiet. `reason` is one of the host's.
 pub fn requested(reason: Reason) -> ! {
     if console::dropped() > 0 {
-        console::line(format_args!("{} bytes of this console were dropped because nobody took them", console::dropped()));
+        console::line(format_args!(
+            "{} bytes of this console were dropped because nobody took them",
+            console::dropped()
+        ));
     }
     console::line(format_args!("{}", Line(reason)));
     arch::end_run(Failed::No, Conduit::Smc)

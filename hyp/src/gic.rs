@@ -2,7 +2,13 @@
 //!
 //! The distributor belongs to the host; setting a pending bit is a single write that disturbs no other interrupt. One of the modules that may use
 //! `unsafe`.
-#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::arithmetic_side_effects)]
+#![deny(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::arithmetic_side_effects
+)]
 #![allow(unsafe_code)]
 
 use core::sync::atomic::{AtomicU64, Ordering};

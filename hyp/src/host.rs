@@ -1,5 +1,11 @@
 //! The host, as EL2 holds it: what it owns, what it calls, how it starts and how it ends.
-#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::arithmetic_side_effects)]
+#![deny(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::arithmetic_side_effects
+)]
 
 use crate::arch::setup::{self, HostStage2Regs};
 use crate::arch::{self, PAGE};

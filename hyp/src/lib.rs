@@ -9,6 +9,7 @@ extern crate std;
 
 pub mod boot_info;
 pub mod esr;
+pub mod ghost;
 pub mod hvc;
 pub mod inject;
 pub mod mem_protect;

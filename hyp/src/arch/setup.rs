@@ -6,8 +6,8 @@
 use super::{features, vectors};
 use aarch64_cpu::asm::barrier;
 use aarch64_cpu::registers::{
-    CNTHCTL_EL2, CNTVOFF_EL2, CPTR_EL2, HCR_EL2, ICC_SRE_EL2, ICH_HCR_EL2, MDCR_EL2, MIDR_EL1, MPIDR_EL1, Readable, SCTLR_EL1, TPIDR_EL2, VBAR_EL2, VMPIDR_EL2,
-    VTCR_EL2, VTTBR_EL2, Writeable,
+    CNTHCTL_EL2, CNTVOFF_EL2, CPTR_EL2, HCR_EL2, ICC_SRE_EL2, ICH_HCR_EL2, MDCR_EL2, MIDR_EL1, MPIDR_EL1, Readable,
+    SCTLR_EL1, TPIDR_EL2, VBAR_EL2, VMPIDR_EL2, VTCR_EL2, VTTBR_EL2, Writeable,
 };
 use core::arch::asm;
 
@@ -102,7 +102,13 @@ pub fn cpu(index: usize, stage2: HostStage2Regs) {
 }
 
 fn traps() {
-    let mut hcr = HCR_EL2::VM::SET + HCR_EL2::SWIO::SET + HCR_EL2::PTW::SET + HCR_EL2::TSC::SET + HCR_EL2::RW::SET + HCR_EL2::API::SET + HCR_EL2::APK::SET;
+    let mut hcr = HCR_EL2::VM::SET
+        + HCR_EL2::SWIO::SET
+        + HCR_EL2::PTW::SET
+        + HCR_EL2::TSC::SET
+        + HCR_EL2::RW::SET
+        + HCR_EL2::API::SET
+        + HCR_EL2::APK::SET;
     if features::mte() >= 2 {
         hcr += HCR_EL2::ATA::SET;
     }
@@ -113,7 +119,9 @@ fn traps() {
     hstr(0);
     if features::hcx() != 0 {
         let mut value = 0;
-        for (feature, bit) in [(features::mops(), HCRX_MSCEN), (features::tcrx(), HCRX_TCR2EN), (features::sctlrx(), HCRX_SCTLR2EN)] {
+        for (feature, bit) in
+            [(features::mops(), HCRX_MSCEN), (features::tcrx(), HCRX_TCR2EN), (features::sctlrx(), HCRX_SCTLR2EN)]
+        {
             if feature != 0 {
                 value |= bit;
             }
@@ -174,7 +182,8 @@ fn fine_grained_traps() {
         return;
     }
     let mut registers = 0;
-    for (feature, bits) in [(features::sme(), FGT_SME), (features::s1pie(), FGT_S1PIE), (features::s1poe(), FGT_S1POE)] {
+    for (feature, bits) in [(features::sme(), FGT_SME), (features::s1pie(), FGT_S1PIE), (features::s1poe(), FGT_S1POE)]
+    {
         if feature != 0 {
             registers |= bits;
         }

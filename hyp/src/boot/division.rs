@@ -30,15 +30,24 @@ impl Division {
         let ram: u64 = platform.memory.ram.total();
         let pages_of_ram = ram / PAGE;
         let map_bytes = PageMap::storage_bytes(pages_of_ram).unwrap_or(usize::MAX) as u64;
-        let bitmaps: u64 = platform.memory.ram.iter().map(|range| rounded(pool::bitmap_bytes(range.size() / PAGE))).sum();
+        let bitmaps: u64 =
+            platform.memory.ram.iter().map(|range| rounded(pool::bitmap_bytes(range.size() / PAGE))).sum();
         let kernel = platform.modules.kernel.range;
         // SAFETY: (1) the module lies in memory, which was checked; (2) it is at least a header long, or the header check refuses it: memory follows it.
         let header = unsafe { &*(kernel.base().0 as *const [u8; HEADER_SIZE]) };
-        let (Some(image), Some(dtb)) = (PhysRange::between(Pa(image.start), Pa(image.end)), PhysRange::new(dtb, blob.len() as u64)) else {
+        let (Some(image), Some(dtb)) =
+            (PhysRange::between(Pa(image.start), Pa(image.end)), PhysRange::new(dtb, blob.len() as u64))
+        else {
             refuse(format_args!("the image or the device tree lies above the physical address space"), Conduit::Smc)
         };
-        let request = Request { image, dtb, pool_size: rounded(map_bytes) + bitmaps + POOL_MIN + (ram >> POOL_SHIFT), kernel_header: header };
-        let layout = layout::plan(platform, &request).unwrap_or_else(|error| refuse(format_args!("{error}"), Conduit::Smc));
+        let request = Request {
+            image,
+            dtb,
+            pool_size: rounded(map_bytes) + bitmaps + POOL_MIN + (ram >> POOL_SHIFT),
+            kernel_header: header,
+        };
+        let layout =
+            layout::plan(platform, &request).unwrap_or_else(|error| refuse(format_args!("{error}"), Conduit::Smc));
         let map = Self::bookkeeping(platform, &layout, pages_of_ram, rounded(map_bytes));
         Self { layout, map, distributor: platform.gic.distributor.base().0 }
     }
@@ -58,7 +67,13 @@ impl Division {
             next += bytes;
         }
         if next > end {
-            refuse(format_args!("pool of {} KiB is too small for the bookkeeping of {count} pages: raise pool=", (end - layout.pool.base().0) / 1024), Conduit::Smc);
+            refuse(
+                format_args!(
+                    "pool of {} KiB is too small for the bookkeeping of {count} pages: raise pool=",
+                    (end - layout.pool.base().0) / 1024
+                ),
+                Conduit::Smc,
+            );
         }
         // SAFETY: (1) the records lie at the start of the pool's range and are used for nothing else, ever; (2) zeroes are valid records; (3) the bitmaps
         // were zeroed above; (4) the rest of the range is used by nobody.
@@ -70,16 +85,24 @@ impl Division {
             pool::add(next, end);
             core::slice::from_raw_parts_mut(records, usize::try_from(count).unwrap_or(0))
         };
-        let ram = core::array::from_fn::<_, { pool::MAX_RAM_RANGES }, _>(|n| platform.memory.ram.iter().nth(n).and_then(pages));
-        let mut ranges = [ram[0]; pool::MAX_RAM_RANGES].map(|first| first.unwrap_or_else(|| refuse(format_args!("the machine has no memory"), Conduit::Smc)));
+        let ram = core::array::from_fn::<_, { pool::MAX_RAM_RANGES }, _>(|n| {
+            platform.memory.ram.iter().nth(n).and_then(pages)
+        });
+        let mut ranges = [ram[0]; pool::MAX_RAM_RANGES]
+            .map(|first| first.unwrap_or_else(|| refuse(format_args!("the machine has no memory"), Conduit::Smc)));
         let mut used = 0;
         for (slot, range) in ranges.iter_mut().zip(ram.into_iter().flatten()) {
             *slot = range;
             used += 1;
         }
-        let mut map = PageMap::new(storage, &ranges[..used]).unwrap_or_else(|error| refuse(format_args!("{error}"), Conduit::Smc));
+        let mut map = PageMap::new(storage, &ranges[..used])
+            .unwrap_or_else(|error| refuse(format_args!("{error}"), Conduit::Smc));
         let own = [layout.image, layout.pool];
-        for (range, owner) in own.iter().map(|range| (range, Owner::Hyp)).chain(platform.memory.no_map.iter().map(|range| (range, Owner::Device))) {
+        for (range, owner) in own
+            .iter()
+            .map(|range| (range, Owner::Hyp))
+            .chain(platform.memory.no_map.iter().map(|range| (range, Owner::Device)))
+        {
             if let Some(range) = pages(&range.page_rounded()) {
                 map.reserve(range, owner);
             }

@@ -15,7 +15,7 @@ use crate::{console, gic, host, log, psci};
 use aarch64_cpu::registers::{MPIDR_EL1, Readable};
 use division::Division;
 use hyp::boot_info::{self, Early, Layout, MmioPolicy, PhysRange, Platform, fdt_edit, policy};
-use hyp::mem_protect::{HostStage2, Ownership, Owner, PageRange};
+use hyp::mem_protect::{HostStage2, Owner, Ownership, PageRange};
 use io_pgtable::Pa;
 
 /// Most pages that one hypercall takes: bounds the time with interrupts masked.
@@ -65,7 +65,9 @@ extern "C" fn rust_main(dtb: u64) -> ! {
     smmus::take_over(&dma_table, &smmu_nodes, probed);
     host::init(Ownership::new(division.map, host_table, dma_table, el2_table, MAX_PAGES_PER_CALL));
     log!("host starts at {start:#x}, device tree at {context:#x}");
-    let cpu = psci::index_of(MPIDR_EL1.get()).unwrap_or_else(|| refuse(format_args!("the boot CPU {:#x} is not in the device tree", MPIDR_EL1.get()), Conduit::Smc));
+    let cpu = psci::index_of(MPIDR_EL1.get()).unwrap_or_else(|| {
+        refuse(format_args!("the boot CPU {:#x} is not in the device tree", MPIDR_EL1.get()), Conduit::Smc)
+    });
     host::enter(cpu, start, context)
 }
 
@@ -90,7 +92,10 @@ extern "C" fn rust_wrong_el(dtb: u64, level: u64) -> ! {
 fn early(dtb: u64) -> &'static [u8] {
     if dtb == 0 || !dtb.is_multiple_of(8) {
         console::init(FALLBACK_UART);
-        refuse(format_args!("x0 = {dtb:#x} at entry is not the address of a device tree: boot as an arm64 Image"), Conduit::Smc);
+        refuse(
+            format_args!("x0 = {dtb:#x} at entry is not the address of a device tree: boot as an arm64 Image"),
+            Conduit::Smc,
+        );
     }
     // SAFETY: (1) the boot protocol puts a device tree at x0, 8-byte aligned; (2) nobody writes it while EL2 boots.
     let start = unsafe { &*(dtb as *const [u8; 8]) };
@@ -118,7 +123,9 @@ fn announce(platform: &Platform<'_>, policy: &MmioPolicy) {
         let path = platform.path(decision.node);
         match decision.verdict {
             policy::Verdict::Given(why) => log!("given: {path}: {why}"),
-            policy::Verdict::Emulated if cfg!(feature = "no-isolation") => log!("given: {path}: SMMU, left to the host"),
+            policy::Verdict::Emulated if cfg!(feature = "no-isolation") => {
+                log!("given: {path}: SMMU, left to the host")
+            }
             policy::Verdict::Emulated => log!("emulated: {path}: {}", decision.verdict),
             policy::Verdict::Withheld(why) => log!("withheld: {path}: {why}"),
         }
@@ -128,7 +135,10 @@ fn announce(platform: &Platform<'_>, policy: &MmioPolicy) {
 fn register_cpus(platform: &Platform<'_>) {
     for (index, cpu) in platform.cpus.iter().enumerate() {
         if psci::register(index, cpu.mpidr).is_err() {
-            refuse(format_args!("{} CPUs: at most {} are supported (QEMU: -smp)", platform.cpus.len(), arch::MAX_CPUS), Conduit::Smc);
+            refuse(
+                format_args!("{} CPUs: at most {} are supported (QEMU: -smp)", platform.cpus.len(), arch::MAX_CPUS),
+                Conduit::Smc,
+            );
         }
     }
 }
@@ -139,7 +149,13 @@ fn address_bits(platform: &Platform<'_>, policy: &MmioPolicy) -> u32 {
     let highest = ends.max().unwrap_or(0).saturating_sub(1);
     let bits = (64 - highest.leading_zeros()).max(32);
     if bits > features::pa_bits() {
-        refuse(format_args!("memory or registers up to {highest:#x}, but this CPU has {} address bits", features::pa_bits()), Conduit::Smc);
+        refuse(
+            format_args!(
+                "memory or registers up to {highest:#x}, but this CPU has {} address bits",
+                features::pa_bits()
+            ),
+            Conduit::Smc,
+        );
     }
     bits
 }
@@ -150,7 +166,8 @@ fn pages(range: &PhysRange) -> Option<PageRange> {
 }
 
 fn host_table(bits: u32, platform: &Platform<'_>, policy: &MmioPolicy, division: &Division) -> HostTable {
-    let mut table = HostTable::new(bits, features::pa_bits()).unwrap_or_else(|error| refuse(format_args!("host stage 2: {error}"), Conduit::Smc));
+    let mut table = HostTable::new(bits, features::pa_bits())
+        .unwrap_or_else(|error| refuse(format_args!("host stage 2: {error}"), Conduit::Smc));
     for run in division.map.runs_of(Owner::Host) {
         if let Err(error) = table.map(run) {
             refuse(format_args!("host stage 2 of {:#x} pages at {}: {error:?}", run.count(), run.ipa()), Conduit::Smc);

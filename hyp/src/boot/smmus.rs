@@ -20,7 +20,10 @@ pub fn probe(nodes: &Array<SmmuNode, SMMUS_MAX>) -> [Option<Probed<Bus>>; SMMUS_
         // With an msi-parent the host would ask for MSIs of the SMMU's own, which EL2 does not forward.
         let msi = if node.msi_parent { MsiAdvert::Hidden } else { MsiAdvert::WhenCoherent };
         let config = ProbeConfig { coherent, msi };
-        Some(Probed::probe(Bus::new(node), config).unwrap_or_else(|error| refuse(format_args!("smmu{n} at {}: {error}", node.range), Conduit::Smc)))
+        Some(
+            Probed::probe(Bus::new(node), config)
+                .unwrap_or_else(|error| refuse(format_args!("smmu{n} at {}: {error}", node.range), Conduit::Smc)),
+        )
     })
 }
 
@@ -48,6 +51,12 @@ pub fn take_over(table: &DmaTable, nodes: &Array<SmmuNode, SMMUS_MAX>, probed: [
             Ok(live) => iommu::add(n, node.range.base().0, live),
             Err(error) => refuse(format_args!("smmu{n} at {}: {error}", node.range), Conduit::Smc),
         }
-        log!("smmu{n} at {}: taken over: {} StreamID bits, {}-bit output, BBML {}", node.range, features.sid_bits, features.oas, features.bbml);
+        log!(
+            "smmu{n} at {}: taken over: {} StreamID bits, {}-bit output, BBML {}",
+            node.range,
+            features.sid_bits,
+            features.oas,
+            features.bbml
+        );
     }
 }

@@ -22,10 +22,7 @@ impl<T: Copy + Default, const N: usize> Array<T, N> {
     /// An empty list.
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            items: [T::default(); N],
-            len: 0,
-        }
+        Self { items: [T::default(); N], len: 0 }
     }
 
     /// Appends `item`.

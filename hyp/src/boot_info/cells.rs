@@ -9,10 +9,7 @@ pub(super) struct Cells<'a> {
 impl<'a> Cells<'a> {
     /// The cells of `value`, or `None` when it is not a whole number of them.
     pub(super) fn new(value: &'a [u8]) -> Option<Self> {
-        value
-            .len()
-            .is_multiple_of(size_of::<u32>())
-            .then_some(Self { rest: value })
+        value.len().is_multiple_of(size_of::<u32>()).then_some(Self { rest: value })
     }
 
     /// Whether all cells were taken.

@@ -27,9 +27,7 @@ impl<'a> Options<'a> {
         let mut options = Self::default();
         for word in line.split_ascii_whitespace() {
             let bad = |expected| BootError::BadOption { word, expected };
-            let (key, value) = word
-                .split_once('=')
-                .ok_or(BootError::UnknownOption { word })?;
+            let (key, value) = word.split_once('=').ok_or(BootError::UnknownOption { word })?;
             match key {
                 "token" => {
                     if !is_token(value) {
@@ -43,14 +41,13 @@ impl<'a> Options<'a> {
                     if !value.starts_with('/') {
                         return Err(bad("the full path of a device tree node"));
                     }
-                    options.allow.push(value).map_err(|_| BootError::TooMany {
-                        what: "allow= options",
-                        limit: ALLOW_MAX,
-                    })?;
+                    options
+                        .allow
+                        .push(value)
+                        .map_err(|_| BootError::TooMany { what: "allow= options", limit: ALLOW_MAX })?;
                 }
                 "pool" => {
-                    let bytes = size(value)
-                        .ok_or_else(|| bad("a number of bytes, with suffix K, M or G or none"))?;
+                    let bytes = size(value).ok_or_else(|| bad("a number of bytes, with suffix K, M or G or none"))?;
                     if options.pool.replace(bytes).is_some() {
                         return Err(bad("one pool size only"));
                     }
@@ -64,9 +61,7 @@ impl<'a> Options<'a> {
 
 /// The token of a command line of which nothing else needs to make sense.
 pub(super) fn token(line: &str) -> Option<&str> {
-    line.split_ascii_whitespace()
-        .filter_map(|word| word.strip_prefix("token="))
-        .find(|t| is_token(t))
+    line.split_ascii_whitespace().filter_map(|word| word.strip_prefix("token=")).find(|t| is_token(t))
 }
 
 fn is_token(value: &str) -> bool {
@@ -80,9 +75,5 @@ fn size(value: &str) -> Option<u64> {
         Some((suffix, scale)) => (value.strip_suffix(*suffix)?, *scale),
         None => (value, 1),
     };
-    digits
-        .parse::<u64>()
-        .ok()?
-        .checked_mul(scale)
-        .filter(|&bytes| bytes > 0)
+    digits.parse::<u64>().ok()?.checked_mul(scale).filter(|&bytes| bytes > 0)
 }

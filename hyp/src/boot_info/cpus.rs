@@ -47,20 +47,10 @@ pub fn find<'a>(tree: &Tree<'a>) -> Result<Array<Cpu, CPUS_MAX>, BootError<'a>> 
                 remedy: "use firmware that offers PSCI",
             });
         }
-        cpus.push(Cpu {
-            node: node.id,
-            mpidr,
-        })
-        .map_err(|_| BootError::TooMany {
-            what: "CPUs",
-            limit: CPUS_MAX,
-        })
+        cpus.push(Cpu { node: node.id, mpidr }).map_err(|_| BootError::TooMany { what: "CPUs", limit: CPUS_MAX })
     })?;
     if cpus.is_empty() {
-        return Err(BootError::Missing {
-            what: "CPU in the device tree",
-            remedy: "correct the device tree",
-        });
+        return Err(BootError::Missing { what: "CPU in the device tree", remedy: "correct the device tree" });
     }
     Ok(cpus)
 }
@@ -89,9 +79,6 @@ pub fn check_psci<'a>(tree: &Tree<'a>) -> Result<(), BootError<'a>> {
     if found {
         Ok(())
     } else {
-        Err(BootError::Missing {
-            what: "PSCI 0.2 or later",
-            remedy: "use firmware that offers it",
-        })
+        Err(BootError::Missing { what: "PSCI 0.2 or later", remedy: "use firmware that offers it" })
     }
 }

@@ -25,16 +25,10 @@ impl<'a> Early<'a> {
         let mut token = None;
         let walked = tree.walk(&mut |node| {
             if node.is_top("chosen") {
-                token = node
-                    .value("bootargs")
-                    .and_then(string)
-                    .and_then(cmdline::token);
+                token = node.value("bootargs").and_then(string).and_then(cmdline::token);
             }
             Ok(())
         });
-        Self {
-            uarts: Uarts::find(&tree).unwrap_or_default(),
-            token: token.filter(|_| walked.is_ok()),
-        }
+        Self { uarts: Uarts::find(&tree).unwrap_or_default(), token: token.filter(|_| walked.is_ok()) }
     }
 }

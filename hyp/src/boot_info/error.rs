@@ -151,61 +151,28 @@ impl fmt::Display for BootError<'_> {
                  start EL2 by the arm64 boot protocol (QEMU: -kernel with the raw Image, not the ELF file)"
             ),
             Self::DtbSize { size } => {
-                write!(
-                    f,
-                    "device tree of {size:#x} bytes: it must have between 40 bytes and 2 MiB; pass an intact one"
-                )
+                write!(f, "device tree of {size:#x} bytes: it must have between 40 bytes and 2 MiB; pass an intact one")
             }
             Self::Dtb(error) => write!(f, "malformed device tree: {error}; pass an intact one"),
-            Self::Property {
-                path,
-                property,
-                problem,
-            } => {
-                write!(
-                    f,
-                    "device tree: property {property} of {path} {problem}; correct the device tree"
-                )
+            Self::Property { path, property, problem } => {
+                write!(f, "device tree: property {property} of {path} {problem}; correct the device tree")
             }
-            Self::TooMany { what, limit } => write!(
-                f,
-                "more than {limit} {what}: this build has no room for them"
-            ),
+            Self::TooMany { what, limit } => write!(f, "more than {limit} {what}: this build has no room for them"),
             Self::Missing { what, remedy } => write!(f, "no {what}: {remedy}"),
             Self::Unsupported { path, what, remedy } => write!(f, "{path}: {what}: {remedy}"),
-            Self::NodesOverlap {
-                first,
-                second,
-                range,
-            } => write!(
+            Self::NodesOverlap { first, second, range } => write!(
                 f,
                 "device tree: {second} at {range} overlaps {first}: one of them is wrong or listed twice; correct the device tree"
             ),
-            Self::DuplicateModule {
-                kind,
-                first,
-                second,
-            } => {
-                write!(
-                    f,
-                    "two {kind} modules, {first} and {second}: pass one of them only"
-                )
+            Self::DuplicateModule { kind, first, second } => {
+                write!(f, "two {kind} modules, {first} and {second}: pass one of them only")
             }
-            Self::NotInRam {
-                what,
-                range,
-                ram_end,
-            } => write!(
+            Self::NotInRam { what, range, ram_end } => write!(
                 f,
                 "{what} at {range} is not in the machine's memory, which ends at {ram_end}: \
                  load it at a lower address or give the machine more memory"
             ),
-            Self::Overlap {
-                first,
-                first_range,
-                second,
-                second_range,
-            } => write!(
+            Self::Overlap { first, first_range, second, second_range } => write!(
                 f,
                 "{second} at {second_range} overlaps {first} at {first_range}: load {second} at {:#x} or above",
                 first_range.end()
@@ -213,10 +180,7 @@ impl fmt::Display for BootError<'_> {
             Self::KernelImage { problem, value } => {
                 write!(f, "kernel module: {problem} (found {value:#x})")
             }
-            Self::KernelMisaligned {
-                address,
-                text_offset,
-            } => write!(
+            Self::KernelMisaligned { address, text_offset } => write!(
                 f,
                 "kernel module at {address}: it must lie {text_offset:#x} bytes above a multiple of 2 MiB; load it there"
             ),
@@ -231,10 +195,7 @@ impl fmt::Display for BootError<'_> {
                  the host kernel's parameters belong to the kernel module's bootargs"
             ),
             Self::BadOption { word, expected } => {
-                write!(
-                    f,
-                    "option '{word}' on EL2's command line: expected {expected}"
-                )
+                write!(f, "option '{word}' on EL2's command line: expected {expected}")
             }
             Self::HostDtbRoom { room } => {
                 write!(f, "the host's device tree does not fit in {room:#x} bytes")

@@ -35,11 +35,7 @@ const CHOSEN_REPLACED: [&str; 3] = ["bootargs", "linux,initrd-start", "linux,ini
 pub fn room(platform: &Platform<'_>) -> u64 {
     let header = platform.tree.fdt().data();
     let word = |at: usize| {
-        let bytes = header
-            .get(at..)
-            .and_then(|rest| rest.first_chunk())
-            .copied()
-            .unwrap_or_default();
+        let bytes = header.get(at..).and_then(|rest| rest.first_chunk()).copied().unwrap_or_default();
         u64::from(u32::from_be_bytes(bytes))
     };
     // Size of the strings block and of the structure block; slack in the source does not count. A tree of nothing but
@@ -67,14 +63,8 @@ pub fn write_host_dtb<'a>(
 ) -> Result<usize, BootError<'a>> {
     out.fill(0);
     let written = write(platform, policy, layout, out).and_then(|length| {
-        let token = platform
-            .options
-            .token
-            .filter(|token| token.len() >= TOKEN_MIN);
-        match token.and_then(|token| {
-            out.windows(token.len())
-                .position(|w| w.eq_ignore_ascii_case(token.as_bytes()))
-        }) {
+        let token = platform.options.token.filter(|token| token.len() >= TOKEN_MIN);
+        match token.and_then(|token| out.windows(token.len()).position(|w| w.eq_ignore_ascii_case(token.as_bytes()))) {
             Some(offset) => Err(BootError::TokenLeft { offset }),
             None => Ok(length),
         }
@@ -101,31 +91,18 @@ fn write<'a>(
     }
     let structure_at = HEADER_SIZE.saturating_add(reserved_len);
     let strings_at = structure_at.saturating_add(structure_len);
-    let (front, strings) = out
-        .split_at_mut_checked(strings_at)
-        .ok_or_else(|| no_room.clone())?;
-    let (head, structure) = front
-        .split_at_mut_checked(structure_at)
-        .ok_or_else(|| no_room.clone())?;
+    let (front, strings) = out.split_at_mut_checked(strings_at).ok_or_else(|| no_room.clone())?;
+    let (head, structure) = front.split_at_mut_checked(structure_at).ok_or_else(|| no_room.clone())?;
 
-    let mut editor = Editor::new(
-        platform,
-        policy,
-        layout,
-        Writer::writing(structure, strings),
-    )?;
+    let mut editor = Editor::new(platform, policy, layout, Writer::writing(structure, strings))?;
     let (_, strings_len) = editor.run().and_then(|()| editor.finish())?;
     let total = strings_at.saturating_add(strings_len);
 
-    let (header, reservations) = head
-        .split_at_mut_checked(HEADER_SIZE)
-        .ok_or_else(|| no_room.clone())?;
+    let (header, reservations) = head.split_at_mut_checked(HEADER_SIZE).ok_or_else(|| no_room.clone())?;
     let mut slots = reservations.chunks_exact_mut(16);
     for entry in platform.tree.fdt().memory_reservations() {
         let slot = slots.next().ok_or_else(|| no_room.clone())?;
-        let (address, size) = slot
-            .split_at_mut_checked(8)
-            .ok_or_else(|| no_room.clone())?;
+        let (address, size) = slot.split_at_mut_checked(8).ok_or_else(|| no_room.clone())?;
         address.copy_from_slice(&entry.address().to_be_bytes());
         size.copy_from_slice(&entry.size().to_be_bytes());
     }
@@ -172,15 +149,7 @@ impl<'e, 'a, 'b> Editor<'e, 'a, 'b> {
         if let Some(path) = stdout_path(&platform.tree)? {
             stdout = find(platform, path)?;
         }
-        Ok(Self {
-            platform,
-            policy,
-            layout,
-            stdout,
-            writer: Some(writer),
-            open: 0,
-            skipping: None,
-        })
+        Ok(Self { platform, policy, layout, stdout, writer: Some(writer), open: 0, skipping: None })
     }
 
     fn run(&mut self) -> Result<(), BootError<'a>> {
@@ -190,22 +159,12 @@ impl<'e, 'a, 'b> Editor<'e, 'a, 'b> {
 
     fn finish(&mut self) -> Result<(usize, usize), BootError<'a>> {
         self.close_to(0)?;
-        let writer = self
-            .writer
-            .take()
-            .ok_or(BootError::HostDtbRoom { room: 0 })?;
+        let writer = self.writer.take().ok_or(BootError::HostDtbRoom { room: 0 })?;
         writer.finish().map_err(no_room)
     }
 
-    fn put(
-        &mut self,
-        what: impl FnOnce(&mut Writer<'b>) -> Result<(), NoRoom>,
-    ) -> Result<(), BootError<'a>> {
-        self.writer
-            .as_mut()
-            .ok_or(NoRoom)
-            .and_then(what)
-            .map_err(no_room)
+    fn put(&mut self, what: impl FnOnce(&mut Writer<'b>) -> Result<(), NoRoom>) -> Result<(), BootError<'a>> {
+        self.writer.as_mut().ok_or(NoRoom).and_then(what).map_err(no_room)
     }
 
     fn close_to(&mut self, depth: usize) -> Result<(), BootError<'a>> {
@@ -221,11 +180,7 @@ impl<'e, 'a, 'b> Editor<'e, 'a, 'b> {
             return Ok(());
         }
         self.skipping = None;
-        let memory = if is_memory(node) && node.enabled() {
-            Some(self.memory_left(node)?)
-        } else {
-            None
-        };
+        let memory = if is_memory(node) && node.enabled() { Some(self.memory_left(node)?) } else { None };
         if is_module(node) || memory.is_some_and(|left| left.total() == 0) {
             self.skipping = Some(node.depth);
             return Ok(());
@@ -261,14 +216,8 @@ impl<'e, 'a, 'b> Editor<'e, 'a, 'b> {
     }
 
     /// What the host keeps of a memory node. `no-map` reservations stay in it: `/reserved-memory` tells of them.
-    fn memory_left(
-        &self,
-        node: &NodeRef<'a, '_>,
-    ) -> Result<RangeSet<NODE_RANGES_MAX>, BootError<'a>> {
-        let full = |_| BootError::TooMany {
-            what: "ranges of the host's memory in one node",
-            limit: NODE_RANGES_MAX,
-        };
+    fn memory_left(&self, node: &NodeRef<'a, '_>) -> Result<RangeSet<NODE_RANGES_MAX>, BootError<'a>> {
+        let full = |_| BootError::TooMany { what: "ranges of the host's memory in one node", limit: NODE_RANGES_MAX };
         let mut left = RangeSet::new();
         for reg in node.reg()? {
             if let Reg::Visible(range) = reg?
@@ -282,11 +231,7 @@ impl<'e, 'a, 'b> Editor<'e, 'a, 'b> {
         Ok(left)
     }
 
-    fn memory_reg(
-        &mut self,
-        node: &NodeRef<'a, '_>,
-        left: &RangeSet<NODE_RANGES_MAX>,
-    ) -> Result<(), BootError<'a>> {
+    fn memory_reg(&mut self, node: &NodeRef<'a, '_>, left: &RangeSet<NODE_RANGES_MAX>) -> Result<(), BootError<'a>> {
         let cells = node.parent().map_or(Ok((2, 1)), NodeRef::child_cells)?;
         let mut value = [0u8; NODE_RANGES_MAX * 32];
         let mut slots = value.chunks_exact_mut(4);
@@ -297,11 +242,7 @@ impl<'e, 'a, 'b> Editor<'e, 'a, 'b> {
                     let bits = cell.saturating_mul(32);
                     let part = number.checked_shr(bits).unwrap_or(0) & u64::from(u32::MAX);
                     let part = u32::try_from(part).map_err(|_| no_room(NoRoom))?;
-                    slots
-                        .next()
-                        .ok_or(NoRoom)
-                        .map_err(no_room)?
-                        .copy_from_slice(&part.to_be_bytes());
+                    slots.next().ok_or(NoRoom).map_err(no_room)?.copy_from_slice(&part.to_be_bytes());
                     used = used.saturating_add(4);
                 }
             }

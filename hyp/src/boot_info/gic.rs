@@ -117,36 +117,18 @@ impl Gic {
             || self.its.iter().any(|i| i.range.overlaps(range))
     }
 
-    fn add_its<'a>(
-        &mut self,
-        tree: &Tree<'a>,
-        node: &NodeRef<'a, '_>,
-    ) -> Result<(), BootError<'a>> {
+    fn add_its<'a>(&mut self, tree: &Tree<'a>, node: &NodeRef<'a, '_>) -> Result<(), BootError<'a>> {
         let range = match node.reg()?.next().transpose()? {
             Some(Reg::Visible(range)) if range.size() >= ITS_SIZE => range,
             _ => return Err(node.bad("reg", "is not the 128 KiB of an ITS")),
         };
         if self.overlaps(&range) {
-            let first = self
-                .its
-                .iter()
-                .find(|i| i.range.overlaps(&range))
-                .map_or(self.node, |i| i.node);
-            return Err(BootError::NodesOverlap {
-                first: tree.path(first),
-                second: node.path(),
-                range,
-            });
+            let first = self.its.iter().find(|i| i.range.overlaps(&range)).map_or(self.node, |i| i.node);
+            return Err(BootError::NodesOverlap { first: tree.path(first), second: node.path(), range });
         }
         self.its
-            .push(Its {
-                node: node.id,
-                range,
-            })
-            .map_err(|_| BootError::TooMany {
-                what: "ITS frames",
-                limit: ITS_MAX,
-            })
+            .push(Its { node: node.id, range })
+            .map_err(|_| BootError::TooMany { what: "ITS frames", limit: ITS_MAX })
     }
 
     /// Reads one interrupt specifier: type, number, flags.
@@ -159,17 +141,12 @@ impl Gic {
             4 => Trigger::Level,
             _ => return None,
         };
-        Some(Spi {
-            intid: SPI_BASE.checked_add(number)?,
-            trigger,
-        })
+        Some(Spi { intid: SPI_BASE.checked_add(number)?, trigger })
     }
 }
 
 fn read<'a>(node: &NodeRef<'a, '_>) -> Result<Gic, BootError<'a>> {
-    let phandle = node
-        .u32("phandle")?
-        .ok_or_else(|| node.bad("phandle", "is missing"))?;
+    let phandle = node.u32("phandle")?.ok_or_else(|| node.bad("phandle", "is missing"))?;
     if node.u32("#interrupt-cells")?.is_none_or(|cells| cells < 3) {
         return Err(node.bad("#interrupt-cells", "must be 3 or more"));
     }
@@ -177,18 +154,10 @@ fn read<'a>(node: &NodeRef<'a, '_>) -> Result<Gic, BootError<'a>> {
     let mut regs = node.reg()?;
     let mut visible = || match regs.next().transpose()? {
         Some(Reg::Visible(range)) => Ok(range),
-        Some(Reg::OnBus(_)) | None => Err(node.bad(
-            "reg",
-            "does not hold the distributor and all redistributors",
-        )),
+        Some(Reg::OnBus(_)) | None => Err(node.bad("reg", "does not hold the distributor and all redistributors")),
     };
-    let mut gic = Gic {
-        node: node.id,
-        phandle,
-        distributor: visible()?,
-        redistributors: Array::new(),
-        its: Array::new(),
-    };
+    let mut gic =
+        Gic { node: node.id, phandle, distributor: visible()?, redistributors: Array::new(), its: Array::new() };
     for _ in 0..regions {
         let range = visible()?;
         if gic.overlaps(&range) {
@@ -196,10 +165,7 @@ fn read<'a>(node: &NodeRef<'a, '_>) -> Result<Gic, BootError<'a>> {
         }
         gic.redistributors
             .push(range)
-            .map_err(|_| BootError::TooMany {
-                what: "redistributor regions",
-                limit: REDISTRIBUTORS_MAX,
-            })?;
+            .map_err(|_| BootError::TooMany { what: "redistributor regions", limit: REDISTRIBUTORS_MAX })?;
     }
     Ok(gic)
 }

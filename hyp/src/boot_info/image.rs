@@ -47,27 +47,17 @@ impl ImageHeader {
             if start & 0xffff == GZIP {
                 return refuse("compressed with gzip: decompress it", u64::from(start));
             }
-            return refuse(
-                "no arm64 Image, whose bytes 56 to 59 are ARM\\x64: pass a raw Image",
-                u64::from(magic),
-            );
+            return refuse("no arm64 Image, whose bytes 56 to 59 are ARM\\x64: pass a raw Image", u64::from(magic));
         }
-        let (text_offset, image_size, flags) =
-            (u64_at(header, 8), u64_at(header, 16), u64_at(header, 24));
+        let (text_offset, image_size, flags) = (u64_at(header, 8), u64_at(header, 16), u64_at(header, 24));
         if flags & 1 != 0 {
             return refuse("a big-endian kernel: pass a little-endian one", flags);
         }
         if image_size == 0 {
-            return refuse(
-                "its header does not tell the memory it needs (Linux before 3.17): pass a newer one",
-                0,
-            );
+            return refuse("its header does not tell the memory it needs (Linux before 3.17): pass a newer one", 0);
         }
         if image_size > 1 << 40 || text_offset >= 1 << 40 {
-            return refuse(
-                "its header asks for an impossible amount of memory: pass an intact one",
-                image_size,
-            );
+            return refuse("its header asks for an impossible amount of memory: pass an intact one", image_size);
         }
         let page_size = match (flags >> 1) & 3 {
             1 => PageSize::Size4K,
@@ -75,24 +65,14 @@ impl ImageHeader {
             3 => PageSize::Size64K,
             _ => PageSize::Unspecified,
         };
-        Ok(Self {
-            text_offset,
-            image_size,
-            page_size,
-        })
+        Ok(Self { text_offset, image_size, page_size })
     }
 }
 
 fn u32_at(header: &[u8; HEADER_SIZE], at: usize) -> u32 {
-    header
-        .get(at..)
-        .and_then(|rest| rest.first_chunk())
-        .map_or(0, |bytes| u32::from_le_bytes(*bytes))
+    header.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |bytes| u32::from_le_bytes(*bytes))
 }
 
 fn u64_at(header: &[u8; HEADER_SIZE], at: usize) -> u64 {
-    header
-        .get(at..)
-        .and_then(|rest| rest.first_chunk())
-        .map_or(0, |bytes| u64::from_le_bytes(*bytes))
+    header.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }

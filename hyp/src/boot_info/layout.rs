@@ -59,36 +59,22 @@ pub fn plan<'a>(platform: &Platform<'a>, request: &Request<'_>) -> Result<Layout
     let memory = &platform.memory;
     let image = request.image.page_rounded();
     if image.is_empty() || !memory.ram.contains(&image) {
-        return Err(BootError::NotInRam {
-            what: "EL2's image",
-            range: image,
-            ram_end: memory.end(),
-        });
+        return Err(BootError::NotInRam { what: "EL2's image", range: image, ram_end: memory.end() });
     }
     if !memory.ram.contains(&request.dtb) {
         // It could not be scrubbed.
-        return Err(BootError::NotInRam {
-            what: "EL2's device tree",
-            range: request.dtb,
-            ram_end: memory.end(),
-        });
+        return Err(BootError::NotInRam { what: "EL2's device tree", range: request.dtb, ram_end: memory.end() });
     }
     let kernel = ImageHeader::parse(request.kernel_header)?;
     let footprint = check_kernel(platform, &kernel)?;
     check_apart(platform, request, &footprint)?;
 
     let mut free = RangeSet::<FREE_MAX>::new();
-    let full = |_| BootError::TooMany {
-        what: "separate free ranges of memory",
-        limit: FREE_MAX,
-    };
+    let full = |_| BootError::TooMany { what: "separate free ranges of memory", limit: FREE_MAX };
     for range in &memory.ram {
         free.insert(*range).map_err(full)?;
     }
-    let ramdisk = platform
-        .modules
-        .ramdisk
-        .map_or(PhysRange::default(), |m| m.range);
+    let ramdisk = platform.modules.ramdisk.map_or(PhysRange::default(), |m| m.range);
     for taken in [image, request.dtb, footprint, ramdisk] {
         free.remove(&taken.page_rounded()).map_err(full)?;
     }
@@ -97,11 +83,7 @@ pub fn plan<'a>(platform: &Platform<'a>, request: &Request<'_>) -> Result<Layout
     }
 
     let pool_size = platform.options.pool.unwrap_or(request.pool_size);
-    let too_little = |what, wanted| BootError::NoRoom {
-        what,
-        wanted,
-        ram: memory.ram.total(),
-    };
+    let too_little = |what, wanted| BootError::NoRoom { what, wanted, ram: memory.ram.total() };
     let pool = beside(&free, image.end(), pool_size)
         .or_else(|| first_fit(&free, Pa(0), pool_size, BLOCK))
         .ok_or_else(|| too_little("EL2's pool", pool_size))?;
@@ -113,10 +95,7 @@ pub fn plan<'a>(platform: &Platform<'a>, request: &Request<'_>) -> Result<Layout
         .ok_or_else(|| too_little("the host's device tree", dtb_size))?;
 
     let mut host_ram = RangeSet::new();
-    let full = |_| BootError::TooMany {
-        what: "separate ranges of the host's memory",
-        limit: HOST_RAM_MAX,
-    };
+    let full = |_| BootError::TooMany { what: "separate ranges of the host's memory", limit: HOST_RAM_MAX };
     for range in &memory.ram {
         host_ram.insert(*range).map_err(full)?;
     }
@@ -135,28 +114,17 @@ pub fn plan<'a>(platform: &Platform<'a>, request: &Request<'_>) -> Result<Layout
 }
 
 /// The memory that the kernel will use from its load address on.
-fn check_kernel<'a>(
-    platform: &Platform<'a>,
-    header: &ImageHeader,
-) -> Result<PhysRange, BootError<'a>> {
+fn check_kernel<'a>(platform: &Platform<'a>, header: &ImageHeader) -> Result<PhysRange, BootError<'a>> {
     let module = platform.modules.kernel.range;
     let base = module.base();
-    let aligned = base
-        .0
-        .checked_sub(header.text_offset)
-        .is_some_and(|b| b.is_multiple_of(BLOCK));
+    let aligned = base.0.checked_sub(header.text_offset).is_some_and(|b| b.is_multiple_of(BLOCK));
     if !aligned {
-        return Err(BootError::KernelMisaligned {
-            address: base,
-            text_offset: header.text_offset,
-        });
+        return Err(BootError::KernelMisaligned { address: base, text_offset: header.text_offset });
     }
-    let footprint = PhysRange::new(base, header.image_size.max(module.size())).ok_or(
-        BootError::KernelImage {
-            problem: "its header asks for more memory than there are addresses above it",
-            value: header.image_size,
-        },
-    )?;
+    let footprint = PhysRange::new(base, header.image_size.max(module.size())).ok_or(BootError::KernelImage {
+        problem: "its header asks for more memory than there are addresses above it",
+        value: header.image_size,
+    })?;
     if !platform.memory.ram.contains(&footprint) || platform.memory.no_map.overlaps(&footprint) {
         return Err(BootError::NotInRam {
             what: "the kernel, with the memory its header asks for,",
@@ -167,16 +135,9 @@ fn check_kernel<'a>(
     Ok(footprint)
 }
 
-fn check_apart<'a>(
-    platform: &Platform<'a>,
-    request: &Request<'_>,
-    footprint: &PhysRange,
-) -> Result<(), BootError<'a>> {
+fn check_apart<'a>(platform: &Platform<'a>, request: &Request<'_>, footprint: &PhysRange) -> Result<(), BootError<'a>> {
     let mut placed = Array::<(&'static str, PhysRange), 4>::new();
-    let ramdisk = platform
-        .modules
-        .ramdisk
-        .map_or(PhysRange::default(), |m| m.range);
+    let ramdisk = platform.modules.ramdisk.map_or(PhysRange::default(), |m| m.range);
     let all = [
         ("EL2's image", request.image.page_rounded()),
         ("EL2's device tree", request.dtb),
@@ -184,25 +145,13 @@ fn check_apart<'a>(
         ("the ramdisk", ramdisk),
     ];
     for (second, second_range) in all {
-        if let Some((first, first_range)) = placed
-            .iter()
-            .find(|(_, r)| r.overlaps(&second_range))
-            .copied()
-        {
-            return Err(BootError::Overlap {
-                first,
-                first_range,
-                second,
-                second_range,
-            });
+        if let Some((first, first_range)) = placed.iter().find(|(_, r)| r.overlaps(&second_range)).copied() {
+            return Err(BootError::Overlap { first, first_range, second, second_range });
         }
         if !second_range.is_empty() {
             placed
                 .push((second, second_range))
-                .map_err(|_| BootError::TooMany {
-                    what: "boot modules",
-                    limit: RAM_MAX,
-                })?;
+                .map_err(|_| BootError::TooMany { what: "boot modules", limit: RAM_MAX })?;
         }
     }
     Ok(())
@@ -215,12 +164,7 @@ fn beside<const N: usize>(free: &RangeSet<N>, start: Pa, size: u64) -> Option<Ph
 }
 
 /// The lowest free `size` bytes at or above `from`, in whole multiples of `align`.
-fn first_fit<const N: usize>(
-    free: &RangeSet<N>,
-    from: Pa,
-    size: u64,
-    align: u64,
-) -> Option<PhysRange> {
+fn first_fit<const N: usize>(free: &RangeSet<N>, from: Pa, size: u64, align: u64) -> Option<PhysRange> {
     let size = align_up(size.max(1), align)?;
     free.iter().find_map(|range| {
         let start = align_up(range.base().0.max(from.0), align)?;

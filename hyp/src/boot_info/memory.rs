@@ -39,11 +39,10 @@ impl Memory {
             Ok(())
         })?;
         for entry in tree.fdt().memory_reservations() {
-            let range =
-                PhysRange::new(Pa(entry.address()), entry.size()).ok_or(BootError::Missing {
-                    what: "valid /memreserve/ entry",
-                    remedy: "one of them leaves the 52-bit address space; correct the device tree",
-                })?;
+            let range = PhysRange::new(Pa(entry.address()), entry.size()).ok_or(BootError::Missing {
+                what: "valid /memreserve/ entry",
+                remedy: "one of them leaves the 52-bit address space; correct the device tree",
+            })?;
             memory.reserve(&range)?;
         }
         if memory.ram.total() == 0 {
@@ -70,10 +69,7 @@ impl Memory {
                 return Err(node.bad("reg", "overlaps memory that was listed before"));
             }
             if let Some(pages) = range.whole_pages() {
-                self.ram.insert(pages).map_err(|_| BootError::TooMany {
-                    what: "ranges of memory",
-                    limit: RAM_MAX,
-                })?;
+                self.ram.insert(pages).map_err(|_| BootError::TooMany { what: "ranges of memory", limit: RAM_MAX })?;
             }
         }
         Ok(())
@@ -84,26 +80,19 @@ impl Memory {
             let Reg::Visible(range) = reg? else { continue };
             self.reserve(&range)?;
             if node.has("no-map") {
-                self.no_map
-                    .insert(range.page_rounded())
-                    .map_err(|_| too_many_reserved())?;
+                self.no_map.insert(range.page_rounded()).map_err(|_| too_many_reserved())?;
             }
         }
         Ok(())
     }
 
     fn reserve<'a>(&mut self, range: &PhysRange) -> Result<(), BootError<'a>> {
-        self.reserved
-            .insert(range.page_rounded())
-            .map_err(|_| too_many_reserved())
+        self.reserved.insert(range.page_rounded()).map_err(|_| too_many_reserved())
     }
 }
 
 fn too_many_reserved<'a>() -> BootError<'a> {
-    BootError::TooMany {
-        what: "reserved ranges of memory",
-        limit: RESERVED_MAX,
-    }
+    BootError::TooMany { what: "reserved ranges of memory", limit: RESERVED_MAX }
 }
 
 /// Whether `node` describes memory.

@@ -82,11 +82,7 @@ impl<'a> Modules<'a> {
             };
             let module = read(node, kind, memory)?;
             if let Some(first) = slot.replace(module) {
-                return Err(BootError::DuplicateModule {
-                    kind,
-                    first: tree.path(first.node),
-                    second: node.path(),
-                });
+                return Err(BootError::DuplicateModule { kind, first: tree.path(first.node), second: node.path() });
             }
             Ok(())
         })?;
@@ -119,46 +115,25 @@ pub(super) fn is_module(node: &NodeRef<'_, '_>) -> bool {
             || node.is_compatible("multiboot,ramdisk"))
 }
 
-fn read<'a>(
-    node: &NodeRef<'a, '_>,
-    kind: ModuleKind,
-    memory: &Memory,
-) -> Result<Module<'a>, BootError<'a>> {
+fn read<'a>(node: &NodeRef<'a, '_>, kind: ModuleKind, memory: &Memory) -> Result<Module<'a>, BootError<'a>> {
     let one = || node.bad("reg", "must hold one address and one size above zero");
     let chosen = node.parent().ok_or_else(one)?;
     // QEMU leaves the cell counts of /chosen out and means the root's.
-    let counted = if chosen.has("#address-cells") {
-        chosen
-    } else {
-        chosen.parent().ok_or_else(one)?
-    };
+    let counted = if chosen.has("#address-cells") { chosen } else { chosen.parent().ok_or_else(one)? };
     let (address, size) = counted.child_cells()?;
     let mut cells = node.cells("reg")?.ok_or_else(one)?;
     let base = cells.number(address).ok_or_else(one)?;
-    let size = cells
-        .number(size)
-        .filter(|&size| size > 0)
-        .ok_or_else(one)?;
-    let range = PhysRange::new(Pa(base), size)
-        .filter(|_| cells.is_empty())
-        .ok_or_else(one)?;
+    let size = cells.number(size).filter(|&size| size > 0).ok_or_else(one)?;
+    let range = PhysRange::new(Pa(base), size).filter(|_| cells.is_empty()).ok_or_else(one)?;
     let what = match kind {
         ModuleKind::Kernel => "the kernel module",
         ModuleKind::Ramdisk => "the ramdisk module",
     };
     if !memory.ram.contains(&range) || memory.no_map.overlaps(&range) {
-        return Err(BootError::NotInRam {
-            what,
-            range,
-            ram_end: memory.end(),
-        });
+        return Err(BootError::NotInRam { what, range, ram_end: memory.end() });
     }
     if kind == ModuleKind::Kernel && range.size() < u64::try_from(HEADER_SIZE).unwrap_or(u64::MAX) {
         return Err(node.bad("reg", "is shorter than the header of an arm64 Image"));
     }
-    Ok(Module {
-        node: node.id,
-        range,
-        bootargs: node.string("bootargs")?,
-    })
+    Ok(Module { node: node.id, range, bootargs: node.string("bootargs")? })
 }

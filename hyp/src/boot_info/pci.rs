@@ -53,21 +53,13 @@ pub struct PciHost {
 ///
 /// # Errors
 /// [`BootError::Property`] for a malformed `reg`, `ranges`, `bus-range` or `iommu-map`; [`BootError::TooMany`].
-pub fn find<'a>(
-    tree: &Tree<'a>,
-    smmus: &Array<SmmuNode, SMMUS_MAX>,
-) -> Result<Array<PciHost, PCI_MAX>, BootError<'a>> {
+pub fn find<'a>(tree: &Tree<'a>, smmus: &Array<SmmuNode, SMMUS_MAX>) -> Result<Array<PciHost, PCI_MAX>, BootError<'a>> {
     let mut hosts = Array::<PciHost, PCI_MAX>::new();
     tree.walk(&mut |node| {
         if node.compatible() != Some("pci-host-ecam-generic") || !node.enabled() {
             return Ok(());
         }
-        hosts
-            .push(read(node, smmus)?)
-            .map_err(|_| BootError::TooMany {
-                what: "PCI hosts",
-                limit: PCI_MAX,
-            })
+        hosts.push(read(node, smmus)?).map_err(|_| BootError::TooMany { what: "PCI hosts", limit: PCI_MAX })
     })?;
     Ok(hosts)
 }
@@ -80,18 +72,11 @@ fn read<'a>(node: &NodeRef<'a, '_>, smmus: &[SmmuNode]) -> Result<PciHost, BootE
         }
     };
     let (first, last) = bus_range(node)?;
-    let buses = u64::from(last)
-        .saturating_sub(u64::from(first))
-        .saturating_add(1);
+    let buses = u64::from(last).saturating_sub(u64::from(first)).saturating_add(1);
     if buses.saturating_mul(ECAM_PER_BUS) > ecam.size() {
         return Err(node.bad("reg", "has less configuration space than bus-range needs"));
     }
-    Ok(PciHost {
-        node: node.id,
-        ecam,
-        windows: windows(node)?,
-        upstream: iommu_map(node, smmus)?,
-    })
+    Ok(PciHost { node: node.id, ecam, windows: windows(node)?, upstream: iommu_map(node, smmus)? })
 }
 
 fn bus_range<'a>(node: &NodeRef<'a, '_>) -> Result<(u32, u32), BootError<'a>> {
@@ -101,11 +86,7 @@ fn bus_range<'a>(node: &NodeRef<'a, '_>) -> Result<(u32, u32), BootError<'a>> {
     };
     let first = cells.u32().ok_or_else(bad)?;
     let last = cells.u32().ok_or_else(bad)?;
-    if cells.is_empty() && first <= last && last <= 0xff {
-        Ok((first, last))
-    } else {
-        Err(bad())
-    }
+    if cells.is_empty() && first <= last && last <= 0xff { Ok((first, last)) } else { Err(bad()) }
 }
 
 fn windows<'a>(node: &NodeRef<'a, '_>) -> Result<Array<PhysRange, WINDOWS_MAX>, BootError<'a>> {
@@ -114,10 +95,7 @@ fn windows<'a>(node: &NodeRef<'a, '_>) -> Result<Array<PhysRange, WINDOWS_MAX>, 
         return Ok(windows);
     };
     if node.child_cells()? != (3, 2) {
-        return Err(node.bad(
-            "#address-cells",
-            "must be 3, and #size-cells 2, in a PCI host",
-        ));
+        return Err(node.bad("#address-cells", "must be 3, and #size-cells 2, in a PCI host"));
     }
     let (parent_cells, _) = parent.child_cells()?;
     let short = || node.bad("ranges", "is cut short");
@@ -136,10 +114,7 @@ fn windows<'a>(node: &NodeRef<'a, '_>) -> Result<Array<PhysRange, WINDOWS_MAX>, 
             .translate(address, size)?
             .and_then(|base| PhysRange::new(Pa(base), size))
             .ok_or_else(|| node.bad("ranges", "has a window outside the CPU's address space"))?;
-        windows.push(range).map_err(|_| BootError::TooMany {
-            what: "windows of a PCI host",
-            limit: WINDOWS_MAX,
-        })?;
+        windows.push(range).map_err(|_| BootError::TooMany { what: "windows of a PCI host", limit: WINDOWS_MAX })?;
     }
     Ok(windows)
 }
@@ -155,39 +130,24 @@ fn iommu_map<'a>(node: &NodeRef<'a, '_>, smmus: &[SmmuNode]) -> Result<Upstream,
     let mut first = None;
     let mut foreign = false;
     while !cells.is_empty() {
-        let mut cell = || {
-            cells
-                .u32()
-                .ok_or_else(|| node.bad("iommu-map", "is not a whole number of 4-cell entries"))
-        };
+        let mut cell = || cells.u32().ok_or_else(|| node.bad("iommu-map", "is not a whole number of 4-cell entries"));
         let (rid, phandle, sid, length) = (cell()?, cell()?, cell()?, cell()?);
         let rids = PhysRange::new(Pa(u64::from(rid)), u64::from(length))
             .filter(|r| !r.is_empty() && r.end().0 <= RIDS)
-            .ok_or_else(|| {
-                node.bad(
-                    "iommu-map",
-                    "has an entry outside requester IDs 0 to 0xffff",
-                )
-            })?;
+            .ok_or_else(|| node.bad("iommu-map", "has an entry outside requester IDs 0 to 0xffff"))?;
         if u64::from(sid).saturating_add(u64::from(length)) > 1 << 32 {
             return Err(node.bad("iommu-map", "has an entry whose StreamIDs wrap"));
         }
         if covered.overlaps(&rids) {
             return Err(node.bad("iommu-map", "has entries that overlap"));
         }
-        covered.insert(rids).map_err(|_| BootError::TooMany {
-            what: "iommu-map entries",
-            limit: IOMMU_MAP_MAX,
-        })?;
+        covered.insert(rids).map_err(|_| BootError::TooMany { what: "iommu-map entries", limit: IOMMU_MAP_MAX })?;
         match index_of(smmus, phandle) {
             Some(smmu) => first = first.or(Some(smmu)),
             None => foreign = true,
         }
     }
-    if node
-        .u32("iommu-map-mask")?
-        .is_some_and(|mask| u64::from(mask) != RIDS.saturating_sub(1))
-    {
+    if node.u32("iommu-map-mask")?.is_some_and(|mask| u64::from(mask) != RIDS.saturating_sub(1)) {
         // Requesters would share StreamIDs in a way that nothing here models.
         return Ok(Upstream::Partly);
     }
@@ -199,17 +159,11 @@ fn iommu_map<'a>(node: &NodeRef<'a, '_>, smmus: &[SmmuNode]) -> Result<Upstream,
 }
 
 fn index_of(smmus: &[SmmuNode], phandle: u32) -> Option<u8> {
-    smmus
-        .iter()
-        .position(|s| s.phandle == Some(phandle))
-        .and_then(|at| u8::try_from(at).ok())
+    smmus.iter().position(|s| s.phandle == Some(phandle)).and_then(|at| u8::try_from(at).ok())
 }
 
 /// Where the DMA of a node with `iommus` goes; [`Upstream::Nothing`] without that property.
-pub(super) fn iommus<'a>(
-    node: &NodeRef<'a, '_>,
-    smmus: &[SmmuNode],
-) -> Result<Upstream, BootError<'a>> {
+pub(super) fn iommus<'a>(node: &NodeRef<'a, '_>, smmus: &[SmmuNode]) -> Result<Upstream, BootError<'a>> {
     let Some(mut cells) = node.cells("iommus")? else {
         return Ok(Upstream::Nothing);
     };
@@ -219,11 +173,7 @@ pub(super) fn iommus<'a>(
     let mut first = None;
     let mut foreign = false;
     while !cells.is_empty() {
-        let mut cell = || {
-            cells
-                .u32()
-                .ok_or_else(|| node.bad("iommus", "is not a whole number of 2-cell entries"))
-        };
+        let mut cell = || cells.u32().ok_or_else(|| node.bad("iommus", "is not a whole number of 2-cell entries"));
         let (phandle, _sid) = (cell()?, cell()?);
         match index_of(smmus, phandle) {
             Some(smmu) => first = first.or(Some(smmu)),

@@ -50,8 +50,7 @@ impl<'a> Platform<'a> {
             if node.is_top("chosen")
                 && let Some(value) = node.value("bootargs")
             {
-                bootargs =
-                    string(value).ok_or_else(|| node.bad("bootargs", "is not one string"))?;
+                bootargs = string(value).ok_or_else(|| node.bad("bootargs", "is not one string"))?;
             }
             Ok(())
         })?;

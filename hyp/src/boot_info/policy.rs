@@ -32,10 +32,7 @@ pub struct Decision {
 
 impl Default for Decision {
     fn default() -> Self {
-        Self {
-            node: NodeId::default(),
-            verdict: Verdict::Withheld(Withheld::Unknown),
-        }
+        Self { node: NodeId::default(), verdict: Verdict::Withheld(Withheld::Unknown) }
     }
 }
 
@@ -64,12 +61,7 @@ impl MmioPolicy {
         let mut draft = Draft::default();
         let mut allows_met = Array::<&'a str, { super::cmdline::ALLOW_MAX }>::new();
         platform.tree.walk(&mut |node| {
-            let allow = platform
-                .options
-                .allow
-                .iter()
-                .find(|path| is_at(node, path))
-                .copied();
+            let allow = platform.options.allow.iter().find(|path| is_at(node, path)).copied();
             let Some(verdict) = draft.classify(platform, node, allow)? else {
                 return Ok(());
             };
@@ -79,16 +71,8 @@ impl MmioPolicy {
             }
             draft.record(platform, node, verdict)
         })?;
-        if let Some(word) = platform
-            .options
-            .allow
-            .iter()
-            .find(|path| !allows_met.contains(path))
-        {
-            return Err(BootError::BadOption {
-                word,
-                expected: "the full path of a node that has registers",
-            });
+        if let Some(word) = platform.options.allow.iter().find(|path| !allows_met.contains(path)) {
+            return Err(BootError::BadOption { word, expected: "the full path of a node that has registers" });
         }
         draft.settle(platform)
     }
@@ -102,10 +86,7 @@ impl MmioPolicy {
     /// The decision about `node`; `None` for a node without registers.
     #[must_use]
     pub fn verdict(&self, node: NodeId) -> Option<Verdict> {
-        self.decisions
-            .iter()
-            .find(|d| d.node == node)
-            .map(|d| d.verdict)
+        self.decisions.iter().find(|d| d.node == node).map(|d| d.verdict)
     }
 
     /// Whether the host finds `node` disabled.
@@ -155,16 +136,9 @@ impl Draft {
         let el2_console = platform.uarts.el2.is_some_and(|u| u.node == node.id);
         if is_smmu(node) || el2_console {
             if let Some(word) = allow {
-                return Err(BootError::BadOption {
-                    word,
-                    expected: "a node other than an SMMU or EL2's console",
-                });
+                return Err(BootError::BadOption { word, expected: "a node other than an SMMU or EL2's console" });
             }
-            return if el2_console {
-                withheld(Withheld::El2Console)
-            } else {
-                Ok(Some(Verdict::Emulated))
-            };
+            return if el2_console { withheld(Withheld::El2Console) } else { Ok(Some(Verdict::Emulated)) };
         }
         if let Some(word) = allow {
             if known_bad(node) == Some(Withheld::FwCfg) {
@@ -192,19 +166,16 @@ impl Draft {
         Ok(Some(match pci::iommus(node, &platform.smmus)? {
             Upstream::Smmu { first } => Verdict::Given(Given::BehindSmmu { smmu: first }),
             Upstream::Foreign | Upstream::Partly => Verdict::Withheld(Withheld::ForeignIommu),
-            Upstream::Nothing => non_master(platform, node)
-                .map_or(Verdict::Withheld(Withheld::Unknown), Verdict::Given),
+            Upstream::Nothing => {
+                non_master(platform, node).map_or(Verdict::Withheld(Withheld::Unknown), Verdict::Given)
+            }
         }))
     }
 
     fn under_withheld(&self, node: &NodeRef<'_, '_>) -> bool {
         let mut above = node.parent();
         while let Some(parent) = above {
-            if self
-                .decisions
-                .iter()
-                .any(|d| d.node == parent.id && matches!(d.verdict, Verdict::Withheld(_)))
-            {
+            if self.decisions.iter().any(|d| d.node == parent.id && matches!(d.verdict, Verdict::Withheld(_))) {
                 return true;
             }
             above = parent.parent();
@@ -220,14 +191,8 @@ impl Draft {
     ) -> Result<(), BootError<'a>> {
         let decision = self.decisions.len();
         self.decisions
-            .push(Decision {
-                node: node.id,
-                verdict,
-            })
-            .map_err(|_| BootError::TooMany {
-                what: "device tree nodes with registers",
-                limit: DECISIONS_MAX,
-            })?;
+            .push(Decision { node: node.id, verdict })
+            .map_err(|_| BootError::TooMany { what: "device tree nodes with registers", limit: DECISIONS_MAX })?;
         if !node.on_visible_bus() {
             return Ok(());
         }
@@ -242,18 +207,11 @@ impl Draft {
         if node.id == platform.gic.node {
             // The legacy CPU interface frames that may follow are EL2's business.
             self.give(decision, platform.gic.distributor)?;
-            return platform
-                .gic
-                .redistributors
-                .iter()
-                .try_for_each(|r| self.give(decision, *r));
+            return platform.gic.redistributors.iter().try_for_each(|r| self.give(decision, *r));
         }
         if let Some(host) = platform.pci.iter().find(|p| p.node == node.id) {
             self.give(decision, host.ecam)?;
-            return host
-                .windows
-                .iter()
-                .try_for_each(|w| self.give(decision, *w));
+            return host.windows.iter().try_for_each(|w| self.give(decision, *w));
         }
         for reg in node.reg()? {
             if let Reg::Visible(range) = reg? {
@@ -265,33 +223,22 @@ impl Draft {
 
     fn give<'a>(&mut self, decision: usize, range: PhysRange) -> Result<(), BootError<'a>> {
         self.given
-            .push(GivenReg {
-                decision,
-                range: range.page_rounded(),
-            })
-            .map_err(|_| BootError::TooMany {
-                what: "register ranges for the host",
-                limit: GIVEN_REGS_MAX,
-            })
+            .push(GivenReg { decision, range: range.page_rounded() })
+            .map_err(|_| BootError::TooMany { what: "register ranges for the host", limit: GIVEN_REGS_MAX })
     }
 
     fn withhold<'a>(&mut self, range: &PhysRange) -> Result<(), BootError<'a>> {
         self.withheld
             .insert(range.page_rounded())
-            .map_err(|_| BootError::TooMany {
-                what: "separate withheld register ranges",
-                limit: WITHHELD_MAX,
-            })
+            .map_err(|_| BootError::TooMany { what: "separate withheld register ranges", limit: WITHHELD_MAX })
     }
 
     /// Takes back what cannot be given in whole pages, until nothing more changes.
     fn settle<'a>(mut self, platform: &Platform<'a>) -> Result<MmioPolicy, BootError<'a>> {
         loop {
             let conflict = self.given.iter().find_map(|reg| {
-                let still_given = self
-                    .decisions
-                    .get(reg.decision)
-                    .is_some_and(|d| matches!(d.verdict, Verdict::Given(_)));
+                let still_given =
+                    self.decisions.get(reg.decision).is_some_and(|d| matches!(d.verdict, Verdict::Given(_)));
                 if !still_given {
                     None
                 } else if platform.memory.ram.overlaps(&reg.range) {
@@ -307,15 +254,9 @@ impl Draft {
                 decision.verdict = Verdict::Withheld(reason);
             }
             let given = self.given;
-            given
-                .iter()
-                .filter(|reg| reg.decision == at)
-                .try_for_each(|reg| self.withhold(&reg.range))?;
+            given.iter().filter(|reg| reg.decision == at).try_for_each(|reg| self.withhold(&reg.range))?;
         }
-        let mut policy = MmioPolicy {
-            decisions: self.decisions,
-            mmio: RangeSet::new(),
-        };
+        let mut policy = MmioPolicy { decisions: self.decisions, mmio: RangeSet::new() };
         if policy.is_withheld(platform.gic.node) {
             return Err(BootError::Unsupported {
                 path: platform.path(platform.gic.node),
@@ -324,18 +265,11 @@ impl Draft {
             });
         }
         for reg in &self.given {
-            if policy
-                .decisions
-                .get(reg.decision)
-                .is_some_and(|d| matches!(d.verdict, Verdict::Given(_)))
-            {
-                policy
-                    .mmio
-                    .insert(reg.range)
-                    .map_err(|_| BootError::TooMany {
-                        what: "separate register ranges for the host",
-                        limit: MMIO_MAX,
-                    })?;
+            if policy.decisions.get(reg.decision).is_some_and(|d| matches!(d.verdict, Verdict::Given(_))) {
+                policy.mmio.insert(reg.range).map_err(|_| BootError::TooMany {
+                    what: "separate register ranges for the host",
+                    limit: MMIO_MAX,
+                })?;
             }
         }
         Ok(policy)
@@ -353,9 +287,7 @@ fn known_bad(node: &NodeRef<'_, '_>) -> Option<Withheld> {
     .iter()
     .find(|(compatible, _)| node.is_compatible(compatible))
     .map(|&(_, reason)| reason)
-    .or_else(|| {
-        (node.is_compatible("virtio,mmio") && !node.has("iommus")).then_some(Withheld::VirtioMmio)
-    })
+    .or_else(|| (node.is_compatible("virtio,mmio") && !node.has("iommus")).then_some(Withheld::VirtioMmio))
 }
 
 /// Devices that cannot start a transaction, by their most specific `compatible` string: a variant may have learnt to.

@@ -108,9 +108,7 @@ pub(super) fn align_down(value: u64, align: u64) -> u64 {
 
 /// `value` rounded up to a multiple of `align`, which is a power of two; `None` when that does not fit.
 pub(super) fn align_up(value: u64, align: u64) -> Option<u64> {
-    value
-        .checked_add(align.wrapping_sub(1))
-        .map(|v| align_down(v, align))
+    value.checked_add(align.wrapping_sub(1)).map(|v| align_down(v, align))
 }
 
 /// Up to `N` ranges, sorted, disjoint, and merged where they touch.
@@ -175,11 +173,7 @@ impl<const N: usize> RangeSet<N> {
                 }
                 at
             }
-            None => self
-                .ranges
-                .iter()
-                .position(|r| range.end < r.start)
-                .unwrap_or(self.ranges.len()),
+            None => self.ranges.iter().position(|r| range.end < r.start).unwrap_or(self.ranges.len()),
         };
         self.ranges.insert(at, merged)
     }
@@ -194,14 +188,8 @@ impl<const N: usize> RangeSet<N> {
             match r.intersection(range) {
                 None => left.insert(*r)?,
                 Some(hole) => {
-                    left.insert(PhysRange {
-                        start: r.start,
-                        end: hole.start,
-                    })?;
-                    left.insert(PhysRange {
-                        start: hole.end,
-                        end: r.end,
-                    })?;
+                    left.insert(PhysRange { start: r.start, end: hole.start })?;
+                    left.insert(PhysRange { start: hole.end, end: r.end })?;
                 }
             }
         }
@@ -225,10 +213,6 @@ impl<const N: usize> fmt::Display for RangeSet<N> {
             let separator = if at == 0 { "" } else { ", " };
             write!(f, "{separator}{range}")?;
         }
-        if self.ranges.is_empty() {
-            f.write_str("none")
-        } else {
-            Ok(())
-        }
+        if self.ranges.is_empty() { f.write_str("none") } else { Ok(()) }
     }
 }

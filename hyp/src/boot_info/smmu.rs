@@ -70,8 +70,7 @@ pub fn find<'a>(tree: &Tree<'a>, gic: &Gic) -> Result<Array<SmmuNode, SMMUS_MAX>
         }
         let smmu = read(node, gic)?;
         let same = |other: &&SmmuNode| {
-            other.range.overlaps(&smmu.range)
-                || (smmu.phandle.is_some() && other.phandle == smmu.phandle)
+            other.range.overlaps(&smmu.range) || (smmu.phandle.is_some() && other.phandle == smmu.phandle)
         };
         if let Some(first) = smmus.iter().find(same) {
             return Err(BootError::NodesOverlap {
@@ -81,16 +80,9 @@ pub fn find<'a>(tree: &Tree<'a>, gic: &Gic) -> Result<Array<SmmuNode, SMMUS_MAX>
             });
         }
         if gic.overlaps(&smmu.range) {
-            return Err(BootError::NodesOverlap {
-                first: tree.path(gic.node),
-                second: node.path(),
-                range: smmu.range,
-            });
+            return Err(BootError::NodesOverlap { first: tree.path(gic.node), second: node.path(), range: smmu.range });
         }
-        smmus.push(smmu).map_err(|_| BootError::TooMany {
-            what: "SMMUs",
-            limit: SMMUS_MAX,
-        })
+        smmus.push(smmu).map_err(|_| BootError::TooMany { what: "SMMUs", limit: SMMUS_MAX })
     })?;
     if smmus.is_empty() {
         return Err(BootError::Missing {
@@ -114,19 +106,12 @@ fn read<'a>(node: &NodeRef<'a, '_>, gic: &Gic) -> Result<SmmuNode, BootError<'a>
         }
     };
     if range.size() < REGISTERS_SIZE {
-        return Err(node.bad(
-            "reg",
-            "is smaller than 0x20000, the two register pages of an SMMUv3",
-        ));
+        return Err(node.bad("reg", "is smaller than 0x20000, the two register pages of an SMMUv3"));
     }
     if !range.base().0.is_multiple_of(PAGE_ALIGN) || !range.size().is_multiple_of(PAGE_ALIGN) {
         return Err(node.bad("reg", "is not a whole number of 64 KiB pages"));
     }
-    let coherency = if node.coherent() {
-        Coherency::Coherent
-    } else {
-        Coherency::NonCoherent
-    };
+    let coherency = if node.coherent() { Coherency::Coherent } else { Coherency::NonCoherent };
     Ok(SmmuNode {
         node: node.id,
         phandle: node.u32("phandle")?,
@@ -148,20 +133,11 @@ fn interrupts<'a>(node: &NodeRef<'a, '_>, gic: &Gic) -> Result<SmmuInterrupts, B
     if node.interrupt_parent() != Some(gic.phandle) {
         return Err(node.bad("interrupts", "does not lead to the GICv3"));
     }
-    let names = node
-        .value("interrupt-names")
-        .ok_or_else(|| node.bad("interrupt-names", "is missing"))?;
+    let names = node.value("interrupt-names").ok_or_else(|| node.bad("interrupt-names", "is missing"))?;
     for name in strings(names) {
-        let mut cell = || {
-            cells
-                .u32()
-                .ok_or_else(|| node.bad("interrupts", "has fewer entries than interrupt-names"))
-        };
+        let mut cell = || cells.u32().ok_or_else(|| node.bad("interrupts", "has fewer entries than interrupt-names"));
         let spi = Gic::spi(cell()?, cell()?, cell()?).ok_or_else(|| {
-            node.bad(
-                "interrupts",
-                "has an entry that is not an SPI with a rising edge or high level",
-            )
+            node.bad("interrupts", "has an entry that is not an SPI with a rising edge or high level")
         })?;
         let slot = match name {
             "eventq" => &mut found.eventq,
@@ -170,19 +146,12 @@ fn interrupts<'a>(node: &NodeRef<'a, '_>, gic: &Gic) -> Result<SmmuInterrupts, B
             "gerror" => &mut found.gerror,
             "combined" => &mut found.combined,
             _ => {
-                return Err(node.bad(
-                    "interrupt-names",
-                    "has a name that the binding does not know",
-                ));
+                return Err(node.bad("interrupt-names", "has a name that the binding does not know"));
             }
         };
         if slot.replace(spi).is_some() {
             return Err(node.bad("interrupt-names", "has a name twice"));
         }
     }
-    if cells.is_empty() {
-        Ok(found)
-    } else {
-        Err(node.bad("interrupts", "has more entries than interrupt-names"))
-    }
+    if cells.is_empty() { Ok(found) } else { Err(node.bad("interrupts", "has more entries than interrupt-names")) }
 }

@@ -55,13 +55,9 @@ impl<'a> Tree<'a> {
     /// [`BootError::Dtb`] with the offset of the first fault, [`BootError::DtbSize`] when it is too large.
     pub fn parse(dtb: &'a [u8]) -> Result<Self, BootError<'a>> {
         if dtb.len() > DTB_MAX {
-            return Err(BootError::DtbSize {
-                size: u32::try_from(dtb.len()).unwrap_or(u32::MAX),
-            });
+            return Err(BootError::DtbSize { size: u32::try_from(dtb.len()).unwrap_or(u32::MAX) });
         }
-        let tree = Self {
-            fdt: Fdt::new(dtb).map_err(BootError::Dtb)?,
-        };
+        let tree = Self { fdt: Fdt::new(dtb).map_err(BootError::Dtb)? };
         // One whole walk now: depth and number of nodes are settled before anyone relies on them.
         tree.walk(&mut |_| Ok(()))?;
         Ok(tree)
@@ -91,11 +87,7 @@ impl<'a> Tree<'a> {
             id: NodeId(0),
             parent: None,
             depth: 0,
-            inherited: Inherited {
-                coherent: false,
-                interrupt_parent: None,
-                enabled: true,
-            },
+            inherited: Inherited { coherent: false, interrupt_parent: None, enabled: true },
         };
         let mut next = 0;
         descend(root.inheriting()?, &mut next, visit)
@@ -109,10 +101,7 @@ fn descend<'a>(
 ) -> Result<(), BootError<'a>> {
     visit(&node)?;
     for child in node.node.children() {
-        *next = next.checked_add(1).ok_or(BootError::TooMany {
-            what: "device tree nodes",
-            limit: 65535,
-        })?;
+        *next = next.checked_add(1).ok_or(BootError::TooMany { what: "device tree nodes", limit: 65535 })?;
         let child = NodeRef {
             tree: node.tree,
             node: child,
@@ -122,10 +111,7 @@ fn descend<'a>(
             inherited: node.inherited,
         };
         if child.depth > DEPTH_MAX {
-            return Err(BootError::TooMany {
-                what: "levels of device tree nodes",
-                limit: DEPTH_MAX,
-            });
+            return Err(BootError::TooMany { what: "levels of device tree nodes", limit: DEPTH_MAX });
         }
         descend(child.inheriting()?, next, visit)?;
     }

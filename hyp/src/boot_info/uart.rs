@@ -69,10 +69,7 @@ fn uart<'a>(node: &NodeRef<'a, '_>) -> Result<Option<Uart>, BootError<'a>> {
         return Ok(None);
     }
     match node.reg()?.next() {
-        Some(Ok(Reg::Visible(range))) => Ok(Some(Uart {
-            node: node.id,
-            range,
-        })),
+        Some(Ok(Reg::Visible(range))) => Ok(Some(Uart { node: node.id, range })),
         Some(Err(error)) => Err(error),
         Some(Ok(Reg::OnBus(_))) | None => Ok(None),
     }
@@ -83,10 +80,7 @@ pub(super) fn stdout_path<'a>(tree: &Tree<'a>) -> Result<Option<&'a str>, BootEr
     let mut stdout = None;
     tree.walk(&mut |node| {
         if node.is_top("chosen") {
-            stdout = node
-                .value("stdout-path")
-                .and_then(string)
-                .and_then(|s| s.split(':').next());
+            stdout = node.value("stdout-path").and_then(string).and_then(|s| s.split(':').next());
         }
         Ok(())
     })?;

@@ -20,9 +20,7 @@ impl Block<'_> {
     fn put(&mut self, bytes: &[u8]) -> Result<(), NoRoom> {
         let end = self.len.checked_add(bytes.len()).ok_or(NoRoom)?;
         if let Some(out) = &mut self.out {
-            out.get_mut(self.len..end)
-                .ok_or(NoRoom)?
-                .copy_from_slice(bytes);
+            out.get_mut(self.len..end).ok_or(NoRoom)?.copy_from_slice(bytes);
         }
         self.len = end;
         Ok(())
@@ -50,24 +48,12 @@ pub(super) struct Writer<'b> {
 impl<'b> Writer<'b> {
     /// Counts only.
     pub(super) fn measuring() -> Self {
-        Self {
-            structure: Block { out: None, len: 0 },
-            strings: Block { out: None, len: 0 },
-        }
+        Self { structure: Block { out: None, len: 0 }, strings: Block { out: None, len: 0 } }
     }
 
     /// Writes into the two slices.
     pub(super) fn writing(structure: &'b mut [u8], strings: &'b mut [u8]) -> Self {
-        Self {
-            structure: Block {
-                out: Some(structure),
-                len: 0,
-            },
-            strings: Block {
-                out: Some(strings),
-                len: 0,
-            },
-        }
+        Self { structure: Block { out: Some(structure), len: 0 }, strings: Block { out: Some(strings), len: 0 } }
     }
 
     pub(super) fn begin_node(&mut self, name: &str) -> Result<(), NoRoom> {
@@ -89,8 +75,7 @@ impl<'b> Writer<'b> {
         }
         let name = self.string(name)?;
         self.structure.put_u32(PROP)?;
-        self.structure
-            .put_u32(u32::try_from(len).map_err(|_| NoRoom)?)?;
+        self.structure.put_u32(u32::try_from(len).map_err(|_| NoRoom)?)?;
         self.structure.put_u32(name)?;
         for part in parts {
             self.structure.put(part)?;

@@ -1,7 +1,13 @@
 //! One SMMU's surroundings on this machine: registers, queue and table memory, time, and the host's wired interrupts.
 //!
 //! One of the modules that may use `unsafe`: it turns register offsets and buffer offsets into accesses.
-#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::arithmetic_side_effects)]
+#![deny(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::arithmetic_side_effects
+)]
 #![allow(unsafe_code)]
 
 use crate::{arch, gic, pool};
@@ -39,7 +45,8 @@ impl Bus {
     /// Address of the register at `offset`, checked against the two pages and the access size.
     fn register(&self, offset: u32, size: u64) -> Option<u64> {
         let offset = u64::from(offset);
-        (offset.is_multiple_of(size) && offset.saturating_add(size) <= REGISTERS).then(|| self.base.wrapping_add(offset))
+        (offset.is_multiple_of(size) && offset.saturating_add(size) <= REGISTERS)
+            .then(|| self.base.wrapping_add(offset))
     }
 }
 

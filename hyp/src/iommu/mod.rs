@@ -1,7 +1,13 @@
 //! Every SMMU of the machine, behind one lock each, and the host's accesses to their registers.
 //!
 //! Lock order: ownership first, then one SMMU; the pool and the console are leaves. See docs/locking.md.
-#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::arithmetic_side_effects)]
+#![deny(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::arithmetic_side_effects
+)]
 
 mod bus;
 

@@ -5,7 +5,9 @@ use super::tables::PoolTables;
 use crate::iommu;
 use hyp::mem_protect::{DmaError, DmaStage2, Leaf, Owner, PageMap, PageRange};
 use io_pgtable::{Bbm, Cfg, CfgError, Ipa, Pa};
-use shadow_s2::{GrantError, Invalidate, InvalidateError, IpaRange, Plan, RevokeError, ShadowS2, SnapshotError, Target};
+use shadow_s2::{
+    GrantError, Invalidate, InvalidateError, IpaRange, Plan, RevokeError, ShadowS2, SnapshotError, Target,
+};
 use smmu_drv::{Stage2Cfg, Stale};
 
 /// Bytes of an ITS translater page.

@@ -86,7 +86,12 @@ impl El2Table {
     /// What the CPUs' registers must hold for this table.
     pub fn registers(&self) -> StageOneRegs {
         let config = self.table.config();
-        StageOneRegs { mair: config.mair, tcr: config.tcr_el2(), ttbr: config.ttb.0, sctlr: arch::setup::SCTLR_EL2_RUNNING }
+        StageOneRegs {
+            mair: config.mair,
+            tcr: config.tcr_el2(),
+            ttbr: config.ttb.0,
+            sctlr: arch::setup::SCTLR_EL2_RUNNING,
+        }
     }
 }
 
@@ -95,7 +100,9 @@ impl PageOps for El2Table {
         // Page by page, never as a block, so that taking one page out again needs no memory.
         for page in range.pages() {
             if self.table.map(page.ipa().into(), page.pa(), arch::PAGE, Attrs::normal(Prot::RW)).is_err() {
-                if let Some(mapped) = page.first().checked_sub(range.first()).and_then(|count| PageRange::new(range.first(), count)) {
+                if let Some(mapped) =
+                    page.first().checked_sub(range.first()).and_then(|count| PageRange::new(range.first(), count))
+                {
                     PageOps::unmap(self, mapped);
                 }
                 return Err(NoMemory);

@@ -1,5 +1,11 @@
 //! Memory as EL2 sees it: its own stage 1, the host's CPU stage 2, the IOMMU stage 2, and the tables they are made of.
-#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::arithmetic_side_effects)]
+#![deny(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::arithmetic_side_effects
+)]
 
 pub mod dma;
 pub mod el2;
@@ -16,7 +22,9 @@ pub type HostOwnership = Ownership<'static, host_s2::HostTable, dma::DmaTable, e
 fn map_failure(error: MapError) -> Stage2Error {
     match error {
         MapError::NoMemory => Stage2Error::NoMemory,
-        MapError::Misaligned | MapError::OutOfRange | MapError::BadProt | MapError::Overlap { .. } => Stage2Error::Conflict,
+        MapError::Misaligned | MapError::OutOfRange | MapError::BadProt | MapError::Overlap { .. } => {
+            Stage2Error::Conflict
+        }
     }
 }
 
@@ -24,6 +32,8 @@ fn map_failure(error: MapError) -> Stage2Error {
 fn unmap_failure(error: UnmapError) -> Stage2Error {
     match error {
         UnmapError::NoMemory => Stage2Error::NoMemory,
-        UnmapError::Misaligned | UnmapError::OutOfRange | UnmapError::NotMapped(_) | UnmapError::Tlb(_) => Stage2Error::Conflict,
+        UnmapError::Misaligned | UnmapError::OutOfRange | UnmapError::NotMapped(_) | UnmapError::Tlb(_) => {
+            Stage2Error::Conflict
+        }
     }
 }

@@ -15,25 +15,13 @@ fn what_is_not_understood_is_refused() {
     for word in ["console=ttyAMA0", "quiet", "=", "Token=00", "alow=/x"] {
         assert_eq!(Options::parse(word), Err(BootError::UnknownOption { word }));
     }
-    for word in [
-        "token=",
-        "token=xyz",
-        "allow=pl011",
-        "pool=",
-        "pool=0",
-        "pool=1T",
-        "pool=-1",
-        "pool=20000000000G",
-    ] {
+    for word in ["token=", "token=xyz", "allow=pl011", "pool=", "pool=0", "pool=1T", "pool=-1", "pool=20000000000G"] {
         assert!(
             matches!(Options::parse(word), Err(BootError::BadOption { word: found, .. }) if found == word),
             "{word}"
         );
     }
     for line in ["token=00 token=00", "pool=1M pool=1M"] {
-        assert!(
-            matches!(Options::parse(line), Err(BootError::BadOption { .. })),
-            "{line}"
-        );
+        assert!(matches!(Options::parse(line), Err(BootError::BadOption { .. })), "{line}");
     }
 }

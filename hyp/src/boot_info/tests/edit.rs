@@ -17,11 +17,7 @@ fn host(dtb: &[u8]) -> (DeviceTree, Vec<u8>, Layout) {
     let mut out = vec![0xaa; layout.host_dtb.size() as usize];
     let length = write_host_dtb(&platform, &policy, &layout, &mut out).unwrap();
     assert!(out[length..].iter().all(|&b| b == 0), "slack is zero");
-    (
-        DeviceTree::from_fdt(&Fdt::new(&out[..length]).unwrap()),
-        out,
-        layout,
-    )
+    (DeviceTree::from_fdt(&Fdt::new(&out[..length]).unwrap()), out, layout)
 }
 
 fn value(node: &DeviceTreeNode, name: &str) -> Option<Vec<u8>> {
@@ -45,29 +41,17 @@ fn the_hosts_tree_differs_in_exactly_what_it_must() {
     let pool_end = layout.pool.end().0;
     set(
         expected.find_node_mut("/memory@40000000").unwrap(),
-        &[(
-            "reg",
-            wide(&[0x4000_0000, 0x20_0000, pool_end, 0x8000_0000 - pool_end]),
-        )],
+        &[("reg", wide(&[0x4000_0000, 0x20_0000, pool_end, 0x8000_0000 - pool_end]))],
     );
     let disabled = [("status", text(&["disabled"]))];
-    for path in [
-        "/platform-bus@c000000",
-        "/fw-cfg@9020000",
-        "/pl011@9040000",
-        "/flash@0",
-    ] {
+    for path in ["/platform-bus@c000000", "/fw-cfg@9020000", "/pl011@9040000", "/flash@0"] {
         set(expected.find_node_mut(path).unwrap(), &disabled);
     }
     for slot in 0..32 {
         let path = format!("/virtio_mmio@{:x}", 0xa00_0000 + slot * 0x200);
         set(expected.find_node_mut(&path).unwrap(), &disabled);
     }
-    expected
-        .find_node_mut("/aliases")
-        .unwrap()
-        .remove_property("serial1")
-        .unwrap();
+    expected.find_node_mut("/aliases").unwrap().remove_property("serial1").unwrap();
     let chosen = expected.find_node_mut("/chosen").unwrap();
     chosen.remove_child("module@0x49000000").unwrap();
     chosen.remove_child("module@0x4d000000").unwrap();
@@ -86,10 +70,7 @@ fn the_hosts_tree_differs_in_exactly_what_it_must() {
 fn no_trace_of_el2s_command_line_is_left() {
     let dtb = bent(|tree| {
         let line = format!("token={TOKEN} allow=/flash@0");
-        set(
-            tree.find_node_mut("/chosen").unwrap(),
-            &[("bootargs", text(&[&line]))],
-        );
+        set(tree.find_node_mut("/chosen").unwrap(), &[("bootargs", text(&[&line]))]);
     });
     assert!(contains(&dtb, TOKEN.as_bytes()));
     let (_, out, _) = host(&dtb);
@@ -101,11 +82,7 @@ fn no_trace_of_el2s_command_line_is_left() {
 #[test]
 fn a_token_that_stands_elsewhere_too_is_refused() {
     let places: [(&str, &str, String); 3] = [
-        (
-            "/chosen/module@0x49000000",
-            "bootargs",
-            format!("x={TOKEN}"),
-        ),
+        ("/chosen/module@0x49000000", "bootargs", format!("x={TOKEN}")),
         ("/", "model", TOKEN.into()),
         ("/", "model", TOKEN.to_ascii_uppercase()),
     ];
@@ -124,18 +101,8 @@ fn without_ramdisk_or_bootargs_none_is_told() {
     let dtb = bent(|tree| {
         let chosen = tree.find_node_mut("/chosen").unwrap();
         chosen.remove_child("module@0x4d000000").unwrap();
-        chosen
-            .child_mut("module@0x49000000")
-            .unwrap()
-            .remove_property("bootargs")
-            .unwrap();
-        set(
-            chosen,
-            &[
-                ("linux,initrd-start", wide(&[1])),
-                ("linux,initrd-end", wide(&[2])),
-            ],
-        );
+        chosen.child_mut("module@0x49000000").unwrap().remove_property("bootargs").unwrap();
+        set(chosen, &[("linux,initrd-start", wide(&[1])), ("linux,initrd-end", wide(&[2]))]);
     });
     let (tree, ..) = host(&dtb);
     for stale in ["bootargs", "linux,initrd-start", "linux,initrd-end"] {
@@ -156,41 +123,20 @@ fn a_status_is_replaced_not_doubled() {
 #[test]
 fn stdout_leads_to_the_hosts_uart_or_nowhere() {
     let (tree, ..) = host(&bent(|_| {}));
-    assert_eq!(
-        at(&tree, "/chosen", "stdout-path"),
-        Some(text(&["/pl011@9000000"]))
-    );
-    let (tree, ..) = host(&with_properties(
-        "/chosen",
-        &[("stdout-path", text(&["serial1:9600"]))],
-    ));
-    assert_eq!(
-        at(&tree, "/chosen", "stdout-path"),
-        Some(text(&["serial1:9600"]))
-    );
+    assert_eq!(at(&tree, "/chosen", "stdout-path"), Some(text(&["/pl011@9000000"])));
+    let (tree, ..) = host(&with_properties("/chosen", &[("stdout-path", text(&["serial1:9600"]))]));
+    assert_eq!(at(&tree, "/chosen", "stdout-path"), Some(text(&["serial1:9600"])));
     assert_eq!(at(&tree, "/aliases", "serial0"), None);
-    assert_eq!(
-        at(&tree, "/pl011@9000000", "status"),
-        Some(text(&["disabled"]))
-    );
-    let (tree, ..) = host(&with_properties(
-        "/chosen",
-        &[("stdout-path", text(&["/flash@0"]))],
-    ));
+    assert_eq!(at(&tree, "/pl011@9000000", "status"), Some(text(&["disabled"])));
+    let (tree, ..) = host(&with_properties("/chosen", &[("stdout-path", text(&["/flash@0"]))]));
     assert_eq!(at(&tree, "/chosen", "stdout-path"), None);
 }
 
 #[test]
 fn memory_nodes_keep_their_place_and_empty_ones_go() {
     let dtb = bent(|tree| {
-        set(
-            tree.find_node_mut("/memory@40000000").unwrap(),
-            &[("reg", wide(&[0x4040_0000, 0x3fc0_0000]))],
-        );
-        let small = [
-            ("reg", wide(&[IMAGE, 0x8_4000])),
-            ("device_type", text(&["memory"])),
-        ];
+        set(tree.find_node_mut("/memory@40000000").unwrap(), &[("reg", wide(&[0x4040_0000, 0x3fc0_0000]))]);
+        let small = [("reg", wide(&[IMAGE, 0x8_4000])), ("device_type", text(&["memory"]))];
         tree.root.add_child(node("memory@40200000", &small));
         let high = [
             ("reg", wide(&[0x8_8000_0000, 0x4000_0000])),
@@ -201,14 +147,8 @@ fn memory_nodes_keep_their_place_and_empty_ones_go() {
     });
     let (tree, ..) = host(&dtb);
     assert!(tree.find_node("/memory@40200000").is_none());
-    assert_eq!(
-        at(&tree, "/memory@880000000", "reg"),
-        Some(wide(&[0x8_8000_0000, 0x4000_0000]))
-    );
-    assert_eq!(
-        at(&tree, "/memory@880000000", "numa-node-id"),
-        Some(cells(&[1]))
-    );
+    assert_eq!(at(&tree, "/memory@880000000", "reg"), Some(wide(&[0x8_8000_0000, 0x4000_0000])));
+    assert_eq!(at(&tree, "/memory@880000000", "numa-node-id"), Some(cells(&[1])));
 }
 
 #[test]
@@ -228,17 +168,11 @@ fn too_small_a_buffer_is_an_error_and_left_empty() {
     for room in [0, 1, 39, 40, 72, needed / 2, needed - 1] {
         let mut small = vec![0xaa; room];
         let refused = write_host_dtb(&platform, &policy, &layout, &mut small);
-        assert!(
-            matches!(refused, Err(BootError::HostDtbRoom { .. })),
-            "{room}"
-        );
+        assert!(matches!(refused, Err(BootError::HostDtbRoom { .. })), "{room}");
         assert!(small.iter().all(|&b| b == 0));
     }
     let mut exact = vec![0xaa; needed];
-    assert_eq!(
-        write_host_dtb(&platform, &policy, &layout, &mut exact),
-        Ok(needed)
-    );
+    assert_eq!(write_host_dtb(&platform, &policy, &layout, &mut exact), Ok(needed));
     assert_eq!(exact, out[..needed]);
 }
 

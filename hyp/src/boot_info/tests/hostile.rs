@@ -25,45 +25,24 @@ fn survive(dtb: &[u8]) {
     let ram = &platform.memory.ram;
     for mmio in policy.mmio() {
         assert!(!ram.overlaps(mmio), "{mmio} is memory");
-        assert!(
-            platform.smmus.iter().all(|s| !s.range.overlaps(mmio)),
-            "{mmio} is an SMMU"
-        );
-        assert!(
-            platform.uarts.el2.is_none_or(|u| !u.range.overlaps(mmio)),
-            "{mmio} is EL2's console"
-        );
+        assert!(platform.smmus.iter().all(|s| !s.range.overlaps(mmio)), "{mmio} is an SMMU");
+        assert!(platform.uarts.el2.is_none_or(|u| !u.range.overlaps(mmio)), "{mmio} is EL2's console");
     }
     for decision in policy.decisions() {
-        drop(std::format!(
-            "{}: {}",
-            platform.path(decision.node),
-            decision.verdict
-        ));
-        assert!(
-            decision.verdict != Verdict::Emulated
-                || platform.smmus.iter().any(|s| s.node == decision.node)
-        );
+        drop(std::format!("{}: {}", platform.path(decision.node), decision.verdict));
+        assert!(decision.verdict != Verdict::Emulated || platform.smmus.iter().any(|s| s.node == decision.node));
     }
     for el2 in [layout.image, layout.pool] {
         assert!(ram.contains(&el2) && !layout.host_ram.overlaps(&el2));
         assert!(!el2.overlaps(&platform.modules.kernel.range));
-        assert!(
-            platform
-                .modules
-                .ramdisk
-                .is_none_or(|m| !el2.overlaps(&m.range))
-        );
+        assert!(platform.modules.ramdisk.is_none_or(|m| !el2.overlaps(&m.range)));
     }
     assert!(!layout.image.overlaps(&layout.pool));
     assert!(layout.host_ram.contains(&layout.host_dtb));
     let mut out = vec![0xaa; layout.host_dtb.size() as usize];
     if let Ok(length) = write_host_dtb(&platform, &policy, &layout, &mut out) {
         Fdt::new(&out[..length]).expect("the host's tree is valid");
-        assert!(
-            !out.windows(TOKEN.len()).any(|w| w == TOKEN.as_bytes())
-                || platform.options.token != Some(TOKEN)
-        );
+        assert!(!out.windows(TOKEN.len()).any(|w| w == TOKEN.as_bytes()) || platform.options.token != Some(TOKEN));
     }
 }
 
@@ -112,22 +91,7 @@ fn many_cells_can_be_anything() {
 #[test]
 #[ignore = "takes minutes in a debug build"]
 fn every_cell_can_be_anything() {
-    damage_cells(
-        1,
-        &[
-            0,
-            1,
-            2,
-            3,
-            4,
-            9,
-            0x1_0000,
-            0x7fff_ffff,
-            0x8000_0000,
-            0xffff_fffc,
-            0xffff_ffff,
-        ],
-    );
+    damage_cells(1, &[0, 1, 2, 3, 4, 9, 0x1_0000, 0x7fff_ffff, 0x8000_0000, 0xffff_fffc, 0xffff_ffff]);
 }
 
 proptest! {

@@ -28,21 +28,13 @@ fn el2_takes_memory_beside_its_image_up_to_a_block_boundary() {
     assert_eq!(plan.image, range(IMAGE, 0x8_4000));
     assert_eq!(plan.pool.base(), plan.image.end());
     assert!(plan.pool.size() >= 32 * MIB && plan.pool.end().0.is_multiple_of(2 * MIB));
-    assert_eq!(
-        plan.host_ram.to_string(),
-        format!("0x40000000..0x40200000, {:#x}..0x80000000", plan.pool.end())
-    );
+    assert_eq!(plan.host_ram.to_string(), format!("0x40000000..0x40200000, {:#x}..0x80000000", plan.pool.end()));
     assert_eq!(plan.entry, Pa(KERNEL));
     assert_eq!(plan.scrub, range(DTB, dtb.len() as u64));
     assert_eq!(plan.kernel.page_size, PageSize::Size4K);
     assert!(plan.host_ram.contains(&plan.host_dtb) && plan.host_dtb.base().0.is_multiple_of(8));
-    let taken = [
-        plan.image,
-        plan.pool,
-        plan.scrub,
-        range(KERNEL, KERNEL_SIZE + 0x40_0000),
-        range(RAMDISK, RAMDISK_SIZE),
-    ];
+    let taken =
+        [plan.image, plan.pool, plan.scrub, range(KERNEL, KERNEL_SIZE + 0x40_0000), range(RAMDISK, RAMDISK_SIZE)];
     assert!(taken.iter().all(|t| !t.overlaps(&plan.host_dtb)));
 }
 
@@ -67,17 +59,10 @@ fn reservations_are_left_alone_and_no_map_is_not_the_hosts() {
     let dtb = bent(|tree| {
         let mut reserved = node(
             "reserved-memory",
-            &[
-                ("#address-cells", cells(&[2])),
-                ("#size-cells", cells(&[2])),
-                ("ranges", vec![]),
-            ],
+            &[("#address-cells", cells(&[2])), ("#size-cells", cells(&[2])), ("ranges", vec![])],
         );
         reserved.add_child(node("a@40300000", &[("reg", wide(&[0x4030_0000, 0x1000]))]));
-        reserved.add_child(node(
-            "b@60000000",
-            &[("reg", wide(&[0x6000_0000, 0x1001])), ("no-map", vec![])],
-        ));
+        reserved.add_child(node("b@60000000", &[("reg", wide(&[0x6000_0000, 0x1001])), ("no-map", vec![])]));
         tree.root.add_child(reserved);
     });
     let plan = plan(&dtb, |_| {}).unwrap();
@@ -91,19 +76,12 @@ fn memory_in_two_banks() {
     let dtb = bent(|tree| {
         tree.root.add_child(node(
             "memory@880000000",
-            &[
-                ("reg", wide(&[0x8_8000_0000, 512 * MIB])),
-                ("device_type", text(&["memory"])),
-            ],
+            &[("reg", wide(&[0x8_8000_0000, 512 * MIB])), ("device_type", text(&["memory"]))],
         ));
     });
     let plan = plan(&dtb, |r| r.pool_size = 400 * MIB).unwrap();
     assert_eq!(plan.pool.size(), 400 * MIB);
-    assert!(
-        plan.host_ram
-            .to_string()
-            .ends_with("0x880000000..0x8a0000000")
-    );
+    assert!(plan.host_ram.to_string().ends_with("0x880000000..0x8a0000000"));
 }
 
 #[test]
@@ -139,25 +117,13 @@ fn t58_the_kernel_needs_room_for_all_of_itself() {
     let dtb = bent(|_| {});
     let over = plan_with_header(&dtb, kernel_header(RAMDISK - KERNEL + 1)).unwrap_err();
     assert!(
-        over.contains("the ramdisk at 0x4d000000")
-            && over.contains("load the ramdisk at 0x4d000001 or above"),
+        over.contains("the ramdisk at 0x4d000000") && over.contains("load the ramdisk at 0x4d000001 or above"),
         "{over}"
     );
     assert!(plan_with_header(&dtb, kernel_header(RAMDISK - KERNEL)).is_ok());
-    let alone = bent(|tree| {
-        drop(
-            tree.find_node_mut("/chosen")
-                .unwrap()
-                .remove_child("module@0x4d000000")
-                .unwrap(),
-        )
-    });
+    let alone = bent(|tree| drop(tree.find_node_mut("/chosen").unwrap().remove_child("module@0x4d000000").unwrap()));
     assert!(plan_with_header(&alone, kernel_header(0x3700_0000)).is_ok());
-    assert!(
-        plan_with_header(&alone, kernel_header(0x3700_0001))
-            .unwrap_err()
-            .contains("not in the machine's memory")
-    );
+    assert!(plan_with_header(&alone, kernel_header(0x3700_0001)).unwrap_err().contains("not in the machine's memory"));
 }
 
 /// T58.
@@ -169,38 +135,14 @@ fn t58_only_a_little_endian_image_is_started() {
         change(&mut header);
         plan_with_header(&dtb, header)
     };
-    assert!(
-        with(|h| h[56] = 0)
-            .unwrap_err()
-            .contains("pass a raw Image (found 0x644d5200)")
-    );
-    assert!(
-        with(|h| *h = [0x1f; HEADER_SIZE])
-            .unwrap_err()
-            .contains("no arm64 Image")
-    );
-    assert!(
-        with(|h| (h[0], h[1], h[56]) = (0x1f, 0x8b, 0))
-            .unwrap_err()
-            .contains("gzip")
-    );
+    assert!(with(|h| h[56] = 0).unwrap_err().contains("pass a raw Image (found 0x644d5200)"));
+    assert!(with(|h| *h = [0x1f; HEADER_SIZE]).unwrap_err().contains("no arm64 Image"));
+    assert!(with(|h| (h[0], h[1], h[56]) = (0x1f, 0x8b, 0)).unwrap_err().contains("gzip"));
     assert!(with(|h| h[24] |= 1).unwrap_err().contains("big-endian"));
     assert!(with(|h| h[16..24].fill(0)).unwrap_err().contains("newer"));
-    assert!(
-        with(|h| h[16..24].fill(0xff))
-            .unwrap_err()
-            .contains("impossible")
-    );
-    assert!(
-        with(|h| h[8..16].fill(0xff))
-            .unwrap_err()
-            .contains("impossible")
-    );
-    assert!(
-        with(|h| h[10] = 8)
-            .unwrap_err()
-            .contains("0x80000 bytes above a multiple of 2 MiB")
-    );
+    assert!(with(|h| h[16..24].fill(0xff)).unwrap_err().contains("impossible"));
+    assert!(with(|h| h[8..16].fill(0xff)).unwrap_err().contains("impossible"));
+    assert!(with(|h| h[10] = 8).unwrap_err().contains("0x80000 bytes above a multiple of 2 MiB"));
     let sizes: Vec<_> = [0u8, 2, 4, 6]
         .map(|flags| {
             let mut header = kernel_header(KERNEL_SIZE);
@@ -208,28 +150,14 @@ fn t58_only_a_little_endian_image_is_started() {
             plan_with_header(&dtb, header).unwrap().kernel.page_size
         })
         .into();
-    assert_eq!(
-        sizes,
-        [
-            PageSize::Unspecified,
-            PageSize::Size4K,
-            PageSize::Size16K,
-            PageSize::Size64K
-        ]
-    );
+    assert_eq!(sizes, [PageSize::Unspecified, PageSize::Size4K, PageSize::Size16K, PageSize::Size64K]);
 }
 
 #[test]
 fn a_text_offset_moves_the_kernel() {
-    let dtb = with_properties(
-        "/chosen/module@0x49000000",
-        &[("reg", wide(&[KERNEL + 0x8_0000, KERNEL_SIZE]))],
-    );
+    let dtb = with_properties("/chosen/module@0x49000000", &[("reg", wide(&[KERNEL + 0x8_0000, KERNEL_SIZE]))]);
     assert!(plan(&dtb, |_| {}).unwrap_err().contains("0x49080000"));
     let mut header = kernel_header(KERNEL_SIZE);
     header[8..16].copy_from_slice(&0x8_0000u64.to_le_bytes());
-    assert_eq!(
-        plan_with_header(&dtb, header).unwrap().entry,
-        Pa(KERNEL + 0x8_0000)
-    );
+    assert_eq!(plan_with_header(&dtb, header).unwrap().entry, Pa(KERNEL + 0x8_0000));
 }

@@ -18,38 +18,18 @@ fn the_usual_machine_is_read_whole() {
     assert_eq!(platform.options.token, Some(TOKEN));
     assert_eq!(platform.memory.ram.to_string(), "0x40000000..0x80000000");
     assert_eq!(platform.modules.kernel.range, range(KERNEL, KERNEL_SIZE));
-    assert_eq!(
-        platform.modules.kernel.bootargs,
-        Some("console=ttyAMA0 quiet")
-    );
-    assert_eq!(
-        platform.modules.ramdisk.unwrap().range,
-        range(RAMDISK, RAMDISK_SIZE)
-    );
-    assert_eq!(
-        platform.cpus.iter().map(|c| c.mpidr).collect::<Vec<_>>(),
-        [0, 1, 2, 3]
-    );
+    assert_eq!(platform.modules.kernel.bootargs, Some("console=ttyAMA0 quiet"));
+    assert_eq!(platform.modules.ramdisk.unwrap().range, range(RAMDISK, RAMDISK_SIZE));
+    assert_eq!(platform.cpus.iter().map(|c| c.mpidr).collect::<Vec<_>>(), [0, 1, 2, 3]);
     assert_eq!(platform.uarts.host.unwrap().range.base(), Pa(0x900_0000));
     assert_eq!(platform.uarts.el2.unwrap().range.base(), Pa(0x904_0000));
     assert_eq!(platform.gic.distributor, range(0x800_0000, 0x1_0000));
-    assert_eq!(
-        &*platform.gic.redistributors,
-        [range(0x80a_0000, 0xf6_0000)]
-    );
+    assert_eq!(&*platform.gic.redistributors, [range(0x80a_0000, 0xf6_0000)]);
     assert_eq!(platform.gic.its[0].translater(), Pa(0x809_0000));
     let smmu = platform.smmus[0];
     assert_eq!(platform.smmus.len(), 1);
-    assert_eq!(
-        (smmu.range, smmu.coherency),
-        (range(0x905_0000, 0x2_0000), Coherency::Coherent)
-    );
-    let edge = |intid| {
-        Some(Spi {
-            intid,
-            trigger: Trigger::Edge,
-        })
-    };
+    assert_eq!((smmu.range, smmu.coherency), (range(0x905_0000, 0x2_0000), Coherency::Coherent));
+    let edge = |intid| Some(Spi { intid, trigger: Trigger::Edge });
     assert_eq!(smmu.interrupts.eventq, edge(106));
     assert_eq!(smmu.interrupts.priq, edge(107));
     assert_eq!(smmu.interrupts.cmdq_sync, edge(108));
@@ -59,10 +39,7 @@ fn the_usual_machine_is_read_whole() {
     assert_eq!(platform.pci[0].windows.len(), 3);
     assert_eq!(platform.pci[0].upstream, Upstream::Smmu { first: 0 });
     assert_eq!(platform.path(smmu.node).to_string(), "/smmuv3@9050000");
-    assert_eq!(
-        platform.path(platform.gic.its[0].node).to_string(),
-        "/intc@8000000/its@8080000"
-    );
+    assert_eq!(platform.path(platform.gic.its[0].node).to_string(), "/intc@8000000/its@8080000");
 }
 
 #[test]
@@ -70,10 +47,7 @@ fn size_is_taken_from_a_real_header_only() {
     let dtb = bent(|_| {});
     let start = |bytes: &[u8]| <[u8; 8]>::try_from(&bytes[..8]).unwrap();
     assert_eq!(dtb_size(&start(&dtb)), Ok(dtb.len()));
-    assert_eq!(
-        dtb_size(b"\x7fELF\x02\x01\x01\x00"),
-        Err(BootError::NotADtb { magic: 0x7f45_4c46 })
-    );
+    assert_eq!(dtb_size(b"\x7fELF\x02\x01\x01\x00"), Err(BootError::NotADtb { magic: 0x7f45_4c46 }));
     for size in [0u32, 39, (2 << 20) + 1, u32::MAX] {
         let mut bad = start(&dtb);
         bad[4..].copy_from_slice(&size.to_be_bytes());
@@ -86,23 +60,15 @@ fn every_truncation_is_refused() {
     let dtb = bent(|_| {});
     for length in 0..dtb.len() {
         let mut cut = dtb[..length].to_vec();
-        assert!(
-            matches!(Platform::parse(&cut), Err(BootError::Dtb(_))),
-            "{length} bytes"
-        );
+        assert!(matches!(Platform::parse(&cut), Err(BootError::Dtb(_))), "{length} bytes");
         if length >= 8 {
             // A loader that adjusts the header to what it copied.
             cut[4..8].copy_from_slice(&(length as u32).to_be_bytes());
-            assert!(
-                matches!(Platform::parse(&cut), Err(BootError::Dtb(_))),
-                "{length} bytes, adjusted"
-            );
+            assert!(matches!(Platform::parse(&cut), Err(BootError::Dtb(_))), "{length} bytes, adjusted");
         }
         assert_eq!(Early::read(&cut), Early::default());
     }
-    assert!(
-        refusal(&dtb[..100]).starts_with("malformed device tree: Invalid FDT length at offset 4")
-    );
+    assert!(refusal(&dtb[..100]).starts_with("malformed device tree: Invalid FDT length at offset 4"));
 }
 
 #[test]
@@ -137,8 +103,7 @@ fn a_machine_that_cannot_be_isolated_is_refused() {
 
 #[test]
 fn a_malformed_smmu_is_refused() {
-    let smmu =
-        |properties: &[(&str, Vec<u8>)]| refusal(&with_properties("/smmuv3@9050000", properties));
+    let smmu = |properties: &[(&str, Vec<u8>)]| refusal(&with_properties("/smmuv3@9050000", properties));
     assert!(smmu(&[("reg", wide(&[0x905_0000, 0x1_0000]))]).contains("smaller than 0x20000"));
     assert!(smmu(&[("reg", wide(&[0x905_1000, 0x2_0000]))]).contains("64 KiB pages"));
     assert!(smmu(&[("reg", cells(&[0x905_0000, 0x2_0000]))]).contains("cut short"));
@@ -146,20 +111,12 @@ fn a_malformed_smmu_is_refused() {
     assert!(smmu(&[("reg", wide(&[u64::MAX - 0xffff, 0x2_0000]))]).contains("52-bit"));
     assert!(smmu(&[("interrupts", cells(&[0, 0x4a, 1]))]).contains("fewer entries"));
     assert!(smmu(&[("interrupt-names", text(&["eventq"]))]).contains("more entries"));
-    assert!(
-        smmu(&[(
-            "interrupt-names",
-            text(&["eventq", "eventq", "gerror", "priq"])
-        )])
-        .contains("twice")
-    );
+    assert!(smmu(&[("interrupt-names", text(&["eventq", "eventq", "gerror", "priq"]))]).contains("twice"));
     assert!(smmu(&[("interrupts", cells(&[1, 2, 1].repeat(4)))]).contains("not an SPI"));
     assert!(smmu(&[("interrupts", cells(&[0, 988, 1].repeat(4)))]).contains("not an SPI"));
     assert!(smmu(&[("interrupts", cells(&[0, 9, 8].repeat(4)))]).contains("not an SPI"));
     assert!(smmu(&[("interrupt-parent", cells(&[7]))]).contains("does not lead to the GICv3"));
-    assert!(
-        smmu(&[("interrupts-extended", cells(&[GIC, 0, 9, 1]))]).contains("interrupts-extended")
-    );
+    assert!(smmu(&[("interrupts-extended", cells(&[GIC, 0, 9, 1]))]).contains("interrupts-extended"));
     assert!(smmu(&[("phandle", vec![1])]).contains("phandle"));
 }
 
@@ -168,21 +125,9 @@ fn an_smmu_listed_twice_or_over_something_else_is_refused() {
     let second = |base, phandle| {
         bent(|tree| {
             let mut copy = tree.find_node("/smmuv3@9050000").unwrap().clone();
-            set(
-                &mut copy,
-                &[
-                    ("reg", wide(&[base, 0x2_0000])),
-                    ("phandle", cells(&[phandle])),
-                ],
-            );
+            set(&mut copy, &[("reg", wide(&[base, 0x2_0000])), ("phandle", cells(&[phandle]))]);
             let mut other = node("iommu@1", &[]);
-            for property in [
-                "reg",
-                "phandle",
-                "compatible",
-                "interrupts",
-                "interrupt-names",
-            ] {
+            for property in ["reg", "phandle", "compatible", "interrupts", "interrupt-names"] {
                 use dtoolkit::{Node, Property};
                 let value = copy.property(property).unwrap().value().to_vec();
                 set(&mut other, &[(property, value)]);
@@ -190,16 +135,8 @@ fn an_smmu_listed_twice_or_over_something_else_is_refused() {
             tree.root.add_child(other);
         })
     };
-    for (base, phandle) in [
-        (0x905_0000, 9),
-        (0x906_0000, 9),
-        (0x909_0000, SMMU),
-        (0x800_0000, 9),
-    ] {
-        assert!(
-            refusal(&second(base, phandle)).contains("overlaps"),
-            "{base:#x} {phandle:#x}"
-        );
+    for (base, phandle) in [(0x905_0000, 9), (0x906_0000, 9), (0x909_0000, SMMU), (0x800_0000, 9)] {
+        assert!(refusal(&second(base, phandle)).contains("overlaps"), "{base:#x} {phandle:#x}");
     }
     let dtb = second(0x909_0000, 9);
     assert_eq!(Platform::parse(&dtb).unwrap().smmus.len(), 2);
@@ -208,19 +145,11 @@ fn an_smmu_listed_twice_or_over_something_else_is_refused() {
 #[test]
 fn coherency_is_inherited_and_can_be_taken_back() {
     let coherency = |dtb: Vec<u8>| Platform::parse(&dtb).unwrap().smmus[0].coherency;
-    let inherited = bent(|tree| {
-        drop(
-            tree.find_node_mut("/smmuv3@9050000")
-                .unwrap()
-                .remove_property("dma-coherent"),
-        )
-    });
+    let inherited = bent(|tree| drop(tree.find_node_mut("/smmuv3@9050000").unwrap().remove_property("dma-coherent")));
     assert_eq!(coherency(inherited), Coherency::Coherent);
     let neither = bent(|tree| {
         tree.root.remove_property("dma-coherent");
-        tree.find_node_mut("/smmuv3@9050000")
-            .unwrap()
-            .remove_property("dma-coherent");
+        tree.find_node_mut("/smmuv3@9050000").unwrap().remove_property("dma-coherent");
     });
     assert_eq!(coherency(neither), Coherency::NonCoherent);
     let taken_back = with_properties("/smmuv3@9050000", &[("dma-noncoherent", vec![])]);
@@ -230,41 +159,22 @@ fn coherency_is_inherited_and_can_be_taken_back() {
 /// T58.
 #[test]
 fn t58_modules_that_cannot_be_are_refused() {
-    let kernel = |properties: &[(&str, Vec<u8>)]| {
-        refusal(&with_properties("/chosen/module@0x49000000", properties))
-    };
+    let kernel = |properties: &[(&str, Vec<u8>)]| refusal(&with_properties("/chosen/module@0x49000000", properties));
     let outside = kernel(&[("reg", wide(&[0x8000_0000, KERNEL_SIZE]))]);
-    assert!(
-        outside.contains("0x80000000..0x829f0000") && outside.contains("ends at 0x80000000"),
-        "{outside}"
-    );
-    assert!(
-        kernel(&[("reg", wide(&[0x7f00_0000, KERNEL_SIZE]))])
-            .contains("not in the machine's memory")
-    );
-    assert!(
-        kernel(&[("reg", wide(&[u64::MAX - 0xfff, KERNEL_SIZE]))])
-            .contains("one address and one size")
-    );
+    assert!(outside.contains("0x80000000..0x829f0000") && outside.contains("ends at 0x80000000"), "{outside}");
+    assert!(kernel(&[("reg", wide(&[0x7f00_0000, KERNEL_SIZE]))]).contains("not in the machine's memory"));
+    assert!(kernel(&[("reg", wide(&[u64::MAX - 0xfff, KERNEL_SIZE]))]).contains("one address and one size"));
     assert!(kernel(&[("reg", wide(&[KERNEL, 0]))]).contains("size above zero"));
-    assert!(
-        kernel(&[("reg", wide(&[KERNEL, KERNEL_SIZE, KERNEL, KERNEL_SIZE]))])
-            .contains("one address")
-    );
+    assert!(kernel(&[("reg", wide(&[KERNEL, KERNEL_SIZE, KERNEL, KERNEL_SIZE]))]).contains("one address"));
     assert!(kernel(&[("reg", wide(&[KERNEL, 63]))]).contains("shorter than the header"));
     assert!(kernel(&[("reg", cells(&[1]))]).contains("one address"));
     let over = kernel(&[("reg", wide(&[0x4c00_0000, KERNEL_SIZE]))]);
     assert!(
-        over.contains("ramdisk module at 0x4d000000")
-            && over.contains("load the ramdisk module at 0x4e9f0000"),
+        over.contains("ramdisk module at 0x4d000000") && over.contains("load the ramdisk module at 0x4e9f0000"),
         "{over}"
     );
     assert!(
-        kernel(&[(
-            "compatible",
-            text(&["multiboot,module", "multiboot,ramdisk"])
-        )])
-        .contains("two ramdisk modules")
+        kernel(&[("compatible", text(&["multiboot,module", "multiboot,ramdisk"]))]).contains("two ramdisk modules")
     );
     assert!(kernel(&[("compatible", text(&["multiboot,module", "xen,xsm"]))]).contains("neither"));
     assert!(kernel(&[("bootargs", vec![b'a'])]).contains("is not one string"));
@@ -274,29 +184,16 @@ fn t58_modules_that_cannot_be_are_refused() {
 fn modules_may_have_cell_counts_of_their_own() {
     let dtb = bent(|tree| {
         let chosen = tree.find_node_mut("/chosen").unwrap();
-        set(
-            chosen,
-            &[
-                ("#address-cells", cells(&[1])),
-                ("#size-cells", cells(&[1])),
-            ],
-        );
-        for (name, base, size) in [
-            ("module@0x49000000", KERNEL, KERNEL_SIZE),
-            ("module@0x4d000000", RAMDISK, RAMDISK_SIZE),
-        ] {
-            set(
-                chosen.child_mut(name).unwrap(),
-                &[("reg", cells(&[base as u32, size as u32]))],
-            );
+        set(chosen, &[("#address-cells", cells(&[1])), ("#size-cells", cells(&[1]))]);
+        for (name, base, size) in
+            [("module@0x49000000", KERNEL, KERNEL_SIZE), ("module@0x4d000000", RAMDISK, RAMDISK_SIZE)]
+        {
+            set(chosen.child_mut(name).unwrap(), &[("reg", cells(&[base as u32, size as u32]))]);
         }
     });
     let platform = Platform::parse(&dtb).unwrap();
     assert_eq!(platform.modules.kernel.range, range(KERNEL, KERNEL_SIZE));
-    assert_eq!(
-        platform.modules.ramdisk.unwrap().range,
-        range(RAMDISK, RAMDISK_SIZE)
-    );
+    assert_eq!(platform.modules.ramdisk.unwrap().range, range(RAMDISK, RAMDISK_SIZE));
 }
 
 /// T58.
@@ -317,65 +214,38 @@ fn t58_an_iommu_map_is_whole_or_the_boot_is_refused() {
         assert!(refusal(&map(bad)).contains("iommu-map"), "{bad:x?}");
     }
     let upstream = |dtb: Vec<u8>| Platform::parse(&dtb).unwrap().pci[0].upstream;
-    assert_eq!(
-        upstream(map(&[0, SMMU, 0, 0x8000, 0x8000, SMMU, 0x8000, 0x8000])),
-        Upstream::Smmu { first: 0 }
-    );
+    assert_eq!(upstream(map(&[0, SMMU, 0, 0x8000, 0x8000, SMMU, 0x8000, 0x8000])), Upstream::Smmu { first: 0 });
     assert_eq!(upstream(map(&[0, SMMU, 0, 0xffff])), Upstream::Partly);
     assert_eq!(upstream(map(&[0, 7, 0, 0x1_0000])), Upstream::Foreign);
-    assert_eq!(
-        upstream(map(&[0, SMMU, 0, 0x8000, 0x8000, 7, 0, 0x8000])),
-        Upstream::Foreign
-    );
-    assert_eq!(
-        upstream(without("/pcie@10000000", "iommu-map")),
-        Upstream::Nothing
-    );
+    assert_eq!(upstream(map(&[0, SMMU, 0, 0x8000, 0x8000, 7, 0, 0x8000])), Upstream::Foreign);
+    assert_eq!(upstream(without("/pcie@10000000", "iommu-map")), Upstream::Nothing);
     let masked = with_properties("/pcie@10000000", &[("iommu-map-mask", cells(&[0xff]))]);
     assert_eq!(upstream(masked), Upstream::Partly);
 }
 
 #[test]
 fn a_malformed_pci_host_is_refused() {
-    let pci =
-        |properties: &[(&str, Vec<u8>)]| refusal(&with_properties("/pcie@10000000", properties));
+    let pci = |properties: &[(&str, Vec<u8>)]| refusal(&with_properties("/pcie@10000000", properties));
     assert!(pci(&[("bus-range", cells(&[0]))]).contains("bus-range"));
     assert!(pci(&[("bus-range", cells(&[9, 1]))]).contains("bus-range"));
     assert!(pci(&[("bus-range", cells(&[0, 0x100]))]).contains("bus-range"));
     assert!(pci(&[("reg", wide(&[0x40_1000_0000, 0x100_0000]))]).contains("configuration space"));
     assert!(pci(&[("ranges", cells(&[0x200_0000, 0, 0]))]).contains("cut short"));
     assert!(pci(&[("ranges", cells(&[0, 0, 0, 0, 0, 0, 1]))]).contains("onto configuration space"));
-    assert!(
-        pci(&[(
-            "ranges",
-            cells(&[0x200_0000, 0, 0, u32::MAX, u32::MAX, 0, 1])
-        )])
-        .contains("outside")
-    );
+    assert!(pci(&[("ranges", cells(&[0x200_0000, 0, 0, u32::MAX, u32::MAX, 0, 1]))]).contains("outside"));
     assert!(pci(&[("#address-cells", cells(&[2]))]).contains("must be 3"));
 }
 
 /// T58.
 #[test]
 fn t58_huge_counts_are_refused() {
-    let many = |count: u64| {
-        wide(
-            &(0..count)
-                .flat_map(|n| [0x4000_0000 + n * 0x2000, 0x1000])
-                .collect::<Vec<_>>(),
-        )
-    };
+    let many = |count: u64| wide(&(0..count).flat_map(|n| [0x4000_0000 + n * 0x2000, 0x1000]).collect::<Vec<_>>());
     let ram = with_properties("/memory@40000000", &[("reg", many(17))]);
     assert!(refusal(&ram).contains("more than 16 ranges of memory"));
     let cpus = virt(65, 1024 * MIB).to_dtb();
     assert!(refusal(&cpus).contains("more than 64 CPUs"));
-    let gic = with_properties(
-        "/intc@8000000",
-        &[("#redistributor-regions", cells(&[u32::MAX]))],
-    );
-    assert!(
-        refusal(&gic).contains("#redistributor") || refusal(&gic).contains("all redistributors")
-    );
+    let gic = with_properties("/intc@8000000", &[("#redistributor-regions", cells(&[u32::MAX]))]);
+    assert!(refusal(&gic).contains("#redistributor") || refusal(&gic).contains("all redistributors"));
     let address_cells = bent(|tree| set(&mut tree.root, &[("#address-cells", cells(&[u32::MAX]))]));
     assert!(refusal(&address_cells).contains("#address-cells"));
     let deep = bent(|tree| {
@@ -390,10 +260,7 @@ fn t58_huge_counts_are_refused() {
     assert!(refusal(&deep).contains("levels"));
     let wide_tree = bent(|tree| {
         for n in 0..600 {
-            tree.root.add_child(node(
-                &std::format!("d@{n}"),
-                &[("reg", wide(&[n << 12, 1]))],
-            ));
+            tree.root.add_child(node(&std::format!("d@{n}"), &[("reg", wide(&[n << 12, 1]))]));
         }
     });
     assert!(refusal(&wide_tree).contains("more than 512 device tree nodes"));
@@ -404,35 +271,18 @@ fn reserved_memory_is_known() {
     let dtb = bent(|tree| {
         let mut reserved = node(
             "reserved-memory",
-            &[
-                ("#address-cells", cells(&[2])),
-                ("#size-cells", cells(&[2])),
-                ("ranges", vec![]),
-            ],
+            &[("#address-cells", cells(&[2])), ("#size-cells", cells(&[2])), ("ranges", vec![])],
         );
-        reserved.add_child(node(
-            "keep@50000000",
-            &[("reg", wide(&[0x5000_0000, 0x1000]))],
-        ));
-        reserved.add_child(node(
-            "fw@60000000",
-            &[("reg", wide(&[0x6000_0000, 0x2000])), ("no-map", vec![])],
-        ));
+        reserved.add_child(node("keep@50000000", &[("reg", wide(&[0x5000_0000, 0x1000]))]));
+        reserved.add_child(node("fw@60000000", &[("reg", wide(&[0x6000_0000, 0x2000])), ("no-map", vec![])]));
         reserved.add_child(node("pool", &[("size", wide(&[0x10_0000]))]));
         tree.root.add_child(reserved);
-        tree.memory_reservations
-            .push(MemoryReservation::new(0x7000_0800, 0x10));
+        tree.memory_reservations.push(MemoryReservation::new(0x7000_0800, 0x10));
     });
     let memory = Platform::parse(&dtb).unwrap().memory;
-    assert_eq!(
-        memory.reserved.to_string(),
-        "0x50000000..0x50001000, 0x60000000..0x60002000, 0x70000000..0x70001000"
-    );
+    assert_eq!(memory.reserved.to_string(), "0x50000000..0x50001000, 0x60000000..0x60002000, 0x70000000..0x70001000");
     assert_eq!(memory.no_map.to_string(), "0x60000000..0x60002000");
-    let bad = bent(|tree| {
-        tree.memory_reservations
-            .push(MemoryReservation::new(u64::MAX, 2))
-    });
+    let bad = bent(|tree| tree.memory_reservations.push(MemoryReservation::new(u64::MAX, 2)));
     assert!(refusal(&bad).contains("/memreserve/"));
 }
 
@@ -441,10 +291,7 @@ fn overlapping_memory_nodes_are_refused() {
     let dtb = bent(|tree| {
         tree.root.add_child(node(
             "memory@50000000",
-            &[
-                ("reg", wide(&[0x5000_0000, 0x1000])),
-                ("device_type", text(&["memory"])),
-            ],
+            &[("reg", wide(&[0x5000_0000, 0x1000])), ("device_type", text(&["memory"]))],
         ));
     });
     assert!(refusal(&dtb).contains("/memory@50000000 overlaps memory"));
@@ -455,10 +302,7 @@ fn the_consoles_follow_stdout_path() {
     let uarts = |stdout: &str| {
         let dtb = with_properties("/chosen", &[("stdout-path", text(&[stdout]))]);
         let found = Platform::parse(&dtb).unwrap().uarts;
-        (
-            found.host.unwrap().range.base().0,
-            found.el2.unwrap().range.base().0,
-        )
+        (found.host.unwrap().range.base().0, found.el2.unwrap().range.base().0)
     };
     let (first, second) = (0x900_0000, 0x904_0000);
     assert_eq!(uarts("/pl011@9000000"), (first, second));

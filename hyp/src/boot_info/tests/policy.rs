@@ -12,10 +12,7 @@ use crate::boot_info::{MmioPolicy, Platform};
 fn decide(dtb: &[u8]) -> (Vec<String>, String) {
     let platform = Platform::parse(dtb).unwrap();
     let policy = MmioPolicy::decide(&platform).unwrap();
-    let lines = policy
-        .decisions()
-        .iter()
-        .map(|d| format!("{}: {:?}", platform.path(d.node), d.verdict));
+    let lines = policy.decisions().iter().map(|d| format!("{}: {:?}", platform.path(d.node), d.verdict));
     (lines.collect(), policy.mmio().to_string())
 }
 
@@ -23,26 +20,15 @@ fn decide(dtb: &[u8]) -> (Vec<String>, String) {
 fn verdict(dtb: &[u8], path: &str) -> Verdict {
     let platform = Platform::parse(dtb).unwrap();
     let policy = MmioPolicy::decide(&platform).unwrap();
-    let found = policy
-        .decisions()
-        .iter()
-        .find(|d| platform.path(d.node).to_string() == path);
-    found
-        .unwrap_or_else(|| panic!("no decision about {path}"))
-        .verdict
+    let found = policy.decisions().iter().find(|d| platform.path(d.node).to_string() == path);
+    found.unwrap_or_else(|| panic!("no decision about {path}")).verdict
 }
 
 fn allow(paths: &[&str]) -> impl FnOnce(&mut DeviceTree) {
-    let words = paths
-        .iter()
-        .map(|p| format!(" allow={p}"))
-        .collect::<String>();
+    let words = paths.iter().map(|p| format!(" allow={p}")).collect::<String>();
     move |tree| {
         let line = format!("token={TOKEN}{words}");
-        set(
-            tree.find_node_mut("/chosen").unwrap(),
-            &[("bootargs", text(&[&line]))],
-        );
+        set(tree.find_node_mut("/chosen").unwrap(), &[("bootargs", text(&[&line]))]);
     }
 }
 
@@ -50,11 +36,7 @@ fn allow(paths: &[&str]) -> impl FnOnce(&mut DeviceTree) {
 #[test]
 fn t40_t55_the_usual_machine() {
     let (lines, mmio) = decide(&bent(|_| {}));
-    let others: Vec<_> = lines
-        .iter()
-        .filter(|l| !l.starts_with("/virtio_mmio@"))
-        .map(String::as_str)
-        .collect();
+    let others: Vec<_> = lines.iter().filter(|l| !l.starts_with("/virtio_mmio@")).map(String::as_str).collect();
     assert_eq!(
         others,
         [
@@ -71,10 +53,7 @@ fn t40_t55_the_usual_machine() {
             "/flash@0: Withheld(Flash)",
         ]
     );
-    let slots: Vec<_> = lines
-        .iter()
-        .filter(|l| l.starts_with("/virtio_mmio@"))
-        .collect();
+    let slots: Vec<_> = lines.iter().filter(|l| l.starts_with("/virtio_mmio@")).collect();
     assert_eq!(slots.len(), 32);
     assert!(slots.iter().all(|l| l.ends_with(": Withheld(VirtioMmio)")));
     assert_eq!(
@@ -89,30 +68,15 @@ fn t40_t55_the_usual_machine() {
 fn t55_unknown_nodes_are_withheld_by_their_most_specific_name() {
     let unknown = |compatible: &[&str]| {
         let dtb = bent(|tree| {
-            let properties = [
-                ("reg", wide(&[0x90a_0000, 0x1000])),
-                ("compatible", text(compatible)),
-            ];
+            let properties = [("reg", wide(&[0x90a_0000, 0x1000])), ("compatible", text(compatible))];
             tree.root.add_child(node("thing@90a0000", &properties));
         });
         verdict(&dtb, "/thing@90a0000")
     };
-    assert_eq!(
-        unknown(&["vendor,reset"]),
-        Verdict::Withheld(Withheld::Unknown)
-    );
-    assert_eq!(
-        unknown(&["vendor,uart-with-dma", "arm,pl011"]),
-        Verdict::Withheld(Withheld::Unknown)
-    );
-    assert_eq!(
-        unknown(&["arm,smmu-v3-pmcg"]),
-        Verdict::Withheld(Withheld::Pmcg)
-    );
-    assert_eq!(
-        unknown(&["arm,smmu-v2"]),
-        Verdict::Withheld(Withheld::Unknown)
-    );
+    assert_eq!(unknown(&["vendor,reset"]), Verdict::Withheld(Withheld::Unknown));
+    assert_eq!(unknown(&["vendor,uart-with-dma", "arm,pl011"]), Verdict::Withheld(Withheld::Unknown));
+    assert_eq!(unknown(&["arm,smmu-v3-pmcg"]), Verdict::Withheld(Withheld::Pmcg));
+    assert_eq!(unknown(&["arm,smmu-v2"]), Verdict::Withheld(Withheld::Unknown));
     assert_eq!(unknown(&[]), Verdict::Withheld(Withheld::Unknown));
     assert_eq!(unknown(&["arm,pl031"]), Verdict::Given(Given::Rtc));
 }
@@ -120,51 +84,27 @@ fn t55_unknown_nodes_are_withheld_by_their_most_specific_name() {
 #[test]
 fn pci_without_a_whole_iommu_map_is_withheld() {
     let pci = |dtb: &[u8]| verdict(dtb, "/pcie@10000000");
-    assert_eq!(
-        pci(&without("/pcie@10000000", "iommu-map")),
-        Verdict::Withheld(Withheld::NoIommuMap)
-    );
+    assert_eq!(pci(&without("/pcie@10000000", "iommu-map")), Verdict::Withheld(Withheld::NoIommuMap));
     let map = |value: &[u32]| with_properties("/pcie@10000000", &[("iommu-map", cells(value))]);
-    assert_eq!(
-        pci(&map(&[0, SMMU, 0, 0x8000])),
-        Verdict::Withheld(Withheld::IommuMapPartly)
-    );
-    assert_eq!(
-        pci(&map(&[0, 77, 0, 0x1_0000])),
-        Verdict::Withheld(Withheld::ForeignIommu)
-    );
+    assert_eq!(pci(&map(&[0, SMMU, 0, 0x8000])), Verdict::Withheld(Withheld::IommuMapPartly));
+    assert_eq!(pci(&map(&[0, 77, 0, 0x1_0000])), Verdict::Withheld(Withheld::ForeignIommu));
     let (_, mmio) = decide(&map(&[0, 77, 0, 0x1_0000]));
-    assert!(
-        !mmio.contains("0x10000000") && !mmio.contains("0x4010000000"),
-        "{mmio}"
-    );
+    assert!(!mmio.contains("0x10000000") && !mmio.contains("0x4010000000"), "{mmio}");
 }
 
 #[test]
 fn a_platform_device_is_given_only_behind_a_known_smmu() {
     let device = |iommus: Vec<u8>| {
         bent(|tree| {
-            let properties = [
-                ("reg", wide(&[0x90a_0000, 0x1000])),
-                ("compatible", text(&["vendor,dma"])),
-                ("iommus", iommus),
-            ];
+            let properties =
+                [("reg", wide(&[0x90a_0000, 0x1000])), ("compatible", text(&["vendor,dma"])), ("iommus", iommus)];
             tree.root.add_child(node("dma@90a0000", &properties));
         })
     };
     let path = "/dma@90a0000";
-    assert_eq!(
-        verdict(&device(cells(&[SMMU, 5])), path),
-        Verdict::Given(Given::BehindSmmu { smmu: 0 })
-    );
-    assert_eq!(
-        verdict(&device(cells(&[7, 5])), path),
-        Verdict::Withheld(Withheld::ForeignIommu)
-    );
-    assert_eq!(
-        verdict(&device(cells(&[SMMU, 5, 7, 5])), path),
-        Verdict::Withheld(Withheld::ForeignIommu)
-    );
+    assert_eq!(verdict(&device(cells(&[SMMU, 5])), path), Verdict::Given(Given::BehindSmmu { smmu: 0 }));
+    assert_eq!(verdict(&device(cells(&[7, 5])), path), Verdict::Withheld(Withheld::ForeignIommu));
+    assert_eq!(verdict(&device(cells(&[SMMU, 5, 7, 5])), path), Verdict::Withheld(Withheld::ForeignIommu));
     assert!(refusal(&device(cells(&[SMMU]))).contains("iommus"));
     assert!(refusal(&device(vec![])).contains("iommus of /dma@90a0000 is empty"));
 }
@@ -173,47 +113,23 @@ fn a_platform_device_is_given_only_behind_a_known_smmu() {
 #[test]
 fn t55_a_page_is_given_only_if_nothing_withheld_is_in_it() {
     let neighbour = bent(|tree| {
-        let properties = [
-            ("reg", wide(&[0x901_0800, 0x10])),
-            ("compatible", text(&["vendor,reset"])),
-        ];
+        let properties = [("reg", wide(&[0x901_0800, 0x10])), ("compatible", text(&["vendor,reset"]))];
         tree.root.add_child(node("reset@9010800", &properties));
     });
-    assert_eq!(
-        verdict(&neighbour, "/pl031@9010000"),
-        Verdict::Withheld(Withheld::SharesPage)
-    );
+    assert_eq!(verdict(&neighbour, "/pl031@9010000"), Verdict::Withheld(Withheld::SharesPage));
     // And on to the next: the clock's page falls with it.
     let chain = bent(|tree| {
-        let reset = [
-            ("reg", wide(&[0x901_0800, 0x10])),
-            ("compatible", text(&["vendor,reset"])),
-        ];
+        let reset = [("reg", wide(&[0x901_0800, 0x10])), ("compatible", text(&["vendor,reset"]))];
         tree.root.add_child(node("reset@9010800", &reset));
-        set(
-            tree.find_node_mut("/pl031@9010000").unwrap(),
-            &[("reg", wide(&[0x901_0000, 0x1004]))],
-        );
-        let gpio = [
-            ("reg", wide(&[0x901_1800, 0x10])),
-            ("compatible", text(&["arm,pl061"])),
-        ];
+        set(tree.find_node_mut("/pl031@9010000").unwrap(), &[("reg", wide(&[0x901_0000, 0x1004]))]);
+        let gpio = [("reg", wide(&[0x901_1800, 0x10])), ("compatible", text(&["arm,pl061"]))];
         tree.root.add_child(node("gpio@9011800", &gpio));
     });
-    assert_eq!(
-        verdict(&chain, "/gpio@9011800"),
-        Verdict::Withheld(Withheld::SharesPage)
-    );
+    assert_eq!(verdict(&chain, "/gpio@9011800"), Verdict::Withheld(Withheld::SharesPage));
     let over_smmu = with_properties("/pl031@9010000", &[("reg", wide(&[0x906_f000, 0x1000]))]);
-    assert_eq!(
-        verdict(&over_smmu, "/pl031@9010000"),
-        Verdict::Withheld(Withheld::SharesPage)
-    );
+    assert_eq!(verdict(&over_smmu, "/pl031@9010000"), Verdict::Withheld(Withheld::SharesPage));
     let over_console = with_properties("/pl031@9010000", &[("reg", wide(&[0x904_0000, 0x1000]))]);
-    assert_eq!(
-        verdict(&over_console, "/pl031@9010000"),
-        Verdict::Withheld(Withheld::SharesPage)
-    );
+    assert_eq!(verdict(&over_console, "/pl031@9010000"), Verdict::Withheld(Withheld::SharesPage));
 }
 
 /// T56.
@@ -225,22 +141,10 @@ fn t56_windows_over_memory_or_over_withheld_registers_are_withheld() {
         with_properties("/pcie@10000000", &[("ranges", ranges)])
     };
     let pci = |dtb: &[u8]| verdict(dtb, "/pcie@10000000");
-    assert_eq!(
-        pci(&window(0x3000_0000, 0x1000_1000)),
-        Verdict::Withheld(Withheld::OverlapsRam)
-    );
-    assert_eq!(
-        pci(&window(0x7fff_f800, 0x1000)),
-        Verdict::Withheld(Withheld::OverlapsRam)
-    );
-    assert_eq!(
-        pci(&window(0x900_0000, 0x100_0000)),
-        Verdict::Withheld(Withheld::SharesPage)
-    );
-    assert_eq!(
-        pci(&window(0x1000_0000, 0x1000_0000)),
-        Verdict::Given(Given::Pci { smmu: 0 })
-    );
+    assert_eq!(pci(&window(0x3000_0000, 0x1000_1000)), Verdict::Withheld(Withheld::OverlapsRam));
+    assert_eq!(pci(&window(0x7fff_f800, 0x1000)), Verdict::Withheld(Withheld::OverlapsRam));
+    assert_eq!(pci(&window(0x900_0000, 0x100_0000)), Verdict::Withheld(Withheld::SharesPage));
+    assert_eq!(pci(&window(0x1000_0000, 0x1000_0000)), Verdict::Given(Given::Pci { smmu: 0 }));
 }
 
 #[test]
@@ -252,22 +156,13 @@ fn an_interrupt_controller_over_something_withheld_is_refused() {
 #[test]
 fn disabled_nodes_and_what_is_below_withheld_ones_stay_out() {
     let disabled = with_properties("/pl031@9010000", &[("status", text(&["disabled"]))]);
-    assert_eq!(
-        verdict(&disabled, "/pl031@9010000"),
-        Verdict::Withheld(Withheld::Disabled)
-    );
+    assert_eq!(verdict(&disabled, "/pl031@9010000"), Verdict::Withheld(Withheld::Disabled));
     let dtb = bent(|tree| {
         let bus = tree.find_node_mut("/platform-bus@c000000").unwrap();
-        let rtc = [
-            ("reg", cells(&[0x1000, 0x1000])),
-            ("compatible", text(&["arm,pl031"])),
-        ];
+        let rtc = [("reg", cells(&[0x1000, 0x1000])), ("compatible", text(&["arm,pl031"]))];
         bus.add_child(node("rtc@1000", &rtc));
     });
-    assert_eq!(
-        verdict(&dtb, "/platform-bus@c000000/rtc@1000"),
-        Verdict::Withheld(Withheld::Parent)
-    );
+    assert_eq!(verdict(&dtb, "/platform-bus@c000000/rtc@1000"), Verdict::Withheld(Withheld::Parent));
 }
 
 #[test]
@@ -282,39 +177,17 @@ fn registers_are_translated_through_buses() {
                 ("ranges", cells(&[0x1000, 0, 0x90b_0000, 0x1_0000])),
             ],
         );
-        let at = |base| {
-            [
-                ("reg", cells(&[base, 0x1000])),
-                ("compatible", text(&["arm,pl031"])),
-            ]
-        };
+        let at = |base| [("reg", cells(&[base, 0x1000])), ("compatible", text(&["arm,pl031"]))];
         soc.add_child(node("rtc@3000", &at(0x3000)));
         soc.add_child(node("rtc@20000", &at(0x2_0000)));
         tree.root.add_child(soc);
-        let mut i2c = node(
-            "i2c",
-            &[
-                ("#address-cells", cells(&[1])),
-                ("#size-cells", cells(&[0])),
-            ],
-        );
-        i2c.add_child(node(
-            "rtc@51",
-            &[
-                ("reg", cells(&[0x51])),
-                ("compatible", text(&["arm,pl031"])),
-            ],
-        ));
+        let mut i2c = node("i2c", &[("#address-cells", cells(&[1])), ("#size-cells", cells(&[0]))]);
+        i2c.add_child(node("rtc@51", &[("reg", cells(&[0x51])), ("compatible", text(&["arm,pl031"]))]));
         tree.root.add_child(i2c);
     });
     let (lines, mmio) = decide(&dtb);
     assert!(lines.contains(&"/soc/rtc@3000: Given(Rtc)".into()));
-    assert!(
-        !lines
-            .iter()
-            .any(|l| l.contains("rtc@20000") || l.contains("rtc@51")),
-        "{lines:?}"
-    );
+    assert!(!lines.iter().any(|l| l.contains("rtc@20000") || l.contains("rtc@51")), "{lines:?}");
     assert!(mmio.contains("0x90b2000..0x90b3000"), "{mmio}");
 }
 
@@ -322,38 +195,18 @@ fn registers_are_translated_through_buses() {
 fn el2s_command_line_can_allow_a_node() {
     let dtb = bent(allow(&["/flash@0", "/pcie@10000000"]));
     assert_eq!(verdict(&dtb, "/flash@0"), Verdict::Given(Given::Allowed));
-    assert_eq!(
-        verdict(&dtb, "/pcie@10000000"),
-        Verdict::Given(Given::Allowed)
-    );
+    assert_eq!(verdict(&dtb, "/pcie@10000000"), Verdict::Given(Given::Allowed));
     let (_, mmio) = decide(&dtb);
-    assert!(
-        mmio.starts_with("0x0..0x8010000") && mmio.contains("0x4010000000"),
-        "{mmio}"
-    );
+    assert!(mmio.starts_with("0x0..0x8010000") && mmio.contains("0x4010000000"), "{mmio}");
     // One slot alone would hand out the seven others in its page.
     let slot = bent(allow(&["/virtio_mmio@a000200"]));
-    assert_eq!(
-        verdict(&slot, "/virtio_mmio@a000200"),
-        Verdict::Withheld(Withheld::SharesPage)
-    );
+    assert_eq!(verdict(&slot, "/virtio_mmio@a000200"), Verdict::Withheld(Withheld::SharesPage));
 }
 
 #[test]
 fn an_allowance_that_cannot_be_is_refused() {
-    for path in [
-        "/smmuv3@9050000",
-        "/fw-cfg@9020000",
-        "/pl011@9040000",
-        "/nothing",
-        "/timer",
-        "/",
-        "/flash",
-    ] {
+    for path in ["/smmuv3@9050000", "/fw-cfg@9020000", "/pl011@9040000", "/nothing", "/timer", "/", "/flash"] {
         let dtb = bent(allow(&[path]));
-        assert!(
-            refusal(&dtb).starts_with(&format!("option '{path}'")),
-            "{path}"
-        );
+        assert!(refusal(&dtb).starts_with(&format!("option '{path}'")), "{path}");
     }
 }

@@ -19,29 +19,11 @@ fn dump(tag: &str, machine: &str, arguments: &[&str]) -> Vec<u8> {
     fs::write(&image, kernel).unwrap();
     let file = image.display();
     let status = Command::new("qemu-system-aarch64")
-        .args([
-            "-machine",
-            &format!("{machine},dumpdtb={}", dtb.display()),
-            "-nic",
-            "none",
-        ])
-        .args([
-            "-cpu", "max", "-display", "none", "-serial", "null", "-serial", "null",
-        ])
-        .args([
-            "-kernel",
-            &file.to_string(),
-            "-append",
-            &format!("token={TOKEN}"),
-        ])
-        .args([
-            "-device",
-            &format!("guest-loader,addr=0x49000000,kernel={file},bootargs=console=ttyAMA0"),
-        ])
-        .args([
-            "-device",
-            &format!("guest-loader,addr=0x4d000000,initrd={file}"),
-        ])
+        .args(["-machine", &format!("{machine},dumpdtb={}", dtb.display()), "-nic", "none"])
+        .args(["-cpu", "max", "-display", "none", "-serial", "null", "-serial", "null"])
+        .args(["-kernel", &file.to_string(), "-append", &format!("token={TOKEN}")])
+        .args(["-device", &format!("guest-loader,addr=0x49000000,kernel={file},bootargs=console=ttyAMA0")])
+        .args(["-device", &format!("guest-loader,addr=0x4d000000,initrd={file}")])
         .args(arguments)
         .status()
         .expect("qemu-system-aarch64 starts");
@@ -69,11 +51,7 @@ fn qemus_own_trees_are_accepted() {
         let mut out = std::vec![0xaa; layout.host_dtb.size() as usize];
         let length = write_host_dtb(&platform, &policy, &layout, &mut out).unwrap();
         assert!(length < dtb.len());
-        let given = policy
-            .decisions()
-            .iter()
-            .filter(|d| matches!(d.verdict, Verdict::Given(_)))
-            .count();
+        let given = policy.decisions().iter().filter(|d| matches!(d.verdict, Verdict::Given(_))).count();
         assert_eq!((given, policy.decisions().len()), (6, 43), "{tag}");
         assert_eq!(platform.cpus.len().to_string(), arguments[3], "{tag}");
     }
@@ -84,21 +62,9 @@ fn qemus_own_trees_are_accepted() {
 fn qemus_lesser_machines_are_refused() {
     let usual = ["-m", "1G", "-smp", "1"];
     for (tag, machine, reason) in [
-        (
-            "nosmmu",
-            "virt,gic-version=3,virtualization=on",
-            "iommu=smmuv3",
-        ),
-        (
-            "gicv2",
-            "virt,gic-version=2,iommu=smmuv3,virtualization=on",
-            "gic-version=3",
-        ),
-        (
-            "el1",
-            "virt,gic-version=3,iommu=smmuv3",
-            "virtualization=on",
-        ),
+        ("nosmmu", "virt,gic-version=3,virtualization=on", "iommu=smmuv3"),
+        ("gicv2", "virt,gic-version=2,iommu=smmuv3,virtualization=on", "gic-version=3"),
+        ("el1", "virt,gic-version=3,iommu=smmuv3", "virtualization=on"),
     ] {
         let message = refusal(&dump(tag, machine, &usual));
         assert!(message.contains(reason), "{tag}: {message}");

@@ -18,10 +18,7 @@ fn a_range_neither_wraps_nor_leaves_the_physical_address_space() {
 #[test]
 fn page_rounding_goes_outwards_for_registers_and_inwards_for_memory() {
     assert_eq!(range(0x1001, 0x1000).page_rounded(), range(0x1000, 0x2000));
-    assert_eq!(
-        range(0x1001, 0x1fff).whole_pages(),
-        Some(range(0x2000, 0x1000))
-    );
+    assert_eq!(range(0x1001, 0x1fff).whole_pages(), Some(range(0x2000, 0x1000)));
     assert_eq!(range(0x1001, 0xffe).whole_pages(), None);
 }
 

@@ -72,21 +72,9 @@ pub(super) fn virt(cpus: u32, ram: u64) -> DeviceTree {
     );
     root.add_child(node(
         "psci",
-        &[
-            ("method", text(&["smc"])),
-            (
-                "compatible",
-                text(&["arm,psci-1.0", "arm,psci-0.2", "arm,psci"]),
-            ),
-        ],
+        &[("method", text(&["smc"])), ("compatible", text(&["arm,psci-1.0", "arm,psci-0.2", "arm,psci"]))],
     ));
-    root.add_child(node(
-        "memory@40000000",
-        &[
-            ("reg", wide(&[0x4000_0000, ram])),
-            ("device_type", text(&["memory"])),
-        ],
-    ));
+    root.add_child(node("memory@40000000", &[("reg", wide(&[0x4000_0000, ram])), ("device_type", text(&["memory"]))]));
     root.add_child(node(
         "platform-bus@c000000",
         &[
@@ -96,20 +84,10 @@ pub(super) fn virt(cpus: u32, ram: u64) -> DeviceTree {
             ("compatible", text(&["qemu,platform", "simple-bus"])),
         ],
     ));
-    root.add_child(device(
-        "fw-cfg@9020000",
-        "qemu,fw-cfg-mmio",
-        0x902_0000,
-        0x18,
-    ));
+    root.add_child(device("fw-cfg@9020000", "qemu,fw-cfg-mmio", 0x902_0000, 0x18));
     for slot in 0..32 {
         let base = 0xa00_0000 + slot * 0x200;
-        root.add_child(device(
-            &format!("virtio_mmio@{base:x}"),
-            "virtio,mmio",
-            base,
-            0x200,
-        ));
+        root.add_child(device(&format!("virtio_mmio@{base:x}"), "virtio,mmio", base, 0x200));
     }
     root.add_child(primecell("pl061@9030000", "arm,pl061", 0x903_0000));
     root.add_child(node(
@@ -118,14 +96,8 @@ pub(super) fn virt(cpus: u32, ram: u64) -> DeviceTree {
             ("phandle", cells(&[SMMU])),
             ("#iommu-cells", cells(&[1])),
             ("dma-coherent", vec![]),
-            (
-                "interrupt-names",
-                text(&["eventq", "priq", "cmdq-sync", "gerror"]),
-            ),
-            (
-                "interrupts",
-                cells(&[0, 0x4a, 1, 0, 0x4b, 1, 0, 0x4c, 1, 0, 0x4d, 1]),
-            ),
+            ("interrupt-names", text(&["eventq", "priq", "cmdq-sync", "gerror"])),
+            ("interrupts", cells(&[0, 0x4a, 1, 0, 0x4b, 1, 0, 0x4c, 1, 0, 0x4d, 1])),
             ("reg", wide(&[0x905_0000, 0x2_0000])),
             ("compatible", text(&["arm,smmu-v3"])),
         ],
@@ -161,10 +133,7 @@ pub(super) fn virt(cpus: u32, ram: u64) -> DeviceTree {
     ));
     root.add_child(node(
         "flash@0",
-        &[
-            ("reg", wide(&[0, 0x400_0000, 0x400_0000, 0x400_0000])),
-            ("compatible", text(&["cfi-flash"])),
-        ],
+        &[("reg", wide(&[0, 0x400_0000, 0x400_0000, 0x400_0000])), ("compatible", text(&["cfi-flash"]))],
     ));
     let cpus = (0..cpus).map(|n| {
         node(
@@ -178,43 +147,18 @@ pub(super) fn virt(cpus: u32, ram: u64) -> DeviceTree {
         )
     });
     root.add_child(with(
-        node(
-            "cpus",
-            &[
-                ("#size-cells", cells(&[0])),
-                ("#address-cells", cells(&[1])),
-            ],
-        ),
+        node("cpus", &[("#size-cells", cells(&[0])), ("#address-cells", cells(&[1]))]),
         cpus.collect(),
     ));
     root.add_child(node("timer", &[("compatible", text(&["arm,armv8-timer"]))]));
-    root.add_child(node(
-        "apb-pclk",
-        &[
-            ("phandle", cells(&[0x8000])),
-            ("compatible", text(&["fixed-clock"])),
-        ],
-    ));
-    root.add_child(node(
-        "aliases",
-        &[
-            ("serial0", text(&["/pl011@9000000"])),
-            ("serial1", text(&["/pl011@9040000"])),
-        ],
-    ));
+    root.add_child(node("apb-pclk", &[("phandle", cells(&[0x8000])), ("compatible", text(&["fixed-clock"]))]));
+    root.add_child(node("aliases", &[("serial0", text(&["/pl011@9000000"])), ("serial1", text(&["/pl011@9040000"]))]));
     root.add_child(chosen());
     tree
 }
 
 fn device(name: &str, compatible: &str, base: u64, size: u64) -> DeviceTreeNode {
-    node(
-        name,
-        &[
-            ("dma-coherent", vec![]),
-            ("reg", wide(&[base, size])),
-            ("compatible", text(&[compatible])),
-        ],
-    )
+    node(name, &[("dma-coherent", vec![]), ("reg", wide(&[base, size])), ("compatible", text(&[compatible]))])
 }
 
 pub(super) fn primecell(name: &str, compatible: &str, base: u64) -> DeviceTreeNode {
@@ -267,10 +211,7 @@ fn chosen() -> DeviceTreeNode {
             node(
                 "module@0x4d000000",
                 &[
-                    (
-                        "compatible",
-                        text(&["multiboot,module", "multiboot,ramdisk"]),
-                    ),
+                    ("compatible", text(&["multiboot,module", "multiboot,ramdisk"])),
                     ("reg", wide(&[RAMDISK, RAMDISK_SIZE])),
                 ],
             ),
@@ -278,10 +219,7 @@ fn chosen() -> DeviceTreeNode {
                 "module@0x49000000",
                 &[
                     ("bootargs", text(&["console=ttyAMA0 quiet"])),
-                    (
-                        "compatible",
-                        text(&["multiboot,module", "multiboot,kernel"]),
-                    ),
+                    ("compatible", text(&["multiboot,module", "multiboot,kernel"])),
                     ("reg", wide(&[KERNEL, KERNEL_SIZE])),
                 ],
             ),
@@ -304,10 +242,7 @@ pub(super) fn with_properties(path: &str, properties: &[(&str, Vec<u8>)]) -> Vec
 /// The usual machine without a property.
 pub(super) fn without(path: &str, property: &str) -> Vec<u8> {
     bent(|tree| {
-        tree.find_node_mut(path)
-            .unwrap()
-            .remove_property(property)
-            .unwrap();
+        tree.find_node_mut(path).unwrap().remove_property(property).unwrap();
     })
 }
 

@@ -55,9 +55,7 @@ impl<'a, 'p> NodeRef<'a, 'p> {
         })?;
         self.inherited.coherent = (self.inherited.coherent || coherent) && !noncoherent;
         if let Some(value) = parent {
-            let cell = value
-                .try_into()
-                .map_err(|_| self.bad("interrupt-parent", "is not one 32-bit cell"))?;
+            let cell = value.try_into().map_err(|_| self.bad("interrupt-parent", "is not one 32-bit cell"))?;
             self.inherited.interrupt_parent = Some(u32::from_be_bytes(cell));
         }
         if let Some(value) = status {
@@ -103,18 +101,11 @@ impl<'a, 'p> NodeRef<'a, 'p> {
     }
 
     pub(in crate::boot_info) fn value(&self, name: &str) -> Option<&'a [u8]> {
-        self.node
-            .properties()
-            .find(|p| p.name() == name)?
-            .value_as::<&'a [u8]>()
-            .ok()
+        self.node.properties().find(|p| p.name() == name)?.value_as::<&'a [u8]>().ok()
     }
 
     /// Calls `visit` with every property's name and value, in order, stopping at the first error.
-    pub(in crate::boot_info) fn properties(
-        &self,
-        visit: &mut PropertyVisitor<'_, 'a>,
-    ) -> Result<(), BootError<'a>> {
+    pub(in crate::boot_info) fn properties(&self, visit: &mut PropertyVisitor<'_, 'a>) -> Result<(), BootError<'a>> {
         for property in self.node.properties() {
             let value = property.value_as::<&'a [u8]>().unwrap_or(&[]);
             visit(property.name(), value)?;
@@ -127,22 +118,11 @@ impl<'a, 'p> NodeRef<'a, 'p> {
     }
 
     /// An error about property `name` of this node.
-    pub(in crate::boot_info) fn bad(
-        &self,
-        property: &'static str,
-        problem: &'static str,
-    ) -> BootError<'a> {
-        BootError::Property {
-            path: self.path(),
-            property,
-            problem,
-        }
+    pub(in crate::boot_info) fn bad(&self, property: &'static str, problem: &'static str) -> BootError<'a> {
+        BootError::Property { path: self.path(), property, problem }
     }
 
-    pub(in crate::boot_info) fn u32(
-        &self,
-        name: &'static str,
-    ) -> Result<Option<u32>, BootError<'a>> {
+    pub(in crate::boot_info) fn u32(&self, name: &'static str) -> Result<Option<u32>, BootError<'a>> {
         match self.value(name) {
             None => Ok(None),
             Some(v) => match v.try_into() {
@@ -152,27 +132,17 @@ impl<'a, 'p> NodeRef<'a, 'p> {
         }
     }
 
-    pub(in crate::boot_info) fn string(
-        &self,
-        name: &'static str,
-    ) -> Result<Option<&'a str>, BootError<'a>> {
+    pub(in crate::boot_info) fn string(&self, name: &'static str) -> Result<Option<&'a str>, BootError<'a>> {
         match self.value(name) {
             None => Ok(None),
-            Some(v) => string(v)
-                .map(Some)
-                .ok_or_else(|| self.bad(name, "is not one string")),
+            Some(v) => string(v).map(Some).ok_or_else(|| self.bad(name, "is not one string")),
         }
     }
 
-    pub(in crate::boot_info) fn cells(
-        &self,
-        name: &'static str,
-    ) -> Result<Option<Cells<'a>>, BootError<'a>> {
+    pub(in crate::boot_info) fn cells(&self, name: &'static str) -> Result<Option<Cells<'a>>, BootError<'a>> {
         match self.value(name) {
             None => Ok(None),
-            Some(v) => Cells::new(v)
-                .map(Some)
-                .ok_or_else(|| self.bad(name, "is not a whole number of 32-bit cells")),
+            Some(v) => Cells::new(v).map(Some).ok_or_else(|| self.bad(name, "is not a whole number of 32-bit cells")),
         }
     }
 
@@ -183,8 +153,7 @@ impl<'a, 'p> NodeRef<'a, 'p> {
 
     /// Whether any `compatible` string is `wanted`.
     pub(in crate::boot_info) fn is_compatible(&self, wanted: &str) -> bool {
-        self.value("compatible")
-            .is_some_and(|v| strings(v).any(|s| s == wanted))
+        self.value("compatible").is_some_and(|v| strings(v).any(|s| s == wanted))
     }
 
     /// `#address-cells` and `#size-cells` of this node's children.
@@ -219,25 +188,12 @@ impl<'a, 'p> NodeRef<'a, 'p> {
             None => (0, 0),
         };
         let empty = Cells::new(&[]).ok_or_else(|| self.bad("reg", "cannot be read"))?;
-        let cells = if address == 0 {
-            None
-        } else {
-            self.cells("reg")?
-        };
-        Ok(RegIter {
-            node: *self,
-            cells: cells.unwrap_or(empty),
-            address,
-            size,
-        })
+        let cells = if address == 0 { None } else { self.cells("reg")? };
+        Ok(RegIter { node: *self, cells: cells.unwrap_or(empty), address, size })
     }
 
     /// Where the bus that this node is shows `size` bytes at `address` to the CPU; `None` when it does not.
-    pub(in crate::boot_info) fn translate(
-        &self,
-        address: u64,
-        size: u64,
-    ) -> Result<Option<u64>, BootError<'a>> {
+    pub(in crate::boot_info) fn translate(&self, address: u64, size: u64) -> Result<Option<u64>, BootError<'a>> {
         let Some(parent) = self.parent else {
             return Ok(Some(address));
         };
@@ -252,12 +208,7 @@ impl<'a, 'p> NodeRef<'a, 'p> {
         if child_address > 2 {
             return Ok(None);
         }
-        let short = || {
-            self.bad(
-                "ranges",
-                "is cut short or has a number of more than 64 bits",
-            )
-        };
+        let short = || self.bad("ranges", "is cut short or has a number of more than 64 bits");
         while !ranges.is_empty() {
             let from = ranges.number(child_address).ok_or_else(short)?;
             let to = ranges.number(parent_address).ok_or_else(short)?;
@@ -269,9 +220,7 @@ impl<'a, 'p> NodeRef<'a, 'p> {
                 continue;
             };
             if offset.checked_add(size).is_some_and(|end| end <= length) {
-                let moved = to
-                    .checked_add(offset)
-                    .ok_or_else(|| self.bad("ranges", "wraps the address space"))?;
+                let moved = to.checked_add(offset).ok_or_else(|| self.bad("ranges", "wraps the address space"))?;
                 return parent.translate(moved, size);
             }
         }

@@ -16,10 +16,7 @@ pub struct Path<'a> {
 
 impl fmt::Display for Path<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let root = Names {
-            name: "",
-            parent: None,
-        };
+        let root = Names { name: "", parent: None };
         match locate(self.tree.fdt.root(), &root, &mut 0, self.id, f) {
             Some(result) => result,
             None => write!(f, "node {}", self.id.0),
@@ -54,18 +51,11 @@ fn locate(
     f: &mut dyn fmt::Write,
 ) -> Option<fmt::Result> {
     if *next == id.0 {
-        return Some(if names.parent.is_none() {
-            f.write_char('/')
-        } else {
-            names.write(f)
-        });
+        return Some(if names.parent.is_none() { f.write_char('/') } else { names.write(f) });
     }
     for child in node.children() {
         *next = next.checked_add(1)?;
-        let below = Names {
-            name: child.name(),
-            parent: Some(names),
-        };
+        let below = Names { name: child.name(), parent: Some(names) };
         let found = locate(child, &below, next, id, f);
         if found.is_some() {
             return found;
@@ -81,13 +71,7 @@ pub(in crate::boot_info) fn is_at(node: &NodeRef<'_, '_>, path: &str) -> bool {
         Some(parent) => path
             .strip_suffix(node.name())
             .and_then(|rest| rest.strip_suffix('/'))
-            .is_some_and(|rest| {
-                if parent.parent.is_none() {
-                    rest.is_empty()
-                } else {
-                    is_at(parent, rest)
-                }
-            }),
+            .is_some_and(|rest| if parent.parent.is_none() { rest.is_empty() } else { is_at(parent, rest) }),
     }
 }
 
