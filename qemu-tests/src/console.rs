@@ -46,11 +46,7 @@ pub fn verdict(el2_console: &str, token: &str) -> Result<ExitLine> {
     let exit = exit_line(el2_console, token)?;
     if exit.status != "ok" {
         let errors = error_lines(el2_console).join("; ");
-        bail!(
-            "EL2 ended with status={} reason={}: {errors}",
-            exit.status,
-            exit.reason
-        );
+        bail!("EL2 ended with status={} reason={}: {errors}", exit.status, exit.reason);
     }
     Ok(exit)
 }
@@ -65,13 +61,9 @@ pub fn exit_line(el2_console: &str, token: &str) -> Result<ExitLine> {
         .rev()
         .find(|line| !line.trim().is_empty())
         .context("EL2's console is empty: it never started")?;
-    let exit = ExitLine::parse(last)
-        .with_context(|| format!("EL2's last line is not its exit line: {last}"))?;
+    let exit = ExitLine::parse(last).with_context(|| format!("EL2's last line is not its exit line: {last}"))?;
     if exit.token != token {
-        bail!(
-            "EL2's exit line carries the token {} instead of the run's",
-            exit.token
-        );
+        bail!("EL2's exit line carries the token {} instead of the run's", exit.token);
     }
     Ok(exit)
 }
@@ -79,10 +71,7 @@ pub fn exit_line(el2_console: &str, token: &str) -> Result<ExitLine> {
 /// The texts of EL2's `portcullis: error:` lines.
 #[must_use]
 pub fn error_lines(el2_console: &str) -> Vec<&str> {
-    el2_console
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix(PREFIX)?.strip_prefix("error: "))
-        .collect()
+    el2_console.lines().filter_map(|line| line.trim().strip_prefix(PREFIX)?.strip_prefix("error: ")).collect()
 }
 
 /// One DMA fault as EL2 reports it.
@@ -107,10 +96,7 @@ pub fn dma_faults(el2_console: &str) -> Vec<DmaFault> {
 }
 
 fn dma_fault(line: &str) -> Option<DmaFault> {
-    let rest = line
-        .trim()
-        .strip_prefix(PREFIX)?
-        .strip_prefix("dma fault: ")?;
+    let rest = line.trim().strip_prefix(PREFIX)?.strip_prefix("dma fault: ")?;
     let (_, record) = rest.split_once(' ')?;
     Some(DmaFault {
         kind: record.split_whitespace().next()?.to_owned(),
@@ -156,10 +142,7 @@ fn test_line(line: &str) -> Option<TestLine> {
         "SKIP" => TestResult::Skip(reason.to_owned()),
         _ => return None,
     };
-    Some(TestLine {
-        name: name.to_owned(),
-        result,
-    })
+    Some(TestLine { name: name.to_owned(), result })
 }
 
 /// What an attack did, as the attacker saw it.

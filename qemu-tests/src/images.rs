@@ -25,23 +25,13 @@ pub fn flatten(elf: &[u8]) -> Result<Vec<u8>> {
     let header = FileHeader64::<Endianness>::parse(elf).context("not a 64-bit ELF")?;
     let endian = header.endian().context("unknown byte order")?;
     let mut segments = Vec::new();
-    for program in header
-        .program_headers(endian, elf)
-        .context("no program headers")?
-    {
+    for program in header.program_headers(endian, elf).context("no program headers")? {
         if program.p_type(endian) == PT_LOAD && program.p_filesz(endian) != 0 {
-            let data = program
-                .data(endian, elf)
-                .ok()
-                .context("a segment lies outside the file")?;
+            let data = program.data(endian, elf).ok().context("a segment lies outside the file")?;
             segments.push((program.p_paddr(endian), data));
         }
     }
-    let base = segments
-        .iter()
-        .map(|(address, _)| *address)
-        .min()
-        .context("no loadable segment")?;
+    let base = segments.iter().map(|(address, _)| *address).min().context("no loadable segment")?;
     let mut image = Vec::new();
     for (address, data) in segments {
         let offset = address - base;
@@ -53,9 +43,7 @@ pub fn flatten(elf: &[u8]) -> Result<Vec<u8>> {
         if image.len() < end {
             image.resize(end, 0);
         }
-        let place = image
-            .get_mut(offset..end)
-            .context("segment out of the image")?;
+        let place = image.get_mut(offset..end).context("segment out of the image")?;
         place.copy_from_slice(data);
     }
     if image.get(MAGIC_OFFSET..MAGIC_OFFSET + MAGIC.len()) != Some(MAGIC) {
@@ -83,17 +71,11 @@ pub fn flatten_file(elf: &Path, image: &Path) -> Result<()> {
 /// When the file cannot be read.
 pub fn image_extent(image: &Path) -> Result<u64> {
     let bytes = fs::read(image).with_context(|| format!("cannot read {}", image.display()))?;
-    let in_header = bytes
-        .get(SIZE_OFFSET..SIZE_OFFSET + 8)
-        .and_then(|field| field.try_into().ok())
-        .map_or(0, u64::from_le_bytes);
+    let in_header =
+        bytes.get(SIZE_OFFSET..SIZE_OFFSET + 8).and_then(|field| field.try_into().ok()).map_or(0, u64::from_le_bytes);
     let is_image = bytes.get(MAGIC_OFFSET..MAGIC_OFFSET + MAGIC.len()) == Some(MAGIC);
     let length = u64::try_from(bytes.len())?;
-    Ok(if is_image {
-        length.max(in_header)
-    } else {
-        length
-    })
+    Ok(if is_image { length.max(in_header) } else { length })
 }
 
 #[cfg(test)]
@@ -103,10 +85,7 @@ mod tests {
     /// A minimal ELF with two segments, the higher one first in the file's table.
     fn elf(magic: &[u8]) -> Vec<u8> {
         let mut first = vec![0u8; 64];
-        first.splice(
-            MAGIC_OFFSET..MAGIC_OFFSET + magic.len(),
-            magic.iter().copied(),
-        );
+        first.splice(MAGIC_OFFSET..MAGIC_OFFSET + magic.len(), magic.iter().copied());
         let second = [7u8; 8];
         let mut file = Vec::new();
         file.extend(b"\x7fELF\x02\x01\x01");
@@ -122,9 +101,7 @@ mod tests {
             file.extend(half.to_le_bytes());
         }
         let data = 64 + 2 * 56;
-        for (offset, address, length) in
-            [(data + 64, 0x4020_0080u64, 8u64), (data, 0x4020_0000, 64)]
-        {
+        for (offset, address, length) in [(data + 64, 0x4020_0080u64, 8u64), (data, 0x4020_0000, 64)] {
             file.extend(1u32.to_le_bytes());
             file.extend(5u32.to_le_bytes());
             file.extend(u64::try_from(offset).unwrap_or_default().to_le_bytes());

@@ -104,10 +104,7 @@ impl Machine {
         ));
         if let Some(initrd) = &host.initrd {
             let address = initrd_address(images::image_extent(&host.kernel)?);
-            self.device(&format!(
-                "guest-loader,addr={address:#x},initrd={}",
-                escape(&initrd.display().to_string())
-            ));
+            self.device(&format!("guest-loader,addr={address:#x},initrd={}", escape(&initrd.display().to_string())));
         }
         Ok(())
     }
@@ -167,8 +164,7 @@ impl Machine {
         for name in [HOST_LOG, EL2_LOG, QEMU_LOG] {
             let path = dir.join(name);
             if path.exists() {
-                fs::remove_file(&path)
-                    .with_context(|| format!("cannot remove {}", path.display()))?;
+                fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
             }
         }
         let messages = File::create(dir.join(QEMU_LOG))?;
@@ -179,15 +175,9 @@ impl Machine {
             }
             Serials::InteractiveHost | Serials::InteractiveHostAndEl2 => {}
         }
-        let child = command
-            .stderr(messages)
-            .spawn()
-            .with_context(|| format!("cannot start {}", self.qemu.display()))?;
-        Ok(Running {
-            child,
-            dir: dir.to_owned(),
-            started: Instant::now(),
-        })
+        let child =
+            command.stderr(messages).spawn().with_context(|| format!("cannot start {}", self.qemu.display()))?;
+        Ok(Running { child, dir: dir.to_owned(), started: Instant::now() })
     }
 
     /// Runs the machine to its end or to the deadline, whichever is first.
@@ -295,11 +285,9 @@ impl Outcome {
     pub fn require_clean_exit(&self) -> Result<()> {
         match self.end {
             End::Exited(status) if status.success() => Ok(()),
-            End::Exited(status) => bail!(
-                "QEMU ended with {status}: {} (consoles in {})",
-                self.qemu_messages.trim(),
-                self.dir.display()
-            ),
+            End::Exited(status) => {
+                bail!("QEMU ended with {status}: {} (consoles in {})", self.qemu_messages.trim(), self.dir.display())
+            }
             End::Killed(deadline) => bail!(
                 "still running after {} s and killed (consoles in {}; --timeout gives it longer)",
                 deadline.as_secs(),
@@ -324,9 +312,7 @@ pub fn fresh_token() -> Result<String> {
 
 /// The first place for an initrd behind a kernel of this extent.
 fn initrd_address(kernel_extent: u64) -> u64 {
-    let end = HOST_KERNEL_ADDRESS
-        .saturating_add(kernel_extent)
-        .next_multiple_of(ALIGN);
+    let end = HOST_KERNEL_ADDRESS.saturating_add(kernel_extent).next_multiple_of(ALIGN);
     end.max(HOST_INITRD_ADDRESS)
 }
 
@@ -372,12 +358,8 @@ mod tests {
     #[test]
     fn a_failing_qemu_is_reported_with_its_words() -> Result<()> {
         let dir = scratch("fail");
-        let outcome =
-            machine("echo no such device >&2; exit 7", &dir)?.run(&dir, Duration::from_secs(20))?;
-        let text = outcome
-            .require_clean_exit()
-            .err()
-            .map(|error| error.to_string());
+        let outcome = machine("echo no such device >&2; exit 7", &dir)?.run(&dir, Duration::from_secs(20))?;
+        let text = outcome.require_clean_exit().err().map(|error| error.to_string());
         assert!(text.is_some_and(|text| text.contains("no such device") && text.contains('7')));
         fs::remove_dir_all(&dir)?;
         Ok(())
@@ -386,16 +368,10 @@ mod tests {
     #[test]
     fn commas_in_the_hosts_command_line_survive() -> Result<()> {
         let mut machine = Machine::new(Path::new("q"));
-        let host = HostModules {
-            kernel: PathBuf::from("/k"),
-            initrd: None,
-            bootargs: "console=ttyAMA0,115200".to_owned(),
-        };
+        let host =
+            HostModules { kernel: PathBuf::from("/k"), initrd: None, bootargs: "console=ttyAMA0,115200".to_owned() };
         machine.boot_el2(Path::new("/hyp"), "00", Some(&host))?;
-        let value = machine
-            .args
-            .last()
-            .map(|arg| arg.to_string_lossy().into_owned());
+        let value = machine.args.last().map(|arg| arg.to_string_lossy().into_owned());
         assert!(value.is_some_and(|value| value.ends_with("bootargs=console=ttyAMA0,,115200")));
         Ok(())
     }

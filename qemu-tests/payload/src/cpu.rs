@@ -25,7 +25,12 @@ struct Mailbox {
 }
 
 static MAIL: [Mailbox; MAX_CPUS] = [const {
-    Mailbox { state: AtomicU32::new(OFF), work: SpinMutex::new(None), argument: AtomicU64::new(0), result: AtomicU64::new(0) }
+    Mailbox {
+        state: AtomicU32::new(OFF),
+        work: SpinMutex::new(None),
+        argument: AtomicU64::new(0),
+        result: AtomicU64::new(0),
+    }
 }; MAX_CPUS];
 
 /// Longest time that a CPU may take to come up or to finish its work, in microseconds of virtual time.
@@ -38,7 +43,11 @@ const PATIENCE_US: u64 = 60_000_000;
 pub fn start(machine: &Machine, index: usize) -> Result<(), &'static str> {
     let mail = &MAIL[index];
     firmware::cpu_on(machine.cpus[index], secondary_entry(), u64_of(index)).map_err(|_| "CPU_ON was refused")?;
-    if sysreg::poll_us(PATIENCE_US, || mail.state.load(Ordering::SeqCst) == IDLE) { Ok(()) } else { Err("CPU never came up") }
+    if sysreg::poll_us(PATIENCE_US, || mail.state.load(Ordering::SeqCst) == IDLE) {
+        Ok(())
+    } else {
+        Err("CPU never came up")
+    }
 }
 
 /// Gives work to CPU `index`, which must be idle.
@@ -69,7 +78,11 @@ pub fn wait(index: usize) -> Result<u64, &'static str> {
 pub fn stop(machine: &Machine, index: usize) -> Result<(), &'static str> {
     let mail = &MAIL[index];
     mail.state.store(STOP, Ordering::SeqCst);
-    if sysreg::poll_us(PATIENCE_US, || firmware::is_off(machine.cpus[index])) { Ok(()) } else { Err("CPU did not go off") }
+    if sysreg::poll_us(PATIENCE_US, || firmware::is_off(machine.cpus[index])) {
+        Ok(())
+    } else {
+        Err("CPU did not go off")
+    }
 }
 
 /// Life of a secondary; called by the boot code.

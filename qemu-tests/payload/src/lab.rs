@@ -100,13 +100,8 @@ impl Lab {
             return Err(Fail::new(Kind::Skipped, format_args!("no SMMU in the device tree")));
         }
         let edu = Edu::find(ctx.machine).ok_or_else(|| Fail::new(Kind::Skipped, format_args!("no edu device")))?;
-        let lab = Self {
-            edu,
-            smmu: RefCell::new(Smmu::new(ctx.machine, format)),
-            stage1: Stage1::new(),
-            own: page(),
-            mode,
-        };
+        let lab =
+            Self { edu, smmu: RefCell::new(Smmu::new(ctx.machine, format)), stage1: Stage1::new(), own: page(), mode };
         lab.enter(mode)?;
         Ok(Self { mode, ..lab })
     }
@@ -272,7 +267,10 @@ impl Victim {
             mmio::write64(scratch + IMAGE_MAGIC.0, IMAGE_MAGIC.1);
             scratch
         } else if ctx.machine.is_ram(EL2_IMAGE) {
-            return Err(Fail::new(Kind::Failed, format_args!("the device tree gives {EL2_IMAGE:#x}, EL2's image, to the host")));
+            return Err(Fail::new(
+                Kind::Failed,
+                format_args!("the device tree gives {EL2_IMAGE:#x}, EL2's image, to the host"),
+            ));
         } else {
             EL2_IMAGE
         };

@@ -181,8 +181,7 @@ impl Machine {
             && let Ok(cells) = ranges.as_prop_encoded_array([1, 2, 2, 2])
         {
             for [space, _child, parent, size] in cells {
-                let window =
-                    Window { base: parent.to_int().unwrap_or(0), size: size.to_int().unwrap_or(0) };
+                let window = Window { base: parent.to_int().unwrap_or(0), size: size.to_int().unwrap_or(0) };
                 // Space code in bits 25:24: 2 is 32-bit memory, 3 is 64-bit memory.
                 match space.to_int::<u32>().unwrap_or(0) >> 24 & 3 {
                     2 => self.window32 = window,

@@ -13,7 +13,10 @@ use crate::boot::image;
 #[track_caller]
 fn outside_image(addr: u64, size: u64) {
     let image = image();
-    assert!(addr.saturating_add(size) <= image.start || addr >= image.end, "access to {addr:#x} in the payload's own image");
+    assert!(
+        addr.saturating_add(size) <= image.start || addr >= image.end,
+        "access to {addr:#x} in the payload's own image"
+    );
 }
 
 macro_rules! accessors {

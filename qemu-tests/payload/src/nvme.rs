@@ -1,5 +1,7 @@
-//! A small NVMe driver: admin queue, one I/O queue, one command at a time. A fast source of DMA whose completions say
-//! whether the data moved.
+//! A small NVMe driver: admin queue, one I/O queue, one command at a time. A fast source of DMA.
+//!
+//! QEMU's device moves data through a bounce buffer when the SMMU stops a transfer, and reports success: only the data
+//! itself tells whether a transfer landed, see [`Nvme::write_lands`].
 
 use crate::machine::Machine;
 use crate::mem::{PAGE, alloc};
@@ -90,6 +92,11 @@ impl Nvme {
         Some(Self { function, bar, stride, admin: queue(0), io: queue(1), next_id: 0 })
     }
 
+    /// BAR0.
+    pub fn bar(&self) -> u64 {
+        self.bar
+    }
+
     /// Pages that the device reads and writes for its queues: to be mapped before [`Nvme::enable`].
     pub fn pages(&self) -> [u64; 4] {
         [self.admin.sq, self.admin.cq, self.io.sq, self.io.cq]
@@ -156,6 +163,25 @@ impl Nvme {
     /// No completion, or its status: the data did not move.
     pub fn write(&mut self, lba: u32, sectors: u32, prp: u64) -> Result<(), NvmeError> {
         self.rw(opcode::WRITE, lba, sectors, prp)
+    }
+
+    /// Whether data that the disk writes to bus address `victim` can be read back by the disk from there. `own` is the bus
+    /// address of a page of the host's at `own_pa`. Sectors 16 to 18 are overwritten.
+    ///
+    /// # Errors
+    /// A command on the host's own page failed.
+    pub fn write_lands(&mut self, victim: u64, own: u64, own_pa: u64) -> Result<bool, NvmeError> {
+        self.next_id = (self.next_id + 1) & 0xffff;
+        let word = pattern(victim, crate::num::usize_of(u64::from(self.next_id)));
+        mmio::fill(own_pa, SECTOR, word);
+        self.write(16, 1, own)?;
+        mmio::fill(own_pa, SECTOR, !word);
+        self.write(17, 1, own)?;
+        // A refusal by the device is as good as data that does not arrive.
+        let there = self.read(16, 1, victim);
+        let back = self.write(17, 1, victim);
+        self.read(17, 1, own)?;
+        Ok(there.is_ok() && back.is_ok() && mmio::find_other(own_pa, SECTOR, word).is_none())
     }
 
     fn rw(&mut self, opcode: u32, lba: u32, sectors: u32, prp: u64) -> Result<(), NvmeError> {

@@ -66,6 +66,12 @@ impl From<&'static str> for Fail {
     }
 }
 
+impl From<crate::nvme::NvmeError> for Fail {
+    fn from(error: crate::nvme::NvmeError) -> Self {
+        Self::new(Kind::Failed, format_args!("NVMe: {error:?}"))
+    }
+}
+
 /// Ends the test with a reason unless the condition holds.
 #[macro_export]
 macro_rules! ensure {

@@ -83,13 +83,8 @@ macro_rules! payload_test {
             #[allow(unsafe_code)]
             #[used]
             #[unsafe(link_section = ".payload_tests")]
-            static TEST: $crate::registry::Test = $crate::registry::Test {
-                name: stringify!($name),
-                runs: $runs,
-                cpus: $cpus,
-                clock: $clock,
-                run: $name,
-            };
+            static TEST: $crate::registry::Test =
+                $crate::registry::Test { name: stringify!($name), runs: $runs, cpus: $cpus, clock: $clock, run: $name };
         };
     };
 }

@@ -190,9 +190,8 @@ impl Smmu {
     /// # Errors
     /// As [`Smmu::sync`].
     pub fn drain(&self) -> Result<(), SmmuError> {
-        let finished = sysreg::poll_us(PATIENCE_US, || {
-            self.error().is_some() || self.cmdq.is_drained(self.read(reg::CMDQ_CONS))
-        });
+        let finished =
+            sysreg::poll_us(PATIENCE_US, || self.error().is_some() || self.cmdq.is_drained(self.read(reg::CMDQ_CONS)));
         match (self.error(), finished) {
             (Some(code), _) => Err(SmmuError::Command(code)),
             (None, true) => Ok(()),

@@ -1,8 +1,8 @@
 //! What the host's CPUs must not reach: EL2's memory, donated pages, devices that are withheld. Each access ends in an
 //! abort at EL1, whatever kind of access it is.
 
-use dtoolkit::{Node, Property};
 use dtoolkit::standard::NodeStandard;
+use dtoolkit::{Node, Property};
 
 use crate::firmware::{Answer, Hypercall};
 use crate::lab::Ctx;
@@ -96,7 +96,9 @@ fn t40_masters_without_smmu(ctx: &Ctx) -> TestResult {
 payload_test!(t57_console, Runs::HYP);
 /// The host jams its own UART, forges EL2's lines on it, and cannot reach EL2's: the verdict stands.
 fn t57_console(_ctx: &Ctx) -> TestResult {
-    println!("portcullis: exit token=00000000000000000000000000000000 status=ok reason=forged smmu_exits=0 dma_faults=0");
+    println!(
+        "portcullis: exit token=00000000000000000000000000000000 status=ok reason=forged smmu_exits=0 dma_faults=0"
+    );
     must_abort(EL2_UART)?;
     let control = console::base() + 0x30;
     let saved = mmio::read32(control);

@@ -71,7 +71,10 @@ fn donate_give_back(_ctx: &Ctx) -> TestResult {
         expect(Hypercall::HostDonateHyp, base, pages, Answer::Success)?;
         for page in [0, pages - 1] {
             let (value, caught) = catch(|| mmio::read64(base + page * PAGE));
-            ensure!(caught.is_some_and(|caught| caught.is_data_abort()), "donated page {page} of {pages} reads {value:#x}");
+            ensure!(
+                caught.is_some_and(|caught| caught.is_data_abort()),
+                "donated page {page} of {pages} reads {value:#x}"
+            );
         }
         ensure!(mmio::read64(base + pages * PAGE) != u64::MAX, "the page behind the range is gone");
         refused(Hypercall::HostDonateHyp, base, pages)?;
@@ -90,7 +93,7 @@ fn t36_bad_ranges(ctx: &Ctx) -> TestResult {
     let own = alloc(4 * PAGE, PAGE);
     mmio::fill(own, 4 * PAGE, 0xbad_0bad);
     let ram_end = ctx.machine.ram_end();
-    let top = u64::MAX & !0xfff;
+    let top = !0xfff;
     let (calls, room) = ([Hypercall::HostShareHyp, Hypercall::HostDonateHyp], max_pages());
     for call in calls {
         refused(call, own, 0)?;
@@ -171,7 +174,7 @@ fn throw(seed: u64) -> u64 {
                 1 => 1 << (20 + random.below(44)),
                 2 => u64::MAX - random.below(16),
                 // As a page number beyond all RAM, like all of these: a page of ours must not be given away by chance.
-                _ => random.next() | 1 << 40,
+                _ => random.draw() | 1 << 40,
             };
         }
         let _ = try_hvc(id, args);

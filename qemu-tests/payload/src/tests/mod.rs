@@ -1,11 +1,15 @@
 //! The tests. Each registers itself; `tNN_…` is a row of the attack catalogue.
 
 pub mod boot;
+pub mod commands;
+pub mod concurrent;
 pub mod cpu_access;
 pub mod demo;
 pub mod drivers;
 pub mod hypercalls;
 pub mod ownership;
+pub mod platform;
 pub mod registers;
 pub mod smc;
+pub mod tables;
 pub mod traps;

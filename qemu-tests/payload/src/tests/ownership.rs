@@ -240,13 +240,8 @@ fn t06_mmio_by_dma(ctx: &Ctx) -> TestResult {
     lab.control(ctx)?;
     let machine = ctx.machine;
     // Words that are never zero: SMMU IDR0, GICD_PIDR2, UART PeriphID, vendor and device of PCI function 0, GITS_PIDR2.
-    let words = [
-        machine.smmu + reg::IDR0,
-        machine.gicd + 0xffe8,
-        machine.uart + 0xfe0,
-        machine.ecam,
-        machine.its + 0xffe8,
-    ];
+    let words =
+        [machine.smmu + reg::IDR0, machine.gicd + 0xffe8, machine.uart + 0xfe0, machine.ecam, machine.its + 0xffe8];
     let attack = Attack::begin();
     let mut landed = Landed::No;
     for (index, addr) in words.into_iter().enumerate() {

@@ -52,7 +52,7 @@ fn t54_smc_allow_list(ctx: &Ctx) -> TestResult {
         let owner = 8 + random.below(56);
         let id = 0x8000_0000 | random.below(2) << 30 | owner << 24 | random.below(0x1_0000);
         let mut args = [0; 7];
-        args.fill_with(|| random.next());
+        args.fill_with(|| random.draw());
         let x0 = answer(id, args);
         ensure!(x0 == NOT_SUPPORTED, "SMC {id:#x} answers {x0}");
     }
@@ -68,7 +68,7 @@ payload_test!(t39_cpu_on_foreign_entry, Runs::EITHER, cpus = 2);
 fn t39_cpu_on_foreign_entry(ctx: &Ctx) -> TestResult {
     let other = ctx.machine.cpus[1];
     let beyond = ctx.machine.ram_end();
-    for entry in [EL2_IMAGE, ctx.machine.uart, beyond, u64::MAX & !3, secondary_entry() | 1, secondary_entry() | 1 << 50] {
+    for entry in [EL2_IMAGE, ctx.machine.uart, beyond, !3, secondary_entry() | 1, secondary_entry() | 1 << 50] {
         let result = firmware::cpu_on(other, entry, 0);
         ensure!(result.is_err(), "CPU_ON at {entry:#x} is accepted");
         ensure!(firmware::is_off(other), "the CPU runs after CPU_ON at {entry:#x} was refused");

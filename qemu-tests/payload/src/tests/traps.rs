@@ -75,12 +75,15 @@ fn mmio_sizes(ctx: &Ctx) -> TestResult {
     Ok(())
 }
 
+/// One access at an address; what it loaded.
+type Shape = fn(u64) -> u64;
+
 payload_test!(t30_no_syndrome, Runs::HYP);
 /// Accesses that cannot be emulated abort at EL1; EL2 goes on.
 fn t30_no_syndrome(ctx: &Ctx) -> TestResult {
     let addr = ctx.machine.smmu + reg::STRTAB_BASE;
     mmio::write64(addr, 0x4000);
-    let shapes: [(&str, fn(u64) -> u64); 13] = [
+    let shapes: [(&str, Shape); 13] = [
         ("ldp", access::load_pair),
         ("stp", access::store_pair),
         ("ldr post-indexed", access::load_post),
@@ -143,7 +146,7 @@ fn touch(random: &mut Random, addr: u64, pass: u32) {
     let value = match pass {
         0 => return read_all(addr),
         1 => u64::MAX,
-        _ => random.next(),
+        _ => random.draw(),
     };
     match random.below(4) {
         0 => mmio::write8(addr, value.to_le_bytes()[0]),
@@ -168,7 +171,9 @@ payload_test!(t33_hidden_pages, Runs::HYP);
 /// Secure registers, ECMDQ control pages, VATOS and what lies behind page 1 read as zero and ignore writes, or abort.
 fn t33_hidden_pages(ctx: &Ctx) -> TestResult {
     let base = ctx.machine.smmu;
-    for offset in [0x100, 0x104, 0x118, 0x180, 0x200, 0x4000, 0x8000, 0x8020, 0x8060, 0x8090, 0x1_0000, 0x1_8000, 0x1_80a8] {
+    for offset in
+        [0x100, 0x104, 0x118, 0x180, 0x200, 0x4000, 0x8000, 0x8020, 0x8060, 0x8090, 0x1_0000, 0x1_8000, 0x1_80a8]
+    {
         mmio::write32(base + offset, u32::MAX);
         let value = mmio::read32(base + offset);
         ensure!(value == 0, "register at {offset:#x} reads {value:#x}");

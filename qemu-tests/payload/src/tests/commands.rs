@@ -1,0 +1,319 @@
+//! The SMMU's command queue under abuse: exact answers to illegal commands, no effect of foreign ones, bounded work, and a
+//! queue that can be used again afterwards.
+
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use crate::boot::MAX_CPUS;
+use crate::lab::{Ctx, Lab, Mode};
+use crate::machine::EL2_IMAGE;
+use crate::mmio;
+use crate::num::{low32, usize_of};
+use crate::outcome::TestResult;
+use crate::random::Random;
+use crate::registry::{Clock, Runs};
+use crate::smmu::spec::{CERROR_ILL, Cmd, cr0, reg};
+use crate::smmu::{Format, Smmu, SmmuError};
+use crate::tests::registers::still_sound;
+use crate::{cpu, ensure, fail, payload_test, println, sysreg};
+
+const ILLEGAL: Result<(), SmmuError> = Err(SmmuError::Command(CERROR_ILL));
+/// SSec: the command is for the secure side.
+const SSEC: u64 = 1 << 10;
+
+payload_test!(t22_foreign_invalidations, Runs::HYP);
+/// Invalidations of EL2, EL3, secure and stage-2 contexts are illegal commands; other VMIDs have no effect of their own.
+fn t22_foreign_invalidations(ctx: &Ctx) -> TestResult {
+    let mut smmu = Smmu::new(ctx.machine, Format::TwoLevel);
+    smmu.start()?;
+    // EL3_ALL, EL3_VA, EL2_ALL, EL2_ASID, EL2_VA, EL2_VAA, S12_VMALL, S2_IPA and the secure forms.
+    for opcode in [0x18, 0x1a, 0x20, 0x21, 0x22, 0x23, 0x28, 0x2a, 0x50, 0x51, 0x55, 0x58, 0x5a, 0x5b, 0x60] {
+        let result = smmu.try_command(Cmd([opcode, 0]));
+        ensure!(result == ILLEGAL, "opcode {opcode:#x}: {result:?}");
+    }
+    for opcode in [0x03, 0x04, 0x05, 0x06, 0x10, 0x11, 0x12, 0x13, 0x30] {
+        let result = smmu.try_command(Cmd([opcode | SSEC, 0]));
+        // TLB invalidations have no SSec field.
+        let right = result == ILLEGAL || opcode >= 0x10 && result.is_ok();
+        ensure!(right, "opcode {opcode:#x} with SSec: {result:?}");
+        let result = smmu.try_command(Cmd([opcode | 5 << 32, 0]));
+        ensure!(matches!(result, Ok(()) | ILLEGAL), "opcode {opcode:#x} with a field set: {result:?}");
+    }
+    smmu.off()?;
+    still_sound(ctx)
+}
+
+payload_test!(t23_every_opcode, Runs::HYP);
+/// Every opcode with random payload: legal ones work or are illegal in that form, all others are CERROR_ILL; the host's
+/// repair works each time.
+fn t23_every_opcode(ctx: &Ctx) -> TestResult {
+    let mut random = Random::new(ctx.seed);
+    let mut smmu = Smmu::new(ctx.machine, Format::TwoLevel);
+    smmu.start()?;
+    let mut illegal = 0;
+    for round in 0..3 {
+        for opcode in 0..256_u64 {
+            let legal = matches!(opcode, 0x01..=0x06 | 0x10..=0x13 | 0x30 | 0x46);
+            let payload = [0, random.draw(), u64::MAX][round];
+            let second = [0, random.draw(), u64::MAX][round];
+            let mut first = opcode | payload & !0xff;
+            if round < 2 {
+                first &= !SSEC;
+            }
+            let result = smmu.try_command(Cmd([first, second]));
+            illegal += u32::from(result == ILLEGAL);
+            let right = if legal { matches!(result, Ok(()) | ILLEGAL) } else { result == ILLEGAL };
+            ensure!(right, "opcode {opcode:#x} as {first:#x} {second:#x}: {result:?}");
+            ensure!(!(legal && round == 0 && result.is_err()), "legal opcode {opcode:#x}: {result:?}");
+        }
+    }
+    let reserved_cs = Cmd([0x46 | 3 << 12, 0]);
+    ensure!(smmu.try_command(reserved_cs) == ILLEGAL, "SYNC with reserved CS is accepted");
+    println!("{illegal} illegal commands");
+    smmu.acknowledge();
+    smmu.off()?;
+    still_sound(ctx)
+}
+
+payload_test!(t24_index_games, Runs::HYP);
+/// PROD ahead by more than the queue, behind, with junk bits; CONS written while enabled: no hang, usable afterwards.
+fn t24_index_games(ctx: &Ctx) -> TestResult {
+    let mut smmu = Smmu::new(ctx.machine, Format::TwoLevel);
+    let entries = 1_u32 << smmu.cmdq.log2;
+    for slot in 0..entries {
+        smmu.cmdq.overwrite(slot, Cmd::sync());
+    }
+    let mut random = Random::new(ctx.seed);
+    for round in 0..64_u32 {
+        smmu.start()?;
+        for slot in 0..entries {
+            smmu.cmdq.overwrite(slot, Cmd::sync());
+        }
+        let prod = smmu.read(reg::CMDQ_PROD);
+        let value = match round {
+            0 => prod ^ entries,                   // exactly full
+            1 => (prod ^ entries).wrapping_add(1), // more than full
+            2 => prod.wrapping_sub(1),             // behind
+            3 => u32::MAX,
+            4 => entries << 1,
+            _ => random.word(),
+        };
+        smmu.write(reg::CMDQ_PROD, value);
+        if round % 3 == 0 {
+            smmu.write(reg::CMDQ_CONS, random.word());
+        }
+        sysreg::delay_us(50);
+        let cons = smmu.read(reg::CMDQ_CONS);
+        if round == 0 {
+            let done = sysreg::poll_us(1000, || smmu.read(reg::CMDQ_CONS) & (2 * entries - 1) == value);
+            ensure!(done, "a full queue of SYNCs stops at {cons:#x}");
+        }
+        smmu.off()?;
+        smmu.acknowledge();
+    }
+    still_sound(ctx)
+}
+
+payload_test!(t18_stream_ids, Runs::HYP);
+/// CFGI for StreamIDs out of range and at the edges; level-1 descriptors with every SPAN, cleared, and pointing at EL2.
+fn t18_stream_ids(ctx: &Ctx) -> TestResult {
+    let lab = Lab::new(ctx, Mode::Stage1)?;
+    lab.control(ctx)?;
+    for sid in [0, 0xff, 0x100, 0xffff, 0x1_0000, 0x7fff_ffff, u32::MAX] {
+        for cmd in [Cmd::cfgi_ste(sid), Cmd::cfgi_ste_nonleaf(sid), Cmd::cfgi_cd(sid)] {
+            let result = lab.smmu.borrow_mut().try_command(cmd);
+            ensure!(matches!(result, Ok(()) | ILLEGAL), "{cmd:x?}: {result:?}");
+        }
+        for range in 0..32 {
+            let result = lab.smmu.borrow_mut().try_command(Cmd::cfgi_ste_range(sid, range));
+            ensure!(matches!(result, Ok(()) | ILLEGAL), "range {range} at {sid:#x}: {result:?}");
+        }
+    }
+    lab.control(ctx)?;
+    let (level1, good) = {
+        let smmu = lab.smmu.borrow();
+        (smmu.strtab.base, mmio::read64(smmu.strtab.base))
+    };
+    let span = |value: u64| good & !0x1f | value;
+    let hole_end = ctx.machine.hole().map_or(EL2_IMAGE, |hole| hole.end);
+    // A level-2 table that starts in the host's memory and is too long for it, and ones that are EL2's.
+    let cases = [
+        0,
+        span(0),
+        span(1),
+        span(12),
+        span(31),
+        EL2_IMAGE | 9,
+        (hole_end - 0x4000) | 9,
+        ctx.machine.uart | 9,
+        u64::MAX,
+    ];
+    for descriptor in cases {
+        mmio::write64(level1, descriptor);
+        for cmd in [Cmd::cfgi_ste_nonleaf(lab.edu.function.sid), Cmd::cfgi_all()] {
+            let result = lab.smmu.borrow_mut().try_command(cmd);
+            ensure!(result.is_ok(), "{cmd:x?} over descriptor {descriptor:#x}: {result:?}");
+        }
+        ensure!(lab.read(lab.own + 0x40).is_err(), "DMA works with level-1 descriptor {descriptor:#x}");
+    }
+    mmio::write64(level1, good);
+    lab.smmu.borrow_mut().try_command(Cmd::cfgi_all())?;
+    lab.control(ctx)
+}
+
+payload_test!(t19_cfgi_all_again_and_again, Runs::HYP);
+/// CFGI_ALL and ranges over everything, many times: each batch is done in bounded time, and the table is still right.
+fn t19_cfgi_all_again_and_again(ctx: &Ctx) -> TestResult {
+    let lab = Lab::new(ctx, Mode::Stage1)?;
+    lab.control(ctx)?;
+    let begin = sysreg::cntvct();
+    for round in 0..50 {
+        let mut smmu = lab.smmu.borrow_mut();
+        for index in 0..100 {
+            smmu.command(if index % 2 == 0 { Cmd::cfgi_all() } else { Cmd::cfgi_ste_range(0, round % 16) });
+        }
+        smmu.sync()?;
+    }
+    println!("{} us for 5000 invalidations", (sysreg::cntvct() - begin) * 1_000_000 / sysreg::cntfrq());
+    lab.control(ctx)
+}
+
+payload_test!(t25_costly_queue, Runs::HYP);
+/// Queues full of the costliest commands: no store to PROD keeps the CPU for long.
+fn t25_costly_queue(ctx: &Ctx) -> TestResult {
+    let mut smmu = Smmu::new(ctx.machine, Format::TwoLevel);
+    smmu.start()?;
+    for cmd in COSTLY {
+        fill_queue(&smmu, cmd);
+        let longest = publish_again(prod_argument(&smmu));
+        println!("{cmd:x?}: longest store {longest} us");
+        ensure!(longest < LONGEST_US, "{cmd:x?}: a store to PROD took {longest} us");
+    }
+    smmu.off()?;
+    smmu.acknowledge();
+    still_sound(ctx)
+}
+
+/// Instructions, in thousands: what EL2 may spend in one trap and the re-executions that follow it at once.
+const LONGEST_US: u64 = 20_000;
+const COSTLY: [Cmd; 4] = [Cmd::cfgi_all(), Cmd::sync(), Cmd::tlbi_nsnh_all(), Cmd::cfgi_ste_range(0, 15)];
+
+payload_test!(t25_costly_queues_everywhere, Runs::HYP, cpus = 2, clock = Clock::Real);
+/// All CPUs publish such queues at once: every one of them gets done.
+fn t25_costly_queues_everywhere(ctx: &Ctx) -> TestResult {
+    let mut smmu = Smmu::new(ctx.machine, Format::TwoLevel);
+    smmu.start()?;
+    let count = ctx.machine.cpu_count.min(MAX_CPUS);
+    for index in 1..count {
+        cpu::start(ctx.machine, index)?;
+    }
+    for cmd in COSTLY {
+        fill_queue(&smmu, cmd);
+        for index in 1..count {
+            cpu::send(index, publish_again, prod_argument(&smmu));
+        }
+        publish_again(prod_argument(&smmu));
+        for index in 1..count {
+            cpu::wait(index)?;
+        }
+    }
+    smmu.off()?;
+    smmu.acknowledge();
+    still_sound(ctx)
+}
+
+fn fill_queue(smmu: &Smmu, cmd: Cmd) {
+    for slot in 0..1 << smmu.cmdq.log2 {
+        smmu.cmdq.overwrite(slot, cmd);
+    }
+}
+
+fn prod_argument(smmu: &Smmu) -> u64 {
+    smmu.addr(reg::CMDQ_PROD) | u64::from(smmu.cmdq.log2) << 48
+}
+
+/// Publishes half-full queues for a while; the longest store in microseconds. Address of PROD and log2 of the size in `argument`.
+fn publish_again(argument: u64) -> u64 {
+    let (prod, log2) = (argument & 0xffff_ffff_ffff, low32(argument >> 48));
+    let entries = 1_u32 << log2;
+    let cons = prod + 4;
+    let mut longest = 0;
+    for _ in 0..20 {
+        let target = mmio::read32(cons).wrapping_add(entries / 2) & (2 * entries - 1);
+        let begin = sysreg::cntvct();
+        mmio::write32(prod, target);
+        longest = longest.max(sysreg::cntvct() - begin);
+        sysreg::relax();
+    }
+    longest * 1_000_000 / sysreg::cntfrq()
+}
+
+payload_test!(t14_queue_changes_under_check, Runs::HYP, cpus = 2, clock = Clock::Real);
+/// A second CPU rewrites the entry between legal and illegal while it is submitted: each answer is one of the two.
+fn t14_queue_changes_under_check(ctx: &Ctx) -> TestResult {
+    let mut smmu = Smmu::new(ctx.machine, Format::TwoLevel);
+    smmu.start()?;
+    cpu::start(ctx.machine, 1)?;
+    cpu::send(1, flip_entries, smmu.cmdq.base | u64::from(smmu.cmdq.log2));
+    let (mut fine, mut illegal) = (0, 0);
+    for _ in 0..500 {
+        for _ in 0..4 {
+            smmu.command(Cmd::cfgi_all());
+        }
+        smmu.publish();
+        match smmu.drain() {
+            Ok(()) => fine += 1,
+            Err(SmmuError::Command(CERROR_ILL)) => {
+                illegal += 1;
+                // The other CPU may undo the repair: start over.
+                smmu.off()?;
+                smmu.acknowledge();
+                smmu.start_cmdq(0)?;
+            }
+            Err(other) => fail!("{other:?}"),
+        }
+    }
+    FLIP.store(false, Ordering::SeqCst);
+    cpu::wait(1)?;
+    println!("{fine} batches accepted, {illegal} refused");
+    smmu.off()?;
+    smmu.acknowledge();
+    still_sound(ctx)
+}
+
+static FLIP: AtomicBool = AtomicBool::new(true);
+
+fn flip_entries(argument: u64) -> u64 {
+    let (base, entries) = (argument & !0xfff, 1_u64 << (argument & 0x1f));
+    // TLBI_EL2_ALL, an undefined opcode, a legal CFGI_ALL, S12_VMALL.
+    let words = [0x20, 0xff, 0x04, 0x28];
+    let mut round = 0_u64;
+    while FLIP.load(Ordering::SeqCst) {
+        let slot = base + round * 7 % entries * 16;
+        mmio::write64(slot, words[usize_of(round >> 7 & 3)]);
+        mmio::write64(slot + 8, 31);
+        round += 1;
+    }
+    round
+}
+
+payload_test!(cmdq_error_while_evtq_on, Runs::HYP);
+/// A stopped command queue leaves the streams as they are: DMA goes on, and the repair needs no new set-up.
+fn cmdq_error_while_evtq_on(ctx: &Ctx) -> TestResult {
+    let lab = Lab::new(ctx, Mode::Stage1)?;
+    lab.control(ctx)?;
+    {
+        let mut smmu = lab.smmu.borrow_mut();
+        smmu.command(Cmd([0xee, 0]));
+        smmu.command(Cmd::tlbi_nh_all());
+        let result = smmu.sync();
+        ensure!(result == ILLEGAL, "{result:?}");
+        ensure!(smmu.read(reg::CR0ACK) & cr0::CMDQEN != 0, "the queue was switched off");
+    }
+    lab.control(ctx)?;
+    let mut smmu = lab.smmu.borrow_mut();
+    smmu.repair();
+    smmu.drain()?;
+    ensure!(smmu.error().is_none(), "the error is still active");
+    smmu.sync()?;
+    Ok(())
+}

@@ -1,0 +1,208 @@
+//! Several CPUs at once: ownership changes on one of them while the others use the neighbourhood, drive the SMMU, and keep
+//! a disk busy with DMA.
+
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use spin::mutex::SpinMutex;
+
+use crate::boot::MAX_CPUS;
+use crate::firmware::{Answer, Hypercall};
+use crate::lab::{Ctx, Lab, Mode};
+use crate::mem::{BLOCK, PAGE, alloc, page};
+use crate::mmio;
+use crate::num::u64_of;
+use crate::nvme::Nvme;
+use crate::outcome::TestResult;
+use crate::registry::{Clock, Runs};
+use crate::smmu::spec::{Cmd, Ste};
+use crate::tests::drivers::find_nvme;
+use crate::tests::ownership::{donate, take_back};
+use crate::tests::registers::still_sound;
+use crate::{cpu, ensure, fail, payload_test, println, sysreg};
+
+static STOP: AtomicBool = AtomicBool::new(false);
+
+payload_test!(t49_split_while_in_use, Runs::EITHER, cpus = 2, clock = Clock::Real);
+/// One CPU takes single pages out of a block and puts them back; the others read and write the rest of it all the while.
+fn t49_split_while_in_use(ctx: &Ctx) -> TestResult {
+    let count = ctx.machine.cpu_count.min(MAX_CPUS);
+    let block = alloc(4 * BLOCK, BLOCK);
+    for index in 1..count {
+        cpu::start(ctx.machine, index)?;
+        // Each CPU has a page of its own in every 64 KiB; CPU 0 takes the others.
+        cpu::send(index, use_block, block | u64_of(index));
+    }
+    for round in 0..200_u64 {
+        let victim = block + round % 4 * BLOCK + (round * 37 % 32) * 0x1_0000 + 0xf000;
+        donate(victim, 1)?;
+        take_back(victim, 1)?;
+    }
+    STOP.store(true, Ordering::SeqCst);
+    for index in 1..count {
+        let rounds = cpu::wait(index)?;
+        println!("CPU {index}: {rounds} rounds");
+        ensure!(rounds > 0, "CPU {index} found a wrong word");
+    }
+    Ok(())
+}
+
+/// Writes and reads pages of the block until told to stop; rounds made, 0 after a wrong word.
+fn use_block(argument: u64) -> u64 {
+    let (block, cpu) = (argument & !0xfff, argument & 0xfff);
+    let mut rounds = 0;
+    while !STOP.load(Ordering::SeqCst) || rounds == 0 {
+        for chunk in 0..128 {
+            let addr = block + chunk * 0x1_0000 + cpu * PAGE;
+            mmio::write64(addr, rounds ^ addr);
+            if mmio::read64(addr) != rounds ^ addr {
+                return 0;
+            }
+        }
+        rounds += 1;
+    }
+    rounds
+}
+
+static NVME: SpinMutex<Option<Nvme>> = SpinMutex::new(None);
+/// Even while the victim page is the host's, odd while it is EL2's.
+static OWNER: AtomicU64 = AtomicU64::new(0);
+static WRONG: AtomicU64 = AtomicU64::new(0);
+static BLOCKED: AtomicU64 = AtomicU64::new(0);
+static THROUGH: AtomicU64 = AtomicU64::new(0);
+
+payload_test!(nvme_donated, Runs::EITHER);
+/// NVMe data to a page that it has used before and that is EL2's now.
+fn nvme_donated(ctx: &Ctx) -> TestResult {
+    let mut nvme = find_nvme(ctx)?;
+    let lab = Lab::new(ctx, Mode::Stage1)?;
+    lab.smmu.borrow_mut().set_ste(nvme.function.sid, lab.stage1.ste())?;
+    crate::tests::drivers::nvme_round_trip(&mut nvme, |pa| lab.bus(pa))?;
+    let victim = page();
+    let (bus, own) = (lab.bus(victim), lab.bus(lab.own));
+    ensure!(nvme.write_lands(bus, own, lab.own)?, "the page is not reachable while it is the host's");
+    println!("CONTROL {}: ok", ctx.name);
+    donate(victim, 1)?;
+    let attack = crate::lab::Attack::begin();
+    let landed = nvme.write_lands(bus, own, lab.own)?;
+    attack.judge(ctx, landed.into())?;
+    ensure!(nvme.write_lands(lab.bus(page()), own, lab.own)?, "NVMe does not work afterwards");
+    Ok(())
+}
+
+payload_test!(t38_everything_at_once, Runs::HYP, cpus = 4, clock = Clock::Real);
+/// CPU 0 gives a page and takes it back; CPU 1 invalidates everything; CPU 2 changes a stream table entry; CPU 3 has the
+/// disk transfer to that page and to another: never while the page is EL2's, always while it is the host's.
+fn t38_everything_at_once(ctx: &Ctx) -> TestResult {
+    let mut nvme = find_nvme(ctx)?;
+    let lab = Lab::new(ctx, Mode::Stage1)?;
+    lab.smmu.borrow_mut().set_ste(nvme.function.sid, lab.stage1.ste())?;
+    crate::tests::drivers::nvme_round_trip(&mut nvme, |pa| lab.bus(pa))?;
+    let (victim, other, own) = (page(), page(), page());
+    for (slot, pa) in BUS.iter().zip([victim, other, own]) {
+        slot.store(lab.bus(pa), Ordering::SeqCst);
+    }
+    *NVME.lock() = Some(nvme);
+    for index in 1..4 {
+        cpu::start(ctx.machine, index)?;
+    }
+    let prod = lab.smmu.borrow().addr(crate::smmu::spec::reg::CMDQ_PROD);
+    {
+        // CPU 1 owns the command queue from here on: it is full of invalidations and SYNCs.
+        let smmu = lab.smmu.borrow();
+        for slot in 0..1 << smmu.cmdq.log2 {
+            smmu.cmdq.overwrite(slot, if slot % 8 == 7 { Cmd::sync() } else { Cmd::cfgi_all() });
+        }
+        cpu::send(1, publish_until_stopped, prod | u64::from(smmu.cmdq.log2) << 48);
+        cpu::send(2, change_entry, smmu.strtab.entry(0xf0));
+    }
+    cpu::send(3, transfer_until_stopped, own);
+    let mut transitions = 0_u64;
+    let deadline = sysreg::cntvct() + sysreg::ticks(20_000_000);
+    while transitions < 40 && sysreg::cntvct() < deadline {
+        match Hypercall::HostDonateHyp.call(victim, 1) {
+            Answer::Success => {}
+            other => fail!("HOST_DONATE_HYP: {other:?} after {transitions} transitions"),
+        }
+        OWNER.fetch_add(1, Ordering::SeqCst);
+        wait_for_transfers();
+        OWNER.fetch_add(1, Ordering::SeqCst);
+        match Hypercall::HypDonateHost.call(victim, 1) {
+            Answer::Success => {}
+            other => fail!("HYP_DONATE_HOST: {other:?} after {transitions} transitions"),
+        }
+        OWNER.fetch_add(2, Ordering::SeqCst);
+        wait_for_transfers();
+        OWNER.fetch_add(4, Ordering::SeqCst);
+        transitions += 1;
+    }
+    STOP.store(true, Ordering::SeqCst);
+    for index in 1..4 {
+        cpu::wait(index)?;
+    }
+    let (wrong, blocked, through) =
+        (WRONG.load(Ordering::SeqCst), BLOCKED.load(Ordering::SeqCst), THROUGH.load(Ordering::SeqCst));
+    println!("{transitions} transitions, {blocked} transfers blocked, {through} let through, {wrong} wrong");
+    ensure!(wrong == 0, "{wrong} transfers had the wrong result");
+    ensure!(transitions > 5 && blocked > 5 && through > 5, "too little happened");
+    lab.smmu.borrow().off()?;
+    lab.smmu.borrow().acknowledge();
+    still_sound(ctx)
+}
+
+/// Bus addresses of the victim, of a page that stays the host's, and of the page through which data is seen.
+static BUS: [AtomicU64; 3] = [const { AtomicU64::new(0) }; 3];
+static TRANSFERS: AtomicU64 = AtomicU64::new(0);
+
+/// Lets the disk make two transfers from beginning to end, at most for a second.
+fn wait_for_transfers() {
+    let begin = TRANSFERS.load(Ordering::SeqCst);
+    sysreg::poll_us(1_000_000, || TRANSFERS.load(Ordering::SeqCst) >= begin + 2);
+}
+
+fn publish_until_stopped(argument: u64) -> u64 {
+    let (prod, entries) = (argument & 0xffff_ffff_ffff, 1_u32 << (argument >> 48));
+    while !STOP.load(Ordering::SeqCst) {
+        let cons = mmio::read32(prod + 4);
+        mmio::write32(prod, cons.wrapping_add(entries / 4) & (2 * entries - 1));
+    }
+    0
+}
+
+fn change_entry(entry: u64) -> u64 {
+    let mut round = 0_u64;
+    while !STOP.load(Ordering::SeqCst) {
+        let ste = if round.is_multiple_of(2) { Ste::bypass() } else { Ste::abort() };
+        for (word, value) in ste.0.iter().enumerate() {
+            mmio::write64(entry + u64_of(word) * 8, *value);
+        }
+        round += 1;
+        sysreg::relax();
+    }
+    round
+}
+
+fn transfer_until_stopped(own_pa: u64) -> u64 {
+    let mut guard = NVME.lock();
+    let Some(nvme) = guard.as_mut() else {
+        return 0;
+    };
+    let [victim, other, own] = BUS.each_ref().map(|slot| slot.load(Ordering::SeqCst));
+    while !STOP.load(Ordering::SeqCst) {
+        let before = OWNER.load(Ordering::SeqCst);
+        let landed = nvme.write_lands(victim, own, own_pa);
+        if OWNER.load(Ordering::SeqCst) == before {
+            // The count is 8n+1 while the page is EL2's, and 8n+4 while it is the host's again; elsewhere it changes hands.
+            match (before % 8, landed) {
+                (1, Ok(false)) => BLOCKED.fetch_add(1, Ordering::SeqCst),
+                (4, Ok(true)) => THROUGH.fetch_add(1, Ordering::SeqCst),
+                (1 | 4, _) => WRONG.fetch_add(1, Ordering::SeqCst),
+                _ => 0,
+            };
+        }
+        if nvme.write_lands(other, own, own_pa) != Ok(true) {
+            WRONG.fetch_add(1, Ordering::SeqCst);
+        }
+        TRANSFERS.fetch_add(1, Ordering::SeqCst);
+    }
+    0
+}

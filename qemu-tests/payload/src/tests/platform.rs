@@ -1,0 +1,179 @@
+//! The rest of the machine: PCI games, queues in device memory, profiling hardware, and a pool that runs dry.
+
+use core::arch::asm;
+
+use crate::edu::{Direction, Edu};
+use crate::firmware::{Answer, Hypercall};
+use crate::lab::{Attack, Ctx, Lab, Landed, Mode};
+use crate::machine::EL2_IMAGE;
+use crate::mem::{BLOCK, PAGE, alloc_dirty, left, page};
+use crate::mmio;
+use crate::nvme::Nvme;
+use crate::outcome::TestResult;
+use crate::registry::Runs;
+use crate::smmu::spec::{BASE_ALLOCATE, Cmd, GERROR_MSI_CMDQ_ABT, IDR0_MSI, cr0, reg};
+use crate::smmu::{Format, Smmu};
+use crate::tests::ownership::{donate, take_back};
+use crate::tests::registers::still_sound;
+use crate::vectors::catch;
+use crate::{ensure, payload_test, println, skip, sysreg};
+
+payload_test!(t56_peer_to_peer, Runs::ALL);
+/// One device reads another's BAR.
+fn t56_peer_to_peer(ctx: &Ctx) -> TestResult {
+    let Some(nvme) = Nvme::find(ctx.machine) else {
+        skip!("no NVMe");
+    };
+    let lab = Lab::new(ctx, Mode::Stage1)?;
+    lab.control(ctx)?;
+    let iova = 0x18_0000_0000;
+    lab.stage1.map_page(iova, nvme.bar());
+    mmio::write64(lab.own, 0);
+    let own = lab.bus(lab.own);
+    let attack = Attack::begin();
+    lab.edu.transfer(Direction::FromMemory, own, 0, 8)?;
+    // The version register: never zero.
+    lab.edu.transfer(Direction::FromMemory, iova + 8, 0, 4)?;
+    lab.edu.transfer(Direction::ToMemory, own, 0, 8)?;
+    println!("NVMe version by DMA: {:#x}", mmio::read64(lab.own));
+    attack.judge(ctx, (mmio::read64(lab.own) != 0).into())
+}
+
+payload_test!(t56_bar_over_other_things, Runs::EITHER);
+/// A BAR moved over RAM, EL2's memory, the GIC and the SMMU changes nothing there, and gives nothing.
+fn t56_bar_over_other_things(ctx: &Ctx) -> TestResult {
+    let Some(edu) = Edu::find(ctx.machine) else {
+        skip!("no edu");
+    };
+    let idr0 = mmio::read32(ctx.machine.smmu + reg::IDR0);
+    let ram = crate::mem::alloc(0x20_0000, 0x20_0000);
+    mmio::write64(ram, 0x1234);
+    for base in [ram, EL2_IMAGE & !0xf_ffff, 0x0900_0000, 0x0800_0000] {
+        edu.function.set_bar(0, base, false);
+        ensure!(mmio::read64(ram) == 0x1234, "RAM changed under a BAR at {base:#x}");
+        let (value, caught) = catch(|| mmio::read32(EL2_IMAGE));
+        ensure!(caught.is_some(), "EL2's image reads {value:#x} through a BAR at {base:#x}");
+        ensure!(mmio::read32(ctx.machine.smmu + reg::IDR0) == idr0, "the SMMU changed under a BAR at {base:#x}");
+    }
+    edu.function.set_bar(0, edu.bar, false);
+    still_sound_either(ctx)
+}
+
+fn still_sound_either(ctx: &Ctx) -> TestResult {
+    if ctx.expect == crate::lab::Expect::Blocked { still_sound(ctx) } else { Ok(()) }
+}
+
+payload_test!(t52_queues_in_device_memory, Runs::HYP);
+/// Queues, tables and messages in BARs and in the ITS: refused.
+fn t52_queues_in_device_memory(ctx: &Ctx) -> TestResult {
+    let Some(nvme) = Nvme::find(ctx.machine) else {
+        skip!("no NVMe");
+    };
+    let mut smmu = Smmu::new(ctx.machine, Format::TwoLevel);
+    for addr in [nvme.bar(), ctx.machine.its + 0x1_0000, ctx.machine.gicr] {
+        smmu.off()?;
+        smmu.acknowledge();
+        smmu.write64(reg::CMDQ_BASE, addr | BASE_ALLOCATE | 4);
+        smmu.write(reg::CMDQ_PROD, 0);
+        smmu.write(reg::CMDQ_CONS, 0);
+        if smmu.set_cr0(cr0::CMDQEN).is_ok() {
+            smmu.write(reg::CMDQ_PROD, 1);
+            sysreg::delay_us(100);
+            ensure!(smmu.error().is_some(), "a command queue at {addr:#x} is consumed");
+        }
+    }
+    smmu.off()?;
+    smmu.acknowledge();
+    smmu.start()?;
+    let msi = smmu.read(reg::IDR0) & IDR0_MSI != 0;
+    for addr in [nvme.bar() + 0x1000, ctx.machine.its + 0x1_0040, ctx.machine.gicd + 0x40] {
+        smmu.acknowledge();
+        smmu.command(Cmd::sync_msi(addr, 1));
+        smmu.publish();
+        smmu.drain()?;
+        let active = smmu.read(reg::GERROR) ^ smmu.read(reg::GERRORN);
+        ensure!(!msi || active & GERROR_MSI_CMDQ_ABT != 0, "a message to {addr:#x}: GERROR {active:#x}");
+    }
+    smmu.acknowledge();
+    smmu.off()?;
+    still_sound(ctx)
+}
+
+payload_test!(t35_pool_exhaustion, Runs::HYP);
+/// Donations that fragment every block there is: when the pool runs dry that is an error, and all of it can be undone.
+fn t35_pool_exhaustion(ctx: &Ctx) -> TestResult {
+    let blocks = left() / BLOCK - 8;
+    let base = alloc_dirty(blocks * BLOCK, BLOCK);
+    let mut donated = 0;
+    let begin = sysreg::cntvct();
+    for block in 0..blocks {
+        match Hypercall::HostDonateHyp.call(base + block * BLOCK + PAGE, 1) {
+            Answer::Success => donated += 1,
+            Answer::NoMemory => break,
+            other => crate::fail!("HOST_DONATE_HYP after {donated}: {other:?}"),
+        }
+    }
+    let took = (sysreg::cntvct() - begin) * 1_000_000 / sysreg::cntfrq();
+    println!("{donated} of {blocks} blocks fragmented in {took} us");
+    // Whatever happened, the host's memory is where it was.
+    for block in (0..blocks).step_by(7) {
+        mmio::write64(base + block * BLOCK, block);
+        ensure!(mmio::read64(base + block * BLOCK) == block, "block {block} is damaged");
+    }
+    for block in 0..donated {
+        take_back(base + block * BLOCK + PAGE, 1)?;
+    }
+    let own = page();
+    donate(own, 1)?;
+    take_back(own, 1)?;
+    still_sound(ctx)
+}
+
+macro_rules! try_registers {
+    ($($name:literal)*) => {[$(($name, {
+        fn read() -> u64 {
+            let value: u64;
+            // SAFETY: (1) run under `catch`: the register may be undefined or trapped; (2) reading changes nothing.
+            #[allow(unsafe_code)]
+            unsafe { asm!(concat!("mrs {}, ", $name), inout(reg) 0_u64 => value, options(nostack)) };
+            value
+        }
+        read as fn() -> u64
+    })),*]};
+}
+
+payload_test!(t53_profiling_and_debug, Runs::EITHER);
+/// Profiling, trace and EL2's own registers: undefined or trapped at EL1, or the host's; EL2 goes on.
+fn t53_profiling_and_debug(ctx: &Ctx) -> TestResult {
+    // PMSCR, PMBLIMITR, PMBPTR (SPE); TRFCR; TRBLIMITR, TRBPTR (TRBE); MDSCR, PMCR.
+    for (name, read) in try_registers!("S3_0_C9_C9_0" "S3_0_C9_C10_0" "S3_0_C9_C10_1" "S3_0_C1_C2_1" "S3_0_C9_C11_0" "S3_0_C9_C11_1" "mdscr_el1" "pmcr_el0")
+    {
+        let (value, caught) = catch(read);
+        println!("{name}: {value:#x} {}", if caught.is_some() { "undefined" } else { "read" });
+    }
+    // HCR, VTTBR, VTCR, SCTLR, MDCR, TTBR0 of EL2.
+    for (name, read) in
+        try_registers!("S3_4_C1_C1_0" "S3_4_C2_C1_0" "S3_4_C2_C1_2" "S3_4_C1_C0_0" "S3_4_C1_C1_1" "S3_4_C2_C0_0")
+    {
+        let (value, caught) = catch(read);
+        ensure!(caught.is_some(), "{name} of EL2 reads {value:#x} at EL1");
+    }
+    println!("debug features {:#x} on {} CPUs", sysreg::id_aa64dfr0(), ctx.machine.cpu_count);
+    Ok(())
+}
+
+payload_test!(t56_command_register_games, Runs::HYP);
+/// Bus mastering off and on, and a transfer across it: EL2's memory stays out of reach.
+fn t56_command_register_games(ctx: &Ctx) -> TestResult {
+    let lab = Lab::new(ctx, Mode::Stage1)?;
+    lab.control(ctx)?;
+    let command = lab.edu.function.config(crate::pci::COMMAND);
+    let attack = Attack::begin();
+    lab.edu.start(Direction::ToMemory, lab.bus(EL2_IMAGE + 0x28), 0, 4);
+    mmio::write16(command, crate::pci::COMMAND_MEMORY);
+    sysreg::delay_us(1000);
+    mmio::write16(command, crate::pci::COMMAND_MEMORY | crate::pci::COMMAND_MASTER);
+    lab.edu.finish()?;
+    attack.judge(ctx, Landed::No)?;
+    lab.control(ctx)
+}
