@@ -149,7 +149,8 @@ mod tests {
 
     #[test]
     fn ranges_of_one_sync_become_one_plan_that_covers_them() {
-        let pieces = [range(0x5000, 0x1000, 0x1000, TlbScope::Leaf), range(0x20_0000, 0x20_0000, 0x20_0000, TlbScope::Table)];
+        let pieces =
+            [range(0x5000, 0x1000, 0x1000, TlbScope::Leaf), range(0x20_0000, 0x20_0000, 0x20_0000, TlbScope::Table)];
         let plan = Plan {
             target: Target::Range { start: Ipa(0x5000), bytes: 0x3f_b000, granule: 0x1000 },
             scope: TlbScope::Table,

@@ -234,7 +234,10 @@ fn memory_above_the_output_size_is_out_of_reach_and_trivially_revoked() {
 fn bad_requests_have_names() {
     let (mut shadow, memory) = shadow(Bbm::Level2, &[range(RAM, MIB2)]);
     let mut smmus = Smmus::default();
-    assert_eq!(shadow.revoke(range(RAM + MIB2 - PAGE, 2 * PAGE), &mut smmus), Err(RevokeError::NotMapped(Ipa(RAM + MIB2))));
+    assert_eq!(
+        shadow.revoke(range(RAM + MIB2 - PAGE, 2 * PAGE), &mut smmus),
+        Err(RevokeError::NotMapped(Ipa(RAM + MIB2)))
+    );
     assert!(smmus.plans.is_empty() && smmus.reach(&shadow, RAM + MIB2 - PAGE));
     assert_eq!(shadow.snapshot([range(RAM + PAGE, PAGE)], []), Err(SnapshotError::Overlap(Ipa(RAM + PAGE))));
     assert_eq!(shadow.snapshot([], [range(1 << 40, PAGE)]), Err(SnapshotError::Unmappable(Ipa(1 << 40))));

@@ -10,8 +10,19 @@ use crate::mem_protect::{Error, GuestId, UncheckedRange};
 fn the_numbers_never_change() {
     let ids: Vec<u32> = Function::ALL.into_iter().map(Function::id).collect();
     let expected = [
-        0xc600_0100, 0xc600_0101, 0xc600_0102, 0xc600_0103, 0xc600_0104, 0xc600_0105, 0xc600_0106, 0xc600_0107,
-        0xc600_0108, 0xc600_0109, 0xc600_010a, 0xc600_0110, 0xc600_0111,
+        0xc600_0100,
+        0xc600_0101,
+        0xc600_0102,
+        0xc600_0103,
+        0xc600_0104,
+        0xc600_0105,
+        0xc600_0106,
+        0xc600_0107,
+        0xc600_0108,
+        0xc600_0109,
+        0xc600_010a,
+        0xc600_0110,
+        0xc600_0111,
     ];
     assert_eq!(ids, expected);
     for id in ids {
@@ -47,7 +58,8 @@ fn each_call_decodes_to_its_request() {
     assert_eq!(decode(0xc600_0109), Ok(Request::HostUnshareGuest(range, 9)));
     assert_eq!(decode(0xc600_010a), Ok(Request::HostReclaimPage(range)));
     assert_eq!(decode(0xc600_0111), Ok(Request::IommuTrace));
-    for (index, stat) in [Stat::Exits, Stat::Faults, Stat::Commands, Stat::Syncs, Stat::Denied].into_iter().enumerate() {
+    for (index, stat) in [Stat::Exits, Stat::Faults, Stat::Commands, Stat::Syncs, Stat::Denied].into_iter().enumerate()
+    {
         let index = u64::try_from(index).unwrap();
         assert_eq!(Request::decode([0xc600_0110, index, 0, 0]), Ok(Request::IommuStats(stat)));
     }

@@ -7,8 +7,7 @@ use core::fmt;
 use io_pgtable::Ipa;
 
 use super::{
-    DmaStage2, HostStage2, Leaf, LeafKind, Owner, Ownership, PAGE_SHIFT, PFN_LIMIT, PageMap, PageOps,
-    PageRange,
+    DmaStage2, HostStage2, Leaf, LeafKind, Owner, Ownership, PAGE_SHIFT, PFN_LIMIT, PageMap, PageOps, PageRange,
 };
 
 /// Which table disagrees.

@@ -3,8 +3,8 @@
 //! A handle is free again only when no page names it any more, so that a new guest never inherits an old one's pages.
 
 use super::{
-    DmaStage2, Error, GuestId, HostStage2, MAX_GUESTS, Owner, Ownership, PageInfo, PageOps,
-    PageState, UncheckedRange, host::GrantFailure,
+    DmaStage2, Error, GuestId, HostStage2, MAX_GUESTS, Owner, Ownership, PageInfo, PageOps, PageState, UncheckedRange,
+    host::GrantFailure,
 };
 
 /// Where a guest is in its life.

@@ -3,9 +3,7 @@
 //! Taking: CPU stage 2 and TLBs, then IOMMU stage 2 and every SMMU. Giving: the reverse of neither, but CPU first again,
 //! since undoing the CPU side cannot fail while undoing the IOMMU side needs the SMMUs to answer.
 
-use super::{
-    DmaError, DmaStage2, Error, HostStage2, Owner, Ownership, PageOps, PageRange, Stage2Error,
-};
+use super::{DmaError, DmaStage2, Error, HostStage2, Owner, Ownership, PageOps, PageRange, Stage2Error};
 
 /// Counters since boot, for the console and the tests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,8 +1,8 @@
 //! Transitions between the host and EL2: share, unshare, donate, give back.
 
 use super::{
-    DmaStage2, Error, HostStage2, HypUse, Owner, Ownership, PageInfo, PageOps, PageRange,
-    PageState, UncheckedRange, host::GrantFailure,
+    DmaStage2, Error, HostStage2, HypUse, Owner, Ownership, PageInfo, PageOps, PageRange, PageState, UncheckedRange,
+    host::GrantFailure,
 };
 
 impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {

@@ -229,7 +229,8 @@ mod tests {
         let mut storage = vec![PageInfo::default(); 1000];
         let mut map = PageMap::new(&mut storage, &[range(0, 1000)]).unwrap();
         let runs = |map: &PageMap<'_>| map.runs_of(Owner::Host).map(|r| (r.first(), r.count())).collect::<Vec<_>>();
-        for (pfn, page) in [(70, PageInfo::default().lent_to(Owner::Hyp)), (300, PageInfo::default().pinned().unwrap())] {
+        for (pfn, page) in [(70, PageInfo::default().lent_to(Owner::Hyp)), (300, PageInfo::default().pinned().unwrap())]
+        {
             map.pages_mut(range(pfn, 1)).unwrap()[0] = page;
         }
         assert_eq!(runs(&map), [(0, 1000)]);

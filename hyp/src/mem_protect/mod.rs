@@ -35,7 +35,6 @@ mod page;
 mod range;
 mod traits;
 
-
 pub use audit::{Devices, Disagreement, Finding, Table};
 pub use claim::{Claim, MAX_CLAIM_PAGES};
 pub use error::Error;
@@ -44,9 +43,7 @@ pub use host::{FaultAnswer, Stats};
 pub use map::{MAX_RAM_RANGES, MapSetupError, PageMap};
 pub use page::{GuestId, HypUse, MAX_GUESTS, MAX_PINS, Owner, PageInfo, PageState};
 pub use range::{PAGE_BYTES, PAGE_SHIFT, PFN_LIMIT, PageRange, UncheckedRange};
-pub use traits::{
-    DmaError, DmaStage2, HostStage2, InUse, Leaf, LeafKind, NoMemory, PageOps, Stage2Error,
-};
+pub use traits::{DmaError, DmaStage2, HostStage2, InUse, Leaf, LeafKind, NoMemory, PageOps, Stage2Error};
 
 /// The ownership of all RAM, with the tables that follow it. One lock guards the whole of it.
 #[derive(Debug)]
@@ -121,11 +118,7 @@ impl<'m, S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'m, S, D, P> {
 
     /// Checks that every page of `range` is `want` to `who`.
     fn check_state(&self, range: PageRange, who: Owner, want: PageState) -> Result<(), Error> {
-        if self.map.pages(range)?.iter().all(|page| page.state(who) == want) {
-            Ok(())
-        } else {
-            Err(Error::WrongState)
-        }
+        if self.map.pages(range)?.iter().all(|page| page.state(who) == want) { Ok(()) } else { Err(Error::WrongState) }
     }
 
     /// Checks that no page of `range` is claimed: a claimed page changes neither its owner nor its sharing.

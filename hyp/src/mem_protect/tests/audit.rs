@@ -56,7 +56,8 @@ fn devices_are_what_a_policy_gave_and_never_ram() {
     let given = [range(0x8090, 1), range(0x9000, 1)];
     let both = Devices { cpu: &given, dma: &given };
     assert_eq!(owned.audit(both), Ok(()));
-    let foreign = |table, pfn| Err(Disagreement { table, ipa: at(pfn), owner: Owner::Device, finding: Finding::Foreign });
+    let foreign =
+        |table, pfn| Err(Disagreement { table, ipa: at(pfn), owner: Owner::Device, finding: Finding::Foreign });
     assert_eq!(owned.audit(Devices { dma: &given[..1], ..both }), foreign(Table::Dma, 0x9000));
     assert_eq!(owned.audit(Devices { cpu: &given[1..], ..both }), foreign(Table::Cpu, 0x8090));
     // A device range that covers RAM which is not the host's is no excuse.

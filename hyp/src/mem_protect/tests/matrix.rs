@@ -162,7 +162,9 @@ fn one_wrong_page_anywhere_refuses_the_whole_range() {
         ("host_donate_hyp", |o, pfn, count| o.host_donate_hyp(named(pfn, count))),
         ("host_donate_guest", |o, pfn, count| o.host_donate_guest(named(pfn, count), 0)),
     ];
-    for kind in KINDS.into_iter().filter(|&kind| !matches!(kind, Kind::Host | Kind::Boot | Kind::Firmware | Kind::NotRam)) {
+    for kind in
+        KINDS.into_iter().filter(|&kind| !matches!(kind, Kind::Host | Kind::Boot | Kind::Firmware | Kind::NotRam))
+    {
         for at in 0..4 {
             for (name, call) in calls {
                 let (mut owned, world) = prepared(kind, RAM + 8 + at);

@@ -103,14 +103,8 @@ fn step(random: &mut Random, model: &mut Model, owned: &mut Owned) -> bool {
         }
         2 => (model.apply(pfn, count, free, |p| p.owner = Who::Pool), owned.host_donate_hyp(named)),
         3 => (model.apply(pfn, count, |p| p.owner == Who::Pool, back), owned.hyp_donate_host(named)),
-        4 => (
-            alive && model.apply(pfn, count, free, |p| p.owner = guest),
-            owned.host_donate_guest(named, handle),
-        ),
-        5 => (
-            alive && model.apply(pfn, count, free, |p| p.lent = Some(guest)),
-            owned.host_share_guest(named, handle),
-        ),
+        4 => (alive && model.apply(pfn, count, free, |p| p.owner = guest), owned.host_donate_guest(named, handle)),
+        5 => (alive && model.apply(pfn, count, free, |p| p.lent = Some(guest)), owned.host_share_guest(named, handle)),
         6 => {
             let lent = |p: &Page| p.lent == Some(guest) && p.claims == 0;
             (exists && model.apply(pfn, count, lent, |p| p.lent = None), owned.host_unshare_guest(named, handle))

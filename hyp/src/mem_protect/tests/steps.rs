@@ -18,12 +18,7 @@ const AT: u64 = RAM + 8;
 const COUNT: u64 = 3;
 
 const CASES: [Case; 8] = [
-    Case {
-        name: "host_share_hyp",
-        prepare: |_, _| (),
-        call: |o| o.host_share_hyp(named(AT, COUNT)),
-        steps: &[],
-    },
+    Case { name: "host_share_hyp", prepare: |_, _| (), call: |o| o.host_share_hyp(named(AT, COUNT)), steps: &[] },
     Case {
         name: "host_unshare_hyp",
         prepare: |o, _| o.host_share_hyp(named(AT, COUNT)).unwrap(),
@@ -154,10 +149,8 @@ fn a_rollback_that_fails_costs_the_host_a_fault_and_nothing_else() {
 
 #[test]
 fn a_grant_that_cannot_be_undone_is_the_hosts() {
-    for (prepare, call, fail) in [
-        (CASES[3].prepare, CASES[3].call, [3, 4]),
-        (CASES[7].prepare, CASES[7].call, [4, 5]),
-    ] {
+    for (prepare, call, fail) in [(CASES[3].prepare, CASES[3].call, [3, 4]), (CASES[7].prepare, CASES[7].call, [4, 5])]
+    {
         let (mut owned, world) = machine();
         prepare(&mut owned, &world);
         world.get().arm(&fail);

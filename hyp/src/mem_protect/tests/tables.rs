@@ -8,12 +8,8 @@ use std::{
     vec::Vec,
 };
 
-use io_pgtable::{
-    Attrs, Bbm, Cfg, HeapMemory, IoPgtable, Ipa, MapError, MemType, NoTlb, Pa, Prot, S2, UnmapError,
-};
-use shadow_s2::{
-    GrantError, Invalidate, InvalidateError, IpaRange, Plan, RevokeError, ShadowS2, Target,
-};
+use io_pgtable::{Attrs, Bbm, Cfg, HeapMemory, IoPgtable, Ipa, MapError, MemType, NoTlb, Pa, Prot, S2, UnmapError};
+use shadow_s2::{GrantError, Invalidate, InvalidateError, IpaRange, Plan, RevokeError, ShadowS2, Target};
 
 use super::{named, range};
 use crate::mem_protect::{
@@ -291,7 +287,8 @@ fn random_runs_on_real_tables_pass_the_audit_and_leak_nothing() {
                     held.push((pfn, count));
                 }
             } else {
-                let (pfn, count) = held.swap_remove(usize::try_from(below(u64::try_from(held.len()).unwrap())).unwrap());
+                let (pfn, count) =
+                    held.swap_remove(usize::try_from(below(u64::try_from(held.len()).unwrap())).unwrap());
                 if owned.hyp_donate_host(named(pfn, count)).is_err() {
                     held.push((pfn, count));
                 }
