@@ -91,19 +91,36 @@ fn stop(reason: Reason) -> ! {
 /// The hypercalls' way to this machine.
 pub struct Calls;
 
+#[cfg(feature = "ghost")]
+impl Calls {
+    fn pages(ownership: TicketMutexGuard<'static, HostOwnership>) -> crate::watch::Watched {
+        crate::watch::Watched(ownership)
+    }
+}
+
+#[cfg(not(feature = "ghost"))]
+impl Calls {
+    fn pages(ownership: TicketMutexGuard<'static, HostOwnership>) -> TicketMutexGuard<'static, HostOwnership> {
+        ownership
+    }
+}
+
 impl Services for Calls {
+    #[cfg(feature = "ghost")]
+    type Pages = crate::watch::Watched;
+    #[cfg(not(feature = "ghost"))]
     type Pages = HostOwnership;
 
-    fn with_pages<R>(&mut self, call: impl FnOnce(&mut HostOwnership) -> R) -> R {
-        match ownership() {
-            Some(mut ownership) => call(&mut ownership),
-            None => exit::broken(format_args!("hypercall before the host's bookkeeping exists")),
-        }
+    fn with_pages<R>(&mut self, call: impl FnOnce(&mut Self::Pages) -> R) -> R {
+        let Some(mut ownership) = ownership().map(Self::pages) else {
+            exit::broken(format_args!("hypercall before the host's bookkeeping exists"))
+        };
+        call(&mut ownership)
     }
 
     fn features(&self) -> Features {
         let isolation = if cfg!(feature = "no-isolation") { Features::empty() } else { Features::DMA_ISOLATION };
-        Features::HYP_PAGES | Features::IOMMU_STATS | Features::IOMMU_TRACE | isolation
+        Features::HYP_PAGES | Features::GUEST_PAGES | Features::IOMMU_STATS | Features::IOMMU_TRACE | isolation
     }
 
     fn iommu_stat(&mut self, stat: Stat) -> u64 {

@@ -18,3 +18,5 @@ mod panic;
 mod pool;
 mod psci;
 mod trap;
+#[cfg(feature = "ghost")]
+mod watch;

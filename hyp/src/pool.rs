@@ -3,7 +3,13 @@
 //! Single pages come from a list in O(1); larger blocks, and the list's refills, from a buddy allocator. Pages that the host donated stay on a
 //! list of their own, used last, so that unused ones can be found and given back. All of it is memory that the host never sees. One of the
 //! modules that may use `unsafe`: it gives memory out and takes it back.
-#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::arithmetic_side_effects)]
+#![deny(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::arithmetic_side_effects
+)]
 #![allow(unsafe_code)]
 
 mod donated;
@@ -23,7 +29,8 @@ const ORDERS: usize = 32;
 /// Bytes of a page, as the allocator counts.
 const PAGE_SIZE: usize = 4096;
 
-static POOL: TicketMutex<Pool> = TicketMutex::new(Pool { heap: Heap::empty(), free_pages: 0, pages: 0, total: 0, donated: Donated::new() });
+static POOL: TicketMutex<Pool> =
+    TicketMutex::new(Pool { heap: Heap::empty(), free_pages: 0, pages: 0, total: 0, donated: Donated::new() });
 
 struct Pool {
     heap: Heap<ORDERS>,
@@ -111,7 +118,8 @@ pub unsafe fn free(block: Pa, size: usize) {
                 pool.pages = pool.pages.saturating_add(1);
             }
         }
-    } else if let (Ok(layout), Some(pointer)) = (Layout::from_size_align(size, size), NonNull::new(block.0 as *mut u8)) {
+    } else if let (Ok(layout), Some(pointer)) = (Layout::from_size_align(size, size), NonNull::new(block.0 as *mut u8))
+    {
         // SAFETY: (1) the block was allocated with this very layout.
         unsafe { pool.heap.dealloc(pointer, layout) };
     }

@@ -1,7 +1,13 @@
 //! The host's CPUs: every way in and out of one goes through EL2, so that none ever runs without its stage 2.
 //!
 //! Firmware starts and resumes a CPU at EL2's own entry; where the host wanted it to start is kept here meanwhile.
-#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::arithmetic_side_effects)]
+#![deny(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::arithmetic_side_effects
+)]
 
 use crate::arch::{self, MAX_CPUS};
 use crate::host;
@@ -17,7 +23,8 @@ const POWER_DOWN: u64 = 1 << 16 | 1 << 30;
 /// PSTATE at the host's entry points: EL1 with its own stack pointer, all interrupts masked.
 pub const ENTRY_PSTATE: u64 = 0x3c5;
 
-static CPUS: [Cpu; MAX_CPUS] = [const { Cpu { mpidr: AtomicU64::new(u64::MAX), entry: AtomicU64::new(0), context: AtomicU64::new(0) } }; MAX_CPUS];
+static CPUS: [Cpu; MAX_CPUS] =
+    [const { Cpu { mpidr: AtomicU64::new(u64::MAX), entry: AtomicU64::new(0), context: AtomicU64::new(0) } }; MAX_CPUS];
 static STATES: TicketMutex<[Power; MAX_CPUS]> = TicketMutex::new([Power::Off; MAX_CPUS]);
 
 struct Cpu {

@@ -80,13 +80,19 @@ pub const fn decide(function: u32, arg: u32) -> Decision {
         SMCCC_VERSION | PSCI_VERSION | AFFINITY_INFO_32 | AFFINITY_INFO_64 | MIGRATE_INFO_TYPE => Decision::Relay,
         // Firmware is asked only about what the host could then call.
         SMCCC_ARCH_FEATURES => match arg {
-            SMCCC_VERSION | SMCCC_ARCH_FEATURES | SMCCC_ARCH_WORKAROUND_1 | SMCCC_ARCH_WORKAROUND_2 | SMCCC_ARCH_WORKAROUND_3 => Decision::Relay,
+            SMCCC_VERSION
+            | SMCCC_ARCH_FEATURES
+            | SMCCC_ARCH_WORKAROUND_1
+            | SMCCC_ARCH_WORKAROUND_2
+            | SMCCC_ARCH_WORKAROUND_3 => Decision::Relay,
             _ => Decision::Answer(NOT_SUPPORTED),
         },
         SMCCC_ARCH_WORKAROUND_1 | SMCCC_ARCH_WORKAROUND_2 | SMCCC_ARCH_WORKAROUND_3 => Decision::Relay,
         PSCI_FEATURES => match arg {
-            SMCCC_VERSION | PSCI_VERSION | CPU_SUSPEND_32 | CPU_SUSPEND_64 | CPU_OFF | CPU_ON_32 | CPU_ON_64 | AFFINITY_INFO_32 | AFFINITY_INFO_64
-            | MIGRATE_INFO_TYPE | SYSTEM_OFF | SYSTEM_RESET | PSCI_FEATURES => Decision::Relay,
+            SMCCC_VERSION | PSCI_VERSION | CPU_SUSPEND_32 | CPU_SUSPEND_64 | CPU_OFF | CPU_ON_32 | CPU_ON_64
+            | AFFINITY_INFO_32 | AFFINITY_INFO_64 | MIGRATE_INFO_TYPE | SYSTEM_OFF | SYSTEM_RESET | PSCI_FEATURES => {
+                Decision::Relay
+            }
             _ => Decision::Answer(NOT_SUPPORTED),
         },
         TRNG_VERSION | TRNG_FEATURES | TRNG_GET_UUID | TRNG_RND_32 | TRNG_RND_64 => Decision::Relay,
@@ -105,7 +111,18 @@ mod tests {
 
     #[test]
     fn t54_ffa_sdei_vendor_and_suspend_are_not_supported() {
-        for function in [0x8400_0060u32, 0xc400_0071, 0xc400_0024, 0xc400_0020, 0x8200_0000, 0xc400_000e, 0x8400_000e, 0x8400_0012, 0xc600_0000, 0xffff_ffff] {
+        for function in [
+            0x8400_0060u32,
+            0xc400_0071,
+            0xc400_0024,
+            0xc400_0020,
+            0x8200_0000,
+            0xc400_000e,
+            0x8400_000e,
+            0x8400_0012,
+            0xc600_0000,
+            0xffff_ffff,
+        ] {
             assert_eq!(decide(function, 0), Decision::Answer(NOT_SUPPORTED), "{function:#x}");
         }
     }

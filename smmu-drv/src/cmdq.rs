@@ -107,22 +107,14 @@ impl<B: DmaBuffer> Cmdq<B> {
     }
 
     /// Queues one command. It is not visible to hardware before [`Cmdq::submit`] or [`Cmdq::sync`].
-    pub(crate) fn push<P: Platform<Buffer = B>>(
-        &mut self,
-        hw: &Hw<P>,
-        command: Command,
-    ) -> Result<(), CmdqError> {
+    pub(crate) fn push<P: Platform<Buffer = B>>(&mut self, hw: &Hw<P>, command: Command) -> Result<(), CmdqError> {
         if self.used() >= self.entries() {
             self.submit(hw);
             self.wait(hw, |queue| queue.used() < queue.entries())?;
         }
         self.write_slot(self.prod, command);
         self.prod = self.prod.wrapping_add(1) & self.mask();
-        let counter = if command == Command::Sync {
-            &mut self.syncs
-        } else {
-            &mut self.commands
-        };
+        let counter = if command == Command::Sync { &mut self.syncs } else { &mut self.commands };
         *counter = counter.wrapping_add(1);
         Ok(())
     }
@@ -143,19 +135,11 @@ impl<B: DmaBuffer> Cmdq<B> {
         self.push(hw, Command::Sync)?;
         self.submit(hw);
         self.wait(hw, |queue| queue.used() == 0)?;
-        if core::mem::take(&mut self.lost) {
-            Err(CmdqError::Lost)
-        } else {
-            Ok(())
-        }
+        if core::mem::take(&mut self.lost) { Err(CmdqError::Lost) } else { Ok(()) }
     }
 
     /// Polls CONS until `done`, recovering from queue errors on the way.
-    fn wait<P: Platform<Buffer = B>>(
-        &mut self,
-        hw: &Hw<P>,
-        done: impl Fn(&Self) -> bool,
-    ) -> Result<(), CmdqError> {
+    fn wait<P: Platform<Buffer = B>>(&mut self, hw: &Hw<P>, done: impl Fn(&Self) -> bool) -> Result<(), CmdqError> {
         let mut recoveries = 0_u32;
         let start = hw.now_us();
         loop {

@@ -35,13 +35,7 @@ pub(crate) enum Overflow {
 
 impl<B: DmaBuffer> Evtq<B> {
     pub(crate) fn new(ring: B, max_log2: u32, coherent: Coherency) -> Self {
-        Self {
-            ring,
-            log2: LOG2_ENTRIES.min(max_log2),
-            cons: 0,
-            acknowledged: 0,
-            coherent,
-        }
+        Self { ring, log2: LOG2_ENTRIES.min(max_log2), cons: 0, acknowledged: 0, coherent }
     }
 
     /// SMMU_EVENTQ_BASE for this ring.
@@ -98,14 +92,7 @@ impl<B: DmaBuffer> Evtq<B> {
         let old = core::mem::replace(&mut self.acknowledged, flag);
         // Orders the reads of the records before the CONS write that lets hardware overwrite them.
         hw.dsb();
-        hw.write32(
-            reg::EVENTQ_CONS,
-            self.cons | put32(queue_index::OVERFLOW, flag),
-        );
-        if flag == old {
-            Overflow::None
-        } else {
-            Overflow::Happened
-        }
+        hw.write32(reg::EVENTQ_CONS, self.cons | put32(queue_index::OVERFLOW, flag));
+        if flag == old { Overflow::None } else { Overflow::Happened }
     }
 }

@@ -104,11 +104,7 @@ impl FaultRecord {
             | None => false,
         };
         let detail = has_detail.then(|| {
-            let stage = if get64(ev::S2, word1) == 1 {
-                Stage::Two
-            } else {
-                Stage::One
-            };
+            let stage = if get64(ev::S2, word1) == 1 { Stage::Two } else { Stage::One };
             let class = match get64(ev::CLASS, word1) {
                 ev::CLASS_CD => Class::Cd,
                 ev::CLASS_TT => Class::Tt,
@@ -118,23 +114,12 @@ impl FaultRecord {
             FaultDetail {
                 stage,
                 class,
-                direction: if get64(ev::RNW, word1) == 1 {
-                    Direction::Read
-                } else {
-                    Direction::Write
-                },
+                direction: if get64(ev::RNW, word1) == 1 { Direction::Read } else { Direction::Write },
                 iova: Iova(word2),
-                ipa: (stage == Stage::Two && kind != Some(EventType::WalkEabt))
-                    .then_some(Ipa(word3 & mask64(ev::IPA))),
+                ipa: (stage == Stage::Two && kind != Some(EventType::WalkEabt)).then_some(Ipa(word3 & mask64(ev::IPA))),
             }
         });
-        Self {
-            kind,
-            raw,
-            sid: narrow(get64(ev::SID, word0)),
-            ssid,
-            detail,
-        }
+        Self { kind, raw, sid: narrow(get64(ev::SID, word0)), ssid, detail }
     }
 }
 
@@ -186,10 +171,7 @@ pub(crate) struct FaultLog {
 
 impl FaultLog {
     pub(crate) const fn new() -> Self {
-        Self {
-            records: [None; FAULT_LOG],
-            next: 0,
-        }
+        Self { records: [None; FAULT_LOG], next: 0 }
     }
 
     /// Keeps `record`; `false` when the log is full and it was not kept.
@@ -206,11 +188,7 @@ impl FaultLog {
     /// Takes the oldest record. While a drain is under way nothing is added, so that a flood cannot keep it running.
     pub(crate) fn take(&mut self) -> Option<FaultRecord> {
         let record = self.records.get_mut(self.next).and_then(Option::take);
-        self.next = if record.is_some() {
-            self.next.wrapping_add(1)
-        } else {
-            0
-        };
+        self.next = if record.is_some() { self.next.wrapping_add(1) } else { 0 };
         record
     }
 }

@@ -70,11 +70,7 @@ pub struct Features {
 impl Features {
     /// Decodes `ids`; `firmware` is what the device tree says of coherency.
     pub(crate) fn decode(ids: IdRegisters, firmware: Coherency) -> Self {
-        let coherent = if get32(idr0::COHACC, ids.idr0) == 1 {
-            firmware
-        } else {
-            Coherency::NonCoherent
-        };
+        let coherent = if get32(idr0::COHACC, ids.idr0) == 1 { firmware } else { Coherency::NonCoherent };
         Self {
             ids,
             oas: oas_bits(get32(idr5::OAS, ids.idr5)),
@@ -82,11 +78,7 @@ impl Features {
             coherent,
             sid_bits: get32(idr1::SIDSIZE, ids.idr1),
             ssid_bits: get32(idr1::SSIDSIZE, ids.idr1),
-            vmid_bits: if get32(idr0::VMID16, ids.idr0) == 1 {
-                16
-            } else {
-                8
-            },
+            vmid_bits: if get32(idr0::VMID16, ids.idr0) == 1 { 16 } else { 8 },
             cmdq_log2: get32(idr1::CMDQS, ids.idr1),
             evtq_log2: get32(idr1::EVENTQS, ids.idr1),
         }
@@ -149,8 +141,5 @@ pub(crate) fn oas_bits(encoding: u32) -> u32 {
 
 /// The largest encoding whose size does not exceed `bits`; 32 bits when none fits.
 pub(crate) fn oas_encoding(bits: u32) -> u32 {
-    (1..=6)
-        .rev()
-        .find(|&encoding| oas_bits(encoding) <= bits)
-        .unwrap_or(0)
+    (1..=6).rev().find(|&encoding| oas_bits(encoding) <= bits).unwrap_or(0)
 }

@@ -52,11 +52,7 @@ impl<P: Platform> Hw<P> {
     }
 
     /// Waits until `done` is true; at most `bound_us` microseconds.
-    pub(crate) fn wait(
-        &self,
-        bound_us: u64,
-        mut done: impl FnMut() -> bool,
-    ) -> Result<(), TimedOut> {
+    pub(crate) fn wait(&self, bound_us: u64, mut done: impl FnMut() -> bool) -> Result<(), TimedOut> {
         let start = self.platform.now_us();
         loop {
             if done() {

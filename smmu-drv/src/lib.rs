@@ -46,6 +46,7 @@ mod stats;
 pub mod strtab;
 mod takeover;
 
+pub use emul::audit::SmmuFinding;
 pub use emul::ids::{HostIds, MsiAdvert};
 pub use error::SmmuError;
 pub use fault::FaultRecord;

@@ -35,11 +35,7 @@ impl<P: Platform> Probed<P> {
         let ids = IdRegisters::read(&platform);
         check(&ids)?;
         let features = Features::decode(ids, firmware.coherent);
-        Ok(Self {
-            hw: Hw::new(platform),
-            features,
-            config: firmware,
-        })
+        Ok(Self { hw: Hw::new(platform), features, config: firmware })
     }
 
     /// What it can do.
@@ -90,10 +86,7 @@ impl fmt::Display for ProbeError {
                 )
             }
             Self::NoAarch64(idr0) => {
-                write!(
-                    f,
-                    "SMMU_IDR0={idr0:#x}: no AArch64 table walks (TTF); an SMMU with VMSAv8-64 is needed"
-                )
+                write!(f, "SMMU_IDR0={idr0:#x}: no AArch64 table walks (TTF); an SMMU with VMSAv8-64 is needed")
             }
             Self::BigEndian(idr0) => {
                 write!(
@@ -101,10 +94,9 @@ impl fmt::Display for ProbeError {
                     "SMMU_IDR0={idr0:#x}: table walks are big-endian only (TTENDIAN); a little-endian SMMU is needed"
                 )
             }
-            Self::No4K(idr5) => write!(
-                f,
-                "SMMU_IDR5={idr5:#x}: no 4K granule; it is needed for page-grained isolation"
-            ),
+            Self::No4K(idr5) => {
+                write!(f, "SMMU_IDR5={idr5:#x}: no 4K granule; it is needed for page-grained isolation")
+            }
             Self::StallForced(idr0) => write!(
                 f,
                 "SMMU_IDR0={idr0:#x}: every fault stalls (STALL_MODEL=0b10), so a device could hold transactions across a revocation; not supported"
@@ -114,15 +106,11 @@ impl fmt::Display for ProbeError {
                 "SMMU_IIDR={iidr:#x}: errata break nested translation on this revision; MMU-600 r2p0, MMU-700 r1p1 or newer is needed"
             ),
             Self::QueueTooSmall(idr1) => {
-                write!(
-                    f,
-                    "SMMU_IDR1={idr1:#x}: queues of fewer than 8 entries; a larger queue is needed"
-                )
+                write!(f, "SMMU_IDR1={idr1:#x}: queues of fewer than 8 entries; a larger queue is needed")
             }
-            Self::SidSize(idr1) => write!(
-                f,
-                "SMMU_IDR1={idr1:#x}: more than 32 StreamID bits; the ID register is not credible"
-            ),
+            Self::SidSize(idr1) => {
+                write!(f, "SMMU_IDR1={idr1:#x}: more than 32 StreamID bits; the ID register is not credible")
+            }
         }
     }
 }
@@ -137,10 +125,7 @@ fn check(ids: &IdRegisters) -> Result<(), ProbeError> {
     if one(idr1::TABLES_PRESET, ids.idr1) || one(idr1::QUEUES_PRESET, ids.idr1) {
         return Err(ProbeError::Preset(ids.idr1));
     }
-    if !matches!(
-        get32(idr0::TTF, ids.idr0),
-        idr0::TTF_AARCH64 | idr0::TTF_BOTH
-    ) {
+    if !matches!(get32(idr0::TTF, ids.idr0), idr0::TTF_AARCH64 | idr0::TTF_BOTH) {
         return Err(ProbeError::NoAarch64(ids.idr0));
     }
     if get32(idr0::TTENDIAN, ids.idr0) == idr0::TTENDIAN_BIG {
@@ -149,10 +134,7 @@ fn check(ids: &IdRegisters) -> Result<(), ProbeError> {
     if !one(idr5::GRAN4K, ids.idr5) {
         return Err(ProbeError::No4K(ids.idr5));
     }
-    if !matches!(
-        get32(idr0::STALL_MODEL, ids.idr0),
-        idr0::STALL_BOTH | idr0::STALL_NONE
-    ) {
+    if !matches!(get32(idr0::STALL_MODEL, ids.idr0), idr0::STALL_BOTH | idr0::STALL_NONE) {
         return Err(ProbeError::StallForced(ids.idr0));
     }
     if get32(idr1::CMDQS, ids.idr1) < 3 || get32(idr1::EVENTQS, ids.idr1) < 3 {

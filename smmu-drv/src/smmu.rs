@@ -157,21 +157,11 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
                     let Some(extent) = range(pages) else {
                         return self.tlb_invalidate_all();
                     };
-                    self.push(Command::TlbiS2Ipa {
-                        vmid,
-                        ipa: first,
-                        extent,
-                        depth: Depth::Walk,
-                    })?;
+                    self.push(Command::TlbiS2Ipa { vmid, ipa: first, extent, depth: Depth::Walk })?;
                 } else if pages <= MAX_SINGLE {
                     for page in 0..pages {
                         let ipa = Ipa(first.0.wrapping_add(page.wrapping_mul(4096)));
-                        self.push(Command::TlbiS2Ipa {
-                            vmid,
-                            ipa,
-                            extent: Extent::Single,
-                            depth: Depth::Walk,
-                        })?;
+                        self.push(Command::TlbiS2Ipa { vmid, ipa, extent: Extent::Single, depth: Depth::Walk })?;
                     }
                 } else {
                     return self.tlb_invalidate_all();
@@ -185,9 +175,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     }
 
     fn tlb_invalidate_all(&mut self) -> Result<(), SmmuError> {
-        self.push(Command::TlbiS12Vmall {
-            vmid: self.stage2.vmid,
-        })?;
+        self.push(Command::TlbiS12Vmall { vmid: self.stage2.vmid })?;
         self.sync()
     }
 
@@ -217,8 +205,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
             let abort = self.strtab.shared_ste(Shared::Abort);
             for sid in 0..self.strtab.streams() {
                 let Ok(sid) = u32::try_from(sid) else { break };
-                self.strtab
-                    .store(sid, crate::strtab::update::Step::Dw0(abort.dw0));
+                self.strtab.store(sid, crate::strtab::update::Step::Dw0(abort.dw0));
             }
         }
         self.push(Command::CfgiAll)?;
@@ -309,12 +296,7 @@ fn range(pages: u64) -> Option<Extent> {
         let num = pages.div_ceil(unit);
         if num <= 32 && (num > 1 || scale > 0) {
             let num = num.checked_sub(1)?;
-            return Some(Extent::Range {
-                granule: Granule::K4,
-                num,
-                scale: u64::from(scale),
-                ttl: 0,
-            });
+            return Some(Extent::Range { granule: Granule::K4, num, scale: u64::from(scale), ttl: 0 });
         }
         scale = scale.checked_add(1)?;
         if scale > 31 {

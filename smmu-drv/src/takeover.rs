@@ -66,16 +66,9 @@ impl fmt::Display for TakeOverError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::BadStage2(what) => write!(f, "stage-2 configuration: {what}"),
-            Self::NoMemory => {
-                f.write_str("no memory for SMMU tables and queues; give EL2 a larger pool")
-            }
-            Self::NoAck(offset) => write!(
-                f,
-                "register {offset:#x} was not acknowledged; the SMMU does not answer"
-            ),
-            Self::Invalidation => {
-                f.write_str("the first invalidation did not complete; the SMMU does not answer")
-            }
+            Self::NoMemory => f.write_str("no memory for SMMU tables and queues; give EL2 a larger pool"),
+            Self::NoAck(offset) => write!(f, "register {offset:#x} was not acknowledged; the SMMU does not answer"),
+            Self::Invalidation => f.write_str("the first invalidation did not complete; the SMMU does not answer"),
         }
     }
 }
@@ -88,24 +81,12 @@ impl<P: Platform> Probed<P> {
     /// # Errors
     /// See [`TakeOverError`].
     pub fn take_over<H: HostMemory>(self, stage2: Stage2Cfg) -> Result<Smmu<P, H>, TakeOverError> {
-        let Self {
-            hw,
-            features,
-            config,
-        } = self;
+        let Self { hw, features, config } = self;
         check_stage2(&features, &stage2)?;
-        let ids = HostIds::new(
-            &features,
-            config.msi,
-            64_u32.saturating_sub(u32::from(stage2.t0sz)),
-        );
+        let ids = HostIds::new(&features, config.msi, 64_u32.saturating_sub(u32::from(stage2.t0sz)));
         let rules = SteRules::new(&features, &ids);
         let found = hw.read32(reg::GBPA);
-        let initial = if get32(gbpa::ABORT, found) == 1 {
-            Shared::Abort
-        } else {
-            Shared::Stage2
-        };
+        let initial = if get32(gbpa::ABORT, found) == 1 { Shared::Abort } else { Shared::Stage2 };
         let cmd_ring = hw.alloc(cmdq::RING_SIZE).ok_or(TakeOverError::NoMemory)?;
         let evt_ring = hw.alloc(evtq::RING_SIZE).ok_or(TakeOverError::NoMemory)?;
         let strtab = Strtab::new(&hw, &features, Stage2Words::new(&stage2), rules, initial)
@@ -133,32 +114,22 @@ impl<P: Platform> Probed<P> {
 fn check_stage2(features: &Features, cfg: &Stage2Cfg) -> Result<(), TakeOverError> {
     let bits = 64_u32.saturating_sub(u32::from(cfg.t0sz));
     if !(16..=39).contains(&cfg.t0sz) || bits > features.oas {
-        return Err(TakeOverError::BadStage2(
-            "T0SZ must be 16 to 39 and not exceed the SMMU's address size",
-        ));
+        return Err(TakeOverError::BadStage2("T0SZ must be 16 to 39 and not exceed the SMMU's address size"));
     }
     if cfg.tg != 0 {
-        return Err(TakeOverError::BadStage2(
-            "only the 4K granule (TG=0) is supported",
-        ));
+        return Err(TakeOverError::BadStage2("only the 4K granule (TG=0) is supported"));
     }
     if cfg.sl0 > 2 {
         return Err(TakeOverError::BadStage2("SL0 is reserved"));
     }
     if crate::features::oas_bits(u32::from(cfg.ps)) > features.oas.max(32) || cfg.ps > 6 {
-        return Err(TakeOverError::BadStage2(
-            "PS exceeds the SMMU's output size",
-        ));
+        return Err(TakeOverError::BadStage2("PS exceeds the SMMU's output size"));
     }
     if features.vmid_bits == 8 && cfg.vmid > 0xff {
-        return Err(TakeOverError::BadStage2(
-            "VMID needs 16 bits, the SMMU has 8",
-        ));
+        return Err(TakeOverError::BadStage2("VMID needs 16 bits, the SMMU has 8"));
     }
     if cfg.ttb.0 & 0xf != 0 || cfg.ttb.0.checked_shr(features.oas).unwrap_or(0) != 0 {
-        return Err(TakeOverError::BadStage2(
-            "table address is misaligned or out of the SMMU's reach",
-        ));
+        return Err(TakeOverError::BadStage2("table address is misaligned or out of the SMMU's reach"));
     }
     Ok(())
 }
@@ -172,10 +143,8 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     pub(crate) fn program(&mut self) -> Result<(), TakeOverError> {
         set_gbpa_abort(&self.hw)?;
         let hw = &self.hw;
-        hw.write_acked(reg::CR0, reg::CR0ACK, 0)
-            .map_err(ack(reg::CR0))?;
-        hw.write_acked(reg::IRQ_CTRL, reg::IRQ_CTRLACK, 0)
-            .map_err(ack(reg::IRQ_CTRL))?;
+        hw.write_acked(reg::CR0, reg::CR0ACK, 0).map_err(ack(reg::CR0))?;
+        hw.write_acked(reg::IRQ_CTRL, reg::IRQ_CTRLACK, 0).map_err(ack(reg::IRQ_CTRL))?;
         self.irq_hw = 0;
         hw.write64(reg::GERROR_IRQ_CFG0, 0);
         hw.write64(reg::EVENTQ_IRQ_CFG0, 0);
@@ -191,24 +160,16 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         hw.write32(reg::CMDQ_CONS, 0);
         // Orders the stores to the tables before the enables that let hardware read them.
         hw.dsb();
-        hw.write_acked(
-            reg::CR0,
-            reg::CR0ACK,
-            self.cr0_before_smmuen(Cr0::CMDQEN).bits(),
-        )
-        .map_err(ack(reg::CR0))?;
-        self.invalidate_everything()
-            .map_err(|_| TakeOverError::Invalidation)?;
+        hw.write_acked(reg::CR0, reg::CR0ACK, self.cr0_before_smmuen(Cr0::CMDQEN).bits()).map_err(ack(reg::CR0))?;
+        self.invalidate_everything().map_err(|_| TakeOverError::Invalidation)?;
         let hw = &self.hw;
         self.evtq.reset();
         hw.write64(reg::EVENTQ_BASE, self.evtq.base());
         hw.write32(reg::EVENTQ_PROD, 0);
         hw.write32(reg::EVENTQ_CONS, 0);
         let queues = self.cr0_before_smmuen(Cr0::CMDQEN | Cr0::EVENTQEN);
-        hw.write_acked(reg::CR0, reg::CR0ACK, queues.bits())
-            .map_err(ack(reg::CR0))?;
-        hw.write_acked(reg::CR0, reg::CR0ACK, self.cr0_live().bits())
-            .map_err(ack(reg::CR0))?;
+        hw.write_acked(reg::CR0, reg::CR0ACK, queues.bits()).map_err(ack(reg::CR0))?;
+        hw.write_acked(reg::CR0, reg::CR0ACK, self.cr0_live().bits()).map_err(ack(reg::CR0))?;
         self.strtab.reap();
         self.cfgi_pending = false;
         Ok(())
@@ -225,11 +186,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     /// Translated traffic would skip the stream table. So ATSCHK is acknowledged before SMMUEN is written, and before the
     /// invalidation that configuration caches need after it changed.
     fn cr0_before_smmuen(&self, queues: Cr0) -> Cr0 {
-        if self.features.ats() {
-            queues | Cr0::ATSCHK
-        } else {
-            queues
-        }
+        if self.features.ats() { queues | Cr0::ATSCHK } else { queues }
     }
 
     /// Drops every cached configuration and translation of the non-secure world.
@@ -249,11 +206,7 @@ fn set_gbpa_abort<P: Platform>(hw: &Hw<P>) -> Result<(), TakeOverError> {
     hw.wait(ACK_TIMEOUT_US, idle).map_err(ack(reg::GBPA))?;
     hw.write32(reg::GBPA, put32(gbpa::UPDATE, 1) | put32(gbpa::ABORT, 1));
     hw.wait(ACK_TIMEOUT_US, idle).map_err(ack(reg::GBPA))?;
-    if get32(gbpa::ABORT, hw.read32(reg::GBPA)) == 1 {
-        Ok(())
-    } else {
-        Err(TakeOverError::NoAck(reg::GBPA))
-    }
+    if get32(gbpa::ABORT, hw.read32(reg::GBPA)) == 1 { Ok(()) } else { Err(TakeOverError::NoAck(reg::GBPA)) }
 }
 
 /// Attributes of the SMMU's own accesses: write-back and inner shareable, or non-cacheable where it does not snoop.

@@ -57,13 +57,7 @@ fn replay(text: &str) -> Rig {
     let mut prod = 0;
     let accesses = parse(text);
     assert!(accesses.len() > 390);
-    for Access {
-        write,
-        offset,
-        size,
-        value,
-    } in accesses
-    {
+    for Access { write, offset, size, value } in accesses {
         if !write {
             let got = rig.smmu.mmio_read(&mut rig.host, offset, size);
             let expected = match (difference(offset, value), offset) {

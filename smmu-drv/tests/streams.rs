@@ -34,24 +34,10 @@ fn a_disabled_smmu_lets_streams_reach_host_memory_only() {
 fn linear_table_bypass_abort_stage_1_and_back() {
     for config in [
         Config::qemu(),
-        Config {
-            pace: Pace::Lazy,
-            ..Config::qemu()
-        },
-        Config {
-            two_level: false,
-            sid_bits: 9,
-            ..Config::qemu()
-        },
-        Config {
-            snoop: Snoop::NonCoherent,
-            pace: Pace::Lazy,
-            ..Config::qemu()
-        },
-        Config {
-            pace: Pace::Lazy,
-            ..Config::full()
-        },
+        Config { pace: Pace::Lazy, ..Config::qemu() },
+        Config { two_level: false, sid_bits: 9, ..Config::qemu() },
+        Config { snoop: Snoop::NonCoherent, pace: Pace::Lazy, ..Config::qemu() },
+        Config { pace: Pace::Lazy, ..Config::full() },
     ] {
         let mut rig = Rig::new(config.clone());
         rig.enable_linear(8);
@@ -88,20 +74,14 @@ fn enable_two_level(rig: &mut Rig, split: u32, log2: u32) {
     rig.enable_queues();
     rig.mem().cpu_write(STRTAB, &vec![0; 8 << (log2 - split)]);
     rig.write64(r::STRTAB_BASE, STRTAB);
-    rig.write(
-        r::STRTAB_BASE_CFG,
-        u64::from(log2) | u64::from(split) << 6 | 1 << 16,
-    );
+    rig.write(r::STRTAB_BASE_CFG, u64::from(log2) | u64::from(split) << 6 | 1 << 16);
     rig.write(r::CR0, r::CMDQEN | r::EVENTQEN | r::SMMUEN);
 }
 
 fn l2_ste(rig: &Rig, split: u32, sid: u32, words: [u64; 8]) {
     let table = L2TAB + (u64::from(sid >> split) << (split + 6));
     for (n, word) in words.into_iter().enumerate() {
-        rig.store(
-            table + u64::from(sid & ((1 << split) - 1)) * 64 + n as u64 * 8,
-            word,
-        );
+        rig.store(table + u64::from(sid & ((1 << split) - 1)) * 64 + n as u64 * 8, word);
     }
 }
 
@@ -114,15 +94,7 @@ fn l1(rig: &Rig, split: u32, sid: u32, span: u64) {
 #[test]
 fn two_level_tables_of_every_split_and_span() {
     for split in [6, 8, 10] {
-        for config in [
-            Config::qemu(),
-            Config {
-                two_level: true,
-                sid_bits: 12,
-                pace: Pace::Lazy,
-                ..Config::qemu()
-            },
-        ] {
+        for config in [Config::qemu(), Config { two_level: true, sid_bits: 12, pace: Pace::Lazy, ..Config::qemu() }] {
             let mut rig = Rig::new(config);
             enable_two_level(&mut rig, split, 12);
             let sid = 0x108;
@@ -175,11 +147,7 @@ fn t41_a_table_that_the_host_drops_leaves_no_pointer_behind() {
         assert!(aborted(&rig.dma_write(bus << 8, BUF, 1)));
         assert!(!rig.can_reach(bus << 8, BUF));
     }
-    assert_eq!(
-        rig.board.0.live_bytes.get(),
-        before,
-        "level-2 tables come back"
-    );
+    assert_eq!(rig.board.0.live_bytes.get(), before, "level-2 tables come back");
     // Linear after 2-level.
     rig.write(r::CR0, r::CMDQEN | r::EVENTQEN);
     rig.ste(3, BYPASS);
@@ -197,11 +165,7 @@ fn t18_tables_in_foreign_memory_are_fetch_faults() {
     rig.store(STRTAB, POOL | 9);
     rig.issue(&[CFGI_ALL]);
     assert!(aborted(&rig.dma_write(5, BUF, 1)));
-    assert_eq!(
-        rig.events(),
-        [[3 | 5 << 32, 0, 0, POOL + 5 * 64]],
-        "F_STE_FETCH with the address"
-    );
+    assert_eq!(rig.events(), [[3 | 5 << 32, 0, 0, POOL + 5 * 64]], "F_STE_FETCH with the address");
     // Level 1 itself.
     rig.write(r::CR0, r::CMDQEN | r::EVENTQEN);
     rig.write64(r::STRTAB_BASE, POOL);
@@ -216,24 +180,10 @@ fn t18_tables_in_foreign_memory_are_fetch_faults() {
 fn t02_t04_t05_a_page_is_out_of_reach_when_the_invalidation_returns() {
     for config in [
         Config::qemu(),
-        Config {
-            ril: false,
-            ..Config::qemu()
-        },
-        Config {
-            pace: Pace::Lazy,
-            seed: 3,
-            ..Config::qemu()
-        },
-        Config {
-            pace: Pace::Lazy,
-            seed: 4,
-            ..Config::full()
-        },
-        Config {
-            snoop: Snoop::NonCoherent,
-            ..Config::qemu()
-        },
+        Config { ril: false, ..Config::qemu() },
+        Config { pace: Pace::Lazy, seed: 3, ..Config::qemu() },
+        Config { pace: Pace::Lazy, seed: 4, ..Config::full() },
+        Config { snoop: Snoop::NonCoherent, ..Config::qemu() },
     ] {
         for pages in [1_u64, 3, 33] {
             for enabled in [false, true] {
@@ -256,12 +206,7 @@ fn t02_t04_t05_a_page_is_out_of_reach_when_the_invalidation_returns() {
                     rig.s2.unmap(BUF + page * 4096);
                 }
                 assert!(rig.can_reach(9, BUF), "the model keeps the stale entry");
-                rig.smmu
-                    .tlb_invalidate(Stale::Range {
-                        ipa: Ipa(BUF),
-                        size: pages * 4096,
-                    })
-                    .unwrap();
+                rig.smmu.tlb_invalidate(Stale::Range { ipa: Ipa(BUF), size: pages * 4096 }).unwrap();
                 for sid in if enabled { 8..10 } else { 9..10 } {
                     assert!(!rig.can_reach(sid, BUF), "{config:?} {pages}");
                     assert!(!rig.can_reach(sid, last), "{config:?} {pages}");
@@ -277,22 +222,10 @@ fn t02_t04_t05_a_page_is_out_of_reach_when_the_invalidation_returns() {
 fn invalidation_of_everything_and_of_odd_ranges_is_enough() {
     for stale in [
         Stale::All,
-        Stale::Range {
-            ipa: Ipa(BUF + 8),
-            size: 1,
-        },
-        Stale::Range {
-            ipa: Ipa(BUF + 4095),
-            size: 0,
-        },
-        Stale::Range {
-            ipa: Ipa(0),
-            size: u64::MAX,
-        },
-        Stale::Range {
-            ipa: Ipa(u64::MAX),
-            size: 5,
-        },
+        Stale::Range { ipa: Ipa(BUF + 8), size: 1 },
+        Stale::Range { ipa: Ipa(BUF + 4095), size: 0 },
+        Stale::Range { ipa: Ipa(0), size: u64::MAX },
+        Stale::Range { ipa: Ipa(u64::MAX), size: 5 },
     ] {
         let mut rig = Rig::qemu();
         assert_eq!(rig.dma_write(9, BUF, 1), Transfer::Done);
@@ -315,10 +248,7 @@ fn t47_a_sync_that_never_completes_fails_the_smmu_in_bounded_time() {
     assert!(rig.board.0.clock.get() - start < 2_500_000);
     // Refused at once from now on, and the host learns of it.
     let start = rig.board.0.clock.get();
-    assert_eq!(
-        rig.smmu.tlb_invalidate(Stale::All),
-        Err(SmmuError::SyncTimeout)
-    );
+    assert_eq!(rig.smmu.tlb_invalidate(Stale::All), Err(SmmuError::SyncTimeout));
     assert_eq!(rig.board.0.clock.get(), start);
     assert_eq!(rig.read(r::GERROR) ^ rig.read(r::GERRORN), 1 << 8);
     // The host's own commands do not complete, and do not hang either.
@@ -335,17 +265,8 @@ fn t47_a_rejected_command_is_made_up_for_by_invalidating_everything() {
     assert_eq!(rig.dma_write(9, BUF, 1), Transfer::Done);
     for code in [1, 2] {
         rig.s2.unmap(BUF);
-        rig.board
-            .0
-            .model
-            .borrow_mut()
-            .inject(Injection::CommandError(code));
-        rig.smmu
-            .tlb_invalidate(Stale::Range {
-                ipa: Ipa(BUF),
-                size: 4096,
-            })
-            .unwrap();
+        rig.board.0.model.borrow_mut().inject(Injection::CommandError(code));
+        rig.smmu.tlb_invalidate(Stale::Range { ipa: Ipa(BUF), size: 4096 }).unwrap();
         assert!(!rig.can_reach(9, BUF));
         rig.s2.map(BUF);
     }
@@ -353,26 +274,16 @@ fn t47_a_rejected_command_is_made_up_for_by_invalidating_everything() {
     // The errors were hardware's, not the host's.
     assert_eq!(rig.read(r::GERROR), rig.read(r::GERRORN));
     for _ in 0..20 {
-        rig.board
-            .0
-            .model
-            .borrow_mut()
-            .inject(Injection::CommandError(1));
+        rig.board.0.model.borrow_mut().inject(Injection::CommandError(1));
     }
-    assert_eq!(
-        rig.smmu.tlb_invalidate(Stale::All),
-        Err(SmmuError::CommandRejected)
-    );
+    assert_eq!(rig.smmu.tlb_invalidate(Stale::All), Err(SmmuError::CommandRejected));
 }
 
 #[test]
 fn service_failure_is_reported() {
     let mut rig = Rig::qemu();
     rig.board.0.model.borrow_mut().fail();
-    assert_eq!(
-        rig.smmu.tlb_invalidate(Stale::All),
-        Err(SmmuError::ServiceFailure)
-    );
+    assert_eq!(rig.smmu.tlb_invalidate(Stale::All), Err(SmmuError::ServiceFailure));
 }
 
 #[test]
@@ -398,14 +309,7 @@ fn t09_an_smmu_that_lost_its_state_is_programmed_again_before_the_host_goes_on()
 
 #[test]
 fn quiesce_stops_everything_for_good() {
-    for config in [
-        Config::qemu(),
-        Config {
-            two_level: false,
-            sid_bits: 9,
-            ..Config::qemu()
-        },
-    ] {
+    for config in [Config::qemu(), Config { two_level: false, sid_bits: 9, ..Config::qemu() }] {
         let mut rig = Rig::new(config);
         rig.enable_linear(8);
         rig.set_ste(8, BYPASS);
@@ -456,11 +360,7 @@ fn t15_entries_are_fetched_once() {
     rig.host.on_read = None;
     let log = rig.host.log.borrow().clone();
     for at in &log {
-        assert_eq!(
-            log.iter().filter(|other| *other == at).count(),
-            1,
-            "{at:#x} fetched twice"
-        );
+        assert_eq!(log.iter().filter(|other| *other == at).count(), 1, "{at:#x} fetched twice");
     }
     assert_eq!(rig.dma_write(8, BUF, 1), Transfer::Done);
     assert_eq!(rig.read(r::CMDQ_CONS), u64::from(rig.prod));
@@ -470,25 +370,11 @@ fn t15_entries_are_fetched_once() {
 #[test]
 fn t17_every_transition_shows_the_old_or_the_new_entry_and_nothing_else() {
     // Each host entry, with what it lets device 8 do: reach BUF through a bypass, through stage 1, or nothing.
-    let config = Config {
-        ssid_bits: 4,
-        cd2l: true,
-        attr_types_ovr: true,
-        ..Config::qemu()
-    };
+    let config = Config { ssid_bits: 4, cd2l: true, attr_types_ovr: true, ..Config::qemu() };
     let contexts = |rig: &mut Rig| {
         let (one, two) = (rig.context(1), rig.context(2));
         let with = |ste: [u64; 8], dw1: u64| [ste[0], ste[1] | dw1, 0, 0, 0, 0, 0, 0];
-        [
-            [0; 8],
-            ABORT,
-            BYPASS,
-            with(BYPASS, 1 << 19),
-            one,
-            two,
-            with(one, 1 << 19),
-            with(two, 2 << 4),
-        ]
+        [[0; 8], ABORT, BYPASS, with(BYPASS, 1 << 19), one, two, with(one, 1 << 19), with(two, 2 << 4)]
     };
     for from in 0..8 {
         let mut rig = Rig::new(config.clone());
@@ -510,11 +396,7 @@ fn t20_structures_in_foreign_memory_are_fetch_and_walk_aborts_for_the_host() {
     rig.set_ste(8, [1 | 5 << 1 | EL2, 0, 0, 0, 0, 0, 0, 0]);
     assert!(aborted(&rig.dma_write(8, 0x1234_5678, 1)));
     let events = rig.events();
-    assert_eq!(
-        events,
-        [[9 | 8 << 32, 0, 0, EL2]],
-        "F_CD_FETCH, no trace of stage 2"
-    );
+    assert_eq!(events, [[9 | 8 << 32, 0, 0, EL2]], "F_CD_FETCH, no trace of stage 2");
     // The stage-1 table is foreign: its level-1 descriptor is fetched from EL2's memory.
     let mut ste = rig.context(1);
     rig.store(common::CDTAB + 64 + 8, EL2);
@@ -528,20 +410,14 @@ fn t20_structures_in_foreign_memory_are_fetch_and_walk_aborts_for_the_host() {
     assert_eq!(events[0][3] & !0xfff, EL2 & !0xfff);
     // A page of EL2's as the target: an abort on the bus, no event.
     ste = rig.context(2);
-    rig.store(
-        common::S1TAB + 2 * 0x4000 + 0x2000,
-        EL2 | 1 << 11 | 1 << 10 | 3 << 8 | 1 << 6 | 3,
-    );
+    rig.store(common::S1TAB + 2 * 0x4000 + 0x2000, EL2 | 1 << 11 | 1 << 10 | 3 << 8 | 1 << 6 | 3);
     rig.set_ste(8, ste);
     while rig.smmu.take_fault().is_some() {}
     assert!(aborted(&rig.dma_write(8, 0x10, 1)));
     assert_eq!(rig.events(), Vec::<[u64; 4]>::new());
     // EL2 knows.
     let fault = rig.smmu.take_fault().unwrap();
-    assert_eq!(
-        fault.to_string(),
-        format!("F_TRANSLATION sid=0x8 stage=2 class=IN ipa={EL2:#x} iova=0x10 write")
-    );
+    assert_eq!(fault.to_string(), format!("F_TRANSLATION sid=0x8 stage=2 class=IN ipa={EL2:#x} iova=0x10 write"));
     // A stage-1 fault is the host's own.
     assert!(aborted(&rig.dma_write(8, 0x1000, 1)));
     let events = rig.events();

@@ -13,31 +13,12 @@ fn configs() -> Vec<Config> {
     let mut all = Vec::new();
     for seed in 1..3 {
         for pace in [Pace::Eager, Pace::Lazy] {
-            let base = Config {
-                pace,
-                seed,
-                ..Config::qemu()
-            };
+            let base = Config { pace, seed, ..Config::qemu() };
             all.push(base.clone());
-            all.push(Config {
-                two_level: false,
-                sid_bits: 10,
-                ..base.clone()
-            });
-            all.push(Config {
-                snoop: Snoop::NonCoherent,
-                ..base.clone()
-            });
-            all.push(Config {
-                ril: false,
-                vmid16: false,
-                ..base.clone()
-            });
-            all.push(Config {
-                pace,
-                seed,
-                ..Config::full()
-            });
+            all.push(Config { two_level: false, sid_bits: 10, ..base.clone() });
+            all.push(Config { snoop: Snoop::NonCoherent, ..base.clone() });
+            all.push(Config { ril: false, vmid16: false, ..base.clone() });
+            all.push(Config { pace, seed, ..Config::full() });
         }
     }
     all
@@ -47,11 +28,7 @@ fn configs() -> Vec<Config> {
 fn every_stream_reaches_host_memory_and_nothing_else() {
     for config in configs() {
         let mut rig = Rig::new(config.clone());
-        assert_eq!(
-            rig.dma_write(8, RAM + 0x1000, 5),
-            Transfer::Done,
-            "{config:?}"
-        );
+        assert_eq!(rig.dma_write(8, RAM + 0x1000, 5), Transfer::Done, "{config:?}");
         assert_ne!(rig.dma_write(8, POOL, 5), Transfer::Done);
         for sid in [0, 8, 255, 256, (1 << config.sid_bits) - 1] {
             assert!(!rig.el2_reachable(sid), "{config:?}");
@@ -101,14 +78,8 @@ fn t08_no_window_opens_while_firmware_state_is_replaced() {
         let closed = Rc::new(Cell::new(false));
         let seen = Rc::clone(&closed);
         *board.0.watch.borrow_mut() = Some(Box::new(move |model: &Model| {
-            let open = [0, 15]
-                .into_iter()
-                .any(|sid| model.can_reach_any(sid, POOL..POOL + POOL_SIZE).is_some());
-            assert!(
-                !(open && seen.get()),
-                "a window opened again: {:?}",
-                model.can_reach(0, POOL)
-            );
+            let open = [0, 15].into_iter().any(|sid| model.can_reach_any(sid, POOL..POOL + POOL_SIZE).is_some());
+            assert!(!(open && seen.get()), "a window opened again: {:?}", model.can_reach(0, POOL));
             seen.set(!open);
         }));
         let rig = Rig::on(board, probe);
@@ -145,130 +116,53 @@ fn ats_is_checked_from_the_moment_translation_is_on() {
 
 #[test]
 fn what_cannot_be_isolated_is_refused_before_anything_is_written() {
-    let broken = |iidr: u32| Config {
-        iidr,
-        ..Config::qemu()
-    };
+    let broken = |iidr: u32| Config { iidr, ..Config::qemu() };
     let cases: [(Config, fn(&ProbeError) -> bool); 9] = [
-        (
-            Config {
-                stage2: false,
-                ..Config::qemu()
-            },
-            |e| matches!(e, ProbeError::NotNested(_)),
-        ),
-        (
-            Config {
-                stage1: false,
-                ..Config::qemu()
-            },
-            |e| matches!(e, ProbeError::NotNested(_)),
-        ),
-        (
-            Config {
-                presets: true,
-                ..Config::qemu()
-            },
-            |e| matches!(e, ProbeError::Preset(_)),
-        ),
-        (
-            Config {
-                aarch64: false,
-                ..Config::qemu()
-            },
-            |e| matches!(e, ProbeError::NoAarch64(_)),
-        ),
-        (
-            Config {
-                gran4k: false,
-                ..Config::qemu()
-            },
-            |e| matches!(e, ProbeError::No4K(_)),
-        ),
-        (
-            Config {
-                stall: StallModel::Forced,
-                ..Config::qemu()
-            },
-            |e| matches!(e, ProbeError::StallForced(_)),
-        ),
-        (
-            Config {
-                cmdq_bits: 2,
-                ..Config::qemu()
-            },
-            |e| matches!(e, ProbeError::QueueTooSmall(_)),
-        ),
+        (Config { stage2: false, ..Config::qemu() }, |e| matches!(e, ProbeError::NotNested(_))),
+        (Config { stage1: false, ..Config::qemu() }, |e| matches!(e, ProbeError::NotNested(_))),
+        (Config { presets: true, ..Config::qemu() }, |e| matches!(e, ProbeError::Preset(_))),
+        (Config { aarch64: false, ..Config::qemu() }, |e| matches!(e, ProbeError::NoAarch64(_))),
+        (Config { gran4k: false, ..Config::qemu() }, |e| matches!(e, ProbeError::No4K(_))),
+        (Config { stall: StallModel::Forced, ..Config::qemu() }, |e| matches!(e, ProbeError::StallForced(_))),
+        (Config { cmdq_bits: 2, ..Config::qemu() }, |e| matches!(e, ProbeError::QueueTooSmall(_))),
         // MMU-600 r1p0, MMU-700 r1p0.
-        (broken(0x4831_043b), |e| {
-            matches!(e, ProbeError::NestingErratum(_))
-        }),
-        (broken(0x4871_043b), |e| {
-            matches!(e, ProbeError::NestingErratum(_))
-        }),
+        (broken(0x4831_043b), |e| matches!(e, ProbeError::NestingErratum(_))),
+        (broken(0x4871_043b), |e| matches!(e, ProbeError::NestingErratum(_))),
     ];
     for (config, expected) in cases {
         let board = Board::new(config.clone());
-        let error = Probed::probe(board.clone(), firmware(&config))
-            .err()
-            .unwrap();
+        let error = Probed::probe(board.clone(), firmware(&config)).err().unwrap();
         assert!(expected(&error), "{config:?}: {error}");
         assert_eq!(board.0.mmio.get(), 0);
         assert!(error.to_string().contains("SMMU_I"), "{error}");
     }
     for iidr in [0x4832_043b, 0x4871_143b, 0x4831_0000] {
-        assert!(
-            Probed::probe(Board::new(broken(iidr)), firmware(&Config::qemu())).is_ok(),
-            "{iidr:#x}"
-        );
+        assert!(Probed::probe(Board::new(broken(iidr)), firmware(&Config::qemu())).is_ok(), "{iidr:#x}");
     }
 }
 
 #[test]
 fn t47_hardware_that_does_not_answer_is_reported_in_bounded_time() {
-    for injection in [
-        Injection::GbpaNever,
-        Injection::Cr0Never,
-        Injection::SyncNever,
-    ] {
-        let config = Config {
-            pace: Pace::Lazy,
-            ..Config::qemu()
-        };
+    for injection in [Injection::GbpaNever, Injection::Cr0Never, Injection::SyncNever] {
+        let config = Config { pace: Pace::Lazy, ..Config::qemu() };
         let board = Board::new(config.clone());
         board.0.model.borrow_mut().inject(injection);
         let s2 = Stage2::new(&board.0.mem);
-        let error = Probed::probe(board.clone(), firmware(&config))
-            .unwrap()
-            .take_over::<common::Host>(s2.cfg())
-            .err()
-            .unwrap();
-        assert!(
-            matches!(error, TakeOverError::NoAck(_) | TakeOverError::Invalidation),
-            "{error}"
-        );
+        let error =
+            Probed::probe(board.clone(), firmware(&config)).unwrap().take_over::<common::Host>(s2.cfg()).err().unwrap();
+        assert!(matches!(error, TakeOverError::NoAck(_) | TakeOverError::Invalidation), "{error}");
         assert!(board.0.clock.get() < 5_000_000);
     }
 }
 
 #[test]
 fn allocation_failure_leaves_the_smmu_untouched_and_frees_everything() {
-    for config in [
-        Config::qemu(),
-        Config {
-            two_level: false,
-            sid_bits: 10,
-            ..Config::qemu()
-        },
-    ] {
+    for config in [Config::qemu(), Config { two_level: false, sid_bits: 10, ..Config::qemu() }] {
         for budget in 0.. {
             let board = Board::new(config.clone());
             board.0.allocations.set(budget);
             let s2 = Stage2::new(&board.0.mem);
-            match Probed::probe(board.clone(), firmware(&config))
-                .unwrap()
-                .take_over::<common::Host>(s2.cfg())
-            {
+            match Probed::probe(board.clone(), firmware(&config)).unwrap().take_over::<common::Host>(s2.cfg()) {
                 Ok(_) => break,
                 Err(error) => {
                     assert_eq!(error, TakeOverError::NoMemory);
@@ -291,32 +185,13 @@ fn a_stage_2_that_hardware_would_not_accept_is_refused() {
         smmu_drv::Stage2Cfg { tg: 1, ..good },
         smmu_drv::Stage2Cfg { sl0: 3, ..good },
         smmu_drv::Stage2Cfg { ps: 5, ..good },
-        smmu_drv::Stage2Cfg {
-            ttb: io_pgtable::Pa(0x8),
-            ..good
-        },
-        smmu_drv::Stage2Cfg {
-            ttb: io_pgtable::Pa(1 << 44),
-            ..good
-        },
+        smmu_drv::Stage2Cfg { ttb: io_pgtable::Pa(0x8), ..good },
+        smmu_drv::Stage2Cfg { ttb: io_pgtable::Pa(1 << 44), ..good },
     ];
     for cfg in bad {
-        assert!(
-            matches!(
-                probe().take_over::<common::Host>(cfg),
-                Err(TakeOverError::BadStage2(_))
-            ),
-            "{cfg:?}"
-        );
+        assert!(matches!(probe().take_over::<common::Host>(cfg), Err(TakeOverError::BadStage2(_))), "{cfg:?}");
     }
-    let narrow = Config {
-        vmid16: false,
-        ..Config::qemu()
-    };
+    let narrow = Config { vmid16: false, ..Config::qemu() };
     let probed = Probed::probe(Board::new(narrow.clone()), firmware(&narrow)).unwrap();
-    assert!(
-        probed
-            .take_over::<common::Host>(smmu_drv::Stage2Cfg { vmid: 256, ..good })
-            .is_err()
-    );
+    assert!(probed.take_over::<common::Host>(smmu_drv::Stage2Cfg { vmid: 256, ..good }).is_err());
 }

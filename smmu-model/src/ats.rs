@@ -24,55 +24,33 @@ pub enum AtsReply {
 
 impl Model {
     /// An ATS translation request.
-    pub fn ats_translate(
-        &mut self,
-        sid: u32,
-        ssid: Option<u32>,
-        iova: u64,
-        access: Access,
-    ) -> AtsReply {
+    pub fn ats_translate(&mut self, sid: u32, ssid: Option<u32>, iova: u64, access: Access) -> AtsReply {
         self.streams.insert(sid);
         if !self.config().ats || !self.regs.cr0.is(r::CR0_SMMUEN) {
             return AtsReply::Refused;
         }
-        let request = Request {
-            sid,
-            ssid,
-            address: iova,
-            access,
-        };
+        let request = Request { sid, ssid, address: iova, access };
         let found = {
             let view = self.view();
-            let mut ends = view
-                .lookup(sid)
-                .into_iter()
-                .filter_map(|lookup| match lookup {
-                    Lookup::Found(ste) => Some(ste),
-                    Lookup::BadStreamId(_) | Lookup::Abort(..) => None,
-                });
+            let mut ends = view.lookup(sid).into_iter().filter_map(|lookup| match lookup {
+                Lookup::Found(ste) => Some(ste),
+                Lookup::BadStreamId(_) | Lookup::Abort(..) => None,
+            });
             ends.find(|ste| view.alive(&Item::live(vec![], vec![ste.item.clone()])))
         };
-        let Some(SteUse {
-            kind: SteKind::Translate(stages),
-            ..
-        }) = found
-        else {
+        let Some(SteUse { kind: SteKind::Translate(stages), .. }) = found else {
             return AtsReply::Refused;
         };
         match stages.eats {
             0b01 => match self.choose(request) {
                 End::Pass { pa, updates } => {
                     self.apply(&updates);
-                    AtsReply::Granted {
-                        address: pa & !0xfff,
-                    }
+                    AtsReply::Granted { address: pa & !0xfff }
                 }
                 End::Stall { .. } | End::Terminate { .. } => AtsReply::NoAccess,
             },
             // Split stage: the endpoint gets the IPA, which a device that is hostile could as well invent.
-            0b10 => AtsReply::Granted {
-                address: iova & !0xfff,
-            },
+            0b10 => AtsReply::Granted { address: iova & !0xfff },
             _ => {
                 let event = blank(event::F_BAD_ATS_TREQ, &request, Class::In);
                 self.record(event);
@@ -84,21 +62,12 @@ impl Model {
     /// The device behind `sid` writes `data` in a transaction that is marked Translated.
     pub fn dma_write_translated(&mut self, sid: u32, address: u64, data: &[u8]) -> Transfer {
         self.streams.insert(sid);
-        let request = Request {
-            sid,
-            ssid: None,
-            address,
-            access: Access::Write,
-        };
+        let request = Request { sid, ssid: None, address, access: Access::Write };
         if !self.config().ats || !self.regs.cr0.is(r::CR0_SMMUEN) {
             return Transfer::Aborted(None);
         }
         let passes = |model: &mut Self, pa: u64| {
-            if model.mem().dev_write(pa, data).is_err() {
-                Transfer::Aborted(None)
-            } else {
-                Transfer::Done
-            }
+            if model.mem().dev_write(pa, data).is_err() { Transfer::Aborted(None) } else { Transfer::Done }
         };
         if self.regs.cr0.maybe_clear(r::CR0_ATSCHK) {
             return passes(self, address);
@@ -106,18 +75,12 @@ impl Model {
         let ends = {
             let view = self.view();
             let streams = self.streams.clone();
-            let walk = Transaction {
-                view: &view,
-                request,
-                streams: &streams,
-            };
+            let walk = Transaction { view: &view, request, streams: &streams };
             let mut ends = walk.translated();
             ends.retain(|outcome| view.alive(&outcome.item));
             ends
         };
-        let best = ends
-            .into_iter()
-            .min_by_key(|o| u8::from(!matches!(o.end, End::Pass { .. })));
+        let best = ends.into_iter().min_by_key(|o| u8::from(!matches!(o.end, End::Pass { .. })));
         match best.map(|outcome| outcome.end) {
             Some(End::Pass { pa, .. }) => passes(self, pa),
             Some(end) => self.refuse(end, request, data),

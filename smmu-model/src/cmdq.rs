@@ -35,9 +35,7 @@ impl Model {
 
     /// Index and wrap bits of the configured queue.
     fn cmdq_mask(&self) -> u32 {
-        let log2 = u32::try_from(bits(self.regs.cmdq_base, 4, 0))
-            .unwrap_or(0)
-            .min(self.config().cmdq_bits);
+        let log2 = u32::try_from(bits(self.regs.cmdq_base, 4, 0)).unwrap_or(0).min(self.config().cmdq_bits);
         (2 << log2) - 1
     }
 
@@ -60,9 +58,7 @@ impl Model {
         }
         while at != prod {
             let slot = self.cmdq_slot(at);
-            if let (Ok(low), Ok(high)) =
-                (self.mem().dev_read64(slot), self.mem().dev_read64(slot + 8))
-            {
+            if let (Ok(low), Ok(high)) = (self.mem().dev_read64(slot), self.mem().dev_read64(slot + 8)) {
                 self.fetched.entry(at).or_insert([low, high]);
             }
             at = (at + 1) & mask;
@@ -92,10 +88,7 @@ impl Model {
         let mask = self.cmdq_mask();
         let index = self.regs.cmdq_cons & mask;
         let slot = self.cmdq_slot(index);
-        let fetched = self
-            .mem()
-            .dev_read64(slot)
-            .and_then(|low| Ok([low, self.mem().dev_read64(slot + 8)?]));
+        let fetched = self.mem().dev_read64(slot).and_then(|low| Ok([low, self.mem().dev_read64(slot + 8)?]));
         let outcome = match fetched {
             Err(_) => (Outcome::Error(r::CERROR_ABT), [0; 2]),
             Ok(cmd) => {
@@ -126,9 +119,7 @@ impl Model {
     fn execute(&mut self, cmd: Cmd) -> Outcome {
         let opcode = cmd::opcode(cmd);
         let config = self.config().clone();
-        if let Some(Injection::CommandError(code)) =
-            self.take_injection(|i| matches!(i, Injection::CommandError(_)))
-        {
+        if let Some(Injection::CommandError(code)) = self.take_injection(|i| matches!(i, Injection::CommandError(_))) {
             return Outcome::Error(code);
         }
         let Some(defined) = cmd::defined(opcode, config.ril) else {
@@ -162,11 +153,7 @@ impl Model {
         }
         if let Some(scope) = self.scope_of(cmd) {
             let consumed = self.mem().tick();
-            self.timeline.invalidations.push(Invalidation {
-                scope,
-                consumed,
-                completed: None,
-            });
+            self.timeline.invalidations.push(Invalidation { scope, consumed, completed: None });
         }
         match opcode {
             cmd::RESUME => self.resume(cmd::sid(cmd), cmd::stag(cmd), cmd::resume_retry(cmd)),
@@ -188,13 +175,7 @@ impl Model {
         let leaf = cmd::leaf(cmd);
         let (tg, ttl) = (cmd::tg(cmd), cmd::ttl(cmd));
         if !self.config().ril || tg == 0 {
-            return ByAddress {
-                first: address,
-                last: address | 0xfff,
-                leaf,
-                hint: None,
-                void: false,
-            };
+            return ByAddress { first: address, last: address | 0xfff, leaf, hint: None, void: false };
         }
         let shift = match tg {
             1 => 12,
@@ -204,8 +185,7 @@ impl Model {
         let stride = shift - 3;
         let units = u128::from(cmd::num(cmd) + 1) << cmd::scale(cmd).min(39);
         let size = units << shift;
-        let last = u64::try_from((u128::from(address) + size - 1).min(u128::from(u64::MAX)))
-            .unwrap_or(u64::MAX);
+        let last = u64::try_from((u128::from(address) + size - 1).min(u128::from(u64::MAX))).unwrap_or(u64::MAX);
         let align = match (tg, ttl) {
             (2, 1) | (_, 0 | 3) => shift,
             (_, 2) => shift + stride,
@@ -213,13 +193,7 @@ impl Model {
         };
         let void = address & ((1 << align) - 1) != 0;
         let ttl = if tg == 2 && ttl == 1 { 0 } else { ttl };
-        ByAddress {
-            first: address,
-            last,
-            leaf,
-            hint: Some((tg, ttl)),
-            void,
-        }
+        ByAddress { first: address, last, leaf, hint: Some((tg, ttl)), void }
     }
 
     fn scope_of(&self, cmd: Cmd) -> Option<Scope> {
@@ -230,65 +204,30 @@ impl Model {
         let ssid = cmd::ssid(cmd);
         Some(match cmd::opcode(cmd) {
             // Out of range parameters may have no effect [4.1.7].
-            cmd::CFGI_STE | cmd::CFGI_CD | cmd::CFGI_CD_ALL
-                if sid >> self.config().sid_bits != 0 =>
-            {
+            cmd::CFGI_STE | cmd::CFGI_CD | cmd::CFGI_CD_ALL if sid >> self.config().sid_bits != 0 => {
                 return None;
             }
             cmd::CFGI_CD if ssid >> self.config().ssid_bits != 0 => return None,
-            cmd::CFGI_STE => Scope::Ste {
-                sid,
-                leaf: cmd::leaf(cmd),
-            },
+            cmd::CFGI_STE => Scope::Ste { sid, leaf: cmd::leaf(cmd) },
             cmd::CFGI_STE_RANGE => {
                 let span = u32::try_from((2u64 << cmd::range(cmd)) - 1).unwrap_or(u32::MAX);
-                Scope::SteRange {
-                    first: sid & !span,
-                    last: sid | span,
-                }
+                Scope::SteRange { first: sid & !span, last: sid | span }
             }
-            cmd::CFGI_CD => Scope::Cd {
-                sid,
-                ssid,
-                leaf: cmd::leaf(cmd),
-            },
+            cmd::CFGI_CD => Scope::Cd { sid, ssid, leaf: cmd::leaf(cmd) },
             cmd::CFGI_CD_ALL => Scope::CdAll { sid },
             cmd::TLBI_NH_ALL => Scope::NhAll { vmid },
-            cmd::TLBI_NH_ASID => Scope::NhAsid {
-                vmid,
-                asid: self.asid(cmd)?,
-            },
-            cmd::TLBI_NH_VA => Scope::NhVa {
-                vmid,
-                asid: self.asid(cmd)?,
-                by: self.by_address(cmd, cmd::va(cmd)),
-            },
-            cmd::TLBI_NH_VAA => Scope::NhVaa {
-                vmid,
-                by: self.by_address(cmd, cmd::va(cmd)),
-            },
+            cmd::TLBI_NH_ASID => Scope::NhAsid { vmid, asid: self.asid(cmd)? },
+            cmd::TLBI_NH_VA => Scope::NhVa { vmid, asid: self.asid(cmd)?, by: self.by_address(cmd, cmd::va(cmd)) },
+            cmd::TLBI_NH_VAA => Scope::NhVaa { vmid, by: self.by_address(cmd, cmd::va(cmd)) },
             cmd::TLBI_EL2_ALL => Scope::El2All,
-            cmd::TLBI_EL2_ASID => Scope::El2Asid {
-                asid: self.asid(cmd)?,
-            },
+            cmd::TLBI_EL2_ASID => Scope::El2Asid { asid: self.asid(cmd)? },
             cmd::TLBI_EL2_VA => {
                 let asid = if e2h { Some(self.asid(cmd)?) } else { None };
-                Scope::El2Va {
-                    world,
-                    asid,
-                    by: self.by_address(cmd, cmd::va(cmd)),
-                }
+                Scope::El2Va { world, asid, by: self.by_address(cmd, cmd::va(cmd)) }
             }
-            cmd::TLBI_EL2_VAA => Scope::El2Va {
-                world,
-                asid: None,
-                by: self.by_address(cmd, cmd::va(cmd)),
-            },
+            cmd::TLBI_EL2_VAA => Scope::El2Va { world, asid: None, by: self.by_address(cmd, cmd::va(cmd)) },
             cmd::TLBI_S12_VMALL => Scope::S12Vmall { vmid },
-            cmd::TLBI_S2_IPA => Scope::S2Ipa {
-                vmid,
-                by: self.by_address(cmd, cmd::ipa(cmd)),
-            },
+            cmd::TLBI_S2_IPA => Scope::S2Ipa { vmid, by: self.by_address(cmd, cmd::ipa(cmd)) },
             cmd::TLBI_NSNH_ALL => Scope::NsnhAll,
             _ => return None,
         })
@@ -306,11 +245,7 @@ impl Model {
             _ => 0,
         };
         let void = (!self.config().vmid16 && vmid > 0xff) || (!self.config().stage2 && vmid != 0);
-        VmidMatch {
-            vmid,
-            wildcard,
-            void,
-        }
+        VmidMatch { vmid, wildcard, void }
     }
 
     fn sync(&mut self, cmd: Cmd) -> Outcome {
@@ -318,9 +253,7 @@ impl Model {
             self.sync_stuck = true;
             return Outcome::Stuck;
         }
-        if let Some(Injection::AtcTimeout) =
-            self.take_injection(|i| matches!(i, Injection::AtcTimeout))
-        {
+        if let Some(Injection::AtcTimeout) = self.take_injection(|i| matches!(i, Injection::AtcTimeout)) {
             return Outcome::Error(r::CERROR_ATC_INV_SYNC);
         }
         let now = self.mem().tick();

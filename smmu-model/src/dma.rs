@@ -40,27 +40,14 @@ pub(crate) struct Stall {
 
 impl Model {
     /// The device behind `sid` reads `data.len()` bytes at `iova`.
-    pub fn dma_read(
-        &mut self,
-        sid: u32,
-        ssid: Option<u32>,
-        iova: u64,
-        data: &mut [u8],
-    ) -> Transfer {
+    pub fn dma_read(&mut self, sid: u32, ssid: Option<u32>, iova: u64, data: &mut [u8]) -> Transfer {
         self.streams.insert(sid);
         let mut at = iova;
         let mut rest = data;
         while !rest.is_empty() {
-            let room = usize::try_from(4096 - (at & 4095))
-                .unwrap_or(1)
-                .min(rest.len());
+            let room = usize::try_from(4096 - (at & 4095)).unwrap_or(1).min(rest.len());
             let (head, tail) = rest.split_at_mut(room);
-            let request = Request {
-                sid,
-                ssid,
-                address: at,
-                access: Access::Read,
-            };
+            let request = Request { sid, ssid, address: at, access: Access::Read };
             match self.choose(request) {
                 End::Pass { pa, updates } => {
                     self.apply(&updates);
@@ -87,16 +74,9 @@ impl Model {
         let mut at = iova;
         let mut rest = data;
         while !rest.is_empty() {
-            let room = usize::try_from(4096 - (at & 4095))
-                .unwrap_or(1)
-                .min(rest.len());
+            let room = usize::try_from(4096 - (at & 4095)).unwrap_or(1).min(rest.len());
             let (head, tail) = rest.split_at(room);
-            let request = Request {
-                sid,
-                ssid,
-                address: at,
-                access: Access::Write,
-            };
+            let request = Request { sid, ssid, address: at, access: Access::Write };
             match self.choose(request) {
                 End::Pass { pa, updates } => {
                     self.apply(&updates);
@@ -114,8 +94,7 @@ impl Model {
 
     pub(crate) fn apply(&mut self, updates: &[Update]) {
         for update in updates {
-            self.mem()
-                .dev_compare_swap64(update.pa, update.old, update.new);
+            self.mem().dev_compare_swap64(update.pa, update.old, update.new);
         }
     }
 
@@ -126,22 +105,14 @@ impl Model {
                 if let Some(event) = event {
                     self.record(event);
                 }
-                if razwi {
-                    Transfer::RazWi
-                } else {
-                    Transfer::Aborted(event)
-                }
+                if razwi { Transfer::RazWi } else { Transfer::Aborted(event) }
             }
             End::Stall { mut event } => {
                 let stag = self.next_stag;
                 self.next_stag = self.next_stag.wrapping_add(1);
                 event.stag = Some(stag);
                 self.record(event);
-                self.stalls.push(Stall {
-                    stag,
-                    request,
-                    data: data.to_vec(),
-                });
+                self.stalls.push(Stall { stag, request, data: data.to_vec() });
                 Transfer::Stalled(stag)
             }
         }
@@ -162,21 +133,11 @@ impl Model {
                 End::Stall { .. } => 1,
                 End::Terminate { .. } => 2,
             };
-            (
-                kind,
-                if kind == 0 {
-                    outcome.item.since()
-                } else {
-                    u64::MAX - outcome.item.since()
-                },
-            )
+            (kind, if kind == 0 { outcome.item.since() } else { u64::MAX - outcome.item.since() })
         };
         match all.into_iter().min_by_key(rank) {
             Some(outcome) => outcome.end,
-            None => End::Terminate {
-                event: None,
-                razwi: false,
-            },
+            None => End::Terminate { event: None, razwi: false },
         }
     }
 
@@ -188,37 +149,21 @@ impl Model {
             if self.regs.gbpa.maybe_clear(r::GBPA_ABORT) {
                 let fits = request.address >> self.config().oas_bits() == 0;
                 let end = if fits {
-                    End::Pass {
-                        pa: request.address,
-                        updates: vec![],
-                    }
+                    End::Pass { pa: request.address, updates: vec![] }
                 } else {
-                    End::Terminate {
-                        event: None,
-                        razwi: false,
-                    }
+                    End::Terminate { event: None, razwi: false }
                 };
                 out.push(Outcome { end, item: none() });
             }
             if self.regs.gbpa.maybe(r::GBPA_ABORT) {
-                out.push(Outcome {
-                    end: End::Terminate {
-                        event: None,
-                        razwi: false,
-                    },
-                    item: none(),
-                });
+                out.push(Outcome { end: End::Terminate { event: None, razwi: false }, item: none() });
             }
         }
         if self.regs.cr0.maybe(r::CR0_SMMUEN) {
             let view = self.view();
             let mut streams = self.streams.clone();
             streams.insert(request.sid);
-            let walk = Transaction {
-                view: &view,
-                request,
-                streams: &streams,
-            };
+            let walk = Transaction { view: &view, request, streams: &streams };
             let ends = walk.run();
             out.extend(ends.into_iter().filter(|outcome| view.alive(&outcome.item)));
         }
@@ -231,21 +176,12 @@ impl Model {
             return;
         };
         let stall = self.stalls.remove(at);
-        let end = if retry {
-            self.retry(&stall)
-        } else {
-            Transfer::Aborted(None)
-        };
+        let end = if retry { self.retry(&stall) } else { Transfer::Aborted(None) };
         self.completions.push((stall.stag, end));
     }
 
     fn retry(&mut self, stall: &Stall) -> Transfer {
-        let Request {
-            sid,
-            ssid,
-            address,
-            access,
-        } = stall.request;
+        let Request { sid, ssid, address, access } = stall.request;
         match access {
             Access::Read => self.dma_read(sid, ssid, address, &mut [0; 8]),
             Access::Write => self.dma_write(sid, ssid, address, &stall.data),
@@ -253,19 +189,15 @@ impl Model {
     }
 
     pub(crate) fn stall_term(&mut self, sid: u32) {
-        let (gone, kept) = std::mem::take(&mut self.stalls)
-            .into_iter()
-            .partition(|s| s.request.sid == sid);
+        let (gone, kept) = std::mem::take(&mut self.stalls).into_iter().partition(|s| s.request.sid == sid);
         self.stalls = kept;
         let gone: Vec<Stall> = gone;
-        self.completions
-            .extend(gone.into_iter().map(|s| (s.stag, Transfer::Aborted(None))));
+        self.completions.extend(gone.into_iter().map(|s| (s.stag, Transfer::Aborted(None))));
     }
 
     pub(crate) fn terminate_stalls(&mut self) {
         let gone = std::mem::take(&mut self.stalls);
-        self.completions
-            .extend(gone.into_iter().map(|s| (s.stag, Transfer::Aborted(None))));
+        self.completions.extend(gone.into_iter().map(|s| (s.stag, Transfer::Aborted(None))));
     }
 
     /// What stalled transactions came to since the last call, by STAG.

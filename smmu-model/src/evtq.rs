@@ -43,14 +43,8 @@ impl Model {
             return Recorded::Overflow;
         }
         let slot = slot(base, prod, log2, 32, self.config().oas_bits());
-        let aborted = self
-            .take_injection(|i| matches!(i, Injection::EventqAbort))
-            .is_some();
-        let bytes: Vec<u8> = event
-            .words()
-            .iter()
-            .flat_map(|word| word.to_le_bytes())
-            .collect();
+        let aborted = self.take_injection(|i| matches!(i, Injection::EventqAbort)).is_some();
+        let bytes: Vec<u8> = event.words().iter().flat_map(|word| word.to_le_bytes()).collect();
         if aborted || self.mem().dev_write(slot, &bytes).is_err() {
             self.raise_gerror(r::GERROR_EVENTQ_ABT);
             return Recorded::Discarded;
@@ -78,17 +72,8 @@ impl Model {
             }
             return Recorded::Overflow;
         }
-        let slot = slot(
-            self.regs.priq_base,
-            prod,
-            log2,
-            16,
-            self.config().oas_bits(),
-        );
-        let words = [
-            u64::from(request.sid),
-            (request.address & !0xfff) | u64::from(request.group & 0x1ff),
-        ];
+        let slot = slot(self.regs.priq_base, prod, log2, 16, self.config().oas_bits());
+        let words = [u64::from(request.sid), (request.address & !0xfff) | u64::from(request.group & 0x1ff)];
         let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
         if self.mem().dev_write(slot, &bytes).is_err() {
             self.raise_gerror(r::GERROR_PRIQ_ABT);
@@ -122,11 +107,7 @@ impl Model {
         self.raise_irq(irq);
         if self.config().msi && target.address != 0 {
             let address = truncate(target.address, self.config().oas_bits());
-            if self
-                .mem()
-                .dev_write(address, &target.data.to_le_bytes())
-                .is_err()
-            {
+            if self.mem().dev_write(address, &target.data.to_le_bytes()).is_err() {
                 self.raise_gerror(aborted);
             }
         }

@@ -43,24 +43,13 @@ impl Span {
     /// The span of size `1 << shift` that `address` is in.
     #[must_use]
     pub fn around(address: u64, shift: u32) -> Self {
-        if shift >= 64 {
-            Self { base: 0, shift: 64 }
-        } else {
-            Self {
-                base: address >> shift << shift,
-                shift,
-            }
-        }
+        if shift >= 64 { Self { base: 0, shift: 64 } } else { Self { base: address >> shift << shift, shift } }
     }
 
     /// Whether some address is both in the span and in `first..=last`.
     #[must_use]
     pub fn overlaps(self, first: u64, last: u64) -> bool {
-        let end = if self.shift >= 64 {
-            u64::MAX
-        } else {
-            self.base | ((1 << self.shift) - 1)
-        };
+        let end = if self.shift >= 64 { u64::MAX } else { self.base | ((1 << self.shift) - 1) };
         self.base <= last && first <= end
     }
 }
@@ -307,28 +296,13 @@ impl Scope {
                 _ => self.covers_cds_of(sid),
             },
             Tag::Cd { sid, ssid } => match *self {
-                Scope::Cd {
-                    sid: s, ssid: x, ..
-                } => s == sid && x == ssid,
+                Scope::Cd { sid: s, ssid: x, .. } => s == sid && x == ssid,
                 _ => self.covers_cds_of(sid),
             },
-            Tag::S1 {
-                world,
-                asid,
-                span,
-                depth,
-                granule,
-            } => self.covers_s1(world, asid, span, depth, granule),
-            Tag::S2 {
-                vmid,
-                span,
-                depth,
-                granule,
-            } => match *self {
+            Tag::S1 { world, asid, span, depth, granule } => self.covers_s1(world, asid, span, depth, granule),
+            Tag::S2 { vmid, span, depth, granule } => match *self {
                 Scope::S12Vmall { vmid: v } => v.matches(vmid),
-                Scope::S2Ipa { vmid: v, by } => {
-                    v.matches(vmid) && by.hits(Some(span), depth, Some(granule))
-                }
+                Scope::S2Ipa { vmid: v, by } => v.matches(vmid) && by.hits(Some(span), depth, Some(granule)),
                 Scope::NsnhAll => true,
                 _ => false,
             },
@@ -371,9 +345,7 @@ impl Scope {
             Scope::NhAll { vmid } | Scope::S12Vmall { vmid } => vm(vmid),
             Scope::NsnhAll => vmid.is_some(),
             Scope::NhAsid { vmid, asid } => vm(vmid) && by_asid(asid),
-            Scope::NhVa { vmid, asid, by } => {
-                vm(vmid) && by_asid_or_global(asid) && by.hits(span, depth, granule)
-            }
+            Scope::NhVa { vmid, asid, by } => vm(vmid) && by_asid_or_global(asid) && by.hits(span, depth, granule),
             Scope::NhVaa { vmid, by } => vm(vmid) && by.hits(span, depth, granule),
             Scope::El2All => vmid.is_none(),
             Scope::El2Asid { asid } => world == World::El2E2h && by_asid(asid),
@@ -391,11 +363,7 @@ impl Scope {
     /// Whether it removes every configuration entry.
     #[must_use]
     pub fn is_all_config(&self) -> bool {
-        *self
-            == Scope::SteRange {
-                first: 0,
-                last: u32::MAX,
-            }
+        *self == Scope::SteRange { first: 0, last: u32::MAX }
     }
 }
 

@@ -38,14 +38,7 @@ impl Item {
         let own = words.iter().map(|w| w.start).max().unwrap_or(0);
         let since = sources.iter().map(|s| s.since).fold(own, Time::max);
         let fresh = words.iter().all(|w| w.end.is_none()) && sources.iter().all(|s| s.fresh);
-        Rc::new(Self {
-            tag,
-            words,
-            sources,
-            live: false,
-            since,
-            fresh,
-        })
+        Rc::new(Self { tag, words, sources, live: false, since, fresh })
     }
 
     /// A read that happens now and is not cached.
@@ -74,6 +67,14 @@ impl Item {
     #[must_use]
     pub fn fresh_word(&self) -> bool {
         self.words.iter().all(|word| word.end.is_none())
+    }
+
+    /// Whether this item is usable whenever `other`, found in the same way, is: it was there earlier and lasted longer.
+    #[must_use]
+    pub fn outlasts(&self, other: &Self) -> bool {
+        let end = |item: &Self| item.words.iter().filter_map(|word| word.end).min().unwrap_or(Time::MAX);
+        let located = self.sources.iter().map(|source| source.since).max().unwrap_or(0);
+        self.since <= other.since && end(self) >= end(other) && located < end(self)
     }
 
     /// The word of an item that was read from a single one.
@@ -105,6 +106,10 @@ impl Timeline {
     /// Whether `item` can be used at `now`.
     #[must_use]
     pub fn alive(&self, item: &Item, now: Time) -> bool {
+        // What is in memory now can be read now.
+        if item.fresh && self.enabled.last().is_some_and(|(start, end)| *start <= now && end.is_none()) {
+            return true;
+        }
         self.usable(item, now, &[])
     }
 
@@ -129,36 +134,22 @@ impl Timeline {
         if read > at {
             return false;
         }
-        let located = item
-            .sources
-            .iter()
-            .map(|s| s.since)
-            .max()
-            .unwrap_or(0)
-            .max(floor);
+        let located = item.sources.iter().map(|s| s.since).max().unwrap_or(0).max(floor);
         let single = item.words.len() == 1;
         let words_ok = item.words.iter().all(|word| {
             let begin = if single || item.live {
                 read
             } else {
-                self.next_enabled(located.max(word.start))
-                    .unwrap_or(Time::MAX)
+                self.next_enabled(located.max(word.start)).unwrap_or(Time::MAX)
             };
             begin <= read && word.end.is_none_or(|end| begin < end)
         });
-        words_ok
-            && item
-                .sources
-                .iter()
-                .all(|source| self.usable(source, read, &active))
+        words_ok && item.sources.iter().all(|source| self.usable(source, read, &active))
     }
 
     /// The first moment at or after `from` at which an entry may have been made.
     fn next_enabled(&self, from: Time) -> Option<Time> {
-        self.enabled
-            .iter()
-            .find(|(_, end)| end.is_none_or(|end| from < end))
-            .map(|(start, _)| from.max(*start))
+        self.enabled.iter().find(|(_, end)| end.is_none_or(|end| from < end)).map(|(start, _)| from.max(*start))
     }
 
     /// Marks everything consumed before `sync` as complete at `now`.
@@ -177,10 +168,7 @@ impl Timeline {
     pub fn prune(&mut self, el2: bool) -> Option<Time> {
         use crate::inval::Scope;
         let done = |wanted: fn(&Scope) -> bool, after: Time, all: &[Invalidation]| {
-            all.iter()
-                .rev()
-                .find(|i| wanted(&i.scope) && i.completed.is_some() && i.consumed >= after)
-                .copied()
+            all.iter().rev().find(|i| wanted(&i.scope) && i.completed.is_some() && i.consumed >= after).copied()
         };
         let config = self.invalidations.iter().rev().find_map(|config| {
             let complete = config.completed.filter(|_| config.scope.is_all_config())?;
@@ -191,8 +179,7 @@ impl Timeline {
             Some((config.consumed, tlb))
         });
         let (before, _) = config?;
-        self.invalidations
-            .retain(|i| i.consumed >= before || i.completed.is_none());
+        self.invalidations.retain(|i| i.consumed >= before || i.completed.is_none());
         Some(before)
     }
 }

@@ -94,10 +94,7 @@ impl Memory {
 
     /// Adds `size` bytes of zeroed RAM, or a device, at `base` (both multiples of 4096).
     pub fn add(&self, base: u64, size: u64, region: Region) {
-        assert!(
-            base.is_multiple_of(PAGE) && size.is_multiple_of(PAGE),
-            "regions are whole pages"
-        );
+        assert!(base.is_multiple_of(PAGE) && size.is_multiple_of(PAGE), "regions are whole pages");
         self.lock().regions.insert(base, (size, region));
     }
 
@@ -162,6 +159,17 @@ impl Memory {
             let mut word = self.cpu_read64(at & !7).to_le_bytes();
             word[byte_of(at)] = *byte;
             self.cpu_write64(at & !7, u64::from_le_bytes(word));
+        }
+    }
+
+    /// Changes aligned words for every observer at one and the same moment, cleaned.
+    pub fn store_at_once(&self, words: &[(u64, u64)]) {
+        let mut m = self.lock();
+        m.now += 1;
+        let now = m.now;
+        for &(word, value) in words {
+            m.cpu_store(word & !7, value);
+            m.poc_set_at(word & !7, value, now);
         }
     }
 
@@ -233,11 +241,7 @@ impl Memory {
                 Some(Region::Mmio) => {
                     let mut value = [0; 8];
                     value[..room].copy_from_slice(head);
-                    m.mmio.push(MmioWrite {
-                        pa: at,
-                        value: u64::from_le_bytes(value),
-                        size: wide(room),
-                    });
+                    m.mmio.push(MmioWrite { pa: at, value: u64::from_le_bytes(value), size: wide(room) });
                 }
                 Some(Region::Ram) => {
                     let mut word = m.poc_get(at & !7).to_le_bytes();
@@ -271,20 +275,12 @@ impl Memory {
         match m.region(word) {
             None => return Err(ExternalAbort),
             Some(Region::Mmio) => {
-                return Ok(vec![Version {
-                    value: 0,
-                    start: 0,
-                    end: None,
-                }]);
+                return Ok(vec![Version { value: 0, start: 0, end: None }]);
             }
             Some(Region::Ram) => {}
         }
         let Some(history) = m.history.get(&word) else {
-            return Ok(vec![Version {
-                value: m.poc_get(word),
-                start: 0,
-                end: None,
-            }]);
+            return Ok(vec![Version { value: m.poc_get(word), start: 0, end: None }]);
         };
         let mut out = Vec::with_capacity(history.len());
         for (at, &(start, value)) in history.iter().enumerate() {
@@ -311,10 +307,7 @@ impl Memory {
             return Vec::new();
         };
         let offsets = (0..PAGE).step_by(8);
-        let used = words
-            .iter()
-            .zip(offsets)
-            .filter(|(value, at)| **value != 0 || m.history.contains_key(&(base + at)));
+        let used = words.iter().zip(offsets).filter(|(value, at)| **value != 0 || m.history.contains_key(&(base + at)));
         used.map(|(_, at)| at).collect()
     }
 
@@ -322,11 +315,7 @@ impl Memory {
     pub fn forget(&self, before: Time) {
         let mut m = self.lock();
         m.history.retain(|_, history| {
-            let dead = history
-                .iter()
-                .skip(1)
-                .take_while(|next| next.0 <= before)
-                .count();
+            let dead = history.iter().skip(1).take_while(|next| next.0 <= before).count();
             history.drain(..dead);
             history.len() > 1 || history.first().is_some_and(|only| only.0 > before)
         });
@@ -346,11 +335,7 @@ impl Inner {
     }
 
     fn cpu_get(&self, word: u64) -> u64 {
-        let pages = if self.snoop == Snoop::Coherent {
-            &self.poc
-        } else {
-            &self.cpu
-        };
+        let pages = if self.snoop == Snoop::Coherent { &self.poc } else { &self.cpu };
         load(pages, word)
     }
 
@@ -380,25 +365,25 @@ impl Inner {
             return;
         }
         self.now += 1;
-        let now = self.now;
-        self.history
-            .entry(word)
-            .or_insert_with(|| vec![(0, old)])
-            .push((now, value));
+        self.poc_set_at(word, value, self.now);
+    }
+
+    fn poc_set_at(&mut self, word: u64, value: u64, now: Time) {
+        let old = self.poc_get(word);
+        if old == value {
+            return;
+        }
+        self.history.entry(word).or_insert_with(|| vec![(0, old)]).push((now, value));
         store(&mut self.poc, word, value);
     }
 }
 
 fn load(pages: &HashMap<u64, Box<[u64; WORDS]>>, word: u64) -> u64 {
-    pages
-        .get(&(word / PAGE))
-        .map_or(0, |page| page[index_of(word)])
+    pages.get(&(word / PAGE)).map_or(0, |page| page[index_of(word)])
 }
 
 fn store(pages: &mut HashMap<u64, Box<[u64; WORDS]>>, word: u64, value: u64) {
-    pages
-        .entry(word / PAGE)
-        .or_insert_with(|| Box::new([0; WORDS]))[index_of(word)] = value;
+    pages.entry(word / PAGE).or_insert_with(|| Box::new([0; WORDS]))[index_of(word)] = value;
 }
 
 fn index_of(word: u64) -> usize {

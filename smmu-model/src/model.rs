@@ -8,6 +8,7 @@ use crate::arch::regs as r;
 use crate::config::{Cache, Config, Pace};
 use crate::dma::{Stall, Transfer};
 use crate::hazard::Hazard;
+use crate::inval::Invalidation;
 use crate::item::Timeline;
 use crate::mem::{Memory, Time};
 use crate::regs::Regs;
@@ -79,12 +80,7 @@ impl Model {
             config,
             mem,
             timeline: Timeline::default(),
-            strtab: vec![Strtab {
-                base: 0,
-                cfg: 0,
-                start: now,
-                end: None,
-            }],
+            strtab: vec![Strtab { base: 0, cfg: 0, start: now, end: None }],
             fetched: BTreeMap::new(),
             events: Vec::new(),
             irqs: Vec::new(),
@@ -122,12 +118,7 @@ impl Model {
         for old in &mut self.strtab {
             old.end.get_or_insert(now);
         }
-        self.strtab.push(Strtab {
-            base: 0,
-            cfg: 0,
-            start: now,
-            end: None,
-        });
+        self.strtab.push(Strtab { base: 0, cfg: 0, start: now, end: None });
         self.regs = Regs::reset(&self.config);
         self.fetched.clear();
         self.stalls.clear();
@@ -181,10 +172,7 @@ impl Model {
     }
 
     pub(crate) fn progress_on_read(&mut self, offset: u32) {
-        let polled = matches!(
-            offset,
-            r::CR0ACK | r::GBPA | r::IRQ_CTRLACK | r::CMDQ_CONS | r::GERROR
-        );
+        let polled = matches!(offset, r::CR0ACK | r::GBPA | r::IRQ_CTRLACK | r::CMDQ_CONS | r::GERROR);
         if polled && self.config.pace == Pace::Lazy {
             self.relax();
         }
@@ -217,10 +205,7 @@ impl Model {
         self.injections.iter().any(wanted)
     }
 
-    pub(crate) fn take_injection(
-        &mut self,
-        wanted: impl Fn(&Injection) -> bool,
-    ) -> Option<Injection> {
+    pub(crate) fn take_injection(&mut self, wanted: impl Fn(&Injection) -> bool) -> Option<Injection> {
         let at = self.injections.iter().position(wanted)?;
         Some(self.injections.remove(at))
     }
@@ -260,6 +245,12 @@ impl Model {
         self.syncs
     }
 
+    /// The invalidations that were consumed and still matter, oldest first.
+    #[must_use]
+    pub fn invalidations(&self) -> &[Invalidation] {
+        &self.timeline.invalidations
+    }
+
     /// Tells the oracle about a StreamID whose device may have filled shared TLB entries.
     pub fn add_stream(&mut self, sid: u32) {
         self.streams.insert(sid);
@@ -275,11 +266,7 @@ impl Model {
     }
 
     pub(crate) fn view(&self) -> View<'_> {
-        let past = if self.config.cache == Cache::None {
-            Past::Now
-        } else {
-            Past::Any
-        };
+        let past = if self.config.cache == Cache::None { Past::Now } else { Past::Any };
         View {
             config: &self.config,
             mem: &self.mem,

@@ -78,14 +78,8 @@ impl Model {
     /// Everything that transactions of `sid` can reach now.
     #[must_use]
     pub fn reach(&self, sid: u32) -> Vec<Reachable> {
-        let everything = |via| Reachable {
-            pa: 0,
-            size: 1 << self.config().oas_bits(),
-            ipa: 0,
-            write: true,
-            via,
-            stale: false,
-        };
+        let everything =
+            |via| Reachable { pa: 0, size: 1 << self.config().oas_bits(), ipa: 0, write: true, via, stale: false };
         let mut out = Vec::new();
         if self.regs.cr0.maybe_clear(r::CR0_SMMUEN) && self.regs.gbpa.maybe_clear(r::GBPA_ABORT) {
             out.push(everything(Via::Disabled));
@@ -146,14 +140,7 @@ impl Model {
             if nested && view.alive(&item) {
                 let size = 1 << self.config().oas_bits();
                 let stale = !item.fresh();
-                out.push(Reachable {
-                    pa: 0,
-                    size,
-                    ipa: 0,
-                    write: true,
-                    via: Via::StaleStage1Only,
-                    stale,
-                });
+                out.push(Reachable { pa: 0, size, ipa: 0, write: true, via: Via::StaleStage1Only, stale });
             }
             return;
         };
@@ -189,9 +176,7 @@ impl Model {
     /// The first byte in `range` that transactions of `sid` can reach now, with how.
     #[must_use]
     pub fn can_reach_any(&self, sid: u32, range: std::ops::Range<u64>) -> Option<Reachable> {
-        self.reach(sid)
-            .into_iter()
-            .find(|r| r.pa < range.end && range.start < r.pa + r.size)
+        self.reach(sid).into_iter().find(|r| r.pa < range.end && range.start < r.pa + r.size)
     }
 
     /// Memory that the SMMU writes without a transaction: queues and MSIs, as far as they are enabled.
@@ -203,20 +188,12 @@ impl Model {
         if g.cr0.maybe(r::CR0_EVENTQEN) {
             let log2 = queue_log2(g.eventq_base, self.config().eventq_bits);
             let pa = queue_base(g.eventq_base, log2, 32, oas);
-            out.push(Originated {
-                register: r::EVENTQ_BASE,
-                pa,
-                size: 32 << log2,
-            });
+            out.push(Originated { register: r::EVENTQ_BASE, pa, size: 32 << log2 });
         }
         if self.config().pri && g.cr0.maybe(r::CR0_PRIQEN) {
             let log2 = queue_log2(g.priq_base, self.config().priq_bits);
             let pa = queue_base(g.priq_base, log2, 16, oas);
-            out.push(Originated {
-                register: r::PRIQ_BASE,
-                pa,
-                size: 16 << log2,
-            });
+            out.push(Originated { register: r::PRIQ_BASE, pa, size: 16 << log2 });
         }
         if self.config().msi {
             let targets = [
@@ -226,11 +203,7 @@ impl Model {
             ];
             for (enable, register, address) in targets {
                 if address != 0 && g.irq_ctrl.maybe(enable) {
-                    out.push(Originated {
-                        register,
-                        pa: crate::arch::truncate(address, oas),
-                        size: 4,
-                    });
+                    out.push(Originated { register, pa: crate::arch::truncate(address, oas), size: 4 });
                 }
             }
         }
@@ -244,12 +217,7 @@ impl Model {
         {
             let view = self.view();
             for lookup in view.lookup(sid) {
-                let Lookup::Found(SteUse {
-                    kind: SteKind::Translate(stages),
-                    item,
-                    ..
-                }) = lookup
-                else {
+                let Lookup::Found(SteUse { kind: SteKind::Translate(stages), item, .. }) = lookup else {
                     continue;
                 };
                 let Some(s2) = stages.s2 else { continue };
@@ -264,8 +232,7 @@ impl Model {
                     if old.end.is_none() || !view.alive(&mapping.leaf.item) {
                         continue;
                     }
-                    let Ok(Some(now)) = view.mem.versions(at, 0).map(|all| all.last().copied())
-                    else {
+                    let Ok(Some(now)) = view.mem.versions(at, 0).map(|all| all.last().copied()) else {
                         continue;
                     };
                     let level = mapping.leaf.level;

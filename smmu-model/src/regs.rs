@@ -18,10 +18,7 @@ pub(crate) struct Handshake {
 
 impl Handshake {
     fn settled(value: u32) -> Self {
-        Self {
-            written: value,
-            acked: value,
-        }
+        Self { written: value, acked: value }
     }
 
     /// Set now, or perhaps already.
@@ -110,11 +107,7 @@ impl Regs {
 
 /// `word` with its half at `offset` (0 or 4) replaced.
 fn half_of(word: u64, high: bool, value: u32) -> u64 {
-    if high {
-        (word & 0xffff_ffff) | u64::from(value) << 32
-    } else {
-        (word & !0xffff_ffff) | u64::from(value)
-    }
+    if high { (word & 0xffff_ffff) | u64::from(value) << 32 } else { (word & !0xffff_ffff) | u64::from(value) }
 }
 
 const ADDR: u64 = 0x00ff_ffff_ffff_ffff;
@@ -164,18 +157,12 @@ impl Model {
 
     fn fold(&self, offset: u32) -> u32 {
         let page1_register = matches!(offset, 0xa8 | 0xac | 0xc8 | 0xcc);
-        if self.config().page1_aliases && page1_register {
-            offset + r::PAGE1
-        } else {
-            offset
-        }
+        if self.config().page1_aliases && page1_register { offset + r::PAGE1 } else { offset }
     }
 
     fn get32(&self, offset: u32) -> u32 {
         let g = &self.regs;
-        let wide = |value: u64, at: u32| {
-            u32::try_from(value >> ((offset - at) * 8) & 0xffff_ffff).unwrap_or(0)
-        };
+        let wide = |value: u64, at: u32| u32::try_from(value >> ((offset - at) * 8) & 0xffff_ffff).unwrap_or(0);
         match offset {
             r::IDR0 => self.config().idr0(),
             r::IDR1 => self.config().idr1(),
@@ -224,11 +211,8 @@ impl Model {
         match offset {
             r::CR0 => self.set_cr0(value),
             r::CR1 => {
-                let guarded =
-                    cr0.maybe(r::CR0_SMMUEN | r::CR0_CMDQEN | r::CR0_EVENTQEN | r::CR0_PRIQEN);
-                self.guard(offset, guarded && value != self.regs.cr1, |g| {
-                    g.cr1 = value & 0xfff
-                });
+                let guarded = cr0.maybe(r::CR0_SMMUEN | r::CR0_CMDQEN | r::CR0_EVENTQEN | r::CR0_PRIQEN);
+                self.guard(offset, guarded && value != self.regs.cr1, |g| g.cr1 = value & 0xfff);
             }
             r::CR2 => {
                 let guarded = cr0.maybe(r::CR0_SMMUEN) && value & 0xf != self.regs.cr2;
@@ -241,14 +225,10 @@ impl Model {
                 g.gerror_irq.address = half_of(g.gerror_irq.address, high, value) & ADDR & !3;
             }),
             r::GERROR_IRQ_CFG1 if msi => {
-                self.guard(offset, irq.maybe(r::IRQ_GERROR), |g| {
-                    g.gerror_irq.data = value
-                });
+                self.guard(offset, irq.maybe(r::IRQ_GERROR), |g| g.gerror_irq.data = value);
             }
             r::GERROR_IRQ_CFG2 if msi => {
-                self.guard(offset, irq.maybe(r::IRQ_GERROR), |g| {
-                    g.gerror_irq.attributes = value & 0x3f
-                });
+                self.guard(offset, irq.maybe(r::IRQ_GERROR), |g| g.gerror_irq.attributes = value & 0x3f);
             }
             0x80 | 0x84 => {
                 self.guard(offset, cr0.maybe(r::CR0_SMMUEN), |g| {
@@ -257,9 +237,7 @@ impl Model {
                 self.strtab_changed();
             }
             r::STRTAB_BASE_CFG => {
-                self.guard(offset, cr0.maybe(r::CR0_SMMUEN), |g| {
-                    g.strtab_cfg = value & 0x3_07ff
-                });
+                self.guard(offset, cr0.maybe(r::CR0_SMMUEN), |g| g.strtab_cfg = value & 0x3_07ff);
                 self.strtab_changed();
             }
             0x90 | 0x94 => self.guard(offset, cr0.maybe(r::CR0_CMDQEN), |g| {
@@ -267,9 +245,7 @@ impl Model {
             }),
             r::CMDQ_PROD => self.set_cmdq_prod(value),
             r::CMDQ_CONS => {
-                self.guard(offset, cr0.maybe(r::CR0_CMDQEN), |g| {
-                    g.cmdq_cons = value & 0x7f0f_ffff
-                });
+                self.guard(offset, cr0.maybe(r::CR0_CMDQEN), |g| g.cmdq_cons = value & 0x7f0f_ffff);
             }
             0xa0 | 0xa4 => self.guard(offset, cr0.maybe(r::CR0_EVENTQEN), |g| {
                 g.eventq_base = half_of(g.eventq_base, high, value);
@@ -278,44 +254,32 @@ impl Model {
                 g.eventq_irq.address = half_of(g.eventq_irq.address, high, value) & ADDR & !3;
             }),
             r::EVENTQ_IRQ_CFG1 if msi => {
-                self.guard(offset, irq.maybe(r::IRQ_EVENTQ), |g| {
-                    g.eventq_irq.data = value
-                });
+                self.guard(offset, irq.maybe(r::IRQ_EVENTQ), |g| g.eventq_irq.data = value);
             }
             r::EVENTQ_IRQ_CFG2 if msi => {
-                self.guard(offset, irq.maybe(r::IRQ_EVENTQ), |g| {
-                    g.eventq_irq.attributes = value & 0x3f
-                });
+                self.guard(offset, irq.maybe(r::IRQ_EVENTQ), |g| g.eventq_irq.attributes = value & 0x3f);
             }
             0xc0 | 0xc4 if self.config().pri => self.guard(offset, cr0.maybe(r::CR0_PRIQEN), |g| {
                 g.priq_base = half_of(g.priq_base, high, value);
             }),
-            0xd0 | 0xd4 if msi && self.config().pri => {
-                self.guard(offset, irq.maybe(r::IRQ_PRIQ), |g| {
-                    g.priq_irq.address = half_of(g.priq_irq.address, high, value) & ADDR & !3;
-                })
-            }
+            0xd0 | 0xd4 if msi && self.config().pri => self.guard(offset, irq.maybe(r::IRQ_PRIQ), |g| {
+                g.priq_irq.address = half_of(g.priq_irq.address, high, value) & ADDR & !3;
+            }),
             r::PRIQ_IRQ_CFG1 if msi && self.config().pri => {
                 self.guard(offset, irq.maybe(r::IRQ_PRIQ), |g| g.priq_irq.data = value);
             }
             r::PRIQ_IRQ_CFG2 if self.config().pri => {
-                self.guard(offset, irq.maybe(r::IRQ_PRIQ), |g| {
-                    g.priq_irq.attributes = value
-                });
+                self.guard(offset, irq.maybe(r::IRQ_PRIQ), |g| g.priq_irq.attributes = value);
             }
             r::EVENTQ_PROD => {
-                self.guard(offset, cr0.maybe(r::CR0_EVENTQEN), |g| {
-                    g.eventq_prod = value & 0x800f_ffff
-                });
+                self.guard(offset, cr0.maybe(r::CR0_EVENTQEN), |g| g.eventq_prod = value & 0x800f_ffff);
             }
             r::EVENTQ_CONS => {
                 self.regs.eventq_cons = value & 0x800f_ffff;
                 self.check_output_index(self.regs.eventq_base, self.regs.eventq_prod, value);
             }
             r::PRIQ_PROD if self.config().pri => {
-                self.guard(offset, cr0.maybe(r::CR0_PRIQEN), |g| {
-                    g.priq_prod = value & 0x800f_ffff
-                });
+                self.guard(offset, cr0.maybe(r::CR0_PRIQEN), |g| g.priq_prod = value & 0x800f_ffff);
             }
             r::PRIQ_CONS if self.config().pri => {
                 self.regs.priq_cons = value & 0x800f_ffff;
@@ -396,19 +360,13 @@ impl Model {
     fn strtab_changed(&mut self) {
         let now: Time = self.mem().tick();
         if let Some(last) = self.strtab.last_mut() {
-            if last.base == self.regs.strtab_base & ADDR & !0x3f && last.cfg == self.regs.strtab_cfg
-            {
+            if last.base == self.regs.strtab_base & ADDR & !0x3f && last.cfg == self.regs.strtab_cfg {
                 return;
             }
             last.end = Some(now);
         }
         let base = self.regs.strtab_base & ADDR & !0x3f;
-        self.strtab.push(Strtab {
-            base,
-            cfg: self.regs.strtab_cfg,
-            start: now,
-            end: None,
-        });
+        self.strtab.push(Strtab { base, cfg: self.regs.strtab_cfg, start: now, end: None });
     }
 
     fn set_gbpa(&mut self, value: u32) {

@@ -3,9 +3,7 @@
 use std::rc::Rc;
 
 use crate::arch::desc::{self, Desc, Granule};
-use crate::arch::event::{
-    C_BAD_CD, C_BAD_SUBSTREAMID, Class, F_ACCESS, F_ADDR_SIZE, F_CD_FETCH, F_PERMISSION,
-};
+use crate::arch::event::{C_BAD_CD, C_BAD_SUBSTREAMID, Class, F_ACCESS, F_ADDR_SIZE, F_CD_FETCH, F_PERMISSION};
 use crate::arch::event::{F_TRANSLATION, F_WALK_EABT};
 use crate::arch::{address_bits, bit, cd, truncate};
 use crate::config::{Httu, StallModel};
@@ -73,15 +71,7 @@ impl View<'_> {
         match s1.fmt {
             0 => {
                 let base = s1.ptr & !((size << s1.cdmax) - 1);
-                self.fetch_cd(
-                    sid,
-                    ssid,
-                    base + u64::from(ssid) * size,
-                    s2,
-                    ste,
-                    ste,
-                    &mut out,
-                );
+                self.fetch_cd(sid, ssid, base + u64::from(ssid) * size, s2, ste, ste, &mut out);
             }
             fmt => {
                 let (split, align) = if fmt == 1 { (6, 12) } else { (10, 16) };
@@ -113,10 +103,7 @@ impl View<'_> {
         out
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "a step of a walk has this much state"
-    )]
+    #[expect(clippy::too_many_arguments, reason = "a step of a walk has this much state")]
     fn fetch_cd(
         &self,
         sid: u32,
@@ -181,10 +168,7 @@ impl View<'_> {
                 }
             }
         };
-        self.translated(address, s2, ste, Class::Cd)
-            .into_iter()
-            .map(step)
-            .collect()
+        self.translated(address, s2, ste, Class::Cd).into_iter().map(step).collect()
     }
 
     /// Every physical address that an SMMU-originated read of `address` may go to; whether its page may be written.
@@ -197,34 +181,17 @@ impl View<'_> {
         class: Class,
     ) -> Vec<Result<(u64, Vec<Rc<Item>>, bool), Fault>> {
         let Some(s2) = s2 else {
-            return vec![Ok((
-                truncate(address, self.config.oas_bits()),
-                vec![],
-                true,
-            ))];
+            return vec![Ok((truncate(address, self.config.oas_bits()), vec![], true))];
         };
-        let stage2 = |kind, ipa, item| Fault {
-            kind,
-            stage2: true,
-            class,
-            ipa,
-            item,
-        };
+        let stage2 = |kind, ipa, item| Fault { kind, stage2: true, class, ipa, item };
         let each = |end| match end {
             S2Result::Leaf(leaf) if !leaf.read || (s2.ptw && leaf.device) => {
                 Err(stage2(F_PERMISSION, address, leaf.item))
             }
             S2Result::Leaf(leaf) => Ok((leaf.pa, vec![leaf.item], leaf.write)),
-            S2Result::Fault(kind, at, item) => Err(stage2(
-                kind,
-                if kind == F_WALK_EABT { at } else { address },
-                item,
-            )),
+            S2Result::Fault(kind, at, item) => Err(stage2(kind, if kind == F_WALK_EABT { at } else { address }, item)),
         };
-        self.walk_s2(s2, address, ste)
-            .into_iter()
-            .map(each)
-            .collect()
+        self.walk_s2(s2, address, ste).into_iter().map(each).collect()
     }
 
     /// Whether a context descriptor is legal for an entry [5.4.2]; `false` is C_BAD_CD.
@@ -251,29 +218,16 @@ impl View<'_> {
             };
             (16..=most).contains(&tsz) && ttb >> ips == 0
         };
-        if !epd0
-            && !half_ok(
-                Granule::from_tg0(cd::tg0(raw)),
-                cd::t0sz(raw),
-                cd::ttb0(raw),
-            )
-        {
+        if !epd0 && !half_ok(Granule::from_tg0(cd::tg0(raw)), cd::t0sz(raw), cd::ttb0(raw)) {
             return false;
         }
-        if !epd1
-            && !half_ok(
-                Granule::from_tg1(cd::tg1(raw)),
-                cd::t1sz(raw),
-                cd::ttb1(raw),
-            )
-        {
+        if !epd1 && !half_ok(Granule::from_tg1(cd::tg1(raw)), cd::t1sz(raw), cd::ttb1(raw)) {
             return false;
         }
         if two_halves && !config.asid16 && cd::asid(raw) > 0xff {
             return false;
         }
-        if (cd::ha(raw) && config.httu == Httu::None) || (cd::hd(raw) && config.httu != Httu::Dirty)
-        {
+        if (cd::ha(raw) && config.httu == Httu::None) || (cd::hd(raw) && config.httu != Httu::Dirty) {
             return false;
         }
         if config.term_model && !cd::abort(raw) {
@@ -381,11 +335,7 @@ impl Walk<'_> {
         let current = version.end.is_none();
         let mut fault = |kind| {
             if current {
-                out.push(Err(plain(
-                    kind,
-                    Class::In,
-                    Item::live(vec![version], sources.to_vec()),
-                )));
+                out.push(Err(plain(kind, Class::In, Item::live(vec![version], sources.to_vec()))));
             }
         };
         let shift = self.half.granule.level_shift(level);
@@ -398,28 +348,12 @@ impl Walk<'_> {
         match desc::decode(version.value, level, self.half.granule) {
             Desc::Invalid => fault(F_TRANSLATION),
             Desc::Table { next, .. } if next >> self.ips != 0 => fault(F_ADDR_SIZE),
-            Desc::Leaf {
-                pa: out_address, ..
-            } if out_address >> self.ips != 0 => fault(F_ADDR_SIZE),
+            Desc::Leaf { pa: out_address, .. } if out_address >> self.ips != 0 => fault(F_ADDR_SIZE),
             Desc::Table { next, raw } => {
-                let tag = Tag::S1 {
-                    world: self.world,
-                    asid,
-                    span,
-                    depth: Depth::Table(level),
-                    granule,
-                };
+                let tag = Tag::S1 { world: self.world, asid, span, depth: Depth::Table(level), granule };
                 let item = Item::new(tag, vec![version], sources.to_vec());
-                let had = if bit(self.va, 55) {
-                    cd::had1(self.raw)
-                } else {
-                    cd::had0(self.raw)
-                };
-                let ap = if self.view.config.had && had {
-                    ap_above
-                } else {
-                    ap_above | desc::ap_table(raw)
-                };
+                let had = if bit(self.va, 55) { cd::had1(self.raw) } else { cd::had0(self.raw) };
+                let ap = if self.view.config.had && had { ap_above } else { ap_above | desc::ap_table(raw) };
                 self.level(level + 1, self.half.granule.stride(), next, ap, &item, out);
             }
             Desc::Leaf { pa: base, raw } => {
@@ -428,18 +362,8 @@ impl Walk<'_> {
                     fault(F_ACCESS);
                     return;
                 }
-                let asid = if self.world != World::El2 && !desc::ng(raw) {
-                    AsidTag::Global
-                } else {
-                    asid
-                };
-                let tag = Tag::S1 {
-                    world: self.world,
-                    asid,
-                    span,
-                    depth: Depth::Leaf(level),
-                    granule,
-                };
+                let asid = if self.world != World::El2 && !desc::ng(raw) { AsidTag::Global } else { asid };
+                let tag = Tag::S1 { world: self.world, asid, span, depth: Depth::Leaf(level), granule };
                 let item = Item::new(tag, vec![version], sources.to_vec());
                 let marked = if ha { raw | 1 << 10 } else { raw };
                 if marked != raw && !current {
@@ -447,28 +371,16 @@ impl Walk<'_> {
                 }
                 let readonly = bit(desc::s1_ap(raw), 1);
                 let by_dirty = ha && cd::hd(self.raw) && desc::dbm(raw) && readonly && current;
-                let privileged_only =
-                    self.world != World::El2 && !bit(desc::s1_ap(raw) & !(ap_above & 1), 0);
+                let privileged_only = self.world != World::El2 && !bit(desc::s1_ap(raw) & !(ap_above & 1), 0);
                 out.push(Ok(S1Leaf {
                     out: base + (self.va & ((1 << shift) - 1)),
                     descriptor: at,
                     // Devices access unprivileged here; AP[1] = 0 denies that.
                     read: !privileged_only,
                     write: !privileged_only && (!readonly || by_dirty) && !bit(ap_above, 1),
-                    updates: (marked != raw)
-                        .then_some(Update {
-                            pa,
-                            old: raw,
-                            new: marked,
-                        })
-                        .into_iter()
-                        .collect(),
+                    updates: (marked != raw).then_some(Update { pa, old: raw, new: marked }).into_iter().collect(),
                     updatable,
-                    dirty: by_dirty.then_some(Update {
-                        pa,
-                        old: raw,
-                        new: marked & !(1 << 7),
-                    }),
+                    dirty: by_dirty.then_some(Update { pa, old: raw, new: marked & !(1 << 7) }),
                     tag,
                     item,
                 }));
@@ -479,13 +391,7 @@ impl Walk<'_> {
 
 /// A fault of stage 1, or of configuration.
 fn plain(kind: u8, class: Class, item: Rc<Item>) -> Fault {
-    Fault {
-        kind,
-        stage2: false,
-        class,
-        ipa: 0,
-        item,
-    }
+    Fault { kind, stage2: false, class, ipa: 0, item }
 }
 
 /// C_BAD_CD for a descriptor that was found.
@@ -501,30 +407,14 @@ fn half_of(raw: &cd::Cd, world: World, va: u64) -> Option<Half> {
         return None;
     }
     let (tsz, granule, ttb, disabled, tbi) = if upper {
-        (
-            cd::t1sz(raw),
-            Granule::from_tg1(cd::tg1(raw)),
-            cd::ttb1(raw),
-            cd::epd1(raw),
-            cd::tbi1(raw),
-        )
+        (cd::t1sz(raw), Granule::from_tg1(cd::tg1(raw)), cd::ttb1(raw), cd::epd1(raw), cd::tbi1(raw))
     } else {
-        (
-            cd::t0sz(raw),
-            Granule::from_tg0(cd::tg0(raw)),
-            cd::ttb0(raw),
-            two_halves && cd::epd0(raw),
-            cd::tbi0(raw),
-        )
+        (cd::t0sz(raw), Granule::from_tg0(cd::tg0(raw)), cd::ttb0(raw), two_halves && cd::epd0(raw), cd::tbi0(raw))
     };
     let ia_bits = 64 - tsz;
     let top = if tbi { 56 } else { 64 };
     let mask = if top == 64 { u64::MAX } else { (1 << top) - 1 };
     let sign = (va & mask) >> ia_bits;
     let want = if upper { mask >> ia_bits } else { 0 };
-    (!disabled && sign == want).then_some(Half {
-        ttb,
-        ia_bits,
-        granule: granule?,
-    })
+    (!disabled && sign == want).then_some(Half { ttb, ia_bits, granule: granule? })
 }

@@ -69,11 +69,7 @@ impl View<'_> {
     pub(crate) fn walk_s2(&self, s2: &S2, ipa: u64, source: &Rc<Item>) -> Vec<S2Result> {
         let mut out = Vec::new();
         if ipa >> s2.ia_bits != 0 {
-            out.push(S2Result::Fault(
-                F_TRANSLATION,
-                0,
-                Item::live(vec![], vec![source.clone()]),
-            ));
+            out.push(S2Result::Fault(F_TRANSLATION, 0, Item::live(vec![], vec![source.clone()])));
             return out;
         }
         let (root, _) = root_table(s2);
@@ -81,29 +77,13 @@ impl View<'_> {
         out
     }
 
-    fn s2_level(
-        &self,
-        s2: &S2,
-        ipa: u64,
-        level: u32,
-        table: u64,
-        source: &Rc<Item>,
-        out: &mut Vec<S2Result>,
-    ) {
+    fn s2_level(&self, s2: &S2, ipa: u64, level: u32, table: u64, source: &Rc<Item>, out: &mut Vec<S2Result>) {
         let shift = s2.granule.level_shift(level);
-        let width = if level == s2.start_level {
-            s2.ia_bits - shift
-        } else {
-            s2.granule.stride()
-        };
+        let width = if level == s2.start_level { s2.ia_bits - shift } else { s2.granule.stride() };
         let index = (ipa >> shift) & ((1 << width) - 1);
         let at = table + index * 8;
         let Ok(versions) = self.versions(at) else {
-            out.push(S2Result::Fault(
-                F_WALK_EABT,
-                at,
-                Item::live(vec![], vec![source.clone()]),
-            ));
+            out.push(S2Result::Fault(F_WALK_EABT, at, Item::live(vec![], vec![source.clone()])));
             return;
         };
         for version in versions {
@@ -111,10 +91,7 @@ impl View<'_> {
         }
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "a step of a walk has this much state"
-    )]
+    #[expect(clippy::too_many_arguments, reason = "a step of a walk has this much state")]
     fn s2_descriptor(
         &self,
         s2: &S2,
@@ -129,12 +106,7 @@ impl View<'_> {
         let live = || Item::live(vec![version], vec![source.clone()]);
         let tag = |depth| {
             let span = Span::around(ipa, s2.granule.level_shift(level));
-            Tag::S2 {
-                vmid: s2.vmid,
-                span,
-                depth,
-                granule: s2.granule,
-            }
+            Tag::S2 { vmid: s2.vmid, span, depth, granule: s2.granule }
         };
         match desc::decode(version.value, level, s2.granule) {
             Desc::Invalid if current => out.push(S2Result::Fault(F_TRANSLATION, at, live())),
@@ -145,11 +117,7 @@ impl View<'_> {
                 }
             }
             Desc::Table { next, .. } => {
-                let item = Item::new(
-                    tag(Depth::Table(level)),
-                    vec![version],
-                    vec![source.clone()],
-                );
+                let item = Item::new(tag(Depth::Table(level)), vec![version], vec![source.clone()]);
                 self.s2_level(s2, ipa, level + 1, next, &item, out);
             }
             Desc::Leaf { pa, .. } if pa >> s2.oa_bits != 0 => {
@@ -182,10 +150,7 @@ impl View<'_> {
         out
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "a step of a walk has this much state"
-    )]
+    #[expect(clippy::too_many_arguments, reason = "a step of a walk has this much state")]
     fn s2_table(
         &self,
         s2: &S2,
@@ -211,26 +176,11 @@ impl View<'_> {
                         Desc::Table { next, .. } if next >> s2.oa_bits == 0 => {
                             let span = Span::around(ipa, s2.granule.level_shift(level));
                             let depth = Depth::Table(level);
-                            let tag = Tag::S2 {
-                                vmid: s2.vmid,
-                                span,
-                                depth,
-                                granule: s2.granule,
-                            };
+                            let tag = Tag::S2 { vmid: s2.vmid, span, depth, granule: s2.granule };
                             let item = Item::new(tag, vec![version], vec![source.clone()]);
-                            self.s2_table(
-                                s2,
-                                ipa,
-                                level + 1,
-                                next,
-                                s2.granule.stride(),
-                                &item,
-                                out,
-                            );
+                            self.s2_table(s2, ipa, level + 1, next, s2.granule.stride(), &item, out);
                         }
-                        Desc::Leaf { .. } => {
-                            self.s2_descriptor(s2, ipa, level, at, version, source, &mut ends)
-                        }
+                        Desc::Leaf { .. } => self.s2_descriptor(s2, ipa, level, at, version, source, &mut ends),
                         Desc::Table { .. } | Desc::Invalid => {}
                     }
                 }
@@ -256,11 +206,7 @@ fn leaf(s2: &S2, ipa: u64, level: u32, at: u64, pa: u64, raw: u64, item: Rc<Item
     let ap = desc::s2ap(raw);
     let memattr = desc::s2_memattr(raw);
     // With S2FWB bit 4 of the descriptor tells Device from the rest [5.2 S2FWB; Arm ARM D8.6.6].
-    let device = if s2.fwb {
-        memattr & 0b0100 == 0
-    } else {
-        memattr >> 2 == 0
-    };
+    let device = if s2.fwb { memattr & 0b0100 == 0 } else { memattr >> 2 == 0 };
     let writable = ap & 2 != 0;
     // The dirty state is updated in memory: a descriptor that is no longer there is read again first.
     let by_dirty = s2.hd && desc::dbm(raw) && !writable && item.fresh_word();
@@ -273,16 +219,8 @@ fn leaf(s2: &S2, ipa: u64, level: u32, at: u64, pa: u64, raw: u64, item: Rc<Item
         read: ap & 1 != 0,
         write: writable || by_dirty,
         device,
-        access: (marked != raw).then_some(Update {
-            pa: at,
-            old: raw,
-            new: marked,
-        }),
-        dirty: by_dirty.then_some(Update {
-            pa: at,
-            old: raw,
-            new: marked | 1 << 7,
-        }),
+        access: (marked != raw).then_some(Update { pa: at, old: raw, new: marked }),
+        dirty: by_dirty.then_some(Update { pa: at, old: raw, new: marked | 1 << 7 }),
         item,
     }
 }

@@ -96,20 +96,10 @@ impl View<'_> {
             }
             if !two_level {
                 let aligned = base & !((ste::STE_SIZE << log2.min(40)) - 1);
-                self.fetch_ste(
-                    sid,
-                    aligned + u64::from(sid) * ste::STE_SIZE,
-                    table,
-                    None,
-                    &mut out,
-                );
+                self.fetch_ste(sid, aligned + u64::from(sid) * ste::STE_SIZE, table, None, &mut out);
                 continue;
             }
-            let split = if matches!(split, 6 | 8 | 10) {
-                split
-            } else {
-                6
-            };
+            let split = if matches!(split, 6 | 8 | 10) { split } else { 6 };
             let l1_log2 = log2.saturating_sub(split);
             let l1 = base & !(((ste::L1STD_SIZE << l1_log2).max(64)) - 1);
             let address = l1 + u64::from(sid >> split) * ste::L1STD_SIZE;
@@ -118,24 +108,14 @@ impl View<'_> {
         out
     }
 
-    fn fetch_l1std(
-        &self,
-        sid: u32,
-        address: u64,
-        split: u32,
-        table: &crate::view::Strtab,
-        out: &mut Vec<Lookup>,
-    ) {
+    fn fetch_l1std(&self, sid: u32, address: u64, split: u32, table: &crate::view::Strtab, out: &mut Vec<Lookup>) {
         let Ok(versions) = self.versions(address) else {
             if table.end.is_none() {
                 out.push(Lookup::Abort(address, Item::live(vec![], vec![])));
             }
             return;
         };
-        for version in versions
-            .into_iter()
-            .filter_map(|v| clip(v, table.start, table.end))
-        {
+        for version in versions.into_iter().filter_map(|v| clip(v, table.start, table.end)) {
             let first = sid >> split << split;
             let item = Item::new(Tag::L1Std { first, split }, vec![version], vec![]);
             let span = ste::l1_span(version.value);
@@ -146,13 +126,7 @@ impl View<'_> {
             }
             let l2 = truncate(ste::l1_l2ptr(version.value), self.config.oas_bits());
             let l2 = l2 & !((ste::STE_SIZE << (span - 1)) - 1);
-            self.fetch_ste(
-                sid,
-                l2 + u64::from(index) * ste::STE_SIZE,
-                table,
-                Some(item),
-                out,
-            );
+            self.fetch_ste(sid, l2 + u64::from(index) * ste::STE_SIZE, table, Some(item), out);
         }
     }
 
@@ -172,17 +146,8 @@ impl View<'_> {
                 return;
             };
             // An entry behind a cached descriptor may be fetched after the table has moved; one in a linear table not.
-            let (start, end) = if sources.is_empty() {
-                (table.start, table.end)
-            } else {
-                (0, None)
-            };
-            words.push(
-                versions
-                    .into_iter()
-                    .filter_map(|v| clip(v, start, end))
-                    .collect::<Vec<_>>(),
-            );
+            let (start, end) = if sources.is_empty() { (table.start, table.end) } else { (0, None) };
+            words.push(versions.into_iter().filter_map(|v| clip(v, start, end)).collect::<Vec<_>>());
         }
         for mixture in combinations(&words) {
             let mut raw = [0; 8];
@@ -236,12 +201,7 @@ pub(crate) fn judge(config: &Config, raw: &ste::Ste, e2h: bool, atschk: bool) ->
     let Some(eats) = judge_eats(config, raw, mode, atschk) else {
         return SteKind::Illegal;
     };
-    SteKind::Translate(Stages {
-        s1,
-        s2,
-        world,
-        eats,
-    })
+    SteKind::Translate(Stages { s1, s2, world, eats })
 }
 
 fn judge_s1(config: &Config, raw: &ste::Ste) -> Option<S1> {
@@ -258,13 +218,7 @@ fn judge_s1(config: &Config, raw: &ste::Ste) -> Option<S1> {
         return None;
     }
     let fmt = if fmt == 3 { 0 } else { fmt };
-    Some(S1 {
-        ptr: ste::s1_context_ptr(raw),
-        fmt,
-        cdmax,
-        dss: ste::s1dss(raw),
-        stalld: ste::s1stalld(raw),
-    })
+    Some(S1 { ptr: ste::s1_context_ptr(raw), fmt, cdmax, dss: ste::s1dss(raw), stalld: ste::s1stalld(raw) })
 }
 
 /// Input size and start level of stage 2, as AArch64.S2InvalidSL and AArch64.S2InconsistentSL of the Arm ARM have it.
@@ -311,11 +265,7 @@ fn judge_s2(config: &Config, raw: &ste::Ste) -> Option<S2> {
     } else {
         48
     };
-    let least = if granule == Granule::K64 {
-        12.max(64 - ias)
-    } else {
-        16.max(64 - ias)
-    };
+    let least = if granule == Granule::K64 { 12.max(64 - ias) } else { 16.max(64 - ias) };
     if t0sz > most || t0sz < least {
         return None;
     }
@@ -352,13 +302,7 @@ fn judge_s2(config: &Config, raw: &ste::Ste) -> Option<S2> {
     })
 }
 
-fn world_of(
-    config: &Config,
-    raw: &ste::Ste,
-    stage1: bool,
-    stage2: bool,
-    e2h: bool,
-) -> Option<World> {
+fn world_of(config: &Config, raw: &ste::Ste, stage1: bool, stage2: bool, e2h: bool) -> Option<World> {
     let vmid = if config.stage2 { ste::s2vmid(raw) } else { 0 };
     let el1 = World::El1 { vmid };
     if stage2 || !stage1 || !config.hyp {

@@ -67,35 +67,27 @@ pub(crate) struct Source {
 }
 
 /// Every entry of `streams` that may have filled TLB entries with `world`'s tag.
-pub(crate) fn tlb_sources(
-    view: &View<'_>,
-    streams: &BTreeSet<u32>,
-    own: u32,
-    world: World,
-) -> Vec<Source> {
+pub(crate) fn tlb_sources(view: &View<'_>, streams: &BTreeSet<u32>, own: u32, world: World) -> Vec<Source> {
     let mut out: Vec<Source> = Vec::new();
     let order = std::iter::once(own).chain(streams.iter().copied().filter(|sid| *sid != own));
     for sid in order {
         for lookup in view.lookup(sid) {
-            let Lookup::Found(SteUse {
-                kind: SteKind::Translate(stages),
-                item,
-                ..
-            }) = lookup
-            else {
+            let Lookup::Found(SteUse { kind: SteKind::Translate(stages), item, .. }) = lookup else {
                 continue;
             };
             if stages.world != world {
                 continue;
             }
             // Another stream with the very same tables adds nothing.
-            if sid != own
-                && out.iter().any(|s| {
-                    s.stages.s2 == stages.s2 && s.stages.s1.is_some() == stages.s1.is_some()
-                })
-            {
+            let like = |s: &Source| s.stages.s2 == stages.s2 && s.stages.s1.is_some() == stages.s1.is_some();
+            if sid != own && out.iter().any(like) {
                 continue;
             }
+            // For stage 2 only its fields matter, not the rest of the entry.
+            if out.iter().any(|s| s.sid == sid && s.stages == stages && s.item.outlasts(&item)) {
+                continue;
+            }
+            out.retain(|s| !(s.sid == sid && s.stages == stages && item.outlasts(&s.item)));
             out.push(Source { sid, stages, item });
         }
     }
@@ -108,10 +100,7 @@ impl Transaction<'_> {
         for lookup in self.view.lookup(self.request.sid) {
             match lookup {
                 Lookup::BadStreamId(item) => {
-                    let event = self
-                        .view
-                        .recinvsid
-                        .then(|| blank(event::C_BAD_STREAMID, &self.request, Class::In));
+                    let event = self.view.recinvsid.then(|| blank(event::C_BAD_STREAMID, &self.request, Class::In));
                     out.push(terminate(event, vec![item]));
                 }
                 Lookup::Abort(address, item) => {
@@ -126,10 +115,7 @@ impl Transaction<'_> {
     }
 
     fn error(&self, kind: u8, item: &Rc<Item>) -> Outcome {
-        terminate(
-            Some(blank(kind, &self.request, Class::In)),
-            vec![item.clone()],
-        )
+        terminate(Some(blank(kind, &self.request, Class::In)), vec![item.clone()])
     }
 
     fn with_ste(&self, ste: &SteUse, out: &mut Vec<Outcome>) {
@@ -191,10 +177,7 @@ impl Transaction<'_> {
         }
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the end of a walk has this much state"
-    )]
+    #[expect(clippy::too_many_arguments, reason = "the end of a walk has this much state")]
     fn stage2_end(
         &self,
         end: S2Result,
@@ -229,36 +212,21 @@ impl Transaction<'_> {
         }
     }
 
-    fn stage2_fault(
-        &self,
-        kind: u8,
-        class: Class,
-        ipa: u64,
-        s2: &S2,
-        sources: Vec<Rc<Item>>,
-    ) -> Outcome {
+    fn stage2_fault(&self, kind: u8, class: Class, ipa: u64, s2: &S2, sources: Vec<Rc<Item>>) -> Outcome {
         let mut event = blank(kind, &self.request, class);
         event.stage2 = true;
         event.ipa = ipa;
-        let configurable = matches!(
-            kind,
-            event::F_TRANSLATION | event::F_ADDR_SIZE | event::F_ACCESS | event::F_PERMISSION
-        );
+        let configurable =
+            matches!(kind, event::F_TRANSLATION | event::F_ADDR_SIZE | event::F_ACCESS | event::F_PERMISSION);
         if configurable && s2.stall {
-            return Outcome {
-                end: End::Stall { event },
-                item: Item::live(vec![], sources),
-            };
+            return Outcome { end: End::Stall { event }, item: Item::live(vec![], sources) };
         }
         terminate(Some(event).filter(|_| !configurable || s2.record), sources)
     }
 
     fn stage1(&self, index: u32, stages: &Stages, ste: &SteUse, out: &mut Vec<Outcome>) {
         let Some(s1) = &stages.s1 else { return };
-        for found in self
-            .view
-            .lookup_cd(self.request.sid, index, s1, stages.s2.as_ref(), &ste.item)
-        {
+        for found in self.view.lookup_cd(self.request.sid, index, s1, stages.s2.as_ref(), &ste.item) {
             let context = match found {
                 Err(fault) => {
                     let sources = vec![ste.item.clone(), fault.item.clone()];
@@ -279,37 +247,19 @@ impl Transaction<'_> {
 
     /// Stage 1 (and 2) for one entry and one context descriptor, which decide the tags; TLB entries with these tags may
     /// have been made out of older ones.
-    fn with_context(
-        &self,
-        index: u32,
-        stages: &Stages,
-        ste: &SteUse,
-        context: &CdUse,
-        out: &mut Vec<Outcome>,
-    ) {
+    fn with_context(&self, index: u32, stages: &Stages, ste: &SteUse, context: &CdUse, out: &mut Vec<Outcome>) {
         let asid = cd::asid(&context.raw);
         let sources = tlb_sources(self.view, self.streams, self.request.sid, stages.world);
-        for source in sources
-            .iter()
-            .filter(|source| source.sid == self.request.sid)
-        {
+        for source in sources.iter().filter(|source| source.sid == self.request.sid) {
             let Some(s1) = &source.stages.s1 else {
                 continue;
             };
-            let found = self.view.lookup_cd(
-                source.sid,
-                index,
-                s1,
-                source.stages.s2.as_ref(),
-                &source.item,
-            );
+            let found = self.view.lookup_cd(source.sid, index, s1, source.stages.s2.as_ref(), &source.item);
             for older in found.into_iter().flatten() {
-                if cd::asid(&older.raw) != asid || !self.view.cd_legal(&older.raw, s1, stages.world)
-                {
+                if cd::asid(&older.raw) != asid || !self.view.cd_legal(&older.raw, s1, stages.world) {
                     continue;
                 }
-                let is_own =
-                    same_item(&older.item, &context.item) && same_item(&source.item, &ste.item);
+                let is_own = same_item(&older.item, &context.item) && same_item(&source.item, &ste.item);
                 let base = vec![ste.item.clone(), context.item.clone()];
                 for end in self.view.walk_s1(
                     &older,
@@ -325,19 +275,14 @@ impl Transaction<'_> {
                             out.push(self.fault(&fault, Some(context), stages.s2.as_ref(), with));
                         }
                         Err(_) => {}
-                        Ok(leaf) => self.after_stage1(
-                            leaf, source, stages, context, is_own, &sources, &base, out,
-                        ),
+                        Ok(leaf) => self.after_stage1(leaf, source, stages, context, is_own, &sources, &base, out),
                     }
                 }
             }
         }
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the end of a walk has this much state"
-    )]
+    #[expect(clippy::too_many_arguments, reason = "the end of a walk has this much state")]
     fn after_stage1(
         &self,
         leaf: crate::stage1::S1Leaf,
@@ -359,13 +304,8 @@ impl Transaction<'_> {
             with
         };
         if !allowed {
-            let fault = Fault {
-                kind: event::F_PERMISSION,
-                stage2: false,
-                class: Class::In,
-                ipa: 0,
-                item: leaf.item.clone(),
-            };
+            let fault =
+                Fault { kind: event::F_PERMISSION, stage2: false, class: Class::In, ipa: 0, item: leaf.item.clone() };
             out.push(self.fault(&fault, Some(context), stages.s2.as_ref(), with(&leaf.item)));
             return;
         }
@@ -375,13 +315,7 @@ impl Transaction<'_> {
         }
         if !updates.is_empty() && !leaf.updatable {
             let Some(own) = &stages.s2 else { return };
-            out.push(self.stage2_fault(
-                event::F_PERMISSION,
-                Class::Tt,
-                leaf.descriptor,
-                own,
-                with(&leaf.item),
-            ));
+            out.push(self.stage2_fault(event::F_PERMISSION, Class::Tt, leaf.descriptor, own, with(&leaf.item)));
             return;
         }
         let own = match (&stages.s2, &source.stages.s2) {
@@ -392,11 +326,7 @@ impl Transaction<'_> {
             }
             // An entry from a time when this stream had no stage 2: its output address is taken for a PA.
             (Some(_), None) => {
-                out.push(pass(
-                    truncate(leaf.out, self.view.config.oas_bits()),
-                    updates,
-                    with(&leaf.item),
-                ));
+                out.push(pass(truncate(leaf.out, self.view.config.oas_bits()), updates, with(&leaf.item)));
                 return;
             }
             (Some(own), Some(_)) => own,
@@ -409,32 +339,12 @@ impl Transaction<'_> {
             for end in self.view.walk_s2(s2, leaf.out, &second.item) {
                 match end {
                     S2Result::Leaf(s2_leaf) => {
-                        let item = Item::new(
-                            leaf.tag,
-                            vec![],
-                            vec![leaf.item.clone(), s2_leaf.item.clone()],
-                        );
+                        let item = Item::new(leaf.tag, vec![], vec![leaf.item.clone(), s2_leaf.item.clone()]);
                         let end = S2Result::Leaf(crate::stage2::S2Leaf { item, ..s2_leaf });
-                        self.stage2_end(
-                            end,
-                            leaf.out,
-                            own,
-                            own_walk,
-                            base.to_vec(),
-                            updates.clone(),
-                            out,
-                        );
+                        self.stage2_end(end, leaf.out, own, own_walk, base.to_vec(), updates.clone(), out);
                     }
                     fault @ S2Result::Fault(..) => {
-                        self.stage2_end(
-                            fault,
-                            leaf.out,
-                            own,
-                            own_walk,
-                            with(&leaf.item),
-                            vec![],
-                            out,
-                        );
+                        self.stage2_end(fault, leaf.out, own, own_walk, with(&leaf.item), vec![], out);
                     }
                 }
             }
@@ -442,13 +352,7 @@ impl Transaction<'_> {
     }
 
     /// The outcome of a fault: terminated or stalled as CD.{A,R,S} or STE.{S2R,S2S} say [5.5].
-    fn fault(
-        &self,
-        fault: &Fault,
-        context: Option<&CdUse>,
-        s2: Option<&S2>,
-        sources: Vec<Rc<Item>>,
-    ) -> Outcome {
+    fn fault(&self, fault: &Fault, context: Option<&CdUse>, s2: Option<&S2>, sources: Vec<Rc<Item>>) -> Outcome {
         if fault.stage2
             && let Some(s2) = s2
         {
@@ -456,25 +360,17 @@ impl Transaction<'_> {
         }
         let mut event = blank(fault.kind, &self.request, fault.class);
         event.ipa = fault.ipa;
-        let configurable = matches!(
-            fault.kind,
-            event::F_TRANSLATION | event::F_ADDR_SIZE | event::F_ACCESS | event::F_PERMISSION
-        );
+        let configurable =
+            matches!(fault.kind, event::F_TRANSLATION | event::F_ADDR_SIZE | event::F_ACCESS | event::F_PERMISSION);
         let Some(raw) = context.map(|c| &c.raw).filter(|_| configurable) else {
             return terminate(Some(event), sources);
         };
         if cd::stall(raw) {
-            return Outcome {
-                end: End::Stall { event },
-                item: Item::live(vec![], sources),
-            };
+            return Outcome { end: End::Stall { event }, item: Item::live(vec![], sources) };
         }
         let event = Some(event).filter(|_| cd::record(raw));
         let razwi = !cd::abort(raw);
-        Outcome {
-            end: End::Terminate { event, razwi },
-            item: Item::live(vec![], sources),
-        }
+        Outcome { end: End::Terminate { event, razwi }, item: Item::live(vec![], sources) }
     }
 
     /// A Translated transaction under ATSCHK [3.9.1].
@@ -486,18 +382,12 @@ impl Transaction<'_> {
                 continue;
             };
             match &ste.kind {
-                SteKind::Illegal | SteKind::Abort => {
-                    out.push(terminate(None, vec![ste.item.clone()]))
-                }
+                SteKind::Illegal | SteKind::Abort => out.push(terminate(None, vec![ste.item.clone()])),
                 SteKind::Translate(Stages { eats: 0b01, .. }) => {
                     out.push(pass(self.request.address, vec![], vec![ste.item.clone()]));
                 }
-                SteKind::Translate(stages) if stages.eats == 0b10 => {
-                    self.stage2_only(stages, &ste, &mut out)
-                }
-                SteKind::Bypass | SteKind::Translate(_) => {
-                    out.push(self.error(event::F_TRANSL_FORBIDDEN, &ste.item))
-                }
+                SteKind::Translate(stages) if stages.eats == 0b10 => self.stage2_only(stages, &ste, &mut out),
+                SteKind::Bypass | SteKind::Translate(_) => out.push(self.error(event::F_TRANSL_FORBIDDEN, &ste.item)),
             }
         }
         out
@@ -509,18 +399,9 @@ fn same_item(a: &Rc<Item>, b: &Rc<Item>) -> bool {
 }
 
 fn pass(pa: u64, updates: Vec<Update>, sources: Vec<Rc<Item>>) -> Outcome {
-    Outcome {
-        end: End::Pass { pa, updates },
-        item: Item::live(vec![], sources),
-    }
+    Outcome { end: End::Pass { pa, updates }, item: Item::live(vec![], sources) }
 }
 
 fn terminate(event: Option<Event>, sources: Vec<Rc<Item>>) -> Outcome {
-    Outcome {
-        end: End::Terminate {
-            event,
-            razwi: false,
-        },
-        item: Item::live(vec![], sources),
-    }
+    Outcome { end: End::Terminate { event, razwi: false }, item: Item::live(vec![], sources) }
 }

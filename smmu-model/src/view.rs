@@ -64,20 +64,13 @@ pub(crate) fn clip(version: Version, start: Time, end: Option<Time>) -> Option<V
         (Some(a), Some(b)) => Some(a.min(b)),
         (a, b) => a.or(b),
     };
-    end.is_none_or(|end| start < end).then_some(Version {
-        value: version.value,
-        start,
-        end,
-    })
+    end.is_none_or(|end| start < end).then_some(Version { value: version.value, start, end })
 }
 
 /// Every way to take one version of each word.
 pub(crate) fn combinations(words: &[Vec<Version>]) -> Vec<Vec<Version>> {
     let total: usize = words.iter().map(Vec::len).product();
-    assert!(
-        total <= 1 << 16,
-        "a structure changed too often without a full invalidation: {total} mixtures"
-    );
+    assert!(total <= 1 << 16, "a structure changed too often without a full invalidation: {total} mixtures");
     let mut all = vec![Vec::new()];
     for versions in words {
         all = all

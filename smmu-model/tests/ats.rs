@@ -26,14 +26,8 @@ fn rig(eats: u64) -> Rig {
 fn without_the_check_translated_traffic_goes_anywhere() {
     let mut rig = rig(0);
     rig.cr0(ON);
-    assert_eq!(
-        rig.smmu.dma_write_translated(SID, SECRET, &[1]),
-        Transfer::Done
-    );
-    assert_eq!(
-        rig.smmu.can_reach(SID, SECRET).map(|r| r.via),
-        Some(Via::AtsUnchecked)
-    );
+    assert_eq!(rig.smmu.dma_write_translated(SID, SECRET, &[1]), Transfer::Done);
+    assert_eq!(rig.smmu.can_reach(SID, SECRET).map(|r| r.via), Some(Via::AtsUnchecked));
 }
 
 #[test]
@@ -44,47 +38,19 @@ fn with_it_the_entry_decides() {
         Transfer::Aborted(Some(event)) if event.kind == e::F_TRANSL_FORBIDDEN
     ));
     assert!(off.smmu.can_reach(SID, SECRET).is_none());
-    assert_eq!(
-        off.smmu.ats_translate(SID, None, 0x10_0000, Access::Read),
-        AtsReply::Refused
-    );
-    assert!(
-        off.smmu
-            .take_events()
-            .iter()
-            .any(|event| event.kind == e::F_BAD_ATS_TREQ)
-    );
+    assert_eq!(off.smmu.ats_translate(SID, None, 0x10_0000, Access::Read), AtsReply::Refused);
+    assert!(off.smmu.take_events().iter().any(|event| event.kind == e::F_BAD_ATS_TREQ));
 
     let mut full = rig(0b01);
-    let granted = AtsReply::Granted {
-        address: DATA + 0x3000,
-    };
-    assert_eq!(
-        full.smmu.ats_translate(SID, None, 0x10_0000, Access::Write),
-        granted
-    );
-    assert_eq!(
-        full.smmu.ats_translate(SID, None, 0x20_0000, Access::Write),
-        AtsReply::NoAccess
-    );
-    assert_eq!(
-        full.smmu.dma_write_translated(SID, SECRET, &[1]),
-        Transfer::Done
-    );
-    assert_eq!(
-        full.smmu.can_reach(SID, SECRET).map(|r| r.via),
-        Some(Via::AtsFull)
-    );
+    let granted = AtsReply::Granted { address: DATA + 0x3000 };
+    assert_eq!(full.smmu.ats_translate(SID, None, 0x10_0000, Access::Write), granted);
+    assert_eq!(full.smmu.ats_translate(SID, None, 0x20_0000, Access::Write), AtsReply::NoAccess);
+    assert_eq!(full.smmu.dma_write_translated(SID, SECRET, &[1]), Transfer::Done);
+    assert_eq!(full.smmu.can_reach(SID, SECRET).map(|r| r.via), Some(Via::AtsFull));
 
     let mut split = rig(0b10);
-    assert_eq!(
-        split.smmu.dma_write_translated(SID, DATA + 0x3000, &[1]),
-        Transfer::Done
-    );
-    assert!(matches!(
-        split.smmu.dma_write_translated(SID, SECRET, &[1]),
-        Transfer::Aborted(_)
-    ));
+    assert_eq!(split.smmu.dma_write_translated(SID, DATA + 0x3000, &[1]), Transfer::Done);
+    assert!(matches!(split.smmu.dma_write_translated(SID, SECRET, &[1]), Transfer::Aborted(_)));
     assert!(split.smmu.can_reach(SID, SECRET).is_none());
 }
 
@@ -92,12 +58,6 @@ fn with_it_the_entry_decides() {
 fn an_implementation_without_ats_knows_no_translated_traffic() {
     let mut rig = Rig::on(Config::qemu());
     rig.install(SID, bypass());
-    assert_eq!(
-        rig.smmu.dma_write_translated(SID, SECRET, &[1]),
-        Transfer::Aborted(None)
-    );
-    assert_eq!(
-        rig.smmu.ats_translate(SID, None, 0, Access::Read),
-        AtsReply::Refused
-    );
+    assert_eq!(rig.smmu.dma_write_translated(SID, SECRET, &[1]), Transfer::Aborted(None));
+    assert_eq!(rig.smmu.ats_translate(SID, None, 0, Access::Read), AtsReply::Refused);
 }

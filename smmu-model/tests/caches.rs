@@ -30,19 +30,12 @@ fn an_unmapped_page_stays_reachable_until_the_sync() {
     assert_eq!(rig.write(DATA + 0x3000, 1), Transfer::Done);
     assert!(!rig.smmu.can_reach(SID, DATA + 0x3000).unwrap().stale);
     rig.mem.cpu_write64(rig.s2_page(3), 0);
-    assert_eq!(
-        rig.write(DATA + 0x3000, 2),
-        Transfer::Done,
-        "the TLB still has it"
-    );
+    assert_eq!(rig.write(DATA + 0x3000, 2), Transfer::Done, "the TLB still has it");
     assert!(rig.smmu.can_reach(SID, DATA + 0x3000).unwrap().stale);
     rig.cmd(s2_ipa(DATA + 0x3000));
     assert_eq!(rig.write(DATA + 0x3000, 3), Transfer::Done, "no SYNC yet");
     rig.sync();
-    assert!(matches!(
-        rig.write(DATA + 0x3000, 4),
-        Transfer::Aborted(Some(_))
-    ));
+    assert!(matches!(rig.write(DATA + 0x3000, 4), Transfer::Aborted(Some(_))));
     assert_eq!(rig.smmu.can_reach(SID, DATA + 0x3000), None);
     assert_eq!(rig.write(DATA + 0x4000, 5), Transfer::Done);
     assert_eq!(rig.mem.cpu_read8(DATA + 0x3000), 3);
@@ -67,10 +60,7 @@ fn a_leaf_invalidation_leaves_the_table_that_was_replaced() {
     rig.mem.cpu_write64(S2_L2 + ((DATA >> 21) & 511) * 8, 0);
     rig.cmd([VMID << 32 | 0x2a, DATA | 1]);
     rig.sync();
-    assert!(
-        rig.smmu.can_reach(SID, DATA).is_some(),
-        "the walk cache still leads to the old table"
-    );
+    assert!(rig.smmu.can_reach(SID, DATA).is_some(), "the walk cache still leads to the old table");
     rig.cmd(s2_ipa(DATA));
     rig.sync();
     assert!(rig.smmu.can_reach(SID, DATA).is_none());
@@ -115,10 +105,7 @@ fn combined_entries_need_stage_1_invalidation_after_the_sync_of_stage_2() {
     rig.mem.cpu_write64(rig.s2_page(3), 0);
     rig.cmd(s2_ipa(DATA + 0x3000));
     rig.sync();
-    assert_eq!(
-        rig.smmu.can_reach(SID, DATA + 0x3000).unwrap().via,
-        Via::Combined
-    );
+    assert_eq!(rig.smmu.can_reach(SID, DATA + 0x3000).unwrap().via, Via::Combined);
     assert_eq!(rig.write(VA, 2), Transfer::Done);
     rig.cmd(NH_ALL);
     rig.sync();
@@ -133,10 +120,7 @@ fn both_invalidations_in_front_of_one_sync_are_not_enough() {
     rig.cmd(s2_ipa(DATA + 0x3000));
     rig.cmd(NH_ALL);
     rig.sync();
-    assert_eq!(
-        rig.smmu.can_reach(SID, DATA + 0x3000).unwrap().via,
-        Via::Combined
-    );
+    assert_eq!(rig.smmu.can_reach(SID, DATA + 0x3000).unwrap().via, Via::Combined);
     assert_eq!(rig.write(VA, 2), Transfer::Done);
     let mut rig = nested_rig();
     rig.mem.cpu_write64(rig.s2_page(3), 0);
@@ -166,17 +150,10 @@ fn a_torn_entry_mixes_old_and_new_words() {
     rig.map_pages();
     rig.install(SID, abort());
     // V and Config are there before the table is: hardware may have fetched that.
-    rig.mem
-        .cpu_write64(STRTAB + u64::from(SID) * 64, s2_only()[0]);
-    rig.mem
-        .cpu_write64(STRTAB + u64::from(SID) * 64 + 16, S2_WORD);
-    assert_eq!(
-        rig.write(DATA, 1),
-        Transfer::Aborted(None),
-        "nothing is mapped at address 0"
-    );
-    rig.mem
-        .cpu_write64(STRTAB + u64::from(SID) * 64 + 24, S2_ROOT);
+    rig.mem.cpu_write64(STRTAB + u64::from(SID) * 64, s2_only()[0]);
+    rig.mem.cpu_write64(STRTAB + u64::from(SID) * 64 + 16, S2_WORD);
+    assert_eq!(rig.write(DATA, 1), Transfer::Aborted(None), "nothing is mapped at address 0");
+    rig.mem.cpu_write64(STRTAB + u64::from(SID) * 64 + 24, S2_ROOT);
     assert_eq!(rig.write(DATA, 1), Transfer::Done);
 }
 
@@ -189,10 +166,7 @@ fn a_stage_1_only_past_haunts_the_vmid() {
     rig.install(SID, s1_only());
     assert_eq!(rig.write(VA, 1), Transfer::Done);
     rig.install(SID, nested());
-    assert_eq!(
-        rig.smmu.can_reach(SID, SECRET).unwrap().via,
-        Via::StaleStage1Only
-    );
+    assert_eq!(rig.smmu.can_reach(SID, SECRET).unwrap().via, Via::StaleStage1Only);
     assert_eq!(rig.write(VA, 2), Transfer::Done);
     rig.cmd(S12_VMALL);
     rig.sync();
@@ -206,10 +180,7 @@ fn another_streams_tables_leak_through_a_shared_vmid() {
     rig.smmu.add_stream(SID + 1);
     let mut other = s2_only();
     other[3] = S2_ROOT + 0x8000;
-    rig.mem.cpu_write64(
-        S2_ROOT + 0x8000 + (SECRET >> 30) * 8,
-        (SECRET & !0x3fff_ffff) | S2_LEAF | 1,
-    );
+    rig.mem.cpu_write64(S2_ROOT + 0x8000 + (SECRET >> 30) * 8, (SECRET & !0x3fff_ffff) | S2_LEAF | 1);
     assert!(rig.smmu.can_reach(SID, SECRET).is_none());
     rig.install(SID + 1, other);
     assert!(rig.smmu.can_reach(SID, SECRET).is_some());
@@ -217,25 +188,16 @@ fn another_streams_tables_leak_through_a_shared_vmid() {
 
 #[test]
 fn a_model_without_caches_sees_the_present_only() {
-    let mut rig = Rig::on(Config {
-        cache: Cache::None,
-        ..Config::qemu()
-    });
+    let mut rig = Rig::on(Config { cache: Cache::None, ..Config::qemu() });
     rig.map_pages();
     rig.install(SID, s2_only());
     rig.mem.cpu_write64(rig.s2_page(3), 0);
-    assert!(matches!(
-        rig.write(DATA + 0x3000, 1),
-        Transfer::Aborted(Some(_))
-    ));
+    assert!(matches!(rig.write(DATA + 0x3000, 1), Transfer::Aborted(Some(_))));
 }
 
 #[test]
 fn the_queue_is_consumed_when_the_hardware_likes() {
-    let mut rig = Rig::new(Config {
-        pace: Pace::Manual,
-        ..Config::qemu()
-    });
+    let mut rig = Rig::new(Config { pace: Pace::Manual, ..Config::qemu() });
     rig.queues();
     rig.cr0(8);
     rig.cmd([0x30, 0]);
@@ -254,25 +216,15 @@ fn the_queue_is_consumed_when_the_hardware_likes() {
 
 #[test]
 fn break_before_make_is_demanded_where_it_is_needed() {
-    for (bbml, wrong) in [
-        (Bbml::Level0, true),
-        (Bbml::Level1, true),
-        (Bbml::Level2, false),
-    ] {
-        let mut rig = Rig::on(Config {
-            bbml,
-            ..Config::qemu()
-        });
+    for (bbml, wrong) in [(Bbml::Level0, true), (Bbml::Level1, true), (Bbml::Level2, false)] {
+        let mut rig = Rig::on(Config { bbml, ..Config::qemu() });
         rig.map_block();
         rig.install(SID, s2_only());
         rig.map_pages();
         rig.smmu.check_break_before_make(SID);
         assert_eq!(!rig.smmu.take_hazards().is_empty(), wrong, "{bbml:?}");
     }
-    let mut rig = Rig::on(Config {
-        bbml: Bbml::Level0,
-        ..Config::qemu()
-    });
+    let mut rig = Rig::on(Config { bbml: Bbml::Level0, ..Config::qemu() });
     rig.map_block();
     rig.install(SID, s2_only());
     rig.mem.cpu_write64(S2_L2 + ((DATA >> 21) & 511) * 8, 0);

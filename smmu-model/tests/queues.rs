@@ -49,20 +49,8 @@ fn every_opcode_gets_the_architectures_answer() {
 #[test]
 fn single_stage_implementations_refuse_the_other_stages_commands() {
     for (config, bad) in [
-        (
-            Config {
-                stage2: false,
-                ..Config::qemu()
-            },
-            vec![0x28, 0x2a],
-        ),
-        (
-            Config {
-                stage1: false,
-                ..Config::qemu()
-            },
-            vec![0x05, 0x06, 0x10, 0x11, 0x12, 0x13],
-        ),
+        (Config { stage2: false, ..Config::qemu() }, vec![0x28, 0x2a]),
+        (Config { stage1: false, ..Config::qemu() }, vec![0x05, 0x06, 0x10, 0x11, 0x12, 0x13]),
     ] {
         for op in bad {
             let mut rig = Rig::on(config.clone());
@@ -85,30 +73,21 @@ fn reserved_encodings_are_illegal() {
         rig.cmd(cmd);
         assert_eq!(cerror(&mut rig), r::CERROR_ILL, "{cmd:#x?}");
     }
-    let mut lax = Rig::on(Config {
-        res0: Res0::Ignored,
-        ..Config::qemu()
-    });
+    let mut lax = Rig::on(Config { res0: Res0::Ignored, ..Config::qemu() });
     lax.cmd([0x2a | 1 << 30, 0]);
     assert_eq!(cerror(&mut lax), 0);
 }
 
 #[test]
 fn consumption_stops_at_the_error_and_goes_on_after_the_repair() {
-    let mut rig = Rig::on(Config {
-        pace: Pace::Manual,
-        ..Config::qemu()
-    });
+    let mut rig = Rig::on(Config { pace: Pace::Manual, ..Config::qemu() });
     rig.smmu.run_to_idle();
     let start = rig.prod;
     rig.cmd([0x30, 0]);
     rig.cmd([0xff, 0]);
     rig.cmd([0x46, 0]);
     rig.smmu.run_to_idle();
-    assert_eq!(
-        rig.smmu.read32(r::CMDQ_CONS),
-        (start + 1) | r::CERROR_ILL << 24
-    );
+    assert_eq!(rig.smmu.read32(r::CMDQ_CONS), (start + 1) | r::CERROR_ILL << 24);
     // PROD may move back while the error is active.
     rig.smmu.write32(r::CMDQ_PROD, start + 1);
     rig.smmu.write32(r::CMDQ_PROD, start + 3);
@@ -180,29 +159,18 @@ fn events_are_laid_out_and_overflow_exactly() {
     assert!(matches!(rig.write(SECRET + 8, 1), Transfer::Aborted(_)));
     assert_eq!(rig.smmu.take_irqs(), [Irq::Eventq]);
     let word = |n: u64| rig.mem.cpu_read64(EVENTQ + n * 8);
-    assert_eq!(
-        word(0),
-        u64::from(event::F_TRANSLATION) | u64::from(SID) << 32
-    );
+    assert_eq!(word(0), u64::from(event::F_TRANSLATION) | u64::from(SID) << 32);
     assert_eq!(word(1), 1 << 39 | 2 << 40, "a write, stage 2, CLASS = IN");
     assert_eq!((word(2), word(3)), (SECRET + 8, SECRET));
     assert_eq!(rig.smmu.read32(r::EVENTQ_PROD), 1);
     for _ in 1..32 {
         let _ = rig.write(SECRET, 1);
     }
-    assert_eq!(
-        rig.smmu.read32(r::EVENTQ_PROD),
-        32,
-        "full, not yet overflown"
-    );
+    assert_eq!(rig.smmu.read32(r::EVENTQ_PROD), 32, "full, not yet overflown");
     let _ = rig.write(SECRET, 1);
     assert_eq!(rig.smmu.read32(r::EVENTQ_PROD), 32 | r::QUEUE_OVERFLOW);
     let _ = rig.write(SECRET, 1);
-    assert_eq!(
-        rig.smmu.read32(r::EVENTQ_PROD),
-        32 | r::QUEUE_OVERFLOW,
-        "it toggles once"
-    );
+    assert_eq!(rig.smmu.read32(r::EVENTQ_PROD), 32 | r::QUEUE_OVERFLOW, "it toggles once");
     rig.smmu.write32(r::EVENTQ_CONS, 32 | r::QUEUE_OVERFLOW);
     let _ = rig.write(SECRET, 1);
     assert_eq!(rig.smmu.read32(r::EVENTQ_PROD), 33 | r::QUEUE_OVERFLOW);
@@ -230,11 +198,7 @@ fn an_event_queue_that_aborts_stops() {
 #[test]
 fn page_requests_have_their_queue() {
     let mut rig = Rig::on(Config::full());
-    let request = PageRequest {
-        sid: SID,
-        address: 0x1234_5678,
-        group: 3,
-    };
+    let request = PageRequest { sid: SID, address: 0x1234_5678, group: 3 };
     assert_eq!(rig.smmu.page_request(request), Recorded::Discarded);
     rig.smmu.write64(r::PRIQ_BASE, (RAM + 0x3_0000) | 1);
     rig.cr0(r::CR0_CMDQEN | r::CR0_EVENTQEN | r::CR0_SMMUEN | r::CR0_PRIQEN);
@@ -252,11 +216,6 @@ fn writes_of_its_own_are_listed() {
     rig.smmu.write64(r::EVENTQ_IRQ_CFG0, 0x800_0040);
     assert_eq!(rig.smmu.originated_writes().len(), 1);
     rig.smmu.write32(r::IRQ_CTRL, r::IRQ_EVENTQ);
-    let all: Vec<(u64, u64)> = rig
-        .smmu
-        .originated_writes()
-        .iter()
-        .map(|o| (o.pa, o.size))
-        .collect();
+    let all: Vec<(u64, u64)> = rig.smmu.originated_writes().iter().map(|o| (o.pa, o.size)).collect();
     assert_eq!(all, [(EVENTQ, 1024), (0x800_0040, 4)]);
 }

@@ -26,20 +26,14 @@ fn guarded_registers_do_not_change_while_enabled() {
             rig.smmu.write32(offset, !before);
         }
         assert_eq!(rig.smmu.read32(offset), before, "{offset:#x}");
-        assert!(
-            rig.smmu.take_hazards().contains(&Hazard::Guarded(offset)),
-            "{offset:#x}"
-        );
+        assert!(rig.smmu.take_hazards().contains(&Hazard::Guarded(offset)), "{offset:#x}");
     }
 }
 
 #[test]
 fn id_registers_and_holes_ignore_writes() {
     let mut rig = Rig::new(Config::qemu());
-    for offset in (0..0x20)
-        .step_by(4)
-        .chain([0x30, 0x34, 0x200, 0x8000, 0x1_0000, 0x1_0f00])
-    {
+    for offset in (0..0x20).step_by(4).chain([0x30, 0x34, 0x200, 0x8000, 0x1_0000, 0x1_0f00]) {
         let before = rig.smmu.read32(offset);
         rig.smmu.write32(offset, !before);
         assert_eq!(rig.smmu.read32(offset), before, "{offset:#x}");
@@ -59,11 +53,7 @@ fn both_access_sizes_reach_wide_registers() {
     rig.smmu.write64(r::CR0, u64::MAX);
     assert_eq!(rig.smmu.read32(r::CR0 + 2), 0);
     assert_eq!(rig.smmu.read32(r::CR0), 0);
-    let bad = [
-        Hazard::BadAccess(r::CR0),
-        Hazard::BadAccess(r::CR0),
-        Hazard::BadAccess(r::CR0 + 2),
-    ];
+    let bad = [Hazard::BadAccess(r::CR0), Hazard::BadAccess(r::CR0), Hazard::BadAccess(r::CR0 + 2)];
     assert_eq!(rig.smmu.take_hazards(), bad);
 }
 
@@ -71,34 +61,18 @@ fn both_access_sizes_reach_wide_registers() {
 fn page_1_may_alias_page_0() {
     let mut apart = Rig::new(Config::qemu());
     apart.smmu.write32(0xac, 5);
-    assert_eq!(
-        (apart.smmu.read32(0xac), apart.smmu.read32(r::EVENTQ_CONS)),
-        (0, 0)
-    );
-    let mut alias = Rig::new(Config {
-        page1_aliases: true,
-        ..Config::qemu()
-    });
+    assert_eq!((apart.smmu.read32(0xac), apart.smmu.read32(r::EVENTQ_CONS)), (0, 0));
+    let mut alias = Rig::new(Config { page1_aliases: true, ..Config::qemu() });
     alias.smmu.write32(0xac, 5);
-    assert_eq!(
-        (alias.smmu.read32(0xac), alias.smmu.read32(r::EVENTQ_CONS)),
-        (5, 5)
-    );
+    assert_eq!((alias.smmu.read32(0xac), alias.smmu.read32(r::EVENTQ_CONS)), (5, 5));
 }
 
 #[test]
 fn cr0_takes_effect_between_the_write_and_its_acknowledgement() {
-    let mut rig = Rig::new(Config {
-        pace: Pace::Manual,
-        ..Config::qemu()
-    });
+    let mut rig = Rig::new(Config { pace: Pace::Manual, ..Config::qemu() });
     rig.smmu.write32(r::GBPA, r::GBPA_ABORT | r::GBPA_UPDATE);
     assert_eq!(rig.smmu.read32(r::GBPA), r::GBPA_ABORT | r::GBPA_UPDATE);
-    assert_eq!(
-        rig.smmu.reach(SID)[0].via,
-        Via::Disabled,
-        "the update may not have happened"
-    );
+    assert_eq!(rig.smmu.reach(SID)[0].via, Via::Disabled, "the update may not have happened");
     assert_eq!(rig.write(DATA, 1), Transfer::Done);
     rig.smmu.run_to_idle();
     assert_eq!(rig.smmu.read32(r::GBPA), r::GBPA_ABORT);
@@ -110,11 +84,7 @@ fn cr0_takes_effect_between_the_write_and_its_acknowledgement() {
     rig.smmu.write32(r::CR0, r::CR0_SMMUEN);
     assert_eq!(rig.smmu.read32(r::CR0), r::CR0_SMMUEN);
     assert_eq!(rig.smmu.read32(r::CR0ACK), 0);
-    assert_eq!(
-        rig.smmu.reach(SID)[0].via,
-        Via::Bypass,
-        "it may have happened already"
-    );
+    assert_eq!(rig.smmu.reach(SID)[0].via, Via::Bypass, "it may have happened already");
     rig.no_hazards();
     rig.smmu.write32(r::CR0, 0);
     assert_eq!(rig.smmu.take_hazards(), [Hazard::UnacknowledgedCr0]);
@@ -124,10 +94,7 @@ fn cr0_takes_effect_between_the_write_and_its_acknowledgement() {
 
 #[test]
 fn gbpa_wants_update_and_patience() {
-    let mut rig = Rig::new(Config {
-        pace: Pace::Manual,
-        ..Config::qemu()
-    });
+    let mut rig = Rig::new(Config { pace: Pace::Manual, ..Config::qemu() });
     rig.smmu.write32(r::GBPA, r::GBPA_ABORT);
     assert_eq!(rig.smmu.read32(r::GBPA), 0x1000);
     rig.smmu.write32(r::GBPA, r::GBPA_ABORT | r::GBPA_UPDATE);
@@ -141,10 +108,7 @@ fn gbpa_wants_update_and_patience() {
 fn features_decide_which_bits_exist() {
     let mut rig = Rig::new(Config::qemu());
     rig.smmu.write32(r::CR0, u32::MAX);
-    assert_eq!(
-        rig.smmu.read32(r::CR0),
-        r::CR0_SMMUEN | r::CR0_EVENTQEN | r::CR0_CMDQEN
-    );
+    assert_eq!(rig.smmu.read32(r::CR0), r::CR0_SMMUEN | r::CR0_EVENTQEN | r::CR0_CMDQEN);
     rig.smmu.write64(r::EVENTQ_IRQ_CFG0, 0x800_0040);
     assert_eq!(rig.smmu.read64(r::EVENTQ_IRQ_CFG0), 0, "no MSIs");
     let mut full = Rig::new(Config::full());
@@ -157,10 +121,7 @@ fn an_acknowledgement_can_stay_away() {
     let mut rig = Rig::new(Config::qemu());
     rig.smmu.inject(Injection::Cr0Never);
     rig.smmu.inject(Injection::GbpaNever);
-    let mut lazy = Rig::new(Config {
-        pace: Pace::Lazy,
-        ..Config::qemu()
-    });
+    let mut lazy = Rig::new(Config { pace: Pace::Lazy, ..Config::qemu() });
     lazy.smmu.inject(Injection::Cr0Never);
     lazy.smmu.write32(r::CR0, r::CR0_CMDQEN);
     lazy.smmu.run_to_idle();

@@ -30,10 +30,7 @@ fn each_config_does_what_it_says() {
     assert_eq!(rig.write(VA + 5, 7), Transfer::Done);
     assert_eq!(rig.mem.cpu_read8(DATA + 0x3005), 7);
     let mut data = [0];
-    assert_eq!(
-        rig.smmu.dma_read(SID, None, VA + 5, &mut data),
-        Transfer::Done
-    );
+    assert_eq!(rig.smmu.dma_read(SID, None, VA + 5, &mut data), Transfer::Done);
     assert_eq!(data, [7]);
     rig.cmd(S12_VMALL);
     rig.install(SID, s2_only());
@@ -78,16 +75,10 @@ fn illegal_entries_are_c_bad_ste() {
         assert_eq!(kind(&rig.write(VA, 1)), Some(e::C_BAD_STE), "{why}");
         assert!(rig.smmu.reach(SID).is_empty(), "{why}");
     }
-    let mut narrow = nested_rig(Config {
-        vmid16: false,
-        ..Config::qemu()
-    });
+    let mut narrow = nested_rig(Config { vmid16: false, ..Config::qemu() });
     narrow.install(SID, set(2, 0, 0x100));
     assert_eq!(kind(&narrow.write(VA, 1)), Some(e::C_BAD_STE));
-    let mut no_s2 = Rig::on(Config {
-        stage2: false,
-        ..Config::qemu()
-    });
+    let mut no_s2 = Rig::on(Config { stage2: false, ..Config::qemu() });
     no_s2.install(SID, s2_only());
     assert_eq!(kind(&no_s2.write(VA, 1)), Some(e::C_BAD_STE));
 }
@@ -122,13 +113,8 @@ fn stage_2_guards_descriptors_and_tables_of_stage_1() {
     rig.install(SID, ste);
     rig.cmd(S12_VMALL);
     rig.sync();
-    let Transfer::Aborted(Some(event)) = rig.write(VA, 1) else {
-        panic!("it passed")
-    };
-    assert_eq!(
-        (event.kind, event.stage2, event.class, event.ipa),
-        (e::F_TRANSLATION, true, e::Class::Cd, SECRET)
-    );
+    let Transfer::Aborted(Some(event)) = rig.write(VA, 1) else { panic!("it passed") };
+    assert_eq!((event.kind, event.stage2, event.class, event.ipa), (e::F_TRANSLATION, true, e::Class::Cd, SECRET));
     // The first table there.
     let mut rig = nested_rig(Config::qemu());
     rig.mem.cpu_write64(CDS + 8, SECRET);
@@ -136,64 +122,41 @@ fn stage_2_guards_descriptors_and_tables_of_stage_1() {
     rig.sync();
     rig.cmd(S12_VMALL);
     rig.sync();
-    let Transfer::Aborted(Some(event)) = rig.write(VA, 1) else {
-        panic!("it passed")
-    };
-    assert_eq!(
-        (event.kind, event.stage2, event.class),
-        (e::F_TRANSLATION, true, e::Class::Tt)
-    );
+    let Transfer::Aborted(Some(event)) = rig.write(VA, 1) else { panic!("it passed") };
+    assert_eq!((event.kind, event.stage2, event.class), (e::F_TRANSLATION, true, e::Class::Tt));
     // The output there.
     let mut rig = nested_rig(Config::qemu());
     rig.stage1(VA, SECRET);
     rig.cmd(NH_ALL);
     rig.sync();
-    let Transfer::Aborted(Some(event)) = rig.write(VA, 1) else {
-        panic!("it passed")
-    };
-    assert_eq!(
-        (event.class, event.ipa, event.input),
-        (e::Class::In, SECRET, VA)
-    );
+    let Transfer::Aborted(Some(event)) = rig.write(VA, 1) else { panic!("it passed") };
+    assert_eq!((event.class, event.ipa, event.input), (e::Class::In, SECRET, VA));
 }
 
 #[test]
 fn permissions_of_both_stages_hold() {
     let mut rig = nested_rig(Config::qemu());
     let s1 = S1_L3 + ((VA >> 12) & 511) * 8;
-    rig.mem
-        .cpu_write64(s1, (DATA + 0x3000) | S1_LEAF | 1 << 7 | 3);
+    rig.mem.cpu_write64(s1, (DATA + 0x3000) | S1_LEAF | 1 << 7 | 3);
     rig.cmd(NH_ALL);
     rig.sync();
     assert_eq!(kind(&rig.write(VA, 1)), Some(e::F_PERMISSION));
     assert_eq!(rig.smmu.dma_read(SID, None, VA, &mut [0]), Transfer::Done);
     rig.stage1(VA, DATA + 0x3000);
-    rig.mem
-        .cpu_write64(rig.s2_page(3), (DATA + 0x3000) | (S2_LEAF & !(2 << 6)) | 3);
+    rig.mem.cpu_write64(rig.s2_page(3), (DATA + 0x3000) | (S2_LEAF & !(2 << 6)) | 3);
     rig.cmd(S12_VMALL);
     rig.sync();
-    let Transfer::Aborted(Some(event)) = rig.write(VA, 1) else {
-        panic!("it passed")
-    };
+    let Transfer::Aborted(Some(event)) = rig.write(VA, 1) else { panic!("it passed") };
     assert_eq!((event.kind, event.stage2), (e::F_PERMISSION, true));
-    assert!(
-        !rig.smmu
-            .can_reach(SID, DATA + 0x3000)
-            .is_some_and(|r| r.write)
-    );
+    assert!(!rig.smmu.can_reach(SID, DATA + 0x3000).is_some_and(|r| r.write));
     // Device memory is no place for tables under S2PTW.
-    rig.mem.cpu_write64(
-        S2_L2 + ((CDS >> 21) & 511) * 8,
-        (CDS & !0x1f_ffff) | (S2_LEAF & !0x3c) | 1,
-    );
+    rig.mem.cpu_write64(S2_L2 + ((CDS >> 21) & 511) * 8, (CDS & !0x1f_ffff) | (S2_LEAF & !0x3c) | 1);
     let mut ste = nested();
     ste[2] |= 1 << 54;
     rig.install(SID, ste);
     rig.cmd(S12_VMALL);
     rig.sync();
-    let Transfer::Aborted(Some(event)) = rig.write(VA, 1) else {
-        panic!("it passed")
-    };
+    let Transfer::Aborted(Some(event)) = rig.write(VA, 1) else { panic!("it passed") };
     assert_eq!((event.kind, event.class), (e::F_PERMISSION, e::Class::Cd));
 }
 
@@ -216,11 +179,7 @@ fn two_level_tables_respect_span_and_size() {
     assert_eq!(write(&mut rig, 0x105), Transfer::Done);
     assert_eq!(kind(&write(&mut rig, 0x104)), Some(e::C_BAD_STE));
     for bad in [0x108, 0x0, 0x205, 0x1105] {
-        assert_eq!(
-            kind(&write(&mut rig, bad)),
-            Some(e::C_BAD_STREAMID),
-            "{bad:#x}"
-        );
+        assert_eq!(kind(&write(&mut rig, bad)), Some(e::C_BAD_STREAMID), "{bad:#x}");
         assert!(rig.smmu.reach(bad).is_empty());
     }
     // A leaf invalidation keeps the level 1 descriptor.
@@ -235,11 +194,7 @@ fn two_level_tables_respect_span_and_size() {
         rig.mem.cpu_write64(STRTAB + 8, l2 | bad);
         rig.cmd([4, 31]);
         rig.sync();
-        assert_eq!(
-            kind(&write(&mut rig, 0x105)),
-            Some(e::C_BAD_STREAMID),
-            "span {bad}"
-        );
+        assert_eq!(kind(&write(&mut rig, 0x105)), Some(e::C_BAD_STREAMID), "span {bad}");
     }
 }
 
@@ -252,8 +207,7 @@ fn structures_outside_memory_are_fetch_faults() {
     rig.cr0(r::CR0_CMDQEN | r::CR0_EVENTQEN | r::CR0_SMMUEN);
     assert_eq!(kind(&rig.write(DATA, 1)), Some(e::F_STE_FETCH));
     let mut rig = nested_rig(Config::qemu());
-    rig.mem
-        .cpu_write64(S2_ROOT + (DATA >> 30) * 8, 0x1_0000_0003);
+    rig.mem.cpu_write64(S2_ROOT + (DATA >> 30) * 8, 0x1_0000_0003);
     rig.cmd([4, 31]);
     rig.cmd(S12_VMALL);
     rig.sync();
@@ -261,10 +215,7 @@ fn structures_outside_memory_are_fetch_faults() {
 }
 
 fn with_substreams(dss: u64) -> Rig {
-    let config = Config {
-        bbml: Bbml::Level2,
-        ..Config::full()
-    };
+    let config = Config { bbml: Bbml::Level2, ..Config::full() };
     let mut rig = nested_rig(config);
     let mut ste = nested();
     ste[0] |= 3 << 59;
@@ -294,11 +245,7 @@ fn substreams_choose_context_descriptors() {
     assert_eq!(write(&mut rig, None), Transfer::Done);
     assert_eq!(kind(&write(&mut rig, Some(0))), Some(e::F_STREAM_DISABLED));
     let mut rig = with_substreams(0b01);
-    assert_eq!(
-        rig.smmu.dma_write(SID, None, DATA, &[1]),
-        Transfer::Done,
-        "stage 2 only"
-    );
+    assert_eq!(rig.smmu.dma_write(SID, None, DATA, &[1]), Transfer::Done, "stage 2 only");
     assert_eq!(kind(&write(&mut rig, None)), Some(e::F_TRANSLATION));
 }
 
@@ -349,10 +296,7 @@ fn every_granule_walks() {
         assert_eq!(rig.write(target + 3, 1), Transfer::Done, "TG {tg}");
         let reach = rig.smmu.can_reach(SID, target).map(|r| r.size);
         assert_eq!(reach, Some(1 << shift));
-        assert_eq!(
-            kind(&rig.write(target + (1 << shift), 1)),
-            Some(e::F_TRANSLATION)
-        );
+        assert_eq!(kind(&rig.write(target + (1 << shift), 1)), Some(e::F_TRANSLATION));
     }
 }
 
@@ -362,8 +306,7 @@ fn concatenated_roots_are_one_table() {
     let mut rig = Rig::on(Config::qemu());
     let root = RAM + 0x80_0000;
     let ipa = 0x80_4000_0000u64;
-    rig.mem
-        .cpu_write64(root + (ipa >> 30) * 8, (DATA & !0x3fff_ffff) | S2_LEAF | 1);
+    rig.mem.cpu_write64(root + (ipa >> 30) * 8, (DATA & !0x3fff_ffff) | S2_LEAF | 1);
     let word = VMID | 24 << 32 | 1 << 38 | 4 << 48 | 1 << 51 | 1 << 58;
     rig.install(SID, [0b1101, 0, word, root]);
     assert_eq!(rig.write(ipa + (DATA & 0x3fff_ffff), 1), Transfer::Done);
@@ -382,84 +325,48 @@ fn access_flags_fault_or_are_set_by_hardware() {
     };
     clear(&mut rig, S2_LEAF & !(1 << 10));
     assert_eq!(kind(&rig.write(VA, 1)), Some(e::F_ACCESS));
-    let mut rig = nested_rig(Config {
-        httu: Httu::Dirty,
-        ..Config::qemu()
-    });
+    let mut rig = nested_rig(Config { httu: Httu::Dirty, ..Config::qemu() });
     let mut ste = nested();
     ste[2] |= 1 << 56 | 1 << 55;
     rig.install(SID, ste);
     clear(&mut rig, (S2_LEAF & !(1 << 10 | 2 << 6)) | 1 << 51);
     assert_eq!(rig.smmu.dma_read(SID, None, VA, &mut [0]), Transfer::Done);
-    assert_eq!(
-        rig.mem.cpu_read64(rig.s2_page(3)) & (1 << 10 | 3 << 6),
-        1 << 10 | 1 << 6
-    );
+    assert_eq!(rig.mem.cpu_read64(rig.s2_page(3)) & (1 << 10 | 3 << 6), 1 << 10 | 1 << 6);
     assert_eq!(rig.write(VA, 1), Transfer::Done);
     assert_eq!(rig.mem.cpu_read64(rig.s2_page(3)) & (3 << 6), 3 << 6);
 }
 
 #[test]
 fn stage_1_hardware_updates_need_stage_2_write_permission() {
-    let mut rig = nested_rig(Config {
-        httu: Httu::Dirty,
-        ..Config::qemu()
-    });
+    let mut rig = nested_rig(Config { httu: Httu::Dirty, ..Config::qemu() });
     let s1 = S1_L3 + ((VA >> 12) & 511) * 8;
     rig.mem.cpu_write64(CDS, cd(S1_ROOT)[0] | 1 << 43 | 1 << 42);
-    rig.mem.cpu_write64(
-        s1,
-        (DATA + 0x3000) | (S1_LEAF & !(1 << 10)) | 1 << 51 | 1 << 7 | 3,
-    );
+    rig.mem.cpu_write64(s1, (DATA + 0x3000) | (S1_LEAF & !(1 << 10)) | 1 << 51 | 1 << 7 | 3);
     rig.cmd([4, 31]);
     rig.cmd(S12_VMALL);
     rig.sync();
     assert_eq!(rig.write(VA, 1), Transfer::Done);
-    assert_eq!(
-        rig.mem.cpu_read64(s1) & (1 << 10 | 1 << 7),
-        1 << 10,
-        "AF set, now writable"
-    );
+    assert_eq!(rig.mem.cpu_read64(s1) & (1 << 10 | 1 << 7), 1 << 10, "AF set, now writable");
     // The same with read-only tables at stage 2.
-    rig.mem.cpu_write64(
-        s1,
-        (DATA + 0x3000) | (S1_LEAF & !(1 << 10)) | 1 << 51 | 1 << 7 | 3,
-    );
-    rig.mem.cpu_write64(
-        S2_L2 + ((CDS >> 21) & 511) * 8,
-        (CDS & !0x1f_ffff) | (S2_LEAF & !(2 << 6)) | 1,
-    );
+    rig.mem.cpu_write64(s1, (DATA + 0x3000) | (S1_LEAF & !(1 << 10)) | 1 << 51 | 1 << 7 | 3);
+    rig.mem.cpu_write64(S2_L2 + ((CDS >> 21) & 511) * 8, (CDS & !0x1f_ffff) | (S2_LEAF & !(2 << 6)) | 1);
     rig.cmd([4, 31]);
     rig.cmd(S12_VMALL);
     rig.sync();
-    let Transfer::Aborted(Some(event)) = rig.write(VA, 1) else {
-        panic!("it passed")
-    };
-    assert_eq!(
-        (event.kind, event.stage2, event.class),
-        (e::F_PERMISSION, true, e::Class::Tt)
-    );
+    let Transfer::Aborted(Some(event)) = rig.write(VA, 1) else { panic!("it passed") };
+    assert_eq!((event.kind, event.stage2, event.class), (e::F_PERMISSION, true, e::Class::Tt));
     assert_eq!(rig.mem.cpu_read64(s1) & 1 << 10, 0);
 }
 
 #[test]
 fn a_stalled_transaction_waits_for_resume() {
-    let mut rig = nested_rig(Config {
-        stall: StallModel::Both,
-        term_model: false,
-        ..Config::qemu()
-    });
+    let mut rig = nested_rig(Config { stall: StallModel::Both, term_model: false, ..Config::qemu() });
     rig.mem.cpu_write64(CDS, cd(S1_ROOT)[0] | 1 << 44);
     rig.cmd([4, 31]);
     rig.cmd(S12_VMALL);
     rig.sync();
-    let Transfer::Stalled(stag) = rig.write(VA + 0x1000, 7) else {
-        panic!("no stall")
-    };
-    assert_eq!(
-        rig.mem.cpu_read64(EVENTQ + 8) & (1 << 31 | 0xffff),
-        1 << 31 | u64::from(stag)
-    );
+    let Transfer::Stalled(stag) = rig.write(VA + 0x1000, 7) else { panic!("no stall") };
+    assert_eq!(rig.mem.cpu_read64(EVENTQ + 8) & (1 << 31 | 0xffff), 1 << 31 | u64::from(stag));
     rig.stage1(VA + 0x1000, DATA + 0x3000);
     rig.mem.cpu_write64(CDS, cd(S1_ROOT)[0] | 1 << 44);
     rig.cmd([u64::from(SID + 1) << 32 | 1 << 12 | 0x44, u64::from(stag)]);
@@ -467,14 +374,9 @@ fn a_stalled_transaction_waits_for_resume() {
     rig.cmd([u64::from(SID) << 32 | 1 << 12 | 0x44, u64::from(stag)]);
     assert_eq!(rig.smmu.take_completions(), [(stag, Transfer::Done)]);
     assert_eq!(rig.mem.cpu_read8(DATA + 0x3000), 7);
-    let Transfer::Stalled(stag) = rig.write(VA + 0x5000, 7) else {
-        panic!("no stall")
-    };
+    let Transfer::Stalled(stag) = rig.write(VA + 0x5000, 7) else { panic!("no stall") };
     rig.cmd([u64::from(SID) << 32 | 0x45, 0]);
-    assert_eq!(
-        rig.smmu.take_completions(),
-        [(stag, Transfer::Aborted(None))]
-    );
+    assert_eq!(rig.smmu.take_completions(), [(stag, Transfer::Aborted(None))]);
     // STE.S1STALLD forbids it.
     let mut ste = nested();
     ste[1] |= 1 << 27;
@@ -484,21 +386,13 @@ fn a_stalled_transaction_waits_for_resume() {
 
 #[test]
 fn a_quiet_context_terminates_without_a_trace() {
-    let mut rig = nested_rig(Config {
-        stall: StallModel::Both,
-        term_model: false,
-        ..Config::qemu()
-    });
-    rig.mem
-        .cpu_write64(CDS, cd(S1_ROOT)[0] & !(1 << 45 | 1 << 46));
+    let mut rig = nested_rig(Config { stall: StallModel::Both, term_model: false, ..Config::qemu() });
+    rig.mem.cpu_write64(CDS, cd(S1_ROOT)[0] & !(1 << 45 | 1 << 46));
     rig.cmd([4, 31]);
     rig.cmd(S12_VMALL);
     rig.sync();
     assert_eq!(rig.write(VA + 0x7000, 1), Transfer::RazWi);
     let mut data = [5];
-    assert_eq!(
-        rig.smmu.dma_read(SID, None, VA + 0x7000, &mut data),
-        Transfer::RazWi
-    );
+    assert_eq!(rig.smmu.dma_read(SID, None, VA + 0x7000, &mut data), Transfer::RazWi);
     assert_eq!((data, rig.smmu.take_events().len()), ([0], 0));
 }

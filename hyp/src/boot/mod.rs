@@ -9,13 +9,23 @@ mod smmus;
 
 use crate::arch::{self, Conduit, PAGE, features};
 use crate::exit::{self, refuse};
+#[cfg(feature = "ghost")]
+use crate::memory::dma::TRANSLATER;
 use crate::memory::el2::El2Table;
 use crate::memory::host_s2::HostTable;
+#[cfg(feature = "ghost")]
+use crate::pool;
 use crate::{console, gic, host, log, psci};
 use aarch64_cpu::registers::{MPIDR_EL1, Readable};
 use division::Division;
 use hyp::boot_info::{self, Early, Layout, MmioPolicy, PhysRange, Platform, fdt_edit, policy};
+#[cfg(feature = "ghost")]
+use hyp::boot_info::{Array, RangeSet, gic::ITS_MAX, gic::Its, policy::MMIO_MAX};
+#[cfg(feature = "ghost")]
+use hyp::mem_protect::PageMap;
 use hyp::mem_protect::{HostStage2, Owner, Ownership, PageRange};
+#[cfg(feature = "ghost")]
+use io_pgtable::Ipa;
 use io_pgtable::Pa;
 
 /// Most pages that one hypercall takes: bounds the time with interrupts masked.
@@ -46,6 +56,8 @@ extern "C" fn rust_main(dtb: u64) -> ! {
     let el2_table = el2_table(bits, &platform, &division);
     write_host_dtb(&platform, &policy, &layout);
     let smmu_nodes = platform.smmus;
+    #[cfg(feature = "ghost")]
+    let mmio = *policy.mmio();
     let its = platform.gic.its;
     for frame in its.iter() {
         log!("hole: {}: ITS: host-named tables are written past stage 2", platform.path(frame.node));
@@ -63,12 +75,40 @@ extern "C" fn rust_main(dtb: u64) -> ! {
         refuse(format_args!("IOMMU stage 2: {error}"), Conduit::Smc);
     }
     smmus::take_over(&dma_table, &smmu_nodes, probed);
+    #[cfg(feature = "ghost")]
+    watch(&division.map, &mmio, &its);
     host::init(Ownership::new(division.map, host_table, dma_table, el2_table, MAX_PAGES_PER_CALL));
     log!("host starts at {start:#x}, device tree at {context:#x}");
     let cpu = psci::index_of(MPIDR_EL1.get()).unwrap_or_else(|| {
         refuse(format_args!("the boot CPU {:#x} is not in the device tree", MPIDR_EL1.get()), Conduit::Smc)
     });
     host::enter(cpu, start, context)
+}
+
+/// Starts the abstract state beside the real one.
+#[cfg(feature = "ghost")]
+fn watch(map: &PageMap<'_>, mmio: &RangeSet<MMIO_MAX>, its: &Array<Its, ITS_MAX>) {
+    use hyp::ghost::{Ghost, Page};
+    let count: u64 = map.ram().map(PageRange::count).sum();
+    let count = usize::try_from(count).unwrap_or(usize::MAX);
+    let memory = count.checked_mul(size_of::<Page>()).and_then(usize::checked_next_power_of_two).and_then(pool::alloc);
+    let Some(memory) = memory else {
+        refuse(format_args!("no memory for the abstract state of {count} pages: raise pool="), Conduit::Smc)
+    };
+    // SAFETY: (1) the block is new, large and aligned enough, and never freed; (2) it is initialised before it becomes a slice.
+    let storage = unsafe {
+        let first = memory.0 as *mut Page;
+        for n in 0..count {
+            first.add(n).write(Page::default());
+        }
+        core::slice::from_raw_parts_mut(first, count)
+    };
+    let Some(ghost) = Ghost::new(map, storage) else {
+        refuse(format_args!("the abstract state does not fit its memory"), Conduit::Smc)
+    };
+    let translaters = its.iter().filter_map(|frame| PageRange::covering(Ipa(frame.translater().0), TRANSLATER));
+    crate::watch::init(crate::watch::Watch::new(ghost, mmio.iter().filter_map(pages), translaters));
+    log!("ghost: every trap is checked");
 }
 
 /// A CPU that the host started, or that wakes from a power-down state.

@@ -25,6 +25,8 @@ mod abi;
 mod dispatch;
 
 #[cfg(test)]
+mod documented;
+#[cfg(test)]
 mod tests;
 
 pub use abi::{Answer, Features, Function, Request, Stat, Status, VERSION_MAJOR, VERSION_MINOR};

@@ -171,6 +171,18 @@ pub fn invalidate(stale: Stale) -> Result<(), SmmuError> {
     result
 }
 
+/// Audits every SMMU.
+///
+/// # Errors
+/// The first finding: a defect of EL2.
+#[cfg(feature = "ghost")]
+pub fn audit(ownership: &HostOwnership) -> Result<(), smmu_drv::SmmuFinding> {
+    for (_, unit) in units() {
+        unit.smmu.lock().audit(ownership)?;
+    }
+    Ok(())
+}
+
 /// Makes every stream of every SMMU abort, prints the last faults, and keeps the SMMUs locked for good: the machine is about to stop, and no CPU of
 /// the host may undo it.
 pub fn quiesce_and_hold(ownership: &mut HostOwnership) {

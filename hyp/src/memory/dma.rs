@@ -11,7 +11,7 @@ use shadow_s2::{
 use smmu_drv::{Stage2Cfg, Stale};
 
 /// Bytes of an ITS translater page.
-const TRANSLATER: u64 = 0x1_0000;
+pub const TRANSLATER: u64 = 0x1_0000;
 
 /// The window of no table: page 0 alone, since a range is never empty.
 const NO_WINDOW: PageRange = match PageRange::new(0, 1) {

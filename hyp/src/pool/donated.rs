@@ -1,7 +1,13 @@
 //! Pages that the host donated: a list of the free ones, and two bits a page that say whether a page is donated and whether it is free.
 //!
 //! The bits live apart from the pages, since what a page in use holds may be chosen by the host and must not pass for a list link.
-#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::arithmetic_side_effects)]
+#![deny(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::arithmetic_side_effects
+)]
 
 use crate::arch::PAGE;
 use io_pgtable::Pa;
@@ -44,7 +50,13 @@ pub struct Donated {
 
 impl Donated {
     pub const fn new() -> Self {
-        Self { sections: [Section { first: 0, count: 0, bitmaps: Pa(0) }; MAX_RAM_RANGES], used: 0, head: 0, donated: 0, free: 0 }
+        Self {
+            sections: [Section { first: 0, count: 0, bitmaps: Pa(0) }; MAX_RAM_RANGES],
+            used: 0,
+            head: 0,
+            donated: 0,
+            free: 0,
+        }
     }
 
     /// Knows the pages `[first, first + count)` from now on. More than [`MAX_RAM_RANGES`] ranges are ignored, so that their pages cannot be donated.
@@ -60,7 +72,11 @@ impl Donated {
 
     /// Address of the word and mask of page number `page` in `map`.
     fn bit(&self, page: u64, map: Map) -> Option<(*mut u64, u64)> {
-        let section = self.sections.iter().take(self.used).find(|s| page.checked_sub(s.first).is_some_and(|index| index < s.count))?;
+        let section = self
+            .sections
+            .iter()
+            .take(self.used)
+            .find(|s| page.checked_sub(s.first).is_some_and(|index| index < s.count))?;
         let index = page.checked_sub(section.first)?;
         let offset = match map {
             Map::Donated => 0,

@@ -12,7 +12,9 @@ use smmu_drv::WriteOutcome;
 fn fault_ipa(abort: Abort) -> Option<Ipa> {
     // FIPA [43:4] is IPA[51:12]; only these faults set it.
     match abort.fault {
-        Fault::Translation | Fault::AccessFlag => Some(Ipa(((HPFAR_EL2.get() & 0xfff_ffff_fff0) << 8) | (FAR_EL2.get() & 0xfff))),
+        Fault::Translation | Fault::AccessFlag => {
+            Some(Ipa(((HPFAR_EL2.get() & 0xfff_ffff_fff0) << 8) | (FAR_EL2.get() & 0xfff)))
+        }
         Fault::Permission | Fault::Other => None,
     }
 }

@@ -1,14 +1,22 @@
 //! Traps from the host: the one way in.
 //!
 //! Each is decoded by [`hyp::esr`] and answered here; what has no answer becomes an exception in the host, never a panic of EL2.
-#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::arithmetic_side_effects)]
+#![deny(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::arithmetic_side_effects
+)]
 
 mod abort;
 mod call;
 mod frame;
 
 use crate::exit;
-use aarch64_cpu::registers::{ELR_EL1, ELR_EL2, ESR_EL1, ESR_EL2, FAR_EL1, FAR_EL2, Readable, SCTLR_EL1, SPSR_EL1, SPSR_EL2, VBAR_EL1, Writeable};
+use aarch64_cpu::registers::{
+    ELR_EL1, ELR_EL2, ESR_EL1, ESR_EL2, FAR_EL1, FAR_EL2, Readable, SCTLR_EL1, SPSR_EL1, SPSR_EL2, VBAR_EL1, Writeable,
+};
 pub use frame::Frame;
 use hyp::esr::{self, Trap};
 use hyp::inject::{self, Exception, HostControl};
@@ -31,6 +39,8 @@ extern "C" fn lower_sync_handler(frame: &mut Frame) {
         Trap::InstructionAbort(abort) => abort::instruction(abort),
         Trap::Other(_) => inject(Exception::Undefined),
     }
+    #[cfg(feature = "ghost")]
+    crate::watch::check(esr);
 }
 
 /// Reports an exception that EL2 itself took: a bug, since nothing a host does leads here.

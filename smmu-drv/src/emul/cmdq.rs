@@ -30,10 +30,7 @@ struct Signals {
 
 impl Signals {
     const fn new() -> Self {
-        Self {
-            waiting: [Signal::None; MAX_SIGNALS],
-            count: 0,
-        }
+        Self { waiting: [Signal::None; MAX_SIGNALS], count: 0 }
     }
 
     fn push(&mut self, signal: Signal) {
@@ -63,9 +60,7 @@ enum Stop {
 impl<P: Platform, H: HostMemory> Smmu<P, H> {
     /// Consumes what the host queued, as far as the budget of one trap goes.
     pub(super) fn consume_commands(&mut self, host: &mut H) -> WriteOutcome {
-        if !self.regs.cr0ack.contains(Cr0::CMDQEN)
-            || self.active_gerror().contains(Gerror::CMDQ_ERR)
-        {
+        if !self.regs.cr0ack.contains(Cr0::CMDQEN) || self.active_gerror().contains(Gerror::CMDQ_ERR) {
             return WriteOutcome::Done;
         }
         let Some(geometry) = self.regs.cmdq.geometry() else {
@@ -139,10 +134,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
             if self.act(decision, signals).is_err() {
                 return match decision {
                     Decision::Illegal => Stop::Error(Cerror::Ill),
-                    Decision::Drop
-                    | Decision::Reshadow(_)
-                    | Decision::Forward(_)
-                    | Decision::Sync(_) => Stop::Failed,
+                    Decision::Drop | Decision::Reshadow(_) | Decision::Forward(_) | Decision::Sync(_) => Stop::Failed,
                 };
             }
             bump(&mut self.stats.host_commands);
@@ -186,10 +178,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
             self.regs.reshadow = None;
             self.push(match scope {
                 Scope::One { sid, depth } => Command::CfgiSte { sid, depth },
-                Scope::Range { first, log2 } => Command::CfgiSteRange {
-                    sid: first,
-                    range: log2.saturating_sub(1),
-                },
+                Scope::Range { first, log2 } => Command::CfgiSteRange { sid: first, range: log2.saturating_sub(1) },
                 Scope::All => Command::CfgiAll,
             })?;
             self.cfgi_pending = true;
@@ -210,10 +199,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
             return None;
         };
         let offset = geometry.offset(index, CMD_LOG2);
-        Some(RawCmd([
-            host.read64(claim, offset)?,
-            host.read64(claim, offset.checked_add(8)?)?,
-        ]))
+        Some(RawCmd([host.read64(claim, offset)?, host.read64(claim, offset.checked_add(8)?)?]))
     }
 
     /// Lets hardware complete the batch, gives the signals, publishes CONS.
@@ -257,16 +243,9 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         }
     }
 
-    fn msi_write(
-        &mut self,
-        host: &mut H,
-        geometry: &Geometry,
-        address: u64,
-        data: u32,
-    ) -> Option<()> {
+    fn msi_write(&mut self, host: &mut H, geometry: &Geometry, address: u64, data: u32) -> Option<()> {
         // The usual target is the queue itself, which is claimed already.
-        if let (HostQueue::On(_, claim), Some(offset)) =
-            (&self.regs.cmdq, address.checked_sub(geometry.base))
+        if let (HostQueue::On(_, claim), Some(offset)) = (&self.regs.cmdq, address.checked_sub(geometry.base))
             && offset < geometry.size
         {
             return host.write32(claim, offset, data);

@@ -50,21 +50,9 @@ impl CommandView {
         Self {
             sid_bits: ids.sid_bits(),
             ssid_bits: ids.ssid_bits(),
-            ranges: if ids.ril() {
-                Ranges::Shown
-            } else {
-                Ranges::Hidden
-            },
-            asid_mask: if get32(idr0::ASID16, ids.idr0) == 1 {
-                0xffff
-            } else {
-                0xff
-            },
-            msi: if ids.msi() {
-                MsiCompletion::Shown
-            } else {
-                MsiCompletion::Hidden
-            },
+            ranges: if ids.ril() { Ranges::Shown } else { Ranges::Hidden },
+            asid_mask: if get32(idr0::ASID16, ids.idr0) == 1 { 0xffff } else { 0xff },
+            msi: if ids.msi() { MsiCompletion::Shown } else { MsiCompletion::Hidden },
             vmid,
         }
     }
@@ -145,13 +133,8 @@ pub fn decide(raw: RawCmd, view: &CommandView) -> Decision {
             Stream::Ok(sid) => Decision::Forward(Command::CfgiCdAll { sid }),
         },
         // The host's VMID stands in for "all of NS-EL1": other owners' translations are not its business.
-        Opcode::TlbiNhAll | Opcode::TlbiNsnhAll => {
-            Decision::Forward(Command::TlbiNhAll { vmid: view.vmid })
-        }
-        Opcode::TlbiNhAsid => Decision::Forward(Command::TlbiNhAsid {
-            vmid: view.vmid,
-            asid: asid(word0, view),
-        }),
+        Opcode::TlbiNhAll | Opcode::TlbiNsnhAll => Decision::Forward(Command::TlbiNhAll { vmid: view.vmid }),
+        Opcode::TlbiNhAsid => Decision::Forward(Command::TlbiNhAsid { vmid: view.vmid, asid: asid(word0, view) }),
         Opcode::TlbiNhVa => match extent(word0, word1, view) {
             None => Decision::Illegal,
             Some(extent) => Decision::Forward(Command::TlbiNhVa {
@@ -219,19 +202,11 @@ fn stream(word0: u64, view: &CommandView) -> Stream {
         return Stream::Secure;
     }
     let sid = get64(cmd::SID, word0);
-    if exceeds(sid, view.sid_bits) {
-        Stream::OutOfRange
-    } else {
-        Stream::Ok(low32(sid))
-    }
+    if exceeds(sid, view.sid_bits) { Stream::OutOfRange } else { Stream::Ok(low32(sid)) }
 }
 
 fn depth(word1: u64) -> Depth {
-    if get64(tlbi::LEAF, word1) == 1 {
-        Depth::Leaf
-    } else {
-        Depth::Walk
-    }
+    if get64(tlbi::LEAF, word1) == 1 { Depth::Leaf } else { Depth::Walk }
 }
 
 fn asid(word0: u64, view: &CommandView) -> u16 {
@@ -242,10 +217,7 @@ fn cfgi_ste(word0: u64, word1: u64, view: &CommandView) -> Decision {
     match stream(word0, view) {
         Stream::Secure => Decision::Illegal,
         Stream::OutOfRange => Decision::Drop,
-        Stream::Ok(sid) => Decision::Reshadow(Scope::One {
-            sid,
-            depth: depth(word1),
-        }),
+        Stream::Ok(sid) => Decision::Reshadow(Scope::One { sid, depth: depth(word1) }),
     }
 }
 
@@ -257,20 +229,13 @@ fn cfgi_range(word0: u64, word1: u64, view: &CommandView) -> Decision {
     if log2 >= view.sid_bits {
         // Any StreamID aligned down to so large a range is 0, or out of range altogether.
         let above = get64(cmd::SID, word0).checked_shr(log2).unwrap_or(0) != 0;
-        return if above {
-            Decision::Drop
-        } else {
-            Decision::Reshadow(Scope::All)
-        };
+        return if above { Decision::Drop } else { Decision::Reshadow(Scope::All) };
     }
     let sid = get64(cmd::SID, word0);
     if exceeds(sid, view.sid_bits) {
         return Decision::Drop;
     }
-    let first = low32(sid)
-        .checked_shr(log2)
-        .and_then(|index| index.checked_shl(log2))
-        .unwrap_or(0);
+    let first = low32(sid).checked_shr(log2).and_then(|index| index.checked_shl(log2)).unwrap_or(0);
     Decision::Reshadow(Scope::Range { first, log2 })
 }
 
@@ -283,11 +248,7 @@ fn cfgi_cd(word0: u64, word1: u64, view: &CommandView) -> Decision {
             if exceeds(ssid, view.ssid_bits) {
                 return Decision::Drop;
             }
-            Decision::Forward(Command::CfgiCd {
-                sid,
-                ssid: low32(ssid),
-                depth: depth(word1),
-            })
+            Decision::Forward(Command::CfgiCd { sid, ssid: low32(ssid), depth: depth(word1) })
         }
     }
 }
@@ -313,12 +274,7 @@ fn extent(word0: u64, word1: u64, view: &CommandView) -> Option<Extent> {
     if granule == Granule::K16 && ttl == 1 {
         return None;
     }
-    Some(Extent::Range {
-        granule,
-        num,
-        scale,
-        ttl,
-    })
+    Some(Extent::Range { granule, num, scale, ttl })
 }
 
 fn completion(word0: u64, word1: u64, view: &CommandView) -> Decision {
@@ -330,10 +286,7 @@ fn completion(word0: u64, word1: u64, view: &CommandView) -> Decision {
             if address == 0 || view.msi == MsiCompletion::Hidden {
                 Decision::Sync(Signal::Wired)
             } else {
-                Decision::Sync(Signal::Msi {
-                    address,
-                    data: low32(get64(sync::MSIDATA, word0)),
-                })
+                Decision::Sync(Signal::Msi { address, data: low32(get64(sync::MSIDATA, word0)) })
             }
         }
         _ => Decision::Illegal,

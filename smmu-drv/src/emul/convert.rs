@@ -49,9 +49,7 @@ pub(crate) fn convert(record: &FaultRecord) -> HostEvent {
             HostEvent::Show(RawEvent([header, 0, 0, 0]))
         }
         EventType::Uut => HostEvent::Show(RawEvent([header, word1 & ATTRIBUTES, word2, 0])),
-        EventType::CdFetch => {
-            HostEvent::Show(RawEvent([header, 0, 0, word3 & mask64(ev::FETCH_ADDR)]))
-        }
+        EventType::CdFetch => HostEvent::Show(RawEvent([header, 0, 0, word3 & mask64(ev::FETCH_ADDR)])),
         EventType::WalkEabt
         | EventType::Translation
         | EventType::AddrSize
@@ -76,17 +74,8 @@ fn translation(kind: EventType, record: &FaultRecord) -> HostEvent {
     let identity = word0 & (HEADER & !mask64(ev::ID));
     if detail.stage == Stage::One {
         let class = word1 & mask64(ev::CLASS);
-        let fetched = if kind == EventType::WalkEabt {
-            word3 & mask64(ev::FETCH_ADDR)
-        } else {
-            0
-        };
-        return HostEvent::Show(RawEvent([
-            word0 & HEADER,
-            attributes | class,
-            word2,
-            fetched,
-        ]));
+        let fetched = if kind == EventType::WalkEabt { word3 & mask64(ev::FETCH_ADDR) } else { 0 };
+        return HostEvent::Show(RawEvent([word0 & HEADER, attributes | class, word2, fetched]));
     }
     let Some(ipa) = detail.ipa else {
         // A stage-2 walk met an abort.
@@ -94,12 +83,7 @@ fn translation(kind: EventType, record: &FaultRecord) -> HostEvent {
     };
     match (kind, detail.class) {
         (EventType::TlbConflict, _) | (_, Class::In | Class::Reserved) => HostEvent::Hidden,
-        (_, Class::Cd) => HostEvent::Show(RawEvent([
-            identity | put64(ev::ID, EventType::CdFetch.bits()),
-            0,
-            0,
-            ipa.0,
-        ])),
+        (_, Class::Cd) => HostEvent::Show(RawEvent([identity | put64(ev::ID, EventType::CdFetch.bits()), 0, 0, ipa.0])),
         (_, Class::Tt) => HostEvent::Show(RawEvent([
             identity | put64(ev::ID, EventType::WalkEabt.bits()),
             attributes | put64(ev::CLASS, ev::CLASS_TT),
@@ -115,9 +99,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     pub(super) fn reclassify(&mut self, host: &mut H, record: &FaultRecord) -> Option<RawEvent> {
         let RawEvent([word0, ..]) = record.raw;
         let identity = word0 & (HEADER & !mask64(ev::ID));
-        let typed = |kind: EventType, word3: u64| {
-            RawEvent([identity | put64(ev::ID, kind.bits()), 0, 0, word3])
-        };
+        let typed = |kind: EventType, word3: u64| RawEvent([identity | put64(ev::ID, kind.bits()), 0, 0, word3]);
         let recorded = self.regs.cr2.contains(Cr2::RECINVSID);
         let bad_stream_id = || recorded.then(|| typed(EventType::BadStreamId, 0));
         let view: CommandView = self.command_view();
@@ -126,9 +108,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         }
         match self.host_entry(host, record.sid) {
             HostEntry::OutOfRange => bad_stream_id(),
-            HostEntry::Unreadable(address) => {
-                Some(typed(EventType::SteFetch, address & mask64(ev::FETCH_ADDR)))
-            }
+            HostEntry::Unreadable(address) => Some(typed(EventType::SteFetch, address & mask64(ev::FETCH_ADDR))),
             HostEntry::Bad => Some(typed(EventType::BadSte, 0)),
             // The entry is fine now, but has no shadow: not invalidated yet, or EL2 had no memory for it.
             HostEntry::Good => match record.kind {

@@ -25,11 +25,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         self.switch_eventq(host, wanted);
         if wanted.contains(Cr0::SMMUEN) != self.heading_for_smmuen() {
             let mode = if wanted.contains(Cr0::SMMUEN) {
-                let table = HostTable::new(
-                    self.regs.strtab_base,
-                    self.regs.strtab_base_cfg,
-                    &self.regs.ids,
-                );
+                let table = HostTable::new(self.regs.strtab_base, self.regs.strtab_base_cfg, &self.regs.ids);
                 self.regs.table = Some(table);
                 HostMode::Table
             } else {
@@ -57,11 +53,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
                 self.regs.transition = Some(Transition::new(after));
             }
         }
-        if self.regs.cr0.contains(Cr0::SMMUEN) {
-            WriteOutcome::Done
-        } else {
-            self.run_transition(host)
-        }
+        if self.regs.cr0.contains(Cr0::SMMUEN) { WriteOutcome::Done } else { self.run_transition(host) }
     }
 
     /// SMMUEN as it will be once what is under way is complete.
@@ -73,11 +65,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     }
 
     fn mode_when_disabled(&self) -> HostMode {
-        if self.regs.gbpa_aborts() {
-            HostMode::Abort
-        } else {
-            HostMode::Bypass
-        }
+        if self.regs.gbpa_aborts() { HostMode::Abort } else { HostMode::Bypass }
     }
 
     /// Continues a change of what all streams do; acknowledges SMMUEN when it is complete.
@@ -91,9 +79,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         let mut budget = Budget::for_one_trap();
         match self.step_transition(host, &mut transition, &mut budget) {
             Ok(true) => {
-                self.regs
-                    .cr0ack
-                    .set(Cr0::SMMUEN, transition.mode() == HostMode::Table);
+                self.regs.cr0ack.set(Cr0::SMMUEN, transition.mode() == HostMode::Table);
                 self.update_irq_ctrl();
                 WriteOutcome::Done
             }
@@ -114,12 +100,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         if on {
             self.regs.cmdq.disable(host);
         } else {
-            let geometry = Geometry::new(
-                self.regs.cmdq_base,
-                CMD_LOG2,
-                ids::HOST_CMDQS,
-                self.regs.ids.oas_mask(),
-            );
+            let geometry = Geometry::new(self.regs.cmdq_base, CMD_LOG2, ids::HOST_CMDQS, self.regs.ids.oas_mask());
             let (queue, result) = HostQueue::enable(host, geometry);
             self.regs.cmdq = queue;
             self.regs.cmdq_cons &= geometry.mask();
@@ -140,12 +121,8 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         } else {
             // Events from before the enable were never the host's.
             self.drain_events(host);
-            let geometry = Geometry::new(
-                self.regs.eventq_base,
-                EVENT_LOG2,
-                ids::HOST_EVENTQS,
-                self.regs.ids.oas_mask(),
-            );
+            let geometry =
+                Geometry::new(self.regs.eventq_base, EVENT_LOG2, ids::HOST_EVENTQS, self.regs.ids.oas_mask());
             let (queue, result) = HostQueue::enable(host, geometry);
             self.regs.eventq = queue;
             self.note_claim(result.is_err());
@@ -166,11 +143,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         let enabled = self.regs.irq_ctrl.contains(IrqCtrl::EVENTQ_IRQEN)
             && self.regs.cr0ack.contains(Cr0::EVENTQEN)
             && self.failed.is_none();
-        let wanted = if enabled {
-            IrqCtrl::EVENTQ_IRQEN.bits()
-        } else {
-            0
-        };
+        let wanted = if enabled { IrqCtrl::EVENTQ_IRQEN.bits() } else { 0 };
         if wanted != self.irq_hw {
             self.irq_hw = wanted;
             // Not acknowledged: the host polls instead of being interrupted; nothing else depends on it.

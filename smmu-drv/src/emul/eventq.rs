@@ -28,9 +28,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     /// may have been taken for a queue that was already drained.
     pub fn poll_events(&mut self, host: &mut H) {
         let _ = self.check_alive();
-        if self.drain(host) == Drained::HostMustLook
-            && self.regs.irq_ctrl.contains(IrqCtrl::EVENTQ_IRQEN)
-        {
+        if self.drain(host) == Drained::HostMustLook && self.regs.irq_ctrl.contains(IrqCtrl::EVENTQ_IRQEN) {
             self.hw.platform().raise(WiredIrq::Eventq);
         }
     }
@@ -82,8 +80,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
 
     /// Events exist for the host only while its translation and its queue are on [S 7.2.1].
     fn host_sees_events(&self) -> bool {
-        self.regs.cr0ack.contains(Cr0::SMMUEN | Cr0::EVENTQEN)
-            && !self.active_gerror().contains(Gerror::EVENTQ_ABT_ERR)
+        self.regs.cr0ack.contains(Cr0::SMMUEN | Cr0::EVENTQEN) && !self.active_gerror().contains(Gerror::EVENTQ_ABT_ERR)
     }
 
     fn record(&mut self, host: &mut H, raw: RawEvent) -> Drained {
@@ -128,11 +125,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         bump(&mut self.stats.host_events);
         let flag = self.regs.eventq_prod & mask32(queue_index::OVERFLOW);
         self.regs.eventq_prod = flag | (prod.wrapping_add(1) & mask);
-        if prod == cons {
-            Drained::HostMustLook
-        } else {
-            Drained::Quiet
-        }
+        if prod == cons { Drained::HostMustLook } else { Drained::Quiet }
     }
 
     fn write_event(&mut self, host: &mut H, offset: u64, event: RawEvent) -> Option<()> {
@@ -152,8 +145,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
 
     /// Sets the overflow condition, unless one is pending [S 7.4].
     fn overflow_host_queue(&mut self) {
-        let pending =
-            (self.regs.eventq_prod ^ self.regs.eventq_cons) & mask32(queue_index::OVERFLOW) != 0;
+        let pending = (self.regs.eventq_prod ^ self.regs.eventq_cons) & mask32(queue_index::OVERFLOW) != 0;
         if !pending {
             self.regs.eventq_prod ^= put32(queue_index::OVERFLOW, 1);
         }

@@ -30,8 +30,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
             Cerror::Abt => 2,
             Cerror::AtcInvSync => 3,
         };
-        self.regs.cmdq_cons =
-            (self.regs.cmdq_cons & mask32(queue_index::INDEX)) | put32(queue_index::ERR, code);
+        self.regs.cmdq_cons = (self.regs.cmdq_cons & mask32(queue_index::INDEX)) | put32(queue_index::ERR, code);
         self.raise_gerror(Gerror::CMDQ_ERR);
     }
 
@@ -39,5 +38,9 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     pub(super) fn acknowledge_gerror(&mut self, written: Gerror) {
         let active = self.active_gerror();
         self.regs.gerrorn = (self.regs.gerrorn & !active) | (written & active);
+        if active.contains(Gerror::CMDQ_ERR) && !self.active_gerror().contains(Gerror::CMDQ_ERR) {
+            // UNKNOWN from here on [S 6.3.28]; zero misleads nobody.
+            self.regs.cmdq_cons &= mask32(queue_index::INDEX);
+        }
     }
 }

@@ -78,8 +78,7 @@ impl HostIds {
                 | put32(idr1::EVENTQS, HOST_EVENTQS)
                 | put32(idr1::CMDQS, HOST_CMDQS),
             idr3: ids.idr3 & IDR3_PASS,
-            idr5: (ids.idr5 & IDR5_PASS)
-                | put32(idr5::OAS, oas_encoding(features.oas.min(ipa_bits))),
+            idr5: (ids.idr5 & IDR5_PASS) | put32(idr5::OAS, oas_encoding(features.oas.min(ipa_bits))),
             iidr: ids.iidr,
             aidr: ids.aidr & AIDR_PASS,
         }
@@ -88,9 +87,7 @@ impl HostIds {
     /// Addresses of the host's tables and queues are cut to this many bits [S 3.4.3].
     pub(crate) fn oas_mask(&self) -> u64 {
         let bits = crate::features::oas_bits(get32(idr5::OAS, self.idr5));
-        u64::MAX
-            .checked_shr(64_u32.saturating_sub(bits))
-            .unwrap_or(0)
+        u64::MAX.checked_shr(64_u32.saturating_sub(bits)).unwrap_or(0)
     }
 
     /// StreamID bits.

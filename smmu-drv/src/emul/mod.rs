@@ -1,5 +1,6 @@
 //! The SMMU that the host sees: its registers, and what a write to one of them sets in motion.
 
+pub mod audit;
 mod cmdq;
 pub mod command;
 mod convert;
@@ -13,8 +14,7 @@ pub mod table;
 use crate::platform::{HostMemory, Platform};
 use crate::smmu::{AccessSize, Smmu, WriteOutcome};
 use crate::spec::registers::{
-    cr0::Cr0, cr2::Cr2, gbpa, gerror::Gerror, irq_cfg, irq_ctrl::IrqCtrl, queue_base, queue_index,
-    strtab_base,
+    cr0::Cr0, cr2::Cr2, gbpa, gerror::Gerror, irq_cfg, irq_ctrl::IrqCtrl, queue_base, queue_index, strtab_base,
 };
 use crate::spec::{get32, high32, join, low32, mask32, mask64, put32};
 use crate::stats::bump;
@@ -117,21 +117,13 @@ impl<C> HostRegs<C> {
     /// Where a write of SMMU_GERROR_IRQ_CFG* goes.
     fn gerror_irq_cfg(&mut self) -> &mut IrqCfg {
         let open = self.ids.msi() && !self.irq_ctrl.contains(IrqCtrl::GERROR_IRQEN);
-        if open {
-            &mut self.gerror_irq
-        } else {
-            &mut self.sink
-        }
+        if open { &mut self.gerror_irq } else { &mut self.sink }
     }
 
     /// Where a write of SMMU_EVENTQ_IRQ_CFG* goes.
     fn eventq_irq_cfg(&mut self) -> &mut IrqCfg {
         let open = self.ids.msi() && !self.irq_ctrl.contains(IrqCtrl::EVENTQ_IRQEN);
-        if open {
-            &mut self.eventq_irq
-        } else {
-            &mut self.sink
-        }
+        if open { &mut self.eventq_irq } else { &mut self.sink }
     }
 
     fn gbpa_aborts(&self) -> bool {
@@ -164,13 +156,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     /// Answers a store of the host: `offset` bytes from the base of page 0.
     ///
     /// Never fails: what no policy row allows is ignored and counted. [`WriteOutcome::Again`] asks for the same store again.
-    pub fn mmio_write(
-        &mut self,
-        host: &mut H,
-        offset: u32,
-        size: AccessSize,
-        value: u64,
-    ) -> WriteOutcome {
+    pub fn mmio_write(&mut self, host: &mut H, offset: u32, size: AccessSize, value: u64) -> WriteOutcome {
         bump(&mut self.stats.exits);
         let Some((register, part)) = lookup(offset, size) else {
             bump(&mut self.stats.denied_accesses);
@@ -270,14 +256,12 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
                 }
             }
             Register::IrqCtrl => {
-                regs.irq_ctrl = IrqCtrl::from_bits_truncate(word)
-                    & (IrqCtrl::GERROR_IRQEN | IrqCtrl::EVENTQ_IRQEN);
+                regs.irq_ctrl = IrqCtrl::from_bits_truncate(word) & (IrqCtrl::GERROR_IRQEN | IrqCtrl::EVENTQ_IRQEN);
                 self.update_irq_ctrl();
             }
             Register::StrtabBase => {
                 if regs.unguarded(Cr0::SMMUEN) {
-                    regs.strtab_base =
-                        value & (mask64(strtab_base::ADDR) | mask64(strtab_base::RA));
+                    regs.strtab_base = value & (mask64(strtab_base::ADDR) | mask64(strtab_base::RA));
                 }
             }
             Register::StrtabBaseCfg => {
@@ -302,13 +286,11 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
             }
             Register::EventqProd => {
                 if regs.unguarded(Cr0::EVENTQEN) {
-                    regs.eventq_prod =
-                        word & (mask32(queue_index::INDEX) | mask32(queue_index::OVERFLOW));
+                    regs.eventq_prod = word & (mask32(queue_index::INDEX) | mask32(queue_index::OVERFLOW));
                 }
             }
             Register::EventqCons => {
-                regs.eventq_cons =
-                    word & (mask32(queue_index::INDEX) | mask32(queue_index::OVERFLOW));
+                regs.eventq_cons = word & (mask32(queue_index::INDEX) | mask32(queue_index::OVERFLOW));
                 self.drain_events(host);
             }
             Register::GerrorIrqCfg0 => regs.gerror_irq_cfg().cfg0 = value & mask64(irq_cfg::ADDR),
@@ -352,5 +334,4 @@ const STRTAB_BASE_CFG_ALLOWED: u32 = {
     mask32(LOG2SIZE) | mask32(SPLIT) | mask32(FMT)
 };
 /// *Q_BASE bits that are stored.
-const QUEUE_BASE_ALLOWED: u64 =
-    mask64(queue_base::LOG2SIZE) | mask64(queue_base::ADDR) | mask64(queue_base::ALLOC);
+const QUEUE_BASE_ALLOWED: u64 = mask64(queue_base::LOG2SIZE) | mask64(queue_base::ADDR) | mask64(queue_base::ALLOC);

@@ -21,10 +21,7 @@ impl Geometry {
     /// From a `*Q_BASE` register. The address is taken to be aligned to the queue's size [S 6.3.26].
     pub(crate) fn new(register: u64, entry_log2: u32, max_log2: u32, address_mask: u64) -> Self {
         let log2 = low32(get64(queue_base::LOG2SIZE, register)).min(max_log2);
-        let size = 1_u64
-            .checked_shl(log2.saturating_add(entry_log2))
-            .unwrap_or(32)
-            .max(32);
+        let size = 1_u64.checked_shl(log2.saturating_add(entry_log2)).unwrap_or(32).max(32);
         let base = register & mask64(queue_base::ADDR) & address_mask & !size.wrapping_sub(1);
         Self { base, log2, size }
     }
@@ -36,9 +33,7 @@ impl Geometry {
 
     /// Byte offset of the entry that `index` names.
     pub(crate) fn offset(&self, index: u32, entry_log2: u32) -> u64 {
-        u64::from(index & (self.mask() >> 1))
-            .checked_shl(entry_log2)
-            .unwrap_or(0)
+        u64::from(index & (self.mask() >> 1)).checked_shl(entry_log2).unwrap_or(0)
     }
 }
 
@@ -54,10 +49,7 @@ pub(crate) enum HostQueue<C> {
 
 impl<C> HostQueue<C> {
     /// Claims the queue's memory. What was claimed before must have been released.
-    pub(crate) fn enable<H: HostMemory<Claim = C>>(
-        host: &mut H,
-        geometry: Geometry,
-    ) -> (Self, Result<(), ClaimError>) {
+    pub(crate) fn enable<H: HostMemory<Claim = C>>(host: &mut H, geometry: Geometry) -> (Self, Result<(), ClaimError>) {
         match host.claim(Ipa(geometry.base), geometry.size) {
             Ok(claim) => (Self::On(geometry, claim), Ok(())),
             Err(error) => (Self::Unreachable(geometry), Err(error)),

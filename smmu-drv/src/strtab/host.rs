@@ -43,8 +43,7 @@ impl HostTable {
     pub(crate) fn new(base: u64, cfg: u32, ids: &HostIds) -> Self {
         let written = get32(strtab_base_cfg::LOG2SIZE, cfg);
         let log2size = written.min(ids.sid_bits());
-        let two_level =
-            ids.two_level() && get32(strtab_base_cfg::FMT, cfg) == strtab_base_cfg::TWO_LEVEL;
+        let two_level = ids.two_level() && get32(strtab_base_cfg::FMT, cfg) == strtab_base_cfg::TWO_LEVEL;
         let split = two_level.then(|| match get32(strtab_base_cfg::SPLIT, cfg) {
             8 => 8,
             10 => 10,
@@ -57,12 +56,7 @@ impl HostTable {
             Some(split) => written.saturating_sub(split).saturating_add(3).max(6),
             None => written.saturating_add(6),
         };
-        Self {
-            base: base & mask64(strtab_base::ADDR) & pointer_mask & !ones(log2bytes),
-            log2size,
-            split,
-            pointer_mask,
-        }
+        Self { base: base & mask64(strtab_base::ADDR) & pointer_mask & !ones(log2bytes), log2size, split, pointer_mask }
     }
 
     /// Finds the entry of `sid`.
@@ -73,16 +67,10 @@ impl HostTable {
             return Located::OutOfRange { until: 1_u64 << 32 };
         }
         let Some(split) = self.split else {
-            return Located::At {
-                address: at(self.base, sid, STE_SIZE),
-                count: size.saturating_sub(sid),
-            };
+            return Located::At { address: at(self.base, sid, STE_SIZE), count: size.saturating_sub(sid) };
         };
         let index = sid.checked_shr(split).unwrap_or(0);
-        let next = index
-            .saturating_add(1)
-            .checked_shl(split)
-            .unwrap_or(u64::MAX);
+        let next = index.saturating_add(1).checked_shl(split).unwrap_or(u64::MAX);
         let address = at(self.base, index, L1STD_SIZE);
         let Some(descriptor) = fetch(host, address) else {
             return Located::Unreadable(address);
@@ -97,20 +85,14 @@ impl HostTable {
         if within >= entries {
             return Located::OutOfRange { until: next };
         }
-        let table =
-            descriptor & mask64(l1std::L2PTR) & self.pointer_mask & !ones(log2.saturating_add(6));
+        let table = descriptor & mask64(l1std::L2PTR) & self.pointer_mask & !ones(log2.saturating_add(6));
         let first_unmapped = sid.saturating_sub(within).saturating_add(entries).min(size);
-        Located::At {
-            address: at(table, within, STE_SIZE),
-            count: first_unmapped.saturating_sub(sid),
-        }
+        Located::At { address: at(table, within, STE_SIZE), count: first_unmapped.saturating_sub(sid) }
     }
 }
 
 fn ones(bits: u32) -> u64 {
-    1_u64
-        .checked_shl(bits)
-        .map_or(u64::MAX, |bit| bit.wrapping_sub(1))
+    1_u64.checked_shl(bits).map_or(u64::MAX, |bit| bit.wrapping_sub(1))
 }
 
 /// Address of an element; bases have at most 52 bits and indices 32, so nothing wraps in practice.

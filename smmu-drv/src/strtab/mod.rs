@@ -5,6 +5,7 @@
 //! private ones are allocated as the host's table gets entries. A table that hardware may still have cached is condemned
 //! first and freed only after an invalidation that covers it is complete. Elsewhere the table is linear and complete.
 
+pub mod audit;
 pub(crate) mod host;
 pub mod policy;
 pub(crate) mod shadow;
@@ -35,11 +36,7 @@ const MAX_LINEAR_BITS: u32 = 16;
 /// StreamID bits that the shadow table covers, and that the host is shown. Hardware aborts streams beyond them.
 pub(crate) fn covered_sid_bits(features: &Features) -> u32 {
     let two_level = get32(idr0::ST_LEVEL, features.ids.idr0) == idr0::ST_TWO_LEVEL;
-    features.sid_bits.min(if two_level {
-        MAX_TWO_LEVEL_BITS
-    } else {
-        MAX_LINEAR_BITS
-    })
+    features.sid_bits.min(if two_level { MAX_TWO_LEVEL_BITS } else { MAX_LINEAR_BITS })
 }
 
 /// What every stream of a block gets while no private table says otherwise.
@@ -99,9 +96,7 @@ impl<B: DmaBuffer> Strtab<B> {
         let bits = covered_sid_bits(features);
         let coherent = features.coherent;
         let shape = if features.two_level() {
-            let blocks = 1_usize
-                .checked_shl(bits.saturating_sub(SPLIT))
-                .ok_or(NoMemory)?;
+            let blocks = 1_usize.checked_shl(bits.saturating_sub(SPLIT)).ok_or(NoMemory)?;
             let bytes = blocks.checked_mul(L1STD_SIZE).ok_or(NoMemory)?.max(4096);
             Shape::TwoLevel(TwoLevel {
                 l1: hw.alloc(bytes).ok_or(NoMemory)?,
@@ -112,17 +107,9 @@ impl<B: DmaBuffer> Strtab<B> {
             })
         } else {
             let bytes = STE_SIZE.checked_shl(bits).ok_or(NoMemory)?.max(4096);
-            Shape::Linear {
-                table: hw.alloc(bytes).ok_or(NoMemory)?,
-            }
+            Shape::Linear { table: hw.alloc(bytes).ok_or(NoMemory)? }
         };
-        let mut table = Self {
-            shape,
-            bits,
-            words,
-            rules,
-            coherent,
-        };
+        let mut table = Self { shape, bits, words, rules, coherent };
         table.fill(initial);
         Ok(table)
     }
@@ -184,9 +171,7 @@ impl<B: DmaBuffer> Strtab<B> {
 
     /// Number of blocks of [`BLOCK`] StreamIDs; at least 1.
     pub(crate) fn blocks(&self) -> u32 {
-        1_u32
-            .checked_shl(self.bits.saturating_sub(SPLIT))
-            .unwrap_or(1)
+        1_u32.checked_shl(self.bits.saturating_sub(SPLIT)).unwrap_or(1)
     }
 
     /// Blocks share one entry for all their streams where there are two levels.
@@ -220,10 +205,7 @@ impl<B: DmaBuffer> Strtab<B> {
             }
         };
         let offset = entry.checked_mul(STE_SIZE)?;
-        Some(Ste {
-            dw0: table.read64(offset),
-            dw1: table.read64(offset.checked_add(8)?),
-        })
+        Some(Ste { dw0: table.read64(offset), dw1: table.read64(offset.checked_add(8)?) })
     }
 
     /// One store into an entry of a private block; ignored elsewhere.
@@ -254,9 +236,7 @@ impl<B: DmaBuffer> Strtab<B> {
         let Shape::TwoLevel(two) = &self.shape else {
             return None;
         };
-        two.slots
-            .iter()
-            .position(|slot| matches!(slot, Slot::Empty))?;
+        two.slots.iter().position(|slot| matches!(slot, Slot::Empty))?;
         let table = filled(hw, &self.words, self.rules.invalid(), self.coherent).ok()?;
         Some(Prepared { table })
     }
@@ -272,11 +252,7 @@ impl<B: DmaBuffer> Strtab<B> {
         let Shape::TwoLevel(two) = &mut self.shape else {
             return;
         };
-        let Some(at) = two
-            .slots
-            .iter()
-            .position(|slot| matches!(slot, Slot::Empty))
-        else {
+        let Some(at) = two.slots.iter().position(|slot| matches!(slot, Slot::Empty)) else {
             return;
         };
         let Some(slot) = two.slots.get_mut(at) else {
@@ -334,12 +310,7 @@ pub(crate) struct Prepared<B> {
 }
 
 /// A level-2 table in which every entry is `ste`.
-fn filled<P: Platform>(
-    hw: &Hw<P>,
-    words: &Stage2Words,
-    ste: Ste,
-    coherent: Coherency,
-) -> Result<P::Buffer, NoMemory> {
+fn filled<P: Platform>(hw: &Hw<P>, words: &Stage2Words, ste: Ste, coherent: Coherency) -> Result<P::Buffer, NoMemory> {
     let mut table = hw.alloc(L2_SIZE).ok_or(NoMemory)?;
     for entry in 0..index(BLOCK) {
         write_ste(&mut table, entry, ste, words);

@@ -78,41 +78,24 @@ impl SteRules {
             ssid_bits: u64::from(ids.ssid_bits()),
             cd2l: get32(crate::spec::registers::idr0::CD2L, ids.idr0) == 1,
             pointer_mask: ids.oas_mask() & mask64(dw0::S1CONTEXTPTR),
-            base_dw1: if features.attr_types_ovr() {
-                put64(dw1::SHCFG, dw1::SHCFG_INCOMING)
-            } else {
-                0
-            },
-            nested_dw1: if features.can_stall() {
-                put64(dw1::S1STALLD, 1)
-            } else {
-                0
-            },
+            base_dw1: if features.attr_types_ovr() { put64(dw1::SHCFG, dw1::SHCFG_INCOMING) } else { 0 },
+            nested_dw1: if features.can_stall() { put64(dw1::S1STALLD, 1) } else { 0 },
         }
     }
 
     /// The shadow of an entry that hardware must answer with C_BAD_STE.
     pub fn invalid(&self) -> Ste {
-        Ste {
-            dw0: 0,
-            dw1: self.base_dw1,
-        }
+        Ste { dw0: 0, dw1: self.base_dw1 }
     }
 
     /// The shadow of a silent abort.
     pub fn abort(&self) -> Ste {
-        Ste {
-            dw0: put64(dw0::V, 1) | put64(dw0::CONFIG, dw0::CONFIG_ABORT),
-            dw1: self.base_dw1,
-        }
+        Ste { dw0: put64(dw0::V, 1) | put64(dw0::CONFIG, dw0::CONFIG_ABORT), dw1: self.base_dw1 }
     }
 
     /// The shadow of a bypass: stage 2 only.
     pub fn stage2(&self) -> Ste {
-        Ste {
-            dw0: put64(dw0::V, 1) | put64(dw0::CONFIG, dw0::CONFIG_S2),
-            dw1: self.base_dw1,
-        }
+        Ste { dw0: put64(dw0::V, 1) | put64(dw0::CONFIG, dw0::CONFIG_S2), dw1: self.base_dw1 }
     }
 
     /// Judges dwords 0 and 1 of a host entry. The others are ignored on a stage-1-only SMMU.
@@ -126,10 +109,7 @@ impl SteRules {
             0b000..=0b011 => Verdict::Legal(self.abort()),
             dw0::CONFIG_BYPASS => {
                 let ste = self.stage2();
-                Verdict::Legal(Ste {
-                    dw0: ste.dw0,
-                    dw1: ste.dw1 | mev,
-                })
+                Verdict::Legal(Ste { dw0: ste.dw0, dw1: ste.dw1 | mev })
             }
             dw0::CONFIG_S1 => self.nested(host0, host1),
             // The host sees IDR0.S2P == 0.
@@ -144,11 +124,7 @@ impl SteRules {
             return Verdict::Illegal;
         }
         // IGNORED without substreams.
-        let cdmax = if self.ssid_bits == 0 {
-            0
-        } else {
-            get64(dw0::S1CDMAX, host0)
-        };
+        let cdmax = if self.ssid_bits == 0 { 0 } else { get64(dw0::S1CDMAX, host0) };
         if cdmax > self.ssid_bits {
             return Verdict::Illegal;
         }
@@ -193,15 +169,9 @@ impl SteRules {
 fn alignment(fmt: u64, cdmax: u64) -> u64 {
     let cdmax = u32::try_from(cdmax).unwrap_or(0);
     let log2 = match fmt {
-        dw0::S1FMT_4K => cdmax
-            .saturating_sub(cd::LOG2_CDS_4K)
-            .saturating_add(cd::LOG2_L1CD_SIZE),
-        dw0::S1FMT_64K => cdmax
-            .saturating_sub(cd::LOG2_CDS_64K)
-            .saturating_add(cd::LOG2_L1CD_SIZE),
+        dw0::S1FMT_4K => cdmax.saturating_sub(cd::LOG2_CDS_4K).saturating_add(cd::LOG2_L1CD_SIZE),
+        dw0::S1FMT_64K => cdmax.saturating_sub(cd::LOG2_CDS_64K).saturating_add(cd::LOG2_L1CD_SIZE),
         _ => cdmax.saturating_add(cd::LOG2_CD_SIZE),
     };
-    1_u64
-        .checked_shl(log2)
-        .map_or(u64::MAX, |size| size.wrapping_sub(1))
+    1_u64.checked_shl(log2).map_or(u64::MAX, |size| size.wrapping_sub(1))
 }

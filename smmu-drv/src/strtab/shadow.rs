@@ -199,12 +199,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     }
 
     /// Translates one entry. A block that has no private table yet, or whose level-1 descriptor went, is done as a whole.
-    fn reshadow_one(
-        &mut self,
-        host: &mut H,
-        sid: u32,
-        budget: &mut Budget,
-    ) -> Result<bool, SmmuError> {
+    fn reshadow_one(&mut self, host: &mut H, sid: u32, budget: &mut Budget) -> Result<bool, SmmuError> {
         let block = sid >> SPLIT;
         if !self.strtab.is_private(block) {
             return Ok(self.reshadow_block(host, block, budget)?.is_some());
@@ -222,12 +217,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     }
 
     /// Translates all entries of a block. Returns the next StreamID to do, or `None` when the budget does not cover the block.
-    fn reshadow_block(
-        &mut self,
-        host: &mut H,
-        block: u32,
-        budget: &mut Budget,
-    ) -> Result<Option<u64>, SmmuError> {
+    fn reshadow_block(&mut self, host: &mut H, block: u32, budget: &mut Budget) -> Result<Option<u64>, SmmuError> {
         let private = self.strtab.is_private(block);
         let first = block << SPLIT;
         let end = next_block(block).min(self.strtab.streams());
@@ -239,9 +229,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         }
         while sid < end {
             let group_first = low32(sid);
-            let count = usize::try_from(end.saturating_sub(sid))
-                .unwrap_or(GROUP)
-                .min(GROUP);
+            let count = usize::try_from(end.saturating_sub(sid)).unwrap_or(GROUP).min(GROUP);
             let group = self.fetch(host, group_first, count);
             mapped |= group.mapped;
             if private {
@@ -265,11 +253,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
                 }
             }
             let following = sid.saturating_add(u64::from(GROUP_U32));
-            sid = if private {
-                following
-            } else {
-                following.max(group.until)
-            };
+            sid = if private { following } else { following.max(group.until) };
         }
         if let Some(table) = prepared {
             self.strtab.attach(block, table);
@@ -285,10 +269,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
 
     fn invalidate_block(&mut self, block: u32) -> Result<(), SmmuError> {
         self.cfgi_pending = true;
-        self.push(Command::CfgiSteRange {
-            sid: block << SPLIT,
-            range: SPLIT - 1,
-        })
+        self.push(Command::CfgiSteRange { sid: block << SPLIT, range: SPLIT - 1 })
     }
 
     /// Gives every entry of a linear block the same content.
@@ -296,9 +277,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         let end = next_block(block).min(self.strtab.streams());
         let mut sid = u64::from(block << SPLIT);
         while sid < end {
-            let count = usize::try_from(end.saturating_sub(sid))
-                .unwrap_or(GROUP)
-                .min(GROUP);
+            let count = usize::try_from(end.saturating_sub(sid)).unwrap_or(GROUP).min(GROUP);
             self.update(low32(sid), [ste; GROUP].get(..count).unwrap_or(&[]))?;
             sid = sid.saturating_add(u64::from(GROUP_U32));
         }
@@ -307,11 +286,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
 
     /// Fetches and judges `count` entries from `sid` on; they lie in one group.
     fn fetch(&mut self, host: &mut H, sid: u32, count: usize) -> Group {
-        let mut group = Group {
-            targets: [self.strtab.rules.invalid(); GROUP],
-            mapped: false,
-            until: 0,
-        };
+        let mut group = Group { targets: [self.strtab.rules.invalid(); GROUP], mapped: false, until: 0 };
         let Some(table) = self.regs.table else {
             return group;
         };
@@ -336,15 +311,8 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         };
         group.mapped = true;
         let mut offset = 0_u64;
-        for target in group
-            .targets
-            .iter_mut()
-            .take(usize::try_from(count).unwrap_or(0))
-        {
-            let words = (
-                host.read64(&claim, offset),
-                host.read64(&claim, offset.saturating_add(8)),
-            );
+        for target in group.targets.iter_mut().take(usize::try_from(count).unwrap_or(0)) {
+            let words = (host.read64(&claim, offset), host.read64(&claim, offset.saturating_add(8)));
             offset = offset.saturating_add(u64::try_from(STE_SIZE).unwrap_or(0));
             let (Some(word0), Some(word1)) = words else {
                 continue;
@@ -383,14 +351,8 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
             }
             if stored {
                 self.push(match targets.len() {
-                    1 => Command::CfgiSte {
-                        sid: first,
-                        depth: Depth::Leaf,
-                    },
-                    _ => Command::CfgiSteRange {
-                        sid: first,
-                        range: LOG2_GROUP - 1,
-                    },
+                    1 => Command::CfgiSte { sid: first, depth: Depth::Leaf },
+                    _ => Command::CfgiSteRange { sid: first, range: LOG2_GROUP - 1 },
                 })?;
                 self.cfgi_pending = true;
             }

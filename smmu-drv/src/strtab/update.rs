@@ -41,9 +41,7 @@ pub fn next_step(now: Ste, target: Ste) -> Option<Step> {
     if differs & used(now.dw0) == 0 || now.dw0 == target.dw0 {
         return Some(Step::Dw1(target.dw1));
     }
-    Some(Step::Dw0(
-        put64(dw0::V, 1) | put64(dw0::CONFIG, dw0::CONFIG_ABORT),
-    ))
+    Some(Step::Dw0(put64(dw0::V, 1) | put64(dw0::CONFIG, dw0::CONFIG_ABORT)))
 }
 
 impl Ste {

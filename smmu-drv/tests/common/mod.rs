@@ -7,8 +7,8 @@ use std::rc::Rc;
 
 use io_pgtable::{Ipa, Pa};
 use smmu_drv::{
-    AccessSize, ClaimError, Coherency, DmaBuffer, HostMemory, MsiAdvert, Platform, ProbeConfig,
-    Probed, Smmu, Stage2Cfg, WiredIrq, WriteOutcome,
+    AccessSize, ClaimError, Coherency, DmaBuffer, HostMemory, MsiAdvert, Platform, ProbeConfig, Probed, Smmu,
+    Stage2Cfg, WiredIrq, WriteOutcome,
 };
 use smmu_model::{Config, Memory, Model, Region, Snoop};
 
@@ -132,11 +132,7 @@ impl Platform for Board {
         if reused.is_some() {
             self.0.mem.cpu_write(pa, &vec![0; size]);
         }
-        Some(Buffer {
-            world: Rc::clone(&self.0),
-            pa,
-            size,
-        })
+        Some(Buffer { world: Rc::clone(&self.0), pa, size })
     }
     fn dsb(&self) {}
     fn now_us(&self) -> u64 {
@@ -160,19 +156,12 @@ pub struct Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        self.world
-            .live_bytes
-            .set(self.world.live_bytes.get() - self.size);
+        self.world.live_bytes.set(self.world.live_bytes.get() - self.size);
         // Freed memory is reused for anything: make entries in it bypass, as a hostile later owner would.
         for at in (self.pa..self.pa + self.size as u64).step_by(64) {
             self.world.mem.cpu_write64(at, 1 | 4 << 1);
         }
-        self.world
-            .free
-            .borrow_mut()
-            .entry(self.size)
-            .or_default()
-            .push(self.pa);
+        self.world.free.borrow_mut().entry(self.size).or_default().push(self.pa);
     }
 }
 
@@ -223,14 +212,7 @@ pub struct Claim {
 impl Host {
     pub fn new(mem: Memory) -> Self {
         let owned = (RAM / 4096..(RAM + RAM_SIZE) / 4096).collect();
-        Self {
-            mem,
-            owned,
-            claims: BTreeMap::new(),
-            on_read: None,
-            reads: Cell::new(0),
-            log: RefCell::default(),
-        }
+        Self { mem, owned, claims: BTreeMap::new(), on_read: None, reads: Cell::new(0), log: RefCell::default() }
     }
 
     /// Gives a page away; refused while it is claimed.
@@ -251,14 +233,9 @@ impl HostMemory for Host {
     type Claim = Claim;
 
     fn claim(&mut self, ipa: Ipa, size: u64) -> Result<Claim, ClaimError> {
-        let last = size
-            .checked_sub(1)
-            .and_then(|s| ipa.0.checked_add(s))
-            .ok_or(ClaimError::BadRange)?;
+        let last = size.checked_sub(1).and_then(|s| ipa.0.checked_add(s)).ok_or(ClaimError::BadRange)?;
         let pages = ipa.0 / 4096..=last / 4096;
-        if pages.end() - pages.start() > 0x10_0000
-            || !pages.clone().all(|p| self.owned.contains(&p))
-        {
+        if pages.end() - pages.start() > 0x10_0000 || !pages.clone().all(|p| self.owned.contains(&p)) {
             return Err(ClaimError::NotOwned);
         }
         for page in pages {
@@ -309,11 +286,7 @@ impl Stage2 {
         let root = POOL;
         mem.cpu_write(root, &[0; 0x2000]);
         mem.clean(root..root + 0x2000);
-        let mut table = Self {
-            mem: mem.clone(),
-            root,
-            next: POOL + 0x2000,
-        };
+        let mut table = Self { mem: mem.clone(), root, next: POOL + 0x2000 };
         // 4K leaves around BUF, 2M blocks elsewhere.
         let mut block = RAM;
         while block < RAM + RAM_SIZE {
@@ -326,10 +299,7 @@ impl Stage2 {
                 let (l1, l2) = (block >> 30 & 0x3ff, block >> 21 & 0x1ff);
                 let l2_table = mem.cpu_read64(root + l1 * 8) & 0x00ff_ffff_f000;
                 assert_eq!(mem.cpu_read64(l2_table + l2 * 8) & 0x00ff_ffff_f000, page);
-                table.store(
-                    l2_table + l2 * 8,
-                    block | 1 << 10 | 3 << 8 | 3 << 6 | 0xf << 2 | 1,
-                );
+                table.store(l2_table + l2 * 8, block | 1 << 10 | 3 << 8 | 3 << 6 | 0xf << 2 | 1);
             }
             block += 0x20_0000;
         }
@@ -339,11 +309,7 @@ impl Stage2 {
     fn entry(&mut self, ipa: u64, create: bool) -> Option<u64> {
         let mut table = self.root;
         for shift in [30, 21] {
-            let index = if shift == 30 {
-                ipa >> 30 & 0x3ff
-            } else {
-                ipa >> shift & 0x1ff
-            };
+            let index = if shift == 30 { ipa >> 30 & 0x3ff } else { ipa >> shift & 0x1ff };
             let at = table + index * 8;
             let desc = self.mem.cpu_read64(at);
             if desc & 1 == 0 {
@@ -381,17 +347,7 @@ impl Stage2 {
 
     pub fn cfg(&self) -> Stage2Cfg {
         let (irgn, orgn, sh) = (1, 1, 3);
-        Stage2Cfg {
-            ttb: Pa(self.root),
-            t0sz: 24,
-            sl0: 1,
-            irgn,
-            orgn,
-            sh,
-            tg: 0,
-            ps: 2,
-            vmid: VMID,
-        }
+        Stage2Cfg { ttb: Pa(self.root), t0sz: 24, sl0: 1, irgn, orgn, sh, tg: 0, ps: 2, vmid: VMID }
     }
 }
 
@@ -417,15 +373,8 @@ pub const CMDQ_LOG2: u32 = 8;
 pub const EVTQ_LOG2: u32 = 7;
 
 pub fn firmware(config: &Config) -> ProbeConfig {
-    let coherent = if config.snoop == Snoop::Coherent {
-        Coherency::Coherent
-    } else {
-        Coherency::NonCoherent
-    };
-    ProbeConfig {
-        coherent,
-        msi: MsiAdvert::WhenCoherent,
-    }
+    let coherent = if config.snoop == Snoop::Coherent { Coherency::Coherent } else { Coherency::NonCoherent };
+    ProbeConfig { coherent, msi: MsiAdvert::WhenCoherent }
 }
 
 impl Rig {
@@ -440,19 +389,9 @@ impl Rig {
 
     pub fn on(board: Board, firmware: ProbeConfig) -> Self {
         let s2 = Stage2::new(&board.0.mem);
-        let smmu = Probed::probe(board.clone(), firmware)
-            .unwrap()
-            .take_over(s2.cfg())
-            .unwrap();
+        let smmu = Probed::probe(board.clone(), firmware).unwrap().take_over(s2.cfg()).unwrap();
         let host = Host::new(board.0.mem.clone());
-        Self {
-            board,
-            host,
-            smmu,
-            s2,
-            prod: 0,
-            again: 0,
-        }
+        Self { board, host, smmu, s2, prod: 0, again: 0 }
     }
 
     pub fn mem(&self) -> &Memory {
@@ -460,13 +399,11 @@ impl Rig {
     }
 
     pub fn read(&mut self, offset: u32) -> u64 {
-        self.smmu
-            .mmio_read(&mut self.host, offset, AccessSize::Word)
+        self.smmu.mmio_read(&mut self.host, offset, AccessSize::Word)
     }
 
     pub fn read64(&mut self, offset: u32) -> u64 {
-        self.smmu
-            .mmio_read(&mut self.host, offset, AccessSize::Double)
+        self.smmu.mmio_read(&mut self.host, offset, AccessSize::Double)
     }
 
     fn repeat(&mut self, offset: u32, size: AccessSize, value: u64) {
@@ -542,11 +479,7 @@ impl Rig {
         }
         self.queue(SYNC);
         self.ring();
-        assert_eq!(
-            self.read(r::CMDQ_CONS),
-            u64::from(self.prod),
-            "queue did not run dry"
-        );
+        assert_eq!(self.read(r::CMDQ_CONS), u64::from(self.prod), "queue did not run dry");
     }
 
     pub fn set_ste(&mut self, sid: u32, words: [u64; 8]) {
@@ -555,11 +488,7 @@ impl Rig {
     }
 
     pub fn dma_write(&mut self, sid: u32, iova: u64, data: u64) -> smmu_model::Transfer {
-        self.board
-            .0
-            .model
-            .borrow_mut()
-            .dma_write(sid, None, iova, &data.to_le_bytes())
+        self.board.0.model.borrow_mut().dma_write(sid, None, iova, &data.to_le_bytes())
     }
 
     pub fn can_reach(&self, sid: u32, pa: u64) -> bool {
@@ -590,12 +519,7 @@ impl Rig {
 
     /// EL2 memory, all of it.
     pub fn el2_reachable(&self, sid: u32) -> bool {
-        self.board
-            .0
-            .model
-            .borrow()
-            .can_reach_any(sid, POOL..POOL + POOL_SIZE)
-            .is_some()
+        self.board.0.model.borrow().can_reach_any(sid, POOL..POOL + POOL_SIZE).is_some()
     }
 
     /// A context descriptor for `sid` over a 39-bit stage 1 that maps IOVA 0 to `BUF`, 4K.

@@ -187,8 +187,7 @@ pub fn defined(opcode: u64, ril: bool) -> Option<Cmd> {
     let vmid = 0xffff << 32;
     let asid = 0xffff << 48;
     let (num_scale, tg_ttl) = if ril { (0x01f1_f000, 0xf00) } else { (0, 0) };
-    let by_address =
-        |low: u64| -> Cmd { [op | num_scale | low, keep(u64::MAX, 63, 12) | tg_ttl | 1] };
+    let by_address = |low: u64| -> Cmd { [op | num_scale | low, keep(u64::MAX, 63, 12) | tg_ttl | 1] };
     Some(match opcode {
         PREFETCH_CONFIG => [op | ssec | ssv | ssid | sid, 0],
         PREFETCH_ADDR => [op | ssec | ssv | ssid | sid | 1 << 9 | 1 << 8, u64::MAX],
@@ -205,17 +204,11 @@ pub fn defined(opcode: u64, ril: bool) -> Option<Cmd> {
         TLBI_EL2_VA => by_address(asid),
         TLBI_EL2_VAA => by_address(0),
         TLBI_S2_IPA => [op | num_scale | vmid, keep(u64::MAX, 55, 12) | tg_ttl | 1],
-        ATC_INV => [
-            op | ssec | ssv | 1 << 9 | ssid | sid,
-            keep(u64::MAX, 63, 12) | 0x3f,
-        ],
+        ATC_INV => [op | ssec | ssv | 1 << 9 | ssid | sid, keep(u64::MAX, 63, 12) | 0x3f],
         PRI_RESP => [op | ssec | ssv | ssid | sid, 0x31ff],
         RESUME => [op | ssec | 0x3000 | sid, 0xffff],
         STALL_TERM => [op | ssec | sid, 0],
-        SYNC => [
-            op | 0x3000 | 0x00c0_0000 | 0x0f00_0000 | sid,
-            keep(u64::MAX, 55, 2),
-        ],
+        SYNC => [op | 0x3000 | 0x00c0_0000 | 0x0f00_0000 | sid, keep(u64::MAX, 55, 2)],
         _ => return None,
     })
 }

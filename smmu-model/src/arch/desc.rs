@@ -116,10 +116,7 @@ pub fn decode(raw: u64, level: u32, granule: Granule) -> Desc {
         (true, 3) => Desc::Leaf { pa: address, raw },
         (true, _) => Desc::Table { next: address, raw },
         (false, 3) => Desc::Invalid,
-        (false, _) if granule.block_at(level) => Desc::Leaf {
-            pa: address >> span << span,
-            raw,
-        },
+        (false, _) if granule.block_at(level) => Desc::Leaf { pa: address >> span << span, raw },
         (false, _) => Desc::Invalid,
     }
 }

@@ -84,23 +84,12 @@ impl Event {
         } else if matches!(self.kind, F_TRANSL_FORBIDDEN | F_BAD_ATS_TREQ) {
             second |= u64::from(self.read) << 35;
         }
-        let has_input =
-            translation || matches!(self.kind, F_TRANSL_FORBIDDEN | F_BAD_ATS_TREQ | F_UUT);
-        let has_address =
-            self.stage2 || matches!(self.kind, F_WALK_EABT | F_STE_FETCH | F_CD_FETCH);
+        let has_input = translation || matches!(self.kind, F_TRANSL_FORBIDDEN | F_BAD_ATS_TREQ | F_UUT);
+        let has_address = self.stage2 || matches!(self.kind, F_WALK_EABT | F_STE_FETCH | F_CD_FETCH);
         let mut fourth = 0;
         if has_address {
-            fourth = if self.stage2 && self.kind != F_WALK_EABT {
-                self.ipa & !0xfff
-            } else {
-                self.ipa & !7
-            };
+            fourth = if self.stage2 && self.kind != F_WALK_EABT { self.ipa & !0xfff } else { self.ipa & !7 };
         }
-        [
-            first,
-            second,
-            if has_input { self.input } else { 0 },
-            fourth,
-        ]
+        [first, second, if has_input { self.input } else { 0 }, fourth]
     }
 }

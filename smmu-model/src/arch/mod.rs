@@ -11,11 +11,7 @@ pub mod ste;
 #[must_use]
 pub fn bits(value: u64, hi: u32, lo: u32) -> u64 {
     let width = hi - lo + 1;
-    let mask = if width >= 64 {
-        u64::MAX
-    } else {
-        (1 << width) - 1
-    };
+    let mask = if width >= 64 { u64::MAX } else { (1 << width) - 1 };
     (value >> lo) & mask
 }
 
@@ -54,9 +50,5 @@ pub fn address_bits(encoding: u64) -> u32 {
 /// `address` cut to `width` bits.
 #[must_use]
 pub fn truncate(address: u64, width: u32) -> u64 {
-    if width >= 64 {
-        address
-    } else {
-        address & ((1 << width) - 1)
-    }
+    if width >= 64 { address } else { address & ((1 << width) - 1) }
 }

@@ -85,15 +85,8 @@ pub const PRIQ_PROD: u32 = PAGE1 + 0xc8;
 pub const PRIQ_CONS: u32 = PAGE1 + 0xcc;
 
 /// The registers that are 64 bits wide.
-pub const WIDE: [u32; 7] = [
-    GERROR_IRQ_CFG0,
-    STRTAB_BASE,
-    CMDQ_BASE,
-    EVENTQ_BASE,
-    EVENTQ_IRQ_CFG0,
-    PRIQ_BASE,
-    PRIQ_IRQ_CFG0,
-];
+pub const WIDE: [u32; 7] =
+    [GERROR_IRQ_CFG0, STRTAB_BASE, CMDQ_BASE, EVENTQ_BASE, EVENTQ_IRQ_CFG0, PRIQ_BASE, PRIQ_IRQ_CFG0];
 
 /// CR0.SMMUEN.
 pub const CR0_SMMUEN: u32 = 1 << 0;

@@ -2,65 +2,31 @@ use super::*;
 use crate::arch::desc::Granule;
 use crate::inval::{AsidTag, ByAddress, Depth, Scope, Span, VmidMatch, World};
 
-const VMID: VmidMatch = VmidMatch {
-    vmid: 1,
-    wildcard: 0,
-    void: false,
-};
+const VMID: VmidMatch = VmidMatch { vmid: 1, wildcard: 0, void: false };
 
 fn word(start: Time, end: Option<Time>) -> Version {
-    Version {
-        value: 0,
-        start,
-        end,
-    }
+    Version { value: 0, start, end }
 }
 
 fn s2_leaf(start: Time, end: Option<Time>) -> Rc<Item> {
-    let tag = Tag::S2 {
-        vmid: 1,
-        span: Span::around(0x1000, 12),
-        depth: Depth::Leaf(3),
-        granule: Granule::K4,
-    };
+    let tag = Tag::S2 { vmid: 1, span: Span::around(0x1000, 12), depth: Depth::Leaf(3), granule: Granule::K4 };
     Item::new(tag, vec![word(start, end)], vec![])
 }
 
 fn combined(source: Rc<Item>) -> Rc<Item> {
     let world = World::El1 { vmid: 1 };
-    let tag = Tag::S1 {
-        world,
-        asid: AsidTag::Any,
-        span: None,
-        depth: Depth::AnyLeaf,
-        granule: None,
-    };
+    let tag = Tag::S1 { world, asid: AsidTag::Any, span: None, depth: Depth::AnyLeaf, granule: None };
     Item::new(tag, vec![], vec![source])
 }
 
 fn s2_ipa() -> Scope {
-    let by = ByAddress {
-        first: 0x1000,
-        last: 0x1fff,
-        leaf: false,
-        hint: None,
-        void: false,
-    };
+    let by = ByAddress { first: 0x1000, last: 0x1fff, leaf: false, hint: None, void: false };
     Scope::S2Ipa { vmid: VMID, by }
 }
 
 fn line(invals: &[(Scope, Time, Option<Time>)]) -> Timeline {
-    let invalidations = invals
-        .iter()
-        .map(|&(scope, consumed, completed)| Invalidation {
-            scope,
-            consumed,
-            completed,
-        });
-    Timeline {
-        invalidations: invalidations.collect(),
-        enabled: vec![(0, None)],
-    }
+    let invalidations = invals.iter().map(|&(scope, consumed, completed)| Invalidation { scope, consumed, completed });
+    Timeline { invalidations: invalidations.collect(), enabled: vec![(0, None)] }
 }
 
 #[test]
@@ -69,10 +35,7 @@ fn an_entry_stays_until_its_invalidation_is_complete() {
     assert!(line(&[]).alive(&leaf, 20));
     assert!(line(&[(s2_ipa(), 12, None)]).alive(&leaf, 20));
     assert!(!line(&[(s2_ipa(), 12, Some(14))]).alive(&leaf, 20));
-    assert!(
-        line(&[(s2_ipa(), 5, Some(7))]).alive(&leaf, 20),
-        "it was read again after that invalidation"
-    );
+    assert!(line(&[(s2_ipa(), 5, Some(7))]).alive(&leaf, 20), "it was read again after that invalidation");
 }
 
 #[test]
@@ -89,48 +52,27 @@ fn without_a_sync_between_them_a_combined_entry_is_made_again() {
     let nh = Scope::NhAll { vmid: VMID };
     assert!(line(&[(s2_ipa(), 12, Some(17)), (nh, 13, Some(17))]).alive(&entry, 20));
     let both = Scope::S12Vmall { vmid: VMID };
-    assert!(
-        !line(&[(both, 13, Some(17))]).alive(&entry, 20),
-        "one command covers both entries"
-    );
+    assert!(!line(&[(both, 13, Some(17))]).alive(&entry, 20), "one command covers both entries");
 }
 
 #[test]
 fn tlb_entries_are_made_again_out_of_stale_configuration() {
     let ste = Item::new(Tag::Ste { sid: 4 }, vec![word(1, Some(10))], vec![]);
-    let tag = Tag::S2 {
-        vmid: 1,
-        span: Span::around(0, 12),
-        depth: Depth::Leaf(3),
-        granule: Granule::K4,
-    };
+    let tag = Tag::S2 { vmid: 1, span: Span::around(0, 12), depth: Depth::Leaf(3), granule: Granule::K4 };
     let leaf = Item::new(tag, vec![word(2, None)], vec![ste]);
-    let all = Scope::SteRange {
-        first: 0,
-        last: u32::MAX,
-    };
+    let all = Scope::SteRange { first: 0, last: u32::MAX };
     let tlb_first = [(Scope::NsnhAll, 12, Some(20)), (all, 14, Some(20))];
-    assert!(
-        line(&tlb_first).alive(&leaf, 30),
-        "between 12 and 20 the stale STE was still cached"
-    );
+    assert!(line(&tlb_first).alive(&leaf, 30), "between 12 and 20 the stale STE was still cached");
     let config_first = [(all, 12, Some(14)), (Scope::NsnhAll, 16, Some(20))];
     assert!(!line(&config_first).alive(&leaf, 30));
 }
 
 #[test]
 fn a_structure_may_be_fetched_torn() {
-    let ste = Item::new(
-        Tag::Ste { sid: 4 },
-        vec![word(1, Some(10)), word(12, None)],
-        vec![],
-    );
+    let ste = Item::new(Tag::Ste { sid: 4 }, vec![word(1, Some(10)), word(12, None)], vec![]);
     assert!(line(&[]).alive(&ste, 20));
     let cfgi = Scope::Ste { sid: 4, leaf: true };
-    assert!(
-        line(&[(cfgi, 9, Some(13))]).alive(&ste, 20),
-        "word 0 was fetched at 9, word 1 at 12"
-    );
+    assert!(line(&[(cfgi, 9, Some(13))]).alive(&ste, 20), "word 0 was fetched at 9, word 1 at 12");
     assert!(!line(&[(cfgi, 10, Some(13))]).alive(&ste, 20));
 }
 
@@ -145,15 +87,8 @@ fn nothing_is_cached_while_disabled() {
 
 #[test]
 fn pruning_needs_configuration_first() {
-    let all = Scope::SteRange {
-        first: 0,
-        last: u32::MAX,
-    };
-    let mut good = line(&[
-        (s2_ipa(), 3, Some(4)),
-        (all, 5, Some(6)),
-        (Scope::NsnhAll, 7, Some(8)),
-    ]);
+    let all = Scope::SteRange { first: 0, last: u32::MAX };
+    let mut good = line(&[(s2_ipa(), 3, Some(4)), (all, 5, Some(6)), (Scope::NsnhAll, 7, Some(8))]);
     assert_eq!(good.prune(false), Some(5));
     assert_eq!(good.invalidations.len(), 2);
     assert_eq!(good.prune(true), None);

@@ -15,19 +15,9 @@ fn a_word_remembers_what_it_held() {
     m.cpu_write64(0x1000, 5);
     let between = m.tick();
     m.cpu_write64(0x1000, 7);
-    let all: Vec<u64> = m
-        .versions(0x1000, 0)
-        .unwrap()
-        .iter()
-        .map(|v| v.value)
-        .collect();
+    let all: Vec<u64> = m.versions(0x1000, 0).unwrap().iter().map(|v| v.value).collect();
     assert_eq!(all, [0, 5, 7]);
-    let since: Vec<u64> = m
-        .versions(0x1000, between)
-        .unwrap()
-        .iter()
-        .map(|v| v.value)
-        .collect();
+    let since: Vec<u64> = m.versions(0x1000, between).unwrap().iter().map(|v| v.value).collect();
     assert_eq!(since, [5, 7]);
     m.forget(m.now());
     assert_eq!(m.versions(0x1000, 0).unwrap().len(), 1);
@@ -54,14 +44,7 @@ fn nothing_answers_outside_the_regions() {
     assert_eq!(m.dev_write(0x2ffc, &[1; 8]), Err(ExternalAbort));
     assert_eq!(m.cpu_read32(0x2ffc), 0x0101_0101);
     m.dev_write(0x8004, &[2, 0, 0, 0]).unwrap();
-    assert_eq!(
-        m.take_mmio_writes(),
-        [MmioWrite {
-            pa: 0x8004,
-            value: 2,
-            size: 4
-        }]
-    );
+    assert_eq!(m.take_mmio_writes(), [MmioWrite { pa: 0x8004, value: 2, size: 4 }]);
 }
 
 #[test]

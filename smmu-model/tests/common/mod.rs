@@ -39,11 +39,7 @@ impl Rig {
         let mem = Memory::new(Snoop::Coherent);
         mem.add(RAM, RAM_SIZE, Region::Ram);
         mem.add(0x800_0000, 0x10_0000, Region::Mmio);
-        Self {
-            smmu: Model::new(config, mem.clone()),
-            mem,
-            prod: 0,
-        }
+        Self { smmu: Model::new(config, mem.clone()), mem, prod: 0 }
     }
 
     /// Tables, queues and enables, in the order that the specification recommends.
@@ -106,18 +102,15 @@ impl Rig {
     pub fn map_pages(&mut self) {
         self.mem.cpu_write64(S2_ROOT + (DATA >> 30) * 8, S2_L2 | 3);
         for page in 0..512 {
-            self.mem
-                .cpu_write64(S2_L3 + page * 8, (DATA + page * 4096) | S2_LEAF | 3);
+            self.mem.cpu_write64(S2_L3 + page * 8, (DATA + page * 4096) | S2_LEAF | 3);
         }
-        self.mem
-            .cpu_write64(S2_L2 + ((DATA >> 21) & 511) * 8, S2_L3 | 3);
+        self.mem.cpu_write64(S2_L2 + ((DATA >> 21) & 511) * 8, S2_L3 | 3);
     }
 
     /// The same 2 MiB as one block.
     pub fn map_block(&mut self) {
         self.mem.cpu_write64(S2_ROOT + (DATA >> 30) * 8, S2_L2 | 3);
-        self.mem
-            .cpu_write64(S2_L2 + ((DATA >> 21) & 511) * 8, DATA | S2_LEAF | 1);
+        self.mem.cpu_write64(S2_L2 + ((DATA >> 21) & 511) * 8, DATA | S2_LEAF | 1);
     }
 
     /// The descriptor of page `index` of the area.
@@ -128,20 +121,14 @@ impl Rig {
     /// Also maps the memory of CDs and stage 1 tables, identity, as one block.
     pub fn map_host_tables(&mut self) {
         self.mem.cpu_write64(S2_ROOT + (DATA >> 30) * 8, S2_L2 | 3);
-        self.mem.cpu_write64(
-            S2_L2 + ((CDS >> 21) & 511) * 8,
-            (CDS & !0x1f_ffff) | S2_LEAF | 1,
-        );
+        self.mem.cpu_write64(S2_L2 + ((CDS >> 21) & 511) * 8, (CDS & !0x1f_ffff) | S2_LEAF | 1);
     }
 
     /// A context descriptor for ASID 3 whose tables map VA `va` to `to` with one page.
     pub fn stage1(&mut self, va: u64, to: u64) {
-        self.mem
-            .cpu_write64(S1_ROOT + ((va >> 30) & 511) * 8, S1_L2 | 3);
-        self.mem
-            .cpu_write64(S1_L2 + ((va >> 21) & 511) * 8, S1_L3 | 3);
-        self.mem
-            .cpu_write64(S1_L3 + ((va >> 12) & 511) * 8, to | S1_LEAF | 3);
+        self.mem.cpu_write64(S1_ROOT + ((va >> 30) & 511) * 8, S1_L2 | 3);
+        self.mem.cpu_write64(S1_L2 + ((va >> 21) & 511) * 8, S1_L3 | 3);
+        self.mem.cpu_write64(S1_L3 + ((va >> 12) & 511) * 8, to | S1_LEAF | 3);
         for (at, word) in (CDS..).step_by(8).zip(cd(S1_ROOT)) {
             self.mem.cpu_write64(at, word);
         }
@@ -157,12 +144,7 @@ impl Rig {
 
     pub fn only_command_errors(&mut self) {
         let others: Vec<Hazard> = self.smmu.take_hazards();
-        assert!(
-            others
-                .iter()
-                .all(|h| matches!(h, Hazard::CommandError { .. })),
-            "{others:?}"
-        );
+        assert!(others.iter().all(|h| matches!(h, Hazard::CommandError { .. })), "{others:?}");
     }
 }
 
@@ -196,12 +178,7 @@ pub fn abort() -> [u64; 4] {
 
 /// 39-bit VAs, 4 KiB, TTB1 off, V, 44-bit output, AArch64, R, A, ASID 3.
 pub fn cd(ttb: u64) -> [u64; 4] {
-    [
-        25 | 1 << 30 | 1 << 31 | 4 << 32 | 1 << 41 | 1 << 45 | 1 << 46 | ASID << 48,
-        ttb,
-        0,
-        0xff,
-    ]
+    [25 | 1 << 30 | 1 << 31 | 4 << 32 | 1 << 41 | 1 << 45 | 1 << 46 | ASID << 48, ttb, 0, 0xff]
 }
 
 pub fn s2_ipa(ipa: u64) -> [u64; 2] {

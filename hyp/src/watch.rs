@@ -1,0 +1,187 @@
+//! The ghost build's check after every trap: ownership, both stage 2 tables and every SMMU's shadow must agree.
+//!
+//! A disagreement is a bug of EL2 that may already let DMA through, so it ends the run with a report of the trap that caused it.
+
+#![deny(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::arithmetic_side_effects
+)]
+
+use crate::memory::HostOwnership;
+use crate::{exit, host, iommu};
+use core::fmt;
+use hyp::ghost::{Call, Ghost, Violation};
+use hyp::hvc::Transitions;
+use hyp::mem_protect::{Devices, Error, GuestId, PageRange, UncheckedRange};
+use spin::Once;
+use spin::mutex::{TicketMutex, TicketMutexGuard};
+
+/// Most ranges of registers that the host can have.
+const RANGES: usize = hyp::boot_info::policy::MMIO_MAX;
+
+static WATCH: Once<TicketMutex<Watch>> = Once::new();
+
+/// What the check knows besides the real state.
+pub struct Watch {
+    ghost: Ghost<'static>,
+    cpu: [Option<PageRange>; RANGES],
+    dma: [Option<PageRange>; RANGES],
+}
+
+impl Watch {
+    /// Starts from a state that boot has just built. `cpu` and `dma` are the registers that the host's CPUs and devices were given.
+    pub fn new(
+        ghost: Ghost<'static>,
+        cpu: impl Iterator<Item = PageRange>,
+        dma: impl Iterator<Item = PageRange>,
+    ) -> Self {
+        Self { ghost, cpu: collect(cpu), dma: collect(dma) }
+    }
+}
+
+fn collect(ranges: impl Iterator<Item = PageRange>) -> [Option<PageRange>; RANGES] {
+    let mut slots = [None; RANGES];
+    for (slot, range) in slots.iter_mut().zip(ranges) {
+        *slot = Some(range);
+    }
+    slots
+}
+
+/// The set ranges of `slots`, at the front of `buffer`.
+fn set(slots: &[Option<PageRange>; RANGES], buffer: &mut [PageRange; RANGES]) -> usize {
+    let mut used: usize = 0;
+    for (to, from) in buffer.iter_mut().zip(slots.iter().flatten()) {
+        *to = *from;
+        used = used.saturating_add(1);
+    }
+    used
+}
+
+/// Starts watching; called once, before the host runs.
+pub fn init(watch: Watch) {
+    WATCH.call_once(|| TicketMutex::new(watch));
+}
+
+/// Checks everything, after the trap with syndrome `esr`. Ends the run on a disagreement.
+pub fn check(esr: u64) {
+    let Some(ownership) = host::ownership() else { return };
+    let Some(watch) = WATCH.get().map(TicketMutex::lock) else { return };
+    if let Err(violation) = watch.ghost.compare(ownership.map()) {
+        disagree(&violation, esr);
+    }
+    let Some(page) = PageRange::page(0) else { return };
+    let (mut cpu, mut dma) = ([page; RANGES], [page; RANGES]);
+    let (cpu_used, dma_used) = (set(&watch.cpu, &mut cpu), set(&watch.dma, &mut dma));
+    let devices =
+        Devices { cpu: cpu.get(..cpu_used).unwrap_or_default(), dma: dma.get(..dma_used).unwrap_or_default() };
+    // Without isolation there is no IOMMU table to agree with.
+    if cfg!(not(feature = "no-isolation"))
+        && let Err(disagreement) = ownership.audit(devices)
+    {
+        disagree(&disagreement, esr);
+    }
+    drop(watch);
+    if let Err(finding) = iommu::audit(&ownership) {
+        disagree(&finding, esr);
+    }
+}
+
+fn disagree(what: &dyn fmt::Display, esr: u64) -> ! {
+    exit::broken(format_args!("ghost: {what}; seen after the trap with ESR {esr:#x}"))
+}
+
+/// The page bookkeeping with the abstract state beside it, both locked: what the hypercalls of the ghost build act on.
+pub struct Watched(pub TicketMutexGuard<'static, HostOwnership>);
+
+impl Watched {
+    /// Lets the abstract state follow a call that answered `result`.
+    fn follow(&self, call: Call, range: UncheckedRange, result: Result<(), Error>) -> Result<(), Error> {
+        let Some(mut watch) = WATCH.get().map(TicketMutex::lock) else { return result };
+        match result {
+            Ok(()) => {
+                if let Err(violation) = watch.ghost.succeeded(call, range.pfn, range.count) {
+                    report(&violation);
+                }
+            }
+            Err(Error::Dma | Error::Inconsistent) => watch.ghost.unknown(self.0.map(), range.pfn, range.count),
+            Err(_) => {}
+        }
+        result
+    }
+
+    fn follow_life(
+        result: Result<u64, Error>,
+        life: fn(&mut Ghost<'static>, u64) -> Result<(), Violation>,
+    ) -> Result<u64, Error> {
+        let handle = result?;
+        if let Some(mut watch) = WATCH.get().map(TicketMutex::lock)
+            && let Err(violation) = life(&mut watch.ghost, handle)
+        {
+            report(&violation);
+        }
+        Ok(handle)
+    }
+}
+
+fn report(violation: &Violation) -> ! {
+    exit::broken(format_args!("ghost: {violation}"))
+}
+
+impl Transitions for Watched {
+    fn max_pages(&self) -> u64 {
+        self.0.max_pages()
+    }
+
+    fn host_share_hyp(&mut self, range: UncheckedRange) -> Result<(), Error> {
+        let result = self.0.host_share_hyp(range);
+        self.follow(Call::ShareHyp, range, result)
+    }
+
+    fn host_unshare_hyp(&mut self, range: UncheckedRange) -> Result<(), Error> {
+        let result = self.0.host_unshare_hyp(range);
+        self.follow(Call::UnshareHyp, range, result)
+    }
+
+    fn host_donate_hyp(&mut self, range: UncheckedRange) -> Result<(), Error> {
+        let result = self.0.host_donate_hyp(range);
+        self.follow(Call::DonateHyp, range, result)
+    }
+
+    fn hyp_donate_host(&mut self, range: UncheckedRange) -> Result<(), Error> {
+        let result = self.0.hyp_donate_host(range);
+        self.follow(Call::HypDonateHost, range, result)
+    }
+
+    fn vm_create(&mut self) -> Result<GuestId, Error> {
+        let guest = self.0.vm_create()?;
+        Self::follow_life(Ok(guest.handle().into()), Ghost::created).map(|_| guest)
+    }
+
+    fn vm_destroy(&mut self, handle: u64) -> Result<(), Error> {
+        let result = self.0.vm_destroy(handle).map(|()| handle);
+        Self::follow_life(result, Ghost::destroyed).map(|_| ())
+    }
+
+    fn host_donate_guest(&mut self, range: UncheckedRange, handle: u64) -> Result<(), Error> {
+        let result = self.0.host_donate_guest(range, handle);
+        self.follow(Call::DonateGuest(handle), range, result)
+    }
+
+    fn host_share_guest(&mut self, range: UncheckedRange, handle: u64) -> Result<(), Error> {
+        let result = self.0.host_share_guest(range, handle);
+        self.follow(Call::ShareGuest(handle), range, result)
+    }
+
+    fn host_unshare_guest(&mut self, range: UncheckedRange, handle: u64) -> Result<(), Error> {
+        let result = self.0.host_unshare_guest(range, handle);
+        self.follow(Call::UnshareGuest(handle), range, result)
+    }
+
+    fn host_reclaim_page(&mut self, range: UncheckedRange) -> Result<(), Error> {
+        let result = self.0.host_reclaim_page(range);
+        self.follow(Call::Reclaim, range, result)
+    }
+}

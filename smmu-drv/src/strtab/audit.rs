@@ -1,0 +1,105 @@
+//! The audit of the shadow stream table: whatever put an entry there, hardware must find it confined.
+//!
+//! It asks less than the policy and knows nothing of the host's table: every valid entry aborts or has EL2's stage 2, with no field outside
+//! the list that hosts may choose. Tests and builds that distrust themselves run it after every trap.
+
+use core::fmt;
+
+use super::{BLOCK, Shape, Slot, Strtab, TwoLevel, index, l2_descriptor};
+use crate::platform::DmaBuffer;
+use crate::spec::ste::{L1STD_SIZE, STE_SIZE, dw0, dw1};
+use crate::spec::{get64, mask64};
+
+/// What is wrong with the table that hardware reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StrtabFinding {
+    /// A level-1 descriptor names no table of this block.
+    Descriptor {
+        /// The block, in units of a level-2 table.
+        block: u32,
+    },
+    /// An entry is valid and neither aborts nor is confined by EL2's stage 2, or has a field that no host may choose.
+    Entry {
+        /// The StreamID, or the index in a table that many blocks share.
+        index: u64,
+        /// The first dword.
+        dw0: u64,
+    },
+}
+
+impl fmt::Display for StrtabFinding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Descriptor { block } => write!(f, "level-1 descriptor {block:#x} names a foreign table"),
+            Self::Entry { index, dw0 } => write!(f, "stream table entry {index:#x} is not confined (dword 0 {dw0:#x})"),
+        }
+    }
+}
+
+/// Fields of dword 0 that an entry can have.
+const DW0: u64 = mask64(dw0::V)
+    | mask64(dw0::CONFIG)
+    | mask64(dw0::S1FMT)
+    | mask64(dw0::S1CONTEXTPTR)
+    | mask64(dw0::S1CDMAX);
+/// Fields of dword 1 that an entry can have.
+const DW1: u64 = mask64(dw1::S1DSS)
+    | mask64(dw1::S1CIR)
+    | mask64(dw1::S1COR)
+    | mask64(dw1::S1CSH)
+    | mask64(dw1::MEV)
+    | mask64(dw1::S1STALLD)
+    | mask64(dw1::SHCFG);
+
+impl<B: DmaBuffer> Strtab<B> {
+    /// Checks every entry that hardware can reach.
+    ///
+    /// # Errors
+    /// The first entry or descriptor that is wrong.
+    pub(crate) fn audit(&self) -> Result<(), StrtabFinding> {
+        match &self.shape {
+            Shape::Linear { table } => self.audit_table(table, 0),
+            Shape::TwoLevel(two) => self.audit_two_level(two),
+        }
+    }
+
+    fn audit_two_level(&self, two: &TwoLevel<B>) -> Result<(), StrtabFinding> {
+        self.audit_table(&two.stage2, 0)?;
+        self.audit_table(&two.abort, 0)?;
+        let shared = [0, l2_descriptor(&two.stage2), l2_descriptor(&two.abort)];
+        for block in 0..self.blocks() {
+            let descriptor = two.l1.read64(index(block).saturating_mul(L1STD_SIZE));
+            if shared.contains(&descriptor) {
+                continue;
+            }
+            match Self::slot_of(two, block).and_then(|slot| two.slots.get(slot)) {
+                Some(Slot::Live(table)) if descriptor == l2_descriptor(table) => {
+                    self.audit_table(table, u64::from(block).saturating_mul(u64::from(BLOCK)))?;
+                }
+                _ => return Err(StrtabFinding::Descriptor { block }),
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks the entries of one table, whose first one is that of StreamID `first`.
+    fn audit_table(&self, table: &B, first: u64) -> Result<(), StrtabFinding> {
+        for entry in 0..table.size() / STE_SIZE {
+            let word = |n: usize| table.read64(entry.saturating_mul(STE_SIZE).saturating_add(n.saturating_mul(8)));
+            let (dw0, dw1) = (word(0), word(1));
+            let config = get64(dw0::CONFIG, dw0);
+            let confined = match (get64(dw0::V, dw0), config) {
+                (0, _) => true,
+                (_, dw0::CONFIG_ABORT | dw0::CONFIG_S2 | dw0::CONFIG_NESTED) => dw0 & !DW0 == 0 && dw1 & !DW1 == 0,
+                _ => false,
+            };
+            let constant = word(2) == self.words.dw2 && word(3) == self.words.dw3;
+            let reserved = (4..8).all(|n| word(n) == 0);
+            if !(confined && constant && reserved) {
+                let index = first.saturating_add(u64::try_from(entry).unwrap_or(u64::MAX));
+                return Err(StrtabFinding::Entry { index, dw0 });
+            }
+        }
+        Ok(())
+    }
+}
