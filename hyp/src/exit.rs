@@ -12,6 +12,7 @@
 use crate::arch::{self, Conduit, Failed};
 use crate::{console, iommu};
 use core::fmt;
+use hyp::smccc;
 use spin::Once;
 
 /// Bytes of the longest token.
@@ -99,6 +100,10 @@ pub fn requested(reason: Reason) -> ! {
         ));
     }
     console::line(format_args!("{}", Line(reason)));
+    if reason == Reason::SystemReset {
+        // Comes back only from firmware that cannot reset: then the power goes off instead.
+        arch::smc([u64::from(smccc::SYSTEM_RESET), 0, 0, 0]);
+    }
     arch::end_run(Failed::No, Conduit::Smc)
 }
 

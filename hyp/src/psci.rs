@@ -78,8 +78,8 @@ fn set_entry(index: usize, entry: u64, context: u64) {
     }
 }
 
-/// `CPU_ON` with function identifier `function`.
-pub fn cpu_on(function: u32, target: u64, entry: u64, context: u64) -> i64 {
+/// `CPU_ON`. Firmware is always called by the 64-bit function, since EL2's own entry point may need it.
+pub fn cpu_on(target: u64, entry: u64, context: u64) -> i64 {
     let Some(index) = index_of(target).filter(|_| target & !AFFINITY == 0) else { return INVALID_PARAMETERS };
     if entry & 3 != 0 || !host::owns(Ipa(entry)) {
         return INVALID_ADDRESS;
@@ -93,7 +93,7 @@ pub fn cpu_on(function: u32, target: u64, entry: u64, context: u64) -> i64 {
     }
     set_entry(index, entry, context);
     // Firmware may still be turning the CPU off, or refuse: then nothing is pending.
-    let [status, ..] = arch::smc([u64::from(function), target, arch::secondary_entry_pa(), index as u64]);
+    let [status, ..] = arch::smc([u64::from(smccc::CPU_ON_64), target, arch::secondary_entry_pa(), index as u64]);
     if status == 0 {
         *state = Power::Pending;
     }
@@ -115,11 +115,12 @@ fn set_state(index: usize, power: Power) {
 }
 
 /// `CPU_SUSPEND` of CPU `index`; returns after a standby state, or if firmware refuses.
-pub fn cpu_suspend(index: usize, function: u32, power_state: u64, entry: u64, context: u64) -> i64 {
+pub fn cpu_suspend(index: usize, power_state: u64, entry: u64, context: u64) -> i64 {
     if power_state & POWER_DOWN != 0 && (entry & 3 != 0 || !host::owns(Ipa(entry))) {
         return INVALID_ADDRESS;
     }
     set_entry(index, entry, context);
-    let [status, ..] = arch::smc([u64::from(function), power_state, arch::secondary_entry_pa(), index as u64]);
+    let [status, ..] =
+        arch::smc([u64::from(smccc::CPU_SUSPEND_64), power_state, arch::secondary_entry_pa(), index as u64]);
     status.cast_signed()
 }

@@ -52,7 +52,8 @@ const SMCCC_ARCH_WORKAROUND_3: u32 = 0x8000_3fff;
 /// `PSCI_VERSION`.
 pub const PSCI_VERSION: u32 = 0x8400_0000;
 const CPU_SUSPEND_32: u32 = 0x8400_0001;
-const CPU_SUSPEND_64: u32 = 0xc400_0001;
+/// `CPU_SUSPEND`, 64-bit.
+pub const CPU_SUSPEND_64: u32 = 0xc400_0001;
 /// `CPU_OFF`.
 pub const CPU_OFF: u32 = 0x8400_0002;
 const CPU_ON_32: u32 = 0x8400_0003;

@@ -34,15 +34,15 @@ pub fn smc(frame: &mut Frame) {
                 frame.set(n, value);
             }
         }
-        Decision::Psci(call) => frame.set(0, power(call, function, args).cast_unsigned()),
+        Decision::Psci(call) => frame.set(0, power(call, args).cast_unsigned()),
     }
 }
 
-fn power(call: Psci, function: u32, [a, b, c]: [u64; 3]) -> i64 {
+fn power(call: Psci, [a, b, c]: [u64; 3]) -> i64 {
     match call {
-        Psci::CpuOn => psci::cpu_on(function, a, b, c),
+        Psci::CpuOn => psci::cpu_on(a, b, c),
         Psci::CpuOff => psci::cpu_off(this_cpu()),
-        Psci::CpuSuspend => psci::cpu_suspend(this_cpu(), function, a, b, c),
+        Psci::CpuSuspend => psci::cpu_suspend(this_cpu(), a, b, c),
         Psci::SystemOff => host::system_off(),
         Psci::SystemReset => host::system_reset(),
     }
