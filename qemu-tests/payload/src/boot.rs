@@ -38,6 +38,7 @@ _head:
 
 _start:
     mov     x20, x0
+    mrs     x21, cntpct_el0         // for the boot benchmark, before anything else counts
     adrp    x0, _head               // also the load offset: the image is linked at 0
     adrp    x1, __rela_start
     add     x1, x1, :lo12:__rela_start
@@ -62,6 +63,7 @@ _start:
 4:  mov     x19, xzr
     bl      cpu_setup
     mov     x0, x20
+    mov     x1, x21
     b       payload_main
 
     .global payload_secondary

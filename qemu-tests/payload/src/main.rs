@@ -9,12 +9,14 @@
 //! | `pci`, `edu`, `nvme`, `smmu` | drivers |
 //! | `lab`, `registry`, `outcome` | what tests are made of |
 //! | `tests` | the tests |
+//! | `bench` | figures: what EL2 costs |
 #![no_std]
 #![no_main]
 // Failures carry their text by value: there is no heap to box it in.
 #![allow(clippy::result_large_err)]
 
 pub mod access;
+pub mod bench;
 pub mod boot;
 pub mod console;
 pub mod cpu;
@@ -49,11 +51,12 @@ use registry::{Clock, Runs, Test};
 static MACHINE: Once<Machine> = Once::new();
 static NAME: Once<&'static str> = Once::new();
 
-/// Called by the boot code on the boot CPU with the address of the device tree.
+/// Called by the boot code on the boot CPU with the address of the device tree and the counter at the first instruction.
 // SAFETY: (1) the name is the payload's own and unique; (2) the boot code calls it once, with a stack and vectors set.
 #[allow(unsafe_code)]
 #[unsafe(no_mangle)]
-extern "C" fn payload_main(dtb: u64) -> ! {
+extern "C" fn payload_main(dtb: u64, counter: u64) -> ! {
+    bench::boot::entered_at(counter);
     let machine = MACHINE.call_once(|| Machine::parse(dtb));
     firmware::init(machine.conduit);
     if machine.uart != 0 {

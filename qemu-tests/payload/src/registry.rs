@@ -19,6 +19,8 @@ impl Runs {
     pub const ALL: Self = Self(7);
     /// Under Portcullis, with or without isolation.
     pub const EITHER: Self = Self(5);
+    /// Only when asked for by name: benchmarks.
+    pub const NOWHERE: Self = Self(0);
 
     /// Whether all of `other` is in `self`.
     pub const fn has(self, other: Self) -> bool {

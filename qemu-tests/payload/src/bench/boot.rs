@@ -1,0 +1,25 @@
+//! From reset to the host's first instruction.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use super::counts_instructions;
+use crate::lab::Ctx;
+use crate::outcome::TestResult;
+use crate::registry::Runs;
+use crate::{bench_line, payload_test};
+
+/// The physical counter at the payload's first instruction.
+static ENTERED: AtomicU64 = AtomicU64::new(0);
+
+/// Keeps what the boot code read.
+pub fn entered_at(counter: u64) {
+    ENTERED.store(counter, Ordering::Relaxed);
+}
+
+payload_test!(bench_boot, Runs::NOWHERE);
+/// Instructions from reset to the payload's first one. The same without a hypervisor is the loader's stub.
+fn bench_boot(ctx: &Ctx) -> TestResult {
+    counts_instructions(ctx)?;
+    bench_line!(ENTERED.load(Ordering::Relaxed), 1, "instructions", "reset_to_host");
+    Ok(())
+}

@@ -1,0 +1,34 @@
+//! What EL2 costs its host, counted in instructions: figures, not tests.
+//!
+//! Under `-icount shift=0` the counter of a 1 GHz CPU advances by one for each instruction executed, at EL1 or EL2. So the
+//! counter around an access that traps, less the counter around the same access where nothing traps, is what EL2 executed.
+//! Each benchmark is a registered test that no machine runs by itself ([`Runs::NOWHERE`](crate::registry::Runs::NOWHERE));
+//! it writes `BENCH <name> <total>/<count> <unit>` lines, and fails only when what it measures does not work.
+
+pub mod boot;
+pub mod commands;
+pub mod count;
+pub mod transitions;
+pub mod traps;
+
+use crate::lab::Ctx;
+use crate::outcome::TestResult;
+use crate::{ensure, sysreg};
+
+/// Counter frequency at which one tick is one instruction.
+const ONE_TICK_PER_INSTRUCTION: u64 = 1_000_000_000;
+
+/// Whether the counter counts instructions here; the runner adds `-icount shift=0`.
+fn counts_instructions(_ctx: &Ctx) -> TestResult {
+    let frequency = sysreg::cntfrq();
+    ensure!(frequency == ONE_TICK_PER_INSTRUCTION, "the counter runs at {frequency} Hz: -cpu max counts instructions");
+    Ok(())
+}
+
+/// One figure: `total` of `count` measurements.
+#[macro_export]
+macro_rules! bench_line {
+    ($total:expr, $count:expr, $unit:literal, $($name:tt)*) => {
+        $crate::println!("BENCH {} {}/{} {}", format_args!($($name)*), $total, $count, $unit)
+    };
+}

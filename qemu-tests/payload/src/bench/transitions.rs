@@ -1,0 +1,78 @@
+//! Pages that change hands: instructions of EL2, commands and SYNCs for the SMMU, over the number of pages.
+
+use super::count;
+use super::counts_instructions;
+use crate::firmware::{Answer, Hypercall, Stat, stat};
+use crate::lab::Ctx;
+use crate::mem::{BLOCK, PAGE, alloc_dirty, left};
+use crate::outcome::{Fail, TestResult};
+use crate::registry::Runs;
+use crate::{bench_line, ensure, payload_test, println};
+
+/// Page counts that are measured, each in memory that nothing has touched since boot.
+const PAGES: [u64; 13] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 4096, 32_768, 262_144];
+
+/// What one or several calls cost.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cost {
+    instructions: u64,
+    commands: u64,
+    syncs: u64,
+    calls: u64,
+}
+
+/// Makes `call` over `pages` pages at `base`, in as few hypercalls as the cap allows.
+fn transition(call: Hypercall, base: u64, pages: u64, cap: u64) -> Result<Cost, Fail> {
+    let before = (stat(Stat::Commands), stat(Stat::Syncs));
+    let mut cost = Cost::default();
+    let mut done = 0;
+    while done < pages {
+        let now = (pages - done).min(cap);
+        let (plain, _) = count::nothing(call.id(), (base >> 12) + done, now);
+        let (ticks, x0) = count::hvc(call.id(), (base >> 12) + done, now);
+        let answer = Answer::of(x0);
+        ensure!(answer == Answer::Success, "{call:?} of {now} pages after {done}: {answer:?}");
+        cost.instructions += ticks - plain;
+        cost.calls += 1;
+        done += now;
+    }
+    cost.commands = stat(Stat::Commands) - before.0;
+    cost.syncs = stat(Stat::Syncs) - before.1;
+    Ok(cost)
+}
+
+payload_test!(bench_transitions, Runs::NOWHERE);
+/// Donations of 1 to 262,144 contiguous pages and, up to the cap of one call, their way back. Wants more than 2 GiB of
+/// memory for the largest; leaves out what does not fit.
+fn bench_transitions(ctx: &Ctx) -> TestResult {
+    counts_instructions(ctx)?;
+    let cap = Hypercall::Version.raw(0, 0)[2];
+    ensure!(cap > 0, "no pages per call");
+    for pages in PAGES {
+        let bytes = pages * PAGE;
+        if bytes + BLOCK > left() {
+            println!("no memory for {pages} pages");
+            continue;
+        }
+        // The first page of a fresh block, so that the smaller counts split it.
+        let base = alloc_dirty(bytes.max(BLOCK), BLOCK);
+        let donated = transition(Hypercall::HostDonateHyp, base, pages, cap)?;
+        bench_line!(donated.instructions, 1, "instructions", "el2_insns.donate_{pages}");
+        bench_line!(donated.commands, 1, "commands", "revoke.{pages}.commands");
+        bench_line!(donated.syncs, 1, "syncs", "revoke.{pages}.syncs");
+        bench_line!(donated.calls, 1, "calls", "revoke.{pages}.calls");
+        if pages > cap {
+            continue;
+        }
+        let back = transition(Hypercall::HypDonateHost, base, pages, cap)?;
+        bench_line!(back.instructions, 1, "instructions", "el2_insns.give_back_{pages}");
+        if pages == 1 {
+            // The block is split already: only a leaf goes.
+            let again = transition(Hypercall::HostDonateHyp, base + PAGE, 1, cap)?;
+            bench_line!(again.instructions, 1, "instructions", "el2_insns.donate_1_again");
+            bench_line!(again.commands, 1, "commands", "revoke.1_again.commands");
+            bench_line!(again.syncs, 1, "syncs", "revoke.1_again.syncs");
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,79 @@
+//! Traps that a host makes all the time: register reads, command batches, calls.
+
+use super::count;
+use super::counts_instructions;
+use crate::firmware::Hypercall;
+use crate::lab::Ctx;
+use crate::mem::page;
+use crate::outcome::TestResult;
+use crate::registry::Runs;
+use crate::smmu::spec::{Cmd, reg};
+use crate::smmu::{Format, Smmu};
+use crate::{bench_line, ensure, payload_test, skip};
+
+/// Measurements of each trap; the first of a kind, which warms nothing that counts, is thrown away.
+const ROUNDS: u64 = 64;
+/// PSCI_VERSION.
+const PSCI_VERSION: u64 = 0x8400_0000;
+
+payload_test!(bench_traps, Runs::NOWHERE);
+/// EL2's instructions for each kind of trap.
+fn bench_traps(ctx: &Ctx) -> TestResult {
+    counts_instructions(ctx)?;
+    if ctx.machine.smmu == 0 {
+        skip!("no SMMU in the device tree");
+    }
+    let mut smmu = Smmu::new(ctx.machine, Format::TwoLevel);
+    smmu.start()?;
+    let memory = page();
+    let load = |addr: u64| (0..=ROUNDS).map(|_| count::load32(addr)).skip(1).sum::<u64>();
+    let plain_load = load(memory);
+    bench_line!(load(smmu.addr(reg::IDR0)) - plain_load, ROUNDS, "instructions", "el2_insns.id_read");
+    bench_line!(load(smmu.addr(reg::CMDQ_CONS)) - plain_load, ROUNDS, "instructions", "el2_insns.cons_read");
+
+    let sid = 8;
+    let msi = smmu.read(reg::IDR0) & crate::smmu::spec::IDR0_MSI != 0;
+    let tlbi = Cmd::tlbi_nh_va(1, 0x1234_5000);
+    batch(&mut smmu, memory, "prod_sync", |_| [None, Some(Cmd::sync())])?;
+    batch(&mut smmu, memory, "prod_tlbi_sync", |_| [Some(tlbi), Some(Cmd::sync())])?;
+    batch(&mut smmu, memory, "prod_cfgi_ste", |_| [Some(Cmd::cfgi_ste(sid)), Some(Cmd::sync())])?;
+    if msi {
+        // As Linux does: the completion is written over the SYNC's own entry.
+        batch(&mut smmu, memory, "prod_tlbi_sync_msi", |slot| [Some(tlbi), Some(Cmd::sync_msi(slot, 0))])?;
+    }
+    calls();
+    smmu.off()?;
+    Ok(())
+}
+
+/// A PROD write that publishes `commands`, which are told the address of the last one's entry.
+fn batch(smmu: &mut Smmu, memory: u64, name: &str, commands: impl Fn(u64) -> [Option<Cmd>; 2]) -> TestResult {
+    let mut total = 0;
+    for round in 0..=ROUNDS {
+        let length = u32::from(commands(0)[0].is_some());
+        let last = smmu.cmdq.slot(smmu.cmdq.prod() + length);
+        commands(last).into_iter().flatten().for_each(|cmd| smmu.command(cmd));
+        let prod = smmu.cmdq.prod();
+        let ticks = count::store32(smmu.addr(reg::CMDQ_PROD), prod) - count::store32(memory, prod);
+        ensure!(smmu.error().is_none(), "{name}: the command queue stopped");
+        ensure!(smmu.cmdq.is_drained(smmu.read(reg::CMDQ_CONS)), "{name}: one trap did not consume the batch");
+        total += if round == 0 { 0 } else { ticks };
+    }
+    bench_line!(total, ROUNDS, "instructions", "el2_insns.{name}");
+    Ok(())
+}
+
+/// Calls that have nothing to do with an SMMU.
+fn calls() {
+    let sum = |call: fn(u64, u64, u64) -> (u64, u64), function: u64| {
+        (0..=ROUNDS).map(|_| call(function, 0, 0).0).skip(1).sum::<u64>()
+    };
+    let nothing = sum(count::nothing, 0);
+    bench_line!(
+        sum(count::hvc, Hypercall::Version.id()) - nothing,
+        ROUNDS,
+        "instructions",
+        "el2_insns.hvc_version"
+    );
+    bench_line!(sum(count::smc, PSCI_VERSION) - nothing, ROUNDS, "instructions", "el2_insns.psci_version");
+}
