@@ -21,12 +21,10 @@ impl Checkout {
     /// # Errors
     /// When the folder of the workspace cannot be resolved.
     pub(crate) fn find() -> Result<Self> {
-        let manifest = env::var_os("CARGO_MANIFEST_DIR")
-            .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
-        let root = manifest
-            .join("..")
-            .canonicalize()
-            .with_context(|| format!("no checkout around {}", manifest.display()))?;
+        let manifest =
+            env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+        let root =
+            manifest.join("..").canonicalize().with_context(|| format!("no checkout around {}", manifest.display()))?;
         let target = match env::var_os("CARGO_TARGET_DIR") {
             Some(dir) => env::current_dir()?.join(dir),
             None => root.join("target"),
@@ -58,9 +56,7 @@ impl Checkout {
     pub(crate) fn cargo(&self) -> Command {
         let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut command = Command::new(cargo);
-        command
-            .current_dir(&self.root)
-            .env("CARGO_TARGET_DIR", &self.target);
+        command.current_dir(&self.root).env("CARGO_TARGET_DIR", &self.target);
         // Cargo sets these for what it runs; inherited, they would describe xtask
         // instead of the package that is built.
         for (name, _) in env::vars_os() {

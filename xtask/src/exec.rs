@@ -1,6 +1,7 @@
 //! Running other programs: never with our standard input, and never with a failure
 //! that hides what the program said.
 
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -17,12 +18,7 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     if finished.status.success() {
         return Ok(String::from_utf8_lossy(&finished.stdout).into_owned());
     }
-    bail!(
-        "`{}` failed ({}):\n{}",
-        shown(command),
-        finished.status,
-        tail(&finished)
-    )
+    bail!("`{}` failed ({}):\n{}", shown(command), finished.status, tail(&finished))
 }
 
 /// Runs a program to its end whatever it returns.
@@ -30,15 +26,14 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
 /// # Errors
 /// When it cannot be started.
 pub(crate) fn capture(command: &mut Command) -> Result<Output> {
-    command
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("cannot start `{}`", shown(command)))
+    command.stdin(Stdio::null()).output().with_context(|| format!("cannot start `{}`", shown(command)))
 }
 
 /// The command line as a reader would type it, for messages.
 pub(crate) fn shown(command: &Command) -> String {
-    let mut line = command.get_program().to_string_lossy().into_owned();
+    let program = Path::new(command.get_program());
+    let name = program.file_name().unwrap_or(program.as_os_str());
+    let mut line = name.to_string_lossy().into_owned();
     for arg in command.get_args() {
         line.push(' ');
         let arg = arg.to_string_lossy();

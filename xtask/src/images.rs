@@ -26,12 +26,7 @@ pub(crate) enum Isolation {
 pub(crate) fn hyp(checkout: &Checkout, isolation: Isolation) -> Result<PathBuf> {
     match isolation {
         Isolation::On => bare_metal(checkout, "hyp", "hyp", &[]),
-        Isolation::Off => bare_metal(
-            checkout,
-            "hyp",
-            "hyp-no-isolation",
-            &["--features", "no-isolation"],
-        ),
+        Isolation::Off => bare_metal(checkout, "hyp", "hyp-no-isolation", &["--features", "no-isolation"]),
     }
 }
 
@@ -51,15 +46,9 @@ fn bare_metal(checkout: &Checkout, package: &str, image: &str, more: &[&str]) ->
             .args(["build", "--quiet", "--release", "--target", BARE_METAL])
             .args(["-p", package, "--bin", package])
             .args(more);
-        exec::output(&mut cargo)
-            .map(|_| ())
-            .with_context(|| format!("{image} does not build"))
+        exec::output(&mut cargo).map(|_| ()).with_context(|| format!("{image} does not build"))
     })?;
-    let elf = checkout
-        .target()
-        .join(BARE_METAL)
-        .join("release")
-        .join(package);
+    let elf = checkout.target().join(BARE_METAL).join("release").join(package);
     let file = checkout.work_dir("images")?.join(format!("{image}.bin"));
     flatten_file(&elf, &file)?;
     Ok(file)

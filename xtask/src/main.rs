@@ -28,12 +28,7 @@ use crate::progress::say;
 /// nothing, and ends with a non-zero status when something is not as it should be.
 /// Whatever is made or fetched goes to target/.
 #[derive(Debug, Parser)]
-#[command(
-    name = "cargo xtask",
-    bin_name = "cargo xtask",
-    version,
-    max_term_width = 100
-)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version, max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
     command: Task,

@@ -32,10 +32,8 @@ pub(crate) fn check(checkout: &Checkout) -> Result<()> {
         let mut cargo = checkout.cargo();
         cargo.args(["metadata", "--format-version", "1", "--quiet"]);
         let metadata: Value = serde_json::from_str(&exec::output(&mut cargo)?)?;
-        let packages = metadata
-            .get("packages")
-            .and_then(Value::as_array)
-            .context("cargo metadata names no packages")?;
+        let packages =
+            metadata.get("packages").and_then(Value::as_array).context("cargo metadata names no packages")?;
         let wrong: Vec<String> = packages.iter().filter_map(complaint).collect();
         if !wrong.is_empty() {
             bail!("{}", wrong.join("; "));
@@ -69,10 +67,7 @@ enum Expression {
 impl Expression {
     fn parse(text: &str) -> Option<Self> {
         // Before SPDX expressions a slash meant a choice.
-        let text = text
-            .replace('/', " OR ")
-            .replace('(', " ( ")
-            .replace(')', " ) ");
+        let text = text.replace('/', " OR ").replace('(', " ( ").replace(')', " ) ");
         let words: Vec<&str> = text.split_whitespace().collect();
         let (expression, rest) = Self::any(&words)?;
         rest.is_empty().then_some(expression)

@@ -56,10 +56,7 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
             name,
             step(&format!("Checking {name}"), || {
                 let mut cargo = checkout.cargo();
-                cargo
-                    .arg("clippy")
-                    .args(["--quiet", "--no-deps"])
-                    .args(&arguments);
+                cargo.arg("clippy").args(["--quiet", "--no-deps"]).args(&arguments);
                 cargo.args(["--", "-D", "warnings"]);
                 exec::output(&mut cargo).map(|_| ())
             }),
@@ -71,27 +68,18 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
             step(&format!("Checking {name}"), || {
                 let mut cargo = checkout.cargo();
                 cargo.env("RUSTDOCFLAGS", "-D warnings");
-                cargo
-                    .args(["doc", "--quiet", "--no-deps", "--document-private-items"])
-                    .args(&arguments);
+                cargo.args(["doc", "--quiet", "--no-deps", "--document-private-items"]).args(&arguments);
                 exec::output(&mut cargo).map(|_| ())
             }),
         );
     }
-    one(
-        "the unsafe inventory",
-        unsafe_inventory::check(checkout, action),
-    );
+    one("the unsafe inventory", unsafe_inventory::check(checkout, action));
     one("licences", licences::check(checkout));
     if failed.is_empty() {
         println!("{all} checks passed");
         return Ok(());
     }
-    bail!(
-        "{} of {all} checks failed: {}",
-        failed.len(),
-        failed.join(", ")
-    )
+    bail!("{} of {all} checks failed: {}", failed.len(), failed.join(", "))
 }
 
 fn formatting(checkout: &Checkout, action: Action) -> Result<()> {
@@ -108,11 +96,7 @@ fn formatting(checkout: &Checkout, action: Action) -> Result<()> {
 type Run = (&'static str, Vec<&'static str>);
 
 fn lints() -> [Run; 4] {
-    let bare = || {
-        vec![
-            "--target", BARE_METAL, "-p", "hyp", "-p", "payload", "--lib", "--bins",
-        ]
-    };
+    let bare = || vec!["--target", BARE_METAL, "-p", "hyp", "-p", "payload", "--lib", "--bins"];
     let mut libraries = vec!["--target", BARE_METAL, "--lib"];
     libraries.extend(LIBRARIES);
     let mut open = vec!["--target", BARE_METAL, "-p", "hyp", "--lib", "--bins"];
@@ -121,10 +105,7 @@ fn lints() -> [Run; 4] {
     bare.extend(LIBRARIES);
     [
         ("lints for the build machine", vec!["--all-targets"]),
-        (
-            "lints of the hypervisor's library for the build machine",
-            vec!["-p", "hyp", "--lib"],
-        ),
+        ("lints of the hypervisor's library for the build machine", vec!["-p", "hyp", "--lib"]),
         ("lints for aarch64", bare),
         ("lints without isolation", open),
     ]
@@ -133,9 +114,6 @@ fn lints() -> [Run; 4] {
 fn docs() -> [Run; 2] {
     [
         ("documentation", vec![]),
-        (
-            "documentation for aarch64",
-            vec!["--target", BARE_METAL, "-p", "hyp", "-p", "payload"],
-        ),
+        ("documentation for aarch64", vec!["--target", BARE_METAL, "-p", "hyp", "-p", "payload"]),
     ]
 }

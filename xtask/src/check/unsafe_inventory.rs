@@ -31,12 +31,9 @@ pub(crate) fn check(checkout: &Checkout, action: Action) -> Result<()> {
         if action == Action::Fix {
             listed.retain(|module, _| found.contains(module));
             for module in &found {
-                listed
-                    .entry(module.clone())
-                    .or_insert_with(|| NO_REASON.to_owned());
+                listed.entry(module.clone()).or_insert_with(|| NO_REASON.to_owned());
             }
-            fs::write(&path, render(&text, &listed))
-                .with_context(|| format!("cannot write {INVENTORY}"))?;
+            fs::write(&path, render(&text, &listed)).with_context(|| format!("cannot write {INVENTORY}"))?;
             say(&format!("wrote {INVENTORY}"));
         }
         let mut wrong = compare(&found, &listed);
@@ -67,9 +64,7 @@ fn compare(found: &[String], listed: &BTreeMap<String, String>) -> Vec<String> {
         }
     }
     for module in listed.keys().filter(|module| !found.contains(module)) {
-        wrong.push(format!(
-            "{module} is in {INVENTORY} and has no unsafe code: take the line out"
-        ));
+        wrong.push(format!("{module} is in {INVENTORY} and has no unsafe code: take the line out"));
     }
     wrong
 }
@@ -107,8 +102,7 @@ fn scan(checkout: &Checkout) -> Result<Vec<String>> {
     }
     let mut found = Vec::new();
     for file in files {
-        let text =
-            fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
         if has_unsafe(&text) {
             let name = file.strip_prefix(checkout.root()).unwrap_or(&file);
             found.push(name.to_string_lossy().into_owned());
@@ -135,9 +129,7 @@ fn rust_files(dir: &Path, target: &Path, into: &mut Vec<PathBuf>) -> Result<()> 
 
 /// Whether the keyword stands in code: not in a comment, a text or a longer word.
 fn has_unsafe(source: &str) -> bool {
-    code_only(source)
-        .split(|c: char| !c.is_alphanumeric() && c != '_')
-        .any(|word| word == "unsafe")
+    code_only(source).split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == "unsafe")
 }
 
 /// The source with comments and literals blanked. Enough of Rust's lexical rules for
@@ -206,9 +198,7 @@ fn text_literal(text: &str) -> usize {
 
 /// `r"…"`, `r#"…"#`, `b"…"`, `br"…"`, `c"…"`, `b'…'`; 0 when it is an identifier.
 fn prefixed_literal(text: &str) -> usize {
-    let letters = text
-        .find(|c: char| !matches!(c, 'r' | 'b' | 'c'))
-        .unwrap_or(text.len());
+    let letters = text.find(|c: char| !matches!(c, 'r' | 'b' | 'c')).unwrap_or(text.len());
     let (prefix, rest) = text.split_at(letters);
     if !matches!(prefix, "r" | "b" | "c" | "br" | "cr") {
         return 0;
@@ -217,11 +207,7 @@ fn prefixed_literal(text: &str) -> usize {
         return letters + char_literal(rest);
     }
     if !prefix.contains('r') {
-        return if rest.starts_with('"') {
-            letters + text_literal(rest)
-        } else {
-            0
-        };
+        return if rest.starts_with('"') { letters + text_literal(rest) } else { 0 };
     }
     let hashes = rest.find(|c: char| c != '#').unwrap_or(rest.len());
     let Some(body) = rest.get(hashes..).filter(|body| body.starts_with('"')) else {
@@ -229,9 +215,7 @@ fn prefixed_literal(text: &str) -> usize {
     };
     let end = format!("\"{}", "#".repeat(hashes));
     let inner = body.get(1..).unwrap_or_default();
-    inner
-        .find(&end)
-        .map_or(text.len(), |at| letters + hashes + 1 + at + end.len())
+    inner.find(&end).map_or(text.len(), |at| letters + hashes + 1 + at + end.len())
 }
 
 /// A character literal's length, 0 for a lifetime.

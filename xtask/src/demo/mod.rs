@@ -55,30 +55,18 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
         hyp: Some(images::hyp(checkout, Isolation::On)?),
         open: Some(images::hyp(checkout, Isolation::Off)?),
     };
-    let stage = Stage {
-        checkout,
-        images,
-        deadline: Duration::from_secs(args.timeout),
-    };
+    let stage = Stage { checkout, images, deadline: Duration::from_secs(args.timeout) };
     let mut rows = Vec::new();
     let mut notes = Vec::new();
     for name in DEMO_ATTACKS {
         let what = words(name);
         let (open, closed) = step(&format!("Attacking: {what}"), || {
-            Ok((
-                stage.attack(name, Below::Open)?,
-                stage.attack(name, Below::Portcullis)?,
-            ))
+            Ok((stage.attack(name, Below::Open)?, stage.attack(name, Below::Portcullis)?))
         })?;
         if notes.is_empty() {
             notes = boot_notes(&closed.outcome.el2_console);
         }
-        rows.push(Row::new(
-            what,
-            &result(&open),
-            &result(&closed),
-            &closed.faults,
-        ));
+        rows.push(Row::new(what, &result(&open), &result(&closed), &closed.faults));
     }
     print_table(&rows);
     for note in notes {
@@ -96,15 +84,9 @@ fn conclude(rows: &[Row<'_>]) -> Result<()> {
         }
     }
     if wrong > 0 {
-        bail!(
-            "{wrong} of {} attacks did not end as they should",
-            rows.len()
-        );
+        bail!("{wrong} of {} attacks did not end as they should", rows.len());
     }
-    println!(
-        "All {} attacks land without isolation and none lands with it.",
-        rows.len()
-    );
+    println!("All {} attacks land without isolation and none lands with it.", rows.len());
     Ok(())
 }
 
@@ -112,13 +94,9 @@ fn conclude(rows: &[Row<'_>]) -> Result<()> {
 /// nodes withheld for the same reason in one line.
 fn boot_notes(el2_console: &str) -> Vec<String> {
     let told = |kind: &'static str| {
-        el2_console
-            .lines()
-            .filter_map(move |line| line.trim().strip_prefix("portcullis: ")?.strip_prefix(kind))
+        el2_console.lines().filter_map(move |line| line.trim().strip_prefix("portcullis: ")?.strip_prefix(kind))
     };
-    let mut notes: Vec<String> = told("hole: ")
-        .map(|hole| format!("not closed yet: {hole}"))
-        .collect();
+    let mut notes: Vec<String> = told("hole: ").map(|hole| format!("not closed yet: {hole}")).collect();
     let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
     for withheld in told("withheld: ") {
         let (node, reason) = withheld.split_once(": ").unwrap_or((withheld, ""));
@@ -144,13 +122,8 @@ struct Stage<'a> {
 
 impl Stage<'_> {
     fn attack(&self, name: &str, below: Below) -> Result<Report> {
-        let dir = self
-            .checkout
-            .work_dir(&format!("runs/demo-{name}-{}", below.word()))?;
-        let run = Run {
-            deadline: self.deadline,
-            ..Run::new(&self.images, below, name)
-        };
+        let dir = self.checkout.work_dir(&format!("runs/demo-{name}-{}", below.word()))?;
+        let run = Run { deadline: self.deadline, ..Run::new(&self.images, below, name) };
         run.run(&dir)
     }
 }
@@ -176,13 +149,6 @@ mod tests {
     fn what_is_open_is_told_before_what_is_withheld() {
         let console = "portcullis: withheld: /a: slot\nportcullis: hole: ITS\n\
             portcullis: withheld: /b: slot\nportcullis: withheld: /c: flash\n";
-        assert_eq!(
-            boot_notes(console),
-            [
-                "not closed yet: ITS",
-                "withheld: /a to /b (2): slot",
-                "withheld: /c: flash"
-            ]
-        );
+        assert_eq!(boot_notes(console), ["not closed yet: ITS", "withheld: /a to /b (2): slot", "withheld: /c: flash"]);
     }
 }

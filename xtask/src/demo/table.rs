@@ -53,17 +53,9 @@ fn word(end: &End) -> &'static str {
 
 /// Type, StreamID, stage and IPA of an event, as the architecture names them.
 fn describe(fault: &DmaFault) -> String {
-    let number =
-        |value: Option<u64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:#x}"));
-    let stage = fault
-        .stage
-        .map_or_else(|| "-".to_owned(), |stage| stage.to_string());
-    format!(
-        "{} StreamID {} stage {stage} IPA {}",
-        fault.kind,
-        number(fault.sid),
-        number(fault.ipa)
-    )
+    let number = |value: Option<u64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:#x}"));
+    let stage = fault.stage.map_or_else(|| "-".to_owned(), |stage| stage.to_string());
+    format!("{} StreamID {} stage {stage} IPA {}", fault.kind, number(fault.sid), number(fault.ipa))
 }
 
 /// Prints the rows under their headings.
@@ -74,22 +66,12 @@ pub(crate) fn print_table(rows: &[Row<'_>]) {
 }
 
 fn render(rows: &[Row<'_>]) -> Vec<String> {
-    let widest = rows
-        .iter()
-        .map(|row| row.what.len())
-        .max()
-        .unwrap_or(0)
-        .max("attack".len());
+    let widest = rows.iter().map(|row| row.what.len()).max().unwrap_or(0).max("attack".len());
     let line = |cells: [&str; 4]| {
         let [what, without, with, event] = cells;
         format!("{what:widest$}  {without:17}  {with:14}  {event}")
     };
-    let mut lines = vec![line([
-        "attack",
-        "without isolation",
-        "with isolation",
-        "event",
-    ])];
+    let mut lines = vec![line(["attack", "without isolation", "with isolation", "event"])];
     for row in rows {
         lines.push(line([row.what, row.without, row.with, &row.event]));
     }
@@ -113,9 +95,8 @@ mod tests {
 
     #[test]
     fn only_landed_then_blocked_with_an_event_is_right() {
-        let right = |without: &End, with: &End, faults: &[DmaFault]| {
-            Row::new("x", without, with, faults).wrong.is_none()
-        };
+        let right =
+            |without: &End, with: &End, faults: &[DmaFault]| Row::new("x", without, with, faults).wrong.is_none();
         let faults = [fault()];
         assert!(right(&Ok(Landed), &Ok(Blocked), &faults));
         assert!(!right(&Ok(Landed), &Ok(Blocked), &[]));
@@ -131,9 +112,7 @@ mod tests {
         let lines = render(&[row]);
         assert_eq!(
             lines.get(1).map(String::as_str),
-            Some(
-                "read    landed             blocked         F_TRANSLATION StreamID 0x10 stage 2 IPA 0x40200000"
-            )
+            Some("read    landed             blocked         F_TRANSLATION StreamID 0x10 stage 2 IPA 0x40200000")
         );
     }
 }

@@ -53,9 +53,7 @@ impl Archive {
         // A file of 4 GiB does not fit the format; no initramfs holds one.
         let size = u32::try_from(data.len()).unwrap_or(u32::MAX);
         let name_size = u32::try_from(path.len() + 1).unwrap_or(u32::MAX);
-        let fields = [
-            self.inode, mode, 0, 0, links, 0, size, 0, 0, device.0, device.1, name_size, 0,
-        ];
+        let fields = [self.inode, mode, 0, 0, links, 0, size, 0, 0, device.0, device.1, name_size, 0];
         self.bytes.extend(b"070701");
         for field in fields {
             self.bytes.extend(format!("{field:08x}").as_bytes());
@@ -88,10 +86,6 @@ mod tests {
         assert_eq!(bytes.get(110..115), Some(b"init\0".as_slice()));
         assert_eq!(bytes.get(116..121), Some(b"#!/x\n".as_slice()));
         assert_eq!(bytes.len() % 4, 0);
-        assert!(
-            bytes
-                .windows(TRAILER.len())
-                .any(|window| window == TRAILER.as_bytes())
-        );
+        assert!(bytes.windows(TRAILER.len()).any(|window| window == TRAILER.as_bytes()));
     }
 }

@@ -9,14 +9,7 @@ use crate::guest::cpio::Archive;
 use crate::guest::{self, modules};
 
 /// Drivers of the devices that `linux` puts into the machine.
-const MODULES: [&str; 6] = [
-    "nvme",
-    "virtio_pci",
-    "virtio_blk",
-    "virtio_net",
-    "e1000e",
-    "uio_pci_generic",
-];
+const MODULES: [&str; 6] = ["nvme", "virtio_pci", "virtio_blk", "virtio_net", "e1000e", "uio_pci_generic"];
 
 /// What the guest runs; its modes are chosen on the kernel's command line.
 const INIT: &str = include_str!("init.sh");
@@ -34,8 +27,7 @@ pub(crate) fn build(into: &Path, busybox: &Path, modules_dir: &Path) -> Result<P
     }
     archive.device("dev/console", 5, 1);
     archive.device("dev/null", 1, 3);
-    let program =
-        fs::read(busybox).with_context(|| format!("cannot read {}", busybox.display()))?;
+    let program = fs::read(busybox).with_context(|| format!("cannot read {}", busybox.display()))?;
     archive.program("bin/busybox", &program);
     archive.symlink("bin/sh", "busybox");
     let mut order = String::new();

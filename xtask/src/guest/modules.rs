@@ -60,19 +60,12 @@ impl Tree {
         if depth > MAX_DEPTH {
             bail!("the modules' dependencies form a cycle at {name}");
         }
-        let path = self
-            .files
-            .get(name)
-            .with_context(|| format!("the kernel has no module {name}"))?
-            .clone();
+        let path = self.files.get(name).with_context(|| format!("the kernel has no module {name}"))?.clone();
         let bytes = read(&path).with_context(|| format!("cannot read {}", path.display()))?;
         for dependency in depends(&bytes).with_context(|| format!("in {}", path.display()))? {
             self.visit(&dependency, depth + 1)?;
         }
-        self.loaded.push(Module {
-            name: name.to_owned(),
-            bytes,
-        });
+        self.loaded.push(Module { name: name.to_owned(), bytes });
         Ok(())
     }
 }
@@ -81,8 +74,7 @@ fn index(dir: &Path) -> Result<BTreeMap<String, PathBuf>> {
     let mut files = BTreeMap::new();
     let mut folders = vec![dir.to_owned()];
     while let Some(folder) = folders.pop() {
-        let entries =
-            fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))?;
+        let entries = fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))?;
         for entry in entries.flatten() {
             let path = entry.path();
             if path.is_dir() {
@@ -98,10 +90,7 @@ fn index(dir: &Path) -> Result<BTreeMap<String, PathBuf>> {
 /// `kernel/drivers/x/virtio-blk.ko.xz` is the module `virtio_blk`.
 fn module_name(path: &str) -> Option<String> {
     let file = path.rsplit('/').next()?;
-    let stem = file
-        .strip_suffix(".xz")
-        .unwrap_or(file)
-        .strip_suffix(".ko")?;
+    let stem = file.strip_suffix(".xz").unwrap_or(file).strip_suffix(".ko")?;
     Some(stem.replace('-', "_"))
 }
 
@@ -122,9 +111,7 @@ fn depends(elf: &[u8]) -> Result<Vec<String>> {
     let header = FileHeader64::<Endianness>::parse(elf).context("not a 64-bit ELF")?;
     let endian = header.endian()?;
     let sections = header.sections(endian, elf)?;
-    let (_, section) = sections
-        .section_by_name(endian, b".modinfo")
-        .context("no .modinfo section")?;
+    let (_, section) = sections.section_by_name(endian, b".modinfo").context("no .modinfo section")?;
     let data = section.data(endian, elf)?;
     Ok(parse_depends(data))
 }
@@ -145,20 +132,14 @@ mod tests {
 
     #[test]
     fn module_names_use_underscores() {
-        assert_eq!(
-            module_name("kernel/drivers/block/virtio-blk.ko.xz").as_deref(),
-            Some("virtio_blk")
-        );
+        assert_eq!(module_name("kernel/drivers/block/virtio-blk.ko.xz").as_deref(), Some("virtio_blk"));
         assert_eq!(module_name("kernel/fs/x.ko").as_deref(), Some("x"));
         assert_eq!(module_name("kernel/fs/x.txt"), None);
     }
 
     #[test]
     fn depends_is_a_list_that_may_be_empty() {
-        assert_eq!(
-            parse_depends(b"license=GPL\0depends=nvme-core,uio\0name=x\0"),
-            ["nvme_core", "uio"]
-        );
+        assert_eq!(parse_depends(b"license=GPL\0depends=nvme-core,uio\0name=x\0"), ["nvme_core", "uio"]);
         assert!(parse_depends(b"depends=\0").is_empty());
     }
 }

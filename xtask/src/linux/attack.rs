@@ -39,9 +39,7 @@ pub(crate) fn prepared(boot: &Boot, mode: Mode) -> Result<Boot> {
     let mut boot = boot.clone();
     boot.mode = mode;
     if mode == Mode::AttackPassthrough {
-        boot.append = format!("{} iommu.passthrough=1", boot.append)
-            .trim()
-            .to_owned();
+        boot.append = format!("{} iommu.passthrough=1", boot.append).trim().to_owned();
     }
     boot.private_args = match boot.hypervisor {
         Hypervisor::None => {
@@ -49,17 +47,9 @@ pub(crate) fn prepared(boot: &Boot, mode: Mode) -> Result<Boot> {
             let kernel = size
                 .checked_sub(KEPT_FROM_KERNEL)
                 .filter(|left| *left > KEPT_FROM_KERNEL)
-                .with_context(|| {
-                    format!(
-                        "--mem {} is too little for an attack: 512M or more",
-                        boot.mem
-                    )
-                })?;
+                .with_context(|| format!("--mem {} is too little for an attack: 512M or more", boot.mem))?;
             let scratch = RAM_BASE + size - SCRATCH_BELOW_TOP;
-            format!(
-                "mem={}M portcullis.target={scratch:#x} portcullis.target_kind=scratch",
-                kernel >> 20
-            )
+            format!("mem={}M portcullis.target={scratch:#x} portcullis.target_kind=scratch", kernel >> 20)
         }
         Hypervisor::Portcullis(_) => {
             format!("portcullis.target={EL2_IMAGE:#x} portcullis.target_kind=el2")
@@ -74,25 +64,15 @@ pub(crate) fn expect(mode: Mode, hypervisor: &Hypervisor) -> Expect {
         Hypervisor::None => Landed,
         Hypervisor::Portcullis(_) => Blocked,
     };
-    let mut expect = Expect {
-        checks: vec!["el1", "smmu", "target"],
-        ..Expect::default()
-    };
+    let mut expect = Expect { checks: vec!["el1", "smmu", "target"], ..Expect::default() };
     let attacks: &[(&'static str, AttackResult)] = match mode {
         Mode::AttackPassthrough => {
-            expect
-                .checks
-                .extend(["control_passthrough", "control_passthrough_after"]);
+            expect.checks.extend(["control_passthrough", "control_passthrough_after"]);
             expect.values.push(("edu_domain", "identity".to_owned()));
-            &[
-                ("passthrough_read", untranslated),
-                ("passthrough_write", untranslated),
-            ]
+            &[("passthrough_read", untranslated), ("passthrough_write", untranslated)]
         }
         Mode::AttackRuntime => {
-            expect
-                .checks
-                .extend(["control_identity", "control_identity_after"]);
+            expect.checks.extend(["control_identity", "control_identity_after"]);
             expect.values.push(("edu_domain", "DMA".to_owned()));
             &[
                 ("translated_own_page", Blocked),
@@ -115,9 +95,7 @@ pub(crate) fn judge_faults(el2_console: &str) -> Vec<Finding> {
         .iter()
         .map(|(access, page)| match at_stage_2(&faults, access, *page) {
             Some(fault) => Finding::good(format!("EL2 saw the {access}: {}", fault.text)),
-            None => Finding::bad(format!(
-                "EL2 reported no stage-2 fault for the {access} at ipa={page:#x}"
-            )),
+            None => Finding::bad(format!("EL2 reported no stage-2 fault for the {access} at ipa={page:#x}")),
         })
         .collect()
 }
@@ -155,25 +133,21 @@ mod tests {
         assert!(bytes("0").is_err());
     }
 
-    const WRITE: &str = "portcullis: dma fault: smmu0 F_TRANSLATION sid=0x20 stage=2 class=IN ipa=0x40201000 iova=0x40201000 write\n";
-    const READ: &str = "portcullis: dma fault: smmu0 F_TRANSLATION sid=0x20 stage=2 class=IN ipa=0x40200000 iova=0x40200000 read\n";
+    const WRITE: &str =
+        "portcullis: dma fault: smmu0 F_TRANSLATION sid=0x20 stage=2 class=IN ipa=0x40201000 iova=0x40201000 write\n";
+    const READ: &str =
+        "portcullis: dma fault: smmu0 F_TRANSLATION sid=0x20 stage=2 class=IN ipa=0x40200000 iova=0x40200000 read\n";
 
     fn bad(console: &str) -> usize {
         let findings = judge_faults(console);
-        findings
-            .iter()
-            .filter(|finding| finding.mark == crate::linux::verdict::Mark::Bad)
-            .count()
+        findings.iter().filter(|finding| finding.mark == crate::linux::verdict::Mark::Bad).count()
     }
 
     #[test]
     fn both_accesses_must_be_reported_at_their_page_and_stage() {
         assert_eq!(bad(&format!("{READ}{WRITE}")), 0);
         assert_eq!(bad(READ), 1);
-        assert_eq!(
-            bad(&format!("{READ}{WRITE}").replace("stage=2", "stage=1")),
-            2
-        );
+        assert_eq!(bad(&format!("{READ}{WRITE}").replace("stage=2", "stage=1")), 2);
         assert_eq!(bad(&format!("{READ}{WRITE}").replace("0x402", "0x403")), 2);
     }
 }

@@ -44,12 +44,7 @@ impl Guest {
         let busybox = apt::ensure_busybox(checkout)?;
         let dir = checkout.work_dir(&format!("guest/{series}"))?;
         let initrd = initramfs::build(&dir, &busybox, &kernel.modules)?;
-        Ok(Self {
-            name: format!("Linux {series}"),
-            kernel: kernel.image,
-            initrd: Some(initrd),
-            script: Script::Ours,
-        })
+        Ok(Self { name: format!("Linux {series}"), kernel: kernel.image, initrd: Some(initrd), script: Script::Ours })
     }
 
     /// A kernel and a ramdisk of the caller's.
@@ -198,9 +193,7 @@ impl Boot {
         let dir = checkout.work_dir(&format!("runs/{}", self.run_name()))?;
         let outcome = match self.mode {
             Mode::Shell => machine.run(&dir, self.timeout)?,
-            _ => step(&format!("Booting {}", self.title()), || {
-                machine.run(&dir, self.timeout)
-            })?,
+            _ => step(&format!("Booting {}", self.title()), || machine.run(&dir, self.timeout))?,
         };
         Ok(self.judge(outcome, &token, &self.expect(&data)))
     }
@@ -211,20 +204,10 @@ impl Boot {
             Hypervisor::None => "native",
             Hypervisor::Portcullis(_) => "el2",
         };
-        let text = format!(
-            "linux-{}-{kind}-{}-{}-{}-{}",
-            self.guest.name,
-            self.mode.name(),
-            self.cpu,
-            self.smp,
-            self.append
-        );
+        let text =
+            format!("linux-{}-{kind}-{}-{}-{}-{}", self.guest.name, self.mode.name(), self.cpu, self.smp, self.append);
         let word = |c: char| {
-            if c.is_ascii_alphanumeric() || c == '.' {
-                c
-            } else {
-                '-'
-            }
+            if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }
         };
         text.chars().map(word).take(100).collect()
     }
@@ -244,20 +227,15 @@ impl Boot {
                 machine.append = bootargs;
             }
             Hypervisor::Portcullis(image) => {
-                let host = HostModules {
-                    kernel: self.guest.kernel.clone(),
-                    initrd: self.guest.initrd.clone(),
-                    bootargs,
-                };
+                let host =
+                    HostModules { kernel: self.guest.kernel.clone(), initrd: self.guest.initrd.clone(), bootargs };
                 machine.boot_el2(image, token, Some(&host))?;
             }
         }
         if self.mode == Mode::Shell {
             machine.serials = match machine.serials {
                 Serials::Host | Serials::InteractiveHost => Serials::InteractiveHost,
-                Serials::HostAndEl2 | Serials::InteractiveHostAndEl2 => {
-                    Serials::InteractiveHostAndEl2
-                }
+                Serials::HostAndEl2 | Serials::InteractiveHostAndEl2 => Serials::InteractiveHostAndEl2,
             };
         }
         if self.devices == Devices::Default {
@@ -271,10 +249,7 @@ impl Boot {
 
     fn bootargs(&self) -> String {
         // panic=-1: a panic resets at once, and -no-reboot makes that the run's end.
-        let mut args = format!(
-            "console=ttyAMA0 panic=-1 portcullis.mode={}",
-            self.mode.name()
-        );
+        let mut args = format!("console=ttyAMA0 panic=-1 portcullis.mode={}", self.mode.name());
         if self.devices == Devices::None {
             args.push_str(" portcullis.devices=none");
         }
@@ -303,9 +278,7 @@ impl Boot {
         }
         expect.checks.extend(["nvme_write", "ping"]);
         if self.smp > 1 {
-            expect
-                .checks
-                .extend(["hotplug_off", "hotplug_on", "hotplug_io"]);
+            expect.checks.extend(["hotplug_off", "hotplug_on", "hotplug_io"]);
         }
         expect.values.extend([
             ("nvme_domain", self.domain().to_owned()),
@@ -333,11 +306,7 @@ impl Boot {
     fn judge(&self, outcome: Outcome, token: &str, expect: &Expect) -> Report {
         let lines = GuestLines::parse(&outcome.host_console);
         let scripted = self.guest.script == Script::Ours && self.mode != Mode::Shell;
-        let mut findings = if scripted {
-            judge(&lines, expect)
-        } else {
-            Vec::new()
-        };
+        let mut findings = if scripted { judge(&lines, expect) } else { Vec::new() };
         if let Hypervisor::Portcullis(_) = self.hypervisor {
             findings.push(match console::verdict(&outcome.el2_console, token) {
                 Ok(exit) => Finding::good(format!(
@@ -354,11 +323,7 @@ impl Boot {
         if let Err(error) = outcome.require_clean_exit() {
             findings.push(Finding::bad(format!("{error:#}")));
         }
-        Report {
-            title: self.title(),
-            findings,
-            outcome,
-        }
+        Report { title: self.title(), findings, outcome }
     }
 }
 
@@ -368,23 +333,14 @@ fn add_devices(machine: &mut Machine, data: &Data) -> Result<()> {
         Ok(text.replace(',', ",,"))
     };
     let drive = |path: &Path, id: &str| -> Result<String> {
-        Ok(format!(
-            "file={},if=none,format=raw,snapshot=on,id={id}",
-            text(path)?
-        ))
+        Ok(format!("file={},if=none,format=raw,snapshot=on,id={id}", text(path)?))
     };
     machine.arg("-drive").arg(drive(&data.nvme.path, "d0")?);
     machine.device("nvme,serial=portcullis,drive=d0");
-    machine
-        .arg("-drive")
-        .arg(drive(&data.virtio_blk.path, "d1")?);
+    machine.arg("-drive").arg(drive(&data.virtio_blk.path, "d1")?);
     machine.device("virtio-blk-pci,drive=d1,iommu_platform=on,disable-legacy=on");
     // restrict=on: the guest reaches QEMU's own ping and TFTP server and nothing else.
-    let folder = data
-        .packets
-        .path
-        .parent()
-        .context("a file without a folder")?;
+    let folder = data.packets.path.parent().context("a file without a folder")?;
     let net = format!("user,id=n0,restrict=on,tftp={}", text(folder)?);
     machine.arg("-netdev").arg(net);
     machine.device("e1000e,netdev=n0,romfile=");

@@ -45,11 +45,7 @@ impl GuestLines {
 
     /// The last value of a name.
     pub(crate) fn value(&self, name: &str) -> Option<&str> {
-        self.values
-            .iter()
-            .rev()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.as_str())
+        self.values.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
     fn line(&mut self, line: &str) {
@@ -77,10 +73,7 @@ fn check(text: &str, prefix: &str) -> Option<Check> {
         "FAIL" => Err(detail),
         _ => return None,
     };
-    Some(Check {
-        name: format!("{prefix}{name}"),
-        result,
-    })
+    Some(Check { name: format!("{prefix}{name}"), result })
 }
 
 fn attack(text: &str) -> Option<Attack> {
@@ -90,10 +83,7 @@ fn attack(text: &str) -> Option<Attack> {
         "blocked" => AttackResult::Blocked,
         _ => return None,
     };
-    Some(Attack {
-        name: name.to_owned(),
-        result,
-    })
+    Some(Attack { name: name.to_owned(), result })
 }
 
 #[cfg(test)]
@@ -107,16 +97,9 @@ mod tests {
              CHECK nvme: FAIL no /dev/nvme0n1\nVALUE cpus 4\nCONTROL own_page: ok\n\
              ATTACK write: blocked\nATTACK read: landed at 0x1000\nGUEST: done\n",
         );
-        let names: Vec<&str> = lines
-            .checks
-            .iter()
-            .map(|check| check.name.as_str())
-            .collect();
+        let names: Vec<&str> = lines.checks.iter().map(|check| check.name.as_str()).collect();
         assert_eq!(names, ["el1", "nvme", "control_own_page"]);
-        assert_eq!(
-            lines.checks.get(1).map(|check| check.result.is_err()),
-            Some(true)
-        );
+        assert_eq!(lines.checks.get(1).map(|check| check.result.is_err()), Some(true));
         assert_eq!(lines.value("cpus"), Some("4"));
         let ends: Vec<AttackResult> = lines.attacks.iter().map(|attack| attack.result).collect();
         assert_eq!(ends, [AttackResult::Blocked, AttackResult::Landed]);
@@ -125,9 +108,6 @@ mod tests {
 
     #[test]
     fn words_outside_the_formats_are_no_results() {
-        assert_eq!(
-            GuestLines::parse("CHECK a: perhaps\nATTACK b: maybe\n"),
-            GuestLines::default()
-        );
+        assert_eq!(GuestLines::parse("CHECK a: perhaps\nATTACK b: maybe\n"), GuestLines::default());
     }
 }

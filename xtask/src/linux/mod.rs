@@ -53,12 +53,7 @@ pub(crate) struct Args {
     #[arg(long, default_value = "1G")]
     mem: String,
     /// Added to the kernel's command line, for example iommu.strict=0 or iommu.passthrough=1
-    #[arg(
-        long,
-        value_name = "ARGS",
-        default_value = "",
-        allow_hyphen_values = true
-    )]
+    #[arg(long, value_name = "ARGS", default_value = "", allow_hyphen_values = true)]
     append: String,
     /// QEMU to use instead of the installed one
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
@@ -90,11 +85,7 @@ const TIMEOUT: Duration = Duration::from_secs(300);
 /// When set-up fails or the run is not as it should be.
 pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
     let boot = prepare(checkout, args)?;
-    let reports = if args.attack {
-        attack::run(checkout, &boot)?
-    } else {
-        vec![boot.run(checkout)?]
-    };
+    let reports = if args.attack { attack::run(checkout, &boot)? } else { vec![boot.run(checkout)?] };
     for report in &reports {
         report.print();
     }
@@ -110,11 +101,7 @@ fn prepare(checkout: &Checkout, args: &Args) -> Result<Boot> {
         Some(kernel) => Guest::own(kernel, args.initrd.as_deref())?,
         None => Guest::debian(checkout, &args.release)?,
     };
-    let hypervisor = if args.native {
-        Hypervisor::None
-    } else {
-        Hypervisor::portcullis(checkout)?
-    };
+    let hypervisor = if args.native { Hypervisor::None } else { Hypervisor::portcullis(checkout)? };
     Ok(Boot {
         qemu,
         guest,
@@ -125,16 +112,8 @@ fn prepare(checkout: &Checkout, args: &Args) -> Result<Boot> {
         append: args.append.clone(),
         private_args: String::new(),
         qemu_args: args.qemu_arg.clone(),
-        devices: if args.no_default_devices {
-            Devices::None
-        } else {
-            Devices::Default
-        },
-        mode: if args.interactive {
-            Mode::Shell
-        } else {
-            Mode::Check
-        },
+        devices: if args.no_default_devices { Devices::None } else { Devices::Default },
+        mode: if args.interactive { Mode::Shell } else { Mode::Check },
         timeout: match args.timeout {
             Some(seconds) => Duration::from_secs(seconds),
             None if args.interactive => Duration::MAX,

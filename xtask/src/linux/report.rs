@@ -22,9 +22,7 @@ const SHOWN_CONSOLE: usize = 15;
 impl Report {
     /// Whether everything is as it should be.
     pub(crate) fn passed(&self) -> bool {
-        self.findings
-            .iter()
-            .all(|finding| finding.mark == Mark::Good)
+        self.findings.iter().all(|finding| finding.mark == Mark::Good)
     }
 
     /// Prints the findings; of a failed run, the ends of its consoles as well.
@@ -38,18 +36,13 @@ impl Report {
             println!("  passed in {seconds:.1} s");
             return;
         }
-        for (name, text) in [
-            ("host console", &self.outcome.host_console),
-            ("EL2's console", &self.outcome.el2_console),
-        ] {
+        for (name, text) in [("host console", &self.outcome.host_console), ("EL2's console", &self.outcome.el2_console)]
+        {
             println!("  the end of the {name}:");
             for line in last_lines(text, SHOWN_CONSOLE).lines() {
                 println!("    | {line}");
             }
         }
-        println!(
-            "  failed after {seconds:.1} s; whole consoles in {}",
-            self.outcome.dir.display()
-        );
+        println!("  failed after {seconds:.1} s; whole consoles in {}", self.outcome.dir.display());
     }
 }

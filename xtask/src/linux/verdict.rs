@@ -25,18 +25,12 @@ pub(crate) enum Mark {
 impl Finding {
     /// Something that is as it should be.
     pub(crate) fn good(text: impl Into<String>) -> Self {
-        Self {
-            mark: Mark::Good,
-            text: text.into(),
-        }
+        Self { mark: Mark::Good, text: text.into() }
     }
 
     /// Something that is not.
     pub(crate) fn bad(text: impl Into<String>) -> Self {
-        Self {
-            mark: Mark::Bad,
-            text: text.into(),
-        }
+        Self { mark: Mark::Bad, text: text.into() }
     }
 
     /// Prints it. Attacks and controls start their line, for `grep` as for people.
@@ -110,20 +104,15 @@ fn judge_attacks(lines: &GuestLines, expected: &[(&'static str, AttackResult)]) 
             Some(attack) if attack.result == *wanted => {
                 Finding::good(format!("ATTACK {name}: {}", word(attack.result)))
             }
-            Some(attack) => Finding::bad(format!(
-                "ATTACK {name}: {}, should be {}",
-                word(attack.result),
-                word(*wanted)
-            )),
+            Some(attack) => {
+                Finding::bad(format!("ATTACK {name}: {}, should be {}", word(attack.result), word(*wanted)))
+            }
             None => Finding::bad(format!("ATTACK {name}: the guest did not get to it")),
         });
     }
     for attack in &lines.attacks {
         if !expected.iter().any(|(name, _)| *name == attack.name) {
-            findings.push(Finding::bad(format!(
-                "ATTACK {}: not expected here",
-                attack.name
-            )));
+            findings.push(Finding::bad(format!("ATTACK {}: not expected here", attack.name)));
         }
     }
     findings
@@ -157,8 +146,7 @@ mod tests {
         }
     }
 
-    const GOOD: &str =
-        "CHECK el1: ok\nVALUE nvme_md5 aa\nVALUE packets 3\nATTACK write: blocked\nGUEST: done\n";
+    const GOOD: &str = "CHECK el1: ok\nVALUE nvme_md5 aa\nVALUE packets 3\nATTACK write: blocked\nGUEST: done\n";
 
     #[test]
     fn a_complete_run_has_nothing_bad() {
@@ -191,9 +179,6 @@ mod tests {
     #[test]
     fn an_attack_nobody_expected_is_bad() {
         let console = format!("ATTACK other: blocked\n{GOOD}");
-        assert_eq!(
-            bad(&console, &expect()),
-            ["ATTACK other: not expected here"]
-        );
+        assert_eq!(bad(&console, &expect()), ["ATTACK other: not expected here"]);
     }
 }

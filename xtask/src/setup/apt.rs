@@ -30,17 +30,14 @@ pub(crate) struct Kernel {
 /// When apt is missing, no mirror of Debian is known, or nothing of the series is found.
 pub(crate) fn ensure_kernel(checkout: &Checkout, series: &str) -> Result<Kernel> {
     let dir = checkout.work_dir("linux")?.join(series);
-    ensure_unpacked(
-        checkout,
-        &dir,
-        &format!("Debian's Linux {series} for arm64"),
-        |apt| {
-            let names = apt.names(&format!("linux-image-{series}."))?;
-            newest_kernel(&names, series).with_context(|| {
-            format!("no kernel of series {series} in Debian 12's archives: try 6.1 or 6.12, or --kernel FILE --initrd FILE")
+    ensure_unpacked(checkout, &dir, &format!("Debian's Linux {series} for arm64"), |apt| {
+        let names = apt.names(&format!("linux-image-{series}."))?;
+        newest_kernel(&names, series).with_context(|| {
+            format!(
+                "no kernel of series {series} in Debian 12's archives: try 6.1 or 6.12, or --kernel FILE --initrd FILE"
+            )
         })
-        },
-    )?;
+    })?;
     let image = only_entry(&dir.join("boot"), "vmlinuz-")?;
     let modules_root = ["lib/modules", "usr/lib/modules"]
         .iter()
@@ -57,19 +54,12 @@ pub(crate) fn ensure_kernel(checkout: &Checkout, series: &str) -> Result<Kernel>
 /// As [`ensure_kernel`].
 pub(crate) fn ensure_busybox(checkout: &Checkout) -> Result<PathBuf> {
     let dir = checkout.work_dir("busybox")?.join("arm64");
-    ensure_unpacked(checkout, &dir, "busybox-static for arm64", |_| {
-        Ok("busybox-static".to_owned())
-    })?;
+    ensure_unpacked(checkout, &dir, "busybox-static for arm64", |_| Ok("busybox-static".to_owned()))?;
     ["bin/busybox", "usr/bin/busybox"]
         .iter()
         .map(|path| dir.join(path))
         .find(|path| path.is_file())
-        .with_context(|| {
-            format!(
-                "no busybox in {}: remove that folder and run again",
-                dir.display()
-            )
-        })
+        .with_context(|| format!("no busybox in {}: remove that folder and run again", dir.display()))
 }
 
 /// Unpacks the package that `choose` names into `dir`, all or nothing.
@@ -98,8 +88,7 @@ fn ensure_unpacked(
         let deb = apt.download(&package, &partial)?;
         exec::output(Command::new("dpkg-deb").arg("-x").arg(&deb).arg(&partial))?;
         fs::remove_file(&deb)?;
-        fs::rename(&partial, dir)
-            .with_context(|| format!("cannot move {} into place", partial.display()))
+        fs::rename(&partial, dir).with_context(|| format!("cannot move {} into place", partial.display()))
     })
 }
 
@@ -116,12 +105,7 @@ impl PrivateApt {
             bail!("{KEYRING} is missing: install debian-archive-keyring ({elsewhere})");
         }
         let dir = checkout.work_dir("apt")?;
-        for folder in [
-            "etc/preferences.d",
-            "lists/partial",
-            "cache/archives/partial",
-            "state",
-        ] {
+        for folder in ["etc/preferences.d", "lists/partial", "cache/archives/partial", "state"] {
             fs::create_dir_all(dir.join(folder))?;
         }
         fs::write(dir.join("state/status"), "")?;
@@ -166,11 +150,7 @@ impl PrivateApt {
     }
 
     fn download(&self, package: &str, into: &Path) -> Result<PathBuf> {
-        exec::output(
-            self.command("apt-get")
-                .current_dir(into)
-                .args(["-q", "download", package]),
-        )?;
+        exec::output(self.command("apt-get").current_dir(into).args(["-q", "download", package]))?;
         let found = fs::read_dir(into)?
             .flatten()
             .map(|entry| entry.path())
@@ -206,11 +186,7 @@ fn newest_kernel(names: &[String], series: &str) -> Option<String> {
                     })
             })
     };
-    names
-        .iter()
-        .filter(plain)
-        .max_by(|a, b| natural_order(a, b))
-        .cloned()
+    names.iter().filter(plain).max_by(|a, b| natural_order(a, b)).cloned()
 }
 
 /// Compares names with their numbers as numbers: 6.12.117 is after 6.12.95.
@@ -219,9 +195,7 @@ fn natural_order(a: &str, b: &str) -> Ordering {
 }
 
 fn numbers(name: &str) -> Vec<u64> {
-    name.split(|c: char| !c.is_ascii_digit())
-        .filter_map(|digits| digits.parse().ok())
-        .collect()
+    name.split(|c: char| !c.is_ascii_digit()).filter_map(|digits| digits.parse().ok()).collect()
 }
 
 fn only_entry(dir: &Path, prefix: &str) -> Result<PathBuf> {
@@ -230,12 +204,7 @@ fn only_entry(dir: &Path, prefix: &str) -> Result<PathBuf> {
         .flatten()
         .find(|entry| entry.file_name().to_string_lossy().starts_with(prefix))
         .map(|entry| entry.path())
-        .with_context(|| {
-            format!(
-                "nothing named {prefix}* in {}: remove the folder and run again",
-                dir.display()
-            )
-        })
+        .with_context(|| format!("nothing named {prefix}* in {}: remove the folder and run again", dir.display()))
 }
 
 #[cfg(test)]
@@ -257,32 +226,20 @@ mod tests {
             "linux-image-6.12.120+deb12-arm64-dbg",
             "linux-image-6.12-arm64",
         ]);
-        assert_eq!(
-            newest_kernel(&offered, "6.12").as_deref(),
-            Some("linux-image-6.12.117+deb12-arm64")
-        );
+        assert_eq!(newest_kernel(&offered, "6.12").as_deref(), Some("linux-image-6.12.117+deb12-arm64"));
     }
 
     #[test]
     fn a_series_is_not_a_prefix_of_another() {
-        let offered = names(&[
-            "linux-image-6.12.95+deb12-arm64",
-            "linux-image-6.1.0-9-arm64",
-            "linux-image-6.1.0-56-arm64",
-        ]);
-        assert_eq!(
-            newest_kernel(&offered, "6.1").as_deref(),
-            Some("linux-image-6.1.0-56-arm64")
-        );
+        let offered =
+            names(&["linux-image-6.12.95+deb12-arm64", "linux-image-6.1.0-9-arm64", "linux-image-6.1.0-56-arm64"]);
+        assert_eq!(newest_kernel(&offered, "6.1").as_deref(), Some("linux-image-6.1.0-56-arm64"));
         assert_eq!(newest_kernel(&offered, "5.10"), None);
     }
 
     #[test]
     fn the_private_sources_use_the_systems_mirrors() {
-        let text = sources(&Mirrors {
-            main: "http://m.example/d".into(),
-            security: None,
-        });
+        let text = sources(&Mirrors { main: "http://m.example/d".into(), security: None });
         assert!(text.contains("http://m.example/d bookworm-backports main"));
         assert!(!text.contains("security"));
     }

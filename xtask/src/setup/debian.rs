@@ -32,10 +32,7 @@ impl OsRelease {
                 .map(|(_, value)| value.trim_matches('"').to_owned())
                 .unwrap_or_default()
         };
-        Self {
-            id: field("ID"),
-            version: field("VERSION_ID"),
-        }
+        Self { id: field("ID"), version: field("VERSION_ID") }
     }
 }
 
@@ -64,20 +61,15 @@ impl Mirrors {
     /// When no enabled source names a Debian suite.
     pub(crate) fn of_system() -> Result<Self> {
         let sources = system_sources(Path::new("/etc/apt"))?;
-        Self::pick(&sources).context(
-            "no Debian archive in /etc/apt/sources.list or /etc/apt/sources.list.d/*.sources",
-        )
+        Self::pick(&sources).context("no Debian archive in /etc/apt/sources.list or /etc/apt/sources.list.d/*.sources")
     }
 
     fn pick(sources: &[Source]) -> Option<Self> {
         let release = |source: &&Source| {
-            RELEASES
-                .iter()
-                .any(|name| source.suite == *name || source.suite == format!("{name}-updates"))
+            RELEASES.iter().any(|name| source.suite == *name || source.suite == format!("{name}-updates"))
         };
         let security = |source: &&Source| {
-            source.suite.ends_with("-security")
-                && RELEASES.iter().any(|name| source.suite.starts_with(name))
+            source.suite.ends_with("-security") && RELEASES.iter().any(|name| source.suite.starts_with(name))
         };
         Some(Self {
             main: sources.iter().find(release)?.uri.clone(),
@@ -87,9 +79,7 @@ impl Mirrors {
 }
 
 /// Suites that show a mirror to be Debian's own archive.
-const RELEASES: [&str; 7] = [
-    "bookworm", "trixie", "forky", "sid", "stable", "testing", "unstable",
-];
+const RELEASES: [&str; 7] = ["bookworm", "trixie", "forky", "sid", "stable", "testing", "unstable"];
 
 fn system_sources(etc_apt: &Path) -> Result<Vec<Source>> {
     let mut files: Vec<PathBuf> = match fs::read_dir(etc_apt.join("sources.list.d")) {
@@ -127,10 +117,7 @@ fn parse_one_line(text: &str) -> Vec<Source> {
         };
         let mut words = rest.split_whitespace();
         if let (Some(uri), Some(suite)) = (words.next(), words.next()) {
-            sources.push(Source {
-                uri: uri.to_owned(),
-                suite: suite.to_owned(),
-            });
+            sources.push(Source { uri: uri.to_owned(), suite: suite.to_owned() });
         }
     }
     sources
@@ -161,11 +148,7 @@ fn parse_deb822(text: &str) -> Vec<Source> {
 
 fn from_stanza(stanza: &[(String, String)]) -> Vec<Source> {
     let words = |key: &str| -> Vec<&str> {
-        stanza
-            .iter()
-            .filter(|(name, _)| name == key)
-            .flat_map(|(_, value)| value.split_whitespace())
-            .collect()
+        stanza.iter().filter(|(name, _)| name == key).flat_map(|(_, value)| value.split_whitespace()).collect()
     };
     if words("enabled") == ["no"] || !words("types").contains(&"deb") {
         return Vec::new();
@@ -173,10 +156,7 @@ fn from_stanza(stanza: &[(String, String)]) -> Vec<Source> {
     let mut sources = Vec::new();
     for uri in words("uris") {
         for suite in words("suites") {
-            sources.push(Source {
-                uri: uri.to_owned(),
-                suite: suite.to_owned(),
-            });
+            sources.push(Source { uri: uri.to_owned(), suite: suite.to_owned() });
         }
     }
     sources
@@ -217,11 +197,7 @@ Enabled: no
 
     #[test]
     fn disabled_stanzas_are_not_used() {
-        assert!(
-            parse_deb822(DEB822)
-                .iter()
-                .all(|source| source.suite != "nodistro")
-        );
+        assert!(parse_deb822(DEB822).iter().all(|source| source.suite != "nodistro"));
     }
 
     #[test]
@@ -229,10 +205,7 @@ Enabled: no
         let text = "# deb http://off.example/ bookworm main\n\
                     deb [arch=amd64 signed-by=/k.gpg] http://a.example/debian bookworm main # why\n\
                     deb-src http://a.example/debian bookworm main\n";
-        let expected = vec![Source {
-            uri: "http://a.example/debian".into(),
-            suite: "bookworm".into(),
-        }];
+        let expected = vec![Source { uri: "http://a.example/debian".into(), suite: "bookworm".into() }];
         assert_eq!(parse_one_line(text), expected);
     }
 

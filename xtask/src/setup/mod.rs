@@ -26,10 +26,8 @@ impl SetupLock {
     /// When the lock file cannot be made under the build folder.
     pub(crate) fn take(checkout: &Checkout) -> Result<Self> {
         let path = checkout.work_dir("")?.join("setup.lock");
-        let file =
-            File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
-        file.lock()
-            .with_context(|| format!("cannot lock {}", path.display()))?;
+        let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
+        file.lock().with_context(|| format!("cannot lock {}", path.display()))?;
         Ok(Self { _file: file })
     }
 }

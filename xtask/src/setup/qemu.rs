@@ -45,10 +45,7 @@ pub(crate) fn ensure(checkout: &Checkout, chosen: Option<&Path>) -> Result<PathB
     install(&OsRelease::read())?;
     let version = version_of(&program)?;
     require(&program, version)?;
-    say(&format!(
-        "{PROGRAM} {}.{} is installed",
-        version.0, version.1
-    ));
+    say(&format!("{PROGRAM} {}.{} is installed", version.0, version.1));
     Ok(program)
 }
 
@@ -69,8 +66,7 @@ fn require(path: &Path, version: (u32, u32)) -> Result<()> {
 
 fn version_of(program: &Path) -> Result<(u32, u32)> {
     let said = exec::output(Command::new(program).arg("--version"))?;
-    parse_version(&said)
-        .with_context(|| format!("no version in what {} --version says", program.display()))
+    parse_version(&said).with_context(|| format!("no version in what {} --version says", program.display()))
 }
 
 fn parse_version(said: &str) -> Option<(u32, u32)> {
@@ -101,10 +97,7 @@ fn origin(os: &OsRelease) -> Origin {
 fn install(os: &OsRelease) -> Result<()> {
     let origin = origin(os);
     let (command, suite) = match origin {
-        Origin::Backports => (
-            format!("apt-get install -t {BACKPORTS_SUITE} qemu-system-arm"),
-            Some(BACKPORTS_SUITE),
-        ),
+        Origin::Backports => (format!("apt-get install -t {BACKPORTS_SUITE} qemu-system-arm"), Some(BACKPORTS_SUITE)),
         Origin::Distribution => ("apt-get install qemu-system-arm".to_owned(), None),
         Origin::Unknown => bail!(
             "{PROGRAM} {}.{} or newer is needed and this system ({}) is not one xtask can \
@@ -140,10 +133,7 @@ fn install(os: &OsRelease) -> Result<()> {
 
 fn apt_get(args: &[&str]) -> Result<()> {
     let mut command = Command::new("apt-get");
-    command
-        .env("DEBIAN_FRONTEND", "noninteractive")
-        .args(["-q", "-o", "DPkg::Lock::Timeout=300"])
-        .args(args);
+    command.env("DEBIAN_FRONTEND", "noninteractive").args(["-q", "-o", "DPkg::Lock::Timeout=300"]).args(args);
     exec::output(&mut command).map(|_| ())
 }
 
@@ -159,9 +149,7 @@ fn enable_backports() -> Result<()> {
 }
 
 fn backports_stanza(mirror: &str) -> String {
-    format!(
-        "Types: deb\nURIs: {mirror}\nSuites: {BACKPORTS_SUITE}\nComponents: main\nSigned-By: {KEYRING}\n"
-    )
+    format!("Types: deb\nURIs: {mirror}\nSuites: {BACKPORTS_SUITE}\nComponents: main\nSigned-By: {KEYRING}\n")
 }
 
 fn is_root() -> bool {
@@ -182,10 +170,7 @@ mod tests {
 
     #[test]
     fn an_old_qemu_is_refused_with_its_version_and_a_remedy() {
-        let text = require(Path::new("q"), (7, 2))
-            .err()
-            .map(|error| error.to_string())
-            .unwrap_or_default();
+        let text = require(Path::new("q"), (7, 2)).err().map(|error| error.to_string()).unwrap_or_default();
         assert!(text.contains("7.2") && text.contains("--qemu"), "{text}");
         assert!(require(Path::new("q"), (9, 1)).is_ok());
         assert!(require(Path::new("q"), (11, 0)).is_ok());
@@ -193,10 +178,7 @@ mod tests {
 
     #[test]
     fn only_debian_12_needs_backports() {
-        let os = |id: &str, version: &str| OsRelease {
-            id: id.into(),
-            version: version.into(),
-        };
+        let os = |id: &str, version: &str| OsRelease { id: id.into(), version: version.into() };
         assert_eq!(origin(&os("debian", "12")), Origin::Backports);
         assert_eq!(origin(&os("debian", "13")), Origin::Distribution);
         assert_eq!(origin(&os("ubuntu", "24.04")), Origin::Distribution);

@@ -40,11 +40,8 @@ fn ensure(checkout: &Checkout, kind: &str, name: &str, listed_as: &str) -> Resul
         command.current_dir(checkout.root());
         command
     };
-    let remedy = || {
-        format!(
-            "needs rustup's {kind} `{name}`: install rustup (rustup.rs), then `rustup {kind} add {name}`"
-        )
-    };
+    let remedy =
+        || format!("needs rustup's {kind} `{name}`: install rustup (rustup.rs), then `rustup {kind} add {name}`");
     let listed = exec::output(rustup().args([kind, "list", "--installed"])).with_context(remedy)?;
     if listed.lines().any(|line| line.starts_with(listed_as)) {
         return Ok(());

@@ -51,19 +51,13 @@ const CASES: [Case; 5] = [
         spoil: |machine| {
             "20M".clone_into(&mut machine.mem);
             for arg in &mut machine.args {
-                let text = arg
-                    .to_string_lossy()
-                    .replace("addr=0x49000000", "addr=0x41000000");
+                let text = arg.to_string_lossy().replace("addr=0x49000000", "addr=0x41000000");
                 *arg = text.into();
             }
         },
         reason: &["memory"],
     },
-    Case {
-        name: "no kernel module",
-        spoil: |machine| machine.args.clear(),
-        reason: &["kernel"],
-    },
+    Case { name: "no kernel module", spoil: |machine| machine.args.clear(), reason: &["kernel"] },
 ];
 
 /// Runs them all.
@@ -71,11 +65,7 @@ pub(crate) fn run(checkout: &Checkout, qemu: &Path, images: &Images, tally: &mut
     for case in CASES {
         count(tally, case.name, refused(checkout, qemu, images, &case));
     }
-    count(
-        tally,
-        "a truncated device tree",
-        truncated(checkout, qemu, images),
-    );
+    count(tally, "a truncated device tree", truncated(checkout, qemu, images));
 }
 
 fn count(tally: &mut Tally, name: &str, result: Result<()>) {
@@ -86,11 +76,7 @@ fn count(tally: &mut Tally, name: &str, result: Result<()>) {
 }
 
 fn good_machine(qemu: &Path, images: &Images, token: &str) -> Result<Machine> {
-    let host = HostModules {
-        kernel: images.payload.clone(),
-        initrd: None,
-        bootargs: "test=list".to_owned(),
-    };
+    let host = HostModules { kernel: images.payload.clone(), initrd: None, bootargs: "test=list".to_owned() };
     let mut machine = Machine::new(qemu);
     machine.boot_el2(&images.hyp, token, Some(&host))?;
     Ok(machine)
@@ -101,54 +87,32 @@ fn refused(checkout: &Checkout, qemu: &Path, images: &Images, case: &Case) -> Re
     let mut machine = good_machine(qemu, images, &token)?;
     (case.spoil)(&mut machine);
     let dir = checkout.work_dir(&format!("runs/bad-{}", case.name.replace(' ', "-")))?;
-    let outcome = step(&format!("Refusing: {}", case.name), || {
-        machine.run(&dir, DEADLINE)
-    })?;
+    let outcome = step(&format!("Refusing: {}", case.name), || machine.run(&dir, DEADLINE))?;
     judge(&outcome, case.reason)?;
     let exit = console::exit_line(&el2_said(&outcome), &token)?;
-    ensure!(
-        exit.status == "error",
-        "EL2's exit line says status={}",
-        exit.status
-    );
+    ensure!(exit.status == "error", "EL2's exit line says status={}", exit.status);
     Ok(())
 }
 
 /// EL2's console: its own port, or the host's where it had to use that one.
 fn el2_said(outcome: &Outcome) -> String {
-    if outcome.el2_console.trim().is_empty() {
-        outcome.host_console.clone()
-    } else {
-        outcome.el2_console.clone()
-    }
+    if outcome.el2_console.trim().is_empty() { outcome.host_console.clone() } else { outcome.el2_console.clone() }
 }
 
 fn judge(outcome: &Outcome, reason: &[&str]) -> Result<()> {
     let said = el2_said(outcome);
     let shown = || format!("EL2 said:\n{}", last_lines(&said, 6));
     match outcome.end {
-        End::Killed(after) => bail!(
-            "it hung and was killed after {} s; {}",
-            after.as_secs(),
-            shown()
-        ),
+        End::Killed(after) => bail!("it hung and was killed after {} s; {}", after.as_secs(), shown()),
         End::Exited(status) if status.success() => {
             bail!("it ended as if all were well; {}", shown())
         }
         End::Exited(_) => {}
     }
     let errors = console::error_lines(&said).join("\n").to_lowercase();
-    ensure!(
-        !errors.is_empty(),
-        "no `portcullis: error:` line (QEMU: {}); {}",
-        outcome.qemu_messages.trim(),
-        shown()
-    );
+    ensure!(!errors.is_empty(), "no `portcullis: error:` line (QEMU: {}); {}", outcome.qemu_messages.trim(), shown());
     for word in reason {
-        ensure!(
-            errors.contains(&word.to_lowercase()),
-            "the reason does not name `{word}`: {errors}"
-        );
+        ensure!(errors.contains(&word.to_lowercase()), "the reason does not name `{word}`: {errors}");
     }
     Ok(())
 }
@@ -170,37 +134,27 @@ fn truncated(checkout: &Checkout, qemu: &Path, images: &Images) -> Result<()> {
     let stub = dir.join("stub.bin");
     fs::write(&stub, stub_code())?;
     let mut machine = Machine::new(qemu);
-    let load =
-        |file: &Path, at: u64| format!("loader,file={},addr={at:#x},force-raw=on", file.display());
+    let load = |file: &Path, at: u64| format!("loader,file={},addr={at:#x},force-raw=on", file.display());
     machine.device(&load(&images.hyp, 0x4020_0000));
     machine.device(&load(&cut, DTB));
     machine.device(&load(&stub, STUB));
     machine.device(&format!("loader,cpu-num=0,addr={STUB:#x}"));
-    let outcome = step("Refusing: a truncated device tree", || {
-        machine.run(&dir, DEADLINE)
-    })?;
+    let outcome = step("Refusing: a truncated device tree", || machine.run(&dir, DEADLINE))?;
     judge(&outcome, &["device tree"])
 }
 
 fn dump_device_tree(qemu: &Path, images: &Images, dir: &Path) -> Result<PathBuf> {
     let file = dir.join("whole.dtb");
     let mut machine = good_machine(qemu, images, &fresh_token()?)?;
-    machine
-        .machine
-        .push_str(&format!(",dumpdtb={}", file.display()));
-    machine
-        .run(&dir.join("dump"), DEADLINE)?
-        .require_clean_exit()?;
+    machine.machine.push_str(&format!(",dumpdtb={}", file.display()));
+    machine.run(&dir.join("dump"), DEADLINE)?.require_clean_exit()?;
     Ok(file)
 }
 
 fn stub_code() -> Vec<u8> {
     // movz x0, #DTB >> 16, lsl #16; movz x1, #0x4020, lsl #16; br x1.
     let movz = |register: u32, half: u32| 0xd2a0_0000 | (half << 5) | register;
-    [movz(0, 0x4810), movz(1, 0x4020), 0xd61f_0020]
-        .iter()
-        .flat_map(|word| word.to_le_bytes())
-        .collect()
+    [movz(0, 0x4810), movz(1, 0x4020), 0xd61f_0020].iter().flat_map(|word| word.to_le_bytes()).collect()
 }
 
 #[cfg(test)]
@@ -210,9 +164,6 @@ mod tests {
     #[test]
     fn the_stub_is_what_an_assembler_makes_of_it() {
         // movz x0, #0x4810, lsl #16 is d2a90200.
-        assert_eq!(
-            stub_code().get(..4),
-            Some([0x00, 0x02, 0xa9, 0xd2].as_slice())
-        );
+        assert_eq!(stub_code().get(..4), Some([0x00, 0x02, 0xa9, 0xd2].as_slice()));
     }
 }

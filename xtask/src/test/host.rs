@@ -1,28 +1,59 @@
 //! Tests that run on the build machine: the libraries, the hypervisor's own library and
 //! the tools.
 
+use anyhow::{Context, Result};
+use serde_json::Value;
+
 use crate::checkout::Checkout;
+use crate::exec;
 use crate::test::tally::Tally;
 
-/// One suite per package, so that a failure names where it is.
-const SUITES: [(&str, &[&str]); 7] = [
-    ("io-pgtable", &["-p", "io-pgtable"]),
-    ("smmu-drv", &["-p", "smmu-drv"]),
-    ("smmu-model", &["-p", "smmu-model"]),
-    ("shadow-s2", &["-p", "shadow-s2"]),
-    ("hyp, on the build machine", &["-p", "hyp", "--lib"]),
-    (
-        "qemu-tests, on the build machine",
-        &["-p", "qemu-tests", "--lib"],
-    ),
-    ("xtask", &["-p", "xtask"]),
-];
-
-/// Runs them all.
+/// Runs them all: one suite per package, so that a failure names where it is.
 pub(crate) fn run(checkout: &Checkout, tally: &mut Tally) {
-    for (name, arguments) in SUITES {
+    let packages = match default_members(checkout) {
+        Ok(packages) => packages,
+        Err(error) => return tally.fail("host tests", &format!("{error:#}")),
+    };
+    // The hypervisor's binary does not link for the build machine; its library does.
+    for package in packages.iter().map(String::as_str).chain(["hyp"]) {
         let mut cargo = checkout.cargo();
-        cargo.args(["test", "--no-fail-fast"]).args(arguments);
-        tally.cargo_test(name, &mut cargo);
+        cargo.args(["test", "--no-fail-fast", "-p", package]);
+        // The runner's other tests boot machines and are a suite of their own.
+        if matches!(package, "hyp" | "qemu-tests") {
+            cargo.arg("--lib");
+        }
+        tally.cargo_test(package, &mut cargo);
+    }
+}
+
+/// The packages that build for the build machine, as the workspace says.
+fn default_members(checkout: &Checkout) -> Result<Vec<String>> {
+    let mut cargo = checkout.cargo();
+    cargo.args(["metadata", "--no-deps", "--format-version", "1"]);
+    let metadata: Value = serde_json::from_str(&exec::output(&mut cargo)?)?;
+    names(&metadata).context("cargo metadata does not name the workspace's members")
+}
+
+fn names(metadata: &Value) -> Option<Vec<String>> {
+    let members = metadata.get("workspace_default_members")?.as_array()?;
+    let packages = metadata.get("packages")?.as_array()?;
+    let name_of = |id: &Value| {
+        let package = packages.iter().find(|package| package.get("id") == Some(id))?;
+        package.get("name")?.as_str().map(str::to_owned)
+    };
+    members.iter().map(name_of).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_default_members_are_tested_on_the_build_machine() {
+        let metadata = serde_json::json!({
+            "packages": [{"id": "x#1", "name": "x"}, {"id": "y#1", "name": "y"}],
+            "workspace_default_members": ["y#1"],
+        });
+        assert_eq!(names(&metadata), Some(vec!["y".to_owned()]));
     }
 }

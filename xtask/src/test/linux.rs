@@ -25,64 +25,18 @@ struct Row {
 }
 
 const CHECKS: [Row; 7] = [
-    Row {
-        series: "6.12",
-        cpu: "max",
-        smp: 4,
-        mem: "1G",
-        append: "",
-    },
-    Row {
-        series: "6.1",
-        cpu: "max",
-        smp: 4,
-        mem: "1G",
-        append: "",
-    },
-    Row {
-        series: "6.12",
-        cpu: "cortex-a76",
-        smp: 4,
-        mem: "2G",
-        append: "iommu.strict=0",
-    },
-    Row {
-        series: "6.1",
-        cpu: "cortex-a76",
-        smp: 2,
-        mem: "1G",
-        append: "iommu.passthrough=1",
-    },
-    Row {
-        series: "6.12",
-        cpu: "neoverse-n1",
-        smp: 8,
-        mem: "8G",
-        append: "iommu.passthrough=1",
-    },
-    Row {
-        series: "6.1",
-        cpu: "neoverse-n1",
-        smp: 4,
-        mem: "1G",
-        append: "iommu.strict=0",
-    },
-    Row {
-        series: "6.12",
-        cpu: "max",
-        smp: 1,
-        mem: "512M",
-        append: "",
-    },
+    Row { series: "6.12", cpu: "max", smp: 4, mem: "1G", append: "" },
+    Row { series: "6.1", cpu: "max", smp: 4, mem: "1G", append: "" },
+    Row { series: "6.12", cpu: "cortex-a76", smp: 4, mem: "2G", append: "iommu.strict=0" },
+    Row { series: "6.1", cpu: "cortex-a76", smp: 2, mem: "1G", append: "iommu.passthrough=1" },
+    Row { series: "6.12", cpu: "neoverse-n1", smp: 8, mem: "8G", append: "iommu.passthrough=1" },
+    Row { series: "6.1", cpu: "neoverse-n1", smp: 4, mem: "1G", append: "iommu.strict=0" },
+    Row { series: "6.12", cpu: "max", smp: 1, mem: "512M", append: "" },
 ];
 
 /// Attacks: every kernel under EL2, and one natively so that a blocked attack means
 /// something.
-const ATTACKS: [(&str, Below); 3] = [
-    ("6.12", Below::Nothing),
-    ("6.12", Below::Portcullis),
-    ("6.1", Below::Portcullis),
-];
+const ATTACKS: [(&str, Below); 3] = [("6.12", Below::Nothing), ("6.12", Below::Portcullis), ("6.1", Below::Portcullis)];
 
 #[derive(Clone, Copy)]
 enum Below {
@@ -93,18 +47,11 @@ enum Below {
 /// Runs them all.
 pub(crate) fn run(checkout: &Checkout, qemu: &Path, images: &Images, tally: &mut Tally) {
     for row in CHECKS {
-        let report = boot(checkout, qemu, images, &row, Below::Portcullis)
-            .and_then(|boot| boot.run(checkout));
+        let report = boot(checkout, qemu, images, &row, Below::Portcullis).and_then(|boot| boot.run(checkout));
         count(tally, report);
     }
     for (series, below) in ATTACKS {
-        let row = Row {
-            series,
-            cpu: "max",
-            smp: 2,
-            mem: "1G",
-            append: "",
-        };
+        let row = Row { series, cpu: "max", smp: 2, mem: "1G", append: "" };
         for mode in [Mode::AttackPassthrough, Mode::AttackRuntime] {
             let report = boot(checkout, qemu, images, &row, below)
                 .and_then(|boot| attack::prepared(&boot, mode))
@@ -114,13 +61,7 @@ pub(crate) fn run(checkout: &Checkout, qemu: &Path, images: &Images, tally: &mut
     }
 }
 
-fn boot(
-    checkout: &Checkout,
-    qemu: &Path,
-    images: &Images,
-    row: &Row,
-    below: Below,
-) -> Result<Boot> {
+fn boot(checkout: &Checkout, qemu: &Path, images: &Images, row: &Row, below: Below) -> Result<Boot> {
     Ok(Boot {
         qemu: qemu.to_owned(),
         guest: Guest::debian(checkout, row.series)?,

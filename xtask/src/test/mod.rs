@@ -49,11 +49,7 @@ enum Suite {
 
 impl Args {
     fn wants(&self, suite: Suite) -> bool {
-        if self.only.is_empty() {
-            !(self.quick && suite == Suite::Linux)
-        } else {
-            self.only.contains(&suite)
-        }
+        if self.only.is_empty() { !(self.quick && suite == Suite::Linux) } else { self.only.contains(&suite) }
     }
 }
 

@@ -44,10 +44,7 @@ impl Tally {
         let index = match self.suites.iter().position(|suite| suite.name == name) {
             Some(index) => index,
             None => {
-                self.suites.push(Suite {
-                    name: name.to_owned(),
-                    ..Suite::default()
-                });
+                self.suites.push(Suite { name: name.to_owned(), ..Suite::default() });
                 self.suites.len() - 1
             }
         };
@@ -67,22 +64,14 @@ impl Tally {
         for name in &failed {
             self.fail(suite, name);
         }
-        // A status that the results do not explain is a failure of its own.
-        if !output.status.success() {
-            let tail = exec::tail(&output);
-            if failed.is_empty() {
-                self.fail(
-                    suite,
-                    &format!(
-                        "`{}` ended with {}\n{tail}",
-                        exec::shown(command),
-                        output.status
-                    ),
-                );
-            } else {
-                say(&tail);
-            }
-        } else if passed == 0 {
+        for line in failure_reports(&text) {
+            eprintln!("    | {line}");
+        }
+        if !output.status.success() && failed.is_empty() {
+            // A status that the results do not explain is a failure of its own.
+            let what = format!("`{}` ended with {}\n{}", exec::shown(command), output.status, exec::tail(&output));
+            self.fail(suite, &what);
+        } else if passed == 0 && failed.is_empty() {
             self.fail(suite, "no test ran");
         }
     }
@@ -99,18 +88,8 @@ impl Tally {
     fn render(&self) -> Vec<String> {
         let mut lines = Vec::new();
         for suite in &self.suites {
-            lines.push(format!(
-                "{:40} {:5} passed {:4} failed",
-                suite.name,
-                suite.passed,
-                suite.failures.len()
-            ));
-            lines.extend(
-                suite
-                    .failures
-                    .iter()
-                    .map(|what| format!("    FAILED {what}")),
-            );
+            lines.push(format!("{:40} {:5} passed {:4} failed", suite.name, suite.passed, suite.failures.len()));
+            lines.extend(suite.failures.iter().map(|what| format!("    FAILED {what}")));
         }
         lines
     }
@@ -138,6 +117,26 @@ fn parse(text: &str) -> (usize, Vec<String>) {
     (passed, failed)
 }
 
+/// How much of each harness's failure report is shown.
+const SHOWN_LINES: usize = 40;
+
+/// What a test harness says about its failures: from `failures:` to its result line.
+fn failure_reports(text: &str) -> Vec<&str> {
+    let mut shown = Vec::new();
+    let mut left = 0;
+    for line in text.lines() {
+        if line == "failures:" && left == 0 {
+            left = SHOWN_LINES;
+        } else if line.starts_with("test result: ") {
+            left = 0;
+        } else if left > 0 {
+            left -= 1;
+            shown.push(line);
+        }
+    }
+    shown
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -149,6 +148,15 @@ mod tests {
             test result: FAILED. 3 passed; 1 failed; 0 ignored\n\
             test result: ok. 4 passed; 0 failed; 0 ignored\n";
         assert_eq!(parse(text), (7, vec!["b::c".to_owned()]));
+    }
+
+    #[test]
+    fn reports_of_failures_are_shown_and_nothing_else() {
+        let text = "test a ... FAILED\n\nfailures:\n---- a stdout ----\nwhy\n\nfailures:\n    a\n\n\
+            test result: FAILED. 0 passed; 1 failed\nnoise\n";
+        let shown = failure_reports(text);
+        assert!(shown.contains(&"why"));
+        assert!(!shown.contains(&"noise"));
     }
 
     #[test]
