@@ -69,7 +69,7 @@ pub struct Features {
 
 impl Features {
     /// Decodes `ids`; `firmware` is what the device tree says of coherency.
-    pub(crate) fn decode(ids: IdRegisters, firmware: Coherency) -> Self {
+    pub fn decode(ids: IdRegisters, firmware: Coherency) -> Self {
         let coherent = if get32(idr0::COHACC, ids.idr0) == 1 { firmware } else { Coherency::NonCoherent };
         Self {
             ids,

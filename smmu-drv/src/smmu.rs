@@ -209,6 +209,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
             }
         }
         self.push(Command::CfgiAll)?;
+        self.strtab.cover(None);
         self.sync()
     }
 

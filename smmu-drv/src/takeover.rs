@@ -192,6 +192,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     /// Drops every cached configuration and translation of the non-secure world.
     pub(crate) fn invalidate_everything(&mut self) -> Result<(), CmdqError> {
         self.cmdq.push(&self.hw, Command::CfgiAll)?;
+        self.strtab.cover(None);
         self.cmdq.push(&self.hw, Command::TlbiNsnhAll)?;
         if self.features.hyp() {
             self.cmdq.push(&self.hw, Command::TlbiEl2All)?;

@@ -13,8 +13,8 @@ const SIZES: [AccessSize; 4] = [AccessSize::Byte, AccessSize::Half, AccessSize::
 fn exists(offset: u32, size: AccessSize) -> bool {
     const WIDE: [u32; 7] = [0x68, 0x80, 0x90, 0xa0, 0xb0, 0xc0, 0xd0];
     const NARROW: [u32; 33] = [
-        0x0, 0x4, 0x8, 0xc, 0x10, 0x14, 0x18, 0x1c, 0x20, 0x24, 0x28, 0x2c, 0x40, 0x44, 0x48, 0x50, 0x54, 0x60,
-        0x64, 0x70, 0x74, 0x88, 0x98, 0x9c, 0x100a8, 0x100ac, 0xb8, 0xbc, 0x100c8, 0x100cc, 0xd8, 0xdc, 0x190,
+        0x0, 0x4, 0x8, 0xc, 0x10, 0x14, 0x18, 0x1c, 0x20, 0x24, 0x28, 0x2c, 0x40, 0x44, 0x48, 0x50, 0x54, 0x60, 0x64,
+        0x70, 0x74, 0x88, 0x98, 0x9c, 0x100a8, 0x100ac, 0xb8, 0xbc, 0x100c8, 0x100cc, 0xd8, 0xdc, 0x190,
     ];
     match size {
         AccessSize::Word => NARROW.contains(&offset) || WIDE.iter().any(|w| offset == *w || offset == *w + 4),
@@ -92,18 +92,24 @@ fn guarded_registers_are_read_only_while_in_use() {
     let mut rig = Rig::qemu();
     rig.enable_linear(4);
     rig.write(r::CR1, 0);
-    let before: Vec<u64> = [r::STRTAB_BASE, r::STRTAB_BASE_CFG, r::CMDQ_BASE, r::CMDQ_CONS, r::EVENTQ_BASE, r::CR2, r::CR1, r::EVENTQ_PROD]
-        .iter()
-        .map(|offset| {
-            rig.write(*offset, 0xffff_ffff);
-            rig.read(*offset)
-        })
-        .collect();
+    let before: Vec<u64> = [
+        r::STRTAB_BASE,
+        r::STRTAB_BASE_CFG,
+        r::CMDQ_BASE,
+        r::CMDQ_CONS,
+        r::EVENTQ_BASE,
+        r::CR2,
+        r::CR1,
+        r::EVENTQ_PROD,
+    ]
+    .iter()
+    .map(|offset| {
+        rig.write(*offset, 0xffff_ffff);
+        rig.read(*offset)
+    })
+    .collect();
     let queues = common::CMDQ as u32;
-    assert_eq!(
-        before,
-        [common::STRTAB, 4, u64::from(queues) | 8, u64::from(rig.prod), common::EVTQ | 7, 6, 0, 0]
-    );
+    assert_eq!(before, [common::STRTAB, 4, u64::from(queues) | 8, u64::from(rig.prod), common::EVTQ | 7, 6, 0, 0]);
 }
 
 #[test]

@@ -3,8 +3,8 @@
 //! Turning translation on or off changes what every stream does. That is a walk over the shadow table, done in steps so
 //! that a trap stays bounded: CR0ACK, or GBPA.UPDATE, follows when the walk is complete.
 
-use super::queue::{Geometry, HostQueue};
-use super::{GBPA_ALLOWED, ids};
+use super::GBPA_ALLOWED;
+use super::queue::HostQueue;
 use crate::platform::{HostMemory, Platform};
 use crate::smmu::{Smmu, WriteOutcome};
 use crate::spec::registers::{cr0::Cr0, gbpa, irq_ctrl::IrqCtrl};
@@ -100,7 +100,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         if on {
             self.regs.cmdq.disable(host);
         } else {
-            let geometry = Geometry::new(self.regs.cmdq_base, CMD_LOG2, ids::HOST_CMDQS, self.regs.ids.oas_mask());
+            let geometry = self.regs.cmdq_geometry();
             let (queue, result) = HostQueue::enable(host, geometry);
             self.regs.cmdq = queue;
             self.regs.cmdq_cons &= geometry.mask();
@@ -121,8 +121,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         } else {
             // Events from before the enable were never the host's.
             self.drain_events(host);
-            let geometry =
-                Geometry::new(self.regs.eventq_base, EVENT_LOG2, ids::HOST_EVENTQS, self.regs.ids.oas_mask());
+            let geometry = self.regs.eventq_geometry();
             let (queue, result) = HostQueue::enable(host, geometry);
             self.regs.eventq = queue;
             self.note_claim(result.is_err());

@@ -3,12 +3,13 @@
 use super::convert::{HostEvent, convert};
 use super::cr0::EVENT_LOG2;
 use super::queue::HostQueue;
+use crate::error::SmmuError;
 use crate::evtq::{MAX_DRAIN, Overflow};
 use crate::fault::FaultRecord;
 use crate::platform::{HostMemory, Platform, WiredIrq};
 use crate::smmu::Smmu;
 use crate::spec::events::RawEvent;
-use crate::spec::registers::{cr0::Cr0, gerror::Gerror, irq_ctrl::IrqCtrl, queue_index};
+use crate::spec::registers::{self as reg, cr0::Cr0, gerror::Gerror, irq_ctrl::IrqCtrl, queue_index};
 use crate::spec::{get32, mask32, put32};
 use crate::stats::bump;
 
@@ -42,6 +43,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         if self.failed.is_some() {
             return Drained::Quiet;
         }
+        self.fold_hardware_errors();
         let mut outcome = Drained::Quiet;
         let mut left = MAX_DRAIN;
         loop {
@@ -62,15 +64,34 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
                 return outcome;
             }
             if self.evtq.publish(&self.hw, prod) == Overflow::Happened {
-                bump(&mut self.stats.event_overflows);
-                // What hardware dropped, the host's queue lost.
-                if self.host_sees_events() {
-                    self.overflow_host_queue();
-                }
+                self.events_were_lost();
             }
             if left == 0 {
                 return Drained::HostMustLook;
             }
+        }
+    }
+
+    /// What hardware dropped, the host's queue lost.
+    fn events_were_lost(&mut self) {
+        bump(&mut self.stats.event_overflows);
+        if self.host_sees_events() {
+            self.overflow_host_queue();
+        }
+    }
+
+    /// Acknowledges what stops hardware's event queue [S 7.2.1]. Errors of EL2's command queue are handled where it is waited
+    /// for; MSIs are never configured.
+    fn fold_hardware_errors(&mut self) {
+        let gerrorn = self.hw.read32(reg::GERRORN);
+        let active = Gerror::from_bits_truncate(self.hw.read32(reg::GERROR) ^ gerrorn);
+        if active.contains(Gerror::SFM_ERR) {
+            self.fail(SmmuError::ServiceFailure);
+        }
+        let acknowledged = active & Gerror::EVENTQ_ABT_ERR;
+        if !acknowledged.is_empty() {
+            self.hw.write32(reg::GERRORN, gerrorn ^ acknowledged.bits());
+            self.events_were_lost();
         }
     }
 

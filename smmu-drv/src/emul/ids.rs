@@ -57,7 +57,7 @@ const AIDR_PASS: u32 = 0xff;
 
 impl HostIds {
     /// The view for an SMMU with `features` whose host has `ipa_bits` bits of IPA space.
-    pub(crate) fn new(features: &Features, msi: MsiAdvert, ipa_bits: u32) -> Self {
+    pub fn new(features: &Features, msi: MsiAdvert, ipa_bits: u32) -> Self {
         let ids = &features.ids;
         let coherent = match features.coherent {
             Coherency::Coherent => 1,

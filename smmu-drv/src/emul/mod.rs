@@ -21,8 +21,9 @@ use crate::stats::bump;
 use crate::strtab::host::HostTable;
 use crate::strtab::shadow::Transition;
 use command::{CommandView, Scope};
+use cr0::{CMD_LOG2, EVENT_LOG2};
 use ids::HostIds;
-use queue::HostQueue;
+use queue::{Geometry, HostQueue};
 use table::{Part, Register, lookup};
 
 /// MSI configuration as the host wrote it; never given to hardware.
@@ -112,6 +113,21 @@ impl<C> HostRegs<C> {
     /// A field guarded by `enable` can be written: neither requested nor in effect.
     fn unguarded(&self, enable: Cr0) -> bool {
         !(self.cr0 | self.cr0ack).intersects(enable)
+    }
+
+    /// The command queue, as its base register says now.
+    fn cmdq_geometry(&self) -> Geometry {
+        Geometry::new(self.cmdq_base, CMD_LOG2, ids::HOST_CMDQS, self.ids.oas_mask())
+    }
+
+    /// The event queue, as its base register says now.
+    fn eventq_geometry(&self) -> Geometry {
+        Geometry::new(self.eventq_base, EVENT_LOG2, ids::HOST_EVENTQS, self.ids.oas_mask())
+    }
+
+    /// Bits that the event queue's indices have [S 6.3.30]: index, wrap and overflow.
+    fn eventq_index_mask(&self) -> u32 {
+        self.eventq_geometry().mask() | mask32(queue_index::OVERFLOW)
     }
 
     /// Where a write of SMMU_GERROR_IRQ_CFG* goes.
@@ -234,7 +250,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
             }
             Register::Gbpa => return self.write_gbpa(host, word),
             Register::CmdqProd => {
-                regs.cmdq_prod = word & mask32(queue_index::INDEX);
+                regs.cmdq_prod = word & regs.cmdq_geometry().mask();
                 return self.consume_commands(host);
             }
             Register::Gerrorn => {
@@ -276,7 +292,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
             }
             Register::CmdqCons => {
                 if regs.unguarded(Cr0::CMDQEN) {
-                    regs.cmdq_cons = word & mask32(queue_index::INDEX);
+                    regs.cmdq_cons = word & regs.cmdq_geometry().mask();
                 }
             }
             Register::EventqBase => {
@@ -286,11 +302,11 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
             }
             Register::EventqProd => {
                 if regs.unguarded(Cr0::EVENTQEN) {
-                    regs.eventq_prod = word & (mask32(queue_index::INDEX) | mask32(queue_index::OVERFLOW));
+                    regs.eventq_prod = word & regs.eventq_index_mask();
                 }
             }
             Register::EventqCons => {
-                regs.eventq_cons = word & (mask32(queue_index::INDEX) | mask32(queue_index::OVERFLOW));
+                regs.eventq_cons = word & regs.eventq_index_mask();
                 self.drain_events(host);
             }
             Register::GerrorIrqCfg0 => regs.gerror_irq_cfg().cfg0 = value & mask64(irq_cfg::ADDR),

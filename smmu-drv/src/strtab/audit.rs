@@ -37,11 +37,8 @@ impl fmt::Display for StrtabFinding {
 }
 
 /// Fields of dword 0 that an entry can have.
-const DW0: u64 = mask64(dw0::V)
-    | mask64(dw0::CONFIG)
-    | mask64(dw0::S1FMT)
-    | mask64(dw0::S1CONTEXTPTR)
-    | mask64(dw0::S1CDMAX);
+const DW0: u64 =
+    mask64(dw0::V) | mask64(dw0::CONFIG) | mask64(dw0::S1FMT) | mask64(dw0::S1CONTEXTPTR) | mask64(dw0::S1CDMAX);
 /// Fields of dword 1 that an entry can have.
 const DW1: u64 = mask64(dw1::S1DSS)
     | mask64(dw1::S1CIR)

@@ -3,7 +3,7 @@
 //! Where hardware has 2-level tables, level 1 covers every StreamID from the start and level-2 tables come and go: one shared
 //! table of stage-2-only entries stands for a host that has translation off, one of abort entries for a host that blocks, and
 //! private ones are allocated as the host's table gets entries. A table that hardware may still have cached is condemned
-//! first and freed only after an invalidation that covers it is complete. Elsewhere the table is linear and complete.
+//! first, and freed only when an invalidation that covers it was queued and is complete. Elsewhere the table is linear and complete.
 
 pub mod audit;
 pub(crate) mod host;
@@ -53,8 +53,13 @@ pub(crate) enum Shared {
 enum Slot<B> {
     Empty,
     Live(B),
-    /// Not referenced any more, but hardware may have it cached.
-    Condemned(B),
+    /// Was this block's; not referenced any more, but hardware may have it cached.
+    Condemned {
+        table: B,
+        block: u32,
+    },
+    /// An invalidation that covers it is queued; free once that is synchronised.
+    Covered(B),
 }
 
 struct TwoLevel<B> {
@@ -200,7 +205,7 @@ impl<B: DmaBuffer> Strtab<B> {
                 let slot = Self::slot_of(two, sid >> SPLIT)?;
                 match two.slots.get(slot)? {
                     Slot::Live(table) => (table, index(sid & (BLOCK - 1))),
-                    Slot::Empty | Slot::Condemned(_) => return None,
+                    Slot::Empty | Slot::Condemned { .. } | Slot::Covered(_) => return None,
                 }
             }
         };
@@ -219,7 +224,7 @@ impl<B: DmaBuffer> Strtab<B> {
                 };
                 match two.slots.get_mut(slot) {
                     Some(Slot::Live(table)) => (table, index(sid & (BLOCK - 1))),
-                    Some(Slot::Empty | Slot::Condemned(_)) | None => return,
+                    Some(Slot::Empty | Slot::Condemned { .. } | Slot::Covered(_)) | None => return,
                 }
             }
         };
@@ -285,18 +290,31 @@ impl<B: DmaBuffer> Strtab<B> {
         }
         if let Some(slot) = Self::slot_of(two, block).and_then(|slot| two.slots.get_mut(slot)) {
             if let Slot::Live(table) = core::mem::replace(slot, Slot::Empty) {
-                *slot = Slot::Condemned(table);
+                *slot = Slot::Condemned { table, block };
             }
             two.map.write64(index(block).saturating_mul(8), 0);
         }
         changed
     }
 
-    /// Frees condemned tables; only after an invalidation that covers them is complete.
+    /// An invalidation of the configuration of `block`, or of everything, was just queued.
+    pub(crate) fn cover(&mut self, covered: Option<u32>) {
+        let Shape::TwoLevel(two) = &mut self.shape else { return };
+        for slot in &mut two.slots {
+            let Slot::Condemned { block, .. } = slot else { continue };
+            if covered.is_none_or(|covered| covered == *block)
+                && let Slot::Condemned { table, .. } = core::mem::replace(slot, Slot::Empty)
+            {
+                *slot = Slot::Covered(table);
+            }
+        }
+    }
+
+    /// Frees tables whose invalidation was queued; only after a CMD_SYNC that followed it.
     pub(crate) fn reap(&mut self) {
         if let Shape::TwoLevel(two) = &mut self.shape {
             for slot in &mut two.slots {
-                if matches!(slot, Slot::Condemned(_)) {
+                if matches!(slot, Slot::Covered(_)) {
                     *slot = Slot::Empty;
                 }
             }

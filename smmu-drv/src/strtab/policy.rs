@@ -30,7 +30,7 @@ pub struct Stage2Words {
 
 impl Stage2Words {
     /// S2PTW, S2R and S2AA64 set; S2S, S2HA, S2HD, S2ENDI and S2AFFD clear.
-    pub(crate) fn new(cfg: &Stage2Cfg) -> Self {
+    pub fn new(cfg: &Stage2Cfg) -> Self {
         Self {
             dw2: put64(dw2::S2VMID, u64::from(cfg.vmid))
                 | put64(dw2::S2T0SZ, u64::from(cfg.t0sz))

@@ -153,6 +153,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
             }
         }
         self.push(Command::CfgiAll)?;
+        self.strtab.cover(None);
         self.sync()?;
         Ok(true)
     }
@@ -269,7 +270,9 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
 
     fn invalidate_block(&mut self, block: u32) -> Result<(), SmmuError> {
         self.cfgi_pending = true;
-        self.push(Command::CfgiSteRange { sid: block << SPLIT, range: SPLIT - 1 })
+        self.push(Command::CfgiSteRange { sid: block << SPLIT, range: SPLIT - 1 })?;
+        self.strtab.cover(Some(block));
+        Ok(())
     }
 
     /// Gives every entry of a linear block the same content.
