@@ -4,34 +4,79 @@
 
 use crate::chain::Fate;
 use crate::desc::{self, ADDR};
-use crate::granule::{At, Granule, Level};
+use crate::granule::{At, Granule, L2, Level};
 use crate::pte::{Table, TableMemory};
 use crate::regime::Regime;
 use crate::table::{IoPgtable, from_start};
 use crate::tlb::{TlbError, TlbOps, TlbRange, TlbScope};
 use crate::{Bbm, Iova, Pa};
 
-/// What one call replaced.
+/// What one step replaced.
 struct Merged {
     /// Tables that are not linked any more. Walkers may be in them until the sync, so they stay as they are until then.
     tables: [Option<Pa>; 3],
     /// Size of the largest new block; 0 if nothing was replaced.
     size: u64,
+    /// A descriptor that was broken and has to be made after the sync.
+    broken: Option<Broken>,
+}
+
+/// A descriptor between break and make.
+struct Broken {
+    table: Table,
+    index: usize,
+    old: u64,
+    block: u64,
 }
 
 impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
     /// Replaces the tables on the way to `iova` by blocks, from the bottom up, wherever all leaves of a table exist, continue
     /// each other and allow the same. Returns the size of the largest new block in bytes, 0 if there is none.
     ///
-    /// Translations stay what they are throughout, and that takes [`Bbm::Level2`]: at lower levels nothing is done. At most
-    /// one range is invalidated, with one sync; the tables are freed after it.
+    /// With [`Bbm::Level2`] translations stay what they are throughout, and at most one range is invalidated, with one sync.
+    /// At lower levels each block takes a break, an invalidation with its sync, and a make: what it covers faults in between,
+    /// as it does when a block is split. Tables are freed after the sync.
     ///
     /// # Errors
-    /// [`TlbError`]: the blocks stand, the replaced tables are never freed (see [`IoPgtable::quarantined`]).
+    /// [`TlbError`]; every translation is what it was. With [`Bbm::Level2`] the blocks stand and the replaced tables are never
+    /// freed (see [`IoPgtable::quarantined`]); at lower levels the last table is linked again.
     pub fn coalesce(&mut self, iova: Iova, tlb: &mut impl TlbOps) -> Result<u64, TlbError> {
-        let Some(input) = self.input(iova, 1).filter(|_| self.cfg.bbm == Bbm::Level2) else { return Ok(0) };
+        let Some(input) = self.input(iova, 1) else { return Ok(0) };
+        let mut size = 0;
+        loop {
+            match self.coalesce_step(input, tlb)? {
+                0 => return Ok(size),
+                bytes => size = bytes,
+            }
+            // Each step replaces a table nearer to the root; with level 2 one step does them all.
+            if self.cfg.bbm == Bbm::Level2 {
+                return Ok(size);
+            }
+        }
+    }
+
+    /// As [`coalesce`](Self::coalesce), for every table that lies on the way to some address of the `size` bytes from `iova`.
+    /// Returns how many bytes the new blocks cover. One range is invalidated for each of them.
+    ///
+    /// # Errors
+    /// [`TlbError`] from the first block that fails; those before it stand.
+    pub fn coalesce_range(&mut self, iova: Iova, size: u64, tlb: &mut impl TlbOps) -> Result<u64, TlbError> {
+        // The smallest block above a page is what one table of pages covers.
+        let smallest = At::<R::Granule, L2>::SIZE;
+        let Some(last) = size.checked_sub(1).and_then(|offset| iova.0.checked_add(offset)) else { return Ok(0) };
+        let (mut covered, mut next) = (0_u64, Some(iova.0));
+        while let Some(at) = next.filter(|&at| at <= last) {
+            let bytes = self.coalesce(Iova(at), tlb)?;
+            covered = covered.saturating_add(bytes);
+            next = (at | bytes.max(smallest).wrapping_sub(1)).checked_add(1);
+        }
+        Ok(covered)
+    }
+
+    /// Replaces what one invalidation covers; returns the size of the largest new block.
+    fn coalesce_step(&mut self, input: u64, tlb: &mut impl TlbOps) -> Result<u64, TlbError> {
         let root = self.root_table();
-        let mut merged = Merged { tables: [None; 3], size: 0 };
+        let mut merged = Merged { tables: [None; 3], size: 0, broken: None };
         from_start!(self, L => self.merge::<L>(root, input, &mut merged));
         if merged.size == 0 {
             return Ok(0);
@@ -41,6 +86,13 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         let granule = R::Granule::PAGE;
         tlb.invalidate(TlbRange { iova: start, size: merged.size, granule, scope: TlbScope::Table });
         let synced = tlb.sync();
+        if let Some(Broken { table, index, old, block }) = merged.broken {
+            table.link(index, if synced.is_ok() { block } else { old });
+            self.clean(table, index, 1);
+            self.mem.publish();
+            // Without an answer the table is back in its place: it is not replaced.
+            synced?;
+        }
         // Without an answer a walker may still be in them, so not even a link is written to them.
         let fate = if synced.is_ok() { Fate::Free } else { Fate::Quarantine };
         for pa in merged.tables.into_iter().flatten() {
@@ -65,11 +117,18 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         if !full || !At::<R::Granule, L>::LEAF || self.cfg.page_sizes & At::<R::Granule, L>::SIZE == 0 {
             return;
         }
+        // A child with a broken descriptor is not one leaf, so that nothing is broken above it.
         let Some(block) = one_leaf::<R::Granule, L>(child) else { return };
         let Some(slot) = merged.tables.iter_mut().find(|slot| slot.is_none()) else { return };
         *slot = Some(Pa(old & ADDR));
         merged.size = At::<R::Granule, L>::SIZE;
-        table.store(index, block);
+        match self.cfg.bbm {
+            Bbm::Level2 => table.store(index, block),
+            Bbm::Level0 | Bbm::Level1 => {
+                table.store(index, 0);
+                merged.broken = Some(Broken { table, index, old, block });
+            }
+        }
         self.clean(table, index, 1);
     }
 }
@@ -95,6 +154,7 @@ fn one_leaf<G: Granule, L: Level>(child: Table) -> Option<u64> {
 mod tests {
     use super::*;
     use crate::{Attrs, Cfg, HeapMemory, NoTlb, Prot, S2};
+    use std::vec::Vec;
 
     const RW: Attrs = Attrs::normal(Prot::RW);
     const BASE: u64 = 0x4000_0000;
@@ -172,15 +232,13 @@ mod tests {
 
     #[test]
     fn what_is_not_one_leaf_stays() {
-        // Below level 2, a hole, other attributes, another order, a forbidden size.
+        // A hole, other attributes, another order, a forbidden size.
         let none = |table: &mut IoPgtable<S2, HeapMemory>, iova| {
             let bytes = table.table_bytes();
             let mut tlb = Observer(|_| Err(TlbError), None);
             assert_eq!(table.coalesce(Iova(iova), &mut tlb), Ok(0));
             assert_eq!(table.table_bytes(), bytes);
         };
-        none(&mut mended(Bbm::Level0).0, BASE);
-        none(&mut mended(Bbm::Level1).0, BASE);
         let (mut hole, _) = table(Bbm::Level2, 0);
         hole.map(Iova(BASE), Pa(BASE), MIB2 - 0x1000, RW).unwrap();
         none(&mut hole, BASE);
@@ -210,5 +268,69 @@ mod tests {
         assert_eq!(table.coalesce(Iova(BASE + 5 * MIB2), &mut tlb), Err(TlbError));
         assert_eq!((table.quarantined(), mem.live_tables()), (8192, 3));
         assert_eq!(table.lookup(Iova(BASE)).unwrap().size, GIB);
+    }
+
+    #[test]
+    fn a_range_is_crossed_block_by_block() {
+        let (mut table, mem) = table(Bbm::Level2, 0);
+        table.map(Iova(BASE), Pa(BASE), GIB, RW).unwrap();
+        table.map(Iova(BASE + 2 * GIB), Pa(BASE), GIB, RW).unwrap();
+        for at in [BASE + 0x1000, BASE + 7 * MIB2, BASE + GIB - 0x1000, BASE + 2 * GIB + 5 * MIB2] {
+            table.unmap(Iova(at), 0x1000, &mut NoTlb).unwrap();
+            table.map(Iova(at), Pa(at & (GIB - 1) | BASE), 0x1000, RW).unwrap();
+        }
+        assert_eq!(mem.live_tables(), 7);
+        let (mut plans, whole) = (0, 3 * GIB);
+        let mut tlb = Observer(
+            |_| {
+                plans += 1;
+                Ok(())
+            },
+            None,
+        );
+        // The first gigabyte: two blocks that leave others in pieces, then the last with the gigabyte itself.
+        assert_eq!(table.coalesce_range(Iova(BASE), whole, &mut tlb), Ok(2 * MIB2 + 2 * GIB));
+        assert_eq!((plans, mem.live_tables()), (4, 1));
+        for (iova, size) in [(0, 0), (u64::MAX, 1), (u64::MAX, 2), (1 << 41, GIB)] {
+            assert_eq!(table.coalesce_range(Iova(iova), size, &mut NoTlb), Ok(0));
+        }
+    }
+
+    #[test]
+    fn below_level_2_each_block_is_broken_invalidated_and_made() {
+        for bbm in [Bbm::Level0, Bbm::Level1] {
+            let (mut table, mem) = mended(bbm);
+            let root = table.config().ttb.0;
+            let l1 = mem.read64(Pa(root + 8)).unwrap();
+            let mut sizes = Vec::new();
+            let mut tlb = Observer(
+                |range| {
+                    sizes.push(range.size);
+                    let level2 = mem.read64(Pa((l1 & ADDR) + 5 * 8));
+                    let broken = if range.size == GIB { mem.read64(Pa(root + 8)) } else { level2 };
+                    assert_eq!(broken, Some(0), "broken while TLBs forget");
+                    Ok(())
+                },
+                None,
+            );
+            assert_eq!(table.coalesce(Iova(BASE + 5 * MIB2), &mut tlb), Ok(GIB));
+            assert_eq!((sizes, mem.live_tables()), (Vec::from([MIB2, GIB]), 1));
+            assert_eq!(
+                table.lookup(Iova(BASE)).map(|leaf| (leaf.size, leaf.pa, leaf.attrs)),
+                Some((GIB, Pa(BASE), RW))
+            );
+        }
+    }
+
+    #[test]
+    fn below_level_2_without_an_answer_the_table_is_linked_again() {
+        let (mut table, mem) = mended(Bbm::Level0);
+        let before: Vec<_> = table.leaves(Iova(0), 1 << 40).collect();
+        let mut tlb = Observer(|_| Err(TlbError), None);
+        assert_eq!(table.coalesce(Iova(BASE + 5 * MIB2), &mut tlb), Err(TlbError));
+        assert_eq!((table.quarantined(), mem.live_tables()), (0, 3));
+        assert_eq!(table.leaves(Iova(0), 1 << 40).collect::<Vec<_>>(), before);
+        table.unmap(Iova(BASE), GIB, &mut NoTlb).unwrap();
+        assert_eq!(mem.live_tables(), 1, "counts are right still");
     }
 }

@@ -9,8 +9,6 @@ use crate::{GrantError, Invalidate, InvalidateError, IpaRange, Plan, RevokeError
 
 /// Leaf size where blocks cannot be replaced while they are in use.
 const PAGES_ONLY: u64 = 1 << 12;
-/// The smallest block above a page.
-const SMALLEST_BLOCK: u64 = 1 << 21;
 /// What devices may do with memory of the host. No transaction of a device is an instruction fetch that must succeed.
 const MEMORY: Attrs = Attrs::normal(Prot::RW);
 /// What devices may do with the registers that they are given.
@@ -27,7 +25,7 @@ pub struct Stats {
     pub plans: u64,
     /// Plans that some SMMU did not complete.
     pub failed_plans: u64,
-    /// Blocks put together again.
+    /// Bytes in blocks that were put together again.
     pub coalesced: u64,
 }
 
@@ -178,23 +176,15 @@ impl<M: TableMemory> ShadowS2<M> {
     pub fn coalesce(&mut self, range: IpaRange, smmus: &mut impl Invalidate) -> Result<u64, RevokeError> {
         self.settle(smmus)?;
         let Some(range) = range.below(self.limit) else { return Ok(0) };
-        let mut covered = 0_u64;
-        let mut at = range.start().0;
-        while at < range.end().0 {
-            let mut gather = Gather::new(smmus);
-            let merged = self.table.coalesce(Iova(at), &mut gather);
-            self.stats.plans = self.stats.plans.saturating_add(gather.issued);
-            let Ok(bytes) = merged else {
-                self.fail();
-                return Err(RevokeError::NotCompleted);
-            };
-            if bytes != 0 {
-                self.stats.coalesced = self.stats.coalesced.saturating_add(1);
-                covered = covered.saturating_add(bytes);
-            }
-            at = (at | bytes.max(SMALLEST_BLOCK).wrapping_sub(1)).saturating_add(1);
-        }
-        Ok(covered)
+        let mut gather = Gather::new(smmus);
+        let merged = self.table.coalesce_range(iova(range), range.bytes(), &mut gather);
+        self.stats.plans = self.stats.plans.saturating_add(gather.issued);
+        let Ok(bytes) = merged else {
+            self.fail();
+            return Err(RevokeError::NotCompleted);
+        };
+        self.stats.coalesced = self.stats.coalesced.saturating_add(bytes);
+        Ok(bytes)
     }
 
     /// Tries to pay an owed invalidation: everything is invalidated, and pages that had to be left out are mapped again.

@@ -179,7 +179,7 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
         };
         self.set(range, |_| PageInfo::owned_by(Owner::Host));
         self.count(id, |guest| guest.owned = guest.owned.saturating_sub(range.count()));
-        self.dma.coalesce(range);
+        self.tidy(range);
         answer
     }
 

@@ -89,6 +89,12 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
         Err(failure)
     }
 
+    /// Puts the blocks around `range` together again, after it was granted and written down.
+    pub(super) fn tidy(&mut self, range: PageRange) {
+        self.cpu.coalesce(range);
+        self.dma.coalesce(range);
+    }
+
     /// Decides about a stage-2 fault of the host on page `pfn`, and repairs what a rollback had to leave unmapped.
     ///
     /// A fault on a mapped page is no error either: another CPU was replacing the block around it.

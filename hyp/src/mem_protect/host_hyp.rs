@@ -75,7 +75,7 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
         };
         self.set(range, |_| PageInfo::owned_by(Owner::Host));
         self.pages.unmap(range);
-        self.dma.coalesce(range);
+        self.tidy(range);
         answer
     }
 

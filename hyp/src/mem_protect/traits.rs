@@ -23,6 +23,12 @@ pub trait HostStage2 {
 
     /// The first leaf at or after `from`, cut to start no lower than `from`; `None` when there is none.
     fn next_leaf(&self, from: Ipa) -> Option<Leaf>;
+
+    /// Upkeep after `range` was mapped: puts blocks together again, so that their tables come back. Other CPUs may fault on the
+    /// block meanwhile, as when it is split; see [`Ownership::host_fault`](super::Ownership::host_fault).
+    fn coalesce(&mut self, range: PageRange) {
+        let _ = range;
+    }
 }
 
 /// One leaf of a stage-2 table, or the rest of one.
