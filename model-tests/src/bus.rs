@@ -71,6 +71,7 @@ pub struct Bus {
     clock: Rc<Cell<u64>>,
     spy: Spy,
     irqs: Rc<RefCell<Vec<WiredIrq>>>,
+    lazy_clean: Rc<Cell<bool>>,
 }
 
 impl Bus {
@@ -81,16 +82,10 @@ impl Bus {
         pool: Pool,
         spy: Spy,
         irqs: Rc<RefCell<Vec<WiredIrq>>>,
+        lazy_clean: Rc<Cell<bool>>,
     ) -> Self {
         let mem = model.borrow().mem().clone();
-        Self {
-            model,
-            mem,
-            pool,
-            clock: Rc::default(),
-            spy,
-            irqs,
-        }
+        Self { model, mem, pool, clock: Rc::default(), spy, irqs, lazy_clean }
     }
 
     fn look(&self) {
@@ -132,11 +127,7 @@ impl Platform for Bus {
             self.mem.cpu_write64(word, 0);
         }
         self.mem.clean(pa..pa + bytes);
-        Some(Buffer {
-            pa,
-            bytes,
-            bus: self.clone(),
-        })
+        Some(Buffer { pa, bytes, bus: self.clone() })
     }
 
     fn dsb(&self) {}
@@ -172,10 +163,7 @@ impl Buffer {
 
     fn range(&self, offset: usize, len: usize) -> std::ops::Range<u64> {
         let start = self.pa + u64::try_from(offset).unwrap_or(self.bytes).min(self.bytes);
-        start
-            ..start
-                .saturating_add(u64::try_from(len).unwrap_or(0))
-                .min(self.pa + self.bytes)
+        start..start.saturating_add(u64::try_from(len).unwrap_or(0)).min(self.pa + self.bytes)
     }
 }
 
@@ -200,6 +188,9 @@ impl DmaBuffer for Buffer {
     }
 
     fn clean(&self, offset: usize, len: usize) {
+        if self.bus.lazy_clean.get() {
+            return;
+        }
         self.bus.mem.clean(self.range(offset, len));
         self.bus.look();
     }

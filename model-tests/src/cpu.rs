@@ -53,11 +53,6 @@ impl HostStage2 for Cpu {
         let pfn = *self.pages.range(from.0 / PAGE_BYTES..).next()?;
         let start = (pfn * PAGE_BYTES).max(from.0);
         let bytes = (pfn + 1) * PAGE_BYTES - start;
-        Some(Leaf {
-            ipa: Ipa(start),
-            pa: Pa(start),
-            bytes,
-            kind: LeafKind::Normal,
-        })
+        Some(Leaf { ipa: Ipa(start), pa: Pa(start), bytes, kind: LeafKind::Normal })
     }
 }

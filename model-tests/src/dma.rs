@@ -6,9 +6,7 @@ use std::rc::Rc;
 
 use hyp::mem_protect::{DmaError, DmaStage2, Leaf, LeafKind, PageRange};
 use io_pgtable::{HeapMemory, Ipa, MemType, Pa};
-use shadow_s2::{
-    GrantError, Invalidate, InvalidateError, IpaRange, Plan, RevokeError, ShadowS2, Target,
-};
+use shadow_s2::{GrantError, Invalidate, InvalidateError, IpaRange, Plan, RevokeError, ShadowS2, Target};
 use smmu_drv::{Smmu, Stage2Cfg, Stale};
 use smmu_model::{Memory, Model};
 
@@ -66,21 +64,19 @@ struct Step<'a> {
 }
 
 impl Mirror {
+    /// All stores since the last time appear at once: their order is the business of the table's own tests.
     fn update(&mut self) {
+        let mut changed = Vec::new();
         for (index, seen) in self.seen.iter_mut().enumerate() {
             let pa = layout::TABLES + u64::try_from(index).unwrap_or(0) * 8;
-            let word = if self.snooping {
-                self.heap.read64(Pa(pa))
-            } else {
-                self.heap.read64_poc(Pa(pa))
-            };
+            let word = if self.snooping { self.heap.read64(Pa(pa)) } else { self.heap.read64_poc(Pa(pa)) };
             let word = word.unwrap_or(0);
             if word != *seen {
                 *seen = word;
-                self.mem.cpu_write64(pa, word);
-                self.mem.clean(pa..pa + 8);
+                changed.push((pa, word));
             }
         }
+        self.mem.store_at_once(&changed);
     }
 }
 
@@ -89,25 +85,14 @@ impl Invalidate for Step<'_> {
         self.mirror.update();
         let stale = match plan.target {
             Target::All => Stale::All,
-            Target::Range { start, bytes, .. } => Stale::Range {
-                ipa: start,
-                size: bytes,
-            },
+            Target::Range { start, bytes, .. } => Stale::Range { ipa: start, size: bytes },
         };
         let (stale, count) = match (self.smmus.defence.get(), stale) {
             (Defence::Whole | Defence::NoUnmap, stale) => (stale, usize::MAX),
             (Defence::NoInvalidate, stale) => (stale, 0),
             (Defence::FirstSmmuOnly, stale) => (stale, 1),
-            (Defence::WrongPage, _) => (
-                Stale::Range {
-                    ipa: Ipa(layout::RAM),
-                    size: 4096,
-                },
-                usize::MAX,
-            ),
-            (Defence::OnePage, Stale::Range { ipa, .. }) => {
-                (Stale::Range { ipa, size: 4096 }, usize::MAX)
-            }
+            (Defence::WrongPage, _) => (Stale::Range { ipa: Ipa(layout::RAM), size: 4096 }, usize::MAX),
+            (Defence::OnePage, Stale::Range { ipa, .. }) => (Stale::Range { ipa, size: 4096 }, usize::MAX),
             (Defence::OnePage, Stale::All) => (Stale::All, usize::MAX),
         };
         let mut result = Ok(());
@@ -132,22 +117,11 @@ impl Dma {
         models: Vec<Rc<RefCell<Model>>>,
     ) -> Self {
         let words = usize::try_from(layout::TABLES_BYTES / 8).unwrap_or(0);
-        let snooping = models
-            .iter()
-            .all(|m| m.borrow().config().snoop == smmu_model::Snoop::Coherent);
+        let snooping = models.iter().all(|m| m.borrow().config().snoop == smmu_model::Snoop::Coherent);
         let mut dma = Self {
             shadow,
-            mirror: Mirror {
-                heap,
-                mem,
-                seen: vec![0; words],
-                snooping,
-            },
-            smmus: Smmus {
-                drivers,
-                defence,
-                models,
-            },
+            mirror: Mirror { heap, mem, seen: vec![0; words], snooping },
+            smmus: Smmus { drivers, defence, models },
         };
         dma.mirror.update();
         dma
@@ -197,10 +171,7 @@ impl DmaStage2 for Dma {
         if self.smmus.defence.get() == Defence::NoUnmap {
             return Ok(());
         }
-        let mut step = Step {
-            smmus: &self.smmus,
-            mirror: &mut self.mirror,
-        };
+        let mut step = Step { smmus: &self.smmus, mirror: &mut self.mirror };
         let result = self.shadow.revoke(ipa_range(range)?, &mut step);
         self.mirror.update();
         result.map_err(|error| match error {
@@ -226,25 +197,13 @@ impl DmaStage2 for Dma {
         let leaf = self.shadow.next_leaf(from)?;
         let start = leaf.iova.0.max(from.0);
         let skipped = start - leaf.iova.0;
-        let kind = if leaf.attrs.mem == MemType::Normal {
-            LeafKind::Normal
-        } else {
-            LeafKind::Device
-        };
-        Some(Leaf {
-            ipa: Ipa(start),
-            pa: Pa(leaf.pa.0 + skipped),
-            bytes: leaf.size - skipped,
-            kind,
-        })
+        let kind = if leaf.attrs.mem == MemType::Normal { LeafKind::Normal } else { LeafKind::Device };
+        Some(Leaf { ipa: Ipa(start), pa: Pa(leaf.pa.0 + skipped), bytes: leaf.size - skipped, kind })
     }
 
     fn coalesce(&mut self, range: PageRange) {
         let Ok(range) = ipa_range(range) else { return };
-        let mut step = Step {
-            smmus: &self.smmus,
-            mirror: &mut self.mirror,
-        };
+        let mut step = Step { smmus: &self.smmus, mirror: &mut self.mirror };
         let _ = self.shadow.coalesce(range, &mut step);
         self.mirror.update();
     }

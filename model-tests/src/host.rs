@@ -48,11 +48,7 @@ pub const QUEUES: u32 = r::CR0_CMDQEN | r::CR0_EVENTQEN;
 impl Host {
     /// Writes all registers and tables, in the order of Linux's driver, every stream aborting; SMMUEN stays 0.
     pub fn prepare(m: &mut Machine, smmu: usize, shape: Shape) -> Self {
-        let mut host = Self {
-            smmu,
-            prod: 0,
-            shape,
-        };
+        let mut host = Self { smmu, prod: 0, shape };
         m.write32(smmu, r::CR0, 0);
         m.settle();
         m.write32(smmu, r::CR1, 0xd75);
@@ -60,11 +56,7 @@ impl Host {
         host.clear_table(m);
         m.write64(smmu, r::STRTAB_BASE, host.strtab() | 1 << 62);
         m.write32(smmu, r::STRTAB_BASE_CFG, host.table_cfg());
-        m.write64(
-            smmu,
-            r::CMDQ_BASE,
-            host.cmdq() | 1 << 62 | u64::from(LOG2_QUEUE),
-        );
+        m.write64(smmu, r::CMDQ_BASE, host.cmdq() | 1 << 62 | u64::from(LOG2_QUEUE));
         m.write32(smmu, r::CMDQ_PROD, 0);
         m.write32(smmu, r::CMDQ_CONS, 0);
         host.cr0(m, r::CR0_CMDQEN);
@@ -72,11 +64,7 @@ impl Host {
         host.sync(m);
         host.cmd(m, [0x30, 0]);
         host.sync(m);
-        m.write64(
-            smmu,
-            r::EVENTQ_BASE,
-            host.evtq() | 1 << 62 | u64::from(LOG2_QUEUE),
-        );
+        m.write64(smmu, r::EVENTQ_BASE, host.evtq() | 1 << 62 | u64::from(LOG2_QUEUE));
         m.write32(smmu, r::EVENTQ_PROD, 0);
         m.write32(smmu, r::EVENTQ_CONS, 0);
         host.cr0(m, QUEUES);
@@ -184,11 +172,7 @@ impl Host {
     /// Submits a SYNC and expects it to be consumed.
     pub fn sync(&mut self, m: &mut Machine) {
         self.cmd(m, [0x46, 0]);
-        assert_eq!(
-            m.read32(self.smmu, r::CMDQ_CONS) & 0xf_ffff,
-            self.prod,
-            "SYNC"
-        );
+        assert_eq!(m.read32(self.smmu, r::CMDQ_CONS) & 0xf_ffff, self.prod, "SYNC");
     }
 
     /// Submits a SYNC that completes by a store to `address`.
@@ -277,9 +261,7 @@ impl Host {
 
     /// The error code in CONS while a command error is active.
     pub fn cerror(&mut self, m: &mut Machine) -> Option<u32> {
-        let active = (m.read32(self.smmu, r::GERROR) ^ m.read32(self.smmu, r::GERRORN))
-            & r::GERROR_CMDQ
-            != 0;
+        let active = (m.read32(self.smmu, r::GERROR) ^ m.read32(self.smmu, r::GERRORN)) & r::GERROR_CMDQ != 0;
         active.then(|| m.read32(self.smmu, r::CMDQ_CONS) >> r::CONS_ERR_SHIFT)
     }
 
@@ -296,10 +278,5 @@ pub const LEAF: u64 = 1 << 10 | 1 << 6 | 3 << 8 | 1 << 11 | 3;
 /// 39-bit VAs, 4 KiB, TTB1 off, V, 44-bit output, AArch64, R, A.
 #[must_use]
 pub fn cd(ttb: u64) -> [u64; 4] {
-    [
-        25 | 1 << 30 | 1 << 31 | 4 << 32 | 1 << 41 | 1 << 45 | 1 << 46 | ASID << 48,
-        ttb,
-        0,
-        0xff,
-    ]
+    [25 | 1 << 30 | 1 << 31 | 4 << 32 | 1 << 41 | 1 << 45 | 1 << 46 | ASID << 48, ttb, 0, 0xff]
 }

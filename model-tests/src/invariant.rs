@@ -37,29 +37,17 @@ impl Machine {
         let mut judged: BTreeMap<(u64, u64), Option<u64>> = BTreeMap::new();
         for &sid in sids {
             for range in model.reach(sid) {
-                let bad = *judged
-                    .entry((range.pa, range.size))
-                    .or_insert_with(|| self.first_foreign(range.pa, range.size));
+                let bad =
+                    *judged.entry((range.pa, range.size)).or_insert_with(|| self.first_foreign(range.pa, range.size));
                 if let Some(pa) = bad {
-                    return Err(Breach {
-                        smmu,
-                        sid: Some(sid),
-                        pa,
-                        how: format!("{range:x?}"),
-                    });
+                    return Err(Breach { smmu, sid: Some(sid), pa, how: format!("{range:x?}") });
                 }
             }
         }
         for own in model.originated_writes() {
-            let inside =
-                own.pa >= layout::POOL && own.pa + own.size <= layout::POOL + layout::POOL_BYTES;
+            let inside = own.pa >= layout::POOL && own.pa + own.size <= layout::POOL + layout::POOL_BYTES;
             if !inside {
-                return Err(Breach {
-                    smmu,
-                    sid: None,
-                    pa: own.pa,
-                    how: format!("{own:x?}"),
-                });
+                return Err(Breach { smmu, sid: None, pa: own.pa, how: format!("{own:x?}") });
             }
         }
         Ok(())
@@ -72,9 +60,7 @@ impl Machine {
             return Some(layout::SECRET);
         }
         (pa..pa + size).step_by(4096).find(|page| match &self.el2 {
-            Some(el2) => {
-                !translater.contains(page) && el2.owner.map().owner(page / 4096) != PageOwner::Host
-            }
+            Some(el2) => !translater.contains(page) && el2.owner.map().owner(page / 4096) != PageOwner::Host,
             None => self.foreign.contains(&(page & !0xfff)),
         })
     }

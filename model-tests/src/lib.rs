@@ -5,10 +5,7 @@
 //! [`Machine`]; it runs twice, on a machine where the host drives the SMMU itself ([`Guard::None`], where it must land) or
 //! where one defence is missing ([`Defence`]), and under EL2, where it must not.
 #![forbid(unsafe_code)]
-#![allow(
-    clippy::missing_panics_doc,
-    reason = "test support: a panic is a failed test"
-)]
+#![allow(clippy::missing_panics_doc, reason = "test support: a panic is a failed test")]
 
 mod bus;
 mod cpu;
@@ -18,8 +15,11 @@ mod invariant;
 pub mod layout;
 mod machine;
 mod pages;
+mod twice;
 
 pub use bus::{Bus, Pool, Spy};
 pub use dma::{Defence, Dma};
 pub use invariant::Breach;
 pub use machine::{CANARY, Guard, Machine, Owner, Setup};
+pub use pages::Hook;
+pub use twice::{Verdict, twice, twice_with};

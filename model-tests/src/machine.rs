@@ -17,7 +17,7 @@ use crate::bus::{Bus, Pool, Spy};
 use crate::cpu::Cpu;
 use crate::dma::{Defence, Dma, Drivers};
 use crate::layout;
-use crate::pages::Pages;
+use crate::pages::{Hook, Pages};
 
 /// The ownership map with everything that follows it.
 pub type Owner = Ownership<'static, Cpu, Dma, Pages>;
@@ -50,22 +50,13 @@ impl Setup {
     /// One SMMU like QEMU's, under EL2.
     #[must_use]
     pub fn guarded() -> Self {
-        Self {
-            config: Config::qemu(),
-            smmus: 1,
-            guard: Guard::El2,
-            msi: MsiAdvert::WhenCoherent,
-            vmid: 1,
-        }
+        Self { config: Config::qemu(), smmus: 1, guard: Guard::El2, msi: MsiAdvert::WhenCoherent, vmid: 1 }
     }
 
     /// The same without EL2.
     #[must_use]
     pub fn bare() -> Self {
-        Self {
-            guard: Guard::None,
-            ..Self::guarded()
-        }
+        Self { guard: Guard::None, ..Self::guarded() }
     }
 
     /// Another implementation.
@@ -96,6 +87,8 @@ pub struct Machine {
     pub agains: u32,
     pub(crate) el2: Option<El2>,
     pub(crate) foreign: BTreeSet<u64>,
+    /// While set, the drivers' buffers are not cleaned.
+    pub skip_cleans: Rc<Cell<bool>>,
     defence: Rc<Cell<Defence>>,
     pages: Pages,
 }
@@ -110,21 +103,16 @@ impl Machine {
     /// A machine whose firmware did something to each SMMU before EL2 came.
     #[must_use]
     pub fn after_firmware(setup: &Setup, firmware: impl Fn(&mut Model)) -> Self {
+        Self::watched(setup, firmware, Spy::default())
+    }
+
+    /// The same, with somebody who looks on from the first store of EL2.
+    #[must_use]
+    pub fn watched(setup: &Setup, firmware: impl Fn(&mut Model), spy: Spy) -> Self {
         let mem = Memory::new(setup.config.snoop);
         mem.add(layout::RAM, layout::RAM_BYTES, Region::Ram);
-        for device in [
-            layout::GIC,
-            layout::TRANSLATER,
-            layout::SMMU,
-            layout::UART,
-            layout::BAR,
-            layout::ECAM,
-        ] {
-            let bytes = if device == layout::GIC {
-                0x9_0000
-            } else {
-                0x1_0000
-            };
+        for device in [layout::GIC, layout::TRANSLATER, layout::SMMU, layout::UART, layout::BAR, layout::ECAM] {
+            let bytes = if device == layout::GIC { 0x9_0000 } else { 0x1_0000 };
             mem.add(device, bytes, Region::Mmio);
         }
         let models: Vec<_> = (0..setup.smmus)
@@ -139,13 +127,12 @@ impl Machine {
             mem,
             models,
             pool: Pool::default(),
-            spy: Spy::default(),
+            spy,
             irqs: Rc::default(),
             agains: 0,
             el2: None,
-            foreign: (layout::EL2..layout::EL2 + layout::EL2_BYTES)
-                .step_by(4096)
-                .collect(),
+            foreign: (layout::EL2..layout::EL2 + layout::EL2_BYTES).step_by(4096).collect(),
+            skip_cleans: Rc::default(),
             defence: Rc::default(),
         };
         machine.mem.cpu_write64(layout::SECRET, CANARY);
@@ -159,17 +146,12 @@ impl Machine {
     fn boot(&mut self, setup: &Setup) {
         let ram = range(layout::RAM, layout::RAM_BYTES);
         let storage = vec![PageInfo::default(); usize::try_from(ram.count()).unwrap_or(0)];
-        let Ok(mut map) = PageMap::new(Box::leak(storage.into_boxed_slice()), &[ram]) else {
-            panic!("page map")
-        };
+        let Ok(mut map) = PageMap::new(Box::leak(storage.into_boxed_slice()), &[ram]) else { panic!("page map") };
         map.reserve(range(layout::EL2, layout::EL2_BYTES), PageOwner::Hyp);
         let mut cpu = Cpu::default();
         cpu.add(range(layout::RAM, layout::EL2 - layout::RAM));
 
-        let heap = HeapMemory::new(
-            Pa(layout::TABLES),
-            usize::try_from(layout::TABLES_BYTES).unwrap_or(0),
-        );
+        let heap = HeapMemory::new(Pa(layout::TABLES), usize::try_from(layout::TABLES_BYTES).unwrap_or(0));
         let bbm = match setup.config.bbml {
             Bbml::Level0 => Bbm::Level0,
             Bbml::Level1 => Bbm::Level1,
@@ -177,31 +159,16 @@ impl Machine {
         };
         let bits = setup.config.oas_bits().min(48);
         let coherent_walk = setup.config.snoop == Snoop::Coherent;
-        let cfg = Cfg {
-            coherent_walk,
-            bbm,
-            ..Cfg::new(40.min(bits), bits)
-        };
-        let Ok(mut shadow) = ShadowS2::new(cfg, heap.clone()) else {
-            panic!("shadow table")
-        };
-        let memory: Vec<IpaRange> = map
-            .runs_of(PageOwner::Host)
-            .filter_map(|run| IpaRange::new(run.ipa(), run.bytes()))
-            .collect();
+        let cfg = Cfg { coherent_walk, bbm, ..Cfg::new(40.min(bits), bits) };
+        let Ok(mut shadow) = ShadowS2::new(cfg, heap.clone()) else { panic!("shadow table") };
+        let memory: Vec<IpaRange> =
+            map.runs_of(PageOwner::Host).filter_map(|run| IpaRange::new(run.ipa(), run.bytes())).collect();
         let registers = IpaRange::new(Ipa(layout::TRANSLATER), layout::TRANSLATER_BYTES);
         if shadow.snapshot(memory, registers).is_err() {
             panic!("snapshot");
         }
         let drivers = Drivers::default();
-        let dma = Dma::new(
-            shadow,
-            heap,
-            self.mem.clone(),
-            drivers.clone(),
-            self.defence.clone(),
-            self.models.clone(),
-        );
+        let dma = Dma::new(shadow, heap, self.mem.clone(), drivers.clone(), self.defence.clone(), self.models.clone());
         let stage2 = dma.config(setup.vmid);
         let owner = Ownership::new(map, cpu, dma, self.pages.clone(), 4096);
         for model in &self.models {
@@ -210,19 +177,10 @@ impl Machine {
                 self.pool.clone(),
                 self.spy.clone(),
                 self.irqs.clone(),
+                self.skip_cleans.clone(),
             );
-            let coherent = if coherent_walk {
-                Coherency::Coherent
-            } else {
-                Coherency::NonCoherent
-            };
-            let probed = match Probed::probe(
-                bus,
-                ProbeConfig {
-                    coherent,
-                    msi: setup.msi,
-                },
-            ) {
+            let coherent = if coherent_walk { Coherency::Coherent } else { Coherency::NonCoherent };
+            let probed = match Probed::probe(bus, ProbeConfig { coherent, msi: setup.msi }) {
                 Ok(probed) => probed,
                 Err(error) => panic!("probe: {error}"),
             };
@@ -243,14 +201,8 @@ impl Machine {
     ///
     /// # Panics
     /// Without EL2.
-    pub fn driver<T>(
-        &mut self,
-        n: usize,
-        with: impl FnOnce(&mut Smmu<Bus, Owner>, &mut Owner) -> T,
-    ) -> T {
-        let Some(el2) = &mut self.el2 else {
-            panic!("no EL2")
-        };
+    pub fn driver<T>(&mut self, n: usize, with: impl FnOnce(&mut Smmu<Bus, Owner>, &mut Owner) -> T) -> T {
+        let Some(el2) = &mut self.el2 else { panic!("no EL2") };
         with(&mut el2.drivers.borrow_mut()[n], &mut el2.owner)
     }
 
@@ -284,16 +236,12 @@ impl Machine {
             let mut model = self.models[n].borrow_mut();
             match size {
                 AccessSize::Double => model.write64(offset, value),
-                AccessSize::Word => {
-                    model.write32(offset, u32::try_from(value & 0xffff_ffff).unwrap_or(0))
-                }
+                AccessSize::Word => model.write32(offset, u32::try_from(value & 0xffff_ffff).unwrap_or(0)),
                 AccessSize::Byte | AccessSize::Half => {}
             }
             return;
         };
-        while el2.drivers.borrow_mut()[n].mmio_write(&mut el2.owner, offset, size, value)
-            == WriteOutcome::Again
-        {
+        while el2.drivers.borrow_mut()[n].mmio_write(&mut el2.owner, offset, size, value) == WriteOutcome::Again {
             self.agains += 1;
             assert!(self.agains < 100_000, "a store to {offset:#x} never ends");
         }
@@ -316,17 +264,13 @@ impl Machine {
 
     /// The device `sid` behind SMMU `n` writes a byte.
     pub fn dma_write(&mut self, n: usize, sid: u32, iova: u64, byte: u8) -> Transfer {
-        self.models[n]
-            .borrow_mut()
-            .dma_write(sid, None, iova, &[byte])
+        self.models[n].borrow_mut().dma_write(sid, None, iova, &[byte])
     }
 
     /// The device `sid` behind SMMU `n` reads a byte.
     pub fn dma_read(&mut self, n: usize, sid: u32, iova: u64) -> (Transfer, u8) {
         let mut data = [0];
-        let transfer = self.models[n]
-            .borrow_mut()
-            .dma_read(sid, None, iova, &mut data);
+        let transfer = self.models[n].borrow_mut().dma_read(sid, None, iova, &mut data);
         (transfer, data[0])
     }
 
@@ -336,13 +280,9 @@ impl Machine {
     /// The ownership map's.
     pub fn donate(&mut self, pa: u64, pages: u64) -> Result<(), Error> {
         match &mut self.el2 {
-            Some(el2) => el2.owner.host_donate_hyp(UncheckedRange {
-                pfn: pa / PAGE_BYTES,
-                count: pages,
-            }),
+            Some(el2) => el2.owner.host_donate_hyp(UncheckedRange { pfn: pa / PAGE_BYTES, count: pages }),
             None => {
-                self.foreign
-                    .extend((pa..pa + pages * PAGE_BYTES).step_by(4096));
+                self.foreign.extend((pa..pa + pages * PAGE_BYTES).step_by(4096));
                 Ok(())
             }
         }
@@ -354,33 +294,31 @@ impl Machine {
     /// The ownership map's.
     pub fn give_back(&mut self, pa: u64, pages: u64) -> Result<(), Error> {
         match &mut self.el2 {
-            Some(el2) => el2.owner.hyp_donate_host(UncheckedRange {
-                pfn: pa / PAGE_BYTES,
-                count: pages,
-            }),
+            Some(el2) => el2.owner.hyp_donate_host(UncheckedRange { pfn: pa / PAGE_BYTES, count: pages }),
             None => {
-                self.foreign
-                    .retain(|page| !(pa..pa + pages * PAGE_BYTES).contains(page));
+                self.foreign.retain(|page| !(pa..pa + pages * PAGE_BYTES).contains(page));
                 Ok(())
             }
         }
+    }
+
+    /// Lets another CPU act between EL2's fetches from host memory.
+    #[must_use]
+    pub fn hook(&self) -> Hook {
+        self.pages.hook()
     }
 
     /// Claims that EL2 holds on host pages.
     pub fn claims(&mut self) -> u64 {
         let map = self.owner().map();
         let ram = range(layout::RAM, layout::RAM_BYTES);
-        ram.pfns()
-            .filter_map(|pfn| map.page(pfn))
-            .map(|page| u64::from(page.pins()))
-            .sum()
+        ram.pfns().filter_map(|pfn| map.page(pfn)).map(|page| u64::from(page.pins())).sum()
     }
 
     /// The secret is untouched.
     #[must_use]
     pub fn secret_intact(&self) -> bool {
-        self.mem.cpu_read64(layout::SECRET) == CANARY
-            && self.mem.dev_read64(layout::SECRET) == Ok(CANARY)
+        self.mem.cpu_read64(layout::SECRET) == CANARY && self.mem.dev_read64(layout::SECRET) == Ok(CANARY)
     }
 
     /// Lets every SMMU finish what it has to do.

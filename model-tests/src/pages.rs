@@ -14,17 +14,23 @@ pub struct Pages {
     mem: Memory,
     mapped: Rc<RefCell<BTreeSet<u64>>>,
     donated: Rc<RefCell<BTreeSet<u64>>>,
+    hook: Hook,
 }
+
+/// What another CPU does right after EL2 fetched the word at an address.
+pub type Hook = Rc<RefCell<Option<Box<dyn FnMut(u64)>>>>;
 
 impl Pages {
     /// Hands on `mem`.
     #[must_use]
     pub fn new(mem: Memory) -> Self {
-        Self {
-            mem,
-            mapped: Rc::default(),
-            donated: Rc::default(),
-        }
+        Self { mem, mapped: Rc::default(), donated: Rc::default(), hook: Hook::default() }
+    }
+
+    /// Lets another CPU act between EL2's fetches.
+    #[must_use]
+    pub fn hook(&self) -> Hook {
+        self.hook.clone()
     }
 
     /// Pages that EL2 maps because they are claimed or donated.
@@ -45,9 +51,7 @@ impl PageOps for Pages {
     }
 
     fn unmap(&mut self, range: PageRange) {
-        self.mapped
-            .borrow_mut()
-            .retain(|pfn| !range.pfns().any(|gone| gone == *pfn));
+        self.mapped.borrow_mut().retain(|pfn| !range.pfns().any(|gone| gone == *pfn));
     }
 
     fn clean_invalidate(&mut self, range: PageRange) {
@@ -78,7 +82,11 @@ impl PageOps for Pages {
     }
 
     fn load64(&self, pa: Pa) -> u64 {
-        self.mem.cpu_read64(pa.0)
+        let word = self.mem.cpu_read64(pa.0);
+        if let Some(hook) = self.hook.borrow_mut().as_mut() {
+            hook(pa.0);
+        }
+        word
     }
 
     fn store64(&mut self, pa: Pa, value: u64) {

@@ -10,68 +10,14 @@ fn configs() -> Vec<(&'static str, Config)> {
     vec![
         ("qemu", Config::qemu()),
         ("full", Config::full()),
-        (
-            "lazy",
-            Config {
-                pace: Pace::Lazy,
-                seed: 7,
-                ..Config::full()
-            },
-        ),
-        (
-            "non-coherent",
-            Config {
-                snoop: Snoop::NonCoherent,
-                ..Config::qemu()
-            },
-        ),
-        (
-            "linear only",
-            Config {
-                two_level: false,
-                sid_bits: 8,
-                ..Config::qemu()
-            },
-        ),
-        (
-            "bbml 0",
-            Config {
-                bbml: Bbml::Level0,
-                ..Config::qemu()
-            },
-        ),
-        (
-            "no ril",
-            Config {
-                ril: false,
-                ..Config::qemu()
-            },
-        ),
-        (
-            "stall",
-            Config {
-                stall: StallModel::Both,
-                term_model: false,
-                ..Config::qemu()
-            },
-        ),
-        (
-            "vmid 8, oas 40",
-            Config {
-                vmid16: false,
-                asid16: false,
-                oas: 2,
-                ..Config::qemu()
-            },
-        ),
-        (
-            "lax",
-            Config {
-                res0: Res0::Ignored,
-                page1_aliases: true,
-                ..Config::qemu()
-            },
-        ),
+        ("lazy", Config { pace: Pace::Lazy, seed: 7, ..Config::full() }),
+        ("non-coherent", Config { snoop: Snoop::NonCoherent, ..Config::qemu() }),
+        ("linear only", Config { two_level: false, sid_bits: 8, ..Config::qemu() }),
+        ("bbml 0", Config { bbml: Bbml::Level0, ..Config::qemu() }),
+        ("no ril", Config { ril: false, ..Config::qemu() }),
+        ("stall", Config { stall: StallModel::Both, term_model: false, ..Config::qemu() }),
+        ("vmid 8, oas 40", Config { vmid16: false, asid16: false, oas: 2, ..Config::qemu() }),
+        ("lax", Config { res0: Res0::Ignored, page1_aliases: true, ..Config::qemu() }),
     ]
 }
 
@@ -79,32 +25,17 @@ fn configs() -> Vec<(&'static str, Config)> {
 fn a_host_that_behaves_gets_its_dma() {
     for (name, config) in configs() {
         for guard in [Guard::None, Guard::El2] {
-            let setup = Setup {
-                guard,
-                ..Setup::guarded().with(config.clone())
-            };
+            let setup = Setup { guard, ..Setup::guarded().with(config.clone()) };
             let mut m = Machine::new(&setup);
-            assert_eq!(
-                m.dma_write(0, SID, VICTIM, 1),
-                Transfer::Done,
-                "{name} {guard:?}: bypass at boot"
-            );
+            assert_eq!(m.dma_write(0, SID, VICTIM, 1), Transfer::Done, "{name} {guard:?}: bypass at boot");
             let mut host = Host::with_stage1(&mut m, IOVA, VICTIM);
-            assert_eq!(
-                m.dma_write(0, SID, IOVA + 5, 42),
-                Transfer::Done,
-                "{name} {guard:?}"
-            );
+            assert_eq!(m.dma_write(0, SID, IOVA + 5, 42), Transfer::Done, "{name} {guard:?}");
             let (end, byte) = m.dma_read(0, SID, IOVA + 5);
             assert_eq!((end, byte), (Transfer::Done, 42), "{name} {guard:?}");
             host.install(&mut m, SID, BYPASS);
             host.cmd(&mut m, [0x30, 0]);
             host.sync(&mut m);
-            assert_eq!(
-                m.dma_write(0, SID, VICTIM + 9, 7),
-                Transfer::Done,
-                "{name} {guard:?}: bypass"
-            );
+            assert_eq!(m.dma_write(0, SID, VICTIM + 9, 7), Transfer::Done, "{name} {guard:?}: bypass");
             for model in &m.models {
                 assert_eq!(model.borrow_mut().take_hazards(), [], "{name} {guard:?}");
             }
@@ -117,10 +48,7 @@ fn a_host_that_behaves_gets_its_dma() {
 
 #[test]
 fn completion_by_store_works_where_it_is_shown() {
-    let mut m = Machine::new(&Setup {
-        msi: MsiAdvert::WhenCoherent,
-        ..Setup::guarded()
-    });
+    let mut m = Machine::new(&Setup { msi: MsiAdvert::WhenCoherent, ..Setup::guarded() });
     let mut host = Host::enable(&mut m, 0, Shape::TwoLevel);
     let flag = host.flag();
     host.sync_msi(&mut m, flag, 0x1234);

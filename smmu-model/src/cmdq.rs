@@ -260,7 +260,7 @@ impl Model {
         self.timeline.complete_before(now, now);
         self.syncs += 1;
         if let Some(before) = self.timeline.prune(self.config().hyp) {
-            self.mem().forget(before);
+            self.mem().forget(self.seat, before);
         }
         match cmd::sync_cs(cmd) {
             1 => {

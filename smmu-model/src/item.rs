@@ -27,8 +27,8 @@ pub struct Item {
     live: bool,
     /// No word of the tree can have been read before this.
     since: Time,
-    /// Every word of the tree is the current one.
-    fresh: bool,
+    /// When the first word of the tree was overwritten.
+    until: Time,
 }
 
 impl Item {
@@ -37,8 +37,9 @@ impl Item {
     pub fn new(tag: Tag, words: Vec<Version>, sources: Vec<Rc<Item>>) -> Rc<Self> {
         let own = words.iter().map(|w| w.start).max().unwrap_or(0);
         let since = sources.iter().map(|s| s.since).fold(own, Time::max);
-        let fresh = words.iter().all(|w| w.end.is_none()) && sources.iter().all(|s| s.fresh);
-        Rc::new(Self { tag, words, sources, live: false, since, fresh })
+        let own = words.iter().filter_map(|w| w.end).min().unwrap_or(Time::MAX);
+        let until = sources.iter().map(|s| s.until).fold(own, Time::min);
+        Rc::new(Self { tag, words, sources, live: false, since, until })
     }
 
     /// A read that happens now and is not cached.
@@ -54,7 +55,7 @@ impl Item {
     /// Whether nothing of it has been overwritten since.
     #[must_use]
     pub fn fresh(&self) -> bool {
-        self.fresh
+        self.until == Time::MAX
     }
 
     /// Whether both hold the same information from the same times.
@@ -72,9 +73,8 @@ impl Item {
     /// Whether this item is usable whenever `other`, found in the same way, is: it was there earlier and lasted longer.
     #[must_use]
     pub fn outlasts(&self, other: &Self) -> bool {
-        let end = |item: &Self| item.words.iter().filter_map(|word| word.end).min().unwrap_or(Time::MAX);
         let located = self.sources.iter().map(|source| source.since).max().unwrap_or(0);
-        self.since <= other.since && end(self) >= end(other) && located < end(self)
+        self.since <= other.since && self.until >= other.until && located < self.until
     }
 
     /// The word of an item that was read from a single one.
@@ -107,7 +107,7 @@ impl Timeline {
     #[must_use]
     pub fn alive(&self, item: &Item, now: Time) -> bool {
         // What is in memory now can be read now.
-        if item.fresh && self.enabled.last().is_some_and(|(start, end)| *start <= now && end.is_none()) {
+        if item.fresh() && self.enabled.last().is_some_and(|(start, end)| *start <= now && end.is_none()) {
             return true;
         }
         self.usable(item, now, &[])

@@ -68,6 +68,8 @@ struct Inner {
     poc: HashMap<u64, Box<[u64; WORDS]>>,
     history: HashMap<u64, Vec<(Time, u64)>>,
     mmio: Vec<MmioWrite>,
+    /// For each SMMU, the time before which it needs no past.
+    floors: Vec<Time>,
 }
 
 const PAGE: u64 = 4096;
@@ -85,6 +87,7 @@ impl Memory {
             poc: HashMap::new(),
             history: HashMap::new(),
             mmio: Vec::new(),
+            floors: Vec::new(),
         })))
     }
 
@@ -311,9 +314,21 @@ impl Memory {
         used.map(|(_, at)| at).collect()
     }
 
-    /// Forgets versions that ended at or before `before`: no cache can hold them any more.
-    pub fn forget(&self, before: Time) {
+    /// Another SMMU looks at this memory; its number.
+    #[must_use]
+    pub fn attach(&self) -> usize {
         let mut m = self.lock();
+        m.floors.push(0);
+        m.floors.len() - 1
+    }
+
+    /// SMMU `who` can have nothing cached from before `before`. What no SMMU can have is forgotten.
+    pub fn forget(&self, who: usize, before: Time) {
+        let mut m = self.lock();
+        if let Some(floor) = m.floors.get_mut(who) {
+            *floor = before.max(*floor);
+        }
+        let before = m.floors.iter().copied().min().unwrap_or(0);
         m.history.retain(|_, history| {
             let dead = history.iter().skip(1).take_while(|next| next.0 <= before).count();
             history.drain(..dead);

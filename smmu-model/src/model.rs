@@ -8,7 +8,7 @@ use crate::arch::regs as r;
 use crate::config::{Cache, Config, Pace};
 use crate::dma::{Stall, Transfer};
 use crate::hazard::Hazard;
-use crate::inval::Invalidation;
+use crate::inval::{Invalidation, Scope};
 use crate::item::Timeline;
 use crate::mem::{Memory, Time};
 use crate::regs::Regs;
@@ -50,6 +50,8 @@ pub enum Injection {
 pub struct Model {
     config: Config,
     mem: Memory,
+    /// Which of the memory's observers this is.
+    pub(crate) seat: usize,
     pub(crate) regs: Regs,
     pub(crate) timeline: Timeline,
     pub(crate) strtab: Vec<Strtab>,
@@ -76,6 +78,7 @@ impl Model {
         let rng = config.seed;
         let now: Time = mem.now();
         Self {
+            seat: mem.attach(),
             regs,
             config,
             mem,
@@ -243,6 +246,18 @@ impl Model {
     #[must_use]
     pub fn syncs(&self) -> u64 {
         self.syncs
+    }
+
+    /// Hardware drops everything that it has cached, as it may at any time. Long tests do this to forget the past.
+    pub fn drop_caches(&mut self) {
+        for scope in [Scope::SteRange { first: 0, last: u32::MAX }, Scope::NsnhAll, Scope::El2All] {
+            let consumed = self.mem.tick();
+            let completed = Some(self.mem.tick());
+            self.timeline.invalidations.push(Invalidation { scope, consumed, completed });
+        }
+        if let Some(before) = self.timeline.prune(true) {
+            self.mem.forget(self.seat, before);
+        }
     }
 
     /// The invalidations that were consumed and still matter, oldest first.

@@ -5,6 +5,8 @@
 //! ASID may exist for it. Only stage 2, the stream table and the registers limit a stream. So the answer is an upper
 //! bound of what [`Model::dma_read`] and [`Model::dma_write`] can do, and it does not depend on what they did.
 
+use std::collections::HashSet;
+
 use crate::arch::desc::{self, Desc};
 use crate::arch::regs as r;
 use crate::config::Bbml;
@@ -116,17 +118,26 @@ impl Model {
                         continue;
                     }
                     seen.push(key);
-                    for source in tlb_sources(&view, &self.streams, sid, stages.world) {
-                        self.reach_from(&source, stages.s1.is_some(), &mut out);
+                    // The present first: what it reaches need not be looked for in the past.
+                    let mut sources = tlb_sources(&view, &self.streams, sid, stages.world);
+                    sources.sort_by_key(|source| !source.item.fresh());
+                    let mut found = HashSet::new();
+                    for source in sources {
+                        self.reach_from(&source, stages.s1.is_some(), &mut found, &mut out);
                     }
                 }
             }
         }
-        out.dedup();
         out
     }
 
-    fn reach_from(&self, source: &Source, nested: bool, out: &mut Vec<Reachable>) {
+    fn reach_from(
+        &self,
+        source: &Source,
+        nested: bool,
+        found: &mut HashSet<(u64, u32, bool)>,
+        out: &mut Vec<Reachable>,
+    ) {
         let view = self.view();
         let any = Tag::S1 {
             world: source.stages.world,
@@ -146,7 +157,8 @@ impl Model {
         };
         for mapping in view.s2_mappings(s2, &source.item) {
             let leaf = &mapping.leaf;
-            if !leaf.read && !leaf.write {
+            let key = (leaf.pa, leaf.shift, leaf.write);
+            if (!leaf.read && !leaf.write) || found.contains(&key) {
                 continue;
             }
             let via = if view.alive(&leaf.item) {
@@ -156,6 +168,7 @@ impl Model {
             } else {
                 continue;
             };
+            found.insert(key);
             out.push(Reachable {
                 pa: leaf.pa,
                 size: 1 << leaf.shift,

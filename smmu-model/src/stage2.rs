@@ -171,7 +171,7 @@ impl View<'_> {
                 }
                 let ipa = base + (((at - table) / 8) << s2.granule.level_shift(level));
                 let mut ends = Vec::new();
-                for version in self.versions(at).unwrap_or_default() {
+                for version in self.versions(at).unwrap_or_default().into_iter().rev() {
                     match desc::decode(version.value, level, s2.granule) {
                         Desc::Table { next, .. } if next >> s2.oa_bits == 0 => {
                             let span = Span::around(ipa, s2.granule.level_shift(level));

@@ -19,7 +19,8 @@ fn a_word_remembers_what_it_held() {
     assert_eq!(all, [0, 5, 7]);
     let since: Vec<u64> = m.versions(0x1000, between).unwrap().iter().map(|v| v.value).collect();
     assert_eq!(since, [5, 7]);
-    m.forget(m.now());
+    let smmu = m.attach();
+    m.forget(smmu, m.now());
     assert_eq!(m.versions(0x1000, 0).unwrap().len(), 1);
     assert_eq!(m.versions(0x1000, 0).unwrap()[0].value, 7);
 }

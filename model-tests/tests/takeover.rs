@@ -1,0 +1,111 @@
+//! Firmware's leavings, resets, and an SMMU without coherency.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use model_tests::host::{BYPASS, Host, STAGE1, Shape};
+use model_tests::layout::{HOST_STRTAB, IOVA, SECRET, SID, VICTIM};
+use model_tests::{Machine, Setup, Spy};
+use smmu_model::arch::regs as r;
+use smmu_model::{Config, Model, Pace, Snoop, Transfer, Via};
+
+const SIDS: [u32; 4] = [0, SID, 9, 63];
+
+/// Firmware translates with a bypass entry, and has queues somewhere.
+fn firmware(model: &mut Model) {
+    let mem = model.mem().clone();
+    mem.cpu_write64(HOST_STRTAB + u64::from(SID) * 64, BYPASS[0]);
+    mem.clean(HOST_STRTAB..HOST_STRTAB + 4096);
+    model.write64(r::STRTAB_BASE, HOST_STRTAB);
+    model.write32(r::STRTAB_BASE_CFG, 6);
+    model.write64(r::EVENTQ_BASE, VICTIM | 7);
+    model.write64(r::CMDQ_BASE, (VICTIM + 0x1_0000) | 7);
+    if model.config().msi {
+        model.write64(r::EVENTQ_IRQ_CFG0, SECRET);
+        model.write32(r::EVENTQ_IRQ_CFG1, 0xbad);
+    }
+    model.write32(r::IRQ_CTRL, r::IRQ_EVENTQ | r::IRQ_GERROR);
+    model.write32(r::CR0, r::CR0_SMMUEN | r::CR0_CMDQEN | r::CR0_EVENTQEN);
+    model.run_to_idle();
+    assert_eq!(model.dma_write(SID, None, SECRET + 64, &[1]), Transfer::Done);
+    model.take_hazards();
+}
+
+#[test]
+fn t08_firmware_left_it_on() {
+    for config in [Config::qemu(), Config::full(), Config { pace: Pace::Lazy, seed: 11, ..Config::full() }] {
+        // At each store of EL2: can a device reach the secret?
+        let open: Rc<RefCell<Vec<bool>>> = Rc::default();
+        let log = open.clone();
+        let look = move |model: &Model| log.borrow_mut().push(model.can_reach(SID, SECRET).is_some());
+        let spy: Spy = Rc::new(RefCell::new(Some(Box::new(look))));
+        let m = Machine::watched(&Setup::guarded().with(config), firmware, spy);
+        let open = open.borrow();
+        let closed = open.iter().position(|open| !open).unwrap_or(open.len());
+        assert!(open.first() == Some(&true), "firmware's bypass is there at first");
+        assert!(closed < open.len(), "it is closed in the end");
+        assert!(open.iter().skip(closed).all(|open| !open), "once closed it stays closed");
+        assert_eq!(m.isolated(&SIDS), Ok(()));
+        assert_eq!(m.models[0].borrow_mut().take_hazards(), []);
+    }
+}
+
+#[test]
+fn t08_turning_it_off_first_is_a_window() {
+    let m = Machine::after_firmware(&Setup::bare(), firmware);
+    let mut model = m.models[0].borrow_mut();
+    model.write32(r::CR0, 0);
+    model.run_to_idle();
+    assert_eq!(model.can_reach(SID, SECRET).map(|r| r.via), Some(Via::Disabled));
+}
+
+#[test]
+fn t09_reset_in_mid_life() {
+    for config in [Config::qemu(), Config { pace: Pace::Lazy, seed: 5, ..Config::full() }] {
+        let mut m = Machine::new(&Setup::guarded().with(config));
+        let mut host = Host::with_stage1(&mut m, IOVA, VICTIM);
+        m.models[0].borrow_mut().reset();
+        assert!(m.isolated(&SIDS).is_err(), "hardware out of reset lets everything through");
+        // The next trap closes it.
+        let prod = host.prod;
+        m.write32(0, r::CMDQ_PROD, prod);
+        assert_eq!(m.isolated(&SIDS), Ok(()));
+        assert_eq!(m.dma_write(0, SID, IOVA, 1), Transfer::Done, "the host's own DMA goes on");
+        host.install(&mut m, SID, STAGE1);
+        // So does the next revocation.
+        m.models[0].borrow_mut().reset();
+        assert_eq!(m.donate(VICTIM, 1), Ok(()));
+        assert_eq!(m.isolated(&SIDS), Ok(()));
+        assert!(matches!(m.dma_write(0, SID, IOVA, 2), Transfer::Aborted(_)));
+        assert_eq!(m.driver(0, |smmu, _| smmu.stats().reprograms), 2);
+    }
+}
+
+#[test]
+fn t44_a_walker_that_does_not_snoop() {
+    let config = Config { snoop: Snoop::NonCoherent, ..Config::qemu() };
+    let run = |skip: bool| {
+        let mut m = Machine::new(&Setup::guarded().with(config.clone()));
+        let mut host = Host::with_stage1(&mut m, IOVA, VICTIM);
+        assert_eq!(m.dma_write(0, SID, IOVA, 1), Transfer::Done);
+        m.skip_cleans.set(skip);
+        host.install(&mut m, SID, model_tests::host::ABORT);
+        m.dma_write(0, SID, IOVA, 2)
+    };
+    let stale = std::panic::catch_unwind(|| run(true));
+    assert!(!matches!(stale, Ok(Transfer::Aborted(None))), "without cleaning the walker sees old tables");
+    assert_eq!(run(false), Transfer::Aborted(None));
+
+    let mut m = Machine::new(&Setup::guarded().with(config));
+    let mut host = Host::enable(&mut m, 0, Shape::Linear);
+    host.install(&mut m, SID, BYPASS);
+    assert_eq!(m.dma_write(0, SID, VICTIM, 1), Transfer::Done);
+    assert_eq!(m.donate(VICTIM, 1), Ok(()));
+    assert!(matches!(m.dma_write(0, SID, VICTIM, 2), Transfer::Aborted(_)));
+    assert_eq!(m.isolated(&SIDS), Ok(()));
+    // Events of a device that does not snoop are read from memory, not from a stale cache.
+    let events = host.events(&mut m);
+    assert_eq!(events.len(), 0, "a stage 2 fault is EL2's business");
+    let faults = m.driver(0, |smmu, _| std::iter::from_fn(|| smmu.take_fault()).count());
+    assert_eq!(faults, 1);
+}
