@@ -185,6 +185,11 @@ impl FaultLog {
         }
     }
 
+    /// Nothing is kept and no drain is under way, so that [`FaultLog::take`] would change nothing.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.next == 0 && matches!(self.records.first(), Some(None))
+    }
+
     /// Takes the oldest record. While a drain is under way nothing is added, so that a flood cannot keep it running.
     pub(crate) fn take(&mut self) -> Option<FaultRecord> {
         let record = self.records.get_mut(self.next).and_then(Option::take);

@@ -128,6 +128,11 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         self.failed
     }
 
+    /// Whether [`Smmu::take_fault`] is to be called: there are records, or their end has to be noticed. Cheap enough for every trap.
+    pub fn has_fault(&self) -> bool {
+        !self.faults.is_idle()
+    }
+
     /// Takes the oldest fault record kept for the console.
     pub fn take_fault(&mut self) -> Option<FaultRecord> {
         self.faults.take()

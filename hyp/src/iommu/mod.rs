@@ -102,10 +102,12 @@ pub fn read(register: Register, size: Size) -> u64 {
     let (Some(mut ownership), Some(unit)) = (host::ownership(), unit(register)) else { return 0 };
     let mut smmu = unit.smmu.lock();
     let value = smmu.mmio_read(&mut ownership, register.offset, access_size(size));
-    let faults = take_faults(&mut smmu);
+    let faulted = smmu.has_fault();
     drop(smmu);
     drop(ownership);
-    print_faults(register.unit, &faults);
+    if faulted {
+        print_faults(register.unit, unit);
+    }
     value
 }
 
@@ -114,10 +116,12 @@ pub fn write(register: Register, size: Size, value: u64) -> WriteOutcome {
     let (Some(mut ownership), Some(unit)) = (host::ownership(), unit(register)) else { return WriteOutcome::Done };
     let mut smmu = unit.smmu.lock();
     let outcome = smmu.mmio_write(&mut ownership, register.offset, access_size(size), value);
-    let faults = take_faults(&mut smmu);
+    let faulted = smmu.has_fault();
     drop(smmu);
     drop(ownership);
-    print_faults(register.unit, &faults);
+    if faulted {
+        print_faults(register.unit, unit);
+    }
     outcome
 }
 
@@ -126,13 +130,13 @@ pub fn count_denied() {
     UNDESCRIBED.fetch_add(1, Ordering::Relaxed);
 }
 
-fn take_faults(smmu: &mut Smmu<Bus, HostOwnership>) -> [Option<FaultRecord>; FAULT_LINES] {
-    core::array::from_fn(|_| smmu.take_fault())
-}
-
-fn print_faults(unit: usize, faults: &[Option<FaultRecord>]) {
-    for fault in faults.iter().flatten() {
-        print_fault(unit, fault);
+/// Prints faults of SMMU `n`, which is not locked: the console is slow, and no lock is held across it.
+#[cold]
+fn print_faults(n: usize, unit: &Unit) {
+    for _ in 0..FAULT_LINES {
+        let fault = unit.smmu.lock().take_fault();
+        let Some(fault) = fault else { return };
+        print_fault(n, &fault);
     }
 }
 

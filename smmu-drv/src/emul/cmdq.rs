@@ -217,9 +217,8 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         } else {
             self.sync()?;
         }
-        let waiting = core::mem::replace(signals, Signals::new());
-        for signal in waiting.waiting.into_iter().take(waiting.count) {
-            self.signal(host, geometry, signal);
+        for signal in signals.waiting.iter().take(core::mem::take(&mut signals.count)) {
+            self.signal(host, geometry, *signal);
         }
         let error = self.regs.cmdq_cons & mask32(queue_index::ERR);
         self.regs.cmdq_cons = get32(queue_index::INDEX, head) | error;

@@ -67,6 +67,8 @@ struct TwoLevel<B> {
     /// For each block, the number of its slot plus one, or zero.
     map: B,
     slots: [Slot<B>; MAX_L2],
+    /// Slots that are condemned or covered: mostly none, and then no command looks at them all.
+    leaving: usize,
     stage2: B,
     abort: B,
 }
@@ -107,6 +109,7 @@ impl<B: DmaBuffer> Strtab<B> {
                 l1: hw.alloc(bytes).ok_or(NoMemory)?,
                 map: hw.alloc(bytes).ok_or(NoMemory)?,
                 slots: [const { Slot::Empty }; MAX_L2],
+                leaving: 0,
                 stage2: filled(hw, &words, rules.stage2(), coherent)?,
                 abort: filled(hw, &words, rules.abort(), coherent)?,
             })
@@ -291,6 +294,7 @@ impl<B: DmaBuffer> Strtab<B> {
         if let Some(slot) = Self::slot_of(two, block).and_then(|slot| two.slots.get_mut(slot)) {
             if let Slot::Live(table) = core::mem::replace(slot, Slot::Empty) {
                 *slot = Slot::Condemned { table, block };
+                two.leaving = two.leaving.saturating_add(1);
             }
             two.map.write64(index(block).saturating_mul(8), 0);
         }
@@ -300,6 +304,9 @@ impl<B: DmaBuffer> Strtab<B> {
     /// An invalidation of the configuration of `block`, or of everything, was just queued.
     pub(crate) fn cover(&mut self, covered: Option<u32>) {
         let Shape::TwoLevel(two) = &mut self.shape else { return };
+        if two.leaving == 0 {
+            return;
+        }
         for slot in &mut two.slots {
             let Slot::Condemned { block, .. } = slot else { continue };
             if covered.is_none_or(|covered| covered == *block)
@@ -312,10 +319,13 @@ impl<B: DmaBuffer> Strtab<B> {
 
     /// Frees tables whose invalidation was queued; only after a CMD_SYNC that followed it.
     pub(crate) fn reap(&mut self) {
-        if let Shape::TwoLevel(two) = &mut self.shape {
+        if let Shape::TwoLevel(two) = &mut self.shape
+            && two.leaving != 0
+        {
             for slot in &mut two.slots {
                 if matches!(slot, Slot::Covered(_)) {
                     *slot = Slot::Empty;
+                    two.leaving = two.leaving.saturating_sub(1);
                 }
             }
         }
