@@ -46,6 +46,8 @@ pub struct Machine {
     pub uart: u64,
     /// SMMU register base, 0 where none is described.
     pub smmu: u64,
+    /// Interrupt numbers of the SMMU: event queue, PRI queue, SYNC, global error.
+    pub smmu_interrupts: [u32; 4],
     /// PCI configuration space, 0 where none is described.
     pub ecam: u64,
     /// 32-bit PCI memory window.
@@ -111,6 +113,7 @@ impl Machine {
             conduit: Conduit::Hvc,
             uart: 0,
             smmu: 0,
+            smmu_interrupts: [0; 4],
             ecam: 0,
             window32: Window::default(),
             window64: Window::default(),
@@ -161,6 +164,14 @@ impl Machine {
             self.uart = base;
         } else if node.is_compatible("arm,smmu-v3") {
             self.smmu = base;
+            if let Some(interrupts) = node.property("interrupts")
+                && let Ok(cells) = interrupts.as_prop_encoded_array([1, 1, 1])
+            {
+                for (slot, [_kind, number, _flags]) in self.smmu_interrupts.iter_mut().zip(cells) {
+                    // Shared peripheral interrupts begin at 32.
+                    *slot = 32 + number.to_int::<u32>().unwrap_or(0);
+                }
+            }
         } else if node.is_compatible("arm,gic-v3") {
             let mut regs = node.reg().ok().flatten().into_iter().flatten().filter_map(|reg| reg.address::<u64>().ok());
             self.gicd = regs.next().unwrap_or(0);

@@ -29,6 +29,9 @@ const PATIENCE_US: u64 = 5_000_000;
 /// Bytes of a logical block, as QEMU formats it.
 pub const SECTOR: u64 = 512;
 
+/// Upper 16 bits of every word that [`Nvme::write_lands`] has the disk write.
+pub const DISK_WORD: u64 = 0xd15c << 48;
+
 /// Admin and I/O opcodes that are used.
 mod opcode {
     pub(super) const CREATE_SQ: u32 = 0x01;
@@ -172,7 +175,7 @@ impl Nvme {
     /// A command on the host's own page failed.
     pub fn write_lands(&mut self, victim: u64, own: u64, own_pa: u64) -> Result<bool, NvmeError> {
         self.next_id = (self.next_id + 1) & 0xffff;
-        let word = pattern(victim, crate::num::usize_of(u64::from(self.next_id)));
+        let word = DISK_WORD | pattern(victim, crate::num::usize_of(u64::from(self.next_id))) >> 16;
         mmio::fill(own_pa, SECTOR, word);
         self.write(16, 1, own)?;
         mmio::fill(own_pa, SECTOR, !word);

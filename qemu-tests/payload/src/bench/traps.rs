@@ -69,11 +69,6 @@ fn calls() {
         (0..=ROUNDS).map(|_| call(function, 0, 0).0).skip(1).sum::<u64>()
     };
     let nothing = sum(count::nothing, 0);
-    bench_line!(
-        sum(count::hvc, Hypercall::Version.id()) - nothing,
-        ROUNDS,
-        "instructions",
-        "el2_insns.hvc_version"
-    );
+    bench_line!(sum(count::hvc, Hypercall::Version.id()) - nothing, ROUNDS, "instructions", "el2_insns.hvc_version");
     bench_line!(sum(count::smc, PSCI_VERSION) - nothing, ROUNDS, "instructions", "el2_insns.psci_version");
 }

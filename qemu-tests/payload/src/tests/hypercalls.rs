@@ -9,7 +9,7 @@ use crate::outcome::TestResult;
 use crate::random::Random;
 use crate::registry::Runs;
 use crate::vectors::catch;
-use crate::{cpu, ensure, fail, mmio, payload_test, println};
+use crate::{cpu, ensure, fail, mmio, payload_test, println, sysreg};
 
 payload_test!(hypercall_version, Runs::EITHER);
 /// The version is 1 or later, and the largest range is told.
@@ -86,6 +86,25 @@ fn donate_give_back(_ctx: &Ctx) -> TestResult {
     }
     Ok(())
 }
+
+payload_test!(t60_largest_range, Runs::EITHER);
+/// The largest range that one call takes keeps the CPU for a bounded time only, there and back with zeroing.
+fn t60_largest_range(_ctx: &Ctx) -> TestResult {
+    let pages = max_pages();
+    ensure!(pages <= 0x4_0000, "one call takes {pages} pages");
+    let base = alloc(pages * PAGE, BLOCK);
+    for call in [Hypercall::HostDonateHyp, Hypercall::HypDonateHost] {
+        let begin = sysreg::cntvct();
+        expect(call, base, pages, Answer::Success)?;
+        let us = (sysreg::cntvct() - begin) * 1_000_000 / sysreg::cntfrq();
+        println!("{call:?} of {pages} pages: {us} us");
+        ensure!(us < LONGEST_CALL_US, "{call:?} of {pages} pages took {us} us");
+    }
+    Ok(())
+}
+
+/// Longest time of one hypercall, in microseconds of the instruction-counting clock (a thousand instructions each).
+const LONGEST_CALL_US: u64 = 20_000;
 
 payload_test!(t36_bad_ranges, Runs::EITHER);
 /// Bad ranges get a named error and change nothing.

@@ -1,0 +1,100 @@
+//! The interrupt translation service as a DMA master: its tables are memory that the host names and the ITS writes, past every
+//! stage 2 and every SMMU.
+//!
+//! The victim's bytes cannot be read back by the host, so the ITS itself tells: it stores a device table entry at the
+//! victim, and a command that needs that entry then changes the host's own memory.
+
+use crate::lab::{Ctx, Landed, Victim};
+use crate::mem::{PAGE, alloc, page};
+use crate::mmio;
+use crate::outcome::TestResult;
+use crate::registry::Runs;
+use crate::{ensure, payload_test, println, skip, sysreg};
+
+const GITS_CTLR: u64 = 0x00;
+const GITS_CBASER: u64 = 0x80;
+const GITS_CWRITER: u64 = 0x88;
+const GITS_CREADR: u64 = 0x90;
+const GITS_BASER: u64 = 0x100;
+const VALID: u64 = 1 << 63;
+/// GITS_BASER<n>.Type.
+const DEVICES: u64 = 1;
+const COLLECTIONS: u64 = 4;
+/// An LPI.
+const LPI: u64 = 8192;
+const PATIENCE_US: u64 = 100_000;
+
+struct Its {
+    base: u64,
+    queue: u64,
+    writer: u64,
+}
+
+impl Its {
+    /// Enables the ITS with its command queue and collection table in our memory, and its device table at `devices`.
+    fn start(base: u64, devices: u64) -> Self {
+        mmio::write32(base + GITS_CTLR, 0);
+        let (queue, collections) = (alloc(0x1_0000, 0x1_0000), alloc(0x1_0000, 0x1_0000));
+        for index in 0..8 {
+            let register = base + GITS_BASER + index * 8;
+            match mmio::read64(register) >> 56 & 7 {
+                DEVICES => mmio::write64(register, VALID | devices),
+                COLLECTIONS => mmio::write64(register, VALID | collections),
+                _ => {}
+            }
+        }
+        mmio::write64(base + GITS_CBASER, VALID | queue | 0xf);
+        mmio::write64(base + GITS_CWRITER, 0);
+        mmio::write32(base + GITS_CTLR, 1);
+        Self { base, queue, writer: 0 }
+    }
+
+    /// Runs one command; whether the ITS consumed it.
+    fn command(&mut self, words: [u64; 4]) -> bool {
+        for (word, offset) in words.into_iter().zip([0, 8, 16, 24]) {
+            mmio::write64(self.queue + self.writer + offset, word);
+        }
+        self.writer += 32;
+        sysreg::dsb();
+        mmio::write64(self.base + GITS_CWRITER, self.writer);
+        sysreg::poll_us(PATIENCE_US, || mmio::read64(self.base + GITS_CREADR) & !0x1f == self.writer)
+    }
+
+    fn map_device(&mut self, device: u64, table: u64) -> bool {
+        self.command([0x08 | device << 32, 3, VALID | table, 0])
+    }
+
+    fn map_event(&mut self, device: u64) -> bool {
+        self.command([0x0a | device << 32, LPI << 32, 0, 0])
+    }
+}
+
+payload_test!(t45_its_device_table, Runs::ALL);
+/// A device table at the victim: MAPD writes eight chosen bytes there. Nothing stops it yet: the boot log says so.
+fn t45_its_device_table(ctx: &Ctx) -> TestResult {
+    if ctx.machine.its == 0 {
+        skip!("no ITS");
+    }
+    let victim = Victim::el2(ctx)?;
+    let (device, base) = (victim.unused % PAGE / 8, victim.unused & !(PAGE - 1));
+    let translations = page();
+
+    // The control: with the table in our own memory the event's entry is written.
+    let mut its = Its::start(ctx.machine.its, page());
+    ensure!(its.map_device(device, translations) && its.map_event(device), "the ITS does not take commands");
+    ensure!(mmio::find_other(translations, PAGE, 0).is_some(), "control: no entry was written");
+    println!("CONTROL {}: ok", ctx.name);
+
+    mmio::fill(translations, PAGE, 0);
+    let mut its = Its::start(ctx.machine.its, base);
+    let consumed = its.map_device(device, translations) && its.map_event(device);
+    let landed = Landed::from(mmio::find_other(translations, PAGE, 0).is_some());
+    println!("commands consumed is {consumed}");
+    if landed == Landed::Yes {
+        // Unmapped again: the word goes back to zero.
+        its.command([0x08 | device << 32, 0, 0, 0]);
+    }
+    println!("ATTACK {}: {}", ctx.name, if landed == Landed::Yes { "landed" } else { "blocked" });
+    ensure!(landed == Landed::Yes, "the hole is closed: this test has to expect that now");
+    Ok(())
+}
