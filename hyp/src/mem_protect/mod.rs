@@ -6,6 +6,7 @@
 //!
 //! The logic is pure. Tables, SMMUs, caches and EL2's own mapping are reached through [`HostStage2`], [`DmaStage2`] and
 //! [`PageOps`]; on the build machine the tests make each of their steps fail. `docs/ownership.md` tells the whole story.
+#![forbid(unsafe_code)]
 #![deny(
     clippy::indexing_slicing,
     clippy::unwrap_used,
