@@ -4,6 +4,7 @@
 //! (the `qemu-tests` library), what it boots ([`images`], [`guest`]) and what has to be
 //! on the machine first ([`setup`]).
 
+mod bench;
 mod check;
 mod checkout;
 mod demo;
@@ -40,6 +41,7 @@ enum Task {
     Test(test::Args),
     Linux(linux::Args),
     Check(check::Args),
+    Bench(bench::Args),
 }
 
 fn main() -> ExitCode {
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         Task::Test(args) => test::main(&checkout, &args),
         Task::Linux(args) => linux::main(&checkout, &args),
         Task::Check(args) => check::main(&checkout, &args),
+        Task::Bench(args) => bench::main(&checkout, &args),
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -71,7 +71,7 @@ fn render(rows: &[Row<'_>]) -> Vec<String> {
         let [what, without, with, event] = cells;
         format!("{what:widest$}  {without:17}  {with:14}  {event}")
     };
-    let mut lines = vec![line(["attack", "without isolation", "with isolation", "event"])];
+    let mut lines = vec![line(["attack", "without isolation", "with isolation", "the SMMU's event"])];
     for row in rows {
         lines.push(line([row.what, row.without, row.with, &row.event]));
     }

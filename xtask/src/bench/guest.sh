@@ -1,0 +1,88 @@
+#!/bin/sh
+# The guest of the benchmark: loads the disks' drivers, reads as portcullis.job= asks, tells
+# how long it took, powers off. Between boot and power-off it does nothing else, so that two
+# boots that differ in their job differ in its I/O alone.
+#
+#   portcullis.job=DEVICE,BLOCK_SIZE,COUNT,READERS,PASSES     portcullis.io_ratio=1
+
+/bin/busybox mkdir -p /proc /sys /dev
+/bin/busybox --install -s /bin
+export PATH=/bin
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs devtmpfs /dev 2>/dev/null
+dmesg -n 1
+echo
+
+option() {
+    for word in $(cat /proc/cmdline); do
+        case "$word" in "portcullis.$1="*) echo "${word#*=}"; return ;; esac
+    done
+}
+
+wait_for() {
+    left=200
+    until [ -b "$1" ]; do
+        left=$((left - 1))
+        [ $left -gt 0 ] || { echo "CHECK $1: FAIL no such device"; return; }
+        usleep 100000
+    done
+}
+
+# read_direct DEVICE BLOCK_SIZE COUNT READERS PASSES: every reader has its own part of the disk.
+read_direct() {
+    pass=0
+    while [ $pass -lt "$5" ]; do
+        reader=0
+        while [ $reader -lt "$4" ]; do
+            dd if="/dev/$1" of=/dev/null bs="$2" count="$3" skip=$((reader * $3)) iflag=direct 2>/tmp/dd.$reader &
+            reader=$((reader + 1))
+        done
+        wait
+        pass=$((pass + 1))
+    done
+    grep -h 'records in' /tmp/dd.* | sort | uniq -c | while read -r line; do echo "VALUE records $line"; done
+}
+
+# Hundredths of a second since boot.
+now() { read -r up rest </proc/uptime; echo "${up%.*}${up#*.}"; }
+
+# timed NAME DEVICE BLOCK_SIZE COUNT PASSES
+timed() {
+    begin=$(now)
+    read_direct "$2" "$3" "$4" 1 "$5" >/dev/null
+    echo "VALUE $1 $(($(now) - begin))"
+}
+
+# timed_random NAME DEVICE READS BLOCKS: single blocks of 4 KiB in an order that leaps.
+timed_random() {
+    begin=$(now)
+    at=1 left=$3
+    while [ "$left" -gt 0 ]; do
+        dd if="/dev/$2" of=/dev/null bs=4k count=1 skip=$at iflag=direct 2>/dev/null
+        at=$(((at * 1103 + 12347) % $4)) left=$((left - 1))
+    done
+    echo "VALUE $1 $(($(now) - begin))"
+}
+
+mount -t tmpfs tmpfs /tmp 2>/dev/null || { mkdir -p /tmp; mount -t tmpfs tmpfs /tmp; }
+for module in $(cat /modules/order); do
+    insmod "/modules/$module.ko" || echo "CHECK insmod: FAIL $module"
+done
+wait_for /dev/nvme0n1
+wait_for /dev/vda
+echo "VALUE nvme_domain $(cat /sys/class/nvme/nvme0/device/iommu_group/type)"
+job=$(option job)
+if [ -n "$job" ]; then
+    read_direct $(echo "$job" | tr , ' ')
+fi
+if [ -n "$(option io_ratio)" ]; then
+    timed nvme_seq nvme0n1 128k 512 8
+    timed virtio_seq vda 128k 128 8
+    timed_random nvme_rand4k nvme0n1 400 16384
+    timed_random virtio_rand4k vda 400 4096
+fi
+echo "GUEST: done"
+sync
+poweroff -f
+sleep 60

@@ -1,0 +1,267 @@
+//! Exits per direct read under Debian Linux.
+//!
+//! A guest cannot mark a phase for EL2 without an exit of another kind, and need not: two boots that differ in their reads
+//! alone differ in EL2's totals by what the reads cost. The totals are those of EL2's own console.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::bench::figure::{Figure, Report};
+use crate::bench::traps::from_count;
+use crate::checkout::Checkout;
+use crate::guest::cpio::Archive;
+use crate::guest::modules;
+use crate::linux::boot::{Boot, Devices, Guest, Hypervisor, Mode};
+use crate::linux::guest_lines::GuestLines;
+use crate::setup::apt;
+
+/// The kernel series whose driver is measured.
+const SERIES: &str = "6.12";
+/// Drivers of the disks.
+const MODULES: [&str; 3] = ["nvme", "virtio_pci", "virtio_blk"];
+/// What the guest runs.
+const INIT: &str = include_str!("guest.sh");
+/// Ten times what a boot takes on two busy cores.
+const TIMEOUT: Duration = Duration::from_secs(300);
+
+/// What the guest reads.
+#[derive(Clone, Copy, Debug)]
+struct Job {
+    name: &'static str,
+    device: &'static str,
+    block: &'static str,
+    /// Reads of one reader in one pass; what fits the disk.
+    count: u32,
+    readers: u32,
+    passes: u32,
+}
+
+impl Job {
+    fn option(&self) -> String {
+        format!(
+            "portcullis.job={},{},{},{},{}",
+            self.device, self.block, self.count, self.readers, self.passes
+        )
+    }
+
+    fn reads(&self) -> u32 {
+        self.count * self.readers * self.passes
+    }
+}
+
+const fn single(name: &'static str, device: &'static str, block: &'static str, count: u32, passes: u32) -> Job {
+    Job { name, device, block, count, readers: 1, passes }
+}
+
+/// The jobs of queue depth 1, with targets and with what plain trap-and-emulate needs, both with strict invalidation.
+const JOBS: [(Job, f64, f64); 4] = [
+    (single("nvme_4k", "nvme0n1", "4k", 256, 1), 1.0, 2.0),
+    (single("nvme_128k", "nvme0n1", "128k", 256, 1), 1.0, 2.0),
+    (single("virtio_blk_4k", "vda", "4k", 256, 1), 4.0, 8.0),
+    (single("virtio_blk_128k", "vda", "128k", 128, 2), 35.0, 70.0),
+];
+/// Four readers on four CPUs, 1,024 reads.
+const SMP4: Job = Job { name: "nvme_4k", device: "nvme0n1", block: "4k", count: 256, readers: 4, passes: 1 };
+/// Readers for the table over the queue depth; one CPU.
+const DEPTHS: [u32; 3] = [2, 4, 8];
+
+/// EL2's totals at the end of a boot.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Totals {
+    exits: f64,
+    cons_reads: Option<f64>,
+}
+
+/// What boots.
+#[derive(Clone, Debug)]
+pub(crate) struct Stage<'a> {
+    checkout: &'a Checkout,
+    qemu: PathBuf,
+    guest: Guest,
+    hypervisor: Hypervisor,
+}
+
+impl<'a> Stage<'a> {
+    /// Fetches the kernel and makes the guest.
+    ///
+    /// # Errors
+    /// When something cannot be fetched or written.
+    pub(crate) fn new(checkout: &'a Checkout, qemu: &Path, hyp: &Path) -> Result<Self> {
+        let kernel = apt::ensure_kernel(checkout, SERIES)?;
+        let busybox = apt::ensure_busybox(checkout)?;
+        let initrd = checkout.work_dir("bench")?.join("guest.cpio");
+        std::fs::write(&initrd, initramfs(&busybox, &kernel.modules)?)
+            .with_context(|| format!("cannot write {}", initrd.display()))?;
+        let guest = Guest::own(&kernel.image, Some(&initrd))?;
+        Ok(Self { checkout, qemu: qemu.to_owned(), guest, hypervisor: Hypervisor::Portcullis(hyp.to_owned()) })
+    }
+
+    /// Boots with these words on the kernel's command line; what the guest said, and EL2's console.
+    ///
+    /// # Errors
+    /// When the run is not as it should be, or the guest failed at something.
+    pub(crate) fn boot(&self, below: Below, smp: u32, append: &str, private: &str) -> Result<(GuestLines, String)> {
+        let boot = Boot {
+            qemu: self.qemu.clone(),
+            guest: self.guest.clone(),
+            hypervisor: match below {
+                Below::El2 => self.hypervisor.clone(),
+                Below::Native => Hypervisor::None,
+            },
+            cpu: "max".to_owned(),
+            smp,
+            mem: "1G".to_owned(),
+            append: append.to_owned(),
+            private_args: private.to_owned(),
+            qemu_args: Vec::new(),
+            devices: Devices::Default,
+            mode: Mode::Check,
+            timeout: TIMEOUT,
+        };
+        let report = boot.run(self.checkout)?;
+        let lines = GuestLines::parse(&report.outcome.host_console);
+        if !report.passed() || !lines.done {
+            report.print();
+            bail!("{} did not end as it should", boot.title());
+        }
+        for check in &lines.checks {
+            if let Err(why) = &check.result {
+                bail!("{}: {why}", check.name);
+            }
+        }
+        Ok((lines, report.outcome.el2_console))
+    }
+
+    fn totals(&self, smp: u32, append: &str, job: Option<&Job>) -> Result<Totals> {
+        let option = job.map(Job::option).unwrap_or_default();
+        let (lines, console) = self.boot(Below::El2, smp, append, &option)?;
+        if let Some(job) = job {
+            let wanted = format!("{} {}+0 records in", job.readers, job.count);
+            let seen = lines.value("records").unwrap_or("none");
+            ensure!(seen == wanted, "{}: the guest read {seen} instead of {wanted}", job.name);
+        }
+        totals(&console)
+    }
+}
+
+/// What is below Linux.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Below {
+    /// Portcullis.
+    El2,
+    /// Nothing.
+    Native,
+}
+
+/// Measures.
+///
+/// # Errors
+/// When a boot is not as it should be.
+pub(crate) fn measure(stage: &Stage<'_>, report: &mut Report) -> Result<()> {
+    for (word, append) in [("strict", "iommu.strict=1"), ("lazy", "iommu.strict=0")] {
+        let nothing = stage.totals(1, append, None)?;
+        for (job, target, peer) in JOBS {
+            let total = stage.totals(1, append, Some(&job))?;
+            let value = (total.exits - nothing.exits) / f64::from(job.reads());
+            let note = format!(
+                "{} direct reads, depth 1: {} exits of a boot with them, {} of one without; peer: plain trap-and-emulate",
+                job.reads(),
+                total.exits,
+                nothing.exits
+            );
+            let figure = Figure::new(value, "exits per read").note(note);
+            let figure = if word == "strict" { figure.target(target + SLACK).peer(peer) } else { figure };
+            report.add(format!("exits.{}.{word}.qd1", job.name), figure);
+        }
+        if word == "strict" {
+            depths(stage, append, nothing, report)?;
+        }
+    }
+    smp4(stage, report)
+}
+
+/// Boots differ by a handful of exits whatever is read; 256 reads make a hundredth of an exit of it.
+const SLACK: f64 = 0.05;
+
+fn depths(stage: &Stage<'_>, append: &str, nothing: Totals, report: &mut Report) -> Result<()> {
+    for readers in DEPTHS {
+        let job = Job { readers, count: 512 / readers, ..SMP4 };
+        let total = stage.totals(1, append, Some(&job))?;
+        let value = (total.exits - nothing.exits) / f64::from(job.reads());
+        let note = format!("{readers} processes read at once, one CPU, {} reads", job.reads());
+        report.add(format!("exits.nvme_4k.strict.qd{readers}"), Figure::new(value, "exits per read").note(note));
+    }
+    Ok(())
+}
+
+fn smp4(stage: &Stage<'_>, report: &mut Report) -> Result<()> {
+    let append = "iommu.strict=1";
+    let nothing = stage.totals(4, append, None)?;
+    let total = stage.totals(4, append, Some(&SMP4))?;
+    let (reads, exits) = (f64::from(SMP4.reads()), total.exits - nothing.exits);
+    let note = format!("4 CPUs, 4 readers: {exits} exits for {reads} reads; peer: plain trap-and-emulate");
+    report.add("exits.nvme_4k.strict.smp4", Figure::new(exits / reads, "exits per read").peer(7.4).note(note));
+    let polls = total.cons_reads.zip(nothing.cons_reads).map(|(with, without)| with - without);
+    let polls = polls.context("EL2's console does not count reads of CMDQ_CONS")?;
+    let note = format!("CMDQ_CONS reads for {reads} reads, less those of a boot without; peer: plain trap-and-emulate");
+    report.add("cons_polls.nvme_4k.strict.smp4", Figure::new(polls, "reads").target(0.0).peer(5_700.0).note(note));
+    Ok(())
+}
+
+/// EL2's totals, from its last lines.
+fn totals(console: &str) -> Result<Totals> {
+    let exit = console.lines().rev().find_map(qemu_tests::console::ExitLine::parse);
+    let exits = exit.map(|exit| from_count(exit.smmu_exits)).context("EL2's console has no exit line")?;
+    let count = |line: &str| line.split_once(" CMDQ_CONS reads")?.0.rsplit(' ').next()?.parse::<f64>().ok();
+    let reads: Vec<f64> = console.lines().filter_map(count).collect();
+    let cons_reads = (!reads.is_empty()).then(|| reads.iter().sum());
+    Ok(Totals { exits, cons_reads })
+}
+
+/// The guest's root: one busybox, the disks' drivers, the script.
+fn initramfs(busybox: &Path, modules_dir: &Path) -> Result<Vec<u8>> {
+    let mut archive = Archive::default();
+    for folder in ["bin", "dev", "proc", "sys", "tmp", "modules"] {
+        archive.folder(folder);
+    }
+    archive.device("dev/console", 5, 1);
+    archive.device("dev/null", 1, 3);
+    let program = std::fs::read(busybox).with_context(|| format!("cannot read {}", busybox.display()))?;
+    archive.program("bin/busybox", &program);
+    archive.symlink("bin/sh", "busybox");
+    let mut order = String::new();
+    for module in modules::closure(modules_dir, &MODULES)? {
+        archive.file(&format!("modules/{}.ko", module.name), &module.bytes);
+        order.push_str(&module.name);
+        order.push('\n');
+    }
+    archive.file("modules/order", order.as_bytes());
+    archive.program("init", INIT.as_bytes());
+    Ok(archive.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn totals_come_from_el2s_last_lines() {
+        let console = "portcullis: smmu0: host made 1200 exits, 300 CMDQ_PROD writes, 7 CMDQ_CONS reads\n\
+            portcullis: exit token=aa status=ok reason=system_off smmu_exits=1200 dma_faults=0\n";
+        let expected = Totals { exits: 1200.0, cons_reads: Some(7.0) };
+        assert_eq!(totals(console).ok(), Some(expected));
+        assert!(totals("portcullis: nothing\n").is_err());
+    }
+
+    #[test]
+    fn every_job_fits_its_disk() {
+        let disks = [("nvme0n1", 64_u32 << 10), ("vda", 16 << 10)];
+        for job in JOBS.iter().map(|(job, ..)| job).chain([&SMP4]) {
+            let kib: u32 = job.block.trim_end_matches('k').parse().unwrap_or(u32::MAX);
+            let size = disks.iter().find(|(name, _)| *name == job.device).map_or(0, |(_, size)| *size);
+            assert!(job.readers * job.count * kib <= size, "{}", job.name);
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! Pages that change hands: EL2's instructions, and commands and SYNCs for the SMMU.
+
+use anyhow::Result;
+use qemu_tests::payload::{Below, Images};
+
+use crate::bench::figure::{Figure, Report};
+use crate::bench::payload::{self, Measured};
+use crate::checkout::Checkout;
+use crate::progress::step;
+
+/// Page counts whose figures have names of their own, and what pKVM needs of commands and of SYNCs for each.
+const NAMED: [(u32, f64); 3] = [(1, 2.0), (512, 1024.0), (262_144, 524_288.0)];
+/// Commands, and SYNCs, that one transition may cost whatever its page count.
+const TARGET: f64 = 2.0;
+
+/// Boots the payload's benchmark with room for 1 GiB to donate.
+///
+/// # Errors
+/// When it does not run as it should.
+pub(crate) fn run(checkout: &Checkout, images: &Images) -> Result<Measured> {
+    step("Donating 1 to 262,144 pages", || {
+        payload::run(checkout, images, Below::Portcullis, "bench_transitions", "4G")
+    })
+}
+
+/// Writes the named figures down.
+///
+/// # Errors
+/// When the payload did not give one.
+pub(crate) fn report(measured: &Measured, report: &mut Report) -> Result<()> {
+    for (pages, pkvm) in NAMED {
+        let calls = measured.value(&format!("revoke.{pages}.calls"))?;
+        let how = if calls > 1.0 {
+            format!("{calls} calls, as many as the cap on the pages of one call makes of it; the sum")
+        } else {
+            "one call, the first page of a 2M block nothing touched before".to_owned()
+        };
+        let insns = format!("el2_insns.donate_{pages}");
+        report.add(&*insns, Figure::new(measured.value(&insns)?, "instructions").note(how.clone()));
+        for (what, unit) in [("commands", "commands"), ("syncs", "SYNCs")] {
+            let name = format!("revoke.{pages}.{what}");
+            let figure = Figure::new(measured.value(&name)?, unit).peer(pkvm).note(format!("{how}; peer: pKVM"));
+            report.add(name, if calls > 1.0 { figure } else { figure.target(TARGET) });
+        }
+    }
+    let again = "el2_insns.donate_1_again";
+    let note = "a page of a block that is split already";
+    report.add(again, Figure::new(measured.value(again)?, "instructions").note(note));
+    for pages in [1, 512] {
+        let name = format!("el2_insns.give_back_{pages}");
+        let note = "zeroed and cleaned before the host has it again";
+        report.add(&*name, Figure::new(measured.value(&name)?, "instructions").note(note));
+    }
+    Ok(())
+}
