@@ -25,8 +25,6 @@ pub struct Abort {
     pub fault: Fault,
     /// Whether the access was a stage-1 table walk of the host, not the access itself.
     pub walk: Walk,
-    /// Whether `FAR_EL2` holds the address.
-    pub far_valid: FarValid,
     /// The access itself, when the syndrome describes it (`ISV`); only for data aborts.
     pub access: Option<Access>,
     /// Whether the access wrote. Cache maintenance counts as a write.
@@ -53,15 +51,6 @@ pub enum Walk {
     Access,
     /// A descriptor fetch of the host's own stage 1 (`S1PTW`).
     Stage1,
-}
-
-/// State of `FAR_EL2`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FarValid {
-    /// Holds the virtual address.
-    Valid,
-    /// Unknown (`FnV`).
-    NotValid,
 }
 
 /// Direction of an access.
@@ -154,7 +143,6 @@ fn abort(esr: u64) -> Abort {
             _ => Fault::Other,
         },
         walk: if bit(esr, 7) { Walk::Stage1 } else { Walk::Access },
-        far_valid: if bit(esr, 10) { FarValid::NotValid } else { FarValid::Valid },
         access: None,
         direction: Direction::Read,
     }

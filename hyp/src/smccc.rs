@@ -34,8 +34,6 @@ pub enum Psci {
 pub const NOT_SUPPORTED: i64 = -1;
 /// PSCI: a parameter is out of range.
 pub const INVALID_PARAMETERS: i64 = -2;
-/// PSCI: the call is not allowed.
-pub const DENIED: i64 = -3;
 /// PSCI: the CPU is on already.
 pub const ALREADY_ON: i64 = -4;
 /// PSCI: the CPU is being turned on.

@@ -272,7 +272,7 @@ impl Host {
     }
 }
 
-/// AF, AP[1], nG, inner shareable, page.
+/// AF, `AP[1]`, nG, inner shareable, page.
 pub const LEAF: u64 = 1 << 10 | 1 << 6 | 3 << 8 | 1 << 11 | 3;
 
 /// 39-bit VAs, 4 KiB, TTB1 off, V, 44-bit output, AArch64, R, A.

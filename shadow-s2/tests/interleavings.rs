@@ -4,6 +4,8 @@
 //! at a time and can be overtaken anywhere. What must hold: once a revocation has returned, no transaction reaches the page,
 //! not even one that started long before; and a page that stays its owner's never faults, whatever happens beside it.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeSet;
 
 use io_pgtable::{Bbm, Cfg, HeapMemory, Ipa, Pa, TlbScope};

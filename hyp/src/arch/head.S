@@ -10,6 +10,7 @@
 .equ TCR_EL2_RES1,    (1 << 31) | (1 << 23)
 .equ BLOCK_NORMAL,    0x741          // block, AttrIndx 0, AP[1] RES1, SH inner, AF
 .equ BLOCK_DEVICE,    0x0040000000000445 // block, AttrIndx 1, AP[1] RES1, AF, XN
+.equ VHE_ONLY,        0x22           // in the place of the exception level
 .equ MAIR_BOOT,       0x00ff         // 0: normal write-back; 1: device-nGnRnE
 
 .section .head.text, "ax"
@@ -36,6 +37,15 @@ _start:
     cmp     x1, x2
     b.ne    misplaced
     cmp     x20, #2
+    b.ne    1f
+    // EL2 is written for HCR_EL2.E2H = 0; a CPU whose bit is stuck at one is refused below, with its MMU off.
+    mov     x1, #(1 << 31)           // RW
+    msr     hcr_el2, x1
+    isb
+    mrs     x1, hcr_el2
+    mov     x2, #VHE_ONLY
+    tst     x1, #(1 << 34)
+    csel    x20, x2, x20, ne
     b.ne    1f
 
     // One level-1 table: the gigabytes of the image and of the DTB are normal memory, all else is device memory. The real

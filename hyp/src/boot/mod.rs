@@ -32,6 +32,8 @@ use io_pgtable::Pa;
 const MAX_PAGES_PER_CALL: u64 = 512;
 /// A UART to complain on when not even the device tree can be read: the first one of the reference machine.
 const FALLBACK_UART: u64 = 0x0900_0000;
+/// What the assembly passes in the place of an exception level when EL2 cannot leave VHE.
+const VHE_ONLY: u64 = 0x22;
 /// Bytes of the GIC distributor's page.
 const GICD_SIZE: u64 = 0x1_0000;
 
@@ -123,6 +125,12 @@ extern "C" fn rust_secondary(cpu: u64) -> ! {
 #[unsafe(no_mangle)]
 extern "C" fn rust_wrong_el(dtb: u64, level: u64) -> ! {
     let _ = early(dtb);
+    if level == VHE_ONLY {
+        refuse(
+            format_args!("HCR_EL2.E2H is fixed to one on this CPU: a CPU that can run EL2 without VHE is needed"),
+            Conduit::Smc,
+        );
+    }
     let remedy = "start it at EL2 (QEMU: -machine virtualization=on)";
     // Below EL2 without a hypervisor, firmware is reached by HVC; above it there is no firmware.
     refuse(format_args!("started at EL{level}: Portcullis is a hypervisor, {remedy}"), Conduit::Hvc)

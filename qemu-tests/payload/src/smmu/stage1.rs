@@ -8,7 +8,7 @@ use crate::num::u64_of;
 const TABLE: u64 = 0b11;
 const PAGE_LEAF: u64 = 0b11;
 const BLOCK_LEAF: u64 = 0b01;
-/// AF, inner shareable, AP[1] (unprivileged access), attribute 0.
+/// AF, inner shareable, `AP[1]` (unprivileged access), attribute 0.
 const ATTRIBUTES: u64 = 1 << 10 | 3 << 8 | 1 << 6;
 /// ASID of all mini host contexts.
 pub const ASID: u16 = 1;
