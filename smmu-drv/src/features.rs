@@ -99,6 +99,11 @@ impl Features {
         get32(idr0::ATS, self.ids.idr0) == 1
     }
 
+    /// Page requests are supported: their interrupt has to be switched off.
+    pub fn pri(&self) -> bool {
+        get32(idr0::PRI, self.ids.idr0) == 1
+    }
+
     /// EL2 contexts are supported: their TLB entries have to be dropped at take-over.
     pub fn hyp(&self) -> bool {
         get32(idr0::HYP, self.ids.idr0) == 1

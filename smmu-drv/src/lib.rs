@@ -13,9 +13,31 @@
 //!    └─── quiesce                    before power-off
 //! ```
 //!
+//! The policy is pure functions, and can be asked directly:
+//!
+//! ```
+//! use smmu_drv::emul::command::{CommandView, Decision, MsiCompletion, Ranges, decide};
+//! use smmu_drv::command::Command;
+//! use smmu_drv::spec::commands::RawCmd;
+//!
+//! let view = CommandView {
+//!     sid_bits: 16,
+//!     ssid_bits: 0,
+//!     ranges: Ranges::Shown,
+//!     asid_mask: 0xffff,
+//!     msi: MsiCompletion::Shown,
+//!     vmid: 1,
+//! };
+//! // The host drops all its translations: of its own VMID.
+//! assert_eq!(decide(RawCmd([0x30, 0]), &view), Decision::Forward(Command::TlbiNhAll { vmid: 1 }));
+//! // Stage 2 is not the host's to invalidate: CERROR_ILL.
+//! assert_eq!(decide(RawCmd([0x28, 0]), &view), Decision::Illegal);
+//! ```
+//!
 //! The crate touches no memory itself: hardware, EL2's memory and the host's memory come through the traits of [`platform`].
 #![no_std]
 #![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 #![cfg_attr(
     not(test),
     deny(

@@ -148,7 +148,9 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         self.irq_hw = 0;
         hw.write64(reg::GERROR_IRQ_CFG0, 0);
         hw.write64(reg::EVENTQ_IRQ_CFG0, 0);
-        hw.write64(reg::PRIQ_IRQ_CFG0, 0);
+        if self.features.pri() {
+            hw.write64(reg::PRIQ_IRQ_CFG0, 0);
+        }
         hw.write32(reg::GERRORN, hw.read32(reg::GERROR));
         hw.write32(reg::CR1, cr1_template(self.features.coherent));
         hw.write32(reg::CR2, (Cr2::PTM | Cr2::RECINVSID).bits());

@@ -1,5 +1,6 @@
 //! The register traces of an unmodified Linux driver, replayed: no access is denied, and what it read on hardware it reads
 //! here, apart from the differences listed.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! The host's queues: commands with the architecture's answers, completions, events and their overflow.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Every register, every size, every offset: the allow-list and nothing else.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
 

@@ -1,10 +1,11 @@
 //! What streams do: bypass, abort, stage 1, tables of every shape, and pages that change their owner under live DMA.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
 
 use common::{ABORT, BUF, BYPASS, CFGI_ALL, EVTQ, L2TAB, POOL, RAM, Rig, STRTAB, cfgi_ste, r};
 use io_pgtable::Ipa;
-use smmu_drv::{SmmuError, Stale};
+use smmu_drv::{AccessSize, SmmuError, Stale, WriteOutcome};
 use smmu_model::{Config, Injection, Pace, Snoop, Transfer};
 
 const EL2: u64 = POOL + 0x1000;
@@ -425,4 +426,50 @@ fn t20_structures_in_foreign_memory_are_fetch_and_walk_aborts_for_the_host() {
     assert_eq!(events[0][1] >> 39 & 7, 0b100, "S2 = 0, CLASS = IN");
     let _ = EVTQ;
     let _ = RAM;
+}
+
+#[test]
+fn a_change_of_mode_interrupted_by_another_cpu_frees_no_table_that_hardware_may_use() {
+    let config = Config { sid_bits: 20, ..Config::qemu() };
+    for target in [r::CMDQEN | r::EVENTQEN, r::CMDQEN | r::EVENTQEN | r::SMMUEN] {
+        let mut rig = Rig::new(config.clone());
+        enable_two_level(&mut rig, 8, 20);
+        for block in [0, 1, 2] {
+            l2_ste(&rig, 8, block << 8, BYPASS);
+            l1(&rig, 8, block << 8, 9);
+        }
+        rig.issue(&[CFGI_ALL]);
+        for block in [0, 1, 2] {
+            assert_eq!(rig.dma_write(block << 8, BUF, 1), Transfer::Done);
+        }
+        if target & r::SMMUEN == 0 {
+            // One CPU switches translation off; its store is not complete after one trap.
+            let outcome = rig.smmu.mmio_write(&mut rig.host, r::CR0, AccessSize::Word, target);
+            assert_eq!(outcome, WriteOutcome::Again);
+            assert_eq!(rig.read(r::CR0ACK) & r::SMMUEN, r::SMMUEN, "not acknowledged yet");
+        } else {
+            // Or it drops its tables.
+            for block in [0, 1, 2] {
+                l1(&rig, 8, block << 8, 0);
+            }
+            rig.queue(CFGI_ALL);
+            let prod = u64::from(rig.prod);
+            let outcome = rig.smmu.mmio_write(&mut rig.host, r::CMDQ_PROD, AccessSize::Word, prod);
+            assert_eq!(outcome, WriteOutcome::Again);
+        }
+        // Another CPU's CMD_SYNC completes meanwhile. Freed memory now holds entries that bypass.
+        rig.queue(common::SYNC);
+        let prod = u64::from(rig.prod);
+        let _ = rig.smmu.mmio_write(&mut rig.host, r::CMDQ_PROD, AccessSize::Word, prod);
+        for block in [0, 1, 2] {
+            assert!(!rig.el2_reachable(block << 8));
+        }
+        rig.ring();
+        rig.write(r::CR0, target);
+        assert_eq!(rig.read(r::CR0ACK), target);
+        for block in [0, 1, 2] {
+            assert!(!rig.el2_reachable(block << 8));
+        }
+        assert_eq!(rig.hazards(), []);
+    }
 }

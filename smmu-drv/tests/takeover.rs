@@ -1,4 +1,5 @@
 //! Taking over: nothing passes that stage 2 does not allow, from the first moment, whatever firmware left behind.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
 
@@ -117,7 +118,8 @@ fn ats_is_checked_from_the_moment_translation_is_on() {
 #[test]
 fn what_cannot_be_isolated_is_refused_before_anything_is_written() {
     let broken = |iidr: u32| Config { iidr, ..Config::qemu() };
-    let cases: [(Config, fn(&ProbeError) -> bool); 9] = [
+    type Expected = fn(&ProbeError) -> bool;
+    let cases: [(Config, Expected); 9] = [
         (Config { stage2: false, ..Config::qemu() }, |e| matches!(e, ProbeError::NotNested(_))),
         (Config { stage1: false, ..Config::qemu() }, |e| matches!(e, ProbeError::NotNested(_))),
         (Config { presets: true, ..Config::qemu() }, |e| matches!(e, ProbeError::Preset(_))),

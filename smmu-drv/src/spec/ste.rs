@@ -135,6 +135,6 @@ pub mod dw2 {
 /// Dword 3 [S 5.2], bits \[255:192\] of the entry.
 pub mod dw3 {
     use super::{Field64, bits64};
-    /// Stage-2 table address, in place: bits \[55:4\].
-    pub const S2TTB: Field64 = bits64(55, 4);
+    /// Stage-2 table address, in place: bits \[51:4\]; the four above are reserved with VMSAv8-64.
+    pub const S2TTB: Field64 = bits64(51, 4);
 }

@@ -375,3 +375,6 @@ fn clean<B: DmaBuffer>(buffer: &B, offset: usize, len: usize, coherent: Coherenc
 fn index(value: u32) -> usize {
     usize::try_from(value).unwrap_or(usize::MAX)
 }
+
+#[cfg(test)]
+mod tests;

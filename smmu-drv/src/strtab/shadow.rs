@@ -26,7 +26,7 @@ pub(crate) struct Budget(u32);
 impl Budget {
     /// What a trap gets.
     pub(crate) const fn for_one_trap() -> Self {
-        Self(2048)
+        Self(1024)
     }
 
     /// Takes `units`; `false` when they are not left.

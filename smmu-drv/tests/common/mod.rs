@@ -51,6 +51,9 @@ pub mod r {
     pub const CMDQEN: u64 = 8;
 }
 
+/// Looks at the hardware.
+pub type Watch = Box<dyn FnMut(&Model)>;
+
 /// What is shared between the platform, its buffers and the test.
 pub struct World {
     pub model: RefCell<Model>,
@@ -58,12 +61,11 @@ pub struct World {
     pub clock: Cell<u64>,
     pub irqs: RefCell<Vec<WiredIrq>>,
     pub next: Cell<u64>,
-    pub free: RefCell<BTreeMap<usize, Vec<u64>>>,
     pub live_bytes: Cell<usize>,
     /// Allocations that still succeed.
     pub allocations: Cell<usize>,
     /// Called after every register write of EL2.
-    pub watch: RefCell<Option<Box<dyn FnMut(&Model)>>>,
+    pub watch: RefCell<Option<Watch>>,
     pub mmio: Cell<u64>,
 }
 
@@ -83,7 +85,6 @@ impl Board {
             clock: Cell::new(0),
             irqs: RefCell::new(Vec::new()),
             next: Cell::new(POOL + 0x10_0000),
-            free: RefCell::new(BTreeMap::new()),
             live_bytes: Cell::new(0),
             allocations: Cell::new(usize::MAX),
             watch: RefCell::new(None),
@@ -120,18 +121,13 @@ impl Platform for Board {
         assert!(size.is_power_of_two() && size >= 4096, "{size}");
         let left = self.0.allocations.get().checked_sub(1)?;
         self.0.allocations.set(left);
-        let reused = self.0.free.borrow_mut().get_mut(&size).and_then(Vec::pop);
-        let pa = reused.unwrap_or_else(|| {
-            let mask = size as u64 - 1;
-            let pa = (self.0.next.get() + mask) & !mask;
-            self.0.next.set(pa + size as u64);
-            pa
-        });
+        // Never reused: what a later owner would do is done at once when a buffer is freed, and the model's memory of every
+        // word stays short.
+        let mask = size as u64 - 1;
+        let pa = (self.0.next.get() + mask) & !mask;
+        self.0.next.set(pa + size as u64);
         assert!(pa + size as u64 <= POOL + POOL_SIZE, "test pool too small");
         self.0.live_bytes.set(self.0.live_bytes.get() + size);
-        if reused.is_some() {
-            self.0.mem.cpu_write(pa, &vec![0; size]);
-        }
         Some(Buffer { world: Rc::clone(&self.0), pa, size })
     }
     fn dsb(&self) {}
@@ -161,7 +157,6 @@ impl Drop for Buffer {
         for at in (self.pa..self.pa + self.size as u64).step_by(64) {
             self.world.mem.cpu_write64(at, 1 | 4 << 1);
         }
-        self.world.free.borrow_mut().entry(self.size).or_default().push(self.pa);
     }
 }
 
@@ -173,13 +168,13 @@ impl DmaBuffer for Buffer {
         self.size
     }
     fn read64(&self, offset: usize) -> u64 {
-        if offset % 8 != 0 || offset + 8 > self.size {
+        if !offset.is_multiple_of(8) || offset + 8 > self.size {
             return 0;
         }
         self.world.mem.cpu_read64(self.pa + offset as u64)
     }
     fn write64(&mut self, offset: usize, value: u64) {
-        if offset % 8 == 0 && offset + 8 <= self.size {
+        if offset.is_multiple_of(8) && offset + 8 <= self.size {
             self.world.mem.cpu_write64(self.pa + offset as u64, value);
         }
     }
@@ -225,7 +220,7 @@ impl Host {
 
     fn at(&self, claim: &Claim, offset: u64, size: u64) -> Option<u64> {
         let end = offset.checked_add(size)?;
-        (offset % size == 0 && end <= claim.size).then_some(claim.ipa + offset)
+        (offset.is_multiple_of(size) && end <= claim.size).then_some(claim.ipa + offset)
     }
 }
 

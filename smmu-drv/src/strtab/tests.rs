@@ -1,0 +1,162 @@
+//! The two pure functions that decide what a stream may do: the judgement of an entry, and the order of its change.
+
+use super::policy::{SteRules, Verdict};
+use super::update::{Step, next_step};
+use super::*;
+use crate::emul::ids::{HostIds, MsiAdvert};
+use crate::features::{Coherency, IdRegisters};
+use crate::spec::ste::{dw0, dw1};
+use crate::spec::{get64, mask64, put64};
+use std::vec::Vec;
+
+/// 2-level CD tables, `ssid_bits`, stall, attribute overrides: bits as in IDR0 and IDR1.
+fn rules(idr0_extra: u32, ssid_bits: u32, types_ovr: u32) -> SteRules {
+    let ids = IdRegisters {
+        idr0: 0x0d44_101b & !(1 << 19) & !(3 << 24) | idr0_extra,
+        idr1: 16 | ssid_bits << 6 | 8 << 16 | 8 << 21 | types_ovr << 27,
+        idr3: 1 << 10,
+        idr5: 0x74,
+        iidr: 0,
+        aidr: 0,
+    };
+    let features = Features::decode(ids, Coherency::Coherent);
+    SteRules::new(&features, &HostIds::new(&features, MsiAdvert::WhenCoherent, 40))
+}
+
+const CD2L: u32 = 1 << 19;
+const NO_STALL: u32 = 1 << 24;
+
+fn legal(rules: &SteRules, word0: u64, word1: u64) -> Option<Ste> {
+    match rules.judge(word0, word1) {
+        Verdict::Legal(ste) => Some(ste),
+        Verdict::Invalid | Verdict::Illegal => None,
+    }
+}
+
+#[test]
+fn t16_t17_every_config_becomes_what_a_stage_1_only_smmu_would_do_under_stage_2() {
+    let rules = rules(NO_STALL, 0, 0);
+    for host1 in [0, !mask64(dw1::S1STALLD)] {
+        for config in 0..8 {
+            let host0 = !mask64(dw0::CONFIG) | put64(dw0::CONFIG, config);
+            let seen = legal(&rules, host0, host1).map(|ste| (get64(dw0::V, ste.dw0), get64(dw0::CONFIG, ste.dw0)));
+            let expected = match config {
+                0..=3 => Some((1, 0)),
+                4 => Some((1, 6)),
+                5 => Some((1, 7)),
+                _ => None,
+            };
+            assert_eq!(seen, expected, "config {config}");
+            assert_eq!(rules.judge(host0 & !1, host1), Verdict::Invalid);
+        }
+    }
+}
+
+#[test]
+fn t16_no_field_of_stage_2_ats_el2_or_attributes_survives() {
+    for (idr0, ssid, ovr) in [(NO_STALL, 0, 0), (CD2L, 8, 1), (CD2L | NO_STALL, 20, 0)] {
+        let rules = rules(idr0, ssid, ovr);
+        for config in [0, 4, 5] {
+            let host0 = put64(dw0::V, 1) | put64(dw0::CONFIG, config) | mask64(dw0::S1CONTEXTPTR);
+            let host1 = !mask64(dw1::S1STALLD);
+            let ste = legal(&rules, host0, host1).unwrap();
+            for field in [dw1::EATS, dw1::STRW, dw1::S2FWB, dw1::MTCFG, dw1::DRE, dw1::DCP, dw1::CONT, dw1::PPAR] {
+                assert_eq!(get64(field, ste.dw1), 0);
+            }
+            assert_eq!(get64(dw1::SHCFG, ste.dw1), u64::from(ovr), "use incoming where it can be said");
+            let stall_off = u64::from(config == 5 && idr0 & NO_STALL == 0);
+            assert_eq!(get64(dw1::S1STALLD, ste.dw1), stall_off);
+            assert_eq!(ste.dw0 & !(mask64(dw0::V) | mask64(dw0::CONFIG) | 0xff_ffff_ffc0), 0, "OAS is 40 bits");
+        }
+    }
+}
+
+#[test]
+fn substream_fields_follow_the_view() {
+    let nested = |fmt: u64, cdmax: u64| {
+        put64(dw0::V, 1) | put64(dw0::CONFIG, 5) | put64(dw0::S1FMT, fmt) | put64(dw0::S1CDMAX, cdmax) | 0xff_ffff_ffc0
+    };
+    // No substreams: S1CDMax, S1Fmt and S1DSS are ignored (and QEMU refuses them).
+    let none = rules(NO_STALL, 0, 0);
+    let ste = legal(&none, nested(2, 31), 3).unwrap();
+    assert_eq!((get64(dw0::S1CDMAX, ste.dw0), get64(dw0::S1FMT, ste.dw0), get64(dw1::S1DSS, ste.dw1)), (0, 0, 0));
+    assert_eq!(ste.dw0 & mask64(dw0::S1CONTEXTPTR), 0xff_ffff_ffc0);
+    // Linear only.
+    let linear = rules(NO_STALL, 8, 0);
+    assert!(legal(&linear, nested(1, 4), 0).is_none());
+    assert!(legal(&linear, nested(1, 0), 0).is_some());
+    assert!(legal(&linear, nested(0, 9), 0).is_none(), "more than SSIDSIZE");
+    assert_eq!(legal(&linear, nested(0, 8), 0).unwrap().dw0 & 0xff_ffff_ffc0, 0xff_ffff_c000, "2^8 CDs of 64 bytes");
+    // 2-level.
+    let both = rules(NO_STALL | CD2L, 20, 0);
+    for (fmt, cdmax, aligned) in [(1, 6, 6), (1, 9, 6), (1, 10, 7), (1, 20, 17), (2, 13, 6), (2, 14, 7), (2, 20, 13)] {
+        let ste = legal(&both, nested(fmt, cdmax), 2).unwrap();
+        assert_eq!(get64(dw0::S1FMT, ste.dw0), fmt);
+        let expected = 0xff_ffff_ffc0 >> aligned << aligned;
+        assert_eq!(ste.dw0 & mask64(dw0::S1CONTEXTPTR), expected, "{fmt} {cdmax}");
+        assert_eq!(get64(dw1::S1DSS, ste.dw1), 2);
+    }
+    // Reserved values behave as the architecture says.
+    let ste = legal(&both, nested(3, 5), 3 | 1 << 6).unwrap();
+    assert_eq!((get64(dw0::S1FMT, ste.dw0), ste.dw1 & 0xff), (0, 0));
+    // Stall.
+    assert_eq!(both.judge(nested(0, 0), mask64(dw1::S1STALLD)), Verdict::Illegal);
+}
+
+/// What hardware does with an entry: nothing that a field it does not look at could change.
+fn behaviour(ste: Ste) -> (u64, u64) {
+    if get64(dw0::V, ste.dw0) == 0 {
+        return (0, 0);
+    }
+    match get64(dw0::CONFIG, ste.dw0) {
+        6 => (put64(dw0::CONFIG, 6) | 1, ste.dw1 & (mask64(dw1::MEV) | mask64(dw1::SHCFG))),
+        7 => (ste.dw0, ste.dw1),
+        _ => (1, 0),
+    }
+}
+
+#[test]
+fn t17_a_change_shows_the_old_or_the_new_entry_and_aborts_only_where_it_must() {
+    let rules = rules(CD2L, 8, 1);
+    let mut entries = Vec::from([rules.invalid(), rules.abort(), rules.stage2()]);
+    for host1 in [0, mask64(dw1::MEV), 0x5 << 2, 3 << 6, 1, mask64(dw1::MEV) | 2] {
+        for host0 in [1 | 4 << 1, 1 | 5 << 1 | 0x1000, 1 | 5 << 1 | 0x2000 | 3 << 59] {
+            entries.push(legal(&rules, host0, host1).unwrap());
+        }
+    }
+    let abort = behaviour(rules.abort());
+    let mut breaks = 0;
+    for &old in &entries {
+        for &new in &entries {
+            let mut now = old;
+            let mut steps = 0;
+            let mut broke = false;
+            while let Some(step) = next_step(now, new) {
+                // In flight, hardware may have the words before and after: one dword differs.
+                let after = now.after(step);
+                let changed = match step {
+                    Step::Dw0(_) => now.dw1 == after.dw1,
+                    Step::Dw1(_) => now.dw0 == after.dw0,
+                };
+                assert!(changed);
+                now = after;
+                steps += 1;
+                let seen = behaviour(now);
+                broke |= seen == abort && seen != behaviour(old) && seen != behaviour(new);
+                assert!(seen == behaviour(old) || seen == behaviour(new) || seen == abort, "{old:?} -> {new:?}");
+                assert!(steps <= 3);
+            }
+            assert_eq!(behaviour(now), behaviour(new), "{old:?} -> {new:?}");
+            if broke {
+                // Needed only when both use dword 1 and both dwords differ in what is used.
+                assert!(get64(dw0::CONFIG, old.dw0) >= 6 && get64(dw0::CONFIG, new.dw0) >= 6);
+                assert!(old.dw0 != new.dw0 && old.dw1 != new.dw1);
+                breaks += 1;
+            }
+            if behaviour(old) == behaviour(new) && old.dw0 == new.dw0 {
+                assert_eq!(steps, 0, "{old:?} -> {new:?}");
+            }
+        }
+    }
+    assert!(breaks > 0);
+}
