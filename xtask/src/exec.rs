@@ -32,8 +32,9 @@ pub(crate) fn capture(command: &mut Command) -> Result<Output> {
 /// The command line as a reader would type it, for messages.
 pub(crate) fn shown(command: &Command) -> String {
     let program = Path::new(command.get_program());
-    let name = program.file_name().unwrap_or(program.as_os_str());
-    let mut line = name.to_string_lossy().into_owned();
+    // Cargo is known by the path of its toolchain, which says nothing to a reader.
+    let program = if program.ends_with("cargo") { Path::new("cargo") } else { program };
+    let mut line = program.to_string_lossy().into_owned();
     for arg in command.get_args() {
         line.push(' ');
         let arg = arg.to_string_lossy();

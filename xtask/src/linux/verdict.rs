@@ -60,6 +60,9 @@ pub(crate) struct Expect {
 
 /// Holds the guest's lines against what is expected of them.
 pub(crate) fn judge(lines: &GuestLines, expect: &Expect) -> Vec<Finding> {
+    if *lines == GuestLines::default() {
+        return vec![Finding::bad("the guest's script did not start")];
+    }
     let mut findings = Vec::new();
     for check in &lines.checks {
         let control = check.name.strip_prefix("control_");
@@ -159,6 +162,11 @@ mod tests {
             let console = GOOD.replace(&format!("{gone}\n"), "");
             assert_eq!(bad(&console, &expect()).len(), 1, "without {gone}");
         }
+    }
+
+    #[test]
+    fn a_guest_that_never_spoke_is_one_bad_thing() {
+        assert_eq!(bad("noise\n", &expect()).len(), 1);
     }
 
     #[test]

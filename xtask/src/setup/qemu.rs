@@ -66,7 +66,7 @@ fn require(path: &Path, version: (u32, u32)) -> Result<()> {
 
 fn version_of(program: &Path) -> Result<(u32, u32)> {
     let said = exec::output(Command::new(program).arg("--version"))?;
-    parse_version(&said).with_context(|| format!("no version in what {} --version says", program.display()))
+    parse_version(&said).with_context(|| format!("{} --version names no version: is it QEMU?", program.display()))
 }
 
 fn parse_version(said: &str) -> Option<(u32, u32)> {
