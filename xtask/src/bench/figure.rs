@@ -88,8 +88,7 @@ impl Report {
                 "note": figure.note,
             })
         };
-        let object: Map<String, Value> =
-            self.0.iter().map(|(name, figure)| (name.clone(), entry(figure))).collect();
+        let object: Map<String, Value> = self.0.iter().map(|(name, figure)| (name.clone(), entry(figure))).collect();
         let mut text = serde_json::to_string_pretty(&Value::Object(object)).unwrap_or_default();
         text.push('\n');
         text

@@ -6,8 +6,8 @@ mod linux;
 mod payload;
 mod pgtable;
 mod scaling;
-mod traps;
 mod transitions;
+mod traps;
 
 use std::fs;
 use std::path::PathBuf;

@@ -50,14 +50,7 @@ fn revocation(measured: &Measured, report: &mut Report, out: &mut Vec<String>) {
             let note = format!("donation of contiguous pages in {calls} calls");
             report.add(format!("scaling.revoke.{pages}.{what}"), Figure::new(value, unit).note(note));
         }
-        rows.push([
-            pages.to_string(),
-            number(calls),
-            number(insns),
-            number(per_page),
-            number(commands),
-            number(syncs),
-        ]);
+        rows.push([pages.to_string(), number(calls), number(insns), number(per_page), number(commands), number(syncs)]);
     }
     section(out, "A revocation over the number of contiguous pages", markdown(&rows));
 }
@@ -100,11 +93,8 @@ fn hosts(checkout: &Checkout, images: &Images, report: &mut Report, out: &mut Ve
             let boot = payload::run(checkout, images, Below::Portcullis, "bench_boot", mem)?;
             Ok((boot, payload::run(checkout, images, Below::Portcullis, "bench_revoke_once", mem)?))
         })?;
-        let values = [
-            boot.value("reset_to_host")?,
-            small.value("el2_insns.donate_1")?,
-            small.value("el2_insns.donate_512")?,
-        ];
+        let values =
+            [boot.value("reset_to_host")?, small.value("el2_insns.donate_1")?, small.value("el2_insns.donate_512")?];
         for (what, value) in ["boot", "donate_1", "donate_512"].into_iter().zip(values) {
             let name = format!("scaling.host_{}.{what}.insns", mem.to_lowercase());
             report.add(name, Figure::new(value, "instructions"));

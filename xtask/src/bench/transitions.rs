@@ -18,9 +18,7 @@ const TARGET: f64 = 2.0;
 /// # Errors
 /// When it does not run as it should.
 pub(crate) fn run(checkout: &Checkout, images: &Images) -> Result<Measured> {
-    step("Donating 1 to 262,144 pages", || {
-        payload::run(checkout, images, Below::Portcullis, "bench_transitions", "4G")
-    })
+    step("Donating 1 to 262,144 pages", || payload::run(checkout, images, Below::Portcullis, "bench_transitions", "4G"))
 }
 
 /// Writes the named figures down.

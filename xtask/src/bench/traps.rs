@@ -20,7 +20,12 @@ const TRAPS: [(&str, Option<f64>, Option<f64>, &str); 8] = [
         Some(215.0),
         "mean of 64 PROD writes, TLBI_NH_VA and SYNC, queue and lock uncontended; peer: prototype without checks",
     ),
-    ("prod_tlbi_sync_msi", Some(450.0), None, "the same with the completion that Linux uses: EL2 stores over the entry"),
+    (
+        "prod_tlbi_sync_msi",
+        Some(450.0),
+        None,
+        "the same with the completion that Linux uses: EL2 stores over the entry",
+    ),
     ("prod_cfgi_ste", None, None, "CFGI_STE of an aborting entry, and SYNC"),
     ("prod_sync", None, None, "SYNC alone"),
     ("hvc_version", Some(150.0), None, "mean of 64"),

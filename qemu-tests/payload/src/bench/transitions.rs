@@ -45,10 +45,20 @@ payload_test!(bench_transitions, Runs::NOWHERE);
 /// Donations of 1 to 262,144 contiguous pages and, up to the cap of one call, their way back. Wants more than 2 GiB of
 /// memory for the largest; leaves out what does not fit.
 fn bench_transitions(ctx: &Ctx) -> TestResult {
+    measure(ctx, &PAGES)
+}
+
+payload_test!(bench_revoke_once, Runs::NOWHERE);
+/// One page and a whole block only, for hosts of other sizes.
+fn bench_revoke_once(ctx: &Ctx) -> TestResult {
+    measure(ctx, &[1, 512])
+}
+
+fn measure(ctx: &Ctx, counts: &[u64]) -> TestResult {
     counts_instructions(ctx)?;
     let cap = Hypercall::Version.raw(0, 0)[2];
     ensure!(cap > 0, "no pages per call");
-    for pages in PAGES {
+    for &pages in counts {
         let bytes = pages * PAGE;
         if bytes + BLOCK > left() {
             println!("no memory for {pages} pages");
