@@ -15,7 +15,7 @@ fn aborted(transfer: &Transfer) -> bool {
 }
 
 #[test]
-fn a_disabled_smmu_lets_streams_reach_host_memory_only() {
+fn t07_a_disabled_smmu_lets_streams_reach_host_memory_only() {
     let mut rig = Rig::qemu();
     assert_eq!(rig.dma_write(8, BUF, 7), Transfer::Done);
     assert!(aborted(&rig.dma_write(8, EL2, 7)));

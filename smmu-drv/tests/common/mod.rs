@@ -340,6 +340,18 @@ impl Stage2 {
         }
     }
 
+    /// Replaces the 2M block at `block` by a table without `hole`.
+    pub fn split(&mut self, block: u64, hole: u64) {
+        let table = self.next;
+        self.next += 4096;
+        for page in (block..block + 0x20_0000).step_by(4096) {
+            let desc = if page == hole { 0 } else { page | 1 << 10 | 3 << 8 | 3 << 6 | 0xf << 2 | 3 };
+            self.store(table + (page >> 12 & 0x1ff) * 8, desc);
+        }
+        let l2 = self.mem.cpu_read64(self.root + (block >> 30 & 0x3ff) * 8) & 0x00ff_ffff_f000;
+        self.store(l2 + (block >> 21 & 0x1ff) * 8, table | 3);
+    }
+
     pub fn cfg(&self) -> Stage2Cfg {
         let (irgn, orgn, sh) = (1, 1, 3);
         Stage2Cfg { ttb: Pa(self.root), t0sz: 24, sl0: 1, irgn, orgn, sh, tg: 0, ps: 2, vmid: VMID }
