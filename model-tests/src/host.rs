@@ -51,6 +51,9 @@ impl Host {
         let mut host = Self { smmu, prod: 0, shape };
         m.write32(smmu, r::CR0, 0);
         m.settle();
+        // Errors of an earlier life.
+        let gerror = m.read32(smmu, r::GERROR);
+        m.write32(smmu, r::GERRORN, gerror);
         m.write32(smmu, r::CR1, 0xd75);
         m.write32(smmu, r::CR2, r::CR2_PTM | r::CR2_RECINVSID);
         host.clear_table(m);

@@ -1,0 +1,288 @@
+//! Everything that a host can put into a command queue.
+
+use model_tests::host::{BYPASS, Host, LOG2_QUEUE, ON, STAGE1, Shape};
+use model_tests::layout::{BAR, EL2, GIC, HOST_FLAG, IOVA, RAM, RAM_BYTES, SECRET, SID, TRANSLATER, UART, VICTIM};
+use model_tests::{CANARY, Machine, Setup, Verdict, twice_with};
+use smmu_drv::{AccessSize, WriteOutcome};
+use smmu_model::arch::{cmd as c, regs as r};
+use smmu_model::inval::Scope;
+use smmu_model::{Config, Hazard, Memory, Model, Pace, Region, Res0, Snoop, StallModel, Transfer};
+
+const SIDS: [u32; 4] = [0, SID, 9, 63];
+
+/// A pseudo-random sequence (xorshift64*).
+struct Rng(u64);
+
+impl Rng {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+}
+
+#[test]
+fn t10_completion_by_store_anywhere() {
+    let config = Config { msi: true, ..Config::qemu() };
+    for (name, target) in [("EL2", SECRET), ("its second word", SECRET + 4)] {
+        twice_with(config.clone(), |m| {
+            let mut host = Host::enable(m, 0, Shape::Linear);
+            host.sync_msi(m, target, 0xbad);
+            let done = m.read32(0, r::CMDQ_CONS) & 0xf_ffff == host.prod;
+            assert!(done, "{name}: the SYNC completes");
+            if m.secret_intact() { Verdict::Blocked } else { Verdict::Landed }
+        });
+    }
+    for (name, target) in [
+        ("donated", VICTIM),
+        ("EL2's first word", EL2),
+        ("GIC", GIC),
+        ("translater", TRANSLATER + 0x40),
+        ("UART", UART),
+        ("BAR", BAR),
+        ("nothing", 0x1000),
+        ("above RAM", RAM + RAM_BYTES),
+    ] {
+        let mut m = Machine::new(&Setup::guarded().with(config.clone()));
+        let mut host = Host::enable(&mut m, 0, Shape::Linear);
+        if name == "donated" {
+            assert_eq!(m.donate(VICTIM, 1), Ok(()));
+        }
+        let before = m.mem.cpu_read64(target & !7);
+        let _ = m.mem.take_mmio_writes();
+        host.sync_msi(&mut m, target, 0xbad);
+        assert_eq!(m.mem.cpu_read64(target & !7), before, "{name}");
+        assert_eq!(m.mem.take_mmio_writes(), [], "{name}");
+        assert_eq!(m.read32(0, r::CMDQ_CONS) & 0xf_ffff, host.prod, "{name}: it completes");
+        let active = m.read32(0, r::GERROR) ^ m.read32(0, r::GERRORN);
+        assert_eq!(active, r::GERROR_MSI_CMDQ, "{name}: and says so");
+        m.write32(0, r::GERRORN, r::GERROR_MSI_CMDQ);
+        // Beyond the output size the address is cut, into the host's own memory.
+        host.sync_msi(&mut m, HOST_FLAG | 1 << 50, 0x77);
+        assert_eq!(m.mem.cpu_read32(HOST_FLAG), 0x77, "{name}");
+        assert_eq!(m.read32(0, r::GERROR) ^ m.read32(0, r::GERRORN), 0, "{name}");
+    }
+}
+
+#[test]
+fn t14_commands_change_between_check_and_use() {
+    let mut m = Machine::new(&Setup::guarded());
+    let mut host = Host::with_stage1(&mut m, IOVA, VICTIM);
+    let queue = host.cmdq();
+    let mem = m.mem.clone();
+    let fetched = std::rc::Rc::new(std::cell::RefCell::new(std::collections::BTreeMap::new()));
+    let log = fetched.clone();
+    *m.hook().borrow_mut() = Some(Box::new(move |pa| {
+        if (queue..queue + (16 << LOG2_QUEUE)).contains(&pa) {
+            *log.borrow_mut().entry(pa).or_insert(0) += 1;
+            // Whatever it was, it is a reserved opcode now.
+            mem.cpu_write64(pa, 0xffff_ffff_ffff_ffff);
+        }
+    }));
+    for cmd in [[7 << 48 | 0x11, 0], [u64::from(SID) << 32 | 5, 1], [u64::from(SID) << 32 | 3, 1], [0x46, 0]] {
+        host.queue(&m, cmd);
+    }
+    host.ring(&mut m);
+    *m.hook().borrow_mut() = None;
+    assert_eq!(host.cerror(&mut m), None, "what was checked is what was sent");
+    assert_eq!(m.read32(0, r::CMDQ_CONS) & 0xf_ffff, host.prod);
+    let fetched = fetched.borrow();
+    assert_eq!(fetched.len(), 8);
+    // A SYNC may be fetched again, to be judged from scratch; nothing else.
+    assert!(fetched.values().all(|times| *times == 1), "{fetched:x?}");
+    assert_eq!(m.models[0].borrow_mut().take_hazards(), []);
+    assert_eq!(m.isolated(&SIDS), Ok(()));
+}
+
+#[test]
+fn t19_ranges_and_everything_repeatedly() {
+    for shape in [Shape::Linear, Shape::TwoLevel] {
+        let mut m = Machine::new(&Setup::guarded());
+        let mut host = Host::enable(&mut m, 0, shape);
+        for round in 0..8 {
+            host.write_ste(&m, SID, if round % 2 == 0 { BYPASS } else { [1, 0] });
+            for log2 in [0, 5, 7, 15, 31] {
+                host.queue(&m, [u64::from(SID) << 32 | 4, log2]);
+                host.queue(&m, [4, 31]);
+            }
+            host.queue(&m, [0x46, 0]);
+            host.ring(&mut m);
+            assert_eq!(m.read32(0, r::CMDQ_CONS) & 0xf_ffff, host.prod);
+            let passes = m.dma_write(0, SID, VICTIM, 1) == Transfer::Done;
+            assert_eq!(passes, round % 2 == 0, "{shape:?}");
+            m.models[0].borrow_mut().drop_caches();
+        }
+        assert_eq!(m.isolated(&SIDS), Ok(()), "{shape:?}");
+        assert_eq!(m.models[0].borrow_mut().take_hazards(), [], "{shape:?}");
+    }
+}
+
+#[test]
+fn t22_invalidations_that_are_not_the_hosts() {
+    let vmid = Setup::guarded().vmid;
+    let mut m = Machine::new(&Setup::guarded().with(Config::full()));
+    let mut host = Host::with_stage1(&mut m, IOVA, VICTIM);
+    for op in [0x18, 0x1a, 0x20, 0x21, 0x22, 0x23, 0x28, 0x2a, 0x50, 0x51, 0x52, 0x53, 0x58, 0x5a, 0x60, 0x70, 0x73] {
+        host.cmd(&mut m, [op, 0]);
+        assert_eq!(host.cerror(&mut m), Some(r::CERROR_ILL), "{op:#x}");
+        host.repair(&mut m);
+        assert_eq!(host.cerror(&mut m), None, "{op:#x}");
+    }
+    let before = m.models[0].borrow().invalidations().len();
+    for (op, high) in [(0x10u64, 0u64), (0x11, 0), (0x12, IOVA), (0x13, IOVA), (0x30, 0)] {
+        host.cmd(&mut m, [if op == 0x30 { op } else { op | 77 << 32 }, high]);
+        assert_eq!(host.cerror(&mut m), None, "{op:#x}");
+    }
+    host.sync(&mut m);
+    let model = m.models[0].borrow();
+    for inval in &model.invalidations()[before..] {
+        let named = match inval.scope {
+            Scope::NhAll { vmid }
+            | Scope::NhAsid { vmid, .. }
+            | Scope::NhVa { vmid, .. }
+            | Scope::NhVaa { vmid, .. } => vmid,
+            other => panic!("{other:?} reached hardware"),
+        };
+        assert_eq!((named.vmid, named.wildcard), (u32::from(vmid), 0));
+    }
+    drop(model);
+    assert_eq!(m.isolated(&SIDS), Ok(()));
+}
+
+/// The SMMU that the host is shown, as hardware would be it.
+fn reference(shown: &Config) -> Model {
+    let mem = Memory::new(Snoop::Coherent);
+    mem.add(RAM, RAM_BYTES, Region::Ram);
+    let config = Config {
+        stage2: false,
+        hyp: false,
+        ats: false,
+        pri: false,
+        btm: false,
+        vmw: false,
+        msi: true,
+        sev: false,
+        stall: StallModel::Terminate,
+        cmdq_bits: 8,
+        pace: Pace::Eager,
+        ..shown.clone()
+    };
+    let mut model = Model::new(config, mem);
+    model.write64(r::CMDQ_BASE, (RAM + 0x1_0000) | 4);
+    model.write32(r::CR0, r::CR0_CMDQEN);
+    model
+}
+
+/// What it answers, checking reserved bits or not: an implementation may do either [IHI 0070G 4.1.5].
+fn answer(shown: &Config, res0: Res0, cmd: [u64; 2]) -> Option<u32> {
+    let mut model = reference(&Config { res0, ..shown.clone() });
+    model.mem().cpu_write64(RAM + 0x1_0000, cmd[0]);
+    model.mem().cpu_write64(RAM + 0x1_0008, cmd[1]);
+    model.write32(r::CMDQ_PROD, 1);
+    let error = model.read32(r::GERROR) & r::GERROR_CMDQ != 0;
+    error.then(|| model.read32(r::CMDQ_CONS) >> 24)
+}
+
+#[test]
+fn t23_every_opcode_with_any_payload() {
+    for config in [Config::qemu(), Config { pace: Pace::Lazy, seed: 21, ..Config::full() }] {
+        let mut m = Machine::new(&Setup::guarded().with(config.clone()));
+        let mut host = Host::with_stage1(&mut m, IOVA, VICTIM);
+        let mut rng = Rng(0x1234_5678_9abc_def1);
+        for op in 0..256 {
+            for round in 0..6 {
+                let defined = c::defined(op, config.ril).unwrap_or([0xff, 0]);
+                let cmd = match round {
+                    0 => [op, 0],
+                    1 => [op | 1 << 10, 0],
+                    2 => [op | 3 << 12, 0],
+                    // Payload in defined fields only, then anywhere.
+                    3 | 4 => [op | (rng.next() & defined[0] & !0x4ff), rng.next() & defined[1]],
+                    _ => [op | (rng.next() & !0xff), rng.next()],
+                };
+                let wanted = [Res0::Checked, Res0::Ignored].map(|res0| answer(&config, res0, cmd));
+                host.cmd(&mut m, cmd);
+                let got = host.cerror(&mut m);
+                assert!(wanted.contains(&got), "{cmd:#x?}: {got:?} instead of {wanted:?}");
+                if got.is_some() {
+                    host.repair(&mut m);
+                    assert_eq!(host.cerror(&mut m), None, "the host's repair works");
+                }
+            }
+            m.models[0].borrow_mut().drop_caches();
+        }
+        host.sync(&mut m);
+        assert_eq!(m.models[0].borrow_mut().take_hazards(), [], "EL2's own queue never errs");
+        assert_eq!(m.isolated(&SIDS), Ok(()));
+        host.install(&mut m, SID, STAGE1);
+        assert_eq!(m.dma_write(0, SID, IOVA, 1), Transfer::Done);
+    }
+}
+
+#[test]
+fn t25_a_queue_full_of_the_costliest() {
+    let work: [(&str, Vec<[u64; 2]>); 4] = [
+        ("SYNC", vec![[0x46, 0]]),
+        ("SYNC with a store", vec![[1 << 12 | 0x46, HOST_FLAG]]),
+        ("CFGI_ALL, SYNC", vec![[4, 31], [0x46, 0]]),
+        ("CFGI_STE_RANGE", vec![[4, 15], [4, 30]]),
+    ];
+    for (name, commands) in work {
+        let mut m = Machine::new(&Setup::guarded());
+        let mut host = Host::enable(&mut m, 0, Shape::TwoLevel);
+        for _ in 0..(1 << LOG2_QUEUE) / commands.len() {
+            for cmd in &commands {
+                host.queue(&m, *cmd);
+            }
+        }
+        // Trap by trap.
+        let mut traps = 0;
+        loop {
+            let before = m.models[0].borrow().commands();
+            let prod = u64::from(host.prod);
+            let outcome = m.driver(0, |smmu, owner| smmu.mmio_write(owner, r::CMDQ_PROD, AccessSize::Word, prod));
+            let spent = m.models[0].borrow().commands() - before;
+            assert!(spent <= 4096, "{name}: {spent} commands in one trap");
+            traps += 1;
+            assert!(traps < 10_000, "{name}: it never ends");
+            if outcome == WriteOutcome::Done {
+                break;
+            }
+        }
+        assert_eq!(m.read32(0, r::CMDQ_CONS) & 0xf_ffff, host.prod, "{name}: after {traps} traps");
+        assert_eq!(m.models[0].borrow_mut().take_hazards(), [], "{name}");
+    }
+}
+
+#[test]
+fn t48_el2s_own_queue_never_errs() {
+    // Hardware that checks reserved bits, and a host that sets them where its own view allows, or not.
+    let mut rng = Rng(77);
+    for config in
+        [Config { res0: Res0::Checked, ..Config::full() }, Config { res0: Res0::Checked, ril: false, ..Config::qemu() }]
+    {
+        let mut m = Machine::new(&Setup::guarded().with(config.clone()));
+        let mut host = Host::enable(&mut m, 0, Shape::Linear);
+        for op in [1, 2, 3, 4, 5, 6, 0x10, 0x11, 0x12, 0x13, 0x30, 0x46] {
+            for _ in 0..40 {
+                host.cmd(&mut m, [op | (rng.next() & rng.next() & !0xff), rng.next() & rng.next()]);
+                if host.cerror(&mut m).is_some() {
+                    host.repair(&mut m);
+                }
+            }
+            m.models[0].borrow_mut().drop_caches();
+        }
+        host.sync(&mut m);
+        let hazards = m.models[0].borrow_mut().take_hazards();
+        assert!(!hazards.iter().any(|h| matches!(h, Hazard::CommandError { .. })), "{hazards:x?}");
+        assert_eq!(m.driver(0, |smmu, _| smmu.stats().cmdq_recoveries), 0);
+        assert_eq!(m.isolated(&SIDS), Ok(()));
+    }
+    // The same host in front of the same hardware without EL2 stops the queue.
+    let mut bare = Machine::new(&Setup::bare());
+    let mut host = Host::enable(&mut bare, 0, Shape::Linear);
+    host.cmd(&mut bare, [0x46 | 1 << 30, 0]);
+    assert_eq!(host.cerror(&mut bare), Some(r::CERROR_ILL));
+    let _ = (CANARY, ON);
+}
