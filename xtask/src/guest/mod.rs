@@ -8,11 +8,11 @@ pub(crate) mod modules;
 
 use std::fs;
 use std::path::Path;
-use std::process;
+use std::{process, thread};
 
 use anyhow::{Context, Result};
 
-/// Makes a file hold `bytes`, in one step: another xtask may be booting from it.
+/// Makes a file hold `bytes`, in one step: another machine may be booting from it.
 ///
 /// # Errors
 /// When it cannot be written.
@@ -20,7 +20,7 @@ fn write_if_changed(path: &Path, bytes: &[u8]) -> Result<()> {
     if fs::read(path).is_ok_and(|present| present == bytes) {
         return Ok(());
     }
-    let partial = path.with_extension(format!("partial-{}", process::id()));
+    let partial = path.with_extension(format!("partial-{}-{:?}", process::id(), thread::current().id()));
     fs::write(&partial, bytes)
         .and_then(|()| fs::rename(&partial, path))
         .with_context(|| format!("cannot write {}", path.display()))

@@ -182,19 +182,27 @@ impl Boot {
         title
     }
 
-    /// Boots, waits for the end and judges it.
+    /// Boots, waits for the end and judges it, telling the reader so.
     ///
     /// # Errors
     /// When the machine cannot be started; a run that goes wrong is a [`Report`].
     pub(crate) fn run(&self, checkout: &Checkout) -> Result<Report> {
+        match self.mode {
+            Mode::Shell => self.run_silently(checkout),
+            _ => step(&format!("Booting {}", self.title()), || self.run_silently(checkout)),
+        }
+    }
+
+    /// As [`Boot::run`] without a word, for several at once.
+    ///
+    /// # Errors
+    /// As [`Boot::run`].
+    pub(crate) fn run_silently(&self, checkout: &Checkout) -> Result<Report> {
         let data = Data::ensure(checkout)?;
         let token = fresh_token()?;
         let machine = self.machine(&data, &token)?;
         let dir = checkout.work_dir(&format!("runs/{}", self.run_name()))?;
-        let outcome = match self.mode {
-            Mode::Shell => machine.run(&dir, self.timeout)?,
-            _ => step(&format!("Booting {}", self.title()), || machine.run(&dir, self.timeout))?,
-        };
+        let outcome = machine.run(&dir, self.timeout)?;
         Ok(self.judge(outcome, &token, &self.expect(&data)))
     }
 
