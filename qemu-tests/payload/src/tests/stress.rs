@@ -129,13 +129,14 @@ fn address(index: usize) -> u64 {
 
 /// Takes the pages `first..first + count` from state `from`; all or none.
 fn take(first: usize, count: usize, from: u64) -> bool {
-    for index in first..first + count {
-        let word = WORDS[index].load(Ordering::SeqCst);
+    let words = &WORDS[first..first + count];
+    for (done, slot) in words.iter().enumerate() {
+        let word = slot.load(Ordering::SeqCst);
         let taken = word & OWNER == from
-            && WORDS[index].compare_exchange(word, word - from + MOVING, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+            && slot.compare_exchange(word, word - from + MOVING, Ordering::SeqCst, Ordering::SeqCst).is_ok();
         if !taken {
-            for undo in first..index {
-                WORDS[undo].fetch_add(from.wrapping_sub(MOVING), Ordering::SeqCst);
+            for undo in &words[..done] {
+                undo.fetch_add(from.wrapping_sub(MOVING), Ordering::SeqCst);
             }
             return false;
         }
