@@ -11,7 +11,7 @@
     clippy::arithmetic_side_effects
 )]
 
-use crate::mem_protect::{MAX_RAM_RANGES, Owner, PageMap, PageRange};
+use crate::mem_protect::{MAX_RAM_RANGES, Owner, PageInfo, PageMap, PageRange};
 use core::fmt;
 
 /// What a page is, in the words of the specification.
@@ -240,6 +240,10 @@ impl<'m> Ghost<'m> {
             let real = map.pages(*range).unwrap_or_default();
             let expected = self.pages.get(*base..).unwrap_or_default();
             for ((pfn, &expected), page) in range.pfns().zip(expected).zip(real) {
+                // Nearly every page, told without decoding it.
+                if expected == Page::Host && *page == PageInfo::default() {
+                    continue;
+                }
                 let agrees = match expected {
                     Page::Host => page.owner() == Owner::Host && page.borrower().is_none(),
                     Page::LentToHyp => page.owner() == Owner::Host && page.borrower() == Some(Owner::Hyp),
@@ -264,7 +268,6 @@ fn is_guest(owner: Option<Owner>, handle: u8) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mem_protect::PageInfo;
     use std::vec;
 
     fn world(check: impl FnOnce(&mut Ghost<'_>, &mut PageMap<'_>)) {

@@ -11,13 +11,14 @@ use crate::arch::{self, Conduit, PAGE, features};
 use crate::exit::{self, refuse};
 #[cfg(feature = "ghost")]
 use crate::memory::dma::TRANSLATER;
-use crate::memory::el2::El2Table;
+use crate::memory::el2::{El2Table, Sharing};
 use crate::memory::host_s2::HostTable;
 #[cfg(feature = "ghost")]
 use crate::pool;
 use crate::{console, gic, host, log, psci};
 use aarch64_cpu::registers::{MPIDR_EL1, Readable};
 use division::Division;
+use hyp::boot_info::smmu::Coherency;
 use hyp::boot_info::{self, Early, Layout, MmioPolicy, PhysRange, Platform, fdt_edit, policy};
 #[cfg(feature = "ghost")]
 use hyp::boot_info::{Array, RangeSet, gic::ITS_MAX, gic::Its, policy::MMIO_MAX};
@@ -231,8 +232,10 @@ fn host_table(bits: u32, platform: &Platform<'_>, policy: &MmioPolicy, division:
 }
 
 fn el2_table(bits: u32, platform: &Platform<'_>, division: &Division) -> El2Table {
+    let coherent = platform.smmus.iter().all(|smmu| smmu.coherency == Coherency::Coherent);
+    let sharing = if coherent { Sharing::Cacheable } else { Sharing::Memory };
     let build = || {
-        let mut table = El2Table::build(bits, features::pa_bits(), &arch::image())?;
+        let mut table = El2Table::build(bits, features::pa_bits(), &arch::image(), sharing)?;
         table.data(division.layout.pool.base().0, division.layout.pool.end().0)?;
         table.device(console::base() & !(PAGE - 1), PAGE)?;
         table.device(platform.gic.distributor.base().0, GICD_SIZE)?;

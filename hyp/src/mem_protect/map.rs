@@ -166,7 +166,7 @@ impl Iterator for Runs<'_, '_> {
     fn next(&mut self) -> Option<PageRange> {
         let rest = self.rest.take()?;
         let pages = self.map.pages(rest).ok()?;
-        let skip = pages.iter().position(|page| page.owner() == self.owner)?;
+        let skip = pages.iter().position(|page| page.is_owned_by(self.owner))?;
         let tail = pages.get(skip..)?;
         let first = rest.first().checked_add(u64::try_from(skip).ok()?)?;
         let run = PageRange::new(first, u64::try_from(run_length(tail, self.owner)).ok()?)?;

@@ -120,6 +120,16 @@ impl PageInfo {
         }
     }
 
+    /// Whether `who` owns the page: what walks over all of RAM ask, without decoding each record.
+    #[must_use]
+    pub fn is_owned_by(self, who: Owner) -> bool {
+        match who {
+            Owner::Host => self.owner_code() == HOST,
+            Owner::Hyp => matches!(self.owner_code(), HYP_BOOT | HYP_DONATED),
+            Owner::Guest(_) | Owner::Device => self.owner() == who,
+        }
+    }
+
     /// Who borrows the page, if anybody.
     #[must_use]
     pub fn borrower(self) -> Option<Owner> {

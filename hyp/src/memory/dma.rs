@@ -133,6 +133,13 @@ impl DmaStage2 for DmaTable {
         host_s2::next_leaf(self.shadow.as_ref()?.table(), from)
     }
 
+    fn coalesce(&mut self, range: PageRange) {
+        // A block that stays split costs a table and nothing else; an SMMU that did not answer is remembered by the shadow.
+        if let (Some(shadow), Ok(range)) = (&mut self.shadow, ipa_range(range)) {
+            let _ = shadow.coalesce(range, &mut Smmus);
+        }
+    }
+
     fn window(&self) -> PageRange {
         let limit = self.shadow.as_ref().map_or(0, |shadow| shadow.limit().0);
         PageRange::covering(Ipa(0), limit).unwrap_or(NO_WINDOW)

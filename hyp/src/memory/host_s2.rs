@@ -66,6 +66,11 @@ impl HostStage2 for HostTable {
     fn next_leaf(&self, from: Ipa) -> Option<Leaf> {
         next_leaf(&self.table, from)
     }
+
+    fn coalesce(&mut self, range: PageRange) {
+        // A block that stays split costs a table and nothing else.
+        let _ = self.table.coalesce_range(range.ipa().into(), range.bytes(), &mut CpuTlb);
+    }
 }
 
 /// The first leaf of a stage-2 table at or after `from`, cut to start no lower.
