@@ -109,3 +109,29 @@ fn t44_a_walker_that_does_not_snoop() {
     let faults = m.driver(0, |smmu, _| std::iter::from_fn(|| smmu.take_fault()).count());
     assert_eq!(faults, 1);
 }
+
+#[test]
+fn t39_everything_aborts_before_power_off() {
+    for config in [Config::qemu(), Config { two_level: false, sid_bits: 8, ..Config::full() }] {
+        let mut m = Machine::new(&Setup::guarded().with(config));
+        let mut host = Host::with_stage1(&mut m, IOVA, VICTIM);
+        assert_eq!(m.dma_write(0, SID, IOVA, 1), Transfer::Done);
+        assert_eq!(m.driver(0, |smmu, _| smmu.quiesce()), Ok(()));
+        let quiet = |m: &mut Machine| {
+            for sid in SIDS {
+                assert!(m.models[0].borrow().reach(sid).is_empty());
+                assert!(matches!(m.dma_write(0, sid, VICTIM, 2), Transfer::Aborted(_)));
+            }
+        };
+        quiet(&mut m);
+        // The host cannot bring it back.
+        host.write_ste(&m, SID, BYPASS);
+        host.cmd(&mut m, [u64::from(SID) << 32 | 3, 1]);
+        host.cmd(&mut m, [4, 31]);
+        m.write32(0, r::CR0, 0);
+        m.write32(0, r::GBPA, r::GBPA_UPDATE);
+        m.write32(0, r::CR0, model_tests::host::ON);
+        quiet(&mut m);
+        assert_eq!(m.isolated(&SIDS), Ok(()));
+    }
+}

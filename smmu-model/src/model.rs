@@ -248,6 +248,17 @@ impl Model {
         self.syncs
     }
 
+    /// A CPU broadcasts a TLB invalidation and waits for it; whether the SMMU took part (IDR0.BTM, and CR2.PTM clear).
+    pub fn broadcast_invalidate(&mut self, scope: Scope) -> bool {
+        let takes_part = self.config.btm && self.regs.cr2 & r::CR2_PTM == 0;
+        if takes_part {
+            let consumed = self.mem.tick();
+            let completed = Some(self.mem.tick());
+            self.timeline.invalidations.push(Invalidation { scope, consumed, completed });
+        }
+        takes_part
+    }
+
     /// Hardware drops everything that it has cached, as it may at any time. Long tests do this to forget the past.
     pub fn drop_caches(&mut self) {
         for scope in [Scope::SteRange { first: 0, last: u32::MAX }, Scope::NsnhAll, Scope::El2All] {

@@ -16,8 +16,8 @@ use crate::hazard::Hazard;
 use crate::inval::{AsidTag, Depth, Tag};
 use crate::item::Item;
 use crate::model::Model;
+use crate::source::{Source, tlb_sources};
 use crate::strtab::{Lookup, SteKind, SteUse};
-use crate::transaction::{Source, tlb_sources};
 
 /// How a byte can be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -234,3 +234,22 @@ fn break_before_make_is_demanded_where_it_is_needed() {
     rig.smmu.check_break_before_make(SID);
     rig.no_hazards();
 }
+
+#[test]
+fn broadcast_maintenance_is_for_those_who_take_part() {
+    use smmu_model::arch::regs as r;
+    use smmu_model::inval::Scope;
+    for (ptm, gone) in [(0, true), (r::CR2_PTM, false)] {
+        let mut rig = Rig::new(Config { btm: true, ..Config::qemu() });
+        rig.map_pages();
+        rig.queues();
+        rig.smmu.write64(r::STRTAB_BASE, STRTAB);
+        rig.smmu.write32(r::STRTAB_BASE_CFG, 6);
+        rig.smmu.write32(r::CR2, r::CR2_RECINVSID | ptm);
+        rig.ste(SID, s2_only());
+        rig.cr0(r::CR0_CMDQEN | r::CR0_EVENTQEN | r::CR0_SMMUEN);
+        rig.mem.cpu_write64(rig.s2_page(3), 0);
+        assert_eq!(rig.smmu.broadcast_invalidate(Scope::NsnhAll), gone);
+        assert_eq!(rig.smmu.can_reach(SID, DATA + 0x3000).is_none(), gone);
+    }
+}

@@ -1,0 +1,115 @@
+//! Memory as devices and walkers see it: the point of coherency, with its past.
+
+use super::{ExternalAbort, Memory, MmioWrite, PAGE, Region, Time, Version, byte_of, wide};
+
+impl Memory {
+    /// The word at `pa` as a device reads it now.
+    ///
+    /// # Errors
+    /// Nothing answers there.
+    pub fn dev_read64(&self, pa: u64) -> Result<u64, ExternalAbort> {
+        let m = self.lock();
+        match m.region(pa) {
+            Some(Region::Ram) => Ok(m.poc_get(pa & !7)),
+            Some(Region::Mmio) => Ok(0),
+            None => Err(ExternalAbort),
+        }
+    }
+
+    /// Reads bytes as a device does.
+    ///
+    /// # Errors
+    /// Nothing answers at one of the addresses.
+    pub fn dev_read(&self, pa: u64, bytes: &mut [u8]) -> Result<(), ExternalAbort> {
+        for (at, byte) in (pa..).zip(bytes) {
+            *byte = self.dev_read64(at & !7)?.to_le_bytes()[byte_of(at)];
+        }
+        Ok(())
+    }
+
+    /// Stores bytes as a device does; a write to a device is logged.
+    ///
+    /// # Errors
+    /// Nothing answers at one of the addresses; bytes before it are written.
+    pub fn dev_write(&self, pa: u64, bytes: &[u8]) -> Result<(), ExternalAbort> {
+        let mut m = self.lock();
+        let mut at = pa;
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let room = usize::try_from(8 - (at & 7)).unwrap_or(8).min(rest.len());
+            let (head, tail) = rest.split_at(room);
+            match m.region(at) {
+                None => return Err(ExternalAbort),
+                Some(Region::Mmio) => {
+                    let mut value = [0; 8];
+                    value[..room].copy_from_slice(head);
+                    m.mmio.push(MmioWrite { pa: at, value: u64::from_le_bytes(value), size: wide(room) });
+                }
+                Some(Region::Ram) => {
+                    let mut word = m.poc_get(at & !7).to_le_bytes();
+                    word[byte_of(at)..byte_of(at) + room].copy_from_slice(head);
+                    m.dev_set(at & !7, u64::from_le_bytes(word));
+                }
+            }
+            at += wide(room);
+            rest = tail;
+        }
+        Ok(())
+    }
+
+    /// Replaces the word at `pa` if it is still `old`, as an atomic hardware update does; whether it was.
+    pub fn dev_compare_swap64(&self, pa: u64, old: u64, new: u64) -> bool {
+        let mut m = self.lock();
+        if m.region(pa) != Some(Region::Ram) || m.poc_get(pa & !7) != old {
+            return false;
+        }
+        m.dev_set(pa & !7, new);
+        true
+    }
+
+    /// Every value that the aligned word at `pa` had for a device since `from`, oldest first, the current one last.
+    ///
+    /// # Errors
+    /// Nothing answers there.
+    pub fn versions(&self, pa: u64, from: Time) -> Result<Vec<Version>, ExternalAbort> {
+        let m = self.lock();
+        let word = pa & !7;
+        match m.region(word) {
+            None => return Err(ExternalAbort),
+            Some(Region::Mmio) => {
+                return Ok(vec![Version { value: 0, start: 0, end: None }]);
+            }
+            Some(Region::Ram) => {}
+        }
+        let Some(history) = m.history.get(&word) else {
+            return Ok(vec![Version { value: m.poc_get(word), start: 0, end: None }]);
+        };
+        let mut out = Vec::with_capacity(history.len());
+        for (at, &(start, value)) in history.iter().enumerate() {
+            let end = history.get(at + 1).map(|next| next.0);
+            if end.is_none_or(|end| end > from) {
+                out.push(Version { value, start, end });
+            }
+        }
+        Ok(out)
+    }
+
+    /// Whether a device ever saw anything but zero in the 4096 bytes at `page`.
+    #[must_use]
+    pub fn ever_written(&self, page: u64) -> bool {
+        self.lock().poc.contains_key(&(page / PAGE))
+    }
+
+    /// The words of the 4096 bytes at `page` for which some version is not zero, as offsets in bytes.
+    #[must_use]
+    pub fn used_words(&self, page: u64) -> Vec<u64> {
+        let m = self.lock();
+        let base = page & !(PAGE - 1);
+        let Some(words) = m.poc.get(&(base / PAGE)) else {
+            return Vec::new();
+        };
+        let offsets = (0..PAGE).step_by(8);
+        let used = words.iter().zip(offsets).filter(|(value, at)| **value != 0 || m.history.contains_key(&(base + at)));
+        used.map(|(_, at)| at).collect()
+    }
+}

@@ -1,0 +1,45 @@
+//! Where TLB entries may come from: any entry, of any stream and any time, with the same tags.
+
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+use crate::inval::World;
+use crate::item::Item;
+use crate::strtab::{Lookup, Stages, SteKind, SteUse};
+use crate::view::View;
+
+/// An entry that TLB entries may have been made from.
+#[derive(Clone, Debug)]
+pub(crate) struct Source {
+    pub(crate) sid: u32,
+    pub(crate) stages: Stages,
+    pub(crate) item: Rc<Item>,
+}
+
+/// Every entry of `streams` that may have filled TLB entries with `world`'s tag.
+pub(crate) fn tlb_sources(view: &View<'_>, streams: &BTreeSet<u32>, own: u32, world: World) -> Vec<Source> {
+    let mut out: Vec<Source> = Vec::new();
+    let order = std::iter::once(own).chain(streams.iter().copied().filter(|sid| *sid != own));
+    for sid in order {
+        for lookup in view.lookup(sid) {
+            let Lookup::Found(SteUse { kind: SteKind::Translate(stages), item, .. }) = lookup else {
+                continue;
+            };
+            if stages.world != world {
+                continue;
+            }
+            // Another stream with the very same tables adds nothing.
+            let like = |s: &Source| s.stages.s2 == stages.s2 && s.stages.s1.is_some() == stages.s1.is_some();
+            if sid != own && out.iter().any(like) {
+                continue;
+            }
+            // For stage 2 only its fields matter, not the rest of the entry.
+            if out.iter().any(|s| s.sid == sid && s.stages == stages && s.item.outlasts(&item)) {
+                continue;
+            }
+            out.retain(|s| !(s.sid == sid && s.stages == stages && item.outlasts(&s.item)));
+            out.push(Source { sid, stages, item });
+        }
+    }
+    out
+}
