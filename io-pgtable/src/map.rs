@@ -5,10 +5,10 @@
 use crate::chain::{Chain, Fate};
 use crate::desc::{self, VALID};
 use crate::error::MapError;
-use crate::granule::{At, Granule, Level};
+use crate::granule::{At, Granule, L1, L2, L3, Level};
 use crate::pte::{Fresh, Table, TableMemory};
 use crate::regime::Regime;
-use crate::table::{IoPgtable, from_start};
+use crate::table::{IoPgtable, alloc_table, from_start};
 use crate::{Attrs, Iova, Pa};
 
 /// A contiguous piece of a mapping. Addresses are within the input and output space.
@@ -67,6 +67,45 @@ pub(crate) struct Slot {
     pub(crate) desc: u64,
 }
 
+/// What a mapping takes, found by the pass that checks.
+#[derive(Default)]
+struct Plan {
+    /// Tables.
+    need: usize,
+    /// Invalid descriptors of live tables that will link new ones.
+    gaps: usize,
+    /// Level of the table that the first of them will link, and what it will map.
+    gap: Option<(u32, Run)>,
+    /// How to count the tables of the first gap, until they are counted.
+    first: Option<fn(Run) -> usize>,
+}
+
+impl Plan {
+    /// Adds a gap. Tables are counted from the second gap on: a single one is built as it comes.
+    fn add(&mut self, level: u32, head: Run, tables_for: fn(Run) -> usize) {
+        if self.gap.is_none() {
+            self.gap = Some((level, head));
+            self.first = Some(tables_for);
+        } else {
+            let first = self.gap.zip(self.first.take()).map_or(0, |((_, head), tables_for)| tables_for(head));
+            self.need = self.need.saturating_add(first).saturating_add(tables_for(head));
+        }
+        self.gaps = self.gaps.saturating_add(1);
+    }
+}
+
+/// Where new tables come from.
+struct Supply {
+    spares: Chain,
+    /// A tree for the only gap, complete but for its link.
+    built: Option<u64>,
+    /// Tables may be allocated on the way, since nothing is linked yet that would have to be taken back.
+    direct: bool,
+    allocated: usize,
+    /// Trees that were given up for want of memory.
+    abandoned: Chain,
+}
+
 /// What the short way through existing tables came to.
 enum Short {
     Done,
@@ -97,6 +136,55 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         attrs: Attrs,
         sizes: u64,
     ) -> Result<(), MapError> {
+        if size & sizes == size && self.map_single(iova, pa, size, attrs) {
+            self.mem.publish();
+            return Ok(());
+        }
+        self.map_run(iova, pa, size, attrs, sizes)
+    }
+
+    /// Maps one leaf if a table for it exists. Out of line, as `map_run` is: the choice between them costs nothing then.
+    #[inline(never)]
+    fn map_single(&self, iova: Iova, pa: Pa, size: u64, attrs: Attrs) -> bool {
+        from_start!(self, L => self.map_one::<L>(iova, pa, size, attrs))
+    }
+
+    /// Maps one leaf into a table that exists. `false` is no answer: the other ways find out what is the matter.
+    ///
+    /// It calls nothing, so that it needs few registers: half of all calls are of this kind.
+    #[inline(always)]
+    fn map_one<L: Level>(&self, iova: Iova, pa: Pa, size: u64, attrs: Attrs) -> bool {
+        let input = iova.0 ^ self.top;
+        let high = (input & self.input_high) | (pa.0 & self.output_high);
+        let Some(bits) = R::leaf_bits(self.cfg.quirks, attrs) else { return false };
+        if high != 0 || (iova.0 | pa.0) & size.wrapping_sub(1) != 0 {
+            return false;
+        }
+        self.map_one_below::<L>(self.root_table(), None, input, size, pa.0 | bits)
+    }
+
+    #[inline(always)]
+    fn map_one_below<L: Level>(&self, table: Table, parent: Option<Slot>, iova: u64, size: u64, leaf: u64) -> bool {
+        let index = table.index(iova, At::<R::Granule, L>::SHIFT);
+        let desc = table.load(index);
+        if !L::LAST && desc & desc::TYPE == desc::TABLE {
+            let child = Table::child::<R::Granule, M>(&self.mem, desc);
+            return self.map_one_below::<L::Next>(child, Some(Slot { table, index, desc }), iova, size, leaf);
+        }
+        if desc & VALID != 0 || size != At::<R::Granule, L>::SIZE || !At::<R::Granule, L>::LEAF {
+            return false;
+        }
+        table.store(index, leaf | if L::LAST { desc::PAGE } else { desc::BLOCK });
+        self.clean(table, index, 1);
+        if let Some(above) = parent {
+            above.table.store(above.index, desc::add_count::<R::Granule>(above.desc, 1));
+        }
+        true
+    }
+
+    /// Maps any range.
+    #[inline(never)]
+    fn map_run(&mut self, iova: Iova, pa: Pa, size: u64, attrs: Attrs, sizes: u64) -> Result<(), MapError> {
         let mut run = self.run(iova, pa, size, attrs)?;
         run.sizes = sizes;
         let root = self.root_table();
@@ -157,11 +245,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         if !fits || !(L::LAST || size && aligned) {
             return Short::Long;
         }
-        if n == 1 {
-            table.store(first, run.desc::<L>());
-        } else if table.vacant(first, n) {
-            table.store_run(first, n, run.desc::<L>(), At::<R::Granule, L>::SIZE);
-        } else {
+        if !table.store_vacant(first, n, run.desc::<L>(), At::<R::Granule, L>::SIZE) {
             return Short::Overlap;
         }
         self.clean(table, first, n);
@@ -177,18 +261,41 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
     fn map_long(&mut self, at: Iova, iova: u64, pa: u64, size: u64, bits: u64, sizes: u64) -> Result<(), MapError> {
         let run = Run { iova, pa, size, bits, sizes };
         let root = self.root_table();
-        let mut need = 0usize;
-        if !from_start!(self, L => self.check_map::<L>(root, run, &mut need)) {
+        let mut plan = Plan::default();
+        if !from_start!(self, L => self.check_map::<L>(root, run, &mut plan)) {
             return Err(self.overlap(at, run.size));
         }
-        let mut spares = self.stock(need).ok_or(MapError::NoMemory)?;
-        from_start!(self, L => self.fill_live::<L>(root, run, &mut spares));
-        self.reclaim(spares, Fate::Free);
+        let mut supply = self.supply(&plan).ok_or(MapError::NoMemory)?;
+        from_start!(self, L => self.fill_live::<L>(root, run, &mut supply));
+        self.reclaim(supply.spares, Fate::Free);
         Ok(())
     }
 
-    /// Whether nothing is mapped in the run; adds the tables that mapping it takes to `need`.
-    fn check_map<L: Level>(&self, table: Table, mut run: Run, need: &mut usize) -> bool {
+    /// All the tables that a plan needs, so that carrying it out cannot fail; `None` and nothing allocated otherwise.
+    fn supply(&mut self, plan: &Plan) -> Option<Supply> {
+        let mut supply =
+            Supply { spares: Chain::EMPTY, built: None, direct: false, allocated: 0, abandoned: Chain::EMPTY };
+        // The common case of one gap needs no stock: its tree is built before anything live changes.
+        let Some((level, run)) = plan.gap.filter(|_| plan.gaps == 1) else {
+            supply.spares = self.stock(plan.need)?;
+            return Some(supply);
+        };
+        supply.direct = true;
+        supply.built = match level {
+            1 => self.build::<L1>(run, &mut supply),
+            2 => self.build::<L2>(run, &mut supply),
+            _ => self.build::<L3>(run, &mut supply),
+        };
+        self.tables = self.tables.saturating_add(supply.allocated);
+        if supply.built.is_none() {
+            self.reclaim(supply.abandoned, Fate::Free);
+            return None;
+        }
+        Some(supply)
+    }
+
+    /// Whether nothing is mapped in the run; adds what mapping it takes to `plan`.
+    fn check_map<L: Level>(&self, table: Table, mut run: Run, plan: &mut Plan) -> bool {
         while run.size != 0 {
             let index = table.index(run.iova, At::<R::Granule, L>::SHIFT);
             let n = run.leaves::<R::Granule, L>(table.left(index));
@@ -202,13 +309,13 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
             let head = run.head::<R::Granule, L>();
             let desc = table.load(index);
             if desc & VALID == 0 {
-                *need = need.saturating_add(tables_for::<R::Granule, L::Next>(head));
+                plan.add(L::Next::N, head, tables_for::<R::Granule, L::Next>);
             } else {
                 if L::LAST || desc & desc::TYPE != desc::TABLE {
                     return false;
                 }
                 let child = Table::child::<R::Granule, M>(&self.mem, desc);
-                if !self.check_map::<L::Next>(child, head, need) {
+                if !self.check_map::<L::Next>(child, head, plan) {
                     return false;
                 }
             }
@@ -218,7 +325,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
     }
 
     /// Maps a checked run into a live table; returns how many of its descriptors became valid.
-    fn fill_live<L: Level>(&self, table: Table, mut run: Run, spares: &mut Chain) -> usize {
+    fn fill_live<L: Level>(&self, table: Table, mut run: Run, supply: &mut Supply) -> usize {
         let mut added = 0usize;
         while run.size != 0 {
             let index = table.index(run.iova, At::<R::Granule, L>::SHIFT);
@@ -235,12 +342,13 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
             let head = run.head::<R::Granule, L>();
             let desc = table.load(index);
             if desc & VALID == 0 {
-                let Some(desc) = self.build::<L::Next>(head, spares) else { break };
+                let built = supply.built.take();
+                let Some(desc) = built.or_else(|| self.build::<L::Next>(head, supply)) else { break };
                 self.link(table, index, desc);
                 added = added.wrapping_add(1);
             } else {
                 let child = Table::child::<R::Granule, M>(&self.mem, desc);
-                let n = self.fill_live::<L::Next>(child, head, spares);
+                let n = self.fill_live::<L::Next>(child, head, supply);
                 self.add_count(table, index, n);
             }
             run = run.after(head.size);
@@ -248,41 +356,59 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         added
     }
 
-    /// Builds a table of level `L` that maps the run and nothing else; returns its table descriptor.
-    fn build<L: Level>(&self, run: Run, spares: &mut Chain) -> Option<u64> {
-        let mut fresh = spares.take::<R::Granule, M>(&self.mem)?;
-        let mut count = 0usize;
+    /// Builds a table of level `L` that maps the run and nothing else; returns its table descriptor. Without memory for all
+    /// of it `None`, and what was built is abandoned.
+    fn build<L: Level>(&self, run: Run, supply: &mut Supply) -> Option<u64> {
+        let mut fresh = self.take(supply)?;
         let first = index_in::<R::Granule, L>(run.iova);
-        let mut next = first;
         if let Some(unused) = fresh.words().get_mut(..first) {
             fill_invalid(unused);
         }
+        let mut next = first;
         let mut run = run;
-        while run.size != 0 {
+        let mut complete = true;
+        while run.size != 0 && complete {
             let room = R::Granule::ENTRIES.wrapping_sub(next);
             let n = run.leaves::<R::Granule, L>(room);
             if n != 0 {
-                let words = fresh.words().get_mut(next..next.wrapping_add(n))?;
-                fill_leaves::<R::Granule, L>(words, run.desc::<L>());
+                if let Some(words) = fresh.words().get_mut(next..next.wrapping_add(n)) {
+                    fill_leaves::<R::Granule, L>(words, run.desc::<L>());
+                }
                 run = run.after(size_of_leaves::<R::Granule, L>(n));
                 next = next.wrapping_add(n);
-                count = count.wrapping_add(n);
                 continue;
             }
-            if L::LAST {
-                return None;
-            }
             let head = run.head::<R::Granule, L>();
-            let desc = self.build::<L::Next>(head, spares)?;
-            *fresh.words().get_mut(next)? = desc;
-            run = run.after(head.size);
-            next = next.wrapping_add(1);
-            count = count.wrapping_add(1);
+            let below = if L::LAST { None } else { self.build::<L::Next>(head, supply) };
+            match (below, fresh.words().get_mut(next)) {
+                (Some(desc), Some(word)) => *word = desc,
+                _ => complete = false,
+            }
+            if complete {
+                run = run.after(head.size);
+                next = next.wrapping_add(1);
+            }
         }
         if let Some(unused) = fresh.words().get_mut(next..) {
             fill_invalid(unused);
         }
-        Some(self.finish(&fresh, count))
+        let desc = self.finish(&fresh, next.wrapping_sub(first));
+        if !complete {
+            supply.abandoned.bury::<R::Granule, M, L>(&self.mem, desc);
+            return None;
+        }
+        Some(desc)
+    }
+
+    /// A new table, from the stock or from memory.
+    #[inline]
+    fn take(&self, supply: &mut Supply) -> Option<Fresh> {
+        if !supply.direct {
+            return supply.spares.take::<R::Granule, M>(&self.mem);
+        }
+        let pa = alloc_table(&self.mem, R::Granule::TABLE_BYTES, self.cfg.oas)?;
+        supply.allocated = supply.allocated.saturating_add(1);
+        Some(Fresh::at(&self.mem, pa, R::Granule::ENTRIES.wrapping_sub(1)))
     }
 
     /// Makes a private table ready to be linked: returns its descriptor.
@@ -330,7 +456,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
 /// Consecutive leaves of level `L` in a private table. The step is a constant, so that whole pieces are vector stores.
 #[inline(never)]
 pub(crate) fn fill_leaves<G: Granule, L: Level>(words: &mut [u64], first: u64) {
-    const PIECE: usize = 16;
+    const PIECE: usize = 32;
     let step = At::<G, L>::SIZE;
     let mut desc = first;
     let (pieces, rest) = words.as_chunks_mut::<PIECE>();
@@ -349,8 +475,15 @@ pub(crate) fn fill_leaves<G: Granule, L: Level>(words: &mut [u64], first: u64) {
 }
 
 /// Invalid descriptors in a private table. In pieces: for a page or less, string stores take longer to start than to run.
-#[inline(never)]
+#[inline]
 pub(crate) fn fill_invalid(words: &mut [u64]) {
+    if !words.is_empty() {
+        fill_some_invalid(words);
+    }
+}
+
+#[inline(never)]
+fn fill_some_invalid(words: &mut [u64]) {
     for piece in words.chunks_mut(128) {
         piece.fill(0);
     }

@@ -147,17 +147,19 @@ impl Table {
     }
 
     /// Stores `n` descriptors from `first`, one after the other, each `step` above the one before.
-    #[inline(never)]
+    #[inline]
     pub(crate) fn store_run(self, first: usize, n: usize, desc: u64, step: u64) {
-        let mut desc = desc;
-        let mut one = |slot: &AtomicU64| {
-            slot.store(desc, Ordering::Relaxed);
-            stored();
-            desc = desc.wrapping_add(step);
-        };
-        let (eights, rest) = self.slots(first, n).as_chunks::<8>();
-        eights.iter().for_each(|eight| eight.iter().for_each(&mut one));
-        rest.iter().for_each(one);
+        store_all(self.slots(first, n), desc, step);
+    }
+
+    /// As `store_run`, unless one of them is valid: then nothing is stored.
+    #[inline(never)]
+    pub(crate) fn store_vacant(self, first: usize, n: usize, desc: u64, step: u64) -> bool {
+        let vacant = any_of(self.snapshot(first, n)) & VALID == 0;
+        if vacant {
+            store_all(self.slots(first, n), desc, step);
+        }
+        vacant
     }
 
     /// Makes `n` descriptors from `first` invalid, one after the other.
@@ -199,13 +201,19 @@ impl Table {
     /// The bits that all of the `n` descriptors from `first` have.
     #[inline(never)]
     fn common(self, first: usize, n: usize) -> u64 {
-        self.snapshot(first, n).iter().fold(u64::MAX, |all, desc| all & desc)
+        // In twos and fours the loop would be mostly start and end: ranges are short.
+        let (pieces, rest) = self.snapshot(first, n).as_chunks::<4>();
+        let [mut a, mut b, mut c, mut d] = [u64::MAX; 4];
+        for [e, f, g, h] in pieces {
+            (a, b, c, d) = (a & e, b & f, c & g, d & h);
+        }
+        rest.iter().fold(a & b & c & d, |all, desc| all & desc)
     }
 
     /// The bits that any of the `n` descriptors from `first` has.
     #[inline(never)]
     fn any(self, first: usize, n: usize) -> u64 {
-        self.snapshot(first, n).iter().fold(0, |any, desc| any | desc)
+        any_of(self.snapshot(first, n))
     }
 
     /// Whether all of the `n` descriptors from `first` are valid.
@@ -227,6 +235,29 @@ impl Table {
         let ptr = unsafe { self.base.add(first & self.mask) };
         mem.clean(ptr, n.min(self.left(first)).wrapping_mul(size_of::<u64>()));
     }
+}
+
+#[inline(always)]
+fn store_all(slots: &[AtomicU64], desc: u64, step: u64) {
+    let mut desc = desc;
+    let mut one = |slot: &AtomicU64| {
+        slot.store(desc, Ordering::Relaxed);
+        stored();
+        desc = desc.wrapping_add(step);
+    };
+    let (eights, rest) = slots.as_chunks::<8>();
+    eights.iter().for_each(|eight| eight.iter().for_each(&mut one));
+    rest.iter().for_each(one);
+}
+
+#[inline(always)]
+fn any_of(words: &[u64]) -> u64 {
+    let (pieces, rest) = words.as_chunks::<4>();
+    let [mut a, mut b, mut c, mut d] = [0; 4];
+    for [e, f, g, h] in pieces {
+        (a, b, c, d) = (a | e, b | f, c | g, d | h);
+    }
+    rest.iter().fold(a | b | c | d, |any, desc| any | desc)
 }
 
 /// A table that nothing refers to yet: it is filled with plain stores.

@@ -30,7 +30,7 @@ pub struct IoPgtable<R: Regime, M: TableMemory> {
     /// The bits above `ias` that every input address has: none, or all for TTBR1.
     pub(crate) top: u64,
     /// The bits that an input address without `top`, and an output address, do not have.
-    input_high: u64,
+    pub(crate) input_high: u64,
     pub(crate) output_high: u64,
     pub(crate) tables: usize,
     pub(crate) quarantined: usize,

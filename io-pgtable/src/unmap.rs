@@ -69,7 +69,57 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
     ///
     /// # Errors
     /// [`UnmapError`]; except for [`UnmapError::Tlb`] the table is then unchanged.
+    #[inline]
     pub fn unmap(&mut self, iova: Iova, size: u64, tlb: &mut impl TlbOps) -> Result<(), UnmapError> {
+        if size & self.cfg.page_sizes == size && self.unmap_single(iova, size) {
+            self.mem.publish();
+            tlb.invalidate(TlbRange { iova, size, granule: size, scope: TlbScope::Leaf });
+            return tlb.sync().map_err(UnmapError::Tlb);
+        }
+        self.unmap_range(iova, size, tlb)
+    }
+
+    #[inline(never)]
+    fn unmap_single(&self, iova: Iova, size: u64) -> bool {
+        from_start!(self, L => self.unmap_one::<L>(iova, size))
+    }
+
+    /// Unmaps one whole leaf of a table that keeps others. `false` is no answer, as for mapping.
+    #[inline(always)]
+    fn unmap_one<L: Level>(&self, iova: Iova, size: u64) -> bool {
+        let input = iova.0 ^ self.top;
+        if (input & self.input_high) | (iova.0 & size.wrapping_sub(1)) != 0 {
+            return false;
+        }
+        self.unmap_one_below::<L>(self.root_table(), None, input, size)
+    }
+
+    #[inline(always)]
+    fn unmap_one_below<L: Level>(&self, table: Table, parent: Option<Slot>, iova: u64, size: u64) -> bool {
+        let index = table.index(iova, At::<R::Granule, L>::SHIFT);
+        let desc = table.load(index);
+        if !L::LAST && desc & desc::TYPE == desc::TABLE {
+            let child = Table::child::<R::Granule, M>(&self.mem, desc);
+            return self.unmap_one_below::<L::Next>(child, Some(Slot { table, index, desc }), iova, size);
+        }
+        if desc & VALID == 0 || size != At::<R::Granule, L>::SIZE {
+            return false;
+        }
+        if let Some(above) = parent {
+            let left = desc::add_count::<R::Granule>(above.desc, 1u64.wrapping_neg());
+            if desc::count::<R::Granule>(left) == 0 {
+                return false;
+            }
+            above.table.store(above.index, left);
+        }
+        table.store(index, 0);
+        self.clean(table, index, 1);
+        true
+    }
+
+    /// Unmaps any range.
+    #[inline(never)]
+    fn unmap_range(&mut self, iova: Iova, size: u64, tlb: &mut impl TlbOps) -> Result<(), UnmapError> {
         let span = self.span(iova, size)?;
         let root = self.root_table();
         if let Some(granule) = from_start!(self, L => self.unmap_short::<L>(root, None, span)) {
@@ -119,11 +169,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
             }
             above.table.store(above.index, left);
         }
-        if n == 1 {
-            table.store(first, 0);
-        } else {
-            table.clear_run(first, n);
-        }
+        table.clear_run(first, n);
         self.clean(table, first, n);
         Some(At::<R::Granule, L>::SIZE)
     }

@@ -1,5 +1,7 @@
 //! Words that were written down from the Arm ARM (DDI 0487) and Linux's `io-pgtable-arm`, not produced by this crate.
 
+#![allow(clippy::unwrap_used)]
+
 use io_pgtable::{
     Attrs, Cfg, El2, G4K, G16K, G64K, Granule, HeapMemory, IoPgtable, Iova, MAIR, Pa, Prot, Quirks, Regime, S1, S2,
 };

@@ -1,6 +1,8 @@
 //! The operations of Linux's io-pgtable self-test on every granule, every pair of address sizes and every regime, checked
 //! by an independent walker that is told the register words only.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use common::{NotSnooping, Snooping, Walk, Walker};
@@ -149,7 +151,7 @@ fn cfg(ias: u32, oas: u32, quirks: Quirks) -> Cfg {
 fn pairs() -> impl Iterator<Item = (u32, u32)> {
     let all = SIZES.into_iter().flat_map(|ias| SIZES.into_iter().map(move |oas| (ias, oas)));
     // Miri is slow: the smallest, the largest and the concatenated one.
-    all.filter(|&(ias, oas)| ias <= oas && (!cfg!(miri) || matches!((ias, oas), (32, 32) | (40, 40))))
+    all.filter(|&(ias, oas)| ias <= oas && (!cfg!(miri) || matches!((ias, oas), (40, 40))))
 }
 
 fn stage2<G: Granule>() {
@@ -188,11 +190,13 @@ fn stage_2_with_4k() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "the same code as 4K, on larger tables: hours")]
 fn stage_2_with_16k() {
     stage2::<G16K>();
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "the same code as 4K, on larger tables: hours")]
 fn stage_2_with_64k() {
     stage2::<G64K>();
 }
@@ -203,11 +207,13 @@ fn stage_1_with_4k() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "the same code as 4K, on larger tables: hours")]
 fn stage_1_with_16k() {
     stage1::<G16K>();
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "the same code as 4K, on larger tables: hours")]
 fn stage_1_with_64k() {
     stage1::<G64K>();
 }

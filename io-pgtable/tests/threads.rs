@@ -1,5 +1,7 @@
 //! A walker on another thread: it walks while the table changes, as hardware does, and a sync waits for it.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -21,10 +21,30 @@ struct FreeList {
 // SAFETY: (1) the benchmark starts no second thread, so the cells are never accessed concurrently.
 unsafe impl Sync for FreeList {}
 
+/// Size of the tables that are handed out.
+static SIZE: Size = Size(Cell::new(PAGE));
+
+struct Size(Cell<usize>);
+
+// SAFETY: (1) one thread, as above.
+unsafe impl Sync for Size {}
+
+impl Size {
+    #[inline]
+    fn get(&self) -> usize {
+        self.0.get()
+    }
+
+    fn set(&self, size: usize) {
+        self.0.set(size);
+    }
+}
+
 static FREE: FreeList = FreeList { pages: [const { Cell::new(0) }; PAGES], len: Cell::new(0) };
 
 unsafe extern "C" {
     fn mmap(addr: *mut u64, length: usize, prot: i32, flags: i32, fd: i32, offset: i64) -> *mut u64;
+    fn madvise(addr: *mut u64, length: usize, advice: i32) -> i32;
 }
 
 /// Maps the arena where its physical addresses say: EL2 has an identity map too, and it costs every subject the same.
@@ -35,13 +55,28 @@ fn map_arena() {
     // SAFETY: (1) the kernel refuses to replace an existing mapping, and the arguments are those of its manual.
     let got = unsafe { mmap(want, PAGES * PAGE, READ_WRITE, PRIVATE_ANONYMOUS_FIXED_NOREPLACE, -1, 0) };
     assert_eq!(got.expose_provenance() as u64, BASE, "the arena's address is in use");
+    const HUGE_PAGES: i32 = 14;
+    // SAFETY: (1) the range is the mapping just made. EL2 maps its memory by blocks as well; a refusal costs speed only.
+    let _ = unsafe { madvise(got, PAGES * PAGE, HUGE_PAGES) };
 }
 
-/// Makes the arena; call it once, before anything else. The first two pages are kept for a concatenated root.
+/// Makes the arena; call it once, before anything else.
 pub(crate) fn init() {
     map_arena();
-    for index in (2..PAGES).rev() {
-        free(BASE + (index * PAGE) as u64);
+    divide(PAGE);
+}
+
+/// Divides the arena into tables of `size` bytes, all of them free: no table may exist.
+///
+/// The first eight pages are kept for roots that are larger, or smaller, than a table.
+pub(crate) fn divide(size: usize) {
+    FREE.len.set(0);
+    SIZE.set(size);
+    for index in (1..PAGES * PAGE / size).rev() {
+        let start = index * size;
+        if start >= 8 * PAGE {
+            free(BASE + start as u64);
+        }
     }
 }
 
@@ -66,7 +101,7 @@ pub(crate) fn free(pa: u64) {
 
 /// Pages in use.
 pub(crate) fn used() -> usize {
-    PAGES - 2 - FREE.len.get()
+    PAGES - 8 - FREE.len.get()
 }
 
 /// Where the page is accessed.
@@ -84,12 +119,12 @@ pub(crate) struct Pool;
 unsafe impl TableMemory for Pool {
     #[inline]
     fn alloc(&self, size: usize) -> Option<Pa> {
-        if size == PAGE { alloc().map(Pa) } else { (size == 2 * PAGE).then_some(Pa(BASE)) }
+        if size == SIZE.get() { alloc().map(Pa) } else { Some(Pa(BASE)) }
     }
 
     #[inline]
     fn free(&self, table: Pa, size: usize) {
-        if size == PAGE {
+        if size == SIZE.get() {
             free(table.0);
         }
     }

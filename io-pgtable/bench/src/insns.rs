@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::workload::{Workload, ops};
+use crate::workload::Workload;
 
 /// Instructions per operation of the measured region; `None` without valgrind.
 pub(crate) fn per_op(subject: &str, workload: Workload, bits: u32) -> Option<f64> {
@@ -17,5 +17,6 @@ pub(crate) fn per_op(subject: &str, workload: Workload, bits: u32) -> Option<f64
     let text = String::from_utf8_lossy(&output.stderr);
     let line = text.lines().find(|line| line.contains("Collected :"))?;
     let total: f64 = line.rsplit(':').next()?.trim().parse().ok()?;
-    Some(total / ops(workload) as f64)
+    let ops: f64 = String::from_utf8_lossy(&output.stdout).trim().parse().ok()?;
+    Some(total / ops)
 }

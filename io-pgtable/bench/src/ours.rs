@@ -4,7 +4,9 @@
 
 use std::mem::ManuallyDrop;
 
-use io_pgtable::{Attrs, Bbm, Cfg, G4K, IoPgtable, Iova, Pa, Prot, S2, TlbError, TlbOps, TlbRange};
+use io_pgtable::{
+    Attrs, Bbm, Cfg, G4K, G16K, G64K, Granule, IoPgtable, Iova, Pa, Prot, Regime, S1, S2, TlbError, TlbOps, TlbRange,
+};
 
 use crate::arena::Pool;
 use crate::subject::{SYNCS, Subject, TLBI, count};
@@ -25,16 +27,39 @@ impl TlbOps for CountingTlb {
     }
 }
 
-/// `IoPgtable` as a stage 2.
-pub(crate) struct Ours {
-    table: ManuallyDrop<IoPgtable<S2<G4K>, Pool>>,
+/// An `IoPgtable` of some regime, its granule with it.
+pub(crate) struct Table<R: Variant> {
+    table: ManuallyDrop<IoPgtable<R, Pool>>,
+}
+
+/// What the hypervisor links: a stage 2 with 4K pages.
+pub(crate) type Ours = Table<S2<G4K>>;
+
+/// A regime and its name in reports.
+pub(crate) trait Variant: Regime {
+    const NAME: &'static str;
+}
+
+impl Variant for S2<G4K> {
+    const NAME: &'static str = "io-pgtable";
+}
+impl Variant for S1<G4K> {
+    const NAME: &'static str = "s1_4k";
+}
+impl Variant for S2<G16K> {
+    const NAME: &'static str = "s2_16k";
+}
+impl Variant for S2<G64K> {
+    const NAME: &'static str = "s2_64k";
 }
 
 const ATTRS: Attrs = Attrs::normal(Prot::RWX);
 
-impl Subject for Ours {
-    const NAME: &'static str = "io-pgtable";
+impl<R: Variant> Subject for Table<R> {
+    const NAME: &'static str = R::NAME;
     const SPLITS: bool = true;
+    const PAGE: u64 = R::Granule::PAGE;
+    const BLOCK: u64 = R::Granule::PAGE << (R::Granule::PAGE_SHIFT - 3);
 
     fn new(bits: u32) -> Self {
         let cfg = Cfg { bbm: Bbm::Level2, ..Cfg::new(bits, bits) };
@@ -56,7 +81,7 @@ impl Subject for Ours {
 
     #[inline]
     fn hole(&mut self, iova: u64) {
-        self.unmap(iova, 4096, 4096);
+        self.unmap(iova, Self::PAGE, Self::PAGE);
     }
 
     #[inline]
@@ -65,7 +90,7 @@ impl Subject for Ours {
     }
 }
 
-impl Drop for Ours {
+impl<R: Variant> Drop for Table<R> {
     fn drop(&mut self) {
         // SAFETY: (1) the table is taken once, here, and not used again.
         let table = unsafe { ManuallyDrop::take(&mut self.table) };

@@ -8,13 +8,17 @@ pub(crate) trait Subject {
     const NAME: &'static str;
     /// Whether a part of a block can be unmapped.
     const SPLITS: bool;
+    /// Size of a page.
+    const PAGE: u64 = 0x1000;
+    /// Size of a block.
+    const BLOCK: u64 = 0x20_0000;
     /// An empty table with this input size in bits: 40 or 48.
     fn new(bits: u32) -> Self;
     /// Maps a range. Its alignment allows leaves of `leaf` bytes and no larger ones.
     fn map(&mut self, iova: u64, pa: u64, size: u64, leaf: u64);
     /// Unmaps a range of whole leaves of `leaf` bytes.
     fn unmap(&mut self, iova: u64, size: u64, leaf: u64);
-    /// Unmaps one page of a 2 MiB block.
+    /// Unmaps one page of a block.
     fn hole(&mut self, iova: u64);
     /// Translates; 0 where nothing is mapped.
     fn translate(&self, iova: u64) -> u64;

@@ -24,10 +24,46 @@ pub struct HeapMemory {
 
 struct Shared {
     base: u64,
-    words: Box<[AtomicU64]>,
+    words: Words,
     /// What reached the point of coherency.
-    poc: Box<[AtomicU64]>,
+    poc: Words,
     state: Mutex<State>,
+}
+
+/// A boxed slice that is only ever borrowed word by word: under Miri, borrowing all of it for each access takes minutes.
+struct Words {
+    first: NonNull<AtomicU64>,
+    len: usize,
+}
+
+// SAFETY: (1) the words are atomics, which any thread may access; (2) they are freed by the one owner, when it is dropped.
+unsafe impl Send for Words {}
+// SAFETY: (1) as above.
+unsafe impl Sync for Words {}
+
+impl Words {
+    /// Words with a content that no test should find in a table.
+    fn poisoned(bytes: usize) -> Self {
+        // Zero under Miri: it fills nothing word by word then.
+        const POISON: u64 = if cfg!(miri) { 0 } else { 0xdead_beef_dead_beef };
+        let len = bytes / 8;
+        let words = std::vec![POISON; len].into_boxed_slice();
+        Self { first: NonNull::from(Box::leak(words)).cast(), len }
+    }
+
+    fn get(&self, index: usize) -> Option<&AtomicU64> {
+        // SAFETY: (1) the index is inside the slice that was leaked; (2) `AtomicU64` has the layout of `u64`; (3) other
+        // accesses are atomic, or made through `TableMemory::ptr` under its contract.
+        (index < self.len).then(|| unsafe { &*self.first.as_ptr().add(index) })
+    }
+}
+
+impl Drop for Words {
+    fn drop(&mut self) {
+        let words = core::ptr::slice_from_raw_parts_mut(self.first.as_ptr().cast::<u64>(), self.len);
+        // SAFETY: (1) this is the slice that `poisoned` leaked, with its length and element type; (2) it is freed once.
+        drop(unsafe { Box::from_raw(words) });
+    }
 }
 
 #[derive(Default)]
@@ -43,14 +79,6 @@ struct State {
 
 const WORD: u64 = 8;
 
-/// Words with a content that no test should find in a table.
-fn poisoned(bytes: usize) -> Box<[AtomicU64]> {
-    const POISON: u64 = 0xdead_beef_dead_beef;
-    let words = std::vec![POISON; bytes / 8].into_boxed_slice();
-    // SAFETY: (1) `AtomicU64` has the size, alignment and validity of `u64`; (2) the box is given up for the new one.
-    unsafe { Box::from_raw(Box::into_raw(words) as *mut [AtomicU64]) }
-}
-
 impl HeapMemory {
     /// An arena of `bytes` bytes whose first byte has the physical address `base`.
     ///
@@ -58,7 +86,12 @@ impl HeapMemory {
     /// a multiple of the largest table (16 granules).
     #[must_use]
     pub fn new(base: Pa, bytes: usize) -> Self {
-        let shared = Shared { base: base.0, words: poisoned(bytes), poc: poisoned(bytes), state: Mutex::default() };
+        let shared = Shared {
+            base: base.0,
+            words: Words::poisoned(bytes),
+            poc: Words::poisoned(bytes),
+            state: Mutex::default(),
+        };
         Self { shared: Arc::new(shared) }
     }
 
@@ -133,7 +166,7 @@ unsafe impl TableMemory for HeapMemory {
                 let bytes = u64::try_from(size).ok()?;
                 let start = self.shared.base.checked_add(state.used)?.checked_next_multiple_of(bytes)?;
                 let end = start.checked_add(bytes)?;
-                let arena = u64::try_from(self.shared.words.len()).ok()?.checked_mul(WORD)?;
+                let arena = u64::try_from(self.shared.words.len).ok()?.checked_mul(WORD)?;
                 if end > self.shared.base.checked_add(arena)? {
                     return None;
                 }
@@ -154,19 +187,18 @@ unsafe impl TableMemory for HeapMemory {
 
     fn ptr(&self, table: Pa) -> NonNull<u64> {
         let index = self.index(table).unwrap_or(usize::MAX);
-        assert!(index < self.shared.words.len(), "no table at {table}");
-        // The pointer is derived from the whole slice: a table is more than one word.
-        let ptr = self.shared.words.as_ptr().wrapping_add(index).cast_mut().cast::<u64>();
-        NonNull::new(ptr).unwrap_or(NonNull::dangling())
+        assert!(index < self.shared.words.len, "no table at {table}");
+        // SAFETY: (1) the index is inside the slice. The pointer reaches all of it: a table is more than one word.
+        unsafe { self.shared.words.first.add(index) }.cast()
     }
 
     fn clean(&self, ptr: NonNull<u64>, bytes: usize) {
         self.state().cleans += 1;
-        let start = self.shared.words.as_ptr().addr();
-        let first = (ptr.addr().get() - start) / 8;
-        let pairs = self.shared.words.iter().zip(&self.shared.poc).skip(first).take(bytes / 8);
-        for (word, poc) in pairs {
-            poc.store(word.load(Ordering::Acquire), Ordering::Release);
+        let first = (ptr.addr().get() - self.shared.words.first.addr().get()) / 8;
+        for index in first..first + bytes / 8 {
+            if let (Some(word), Some(poc)) = (self.shared.words.get(index), self.shared.poc.get(index)) {
+                poc.store(word.load(Ordering::Acquire), Ordering::Release);
+            }
         }
     }
 

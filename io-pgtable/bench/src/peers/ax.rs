@@ -1,4 +1,6 @@
-//! ax-page-table-multiarch. It has no concatenated roots: its 40-bit row is a three-level table of 39 bits, which favours it.
+//! ax-page-table-multiarch, with stage-2 descriptors that encode its mapping flags, as its own descriptors do.
+//!
+//! It has no concatenated roots: three levels are 39 bits, so both of its rows have four.
 
 #![allow(unsafe_code)]
 
@@ -6,7 +8,7 @@ use ax_memory_addr_06::{PhysAddr, VirtAddr};
 use ax_page_table_entry::{GenericPTE, MappingFlags};
 use ax_page_table_multiarch::{PageSize, PageTable64, PagingHandler, PagingMetaData};
 
-use super::{ADDR, LEAF};
+use super::ADDR;
 use crate::arena;
 use crate::subject::{SYNCS, Subject, TLBI, count};
 
@@ -14,10 +16,45 @@ use crate::subject::{SYNCS, Subject, TLBI, count};
 #[repr(transparent)]
 pub(crate) struct Pte(u64);
 
+const READ: u64 = 1 << 6;
+const WRITE: u64 = 1 << 7;
+const XN: u64 = 1 << 54;
+const ATTR: u64 = 0b1111 << 2;
+const NORMAL: u64 = 0b1111 << 2 | 0b11 << 8;
+const UNCACHED: u64 = 0b0101 << 2 | 0b10 << 8;
+const DEVICE: u64 = 0b0001 << 2 | 0b10 << 8;
+const AF: u64 = 1 << 10;
+
+#[inline]
+fn encode(flags: MappingFlags) -> u64 {
+    let mut bits = AF;
+    bits |= if flags.contains(MappingFlags::READ) { READ } else { 0 };
+    bits |= if flags.contains(MappingFlags::WRITE) { WRITE } else { 0 };
+    bits |= if flags.contains(MappingFlags::EXECUTE) { 0 } else { XN };
+    bits | if flags.contains(MappingFlags::DEVICE) {
+        DEVICE
+    } else if flags.contains(MappingFlags::UNCACHED) {
+        UNCACHED
+    } else {
+        NORMAL
+    }
+}
+
+#[inline]
+fn decode(bits: u64) -> MappingFlags {
+    let mut flags = MappingFlags::empty();
+    flags.set(MappingFlags::READ, bits & READ != 0);
+    flags.set(MappingFlags::WRITE, bits & WRITE != 0);
+    flags.set(MappingFlags::EXECUTE, bits & XN == 0);
+    flags.set(MappingFlags::DEVICE, bits & ATTR == DEVICE & ATTR);
+    flags.set(MappingFlags::UNCACHED, bits & ATTR == UNCACHED & ATTR);
+    flags
+}
+
 impl GenericPTE for Pte {
     #[inline]
-    fn new_page(paddr: PhysAddr, _flags: MappingFlags, is_huge: bool) -> Self {
-        Self(paddr.as_usize() as u64 & ADDR | LEAF | if is_huge { 1 } else { 3 })
+    fn new_page(paddr: PhysAddr, flags: MappingFlags, is_huge: bool) -> Self {
+        Self(paddr.as_usize() as u64 & ADDR | encode(flags) | if is_huge { 1 } else { 3 })
     }
     #[inline]
     fn new_table(paddr: PhysAddr) -> Self {
@@ -29,12 +66,14 @@ impl GenericPTE for Pte {
     }
     #[inline]
     fn flags(&self) -> MappingFlags {
-        MappingFlags::READ | MappingFlags::WRITE
+        decode(self.0)
     }
     fn set_paddr(&mut self, paddr: PhysAddr) {
         self.0 = self.0 & !ADDR | paddr.as_usize() as u64 & ADDR;
     }
-    fn set_flags(&mut self, _flags: MappingFlags, _is_huge: bool) {}
+    fn set_flags(&mut self, flags: MappingFlags, is_huge: bool) {
+        self.0 = self.0 & ADDR | encode(flags) | if is_huge { 1 } else { 3 };
+    }
     #[inline]
     fn bits(self) -> usize {
         self.0 as usize
@@ -57,12 +96,12 @@ impl GenericPTE for Pte {
     }
 }
 
-pub(crate) struct Meta<const LEVELS: usize>;
+pub(crate) struct Meta;
 
-impl<const LEVELS: usize> PagingMetaData for Meta<LEVELS> {
-    const LEVELS: usize = LEVELS;
+impl PagingMetaData for Meta {
+    const LEVELS: usize = 4;
     const PA_MAX_BITS: usize = 48;
-    const VA_MAX_BITS: usize = if LEVELS == 3 { 39 } else { 48 };
+    const VA_MAX_BITS: usize = 48;
     type VirtAddr = VirtAddr;
 
     #[inline]
@@ -89,13 +128,8 @@ impl PagingHandler for Handler {
     }
 }
 
-type Table<const LEVELS: usize> = PageTable64<Meta<LEVELS>, Pte, Handler>;
-
-/// Three levels for the 40-bit row, four for 48 bits.
-pub(crate) enum Ax {
-    Three(Table<3>),
-    Four(Table<4>),
-}
+/// A four-level table.
+pub(crate) struct Ax(PageTable64<Meta, Pte, Handler>);
 
 fn page_size(leaf: u64) -> PageSize {
     match leaf {
@@ -105,50 +139,37 @@ fn page_size(leaf: u64) -> PageSize {
     }
 }
 
-macro_rules! with {
-    ($self:expr, $table:ident => $call:expr) => {
-        match $self {
-            Self::Three($table) => $call,
-            Self::Four($table) => $call,
-        }
-    };
-}
+const FLAGS: MappingFlags = MappingFlags::READ.union(MappingFlags::WRITE).union(MappingFlags::EXECUTE);
 
 impl Subject for Ax {
     const NAME: &'static str = "ax-page-table-multiarch";
     const SPLITS: bool = false;
 
-    fn new(bits: u32) -> Self {
-        const NO_MEMORY: &str = "no memory";
-        if bits == 40 {
-            Self::Three(Table::try_new().unwrap_or_else(|_| unreachable!("{NO_MEMORY}")))
-        } else {
-            Self::Four(Table::try_new().unwrap_or_else(|_| unreachable!("{NO_MEMORY}")))
-        }
+    fn new(_bits: u32) -> Self {
+        Self(PageTable64::try_new().unwrap_or_else(|_| unreachable!("no memory")))
     }
 
     #[inline]
     fn map(&mut self, iova: u64, pa: u64, size: u64, leaf: u64) {
-        let flags = MappingFlags::READ | MappingFlags::WRITE;
         let (va, target) = (VirtAddr::from(iova as usize), PhysAddr::from(pa as usize));
         let delta = (pa as usize).wrapping_sub(iova as usize);
-        let done = with!(self, table => if size == leaf {
-            table.cursor().map(va, target, page_size(leaf), flags)
+        let flags = FLAGS;
+        let mut cursor = self.0.cursor();
+        let done = if size == leaf {
+            cursor.map(va, target, page_size(leaf), flags)
         } else {
-            table.cursor().map_region(va, |va| PhysAddr::from(va.as_usize().wrapping_add(delta)), size as usize, flags, true)
-        });
+            let to = |va: VirtAddr| PhysAddr::from(va.as_usize().wrapping_add(delta));
+            cursor.map_region(va, to, size as usize, flags, true)
+        };
         assert!(done.is_ok(), "map {iova:#x}");
     }
 
     #[inline]
     fn unmap(&mut self, iova: u64, size: u64, leaf: u64) {
         let va = VirtAddr::from(iova as usize);
-        let done = with!(self, table => if size == leaf {
-            table.cursor().unmap(va).is_ok()
-        } else {
-            table.cursor().unmap_region(va, size as usize).is_ok()
-        });
-        assert!(done, "unmap {iova:#x}");
+        let mut cursor = self.0.cursor();
+        let done = if size == leaf { cursor.unmap(va).map(drop) } else { cursor.unmap_region(va, size as usize) };
+        assert!(done.is_ok(), "unmap {iova:#x}");
     }
 
     fn hole(&mut self, _iova: u64) {
@@ -157,7 +178,6 @@ impl Subject for Ax {
 
     #[inline]
     fn translate(&self, iova: u64) -> u64 {
-        let va = VirtAddr::from(iova as usize);
-        with!(self, table => table.query(va).map_or(0, |(pa, _, _)| pa.as_usize() as u64))
+        self.0.query(VirtAddr::from(iova as usize)).map_or(0, |(pa, _, _)| pa.as_usize() as u64)
     }
 }
