@@ -56,7 +56,7 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
             name,
             step(&format!("Checking {name}"), || {
                 let mut cargo = checkout.cargo();
-                cargo.arg("clippy").args(["--quiet", "--no-deps"]).args(&arguments);
+                cargo.arg("clippy").args(["--quiet", "--no-deps", "--keep-going"]).args(&arguments);
                 cargo.args(["--", "-D", "warnings"]);
                 exec::output(&mut cargo).map(|_| ())
             }),
@@ -68,7 +68,9 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
             step(&format!("Checking {name}"), || {
                 let mut cargo = checkout.cargo();
                 cargo.env("RUSTDOCFLAGS", "-D warnings");
-                cargo.args(["doc", "--quiet", "--no-deps", "--document-private-items"]).args(&arguments);
+                cargo
+                    .args(["doc", "--quiet", "--no-deps", "--keep-going", "--document-private-items"])
+                    .args(&arguments);
                 exec::output(&mut cargo).map(|_| ())
             }),
         );

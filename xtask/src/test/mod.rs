@@ -20,7 +20,7 @@ use crate::test::tally::Tally;
 /// Run every test: host, payload under QEMU, bad input, Linux boots.
 ///
 /// Sets up what is missing first. The last line is `N passed, N failed`; the status is
-/// 0 only if nothing failed. About ten minutes on two cores, two with --quick.
+/// 0 only if nothing failed. About ten minutes on two idle cores, five with --quick.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
     /// Without the Linux boots
