@@ -171,7 +171,7 @@ fn t38_the_same_without_a_defence_is_caught() {
         let caught = (1..12).any(|seed| run(&setups()[0], seed, 120, missing).is_err());
         assert!(caught, "{missing:?}");
     }
-    let two = setups().pop().unwrap_or_else(|| Setup::guarded());
+    let two = setups().pop().unwrap_or_else(Setup::guarded);
     assert!((1..12).any(|seed| run(&two, seed, 120, Defence::FirstSmmuOnly).is_err()));
     let _ = Error::Dma;
 }

@@ -331,7 +331,8 @@ fn t46_a_range_needs_all_its_pages_invalidated() {
 
 #[test]
 fn t47_an_smmu_that_stops_answering() {
-    let kinds: [(&str, fn(&mut Machine)); 2] = [
+    type Fail = fn(&mut Machine);
+    let kinds: [(&str, Fail); 2] = [
         ("SYNC never completes", |m| m.models[0].borrow_mut().inject(Injection::SyncNever)),
         ("service failure", |m| m.models[0].borrow_mut().fail()),
     ];
@@ -409,4 +410,35 @@ fn t52_queues_and_tables_in_device_registers() {
         };
         twice(attack);
     }
+}
+
+/// The table that replaced the block of [`VICTIM`], as the last descriptor for it that names one.
+fn page_table_of_victim(m: &Machine) -> u64 {
+    let index = ((VICTIM >> 21) & 511) * 8;
+    let words = (TABLES..TABLES + 0x8_0000).step_by(4096).map(|page| m.mem.cpu_read64(page + index));
+    let mut tables = words.filter(|word| word & 3 == 3).map(|word| word & 0xffff_ffff_f000);
+    let Some(table) = tables.find(|table| (TABLES..TABLES + 0x8_0000).contains(table)) else { panic!("no table") };
+    table
+}
+
+#[test]
+fn t46_a_replaced_table_is_forgotten() {
+    let mut m = Machine::new(&Setup::guarded());
+    let mut host = Host::enable(&mut m, 0, Shape::Linear);
+    host.install(&mut m, SID, BYPASS);
+    assert_eq!(m.donate(VICTIM, 1), Ok(()));
+    let table = page_table_of_victim(&m);
+    assert_eq!(m.dma_write(0, SID, VICTIM + 0x5000, 1), Transfer::Done);
+    // What becomes of a table's memory is anything. Hardware that still knew the table would follow it to the secret.
+    let bait = |m: &mut Machine| m.mem.cpu_write64(table + 5 * 8, SECRET | 1 << 10 | 3 << 6 | 3 << 8 | 0xf << 2 | 3);
+    bait(&mut m);
+    assert!(m.models[0].borrow().can_reach(SID, SECRET).is_some(), "the attack is none: the table is in use");
+    m.mem.cpu_write64(table + 5 * 8, (VICTIM + 0x5000) | 1 << 10 | 3 << 6 | 3 << 8 | 0xf << 2 | 3);
+    m.models[0].borrow_mut().drop_caches();
+    // The page comes back, the block is put together, the table is freed.
+    assert_eq!(m.give_back(VICTIM, 1), Ok(()));
+    assert_eq!(m.models[0].borrow().can_reach(SID, VICTIM).map(|r| r.size), Some(0x20_0000), "the test needs a block");
+    bait(&mut m);
+    assert!(m.models[0].borrow().can_reach(SID, SECRET).is_none());
+    assert_eq!(m.isolated(&SIDS), Ok(()));
 }

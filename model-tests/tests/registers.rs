@@ -224,7 +224,7 @@ fn t27_enables_in_any_order() {
         match rng.next() % 5 {
             0 => fault(&mut m),
             1 => m.write32(0, r::CMDQ_PROD, u32::try_from(rng.next() % 64).unwrap_or(0)),
-            2 => m.write32(0, r::GBPA, r::GBPA_UPDATE | if rng.next() % 2 == 0 { r::GBPA_ABORT } else { 0 }),
+            2 => m.write32(0, r::GBPA, r::GBPA_UPDATE | if rng.next().is_multiple_of(2) { r::GBPA_ABORT } else { 0 }),
             3 => {
                 let gerror = m.read32(0, r::GERROR);
                 m.write32(0, r::GERRORN, gerror);
