@@ -165,6 +165,8 @@ impl<'a> Run<'a> {
         let disk = disk.to_str().context("the folder's path is not UTF-8")?.replace(',', ",,");
         machine.arg("-drive").arg(format!("file={disk},if=none,format=raw,snapshot=on,id=d0"));
         machine.device("nvme,serial=portcullis,drive=d0").device("edu,dma_mask=0xffffffffff");
+        // A second one behind a root port, whose StreamID follows the bus number that the host gives it.
+        machine.device("pcie-root-port,id=rp,chassis=1").device("edu,dma_mask=0xffffffffff,bus=rp");
         if self.clock == Clock::Counted {
             machine.arg("-icount").arg("shift=0,sleep=off");
         }

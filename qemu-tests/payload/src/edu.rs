@@ -42,9 +42,14 @@ pub enum Direction {
 }
 
 impl Edu {
-    /// Finds the device and makes it a bus master.
+    /// Finds the device on bus 0 and makes it a bus master.
     pub fn find(machine: &Machine) -> Option<Self> {
-        let function = pci::find(machine, |id, _| id == VENDOR_DEVICE)?;
+        Self::find_on(machine, 0)
+    }
+
+    /// As [`Edu::find`], on another bus.
+    pub fn find_on(machine: &Machine, bus: u32) -> Option<Self> {
+        let function = pci::find_on(machine, bus, |id, _| id == VENDOR_DEVICE)?;
         let bar = function.assign_bar(machine, 0);
         function.enable();
         (mmio::read32(bar + IDENTIFICATION) & 0xff == IDENTITY).then_some(Self { function, bar })

@@ -30,13 +30,47 @@ static NEXT_BAR: AtomicU64 = AtomicU64::new(0);
 
 /// First function on bus 0 whose vendor/device word and class word satisfy `wanted`.
 pub fn find(machine: &Machine, wanted: impl Fn(u32, u32) -> bool) -> Option<Function> {
+    find_on(machine, 0, wanted)
+}
+
+/// As [`find`], on another bus.
+pub fn find_on(machine: &Machine, bus: u32, wanted: impl Fn(u32, u32) -> bool) -> Option<Function> {
     (0..32_u32).find_map(|slot| {
-        let rid = slot << 3;
+        let rid = bus << 8 | slot << 3;
         let config = machine.ecam + (u64::from(rid) << 12);
         let id = mmio::read32(config);
         let class = mmio::read32(config + 8) >> 8;
         (id != u32::MAX && wanted(id, class)).then_some(Function { rid, sid: machine.sid_base + rid, config })
     })
+}
+
+/// A PCI-to-PCI bridge or root port on bus 0.
+#[derive(Clone, Copy, Debug)]
+pub struct Bridge(Function);
+
+/// Class code of a PCI-to-PCI bridge.
+const CLASS_BRIDGE: u32 = 0x06_04_00;
+const BRIDGE_BUSES: u64 = 0x18;
+const BRIDGE_MEMORY: u64 = 0x20;
+const MIB: u64 = 1 << 20;
+
+impl Bridge {
+    /// Finds one and gives it `mib` MiB of the 32-bit window, into which the next BARs go.
+    pub fn find(machine: &Machine, mib: u64) -> Option<Self> {
+        let function = find(machine, |_, class| class == CLASS_BRIDGE)?;
+        let base = align_up(NEXT_BAR.load(Ordering::SeqCst).max(machine.window32.base), MIB);
+        NEXT_BAR.store(base, Ordering::SeqCst);
+        let limit = base + (mib - 1) * MIB;
+        // Bits 31:20 of the first and of the last MiB, in the upper 12 bits of two 16-bit registers.
+        mmio::write32(function.config(BRIDGE_MEMORY), low32(limit >> 20) << 20 | low32(base >> 20) << 4);
+        function.enable();
+        Some(Self(function))
+    }
+
+    /// Numbers the bus behind it.
+    pub fn set_secondary_bus(&self, bus: u32) {
+        mmio::write32(self.0.config(BRIDGE_BUSES), bus << 16 | bus << 8);
+    }
 }
 
 impl Function {

@@ -9,6 +9,8 @@ use crate::num::u64_of;
 const STE_BYTES: u64 = 64;
 /// StreamID bits that a level-2 table resolves.
 const SPLIT: u32 = 8;
+/// Level-2 tables that a test can have.
+const LEAVES: usize = 4;
 /// Streams of a linear table, log2: enough for bus 0.
 const LINEAR_LOG2: u32 = 8;
 
@@ -20,34 +22,37 @@ pub struct StreamTable {
     /// Its format.
     pub format: Format,
     log2: u32,
-    level2: u64,
+    /// Level-2 tables, by the upper bits of the StreamID; a linear table counts as the one for 0.
+    level2: [Option<(u32, u64)>; LEAVES],
 }
 
 impl StreamTable {
     /// Allocates a table for `sid_bits` bits of StreamID; a linear one covers PCI bus 0 only.
     pub fn new(format: Format, sid_bits: u32) -> Self {
-        let leaf_bytes = STE_BYTES << SPLIT;
-        let table = match format {
+        match format {
             Format::Linear => {
-                let base = alloc(leaf_bytes, leaf_bytes);
-                Self { base, format, log2: LINEAR_LOG2.min(sid_bits), level2: base }
+                let leaf = aborting_leaf();
+                let log2 = LINEAR_LOG2.min(sid_bits);
+                Self { base: leaf, format, log2, level2: [Some((0, leaf)), None, None, None] }
             }
             Format::TwoLevel => {
                 let log2 = sid_bits.max(SPLIT);
                 let bytes = 8_u64 << (log2 - SPLIT);
                 let base = alloc(bytes, bytes.max(4096));
-                let level2 = alloc(leaf_bytes, leaf_bytes);
-                // SPAN: 2^(SPAN-1) entries.
-                mmio::write64(base, level2 | u64::from(SPLIT + 1));
-                Self { base, format, log2, level2 }
-            }
-        };
-        for sid in 0..1 << SPLIT {
-            for (index, word) in Ste::abort().0.iter().enumerate() {
-                table.write_word(sid, u64_of(index), *word);
+                let mut table = Self { base, format, log2, level2: [None; LEAVES] };
+                table.add_leaf(0);
+                table
             }
         }
-        table
+    }
+
+    /// Adds a level-2 table of aborting entries for the StreamIDs with upper bits `upper`; the caller invalidates.
+    pub fn add_leaf(&mut self, upper: u32) {
+        let leaf = aborting_leaf();
+        let slot = self.level2.iter_mut().find(|slot| slot.is_none()).expect("no room for another level-2 table");
+        *slot = Some((upper, leaf));
+        // SPAN: 2^(SPAN-1) entries.
+        mmio::write64(self.base + u64::from(upper) * 8, leaf | u64::from(SPLIT + 1));
     }
 
     /// STRTAB_BASE.
@@ -63,14 +68,27 @@ impl StreamTable {
         }
     }
 
-    /// Address of the stream's entry; only bus 0 has entries.
+    /// Address of the stream's entry, which must exist: bus 0 has entries from the start.
     pub fn entry(&self, sid: u32) -> u64 {
-        assert!(sid < 1 << SPLIT, "StreamID {sid:#x} has no entry");
-        self.level2 + u64::from(sid) * STE_BYTES
+        let leaf = self.level2.iter().flatten().find(|(upper, _)| *upper == sid >> SPLIT);
+        let (_, leaf) = leaf.expect("the StreamID has no entry");
+        leaf + u64::from(sid & ((1 << SPLIT) - 1)) * STE_BYTES
     }
 
     /// Writes one 64-bit word of the stream's entry.
     pub fn write_word(&self, sid: u32, index: u64, word: u64) {
         mmio::write64(self.entry(sid) + index * 8, word);
     }
+}
+
+/// A table of 2^SPLIT aborting entries.
+fn aborting_leaf() -> u64 {
+    let bytes = STE_BYTES << SPLIT;
+    let leaf = alloc(bytes, bytes);
+    for entry in (leaf..leaf + bytes).step_by(64) {
+        for (index, word) in Ste::abort().0.iter().enumerate() {
+            mmio::write64(entry + u64_of(index) * 8, *word);
+        }
+    }
+    leaf
 }

@@ -4,14 +4,15 @@ use core::arch::asm;
 
 use crate::edu::{Direction, Edu};
 use crate::firmware::{Answer, Hypercall};
-use crate::lab::{Attack, Ctx, Lab, Landed, Mode};
+use crate::lab::{Attack, Ctx, Lab, Landed, Mode, Seen, Victim};
 use crate::machine::EL2_IMAGE;
 use crate::mem::{BLOCK, PAGE, alloc_dirty, left, page};
 use crate::mmio;
 use crate::nvme::Nvme;
 use crate::outcome::TestResult;
+use crate::pci::Bridge;
 use crate::registry::Runs;
-use crate::smmu::spec::{BASE_ALLOCATE, Cmd, GERROR_MSI_CMDQ_ABT, IDR0_MSI, cr0, reg};
+use crate::smmu::spec::{BASE_ALLOCATE, Cmd, GERROR_MSI_CMDQ_ABT, IDR0_MSI, Ste, cr0, reg};
 use crate::smmu::{Format, Smmu};
 use crate::tests::ownership::{donate, take_back};
 use crate::tests::registers::still_sound;
@@ -160,6 +161,41 @@ fn t53_profiling_and_debug(ctx: &Ctx) -> TestResult {
     }
     println!("debug features {:#x} on {} CPUs", sysreg::id_aa64dfr0(), ctx.machine.cpu_count);
     Ok(())
+}
+
+payload_test!(t56_bus_renumbered, Runs::HYP);
+/// The bus behind a root port gets another number, and its device another StreamID: without an entry of the host's for that
+/// StreamID it reaches nothing, and with one it reaches the host's memory only.
+fn t56_bus_renumbered(ctx: &Ctx) -> TestResult {
+    let mut lab = Lab::new(ctx, Mode::Bypass)?;
+    lab.control(ctx)?;
+    let Some(bridge) = Bridge::find(ctx.machine, 4) else {
+        skip!("no root port");
+    };
+    let victim = Victim::el2(ctx)?;
+    let attack = Attack::begin();
+    for bus in [1, 0x42, 0xff] {
+        bridge.set_secondary_bus(bus);
+        let Some(far) = Edu::find_on(ctx.machine, bus) else {
+            skip!("no edu behind the root port");
+        };
+        lab.edu = far;
+        println!("StreamID {:#x}", far.function.sid);
+        let seen = lab.read(victim.known);
+        ensure!(!matches!(seen, Ok(Seen::Value(_))), "EL2's image is read from bus {bus:#x} without an entry");
+        // QEMU caches configurations by device, so it keeps the old number's until it is told.
+        lab.smmu.borrow_mut().try_command(Cmd::cfgi_all())?;
+        ensure!(lab.read(lab.own).is_err(), "DMA works without an entry on bus {bus:#x}");
+        {
+            let mut smmu = lab.smmu.borrow_mut();
+            smmu.strtab.add_leaf(far.function.sid >> 8);
+            smmu.command(Cmd::cfgi_ste_nonleaf(far.function.sid));
+            smmu.set_ste(far.function.sid, Ste::bypass())?;
+        }
+        lab.control(ctx)?;
+        ensure!(lab.read(victim.known)? == Seen::Nothing, "EL2's image is read from bus {bus:#x}");
+    }
+    attack.judge(ctx, Landed::No)
 }
 
 payload_test!(t56_command_register_games, Runs::HYP);
