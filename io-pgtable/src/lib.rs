@@ -4,6 +4,41 @@
 //! levels, quirks and configuration outputs are those of Linux's `io-pgtable-arm`. The crate touches memory only through
 //! [`TableMemory`] and maintains TLBs only through [`TlbOps`], so the same code runs at EL2 and on the build machine.
 //!
+//! ```
+//! # #[cfg(not(feature = "heap"))] fn main() {}
+//! # #[cfg(feature = "heap")] fn main() -> Result<(), Box<dyn core::error::Error>> {
+//! use io_pgtable::{Attrs, Bbm, Cfg, HeapMemory, Iova, IoPgtable, Pa, Prot, S2, TlbError, TlbOps, TlbRange};
+//!
+//! /// A driver issues commands here; this one prints them.
+//! struct Tlb;
+//!
+//! impl TlbOps for Tlb {
+//!     fn invalidate(&mut self, range: TlbRange) {
+//!         println!("invalidate {} bytes at {}", range.size, range.iova);
+//!     }
+//!     fn sync(&mut self) -> Result<(), TlbError> {
+//!         Ok(())
+//!     }
+//! }
+//!
+//! // A 40-bit stage 2 with 4K pages, for walkers that may see a block turn into a table.
+//! let memory = HeapMemory::new(Pa(0x8000_0000), 1 << 20);
+//! let cfg = Cfg { bbm: Bbm::Level2, ..Cfg::new(40, 40) };
+//! let mut table = IoPgtable::<S2, _>::new(&cfg, memory)?;
+//! let out = table.config();
+//! assert_eq!((out.start_level, out.vtcr_el2()), (1, 0x8002_3558));
+//!
+//! // A gigabyte is one block, until a page is taken out of it.
+//! table.map(Iova(0x4000_0000), Pa(0x4000_0000), 1 << 30, Attrs::normal(Prot::RWX))?;
+//! assert_eq!(table.lookup(Iova(0x4020_1000)).map(|leaf| leaf.size), Some(1 << 30));
+//! table.unmap(Iova(0x4020_1000), 0x1000, &mut Tlb)?;
+//! assert_eq!(table.iova_to_phys(Iova(0x4020_1000)), None);
+//! assert_eq!(table.iova_to_phys(Iova(0x4020_2345)), Some(Pa(0x4020_2345)));
+//! table.destroy(&mut Tlb)?;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! What a caller can rely on:
 //!
 //! - **All or nothing.** [`IoPgtable::map`] and [`IoPgtable::unmap`] check the whole range and allocate every table they
@@ -13,6 +48,17 @@
 //!   linked. A concurrent walker sees the old or the new translation, or, only with [`Bbm::Level0`], a fault.
 //! - **Freed late.** A table is freed after the invalidation that covers it has completed, or never.
 //! - **No panic.** Every address, size and attribute combination is answered with an error.
+//!
+//! What a caller must know:
+//!
+//! - Table descriptors carry a count in bits that the architecture ignores there (bits 11:2 and 58:55, Arm ARM DDI 0487
+//!   D8.3.1.1). `FEAT_HAFT` and 52-bit addresses give some of them a meaning: leave `HAFT` and `DS` clear.
+//! - Two deviations from Linux: no-execute at stage 2 is XN\[1:0\] = 0b10 where Linux writes 0b11, which lets EL1 execute
+//!   on hardware with `FEAT_XNX`; and a table that becomes empty is freed, where Linux keeps it.
+//!
+//! The modules, from the bottom: `desc`, `granule`, `regime` and `out` are layouts; `pte` is all of the unsafe code; `chain`
+//! keeps tables that no descriptor names; `map`, `build`, `unmap`, `split` and `coalesce` change tables; `walk` reads them;
+//! `pages` has Linux's `map_pages` and `unmap_pages`.
 #![no_std]
 #![deny(unsafe_code)]
 #![cfg_attr(
@@ -36,6 +82,7 @@ extern crate self as io_pgtable;
 
 mod addr;
 mod attrs;
+mod build;
 mod cfg;
 mod chain;
 mod coalesce;
@@ -49,6 +96,8 @@ mod out;
 mod pages;
 mod pte;
 mod regime;
+mod run;
+mod split;
 mod table;
 mod tlb;
 mod unmap;

@@ -6,40 +6,13 @@ use crate::chain::{Chain, Fate};
 use crate::desc::{self, ADDR, VALID};
 use crate::error::UnmapError;
 use crate::granule::{At, Granule, Level};
-use crate::map::{Slot, fill_leaves, index_in};
+use crate::map::Slot;
 use crate::pte::{Table, TableMemory};
 use crate::regime::Regime;
+use crate::split::{Span, tables_to_split};
 use crate::table::{IoPgtable, from_start};
 use crate::tlb::{TlbError, TlbOps, TlbRange, TlbScope};
 use crate::{Bbm, Iova, Pa};
-
-/// Half-open range of input addresses, never empty.
-#[derive(Clone, Copy)]
-struct Span {
-    start: u64,
-    /// The last byte: the end of the space needs no special case.
-    last: u64,
-}
-
-impl Span {
-    /// The part that the descriptor of level `L` covers which covers the start.
-    #[inline]
-    fn head<G: Granule, L: Level>(self) -> Self {
-        Self { start: self.start, last: self.last.min(self.start | At::<G, L>::OFFSET) }
-    }
-
-    /// What follows `head`; `None` at the end.
-    #[inline]
-    fn after(self, head: Self) -> Option<Self> {
-        (head.last < self.last).then(|| Self { start: head.last.wrapping_add(1), last: self.last })
-    }
-
-    /// Whether it is all that one descriptor of level `L` covers; it is inside one.
-    #[inline]
-    fn whole<G: Granule, L: Level>(self) -> bool {
-        self.start & At::<G, L>::OFFSET == 0 && self.last & At::<G, L>::OFFSET == At::<G, L>::OFFSET
-    }
-}
 
 /// What one call did, for the invalidation and for what comes after it.
 struct Gather {
@@ -229,7 +202,13 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
     }
 
     /// Publishes the stores, then one invalidation and one sync.
-    fn invalidate(&self, span: Span, granule: u64, scope: TlbScope, tlb: &mut impl TlbOps) -> Result<(), TlbError> {
+    pub(crate) fn invalidate(
+        &self,
+        span: Span,
+        granule: u64,
+        scope: TlbScope,
+        tlb: &mut impl TlbOps,
+    ) -> Result<(), TlbError> {
         self.mem.publish();
         let size = span.last.wrapping_sub(span.start).wrapping_add(1);
         let iova = Iova(span.start | self.top);
@@ -347,89 +326,10 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         }
         false
     }
-
-    /// Builds the table that replaces block `desc` of level `L`, without the hole; returns its descriptor.
-    fn split<L: Level>(&self, desc: u64, hole: Span, spares: &mut Chain) -> Option<u64> {
-        let mut fresh = spares.take::<R::Granule, M>(&self.mem)?;
-        let size = At::<R::Granule, L::Next>::SIZE;
-        let kind = if L::Next::LAST { desc::PAGE } else { desc::BLOCK };
-        let pa = desc & ADDR & !At::<R::Granule, L>::OFFSET;
-        let piece = pa | desc & !(ADDR | desc::TYPE | desc::NT) | kind;
-        let first = index_in::<R::Granule, L::Next>(hole.start);
-        let last = index_in::<R::Granule, L::Next>(hole.last);
-        let after = last.wrapping_add(1);
-        let at = |index: usize| {
-            let offset = u64::try_from(index).unwrap_or(0).wrapping_mul(size);
-            piece.wrapping_add(offset)
-        };
-        let mut count = R::Granule::ENTRIES.wrapping_sub(after.wrapping_sub(first));
-        fill_leaves::<R::Granule, L::Next>(fresh.words().get_mut(..first)?, at(0));
-        fresh.words().get_mut(first..after)?.fill(0);
-        fill_leaves::<R::Granule, L::Next>(fresh.words().get_mut(after..)?, at(after));
-        if !L::Next::LAST {
-            // The ends of the hole can cut the pieces they lie in; in one piece there is one hole.
-            let head = hole.head::<R::Granule, L::Next>();
-            let tail = Span { start: hole.start.max(hole.last & !At::<R::Granule, L::Next>::OFFSET), last: hole.last };
-            for (index, part) in [(first, head), (last, tail)] {
-                if !part.whole::<R::Granule, L::Next>() && *fresh.words().get(index)? == 0 {
-                    let desc = self.split::<L::Next>(at(index), part, spares)?;
-                    *fresh.words().get_mut(index)? = desc;
-                    count = count.wrapping_add(1);
-                }
-            }
-        }
-        Some(self.finish(&fresh, count))
-    }
-
-    /// Marks the blocks at the ends of the span nT and invalidates them: after that no TLB holds one.
-    fn mark_not_cached(&self, root: Table, span: Span, tlb: &mut impl TlbOps) -> Result<(), TlbError> {
-        let mut all = span;
-        for end in [span.start, span.last] {
-            from_start!(self, L => self.mark_block::<L>(root, end, span, &mut all));
-        }
-        self.invalidate(all, R::Granule::PAGE, TlbScope::Leaf, tlb)
-    }
-
-    /// Sets nT in the block at `iova` if the span covers it in part.
-    fn mark_block<L: Level>(&self, table: Table, iova: u64, span: Span, all: &mut Span) {
-        let index = table.index(iova, At::<R::Granule, L>::SHIFT);
-        let desc = table.load(index);
-        if L::LAST || desc & VALID == 0 {
-            return;
-        }
-        if desc & desc::TYPE == desc::TABLE {
-            let child = Table::child::<R::Granule, M>(&self.mem, desc);
-            return self.mark_block::<L::Next>(child, iova, span, all);
-        }
-        let block = Span { start: iova & !At::<R::Granule, L>::OFFSET, last: iova | At::<R::Granule, L>::OFFSET };
-        if block.start < span.start || block.last > span.last {
-            table.store(index, desc | desc::NT);
-            self.clean(table, index, 1);
-            all.start = all.start.min(block.start);
-            all.last = all.last.max(block.last);
-        }
-    }
 }
 
 /// Whether every descriptor of the table that `desc` names is valid.
 #[inline]
 fn is_full<G: Granule>(desc: u64) -> bool {
     desc::count::<G>(desc) == u64::try_from(G::ENTRIES).unwrap_or(u64::MAX)
-}
-
-/// Tables that it takes to cut a hole into a block of level `L`.
-fn tables_to_split<G: Granule, L: Level>(hole: Span) -> usize {
-    let mut need = 1usize;
-    if L::LAST || L::Next::LAST {
-        return need;
-    }
-    let head = hole.head::<G, L::Next>();
-    if !head.whole::<G, L::Next>() {
-        need = need.saturating_add(tables_to_split::<G, L::Next>(head));
-    }
-    let tail = Span { start: hole.last & !At::<G, L::Next>::OFFSET, last: hole.last };
-    if tail.start > head.last && !tail.whole::<G, L::Next>() {
-        need = need.saturating_add(tables_to_split::<G, L::Next>(tail));
-    }
-    need
 }

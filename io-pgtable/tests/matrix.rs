@@ -145,7 +145,7 @@ fn memory() -> HeapMemory {
 /// The break-before-make level and coherency vary with the pair, so that all of them meet all granules.
 fn cfg(ias: u32, oas: u32, quirks: Quirks) -> Cfg {
     let bbm = [Bbm::Level0, Bbm::Level1, Bbm::Level2][(ias / 4 + oas / 4) as usize % 3];
-    Cfg { bbm, quirks, coherent_walk: (ias + oas) % 8 != 0, ..Cfg::new(ias, oas) }
+    Cfg { bbm, quirks, coherent_walk: !(ias + oas).is_multiple_of(8), ..Cfg::new(ias, oas) }
 }
 
 fn pairs() -> impl Iterator<Item = (u32, u32)> {
