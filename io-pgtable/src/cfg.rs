@@ -28,6 +28,9 @@ pub enum Bbm {
     #[default]
     Level0,
     /// The block is marked nT and invalidated first, so that no TLB holds it when the table takes its place.
+    ///
+    /// The table never lacks a translation, but whether hardware faults on a block marked nT is left to the implementation
+    /// (Arm ARM DDI 0487 D8.7.3, R_MRRPW): where even that is too much, leave blocks out of `page_sizes`.
     Level1,
     /// The table is swapped in and the old block is invalidated afterwards.
     Level2,
