@@ -56,6 +56,23 @@ impl Checkout {
     pub(crate) fn cargo(&self) -> Command {
         let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut command = Command::new(cargo);
+        self.prepare(&mut command);
+        command
+    }
+
+    /// The same of another toolchain than the pinned one; give it a build folder of its own.
+    pub(crate) fn cargo_of(&self, toolchain: &str) -> Command {
+        let mut command = Command::new("rustup");
+        command.args(["run", toolchain, "cargo"]);
+        self.prepare(&mut command);
+        // These name the pinned toolchain's programs.
+        for name in ["CARGO", "RUSTC", "RUSTUP_TOOLCHAIN"] {
+            command.env_remove(name);
+        }
+        command
+    }
+
+    fn prepare(&self, command: &mut Command) {
         command.current_dir(&self.root).env("CARGO_TARGET_DIR", &self.target);
         // Cargo sets these for what it runs; inherited, they would describe xtask
         // instead of the package that is built.
@@ -65,6 +82,5 @@ impl Checkout {
                 command.env_remove(&name);
             }
         }
-        command
     }
 }

@@ -17,6 +17,8 @@ pub(crate) enum Isolation {
     On,
     /// The build that only the demonstration and the tests use.
     Off,
+    /// The product, which checks itself after every trap and is slow for it.
+    Watched,
 }
 
 /// Builds the hypervisor; returns the file QEMU boots.
@@ -27,6 +29,7 @@ pub(crate) fn hyp(checkout: &Checkout, isolation: Isolation) -> Result<PathBuf> 
     match isolation {
         Isolation::On => bare_metal(checkout, "hyp", "hyp", &[]),
         Isolation::Off => bare_metal(checkout, "hyp", "hyp-no-isolation", &["--features", "no-isolation"]),
+        Isolation::Watched => bare_metal(checkout, "hyp", "hyp-ghost", &["--features", "ghost"]),
     }
 }
 

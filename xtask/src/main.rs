@@ -12,8 +12,10 @@ mod exec;
 mod guest;
 mod images;
 mod linux;
+mod miri;
 mod progress;
 mod setup;
+mod stress;
 mod test;
 
 use std::process::ExitCode;
@@ -42,6 +44,8 @@ enum Task {
     Linux(linux::Args),
     Check(check::Args),
     Bench(bench::Args),
+    Miri(miri::Args),
+    Stress(stress::Args),
 }
 
 fn main() -> ExitCode {
@@ -52,6 +56,8 @@ fn main() -> ExitCode {
         Task::Linux(args) => linux::main(&checkout, &args),
         Task::Check(args) => check::main(&checkout, &args),
         Task::Bench(args) => bench::main(&checkout, &args),
+        Task::Miri(args) => miri::main(&checkout, &args),
+        Task::Stress(args) => stress::main(&checkout, &args),
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -69,6 +69,13 @@ impl Edu {
         mmio::write64(self.bar + DMA_COMMAND, command);
     }
 
+    /// Whether no transfer runs.
+    pub fn is_idle(&self) -> bool {
+        let idle = mmio::read64(self.bar + DMA_COMMAND) & COMMAND_RUN == 0;
+        sysreg::dsb();
+        idle
+    }
+
     /// Waits until no transfer runs.
     ///
     /// # Errors

@@ -5,7 +5,7 @@
 
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::checkout::Checkout;
 use crate::exec;
@@ -20,7 +20,7 @@ pub(crate) const BARE_METAL: &str = "aarch64-unknown-none-softfloat";
 /// # Errors
 /// When rustup is missing or cannot install it.
 pub(crate) fn ensure_target(checkout: &Checkout) -> Result<()> {
-    ensure(checkout, "target", BARE_METAL, BARE_METAL)
+    ensure(checkout, &[], "target", BARE_METAL, BARE_METAL)
 }
 
 /// Adds rustfmt and clippy to the pinned toolchain if they are missing.
@@ -29,26 +29,49 @@ pub(crate) fn ensure_target(checkout: &Checkout) -> Result<()> {
 /// When rustup is missing or cannot install them.
 pub(crate) fn ensure_lint_components(checkout: &Checkout) -> Result<()> {
     for (component, prefix) in [("rustfmt", "rustfmt"), ("clippy", "clippy")] {
-        ensure(checkout, "component", component, prefix)?;
+        ensure(checkout, &[], "component", component, prefix)?;
     }
     Ok(())
 }
 
-fn ensure(checkout: &Checkout, kind: &str, name: &str, listed_as: &str) -> Result<()> {
+/// Adds what Miri needs to `toolchain`, which has to be there: another compiler is not installed behind a person's back.
+///
+/// # Errors
+/// When rustup or the toolchain is missing, with what to type, or a component cannot be installed.
+pub(crate) fn ensure_miri(checkout: &Checkout, toolchain: &str) -> Result<()> {
+    let listed = exec::output(Command::new("rustup").current_dir(checkout.root()).args(["toolchain", "list"]))
+        .context("needs rustup: install it (rustup.rs)")?;
+    if !listed.lines().any(|line| line.starts_with(toolchain)) {
+        bail!(
+            "needs a {toolchain} toolchain: `rustup toolchain install {toolchain} --profile minimal --component miri \
+             --component rust-src`"
+        );
+    }
+    for component in ["miri", "rust-src"] {
+        ensure(checkout, &["--toolchain", toolchain], "component", component, component)?;
+    }
+    Ok(())
+}
+
+fn ensure(checkout: &Checkout, toolchain: &[&str], kind: &str, name: &str, listed_as: &str) -> Result<()> {
     let rustup = || {
         let mut command = Command::new("rustup");
         command.current_dir(checkout.root());
         command
     };
-    let remedy =
-        || format!("needs rustup's {kind} `{name}`: install rustup (rustup.rs), then `rustup {kind} add {name}`");
-    let listed = exec::output(rustup().args([kind, "list", "--installed"])).with_context(remedy)?;
+    let remedy = || {
+        format!(
+            "needs rustup's {kind} `{name}`: install rustup (rustup.rs), then `rustup {kind} add {name} {}`",
+            toolchain.join(" ")
+        )
+    };
+    let listed = exec::output(rustup().args([kind, "list", "--installed"]).args(toolchain)).with_context(remedy)?;
     if listed.lines().any(|line| line.starts_with(listed_as)) {
         return Ok(());
     }
     let _lock = SetupLock::take(checkout)?;
     step(&format!("Adding the Rust {kind} {name}"), || {
-        exec::output(rustup().args([kind, "add", name])).with_context(remedy)
+        exec::output(rustup().args([kind, "add", name]).args(toolchain)).with_context(remedy)
     })?;
     Ok(())
 }

@@ -4,7 +4,7 @@ mod bad_input;
 mod host;
 mod linux;
 mod payload;
-mod tally;
+pub(crate) mod tally;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;

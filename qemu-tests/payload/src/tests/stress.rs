@@ -1,14 +1,15 @@
 //! Random ownership changes from all CPUs but one, while that one has the disk transfer to the same pages all the time:
 //! never does a transfer reach a page that is EL2's, always one that is the host's.
 //!
-//! `transitions=N` and `seed=N` on the command line set the length and the course; the default is short enough for
-//! every test run.
+//! `transitions=N`, `transfers=N` (the disk's, to pages of EL2's and as many to the host's) and `seed=N` on the command line
+//! set the length and the course; the default is short enough for every test run.
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use spin::Once;
 
 use crate::boot::MAX_CPUS;
+use crate::edu::{Direction, Edu};
 use crate::firmware::{Answer, Hypercall};
 use crate::lab::{Ctx, Lab, Mode};
 use crate::mem::{BLOCK, PAGE, alloc, page};
@@ -48,7 +49,7 @@ const LEAK: u64 = 1;
 
 static WORDS: [AtomicU64; PAGES] = [const { AtomicU64::new(HOST) }; PAGES];
 static STOP: AtomicBool = AtomicBool::new(false);
-static TODO: AtomicU64 = AtomicU64::new(0);
+static MADE: AtomicU64 = AtomicU64::new(0);
 static FAILED: AtomicU64 = AtomicU64::new(0);
 static BLOCKED: AtomicU64 = AtomicU64::new(0);
 static THROUGH: AtomicU64 = AtomicU64::new(0);
@@ -64,7 +65,7 @@ payload_test!(stress_ownership, Runs::HYP, cpus = 2, clock = Clock::Real);
 fn stress_ownership(ctx: &Ctx) -> TestResult {
     let count = ctx.machine.cpu_count.min(MAX_CPUS);
     let transitions = number(ctx, "transitions", DEFAULT_TRANSITIONS);
-    TODO.store(transitions, Ordering::SeqCst);
+    let transfers = number(ctx, "transfers", 1);
     let arena = *ARENA.call_once(|| alloc(u64_of(PAGES) * STRIDE, BLOCK));
     let mut nvme = find_nvme(ctx)?;
     let lab = Lab::new(ctx, Mode::Stage1)?;
@@ -81,10 +82,16 @@ fn stress_ownership(ctx: &Ctx) -> TestResult {
     let own = page();
     let own_bus = lab.bus(own);
     let mut random = Random::new(ctx.seed);
+    let mut reader = SlowReader::new(lab.edu, |pa| lab.bus(pa));
     let mut rounds = 0_u64;
     while !STOP.load(Ordering::SeqCst) {
         transfer(&mut nvme, &mut random, |pa| lab.bus(pa), (own_bus, own))?;
         rounds += 1;
+        reader.poll(&mut random, |pa| lab.bus(pa))?;
+        let reached = |counter: &AtomicU64, least| counter.load(Ordering::SeqCst) >= least;
+        if reached(&MADE, transitions) && reached(&BLOCKED, transfers) && reached(&THROUGH, transfers) {
+            STOP.store(true, Ordering::SeqCst);
+        }
         ensure!(sysreg::cntvct() - begin < sysreg::ticks(PATIENCE_US), "not done in time");
     }
     for index in 1..count {
@@ -92,11 +99,14 @@ fn stress_ownership(ctx: &Ctx) -> TestResult {
     }
     let failed = FAILED.load(Ordering::SeqCst);
     ensure!(failed == 0, "a transition failed: {:?}", Answer::of(failed));
+    lab.edu.finish()?;
     give_back_everything(arena)?;
     let us = (sysreg::cntvct() - begin) * 1_000_000 / sysreg::cntfrq();
-    let [blocked, through, wrong] = [&BLOCKED, &THROUGH, &WRONG].map(|count| count.load(Ordering::SeqCst));
+    let [made, blocked, through, wrong] = [&MADE, &BLOCKED, &THROUGH, &WRONG].map(|count| count.load(Ordering::SeqCst));
+    let (edu, edu_blocked, edu_through) = (reader.reads, reader.blocked, reader.through);
     println!(
-        "STRESS transitions={transitions} transfers={rounds} blocked={blocked} through={through} wrong={wrong} us={us}"
+        "STRESS transitions={made} transfers={rounds} blocked={blocked} through={through} wrong={wrong} edu={edu} \
+         edu_blocked={edu_blocked} edu_through={edu_through} us={us}"
     );
     ensure!(wrong == 0, "{wrong} transfers had the wrong result");
     ensure!(blocked > 0 && through > 0, "no transfer hit a page at rest");
@@ -186,11 +196,97 @@ fn change_hands(seed: u64) -> u64 {
         }
         release(first, count, to);
         made += 1;
-        if TODO.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |todo| todo.checked_sub(1)).is_err() {
-            STOP.store(true, Ordering::SeqCst);
-        }
+        MADE.fetch_add(1, Ordering::SeqCst);
     }
     made
+}
+
+/// `edu` beside the disk: a tenth of a second for a transfer, but another kind of master with another StreamID. It reads
+/// pages that change hands, three transfers for each, and nobody waits for it.
+struct SlowReader {
+    edu: Edu,
+    own: u64,
+    own_bus: u64,
+    step: Step,
+    index: usize,
+    before: u64,
+    still: bool,
+    reads: u64,
+    blocked: u64,
+    through: u64,
+}
+
+/// The transfer that runs.
+#[derive(Clone, Copy)]
+enum Step {
+    /// Sets the device's buffer to what a blocked read leaves there.
+    Canary,
+    /// Reads the page.
+    Read,
+    /// Shows the buffer in the host's own page.
+    Show,
+}
+
+const CANARY: u64 = 0xca9a_12ca_9a12_ca9a;
+const MARK: u64 = 0x3a4b_3a4b_3a4b_3a4b;
+
+impl SlowReader {
+    fn new(edu: Edu, bus: impl Fn(u64) -> u64) -> Self {
+        let own = page();
+        let own_bus = bus(own);
+        let (step, index, before, still) = (Step::Canary, 0, 0, false);
+        let reader = Self { edu, own, own_bus, step, index, before, still, reads: 0, blocked: 0, through: 0 };
+        reader.set_canary();
+        reader
+    }
+
+    fn set_canary(&self) {
+        mmio::write64(self.own, CANARY);
+        self.edu.start(Direction::FromMemory, self.own_bus, 0, 8);
+    }
+
+    /// Goes on to the next transfer if the last one has ended, and judges what came of it.
+    fn poll(&mut self, random: &mut Random, bus: impl Fn(u64) -> u64) -> TestResult {
+        if !self.edu.is_idle() {
+            return Ok(());
+        }
+        self.step = match self.step {
+            Step::Canary => {
+                self.index = usize_of(random.below(u64_of(PAGES)));
+                self.before = WORDS[self.index].load(Ordering::SeqCst);
+                self.edu.start(Direction::FromMemory, bus(address(self.index)), 0, 8);
+                Step::Read
+            }
+            Step::Read => {
+                self.reads += 1;
+                self.still = WORDS[self.index].load(Ordering::SeqCst) == self.before;
+                mmio::write64(self.own + 8, MARK);
+                self.edu.start(Direction::ToMemory, self.own_bus + 8, 0, 8);
+                Step::Show
+            }
+            Step::Show => {
+                let seen = mmio::read64(self.own + 8);
+                ensure!(seen != MARK, "edu does not reach the host's own page");
+                self.judge(seen);
+                self.set_canary();
+                Step::Canary
+            }
+        };
+        Ok(())
+    }
+
+    /// Holds what was read against who had the page all the time. A zero may be the host's or a refusal.
+    fn judge(&mut self, seen: u64) {
+        match (self.before & OWNER, seen) {
+            _ if !self.still => {}
+            (HYP, CANARY | 0) => self.blocked += 1,
+            (HOST | SHARED, 0) | (MOVING, _) => {}
+            (HYP, _) | (HOST | SHARED, CANARY) => {
+                WRONG.fetch_add(1, Ordering::SeqCst);
+            }
+            _ => self.through += 1,
+        }
+    }
 }
 
 /// Ends all shares and donations.

@@ -1,0 +1,101 @@
+//! `cargo xtask miri`: the libraries' tests in an interpreter that knows Rust's rules for memory, so that a data race, an
+//! access out of bounds or a broken aliasing rule in what a test runs is an error even where the machine would not notice.
+
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+
+use crate::checkout::Checkout;
+use crate::exec;
+use crate::progress::say;
+use crate::setup::rust;
+use crate::test::tally::Tally;
+
+/// Run the libraries' tests under Miri, which finds undefined behaviour.
+///
+/// Runs the unit tests of io-pgtable, smmu-drv and shadow-s2, or of the crates named. Tests that repeat themselves shorten
+/// themselves under Miri. Needs a nightly toolchain; its components miri and rust-src are added if they are missing.
+///
+/// Examples:
+///   cargo xtask miri
+///   cargo xtask miri io-pgtable --all
+#[derive(Clone, Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Args {
+    /// Only these crates
+    #[arg(value_enum, value_name = "CRATE")]
+    crates: Vec<Library>,
+    /// Their integration tests as well: tens of minutes
+    #[arg(long)]
+    all: bool,
+    /// Only tests whose names contain this
+    #[arg(long, value_name = "TEXT")]
+    filter: Option<String>,
+}
+
+/// What can be interpreted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
+enum Library {
+    /// The page tables
+    IoPgtable,
+    /// The driver
+    SmmuDrv,
+    /// The mirror of ownership
+    ShadowS2,
+}
+
+impl Library {
+    const ALL: [Self; 3] = [Self::IoPgtable, Self::ShadowS2, Self::SmmuDrv];
+
+    fn package(self) -> &'static str {
+        match self {
+            Self::IoPgtable => "io-pgtable",
+            Self::SmmuDrv => "smmu-drv",
+            Self::ShadowS2 => "shadow-s2",
+        }
+    }
+
+    /// Which of its tests Miri can run. The interleavings of shadow-s2 switch stacks by hand, which no interpreter follows.
+    fn has_integration_tests(self) -> bool {
+        match self {
+            Self::IoPgtable | Self::SmmuDrv => true,
+            Self::ShadowS2 => false,
+        }
+    }
+}
+
+/// The toolchain that has Miri.
+const NIGHTLY: &str = "nightly";
+
+/// Runs the command.
+///
+/// # Errors
+/// When set-up fails, or naming how many tests failed.
+pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
+    let started = Instant::now();
+    rust::ensure_miri(checkout, NIGHTLY)?;
+    let crates = if args.crates.is_empty() { Library::ALL.as_slice() } else { &args.crates };
+    let mut tally = Tally::default();
+    for library in crates {
+        let package = library.package();
+        let mut cargo = checkout.cargo_of(NIGHTLY);
+        cargo.args(["miri", "test", "--no-fail-fast", "-p", package]);
+        if args.all && library.has_integration_tests() {
+            cargo.args(["--lib", "--tests"]);
+        } else {
+            cargo.arg("--lib");
+        }
+        if let Some(filter) = &args.filter {
+            cargo.arg("--").arg(filter);
+        }
+        // Another compiler's files, and tests that read the project's documents and data.
+        cargo.env("CARGO_TARGET_DIR", checkout.work_dir("miri")?).env("MIRIFLAGS", "-Zmiri-disable-isolation");
+        say(&exec::shown(&cargo));
+        tally.cargo_test(&format!("{package} under Miri"), &mut cargo);
+    }
+    tally.print(started.elapsed());
+    if tally.failed() > 0 {
+        bail!("{} tests failed under Miri; the text above names the rule that was broken and where", tally.failed());
+    }
+    Ok(())
+}
