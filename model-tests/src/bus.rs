@@ -25,9 +25,14 @@ struct PoolState {
 }
 
 impl Pool {
-    /// From now on every allocation fails, or succeeds again.
-    pub fn exhaust(&self, exhausted: bool) {
-        self.0.refuse.set(exhausted);
+    /// From now on every allocation fails.
+    pub fn exhaust(&self) {
+        self.0.refuse.set(true);
+    }
+
+    /// There is memory again.
+    pub fn refill(&self) {
+        self.0.refuse.set(false);
     }
 
     /// Bytes handed out now.

@@ -9,7 +9,6 @@ use io_pgtable::{Ipa, Pa};
 #[derive(Clone, Debug, Default)]
 pub struct Cpu {
     pages: BTreeSet<u64>,
-    fail: bool,
 }
 
 impl Cpu {
@@ -17,18 +16,10 @@ impl Cpu {
     pub fn add(&mut self, range: PageRange) {
         self.pages.extend(range.pfns());
     }
-
-    /// Makes the next operations fail, or succeed again.
-    pub fn fail(&mut self, fail: bool) {
-        self.fail = fail;
-    }
 }
 
 impl HostStage2 for Cpu {
     fn unmap(&mut self, range: PageRange) -> Result<(), Stage2Error> {
-        if self.fail {
-            return Err(Stage2Error::NoMemory);
-        }
         if range.pfns().any(|pfn| !self.pages.contains(&pfn)) {
             return Err(Stage2Error::Conflict);
         }
@@ -39,9 +30,6 @@ impl HostStage2 for Cpu {
     }
 
     fn map(&mut self, range: PageRange) -> Result<(), Stage2Error> {
-        if self.fail {
-            return Err(Stage2Error::NoMemory);
-        }
         if range.pfns().any(|pfn| self.pages.contains(&pfn)) {
             return Err(Stage2Error::Conflict);
         }

@@ -251,11 +251,11 @@ fn t35_no_memory_for_stream_tables() {
     let mut m = Machine::new(&Setup::guarded());
     let mut host = Host::prepare(&mut m, 0, Shape::TwoLevel);
     host.write_ste(&m, SID, BYPASS);
-    m.pool.exhaust(true);
+    m.pool.exhaust();
     host.cr0(&mut m, model_tests::host::ON);
     assert!(matches!(m.dma_write(0, SID, VICTIM, 1), Transfer::Aborted(_)), "no table, no DMA");
     assert_eq!(m.isolated(&SIDS), Ok(()));
-    m.pool.exhaust(false);
+    m.pool.refill();
     host.install(&mut m, SID, BYPASS);
     assert_eq!(m.dma_write(0, SID, VICTIM, 1), Transfer::Done);
 }

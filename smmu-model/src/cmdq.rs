@@ -5,6 +5,7 @@ use crate::arch::{bits, regs as r, truncate};
 use crate::config::{Res0, StallModel};
 use crate::hazard::Hazard;
 use crate::inval::{ByAddress, Invalidation, Scope, VmidMatch, World};
+use crate::item::Regimes;
 use crate::model::{Injection, Irq, Model};
 
 /// What became of one command.
@@ -259,7 +260,8 @@ impl Model {
         let now = self.mem().tick();
         self.timeline.complete_before(now, now);
         self.syncs += 1;
-        if let Some(before) = self.timeline.prune(self.config().hyp) {
+        let regimes = if self.config().hyp { Regimes::El1AndEl2 } else { Regimes::El1 };
+        if let Some(before) = self.timeline.prune(regimes) {
             self.mem().forget(self.seat, before);
         }
         match cmd::sync_cs(cmd) {

@@ -93,6 +93,15 @@ impl Item {
     }
 }
 
+/// Which translation regimes an implementation has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Regimes {
+    /// EL1&0 only.
+    El1,
+    /// EL2 as well (IDR0.Hyp).
+    El1AndEl2,
+}
+
 /// When translations were enabled, and the invalidations so far.
 #[derive(Debug, Default)]
 pub struct Timeline {
@@ -163,9 +172,9 @@ impl Timeline {
 
     /// Drops what can no longer matter, and returns the time before which memory may forget.
     ///
-    /// After CFGI_ALL is complete and a later TLBI_NSNH_ALL (and TLBI_EL2_ALL, with `el2`) is complete too, nothing that
+    /// After CFGI_ALL is complete and a later TLBI_NSNH_ALL (and TLBI_EL2_ALL, where there are EL2 contexts) is complete too, nothing that
     /// was read before the CFGI_ALL can be in any cache.
-    pub fn prune(&mut self, el2: bool) -> Option<Time> {
+    pub fn prune(&mut self, regimes: Regimes) -> Option<Time> {
         use crate::inval::Scope;
         let done = |wanted: fn(&Scope) -> bool, after: Time, all: &[Invalidation]| {
             all.iter().rev().find(|i| wanted(&i.scope) && i.completed.is_some() && i.consumed >= after).copied()
@@ -173,7 +182,7 @@ impl Timeline {
         let config = self.invalidations.iter().rev().find_map(|config| {
             let complete = config.completed.filter(|_| config.scope.is_all_config())?;
             let tlb = done(|s| *s == Scope::NsnhAll, complete, &self.invalidations)?;
-            if el2 {
+            if regimes == Regimes::El1AndEl2 {
                 done(|s| *s == Scope::El2All, complete, &self.invalidations)?;
             }
             Some((config.consumed, tlb))

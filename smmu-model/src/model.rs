@@ -9,7 +9,7 @@ use crate::config::{Cache, Config, Pace};
 use crate::dma::{Stall, Transfer};
 use crate::hazard::Hazard;
 use crate::inval::{Invalidation, Scope};
-use crate::item::Timeline;
+use crate::item::{Regimes, Timeline};
 use crate::mem::{Memory, Time};
 use crate::regs::Regs;
 use crate::view::{Past, Strtab, View};
@@ -266,7 +266,7 @@ impl Model {
             let completed = Some(self.mem.tick());
             self.timeline.invalidations.push(Invalidation { scope, consumed, completed });
         }
-        if let Some(before) = self.timeline.prune(true) {
+        if let Some(before) = self.timeline.prune(Regimes::El1AndEl2) {
             self.mem.forget(self.seat, before);
         }
     }

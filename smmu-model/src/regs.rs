@@ -70,9 +70,13 @@ impl Regs {
     }
 }
 
-/// `word` with its half at `offset` (0 or 4) replaced.
-fn half_of(word: u64, high: bool, value: u32) -> u64 {
-    if high { (word & 0xffff_ffff) | u64::from(value) << 32 } else { (word & !0xffff_ffff) | u64::from(value) }
+/// `word` with the half that a register at `offset` is replaced.
+fn half_of(word: u64, offset: u32, value: u32) -> u64 {
+    if offset & 4 != 0 {
+        (word & 0xffff_ffff) | u64::from(value) << 32
+    } else {
+        (word & !0xffff_ffff) | u64::from(value)
+    }
 }
 
 /// Bits of an address field.
@@ -170,7 +174,6 @@ impl Model {
     }
 
     fn set32(&mut self, offset: u32, value: u32) {
-        let high = offset & 4 != 0;
         let msi = self.config().msi;
         let cr0 = self.regs.cr0;
         let irq = self.regs.irq_ctrl;
@@ -188,7 +191,7 @@ impl Model {
             r::IRQ_CTRL => self.set_irq_ctrl(value),
             r::GERRORN => self.set_gerrorn(value),
             0x68 | 0x6c if msi => self.guard(offset, irq.maybe(r::IRQ_GERROR), |g| {
-                g.gerror_irq.address = half_of(g.gerror_irq.address, high, value) & ADDR & !3;
+                g.gerror_irq.address = half_of(g.gerror_irq.address, offset, value) & ADDR & !3;
             }),
             r::GERROR_IRQ_CFG1 if msi => {
                 self.guard(offset, irq.maybe(r::IRQ_GERROR), |g| g.gerror_irq.data = value);
@@ -198,7 +201,7 @@ impl Model {
             }
             0x80 | 0x84 => {
                 self.guard(offset, cr0.maybe(r::CR0_SMMUEN), |g| {
-                    g.strtab_base = half_of(g.strtab_base, high, value);
+                    g.strtab_base = half_of(g.strtab_base, offset, value);
                 });
                 self.strtab_changed();
             }
@@ -207,17 +210,17 @@ impl Model {
                 self.strtab_changed();
             }
             0x90 | 0x94 => self.guard(offset, cr0.maybe(r::CR0_CMDQEN), |g| {
-                g.cmdq_base = half_of(g.cmdq_base, high, value);
+                g.cmdq_base = half_of(g.cmdq_base, offset, value);
             }),
             r::CMDQ_PROD => self.set_cmdq_prod(value),
             r::CMDQ_CONS => {
                 self.guard(offset, cr0.maybe(r::CR0_CMDQEN), |g| g.cmdq_cons = value & 0x7f0f_ffff);
             }
             0xa0 | 0xa4 => self.guard(offset, cr0.maybe(r::CR0_EVENTQEN), |g| {
-                g.eventq_base = half_of(g.eventq_base, high, value);
+                g.eventq_base = half_of(g.eventq_base, offset, value);
             }),
             0xb0 | 0xb4 if msi => self.guard(offset, irq.maybe(r::IRQ_EVENTQ), |g| {
-                g.eventq_irq.address = half_of(g.eventq_irq.address, high, value) & ADDR & !3;
+                g.eventq_irq.address = half_of(g.eventq_irq.address, offset, value) & ADDR & !3;
             }),
             r::EVENTQ_IRQ_CFG1 if msi => {
                 self.guard(offset, irq.maybe(r::IRQ_EVENTQ), |g| g.eventq_irq.data = value);
@@ -226,10 +229,10 @@ impl Model {
                 self.guard(offset, irq.maybe(r::IRQ_EVENTQ), |g| g.eventq_irq.attributes = value & 0x3f);
             }
             0xc0 | 0xc4 if self.config().pri => self.guard(offset, cr0.maybe(r::CR0_PRIQEN), |g| {
-                g.priq_base = half_of(g.priq_base, high, value);
+                g.priq_base = half_of(g.priq_base, offset, value);
             }),
             0xd0 | 0xd4 if msi && self.config().pri => self.guard(offset, irq.maybe(r::IRQ_PRIQ), |g| {
-                g.priq_irq.address = half_of(g.priq_irq.address, high, value) & ADDR & !3;
+                g.priq_irq.address = half_of(g.priq_irq.address, offset, value) & ADDR & !3;
             }),
             r::PRIQ_IRQ_CFG1 if msi && self.config().pri => {
                 self.guard(offset, irq.maybe(r::IRQ_PRIQ), |g| g.priq_irq.data = value);

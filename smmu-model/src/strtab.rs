@@ -154,54 +154,57 @@ impl View<'_> {
             for (to, from) in raw.iter_mut().zip(&mixture) {
                 *to = from.value;
             }
-            let kind = judge(self.config, &raw, self.e2h, self.atschk);
+            let kind = self.judge(&raw);
             let item = Item::new(Tag::Ste { sid }, mixture, sources.clone());
             out.push(Lookup::Found(SteUse { kind, item }));
         }
     }
 }
 
-/// Decodes an entry and applies the ILLEGAL rules of its field descriptions.
-pub(crate) fn judge(config: &Config, raw: &ste::Ste, e2h: bool, atschk: bool) -> SteKind {
-    if !ste::valid(raw) {
-        return SteKind::Illegal;
-    }
-    let mode = ste::config(raw);
-    if mode & 0b100 == 0 {
-        return SteKind::Abort;
-    }
-    if mode == 0b100 {
-        return SteKind::Bypass;
-    }
-    let stage1 = mode & 0b001 != 0;
-    let stage2 = mode & 0b010 != 0;
-    if (stage1 && !config.stage1) || (stage2 && !config.stage2) {
-        return SteKind::Illegal;
-    }
-    let s1 = if stage1 {
-        match judge_s1(config, raw) {
-            Some(s1) => Some(s1),
-            None => return SteKind::Illegal,
+impl View<'_> {
+    /// Decodes an entry and applies the ILLEGAL rules of its field descriptions.
+    fn judge(&self, raw: &ste::Ste) -> SteKind {
+        let config = self.config;
+        if !ste::valid(raw) {
+            return SteKind::Illegal;
         }
-    } else {
-        None
-    };
-    let s2 = if stage2 {
-        match judge_s2(config, raw) {
-            Some(s2) => Some(s2),
-            None => return SteKind::Illegal,
+        let mode = ste::config(raw);
+        if mode & 0b100 == 0 {
+            return SteKind::Abort;
         }
-    } else {
-        None
-    };
-    let world = match world_of(config, raw, stage1, stage2, e2h) {
-        Some(world) => world,
-        None => return SteKind::Illegal,
-    };
-    let Some(eats) = judge_eats(config, raw, mode, atschk) else {
-        return SteKind::Illegal;
-    };
-    SteKind::Translate(Stages { s1, s2, world, eats })
+        if mode == 0b100 {
+            return SteKind::Bypass;
+        }
+        let stage1 = mode & 0b001 != 0;
+        let stage2 = mode & 0b010 != 0;
+        if (stage1 && !config.stage1) || (stage2 && !config.stage2) {
+            return SteKind::Illegal;
+        }
+        let s1 = if stage1 {
+            match judge_s1(config, raw) {
+                Some(s1) => Some(s1),
+                None => return SteKind::Illegal,
+            }
+        } else {
+            None
+        };
+        let s2 = if stage2 {
+            match judge_s2(config, raw) {
+                Some(s2) => Some(s2),
+                None => return SteKind::Illegal,
+            }
+        } else {
+            None
+        };
+        let world = match self.world_of(raw, mode) {
+            Some(world) => world,
+            None => return SteKind::Illegal,
+        };
+        let Some(eats) = self.judge_eats(raw, mode) else {
+            return SteKind::Illegal;
+        };
+        SteKind::Translate(Stages { s1, s2, world, eats })
+    }
 }
 
 fn judge_s1(config: &Config, raw: &ste::Ste) -> Option<S1> {
@@ -302,33 +305,38 @@ fn judge_s2(config: &Config, raw: &ste::Ste) -> Option<S2> {
     })
 }
 
-fn world_of(config: &Config, raw: &ste::Ste, stage1: bool, stage2: bool, e2h: bool) -> Option<World> {
-    let vmid = if config.stage2 { ste::s2vmid(raw) } else { 0 };
-    let el1 = World::El1 { vmid };
-    if stage2 || !stage1 || !config.hyp {
-        return Some(el1);
+impl View<'_> {
+    fn world_of(&self, raw: &ste::Ste, mode: u64) -> Option<World> {
+        let config = self.config;
+        let (stage1, stage2) = (mode & 0b001 != 0, mode & 0b010 != 0);
+        let vmid = if config.stage2 { ste::s2vmid(raw) } else { 0 };
+        let el1 = World::El1 { vmid };
+        if stage2 || !stage1 || !config.hyp {
+            return Some(el1);
+        }
+        match ste::strw(raw) {
+            0b00 if !config.vmid16 && vmid > 0xff => None,
+            0b00 => Some(el1),
+            0b10 if self.e2h => Some(World::El2E2h),
+            0b10 => Some(World::El2),
+            _ => None,
+        }
     }
-    match ste::strw(raw) {
-        0b00 if !config.vmid16 && vmid > 0xff => None,
-        0b00 => Some(el1),
-        0b10 if e2h => Some(World::El2E2h),
-        0b10 => Some(World::El2),
-        _ => None,
-    }
-}
 
-/// The effective EATS, or `None` for an ILLEGAL one [5.2 EATS].
-fn judge_eats(config: &Config, raw: &ste::Ste, mode: u64, atschk: bool) -> Option<u64> {
-    if !config.ats {
-        return Some(0);
-    }
-    let s2s = mode & 0b010 != 0 && ste::s2s(raw);
-    match ste::eats(raw) {
-        0b01 if s2s => None,
-        0b01 => Some(0b01),
-        0b10 if mode != 0b111 || s2s || config.ns1ats => None,
-        0b10 if !atschk => Some(0),
-        0b10 => Some(0b10),
-        _ => Some(0),
+    /// The effective EATS, or `None` for an ILLEGAL one [5.2 EATS].
+    fn judge_eats(&self, raw: &ste::Ste, mode: u64) -> Option<u64> {
+        let config = self.config;
+        if !config.ats {
+            return Some(0);
+        }
+        let s2s = mode & 0b010 != 0 && ste::s2s(raw);
+        match ste::eats(raw) {
+            0b01 if s2s => None,
+            0b01 => Some(0b01),
+            0b10 if mode != 0b111 || s2s || config.ns1ats => None,
+            0b10 if !self.atschk => Some(0),
+            0b10 => Some(0b10),
+            _ => Some(0),
+        }
     }
 }

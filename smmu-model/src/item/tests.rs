@@ -89,9 +89,9 @@ fn nothing_is_cached_while_disabled() {
 fn pruning_needs_configuration_first() {
     let all = Scope::SteRange { first: 0, last: u32::MAX };
     let mut good = line(&[(s2_ipa(), 3, Some(4)), (all, 5, Some(6)), (Scope::NsnhAll, 7, Some(8))]);
-    assert_eq!(good.prune(false), Some(5));
+    assert_eq!(good.prune(Regimes::El1), Some(5));
     assert_eq!(good.invalidations.len(), 2);
-    assert_eq!(good.prune(true), None);
+    assert_eq!(good.prune(Regimes::El1AndEl2), None);
     let mut bad = line(&[(Scope::NsnhAll, 5, Some(6)), (all, 7, Some(8))]);
-    assert_eq!(bad.prune(false), None);
+    assert_eq!(bad.prune(Regimes::El1), None);
 }
