@@ -2,14 +2,15 @@
 //! Portcullis on four CPUs of type `max`; `open` is the hypervisor without isolation, where the attacks have to land,
 //! and `native` no hypervisor at all, which proves the attacker's own drivers.
 //!
-//! Images come from the environment (see [`Images::from_env`]); `cargo xtask test` builds them and sets it.
+//! Images and `PORTCULLIS_DEADLINE` come from the environment (see [`Images::from_env`]); `cargo xtask test` builds them and sets it.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
-use qemu_tests::payload::{Below, Images, Listed, Run, Verdict, list};
+use qemu_tests::payload::{Below, DEADLINE, Images, Listed, Run, Verdict, list};
 
 /// Which tests a machine runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +65,12 @@ fn run_dir(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("payload").join(name.replace('/', "-"))
 }
 
+/// `PORTCULLIS_DEADLINE` in seconds, for builds that are slower than the product.
+fn deadline() -> Duration {
+    let seconds = std::env::var("PORTCULLIS_DEADLINE").ok().and_then(|text| text.parse().ok());
+    seconds.map_or(DEADLINE, Duration::from_secs)
+}
+
 fn trials(images: &Arc<Images>, tests: &[Listed]) -> Vec<Trial> {
     let mut trials = Vec::new();
     for (below, cpu, smp, mem, suite) in MACHINES.into_iter().filter(|(below, ..)| images.has(*below)) {
@@ -72,7 +79,8 @@ fn trials(images: &Arc<Images>, tests: &[Listed]) -> Vec<Trial> {
             let name = format!("{}/{cpu}-{smp}/{}", below.word(), test.name);
             let (images, test, dir) = (Arc::clone(images), test.clone(), run_dir(&name));
             trials.push(Trial::ignorable_test(name, move || {
-                let run = Run { cpu, smp, mem, clock: test.clock, ..Run::new(&images, below, &test.name) };
+                let (clock, deadline) = (test.clock, deadline());
+                let run = Run { cpu, smp, mem, clock, deadline, ..Run::new(&images, below, &test.name) };
                 let verdict = run.run(&dir).and_then(|report| report.verdict());
                 match verdict.map_err(|error| Failed::from(format!("{error:#}")))? {
                     Verdict::Passed => Ok(Completion::Completed),

@@ -65,6 +65,7 @@ extern "C" fn payload_main(dtb: u64, counter: u64) -> ! {
     mem::init(machine);
     mmu::init(machine);
     gic::init(machine);
+    pci::number_buses(machine);
     match machine.argument("test") {
         None => println!("no test=NAME on the command line; test=list lists them"),
         Some("list") => registry::tests().iter().for_each(list),

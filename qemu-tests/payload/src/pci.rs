@@ -44,6 +44,24 @@ pub fn find_on(machine: &Machine, bus: u32, wanted: impl Fn(u32, u32) -> bool) -
     })
 }
 
+/// Gives the bus behind each bridge on bus 0 a number of its own, as every kernel does before it uses a device.
+///
+/// All of them begin as bus 0, and QEMU's SMMU looks devices up by bus number: an invalidation for a device on the real
+/// bus 0 could be taken for one behind a bridge, and ignored.
+pub fn number_buses(machine: &Machine) {
+    if machine.ecam == 0 {
+        return;
+    }
+    let mut bus = 0;
+    for slot in 0..32_u64 {
+        let config = machine.ecam + (slot << 15);
+        if mmio::read32(config) != u32::MAX && mmio::read32(config + 8) >> 8 == CLASS_BRIDGE {
+            bus += 1;
+            mmio::write32(config + BRIDGE_BUSES, bus << 16 | bus << 8);
+        }
+    }
+}
+
 /// A PCI-to-PCI bridge or root port on bus 0.
 #[derive(Clone, Copy, Debug)]
 pub struct Bridge(Function);
