@@ -135,6 +135,49 @@ fn states() -> Vec<[u64; 2]> {
     all
 }
 
+/// What of an entry makes a difference: nothing of an invalid or aborting one, little of one without stage 1.
+fn effect(entry: &[u64]) -> (u64, u64) {
+    match entry[0] & 0xf {
+        word if word & 1 == 0 => (0, 0),
+        word if word & 8 == 0 => (1, 0),
+        0b1101 => (0b1101, entry[1] & (1 << 19)),
+        _ => (entry[0], entry[1]),
+    }
+}
+
+#[test]
+fn t17_hardware_sees_the_old_or_the_new_entry() {
+    for (config, shape) in
+        [(Config::full(), Shape::Linear), (Config { two_level: false, sid_bits: 8, ..Config::full() }, Shape::Linear)]
+    {
+        let mut m = Machine::new(&Setup::guarded().with(config));
+        let mut host = Host::enable(&mut m, 0, shape);
+        host.context(&m);
+        let now = |m: &Machine| m.models[0].borrow().entries(SID).iter().map(|entry| effect(entry)).collect::<Vec<_>>();
+        for old in states() {
+            for new in states() {
+                host.install(&mut m, SID, old);
+                m.models[0].borrow_mut().drop_caches();
+                let before = now(&m);
+                let seen = std::rc::Rc::new(std::cell::RefCell::new(Vec::new()));
+                let log = seen.clone();
+                let look = move |model: &Model| {
+                    log.borrow_mut().extend(model.entries(SID).iter().map(|entry| effect(entry)));
+                };
+                *m.spy.borrow_mut() = Some(Box::new(look));
+                host.install(&mut m, SID, new);
+                *m.spy.borrow_mut() = None;
+                m.models[0].borrow_mut().drop_caches();
+                let after = now(&m);
+                for entry in seen.borrow().iter() {
+                    let known = before.contains(entry) || after.contains(entry) || *entry == (1, 0) || *entry == (0, 0);
+                    assert!(known, "{old:x?} to {new:x?}: {entry:x?} is neither {before:x?} nor {after:x?}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn t17_every_transition_of_an_entry() {
     for (config, shape) in [

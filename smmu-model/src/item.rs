@@ -64,6 +64,12 @@ impl Item {
         self.tag == other.tag && self.words == other.words && self.since == other.since
     }
 
+    /// The values of its own words.
+    #[must_use]
+    pub fn values(&self) -> Vec<u64> {
+        self.words.iter().map(|word| word.value).collect()
+    }
+
     /// Whether its own words (not those it was found through) are the current ones.
     #[must_use]
     pub fn fresh_word(&self) -> bool {

@@ -180,6 +180,17 @@ impl Model {
         }
     }
 
+    /// Every stream table entry, as its eight words, that hardware may use for `sid` now: also torn ones.
+    #[must_use]
+    pub fn entries(&self, sid: u32) -> Vec<Vec<u64>> {
+        let view = self.view();
+        let found = view.lookup(sid).into_iter().filter_map(|lookup| match lookup {
+            Lookup::Found(ste) => Some(ste.item),
+            Lookup::BadStreamId(_) | Lookup::Abort(..) => None,
+        });
+        found.filter(|item| view.alive(&Item::live(vec![], vec![item.clone()]))).map(|item| item.values()).collect()
+    }
+
     /// How transactions of `sid` can reach the byte at `pa` now, if they can.
     #[must_use]
     pub fn can_reach(&self, sid: u32, pa: u64) -> Option<Reachable> {
