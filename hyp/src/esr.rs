@@ -18,17 +18,58 @@ pub enum Trap {
     Other(u8),
 }
 
-/// A stage-2 abort.
+/// A stage-2 abort: its syndrome, of which each answer decodes its own part, so that a trap pays for what it asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Abort {
+pub struct Abort(u64);
+
+impl Abort {
     /// What kind of fault.
-    pub fault: Fault,
+    #[must_use]
+    #[inline]
+    pub const fn fault(self) -> Fault {
+        match (self.0 >> 2) & 0xf {
+            0b0000 | 0b0001 => Fault::Translation,
+            0b0010 => Fault::AccessFlag,
+            0b0011 => Fault::Permission,
+            _ => Fault::Other,
+        }
+    }
+
     /// Whether the access was a stage-1 table walk of the host, not the access itself.
-    pub walk: Walk,
+    #[must_use]
+    #[inline]
+    pub const fn walk(self) -> Walk {
+        if bit(self.0, 7) { Walk::Stage1 } else { Walk::Access }
+    }
+
     /// The access itself, when the syndrome describes it (`ISV`); only for data aborts.
-    pub access: Option<Access>,
-    /// Whether the access wrote. Cache maintenance counts as a write.
-    pub direction: Direction,
+    #[must_use]
+    #[inline]
+    pub fn access(self) -> Option<Access> {
+        let Self(esr) = self;
+        // CM (bit 8): cache maintenance moves no data, whatever ISV says.
+        if class(esr) != EC_DABT_LOW || !bit(esr, 24) || bit(esr, 8) {
+            return None;
+        }
+        Some(Access {
+            size: match (esr >> 22) & 0b11 {
+                0b00 => Size::Byte,
+                0b01 => Size::Half,
+                0b10 => Size::Word,
+                _ => Size::Double,
+            },
+            register: u8::try_from((esr >> 16) & 0x1f).unwrap_or(31),
+            width: if bit(esr, 15) { Width::X } else { Width::W },
+            extend: if bit(esr, 21) { Extend::Sign } else { Extend::Zero },
+        })
+    }
+
+    /// Whether the access wrote. Cache maintenance counts as a write. Instructions are only read.
+    #[must_use]
+    #[inline]
+    pub fn direction(self) -> Direction {
+        if class(self.0) == EC_DABT_LOW && bit(self.0, 6) { Direction::Write } else { Direction::Read }
+    }
 }
 
 /// Kind of a stage-2 abort, from `DFSC`/`IFSC`.
@@ -117,57 +158,23 @@ const fn bit(esr: u64, n: u32) -> bool {
 
 /// Decodes a syndrome of an exception taken from the host.
 #[must_use]
+#[inline]
 pub fn decode(esr: u64) -> Trap {
     match class(esr) {
         EC_HVC64 => Trap::Hvc,
         EC_SMC64 => Trap::Smc,
-        EC_DABT_LOW => Trap::DataAbort(Abort { access: access(esr), direction: direction(esr), ..abort(esr) }),
-        EC_IABT_LOW => Trap::InstructionAbort(abort(esr)),
+        EC_DABT_LOW => Trap::DataAbort(Abort(esr)),
+        EC_IABT_LOW => Trap::InstructionAbort(Abort(esr)),
         other => Trap::Other(other),
     }
 }
 
 /// Exception class, `ESR_EL2.EC`.
 #[must_use]
+#[inline]
 pub fn class(esr: u64) -> u8 {
     // Masked to six bits, so the conversion never falls back.
     u8::try_from((esr >> 26) & 0x3f).unwrap_or(0)
-}
-
-fn abort(esr: u64) -> Abort {
-    Abort {
-        fault: match (esr >> 2) & 0xf {
-            0b0000 | 0b0001 => Fault::Translation,
-            0b0010 => Fault::AccessFlag,
-            0b0011 => Fault::Permission,
-            _ => Fault::Other,
-        },
-        walk: if bit(esr, 7) { Walk::Stage1 } else { Walk::Access },
-        access: None,
-        direction: Direction::Read,
-    }
-}
-
-fn direction(esr: u64) -> Direction {
-    if bit(esr, 6) { Direction::Write } else { Direction::Read }
-}
-
-fn access(esr: u64) -> Option<Access> {
-    // CM (bit 8): cache maintenance moves no data, whatever ISV says.
-    if !bit(esr, 24) || bit(esr, 8) {
-        return None;
-    }
-    Some(Access {
-        size: match (esr >> 22) & 0b11 {
-            0b00 => Size::Byte,
-            0b01 => Size::Half,
-            0b10 => Size::Word,
-            _ => Size::Double,
-        },
-        register: u8::try_from((esr >> 16) & 0x1f).unwrap_or(31),
-        width: if bit(esr, 15) { Width::X } else { Width::W },
-        extend: if bit(esr, 21) { Extend::Sign } else { Extend::Zero },
-    })
 }
 
 impl Size {
@@ -229,11 +236,11 @@ mod tests {
         // ISV, SAS=3, SRT=5, SF, WnR, translation fault level 3.
         let esr = DABT | 1 << 25 | 1 << 24 | 3 << 22 | 5 << 16 | 1 << 15 | 1 << 6 | 0b00_0111;
         let Trap::DataAbort(abort) = decode(esr) else { panic!("not a data abort") };
-        assert_eq!(abort.fault, Fault::Translation);
-        assert_eq!(abort.direction, Direction::Write);
-        assert_eq!(abort.walk, Walk::Access);
+        assert_eq!(abort.fault(), Fault::Translation);
+        assert_eq!(abort.direction(), Direction::Write);
+        assert_eq!(abort.walk(), Walk::Access);
         assert_eq!(
-            abort.access,
+            abort.access(),
             Some(Access { size: Size::Double, register: 5, width: Width::X, extend: Extend::Zero })
         );
     }
@@ -242,7 +249,7 @@ mod tests {
     fn without_isv_or_with_cache_maintenance_there_is_no_access() {
         for esr in [DABT | 0b111, DABT | 1 << 24 | 1 << 8 | 0b111] {
             let Trap::DataAbort(abort) = decode(esr) else { panic!("not a data abort") };
-            assert_eq!(abort.access, None);
+            assert_eq!(abort.access(), None);
         }
     }
 

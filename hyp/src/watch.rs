@@ -84,7 +84,7 @@ const COMPARISONS_PER_AUDIT: u64 = 32;
 /// Checks what the trap with syndrome `esr` may have changed. Ends the run on a disagreement.
 pub fn check(esr: u64) {
     let Some(ownership) = host::ownership() else { return };
-    let skip = matches!(esr::decode(esr), Trap::DataAbort(abort) if abort.access.is_some())
+    let skip = matches!(esr::decode(esr), Trap::DataAbort(abort) if abort.access().is_some())
         && !ACCESSES.fetch_add(1, Ordering::Relaxed).is_multiple_of(ACCESSES_PER_COMPARISON);
     if !skip {
         compare(&ownership, esr);

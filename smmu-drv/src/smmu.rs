@@ -251,6 +251,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     }
 
     /// Detects an SMMU that lost its programming, and programs it again before anything relies on it.
+    #[inline]
     pub(crate) fn check_alive(&mut self) -> Result<(), SmmuError> {
         if let Some(error) = self.failed {
             return Err(error);
@@ -258,6 +259,11 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         if self.hw.read32(reg::CR0ACK) == self.cr0_live().bits() {
             return Ok(());
         }
+        self.revive()
+    }
+
+    #[cold]
+    fn revive(&mut self) -> Result<(), SmmuError> {
         bump(&mut self.stats.reprograms);
         if self.program().is_err() {
             return Err(self.fail(SmmuError::Reset));
@@ -267,6 +273,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     }
 
     /// Marks the SMMU failed, and lets the host see what it would see: service failure.
+    #[cold]
     pub(crate) fn fail(&mut self, error: SmmuError) -> SmmuError {
         if error != SmmuError::NoMemory && self.failed.is_none() {
             self.failed = Some(error);

@@ -5,6 +5,10 @@
 pub struct Stats {
     /// Register accesses of the host.
     pub exits: u64,
+    /// Stores to CMDQ_PROD among them.
+    pub prod_writes: u64,
+    /// Loads of CMDQ_CONS among them.
+    pub cons_reads: u64,
     /// Accesses that no policy row allows: RAZ/WI.
     pub denied_accesses: u64,
     /// Commands that the host queued and that were consumed.

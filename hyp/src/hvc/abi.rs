@@ -70,7 +70,7 @@ impl Function {
     #[must_use]
     pub fn from_x0(x0: u64) -> Option<Self> {
         let w0 = x0 & u64::from(u32::MAX);
-        Self::ALL.into_iter().find(|function| u64::from(function.id()) == w0)
+        Self::ALL.iter().copied().find(|function| u64::from(function.id()) == w0)
     }
 }
 

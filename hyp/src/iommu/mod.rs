@@ -30,6 +30,7 @@ const FAULTS_PRINTED: u64 = 512;
 
 /// One SMMU.
 struct Unit {
+    number: usize,
     base: u64,
     smmu: TicketMutex<Smmu<Bus, HostOwnership>>,
 }
@@ -44,9 +45,9 @@ static PRINTED: AtomicU64 = AtomicU64::new(0);
 static UNDESCRIBED: AtomicU64 = AtomicU64::new(0);
 
 /// A register of one SMMU.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Register {
-    unit: usize,
+    unit: &'static Unit,
     offset: u32,
 }
 
@@ -68,7 +69,7 @@ pub struct Totals {
 /// Publishes SMMU number `n`, whose registers are at `base` and which is taken over already.
 pub fn add(n: usize, base: u64, smmu: Smmu<Bus, HostOwnership>) {
     if let Some(unit) = UNITS.get(n) {
-        unit.call_once(|| Unit { base, smmu: TicketMutex::new(smmu) });
+        unit.call_once(|| Unit { number: n, base, smmu: TicketMutex::new(smmu) });
     }
 }
 
@@ -76,16 +77,27 @@ fn units() -> impl Iterator<Item = (usize, &'static Unit)> {
     UNITS.iter().enumerate().filter_map(|(n, unit)| Some((n, unit.get()?)))
 }
 
-fn unit(register: Register) -> Option<&'static Unit> {
-    UNITS.get(register.unit)?.get()
+/// The SMMU register at `ipa`, if it is one.
+#[inline]
+pub fn locate(ipa: Ipa) -> Option<Register> {
+    let (first, rest) = UNITS.split_first()?;
+    let register = first.get().and_then(|unit| unit.register(ipa));
+    register.or_else(|| locate_in(rest, ipa))
 }
 
-/// The SMMU register at `ipa`, if it is one.
-pub fn locate(ipa: Ipa) -> Option<Register> {
-    units().find_map(|(unit, u)| {
-        let offset = u32::try_from(ipa.0.checked_sub(u.base)?).ok()?;
-        (u64::from(offset) < bus::REGISTERS).then_some(Register { unit, offset })
-    })
+/// Machines with several SMMUs pay for looking further; all others find it in the first place or not at all.
+#[inline(never)]
+fn locate_in(units: &'static [Once<Unit>], ipa: Ipa) -> Option<Register> {
+    units.iter().filter_map(Once::get).find_map(|unit| unit.register(ipa))
+}
+
+impl Unit {
+    /// The register at `ipa`, if it is one of this SMMU.
+    #[inline]
+    fn register(&'static self, ipa: Ipa) -> Option<Register> {
+        let offset = ipa.0.checked_sub(self.base).filter(|offset| *offset < bus::REGISTERS)?;
+        Some(Register { unit: self, offset: u32::try_from(offset).ok()? })
+    }
 }
 
 fn access_size(size: Size) -> AccessSize {
@@ -97,30 +109,40 @@ fn access_size(size: Size) -> AccessSize {
     }
 }
 
-/// The host reads a register.
+/// The host reads a register. Nearly all loads are of registers that need no memory of the host, and so no ownership.
+#[inline]
 pub fn read(register: Register, size: Size) -> u64 {
-    let (Some(mut ownership), Some(unit)) = (host::ownership(), unit(register)) else { return 0 };
+    let value = register.unit.smmu.lock().mmio_read_plain(register.offset, access_size(size));
+    value.unwrap_or_else(|| read_memory(register, size))
+}
+
+/// The host reads a register that shows what is in memory of the host.
+#[cold]
+fn read_memory(register: Register, size: Size) -> u64 {
+    let unit = register.unit;
+    let Some(mut ownership) = host::ownership() else { return 0 };
     let mut smmu = unit.smmu.lock();
     let value = smmu.mmio_read(&mut ownership, register.offset, access_size(size));
     let faulted = smmu.has_fault();
     drop(smmu);
     drop(ownership);
     if faulted {
-        print_faults(register.unit, unit);
+        print_faults(unit);
     }
     value
 }
 
 /// The host writes a register.
 pub fn write(register: Register, size: Size, value: u64) -> WriteOutcome {
-    let (Some(mut ownership), Some(unit)) = (host::ownership(), unit(register)) else { return WriteOutcome::Done };
+    let unit = register.unit;
+    let Some(mut ownership) = host::ownership() else { return WriteOutcome::Done };
     let mut smmu = unit.smmu.lock();
     let outcome = smmu.mmio_write(&mut ownership, register.offset, access_size(size), value);
     let faulted = smmu.has_fault();
     drop(smmu);
     drop(ownership);
     if faulted {
-        print_faults(register.unit, unit);
+        print_faults(unit);
     }
     outcome
 }
@@ -130,13 +152,13 @@ pub fn count_denied() {
     UNDESCRIBED.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Prints faults of SMMU `n`, which is not locked: the console is slow, and no lock is held across it.
+/// Prints faults of an SMMU that is not locked: the console is slow, and no lock is held across it.
 #[cold]
-fn print_faults(n: usize, unit: &Unit) {
+fn print_faults(unit: &Unit) {
     for _ in 0..FAULT_LINES {
         let fault = unit.smmu.lock().take_fault();
         let Some(fault) = fault else { return };
-        print_fault(n, &fault);
+        print_fault(unit.number, &fault);
     }
 }
 
@@ -200,7 +222,16 @@ pub fn quiesce_and_hold(ownership: &mut HostOwnership) {
         while let Some(fault) = smmu.take_fault() {
             print_fault(n, &fault);
         }
-        sum = sum.plus(smmu.stats());
+        let stats = smmu.stats();
+        log!(
+            "smmu{n}: {} exits of the host, {} CMDQ_PROD writes, {} CMDQ_CONS reads; {} commands, {} SYNCs to hardware",
+            stats.exits,
+            stats.prod_writes,
+            stats.cons_reads,
+            stats.forwarded_commands,
+            stats.syncs
+        );
+        sum = sum.plus(stats);
         core::mem::forget(smmu);
     }
     FINAL.call_once(|| sum);

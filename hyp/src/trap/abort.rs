@@ -11,7 +11,7 @@ use smmu_drv::WriteOutcome;
 /// The address that stage 2 refused, where the hardware reports it.
 fn fault_ipa(abort: Abort) -> Option<Ipa> {
     // FIPA [43:4] is IPA[51:12]; only these faults set it.
-    match abort.fault {
+    match abort.fault() {
         Fault::Translation | Fault::AccessFlag => {
             Some(Ipa(((HPFAR_EL2.get() & 0xfff_ffff_fff0) << 8) | (FAR_EL2.get() & 0xfff)))
         }
@@ -20,22 +20,23 @@ fn fault_ipa(abort: Abort) -> Option<Ipa> {
 }
 
 /// A data access that stage 2 refused.
+#[inline(never)]
 pub fn data(frame: &mut Frame, abort: Abort) {
     let Some(ipa) = fault_ipa(abort) else { return inject(Exception::DataAbort) };
     if let Some(register) = iommu::locate(ipa) {
-        match abort.access.filter(|_| abort.walk == Walk::Access) {
-            Some(access) => emulate(frame, register, access, abort.direction),
-            None => {
-                iommu::count_denied();
-                inject(Exception::DataAbort);
-            }
+        if abort.walk() == Walk::Access
+            && let Some(access) = abort.access()
+        {
+            return emulate(frame, register, access, abort.direction());
         }
-        return;
+        iommu::count_denied();
+        return inject(Exception::DataAbort);
     }
     retry_or(Exception::DataAbort, ipa);
 }
 
 /// An instruction fetch that stage 2 refused.
+#[cold]
 pub fn instruction(abort: Abort) {
     match fault_ipa(abort) {
         Some(ipa) => retry_or(Exception::InstructionAbort, ipa),
@@ -44,12 +45,14 @@ pub fn instruction(abort: Abort) {
 }
 
 /// While a block is split the rest of it is unmapped for a moment: a fault there is over once the table's lock was held.
+#[cold]
 fn retry_or(exception: Exception, ipa: Ipa) {
     if !host::is_mapped(ipa) {
         inject(exception);
     }
 }
 
+#[inline]
 fn emulate(frame: &mut Frame, register: iommu::Register, access: Access, direction: Direction) {
     match direction {
         Direction::Read => {
@@ -57,10 +60,16 @@ fn emulate(frame: &mut Frame, register: iommu::Register, access: Access, directi
             frame.set(access.register, access.loaded(value));
             skip_instruction();
         }
-        Direction::Write => match iommu::write(register, access.size, access.stored(frame.get(access.register))) {
-            WriteOutcome::Done => skip_instruction(),
-            // The store executes again, after the host has taken its pending interrupts.
-            WriteOutcome::Again => {}
-        },
+        Direction::Write => store(frame, register, access),
+    }
+}
+
+/// Out of line, so that a load does not save the registers that this needs.
+#[inline(never)]
+fn store(frame: &mut Frame, register: iommu::Register, access: Access) {
+    match iommu::write(register, access.size, access.stored(frame.get(access.register))) {
+        WriteOutcome::Done => skip_instruction(),
+        // The store executes again, after the host has taken its pending interrupts.
+        WriteOutcome::Again => {}
     }
 }

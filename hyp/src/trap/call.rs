@@ -12,14 +12,14 @@ fn this_cpu() -> usize {
 }
 
 /// `HVC`: the return address is already the next instruction.
+#[inline(never)]
 pub fn hvc(frame: &mut Frame) {
     let answer = hvc::dispatch([frame.get(0), frame.get(1), frame.get(2), frame.get(3)], &mut host::Calls);
-    for (n, value) in (0..).zip(answer.registers()) {
-        frame.set(n, value);
-    }
+    frame.answer(answer.registers());
 }
 
 /// `SMC`: the immediate is ignored, as SMCCC has only zero.
+#[inline(never)]
 pub fn smc(frame: &mut Frame) {
     let function = low32(frame.get(0));
     // The 32-bit calling convention takes W registers, whatever their upper halves hold.
@@ -30,9 +30,7 @@ pub fn smc(frame: &mut Frame) {
         Decision::Answer(value) => frame.set(0, value.cast_unsigned()),
         Decision::Relay => {
             let [a, b, c] = args;
-            for (n, value) in (0..).zip(arch::smc([u64::from(function), a, b, c])) {
-                frame.set(n, value);
-            }
+            frame.answer(arch::smc([u64::from(function), a, b, c]));
         }
         Decision::Psci(call) => frame.set(0, power(call, args).cast_unsigned()),
     }

@@ -17,6 +17,13 @@ impl Frame {
         self.x.get(usize::from(n)).copied().unwrap_or(0)
     }
 
+    /// Sets X0 to X3.
+    pub fn answer(&mut self, values: [u64; 4]) {
+        if let Some(first) = self.x.first_chunk_mut() {
+            *first = values;
+        }
+    }
+
     /// Sets X`n`; a write to register 31 (XZR) is dropped.
     pub fn set(&mut self, n: u8, value: u64) {
         if let Some(x) = self.x.get_mut(usize::from(n)) {

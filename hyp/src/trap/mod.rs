@@ -62,6 +62,7 @@ fn skip_instruction() {
 }
 
 /// Makes the host continue in its own exception handler.
+#[cold]
 fn inject(exception: Exception) {
     let entry = inject::enter(exception, SPSR_EL2.get(), HostControl(SCTLR_EL1.get()));
     ESR_EL1.set(entry.esr);

@@ -22,14 +22,14 @@ use crate::strtab::shadow::Budget;
 /// CMD_SYNCs of the host that one hardware CMD_SYNC completes at most.
 const MAX_SIGNALS: usize = 16;
 
-/// Completions of the batch that wait for hardware.
-struct Signals {
+/// Completions of the batch that wait for hardware. Empty between traps: kept, so that no trap has to clear the room.
+pub(super) struct Signals {
     waiting: [Signal; MAX_SIGNALS],
     count: usize,
 }
 
 impl Signals {
-    const fn new() -> Self {
+    pub(super) const fn new() -> Self {
         Self { waiting: [Signal::None; MAX_SIGNALS], count: 0 }
     }
 
@@ -42,6 +42,18 @@ impl Signals {
 
     fn is_full(&self) -> bool {
         self.count >= MAX_SIGNALS
+    }
+
+    fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    fn get(&self, n: usize) -> Option<Signal> {
+        self.waiting.get(n).copied().filter(|_| n < self.count)
+    }
+
+    fn clear(&mut self) {
+        self.count = 0;
     }
 }
 
@@ -66,11 +78,12 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         let Some(geometry) = self.regs.cmdq.geometry() else {
             return WriteOutcome::Done;
         };
-        let mut signals = Signals::new();
+        // A trap that failed may have left some: they are never given.
+        self.regs.signals.clear();
         let mut budget = Budget::for_one_trap();
         let mut head = self.regs.cmdq_cons & geometry.mask();
-        let mut stop = self.consume(host, &geometry, &mut head, &mut signals, &mut budget);
-        if self.complete(host, &geometry, head, &mut signals).is_err() {
+        let mut stop = self.consume(host, &geometry, &mut head, &mut budget);
+        if self.complete(host, &geometry, head).is_err() {
             stop = Stop::Failed;
         }
         match stop {
@@ -83,24 +96,19 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         }
     }
 
-    fn consume(
-        &mut self,
-        host: &mut H,
-        geometry: &Geometry,
-        head: &mut u32,
-        signals: &mut Signals,
-        budget: &mut Budget,
-    ) -> Stop {
+    fn consume(&mut self, host: &mut H, geometry: &Geometry, head: &mut u32, budget: &mut Budget) -> Stop {
         let view = self.command_view();
         loop {
             if self.failed.is_some() {
                 return Stop::Failed;
             }
             // What a command started has to be complete before the next is looked at.
-            match self.step_reshadow(host, budget) {
-                Ok(true) => {}
-                Ok(false) => return Stop::Budget,
-                Err(_) => return Stop::Failed,
+            if self.regs.reshadow.is_some() {
+                match self.step_reshadow(host, budget) {
+                    Ok(true) => {}
+                    Ok(false) => return Stop::Budget,
+                    Err(_) => return Stop::Failed,
+                }
             }
             if *head == self.regs.cmdq_prod & geometry.mask() {
                 if !core::mem::take(&mut self.regs.all_pending) {
@@ -122,8 +130,8 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
                     self.start_reshadow(Scope::All);
                     continue;
                 }
-                if signals.is_full() {
-                    if self.complete(host, geometry, *head, signals).is_err() {
+                if self.regs.signals.is_full() {
+                    if self.complete(host, geometry, *head).is_err() {
                         return Stop::Failed;
                     }
                     if !budget.spend(16) {
@@ -131,7 +139,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
                     }
                 }
             }
-            if self.act(decision, signals).is_err() {
+            if self.act(decision).is_err() {
                 return match decision {
                     Decision::Illegal => Stop::Error(Cerror::Ill),
                     Decision::Drop | Decision::Reshadow(_) | Decision::Forward(_) | Decision::Sync(_) => Stop::Failed,
@@ -143,7 +151,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     }
 
     /// Carries a decision out, as far as it does not need the host's memory.
-    fn act(&mut self, decision: Decision, signals: &mut Signals) -> Result<(), SmmuError> {
+    fn act(&mut self, decision: Decision) -> Result<(), SmmuError> {
         match decision {
             Decision::Illegal => {
                 bump(&mut self.stats.illegal_commands);
@@ -154,7 +162,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
             Decision::Reshadow(Scope::All) => self.regs.all_pending = true,
             Decision::Reshadow(scope) => self.start_reshadow(scope),
             Decision::Forward(command) => self.push(command)?,
-            Decision::Sync(signal) => signals.push(signal),
+            Decision::Sync(signal) => self.regs.signals.push(signal),
         }
         Ok(())
     }
@@ -169,6 +177,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     }
 
     /// Continues translating the host's entries; `true` when there is nothing left.
+    #[inline(never)]
     fn step_reshadow(&mut self, host: &mut H, budget: &mut Budget) -> Result<bool, SmmuError> {
         let Some((scope, mut next)) = self.regs.reshadow else {
             return Ok(true);
@@ -205,20 +214,17 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     /// Lets hardware complete the batch, gives the signals, publishes CONS.
     ///
     /// On error nothing is signalled and CONS stays: the host sees a CMD_SYNC that does not complete.
-    fn complete(
-        &mut self,
-        host: &mut H,
-        geometry: &Geometry,
-        head: u32,
-        signals: &mut Signals,
-    ) -> Result<(), SmmuError> {
-        if signals.count == 0 {
+    fn complete(&mut self, host: &mut H, geometry: &Geometry, head: u32) -> Result<(), SmmuError> {
+        if self.regs.signals.is_empty() {
             self.cmdq.submit(&self.hw);
         } else {
             self.sync()?;
-        }
-        for signal in signals.waiting.iter().take(core::mem::take(&mut signals.count)) {
-            self.signal(host, geometry, *signal);
+            let mut n = 0_usize;
+            while let Some(signal) = self.regs.signals.get(n) {
+                self.signal(host, geometry, signal);
+                n = n.wrapping_add(1);
+            }
+            self.regs.signals.clear();
         }
         let error = self.regs.cmdq_cons & mask32(queue_index::ERR);
         self.regs.cmdq_cons = get32(queue_index::INDEX, head) | error;

@@ -60,6 +60,8 @@ pub(crate) struct HostRegs<C> {
     eventq_prod: u32,
     eventq_cons: u32,
     cmdq: HostQueue<C>,
+    /// Completions that the trap under way has still to give.
+    signals: cmdq::Signals,
     eventq: HostQueue<C>,
     /// A change of what all streams do, under way.
     pub(crate) transition: Option<Transition>,
@@ -103,6 +105,7 @@ impl<C> HostRegs<C> {
             eventq_prod: 0,
             eventq_cons: 0,
             cmdq: HostQueue::Off,
+            signals: cmdq::Signals::new(),
             eventq: HostQueue::Off,
             transition: None,
             reshadow: None,
@@ -152,21 +155,34 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     ///
     /// Never fails: what no policy row allows reads as zero and is counted.
     pub fn mmio_read(&mut self, host: &mut H, offset: u32, size: AccessSize) -> u64 {
+        if let Some(value) = self.mmio_read_plain(offset, size) {
+            return value;
+        }
         bump(&mut self.stats.exits);
+        let _ = self.check_alive();
+        self.drain_events(host);
+        self.read_register(Register::EventqProd)
+    }
+
+    /// As [`Smmu::mmio_read`], for every register but those whose value depends on the host's memory (EVENTQ_PROD): there it
+    /// changes nothing and is `None`.
+    #[inline(always)]
+    pub fn mmio_read_plain(&mut self, offset: u32, size: AccessSize) -> Option<u64> {
         let Some((register, part)) = lookup(offset, size) else {
+            bump(&mut self.stats.exits);
             bump(&mut self.stats.denied_accesses);
-            return 0;
+            return Some(0);
         };
         if register == Register::EventqProd {
-            let _ = self.check_alive();
-            self.drain_events(host);
+            return None;
         }
+        bump(&mut self.stats.exits);
         let value = self.read_register(register);
-        match part {
+        Some(match part {
             Part::Word | Part::Double => value,
             Part::Low => u64::from(low32(value)),
             Part::High => u64::from(high32(value)),
-        }
+        })
     }
 
     /// Answers a store of the host: `offset` bytes from the base of page 0.
@@ -193,7 +209,8 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         outcome
     }
 
-    fn read_register(&self, register: Register) -> u64 {
+    #[inline(always)]
+    fn read_register(&mut self, register: Register) -> u64 {
         let regs = &self.regs;
         match register {
             Register::Idr0 => u64::from(regs.ids.idr0),
@@ -220,7 +237,10 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
             Register::StrtabBaseCfg => u64::from(regs.strtab_base_cfg),
             Register::CmdqBase => regs.cmdq_base,
             Register::CmdqProd => u64::from(regs.cmdq_prod),
-            Register::CmdqCons => u64::from(regs.cmdq_cons),
+            Register::CmdqCons => {
+                bump(&mut self.stats.cons_reads);
+                u64::from(regs.cmdq_cons)
+            }
             Register::EventqBase => regs.eventq_base,
             Register::EventqProd => u64::from(regs.eventq_prod),
             Register::EventqCons => u64::from(regs.eventq_cons),
@@ -250,6 +270,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
             }
             Register::Gbpa => return self.write_gbpa(host, word),
             Register::CmdqProd => {
+                bump(&mut self.stats.prod_writes);
                 regs.cmdq_prod = word & regs.cmdq_geometry().mask();
                 return self.consume_commands(host);
             }

@@ -92,8 +92,49 @@ pub enum Part {
     High,
 }
 
+/// What accesses at one word mean, by their size.
+#[derive(Clone, Copy)]
+struct Word {
+    by_32: Option<(Register, Part)>,
+    by_64: Option<(Register, Part)>,
+}
+
+/// Words of a register page that have rows: all lie below 0x200.
+const WORDS: usize = 0x80;
+
+/// [`search`], answered beforehand: every trap asks.
+static PAGES: [[Word; WORDS]; 2] = [words(0), words(0x1_0000)];
+
+const fn words(page: u32) -> [Word; WORDS] {
+    let mut words = [Word { by_32: None, by_64: None }; WORDS];
+    let (mut rest, mut offset): (&mut [Word], u32) = (&mut words, page);
+    while let Some((word, more)) = rest.split_first_mut() {
+        word.by_32 = search(offset, AccessSize::Word);
+        word.by_64 = search(offset, AccessSize::Double);
+        rest = more;
+        offset = offset.wrapping_add(4);
+    }
+    words
+}
+
 /// Which register an access means; `None` for offsets, sizes and alignments that no row allows.
-pub const fn lookup(offset: u32, size: AccessSize) -> Option<(Register, Part)> {
+#[inline]
+pub fn lookup(offset: u32, size: AccessSize) -> Option<(Register, Part)> {
+    let page = usize::try_from(offset >> 16).ok()?;
+    let word = usize::try_from((offset & 0xffff) >> 2).ok()?;
+    let word = PAGES.get(page)?.get(word)?;
+    if offset & 3 != 0 {
+        return None;
+    }
+    match size {
+        AccessSize::Word => word.by_32,
+        AccessSize::Double => word.by_64,
+        AccessSize::Byte | AccessSize::Half => None,
+    }
+}
+
+/// As [`lookup`], row by row.
+const fn search(offset: u32, size: AccessSize) -> Option<(Register, Part)> {
     if let Some((register, width)) = Register::starting_at(offset) {
         return match (width, size) {
             (Width::Bits32, AccessSize::Word) => Some((register, Part::Word)),
@@ -109,5 +150,27 @@ pub const fn lookup(offset: u32, size: AccessSize) -> Option<(Register, Part)> {
     match (Register::starting_at(start), size) {
         (Some((register, Width::Bits64)), AccessSize::Word) => Some((register, Part::High)),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_says_what_the_rows_say() {
+        for offset in (0..0x400).chain(0xff00..0x1_0400).chain([0x1_fffc, 0x2_0000, u32::MAX]) {
+            for size in [AccessSize::Byte, AccessSize::Half, AccessSize::Word, AccessSize::Double] {
+                assert_eq!(lookup(offset, size), search(offset, size), "{offset:#x} {size:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_row_is_in_the_table() {
+        for (register, offset, width, ..) in Register::ROWS {
+            let size = if *width == Width::Bits32 { AccessSize::Word } else { AccessSize::Double };
+            assert_eq!(lookup(*offset, size).map(|(found, _)| found), Some(*register));
+        }
     }
 }

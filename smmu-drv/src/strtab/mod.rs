@@ -318,6 +318,7 @@ impl<B: DmaBuffer> Strtab<B> {
     }
 
     /// Frees tables whose invalidation was queued; only after a CMD_SYNC that followed it.
+    #[inline]
     pub(crate) fn reap(&mut self) {
         if let Shape::TwoLevel(two) = &mut self.shape
             && two.leaving != 0
