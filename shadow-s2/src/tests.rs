@@ -60,6 +60,9 @@ fn range(start: u64, bytes: u64) -> IpaRange {
     IpaRange::new(Ipa(start), bytes).unwrap()
 }
 
+/// Memory that is mapped page by page; under Miri each page takes long.
+const PAGED: u64 = if cfg!(miri) { 2 * MIB2 } else { 16 * MIB2 };
+
 fn shadow(bbm: Bbm, ram: &[IpaRange]) -> (ShadowS2<HeapMemory>, HeapMemory) {
     let memory = HeapMemory::new(Pa(0x1_0000_0000), 24 << 20);
     let mut shadow = ShadowS2::new(Cfg { bbm, ..Cfg::new(40, 40) }, memory.clone()).unwrap();
@@ -70,7 +73,7 @@ fn shadow(bbm: Bbm, ram: &[IpaRange]) -> (ShadowS2<HeapMemory>, HeapMemory) {
 #[test]
 fn the_snapshot_is_the_owners_memory_and_the_given_registers() {
     for bbm in [Bbm::Level0, Bbm::Level1, Bbm::Level2] {
-        let size = if bbm == Bbm::Level2 { GIB } else { 16 * MIB2 };
+        let size = if bbm == Bbm::Level2 { GIB } else { PAGED };
         let ram = [range(RAM, size), range(0x1_4000_0000, 0x5000)];
         let (shadow, _) = shadow(bbm, &ram);
         assert_eq!(shadow.audit(ram, &[range(ITS, 0x1_0000)]), Ok(()));
@@ -96,7 +99,7 @@ fn a_4_gib_host_takes_64_kib_of_tables_where_blocks_are_allowed() {
 fn t02_t04_t46_a_cached_block_does_not_outlive_the_revocation_of_a_page() {
     for bbm in [Bbm::Level0, Bbm::Level1, Bbm::Level2] {
         for bytes in [PAGE, 3 * PAGE, MIB2, MIB2 + PAGE].into_iter().take(if cfg!(miri) { 2 } else { 4 }) {
-            let ram = if bbm == Bbm::Level2 { GIB } else { 8 * MIB2 };
+            let ram = if bbm == Bbm::Level2 { GIB } else { PAGED };
             let (mut shadow, _) = shadow(bbm, &[range(RAM, ram)]);
             let mut smmus = Smmus::default();
             let start = RAM + MIB2 - PAGE;
@@ -160,7 +163,7 @@ fn t35_without_memory_nothing_changes() {
 
 #[test]
 fn t47_an_smmu_that_does_not_answer_keeps_the_page_with_its_owner() {
-    let ram = [range(RAM, 16 * MIB2)];
+    let ram = [range(RAM, PAGED)];
     let its = [range(ITS, 0x1_0000)];
     for bbm in [Bbm::Level0, Bbm::Level2] {
         let (mut shadow, memory) = shadow(bbm, &ram);
