@@ -14,8 +14,11 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 use hyp::boot_info::gic::Spi;
 
-/// `GICD_ISPENDR<n>`: one bit per interrupt, write one to set (Arm IHI 0069, H.b, 12.9.20).
+/// `GICD_ISPENDR<n>`: one bit per interrupt, write one to set (Arm IHI 0069, H.b).
 const GICD_ISPENDR: u64 = 0x200;
+/// `GICD_TYPER` and its LPIS bit.
+const GICD_TYPER: u64 = 0x4;
+const GICD_TYPER_LPIS: u32 = 1 << 17;
 /// Interrupts of GICD_ISPENDR in all.
 const INTIDS: u32 = 1020;
 
@@ -24,6 +27,16 @@ static DISTRIBUTOR: AtomicU64 = AtomicU64::new(0);
 /// Remembers the distributor at physical address `base`, mapped for EL2.
 pub fn init(base: u64) {
     DISTRIBUTOR.store(base, Ordering::Relaxed);
+}
+
+/// Whether the GIC has LPIs (`GICD_TYPER.LPIS`), whose tables lie where the host says.
+pub fn has_lpis() -> bool {
+    let base = DISTRIBUTOR.load(Ordering::Relaxed);
+    if base == 0 {
+        return false;
+    }
+    // SAFETY: (1) the register is in the distributor's page, which EL2 maps as device memory; (2) the read has no side effect.
+    unsafe { (base.wrapping_add(GICD_TYPER) as *const u32).read_volatile() & GICD_TYPER_LPIS != 0 }
 }
 
 /// Makes `spi` pending, as a rising edge on its line would.

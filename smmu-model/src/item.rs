@@ -4,7 +4,7 @@
 //! which they had that value), its tag for invalidation, and the items that were used to find it. The question
 //! [`Timeline::alive`] answers is whether read times can be chosen for the whole tree so that every item was still in
 //! its cache when it was used. Only completed invalidations count, an invalidation removes only what it must
-//! ([`Scope::covers`]), and what it removes is what was read before it was consumed:
+//! (`Scope::covers`), and what it removes is what was read before it was consumed:
 //!
 //! - a combined VA to PA entry that was made after NH_ALL was consumed, out of a stage 2 entry whose S2_IPA had not
 //!   completed then, survives both: that is why the two need a SYNC between them [IHI 0070G 4.4.3.1, 4.7.3];

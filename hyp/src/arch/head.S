@@ -130,6 +130,11 @@ exit_block:
 secondary_entry:
     msr     DAIFSet, #0xf
     mov     x19, x0
+    mov     x1, #(1 << 31)           // as at _start: no VHE, and a CPU that cannot leave it never runs
+    msr     hcr_el2, x1
+    isb
+    mrs     x1, hcr_el2
+6:  tbnz    x1, #34, 6b
     adrp    x1, SECONDARY_REGS
     add     x1, x1, :lo12:SECONDARY_REGS
     ldp     x2, x3, [x1]

@@ -56,6 +56,7 @@ macro_rules! write_sysreg {
 write_sysreg! {
     vpidr = "vpidr_el2";
     hstr = "hstr_el2";
+    actlr = "actlr_el2";
     cpacr_el1 = "cpacr_el1";
     mdscr_el1 = "mdscr_el1";
     zcr = "s3_4_c1_c2_0";
@@ -108,7 +109,9 @@ fn traps() {
         + HCR_EL2::TSC::SET
         + HCR_EL2::RW::SET
         + HCR_EL2::API::SET
-        + HCR_EL2::APK::SET;
+        + HCR_EL2::APK::SET
+        + HCR_EL2::TIDCP::SET
+        + HCR_EL2::TACR::SET;
     if features::mte() >= 2 {
         hcr += HCR_EL2::ATA::SET;
     }
@@ -117,6 +120,8 @@ fn traps() {
     }
     HCR_EL2.write(hcr);
     hstr(0);
+    // With TIDCP and TACR: implementation-defined registers, which may show or steer what EL2 leaves in caches, are not the host's.
+    actlr(0);
     if features::hcx() != 0 {
         let mut value = 0;
         for (feature, bit) in

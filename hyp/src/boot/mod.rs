@@ -16,12 +16,13 @@ use crate::memory::host_s2::HostTable;
 #[cfg(feature = "ghost")]
 use crate::pool;
 use crate::{console, gic, host, log, psci};
-use aarch64_cpu::registers::{MPIDR_EL1, Readable};
+use aarch64_cpu::registers::{CNTFRQ_EL0, MPIDR_EL1, Readable};
 use division::Division;
 use hyp::boot_info::smmu::Coherency;
 use hyp::boot_info::{self, Early, Layout, MmioPolicy, PhysRange, Platform, fdt_edit, policy};
+use hyp::boot_info::{Array, gic::ITS_MAX};
 #[cfg(feature = "ghost")]
-use hyp::boot_info::{Array, RangeSet, gic::ITS_MAX, gic::Its, policy::MMIO_MAX};
+use hyp::boot_info::{RangeSet, policy::MMIO_MAX};
 #[cfg(feature = "ghost")]
 use hyp::mem_protect::PageMap;
 use hyp::mem_protect::{HostStage2, Owner, Ownership, PageRange};
@@ -46,6 +47,12 @@ extern "C" fn rust_main(dtb: u64) -> ! {
     if cfg!(feature = "no-isolation") {
         log!("WARNING: built without isolation: the SMMU is the host's, and its devices reach all memory");
     }
+    if CNTFRQ_EL0.get() == 0 {
+        refuse(
+            format_args!("CNTFRQ_EL0 is 0: firmware must set it, since every bounded wait needs the time"),
+            Conduit::Smc,
+        );
+    }
     let platform = Platform::parse(blob).unwrap_or_else(|error| refuse(format_args!("{error}"), Conduit::Smc));
     let policy = MmioPolicy::decide(&platform).unwrap_or_else(|error| refuse(format_args!("{error}"), Conduit::Smc));
     announce(&platform, &policy);
@@ -61,25 +68,22 @@ extern "C" fn rust_main(dtb: u64) -> ! {
     let smmu_nodes = platform.smmus;
     #[cfg(feature = "ghost")]
     let mmio = *policy.mmio();
-    let its = platform.gic.its;
-    for frame in its.iter() {
-        log!("hole: {}: ITS: host-named tables are written past stage 2", platform.path(frame.node));
-    }
+    gic::init(division.distributor);
+    announce_holes(&platform);
+    let translaters = translaters(&platform, &policy);
     scrub(&layout.scrub);
     // From here on nothing of the boot loader's device tree exists any more.
     // SAFETY: (1) the table maps the image by section, the pool, and the devices that EL2 uses; (2) no other CPU runs.
     unsafe { arch::switch_stage1(el2_table.registers()) };
-    gic::init(division.distributor);
 
     let probed = smmus::probe(&smmu_nodes);
     let mut dma_table = smmus::stage2(bits, &probed);
-    let translaters = its.iter().map(boot_info::gic::Its::translater);
-    if let Err(error) = dma_table.snapshot(&division.map, translaters) {
+    if let Err(error) = dma_table.snapshot(&division.map, translaters.iter().copied()) {
         refuse(format_args!("IOMMU stage 2: {error}"), Conduit::Smc);
     }
     smmus::take_over(&dma_table, &smmu_nodes, probed);
     #[cfg(feature = "ghost")]
-    watch(&division.map, &mmio, &its);
+    watch(&division.map, &mmio, &translaters);
     host::init(Ownership::new(division.map, host_table, dma_table, el2_table, MAX_PAGES_PER_CALL));
     log!("host starts at {start:#x}, device tree at {context:#x}");
     let cpu = psci::index_of(MPIDR_EL1.get()).unwrap_or_else(|| {
@@ -90,7 +94,7 @@ extern "C" fn rust_main(dtb: u64) -> ! {
 
 /// Starts the abstract state beside the real one.
 #[cfg(feature = "ghost")]
-fn watch(map: &PageMap<'_>, mmio: &RangeSet<MMIO_MAX>, its: &Array<Its, ITS_MAX>) {
+fn watch(map: &PageMap<'_>, mmio: &RangeSet<MMIO_MAX>, translaters: &Array<Pa, ITS_MAX>) {
     use hyp::ghost::{Ghost, Page};
     let count: u64 = map.ram().map(PageRange::count).sum();
     let count = usize::try_from(count).unwrap_or(usize::MAX);
@@ -109,7 +113,7 @@ fn watch(map: &PageMap<'_>, mmio: &RangeSet<MMIO_MAX>, its: &Array<Its, ITS_MAX>
     let Some(ghost) = Ghost::new(map, storage) else {
         refuse(format_args!("the abstract state does not fit its memory"), Conduit::Smc)
     };
-    let translaters = its.iter().filter_map(|frame| PageRange::covering(Ipa(frame.translater().0), TRANSLATER));
+    let translaters = translaters.iter().filter_map(|page| PageRange::covering(Ipa(page.0), TRANSLATER));
     crate::watch::init(crate::watch::Watch::new(ghost, mmio.iter().filter_map(pages), translaters));
     log!("ghost: every trap is checked");
 }
@@ -161,6 +165,26 @@ fn early(dtb: u64) -> &'static [u8] {
         exit::set_token(token);
     }
     blob
+}
+
+/// Says what of the interrupt controller reaches memory past every stage 2.
+fn announce_holes(platform: &Platform<'_>) {
+    for frame in platform.gic.its.iter() {
+        log!("hole: {}: ITS: host-named tables are written past stage 2", platform.path(frame.node));
+    }
+    if gic::has_lpis() {
+        log!("hole: {}: redistributors: host-named LPI tables are used past stage 2", platform.path(platform.gic.node));
+    }
+}
+
+/// The pages that devices write to raise interrupts, of every ITS that the host was given.
+fn translaters(platform: &Platform<'_>, policy: &MmioPolicy) -> Array<Pa, ITS_MAX> {
+    let mut pages = Array::new();
+    for frame in platform.gic.its.iter().filter(|frame| !policy.is_withheld(frame.node)) {
+        // As many places as there are frames.
+        let _ = pages.push(frame.translater());
+    }
+    pages
 }
 
 /// Says which masters the host gets and which it does not, and why.

@@ -3,7 +3,7 @@
 use io_pgtable::Pa;
 
 use super::error::BootError;
-use super::range::{PhysRange, RangeSet};
+use super::range::{PAGE_SIZE, PhysRange, RangeSet};
 use super::tree::{NodeRef, Reg, Tree};
 
 /// How many separate ranges of memory are accepted.
@@ -44,6 +44,10 @@ impl Memory {
                 remedy: "one of them leaves the 52-bit address space; correct the device tree",
             })?;
             memory.reserve(&range)?;
+        }
+        // Zero is no address of a page here: lists end with it, and a pointer to it is null.
+        if let Some(zero) = PhysRange::new(Pa(0), PAGE_SIZE) {
+            memory.ram.remove(&zero).map_err(|_| BootError::TooMany { what: "ranges of memory", limit: RAM_MAX })?;
         }
         if memory.ram.total() == 0 {
             return Err(BootError::Missing {

@@ -78,7 +78,10 @@ impl Platform for Bus {
     }
 
     fn alloc(&self, size: usize) -> Option<PoolBuffer> {
-        pool::alloc(size).map(|pa| PoolBuffer { pa, size })
+        let pa = pool::alloc(size)?;
+        // The zeroes reach memory now, so that none is written back later over what the SMMU wrote.
+        arch::clean_and_invalidate(pa.0, size as u64);
+        Some(PoolBuffer { pa, size })
     }
 
     fn dsb(&self) {

@@ -24,7 +24,9 @@ use spin::mutex::TicketMutex;
 /// Most SMMUs of a machine.
 pub const MAX: usize = hyp::boot_info::smmu::SMMUS_MAX;
 /// Faults taken from the log for one trap at most, so that a flood costs the host its own time only.
-const FAULT_LINES: usize = 4;
+const FAULT_LINES: usize = 16;
+/// States printed in a run.
+const TRACES_PRINTED: u64 = 64;
 /// Faults printed in a run; later ones are counted.
 const FAULTS_PRINTED: u64 = 512;
 
@@ -39,6 +41,8 @@ struct Unit {
 static UNITS: [Once<Unit>; MAX] = [const { Once::new() }; MAX];
 /// The sums of a machine that is stopping.
 static FINAL: Once<Totals> = Once::new();
+/// States printed so far.
+static TRACES: AtomicU64 = AtomicU64::new(0);
 /// Faults printed so far.
 static PRINTED: AtomicU64 = AtomicU64::new(0);
 /// Accesses to SMMU registers that trapped without a syndrome.
@@ -173,12 +177,12 @@ fn print_fault(unit: usize, fault: &FaultRecord) {
 /// Drains every event queue and prints the faults that were kept.
 pub fn drain() {
     let Some(mut ownership) = host::ownership() else { return };
-    for (n, unit) in units() {
-        let mut smmu = unit.smmu.lock();
-        smmu.poll_events(&mut ownership);
-        while let Some(fault) = smmu.take_fault() {
-            print_fault(n, &fault);
-        }
+    for (_, unit) in units() {
+        unit.smmu.lock().poll_events(&mut ownership);
+    }
+    drop(ownership);
+    for (_, unit) in units() {
+        print_faults(unit);
     }
 }
 
@@ -189,7 +193,8 @@ pub fn drain() {
 pub fn invalidate(stale: Stale) -> Result<(), SmmuError> {
     let mut result = Ok(());
     for (n, unit) in units() {
-        if let Err(error) = unit.smmu.lock().tlb_invalidate(stale) {
+        let answer = unit.smmu.lock().tlb_invalidate(stale);
+        if let Err(error) = answer {
             log!("smmu{n}: {error}: revocations that need it are refused");
             result = Err(error);
         }
@@ -270,9 +275,13 @@ pub fn final_totals() -> Totals {
     })
 }
 
-/// Prints the counters of every SMMU.
+/// Prints the counters of every SMMU, as often as a person could want in one run.
 pub fn print_state() {
+    if TRACES.fetch_add(1, Ordering::Relaxed) >= TRACES_PRINTED {
+        return;
+    }
     for (n, unit) in units() {
-        log!("smmu{n}: {:?}", unit.smmu.lock().stats());
+        let stats = *unit.smmu.lock().stats();
+        log!("smmu{n}: {stats:?}");
     }
 }

@@ -50,127 +50,127 @@ pub const STALL_TERM: u64 = 0x45;
 /// See [`PREFETCH_CONFIG`].
 pub const SYNC: u64 = 0x46;
 
-/// Opcode, bits [7:0].
+/// Opcode, bits `[7:0]`.
 #[must_use]
 pub fn opcode(cmd: Cmd) -> u64 {
     bits(cmd[0], 7, 0)
 }
 
-/// SSec, bit [10].
+/// SSec, bit `[10]`.
 #[must_use]
 pub fn ssec(cmd: Cmd) -> bool {
     bit(cmd[0], 10)
 }
 
-/// SSV, bit [11].
+/// SSV, bit `[11]`.
 #[must_use]
 pub fn ssv(cmd: Cmd) -> bool {
     bit(cmd[0], 11)
 }
 
-/// SubstreamID, bits [31:12].
+/// SubstreamID, bits `[31:12]`.
 #[must_use]
 pub fn ssid(cmd: Cmd) -> u32 {
     bits32(cmd[0], 31, 12)
 }
 
-/// StreamID, bits [63:32].
+/// StreamID, bits `[63:32]`.
 #[must_use]
 pub fn sid(cmd: Cmd) -> u32 {
     bits32(cmd[0], 63, 32)
 }
 
-/// Leaf, bit [64].
+/// Leaf, bit `[64]`.
 #[must_use]
 pub fn leaf(cmd: Cmd) -> bool {
     bit(cmd[1], 0)
 }
 
-/// Range of CFGI_STE_RANGE, bits [68:64].
+/// Range of CFGI_STE_RANGE, bits `[68:64]`.
 #[must_use]
 pub fn range(cmd: Cmd) -> u32 {
     bits32(cmd[1], 4, 0)
 }
 
-/// VMID, bits [47:32].
+/// VMID, bits `[47:32]`.
 #[must_use]
 pub fn vmid(cmd: Cmd) -> u32 {
     bits32(cmd[0], 47, 32)
 }
 
-/// ASID, bits [63:48].
+/// ASID, bits `[63:48]`.
 #[must_use]
 pub fn asid(cmd: Cmd) -> u32 {
     bits32(cmd[0], 63, 48)
 }
 
-/// NUM, bits [16:12].
+/// NUM, bits `[16:12]`.
 #[must_use]
 pub fn num(cmd: Cmd) -> u64 {
     bits(cmd[0], 16, 12)
 }
 
-/// SCALE, bits [24:20] (DS is not modelled).
+/// SCALE, bits `[24:20]` (DS is not modelled).
 #[must_use]
 pub fn scale(cmd: Cmd) -> u64 {
     bits(cmd[0], 24, 20)
 }
 
-/// TG, bits [75:74].
+/// TG, bits `[75:74]`.
 #[must_use]
 pub fn tg(cmd: Cmd) -> u64 {
     bits(cmd[1], 11, 10)
 }
 
-/// TTL, bits [73:72].
+/// TTL, bits `[73:72]`.
 #[must_use]
 pub fn ttl(cmd: Cmd) -> u64 {
     bits(cmd[1], 9, 8)
 }
 
-/// Address of a TLBI by VA, bits [127:76].
+/// Address of a TLBI by VA, bits `[127:76]`.
 #[must_use]
 pub fn va(cmd: Cmd) -> u64 {
     keep(cmd[1], 63, 12)
 }
 
-/// Address of a TLBI by IPA, bits [119:76].
+/// Address of a TLBI by IPA, bits `[119:76]`.
 #[must_use]
 pub fn ipa(cmd: Cmd) -> u64 {
     keep(cmd[1], 55, 12)
 }
 
-/// CS of SYNC, bits [13:12].
+/// CS of SYNC, bits `[13:12]`.
 #[must_use]
 pub fn sync_cs(cmd: Cmd) -> u64 {
     bits(cmd[0], 13, 12)
 }
 
-/// MSIData of SYNC, bits [63:32].
+/// MSIData of SYNC, bits `[63:32]`.
 #[must_use]
 pub fn sync_msi_data(cmd: Cmd) -> u32 {
     bits32(cmd[0], 63, 32)
 }
 
-/// MSIAddress of SYNC, bits [119:66].
+/// MSIAddress of SYNC, bits `[119:66]`.
 #[must_use]
 pub fn sync_msi_address(cmd: Cmd) -> u64 {
     keep(cmd[1], 55, 2)
 }
 
-/// Ac of RESUME, bit [12].
+/// Ac of RESUME, bit `[12]`.
 #[must_use]
 pub fn resume_retry(cmd: Cmd) -> bool {
     bit(cmd[0], 12)
 }
 
-/// Ab of RESUME, bit [13].
+/// Ab of RESUME, bit `[13]`.
 #[must_use]
 pub fn resume_abort(cmd: Cmd) -> bool {
     bit(cmd[0], 13)
 }
 
-/// STAG of RESUME, bits [79:64].
+/// STAG of RESUME, bits `[79:64]`.
 #[must_use]
 pub fn stag(cmd: Cmd) -> u32 {
     bits32(cmd[1], 15, 0)

@@ -139,7 +139,7 @@ pub fn ng(raw: u64) -> bool {
     bit(raw, 11)
 }
 
-/// AP[2:1] of a stage 1 leaf, bits 7:6.
+/// `AP[2:1]` of a stage 1 leaf, bits 7:6.
 #[must_use]
 pub fn s1_ap(raw: u64) -> u64 {
     bits(raw, 7, 6)

@@ -17,7 +17,7 @@ const GITS_CWRITER: u64 = 0x88;
 const GITS_CREADR: u64 = 0x90;
 const GITS_BASER: u64 = 0x100;
 const VALID: u64 = 1 << 63;
-/// GITS_BASER<n>.Type.
+/// `GITS_BASER<n>`.Type.
 const DEVICES: u64 = 1;
 const COLLECTIONS: u64 = 4;
 /// An LPI.
