@@ -107,6 +107,14 @@ pub enum Hypercall {
     HostDonateHyp,
     /// Take unused pages back from EL2's pool.
     HypDonateHost,
+    /// Make a guest: its handle in x1.
+    VmCreate,
+    /// End a guest.
+    VmDestroy,
+    /// Give pages to a guest.
+    HostDonateGuest,
+    /// Take pages of an ended guest back.
+    HostReclaimPage,
     /// SMMU statistics; prints new DMA faults on EL2's console.
     IommuStats,
 }
@@ -120,6 +128,10 @@ impl Hypercall {
             Self::HostUnshareHyp => 0xc600_0102,
             Self::HostDonateHyp => 0xc600_0103,
             Self::HypDonateHost => 0xc600_0104,
+            Self::VmCreate => 0xc600_0105,
+            Self::VmDestroy => 0xc600_0106,
+            Self::HostDonateGuest => 0xc600_0107,
+            Self::HostReclaimPage => 0xc600_010a,
             Self::IommuStats => 0xc600_0110,
         }
     }
@@ -127,6 +139,11 @@ impl Hypercall {
     /// Calls with a page range; the answer in x0.
     pub fn call(self, addr: u64, pages: u64) -> Answer {
         Answer::of(hvc(self.id(), [addr >> 12, pages, 0, 0, 0, 0, 0])[0])
+    }
+
+    /// Calls with a page range and a guest's handle; the answer in x0.
+    pub fn call_for(self, addr: u64, pages: u64, guest: u64) -> Answer {
+        Answer::of(hvc(self.id(), [addr >> 12, pages, guest, 0, 0, 0, 0])[0])
     }
 
     /// Calls with raw x1 and x2.

@@ -83,6 +83,34 @@ fn t02_donated_page(ctx: &Ctx) -> TestResult {
     donate_and_attack(ctx, &lab, page(), Warm::No)
 }
 
+payload_test!(t03_guests_page, Runs::EITHER);
+/// A page that the device used and a guest has now; once the guest has ended it comes back, zeroed and reachable.
+fn t03_guests_page(ctx: &Ctx) -> TestResult {
+    let lab = Lab::new(ctx, Mode::Stage1)?;
+    lab.control(ctx)?;
+    let victim = page();
+    ensure!(lab.write_lands(victim + 0x800)?, "the page is not reachable while it is the host's");
+    let created = Hypercall::VmCreate.raw(0, 0);
+    ensure!(Answer::of(created[0]) == Answer::Success, "VM_CREATE: {:?}", Answer::of(created[0]));
+    let guest = created[1];
+    let answer = Hypercall::HostDonateGuest.call_for(victim, 1, guest);
+    ensure!(answer == Answer::Success, "HOST_DONATE_GUEST: {answer:?}");
+    let attack = Attack::begin();
+    let landed = lab.write_lands(victim + 0x808)?;
+    attack.judge(ctx, landed.into())?;
+    let destroyed = Answer::of(Hypercall::VmDestroy.raw(guest, 0)[0]);
+    ensure!(destroyed == Answer::Success, "VM_DESTROY: {destroyed:?}");
+    if ctx.expect == Expect::Blocked {
+        ensure!(!lab.write_lands(victim + 0x810)?, "the ended guest's page is reachable before it is taken back");
+    }
+    let answer = Hypercall::HostReclaimPage.call(victim, 1);
+    ensure!(answer == Answer::Success, "HOST_RECLAIM_PAGE: {answer:?}");
+    let other = mmio::find_other(victim, PAGE, 0);
+    ensure!(other.is_none(), "the page came back with something at {other:x?}");
+    ensure!(lab.write_lands(victim + 0x800)?, "the page is not reachable after it came back");
+    Ok(())
+}
+
 payload_test!(t04_stale_stage1, Runs::EITHER);
 /// A page used through stage 1, then donated.
 fn t04_stale_stage1(ctx: &Ctx) -> TestResult {
