@@ -194,6 +194,9 @@ impl Machine {
 
     /// Takes away a part of revocations.
     pub fn without(&mut self, defence: Defence) {
+        if defence != Defence::Whole {
+            println!("{}", crate::twice::UNDEFENDED);
+        }
         self.defence.set(defence);
     }
 

@@ -23,6 +23,10 @@ impl From<Transfer> for Verdict {
     }
 }
 
+/// What a test prints that runs an attack without its defence, and then fails unless it lands; `cargo xtask threats` looks
+/// for it.
+pub(crate) const UNDEFENDED: &str = "attack run without its defence";
+
 /// Runs `attack` on a machine without EL2, where it must land, and on one with EL2, where it must not.
 pub fn twice(attack: impl Fn(&mut Machine) -> Verdict) {
     twice_with(Config::qemu(), attack);
@@ -32,6 +36,7 @@ pub fn twice(attack: impl Fn(&mut Machine) -> Verdict) {
 pub fn twice_with(config: Config, attack: impl Fn(&mut Machine) -> Verdict) {
     let mut bare = Machine::new(&Setup::bare().with(config.clone()));
     assert_eq!(attack(&mut bare), Verdict::Landed, "the attack is none: it fails without EL2");
+    println!("{UNDEFENDED}");
     let mut guarded = Machine::new(&Setup::guarded().with(config));
     assert_eq!(attack(&mut guarded), Verdict::Blocked, "the attack got through EL2");
     assert!(guarded.secret_intact(), "EL2's memory changed");

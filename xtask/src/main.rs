@@ -17,6 +17,7 @@ mod progress;
 mod setup;
 mod stress;
 mod test;
+mod threats;
 
 use std::process::ExitCode;
 
@@ -46,6 +47,7 @@ enum Task {
     Bench(bench::Args),
     Miri(miri::Args),
     Stress(stress::Args),
+    Threats(threats::Args),
 }
 
 fn main() -> ExitCode {
@@ -58,6 +60,7 @@ fn main() -> ExitCode {
         Task::Bench(args) => bench::main(&checkout, &args),
         Task::Miri(args) => miri::main(&checkout, &args),
         Task::Stress(args) => stress::main(&checkout, &args),
+        Task::Threats(args) => threats::main(&checkout, &args),
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,0 +1,94 @@
+//! `cargo xtask threats`: every row of the catalogue of attacks, without its defence and with it.
+
+mod model;
+mod payload;
+mod rows;
+mod table;
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use clap::{ValueEnum, ValueHint};
+use qemu_tests::payload::Images;
+
+use crate::checkout::Checkout;
+use crate::images::{self, Isolation};
+use crate::progress::say;
+use crate::setup;
+use crate::threats::rows::{Layers, ROWS};
+use crate::threats::table::Row;
+
+/// Run every attack of the catalogue, without its defence and with it.
+///
+/// Tests on the build machine (M) attack the driver on an adversarial model of the SMMU. Payload tests (Q) attack under
+/// QEMU: in the build that leaves the SMMU to the host, and under Portcullis. `landed` in the column without says that the
+/// test can fail; `held` in the column with that it did not. A row without a test in one of its layers is an error, unless
+/// the catalogue gives a reason. About ten minutes on two cores.
+///
+/// Examples:
+///   cargo xtask threats
+///   cargo xtask threats --row 13
+///   cargo xtask threats --layer model
+#[derive(Clone, Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Args {
+    /// Only this row
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=60))]
+    row: Option<u8>,
+    /// Only tests of this kind
+    #[arg(long, value_enum)]
+    layer: Option<Layer>,
+    /// QEMU to use instead of the installed one
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    qemu: Option<PathBuf>,
+}
+
+/// Where tests run.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+enum Layer {
+    /// On the build machine
+    Model,
+    /// Under QEMU
+    Payload,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When something does not build, or naming how many rows are not as they should be.
+pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
+    let asked = match args.layer {
+        None => Layers::Both,
+        Some(Layer::Model) => Layers::Model,
+        Some(Layer::Payload) => Layers::Payload,
+    };
+    let model = if asked.model() { model::run(checkout, args.row)? } else { Vec::new() };
+    let payload = if asked.payload() { payload::run(checkout, &build(checkout, args)?, args.row)? } else { Vec::new() };
+    println!("row  where attack and its tests {:59} {:8} with", "", "without");
+    let mut wrong = 0;
+    let rows: Vec<Row<'_>> = ROWS
+        .into_iter()
+        .filter(|(number, ..)| args.row.is_none_or(|row| row == *number))
+        .map(|row| Row::new(row, &model, &payload))
+        .collect();
+    for row in &rows {
+        for line in row.lines(asked) {
+            println!("{line}");
+        }
+        wrong += usize::from(row.wrong(asked).is_some());
+    }
+    if wrong > 0 {
+        bail!("{wrong} of {} rows are not as they should be", rows.len());
+    }
+    say(&format!("{} rows, every one as it should be", rows.len()));
+    Ok(())
+}
+
+fn build(checkout: &Checkout, args: &Args) -> Result<Images> {
+    Ok(Images {
+        qemu: setup::qemu::ensure(checkout, args.qemu.as_deref())?,
+        payload: images::payload(checkout)?,
+        open: Some(images::hyp(checkout, Isolation::Off)?),
+        hyp: Some(images::hyp(checkout, Isolation::On)?),
+    })
+}

@@ -1,0 +1,77 @@
+//! The rows' tests on the build machine. They run an attack without its defence as well as with it, where it can run
+//! without, and say so in what they print.
+
+use anyhow::{Result, bail};
+
+use crate::checkout::Checkout;
+use crate::exec;
+use crate::progress::step;
+use crate::threats::table::{End, Found};
+
+/// The packages with such tests, and which of their targets are run.
+const PACKAGES: [(&str, &[&str]); 4] =
+    [("model-tests", &["--tests"]), ("smmu-drv", &["--tests"]), ("shadow-s2", &["--tests"]), ("hyp", &["--lib"])];
+
+/// What a test prints that runs the attack where nothing stops it, and fails unless it lands: `UNDEFENDED` of model-tests.
+const UNDEFENDED: &str = "attack run without its defence";
+
+/// Runs every test whose name starts with a row, or with the row given.
+///
+/// # Errors
+/// When the tests do not build.
+pub(crate) fn run(checkout: &Checkout, row: Option<u8>) -> Result<Vec<Found>> {
+    let mut found = Vec::new();
+    for (package, targets) in PACKAGES {
+        let mut cargo = checkout.cargo();
+        cargo.args(["test", "--no-fail-fast", "-p", package]).args(targets).args(["--", "--show-output"]);
+        match row {
+            Some(row) => cargo.arg(format!("t{row:02}_")),
+            None => cargo.args((0..=6).map(|tens| format!("t{tens}"))),
+        };
+        let output = step(&format!("Attacking the model: {package}"), || exec::capture(&mut cargo))?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let tests = parse(package, &text);
+        if !output.status.success() && tests.iter().all(|test| test.with != End::Wrong) {
+            bail!("`{}` ended with {}\n{}", exec::shown(&cargo), output.status, exec::tail(&output));
+        }
+        found.extend(tests);
+    }
+    Ok(found)
+}
+
+/// Reads results, and which tests have said that the attack landed.
+fn parse(package: &str, text: &str) -> Vec<Found> {
+    let mut tests: Vec<Found> = Vec::new();
+    let mut printing = None;
+    for line in text.lines() {
+        if let Some((name, end)) = line.strip_prefix("test ").and_then(|rest| rest.split_once(" ... ")) {
+            let with = match end {
+                "ok" => End::Blocked,
+                "FAILED" => End::Wrong,
+                _ => continue,
+            };
+            tests.push(Found { name: format!("{package}: {name}"), test: name.to_owned(), without: End::NotRun, with });
+        } else if let Some(name) = line.strip_prefix("---- ").and_then(|rest| rest.strip_suffix(" stdout ----")) {
+            printing = tests.iter().rposition(|test| test.test == name);
+        } else if line.contains(UNDEFENDED)
+            && let Some(test) = printing.and_then(|index| tests.get_mut(index))
+        {
+            test.without = End::Landed;
+        }
+    }
+    tests
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_test_printed_is_its_own() {
+        let text = format!(
+            "test t01_a ... ok\ntest t02_b ... ok\ntest t03_c ... FAILED\n\nsuccesses:\n\n---- t02_b stdout ----\n{UNDEFENDED}\n"
+        );
+        let ends: Vec<_> = parse("p", &text).iter().map(|test| (test.without, test.with)).collect();
+        assert_eq!(ends, [(End::NotRun, End::Blocked), (End::Landed, End::Blocked), (End::NotRun, End::Wrong)]);
+    }
+}

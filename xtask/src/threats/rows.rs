@@ -1,0 +1,127 @@
+//! The catalogue of attacks: what each row is about, and where it has to have a test. docs/threat-model.md tells it at
+//! length.
+
+/// Where a row is tested.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Layers {
+    /// On the build machine.
+    Model,
+    /// By the payload under QEMU.
+    Payload,
+    /// Both.
+    Both,
+    /// Nowhere that this command runs, for this reason.
+    Elsewhere(&'static str),
+}
+
+impl Layers {
+    /// As the table shows them.
+    pub(crate) fn letters(self) -> &'static str {
+        match self {
+            Self::Model => "M",
+            Self::Payload => "Q",
+            Self::Both => "M Q",
+            Self::Elsewhere(_) => "-",
+        }
+    }
+
+    /// Whether a test on the build machine is required.
+    pub(crate) fn model(self) -> bool {
+        matches!(self, Self::Model | Self::Both)
+    }
+
+    /// Whether a payload test is required.
+    pub(crate) fn payload(self) -> bool {
+        matches!(self, Self::Payload | Self::Both)
+    }
+}
+
+use Layers::{Both, Elsewhere, Model, Payload};
+
+/// Row, attack, where it has to be tested.
+pub(crate) const ROWS: [(u8, &str, Layers); 60] = [
+    (1, "DMA to EL2's memory", Both),
+    (2, "DMA to a page donated to EL2", Both),
+    (3, "DMA to a guest's page", Both),
+    (4, "a stale translation: cached first, donated then", Both),
+    (5, "donation while the host's SMMU is off, then on", Both),
+    (6, "DMA to device registers", Both),
+    (7, "the host's SMMU switched off", Both),
+    (8, "firmware left the SMMU on", Model),
+    (9, "an SMMU that loses its state in mid-life", Model),
+    (10, "the store of a CMD_SYNC aimed elsewhere", Both),
+    (11, "interrupt configuration aimed elsewhere", Both),
+    (12, "queues and tables in foreign memory", Both),
+    (13, "a queue's page given away while the queue is on", Both),
+    (14, "commands changed between check and use", Both),
+    (15, "entries of tables changed between check and use", Model),
+    (16, "every field of a stream table entry", Both),
+    (17, "every change from one configuration to another", Both),
+    (18, "StreamIDs at and beyond the edges", Both),
+    (19, "invalidation of everything, again and again", Model),
+    (20, "context descriptors and page tables in foreign memory", Both),
+    (21, "hardware updates of access and dirty state", Model),
+    (22, "invalidations that are not the host's", Both),
+    (23, "every opcode with random payloads", Both),
+    (24, "inconsistent queue indices", Both),
+    (25, "the costliest queue, from every CPU", Both),
+    (26, "the host's command queue off during a donation", Both),
+    (27, "enables toggled in any order", Both),
+    (28, "control bits in any pattern", Both),
+    (29, "every register offset at every size", Both),
+    (30, "accesses that the syndrome does not describe", Payload),
+    (31, "fetch, table walk and maintenance on withheld pages", Payload),
+    (32, "ATS with the feature hidden", Model),
+    (33, "register pages that are hidden", Both),
+    (34, "two SMMUs", Model),
+    (35, "no memory left", Both),
+    (36, "hypercalls with bad ranges", Both),
+    (37, "random hypercalls", Payload),
+    (38, "everything at once from several CPUs", Both),
+    (39, "CPUs started, suspended and stopped against EL2", Payload),
+    (40, "masters behind no SMMU", Payload),
+    (41, "stream tables that change their shape", Both),
+    (42, "isolation switched off by command line or by root", Elsewhere("Linux boots: cargo xtask test --only linux")),
+    (43, "floods of faults", Both),
+    (44, "a walker that does not snoop", Model),
+    (45, "the interrupt controller as a DMA master", Elsewhere("not closed: EL2 reports the hole at boot")),
+    (46, "one page of a cached block", Both),
+    (47, "an SMMU that does not answer", Model),
+    (48, "commands with reserved bits", Model),
+    (49, "a CPU block split while others use it", Payload),
+    (50, "dirty lines and old contents at a change of owner", Model),
+    (51, "DMA under way while a page changes hands", Payload),
+    (52, "queues, tables and messages in device registers", Both),
+    (53, "profiling and debug buffers", Payload),
+    (54, "firmware calls that name memory", Payload),
+    (55, "registers that nobody described", Both),
+    (56, "PCI: windows over other things, peer-to-peer", Payload),
+    (57, "EL2's console jammed and forged", Payload),
+    (58, "boot input: overlaps, huge counts, malformed maps", Model),
+    (59, "stalls", Model),
+    (60, "the time of the longest hypercall", Payload),
+];
+
+/// The rows that a test's name claims: `t02_t04_stale` is about rows 2 and 4. Modules before the name say nothing.
+pub(crate) fn rows_of(test: &str) -> Vec<u8> {
+    let name = test.rsplit("::").next().unwrap_or(test);
+    let number = |word: &str| word.strip_prefix('t').filter(|digits| digits.len() == 2)?.parse().ok();
+    name.split('_').map_while(number).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_numbered_without_a_gap() {
+        assert!(ROWS.iter().map(|row| row.0).eq(1..=60));
+    }
+
+    #[test]
+    fn a_test_may_be_about_several_rows() {
+        assert_eq!(rows_of("tests::t02_t04_t46_a_cached_block"), [2, 4, 46]);
+        assert_eq!(rows_of("the_t01_is_not_first"), []);
+        assert_eq!(rows_of("t1_short"), []);
+    }
+}

@@ -1,0 +1,130 @@
+//! What came of a row's tests, and the table of all rows.
+
+use crate::threats::rows::{Layers, rows_of};
+
+/// How an attack ended in one of its two runs.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum End {
+    /// It reached its victim.
+    Landed,
+    /// It did not, and nothing else went wrong.
+    Blocked,
+    /// The test passed there, and it is not one of a victim that is reached.
+    NoAttack,
+    /// There is no such run: the attack is of something that does not exist without EL2.
+    NotRun,
+    /// The test failed.
+    Wrong,
+}
+
+impl End {
+    /// As the table shows it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Landed => "landed",
+            Self::Blocked => "held",
+            Self::NoAttack => "passed",
+            Self::NotRun => "-",
+            Self::Wrong => "FAILED",
+        }
+    }
+}
+
+/// One test with its two ends.
+#[derive(Clone, Debug)]
+pub(crate) struct Found {
+    /// What the table calls it.
+    pub(crate) name: String,
+    /// Its name.
+    pub(crate) test: String,
+    /// Without the defence.
+    pub(crate) without: End,
+    /// With it.
+    pub(crate) with: End,
+}
+
+/// One row with what was found for it.
+pub(crate) struct Row<'a> {
+    number: u8,
+    title: &'a str,
+    layers: Layers,
+    model: Vec<&'a Found>,
+    payload: Vec<&'a Found>,
+}
+
+impl<'a> Row<'a> {
+    /// Picks the row's tests.
+    pub(crate) fn new(
+        (number, title, layers): (u8, &'a str, Layers),
+        model: &'a [Found],
+        payload: &'a [Found],
+    ) -> Self {
+        let about = |found: &&Found| rows_of(&found.test).contains(&number);
+        Self {
+            number,
+            title,
+            layers,
+            model: model.iter().filter(about).collect(),
+            payload: payload.iter().filter(about).collect(),
+        }
+    }
+
+    /// Why the row is not as it should be; what was not asked for is not missed.
+    pub(crate) fn wrong(&self, asked: Layers) -> Option<String> {
+        let mut failed = self.tests().filter(|test| test.without == End::Wrong || test.with == End::Wrong);
+        if let Some(test) = failed.next() {
+            return Some(format!("{} fails", test.name));
+        }
+        let ran = |tests: &[&Found]| tests.iter().any(|test| test.with == End::Blocked);
+        if asked.model() && self.layers.model() && !ran(&self.model) {
+            return Some("no test on the build machine".to_owned());
+        }
+        if asked.payload() && self.layers.payload() && !ran(&self.payload) {
+            return Some("no payload test".to_owned());
+        }
+        None
+    }
+
+    fn tests(&self) -> impl Iterator<Item = &'a Found> + '_ {
+        self.model.iter().chain(&self.payload).copied()
+    }
+
+    /// The row's lines: itself, then each of its tests.
+    pub(crate) fn lines(&self, asked: Layers) -> Vec<String> {
+        let note = match (self.wrong(asked), self.layers) {
+            (Some(why), _) => format!("  MISSING OR WRONG: {why}"),
+            (None, Layers::Elsewhere(reason)) => format!("  {reason}"),
+            (None, _) => String::new(),
+        };
+        let mut lines = vec![format!("T{:02}  {:3}  {}{note}", self.number, self.layers.letters(), self.title)];
+        for test in self.tests() {
+            lines.push(format!("          {:76} {:8} {}", test.name, test.without.word(), test.with.word()));
+        }
+        lines
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(test: &str, with: End) -> Found {
+        Found { name: test.to_owned(), test: test.to_owned(), without: End::NotRun, with }
+    }
+
+    #[test]
+    fn a_row_needs_a_passing_test_in_each_of_its_layers() {
+        let model = [found("t01_a", End::Blocked)];
+        let row = |payload: &[Found]| Row::new((1, "x", Layers::Both), &model, payload).wrong(Layers::Both);
+        assert_eq!(row(&[found("t01_b", End::Blocked)]), None);
+        assert!(row(&[found("t02_b", End::Blocked)]).is_some());
+        assert!(row(&[found("t01_b", End::NotRun)]).is_some());
+        assert!(row(&[found("t01_b", End::Blocked), found("t01_c", End::Wrong)]).is_some());
+    }
+
+    #[test]
+    fn a_layer_that_was_not_asked_for_is_not_missed() {
+        let model = [found("t01_a", End::Blocked)];
+        assert_eq!(Row::new((1, "x", Layers::Both), &model, &[]).wrong(Layers::Model), None);
+    }
+}
