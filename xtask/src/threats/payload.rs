@@ -68,9 +68,8 @@ fn one(checkout: &Checkout, images: &Images, test: &Listed, below: Below) -> End
             // A test may be of what must work, or of an error that must be named; then nothing lands anywhere.
             let landed = attacks.iter().any(|(_, result)| *result == AttackResult::Landed);
             match (below, landed) {
-                (Below::Portcullis, true) => End::Wrong,
+                (_, true) => End::Landed,
                 (Below::Portcullis, false) => End::Blocked,
-                (Below::Open | Below::Native, true) => End::Landed,
                 (Below::Open | Below::Native, false) => End::NoAttack,
             }
         }

@@ -121,7 +121,7 @@ mod tests {
     #[test]
     fn a_test_may_be_about_several_rows() {
         assert_eq!(rows_of("tests::t02_t04_t46_a_cached_block"), [2, 4, 46]);
-        assert_eq!(rows_of("the_t01_is_not_first"), []);
-        assert_eq!(rows_of("t1_short"), []);
+        assert!(rows_of("the_t01_is_not_first").is_empty());
+        assert!(rows_of("t1_short").is_empty());
     }
 }

@@ -75,6 +75,12 @@ impl<'a> Row<'a> {
         if let Some(test) = failed.next() {
             return Some(format!("{} fails", test.name));
         }
+        // An attack that lands is told as the hole that it is, where the catalogue says so.
+        if let Some(test) = self.tests().find(|test| test.with == End::Landed)
+            && !matches!(self.layers, Layers::Elsewhere(_))
+        {
+            return Some(format!("{} lands", test.name));
+        }
         let ran = |tests: &[&Found]| tests.iter().any(|test| test.with == End::Blocked);
         if asked.model() && self.layers.model() && !ran(&self.model) {
             return Some("no test on the build machine".to_owned());
@@ -120,6 +126,14 @@ mod tests {
         assert!(row(&[found("t02_b", End::Blocked)]).is_some());
         assert!(row(&[found("t01_b", End::NotRun)]).is_some());
         assert!(row(&[found("t01_b", End::Blocked), found("t01_c", End::Wrong)]).is_some());
+    }
+
+    #[test]
+    fn an_attack_that_lands_is_right_only_where_the_catalogue_says_so() {
+        let payload = [found("t01_a", End::Landed)];
+        let row = |layers| Row::new((1, "x", layers), &[], &payload).wrong(Layers::Both);
+        assert!(row(Layers::Payload).is_some_and(|why| why.contains("lands")));
+        assert_eq!(row(Layers::Elsewhere("open")), None);
     }
 
     #[test]
