@@ -338,3 +338,35 @@ fn t41_the_table_changes_its_shape() {
     assert_eq!(m.isolated(&SIDS), Ok(()));
     let _ = cd(0);
 }
+
+#[test]
+fn t41_every_store_of_a_change_of_shape() {
+    for pace in [Pace::Eager, Pace::Lazy] {
+        let mut m = Machine::new(&Setup::guarded().with(Config { pace, seed: 41, sid_bits: 9, ..Config::qemu() }));
+        let mut host = Host::enable(&mut m, 0, Shape::TwoLevel);
+        host.install(&mut m, SID, BYPASS);
+        host.install(&mut m, 9, ABORT);
+        // Without stage 2 behind it an entry is a hole, whatever it says.
+        let look = |model: &Model| {
+            for sid in [SID, 9] {
+                let holes = model.entries(sid).into_iter().filter(|entry| matches!(entry[0] & 0xf, 0b1001 | 0b1011));
+                assert_eq!(holes.count(), 0, "stream {sid}");
+            }
+        };
+        *m.spy.borrow_mut() = Some(Box::new(look));
+        for _ in 0..3 {
+            // Off and on; the level-1 descriptor away and back. Old tables are freed on the way.
+            host.cr0(&mut m, QUEUES);
+            host.cr0(&mut m, ON);
+            let strtab = host.strtab();
+            m.mem.cpu_write64(strtab, 0);
+            invalidate(&mut host, &mut m, SID);
+            m.mem.cpu_write64(strtab, host.l2() | 9);
+            invalidate(&mut host, &mut m, SID);
+            assert_eq!(m.dma_write(0, SID, VICTIM, 1), Transfer::Done);
+            m.models[0].borrow_mut().drop_caches();
+        }
+        *m.spy.borrow_mut() = None;
+        assert_eq!(m.isolated(&SIDS), Ok(()));
+    }
+}
