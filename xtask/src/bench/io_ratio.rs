@@ -17,6 +17,9 @@ const WORKLOADS: [&str; 4] = ["nvme_seq", "nvme_rand4k", "virtio_seq", "virtio_r
 /// Invalidation policy, command line, target.
 const POLICIES: [(&str, &str, f64); 2] = [("strict", "iommu.strict=1", 1.10), ("lazy", "iommu.strict=0", 1.05)];
 
+/// Pairs below which the interval is too wide to hold against a target.
+const ENOUGH: usize = 15;
+
 /// Measures in `repeats` pairs of boots for each policy.
 ///
 /// # Errors
@@ -46,13 +49,13 @@ pub(crate) fn measure(stage: &Stage<'_>, repeats: u32, report: &mut Report) -> R
         }
         for (name, ratios) in ratios {
             let (mean, half) = interval(&ratios);
-            let note = format!(
-                "lower bound of the 95 % interval {:.3} to {:.3} of {} interleaved pairs",
-                mean - half,
-                mean + half,
-                ratios.len()
-            );
-            let figure = Figure::new(mean - half, "ratio").target(target).note(note);
+            let (low, high, pairs) = (mean - half, mean + half, ratios.len());
+            let note = format!("lower bound of the 95 % interval {low:.3} to {high:.3} of {pairs} interleaved pairs");
+            let figure = if pairs >= ENOUGH {
+                Figure::new(low, "ratio").target(target).note(note)
+            } else {
+                Figure::new(low, "ratio").note(format!("{note}: {ENOUGH} are wanted for a verdict"))
+            };
             report.add(format!("io_ratio.{name}.{policy}"), figure);
         }
     }

@@ -74,8 +74,6 @@ fn measure(ctx: &Ctx, counts: &[u64]) -> TestResult {
         if pages > cap {
             continue;
         }
-        let back = transition(Hypercall::HypDonateHost, base, pages, cap)?;
-        bench_line!(back.instructions, 1, "instructions", "el2_insns.give_back_{pages}");
         if pages == 1 {
             // The block is split already: only a leaf goes.
             let again = transition(Hypercall::HostDonateHyp, base + PAGE, 1, cap)?;
@@ -83,6 +81,8 @@ fn measure(ctx: &Ctx, counts: &[u64]) -> TestResult {
             bench_line!(again.commands, 1, "commands", "revoke.1_again.commands");
             bench_line!(again.syncs, 1, "syncs", "revoke.1_again.syncs");
         }
+        let back = transition(Hypercall::HypDonateHost, base, pages, cap)?;
+        bench_line!(back.instructions, 1, "instructions", "el2_insns.give_back_{pages}");
     }
     Ok(())
 }
