@@ -321,6 +321,7 @@ fn t41_the_table_changes_its_shape() {
         m.write64(0, r::STRTAB_BASE, base);
         m.write32(0, r::STRTAB_BASE_CFG, cfg);
         host.cr0(&mut m, ON);
+        m.models[0].borrow_mut().drop_caches();
         assert_eq!(m.isolated(&[0, SID, 0x55, 0x155, 0xffff]), Ok(()), "{base:#x} {cfg:#x}");
     }
     // The registers themselves are locked while it is on.
