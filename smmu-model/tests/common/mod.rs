@@ -150,7 +150,7 @@ impl Rig {
 
 /// AF, S2AP read and write, inner shareable, Normal write-back.
 pub const S2_LEAF: u64 = 1 << 10 | 3 << 6 | 3 << 8 | 0xf << 2;
-/// AF, AP[1], nG, inner shareable.
+/// AF, `AP[1]`, nG, inner shareable.
 pub const S1_LEAF: u64 = 1 << 10 | 1 << 6 | 3 << 8 | 1 << 11;
 
 /// Word 2 of an entry: VMID 5, 39-bit IPAs from level 1, 4 KiB, 44-bit output, AArch64, record.
