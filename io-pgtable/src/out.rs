@@ -18,7 +18,7 @@ pub struct WalkAttrs {
 }
 
 impl WalkAttrs {
-    /// Bits [13:8] of every TCR and VTCR.
+    /// Bits `[13:8]` of every TCR and VTCR.
     fn word(self) -> u64 {
         u64::from(self.irgn) << 8 | u64::from(self.orgn) << 10 | u64::from(self.sh) << 12
     }
