@@ -175,3 +175,20 @@ fn alignment(fmt: u64, cdmax: u64) -> u64 {
     };
     1_u64.checked_shl(log2).map_or(u64::MAX, |size| size.wrapping_sub(1))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use io_pgtable::Pa;
+
+    #[test]
+    fn every_entry_protects_table_walks_and_reports_faults() {
+        let cfg = Stage2Cfg { ttb: Pa(0x4000), t0sz: 24, sl0: 1, irgn: 1, orgn: 1, sh: 3, tg: 0, ps: 2, vmid: 1 };
+        let words = Stage2Words::new(&cfg);
+        let bit = |field| get64(field, words.dw2);
+        assert_eq!((bit(dw2::S2PTW), bit(dw2::S2R), bit(dw2::S2AA64), bit(dw2::S2VMID)), (1, 1, 1, 1));
+        assert_eq!((bit(dw2::S2S), bit(dw2::S2HA), bit(dw2::S2HD)), (0, 0, 0));
+        assert_eq!((bit(dw2::S2ENDI), bit(dw2::S2AFFD)), (0, 0));
+        assert_eq!(words.dw3, 0x4000);
+    }
+}
