@@ -1,4 +1,4 @@
-//! A machine around the model: RAM, a driver's worth of helpers, page tables written by hand.
+//! A machine around the model: RAM, a driver's worth of functions, page tables written by hand.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part")]
 #![allow(clippy::unwrap_used, reason = "tests")]
 
