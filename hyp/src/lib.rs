@@ -8,6 +8,7 @@
 extern crate std;
 
 pub mod boot_info;
+pub mod donated;
 pub mod esr;
 pub mod ghost;
 pub mod hvc;

@@ -1,7 +1,7 @@
 //! EL2's memory pool: pages for tables, queues and shadow structures.
 //!
-//! Single pages come from a list in O(1); larger blocks, and the list's refills, from a buddy allocator. Pages that the host donated stay on a
-//! list of their own, used last, so that unused ones can be found and given back. All of it is memory that the host never sees. One of the
+//! Single pages come from a list in O(1); larger blocks, and the list's refills, from a buddy allocator. Pages that the host donated are kept
+//! apart and used last, so that unused ones can be found and given back. All of it is memory that the host never sees. One of the
 //! modules that may use `unsafe`: it gives memory out and takes it back.
 #![deny(
     clippy::indexing_slicing,
@@ -12,17 +12,15 @@
 )]
 #![allow(unsafe_code)]
 
-mod donated;
-
 use crate::arch::PAGE;
 use buddy_system_allocator::Heap;
 use core::alloc::Layout;
 use core::ptr::NonNull;
-use donated::Donated;
+use hyp::donated::{self, Donated};
 use io_pgtable::Pa;
 use spin::mutex::TicketMutex;
 
-pub use donated::MAX_RAM_RANGES;
+pub use hyp::donated::MAX_RAM_RANGES;
 
 /// Buddy orders: blocks up to 2^31 bytes.
 const ORDERS: usize = 32;
@@ -63,18 +61,19 @@ pub unsafe fn add(start: u64, end: u64) {
     pool.total = pool.total.saturating_add(end.saturating_sub(start));
 }
 
-/// Prepares for donations of pages of RAM `[first, first + count)` (page numbers), with `bitmaps` of two bits a page.
+/// Prepares for donations of pages of RAM `[first, first + count)` (page numbers), with their bookkeeping at `bitmaps`.
 ///
 /// # Safety
-/// `bitmaps` is zeroed memory of at least [`bitmap_bytes`]`(count)` bytes that nobody else uses, ever.
+/// `bitmaps` is initialized memory of [`bitmap_bytes`]`(count)` bytes, aligned to 8, that nobody else uses, ever.
 pub unsafe fn expect_donations(first: u64, count: u64, bitmaps: Pa) {
-    // SAFETY: (1) the caller vouches for the memory.
-    unsafe { POOL.lock().donated.add_section(first, count, bitmaps) };
+    // SAFETY: (1) the caller vouches for the memory, its length and that it is ours for good.
+    let words = unsafe { core::slice::from_raw_parts_mut(bitmaps.0 as *mut u64, donated::bitmap_words(count)) };
+    POOL.lock().donated.add_range(first..first.saturating_add(count), words);
 }
 
 /// Bytes of bookkeeping for donations of `pages` pages.
 pub fn bitmap_bytes(pages: u64) -> u64 {
-    donated::bitmap_bytes(pages)
+    (donated::bitmap_words(pages) as u64).saturating_mul(8)
 }
 
 /// Takes a zeroed block of `size` bytes (a power of two), aligned to its size and at least to a page; `None` if there is none.
@@ -99,7 +98,7 @@ fn take(size: usize) -> Option<u64> {
     if let Ok(block) = pool.heap.alloc(layout) {
         return Some(block.addr().get() as u64);
     }
-    if size == PAGE_SIZE { pool.donated.pop() } else { None }
+    if size == PAGE_SIZE { pool.donated.take().map(|page| page.saturating_mul(PAGE)) } else { None }
 }
 
 /// Gives a block of [`alloc`] back.
@@ -110,13 +109,11 @@ pub unsafe fn free(block: Pa, size: usize) {
     let size = size.max(PAGE_SIZE);
     let mut pool = POOL.lock();
     if size == PAGE_SIZE {
-        // SAFETY: (1) the caller gives the page up, so its first words may become links.
-        unsafe {
-            if !pool.donated.push_back(block.0) {
-                (block.0 as *mut u64).write(pool.free_pages);
-                pool.free_pages = block.0;
-                pool.pages = pool.pages.saturating_add(1);
-            }
+        if !pool.donated.give_back(block.0 / PAGE) {
+            // SAFETY: (1) the caller gives the page up, and it never was the host's, so its first word may become a link.
+            unsafe { (block.0 as *mut u64).write(pool.free_pages) };
+            pool.free_pages = block.0;
+            pool.pages = pool.pages.saturating_add(1);
         }
     } else if let (Ok(layout), Some(pointer)) = (Layout::from_size_align(size, size), NonNull::new(block.0 as *mut u8))
     {
@@ -132,14 +129,13 @@ pub unsafe fn free(block: Pa, size: usize) {
 pub unsafe fn donate(first: u64, count: u64) {
     let mut pool = POOL.lock();
     for page in first..first.saturating_add(count) {
-        // SAFETY: (1) the caller gives the pages up.
-        unsafe { pool.donated.insert(page.saturating_mul(PAGE)) };
+        pool.donated.insert(page);
     }
 }
 
 /// Takes the `count` donated pages from page number `first` out of the pool: all, or none and `false` if one of them is in use.
 pub fn take_donated(first: u64, count: u64) -> bool {
-    POOL.lock().donated.remove(first, count)
+    POOL.lock().donated.remove(first..first.saturating_add(count))
 }
 
 /// Current level of the pool.
@@ -148,5 +144,8 @@ pub fn level() -> Level {
     let in_use = pool.heap.stats_alloc_actual() as u64;
     let (donated, free) = pool.donated.level();
     let unused = pool.total.saturating_sub(in_use).saturating_add(pool.pages.saturating_mul(PAGE));
-    Level { total: pool.total.saturating_add(donated), free: unused.saturating_add(free) }
+    Level {
+        total: pool.total.saturating_add(donated.saturating_mul(PAGE)),
+        free: unused.saturating_add(free.saturating_mul(PAGE)),
+    }
 }

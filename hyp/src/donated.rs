@@ -1,0 +1,327 @@
+//! Pages that the host donated to EL2's pool: which they are, and which of them are free.
+//!
+//! All of it is kept beside the pages, two bits for each, and nothing in them. What lies in such a page is never looked at before EL2 has written
+//! it: the host chose it once, and a device that was told to write the page while it was the host's may be late (QEMU's disks are, see
+//! docs/threat-model.md).
+#![deny(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::arithmetic_side_effects
+)]
+
+use core::ops::Range;
+
+/// Ranges of RAM that can donate.
+pub const MAX_RAM_RANGES: usize = 16;
+
+/// Bits of one word of a bitmap.
+const WORD: u64 = 64;
+/// Bitmaps of one range.
+const MAPS: usize = 2;
+
+/// Words that [`Donated::add_range`] needs for `pages` pages.
+pub fn bitmap_words(pages: u64) -> usize {
+    usize::try_from(pages.div_ceil(WORD)).ok().and_then(|words| words.checked_mul(MAPS)).unwrap_or(usize::MAX)
+}
+
+/// One range of RAM, with a bit for each page in either bitmap.
+struct Section {
+    pages: Range<u64>,
+    donated: &'static mut [u64],
+    free: &'static mut [u64],
+}
+
+/// The donated pages of the pool. Pages are named by their number, address / 4096.
+pub struct Donated {
+    sections: [Option<Section>; MAX_RAM_RANGES],
+    /// Where the search for a free page goes on, so that a page just given back is not the next to be handed out.
+    cursor: u64,
+    donated: u64,
+    free: u64,
+}
+
+impl Donated {
+    /// Knows no page and has none.
+    pub const fn new() -> Self {
+        Self { sections: [const { None }; MAX_RAM_RANGES], cursor: 0, donated: 0, free: 0 }
+    }
+
+    /// Knows `pages` from now on, none of them donated. Their bits live in `words`, of which the first [`bitmap_words`] are used and cleared.
+    ///
+    /// A range that overlaps a known one, that finds [`MAX_RAM_RANGES`] known already, or whose `words` are too few is left out: its pages
+    /// cannot be donated.
+    pub fn add_range(&mut self, pages: Range<u64>, words: &'static mut [u64]) {
+        let half = bitmap_words(pages.end.saturating_sub(pages.start)) / MAPS;
+        let overlaps = |known: &Section| known.pages.start.max(pages.start) < known.pages.end.min(pages.end);
+        if self.sections.iter().flatten().any(overlaps) {
+            return;
+        }
+        let Some((donated, rest)) = words.split_at_mut_checked(half) else { return };
+        let Some((free, _)) = rest.split_at_mut_checked(half) else { return };
+        donated.fill(0);
+        free.fill(0);
+        if let Some(slot) = self.sections.iter_mut().find(|slot| slot.is_none()) {
+            *slot = Some(Section { pages, donated, free });
+        }
+    }
+
+    fn section_mut(&mut self, page: u64) -> Option<&mut Section> {
+        self.sections.iter_mut().flatten().find(|section| section.pages.contains(&page))
+    }
+
+    fn section(&self, page: u64) -> Option<&Section> {
+        self.sections.iter().flatten().find(|section| section.pages.contains(&page))
+    }
+
+    fn is_donated(&self, page: u64) -> bool {
+        self.section(page).is_some_and(|section| bit(section.donated, section.index(page)))
+    }
+
+    fn is_free(&self, page: u64) -> bool {
+        self.section(page).is_some_and(|section| bit(section.free, section.index(page)))
+    }
+
+    /// Adds `page`, free. Nothing happens if it is there already, or outside the known ranges.
+    pub fn insert(&mut self, page: u64) {
+        if self.is_donated(page) {
+            return;
+        }
+        if let Some(section) = self.section_mut(page) {
+            let index = section.index(page);
+            set(section.donated, index);
+            set(section.free, index);
+            self.donated = self.donated.saturating_add(1);
+            self.free = self.free.saturating_add(1);
+        }
+    }
+
+    /// Takes `page` back from its user; `false` if it is not a donated one.
+    pub fn give_back(&mut self, page: u64) -> bool {
+        if !self.is_donated(page) {
+            return false;
+        }
+        if !self.is_free(page)
+            && let Some(section) = self.section_mut(page)
+        {
+            let index = section.index(page);
+            set(section.free, index);
+            self.free = self.free.saturating_add(1);
+        }
+        true
+    }
+
+    /// Hands out one free page; `None` if there is none. Reads at most a word for 64 pages of RAM.
+    pub fn take(&mut self) -> Option<u64> {
+        if self.free == 0 {
+            return None;
+        }
+        let page = self.first_free(self.cursor..u64::MAX).or_else(|| self.first_free(0..self.cursor))?;
+        self.use_up(page);
+        self.cursor = page.saturating_add(1);
+        Some(page)
+    }
+
+    fn first_free(&self, pages: Range<u64>) -> Option<u64> {
+        self.sections.iter().flatten().filter_map(|section| section.first_free(&pages)).min()
+    }
+
+    fn use_up(&mut self, page: u64) {
+        if let Some(section) = self.section_mut(page) {
+            let index = section.index(page);
+            clear(section.free, index);
+            self.free = self.free.saturating_sub(1);
+        }
+    }
+
+    /// Takes `pages` out for good: all, or none and `false` unless every one is donated and free.
+    pub fn remove(&mut self, pages: Range<u64>) -> bool {
+        if !pages.clone().all(|page| self.is_free(page)) {
+            return false;
+        }
+        for page in pages {
+            self.use_up(page);
+            if let Some(section) = self.section_mut(page) {
+                let index = section.index(page);
+                clear(section.donated, index);
+                self.donated = self.donated.saturating_sub(1);
+            }
+        }
+        true
+    }
+
+    /// Pages donated, and of those the free ones.
+    pub fn level(&self) -> (u64, u64) {
+        (self.donated, self.free)
+    }
+}
+
+impl Default for Donated {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Section {
+    /// Number of the bit of `page`, which is one of the section's.
+    fn index(&self, page: u64) -> u64 {
+        page.saturating_sub(self.pages.start)
+    }
+
+    /// The first free page among `pages`.
+    fn first_free(&self, pages: &Range<u64>) -> Option<u64> {
+        let end = pages.end.min(self.pages.end);
+        let mut page = pages.start.max(self.pages.start);
+        while page < end {
+            let index = self.index(page);
+            let ahead = word(self.free, index).unbounded_shr(shift(index));
+            if ahead != 0 {
+                let found = page.saturating_add(u64::from(ahead.trailing_zeros()));
+                return (found < end).then_some(found);
+            }
+            page = page.saturating_add(WORD).saturating_sub(index % WORD);
+        }
+        None
+    }
+}
+
+fn shift(index: u64) -> u32 {
+    u32::try_from(index % WORD).unwrap_or(0)
+}
+
+fn mask(index: u64) -> u64 {
+    1_u64.unbounded_shl(shift(index))
+}
+
+fn word(bits: &[u64], index: u64) -> u64 {
+    usize::try_from(index / WORD).ok().and_then(|at| bits.get(at)).copied().unwrap_or(0)
+}
+
+fn word_mut(bits: &mut [u64], index: u64) -> Option<&mut u64> {
+    usize::try_from(index / WORD).ok().and_then(|at| bits.get_mut(at))
+}
+
+fn bit(bits: &[u64], index: u64) -> bool {
+    word(bits, index) & mask(index) != 0
+}
+
+fn set(bits: &mut [u64], index: u64) {
+    if let Some(word) = word_mut(bits, index) {
+        *word |= mask(index);
+    }
+}
+
+fn clear(bits: &mut [u64], index: u64) {
+    if let Some(word) = word_mut(bits, index) {
+        *word &= !mask(index);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::boxed::Box;
+    use std::collections::BTreeSet;
+    use std::vec;
+
+    fn with(ranges: &[Range<u64>]) -> Donated {
+        let mut donated = Donated::new();
+        for range in ranges {
+            let words = bitmap_words(range.end - range.start);
+            donated.add_range(range.clone(), Box::leak(vec![!0; words].into_boxed_slice()));
+        }
+        donated
+    }
+
+    #[test]
+    fn a_page_outside_the_ranges_is_never_taken_in() {
+        let mut donated = with(&[100..300]);
+        donated.insert(99);
+        donated.insert(300);
+        assert_eq!(donated.level(), (0, 0));
+        assert!(!donated.give_back(99));
+        assert_eq!(donated.take(), None);
+    }
+
+    #[test]
+    fn a_range_without_room_or_over_another_is_left_out() {
+        let mut donated = with(&[0..64]);
+        donated.add_range(63..70, Box::leak(Box::new([0; 2])));
+        donated.add_range(128..256, Box::leak(Box::new([0; 3])));
+        donated.insert(65);
+        donated.insert(128);
+        assert_eq!(donated.level(), (0, 0));
+    }
+
+    #[test]
+    fn a_page_given_back_is_the_last_to_be_handed_out_again() {
+        let mut donated = with(&[0..200, 1000..1100]);
+        for page in [3, 70, 199, 1099] {
+            donated.insert(page);
+        }
+        let first = donated.take();
+        assert_eq!(first, Some(3));
+        assert!(donated.give_back(3));
+        assert_eq!([(); 4].map(|()| donated.take()), [Some(70), Some(199), Some(1099), Some(3)]);
+    }
+
+    #[test]
+    fn pages_in_use_are_not_removed_and_nothing_else_is_either() {
+        let mut donated = with(&[0..64]);
+        for page in 10..20 {
+            donated.insert(page);
+        }
+        assert_eq!(donated.take(), Some(10));
+        assert!(!donated.remove(9..12));
+        assert!(!donated.remove(10..12));
+        assert_eq!(donated.level(), (10, 9));
+        assert!(donated.remove(11..20));
+        assert_eq!(donated.level(), (1, 0));
+        assert!(donated.give_back(10));
+        assert!(donated.remove(10..11));
+        assert_eq!(donated.level(), (0, 0));
+    }
+
+    proptest! {
+        /// Against two sets, over any order of operations.
+        #[test]
+        fn agrees_with_two_sets(steps in prop::collection::vec((0..4_u8, 0..150_u64, 1..5_u64), 0..200)) {
+            let known = |page: u64| (5..70).contains(&page) || (100..140).contains(&page);
+            let mut donated = with(&[5..70, 100..140]);
+            let (mut all, mut free) = (BTreeSet::new(), BTreeSet::new());
+            for (step, page, count) in steps {
+                match step {
+                    0 => {
+                        donated.insert(page);
+                        if known(page) && all.insert(page) {
+                            free.insert(page);
+                        }
+                    }
+                    1 => match donated.take() {
+                        Some(page) => prop_assert!(free.remove(&page)),
+                        None => prop_assert!(free.is_empty()),
+                    },
+                    2 => {
+                        prop_assert_eq!(donated.give_back(page), all.contains(&page));
+                        if all.contains(&page) {
+                            free.insert(page);
+                        }
+                    }
+                    _ => {
+                        let pages = page..page + count;
+                        let possible = pages.clone().all(|page| free.contains(&page));
+                        prop_assert_eq!(donated.remove(pages.clone()), possible);
+                        if possible {
+                            free.retain(|page| !pages.contains(page));
+                            all.retain(|page| !pages.contains(page));
+                        }
+                    }
+                }
+                let level = (u64::try_from(all.len()).unwrap(), u64::try_from(free.len()).unwrap());
+                prop_assert_eq!(donated.level(), level);
+            }
+        }
+    }
+}
