@@ -62,7 +62,8 @@ impl Tally {
         let (passed, failed) = parse(&text);
         self.suite(suite).passed += passed;
         for name in &failed {
-            self.fail(suite, name);
+            let gist = gist(&text, name).map(|gist| format!(": {gist}")).unwrap_or_default();
+            self.fail(suite, &format!("{name}{gist}"));
         }
         for line in failure_reports(&text) {
             eprintln!("    | {line}");
@@ -137,6 +138,22 @@ fn failure_reports(text: &str) -> Vec<&str> {
     shown
 }
 
+/// Characters of a reason that the summary repeats.
+const GIST_CHARS: usize = 300;
+
+/// The last thing that a harness reports of one failed test, for those who see only the summary.
+fn gist(text: &str, name: &str) -> Option<String> {
+    let heads = [format!("---- {name} ----"), format!("---- {name} stdout ----")];
+    let last = text
+        .lines()
+        .skip_while(|line| !heads.iter().any(|head| line == head))
+        .skip(1)
+        .take_while(|line| !line.starts_with("---- ") && *line != "failures:" && !line.starts_with("test result: "))
+        .filter(|line| !line.trim().is_empty() && !line.starts_with("note: "))
+        .last()?;
+    Some(last.trim().chars().take(GIST_CHARS).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,6 +174,15 @@ mod tests {
         let shown = failure_reports(text);
         assert!(shown.contains(&"why"));
         assert!(!shown.contains(&"noise"));
+    }
+
+    #[test]
+    fn the_gist_of_a_failure_is_its_last_line() {
+        let text = "failures:\n\n---- a stdout ----\n\nthread 'a' panicked at x.rs:1:\nleft is not right\n\
+            note: run with `RUST_BACKTRACE=1`\n\n---- b ----\nconsole:\n  EL2 died\n\n\nfailures:\n    a\n    b\n";
+        assert_eq!(gist(text, "a").as_deref(), Some("left is not right"));
+        assert_eq!(gist(text, "b").as_deref(), Some("EL2 died"));
+        assert_eq!(gist(text, "c"), None);
     }
 
     #[test]
