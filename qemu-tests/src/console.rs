@@ -179,6 +179,18 @@ pub fn control_lines(host_console: &str) -> Vec<String> {
     host_console.lines().filter_map(line).collect()
 }
 
+/// What the payload says EL2's console has to tell, one `ANNOUNCED <words>` line each.
+#[must_use]
+pub fn announced_lines(host_console: &str) -> Vec<&str> {
+    host_console.lines().filter_map(|line| line.trim().strip_prefix("ANNOUNCED ")).collect()
+}
+
+/// Whether a line of EL2's console has these words.
+#[must_use]
+pub fn is_announced(el2_console: &str, words: &str) -> bool {
+    el2_console.lines().any(|line| line.starts_with("portcullis: ") && line.contains(words))
+}
+
 fn value_of<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     text.split_whitespace()
         .filter_map(|word| word.split_once('='))

@@ -254,6 +254,11 @@ impl Report {
             bail!("{error}");
         }
         self.outcome.require_clean_exit()?;
+        if self.exit.is_some() {
+            for words in console::announced_lines(&self.outcome.host_console) {
+                ensure!(console::is_announced(&self.outcome.el2_console, words), "EL2's console does not say: {words}");
+            }
+        }
         Ok(match &line.result {
             TestResult::Skip(reason) => Verdict::Skipped(reason.clone()),
             TestResult::Pass | TestResult::Fail(_) => Verdict::Passed,

@@ -287,6 +287,14 @@ fn reserved_memory_is_known() {
 }
 
 #[test]
+fn the_page_at_address_zero_is_no_memory() {
+    let reg = wide(&[0, 0x1_0000, 0x4000_0000, 0x4000_0000]);
+    let dtb = with_properties("/memory@40000000", &[("reg", reg)]);
+    let memory = Platform::parse(&dtb).unwrap().memory;
+    assert_eq!(memory.ram.to_string(), "0x1000..0x10000, 0x40000000..0x80000000");
+}
+
+#[test]
 fn overlapping_memory_nodes_are_refused() {
     let dtb = bent(|tree| {
         tree.root.add_child(node(

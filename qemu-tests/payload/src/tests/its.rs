@@ -75,6 +75,8 @@ fn t45_its_device_table(ctx: &Ctx) -> TestResult {
     if ctx.machine.its == 0 {
         skip!("no ITS");
     }
+    println!("ANNOUNCED ITS: host-named tables are written past stage 2");
+    println!("ANNOUNCED redistributors: host-named LPI tables are used past stage 2");
     let victim = Victim::el2(ctx)?;
     let (device, base) = (victim.unused % PAGE / 8, victim.unused & !(PAGE - 1));
     let translations = page();

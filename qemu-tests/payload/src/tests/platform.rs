@@ -163,6 +163,19 @@ fn t53_profiling_and_debug(ctx: &Ctx) -> TestResult {
     Ok(())
 }
 
+payload_test!(t53_implementation_defined, Runs::HYP);
+/// Registers whose effect only the core's maker knows, and the auxiliary control register: none of them is the host's.
+fn t53_implementation_defined(ctx: &Ctx) -> TestResult {
+    // CPUACTLR, CPUACTLR2, CPUECTLR, CPUPWRCTLR as the Cortex cores number them; others of the space; ACTLR_EL1.
+    for (name, read) in try_registers!("S3_0_C15_C1_0" "S3_0_C15_C1_1" "S3_0_C15_C1_4" "S3_0_C15_C2_7" "S3_0_C11_C1_0" "S3_1_C15_C0_0" "S3_3_C15_C0_0" "S3_0_C1_C0_1")
+    {
+        let (value, caught) = catch(read);
+        ensure!(caught.is_some(), "{name} reads {value:#x} at EL1");
+    }
+    println!("on {} CPUs", ctx.machine.cpu_count);
+    Ok(())
+}
+
 payload_test!(t56_bus_renumbered, Runs::HYP);
 /// The bus behind a root port gets another number, and its device another StreamID: without an entry of the host's for that
 /// StreamID it reaches nothing, and with one it reaches the host's memory only.
