@@ -70,7 +70,11 @@ extern "C" fn rust_main(dtb: u64) -> ! {
     let mmio = *policy.mmio();
     gic::init(division.distributor);
     announce_holes(&platform);
-    let translaters = translaters(&platform, &policy);
+    let mut translaters = Array::<Pa, ITS_MAX>::new();
+    for page in policy.translaters(&platform) {
+        // As many places as there are frames.
+        let _ = translaters.push(page);
+    }
     scrub(&layout.scrub);
     // From here on nothing of the boot loader's device tree exists any more.
     // SAFETY: (1) the table maps the image by section, the pool, and the devices that EL2 uses; (2) no other CPU runs.
@@ -175,16 +179,6 @@ fn announce_holes(platform: &Platform<'_>) {
     if gic::has_lpis() {
         log!("hole: {}: redistributors: host-named LPI tables are used past stage 2", platform.path(platform.gic.node));
     }
-}
-
-/// The pages that devices write to raise interrupts, of every ITS that the host was given.
-fn translaters(platform: &Platform<'_>, policy: &MmioPolicy) -> Array<Pa, ITS_MAX> {
-    let mut pages = Array::new();
-    for frame in platform.gic.its.iter().filter(|frame| !policy.is_withheld(frame.node)) {
-        // As many places as there are frames.
-        let _ = pages.push(frame.translater());
-    }
-    pages
 }
 
 /// Says which masters the host gets and which it does not, and why.

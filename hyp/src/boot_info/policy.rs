@@ -6,12 +6,14 @@ mod verdict;
 
 use super::array::Array;
 use super::error::BootError;
+use super::gic::Its;
 use super::memory::is_memory;
 use super::pci::{self, Upstream};
 use super::platform::Platform;
 use super::range::{PhysRange, RangeSet};
 use super::smmu::is_smmu;
 use super::tree::{NodeId, NodeRef, Reg, is_at};
+use io_pgtable::Pa;
 pub use verdict::{Given, Verdict, Withheld};
 
 /// How many nodes with registers are accepted.
@@ -93,6 +95,11 @@ impl MmioPolicy {
     #[must_use]
     pub fn is_withheld(&self, node: NodeId) -> bool {
         matches!(self.verdict(node), Some(Verdict::Withheld(_)))
+    }
+
+    /// The pages that devices write to raise interrupts, of every ITS that the host gets: the only registers that DMA may reach.
+    pub fn translaters<'p>(&'p self, platform: &'p Platform<'_>) -> impl Iterator<Item = Pa> + 'p {
+        platform.gic.its.iter().filter(|frame| !self.is_withheld(frame.node)).map(Its::translater)
     }
 
     /// What to map in the host's stage 2 as device memory: whole pages, apart from memory, SMMUs and EL2's console.

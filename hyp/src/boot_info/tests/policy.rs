@@ -153,6 +153,22 @@ fn an_interrupt_controller_over_something_withheld_is_refused() {
     assert!(refusal(&dtb).contains("/intc@8000000"));
 }
 
+/// T06.
+#[test]
+fn t06_devices_reach_the_translater_of_a_given_its_only() {
+    let pages = |dtb: &[u8]| {
+        let platform = Platform::parse(dtb).unwrap();
+        let policy = MmioPolicy::decide(&platform).unwrap();
+        policy.translaters(&platform).map(|page| page.0).collect::<Vec<_>>()
+    };
+    assert_eq!(pages(&bent(|_| ())), [0x809_0000]);
+    let off = with_properties("/intc@8000000/its@8080000", &[("status", text(&["disabled"]))]);
+    assert_eq!(pages(&off), []);
+    let shared = with_properties("/fw-cfg@9020000", &[("reg", wide(&[0x808_0800, 0x18]))]);
+    assert_eq!(verdict(&shared, "/intc@8000000/its@8080000"), Verdict::Withheld(Withheld::SharesPage));
+    assert_eq!(pages(&shared), []);
+}
+
 #[test]
 fn disabled_nodes_and_what_is_below_withheld_ones_stay_out() {
     let disabled = with_properties("/pl031@9010000", &[("status", text(&["disabled"]))]);
