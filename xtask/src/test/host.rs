@@ -1,6 +1,8 @@
 //! Tests that run on the build machine: the libraries, the hypervisor's own library and
 //! the tools.
 
+use std::path::Path;
+
 use anyhow::{Context, Result};
 use serde_json::Value;
 
@@ -24,6 +26,13 @@ pub(crate) fn run(checkout: &Checkout, tally: &mut Tally) {
         }
         tally.cargo_test(package, &mut cargo);
     }
+}
+
+/// Runs those that read what QEMU says of its machines.
+pub(crate) fn run_with_qemu(checkout: &Checkout, qemu: &Path, tally: &mut Tally) {
+    let mut cargo = checkout.cargo();
+    cargo.args(["test", "-p", "hyp", "--lib", "qemus_", "--", "--ignored"]).env("PORTCULLIS_QEMU", qemu);
+    tally.cargo_test("hyp, QEMU's device trees", &mut cargo);
 }
 
 /// The packages that build for the build machine, as the workspace says.

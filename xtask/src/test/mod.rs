@@ -94,6 +94,7 @@ fn boot(checkout: &Checkout, args: &Args, qemu: &Path, images: &Images, tally: &
         payload::run(checkout, qemu, images, tally);
     }
     if args.wants(Suite::BadInput) {
+        host::run_with_qemu(checkout, qemu, tally);
         bad_input::run(checkout, qemu, images, tally);
     }
     if args.wants(Suite::Linux) {

@@ -1,4 +1,4 @@
-//! The trees that QEMU itself writes. Ignored by default: they need `qemu-system-aarch64` on the build machine.
+//! The trees that QEMU itself writes. Ignored by default, as they need QEMU: `PORTCULLIS_QEMU`, else `qemu-system-aarch64`.
 
 use std::process::Command;
 use std::string::ToString;
@@ -18,7 +18,8 @@ fn dump(tag: &str, machine: &str, arguments: &[&str]) -> Vec<u8> {
     kernel.resize(0x1_0000, 0);
     fs::write(&image, kernel).unwrap();
     let file = image.display();
-    let status = Command::new("qemu-system-aarch64")
+    let qemu = env::var_os("PORTCULLIS_QEMU").unwrap_or_else(|| "qemu-system-aarch64".into());
+    let status = Command::new(qemu)
         .args(["-machine", &format!("{machine},dumpdtb={}", dtb.display()), "-nic", "none"])
         .args(["-cpu", "max", "-display", "none", "-serial", "null", "-serial", "null"])
         .args(["-kernel", &file.to_string(), "-append", &format!("token={TOKEN}")])
@@ -26,7 +27,7 @@ fn dump(tag: &str, machine: &str, arguments: &[&str]) -> Vec<u8> {
         .args(["-device", &format!("guest-loader,addr=0x4d000000,initrd={file}")])
         .args(arguments)
         .status()
-        .expect("qemu-system-aarch64 starts");
+        .expect("QEMU starts");
     assert!(status.success());
     let bytes = fs::read(&dtb).unwrap();
     fs::remove_dir_all(&folder).unwrap();
