@@ -155,6 +155,9 @@ pub enum Command {
     TlbiEl2All,
     /// CMD_SYNC without completion signal.
     Sync,
+    /// Whatever the host wrote.
+    #[cfg(feature = "weakened")]
+    Raw(RawCmd),
 }
 
 impl Command {
@@ -186,6 +189,8 @@ impl Command {
             Self::TlbiNsnhAll => RawCmd([op(Opcode::TlbiNsnhAll), 0]),
             Self::TlbiEl2All => RawCmd([op(Opcode::TlbiEl2All), 0]),
             Self::Sync => RawCmd([op(Opcode::Sync) | put64(sync::CS, sync::CS_NONE), 0]),
+            #[cfg(feature = "weakened")]
+            Self::Raw(raw) => raw,
         }
     }
 }

@@ -67,6 +67,7 @@ pub mod spec;
 mod stats;
 pub mod strtab;
 mod takeover;
+pub mod weak;
 
 pub use emul::audit::SmmuFinding;
 pub use emul::ids::{HostIds, MsiAdvert};

@@ -14,6 +14,7 @@ use crate::spec::registers::{self as reg, cr0::Cr0, gerror::Gerror};
 use crate::stats::{Stats, bump};
 use crate::strtab::{Shared, Strtab};
 use crate::takeover::Stage2Cfg;
+use crate::weak::weakened;
 use io_pgtable::Ipa;
 
 /// Width of a register access.
@@ -190,6 +191,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     /// The invalidation did not complete. SMMUEN was then taken down, which leaves GBPA=ABORT in force where hardware still
     /// listens at all.
     pub fn quiesce(&mut self) -> Result<(), SmmuError> {
+        weakened!(self.hw.platform(), QuiesceSkipped, { return Ok(()) });
         self.quiesced = true;
         self.regs.transition = None;
         let result = self.quiesce_streams();
@@ -240,6 +242,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
             Err(CmdqError::Lost) => self.invalidate_everything(),
             other => other,
         };
+        weakened!(self.hw.platform(), SyncForgiven, { return Ok(()) });
         match result {
             Ok(()) => {
                 self.cfgi_pending = false;
@@ -256,6 +259,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         if let Some(error) = self.failed {
             return Err(error);
         }
+        weakened!(self.hw.platform(), ResetUnseen, { return Ok(()) });
         if self.hw.read32(reg::CR0ACK) == self.cr0_live().bits() {
             return Ok(());
         }

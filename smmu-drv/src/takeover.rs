@@ -24,6 +24,7 @@ use crate::spec::{get32, put32};
 use crate::stats::Stats;
 use crate::strtab::policy::{Stage2Words, SteRules};
 use crate::strtab::{Shared, Strtab};
+use crate::weak::weakened;
 
 /// The stage-2 table (VMSAv8-64) that confines every stream: fields as VTCR_EL2 has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,7 +142,7 @@ fn ack(offset: u32) -> impl Fn(TimedOut) -> TakeOverError {
 impl<P: Platform, H: HostMemory> Smmu<P, H> {
     /// Programs hardware from scratch over the present tables.
     pub(crate) fn program(&mut self) -> Result<(), TakeOverError> {
-        set_gbpa_abort(&self.hw)?;
+        self.close()?;
         let hw = &self.hw;
         hw.write_acked(reg::CR0, reg::CR0ACK, 0).map_err(ack(reg::CR0))?;
         hw.write_acked(reg::IRQ_CTRL, reg::IRQ_CTRLACK, 0).map_err(ack(reg::IRQ_CTRL))?;
@@ -177,6 +178,12 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         Ok(())
     }
 
+    /// Lets nothing through from the moment that SMMUEN is 0.
+    fn close(&self) -> Result<(), TakeOverError> {
+        weakened!(self.hw.platform(), TakeOverThroughOff, { return Ok(()) });
+        set_gbpa_abort(&self.hw)
+    }
+
     /// SMMU_CR0 from take-over to power-off.
     pub(crate) fn cr0_live(&self) -> Cr0 {
         self.cr0_before_smmuen(Cr0::SMMUEN | Cr0::CMDQEN | Cr0::EVENTQEN)
@@ -188,6 +195,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     /// Translated traffic would skip the stream table. So ATSCHK is acknowledged before SMMUEN is written, and before the
     /// invalidation that configuration caches need after it changed.
     fn cr0_before_smmuen(&self, queues: Cr0) -> Cr0 {
+        weakened!(self.hw.platform(), AtsUnchecked, { return queues });
         if self.features.ats() { queues | Cr0::ATSCHK } else { queues }
     }
 

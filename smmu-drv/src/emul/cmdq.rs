@@ -18,6 +18,9 @@ use crate::spec::registers::{Cerror, cr0::Cr0, gerror::Gerror, queue_index};
 use crate::spec::{get32, mask32};
 use crate::stats::bump;
 use crate::strtab::shadow::Budget;
+#[cfg(feature = "weakened")]
+use crate::weak::Weakness;
+use crate::weak::weakened;
 
 /// CMD_SYNCs of the host that one hardware CMD_SYNC completes at most.
 const MAX_SIGNALS: usize = 16;
@@ -80,7 +83,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         };
         // A trap that failed may have left some: they are never given.
         self.regs.signals.clear();
-        let mut budget = Budget::for_one_trap();
+        let mut budget = self.budget();
         let mut head = self.regs.cmdq_cons & geometry.mask();
         let mut stop = self.consume(host, &geometry, &mut head, &mut budget);
         if self.complete(host, &geometry, head).is_err() {
@@ -110,7 +113,10 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
                     Err(_) => return Stop::Failed,
                 }
             }
-            if *head == self.regs.cmdq_prod & geometry.mask() {
+            let end = self.regs.cmdq_prod & geometry.mask();
+            #[cfg(feature = "weakened")]
+            let end = if self.hw.platform().lacks(Weakness::IndexUnmasked) { self.regs.cmdq_prod } else { end };
+            if *head == end {
                 if !core::mem::take(&mut self.regs.all_pending) {
                     return Stop::Empty;
                 }
@@ -124,6 +130,8 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
                 return Stop::Error(Cerror::Abt);
             };
             let decision = decide(raw, &view);
+            #[cfg(feature = "weakened")]
+            let decision = self.weaken(host, geometry, *head, raw, decision);
             if matches!(decision, Decision::Sync(_)) {
                 if core::mem::take(&mut self.regs.all_pending) {
                     // The entry is fetched again, and judged from scratch, when the table is done.
@@ -165,6 +173,25 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
             Decision::Sync(signal) => self.regs.signals.push(signal),
         }
         Ok(())
+    }
+
+    /// What a driver without the defences against commands would do.
+    #[cfg(feature = "weakened")]
+    fn weaken(&mut self, host: &mut H, geometry: &Geometry, head: u32, raw: RawCmd, decision: Decision) -> Decision {
+        weakened!(self.hw.platform(), CommandsRaw, {
+            if matches!(decision, Decision::Illegal | Decision::Forward(_)) {
+                return Decision::Forward(Command::Raw(raw));
+            }
+        });
+        weakened!(self.hw.platform(), CommandsTwice, {
+            if decision != Decision::Illegal
+                && let Some(again) = self.fetch_command(host, geometry, head)
+                && again != raw
+            {
+                return Decision::Forward(Command::Raw(again));
+            }
+        });
+        decision
     }
 
     fn start_reshadow(&mut self, scope: Scope) {
@@ -238,6 +265,11 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
             Signal::Msi { address, data } => {
                 // Cut to OAS [S 3.4.3]; then the store goes to host-owned normal memory that is claimed, or nowhere.
                 let address = address & self.regs.ids.oas_mask();
+                weakened!(self.hw.platform(), MsiForwarded, {
+                    let sync = RawCmd([0x46 | 1 << 12 | u64::from(data) << 32, address]);
+                    let _ = self.push(Command::Raw(sync)).and_then(|()| self.sync());
+                    return;
+                });
                 if self.msi_write(host, geometry, address, data).is_some() {
                     bump(&mut self.stats.msi_writes);
                 } else {

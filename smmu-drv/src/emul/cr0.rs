@@ -11,7 +11,8 @@ use crate::spec::registers::{cr0::Cr0, gbpa, irq_ctrl::IrqCtrl};
 use crate::spec::{get32, registers as reg};
 use crate::stats::bump;
 use crate::strtab::host::HostTable;
-use crate::strtab::shadow::{Budget, HostMode, Transition};
+use crate::strtab::shadow::{HostMode, Transition};
+use crate::weak::weakened;
 
 /// Log2 of the bytes of a command.
 pub(super) const CMD_LOG2: u32 = 4;
@@ -26,6 +27,8 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         if wanted.contains(Cr0::SMMUEN) != self.heading_for_smmuen() {
             let mode = if wanted.contains(Cr0::SMMUEN) {
                 let table = HostTable::new(self.regs.strtab_base, self.regs.strtab_base_cfg, &self.regs.ids);
+                #[cfg(feature = "weakened")]
+                let table = self.weaken_table(table);
                 self.regs.table = Some(table);
                 HostMode::Table
             } else {
@@ -76,7 +79,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         if self.quiesced {
             return WriteOutcome::Done;
         }
-        let mut budget = Budget::for_one_trap();
+        let mut budget = self.budget();
         match self.step_transition(host, &mut transition, &mut budget) {
             Ok(true) => {
                 self.regs.cr0ack.set(Cr0::SMMUEN, transition.mode() == HostMode::Table);
@@ -98,6 +101,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
             return;
         }
         if on {
+            weakened!(self.hw.platform(), ClaimsKept, { self.regs.cmdq = HostQueue::Off });
             self.regs.cmdq.disable(host);
         } else {
             let geometry = self.regs.cmdq_geometry();
@@ -128,6 +132,14 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         }
         self.regs.cr0ack.toggle(Cr0::EVENTQEN);
         self.update_irq_ctrl();
+    }
+
+    /// What a driver without the defences against stream tables would take for the host's.
+    #[cfg(feature = "weakened")]
+    fn weaken_table(&mut self, mut table: HostTable) -> HostTable {
+        weakened!(self.hw.platform(), SpanUnchecked, { table.take_any_span() });
+        weakened!(self.hw.platform(), TableKept, { return *self.regs.first_table.get_or_insert(table) });
+        table
     }
 
     pub(super) fn note_claim(&mut self, refused: bool) {

@@ -12,6 +12,7 @@ use crate::spec::events::RawEvent;
 use crate::spec::registers::{self as reg, cr0::Cr0, gerror::Gerror, irq_ctrl::IrqCtrl, queue_index};
 use crate::spec::{get32, mask32, put32};
 use crate::stats::bump;
+use crate::weak::weakened;
 
 /// Whether the host's queue got a record while it was empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +44,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         if self.failed.is_some() {
             return Drained::Quiet;
         }
+        weakened!(self.hw.platform(), EventsKept, { return Drained::Quiet });
         self.fold_hardware_errors();
         let mut outcome = Drained::Quiet;
         let mut left = MAX_DRAIN;
@@ -143,6 +145,12 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
             self.raise_gerror(Gerror::EVENTQ_ABT_ERR);
             return Drained::Quiet;
         }
+        weakened!(self.hw.platform(), IrqCfgObeyed, {
+            if let Ok(claim) = host.claim(io_pgtable::Ipa(self.regs.eventq_irq.cfg0), 4) {
+                let _ = host.write32(&claim, 0, self.regs.eventq_irq.cfg1);
+                host.release(claim);
+            }
+        });
         bump(&mut self.stats.host_events);
         let flag = self.regs.eventq_prod & mask32(queue_index::OVERFLOW);
         self.regs.eventq_prod = flag | (prod.wrapping_add(1) & mask);

@@ -20,6 +20,7 @@ use crate::spec::{get32, high32, join, low32, mask32, mask64, put32};
 use crate::stats::bump;
 use crate::strtab::host::HostTable;
 use crate::strtab::shadow::Transition;
+use crate::weak::weakened;
 use command::{CommandView, Scope};
 use cr0::{CMD_LOG2, EVENT_LOG2};
 use ids::HostIds;
@@ -53,6 +54,9 @@ pub(crate) struct HostRegs<C> {
     strtab_base_cfg: u32,
     /// Geometry latched when SMMUEN went up.
     pub(crate) table: Option<HostTable>,
+    /// The first table that ever was.
+    #[cfg(feature = "weakened")]
+    first_table: Option<HostTable>,
     cmdq_base: u64,
     cmdq_prod: u32,
     cmdq_cons: u32,
@@ -98,6 +102,8 @@ impl<C> HostRegs<C> {
             strtab_base: 0,
             strtab_base_cfg: 0,
             table: None,
+            #[cfg(feature = "weakened")]
+            first_table: None,
             cmdq_base: 0,
             cmdq_prod: 0,
             cmdq_cons: 0,
@@ -171,6 +177,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         let Some((register, part)) = lookup(offset, size) else {
             bump(&mut self.stats.exits);
             bump(&mut self.stats.denied_accesses);
+            weakened!(self.hw.platform(), HiddenForwarded, { return Some(u64::from(self.hw.read32(offset & !3))) });
             return Some(0);
         };
         if register == Register::EventqProd {
@@ -190,8 +197,10 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     /// Never fails: what no policy row allows is ignored and counted. [`WriteOutcome::Again`] asks for the same store again.
     pub fn mmio_write(&mut self, host: &mut H, offset: u32, size: AccessSize, value: u64) -> WriteOutcome {
         bump(&mut self.stats.exits);
+        weakened!(self.hw.platform(), RegistersRaw, { self.hw.write32(offset & !3, low32(value)) });
         let Some((register, part)) = lookup(offset, size) else {
             bump(&mut self.stats.denied_accesses);
+            weakened!(self.hw.platform(), HiddenForwarded, { self.hw.write32(offset & !3, low32(value)) });
             return WriteOutcome::Done;
         };
         // A failed SMMU goes on being emulated; nothing below reaches its hardware then.
@@ -266,12 +275,17 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         let regs = &mut self.regs;
         match register {
             Register::Cr0 => {
+                weakened!(self.hw.platform(), Cr0Unfiltered, {
+                    self.hw.write32(crate::spec::registers::CR0, word);
+                    return self.write_cr0(host, Cr0::from_bits_retain(word));
+                });
                 return self.write_cr0(host, Cr0::from_bits_truncate(word) & CR0_ALLOWED);
             }
             Register::Gbpa => return self.write_gbpa(host, word),
             Register::CmdqProd => {
                 bump(&mut self.stats.prod_writes);
                 regs.cmdq_prod = word & regs.cmdq_geometry().mask();
+                weakened!(self.hw.platform(), IndexUnmasked, { self.regs.cmdq_prod = word });
                 return self.consume_commands(host);
             }
             Register::Gerrorn => {

@@ -18,6 +18,9 @@ pub(crate) struct HostTable {
     /// StreamID bits of a level-2 table; `None` for a linear table.
     split: Option<u32>,
     pointer_mask: u64,
+    /// Spans that are too long are cut.
+    #[cfg(feature = "weakened")]
+    any_span: bool,
 }
 
 /// Where a run of entries lies.
@@ -56,7 +59,20 @@ impl HostTable {
             Some(split) => written.saturating_sub(split).saturating_add(3).max(6),
             None => written.saturating_add(6),
         };
-        Self { base: base & mask64(strtab_base::ADDR) & pointer_mask & !ones(log2bytes), log2size, split, pointer_mask }
+        Self {
+            base: base & mask64(strtab_base::ADDR) & pointer_mask & !ones(log2bytes),
+            log2size,
+            split,
+            pointer_mask,
+            #[cfg(feature = "weakened")]
+            any_span: false,
+        }
+    }
+
+    /// From now on a span that is too long is cut.
+    #[cfg(feature = "weakened")]
+    pub(crate) fn take_any_span(&mut self) {
+        self.any_span = true;
     }
 
     /// Finds the entry of `sid`.
@@ -76,6 +92,8 @@ impl HostTable {
             return Located::Unreadable(address);
         };
         let span = get64(l1std::SPAN, descriptor);
+        #[cfg(feature = "weakened")]
+        let span = if self.any_span { span.min(u64::from(split).saturating_add(1)) } else { span };
         if span == 0 || span > u64::from(split).saturating_add(1) {
             return Located::OutOfRange { until: next };
         }

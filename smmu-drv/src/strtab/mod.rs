@@ -17,6 +17,7 @@ use crate::platform::{DmaBuffer, Platform};
 use crate::spec::registers::{idr0, strtab_base, strtab_base_cfg};
 use crate::spec::ste::{L1STD_SIZE, STE_SIZE, l1std};
 use crate::spec::{get32, mask64, put32, put64};
+use crate::weak::weakened;
 use policy::{Stage2Words, Ste, SteRules};
 use update::Step;
 
@@ -110,7 +111,7 @@ impl<B: DmaBuffer> Strtab<B> {
                 map: hw.alloc(bytes).ok_or(NoMemory)?,
                 slots: [const { Slot::Empty }; MAX_L2],
                 leaving: 0,
-                stage2: filled(hw, &words, rules.stage2(), coherent)?,
+                stage2: filled(hw, &words, for_bypass(hw, &rules), coherent)?,
                 abort: filled(hw, &words, rules.abort(), coherent)?,
             })
         } else {
@@ -331,6 +332,13 @@ impl<B: DmaBuffer> Strtab<B> {
             }
         }
     }
+}
+
+/// The entry of streams that the host lets through.
+#[cfg_attr(not(feature = "weakened"), allow(unused_variables))]
+fn for_bypass<P: Platform>(hw: &Hw<P>, rules: &SteRules) -> Ste {
+    weakened!(hw.platform(), OffIsBypass, { return Ste { dw0: 0b1001, ..rules.stage2() } });
+    rules.stage2()
 }
 
 /// A level-2 table under construction.

@@ -14,6 +14,7 @@ use crate::smmu::Smmu;
 use crate::spec::low32;
 use crate::spec::ste::STE_SIZE;
 use crate::stats::bump;
+use crate::weak::weakened;
 
 /// Entries handled together: half a page of the host's table, so that a group never straddles two pages.
 const GROUP: usize = 32;
@@ -27,6 +28,12 @@ impl Budget {
     /// What a trap gets.
     pub(crate) const fn for_one_trap() -> Self {
         Self(1024)
+    }
+
+    /// What nobody runs out of.
+    #[cfg(feature = "weakened")]
+    const fn endless() -> Self {
+        Self(u32::MAX)
     }
 
     /// Takes `units`; `false` when they are not left.
@@ -116,6 +123,12 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         }
     }
 
+    /// What the trap under way may do.
+    pub(crate) fn budget(&self) -> Budget {
+        weakened!(self.hw.platform(), NoBudget, { return Budget::endless() });
+        Budget::for_one_trap()
+    }
+
     /// Continues a change of mode; `true` when it is complete and synchronised.
     pub(crate) fn step_transition(
         &mut self,
@@ -142,6 +155,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
                 Some(shared) => {
                     if self.strtab.is_two_level() {
                         self.strtab.set_shared(block, shared);
+                        weakened!(self.hw.platform(), FreedEarly, { self.free_early() });
                     } else {
                         if !budget.spend(BLOCK) {
                             return Ok(false);
@@ -243,6 +257,10 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
                     let Some(table) = self.strtab.prepare(&self.hw) else {
                         // No memory: the streams of this block abort.
                         bump(&mut self.stats.strtab_no_memory);
+                        weakened!(self.hw.platform(), NoMemoryOpens, {
+                            self.strtab.set_shared(block, Shared::Stage2);
+                            return Ok(Some(next_block(block)));
+                        });
                         break;
                     };
                     prepared = Some(table);
@@ -262,10 +280,18 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         } else if !mapped || !private {
             // Nothing mapped, or no memory for it.
             if self.strtab.is_two_level() && self.strtab.set_shared(block, Shared::None) {
+                weakened!(self.hw.platform(), FreedEarly, { self.free_early() });
                 self.invalidate_block(block)?;
             }
         }
         Ok(Some(next_block(block)))
+    }
+
+    /// What a driver does that does not wait for hardware.
+    #[cfg(feature = "weakened")]
+    fn free_early(&mut self) {
+        self.strtab.cover(None);
+        self.strtab.reap();
     }
 
     fn invalidate_block(&mut self, block: u32) -> Result<(), SmmuError> {
@@ -321,14 +347,46 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
                 continue;
             };
             bump(&mut self.stats.ste_updates);
+            weakened!(self.hw.platform(), OffIsBypass, {
+                if word0 & 0xf == 0b1001 {
+                    *target = Ste { dw0: word0, dw1: word1 };
+                    continue;
+                }
+            });
+            #[cfg(feature = "weakened")]
+            let read = |at: u64| host.read64(&claim, offset.wrapping_sub(64).wrapping_add(at)).unwrap_or(0);
+            weakened!(self.hw.platform(), HostEntries, {
+                *target = Ste { dw0: word0, dw1: word1 };
+                continue;
+            });
+            weakened!(self.hw.platform(), EntriesTwice, {
+                if matches!(self.strtab.rules.judge(word0, word1), Verdict::Legal(_)) {
+                    *target = Ste { dw0: read(0), dw1: read(8) };
+                }
+                continue;
+            });
             match self.strtab.rules.judge(word0, word1) {
                 Verdict::Invalid => {}
                 Verdict::Illegal => bump(&mut self.stats.ste_illegal),
                 Verdict::Legal(ste) => *target = ste,
             }
+            weakened!(self.hw.platform(), StallAllowed, {
+                target.dw1 &= !crate::spec::mask64(crate::spec::ste::dw1::S1STALLD);
+            });
         }
         host.release(claim);
         group
+    }
+
+    /// The way through a bypass that a driver without an order of stores would take.
+    #[cfg(feature = "weakened")]
+    fn weaken_step(&self, now: Ste, target: Ste, step: super::update::Step) -> super::update::Step {
+        weakened!(self.hw.platform(), EntryOrder, {
+            if next_step(now.after(step), target).is_some() {
+                return super::update::Step::Dw0(0b1001);
+            }
+        });
+        step
     }
 
     /// Brings consecutive live entries to their targets, one store per entry between two synchronised invalidations.
@@ -344,6 +402,8 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
                 let Some(step) = next_step(now, *target) else {
                     continue;
                 };
+                #[cfg(feature = "weakened")]
+                let step = self.weaken_step(now, *target, step);
                 if !stored && self.cfgi_pending {
                     // The store before this one must not be in flight any more.
                     self.sync()?;
