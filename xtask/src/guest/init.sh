@@ -6,7 +6,8 @@
 #   ATTACK <name>: landed|blocked      CONTROL <name>: ok|FAIL <detail>
 #   GUEST: done
 #
-# portcullis.mode= selects check (default), attack_passthrough, attack_runtime or shell.
+# portcullis.mode= selects check (default), attack_passthrough, attack_runtime,
+# attack_unbound, module or shell.
 
 /bin/busybox mkdir -p /proc /sys /dev /tmp
 /bin/busybox --install -s /bin
@@ -163,6 +164,11 @@ shell)
     # A size that is known keeps the shell from asking the terminal, which eats input.
     stty rows 24 cols 80 </dev/ttyAMA0
     setsid cttyhack sh
+    ;;
+module)
+    . /module.sh
+    check_boot
+    module_test
     ;;
 attack_*)
     . /attack.sh

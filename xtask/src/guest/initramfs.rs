@@ -15,12 +15,15 @@ const MODULES: [&str; 6] = ["nvme", "virtio_pci", "virtio_blk", "virtio_net", "e
 const INIT: &str = include_str!("init.sh");
 /// Parts of the script that only the attack modes source.
 const ATTACK: &str = include_str!("attack.sh");
+/// The part that drives the test module.
+const MODULE: &str = include_str!("module.sh");
 
-/// Writes the initramfs for the modules of one kernel; returns its path.
+/// Writes the initramfs for the modules of one kernel; returns its path. An `extra` module lies beside the drivers and
+/// is loaded by the script that wants it.
 ///
 /// # Errors
 /// When busybox or a module cannot be read, or the file cannot be written.
-pub(crate) fn build(into: &Path, busybox: &Path, modules_dir: &Path) -> Result<PathBuf> {
+pub(crate) fn build(into: &Path, busybox: &Path, modules_dir: &Path, extra: Option<&Path>) -> Result<PathBuf> {
     let mut archive = Archive::default();
     for folder in ["bin", "dev", "proc", "sys", "tmp", "modules"] {
         archive.folder(folder);
@@ -37,8 +40,14 @@ pub(crate) fn build(into: &Path, busybox: &Path, modules_dir: &Path) -> Result<P
         order.push('\n');
     }
     archive.file("modules/order", order.as_bytes());
+    if let Some(file) = extra {
+        let bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+        let name = file.file_name().context("a module without a name")?.to_string_lossy();
+        archive.file(&format!("modules/{name}"), &bytes);
+    }
     archive.program("init", INIT.as_bytes());
     archive.file("attack.sh", ATTACK.as_bytes());
+    archive.file("module.sh", MODULE.as_bytes());
     let path = into.join("initramfs.cpio");
     guest::write_if_changed(&path, &archive.finish())?;
     Ok(path)

@@ -51,7 +51,7 @@ pub(crate) fn prepared(boot: &Boot, mode: Mode) -> Result<Boot> {
             let scratch = RAM_BASE + size - SCRATCH_BELOW_TOP;
             format!("mem={}M portcullis.target={scratch:#x} portcullis.target_kind=scratch", kernel >> 20)
         }
-        Hypervisor::Portcullis(_) => {
+        Hypervisor::Portcullis(_) | Hypervisor::WithoutIsolation(_) => {
             format!("portcullis.target={EL2_IMAGE:#x} portcullis.target_kind=el2")
         }
     };
@@ -61,7 +61,7 @@ pub(crate) fn prepared(boot: &Boot, mode: Mode) -> Result<Boot> {
 /// What the guest has to say in an attack mode.
 pub(crate) fn expect(mode: Mode, hypervisor: &Hypervisor) -> Expect {
     let untranslated = match hypervisor {
-        Hypervisor::None => Landed,
+        Hypervisor::None | Hypervisor::WithoutIsolation(_) => Landed,
         Hypervisor::Portcullis(_) => Blocked,
     };
     let mut expect = Expect { checks: vec!["el1", "smmu", "target"], ..Expect::default() };
@@ -82,7 +82,7 @@ pub(crate) fn expect(mode: Mode, hypervisor: &Hypervisor) -> Expect {
                 ("translated_write", Blocked),
             ]
         }
-        Mode::Check | Mode::Shell => &[],
+        Mode::Check | Mode::Module | Mode::Shell => &[],
     };
     expect.attacks.extend(attacks);
     expect

@@ -12,10 +12,11 @@ use crate::guest::{disks, initramfs};
 use crate::images::{self, Isolation};
 use crate::linux::attack;
 use crate::linux::guest_lines::GuestLines;
+use crate::linux::module;
 use crate::linux::report::Report;
 use crate::linux::verdict::{Expect, Finding, judge};
 use crate::progress::step;
-use crate::setup::apt;
+use crate::setup::apt::{self, Kernel};
 
 /// The system that boots.
 #[derive(Clone, Debug)]
@@ -41,9 +42,24 @@ impl Guest {
     /// When something cannot be fetched.
     pub(crate) fn debian(checkout: &Checkout, series: &str) -> Result<Self> {
         let kernel = apt::ensure_kernel(checkout, series)?;
+        Self::of(checkout, series, kernel, None)
+    }
+
+    /// The same with the test module in the initramfs.
+    ///
+    /// # Errors
+    /// When something cannot be fetched, or the module cannot be built.
+    pub(crate) fn debian_with_module(checkout: &Checkout, series: &str) -> Result<Self> {
+        let kernel = apt::ensure_kernel(checkout, series)?;
+        let module = module::build(checkout, &kernel)?;
+        Self::of(checkout, series, kernel, Some(&module))
+    }
+
+    fn of(checkout: &Checkout, series: &str, kernel: Kernel, module: Option<&Path>) -> Result<Self> {
         let busybox = apt::ensure_busybox(checkout)?;
-        let dir = checkout.work_dir(&format!("guest/{series}"))?;
-        let initrd = initramfs::build(&dir, &busybox, &kernel.modules)?;
+        let folder = if module.is_some() { format!("guest/{series}-module") } else { format!("guest/{series}") };
+        let dir = checkout.work_dir(&folder)?;
+        let initrd = initramfs::build(&dir, &busybox, &kernel.modules, module)?;
         Ok(Self { name: format!("Linux {series}"), kernel: kernel.image, initrd: Some(initrd), script: Script::Ours })
     }
 
@@ -73,6 +89,8 @@ pub(crate) enum Hypervisor {
     None,
     /// Portcullis, as this arm64 Image.
     Portcullis(PathBuf),
+    /// The build that keeps the CPUs out and leaves the SMMU to the host.
+    WithoutIsolation(PathBuf),
 }
 
 impl Hypervisor {
@@ -84,10 +102,19 @@ impl Hypervisor {
         images::hyp(checkout, Isolation::On).map(Self::Portcullis)
     }
 
+    /// Builds the one that shows what DMA does without it.
+    ///
+    /// # Errors
+    /// When it does not compile.
+    pub(crate) fn without_isolation(checkout: &Checkout) -> Result<Self> {
+        images::hyp(checkout, Isolation::Off).map(Self::WithoutIsolation)
+    }
+
     fn phrase(&self) -> &'static str {
         match self {
             Self::None => "without a hypervisor",
             Self::Portcullis(_) => "under EL2",
+            Self::WithoutIsolation(_) => "under EL2 without isolation",
         }
     }
 }
@@ -110,6 +137,8 @@ pub(crate) enum Mode {
     AttackPassthrough,
     /// Attacks on a plain boot: translation on, then `identity` at run time.
     AttackRuntime,
+    /// The test module: transitions under load, and attacks on a donated page.
+    Module,
     /// A shell on the caller's terminal.
     Shell,
 }
@@ -120,6 +149,7 @@ impl Mode {
             Self::Check => "check",
             Self::AttackPassthrough => "attack_passthrough",
             Self::AttackRuntime => "attack_runtime",
+            Self::Module => "module",
             Self::Shell => "shell",
         }
     }
@@ -156,7 +186,7 @@ impl Data {
         let tftp = checkout.work_dir("tftp")?;
         Ok(Self {
             nvme: disks::ensure(&dir, "nvme.img", 64, 1)?,
-            virtio_blk: disks::ensure(&dir, "virtio-blk.img", 16, 2)?,
+            virtio_blk: disks::ensure(&dir, "virtio-blk.img", 32, 2)?,
             packets: disks::ensure(&tftp, "packets.bin", 1, 3)?,
         })
     }
@@ -211,6 +241,7 @@ impl Boot {
         let kind = match self.hypervisor {
             Hypervisor::None => "native",
             Hypervisor::Portcullis(_) => "el2",
+            Hypervisor::WithoutIsolation(_) => "open",
         };
         let text =
             format!("linux-{}-{kind}-{}-{}-{}-{}", self.guest.name, self.mode.name(), self.cpu, self.smp, self.append);
@@ -234,7 +265,7 @@ impl Boot {
                 machine.initrd.clone_from(&self.guest.initrd);
                 machine.append = bootargs;
             }
-            Hypervisor::Portcullis(image) => {
+            Hypervisor::Portcullis(image) | Hypervisor::WithoutIsolation(image) => {
                 let host =
                     HostModules { kernel: self.guest.kernel.clone(), initrd: self.guest.initrd.clone(), bootargs };
                 machine.boot_el2(image, token, Some(&host))?;
@@ -277,6 +308,12 @@ impl Boot {
             (_, Mode::AttackPassthrough | Mode::AttackRuntime) => {
                 return attack::expect(self.mode, &self.hypervisor);
             }
+            (_, Mode::Module) => {
+                let mut expect = module::expect(&self.hypervisor);
+                let digests = [("nvme_md5", &data.nvme.md5), ("virtio_blk_md5", &data.virtio_blk.md5)];
+                expect.values.extend(digests.map(|(name, md5)| (name, md5.clone())));
+                return expect;
+            }
             (_, Mode::Check) => {}
         }
         expect.checks.extend(["el1", "smmu"]);
@@ -315,7 +352,7 @@ impl Boot {
         let lines = GuestLines::parse(&outcome.host_console);
         let scripted = self.guest.script == Script::Ours && self.mode != Mode::Shell;
         let mut findings = if scripted { judge(&lines, expect) } else { Vec::new() };
-        if let Hypervisor::Portcullis(_) = self.hypervisor {
+        if !matches!(self.hypervisor, Hypervisor::None) {
             findings.push(match console::verdict(&outcome.el2_console, token) {
                 Ok(exit) => Finding::good(format!(
                     "EL2: {} after {} SMMU exits and {} DMA faults",
@@ -327,6 +364,9 @@ impl Boot {
         let attacked = matches!(self.mode, Mode::AttackPassthrough | Mode::AttackRuntime);
         if attacked && matches!(self.hypervisor, Hypervisor::Portcullis(_)) {
             findings.extend(attack::judge_faults(&outcome.el2_console));
+        }
+        if self.mode == Mode::Module && matches!(self.hypervisor, Hypervisor::Portcullis(_)) {
+            findings.extend(module::judge_faults(&lines, &outcome.el2_console));
         }
         if let Err(error) = outcome.require_clean_exit() {
             findings.push(Finding::bad(format!("{error:#}")));

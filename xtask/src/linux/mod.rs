@@ -3,6 +3,7 @@
 pub(crate) mod attack;
 pub(crate) mod boot;
 pub(crate) mod guest_lines;
+pub(crate) mod module;
 pub(crate) mod report;
 pub(crate) mod verdict;
 
@@ -27,6 +28,7 @@ use crate::setup;
 ///   cargo xtask linux --release 6.12 --smp 4
 ///   cargo xtask linux --append iommu.strict=0
 ///   cargo xtask linux --native --attack
+///   cargo xtask linux --module
 ///   cargo xtask linux --interactive
 #[derive(Clone, Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
@@ -67,6 +69,14 @@ pub(crate) struct Args {
     /// Let root in the guest attack memory that is not the kernel's, with the edu device
     #[arg(long)]
     attack: bool,
+    /// Load a test module that gives pages away and takes them back while the disks work,
+    /// and lets a device aim at a page that was given away (6.12; needs a cross compiler,
+    /// which root gets installed)
+    #[arg(long, conflicts_with_all = ["kernel", "attack", "no_default_devices", "interactive"])]
+    module: bool,
+    /// With --module: the build that leaves the SMMU to the host, where the attacks land
+    #[arg(long, requires = "module", conflicts_with = "native")]
+    no_isolation: bool,
     /// Kill a machine that runs longer than this many seconds (300, or for ever with
     /// --interactive, unless given)
     #[arg(long, value_name = "SECONDS")]
@@ -99,9 +109,20 @@ fn prepare(checkout: &Checkout, args: &Args) -> Result<Boot> {
     let qemu = setup::qemu::ensure(checkout, args.qemu.as_deref())?;
     let guest = match &args.kernel {
         Some(kernel) => Guest::own(kernel, args.initrd.as_deref())?,
+        None if args.module => Guest::debian_with_module(checkout, &args.release)?,
         None => Guest::debian(checkout, &args.release)?,
     };
-    let hypervisor = if args.native { Hypervisor::None } else { Hypervisor::portcullis(checkout)? };
+    let hypervisor = match (args.native, args.no_isolation) {
+        (true, _) => Hypervisor::None,
+        (false, true) => Hypervisor::without_isolation(checkout)?,
+        (false, false) => Hypervisor::portcullis(checkout)?,
+    };
+    let mode = match (args.module, args.interactive) {
+        (true, _) => Mode::Module,
+        (false, true) => Mode::Shell,
+        (false, false) => Mode::Check,
+    };
+    let private_args = if args.module { module::private_args(&hypervisor).to_owned() } else { String::new() };
     Ok(Boot {
         qemu,
         guest,
@@ -110,10 +131,10 @@ fn prepare(checkout: &Checkout, args: &Args) -> Result<Boot> {
         smp: args.smp,
         mem: args.mem.clone(),
         append: args.append.clone(),
-        private_args: String::new(),
+        private_args,
         qemu_args: args.qemu_arg.clone(),
         devices: if args.no_default_devices { Devices::None } else { Devices::Default },
-        mode: if args.interactive { Mode::Shell } else { Mode::Check },
+        mode,
         timeout: match args.timeout {
             Some(seconds) => Duration::from_secs(seconds),
             None if args.interactive => Duration::MAX,

@@ -1,6 +1,6 @@
-//! Packages for the emulated machine, fetched with apt but without touching the
-//! system: sources, lists and cache live under the build folder, the architecture is
-//! arm64, and nothing is installed, only unpacked. Needs no root.
+//! Packages for the emulated machine, and those that build something for it, fetched
+//! with apt but without touching the system: sources, lists and cache live under the
+//! build folder, and nothing is installed, only unpacked. Needs no root.
 
 use std::cmp::Ordering;
 use std::fs;
@@ -30,13 +30,15 @@ pub(crate) struct Kernel {
 /// When apt is missing, no mirror of Debian is known, or nothing of the series is found.
 pub(crate) fn ensure_kernel(checkout: &Checkout, series: &str) -> Result<Kernel> {
     let dir = checkout.work_dir("linux")?.join(series);
-    ensure_unpacked(checkout, &dir, &format!("Debian's Linux {series} for arm64"), |apt| {
+    ensure_unpacked(checkout, &dir, &format!("Debian's Linux {series} for arm64"), |into| {
+        let apt = PrivateApt::prepare(checkout, Side::Guest)?;
         let names = apt.names(&format!("linux-image-{series}."))?;
-        newest_kernel(&names, series).with_context(|| {
+        let package = newest_kernel(&names, series).with_context(|| {
             format!(
                 "no kernel of series {series} in Debian 12's archives: try 6.1 or 6.12, or --kernel FILE --initrd FILE"
             )
-        })
+        })?;
+        apt.unpack(&package, into)
     })?;
     let image = only_entry(&dir.join("boot"), "vmlinuz-")?;
     let modules_root = ["lib/modules", "usr/lib/modules"]
@@ -54,7 +56,9 @@ pub(crate) fn ensure_kernel(checkout: &Checkout, series: &str) -> Result<Kernel>
 /// As [`ensure_kernel`].
 pub(crate) fn ensure_busybox(checkout: &Checkout) -> Result<PathBuf> {
     let dir = checkout.work_dir("busybox")?.join("arm64");
-    ensure_unpacked(checkout, &dir, "busybox-static for arm64", |_| Ok("busybox-static".to_owned()))?;
+    ensure_unpacked(checkout, &dir, "busybox-static for arm64", |into| {
+        PrivateApt::prepare(checkout, Side::Guest)?.unpack("busybox-static", into)
+    })?;
     ["bin/busybox", "usr/bin/busybox"]
         .iter()
         .map(|path| dir.join(path))
@@ -62,12 +66,15 @@ pub(crate) fn ensure_busybox(checkout: &Checkout) -> Result<PathBuf> {
         .with_context(|| format!("no busybox in {}: remove that folder and run again", dir.display()))
 }
 
-/// Unpacks the package that `choose` names into `dir`, all or nothing.
-fn ensure_unpacked(
+/// Has `fetch` fill a folder that becomes `dir`, all or nothing, unless that is there.
+///
+/// # Errors
+/// Those of `fetch`, or when a folder cannot be made.
+pub(crate) fn ensure_unpacked(
     checkout: &Checkout,
     dir: &Path,
     what: &str,
-    choose: impl FnOnce(&PrivateApt) -> Result<String>,
+    fetch: impl FnOnce(&Path) -> Result<()>,
 ) -> Result<()> {
     if dir.is_dir() {
         return Ok(());
@@ -76,41 +83,72 @@ fn ensure_unpacked(
     if dir.is_dir() {
         return Ok(());
     }
-    let apt = PrivateApt::prepare(checkout)?;
     step(&format!("Fetching {what}"), || {
-        apt.update()?;
-        let package = choose(&apt)?;
         let partial = dir.with_extension("partial");
         if partial.exists() {
             fs::remove_dir_all(&partial)?;
         }
         fs::create_dir_all(&partial)?;
-        let deb = apt.download(&package, &partial)?;
-        exec::output(Command::new("dpkg-deb").arg("-x").arg(&deb).arg(&partial))?;
-        fs::remove_file(&deb)?;
+        fetch(&partial)?;
         fs::rename(&partial, dir).with_context(|| format!("cannot move {} into place", partial.display()))
     })
 }
 
-struct PrivateApt {
+/// Where the packages' programs run.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Side {
+    /// In the emulated machine.
+    Guest,
+    /// On the machine that builds.
+    Build,
+}
+
+impl Side {
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Guest => "apt",
+            Self::Build => "apt-build",
+        }
+    }
+
+    fn architecture(self) -> Result<String> {
+        match self {
+            Self::Guest => Ok("arm64".to_owned()),
+            Self::Build => {
+                let said = exec::output(Command::new("dpkg").arg("--print-architecture"))?;
+                Ok(said.trim().to_owned())
+            }
+        }
+    }
+}
+
+/// An apt that knows nothing of the system's packages.
+pub(crate) struct PrivateApt {
     dir: PathBuf,
+    architecture: String,
 }
 
 impl PrivateApt {
-    fn prepare(checkout: &Checkout) -> Result<Self> {
+    /// Makes its folders and reads the mirrors' package lists.
+    ///
+    /// # Errors
+    /// When apt is missing, or no mirror of Debian is known or answers.
+    pub(crate) fn prepare(checkout: &Checkout, side: Side) -> Result<Self> {
         let elsewhere = "kernels are fetched with apt from a Debian mirror that the system's own \
                          sources name; on this system pass --kernel FILE --initrd FILE";
         let mirrors = Mirrors::of_system().context(elsewhere)?;
         if !Path::new(KEYRING).is_file() {
             bail!("{KEYRING} is missing: install debian-archive-keyring ({elsewhere})");
         }
-        let dir = checkout.work_dir("apt")?;
+        let dir = checkout.work_dir(side.folder())?;
         for folder in ["etc/preferences.d", "lists/partial", "cache/archives/partial", "state"] {
             fs::create_dir_all(dir.join(folder))?;
         }
         fs::write(dir.join("state/status"), "")?;
         fs::write(dir.join("sources.list"), sources(&mirrors))?;
-        Ok(Self { dir })
+        let apt = Self { dir, architecture: side.architecture()? };
+        apt.update()?;
+        Ok(apt)
     }
 
     fn command(&self, program: &str) -> Command {
@@ -124,8 +162,8 @@ impl PrivateApt {
             format!("Dir::State::Lists={}", path("lists")),
             format!("Dir::State::status={}", path("state/status")),
             format!("Dir::Cache={}", path("cache")),
-            "APT::Architecture=arm64".to_owned(),
-            "APT::Architectures=arm64".to_owned(),
+            format!("APT::Architecture={}", self.architecture),
+            format!("APT::Architectures={}", self.architecture),
             // The download user of a root apt cannot read folders below a home.
             "APT::Sandbox::User=root".to_owned(),
             "Acquire::Languages=none".to_owned(),
@@ -147,6 +185,16 @@ impl PrivateApt {
     fn names(&self, prefix: &str) -> Result<Vec<String>> {
         let said = exec::output(self.command("apt-cache").args(["pkgnames", prefix]))?;
         Ok(said.lines().map(str::to_owned).collect())
+    }
+
+    /// Downloads a package and unpacks it into a folder.
+    ///
+    /// # Errors
+    /// When there is none of that name, or it cannot be fetched or unpacked.
+    pub(crate) fn unpack(&self, package: &str, into: &Path) -> Result<()> {
+        let deb = self.download(package, into)?;
+        exec::output(Command::new("dpkg-deb").arg("-x").arg(&deb).arg(into))?;
+        fs::remove_file(&deb).with_context(|| format!("cannot remove {}", deb.display()))
     }
 
     fn download(&self, package: &str, into: &Path) -> Result<PathBuf> {

@@ -4,8 +4,10 @@
 
 pub(crate) mod apt;
 pub(crate) mod debian;
+pub(crate) mod headers;
 pub(crate) mod qemu;
 pub(crate) mod rust;
+pub(crate) mod system;
 
 use std::fs::File;
 

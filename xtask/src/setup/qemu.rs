@@ -14,6 +14,7 @@ use crate::exec;
 use crate::progress::{say, step};
 use crate::setup::SetupLock;
 use crate::setup::debian::{KEYRING, Mirrors, OsRelease};
+use crate::setup::system::{apt_get, is_root};
 
 /// First version whose SMMUv3 offers nested translation.
 const NEEDED: (u32, u32) = (9, 1);
@@ -131,12 +132,6 @@ fn install(os: &OsRelease) -> Result<()> {
     })
 }
 
-fn apt_get(args: &[&str]) -> Result<()> {
-    let mut command = Command::new("apt-get");
-    command.env("DEBIAN_FRONTEND", "noninteractive").args(["-q", "-o", "DPkg::Lock::Timeout=300"]).args(args);
-    exec::output(&mut command).map(|_| ())
-}
-
 fn enable_backports() -> Result<()> {
     let path = Path::new(BACKPORTS_FILE);
     let wanted = backports_stanza(&Mirrors::of_system()?.main);
@@ -150,10 +145,6 @@ fn enable_backports() -> Result<()> {
 
 fn backports_stanza(mirror: &str) -> String {
     format!("Types: deb\nURIs: {mirror}\nSuites: {BACKPORTS_SUITE}\nComponents: main\nSigned-By: {KEYRING}\n")
-}
-
-fn is_root() -> bool {
-    exec::output(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0")
 }
 
 #[cfg(test)]

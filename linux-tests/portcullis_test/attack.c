@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+/*
+ * A driver that keeps a page mapped for its device, gives the page away, and lets the
+ * device go on. Stage 1 still says yes: what says no is EL2.
+ *
+ * The device has used the very address a moment before, so a translation is cached.
+ * The results are lines in the format that the guest's script and xtask share.
+ */
+#include <linux/dma-mapping.h>
+#include <linux/gfp.h>
+
+#include "portcullis_test.h"
+
+#define SECRET	0x6e6f742079617774ULL	/* in the page before it is given away */
+#define CANARY	0x2179726172616e63ULL	/* in the device before a read */
+#define POISON	0x6e6f73696f70203aULL	/* what the device is to write */
+#define AFTER	0x6e69616761206f6bULL	/* in the page when it is back */
+
+struct mapped {
+	struct page *page;
+	dma_addr_t bus;
+};
+
+static __printf(2, 3) void report(struct edu *edu, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	edu->report_length += vscnprintf(edu->report + edu->report_length,
+					 sizeof(edu->report) - edu->report_length, format, args);
+	va_end(args);
+}
+
+static int map_one(struct edu *edu, struct mapped *mapped)
+{
+	struct device *dev = &edu->pdev->dev;
+
+	mapped->page = alloc_page(GFP_KERNEL);
+	if (!mapped->page)
+		return -ENOMEM;
+	mapped->bus = dma_map_page(dev, mapped->page, 0, PAGE_SIZE, DMA_BIDIRECTIONAL);
+	if (!dma_mapping_error(dev, mapped->bus))
+		return 0;
+	__free_page(mapped->page);
+	return -ENOMEM;
+}
+
+static void unmap(struct edu *edu, struct mapped *mapped)
+{
+	dma_unmap_page(&edu->pdev->dev, mapped->bus, PAGE_SIZE, DMA_BIDIRECTIONAL);
+}
+
+/* Puts a word into the device by way of the attacker's own page. */
+static int load(struct edu *edu, struct mapped *own, u64 word)
+{
+	page_fill(own->page, word);
+	return edu_transfer(edu, own->bus, sizeof(word), TO_DEVICE);
+}
+
+/* What the device holds, by the same way. */
+static int fetch(struct edu *edu, struct mapped *own, u64 *word)
+{
+	int error;
+
+	page_fill(own->page, ~SECRET);
+	error = edu_transfer(edu, own->bus, sizeof(*word), FROM_DEVICE);
+	*word = READ_ONCE(*(u64 *)page_address(own->page));
+	return error;
+}
+
+/* Reads through a bus address; an access that was refused leaves the canary, or zero. */
+static int read_through(struct edu *edu, struct mapped *own, dma_addr_t bus, u64 *word)
+{
+	int error = load(edu, own, CANARY);
+
+	if (!error)
+		error = edu_transfer(edu, bus, sizeof(*word), TO_DEVICE);
+	return error ?: fetch(edu, own, word);
+}
+
+static int write_through(struct edu *edu, struct mapped *own, dma_addr_t bus, u64 word)
+{
+	return load(edu, own, word) ?: edu_transfer(edu, bus, sizeof(word), FROM_DEVICE);
+}
+
+static int control(struct edu *edu, struct mapped *own, struct mapped *target, const char *who,
+		   const char *when, u64 word)
+{
+	u64 seen = 0;
+	bool written;
+	int error;
+
+	error = write_through(edu, own, target->bus, word);
+	if (error)
+		return error;
+	written = READ_ONCE(*(u64 *)page_address(target->page)) == word;
+	page_fill(target->page, word);
+	error = read_through(edu, own, target->bus, &seen);
+	if (error)
+		return error;
+	if (written && seen == word)
+		report(edu, "CONTROL %s_%s: ok\n", who, when);
+	else
+		report(edu, "CONTROL %s_%s: FAIL written=%d read %llx\n", who, when, written, seen);
+	return 0;
+}
+
+static const char *end_of(u64 seen)
+{
+	return seen == CANARY || seen == 0 ? "blocked" : "landed";
+}
+
+/* The page is somebody else's now, and its address is still in the device's stage 1. */
+static int attack_given(struct edu *edu, struct mapped *own, struct mapped *target, const char *who)
+{
+	u64 seen = 0;
+	int error = read_through(edu, own, target->bus, &seen);
+
+	if (error)
+		return error;
+	report(edu, "ATTACK %s_read: %s (read %llx)\n", who, end_of(seen), seen);
+	error = write_through(edu, own, target->bus, POISON);
+	/* Contents are zeroed on the way back; only now can the device tell what is there. */
+	if (!error)
+		error = read_through(edu, own, target->bus, &seen);
+	if (error)
+		return error;
+	report(edu, "ATTACK %s_write: %s (read back %llx)\n", who, seen == POISON ? "landed" : "blocked", seen);
+	return 0;
+}
+
+static int attack_mapped(struct edu *edu, struct mapped *own, struct mapped *target,
+			 enum receiver receiver)
+{
+	const char *who = receiver == TO_GUEST ? "guest" : "hyp";
+	struct transfer transfer = { .receiver = receiver, .pfn = page_to_pfn(target->page), .count = 1 };
+	int error = control(edu, own, target, who, "before", SECRET);
+	int lost;
+
+	if (error || !portcullis_below.present)
+		return error;
+	error = pages_give(&transfer);
+	if (error)
+		return error;
+	report(edu, "VALUE %s_page %#llx\n", who, (u64)page_to_phys(target->page));
+	error = attack_given(edu, own, target, who);
+	lost = pages_take_back(&transfer);
+	if (lost)
+		return -EUCLEAN;
+	if (error)
+		return error;
+	report(edu, "CHECK %s_zeroed: %s\n", who, page_is_all(target->page, 0) ? "ok" : "FAIL");
+	return control(edu, own, target, who, "after", AFTER);
+}
+
+static int attack_with(struct edu *edu, enum receiver receiver)
+{
+	struct mapped own, target;
+	int error = map_one(edu, &own);
+
+	if (error)
+		return error;
+	error = map_one(edu, &target);
+	if (!error) {
+		error = attack_mapped(edu, &own, &target, receiver);
+		unmap(edu, &target);
+		/* A lost page stays allocated. */
+		if (error != -EUCLEAN)
+			__free_page(target.page);
+	}
+	unmap(edu, &own);
+	__free_page(own.page);
+	return error;
+}
+
+int attack(struct edu *edu, enum receiver receiver)
+{
+	int error;
+
+	mutex_lock(&edu->engine);
+	edu->report_length = 0;
+	error = attack_with(edu, receiver);
+	mutex_unlock(&edu->engine);
+	return error;
+}

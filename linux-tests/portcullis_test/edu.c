@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+/*
+ * The DMA engine of QEMU's edu device. It resolves an address when a transfer fires,
+ * 100 ms after it was started, so what it does after a donation began after it.
+ */
+#include <linux/delay.h>
+#include <linux/io.h>
+#include <linux/io-64-nonatomic-lo-hi.h>
+
+#include "portcullis_test.h"
+
+#define EDU_SOURCE	0x80
+#define EDU_DESTINATION	0x88
+#define EDU_COUNT	0x90
+#define EDU_COMMAND	0x98
+/* Only the engine sees its buffer; the CPU gets at it by another transfer. */
+#define EDU_BUFFER	0x40000
+
+#define EDU_START	BIT(0)
+#define EDU_TO_RAM	BIT(1)
+
+#define POLL_MS		5
+#define TIMEOUT_MS	5000
+
+/* Moves bytes between the bus address and the start of the device's buffer. */
+int edu_transfer(struct edu *edu, dma_addr_t bus, u32 bytes, enum direction direction)
+{
+	void __iomem *registers = edu->registers;
+	bool out = direction == TO_DEVICE;
+	unsigned int waited;
+
+	writeq(out ? bus : EDU_BUFFER, registers + EDU_SOURCE);
+	writeq(out ? EDU_BUFFER : bus, registers + EDU_DESTINATION);
+	writeq(bytes, registers + EDU_COUNT);
+	writeq(EDU_START | (out ? 0 : EDU_TO_RAM), registers + EDU_COMMAND);
+	for (waited = 0; waited < TIMEOUT_MS; waited += POLL_MS) {
+		if (!(readq(registers + EDU_COMMAND) & EDU_START))
+			return 0;
+		msleep(POLL_MS);
+	}
+	return -ETIMEDOUT;
+}

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+/*
+ * Binds QEMU's edu device and offers two files in its sysfs folder:
+ *
+ *   churn   write N: N pages or ranges change hands and come back, in the writer's
+ *           time, so that several writers do it at once; read: what was done so far
+ *   attack  write hyp or guest: give a page away and aim the device at it; read: the
+ *           results, one line each
+ *
+ * For tests of Portcullis under its reference hypervisor; no driver for daily use.
+ */
+#include <linux/module.h>
+#include <linux/pci.h>
+#include <linux/sysfs.h>
+
+#include "hypercalls.h"
+#include "portcullis_test.h"
+
+static bool hypervisor = true;
+module_param(hypervisor, bool, 0444);
+MODULE_PARM_DESC(hypervisor, "EL2 answers hypercalls (N: there is no EL2, HVC is undefined)");
+
+struct below portcullis_below;
+
+static int ask_version(void)
+{
+	struct arm_smccc_res res;
+	long answer;
+
+	if (!hypervisor)
+		return 0;
+	answer = portcullis_call(PORTCULLIS_VERSION, 0, 0, 0, &res);
+	if (answer != PORTCULLIS_SUCCESS || res.a1 >> 16 != PORTCULLIS_MAJOR) {
+		pr_err("EL2 is not a Portcullis of version %d\n", PORTCULLIS_MAJOR);
+		return -ENODEV;
+	}
+	if (~res.a3 & (PORTCULLIS_HYP_PAGES | PORTCULLIS_GUEST_PAGES)) {
+		pr_err("EL2 lacks the calls for pages\n");
+		return -ENODEV;
+	}
+	portcullis_below = (struct below){ .present = true, .most_pages = res.a2, .features = res.a3 };
+	return 0;
+}
+
+static ssize_t churn_store(struct device *dev, struct device_attribute *attr, const char *buf, size_t count)
+{
+	unsigned int rounds;
+	int error = kstrtouint(buf, 0, &rounds);
+
+	if (!error)
+		error = churn(dev_get_drvdata(dev), rounds);
+	return error ?: count;
+}
+
+static ssize_t churn_show(struct device *dev, struct device_attribute *attr, char *buf)
+{
+	struct edu *edu = dev_get_drvdata(dev);
+
+	return sysfs_emit(buf, "VALUE transitions %lld\nVALUE transition_pages %lld\nVALUE transition_failures %lld\n",
+			  atomic64_read(&edu->rounds), atomic64_read(&edu->pages),
+			  atomic64_read(&edu->failures));
+}
+static DEVICE_ATTR_RW(churn);
+
+static ssize_t attack_store(struct device *dev, struct device_attribute *attr, const char *buf, size_t count)
+{
+	enum receiver receiver;
+	int error;
+
+	if (sysfs_streq(buf, "hyp"))
+		receiver = TO_HYP;
+	else if (sysfs_streq(buf, "guest"))
+		receiver = TO_GUEST;
+	else
+		return -EINVAL;
+	error = attack(dev_get_drvdata(dev), receiver);
+	return error ?: count;
+}
+
+static ssize_t attack_show(struct device *dev, struct device_attribute *attr, char *buf)
+{
+	struct edu *edu = dev_get_drvdata(dev);
+	ssize_t length;
+
+	mutex_lock(&edu->engine);
+	length = sysfs_emit(buf, "%.*s", (int)edu->report_length, edu->report);
+	mutex_unlock(&edu->engine);
+	return length;
+}
+static DEVICE_ATTR_RW(attack);
+
+static struct attribute *edu_attrs[] = {
+	&dev_attr_churn.attr,
+	&dev_attr_attack.attr,
+	NULL,
+};
+ATTRIBUTE_GROUPS(edu);
+
+static int edu_probe(struct pci_dev *pdev, const struct pci_device_id *id)
+{
+	struct edu *edu = devm_kzalloc(&pdev->dev, sizeof(*edu), GFP_KERNEL);
+	int error;
+
+	if (!edu)
+		return -ENOMEM;
+	error = pcim_enable_device(pdev);
+	if (error)
+		return error;
+	error = dma_set_mask_and_coherent(&pdev->dev, DMA_BIT_MASK(40));
+	if (error)
+		return error;
+	edu->registers = pcim_iomap(pdev, 0, 0);
+	if (!edu->registers)
+		return -ENOMEM;
+	edu->pdev = pdev;
+	mutex_init(&edu->engine);
+	pci_set_drvdata(pdev, edu);
+	pci_set_master(pdev);
+	return 0;
+}
+
+static const struct pci_device_id edu_ids[] = {
+	{ PCI_DEVICE(0x1234, 0x11e8) },
+	{ }
+};
+
+static struct pci_driver edu_driver = {
+	.name = KBUILD_MODNAME,
+	.id_table = edu_ids,
+	.probe = edu_probe,
+	.dev_groups = edu_groups,
+};
+
+static int __init portcullis_test_init(void)
+{
+	return ask_version() ?: pci_register_driver(&edu_driver);
+}
+module_init(portcullis_test_init);
+
+static void __exit portcullis_test_exit(void)
+{
+	pci_unregister_driver(&edu_driver);
+}
+module_exit(portcullis_test_exit);
+
+MODULE_DESCRIPTION("Pages of a Linux host change hands under Portcullis, and a device aims at them");
+MODULE_LICENSE("Dual MIT/GPL");

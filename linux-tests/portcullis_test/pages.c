@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+/*
+ * Pages on their way to EL2 or a guest and back. The one rule of this file: a page that
+ * is not certainly the kernel's again is never freed.
+ */
+#include <linux/delay.h>
+#include <linux/highmem.h>
+#include <linux/mm.h>
+
+#include "hypercalls.h"
+#include "portcullis_test.h"
+
+#define BUSY_TRIES	50
+
+static int refused(const char *what, long answer)
+{
+	pr_err("%s: answered %ld\n", what, answer);
+	return -EIO;
+}
+
+static int to_guest(struct transfer *transfer)
+{
+	struct arm_smccc_res res;
+	long answer = portcullis_call(PORTCULLIS_VM_CREATE, 0, 0, 0, &res);
+
+	if (answer != PORTCULLIS_SUCCESS)
+		return refused("VM_CREATE", answer);
+	transfer->guest = res.a1;
+	answer = portcullis_call(PORTCULLIS_HOST_DONATE_GUEST, transfer->pfn, transfer->count,
+				 transfer->guest, &res);
+	if (answer == PORTCULLIS_SUCCESS)
+		return 0;
+	portcullis_call(PORTCULLIS_VM_DESTROY, transfer->guest, 0, 0, &res);
+	return refused("HOST_DONATE_GUEST", answer);
+}
+
+static int one_call(const char *what, u32 function, const struct transfer *transfer)
+{
+	struct arm_smccc_res res;
+	unsigned int tries = 0;
+	long answer;
+
+	do {
+		answer = portcullis_call(function, transfer->pfn, transfer->count, 0, &res);
+		if (answer != PORTCULLIS_BUSY)
+			break;
+		msleep(1);
+	} while (++tries < BUSY_TRIES);
+	return answer == PORTCULLIS_SUCCESS ? 0 : refused(what, answer);
+}
+
+/* On an error the pages are still the kernel's. Without a hypervisor nothing happens. */
+int pages_give(struct transfer *transfer)
+{
+	if (!portcullis_below.present)
+		return 0;
+	switch (transfer->receiver) {
+	case TO_HYP:
+		return one_call("HOST_DONATE_HYP", PORTCULLIS_HOST_DONATE_HYP, transfer);
+	case TO_GUEST:
+		return to_guest(transfer);
+	case LENT_TO_HYP:
+		return one_call("HOST_SHARE_HYP", PORTCULLIS_HOST_SHARE_HYP, transfer);
+	}
+	return -EINVAL;
+}
+
+/* On an error the pages are lost to the kernel. */
+int pages_take_back(struct transfer *transfer)
+{
+	struct arm_smccc_res res;
+	long answer;
+
+	if (!portcullis_below.present)
+		return 0;
+	switch (transfer->receiver) {
+	case TO_HYP:
+		return one_call("HYP_DONATE_HOST", PORTCULLIS_HYP_DONATE_HOST, transfer);
+	case TO_GUEST:
+		answer = portcullis_call(PORTCULLIS_VM_DESTROY, transfer->guest, 0, 0, &res);
+		if (answer != PORTCULLIS_SUCCESS)
+			return refused("VM_DESTROY", answer);
+		return one_call("HOST_RECLAIM_PAGE", PORTCULLIS_HOST_RECLAIM_PAGE, transfer);
+	case LENT_TO_HYP:
+		return one_call("HOST_UNSHARE_HYP", PORTCULLIS_HOST_UNSHARE_HYP, transfer);
+	}
+	return -EINVAL;
+}
+
+void page_fill(struct page *page, u64 word)
+{
+	memset64(page_address(page), word, PAGE_SIZE / sizeof(u64));
+}
+
+bool page_is_all(struct page *page, u64 word)
+{
+	const u64 *words = page_address(page);
+	size_t i;
+
+	for (i = 0; i < PAGE_SIZE / sizeof(u64); i++)
+		if (READ_ONCE(words[i]) != word)
+			return false;
+	return true;
+}

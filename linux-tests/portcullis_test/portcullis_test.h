@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/* What the parts of the test know of each other. */
+#ifndef PORTCULLIS_TEST_H
+#define PORTCULLIS_TEST_H
+
+#include <linux/atomic.h>
+#include <linux/mutex.h>
+#include <linux/pci.h>
+#include <linux/types.h>
+
+/* Who gets the pages. */
+enum receiver {
+	TO_HYP,		/* donated to EL2's pool, given back */
+	TO_GUEST,	/* donated to a guest, reclaimed after its end */
+	LENT_TO_HYP,	/* shared and unshared: the host keeps its access */
+};
+
+/* A range that changed hands, and what is needed to get it back. */
+struct transfer {
+	enum receiver receiver;
+	u64 pfn;
+	u64 count;
+	u64 guest;
+};
+
+struct edu {
+	struct pci_dev *pdev;
+	void __iomem *registers;
+	/* One DMA engine, one buffer: an attack holds this from start to end. */
+	struct mutex engine;
+	/* Every churner adds to these. */
+	atomic64_t rounds;
+	atomic64_t pages;
+	atomic64_t failures;
+	/* The lines of the last attack, for the reader of the attribute. */
+	char report[2048];
+	size_t report_length;
+};
+
+/* What VERSION said; zeroes without a hypervisor below. */
+struct below {
+	bool present;
+	u64 most_pages;
+	u64 features;
+};
+extern struct below portcullis_below;
+
+/* edu.c */
+enum direction { TO_DEVICE, FROM_DEVICE };
+int edu_transfer(struct edu *edu, dma_addr_t bus, u32 bytes, enum direction direction);
+
+/* pages.c */
+int pages_give(struct transfer *transfer);
+int pages_take_back(struct transfer *transfer);
+void page_fill(struct page *page, u64 word);
+bool page_is_all(struct page *page, u64 word);
+
+/* churn.c */
+int churn(struct edu *edu, unsigned int rounds);
+
+/* attack.c */
+int attack(struct edu *edu, enum receiver receiver);
+
+#endif

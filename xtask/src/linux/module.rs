@@ -1,0 +1,166 @@
+//! The loadable test: a small module for Debian's kernel, built against its headers, that gives pages away and takes
+//! them back while the disks work, and lets a device aim at a page that it gave away.
+//!
+//! A program in user space could not do it: hypercalls come from the kernel, and so does the mapping of a page for a
+//! device's DMA.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use qemu_tests::console::AttackResult::{Blocked, Landed};
+use qemu_tests::console::{self, DmaFault};
+
+use crate::checkout::Checkout;
+use crate::exec;
+use crate::guest;
+use crate::linux::boot::Hypervisor;
+use crate::linux::guest_lines::GuestLines;
+use crate::linux::verdict::{Expect, Finding};
+use crate::progress::step;
+use crate::setup::SetupLock;
+use crate::setup::apt::Kernel;
+use crate::setup::headers::Headers;
+
+const SOURCES: &str = "linux-tests/portcullis_test";
+const MODULE: &str = "portcullis_test.ko";
+/// To whom the module gives the page that it attacks.
+const RECEIVERS: [&str; 2] = ["hyp", "guest"];
+const PAGE: u64 = 4096;
+
+/// Builds the module for a kernel; returns the file.
+///
+/// # Errors
+/// When the headers or the compiler cannot be had, or the module does not compile.
+pub(crate) fn build(checkout: &Checkout, kernel: &Kernel) -> Result<PathBuf> {
+    let headers = Headers::ensure(checkout, kernel)?;
+    let release = kernel.modules.file_name().context("a kernel without a version")?.to_string_lossy().into_owned();
+    let folder = checkout.work_dir(&format!("module/{release}"))?;
+    let _lock = SetupLock::take(checkout)?;
+    // Built on a copy, since make leaves its files beside the sources.
+    let sources = checkout.root().join(SOURCES);
+    for entry in fs::read_dir(&sources).with_context(|| format!("cannot list {}", sources.display()))? {
+        let source = entry?.path();
+        let name = source.file_name().context("a source without a name")?;
+        let bytes = fs::read(&source).with_context(|| format!("cannot read {}", source.display()))?;
+        guest::write_if_changed(&folder.join(name), &bytes)?;
+    }
+    step("Building the test module", || {
+        exec::output(&mut headers.make(&folder)).map(|_| ()).context("the test module does not build")
+    })?;
+    Ok(folder.join(MODULE))
+}
+
+/// Words for the guest's script.
+pub(crate) fn private_args(hypervisor: &Hypervisor) -> &'static str {
+    match hypervisor {
+        Hypervisor::None => "portcullis.hypervisor=N",
+        Hypervisor::Portcullis(_) | Hypervisor::WithoutIsolation(_) => "portcullis.hypervisor=Y",
+    }
+}
+
+/// What the guest has to say, beside the digests of its disks.
+pub(crate) fn expect(hypervisor: &Hypervisor) -> Expect {
+    let mut expect = Expect {
+        checks: vec!["el1", "smmu", "module", "module_out", "control_hyp_before", "control_guest_before"],
+        counts: vec!["transitions", "transition_pages"],
+        ..Expect::default()
+    };
+    expect.checks.extend(["io_nvme_read", "io_nvme_write", "io_virtio_blk_read", "io_virtio_blk_write"]);
+    expect.values.extend([("edu_domain", "DMA".to_owned()), ("transition_failures", "0".to_owned())]);
+    let end = match hypervisor {
+        Hypervisor::None => return expect,
+        Hypervisor::Portcullis(_) => Blocked,
+        Hypervisor::WithoutIsolation(_) => Landed,
+    };
+    expect.checks.extend(["hyp_zeroed", "control_hyp_after", "guest_zeroed", "control_guest_after"]);
+    expect.attacks.extend(["hyp_read", "hyp_write", "guest_read", "guest_write"].map(|name| (name, end)));
+    expect
+}
+
+/// Each attack must have been refused at stage 2, at the page that the guest says it gave away.
+pub(crate) fn judge_faults(lines: &GuestLines, el2_console: &str) -> Vec<Finding> {
+    let faults = console::dma_faults(el2_console);
+    let mut findings = Vec::new();
+    for receiver in RECEIVERS {
+        let name = format!("{receiver}_page");
+        let Some(page) = lines.value(&name).and_then(address) else {
+            findings.push(Finding::bad(format!("{name}: the guest named no page")));
+            continue;
+        };
+        for access in ["read", "write"] {
+            findings.push(match faults.iter().find(|fault| at(fault, access, page)) {
+                Some(fault) => Finding::good(format!("EL2 saw the {receiver} {access}: {}", fault.text)),
+                None => Finding::bad(format!("EL2 reported no stage-2 fault for the {receiver} {access} at {page:#x}")),
+            });
+        }
+    }
+    findings
+}
+
+fn address(text: &str) -> Option<u64> {
+    u64::from_str_radix(text.strip_prefix("0x")?, 16).ok()
+}
+
+fn at(fault: &DmaFault, access: &str, page: u64) -> bool {
+    fault.stage == Some(2)
+        && fault.ipa.is_some_and(|ipa| ipa & !(PAGE - 1) == page)
+        && fault.text.split_whitespace().any(|word| word == access)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::linux::verdict::Mark;
+    use std::path::Path;
+
+    #[test]
+    fn the_module_calls_what_is_documented() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let header = fs::read_to_string(root.join(SOURCES).join("hypercalls.h")).unwrap_or_default();
+        let page = fs::read_to_string(root.join("docs/hypercalls.md")).unwrap_or_default();
+        let mut checked = 0;
+        for line in header.lines() {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            if let ["#define", name, number] = words.as_slice()
+                && number.starts_with("0xc6")
+            {
+                let name = name.trim_start_matches("PORTCULLIS_");
+                assert!(page.contains(&format!("| `{number}` | `{name}` |")), "{line}");
+                checked += 1;
+            }
+        }
+        assert_eq!(checked, 10);
+    }
+
+    const LINES: &str = "VALUE hyp_page 0x50001000\nVALUE guest_page 0x50002000\n";
+
+    fn console() -> String {
+        let mut text = String::new();
+        for (page, access) in [(1, "read"), (1, "write"), (2, "read"), (2, "write")] {
+            text.push_str(&format!(
+                "portcullis: dma fault: smmu0 F_TRANSLATION sid=0x20 stage=2 class=IN ipa=0x5000{page}000 \
+                 iova=0xffffe000 {access}\n"
+            ));
+        }
+        text
+    }
+
+    fn bad(lines: &str, console: &str) -> usize {
+        let findings = judge_faults(&GuestLines::parse(lines), console);
+        findings.iter().filter(|finding| finding.mark == Mark::Bad).count()
+    }
+
+    #[test]
+    fn every_attack_must_have_faulted_at_stage_2_at_its_page() {
+        assert_eq!(bad(LINES, &console()), 0);
+        assert_eq!(bad(LINES, &console().replace("stage=2", "stage=1")), 4);
+        assert_eq!(bad(LINES, &console().replace("ipa=0x50001", "ipa=0x50003")), 2);
+        assert_eq!(bad(LINES, ""), 4);
+    }
+
+    #[test]
+    fn a_page_that_was_not_named_is_bad() {
+        assert_eq!(bad("VALUE hyp_page 0x50001000\n", &console()), 1);
+    }
+}

@@ -1,0 +1,73 @@
+//! Installing packages on the build machine: only as root, never with a question, and with the command to type for
+//! everybody else.
+
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use crate::checkout::Checkout;
+use crate::exec;
+use crate::progress::step;
+use crate::setup::SetupLock;
+use crate::setup::debian::OsRelease;
+
+/// Makes sure that `programs` can be run, installing `packages` where that is allowed.
+///
+/// # Errors
+/// When one is missing and may not be installed, with what to type; `purpose` says what it is missing for.
+pub(crate) fn ensure_programs(checkout: &Checkout, programs: &[&str], packages: &[&str], purpose: &str) -> Result<()> {
+    if missing(programs).is_empty() {
+        return Ok(());
+    }
+    let _lock = SetupLock::take(checkout)?;
+    // Another xtask may have installed them while this one waited.
+    let missing = missing(programs).join(" and ");
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let list = packages.join(" ");
+    let os = OsRelease::read();
+    if !matches!(os.id.as_str(), "debian" | "ubuntu") {
+        bail!("{purpose} needs {missing}: install what your distribution has in place of Debian's {list}");
+    }
+    if !is_root() {
+        bail!(
+            "{purpose} needs {missing} and only root may install it: as root, run `apt-get update && apt-get install \
+             {list}`, or run this command once as root"
+        );
+    }
+    step("Updating the package lists", || apt_get(&["update"]))?;
+    step(&format!("Installing {list}"), || {
+        apt_get(&[&["install", "--yes", "--no-install-recommends"], packages].concat())
+    })
+}
+
+fn missing<'a>(programs: &[&'a str]) -> Vec<&'a str> {
+    let runs = |program: &&&str| exec::output(Command::new(program).arg("--version")).is_ok();
+    programs.iter().filter(|program| !runs(program)).copied().collect()
+}
+
+/// Runs the system's own apt-get, which waits for another one to finish.
+///
+/// # Errors
+/// When it fails; the text has its words.
+pub(crate) fn apt_get(args: &[&str]) -> Result<()> {
+    let mut command = Command::new("apt-get");
+    command.env("DEBIAN_FRONTEND", "noninteractive").args(["-q", "-o", "DPkg::Lock::Timeout=300"]).args(args);
+    exec::output(&mut command).map(|_| ())
+}
+
+/// Whether packages may be installed.
+pub(crate) fn is_root() -> bool {
+    exec::output(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_cannot_be_run_is_missing() {
+        assert_eq!(missing(&["sh-that-is-not-there", "apt-get"]), ["sh-that-is-not-there"]);
+    }
+}
