@@ -14,6 +14,7 @@ use crate::memory::HostOwnership;
 use crate::{iommu, log, pool, psci};
 use hyp::hvc::{Features, Services, Stat};
 use hyp::mem_protect::{FaultAnswer, Owner};
+use hyp::weakened;
 use io_pgtable::Ipa;
 use spin::Once;
 use spin::mutex::{TicketMutex, TicketMutexGuard};
@@ -34,11 +35,13 @@ pub fn ownership() -> Option<TicketMutexGuard<'static, HostOwnership>> {
 
 /// Whether the host owns the page of `ipa`.
 pub fn owns(ipa: Ipa) -> bool {
+    weakened!(EntriesUnchecked, { return true });
     ownership().is_some_and(|ownership| ownership.map().owner(ipa.0 / PAGE) == Owner::Host)
 }
 
 /// Whether the host's access to `ipa` may be tried again: it is mapped now, because another CPU was changing the table around it.
 pub fn is_mapped(ipa: Ipa) -> bool {
+    weakened!(NoFaultRetry, { return false });
     ownership().is_some_and(|mut ownership| match ownership.map().owner(ipa.0 / PAGE) {
         Owner::Host => ownership.host_fault(ipa.0 / PAGE) == FaultAnswer::Retry,
         Owner::Device => ownership.cpu().is_mapped(ipa),
@@ -50,10 +53,17 @@ pub fn is_mapped(ipa: Ipa) -> bool {
 pub fn enter(cpu: usize, entry: u64, context: u64) -> ! {
     match STAGE2.get() {
         Some(stage2) => setup::cpu(cpu, *stage2),
-        None => exit::broken(format_args!("CPU {cpu} started before the host's stage 2 exists")),
+        None => before_init(),
     }
     psci::mark_on(cpu);
     arch::start_host(cpu, context, entry, psci::ENTRY_PSTATE)
+}
+
+/// The host cannot run before [`init`]; should it all the same, nothing confines it.
+#[cold]
+#[inline(never)]
+fn before_init() -> ! {
+    exit::broken(format_args!("the host runs before its stage 2 exists"))
 }
 
 /// PSCI SYSTEM_OFF: no DMA after it.
@@ -112,9 +122,7 @@ impl Services for Calls {
     type Pages = HostOwnership;
 
     fn with_pages<R>(&mut self, call: impl FnOnce(&mut Self::Pages) -> R) -> R {
-        let Some(mut ownership) = ownership().map(Self::pages) else {
-            exit::broken(format_args!("hypercall before the host's bookkeeping exists"))
-        };
+        let Some(mut ownership) = ownership().map(Self::pages) else { before_init() };
         call(&mut ownership)
     }
 

@@ -3,6 +3,16 @@
 //! The binary of this package wires these modules to exception vectors, page tables and devices. Everything here builds and is tested on
 //! the build machine.
 #![no_std]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::indexing_slicing,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::arithmetic_side_effects
+    )
+)]
 
 #[cfg(test)]
 extern crate std;
@@ -15,3 +25,4 @@ pub mod hvc;
 pub mod inject;
 pub mod mem_protect;
 pub mod smccc;
+pub mod weak;

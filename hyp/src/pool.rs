@@ -17,6 +17,7 @@ use buddy_system_allocator::Heap;
 use core::alloc::Layout;
 use core::ptr::NonNull;
 use hyp::donated::{self, Donated};
+use hyp::weakened;
 use io_pgtable::Pa;
 use spin::mutex::TicketMutex;
 
@@ -79,7 +80,13 @@ pub fn bitmap_bytes(pages: u64) -> u64 {
 /// Takes a zeroed block of `size` bytes (a power of two), aligned to its size and at least to a page; `None` if there is none.
 pub fn alloc(size: usize) -> Option<Pa> {
     let size = size.max(PAGE_SIZE);
-    let block = take(size)?;
+    let block = take(size);
+    weakened!(NoMemoryPanics, {
+        if block.is_none() {
+            crate::exit::broken(format_args!("the pool is empty"));
+        }
+    });
+    let block = block?;
     // SAFETY: (1) the block is ours alone since it left the pool; (2) it is at least `size` bytes long, mapped, and page aligned.
     unsafe { core::ptr::write_bytes(block as *mut u8, 0, size) };
     Some(Pa(block))

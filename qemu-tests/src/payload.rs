@@ -102,6 +102,8 @@ pub struct Run<'a> {
     pub test: &'a str,
     /// More words for the payload, for example `seed=7`.
     pub bootargs: &'a str,
+    /// More words for EL2, for example `pool=16M`.
+    pub el2_options: &'a str,
     /// QEMU's `-cpu`.
     pub cpu: &'a str,
     /// Number of CPUs.
@@ -125,6 +127,7 @@ impl<'a> Run<'a> {
             below,
             test,
             bootargs: "",
+            el2_options: "",
             cpu: "max",
             smp: 1,
             mem: "1G",
@@ -156,6 +159,9 @@ impl<'a> Run<'a> {
             Some(hyp) => {
                 let host = HostModules { kernel: self.images.payload.clone(), initrd: None, bootargs };
                 machine.boot_el2(hyp, token, Some(&host))?;
+                if !self.el2_options.is_empty() {
+                    machine.append = format!("{} {}", machine.append, self.el2_options);
+                }
             }
         }
         let disk = dir.join(DISK);

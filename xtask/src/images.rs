@@ -33,6 +33,14 @@ pub(crate) fn hyp(checkout: &Checkout, isolation: Isolation) -> Result<PathBuf> 
     }
 }
 
+/// Builds the hypervisor with an option that switches single defences off; returns the file QEMU boots.
+///
+/// # Errors
+/// As [`hyp`].
+pub(crate) fn weakened_hyp(checkout: &Checkout) -> Result<PathBuf> {
+    bare_metal(checkout, "hyp", "hyp-weakened", &["--features", "weakened"])
+}
+
 /// Builds the EL1 test payload; returns the file EL2 boots as its host.
 ///
 /// # Errors

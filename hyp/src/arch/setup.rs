@@ -10,6 +10,7 @@ use aarch64_cpu::registers::{
     SCTLR_EL1, TPIDR_EL2, VBAR_EL2, VMPIDR_EL2, VTCR_EL2, VTTBR_EL2, Writeable,
 };
 use core::arch::asm;
+use hyp::weakened;
 
 /// The host's stage 2, as its registers want it.
 #[derive(Clone, Copy, Debug)]
@@ -119,6 +120,7 @@ fn traps() {
         hcr += HCR_EL2::EnSCXT::SET;
     }
     HCR_EL2.write(hcr);
+    weakened!(TrapsOff, { HCR_EL2.set(HCR_EL2.get() & !(1 << 20 | 1 << 21)) });
     hstr(0);
     // With TIDCP and TACR: implementation-defined registers, which may show or steer what EL2 leaves in caches, are not the host's.
     actlr(0);

@@ -15,6 +15,9 @@ pub struct Options<'a> {
     pub allow: Array<&'a str, ALLOW_MAX>,
     /// `pool=`: size of EL2's memory pool in bytes, given with a suffix K, M or G or none.
     pub pool: Option<u64>,
+    /// `weaken=`: the defences that a test wants switched off, with commas between them.
+    #[cfg(feature = "weakened")]
+    pub weaken: Option<&'a str>,
 }
 
 impl<'a> Options<'a> {
@@ -52,6 +55,8 @@ impl<'a> Options<'a> {
                         return Err(bad("one pool size only"));
                     }
                 }
+                #[cfg(feature = "weakened")]
+                "weaken" => options.weaken = Some(value),
                 _ => return Err(BootError::UnknownOption { word }),
             }
         }

@@ -5,6 +5,7 @@ use crate::{host, iommu};
 use aarch64_cpu::registers::{FAR_EL2, HPFAR_EL2, Readable};
 use hyp::esr::{Abort, Access, Direction, Fault, Walk};
 use hyp::inject::Exception;
+use hyp::weakened;
 use io_pgtable::Ipa;
 use smmu_drv::WriteOutcome;
 
@@ -29,6 +30,7 @@ pub fn data(frame: &mut Frame, abort: Abort) {
         {
             return emulate(frame, register, access, abort.direction());
         }
+        weakened!(NoSyndromePanics, { crate::exit::broken(format_args!("an access without a syndrome")) });
         iommu::count_denied();
         return inject(Exception::DataAbort);
     }

@@ -50,13 +50,17 @@ fn parse(package: &str, text: &str) -> Vec<Found> {
                 "FAILED" => End::Wrong,
                 _ => continue,
             };
-            tests.push(Found { name: format!("{package}: {name}"), test: name.to_owned(), without: End::NotRun, with });
+            let (found, test) = (format!("{package}: {name}"), name.to_owned());
+            tests.push(Found { name: found, test, without: End::NotRun, with, reason: None });
         } else if let Some(name) = line.strip_prefix("---- ").and_then(|rest| rest.strip_suffix(" stdout ----")) {
             printing = tests.iter().rposition(|test| test.test == name);
-        } else if line.contains(UNDEFENDED)
+        } else if let Some((_, how)) = line.split_once(UNDEFENDED)
             && let Some(test) = printing.and_then(|index| tests.get_mut(index))
         {
-            test.without = End::Landed;
+            // `: what was missing: what caught it`, where that is an assertion.
+            let reason = how.strip_prefix(": ").map(str::to_owned);
+            test.without = if reason.is_some() && test.without != End::Landed { End::Caught } else { End::Landed };
+            test.reason = test.reason.take().or(reason);
         }
     }
     tests
@@ -65,6 +69,15 @@ fn parse(package: &str, text: &str) -> Vec<Found> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_caught_an_attack_is_told() {
+        let text =
+            format!("test t01_a ... ok\n\n---- t01_a stdout ----\n{UNDEFENDED}: budget: 9000 commands in one trap\n");
+        let tests = parse("p", &text);
+        let ends: Vec<_> = tests.iter().map(|test| (test.without, test.reason.as_deref())).collect();
+        assert_eq!(ends, [(End::Caught, Some("budget: 9000 commands in one trap"))]);
+    }
 
     #[test]
     fn what_a_test_printed_is_its_own() {

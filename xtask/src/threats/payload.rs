@@ -1,11 +1,13 @@
-//! The rows' tests under QEMU: one machine without isolation where the test says that it makes sense there, one with.
+//! The rows' tests under QEMU: one machine without the defence that stops the test's attack, one with it.
 
 use std::num::NonZero;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use qemu_tests::console::AttackResult;
 use qemu_tests::payload::{Below, Images, Listed, Run, Verdict, list};
 
@@ -13,13 +15,28 @@ use crate::checkout::Checkout;
 use crate::progress::say;
 use crate::threats::rows::rows_of;
 use crate::threats::table::{End, Found};
+use crate::threats::weaknesses::{self, WEAKENED, Weakened};
+
+/// When a machine without a defence is given up: then the attack was to hang it.
+const HANGS: Duration = Duration::from_secs(60);
+
+/// What the machines are made of.
+pub(crate) struct Programs {
+    /// The product, and the build without isolation.
+    pub(crate) images: Images,
+    /// The build that can be weakened.
+    pub(crate) weakened: PathBuf,
+}
 
 /// Runs every payload test of a row, or of the row given.
 ///
 /// # Errors
-/// When the payload does not list its tests.
-pub(crate) fn run(checkout: &Checkout, images: &Images, row: Option<u8>) -> Result<Vec<Found>> {
-    let tests = list(images, &checkout.work_dir("runs/threats-list")?)?;
+/// When the payload does not list its tests, or does not have one that is to be run without a defence.
+pub(crate) fn run(checkout: &Checkout, programs: &Programs, row: Option<u8>) -> Result<Vec<Found>> {
+    let tests = list(&programs.images, &checkout.work_dir("runs/threats-list")?)?;
+    if let Some(gone) = WEAKENED.iter().find(|weakened| tests.iter().all(|test| test.name != weakened.test)) {
+        bail!("{} is to be run without a defence, but the payload has no such test", gone.test);
+    }
     let wanted = |test: &&Listed| {
         let rows = rows_of(&test.name);
         row.map_or(!rows.is_empty(), |row| rows.contains(&row))
@@ -32,8 +49,9 @@ pub(crate) fn run(checkout: &Checkout, images: &Images, row: Option<u8>) -> Resu
         for _ in 0..workers {
             scope.spawn(|| {
                 while let Some(test) = tests.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let ends = both(checkout, images, test);
-                    say(&format!("{}: {} without, {} with", test.name, ends.without.word(), ends.with.word()));
+                    let ends = both(checkout, programs, test);
+                    let reason = ends.reason.as_deref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+                    say(&format!("{}: {} without{reason}, {} with", test.name, ends.without.word(), ends.with.word()));
                     found.lock().unwrap_or_else(PoisonError::into_inner).push(ends);
                 }
             });
@@ -44,21 +62,58 @@ pub(crate) fn run(checkout: &Checkout, images: &Images, row: Option<u8>) -> Resu
     Ok(found)
 }
 
-fn both(checkout: &Checkout, images: &Images, test: &Listed) -> Found {
+fn both(checkout: &Checkout, programs: &Programs, test: &Listed) -> Found {
+    let weakened = weaknesses::of(&test.name);
     // The build without isolation is the same hypervisor otherwise; the bare machine stands in where only that is right.
     let open = [Below::Open, Below::Native].into_iter().find(|below| test.runs.contains(below));
-    let without = open.map_or(End::NotRun, |below| one(checkout, images, test, below));
+    let (without, reason) = match (weakened, open) {
+        (Some(weakened), _) => without(checkout, programs, test, weakened),
+        (None, Some(below)) => (one(checkout, programs, test, below, ""), None),
+        (None, None) => (End::NotRun, None),
+    };
     let with = match test.runs.contains(&Below::Portcullis) {
-        true => one(checkout, images, test, Below::Portcullis),
+        true => one(checkout, programs, test, Below::Portcullis, weakened.map_or("", |weakened| weakened.options)),
         false => End::NotRun,
     };
-    Found { name: test.name.clone(), test: test.name.clone(), without, with }
+    Found { name: test.name.clone(), test: test.name.clone(), without, with, reason }
 }
 
-fn one(checkout: &Checkout, images: &Images, test: &Listed, below: Below) -> End {
+/// The test on the EL2 that lacks its defence: it has to land, or to fail.
+fn without(checkout: &Checkout, programs: &Programs, test: &Listed, weakened: &Weakened) -> (End, Option<String>) {
+    let images = Images { hyp: Some(programs.weakened.clone()), ..programs.images.clone() };
+    let options = format!("weaken={} {}", weakened.words, weakened.options);
+    let run = || {
+        let dir = checkout.work_dir(&format!("runs/threats-{}-weakened", test.name))?;
+        let run = Run::new(&images, Below::Portcullis, &test.name);
+        let el2_options = options.trim_end();
+        Run { smp: test.cpus, clock: test.clock, el2_options, deadline: HANGS, ..run }.run(&dir)
+    };
+    let report = match run() {
+        Ok(report) => report,
+        Err(error) => return (End::Wrong, Some(format!("{error:#}"))),
+    };
+    // An EL2 that refused to start, or that has all its defences, shows nothing.
+    let console = &report.outcome.el2_console;
+    if let Some(word) = weakened.words.split(',').find(|word| !console.contains(&format!("weakened: {word}: "))) {
+        return (End::Wrong, Some(format!("EL2 did not switch {word} off")));
+    }
+    if !console.contains("portcullis: host starts at") {
+        return (End::Wrong, Some("EL2 did not start its host".to_owned()));
+    }
+    let landed = report.attacks.iter().any(|(_, result)| *result == AttackResult::Landed);
+    match report.verdict() {
+        _ if landed => (End::Landed, Some(weakened.words.to_owned())),
+        Ok(Verdict::Passed) => (End::Inert, Some(format!("passes without {}", weakened.words))),
+        Ok(Verdict::Skipped(reason)) => (End::NotRun, Some(reason)),
+        Err(error) => (End::Caught, Some(format!("{}: {}", weakened.words, error.root_cause()))),
+    }
+}
+
+fn one(checkout: &Checkout, programs: &Programs, test: &Listed, below: Below, el2_options: &str) -> End {
     let run = || {
         let dir = checkout.work_dir(&format!("runs/threats-{}-{}", test.name, below.word()))?;
-        let report = Run { smp: test.cpus, clock: test.clock, ..Run::new(images, below, &test.name) }.run(&dir)?;
+        let run = Run::new(&programs.images, below, &test.name);
+        let report = Run { smp: test.cpus, clock: test.clock, el2_options, ..run }.run(&dir)?;
         let verdict = report.verdict()?;
         anyhow::Ok((verdict, report.attacks))
     };

@@ -7,8 +7,12 @@ use crate::threats::rows::{Layers, rows_of};
 pub(crate) enum End {
     /// It reached its victim.
     Landed,
+    /// Without its defence: an assertion, EL2's own end or the deadline caught it.
+    Caught,
     /// It did not, and nothing else went wrong.
     Blocked,
+    /// The test passes without the defence that is said to make it pass: it tests nothing.
+    Inert,
     /// The test passed there, and it is not one of a victim that is reached.
     NoAttack,
     /// There is no such run: the attack is of something that does not exist without EL2.
@@ -22,6 +26,8 @@ impl End {
     pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Landed => "landed",
+            Self::Caught => "caught",
+            Self::Inert => "INERT",
             Self::Blocked => "held",
             Self::NoAttack => "passed",
             Self::NotRun => "-",
@@ -41,6 +47,8 @@ pub(crate) struct Found {
     pub(crate) without: End,
     /// With it.
     pub(crate) with: End,
+    /// What was missing in the run without, and how it was noticed.
+    pub(crate) reason: Option<String>,
 }
 
 /// One row with what was found for it.
@@ -81,12 +89,21 @@ impl<'a> Row<'a> {
         {
             return Some(format!("{} lands", test.name));
         }
-        let ran = |tests: &[&Found]| tests.iter().any(|test| test.with == End::Blocked);
-        if asked.model() && self.layers.model() && !ran(&self.model) {
-            return Some("no test on the build machine".to_owned());
+        if let Some(test) = self.tests().find(|test| test.without == End::Inert) {
+            return Some(format!("{} passes without its defence", test.name));
         }
-        if asked.payload() && self.layers.payload() && !ran(&self.payload) {
-            return Some("no payload test".to_owned());
+        let layers = [
+            (asked.model() && self.layers.model(), &self.model, "on the build machine"),
+            (asked.payload() && self.layers.payload(), &self.payload, "of the payload"),
+        ];
+        for (_, tests, place) in layers.into_iter().filter(|(required, ..)| *required) {
+            if !tests.iter().any(|test| test.with == End::Blocked) {
+                return Some(format!("no test {place}"));
+            }
+            let shown = |test: &&&Found| test.with == End::Blocked && matches!(test.without, End::Landed | End::Caught);
+            if !tests.iter().any(|test| shown(&test)) {
+                return Some(format!("no attack {place} is shown without its defence"));
+            }
         }
         None
     }
@@ -104,10 +121,19 @@ impl<'a> Row<'a> {
         };
         let mut lines = vec![format!("T{:02}  {:3}  {}{note}", self.number, self.layers.letters(), self.title)];
         for test in self.tests() {
-            lines.push(format!("          {:76} {:8} {}", test.name, test.without.word(), test.with.word()));
+            let reason = test.reason.as_deref().map(|reason| format!("   {}", short(reason))).unwrap_or_default();
+            let line = format!("          {:76} {:8} {:8}{reason}", test.name, test.without.word(), test.with.word());
+            lines.push(line.trim_end().to_owned());
         }
         lines
     }
+}
+
+/// The first line of a reason, cut to what a terminal shows.
+fn short(reason: &str) -> String {
+    const ROOM: usize = 90;
+    let line = reason.lines().next().unwrap_or_default();
+    if line.chars().count() <= ROOM { line.to_owned() } else { line.chars().take(ROOM).chain("...".chars()).collect() }
 }
 
 #[cfg(test)]
@@ -115,7 +141,11 @@ mod tests {
     use super::*;
 
     fn found(test: &str, with: End) -> Found {
-        Found { name: test.to_owned(), test: test.to_owned(), without: End::NotRun, with }
+        ends(test, End::Caught, with)
+    }
+
+    fn ends(test: &str, without: End, with: End) -> Found {
+        Found { name: test.to_owned(), test: test.to_owned(), without, with, reason: None }
     }
 
     #[test]
@@ -126,6 +156,19 @@ mod tests {
         assert!(row(&[found("t02_b", End::Blocked)]).is_some());
         assert!(row(&[found("t01_b", End::NotRun)]).is_some());
         assert!(row(&[found("t01_b", End::Blocked), found("t01_c", End::Wrong)]).is_some());
+    }
+
+    #[test]
+    fn an_attack_has_to_be_shown_without_its_defence() {
+        let row = |without| {
+            let model = [ends("t01_a", without, End::Blocked)];
+            Row::new((1, "x", Layers::Model), &model, &[]).wrong(Layers::Both)
+        };
+        assert_eq!((row(End::Landed), row(End::Caught)), (None, None));
+        assert!(row(End::NotRun).is_some_and(|why| why.contains("shown")));
+        assert!(row(End::NoAttack).is_some_and(|why| why.contains("shown")));
+        assert!(row(End::Inert).is_some_and(|why| why.contains("passes without")));
+        assert!(row(End::Wrong).is_some_and(|why| why.contains("fails")));
     }
 
     #[test]
