@@ -30,13 +30,16 @@ find_edu() {
     leave
 }
 
-# Without a driver Linux sets up no stream for the device, and its DMA proves nothing.
+# Command register: memory space and bus mastering.
+enable_edu() { printf '\006\000' | dd of="$edu/config" bs=1 seek=4 conv=notrunc 2>/dev/null; }
+
+# Without a driver Linux sets up no stream for the device, and its DMA proves nothing
+# unless the kernel lets unknown streams bypass.
 bind_edu() {
     echo uio_pci_generic >"$edu/driver_override"
     echo "$slot" >/sys/bus/pci/drivers_probe
     [ -e "$edu/driver" ] || bad edu "uio_pci_generic did not bind"
-    # Command register: memory space and bus mastering.
-    printf '\006\000' | dd of="$edu/config" bs=1 seek=4 conv=notrunc 2>/dev/null
+    enable_edu
 }
 
 # set_domain TYPE: only possible while no driver is bound.
@@ -171,6 +174,17 @@ attack_passthrough() {
     read_attack passthrough_read
     write_attack passthrough_write
     control passthrough_after
+}
+
+# On a boot with arm-smmu-v3.disable_bypass=0: a device that no driver ever claimed.
+attack_unbound() {
+    prepare
+    enable_edu
+    value edu_domain "$(cat "$edu/iommu_group/type" 2>/dev/null || echo none)"
+    control unbound
+    read_attack unbound_read
+    write_attack unbound_write
+    control unbound_after
 }
 
 # On a plain boot: root takes translation away by itself, and gives it back.

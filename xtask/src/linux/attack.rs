@@ -21,14 +21,19 @@ const SCRATCH_BELOW_TOP: u64 = 16 << 20;
 const KEPT_FROM_KERNEL: u64 = 64 << 20;
 const PAGE: u64 = 4096;
 
-/// Boots twice: with `iommu.passthrough=1`, and plain with `identity` set at run time.
+/// Boots twice: with `iommu.passthrough=1`, and plain with `identity` set at run time. A kernel whose driver can be told
+/// to let unknown streams bypass boots a third time.
 ///
 /// # Errors
 /// When a machine cannot be started.
 pub(crate) fn run(checkout: &Checkout, boot: &Boot) -> Result<Vec<Report>> {
     let passthrough = prepared(boot, Mode::AttackPassthrough)?.run(checkout)?;
     let runtime = prepared(boot, Mode::AttackRuntime)?.run(checkout)?;
-    Ok(vec![passthrough, runtime])
+    let mut reports = vec![passthrough, runtime];
+    if boot.guest.has_disable_bypass() {
+        reports.push(prepared(boot, Mode::AttackUnbound)?.run(checkout)?);
+    }
+    Ok(reports)
 }
 
 /// The boot in an attack mode, with the command line that mode needs.
@@ -38,9 +43,12 @@ pub(crate) fn run(checkout: &Checkout, boot: &Boot) -> Result<Vec<Report>> {
 pub(crate) fn prepared(boot: &Boot, mode: Mode) -> Result<Boot> {
     let mut boot = boot.clone();
     boot.mode = mode;
-    if mode == Mode::AttackPassthrough {
-        boot.append = format!("{} iommu.passthrough=1", boot.append).trim().to_owned();
-    }
+    let word = match mode {
+        Mode::AttackPassthrough => "iommu.passthrough=1",
+        Mode::AttackUnbound => "arm-smmu-v3.disable_bypass=0",
+        Mode::AttackRuntime | Mode::Check | Mode::Module | Mode::Shell => "",
+    };
+    boot.append = format!("{} {word}", boot.append).trim().to_owned();
     boot.private_args = match boot.hypervisor {
         Hypervisor::None => {
             let size = bytes(&boot.mem)?;
@@ -81,6 +89,11 @@ pub(crate) fn expect(mode: Mode, hypervisor: &Hypervisor) -> Expect {
                 ("translated_read", Blocked),
                 ("translated_write", Blocked),
             ]
+        }
+        Mode::AttackUnbound => {
+            expect.checks.extend(["control_unbound", "control_unbound_after"]);
+            expect.values.push(("edu_domain", "none".to_owned()));
+            &[("unbound_read", untranslated), ("unbound_write", untranslated)]
         }
         Mode::Check | Mode::Module | Mode::Shell => &[],
     };

@@ -23,6 +23,7 @@ use crate::setup::apt::{self, Kernel};
 pub(crate) struct Guest {
     /// For people.
     pub(crate) name: String,
+    series: Option<String>,
     kernel: PathBuf,
     initrd: Option<PathBuf>,
     script: Script,
@@ -60,7 +61,18 @@ impl Guest {
         let folder = if module.is_some() { format!("guest/{series}-module") } else { format!("guest/{series}") };
         let dir = checkout.work_dir(&folder)?;
         let initrd = initramfs::build(&dir, &busybox, &kernel.modules, module)?;
-        Ok(Self { name: format!("Linux {series}"), kernel: kernel.image, initrd: Some(initrd), script: Script::Ours })
+        Ok(Self {
+            name: format!("Linux {series}"),
+            series: Some(series.to_owned()),
+            kernel: kernel.image,
+            initrd: Some(initrd),
+            script: Script::Ours,
+        })
+    }
+
+    /// Whether the kernel's SMMU driver has the option `disable_bypass`, which later ones lack.
+    pub(crate) fn has_disable_bypass(&self) -> bool {
+        self.series.as_deref() == Some("6.1")
     }
 
     /// A kernel and a ramdisk of the caller's.
@@ -75,6 +87,7 @@ impl Guest {
         }
         Ok(Self {
             name: kernel.display().to_string(),
+            series: None,
             kernel: kernel.canonicalize()?,
             initrd: initrd.map(Path::canonicalize).transpose()?,
             script: Script::Unknown,
@@ -137,6 +150,8 @@ pub(crate) enum Mode {
     AttackPassthrough,
     /// Attacks on a plain boot: translation on, then `identity` at run time.
     AttackRuntime,
+    /// Attacks on a boot whose driver lets streams bypass that no driver claimed.
+    AttackUnbound,
     /// The test module: transitions under load, and attacks on a donated page.
     Module,
     /// A shell on the caller's terminal.
@@ -144,11 +159,16 @@ pub(crate) enum Mode {
 }
 
 impl Mode {
+    fn is_attack(self) -> bool {
+        matches!(self, Self::AttackPassthrough | Self::AttackRuntime | Self::AttackUnbound)
+    }
+
     fn name(self) -> &'static str {
         match self {
             Self::Check => "check",
             Self::AttackPassthrough => "attack_passthrough",
             Self::AttackRuntime => "attack_runtime",
+            Self::AttackUnbound => "attack_unbound",
             Self::Module => "module",
             Self::Shell => "shell",
         }
@@ -305,16 +325,14 @@ impl Boot {
         let mut expect = Expect::default();
         match (self.guest.script, self.mode) {
             (Script::Unknown, _) | (_, Mode::Shell) => return expect,
-            (_, Mode::AttackPassthrough | Mode::AttackRuntime) => {
-                return attack::expect(self.mode, &self.hypervisor);
-            }
+            (_, mode) if mode.is_attack() => return attack::expect(mode, &self.hypervisor),
             (_, Mode::Module) => {
                 let mut expect = module::expect(&self.hypervisor);
                 let digests = [("nvme_md5", &data.nvme.md5), ("virtio_blk_md5", &data.virtio_blk.md5)];
                 expect.values.extend(digests.map(|(name, md5)| (name, md5.clone())));
                 return expect;
             }
-            (_, Mode::Check) => {}
+            _ => {}
         }
         expect.checks.extend(["el1", "smmu"]);
         expect.values.push(("cpus", self.smp.to_string()));
@@ -361,8 +379,7 @@ impl Boot {
                 Err(error) => Finding::bad(format!("EL2: {error:#}")),
             });
         }
-        let attacked = matches!(self.mode, Mode::AttackPassthrough | Mode::AttackRuntime);
-        if attacked && matches!(self.hypervisor, Hypervisor::Portcullis(_)) {
+        if self.mode.is_attack() && matches!(self.hypervisor, Hypervisor::Portcullis(_)) {
             findings.extend(attack::judge_faults(&outcome.el2_console));
         }
         if self.mode == Mode::Module && matches!(self.hypervisor, Hypervisor::Portcullis(_)) {

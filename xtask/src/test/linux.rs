@@ -1,6 +1,6 @@
-//! The Linux boots: both kernels, three cores, the three ways Linux uses an SMMU, and
-//! the attack. Every boot differs from the others in more than one thing, because a
-//! boot costs half a minute.
+//! The Linux boots: both kernels, three cores, the three ways Linux uses an SMMU, the
+//! attacks of root, and the module that gives pages away. Every boot differs from the
+//! others in more than one thing, because a boot costs half a minute.
 
 use std::num::NonZero;
 use std::path::Path;
@@ -14,6 +14,7 @@ use anyhow::Result;
 use crate::checkout::Checkout;
 use crate::linux::attack;
 use crate::linux::boot::{Boot, Devices, Guest, Hypervisor, Mode};
+use crate::linux::module;
 use crate::linux::report::Report;
 use crate::progress::say;
 use crate::test::Images;
@@ -39,23 +40,71 @@ const CHECKS: [Row; 7] = [
     Row { series: "6.12", cpu: "max", smp: 1, mem: "512M", append: "" },
 ];
 
-/// Attacks: every kernel under EL2, and one natively so that a blocked attack means
-/// something.
-const ATTACKS: [(&str, Below); 3] = [("6.12", Below::Nothing), ("6.12", Below::Portcullis), ("6.1", Below::Portcullis)];
+/// Boots of root's attacks, or of the module's.
+struct Attack {
+    /// Says which row of the catalogue of attacks the boot is about.
+    name: &'static str,
+    mode: Mode,
+    below: Below,
+    row: Row,
+}
+
+/// Root takes translation away, by the kernel's command line or at run time: every way under EL2, and the common ones
+/// natively so that a blocked attack means something. The driver of 6.12 knows no `disable_bypass`.
+const ATTACKS: [Attack; 8] = [
+    attack("native_passthrough", Mode::AttackPassthrough, Below::Nothing, "6.12", 2, ""),
+    attack("native_runtime_identity", Mode::AttackRuntime, Below::Nothing, "6.12", 2, ""),
+    attack("t42_passthrough", Mode::AttackPassthrough, Below::Portcullis, "6.12", 2, ""),
+    attack("t42_passthrough", Mode::AttackPassthrough, Below::Portcullis, "6.1", 2, ""),
+    attack("t42_runtime_identity", Mode::AttackRuntime, Below::Portcullis, "6.12", 2, ""),
+    attack("t42_runtime_identity", Mode::AttackRuntime, Below::Portcullis, "6.1", 2, ""),
+    attack("t42_iommu_off", Mode::AttackRuntime, Below::Portcullis, "6.12", 1, "iommu=off"),
+    attack("t42_disable_bypass", Mode::AttackUnbound, Below::Portcullis, "6.1", 1, ""),
+];
+
+/// Pages change hands while the disks work, and a device aims at them: blocked under Portcullis, landed without
+/// isolation.
+const MODULES: [Attack; 2] = [
+    attack("t02_t03_t04_donation_under_load", Mode::Module, Below::Portcullis, "6.12", 2, ""),
+    attack("donation_without_isolation", Mode::Module, Below::WithoutIsolation, "6.12", 2, ""),
+];
+
+const fn attack(
+    name: &'static str,
+    mode: Mode,
+    below: Below,
+    series: &'static str,
+    smp: u32,
+    append: &'static str,
+) -> Attack {
+    Attack { name, mode, below, row: Row { series, cpu: "max", smp, mem: "1G", append } }
+}
 
 #[derive(Clone, Copy)]
 enum Below {
     Nothing,
     Portcullis,
+    WithoutIsolation,
+}
+
+/// A boot and what the summary calls it.
+struct Named {
+    name: String,
+    boot: Boot,
 }
 
 /// Runs them all, as many at once as there are CPUs: a boot waits about as long as it
 /// computes.
 pub(crate) fn run(checkout: &Checkout, qemu: &Path, images: &Images, tally: &mut Tally) {
-    let boots = match plan(checkout, qemu, images) {
+    let mut boots = match plan(checkout, qemu, images) {
         Ok(boots) => boots,
         Err(error) => return tally.fail(SUITE, &format!("{error:#}")),
     };
+    match plan_modules(checkout, qemu, images) {
+        // The longest boots first, so that none is left over at the end.
+        Ok(modules) => drop(boots.splice(0..0, modules)),
+        Err(error) => tally.fail(SUITE, &format!("the test module: {error:#}")),
+    }
     let workers = thread::available_parallelism().map_or(1, NonZero::get).min(MOST_AT_ONCE);
     let next = AtomicUsize::new(0);
     let reports = Mutex::new(Vec::new());
@@ -63,9 +112,12 @@ pub(crate) fn run(checkout: &Checkout, qemu: &Path, images: &Images, tally: &mut
     thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(|| {
-                while let Some(boot) = boots.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let report = boot.run_silently(checkout);
-                    tell(boot, &report);
+                while let Some(named) = boots.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let mut report = named.boot.run_silently(checkout);
+                    if let Ok(report) = &mut report {
+                        report.title.clone_from(&named.name);
+                    }
+                    tell(named, &report);
                     reports.lock().unwrap_or_else(PoisonError::into_inner).push(report);
                 }
             });
@@ -79,38 +131,58 @@ pub(crate) fn run(checkout: &Checkout, qemu: &Path, images: &Images, tally: &mut
 /// More machines than this need more memory than a small build machine has.
 const MOST_AT_ONCE: usize = 4;
 
-fn plan(checkout: &Checkout, qemu: &Path, images: &Images) -> Result<Vec<Boot>> {
+fn plan(checkout: &Checkout, qemu: &Path, images: &Images) -> Result<Vec<Named>> {
     let mut boots = Vec::new();
     for row in CHECKS {
-        boots.push(boot(checkout, qemu, images, &row, Below::Portcullis)?);
+        let guest = Guest::debian(checkout, row.series)?;
+        let boot = boot(guest, qemu, Hypervisor::Portcullis(images.hyp.clone()), &row);
+        boots.push(Named { name: boot.title(), boot });
     }
-    for (series, below) in ATTACKS {
-        let row = Row { series, cpu: "max", smp: 2, mem: "1G", append: "" };
-        let plain = boot(checkout, qemu, images, &row, below)?;
-        for mode in [Mode::AttackPassthrough, Mode::AttackRuntime] {
-            boots.push(attack::prepared(&plain, mode)?);
-        }
+    for Attack { name, mode, below, row } in ATTACKS {
+        let Some(below) = hypervisor(images, below) else { continue };
+        let guest = Guest::debian(checkout, row.series)?;
+        let boot = attack::prepared(&boot(guest, qemu, below, &row), mode)?;
+        boots.push(Named { name: format!("{name}: {}", boot.title()), boot });
     }
     Ok(boots)
 }
 
-fn tell(boot: &Boot, report: &Result<Report>) {
+fn plan_modules(checkout: &Checkout, qemu: &Path, images: &Images) -> Result<Vec<Named>> {
+    let mut boots = Vec::new();
+    for Attack { name, mode, below, row } in MODULES {
+        let Some(below) = hypervisor(images, below) else { continue };
+        let guest = Guest::debian_with_module(checkout, row.series)?;
+        let mut boot = boot(guest, qemu, below, &row);
+        boot.mode = mode;
+        module::private_args(&boot.hypervisor).clone_into(&mut boot.private_args);
+        boots.push(Named { name: format!("{name}: {}", boot.title()), boot });
+    }
+    Ok(boots)
+}
+
+/// `None` for a build that this run of the tests has not made.
+fn hypervisor(images: &Images, below: Below) -> Option<Hypervisor> {
+    match below {
+        Below::Nothing => Some(Hypervisor::None),
+        Below::Portcullis => Some(Hypervisor::Portcullis(images.hyp.clone())),
+        Below::WithoutIsolation => images.open.clone().map(Hypervisor::WithoutIsolation),
+    }
+}
+
+fn tell(named: &Named, report: &Result<Report>) {
     let end = match report {
         Ok(report) if report.passed() => format!("passed in {:.1} s", report.outcome.took.as_secs_f64()),
         Ok(report) => format!("failed after {:.1} s", report.outcome.took.as_secs_f64()),
         Err(_) => "did not start".to_owned(),
     };
-    say(&format!("{}: {end}", boot.title()));
+    say(&format!("{}: {end}", named.name));
 }
 
-fn boot(checkout: &Checkout, qemu: &Path, images: &Images, row: &Row, below: Below) -> Result<Boot> {
-    Ok(Boot {
+fn boot(guest: Guest, qemu: &Path, hypervisor: Hypervisor, row: &Row) -> Boot {
+    Boot {
         qemu: qemu.to_owned(),
-        guest: Guest::debian(checkout, row.series)?,
-        hypervisor: match below {
-            Below::Nothing => Hypervisor::None,
-            Below::Portcullis => Hypervisor::Portcullis(images.hyp.clone()),
-        },
+        guest,
+        hypervisor,
         cpu: row.cpu.to_owned(),
         smp: row.smp,
         mem: row.mem.to_owned(),
@@ -120,7 +192,7 @@ fn boot(checkout: &Checkout, qemu: &Path, images: &Images, row: &Row, below: Bel
         devices: Devices::Default,
         mode: Mode::Check,
         timeout: Duration::from_secs(240),
-    })
+    }
 }
 
 fn count(tally: &mut Tally, report: Result<Report>) {
