@@ -6,5 +6,8 @@ fn main() {
     if std::env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("none") {
         println!("cargo:rustc-link-arg-bins=-T{root}/../link.ld");
         println!("cargo:rustc-link-arg-bins=--no-dynamic-linker");
+        // `cargo xtask check` needs to know where each constant begins and ends.
+        let out = std::env::var("OUT_DIR").unwrap_or_default();
+        println!("cargo:rustc-link-arg-bins=-Map={out}/hyp.map");
     }
 }

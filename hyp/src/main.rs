@@ -4,9 +4,17 @@
 //! the package's library, where the build machine tests it.
 #![no_std]
 #![no_main]
+#![deny(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::arithmetic_side_effects
+)]
 #![allow(unreachable_pub)] // A binary exports nothing: `pub` here means visible to its other modules.
 
 mod arch;
+#[allow(clippy::arithmetic_side_effects, clippy::indexing_slicing)] // Runs once, before the host does.
 mod boot;
 mod console;
 mod exit;

@@ -4,6 +4,7 @@
 #![allow(unsafe_code)]
 
 pub mod features;
+#[allow(clippy::arithmetic_side_effects)] // `+` combines fields of registers there.
 pub mod setup;
 
 use aarch64_cpu::asm::barrier;
@@ -80,7 +81,8 @@ pub fn image() -> Image {
 /// Top of the stack of CPU `index`.
 pub fn stack_top(index: usize) -> u64 {
     let image = image();
-    image.stacks_start + (index as u64 + 1) * image.stack_stride
+    // Every index has a stack, so nothing saturates.
+    image.stacks_start.saturating_add((index as u64).saturating_add(1).saturating_mul(image.stack_stride))
 }
 
 /// Address of the exception vectors.
@@ -178,12 +180,12 @@ macro_rules! by_line {
         #[doc = $doc]
         pub fn $name(start: u64, len: u64) {
             let line = dcache_line();
-            let mut va = start & !(line - 1);
+            let mut va = start & line.wrapping_neg();
             while va < start.saturating_add(len) {
                 // SAFETY: (1) maintenance by address changes no value that this CPU could observe through cacheable mappings; (2) the range is
                 // memory that EL2 maps.
                 unsafe { asm!(concat!($instruction, ", {}"), in(reg) va, options(nostack, preserves_flags)) };
-                va += line;
+                va = va.saturating_add(line);
             }
             barrier::dsb(barrier::SY);
         }

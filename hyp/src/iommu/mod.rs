@@ -40,7 +40,7 @@ struct Unit {
 /// All of them, in the order of the device tree.
 static UNITS: [Once<Unit>; MAX] = [const { Once::new() }; MAX];
 /// The sums of a machine that is stopping.
-static FINAL: Once<Totals> = Once::new();
+static FINAL: TicketMutex<Option<Totals>> = TicketMutex::new(None);
 /// States printed so far.
 static TRACES: AtomicU64 = AtomicU64::new(0);
 /// Faults printed so far.
@@ -78,7 +78,7 @@ pub fn add(n: usize, base: u64, smmu: Smmu<Bus, HostOwnership>) {
 }
 
 fn units() -> impl Iterator<Item = (usize, &'static Unit)> {
-    UNITS.iter().enumerate().filter_map(|(n, unit)| Some((n, unit.get()?)))
+    UNITS.iter().filter_map(Once::get).map(|unit| (unit.number, unit))
 }
 
 /// The SMMU register at `ipa`, if it is one.
@@ -206,7 +206,6 @@ pub fn invalidate(stale: Stale) -> Result<(), SmmuError> {
 ///
 /// # Errors
 /// The first finding: a defect of EL2.
-#[cfg(feature = "ghost")]
 pub fn audit(ownership: &HostOwnership) -> Result<(), smmu_drv::SmmuFinding> {
     for (_, unit) in units() {
         unit.smmu.lock().audit(ownership)?;
@@ -239,7 +238,7 @@ pub fn quiesce_and_hold(ownership: &mut HostOwnership) {
         sum = sum.plus(stats);
         core::mem::forget(smmu);
     }
-    FINAL.call_once(|| sum);
+    *FINAL.lock() = Some(sum);
 }
 
 impl Totals {
@@ -266,8 +265,8 @@ pub fn totals() -> Totals {
 
 /// Sums the counters for the last line of a run. In a panic an SMMU that is locked is left out, since this CPU may hold it.
 pub fn final_totals() -> Totals {
-    if let Some(sum) = FINAL.get() {
-        return *sum;
+    if let Some(sum) = FINAL.try_lock().and_then(|sum| *sum) {
+        return sum;
     }
     units().fold(Totals::start(), |sum, (_, unit)| match unit.smmu.try_lock() {
         Some(mut smmu) => sum.plus(smmu.stats()),

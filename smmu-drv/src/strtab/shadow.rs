@@ -266,7 +266,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
                     prepared = Some(table);
                 }
                 if let Some(table) = prepared.as_mut() {
-                    for (index, ste) in (group_first..).zip(group.targets.iter().take(count)) {
+                    for (index, ste) in (group_first..=u32::MAX).zip(group.targets.iter().take(count)) {
                         self.strtab.prepare_entry(table, index & (BLOCK - 1), *ste);
                     }
                 }
@@ -395,7 +395,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         for _ in 0..4 {
             let mut stored = false;
             let mut more = false;
-            for (sid, target) in (first..).zip(targets) {
+            for (sid, target) in (first..=u32::MAX).zip(targets) {
                 let Some(now) = self.strtab.read(sid) else {
                     continue;
                 };

@@ -1,6 +1,7 @@
 //! `cargo xtask check`: everything about the sources that a machine can judge.
 
 mod licences;
+mod panics;
 mod unsafe_inventory;
 
 use anyhow::{Result, bail};
@@ -10,13 +11,14 @@ use crate::exec;
 use crate::progress::{say, step};
 use crate::setup::rust::{self, BARE_METAL};
 
-/// Check formatting, lints, documentation, the unsafe inventory and licences.
+/// Check formatting, lints, documentation, the unsafe inventory, licences and panics.
 ///
 /// All checks run even if one fails. `cargo xtask check --fix` formats the sources and
-/// writes down new modules with unsafe code for you to give a reason.
+/// writes down new modules with unsafe code, and new panics that a host can reach, for you
+/// to give a reason.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Format the sources and add new modules to the unsafe inventory
+    /// Format the sources and add what is new to the lists of unsafe modules and panics
     #[arg(long)]
     fix: bool,
 }
@@ -77,6 +79,7 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
     }
     one("the unsafe inventory", unsafe_inventory::check(checkout, action));
     one("licences", licences::check(checkout));
+    one("panics that a host can reach", panics::check(checkout, action));
     if failed.is_empty() {
         println!("{all} checks passed");
         return Ok(());

@@ -1,0 +1,348 @@
+//! What the exception vectors reach: instruction by instruction, through calls, jump tables and pointers.
+//!
+//! The graph errs on the side of more. A jump through a register inside a function reaches all of that function; a function whose address is
+//! formed by reached code, or stands in a constant that reached code names, is reached, whether it is called or not. What it relies on: no
+//! static of EL2 holds a function pointer or a trait object, so a pointer that is called after a trap was also formed after it.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Range;
+
+use crate::check::panics::decode::{Instruction, Reg, decode};
+use crate::check::panics::image::{Function, Image};
+
+/// Vectors of AArch64: 16 entries of 0x80 bytes.
+const VECTORS: u64 = 16;
+const VECTOR_SIZE: u64 = 0x80;
+/// `core::panic::Location`: a text's address and length, line, column.
+const LOCATION_SIZE: u64 = 24;
+
+/// Where reached code panics.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) struct Site {
+    /// Address of the instruction.
+    pub(super) pc: u64,
+    /// What it calls: the last part of the function's name, or the instruction.
+    pub(super) call: String,
+    /// How the instruction is reached.
+    pub(super) entered: Entered,
+    /// File and line that it would print, where it hands them over.
+    pub(super) location: Option<(String, u32)>,
+}
+
+/// How an instruction is reached.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) enum Entered {
+    /// By the instruction before it, by a branch, by a pointer.
+    Plainly,
+    /// By nothing but a jump table of its function, if at all.
+    ByJumpTable,
+}
+
+/// Whether a call of this function is a panic: it does not return, and what it does is not looked at.
+///
+/// A name that is missing here costs precision only: the way on leads to the panic handler.
+fn panics(name: &str) -> bool {
+    let starts = [
+        "core::panicking::",
+        "core::option::unwrap_failed",
+        "core::option::expect_failed",
+        "core::result::unwrap_failed",
+        "core::slice::index::slice_index_fail",
+        "core::str::slice_error_fail",
+        "core::cell::panic_already",
+        "hyp::exit::broken",
+    ];
+    starts.iter().any(|start| name.starts_with(start))
+        || ["len_mismatch_fail", "rust_begin_unwind"].iter().any(|part| name.contains(part))
+}
+
+/// The part of the image that is reached from some entry points.
+#[derive(Debug)]
+pub(super) struct Reach<'a> {
+    image: &'a Image,
+    /// Instructions, also those still to be looked at.
+    seen: BTreeSet<u64>,
+    /// Those among them that are reached otherwise than by a jump table.
+    plainly: BTreeSet<u64>,
+    queue: VecDeque<u64>,
+    /// Constants.
+    objects: BTreeSet<u64>,
+    /// By which function each function was reached first.
+    parents: BTreeMap<u64, Option<u64>>,
+    sites: BTreeMap<u64, String>,
+    /// Locations that may be handed over at an instruction.
+    locations: BTreeMap<u64, BTreeSet<(String, u32)>>,
+    /// Pages whose use was not found.
+    lost: BTreeSet<u64>,
+}
+
+impl<'a> Reach<'a> {
+    /// Follows everything from the vectors at the symbol `vectors`; none when there is no such symbol.
+    pub(super) fn from_vectors(image: &'a Image, vectors: &str) -> Option<Self> {
+        let start = image.functions.values().find(|function| function.name == vectors)?.range.start;
+        Some(Self::from(image, (0..VECTORS).map(|n| start.saturating_add(n.saturating_mul(VECTOR_SIZE)))))
+    }
+
+    /// Follows everything from `entries`.
+    fn from(image: &'a Image, entries: impl Iterator<Item = u64>) -> Self {
+        let mut reach = Self {
+            image,
+            seen: BTreeSet::new(),
+            plainly: BTreeSet::new(),
+            queue: VecDeque::new(),
+            objects: BTreeSet::new(),
+            parents: BTreeMap::new(),
+            sites: BTreeMap::new(),
+            locations: BTreeMap::new(),
+            lost: BTreeSet::new(),
+        };
+        for entry in entries {
+            reach.go(entry, None);
+        }
+        while let Some(pc) = reach.queue.pop_front() {
+            reach.step(pc);
+        }
+        reach
+    }
+
+    /// Panics that are reached, by address.
+    pub(super) fn sites(&self) -> Vec<Site> {
+        let mut all = Vec::new();
+        for (pc, call) in &self.sites {
+            let entered = if self.plainly.contains(pc) { Entered::Plainly } else { Entered::ByJumpTable };
+            let site = |location| Site { pc: *pc, call: call.clone(), entered, location };
+            match self.locations.get(pc) {
+                Some(locations) => all.extend(locations.iter().cloned().map(|location| site(Some(location)))),
+                None => all.push(site(None)),
+            }
+        }
+        all
+    }
+
+    /// How many functions are reached.
+    pub(super) fn functions(&self) -> usize {
+        self.parents.len()
+    }
+
+    /// Instructions that form an address of which no use was found: the graph may miss something.
+    pub(super) fn lost(&self) -> &BTreeSet<u64> {
+        &self.lost
+    }
+
+    /// The functions on one way from an entry point to the function of `pc`.
+    pub(super) fn path(&self, pc: u64) -> Vec<&'a str> {
+        let mut path = Vec::new();
+        let mut at = self.image.function(pc).map(|function| function.range.start);
+        while let Some(start) = at {
+            path.push(self.image.functions.get(&start).map_or("?", |function| function.name.as_str()));
+            at = self.parents.get(&start).copied().flatten();
+        }
+        path.reverse();
+        path
+    }
+
+    /// Reaches the instruction at `pc`, from function `from`.
+    fn go(&mut self, pc: u64, from: Option<&Function>) {
+        let Some(function) = self.image.function(pc) else { return };
+        let parent = from.map(|from| from.range.start);
+        if parent != Some(function.range.start) {
+            self.parents.entry(function.range.start).or_insert(parent);
+        }
+        self.plainly.insert(pc);
+        self.see(pc);
+    }
+
+    fn see(&mut self, pc: u64) {
+        if self.seen.insert(pc) {
+            self.queue.push_back(pc);
+        }
+    }
+
+    /// Calls or jumps to `to`: a panic, or more code.
+    fn enter(&mut self, pc: u64, to: u64, from: &Function) {
+        match self.image.functions.get(&to) {
+            Some(function) if panics(&function.name) => {
+                let call = function.name.rsplit("::").next().unwrap_or(&function.name);
+                self.sites.insert(pc, call.to_owned());
+            }
+            _ => self.go(to, Some(from)),
+        }
+    }
+
+    fn step(&mut self, pc: u64) {
+        let Some(function) = self.image.function(pc) else { return };
+        let Some(word) = self.image.instruction(pc) else { return };
+        let instruction = decode(word, pc);
+        match instruction {
+            Instruction::Jump(to) | Instruction::Either(to) | Instruction::Call(to) => self.enter(pc, to, function),
+            Instruction::Trap => {
+                self.sites.insert(pc, if word >> 16 == 0 { "udf" } else { "brk" }.to_owned());
+            }
+            Instruction::Address(reg, at) => self.name(pc, reg, at),
+            Instruction::Literal(reg, at) => {
+                if let Some(at) = self.image.word(at) {
+                    self.name(pc, reg, at);
+                }
+            }
+            Instruction::Page(reg, page) => self.complete(pc, reg, page),
+            _ => {}
+        }
+        for next in self.next(pc, instruction) {
+            match instruction {
+                Instruction::JumpRegister => self.see(next),
+                _ => self.go(next, Some(function)),
+            }
+        }
+    }
+
+    /// Where the function goes on after the instruction at `pc`, apart from calls.
+    fn next(&self, pc: u64, instruction: Instruction) -> Vec<u64> {
+        let Some(function) = self.image.function(pc) else { return Vec::new() };
+        let on = Some(pc.saturating_add(4)).filter(|next| !function.sized || function.range.contains(next));
+        let inside = |to: u64| Some(to).filter(|to| function.range.contains(to));
+        match instruction {
+            Instruction::Jump(to) => inside(to).into_iter().collect(),
+            Instruction::Either(to) => on.into_iter().chain(inside(to)).collect(),
+            // Any entry of a jump table.
+            Instruction::JumpRegister if function.sized => function.range.clone().step_by(4).collect(),
+            Instruction::Return | Instruction::Trap | Instruction::JumpRegister => Vec::new(),
+            Instruction::Call(to) if self.ends(to) => Vec::new(),
+            _ => on.into_iter().collect(),
+        }
+    }
+
+    /// Whether `to` is the entry of a function whose call is a panic.
+    fn panics(&self, to: u64) -> bool {
+        self.image.functions.get(&to).is_some_and(|callee| panics(&callee.name))
+    }
+
+    /// Whether a call of `to` certainly does not come back: it panics, or does nothing after a straight way to a panic.
+    fn ends(&self, to: u64) -> bool {
+        let straight = |pc| self.image.instruction(pc).map(|word| decode(word, pc));
+        let Some(function) = self.image.functions.get(&to).filter(|function| function.sized) else { return false };
+        let mut way = function.range.clone().step_by(4).filter_map(straight);
+        use Instruction as I;
+        let stop = way.find(|instruction| {
+            let returns = matches!(instruction, I::CallRegister | I::JumpRegister | I::Return);
+            returns || matches!(instruction, I::Jump(_) | I::Either(_) | I::Call(_))
+        });
+        panics(&function.name)
+            || matches!(stop, Some(Instruction::Call(next) | Instruction::Jump(next)) if self.panics(next))
+    }
+
+    /// Reached code holds `address` in `reg` after the instruction at `pc`.
+    fn name(&mut self, pc: u64, reg: Reg, address: u64) {
+        self.point(address, self.image.function(pc));
+        if let Some(location) = self.location(address) {
+            let handed: Vec<u64> = self.uses(pc, reg).handed;
+            for site in handed {
+                self.locations.entry(site).or_default().insert(location.clone());
+            }
+        }
+    }
+
+    /// Something that is reached points to `address`.
+    fn point(&mut self, address: u64, from: Option<&Function>) {
+        if self.image.functions.contains_key(&address) {
+            return self.go(address, from);
+        }
+        let Some(object) = self.image.object(address) else { return };
+        if !self.objects.insert(object.start) {
+            return;
+        }
+        let Range { start, end } = object;
+        for at in (start.next_multiple_of(8)..end).step_by(8) {
+            if let Some(word) = self.image.word(at) {
+                self.point(word, from);
+            }
+        }
+    }
+
+    /// The page in `reg` is completed to addresses by what follows.
+    fn complete(&mut self, pc: u64, reg: Reg, page: u64) {
+        let uses = self.uses(pc, reg);
+        if uses.offsets.is_empty() {
+            self.lost.insert(pc);
+        }
+        for (at, to, offset) in uses.offsets {
+            let address = page.saturating_add(offset);
+            match to {
+                Some(to) => self.name(at, to, address),
+                None => self.point(address, self.image.function(pc)),
+            }
+        }
+    }
+
+    /// What becomes of `reg` after `pc`, on every way until it is overwritten.
+    fn uses(&self, pc: u64, reg: Reg) -> Uses {
+        let mut uses = Uses::default();
+        let mut seen = BTreeSet::new();
+        let instruction_at = |pc| self.image.instruction(pc).map_or(Instruction::Other, |word| decode(word, pc));
+        let mut queue: Vec<(u64, Reg)> =
+            self.next(pc, instruction_at(pc)).into_iter().map(|next| (next, reg)).collect();
+        while let Some((pc, reg)) = queue.pop() {
+            if !seen.insert((pc, reg)) {
+                continue;
+            }
+            let instruction = instruction_at(pc);
+            let mut kept = true;
+            match instruction {
+                Instruction::Sum(to, base, offset) => {
+                    if base == reg {
+                        uses.offsets.push((pc, Some(to), offset));
+                    }
+                    kept = to != reg;
+                }
+                Instruction::Load(to, base, offset) => {
+                    if base == reg {
+                        uses.offsets.push((pc, None, offset));
+                    }
+                    kept = to != reg;
+                }
+                Instruction::Store(base, offset) if base == reg => uses.offsets.push((pc, None, offset)),
+                Instruction::Move(to, from) => {
+                    if from == reg {
+                        queue.extend(self.next(pc, instruction).into_iter().map(|next| (next, to)));
+                    }
+                    kept = to != reg;
+                }
+                Instruction::Address(to, _)
+                | Instruction::Page(to, _)
+                | Instruction::Literal(to, _)
+                | Instruction::Overwrite(to) => kept = to != reg,
+                Instruction::Call(to) | Instruction::Jump(to) if self.panics(to) => uses.handed.push(pc),
+                // Callees may overwrite X0 to X18 and X30.
+                Instruction::Call(_) | Instruction::CallRegister => kept = (19..30).contains(&reg),
+                _ => {}
+            }
+            if kept {
+                queue.extend(self.next(pc, instruction).into_iter().map(|next| (next, reg)));
+            }
+        }
+        uses
+    }
+
+    /// The file and the line, if `address` is that of a `Location`.
+    fn location(&self, address: u64) -> Option<(String, u32)> {
+        let object = self.image.object(address)?;
+        let word = |n: u64| self.image.word(address.saturating_add(n.saturating_mul(8)));
+        if object != (address..address.saturating_add(LOCATION_SIZE)) {
+            return None;
+        }
+        let file = self.image.string(word(0)?, word(1)?)?;
+        let line = u32::try_from(word(2)? & u64::from(u32::MAX)).ok()?;
+        file.ends_with(".rs").then_some((file, line))
+    }
+}
+
+/// Uses of a register.
+#[derive(Debug, Default)]
+struct Uses {
+    /// Instructions that add an offset, to which register, and the offset; no register where they access memory.
+    offsets: Vec<(u64, Option<Reg>, u64)>,
+    /// Panics to which it is handed.
+    handed: Vec<u64>,
+}
+
+#[cfg(test)]
+mod tests;
