@@ -11,7 +11,7 @@ use crate::arch::setup::{self, HostStage2Regs};
 use crate::arch::{self, PAGE};
 use crate::exit::{self, Reason};
 use crate::memory::HostOwnership;
-use crate::{iommu, log, pool, psci};
+use crate::{audit, iommu, log, pool, psci};
 use hyp::hvc::{Features, Services, Stat};
 use hyp::mem_protect::{FaultAnswer, Owner};
 use hyp::weakened;
@@ -21,10 +21,13 @@ use spin::mutex::{TicketMutex, TicketMutexGuard};
 
 static OWNERSHIP: Once<TicketMutex<HostOwnership>> = Once::new();
 static STAGE2: Once<HostStage2Regs> = Once::new();
+/// Free bytes of the pool when the host started.
+static POOL_AT_START: Once<u64> = Once::new();
 
 /// Publishes the page bookkeeping; called once, before the host runs.
 pub fn init(ownership: HostOwnership) {
     STAGE2.call_once(|| ownership.cpu().registers());
+    POOL_AT_START.call_once(|| pool::level().free);
     OWNERSHIP.call_once(|| TicketMutex::new(ownership));
 }
 
@@ -80,6 +83,7 @@ fn stop(reason: Reason) -> ! {
     // The locks are never given back, so no other CPU of the host can undo what follows.
     let mut ownership = ownership();
     if let Some(ownership) = &mut ownership {
+        let audit = audit::all(ownership);
         iommu::quiesce_and_hold(ownership);
         let stats = ownership.stats();
         let level = pool::level();
@@ -93,6 +97,16 @@ fn stop(reason: Reason) -> ! {
             ownership.cpu().table_bytes() / 1024,
             ownership.dma().table_bytes() / 1024
         );
+        match audit {
+            Ok(()) => log!(
+                "audit clean; free in the pool: {} KiB, {} KiB at the host's start",
+                level.free / 1024,
+                POOL_AT_START.get().copied().unwrap_or(0) / 1024
+            ),
+            // Tests that switch a defence off want to see what else comes of it.
+            Err(finding) if cfg!(feature = "weakened") => log!("audit: {finding}"),
+            Err(finding) => exit::broken(format_args!("audit at the end: {finding}")),
+        }
     }
     core::mem::forget(ownership);
     exit::requested(reason)

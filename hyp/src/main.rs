@@ -14,6 +14,7 @@
 #![allow(unreachable_pub)] // A binary exports nothing: `pub` here means visible to its other modules.
 
 mod arch;
+mod audit;
 #[allow(clippy::arithmetic_side_effects, clippy::indexing_slicing)] // Runs once, before the host does.
 mod boot;
 mod console;

@@ -15,55 +15,28 @@
 )]
 
 use crate::memory::HostOwnership;
-use crate::{exit, host, iommu};
+use crate::{audit, exit, host};
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 use hyp::esr::{self, Trap};
 use hyp::ghost::{Call, Ghost, Violation};
 use hyp::hvc::Transitions;
-use hyp::mem_protect::{Devices, DmaStage2, Error, GuestId, HostStage2, Leaf, PageRange, UncheckedRange};
+use hyp::mem_protect::{DmaStage2, Error, GuestId, HostStage2, Leaf, PageRange, UncheckedRange};
 use spin::Once;
 use spin::mutex::{TicketMutex, TicketMutexGuard};
-
-/// Most ranges of registers that the host can have.
-const RANGES: usize = hyp::boot_info::policy::MMIO_MAX;
 
 static WATCH: Once<TicketMutex<Watch>> = Once::new();
 
 /// What the check knows besides the real state.
 pub struct Watch {
     ghost: Ghost<'static>,
-    cpu: [Option<PageRange>; RANGES],
-    dma: [Option<PageRange>; RANGES],
 }
 
 impl Watch {
-    /// Starts from a state that boot has just built. `cpu` and `dma` are the registers that the host's CPUs and devices were given.
-    pub fn new(
-        ghost: Ghost<'static>,
-        cpu: impl Iterator<Item = PageRange>,
-        dma: impl Iterator<Item = PageRange>,
-    ) -> Self {
-        Self { ghost, cpu: collect(cpu), dma: collect(dma) }
+    /// Starts from a state that boot has just built.
+    pub const fn new(ghost: Ghost<'static>) -> Self {
+        Self { ghost }
     }
-}
-
-fn collect(ranges: impl Iterator<Item = PageRange>) -> [Option<PageRange>; RANGES] {
-    let mut slots = [None; RANGES];
-    for (slot, range) in slots.iter_mut().zip(ranges) {
-        *slot = Some(range);
-    }
-    slots
-}
-
-/// The set ranges of `slots`, at the front of `buffer`.
-fn set(slots: &[Option<PageRange>; RANGES], buffer: &mut [PageRange; RANGES]) -> usize {
-    let mut used: usize = 0;
-    for (to, from) in buffer.iter_mut().zip(slots.iter().flatten()) {
-        *to = *from;
-        used = used.saturating_add(1);
-    }
-    used
 }
 
 /// Starts watching; called once, before the host runs.
@@ -89,7 +62,7 @@ pub fn check(esr: u64) {
     if !skip {
         compare(&ownership, esr);
     }
-    if let Err(finding) = iommu::audit(&ownership) {
+    if let Err(finding) = audit::smmus(&ownership) {
         disagree(&finding, esr);
     }
 }
@@ -103,16 +76,8 @@ fn compare(ownership: &HostOwnership, esr: u64) {
     if !COMPARISONS.fetch_add(1, Ordering::Relaxed).is_multiple_of(COMPARISONS_PER_AUDIT) {
         return;
     }
-    let Some(page) = PageRange::page(0) else { return };
-    let (mut cpu, mut dma) = ([page; RANGES], [page; RANGES]);
-    let (cpu_used, dma_used) = (set(&watch.cpu, &mut cpu), set(&watch.dma, &mut dma));
-    let devices =
-        Devices { cpu: cpu.get(..cpu_used).unwrap_or_default(), dma: dma.get(..dma_used).unwrap_or_default() };
-    // Without isolation there is no IOMMU table to agree with.
-    if cfg!(not(feature = "no-isolation"))
-        && let Err(disagreement) = ownership.audit(devices)
-    {
-        disagree(&disagreement, esr);
+    if let Err(finding) = audit::tables(ownership) {
+        disagree(&finding, esr);
     }
 }
 

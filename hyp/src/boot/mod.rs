@@ -9,27 +9,22 @@ mod smmus;
 
 use crate::arch::{self, Conduit, PAGE, features};
 use crate::exit::{self, refuse};
-#[cfg(feature = "ghost")]
 use crate::memory::dma::TRANSLATER;
 use crate::memory::el2::{El2Table, Sharing};
 use crate::memory::host_s2::HostTable;
 #[cfg(feature = "ghost")]
 use crate::pool;
-use crate::{console, gic, host, log, psci};
+use crate::{audit, console, gic, host, log, psci};
 use aarch64_cpu::registers::{CNTFRQ_EL0, MPIDR_EL1, Readable};
 use division::Division;
 use hyp::boot_info::smmu::Coherency;
 use hyp::boot_info::{self, Early, Layout, MmioPolicy, PhysRange, Platform, fdt_edit, policy};
 use hyp::boot_info::{Array, gic::ITS_MAX};
 #[cfg(feature = "ghost")]
-use hyp::boot_info::{RangeSet, policy::MMIO_MAX};
-#[cfg(feature = "ghost")]
 use hyp::mem_protect::PageMap;
 use hyp::mem_protect::{HostStage2, Owner, Ownership, PageRange};
 use hyp::weakened;
-#[cfg(feature = "ghost")]
-use io_pgtable::Ipa;
-use io_pgtable::Pa;
+use io_pgtable::{Ipa, Pa};
 
 /// Most pages that one hypercall takes: bounds the time with interrupts masked.
 const MAX_PAGES_PER_CALL: u64 = 512;
@@ -69,7 +64,6 @@ extern "C" fn rust_main(dtb: u64) -> ! {
     let el2_table = el2_table(bits, &platform, &division);
     write_host_dtb(&platform, &policy, &layout);
     let smmu_nodes = platform.smmus;
-    #[cfg(feature = "ghost")]
     let mmio = *policy.mmio();
     gic::init(division.distributor);
     announce_holes(&platform);
@@ -89,8 +83,10 @@ extern "C" fn rust_main(dtb: u64) -> ! {
         refuse(format_args!("IOMMU stage 2: {error}"), Conduit::Smc);
     }
     smmus::take_over(&dma_table, &smmu_nodes, probed);
+    let frames = translaters.iter().filter_map(|page| PageRange::covering(Ipa(page.0), TRANSLATER));
+    audit::init(mmio.iter().filter_map(pages), frames);
     #[cfg(feature = "ghost")]
-    watch(&division.map, &mmio, &translaters);
+    watch(&division.map);
     host::init(Ownership::new(division.map, host_table, dma_table, el2_table, max_pages()));
     log!("host starts at {start:#x}, device tree at {context:#x}");
     let cpu = psci::index_of(MPIDR_EL1.get()).unwrap_or_else(|| {
@@ -119,7 +115,7 @@ fn max_pages() -> u64 {
 
 /// Starts the abstract state beside the real one.
 #[cfg(feature = "ghost")]
-fn watch(map: &PageMap<'_>, mmio: &RangeSet<MMIO_MAX>, translaters: &Array<Pa, ITS_MAX>) {
+fn watch(map: &PageMap<'_>) {
     use hyp::ghost::{Ghost, Page};
     let count: u64 = map.ram().map(PageRange::count).sum();
     let count = usize::try_from(count).unwrap_or(usize::MAX);
@@ -138,8 +134,7 @@ fn watch(map: &PageMap<'_>, mmio: &RangeSet<MMIO_MAX>, translaters: &Array<Pa, I
     let Some(ghost) = Ghost::new(map, storage) else {
         refuse(format_args!("the abstract state does not fit its memory"), Conduit::Smc)
     };
-    let translaters = translaters.iter().filter_map(|page| PageRange::covering(Ipa(page.0), TRANSLATER));
-    crate::watch::init(crate::watch::Watch::new(ghost, mmio.iter().filter_map(pages), translaters));
+    crate::watch::init(crate::watch::Watch::new(ghost));
     log!("ghost: every trap is checked");
 }
 

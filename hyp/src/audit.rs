@@ -1,0 +1,110 @@
+//! EL2 holds its tables against its books: both stage 2 tables and every SMMU's shadow against the ownership map.
+//!
+//! Done once when the host ends the run, in every build, so that a run's last lines say whether all agreed in the end; and by the ghost build
+//! after every trap. What it needs beside the books are the registers that boot gave to the host, which it keeps.
+
+#![deny(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::arithmetic_side_effects
+)]
+
+use crate::iommu;
+use crate::memory::HostOwnership;
+use core::fmt;
+use hyp::mem_protect::{Devices, Disagreement, PageRange};
+use smmu_drv::SmmuFinding;
+use spin::Once;
+
+/// Most ranges of registers that the host can have.
+const RANGES: usize = hyp::boot_info::policy::MMIO_MAX;
+
+static GIVEN: Once<Given> = Once::new();
+
+/// Registers that the host's CPUs and its devices reach.
+struct Given {
+    cpu: Ranges,
+    dma: Ranges,
+}
+
+/// Ranges in a fixed place.
+struct Ranges {
+    slots: [Option<PageRange>; RANGES],
+}
+
+impl Ranges {
+    fn of(ranges: impl Iterator<Item = PageRange>) -> Self {
+        let mut slots = [None; RANGES];
+        for (slot, range) in slots.iter_mut().zip(ranges) {
+            *slot = Some(range);
+        }
+        Self { slots }
+    }
+
+    /// All of them, at the front of `buffer`.
+    fn list<'b>(&self, buffer: &'b mut [PageRange; RANGES]) -> &'b [PageRange] {
+        let mut used: usize = 0;
+        for (to, from) in buffer.iter_mut().zip(self.slots.iter().flatten()) {
+            *to = *from;
+            used = used.saturating_add(1);
+        }
+        buffer.get(..used).unwrap_or_default()
+    }
+}
+
+/// Remembers the registers that boot gave to the host's CPUs and devices; called once, before the host runs.
+pub fn init(cpu: impl Iterator<Item = PageRange>, dma: impl Iterator<Item = PageRange>) {
+    GIVEN.call_once(|| Given { cpu: Ranges::of(cpu), dma: Ranges::of(dma) });
+}
+
+/// What does not agree: a defect of EL2.
+#[derive(Debug)]
+pub enum Finding {
+    /// A page in a stage 2 table.
+    Table(Disagreement),
+    /// Something in an SMMU's shadow.
+    Smmu(SmmuFinding),
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Table(finding) => finding.fmt(f),
+            Self::Smmu(finding) => finding.fmt(f),
+        }
+    }
+}
+
+/// Compares all there is.
+///
+/// # Errors
+/// The first finding.
+pub fn all(ownership: &HostOwnership) -> Result<(), Finding> {
+    tables(ownership)?;
+    smmus(ownership)
+}
+
+/// Compares both stage 2 tables with the map, page by page.
+///
+/// # Errors
+/// The first page that disagrees.
+pub fn tables(ownership: &HostOwnership) -> Result<(), Finding> {
+    let (Some(given), Some(page)) = (GIVEN.get(), PageRange::page(0)) else { return Ok(()) };
+    let (mut cpu, mut dma) = ([page; RANGES], [page; RANGES]);
+    let devices = Devices { cpu: given.cpu.list(&mut cpu), dma: given.dma.list(&mut dma) };
+    // Without isolation there is no IOMMU table to agree with.
+    if cfg!(feature = "no-isolation") {
+        return Ok(());
+    }
+    ownership.audit(devices).map_err(Finding::Table)
+}
+
+/// Compares every SMMU's shadow with the map.
+///
+/// # Errors
+/// The first finding.
+pub fn smmus(ownership: &HostOwnership) -> Result<(), Finding> {
+    iommu::audit(ownership).map_err(Finding::Smmu)
+}
