@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::console::{self, AttackResult, DmaFault, ExitLine, TestResult};
-use crate::qemu::{HostModules, Machine, Outcome, Serials, fresh_token};
+use crate::qemu::{self, HostModules, Machine, Outcome, Serials, fresh_token};
 
 /// Bytes of the NVMe disk.
 const DISK_SIZE: u64 = 16 << 20;
@@ -180,6 +180,12 @@ impl<'a> Run<'a> {
             machine.arg(*arg);
         }
         Ok(machine)
+    }
+
+    /// What the payload has said so far in a run whose consoles are in `dir`.
+    #[must_use]
+    pub fn host_console(&self, dir: &Path) -> String {
+        qemu::host_console(dir)
     }
 
     /// Runs it; consoles and the disk are left in `dir`.

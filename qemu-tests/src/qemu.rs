@@ -194,6 +194,12 @@ const HOST_LOG: &str = "host.log";
 const EL2_LOG: &str = "el2.log";
 const QEMU_LOG: &str = "qemu.log";
 
+/// What the host's console shows so far of the machine whose consoles are in `dir`; empty if there is none.
+#[must_use]
+pub fn host_console(dir: &Path) -> String {
+    read_log(&dir.join(HOST_LOG))
+}
+
 /// A machine that is running. Dropping it ends it.
 #[derive(Debug)]
 pub struct Running {
@@ -206,7 +212,7 @@ impl Running {
     /// What the host's console shows so far.
     #[must_use]
     pub fn host_console(&self) -> String {
-        read_log(&self.dir.join(HOST_LOG))
+        host_console(&self.dir)
     }
 
     /// Waits for the machine's end, killing it when `deadline` has passed since its

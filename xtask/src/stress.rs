@@ -1,7 +1,9 @@
-//! `cargo xtask stress`: pages that change hands at random on all CPUs but one, while that one has devices transfer to the
-//! same pages all the time.
+//! `cargo xtask stress`: pages that change hands at random on all CPUs, while devices transfer to the same pages all the time.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::path::Path;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail, ensure};
 use qemu_tests::payload::{Below, Clock, Images, Report, Run, Verdict};
@@ -15,13 +17,18 @@ use crate::setup;
 const TEST: &str = "stress_ownership";
 /// For this many transitions one device transfer at a foreign page and one at an own page is asked for.
 const TRANSITIONS_PER_TRANSFER: u64 = 10;
+/// Between two looks at what the payload says.
+const LOOK: Duration = Duration::from_secs(1);
+/// Between two lines about it.
+const NEWS: Duration = Duration::from_secs(20);
 
 /// Change the owners of pages at random while devices reach for them.
 ///
-/// Boots the payload under Portcullis with an NVMe and the `edu` DMA device. All CPUs but one share, donate and take back
-/// pages; the last one has both devices read and write the same pages: never may a transfer reach a page that is EL2's,
-/// always one that is the host's. The run goes on until the transitions are made and a tenth as many NVMe transfers were
-/// tried at donated pages, and as many completed at the host's. EL2's own exit line has the last word.
+/// Boots the payload under Portcullis with an NVMe and the `edu` DMA device. All CPUs share, lend, donate and take back
+/// pages, with EL2 and with guests that live and end; meanwhile both devices read and write the same pages: never may a
+/// transfer reach a page that is EL2's or a guest's, always one that is the host's. The run goes on until the transitions
+/// are made and a tenth as many NVMe transfers were tried at donated pages, and as many completed at the host's. EL2 has
+/// the last word: its exit line, its audit of all tables, and as much free memory in its pool as when the host started.
 ///
 /// With --ghost EL2 also compares, after every trap, an abstract ownership with both stage 2 tables, the shadow stream
 /// tables and the queues, and stops at the first disagreement; it is many times slower.
@@ -35,8 +42,8 @@ pub(crate) struct Args {
     /// How often pages change hands
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
     transitions: u64,
-    /// Number of CPUs; one of them drives the devices
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(2..=8))]
+    /// Number of CPUs; one of them drives the devices as well
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=8))]
     smp: u32,
     /// Where the random numbers start; another one every time unless given, and told
     #[arg(long, value_name = "N")]
@@ -76,15 +83,42 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
         ..Run::new(&images, Below::Portcullis, TEST)
     };
     let dir = checkout.work_dir("runs/stress")?;
-    let report = step("Changing owners", || run.run(&dir))?;
-    conclude(&report, least).with_context(|| format!("seed {seed}"))
+    let report = step("Changing owners", || watched(&run, &dir))?;
+    conclude(&report, args.transitions, least).with_context(|| format!("seed {seed}"))
+}
+
+/// Runs it and tells now and then how far it is.
+fn watched(run: &Run<'_>, dir: &Path) -> Result<Report> {
+    let (done, end) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            let mut told = (Instant::now(), String::new());
+            // An answer that is no timeout means that the run is over.
+            while let Err(RecvTimeoutError::Timeout) = end.recv_timeout(LOOK) {
+                let line = last_progress(&run.host_console(dir));
+                if told.0.elapsed() >= NEWS && line != told.1 {
+                    say(&line);
+                    told = (Instant::now(), line);
+                }
+            }
+        });
+        let report = run.run(dir);
+        drop(done);
+        report
+    })
+}
+
+/// The payload's last word about how far it is.
+fn last_progress(console: &str) -> String {
+    let line = console.lines().rev().find_map(|line| line.trim().strip_prefix("PROGRESS "));
+    line.unwrap_or_default().to_owned()
 }
 
 fn any_seed() -> Result<u32> {
     Ok(SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?.subsec_nanos())
 }
 
-fn conclude(report: &Report, least: u64) -> Result<()> {
+fn conclude(report: &Report, transitions: u64, least: u64) -> Result<()> {
     let counted = report.outcome.host_console.lines().find_map(|line| line.trim().strip_prefix("STRESS "));
     for word in counted.unwrap_or_default().split_whitespace() {
         if let Some((name, value)) = word.split_once('=') {
@@ -95,11 +129,14 @@ fn conclude(report: &Report, least: u64) -> Result<()> {
         bail!("nothing was run: {why}");
     }
     let counted = counted.context("the payload gave no counters")?;
-    for name in ["blocked", "through"] {
+    for (name, least) in [("transitions", transitions), ("blocked", least), ("through", least)] {
         let count = counter(counted, name)?;
         ensure!(count >= least, "{name}={count}, and at least {least} are needed");
     }
-    // How EL2 itself sees the end: pages moved, memory in its pool, then its verdict.
+    ensure!(counter(counted, "wrong")? == 0, "transfers had the wrong result");
+    let (now, start) = pool_at_end(&report.outcome.el2_console)?;
+    ensure!(now == start, "EL2's pool has {now} KiB free at the end, and had {start} KiB when the host started");
+    // How EL2 itself sees the end: pages moved, memory in its pool, its audit, then its verdict.
     for line in report.outcome.el2_console.lines().rev().take(EL2_LINES).collect::<Vec<_>>().into_iter().rev() {
         println!("{line}");
     }
@@ -108,7 +145,16 @@ fn conclude(report: &Report, least: u64) -> Result<()> {
 }
 
 /// How many lines of EL2's console are shown.
-const EL2_LINES: usize = 3;
+const EL2_LINES: usize = 4;
+
+/// KiB that EL2's pool has free at the end, and had when the host started: from the line in which EL2 says that its audit
+/// found nothing.
+fn pool_at_end(el2_console: &str) -> Result<(u64, u64)> {
+    let line = el2_console.lines().rev().find_map(|line| line.trim().strip_prefix("portcullis: audit clean; "));
+    let line = line.context("EL2 does not say that its audit at the end was clean")?;
+    let mut numbers = line.split(|c: char| !c.is_ascii_digit()).filter_map(|word| word.parse().ok());
+    numbers.next().zip(numbers.next()).with_context(|| format!("EL2 says nothing about its pool: {line}"))
+}
 
 fn counter(text: &str, name: &str) -> Result<u64> {
     let value = text.split_whitespace().filter_map(|word| word.split_once('=')).find(|(key, _)| *key == name);
@@ -125,5 +171,19 @@ mod tests {
         let text = "transitions=10 blocked=3 through=4";
         assert_eq!(counter(text, "blocked").ok(), Some(3));
         assert!(counter(text, "block").is_err());
+    }
+
+    #[test]
+    fn the_pool_is_read_from_the_line_of_the_audit_only() {
+        let clean = "portcullis: pages revoked 2; pool 9 of 10 KiB free\n\
+            portcullis: audit clean; free in the pool: 18252 KiB, 18256 KiB at the host's start\nportcullis: exit\n";
+        assert_eq!(pool_at_end(clean).ok(), Some((18252, 18256)));
+        assert!(pool_at_end("portcullis: pages revoked 2; pool 9 of 10 KiB free\n").is_err());
+    }
+
+    #[test]
+    fn the_last_line_of_progress_counts() {
+        assert_eq!(last_progress("PROGRESS a=1\nx\nPROGRESS a=2\n"), "a=2");
+        assert_eq!(last_progress(""), "");
     }
 }

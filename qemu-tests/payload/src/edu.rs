@@ -18,6 +18,8 @@ const COMMAND_RUN: u64 = 1;
 const COMMAND_TO_RAM: u64 = 1 << 1;
 /// Where the device's buffer sits in its own address space.
 const BUFFER: u64 = 0x4_0000;
+/// Upper 16 bits of words that tests have the device write where they must be told apart from other data.
+pub const EDU_WORD: u64 = 0xed0a << 48;
 /// The device's own delay, with a margin, in microseconds.
 const DELAY_US: u64 = 101_000;
 /// Most that a transfer may take, in microseconds.

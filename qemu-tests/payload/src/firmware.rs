@@ -113,6 +113,10 @@ pub enum Hypercall {
     VmDestroy,
     /// Give pages to a guest.
     HostDonateGuest,
+    /// Lend pages to a guest.
+    HostShareGuest,
+    /// End a loan to a guest.
+    HostUnshareGuest,
     /// Take pages of an ended guest back.
     HostReclaimPage,
     /// SMMU statistics; prints new DMA faults on EL2's console.
@@ -131,6 +135,8 @@ impl Hypercall {
             Self::VmCreate => 0xc600_0105,
             Self::VmDestroy => 0xc600_0106,
             Self::HostDonateGuest => 0xc600_0107,
+            Self::HostShareGuest => 0xc600_0108,
+            Self::HostUnshareGuest => 0xc600_0109,
             Self::HostReclaimPage => 0xc600_010a,
             Self::IommuStats => 0xc600_0110,
         }

@@ -1,8 +1,9 @@
-//! A small NVMe driver: admin queue, one I/O queue, one command at a time. A fast source of DMA.
+//! A small NVMe driver: admin queue, one I/O queue, one command at a time or many. A fast source of DMA.
 //!
 //! QEMU's device moves data through a bounce buffer when the SMMU stops a transfer, and reports success: only the data
 //! itself tells whether a transfer landed, see [`Nvme::write_lands`].
 
+use crate::edu::Direction;
 use crate::machine::Machine;
 use crate::mem::{PAGE, alloc};
 use crate::mmio;
@@ -23,7 +24,7 @@ const CC_ENABLE: u32 = 1;
 /// 64-byte submission and 16-byte completion entries.
 const CC_ENTRY_SIZES: u32 = (6 << 16) | (4 << 20);
 const CSTS_READY: u32 = 1;
-const ENTRIES: u32 = 16;
+const ENTRIES: u32 = 64;
 const PATIENCE_US: u64 = 5_000_000;
 
 /// Bytes of a logical block, as QEMU formats it.
@@ -31,6 +32,9 @@ pub const SECTOR: u64 = 512;
 
 /// Upper 16 bits of every word that [`Nvme::write_lands`] has the disk write.
 pub const DISK_WORD: u64 = 0xd15c << 48;
+
+/// Transfers that may be under way at once: one entry of a queue stays empty.
+pub const DEPTH: u32 = ENTRIES - 1;
 
 /// Admin and I/O opcodes that are used.
 mod opcode {
@@ -48,6 +52,19 @@ pub enum NvmeError {
     Timeout,
     /// The completion's status field (SCT and SC).
     Status(u32),
+}
+
+/// One transfer between the disk and memory, for [`Nvme::begin`].
+#[derive(Clone, Copy, Debug)]
+pub struct Transfer {
+    /// Which way it goes.
+    pub direction: Direction,
+    /// First sector on the disk.
+    pub lba: u32,
+    /// Sectors; with the address's offset in its page, no more than a page.
+    pub sectors: u32,
+    /// Bus address in memory.
+    pub prp: u64,
 }
 
 /// A queue pair: rings and our place in them.
@@ -187,6 +204,32 @@ impl Nvme {
         Ok(there.is_ok() && back.is_ok() && mmio::find_other(own_pa, SECTOR, word).is_none())
     }
 
+    /// Queues a transfer under the name `id`, which none that is under way may have; [`Nvme::ring`] starts it. At most [`DEPTH`] may
+    /// be under way, and none while another method moves data.
+    pub fn begin(&mut self, id: u32, transfer: Transfer) {
+        let opcode = match transfer.direction {
+            Direction::ToMemory => opcode::READ,
+            Direction::FromMemory => opcode::WRITE,
+        };
+        let Transfer { lba, sectors, prp, .. } = transfer;
+        self.io.put(id, Command { opcode, namespace: 1, prp1: prp, dw10: lba, dw11: 0, dw12: sectors - 1 });
+    }
+
+    /// Starts what was queued.
+    pub fn ring(&self) {
+        self.io.ring(self.bar, self.stride);
+    }
+
+    /// Takes the next completion, if there is one: the transfer's name, and what came of it. [`Nvme::acknowledge`] is to follow.
+    pub fn completion(&mut self) -> Option<(u32, Result<(), NvmeError>)> {
+        self.io.take()
+    }
+
+    /// Tells the device that the completions taken so far have been seen.
+    pub fn acknowledge(&self) {
+        self.io.acknowledge(self.bar, self.stride);
+    }
+
     fn rw(&mut self, opcode: u32, lba: u32, sectors: u32, prp: u64) -> Result<(), NvmeError> {
         let command = Command { opcode, namespace: 1, prp1: prp, dw10: lba, dw11: 0, dw12: sectors - 1 };
         self.next_id = (self.next_id + 1) & 0xffff;
@@ -201,6 +244,20 @@ impl Nvme {
 
 impl Queue {
     fn submit(&mut self, bar: u64, stride: u64, id: u32, command: Command) -> Result<(), NvmeError> {
+        self.put(id, command);
+        self.ring(bar, stride);
+        let mut answer = None;
+        sysreg::poll_us(PATIENCE_US, || {
+            answer = self.take();
+            answer.is_some()
+        });
+        let (_, result) = answer.ok_or(NvmeError::Timeout)?;
+        self.acknowledge(bar, stride);
+        result
+    }
+
+    /// Writes an entry behind the last one.
+    fn put(&mut self, id: u32, command: Command) {
         let entry = self.sq + u64::from(self.tail) * 64;
         mmio::fill(entry, 64, 0);
         mmio::write32(entry, command.opcode | id << 16);
@@ -210,21 +267,31 @@ impl Queue {
         mmio::write32(entry + 44, command.dw11);
         mmio::write32(entry + 48, command.dw12);
         self.tail = (self.tail + 1) % ENTRIES;
+    }
+
+    fn ring(&self, bar: u64, stride: u64) {
         sysreg::dsb();
         mmio::write32(bar + DOORBELLS + 2 * self.id * stride, self.tail);
+    }
+
+    /// Takes the completion at the head, if it is there.
+    fn take(&mut self) -> Option<(u32, Result<(), NvmeError>)> {
         let completion = self.cq + u64::from(self.head) * 16;
-        let phase = self.phase;
-        if !sysreg::poll_us(PATIENCE_US, || mmio::read32(completion + 12) >> 16 & 1 == phase) {
-            return Err(NvmeError::Timeout);
+        let word = mmio::read32(completion + 12);
+        if word >> 16 & 1 != self.phase {
+            return None;
         }
         sysreg::dsb();
-        let status = mmio::read32(completion + 12) >> 17;
         self.head = (self.head + 1) % ENTRIES;
         if self.head == 0 {
             self.phase ^= 1;
         }
+        let status = word >> 17 & 0x7ff;
+        Some((word & 0xffff, if status == 0 { Ok(()) } else { Err(NvmeError::Status(status)) }))
+    }
+
+    fn acknowledge(&self, bar: u64, stride: u64) {
         mmio::write32(bar + DOORBELLS + (2 * self.id + 1) * stride, self.head);
-        if status & 0x7ff == 0 { Ok(()) } else { Err(NvmeError::Status(status & 0x7ff)) }
     }
 }
 

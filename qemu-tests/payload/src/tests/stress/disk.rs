@@ -1,0 +1,231 @@
+//! The disk, with many commands at once: each probe writes to a page by DMA, reads it back by DMA, and looks at what it got.
+//!
+//! A page that is not the host's must give nothing back: neither what the probe wrote there, nor its owner's canary; QEMU's disk
+//! takes zeroes from where it may not read. A page of the host's must give back exactly what was written.
+
+use core::ops::Range;
+
+use super::pages::{self, Owner, PAGES};
+use crate::edu::Direction;
+use crate::lab::Lab;
+use crate::mem::page;
+use crate::num::{low32, u64_of, usize_of};
+use crate::nvme::{DISK_WORD, Nvme, NvmeError, SECTOR, Transfer};
+use crate::outcome::{Fail, TestResult};
+use crate::random::Random;
+use crate::{ensure, mmio, println, sysreg};
+
+/// Probes under way at once, one command each.
+const PROBES: usize = 6;
+/// Sectors of a page that the disk uses; the last one is the other device's.
+const SECTORS: u64 = 7;
+/// Where the disk keeps what probes write, four to a probe, and where it puts what they read.
+const SOURCES: Range<u32> = 1024..2048;
+const SCRATCH: u32 = 4096;
+/// Different words for each probe.
+const WORDS: u64 = 4;
+/// Longest time without any completion, in microseconds.
+const PATIENCE_US: u64 = 60_000_000;
+/// Wrong results that are printed.
+const PRINTED: u64 = 8;
+
+/// How transfers to pages at rest ended, and what did not fit.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tally {
+    /// Commands that named a page that was not the host's while they were under way, and moved nothing.
+    pub blocked: u64,
+    /// Commands that named a page of the host's while they were under way, and moved everything.
+    pub through: u64,
+    /// Commands to pages that changed hands meanwhile.
+    pub unjudged: u64,
+    /// Commands with the wrong result.
+    pub wrong: u64,
+}
+
+/// Commands of a probe that name the page.
+const NAMING: u64 = 2;
+
+/// What a probe waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// Nothing: it can begin.
+    Idle,
+    /// The disk to write to the page.
+    There,
+    /// The disk to read the page.
+    Back,
+    /// The disk to show what it read.
+    Show,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Probe {
+    step: Step,
+    index: usize,
+    seen: u64,
+    /// Whether nothing happened to the page while the probe named it.
+    still: bool,
+    refused: bool,
+    bus: u64,
+    sectors: u64,
+    round: u64,
+    /// Its page of the host's, and that page's bus address.
+    own: (u64, u64),
+}
+
+/// The driver.
+pub struct Disk<'l> {
+    nvme: Nvme,
+    lab: &'l Lab,
+    probes: [Probe; PROBES],
+    random: Random,
+    last: u64,
+    /// What came of the probes.
+    pub tally: Tally,
+}
+
+impl<'l> Disk<'l> {
+    /// Puts the words on the disk, which works already.
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn new(mut nvme: Nvme, lab: &'l Lab, seed: u64) -> Result<Self, Fail> {
+        let probes = core::array::from_fn(|_| {
+            let own = page();
+            let (step, own) = (Step::Idle, (own, lab.bus(own)));
+            Probe { step, index: 0, seen: 0, still: true, refused: false, bus: 0, sectors: 1, round: 0, own }
+        });
+        let staging = page();
+        for number in 0..PROBES {
+            for round in 0..WORDS {
+                mmio::fill(staging, SECTORS * SECTOR, source_word(number, round));
+                nvme.write(source(number, round), low32(SECTORS), lab.bus(staging))?;
+            }
+        }
+        Ok(Self { nvme, lab, probes, random: Random::new(seed), last: sysreg::cntvct(), tally: Tally::default() })
+    }
+
+    /// Takes what has completed, goes on with those probes, and begins new ones where there are none.
+    ///
+    /// # Errors
+    /// The disk has stopped working.
+    pub fn go_on(&mut self) -> TestResult {
+        self.reap()?;
+        for number in 0..PROBES {
+            if self.probes[number].step == Step::Idle {
+                self.begin(number);
+            }
+        }
+        self.nvme.ring();
+        Ok(())
+    }
+
+    /// Lets all probes end.
+    ///
+    /// # Errors
+    /// As [`Disk::go_on`].
+    pub fn finish(&mut self) -> TestResult {
+        while self.probes.iter().any(|probe| probe.step != Step::Idle) {
+            self.reap()?;
+            self.nvme.ring();
+        }
+        Ok(())
+    }
+
+    fn reap(&mut self) -> TestResult {
+        let mut taken = 0;
+        while let Some((id, result)) = self.nvme.completion() {
+            taken += 1;
+            self.completed(usize_of(u64::from(id)) % PROBES, result)?;
+        }
+        let now = sysreg::cntvct();
+        if taken > 0 {
+            self.nvme.acknowledge();
+            self.last = now;
+        }
+        ensure!(now - self.last < sysreg::ticks(PATIENCE_US), "the disk has not completed a command for too long");
+        Ok(())
+    }
+
+    fn begin(&mut self, number: usize) {
+        let index = usize_of(self.random.below(u64_of(PAGES)));
+        let (first, sectors) = match self.random.below(8) {
+            0 => (0, SECTORS),
+            _ => (self.random.below(SECTORS), 1),
+        };
+        let Some(seen) = pages::transfers_begin(index) else { return };
+        let probe = &mut self.probes[number];
+        (probe.index, probe.seen, probe.sectors, probe.refused) = (index, seen, sectors, false);
+        probe.round = (probe.round + 1) % WORDS;
+        probe.bus = self.lab.bus(pages::address(index)) + first * SECTOR;
+        probe.step = Step::There;
+        let (bus, round) = (probe.bus, probe.round);
+        self.move_sectors(number, Direction::ToMemory, source(number, round), bus);
+    }
+
+    fn move_sectors(&mut self, number: usize, direction: Direction, lba: u32, prp: u64) {
+        let sectors = low32(self.probes[number].sectors);
+        self.nvme.begin(low32(u64_of(number)), Transfer { direction, lba, sectors, prp });
+    }
+
+    fn completed(&mut self, number: usize, result: Result<(), NvmeError>) -> TestResult {
+        let probe = &mut self.probes[number];
+        let (bus, own, bytes) = (probe.bus, probe.own, probe.sectors * SECTOR);
+        match probe.step {
+            Step::There => {
+                probe.refused |= result.is_err();
+                probe.step = Step::Back;
+                self.move_sectors(number, Direction::FromMemory, scratch(number), bus);
+            }
+            Step::Back => {
+                probe.refused |= result.is_err();
+                probe.still = pages::word(probe.index) == probe.seen;
+                pages::transfers_ended(probe.index);
+                probe.step = Step::Show;
+                mmio::fill(own.0, bytes, !source_word(number, probe.round));
+                self.move_sectors(number, Direction::ToMemory, scratch(number), own.1);
+            }
+            Step::Show => {
+                result?;
+                probe.step = Step::Idle;
+                let probe = *probe;
+                self.judge(number, &probe);
+            }
+            Step::Idle => crate::fail!("the disk completed a command twice"),
+        }
+        Ok(())
+    }
+
+    fn judge(&mut self, number: usize, probe: &Probe) {
+        let bytes = probe.sectors * SECTOR;
+        let word = source_word(number, probe.round);
+        let landed = !probe.refused && mmio::find_other(probe.own.0, bytes, word).is_none();
+        // A refused command leaves what the last probe brought.
+        let nothing = probe.refused || mmio::find_other(probe.own.0, bytes, 0).is_none();
+        let owner = Owner::of(probe.seen);
+        match (owner.is_reachable(), landed, nothing) {
+            _ if !probe.still => self.tally.unjudged += NAMING,
+            (Some(true), true, _) => self.tally.through += NAMING,
+            (Some(false), false, true) => self.tally.blocked += NAMING,
+            _ => {
+                self.tally.wrong += NAMING;
+                if self.tally.wrong <= NAMING * PRINTED {
+                    let seen = mmio::read64(probe.own.0);
+                    println!("wrong: page {} of {owner:?}: wrote {word:#x}, read {seen:#x}", probe.index);
+                }
+            }
+        }
+    }
+}
+
+fn source(number: usize, round: u64) -> u32 {
+    SOURCES.start + low32((u64_of(number) * WORDS + round) * 8)
+}
+
+fn source_word(number: usize, round: u64) -> u64 {
+    DISK_WORD | (u64_of(number) * WORDS + round + 1)
+}
+
+fn scratch(number: usize) -> u32 {
+    SCRATCH + low32(u64_of(number) * 8)
+}

@@ -1,0 +1,156 @@
+//! `edu` beside the disk: a tenth of a second for a transfer, but another kind of master with another StreamID, and one that looks
+//! its address up when it fires.
+//!
+//! So it needs no care: it writes to pages at any time, also while they change hands, and whoever gets a page back looks for what it
+//! wrote. Nobody waits for it.
+
+use super::pages::{self, Owner, PAGES};
+use crate::edu::{Direction, EDU_WORD, Edu};
+use crate::lab::Lab;
+use crate::mem::{PAGE, page};
+use crate::mmio;
+use crate::num::{u64_of, usize_of};
+use crate::outcome::TestResult;
+use crate::random::Random;
+use crate::{ensure, println};
+
+/// Stands in the device's buffer before a read.
+const BEFORE: u64 = 0xbef0_bef0_bef0_bef0;
+/// Stands in the own page where the device shows its buffer.
+const MARK: u64 = 0x3a4b_3a4b_3a4b_3a4b;
+/// The word of a page that is used: in the sector that the disk leaves alone.
+const WORD: u64 = PAGE - 64;
+
+/// The transfer that runs.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    /// Takes a word of our own.
+    Load,
+    /// Writes it to the page.
+    There,
+    /// Takes what a refused read leaves.
+    Before,
+    /// Reads the page.
+    Back,
+    /// Shows what was read.
+    Show,
+}
+
+/// The device and the probe that it makes.
+pub struct Slow<'l> {
+    edu: Edu,
+    lab: &'l Lab,
+    own: (u64, u64),
+    step: Step,
+    index: usize,
+    seen: u64,
+    still: bool,
+    word: u64,
+    /// Transfers that named a page.
+    pub transfers: u64,
+    /// Those to pages that were not the host's all the time, which moved nothing.
+    pub blocked: u64,
+    /// Those to pages that were the host's all the time, which moved everything.
+    pub through: u64,
+    /// Those with the wrong result.
+    pub wrong: u64,
+}
+
+impl<'l> Slow<'l> {
+    /// Begins.
+    pub fn new(lab: &'l Lab) -> Self {
+        let own = page();
+        let (edu, own, step) = (lab.edu, (own, lab.bus(own)), Step::Load);
+        let (transfers, blocked, through, wrong) = (0, 0, 0, 0);
+        let slow = Self {
+            edu,
+            lab,
+            own,
+            step,
+            index: 0,
+            seen: 0,
+            still: false,
+            word: EDU_WORD,
+            transfers,
+            blocked,
+            through,
+            wrong,
+        };
+        slow.take_own(EDU_WORD);
+        slow
+    }
+
+    fn take_own(&self, word: u64) {
+        mmio::write64(self.own.0, word);
+        self.edu.start(Direction::FromMemory, self.own.1, 0, 8);
+    }
+
+    fn reach(&mut self, direction: Direction) {
+        self.transfers += 1;
+        self.edu.start(direction, self.lab.bus(pages::address(self.index)) + WORD, 0, 8);
+    }
+
+    /// Goes on to the next transfer if the last one has ended, and judges what came of it.
+    ///
+    /// # Errors
+    /// The device does not reach the host's own page.
+    pub fn poll(&mut self, random: &mut Random) -> TestResult {
+        if !self.edu.is_idle() {
+            return Ok(());
+        }
+        self.step = match self.step {
+            Step::Load => {
+                self.index = usize_of(random.below(u64_of(PAGES)));
+                self.seen = pages::word(self.index);
+                self.reach(Direction::ToMemory);
+                Step::There
+            }
+            Step::There => {
+                self.take_own(BEFORE);
+                Step::Before
+            }
+            Step::Before => {
+                self.reach(Direction::FromMemory);
+                Step::Back
+            }
+            Step::Back => {
+                self.still = pages::word(self.index) == self.seen;
+                mmio::write64(self.own.0 + 8, MARK);
+                self.edu.start(Direction::ToMemory, self.own.1 + 8, 0, 8);
+                Step::Show
+            }
+            Step::Show => {
+                let shown = mmio::read64(self.own.0 + 8);
+                ensure!(shown != MARK, "edu does not reach the host's own page");
+                self.judge(shown);
+                self.word = EDU_WORD | (self.word + 1) & 0xffff_ffff;
+                self.take_own(self.word);
+                Step::Load
+            }
+        };
+        Ok(())
+    }
+
+    /// Holds what was read against who had the page all the time.
+    fn judge(&mut self, shown: u64) {
+        let owner = Owner::of(self.seen);
+        match (owner.is_reachable(), shown) {
+            _ if !self.still => {}
+            (None, _) => {}
+            (Some(true), word) if word == self.word => self.through += 2,
+            (Some(false), BEFORE | 0) => self.blocked += 2,
+            (Some(_), shown) => {
+                println!("wrong: page {} of {owner:?}: edu wrote {:#x}, read {shown:#x}", self.index, self.word);
+                self.wrong += 2;
+            }
+        }
+    }
+
+    /// Waits for the transfer that runs.
+    ///
+    /// # Errors
+    /// It never ends.
+    pub fn finish(&self) -> TestResult {
+        Ok(self.edu.finish()?)
+    }
+}
