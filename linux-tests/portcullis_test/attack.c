@@ -21,16 +21,6 @@ struct mapped {
 	dma_addr_t bus;
 };
 
-static __printf(2, 3) void report(struct edu *edu, const char *format, ...)
-{
-	va_list args;
-
-	va_start(args, format);
-	edu->report_length += vscnprintf(edu->report + edu->report_length,
-					 sizeof(edu->report) - edu->report_length, format, args);
-	va_end(args);
-}
-
 static int map_one(struct edu *edu, struct mapped *mapped)
 {
 	struct device *dev = &edu->pdev->dev;
@@ -119,6 +109,7 @@ static int attack_given(struct edu *edu, struct mapped *own, struct mapped *targ
 	if (error)
 		return error;
 	report(edu, "ATTACK %s_read: %s (read %llx)\n", who, end_of(seen), seen);
+	drain_events();
 	error = write_through(edu, own, target->bus, POISON);
 	/* Contents are zeroed on the way back; only now can the device tell what is there. */
 	if (!error)
@@ -149,11 +140,11 @@ static int attack_mapped(struct edu *edu, struct mapped *own, struct mapped *tar
 		return -EUCLEAN;
 	if (error)
 		return error;
-	report(edu, "CHECK %s_zeroed: %s\n", who, page_is_all(target->page, 0) ? "ok" : "FAIL");
+	report(edu, "CHECK %s_zeroed: %s\n", who, page_is_all(target->page, 0) ? "ok the page came back empty" : "FAIL");
 	return control(edu, own, target, who, "after", AFTER);
 }
 
-static int attack_with(struct edu *edu, enum receiver receiver)
+int attack_by_edu(struct edu *edu, enum receiver receiver)
 {
 	struct mapped own, target;
 	int error = map_one(edu, &own);
@@ -170,16 +161,5 @@ static int attack_with(struct edu *edu, enum receiver receiver)
 	}
 	unmap(edu, &own);
 	__free_page(own.page);
-	return error;
-}
-
-int attack(struct edu *edu, enum receiver receiver)
-{
-	int error;
-
-	mutex_lock(&edu->engine);
-	edu->report_length = 0;
-	error = attack_with(edu, receiver);
-	mutex_unlock(&edu->engine);
 	return error;
 }

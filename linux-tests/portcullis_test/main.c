@@ -4,8 +4,9 @@
  *
  *   churn   write N: N pages or ranges change hands and come back, in the writer's
  *           time, so that several writers do it at once; read: what was done so far
- *   attack  write hyp or guest: give a page away and aim the device at it; read: the
- *           results, one line each
+ *   attack  write hyp or guest: give a page to that one and aim the device at it;
+ *           nvme or cpu: give a page to EL2 and have the disk or the kernel reach for
+ *           it; read: the results, one line each
  *
  * For tests of Portcullis under its reference hypervisor; no driver for daily use.
  */
@@ -64,16 +65,8 @@ static DEVICE_ATTR_RW(churn);
 
 static ssize_t attack_store(struct device *dev, struct device_attribute *attr, const char *buf, size_t count)
 {
-	enum receiver receiver;
-	int error;
+	int error = attack(dev_get_drvdata(dev), buf);
 
-	if (sysfs_streq(buf, "hyp"))
-		receiver = TO_HYP;
-	else if (sysfs_streq(buf, "guest"))
-		receiver = TO_GUEST;
-	else
-		return -EINVAL;
-	error = attack(dev_get_drvdata(dev), receiver);
 	return error ?: count;
 }
 

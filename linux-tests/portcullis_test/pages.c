@@ -87,6 +87,15 @@ int pages_take_back(struct transfer *transfer)
 	return -EINVAL;
 }
 
+/* Has EL2 print the faults it knows of: its event queue is short. */
+void drain_events(void)
+{
+	struct arm_smccc_res res;
+
+	if (portcullis_below.present)
+		portcullis_call(PORTCULLIS_IOMMU_STATS, 1, 0, 0, &res);
+}
+
 void page_fill(struct page *page, u64 word)
 {
 	memset64(page_address(page), word, PAGE_SIZE / sizeof(u64));

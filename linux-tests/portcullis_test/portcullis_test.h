@@ -52,13 +52,20 @@ int edu_transfer(struct edu *edu, dma_addr_t bus, u32 bytes, enum direction dire
 /* pages.c */
 int pages_give(struct transfer *transfer);
 int pages_take_back(struct transfer *transfer);
+void drain_events(void);
 void page_fill(struct page *page, u64 word);
 bool page_is_all(struct page *page, u64 word);
 
 /* churn.c */
 int churn(struct edu *edu, unsigned int rounds);
 
-/* attack.c */
-int attack(struct edu *edu, enum receiver receiver);
+/* report.c */
+__printf(2, 3) void report(struct edu *edu, const char *format, ...);
+int attack(struct edu *edu, const char *by);
+
+/* attack.c, disk.c, cpu.c: all with the engine's lock held */
+int attack_by_edu(struct edu *edu, enum receiver receiver);
+int attack_by_disk(struct edu *edu);
+int attack_by_cpu(struct edu *edu);
 
 #endif

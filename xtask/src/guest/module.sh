@@ -97,6 +97,8 @@ module_test() {
     churner churn2 &
     attack hyp
     attack guest
+    attack nvme
+    attack cpu
     wait_for 120 enough || bad load "only $(transitions) transitions, or too few rounds"
     touch /tmp/stop
     wait_for 60 all_ended || bad load "a worker is stuck"

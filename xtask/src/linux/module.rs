@@ -1,5 +1,5 @@
 //! The loadable test: a small module for Debian's kernel, built against its headers, that gives pages away and takes
-//! them back while the disks work, and lets a device aim at a page that it gave away.
+//! them back while the disks work, and lets a device, a disk and the kernel itself aim at a page that it gave away.
 //!
 //! A program in user space could not do it: hypercalls come from the kernel, and so does the mapping of a page for a
 //! device's DMA.
@@ -24,8 +24,8 @@ use crate::setup::headers::Headers;
 
 const SOURCES: &str = "linux-tests/portcullis_test";
 const MODULE: &str = "portcullis_test.ko";
-/// To whom the module gives the page that it attacks.
-const RECEIVERS: [&str; 2] = ["hyp", "guest"];
+/// The module's attacks by DMA: `edu` at a page of EL2's and of a guest's, the disk at one of EL2's.
+const BY_DMA: [&str; 3] = ["hyp", "guest", "nvme"];
 const PAGE: u64 = 4096;
 
 /// Builds the module for a kernel; returns the file.
@@ -62,10 +62,11 @@ pub(crate) fn private_args(hypervisor: &Hypervisor) -> &'static str {
 /// What the guest has to say, beside the digests of its disks.
 pub(crate) fn expect(hypervisor: &Hypervisor) -> Expect {
     let mut expect = Expect {
-        checks: vec!["el1", "smmu", "module", "module_out", "control_hyp_before", "control_guest_before"],
+        checks: vec!["el1", "smmu", "module", "module_out"],
         counts: vec!["transitions", "transition_pages"],
         ..Expect::default()
     };
+    expect.checks.extend(["control_hyp_before", "control_guest_before", "control_nvme_before", "control_cpu_before"]);
     expect.checks.extend(["io_nvme_read", "io_nvme_write", "io_virtio_blk_read", "io_virtio_blk_write"]);
     expect.values.extend([("edu_domain", "DMA".to_owned()), ("transition_failures", "0".to_owned())]);
     let end = match hypervisor {
@@ -73,8 +74,12 @@ pub(crate) fn expect(hypervisor: &Hypervisor) -> Expect {
         Hypervisor::Portcullis(_) => Blocked,
         Hypervisor::WithoutIsolation(_) => Landed,
     };
-    expect.checks.extend(["hyp_zeroed", "control_hyp_after", "guest_zeroed", "control_guest_after"]);
-    expect.attacks.extend(["hyp_read", "hyp_write", "guest_read", "guest_write"].map(|name| (name, end)));
+    expect.checks.extend(["hyp_zeroed", "guest_zeroed", "nvme_zeroed", "cpu_zeroed"]);
+    expect.checks.extend(["control_hyp_after", "control_guest_after", "control_nvme_after", "control_cpu_after"]);
+    let by_dma = ["hyp_read", "hyp_write", "guest_read", "guest_write", "nvme_read", "nvme_write"];
+    expect.attacks.extend(by_dma.map(|name| (name, end)));
+    // CPUs are kept out by either build.
+    expect.attacks.extend([("cpu_read", Blocked), ("cpu_write", Blocked)]);
     expect
 }
 
@@ -82,7 +87,7 @@ pub(crate) fn expect(hypervisor: &Hypervisor) -> Expect {
 pub(crate) fn judge_faults(lines: &GuestLines, el2_console: &str) -> Vec<Finding> {
     let faults = console::dma_faults(el2_console);
     let mut findings = Vec::new();
-    for receiver in RECEIVERS {
+    for receiver in BY_DMA {
         let name = format!("{receiver}_page");
         let Some(page) = lines.value(&name).and_then(address) else {
             findings.push(Finding::bad(format!("{name}: the guest named no page")));
@@ -133,11 +138,11 @@ mod tests {
         assert_eq!(checked, 10);
     }
 
-    const LINES: &str = "VALUE hyp_page 0x50001000\nVALUE guest_page 0x50002000\n";
+    const LINES: &str = "VALUE hyp_page 0x50001000\nVALUE guest_page 0x50002000\nVALUE nvme_page 0x50003000\n";
 
     fn console() -> String {
         let mut text = String::new();
-        for (page, access) in [(1, "read"), (1, "write"), (2, "read"), (2, "write")] {
+        for (page, access) in (1..=3).flat_map(|page| [(page, "read"), (page, "write")]) {
             text.push_str(&format!(
                 "portcullis: dma fault: smmu0 F_TRANSLATION sid=0x20 stage=2 class=IN ipa=0x5000{page}000 \
                  iova=0xffffe000 {access}\n"
@@ -154,13 +159,13 @@ mod tests {
     #[test]
     fn every_attack_must_have_faulted_at_stage_2_at_its_page() {
         assert_eq!(bad(LINES, &console()), 0);
-        assert_eq!(bad(LINES, &console().replace("stage=2", "stage=1")), 4);
-        assert_eq!(bad(LINES, &console().replace("ipa=0x50001", "ipa=0x50003")), 2);
-        assert_eq!(bad(LINES, ""), 4);
+        assert_eq!(bad(LINES, &console().replace("stage=2", "stage=1")), 6);
+        assert_eq!(bad(LINES, &console().replace("ipa=0x50001", "ipa=0x50004")), 2);
+        assert_eq!(bad(LINES, ""), 6);
     }
 
     #[test]
     fn a_page_that_was_not_named_is_bad() {
-        assert_eq!(bad("VALUE hyp_page 0x50001000\n", &console()), 1);
+        assert_eq!(bad("VALUE hyp_page 0x50001000\n", &console()), 2);
     }
 }

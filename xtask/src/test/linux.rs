@@ -52,10 +52,10 @@ struct Attack {
 /// Root takes translation away, by the kernel's command line or at run time: every way under EL2, and the common ones
 /// natively so that a blocked attack means something. The driver of 6.12 knows no `disable_bypass`.
 const ATTACKS: [Attack; 8] = [
-    attack("native_passthrough", Mode::AttackPassthrough, Below::Nothing, "6.12", 2, ""),
-    attack("native_runtime_identity", Mode::AttackRuntime, Below::Nothing, "6.12", 2, ""),
-    attack("t42_passthrough", Mode::AttackPassthrough, Below::Portcullis, "6.12", 2, ""),
-    attack("t42_passthrough", Mode::AttackPassthrough, Below::Portcullis, "6.1", 2, ""),
+    attack("native_passthrough", Mode::AttackPassthrough, Below::Nothing, "6.12", 1, ""),
+    attack("native_runtime_identity", Mode::AttackRuntime, Below::Nothing, "6.12", 1, ""),
+    attack("t42_passthrough", Mode::AttackPassthrough, Below::Portcullis, "6.12", 1, ""),
+    attack("t42_passthrough", Mode::AttackPassthrough, Below::Portcullis, "6.1", 1, ""),
     attack("t42_runtime_identity", Mode::AttackRuntime, Below::Portcullis, "6.12", 2, ""),
     attack("t42_runtime_identity", Mode::AttackRuntime, Below::Portcullis, "6.1", 2, ""),
     attack("t42_iommu_off", Mode::AttackRuntime, Below::Portcullis, "6.12", 1, "iommu=off"),
