@@ -23,10 +23,8 @@
 /* Bits of X3 after VERSION. */
 #define PORTCULLIS_HYP_PAGES		(1UL << 0)
 #define PORTCULLIS_GUEST_PAGES		(1UL << 1)
-#define PORTCULLIS_DMA_ISOLATION	(1UL << 4)
 
 #define PORTCULLIS_SUCCESS		0
-#define PORTCULLIS_BUSY			(-4)
 
 /* The answer, a code of docs/hypercalls.md; X1 and on are in *res. */
 static inline long portcullis_call(u32 function, u64 x1, u64 x2, u64 x3,

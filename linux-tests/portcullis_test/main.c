@@ -39,7 +39,7 @@ static int ask_version(void)
 		pr_err("EL2 lacks the calls for pages\n");
 		return -ENODEV;
 	}
-	portcullis_below = (struct below){ .present = true, .most_pages = res.a2, .features = res.a3 };
+	portcullis_below = (struct below){ .present = true, .most_pages = res.a2 };
 	return 0;
 }
 

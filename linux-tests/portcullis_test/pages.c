@@ -3,14 +3,11 @@
  * Pages on their way to EL2 or a guest and back. The one rule of this file: a page that
  * is not certainly the kernel's again is never freed.
  */
-#include <linux/delay.h>
 #include <linux/highmem.h>
 #include <linux/mm.h>
 
 #include "hypercalls.h"
 #include "portcullis_test.h"
-
-#define BUSY_TRIES	50
 
 static int refused(const char *what, long answer)
 {
@@ -37,15 +34,8 @@ static int to_guest(struct transfer *transfer)
 static int one_call(const char *what, u32 function, const struct transfer *transfer)
 {
 	struct arm_smccc_res res;
-	unsigned int tries = 0;
-	long answer;
+	long answer = portcullis_call(function, transfer->pfn, transfer->count, 0, &res);
 
-	do {
-		answer = portcullis_call(function, transfer->pfn, transfer->count, 0, &res);
-		if (answer != PORTCULLIS_BUSY)
-			break;
-		msleep(1);
-	} while (++tries < BUSY_TRIES);
 	return answer == PORTCULLIS_SUCCESS ? 0 : refused(what, answer);
 }
 

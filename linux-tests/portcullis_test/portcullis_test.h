@@ -41,7 +41,6 @@ struct edu {
 struct below {
 	bool present;
 	u64 most_pages;
-	u64 features;
 };
 extern struct below portcullis_below;
 
