@@ -13,6 +13,7 @@ mod guest;
 mod images;
 mod linux;
 mod miri;
+mod mutants;
 mod progress;
 mod setup;
 mod stress;
@@ -46,6 +47,7 @@ enum Task {
     Check(check::Args),
     Bench(bench::Args),
     Miri(miri::Args),
+    Mutants(mutants::Args),
     Stress(stress::Args),
     Threats(threats::Args),
 }
@@ -59,6 +61,7 @@ fn main() -> ExitCode {
         Task::Check(args) => check::main(&checkout, &args),
         Task::Bench(args) => bench::main(&checkout, &args),
         Task::Miri(args) => miri::main(&checkout, &args),
+        Task::Mutants(args) => mutants::main(&checkout, &args),
         Task::Stress(args) => stress::main(&checkout, &args),
         Task::Threats(args) => threats::main(&checkout, &args),
     });

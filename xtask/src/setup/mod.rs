@@ -8,6 +8,7 @@ pub(crate) mod headers;
 pub(crate) mod qemu;
 pub(crate) mod rust;
 pub(crate) mod system;
+pub(crate) mod tools;
 
 use std::fs::File;
 

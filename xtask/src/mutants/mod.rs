@@ -1,0 +1,263 @@
+//! `cargo xtask mutants`: changes the product one operator, one return value at a time and asks whether a test notices. What
+//! survives is either a hole in the tests or a change that changes nothing; the second kind is listed with its proof.
+
+mod survivors;
+
+use std::fs;
+use std::path::Path;
+use std::process::Stdio;
+
+use anyhow::{Context, Result, bail};
+
+use crate::checkout::Checkout;
+use crate::exec;
+use crate::progress::say;
+use crate::setup::tools;
+use crate::test::tally::Tally;
+use survivors::Survivors;
+
+/// The version of cargo-mutants that is installed.
+const VERSION: &str = "27.1.0";
+/// Survivors that may be listed as changing nothing.
+const MOST_SURVIVORS: usize = 15;
+/// Where they are listed, from the root of the checkout.
+const LIST: &str = "xtask/equivalent-mutants.txt";
+/// A test that takes longer than this hangs, in seconds: the model tests take one minute on an idle machine.
+const HANGS_S: &str = "300";
+
+/// Mutate the driver's modules and see that the tests notice.
+///
+/// Runs cargo-mutants (built into target/ when missing) in two rounds: the package's own tests, which are quick and find most,
+/// then the tests against the SMMU model for what is left. What is left then must stand in xtask/equivalent-mutants.txt with
+/// the reason why it changes nothing. Takes hours for all modules; results are kept in target/ and --continue goes on from
+/// them. A mutant on which a test hangs counts as noticed.
+///
+/// Examples:
+///   cargo xtask mutants ste
+///   cargo xtask mutants --continue --jobs 2
+#[derive(Clone, Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Args {
+    /// Only these modules
+    #[arg(value_enum, value_name = "MODULE")]
+    modules: Vec<Module>,
+    /// Keep what an earlier run found out, and test only the rest
+    #[arg(long = "continue")]
+    resume: bool,
+    /// List the mutants and end
+    #[arg(long)]
+    list: bool,
+    /// Mutants tested at the same time
+    #[arg(long, default_value_t = 1)]
+    jobs: usize,
+    /// Only one part of the mutants, K/N
+    #[arg(long, value_name = "K/N")]
+    shard: Option<String>,
+}
+
+/// A part of the product whose mutants are tested together.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
+enum Module {
+    /// What the host may write, command and field by field
+    Policy,
+    /// Command, event and error queues, EL2's and the host's
+    Queue,
+    /// Stream table entries
+    Ste,
+    /// Probing and taking over
+    TakeOver,
+    /// Registers as the host sees them
+    Emulation,
+    /// The IOMMU's copy of who owns what
+    Mirror,
+}
+
+impl Module {
+    const ALL: [Self; 6] = [Self::Policy, Self::Ste, Self::Queue, Self::TakeOver, Self::Emulation, Self::Mirror];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Policy => "policy",
+            Self::Queue => "queue",
+            Self::Ste => "ste",
+            Self::TakeOver => "take-over",
+            Self::Emulation => "emulation",
+            Self::Mirror => "mirror",
+        }
+    }
+
+    fn package(self) -> &'static str {
+        match self {
+            Self::Policy | Self::Queue | Self::Ste | Self::TakeOver | Self::Emulation => "smmu-drv",
+            Self::Mirror => "shadow-s2",
+        }
+    }
+
+    /// Its files as globs; no file is in two modules.
+    fn files(self) -> &'static [&'static str] {
+        match self {
+            Self::Policy => &[
+                "smmu-drv/src/command.rs",
+                "smmu-drv/src/strtab/policy.rs",
+                "smmu-drv/src/emul/command.rs",
+                "smmu-drv/src/emul/convert.rs",
+                "smmu-drv/src/emul/table.rs",
+                "smmu-drv/src/emul/ids.rs",
+            ],
+            Self::Queue => &[
+                "smmu-drv/src/cmdq.rs",
+                "smmu-drv/src/evtq.rs",
+                "smmu-drv/src/emul/cmdq.rs",
+                "smmu-drv/src/emul/queue.rs",
+                "smmu-drv/src/emul/eventq.rs",
+                "smmu-drv/src/emul/gerror.rs",
+            ],
+            Self::Ste => &[
+                "smmu-drv/src/strtab/mod.rs",
+                "smmu-drv/src/strtab/shadow.rs",
+                "smmu-drv/src/strtab/update.rs",
+                "smmu-drv/src/strtab/host.rs",
+                "smmu-drv/src/strtab/audit.rs",
+            ],
+            Self::TakeOver => {
+                &["smmu-drv/src/probe.rs", "smmu-drv/src/takeover.rs", "smmu-drv/src/features.rs", "smmu-drv/src/hw.rs"]
+            }
+            Self::Emulation => &[
+                "smmu-drv/src/emul/mod.rs",
+                "smmu-drv/src/emul/cr0.rs",
+                "smmu-drv/src/emul/audit.rs",
+                "smmu-drv/src/smmu.rs",
+            ],
+            Self::Mirror => &["shadow-s2/src/*.rs"],
+        }
+    }
+}
+
+/// Whose tests judge.
+#[derive(Clone, Copy)]
+enum Round {
+    /// The mutated package's.
+    Own,
+    /// Those that run it against the model of an SMMU, for what its own let pass.
+    Model,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When set-up fails, a test fails without any change, or a survivor is not listed.
+pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
+    let program = tools::ensure(checkout, "cargo-mutants", VERSION)?;
+    let modules = if args.modules.is_empty() { Module::ALL.as_slice() } else { &args.modules };
+    let mut survivors = Survivors::read(&checkout.root().join(LIST))?;
+    survivors.require_at_most(MOST_SURVIVORS)?;
+    let mut tally = Tally::default();
+    for module in modules {
+        let run = Run { checkout, program: &program, args, module: *module };
+        if args.list {
+            print!("{}", exec::output(&mut run.command(Round::Own)?)?);
+            continue;
+        }
+        run.both_rounds(&mut survivors, &mut tally)?;
+    }
+    if args.list {
+        return Ok(());
+    }
+    if args.modules.is_empty() && args.shard.is_none() {
+        for stale in survivors.unseen() {
+            tally.fail("list of survivors", &format!("{LIST} lists `{stale}`, which did not survive: take it out"));
+        }
+    }
+    if tally.failed() > 0 {
+        bail!("{} mutants survived that {LIST} does not list: write the test that notices them", tally.failed());
+    }
+    Ok(())
+}
+
+struct Run<'r> {
+    checkout: &'r Checkout,
+    program: &'r Path,
+    args: &'r Args,
+    module: Module,
+}
+
+impl Run<'_> {
+    fn command(&self, round: Round) -> Result<std::process::Command> {
+        let mut mutants = std::process::Command::new(self.program);
+        mutants.current_dir(self.checkout.root()).args(["mutants", "--no-config", "--colors", "never"]);
+        mutants.args(["--package", self.module.package()]);
+        for file in self.module.files() {
+            mutants.args(["--file", file]);
+        }
+        // What tests alone can switch is no product.
+        mutants.args(["--exclude-re", "weaken"]);
+        if let Some(shard) = &self.args.shard {
+            mutants.args(["--shard", shard]);
+        }
+        if self.args.list {
+            mutants.arg("--list");
+            return Ok(mutants);
+        }
+        mutants.arg("--output").arg(self.checkout.work_dir("mutants")?.join(self.module.name()));
+        mutants.args(["--jobs", &self.args.jobs.to_string(), "--timeout", HANGS_S, "--no-shuffle"]);
+        match round {
+            Round::Own => mutants.args(["--test-package", self.module.package()]),
+            Round::Model => mutants.args(["--test-package", "model-tests", "--iterate"]),
+        };
+        if self.args.resume {
+            mutants.arg("--iterate");
+        }
+        mutants.stdin(Stdio::null());
+        Ok(mutants)
+    }
+
+    fn both_rounds(&self, survivors: &mut Survivors, tally: &mut Tally) -> Result<()> {
+        let name = self.module.name();
+        for (round, whose) in [(Round::Own, "its own tests"), (Round::Model, "the tests against the model")] {
+            let mut command = self.command(round)?;
+            say(&format!("{name}, by {whose}: {}", exec::shown(&command)));
+            let status = command.status().with_context(|| format!("cannot start `{}`", exec::shown(&command)))?;
+            match status.code() {
+                Some(ALL_NOTICED) => break,
+                Some(SOME_SURVIVED | SOME_HUNG) => {}
+                _ => bail!("cargo-mutants ended with {status}: the tests fail or do not build without any change"),
+            }
+        }
+        let results = self.checkout.work_dir("mutants")?.join(name).join("mutants.out");
+        let lines = |file: &str| fs::read_to_string(results.join(file)).unwrap_or_default();
+        let missed = lines("missed.txt");
+        for mutant in missed.lines().filter(|mutant| !survivors.meet(mutant)) {
+            tally.fail(name, mutant);
+        }
+        println!("{name}: {} left in the last round, of which {} listed", missed.lines().count(), survivors.met());
+        Ok(())
+    }
+}
+
+/// What cargo-mutants ends with.
+const ALL_NOTICED: i32 = 0;
+const SOME_SURVIVED: i32 = 2;
+const SOME_HUNG: i32 = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn every_named_file_is_there_and_in_one_module() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_owned).unwrap_or_default();
+        let mut seen = HashSet::new();
+        for file in Module::ALL.iter().flat_map(|module| module.files()) {
+            assert!(seen.insert(file), "{file} is in two modules");
+            assert!(file.contains('*') || root.join(file).is_file(), "{file} is not there");
+        }
+    }
+
+    #[test]
+    fn the_committed_list_can_be_read_and_is_short_enough() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_owned).unwrap_or_default();
+        let list = Survivors::read(&root.join(LIST)).and_then(|list| list.require_at_most(MOST_SURVIVORS));
+        assert!(list.is_ok(), "{list:?}");
+    }
+}

@@ -1,0 +1,106 @@
+//! The list of mutants that change nothing a test could see, each with the reason.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+
+/// The list, and which of it was met in this run.
+#[derive(Debug)]
+pub(super) struct Survivors {
+    entries: Vec<Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    /// File and change, without the line, which moves.
+    mutant: String,
+    met: bool,
+}
+
+impl Survivors {
+    /// Reads `<file>: <change> => <reason>` lines; empty ones and those that start with # are for people.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or a line has no reason.
+    pub(super) fn read(file: &Path) -> Result<Self> {
+        let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+        Self::parse(&text)
+    }
+
+    fn parse(text: &str) -> Result<Self> {
+        let mut entries = Vec::new();
+        for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+            match line.split_once(" => ") {
+                Some((mutant, reason)) if !reason.trim().is_empty() => {
+                    entries.push(Entry { mutant: mutant.trim().to_owned(), met: false });
+                }
+                _ => bail!("`{line}` has no reason: write `<file>: <change> => <why it changes nothing>`"),
+            }
+        }
+        Ok(Self { entries })
+    }
+
+    /// # Errors
+    /// When more than `most` are listed.
+    pub(super) fn require_at_most(&self, most: usize) -> Result<()> {
+        if self.entries.len() > most {
+            bail!("{} mutants are listed as changing nothing, at most {most} may be", self.entries.len());
+        }
+        Ok(())
+    }
+
+    /// Whether a mutant, as cargo-mutants names it, is listed; it counts as met then.
+    pub(super) fn meet(&mut self, mutant: &str) -> bool {
+        let mutant = without_line(mutant);
+        let found = self.entries.iter_mut().find(|entry| entry.mutant == mutant);
+        found.map(|entry| entry.met = true).is_some()
+    }
+
+    /// How many were met.
+    pub(super) fn met(&self) -> usize {
+        self.entries.iter().filter(|entry| entry.met).count()
+    }
+
+    /// The listed ones that nobody met.
+    pub(super) fn unseen(&self) -> impl Iterator<Item = &str> {
+        self.entries.iter().filter(|entry| !entry.met).map(|entry| entry.mutant.as_str())
+    }
+}
+
+/// `file:line:column: change` as `file: change`.
+fn without_line(mutant: &str) -> String {
+    match mutant.split_once(": ") {
+        Some((place, change)) => format!("{}: {change}", place.split(':').next().unwrap_or(place)),
+        None => mutant.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "# why\n\na.rs: replace + with - in f => both are 0 there\nb.rs: delete ! in g => unreachable\n";
+
+    #[test]
+    fn a_listed_mutant_is_met_wherever_its_line_went() {
+        let mut list = Survivors::parse(TEXT).unwrap();
+        assert!(list.meet("a.rs:12:3: replace + with - in f"));
+        assert!(!list.meet("a.rs:12:3: replace + with * in f"));
+        assert!(!list.meet("c.rs:12:3: replace + with - in f"));
+        assert_eq!((list.met(), list.unseen().collect::<Vec<_>>()), (1, vec!["b.rs: delete ! in g"]));
+    }
+
+    #[test]
+    fn a_line_without_a_reason_is_refused() {
+        assert!(Survivors::parse("a.rs: replace + with -").is_err());
+        assert!(Survivors::parse("a.rs: replace + with - => ").is_err());
+    }
+
+    #[test]
+    fn a_long_list_is_refused() {
+        let list = Survivors::parse(TEXT).unwrap();
+        assert!(list.require_at_most(2).is_ok());
+        assert!(list.require_at_most(1).is_err());
+    }
+}

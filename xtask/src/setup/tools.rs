@@ -1,0 +1,33 @@
+//! Cargo's helpers from the package registry, each in one pinned version under target/, so that nothing of a person's own
+//! is replaced and every run uses the same one.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+
+use crate::checkout::Checkout;
+use crate::exec;
+use crate::progress::step;
+use crate::setup::SetupLock;
+
+/// Builds `package` in `version` unless it is there, and returns its program.
+///
+/// # Errors
+/// When it cannot be fetched or built, with what the build said and what to type instead.
+pub(crate) fn ensure(checkout: &Checkout, package: &str, version: &str) -> Result<PathBuf> {
+    let root = checkout.work_dir("tools")?.join(format!("{package}-{version}"));
+    let program = root.join("bin").join(package);
+    if program.is_file() {
+        return Ok(program);
+    }
+    let _lock = SetupLock::take(checkout)?;
+    step(&format!("Building {package} {version}"), || {
+        let mut cargo = checkout.cargo();
+        cargo.args(["install", "--quiet", "--locked", "--version", version, "--root"]).arg(&root).arg(package);
+        cargo.env("CARGO_TARGET_DIR", checkout.work_dir("tools-build")?);
+        exec::output(&mut cargo).with_context(|| {
+            format!("needs {package} {version}: the package registry must be reachable, and a C compiler installed")
+        })
+    })?;
+    Ok(program)
+}
