@@ -207,7 +207,8 @@ impl Run<'_> {
         if self.args.resume {
             mutants.arg("--iterate");
         }
-        mutants.stdin(Stdio::null());
+        // Each job builds in a copy of the checkout: with a common folder they would wait for each other.
+        mutants.stdin(Stdio::null()).env_remove("CARGO_TARGET_DIR");
         Ok(mutants)
     }
 
