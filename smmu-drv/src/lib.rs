@@ -55,6 +55,7 @@ extern crate std;
 mod cmdq;
 pub mod command;
 pub mod emul;
+pub mod errata;
 mod error;
 mod evtq;
 pub mod fault;

@@ -2,12 +2,13 @@
 
 use core::fmt;
 
-use crate::emul::ids::{HostIds, MsiAdvert};
+use crate::emul::ids::MsiAdvert;
+use crate::errata::{self, Answer};
 use crate::features::{Coherency, Features, IdRegisters};
 use crate::hw::Hw;
 use crate::platform::Platform;
 use crate::spec::get32;
-use crate::spec::registers::{idr0, idr1, idr5, iidr};
+use crate::spec::registers::{idr0, idr1, idr5};
 
 /// What firmware and configuration say about one SMMU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,11 +42,6 @@ impl<P: Platform> Probed<P> {
     /// What it can do.
     pub fn features(&self) -> &Features {
         &self.features
-    }
-
-    /// What the host will be shown when its IPA space has `ipa_bits` bits.
-    pub fn host_ids(&self, ipa_bits: u32) -> HostIds {
-        HostIds::new(&self.features, self.config.msi, ipa_bits)
     }
 }
 
@@ -143,22 +139,8 @@ fn check(ids: &IdRegisters) -> Result<(), ProbeError> {
     if get32(idr1::SIDSIZE, ids.idr1) > 32 {
         return Err(ProbeError::SidSize(ids.idr1));
     }
-    if nesting_broken(ids.iidr) {
+    if errata::of(ids.iidr).any(|erratum| erratum.answer == Answer::Refused) {
         return Err(ProbeError::NestingErratum(ids.iidr));
     }
     Ok(())
-}
-
-/// Revisions on which nested translation does not work: MMU-600 before r2p0 (Arm erratum 1209401), MMU-700 before r1p1
-/// (Arm errata 2268618, 2812531).
-fn nesting_broken(iidr: u32) -> bool {
-    if get32(iidr::IMPLEMENTER, iidr) != iidr::ARM {
-        return false;
-    }
-    let revision = (get32(iidr::VARIANT, iidr), get32(iidr::REVISION, iidr));
-    match get32(iidr::PRODUCTID, iidr) {
-        iidr::MMU_600 => revision < (2, 0),
-        iidr::MMU_700 => revision < (1, 1),
-        _ => false,
-    }
 }

@@ -118,3 +118,6 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

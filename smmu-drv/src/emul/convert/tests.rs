@@ -1,0 +1,81 @@
+//! The table of events in docs/smmu-emulation.md against [`convert`](super::convert), over every type, stage and CLASS.
+#![allow(clippy::expect_used, clippy::indexing_slicing)]
+
+use super::*;
+use std::string::ToString;
+use std::vec::Vec;
+
+const PAGE: &str = include_str!("../../../../docs/smmu-emulation.md");
+
+/// Cells of a row: type, event, stage, CLASS, host's record.
+type Row = [&'static str; 5];
+
+fn rows() -> Vec<Row> {
+    let section = PAGE.split("\n## Events\n").nth(1).expect("the section");
+    let table = section.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
+    let cells = |line: &'static str| {
+        let mut cells = line.trim_matches('|').split('|').map(str::trim);
+        core::array::from_fn(|_| cells.next().expect("six cells"))
+    };
+    table.skip(2).map(cells).collect()
+}
+
+/// A record of this type, stage and CLASS with every other bit as in `rest`.
+fn record(kind: u64, s2: u64, class: u64, rest: u64) -> FaultRecord {
+    let set = |word: u64, field, value| word & !mask64(field) | put64(field, value);
+    let word1 = set(set(rest, ev::S2, s2), ev::CLASS, class);
+    FaultRecord::decode(RawEvent([set(rest, ev::ID, kind), word1, rest, rest]))
+}
+
+/// The words of the table for what is shown of `record`.
+fn shown(record: &FaultRecord) -> &'static str {
+    match convert(record) {
+        HostEvent::Hidden => "none",
+        HostEvent::Configuration => "by the host's table",
+        HostEvent::Show(RawEvent([word0, word1, _, word3])) => {
+            assert_eq!(word1 & !(ATTRIBUTES | mask64(ev::CLASS)), 0, "stall, tag or stage 2 in {record:?}");
+            let identity = mask64(ev::SSV) | mask64(ev::SSID) | mask64(ev::SID);
+            assert_eq!(word0 & !mask64(ev::ID), record.raw.0[0] & identity, "{record:?}");
+            let kind = EventType::from_bits(word0 & mask64(ev::ID)).expect("a known type");
+            if record.kind == Some(kind) {
+                return "same";
+            }
+            assert_eq!(word3, record.raw.0[3] & mask64(ev::IPA), "FetchAddr is the IPA: {record:?}");
+            let class = word1 & mask64(ev::CLASS);
+            assert_eq!(class, if kind == EventType::WalkEabt { put64(ev::CLASS, ev::CLASS_TT) } else { 0 });
+            kind.name()
+        }
+    }
+}
+
+#[test]
+fn the_event_table_is_the_codes() {
+    let rows = rows();
+    let stages = ["1", "2"];
+    let classes = ["CD", "TT", "IN", "reserved"];
+    let mut used = Vec::new();
+    for kind in 0..=255_u64 {
+        for (s2, stage) in (0_u64..).zip(stages) {
+            for (class, class_name) in (0_u64..).zip(classes) {
+                let covers = |cell: &str, name: &str| cell == "any" || cell == name;
+                let number = |row: &Row| u64::from_str_radix(row[0].trim_start_matches("0x"), 16) == Ok(kind);
+                let fits = |row: &Row| number(row) && covers(row[2], stage) && covers(row[3], class_name);
+                let row = rows.iter().position(fits);
+                used.extend(row);
+                for rest in [0, u64::MAX, 0x5a5a_a5a5_3c3c_c3c3] {
+                    let record = record(kind, s2, class, rest);
+                    let expected = row.map_or("none", |row| rows[row][4]);
+                    assert_eq!(shown(&record), expected, "type {kind:#x}, stage {stage}, CLASS {class_name}");
+                }
+            }
+        }
+        if let Some(defined) = EventType::from_bits(kind) {
+            let named = rows.iter().any(|row| row[1] == defined.name() && row[0] == std::format!("{kind:#04x}"));
+            assert!(named, "{} is not on the page", defined.name().to_string());
+        }
+    }
+    // Every row says something that no row before it said.
+    used.sort_unstable();
+    used.dedup();
+    assert_eq!(used.len(), rows.len());
+}
