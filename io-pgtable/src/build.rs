@@ -260,7 +260,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
 /// Consecutive leaves of level `L` in a private table. The step is a constant, so that whole pieces are vector stores.
 #[inline(never)]
 pub(crate) fn fill_leaves<G: Granule, L: Level>(words: &mut [u64], first: u64) {
-    const PIECE: usize = 32;
+    const PIECE: usize = 64;
     let step = At::<G, L>::SIZE;
     let mut desc = first;
     let (pieces, rest) = words.as_chunks_mut::<PIECE>();

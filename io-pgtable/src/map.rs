@@ -2,7 +2,7 @@
 
 use crate::desc::{self, VALID};
 use crate::error::MapError;
-use crate::granule::{At, Granule, Level};
+use crate::granule::{At, Granule, L0, Level};
 use crate::pte::{Table, TableMemory};
 use crate::regime::Regime;
 use crate::run::Run;
@@ -98,8 +98,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
     fn map_run(&mut self, iova: Iova, pa: Pa, size: u64, attrs: Attrs, sizes: u64) -> Result<(), MapError> {
         let mut run = self.run(iova, pa, size, attrs)?;
         run.sizes = sizes;
-        let root = self.root_table();
-        match from_start!(self, L => self.map_short::<L>(root, None, run)) {
+        match self.map_short::<L0>(self.root_table(), None, run) {
             Short::Done => {}
             Short::Overlap => return Err(self.overlap(iova, size)),
             Short::Long => self.map_long(iova, run.iova, run.pa, run.size, run.bits, run.sizes)?,
@@ -133,33 +132,42 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
 
     /// Maps leaves of one level into one table that exists: no allocation, no second pass.
     #[inline(always)]
-    fn map_short<L: Level>(&self, table: Table, parent: Option<Slot>, run: Run) -> Short {
-        let shift = At::<R::Granule, L>::SHIFT;
-        let first = table.index(run.iova, shift);
-        let desc = table.load(first);
-        let last = run.iova.wrapping_add(run.size.wrapping_sub(1));
-        if !L::LAST && desc & desc::TYPE == desc::TABLE {
+    fn map_short<L: Level>(&self, mut table: Table, mut parent: Option<Slot>, run: Run) -> Short {
+        if self.has_level::<L>() {
+            let shift = At::<R::Granule, L>::SHIFT;
+            let index = table.index(run.iova, shift);
+            let desc = table.load(index);
+            if L::LAST || desc & desc::TYPE != desc::TABLE {
+                return self.map_here::<L>(Slot { table, index, desc }, parent, run);
+            }
+            let last = run.iova.wrapping_add(run.size.wrapping_sub(1));
             if (run.iova ^ last).wrapping_shr(shift) != 0 {
                 return Short::Long;
             }
-            let child = Table::child::<R::Granule, M>(&self.mem, desc);
-            return self.map_short::<L::Next>(child, Some(Slot { table, index: first, desc }), run);
+            parent = Some(Slot { table, index, desc });
+            table = Table::child::<R::Granule, M>(&self.mem, desc);
         }
-        if desc & VALID != 0 {
+        self.map_short::<L::Next>(table, parent, run)
+    }
+
+    /// Maps leaves of level `L` from `at` on, which all are in one table.
+    #[inline(always)]
+    fn map_here<L: Level>(&self, at: Slot, parent: Option<Slot>, run: Run) -> Short {
+        if at.desc & VALID != 0 {
             return Short::Overlap;
         }
-        let n = usize::try_from(run.size.wrapping_shr(shift)).unwrap_or(0);
-        // Pages are always possible; below the root, the descriptor above has shown that the run fits.
-        let size = At::<R::Granule, L>::LEAF && run.sizes & At::<R::Granule, L>::SIZE != 0;
+        // Pages are always possible.
+        let possible = At::<R::Granule, L>::LEAF && run.sizes & At::<R::Granule, L>::SIZE != 0;
         let aligned = (run.iova | run.pa | run.size) & At::<R::Granule, L>::OFFSET == 0;
-        let fits = parent.is_some() || n <= table.left(first);
-        if !fits || !(L::LAST || size && aligned) {
+        if !(L::LAST || possible && aligned) {
             return Short::Long;
         }
-        if !table.store_vacant(first, n, run.desc::<L>(), At::<R::Granule, L>::SIZE) {
+        let n = usize::try_from(run.size.wrapping_shr(At::<R::Granule, L>::SHIFT)).unwrap_or(0);
+        let stored = at.table.store_vacant(at.index, n, run.desc::<L>(), At::<R::Granule, L>::SIZE);
+        if !stored {
             return Short::Overlap;
         }
-        self.clean(table, first, n);
+        self.clean(at.table, at.index, n);
         if let Some(above) = parent {
             let n = u64::try_from(n).unwrap_or(0);
             above.table.store(above.index, desc::add_count::<R::Granule>(above.desc, n));

@@ -10,7 +10,7 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::Pa;
-use crate::desc::{ADDR, VALID};
+use crate::desc::{ADDR, BLOCK, TYPE, VALID};
 use crate::granule::Granule;
 
 #[cfg(any(test, feature = "heap"))]
@@ -75,6 +75,13 @@ fn stored() {
     observer::stored();
 }
 
+/// Stores a descriptor that links no new table.
+#[inline(always)]
+fn set(slot: &AtomicU64, desc: u64) {
+    slot.store(desc, Ordering::Relaxed);
+    stored();
+}
+
 /// A live table: every access is one relaxed 64-bit atomic.
 #[derive(Clone, Copy)]
 pub(crate) struct Table {
@@ -135,8 +142,7 @@ impl Table {
     /// Stores a descriptor that links no new table.
     #[inline]
     pub(crate) fn store(self, index: usize, desc: u64) {
-        self.slot(index).store(desc, Ordering::Relaxed);
-        stored();
+        set(self.slot(index), desc);
     }
 
     /// Stores a table descriptor; the content of the table it names is visible before it.
@@ -153,25 +159,30 @@ impl Table {
     }
 
     /// As `store_run`, unless one of them is valid: then nothing is stored.
-    #[inline(never)]
+    #[inline(always)]
     pub(crate) fn store_vacant(self, first: usize, n: usize, desc: u64, step: u64) -> bool {
-        let vacant = any_of(self.snapshot(first, n)) & VALID == 0;
+        let vacant = self.differing(first, n, 0) & VALID == 0;
         if vacant {
-            store_all(self.slots(first, n), desc, step);
+            self.store_run(first, n, desc, step);
         }
         vacant
     }
 
+    /// Makes `n` descriptors from `first` invalid, unless one of them is no block: then nothing is stored.
+    #[inline(always)]
+    pub(crate) fn clear_blocks(self, first: usize, n: usize) -> bool {
+        // Opaque, since the compiler would else pack the two bits that matter of each word, which takes longer.
+        let blocks = core::hint::black_box(self.differing(first, n, BLOCK)) & TYPE == 0;
+        if blocks {
+            self.clear_run(first, n);
+        }
+        blocks
+    }
+
     /// Makes `n` descriptors from `first` invalid, one after the other.
-    #[inline(never)]
+    #[inline]
     pub(crate) fn clear_run(self, first: usize, n: usize) {
-        let one = |slot: &AtomicU64| {
-            slot.store(0, Ordering::Relaxed);
-            stored();
-        };
-        let (eights, rest) = self.slots(first, n).as_chunks::<8>();
-        eights.iter().for_each(|eight| eight.iter().for_each(one));
-        rest.iter().for_each(one);
+        clear_all(self.slots(first, n));
     }
 
     /// Number of leading valid descriptors among the `n` from `first`.
@@ -192,40 +203,22 @@ impl Table {
         unsafe { core::slice::from_raw_parts(slots.as_ptr().cast::<u64>(), slots.len()) }
     }
 
-    /// The bits that any and the bits that all of the `n` descriptors from `first` have.
-    #[inline(never)]
-    pub(crate) fn any_and_common(self, first: usize, n: usize) -> (u64, u64) {
-        self.snapshot(first, n).iter().fold((0, u64::MAX), |(any, all), &desc| (any | desc, all & desc))
-    }
-
-    /// The bits that all of the `n` descriptors from `first` have.
-    #[inline(never)]
-    fn common(self, first: usize, n: usize) -> u64 {
-        // In twos and fours the loop would be mostly start and end: ranges are short.
-        let (pieces, rest) = self.snapshot(first, n).as_chunks::<4>();
-        let [mut a, mut b, mut c, mut d] = [u64::MAX; 4];
-        for [e, f, g, h] in pieces {
-            (a, b, c, d) = (a & e, b & f, c & g, d & h);
-        }
-        rest.iter().fold(a & b & c & d, |all, desc| all & desc)
-    }
-
-    /// The bits that any of the `n` descriptors from `first` has.
-    #[inline(never)]
-    fn any(self, first: usize, n: usize) -> u64 {
-        any_of(self.snapshot(first, n))
+    /// The bits in which any of the `n` descriptors from `first` differs from `pattern`.
+    #[inline(always)]
+    fn differing(self, first: usize, n: usize, pattern: u64) -> u64 {
+        any_of(self.snapshot(first, n), pattern)
     }
 
     /// Whether all of the `n` descriptors from `first` are valid.
-    #[inline]
+    #[inline(never)]
     pub(crate) fn all_valid(self, first: usize, n: usize) -> bool {
-        self.common(first, n) & VALID != 0
+        self.differing(first, n, VALID) & VALID == 0
     }
 
     /// Whether none of the `n` descriptors from `first` is valid.
-    #[inline]
+    #[inline(never)]
     pub(crate) fn vacant(self, first: usize, n: usize) -> bool {
-        self.any(first, n) & VALID == 0
+        self.differing(first, n, 0) & VALID == 0
     }
 
     /// Cleans `n` descriptors from `first` to the point of coherency.
@@ -237,27 +230,75 @@ impl Table {
     }
 }
 
+/// Does `$one` with each of less than eight slots. Ranges are short: a loop would cost more than what it does.
+macro_rules! each_of_few {
+    ($slots:expr, $slot:ident => $one:expr) => {
+        each_of_few!(@arms $slots, $slot => $one, [a], [a b], [a b c], [a b c d], [a b c d e], [a b c d e f], [a b c d e f g])
+    };
+    (@arms $slots:expr, $slot:ident => $one:expr, $([$($name:ident)+]),+) => {
+        match $slots {
+            $([$($name),+] => for $slot in [$($name),+] { $one },)+
+            _ => {}
+        }
+    };
+}
+
+/// Stores one descriptor after the other, each `step` above the one before.
 #[inline(always)]
 fn store_all(slots: &[AtomicU64], desc: u64, step: u64) {
     let mut desc = desc;
-    let mut one = |slot: &AtomicU64| {
-        slot.store(desc, Ordering::Relaxed);
-        stored();
-        desc = desc.wrapping_add(step);
-    };
     let (eights, rest) = slots.as_chunks::<8>();
-    eights.iter().for_each(|eight| eight.iter().for_each(&mut one));
-    rest.iter().for_each(one);
+    for eight in eights {
+        for slot in eight {
+            set(slot, desc);
+            desc = desc.wrapping_add(step);
+        }
+    }
+    each_of_few!(rest, slot => {
+        set(slot, desc);
+        desc = desc.wrapping_add(step);
+    });
+}
+
+/// Makes all descriptors invalid. The last eight overlap those before: what is invalid already may be stored once more.
+#[inline(always)]
+fn clear_all(slots: &[AtomicU64]) {
+    let (eights, rest) = slots.as_chunks::<8>();
+    for eight in eights {
+        for slot in eight {
+            set(slot, 0);
+        }
+    }
+    match slots.last_chunk::<8>() {
+        Some(last) if !rest.is_empty() => {
+            for slot in last {
+                set(slot, 0);
+            }
+        }
+        Some(_) => {}
+        None => each_of_few!(rest, slot => set(slot, 0)),
+    }
+}
+
+/// The bits in which any word differs from `pattern`. The last eight words may overlap those before.
+#[inline(always)]
+fn any_of(words: &[u64], pattern: u64) -> u64 {
+    let Some(last) = words.last_chunk::<8>() else {
+        let mut any = 0;
+        each_of_few!(words, word => any |= word ^ pattern);
+        return any;
+    };
+    let mut any = any_of_eight([0; 4], last, pattern);
+    for eight in words.as_chunks::<8>().0 {
+        any = any_of_eight(any, eight, pattern);
+    }
+    any[0] | any[1] | any[2] | any[3]
 }
 
 #[inline(always)]
-fn any_of(words: &[u64]) -> u64 {
-    let (pieces, rest) = words.as_chunks::<4>();
-    let [mut a, mut b, mut c, mut d] = [0; 4];
-    for [e, f, g, h] in pieces {
-        (a, b, c, d) = (a | e, b | f, c | g, d | h);
-    }
-    rest.iter().fold(a | b | c | d, |any, desc| any | desc)
+fn any_of_eight([a, b, c, d]: [u64; 4], eight: &[u64; 8], pattern: u64) -> [u64; 4] {
+    let [e, f, g, h, i, j, k, l] = eight.map(|word| word ^ pattern);
+    [a | e | i, b | f | j, c | g | k, d | h | l]
 }
 
 /// A table that nothing refers to yet: it is filled with plain stores.

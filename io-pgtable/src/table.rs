@@ -161,6 +161,14 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         }
     }
 
+    /// Whether walks meet level `L`: those of this table may start below it.
+    #[inline(always)]
+    pub(crate) fn has_level<L: Level>(&self) -> bool {
+        // As in `from_start`: where the granule alone decides, nothing is left to be asked.
+        let latest = if R::Granule::PAGE_SHIFT == 12 { 1 } else { 2 };
+        L::N >= latest || u32::from(self.start_level) <= L::N
+    }
+
     /// The root table.
     #[inline]
     pub(crate) fn root_table(&self) -> Table {

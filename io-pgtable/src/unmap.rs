@@ -5,7 +5,7 @@
 use crate::chain::{Chain, Fate};
 use crate::desc::{self, ADDR, VALID};
 use crate::error::UnmapError;
-use crate::granule::{At, Granule, Level};
+use crate::granule::{At, Granule, L0, Level};
 use crate::map::Slot;
 use crate::pte::{Table, TableMemory};
 use crate::regime::Regime;
@@ -94,13 +94,12 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
     #[inline(never)]
     fn unmap_range(&mut self, iova: Iova, size: u64, tlb: &mut impl TlbOps) -> Result<(), UnmapError> {
         let span = self.span(iova, size)?;
-        let root = self.root_table();
-        if let Some(granule) = from_start!(self, L => self.unmap_short::<L>(root, None, span)) {
+        if let Some(granule) = self.unmap_short::<L0>(self.root_table(), None, span) {
             self.mem.publish();
             tlb.invalidate(TlbRange { iova, size, granule, scope: TlbScope::Leaf });
             return tlb.sync().map_err(UnmapError::Tlb);
         }
-        self.unmap_long(root, span, tlb)
+        self.unmap_long(span, tlb)
     }
 
     #[inline]
@@ -114,47 +113,53 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
 
     /// Clears whole leaves of one table that keeps others: no allocation, no second pass. Returns their size.
     #[inline(always)]
-    fn unmap_short<L: Level>(&self, table: Table, parent: Option<Slot>, span: Span) -> Option<u64> {
-        let shift = At::<R::Granule, L>::SHIFT;
-        let offset = At::<R::Granule, L>::OFFSET;
-        let first = table.index(span.start, shift);
-        let desc = table.load(first);
-        if !L::LAST && desc & desc::TYPE == desc::TABLE {
+    fn unmap_short<L: Level>(&self, mut table: Table, mut parent: Option<Slot>, span: Span) -> Option<u64> {
+        if self.has_level::<L>() {
+            let shift = At::<R::Granule, L>::SHIFT;
+            let index = table.index(span.start, shift);
+            let desc = table.load(index);
+            if L::LAST || desc & desc::TYPE != desc::TABLE {
+                return self.unmap_here::<L>(Slot { table, index, desc }, parent, span);
+            }
             if (span.start ^ span.last).wrapping_shr(shift) != 0 {
                 return None;
             }
-            let child = Table::child::<R::Granule, M>(&self.mem, desc);
-            return self.unmap_short::<L::Next>(child, Some(Slot { table, index: first, desc }), span);
+            parent = Some(Slot { table, index, desc });
+            table = Table::child::<R::Granule, M>(&self.mem, desc);
         }
-        let n = usize::try_from(span.last.wrapping_sub(span.start).wrapping_shr(shift)).ok()?.wrapping_add(1);
-        let aligned = L::LAST || span.start & offset == 0 && span.last & offset == offset;
-        if desc & VALID == 0 || !aligned {
-            return None;
-        }
-        if n != 1 && !self.all_leaves::<L>(table, first, n) {
-            return None;
-        }
-        if let Some(above) = parent {
-            let removed = u64::try_from(n).unwrap_or(0);
-            let left = desc::add_count::<R::Granule>(above.desc, removed.wrapping_neg());
-            if desc::count::<R::Granule>(left) == 0 {
-                return None;
-            }
-            above.table.store(above.index, left);
-        }
-        table.clear_run(first, n);
-        self.clean(table, first, n);
-        Some(At::<R::Granule, L>::SIZE)
+        self.unmap_short::<L::Next>(table, parent, span)
     }
 
-    /// Whether the `n` descriptors from `first` are leaves.
-    #[inline]
-    fn all_leaves<L: Level>(&self, table: Table, first: usize, n: usize) -> bool {
-        if L::LAST {
-            return table.all_valid(first, n);
+    /// Clears whole leaves of level `L` from `at` on, which all are in one table, if it keeps others.
+    #[inline(always)]
+    fn unmap_here<L: Level>(&self, at: Slot, parent: Option<Slot>, span: Span) -> Option<u64> {
+        let offset = At::<R::Granule, L>::OFFSET;
+        let aligned = L::LAST || (span.start | !span.last) & offset == 0;
+        if at.desc & VALID == 0 || !aligned {
+            return None;
         }
-        let (any, all) = table.any_and_common(first, n);
-        all & VALID != 0 && any & desc::TABLE_OR_PAGE == 0
+        let bytes = span.last.wrapping_sub(span.start);
+        let n = usize::try_from(bytes.wrapping_shr(At::<R::Granule, L>::SHIFT)).ok()?.wrapping_add(1);
+        let removed = u64::try_from(n).unwrap_or(0).wrapping_neg();
+        let left = parent.map(|above| (above, desc::add_count::<R::Granule>(above.desc, removed)));
+        if left.is_some_and(|(_, left)| desc::count::<R::Granule>(left) == 0) {
+            return None;
+        }
+        if !L::LAST {
+            if !at.table.clear_blocks(at.index, n) {
+                return None;
+            }
+        } else if parent.is_some_and(|above| is_full::<R::Granule>(above.desc)) || at.table.all_valid(at.index, n) {
+            // A full table of pages needs no look: that is what most tables are.
+            at.table.clear_run(at.index, n);
+        } else {
+            return None;
+        }
+        self.clean(at.table, at.index, n);
+        if let Some((above, left)) = left {
+            above.table.store(above.index, left);
+        }
+        Some(At::<R::Granule, L>::SIZE)
     }
 
     #[inline]
@@ -165,7 +170,8 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
 
     /// Checks and counts, allocates, detaches, invalidates, frees. Kept out of line, as for mapping.
     #[inline(never)]
-    fn unmap_long(&mut self, root: Table, span: Span, tlb: &mut impl TlbOps) -> Result<(), UnmapError> {
+    fn unmap_long(&mut self, span: Span, tlb: &mut impl TlbOps) -> Result<(), UnmapError> {
+        let root = self.root_table();
         let mut need = 0usize;
         from_start!(self, L => self.check_unmap::<L>(root, span, &mut need))
             .map_err(|hole| UnmapError::NotMapped(Iova(hole | self.top)))?;

@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
 use common::{Random, Snooping, Walker, operations};
 use io_pgtable::{Attrs, Bbm, Cfg, HeapMemory, IoPgtable, Iova, Pa, Prot, S2, TlbError, TlbOps, TlbRange};
@@ -47,6 +47,8 @@ fn a_walker_on_another_thread_sees_old_or_new() {
             while !stop.load(Ordering::SeqCst) || rounds == 0 {
                 let page = random.below(2 * BLOCK / 0x1000);
                 walks.fetch_add(1, Ordering::SeqCst);
+                // With the one in `publish`: either the sync waits for this walk, or this walk sees what was published.
+                fence(Ordering::SeqCst);
                 let found = walker.translate(&Snooping(mem), page * 0x1000).pa();
                 walks.fetch_add(1, Ordering::SeqCst);
                 let expected = Some(0x8000_0000 + page * 0x1000);

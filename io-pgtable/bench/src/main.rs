@@ -54,6 +54,10 @@ fn sample<S: Subject>(rows: &mut Rows, workload: Workload, bits: u32) {
     }
 }
 
+/// A prime number of subjects, so that every stride through them is an order.
+const SUBJECTS: [fn(&mut Rows, Workload, u32); 5] =
+    [sample::<Floor>, sample::<Ours>, sample::<Ax>, sample::<Generic>, sample::<Paging>];
+
 fn measure(workload: Workload, bits: u32, repeats: usize) -> Rows {
     let mut rows = Rows::new();
     // The first round warms caches and page tables of the machine itself, and is thrown away.
@@ -61,11 +65,10 @@ fn measure(workload: Workload, bits: u32, repeats: usize) -> Rows {
         if round == 1 {
             rows.clear();
         }
-        sample::<Floor>(&mut rows, workload, bits);
-        sample::<Ours>(&mut rows, workload, bits);
-        sample::<Ax>(&mut rows, workload, bits);
-        sample::<Generic>(&mut rows, workload, bits);
-        sample::<Paging>(&mut rows, workload, bits);
+        // Each round in another order: what a subject leaves in the caches is not always there for the same other one.
+        for turn in 0..SUBJECTS.len() {
+            SUBJECTS[(round + turn * (1 + round % 4)) % SUBJECTS.len()](&mut rows, workload, bits);
+        }
     }
     rows
 }
@@ -79,14 +82,8 @@ pub(crate) fn run_one(subject: &str, workload: Workload, bits: u32) -> Option<Sa
         Paging::NAME => Some(run::<Paging>(workload, bits)),
         Floor::NAME => Some(run::<Floor>(workload, bits)),
         "s1_4k" => Some(run::<Table<S1<G4K>>>(workload, bits)),
-        "s2_16k" => {
-            arena::divide(0x4000);
-            Some(run::<Table<S2<G16K>>>(workload, bits))
-        }
-        "s2_64k" => {
-            arena::divide(0x1_0000);
-            Some(run::<Table<S2<G64K>>>(workload, bits))
-        }
+        "s2_16k" => Some(run::<Table<S2<G16K>>>(workload, bits)),
+        "s2_64k" => Some(run::<Table<S2<G64K>>>(workload, bits)),
         _ => None,
     }
 }
@@ -205,13 +202,12 @@ fn variants(report: &mut Report, options: &Options) {
     println!("{:<14}{:>16}{:>16}{:>16}{:>16}", "", "stage 2 4K", "stage 1 4K", "stage 2 16K", "stage 2 64K");
     for workload in Workload::ALL {
         let mut rows = Rows::new();
-        for (size, one) in [
-            (0x1000, sample::<Ours> as fn(&mut Rows, Workload, u32)),
-            (0x1000, sample::<Table<S1<G4K>>>),
-            (0x4000, sample::<Table<S2<G16K>>>),
-            (0x1_0000, sample::<Table<S2<G64K>>>),
+        for one in [
+            sample::<Ours> as fn(&mut Rows, Workload, u32),
+            sample::<Table<S1<G4K>>>,
+            sample::<Table<S2<G16K>>>,
+            sample::<Table<S2<G64K>>>,
         ] {
-            arena::divide(size);
             (0..=options.repeats).for_each(|_| one(&mut rows, workload, 48));
         }
         arena::divide(0x1000);

@@ -196,6 +196,8 @@ fn ops<S: Subject>(workload: Workload) -> u64 {
 /// Runs one workload once on a fresh table. Misaligned output addresses keep larger leaves out.
 pub(crate) fn run<S: Subject>(workload: Workload, bits: u32) -> Sample {
     let (page, block, space) = (S::PAGE, S::BLOCK, PAGES * S::PAGE);
+    // Every subject gets the same pages in the same order, whoever had them before.
+    crate::arena::divide(page as usize);
     let mut table = S::new(bits);
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let ops = ops::<S>(workload);
@@ -208,11 +210,12 @@ pub(crate) fn run<S: Subject>(workload: Workload, bits: u32) -> Sample {
         Workload::Map1gMu64 => {
             // Blocks of 1 GiB with 4K pages, the only ones of their granule else.
             let giant = if page == 0x1000 { GIB } else { block };
+            let size = 64 * giant;
             table.map(0, 0, giant, giant);
-            measure(ops, || {
+            measure(ops, move || {
                 for _ in 0..ROUNDS {
-                    table.map(black_box(64 * giant), 64 * giant, 64 * giant, giant);
-                    table.unmap(black_box(64 * giant), 64 * giant, giant);
+                    table.map(black_box(size), size, size, giant);
+                    table.unmap(black_box(size), size, giant);
                 }
             })
         }

@@ -4,7 +4,7 @@
 #![allow(clippy::arithmetic_side_effects)]
 
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering, fence};
 use std::boxed::Box;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -204,5 +204,7 @@ unsafe impl TableMemory for HeapMemory {
 
     fn publish(&self) {
         self.state().publishes += 1;
+        // A walk that begins later, on another thread behind a fence of its own, sees every store made so far.
+        fence(Ordering::SeqCst);
     }
 }
