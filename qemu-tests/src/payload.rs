@@ -316,6 +316,8 @@ pub struct Listed {
     pub clock: Clock,
     /// Where it makes sense.
     pub runs: Vec<Below>,
+    /// Words for EL2 that it needs.
+    pub el2_options: String,
 }
 
 /// Asks the payload for its tests, sorted by name, by booting it on the bare emulator.
@@ -332,7 +334,8 @@ pub fn list(images: &Images, dir: &Path) -> Result<Vec<Listed>> {
 }
 
 fn listed(line: &str) -> Option<Listed> {
-    let mut words = line.trim().strip_prefix("LIST ")?.split_whitespace();
+    let (line, el2_options) = line.trim().split_once(" el2=")?;
+    let mut words = line.strip_prefix("LIST ")?.split_whitespace();
     let name = words.next()?.to_owned();
     let mut value = |key: &str| words.next()?.strip_prefix(key)?.strip_prefix('=').map(str::to_owned);
     let cpus = value("cpus")?.parse().ok()?;
@@ -346,7 +349,7 @@ fn listed(line: &str) -> Option<Listed> {
         .into_iter()
         .filter(|below| runs.split(',').any(|word| word == below.word()))
         .collect();
-    Some(Listed { name, cpus, clock, runs })
+    Some(Listed { name, cpus, clock, runs, el2_options: el2_options.to_owned() })
 }
 
 #[cfg(test)]
@@ -360,8 +363,11 @@ mod tests {
             cpus: 4,
             clock: Clock::Real,
             runs: vec![Below::Portcullis, Below::Open],
+            el2_options: "pool=2M".to_owned(),
         };
-        assert_eq!(listed("LIST t05_donate_while_off cpus=4 clock=real runs=hyp,open,\n"), Some(expected));
+        let line = "LIST t05_donate_while_off cpus=4 clock=real runs=hyp,open, el2=";
+        assert_eq!(listed(&format!("{line}pool=2M\n")).as_ref(), Some(&expected));
+        assert_eq!(listed(line), Some(Listed { el2_options: String::new(), ..expected }));
         assert_eq!(listed("TEST a: PASS"), None);
     }
 }

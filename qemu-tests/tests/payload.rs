@@ -80,7 +80,8 @@ fn trials(images: &Arc<Images>, tests: &[Listed]) -> Vec<Trial> {
             let (images, test, dir) = (Arc::clone(images), test.clone(), run_dir(&name));
             trials.push(Trial::ignorable_test(name, move || {
                 let (clock, deadline) = (test.clock, deadline());
-                let run = Run { cpu, smp, mem, clock, deadline, ..Run::new(&images, below, &test.name) };
+                let el2_options = &test.el2_options;
+                let run = Run { cpu, smp, mem, clock, deadline, el2_options, ..Run::new(&images, below, &test.name) };
                 let verdict = run.run(&dir).and_then(|report| report.verdict());
                 match verdict.map_err(|error| Failed::from(format!("{error:#}")))? {
                     Verdict::Passed => Ok(Completion::Completed),

@@ -77,7 +77,7 @@ extern "C" fn payload_main(dtb: u64, counter: u64) -> ! {
     firmware::system_off()
 }
 
-/// `LIST name cpus=N clock=counted|real runs=hyp,native,open`, for the runner.
+/// `LIST name cpus=N clock=counted|real runs=hyp,native,open el2=words`, for the runner.
 fn list(test: &Test) {
     let runs = [(Runs::HYP, "hyp,"), (Runs::NATIVE, "native,"), (Runs::OPEN, "open,")]
         .map(|(place, word)| if test.runs.has(place) { word } else { "" });
@@ -85,7 +85,8 @@ fn list(test: &Test) {
         Clock::Counted => "counted",
         Clock::Real => "real",
     };
-    println!("LIST {} cpus={} clock={clock} runs={}{}{}", test.name, test.cpus, runs[0], runs[1], runs[2]);
+    let Test { name, cpus, el2, .. } = test;
+    println!("LIST {name} cpus={cpus} clock={clock} runs={}{}{} el2={el2}", runs[0], runs[1], runs[2]);
 }
 
 fn run(machine: &'static Machine, test: &'static Test) {

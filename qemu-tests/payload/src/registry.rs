@@ -52,6 +52,8 @@ pub struct Test {
     pub cpus: usize,
     /// How time has to pass.
     pub clock: Clock,
+    /// Words for EL2's command line, for example `pool=2M`.
+    pub el2: &'static str,
     /// The test.
     pub run: fn(&Ctx) -> TestResult,
 }
@@ -69,8 +71,8 @@ pub fn tests() -> &'static [Test] {
     unsafe { core::slice::from_raw_parts(start.cast::<Test>(), bytes / size_of::<Test>()) }
 }
 
-/// Registers a function as a test: `payload_test!(name, Runs::HYP)`, with `cpus = 4` where it needs several, and with
-/// `clock = Clock::Real` where they have to run at the same time.
+/// Registers a function as a test: `payload_test!(name, Runs::HYP)`, with `cpus = 4` where it needs several, with
+/// `clock = Clock::Real` where they have to run at the same time, or with `el2 = "pool=2M"` where EL2 has to be told something.
 #[macro_export]
 macro_rules! payload_test {
     ($name:ident, $runs:expr) => {
@@ -80,13 +82,25 @@ macro_rules! payload_test {
         $crate::payload_test!($name, $runs, cpus = $cpus, clock = $crate::registry::Clock::Counted);
     };
     ($name:ident, $runs:expr, cpus = $cpus:literal, clock = $clock:expr) => {
+        $crate::payload_test!($name, $runs, $cpus, $clock, "");
+    };
+    ($name:ident, $runs:expr, el2 = $el2:literal) => {
+        $crate::payload_test!($name, $runs, 1, $crate::registry::Clock::Counted, $el2);
+    };
+    ($name:ident, $runs:expr, $cpus:literal, $clock:expr, $el2:literal) => {
         const _: () = {
             // SAFETY: (1) the section holds `Test` statics only, as `registry::tests` assumes.
             #[allow(unsafe_code)]
             #[used]
             #[unsafe(link_section = ".payload_tests")]
-            static TEST: $crate::registry::Test =
-                $crate::registry::Test { name: stringify!($name), runs: $runs, cpus: $cpus, clock: $clock, run: $name };
+            static TEST: $crate::registry::Test = $crate::registry::Test {
+                name: stringify!($name),
+                runs: $runs,
+                cpus: $cpus,
+                clock: $clock,
+                el2: $el2,
+                run: $name,
+            };
         };
     };
 }

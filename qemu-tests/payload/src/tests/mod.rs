@@ -11,6 +11,7 @@ pub mod interrupts;
 pub mod its;
 pub mod ownership;
 pub mod platform;
+pub mod pool;
 pub mod registers;
 pub mod smc;
 pub mod stress;

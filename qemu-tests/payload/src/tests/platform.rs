@@ -3,10 +3,8 @@
 use core::arch::asm;
 
 use crate::edu::{Direction, Edu};
-use crate::firmware::{Answer, Hypercall};
 use crate::lab::{Attack, Ctx, Lab, Landed, Mode, Seen, Victim};
 use crate::machine::EL2_IMAGE;
-use crate::mem::{BLOCK, PAGE, alloc_dirty, left, page};
 use crate::mmio;
 use crate::nvme::Nvme;
 use crate::outcome::TestResult;
@@ -14,7 +12,6 @@ use crate::pci::Bridge;
 use crate::registry::Runs;
 use crate::smmu::spec::{BASE_ALLOCATE, Cmd, GERROR_MSI_CMDQ_ABT, IDR0_MSI, Ste, cr0, reg};
 use crate::smmu::{Format, Smmu};
-use crate::tests::ownership::{donate, take_back};
 use crate::tests::registers::still_sound;
 use crate::vectors::catch;
 use crate::{ensure, payload_test, println, skip, sysreg};
@@ -97,36 +94,6 @@ fn t52_queues_in_device_memory(ctx: &Ctx) -> TestResult {
     }
     smmu.acknowledge();
     smmu.off()?;
-    still_sound(ctx)
-}
-
-payload_test!(t35_pool_exhaustion, Runs::HYP);
-/// Donations that fragment every block there is: when the pool runs dry that is an error, and all of it can be undone.
-fn t35_pool_exhaustion(ctx: &Ctx) -> TestResult {
-    let blocks = left() / BLOCK - 8;
-    let base = alloc_dirty(blocks * BLOCK, BLOCK);
-    let mut donated = 0;
-    let begin = sysreg::cntvct();
-    for block in 0..blocks {
-        match Hypercall::HostDonateHyp.call(base + block * BLOCK + PAGE, 1) {
-            Answer::Success => donated += 1,
-            Answer::NoMemory => break,
-            other => crate::fail!("HOST_DONATE_HYP after {donated}: {other:?}"),
-        }
-    }
-    let took = (sysreg::cntvct() - begin) * 1_000_000 / sysreg::cntfrq();
-    println!("{donated} of {blocks} blocks fragmented in {took} us");
-    // Whatever happened, the host's memory is where it was.
-    for block in (0..blocks).step_by(7) {
-        mmio::write64(base + block * BLOCK, block);
-        ensure!(mmio::read64(base + block * BLOCK) == block, "block {block} is damaged");
-    }
-    for block in 0..donated {
-        take_back(base + block * BLOCK + PAGE, 1)?;
-    }
-    let own = page();
-    donate(own, 1)?;
-    take_back(own, 1)?;
     still_sound(ctx)
 }
 

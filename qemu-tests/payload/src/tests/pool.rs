@@ -1,0 +1,186 @@
+//! EL2's pool runs dry: whoever asked gets an error, what stood stands, and what is given back is enough to go on.
+//!
+//! These tests boot an EL2 with the smallest pool that it starts with, about two mebibytes: 450 pages or so.
+
+use crate::edu::Edu;
+use crate::firmware::{Answer, Hypercall};
+use crate::lab::{Ctx, Lab, Mode};
+use crate::mem::{BLOCK, PAGE, alloc_dirty, left, page};
+use crate::num::u64_of;
+use crate::outcome::{Fail, TestResult};
+use crate::pci::Bridge;
+use crate::registry::Runs;
+use crate::smmu::spec::{Cmd, Ste};
+use crate::tests::ownership::{donate, take_back};
+use crate::tests::registers::still_sound;
+use crate::vectors::catch;
+use crate::{ensure, fail, mmio, payload_test, println, skip};
+
+/// The page of block `block` that is given away.
+fn page_of(base: u64, block: u64) -> u64 {
+    base + block * BLOCK + PAGE
+}
+
+/// What is in it before.
+const CONTENT: u64 = 0x35c0_17e1_7000_0000;
+
+/// Gives a page of each block away by `call` until that is refused for want of memory; how many were given.
+fn give_until_refused(base: u64, blocks: u64, mut call: impl FnMut(u64) -> Answer) -> Result<u64, Fail> {
+    for block in 0..blocks {
+        let victim = page_of(base, block);
+        mmio::fill(victim, PAGE, CONTENT | block);
+        match call(victim) {
+            Answer::Success => {}
+            Answer::NoMemory => {
+                println!("{block} pages of as many blocks are given away, the next one is refused");
+                return Ok(block);
+            }
+            other => return Err(Fail::new(crate::outcome::Kind::Failed, format_args!("page {block}: {other:?}"))),
+        }
+    }
+    Err(Fail::new(crate::outcome::Kind::Failed, format_args!("the pool is not exhausted by {blocks} pages")))
+}
+
+/// The refused page is the host's as before, for its CPU and its device; a given one is neither's.
+fn nothing_else_changed(lab: &Lab, base: u64, given: u64) -> TestResult {
+    let refused = page_of(base, given);
+    ensure!(mmio::find_other(refused, PAGE, CONTENT | given).is_none(), "the refused page has changed");
+    ensure!(lab.write_lands(refused + 0x100)?, "the refused page is out of the device's reach");
+    for block in [0, given / 2, given - 1] {
+        let (value, caught) = catch(|| mmio::read64(page_of(base, block)));
+        ensure!(caught.is_some_and(|caught| caught.is_data_abort()), "the CPU reads {value:#x} in given page {block}");
+        ensure!(!lab.write_lands(page_of(base, block) + 0x100)?, "the device reaches given page {block}");
+        // The rest of its block is the host's.
+        let other = page_of(base, block) + PAGE;
+        mmio::write64(other, block);
+        ensure!(mmio::read64(other) == block, "block {block} is damaged");
+        ensure!(lab.write_lands(other + 0x100)?, "the rest of block {block} is out of the device's reach");
+    }
+    Ok(())
+}
+
+payload_test!(t35_pool_exhaustion, Runs::HYP, el2 = "pool=2M");
+/// A page of every block goes to a guest: the tables that the split blocks need use the pool up.
+fn t35_pool_exhaustion(ctx: &Ctx) -> TestResult {
+    let lab = Lab::new(ctx, Mode::Bypass)?;
+    lab.control(ctx)?;
+    let blocks = left() / BLOCK - 8;
+    let base = alloc_dirty(blocks * BLOCK, BLOCK);
+    // Twice: what came back must be as good as new.
+    let mut rounds = [0; 2];
+    for round in &mut rounds {
+        let created = Hypercall::VmCreate.raw(0, 0);
+        ensure!(Answer::of(created[0]) == Answer::Success, "VM_CREATE: {:?}", Answer::of(created[0]));
+        let guest = created[1];
+        let given = give_until_refused(base, blocks, |victim| Hypercall::HostDonateGuest.call_for(victim, 1, guest))?;
+        nothing_else_changed(&lab, base, given)?;
+        let again = Hypercall::HostDonateGuest.call_for(page_of(base, given), 1, guest);
+        ensure!(again == Answer::NoMemory, "the refused page is taken the second time: {again:?}");
+        let destroyed = Answer::of(Hypercall::VmDestroy.raw(guest, 0)[0]);
+        ensure!(destroyed == Answer::Success, "VM_DESTROY: {destroyed:?}");
+        for block in 0..given {
+            let answer = Hypercall::HostReclaimPage.call(page_of(base, block), 1);
+            ensure!(answer == Answer::Success, "HOST_RECLAIM_PAGE of page {block}: {answer:?}");
+            ensure!(mmio::find_other(page_of(base, block), PAGE, 0).is_none(), "page {block} did not come back zeroed");
+        }
+        donate(page_of(base, given), 1)?;
+        take_back(page_of(base, given), 1)?;
+        *round = given;
+    }
+    ensure!(rounds[0] == rounds[1], "the pool has shrunk: {rounds:?}");
+    still_sound(ctx)
+}
+
+payload_test!(t35_pool_tops_itself_up, Runs::HYP, el2 = "pool=2M");
+/// As above, but the pages go to EL2, which makes tables of them: they cannot be had back before those tables are free.
+fn t35_pool_tops_itself_up(ctx: &Ctx) -> TestResult {
+    let lab = Lab::new(ctx, Mode::Bypass)?;
+    lab.control(ctx)?;
+    let blocks = left() / BLOCK - 8;
+    let base = alloc_dirty(blocks * BLOCK, BLOCK);
+    let given = give_until_refused(base, blocks, |victim| Hypercall::HostDonateHyp.call(victim, 1))?;
+    nothing_else_changed(&lab, base, given)?;
+    let (mut kept, mut busy) = (given, 0);
+    let mut back = [false; 1024];
+    ensure!(given <= u64_of(back.len()), "{given} pages are more than this test counts");
+    while kept > 0 {
+        let before = kept;
+        for (block, done) in (0..given).zip(&mut back).filter(|(_, done)| !**done) {
+            match Hypercall::HypDonateHost.call(page_of(base, block), 1) {
+                Answer::Success => {
+                    let other = mmio::find_other(page_of(base, block), PAGE, 0);
+                    ensure!(other.is_none(), "page {block} came back with something at {other:x?}");
+                    (*done, kept) = (true, kept - 1);
+                }
+                Answer::Busy => busy += 1,
+                other => fail!("HYP_DONATE_HOST of page {block}: {other:?}"),
+            }
+        }
+        ensure!(kept < before, "{kept} pages of {given} never come back");
+    }
+    println!("all {given} pages are back; {busy} times one was in use");
+    ensure!(busy > 0, "no page was ever used as a table");
+    still_sound(ctx)
+}
+
+/// The last level-2 table that a stream table with 16 bits of StreamID has.
+const LAST: u32 = 0xff;
+
+payload_test!(t35_stream_tables, Runs::HYP, el2 = "pool=2M");
+/// The host's stream table has every level-2 table that it can have: streams for whose table no memory is left abort, those
+/// that worked go on, pages change hands as soon as there is memory, and so do the streams.
+fn t35_stream_tables(ctx: &Ctx) -> TestResult {
+    let mut lab = Lab::new(ctx, Mode::Bypass)?;
+    let near = lab.edu;
+    lab.control(ctx)?;
+    let Some(bridge) = Bridge::find(ctx.machine, 4) else {
+        skip!("no root port");
+    };
+    bridge.set_secondary_bus(LAST);
+    let Some(far) = Edu::find_on(ctx.machine, LAST) else {
+        skip!("no edu behind the root port");
+    };
+    ensure!(far.function.sid >> 8 == LAST, "StreamID {:#x}", far.function.sid);
+    let base = {
+        let mut smmu = lab.smmu.borrow_mut();
+        // One table of the host's can stand for all of them; EL2 must not make one of it.
+        smmu.strtab.add_leaf(1);
+        let base = smmu.strtab.base;
+        let first = mmio::read64(base + 8);
+        for upper in 2..u64::from(LAST) {
+            mmio::write64(base + upper * 8, first);
+        }
+        smmu.try_command(Cmd::cfgi_all())?;
+        smmu.strtab.add_leaf(LAST);
+        smmu.command(Cmd::cfgi_ste_nonleaf(far.function.sid));
+        smmu.set_ste(far.function.sid, Ste::bypass())?;
+        base
+    };
+    lab.edu = far;
+    ensure!(lab.read(lab.own).is_err(), "a stream works for whose table there should be no memory");
+    lab.edu = near;
+    lab.control(ctx)?;
+    let victims = alloc_dirty(16 * BLOCK, BLOCK);
+    let given = give_until_refused(victims, 16, |victim| Hypercall::HostDonateHyp.call(victim, 1))?;
+    let refused = page_of(victims, given);
+    ensure!(mmio::find_other(refused, PAGE, CONTENT | given).is_none(), "the refused page has changed");
+    ensure!(lab.write_lands(refused + 0x100)?, "the refused page is out of the device's reach");
+    {
+        let mut smmu = lab.smmu.borrow_mut();
+        for upper in 1..u64::from(LAST) {
+            mmio::write64(base + upper * 8, 0);
+        }
+        smmu.try_command(Cmd::cfgi_all())?;
+        smmu.set_ste(far.function.sid, Ste::bypass())?;
+    }
+    lab.edu = far;
+    lab.control(ctx)?;
+    donate(refused, 1)?;
+    ensure!(!lab.write_lands(refused + 0x100)?, "the device reaches the page that is EL2's now");
+    take_back(refused, 1)?;
+    for block in (0..given).rev() {
+        take_back(page_of(victims, block), 1)?;
+    }
+    donate(page(), 1)?;
+    still_sound(ctx)
+}
