@@ -66,6 +66,8 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
             if self.cpu.map(range).is_err() {
                 self.stats.unmapped = self.stats.unmapped.saturating_add(range.count());
             }
+            // The tables of a block that was split in vain would be kept, and may lie in pages that the host wants back.
+            self.cpu.coalesce(range);
             return Err(error.into());
         }
         self.stats.revoked = self.stats.revoked.saturating_add(range.count());
