@@ -1,9 +1,9 @@
 //! As much of the GIC as a sleep needs: the virtual timer's private interrupt is made pending at the boot CPU, so that WFI
-//! ends; it stays masked and is never acknowledged.
+//! ends; it stays masked and is never acknowledged, but in [`interrupted`].
 #![allow(unsafe_code)]
 
 use core::arch::asm;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::machine::Machine;
 use crate::mmio;
@@ -70,6 +70,41 @@ pub fn arm(deadline: u64) -> bool {
 pub fn disarm() {
     // SAFETY: (1) as in [`arm`].
     unsafe { asm!("msr cntv_ctl_el0, xzr", "isb", options(nostack)) };
+}
+
+/// Counter when the timer's interrupt was taken; 0 before.
+static TAKEN: AtomicU64 = AtomicU64::new(0);
+
+/// Runs `body` with interrupts on and a timer that ends at `deadline`; when its interrupt was taken, if it was within a second
+/// after `body` returned.
+pub fn interrupted(deadline: u64, body: impl FnOnce()) -> Option<u64> {
+    TAKEN.store(0, Ordering::SeqCst);
+    if !arm(deadline) {
+        return None;
+    }
+    // SAFETY: (1) the vectors take the timer's interrupt, the only one enabled; (2) the mask is put back below.
+    unsafe { asm!("msr daifclr, #2", "isb", options(nostack)) };
+    body();
+    sysreg::poll_us(1_000_000, || TAKEN.load(Ordering::SeqCst) != 0);
+    // SAFETY: (1) as it was before.
+    unsafe { asm!("msr daifset, #2", "isb", options(nostack)) };
+    disarm();
+    Some(TAKEN.load(Ordering::SeqCst)).filter(|taken| *taken != 0)
+}
+
+/// Takes the timer's interrupt: notes when, switches the timer off and completes the interrupt. Called by the vectors.
+pub fn take() {
+    TAKEN.store(sysreg::cntvct(), Ordering::SeqCst);
+    disarm();
+    // SAFETY: (1) acknowledges and completes what this CPU has just taken, and nothing else.
+    unsafe {
+        asm!(
+            "mrs {id}, S3_0_C12_C12_0", // ICC_IAR1_EL1
+            "msr S3_0_C12_C12_1, {id}", // ICC_EOIR1_EL1
+            "isb",
+            id = out(reg) _, options(nostack),
+        );
+    }
 }
 
 /// Sleeps until the virtual counter reaches `deadline` or some interrupt is pending; whether it could.

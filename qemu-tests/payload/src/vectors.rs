@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use crate::boot::MAX_CPUS;
 use crate::num::usize_of;
-use crate::sysreg;
+use crate::{gic, sysreg};
 
 global_asm!(
     r#"
@@ -124,6 +124,8 @@ const EC_INSTRUCTION_ABORT: u64 = 0x21;
 const EC_DATA_ABORT: u64 = 0x25;
 /// Vector index of a synchronous exception from the current level with SP_EL1.
 const VECTOR_SYNC: u64 = 4;
+/// Vector index of an interrupt from the current level with SP_EL1.
+const VECTOR_IRQ: u64 = 5;
 /// Vector index of an SError from the current level with SP_EL1.
 const VECTOR_SERROR: u64 = 7;
 
@@ -162,6 +164,9 @@ pub fn catch<R>(body: impl FnOnce() -> R) -> (R, Option<Caught>) {
 // SAFETY: (1) the name is the payload's own and unique; (2) the vectors pass a frame they have just stored.
 #[unsafe(no_mangle)]
 extern "C" fn payload_exception(frame: &mut Frame, vector: u64) {
+    if vector == VECTOR_IRQ {
+        return gic::take();
+    }
     let esr = sysreg::esr_el1();
     let far = sysreg::far_el1();
     let slot = slot();

@@ -8,13 +8,13 @@ use crate::lab::{Ctx, Lab, Mode};
 use crate::machine::EL2_IMAGE;
 use crate::mmio;
 use crate::num::{low32, usize_of};
-use crate::outcome::TestResult;
+use crate::outcome::{Fail, TestResult};
 use crate::random::Random;
 use crate::registry::{Clock, Runs};
 use crate::smmu::spec::{CERROR_ILL, Cmd, cr0, reg};
 use crate::smmu::{Format, Smmu, SmmuError};
 use crate::tests::registers::still_sound;
-use crate::{cpu, ensure, fail, payload_test, println, sysreg};
+use crate::{cpu, ensure, fail, gic, payload_test, println, sysreg};
 
 const ILLEGAL: Result<(), SmmuError> = Err(SmmuError::Command(CERROR_ILL));
 /// SSec: the command is for the secure side.
@@ -188,11 +188,33 @@ fn t25_costly_queue(ctx: &Ctx) -> TestResult {
         println!("{cmd:x?}: longest store {longest} us");
         ensure!(longest < LONGEST_US, "{cmd:x?}: a store to PROD took {longest} us");
     }
+    // Half of all StreamIDs: unlike all of them, not taken together with the next such command.
+    let half = Cmd::cfgi_ste_range(0, 14);
+    fill_queue(&smmu, half);
+    let late = interrupt_late(&smmu)?;
+    println!("{half:x?}: an interrupt in the middle of a store is {late} us late");
+    ensure!(late < LATEST_US, "{half:x?}: an interrupt in the middle of a store was {late} us late");
     smmu.off()?;
     smmu.acknowledge();
     still_sound(ctx)
 }
 
+/// Publishes half a queue with a timer that ends while EL2 works on it: the store may take long, but interrupts are taken in
+/// between. How late this one is, in microseconds.
+fn interrupt_late(smmu: &Smmu) -> Result<u64, Fail> {
+    let (prod, entries) = (smmu.addr(reg::CMDQ_PROD), 1_u32 << smmu.cmdq.log2);
+    let target = smmu.read(reg::CMDQ_CONS).wrapping_add(entries / 2) & (2 * entries - 1);
+    let deadline = sysreg::cntvct() + sysreg::ticks(SOON_US);
+    let Some(taken) = gic::interrupted(deadline, || mmio::write32(prod, target)) else {
+        fail!("no interrupt came");
+    };
+    Ok((taken - deadline.min(taken)) * 1_000_000 / sysreg::cntfrq())
+}
+
+/// When the timer ends: while EL2 works on the queue, which takes it a hundred times as long.
+const SOON_US: u64 = 50;
+/// Instructions, in thousands: several times the work of one trap, a quarter of the queue's.
+const LATEST_US: u64 = 4_000;
 /// Instructions, in thousands: what EL2 may spend in one trap and the re-executions that follow it at once.
 const LONGEST_US: u64 = 20_000;
 const COSTLY: [Cmd; 4] = [Cmd::cfgi_all(), Cmd::sync(), Cmd::tlbi_nsnh_all(), Cmd::cfgi_ste_range(0, 15)];
@@ -284,8 +306,8 @@ static FLIP: AtomicBool = AtomicBool::new(true);
 
 fn flip_entries(argument: u64) -> u64 {
     let (base, entries) = (argument & !0xfff, 1_u64 << (argument & 0x1f));
-    // TLBI_EL2_ALL, an undefined opcode, a legal CFGI_ALL, S12_VMALL.
-    let words = [0x20, 0xff, 0x04, 0x28];
+    // TLBI_EL2_ALL, a legal CFGI_ALL and right after it an undefined opcode, S12_VMALL.
+    let words = [0x20, 0x04, 0xff, 0x28];
     let mut round = 0_u64;
     while FLIP.load(Ordering::SeqCst) {
         let slot = base + round * 7 % entries * 16;

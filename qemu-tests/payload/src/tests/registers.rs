@@ -144,7 +144,7 @@ fn t13_evtq_page_donated(ctx: &Ctx) -> TestResult {
     lab.edu.transfer(Direction::ToMemory, 0x1000, 0, 4)?;
     let prod = lab.smmu.borrow().read(reg::EVENTQ_PROD);
     if answer == crate::firmware::Answer::Success {
-        let _ = lab.smmu.borrow().read(reg::GERROR);
+        ensure!(prod == 0, "an event was written to a page that is EL2's");
         take_back(queue, 1)?;
     } else {
         ensure!(prod != 0, "the donation was refused, but no event arrives");
