@@ -77,6 +77,8 @@ pub struct Bus {
     spy: Spy,
     irqs: Rc<RefCell<Vec<WiredIrq>>>,
     lazy_clean: Rc<Cell<bool>>,
+    #[cfg(feature = "weakened")]
+    lacks: Vec<smmu_drv::weak::Weakness>,
 }
 
 impl Bus {
@@ -90,7 +92,17 @@ impl Bus {
         lazy_clean: Rc<Cell<bool>>,
     ) -> Self {
         let mem = model.borrow().mem().clone();
-        Self { model, mem, pool, clock: Rc::default(), spy, irqs, lazy_clean }
+        Self {
+            model,
+            mem,
+            pool,
+            clock: Rc::default(),
+            spy,
+            irqs,
+            lazy_clean,
+            #[cfg(feature = "weakened")]
+            lacks: crate::missing::of_drivers(),
+        }
     }
 
     fn look(&self) {
@@ -99,6 +111,10 @@ impl Bus {
 }
 
 fn look(model: &Rc<RefCell<Model>>, spy: &Spy) {
+    // What looks may be what failed: then everything is torn down.
+    if std::thread::panicking() {
+        return;
+    }
     if let Some(look) = spy.borrow_mut().as_mut() {
         look(&model.borrow());
     }
@@ -150,6 +166,11 @@ impl Platform for Bus {
 
     fn raise(&self, irq: WiredIrq) {
         self.irqs.borrow_mut().push(irq);
+    }
+
+    #[cfg(feature = "weakened")]
+    fn lacks(&self, weakness: smmu_drv::weak::Weakness) -> bool {
+        self.lacks.contains(&weakness)
     }
 }
 

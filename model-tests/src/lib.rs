@@ -14,6 +14,7 @@ pub mod host;
 mod invariant;
 pub mod layout;
 mod machine;
+mod missing;
 mod pages;
 mod twice;
 
@@ -21,5 +22,6 @@ pub use bus::{Bus, Pool, Spy};
 pub use dma::{Defence, Dma};
 pub use invariant::Breach;
 pub use machine::{CANARY, Guard, Machine, Owner, Setup};
+pub use missing::{caught_without, undefended};
 pub use pages::Hook;
 pub use twice::{Verdict, twice, twice_with};

@@ -8,6 +8,8 @@ use hyp::mem_protect::{InUse, NoMemory, PageOps, PageRange};
 use io_pgtable::Pa;
 use smmu_model::Memory;
 
+use crate::missing::is_missing;
+
 /// Access to pages, and the pool of donated ones.
 #[derive(Clone)]
 pub struct Pages {
@@ -55,11 +57,17 @@ impl PageOps for Pages {
     }
 
     fn clean_invalidate(&mut self, range: PageRange) {
+        if is_missing("not-cleaned") {
+            return;
+        }
         self.mem.clean(bytes(range));
         self.mem.invalidate(bytes(range));
     }
 
     fn zero(&mut self, range: PageRange) {
+        if is_missing("not-zeroed") {
+            return;
+        }
         for word in bytes(range).step_by(8) {
             self.mem.cpu_write64(word, 0);
         }

@@ -2,6 +2,7 @@
 
 use smmu_model::{Config, Transfer};
 
+use crate::invariant::Breach;
 use crate::layout::SID;
 use crate::machine::{Machine, Setup};
 
@@ -20,6 +21,12 @@ impl From<Transfer> for Verdict {
             Transfer::Done => Self::Landed,
             Transfer::RazWi | Transfer::Aborted(_) | Transfer::Stalled(_) => Self::Blocked,
         }
+    }
+}
+
+impl From<Result<(), Breach>> for Verdict {
+    fn from(isolated: Result<(), Breach>) -> Self {
+        if isolated.is_err() { Self::Landed } else { Self::Blocked }
     }
 }
 

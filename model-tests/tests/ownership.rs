@@ -1,11 +1,11 @@
 //! Pages that are not the host's, pages that stop being the host's, and what a cache may remember of them.
 
-use hyp::mem_protect::{Error, UncheckedRange};
+use hyp::mem_protect::{DmaStage2, Error, PageRange, UncheckedRange};
 use model_tests::host::{ABORT, BYPASS, Host, STAGE1, Shape};
 use model_tests::layout::{
     BAR, ECAM, EL2, GIC, IOVA, ITS, RAM, RAM_BYTES, SECRET, SID, SMMU, TABLES, TRANSLATER, UART, VICTIM,
 };
-use model_tests::{Defence, Machine, Setup, Verdict, twice, twice_with};
+use model_tests::{Defence, Machine, Setup, Verdict, caught_without, twice, twice_with, undefended};
 use smmu_drv::SmmuError;
 use smmu_model::{Bbml, Config, Injection, MmioWrite, Pace, Transfer, Via};
 
@@ -248,6 +248,10 @@ fn t35_no_memory() {
 
 #[test]
 fn t35_no_memory_for_stream_tables() {
+    caught_without(&["no-memory"], no_memory_for_stream_tables);
+}
+
+fn no_memory_for_stream_tables() {
     let mut m = Machine::new(&Setup::guarded());
     let mut host = Host::prepare(&mut m, 0, Shape::TwoLevel);
     host.write_ste(&m, SID, BYPASS);
@@ -262,6 +266,11 @@ fn t35_no_memory_for_stream_tables() {
 
 #[test]
 fn t36_bad_ranges() {
+    // What the checks are for: a transition of EL2's memory that nothing checks.
+    let mut unchecked = Machine::new(&Setup::guarded());
+    let Some(secret) = PageRange::page(SECRET / 4096) else { panic!("a page") };
+    assert_eq!(unchecked.owner().dma_mut().grant(secret), Ok(()));
+    undefended(unchecked.isolated(&SIDS));
     let pfn = VICTIM / 4096;
     let cases = [
         (pfn, 0, Error::BadRange),
@@ -331,6 +340,10 @@ fn t46_a_range_needs_all_its_pages_invalidated() {
 
 #[test]
 fn t47_an_smmu_that_stops_answering() {
+    caught_without(&["sync"], an_smmu_that_stops_answering);
+}
+
+fn an_smmu_that_stops_answering() {
     type Fail = fn(&mut Machine);
     let kinds: [(&str, Fail); 2] = [
         ("SYNC never completes", |m| m.models[0].borrow_mut().inject(Injection::SyncNever)),
@@ -354,6 +367,10 @@ fn t47_an_smmu_that_stops_answering() {
 
 #[test]
 fn t47_a_command_error_on_el2s_queue() {
+    caught_without(&["recovery"], a_command_error_on_el2s_queue);
+}
+
+fn a_command_error_on_el2s_queue() {
     for (code, name) in [(1, "CERROR_ILL"), (2, "CERROR_ABT")] {
         let mut m = Machine::new(&Setup::guarded());
         assert_eq!(m.dma_write(0, SID, VICTIM, 1), Transfer::Done);
@@ -374,6 +391,10 @@ fn t47_a_command_error_on_el2s_queue() {
 
 #[test]
 fn t50_pages_change_hands_clean() {
+    caught_without(&["not-zeroed", "not-cleaned"], pages_change_hands_clean);
+}
+
+fn pages_change_hands_clean() {
     use smmu_model::Snoop;
     let mut m = Machine::new(&Setup::guarded().with(Config { snoop: Snoop::NonCoherent, ..Config::qemu() }));
     // The host leaves a dirty line behind; EL2 must not see it come back over its own data.

@@ -1,0 +1,108 @@
+//! Tests of what must not go wrong, run without the defence that keeps it from going wrong: then an assertion has to notice.
+//!
+//! Attacks with a victim run in [`crate::twice()`]. The others — work that has to be bounded, answers that have to be exact,
+//! claims that must not leak — have no victim; what shows that such a test looks is that it fails without the defence. The
+//! driver's defences can be switched off only with the feature `weakened`, which `cargo xtask threats` turns on; without it
+//! such a test runs once, whole.
+
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::dma::Defence;
+use crate::twice::UNDEFENDED;
+
+thread_local! {
+    /// What machines that this thread makes lack: words with commas between them.
+    static MISSING: Cell<&'static str> = const { Cell::new("") };
+}
+
+/// Words of the parts of a revocation.
+const REVOCATION: [(&str, Defence); 5] = [
+    ("no-unmap", Defence::NoUnmap),
+    ("no-invalidate", Defence::NoInvalidate),
+    ("first-smmu-only", Defence::FirstSmmuOnly),
+    ("wrong-page", Defence::WrongPage),
+    ("one-page", Defence::OnePage),
+];
+/// Words of what EL2 does to pages that change hands.
+const PAGES: [&str; 2] = ["not-zeroed", "not-cleaned"];
+
+/// Whether a new machine lacks the defence that `word` names.
+pub(crate) fn is_missing(word: &str) -> bool {
+    MISSING.get().split(',').any(|missing| missing == word)
+}
+
+/// Which part of revocations a new machine lacks.
+pub(crate) fn of_revocations() -> Defence {
+    REVOCATION.iter().find(|(word, _)| is_missing(word)).map_or(Defence::Whole, |(_, defence)| *defence)
+}
+
+/// What the drivers of a new machine lack.
+#[cfg(feature = "weakened")]
+pub(crate) fn of_drivers() -> Vec<smmu_drv::weak::Weakness> {
+    smmu_drv::weak::Weakness::ALL.iter().filter(|(_, word, ..)| is_missing(word)).map(|row| row.0).collect()
+}
+
+/// Whether this build can do without the defence that `word` names.
+///
+/// # Panics
+/// There is no such defence, as far as this build knows.
+fn can_be_missing(word: &str) -> bool {
+    if REVOCATION.iter().any(|(known, _)| *known == word) || PAGES.contains(&word) {
+        return true;
+    }
+    #[cfg(feature = "weakened")]
+    assert!(smmu_drv::weak::Weakness::ALL.iter().any(|(_, known, ..)| *known == word), "no defence is called {word}");
+    cfg!(feature = "weakened")
+}
+
+/// Runs `test` without each of `defences`, where it has to fail, and then whole. One that names several, with commas, is of all
+/// of them at once.
+///
+/// # Panics
+/// When `test` passes without a defence, or fails with all of them.
+pub fn caught_without(defences: &[&'static str], test: impl Fn()) {
+    for words in defences.iter().filter(|words| words.split(',').all(can_be_missing)) {
+        MISSING.set(words);
+        let end = catch_unwind(AssertUnwindSafe(&test));
+        MISSING.set("");
+        let Err(payload) = end else { panic!("the test passes without {words}") };
+        let text = payload.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("an assertion failed");
+        println!("{UNDEFENDED}: {words}: {}", text.lines().collect::<Vec<_>>().join(" "));
+    }
+    test();
+}
+
+/// Says that an attack ran where nothing stops it.
+///
+/// # Panics
+/// It did not land: then it is none.
+pub fn undefended(verdict: impl Into<crate::Verdict>) {
+    assert_eq!(verdict.into(), crate::Verdict::Landed, "the attack is none");
+    println!("{UNDEFENDED}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout::VICTIM;
+    use crate::{Machine, Setup};
+
+    #[test]
+    fn a_machine_lacks_what_is_named_and_only_while_it_is() {
+        let donated = || {
+            let mut m = Machine::new(&Setup::guarded());
+            assert_eq!(m.donate(VICTIM, 1), Ok(()));
+            assert_eq!(m.isolated(&[0]), Ok(()));
+        };
+        caught_without(&["no-unmap", "no-invalidate,not-zeroed"], donated);
+        assert!(!is_missing("no-unmap"));
+    }
+
+    #[test]
+    #[should_panic(expected = "passes without not-zeroed")]
+    fn a_test_that_does_not_look_is_found_out() {
+        caught_without(&["not-zeroed"], || {});
+    }
+}
