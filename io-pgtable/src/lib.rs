@@ -57,8 +57,8 @@
 //!   on hardware with `FEAT_XNX`; and a table that becomes empty is freed, where Linux keeps it.
 //!
 //! The modules, from the bottom: `desc`, `granule`, `regime` and `out` are layouts; `pte` is all of the unsafe code; `chain`
-//! keeps tables that no descriptor names; `map`, `build`, `unmap`, `split` and `coalesce` change tables; `walk` reads them;
-//! `pages` has Linux's `map_pages` and `unmap_pages`.
+//! keeps tables that no descriptor names; `map`, `build`, `unmap`, `across`, `split` and `coalesce` change tables; `walk`
+//! reads them; `pages` has Linux's `map_pages` and `unmap_pages`.
 #![no_std]
 #![deny(unsafe_code)]
 #![cfg_attr(
@@ -80,6 +80,7 @@ extern crate std;
 #[cfg(test)]
 extern crate self as io_pgtable;
 
+mod across;
 mod addr;
 mod attrs;
 mod build;

@@ -18,7 +18,7 @@ pub(crate) struct Slot {
 }
 
 /// What the short way through existing tables came to.
-enum Short {
+pub(crate) enum Short {
     Done,
     Overlap,
     /// A table is missing, or leaves of several levels are needed.
@@ -142,7 +142,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
             }
             let last = run.iova.wrapping_add(run.size.wrapping_sub(1));
             if (run.iova ^ last).wrapping_shr(shift) != 0 {
-                return Short::Long;
+                return self.map_across::<L>(Slot { table, index, desc }, run);
             }
             parent = Some(Slot { table, index, desc });
             table = Table::child::<R::Granule, M>(&self.mem, desc);

@@ -122,7 +122,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
                 return self.unmap_here::<L>(Slot { table, index, desc }, parent, span);
             }
             if (span.start ^ span.last).wrapping_shr(shift) != 0 {
-                return None;
+                return self.unmap_across::<L>(Slot { table, index, desc }, span);
             }
             parent = Some(Slot { table, index, desc });
             table = Table::child::<R::Granule, M>(&self.mem, desc);
@@ -336,6 +336,6 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
 
 /// Whether every descriptor of the table that `desc` names is valid.
 #[inline]
-fn is_full<G: Granule>(desc: u64) -> bool {
+pub(crate) fn is_full<G: Granule>(desc: u64) -> bool {
     desc::count::<G>(desc) == u64::try_from(G::ENTRIES).unwrap_or(u64::MAX)
 }

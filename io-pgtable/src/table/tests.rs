@@ -155,3 +155,45 @@ fn an_allocation_failure_at_any_point_changes_nothing() {
         assert_eq!(result, if n == 2 { Ok(()) } else { Err(UnmapError::NoMemory) });
     }
 }
+
+#[test]
+fn a_range_across_a_table_border_is_all_or_nothing() {
+    for coherent_walk in [true, false] {
+        let mem = memory();
+        let cfg = Cfg { coherent_walk, ..Cfg::new(40, 40) };
+        let mut table = IoPgtable::<S2, _>::new(&cfg, mem.clone()).unwrap();
+        // Two tables of pages, each half full.
+        table.map(Iova(0x10_0000), Pa(0x50_1000), 0x20_0000, RW).unwrap();
+        let mut tlb = Tlb::default();
+        table.unmap(Iova(0x1f_e000), 0x4000, &mut tlb).unwrap();
+        let range = TlbRange { iova: Iova(0x1f_e000), size: 0x4000, granule: 0x1000, scope: TlbScope::Leaf };
+        assert_eq!((tlb.ranges.as_slice(), tlb.syncs), ([range].as_slice(), 1));
+        let leaves = |table: &IoPgtable<S2, HeapMemory>| table.leaves(Iova(0), 1 << 40).count();
+        assert_eq!((leaves(&table), mem.live_tables()), (508, 4));
+        // A hole in the second table, and a page in it.
+        table.map(Iova(0x1f_e000), Pa(0x1000), 0x2000, RW).unwrap();
+        let unmapped = table.unmap(Iova(0x1f_e000), 0x4000, &mut tlb);
+        assert_eq!(unmapped, Err(UnmapError::NotMapped(Iova(0x20_0000))));
+        table.unmap(Iova(0x1f_e000), 0x2000, &mut tlb).unwrap();
+        let mapped = table.map(Iova(0x1f_e000), Pa(0x1000), 0x5000, RW);
+        assert_eq!(mapped, Err(MapError::Overlap { iova: Iova(0x20_2000), mapped: 0 }));
+        assert_eq!((leaves(&table), tlb.syncs), (508, 2));
+        table.map(Iova(0x1f_e000), Pa(0x1000), 0x4000, RW).unwrap();
+        assert_eq!(leaves(&table), 512);
+        for page in 0..4 {
+            let (iova, pa) = (0x1f_e000 + page * 0x1000, 0x1000 + page * 0x1000);
+            assert_eq!(table.iova_to_phys(Iova(iova)), Some(Pa(pa)));
+            let l3 = if iova < 0x20_0000 { 0 } else { 1 };
+            let poc = |pa: u64| if coherent_walk { mem.read64(Pa(pa)) } else { mem.read64_poc(Pa(pa)) };
+            let next = |desc: Option<u64>| desc.unwrap() & 0x0000_ffff_ffff_f000;
+            let l2 = next(poc(table.config().ttb.0));
+            assert_eq!(poc(next(poc(l2 + l3 * 8)) + (iova / 0x1000 % 512) * 8), Some(pa | 0x7ff));
+        }
+        // Both tables lose their last pages in one call: only then do they go.
+        table.unmap(Iova(0x10_0000), 0xf_f000, &mut tlb).unwrap();
+        table.unmap(Iova(0x20_1000), 0xf_f000, &mut tlb).unwrap();
+        assert_eq!((leaves(&table), mem.live_tables()), (2, 4));
+        table.unmap(Iova(0x1f_f000), 0x2000, &mut tlb).unwrap();
+        assert_eq!((tlb.ranges.last().unwrap().scope, mem.live_tables()), (TlbScope::Table, 1));
+    }
+}
