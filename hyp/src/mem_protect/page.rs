@@ -87,6 +87,12 @@ const NOBODY: u32 = 0;
 const_assert!(MAX_GUESTS <= 240);
 
 impl PageInfo {
+    /// Whether all of these pages are the host's, neither lent nor claimed.
+    #[must_use]
+    pub fn are_plain(pages: &[Self]) -> bool {
+        pages.iter().fold(0, |bits, page| bits | page.0) == 0
+    }
+
     /// A page of `owner`, neither lent nor claimed; of EL2's as reserved at boot.
     #[must_use]
     pub fn owned_by(owner: Owner) -> Self {

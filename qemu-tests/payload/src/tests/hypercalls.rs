@@ -7,7 +7,7 @@ use crate::machine::EL2_IMAGE;
 use crate::mem::{BLOCK, PAGE, alloc, page};
 use crate::outcome::TestResult;
 use crate::random::Random;
-use crate::registry::Runs;
+use crate::registry::{Clock, Runs};
 use crate::vectors::catch;
 use crate::{cpu, ensure, fail, mmio, payload_test, println, sysreg};
 
@@ -159,7 +159,7 @@ fn t36_bad_ranges(ctx: &Ctx) -> TestResult {
     expect(Hypercall::HostDonateHyp, own, 4.min(room), Answer::Success)
 }
 
-payload_test!(t37_random_hypercalls, Runs::HYP, cpus = 1);
+payload_test!(t37_random_hypercalls, Runs::HYP, cpus = 1, clock = Clock::Real);
 /// Random numbers in all registers, from every CPU at once: EL2 answers and lives.
 fn t37_random_hypercalls(ctx: &Ctx) -> TestResult {
     let count = ctx.machine.cpu_count.min(MAX_CPUS);
