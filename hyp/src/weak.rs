@@ -18,6 +18,38 @@ macro_rules! weakened {
 #[cfg(feature = "weakened")]
 pub use switches::{Weakness, driver_lacks, lacks, switch_off};
 
+#[cfg(test)]
+pub(crate) mod for_tests {
+    //! The unit tests of this crate without a defence: on the thread of the test alone.
+    use std::cell::Cell;
+    use std::panic::{RefUnwindSafe, catch_unwind};
+    use std::string::String;
+    use std::{println, thread_local};
+
+    thread_local! {
+        static MISSING: Cell<&'static str> = const { Cell::new("") };
+    }
+
+    /// Whether the running test lacks the defence that `word` names.
+    #[cfg(feature = "weakened")]
+    pub(crate) fn is_missing(word: &str) -> bool {
+        !word.is_empty() && MISSING.get() == word
+    }
+
+    /// Runs `test` without a defence, where it has to fail, and then whole; only whole without the feature `weakened`.
+    pub(crate) fn caught_without(word: &'static str, test: impl Fn() + RefUnwindSafe) {
+        if cfg!(feature = "weakened") {
+            MISSING.set(word);
+            let end = catch_unwind(&test);
+            MISSING.set("");
+            let Err(payload) = end else { panic!("the test passes without {word}") };
+            let text = payload.downcast_ref::<String>().map_or("an assertion failed", String::as_str);
+            println!("attack run without its defence: {word}: {}", text.lines().next().unwrap_or_default());
+        }
+        test();
+    }
+}
+
 #[cfg(feature = "weakened")]
 mod switches {
     use core::sync::atomic::{AtomicU64, Ordering};
@@ -53,6 +85,7 @@ mod switches {
         NoFaultRetry "no-retry" "T49" "a fault while a block is split reaches the host";
         EntriesUnchecked "entry-points" "T39" "a CPU may start or resume anywhere";
         FirmwareCalls "firmware-calls" "T54" "firmware calls that nobody knows succeed, as they may where firmware knows them";
+        BootUnchecked "boot-unchecked" "T58" "nobody looks whether what was loaded lies in memory and apart";
         TrapsOff "traps" "T53" "implementation-defined registers are the host's";
     }
 
@@ -74,6 +107,10 @@ mod switches {
     /// Whether this defence is switched off.
     #[must_use]
     pub fn lacks(weakness: Weakness) -> bool {
+        #[cfg(test)]
+        if super::for_tests::is_missing(ALL.iter().find(|(one, ..)| *one == weakness).map_or("", |(_, word, _)| word)) {
+            return true;
+        }
         ALL.iter().position(|(one, ..)| *one == weakness).is_some_and(|number| off(0, number))
     }
 
