@@ -74,3 +74,87 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
 fn whole_pages(start: Iova, end: Iova, page_size: u64) -> u64 {
     end.0.saturating_sub(start.0) & !page_size.wrapping_sub(1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Bbm, Cfg, HeapMemory, NoTlb, Prot, S2};
+    use std::vec::Vec;
+
+    const RW: Attrs = Attrs::normal(Prot::RW);
+    const MIB2: u64 = 2 << 20;
+
+    fn table() -> IoPgtable<S2, HeapMemory> {
+        let cfg = Cfg { bbm: Bbm::Level2, ..Cfg::new(40, 40) };
+        IoPgtable::new(&cfg, HeapMemory::new(Pa(0x8000_0000), 1 << 20)).unwrap()
+    }
+
+    fn sizes(table: &IoPgtable<S2, HeapMemory>) -> Vec<u64> {
+        table.leaves(Iova(0), 1 << 40).map(|leaf| leaf.size).collect()
+    }
+
+    #[test]
+    fn leaves_have_the_size_that_is_asked_for() {
+        let mut table = table();
+        table.map_pages(Iova(0), Pa(0), MIB2, 3, RW).unwrap();
+        table.map_pages(Iova(0x4000_0000), Pa(0x4000_0000), 0x1000, 512, RW).unwrap();
+        assert_eq!(sizes(&table), [[MIB2; 3].as_slice(), [0x1000; 512].as_slice()].concat());
+    }
+
+    #[test]
+    fn what_lies_before_a_conflict_stays_mapped() {
+        let mut table = table();
+        table.map(Iova(5 * MIB2 + 0x3000), Pa(0), 0x1000, RW).unwrap();
+        let conflict = Iova(5 * MIB2 + 0x3000);
+        let error = table.map_pages(Iova(3 * MIB2), Pa(0), MIB2, 4, RW);
+        assert_eq!(error, Err(MapError::Overlap { iova: conflict, mapped: 2 * MIB2 }));
+        assert_eq!(sizes(&table), [MIB2, MIB2, 0x1000]);
+        let error = table.map_pages(Iova(5 * MIB2), Pa(0), 0x1000, 8, RW);
+        assert_eq!(error, Err(MapError::Overlap { iova: conflict, mapped: 0x3000 }));
+        assert_eq!(table.iova_to_phys(Iova(5 * MIB2 + 0x2fff)), Some(Pa(0x2fff)));
+        // Nothing before it: nothing changes.
+        let error = table.map_pages(Iova(5 * MIB2), Pa(0), 0x1000, 8, RW);
+        assert_eq!(error, Err(MapError::Overlap { iova: Iova(5 * MIB2), mapped: 0 }));
+        assert_eq!(sizes(&table), [MIB2, MIB2, 0x1000, 0x1000, 0x1000, 0x1000]);
+    }
+
+    #[test]
+    fn unmapping_stops_at_the_first_hole() {
+        let mut table = table();
+        table.map_pages(Iova(0), Pa(0), 0x1000, 3, RW).unwrap();
+        assert_eq!(table.unmap_pages(Iova(0x1000), 0x1000, 8, &mut NoTlb), Ok(0x2000));
+        let hole = Err(UnmapError::NotMapped(Iova(0x1000)));
+        assert_eq!(table.unmap_pages(Iova(0x1000), 0x1000, 8, &mut NoTlb), hole);
+        assert_eq!(sizes(&table), [0x1000]);
+        // Smaller leaves are taken together, larger ones are split.
+        table.map_pages(Iova(MIB2), Pa(0), 0x1000, 512, RW).unwrap();
+        assert_eq!(table.unmap_pages(Iova(MIB2), MIB2, 1, &mut NoTlb), Ok(MIB2));
+        table.map_pages(Iova(MIB2), Pa(0), MIB2, 1, RW).unwrap();
+        assert_eq!(table.unmap_pages(Iova(MIB2), 0x1000, 510, &mut NoTlb), Ok(510 * 0x1000));
+        assert_eq!(sizes(&table), [0x1000, 0x1000, 0x1000]);
+    }
+
+    #[test]
+    fn impossible_pages_are_refused() {
+        let mut table = table();
+        for (iova, pa, page_size, count) in [
+            (0, 0, 0x1000, 0),
+            (0x800, 0, 0x1000, 1),
+            (0, 0x800, 0x1000, 1),
+            (0, 0x1000, MIB2, 1),
+            (0, 0, 0x2000, 1),
+            (0, 0, 0x800, 1),
+            (0, 0, 0, 1),
+            (0, 0, 0x20_1000, 1),
+            (0, 0, 1 << 30, 1 << 40),
+        ] {
+            assert_eq!(table.map_pages(Iova(iova), Pa(pa), page_size, count, RW), Err(MapError::Misaligned));
+            if pa == 0 {
+                let refused = table.unmap_pages(Iova(iova), page_size, count, &mut NoTlb);
+                assert_eq!(refused, Err(UnmapError::Misaligned));
+            }
+        }
+        assert_eq!(table.map_pages(Iova(1 << 39), Pa(0), 1 << 30, 513, RW), Err(MapError::OutOfRange));
+        assert_eq!(sizes(&table), []);
+    }
+}
