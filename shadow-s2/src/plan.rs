@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use io_pgtable::{Ipa, TlbError, TlbOps, TlbRange, TlbScope};
+use io_pgtable::{Ipa, TlbError, TlbOps, TlbRange};
 
 /// What must be forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,30 +15,26 @@ pub enum Target {
         start: Ipa,
         /// Size in bytes, whole pages.
         bytes: u64,
-        /// Size in bytes of the smallest leaf that was in it: the stride where ranges have to be invalidated piece by piece.
-        granule: u64,
     },
 }
 
 /// One invalidation, for every SMMU that walks the table.
 ///
-/// Complete means: no translation in a configuration cache, IOTLB or combined stage-1-and-2 entry uses the old state, and
-/// what used it has been observed. For SMMUv3 that is TLBI_S2_IPA, SYNC, TLBI_NH_ALL, SYNC (a combined entry need not go
-/// with the stage-2 address), or TLBI_S12_VMALL, SYNC (IHI 0070, 4.4.3 and 4.7.3). No TTL hint may be given: a stale
-/// block entry has the level that it was inserted at (4.4.1.1).
+/// Complete means: no translation in a configuration cache, IOTLB or combined stage-1-and-2 entry uses the old state, no cached
+/// step of a walk leads to a table that was replaced or removed, and what used them has been observed. For SMMUv3 that is TLBI_S2_IPA, SYNC, TLBI_NH_ALL, SYNC (a combined entry need not go
+/// with the stage-2 address), or TLBI_S12_VMALL, SYNC (IHI 0070, 4.4.3 and 4.7.3), with Leaf=0 and no TTL hint: a
+/// stale block entry has the level that it was inserted at (4.4.1.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// What must be forgotten.
     pub target: Target,
-    /// Whether cached walk steps must go as well, because a table was replaced or removed.
-    pub scope: TlbScope,
 }
 
 impl Plan {
     /// Forget everything: always enough.
     #[must_use]
     pub const fn everything() -> Self {
-        Self { target: Target::All, scope: TlbScope::Table }
+        Self { target: Target::All }
     }
 }
 
@@ -86,10 +82,10 @@ impl<'a, I: Invalidate> Gather<'a, I> {
 
 impl<I: Invalidate> TlbOps for Gather<'_, I> {
     fn invalidate(&mut self, range: TlbRange) {
-        let new = Target::Range { start: Ipa(range.iova.0), bytes: range.size, granule: range.granule };
+        let new = Target::Range { start: Ipa(range.iova.0), bytes: range.size };
         self.plan = Some(match self.plan {
-            None => Plan { target: new, scope: range.scope },
-            Some(old) => Plan { target: hull(old.target, new), scope: wider(old.scope, range.scope) },
+            None => Plan { target: new },
+            Some(old) => Plan { target: hull(old.target, new) },
         });
     }
 
@@ -107,30 +103,19 @@ impl<I: Invalidate> TlbOps for Gather<'_, I> {
 /// The smallest target that covers both.
 fn hull(a: Target, b: Target) -> Target {
     match (a, b) {
-        (
-            Target::Range { start: Ipa(a), bytes: a_bytes, granule: a_granule },
-            Target::Range { start: Ipa(b), bytes: b_bytes, granule: b_granule },
-        ) => {
+        (Target::Range { start: Ipa(a), bytes: a_bytes }, Target::Range { start: Ipa(b), bytes: b_bytes }) => {
             let start = a.min(b);
             let end = a.saturating_add(a_bytes).max(b.saturating_add(b_bytes));
-            let granule = a_granule.min(b_granule);
-            Target::Range { start: Ipa(start), bytes: end.saturating_sub(start), granule }
+            Target::Range { start: Ipa(start), bytes: end.saturating_sub(start) }
         }
         (Target::All, _) | (_, Target::All) => Target::All,
-    }
-}
-
-fn wider(a: TlbScope, b: TlbScope) -> TlbScope {
-    match (a, b) {
-        (TlbScope::Leaf, TlbScope::Leaf) => TlbScope::Leaf,
-        (TlbScope::Table, _) | (_, TlbScope::Table) => TlbScope::Table,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use io_pgtable::Iova;
+    use io_pgtable::{Iova, TlbScope};
     use std::vec::Vec;
 
     #[derive(Default)]
@@ -151,10 +136,7 @@ mod tests {
     fn ranges_of_one_sync_become_one_plan_that_covers_them() {
         let pieces =
             [range(0x5000, 0x1000, 0x1000, TlbScope::Leaf), range(0x20_0000, 0x20_0000, 0x20_0000, TlbScope::Table)];
-        let plan = Plan {
-            target: Target::Range { start: Ipa(0x5000), bytes: 0x3f_b000, granule: 0x1000 },
-            scope: TlbScope::Table,
-        };
+        let plan = Plan { target: Target::Range { start: Ipa(0x5000), bytes: 0x3f_b000 } };
         for order in [[0, 1], [1, 0]] {
             let mut record = Record::default();
             let mut gather = Gather::new(&mut record);

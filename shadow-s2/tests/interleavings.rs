@@ -8,7 +8,7 @@
 
 use std::collections::BTreeSet;
 
-use io_pgtable::{Bbm, Cfg, HeapMemory, Ipa, Pa, TlbScope};
+use io_pgtable::{Bbm, Cfg, HeapMemory, Ipa, Pa};
 use shadow_s2::{Invalidate, InvalidateError, IpaRange, Plan, RevokeError, ShadowS2, Target};
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::sync::{Arc, Mutex};
@@ -50,7 +50,7 @@ impl Smmu {
     fn complete(&self, plan: &Plan) -> Result<(), InvalidateError> {
         let (first, end) = match plan.target {
             Target::All => (0, u64::MAX),
-            Target::Range { start: Ipa(start), bytes, .. } => (start, start + bytes),
+            Target::Range { start: Ipa(start), bytes } => (start, start + bytes),
         };
         let kept = |start: u64, size: u64| start + size <= first || end <= start;
         let old = {
@@ -60,9 +60,7 @@ impl Smmu {
             }
             caches.epoch += 1;
             caches.leaves.retain(|&(start, size, _)| kept(start, size));
-            if plan.scope == TlbScope::Table {
-                caches.steps.retain(|&(start, size, ..)| kept(start, size));
-            }
+            caches.steps.retain(|&(start, size, ..)| kept(start, size));
             caches.running.clone()
         };
         while !self.0.lock().unwrap().running.is_disjoint(&old) {

@@ -4,8 +4,8 @@ use core::fmt;
 
 /// Why an SMMU cannot be relied on any more, or an operation on it failed.
 ///
-/// All of them but [`SmmuError::NoMemory`] mark the SMMU failed: it keeps what was programmed last, later invalidations are
-/// refused with the same error at once, and no page that it could reach may change its owner.
+/// All of them mark the SMMU failed: it keeps what was programmed last, later invalidations are refused with the same error at
+/// once, and no page that it could reach may change its owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SmmuError {
     /// EL2's command queue did not consume a CMD_SYNC within its bound.
@@ -16,10 +16,6 @@ pub enum SmmuError {
     ServiceFailure,
     /// The SMMU lost its programming and could not be programmed again.
     Reset,
-    /// An acknowledgement register did not follow.
-    NoAck,
-    /// EL2's pool is empty. The SMMU is not failed.
-    NoMemory,
 }
 
 impl fmt::Display for SmmuError {
@@ -29,8 +25,6 @@ impl fmt::Display for SmmuError {
             Self::CommandRejected => "the command queue keeps rejecting commands",
             Self::ServiceFailure => "the SMMU is in service failure mode",
             Self::Reset => "the SMMU lost its state and could not be programmed again",
-            Self::NoAck => "a control register was not acknowledged in time",
-            Self::NoMemory => "no memory left for SMMU tables",
         })
     }
 }

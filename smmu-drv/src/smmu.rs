@@ -3,7 +3,6 @@
 use crate::cmdq::{Cmdq, CmdqError};
 use crate::command::{Command, Depth, Extent, Granule};
 use crate::emul::HostRegs;
-use crate::emul::ids::HostIds;
 use crate::error::SmmuError;
 use crate::evtq::Evtq;
 use crate::fault::{FaultLog, FaultRecord};
@@ -104,11 +103,6 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     /// What the hardware can do.
     pub fn features(&self) -> &Features {
         &self.features
-    }
-
-    /// What the host sees.
-    pub fn host_ids(&self) -> &HostIds {
-        &self.regs.ids
     }
 
     /// The platform given to [`crate::Probed::probe`].
@@ -279,7 +273,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     /// Marks the SMMU failed, and lets the host see what it would see: service failure.
     #[cold]
     pub(crate) fn fail(&mut self, error: SmmuError) -> SmmuError {
-        if error != SmmuError::NoMemory && self.failed.is_none() {
+        if self.failed.is_none() {
             self.failed = Some(error);
             self.raise_gerror(Gerror::SFM_ERR);
         }

@@ -49,7 +49,6 @@ fn register_bits_agree() {
         (Gerror::all().bits(), theirs::GERROR_ALL),
         (u32::from(Cerror::Ill as u8), theirs::CERROR_ILL),
         (u32::from(Cerror::Abt as u8), theirs::CERROR_ABT),
-        (u32::from(Cerror::AtcInvSync as u8), theirs::CERROR_ATC_INV_SYNC),
         (mask32(ours::queue_index::ERR), 0x7f << theirs::CONS_ERR_SHIFT),
         (mask32(ours::queue_index::INDEX), theirs::QUEUE_INDEX),
     ];

@@ -107,17 +107,6 @@ impl<'m, S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'m, S, D, P> {
         &mut self.dma
     }
 
-    /// EL2's own access to pages.
-    #[must_use]
-    pub fn page_ops(&self) -> &P {
-        &self.pages
-    }
-
-    /// EL2's own access to pages, for what is no transition.
-    pub fn page_ops_mut(&mut self) -> &mut P {
-        &mut self.pages
-    }
-
     /// Checks that every page of `range` is `want` to `who`.
     fn check_state(&self, range: PageRange, who: Owner, want: PageState) -> Result<(), Error> {
         weakened!(StatesUnchecked, { return Ok(()) });

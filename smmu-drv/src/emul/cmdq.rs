@@ -229,7 +229,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         if let HostQueue::Unreachable(geometry) = self.regs.cmdq {
             let (queue, result) = HostQueue::enable(host, geometry);
             self.regs.cmdq = queue;
-            self.note_claim(result.is_err());
+            self.note_claim(result);
         }
         let HostQueue::On(_, claim) = &self.regs.cmdq else {
             return None;

@@ -5,7 +5,7 @@
 
 use super::GBPA_ALLOWED;
 use super::queue::HostQueue;
-use crate::platform::{HostMemory, Platform};
+use crate::platform::{ClaimError, HostMemory, Platform};
 use crate::smmu::{Smmu, WriteOutcome};
 use crate::spec::registers::{cr0::Cr0, gbpa, irq_ctrl::IrqCtrl};
 use crate::spec::{get32, registers as reg};
@@ -108,7 +108,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
             let (queue, result) = HostQueue::enable(host, geometry);
             self.regs.cmdq = queue;
             self.regs.cmdq_cons &= geometry.mask();
-            self.note_claim(result.is_err());
+            self.note_claim(result);
         }
         self.regs.cr0ack.toggle(Cr0::CMDQEN);
     }
@@ -128,7 +128,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
             let geometry = self.regs.eventq_geometry();
             let (queue, result) = HostQueue::enable(host, geometry);
             self.regs.eventq = queue;
-            self.note_claim(result.is_err());
+            self.note_claim(result);
         }
         self.regs.cr0ack.toggle(Cr0::EVENTQEN);
         self.update_irq_ctrl();
@@ -142,8 +142,9 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         table
     }
 
-    pub(super) fn note_claim(&mut self, refused: bool) {
-        if refused {
+    /// Counts a refusal of the host's memory.
+    pub(super) fn note_claim(&mut self, answer: Result<(), ClaimError>) {
+        if answer.is_err() {
             bump(&mut self.stats.claims_refused);
         }
     }

@@ -161,7 +161,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         if let HostQueue::Unreachable(geometry) = self.regs.eventq {
             let (queue, result) = HostQueue::enable(host, geometry);
             self.regs.eventq = queue;
-            self.note_claim(result.is_err());
+            self.note_claim(result);
         }
         let HostQueue::On(_, claim) = &self.regs.eventq else {
             return None;

@@ -25,10 +25,8 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     /// Stops command consumption at the entry that CONS names [S 7.1].
     pub(super) fn raise_cerror(&mut self, error: Cerror) {
         let code = match error {
-            Cerror::None => 0,
             Cerror::Ill => 1,
             Cerror::Abt => 2,
-            Cerror::AtcInvSync => 3,
         };
         self.regs.cmdq_cons = (self.regs.cmdq_cons & mask32(queue_index::INDEX)) | put32(queue_index::ERR, code);
         self.raise_gerror(Gerror::CMDQ_ERR);

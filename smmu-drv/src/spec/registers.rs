@@ -406,18 +406,14 @@ pub mod queue_index {
     pub const OVERFLOW: Field32 = bits32(31, 31);
 }
 
-/// Error codes of SMMU_CMDQ_CONS.ERR [S 7.1].
+/// Error codes of SMMU_CMDQ_CONS.ERR that the host can see [S 7.1]. The others are those of ATS and of no error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Cerror {
-    /// No error.
-    None = 0,
     /// Illegal command.
     Ill = 1,
     /// The command could not be fetched.
     Abt = 2,
-    /// An ATC invalidation failed to complete.
-    AtcInvSync = 3,
 }
 
 /// *_IRQ_CFG0, _CFG1 and _CFG2 [S 6.3.21 to 6.3.23].

@@ -2,7 +2,6 @@
 #![allow(clippy::expect_used, clippy::indexing_slicing)]
 
 use super::*;
-use std::string::ToString;
 use std::vec::Vec;
 
 const PAGE: &str = include_str!("../../../../docs/smmu-emulation.md");
@@ -71,7 +70,7 @@ fn the_event_table_is_the_codes() {
         }
         if let Some(defined) = EventType::from_bits(kind) {
             let named = rows.iter().any(|row| row[1] == defined.name() && row[0] == std::format!("{kind:#04x}"));
-            assert!(named, "{} is not on the page", defined.name().to_string());
+            assert!(named, "{} is not on the page", defined.name());
         }
     }
     // Every row says something that no row before it said.
