@@ -52,6 +52,7 @@ mod stage2;
 mod strtab;
 mod transaction;
 mod view;
+mod write_buffer;
 
 pub use ats::AtsReply;
 pub use config::{Bbml, Cache, Config, Httu, Pace, Res0, StallModel};
@@ -61,3 +62,4 @@ pub use hazard::Hazard;
 pub use mem::{Memory, MmioWrite, Region, Snoop};
 pub use model::{Injection, Irq, Model};
 pub use oracle::{Originated, Reachable, Via};
+pub use write_buffer::WriteBuffer;

@@ -10,7 +10,7 @@ use smmu_drv::{
     AccessSize, ClaimError, Coherency, DmaBuffer, HostMemory, MsiAdvert, Platform, ProbeConfig, Probed, Smmu,
     Stage2Cfg, WiredIrq, WriteOutcome,
 };
-use smmu_model::{Config, Memory, Model, Region, Snoop};
+use smmu_model::{Config, Memory, Model, Region, Snoop, WriteBuffer};
 
 /// Host RAM.
 pub const RAM: u64 = 0x4000_0000;
@@ -58,6 +58,10 @@ pub type Watch = Box<dyn FnMut(&Model)>;
 pub struct World {
     pub model: RefCell<Model>,
     pub mem: Memory,
+    /// EL2's stores to queues and tables that hardware need not see yet.
+    pub stores: WriteBuffer,
+    /// EVENTQ_PROD was read, and no barrier has followed that orders reads of the records.
+    pub announced: Cell<bool>,
     pub clock: Cell<u64>,
     pub irqs: RefCell<Vec<WiredIrq>>,
     pub next: Cell<u64>,
@@ -81,6 +85,8 @@ impl Board {
         let model = Model::new(config, mem.clone());
         Self(Rc::new(World {
             model: RefCell::new(model),
+            stores: WriteBuffer::new(mem.clone()),
+            announced: Cell::new(false),
             mem,
             clock: Cell::new(0),
             irqs: RefCell::new(Vec::new()),
@@ -90,6 +96,20 @@ impl Board {
             watch: RefCell::new(None),
             mmio: Cell::new(0),
         }))
+    }
+
+    /// A register write that hands memory over to hardware comes after a barrier, whatever this hardware would forgive.
+    fn check_order(&self, offset: u32, value: u32) {
+        // Asked only in need: hardware takes its time by the number of reads.
+        let enabled = || u64::from(self.0.model.borrow_mut().read32(r::CR0ACK));
+        let stored = self.0.stores.has_stores();
+        let unordered = match offset {
+            r::CR0 => stored && value != 0,
+            r::CMDQ_PROD | r::GERRORN => stored && enabled() & r::CMDQEN != 0,
+            r::EVENTQ_CONS => self.0.stores.has_loads() && enabled() & r::EVENTQEN != 0,
+            _ => false,
+        };
+        assert!(!unordered, "no barrier before the write of {value:#x} to register {offset:#x}");
     }
 
     fn after_write(&self) {
@@ -104,9 +124,13 @@ impl Platform for Board {
     type Buffer = Buffer;
 
     fn read32(&self, offset: u32) -> u32 {
+        if offset == r::EVENTQ_PROD {
+            self.0.announced.set(true);
+        }
         self.0.model.borrow_mut().read32(offset)
     }
     fn write32(&self, offset: u32, value: u32) {
+        self.check_order(offset, value);
         self.0.model.borrow_mut().write32(offset, value);
         self.after_write();
     }
@@ -130,7 +154,10 @@ impl Platform for Board {
         self.0.live_bytes.set(self.0.live_bytes.get() + size);
         Some(Buffer { world: Rc::clone(&self.0), pa, size })
     }
-    fn dsb(&self) {}
+    fn dsb(&self) {
+        self.0.stores.barrier();
+        self.0.announced.set(false);
+    }
     fn now_us(&self) -> u64 {
         self.0.clock.set(self.0.clock.get() + 50);
         self.0.clock.get()
@@ -153,6 +180,7 @@ pub struct Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         self.world.live_bytes.set(self.world.live_bytes.get() - self.size);
+        self.world.stores.discard(&(self.pa..self.pa + self.size as u64));
         // Freed memory is reused for anything: make entries in it bypass, as a hostile later owner would.
         for at in (self.pa..self.pa + self.size as u64).step_by(64) {
             self.world.mem.cpu_write64(at, 1 | 4 << 1);
@@ -171,16 +199,17 @@ impl DmaBuffer for Buffer {
         if !offset.is_multiple_of(8) || offset + 8 > self.size {
             return 0;
         }
-        self.world.mem.cpu_read64(self.pa + offset as u64)
+        assert!(!self.world.announced.get(), "no barrier between EVENTQ_PROD and what it announces");
+        self.world.stores.read64(self.pa + offset as u64)
     }
     fn write64(&mut self, offset: usize, value: u64) {
         if offset.is_multiple_of(8) && offset + 8 <= self.size {
-            self.world.mem.cpu_write64(self.pa + offset as u64, value);
+            self.world.stores.write64(self.pa + offset as u64, value);
         }
     }
     fn clean(&self, offset: usize, len: usize) {
         let from = self.pa + offset as u64;
-        self.world.mem.clean(from..from + len as u64);
+        self.world.stores.clean(from..from + len as u64);
     }
     fn invalidate(&self, offset: usize, len: usize) {
         let from = self.pa + offset as u64;
