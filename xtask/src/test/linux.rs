@@ -62,11 +62,14 @@ const ATTACKS: [Attack; 8] = [
     attack("t42_disable_bypass", Mode::AttackUnbound, Below::Portcullis, "6.1", 1, ""),
 ];
 
+/// The kernel that the module is built for.
+const MODULE_SERIES: &str = "6.12";
+
 /// Pages change hands while the disks work, and a device aims at them: blocked under Portcullis, landed without
 /// isolation.
 const MODULES: [Attack; 2] = [
-    attack("t02_t03_t04_donation_under_load", Mode::Module, Below::Portcullis, "6.12", 2, ""),
-    attack("donation_without_isolation", Mode::Module, Below::WithoutIsolation, "6.12", 2, ""),
+    attack("t02_t03_t04_donation_under_load", Mode::Module, Below::Portcullis, MODULE_SERIES, 2, ""),
+    attack("donation_without_isolation", Mode::Module, Below::WithoutIsolation, MODULE_SERIES, 2, ""),
 ];
 
 const fn attack(
@@ -149,10 +152,10 @@ fn plan(checkout: &Checkout, qemu: &Path, images: &Images) -> Result<Vec<Named>>
 
 fn plan_modules(checkout: &Checkout, qemu: &Path, images: &Images) -> Result<Vec<Named>> {
     let mut boots = Vec::new();
+    let guest = Guest::debian_with_module(checkout, MODULE_SERIES)?;
     for Attack { name, mode, below, row } in MODULES {
         let Some(below) = hypervisor(images, below) else { continue };
-        let guest = Guest::debian_with_module(checkout, row.series)?;
-        let mut boot = boot(guest, qemu, below, &row);
+        let mut boot = boot(guest.clone(), qemu, below, &row);
         boot.mode = mode;
         module::private_args(&boot.hypervisor).clone_into(&mut boot.private_args);
         boots.push(Named { name: format!("{name}: {}", boot.title()), boot });
