@@ -35,6 +35,23 @@ pub enum Defence {
     OnePage,
 }
 
+impl Defence {
+    /// Every one that can be missing, with its name.
+    pub const ALL: [(Self, &'static str); 5] = [
+        (Self::NoUnmap, "no-unmap"),
+        (Self::NoInvalidate, "no-invalidate"),
+        (Self::FirstSmmuOnly, "first-smmu-only"),
+        (Self::WrongPage, "wrong-page"),
+        (Self::OnePage, "one-page"),
+    ];
+
+    /// The one of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|(_, known)| *known == name).map(|(defence, _)| defence)
+    }
+}
+
 /// The shadow and what it needs.
 pub struct Dma {
     shadow: ShadowS2<HeapMemory>,
@@ -64,15 +81,28 @@ struct Step<'a> {
 }
 
 impl Mirror {
+    /// The tables as they are before any SMMU walks them.
+    fn new(heap: HeapMemory, mem: Memory, snooping: bool) -> Self {
+        let mut mirror = Self { heap, mem, seen: Vec::new(), snooping };
+        let words: Vec<u64> = (layout::TABLES..layout::TABLES + layout::TABLES_BYTES).step_by(8).collect();
+        mirror.seen = words.iter().map(|pa| mirror.word(*pa)).collect();
+        mirror.mem.preset(words.into_iter().zip(mirror.seen.iter().copied()));
+        mirror
+    }
+
+    /// A word as walkers see it.
+    fn word(&self, pa: u64) -> u64 {
+        let word = if self.snooping { self.heap.read64(Pa(pa)) } else { self.heap.read64_poc(Pa(pa)) };
+        word.unwrap_or(0)
+    }
+
     /// All stores since the last time appear at once: their order is the business of the table's own tests.
     fn update(&mut self) {
         let mut changed = Vec::new();
-        for (index, seen) in self.seen.iter_mut().enumerate() {
-            let pa = layout::TABLES + u64::try_from(index).unwrap_or(0) * 8;
-            let word = if self.snooping { self.heap.read64(Pa(pa)) } else { self.heap.read64_poc(Pa(pa)) };
-            let word = word.unwrap_or(0);
-            if word != *seen {
-                *seen = word;
+        for (index, pa) in (layout::TABLES..layout::TABLES + layout::TABLES_BYTES).step_by(8).enumerate() {
+            let word = self.word(pa);
+            if word != self.seen[index] {
+                self.seen[index] = word;
                 changed.push((pa, word));
             }
         }
@@ -116,15 +146,8 @@ impl Dma {
         defence: Rc<Cell<Defence>>,
         models: Vec<Rc<RefCell<Model>>>,
     ) -> Self {
-        let words = usize::try_from(layout::TABLES_BYTES / 8).unwrap_or(0);
         let snooping = models.iter().all(|m| m.borrow().config().snoop == smmu_model::Snoop::Coherent);
-        let mut dma = Self {
-            shadow,
-            mirror: Mirror { heap, mem, seen: vec![0; words], snooping },
-            smmus: Smmus { drivers, defence, models },
-        };
-        dma.mirror.update();
-        dma
+        Self { shadow, mirror: Mirror::new(heap, mem, snooping), smmus: Smmus { drivers, defence, models } }
     }
 
     /// What every STE says for its stage 2.

@@ -11,6 +11,7 @@ mod bus;
 mod cpu;
 mod dma;
 pub mod host;
+pub mod hostile;
 mod invariant;
 pub mod layout;
 mod machine;

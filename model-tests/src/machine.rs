@@ -251,6 +251,11 @@ impl Machine {
         }
     }
 
+    /// A store of the host to SMMU `n`, executed once. Only under EL2.
+    pub fn write_once(&mut self, n: usize, offset: u32, size: AccessSize, value: u64) -> WriteOutcome {
+        self.driver(n, |smmu, owner| smmu.mmio_write(owner, offset, size, value))
+    }
+
     /// A 32-bit load.
     pub fn read32(&mut self, n: usize, offset: u32) -> u32 {
         u32::try_from(self.read(n, offset, AccessSize::Word)).unwrap_or(u32::MAX)

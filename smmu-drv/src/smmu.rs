@@ -9,7 +9,8 @@ use crate::fault::{FaultLog, FaultRecord};
 use crate::features::Features;
 use crate::hw::Hw;
 use crate::platform::{HostMemory, Platform};
-use crate::spec::registers::{self as reg, cr0::Cr0, gerror::Gerror};
+use crate::spec::get32;
+use crate::spec::registers::{self as reg, cr0::Cr0, gbpa, gerror::Gerror};
 use crate::stats::{Stats, bump};
 use crate::strtab::{Shared, Strtab};
 use crate::takeover::Stage2Cfg;
@@ -251,6 +252,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     #[inline]
     pub(crate) fn check_alive(&mut self) -> Result<(), SmmuError> {
         if let Some(error) = self.failed {
+            self.keep_closed();
             return Err(error);
         }
         weakened!(self.hw.platform(), ResetUnseen, { return Ok(()) });
@@ -268,6 +270,16 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         }
         self.update_irq_ctrl();
         Ok(())
+    }
+
+    /// A failed SMMU is not programmed again; but where it lost its power, it may have come back letting everything through.
+    #[cold]
+    fn keep_closed(&self) {
+        let on = Cr0::from_bits_truncate(self.hw.read32(reg::CR0ACK)).contains(Cr0::SMMUEN);
+        if !on && get32(gbpa::ABORT, self.hw.read32(reg::GBPA)) == 0 {
+            // Hardware that does not listen cannot be closed; the error that is reported anyway says that it failed.
+            let _ = self.close();
+        }
     }
 
     /// Marks the SMMU failed, and lets the host see what it would see: service failure.

@@ -179,7 +179,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     }
 
     /// Lets nothing through from the moment that SMMUEN is 0.
-    fn close(&self) -> Result<(), TakeOverError> {
+    pub(crate) fn close(&self) -> Result<(), TakeOverError> {
         weakened!(self.hw.platform(), TakeOverThroughOff, { return Ok(()) });
         set_gbpa_abort(&self.hw)
     }

@@ -176,6 +176,17 @@ impl Memory {
         }
     }
 
+    /// Sets aligned words as they were before time began: no cache can hold anything else, unless they were stored to.
+    pub fn preset(&self, words: impl IntoIterator<Item = (u64, u64)>) {
+        let mut m = self.lock();
+        for (word, value) in words {
+            store(&mut m.poc, word & !7, value);
+            if m.snoop == Snoop::NonCoherent {
+                m.cpu_store(word & !7, value);
+            }
+        }
+    }
+
     /// Cleans `range` to the point of coherency: what the CPU sees is now what a non-snooping device sees.
     pub fn clean(&self, range: Range<u64>) {
         let mut m = self.lock();

@@ -106,6 +106,11 @@ impl Model {
         &self.config
     }
 
+    /// Changes which legal outcome transactions take from now on; returns what it was.
+    pub fn set_cache(&mut self, cache: Cache) -> Cache {
+        std::mem::replace(&mut self.config.cache, cache)
+    }
+
     /// The memory it is attached to.
     #[must_use]
     pub fn mem(&self) -> &Memory {

@@ -1,0 +1,6 @@
+//! Pages that change their owner between traps and DMA.
+#![no_main]
+
+use model_tests::hostile::{Diet, fuzz};
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz(Diet::Transitions, bytes));

@@ -1,0 +1,441 @@
+//! Runs as strings of bytes: what a fuzzer mutates, what a property test draws, what the committed corpus holds.
+//!
+//! Two bytes choose the machine; then come actions, each a byte that says which and the bytes of its fields. Which action a
+//! byte means depends on the [`Diet`], so that each fuzz target spends its time on its own part.
+
+use arbitrary::{Result, Unstructured};
+use smmu_drv::AccessSize;
+
+use super::action::{Action, At, Cmd, Entry, Half, Request, SIDS, Spot, Transition, Trouble, Value, pick};
+
+/// Which actions there are, and how often.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Diet {
+    /// All of them.
+    Everything,
+    /// Register accesses.
+    Registers,
+    /// Commands and events.
+    Commands,
+    /// Stream table contents and shapes.
+    StreamTable,
+    /// Changes of owner between traps and DMA.
+    Transitions,
+}
+
+/// The actions by name, in the order of their fields' codecs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Read,
+    Write,
+    Resume,
+    Abandon,
+    Store,
+    Race,
+    Ste,
+    Queue,
+    Ring,
+    Start,
+    Repair,
+    Events,
+    Context,
+    Map,
+    Own,
+    Dma,
+    Time,
+    Interrupt,
+    Forget,
+    Trouble,
+}
+
+use Kind as K;
+
+impl Diet {
+    /// Every one, with the name of its fuzz target.
+    pub const ALL: [(Self, &'static str); 5] = [
+        (Self::Everything, "hostile_host"),
+        (Self::Registers, "registers"),
+        (Self::Commands, "commands"),
+        (Self::StreamTable, "stream_table"),
+        (Self::Transitions, "transitions"),
+    ];
+
+    fn kinds(self) -> &'static [Kind] {
+        match self {
+            Self::Everything => &[
+                K::Read,
+                K::Write,
+                K::Resume,
+                K::Abandon,
+                K::Store,
+                K::Race,
+                K::Ste,
+                K::Queue,
+                K::Ring,
+                K::Start,
+                K::Repair,
+                K::Events,
+                K::Context,
+                K::Map,
+                K::Own,
+                K::Dma,
+                K::Time,
+                K::Interrupt,
+                K::Forget,
+                K::Trouble,
+            ],
+            Self::Registers => {
+                &[K::Write, K::Read, K::Queue, K::Ring, K::Start, K::Write, K::Resume, K::Dma, K::Store, K::Own]
+            }
+            Self::Commands => &[
+                K::Queue,
+                K::Ring,
+                K::Start,
+                K::Repair,
+                K::Events,
+                K::Dma,
+                K::Ste,
+                K::Write,
+                K::Race,
+                K::Resume,
+                K::Store,
+                K::Own,
+                K::Interrupt,
+                K::Context,
+                K::Time,
+                K::Trouble,
+            ],
+            Self::StreamTable => &[
+                K::Ste,
+                K::Store,
+                K::Queue,
+                K::Ring,
+                K::Start,
+                K::Race,
+                K::Write,
+                K::Dma,
+                K::Own,
+                K::Resume,
+                K::Context,
+                K::Map,
+                K::Forget,
+                K::Trouble,
+                K::Events,
+            ],
+            Self::Transitions => &[
+                K::Own,
+                K::Own,
+                K::Own,
+                K::Dma,
+                K::Start,
+                K::Ste,
+                K::Queue,
+                K::Ring,
+                K::Map,
+                K::Context,
+                K::Write,
+                K::Resume,
+                K::Forget,
+                K::Time,
+                K::Repair,
+                K::Events,
+            ],
+        }
+    }
+
+    fn kind(self, byte: u8) -> Kind {
+        pick(self.kinds(), byte)
+    }
+
+    fn byte(self, kind: Kind) -> Option<u8> {
+        self.kinds().iter().position(|known| *known == kind).and_then(|at| u8::try_from(at).ok())
+    }
+}
+
+/// The machine that a run is on, and what it does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// Which of the machines.
+    pub machine: u8,
+    /// Seed of the hardware's choices.
+    pub seed: u8,
+    /// The actions.
+    pub actions: Vec<Action>,
+}
+
+/// Actions of one run at most: a run stays a matter of milliseconds.
+const MAX_ACTIONS: usize = 2048;
+
+impl Run {
+    /// The run that `bytes` mean. An action that they do not hold completely ends it.
+    #[must_use]
+    pub fn decode(diet: Diet, bytes: &[u8]) -> Self {
+        let mut u = Unstructured::new(bytes);
+        let (machine, seed) = (byte(&mut u).unwrap_or(0), byte(&mut u).unwrap_or(0));
+        let mut actions = Vec::new();
+        while !u.is_empty() && actions.len() < MAX_ACTIONS {
+            let before = u.len();
+            let Ok(action) = Action::decode(diet, &mut u) else { break };
+            // Bytes that are missing are made up as zeros: such an action is none.
+            if u.is_empty() && before < encoded_len(diet, action) {
+                break;
+            }
+            actions.push(action);
+        }
+        Self { machine, seed, actions }
+    }
+
+    /// Bytes that mean this run; actions that the diet does not have are left out.
+    #[must_use]
+    pub fn encode(&self, diet: Diet) -> Vec<u8> {
+        let mut out = vec![self.machine, self.seed];
+        for action in &self.actions {
+            action.encode(diet, &mut out);
+        }
+        out
+    }
+}
+
+fn encoded_len(diet: Diet, action: Action) -> usize {
+    let mut out = Vec::new();
+    action.encode(diet, &mut out);
+    out.len()
+}
+
+fn byte(u: &mut Unstructured<'_>) -> Result<u8> {
+    u.arbitrary()
+}
+
+/// Fields that know their bytes.
+trait Field: Sized {
+    fn take(u: &mut Unstructured<'_>) -> Result<Self>;
+    fn put(&self, out: &mut Vec<u8>);
+}
+
+impl Field for u8 {
+    fn take(u: &mut Unstructured<'_>) -> Result<Self> {
+        byte(u)
+    }
+
+    fn put(&self, out: &mut Vec<u8>) {
+        out.push(*self);
+    }
+}
+
+macro_rules! listed {
+    ($($name:ident: $($value:expr),*;)*) => {
+        $(impl Field for $name {
+            fn take(u: &mut Unstructured<'_>) -> Result<Self> {
+                Ok(pick(&[$($value),*], byte(u)?))
+            }
+
+            fn put(&self, out: &mut Vec<u8>) {
+                let at = [$($value),*].iter().position(|value| value == self);
+                out.push(at.and_then(|at| u8::try_from(at).ok()).unwrap_or(0));
+            }
+        })*
+    };
+}
+
+use AccessSize::{Byte, Double, Half as HalfWord, Word};
+
+listed! {
+    AccessSize: Word, Double, Word, Double, Word, Word, HalfWord, Byte;
+    Transition: Transition::DonateHyp, Transition::GiveBack, Transition::ShareHyp, Transition::UnshareHyp,
+        Transition::VmCreate, Transition::VmDestroy, Transition::DonateGuest, Transition::ShareGuest,
+        Transition::UnshareGuest, Transition::Reclaim;
+    Request: Request::Write, Request::Read, Request::Translated, Request::Translation;
+    Trouble: Trouble::NoMemory, Trouble::Memory, Trouble::NoTables, Trouble::Tables, Trouble::PowerLoss,
+        Trouble::CommandError, Trouble::EventAbort, Trouble::SyncNever, Trouble::Failure, Trouble::Quiesce;
+}
+
+impl Field for Spot {
+    fn take(u: &mut Unstructured<'_>) -> Result<Self> {
+        Ok(Self { place: byte(u)?, word: u.arbitrary()? })
+    }
+
+    fn put(&self, out: &mut Vec<u8>) {
+        out.push(self.place);
+        out.extend(self.word.to_le_bytes());
+    }
+}
+
+impl Field for Value {
+    fn take(u: &mut Unstructured<'_>) -> Result<Self> {
+        Ok(match byte(u)? % 4 {
+            0 => Self::Small(byte(u)?),
+            1 => Self::Word(u.arbitrary()?),
+            2 => Self::Wide(u.arbitrary()?),
+            _ => Self::Pointer { to: Spot::take(u)?, low: byte(u)?, top: byte(u)? },
+        })
+    }
+
+    fn put(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Small(value) => out.extend([0, *value]),
+            Self::Word(value) => {
+                out.push(1);
+                out.extend(value.to_le_bytes());
+            }
+            Self::Wide(value) => {
+                out.push(2);
+                out.extend(value.to_le_bytes());
+            }
+            Self::Pointer { to, low, top } => {
+                out.push(3);
+                to.put(out);
+                out.extend([*low, *top]);
+            }
+        }
+    }
+}
+
+/// Set in the first byte of an offset; page 1 is bit 0 of it.
+const RAW: u8 = 0x80;
+/// Set in the byte of a row whose second word is meant.
+const HIGH: u8 = 0x40;
+
+impl Field for At {
+    fn take(u: &mut Unstructured<'_>) -> Result<Self> {
+        let tag = byte(u)?;
+        if tag & RAW != 0 {
+            let low: u16 = u.arbitrary()?;
+            return Ok(Self::Raw(u32::from(tag & 1) << 16 | u32::from(low)));
+        }
+        let half = if tag & HIGH == 0 { Half::Low } else { Half::High };
+        Ok(Self::Row { row: tag & (HIGH - 1), half })
+    }
+
+    fn put(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Row { row, half } => out.push(row & (HIGH - 1) | if *half == Half::High { HIGH } else { 0 }),
+            Self::Raw(offset) => {
+                let [low, high, page, _] = offset.to_le_bytes();
+                out.extend([RAW | page & 1, low, high]);
+            }
+        }
+    }
+}
+
+impl Field for Entry {
+    fn take(u: &mut Unstructured<'_>) -> Result<Self> {
+        Ok(match byte(u)? % 6 {
+            0 => Self::Invalid,
+            1 => Self::Abort,
+            2 => Self::Bypass,
+            3 => Self::Stage1,
+            4 => Self::Substreams { format: byte(u)?, log2: byte(u)?, default: byte(u)? },
+            _ => Self::Words([Value::take(u)?, Value::take(u)?]),
+        })
+    }
+
+    fn put(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Invalid => out.push(0),
+            Self::Abort => out.push(1),
+            Self::Bypass => out.push(2),
+            Self::Stage1 => out.push(3),
+            Self::Substreams { format, log2, default } => out.extend([4, *format, *log2, *default]),
+            Self::Words([first, second]) => {
+                out.push(5);
+                first.put(out);
+                second.put(out);
+            }
+        }
+    }
+}
+
+impl Field for Cmd {
+    fn take(u: &mut Unstructured<'_>) -> Result<Self> {
+        Ok(match byte(u)? % 7 {
+            0 => Self::Sync,
+            1 => Self::SyncMsi { to: Value::take(u)?, data: byte(u)? },
+            2 => Self::CfgiSte { sid: byte(u)?, leaf: byte(u)? },
+            3 => Self::CfgiRange { sid: byte(u)?, range: byte(u)? },
+            4 => Self::CfgiAll,
+            5 => Self::NhAll,
+            _ => Self::Any([Value::take(u)?, Value::take(u)?]),
+        })
+    }
+
+    fn put(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Sync => out.push(0),
+            Self::SyncMsi { to, data } => {
+                out.push(1);
+                to.put(out);
+                out.push(*data);
+            }
+            Self::CfgiSte { sid, leaf } => out.extend([2, *sid, *leaf]),
+            Self::CfgiRange { sid, range } => out.extend([3, *sid, *range]),
+            Self::CfgiAll => out.push(4),
+            Self::NhAll => out.push(5),
+            Self::Any([first, second]) => {
+                out.push(6);
+                first.put(out);
+                second.put(out);
+            }
+        }
+    }
+}
+
+macro_rules! actions {
+    ($($kind:ident { $($field:ident),* })*) => {
+        impl Action {
+            fn decode(diet: Diet, u: &mut Unstructured<'_>) -> Result<Self> {
+                Ok(match diet.kind(byte(u)?) {
+                    $(Kind::$kind => Self::$kind { $($field: Field::take(u)?),* },)*
+                })
+            }
+
+            fn encode(&self, diet: Diet, out: &mut Vec<u8>) {
+                match self {
+                    $(Self::$kind { $($field),* } => {
+                        let Some(kind) = diet.byte(Kind::$kind) else { return };
+                        out.push(kind);
+                        $($field.put(out);)*
+                    })*
+                }
+            }
+        }
+    };
+}
+
+actions! {
+    Read { smmu, at, size }
+    Write { cpu, smmu, at, size, value }
+    Resume { cpu }
+    Abandon { cpu }
+    Store { to, value }
+    Race { at, value }
+    Ste { smmu, sid, entry }
+    Queue { smmu, cmd }
+    Ring { cpu, smmu }
+    Start { smmu, shape }
+    Repair { smmu }
+    Events { smmu }
+    Context { ssid, table }
+    Map { page, to }
+    Own { how, page, count }
+    Dma { smmu, sid, ssid, request, iova }
+    Time { steps }
+    Interrupt { smmu }
+    Forget {}
+    Trouble { smmu, what, arg }
+}
+
+impl Cmd {
+    /// Its two words.
+    #[must_use]
+    pub fn words(self) -> [u64; 2] {
+        match self {
+            Self::Sync => [0x46, 0],
+            Self::SyncMsi { to, data } => [1 << 12 | 0x46 | u64::from(data) << 32, to.get()],
+            Self::CfgiSte { sid, leaf } => [u64::from(pick(&SIDS, sid)) << 32 | 3, u64::from(leaf & 1)],
+            Self::CfgiRange { sid, range } => [u64::from(pick(&SIDS, sid)) << 32 | 4, u64::from(range & 31)],
+            Self::CfgiAll => [4, 31],
+            Self::NhAll => [0x10, 0],
+            Self::Any([first, second]) => [first.get(), second.get()],
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! The judge: what must hold after every action, and at the end.
+
+use hyp::mem_protect::{Devices, PageRange};
+use io_pgtable::Ipa;
+use smmu_model::arch::regs as r;
+use smmu_model::{Cache, Hazard, Transfer};
+
+use super::action::{Action, Cmd};
+use super::{Play, SIDS};
+use crate::layout::{HOST_CMDQ, HOST_EVTQ, HOST_L2, HOST_STRTAB, SID, TRANSLATER, TRANSLATER_BYTES, VICTIM};
+
+/// What was not as it must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// Somebody can reach what is not theirs, or did.
+    Escape(String),
+    /// Two of EL2's records disagree.
+    Audit(String),
+    /// The driver misused the hardware.
+    Misuse(String),
+    /// A trap did too much, or a store never ends.
+    Unbounded(String),
+    /// The host cannot go on although it does everything right.
+    Stuck(String),
+}
+
+impl Finding {
+    /// The same with the action that it followed.
+    pub(super) fn at(self, number: usize, action: &Action) -> Self {
+        let more = |text: String| format!("after action {number}, {action:x?}: {text}");
+        match self {
+            Self::Escape(text) => Self::Escape(more(text)),
+            Self::Audit(text) => Self::Audit(more(text)),
+            Self::Misuse(text) => Self::Misuse(more(text)),
+            Self::Unbounded(text) => Self::Unbounded(more(text)),
+            Self::Stuck(text) => Self::Stuck(more(text)),
+        }
+    }
+}
+
+/// Judgements after which hardware forgets what it cached, as it may at any time. Its choices multiply with each store that
+/// it may remember.
+const PAST: u32 = 6;
+
+impl Play {
+    /// Judges the machine. Where EL2 made no store and no page changed its owner since the last time, hardware can reach no
+    /// more than it could.
+    pub(super) fn judge(&mut self) -> Result<(), Finding> {
+        let stores = self.stores.get();
+        if self.judged == Some(stores) {
+            return Ok(());
+        }
+        self.judged = Some(stores);
+        self.m.isolated(&SIDS[..4]).map_err(|breach| Finding::Escape(format!("{breach:x?}")))?;
+        if !self.m.secret_intact() {
+            return Err(Finding::Escape("EL2's memory changed".into()));
+        }
+        let written = self.m.mem.take_mmio_writes();
+        let translater = TRANSLATER..TRANSLATER + TRANSLATER_BYTES;
+        if let Some(write) = written.iter().find(|write| !translater.contains(&write.pa)) {
+            return Err(Finding::Escape(format!("a device register was written: {write:x?}")));
+        }
+        self.audit()?;
+        self.misuse()?;
+        self.age += 1;
+        if self.age.is_multiple_of(PAST) {
+            for model in &self.m.models {
+                model.borrow_mut().drop_caches();
+            }
+        }
+        Ok(())
+    }
+
+    fn audit(&mut self) -> Result<(), Finding> {
+        let translater: Vec<PageRange> = PageRange::covering(Ipa(TRANSLATER), TRANSLATER_BYTES).into_iter().collect();
+        let devices = Devices { cpu: &[], dma: &translater };
+        self.m.owner().audit(devices).map_err(|finding| Finding::Audit(format!("{finding:x?}")))?;
+        for n in 0..self.drivers.len() {
+            self.m
+                .driver(n, |smmu, owner| smmu.audit(owner))
+                .map_err(|finding| Finding::Audit(format!("SMMU {n}: {finding:x?}")))?;
+        }
+        Ok(())
+    }
+
+    fn misuse(&self) -> Result<(), Finding> {
+        for (n, model) in self.m.models.iter().enumerate() {
+            let mut hazards = model.borrow_mut().take_hazards();
+            if self.injected {
+                hazards.retain(|hazard| !matches!(hazard, Hazard::CommandError { .. }));
+            }
+            if !hazards.is_empty() {
+                return Err(Finding::Misuse(format!("SMMU {n}: {hazards:x?}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// The end of a run: every store under way completes, everything that is switched off lets go of its claims, and a host
+    /// that does everything right has its DMA.
+    pub(super) fn finish(&mut self) -> Result<(), Finding> {
+        self.m.pool.refill();
+        self.m.owner().dma_mut().fail_tables_after(None);
+        *self.m.hook().borrow_mut() = None;
+        for cpu in 0..self.cpus.len() {
+            if let Some(store) = self.cpus[cpu].take() {
+                self.complete(store)?;
+            }
+        }
+        for n in 0..self.drivers.len() {
+            self.write32(n, r::CR0, 0)?;
+        }
+        let claims = self.m.claims();
+        if claims != 0 {
+            return Err(Finding::Stuck(format!("{claims} claims leak")));
+        }
+        self.judged = None;
+        self.judge()?;
+        for n in 0..self.drivers.len() {
+            let failed = self.m.driver(n, |smmu, _| smmu.failed());
+            // A failure may not even have been noticed yet.
+            if self.drivers[n].doomed {
+                continue;
+            }
+            if let Some(error) = failed {
+                return Err(Finding::Stuck(format!("SMMU {n} failed: {error}")));
+            }
+            if !self.drivers[n].quiesced {
+                self.start_over(n)?;
+            }
+        }
+        self.judged = None;
+        self.judge()
+    }
+
+    /// A well-behaved driver after the hostile one, where the memory it needs is still the host's.
+    fn start_over(&mut self, n: usize) -> Result<(), Finding> {
+        self.write32(n, r::GBPA, r::GBPA_UPDATE)?;
+        let host = self.host(n);
+        let needed = [host.strtab(), host.cmdq(), host.evtq(), VICTIM, HOST_STRTAB, HOST_L2, HOST_CMDQ, HOST_EVTQ];
+        let map = self.m.owner().map();
+        if needed.iter().any(|page| map.owner(page >> 12) != hyp::mem_protect::Owner::Host) {
+            return Ok(());
+        }
+        self.start(n, 0)?;
+        self.write_entry(n, SID, super::Entry::Bypass);
+        for cmd in [Cmd::CfgiAll, Cmd::NhAll, Cmd::Sync] {
+            self.queue(n, cmd.words());
+        }
+        self.write32(n, r::CMDQ_PROD, self.drivers[n].prod)?;
+        let cons = self.m.read32(n, r::CMDQ_CONS);
+        if cons != self.drivers[n].prod {
+            return Err(Finding::Stuck(format!("SMMU {n}: a new start leaves CMDQ_CONS at {cons:#x}")));
+        }
+        let cache = self.m.models[n].borrow_mut().set_cache(Cache::None);
+        let transfer = self.m.dma_write(n, SID, VICTIM, 1);
+        self.m.models[n].borrow_mut().set_cache(cache);
+        match transfer {
+            Transfer::Done => Ok(()),
+            other => Err(Finding::Stuck(format!("SMMU {n}: a new start gets no DMA: {other:x?}"))),
+        }
+    }
+}

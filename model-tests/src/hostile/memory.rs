@@ -1,0 +1,89 @@
+//! What the host's CPUs write into memory: tables, queues, anything, as long as it is theirs.
+
+use hyp::mem_protect::Owner as PageOwner;
+
+use super::action::Entry;
+use super::{Driver, Play};
+use crate::host::{ABORT, BYPASS, Host, INVALID, LEAF, LOG2_QUEUE, STAGE1, Shape, cd};
+use crate::layout::{HOST_CD, HOST_S1, IOVA};
+
+impl Play {
+    /// A store of the host to memory. Its stage 2 stops it where the page is not its own; device registers are not
+    /// memory.
+    pub(super) fn poke(&mut self, pa: u64, value: u64) {
+        let pa = pa & !7;
+        if self.m.owner().map().owner(pa >> 12) == PageOwner::Host {
+            self.m.mem.cpu_write64(pa, value);
+            self.m.mem.clean(pa..pa + 8);
+        }
+    }
+
+    /// Another CPU stores right after EL2 next fetched this word.
+    pub(super) fn race(&mut self, pa: u64, value: u64) {
+        let pa = pa & !7;
+        if self.m.owner().map().owner(pa >> 12) != PageOwner::Host {
+            return;
+        }
+        let mem = self.m.mem.clone();
+        let mut armed = true;
+        *self.m.hook().borrow_mut() = Some(Box::new(move |fetched| {
+            // EL2 reads pages under a claim, so that the page is still the host's here.
+            if armed && fetched == pa {
+                armed = false;
+                mem.cpu_write64(pa, value);
+                mem.clean(pa..pa + 8);
+            }
+        }));
+    }
+
+    /// A description of the host's structures of SMMU `n`.
+    pub(super) fn host(&self, n: usize) -> Host {
+        let Driver { prod, two_level, .. } = self.drivers[n];
+        Host { smmu: n, prod, shape: if two_level { Shape::TwoLevel } else { Shape::Linear } }
+    }
+
+    /// Dwords 0 and 1 of an entry.
+    pub(super) fn write_entry(&mut self, n: usize, sid: u32, entry: Entry) {
+        let words = match entry {
+            Entry::Invalid => INVALID,
+            Entry::Abort => ABORT,
+            Entry::Bypass => BYPASS,
+            Entry::Stage1 => STAGE1,
+            Entry::Substreams { format, log2, default } => [
+                STAGE1[0] | u64::from(format & 3) << 4 | u64::from(log2 & 31) << 59,
+                STAGE1[1] | u64::from(default & 3),
+            ],
+            Entry::Words([first, second]) => [first.get(), second.get()],
+        };
+        let at = self.host(n).ste_at(sid);
+        self.poke(at + 8, words[1]);
+        self.poke(at, words[0]);
+    }
+
+    /// Puts a command into the queue without telling anybody.
+    pub(super) fn queue(&mut self, n: usize, [first, second]: [u64; 2]) {
+        let host = self.host(n);
+        let slot = host.cmdq() + u64::from(host.prod % (1 << LOG2_QUEUE)) * 16;
+        self.poke(slot, first);
+        self.poke(slot + 8, second);
+        self.drivers[n].prod = (host.prod + 1) % (2 << LOG2_QUEUE);
+    }
+
+    /// A context descriptor whose stage 1 table is at `table`.
+    pub(super) fn context(&mut self, ssid: u8, table: u64) {
+        let at = HOST_CD + u64::from(ssid) * 64;
+        for (word, value) in (at..).step_by(8).zip(cd(table & 0x000f_ffff_ffff_f000)) {
+            self.poke(word, value);
+        }
+    }
+
+    /// A page of the host's stage 1, some pages after [`IOVA`].
+    pub(super) fn map(&mut self, page: u8, to: u64) {
+        let iova = IOVA + u64::from(page) * 4096;
+        let tables = [HOST_S1, HOST_S1 + 0x1000, HOST_S1 + 0x2000];
+        let index = |shift: u32| ((iova >> shift) & 511) * 8;
+        self.poke(tables[0] + index(30), tables[1] | 3);
+        self.poke(tables[1] + index(21), tables[2] | 3);
+        self.poke(tables[2] + index(12), to & 0x000f_ffff_ffff_f000 | LEAF);
+    }
+}

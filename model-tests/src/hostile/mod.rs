@@ -1,0 +1,245 @@
+//! The hostile host: one state machine of everything that a host, its devices and its hardware can do, in any order, on
+//! the real driver and the real ownership map.
+//!
+//! Property tests draw runs at random, fuzz targets let coverage choose them; both are strings of bytes ([`Run`]), and both
+//! end in [`play`]. After every action the machine has to be sound ([`Finding`] says what was not): by no legal choice of
+//! the hardware does a stream reach a byte that is not the host's, all audits are clean, nothing misuses the hardware, and
+//! no trap does more than a bounded amount of work. At the end the host starts over and has to succeed.
+//!
+//! ```
+//! use model_tests::Defence;
+//! use model_tests::hostile::{Action, Diet, Run, Transition, Value, play};
+//!
+//! // The host gives a page to EL2, and its device may write there no more.
+//! let donate = Action::Own { how: Transition::DonateHyp, page: Value::Word(0x4100_0000), count: 0 };
+//! let run = Run { machine: 0, seed: 0, actions: vec![donate] };
+//! assert_eq!(Run::decode(Diet::Everything, &run.encode(Diet::Everything)), run);
+//! assert!(play(&run, Defence::Whole).is_ok());
+//! // Without the invalidation it may: the oracle finds it.
+//! assert!(play(&run, Defence::NoInvalidate).is_err());
+//! ```
+
+mod action;
+mod codec;
+mod finding;
+mod memory;
+mod registers;
+pub mod seeds;
+mod setups;
+mod trouble;
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use hyp::mem_protect::UncheckedRange;
+use smmu_drv::AccessSize;
+use smmu_model::{Access, Cache, Model};
+
+pub use action::{Action, At, Cmd, Entry, Half, PLACES, Request, SIDS, Spot, Transition, Trouble, Value};
+pub use codec::{Diet, Run};
+pub use finding::Finding;
+
+use crate::dma::Defence;
+use crate::machine::{Machine, Setup};
+use action::pick;
+
+/// CPUs of the host.
+const CPUS: usize = 3;
+/// Guests at most.
+const GUESTS: usize = 3;
+
+/// A store that asked to be executed again.
+#[derive(Clone, Copy, Debug)]
+struct Pending {
+    smmu: usize,
+    offset: u32,
+    size: AccessSize,
+    value: u64,
+}
+
+/// What the host remembers of an SMMU.
+#[derive(Clone, Copy, Debug, Default)]
+struct Driver {
+    /// CMDQ_PROD as it will be written next.
+    prod: u32,
+    /// Its last start asked for a 2-level table.
+    two_level: bool,
+    /// Its hardware was made to fail, so that it may be marked failed.
+    doomed: bool,
+    /// It was quiesced: its streams abort for good.
+    quiesced: bool,
+}
+
+/// A machine with a hostile host on it.
+struct Play {
+    m: Machine,
+    drivers: Vec<Driver>,
+    cpus: [Option<Pending>; CPUS],
+    guests: Vec<u64>,
+    /// Stores of EL2 to registers and buffers, of all traps.
+    stores: Rc<Cell<u64>>,
+    /// `stores` when the machine was judged last; `None` if something else may have changed since.
+    judged: Option<u64>,
+    /// How often it was judged.
+    age: u32,
+    /// Commands or events that hardware was told to refuse.
+    injected: bool,
+}
+
+/// What a run came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Actions taken.
+    pub actions: usize,
+    /// Most stores of EL2 in one trap.
+    pub worst_trap: u64,
+}
+
+/// Plays a run on a machine where `missing` is missing.
+///
+/// # Errors
+/// The first thing that was not as it must be.
+pub fn play(run: &Run, missing: Defence) -> Result<Summary, Finding> {
+    let mut play = Play::new(&setups::setup(run.machine, run.seed), missing);
+    let mut summary = Summary { actions: run.actions.len(), worst_trap: 0 };
+    for (number, action) in run.actions.iter().enumerate() {
+        let before = play.stores.get();
+        play.act(*action)?;
+        summary.worst_trap = summary.worst_trap.max(play.stores.get() - before);
+        play.judge().map_err(|finding| finding.at(number, action))?;
+    }
+    play.finish()?;
+    Ok(summary)
+}
+
+impl Play {
+    fn new(setup: &Setup, missing: Defence) -> Self {
+        let mut m = Machine::new(setup);
+        m.without(missing);
+        let stores: Rc<Cell<u64>> = Rc::default();
+        let count = stores.clone();
+        *m.spy.borrow_mut() = Some(Box::new(move |_: &Model| count.set(count.get() + 1)));
+        let drivers = vec![Driver::default(); setup.smmus];
+        Self { m, drivers, cpus: [None; CPUS], guests: Vec::new(), stores, judged: None, age: 0, injected: false }
+    }
+
+    fn smmu(&self, number: u8) -> usize {
+        usize::from(number) % self.drivers.len()
+    }
+
+    fn act(&mut self, action: Action) -> Result<(), Finding> {
+        match action {
+            Action::Read { smmu, at, size } => {
+                let _ = self.m.read(self.smmu(smmu), at.offset(), size);
+            }
+            Action::Write { cpu, smmu, at, size, value } => {
+                let store = Pending { smmu: self.smmu(smmu), offset: at.offset(), size, value: value.get() };
+                self.store(cpu, store)?;
+            }
+            Action::Resume { cpu } => self.resume(usize::from(cpu) % CPUS)?,
+            Action::Abandon { cpu } => self.cpus[usize::from(cpu) % CPUS] = None,
+            Action::Store { to, value } => self.poke(to.pa(), value.get()),
+            Action::Race { at, value } => self.race(at.pa(), value.get()),
+            Action::Ste { smmu, sid, entry } => self.write_entry(self.smmu(smmu), pick(&SIDS, sid), entry),
+            Action::Queue { smmu, cmd } => self.queue(self.smmu(smmu), cmd.words()),
+            Action::Ring { cpu, smmu } => self.ring(cpu, self.smmu(smmu))?,
+            Action::Start { smmu, shape } => self.start(self.smmu(smmu), shape)?,
+            Action::Repair { smmu } => self.repair(self.smmu(smmu))?,
+            Action::Events { smmu } => self.events(self.smmu(smmu))?,
+            Action::Context { ssid, table } => self.context(ssid, table.pa()),
+            Action::Map { page, to } => self.map(page, to.pa()),
+            Action::Own { how, page, count } => self.own(how, page.get(), count),
+            Action::Dma { smmu, sid, ssid, request, iova } => self.dma(smmu, sid, ssid, request, iova.get()),
+            Action::Time { steps } => {
+                for model in &self.m.models {
+                    for _ in 0..steps {
+                        if !model.borrow_mut().step() {
+                            break;
+                        }
+                    }
+                }
+                self.judged = None;
+            }
+            Action::Interrupt { smmu } => {
+                let n = self.smmu(smmu);
+                self.m.driver(n, |smmu, owner| {
+                    smmu.poll_events(owner);
+                    while smmu.has_fault() && smmu.take_fault().is_some() {}
+                });
+            }
+            Action::Forget => {
+                for model in &self.m.models {
+                    model.borrow_mut().drop_caches();
+                }
+            }
+            Action::Trouble { smmu, what, arg } => self.trouble(self.smmu(smmu), what, arg),
+        }
+        Ok(())
+    }
+
+    fn own(&mut self, how: Transition, page: u64, count: u8) {
+        self.judged = None;
+        let count = [1, 2, 3, 1, 8, 512, 0, u64::MAX >> 12][usize::from(count % 8)];
+        let range = UncheckedRange { pfn: page >> 12, count };
+        let guest = self.guests.last().copied().unwrap_or(0);
+        let owner = self.m.owner();
+        // Refusals are the map's own business, and tested there.
+        let _ = match how {
+            Transition::DonateHyp => owner.host_donate_hyp(range),
+            Transition::GiveBack => owner.hyp_donate_host(range),
+            Transition::ShareHyp => owner.host_share_hyp(range),
+            Transition::UnshareHyp => owner.host_unshare_hyp(range),
+            Transition::VmCreate if self.guests.len() < GUESTS => owner.vm_create().map(|id| {
+                self.guests.push(u64::from(id.handle()));
+            }),
+            Transition::VmCreate => Ok(()),
+            Transition::VmDestroy => {
+                let _ = self.guests.pop();
+                owner.vm_destroy(guest)
+            }
+            Transition::DonateGuest => owner.host_donate_guest(range, guest),
+            Transition::ShareGuest => owner.host_share_guest(range, guest),
+            Transition::UnshareGuest => owner.host_unshare_guest(range, guest),
+            Transition::Reclaim => owner.host_reclaim_page(range),
+        };
+    }
+
+    fn dma(&mut self, smmu: u8, sid: u8, ssid: u8, request: Request, iova: u64) {
+        let sid = pick(&SIDS, sid);
+        let ssid = ssid.checked_sub(1).map(u32::from);
+        let mut model = self.m.models[self.smmu(smmu)].borrow_mut();
+        // What stale entries let through is the judge's business, whether or not a device tries. Here devices go the newest way,
+        // which takes no search.
+        let cache = model.set_cache(Cache::None);
+        match request {
+            Request::Write => {
+                let _ = model.dma_write(sid, ssid, iova, &[0xaa]);
+            }
+            Request::Read => {
+                let _ = model.dma_read(sid, ssid, iova, &mut [0]);
+            }
+            Request::Translated => {
+                let _ = model.dma_write_translated(sid, iova, &[0xaa]);
+            }
+            Request::Translation => {
+                let _ = model.ats_translate(sid, ssid, iova, Access::Write);
+            }
+        }
+        model.set_cache(cache);
+    }
+}
+
+/// Plays `bytes` for a fuzz target. With `PORTCULLIS_WITHOUT` in the environment one of the [`Defence`]s is missing.
+///
+/// # Panics
+/// On a finding.
+pub fn fuzz(diet: Diet, bytes: &[u8]) {
+    let missing = std::env::var("PORTCULLIS_WITHOUT").ok();
+    let missing = missing.map_or(Defence::Whole, |name| match Defence::named(&name) {
+        Some(defence) => defence,
+        None => panic!("no defence is called {name}"),
+    });
+    if let Err(finding) = play(&Run::decode(diet, bytes), missing) {
+        panic!("{finding:?}");
+    }
+}

@@ -1,0 +1,109 @@
+//! What the host's CPUs do with registers: single stores that may have to be repeated, and the sequences of a driver.
+
+use smmu_drv::{AccessSize, WriteOutcome};
+use smmu_model::arch::regs as r;
+
+use super::finding::Finding;
+use super::{CPUS, Pending, Play};
+use crate::host::{LOG2_QUEUE, ON, QUEUES};
+
+/// Stores of EL2 in one trap at most: about one for each word of the four level-2 tables that a budget pays for, those of
+/// the tables it gives back, and the commands between.
+const MOST_STORES: u64 = 60_000;
+/// Times that a store asks to be executed again at most when nothing comes in between: the walk over 2^16 streams.
+const MOST_REPEATS: u32 = 2_000;
+
+impl Play {
+    /// A store by `cpu`, executed once; if the CPU has one under way, that one.
+    pub(super) fn store(&mut self, cpu: u8, store: Pending) -> Result<(), Finding> {
+        let cpu = usize::from(cpu) % CPUS;
+        self.cpus[cpu].get_or_insert(store);
+        self.resume(cpu)
+    }
+
+    /// Executes the store that `cpu` has under way once more.
+    pub(super) fn resume(&mut self, cpu: usize) -> Result<(), Finding> {
+        let Some(store) = self.cpus[cpu] else { return Ok(()) };
+        if self.once(store)? == WriteOutcome::Done {
+            self.cpus[cpu] = None;
+        }
+        Ok(())
+    }
+
+    fn once(&mut self, store: Pending) -> Result<WriteOutcome, Finding> {
+        let before = self.stores.get();
+        let outcome = self.m.write_once(store.smmu, store.offset, store.size, store.value);
+        let work = self.stores.get() - before;
+        if work > MOST_STORES {
+            return Err(Finding::Unbounded(format!("a trap at {:#x} made {work} stores", store.offset)));
+        }
+        Ok(outcome)
+    }
+
+    /// A store executed until it is complete, with nothing in between.
+    pub(super) fn complete(&mut self, store: Pending) -> Result<(), Finding> {
+        for _ in 0..MOST_REPEATS {
+            if self.once(store)? == WriteOutcome::Done {
+                return Ok(());
+            }
+        }
+        Err(Finding::Unbounded(format!("a store to {:#x} never ends", store.offset)))
+    }
+
+    pub(super) fn write32(&mut self, n: usize, offset: u32, value: u32) -> Result<(), Finding> {
+        self.complete(Pending { smmu: n, offset, size: AccessSize::Word, value: value.into() })
+    }
+
+    fn write64(&mut self, n: usize, offset: u32, value: u64) -> Result<(), Finding> {
+        self.complete(Pending { smmu: n, offset, size: AccessSize::Double, value })
+    }
+
+    /// CMDQ_PROD.
+    pub(super) fn ring(&mut self, cpu: u8, n: usize) -> Result<(), Finding> {
+        let value = self.drivers[n].prod.into();
+        self.store(cpu, Pending { smmu: n, offset: r::CMDQ_PROD, size: AccessSize::Word, value })
+    }
+
+    /// Programs the SMMU as a driver does, whatever it was before.
+    pub(super) fn start(&mut self, n: usize, shape: u8) -> Result<(), Finding> {
+        self.drivers[n].prod = 0;
+        self.drivers[n].two_level = shape & 1 != 0;
+        let host = self.host(n);
+        self.write32(n, r::CR0, 0)?;
+        let gerror = self.m.read32(n, r::GERROR);
+        self.write32(n, r::GERRORN, gerror)?;
+        self.write32(n, r::CR1, 0xd75)?;
+        self.write32(n, r::CR2, r::CR2_PTM | r::CR2_RECINVSID)?;
+        let log2 = [6, 9, 16, 3, 10, 8, 20, 63][usize::from(shape >> 1 & 7)];
+        let cfg = if shape & 1 == 0 { log2 } else { log2.max(10) | 8 << 6 | 1 << 16 };
+        if shape & 1 != 0 {
+            self.poke(host.strtab(), host.l2() | 9);
+        }
+        self.write64(n, r::STRTAB_BASE, host.strtab() | 1 << 62)?;
+        self.write32(n, r::STRTAB_BASE_CFG, cfg)?;
+        self.write64(n, r::CMDQ_BASE, host.cmdq() | 1 << 62 | u64::from(LOG2_QUEUE))?;
+        self.write32(n, r::CMDQ_PROD, 0)?;
+        self.write32(n, r::CMDQ_CONS, 0)?;
+        self.write64(n, r::EVENTQ_BASE, host.evtq() | 1 << 62 | 3)?;
+        self.write32(n, r::EVENTQ_PROD, 0)?;
+        self.write32(n, r::EVENTQ_CONS, 0)?;
+        self.write32(n, r::IRQ_CTRL, r::IRQ_GERROR | r::IRQ_EVENTQ)?;
+        self.write32(n, r::CR0, if shape & 16 == 0 { ON } else { QUEUES })
+    }
+
+    /// Overwrites the command at CONS with a SYNC and acknowledges what is active, as Linux does.
+    pub(super) fn repair(&mut self, n: usize) -> Result<(), Finding> {
+        let cons = self.m.read32(n, r::CMDQ_CONS) & ((1 << LOG2_QUEUE) - 1);
+        let slot = self.host(n).cmdq() + u64::from(cons) * 16;
+        self.poke(slot, 0x46);
+        self.poke(slot + 8, 0);
+        let gerror = self.m.read32(n, r::GERROR);
+        self.write32(n, r::GERRORN, gerror)
+    }
+
+    /// Takes all records and acknowledges an overflow.
+    pub(super) fn events(&mut self, n: usize) -> Result<(), Finding> {
+        let prod = self.m.read32(n, r::EVENTQ_PROD);
+        self.write32(n, r::EVENTQ_CONS, prod)
+    }
+}

@@ -1,0 +1,175 @@
+//! Runs that fuzzing starts from: hosts that do what hosts do, the register accesses of two Linux kernels among them.
+//!
+//! The files under `fuzz/corpus` are these runs. A test compares them, and writes them anew where it is asked to.
+
+use smmu_drv::AccessSize;
+use smmu_model::arch::regs as r;
+
+use super::action::{Action, At, Cmd, Entry, Half, Request, Spot, Transition, Trouble, Value};
+use super::codec::{Diet, Run};
+use crate::host::LOG2_QUEUE;
+use crate::layout::{HOST_CMDQ, HOST_EVTQ, HOST_FLAG, HOST_L2, HOST_S1, HOST_STRTAB, IOVA, VICTIM};
+
+/// Number of machines there are.
+const MACHINES: u8 = 10;
+/// Index of the attacking device's StreamID.
+const SID: u8 = 1;
+
+/// Every seed: the diet it is for, its file's name, the run.
+#[must_use]
+pub fn all() -> Vec<(Diet, String, Run)> {
+    let mut out = Vec::new();
+    for (diet, _) in Diet::ALL {
+        for machine in 0..MACHINES {
+            let run = Run { machine, seed: 7, actions: life(diet) };
+            out.push((diet, format!("life-{machine}"), run));
+        }
+    }
+    for (name, text) in [
+        ("linux-6.1", include_str!("../../../smmu-drv/tests/data/linux-6.1.192-smmu.trace")),
+        ("linux-6.12", include_str!("../../../smmu-drv/tests/data/linux-6.12.117-smmu.trace")),
+    ] {
+        out.push((Diet::Registers, name.into(), Run { machine: 0, seed: 0, actions: trace(text) }));
+    }
+    out.push((Diet::Everything, "troubles".into(), Run { machine: 1, seed: 3, actions: troubles() }));
+    out
+}
+
+/// The life of a host: start, streams, DMA, a page that goes and comes back, an error and its repair, an end.
+fn life(diet: Diet) -> Vec<Action> {
+    let queue = |cmd| Action::Queue { smmu: 0, cmd };
+    let ring = Action::Ring { cpu: 0, smmu: 0 };
+    let dma = |iova, request| Action::Dma { smmu: 0, sid: SID, ssid: 0, request, iova: Value::of(iova) };
+    let own = |how| Action::Own { how, page: Value::of(VICTIM), count: 0 };
+    let write = |offset, size, value| Action::Write { cpu: 1, smmu: 0, at: At::Raw(offset), size, value };
+    let mut out = vec![
+        Action::Start { smmu: 0, shape: 0 },
+        Action::Context { ssid: 0, table: Spot::at(HOST_S1) },
+        Action::Map { page: 0, to: Spot::at(VICTIM) },
+        Action::Ste { smmu: 0, sid: SID, entry: Entry::Stage1 },
+        queue(Cmd::CfgiSte { sid: SID, leaf: 1 }),
+        queue(Cmd::Sync),
+        ring,
+        dma(IOVA, Request::Write),
+        own(Transition::DonateHyp),
+        dma(IOVA, Request::Read),
+        own(Transition::GiveBack),
+        dma(IOVA, Request::Write),
+        Action::Events { smmu: 0 },
+    ];
+    match diet {
+        Diet::Everything => out.extend([
+            Action::Interrupt { smmu: 0 },
+            Action::Forget,
+            Action::Read { smmu: 0, at: At::Row { row: 8, half: Half::Low }, size: AccessSize::Word },
+            write(r::CR0, AccessSize::Word, Value::Small(0)),
+        ]),
+        Diet::Registers => out.extend([
+            write(r::GBPA, AccessSize::Word, Value::of(1 << 31 | 1 << 20)),
+            write(r::CR0, AccessSize::Word, Value::Small(0)),
+            write(r::GBPA, AccessSize::Word, Value::of(1 << 31 | 1 << 20)),
+            write(r::GBPA, AccessSize::Word, Value::of(1 << 31)),
+            write(r::STRTAB_BASE, AccessSize::Double, Value::Pointer { to: Spot::at(HOST_L2), low: 0, top: 0x40 }),
+            write(r::STRTAB_BASE + 4, AccessSize::Word, Value::Small(1)),
+            write(r::EVENTQ_IRQ_CFG0, AccessSize::Double, Value::Pointer { to: Spot::at(HOST_FLAG), low: 0, top: 0 }),
+            write(0x1_1234, AccessSize::Half, Value::Small(1)),
+        ]),
+        Diet::Commands => out.extend([
+            queue(Cmd::SyncMsi { to: Value::Pointer { to: Spot::at(HOST_FLAG), low: 0, top: 0 }, data: 5 }),
+            queue(Cmd::SyncMsi { to: Value::Pointer { to: Spot::at(HOST_CMDQ), low: 0, top: 0 }, data: 5 }),
+            queue(Cmd::CfgiRange { sid: 2, range: 4 }),
+            queue(Cmd::CfgiAll),
+            // TLBI_NH_VA of a range, CFGI_CD.
+            queue(Cmd::Any([Value::of(7 << 48 | 1 << 20 | 3 << 12 | 0x12), Value::of(IOVA | 1 << 10 | 1 << 8)])),
+            queue(Cmd::Any([Value::of(8 << 32 | 0x05), Value::Small(1)])),
+            queue(Cmd::Sync),
+            ring,
+            queue(Cmd::Any([Value::Small(0x20), Value::Small(0)])),
+            ring,
+            Action::Repair { smmu: 0 },
+            dma(0xdead_b000, Request::Write),
+            Action::Events { smmu: 0 },
+        ]),
+        Diet::StreamTable => out.extend([
+            Action::Start { smmu: 0, shape: 1 },
+            Action::Ste { smmu: 0, sid: SID, entry: Entry::Bypass },
+            Action::Ste { smmu: 0, sid: 3, entry: Entry::Substreams { format: 1, log2: 6, default: 1 } },
+            queue(Cmd::CfgiSte { sid: SID, leaf: 0 }),
+            queue(Cmd::CfgiAll),
+            queue(Cmd::Sync),
+            ring,
+            Action::Store { to: Spot::at(HOST_STRTAB), value: Value::Small(0) },
+            queue(Cmd::CfgiSte { sid: SID, leaf: 0 }),
+            queue(Cmd::Sync),
+            ring,
+            dma(VICTIM, Request::Write),
+        ]),
+        Diet::Transitions => out.extend([
+            Action::Own { how: Transition::VmCreate, page: Value::Small(0), count: 0 },
+            own(Transition::DonateGuest),
+            Action::Own { how: Transition::VmDestroy, page: Value::Small(0), count: 0 },
+            own(Transition::Reclaim),
+            own(Transition::ShareHyp),
+            own(Transition::UnshareHyp),
+            Action::Own { how: Transition::DonateHyp, page: Value::of(VICTIM + 0x20_0000), count: 5 },
+            Action::Own { how: Transition::DonateHyp, page: Value::of(HOST_EVTQ), count: 0 },
+        ]),
+    }
+    // A diet without an action leaves it out of the bytes; the run has to be what the bytes mean.
+    Run::decode(diet, &Run { machine: 0, seed: 0, actions: out }.encode(diet)).actions
+}
+
+/// A machine that fails again and again.
+fn troubles() -> Vec<Action> {
+    let trouble = |what| Action::Trouble { smmu: 0, what, arg: 1 };
+    let mut out = life(Diet::Everything);
+    for what in [Trouble::PowerLoss, Trouble::CommandError, Trouble::NoMemory, Trouble::Memory, Trouble::EventAbort] {
+        out.push(trouble(what));
+        out.extend(life(Diet::Everything));
+    }
+    out
+}
+
+/// Lines `L index R|W offset size = value cpu phase` as actions.
+///
+/// The traced kernel's structures move to where the host's are here. Its commands are not in the trace: each batch becomes
+/// CMD_CFGI_ALLs and a CMD_SYNC.
+fn trace(text: &str) -> Vec<Action> {
+    let mask = (2 << LOG2_QUEUE) - 1;
+    let mut prod = 0;
+    let mut out = vec![Action::Store {
+        to: Spot::at(HOST_STRTAB),
+        value: Value::Pointer { to: Spot::at(HOST_L2), low: 9, top: 0 },
+    }];
+    for line in text.lines().filter(|line| line.starts_with("L ")) {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let hex = |at: usize| u64::from_str_radix(fields[at].trim_start_matches("0x"), 16).unwrap_or(0);
+        let offset = u32::try_from(hex(3)).unwrap_or(0);
+        let size = if fields[4] == "8" { AccessSize::Double } else { AccessSize::Word };
+        let value = hex(6);
+        let at = At::Raw(offset);
+        if fields[2] == "R" {
+            out.push(Action::Read { smmu: 0, at, size });
+            continue;
+        }
+        let moved = |to, low| Value::Pointer { to: Spot::at(to), low, top: 0x40 };
+        let value = match offset {
+            r::STRTAB_BASE => moved(HOST_STRTAB, 0),
+            r::CMDQ_BASE => moved(HOST_CMDQ, 7),
+            r::EVENTQ_BASE => moved(HOST_EVTQ, 7),
+            r::CMDQ_PROD => {
+                let new = value & mask;
+                while prod != new {
+                    prod = (prod + 1) & mask;
+                    let cmd = if prod == new { Cmd::Sync } else { Cmd::CfgiAll };
+                    out.push(Action::Queue { smmu: 0, cmd });
+                }
+                out.push(Action::Ring { cpu: 0, smmu: 0 });
+                continue;
+            }
+            _ => Value::of(value),
+        };
+        out.push(Action::Write { cpu: 0, smmu: 0, at, size, value });
+    }
+    out
+}

@@ -1,0 +1,103 @@
+//! Hosts drawn at random, and the committed corpus of the fuzz targets.
+
+use std::fs;
+use std::path::PathBuf;
+
+use model_tests::Defence;
+use model_tests::hostile::{Action, Diet, Run, Trouble, play, seeds};
+use proptest::prelude::*;
+
+fn corpus(diet: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(diet)
+}
+
+fn name(wanted: Diet) -> &'static str {
+    match Diet::ALL.into_iter().find(|(diet, _)| *diet == wanted) {
+        Some((_, name)) => name,
+        None => panic!("{wanted:?} has no name"),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 60, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn t38_any_bytes_are_a_host_that_reaches_nothing(which in 0..5_usize, bytes in prop::collection::vec(any::<u8>(), 2..300)) {
+        let (diet, _) = Diet::ALL[which];
+        let run = Run::decode(diet, &bytes);
+        prop_assert!(play(&run, Defence::Whole).is_ok(), "{:x?}: {:?}", run, play(&run, Defence::Whole));
+    }
+
+    #[test]
+    fn a_run_is_what_its_bytes_mean(which in 0..5_usize, bytes in prop::collection::vec(any::<u8>(), 2..300)) {
+        let (diet, _) = Diet::ALL[which];
+        let run = Run::decode(diet, &bytes);
+        prop_assert_eq!(Run::decode(diet, &run.encode(diet)), run);
+    }
+}
+
+#[test]
+fn t09_a_failed_smmu_that_loses_its_power_stays_closed() {
+    let trouble = |what| Action::Trouble { smmu: 0, what, arg: 0 };
+    for machine in 0..10 {
+        // The failure is noticed where events are taken.
+        let actions = vec![trouble(Trouble::Failure), Action::Interrupt { smmu: 0 }, trouble(Trouble::PowerLoss)];
+        let run = Run { machine, seed: 1, actions };
+        assert_eq!(play(&run, Defence::Whole).map(|summary| summary.actions), Ok(3), "machine {machine}");
+    }
+}
+
+#[test]
+fn seeds_reach_nothing() {
+    let mut longest = 0;
+    for (diet, file, run) in seeds::all() {
+        match play(&run, Defence::Whole) {
+            Ok(summary) => longest = longest.max(summary.actions),
+            Err(finding) => panic!("{diet:?} {file}: {finding:?}"),
+        }
+    }
+    assert!(longest > 400, "the traces of Linux are long");
+}
+
+#[test]
+fn t38_seeds_without_a_defence_are_caught() {
+    for (missing, word) in Defence::ALL {
+        let caught = seeds::all().iter().any(|(_, _, run)| play(run, missing).is_err());
+        assert!(caught, "{word}");
+    }
+}
+
+/// `PORTCULLIS_WRITE_SEEDS=1 cargo test -p model-tests --test hostile` writes the files.
+#[test]
+fn the_committed_corpus_is_the_seeds() {
+    for (diet, file, run) in seeds::all() {
+        let path = corpus(name(diet)).join(file);
+        let bytes = run.encode(diet);
+        if std::env::var_os("PORTCULLIS_WRITE_SEEDS").is_some() {
+            let written = path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(&path, &bytes));
+            assert!(written.is_ok(), "{}: {written:?}", path.display());
+        }
+        match fs::read(&path) {
+            Ok(committed) => assert!(committed == bytes, "{} is of another time", path.display()),
+            Err(error) => panic!("{}: {error}", path.display()),
+        }
+        assert_eq!(Run::decode(diet, &bytes), run, "{}", path.display());
+    }
+}
+
+#[test]
+fn what_was_found_once_stays_away() {
+    // Inputs that fuzzing found, beside the seeds.
+    let mut played = 0;
+    for (diet, name) in Diet::ALL {
+        let Ok(files) = fs::read_dir(corpus(name)) else { panic!("no corpus for {name}") };
+        for file in files.flatten() {
+            let Ok(bytes) = fs::read(file.path()) else { panic!("{:?}", file.path()) };
+            let run = Run::decode(diet, &bytes);
+            let result = play(&run, Defence::Whole);
+            assert!(result.is_ok(), "{:?}: {result:?}", file.path());
+            played += run.actions.len();
+        }
+    }
+    assert!(played > 0, "the corpus is empty");
+}
