@@ -1,7 +1,8 @@
 //! EL2 holds its tables against its books: both stage 2 tables and every SMMU's shadow against the ownership map.
 //!
-//! Done once when the host ends the run, in every build, so that a run's last lines say whether all agreed in the end; and by the ghost build
-//! after every trap. What it needs beside the books are the registers that boot gave to the host, which it keeps.
+//! Done once when the host ends the run, in every build, so that a run's last lines say whether all agreed in the end;
+//! and by the ghost build after every trap. What it needs beside the books are the registers that boot gave to the
+//! host, which it keeps.
 
 #![deny(
     clippy::indexing_slicing,

@@ -1,7 +1,9 @@
-//! EL2's console: lines that start with `portcullis: `, on a UART that the host cannot reach when the machine has a second one.
+//! EL2's console: lines that start with `portcullis: `, on a UART that the host cannot reach when the machine has a
+//! second one.
 //!
-//! A host may own the other end of a shared UART, or a peer may stop reading: every wait for the transmitter is bounded, and what does not fit
-//! is dropped and counted. One of the modules that may use `unsafe`: it turns the UART's address into its one driver.
+//! A host may own the other end of a shared UART, or a peer may stop reading: every wait for the transmitter is
+//! bounded, and what does not fit is dropped and counted. One of the modules that may use `unsafe`: it turns the UART's
+//! address into its one driver.
 #![allow(unsafe_code)]
 
 use arm_pl011_uart::{DataBits, LineConfig, PL011Registers, Parity, StopBits, Uart, UniqueMmioPointer};
@@ -59,8 +61,8 @@ impl Console {
 /// A driver for the PL011 at `base`, which must be mapped as device memory (or the MMU be off).
 fn driver(base: u64) -> Option<Uart<'static>> {
     let registers = NonNull::new(base as *mut PL011Registers)?;
-    // SAFETY: (1) `base` is a PL011 from the device tree, mapped for EL2; (2) only this module makes drivers, one per console, and a second one only
-    // when the first can no longer be used (see `emergency`).
+    // SAFETY: (1) `base` is a PL011 from the device tree, mapped for EL2; (2) only this module makes drivers, one per
+    // console, and a second one only when the first can no longer be used (see `emergency`).
     Some(Uart::new(unsafe { UniqueMmioPointer::new(registers) }))
 }
 

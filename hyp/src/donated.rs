@@ -1,8 +1,8 @@
 //! Pages that the host donated to EL2's pool: which they are, and which of them are free.
 //!
-//! All of it is kept beside the pages, two bits for each, and nothing in them. What lies in such a page is never looked at before EL2 has written
-//! it: the host chose it once, and a device that was told to write the page while it was the host's may be late (QEMU's disks are, see
-//! docs/threat-model.md).
+//! All of it is kept beside the pages, two bits for each, and nothing in them. What lies in such a page is never looked
+//! at before EL2 has written it: the host chose it once, and a device that was told to write the page while it was the
+//! host's may be late (QEMU's disks are, see docs/threat-model.md).
 #![deny(
     clippy::indexing_slicing,
     clippy::unwrap_used,
@@ -48,10 +48,11 @@ impl Donated {
         Self { sections: [const { None }; MAX_RAM_RANGES], cursor: 0, donated: 0, free: 0 }
     }
 
-    /// Knows `pages` from now on, none of them donated. Their bits live in `words`, of which the first [`bitmap_words`] are used and cleared.
+    /// Knows `pages` from now on, none of them donated. Their bits live in `words`, of which the first [`bitmap_words`]
+    /// are used and cleared.
     ///
-    /// A range that overlaps a known one, that finds [`MAX_RAM_RANGES`] known already, or whose `words` are too few is left out: its pages
-    /// cannot be donated.
+    /// A range that overlaps a known one, that finds [`MAX_RAM_RANGES`] known already, or whose `words` are too few is
+    /// left out: its pages cannot be donated.
     pub fn add_range(&mut self, pages: Range<u64>, words: &'static mut [u64]) {
         let half = bitmap_words(pages.end.saturating_sub(pages.start)) / MAPS;
         let overlaps = |known: &Section| known.pages.start.max(pages.start) < known.pages.end.min(pages.end);

@@ -1,7 +1,7 @@
 //! Exception syndromes: what a trap from the host was, decoded from ESR_EL2 before anything acts on it.
 //!
-//! Layout from the Arm ARM (DDI 0487, issue L.a), D24.2.45 "ESR_EL2". Decoding is total: whatever is not listed is [`Trap::Other`], and the
-//! host gets an Undefined Instruction exception for it.
+//! Layout from the Arm ARM (DDI 0487, issue L.a), D24.2.46 "ESR_EL2". Decoding is total: whatever is not listed is
+//! [`Trap::Other`], and the host gets an Undefined Instruction exception for it.
 
 /// Why the host trapped into EL2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,7 +191,8 @@ impl Size {
 }
 
 impl Access {
-    /// The value that a load puts into its register, from the `raw` value read: truncated to the size, extended, cut to the width.
+    /// The value that a load puts into its register, from the `raw` value read: truncated to the size, extended, cut to
+    /// the width.
     #[must_use]
     pub const fn loaded(self, raw: u64) -> u64 {
         let extended = match (self.size, self.extend) {

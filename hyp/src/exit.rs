@@ -1,6 +1,7 @@
 //! The end of a run: one line on EL2's console that only EL2 can write, then power off.
 //!
-//! The line repeats the token that the runner gave EL2, so that neither an exit status nor text on the host's console can stand for it.
+//! The line repeats the token that the runner gave EL2, so that neither an exit status nor text on the host's console
+//! can stand for it.
 #![deny(
     clippy::indexing_slicing,
     clippy::unwrap_used,

@@ -1,8 +1,8 @@
 //! A second opinion on ownership: an abstract state that follows the calls of the host by their specification alone.
 //!
 //! The `ghost` build keeps it beside the real map and compares the two after every trap. It shares no code with
-//! [`mem_protect`](crate::mem_protect) but the types it compares: a page is one of a few words here, and a call that succeeds moves pages from one
-//! word to another or is itself the disagreement.
+//! [`mem_protect`](crate::mem_protect) but the types it compares: a page is one of a few words here, and a call that
+//! succeeds moves pages from one word to another or is itself the disagreement.
 #![deny(
     clippy::indexing_slicing,
     clippy::unwrap_used,
@@ -115,8 +115,8 @@ pub struct Ghost<'m> {
 }
 
 impl<'m> Ghost<'m> {
-    /// Starts from the real map as it is at boot, when it has just been checked against both tables. `storage` needs one [`Page`] for each page
-    /// of RAM; `None` if it is too small.
+    /// Starts from the real map as it is at boot, when it has just been checked against both tables. `storage` needs
+    /// one [`Page`] for each page of RAM; `None` if it is too small.
     pub fn new(map: &PageMap<'_>, storage: &'m mut [Page]) -> Option<Self> {
         let mut sections = [None; MAX_RAM_RANGES];
         let mut base = 0_usize;

@@ -1,7 +1,7 @@
 //! The one thing that EL2 asks of the interrupt controller: that an SPI of the host becomes pending.
 //!
-//! The distributor belongs to the host; setting a pending bit is a single write that disturbs no other interrupt. One of the modules that may use
-//! `unsafe`.
+//! The distributor belongs to the host; setting a pending bit is a single write that disturbs no other interrupt. One
+//! of the modules that may use `unsafe`.
 #![deny(
     clippy::indexing_slicing,
     clippy::unwrap_used,
@@ -35,7 +35,8 @@ pub fn has_lpis() -> bool {
     if base == 0 {
         return false;
     }
-    // SAFETY: (1) the register is in the distributor's page, which EL2 maps as device memory; (2) the read has no side effect.
+    // SAFETY: (1) the register is in the distributor's page, which EL2 maps as device memory; (2) the read has no side
+    // effect.
     unsafe { (base.wrapping_add(GICD_TYPER) as *const u32).read_volatile() & GICD_TYPER_LPIS != 0 }
 }
 
@@ -46,6 +47,7 @@ pub fn set_pending(spi: Spi) {
         return;
     }
     let register = base.wrapping_add(GICD_ISPENDR).wrapping_add(u64::from(spi.intid / 32).wrapping_mul(4));
-    // SAFETY: (1) the register is in the distributor's page, which EL2 maps as device memory; (2) the write only sets one pending bit.
+    // SAFETY: (1) the register is in the distributor's page, which EL2 maps as device memory; (2) the write only sets
+    // one pending bit.
     unsafe { (register as *mut u32).write_volatile(1 << (spi.intid % 32)) };
 }

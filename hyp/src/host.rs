@@ -42,7 +42,8 @@ pub fn owns(ipa: Ipa) -> bool {
     ownership().is_some_and(|ownership| ownership.map().owner(ipa.0 / PAGE) == Owner::Host)
 }
 
-/// Whether the host's access to `ipa` may be tried again: it is mapped now, because another CPU was changing the table around it.
+/// Whether the host's access to `ipa` may be tried again: it is mapped now, because another CPU was changing the table
+/// around it.
 pub fn is_mapped(ipa: Ipa) -> bool {
     weakened!(NoFaultRetry, { return false });
     ownership().is_some_and(|mut ownership| match ownership.map().owner(ipa.0 / PAGE) {

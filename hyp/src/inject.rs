@@ -1,6 +1,7 @@
 //! Exceptions that EL2 injects into the host: the architecture's answer to an access that has none.
 //!
-//! Pure: from the interrupted state to the state in which the host's handler starts (Arm ARM DDI 0487, issue L.a, D1.3 "Exceptions" and AArch64.TakeException).
+//! Pure: from the interrupted state to the state in which the host's handler starts (Arm ARM DDI 0487, issue L.a, D1.3
+//! "Exceptions" and AArch64.TakeException).
 
 /// What the host finds in EL1's exception registers, and where it continues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

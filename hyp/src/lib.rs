@@ -1,7 +1,7 @@
 //! The pure half of Portcullis' reference hypervisor: what is decided, apart from the hardware it is decided about.
 //!
-//! The binary of this package wires these modules to exception vectors, page tables and devices. Everything here builds and is tested on
-//! the build machine.
+//! The binary of this package wires these modules to exception vectors, page tables and devices. Everything here builds
+//! and is tested on the build machine.
 #![no_std]
 #![cfg_attr(
     not(test),

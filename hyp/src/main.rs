@@ -1,7 +1,8 @@
-//! Portcullis' reference hypervisor: EL2 under an unmodified Linux host, with every DMA master behind a stage 2 that EL2 owns.
+//! Portcullis' reference hypervisor: EL2 under an unmodified Linux host, with every DMA master behind a stage 2 that
+//! EL2 owns.
 //!
-//! The binary is the rim: assembly, system registers, memory by address, and the wiring of the library crates. What is decided is decided in
-//! the package's library, where the build machine tests it.
+//! The binary is the rim: assembly, system registers, memory by address, and the wiring of the library crates. What is
+//! decided is decided in the package's library, where the build machine tests it.
 #![no_std]
 #![no_main]
 #![deny(

@@ -1,8 +1,8 @@
 //! EL2's memory pool: pages for tables, queues and shadow structures.
 //!
-//! Single pages come from a list in O(1); larger blocks, and the list's refills, from a buddy allocator. Pages that the host donated are kept
-//! apart and used last, so that unused ones can be found and given back. All of it is memory that the host never sees. One of the
-//! modules that may use `unsafe`: it gives memory out and takes it back.
+//! Single pages come from a list in O(1); larger blocks, and the list's refills, from a buddy allocator. Pages that the
+//! host donated are kept apart and used last, so that unused ones can be found and given back. All of it is memory that
+//! the host never sees. One of the modules that may use `unsafe`: it gives memory out and takes it back.
 #![deny(
     clippy::indexing_slicing,
     clippy::unwrap_used,
@@ -77,7 +77,8 @@ pub fn bitmap_bytes(pages: u64) -> u64 {
     (donated::bitmap_words(pages) as u64).saturating_mul(8)
 }
 
-/// Takes a zeroed block of `size` bytes (a power of two), aligned to its size and at least to a page; `None` if there is none.
+/// Takes a zeroed block of `size` bytes (a power of two), aligned to its size and at least to a page; `None` if there
+/// is none.
 pub fn alloc(size: usize) -> Option<Pa> {
     let size = size.max(PAGE_SIZE);
     let block = take(size);
@@ -87,7 +88,8 @@ pub fn alloc(size: usize) -> Option<Pa> {
         }
     });
     let block = block?;
-    // SAFETY: (1) the block is ours alone since it left the pool; (2) it is at least `size` bytes long, mapped, and page aligned.
+    // SAFETY: (1) the block is ours alone since it left the pool; (2) it is at least `size` bytes long, mapped, and
+    // page aligned.
     unsafe { core::ptr::write_bytes(block as *mut u8, 0, size) };
     Some(Pa(block))
 }
@@ -117,7 +119,8 @@ pub unsafe fn free(block: Pa, size: usize) {
     let mut pool = POOL.lock();
     if size == PAGE_SIZE {
         if !pool.donated.give_back(block.0 / PAGE) {
-            // SAFETY: (1) the caller gives the page up, and it never was the host's, so its first word may become a link.
+            // SAFETY: (1) the caller gives the page up, and it never was the host's, so its first word may become a
+            // link.
             unsafe { (block.0 as *mut u64).write(pool.free_pages) };
             pool.free_pages = block.0;
             pool.pages = pool.pages.saturating_add(1);
@@ -140,7 +143,8 @@ pub unsafe fn donate(first: u64, count: u64) {
     }
 }
 
-/// Takes the `count` donated pages from page number `first` out of the pool: all, or none and `false` if one of them is in use.
+/// Takes the `count` donated pages from page number `first` out of the pool: all, or none and `false` if one of them is
+/// in use.
 pub fn take_donated(first: u64, count: u64) -> bool {
     POOL.lock().donated.remove(first..first.saturating_add(count))
 }

@@ -1,8 +1,8 @@
 //! The SMC policy: which firmware calls of the host are answered, relayed, or handled by EL2 itself.
 //!
-//! An allow-list in one exhaustive match: everything else is NOT_SUPPORTED and never reaches firmware, since firmware calls can name
-//! memory (FF-A, SDEI, vendor services) or stop EL2 from resuming (SYSTEM_SUSPEND). Function identifiers: Arm DEN0028 (SMCCC 1.5), DEN0022 (PSCI 1.3),
-//! DEN0098 (TRNG 1.0).
+//! An allow-list in one exhaustive match: everything else is NOT_SUPPORTED and never reaches firmware, since firmware
+//! calls can name memory (FF-A, SDEI, vendor services) or stop EL2 from resuming (SYSTEM_SUSPEND). Function
+//! identifiers: Arm DEN0028 (SMCCC 1.5), DEN0022 (PSCI 1.3), DEN0098 (TRNG 1.0).
 
 /// What EL2 does with an SMC of the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

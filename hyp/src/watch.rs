@@ -1,10 +1,12 @@
 //! The ghost build's check after every trap: ownership, both stage 2 tables and every SMMU's shadow must agree.
 //!
-//! Every SMMU is audited after every trap, and the pages of a hypercall are looked up in both tables before it returns. What visits all of RAM is
-//! spread: the map against the abstract state after every hypercall, firmware call and refused access and every 128th access to an SMMU register
-//! (which moves no page between owners), both tables against the map after every 32nd of those.
+//! Every SMMU is audited after every trap, and the pages of a hypercall are looked up in both tables before it returns.
+//! What visits all of RAM is spread: the map against the abstract state after every hypercall, firmware call and
+//! refused access and every 128th access to an SMMU register (which moves no page between owners), both tables against
+//! the map after every 32nd of those.
 //!
-//! A disagreement is a bug of EL2 that may already let DMA through, so it ends the run with a report of the trap that caused it.
+//! A disagreement is a bug of EL2 that may already let DMA through, so it ends the run with a report of the trap that
+//! caused it.
 
 #![deny(
     clippy::indexing_slicing,
@@ -105,7 +107,8 @@ impl Watched {
         result
     }
 
-    /// Looks the pages of a call that succeeded up in both tables: mapped to themselves if they are the host's now, absent if not.
+    /// Looks the pages of a call that succeeded up in both tables: mapped to themselves if they are the host's now,
+    /// absent if not.
     fn look_up(&self, call: Call, range: UncheckedRange) {
         let host = match call {
             Call::DonateHyp | Call::DonateGuest(_) => false,

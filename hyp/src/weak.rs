@@ -1,8 +1,8 @@
 //! Defences of EL2 that tests switch off one at a time, to show that each is what stops its attacks.
 //!
-//! `cargo xtask threats` builds an EL2 with the feature `weakened`, names a defence on its command line (`weaken=`), and
-//! expects the attacks of the catalogue to land or to be caught there. Nothing else turns the feature on: without it the
-//! option is unknown, and [`weakened!`](crate::weakened) is nothing.
+//! `cargo xtask threats` builds an EL2 with the feature `weakened`, names a defence on its command line (`weaken=`),
+//! and expects the attacks of the catalogue to land or to be caught there. Nothing else turns the feature on: without
+//! it the option is unknown, and [`weakened!`](crate::weakened) is nothing.
 
 /// Code for a defence that EL2's command line has switched off; nothing at all without the feature `weakened`.
 #[macro_export]

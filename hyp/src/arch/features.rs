@@ -9,7 +9,8 @@ macro_rules! id {
         #[doc = $doc]
         pub fn $name() -> u64 {
             let value: u64;
-            // SAFETY: (1) ID registers are readable at EL2 on every implementation and reads have no side effect; unallocated ones read as zero.
+            // SAFETY: (1) ID registers are readable at EL2 on every implementation and reads have no side effect;
+            // unallocated ones read as zero.
             unsafe { asm!(concat!("mrs {}, ", $reg), out(reg) value, options(nomem, nostack, preserves_flags)) };
             (value >> $shift) & 0xf
         }

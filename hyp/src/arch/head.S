@@ -48,8 +48,8 @@ _start:
     csel    x20, x2, x20, ne
     b.ne    1f
 
-    // One level-1 table: the gigabytes of the image and of the DTB are normal memory, all else is device memory. The real
-    // table replaces it before the host runs.
+    // One level-1 table: the gigabytes of the image and of the DTB are normal memory, all else is device memory. The
+    // real table replaces it before the host runs.
     adrp    x1, boot_l1
     mov     x2, #0
     ldr     x3, =BLOCK_DEVICE
@@ -161,8 +161,9 @@ secondary_entry:
     bl      rust_secondary
     b       .
 
-// fn switch_tables(mair, tcr, ttbr, sctlr): replaces the whole stage 1 of EL2 with the MMU off in between, since the two tables map
-// the same addresses with different sizes and attributes. The code is identity mapped; no memory is touched meanwhile.
+// fn switch_tables(mair, tcr, ttbr, sctlr): replaces the whole stage 1 of EL2 with the MMU off in between, since the
+// two tables map the same addresses with different sizes and attributes. The code is identity mapped; no memory is
+// touched meanwhile.
 .section .text.switch, "ax"
 .global switch_tables
 switch_tables:

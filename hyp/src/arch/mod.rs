@@ -1,4 +1,5 @@
-//! The rim to the CPU: assembly, barriers, cache and TLB maintenance, system registers that the register crate does not know.
+//! The rim to the CPU: assembly, barriers, cache and TLB maintenance, system registers that the register crate does not
+//! know.
 //!
 //! One of the modules that may use `unsafe`: each function wraps one instruction sequence whose effect Rust cannot see.
 #![allow(unsafe_code)]
@@ -104,9 +105,11 @@ pub enum Conduit {
     Hvc,
 }
 
-/// Ends the run: with status `ok` by PSCI SYSTEM_OFF, otherwise by a failing semihosting exit when somebody answers it, else by PSCI.
+/// Ends the run: with status `ok` by PSCI SYSTEM_OFF, otherwise by a failing semihosting exit when somebody answers it,
+/// else by PSCI.
 pub fn end_run(failed: Failed, conduit: Conduit) -> ! {
-    // SAFETY: (1) `leave` never returns and touches no memory but constants; (2) it runs at any exception level with any MMU state.
+    // SAFETY: (1) `leave` never returns and touches no memory but constants; (2) it runs at any exception level with
+    // any MMU state.
     unsafe { leave(u64::from(failed == Failed::Yes), u64::from(conduit == Conduit::Hvc)) }
 }
 
@@ -121,7 +124,8 @@ pub enum Failed {
 
 /// Leaves EL2 for the host's EL1 with X0 = `context`; the stack of CPU `cpu` is empty from here on.
 pub fn start_host(cpu: usize, context: u64, entry: u64, spsr: u64) -> ! {
-    // SAFETY: (1) the stack belongs to this CPU alone; (2) the caller has set up every EL2 control, so EL1 runs under stage 2.
+    // SAFETY: (1) the stack belongs to this CPU alone; (2) the caller has set up every EL2 control, so EL1 runs under
+    // stage 2.
     unsafe { enter_host(context, entry, spsr, stack_top(cpu)) }
 }
 
@@ -146,7 +150,8 @@ static mut SECONDARY_REGS: StageOneRegs = StageOneRegs { mair: 0, tcr: 0, ttbr: 
 /// # Safety
 /// The table must identity map the image with the rights that its sections need, and everything that is referenced.
 pub unsafe fn switch_stage1(regs: StageOneRegs) {
-    // SAFETY: (1) called once, by the boot CPU, before another CPU runs, so nobody else accesses the static; (2) the caller vouches for the table.
+    // SAFETY: (1) called once, by the boot CPU, before another CPU runs, so nobody else accesses the static; (2) the
+    // caller vouches for the table.
     unsafe {
         let slot = &raw mut SECONDARY_REGS;
         switch_tables(regs.mair, regs.tcr, regs.ttbr, regs.sctlr);
@@ -158,7 +163,8 @@ pub unsafe fn switch_stage1(regs: StageOneRegs) {
 /// Calls firmware with the SMC instruction and returns X0 to X3.
 pub fn smc(args: [u64; 4]) -> [u64; 4] {
     let [mut x0, mut x1, mut x2, mut x3] = args;
-    // SAFETY: (1) SMCCC preserves x18 and up, and all that may change is declared; (2) the callers pass only allow-listed functions.
+    // SAFETY: (1) SMCCC preserves x18 and up, and all that may change is declared; (2) the callers pass only
+    // allow-listed functions.
     unsafe {
         asm!("smc #0", inout("x0") x0, inout("x1") x1, inout("x2") x2, inout("x3") x3,
             out("x4") _, out("x5") _, out("x6") _, out("x7") _, out("x8") _, out("x9") _, out("x10") _, out("x11") _,
@@ -182,8 +188,8 @@ macro_rules! by_line {
             let line = dcache_line();
             let mut va = start & line.wrapping_neg();
             while va < start.saturating_add(len) {
-                // SAFETY: (1) maintenance by address changes no value that this CPU could observe through cacheable mappings; (2) the range is
-                // memory that EL2 maps.
+                // SAFETY: (1) maintenance by address changes no value that this CPU could observe through cacheable
+                // mappings; (2) the range is memory that EL2 maps.
                 unsafe { asm!(concat!($instruction, ", {}"), in(reg) va, options(nostack, preserves_flags)) };
                 va = va.saturating_add(line);
             }
@@ -217,7 +223,8 @@ pub fn tlbi_complete() {
     barrier::isb(barrier::SY);
 }
 
-/// Forgets the host's stage-2 translation of the page at `ipa` on every CPU, but not yet what stage 1 and 2 combined to.
+/// Forgets the host's stage-2 translation of the page at `ipa` on every CPU, but not yet what stage 1 and 2 combined
+/// to.
 pub fn tlbi_ipa(ipa: u64) {
     // SAFETY: (1) dropping a cached translation only costs a walk.
     unsafe { asm!("tlbi ipas2e1is, {}", in(reg) ipa >> 12, options(nostack, preserves_flags)) };

@@ -1,7 +1,8 @@
 //! Every EL2 control register, for each CPU that enters: what the host may do on its own, and what traps.
 //!
-//! The list follows the rule that whatever a feature lets a CPU write to memory (profiling and trace buffers) stays in the EL1&0 regime and
-//! so behind stage 2. A control that is not listed is left at the value that denies. Fields: Arm ARM, DDI 0487 issue L.a, D24.2.
+//! The list follows the rule that whatever a feature lets a CPU write to memory (profiling and trace buffers) stays in
+//! the EL1&0 regime and so behind stage 2. A control that is not listed is left at the value that denies. Fields: Arm
+//! ARM, DDI 0487 issue L.a, D24.2.
 
 use super::{features, vectors};
 use aarch64_cpu::asm::barrier;
@@ -21,7 +22,8 @@ pub struct HostStage2Regs {
     pub vtcr: u64,
 }
 
-/// `SCTLR_EL2` of a running EL2: MMU, caches, stack alignment checks, writable memory never executable, and the RES1 bits.
+/// `SCTLR_EL2` of a running EL2: MMU, caches, stack alignment checks, writable memory never executable, and the RES1
+/// bits.
 pub const SCTLR_EL2_RUNNING: u64 = 0x30c5_0830 | 1 | 1 << 2 | 1 << 3 | 1 << 12 | 1 << 19;
 
 /// `SCTLR_EL1` at the host's entry: MMU and caches off, RES1 bits as Armv8.0 has them.
@@ -48,8 +50,8 @@ macro_rules! write_sysreg {
     ($($(#[doc = $doc:literal])? $name:ident = $reg:literal;)*) => {$(
         $(#[doc = $doc])?
         fn $name(value: u64) {
-            // SAFETY: (1) the caller checked that the feature of this register is there; (2) it controls EL1 and EL0, nothing that Rust code in EL2
-            // relies on.
+            // SAFETY: (1) the caller checked that the feature of this register is there; (2) it controls EL1 and EL0,
+            // nothing that Rust code in EL2 relies on.
             unsafe { asm!(concat!("msr ", $reg, ", {}"), in(reg) value, options(nostack, preserves_flags)) };
         }
     )*};
@@ -122,7 +124,8 @@ fn traps() {
     HCR_EL2.write(hcr);
     weakened!(TrapsOff, { HCR_EL2.set(HCR_EL2.get() & !(1 << 20 | 1 << 21)) });
     hstr(0);
-    // With TIDCP and TACR: implementation-defined registers, which may show or steer what EL2 leaves in caches, are not the host's.
+    // With TIDCP and TACR: implementation-defined registers, which may show or steer what EL2 leaves in caches, are not
+    // the host's.
     actlr(0);
     if features::hcx() != 0 {
         let mut value = 0;
@@ -183,7 +186,8 @@ fn debug_and_trace() {
     }
 }
 
-/// Nothing that the architecture offers is trapped finely, apart from what stays denied because its bit has negative polarity and is not listed.
+/// Nothing that the architecture offers is trapped finely, apart from what stays denied because its bit has negative
+/// polarity and is not listed.
 fn fine_grained_traps() {
     if features::fgt() == 0 {
         return;

@@ -1,4 +1,5 @@
-// Exception vectors of EL2. A trap from the host saves x0 to x30 in the order of `Frame`, since a data abort may name any of them.
+// Exception vectors of EL2. A trap from the host saves x0 to x30 in the order of `Frame`, since a data abort may name
+// any of them.
 
 .equ FRAME, 256
 
@@ -31,7 +32,8 @@ el2_vectors:
     vector  current_other
     vector  current_other
 
-// Vectors for the last moments of a run: if the HLT of semihosting is not answered it lands here, and PSCI ends the run instead.
+// Vectors for the last moments of a run: if the HLT of semihosting is not answered it lands here, and PSCI ends the run
+// instead.
 .balign 0x800
 .global exit_vectors
 exit_vectors:

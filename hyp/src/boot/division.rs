@@ -24,7 +24,8 @@ pub struct Division {
 }
 
 impl Division {
-    /// Divides the memory of `platform`, whose device tree is `blob` at `dtb`. Refuses to boot when there is too little.
+    /// Divides the memory of `platform`, whose device tree is `blob` at `dtb`. Refuses to boot when there is too
+    /// little.
     pub fn of(platform: &Platform<'_>, dtb: Pa, blob: &[u8]) -> Self {
         let image = arch::image();
         let ram: u64 = platform.memory.ram.total();
@@ -33,7 +34,8 @@ impl Division {
         let bitmaps: u64 =
             platform.memory.ram.iter().map(|range| rounded(pool::bitmap_bytes(range.size() / PAGE))).sum();
         let kernel = platform.modules.kernel.range;
-        // SAFETY: (1) the module lies in memory, which was checked; (2) it is at least a header long, or the header check refuses it: memory follows it.
+        // SAFETY: (1) the module lies in memory, which was checked; (2) it is at least a header long, or the header
+        // check refuses it: memory follows it.
         let header = unsafe { &*(kernel.base().0 as *const [u8; HEADER_SIZE]) };
         let (Some(image), Some(dtb)) =
             (PhysRange::between(Pa(image.start), Pa(image.end)), PhysRange::new(dtb, blob.len() as u64))
@@ -62,7 +64,8 @@ impl Division {
         for (section, range) in sections.iter_mut().zip(platform.memory.ram.iter()) {
             let bytes = rounded(pool::bitmap_bytes(range.size() / PAGE));
             *section = Some((range.base().0 / PAGE, range.size() / PAGE, Pa(next)));
-            // SAFETY: (1) the pool's range is EL2's alone; (2) the bitmap lies in it, which is checked below before anything uses it.
+            // SAFETY: (1) the pool's range is EL2's alone; (2) the bitmap lies in it, which is checked below before
+            // anything uses it.
             unsafe { core::ptr::write_bytes(next as *mut u8, 0, usize::try_from(bytes).unwrap_or(0)) };
             next += bytes;
         }
@@ -75,8 +78,8 @@ impl Division {
                 Conduit::Smc,
             );
         }
-        // SAFETY: (1) the records lie at the start of the pool's range and are used for nothing else, ever; (2) zeroes are valid records; (3) the bitmaps
-        // were zeroed above; (4) the rest of the range is used by nobody.
+        // SAFETY: (1) the records lie at the start of the pool's range and are used for nothing else, ever; (2) zeroes
+        // are valid records; (3) the bitmaps were zeroed above; (4) the rest of the range is used by nobody.
         let storage = unsafe {
             core::ptr::write_bytes(records, 0, usize::try_from(count).unwrap_or(0));
             for (first, pages, bitmaps) in sections.into_iter().flatten() {

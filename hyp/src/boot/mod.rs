@@ -1,7 +1,8 @@
-//! From the boot loader's state to a running host, in the order that leaves no window: memory, tables, SMMUs, and only then EL1.
+//! From the boot loader's state to a running host, in the order that leaves no window: memory, tables, SMMUs, and only
+//! then EL1.
 //!
-//! Whatever is missing or malformed ends the run with a message that names it and its remedy: isolation is never silently off. One of the modules that
-//! may use `unsafe`: it takes memory by address while nobody else runs.
+//! Whatever is missing or malformed ends the run with a message that names it and its remedy: isolation is never
+//! silently off. One of the modules that may use `unsafe`: it takes memory by address while nobody else runs.
 #![allow(unsafe_code)]
 
 mod division;
@@ -123,7 +124,8 @@ fn watch(map: &PageMap<'_>) {
     let Some(memory) = memory else {
         refuse(format_args!("no memory for the abstract state of {count} pages: raise pool="), Conduit::Smc)
     };
-    // SAFETY: (1) the block is new, large and aligned enough, and never freed; (2) it is initialised before it becomes a slice.
+    // SAFETY: (1) the block is new, large and aligned enough, and never freed; (2) it is initialised before it becomes
+    // a slice.
     let storage = unsafe {
         let first = memory.0 as *mut Page;
         for n in 0..count {

@@ -1,5 +1,5 @@
-//! A list with room for `N` items and no allocator behind it: before EL2 has taken its memory there is none, and a count
-//! out of a device tree must end in an error, not in an overflow.
+//! A list with room for `N` items and no allocator behind it: before EL2 has taken its memory there is none, and a
+//! count out of a device tree must end in an error, not in an overflow.
 
 use core::fmt;
 use core::ops::{Deref, DerefMut};

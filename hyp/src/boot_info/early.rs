@@ -15,8 +15,8 @@ pub struct Early<'a> {
 }
 
 impl<'a> Early<'a> {
-    /// Reads what can be read of `dtb`; what cannot is left empty. [`Platform::parse`](super::Platform::parse) then tells
-    /// what is wrong.
+    /// Reads what can be read of `dtb`; what cannot is left empty. [`Platform::parse`](super::Platform::parse) then
+    /// tells what is wrong.
     #[must_use]
     pub fn read(dtb: &'a [u8]) -> Self {
         let Ok(tree) = Tree::parse(dtb) else {

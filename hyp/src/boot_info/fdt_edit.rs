@@ -1,7 +1,7 @@
 //! The device tree that the host sees: the machine without EL2.
 //!
-//! The tree is written anew rather than edited in place: what is taken out, EL2's command line and token above all, must
-//! leave no trace in slack space, and the result is compact.
+//! The tree is written anew rather than edited in place: what is taken out, EL2's command line and token above all,
+//! must leave no trace in slack space, and the result is compact.
 
 use super::cells::string;
 use super::error::BootError;
@@ -48,9 +48,9 @@ pub fn room(platform: &Platform<'_>) -> u64 {
 
 /// Writes the host's tree to the start of `out` and zeroes the rest; returns its length in bytes.
 ///
-/// The host's tree differs from EL2's in this: memory lacks what `layout` gives to EL2; `/chosen` has the kernel module's
-/// command line and the ramdisk's place instead of EL2's command line and the modules; every node that `policy` withholds
-/// is disabled, and no alias or console path leads to it.
+/// The host's tree differs from EL2's in this: memory lacks what `layout` gives to EL2; `/chosen` has the kernel
+/// module's command line and the ramdisk's place instead of EL2's command line and the modules; every node that
+/// `policy` withholds is disabled, and no alias or console path leads to it.
 ///
 /// # Errors
 /// [`BootError::HostDtbRoom`] when `out` is too small (see [`room`]); [`BootError::TokenLeft`] when the token is in the

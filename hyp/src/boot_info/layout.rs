@@ -1,5 +1,5 @@
-//! Who gets which memory: EL2's image where it was loaded, a pool for EL2 beside it, the host's device tree in free memory,
-//! the rest for the host.
+//! Who gets which memory: EL2's image where it was loaded, a pool for EL2 beside it, the host's device tree in free
+//! memory, the rest for the host.
 
 use crate::weakened;
 use io_pgtable::Pa;
@@ -54,8 +54,8 @@ pub struct Layout {
 /// Divides the memory of `platform`.
 ///
 /// # Errors
-/// [`BootError::KernelImage`], [`BootError::KernelMisaligned`], [`BootError::NotInRam`], [`BootError::Overlap`] for a module
-/// that cannot be started where it lies; [`BootError::NoRoom`] when there is too little memory.
+/// [`BootError::KernelImage`], [`BootError::KernelMisaligned`], [`BootError::NotInRam`], [`BootError::Overlap`] for a
+/// module that cannot be started where it lies; [`BootError::NoRoom`] when there is too little memory.
 pub fn plan<'a>(platform: &Platform<'a>, request: &Request<'_>) -> Result<Layout, BootError<'a>> {
     let memory = &platform.memory;
     let image = request.image.page_rounded();

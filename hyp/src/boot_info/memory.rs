@@ -16,7 +16,8 @@ pub const RESERVED_MAX: usize = 32;
 pub struct Memory {
     /// All memory, in whole pages.
     pub ram: RangeSet<RAM_MAX>,
-    /// Reserved by `/memreserve/` or `/reserved-memory`: EL2 takes none of it. The host has it, unless it is in `no_map`.
+    /// Reserved by `/memreserve/` or `/reserved-memory`: EL2 takes none of it. The host has it, unless it is in
+    /// `no_map`.
     pub reserved: RangeSet<RESERVED_MAX>,
     /// Reserved with `no-map`: firmware's own. The host does not get it.
     pub no_map: RangeSet<RESERVED_MAX>,

@@ -1,13 +1,14 @@
 //! What the boot loader handed over, judged before anything else runs.
 //!
 //! EL2 learns about the machine from a flattened device tree that it did not write, and everything that later keeps the
-//! host in its place starts here: which memory is whose, which registers the host may reach, which masters sit behind an
-//! SMMU. So the modules below are pure functions from bytes to plain data, they hold no address that they have not
+//! host in its place starts here: which memory is whose, which registers the host may reach, which masters sit behind
+//! an SMMU. So the modules below are pure functions from bytes to plain data, they hold no address that they have not
 //! checked, and they refuse what they do not understand.
 //!
 //! The order of a boot:
 //!
-//! 1. [`dtb_size`] on the first bytes at x0, then [`Early::read`]: the console and the token, even when the rest is bad.
+//! 1. [`dtb_size`] on the first bytes at x0, then [`Early::read`]: the console and the token, even when the rest is
+//!    bad.
 //! 2. [`Platform::parse`]: memory, modules, CPUs, GIC, SMMUs, PCI hosts.
 //! 3. [`MmioPolicy::decide`]: each node with registers is given, emulated or withheld, with a reason.
 //! 4. [`layout::plan`]: EL2's pool, the host's memory, the place of the host's own device tree.

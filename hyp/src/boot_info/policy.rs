@@ -1,6 +1,6 @@
-//! Which registers the host gets. An allow-list: a node is given when it is known to be unable to reach memory by itself, or
-//! when an SMMU stands between it and memory, or when the person who starts the machine says so on EL2's command line.
-//! Everything else, described or not, stays unmapped in the host's stage 2.
+//! Which registers the host gets. An allow-list: a node is given when it is known to be unable to reach memory by
+//! itself, or when an SMMU stands between it and memory, or when the person who starts the machine says so on EL2's
+//! command line. Everything else, described or not, stays unmapped in the host's stage 2.
 
 mod verdict;
 
@@ -97,7 +97,8 @@ impl MmioPolicy {
         matches!(self.verdict(node), Some(Verdict::Withheld(_)))
     }
 
-    /// The pages that devices write to raise interrupts, of every ITS that the host gets: the only registers that DMA may reach.
+    /// The pages that devices write to raise interrupts, of every ITS that the host gets: the only registers that DMA
+    /// may reach.
     pub fn translaters<'p>(&'p self, platform: &'p Platform<'_>) -> impl Iterator<Item = Pa> + 'p {
         platform.gic.its.iter().filter(|frame| !self.is_withheld(frame.node)).map(Its::translater)
     }

@@ -25,8 +25,8 @@ pub struct Uarts {
 }
 
 impl Uarts {
-    /// Finds both. The host's is the PL011 that `/chosen/stdout-path` (a path or an alias) names, or else the one with the
-    /// lowest address; EL2's is, of the others, the one with the lowest address.
+    /// Finds both. The host's is the PL011 that `/chosen/stdout-path` (a path or an alias) names, or else the one with
+    /// the lowest address; EL2's is, of the others, the one with the lowest address.
     ///
     /// # Errors
     /// [`BootError::Property`] when a PL011's `reg` is malformed.

@@ -1,5 +1,5 @@
-//! Writing a flattened device tree in one go. The structure block's length must be known before the strings block can be
-//! placed, so that a writer runs twice: once to measure, once to write.
+//! Writing a flattened device tree in one go. The structure block's length must be known before the strings block can
+//! be placed, so that a writer runs twice: once to measure, once to write.
 
 /// There is no room left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,8 +5,8 @@ use crate::mem_protect::{DmaStage2, Error, GuestId, HostStage2, Ownership, PageO
 
 /// The page transitions, as the dispatcher calls them. [`Ownership`] implements it.
 ///
-/// Ranges and handles are the host's word: the implementor checks them. Errors, and the state after each, are those of the
-/// methods of [`Ownership`] with the same names.
+/// Ranges and handles are the host's word: the implementor checks them. Errors, and the state after each, are those of
+/// the methods of [`Ownership`] with the same names.
 pub trait Transitions {
     /// Most pages that one call takes.
     fn max_pages(&self) -> u64;

@@ -1,4 +1,5 @@
-//! Holds `docs/hypercalls.md` against the numbers: what is in the code is on the page, and the page names no function that does not exist.
+//! Holds `docs/hypercalls.md` against the numbers: what is in the code is on the page, and the page names no function
+//! that does not exist.
 
 use core::fmt::Debug;
 use std::format;

@@ -167,7 +167,8 @@ impl DmaBuffer for PoolBuffer {
     }
 
     fn invalidate(&self, offset: usize, len: usize) {
-        // The CPU never dirties what the SMMU writes, so cleaning as well costs nothing and is safe at the edges of a line.
+        // The CPU never dirties what the SMMU writes, so cleaning as well costs nothing and is safe at the edges of a
+        // line.
         if let Some((start, len)) = self.part(offset, len) {
             arch::clean_and_invalidate(start, len);
         }
@@ -176,7 +177,8 @@ impl DmaBuffer for PoolBuffer {
 
 impl Drop for PoolBuffer {
     fn drop(&mut self) {
-        // SAFETY: (1) the block came from the pool with this size; (2) the driver drops a buffer only after the SMMU has forgotten it.
+        // SAFETY: (1) the block came from the pool with this size; (2) the driver drops a buffer only after the SMMU
+        // has forgotten it.
         unsafe { pool::free(self.pa, self.size) };
     }
 }

@@ -213,8 +213,8 @@ pub fn audit(ownership: &HostOwnership) -> Result<(), smmu_drv::SmmuFinding> {
     Ok(())
 }
 
-/// Makes every stream of every SMMU abort, prints the last faults, and keeps the SMMUs locked for good: the machine is about to stop, and no CPU of
-/// the host may undo it.
+/// Makes every stream of every SMMU abort, prints the last faults, and keeps the SMMUs locked for good: the machine is
+/// about to stop, and no CPU of the host may undo it.
 pub fn quiesce_and_hold(ownership: &mut HostOwnership) {
     let mut sum = Totals::start();
     for (n, unit) in units() {
@@ -263,7 +263,8 @@ pub fn totals() -> Totals {
     units().fold(Totals::start(), |sum, (_, unit)| sum.plus(unit.smmu.lock().stats()))
 }
 
-/// Sums the counters for the last line of a run. In a panic an SMMU that is locked is left out, since this CPU may hold it.
+/// Sums the counters for the last line of a run. In a panic an SMMU that is locked is left out, since this CPU may hold
+/// it.
 pub fn final_totals() -> Totals {
     if let Some(sum) = FINAL.try_lock().and_then(|sum| *sum) {
         return sum;

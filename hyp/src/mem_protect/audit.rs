@@ -1,6 +1,8 @@
-//! The audit: both stage-2 tables against the ownership map, page by page where it must be, leaf by leaf where it can be.
+//! The audit: both stage-2 tables against the ownership map, page by page where it must be, leaf by leaf where it can
+//! be.
 //!
-//! It is the invariant as a function. Tests run it after every step; a build that distrusts itself runs it after every trap.
+//! It is the invariant as a function. Tests run it after every step; a build that distrusts itself runs it after every
+//! trap.
 
 use core::fmt;
 
@@ -62,8 +64,8 @@ pub struct Devices<'a> {
 }
 
 impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
-    /// Walks both tables and the map and reports the first disagreement, lowest address first, the CPU's table before the
-    /// IOMMU's.
+    /// Walks both tables and the map and reports the first disagreement, lowest address first, the CPU's table before
+    /// the IOMMU's.
     ///
     /// # Errors
     /// See [`Disagreement`].

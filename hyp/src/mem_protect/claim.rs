@@ -1,7 +1,7 @@
 //! Claims: host pages that EL2 reads or writes on the host's behalf and that therefore cannot change owner meanwhile.
 //!
-//! A claim is a pin count, so that a queue and a table may lie in one page. EL2 maps a host page while it is claimed and not
-//! a moment longer.
+//! A claim is a pin count, so that a queue and a table may lie in one page. EL2 maps a host page while it is claimed
+//! and not a moment longer.
 
 use io_pgtable::{Ipa, Pa};
 use smmu_drv::platform::{ClaimError, HostMemory};
@@ -14,8 +14,8 @@ pub const MAX_CLAIM_PAGES: u64 = 1 << 14;
 
 /// Host memory that EL2 may access; given back with [`HostMemory::release`].
 ///
-/// Only [`HostMemory::claim`] makes one and nothing copies it: while it exists its pages are pinned, mapped and the host's,
-/// so that an access needs no look at the map.
+/// Only [`HostMemory::claim`] makes one and nothing copies it: while it exists its pages are pinned, mapped and the
+/// host's, so that an access needs no look at the map.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "the pages stay claimed until the claim is released"]
 pub struct Claim {
@@ -49,8 +49,8 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
     /// Claims every page of `range`: normal memory that the host owns, lent or not.
     ///
     /// # Errors
-    /// [`Error::NotRam`], [`Error::WrongState`], [`Error::TooManyClaims`], [`Error::NoMemory`] (to map a page into EL2);
-    /// nothing is claimed or mapped more than before.
+    /// [`Error::NotRam`], [`Error::WrongState`], [`Error::TooManyClaims`], [`Error::NoMemory`] (to map a page into
+    /// EL2); nothing is claimed or mapped more than before.
     pub fn pin(&mut self, range: PageRange) -> Result<(), Error> {
         let pages = self.map.pages(range)?;
         if pages.iter().any(|page| page.owner() != Owner::Host) {

@@ -100,8 +100,8 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
         self.guests.get(id).life
     }
 
-    /// Gives pages of the host to a guest, contents and all. When it returns `Ok`, no CPU and no stream of the host reaches
-    /// them.
+    /// Gives pages of the host to a guest, contents and all. When it returns `Ok`, no CPU and no stream of the host
+    /// reaches them.
     ///
     /// # Errors
     /// [`Error::BadRange`], [`Error::NotRam`], [`Error::NoSuchGuest`], [`Error::GuestDying`], [`Error::WrongState`],
@@ -141,8 +141,8 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
     /// Ends a loan to a guest, living or ended: host SHARED_OWNED becomes OWNED.
     ///
     /// # Errors
-    /// [`Error::BadRange`], [`Error::NotRam`], [`Error::NoSuchGuest`], [`Error::WrongState`], [`Error::Claimed`]; nothing
-    /// changed.
+    /// [`Error::BadRange`], [`Error::NotRam`], [`Error::NoSuchGuest`], [`Error::WrongState`], [`Error::Claimed`];
+    /// nothing changed.
     pub fn host_unshare_guest(&mut self, range: UncheckedRange, handle: u64) -> Result<(), Error> {
         let range = range.check(self.max_pages)?;
         let id = self.guests.existing(handle)?;
@@ -158,8 +158,8 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
     ///
     /// # Errors
     /// [`Error::BadRange`], [`Error::NotRam`], [`Error::WrongState`] (not pages of one guest), [`Error::GuestAlive`],
-    /// [`Error::NoMemory`], [`Error::Dma`]: the pages are the ended guest's as before, though they may hold zeroes already.
-    /// [`Error::Inconsistent`]: likewise, or the host has them.
+    /// [`Error::NoMemory`], [`Error::Dma`]: the pages are the ended guest's as before, though they may hold zeroes
+    /// already. [`Error::Inconsistent`]: likewise, or the host has them.
     pub fn host_reclaim_page(&mut self, range: UncheckedRange) -> Result<(), Error> {
         let range = range.check(self.max_pages)?;
         let Owner::Guest(id) = self.map.owner(range.first()) else {

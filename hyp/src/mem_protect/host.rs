@@ -1,7 +1,7 @@
 //! Taking pages from the host and giving them back: the one order of steps that all transitions use.
 //!
-//! Taking: CPU stage 2 and TLBs, then IOMMU stage 2 and every SMMU. Giving: the reverse of neither, but CPU first again,
-//! since undoing the CPU side cannot fail while undoing the IOMMU side needs the SMMUs to answer.
+//! Taking: CPU stage 2 and TLBs, then IOMMU stage 2 and every SMMU. Giving: the reverse of neither, but CPU first
+//! again, since undoing the CPU side cannot fail while undoing the IOMMU side needs the SMMUs to answer.
 
 use super::{DmaError, DmaStage2, Error, HostStage2, Owner, Ownership, PageOps, PageRange, Stage2Error};
 
@@ -58,7 +58,8 @@ impl From<DmaError> for Error {
 impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
     /// Takes `range` from the host's CPUs and streams. On success neither can reach it and nothing in flight will.
     ///
-    /// On an error the host has it as before; see [`Stats::unmapped`] for the one exception, which costs the host a fault.
+    /// On an error the host has it as before; see [`Stats::unmapped`] for the one exception, which costs the host a
+    /// fault.
     pub(super) fn revoke_host(&mut self, range: PageRange) -> Result<(), Error> {
         self.cpu.unmap(range).inspect_err(|_| self.stats.rolled_back = self.stats.rolled_back.saturating_add(1))?;
         if let Err(error) = self.dma.revoke(range) {
@@ -66,7 +67,8 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
             if self.cpu.map(range).is_err() {
                 self.stats.unmapped = self.stats.unmapped.saturating_add(range.count());
             }
-            // The tables of a block that was split in vain would be kept, and may lie in pages that the host wants back.
+            // The tables of a block that was split in vain would be kept, and may lie in pages that the host wants
+            // back.
             self.cpu.coalesce(range);
             return Err(error.into());
         }

@@ -34,8 +34,8 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
     /// Gives pages of the host to EL2's pool. When it returns `Ok`, no CPU and no stream of the host reaches them.
     ///
     /// # Errors
-    /// [`Error::BadRange`], [`Error::NotRam`], [`Error::WrongState`], [`Error::Claimed`], [`Error::NoMemory`], [`Error::Dma`],
-    /// [`Error::Inconsistent`]; the pages stay the host's.
+    /// [`Error::BadRange`], [`Error::NotRam`], [`Error::WrongState`], [`Error::Claimed`], [`Error::NoMemory`],
+    /// [`Error::Dma`], [`Error::Inconsistent`]; the pages stay the host's.
     pub fn host_donate_hyp(&mut self, range: UncheckedRange) -> Result<(), Error> {
         let range = range.check(self.max_pages)?;
         self.check_state(range, Owner::Host, PageState::Owned)?;
@@ -56,9 +56,9 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
     /// Gives donated pages back to the host, zeroed: only pages that the pool does not use, and only donated ones.
     ///
     /// # Errors
-    /// [`Error::BadRange`], [`Error::NotRam`], [`Error::WrongState`] (never donated), [`Error::InUse`], [`Error::NoMemory`],
-    /// [`Error::Dma`]: the pages are in EL2's pool as before, though they may hold zeroes. [`Error::Inconsistent`]: likewise, or the
-    /// host has them.
+    /// [`Error::BadRange`], [`Error::NotRam`], [`Error::WrongState`] (never donated), [`Error::InUse`],
+    /// [`Error::NoMemory`], [`Error::Dma`]: the pages are in EL2's pool as before, though they may hold zeroes.
+    /// [`Error::Inconsistent`]: likewise, or the host has them.
     pub fn hyp_donate_host(&mut self, range: UncheckedRange) -> Result<(), Error> {
         let range = range.check(self.max_pages)?;
         self.check_state(range, Owner::Hyp, PageState::Owned)?;

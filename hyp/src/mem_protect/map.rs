@@ -115,7 +115,8 @@ impl<'m> PageMap<'m> {
         self.pages.get_mut(at).ok_or(Error::NotRam)
     }
 
-    /// Gives the RAM of `range` to `owner` while EL2 boots, before the host's tables are made: what is not RAM is skipped.
+    /// Gives the RAM of `range` to `owner` while EL2 boots, before the host's tables are made: what is not RAM is
+    /// skipped.
     pub fn reserve(&mut self, range: PageRange, owner: Owner) {
         let Self { sections, pages } = self;
         for section in sections.iter().flatten() {
@@ -175,8 +176,8 @@ impl Iterator for Runs<'_, '_> {
     }
 }
 
-/// How many of `pages` from the first on are `owner`'s. At boot nearly all of memory is one run of the host: it is crossed in
-/// strides.
+/// How many of `pages` from the first on are `owner`'s. At boot nearly all of memory is one run of the host: it is
+/// crossed in strides.
 fn run_length(pages: &[PageInfo], owner: Owner) -> usize {
     const STRIDE: usize = 64;
     let (strides, _) = pages.as_chunks::<STRIDE>();

@@ -1,11 +1,12 @@
 //! Who owns which page, and the only code that changes it.
 //!
-//! Everything else in Portcullis serves one sentence: no stream reaches a byte whose owner is not the stream's owner. This
-//! module keeps the owners. A transition checks both sides, changes the tables, waits until every TLB and every SMMU has
-//! forgotten, and only then writes the new owner down: whoever reads the map under the lock reads the truth.
+//! Everything else in Portcullis serves one sentence: no stream reaches a byte whose owner is not the stream's owner.
+//! This module keeps the owners. A transition checks both sides, changes the tables, waits until every TLB and every
+//! SMMU has forgotten, and only then writes the new owner down: whoever reads the map under the lock reads the truth.
 //!
 //! The logic is pure. Tables, SMMUs, caches and EL2's own mapping are reached through [`HostStage2`], [`DmaStage2`] and
-//! [`PageOps`]; on the build machine the tests make each of their steps fail. `docs/ownership.md` tells the whole story.
+//! [`PageOps`]; on the build machine the tests make each of their steps fail. `docs/ownership.md` tells the whole
+//! story.
 #![forbid(unsafe_code)]
 #![deny(
     clippy::indexing_slicing,
@@ -60,9 +61,9 @@ pub struct Ownership<'m, S, D, P> {
 }
 
 impl<'m, S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'m, S, D, P> {
-    /// Takes over a map whose reserved pages are marked, and tables that agree with it: the host's pages mapped in `cpu` and,
-    /// below its limit, in `dma`; no other RAM in either. `max_pages` caps the pages of one call, so that none runs long
-    /// with interrupts masked.
+    /// Takes over a map whose reserved pages are marked, and tables that agree with it: the host's pages mapped in
+    /// `cpu` and, below its limit, in `dma`; no other RAM in either. `max_pages` caps the pages of one call, so that
+    /// none runs long with interrupts masked.
     pub fn new(map: PageMap<'m>, cpu: S, dma: D, pages: P, max_pages: u64) -> Self {
         Self { map, cpu, dma, pages, guests: guest::Guests::default(), max_pages, stats: Stats::default() }
     }

@@ -63,7 +63,8 @@ pub enum HypUse {
     Donated,
 }
 
-/// The record of one page. Zero is a page of the host that is neither lent nor claimed, so that zeroed memory is a valid map.
+/// The record of one page. Zero is a page of the host that is neither lent nor claimed, so that zeroed memory is a
+/// valid map.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct PageInfo(u32);

@@ -1,5 +1,5 @@
-//! What the transitions ask of the machine. Everything that touches a table, a cache or an SMMU enters here, so that the
-//! logic runs on the build machine with every step made to fail.
+//! What the transitions ask of the machine. Everything that touches a table, a cache or an SMMU enters here, so that
+//! the logic runs on the build machine with every step made to fail.
 
 use io_pgtable::{Ipa, Pa};
 
@@ -24,8 +24,8 @@ pub trait HostStage2 {
     /// The first leaf at or after `from`, cut to start no lower than `from`; `None` when there is none.
     fn next_leaf(&self, from: Ipa) -> Option<Leaf>;
 
-    /// Upkeep after `range` was mapped: puts blocks together again, so that their tables come back. Other CPUs may fault on the
-    /// block meanwhile, as when it is split; see [`Ownership::host_fault`](super::Ownership::host_fault).
+    /// Upkeep after `range` was mapped: puts blocks together again, so that their tables come back. Other CPUs may
+    /// fault on the block meanwhile, as when it is split; see [`Ownership::host_fault`](super::Ownership::host_fault).
     fn coalesce(&mut self, range: PageRange) {
         let _ = range;
     }
@@ -67,7 +67,8 @@ pub trait DmaStage2 {
     /// Takes `range` away from every stream. On success no translation of it is left in any SMMU.
     ///
     /// # Errors
-    /// [`DmaError::NotCompleted`]: a device may still reach the pages, so they must stay the host's. Else nothing changed.
+    /// [`DmaError::NotCompleted`]: a device may still reach the pages, so they must stay the host's. Else nothing
+    /// changed.
     fn revoke(&mut self, range: PageRange) -> Result<(), DmaError>;
 
     /// Lets the host's streams reach `range`.
@@ -79,7 +80,8 @@ pub trait DmaStage2 {
     /// The first leaf at or after `from`, cut to start no lower than `from`; `None` when there is none.
     fn next_leaf(&self, from: Ipa) -> Option<Leaf>;
 
-    /// Upkeep after `range` was granted: puts blocks together again, if that is worth anything here. Nothing depends on it.
+    /// Upkeep after `range` was granted: puts blocks together again, if that is worth anything here. Nothing depends on
+    /// it.
     fn coalesce(&mut self, range: PageRange) {
         let _ = range;
     }
@@ -110,8 +112,8 @@ pub trait PageOps {
     /// Takes `range`, mapped by [`PageOps::map`], out of EL2 again and completes the TLB invalidation. Needs no memory.
     fn unmap(&mut self, range: PageRange);
 
-    /// Cleans and invalidates the mapped pages of `range` to the point of coherency: whatever the host left in a cache, or
-    /// wrote past it, is settled.
+    /// Cleans and invalidates the mapped pages of `range` to the point of coherency: whatever the host left in a cache,
+    /// or wrote past it, is settled.
     fn clean_invalidate(&mut self, range: PageRange);
 
     /// Writes zeroes over the mapped pages of `range`, then cleans and invalidates them to the point of coherency.

@@ -147,7 +147,8 @@ impl DmaStage2 for DmaTable {
     }
 
     fn coalesce(&mut self, range: PageRange) {
-        // A block that stays split costs a table and nothing else; an SMMU that did not answer is remembered by the shadow.
+        // A block that stays split costs a table and nothing else; an SMMU that did not answer is remembered by the
+        // shadow.
         if let (Some(shadow), Ok(range)) = (&mut self.shadow, ipa_range(range)) {
             let _ = shadow.coalesce(range, &mut Smmus);
         }

@@ -26,7 +26,8 @@ impl HostTable {
     /// # Errors
     /// [`CfgError`]; nothing is allocated then.
     pub fn new(bits: u32, pa_bits: u32) -> Result<Self, CfgError> {
-        // Break-before-make on every core: a core may promise more, but a fault of another CPU in between is answered anyway.
+        // Break-before-make on every core: a core may promise more, but a fault of another CPU in between is answered
+        // anyway.
         Ok(Self { table: IoPgtable::new(&Cfg::new(bits, pa_bits), PoolTables)? })
     }
 

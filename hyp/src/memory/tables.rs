@@ -12,8 +12,8 @@ use io_pgtable::{Pa, TableMemory};
 #[derive(Clone, Copy, Debug)]
 pub struct PoolTables;
 
-// SAFETY: (1) blocks of the pool are mapped, initialised memory, aligned to their size, until they are freed; (2) the pool gives a block to one
-// owner; (3) the map is the identity.
+// SAFETY: (1) blocks of the pool are mapped, initialised memory, aligned to their size, until they are freed; (2) the
+// pool gives a block to one owner; (3) the map is the identity.
 unsafe impl TableMemory for PoolTables {
     fn alloc(&self, size: usize) -> Option<Pa> {
         pool::alloc(size)

@@ -1,4 +1,5 @@
-//! Aborts of the host's stage 2: SMMU registers are emulated, transient faults retried, everything else becomes an external abort in the host.
+//! Aborts of the host's stage 2: SMMU registers are emulated, transient faults retried, everything else becomes an
+//! external abort in the host.
 
 use super::{Frame, inject, skip_instruction};
 use crate::{host, iommu};
@@ -46,7 +47,8 @@ pub fn instruction(abort: Abort) {
     }
 }
 
-/// While a block is split the rest of it is unmapped for a moment: a fault there is over once the table's lock was held.
+/// While a block is split the rest of it is unmapped for a moment: a fault there is over once the table's lock was
+/// held.
 #[cold]
 fn retry_or(exception: Exception, ipa: Ipa) {
     if !host::is_mapped(ipa) {

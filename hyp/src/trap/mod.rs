@@ -1,6 +1,7 @@
 //! Traps from the host: the one way in.
 //!
-//! Each is decoded by [`hyp::esr`] and answered here; what has no answer becomes an exception in the host, never a panic of EL2.
+//! Each is decoded by [`hyp::esr`] and answered here; what has no answer becomes an exception in the host, never a
+//! panic of EL2.
 #![deny(
     clippy::indexing_slicing,
     clippy::unwrap_used,

@@ -1,4 +1,5 @@
-//! The trees that QEMU itself writes. Ignored by default, as they need QEMU: `PORTCULLIS_QEMU`, else `qemu-system-aarch64`.
+//! The trees that QEMU itself writes. Ignored by default, as they need QEMU: `PORTCULLIS_QEMU`, else
+//! `qemu-system-aarch64`.
 
 use std::process::Command;
 use std::string::ToString;

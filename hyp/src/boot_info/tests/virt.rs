@@ -1,5 +1,6 @@
-//! A tree with the nodes, addresses and numbers of QEMU 10.0's `virt` with `gic-version=3,iommu=smmuv3,virtualization=on`
-//! and two guest-loader modules, built so that a test can bend one thing at a time.
+//! A tree with the nodes, addresses and numbers of QEMU 10.0's `virt` with
+//! `gic-version=3,iommu=smmuv3,virtualization=on` and two guest-loader modules, built so that a test can bend one thing
+//! at a time.
 
 use std::string::String;
 use std::vec::Vec;

@@ -40,7 +40,8 @@ pub(in crate::boot_info) enum Reg {
 }
 
 impl<'a, 'p> NodeRef<'a, 'p> {
-    /// Takes what the node says itself over what its ancestors say, in one pass: this runs for every node of every walk.
+    /// Takes what the node says itself over what its ancestors say, in one pass: this runs for every node of every
+    /// walk.
     pub(super) fn inheriting(mut self) -> Result<Self, BootError<'a>> {
         let (mut coherent, mut noncoherent, mut parent, mut status) = (false, false, None, None);
         self.properties(&mut |name, value| {
