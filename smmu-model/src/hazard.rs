@@ -18,7 +18,7 @@ pub enum Hazard {
     CmdqIndex,
     /// EVENTQ_CONS or PRIQ_CONS is inconsistent with PROD.
     OutputIndex,
-    /// GERRORN acknowledged an error that is not active [6.3.18].
+    /// GERRORN acknowledged an error that is not active [6.3.20].
     Gerrorn,
     /// Two valid mappings of different size at one place without break-before-make, on an implementation that needs it.
     BreakBeforeMake {

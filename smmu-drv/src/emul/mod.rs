@@ -134,7 +134,7 @@ impl<C> HostRegs<C> {
         Geometry::new(self.eventq_base, EVENT_LOG2, ids::HOST_EVENTQS, self.ids.oas_mask())
     }
 
-    /// Bits that the event queue's indices have [S 6.3.30]: index, wrap and overflow.
+    /// Bits that the event queue's indices have [S 6.3.95]: index, wrap and overflow.
     fn eventq_index_mask(&self) -> u32 {
         self.eventq_geometry().mask() | mask32(queue_index::OVERFLOW)
     }

@@ -63,29 +63,29 @@ pub const CMDQ_PROD: u32 = 0x98;
 pub const CMDQ_CONS: u32 = 0x9c;
 /// SMMU_EVENTQ_BASE, 64-bit [S 6.3.29].
 pub const EVENTQ_BASE: u32 = 0xa0;
-/// SMMU_EVENTQ_PROD, in page 1 [S 6.3.30].
+/// SMMU_EVENTQ_PROD, in page 1 [S 6.3.95].
 pub const EVENTQ_PROD: u32 = 0x1_00a8;
-/// SMMU_EVENTQ_CONS, in page 1 [S 6.3.31].
+/// SMMU_EVENTQ_CONS, in page 1 [S 6.3.96].
 pub const EVENTQ_CONS: u32 = 0x1_00ac;
-/// SMMU_EVENTQ_IRQ_CFG0, 64-bit [S 6.3.32].
+/// SMMU_EVENTQ_IRQ_CFG0, 64-bit [S 6.3.30].
 pub const EVENTQ_IRQ_CFG0: u32 = 0xb0;
-/// SMMU_EVENTQ_IRQ_CFG1 [S 6.3.33].
+/// SMMU_EVENTQ_IRQ_CFG1 [S 6.3.31].
 pub const EVENTQ_IRQ_CFG1: u32 = 0xb8;
-/// SMMU_EVENTQ_IRQ_CFG2 [S 6.3.34].
+/// SMMU_EVENTQ_IRQ_CFG2 [S 6.3.32].
 pub const EVENTQ_IRQ_CFG2: u32 = 0xbc;
-/// SMMU_PRIQ_BASE, 64-bit [S 6.3.35].
+/// SMMU_PRIQ_BASE, 64-bit [S 6.3.33].
 pub const PRIQ_BASE: u32 = 0xc0;
-/// SMMU_PRIQ_PROD, in page 1 [S 6.3.36].
+/// SMMU_PRIQ_PROD, in page 1 [S 6.3.97].
 pub const PRIQ_PROD: u32 = 0x1_00c8;
-/// SMMU_PRIQ_CONS, in page 1 [S 6.3.37].
+/// SMMU_PRIQ_CONS, in page 1 [S 6.3.98].
 pub const PRIQ_CONS: u32 = 0x1_00cc;
-/// SMMU_PRIQ_IRQ_CFG0, 64-bit [S 6.3.38].
+/// SMMU_PRIQ_IRQ_CFG0, 64-bit [S 6.3.34].
 pub const PRIQ_IRQ_CFG0: u32 = 0xd0;
-/// SMMU_PRIQ_IRQ_CFG1 [S 6.3.39].
+/// SMMU_PRIQ_IRQ_CFG1 [S 6.3.35].
 pub const PRIQ_IRQ_CFG1: u32 = 0xd8;
-/// SMMU_PRIQ_IRQ_CFG2 [S 6.3.40].
+/// SMMU_PRIQ_IRQ_CFG2 [S 6.3.36].
 pub const PRIQ_IRQ_CFG2: u32 = 0xdc;
-/// SMMU_IDR6 [S 6.2.1].
+/// SMMU_IDR6 [S 6.3.45].
 pub const IDR6: u32 = 0x190;
 
 /// Fields of SMMU_IDR0 [S 6.3.1].
@@ -395,7 +395,7 @@ pub mod queue_base {
     pub const ALLOC: Field64 = bits64(62, 62);
 }
 
-/// Queue indices [S 6.3.27, 6.3.28, 6.3.30, 6.3.31].
+/// Queue indices [S 6.3.27, 6.3.28, 6.3.95, 6.3.96].
 pub mod queue_index {
     use super::{Field32, bits32};
     /// Index with its wrap bit.
