@@ -106,6 +106,9 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
 }
 
 fn prepare(checkout: &Checkout, args: &Args) -> Result<Boot> {
+    if args.module && args.release != module::SERIES {
+        bail!("--module is for Linux {}: the module uses calls that other kernels lack", module::SERIES);
+    }
     let qemu = setup::qemu::ensure(checkout, args.qemu.as_deref())?;
     let guest = match &args.kernel {
         Some(kernel) => Guest::own(kernel, args.initrd.as_deref())?,

@@ -22,6 +22,8 @@ use crate::setup::SetupLock;
 use crate::setup::apt::Kernel;
 use crate::setup::headers::Headers;
 
+/// The kernels that the module is written for.
+pub(crate) const SERIES: &str = "6.12";
 const SOURCES: &str = "linux-tests/portcullis_test";
 const MODULE: &str = "portcullis_test.ko";
 /// The module's attacks by DMA: `edu` at a page of EL2's and of a guest's, the disk at one of EL2's.

@@ -62,14 +62,11 @@ const ATTACKS: [Attack; 8] = [
     attack("t42_disable_bypass", Mode::AttackUnbound, Below::Portcullis, "6.1", 1, ""),
 ];
 
-/// The kernel that the module is built for.
-const MODULE_SERIES: &str = "6.12";
-
 /// Pages change hands while the disks work, and a device aims at them: blocked under Portcullis, landed without
 /// isolation.
 const MODULES: [Attack; 2] = [
-    attack("t02_t03_t04_donation_under_load", Mode::Module, Below::Portcullis, MODULE_SERIES, 2, ""),
-    attack("donation_without_isolation", Mode::Module, Below::WithoutIsolation, MODULE_SERIES, 2, ""),
+    attack("t02_t03_t04_donation_under_load", Mode::Module, Below::Portcullis, module::SERIES, 2, ""),
+    attack("donation_without_isolation", Mode::Module, Below::WithoutIsolation, module::SERIES, 2, ""),
 ];
 
 const fn attack(
@@ -152,7 +149,7 @@ fn plan(checkout: &Checkout, qemu: &Path, images: &Images) -> Result<Vec<Named>>
 
 fn plan_modules(checkout: &Checkout, qemu: &Path, images: &Images) -> Result<Vec<Named>> {
     let mut boots = Vec::new();
-    let guest = Guest::debian_with_module(checkout, MODULE_SERIES)?;
+    let guest = Guest::debian_with_module(checkout, module::SERIES)?;
     for Attack { name, mode, below, row } in MODULES {
         let Some(below) = hypervisor(images, below) else { continue };
         let mut boot = boot(guest.clone(), qemu, below, &row);
