@@ -1,7 +1,7 @@
 //! The SMMU's command queue under abuse: exact answers to illegal commands, no effect of foreign ones, bounded work, and a
 //! queue that can be used again afterwards.
 
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::boot::MAX_CPUS;
 use crate::lab::{Ctx, Lab, Mode};
@@ -275,10 +275,13 @@ fn t14_queue_changes_under_check(ctx: &Ctx) -> TestResult {
     let mut smmu = Smmu::new(ctx.machine, Format::TwoLevel);
     smmu.start()?;
     cpu::start(ctx.machine, 1)?;
+    let entries = 1_u32 << smmu.cmdq.log2;
     cpu::send(1, flip_entries, smmu.cmdq.base | u64::from(smmu.cmdq.log2));
     let (mut fine, mut illegal) = (0, 0);
-    for _ in 0..500 {
-        for _ in 0..4 {
+    let deadline = sysreg::cntvct() + sysreg::ticks(20_000_000);
+    while (fine < ENOUGH || illegal < ENOUGH) && sysreg::cntvct() < deadline {
+        FLIPPED.store(u64::from(smmu.cmdq.prod() & (entries - 1)), Ordering::SeqCst);
+        for _ in 0..BATCH {
             smmu.command(Cmd::cfgi_all());
         }
         smmu.publish();
@@ -297,21 +300,31 @@ fn t14_queue_changes_under_check(ctx: &Ctx) -> TestResult {
     FLIP.store(false, Ordering::SeqCst);
     cpu::wait(1)?;
     println!("{fine} batches accepted, {illegal} refused");
+    ensure!(fine > 0 && illegal > 0, "the other CPU never met EL2: {fine} batches accepted, {illegal} refused");
     smmu.off()?;
     smmu.acknowledge();
     still_sound(ctx)
 }
 
 static FLIP: AtomicBool = AtomicBool::new(true);
+/// First slot of the batch that is rewritten.
+static FLIPPED: AtomicU64 = AtomicU64::new(0);
+/// Commands of a batch.
+const BATCH: u64 = 4;
+/// Batches of either answer.
+const ENOUGH: u32 = 200;
+
+/// TLBI_EL2_ALL, a legal CFGI_ALL and right after it an undefined opcode, S12_VMALL.
+pub const ILLEGAL_WORDS: [u64; 4] = [0x20, 0x04, 0xff, 0x28];
 
 fn flip_entries(argument: u64) -> u64 {
     let (base, entries) = (argument & !0xfff, 1_u64 << (argument & 0x1f));
-    // TLBI_EL2_ALL, a legal CFGI_ALL and right after it an undefined opcode, S12_VMALL.
-    let words = [0x20, 0x04, 0xff, 0x28];
+    // A legal CFGI_ALL, an undefined opcode, a legal one, S12_VMALL.
+    let words = [0x04, 0xff, 0x04, 0x28];
     let mut round = 0_u64;
     while FLIP.load(Ordering::SeqCst) {
-        let slot = base + round * 7 % entries * 16;
-        mmio::write64(slot, words[usize_of(round >> 7 & 3)]);
+        let slot = base + (FLIPPED.load(Ordering::Relaxed) + round % BATCH) % entries * 16;
+        mmio::write64(slot, words[usize_of(round / BATCH % 4)]);
         mmio::write64(slot + 8, 31);
         round += 1;
     }

@@ -5,17 +5,20 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use spin::mutex::SpinMutex;
 
-use crate::boot::MAX_CPUS;
+use crate::boot::{MAX_CPUS, image};
+use crate::edu::Direction;
 use crate::firmware::{Answer, Hypercall};
 use crate::lab::{Ctx, Lab, Mode};
 use crate::mem::{BLOCK, PAGE, alloc, page};
 use crate::mmio;
-use crate::num::u64_of;
-use crate::nvme::Nvme;
+use crate::num::{align_down, low32, u64_of};
+use crate::nvme::{Nvme, SECTOR, Transfer};
 use crate::outcome::TestResult;
 use crate::registry::{Clock, Runs};
-use crate::smmu::spec::{Cmd, Ste};
-use crate::tests::drivers::find_nvme;
+use crate::smmu::SmmuError;
+use crate::smmu::spec::{CERROR_ILL, Cmd, Ste};
+use crate::tests::commands::ILLEGAL_WORDS;
+use crate::tests::drivers::{find_nvme, nvme_round_trip};
 use crate::tests::ownership::{donate, take_back};
 use crate::tests::registers::still_sound;
 use crate::{cpu, ensure, fail, payload_test, println, sysreg};
@@ -43,6 +46,21 @@ fn t49_split_while_in_use(ctx: &Ctx) -> TestResult {
         println!("CPU {index}: {rounds} rounds");
         ensure!(rounds > 0, "CPU {index} found a wrong word");
     }
+    Ok(())
+}
+
+payload_test!(t49_split_around_the_caller, Runs::EITHER);
+/// The block that is taken apart and put together again is the one that the calling CPU itself runs from, code and stack.
+fn t49_split_around_the_caller(_ctx: &Ctx) -> TestResult {
+    let image = image();
+    let victim = align_down(image.end - 1, BLOCK) + BLOCK - PAGE;
+    ensure!(victim >= image.end, "the image ends in the last page of its block");
+    for _ in 0..200 {
+        mmio::write64(victim, 1);
+        donate(victim, 1)?;
+        take_back(victim, 1)?;
+    }
+    println!("{:#x} beside {:#x}..{:#x}", victim, image.start, image.end);
     Ok(())
 }
 
@@ -76,7 +94,7 @@ fn nvme_donated(ctx: &Ctx) -> TestResult {
     let mut nvme = find_nvme(ctx)?;
     let lab = Lab::new(ctx, Mode::Stage1)?;
     lab.smmu.borrow_mut().set_ste(nvme.function.sid, lab.stage1.ste())?;
-    crate::tests::drivers::nvme_round_trip(&mut nvme, |pa| lab.bus(pa))?;
+    nvme_round_trip(&mut nvme, |pa| lab.bus(pa))?;
     let victim = page();
     let (bus, own) = (lab.bus(victim), lab.bus(lab.own));
     ensure!(nvme.write_lands(bus, own, lab.own)?, "the page is not reachable while it is the host's");
@@ -96,7 +114,7 @@ fn t38_everything_at_once(ctx: &Ctx) -> TestResult {
     let mut nvme = find_nvme(ctx)?;
     let lab = Lab::new(ctx, Mode::Stage1)?;
     lab.smmu.borrow_mut().set_ste(nvme.function.sid, lab.stage1.ste())?;
-    crate::tests::drivers::nvme_round_trip(&mut nvme, |pa| lab.bus(pa))?;
+    nvme_round_trip(&mut nvme, |pa| lab.bus(pa))?;
     let (victim, other, own) = (page(), page(), page());
     for (slot, pa) in BUS.iter().zip([victim, other, own]) {
         slot.store(lab.bus(pa), Ordering::SeqCst);
@@ -205,4 +223,69 @@ fn transfer_until_stopped(own_pa: u64) -> u64 {
         TRANSFERS.fetch_add(1, Ordering::SeqCst);
     }
     0
+}
+
+/// Sectors that a command queue of 128 entries fills.
+const RING_SECTORS: u32 = 4;
+/// Where the disk keeps a legal and an illegal one.
+const RINGS: u32 = 64;
+/// Transfers to the queue under way at once.
+const WRITERS: u32 = 8;
+
+payload_test!(t14_queue_changes_by_dma, Runs::HYP, cpus = 1, clock = Clock::Real);
+/// A disk writes the whole queue, legal and illegal in turn, while its entries are submitted: each answer is one of the two.
+fn t14_queue_changes_by_dma(ctx: &Ctx) -> TestResult {
+    let mut nvme = find_nvme(ctx)?;
+    // The same addresses with the SMMU on and off.
+    let lab = Lab::new(ctx, Mode::Bypass)?;
+    let mut smmu = lab.smmu.borrow_mut();
+    smmu.set_ste(nvme.function.sid, Ste::bypass())?;
+    nvme_round_trip(&mut nvme, |pa| pa)?;
+    let (ring, staging) = (smmu.cmdq.base, page());
+    ensure!(1 << smmu.cmdq.log2 == RING_SECTORS * 32, "the queue has 2^{} entries", smmu.cmdq.log2);
+    for (number, words) in [[0x04; 4], ILLEGAL_WORDS].iter().enumerate() {
+        for (slot, entry) in (staging..staging + u64::from(RING_SECTORS) * SECTOR).step_by(16).enumerate() {
+            mmio::write64(entry, words[slot % 4]);
+            mmio::write64(entry + 8, 31);
+        }
+        nvme.write(RINGS + low32(u64_of(number)) * RING_SECTORS, RING_SECTORS, staging)?;
+    }
+    let transfer = |id: u32| Transfer {
+        direction: Direction::ToMemory,
+        lba: RINGS + id % 2 * RING_SECTORS,
+        sectors: RING_SECTORS,
+        prp: ring,
+    };
+    (0..WRITERS).for_each(|id| nvme.begin(id, transfer(id)));
+    nvme.ring();
+    let (mut fine, mut illegal, mut written) = (0, 0, 0);
+    let deadline = sysreg::cntvct() + sysreg::ticks(60_000_000);
+    while (fine < 50 || illegal < 50 || written < 200) && sysreg::cntvct() < deadline {
+        while let Some((id, result)) = nvme.completion() {
+            result?;
+            written += 1;
+            nvme.begin(id, transfer(id));
+        }
+        nvme.acknowledge();
+        nvme.ring();
+        let prod = smmu.cmdq.prod() + 4;
+        smmu.cmdq.set_prod(prod);
+        smmu.publish();
+        match smmu.drain() {
+            Ok(()) => fine += 1,
+            Err(SmmuError::Command(CERROR_ILL)) => {
+                illegal += 1;
+                smmu.off()?;
+                smmu.acknowledge();
+                smmu.start_cmdq(0)?;
+            }
+            Err(other) => fail!("{other:?}"),
+        }
+    }
+    println!("{fine} batches accepted, {illegal} refused, {written} times the disk wrote the queue");
+    ensure!(fine >= 50 && illegal >= 50 && written >= 200, "too little happened");
+    smmu.off()?;
+    smmu.acknowledge();
+    drop(smmu);
+    still_sound(ctx)
 }

@@ -18,6 +18,7 @@ use crate::num::u64_of;
 use crate::outcome::TestResult;
 use crate::random::Random;
 use crate::registry::{Clock, Runs};
+use crate::smmu::spec::{Cmd, Ste, cr0};
 use crate::tests::drivers::{find_nvme, nvme_round_trip};
 use crate::tests::registers::still_sound;
 use crate::{cpu, ensure, fail, payload_test, println, sysreg};
@@ -31,6 +32,8 @@ const DEFAULT: (u64, u64) = (2_000, 200);
 const REST_US: u64 = 200;
 /// How often it looks at them for a change of its own.
 const LOOKS_PER_CHANGE: u64 = 6;
+/// Transfers with the wrong result that end the run: enough to see what is wrong.
+const ENOUGH_WRONG: u64 = 16;
 /// Between two lines of progress, in microseconds.
 const NEWS_US: u64 = 5_000_000;
 /// Longest time without a transition, in microseconds.
@@ -79,7 +82,8 @@ fn stress_ownership(ctx: &Ctx) -> TestResult {
         // The emulator's disk needs some of the build machine's time as well.
         sysreg::delay_us(REST_US);
         let least = disk.tally.blocked.min(disk.tally.through);
-        if MADE.load(Ordering::SeqCst) >= transitions && least >= transfers {
+        let enough = MADE.load(Ordering::SeqCst) >= transitions && least >= transfers;
+        if enough || disk.tally.wrong + slow.wrong >= ENOUGH_WRONG {
             STOP.store(true, Ordering::SeqCst);
         }
     }
@@ -112,6 +116,61 @@ fn stress_ownership(ctx: &Ctx) -> TestResult {
     still_sound(ctx)?;
     Ok(lab.smmu.borrow().off()?)
 }
+
+payload_test!(t38_devices_at_once, Runs::HYP, cpus = 1, clock = Clock::Real);
+/// Against a single CPU's changes of ownership, entries, queues and commands, the other masters: disk and `edu`.
+fn t38_devices_at_once(ctx: &Ctx) -> TestResult {
+    let mut nvme = find_nvme(ctx)?;
+    let lab = Lab::new(ctx, Mode::Stage1)?;
+    lab.smmu.borrow_mut().set_ste(nvme.function.sid, lab.stage1.ste())?;
+    nvme_round_trip(&mut nvme, |pa| lab.bus(pa))?;
+    pages::init(&lab);
+    let mut disk = Disk::new(nvme, &lab, ctx.seed)?;
+    let mut slow = Slow::new(&lab);
+    let mut random = Random::new(ctx.seed);
+    let begin = sysreg::cntvct();
+    let mut progress = Progress { made: 0, at: begin, news: begin };
+    while MADE.load(Ordering::SeqCst) < 500 || disk.tally.blocked.min(disk.tally.through) < 100 {
+        disk.go_on()?;
+        slow.poll(&mut random)?;
+        let mut broken = Ok(());
+        let made = change::change(&mut random, &mut || {
+            broken = disk.go_on();
+            if broken.is_ok() { Ok(()) } else { Err(Failure::Disk) }
+        });
+        broken?;
+        if let Err(failure) = made {
+            fail!("{failure:x?}");
+        }
+        let mut smmu = lab.smmu.borrow_mut();
+        let on = cr0::SMMUEN | cr0::EVENTQEN;
+        match random.below(4) {
+            0 => smmu.try_command(Cmd::cfgi_all())?,
+            1 => smmu.set_ste(OTHER_STREAM, if random.below(2) == 0 { Ste::bypass() } else { Ste::abort() })?,
+            2 => {
+                smmu.set_cr0(on)?;
+                smmu.start_cmdq(on)?;
+            }
+            _ => {
+                smmu.set_cr0(cr0::SMMUEN | cr0::CMDQEN)?;
+                smmu.set_cr0(on | cr0::CMDQEN)?;
+            }
+        }
+        drop(smmu);
+        progress.check(&disk)?;
+    }
+    disk.finish()?;
+    slow.finish()?;
+    if let Err(failure) = change::give_everything_back() {
+        fail!("{failure:x?}");
+    }
+    println!("{} transitions, {:?}", MADE.load(Ordering::SeqCst), disk.tally);
+    ensure!(disk.tally.wrong + slow.wrong == 0, "{} transfers had the wrong result", disk.tally.wrong + slow.wrong);
+    still_sound(ctx)
+}
+
+/// A stream of bus 0 that no device has.
+const OTHER_STREAM: u32 = 0xf0;
 
 /// Tells how far it is, and notices when nothing goes on.
 struct Progress {
