@@ -119,7 +119,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
             let index = table.index(span.start, shift);
             let desc = table.load(index);
             if L::LAST || desc & desc::TYPE != desc::TABLE {
-                return self.unmap_here::<L>(Slot { table, index, desc }, parent, span);
+                return self.unmap_here::<L>(table, index, parent, span);
             }
             if (span.start ^ span.last).wrapping_shr(shift) != 0 {
                 return self.unmap_across::<L>(Slot { table, index, desc }, span);
@@ -130,12 +130,10 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         self.unmap_short::<L::Next>(table, parent, span)
     }
 
-    /// Clears whole leaves of level `L` from `at` on, which all are in one table, if it keeps others.
+    /// Clears whole leaves of level `L` from `first` on, which all are in one table, if it keeps others.
     #[inline(always)]
-    fn unmap_here<L: Level>(&self, at: Slot, parent: Option<Slot>, span: Span) -> Option<u64> {
-        let offset = At::<R::Granule, L>::OFFSET;
-        let aligned = L::LAST || (span.start | !span.last) & offset == 0;
-        if at.desc & VALID == 0 || !aligned {
+    fn unmap_here<L: Level>(&self, table: Table, first: usize, parent: Option<Slot>, span: Span) -> Option<u64> {
+        if !L::LAST && (span.start | !span.last) & At::<R::Granule, L>::OFFSET != 0 {
             return None;
         }
         let bytes = span.last.wrapping_sub(span.start);
@@ -146,16 +144,16 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
             return None;
         }
         if !L::LAST {
-            if !at.table.clear_blocks(at.index, n) {
+            if !table.clear_blocks(first, n) {
                 return None;
             }
-        } else if parent.is_some_and(|above| is_full::<R::Granule>(above.desc)) || at.table.all_valid(at.index, n) {
+        } else if parent.is_some_and(|above| is_full::<R::Granule>(above.desc)) || table.all_valid(first, n) {
             // A full table of pages needs no look: that is what most tables are.
-            at.table.clear_run(at.index, n);
+            table.clear_run(first, n);
         } else {
             return None;
         }
-        self.clean(at.table, at.index, n);
+        self.clean(table, first, n);
         if let Some((above, left)) = left {
             above.table.store(above.index, left);
         }
