@@ -105,8 +105,10 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> HostMemory for Ownership<'_, S, D,
         if pages.count() > MAX_CLAIM_PAGES {
             return Err(ClaimError::BadRange);
         }
+        let pinned = self.pin(pages);
+        // What is not the host's is neither pinned nor mapped: much of it EL2 maps anyway.
         weakened!(ClaimsUnchecked, { return Ok(Claim { start: ipa, bytes: size, pages }) });
-        match self.pin(pages) {
+        match pinned {
             Ok(()) => Ok(Claim { start: ipa, bytes: size, pages }),
             Err(Error::NoMemory | Error::TooManyClaims) => Err(ClaimError::NoMemory),
             Err(_) => Err(ClaimError::NotOwned),

@@ -8,6 +8,7 @@ use super::tables::PoolTables;
 use crate::arch::{self, Image, StageOneRegs};
 use crate::pool;
 use hyp::mem_protect::{InUse, NoMemory, PageOps, PageRange};
+use hyp::weakened;
 use io_pgtable::{Attrs, Cfg, CfgError, El2, IoPgtable, Iova, MapError, Pa, Prot, TlbError, TlbOps, TlbRange};
 
 /// EL2's table.
@@ -110,6 +111,8 @@ impl PageOps for El2Table {
         // Page by page, never as a block, so that taking one page out again needs no memory.
         for page in range.pages() {
             if self.table.map(page.ipa().into(), page.pa(), arch::PAGE, Attrs::normal(Prot::RW)).is_err() {
+                // A claimed page is mapped already.
+                weakened!(ClaimsIgnored, { continue });
                 if let Some(mapped) =
                     page.first().checked_sub(range.first()).and_then(|count| PageRange::new(range.first(), count))
                 {

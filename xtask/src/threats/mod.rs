@@ -31,14 +31,14 @@ use crate::threats::table::Row;
 ///
 /// Examples:
 ///   cargo xtask threats
-///   cargo xtask threats --row 13
+///   cargo xtask threats --row 13,25
 ///   cargo xtask threats --layer model
 #[derive(Clone, Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
-    /// Only this row
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=60))]
-    row: Option<u8>,
+    /// Only these rows
+    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u8).range(1..=60))]
+    row: Vec<u8>,
     /// Only tests of this kind
     #[arg(long, value_enum)]
     layer: Option<Layer>,
@@ -66,13 +66,14 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
         Some(Layer::Model) => Layers::Model,
         Some(Layer::Payload) => Layers::Payload,
     };
-    let model = if asked.model() { model::run(checkout, args.row)? } else { Vec::new() };
-    let payload = if asked.payload() { payload::run(checkout, &build(checkout, args)?, args.row)? } else { Vec::new() };
+    let model = if asked.model() { model::run(checkout, &args.row)? } else { Vec::new() };
+    let payload =
+        if asked.payload() { payload::run(checkout, &build(checkout, args)?, &args.row)? } else { Vec::new() };
     println!("row  where attack and its tests {:56}without  with       what was missing, what was noticed", "");
     let mut wrong = 0;
     let rows: Vec<Row<'_>> = ROWS
         .into_iter()
-        .filter(|(number, ..)| args.row.is_none_or(|row| row == *number))
+        .filter(|(number, ..)| args.row.is_empty() || args.row.contains(number))
         .map(|row| Row::new(row, &model, &payload))
         .collect();
     for row in &rows {

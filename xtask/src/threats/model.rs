@@ -9,25 +9,29 @@ use crate::progress::step;
 use crate::threats::table::{End, Found};
 
 /// The packages with such tests, and which of their targets are run.
-const PACKAGES: [(&str, &[&str]); 4] =
-    [("model-tests", &["--tests"]), ("smmu-drv", &["--tests"]), ("shadow-s2", &["--tests"]), ("hyp", &["--lib"])];
+const PACKAGES: [(&str, &[&str]); 4] = [
+    ("model-tests", &["--features", "weakened", "--tests"]),
+    ("smmu-drv", &["--tests"]),
+    ("shadow-s2", &["--tests"]),
+    ("hyp", &["--features", "weakened", "--lib"]),
+];
 
 /// What a test prints that runs the attack where nothing stops it, and fails unless it lands: `UNDEFENDED` of model-tests.
 const UNDEFENDED: &str = "attack run without its defence";
 
-/// Runs every test whose name starts with a row, or with the row given.
+/// Runs every test whose name starts with a row, or with one of the rows given.
 ///
 /// # Errors
 /// When the tests do not build.
-pub(crate) fn run(checkout: &Checkout, row: Option<u8>) -> Result<Vec<Found>> {
+pub(crate) fn run(checkout: &Checkout, rows: &[u8]) -> Result<Vec<Found>> {
     let mut found = Vec::new();
     for (package, targets) in PACKAGES {
         let mut cargo = checkout.cargo();
         cargo.args(["test", "--no-fail-fast", "-p", package]).args(targets).args(["--", "--show-output"]);
-        match row {
-            Some(row) => cargo.arg(format!("t{row:02}_")),
-            None => cargo.args((0..=6).map(|tens| format!("t{tens}"))),
-        };
+        if rows.is_empty() {
+            cargo.args((0..=6).map(|tens| format!("t{tens}")));
+        }
+        cargo.args(rows.iter().map(|row| format!("t{row:02}_")));
         let output = step(&format!("Attacking the model: {package}"), || exec::capture(&mut cargo))?;
         let text = String::from_utf8_lossy(&output.stdout);
         let tests = parse(package, &text);

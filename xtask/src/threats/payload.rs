@@ -28,18 +28,18 @@ pub(crate) struct Programs {
     pub(crate) weakened: PathBuf,
 }
 
-/// Runs every payload test of a row, or of the row given.
+/// Runs every payload test of a row, or of the rows given.
 ///
 /// # Errors
 /// When the payload does not list its tests, or does not have one that is to be run without a defence.
-pub(crate) fn run(checkout: &Checkout, programs: &Programs, row: Option<u8>) -> Result<Vec<Found>> {
+pub(crate) fn run(checkout: &Checkout, programs: &Programs, rows: &[u8]) -> Result<Vec<Found>> {
     let tests = list(&programs.images, &checkout.work_dir("runs/threats-list")?)?;
     if let Some(gone) = WEAKENED.iter().find(|weakened| tests.iter().all(|test| test.name != weakened.test)) {
         bail!("{} is to be run without a defence, but the payload has no such test", gone.test);
     }
     let wanted = |test: &&Listed| {
-        let rows = rows_of(&test.name);
-        row.map_or(!rows.is_empty(), |row| rows.contains(&row))
+        let about = rows_of(&test.name);
+        !about.is_empty() && (rows.is_empty() || about.iter().any(|row| rows.contains(row)))
     };
     let tests: Vec<&Listed> = tests.iter().filter(wanted).collect();
     let workers = thread::available_parallelism().map_or(1, NonZero::get);
@@ -68,11 +68,11 @@ fn both(checkout: &Checkout, programs: &Programs, test: &Listed) -> Found {
     let open = [Below::Open, Below::Native].into_iter().find(|below| test.runs.contains(below));
     let (without, reason) = match (weakened, open) {
         (Some(weakened), _) => without(checkout, programs, test, weakened),
-        (None, Some(below)) => (one(checkout, programs, test, below, ""), None),
+        (None, Some(below)) => (one(checkout, programs, test, below), None),
         (None, None) => (End::NotRun, None),
     };
     let with = match test.runs.contains(&Below::Portcullis) {
-        true => one(checkout, programs, test, Below::Portcullis, weakened.map_or("", |weakened| weakened.options)),
+        true => one(checkout, programs, test, Below::Portcullis),
         false => End::NotRun,
     };
     Found { name: test.name.clone(), test: test.name.clone(), without, with, reason }
@@ -81,7 +81,7 @@ fn both(checkout: &Checkout, programs: &Programs, test: &Listed) -> Found {
 /// The test on the EL2 that lacks its defence: it has to land, or to fail.
 fn without(checkout: &Checkout, programs: &Programs, test: &Listed, weakened: &Weakened) -> (End, Option<String>) {
     let images = Images { hyp: Some(programs.weakened.clone()), ..programs.images.clone() };
-    let options = format!("weaken={} {}", weakened.words, weakened.options);
+    let options = format!("weaken={} {}", weakened.words, test.el2_options);
     let run = || {
         let dir = checkout.work_dir(&format!("runs/threats-{}-weakened", test.name))?;
         let run = Run::new(&images, Below::Portcullis, &test.name);
@@ -109,10 +109,11 @@ fn without(checkout: &Checkout, programs: &Programs, test: &Listed, weakened: &W
     }
 }
 
-fn one(checkout: &Checkout, programs: &Programs, test: &Listed, below: Below, el2_options: &str) -> End {
+fn one(checkout: &Checkout, programs: &Programs, test: &Listed, below: Below) -> End {
     let run = || {
         let dir = checkout.work_dir(&format!("runs/threats-{}-{}", test.name, below.word()))?;
         let run = Run::new(&programs.images, below, &test.name);
+        let el2_options = &test.el2_options;
         let report = Run { smp: test.cpus, clock: test.clock, el2_options, ..run }.run(&dir)?;
         let verdict = report.verdict()?;
         anyhow::Ok((verdict, report.attacks))
