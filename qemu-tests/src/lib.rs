@@ -4,6 +4,7 @@
 //! way to start a machine ([`qemu`]), to read its consoles ([`console`]) and to make
 //! what it boots ([`images`]). [`payload`] runs one test of the EL1 payload.
 
+pub mod boot_input;
 pub mod console;
 pub mod images;
 pub mod payload;

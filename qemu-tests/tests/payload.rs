@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use qemu_tests::boot_input::{LIES, Lie};
 use qemu_tests::payload::{Below, DEADLINE, Images, Listed, Run, Verdict, list};
 
 /// Which tests a machine runs.
@@ -89,6 +90,18 @@ fn trials(images: &Arc<Images>, tests: &[Listed]) -> Vec<Trial> {
                 }
             }));
         }
+        if below == Below::Portcullis && suite == Suite::All {
+            trials.extend(LIES.map(|lie| lie_trial(images, lie, cpu, smp)));
+        }
     }
     trials
+}
+
+/// What no payload can test, because it must not run.
+fn lie_trial(images: &Arc<Images>, lie: Lie, cpu: &'static str, smp: u32) -> Trial {
+    let name = format!("{}/{cpu}-{smp}/{}", Below::Portcullis.word(), lie.name);
+    let (images, dir) = (Arc::clone(images), run_dir(&name));
+    Trial::test(name, move || {
+        lie.is_refused(&images, cpu, smp, &dir).map_err(|error| Failed::from(format!("{error:#}")))
+    })
 }
