@@ -266,6 +266,25 @@ fn t47_a_dead_smmu_stops_transitions_and_nothing_else() {
 }
 
 #[test]
+fn a_refused_revocation_keeps_no_table() {
+    for bbm in [Bbm::Level0, Bbm::Level2] {
+        let Rig { mut owned, cpu_memory, dma_memory, .. } = rig(bbm);
+        let start = (cpu_memory.live_tables(), dma_memory.live_tables());
+        dma_memory.fail_after(Some(0));
+        // Where the IOMMU has pages from the start it needs no table, and refuses nothing.
+        let answer = owned.host_donate_hyp(named(RAM + 5, 1));
+        dma_memory.fail_after(None);
+        if answer.is_err() {
+            assert_eq!(answer, Err(Error::NoMemory));
+            assert_eq!((cpu_memory.live_tables(), dma_memory.live_tables()), start);
+        } else {
+            assert!(bbm == Bbm::Level0, "the block was split without a table");
+        }
+        audit(&owned);
+    }
+}
+
+#[test]
 fn random_runs_on_real_tables_pass_the_audit_and_leak_nothing() {
     for bbm in [Bbm::Level0, Bbm::Level2] {
         let Rig { mut owned, cpu_memory, dma_memory, smmus } = rig(bbm);
