@@ -2,7 +2,7 @@
 //!
 //! A test that passes with a defence gone tests nothing. So `cargo xtask threats` runs the attacks without the defence that
 //! is to stop them too, and fails unless they land or are caught. All of it is built with the feature `weakened` alone, which
-//! nothing turns on but tests: elsewhere [`weakened!`] is nothing, and [`Platform`](crate::Platform) has no such method.
+//! nothing turns on but tests: elsewhere `weakened!` is nothing, and [`Platform`](crate::Platform) has no such method.
 
 /// Code for a defence that the platform says is switched off; nothing at all without the feature `weakened`.
 macro_rules! weakened {
