@@ -6,9 +6,10 @@ mod rows;
 mod table;
 mod weaknesses;
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::{ValueEnum, ValueHint};
 use qemu_tests::payload::Images;
 
@@ -19,6 +20,7 @@ use crate::setup;
 use crate::threats::payload::Programs;
 use crate::threats::rows::{Layers, ROWS};
 use crate::threats::table::Row;
+use crate::threats::weaknesses::WEAKENED;
 
 /// Run every attack of the catalogue, without its defence and with it.
 ///
@@ -96,5 +98,19 @@ fn build(checkout: &Checkout, args: &Args) -> Result<Programs> {
         open: Some(images::hyp(checkout, Isolation::Off)?),
         hyp: Some(images::hyp(checkout, Isolation::On)?),
     };
-    Ok(Programs { images, weakened: images::weakened_hyp(checkout)? })
+    let weakened = images::weakened_hyp(checkout)?;
+    // What can be switched off anywhere but in that build is no defence.
+    let knows_words = |image: &Path| {
+        let image = fs::read(image).with_context(|| format!("cannot read {}", image.display()))?;
+        anyhow::Ok(WEAKENED.iter().any(|weakened| {
+            let word = weakened.words.split(',').next().unwrap_or_default().as_bytes();
+            // Short words are in any program by chance.
+            word.len() > 10 && image.windows(word.len()).any(|bytes| bytes == word)
+        }))
+    };
+    ensure!(knows_words(&weakened)?, "{} knows no word that would weaken it", weakened.display());
+    for image in images.hyp.iter().chain(&images.open) {
+        ensure!(!knows_words(image)?, "{} can be weakened", image.display());
+    }
+    Ok(Programs { images, weakened })
 }
