@@ -6,6 +6,7 @@
 //! store only after [`Memory::clean`], and a CPU sees its writes only after [`Memory::invalidate`].
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -64,12 +65,35 @@ struct Inner {
     now: Time,
     snoop: Snoop,
     regions: BTreeMap<u64, (u64, Region)>,
-    cpu: HashMap<u64, Box<[u64; WORDS]>>,
-    poc: HashMap<u64, Box<[u64; WORDS]>>,
-    history: HashMap<u64, Vec<(Time, u64)>>,
+    cpu: ByAddress<Box<[u64; WORDS]>>,
+    poc: ByAddress<Box<[u64; WORDS]>>,
+    history: ByAddress<Vec<(Time, u64)>>,
     mmio: Vec<MmioWrite>,
     /// For each SMMU, the time before which it needs no past.
     floors: Vec<Time>,
+}
+
+/// A map by address; fuzzing spends its time here.
+type ByAddress<T> = HashMap<u64, T, BuildHasherDefault<Spread>>;
+
+/// Spreads addresses by one multiplication: nobody attacks these maps.
+#[derive(Default)]
+struct Spread(u64);
+
+impl Hasher for Spread {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64((*byte).into());
+        }
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        self.0 = (self.0 ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
+    }
 }
 
 const PAGE: u64 = 4096;
@@ -83,9 +107,9 @@ impl Memory {
             now: 1,
             snoop,
             regions: BTreeMap::new(),
-            cpu: HashMap::new(),
-            poc: HashMap::new(),
-            history: HashMap::new(),
+            cpu: ByAddress::default(),
+            poc: ByAddress::default(),
+            history: ByAddress::default(),
             mmio: Vec::new(),
             floors: Vec::new(),
         })))
@@ -294,11 +318,11 @@ impl Inner {
     }
 }
 
-fn load(pages: &HashMap<u64, Box<[u64; WORDS]>>, word: u64) -> u64 {
+fn load(pages: &ByAddress<Box<[u64; WORDS]>>, word: u64) -> u64 {
     pages.get(&(word / PAGE)).map_or(0, |page| page[index_of(word)])
 }
 
-fn store(pages: &mut HashMap<u64, Box<[u64; WORDS]>>, word: u64, value: u64) {
+fn store(pages: &mut ByAddress<Box<[u64; WORDS]>>, word: u64, value: u64) {
     pages.entry(word / PAGE).or_insert_with(|| Box::new([0; WORDS]))[index_of(word)] = value;
 }
 

@@ -9,6 +9,7 @@ mod check;
 mod checkout;
 mod demo;
 mod exec;
+mod fuzz;
 mod guest;
 mod images;
 mod linux;
@@ -46,6 +47,7 @@ enum Task {
     Linux(linux::Args),
     Check(check::Args),
     Bench(bench::Args),
+    Fuzz(fuzz::Args),
     Miri(miri::Args),
     Mutants(mutants::Args),
     Stress(stress::Args),
@@ -60,6 +62,7 @@ fn main() -> ExitCode {
         Task::Linux(args) => linux::main(&checkout, &args),
         Task::Check(args) => check::main(&checkout, &args),
         Task::Bench(args) => bench::main(&checkout, &args),
+        Task::Fuzz(args) => fuzz::main(&checkout, &args),
         Task::Miri(args) => miri::main(&checkout, &args),
         Task::Mutants(args) => mutants::main(&checkout, &args),
         Task::Stress(args) => stress::main(&checkout, &args),

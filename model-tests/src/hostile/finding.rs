@@ -40,7 +40,7 @@ impl Finding {
 
 /// Judgements after which hardware forgets what it cached, as it may at any time. Its choices multiply with each store that
 /// it may remember.
-const PAST: u32 = 6;
+const PAST: u32 = 4;
 
 impl Play {
     /// Judges the machine. Where EL2 made no store and no page changed its owner since the last time, hardware can reach no

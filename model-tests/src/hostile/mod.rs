@@ -229,7 +229,8 @@ impl Play {
     }
 }
 
-/// Plays `bytes` for a fuzz target. With `PORTCULLIS_WITHOUT` in the environment one of the [`Defence`]s is missing.
+/// Plays `bytes` for a fuzz target. With `PORTCULLIS_WITHOUT` in the environment one of the [`Defence`]s is missing;
+/// with `PORTCULLIS_SHOW` the actions are printed.
 ///
 /// # Panics
 /// On a finding.
@@ -239,7 +240,14 @@ pub fn fuzz(diet: Diet, bytes: &[u8]) {
         Some(defence) => defence,
         None => panic!("no defence is called {name}"),
     });
-    if let Err(finding) = play(&Run::decode(diet, bytes), missing) {
+    let run = Run::decode(diet, bytes);
+    if std::env::var_os("PORTCULLIS_SHOW").is_some() {
+        println!("machine {}, seed {}", run.machine, run.seed);
+        for (number, action) in run.actions.iter().enumerate() {
+            println!("{number:4} {action:x?}");
+        }
+    }
+    if let Err(finding) = play(&run, missing) {
         panic!("{finding:?}");
     }
 }

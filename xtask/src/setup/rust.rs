@@ -34,6 +34,14 @@ pub(crate) fn ensure_lint_components(checkout: &Checkout) -> Result<()> {
     Ok(())
 }
 
+/// Adds llvm-cov and llvm-profdata to the pinned toolchain if they are missing.
+///
+/// # Errors
+/// When rustup is missing or cannot install them.
+pub(crate) fn ensure_llvm_tools(checkout: &Checkout) -> Result<()> {
+    ensure(checkout, &[], "component", "llvm-tools", "llvm-tools")
+}
+
 /// Adds what Miri needs to `toolchain`, which has to be there: another compiler is not installed behind a person's back.
 ///
 /// # Errors

@@ -1,0 +1,139 @@
+//! How much of the driver the corpora reach: the targets once more, with the compiler's own counters, on every input.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use super::{Target, build, run};
+use crate::checkout::Checkout;
+use crate::exec;
+use crate::progress::step;
+use crate::setup::rust;
+
+/// What has to be reached: the emulation, the queues, the stream table. Paths below smmu-drv/src.
+const MODULES: [&str; 4] = ["emul/", "cmdq.rs", "evtq.rs", "strtab/"];
+/// Percentage of regions of all of them.
+const WANTED: u64 = 95;
+/// Inputs that one process plays.
+const AT_ONCE: usize = 200;
+
+/// Prints regions reached per module.
+///
+/// # Errors
+/// When the tools are missing, or less than [`WANTED`] per cent is reached.
+pub(super) fn print(checkout: &Checkout, targets: &[Target]) -> Result<()> {
+    rust::ensure_llvm_tools(checkout)?;
+    let tools = tools(checkout)?;
+    let folder = checkout.work_dir("fuzz/coverage")?;
+    let programs = step("Building the fuzz targets with counters", || build_counting(checkout, &folder))?;
+    let profiles = folder.join("profiles");
+    if profiles.is_dir() {
+        fs::remove_dir_all(&profiles)?;
+    }
+    step("Playing every input", || {
+        for target in targets {
+            let program = programs.join(target.name());
+            for inputs in run::inputs(checkout, *target)?.chunks(AT_ONCE) {
+                let mut command = Command::new(&program);
+                command.arg("-detect_leaks=0").args(inputs);
+                exec::output(command.env("LLVM_PROFILE_FILE", profiles.join("%p-%m.profraw")))?;
+            }
+        }
+        Ok(())
+    })?;
+    let merged = folder.join("all.profdata");
+    let raw: Vec<PathBuf> = fs::read_dir(&profiles)?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
+    exec::output(Command::new(tools.join("llvm-profdata")).args(["merge", "-sparse", "-o"]).arg(&merged).args(raw))?;
+    let mut export = Command::new(tools.join("llvm-cov"));
+    export.args(["export", "-summary-only", "-instr-profile"]).arg(&merged);
+    for (number, target) in targets.iter().enumerate() {
+        if number > 0 {
+            export.arg("-object");
+        }
+        export.arg(programs.join(target.name()));
+    }
+    report(&serde_json::from_str(&exec::output(&mut export)?)?)
+}
+
+/// The targets without libFuzzer's instrumentation, with the compiler's.
+fn build_counting(checkout: &Checkout, folder: &Path) -> Result<PathBuf> {
+    let mut cargo = checkout.cargo();
+    cargo.args(["build", "--release", "--manifest-path"]).arg(checkout.root().join("fuzz/Cargo.toml"));
+    cargo.env("CARGO_TARGET_DIR", folder).env("RUSTFLAGS", "-Cinstrument-coverage");
+    exec::output(&mut cargo)?;
+    Ok(folder.join("release"))
+}
+
+/// The folder of the pinned toolchain's llvm-cov.
+fn tools(checkout: &Checkout) -> Result<PathBuf> {
+    let sysroot = exec::output(Command::new("rustc").current_dir(checkout.root()).args(["--print", "sysroot"]))?;
+    Ok(Path::new(sysroot.trim()).join("lib/rustlib").join(build::host(checkout)?).join("bin"))
+}
+
+/// Regions of a module: all, and those that were reached.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+struct Regions {
+    all: u64,
+    reached: u64,
+}
+
+impl Regions {
+    fn percent(self) -> u64 {
+        (self.reached * 100).checked_div(self.all).unwrap_or(0)
+    }
+}
+
+/// Files below smmu-drv/src that count, with their regions.
+fn regions(export: &Value) -> Option<Vec<(&str, Regions)>> {
+    let files = export.pointer("/data/0/files")?.as_array()?;
+    let mut out = Vec::new();
+    for file in files {
+        let Some((_, name)) = file.get("filename")?.as_str()?.split_once("smmu-drv/src/") else { continue };
+        if !MODULES.iter().any(|module| name.starts_with(module)) {
+            continue;
+        }
+        let number =
+            |key| file.pointer("/summary/regions").and_then(|regions| regions.get(key)).and_then(Value::as_u64);
+        out.push((name, Regions { all: number("count")?, reached: number("covered")? }));
+    }
+    Some(out)
+}
+
+fn report(export: &Value) -> Result<()> {
+    let files = regions(export).context("llvm-cov's report is of another shape")?;
+    let mut total = Regions::default();
+    println!("{:24} {:>8} {:>8}  %", "smmu-drv/src", "regions", "reached");
+    for (name, Regions { all, reached }) in &files {
+        println!("{name:24} {all:8} {reached:8}  {}", Regions { all: *all, reached: *reached }.percent());
+        total = Regions { all: total.all + all, reached: total.reached + reached };
+    }
+    println!("{:24} {:8} {:8}  {}", "together", total.all, total.reached, total.percent());
+    if total.percent() < WANTED {
+        bail!(
+            "{} % of the regions are reached, {WANTED} % are wanted: fuzz longer, or extend the actions",
+            total.percent()
+        );
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_modules_that_count_are_added_up() {
+        let file = |name: &str, count: u64, covered: u64| serde_json::json!({"filename": format!("/x/smmu-drv/src/{name}"), "summary": {"regions": {"count": count, "covered": covered}}});
+        let export = serde_json::json!({"data": [{"files": [file("emul/mod.rs", 10, 9), file("probe.rs", 5, 0), file("cmdq.rs", 4, 4)]}]});
+        let found = regions(&export).unwrap_or_default();
+        assert_eq!(
+            found,
+            [("emul/mod.rs", Regions { all: 10, reached: 9 }), ("cmdq.rs", Regions { all: 4, reached: 4 })]
+        );
+        assert!(report(&export).is_err());
+        assert_eq!(Regions { all: 200, reached: 189 }.percent(), 94);
+    }
+}

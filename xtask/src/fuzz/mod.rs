@@ -1,0 +1,178 @@
+//! `cargo xtask fuzz`: hosts whose next move coverage chooses, against the driver and the ownership map.
+//!
+//! The targets are programs of the package in `fuzz/`, which is no member of the workspace: cargo-fuzz builds them with the
+//! pinned toolchain. What they play is one state machine, `model_tests::hostile`.
+
+mod build;
+mod coverage;
+mod run;
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use clap::ValueHint;
+
+use crate::checkout::Checkout;
+use crate::progress::say;
+
+/// Let coverage-guided fuzzing play hostile hosts against the driver, on the adversarial SMMU model.
+///
+/// Each target starts from its committed corpus (fuzz/corpus) and from what earlier runs found worth keeping
+/// (target/portcullis/fuzz/corpus). After every step the model is asked whether any legal choice of the hardware lets a
+/// stream reach memory that is not the host's. Needs a C++ compiler; cargo-fuzz is built into target/ if it is missing.
+///
+/// Examples:
+///   cargo xtask fuzz
+///   cargo xtask fuzz registers commands --seconds 600
+///   cargo xtask fuzz transitions --without no-invalidate
+///   cargo xtask fuzz --seconds 0 --coverage
+#[derive(Clone, Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Args {
+    /// Only these targets
+    #[arg(value_enum, value_name = "TARGET")]
+    targets: Vec<Target>,
+    /// How long each target runs; 0 plays the corpus and stops
+    #[arg(long, value_name = "N", default_value_t = 60)]
+    seconds: u32,
+    /// Targets that run at the same time
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
+    jobs: u8,
+    /// Say what targets there are, and stop
+    #[arg(long)]
+    list: bool,
+    /// Afterwards, play the corpora once more and print how much of the driver they reach
+    #[arg(long)]
+    coverage: bool,
+    /// Take a defence away: each target has to find that it is missing, from an empty corpus
+    #[arg(long, value_enum, value_name = "DEFENCE", conflicts_with = "coverage")]
+    without: Option<Missing>,
+    /// Play one input and show what it does
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["coverage", "without"])]
+    replay: Option<PathBuf>,
+}
+
+/// A fuzz target.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum Target {
+    /// Everything that a host, its devices and its hardware can do
+    HostileHost,
+    /// Register accesses of any offset, size and value
+    Registers,
+    /// Commands, events and both queues
+    Commands,
+    /// Stream tables of any content and shape
+    StreamTable,
+    /// Pages that change their owner between traps and DMA
+    Transitions,
+}
+
+impl Target {
+    const ALL: [Self; 5] = [Self::HostileHost, Self::Registers, Self::Commands, Self::StreamTable, Self::Transitions];
+
+    /// Its name in fuzz/.
+    fn name(self) -> &'static str {
+        match self {
+            Self::HostileHost => "hostile_host",
+            Self::Registers => "registers",
+            Self::Commands => "commands",
+            Self::StreamTable => "stream_table",
+            Self::Transitions => "transitions",
+        }
+    }
+
+    fn what(self) -> &'static str {
+        match self {
+            Self::HostileHost => "everything that a host, its devices and its hardware can do",
+            Self::Registers => "register accesses of any offset, size and value",
+            Self::Commands => "commands, events and both queues",
+            Self::StreamTable => "stream tables of any content and shape",
+            Self::Transitions => "pages that change their owner between traps and DMA",
+        }
+    }
+}
+
+/// A part of a revocation that can be left out.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
+pub(crate) enum Missing {
+    /// The IOMMU's table is not changed
+    NoUnmap,
+    /// No SMMU is told
+    NoInvalidate,
+    /// Only the first SMMU is told
+    FirstSmmuOnly,
+    /// The wrong page is invalidated
+    WrongPage,
+    /// One page is invalidated, whatever was revoked
+    OnePage,
+}
+
+impl Missing {
+    fn word(self) -> &'static str {
+        match self {
+            Self::NoUnmap => "no-unmap",
+            Self::NoInvalidate => "no-invalidate",
+            Self::FirstSmmuOnly => "first-smmu-only",
+            Self::WrongPage => "wrong-page",
+            Self::OnePage => "one-page",
+        }
+    }
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When something is missing or does not build, when a target found something, or, with a defence missing, did not.
+pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
+    if args.list {
+        for target in Target::ALL {
+            println!("{:13} {}", target.name(), target.what());
+        }
+        return Ok(());
+    }
+    let targets = if args.targets.is_empty() { Target::ALL.as_slice() } else { &args.targets };
+    let programs = build::targets(checkout)?;
+    if let Some(input) = &args.replay {
+        return run::replay(&programs, targets, input);
+    }
+    let results = run::all(checkout, &programs, targets, args)?;
+    println!("{:13} {:>10} {:>8} {:>7} {:>7}  findings", "target", "executions", "edges", "inputs", "s");
+    for result in &results {
+        println!("{result}");
+    }
+    let found: Vec<_> = results.iter().filter(|result| result.finding().is_some()).collect();
+    if let Some(missing) = args.without {
+        if found.len() < results.len() {
+            bail!(
+                "{} of {} targets did not notice that {} is missing",
+                results.len() - found.len(),
+                results.len(),
+                missing.word()
+            );
+        }
+        say(&format!("every target noticed that {} is missing", missing.word()));
+        return Ok(());
+    }
+    if !found.is_empty() {
+        bail!("{} of {} targets found something; --replay FILE shows it again", found.len(), results.len());
+    }
+    if args.coverage {
+        coverage::print(checkout, targets)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_target_is_a_program_of_the_package() {
+        let manifest = include_str!("../../../fuzz/Cargo.toml");
+        for target in Target::ALL {
+            assert!(manifest.contains(&format!("name = \"{}\"", target.name())), "{target:?}");
+        }
+        assert_eq!(manifest.matches("[[bin]]").count(), Target::ALL.len());
+    }
+}

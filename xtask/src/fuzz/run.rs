@@ -1,0 +1,196 @@
+//! Running targets, and what libFuzzer says of them.
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+use super::{Args, Target};
+use crate::checkout::Checkout;
+use crate::exec;
+use crate::progress::say;
+
+/// Longest input: a few hundred actions, or the register trace of a kernel's boot.
+const LONGEST: u32 = 4096;
+/// One input that takes longer than this, in seconds, is a finding.
+const TIMEOUT: u32 = 60;
+
+/// What one target came to.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Outcome {
+    target: &'static str,
+    executions: u64,
+    edges: u64,
+    inputs: u64,
+    seconds: u64,
+    finding: Option<String>,
+}
+
+impl Outcome {
+    /// What it found, and the file to show it with.
+    pub(super) fn finding(&self) -> Option<&str> {
+        self.finding.as_deref()
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { target, executions, edges, inputs, seconds, finding } = self;
+        let finding = finding.as_deref().unwrap_or("none");
+        write!(f, "{target:13} {executions:10} {edges:8} {inputs:7} {seconds:7}  {finding}")
+    }
+}
+
+/// Runs `targets`, some at a time.
+///
+/// # Errors
+/// When one cannot be run at all.
+pub(super) fn all(checkout: &Checkout, programs: &Path, targets: &[Target], args: &Args) -> Result<Vec<Outcome>> {
+    let next = AtomicUsize::new(0);
+    let outcomes = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..args.jobs {
+            scope.spawn(|| {
+                while let Some(target) = targets.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let outcome = one(checkout, programs, *target, args);
+                    outcomes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(outcome);
+                }
+            });
+        }
+    });
+    outcomes.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).into_iter().collect()
+}
+
+fn one(checkout: &Checkout, programs: &Path, target: Target, args: &Args) -> Result<Outcome> {
+    let name = target.name();
+    let findings = checkout.work_dir(&format!("fuzz/findings/{name}"))?;
+    let mut command = Command::new(programs.join(name));
+    command.args([
+        format!("-timeout={TIMEOUT}"),
+        format!("-max_len={LONGEST}"),
+        format!("-artifact_prefix={}/", findings.display()),
+    ]);
+    // The ownership map's storage is leaked on purpose, run by run.
+    command.args(["-detect_leaks=0", "-rss_limit_mb=8192", "-len_control=20", "-print_final_stats=1"]);
+    command.arg(if args.seconds == 0 { "-runs=0".into() } else { format!("-max_total_time={}", args.seconds) });
+    if let Some(missing) = args.without {
+        command.env("PORTCULLIS_WITHOUT", missing.word());
+        say(&format!("{name} without {}, for at most {} s", missing.word(), args.seconds));
+    } else {
+        command.arg(checkout.work_dir(&format!("fuzz/corpus/{name}"))?);
+        command.arg(checkout.root().join("fuzz/corpus").join(name));
+        say(&format!("{name} for {} s", args.seconds));
+    }
+    let started = Instant::now();
+    let finished = exec::capture(&mut command)?;
+    let text = String::from_utf8_lossy(&finished.stderr);
+    let finding = (!finished.status.success()).then(|| finding(&text));
+    let (edges, inputs) = progress(&text);
+    let executions = number_after(&text, "stat::number_of_executed_units:").unwrap_or_else(|| last_run(&text));
+    Ok(Outcome { target: name, executions, edges, inputs, seconds: started.elapsed().as_secs(), finding })
+}
+
+/// Plays one input by the target in whose folder it lies, or by the only one asked for.
+///
+/// # Errors
+/// When it is not clear which target it is for; or with what playing it found.
+pub(super) fn replay(programs: &Path, targets: &[Target], input: &Path) -> Result<()> {
+    let folder = input.canonicalize().with_context(|| format!("cannot find {}", input.display()))?;
+    let folder = folder.parent().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
+    let target = match targets {
+        [only] => *only,
+        many => *many
+            .iter()
+            .find(|target| Some(target.name()) == folder.as_deref())
+            .context("name the target that the input is for: `cargo xtask fuzz TARGET --replay FILE`")?,
+    };
+    let mut command = Command::new(programs.join(target.name()));
+    let finished = exec::capture(command.arg("-detect_leaks=0").arg(input).env("PORTCULLIS_SHOW", "1"))?;
+    print!("{}", String::from_utf8_lossy(&finished.stdout));
+    if !finished.status.success() {
+        bail!("{}", finding(&String::from_utf8_lossy(&finished.stderr)));
+    }
+    Ok(())
+}
+
+/// The message of the panic, or the last word of libFuzzer; and where the input is.
+fn finding(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    let panic = lines.iter().position(|line| line.contains("panicked at")).and_then(|at| lines.get(at + 1));
+    let error = lines.iter().find(|line| line.contains("ERROR: libFuzzer"));
+    let file = lines.iter().find_map(|line| line.split_once("Test unit written to ")).map(|(_, file)| file);
+    let what = panic.or(error).copied().unwrap_or("it ended without a word");
+    match file {
+        Some(file) => format!("{what} ({file})"),
+        None => what.to_owned(),
+    }
+}
+
+/// Edges covered and inputs kept, from the last line of progress.
+fn progress(text: &str) -> (u64, u64) {
+    let last = text.lines().rev().find(|line| line.starts_with('#') && line.contains(" cov: "));
+    let after = |word: &str| last.and_then(|line| number_after(line, word)).unwrap_or(0);
+    (after("cov:"), after("corp:"))
+}
+
+/// Number of the last execution that libFuzzer reported.
+fn last_run(text: &str) -> u64 {
+    text.lines().rev().find_map(|line| number_after(line.strip_prefix('#').map(|_| line)?, "#")).unwrap_or(0)
+}
+
+fn number_after(text: &str, word: &str) -> Option<u64> {
+    let (_, rest) = text.split_once(word)?;
+    let rest = rest.trim_start();
+    let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    rest.get(..digits)?.parse().ok()
+}
+
+/// Every input for a target: committed, and found by runs on this machine.
+///
+/// # Errors
+/// When a folder cannot be read.
+pub(super) fn inputs(checkout: &Checkout, target: Target) -> Result<Vec<PathBuf>> {
+    let name = target.name();
+    let mut out = Vec::new();
+    for folder in [checkout.root().join("fuzz/corpus").join(name), checkout.work_dir(&format!("fuzz/corpus/{name}"))?] {
+        for entry in fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))? {
+            out.push(entry?.path());
+        }
+    }
+    out.sort();
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOG: &str = "\
+#2\tINITED cov: 10 ft: 11 corp: 1/2b exec/s: 0 rss: 30Mb
+#120\tDONE   cov: 3288 ft: 10075 corp: 103/10996b lim: 574 exec/s: 3 rss: 47Mb
+stat::number_of_executed_units: 120
+";
+
+    #[test]
+    fn progress_is_read_from_the_last_line() {
+        assert_eq!(progress(LOG), (3288, 103));
+        assert_eq!(number_after(LOG, "stat::number_of_executed_units:"), Some(120));
+        assert_eq!(last_run(LOG), 120);
+    }
+
+    #[test]
+    fn a_finding_is_the_panic_and_its_file() {
+        let log =
+            "thread '<unnamed>' panicked at x.rs:1:1:\nEscape(\"a page\")\nnote: y\nTest unit written to /f/crash-1\n";
+        assert_eq!(finding(log), "Escape(\"a page\") (/f/crash-1)");
+        assert_eq!(
+            finding("==1== ERROR: libFuzzer: timeout after 60 seconds"),
+            "==1== ERROR: libFuzzer: timeout after 60 seconds"
+        );
+    }
+}
