@@ -53,7 +53,9 @@ fn the_event_table_is_the_codes() {
     let stages = ["1", "2"];
     let classes = ["CD", "TT", "IN", "reserved"];
     let mut used = Vec::new();
-    for kind in 0..=255_u64 {
+    // An interpreter takes minutes for types that nobody defined.
+    let types = (0..=255_u64).filter(|kind| !cfg!(miri) || EventType::from_bits(*kind).is_some() || kind % 50 == 0);
+    for kind in types {
         for (s2, stage) in (0_u64..).zip(stages) {
             for (class, class_name) in (0_u64..).zip(classes) {
                 let covers = |cell: &str, name: &str| cell == "any" || cell == name;
