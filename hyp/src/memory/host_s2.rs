@@ -99,6 +99,8 @@ struct CpuTlb;
 
 impl TlbOps for CpuTlb {
     fn invalidate(&mut self, range: TlbRange) {
+        // Between the break and the make of a split: long enough for another CPU to meet it.
+        weakened!(NoFaultRetry, { (0..200_000).for_each(|_| core::hint::spin_loop()) });
         let pages = range.size.checked_div(range.granule).unwrap_or(u64::MAX);
         if range.scope == TlbScope::Table || pages > TLBI_PAGES {
             arch::tlbi_host_all();
