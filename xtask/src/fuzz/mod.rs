@@ -44,7 +44,7 @@ pub(crate) struct Args {
     /// Afterwards, play the corpora once more and print how much of the driver they reach
     #[arg(long)]
     coverage: bool,
-    /// Take a defence away: each target has to find that it is missing, from an empty corpus
+    /// Take a defence away: each target has to find that it is missing
     #[arg(long, value_enum, value_name = "DEFENCE", conflicts_with = "coverage")]
     without: Option<Missing>,
     /// Play one input and show what it does

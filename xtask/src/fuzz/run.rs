@@ -78,12 +78,14 @@ fn one(checkout: &Checkout, programs: &Path, target: Target, args: &Args) -> Res
     // The ownership map's storage is leaked on purpose, run by run.
     command.args(["-detect_leaks=0", "-rss_limit_mb=8192", "-len_control=20", "-print_final_stats=1"]);
     command.arg(if args.seconds == 0 { "-runs=0".into() } else { format!("-max_total_time={}", args.seconds) });
+    // What is found without a defence is of no use to runs with it.
+    let kept = if args.without.is_some() { "without" } else { "corpus" };
+    command.arg(checkout.work_dir(&format!("fuzz/{kept}/{name}"))?);
+    command.arg(checkout.root().join("fuzz/corpus").join(name));
     if let Some(missing) = args.without {
         command.env("PORTCULLIS_WITHOUT", missing.word());
         say(&format!("{name} without {}, for at most {} s", missing.word(), args.seconds));
     } else {
-        command.arg(checkout.work_dir(&format!("fuzz/corpus/{name}"))?);
-        command.arg(checkout.root().join("fuzz/corpus").join(name));
         say(&format!("{name} for {} s", args.seconds));
     }
     let started = Instant::now();
