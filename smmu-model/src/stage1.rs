@@ -200,10 +200,14 @@ fn half_of(raw: &cd::Cd, world: World, va: u64) -> Option<Half> {
     } else {
         (cd::t0sz(raw), Granule::from_tg0(cd::tg0(raw)), cd::ttb0(raw), two_halves && cd::epd0(raw), cd::tbi0(raw))
     };
+    // TxSZ of a range that is disabled was not checked, and may be anything.
+    if disabled {
+        return None;
+    }
     let ia_bits = 64 - tsz;
     let top = if tbi { 56 } else { 64 };
     let mask = if top == 64 { u64::MAX } else { (1 << top) - 1 };
     let sign = (va & mask) >> ia_bits;
     let want = if upper { mask >> ia_bits } else { 0 };
-    (!disabled && sign == want).then_some(Half { ttb, ia_bits, granule: granule? })
+    (sign == want).then_some(Half { ttb, ia_bits, granule: granule? })
 }
