@@ -13,7 +13,8 @@ use crate::bench::traps::from_count;
 use crate::checkout::Checkout;
 use crate::guest::cpio::Archive;
 use crate::guest::modules;
-use crate::linux::boot::{Boot, Devices, Guest, Hypervisor, Mode};
+use crate::linux::boot::{Boot, Devices, Hypervisor, Mode};
+use crate::linux::guest::Guest;
 use crate::linux::guest_lines::GuestLines;
 use crate::setup::apt;
 

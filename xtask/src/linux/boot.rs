@@ -3,97 +3,20 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use qemu_tests::console;
 use qemu_tests::qemu::{HostModules, Machine, Outcome, Serials, fresh_token};
 
 use crate::checkout::Checkout;
-use crate::guest::{disks, initramfs};
+use crate::guest::disks;
 use crate::images::{self, Isolation};
 use crate::linux::attack;
+use crate::linux::guest::{Guest, Script};
 use crate::linux::guest_lines::GuestLines;
 use crate::linux::module;
 use crate::linux::report::Report;
 use crate::linux::verdict::{Expect, Finding, judge};
 use crate::progress::step;
-use crate::setup::apt::{self, Kernel};
-
-/// The system that boots.
-#[derive(Clone, Debug)]
-pub(crate) struct Guest {
-    /// For people.
-    pub(crate) name: String,
-    series: Option<String>,
-    kernel: PathBuf,
-    initrd: Option<PathBuf>,
-    script: Script,
-}
-
-/// Whether the guest runs xtask's script.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Script {
-    Ours,
-    Unknown,
-}
-
-impl Guest {
-    /// Debian's kernel of a series with xtask's initramfs.
-    ///
-    /// # Errors
-    /// When something cannot be fetched.
-    pub(crate) fn debian(checkout: &Checkout, series: &str) -> Result<Self> {
-        let kernel = apt::ensure_kernel(checkout, series)?;
-        Self::of(checkout, series, kernel, None)
-    }
-
-    /// The same with the test module in the initramfs.
-    ///
-    /// # Errors
-    /// When something cannot be fetched, or the module cannot be built.
-    pub(crate) fn debian_with_module(checkout: &Checkout, series: &str) -> Result<Self> {
-        let kernel = apt::ensure_kernel(checkout, series)?;
-        let module = module::build(checkout, &kernel)?;
-        Self::of(checkout, series, kernel, Some(&module))
-    }
-
-    fn of(checkout: &Checkout, series: &str, kernel: Kernel, module: Option<&Path>) -> Result<Self> {
-        let busybox = apt::ensure_busybox(checkout)?;
-        let folder = if module.is_some() { format!("guest/{series}-module") } else { format!("guest/{series}") };
-        let dir = checkout.work_dir(&folder)?;
-        let initrd = initramfs::build(&dir, &busybox, &kernel.modules, module)?;
-        Ok(Self {
-            name: format!("Linux {series}"),
-            series: Some(series.to_owned()),
-            kernel: kernel.image,
-            initrd: Some(initrd),
-            script: Script::Ours,
-        })
-    }
-
-    /// Whether the kernel's SMMU driver has the option `disable_bypass`, which later ones lack.
-    pub(crate) fn has_disable_bypass(&self) -> bool {
-        self.series.as_deref() == Some("6.1")
-    }
-
-    /// A kernel and a ramdisk of the caller's.
-    ///
-    /// # Errors
-    /// When a file is not there.
-    pub(crate) fn own(kernel: &Path, initrd: Option<&Path>) -> Result<Self> {
-        for file in [Some(kernel), initrd].into_iter().flatten() {
-            if !file.is_file() {
-                bail!("{} is no file", file.display());
-            }
-        }
-        Ok(Self {
-            name: kernel.display().to_string(),
-            series: None,
-            kernel: kernel.canonicalize()?,
-            initrd: initrd.map(Path::canonicalize).transpose()?,
-            script: Script::Unknown,
-        })
-    }
-}
 
 /// What is below Linux.
 #[derive(Clone, Debug)]

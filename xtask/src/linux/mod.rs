@@ -2,6 +2,7 @@
 
 pub(crate) mod attack;
 pub(crate) mod boot;
+pub(crate) mod guest;
 pub(crate) mod guest_lines;
 pub(crate) mod module;
 pub(crate) mod report;
@@ -14,7 +15,8 @@ use anyhow::{Result, bail};
 use clap::ValueHint;
 
 use crate::checkout::Checkout;
-use crate::linux::boot::{Boot, Devices, Guest, Hypervisor, Mode};
+use crate::linux::boot::{Boot, Devices, Hypervisor, Mode};
+use crate::linux::guest::Guest;
 use crate::setup;
 
 /// Boot Debian Linux behind Portcullis and check that its devices work.

@@ -13,7 +13,8 @@ use anyhow::Result;
 
 use crate::checkout::Checkout;
 use crate::linux::attack;
-use crate::linux::boot::{Boot, Devices, Guest, Hypervisor, Mode};
+use crate::linux::boot::{Boot, Devices, Hypervisor, Mode};
+use crate::linux::guest::Guest;
 use crate::linux::module;
 use crate::linux::report::Report;
 use crate::progress::say;
