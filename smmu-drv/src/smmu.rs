@@ -78,6 +78,15 @@ pub enum Stale {
     All,
 }
 
+/// Whether closing a failed SMMU is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// Up to the timeout of each register.
+    Whole,
+    /// It was in vain once: every access of the host would cost as much again.
+    Spent,
+}
+
 /// An SMMU under EL2's control. See the crate's front page for the life cycle.
 pub struct Smmu<P: Platform, H: HostMemory> {
     pub(crate) hw: Hw<P>,
@@ -90,6 +99,7 @@ pub struct Smmu<P: Platform, H: HostMemory> {
     pub(crate) stats: Stats,
     pub(crate) faults: FaultLog,
     pub(crate) failed: Option<SmmuError>,
+    pub(crate) patience: Patience,
     pub(crate) quiesced: bool,
     /// Configuration invalidations are queued that no CMD_SYNC covers yet.
     pub(crate) cfgi_pending: bool,
@@ -189,6 +199,8 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         weakened!(self.hw.platform(), QuiesceSkipped, { return Ok(()) });
         self.quiesced = true;
         self.regs.transition = None;
+        // The last chance: nothing looks at this SMMU again.
+        self.patience = Patience::Whole;
         let result = self.quiesce_streams();
         if result.is_err() {
             let cr0 = self.cr0_live() & !Cr0::SMMUEN;
@@ -273,12 +285,19 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     }
 
     /// A failed SMMU is not programmed again; but where it lost its power, it may have come back letting everything through.
+    ///
+    /// Hardware that does not listen cannot be closed; the error that is reported anyway says that it failed. It is waited for
+    /// once. After that each access looks, and asks again where hardware has room for it.
     #[cold]
-    fn keep_closed(&self) {
+    fn keep_closed(&mut self) {
         let on = Cr0::from_bits_truncate(self.hw.read32(reg::CR0ACK)).contains(Cr0::SMMUEN);
-        if !on && get32(gbpa::ABORT, self.hw.read32(reg::GBPA)) == 0 {
-            // Hardware that does not listen cannot be closed; the error that is reported anyway says that it failed.
-            let _ = self.close();
+        if on || get32(gbpa::ABORT, self.hw.read32(reg::GBPA)) == 1 {
+            return;
+        }
+        match self.patience {
+            Patience::Whole if self.close().is_err() => self.patience = Patience::Spent,
+            Patience::Whole => {}
+            Patience::Spent => self.ask_to_close(),
         }
     }
 

@@ -18,7 +18,7 @@ use crate::features::{Coherency, Features};
 use crate::hw::{ACK_TIMEOUT_US, Hw, TimedOut};
 use crate::platform::{HostMemory, Platform};
 use crate::probe::Probed;
-use crate::smmu::Smmu;
+use crate::smmu::{Patience, Smmu};
 use crate::spec::registers::{self as reg, cr0::Cr0, cr1, cr2::Cr2, gbpa};
 use crate::spec::{get32, put32};
 use crate::stats::Stats;
@@ -103,6 +103,7 @@ impl<P: Platform> Probed<P> {
             stats: Stats::default(),
             faults: FaultLog::new(),
             failed: None,
+            patience: Patience::Whole,
             quiesced: false,
             cfgi_pending: false,
             irq_hw: 0,
@@ -184,6 +185,14 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         set_gbpa_abort(&self.hw)
     }
 
+    /// As [`Smmu::close`], without waiting: nothing is written while an earlier update is under way, which is not allowed
+    /// [S 6.3.14].
+    pub(crate) fn ask_to_close(&self) {
+        if gbpa_is_idle(&self.hw) {
+            self.hw.write32(reg::GBPA, GBPA_CLOSED);
+        }
+    }
+
     /// SMMU_CR0 from take-over to power-off.
     pub(crate) fn cr0_live(&self) -> Cr0 {
         self.cr0_before_smmuen(Cr0::SMMUEN | Cr0::CMDQEN | Cr0::EVENTQEN)
@@ -211,12 +220,18 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     }
 }
 
+/// The write of SMMU_GBPA that terminates everything while SMMUEN is 0.
+const GBPA_CLOSED: u32 = put32(gbpa::UPDATE, 1) | put32(gbpa::ABORT, 1);
+
+fn gbpa_is_idle<P: Platform>(hw: &Hw<P>) -> bool {
+    get32(gbpa::UPDATE, hw.read32(reg::GBPA)) == 0
+}
+
 /// Terminates everything while SMMUEN is 0 [S 6.3.14]: one write with UPDATE, the flag polled before and after.
 fn set_gbpa_abort<P: Platform>(hw: &Hw<P>) -> Result<(), TakeOverError> {
-    let idle = || get32(gbpa::UPDATE, hw.read32(reg::GBPA)) == 0;
-    hw.wait(ACK_TIMEOUT_US, idle).map_err(ack(reg::GBPA))?;
-    hw.write32(reg::GBPA, put32(gbpa::UPDATE, 1) | put32(gbpa::ABORT, 1));
-    hw.wait(ACK_TIMEOUT_US, idle).map_err(ack(reg::GBPA))?;
+    hw.wait(ACK_TIMEOUT_US, || gbpa_is_idle(hw)).map_err(ack(reg::GBPA))?;
+    hw.write32(reg::GBPA, GBPA_CLOSED);
+    hw.wait(ACK_TIMEOUT_US, || gbpa_is_idle(hw)).map_err(ack(reg::GBPA))?;
     if get32(gbpa::ABORT, hw.read32(reg::GBPA)) == 1 { Ok(()) } else { Err(TakeOverError::NoAck(reg::GBPA)) }
 }
 

@@ -71,6 +71,10 @@ pub struct World {
     /// Called after every register write of EL2.
     pub watch: RefCell<Option<Watch>>,
     pub mmio: Cell<u64>,
+    /// Loads of EL2 from registers.
+    pub loads: Cell<u64>,
+    /// What GBPA reads as while it is broken: it takes no value, and its flag of an update stays once it is set.
+    pub broken_gbpa: Cell<Option<u32>>,
 }
 
 #[derive(Clone)]
@@ -95,6 +99,8 @@ impl Board {
             allocations: Cell::new(usize::MAX),
             watch: RefCell::new(None),
             mmio: Cell::new(0),
+            loads: Cell::new(0),
+            broken_gbpa: Cell::new(None),
         }))
     }
 
@@ -124,14 +130,23 @@ impl Platform for Board {
     type Buffer = Buffer;
 
     fn read32(&self, offset: u32) -> u32 {
+        self.0.loads.set(self.0.loads.get() + 1);
         if offset == r::EVENTQ_PROD {
             self.0.announced.set(true);
+        }
+        if let (r::GBPA, Some(value)) = (offset, self.0.broken_gbpa.get()) {
+            return value;
         }
         self.0.model.borrow_mut().read32(offset)
     }
     fn write32(&self, offset: u32, value: u32) {
         self.check_order(offset, value);
-        self.0.model.borrow_mut().write32(offset, value);
+        if let (r::GBPA, Some(old)) = (offset, self.0.broken_gbpa.get()) {
+            assert!(old >> 31 == 0, "a write of GBPA while an update is under way");
+            self.0.broken_gbpa.set(Some(value & 1 << 31));
+        } else {
+            self.0.model.borrow_mut().write32(offset, value);
+        }
         self.after_write();
     }
     fn read64(&self, offset: u32) -> u64 {

@@ -1,0 +1,108 @@
+//! An SMMU that has failed: it stays closed where it listens, and costs EL2 next to nothing where it does not.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use common::{BYPASS, POOL, RAM, Rig, r};
+use smmu_drv::{AccessSize, SmmuError, Stale};
+use smmu_model::{Config, Injection, Pace, Transfer};
+
+/// Accesses of the host that each look at the SMMU.
+const TRAPS: u64 = 200;
+/// Register accesses that a look may cost: CR0ACK and GBPA, GBPA again before it is written, and the write.
+const LOOK: u64 = 4;
+/// GBPA.Update.
+const UPDATE: u32 = 1 << 31;
+
+/// An SMMU that EL2 gave up, which then lost its power and came back open, with a GBPA that takes no update and reads as
+/// `gbpa`.
+fn failed_and_deaf(seed: u64, gbpa: u32) -> Rig {
+    let mut rig = Rig::new(Config { pace: Pace::Lazy, seed, ..Config::qemu() });
+    rig.enable_linear(5);
+    rig.set_ste(8, BYPASS);
+    rig.board.0.model.borrow_mut().inject(Injection::SyncNever);
+    assert_eq!(rig.smmu.tlb_invalidate(Stale::All), Err(SmmuError::SyncTimeout));
+    rig.board.0.broken_gbpa.set(Some(gbpa));
+    rig.board.0.model.borrow_mut().reset();
+    assert!(rig.el2_reachable(8), "out of reset everything passes");
+    rig
+}
+
+/// All the ways in which the host, EL2 and time touch the SMMU.
+fn touch(rig: &mut Rig, n: u64) {
+    match n % 4 {
+        0 => rig.write(r::CMDQ_PROD, 0),
+        1 => rig.smmu.poll_events(&mut rig.host),
+        2 => assert_eq!(rig.smmu.mmio_read(&mut rig.host, r::EVENTQ_PROD, AccessSize::Word), 0),
+        _ => assert_eq!(rig.smmu.tlb_invalidate(Stale::All), Err(SmmuError::SyncTimeout)),
+    }
+}
+
+fn cost(rig: &Rig) -> (u64, u64) {
+    (rig.board.0.loads.get() + rig.board.0.mmio.get(), rig.board.0.clock.get())
+}
+
+#[test]
+fn t47_an_smmu_that_cannot_be_closed_is_waited_for_once() {
+    // The update of somebody else never ends, or EL2's does not.
+    for (seed, gbpa) in [(1, UPDATE), (2, UPDATE), (3, 0), (4, 0)] {
+        let mut rig = failed_and_deaf(seed, gbpa);
+        let (_, start) = cost(&rig);
+        touch(&mut rig, seed);
+        let (accesses, waited) = cost(&rig);
+        assert!((1_000_000..=2_100_000).contains(&(waited - start)), "{waited}");
+        for n in 0..TRAPS {
+            touch(&mut rig, n);
+        }
+        let (end, now) = cost(&rig);
+        assert!(end - accesses <= LOOK * TRAPS, "{} accesses in {TRAPS} traps", end - accesses);
+        assert_eq!(now, waited, "the clock is not even read");
+        assert_eq!(rig.hazards(), []);
+    }
+}
+
+#[test]
+fn t09_an_smmu_that_listens_again_is_closed_without_waiting() {
+    for seed in 1..5 {
+        let mut rig = failed_and_deaf(seed, 0);
+        for n in 0..TRAPS {
+            touch(&mut rig, n);
+        }
+        assert!(rig.el2_reachable(8), "nothing could be done about it");
+        rig.board.0.broken_gbpa.set(None);
+        let mut touched = 0;
+        while rig.el2_reachable(8) {
+            touch(&mut rig, touched);
+            touched += 1;
+            assert!(touched < 20, "still open after {touched} looks");
+        }
+        assert_ne!(rig.dma_write(8, RAM, 1), Transfer::Done);
+        // It loses its power once more, and now there is no update under way that would close it.
+        rig.board.0.model.borrow_mut().reset();
+        assert!(rig.el2_reachable(8));
+        touched = 0;
+        while rig.el2_reachable(8) {
+            touch(&mut rig, touched);
+            touched += 1;
+            assert!(touched < 20, "still open after {touched} looks");
+        }
+        assert_ne!(rig.dma_write(8, POOL, 1), Transfer::Done);
+        assert_eq!(rig.hazards(), []);
+    }
+}
+
+#[test]
+fn t39_power_off_waits_once_more_for_an_smmu_to_close() {
+    for seed in 1..40 {
+        let mut rig = failed_and_deaf(seed, UPDATE);
+        for n in 0..4 {
+            touch(&mut rig, n);
+        }
+        rig.board.0.broken_gbpa.set(None);
+        rig.board.0.model.borrow_mut().reset();
+        assert!(rig.el2_reachable(8));
+        assert_eq!(rig.smmu.quiesce(), Err(SmmuError::SyncTimeout));
+        assert!(!rig.el2_reachable(8), "seed {seed}");
+        assert_eq!(rig.hazards(), []);
+    }
+}
