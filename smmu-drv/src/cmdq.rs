@@ -9,7 +9,7 @@ use crate::hw::Hw;
 use crate::platform::{DmaBuffer, Platform};
 use crate::spec::commands::CMD_SIZE;
 use crate::spec::registers::{self as reg, gerror::Gerror, queue_base, queue_index};
-use crate::spec::{get32, mask64, put64};
+use crate::spec::{get32, mask64, put64, union64};
 use crate::weak::weakened;
 
 /// Log2 of the entries: one 4K page.
@@ -73,9 +73,11 @@ impl<B: DmaBuffer> Cmdq<B> {
 
     /// SMMU_CMDQ_BASE for this ring.
     pub(crate) fn base(&self) -> u64 {
-        (self.ring.pa().0 & mask64(queue_base::ADDR))
-            | put64(queue_base::LOG2SIZE, u64::from(self.log2))
-            | put64(queue_base::ALLOC, 1)
+        union64([
+            self.ring.pa().0 & mask64(queue_base::ADDR),
+            put64(queue_base::LOG2SIZE, u64::from(self.log2)),
+            put64(queue_base::ALLOC, 1),
+        ])
     }
 
     /// Forgets everything queued: the registers were just set to 0 with the queue disabled.

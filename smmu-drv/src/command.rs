@@ -5,7 +5,7 @@
 use io_pgtable::Ipa;
 
 use crate::spec::commands::{self as cmd, Opcode, RawCmd, cfgi, sync, tlbi};
-use crate::spec::{mask64, put64};
+use crate::spec::{mask64, put64, union64};
 
 /// How far down an invalidation reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,31 +164,36 @@ impl Command {
     /// Its encoding; every bit that no field names is zero.
     pub fn encode(self) -> RawCmd {
         match self {
-            Self::CfgiSte { sid, depth } => RawCmd([op(Opcode::CfgiSte) | stream(sid), put64(cfgi::LEAF, depth.bit())]),
+            Self::CfgiSte { sid, depth } => {
+                RawCmd([union64([op(Opcode::CfgiSte), stream(sid)]), put64(cfgi::LEAF, depth.bit())])
+            }
             Self::CfgiSteRange { sid, range } => {
-                RawCmd([op(Opcode::CfgiSteRange) | stream(sid), put64(cfgi::RANGE, u64::from(range))])
+                RawCmd([union64([op(Opcode::CfgiSteRange), stream(sid)]), put64(cfgi::RANGE, u64::from(range))])
             }
             Self::CfgiAll => RawCmd([op(Opcode::CfgiSteRange), put64(cfgi::RANGE, cfgi::RANGE_ALL)]),
             Self::CfgiCd { sid, ssid, depth } => RawCmd([
-                op(Opcode::CfgiCd) | stream(sid) | put64(cmd::SSID, u64::from(ssid)),
+                union64([op(Opcode::CfgiCd), stream(sid), put64(cmd::SSID, u64::from(ssid))]),
                 put64(cfgi::LEAF, depth.bit()),
             ]),
-            Self::CfgiCdAll { sid } => RawCmd([op(Opcode::CfgiCdAll) | stream(sid), 0]),
-            Self::TlbiNhAll { vmid } => RawCmd([op(Opcode::TlbiNhAll) | tag(vmid), 0]),
-            Self::TlbiNhAsid { vmid, asid } => RawCmd([op(Opcode::TlbiNhAsid) | tag(vmid) | space(asid), 0]),
-            Self::TlbiNhVa { vmid, asid, va, extent, depth } => {
-                by_address(op(Opcode::TlbiNhVa) | tag(vmid) | space(asid), va & mask64(tlbi::VA), extent, depth)
-            }
+            Self::CfgiCdAll { sid } => RawCmd([union64([op(Opcode::CfgiCdAll), stream(sid)]), 0]),
+            Self::TlbiNhAll { vmid } => RawCmd([union64([op(Opcode::TlbiNhAll), tag(vmid)]), 0]),
+            Self::TlbiNhAsid { vmid, asid } => RawCmd([union64([op(Opcode::TlbiNhAsid), tag(vmid), space(asid)]), 0]),
+            Self::TlbiNhVa { vmid, asid, va, extent, depth } => by_address(
+                union64([op(Opcode::TlbiNhVa), tag(vmid), space(asid)]),
+                va & mask64(tlbi::VA),
+                extent,
+                depth,
+            ),
             Self::TlbiNhVaa { vmid, va, extent, depth } => {
-                by_address(op(Opcode::TlbiNhVaa) | tag(vmid), va & mask64(tlbi::VA), extent, depth)
+                by_address(union64([op(Opcode::TlbiNhVaa), tag(vmid)]), va & mask64(tlbi::VA), extent, depth)
             }
             Self::TlbiS2Ipa { vmid, ipa, extent, depth } => {
-                by_address(op(Opcode::TlbiS2Ipa) | tag(vmid), ipa.0 & mask64(tlbi::IPA), extent, depth)
+                by_address(union64([op(Opcode::TlbiS2Ipa), tag(vmid)]), ipa.0 & mask64(tlbi::IPA), extent, depth)
             }
-            Self::TlbiS12Vmall { vmid } => RawCmd([op(Opcode::TlbiS12Vmall) | tag(vmid), 0]),
+            Self::TlbiS12Vmall { vmid } => RawCmd([union64([op(Opcode::TlbiS12Vmall), tag(vmid)]), 0]),
             Self::TlbiNsnhAll => RawCmd([op(Opcode::TlbiNsnhAll), 0]),
             Self::TlbiEl2All => RawCmd([op(Opcode::TlbiEl2All), 0]),
-            Self::Sync => RawCmd([op(Opcode::Sync) | put64(sync::CS, sync::CS_NONE), 0]),
+            Self::Sync => RawCmd([union64([op(Opcode::Sync), put64(sync::CS, sync::CS_NONE)]), 0]),
             #[cfg(feature = "weakened")]
             Self::Raw(raw) => raw,
         }
@@ -214,10 +219,10 @@ fn space(asid: u16) -> u64 {
 fn by_address(word0: u64, address: u64, extent: Extent, depth: Depth) -> RawCmd {
     let leaf = put64(tlbi::LEAF, depth.bit());
     match extent {
-        Extent::Single => RawCmd([word0, address | leaf]),
+        Extent::Single => RawCmd([word0, union64([address, leaf])]),
         Extent::Range { granule, num, scale, ttl } => RawCmd([
-            word0 | put64(tlbi::NUM, num) | put64(tlbi::SCALE, scale),
-            address | leaf | put64(tlbi::TTL, ttl) | put64(tlbi::TG, granule.bits()),
+            union64([word0, put64(tlbi::NUM, num), put64(tlbi::SCALE, scale)]),
+            union64([address, leaf, put64(tlbi::TTL, ttl), put64(tlbi::TG, granule.bits())]),
         ]),
     }
 }

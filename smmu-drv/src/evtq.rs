@@ -5,7 +5,7 @@ use crate::hw::Hw;
 use crate::platform::{DmaBuffer, Platform};
 use crate::spec::events::{EVENT_SIZE, RawEvent};
 use crate::spec::registers::{self as reg, queue_base, queue_index};
-use crate::spec::{get32, mask64, put32, put64};
+use crate::spec::{get32, mask64, put32, put64, union32, union64};
 
 /// Log2 of the entries: one 4K page.
 const LOG2_ENTRIES: u32 = 7;
@@ -40,9 +40,11 @@ impl<B: DmaBuffer> Evtq<B> {
 
     /// SMMU_EVENTQ_BASE for this ring.
     pub(crate) fn base(&self) -> u64 {
-        (self.ring.pa().0 & mask64(queue_base::ADDR))
-            | put64(queue_base::LOG2SIZE, u64::from(self.log2))
-            | put64(queue_base::ALLOC, 1)
+        union64([
+            self.ring.pa().0 & mask64(queue_base::ADDR),
+            put64(queue_base::LOG2SIZE, u64::from(self.log2)),
+            put64(queue_base::ALLOC, 1),
+        ])
     }
 
     /// The registers were just set to 0 with the queue disabled.
@@ -92,7 +94,7 @@ impl<B: DmaBuffer> Evtq<B> {
         let old = core::mem::replace(&mut self.acknowledged, flag);
         // Orders the reads of the records before the CONS write that lets hardware overwrite them.
         hw.dsb();
-        hw.write32(reg::EVENTQ_CONS, self.cons | put32(queue_index::OVERFLOW, flag));
+        hw.write32(reg::EVENTQ_CONS, union32([self.cons, put32(queue_index::OVERFLOW, flag)]));
         if flag == old { Overflow::None } else { Overflow::Happened }
     }
 }

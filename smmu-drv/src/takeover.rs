@@ -20,7 +20,7 @@ use crate::platform::{HostMemory, Platform};
 use crate::probe::Probed;
 use crate::smmu::{Patience, Smmu};
 use crate::spec::registers::{self as reg, cr0::Cr0, cr1, cr2::Cr2, gbpa};
-use crate::spec::{get32, put32};
+use crate::spec::{get32, put32, union32};
 use crate::stats::Stats;
 use crate::strtab::policy::{Stage2Words, SteRules};
 use crate::strtab::{Shared, Strtab};
@@ -155,7 +155,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         }
         hw.write32(reg::GERRORN, hw.read32(reg::GERROR));
         hw.write32(reg::CR1, cr1_template(self.features.coherent));
-        hw.write32(reg::CR2, (Cr2::PTM | Cr2::RECINVSID).bits());
+        hw.write32(reg::CR2, Cr2::PTM.union(Cr2::RECINVSID).bits());
         hw.write64(reg::STRTAB_BASE, self.strtab.base());
         hw.write32(reg::STRTAB_BASE_CFG, self.strtab.base_cfg());
         self.cmdq.reset();
@@ -171,7 +171,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         hw.write64(reg::EVENTQ_BASE, self.evtq.base());
         hw.write32(reg::EVENTQ_PROD, 0);
         hw.write32(reg::EVENTQ_CONS, 0);
-        let queues = self.cr0_before_smmuen(Cr0::CMDQEN | Cr0::EVENTQEN);
+        let queues = self.cr0_before_smmuen(Cr0::CMDQEN.union(Cr0::EVENTQEN));
         hw.write_acked(reg::CR0, reg::CR0ACK, queues.bits()).map_err(ack(reg::CR0))?;
         hw.write_acked(reg::CR0, reg::CR0ACK, self.cr0_live().bits()).map_err(ack(reg::CR0))?;
         self.strtab.reap();
@@ -195,7 +195,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
 
     /// SMMU_CR0 from take-over to power-off.
     pub(crate) fn cr0_live(&self) -> Cr0 {
-        self.cr0_before_smmuen(Cr0::SMMUEN | Cr0::CMDQEN | Cr0::EVENTQEN)
+        self.cr0_before_smmuen(Cr0::SMMUEN.union(Cr0::CMDQEN).union(Cr0::EVENTQEN))
     }
 
     /// `queues`, and ATSCHK where the hardware has ATS.
@@ -205,7 +205,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     /// invalidation that configuration caches need after it changed.
     fn cr0_before_smmuen(&self, queues: Cr0) -> Cr0 {
         weakened!(self.hw.platform(), AtsUnchecked, { return queues });
-        if self.features.ats() { queues | Cr0::ATSCHK } else { queues }
+        if self.features.ats() { queues.union(Cr0::ATSCHK) } else { queues }
     }
 
     /// Drops every cached configuration and translation of the non-secure world.
@@ -221,7 +221,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
 }
 
 /// The write of SMMU_GBPA that terminates everything while SMMUEN is 0.
-const GBPA_CLOSED: u32 = put32(gbpa::UPDATE, 1) | put32(gbpa::ABORT, 1);
+const GBPA_CLOSED: u32 = union32([put32(gbpa::UPDATE, 1), put32(gbpa::ABORT, 1)]);
 
 fn gbpa_is_idle<P: Platform>(hw: &Hw<P>) -> bool {
     get32(gbpa::UPDATE, hw.read32(reg::GBPA)) == 0
@@ -241,10 +241,12 @@ fn cr1_template(coherent: Coherency) -> u32 {
         Coherency::Coherent => (cr1::WB, cr1::ISH),
         Coherency::NonCoherent => (cr1::NC, cr1::OSH),
     };
-    put32(cr1::TABLE_SH, share)
-        | put32(cr1::TABLE_OC, cache)
-        | put32(cr1::TABLE_IC, cache)
-        | put32(cr1::QUEUE_SH, share)
-        | put32(cr1::QUEUE_OC, cache)
-        | put32(cr1::QUEUE_IC, cache)
+    union32([
+        put32(cr1::TABLE_SH, share),
+        put32(cr1::TABLE_OC, cache),
+        put32(cr1::TABLE_IC, cache),
+        put32(cr1::QUEUE_SH, share),
+        put32(cr1::QUEUE_OC, cache),
+        put32(cr1::QUEUE_IC, cache),
+    ])
 }

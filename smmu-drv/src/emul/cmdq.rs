@@ -15,7 +15,7 @@ use crate::platform::{HostMemory, Platform, WiredIrq};
 use crate::smmu::{Smmu, WriteOutcome};
 use crate::spec::commands::RawCmd;
 use crate::spec::registers::{Cerror, cr0::Cr0, gerror::Gerror, queue_index};
-use crate::spec::{get32, mask32};
+use crate::spec::{mask32, replace32};
 use crate::stats::bump;
 use crate::strtab::shadow::Budget;
 #[cfg(feature = "weakened")]
@@ -253,8 +253,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
             }
             self.regs.signals.clear();
         }
-        let error = self.regs.cmdq_cons & mask32(queue_index::ERR);
-        self.regs.cmdq_cons = get32(queue_index::INDEX, head) | error;
+        self.regs.cmdq_cons = replace32(self.regs.cmdq_cons, mask32(queue_index::INDEX), head);
         Ok(())
     }
 

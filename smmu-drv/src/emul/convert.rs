@@ -17,7 +17,7 @@ use crate::platform::{HostMemory, Platform};
 use crate::smmu::Smmu;
 use crate::spec::events::{self as ev, EventType, RawEvent};
 use crate::spec::registers::cr2::Cr2;
-use crate::spec::{mask64, put64};
+use crate::spec::{mask64, put64, union64};
 use crate::strtab::shadow::HostEntry;
 
 /// What to show of a record.
@@ -31,10 +31,12 @@ pub(crate) enum HostEvent {
     Configuration,
 }
 
+/// SubstreamID and StreamID.
+const IDENTITY: u64 = union64([mask64(ev::SSV), mask64(ev::SSID), mask64(ev::SID)]);
 /// Type, SubstreamID and StreamID.
-const HEADER: u64 = mask64(ev::ID) | mask64(ev::SSV) | mask64(ev::SSID) | mask64(ev::SID);
+const HEADER: u64 = union64([mask64(ev::ID), IDENTITY]);
 /// Attributes of the transaction.
-const ATTRIBUTES: u64 = mask64(ev::PNU) | mask64(ev::IND) | mask64(ev::RNW);
+const ATTRIBUTES: u64 = union64([mask64(ev::PNU), mask64(ev::IND), mask64(ev::RNW)]);
 
 /// Decides about one record; pure.
 pub(crate) fn convert(record: &FaultRecord) -> HostEvent {
@@ -70,12 +72,15 @@ fn translation(kind: EventType, record: &FaultRecord) -> HostEvent {
     let Some(detail) = record.detail else {
         return HostEvent::Hidden;
     };
-    let attributes = word1 & ATTRIBUTES;
-    let identity = word0 & (HEADER & !mask64(ev::ID));
+    let header = |kind: EventType| union64([word0 & IDENTITY, put64(ev::ID, kind.bits())]);
     if detail.stage == Stage::One {
-        let class = word1 & mask64(ev::CLASS);
         let fetched = if kind == EventType::WalkEabt { word3 & mask64(ev::FETCH_ADDR) } else { 0 };
-        return HostEvent::Show(RawEvent([word0 & HEADER, attributes | class, word2, fetched]));
+        return HostEvent::Show(RawEvent([
+            word0 & HEADER,
+            word1 & union64([ATTRIBUTES, mask64(ev::CLASS)]),
+            word2,
+            fetched,
+        ]));
     }
     let Some(ipa) = detail.ipa else {
         // A stage-2 walk met an abort.
@@ -83,10 +88,10 @@ fn translation(kind: EventType, record: &FaultRecord) -> HostEvent {
     };
     match (kind, detail.class) {
         (EventType::TlbConflict, _) | (_, Class::In | Class::Reserved) => HostEvent::Hidden,
-        (_, Class::Cd) => HostEvent::Show(RawEvent([identity | put64(ev::ID, EventType::CdFetch.bits()), 0, 0, ipa.0])),
+        (_, Class::Cd) => HostEvent::Show(RawEvent([header(EventType::CdFetch), 0, 0, ipa.0])),
         (_, Class::Tt) => HostEvent::Show(RawEvent([
-            identity | put64(ev::ID, EventType::WalkEabt.bits()),
-            attributes | put64(ev::CLASS, ev::CLASS_TT),
+            header(EventType::WalkEabt),
+            union64([word1 & ATTRIBUTES, put64(ev::CLASS, ev::CLASS_TT)]),
             word2,
             ipa.0,
         ])),
@@ -98,8 +103,9 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     /// shadow, or lie in memory that is not the host's.
     pub(super) fn reclassify(&mut self, host: &mut H, record: &FaultRecord) -> Option<RawEvent> {
         let RawEvent([word0, ..]) = record.raw;
-        let identity = word0 & (HEADER & !mask64(ev::ID));
-        let typed = |kind: EventType, word3: u64| RawEvent([identity | put64(ev::ID, kind.bits()), 0, 0, word3]);
+        let typed = |kind: EventType, word3: u64| {
+            RawEvent([union64([word0 & IDENTITY, put64(ev::ID, kind.bits())]), 0, 0, word3])
+        };
         let recorded = self.regs.cr2.contains(Cr2::RECINVSID);
         let bad_stream_id = || recorded.then(|| typed(EventType::BadStreamId, 0));
         let view: CommandView = self.command_view();

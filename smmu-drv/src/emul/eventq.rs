@@ -10,7 +10,7 @@ use crate::platform::{HostMemory, Platform, WiredIrq};
 use crate::smmu::Smmu;
 use crate::spec::events::RawEvent;
 use crate::spec::registers::{self as reg, cr0::Cr0, gerror::Gerror, irq_ctrl::IrqCtrl, queue_index};
-use crate::spec::{get32, mask32, put32};
+use crate::spec::{get32, mask32, put32, union32};
 use crate::stats::bump;
 use crate::weak::weakened;
 
@@ -103,7 +103,8 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
 
     /// Events exist for the host only while its translation and its queue are on [S 7.2.1].
     fn host_sees_events(&self) -> bool {
-        self.regs.cr0ack.contains(Cr0::SMMUEN | Cr0::EVENTQEN) && !self.active_gerror().contains(Gerror::EVENTQ_ABT_ERR)
+        self.regs.cr0ack.contains(Cr0::SMMUEN.union(Cr0::EVENTQEN))
+            && !self.active_gerror().contains(Gerror::EVENTQ_ABT_ERR)
     }
 
     fn record(&mut self, host: &mut H, raw: RawEvent) -> Drained {
@@ -153,7 +154,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         });
         bump(&mut self.stats.host_events);
         let flag = self.regs.eventq_prod & mask32(queue_index::OVERFLOW);
-        self.regs.eventq_prod = flag | (prod.wrapping_add(1) & mask);
+        self.regs.eventq_prod = union32([flag, prod.wrapping_add(1) & mask]);
         if prod == cons { Drained::HostMustLook } else { Drained::Quiet }
     }
 

@@ -3,7 +3,7 @@
 use crate::platform::{HostMemory, Platform, WiredIrq};
 use crate::smmu::Smmu;
 use crate::spec::registers::{Cerror, gerror::Gerror, irq_ctrl::IrqCtrl, queue_index};
-use crate::spec::{mask32, put32};
+use crate::spec::{mask32, put32, replace32};
 
 impl<P: Platform, H: HostMemory> Smmu<P, H> {
     /// Errors that the host has not acknowledged.
@@ -28,14 +28,14 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
             Cerror::Ill => 1,
             Cerror::Abt => 2,
         };
-        self.regs.cmdq_cons = (self.regs.cmdq_cons & mask32(queue_index::INDEX)) | put32(queue_index::ERR, code);
+        self.regs.cmdq_cons = replace32(self.regs.cmdq_cons, mask32(queue_index::ERR), put32(queue_index::ERR, code));
         self.raise_gerror(Gerror::CMDQ_ERR);
     }
 
     /// A write of GERRORN: acknowledges active errors. Toggling an inactive one is CONSTRAINED UNPREDICTABLE; it is ignored.
     pub(super) fn acknowledge_gerror(&mut self, written: Gerror) {
         let active = self.active_gerror();
-        self.regs.gerrorn = (self.regs.gerrorn & !active) | (written & active);
+        self.regs.gerrorn = self.regs.gerrorn.difference(active).union(written & active);
         if active.contains(Gerror::CMDQ_ERR) && !self.active_gerror().contains(Gerror::CMDQ_ERR) {
             // UNKNOWN from here on [S 6.3.28]; zero misleads nobody.
             self.regs.cmdq_cons &= mask32(queue_index::INDEX);

@@ -2,7 +2,7 @@
 
 use crate::features::{Coherency, Features, oas_encoding};
 use crate::spec::registers::{idr0, idr1, idr3, idr5};
-use crate::spec::{get32, mask32, put32};
+use crate::spec::{get32, mask32, put32, union32};
 use crate::strtab;
 
 /// Log2 of the largest host command queue: one page, so that a trap's work is bounded. Linux refuses less than 2^7.
@@ -38,19 +38,21 @@ pub struct HostIds {
 
 /// IDR0 fields that pass through. Everything of stage 2, EL2, ATS, PRI, ATOS, broadcast maintenance, wake-up events and
 /// realms is hidden: stage 2 is EL2's, and the others would let devices or the host act past it.
-const IDR0_PASS: u32 = mask32(idr0::S1P)
-    | mask32(idr0::HTTU)
-    | mask32(idr0::ASID16)
-    | mask32(idr0::CD2L)
-    | mask32(idr0::TTENDIAN)
-    | mask32(idr0::TERM_MODEL)
-    | mask32(idr0::ST_LEVEL);
+const IDR0_PASS: u32 = union32([
+    mask32(idr0::S1P),
+    mask32(idr0::HTTU),
+    mask32(idr0::ASID16),
+    mask32(idr0::CD2L),
+    mask32(idr0::TTENDIAN),
+    mask32(idr0::TERM_MODEL),
+    mask32(idr0::ST_LEVEL),
+]);
 
 /// IDR3 fields that pass through: those whose semantics the host's own stage-1 tables and TLBIs need.
-const IDR3_PASS: u32 = mask32(idr3::HAD) | mask32(idr3::RIL) | mask32(idr3::BBML);
+const IDR3_PASS: u32 = union32([mask32(idr3::HAD), mask32(idr3::RIL), mask32(idr3::BBML)]);
 
 /// IDR5 fields that pass through.
-const IDR5_PASS: u32 = mask32(idr5::GRAN4K) | mask32(idr5::GRAN16K) | mask32(idr5::GRAN64K);
+const IDR5_PASS: u32 = union32([mask32(idr5::GRAN4K), mask32(idr5::GRAN16K), mask32(idr5::GRAN64K)]);
 
 /// AIDR fields that pass through: architecture version. [S 6.3.8]
 const AIDR_PASS: u32 = 0xff;
@@ -68,17 +70,21 @@ impl HostIds {
             MsiAdvert::Hidden => 0,
         };
         Self {
-            idr0: (ids.idr0 & IDR0_PASS)
-                | put32(idr0::TTF, idr0::TTF_AARCH64)
-                | put32(idr0::COHACC, coherent)
-                | put32(idr0::MSI, msi)
-                | put32(idr0::STALL_MODEL, idr0::STALL_NONE),
-            idr1: put32(idr1::SIDSIZE, strtab::covered_sid_bits(features))
-                | put32(idr1::SSIDSIZE, features.ssid_bits)
-                | put32(idr1::EVENTQS, HOST_EVENTQS)
-                | put32(idr1::CMDQS, HOST_CMDQS),
+            idr0: union32([
+                ids.idr0 & IDR0_PASS,
+                put32(idr0::TTF, idr0::TTF_AARCH64),
+                put32(idr0::COHACC, coherent),
+                put32(idr0::MSI, msi),
+                put32(idr0::STALL_MODEL, idr0::STALL_NONE),
+            ]),
+            idr1: union32([
+                put32(idr1::SIDSIZE, strtab::covered_sid_bits(features)),
+                put32(idr1::SSIDSIZE, features.ssid_bits),
+                put32(idr1::EVENTQS, HOST_EVENTQS),
+                put32(idr1::CMDQS, HOST_CMDQS),
+            ]),
             idr3: ids.idr3 & IDR3_PASS,
-            idr5: (ids.idr5 & IDR5_PASS) | put32(idr5::OAS, oas_encoding(features.oas.min(ipa_bits))),
+            idr5: union32([ids.idr5 & IDR5_PASS, put32(idr5::OAS, oas_encoding(features.oas.min(ipa_bits)))]),
             iidr: ids.iidr,
             aidr: ids.aidr & AIDR_PASS,
         }

@@ -16,7 +16,7 @@ use crate::smmu::{AccessSize, Smmu, WriteOutcome};
 use crate::spec::registers::{
     cr0::Cr0, cr2::Cr2, gbpa, gerror::Gerror, irq_cfg, irq_ctrl::IrqCtrl, queue_base, queue_index, strtab_base,
 };
-use crate::spec::{get32, high32, join, low32, mask32, mask64, put32};
+use crate::spec::{get32, high32, join, low32, mask32, mask64, put32, replace32, union32, union64};
 use crate::stats::bump;
 use crate::strtab::host::HostTable;
 use crate::strtab::shadow::Transition;
@@ -77,8 +77,12 @@ pub(crate) struct HostRegs<C> {
 
 /// CR0 bits of the host's view: the rest is reserved, because the features are hidden.
 const CR0_ALLOWED: Cr0 = Cr0::SMMUEN.union(Cr0::EVENTQEN).union(Cr0::CMDQEN);
+/// CR2 bits of the host's view. PTM reads back although BTM is hidden: Linux sets it, and nothing depends on it.
+const CR2_ALLOWED: Cr2 = Cr2::RECINVSID.union(Cr2::PTM);
+/// IRQ_CTRL bits of the host's view.
+const IRQ_CTRL_ALLOWED: IrqCtrl = IrqCtrl::GERROR_IRQEN.union(IrqCtrl::EVENTQ_IRQEN);
 /// GBPA bits of the host's view besides UPDATE.
-const GBPA_ALLOWED: u32 = mask32(gbpa::ABORT) | mask32(gbpa::SHCFG);
+const GBPA_ALLOWED: u32 = union32([mask32(gbpa::ABORT), mask32(gbpa::SHCFG)]);
 /// CR1 bits: table attributes in \[11:6\], queue attributes in \[5:0\].
 const CR1_TABLE: u32 = 0xfc0;
 const CR1_QUEUE: u32 = 0x3f;
@@ -121,7 +125,7 @@ impl<C> HostRegs<C> {
 
     /// A field guarded by `enable` can be written: neither requested nor in effect.
     fn unguarded(&self, enable: Cr0) -> bool {
-        !(self.cr0 | self.cr0ack).intersects(enable)
+        !self.cr0.union(self.cr0ack).intersects(enable)
     }
 
     /// The command queue, as its base register says now.
@@ -136,7 +140,7 @@ impl<C> HostRegs<C> {
 
     /// Bits that the event queue's indices have [S 6.3.95]: index, wrap and overflow.
     fn eventq_index_mask(&self) -> u32 {
-        self.eventq_geometry().mask() | mask32(queue_index::OVERFLOW)
+        union32([self.eventq_geometry().mask(), mask32(queue_index::OVERFLOW)])
     }
 
     /// Where a write of SMMU_GERROR_IRQ_CFG* goes.
@@ -234,7 +238,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
             Register::Cr2 => u64::from(regs.cr2.bits()),
             Register::Gbpa => {
                 let busy = regs.transition.is_some() && !regs.cr0ack.contains(Cr0::SMMUEN);
-                u64::from(regs.gbpa | if busy { put32(gbpa::UPDATE, 1) } else { 0 })
+                u64::from(union32([regs.gbpa, put32(gbpa::UPDATE, u32::from(busy))]))
             }
             Register::IrqCtrl | Register::IrqCtrlAck => u64::from(regs.irq_ctrl.bits()),
             Register::Gerror => u64::from(regs.gerror.bits()),
@@ -294,25 +298,24 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
             }
             Register::Cr1 => {
                 if regs.unguarded(Cr0::SMMUEN) {
-                    regs.cr1 = (regs.cr1 & !CR1_TABLE) | (word & CR1_TABLE);
+                    regs.cr1 = replace32(regs.cr1, CR1_TABLE, word);
                 }
-                if regs.unguarded(Cr0::CMDQEN | Cr0::EVENTQEN) {
-                    regs.cr1 = (regs.cr1 & !CR1_QUEUE) | (word & CR1_QUEUE);
+                if regs.unguarded(Cr0::CMDQEN.union(Cr0::EVENTQEN)) {
+                    regs.cr1 = replace32(regs.cr1, CR1_QUEUE, word);
                 }
             }
             Register::Cr2 => {
                 if regs.unguarded(Cr0::SMMUEN) {
-                    // PTM reads back although BTM is hidden: Linux sets it, and nothing depends on it.
-                    regs.cr2 = Cr2::from_bits_truncate(word) & (Cr2::RECINVSID | Cr2::PTM);
+                    regs.cr2 = Cr2::from_bits_truncate(word) & CR2_ALLOWED;
                 }
             }
             Register::IrqCtrl => {
-                regs.irq_ctrl = IrqCtrl::from_bits_truncate(word) & (IrqCtrl::GERROR_IRQEN | IrqCtrl::EVENTQ_IRQEN);
+                regs.irq_ctrl = IrqCtrl::from_bits_truncate(word) & IRQ_CTRL_ALLOWED;
                 self.update_irq_ctrl();
             }
             Register::StrtabBase => {
                 if regs.unguarded(Cr0::SMMUEN) {
-                    regs.strtab_base = value & (mask64(strtab_base::ADDR) | mask64(strtab_base::RA));
+                    regs.strtab_base = value & STRTAB_BASE_ALLOWED;
                 }
             }
             Register::StrtabBaseCfg => {
@@ -379,10 +382,13 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     }
 }
 
+/// STRTAB_BASE bits that are stored.
+const STRTAB_BASE_ALLOWED: u64 = union64([mask64(strtab_base::ADDR), mask64(strtab_base::RA)]);
 /// STRTAB_BASE_CFG bits that are stored: LOG2SIZE, SPLIT, FMT.
 const STRTAB_BASE_CFG_ALLOWED: u32 = {
     use crate::spec::registers::strtab_base_cfg::{FMT, LOG2SIZE, SPLIT};
-    mask32(LOG2SIZE) | mask32(SPLIT) | mask32(FMT)
+    union32([mask32(LOG2SIZE), mask32(SPLIT), mask32(FMT)])
 };
 /// *Q_BASE bits that are stored.
-const QUEUE_BASE_ALLOWED: u64 = mask64(queue_base::LOG2SIZE) | mask64(queue_base::ADDR) | mask64(queue_base::ALLOC);
+const QUEUE_BASE_ALLOWED: u64 =
+    union64([mask64(queue_base::LOG2SIZE), mask64(queue_base::ADDR), mask64(queue_base::ALLOC)]);

@@ -8,7 +8,7 @@ use core::fmt;
 use super::{BLOCK, Shape, Slot, Strtab, TwoLevel, index, l2_descriptor};
 use crate::platform::DmaBuffer;
 use crate::spec::ste::{L1STD_SIZE, STE_SIZE, dw0, dw1};
-use crate::spec::{get64, mask64};
+use crate::spec::{get64, mask64, union64};
 
 /// What is wrong with the table that hardware reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,15 +38,17 @@ impl fmt::Display for StrtabFinding {
 
 /// Fields of dword 0 that an entry can have.
 const DW0: u64 =
-    mask64(dw0::V) | mask64(dw0::CONFIG) | mask64(dw0::S1FMT) | mask64(dw0::S1CONTEXTPTR) | mask64(dw0::S1CDMAX);
+    union64([mask64(dw0::V), mask64(dw0::CONFIG), mask64(dw0::S1FMT), mask64(dw0::S1CONTEXTPTR), mask64(dw0::S1CDMAX)]);
 /// Fields of dword 1 that an entry can have.
-const DW1: u64 = mask64(dw1::S1DSS)
-    | mask64(dw1::S1CIR)
-    | mask64(dw1::S1COR)
-    | mask64(dw1::S1CSH)
-    | mask64(dw1::MEV)
-    | mask64(dw1::S1STALLD)
-    | mask64(dw1::SHCFG);
+const DW1: u64 = union64([
+    mask64(dw1::S1DSS),
+    mask64(dw1::S1CIR),
+    mask64(dw1::S1COR),
+    mask64(dw1::S1CSH),
+    mask64(dw1::MEV),
+    mask64(dw1::S1STALLD),
+    mask64(dw1::SHCFG),
+]);
 
 impl<B: DmaBuffer> Strtab<B> {
     /// Checks every entry that hardware can reach.

@@ -16,7 +16,7 @@ use crate::hw::Hw;
 use crate::platform::{DmaBuffer, Platform};
 use crate::spec::registers::{idr0, strtab_base, strtab_base_cfg};
 use crate::spec::ste::{L1STD_SIZE, STE_SIZE, l1std};
-use crate::spec::{get32, mask64, put32, put64};
+use crate::spec::{get32, mask64, put32, put64, union32, union64};
 use crate::weak::weakened;
 use policy::{Stage2Words, Ste, SteRules};
 use update::Step;
@@ -157,19 +157,19 @@ impl<B: DmaBuffer> Strtab<B> {
             Shape::Linear { table } => table.pa(),
             Shape::TwoLevel(two) => two.l1.pa(),
         };
-        (pa.0 & mask64(strtab_base::ADDR)) | put64(strtab_base::RA, 1)
+        union64([pa.0 & mask64(strtab_base::ADDR), put64(strtab_base::RA, 1)])
     }
 
     /// SMMU_STRTAB_BASE_CFG.
     pub(crate) fn base_cfg(&self) -> u32 {
         let log2size = put32(strtab_base_cfg::LOG2SIZE, self.bits);
         match &self.shape {
-            Shape::Linear { .. } => log2size | put32(strtab_base_cfg::FMT, strtab_base_cfg::LINEAR),
-            Shape::TwoLevel(_) => {
-                log2size
-                    | put32(strtab_base_cfg::FMT, strtab_base_cfg::TWO_LEVEL)
-                    | put32(strtab_base_cfg::SPLIT, SPLIT)
-            }
+            Shape::Linear { .. } => union32([log2size, put32(strtab_base_cfg::FMT, strtab_base_cfg::LINEAR)]),
+            Shape::TwoLevel(_) => union32([
+                log2size,
+                put32(strtab_base_cfg::FMT, strtab_base_cfg::TWO_LEVEL),
+                put32(strtab_base_cfg::SPLIT, SPLIT),
+            ]),
         }
     }
 
@@ -366,7 +366,7 @@ fn write_ste<B: DmaBuffer>(table: &mut B, entry: usize, ste: Ste, words: &Stage2
 }
 
 fn l2_descriptor<B: DmaBuffer>(table: &B) -> u64 {
-    (table.pa().0 & mask64(l1std::L2PTR)) | put64(l1std::SPAN, u64::from(SPLIT) + 1)
+    union64([table.pa().0 & mask64(l1std::L2PTR), put64(l1std::SPAN, u64::from(SPLIT) + 1)])
 }
 
 fn write_l1<B: DmaBuffer>(l1: &mut B, block: u32, descriptor: u64, coherent: Coherency) {

@@ -7,7 +7,7 @@
 use crate::emul::ids::HostIds;
 use crate::features::Features;
 use crate::spec::ste::{dw0, dw1, dw2, dw3};
-use crate::spec::{cd, get32, get64, mask64, put64};
+use crate::spec::{cd, get32, get64, mask64, put64, union64};
 use crate::takeover::Stage2Cfg;
 
 /// The two dwords of a shadow entry that differ between streams.
@@ -32,17 +32,19 @@ impl Stage2Words {
     /// S2PTW, S2R and S2AA64 set; S2S, S2HA, S2HD, S2ENDI and S2AFFD clear.
     pub fn new(cfg: &Stage2Cfg) -> Self {
         Self {
-            dw2: put64(dw2::S2VMID, u64::from(cfg.vmid))
-                | put64(dw2::S2T0SZ, u64::from(cfg.t0sz))
-                | put64(dw2::S2SL0, u64::from(cfg.sl0))
-                | put64(dw2::S2IR0, u64::from(cfg.irgn))
-                | put64(dw2::S2OR0, u64::from(cfg.orgn))
-                | put64(dw2::S2SH0, u64::from(cfg.sh))
-                | put64(dw2::S2TG, u64::from(cfg.tg))
-                | put64(dw2::S2PS, u64::from(cfg.ps))
-                | put64(dw2::S2AA64, 1)
-                | put64(dw2::S2PTW, 1)
-                | put64(dw2::S2R, 1),
+            dw2: union64([
+                put64(dw2::S2VMID, u64::from(cfg.vmid)),
+                put64(dw2::S2T0SZ, u64::from(cfg.t0sz)),
+                put64(dw2::S2SL0, u64::from(cfg.sl0)),
+                put64(dw2::S2IR0, u64::from(cfg.irgn)),
+                put64(dw2::S2OR0, u64::from(cfg.orgn)),
+                put64(dw2::S2SH0, u64::from(cfg.sh)),
+                put64(dw2::S2TG, u64::from(cfg.tg)),
+                put64(dw2::S2PS, u64::from(cfg.ps)),
+                put64(dw2::S2AA64, 1),
+                put64(dw2::S2PTW, 1),
+                put64(dw2::S2R, 1),
+            ]),
             dw3: cfg.ttb.0 & mask64(dw3::S2TTB),
         }
     }
@@ -90,12 +92,12 @@ impl SteRules {
 
     /// The shadow of a silent abort.
     pub fn abort(&self) -> Ste {
-        Ste { dw0: put64(dw0::V, 1) | put64(dw0::CONFIG, dw0::CONFIG_ABORT), dw1: self.base_dw1 }
+        Ste { dw0: valid(dw0::CONFIG_ABORT), dw1: self.base_dw1 }
     }
 
     /// The shadow of a bypass: stage 2 only.
     pub fn stage2(&self) -> Ste {
-        Ste { dw0: put64(dw0::V, 1) | put64(dw0::CONFIG, dw0::CONFIG_S2), dw1: self.base_dw1 }
+        Ste { dw0: valid(dw0::CONFIG_S2), dw1: self.base_dw1 }
     }
 
     /// Judges dwords 0 and 1 of a host entry. The others are ignored on a stage-1-only SMMU.
@@ -109,7 +111,7 @@ impl SteRules {
             0b000..=0b011 => Verdict::Legal(self.abort()),
             dw0::CONFIG_BYPASS => {
                 let ste = self.stage2();
-                Verdict::Legal(Ste { dw0: ste.dw0, dw1: ste.dw1 | mev })
+                Verdict::Legal(Ste { dw0: ste.dw0, dw1: union64([ste.dw1, mev]) })
             }
             dw0::CONFIG_S1 => self.nested(host0, host1),
             // The host sees IDR0.S2P == 0.
@@ -151,18 +153,24 @@ impl SteRules {
         };
         let pointer = host0 & self.pointer_mask & !alignment(fmt, cdmax);
         Verdict::Legal(Ste {
-            dw0: put64(dw0::V, 1)
-                | put64(dw0::CONFIG, dw0::CONFIG_NESTED)
-                | put64(dw0::S1FMT, fmt)
-                | put64(dw0::S1CDMAX, cdmax)
-                | pointer,
-            dw1: self.base_dw1
-                | self.nested_dw1
-                | (host1 & (mask64(dw1::S1CIR) | mask64(dw1::S1COR) | mask64(dw1::MEV)))
-                | put64(dw1::S1CSH, csh)
-                | put64(dw1::S1DSS, dss),
+            dw0: union64([valid(dw0::CONFIG_NESTED), put64(dw0::S1FMT, fmt), put64(dw0::S1CDMAX, cdmax), pointer]),
+            dw1: union64([
+                self.base_dw1,
+                self.nested_dw1,
+                host1 & NESTED_PASS,
+                put64(dw1::S1CSH, csh),
+                put64(dw1::S1DSS, dss),
+            ]),
         })
     }
+}
+
+/// Dword 1 of a nested entry: what passes through as the host wrote it.
+const NESTED_PASS: u64 = union64([mask64(dw1::S1CIR), mask64(dw1::S1COR), mask64(dw1::MEV)]);
+
+/// Dword 0 of a valid entry with `config` and nothing else.
+fn valid(config: u64) -> u64 {
+    union64([put64(dw0::V, 1), put64(dw0::CONFIG, config)])
 }
 
 /// Low bits of S1ContextPtr that are RES0 because the table is aligned to its size [S 5.2, S1Fmt].

@@ -6,7 +6,7 @@
 
 use super::policy::Ste;
 use crate::spec::ste::{dw0, dw1};
-use crate::spec::{get64, mask64, put64};
+use crate::spec::{get64, mask64, put64, union64};
 
 /// One 64-bit store into a live entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +23,7 @@ fn used(word0: u64) -> u64 {
         return 0;
     }
     match get64(dw0::CONFIG, word0) {
-        dw0::CONFIG_S2 | dw0::CONFIG_BYPASS => mask64(dw1::MEV) | mask64(dw1::SHCFG),
+        dw0::CONFIG_S2 | dw0::CONFIG_BYPASS => union64([mask64(dw1::MEV), mask64(dw1::SHCFG)]),
         dw0::CONFIG_NESTED | dw0::CONFIG_S1 => u64::MAX,
         _ => 0,
     }
@@ -41,7 +41,7 @@ pub fn next_step(now: Ste, target: Ste) -> Option<Step> {
     if differs & used(now.dw0) == 0 || now.dw0 == target.dw0 {
         return Some(Step::Dw1(target.dw1));
     }
-    Some(Step::Dw0(put64(dw0::V, 1) | put64(dw0::CONFIG, dw0::CONFIG_ABORT)))
+    Some(Step::Dw0(union64([put64(dw0::V, 1), put64(dw0::CONFIG, dw0::CONFIG_ABORT)])))
 }
 
 impl Ste {
