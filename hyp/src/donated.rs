@@ -1,6 +1,6 @@
 //! Pages that the host donated to EL2's pool: which they are, and which of them are free.
 //!
-//! All of it is kept beside the pages, two bits for each, and nothing in them. What lies in such a page is never looked
+//! All of it is kept beside the pages, little more than two bits for each, and nothing in them. What lies in such a page is never looked
 //! at before EL2 has written it: the host chose it once, and a device that was told to write the page while it was the
 //! host's may be late (QEMU's disks are, see docs/threat-model.md).
 #![deny(
@@ -11,26 +11,25 @@
     clippy::arithmetic_side_effects
 )]
 
+use crate::bits::{self, Bits, bit, clear, set};
 use core::ops::Range;
 
 /// Ranges of RAM that can donate.
 pub const MAX_RAM_RANGES: usize = 16;
 
-/// Bits of one word of a bitmap.
-const WORD: u64 = 64;
-/// Bitmaps of one range.
-const MAPS: usize = 2;
-
 /// Words that [`Donated::add_range`] needs for `pages` pages.
 pub fn bitmap_words(pages: u64) -> usize {
-    usize::try_from(pages.div_ceil(WORD)).ok().and_then(|words| words.checked_mul(MAPS)).unwrap_or(usize::MAX)
+    bits::words(pages)
+        .checked_add(bits::words_of_set(pages))
+        .and_then(|words| usize::try_from(words).ok())
+        .unwrap_or(usize::MAX)
 }
 
-/// One range of RAM, with a bit for each page in either bitmap.
+/// One range of RAM; pages are counted from its first.
 struct Section {
     pages: Range<u64>,
     donated: &'static mut [u64],
-    free: &'static mut [u64],
+    free: Bits,
 }
 
 /// The donated pages of the pool. Pages are named by their number, address / 4096.
@@ -54,15 +53,15 @@ impl Donated {
     /// A range that overlaps a known one, that finds [`MAX_RAM_RANGES`] known already, or whose `words` are too few is
     /// left out: its pages cannot be donated.
     pub fn add_range(&mut self, pages: Range<u64>, words: &'static mut [u64]) {
-        let half = bitmap_words(pages.end.saturating_sub(pages.start)) / MAPS;
+        let count = pages.end.saturating_sub(pages.start);
         let overlaps = |known: &Section| known.pages.start.max(pages.start) < known.pages.end.min(pages.end);
         if self.sections.iter().flatten().any(overlaps) {
             return;
         }
-        let Some((donated, rest)) = words.split_at_mut_checked(half) else { return };
-        let Some((free, _)) = rest.split_at_mut_checked(half) else { return };
+        let split = usize::try_from(bits::words(count)).ok().and_then(|words_of| words.split_at_mut_checked(words_of));
+        let Some((donated, rest)) = split else { return };
+        let Some(free) = Bits::new(count, rest) else { return };
         donated.fill(0);
-        free.fill(0);
         if let Some(slot) = self.sections.iter_mut().find(|slot| slot.is_none()) {
             *slot = Some(Section { pages, donated, free });
         }
@@ -81,7 +80,7 @@ impl Donated {
     }
 
     fn is_free(&self, page: u64) -> bool {
-        self.section(page).is_some_and(|section| bit(section.free, section.index(page)))
+        self.section(page).is_some_and(|section| section.free.has(section.index(page)))
     }
 
     /// Adds `page`, free. Nothing happens if it is there already, or outside the known ranges.
@@ -92,7 +91,7 @@ impl Donated {
         if let Some(section) = self.section_mut(page) {
             let index = section.index(page);
             set(section.donated, index);
-            set(section.free, index);
+            section.free.insert(index);
             self.donated = self.donated.saturating_add(1);
             self.free = self.free.saturating_add(1);
         }
@@ -107,13 +106,13 @@ impl Donated {
             && let Some(section) = self.section_mut(page)
         {
             let index = section.index(page);
-            set(section.free, index);
+            section.free.insert(index);
             self.free = self.free.saturating_add(1);
         }
         true
     }
 
-    /// Hands out one free page; `None` if there is none. Reads at most a word for 64 pages of RAM.
+    /// Hands out one free page; `None` if there is none. Reads a few words for each range, and one for each GiB of it.
     pub fn take(&mut self) -> Option<u64> {
         if self.free == 0 {
             return None;
@@ -131,7 +130,7 @@ impl Donated {
     fn use_up(&mut self, page: u64) {
         if let Some(section) = self.section_mut(page) {
             let index = section.index(page);
-            clear(section.free, index);
+            section.free.remove(index);
             self.free = self.free.saturating_sub(1);
         }
     }
@@ -172,50 +171,9 @@ impl Section {
 
     /// The first free page among `pages`.
     fn first_free(&self, pages: &Range<u64>) -> Option<u64> {
-        let end = pages.end.min(self.pages.end);
-        let mut page = pages.start.max(self.pages.start);
-        while page < end {
-            let index = self.index(page);
-            let ahead = word(self.free, index).unbounded_shr(shift(index));
-            if ahead != 0 {
-                let found = page.saturating_add(u64::from(ahead.trailing_zeros()));
-                return (found < end).then_some(found);
-            }
-            page = page.saturating_add(WORD).saturating_sub(index % WORD);
-        }
-        None
-    }
-}
-
-fn shift(index: u64) -> u32 {
-    u32::try_from(index % WORD).unwrap_or(0)
-}
-
-fn mask(index: u64) -> u64 {
-    1_u64.unbounded_shl(shift(index))
-}
-
-fn word(bits: &[u64], index: u64) -> u64 {
-    usize::try_from(index / WORD).ok().and_then(|at| bits.get(at)).copied().unwrap_or(0)
-}
-
-fn word_mut(bits: &mut [u64], index: u64) -> Option<&mut u64> {
-    usize::try_from(index / WORD).ok().and_then(|at| bits.get_mut(at))
-}
-
-fn bit(bits: &[u64], index: u64) -> bool {
-    word(bits, index) & mask(index) != 0
-}
-
-fn set(bits: &mut [u64], index: u64) {
-    if let Some(word) = word_mut(bits, index) {
-        *word |= mask(index);
-    }
-}
-
-fn clear(bits: &mut [u64], index: u64) {
-    if let Some(word) = word_mut(bits, index) {
-        *word &= !mask(index);
+        let start = pages.start.max(self.pages.start);
+        let page = self.pages.start.saturating_add(self.free.next(self.index(start))?);
+        (page < pages.end).then_some(page)
     }
 }
 
@@ -249,8 +207,8 @@ mod tests {
     #[test]
     fn a_range_without_room_or_over_another_is_left_out() {
         let mut donated = with(&[0..64]);
-        donated.add_range(63..70, Box::leak(Box::new([0; 2])));
-        donated.add_range(128..256, Box::leak(Box::new([0; 3])));
+        donated.add_range(63..70, Box::leak(vec![0; bitmap_words(7)].into_boxed_slice()));
+        donated.add_range(128..256, Box::leak(vec![0; bitmap_words(128) - 1].into_boxed_slice()));
         donated.insert(65);
         donated.insert(128);
         assert_eq!(donated.level(), (0, 0));

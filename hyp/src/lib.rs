@@ -17,6 +17,7 @@
 #[cfg(test)]
 extern crate std;
 
+mod bits;
 pub mod boot_info;
 pub mod donated;
 pub mod esr;
