@@ -15,7 +15,7 @@
 use crate::iommu;
 use crate::memory::HostOwnership;
 use core::fmt;
-use hyp::mem_protect::{Devices, Disagreement, PageRange};
+use hyp::mem_protect::{Devices, Disagreement, Lost, PageRange};
 use smmu_drv::SmmuFinding;
 use spin::Once;
 
@@ -78,28 +78,29 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Compares all there is.
+/// Compares all there is, and counts the pages that the host lost: those harm nobody else.
 ///
 /// # Errors
 /// The first finding.
-pub fn all(ownership: &HostOwnership) -> Result<(), Finding> {
-    tables(ownership)?;
-    smmus(ownership)
+pub fn all(ownership: &HostOwnership) -> Result<Lost, Finding> {
+    let lost = tables(ownership)?;
+    smmus(ownership)?;
+    Ok(lost)
 }
 
-/// Compares both stage 2 tables with the map, page by page.
+/// Compares both stage 2 tables with the map, page by page, and counts the pages that the host lost.
 ///
 /// # Errors
-/// The first page that disagrees.
-pub fn tables(ownership: &HostOwnership) -> Result<(), Finding> {
-    let (Some(given), Some(page)) = (GIVEN.get(), PageRange::page(0)) else { return Ok(()) };
+/// The first page that disagrees in any other way.
+pub fn tables(ownership: &HostOwnership) -> Result<Lost, Finding> {
+    let (Some(given), Some(page)) = (GIVEN.get(), PageRange::page(0)) else { return Ok(Lost::default()) };
     let (mut cpu, mut dma) = ([page; RANGES], [page; RANGES]);
     let devices = Devices { cpu: given.cpu.list(&mut cpu), dma: given.dma.list(&mut dma) };
     // Without isolation there is no IOMMU table to agree with.
     if cfg!(feature = "no-isolation") {
-        return Ok(());
+        return Ok(Lost::default());
     }
-    ownership.audit(devices).map_err(Finding::Table)
+    ownership.audit_access(devices).map_err(Finding::Table)
 }
 
 /// Compares every SMMU's shadow with the map.

@@ -12,8 +12,9 @@ use crate::arch::{self, PAGE};
 use crate::exit::{self, Reason};
 use crate::memory::HostOwnership;
 use crate::{audit, iommu, log, pool, psci};
+use core::fmt;
 use hyp::hvc::{Features, Services, Stat};
-use hyp::mem_protect::{FaultAnswer, Owner};
+use hyp::mem_protect::{FaultAnswer, Lost, Owner};
 use hyp::weakened;
 use io_pgtable::Ipa;
 use spin::Once;
@@ -99,10 +100,12 @@ fn stop(reason: Reason) -> ! {
             ownership.dma().table_bytes() / 1024
         );
         match audit {
-            Ok(()) => log!(
-                "audit clean; free in the pool: {} KiB, {} KiB at the host's start",
+            Ok(lost) => log!(
+                "audit {}; free in the pool: {} KiB, {} KiB at the host's start, {} KiB donated",
+                Clean(lost),
                 level.free / 1024,
-                POOL_AT_START.get().copied().unwrap_or(0) / 1024
+                POOL_AT_START.get().copied().unwrap_or(0) / 1024,
+                level.donated / 1024
             ),
             // Tests that switch a defence off want to see what else comes of it.
             Err(finding) if cfg!(feature = "weakened") => log!("audit: {finding}"),
@@ -111,6 +114,20 @@ fn stop(reason: Reason) -> ! {
     }
     core::mem::forget(ownership);
     exit::requested(reason)
+}
+
+/// An audit that found nothing which gives anybody access.
+struct Clean(Lost);
+
+impl fmt::Display for Clean {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Lost { cpu: 0, dma: 0 } => f.write_str("clean"),
+            Lost { cpu, dma } => {
+                write!(f, "clean but for pages that the host lost: {cpu} for its CPUs, {dma} for its devices")
+            }
+        }
+    }
 }
 
 /// The hypercalls' way to this machine.

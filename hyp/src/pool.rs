@@ -49,6 +49,8 @@ pub struct Level {
     pub total: u64,
     /// Bytes that are free.
     pub free: u64,
+    /// Bytes that the host donated, free or not.
+    pub donated: u64,
 }
 
 /// Adds `[start, end)` to the pool.
@@ -154,9 +156,7 @@ pub fn level() -> Level {
     let pool = POOL.lock();
     let in_use = pool.heap.stats_alloc_actual() as u64;
     let (donated, free) = pool.donated.level();
+    let donated = donated.saturating_mul(PAGE);
     let unused = pool.total.saturating_sub(in_use).saturating_add(pool.pages.saturating_mul(PAGE));
-    Level {
-        total: pool.total.saturating_add(donated.saturating_mul(PAGE)),
-        free: unused.saturating_add(free.saturating_mul(PAGE)),
-    }
+    Level { total: pool.total.saturating_add(donated), free: unused.saturating_add(free.saturating_mul(PAGE)), donated }
 }

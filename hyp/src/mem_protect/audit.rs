@@ -4,6 +4,7 @@
 //! It is the invariant as a function. Tests run it after every step; a build that distrusts itself runs it after every
 //! trap.
 
+use core::cell::Cell;
 use core::fmt;
 
 use io_pgtable::Ipa;
@@ -63,6 +64,35 @@ pub struct Devices<'a> {
     pub dma: &'a [PageRange],
 }
 
+/// Pages of the host that a table does not map: the host lost access, nobody gained any.
+///
+/// This is no defect where an SMMU did not answer while memory for tables had run out: see `docs/ownership.md`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lost {
+    /// Pages that its CPUs miss.
+    pub cpu: u64,
+    /// Pages that its devices miss.
+    pub dma: u64,
+}
+
+impl Lost {
+    fn add(&mut self, table: Table, pages: u64) {
+        let count = match table {
+            Table::Cpu => &mut self.cpu,
+            Table::Dma => &mut self.dma,
+        };
+        *count = count.saturating_add(pages);
+    }
+}
+
+/// What to do about a page that is missing.
+enum Missing<'l> {
+    /// It is a finding like any other.
+    IsAFinding,
+    /// It is counted here, and the search goes on.
+    IsCounted(&'l Cell<Lost>),
+}
+
 impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
     /// Walks both tables and the map and reports the first disagreement, lowest address first, the CPU's table before
     /// the IOMMU's.
@@ -70,9 +100,24 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
     /// # Errors
     /// See [`Disagreement`].
     pub fn audit(&self, devices: Devices<'_>) -> Result<(), Disagreement> {
+        self.audit_tables(devices, &Missing::IsAFinding)
+    }
+
+    /// As [`Ownership::audit`], but pages that the host lost are counted: whatever gives somebody access is found behind
+    /// them too.
+    ///
+    /// # Errors
+    /// The first [`Disagreement`] that is not [`Finding::Missing`].
+    pub fn audit_access(&self, devices: Devices<'_>) -> Result<Lost, Disagreement> {
+        let lost = Cell::new(Lost::default());
+        self.audit_tables(devices, &Missing::IsCounted(&lost))?;
+        Ok(lost.get())
+    }
+
+    fn audit_tables(&self, devices: Devices<'_>, missing: &Missing<'_>) -> Result<(), Disagreement> {
         let all = PageRange::new(0, PFN_LIMIT);
-        self.audit_table(Table::Cpu, devices.cpu, all, |from| self.cpu.next_leaf(from))?;
-        self.audit_table(Table::Dma, devices.dma, Some(self.dma.window()), |from| self.dma.next_leaf(from))
+        self.audit_table(Table::Cpu, devices.cpu, all, missing, |from| self.cpu.next_leaf(from))?;
+        self.audit_table(Table::Dma, devices.dma, Some(self.dma.window()), missing, |from| self.dma.next_leaf(from))
     }
 
     fn audit_table(
@@ -80,9 +125,10 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
         table: Table,
         devices: &[PageRange],
         window: Option<PageRange>,
+        missing: &Missing<'_>,
         next_leaf: impl Fn(Ipa) -> Option<Leaf>,
     ) -> Result<(), Disagreement> {
-        let walk = Walk { table, devices, next_leaf, map: &self.map };
+        let walk = Walk { table, devices, missing, next_leaf, map: &self.map };
         let mut done = 0;
         let limit = window.map_or(PFN_LIMIT, PageRange::end);
         for run in self.map.runs_of(Owner::Host) {
@@ -104,6 +150,7 @@ fn clip(run: PageRange, limit: u64) -> Option<PageRange> {
 struct Walk<'a, 'm, L> {
     table: Table,
     devices: &'a [PageRange],
+    missing: &'a Missing<'a>,
     next_leaf: L,
     map: &'a PageMap<'m>,
 }
@@ -113,12 +160,25 @@ impl<L: Fn(Ipa) -> Option<Leaf>> Walk<'_, '_, L> {
         Err(Disagreement { table: self.table, ipa: address(pfn), owner: self.map.owner(pfn), finding })
     }
 
+    /// Pages `from` to `to` of the host are not mapped.
+    fn miss(&self, from: u64, to: u64) -> Result<(), Disagreement> {
+        let Missing::IsCounted(lost) = self.missing else { return self.disagree(from, Finding::Missing) };
+        let mut sum = lost.get();
+        sum.add(self.table, to.saturating_sub(from));
+        lost.set(sum);
+        Ok(())
+    }
+
     /// Checks that all of `run`, pages of the host, is mapped to itself as normal memory.
     fn run(&self, run: PageRange) -> Result<(), Disagreement> {
         let mut at = run.first();
         while at < run.end() {
-            let Some(leaf) = (self.next_leaf)(address(at)).filter(|leaf| leaf.ipa == address(at)) else {
-                return self.disagree(at, Finding::Missing);
+            let next = (self.next_leaf)(address(at));
+            let Some(leaf) = next.filter(|leaf| leaf.ipa == address(at)) else {
+                let back = next.map_or(run.end(), |leaf| (leaf.ipa.0 >> PAGE_SHIFT).clamp(at, run.end()));
+                self.miss(at, back)?;
+                at = back.max(at.saturating_add(1));
+                continue;
             };
             if leaf.pa.0 != leaf.ipa.0 {
                 return self.disagree(at, Finding::NotIdentity);

@@ -38,7 +38,7 @@ mod range;
 mod traits;
 
 use crate::weakened;
-pub use audit::{Devices, Disagreement, Finding, Table};
+pub use audit::{Devices, Disagreement, Finding, Lost, Table};
 pub use claim::{Claim, MAX_CLAIM_PAGES};
 pub use error::Error;
 pub use guest::GuestLife;

@@ -4,7 +4,7 @@ use super::{
     named, range,
     world::{BOOT, FIRMWARE, HIGH, RAM, machine},
 };
-use crate::mem_protect::{Devices, Disagreement, Finding, LeafKind, Owner, Table};
+use crate::mem_protect::{Devices, Disagreement, Finding, LeafKind, Lost, Owner, Table};
 use io_pgtable::Ipa;
 
 fn at(pfn: u64) -> Ipa {
@@ -47,6 +47,41 @@ fn a_missing_page_is_found() {
     world.get().state.dma.remove(&(RAM + 7));
     let expected = Disagreement { table: Table::Dma, ipa: at(RAM + 7), owner: Owner::Host, finding: Finding::Missing };
     assert_eq!(owned.audit(Devices::default()), Err(expected));
+}
+
+#[test]
+fn pages_that_the_host_lost_are_counted_and_hide_nothing_behind_them() {
+    let (owned, world) = machine();
+    let last = HIGH + 7;
+    assert_eq!(owned.map().owner(last), Owner::Host);
+    {
+        let state = &mut world.get().state;
+        for pfn in [RAM, RAM + 7, RAM + 8, last] {
+            assert!(state.dma.remove(&pfn), "{pfn:#x}");
+        }
+        assert!(state.cpu.remove(&(RAM + 7)));
+    }
+    assert!(owned.audit(Devices::default()).is_err());
+    assert_eq!(owned.audit_access(Devices::default()), Ok(Lost { cpu: 1, dma: 4 }));
+    // Behind each of them, in either table, what gives access is still found.
+    for (table, pfn) in [(Table::Cpu, BOOT), (Table::Dma, BOOT), (Table::Dma, HIGH + 8), (Table::Cpu, RAM - 1)] {
+        {
+            let state = &mut world.get().state;
+            assert!(if table == Table::Cpu { state.cpu.insert(pfn) } else { state.dma.insert(pfn) });
+        }
+        let expected = Disagreement { table, ipa: at(pfn), owner: owned.map().owner(pfn), finding: Finding::Foreign };
+        assert_eq!(owned.audit_access(Devices::default()), Err(expected));
+        let state = &mut world.get().state;
+        assert!(if table == Table::Cpu { state.cpu.remove(&pfn) } else { state.dma.remove(&pfn) });
+    }
+    for (pfn, to, kind, finding) in [
+        (RAM + 9, RAM + 10, LeafKind::Normal, Finding::NotIdentity),
+        (RAM + 9, RAM + 9, LeafKind::Device, Finding::WrongKind),
+    ] {
+        world.get().wrong.insert(pfn, (to, kind));
+        let expected = Disagreement { table: Table::Cpu, ipa: at(pfn), owner: Owner::Host, finding };
+        assert_eq!(owned.audit_access(Devices::default()), Err(expected));
+    }
 }
 
 #[test]
