@@ -203,7 +203,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         self.patience = Patience::Whole;
         let result = self.quiesce_streams();
         if result.is_err() {
-            let cr0 = self.cr0_live() & !Cr0::SMMUEN;
+            let cr0 = Cr0::from_bits_truncate(self.hw.read32(reg::CR0ACK)).difference(Cr0::SMMUEN);
             let _ = self.hw.write_acked(reg::CR0, reg::CR0ACK, cr0.bits());
         }
         result
