@@ -33,6 +33,7 @@
 
 pub mod arch;
 mod ats;
+mod by_address;
 mod cmdq;
 mod config;
 mod context;

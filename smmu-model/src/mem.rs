@@ -5,10 +5,11 @@
 //! what is at the point of coherency. In a coherent system they are the same; an SMMU that does not snoop sees a CPU
 //! store only after [`Memory::clean`], and a CPU sees its writes only after [`Memory::invalidate`].
 
-use std::collections::{BTreeMap, HashMap};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::by_address::ByAddress;
 
 /// Logical time: it advances with every store, command and register write that matters.
 pub type Time = u64;
@@ -71,29 +72,6 @@ struct Inner {
     mmio: Vec<MmioWrite>,
     /// For each SMMU, the time before which it needs no past.
     floors: Vec<Time>,
-}
-
-/// A map by address; fuzzing spends its time here.
-type ByAddress<T> = HashMap<u64, T, BuildHasherDefault<Spread>>;
-
-/// Spreads addresses by one multiplication: nobody attacks these maps.
-#[derive(Default)]
-struct Spread(u64);
-
-impl Hasher for Spread {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u64((*byte).into());
-        }
-    }
-
-    fn write_u64(&mut self, value: u64) {
-        self.0 = (self.0 ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
-    }
 }
 
 const PAGE: u64 = 4096;
@@ -180,12 +158,18 @@ impl Memory {
         self.cpu_write64(pa & !7, word);
     }
 
-    /// Stores bytes as a CPU does.
+    /// Stores bytes as a CPU does, each aligned word of them at once.
     pub fn cpu_write(&self, pa: u64, bytes: &[u8]) {
-        for (at, byte) in (pa..).zip(bytes) {
+        let mut at = pa;
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let within = byte_of(at);
+            let (now, later) = rest.split_at(rest.len().min(8 - within));
             let mut word = self.cpu_read64(at & !7).to_le_bytes();
-            word[byte_of(at)] = *byte;
+            word[within..within + now.len()].copy_from_slice(now);
             self.cpu_write64(at & !7, u64::from_le_bytes(word));
+            at += wide(now.len());
+            rest = later;
         }
     }
 

@@ -4,10 +4,10 @@
 //! see the register first. Here it always does, since that is allowed and the worst: what is stored and cleaned stays out of memory until
 //! [`WriteBuffer::barrier`].
 
-use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::by_address::ByAddress;
 use crate::mem::Memory;
 
 /// Buffered accesses to one [`Memory`]. All CPUs of a machine share one: what a CPU has seen of another, its own barrier orders as well.
@@ -21,7 +21,7 @@ struct Pending {
     /// In program order.
     accesses: Vec<Access>,
     /// Newest value of each stored word.
-    words: HashMap<u64, u64>,
+    words: ByAddress<u64>,
     /// Something was loaded since the last barrier.
     loaded: bool,
 }
