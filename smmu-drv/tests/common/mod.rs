@@ -323,8 +323,6 @@ pub struct Stage2 {
 impl Stage2 {
     pub fn new(mem: &Memory) -> Self {
         let root = POOL;
-        mem.cpu_write(root, &[0; 0x2000]);
-        mem.clean(root..root + 0x2000);
         let mut table = Self { mem: mem.clone(), root, next: POOL + 0x2000 };
         // 4K leaves around BUF, 2M blocks elsewhere.
         let mut block = RAM;
@@ -357,8 +355,6 @@ impl Stage2 {
                 }
                 let new = self.next;
                 self.next += 4096;
-                self.mem.cpu_write(new, &[0; 4096]);
-                self.mem.clean(new..new + 4096);
                 self.store(at, new | 3);
                 table = new;
             } else {
