@@ -12,6 +12,9 @@ use crate::layout;
 /// What a test does at every store of the driver: hardware may look at any of these moments.
 pub type Spy = Rc<RefCell<Option<Box<dyn FnMut(&Model)>>>>;
 
+/// A word of EL2's buffers that reads otherwise than it was written, and the bits that are flipped.
+pub type Damage = Rc<Cell<Option<(u64, u64)>>>;
+
 /// EL2's pool: blocks of powers of two, and a budget that a test can cut.
 #[derive(Clone, Default)]
 pub struct Pool(Rc<PoolState>);
@@ -77,6 +80,7 @@ pub struct Bus {
     spy: Spy,
     irqs: Rc<RefCell<Vec<WiredIrq>>>,
     lazy_clean: Rc<Cell<bool>>,
+    damage: Damage,
     #[cfg(feature = "weakened")]
     lacks: Vec<smmu_drv::weak::Weakness>,
 }
@@ -90,6 +94,7 @@ impl Bus {
         spy: Spy,
         irqs: Rc<RefCell<Vec<WiredIrq>>>,
         lazy_clean: Rc<Cell<bool>>,
+        damage: Damage,
     ) -> Self {
         let mem = model.borrow().mem().clone();
         Self {
@@ -100,6 +105,7 @@ impl Bus {
             spy,
             irqs,
             lazy_clean,
+            damage,
             #[cfg(feature = "weakened")]
             lacks: crate::missing::of_drivers(),
         }
@@ -203,7 +209,9 @@ impl DmaBuffer for Buffer {
     }
 
     fn read64(&self, offset: usize) -> u64 {
-        self.at(offset).map_or(0, |pa| self.bus.mem.cpu_read64(pa))
+        let Some(pa) = self.at(offset) else { return 0 };
+        let flipped = self.bus.damage.get().filter(|(at, _)| *at == pa).map_or(0, |(_, bits)| bits);
+        self.bus.mem.cpu_read64(pa) ^ flipped
     }
 
     fn write64(&mut self, offset: usize, value: u64) {

@@ -19,10 +19,10 @@ mod missing;
 mod pages;
 mod twice;
 
-pub use bus::{Bus, Pool, Spy};
+pub use bus::{Bus, Damage, Pool, Spy};
 pub use dma::{Defence, Dma};
 pub use invariant::Breach;
 pub use machine::{CANARY, Guard, Machine, Owner, Setup};
-pub use missing::{caught_without, undefended};
+pub use missing::{caught_without, lacking, undefended};
 pub use pages::Hook;
 pub use twice::{Verdict, twice, twice_with};

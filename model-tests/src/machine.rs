@@ -13,7 +13,7 @@ use smmu_drv::platform::WiredIrq;
 use smmu_drv::{AccessSize, Coherency, MsiAdvert, ProbeConfig, Probed, Smmu, WriteOutcome};
 use smmu_model::{Bbml, Config, Memory, Model, Region, Snoop, Transfer};
 
-use crate::bus::{Bus, Pool, Spy};
+use crate::bus::{Bus, Damage, Pool, Spy};
 use crate::cpu::Cpu;
 use crate::dma::{Defence, Dma, Drivers};
 use crate::layout;
@@ -90,6 +90,8 @@ pub struct Machine {
     pub(crate) foreign: BTreeSet<u64>,
     /// While set, the drivers' buffers are not cleaned.
     pub skip_cleans: Rc<Cell<bool>>,
+    /// What EL2 reads wrongly from its own buffers.
+    pub damage: Damage,
     defence: Rc<Cell<Defence>>,
     pages: Pages,
 }
@@ -134,6 +136,7 @@ impl Machine {
             el2: None,
             foreign: (layout::EL2..layout::EL2 + layout::EL2_BYTES).step_by(4096).collect(),
             skip_cleans: Rc::default(),
+            damage: Damage::default(),
             defence: Rc::new(Cell::new(missing::of_revocations())),
         };
         machine.mem.cpu_write64(layout::SECRET, CANARY);
@@ -179,6 +182,7 @@ impl Machine {
                 self.spy.clone(),
                 self.irqs.clone(),
                 self.skip_cleans.clone(),
+                self.damage.clone(),
             );
             let coherent = if coherent_walk { Coherency::Coherent } else { Coherency::NonCoherent };
             let probed = match Probed::probe(bus, ProbeConfig { coherent, msi: setup.msi }) {

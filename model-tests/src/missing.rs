@@ -56,6 +56,18 @@ fn can_be_missing(word: &str) -> bool {
     cfg!(feature = "weakened")
 }
 
+/// Runs `with` while new machines of this thread lack the defences that `words` name, with commas between them.
+///
+/// # Panics
+/// This build cannot do without one of them.
+pub fn lacking<T>(words: &'static str, with: impl FnOnce() -> T) -> T {
+    assert!(words.split(',').all(can_be_missing), "this build has no switch for {words}");
+    let before = MISSING.replace(words);
+    let result = with();
+    MISSING.set(before);
+    result
+}
+
 /// Runs `test` without each of `defences`, where it has to fail, and then whole. One that names several, with commas, is of all
 /// of them at once.
 ///
@@ -63,9 +75,7 @@ fn can_be_missing(word: &str) -> bool {
 /// When `test` passes without a defence, or fails with all of them.
 pub fn caught_without(defences: &[&'static str], test: impl Fn()) {
     for words in defences.iter().filter(|words| words.split(',').all(can_be_missing)) {
-        MISSING.set(words);
-        let end = catch_unwind(AssertUnwindSafe(&test));
-        MISSING.set("");
+        let end = lacking(words, || catch_unwind(AssertUnwindSafe(&test)));
         let Err(payload) = end else { panic!("the test passes without {words}") };
         let text = payload.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("an assertion failed");

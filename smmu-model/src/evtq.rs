@@ -30,6 +30,12 @@ pub struct PageRequest {
 impl Model {
     pub(crate) fn record(&mut self, event: Event) -> Recorded {
         self.events.push(event);
+        self.report(event.words())
+    }
+
+    /// Writes a record of any words into the event queue: implementations may define types of their own, and fields of
+    /// the others that nobody expects.
+    pub fn report(&mut self, words: [u64; 4]) -> Recorded {
         let base = self.regs.eventq_base;
         let log2 = queue_log2(base, self.config().eventq_bits);
         if !self.regs.cr0.is(r::CR0_EVENTQEN) || self.active(r::GERROR_EVENTQ_ABT) {
@@ -44,7 +50,7 @@ impl Model {
         }
         let slot = slot(base, prod, log2, 32, self.config().oas_bits());
         let aborted = self.take_injection(|i| matches!(i, Injection::EventqAbort)).is_some();
-        let bytes: Vec<u8> = event.words().iter().flat_map(|word| word.to_le_bytes()).collect();
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
         if aborted || self.mem().dev_write(slot, &bytes).is_err() {
             self.raise_gerror(r::GERROR_EVENTQ_ABT);
             return Recorded::Discarded;

@@ -77,13 +77,19 @@ pub struct Originated {
 }
 
 impl Model {
+    /// Whether SMMUEN is 0, or may be, and GBPA does not abort, or may not: then everything passes.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.regs.cr0.maybe_clear(r::CR0_SMMUEN) && self.regs.gbpa.maybe_clear(r::GBPA_ABORT)
+    }
+
     /// Everything that transactions of `sid` can reach now.
     #[must_use]
     pub fn reach(&self, sid: u32) -> Vec<Reachable> {
         let everything =
             |via| Reachable { pa: 0, size: 1 << self.config().oas_bits(), ipa: 0, write: true, via, stale: false };
         let mut out = Vec::new();
-        if self.regs.cr0.maybe_clear(r::CR0_SMMUEN) && self.regs.gbpa.maybe_clear(r::GBPA_ABORT) {
+        if self.is_open() {
             out.push(everything(Via::Disabled));
         }
         if !self.regs.cr0.maybe(r::CR0_SMMUEN) {

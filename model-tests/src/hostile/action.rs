@@ -404,6 +404,34 @@ pub enum Action {
     },
     /// Hardware forgets what it cached.
     Forget,
+    /// Hardware records an event of any type, with any fields.
+    Record {
+        /// Which SMMU.
+        smmu: u8,
+        /// Type.
+        kind: u8,
+        /// Which of [`SIDS`].
+        sid: u8,
+        /// SubstreamID plus one, or none.
+        ssid: u8,
+        /// CLASS in bits `[1:0]`, then S2, RnW, InD, PnU, Stall.
+        syndrome: u8,
+        /// Input address.
+        input: Value,
+        /// IPA or fetch address.
+        fetched: Value,
+    },
+    /// A bit flips in what EL2 reads of its own stream table: its audit has to notice.
+    Damage {
+        /// Whose table.
+        smmu: u8,
+        /// Which of [`SIDS`].
+        sid: u8,
+        /// Dword of the entry; beyond them, the level-1 descriptor.
+        word: u8,
+        /// Bit.
+        bit: u8,
+    },
     /// Something fails.
     Trouble {
         /// Where.

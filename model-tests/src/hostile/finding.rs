@@ -38,6 +38,8 @@ impl Finding {
     }
 }
 
+/// StreamID of a device that has no entry when the host starts over.
+const FAULTS: u32 = 9;
 /// Judgements after which hardware forgets what it cached, as it may at any time. Its choices multiply with each store that
 /// it may remember.
 const PAST: u32 = 4;
@@ -46,7 +48,10 @@ impl Play {
     /// Judges the machine. Where EL2 made no store and no page changed its owner since the last time, hardware can reach no
     /// more than it could.
     pub(super) fn judge(&mut self) -> Result<(), Finding> {
-        let stores = self.stores.get();
+        let stores = self.watch.stores();
+        if self.watch.opened() {
+            return Err(Finding::Escape("an SMMU was open in the middle of a trap".into()));
+        }
         if self.judged == Some(stores) {
             return Ok(());
         }
@@ -62,6 +67,7 @@ impl Play {
         }
         self.audit()?;
         self.misuse()?;
+        self.silent()?;
         self.age += 1;
         if self.age.is_multiple_of(PAST) {
             for model in &self.m.models {
@@ -78,7 +84,18 @@ impl Play {
         for n in 0..self.drivers.len() {
             self.m
                 .driver(n, |smmu, owner| smmu.audit(owner))
-                .map_err(|finding| Finding::Audit(format!("SMMU {n}: {finding:x?}")))?;
+                .map_err(|finding| Finding::Audit(format!("SMMU {n}: {finding}")))?;
+        }
+        Ok(())
+    }
+
+    /// Streams that were stopped for good reach nothing at all.
+    fn silent(&self) -> Result<(), Finding> {
+        for (n, driver) in self.drivers.iter().enumerate().filter(|(_, driver)| driver.quiesced) {
+            let reached = SIDS[..4].iter().find_map(|sid| self.m.models[n].borrow().reach(*sid).first().copied());
+            if let Some(reached) = reached {
+                return Err(Finding::Escape(format!("SMMU {n}: {driver:?}, and yet {reached:x?}")));
+            }
         }
         Ok(())
     }
@@ -144,6 +161,7 @@ impl Play {
         }
         self.start(n, 0)?;
         self.write_entry(n, SID, super::Entry::Bypass);
+        self.write_entry(n, FAULTS, super::Entry::Invalid);
         for cmd in [Cmd::CfgiAll, Cmd::NhAll, Cmd::Sync] {
             self.queue(n, cmd.words());
         }
@@ -155,9 +173,16 @@ impl Play {
         let cache = self.m.models[n].borrow_mut().set_cache(Cache::None);
         let transfer = self.m.dma_write(n, SID, VICTIM, 1);
         self.m.models[n].borrow_mut().set_cache(cache);
-        match transfer {
-            Transfer::Done => Ok(()),
-            other => Err(Finding::Stuck(format!("SMMU {n}: a new start gets no DMA: {other:x?}"))),
+        if transfer != Transfer::Done {
+            return Err(Finding::Stuck(format!("SMMU {n}: a new start gets no DMA: {transfer:x?}")));
         }
+        self.events(n)?;
+        let before = self.m.read32(n, r::EVENTQ_PROD);
+        let _ = self.m.dma_write(n, FAULTS, VICTIM, 1);
+        // A failure that was asked for may be this record's.
+        if !self.injected && self.m.read32(n, r::EVENTQ_PROD) == before {
+            return Err(Finding::Stuck(format!("SMMU {n}: a new start gets no events")));
+        }
+        Ok(())
     }
 }

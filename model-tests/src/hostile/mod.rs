@@ -21,27 +21,32 @@
 
 mod action;
 mod codec;
+mod damage;
+mod diet;
 mod finding;
 mod memory;
 mod registers;
 pub mod seeds;
 mod setups;
 mod trouble;
+mod watch;
 
-use std::cell::Cell;
-use std::rc::Rc;
+use std::sync::LazyLock;
 
 use hyp::mem_protect::UncheckedRange;
 use smmu_drv::AccessSize;
-use smmu_model::{Access, Cache, Model};
+use smmu_model::{Access, Cache};
 
 pub use action::{Action, At, Cmd, Entry, Half, PLACES, Request, SIDS, Spot, Transition, Trouble, Value};
-pub use codec::{Diet, Run};
+pub use codec::Run;
+pub use diet::Diet;
 pub use finding::Finding;
 
 use crate::dma::Defence;
-use crate::machine::{Machine, Setup};
+use crate::machine::Machine;
+use crate::missing::lacking;
 use action::pick;
+use watch::Watch;
 
 /// CPUs of the host.
 const CPUS: usize = 3;
@@ -76,8 +81,8 @@ struct Play {
     drivers: Vec<Driver>,
     cpus: [Option<Pending>; CPUS],
     guests: Vec<u64>,
-    /// Stores of EL2 to registers and buffers, of all traps.
-    stores: Rc<Cell<u64>>,
+    /// Looks on at every store of EL2.
+    watch: Watch,
     /// `stores` when the machine was judged last; `None` if something else may have changed since.
     judged: Option<u64>,
     /// How often it was judged.
@@ -100,12 +105,12 @@ pub struct Summary {
 /// # Errors
 /// The first thing that was not as it must be.
 pub fn play(run: &Run, missing: Defence) -> Result<Summary, Finding> {
-    let mut play = Play::new(&setups::setup(run.machine, run.seed), missing);
+    let mut play = Play::new(run, missing);
     let mut summary = Summary { actions: run.actions.len(), worst_trap: 0 };
     for (number, action) in run.actions.iter().enumerate() {
-        let before = play.stores.get();
+        let before = play.watch.stores();
         play.act(*action)?;
-        summary.worst_trap = summary.worst_trap.max(play.stores.get() - before);
+        summary.worst_trap = summary.worst_trap.max(play.watch.stores() - before);
         play.judge().map_err(|finding| finding.at(number, action))?;
     }
     play.finish()?;
@@ -113,14 +118,15 @@ pub fn play(run: &Run, missing: Defence) -> Result<Summary, Finding> {
 }
 
 impl Play {
-    fn new(setup: &Setup, missing: Defence) -> Self {
-        let mut m = Machine::new(setup);
-        m.without(missing);
-        let stores: Rc<Cell<u64>> = Rc::default();
-        let count = stores.clone();
-        *m.spy.borrow_mut() = Some(Box::new(move |_: &Model| count.set(count.get() + 1)));
+    fn new(run: &Run, missing: Defence) -> Self {
+        let setup = setups::setup(run.machine, run.seed);
+        let watch = Watch::default();
+        let mut m = Machine::watched(&setup, setups::firmware(run.machine), watch.spy());
+        if missing != Defence::Whole {
+            m.without(missing);
+        }
         let drivers = vec![Driver::default(); setup.smmus];
-        Self { m, drivers, cpus: [None; CPUS], guests: Vec::new(), stores, judged: None, age: 0, injected: false }
+        Self { m, drivers, cpus: [None; CPUS], guests: Vec::new(), watch, judged: None, age: 0, injected: false }
     }
 
     fn smmu(&self, number: u8) -> usize {
@@ -172,6 +178,19 @@ impl Play {
                     model.borrow_mut().drop_caches();
                 }
             }
+            Action::Record { smmu, kind, sid, ssid, syndrome, input, fetched } => {
+                let ssid = ssid.checked_sub(1).map_or(0, |ssid| 1 << 11 | u64::from(ssid) << 12);
+                let set = |bit: u32, at: u32| u64::from(syndrome >> bit & 1) << at;
+                let words = [
+                    u64::from(kind) | ssid | u64::from(pick(&SIDS, sid)) << 32,
+                    u64::from(syndrome & 3) << 40 | set(2, 39) | set(3, 35) | set(4, 34) | set(5, 33) | set(6, 31),
+                    input.get(),
+                    fetched.get(),
+                ];
+                let _ = self.m.models[self.smmu(smmu)].borrow_mut().report(words);
+                self.judged = None;
+            }
+            Action::Damage { smmu, sid, word, bit } => self.damage(self.smmu(smmu), pick(&SIDS, sid), word, bit)?,
             Action::Trouble { smmu, what, arg } => self.trouble(self.smmu(smmu), what, arg),
         }
         Ok(())
@@ -229,17 +248,14 @@ impl Play {
     }
 }
 
-/// Plays `bytes` for a fuzz target. With `PORTCULLIS_WITHOUT` in the environment one of the [`Defence`]s is missing;
-/// with `PORTCULLIS_SHOW` the actions are printed.
+/// Plays `bytes` for a fuzz target. With `PORTCULLIS_WITHOUT` in the environment the defences that it names are missing, as
+/// in [`lacking`]; with `PORTCULLIS_SHOW` the actions are printed.
 ///
 /// # Panics
 /// On a finding.
 pub fn fuzz(diet: Diet, bytes: &[u8]) {
-    let missing = std::env::var("PORTCULLIS_WITHOUT").ok();
-    let missing = missing.map_or(Defence::Whole, |name| match Defence::named(&name) {
-        Some(defence) => defence,
-        None => panic!("no defence is called {name}"),
-    });
+    static WITHOUT: LazyLock<Option<&'static str>> =
+        LazyLock::new(|| std::env::var("PORTCULLIS_WITHOUT").ok().map(|words| &*words.leak()));
     let run = Run::decode(diet, bytes);
     if std::env::var_os("PORTCULLIS_SHOW").is_some() {
         println!("machine {}, seed {}", run.machine, run.seed);
@@ -247,7 +263,11 @@ pub fn fuzz(diet: Diet, bytes: &[u8]) {
             println!("{number:4} {action:x?}");
         }
     }
-    if let Err(finding) = play(&run, missing) {
+    let result = match *WITHOUT {
+        Some(words) => lacking(words, || play(&run, Defence::Whole)),
+        None => play(&run, Defence::Whole),
+    };
+    if let Err(finding) = result {
         panic!("{finding:?}");
     }
 }

@@ -31,9 +31,9 @@ impl Play {
     }
 
     fn once(&mut self, store: Pending) -> Result<WriteOutcome, Finding> {
-        let before = self.stores.get();
+        let before = self.watch.stores();
         let outcome = self.m.write_once(store.smmu, store.offset, store.size, store.value);
-        let work = self.stores.get() - before;
+        let work = self.watch.stores() - before;
         if work > MOST_STORES {
             return Err(Finding::Unbounded(format!("a trap at {:#x} made {work} stores", store.offset)));
         }

@@ -1,9 +1,14 @@
 //! The machines that runs are played on.
 
 use smmu_drv::MsiAdvert;
-use smmu_model::{Bbml, Config, Pace, Snoop, StallModel};
+use smmu_model::arch::regs as r;
+use smmu_model::{Bbml, Config, Model, Pace, Snoop, StallModel};
 
+use crate::layout::HOST_L2;
 use crate::machine::Setup;
+
+/// Number of machines there are.
+pub(super) const MACHINES: u8 = 14;
 
 /// The machine that a number means; `seed` decides what its hardware does where it is free to choose.
 pub(super) fn setup(machine: u8, seed: u8) -> Setup {
@@ -11,7 +16,7 @@ pub(super) fn setup(machine: u8, seed: u8) -> Setup {
     let full = Config { sid_bits: 9, seed: seed.into(), pace: Pace::Lazy, ..Config::full() };
     let lazy = Config { pace: Pace::Lazy, ..qemu.clone() };
     let one = |config| Setup::guarded().with(config);
-    match machine % 10 {
+    match machine % MACHINES {
         0 => one(qemu),
         1 => one(full),
         2 => one(Config { bbml: Bbml::Level0, ril: false, ..qemu }),
@@ -23,6 +28,27 @@ pub(super) fn setup(machine: u8, seed: u8) -> Setup {
         7 => one(Config { sid_bits: 16, ..qemu }),
         8 => Setup { msi: MsiAdvert::Hidden, ..one(Config { asid16: false, bbml: Bbml::Level1, ..lazy }) },
         // Small: a command queue and an event queue that run full.
-        _ => one(Config { two_level: false, sid_bits: 11, cmdq_bits: 4, eventq_bits: 3, ..qemu }),
+        9 => one(Config { two_level: false, sid_bits: 11, cmdq_bits: 4, eventq_bits: 3, ..qemu }),
+        // Firmware left it on.
+        10 => one(lazy),
+        11 => Setup { smmus: 2, ..one(Config { snoop: Snoop::NonCoherent, two_level: false, ..full }) },
+        12 => one(Config { vmid16: false, oas: 1, ssid_bits: 3, bbml: Bbml::Level1, ril: false, ..full }),
+        // Its stream table has fewer entries than a level-2 table.
+        _ => one(Config { sid_bits: 7, gbpa_reset: 0x10_1000, presets: false, ..qemu }),
+    }
+}
+
+/// What firmware did before EL2 came.
+pub(super) fn firmware(machine: u8) -> fn(&mut Model) {
+    match machine % MACHINES {
+        10 => |model| {
+            // An empty table: every stream aborts, as long as the SMMU is on.
+            model.write64(r::STRTAB_BASE, HOST_L2);
+            model.write32(r::STRTAB_BASE_CFG, 6);
+            model.write32(r::CR0, r::CR0_SMMUEN);
+            model.run_to_idle();
+            model.take_hazards();
+        },
+        _ => |_| {},
     }
 }

@@ -16,6 +16,7 @@ impl Play {
             Trouble::NoTables => self.m.owner().dma_mut().fail_tables_after(Some((arg % 8).into())),
             Trouble::Tables => self.m.owner().dma_mut().fail_tables_after(None),
             Trouble::PowerLoss => {
+                self.watch.power_lost();
                 self.m.models[n].borrow_mut().reset();
                 // The loss is noticed at the next trap that writes, whatever it writes. Until then nothing is promised.
                 let _ = self.m.write_once(n, r::IDR0, AccessSize::Word, 0);

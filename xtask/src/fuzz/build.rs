@@ -22,16 +22,28 @@ pub(super) fn host(checkout: &Checkout) -> Result<String> {
     Ok(line.context("rustc names no host")?.to_owned())
 }
 
+/// Which driver the targets are built with.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Driver {
+    /// The one that is shipped.
+    Whole,
+    /// The one whose defences can be switched off.
+    Weakened,
+}
+
 /// Builds every target; the folder that holds them.
 ///
 /// # Errors
 /// When there is no C++ compiler, cargo-fuzz cannot be installed, or a target does not compile.
-pub(super) fn targets(checkout: &Checkout) -> Result<PathBuf> {
+pub(super) fn targets(checkout: &Checkout, driver: Driver) -> Result<PathBuf> {
     if exec::output(Command::new("c++").arg("--version")).is_err() {
         bail!("needs a C++ compiler, for libFuzzer: install one that answers to `c++` (Debian: `apt install g++`)");
     }
     let tool = ensure_cargo_fuzz(checkout)?;
-    let target = checkout.work_dir("fuzz/build")?;
+    let target = checkout.work_dir(match driver {
+        Driver::Whole => "fuzz/build",
+        Driver::Weakened => "fuzz/build-weakened",
+    })?;
     let triple = host(checkout)?;
     step("Building the fuzz targets", || {
         let mut cargo = checkout.cargo();
@@ -46,7 +58,11 @@ pub(super) fn targets(checkout: &Checkout) -> Result<PathBuf> {
             &triple,
             "--target-dir",
         ]);
-        exec::output(cargo.arg(&target))
+        cargo.arg(&target);
+        if driver == Driver::Weakened {
+            cargo.args(["--features", "weakened"]);
+        }
+        exec::output(&mut cargo)
     })?;
     Ok(target.join(triple).join("release"))
 }

@@ -63,6 +63,8 @@ fn build_counting(checkout: &Checkout, folder: &Path) -> Result<PathBuf> {
     let mut cargo = checkout.cargo();
     cargo.args(["build", "--release", "--manifest-path"]).arg(checkout.root().join("fuzz/Cargo.toml"));
     cargo.env("CARGO_TARGET_DIR", folder).env("RUSTFLAGS", "-Cinstrument-coverage");
+    // Build scripts count too, and would leave their counters where they run.
+    cargo.env("LLVM_PROFILE_FILE", folder.join("build/%p-%m.profraw"));
     exec::output(&mut cargo)?;
     Ok(folder.join("release"))
 }

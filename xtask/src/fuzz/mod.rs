@@ -5,6 +5,7 @@
 
 mod build;
 mod coverage;
+mod removed;
 mod run;
 
 use std::path::PathBuf;
@@ -13,7 +14,9 @@ use anyhow::{Result, bail};
 use clap::ValueHint;
 
 use crate::checkout::Checkout;
-use crate::progress::say;
+use build::Driver;
+use removed::Removed;
+use run::{Corpus, Job};
 
 /// Let coverage-guided fuzzing play hostile hosts against the driver, on the adversarial SMMU model.
 ///
@@ -24,8 +27,9 @@ use crate::progress::say;
 /// Examples:
 ///   cargo xtask fuzz
 ///   cargo xtask fuzz registers commands --seconds 600
-///   cargo xtask fuzz transitions --without no-invalidate
 ///   cargo xtask fuzz --seconds 0 --coverage
+///   cargo xtask fuzz --seconds 600 --without all
+///   cargo xtask fuzz stream_table --without span
 #[derive(Clone, Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
@@ -41,12 +45,14 @@ pub(crate) struct Args {
     /// Say what targets there are, and stop
     #[arg(long)]
     list: bool,
-    /// Afterwards, play the corpora once more and print how much of the driver they reach
+    /// Afterwards, play the corpora once more and print which regions of the driver they reach, file by file; fails below
+    /// 95 % of those in smmu-drv/src/emul/, smmu-drv/src/strtab/, smmu-drv/src/cmdq.rs and smmu-drv/src/evtq.rs together
     #[arg(long)]
     coverage: bool,
-    /// Take a defence away: each target has to find that it is missing
+    /// Take a defence away, or each of them in turn: the target that it is for has to find that it is missing, from the
+    /// committed corpus alone; so does each target that is named
     #[arg(long, value_enum, value_name = "DEFENCE", conflicts_with = "coverage")]
-    without: Option<Missing>,
+    without: Option<Removed>,
     /// Play one input and show what it does
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["coverage", "without"])]
     replay: Option<PathBuf>,
@@ -93,33 +99,6 @@ impl Target {
     }
 }
 
-/// A part of a revocation that can be left out.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
-pub(crate) enum Missing {
-    /// The IOMMU's table is not changed
-    NoUnmap,
-    /// No SMMU is told
-    NoInvalidate,
-    /// Only the first SMMU is told
-    FirstSmmuOnly,
-    /// The wrong page is invalidated
-    WrongPage,
-    /// One page is invalidated, whatever was revoked
-    OnePage,
-}
-
-impl Missing {
-    fn word(self) -> &'static str {
-        match self {
-            Self::NoUnmap => "no-unmap",
-            Self::NoInvalidate => "no-invalidate",
-            Self::FirstSmmuOnly => "first-smmu-only",
-            Self::WrongPage => "wrong-page",
-            Self::OnePage => "one-page",
-        }
-    }
-}
-
 /// Runs the command.
 ///
 /// # Errors
@@ -132,30 +111,22 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
         return Ok(());
     }
     let targets = if args.targets.is_empty() { Target::ALL.as_slice() } else { &args.targets };
-    let programs = build::targets(checkout)?;
+    if let Some(removed) = args.without {
+        return removed::main(checkout, removed, args);
+    }
+    let programs = build::targets(checkout, Driver::Whole)?;
     if let Some(input) = &args.replay {
         return run::replay(&programs, targets, input);
     }
-    let results = run::all(checkout, &programs, targets, args)?;
+    let jobs = targets.iter().map(|target| Job { target: *target, corpus: Corpus::Kept, without: None });
+    let results = run::all(checkout, &programs, &jobs.collect::<Vec<_>>(), args)?;
     println!("{:13} {:>10} {:>8} {:>7} {:>7}  findings", "target", "executions", "edges", "inputs", "s");
     for result in &results {
         println!("{result}");
     }
-    let found: Vec<_> = results.iter().filter(|result| result.finding().is_some()).collect();
-    if let Some(missing) = args.without {
-        if found.len() < results.len() {
-            bail!(
-                "{} of {} targets did not notice that {} is missing",
-                results.len() - found.len(),
-                results.len(),
-                missing.word()
-            );
-        }
-        say(&format!("every target noticed that {} is missing", missing.word()));
-        return Ok(());
-    }
-    if !found.is_empty() {
-        bail!("{} of {} targets found something; --replay FILE shows it again", found.len(), results.len());
+    let found = results.iter().filter(|result| result.finding().is_some()).count();
+    if found > 0 {
+        bail!("{found} of {} targets found something; --replay FILE shows it again", results.len());
     }
     if args.coverage {
         coverage::print(checkout, targets)?;

@@ -20,6 +20,33 @@ const LONGEST: u32 = 4096;
 /// One input that takes longer than this, in seconds, is a finding.
 const TIMEOUT: u32 = 60;
 
+/// What a target starts from besides the committed corpus.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Corpus {
+    /// What earlier runs kept.
+    Kept,
+    /// Nothing.
+    Fresh,
+}
+
+/// One run of one target.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Job {
+    pub(super) target: Target,
+    pub(super) corpus: Corpus,
+    /// The defence that is missing.
+    pub(super) without: Option<&'static str>,
+}
+
+/// How an input that found something came to be.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum By {
+    /// It is a seed.
+    Seed,
+    /// It was made from seeds.
+    Mutation,
+}
+
 /// What one target came to.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Outcome {
@@ -29,6 +56,8 @@ pub(super) struct Outcome {
     inputs: u64,
     seconds: u64,
     finding: Option<String>,
+    by: By,
+    without: Option<&'static str>,
 }
 
 impl Outcome {
@@ -36,39 +65,62 @@ impl Outcome {
     pub(super) fn finding(&self) -> Option<&str> {
         self.finding.as_deref()
     }
+
+    /// The line for a run without a defence.
+    pub(super) fn without(&self) -> String {
+        let Self { target, executions, seconds, without, .. } = self;
+        let without = without.unwrap_or("nothing");
+        let (by, finding) = match (&self.finding, self.by) {
+            (None, _) => ("-", "none"),
+            (Some(finding), By::Seed) => ("seed", finding.as_str()),
+            (Some(finding), By::Mutation) => ("mutation", finding.as_str()),
+        };
+        format!("{without:15} {target:13} {executions:10} {seconds:5}  {by:8}  {finding}")
+    }
 }
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { target, executions, edges, inputs, seconds, finding } = self;
+        let Self { target, executions, edges, inputs, seconds, finding, .. } = self;
         let finding = finding.as_deref().unwrap_or("none");
         write!(f, "{target:13} {executions:10} {edges:8} {inputs:7} {seconds:7}  {finding}")
     }
 }
 
-/// Runs `targets`, some at a time.
+/// Runs `jobs`, some at a time; outcomes in their order.
 ///
 /// # Errors
 /// When one cannot be run at all.
-pub(super) fn all(checkout: &Checkout, programs: &Path, targets: &[Target], args: &Args) -> Result<Vec<Outcome>> {
+pub(super) fn all(checkout: &Checkout, programs: &Path, jobs: &[Job], args: &Args) -> Result<Vec<Outcome>> {
     let next = AtomicUsize::new(0);
     let outcomes = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..args.jobs {
             scope.spawn(|| {
-                while let Some(target) = targets.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let outcome = one(checkout, programs, *target, args);
-                    outcomes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(outcome);
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(job) = jobs.get(number) else { break };
+                    let outcome = one(checkout, programs, *job, args.seconds);
+                    outcomes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((number, outcome));
                 }
             });
         }
     });
-    outcomes.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).into_iter().collect()
+    let mut outcomes = outcomes.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    outcomes.sort_by_key(|(number, _)| *number);
+    outcomes.into_iter().map(|(_, outcome)| outcome).collect()
 }
 
-fn one(checkout: &Checkout, programs: &Path, target: Target, args: &Args) -> Result<Outcome> {
-    let name = target.name();
-    let findings = checkout.work_dir(&format!("fuzz/findings/{name}"))?;
+fn one(checkout: &Checkout, programs: &Path, job: Job, seconds: u32) -> Result<Outcome> {
+    let name = job.target.name();
+    // What is found without a defence is of no use to runs with it, nor to runs without another.
+    let area = job.without.map_or_else(|| "fuzz".to_owned(), |word| format!("fuzz/without/{word}"));
+    let findings = checkout.work_dir(&format!("{area}/findings/{name}"))?;
+    let kept = checkout.work_dir(&format!("{area}/corpus/{name}"))?;
+    if job.corpus == Corpus::Fresh {
+        fs::remove_dir_all(&kept)?;
+        fs::create_dir_all(&kept)?;
+    }
     let mut command = Command::new(programs.join(name));
     command.args([
         format!("-timeout={TIMEOUT}"),
@@ -77,16 +129,14 @@ fn one(checkout: &Checkout, programs: &Path, target: Target, args: &Args) -> Res
     ]);
     // The ownership map's storage is leaked on purpose, run by run.
     command.args(["-detect_leaks=0", "-rss_limit_mb=8192", "-len_control=20", "-print_final_stats=1"]);
-    command.arg(if args.seconds == 0 { "-runs=0".into() } else { format!("-max_total_time={}", args.seconds) });
-    // What is found without a defence is of no use to runs with it.
-    let kept = if args.without.is_some() { "without" } else { "corpus" };
-    command.arg(checkout.work_dir(&format!("fuzz/{kept}/{name}"))?);
-    command.arg(checkout.root().join("fuzz/corpus").join(name));
-    if let Some(missing) = args.without {
-        command.env("PORTCULLIS_WITHOUT", missing.word());
-        say(&format!("{name} without {}, for at most {} s", missing.word(), args.seconds));
-    } else {
-        say(&format!("{name} for {} s", args.seconds));
+    command.arg(if seconds == 0 { "-runs=0".into() } else { format!("-max_total_time={seconds}") });
+    command.arg(kept).arg(checkout.root().join("fuzz/corpus").join(name));
+    match job.without {
+        Some(word) => {
+            command.env("PORTCULLIS_WITHOUT", word);
+            say(&format!("{name} without {word}, for at most {seconds} s"));
+        }
+        None => say(&format!("{name} for {seconds} s")),
     }
     let started = Instant::now();
     let finished = exec::capture(&mut command)?;
@@ -94,7 +144,8 @@ fn one(checkout: &Checkout, programs: &Path, target: Target, args: &Args) -> Res
     let finding = (!finished.status.success()).then(|| finding(&text));
     let (edges, inputs) = progress(&text);
     let executions = number_after(&text, "stat::number_of_executed_units:").unwrap_or_else(|| last_run(&text));
-    Ok(Outcome { target: name, executions, edges, inputs, seconds: started.elapsed().as_secs(), finding })
+    let seconds = started.elapsed().as_secs();
+    Ok(Outcome { target: name, executions, edges, inputs, seconds, finding, by: by(&text), without: job.without })
 }
 
 /// Plays one input by the target in whose folder it lies, or by the only one asked for.
@@ -118,6 +169,11 @@ pub(super) fn replay(programs: &Path, targets: &[Target], input: &Path) -> Resul
         bail!("{}", finding(&String::from_utf8_lossy(&finished.stderr)));
     }
     Ok(())
+}
+
+/// libFuzzer says when it has played the seeds.
+fn by(text: &str) -> By {
+    if text.lines().any(|line| line.starts_with('#') && line.contains("INITED")) { By::Mutation } else { By::Seed }
 }
 
 /// The message of the panic, or the last word of libFuzzer; and where the input is.
@@ -183,6 +239,7 @@ stat::number_of_executed_units: 120
         assert_eq!(progress(LOG), (3288, 103));
         assert_eq!(number_after(LOG, "stat::number_of_executed_units:"), Some(120));
         assert_eq!(last_run(LOG), 120);
+        assert_eq!((by(LOG), by("thread panicked")), (By::Mutation, By::Seed));
     }
 
     #[test]

@@ -2,16 +2,23 @@
 //!
 //! The files under `fuzz/corpus` are these runs. A test compares them, and writes them anew where it is asked to.
 
+mod commands;
+mod events;
+mod registers;
+mod tables;
+
 use smmu_drv::AccessSize;
 use smmu_model::arch::regs as r;
 
 use super::action::{Action, At, Cmd, Entry, Half, Request, Spot, Transition, Trouble, Value};
-use super::codec::{Diet, Run};
+use super::codec::Run;
+use super::diet::Diet;
+use super::setups::MACHINES;
 use crate::host::LOG2_QUEUE;
 use crate::layout::{HOST_CMDQ, HOST_EVTQ, HOST_FLAG, HOST_L2, HOST_S1, HOST_STRTAB, IOVA, VICTIM};
 
-/// Number of machines there are.
-const MACHINES: u8 = 10;
+/// Machines on which every diet has its life; on the others, all of them together.
+const COMMON: u8 = 10;
 /// Index of the attacking device's StreamID.
 const SID: u8 = 1;
 
@@ -20,42 +27,85 @@ const SID: u8 = 1;
 pub fn all() -> Vec<(Diet, String, Run)> {
     let mut out = Vec::new();
     for (diet, _) in Diet::ALL {
-        for machine in 0..MACHINES {
+        for machine in 0..if diet == Diet::Everything { MACHINES } else { COMMON } {
             let run = Run { machine, seed: 7, actions: life(diet) };
             out.push((diet, format!("life-{machine}"), run));
         }
     }
     for (name, text) in [
-        ("linux-6.1", include_str!("../../../smmu-drv/tests/data/linux-6.1.192-smmu.trace")),
-        ("linux-6.12", include_str!("../../../smmu-drv/tests/data/linux-6.12.117-smmu.trace")),
+        ("linux-6.1", include_str!("../../../../smmu-drv/tests/data/linux-6.1.192-smmu.trace")),
+        ("linux-6.12", include_str!("../../../../smmu-drv/tests/data/linux-6.12.117-smmu.trace")),
     ] {
         out.push((Diet::Registers, name.into(), Run { machine: 0, seed: 0, actions: trace(text) }));
     }
     out.push((Diet::Everything, "troubles".into(), Run { machine: 1, seed: 3, actions: troubles() }));
+    for (diet, seeds) in [
+        (Diet::Registers, registers::all()),
+        (Diet::Commands, commands::all()),
+        (Diet::Everything, events::all()),
+        (Diet::StreamTable, tables::all()),
+    ] {
+        for (name, machine, actions) in seeds {
+            // A diet without an action leaves it out of the bytes; the run has to be what the bytes mean.
+            let run = Run::decode(diet, &Run { machine, seed: 1, actions }.encode(diet));
+            out.push((diet, name.into(), run));
+        }
+    }
     out
+}
+
+/// Seeds of one diet: name, machine, actions.
+type Named = Vec<(&'static str, u8, Vec<Action>)>;
+
+fn start(shape: u8) -> Action {
+    Action::Start { smmu: 0, shape }
+}
+
+fn queue(cmd: Cmd) -> Action {
+    Action::Queue { smmu: 0, cmd }
+}
+
+const RING: Action = Action::Ring { cpu: 0, smmu: 0 };
+const REPAIR: Action = Action::Repair { smmu: 0 };
+const EVENTS: Action = Action::Events { smmu: 0 };
+
+fn write(offset: u32, size: AccessSize, value: Value) -> Action {
+    Action::Write { cpu: 1, smmu: 0, at: At::Raw(offset), size, value }
+}
+
+fn dma(iova: u64, request: Request) -> Action {
+    Action::Dma { smmu: 0, sid: SID, ssid: 0, request, iova: Value::of(iova) }
+}
+
+fn own(how: Transition, page: u64) -> Action {
+    Action::Own { how, page: Value::of(page), count: 0 }
+}
+
+/// A pointer into a place, as the host writes it into a base register: RA or WA, and a size.
+fn base(place: u64, low: u8) -> Value {
+    Value::Pointer { to: Spot::at(place), low, top: 0x40 }
+}
+
+fn trouble(what: Trouble) -> Action {
+    Action::Trouble { smmu: 0, what, arg: 1 }
 }
 
 /// The life of a host: start, streams, DMA, a page that goes and comes back, an error and its repair, an end.
 fn life(diet: Diet) -> Vec<Action> {
-    let queue = |cmd| Action::Queue { smmu: 0, cmd };
-    let ring = Action::Ring { cpu: 0, smmu: 0 };
-    let dma = |iova, request| Action::Dma { smmu: 0, sid: SID, ssid: 0, request, iova: Value::of(iova) };
-    let own = |how| Action::Own { how, page: Value::of(VICTIM), count: 0 };
-    let write = |offset, size, value| Action::Write { cpu: 1, smmu: 0, at: At::Raw(offset), size, value };
     let mut out = vec![
-        Action::Start { smmu: 0, shape: 0 },
+        start(0),
         Action::Context { ssid: 0, table: Spot::at(HOST_S1) },
         Action::Map { page: 0, to: Spot::at(VICTIM) },
         Action::Ste { smmu: 0, sid: SID, entry: Entry::Stage1 },
         queue(Cmd::CfgiSte { sid: SID, leaf: 1 }),
         queue(Cmd::Sync),
-        ring,
+        RING,
         dma(IOVA, Request::Write),
-        own(Transition::DonateHyp),
+        own(Transition::DonateHyp, VICTIM),
         dma(IOVA, Request::Read),
-        own(Transition::GiveBack),
+        own(Transition::GiveBack, VICTIM),
         dma(IOVA, Request::Write),
-        Action::Events { smmu: 0 },
+        EVENTS,
     ];
     match diet {
         Diet::Everything => out.extend([
@@ -83,34 +133,34 @@ fn life(diet: Diet) -> Vec<Action> {
             queue(Cmd::Any([Value::of(7 << 48 | 1 << 20 | 3 << 12 | 0x12), Value::of(IOVA | 1 << 10 | 1 << 8)])),
             queue(Cmd::Any([Value::of(8 << 32 | 0x05), Value::Small(1)])),
             queue(Cmd::Sync),
-            ring,
+            RING,
             queue(Cmd::Any([Value::Small(0x20), Value::Small(0)])),
-            ring,
-            Action::Repair { smmu: 0 },
+            RING,
+            REPAIR,
             dma(0xdead_b000, Request::Write),
-            Action::Events { smmu: 0 },
+            EVENTS,
         ]),
         Diet::StreamTable => out.extend([
-            Action::Start { smmu: 0, shape: 1 },
+            start(1),
             Action::Ste { smmu: 0, sid: SID, entry: Entry::Bypass },
             Action::Ste { smmu: 0, sid: 3, entry: Entry::Substreams { format: 1, log2: 6, default: 1 } },
             queue(Cmd::CfgiSte { sid: SID, leaf: 0 }),
             queue(Cmd::CfgiAll),
             queue(Cmd::Sync),
-            ring,
+            RING,
             Action::Store { to: Spot::at(HOST_STRTAB), value: Value::Small(0) },
             queue(Cmd::CfgiSte { sid: SID, leaf: 0 }),
             queue(Cmd::Sync),
-            ring,
+            RING,
             dma(VICTIM, Request::Write),
         ]),
         Diet::Transitions => out.extend([
             Action::Own { how: Transition::VmCreate, page: Value::Small(0), count: 0 },
-            own(Transition::DonateGuest),
+            own(Transition::DonateGuest, VICTIM),
             Action::Own { how: Transition::VmDestroy, page: Value::Small(0), count: 0 },
-            own(Transition::Reclaim),
-            own(Transition::ShareHyp),
-            own(Transition::UnshareHyp),
+            own(Transition::Reclaim, VICTIM),
+            own(Transition::ShareHyp, VICTIM),
+            own(Transition::UnshareHyp, VICTIM),
             Action::Own { how: Transition::DonateHyp, page: Value::of(VICTIM + 0x20_0000), count: 5 },
             Action::Own { how: Transition::DonateHyp, page: Value::of(HOST_EVTQ), count: 0 },
         ]),
@@ -121,7 +171,6 @@ fn life(diet: Diet) -> Vec<Action> {
 
 /// A machine that fails again and again.
 fn troubles() -> Vec<Action> {
-    let trouble = |what| Action::Trouble { smmu: 0, what, arg: 1 };
     let mut out = life(Diet::Everything);
     for what in [Trouble::PowerLoss, Trouble::CommandError, Trouble::NoMemory, Trouble::Memory, Trouble::EventAbort] {
         out.push(trouble(what));

@@ -1,0 +1,73 @@
+//! Damage to what EL2 reads of its own stream table, to see its audit notice. An audit that never fails shows nothing.
+//!
+//! Hardware sees none of it: only the driver's loads are falsified, and only for one audit.
+
+use smmu_model::arch::regs as r;
+
+use super::Play;
+use super::finding::Finding;
+use crate::layout::{POOL, POOL_BYTES};
+
+/// Fields of dword 0 that an entry of EL2 may have [IHI 0070 5.2]: V, Config, S1Fmt, S1ContextPtr, S1CDMax.
+const DW0: u64 = 0xf8ff_ffff_ffff_ffff;
+/// Of dword 1: S1DSS, S1CIR, S1COR, S1CSH, MEV, S1STALLD, SHCFG.
+const DW1: u64 = 0xff | 1 << 19 | 1 << 27 | 3 << 44;
+/// Span of a level-1 descriptor.
+const SPAN_BITS: u8 = 5;
+
+impl Play {
+    /// Flips `bit` of `word` of the entry of `sid`, or of the level-1 descriptor where there is no eighth dword, and audits.
+    ///
+    /// # Errors
+    /// The audit did not notice what could let a stream escape.
+    pub(super) fn damage(&mut self, n: usize, sid: u32, word: u8, bit: u8) -> Result<(), Finding> {
+        let Some((pa, flipped, must)) = self.victim(n, sid, word, bit) else { return Ok(()) };
+        self.m.damage.set(Some((pa, flipped)));
+        let found = self.m.driver(n, |smmu, owner| smmu.audit(owner));
+        self.m.damage.set(None);
+        match found {
+            Ok(()) if must => Err(Finding::Audit(format!("bit {bit} of word {word} of {sid:#x} flipped unnoticed"))),
+            Err(finding) if finding.to_string().is_empty() => Err(Finding::Audit("a finding without a word".into())),
+            _ => Ok(()),
+        }
+    }
+
+    /// The word that is damaged, its bits, and whether the damage matters; `None` where hardware has no such table now.
+    fn victim(&self, n: usize, sid: u32, word: u8, bit: u8) -> Option<(u64, u64, bool)> {
+        let mut model = self.m.models[n].borrow_mut();
+        let base = model.read64(r::STRTAB_BASE) & 0x000f_ffff_ffff_ffc0;
+        let cfg = model.read32(r::STRTAB_BASE_CFG);
+        drop(model);
+        if !(POOL..POOL + POOL_BYTES).contains(&base) || u64::from(sid) >> (cfg & 0x3f) != 0 {
+            return None;
+        }
+        let sid = u64::from(sid);
+        let table = if cfg >> 16 & 3 == 1 {
+            let split = cfg >> 6 & 0x1f;
+            let descriptor = base + (sid >> split) * 8;
+            if word >= 8 {
+                return Some((descriptor, 1 << (bit % SPAN_BITS), true));
+            }
+            let table = self.m.mem.cpu_read64(descriptor) & 0x000f_ffff_ffff_ffc0;
+            if table == 0 {
+                return None;
+            }
+            table + (sid & ((1 << split) - 1)) * 64
+        } else {
+            base + sid * 64
+        };
+        let (word, flipped) = (word % 8, 1_u64 << (bit % 64));
+        let read = |number: u8| {
+            let value = self.m.mem.cpu_read64(table + u64::from(number) * 8);
+            if number == word { value ^ flipped } else { value }
+        };
+        let valid = read(0) & 1 == 1;
+        let must = match word {
+            // Valid, and a bypass, stage 1 alone, or a field that EL2 never sets.
+            0 => valid && (matches!(read(0) >> 1 & 7, 4 | 5) || read(0) & !DW0 != 0),
+            1 => valid && read(1) & !DW1 != 0,
+            _ => true,
+        };
+        Some((table + u64::from(word) * 8, flipped, must))
+    }
+}

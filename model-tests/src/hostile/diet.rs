@@ -1,0 +1,166 @@
+//! Which actions a fuzz target plays, so that each spends its time on its own part.
+
+use super::action::pick;
+
+/// Which actions there are, and how often.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Diet {
+    /// All of them.
+    Everything,
+    /// Register accesses.
+    Registers,
+    /// Commands and events.
+    Commands,
+    /// Stream table contents and shapes.
+    StreamTable,
+    /// Changes of owner between traps and DMA.
+    Transitions,
+}
+
+/// The actions by name, in the order of their fields' codecs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Read,
+    Write,
+    Resume,
+    Abandon,
+    Store,
+    Race,
+    Ste,
+    Queue,
+    Ring,
+    Start,
+    Repair,
+    Events,
+    Context,
+    Map,
+    Own,
+    Dma,
+    Time,
+    Interrupt,
+    Forget,
+    Trouble,
+    Record,
+    Damage,
+}
+
+use Kind as K;
+
+impl Diet {
+    /// Every one, with the name of its fuzz target.
+    pub const ALL: [(Self, &'static str); 5] = [
+        (Self::Everything, "hostile_host"),
+        (Self::Registers, "registers"),
+        (Self::Commands, "commands"),
+        (Self::StreamTable, "stream_table"),
+        (Self::Transitions, "transitions"),
+    ];
+
+    /// New kinds come last: what the others' bytes mean is in committed files.
+    fn kinds(self) -> &'static [Kind] {
+        match self {
+            Self::Everything => &[
+                K::Read,
+                K::Write,
+                K::Resume,
+                K::Abandon,
+                K::Store,
+                K::Race,
+                K::Ste,
+                K::Queue,
+                K::Ring,
+                K::Start,
+                K::Repair,
+                K::Events,
+                K::Context,
+                K::Map,
+                K::Own,
+                K::Dma,
+                K::Time,
+                K::Interrupt,
+                K::Forget,
+                K::Trouble,
+                K::Record,
+                K::Damage,
+            ],
+            Self::Registers => &[
+                K::Write,
+                K::Read,
+                K::Queue,
+                K::Ring,
+                K::Start,
+                K::Write,
+                K::Resume,
+                K::Dma,
+                K::Store,
+                K::Own,
+                K::Interrupt,
+                K::Trouble,
+            ],
+            Self::Commands => &[
+                K::Queue,
+                K::Ring,
+                K::Start,
+                K::Repair,
+                K::Events,
+                K::Dma,
+                K::Ste,
+                K::Write,
+                K::Race,
+                K::Resume,
+                K::Store,
+                K::Own,
+                K::Interrupt,
+                K::Context,
+                K::Time,
+                K::Trouble,
+                K::Record,
+            ],
+            Self::StreamTable => &[
+                K::Ste,
+                K::Store,
+                K::Queue,
+                K::Ring,
+                K::Start,
+                K::Race,
+                K::Write,
+                K::Dma,
+                K::Own,
+                K::Resume,
+                K::Context,
+                K::Map,
+                K::Forget,
+                K::Trouble,
+                K::Events,
+                K::Record,
+                K::Damage,
+            ],
+            Self::Transitions => &[
+                K::Own,
+                K::Own,
+                K::Own,
+                K::Dma,
+                K::Start,
+                K::Ste,
+                K::Queue,
+                K::Ring,
+                K::Map,
+                K::Context,
+                K::Write,
+                K::Resume,
+                K::Forget,
+                K::Time,
+                K::Repair,
+                K::Events,
+            ],
+        }
+    }
+
+    pub(super) fn kind(self, byte: u8) -> Kind {
+        pick(self.kinds(), byte)
+    }
+
+    pub(super) fn byte(self, kind: Kind) -> Option<u8> {
+        self.kinds().iter().position(|known| *known == kind).and_then(|at| u8::try_from(at).ok())
+    }
+}

@@ -1,0 +1,138 @@
+//! Hosts that use every command, in every variant that the policy tells apart.
+
+use super::{EVENTS, Named, REPAIR, RING, SID, base, own, queue, start, trouble, write};
+use crate::hostile::action::{Action, Cmd, Spot, Transition, Trouble, Value};
+use crate::layout::{EL2, HOST_CMDQ, HOST_FLAG, HOST_STRTAB, IOVA, VICTIM};
+use smmu_drv::AccessSize::{Double, Word};
+use smmu_model::arch::regs as r;
+
+/// Opcodes of all worlds [IHI 0070 4.1.3], and one that is none.
+const OPCODES: [u8; 40] = [
+    0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x07, 0x08, 0x10, 0x11, 0x12, 0x13, 0x18, 0x1a, 0x20, 0x21, 0x22, 0x23, 0x28,
+    0x2a, 0x30, 0x40, 0x41, 0x42, 0x44, 0x45, 0x46, 0x50, 0x51, 0x52, 0x53, 0x55, 0x58, 0x5a, 0x5b, 0x60, 0x70, 0x73,
+    0x80, 0xff,
+];
+/// SSec.
+const SECURE: u64 = 1 << 10;
+
+fn any(first: u64, second: u64) -> Action {
+    queue(Cmd::Any([Value::of(first), Value::of(second)]))
+}
+
+/// Each command, submitted, and repaired if it stops the queue.
+fn one_by_one(commands: impl IntoIterator<Item = Action>) -> Vec<Action> {
+    let mut out = vec![start(0)];
+    for command in commands {
+        out.extend([command, RING, REPAIR]);
+    }
+    out
+}
+
+pub(super) fn all() -> Named {
+    let opcodes = || OPCODES.map(u64::from);
+    let streams = [1_u64, 2, 3, 4, 5, 6];
+    let secure = one_by_one(streams.map(|opcode| any(opcode | SECURE, 0)));
+    let far = one_by_one(streams.map(|opcode| any(opcode | 0x1_0000 << 32, 3)));
+    let substreams = one_by_one([1_u64, 2, 63, 64, 0xf_ffff].map(|ssid| any(5 | ssid << 12, 1)));
+    vec![
+        ("every-opcode", 0, one_by_one(opcodes().map(|opcode| any(opcode, 0)))),
+        ("every-opcode-of-a-full-smmu", 1, one_by_one(opcodes().map(|opcode| any(opcode, 0x1001)))),
+        ("secure-streams", 0, secure),
+        ("streams-out-of-range", 0, far),
+        ("substreams", 6, substreams),
+        ("ranges-of-addresses", 0, one_by_one(ranges())),
+        ("ranges-of-addresses-without-ril", 2, one_by_one(ranges())),
+        ("ranges-of-streams", 0, one_by_one(stream_ranges())),
+        ("completions", 0, one_by_one(completions())),
+        ("completions-without-messages", 8, one_by_one(completions())),
+        ("completions-of-a-full-smmu", 1, one_by_one(completions())),
+        ("seventeen-syncs", 0, many([], 20)),
+        ("syncs-after-work", 0, many((0..3).map(|_| Cmd::CfgiRange { sid: 0, range: 7 }), 100)),
+        ("syncs-and-all-streams", 9, alternating()),
+        ("all-streams-at-last", 0, vec![start(0), queue(Cmd::CfgiAll), RING, queue(Cmd::CfgiAll), RING]),
+        ("all-streams-of-a-large-table", 7, large()),
+        ("no-sync-completes", 0, failing(Trouble::SyncNever)),
+        ("service-failure", 0, failing(Trouble::Failure)),
+        ("hardware-refuses-a-command", 0, failing(Trouble::CommandError)),
+        ("stopped-while-commands-wait", 0, failing(Trouble::Quiesce)),
+        ("a-queue-in-el2", 0, elsewhere()),
+    ]
+}
+
+/// TLBI_NH_VA and TLBI_NH_VAA with every granule, with and without a range.
+fn ranges() -> Vec<Action> {
+    let mut out = Vec::new();
+    for opcode in [0x12, 0x13] {
+        for granule in 0..4_u64 {
+            for (num, scale, ttl) in [(0, 0, 0), (3, 1, 0), (0, 0, 1), (0, 0, 3)] {
+                out.push(any(opcode | num << 12 | scale << 20 | 7 << 48, IOVA | granule << 10 | ttl << 8 | 1));
+            }
+        }
+    }
+    out
+}
+
+fn stream_ranges() -> Vec<Action> {
+    let ranges = [0, 3, 4, 7, 8, 9, 15, 31];
+    let mut out: Vec<_> = ranges.iter().map(|range| queue(Cmd::CfgiRange { sid: SID, range: *range })).collect();
+    out.extend(ranges.map(|range| any(4 | 0x2_0000 << 32, range.into())));
+    out
+}
+
+/// CMD_SYNC with every way to complete.
+fn completions() -> Vec<Action> {
+    let mut out: Vec<_> = (0..4_u64).map(|how| any(0x46 | how << 12, 0)).collect();
+    for place in [HOST_FLAG, HOST_CMDQ, HOST_STRTAB] {
+        out.push(queue(Cmd::SyncMsi { to: Value::Pointer { to: Spot::at(place), low: 4, top: 0 }, data: 7 }));
+    }
+    // On a page that is not the host's any more, and then is again.
+    let flag = || queue(Cmd::SyncMsi { to: Value::of(VICTIM), data: 9 });
+    out.extend([own(Transition::DonateHyp, VICTIM), flag(), own(Transition::GiveBack, VICTIM), flag()]);
+    out
+}
+
+fn many(before: impl IntoIterator<Item = Cmd>, syncs: usize) -> Vec<Action> {
+    let mut out = vec![start(0)];
+    out.extend(before.into_iter().chain(std::iter::repeat_n(Cmd::Sync, syncs)).map(queue));
+    out.extend([RING, Action::Resume { cpu: 0 }, EVENTS]);
+    out
+}
+
+fn alternating() -> Vec<Action> {
+    let mut out = vec![start(8)];
+    for _ in 0..20 {
+        out.extend([queue(Cmd::CfgiAll), queue(Cmd::Sync)]);
+    }
+    out.extend([RING, Action::Resume { cpu: 0 }, Action::Resume { cpu: 0 }]);
+    out
+}
+
+fn large() -> Vec<Action> {
+    let mut out = vec![start(4), Action::Ste { smmu: 0, sid: SID, entry: crate::hostile::action::Entry::Bypass }];
+    out.extend([queue(Cmd::CfgiAll), queue(Cmd::Sync), queue(Cmd::CfgiAll), RING]);
+    out.extend([Action::Resume { cpu: 0 }; 6]);
+    out
+}
+
+/// The hardware fails before a batch with more CMD_SYNCs than are completed at once.
+fn failing(what: Trouble) -> Vec<Action> {
+    let mut out = vec![start(0), queue(Cmd::CfgiAll), queue(Cmd::CfgiSte { sid: SID, leaf: 1 }), trouble(what)];
+    out.extend(std::iter::repeat_n(queue(Cmd::Sync), 20));
+    out.extend([RING, REPAIR, queue(Cmd::NhAll), queue(Cmd::Sync), RING, EVENTS]);
+    out
+}
+
+fn elsewhere() -> Vec<Action> {
+    vec![
+        start(16),
+        write(r::CR0, Word, Value::Small(0)),
+        write(r::CMDQ_BASE, Double, base(EL2, 3)),
+        write(r::CR0, Word, Value::Small(0xd)),
+        queue(Cmd::Sync),
+        RING,
+        write(r::GERRORN, Word, Value::Small(1)),
+        RING,
+        write(r::CR0, Word, Value::Small(0)),
+        start(0),
+    ]
+}

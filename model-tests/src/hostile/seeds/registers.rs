@@ -1,0 +1,138 @@
+//! Hosts that read and write every register, and put their queues where they do not belong.
+
+use smmu_drv::AccessSize::{Byte, Double, Word};
+use smmu_drv::emul::table::Register;
+use smmu_model::arch::regs as r;
+
+use super::{Named, RING, base, dma, own, start, write};
+use crate::host::{ON, QUEUES};
+use crate::hostile::action::{Action, At, Half, Request, Transition, Trouble, Value};
+use crate::layout::{EL2, HOST_CMDQ, HOST_EVTQ, HOST_STRTAB, VICTIM};
+
+pub(super) fn all() -> Named {
+    let update = |bits: u64| write(r::GBPA, Word, Value::of(1 << 31 | bits));
+    let interrupt = Action::Interrupt { smmu: 0 };
+    vec![
+        ("every-register-read", 0, read_all()),
+        ("every-register-written-off", 0, write_all(&[])),
+        ("every-register-written-on", 1, write_all(&[start(0)])),
+        ("every-register-without-messages", 8, write_all(&[])),
+        // The walk over eight linear blocks takes more than one trap.
+        (
+            "gbpa-is-read-while-it-is-busy",
+            9,
+            vec![
+                update(1 << 20),
+                Action::Read { smmu: 0, at: At::Raw(r::GBPA), size: Word },
+                Action::Resume { cpu: 1 },
+            ],
+        ),
+        (
+            "smmuen-goes-down-while-it-comes-up",
+            9,
+            vec![
+                write(r::STRTAB_BASE, Double, base(HOST_STRTAB, 0)),
+                write(r::STRTAB_BASE_CFG, Word, Value::Small(11)),
+                write(r::CR0, Word, Value::of(ON.into())),
+                Action::Abandon { cpu: 1 },
+                Action::Write { cpu: 0, smmu: 0, at: At::Raw(r::CR0), size: Word, value: Value::Small(0) },
+                update(1 << 20),
+                Action::Resume { cpu: 0 },
+                Action::Resume { cpu: 1 },
+            ],
+        ),
+        ("interrupts", 0, vec![start(0), dma(0, Request::Write), interrupt, dma(0, Request::Read), interrupt]),
+        ("command-queue-in-el2", 0, elsewhere(r::CMDQ_BASE, EL2)),
+        ("command-queue-nowhere", 0, elsewhere(r::CMDQ_BASE, 1 << 40)),
+        ("event-queue-in-el2", 0, elsewhere(r::EVENTQ_BASE, EL2)),
+        ("queues-on-a-page-that-comes-back", 0, comes_back()),
+        (
+            "power-goes-between-traps",
+            0,
+            vec![
+                start(0),
+                Action::Trouble { smmu: 0, what: Trouble::PowerLoss, arg: 0 },
+                dma(VICTIM, Request::Write),
+                Action::Trouble { smmu: 0, what: Trouble::Failure, arg: 0 },
+                interrupt,
+                write(r::GERRORN, Word, Value::Small(0xff)),
+                write(r::CR0, Word, Value::Small(0)),
+                RING,
+                write(r::CR0, Word, Value::of(ON.into())),
+            ],
+        ),
+    ]
+}
+
+fn rows() -> impl Iterator<Item = u8> {
+    (0..Register::ROWS.len()).filter_map(|row| u8::try_from(row).ok())
+}
+
+fn read_all() -> Vec<Action> {
+    let mut out = vec![start(0)];
+    for row in rows() {
+        for (half, size) in [(Half::Low, Word), (Half::High, Word), (Half::Low, Double), (Half::Low, Byte)] {
+            out.push(Action::Read { smmu: 0, at: At::Row { row, half }, size });
+        }
+    }
+    out
+}
+
+fn write_all(before: &[Action]) -> Vec<Action> {
+    let mut out = before.to_vec();
+    // CR0 at last: it changes what the others may be.
+    for row in rows().filter(|row| Register::ROWS[usize::from(*row)].0 != Register::Cr0) {
+        for (half, size) in [(Half::Low, Word), (Half::High, Word), (Half::Low, Double)] {
+            let value = Value::of(0x40ff_ff47);
+            out.push(Action::Write { cpu: 0, smmu: 0, at: At::Row { row, half }, size, value });
+        }
+    }
+    for cr0 in [ON, QUEUES, ON, 0] {
+        out.push(write(r::CR0, Word, Value::of(cr0.into())));
+        out.push(Action::Resume { cpu: 1 });
+    }
+    out
+}
+
+/// Everything is on, and one queue lies where the host has no memory.
+fn elsewhere(register: u32, place: u64) -> Vec<Action> {
+    vec![
+        start(16),
+        write(r::CR0, Word, Value::Small(0)),
+        write(register, Double, base(place, 3)),
+        write(r::CR0, Word, Value::of(ON.into())),
+        RING,
+        Action::Queue { smmu: 0, cmd: crate::hostile::action::Cmd::Sync },
+        RING,
+        dma(0xdead_b000, Request::Write),
+        Action::Events { smmu: 0 },
+        Action::Repair { smmu: 0 },
+        RING,
+        dma(0xdead_b000, Request::Write),
+        Action::Events { smmu: 0 },
+    ]
+}
+
+/// Both queues are enabled on pages that are EL2's, and used when they are the host's again.
+fn comes_back() -> Vec<Action> {
+    let queues = [HOST_CMDQ, HOST_EVTQ];
+    let mut out = vec![start(16), write(r::CR0, Word, Value::Small(0))];
+    out.extend(queues.map(|page| own(Transition::DonateHyp, page)));
+    out.extend([
+        write(r::CR0, Word, Value::of(ON.into())),
+        Action::Queue { smmu: 0, cmd: crate::hostile::action::Cmd::Sync },
+        RING,
+        dma(0xdead_b000, Request::Write),
+        Action::Events { smmu: 0 },
+    ]);
+    out.extend(queues.map(|page| own(Transition::GiveBack, page)));
+    out.extend([
+        Action::Repair { smmu: 0 },
+        RING,
+        dma(0xdead_b000, Request::Write),
+        Action::Events { smmu: 0 },
+        dma(0xdead_b000, Request::Write),
+        Action::Events { smmu: 0 },
+    ]);
+    out
+}
