@@ -87,17 +87,18 @@ fn the_committed_corpus_is_the_seeds() {
 
 #[test]
 fn what_was_found_once_stays_away() {
-    // Inputs that fuzzing found, beside the seeds.
+    // Inputs that fuzzing found, beside the seeds, which are played above.
+    let seeds: Vec<_> = seeds::all().into_iter().map(|(diet, file, _)| corpus(name(diet)).join(file)).collect();
     let mut played = 0;
     for (diet, name) in Diet::ALL {
         let Ok(files) = fs::read_dir(corpus(name)) else { panic!("no corpus for {name}") };
-        for file in files.flatten() {
-            let Ok(bytes) = fs::read(file.path()) else { panic!("{:?}", file.path()) };
+        for path in files.flatten().map(|file| file.path()).filter(|path| !seeds.contains(path)) {
+            let Ok(bytes) = fs::read(&path) else { panic!("{path:?}") };
             let run = Run::decode(diet, &bytes);
             let result = play(&run, Defence::Whole);
-            assert!(result.is_ok(), "{:?}: {result:?}", file.path());
+            assert!(result.is_ok(), "{path:?}: {result:?}");
             played += run.actions.len();
         }
     }
-    assert!(played > 0, "the corpus is empty");
+    assert!(played > 0, "nothing was ever found");
 }
