@@ -28,6 +28,7 @@ pub(crate) const fn words_of_set(limit: u64) -> u64 {
 
 /// Numbers below a limit.
 pub(crate) struct Bits {
+    limit: u64,
     levels: [&'static mut [u64]; LEVELS],
 }
 
@@ -44,7 +45,7 @@ impl Bits {
             Some(level)
         });
         let [Some(first), Some(second), Some(third)] = levels else { return None };
-        Some(Self { levels: [first, second, third] })
+        Some(Self { limit, levels: [first, second, third] })
     }
 
     /// Whether `number` is in the set.
@@ -55,6 +56,9 @@ impl Bits {
 
     /// Adds `number`; nothing happens beyond the limit.
     pub(crate) fn insert(&mut self, number: u64) {
+        if number >= self.limit {
+            return;
+        }
         let mut at = number;
         for level in &mut self.levels {
             set(level, at);
@@ -170,6 +174,17 @@ mod tests {
         assert_eq!((bits.next(limit), bits.next(u64::MAX)), (None, None));
         bits.remove(limit - 1);
         assert_eq!(bits.next(0), None);
+    }
+
+    #[test]
+    fn numbers_beyond_the_limit_leave_no_trace() {
+        for limit in [1, 100, 4097, 1 << 20] {
+            let mut bits = set_of(limit);
+            for number in [limit, limit + 1, limit + 64, limit * 2, u64::MAX] {
+                bits.insert(number);
+                assert_eq!((bits.has(number), bits.next(0)), (false, None), "{number} of {limit}");
+            }
+        }
     }
 
     proptest! {
