@@ -48,12 +48,6 @@ pub trait Invalidate {
     fn invalidate(&mut self, plan: &Plan) -> Result<(), InvalidateError>;
 }
 
-impl<I: Invalidate + ?Sized> Invalidate for &mut I {
-    fn invalidate(&mut self, plan: &Plan) -> Result<(), InvalidateError> {
-        (**self).invalidate(plan)
-    }
-}
-
 /// An SMMU did not complete an invalidation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidateError;

@@ -118,16 +118,6 @@ impl Features {
     pub fn attr_types_ovr(&self) -> bool {
         get32(idr1::ATTR_TYPES_OVR, self.ids.idr1) == 1
     }
-
-    /// 2-level context descriptor tables are supported.
-    pub fn cd2l(&self) -> bool {
-        get32(idr0::CD2L, self.ids.idr0) == 1
-    }
-
-    /// 16-bit ASIDs are supported.
-    pub fn asid16(&self) -> bool {
-        get32(idr0::ASID16, self.ids.idr0) == 1
-    }
 }
 
 /// Bits of an address size encoding, as IDR5.OAS and S2PS have it [S 6.3.6]; 56-bit and reserved values count as 52,

@@ -196,7 +196,7 @@ impl<B: DmaBuffer> Strtab<B> {
     /// The block's entries can be read and written one by one.
     pub(crate) fn is_private(&self, block: u32) -> bool {
         match &self.shape {
-            Shape::Linear { .. } => block < self.blocks(),
+            Shape::Linear { .. } => true,
             Shape::TwoLevel(two) => Self::slot_of(two, block).is_some(),
         }
     }
