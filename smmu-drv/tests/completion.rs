@@ -1,0 +1,183 @@
+//! Commands and their completion, in EL2's ring and in the host's: small rings, refused commands, signals, and errors that
+//! wait for an acknowledgement.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use common::{BUF, BYPASS, CMDQ, RAM, Rig, SYNC, r};
+use smmu_drv::{SmmuError, Stale, WiredIrq};
+use smmu_model::{Config, Injection, Pace};
+
+/// Bytes of the host's command queue.
+const QUEUE: u64 = 16 << common::CMDQ_LOG2;
+
+/// CMD_SYNC that stores `data` at `address`.
+fn msi(address: u64, data: u64) -> [u64; 2] {
+    [0x46 | 1 << 12 | data << 32, address]
+}
+
+#[test]
+fn a_ring_of_eight_entries_loses_no_command() {
+    for cmdq_bits in [3, 4] {
+        for seed in 1..6 {
+            let mut rig = Rig::new(Config { cmdq_bits, seed, pace: Pace::Lazy, ..Config::qemu() });
+            rig.enable_linear(4);
+            let asids = |rig: &Rig| {
+                let model = rig.board.0.model.borrow();
+                model.invalidations().len()
+            };
+            let before = asids(&rig);
+            // Nothing waits for these: the next trap finds the ring as full as hardware left it.
+            for _ in 0..3 {
+                for n in 0..50 {
+                    rig.queue([0x11 | (n + 1) << 48, 0]);
+                }
+                rig.ring();
+            }
+            rig.queue(SYNC);
+            rig.ring();
+            assert_eq!(rig.read(r::CMDQ_CONS), u64::from(rig.prod));
+            assert!(asids(&rig) - before >= 150, "{} of 150 were carried out", asids(&rig) - before);
+            assert_eq!(rig.smmu.failed(), None);
+            assert_eq!(rig.hazards(), []);
+        }
+    }
+}
+
+#[test]
+fn four_refusals_in_one_wait_are_made_up_for_and_the_fifth_is_too_many() {
+    for (refusals, expected) in [(1, Ok(())), (4, Ok(())), (5, Err(SmmuError::CommandRejected))] {
+        let mut rig = Rig::qemu();
+        for _ in 0..refusals {
+            rig.board.0.model.borrow_mut().inject(Injection::CommandError(1));
+        }
+        assert_eq!(rig.smmu.tlb_invalidate(Stale::All), expected, "{refusals}");
+        assert_eq!(rig.smmu.failed().is_none(), expected.is_ok());
+    }
+}
+
+#[test]
+fn seventeen_completions_take_two_hardware_syncs_and_one_trap() {
+    for (completions, syncs) in [(15, 1), (16, 1), (17, 2), (33, 3)] {
+        let mut rig = Rig::qemu();
+        rig.enable_linear(4);
+        let before = *rig.smmu.stats();
+        for n in 0..completions {
+            rig.queue(msi(BUF + n * 4, n + 1));
+        }
+        rig.ring();
+        let after = *rig.smmu.stats();
+        assert_eq!(after.syncs - before.syncs, syncs, "{completions}");
+        assert_eq!((after.msi_writes - before.msi_writes, rig.again), (completions, 0));
+        assert_eq!(after.forwarded_commands, before.forwarded_commands);
+        assert_eq!(after.host_commands - before.host_commands, completions);
+        for n in 0..completions {
+            assert_eq!(u64::from(rig.mem().cpu_read32(BUF + n * 4)), n + 1);
+        }
+    }
+}
+
+#[test]
+fn a_completion_is_given_once() {
+    let mut rig = Rig::qemu();
+    rig.enable_linear(4);
+    for n in 0..3 {
+        rig.queue(msi(BUF + n * 4, 7));
+    }
+    rig.ring();
+    rig.mem().cpu_write(BUF, &[0; 12]);
+    // One in a later batch: what waited before it in the same room is not given again.
+    rig.queue(msi(BUF, 9));
+    rig.ring();
+    let words = [0, 4, 8].map(|at| rig.mem().cpu_read32(BUF + at));
+    assert_eq!((words, rig.smmu.stats().msi_writes), ([9, 0, 0], 4));
+}
+
+#[test]
+fn a_completion_beside_the_queue_is_stored_there() {
+    let mut rig = Rig::qemu();
+    rig.enable_linear(4);
+    for address in [CMDQ, CMDQ + QUEUE - 4, CMDQ + QUEUE, CMDQ - 4, CMDQ + QUEUE + 0x40] {
+        // Not over a command that is still to be fetched.
+        rig.queue(msi(address, 0xfeed));
+        rig.ring();
+        assert_eq!(rig.mem().cpu_read32(address), 0xfeed, "{address:#x}");
+        assert_eq!(rig.read(r::GERROR), 0);
+    }
+    assert_eq!(rig.host.claims.values().sum::<u32>(), 2, "the queues' own");
+}
+
+#[test]
+fn a_command_error_stays_until_it_is_acknowledged() {
+    let mut rig = Rig::qemu();
+    rig.enable_linear(4);
+    rig.write(r::IRQ_CTRL, 1);
+    // Two errors at once: a completion that cannot be stored, and an illegal command.
+    rig.queue(msi(common::POOL, 1));
+    let at = rig.prod;
+    rig.queue([0xff, 0]);
+    rig.queue([0x11, 0]);
+    rig.ring();
+    let stopped = u64::from(at) | 1 << 24;
+    let count = rig.smmu.stats().host_commands;
+    assert_eq!((rig.read(r::CMDQ_CONS), rig.read(r::GERROR)), (stopped, 0x11));
+    rig.irqs();
+    // The other error alone is acknowledged; the queue stays where it is.
+    rig.write(r::GERRORN, 0x10);
+    assert_eq!((rig.read(r::CMDQ_CONS), rig.read(r::GERRORN)), (stopped, 0x10));
+    // Nothing new is acknowledged.
+    rig.write(r::GERRORN, 0x10);
+    rig.ring();
+    assert_eq!((rig.read(r::CMDQ_CONS), rig.read(r::GERROR)), (stopped, 0x11));
+    assert_eq!(rig.smmu.stats().host_commands, count);
+    assert_eq!(rig.irqs(), []);
+    // Repaired and acknowledged, it goes on behind the entry.
+    let slot = CMDQ + u64::from(at) * 16;
+    rig.store(slot, SYNC[0]);
+    rig.store(slot + 8, SYNC[1]);
+    rig.write(r::GERRORN, 0x11);
+    assert_eq!(rig.read(r::CMDQ_CONS), u64::from(rig.prod));
+    assert_eq!(rig.smmu.stats().host_commands, count + 2);
+    // The next error toggles back, and is told.
+    rig.queue([0xff, 0]);
+    rig.ring();
+    assert_eq!((rig.read(r::GERROR), rig.irqs()), (0x10, vec![WiredIrq::Gerror]));
+}
+
+#[test]
+fn without_the_enable_nothing_is_consumed() {
+    let mut rig = Rig::qemu();
+    rig.enable_linear(4);
+    rig.set_ste(3, BYPASS);
+    rig.write(r::CR0, r::EVENTQEN | r::SMMUEN);
+    let cons = rig.read(r::CMDQ_CONS);
+    let before = *rig.smmu.stats();
+    rig.queue([0x11, 0]);
+    rig.ring();
+    assert_eq!(rig.read(r::CMDQ_CONS), cons);
+    assert_eq!(rig.smmu.stats().host_commands, before.host_commands);
+    // Enabled, they are consumed without another ring.
+    rig.write(r::CR0, r::CMDQEN | r::EVENTQEN | r::SMMUEN);
+    assert_eq!(rig.read(r::CMDQ_CONS), u64::from(rig.prod));
+    assert_eq!(rig.smmu.stats().host_commands, before.host_commands + 1);
+}
+
+#[test]
+fn an_index_beyond_a_smaller_queue_is_cut_when_it_is_enabled() {
+    let mut rig = Rig::qemu();
+    rig.enable_queues();
+    rig.write(r::CR0, 0);
+    // Indices of a queue of 2^8, then a queue of 2^3.
+    rig.write(r::CMDQ_PROD, 0x1a5);
+    rig.write(r::CMDQ_CONS, 0x1a3);
+    rig.write64(r::CMDQ_BASE, RAM + 0x5_0000 | 3);
+    for slot in 0..8 {
+        rig.store(RAM + 0x5_0000 + slot * 16, 0x11);
+        rig.store(RAM + 0x5_0000 + slot * 16 + 8, 0);
+    }
+    let before = rig.smmu.stats().host_commands;
+    rig.write(r::CR0, r::CMDQEN);
+    assert_eq!(rig.read(r::CMDQ_CONS), 5);
+    assert_eq!(rig.smmu.stats().host_commands - before, 2);
+    assert_eq!(rig.read(r::GERROR), 0);
+}
