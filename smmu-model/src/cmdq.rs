@@ -267,11 +267,11 @@ impl Model {
         match cmd::sync_cs(cmd) {
             1 => {
                 let address = truncate(cmd::sync_msi_address(cmd), self.config().oas_bits());
-                if self.config().msi && cmd::sync_msi_address(cmd) != 0 {
-                    let data = cmd::sync_msi_data(cmd).to_le_bytes();
-                    if self.mem().dev_write(address, &data).is_err() {
-                        self.raise_gerror(r::GERROR_MSI_CMDQ);
-                    }
+                if self.config().msi
+                    && cmd::sync_msi_address(cmd) != 0
+                    && self.message(address, cmd::sync_msi_data(cmd)).is_err()
+                {
+                    self.raise_gerror(r::GERROR_MSI_CMDQ);
                 }
                 self.raise_irq(Irq::CmdSync);
             }

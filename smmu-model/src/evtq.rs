@@ -113,7 +113,7 @@ impl Model {
         self.raise_irq(irq);
         if self.config().msi && target.address != 0 {
             let address = truncate(target.address, self.config().oas_bits());
-            if self.mem().dev_write(address, &target.data.to_le_bytes()).is_err() {
+            if self.message(address, target.data).is_err() {
                 self.raise_gerror(aborted);
             }
         }

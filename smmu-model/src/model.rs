@@ -10,7 +10,7 @@ use crate::dma::{Stall, Transfer};
 use crate::hazard::Hazard;
 use crate::inval::{Invalidation, Scope};
 use crate::item::{Regimes, Timeline};
-use crate::mem::{Memory, Time};
+use crate::mem::{ExternalAbort, Memory, MmioWrite, Time};
 use crate::regs::Regs;
 use crate::view::{Past, Strtab, View};
 
@@ -58,6 +58,7 @@ pub struct Model {
     pub(crate) fetched: BTreeMap<u32, Cmd>,
     pub(crate) events: Vec<Event>,
     irqs: Vec<Irq>,
+    messages: Vec<MmioWrite>,
     hazards: Vec<Hazard>,
     injections: Vec<Injection>,
     pub(crate) sync_stuck: bool,
@@ -87,6 +88,7 @@ impl Model {
             fetched: BTreeMap::new(),
             events: Vec::new(),
             irqs: Vec::new(),
+            messages: Vec::new(),
             hazards: Vec::new(),
             injections: Vec::new(),
             sync_stuck: false,
@@ -235,6 +237,17 @@ impl Model {
     /// Interrupts since the last call.
     pub fn take_irqs(&mut self) -> Vec<Irq> {
         std::mem::take(&mut self.irqs)
+    }
+
+    /// Stores that signalled an interrupt or the completion of a CMD_SYNC, since the last call; those that met an abort too.
+    pub fn take_messages(&mut self) -> Vec<MmioWrite> {
+        std::mem::take(&mut self.messages)
+    }
+
+    /// Signals by a store.
+    pub(crate) fn message(&mut self, address: u64, data: u32) -> Result<(), ExternalAbort> {
+        self.messages.push(MmioWrite { pa: address, value: data.into(), size: 4 });
+        self.mem.dev_write(address, &data.to_le_bytes())
     }
 
     pub(crate) fn raise_irq(&mut self, irq: Irq) {

@@ -152,6 +152,8 @@ impl Diet {
                 K::Time,
                 K::Repair,
                 K::Events,
+                K::Trouble,
+                K::Record,
             ],
         }
     }

@@ -106,6 +106,11 @@ impl Play {
             if self.injected {
                 hazards.retain(|hazard| !matches!(hazard, Hazard::CommandError { .. }));
             }
+            // EL2 asks for none: completions and events for the host are stores of its own, after a check.
+            let messages = model.borrow_mut().take_messages();
+            if !messages.is_empty() {
+                return Err(Finding::Misuse(format!("SMMU {n} sent messages: {messages:x?}")));
+            }
             if !hazards.is_empty() {
                 return Err(Finding::Misuse(format!("SMMU {n}: {hazards:x?}")));
             }

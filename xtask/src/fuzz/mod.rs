@@ -29,7 +29,7 @@ use run::{Corpus, Job};
 ///   cargo xtask fuzz registers commands --seconds 600
 ///   cargo xtask fuzz --seconds 0 --coverage
 ///   cargo xtask fuzz --seconds 600 --without all
-///   cargo xtask fuzz stream_table --without span
+///   cargo xtask fuzz --without freed-early
 #[derive(Clone, Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {

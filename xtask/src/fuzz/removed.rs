@@ -34,7 +34,6 @@ removed! {
     Reset "reset" HostileHost "Reset: an SMMU that lost its registers is not noticed";
     Quiesce "quiesce" HostileHost "Power-off: streams go on when the machine stops";
     Cr0 "cr0" Registers "Registers: the host's CR0 goes to hardware";
-    IrqCfg "irq-cfg" Registers "Registers: events are announced by a store to where the host says";
     Index "index" Registers "Queues: CMDQ_PROD is not cut to the queue's size";
     Commands "commands" Commands "Commands: they go to hardware as the host wrote them";
     CommandsTwice "commands-twice" Commands "Commands: they are fetched again after the check";
@@ -43,7 +42,6 @@ removed! {
     Sync "sync" Transitions "Queues: an SMMU that completes no CMD_SYNC is believed to have done so";
     Entries "entries" StreamTable "Entries: they go to hardware as the host wrote them";
     EntriesTwice "entries-twice" StreamTable "Entries: they are fetched again after the check";
-    Span "span" StreamTable "Entries: a level-1 descriptor may span more than its table";
     FreedEarly "freed-early" StreamTable "Entries: a level-2 table is freed before hardware has forgotten it";
     ClaimsKept "claims-kept" HostileHost "Claims: a queue that is off keeps its page";
 }

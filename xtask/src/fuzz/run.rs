@@ -145,6 +145,10 @@ fn one(checkout: &Checkout, programs: &Path, job: Job, seconds: u32) -> Result<O
     let (edges, inputs) = progress(&text);
     let executions = number_after(&text, "stat::number_of_executed_units:").unwrap_or_else(|| last_run(&text));
     let seconds = started.elapsed().as_secs();
+    say(&format!(
+        "{name} ended after {seconds} s and {executions} executions: {}",
+        finding.as_deref().unwrap_or("nothing")
+    ));
     Ok(Outcome { target: name, executions, edges, inputs, seconds, finding, by: by(&text), without: job.without })
 }
 

@@ -56,6 +56,7 @@ pub(super) fn all() -> Named {
         ("hardware-refuses-a-command", 0, failing(Trouble::CommandError)),
         ("stopped-while-commands-wait", 0, failing(Trouble::Quiesce)),
         ("a-queue-in-el2", 0, elsewhere()),
+        ("a-command-changes-after-it-was-fetched", 0, changing()),
     ]
 }
 
@@ -134,5 +135,24 @@ fn elsewhere() -> Vec<Action> {
         RING,
         write(r::CR0, Word, Value::Small(0)),
         start(0),
+    ]
+}
+
+/// Another CPU makes a CMD_SYNC of what EL2 just read.
+fn changing() -> Vec<Action> {
+    let change = |word| Action::Race { at: Spot { word, ..Spot::at(HOST_CMDQ) }, value: Value::Small(0x46) };
+    vec![
+        start(0),
+        change(0),
+        queue(Cmd::CfgiAll),
+        RING,
+        change(3),
+        queue(Cmd::NhAll),
+        RING,
+        queue(Cmd::Sync),
+        RING,
+        change(6),
+        queue(Cmd::CfgiSte { sid: SID, leaf: 1 }),
+        RING,
     ]
 }

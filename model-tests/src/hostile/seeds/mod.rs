@@ -44,6 +44,7 @@ pub fn all() -> Vec<(Diet, String, Run)> {
         (Diet::Commands, commands::all()),
         (Diet::Everything, events::all()),
         (Diet::StreamTable, tables::all()),
+        (Diet::Transitions, owners()),
     ] {
         for (name, machine, actions) in seeds {
             // A diet without an action leaves it out of the bytes; the run has to be what the bytes mean.
@@ -167,6 +168,28 @@ fn life(diet: Diet) -> Vec<Action> {
     }
     // A diet without an action leaves it out of the bytes; the run has to be what the bytes mean.
     Run::decode(diet, &Run { machine: 0, seed: 0, actions: out }.encode(diet)).actions
+}
+
+/// Pages change hands while hardware is not well.
+fn owners() -> Named {
+    let mut refused = life(Diet::Transitions);
+    refused.extend([
+        start(0),
+        dma(VICTIM, Request::Write),
+        trouble(Trouble::CommandError),
+        own(Transition::DonateHyp, VICTIM),
+        dma(VICTIM, Request::Write),
+        own(Transition::GiveBack, VICTIM),
+        trouble(Trouble::NoTables),
+        own(Transition::DonateHyp, VICTIM + 0x20_0000),
+        trouble(Trouble::Tables),
+        trouble(Trouble::PowerLoss),
+        own(Transition::DonateHyp, VICTIM + 0x20_0000),
+    ]);
+    vec![
+        ("hardware-refuses-an-invalidation", 0, refused.clone()),
+        ("slow-hardware-refuses-an-invalidation", 1, refused),
+    ]
 }
 
 /// A machine that fails again and again.
