@@ -1,0 +1,321 @@
+//! Who acts: CPUs of the host, its devices, and the SMMU by itself.
+
+use std::cell::Cell;
+
+use hyp::mem_protect::{Error, PAGE_BYTES, UncheckedRange};
+use shuttle::rand::{Rng, thread_rng};
+use shuttle::thread;
+use smmu_model::Transfer;
+use smmu_model::arch::regs as r;
+
+use crate::world::{Owner, RAM, SIDS, World, point, world};
+
+/// Log2 of the entries of both queues.
+const LOG2_QUEUE: u32 = 6;
+/// Stream of every SMMU that is always a bypass on the quiet one.
+const SID: u32 = 1;
+/// The SMMU that is tormented, and the quiet one.
+const LOUD: usize = 0;
+const QUIET: usize = 1;
+/// Pages that the first CPU gives away.
+const CHANGING: [u64; 4] = [16, 17, 18, 40];
+/// A page that never changes hands.
+const CONSTANT: u64 = 24;
+/// What EL2 keeps in a page that it was given.
+const SECRET: u64 = 0x5ec7_e75e_c7e7_5ec7;
+
+const BYPASS: [u64; 2] = [0b1001, 0];
+const ABORT: [u64; 2] = [1, 0];
+/// Stage 2 of the host's own making, over memory that is not its.
+const STAGE2: [u64; 2] = [0b1101, 0];
+const ENTRIES: [[u64; 2]; 4] = [BYPASS, ABORT, STAGE2, [0, 0]];
+
+const QUEUES: u32 = r::CR0_CMDQEN | r::CR0_EVENTQEN;
+const ON: u32 = QUEUES | r::CR0_SMMUEN;
+
+thread_local! {
+    /// Where the last command for the tormented SMMU was put.
+    static LAST: Cell<u32> = const { Cell::new(0) };
+}
+
+fn page(number: u64) -> u64 {
+    RAM + number * PAGE_BYTES
+}
+
+/// Where the host has the tables and queues of SMMU `n`.
+struct Places {
+    tables: [u64; 2],
+    cmdq: u64,
+    evtq: u64,
+}
+
+fn places(n: usize) -> Places {
+    let first = if n == LOUD { 0 } else { 8 };
+    Places { tables: [page(first), page(first + 1)], cmdq: page(first + 2), evtq: page(first + 3) }
+}
+
+/// The host's driver of one SMMU.
+struct Driver {
+    n: usize,
+    prod: u32,
+}
+
+impl Driver {
+    /// Queues and translation on, as Linux does it; every stream is a bypass.
+    fn enable(world: &World, n: usize) -> Self {
+        let at = places(n);
+        for table in at.tables {
+            let words: Vec<_> = (table..table + 4096).step_by(64).map(|entry| (entry, BYPASS[0])).collect();
+            world.mem.store_at_once(&words);
+        }
+        world.write32(n, r::CR1, 0xd75);
+        world.write64(n, r::STRTAB_BASE, at.tables[0]);
+        world.write32(n, r::STRTAB_BASE_CFG, 6);
+        world.write64(n, r::CMDQ_BASE, at.cmdq | u64::from(LOG2_QUEUE));
+        world.write64(n, r::EVENTQ_BASE, at.evtq | u64::from(LOG2_QUEUE));
+        world.write32(n, r::CR0, ON);
+        let mut driver = Self { n, prod: 0 };
+        driver.commands(world, &[[4, 31], [0x46, 0]]);
+        driver
+    }
+
+    /// Writes commands and tells the SMMU, which may have its queue off, or be in an error.
+    fn commands(&mut self, world: &World, commands: &[[u64; 2]]) {
+        for command in commands {
+            let slot = places(self.n).cmdq + u64::from(self.prod % (1 << LOG2_QUEUE)) * 16;
+            world.store(slot, command[0]);
+            world.store(slot + 8, command[1]);
+            if self.n == LOUD {
+                LAST.set(self.prod);
+            }
+            self.prod = (self.prod + 1) % (2 << LOG2_QUEUE);
+        }
+        world.write32(self.n, r::CMDQ_PROD, self.prod);
+        for _ in commands {
+            let gerror = world.read32(self.n, r::GERROR);
+            if (gerror ^ world.read32(self.n, r::GERRORN)) & r::GERROR_CMDQ == 0 {
+                return;
+            }
+            // As Linux does: a SYNC in the place of the command that stopped the queue.
+            let cons = world.read32(self.n, r::CMDQ_CONS) % (1 << LOG2_QUEUE);
+            let slot = places(self.n).cmdq + u64::from(cons) * 16;
+            world.store(slot + 8, 0);
+            world.store(slot, 0x46);
+            world.write32(self.n, r::GERRORN, gerror);
+        }
+    }
+}
+
+fn range(number: u64) -> UncheckedRange {
+    UncheckedRange { pfn: page(number) / PAGE_BYTES, count: 1 }
+}
+
+/// A hypercall, under the ownership lock for its whole length.
+fn call<R>(world: &World, call: impl FnOnce(&mut Owner) -> R) -> R {
+    call(&mut world.ownership().lock())
+}
+
+/// EL2 writes into a page that is its own now.
+fn keep_secret(world: &World, number: u64) {
+    world.mem.store_at_once(&[(page(number), SECRET), (page(number) + 8, SECRET)]);
+    world.foreign.borrow_mut().insert(page(number));
+    world.judge();
+}
+
+/// Nobody has touched the page, which now goes back.
+fn give_up_secret(world: &World, number: u64) {
+    assert_eq!(world.mem.cpu_read64(page(number) + 8), SECRET, "a device wrote to page {number}");
+    world.foreign.borrow_mut().remove(&page(number));
+}
+
+/// The page is the host's again: zeroed, for its CPUs, and for its devices.
+fn is_back(world: &World, number: u64) {
+    assert_eq!(world.mem.cpu_read64(page(number)), 0, "page {number} tells what EL2 had in it");
+    assert!(world.store(page(number), 0), "the host's CPU misses page {number}");
+    works(world, number);
+}
+
+/// A device behind the quiet SMMU reaches a page of the host.
+fn works(world: &World, number: u64) {
+    let transfer = world.models[QUIET].borrow_mut().dma_write(SID, None, page(number) + 16, &[0xaa]);
+    assert_eq!(transfer, Transfer::Done, "page {number} is the host's and its device faults");
+}
+
+/// Pages go to EL2 and to guests, are lent, and come back.
+fn transitions(rounds: usize) {
+    let world = world();
+    for _ in 0..rounds {
+        let number = CHANGING[thread_rng().gen_range(0..CHANGING.len())];
+        match thread_rng().gen_range(0..4) {
+            0 | 1 => {
+                assert_eq!(call(&world, |owner| owner.host_donate_hyp(range(number))), Ok(()));
+                keep_secret(&world, number);
+                point();
+                give_up_secret(&world, number);
+                assert_eq!(call(&world, |owner| owner.hyp_donate_host(range(number))), Ok(()));
+                is_back(&world, number);
+            }
+            2 => {
+                let Ok(guest) = call(&world, Owner::vm_create) else { panic!("no guest") };
+                let handle = u64::from(guest.handle());
+                assert_eq!(call(&world, |owner| owner.host_donate_guest(range(number), handle)), Ok(()));
+                keep_secret(&world, number);
+                assert_eq!(call(&world, |owner| owner.vm_destroy(handle)), Ok(()));
+                give_up_secret(&world, number);
+                assert_eq!(call(&world, |owner| owner.host_reclaim_page(range(number))), Ok(()));
+                is_back(&world, number);
+            }
+            _ => {
+                assert_eq!(call(&world, |owner| owner.host_share_hyp(range(number))), Ok(()));
+                works(&world, number);
+                assert_eq!(call(&world, |owner| owner.host_unshare_hyp(range(number))), Ok(()));
+                works(&world, number);
+            }
+        }
+    }
+}
+
+/// Entries change and are invalidated, translations are dropped, all with SYNCs.
+fn commands(rounds: usize, mut driver: Driver) {
+    let world = world();
+    for _ in 0..rounds {
+        let sid = SIDS[thread_rng().gen_range(0..SIDS.len())];
+        let invalidate = match thread_rng().gen_range(0..4) {
+            0 => [0x30, 0],
+            1 => [u64::from(sid) << 32 | 3, 1],
+            2 if driver.n == LOUD => [4, 31],
+            _ => [0x28, 0],
+        };
+        if driver.n == LOUD {
+            let words = ENTRIES[thread_rng().gen_range(0..ENTRIES.len())];
+            let entry = places(LOUD).tables[0] + u64::from(sid) * 64;
+            world.store(entry + 8, words[1]);
+            world.store(entry, words[0]);
+        }
+        driver.commands(&world, &[invalidate, [u64::from(sid) << 32 | 3, 1], [0x46, 0]]);
+    }
+}
+
+/// Queues and translation go off and on, the stream table moves, and what was a queue's page is given away.
+fn enables(rounds: usize) {
+    let world = world();
+    for _ in 0..rounds {
+        let at = places(LOUD);
+        match thread_rng().gen_range(0..3) {
+            0 => {
+                let value = [0, QUEUES, ON, r::CR0_SMMUEN][thread_rng().gen_range(0..4)];
+                world.write32(LOUD, r::CR0, value);
+            }
+            1 => {
+                world.write32(LOUD, r::CR0, QUEUES);
+                world.write64(LOUD, r::STRTAB_BASE, at.tables[thread_rng().gen_range(0..2)]);
+                world.write32(LOUD, r::CR0, ON);
+            }
+            _ => {
+                world.write32(LOUD, r::CR0, thread_rng().gen_range(0..2) * ON);
+                let number = (at.evtq - RAM) / PAGE_BYTES;
+                match call(&world, |owner| owner.host_donate_hyp(range(number))) {
+                    Ok(()) => {
+                        keep_secret(&world, number);
+                        world.write32(LOUD, r::CR0, ON);
+                        give_up_secret(&world, number);
+                        assert_eq!(call(&world, |owner| owner.hyp_donate_host(range(number))), Ok(()));
+                        is_back(&world, number);
+                    }
+                    Err(error) => assert_eq!(error, Error::Claimed),
+                }
+                world.write32(LOUD, r::CR0, ON);
+            }
+        }
+        let _ = world.read32(LOUD, r::EVENTQ_PROD);
+    }
+}
+
+/// The host writes to its tables and its queue behind everybody's back.
+fn scribble(rounds: usize) {
+    let world = world();
+    for _ in 0..rounds {
+        let at = places(LOUD);
+        let words = ENTRIES[thread_rng().gen_range(0..ENTRIES.len())];
+        let sid = u64::from(SIDS[thread_rng().gen_range(0..SIDS.len())]);
+        match thread_rng().gen_range(0..4) {
+            0 | 3 => {
+                // The commands that EL2 is most likely to be at.
+                let index = LAST.get().wrapping_sub(thread_rng().gen_range(0..3)) % (1 << LOG2_QUEUE);
+                let slot = at.cmdq + u64::from(index) * 16;
+                let command = [[0x46, 0], [4, 31], [0xff, 0], [0xff, 1]][thread_rng().gen_range(0..4)];
+                world.store(slot + 8, command[1]);
+                world.store(slot, command[0]);
+            }
+            which => {
+                let entry = at.tables[which - 1] + sid * 64;
+                world.store(entry, words[0]);
+            }
+        }
+    }
+}
+
+/// Devices transfer at any moment, and the SMMUs do what they have to do whenever they like.
+fn devices(rounds: usize) {
+    let world = world();
+    for _ in 0..rounds {
+        point();
+        let number = CHANGING[thread_rng().gen_range(0..CHANGING.len())];
+        let sid = SIDS[thread_rng().gen_range(0..SIDS.len())];
+        for model in &world.models {
+            let mut data = [0; 8];
+            let transfer = model.borrow_mut().dma_read(sid, None, page(number), &mut data);
+            let foreign = world.foreign.borrow().contains(&page(number));
+            assert!(!(foreign && transfer == Transfer::Done), "a foreign page was read: {number}");
+            let _ = model.borrow_mut().dma_write(sid, None, page(number) + 16, &[0xbb]);
+            model.borrow_mut().step();
+        }
+        works(&world, CONSTANT);
+    }
+}
+
+/// One schedule on `world`: everybody at once, then everything in order again.
+pub(crate) fn everybody(world: &World) {
+    let loud = Driver::enable(world, LOUD);
+    let quiet = Driver::enable(world, QUIET);
+    for number in CHANGING {
+        works(world, number);
+    }
+    let threads = [
+        thread::spawn(|| transitions(3)),
+        thread::spawn(move || commands(3, loud)),
+        thread::spawn(move || commands(2, quiet)),
+        thread::spawn(|| enables(3)),
+        thread::spawn(|| scribble(24)),
+        thread::spawn(|| devices(24)),
+    ];
+    for thread in threads {
+        assert!(thread.join().is_ok());
+    }
+    // What the host does in order works on the tormented SMMU too.
+    world.write32(LOUD, r::CR0, 0);
+    Driver::enable(world, LOUD).commands(world, &[[0x30, 0], [0x46, 0]]);
+    for number in CHANGING {
+        for model in &world.models {
+            let transfer = model.borrow_mut().dma_write(SID, None, page(number) + 24, &[0xcc]);
+            assert_eq!(transfer, Transfer::Done, "page {number} is the host's");
+        }
+    }
+    world.judge();
+    for n in [LOUD, QUIET] {
+        world.write32(n, r::CR0, 0);
+    }
+    let ownership = world.ownership().lock();
+    assert_eq!(ownership.audit(hyp::mem_protect::Devices::default()), Ok(()));
+    let claimed = (0..64).filter_map(|number| ownership.map().page(page(number) / PAGE_BYTES));
+    assert_eq!(claimed.map(|page| u64::from(page.pins())).sum::<u64>(), 0, "claims leak");
+    drop(ownership);
+    for smmu in world.smmus() {
+        let mut smmu = smmu.lock();
+        assert_eq!(smmu.stats().cmdq_recoveries, 0, "hardware refused a command of EL2");
+        assert_eq!(smmu.failed(), None);
+    }
+    for model in &world.models {
+        assert_eq!(model.borrow_mut().take_hazards(), [], "the driver misused the SMMU");
+    }
+}

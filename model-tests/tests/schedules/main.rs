@@ -1,0 +1,146 @@
+//! Transitions of pages against traps of the host's driver, its stores to memory, DMA and the SMMU's own pace, under
+//! schedules that shuttle chooses.
+//!
+//! The driver, the ownership map and the IOMMU's tables are the real ones, and the locks are those of docs/locking.md, taken
+//! as `hyp` takes them. Every register access, every load and store of EL2 and each turn of a wait is a moment at which
+//! somebody else may go on: devices and other CPUs act in the middle of a trap, not only between two.
+//!
+//! `PORTCULLIS_SCHEDULES=N` runs N schedules of each kind, from `PORTCULLIS_SEED=N` on.
+#![allow(unreachable_pub, clippy::unwrap_used)]
+
+mod bus;
+mod cpus;
+mod faults;
+mod locks;
+mod tables;
+mod world;
+
+use std::env;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
+use shuttle::{Config, FailurePersistence, MaxSteps, Runner};
+
+use faults::{Fault, set_fault};
+use locks::Rank;
+use world::Shape;
+
+/// Threads' stacks: the model's walks and the driver are deep.
+const STACK: usize = 1 << 18;
+/// Turns of a schedule after which something waits for ever.
+const STEPS: usize = 200_000;
+/// Places where a thread of high priority loses it.
+const CHANGES: usize = 3;
+
+/// How threads are chosen.
+#[derive(Clone, Copy, Debug)]
+enum Choice {
+    /// At random, at every point.
+    Random,
+    /// By priorities that change a few times.
+    Priorities,
+}
+
+fn number(name: &str) -> Option<usize> {
+    env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
+}
+
+fn run(shape: Shape, choice: Choice, fault: Fault, seed: u64, schedules: usize) {
+    fn with(scheduler: impl Scheduler + 'static, shape: Shape, fault: Fault) {
+        let mut config = Config::new();
+        config.stack_size = STACK;
+        config.max_steps = MaxSteps::FailAfter(STEPS);
+        config.silence_warnings = true;
+        // A schedule is some thousand turns long: its seed says the same.
+        config.failure_persistence = FailurePersistence::None;
+        Runner::new(scheduler, config).run(move || {
+            set_fault(fault);
+            let world = world::boot(shape);
+            cpus::everybody(&world);
+            world.over.set(true);
+        });
+    }
+    match choice {
+        Choice::Random => with(RandomScheduler::new_from_seed(seed, schedules), shape, fault),
+        Choice::Priorities => with(PctScheduler::new_from_seed(seed, CHANGES, schedules), shape, fault),
+    }
+}
+
+/// Runs schedules of an EL2 without a defect.
+fn holds(shape: Shape, choice: Choice, schedules: usize) {
+    let schedules = number("PORTCULLIS_SCHEDULES").unwrap_or(schedules);
+    let seed = number("PORTCULLIS_SEED").and_then(|seed| u64::try_from(seed).ok()).unwrap_or(1);
+    let end = catch_unwind(AssertUnwindSafe(|| run(shape, choice, Fault::None, seed, schedules)));
+    if let Err(why) = end {
+        eprintln!("{shape:?}, {choice:?}: PORTCULLIS_SEED={seed} PORTCULLIS_SCHEDULES={schedules}");
+        resume_unwind(why);
+    }
+}
+
+/// Some schedule brings `fault` to light, with these words.
+fn is_found(fault: Fault, words: &str) {
+    for (seed, choice) in (1..).zip([Choice::Random, Choice::Priorities]) {
+        let end = catch_unwind(AssertUnwindSafe(|| run(Shape::Leaves, choice, fault, seed, 100)));
+        set_fault(Fault::None);
+        if let Err(why) = end {
+            let text = why.downcast_ref::<String>().map(String::as_str).or_else(|| why.downcast_ref::<&str>().copied());
+            let text = text.unwrap_or("something");
+            assert!(text.contains(words), "{fault:?} is found, but by {text}");
+            println!("attack run without its defence: {fault:?}: {}", text.lines().collect::<Vec<_>>().join(" "));
+            return;
+        }
+    }
+    panic!("no schedule shows {fault:?}");
+}
+
+#[test]
+fn t38_pages_change_hands_in_the_middle_of_traps() {
+    holds(Shape::Leaves, Choice::Random, 20);
+    holds(Shape::Leaves, Choice::Priorities, 20);
+}
+
+#[test]
+fn t38_t41_tables_of_two_levels_come_and_go_in_the_middle_of_transitions() {
+    holds(Shape::TwoLevel, Choice::Random, 10);
+    holds(Shape::TwoLevel, Choice::Priorities, 10);
+}
+
+#[test]
+fn t38_t46_blocks_are_split_in_the_middle_of_traps() {
+    holds(Shape::Block, Choice::Random, 10);
+    holds(Shape::Block, Choice::Priorities, 10);
+}
+
+#[test]
+fn a_lock_that_is_left_out_is_missed() {
+    is_found(Fault::LeftOut(Rank::Ownership), "two CPUs at once: Ownership");
+    is_found(Fault::LeftOut(Rank::Smmu), "two CPUs at once: Smmu");
+}
+
+#[test]
+fn a_lock_taken_out_of_order_is_noticed_and_would_stop_two_cpus() {
+    is_found(Fault::SmmuFirst, "lock order: Ownership under Some(Smmu)");
+    is_found(Fault::SmmuFirstUnnoticed, "deadlock");
+}
+
+#[test]
+fn t04_an_invalidation_before_the_table_changes_is_found() {
+    is_found(Fault::InvalidateFirst, "foreign");
+}
+
+#[test]
+fn t34_an_smmu_that_was_not_asked_is_found() {
+    is_found(Fault::OneSmmu, "foreign");
+}
+
+#[cfg(feature = "weakened")]
+#[test]
+fn t15_an_entry_fetched_twice_is_found() {
+    is_found(Fault::EntriesTwice, "foreign");
+}
+
+#[cfg(feature = "weakened")]
+#[test]
+fn t14_a_command_fetched_twice_is_found() {
+    is_found(Fault::CommandsTwice, "hardware refused a command of EL2");
+}

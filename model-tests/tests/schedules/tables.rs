@@ -1,0 +1,228 @@
+//! What the ownership map drives: the CPUs' stage 2, the IOMMU's stage 2 with its plans, and EL2's hands on pages.
+
+use hyp::mem_protect::{
+    DmaError, DmaStage2, HostStage2, InUse, Leaf, LeafKind, NoMemory, PAGE_BYTES, PageOps, PageRange, Stage2Error,
+};
+use io_pgtable::{HeapMemory, Ipa, MemType, Pa};
+use shadow_s2::{GrantError, Invalidate, InvalidateError, IpaRange, Plan, RevokeError, ShadowS2, Target};
+use smmu_drv::{Stage2Cfg, Stale};
+
+use crate::faults::{Fault, fault};
+use crate::world::{TABLES, TABLES_BYTES, VMID, point, world};
+
+/// The CPUs' stage 2: what [`crate::world::World::cpu_pages`] says.
+pub(crate) struct Cpu;
+
+impl HostStage2 for Cpu {
+    fn unmap(&mut self, range: PageRange) -> Result<(), Stage2Error> {
+        point();
+        let world = world();
+        let mut pages = world.cpu_pages.borrow_mut();
+        if range.pfns().any(|pfn| !pages.contains(&pfn)) {
+            return Err(Stage2Error::Conflict);
+        }
+        pages.retain(|pfn| !range.pfns().any(|gone| gone == *pfn));
+        Ok(())
+    }
+
+    fn map(&mut self, range: PageRange) -> Result<(), Stage2Error> {
+        point();
+        let world = world();
+        let mut pages = world.cpu_pages.borrow_mut();
+        if range.pfns().any(|pfn| pages.contains(&pfn)) {
+            return Err(Stage2Error::Conflict);
+        }
+        pages.extend(range.pfns());
+        Ok(())
+    }
+
+    fn next_leaf(&self, from: Ipa) -> Option<Leaf> {
+        let pfn = *world().cpu_pages.borrow().range(from.0 / PAGE_BYTES..).next()?;
+        let at = pfn * PAGE_BYTES;
+        Some(Leaf { ipa: Ipa(at), pa: Pa(at), bytes: PAGE_BYTES, kind: LeafKind::Normal })
+    }
+}
+
+/// The shadow, and a copy of its tables where the SMMUs walk.
+pub(crate) struct Dma {
+    shadow: ShadowS2<HeapMemory>,
+    mirror: Mirror,
+}
+
+struct Mirror {
+    heap: HeapMemory,
+    seen: Vec<u64>,
+}
+
+impl Mirror {
+    /// Lets walkers see every store so far. They appear at once: their order is the business of the table's own tests.
+    fn update(&mut self) {
+        let mut changed = Vec::new();
+        for (pa, seen) in (TABLES..TABLES + TABLES_BYTES).step_by(8).zip(&mut self.seen) {
+            let word = self.heap.read64(Pa(pa)).unwrap_or(0);
+            if word != *seen {
+                *seen = word;
+                changed.push((pa, word));
+            }
+        }
+        world().mem.store_at_once(&changed);
+    }
+}
+
+/// All SMMUs, one after the other.
+struct Smmus<'m>(&'m mut Mirror);
+
+fn tell(stale: Stale, count: usize) -> Result<(), InvalidateError> {
+    let mut result = Ok(());
+    for smmu in world().smmus().iter().take(count) {
+        if smmu.lock().tlb_invalidate(stale).is_err() {
+            result = Err(InvalidateError);
+        }
+    }
+    result
+}
+
+impl Invalidate for Smmus<'_> {
+    fn invalidate(&mut self, plan: &Plan) -> Result<(), InvalidateError> {
+        self.0.update();
+        point();
+        let stale = match plan.target {
+            Target::All => Stale::All,
+            Target::Range { start, bytes } => Stale::Range { ipa: start, size: bytes },
+        };
+        match fault() {
+            // Asked before, when the table still had the page.
+            Fault::InvalidateFirst => Ok(()),
+            Fault::OneSmmu => tell(stale, 1),
+            _ => tell(stale, usize::MAX),
+        }
+    }
+}
+
+impl Dma {
+    /// A shadow whose tables lie in `heap`.
+    pub(crate) fn new(shadow: ShadowS2<HeapMemory>, heap: HeapMemory) -> Self {
+        let words = usize::try_from(TABLES_BYTES / 8).unwrap_or(0);
+        let mut mirror = Mirror { heap, seen: vec![0; words] };
+        mirror.update();
+        Self { shadow, mirror }
+    }
+
+    /// What every STE says for its stage 2.
+    pub(crate) fn config(&self) -> Stage2Cfg {
+        let config = self.shadow.config();
+        Stage2Cfg {
+            ttb: config.ttb,
+            t0sz: config.t0sz,
+            sl0: config.sl0,
+            irgn: config.walk.irgn,
+            orgn: config.walk.orgn,
+            sh: config.walk.sh,
+            tg: config.tg,
+            ps: config.ps,
+            vmid: VMID,
+        }
+    }
+}
+
+fn ipa_range(range: PageRange) -> Result<IpaRange, DmaError> {
+    IpaRange::new(range.ipa(), range.bytes()).ok_or(DmaError::Conflict)
+}
+
+impl DmaStage2 for Dma {
+    fn revoke(&mut self, range: PageRange) -> Result<(), DmaError> {
+        if fault() == Fault::InvalidateFirst {
+            let _ = tell(Stale::Range { ipa: range.ipa(), size: range.bytes() }, usize::MAX);
+            point();
+        }
+        let result = self.shadow.revoke(ipa_range(range)?, &mut Smmus(&mut self.mirror));
+        self.mirror.update();
+        result.map_err(|error| match error {
+            RevokeError::NoMemory => DmaError::NoMemory,
+            RevokeError::NotCompleted => DmaError::NotCompleted,
+            RevokeError::NotMapped(_) | RevokeError::Unmappable => DmaError::Conflict,
+        })
+    }
+
+    fn grant(&mut self, range: PageRange) -> Result<(), DmaError> {
+        let result = self.shadow.grant(ipa_range(range)?);
+        self.mirror.update();
+        point();
+        result.map_err(|error| match error {
+            GrantError::NoMemory => DmaError::NoMemory,
+            GrantError::Overlap(_) | GrantError::Unmappable => DmaError::Conflict,
+        })
+    }
+
+    fn next_leaf(&self, from: Ipa) -> Option<Leaf> {
+        let leaf = self.shadow.next_leaf(from)?;
+        let start = leaf.iova.0.max(from.0);
+        let skipped = start - leaf.iova.0;
+        let kind = if leaf.attrs.mem == MemType::Normal { LeafKind::Normal } else { LeafKind::Device };
+        Some(Leaf { ipa: Ipa(start), pa: Pa(leaf.pa.0 + skipped), bytes: leaf.size - skipped, kind })
+    }
+
+    fn coalesce(&mut self, range: PageRange) {
+        let Ok(range) = ipa_range(range) else { return };
+        let _ = self.shadow.coalesce(range, &mut Smmus(&mut self.mirror));
+        self.mirror.update();
+    }
+
+    fn window(&self) -> PageRange {
+        PageRange::covering(Ipa(0), self.shadow.limit().0).unwrap_or_else(|| panic!("the shadow reaches nothing"))
+    }
+}
+
+/// Access to pages; donated ones go to the pool.
+pub(crate) struct Pages;
+
+impl PageOps for Pages {
+    fn map(&mut self, _range: PageRange) -> Result<(), NoMemory> {
+        point();
+        Ok(())
+    }
+
+    fn unmap(&mut self, _range: PageRange) {
+        point();
+    }
+
+    fn clean_invalidate(&mut self, _range: PageRange) {
+        point();
+    }
+
+    fn zero(&mut self, range: PageRange) {
+        let start = range.pa().0;
+        let words: Vec<_> = (start..start + range.bytes()).step_by(8).map(|word| (word, 0)).collect();
+        world().mem.store_at_once(&words);
+        point();
+    }
+
+    fn give(&mut self, range: PageRange) {
+        world().pool.lock().donated.extend(range.pfns());
+    }
+
+    fn take(&mut self, range: PageRange) -> Result<(), InUse> {
+        let world = world();
+        let mut pool = world.pool.lock();
+        if range.pfns().any(|pfn| !pool.donated.contains(&pfn)) {
+            return Err(InUse);
+        }
+        pool.donated.retain(|pfn| !range.pfns().any(|gone| gone == *pfn));
+        Ok(())
+    }
+
+    fn load64(&self, pa: Pa) -> u64 {
+        point();
+        world().mem.cpu_read64(pa.0)
+    }
+
+    fn store64(&mut self, pa: Pa, value: u64) {
+        point();
+        world().mem.cpu_write64(pa.0, value);
+    }
+
+    fn store32(&mut self, pa: Pa, value: u32) {
+        point();
+        world().mem.cpu_write32(pa.0, value);
+    }
+}

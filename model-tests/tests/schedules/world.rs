@@ -1,0 +1,257 @@
+//! The machine of one schedule: memory, SMMUs, EL2's locks, and who may reach what by now.
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::BTreeSet;
+use std::rc::Rc;
+use std::time::Duration;
+
+use hyp::mem_protect::{Owner as PageOwner, Ownership, PAGE_BYTES, PageInfo, PageMap, PageRange};
+use io_pgtable::{Bbm, Cfg, HeapMemory, Ipa, Pa};
+use shadow_s2::{IpaRange, ShadowS2};
+use shuttle::rand::{Rng, thread_rng};
+use shuttle::thread;
+use smmu_drv::{AccessSize, Coherency, MsiAdvert, ProbeConfig, Probed, Smmu, WriteOutcome};
+use smmu_model::{Bbml, Config, Memory, Model, Pace, Region};
+
+use crate::bus::{Bus, Pool};
+use crate::faults::{Fault, fault};
+use crate::locks::{self, Lock, Rank};
+use crate::tables::{Cpu, Dma, Pages};
+
+/// The host's memory.
+pub(crate) const RAM: u64 = 0x4000_0000;
+/// EL2's memory: tables, then buffers.
+pub(crate) const EL2: u64 = 0x4020_0000;
+/// Bytes of it.
+pub(crate) const EL2_BYTES: u64 = 0x10_0000;
+/// Tables of the IOMMU's stage 2.
+pub(crate) const TABLES: u64 = EL2;
+/// Bytes of them.
+pub(crate) const TABLES_BYTES: u64 = 0x8000;
+/// Buffers of the drivers.
+pub(crate) const POOL: u64 = EL2 + 0x2_0000;
+/// Bytes of them.
+pub(crate) const POOL_BYTES: u64 = EL2_BYTES - 0x2_0000;
+/// VMID of the host's streams.
+pub(crate) const VMID: u16 = 1;
+/// SMMUs: one that the host torments, and one whose devices only work.
+pub(crate) const SMMUS: usize = 2;
+/// Streams that are judged.
+pub(crate) const SIDS: [u32; 3] = [0, 1, 5];
+
+/// The ownership map with everything that follows it.
+pub(crate) type Owner = Ownership<'static, Cpu, Dma, Pages>;
+
+/// The machine.
+pub(crate) struct World {
+    pub(crate) mem: Memory,
+    pub(crate) models: Vec<RefCell<Model>>,
+    pub(crate) pool: Lock<Pool>,
+    /// Page numbers that the host's CPUs reach.
+    pub(crate) cpu_pages: RefCell<BTreeSet<u64>>,
+    /// Pages, by address, whose donation has returned.
+    pub(crate) foreign: RefCell<BTreeSet<u64>>,
+    /// The schedule has ended.
+    pub(crate) over: Cell<bool>,
+    ownership: OnceCell<Lock<Owner>>,
+    smmus: OnceCell<Vec<Lock<Smmu<Bus, Owner>>>>,
+    points: Cell<u64>,
+    /// Points between two looks at everything that devices could reach.
+    looks: u64,
+}
+
+thread_local! {
+    /// Shuttle's threads share one thread of the system.
+    static WORLD: RefCell<Option<Rc<World>>> = const { RefCell::new(None) };
+}
+
+/// The machine of the running schedule.
+pub(crate) fn world() -> Rc<World> {
+    WORLD.with_borrow(|world| world.clone()).unwrap_or_else(|| panic!("no machine"))
+}
+
+/// A moment at which anybody else may act, in the middle of whatever this CPU does.
+pub(crate) fn point() {
+    if std::thread::panicking() {
+        return;
+    }
+    thread::sleep(Duration::ZERO);
+    let world = world();
+    world.points.set(world.points.get() + 1);
+    if world.points.get().is_multiple_of(world.looks) {
+        world.judge();
+    }
+}
+
+/// How memory is laid out in the IOMMU's tables.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Shape {
+    /// 64 pages in 4 KiB leaves, a linear stream table.
+    Leaves,
+    /// The same with a stream table of two levels.
+    TwoLevel,
+    /// A 2 MiB block that is split and put together.
+    Block,
+}
+
+impl Shape {
+    fn pages(self) -> u64 {
+        match self {
+            Self::Leaves | Self::TwoLevel => 64,
+            Self::Block => 512,
+        }
+    }
+
+    /// A look takes the longer the more leaves there are.
+    fn looks(self) -> u64 {
+        match self {
+            Self::Leaves => 64,
+            Self::TwoLevel => 256,
+            Self::Block => 1024,
+        }
+    }
+
+    fn config(self) -> Config {
+        let base = Config { pace: Pace::Lazy, seed: thread_rng().r#gen(), ..Config::qemu() };
+        match self {
+            Self::Leaves => Config { two_level: false, sid_bits: 6, bbml: Bbml::Level0, ..base },
+            Self::TwoLevel => Config { sid_bits: 9, bbml: Bbml::Level0, ..base },
+            Self::Block => Config { two_level: false, sid_bits: 6, ..base },
+        }
+    }
+}
+
+fn range(start: u64, pages: u64) -> PageRange {
+    PageRange::covering(Ipa(start), pages * PAGE_BYTES).unwrap_or_else(|| panic!("a range"))
+}
+
+/// Builds the machine and has EL2 take it over.
+pub(crate) fn boot(shape: Shape) -> Rc<World> {
+    locks::forget();
+    let config = shape.config();
+    let mem = Memory::new(config.snoop);
+    mem.add(RAM, shape.pages() * PAGE_BYTES, Region::Ram);
+    mem.add(EL2, EL2_BYTES, Region::Ram);
+    let models = (0..SMMUS).map(|_| RefCell::new(Model::new(config.clone(), mem.clone()))).collect();
+    let host = range(RAM, shape.pages());
+    let world = Rc::new(World {
+        mem,
+        models,
+        pool: Lock::new(Rank::Pool, Pool::default()),
+        cpu_pages: RefCell::new(host.pfns().collect()),
+        foreign: RefCell::default(),
+        over: Cell::new(false),
+        ownership: OnceCell::new(),
+        smmus: OnceCell::new(),
+        points: Cell::new(0),
+        looks: shape.looks(),
+    });
+    WORLD.with_borrow_mut(|slot| *slot = Some(world.clone()));
+
+    let el2 = range(EL2, EL2_BYTES / PAGE_BYTES);
+    let storage = vec![PageInfo::default(); usize::try_from(host.count() + el2.count()).unwrap_or(0)];
+    let Ok(mut map) = PageMap::new(Box::leak(storage.into_boxed_slice()), &[host, el2]) else { panic!("page map") };
+    map.reserve(el2, PageOwner::Hyp);
+    let heap = HeapMemory::new(Pa(TABLES), usize::try_from(TABLES_BYTES).unwrap_or(0));
+    let bbm = if config.bbml == Bbml::Level2 { Bbm::Level2 } else { Bbm::Level0 };
+    let Ok(mut shadow) = ShadowS2::new(Cfg { bbm, ..Cfg::new(40, 40) }, heap.clone()) else { panic!("shadow") };
+    assert_eq!(shadow.snapshot(IpaRange::new(host.ipa(), host.bytes()), []), Ok(()));
+    let dma = Dma::new(shadow, heap);
+    let stage2 = dma.config();
+    let owner = Ownership::new(map, Cpu, dma, Pages, 64);
+    let smmus = (0..SMMUS).map(|n| {
+        let firmware = ProbeConfig { coherent: Coherency::Coherent, msi: MsiAdvert::WhenCoherent };
+        let Ok(probed) = Probed::probe(Bus::new(n), firmware) else { panic!("probe") };
+        let Ok(smmu) = probed.take_over(stage2) else { panic!("take-over") };
+        Lock::new(Rank::Smmu, smmu)
+    });
+    assert!(world.smmus.set(smmus.collect()).is_ok() && world.ownership.set(Lock::new(Rank::Ownership, owner)).is_ok());
+    world
+}
+
+impl World {
+    /// The ownership lock: the first of the order.
+    pub(crate) fn ownership(&self) -> &Lock<Owner> {
+        self.ownership.get().unwrap_or_else(|| panic!("before boot"))
+    }
+
+    /// The SMMUs; none before EL2 has taken them over.
+    pub(crate) fn smmus(&self) -> &[Lock<Smmu<Bus, Owner>>] {
+        self.smmus.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// The host loads a register, as hyp's `iommu::read` answers it.
+    pub(crate) fn read(&self, n: usize, offset: u32, size: AccessSize) -> u64 {
+        let smmu = &self.smmus()[n];
+        let plain = smmu.lock().mmio_read_plain(offset, size);
+        plain.unwrap_or_else(|| {
+            let mut ownership = self.ownership().lock();
+            smmu.lock().mmio_read(&mut *ownership, offset, size)
+        })
+    }
+
+    /// The host stores to a register, as hyp's `iommu::write` answers it: again and again, each time a trap of its own.
+    pub(crate) fn write(&self, n: usize, offset: u32, size: AccessSize, value: u64) {
+        for _ in 0..1_000 {
+            let smmu = &self.smmus()[n];
+            let outcome = if matches!(fault(), Fault::SmmuFirst | Fault::SmmuFirstUnnoticed) {
+                let mut smmu = smmu.lock();
+                let mut ownership = self.ownership().lock();
+                smmu.mmio_write(&mut *ownership, offset, size, value)
+            } else {
+                let mut ownership = self.ownership().lock();
+                smmu.lock().mmio_write(&mut *ownership, offset, size, value)
+            };
+            if outcome == WriteOutcome::Done {
+                return;
+            }
+            point();
+        }
+        panic!("a store to {offset:#x} never ends");
+    }
+
+    /// A 32-bit store to a register.
+    pub(crate) fn write32(&self, n: usize, offset: u32, value: u32) {
+        self.write(n, offset, AccessSize::Word, u64::from(value));
+    }
+
+    /// A 64-bit store to a register.
+    pub(crate) fn write64(&self, n: usize, offset: u32, value: u64) {
+        self.write(n, offset, AccessSize::Double, value);
+    }
+
+    /// A 32-bit load from a register.
+    pub(crate) fn read32(&self, n: usize, offset: u32) -> u32 {
+        u32::try_from(self.read(n, offset, AccessSize::Word)).unwrap_or(u32::MAX)
+    }
+
+    /// The host's CPU stores to memory, if its stage 2 lets it; whether it did.
+    pub(crate) fn store(&self, pa: u64, value: u64) -> bool {
+        point();
+        let reachable = self.cpu_pages.borrow().contains(&(pa / PAGE_BYTES));
+        if reachable {
+            self.mem.cpu_write64(pa, value);
+        }
+        reachable
+    }
+
+    /// The invariant: no stream reaches, by any legal choice, what is EL2's or a page whose donation has returned.
+    pub(crate) fn judge(&self) {
+        if self.smmus.get().is_none() {
+            return;
+        }
+        let foreign = self.foreign.borrow();
+        for (n, model) in self.models.iter().enumerate() {
+            let model = model.borrow();
+            for sid in SIDS {
+                for reached in model.reach(sid) {
+                    let end = reached.pa.saturating_add(reached.size);
+                    let page = foreign.range(reached.pa & !(PAGE_BYTES - 1)..end).next().copied();
+                    let el2 = reached.pa < EL2 + EL2_BYTES && end > EL2;
+                    let pa = page.or(el2.then_some(EL2));
+                    assert!(pa.is_none(), "a foreign page is reachable: {pa:x?}, SMMU {n} stream {sid}: {reached:x?}");
+                }
+            }
+        }
+    }
+}
