@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -18,13 +19,13 @@ const MODULES: [&str; 4] = ["emul/", "cmdq.rs", "evtq.rs", "strtab/"];
 /// Percentage of regions of all of them.
 const WANTED: u64 = 95;
 /// Inputs that one process plays.
-const AT_ONCE: usize = 200;
+const AT_ONCE: usize = 100;
 
 /// Prints regions reached per module.
 ///
 /// # Errors
 /// When the tools are missing, or less than [`WANTED`] per cent is reached.
-pub(super) fn print(checkout: &Checkout, targets: &[Target]) -> Result<()> {
+pub(super) fn print(checkout: &Checkout, targets: &[Target], jobs: u8) -> Result<()> {
     rust::ensure_llvm_tools(checkout)?;
     let tools = tools(checkout)?;
     let folder = checkout.work_dir("fuzz/coverage")?;
@@ -33,17 +34,15 @@ pub(super) fn print(checkout: &Checkout, targets: &[Target]) -> Result<()> {
     if profiles.is_dir() {
         fs::remove_dir_all(&profiles)?;
     }
-    step("Playing every input", || {
-        for target in targets {
-            let program = programs.join(target.name());
-            for inputs in run::inputs(checkout, *target)?.chunks(AT_ONCE) {
-                let mut command = Command::new(&program);
-                command.arg("-detect_leaks=0").args(inputs);
-                exec::output(command.env("LLVM_PROFILE_FILE", profiles.join("%p-%m.profraw")))?;
-            }
+    let mut games = Vec::new();
+    for target in targets {
+        for inputs in run::inputs(checkout, *target)?.chunks(AT_ONCE) {
+            let mut command = Command::new(programs.join(target.name()));
+            command.arg("-detect_leaks=0").args(inputs).env("LLVM_PROFILE_FILE", profiles.join("%p-%m.profraw"));
+            games.push(command);
         }
-        Ok(())
-    })?;
+    }
+    step("Playing every input", || at_once(games, jobs))?;
     let merged = folder.join("all.profdata");
     let raw: Vec<PathBuf> = fs::read_dir(&profiles)?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
     exec::output(Command::new(tools.join("llvm-profdata")).args(["merge", "-sparse", "-o"]).arg(&merged).args(raw))?;
@@ -56,6 +55,22 @@ pub(super) fn print(checkout: &Checkout, targets: &[Target]) -> Result<()> {
         export.arg(programs.join(target.name()));
     }
     report(&serde_json::from_str(&exec::output(&mut export)?)?)
+}
+
+/// Runs `commands`, `jobs` at a time.
+fn at_once(commands: Vec<Command>, jobs: u8) -> Result<()> {
+    let waiting = Mutex::new(commands);
+    let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    let worker = || {
+        while let Some(mut command) = next() {
+            exec::output(&mut command)?;
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..jobs).map(|_| scope.spawn(worker)).collect();
+        workers.into_iter().try_for_each(|worker| worker.join().unwrap_or_else(|_| bail!("a worker panicked")))
+    })
 }
 
 /// The targets without libFuzzer's instrumentation, with the compiler's.

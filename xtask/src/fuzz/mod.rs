@@ -129,7 +129,7 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
         bail!("{found} of {} targets found something; --replay FILE shows it again", results.len());
     }
     if args.coverage {
-        coverage::print(checkout, targets)?;
+        coverage::print(checkout, targets, args.jobs)?;
     }
     Ok(())
 }

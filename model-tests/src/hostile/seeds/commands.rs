@@ -1,8 +1,8 @@
 //! Hosts that use every command, in every variant that the policy tells apart.
 
 use super::{EVENTS, Named, REPAIR, RING, SID, base, own, queue, start, trouble, write};
-use crate::hostile::action::{Action, Cmd, Spot, Transition, Trouble, Value};
-use crate::layout::{EL2, HOST_CMDQ, HOST_FLAG, HOST_STRTAB, IOVA, VICTIM};
+use crate::hostile::action::{Action, Cmd, Entry, Spot, Transition, Trouble, Value};
+use crate::layout::{EL2, HOST_CMDQ, HOST_FLAG, HOST_L2, HOST_STRTAB, IOVA, VICTIM};
 use smmu_drv::AccessSize::{Double, Word};
 use smmu_model::arch::regs as r;
 
@@ -55,6 +55,15 @@ pub(super) fn all() -> Named {
         ("service-failure", 0, failing(Trouble::Failure)),
         ("hardware-refuses-a-command", 0, failing(Trouble::CommandError)),
         ("stopped-while-commands-wait", 0, failing(Trouble::Quiesce)),
+        ("hardware-refuses-too-much", 0, refusing()),
+        ("hardware-stops-while-commands-are-queued", 9, stopping(16, &[queue(Cmd::NhAll)])),
+        ("hardware-stops-before-an-entry-changes", 9, stopping(15, &[entry(Entry::Bypass), ONE])),
+        ("hardware-stops-after-an-entry-changed", 9, stopping(14, &[entry(Entry::Stage1), ONE, queue(Cmd::NhAll)])),
+        ("hardware-stops-between-two-stores-to-an-entry", 9, stopping(15, &[entry(Entry::Stage1), ONE, ONE])),
+        ("hardware-stops-before-all-streams", 9, stopping(16, &[queue(Cmd::CfgiAll)])),
+        ("hardware-stops-among-all-streams", 9, stopping(12, &[entry(Entry::Bypass), queue(Cmd::CfgiAll)])),
+        ("hardware-stops-before-a-sync", 9, stopping(15, &[queue(Cmd::CfgiAll), queue(Cmd::Sync)])),
+        ("hardware-stops-before-two-levels", 0, stopping_two_levels()),
         ("a-queue-in-el2", 0, elsewhere()),
         ("a-command-changes-after-it-was-fetched", 0, changing()),
     ]
@@ -109,7 +118,7 @@ fn alternating() -> Vec<Action> {
 }
 
 fn large() -> Vec<Action> {
-    let mut out = vec![start(4), Action::Ste { smmu: 0, sid: SID, entry: crate::hostile::action::Entry::Bypass }];
+    let mut out = vec![start(4), Action::Ste { smmu: 0, sid: SID, entry: Entry::Bypass }];
     out.extend([queue(Cmd::CfgiAll), queue(Cmd::Sync), queue(Cmd::CfgiAll), RING]);
     out.extend([Action::Resume { cpu: 0 }; 6]);
     out
@@ -120,6 +129,49 @@ fn failing(what: Trouble) -> Vec<Action> {
     let mut out = vec![start(0), queue(Cmd::CfgiAll), queue(Cmd::CfgiSte { sid: SID, leaf: 1 }), trouble(what)];
     out.extend(std::iter::repeat_n(queue(Cmd::Sync), 20));
     out.extend([RING, REPAIR, queue(Cmd::NhAll), queue(Cmd::Sync), RING, EVENTS]);
+    out
+}
+
+/// More errors than are repaired while one CMD_SYNC is waited for.
+fn refusing() -> Vec<Action> {
+    let mut out = vec![start(0)];
+    out.extend(std::iter::repeat_n(trouble(Trouble::CommandError), 6));
+    out.extend(std::iter::repeat_n(queue(Cmd::NhAll), 6));
+    out.extend([queue(Cmd::Sync), RING, REPAIR, write(r::CR0, Word, Value::Small(0)), start(0)]);
+    out
+}
+
+fn entry(entry: Entry) -> Action {
+    Action::Ste { smmu: 0, sid: SID, entry }
+}
+
+const ONE: Action = Action::Queue { smmu: 0, cmd: Cmd::CfgiSte { sid: SID, leaf: 1 } };
+
+/// Hardware takes no command any more when `room` of its 16 slots are used, and then `rest` comes.
+fn stopping(room: usize, rest: &[Action]) -> Vec<Action> {
+    let mut out = vec![start(0), trouble(Trouble::Failure)];
+    out.extend(std::iter::repeat_n(queue(Cmd::NhAll), room));
+    out.push(RING);
+    out.extend(rest);
+    out.extend([RING, write(r::CR0, Word, Value::Small(0)), RING]);
+    out
+}
+
+/// The same with a queue of 256 slots, and a table that a level-1 descriptor comes and goes from.
+fn stopping_two_levels() -> Vec<Action> {
+    let mut out = vec![start(1), trouble(Trouble::Failure)];
+    for _ in 0..2 {
+        out.extend(std::iter::repeat_n(queue(Cmd::NhAll), 126));
+        out.push(RING);
+    }
+    for word in [0, 9] {
+        out.push(Action::Store {
+            to: Spot::at(HOST_STRTAB),
+            value: Value::Pointer { to: Spot::at(HOST_L2), low: word, top: 0 },
+        });
+        out.extend([queue(Cmd::CfgiSte { sid: SID, leaf: 0 }), queue(Cmd::CfgiRange { sid: 0, range: 7 }), RING]);
+    }
+    out.extend([queue(Cmd::CfgiAll), RING, write(r::CR0, Word, Value::Small(0))]);
     out
 }
 
