@@ -191,6 +191,12 @@ pub fn is_announced(el2_console: &str, words: &str) -> bool {
     el2_console.lines().any(|line| line.starts_with("portcullis: ") && line.contains(words))
 }
 
+/// Whether EL2 says that its audit at the end found nothing, and that the host lost no page either.
+#[must_use]
+pub fn audit_is_clean(el2_console: &str) -> bool {
+    el2_console.lines().any(|line| line.starts_with("portcullis: audit clean; "))
+}
+
 fn value_of<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     text.split_whitespace()
         .filter_map(|word| word.split_once('='))
@@ -212,6 +218,12 @@ mod tests {
     const GOOD: &str = "portcullis: smmu0 taken over\n\
         portcullis: dma fault: smmu0 F_TRANSLATION sid=0x8 stage=2 class=IN ipa=0x40201000 iova=0x40201000 write\n\
         portcullis: exit token=ab12 status=ok reason=system_off smmu_exits=99 dma_faults=1\n";
+
+    #[test]
+    fn an_audit_that_says_but_is_not_clean() {
+        let lines = ["portcullis: audit clean; free in the pool: 8 KiB", "portcullis: audit clean but for pages", GOOD];
+        assert_eq!(lines.map(audit_is_clean), [true, false, false]);
+    }
 
     #[test]
     fn a_run_passes_with_its_token_and_status_ok() -> Result<()> {

@@ -267,6 +267,10 @@ impl Report {
         }
         self.outcome.require_clean_exit()?;
         if self.exit.is_some() {
+            ensure!(
+                console::audit_is_clean(&self.outcome.el2_console),
+                "EL2 does not say that its last audit was clean"
+            );
             for words in console::announced_lines(&self.outcome.host_console) {
                 ensure!(console::is_announced(&self.outcome.el2_console, words), "EL2's console does not say: {words}");
             }

@@ -1,0 +1,33 @@
+//! What the host loses when an SMMU fails while there is no memory for tables: its own pages, and nothing of anybody else's.
+
+use hyp::mem_protect::{Devices, Error, Finding, Lost, PageRange, Table};
+use model_tests::layout::{SID, TRANSLATER, TRANSLATER_BYTES, VICTIM};
+use model_tests::{Machine, Setup};
+use smmu_model::{Bbml, Config, Injection};
+
+const PAGES: u64 = 512;
+
+#[test]
+fn t35_t47_pages_lost_with_an_smmu_and_an_empty_pool_are_counted_by_the_audit() {
+    let mut m = Machine::new(&Setup::guarded().with(Config { bbml: Bbml::Level0, ..Config::qemu() }));
+    let Some(translater) = PageRange::covering(io_pgtable::Ipa(TRANSLATER), TRANSLATER_BYTES) else {
+        panic!("a range")
+    };
+    let dma = [translater];
+    let devices = Devices { cpu: &[], dma: &dma };
+    assert_eq!(m.owner().audit_access(devices), Ok(Lost::default()));
+
+    m.models[0].borrow_mut().inject(Injection::SyncNever);
+    m.owner().dma().fail_tables_after(Some(0));
+    // All that one table maps: it is taken out, and there is no other to put the pages back.
+    assert_eq!(m.donate(VICTIM, PAGES), Err(Error::Dma));
+    assert_eq!(m.owner().audit_access(devices), Ok(Lost { cpu: 0, dma: PAGES }));
+    let strict = m.owner().audit(devices).map_err(|found| (found.table, found.ipa.0, found.finding));
+    assert_eq!(strict, Err((Table::Dma, VICTIM, Finding::Missing)));
+    assert_eq!(m.isolated(&[0, SID]), Ok(()));
+
+    // The machine goes on: later calls are refused and change nothing.
+    assert_eq!(m.donate(VICTIM + PAGES * 4096, 1), Err(Error::Dma));
+    assert_eq!(m.owner().audit_access(devices), Ok(Lost { cpu: 0, dma: PAGES }));
+    m.owner().dma().fail_tables_after(None);
+}
