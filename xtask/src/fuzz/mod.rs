@@ -53,8 +53,8 @@ pub(crate) struct Args {
     /// committed corpus alone; so does each target that is named
     #[arg(long, value_enum, value_name = "DEFENCE", conflicts_with = "coverage")]
     without: Option<Removed>,
-    /// Play one input and show what it does
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["coverage", "without"])]
+    /// Play one input and show what it does; with --without, where that defence is missing
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "coverage")]
     replay: Option<PathBuf>,
 }
 
@@ -112,11 +112,15 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
     }
     let targets = if args.targets.is_empty() { Target::ALL.as_slice() } else { &args.targets };
     if let Some(removed) = args.without {
-        return removed::main(checkout, removed, args);
+        let programs = build::targets(checkout, Driver::Weakened)?;
+        return match &args.replay {
+            Some(input) => run::replay(&programs, targets, input, Some(removed.word()?)),
+            None => removed::main(checkout, &programs, removed, args),
+        };
     }
     let programs = build::targets(checkout, Driver::Whole)?;
     if let Some(input) = &args.replay {
-        return run::replay(&programs, targets, input);
+        return run::replay(&programs, targets, input, None);
     }
     let jobs = targets.iter().map(|target| Job { target: *target, corpus: Corpus::Kept, without: None });
     let results = run::all(checkout, &programs, &jobs.collect::<Vec<_>>(), args)?;

@@ -1,8 +1,9 @@
 //! Defences taken away on purpose: a fuzzer that finds nothing has to show that it can find something.
 
-use anyhow::{Result, bail};
+use std::path::Path;
 
-use super::build::{self, Driver};
+use anyhow::{Context, Result, bail};
+
 use super::run::{self, Corpus, Job};
 use super::{Args, Target};
 use crate::checkout::Checkout;
@@ -20,6 +21,15 @@ macro_rules! removed {
         impl Removed {
             /// Every single one: its word in the tests, and the target that it is for.
             const EACH: &[(Self, &str, Target)] = &[$((Self::$name, $word, Target::$target),)*];
+
+            /// Its word in the tests.
+            ///
+            /// # Errors
+            /// When it stands for many.
+            pub(super) fn word(self) -> Result<&'static str> {
+                let each = Self::EACH.iter().find(|(defence, ..)| *defence == self);
+                each.map(|(_, word, _)| *word).context("an input is played without one defence: name it")
+            }
         }
     };
 }
@@ -50,8 +60,7 @@ removed! {
 ///
 /// # Errors
 /// When a target does not notice what is missing, or cannot be run.
-pub(super) fn main(checkout: &Checkout, removed: Removed, args: &Args) -> Result<()> {
-    let programs = build::targets(checkout, Driver::Weakened)?;
+pub(super) fn main(checkout: &Checkout, programs: &Path, removed: Removed, args: &Args) -> Result<()> {
     let wanted = Removed::EACH.iter().filter(|(defence, ..)| removed == Removed::All || *defence == removed);
     let jobs: Vec<Job> = wanted
         .flat_map(|(_, word, target)| {
@@ -59,7 +68,7 @@ pub(super) fn main(checkout: &Checkout, removed: Removed, args: &Args) -> Result
             targets.into_iter().map(|target| Job { target, corpus: Corpus::Fresh, without: Some(*word) })
         })
         .collect();
-    let results = run::all(checkout, &programs, &jobs, args)?;
+    let results = run::all(checkout, programs, &jobs, args)?;
     println!("{:15} {:13} {:>10} {:>5}  {:8}  finding", "without", "target", "executions", "s", "found by");
     for result in &results {
         println!("{}", result.without());

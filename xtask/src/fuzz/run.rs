@@ -152,11 +152,11 @@ fn one(checkout: &Checkout, programs: &Path, job: Job, seconds: u32) -> Result<O
     Ok(Outcome { target: name, executions, edges, inputs, seconds, finding, by: by(&text), without: job.without })
 }
 
-/// Plays one input by the target in whose folder it lies, or by the only one asked for.
+/// Plays one input by the target in whose folder it lies, or by the only one asked for; where a defence is missing, without it.
 ///
 /// # Errors
 /// When it is not clear which target it is for; or with what playing it found.
-pub(super) fn replay(programs: &Path, targets: &[Target], input: &Path) -> Result<()> {
+pub(super) fn replay(programs: &Path, targets: &[Target], input: &Path, without: Option<&str>) -> Result<()> {
     let folder = input.canonicalize().with_context(|| format!("cannot find {}", input.display()))?;
     let folder = folder.parent().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
     let target = match targets {
@@ -167,6 +167,9 @@ pub(super) fn replay(programs: &Path, targets: &[Target], input: &Path) -> Resul
             .context("name the target that the input is for: `cargo xtask fuzz TARGET --replay FILE`")?,
     };
     let mut command = Command::new(programs.join(target.name()));
+    if let Some(word) = without {
+        command.env("PORTCULLIS_WITHOUT", word);
+    }
     let finished = exec::capture(command.arg("-detect_leaks=0").arg(input).env("PORTCULLIS_SHOW", "1"))?;
     print!("{}", String::from_utf8_lossy(&finished.stdout));
     if !finished.status.success() {
