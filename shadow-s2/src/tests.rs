@@ -249,6 +249,33 @@ fn bad_requests_have_names() {
 }
 
 #[test]
+fn every_error_says_what_happened_and_where() {
+    use std::string::{String, ToString};
+    let at = Ipa(0x1234_5000);
+    let located: [String; 5] = [
+        SnapshotError::Overlap(at).to_string(),
+        SnapshotError::Unmappable(at).to_string(),
+        RevokeError::NotMapped(at).to_string(),
+        GrantError::Overlap(at).to_string(),
+        Disagreement { ipa: at, finding: Finding::Foreign }.to_string(),
+    ];
+    for text in located {
+        assert!(text.contains(&at.to_string()), "{text}");
+    }
+    for (text, word) in [
+        (SnapshotError::NoMemory.to_string(), "memory"),
+        (RevokeError::NoMemory.to_string(), "memory"),
+        (RevokeError::NotCompleted.to_string(), "complete"),
+        (RevokeError::Unmappable.to_string(), "mapped"),
+        (GrantError::NoMemory.to_string(), "memory"),
+        (GrantError::Unmappable.to_string(), "mapped"),
+        (InvalidateError.to_string(), "complete"),
+    ] {
+        assert!(text.contains(word), "{text}");
+    }
+}
+
+#[test]
 fn the_audit_names_the_first_page() {
     let ram = range(RAM, MIB2);
     let its = range(ITS, 0x1_0000);

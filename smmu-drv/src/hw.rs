@@ -71,3 +71,6 @@ impl<P: Platform> Hw<P> {
         self.wait(ACK_TIMEOUT_US, || self.read32(ack) == value)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -45,7 +45,7 @@ fn check_entries(rig: &Rig, table: u64, entries: u64, first: u64) {
             right(0, dw0);
         }
         // V = 0: hardware looks no further.
-        right(0, u64::MAX & !1);
+        right(0, !1);
         // No stage 2, encodings that are reserved, and fields that mean something else.
         for config in 1..6 {
             wrong(0, confined(config), confined(config));

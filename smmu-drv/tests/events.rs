@@ -16,7 +16,7 @@ fn a_record_that_hardware_could_not_write_is_an_overflow_each_time() {
         rig.board.0.model.borrow_mut().inject(Injection::EventqAbort);
         rig.dma_write(9, BUF, 1);
         let prod = rig.read(r::EVENTQ_PROD);
-        assert_eq!(prod, n % 2 << 31 | (n - 1), "overflow {n}");
+        assert_eq!(prod, ((n % 2) << 31) | (n - 1), "overflow {n}");
         assert_eq!(rig.smmu.stats().event_overflows, n);
         // The host acknowledges; hardware goes on: EL2 has acknowledged its error.
         rig.write(r::EVENTQ_CONS, prod);
@@ -117,11 +117,44 @@ fn every_slot_of_the_hosts_queue_is_used_and_no_other() {
 fn hardware_that_names_more_records_than_its_queue_has_costs_one_queue_of_them() {
     for snoop in [Snoop::Coherent, Snoop::NonCoherent] {
         let mut rig = Rig::new(Config { snoop, ..Config::qemu() });
-        let before = rig.smmu.stats().faults;
-        // An index as far ahead as it can be.
-        rig.board.0.model.borrow_mut().write32(r::EVENTQ_PROD, 0xff);
-        rig.smmu.poll_events(&mut rig.host);
-        let seen = rig.smmu.stats().faults - before;
-        assert!(seen <= 128, "{seen} records of a queue of 128");
+        // Indices as far ahead as they can be: one that the wrap bit covers, and one with bits beyond it.
+        for (prod, at_most) in [(0xff, 128), (0xf_ffff, 128), (0x80, 128)] {
+            let before = rig.smmu.stats().faults;
+            rig.board.0.forged.set(Some((r::EVENTQ_PROD, prod)));
+            rig.smmu.poll_events(&mut rig.host);
+            let seen = rig.smmu.stats().faults - before;
+            assert!((1..=at_most).contains(&seen), "{prod:#x}: {seen} records of a queue of 128");
+        }
+    }
+}
+
+#[test]
+fn a_queue_that_lost_its_place_starts_from_the_beginning() {
+    let mut rig = Rig::qemu();
+    rig.enable_linear(4);
+    for _ in 0..5 {
+        rig.dma_write(9, BUF, 1);
+    }
+    assert_eq!(rig.events().len(), 5);
+    rig.board.0.model.borrow_mut().reset();
+    rig.smmu.poll_events(&mut rig.host);
+    assert_eq!((rig.smmu.stats().reprograms, rig.smmu.stats().faults), (1, 5));
+    rig.dma_write(10, BUF, 1);
+    assert_eq!(rig.events(), [[4 | 10 << 32, 0, 0, 0]]);
+    assert_eq!(rig.smmu.stats().faults, 6);
+}
+
+#[test]
+fn every_record_arrives_as_it_was_written_round_after_round() {
+    for snoop in [Snoop::Coherent, Snoop::NonCoherent] {
+        let mut rig = Rig::new(Config { snoop, ..Config::qemu() });
+        rig.enable_linear(10);
+        for n in 0..300 {
+            let sid = 1 + n * 7 % 1000;
+            rig.dma_write(sid, BUF, 1);
+            rig.mem().invalidate(EVTQ..EVTQ + 0x1000);
+            assert_eq!(rig.events(), [[4 | u64::from(sid) << 32, 0, 0, 0]], "record {n}, {snoop:?}");
+        }
+        assert_eq!(rig.smmu.stats().faults, 300);
     }
 }

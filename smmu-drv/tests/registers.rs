@@ -4,8 +4,8 @@
 mod common;
 
 use common::{BUF, POOL, Rig, r};
-use smmu_drv::AccessSize;
 use smmu_drv::emul::table::{Register, Width};
+use smmu_drv::{AccessSize, WriteOutcome};
 use smmu_model::{Config, Snoop};
 
 const SIZES: [AccessSize; 4] = [AccessSize::Byte, AccessSize::Half, AccessSize::Word, AccessSize::Double];
@@ -175,4 +175,200 @@ fn gerrorn_acknowledges_active_errors_only() {
     rig.write(r::GERRORN, 0x1fd);
     assert_eq!(rig.read(r::GERRORN), 1);
     assert_eq!(rig.read(r::CMDQ_CONS) & 0xff, u64::from(rig.prod));
+}
+
+/// Registers that store what they are given, the bits that they have [IHI 0070G 6.3], and their size.
+const STORED: [(u32, u64, AccessSize); 17] = [
+    (0x28, 0xfff, AccessSize::Word),
+    (0x2c, 0x6, AccessSize::Word),
+    (0x50, 0x5, AccessSize::Word),
+    (0x68, 0x00ff_ffff_ffff_fffc, AccessSize::Double),
+    (0x70, 0xffff_ffff, AccessSize::Word),
+    (0x74, 0x3f, AccessSize::Word),
+    (0x80, 0x40ff_ffff_ffff_ffc0, AccessSize::Double),
+    (0x88, 0x3_07ff, AccessSize::Word),
+    (0x90, 0x40ff_ffff_ffff_ffff, AccessSize::Double),
+    (0x9c, 0x1ff, AccessSize::Word),
+    (0x98, 0x1ff, AccessSize::Word),
+    (0xa0, 0x40ff_ffff_ffff_ffff, AccessSize::Double),
+    (0x100a8, 0x8000_00ff, AccessSize::Word),
+    (0x100ac, 0x8000_00ff, AccessSize::Word),
+    (0xb0, 0x00ff_ffff_ffff_fffc, AccessSize::Double),
+    (0xb8, 0xffff_ffff, AccessSize::Word),
+    (0xbc, 0x3f, AccessSize::Word),
+];
+
+#[test]
+fn every_register_has_the_bits_of_the_architecture_and_no_other() {
+    for pattern in [u64::MAX, 0, 0x5555_5555_5555_5555, 0xaaaa_aaaa_aaaa_aaaa] {
+        for (offset, mask, size) in STORED {
+            let mut rig = Rig::qemu();
+            // The largest queues, for the indices.
+            rig.write64(r::CMDQ_BASE, common::CMDQ | 8);
+            rig.write64(r::EVENTQ_BASE, common::EVTQ | 7);
+            let _ = rig.smmu.mmio_write(&mut rig.host, offset, size, pattern);
+            let seen = rig.smmu.mmio_read(&mut rig.host, offset, size);
+            assert_eq!(seen, pattern & mask, "register {offset:#x} after {pattern:#x}");
+        }
+        // GBPA, with UPDATE.
+        let mut rig = Rig::qemu();
+        rig.write(r::GBPA, pattern & 0xffff_ffff | 1 << 31);
+        assert_eq!(rig.read(r::GBPA), pattern & 0x0010_3000);
+        // CR0: SMMUEN, EVENTQEN, CMDQEN.
+        rig.write(r::CR0, pattern & 0xffff_ffff);
+        assert_eq!((rig.read(r::CR0), rig.read(r::CR0ACK)), (pattern & 0xd, pattern & 0xd));
+    }
+}
+
+#[test]
+fn an_enable_guards_its_registers_and_no_other() {
+    let table = [(0x80, 0xffc0), (0x88, 0x3f), (0x2c, 2)];
+    let commands = [(0x90, 0x1f), (0x9c, 0x1f)];
+    let events = [(0xa0, 0x1f), (0x100a8, 0x1f)];
+    for (enable, guarded) in [(r::SMMUEN, &table[..]), (r::CMDQEN, &commands), (r::EVENTQEN, &events)] {
+        for &(offset, value) in table.iter().chain(&commands).chain(&events) {
+            let mut rig = Rig::qemu();
+            rig.write64(r::CMDQ_BASE, common::CMDQ | 8);
+            rig.write64(r::EVENTQ_BASE, common::EVTQ | 7);
+            rig.write64(r::STRTAB_BASE, common::STRTAB);
+            rig.write(r::CR0, enable);
+            assert_eq!(rig.read(r::CR0ACK), enable);
+            let before = rig.read(offset);
+            rig.write(offset, value);
+            let expected = if guarded.contains(&(offset, value)) { before } else { value };
+            assert_ne!(before, value);
+            assert_eq!(rig.read(offset), expected, "register {offset:#x} under enable {enable:#x}");
+        }
+    }
+    // CR1: the table's half under SMMUEN, the queues' half under either queue.
+    for (enables, expected) in [(0, 0xfff), (r::SMMUEN, 0x03f), (r::CMDQEN, 0xfc0), (r::EVENTQEN, 0xfc0), (0xd, 0)] {
+        let mut rig = Rig::qemu();
+        rig.write(r::CR0, enables);
+        rig.write(r::CR1, 0xfff);
+        assert_eq!(rig.read(r::CR1), expected, "enables {enables:#x}");
+    }
+}
+
+#[test]
+fn interrupt_configuration_is_guarded_by_its_own_enable() {
+    for (irq_ctrl, gerror, eventq) in [(0, 8, 8), (1, 0, 8), (4, 8, 0), (5, 0, 0)] {
+        let mut rig = Rig::qemu();
+        rig.write(r::IRQ_CTRL, irq_ctrl);
+        for (cfg0, expected) in [(0x68, gerror), (0xb0, eventq)] {
+            rig.write64(cfg0, 8);
+            rig.write(cfg0 + 8, 8);
+            rig.write(cfg0 + 12, 8);
+            let seen = [rig.read64(cfg0), rig.read(cfg0 + 8), rig.read(cfg0 + 12)];
+            assert_eq!(seen, [expected; 3], "IRQ_CTRL {irq_ctrl}, register {cfg0:#x}");
+        }
+    }
+}
+
+/// A linear table of hardware, so that a change of what all streams do takes many traps.
+fn slow() -> Rig {
+    Rig::new(Config { two_level: false, sid_bits: 16, ..Config::qemu() })
+}
+
+/// One store of the host, of which a trap does a part.
+fn part(rig: &mut Rig, offset: u32, value: u64) -> WriteOutcome {
+    rig.smmu.mmio_write(&mut rig.host, offset, AccessSize::Word, value)
+}
+
+#[test]
+fn gbpa_is_busy_until_every_stream_has_followed() {
+    let mut rig = slow();
+    let last = 0xffff;
+    assert!(rig.can_reach(last, BUF));
+    let mut traps = 0;
+    while part(&mut rig, r::GBPA, 1 << 31 | 1 << 20) == WriteOutcome::Again {
+        assert_eq!(rig.read(r::GBPA), 1 << 31 | 1 << 20);
+        assert!(rig.can_reach(last, BUF), "not its turn yet");
+        traps += 1;
+    }
+    assert!(traps > 10);
+    assert_eq!(rig.smmu.stats().budget_exits, traps);
+    assert_eq!(rig.read(r::GBPA), 1 << 20);
+    assert!(!rig.can_reach(last, BUF));
+    // The same again is no change, and takes no time.
+    assert_eq!(part(&mut rig, r::GBPA, 1 << 31 | 1 << 20), WriteOutcome::Done);
+    // Neither does another field.
+    assert_eq!(part(&mut rig, r::GBPA, 1 << 31 | 1 << 20 | 1 << 12), WriteOutcome::Done);
+    assert_eq!(rig.read(r::GBPA), 1 << 20 | 1 << 12);
+    assert!(!rig.can_reach(last, BUF));
+}
+
+#[test]
+fn gbpa_means_nothing_while_translation_is_on_or_on_its_way() {
+    let mut rig = slow();
+    rig.enable_queues();
+    rig.mem().cpu_write(common::STRTAB, &[0; 64 << 6]);
+    rig.write64(r::STRTAB_BASE, common::STRTAB);
+    rig.write(r::STRTAB_BASE_CFG, 6);
+    rig.ste(3, common::BYPASS);
+    let on = r::CMDQEN | r::EVENTQEN | r::SMMUEN;
+    // Another CPU writes GBPA while the store to CR0 is under way.
+    let mut traps = 0;
+    while part(&mut rig, r::CR0, on) == WriteOutcome::Again {
+        assert_eq!(rig.read(r::CR0ACK), on & !r::SMMUEN);
+        assert_eq!(part(&mut rig, r::GBPA, 1 << 31 | 1 << 20), WriteOutcome::Done);
+        traps += 1;
+    }
+    assert!(traps > 10);
+    assert_eq!(rig.read(r::CR0ACK), on);
+    assert!(rig.can_reach(3, BUF), "its entry says so, whatever GBPA says");
+    assert_eq!(rig.read(r::GBPA), 1 << 20, "stored, and not busy");
+    assert_eq!(part(&mut rig, r::GBPA, 1 << 31), WriteOutcome::Done);
+    assert_eq!(part(&mut rig, r::GBPA, 1 << 31 | 1 << 20), WriteOutcome::Done);
+    assert!(rig.can_reach(3, BUF));
+    // It is what holds when translation goes down.
+    while part(&mut rig, r::CR0, on & !r::SMMUEN) == WriteOutcome::Again {
+        assert_eq!(rig.read(r::CR0ACK), on, "until the last stream has followed");
+        assert_eq!(rig.read(r::GBPA), 1 << 20, "this update is not GBPA's");
+    }
+    assert_eq!(rig.read(r::CR0ACK), on & !r::SMMUEN);
+    assert!(!rig.can_reach(3, BUF));
+    assert!(!rig.can_reach(0xffff, BUF));
+    assert_eq!(rig.hazards(), []);
+}
+
+#[test]
+fn hardware_interrupts_for_events_exactly_while_the_host_would_see_them() {
+    let mut rig = Rig::qemu();
+    let hardware = |rig: &Rig| rig.board.0.model.borrow_mut().read32(r::IRQ_CTRLACK);
+    let all = r::CMDQEN | r::EVENTQEN | r::SMMUEN;
+    rig.enable_linear(4);
+    for (cr0, irq_ctrl, expected) in [
+        (all, 0, 0),
+        (all, 4, 4),
+        (all, 1, 0),
+        (all, 5, 4),
+        (all & !r::EVENTQEN, 5, 0),
+        (all & !r::SMMUEN, 4, 4),
+        (0, 4, 0),
+        (all, 4, 4),
+    ] {
+        rig.write(r::CR0, cr0);
+        rig.write(r::IRQ_CTRL, irq_ctrl);
+        assert_eq!(hardware(&rig), expected, "CR0 {cr0:#x}, IRQ_CTRL {irq_ctrl}");
+        assert_eq!((rig.read(r::IRQ_CTRL), rig.read(r::IRQ_CTRLACK)), (irq_ctrl, irq_ctrl));
+        // The other order.
+        rig.write(r::IRQ_CTRL, 0);
+        rig.write(r::CR0, 0);
+        rig.write(r::IRQ_CTRL, irq_ctrl);
+        rig.write(r::CR0, cr0);
+        assert_eq!(hardware(&rig), expected, "IRQ_CTRL {irq_ctrl}, CR0 {cr0:#x}");
+    }
+    // A failed SMMU is asked for nothing any more.
+    rig.board.0.model.borrow_mut().fail();
+    rig.smmu.poll_events(&mut rig.host);
+    rig.write(r::IRQ_CTRL, 0);
+    rig.write(r::IRQ_CTRL, 4);
+    assert_eq!(hardware(&rig), 0);
+}
+
+#[test]
+fn the_size_of_an_access_is_a_power_of_two_up_to_eight_bytes() {
+    let sizes = (0..20).filter_map(|bytes| AccessSize::from_bytes(bytes).map(|size| (bytes, size)));
+    assert_eq!(sizes.collect::<Vec<_>>(), [1, 2, 4, 8].into_iter().zip(SIZES).collect::<Vec<_>>());
+    assert_eq!(SIZES.map(AccessSize::bytes), [1, 2, 4, 8]);
 }

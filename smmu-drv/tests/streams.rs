@@ -129,6 +129,65 @@ fn two_level_tables_of_every_split_and_span() {
 }
 
 #[test]
+fn an_entry_that_was_never_announced_has_no_shadow_and_the_event_that_hardware_had() {
+    let mut rig = Rig::qemu();
+    enable_two_level(&mut rig, 8, 12);
+    // No level-2 table yet, neither the host's nor EL2's.
+    l2_ste(&rig, 8, 0x105, BYPASS);
+    l1(&rig, 8, 0x105, 9);
+    assert!(aborted(&rig.dma_write(0x105, BUF, 1)));
+    assert_eq!(rig.events(), [[2 | 0x105 << 32, 0, 0, 0]], "C_BAD_STREAMID");
+    rig.issue(&[cfgi_ste(0x105)]);
+    assert_eq!(rig.dma_write(0x105, BUF, 1), Transfer::Done);
+    // In a table that is there.
+    l2_ste(&rig, 8, 0x106, BYPASS);
+    assert!(aborted(&rig.dma_write(0x106, BUF, 1)));
+    assert_eq!(rig.events(), [[4 | 0x106 << 32, 0, 0, 0]], "C_BAD_STE");
+    assert_eq!(rig.hazards(), []);
+}
+
+#[test]
+fn only_what_a_command_names_is_read_again() {
+    let mut rig = Rig::qemu();
+    rig.enable_linear(10);
+    rig.set_ste(0x105, BYPASS);
+    let entries = |rig: &Rig| -> Vec<u64> {
+        let log = rig.host.log.borrow();
+        log.iter().filter(|at| (STRTAB..STRTAB + 0x1_0000).contains(at)).map(|at| (at - STRTAB) / 64).collect()
+    };
+    // One block of 256, one entry, and all.
+    for (command, first, last) in [([4 | 0x105 << 32, 7], 0x100, 0x1ff), (cfgi_ste(0x105), 0x105, 0x105)] {
+        rig.host.log.borrow_mut().clear();
+        rig.issue(&[command]);
+        let seen = entries(&rig);
+        assert_eq!((seen.iter().min(), seen.iter().max()), (Some(&first), Some(&last)), "{command:x?}");
+    }
+    rig.host.log.borrow_mut().clear();
+    rig.issue(&[CFGI_ALL]);
+    assert_eq!((entries(&rig).iter().min(), entries(&rig).iter().max()), (Some(&0), Some(&0x3ff)));
+}
+
+#[test]
+fn every_stream_of_a_block_has_an_entry() {
+    let streams = [0, 1, 0x7f, 0x80, 0xff, 0x100, 0x17f, 0x180, 0x1ff, 0x3ff];
+    for config in [Config::qemu(), Config { two_level: false, sid_bits: 10, ..Config::qemu() }] {
+        let mut rig = Rig::new(config);
+        for sid in streams {
+            assert_eq!(rig.dma_write(sid, BUF, 1), Transfer::Done, "{sid:#x}, translation off");
+        }
+        rig.enable_linear(10);
+        for sid in streams {
+            assert!(aborted(&rig.dma_write(sid, BUF, 1)));
+            rig.set_ste(sid, BYPASS);
+            assert_eq!(rig.dma_write(sid, BUF, 1), Transfer::Done, "{sid:#x}");
+        }
+        for sid in [2, 0x7e, 0x81, 0xfe, 0x102, 0x3fe] {
+            assert!(aborted(&rig.dma_write(sid, BUF, 1)), "{sid:#x}");
+        }
+    }
+}
+
+#[test]
 fn t41_a_table_that_the_host_drops_leaves_no_pointer_behind() {
     let mut rig = Rig::qemu();
     let before = rig.board.0.live_bytes.get();

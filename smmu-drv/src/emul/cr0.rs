@@ -137,7 +137,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     /// What a driver without the defences against stream tables would take for the host's.
     #[cfg(feature = "weakened")]
     fn weaken_table(&mut self, mut table: HostTable) -> HostTable {
-        weakened!(self.hw.platform(), SpanUnchecked, { table.take_any_span() });
+        weakened!(self.hw.platform(), SpanUnchecked, { table.weaken_spans() });
         weakened!(self.hw.platform(), TableKept, { return *self.regs.first_table.get_or_insert(table) });
         table
     }

@@ -71,7 +71,7 @@ impl HostTable {
 
     /// From now on a span that is too long is cut.
     #[cfg(feature = "weakened")]
-    pub(crate) fn take_any_span(&mut self) {
+    pub(crate) fn weaken_spans(&mut self) {
         self.any_span = true;
     }
 
@@ -80,7 +80,7 @@ impl HostTable {
         let sid = u64::from(sid);
         let size = 1_u64.checked_shl(self.log2size).unwrap_or(0);
         if sid >= size {
-            return Located::OutOfRange { until: 1_u64 << 32 };
+            return Located::OutOfRange { until: u64::MAX };
         }
         let Some(split) = self.split else {
             return Located::At { address: at(self.base, sid, STE_SIZE), count: size.saturating_sub(sid) };

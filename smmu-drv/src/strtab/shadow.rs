@@ -32,7 +32,7 @@ impl Budget {
 
     /// What nobody runs out of.
     #[cfg(feature = "weakened")]
-    const fn endless() -> Self {
+    const fn weakened() -> Self {
         Self(u32::MAX)
     }
 
@@ -125,7 +125,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
 
     /// What the trap under way may do.
     pub(crate) fn budget(&self) -> Budget {
-        weakened!(self.hw.platform(), NoBudget, { return Budget::endless() });
+        weakened!(self.hw.platform(), NoBudget, { return Budget::weakened() });
         Budget::for_one_trap()
     }
 
@@ -155,7 +155,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
                 Some(shared) => {
                     if self.strtab.is_two_level() {
                         self.strtab.set_shared(block, shared);
-                        weakened!(self.hw.platform(), FreedEarly, { self.free_early() });
+                        weakened!(self.hw.platform(), FreedEarly, { self.weaken_freeing() });
                     } else {
                         if !budget.spend(BLOCK) {
                             return Ok(false);
@@ -280,7 +280,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         } else if !mapped || !private {
             // Nothing mapped, or no memory for it.
             if self.strtab.is_two_level() && self.strtab.set_shared(block, Shared::None) {
-                weakened!(self.hw.platform(), FreedEarly, { self.free_early() });
+                weakened!(self.hw.platform(), FreedEarly, { self.weaken_freeing() });
                 self.invalidate_block(block)?;
             }
         }
@@ -289,7 +289,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
 
     /// What a driver does that does not wait for hardware.
     #[cfg(feature = "weakened")]
-    fn free_early(&mut self) {
+    fn weaken_freeing(&mut self) {
         self.strtab.cover(None);
         self.strtab.reap();
     }

@@ -75,6 +75,8 @@ pub struct World {
     pub loads: Cell<u64>,
     /// What GBPA reads as while it is broken: it takes no value, and its flag of an update stays once it is set.
     pub broken_gbpa: Cell<Option<u32>>,
+    /// A register of hardware that reads as this, whatever it is.
+    pub forged: Cell<Option<(u32, u32)>>,
 }
 
 #[derive(Clone)]
@@ -101,6 +103,7 @@ impl Board {
             mmio: Cell::new(0),
             loads: Cell::new(0),
             broken_gbpa: Cell::new(None),
+            forged: Cell::new(None),
         }))
     }
 
@@ -135,6 +138,11 @@ impl Platform for Board {
             self.0.announced.set(true);
         }
         if let (r::GBPA, Some(value)) = (offset, self.0.broken_gbpa.get()) {
+            return value;
+        }
+        if let Some((register, value)) = self.0.forged.get()
+            && register == offset
+        {
             return value;
         }
         self.0.model.borrow_mut().read32(offset)
@@ -218,9 +226,8 @@ impl DmaBuffer for Buffer {
         self.world.stores.read64(self.pa + offset as u64)
     }
     fn write64(&mut self, offset: usize, value: u64) {
-        if offset.is_multiple_of(8) && offset + 8 <= self.size {
-            self.world.stores.write64(self.pa + offset as u64, value);
-        }
+        assert!(offset.is_multiple_of(8) && offset + 8 <= self.size, "a store at {offset:#x} of {:#x}", self.size);
+        self.world.stores.write64(self.pa + offset as u64, value);
     }
     fn clean(&self, offset: usize, len: usize) {
         let from = self.pa + offset as u64;

@@ -219,7 +219,7 @@ impl Run<'_> {
         mutants.arg("--output").arg(self.checkout.work_dir("mutants")?.join(self.module.name()));
         mutants.args(["--jobs", &self.args.jobs.to_string(), "--timeout", round.hangs_s(), "--no-shuffle"]);
         // Without the examples in the documentation: each is a program to link, and none is there to find a defect.
-        mutants.arg("--cargo-test-arg=--tests");
+        mutants.arg("--cargo-arg=--tests");
         match round {
             Round::Own => mutants.args(["--test-package", self.module.package()]),
             Round::Model => mutants.args(["--test-package", "model-tests"]),

@@ -1,0 +1,117 @@
+//! How long is waited, to the microsecond, on a clock that a test sets.
+
+use core::cell::{Cell, RefCell};
+use io_pgtable::Pa;
+use std::collections::VecDeque;
+use std::vec;
+use std::vec::Vec;
+
+use super::*;
+use crate::cmdq::{Cmdq, CmdqError, RING_SIZE};
+use crate::features::Coherency;
+use crate::platform::{DmaBuffer, WiredIrq};
+use crate::spec::registers as reg;
+
+/// An SMMU whose registers hold what they are given, or nothing while it is deaf, and a clock that reads as scripted.
+#[derive(Default)]
+struct Scripted {
+    clock: RefCell<VecDeque<u64>>,
+    readings: Cell<usize>,
+    acked: Cell<u32>,
+    deaf: Cell<bool>,
+}
+
+/// Memory that nobody looks at.
+struct Ring(Vec<u64>);
+
+impl DmaBuffer for Ring {
+    fn pa(&self) -> Pa {
+        Pa(0x1000)
+    }
+    fn size(&self) -> usize {
+        RING_SIZE
+    }
+    fn read64(&self, offset: usize) -> u64 {
+        self.0[offset / 8]
+    }
+    fn write64(&mut self, offset: usize, value: u64) {
+        self.0[offset / 8] = value;
+    }
+    fn clean(&self, _: usize, _: usize) {}
+    fn invalidate(&self, _: usize, _: usize) {}
+}
+
+impl Platform for Scripted {
+    type Buffer = Ring;
+
+    fn read32(&self, offset: u32) -> u32 {
+        if offset == reg::CR0ACK { self.acked.get() } else { 0 }
+    }
+    fn write32(&self, offset: u32, value: u32) {
+        if offset == reg::CR0 && !self.deaf.get() {
+            self.acked.set(value);
+        }
+    }
+    fn read64(&self, _: u32) -> u64 {
+        0
+    }
+    fn write64(&self, _: u32, _: u64) {}
+    fn alloc(&self, _: usize) -> Option<Ring> {
+        None
+    }
+    fn dsb(&self) {}
+    fn now_us(&self) -> u64 {
+        self.readings.set(self.readings.get() + 1);
+        self.clock.borrow_mut().pop_front().unwrap()
+    }
+    fn relax(&self) {}
+    fn raise(&self, _: WiredIrq) {}
+}
+
+/// Start of the tests' time: it may wrap, and is not zero.
+const START: u64 = u64::MAX - 10;
+
+fn at(microseconds: &[u64]) -> Hw<Scripted> {
+    let clock = microseconds.iter().map(|time| START.wrapping_add(*time)).collect();
+    Hw::new(Scripted { clock: RefCell::new(clock), ..Scripted::default() })
+}
+
+#[test]
+fn a_wait_lasts_its_whole_bound_and_no_longer() {
+    for (bound, looks) in [(100, 4), (1_000_000, 4)] {
+        let hw = at(&[0, 1, bound - 1, bound, bound + 1, bound + 2]);
+        let mut seen = 0;
+        let result = hw.wait(bound, || {
+            seen += 1;
+            false
+        });
+        assert_eq!((result, seen), (Err(TimedOut), looks), "the last look is after the bound");
+    }
+    // What is there at once needs no clock but for the start, and what comes at the end of the bound is not too late.
+    let hw = at(&[0]);
+    assert_eq!((hw.wait(0, || true), hw.platform().readings.get()), (Ok(()), 1));
+    let hw = at(&[0, 100, 101]);
+    let mut looks = 0;
+    let late = hw.wait(100, || {
+        looks += 1;
+        looks == 2
+    });
+    assert_eq!(late, Ok(()));
+}
+
+#[test]
+fn a_register_is_acknowledged_by_the_value_that_was_written() {
+    let hw = at(&[0, 0, 1, 2_000_000]);
+    assert_eq!(hw.write_acked(reg::CR0, reg::CR0ACK, 0xd), Ok(()));
+    assert_eq!(hw.platform().acked.get(), 0xd);
+    hw.platform().deaf.set(true);
+    assert_eq!(hw.write_acked(reg::CR0, reg::CR0ACK, 0x5), Err(TimedOut));
+}
+
+#[test]
+fn a_sync_is_waited_for_one_second() {
+    let hw = at(&[0, 1, 999_999, 1_000_000, 1_000_001, 1_000_002]);
+    let mut queue = Cmdq::new(Ring(vec![0; RING_SIZE / 8]), 8, Coherency::Coherent);
+    assert_eq!(queue.sync(&hw), Err(CmdqError::Timeout));
+    assert_eq!(hw.platform().readings.get(), 5, "at the bound it still had time");
+}
