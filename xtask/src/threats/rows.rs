@@ -58,7 +58,7 @@ pub(crate) const ROWS: [(u8, &str, Layers); 60] = [
     (16, "every field of a stream table entry", Both),
     (17, "every change from one configuration to another", Both),
     (18, "StreamIDs at and beyond the edges", Both),
-    (19, "invalidation of everything, again and again", Model),
+    (19, "invalidation of everything, again and again", Both),
     (20, "context descriptors and page tables in foreign memory", Both),
     (21, "hardware updates of access and dirty state", Model),
     (22, "invalidations that are not the host's", Both),
