@@ -346,3 +346,29 @@ fn range(pages: u64) -> Option<Extent> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_is_the_smallest_that_covers_the_pages_and_is_not_reserved() {
+        let around = |pages: u64| [pages - 1, pages, pages + 1];
+        let counts = (1..=40).flat_map(around).chain((6..36).flat_map(|bits| around(1 << bits)));
+        for pages in counts.filter(|pages| *pages > 0) {
+            let Some(Extent::Range { granule: Granule::K4, num, scale, ttl: 0 }) = range(pages) else {
+                panic!("no range for {pages} pages");
+            };
+            assert!(num <= 31 && scale <= 31 && (num, scale) != (0, 0), "{pages}: {num}, {scale}");
+            assert!((num + 1) << scale >= pages, "{pages}: {num}, {scale}");
+            // With half the unit it would take more than 32, or say one page in the reserved way.
+            if scale > 0 && pages > 1 {
+                assert!(pages.div_ceil(1 << (scale - 1)) > 32, "{pages}: {num}, {scale}");
+            }
+            assert!(num << scale < pages, "{pages}: {num}, {scale}");
+        }
+        let largest = 32 << 31;
+        assert!(matches!(range(largest), Some(Extent::Range { num: 31, scale: 31, .. })));
+        assert_eq!((range(largest + 1), range(u64::MAX)), (None, None));
+    }
+}

@@ -158,3 +158,21 @@ fn every_record_arrives_as_it_was_written_round_after_round() {
         assert_eq!(rig.smmu.stats().faults, 300);
     }
 }
+
+#[test]
+fn a_fault_is_to_be_taken_until_the_end_was_seen() {
+    let mut rig = Rig::qemu();
+    rig.enable_linear(4);
+    assert!(!rig.smmu.has_fault());
+    for sid in [9, 10] {
+        rig.dma_write(sid, BUF, 1);
+    }
+    rig.smmu.poll_events(&mut rig.host);
+    for sid in [9, 10] {
+        assert!(rig.smmu.has_fault());
+        assert_eq!(rig.smmu.take_fault().map(|fault| fault.sid), Some(sid));
+    }
+    assert!(rig.smmu.has_fault(), "that there is no third has to be noticed");
+    assert_eq!(rig.smmu.take_fault(), None);
+    assert!(!rig.smmu.has_fault());
+}

@@ -6,6 +6,7 @@ mod common;
 use common::{ABORT, BUF, BYPASS, CFGI_ALL, EVTQ, L2TAB, POOL, RAM, Rig, STRTAB, cfgi_ste, r};
 use io_pgtable::Ipa;
 use smmu_drv::{AccessSize, SmmuError, Stale, WriteOutcome};
+use smmu_model::inval::Scope;
 use smmu_model::{Config, Injection, Pace, Snoop, Transfer};
 
 const EL2: u64 = POOL + 0x1000;
@@ -165,6 +166,8 @@ fn only_what_a_command_names_is_read_again() {
     rig.host.log.borrow_mut().clear();
     rig.issue(&[CFGI_ALL]);
     assert_eq!((entries(&rig).iter().min(), entries(&rig).iter().max()), (Some(&0), Some(&0x3ff)));
+    assert_eq!(rig.smmu.stats().claims_refused, 0, "and nothing else is asked for");
+    assert_eq!(rig.dma_write(0x105, BUF, 1), Transfer::Done, "a table that is still needed stays");
 }
 
 #[test]
@@ -274,6 +277,64 @@ fn t02_t04_t05_a_page_is_out_of_reach_when_the_invalidation_returns() {
                 assert!(aborted(&rig.dma_write(9, BUF, 1)));
                 assert_eq!(rig.hazards(), [], "{config:?}");
             }
+        }
+    }
+}
+
+#[test]
+fn an_invalidation_names_the_pages_in_as_few_commands_as_hardware_knows() {
+    // Start, bytes, and what is named with range invalidation and without: addresses, or all of the VMID.
+    let all = |rig: &Rig| rig.board.0.model.borrow().invalidations().to_vec();
+    for ril in [true, false] {
+        let mut rig = Rig::new(Config { ril, ..Config::qemu() });
+        for (start, bytes) in [
+            (BUF, 1),
+            (BUF, 4096),
+            (BUF + 0xfff, 1),
+            (BUF + 0xfff, 2),
+            (BUF, 2 * 4096),
+            (BUF, 32 * 4096),
+            (BUF, 33 * 4096),
+            (BUF, 0x20_0000),
+            (BUF, 0),
+            (u64::MAX - 4095, 4096),
+            (u64::MAX - 4095, 4097),
+        ] {
+            let before = all(&rig).len();
+            rig.smmu.tlb_invalidate(Stale::Range { ipa: Ipa(start), size: bytes }).unwrap();
+            let issued = all(&rig).split_off(before);
+            let first = start & !0xfff;
+            let pages =
+                start.checked_add(bytes.wrapping_sub(1)).filter(|_| bytes > 0).map(|last| (last - first) / 4096 + 1);
+            let by_address = issued.iter().filter_map(|one| match one.scope {
+                Scope::S2Ipa { by, .. } => Some((by.first, by.last, by.leaf, by.void)),
+                _ => None,
+            });
+            let seen: Vec<_> = by_address.collect();
+            let context = format!("{start:#x}, {bytes:#x}, ranges: {ril}: {issued:x?}");
+            match pages {
+                None => assert_eq!((seen.len(), issued.len()), (0, 1), "{context}"),
+                Some(1) => assert_eq!(
+                    seen,
+                    [(first & 0x00ff_ffff_ffff_f000, first & 0x00ff_ffff_ffff_f000 | 0xfff, false, false)],
+                    "{context}"
+                ),
+                Some(pages) if ril => {
+                    assert_eq!(seen.len(), 1, "{context}");
+                    assert_eq!((seen[0].0, seen[0].2, seen[0].3), (first, false, false), "{context}");
+                    assert!(seen[0].1 >= first + pages * 4096 - 1 && seen[0].1 < first + 2 * pages * 4096, "{context}");
+                }
+                Some(pages @ 2..=32) => {
+                    let each = (0..pages).map(|n| (first + n * 4096, first + n * 4096 + 0xfff, false, false));
+                    assert_eq!(seen, each.collect::<Vec<_>>(), "{context}");
+                }
+                Some(_) => assert_eq!((seen.len(), issued.len()), (0, 1), "{context}"),
+            }
+            // Combined entries go after the stage-2 ones, or all at once.
+            let last = issued.last().unwrap().scope;
+            assert_eq!(matches!(last, Scope::NhAll { .. }), !seen.is_empty(), "{context}");
+            assert_eq!(matches!(last, Scope::S12Vmall { .. }), seen.is_empty(), "{context}");
+            assert!(issued.iter().all(|one| one.completed.is_some()), "{context}");
         }
     }
 }
