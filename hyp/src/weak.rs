@@ -83,6 +83,7 @@ mod switches {
         NoMemoryPanics "no-memory-panics" "T35" "an empty pool ends EL2";
         NoSyndromePanics "no-syndrome" "T30" "an access that its syndrome does not describe ends EL2";
         NoFaultRetry "no-retry" "T49" "a fault while a block is split reaches the host, and a split takes its time";
+        BlockLost "block" "T49" "what is beside a page that changes its owner is lost with it";
         EntriesUnchecked "entry-points" "T39" "a CPU may start or resume anywhere";
         FirmwareCalls "firmware-calls" "T54" "firmware calls that nobody knows succeed, as they may where firmware knows them";
         BootUnchecked "boot-unchecked" "T58" "nobody looks whether what was loaded lies in memory and apart";

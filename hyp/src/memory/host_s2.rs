@@ -59,6 +59,14 @@ impl HostTable {
 impl HostStage2 for HostTable {
     fn unmap(&mut self, range: PageRange) -> Result<(), Stage2Error> {
         weakened!(CpuMapsAll, { return Ok(()) });
+        weakened!(BlockLost, {
+            const BLOCK: u64 = 0x20_0000;
+            let (start, end) = (range.ipa().0, range.ipa().0.wrapping_add(range.bytes()));
+            let before = start % BLOCK;
+            let after = end.next_multiple_of(BLOCK).wrapping_sub(end);
+            let _ = self.table.unmap(Ipa(start.wrapping_sub(before)).into(), before, &mut CpuTlb);
+            let _ = self.table.unmap(Ipa(end).into(), after, &mut CpuTlb);
+        });
         self.table.unmap(range.ipa().into(), range.bytes(), &mut CpuTlb).map_err(unmap_failure)
     }
 
