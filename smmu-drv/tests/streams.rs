@@ -170,6 +170,76 @@ fn only_what_a_command_names_is_read_again() {
     assert_eq!(rig.dma_write(0x105, BUF, 1), Transfer::Done, "a table that is still needed stays");
 }
 
+/// Invalidations of configuration since the `from`th.
+fn configuration(rig: &Rig, from: usize) -> Vec<(u32, u32)> {
+    let model = rig.board.0.model.borrow();
+    let span = |scope| match scope {
+        Scope::Ste { sid, leaf: true } => Some((sid, sid)),
+        Scope::SteRange { first, last } => Some((first, last)),
+        _ => None,
+    };
+    model.invalidations().iter().skip(from).filter_map(|one| span(one.scope)).collect()
+}
+
+#[test]
+fn an_invalidation_of_configuration_names_what_changed() {
+    let issued = |rig: &Rig| rig.board.0.model.borrow().invalidations().len();
+    for config in [Config::qemu(), Config { two_level: false, sid_bits: 10, ..Config::qemu() }] {
+        let mut rig = Rig::new(config.clone());
+        rig.enable_linear(10);
+        rig.set_ste(0x105, BYPASS);
+        // One entry.
+        let before = issued(&rig);
+        rig.set_ste(0x106, BYPASS);
+        assert!(configuration(&rig, before).iter().all(|span| *span == (0x106, 0x106)), "{config:?}");
+        // 40 entries at once: two groups of 32, and what the host asked for.
+        for sid in 0x110..0x138 {
+            rig.ste(sid, BYPASS);
+        }
+        let (before, syncs) = (issued(&rig), rig.smmu.stats().syncs);
+        rig.issue(&[CFGI_ALL]);
+        let mut spans = configuration(&rig, before);
+        assert!(spans.pop().is_some_and(|(first, last)| first == 0 && last >= 0x3ff), "CMD_CFGI_ALL");
+        spans.dedup();
+        assert_eq!(spans, [(0x100, 0x11f), (0x120, 0x13f)], "{config:?}");
+        let syncs = rig.smmu.stats().syncs - syncs;
+        assert!(syncs <= 5, "{syncs} of hardware's CMD_SYNCs, however many entries changed");
+        for sid in 0x110..0x138 {
+            assert_eq!(rig.dma_write(sid, BUF, 1), Transfer::Done, "{sid:#x}");
+        }
+    }
+    // A level-2 table that comes, and one that goes.
+    let mut rig = Rig::qemu();
+    enable_two_level(&mut rig, 8, 12);
+    l2_ste(&rig, 8, 0x305, BYPASS);
+    for span in [9, 0] {
+        l1(&rig, 8, 0x305, span);
+        let before = issued(&rig);
+        rig.issue(&[[3 | 0x305 << 32, 0]]);
+        let wide: Vec<_> = configuration(&rig, before).into_iter().filter(|(first, last)| first != last).collect();
+        // One that goes leaves entries first, group by group.
+        let groups: &[_] = if span == 0 { &[(0x300, 0x31f)] } else { &[] };
+        assert_eq!(wide, [groups, &[(0x300, 0x3ff)]].concat());
+    }
+}
+
+#[test]
+fn the_hosts_table_means_nothing_while_translation_is_off() {
+    let mut rig = Rig::qemu();
+    rig.enable_queues();
+    rig.write64(r::STRTAB_BASE, STRTAB);
+    rig.write(r::STRTAB_BASE_CFG, 5);
+    rig.ste(3, ABORT);
+    rig.host.log.borrow_mut().clear();
+    for command in [CFGI_ALL, cfgi_ste(3), [3 | 3 << 32, 0], [4 | 3 << 32, 2]] {
+        rig.issue(&[command]);
+        for sid in [3, 300] {
+            assert_eq!(rig.dma_write(sid, BUF, 1), Transfer::Done);
+        }
+    }
+    assert!(rig.host.log.borrow().iter().all(|at| *at < STRTAB), "it is not even read");
+}
+
 #[test]
 fn every_stream_of_a_block_has_an_entry() {
     let streams = [0, 1, 0x7f, 0x80, 0xff, 0x100, 0x17f, 0x180, 0x1ff, 0x3ff];

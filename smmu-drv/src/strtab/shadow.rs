@@ -304,11 +304,11 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     /// Gives every entry of a linear block the same content.
     fn set_block(&mut self, block: u32, ste: Ste) -> Result<(), SmmuError> {
         let end = next_block(block).min(self.strtab.streams());
-        let mut sid = u64::from(block << SPLIT);
-        while sid < end {
+        // Group by group, as entries of the host are taken over: an invalidation between two stores is then one of a group.
+        // The table may end within one.
+        for sid in (u64::from(block << SPLIT)..end).step_by(GROUP) {
             let count = usize::try_from(end.saturating_sub(sid)).unwrap_or(GROUP).min(GROUP);
             self.update(low32(sid), [ste; GROUP].get(..count).unwrap_or(&[]))?;
-            sid = sid.saturating_add(u64::from(GROUP_U32));
         }
         Ok(())
     }
