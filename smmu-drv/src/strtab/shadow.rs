@@ -306,7 +306,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         let end = next_block(block).min(self.strtab.streams());
         // Group by group, as entries of the host are taken over: an invalidation between two stores is then one of a group.
         // The table may end within one.
-        for sid in (u64::from(block << SPLIT)..end).step_by(GROUP) {
+        for sid in (u64::from(block << SPLIT)..end).step_by(GROUP).take(GROUPS) {
             let count = usize::try_from(end.saturating_sub(sid)).unwrap_or(GROUP).min(GROUP);
             self.update(low32(sid), [ste; GROUP].get(..count).unwrap_or(&[]))?;
         }
@@ -427,6 +427,10 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         Ok(())
     }
 }
+
+/// Groups of a block.
+const GROUPS: usize = 8;
+const _: () = assert!(GROUP * GROUPS == 1 << SPLIT);
 
 /// First StreamID after a block.
 fn next_block(block: u32) -> u64 {
