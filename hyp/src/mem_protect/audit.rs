@@ -175,7 +175,7 @@ impl<L: Fn(Ipa) -> Option<Leaf>> Walk<'_, '_, L> {
         while at < run.end() {
             let next = (self.next_leaf)(address(at));
             let Some(leaf) = next.filter(|leaf| leaf.ipa == address(at)) else {
-                let back = next.map_or(run.end(), |leaf| (leaf.ipa.0 >> PAGE_SHIFT).clamp(at, run.end()));
+                let back = next.map_or(run.end(), |leaf| (leaf.ipa.0 >> PAGE_SHIFT).max(at).min(run.end()));
                 self.miss(at, back)?;
                 at = back.max(at.saturating_add(1));
                 continue;
