@@ -249,6 +249,28 @@ fn bad_requests_have_names() {
 }
 
 #[test]
+fn the_next_leaf_is_whole_and_is_the_first_from_there_on() {
+    let (mut shadow, _) = shadow(Bbm::Level2, &[range(RAM, 2 * MIB2), range(8 * GIB, PAGE)]);
+    let mut smmus = Smmus::default();
+    shadow.revoke(range(RAM + MIB2, PAGE), &mut smmus).unwrap();
+    let next = |from: u64| shadow.next_leaf(Ipa(from)).map(|leaf| (leaf.iova.0, leaf.size));
+    for (from, expected) in [
+        (0, Some((ITS, PAGE))),
+        (ITS + 0xffff, Some((ITS + 0xf000, PAGE))),
+        (ITS + 0x1_0000, Some((RAM, MIB2))),
+        (RAM, Some((RAM, MIB2))),
+        (RAM + PAGE, Some((RAM, MIB2))),
+        (RAM + MIB2, Some((RAM + MIB2 + PAGE, PAGE))),
+        (RAM + 2 * MIB2, Some((8 * GIB, PAGE))),
+        (8 * GIB + PAGE, None),
+        (1 << 40, None),
+        (u64::MAX, None),
+    ] {
+        assert_eq!(next(from), expected, "from {from:#x}");
+    }
+}
+
+#[test]
 fn every_error_says_what_happened_and_where() {
     use std::string::{String, ToString};
     let at = Ipa(0x1234_5000);
