@@ -296,6 +296,26 @@ fn every_stream_of_a_block_has_an_entry() {
 }
 
 #[test]
+fn without_two_levels_the_format_is_not_looked_at() {
+    let mut rig = Rig::new(Config { two_level: false, sid_bits: 10, ..Config::qemu() });
+    assert_eq!(rig.read(r::IDR0) >> 27 & 3, 0);
+    rig.mem().cpu_write(STRTAB, &[0; 64 << 10]);
+    rig.ste(0x105, BYPASS);
+    enable_two_level_format(&mut rig);
+    assert_eq!(rig.dma_write(0x105, BUF, 1), Transfer::Done, "an entry of a linear table");
+    assert!(aborted(&rig.dma_write(0x106, BUF, 1)));
+    assert_eq!(rig.events(), [[4 | 0x106 << 32, 0, 0, 0]]);
+}
+
+/// STRTAB_BASE_CFG.FMT says 2-level, of a table of 2^10 streams.
+fn enable_two_level_format(rig: &mut Rig) {
+    rig.enable_queues();
+    rig.write64(r::STRTAB_BASE, STRTAB);
+    rig.write(r::STRTAB_BASE_CFG, 10 | 8 << 6 | 1 << 16);
+    rig.write(r::CR0, r::CMDQEN | r::EVENTQEN | r::SMMUEN);
+}
+
+#[test]
 fn t41_a_table_that_the_host_drops_leaves_no_pointer_behind() {
     let mut rig = Rig::qemu();
     let before = rig.board.0.live_bytes.get();
