@@ -242,14 +242,15 @@ fn t17_a_live_entry_changes_by_one_dword_between_two_commands() {
         for new in entries {
             rig.set_ste(8, old);
             let mem = rig.mem().clone();
-            let seen = std::rc::Rc::new(std::cell::RefCell::new(vec![]));
+            let now = [mem.cpu_read64(at), mem.cpu_read64(at + 8)];
+            let seen = std::rc::Rc::new(std::cell::RefCell::new(vec![now]));
             let log = std::rc::Rc::clone(&seen);
             let look = move |_: &_| log.borrow_mut().push([mem.cpu_read64(at), mem.cpu_read64(at + 8)]);
             *rig.board.0.watch.borrow_mut() = Some(Box::new(look));
             rig.set_ste(8, new);
             *rig.board.0.watch.borrow_mut() = None;
             let seen = seen.borrow();
-            assert!(!seen.is_empty());
+            assert!(seen.len() > 1);
             for pair in seen.windows(2) {
                 let changed = pair[0].iter().zip(pair[1]).filter(|(before, after)| **before != *after).count();
                 assert!(changed <= 1, "{old:x?} to {new:x?}: {seen:x?}");
