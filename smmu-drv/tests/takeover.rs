@@ -108,6 +108,15 @@ fn hardware_interrupts_and_msis_start_disabled() {
 }
 
 #[test]
+fn hardware_reaches_tables_and_queues_with_the_attributes_that_it_can_use() {
+    // Inner shareable and write-back where it snoops, outer shareable and non-cacheable elsewhere; CR2: RECINVSID, PTM.
+    for (snoop, cr1) in [(Snoop::Coherent, 0xd75), (Snoop::NonCoherent, 0x820)] {
+        let rig = Rig::new(Config { snoop, ..Config::qemu() });
+        assert_eq!((rig.board.read32(r::CR1), rig.board.read32(r::CR2)), (cr1, 6));
+    }
+}
+
+#[test]
 fn ats_is_checked_from_the_moment_translation_is_on() {
     let rig = Rig::new(Config::full());
     assert_eq!(rig.board.read32(r::CR0ACK), 0x1d);
