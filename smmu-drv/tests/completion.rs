@@ -246,3 +246,29 @@ fn an_index_beyond_a_smaller_queue_is_cut_when_it_is_enabled() {
     assert_eq!(rig.smmu.stats().host_commands - before, 2);
     assert_eq!(rig.read(r::GERROR), 0);
 }
+
+#[test]
+fn a_failed_smmu_is_left_as_it_is_while_it_confines_or_stops_everything() {
+    let mut rig = Rig::qemu();
+    rig.enable_linear(4);
+    rig.board.0.model.borrow_mut().inject(Injection::SyncNever);
+    assert_eq!(rig.smmu.tlb_invalidate(Stale::All), Err(SmmuError::SyncTimeout));
+    let before = (rig.board.0.mmio.get(), rig.board.0.clock.get());
+    for _ in 0..10 {
+        assert_eq!(rig.smmu.tlb_invalidate(Stale::All), Err(SmmuError::SyncTimeout));
+        rig.smmu.poll_events(&mut rig.host);
+    }
+    // Every stream is confined by its table still: nothing is written, and nothing waited for.
+    assert_eq!((rig.board.0.mmio.get(), rig.board.0.clock.get()), before);
+    assert!(!rig.el2_reachable(3));
+    // It loses its power: closed by the next look, and from then on nothing is left to do.
+    rig.board.0.model.borrow_mut().reset();
+    rig.smmu.poll_events(&mut rig.host);
+    assert!(!rig.el2_reachable(3));
+    let closed = rig.board.0.mmio.get();
+    assert!(closed > before.0);
+    for _ in 0..10 {
+        rig.smmu.poll_events(&mut rig.host);
+    }
+    assert_eq!(rig.board.0.mmio.get(), closed);
+}
