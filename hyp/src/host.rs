@@ -100,6 +100,9 @@ fn stop(reason: Reason) -> ! {
             ownership.dma().table_bytes() / 1024
         );
         match audit {
+            Ok(lost) if !cfg!(feature = "weakened") && !ownership.explains(lost) => {
+                exit::broken(format_args!("audit at the end: no call explains that the host lost pages: {lost:?}"))
+            }
             Ok(lost) => log!(
                 "audit {}; free in the pool: {} KiB, {} KiB at the host's start, {} KiB donated",
                 Clean(lost),

@@ -23,7 +23,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use hyp::esr::{self, Trap};
 use hyp::ghost::{Call, Ghost, Violation};
 use hyp::hvc::Transitions;
-use hyp::mem_protect::{DmaStage2, Error, GuestId, HostStage2, Leaf, Lost, PageRange, UncheckedRange};
+use hyp::mem_protect::{DmaStage2, Error, GuestId, HostStage2, Leaf, PageRange, UncheckedRange};
 use spin::Once;
 use spin::mutex::{TicketMutex, TicketMutexGuard};
 
@@ -80,10 +80,7 @@ fn compare(ownership: &HostOwnership, esr: u64) {
     }
     match audit::tables(ownership) {
         Err(finding) => disagree(&finding, esr),
-        // Only a call that failed half-way may cost the host pages.
-        Ok(lost) if lost != Lost::default() && ownership.stats().rolled_back == 0 => {
-            disagree(&format_args!("the host lost pages: {lost:?}"), esr)
-        }
+        Ok(lost) if !ownership.explains(lost) => disagree(&format_args!("the host lost pages: {lost:?}"), esr),
         Ok(_) => {}
     }
 }

@@ -291,7 +291,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     #[cold]
     fn keep_closed(&mut self) {
         let on = Cr0::from_bits_truncate(self.hw.read32(reg::CR0ACK)).contains(Cr0::SMMUEN);
-        if on || get32(gbpa::ABORT, self.hw.read32(reg::GBPA)) == 1 {
+        if on || is_closed(self.hw.read32(reg::GBPA)) {
             return;
         }
         match self.patience {
@@ -371,4 +371,9 @@ mod tests {
         assert!(matches!(range(largest), Some(Extent::Range { num: 31, scale: 31, .. })));
         assert_eq!((range(largest + 1), range(u64::MAX)), (None, None));
     }
+}
+
+/// Whether GBPA ends all transactions already: a value can be read back before its update is complete [S 6.3.14].
+fn is_closed(gbpa: u32) -> bool {
+    get32(gbpa::ABORT, gbpa) == 1 && get32(gbpa::UPDATE, gbpa) == 0
 }

@@ -11,8 +11,9 @@ use smmu_model::{Config, Injection, Pace, Transfer};
 const TRAPS: u64 = 200;
 /// Register accesses that a look may cost: CR0ACK and GBPA, GBPA again before it is written, and the write.
 const LOOK: u64 = 4;
-/// GBPA.Update.
+/// GBPA.Update and GBPA.ABORT.
 const UPDATE: u32 = 1 << 31;
+const ABORT: u32 = 1 << 20;
 
 /// An SMMU that EL2 gave up, which then lost its power and came back open, with a GBPA that takes no update and reads as
 /// `gbpa`.
@@ -89,6 +90,19 @@ fn t09_an_smmu_that_listens_again_is_closed_without_waiting() {
         assert_ne!(rig.dma_write(8, POOL, 1), Transfer::Done);
         assert_eq!(rig.hazards(), []);
     }
+}
+
+#[test]
+fn t39_power_off_waits_for_an_update_that_can_be_read_already() {
+    let mut rig = failed_and_deaf(1, 0);
+    for n in 0..4 {
+        touch(&mut rig, n);
+    }
+    assert_eq!(rig.board.0.broken_gbpa.get(), Some(UPDATE | ABORT), "EL2's own write");
+    let (_, start) = cost(&rig);
+    assert_eq!(rig.smmu.quiesce(), Err(SmmuError::SyncTimeout));
+    let (_, end) = cost(&rig);
+    assert!(end - start >= 1_000_000, "{}", end - start);
 }
 
 #[test]

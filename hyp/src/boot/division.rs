@@ -64,9 +64,6 @@ impl Division {
         for (section, range) in sections.iter_mut().zip(platform.memory.ram.iter()) {
             let bytes = rounded(pool::bitmap_bytes(range.size() / PAGE));
             *section = Some((range.base().0 / PAGE, range.size() / PAGE, Pa(next)));
-            // SAFETY: (1) the pool's range is EL2's alone; (2) the bitmap lies in it, which is checked below before
-            // anything uses it.
-            unsafe { core::ptr::write_bytes(next as *mut u8, 0, usize::try_from(bytes).unwrap_or(0)) };
             next += bytes;
         }
         if next > end {
@@ -79,10 +76,16 @@ impl Division {
             );
         }
         // SAFETY: (1) the records lie at the start of the pool's range and are used for nothing else, ever; (2) zeroes
-        // are valid records; (3) the bitmaps were zeroed above; (4) the rest of the range is used by nobody.
+        // are valid records; (3) the bitmaps lie behind them, in the range as checked above, and are zeroed before they are
+        // used; (4) the rest of the range is used by nobody.
         let storage = unsafe {
             core::ptr::write_bytes(records, 0, usize::try_from(count).unwrap_or(0));
             for (first, pages, bitmaps) in sections.into_iter().flatten() {
+                core::ptr::write_bytes(
+                    bitmaps.0 as *mut u8,
+                    0,
+                    usize::try_from(pool::bitmap_bytes(pages)).unwrap_or(0),
+                );
                 pool::expect_donations(first, pages, bitmaps);
             }
             pool::add(next, end);

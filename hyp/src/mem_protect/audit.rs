@@ -114,6 +114,13 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
         Ok(lost.get())
     }
 
+    /// Whether calls that failed half-way account for what an audit says that the host lost. What they do not account for is a
+    /// defect: such pages may be in use by EL2 while the map says that they are the host's.
+    pub fn explains(&self, lost: Lost) -> bool {
+        let stats = self.stats();
+        lost.cpu <= stats.unmapped && (lost.dma == 0 || stats.rolled_back > 0)
+    }
+
     fn audit_tables(&self, devices: Devices<'_>, missing: &Missing<'_>) -> Result<(), Disagreement> {
         let all = PageRange::new(0, PFN_LIMIT);
         self.audit_table(Table::Cpu, devices.cpu, all, missing, |from| self.cpu.next_leaf(from))?;
@@ -176,8 +183,12 @@ impl<L: Fn(Ipa) -> Option<Leaf>> Walk<'_, '_, L> {
             let next = (self.next_leaf)(address(at));
             let Some(leaf) = next.filter(|leaf| leaf.ipa == address(at)) else {
                 let back = next.map_or(run.end(), |leaf| (leaf.ipa.0 >> PAGE_SHIFT).max(at).min(run.end()));
+                if back <= at {
+                    // Not a leaf of this page, and not one after it.
+                    return self.disagree(at, Finding::Missing);
+                }
                 self.miss(at, back)?;
-                at = back.max(at.saturating_add(1));
+                at = back;
                 continue;
             };
             if leaf.pa.0 != leaf.ipa.0 {

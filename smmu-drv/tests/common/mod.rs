@@ -73,7 +73,7 @@ pub struct World {
     pub mmio: Cell<u64>,
     /// Loads of EL2 from registers.
     pub loads: Cell<u64>,
-    /// What GBPA reads as while it is broken: it takes no value, and its flag of an update stays once it is set.
+    /// What GBPA reads as while it is broken: what is written can be read, but its update never ends.
     pub broken_gbpa: Cell<Option<u32>>,
     /// A register of hardware that reads as this, whatever it is.
     pub forged: Cell<Option<(u32, u32)>>,
@@ -151,7 +151,7 @@ impl Platform for Board {
         self.check_order(offset, value);
         if let (r::GBPA, Some(old)) = (offset, self.0.broken_gbpa.get()) {
             assert!(old >> 31 == 0, "a write of GBPA while an update is under way");
-            self.0.broken_gbpa.set(Some(value & 1 << 31));
+            self.0.broken_gbpa.set(Some(value & (1 << 31 | 1 << 20)));
         } else {
             self.0.model.borrow_mut().write32(offset, value);
         }

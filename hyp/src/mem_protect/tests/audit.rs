@@ -62,7 +62,10 @@ fn pages_that_the_host_lost_are_counted_and_hide_nothing_behind_them() {
         assert!(state.cpu.remove(&(RAM + 7)));
     }
     assert!(owned.audit(Devices::default()).is_err());
-    assert_eq!(owned.audit_access(Devices::default()), Ok(Lost { cpu: 1, dma: 4 }));
+    let lost = Lost { cpu: 1, dma: 4 };
+    assert_eq!(owned.audit_access(Devices::default()), Ok(lost));
+    assert!(!owned.explains(lost), "no call failed");
+    assert!(owned.explains(Lost::default()));
     // Behind each of them, in either table, what gives access is still found.
     for (table, pfn) in [(Table::Cpu, BOOT), (Table::Dma, BOOT), (Table::Dma, HIGH + 8), (Table::Cpu, RAM - 1)] {
         {
@@ -82,6 +85,14 @@ fn pages_that_the_host_lost_are_counted_and_hide_nothing_behind_them() {
         let expected = Disagreement { table: Table::Cpu, ipa: at(pfn), owner: Owner::Host, finding };
         assert_eq!(owned.audit_access(Devices::default()), Err(expected));
     }
+}
+
+#[test]
+fn a_leaf_that_begins_before_its_page_is_no_leaf_of_it() {
+    let (owned, world) = machine();
+    world.get().early = Some(RAM + 7);
+    let expected = Disagreement { table: Table::Cpu, ipa: at(RAM + 7), owner: Owner::Host, finding: Finding::Missing };
+    assert_eq!(owned.audit_access(Devices::default()), Err(expected));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::{
     named, range,
     world::{Owned, RAM, Step, Step::*, World, check, machine, records},
 };
-use crate::mem_protect::{DmaError, Error, FaultAnswer, GuestLife, Owner, PageState};
+use crate::mem_protect::{Devices, DmaError, Error, FaultAnswer, GuestLife, Lost, Owner, PageState};
 
 /// A transition with the state it starts from and the steps it takes.
 struct Case {
@@ -138,6 +138,9 @@ fn a_rollback_that_fails_costs_the_host_a_fault_and_nothing_else() {
     assert_eq!(owned.stats().unmapped, COUNT);
     assert_eq!(owned.map().page(AT).unwrap().state(Owner::Host), PageState::Owned);
     assert!(!world.state().cpu.contains(&AT) && world.state().dma.contains(&AT));
+    let lost = Lost { cpu: COUNT, dma: 0 };
+    assert_eq!(owned.audit_access(Devices::default()), Ok(lost));
+    assert!(owned.explains(lost) && !owned.explains(Lost { cpu: COUNT + 1, dma: 0 }));
     for pfn in AT..AT + COUNT {
         world.get().arm(&[0]);
         assert_eq!(owned.host_fault(pfn), FaultAnswer::Deny, "no memory yet");

@@ -61,6 +61,8 @@ pub(super) struct Machine {
     pub(super) devices: Vec<PageRange>,
     /// Leaves of both tables that are wrong: the page, where it leads, and as what.
     pub(super) wrong: BTreeMap<u64, (u64, LeafKind)>,
+    /// A page whose leaf begins one page early.
+    pub(super) early: Option<u64>,
 }
 
 impl Machine {
@@ -88,7 +90,12 @@ impl Machine {
             .min_by_key(|&(pfn, ..)| pfn);
         let (pfn, count, kind) = [ram, device].into_iter().flatten().min_by_key(|&(pfn, ..)| pfn)?;
         let (to, kind) = self.wrong.get(&pfn).copied().unwrap_or((pfn, kind));
-        Some(Leaf { ipa: Ipa(pfn << PAGE_SHIFT), pa: Pa(to << PAGE_SHIFT), bytes: count << PAGE_SHIFT, kind })
+        Some(Leaf {
+            ipa: Ipa((pfn - u64::from(self.early == Some(pfn))) << PAGE_SHIFT),
+            pa: Pa(to << PAGE_SHIFT),
+            bytes: count << PAGE_SHIFT,
+            kind,
+        })
     }
 }
 
