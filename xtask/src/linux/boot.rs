@@ -302,6 +302,9 @@ impl Boot {
                 Err(error) => Finding::bad(format!("EL2: {error:#}")),
             });
         }
+        if matches!(self.hypervisor, Hypervisor::Portcullis(_)) && !console::audit_is_clean(&outcome.el2_console) {
+            findings.push(Finding::bad("EL2 does not say that its last audit was clean"));
+        }
         if self.mode.is_attack() && matches!(self.hypervisor, Hypervisor::Portcullis(_)) {
             findings.extend(attack::judge_faults(&outcome.el2_console));
         }
