@@ -347,6 +347,11 @@ fn range(pages: u64) -> Option<Extent> {
     }
 }
 
+/// Whether GBPA ends all transactions already: a value can be read back before its update is complete [S 6.3.14].
+fn is_closed(gbpa: u32) -> bool {
+    get32(gbpa::ABORT, gbpa) == 1 && get32(gbpa::UPDATE, gbpa) == 0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -371,9 +376,4 @@ mod tests {
         assert!(matches!(range(largest), Some(Extent::Range { num: 31, scale: 31, .. })));
         assert_eq!((range(largest + 1), range(u64::MAX)), (None, None));
     }
-}
-
-/// Whether GBPA ends all transactions already: a value can be read back before its update is complete [S 6.3.14].
-fn is_closed(gbpa: u32) -> bool {
-    get32(gbpa::ABORT, gbpa) == 1 && get32(gbpa::UPDATE, gbpa) == 0
 }
