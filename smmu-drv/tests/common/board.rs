@@ -1,0 +1,199 @@
+//! What the driver sees of the world: the model's registers, memory through a buffer of stores, and a clock.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use io_pgtable::Pa;
+use smmu_drv::{DmaBuffer, Platform, WiredIrq};
+use smmu_model::{Config, Memory, Model, Region, Snoop, WriteBuffer};
+
+use super::*;
+
+/// Looks at the hardware.
+pub type Watch = Box<dyn FnMut(&Model)>;
+
+/// What is shared between the platform, its buffers and the test.
+pub struct World {
+    pub model: RefCell<Model>,
+    pub mem: Memory,
+    /// EL2's stores to queues and tables that hardware need not see yet.
+    pub stores: WriteBuffer,
+    /// EVENTQ_PROD was read, and no barrier has followed that orders reads of the records.
+    pub announced: Cell<bool>,
+    pub clock: Cell<u64>,
+    pub irqs: RefCell<Vec<WiredIrq>>,
+    pub next: Cell<u64>,
+    pub live_bytes: Cell<usize>,
+    /// Allocations that still succeed.
+    pub allocations: Cell<usize>,
+    /// Called after every register write of EL2.
+    pub watch: RefCell<Option<Watch>>,
+    pub mmio: Cell<u64>,
+    /// Loads of EL2 from registers.
+    pub loads: Cell<u64>,
+    /// What GBPA reads as while it is broken: what is written can be read, but its update never ends.
+    pub broken_gbpa: Cell<Option<u32>>,
+    /// A register of hardware that reads as this, whatever it is.
+    pub forged: Cell<Option<(u32, u32)>>,
+}
+
+#[derive(Clone)]
+pub struct Board(pub Rc<World>);
+
+impl Board {
+    pub fn new(config: Config) -> Self {
+        let mem = Memory::new(config.snoop);
+        mem.add(RAM, RAM_SIZE, Region::Ram);
+        mem.add(POOL, POOL_SIZE, Region::Ram);
+        mem.add(MMIO, 0x1000, Region::Mmio);
+        let model = Model::new(config, mem.clone());
+        Self(Rc::new(World {
+            model: RefCell::new(model),
+            stores: WriteBuffer::new(mem.clone()),
+            announced: Cell::new(false),
+            mem,
+            clock: Cell::new(0),
+            irqs: RefCell::new(Vec::new()),
+            next: Cell::new(POOL + 0x10_0000),
+            live_bytes: Cell::new(0),
+            allocations: Cell::new(usize::MAX),
+            watch: RefCell::new(None),
+            mmio: Cell::new(0),
+            loads: Cell::new(0),
+            broken_gbpa: Cell::new(None),
+            forged: Cell::new(None),
+        }))
+    }
+
+    /// A register write that hands memory over to hardware comes after a barrier, whatever this hardware would forgive.
+    fn check_order(&self, offset: u32, value: u32) {
+        // Asked only in need: hardware takes its time by the number of reads.
+        let enabled = || u64::from(self.0.model.borrow_mut().read32(r::CR0ACK));
+        let stored = self.0.stores.has_stores();
+        let unordered = match offset {
+            r::CR0 => stored && value != 0,
+            r::CMDQ_PROD | r::GERRORN => stored && enabled() & r::CMDQEN != 0,
+            r::EVENTQ_CONS => self.0.stores.has_loads() && enabled() & r::EVENTQEN != 0,
+            _ => false,
+        };
+        assert!(!unordered, "no barrier before the write of {value:#x} to register {offset:#x}");
+    }
+
+    fn after_write(&self) {
+        self.0.mmio.set(self.0.mmio.get() + 1);
+        if let Some(watch) = self.0.watch.borrow_mut().as_mut() {
+            watch(&self.0.model.borrow());
+        }
+    }
+}
+
+impl Platform for Board {
+    type Buffer = Buffer;
+
+    fn read32(&self, offset: u32) -> u32 {
+        self.0.loads.set(self.0.loads.get() + 1);
+        if offset == r::EVENTQ_PROD {
+            self.0.announced.set(true);
+        }
+        if let (r::GBPA, Some(value)) = (offset, self.0.broken_gbpa.get()) {
+            return value;
+        }
+        if let Some((register, value)) = self.0.forged.get()
+            && register == offset
+        {
+            return value;
+        }
+        self.0.model.borrow_mut().read32(offset)
+    }
+    fn write32(&self, offset: u32, value: u32) {
+        self.check_order(offset, value);
+        if let (r::GBPA, Some(old)) = (offset, self.0.broken_gbpa.get()) {
+            assert!(old >> 31 == 0, "a write of GBPA while an update is under way");
+            self.0.broken_gbpa.set(Some(value & (1 << 31 | 1 << 20)));
+        } else {
+            self.0.model.borrow_mut().write32(offset, value);
+        }
+        self.after_write();
+    }
+    fn read64(&self, offset: u32) -> u64 {
+        self.0.model.borrow_mut().read64(offset)
+    }
+    fn write64(&self, offset: u32, value: u64) {
+        self.0.model.borrow_mut().write64(offset, value);
+        self.after_write();
+    }
+    fn alloc(&self, size: usize) -> Option<Buffer> {
+        assert!(size.is_power_of_two() && size >= 4096, "{size}");
+        let left = self.0.allocations.get().checked_sub(1)?;
+        self.0.allocations.set(left);
+        // Never reused: what a later owner would do is done at once when a buffer is freed, and the model's memory of every
+        // word stays short.
+        let mask = size as u64 - 1;
+        let pa = (self.0.next.get() + mask) & !mask;
+        self.0.next.set(pa + size as u64);
+        assert!(pa + size as u64 <= POOL + POOL_SIZE, "test pool too small");
+        self.0.live_bytes.set(self.0.live_bytes.get() + size);
+        Some(Buffer { world: Rc::clone(&self.0), pa, size })
+    }
+    fn dsb(&self) {
+        self.0.stores.barrier();
+        self.0.announced.set(false);
+    }
+    fn now_us(&self) -> u64 {
+        self.0.clock.set(self.0.clock.get() + 50);
+        self.0.clock.get()
+    }
+    fn relax(&self) {
+        self.0.model.borrow_mut().relax();
+        self.0.clock.set(self.0.clock.get() + 50);
+    }
+    fn raise(&self, irq: WiredIrq) {
+        self.0.irqs.borrow_mut().push(irq);
+    }
+}
+
+pub struct Buffer {
+    world: Rc<World>,
+    pa: u64,
+    size: usize,
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        self.world.live_bytes.set(self.world.live_bytes.get() - self.size);
+        self.world.stores.discard(&(self.pa..self.pa + self.size as u64));
+        // Freed memory is reused for anything: make entries in it bypass, as a hostile later owner would.
+        for at in (self.pa..self.pa + self.size as u64).step_by(64) {
+            self.world.mem.cpu_write64(at, 1 | 4 << 1);
+        }
+    }
+}
+
+impl DmaBuffer for Buffer {
+    fn pa(&self) -> Pa {
+        Pa(self.pa)
+    }
+    fn size(&self) -> usize {
+        self.size
+    }
+    fn read64(&self, offset: usize) -> u64 {
+        if !offset.is_multiple_of(8) || offset + 8 > self.size {
+            return 0;
+        }
+        assert!(!self.world.announced.get(), "no barrier between EVENTQ_PROD and what it announces");
+        self.world.stores.read64(self.pa + offset as u64)
+    }
+    fn write64(&mut self, offset: usize, value: u64) {
+        assert!(offset.is_multiple_of(8) && offset + 8 <= self.size, "a store at {offset:#x} of {:#x}", self.size);
+        self.world.stores.write64(self.pa + offset as u64, value);
+    }
+    fn clean(&self, offset: usize, len: usize) {
+        let from = self.pa + offset as u64;
+        self.world.stores.clean(from..from + len as u64);
+    }
+    fn invalidate(&self, offset: usize, len: usize) {
+        let from = self.pa + offset as u64;
+        self.world.mem.invalidate(from..from + len as u64);
+    }
+}
