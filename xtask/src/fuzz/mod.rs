@@ -6,6 +6,7 @@
 mod build;
 mod coverage;
 mod removed;
+mod replay;
 mod run;
 
 use std::path::PathBuf;
@@ -18,11 +19,12 @@ use build::Driver;
 use removed::Removed;
 use run::{Corpus, Job};
 
-/// Let coverage-guided fuzzing play hostile hosts against the driver, on the adversarial SMMU model.
+/// Let coverage-guided fuzzing play hostile hosts against the driver, on the adversarial SMMU model
 ///
 /// Each target starts from its committed corpus (fuzz/corpus) and from what earlier runs found worth keeping
 /// (target/portcullis/fuzz/corpus). After every step the model is asked whether any legal choice of the hardware lets a
-/// stream reach memory that is not the host's. Needs a C++ compiler; cargo-fuzz is built into target/ if it is missing.
+/// stream reach memory that is not the host's. Needs a C++ compiler. The first run builds cargo-fuzz into target/ if the
+/// machine has none, and the targets: 1 to 5 minutes.
 ///
 /// Examples:
 ///   cargo xtask fuzz
@@ -53,7 +55,8 @@ pub(crate) struct Args {
     /// committed corpus alone; so does each target that is named
     #[arg(long, value_enum, value_name = "DEFENCE", conflicts_with = "coverage")]
     without: Option<Removed>,
-    /// Play one input and show what it does; with --without, where that defence is missing
+    /// Play one input and show what it does; with --without, where that defence is missing. TARGET may be left out for a
+    /// file in fuzz/corpus/TARGET/
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "coverage")]
     replay: Option<PathBuf>,
 }
@@ -111,17 +114,17 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
         return Ok(());
     }
     let targets = if args.targets.is_empty() { Target::ALL.as_slice() } else { &args.targets };
+    if let Some(input) = &args.replay {
+        // Building takes minutes: what can be wrong with the command line is told first.
+        let target = replay::target(targets, input)?;
+        let without = args.without.map(Removed::word).transpose()?;
+        let driver = if without.is_some() { Driver::Weakened } else { Driver::Whole };
+        return replay::main(&build::targets(checkout, driver)?, target, input, without);
+    }
     if let Some(removed) = args.without {
-        let programs = build::targets(checkout, Driver::Weakened)?;
-        return match &args.replay {
-            Some(input) => run::replay(&programs, targets, input, Some(removed.word()?)),
-            None => removed::main(checkout, &programs, removed, args),
-        };
+        return removed::main(checkout, &build::targets(checkout, Driver::Weakened)?, removed, args);
     }
     let programs = build::targets(checkout, Driver::Whole)?;
-    if let Some(input) = &args.replay {
-        return run::replay(&programs, targets, input, None);
-    }
     let jobs = targets.iter().map(|target| Job { target: *target, corpus: Corpus::Kept, without: None });
     let results = run::all(checkout, &programs, &jobs.collect::<Vec<_>>(), args)?;
     println!("{:13} {:>10} {:>8} {:>7} {:>7}  findings", "target", "executions", "edges", "inputs", "s");

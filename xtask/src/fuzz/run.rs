@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use super::{Args, Target};
 use crate::checkout::Checkout;
@@ -152,39 +152,13 @@ fn one(checkout: &Checkout, programs: &Path, job: Job, seconds: u32) -> Result<O
     Ok(Outcome { target: name, executions, edges, inputs, seconds, finding, by: by(&text), without: job.without })
 }
 
-/// Plays one input by the target in whose folder it lies, or by the only one asked for; where a defence is missing, without it.
-///
-/// # Errors
-/// When it is not clear which target it is for; or with what playing it found.
-pub(super) fn replay(programs: &Path, targets: &[Target], input: &Path, without: Option<&str>) -> Result<()> {
-    let folder = input.canonicalize().with_context(|| format!("cannot find {}", input.display()))?;
-    let folder = folder.parent().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
-    let target = match targets {
-        [only] => *only,
-        many => *many
-            .iter()
-            .find(|target| Some(target.name()) == folder.as_deref())
-            .context("name the target that the input is for: `cargo xtask fuzz TARGET --replay FILE`")?,
-    };
-    let mut command = Command::new(programs.join(target.name()));
-    if let Some(word) = without {
-        command.env("PORTCULLIS_WITHOUT", word);
-    }
-    let finished = exec::capture(command.arg("-detect_leaks=0").arg(input).env("PORTCULLIS_SHOW", "1"))?;
-    print!("{}", String::from_utf8_lossy(&finished.stdout));
-    if !finished.status.success() {
-        bail!("{}", finding(&String::from_utf8_lossy(&finished.stderr)));
-    }
-    Ok(())
-}
-
 /// libFuzzer says when it has played the seeds.
 fn by(text: &str) -> By {
     if text.lines().any(|line| line.starts_with('#') && line.contains("INITED")) { By::Mutation } else { By::Seed }
 }
 
 /// The message of the panic, or the last word of libFuzzer; and where the input is.
-fn finding(text: &str) -> String {
+pub(super) fn finding(text: &str) -> String {
     let lines: Vec<&str> = text.lines().collect();
     let panic = lines.iter().position(|line| line.contains("panicked at")).and_then(|at| lines.get(at + 1));
     let error = lines.iter().find(|line| line.contains("ERROR: libFuzzer"));
