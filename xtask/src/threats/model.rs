@@ -24,6 +24,12 @@ const UNDEFENDED: &str = "attack run without its defence";
 /// # Errors
 /// When the tests do not build.
 pub(crate) fn run(checkout: &Checkout, rows: &[u8]) -> Result<Vec<Found>> {
+    // Minutes of compiling are told as such. Which package has a row's tests is known only when they are built.
+    step("Building the tests on the build machine", || {
+        PACKAGES.iter().try_for_each(|(package, targets)| {
+            exec::output(checkout.cargo().args(["test", "--no-run", "-p", package]).args(*targets)).map(|_| ())
+        })
+    })?;
     let mut found = Vec::new();
     for (package, targets) in PACKAGES {
         let mut cargo = checkout.cargo();
