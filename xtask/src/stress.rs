@@ -10,7 +10,7 @@ use qemu_tests::payload::{Below, Clock, Images, Report, Run, Verdict};
 
 use crate::checkout::Checkout;
 use crate::images::{self, Isolation};
-use crate::progress::{say, step};
+use crate::progress::{counted, say, step};
 use crate::setup;
 
 /// The payload's test.
@@ -22,7 +22,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Between two lines about it.
 const NEWS: Duration = Duration::from_secs(20);
 
-/// Change the owners of pages at random while devices reach for them.
+/// Change the owners of pages at random while devices reach for them
 ///
 /// Boots the payload under Portcullis with an NVMe and the `edu` DMA device. All CPUs share, lend, donate and take back
 /// pages, with EL2 and with guests that live and end; meanwhile both devices read and write the same pages: never may a
@@ -33,6 +33,11 @@ const NEWS: Duration = Duration::from_secs(20);
 /// With --ghost EL2 also compares, after every trap, an abstract ownership with both stage 2 tables, the shadow stream
 /// tables and the queues, and stops at the first disagreement; it is many times slower.
 ///
+/// Of the counters, blocked and through are disk commands at pages that were not the host's and that were, unjudged those
+/// at pages that changed hands meanwhile, and wrong those of both devices that did not end as they should: it must be 0.
+/// edu, edu_blocked and edu_through are the transfers of the edu device, which is slow and may judge none in a short run;
+/// us is the time of the run in microseconds.
+///
 /// Examples:
 ///   cargo xtask stress
 ///   cargo xtask stress --transitions 2000 --smp 2 --seed 7 --ghost
@@ -42,7 +47,7 @@ pub(crate) struct Args {
     /// How often pages change hands
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
     transitions: u64,
-    /// Number of CPUs; one of them drives the devices as well
+    /// Number of CPUs, 1 to 8; one of them drives the devices as well
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=8))]
     smp: u32,
     /// Where the random numbers start; another one every time unless given, and told
@@ -52,7 +57,7 @@ pub(crate) struct Args {
     #[arg(long)]
     ghost: bool,
     /// Kill the machine after this many seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 3_600)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 3_600, value_parser = clap::value_parser!(u64).range(1..))]
     timeout: u64,
     /// QEMU to use instead of the installed one
     #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
@@ -72,7 +77,8 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
         open: None,
     };
     let seed = args.seed.map_or_else(any_seed, Ok)?;
-    say(&format!("{} transitions on {} CPUs, seed {seed}", args.transitions, args.smp));
+    let cpus = counted(usize::try_from(args.smp)?, "CPU");
+    say(&format!("{} transitions on {cpus}, seed {seed}", args.transitions));
     let least = args.transitions / TRANSITIONS_PER_TRANSFER;
     let bootargs = format!("transitions={} transfers={least} seed={seed}", args.transitions);
     let run = Run {
