@@ -74,9 +74,9 @@ impl Guest {
     /// # Errors
     /// When a file is not there.
     pub(crate) fn own(kernel: &Path, initrd: Option<&Path>) -> Result<Self> {
-        for file in [Some(kernel), initrd].into_iter().flatten() {
-            if !file.is_file() {
-                bail!("{} is no file", file.display());
+        for (option, file) in [("--kernel", Some(kernel)), ("--initrd", initrd)] {
+            if let Some(file) = file.filter(|file| !file.is_file()) {
+                bail!("{option}: {} is no file", file.display());
             }
         }
         Ok(Self {
@@ -86,5 +86,19 @@ impl Guest {
             initrd: initrd.map(Path::canonicalize).transpose()?,
             script: Script::Unknown,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_file_is_told_with_its_option() {
+        let (here, gone) = (Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")), Path::new("/nonexist"));
+        let why = |kernel, initrd| Guest::own(kernel, initrd).map(|_| ()).map_err(|error| error.to_string());
+        assert_eq!(why(gone, None), Err("--kernel: /nonexist is no file".to_owned()));
+        assert_eq!(why(here, Some(gone)), Err("--initrd: /nonexist is no file".to_owned()));
+        assert_eq!(why(here, Some(here)), Ok(()));
     }
 }

@@ -19,7 +19,7 @@ use crate::linux::boot::{Boot, Devices, Hypervisor, Mode};
 use crate::linux::guest::Guest;
 use crate::setup;
 
-/// Boot Debian Linux behind Portcullis and check that its devices work.
+/// Boot Debian Linux behind Portcullis and check that its devices work
 ///
 /// The kernel is fetched with apt into the build folder (no root needed, nothing is
 /// installed). The guest reads NVMe and virtio-blk data through DMA, writes, exchanges
@@ -50,7 +50,7 @@ pub(crate) struct Args {
     /// QEMU's CPU model: max, cortex-a76, neoverse-n1, ...
     #[arg(long, default_value = "max")]
     cpu: String,
-    /// Number of CPUs
+    /// Number of CPUs, 1 to 8
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=8))]
     smp: u32,
     /// Memory of the machine, as QEMU writes it
@@ -81,7 +81,7 @@ pub(crate) struct Args {
     no_isolation: bool,
     /// Kill a machine that runs longer than this many seconds (300, or for ever with
     /// --interactive, unless given)
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     timeout: Option<u64>,
     /// A shell in the guest on this terminal; `exit` powers off, Ctrl-A X ends the machine
     #[arg(long, conflicts_with = "attack")]
@@ -111,9 +111,10 @@ fn prepare(checkout: &Checkout, args: &Args) -> Result<Boot> {
     if args.module && args.release != module::SERIES {
         bail!("--module is for Linux {}: the module uses calls that other kernels lack", module::SERIES);
     }
+    let own = args.kernel.as_ref().map(|kernel| Guest::own(kernel, args.initrd.as_deref())).transpose()?;
     let qemu = setup::qemu::ensure(checkout, args.qemu.as_deref())?;
-    let guest = match &args.kernel {
-        Some(kernel) => Guest::own(kernel, args.initrd.as_deref())?,
+    let guest = match own {
+        Some(own) => own,
         None if args.module => Guest::debian_with_module(checkout, &args.release)?,
         None => Guest::debian(checkout, &args.release)?,
     };

@@ -4,10 +4,11 @@
 //! so the version is checked before anything is booted.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use crate::checkout::Checkout;
 use crate::exec;
@@ -30,7 +31,10 @@ const BACKPORTS_FILE: &str = "/etc/apt/sources.list.d/portcullis-backports.sourc
 /// When there is none and none may be installed; the text says what to type.
 pub(crate) fn ensure(checkout: &Checkout, chosen: Option<&Path>) -> Result<PathBuf> {
     if let Some(path) = chosen {
-        let version = version_of(path)?;
+        let version = version_of(path).map_err(|error| match error.downcast_ref::<io::Error>() {
+            Some(_) => anyhow!("{error:#}; does the file that --qemu names exist?"),
+            None => error,
+        })?;
         require(path, version)?;
         return Ok(path.to_owned());
     }
@@ -165,6 +169,14 @@ mod tests {
         assert!(text.contains("7.2") && text.contains("--qemu"), "{text}");
         assert!(require(Path::new("q"), (9, 1)).is_ok());
         assert!(require(Path::new("q"), (11, 0)).is_ok());
+    }
+
+    #[test]
+    fn a_chosen_qemu_that_is_not_there_is_told_with_its_option() -> Result<()> {
+        let error = ensure(&Checkout::find()?, Some(Path::new("/nonexist")));
+        let text = error.err().map(|error| format!("{error:#}")).unwrap_or_default();
+        assert!(text.contains("/nonexist") && text.ends_with("does the file that --qemu names exist?"), "{text}");
+        Ok(())
     }
 
     #[test]
