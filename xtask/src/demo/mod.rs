@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::ValueHint;
 use qemu_tests::payload::{Below, DEMO_ATTACKS, Images, Report, Run};
+use qemu_tests::qemu::End;
 
 use crate::checkout::Checkout;
 use crate::demo::table::{Row, print_table};
@@ -16,7 +17,7 @@ use crate::images::{self, Isolation};
 use crate::progress::{say, step};
 use crate::setup;
 
-/// Show DMA attacks landing without isolation and blocked with it.
+/// Show DMA attacks landing without isolation and blocked with it
 ///
 /// Boots the hypervisor with a small attacking host, an SMMU, an NVMe and the `edu` DMA
 /// device, once per attack and build. "Without isolation" is the same hypervisor built
@@ -28,7 +29,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     qemu: Option<PathBuf>,
     /// Kill a machine that runs longer than this many seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     timeout: u64,
 }
 
@@ -130,8 +131,16 @@ impl Stage<'_> {
 
 /// The attack's end, believed only if the payload's own test passed and EL2 ended well.
 fn result(report: &Report) -> Result<qemu_tests::console::AttackResult> {
-    report.verdict().context("the run itself failed")?;
+    report.verdict().with_context(|| how(report.outcome.end))?;
     report.attack()
+}
+
+/// How a run without a result ended.
+fn how(end: End) -> String {
+    match end {
+        End::Killed(deadline) => format!("killed after {} s; --timeout gives it longer", deadline.as_secs()),
+        End::Exited(_) => "the run itself failed".to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -143,6 +152,11 @@ mod tests {
         for name in DEMO_ATTACKS {
             assert_ne!(words(name), name);
         }
+    }
+
+    #[test]
+    fn a_deadline_is_told_with_the_option_that_moves_it() {
+        assert_eq!(how(End::Killed(Duration::from_secs(7))), "killed after 7 s; --timeout gives it longer");
     }
 
     #[test]
