@@ -82,6 +82,7 @@ pub(crate) fn expect(mode: Mode, hypervisor: &Hypervisor) -> Expect {
         Mode::AttackRuntime => {
             expect.checks.extend(["control_identity", "control_identity_after"]);
             expect.values.push(("edu_domain", "DMA".to_owned()));
+            expect.by_stage_1.extend(["translated_own_page", "translated_read", "translated_write"]);
             &[
                 ("translated_own_page", Blocked),
                 ("identity_read", untranslated),

@@ -36,13 +36,33 @@ impl Report {
             println!("  passed in {seconds:.1} s");
             return;
         }
-        for (name, text) in [("host console", &self.outcome.host_console), ("EL2's console", &self.outcome.el2_console)]
-        {
-            println!("  the end of the {name}:");
-            for line in last_lines(text, SHOWN_CONSOLE).lines() {
-                println!("    | {line}");
+        let (host, el2) = (&self.outcome.host_console, &self.outcome.el2_console);
+        for (whose, text) in [("the host's", host), ("EL2's", el2)] {
+            for line in console_end(whose, text) {
+                println!("{line}");
             }
         }
         println!("  failed after {seconds:.1} s; whole consoles in {}", self.outcome.dir.display());
+    }
+}
+
+/// The end of a console under a heading; nothing of a console on which nobody spoke.
+fn console_end(whose: &str, text: &str) -> Vec<String> {
+    if text.trim().is_empty() {
+        return Vec::new();
+    }
+    let end = last_lines(text, SHOWN_CONSOLE);
+    let lines = end.lines().map(|line| format!("    | {line}"));
+    [format!("  the end of {whose} console:")].into_iter().chain(lines).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_console_on_which_nobody_spoke_is_left_out() {
+        assert_eq!(console_end("EL2's", "a\n"), ["  the end of EL2's console:", "    | a"]);
+        assert!(console_end("EL2's", "").is_empty() && console_end("EL2's", "\r\n").is_empty());
     }
 }

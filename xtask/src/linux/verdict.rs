@@ -56,6 +56,8 @@ pub(crate) struct Expect {
     pub(crate) counts: Vec<&'static str>,
     /// Attacks that must be there with this end.
     pub(crate) attacks: Vec<(&'static str, AttackResult)>,
+    /// Those of the attacks that Linux's own stage 1 blocks, whatever is below it: controls more than attacks.
+    pub(crate) by_stage_1: Vec<&'static str>,
 }
 
 /// Holds the guest's lines against what is expected of them.
@@ -92,20 +94,21 @@ pub(crate) fn judge(lines: &GuestLines, expect: &Expect) -> Vec<Finding> {
             _ => Finding::bad(format!("{name}: {seen}, should be a positive number")),
         });
     }
-    findings.extend(judge_attacks(lines, &expect.attacks));
+    findings.extend(judge_attacks(lines, expect));
     if !lines.done {
         findings.push(Finding::bad("the guest's script did not reach its end"));
     }
     findings
 }
 
-fn judge_attacks(lines: &GuestLines, expected: &[(&'static str, AttackResult)]) -> Vec<Finding> {
+fn judge_attacks(lines: &GuestLines, expect: &Expect) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for (name, wanted) in expected {
+    for (name, wanted) in &expect.attacks {
         let seen = lines.attacks.iter().find(|attack| attack.name == *name);
+        let note = if expect.by_stage_1.contains(name) { " (control: by Linux's own stage 1)" } else { "" };
         findings.push(match seen {
             Some(attack) if attack.result == *wanted => {
-                Finding::good(format!("ATTACK {name}: {}", word(attack.result)))
+                Finding::good(format!("ATTACK {name}: {}{note}", word(attack.result)))
             }
             Some(attack) => {
                 Finding::bad(format!("ATTACK {name}: {}, should be {}", word(attack.result), word(*wanted)))
@@ -114,7 +117,7 @@ fn judge_attacks(lines: &GuestLines, expected: &[(&'static str, AttackResult)]) 
         });
     }
     for attack in &lines.attacks {
-        if !expected.iter().any(|(name, _)| *name == attack.name) {
+        if !expect.attacks.iter().any(|(name, _)| *name == attack.name) {
             findings.push(Finding::bad(format!("ATTACK {}: not expected here", attack.name)));
         }
     }
@@ -146,6 +149,7 @@ mod tests {
             values: vec![("nvme_md5", "aa".to_owned())],
             counts: vec!["packets"],
             attacks: vec![("write", AttackResult::Blocked)],
+            ..Expect::default()
         }
     }
 
@@ -182,6 +186,17 @@ mod tests {
             .replace("write: blocked", "write: landed")
             .replace("packets 3", "packets 0");
         assert_eq!(bad(&console, &expect()).len(), 3);
+    }
+
+    #[test]
+    fn what_linux_blocks_by_itself_is_told_so() {
+        let note = |by_stage_1| {
+            let findings = judge(&GuestLines::parse(GOOD), &Expect { by_stage_1, ..expect() });
+            let text = |finding: Finding| finding.text.strip_prefix("ATTACK write: ").map(str::to_owned);
+            findings.into_iter().find_map(text)
+        };
+        assert_eq!(note(vec![]).as_deref(), Some("blocked"));
+        assert_eq!(note(vec!["write"]).as_deref(), Some("blocked (control: by Linux's own stage 1)"));
     }
 
     #[test]
