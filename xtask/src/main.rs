@@ -28,11 +28,11 @@ use clap::{Parser, Subcommand};
 use crate::checkout::Checkout;
 use crate::progress::say;
 
-/// Build, boot, attack and check Portcullis.
+/// Build, boot, attack and check Portcullis
 ///
 /// Every command works from any folder of the checkout, sets up what is missing, asks
 /// nothing, and ends with a non-zero status when something is not as it should be.
-/// Whatever is made or fetched goes to target/.
+/// Except for system packages and Rust components, what is made or fetched goes to target/.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", version, max_term_width = 100)]
 struct Cli {

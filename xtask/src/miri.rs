@@ -11,7 +11,7 @@ use crate::progress::say;
 use crate::setup::rust;
 use crate::test::tally::Tally;
 
-/// Run the libraries' tests under Miri, which finds undefined behaviour.
+/// Run the libraries' tests under Miri, which finds undefined behaviour
 ///
 /// Runs the unit tests of io-pgtable, smmu-drv and shadow-s2, or of the crates named. Tests that repeat themselves shorten
 /// themselves under Miri. Needs a nightly toolchain; its components miri and rust-src are added if they are missing.

@@ -22,7 +22,7 @@ use crate::checkout::Checkout;
 use crate::images::{self, Isolation};
 use crate::setup;
 
-/// Measure page tables, traps, transitions and I/O, and hold the figures against their targets.
+/// Measure page tables, traps, transitions and I/O, and hold the figures against their targets
 ///
 /// Nothing here is a test: a missed target is reported, and only what cannot be measured is an
 /// error. Figures are counts that repeat exactly (instructions under QEMU's -icount, exits,

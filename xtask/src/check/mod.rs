@@ -11,7 +11,7 @@ use crate::exec;
 use crate::progress::{say, step};
 use crate::setup::rust::{self, BARE_METAL};
 
-/// Check formatting, lints, documentation, the unsafe inventory, licences and panics.
+/// Check formatting, lints, documentation, the unsafe inventory, licences and panics
 ///
 /// All checks run even if one fails. `cargo xtask check --fix` formats the sources and
 /// writes down new modules with unsafe code, and new panics that a host can reach, for you

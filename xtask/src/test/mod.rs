@@ -17,7 +17,7 @@ use crate::images::{self, Isolation};
 use crate::setup;
 use crate::test::tally::Tally;
 
-/// Run every test: host, payload under QEMU, bad input, Linux boots.
+/// Run every test: host, payload under QEMU, bad input, Linux boots
 ///
 /// Sets up what is missing first. The last line is `N passed, N failed`; the status is
 /// 0 only if nothing failed. About ten minutes on two idle cores, five with --quick.
