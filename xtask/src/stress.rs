@@ -36,7 +36,8 @@ const NEWS: Duration = Duration::from_secs(20);
 /// Of the counters, blocked and through are disk commands at pages that were not the host's and that were, unjudged those
 /// at pages that changed hands meanwhile, and wrong those of both devices that did not end as they should: it must be 0.
 /// edu, edu_blocked and edu_through are the transfers of the edu device, which is slow and may judge none in a short run;
-/// us is the time of the run in microseconds.
+/// us is the time of the run in microseconds. dma_faults in EL2's exit line can be far smaller than blocked: hardware's
+/// event queue has 128 entries, and QEMU drops events while it is full.
 ///
 /// Examples:
 ///   cargo xtask stress
