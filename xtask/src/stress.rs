@@ -60,7 +60,7 @@ pub(crate) struct Args {
     /// Kill the machine after this many seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 3_600, value_parser = clap::value_parser!(u64).range(1..))]
     timeout: u64,
-    /// QEMU to use instead of the installed one
+    /// QEMU to use instead of the installed one; 11 stands for Debian 13's, fetched into target/
     #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     qemu: Option<std::path::PathBuf>,
 }

@@ -25,7 +25,7 @@ use crate::setup;
 /// isolation and none lands with it.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
-    /// QEMU to use instead of the installed one
+    /// QEMU to use instead of the installed one; 11 stands for Debian 13's, fetched into target/
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     qemu: Option<PathBuf>,
     /// Kill a machine that runs longer than this many seconds

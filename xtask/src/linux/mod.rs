@@ -35,8 +35,8 @@ use crate::setup;
 #[derive(Clone, Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
-    /// Debian kernel series to fetch and boot
-    #[arg(long, value_parser = ["6.1", "6.12"], default_value = "6.12")]
+    /// Debian kernel series to fetch and boot; 7.3 is in Debian 13's backports until a newer one takes its place
+    #[arg(long, value_parser = ["6.1", "6.12", "7.3"], default_value = "6.12")]
     release: String,
     /// Boot this arm64 Image instead of Debian's; only EL2's verdict counts then
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["release", "attack"])]
@@ -59,7 +59,7 @@ pub(crate) struct Args {
     /// Added to the kernel's command line, for example iommu.strict=0 or iommu.passthrough=1
     #[arg(long, value_name = "ARGS", default_value = "", allow_hyphen_values = true)]
     append: String,
-    /// QEMU to use instead of the installed one
+    /// QEMU to use instead of the installed one; 11 stands for Debian 13's, fetched into target/
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     qemu: Option<PathBuf>,
     /// Added to QEMU's command line; repeat it for each argument

@@ -24,6 +24,9 @@ pub(crate) struct Kernel {
     pub(crate) modules: PathBuf,
 }
 
+/// Packages that newer kernels are divided into; those of older ones have it all in one.
+const KERNEL_PARTS: [&str; 3] = ["base", "binary", "modules"];
+
 /// Fetches a Debian kernel of a release series (`6.1`, `6.12`) unless it is there.
 ///
 /// # Errors
@@ -31,22 +34,29 @@ pub(crate) struct Kernel {
 pub(crate) fn ensure_kernel(checkout: &Checkout, series: &str) -> Result<Kernel> {
     let dir = checkout.work_dir("linux")?.join(series);
     ensure_unpacked(checkout, &dir, &format!("Debian's Linux {series} for arm64"), |into| {
-        let apt = PrivateApt::prepare(checkout, Side::Guest)?;
-        let names = apt.names(&format!("linux-image-{series}."))?;
+        let apt = PrivateApt::prepare(checkout, Side::Guest, Release::with_kernel(series))?;
+        let names = apt.names("linux-")?;
         let package = newest_kernel(&names, series).with_context(|| {
             format!(
-                "no kernel of series {series} in Debian 12's archives: try 6.1 or 6.12, or --kernel FILE --initrd FILE"
+                "no kernel of series {series} in Debian's archives: try 6.1 or 6.12, which stay, or --kernel FILE --initrd FILE"
             )
         })?;
-        apt.unpack(&package, into)
+        apt.unpack(&package, into)?;
+        let version = package.trim_start_matches("linux-image-");
+        let parts = KERNEL_PARTS.iter().map(|part| format!("linux-{part}-{version}"));
+        parts.filter(|part| names.contains(part)).try_for_each(|part| apt.unpack(&part, into))
     })?;
-    let image = only_entry(&dir.join("boot"), "vmlinuz-")?;
     let modules_root = ["lib/modules", "usr/lib/modules"]
         .iter()
         .map(|path| dir.join(path))
         .find(|path| path.is_dir())
         .with_context(|| format!("no modules in {}", dir.display()))?;
     let modules = only_entry(&modules_root, "")?;
+    // Newer packages have the Image beside the modules.
+    let image = match modules.join("vmlinuz") {
+        beside if beside.is_file() => beside,
+        _ => only_entry(&dir.join("boot"), "vmlinuz-")?,
+    };
     Ok(Kernel { image, modules })
 }
 
@@ -57,7 +67,7 @@ pub(crate) fn ensure_kernel(checkout: &Checkout, series: &str) -> Result<Kernel>
 pub(crate) fn ensure_busybox(checkout: &Checkout) -> Result<PathBuf> {
     let dir = checkout.work_dir("busybox")?.join("arm64");
     ensure_unpacked(checkout, &dir, "busybox-static for arm64", |into| {
-        PrivateApt::prepare(checkout, Side::Guest)?.unpack("busybox-static", into)
+        PrivateApt::prepare(checkout, Side::Guest, Release::Bookworm)?.unpack("busybox-static", into)
     })?;
     ["bin/busybox", "usr/bin/busybox"]
         .iter()
@@ -104,13 +114,6 @@ pub(crate) enum Side {
 }
 
 impl Side {
-    fn folder(self) -> &'static str {
-        match self {
-            Self::Guest => "apt",
-            Self::Build => "apt-build",
-        }
-    }
-
     fn architecture(self) -> Result<String> {
         match self {
             Self::Guest => Ok("arm64".to_owned()),
@@ -122,10 +125,51 @@ impl Side {
     }
 }
 
+/// The release of Debian whose packages are wanted, whatever release the system is. Mirrors keep older ones.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Release {
+    /// Debian 12: 6.1 is its own kernel, 6.12 comes from security or backports.
+    Bookworm,
+    /// Debian 13: the newest kernels and the newest QEMU are in its backports.
+    Trixie,
+}
+
+impl Release {
+    /// The release that has a series of kernels.
+    fn with_kernel(series: &str) -> Self {
+        match series {
+            "6.1" | "6.12" => Self::Bookworm,
+            _ => Self::Trixie,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Bookworm => "bookworm",
+            Self::Trixie => "trixie",
+        }
+    }
+
+    fn backports(self) -> String {
+        format!("{}-backports", self.name())
+    }
+
+    /// The folder of an apt that has this release's lists.
+    fn folder(self, side: Side) -> &'static str {
+        match (self, side) {
+            (Self::Bookworm, Side::Guest) => "apt",
+            (Self::Bookworm, Side::Build) => "apt-build",
+            (Self::Trixie, Side::Guest) => "apt-trixie",
+            (Self::Trixie, Side::Build) => "apt-build-trixie",
+        }
+    }
+}
+
 /// An apt that knows nothing of the system's packages.
 pub(crate) struct PrivateApt {
     dir: PathBuf,
     architecture: String,
+    release: Release,
 }
 
 impl PrivateApt {
@@ -133,20 +177,25 @@ impl PrivateApt {
     ///
     /// # Errors
     /// When apt is missing, or no mirror of Debian is known or answers.
-    pub(crate) fn prepare(checkout: &Checkout, side: Side) -> Result<Self> {
-        let elsewhere = "kernels are fetched with apt from a Debian mirror that the system's own \
-                         sources name; on this system pass --kernel FILE --initrd FILE";
+    pub(crate) fn prepare(checkout: &Checkout, side: Side, release: Release) -> Result<Self> {
+        let elsewhere = match side {
+            Side::Guest => {
+                "kernels are fetched with apt from a Debian mirror that the system's own sources name; on this system \
+                 pass --kernel FILE --initrd FILE"
+            }
+            Side::Build => "packages are fetched with apt from a Debian mirror that the system's own sources name",
+        };
         let mirrors = Mirrors::of_system().context(elsewhere)?;
         if !Path::new(KEYRING).is_file() {
             bail!("{KEYRING} is missing: install debian-archive-keyring ({elsewhere})");
         }
-        let dir = checkout.work_dir(side.folder())?;
+        let dir = checkout.work_dir(release.folder(side))?;
         for folder in ["etc/preferences.d", "lists/partial", "cache/archives/partial", "state"] {
             fs::create_dir_all(dir.join(folder))?;
         }
         fs::write(dir.join("state/status"), "")?;
-        fs::write(dir.join("sources.list"), sources(&mirrors))?;
-        let apt = Self { dir, architecture: side.architecture()? };
+        fs::write(dir.join("sources.list"), sources(&mirrors, release))?;
+        let apt = Self { dir, architecture: side.architecture()?, release };
         apt.update()?;
         Ok(apt)
     }
@@ -177,9 +226,12 @@ impl PrivateApt {
     }
 
     fn update(&self) -> Result<()> {
-        exec::output(self.command("apt-get").args(["-q", "update"]))
-            .map(|_| ())
-            .context("apt cannot read the mirror's package lists: is the network up?")
+        exec::output(self.command("apt-get").args(["-q", "update"])).map(|_| ()).with_context(|| {
+            format!(
+                "apt cannot read the lists of Debian's {}: is the network up, and debian-archive-keyring new enough?",
+                self.release.name()
+            )
+        })
     }
 
     fn names(&self, prefix: &str) -> Result<Vec<String>> {
@@ -197,6 +249,29 @@ impl PrivateApt {
         fs::remove_file(&deb).with_context(|| format!("cannot remove {}", deb.display()))
     }
 
+    /// Downloads a package of the backports and all that it needs, as if nothing were installed, and unpacks them into a
+    /// folder.
+    ///
+    /// # Errors
+    /// As [`PrivateApt::unpack`].
+    pub(crate) fn unpack_closure(&self, package: &str, into: &Path) -> Result<()> {
+        let archives = into.join("archives");
+        fs::create_dir_all(archives.join("partial"))?;
+        let mut apt = self.command("apt-get");
+        apt.arg("-o").arg(format!("Dir::Cache::archives={}", archives.display()));
+        // What is recommended, and what a system must have, is no part of it. apt only fetches: it may need no lock.
+        apt.args(["-q", "--yes", "--download-only", "--no-install-recommends", "-o", "Debug::NoLocking=1"]);
+        apt.args(["-t", &self.release.backports(), "install", package]);
+        exec::output(&mut apt)?;
+        for entry in fs::read_dir(&archives)? {
+            let deb = entry?.path();
+            if deb.extension().is_some_and(|ext| ext == "deb") {
+                exec::output(Command::new("dpkg-deb").arg("-x").arg(&deb).arg(into))?;
+            }
+        }
+        fs::remove_dir_all(&archives).with_context(|| format!("cannot remove {}", archives.display()))
+    }
+
     fn download(&self, package: &str, into: &Path) -> Result<PathBuf> {
         exec::output(self.command("apt-get").current_dir(into).args(["-q", "download", package]))?;
         let found = fs::read_dir(into)?
@@ -207,14 +282,13 @@ impl PrivateApt {
     }
 }
 
-/// The suites of Debian 12: 6.1 is its own kernel, 6.12 comes from security or
-/// backports. Used on any Debian, whose mirrors keep older releases.
-fn sources(mirrors: &Mirrors) -> String {
+/// A release's suites, where its kernels and programs are.
+fn sources(mirrors: &Mirrors, release: Release) -> String {
     let line = |uri: &str, suite: &str| format!("deb [signed-by={KEYRING}] {uri} {suite} main\n");
-    let mut text = line(&mirrors.main, "bookworm");
-    text.push_str(&line(&mirrors.main, "bookworm-backports"));
+    let mut text = line(&mirrors.main, release.name());
+    text.push_str(&line(&mirrors.main, &release.backports()));
     if let Some(security) = &mirrors.security {
-        text.push_str(&line(security, "bookworm-security"));
+        text.push_str(&line(security, &format!("{}-security", release.name())));
     }
     text
 }
@@ -287,8 +361,11 @@ mod tests {
 
     #[test]
     fn the_private_sources_use_the_systems_mirrors() {
-        let text = sources(&Mirrors { main: "http://m.example/d".into(), security: None });
+        let mut mirrors = Mirrors { main: "http://m.example/d".into(), security: None };
+        let text = sources(&mirrors, Release::Bookworm);
         assert!(text.contains("http://m.example/d bookworm-backports main"));
         assert!(!text.contains("security"));
+        mirrors.security = Some("http://m.example/s".into());
+        assert!(sources(&mirrors, Release::Trixie).contains("http://m.example/s trixie-security main"));
     }
 }

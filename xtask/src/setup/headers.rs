@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::checkout::Checkout;
-use crate::setup::apt::{Kernel, PrivateApt, Side, ensure_unpacked};
+use crate::setup::apt::{Kernel, PrivateApt, Release, Side, ensure_unpacked};
 use crate::setup::system;
 
 /// The prefix of the compiler's and the linker's names. On an arm64 machine the native ones have it too.
@@ -42,8 +42,8 @@ impl Headers {
         )?;
         let dir = checkout.work_dir("linux-headers")?.join(&release);
         ensure_unpacked(checkout, &dir, &format!("the headers of Linux {release}"), |into| {
-            let guest = PrivateApt::prepare(checkout, Side::Guest)?;
-            let build = PrivateApt::prepare(checkout, Side::Build)?;
+            let guest = PrivateApt::prepare(checkout, Side::Guest, Release::Bookworm)?;
+            let build = PrivateApt::prepare(checkout, Side::Build, Release::Bookworm)?;
             let fetched = guest
                 .unpack(&names.flavour, into)
                 .and_then(|()| guest.unpack(&names.common, into))

@@ -6,6 +6,7 @@ pub(crate) mod apt;
 pub(crate) mod debian;
 pub(crate) mod headers;
 pub(crate) mod qemu;
+pub(crate) mod qemu_release;
 pub(crate) mod rust;
 pub(crate) mod system;
 pub(crate) mod tools;

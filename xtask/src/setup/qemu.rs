@@ -15,6 +15,7 @@ use crate::exec;
 use crate::progress::{say, step};
 use crate::setup::SetupLock;
 use crate::setup::debian::{KEYRING, Mirrors, OsRelease};
+use crate::setup::qemu_release;
 use crate::setup::system::{apt_get, is_root};
 
 /// First version whose SMMUv3 offers nested translation.
@@ -24,12 +25,18 @@ const BACKPORTS_SUITE: &str = "bookworm-backports";
 /// xtask's own source file: recognised, and never written twice.
 const BACKPORTS_FILE: &str = "/etc/apt/sources.list.d/portcullis-backports.sources";
 
+/// First version of what `--qemu 11` fetches.
+const NEWER: (u32, u32) = (11, 0);
+
 /// Returns a QEMU that is new enough, installing the distribution's where that is
-/// allowed. A `chosen` one is only checked.
+/// allowed. A `chosen` one is only checked, and `11` is fetched into the build folder.
 ///
 /// # Errors
 /// When there is none and none may be installed; the text says what to type.
 pub(crate) fn ensure(checkout: &Checkout, chosen: Option<&Path>) -> Result<PathBuf> {
+    if chosen == Some(Path::new(qemu_release::NAME)) {
+        return newer(checkout);
+    }
     if let Some(path) = chosen {
         let version = version_of(path).map_err(|error| match error.downcast_ref::<io::Error>() {
             Some(_) => anyhow!("{error:#}; does the file that --qemu names exist?"),
@@ -51,6 +58,24 @@ pub(crate) fn ensure(checkout: &Checkout, chosen: Option<&Path>) -> Result<PathB
     let version = version_of(&program)?;
     require(&program, version)?;
     say(&format!("{PROGRAM} {}.{} is installed", version.0, version.1));
+    Ok(program)
+}
+
+/// QEMU 11 or newer: the installed one if it is, else Debian 13's, which is not installed.
+///
+/// # Errors
+/// When it cannot be fetched or does not start.
+pub(crate) fn newer(checkout: &Checkout) -> Result<PathBuf> {
+    let program = PathBuf::from(PROGRAM);
+    if version_of(&program).is_ok_and(|version| version >= NEWER) {
+        return Ok(program);
+    }
+    let program = qemu_release::ensure(checkout)?;
+    let version = version_of(&program)
+        .with_context(|| format!("{} does not start: remove its folder and run again", program.display()))?;
+    if version < NEWER {
+        bail!("{} is version {}.{}: remove its folder and run again", program.display(), version.0, version.1);
+    }
     Ok(program)
 }
 

@@ -32,7 +32,7 @@ pub(crate) struct Args {
     /// With the build of EL2 that checks itself after every trap, which is slow; the payload's tests unless --only says more
     #[arg(long, conflicts_with = "quick")]
     ghost: bool,
-    /// QEMU to use instead of the installed one
+    /// QEMU to use instead of the installed one; 11 stands for Debian 13's, fetched into target/
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     qemu: Option<PathBuf>,
 }

@@ -45,7 +45,7 @@ pub(crate) struct Args {
     /// Only tests of this kind
     #[arg(long, value_enum)]
     layer: Option<Layer>,
-    /// QEMU to use instead of the installed one
+    /// QEMU to use instead of the installed one; 11 stands for Debian 13's, fetched into target/
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     qemu: Option<PathBuf>,
 }

@@ -1,0 +1,114 @@
+//! QEMU 11, beside the installed one: Debian 13's, with every library that it needs, unpacked below the build folder and
+//! run by its own dynamic linker. Nothing is installed, and no root is needed.
+//!
+//! Its `-cpu max` has features that QEMU 10's lacks, which hosts find and use.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::checkout::Checkout;
+use crate::setup::apt::{PrivateApt, Release, Side, ensure_unpacked};
+
+/// What `--qemu` takes for it.
+pub(crate) const NAME: &str = "11";
+const PACKAGE: &str = "qemu-system-arm";
+const PROGRAM: &str = "qemu-system-aarch64";
+/// Dynamic linkers of the machines that may build, by the names that their ABIs fix.
+const LINKERS: [&str; 2] = ["usr/lib64/ld-linux-x86-64.so.2", "usr/lib/ld-linux-aarch64.so.1"];
+
+/// Fetches it unless it is there; returns a program to start.
+///
+/// # Errors
+/// When apt is missing, no mirror of Debian is known or answers, or this machine is of another architecture.
+pub(crate) fn ensure(checkout: &Checkout) -> Result<PathBuf> {
+    let dir = checkout.work_dir("")?.join("qemu-11");
+    ensure_unpacked(checkout, &dir, "QEMU 11 of Debian 13", |into| {
+        let fetched = PrivateApt::prepare(checkout, Side::Build, Release::Trixie)
+            .and_then(|apt| apt.unpack_closure(PACKAGE, into));
+        fetched.context("QEMU 11 comes from Debian 13's backports; name another one with --qemu FILE")?;
+        make_startable(into)
+    })?;
+    Ok(dir.join(PROGRAM))
+}
+
+/// Adds the links that Debian's base system has, and a script that starts the program wherever the folder lies.
+fn make_startable(dir: &Path) -> Result<()> {
+    for name in ["lib", "lib64"] {
+        let (link, target) = (dir.join(name), Path::new("usr").join(name));
+        if dir.join(&target).is_dir() && !link.exists() {
+            symlink(&target, &link).with_context(|| format!("cannot make {}", link.display()))?;
+        }
+    }
+    let linker = LINKERS.into_iter().find(|path| dir.join(path).is_file());
+    let linker =
+        linker.context("QEMU 11 is known to run on amd64 and arm64 only; name another QEMU with --qemu FILE")?;
+    let libraries = library_folder(dir)?;
+    let file = dir.join(PROGRAM);
+    fs::write(&file, script(linker, &libraries))
+        .and_then(|()| fs::set_permissions(&file, fs::Permissions::from_mode(0o755)))
+        .with_context(|| format!("cannot write {}", file.display()))
+}
+
+/// Where the libraries of this architecture are, for example `usr/lib/x86_64-linux-gnu`.
+fn library_folder(dir: &Path) -> Result<String> {
+    let name = fs::read_dir(dir.join("usr/lib"))?
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .find(|name| name.ends_with("-linux-gnu"));
+    let name = name.with_context(|| format!("no libraries in {}", dir.display()))?;
+    Ok(format!("usr/lib/{name}"))
+}
+
+/// `exec` keeps the process id: who ends what was started ends QEMU.
+fn script(linker: &str, libraries: &str) -> String {
+    format!(
+        "#!/bin/sh\n\
+         r=$(cd \"$(dirname \"$0\")\" && pwd)\n\
+         QEMU_MODULE_DIR=$r/{libraries}/qemu exec \"$r/{linker}\" \\\n    \
+             --library-path \"$r/{libraries}:$r/{libraries}/pulseaudio\" \\\n    \
+             \"$r/usr/bin/{PROGRAM}\" -L \"$r/usr/share/qemu\" \"$@\"\n"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exec;
+    use std::process::Command;
+
+    #[test]
+    fn the_script_starts_the_program_from_where_it_lies() -> Result<()> {
+        let dir = std::env::temp_dir().join(format!("portcullis qemu {}", std::process::id()));
+        for folder in ["usr/lib64", "usr/lib/x86_64-linux-gnu"] {
+            fs::create_dir_all(dir.join(folder))?;
+        }
+        let linker = dir.join("usr/lib64/ld-linux-x86-64.so.2");
+        fs::write(&linker, "#!/bin/sh\necho \"$QEMU_MODULE_DIR\"; for a; do echo \"$a\"; done\n")?;
+        fs::set_permissions(&linker, fs::Permissions::from_mode(0o755))?;
+        make_startable(&dir)?;
+        let said = exec::output(Command::new(dir.join(PROGRAM)).args(["-cpu", "max,a=b c"]))?;
+        let root = dir.display();
+        let libraries = format!("{root}/usr/lib/x86_64-linux-gnu");
+        let wanted = format!(
+            "{libraries}/qemu\n--library-path\n{libraries}:{libraries}/pulseaudio\n{root}/usr/bin/{PROGRAM}\n-L\n\
+             {root}/usr/share/qemu\n-cpu\nmax,a=b c\n"
+        );
+        assert_eq!(said, wanted);
+        assert!(fs::symlink_metadata(dir.join("lib64"))?.is_symlink());
+        fs::remove_dir_all(&dir)?;
+        Ok(())
+    }
+
+    #[test]
+    fn another_architecture_is_told_what_to_do() -> Result<()> {
+        let dir = std::env::temp_dir().join(format!("portcullis-qemu-none-{}", std::process::id()));
+        fs::create_dir_all(dir.join("usr/lib/riscv64-linux-gnu"))?;
+        let text = make_startable(&dir).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(text.contains("--qemu FILE"), "{text}");
+        fs::remove_dir_all(&dir)?;
+        Ok(())
+    }
+}
