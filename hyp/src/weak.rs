@@ -78,7 +78,6 @@ mod switches {
         ClaimsUnchecked "claims" "T12 T52" "EL2 reads and writes wherever the host points";
         ClaimsIgnored "claims-ignored" "T13" "a claimed page may change its owner";
         StatesUnchecked "states" "T36" "a transition does not look at who owns its pages";
-        CapLifted "cap" "T60" "one hypercall takes any number of pages";
         CallPanics "calls" "T37" "a hypercall that makes no sense ends EL2";
         NoMemoryPanics "no-memory-panics" "T35" "an empty pool ends EL2";
         NoSyndromePanics "no-syndrome" "T30" "an access that its syndrome does not describe ends EL2";
@@ -145,9 +144,9 @@ mod switches {
 
         #[test]
         fn a_word_switches_its_own_defence_off_and_no_other() {
-            assert!(!lacks(Weakness::CapLifted) && !driver_lacks(Driver::NoRecovery));
+            assert!(!lacks(Weakness::BlockLost) && !driver_lacks(Driver::NoRecovery));
             assert!(switch_off("recovery").is_some() && switch_off("nothing").is_none());
-            assert!(!lacks(Weakness::CapLifted) && driver_lacks(Driver::NoRecovery) && !driver_lacks(Driver::NoBudget));
+            assert!(!lacks(Weakness::BlockLost) && driver_lacks(Driver::NoRecovery) && !driver_lacks(Driver::NoBudget));
         }
     }
 }

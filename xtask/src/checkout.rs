@@ -32,6 +32,11 @@ impl Checkout {
         Ok(Self { root, target })
     }
 
+    /// A copy of the checkout: its sources at `root`, what is built from them at `target`.
+    pub(crate) fn at(root: PathBuf, target: PathBuf) -> Self {
+        Self { root, target }
+    }
+
     /// The workspace's root folder.
     pub(crate) fn root(&self) -> &Path {
         &self.root

@@ -29,6 +29,25 @@ pub(crate) fn capture(command: &mut Command) -> Result<Output> {
     command.stdin(Stdio::null()).output().with_context(|| format!("cannot start `{}`", shown(command)))
 }
 
+/// The status of a program that [`within`] had to end.
+pub(crate) const TIMED_OUT: i32 = 124;
+
+/// `command`, ended with all that it started after `seconds`; its status is [`TIMED_OUT`] then.
+pub(crate) fn within(command: &Command, seconds: u32) -> Command {
+    let mut timed = Command::new("timeout");
+    timed.arg("--kill-after=5").arg(seconds.to_string()).arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => timed.env(name, value),
+            None => timed.env_remove(name),
+        };
+    }
+    if let Some(folder) = command.get_current_dir() {
+        timed.current_dir(folder);
+    }
+    timed
+}
+
 /// The command line as a reader would type it, for messages.
 pub(crate) fn shown(command: &Command) -> String {
     let program = Path::new(command.get_program());
@@ -73,6 +92,17 @@ mod tests {
         let text = error.err().unwrap_or_default();
         assert!(text.contains("exit status: 3"), "{text}");
         assert!(text.contains("because"), "{text}");
+    }
+
+    #[test]
+    fn what_takes_too_long_is_ended() {
+        let mut long = Command::new("sh");
+        long.args(["-c", "sleep 60; true"]);
+        let ended = capture(&mut within(&long, 1)).map(|output| output.status.code());
+        assert_eq!(ended.ok(), Some(Some(TIMED_OUT)));
+        let mut quick = Command::new("sh");
+        quick.args(["-c", "echo $WORD"]).env("WORD", "kept");
+        assert_eq!(output(&mut within(&quick, 60)).ok().as_deref(), Some("kept\n"));
     }
 
     #[test]

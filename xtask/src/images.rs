@@ -10,6 +10,11 @@ use crate::exec;
 use crate::progress::step;
 use crate::setup::rust::{self, BARE_METAL};
 
+/// The profile of what is measured, booted and released.
+const RELEASE: &str = "release";
+/// The profile of what is built to be attacked once: it links in seconds.
+const QUICK: &str = "quick";
+
 /// Whether the hypervisor drives the SMMU or leaves it to the host.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Isolation {
@@ -27,9 +32,9 @@ pub(crate) enum Isolation {
 /// When it does not compile; the text has the compiler's words.
 pub(crate) fn hyp(checkout: &Checkout, isolation: Isolation) -> Result<PathBuf> {
     match isolation {
-        Isolation::On => bare_metal(checkout, "hyp", "hyp", &[]),
-        Isolation::Off => bare_metal(checkout, "hyp", "hyp-no-isolation", &["--features", "no-isolation"]),
-        Isolation::Watched => bare_metal(checkout, "hyp", "hyp-ghost", &["--features", "ghost"]),
+        Isolation::On => bare_metal(checkout, "hyp", "hyp", RELEASE, &[]),
+        Isolation::Off => bare_metal(checkout, "hyp", "hyp-no-isolation", RELEASE, &["--features", "no-isolation"]),
+        Isolation::Watched => bare_metal(checkout, "hyp", "hyp-ghost", RELEASE, &["--features", "ghost"]),
     }
 }
 
@@ -38,7 +43,15 @@ pub(crate) fn hyp(checkout: &Checkout, isolation: Isolation) -> Result<PathBuf> 
 /// # Errors
 /// As [`hyp`].
 pub(crate) fn weakened_hyp(checkout: &Checkout) -> Result<PathBuf> {
-    bare_metal(checkout, "hyp", "hyp-weakened", &["--features", "weakened"])
+    bare_metal(checkout, "hyp", "hyp-weakened", RELEASE, &["--features", "weakened"])
+}
+
+/// Builds the hypervisor from a copy of the sources, for one run of an attack; returns the file QEMU boots.
+///
+/// # Errors
+/// As [`hyp`].
+pub(crate) fn hyp_of(copy: &Checkout, name: &str) -> Result<PathBuf> {
+    bare_metal(copy, "hyp", name, QUICK, &[])
 }
 
 /// Builds the EL1 test payload; returns the file EL2 boots as its host.
@@ -46,20 +59,20 @@ pub(crate) fn weakened_hyp(checkout: &Checkout) -> Result<PathBuf> {
 /// # Errors
 /// As [`hyp`].
 pub(crate) fn payload(checkout: &Checkout) -> Result<PathBuf> {
-    bare_metal(checkout, "payload", "payload", &[])
+    bare_metal(checkout, "payload", "payload", RELEASE, &[])
 }
 
-fn bare_metal(checkout: &Checkout, package: &str, image: &str, more: &[&str]) -> Result<PathBuf> {
+fn bare_metal(checkout: &Checkout, package: &str, image: &str, profile: &str, more: &[&str]) -> Result<PathBuf> {
     rust::ensure_target(checkout)?;
     step(&format!("Building {image}"), || {
         let mut cargo = checkout.cargo();
         cargo
-            .args(["build", "--quiet", "--release", "--target", BARE_METAL])
+            .args(["build", "--quiet", "--profile", profile, "--target", BARE_METAL])
             .args(["-p", package, "--bin", package])
             .args(more);
         exec::output(&mut cargo).map(|_| ()).with_context(|| format!("{image} does not build"))
     })?;
-    let elf = checkout.target().join(BARE_METAL).join("release").join(package);
+    let elf = checkout.target().join(BARE_METAL).join(profile).join(package);
     let file = checkout.work_dir("images")?.join(format!("{image}.bin"));
     flatten_file(&elf, &file)?;
     Ok(file)

@@ -7,6 +7,7 @@
 mod bench;
 mod check;
 mod checkout;
+mod defences;
 mod demo;
 mod exec;
 mod fuzz;

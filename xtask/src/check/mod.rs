@@ -7,6 +7,7 @@ mod unsafe_inventory;
 use anyhow::{Result, bail};
 
 use crate::checkout::Checkout;
+use crate::defences;
 use crate::exec;
 use crate::progress::{say, step};
 use crate::setup::rust::{self, BARE_METAL};
@@ -79,6 +80,10 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
     }
     one("the unsafe inventory", unsafe_inventory::check(checkout, action));
     one("licences", licences::check(checkout));
+    one(
+        "patches that remove defences",
+        step("Checking the patches that remove defences", || defences::check(checkout)),
+    );
     one("panics that a host can reach", panics::check(checkout, action));
     if failed.is_empty() {
         println!("{all} checks passed");

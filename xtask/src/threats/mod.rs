@@ -2,6 +2,7 @@
 
 mod model;
 mod payload;
+mod removed;
 mod rows;
 mod table;
 mod weaknesses;
@@ -14,6 +15,7 @@ use clap::{ValueEnum, ValueHint};
 use qemu_tests::payload::Images;
 
 use crate::checkout::Checkout;
+use crate::defences::{self, Defence, Tree};
 use crate::images::{self, Isolation};
 use crate::progress::{counted, say};
 use crate::setup;
@@ -39,8 +41,8 @@ use crate::threats::weaknesses::WEAKENED;
 #[derive(Clone, Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
-    /// Only these rows, 1 to 60, with commas between them
-    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u8).range(1..=60))]
+    /// Only these rows, 1 to 67, with commas between them
+    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u8).range(1..=67))]
     row: Vec<u8>,
     /// Only tests of this kind
     #[arg(long, value_enum)]
@@ -69,9 +71,18 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
         Some(Layer::Model) => Layers::Model,
         Some(Layer::Payload) => Layers::Payload,
     };
-    let model = if asked.model() { model::run(checkout, &args.row)? } else { Vec::new() };
-    let payload =
-        if asked.payload() { payload::run(checkout, &build(checkout, args)?, &args.row)? } else { Vec::new() };
+    let wanted = |defence: &Defence| args.row.is_empty() || defence.rows.iter().any(|row| args.row.contains(row));
+    let defences: Vec<Defence> = defences::all(checkout)?.into_iter().filter(wanted).collect();
+    let tree = Tree::new(checkout)?;
+    let mut model = if asked.model() { model::run(checkout, &args.row)? } else { Vec::new() };
+    if asked.model() {
+        removed::model(&tree, &defences, &mut model)?;
+    }
+    let payload = if asked.payload() {
+        payload::run(checkout, &build(checkout, args, &tree, &defences)?, &args.row)?
+    } else {
+        Vec::new()
+    };
     println!("row  where attack and its tests {:56}without  with       what was missing, what was noticed", "");
     let mut wrong = 0;
     let rows: Vec<Row<'_>> = ROWS
@@ -92,7 +103,7 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn build(checkout: &Checkout, args: &Args) -> Result<Programs> {
+fn build(checkout: &Checkout, args: &Args, tree: &Tree, defences: &[Defence]) -> Result<Programs> {
     let images = Images {
         qemu: setup::qemu::ensure(checkout, args.qemu.as_deref())?,
         payload: images::payload(checkout)?,
@@ -113,5 +124,5 @@ fn build(checkout: &Checkout, args: &Args) -> Result<Programs> {
     for image in images.hyp.iter().chain(&images.open) {
         ensure!(!knows_words(image)?, "{} can be weakened", image.display());
     }
-    Ok(Programs { images, weakened })
+    Ok(Programs { images, weakened, removed: removed::images(tree, defences)? })
 }

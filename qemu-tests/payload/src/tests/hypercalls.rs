@@ -92,7 +92,10 @@ payload_test!(t60_largest_range, Runs::EITHER);
 fn t60_largest_range(_ctx: &Ctx) -> TestResult {
     let pages = max_pages();
     ensure!(pages <= 0x4_0000, "one call takes {pages} pages");
-    let base = alloc(pages * PAGE, BLOCK);
+    let base = alloc(2 * pages * PAGE, BLOCK);
+    // All of these pages are the host's: it is the number alone that is refused.
+    refused(Hypercall::HostDonateHyp, base, pages + 1)?;
+    refused(Hypercall::HostDonateHyp, base, 2 * pages)?;
     for call in [Hypercall::HostDonateHyp, Hypercall::HypDonateHost] {
         let begin = sysreg::cntvct();
         expect(call, base, pages, Answer::Success)?;

@@ -1,0 +1,67 @@
+//! The defences that attacks are tested against, each with a patch that removes it.
+//!
+//! A test of an attack shows something only if it fails without its defence. No build of the product can switch one off:
+//! `xtask/defences/WORD.patch` removes it from a copy of the sources below `target/`, and that copy is built and
+//! attacked. The patch says in its first lines which tests have to notice.
+
+mod patch;
+mod tree;
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::checkout::Checkout;
+use crate::exec;
+pub(crate) use patch::Defence;
+pub(crate) use tree::Tree;
+
+/// Where the patches are, from the checkout's root.
+const FOLDER: &str = "xtask/defences";
+
+/// Every defence that has a patch, in the order of their words.
+///
+/// # Errors
+/// Naming the patch whose header cannot be understood.
+pub(crate) fn all(checkout: &Checkout) -> Result<Vec<Defence>> {
+    files(checkout)?.into_iter().map(|file| Defence::read(&file)).collect()
+}
+
+fn files(checkout: &Checkout) -> Result<Vec<PathBuf>> {
+    let folder = checkout.root().join(FOLDER);
+    let mut files = Vec::new();
+    for entry in fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "patch") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Holds every patch against the sources as they are.
+///
+/// # Errors
+/// Naming each patch that does not apply any more, or whose header is wrong.
+pub(crate) fn check(checkout: &Checkout) -> Result<()> {
+    let mut rotten = Vec::new();
+    for file in files(checkout)? {
+        let applies = Defence::read(&file).and_then(|defence| {
+            let mut git = tree::git(checkout.root());
+            git.args(["apply", "--check"]).arg(&defence.file);
+            exec::output(&mut git).map(|_| ())
+        });
+        if let Err(error) = applies {
+            rotten.push(format!("{}: {error:#}", file.display()));
+        }
+    }
+    ensure!(
+        rotten.is_empty(),
+        "{} of the patches in {FOLDER} do not fit the sources; change each so that it removes its defence again:\n{}",
+        rotten.len(),
+        rotten.join("\n")
+    );
+    Ok(())
+}

@@ -1,0 +1,120 @@
+//! What a patch says of the defence that it removes.
+//!
+//! Lines `Key: value` before the diff; `git apply` passes over them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+
+/// A test on the build machine.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct CargoTest {
+    /// Its package.
+    pub(crate) package: String,
+    /// Its whole name, as the test program lists it.
+    pub(crate) name: String,
+}
+
+/// A defence, and who has to notice that it is gone.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Defence {
+    /// Its name: that of the file.
+    pub(crate) word: String,
+    /// What is missing with the patch.
+    pub(crate) what: String,
+    /// Rows of the catalogue of attacks.
+    pub(crate) rows: Vec<u8>,
+    /// Tests on the build machine that fail with the patch.
+    pub(crate) tests: Vec<CargoTest>,
+    /// Payload tests that land or fail with the patch.
+    pub(crate) payload: Vec<String>,
+    /// The patch.
+    pub(crate) file: PathBuf,
+}
+
+impl Defence {
+    /// Reads the header of `file`.
+    ///
+    /// # Errors
+    /// Naming the line or the key that is wrong.
+    pub(crate) fn read(file: &Path) -> Result<Self> {
+        let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+        let word = file.file_stem().and_then(|stem| stem.to_str()).context("the file's name is no UTF-8")?;
+        let (what, rows, tests, payload) = parse(&text).with_context(|| format!("{}", file.display()))?;
+        Ok(Self { word: word.to_owned(), what, rows, tests, payload, file: file.to_owned() })
+    }
+}
+
+type Header = (String, Vec<u8>, Vec<CargoTest>, Vec<String>);
+
+fn parse(text: &str) -> Result<Header> {
+    let (mut what, mut rows, mut tests, mut payload) = (None, Vec::new(), Vec::new(), Vec::new());
+    for line in text.lines().take_while(|line| !line.starts_with("diff ") && !line.starts_with("--- ")) {
+        if line.trim().is_empty() {
+            continue;
+        }
+        let (key, value) =
+            line.split_once(':').with_context(|| format!("`{line}` is no line `Key: value` of a header"))?;
+        let value = value.trim();
+        match key {
+            "What" => what = Some(value.to_owned()),
+            "Rows" => rows = value.split_whitespace().map(row).collect::<Result<_>>()?,
+            "Caught by" => {
+                let (package, name) = value
+                    .split_once(' ')
+                    .with_context(|| format!("`Caught by: {value}` does not name a package and a test"))?;
+                tests.push(CargoTest { package: package.to_owned(), name: name.trim().to_owned() });
+            }
+            "Payload" => payload.push(value.to_owned()),
+            _ => bail!("`{key}` is no key: they are What, Rows, Caught by and Payload"),
+        }
+    }
+    let what = what.context("no line `What:`, which says what is missing with the patch")?;
+    ensure!(!rows.is_empty(), "no line `Rows:`, which names rows of the catalogue (T01 ...)");
+    ensure!(!tests.is_empty() || !payload.is_empty(), "neither `Caught by:` nor `Payload:`: nobody would notice");
+    Ok((what, rows, tests, payload))
+}
+
+fn row(word: &str) -> Result<u8> {
+    let number = word.strip_prefix('T').filter(|digits| digits.len() == 2).and_then(|digits| digits.parse().ok());
+    number.with_context(|| format!("`{word}` is no row: write T01 to T99"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "\
+What: nobody looks
+Rows: T01 T64
+Caught by: hyp boot_info::tests::t64_overlap
+Payload: t01_el2_memory
+
+diff --git a/x b/x
+What: not read any more
+";
+
+    #[test]
+    fn a_header_names_what_is_missing_and_who_notices() {
+        let (what, rows, tests, payload) = parse(GOOD).expect("good");
+        let test = CargoTest { package: "hyp".into(), name: "boot_info::tests::t64_overlap".into() };
+        assert_eq!((what.as_str(), rows, tests), ("nobody looks", vec![1, 64], vec![test]));
+        assert_eq!(payload, ["t01_el2_memory"]);
+    }
+
+    #[test]
+    fn each_part_is_required_and_nothing_else_is_known() {
+        for (without, complaint) in [
+            (GOOD.replace("What: nobody looks\n", ""), "What"),
+            (GOOD.replace("Rows: T01 T64\n", ""), "Rows"),
+            (GOOD.replace("T64", "64"), "no row"),
+            (GOOD.replace("Caught by", "Caught").replace("Payload: t01_el2_memory\n", ""), "no key"),
+            ("What: x\nRows: T01\ndiff a b\n".to_owned(), "nobody would notice"),
+            (GOOD.replace("Caught by: hyp boot_info::tests::t64_overlap", "Caught by: hyp"), "a package and a test"),
+        ] {
+            let error = parse(&without).map(|_| ()).map_err(|error| format!("{error:#}"));
+            assert!(error.as_ref().is_err_and(|text| text.contains(complaint)), "{complaint}: {error:?}");
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! A copy of the sources from which a defence is removed.
+//!
+//! It lies below `target/` with a build folder of its own. Files are written only where they differ, so that cargo builds
+//! again what a patch changed and nothing else.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use super::Defence;
+use crate::checkout::Checkout;
+use crate::exec;
+
+/// The copy. What is built in it is built from the sources as they are, but for the patch that is applied.
+pub(crate) struct Tree {
+    original: PathBuf,
+    copy: Checkout,
+}
+
+impl Tree {
+    /// Brings the copy up to the checkout, changes that are not committed included.
+    ///
+    /// # Errors
+    /// When the sources cannot be listed (they are git's) or copied.
+    pub(crate) fn new(checkout: &Checkout) -> Result<Self> {
+        let area = checkout.work_dir("without")?;
+        let copy = Checkout::at(area.join("sources"), area.join("target"));
+        let tree = Self { original: checkout.root().to_owned(), copy };
+        tree.restore()?;
+        Ok(tree)
+    }
+
+    /// The copy, to build in.
+    pub(crate) fn checkout(&self) -> &Checkout {
+        &self.copy
+    }
+
+    /// Makes the copy the sources without `defence`, and without no other.
+    ///
+    /// # Errors
+    /// When the patch does not apply.
+    pub(crate) fn remove(&self, defence: &Defence) -> Result<()> {
+        self.restore()?;
+        let mut git = git(self.copy.root());
+        git.arg("apply").arg(&defence.file);
+        exec::output(&mut git).map(|_| ()).with_context(|| format!("{} does not apply", defence.file.display()))
+    }
+
+    /// Makes the copy the sources as they are.
+    ///
+    /// # Errors
+    /// When a file cannot be read or written.
+    pub(crate) fn restore(&self) -> Result<()> {
+        let mut git = git(&self.original);
+        git.args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
+        let listed = exec::output(&mut git)?;
+        let mut wanted = BTreeSet::new();
+        for name in listed.split('\0').filter(|name| !name.is_empty()) {
+            let from = self.original.join(name);
+            // Deleted, and not committed yet.
+            if !from.is_file() {
+                continue;
+            }
+            wanted.insert(PathBuf::from(name));
+            update(&from, &self.copy.root().join(name)).with_context(|| format!("cannot copy {name}"))?;
+        }
+        remove_others(self.copy.root(), Path::new(""), &wanted)
+            .with_context(|| format!("cannot clean {}", self.copy.root().display()))
+    }
+}
+
+/// Writes `to` only if it differs from `from`.
+fn update(from: &Path, to: &Path) -> io::Result<()> {
+    let content = fs::read(from)?;
+    match fs::read(to) {
+        Ok(present) if present == content => return Ok(()),
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            if let Some(folder) = to.parent() {
+                fs::create_dir_all(folder)?;
+            }
+        }
+        Err(error) => return Err(error),
+    }
+    // Not fs::copy, which would keep the time of the original: cargo goes by the time.
+    fs::write(to, content)
+}
+
+/// Removes what a patch, or an earlier state of the sources, has left.
+fn remove_others(root: &Path, folder: &Path, wanted: &BTreeSet<PathBuf>) -> io::Result<()> {
+    for entry in fs::read_dir(root.join(folder))? {
+        let entry = entry?;
+        let name = folder.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            remove_others(root, &name, wanted)?;
+        } else if !wanted.contains(&name) {
+            fs::remove_file(root.join(&name))?;
+        }
+    }
+    Ok(())
+}
+
+/// Git in `folder`, which it takes for the top of a tree even if that lies in another repository.
+pub(super) fn git(folder: &Path) -> Command {
+    let mut git = Command::new("git");
+    git.current_dir(folder);
+    if let Some(parent) = folder.parent() {
+        git.env("GIT_CEILING_DIRECTORIES", parent);
+    }
+    git
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_differs_is_written_and_what_is_left_over_goes() {
+        let area = std::env::temp_dir().join(format!("portcullis-tree-{}", std::process::id()));
+        let (from, to) = (area.join("from"), area.join("to"));
+        fs::create_dir_all(&from).expect("folder");
+        fs::write(from.join("same"), "1").expect("file");
+        update(&from.join("same"), &to.join("a/same")).expect("copy");
+        let written = |name: &str| fs::metadata(to.join(name)).and_then(|data| data.modified()).expect("time");
+        let before = written("a/same");
+        update(&from.join("same"), &to.join("a/same")).expect("copy");
+        assert_eq!(written("a/same"), before);
+        fs::write(from.join("same"), "2").expect("file");
+        update(&from.join("same"), &to.join("a/same")).expect("copy");
+        assert_eq!(fs::read_to_string(to.join("a/same")).expect("file"), "2");
+        fs::write(to.join("a/other"), "x").expect("file");
+        remove_others(&to, Path::new(""), &[PathBuf::from("a/same")].into()).expect("clean");
+        assert!(to.join("a/same").exists() && !to.join("a/other").exists());
+        fs::remove_dir_all(&area).expect("clean");
+    }
+}

@@ -1,0 +1,159 @@
+//! Attacks on sources from which a patch has removed the defence.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::defences::{Defence, Tree};
+use crate::exec::{self, TIMED_OUT};
+use crate::images;
+use crate::progress::{counted, say, step};
+use crate::threats::table::{End, Found};
+
+/// When tests on the build machine are given up, in seconds: an attack without its defence may be to hang.
+const HANGS: u32 = 300;
+
+/// A hypervisor without one defence.
+pub(crate) struct Image {
+    /// The defence's word.
+    pub(crate) word: String,
+    /// The payload tests that have to notice.
+    pub(crate) tests: Vec<String>,
+    /// The file QEMU boots.
+    pub(crate) file: PathBuf,
+}
+
+/// Runs the tests on the build machine that `defences` name, each in the copy without its defence, and notes in `found` how
+/// they ended.
+///
+/// # Errors
+/// When a patch does not apply, what is left does not build, or a patch names a test that is not in `found`.
+pub(crate) fn model(tree: &Tree, defences: &[Defence], found: &mut [Found]) -> Result<()> {
+    let with_tests: Vec<_> = defences.iter().filter(|defence| !defence.tests.is_empty()).collect();
+    for (number, defence) in with_tests.iter().enumerate() {
+        let title = format!("Attacking the model without {} ({} of {})", defence.word, number + 1, with_tests.len());
+        step(&title, || {
+            tree.remove(defence)?;
+            let mut packages: Vec<&str> = defence.tests.iter().map(|test| test.package.as_str()).collect();
+            packages.dedup();
+            packages.into_iter().try_for_each(|package| one_package(tree, defence, package, found))
+        })?;
+    }
+    tree.restore()
+}
+
+fn one_package(tree: &Tree, defence: &Defence, package: &str, found: &mut [Found]) -> Result<()> {
+    let names: Vec<&str> =
+        defence.tests.iter().filter(|test| test.package == package).map(|test| test.name.as_str()).collect();
+    let mut cargo = tree.checkout().cargo();
+    cargo.args(["test", "--quiet", "--no-run", "-p", package]).args(targets(package));
+    exec::output(&mut cargo).with_context(|| format!("{package} without {} does not build", defence.word))?;
+    let mut cargo = tree.checkout().cargo();
+    cargo.args(["test", "--no-fail-fast", "-p", package]).args(targets(package));
+    cargo.args(["--", "--exact"]).args(&names);
+    let output = exec::capture(&mut exec::within(&cargo, HANGS))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    for name in names {
+        let test = found
+            .iter_mut()
+            .find(|test| test.test == name && test.name == format!("{package}: {name}"))
+            .with_context(|| format!("{} names {name} of {package}, which is no test", defence.file.display()))?;
+        let end = end(&text, name).unwrap_or_else(|| match output.status.code() {
+            Some(TIMED_OUT) => (End::Caught, format!("it does not end within {HANGS} s")),
+            _ => (End::Caught, "the test program ends early".to_owned()),
+        });
+        note(test, &defence.word, end);
+    }
+    Ok(())
+}
+
+fn targets(package: &str) -> &'static [&'static str] {
+    // The binary half of `hyp` is for another machine.
+    if package == "hyp" { &["--lib"] } else { &["--lib", "--tests"] }
+}
+
+/// How the test `name` ended, from the output of its program; `None` if it did not.
+fn end(text: &str, name: &str) -> Option<(End, String)> {
+    let line = text.lines().find_map(|line| line.strip_prefix("test ")?.strip_prefix(name)?.strip_prefix(" ... "))?;
+    match line {
+        "ok" => Some((End::Inert, "it passes".to_owned())),
+        _ => Some((End::Caught, message(text, name))),
+    }
+}
+
+/// The first line that a failed test printed after its panic's place.
+fn message(text: &str, name: &str) -> String {
+    let printed = text.split_once(&format!("---- {name} stdout ----")).map_or("", |(_, rest)| rest);
+    let panic = printed.lines().skip_while(|line| !line.contains("panicked at")).nth(1);
+    panic.unwrap_or("an assertion failed").trim().to_owned()
+}
+
+/// Adds one more end to what is known of a test: passing without one of its defences counts for more than failing without
+/// others.
+pub(crate) fn note(test: &mut Found, word: &str, (end, why): (End, String)) {
+    if test.without == End::Inert {
+        return;
+    }
+    test.without = end;
+    test.reason = Some(format!("{word}: {why}"));
+}
+
+/// Builds a hypervisor without each of the `defences` that payload tests are about.
+///
+/// # Errors
+/// When a patch does not apply, what is left does not build, or a patch changes nothing of the image.
+pub(crate) fn images(tree: &Tree, defences: &[Defence]) -> Result<Vec<Image>> {
+    let with_payload: Vec<_> = defences.iter().filter(|defence| !defence.payload.is_empty()).collect();
+    if with_payload.is_empty() {
+        return Ok(Vec::new());
+    }
+    say(&format!("Building an EL2 without each of {} ...", counted(with_payload.len(), "defence")));
+    tree.restore()?;
+    let whole = fs::read(images::hyp_of(tree.checkout(), "hyp-whole")?)?;
+    let mut built = Vec::new();
+    for defence in with_payload {
+        tree.remove(defence)?;
+        let file = images::hyp_of(tree.checkout(), &format!("hyp-without-{}", defence.word))?;
+        ensure!(fs::read(&file)? != whole, "{} changes nothing of EL2", defence.file.display());
+        built.push(Image { word: defence.word.clone(), tests: defence.payload.clone(), file });
+    }
+    tree.restore()?;
+    Ok(built)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_test_is_caught_and_tells_why() {
+        let text = "\
+running 2 tests
+test t61_a ... ok
+test m::t61_b ... FAILED
+
+failures:
+
+---- m::t61_b stdout ----
+
+thread 'm::t61_b' (1) panicked at m.rs:1:1:
+a page is open
+note: run with
+";
+        assert_eq!(end(text, "t61_a").map(|end| end.0), Some(End::Inert));
+        assert_eq!(end(text, "m::t61_b"), Some((End::Caught, "a page is open".to_owned())));
+        assert_eq!(end(text, "t61_c"), None);
+    }
+
+    #[test]
+    fn to_pass_without_one_defence_is_remembered() {
+        let mut test =
+            Found { name: "x".into(), test: "x".into(), without: End::NotRun, with: End::Blocked, reason: None };
+        note(&mut test, "one", (End::Caught, "y".into()));
+        assert_eq!((test.without, test.reason.as_deref()), (End::Caught, Some("one: y")));
+        note(&mut test, "two", (End::Inert, "it passes".into()));
+        note(&mut test, "three", (End::Caught, "y".into()));
+        assert_eq!((test.without, test.reason.as_deref()), (End::Inert, Some("two: it passes")));
+    }
+}
