@@ -8,6 +8,7 @@ mod cr0;
 mod eventq;
 mod gerror;
 pub mod ids;
+mod pairs;
 mod queue;
 pub mod table;
 
@@ -171,7 +172,10 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         bump(&mut self.stats.exits);
         let _ = self.check_alive();
         self.drain_events(host);
-        self.read_register(Register::EventqProd)
+        match size {
+            AccessSize::Double => self.read_pair(Register::EventqProd, Register::EventqCons),
+            AccessSize::Byte | AccessSize::Half | AccessSize::Word => self.read_register(Register::EventqProd),
+        }
     }
 
     /// As [`Smmu::mmio_read`], for every register but those whose value depends on the host's memory (EVENTQ_PROD): there it
@@ -179,10 +183,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     #[inline(always)]
     pub fn mmio_read_plain(&mut self, offset: u32, size: AccessSize) -> Option<u64> {
         let Some((register, part)) = lookup(offset, size) else {
-            bump(&mut self.stats.exits);
-            bump(&mut self.stats.denied_accesses);
-            weakened!(self.hw.platform(), HiddenForwarded, { return Some(u64::from(self.hw.read32(offset & !3))) });
-            return Some(0);
+            return self.read_unlisted(offset, size);
         };
         if register == Register::EventqProd {
             return None;
@@ -203,9 +204,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         bump(&mut self.stats.exits);
         weakened!(self.hw.platform(), RegistersRaw, { self.hw.write32(offset & !3, low32(value)) });
         let Some((register, part)) = lookup(offset, size) else {
-            bump(&mut self.stats.denied_accesses);
-            weakened!(self.hw.platform(), HiddenForwarded, { self.hw.write32(offset & !3, low32(value)) });
-            return WriteOutcome::Done;
+            return self.write_unlisted(host, offset, size, value);
         };
         // A failed SMMU goes on being emulated; nothing below reaches its hardware then.
         let _ = self.check_alive();
@@ -274,7 +273,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         }
     }
 
-    fn write_register(&mut self, host: &mut H, register: Register, value: u64) -> WriteOutcome {
+    pub(super) fn write_register(&mut self, host: &mut H, register: Register, value: u64) -> WriteOutcome {
         let word = low32(value);
         let regs = &mut self.regs;
         match register {
