@@ -55,6 +55,8 @@ pub(crate) struct HostRegs<C> {
     strtab_base_cfg: u32,
     /// Geometry latched when SMMUEN went up.
     pub(crate) table: Option<HostTable>,
+    /// The table by which events are judged: that of the streams that have not followed yet, while SMMUEN goes down.
+    pub(crate) event_table: Option<HostTable>,
     /// The first table that ever was.
     #[cfg(feature = "weakened")]
     first_table: Option<HostTable>,
@@ -107,6 +109,7 @@ impl<C> HostRegs<C> {
             strtab_base: 0,
             strtab_base_cfg: 0,
             table: None,
+            event_table: None,
             #[cfg(feature = "weakened")]
             first_table: None,
             cmdq_base: 0,
@@ -222,7 +225,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     }
 
     #[inline(always)]
-    fn read_register(&mut self, register: Register) -> u64 {
+    pub(super) fn read_register(&mut self, register: Register) -> u64 {
         let regs = &self.regs;
         match register {
             Register::Idr0 => u64::from(regs.ids.idr0),
@@ -310,7 +313,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
             }
             Register::IrqCtrl => {
                 regs.irq_ctrl = IrqCtrl::from_bits_truncate(word) & IRQ_CTRL_ALLOWED;
-                self.update_irq_ctrl();
+                self.follow_irq_ctrl(host);
             }
             Register::StrtabBase => {
                 if regs.unguarded(Cr0::SMMUEN) {
