@@ -14,7 +14,7 @@ use crate::spec::{get32, mask32, put32, union32};
 use crate::stats::bump;
 use crate::weak::weakened;
 
-/// Whether the host's queue got a record while it was empty.
+/// What a look at hardware's queue left for the host to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Drained {
     /// Nothing.
@@ -144,7 +144,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         if !self.host_sees_events() {
             return Drained::Quiet;
         }
-        let event = match convert(&record) {
+        let event = match convert(&record, !self.regs.ids.oas_mask()) {
             HostEvent::Hidden => return Drained::Quiet,
             HostEvent::Show(event) => Some(event),
             HostEvent::Configuration => self.reclassify(host, &record),
