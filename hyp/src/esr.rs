@@ -3,6 +3,8 @@
 //! Layout from the Arm ARM (DDI 0487, issue L.a), D24.2.46 "ESR_EL2". Decoding is total: whatever is not listed is
 //! [`Trap::Other`], and the host gets an Undefined Instruction exception for it.
 
+use crate::cpu::Id;
+
 /// Why the host trapped into EL2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trap {
@@ -14,8 +16,27 @@ pub enum Trap {
     DataAbort(Abort),
     /// An instruction fetch that stage 2 refused.
     InstructionAbort(Abort),
+    /// A system register that is trapped, from AArch64; the return address is the instruction itself.
+    SystemRegister(SystemAccess),
     /// Anything else, with its exception class.
     Other(u8),
+}
+
+/// A trapped `MRS`, `MSR` or system instruction: its syndrome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SystemAccess(u64);
+
+impl SystemAccess {
+    /// The ID register that a read names, and the register that gets its value; `None` for every other access.
+    /// (DDI 0487, D24.2.46, "ISS encoding for an exception from MSR, MRS, or System instruction execution".)
+    #[must_use]
+    pub fn id_read(self) -> Option<(Id, u8)> {
+        let field = |lsb: u32, mask: u64| u8::try_from((self.0 >> lsb) & mask).unwrap_or(0);
+        let (op0, op1, crn, crm) = (field(20, 0b11), field(14, 0b111), field(10, 0xf), field(1, 0xf));
+        let id = Id { crm, op2: field(17, 0b111) };
+        let read = bit(self.0, 0);
+        (read && (op0, op1, crn) == (3, 0, 0) && matches!(crm, 1..=7)).then(|| (id, field(5, 0x1f)))
+    }
 }
 
 /// A stage-2 abort: its syndrome, of which each answer decodes its own part, so that a trap pays for what it asks.
@@ -149,6 +170,7 @@ pub enum Extend {
 
 const EC_HVC64: u8 = 0x16;
 const EC_SMC64: u8 = 0x17;
+const EC_SYS64: u8 = 0x18;
 const EC_IABT_LOW: u8 = 0x20;
 const EC_DABT_LOW: u8 = 0x24;
 
@@ -165,6 +187,7 @@ pub fn decode(esr: u64) -> Trap {
         EC_SMC64 => Trap::Smc,
         EC_DABT_LOW => Trap::DataAbort(Abort(esr)),
         EC_IABT_LOW => Trap::InstructionAbort(Abort(esr)),
+        EC_SYS64 => Trap::SystemRegister(SystemAccess(esr)),
         other => Trap::Other(other),
     }
 }
@@ -255,9 +278,26 @@ mod tests {
     }
 
     #[test]
+    fn reads_of_the_id_space_are_told_from_everything_else() {
+        let access = |op0: u64, op1: u64, crn: u64, crm: u64, op2: u64, read: u64| {
+            let esr = 0x18 << 26 | 1 << 25 | op0 << 20 | op2 << 17 | op1 << 14 | crn << 10 | 7 << 5 | crm << 1 | read;
+            let Trap::SystemRegister(access) = decode(esr) else { panic!("not a system register") };
+            access.id_read()
+        };
+        assert_eq!(access(3, 0, 0, 4, 2, 1), Some((Id { crm: 4, op2: 2 }, 7)));
+        assert_eq!(access(3, 0, 0, 7, 7, 1), Some((Id { crm: 7, op2: 7 }, 7)));
+        // A write, an encoding beside the space on each side, MIDR_EL1, and an instruction of the same numbers.
+        for (op0, op1, crn, crm, read) in
+            [(3, 0, 0, 4, 0), (3, 1, 0, 4, 1), (3, 0, 1, 4, 1), (3, 0, 0, 8, 1), (3, 0, 0, 0, 1), (1, 0, 0, 4, 1)]
+        {
+            assert_eq!(access(op0, op1, crn, crm, 0, read), None);
+        }
+    }
+
+    #[test]
     fn classes_outside_the_list_are_other() {
         for ec in 0..64u64 {
-            let known = [0x16, 0x17, 0x20, 0x24].contains(&ec);
+            let known = [0x16, 0x17, 0x18, 0x20, 0x24].contains(&ec);
             assert_eq!(matches!(decode(ec << 26), Trap::Other(_)), !known, "class {ec:#x}");
         }
     }

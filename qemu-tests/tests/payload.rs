@@ -20,27 +20,38 @@ enum Suite {
     All,
     /// The host's start, its CPUs, the demonstration's attacks and what depends on the core's features.
     Core,
+    /// The ID registers, and what they say works.
+    Features,
 }
 
 /// Prefixes of the names in [`Suite::Core`].
-const CORE: [&str; 10] =
-    ["boot_", "smp_", "mmio_", "el2_", "stale_", "smmu_off", "bypass_stream", "t30_", "t39_", "t49_"];
+const CORE: [&str; 11] =
+    ["boot_", "smp_", "mmio_", "el2_", "stale_", "smmu_off", "bypass_stream", "t30_", "t39_", "t49_", FEATURES];
+
+/// Prefix of the names in [`Suite::Features`].
+const FEATURES: &str = "t66_";
 
 /// The machines of the suite: `-cpu`, `-smp`, `-m`.
-const MACHINES: [(Below, &str, u32, &str, Suite); 8] = [
+const MACHINES: [(Below, &str, u32, &str, Suite); 10] = [
     (Below::Native, "max", 4, "1G", Suite::All),
     (Below::Portcullis, "max", 1, "1G", Suite::All),
     (Below::Portcullis, "max", 4, "1G", Suite::All),
     (Below::Portcullis, "cortex-a76", 4, "1G", Suite::All),
     (Below::Portcullis, "neoverse-n1", 2, "512M", Suite::Core),
     (Below::Portcullis, "cortex-a76", 8, "8G", Suite::Core),
+    (Below::Portcullis, "neoverse-v1", 1, "1G", Suite::Features),
+    (Below::Portcullis, "cortex-a710", 1, "1G", Suite::Features),
     (Below::Open, "max", 1, "1G", Suite::All),
     (Below::Open, "cortex-a76", 4, "1G", Suite::Core),
 ];
 
 impl Suite {
     fn has(self, name: &str) -> bool {
-        self == Self::All || CORE.iter().any(|prefix| name.starts_with(prefix))
+        match self {
+            Self::All => true,
+            Self::Core => CORE.iter().any(|prefix| name.starts_with(prefix)),
+            Self::Features => name.starts_with(FEATURES),
+        }
     }
 }
 

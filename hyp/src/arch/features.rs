@@ -1,18 +1,25 @@
-//! What the CPU has: ID register fields, read once where they gate a control register.
+//! What the CPU has: the ID registers as hardware shows them to EL2, and the fields that gate EL2's own registers.
 //!
 //! A register whose feature is absent is UNDEFINED, so every optional control asks here first.
 
 use core::arch::asm;
+use hyp::cpu::{self, Buffer, Controls, Cpu, Id};
+
+macro_rules! read {
+    ($reg:expr) => {{
+        let value: u64;
+        // SAFETY: (1) the register is readable at EL2 on every CPU that the caller lets come here, and reads have no
+        // side effect; reserved ID registers read as zero.
+        unsafe { asm!(concat!("mrs {}, ", $reg), out(reg) value, options(nomem, nostack, preserves_flags)) };
+        value
+    }};
+}
 
 macro_rules! id {
     ($(#[doc = $doc:literal] $name:ident = $reg:literal [$shift:literal];)*) => {$(
         #[doc = $doc]
         pub fn $name() -> u64 {
-            let value: u64;
-            // SAFETY: (1) ID registers are readable at EL2 on every implementation and reads have no side effect;
-            // unallocated ones read as zero.
-            unsafe { asm!(concat!("mrs {}, ", $reg), out(reg) value, options(nomem, nostack, preserves_flags)) };
-            (value >> $shift) & 0xf
+            (read!($reg) >> $shift) & 0xf
         }
     )*};
 }
@@ -26,12 +33,12 @@ id! {
     amu = "id_aa64pfr0_el1"[44];
     /// `ID_AA64PFR0_EL1.MPAM`.
     mpam = "id_aa64pfr0_el1"[40];
-    /// `ID_AA64PFR0_EL1.CSV2`.
-    csv2 = "id_aa64pfr0_el1"[56];
-    /// `ID_AA64PFR1_EL1.MTE`.
-    mte = "s3_0_c0_c4_1"[8];
+    /// `ID_AA64PFR1_EL1.MPAM_frac`.
+    mpam_frac = "s3_0_c0_c4_1"[16];
     /// `ID_AA64PFR1_EL1.SME`.
     sme = "s3_0_c0_c4_1"[24];
+    /// `ID_AA64PFR1_EL1.GCS`.
+    gcs = "s3_0_c0_c4_1"[44];
     /// `ID_AA64MMFR0_EL1.PARange`.
     pa_range = "id_aa64mmfr0_el1"[0];
     /// `ID_AA64MMFR0_EL1.FGT`.
@@ -42,24 +49,29 @@ id! {
     tcrx = "s3_0_c0_c7_3"[0];
     /// `ID_AA64MMFR3_EL1.SCTLRX`.
     sctlrx = "s3_0_c0_c7_3"[4];
-    /// `ID_AA64MMFR3_EL1.S1PIE`.
-    s1pie = "s3_0_c0_c7_3"[8];
-    /// `ID_AA64MMFR3_EL1.S1POE`.
-    s1poe = "s3_0_c0_c7_3"[16];
-    /// `ID_AA64ISAR2_EL1.MOPS`.
-    mops = "s3_0_c0_c6_2"[16];
     /// `ID_AA64DFR0_EL1.PMUVer`.
     pmu = "id_aa64dfr0_el1"[8];
     /// `ID_AA64DFR0_EL1.PMSVer`: Statistical Profiling.
     spe = "id_aa64dfr0_el1"[32];
-    /// `ID_AA64DFR0_EL1.TraceFilt`.
-    trace_filter = "id_aa64dfr0_el1"[40];
     /// `ID_AA64DFR0_EL1.TraceBuffer`.
     trace_buffer = "id_aa64dfr0_el1"[44];
-    /// `ID_AA64SMFR0_EL1.FA64`, one bit wide, with the three below it.
-    sme_fa64 = "s3_0_c0_c4_5"[60];
-    /// `ID_AA64SMFR0_EL1.SMEver`.
-    sme_version = "s3_0_c0_c4_5"[56];
+    /// `ID_AA64DFR2_EL1.TRBE_EXC`.
+    trace_exceptions = "s3_0_c0_c5_2"[24];
+}
+
+/// `PMSIDR_EL1.FDS`: filtering by data source. Only where the buffer is usable.
+pub fn profiling_data_source() -> bool {
+    read!("s3_0_c9_c9_7") & 1 << 7 != 0
+}
+
+/// `MPAMIDR_EL1.HAS_HCR`. Only with MPAM.
+pub fn mpam_hcr() -> bool {
+    read!("s3_0_c10_c4_4") & 1 << 17 != 0
+}
+
+/// `MPAMIDR_EL1.HAS_TIDR`. Only with MPAM.
+pub fn mpam_tidr() -> bool {
+    read!("s3_0_c10_c4_4") & 1 << 58 != 0
 }
 
 /// Physical address bits of this CPU, capped at 48.
@@ -72,4 +84,56 @@ pub fn pa_bits() -> u32 {
         4 => 44,
         _ => 48,
     }
+}
+
+/// The CPU that this code runs on.
+pub struct ThisCpu;
+
+macro_rules! by_encoding {
+    ($id:expr, $($crm:literal: $($op2:literal)*;)*) => {
+        match ($id.crm, $id.op2) {
+            $($(($crm, $op2) => read!(concat!("s3_0_c0_c", $crm, "_", $op2)),)*)*
+            _ => 0,
+        }
+    };
+}
+
+impl Cpu for ThisCpu {
+    fn id(&self, id: Id) -> u64 {
+        by_encoding!(id,
+            1: 0 1 2 3 4 5 6 7;
+            2: 0 1 2 3 4 5 6 7;
+            3: 0 1 2 3 4 5 6 7;
+            4: 0 1 2 3 4 5 6 7;
+            5: 0 1 2 3 4 5 6 7;
+            6: 0 1 2 3 4 5 6 7;
+            7: 0 1 2 3 4 5 6 7;
+        )
+    }
+
+    fn profiling(&self) -> Buffer {
+        // PMBIDR_EL1.P
+        withheld(read!("s3_0_c9_c10_7"))
+    }
+
+    fn tracing(&self) -> Buffer {
+        // TRBIDR_EL1.P
+        withheld(read!("s3_0_c9_c11_7"))
+    }
+}
+
+/// P of either register.
+fn withheld(idr: u64) -> Buffer {
+    if idr & 1 << 4 == 0 { Buffer::Usable } else { Buffer::Withheld }
+}
+
+/// What the host reads from an ID register of this CPU.
+#[cold]
+pub fn shown(id: Id) -> u64 {
+    cpu::shown(&ThisCpu, id)
+}
+
+/// What EL2 sets on this CPU for what the host is shown of it.
+pub fn controls() -> Controls {
+    Controls::of(&ThisCpu)
 }

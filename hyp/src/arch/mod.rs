@@ -10,6 +10,8 @@ pub mod setup;
 
 use aarch64_cpu::asm::barrier;
 use core::arch::{asm, global_asm};
+use hyp::cpu::withheld::Withheld;
+use hyp::esr;
 use io_pgtable::Pa;
 
 global_asm!(include_str!("head.S"));
@@ -243,6 +245,17 @@ pub fn tlbi_host_all() {
     // SAFETY: (1) dropping a cached translation only costs a walk.
     unsafe { asm!("tlbi vmalls12e1is", options(nostack, preserves_flags)) };
     tlbi_complete();
+}
+
+/// The register whose access made EL2 take an exception, if that is what `esr` and `elr` say and EL3 can withhold it.
+pub fn withheld(esr: u64, elr: u64) -> Option<&'static Withheld> {
+    let image = image();
+    if esr::class(esr) != 0 || !elr.is_multiple_of(4) || elr < image.start || elr >= image.text_end {
+        return None;
+    }
+    // SAFETY: (1) the address is a multiple of four inside EL2's code, which is mapped to itself and readable with the
+    // MMU on and off; (2) nobody writes code.
+    Withheld::of(unsafe { (elr as *const u32).read_volatile() })
 }
 
 /// Ticks of the physical counter, read in program order.

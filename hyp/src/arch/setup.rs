@@ -1,7 +1,9 @@
 //! Every EL2 control register, for each CPU that enters: what the host may do on its own, and what traps.
 //!
-//! The list follows the rule that whatever a feature lets a CPU write to memory (profiling and trace buffers) stays in
-//! the EL1&0 regime and so behind stage 2. A control that is not listed is left at the value that denies. Fields: Arm
+//! The values come from the table of ID fields (`hyp::cpu`): what the host is shown works, and nothing else does.
+//! Whatever a feature lets a CPU write to memory (profiling and trace buffers) stays in the EL1&0 regime and so behind
+//! stage 2. Every register that a feature of this CPU gives meaning is written, also where that is the value at reset:
+//! after a warm reset it may be UNKNOWN. What EL2's own stage 1 depends on is written before, by head.S. Fields: Arm
 //! ARM, DDI 0487 issue L.a, D24.2.
 
 use super::{features, vectors};
@@ -11,6 +13,7 @@ use aarch64_cpu::registers::{
     SCTLR_EL1, TPIDR_EL2, VBAR_EL2, VMPIDR_EL2, VTCR_EL2, VTTBR_EL2, Writeable,
 };
 use core::arch::asm;
+use hyp::cpu::Controls;
 use hyp::weakened;
 
 /// The host's stage 2, as its registers want it.
@@ -29,22 +32,16 @@ pub const SCTLR_EL2_RUNNING: u64 = 0x30c5_0830 | 1 | 1 << 2 | 1 << 3 | 1 << 12 |
 /// `SCTLR_EL1` at the host's entry: MMU and caches off, RES1 bits as Armv8.0 has them.
 const SCTLR_EL1_ENTRY: u64 = 0x30d0_0800;
 
-/// `CPTR_EL2` without E2H: the RES1 bits apart from the two that become traps with SVE and SME.
-const CPTR_RES1: u64 = 0x22ff;
-const CPTR_TZ: u64 = 1 << 8;
-const CPTR_TSM: u64 = 1 << 12;
-
-/// `MDCR_EL2`: buffer owned by EL1&0, no trap.
-const BUFFER_OWNED_BY_EL1: u64 = 0b11;
-
-/// `HFGxTR_EL2` bits of negative polarity, by feature.
-const FGT_SME: u64 = 0b11 << 54;
-const FGT_S1PIE: u64 = 0b11 << 57;
-const FGT_S1POE: u64 = 0b11 << 59;
-
-const HCRX_MSCEN: u64 = 1 << 11;
-const HCRX_TCR2EN: u64 = 1 << 14;
-const HCRX_SCTLR2EN: u64 = 1 << 15;
+/// `MPAM2_EL2`: the host's own MPAM registers trap.
+const MPAM_TRAP_EL1: u64 = 0b11 << 48;
+/// `MPAM2_EL2.TIDR`: so does MPAMIDR_EL1.
+const MPAM_TIDR: u64 = 1 << 58;
+/// `MPAMHCR_EL2.TRAP_MPAMIDR_EL1`: the same, where that register exists.
+const MPAMHCR_TRAP_IDR: u64 = 1 << 31;
+/// `HDFGxTR2_EL2.nPMSDSFR_EL1`.
+const HDFG2_PMSDSFR: u64 = 1 << 19;
+/// `MDCR_EL2.E2PB`, as the table sets it where the host may profile.
+const MDCR_E2PB: u64 = 0b11 << 12;
 
 macro_rules! write_sysreg {
     ($($(#[doc = $doc:literal])? $name:ident = $reg:literal;)*) => {$(
@@ -62,10 +59,13 @@ write_sysreg! {
     actlr = "actlr_el2";
     cpacr_el1 = "cpacr_el1";
     mdscr_el1 = "mdscr_el1";
+    tcr2_el1 = "s3_0_c2_c0_3";
+    sctlr2_el1 = "s3_0_c1_c0_3";
+    gcscr_el1 = "s3_0_c2_c5_0";
+    gcscre0_el1 = "s3_0_c2_c5_2";
     zcr = "s3_4_c1_c2_0";
     trfcr = "s3_4_c1_c2_1";
     hcrx = "s3_4_c1_c2_2";
-    smprimap = "s3_4_c1_c2_5";
     smcr = "s3_4_c1_c2_6";
     hfgrtr = "s3_4_c1_c1_4";
     hfgwtr = "s3_4_c1_c1_5";
@@ -73,9 +73,16 @@ write_sysreg! {
     hdfgrtr = "s3_4_c3_c1_4";
     hdfgwtr = "s3_4_c3_c1_5";
     hafgrtr = "s3_4_c3_c1_6";
+    hdfgrtr2 = "s3_4_c3_c1_0";
+    hdfgwtr2 = "s3_4_c3_c1_1";
+    hfgrtr2 = "s3_4_c3_c1_2";
+    hfgwtr2 = "s3_4_c3_c1_3";
+    hfgitr2 = "s3_4_c3_c1_7";
     pmscr = "s3_4_c9_c9_0";
     mpamhcr = "s3_4_c10_c4_0";
     mpam2 = "s3_4_c10_c5_0";
+    mpam1_el1 = "s3_0_c10_c5_0";
+    mpam0_el1 = "s3_0_c10_c5_1";
 }
 
 fn pmcr_n() -> u64 {
@@ -89,125 +96,119 @@ fn pmcr_n() -> u64 {
 pub fn cpu(index: usize, stage2: HostStage2Regs) {
     TPIDR_EL2.set(index as u64);
     VBAR_EL2.set(vectors());
-    vector_lengths();
-    traps();
-    debug_and_trace();
-    fine_grained_traps();
+    let controls = features::controls();
+    vector_lengths(&controls);
+    traps(&controls);
+    partitions();
+    debug_and_trace(&controls);
+    fine_grained_traps(&controls);
     interrupts_and_time();
     vpidr(MIDR_EL1.get());
     VMPIDR_EL2.set(MPIDR_EL1.get());
     VTCR_EL2.set(stage2.vtcr);
     VTTBR_EL2.set(stage2.vttbr);
-    SCTLR_EL1.set(SCTLR_EL1_ENTRY);
-    cpacr_el1(0);
-    mdscr_el1(0);
+    entry_state();
     barrier::isb(barrier::SY);
     super::tlbi_host_all();
 }
 
-fn traps() {
-    let mut hcr = HCR_EL2::VM::SET
-        + HCR_EL2::SWIO::SET
-        + HCR_EL2::PTW::SET
-        + HCR_EL2::TSC::SET
-        + HCR_EL2::RW::SET
-        + HCR_EL2::API::SET
-        + HCR_EL2::APK::SET
-        + HCR_EL2::TIDCP::SET
-        + HCR_EL2::TACR::SET;
-    if features::mte() >= 2 {
-        hcr += HCR_EL2::ATA::SET;
+/// The host's own control registers, which an older kernel does not know and would leave as they are.
+fn entry_state() {
+    SCTLR_EL1.set(SCTLR_EL1_ENTRY);
+    cpacr_el1(0);
+    mdscr_el1(0);
+    if features::tcrx() != 0 {
+        tcr2_el1(0);
     }
-    if features::csv2() >= 2 {
-        hcr += HCR_EL2::EnSCXT::SET;
+    if features::sctlrx() != 0 {
+        sctlr2_el1(0);
     }
-    HCR_EL2.write(hcr);
+    if features::gcs() != 0 {
+        gcscr_el1(0);
+        gcscre0_el1(0);
+    }
+}
+
+fn traps(controls: &Controls) {
+    HCR_EL2.set(controls.hcr);
     weakened!(TrapsOff, { HCR_EL2.set(HCR_EL2.get() & !(1 << 20 | 1 << 21)) });
     hstr(0);
     // With TIDCP and TACR: implementation-defined registers, which may show or steer what EL2 leaves in caches, are not
     // the host's.
     actlr(0);
     if features::hcx() != 0 {
-        let mut value = 0;
-        for (feature, bit) in
-            [(features::mops(), HCRX_MSCEN), (features::tcrx(), HCRX_TCR2EN), (features::sctlrx(), HCRX_SCTLR2EN)]
-        {
-            if feature != 0 {
-                value |= bit;
-            }
-        }
-        hcrx(value);
-    }
-    if features::mpam() != 0 {
-        mpam2(0);
-        mpamhcr(0);
+        hcrx(controls.hcrx);
     }
 }
 
+/// Everything runs in the default partition, and the host cannot choose another.
+fn partitions() {
+    if features::mpam() == 0 && features::mpam_frac() == 0 {
+        return;
+    }
+    mpam2(MPAM_TRAP_EL1 | if features::mpam_tidr() { MPAM_TIDR } else { 0 });
+    if features::mpam_hcr() {
+        mpamhcr(MPAMHCR_TRAP_IDR);
+    }
+    mpam1_el1(0);
+    mpam0_el1(0);
+}
+
 /// Floating point, SVE and SME are the host's, at their full lengths.
-fn vector_lengths() {
-    let mut cptr = CPTR_RES1;
-    if features::sve() == 0 {
-        cptr |= CPTR_TZ;
-    }
-    if features::sme() == 0 {
-        cptr |= CPTR_TSM;
-    }
-    CPTR_EL2.set(cptr);
+fn vector_lengths(controls: &Controls) {
+    CPTR_EL2.set(controls.cptr);
     barrier::isb(barrier::SY);
     if features::sve() != 0 {
         zcr(0xf);
     }
     if features::sme() != 0 {
-        smprimap(0);
-        smcr(0xf | u64::from(features::sme_fa64() & 8 != 0) << 31 | u64::from(features::sme_version() >= 1) << 30);
+        smcr(controls.smcr);
     }
 }
 
 /// Counters stop at EL2, and what the CPU writes by itself goes through the host's stage 2.
-fn debug_and_trace() {
-    let mut mdcr = 0;
+fn debug_and_trace(controls: &Controls) {
+    let mut mdcr = controls.mdcr;
     if features::pmu() != 0 && features::pmu() != 0xf {
         mdcr |= pmcr_n() | 1 << 17;
         if features::pmu() >= 6 {
             mdcr |= 1 << 23;
         }
     }
-    if features::spe() != 0 {
-        mdcr |= BUFFER_OWNED_BY_EL1 << 12;
+    MDCR_EL2.set(mdcr);
+    // No physical addresses and counts in its records, and virtual addresses only. Where EL3 keeps the buffer it keeps
+    // this register, too.
+    if features::spe() != 0 && mdcr & MDCR_E2PB != 0 {
         pmscr(0);
     }
-    if features::trace_buffer() != 0 {
-        mdcr |= BUFFER_OWNED_BY_EL1 << 24;
-    }
-    MDCR_EL2.set(mdcr);
-    if features::trace_filter() != 0 {
+    // E2TRE, which would show EL2 to a trace unit, is 0 after every reset, and firmware of older cores traps the
+    // register. Only what came later has fields that are UNKNOWN there.
+    if features::trace_exceptions() != 0 || features::trace_buffer() >= 2 {
         trfcr(0);
     }
 }
 
-/// Nothing that the architecture offers is trapped finely, apart from what stays denied because its bit has negative
-/// polarity and is not listed.
-fn fine_grained_traps() {
+/// What stays denied has negative polarity and is not in the table, or is AMU's and trapped as a whole.
+fn fine_grained_traps(controls: &Controls) {
     if features::fgt() == 0 {
         return;
     }
-    let mut registers = 0;
-    for (feature, bits) in [(features::sme(), FGT_SME), (features::s1pie(), FGT_S1PIE), (features::s1poe(), FGT_S1POE)]
-    {
-        if feature != 0 {
-            registers |= bits;
-        }
-    }
-    hfgrtr(registers);
-    hfgwtr(registers);
-    hfgitr(0);
-    // PMSNEVFR_EL1 came with the third version of Statistical Profiling; its bit has negative polarity.
-    let profiling = if features::spe() >= 3 { 1 << 62 } else { 0 };
-    hdfgrtr(profiling);
-    hdfgwtr(profiling);
+    hfgrtr(controls.hfgrtr);
+    hfgwtr(controls.hfgwtr);
+    hfgitr(controls.hfgitr);
+    hdfgrtr(controls.hdfgrtr);
+    hdfgwtr(controls.hdfgwtr);
     if features::amu() != 0 {
         hafgrtr(0);
+    }
+    if features::fgt() >= 2 {
+        let sources = controls.mdcr & MDCR_E2PB != 0 && features::profiling_data_source();
+        let debug = if sources { HDFG2_PMSDSFR } else { 0 };
+        hdfgrtr2(debug);
+        hdfgwtr2(debug);
+        hfgrtr2(controls.hfgrtr2);
+        hfgwtr2(controls.hfgwtr2);
+        hfgitr2(0);
     }
 }
 

@@ -13,8 +13,9 @@
 mod abort;
 mod call;
 mod frame;
+mod sysreg;
 
-use crate::exit;
+use crate::{arch, exit};
 use aarch64_cpu::registers::{
     ELR_EL1, ELR_EL2, ESR_EL1, ESR_EL2, FAR_EL1, FAR_EL2, Readable, SCTLR_EL1, SPSR_EL1, SPSR_EL2, VBAR_EL1, Writeable,
 };
@@ -38,16 +39,20 @@ extern "C" fn lower_sync_handler(frame: &mut Frame) {
         }
         Trap::DataAbort(abort) => abort::data(frame, abort),
         Trap::InstructionAbort(abort) => abort::instruction(abort),
+        Trap::SystemRegister(access) => sysreg::access(frame, access),
         Trap::Other(_) => inject(Exception::Undefined),
     }
     #[cfg(feature = "ghost")]
     crate::watch::check(esr);
 }
 
-/// Reports an exception that EL2 itself took: a bug, since nothing a host does leads here.
+/// Reports an exception that EL2 itself took: a register that EL3 withholds, or a bug; nothing a host does leads here.
 #[unsafe(no_mangle)]
 #[allow(unsafe_code)] // The vector names this function.
 extern "C" fn current_el_handler(kind: u64, stack: u64) -> ! {
+    if let Some(withheld) = arch::withheld(ESR_EL2.get(), ELR_EL2.get()) {
+        exit::broken(format_args!("{withheld}"));
+    }
     exit::broken(format_args!(
         "EL2 took an exception of its own (kind {kind}): ESR {:#x}, FAR {:#x}, ELR {:#x}, SP {stack:#x}",
         ESR_EL2.get(),

@@ -8,7 +8,6 @@ mod cr0;
 mod eventq;
 mod gerror;
 pub mod ids;
-mod pairs;
 mod queue;
 pub mod table;
 
@@ -55,8 +54,6 @@ pub(crate) struct HostRegs<C> {
     strtab_base_cfg: u32,
     /// Geometry latched when SMMUEN went up.
     pub(crate) table: Option<HostTable>,
-    /// The table by which events are judged: that of the streams that have not followed yet, while SMMUEN goes down.
-    pub(crate) event_table: Option<HostTable>,
     /// The first table that ever was.
     #[cfg(feature = "weakened")]
     first_table: Option<HostTable>,
@@ -109,7 +106,6 @@ impl<C> HostRegs<C> {
             strtab_base: 0,
             strtab_base_cfg: 0,
             table: None,
-            event_table: None,
             #[cfg(feature = "weakened")]
             first_table: None,
             cmdq_base: 0,
@@ -175,10 +171,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         bump(&mut self.stats.exits);
         let _ = self.check_alive();
         self.drain_events(host);
-        match size {
-            AccessSize::Double => self.read_pair(Register::EventqProd, Register::EventqCons),
-            AccessSize::Byte | AccessSize::Half | AccessSize::Word => self.read_register(Register::EventqProd),
-        }
+        self.read_register(Register::EventqProd)
     }
 
     /// As [`Smmu::mmio_read`], for every register but those whose value depends on the host's memory (EVENTQ_PROD): there it
@@ -186,7 +179,10 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     #[inline(always)]
     pub fn mmio_read_plain(&mut self, offset: u32, size: AccessSize) -> Option<u64> {
         let Some((register, part)) = lookup(offset, size) else {
-            return self.read_unlisted(offset, size);
+            bump(&mut self.stats.exits);
+            bump(&mut self.stats.denied_accesses);
+            weakened!(self.hw.platform(), HiddenForwarded, { return Some(u64::from(self.hw.read32(offset & !3))) });
+            return Some(0);
         };
         if register == Register::EventqProd {
             return None;
@@ -207,7 +203,9 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         bump(&mut self.stats.exits);
         weakened!(self.hw.platform(), RegistersRaw, { self.hw.write32(offset & !3, low32(value)) });
         let Some((register, part)) = lookup(offset, size) else {
-            return self.write_unlisted(host, offset, size, value);
+            bump(&mut self.stats.denied_accesses);
+            weakened!(self.hw.platform(), HiddenForwarded, { self.hw.write32(offset & !3, low32(value)) });
+            return WriteOutcome::Done;
         };
         // A failed SMMU goes on being emulated; nothing below reaches its hardware then.
         let _ = self.check_alive();
@@ -225,7 +223,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     }
 
     #[inline(always)]
-    pub(super) fn read_register(&mut self, register: Register) -> u64 {
+    fn read_register(&mut self, register: Register) -> u64 {
         let regs = &self.regs;
         match register {
             Register::Idr0 => u64::from(regs.ids.idr0),
@@ -276,7 +274,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         }
     }
 
-    pub(super) fn write_register(&mut self, host: &mut H, register: Register, value: u64) -> WriteOutcome {
+    fn write_register(&mut self, host: &mut H, register: Register, value: u64) -> WriteOutcome {
         let word = low32(value);
         let regs = &mut self.regs;
         match register {
@@ -313,7 +311,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
             }
             Register::IrqCtrl => {
                 regs.irq_ctrl = IrqCtrl::from_bits_truncate(word) & IRQ_CTRL_ALLOWED;
-                self.follow_irq_ctrl(host);
+                self.update_irq_ctrl();
             }
             Register::StrtabBase => {
                 if regs.unguarded(Cr0::SMMUEN) {

@@ -6,6 +6,7 @@ pub mod concurrent;
 pub mod cpu_access;
 pub mod demo;
 pub mod drivers;
+pub mod features;
 pub mod hypercalls;
 pub mod interrupts;
 pub mod its;

@@ -1,0 +1,106 @@
+//! A field of an ID register: how its values compare, the greatest one understood, and what lets it through.
+
+use super::Control;
+
+/// How the values of a field compare.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Zero is none, and more is more.
+    Unsigned,
+    /// Two's complement: negative values say what is missing.
+    Signed,
+    /// A number or a list of alternatives without features behind it: shown as it is.
+    Number,
+    /// A version of the Performance Monitors (DDI 0487, D24.1.3.2): unsigned, but all ones is a form that is not
+    /// architectural, and is shown as none.
+    Pmu,
+}
+
+/// One field of an ID register.
+#[derive(Clone, Copy, Debug)]
+pub struct Field {
+    /// Its architectural name.
+    pub name: &'static str,
+    /// Lowest bit.
+    pub lsb: u32,
+    /// Number of bits.
+    pub width: u32,
+    /// How its values compare.
+    pub order: Order,
+    /// The greatest value that EL2 understands and lets the host use. Zero hides an unsigned field.
+    pub known: u8,
+    /// What EL2 sets where the host is shown the feature.
+    pub allows: &'static [Allow],
+}
+
+/// Bits of one control that let a feature through.
+#[derive(Clone, Copy, Debug)]
+pub struct Allow {
+    /// From which shown value on.
+    pub from: u8,
+    /// The register.
+    pub control: Control,
+    /// The bits: set where ones enable, cleared where ones trap ([`Control::traps`]).
+    pub bits: u64,
+}
+
+impl Field {
+    /// This field of a register that reads `value`.
+    #[must_use]
+    pub const fn of(&self, value: u64) -> u8 {
+        // At most eight bits wide.
+        ((value >> self.lsb) & self.mask()).to_le_bytes()[0]
+    }
+
+    pub(super) const fn mask(&self) -> u64 {
+        (1_u64 << self.width).wrapping_sub(1)
+    }
+
+    /// What the host is shown where hardware has `value`.
+    #[must_use]
+    pub const fn shown(&self, value: u8) -> u8 {
+        let all_ones = self.mask().to_le_bytes()[0];
+        match self.order {
+            Order::Number => value,
+            Order::Pmu if value == all_ones => 0,
+            // The upper half is negative: less than every value that says something is there.
+            Order::Signed if value > all_ones / 2 => value,
+            Order::Unsigned | Order::Signed | Order::Pmu => {
+                if value < self.known {
+                    value
+                } else {
+                    self.known
+                }
+            }
+        }
+    }
+}
+
+pub(super) const fn up(name: &'static str, lsb: u32, known: u8) -> Field {
+    Field { name, lsb, width: 4, order: Order::Unsigned, known, allows: &[] }
+}
+
+pub(super) const fn signed(name: &'static str, lsb: u32, known: u8) -> Field {
+    Field { name, lsb, width: 4, order: Order::Signed, known, allows: &[] }
+}
+
+pub(super) const fn number(name: &'static str, lsb: u32) -> Field {
+    Field { name, lsb, width: 4, order: Order::Number, known: 0, allows: &[] }
+}
+
+pub(super) const fn bit(name: &'static str, lsb: u32) -> Field {
+    Field { name, lsb, width: 1, order: Order::Unsigned, known: 1, allows: &[] }
+}
+
+pub(super) const fn pmu(name: &'static str, lsb: u32, known: u8, allows: &'static [Allow]) -> Field {
+    Field { name, lsb, width: 4, order: Order::Pmu, known, allows }
+}
+
+/// `field` with what lets it through.
+pub(super) const fn with(field: Field, allows: &'static [Allow]) -> Field {
+    Field { allows, ..field }
+}
+
+pub(super) const fn allow(from: u8, control: Control, bits: u64) -> Allow {
+    Allow { from, control, bits }
+}

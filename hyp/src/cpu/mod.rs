@@ -1,0 +1,95 @@
+//! The CPU that the host sees: which ID fields it is shown, and what EL2 sets so that what is shown works.
+//!
+//! `HCR_EL2.TID3` traps the host's reads of the ID registers, and the answer is built from zero out of the fields of one
+//! table ([`ids`], [`ids32`]). A field that is not in it, and a register that is not in it, read as zero; a value greater
+//! than the greatest one understood reads as that one. So a CPU that is newer than EL2 looks like the newest that EL2
+//! knows. The same row names the controls that let a feature through ([`controls`]); what no row lets through stays
+//! trapped, and the host gets an Undefined Instruction exception as on a core without it.
+//!
+//! Arm ARM, DDI 0487 issue L.a: D24.1.3 "Principles of the ID scheme", D24.2 for the fields.
+
+pub mod controls;
+pub mod field;
+pub mod ids;
+pub mod ids32;
+pub mod withheld;
+
+#[cfg(test)]
+mod tests;
+
+pub use controls::{Control, Controls};
+pub use field::{Allow, Field, Order};
+
+/// An ID register of the space that `HCR_EL2.TID3` traps: op0 = 3, op1 = 0, CRn = 0, CRm = 1 to 7.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Id {
+    /// CRm of its encoding.
+    pub crm: u8,
+    /// op2 of its encoding.
+    pub op2: u8,
+}
+
+/// An ID register and its fields.
+#[derive(Clone, Copy, Debug)]
+pub struct Register {
+    /// Its architectural name.
+    pub name: &'static str,
+    /// Its encoding.
+    pub id: Id,
+    /// Its fields; what is not listed reads as zero.
+    pub fields: &'static [Field],
+}
+
+/// Who may use a buffer that the CPU fills by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Buffer {
+    /// Non-secure state, so the host if it is shown.
+    Usable,
+    /// Firmware keeps it (`PMBIDR_EL1.P`, `TRBIDR_EL1.P`): accesses trap to EL3.
+    Withheld,
+}
+
+/// What a CPU says of itself.
+pub trait Cpu {
+    /// The ID register as hardware has it; reserved ones read as zero.
+    fn id(&self, id: Id) -> u64;
+    /// Who may use the buffer of Statistical Profiling; asked only where the CPU has it.
+    fn profiling(&self) -> Buffer;
+    /// Who may use the trace buffer; asked only where the CPU has it.
+    fn tracing(&self) -> Buffer;
+}
+
+/// The table's row of a register; `None` for reserved ones.
+#[must_use]
+pub fn register(id: Id) -> Option<&'static Register> {
+    ids::REGISTERS.iter().chain(ids32::REGISTERS).find(|register| register.id == id)
+}
+
+/// Every row of the table.
+pub fn registers() -> impl Iterator<Item = &'static Register> {
+    ids::REGISTERS.iter().chain(ids32::REGISTERS)
+}
+
+/// What hardware has, as far as it is usable at all.
+fn usable(cpu: &impl Cpu, id: Id) -> u64 {
+    let value = cpu.id(id);
+    if id != ids::DFR0 {
+        return value;
+    }
+    let mut hidden = 0;
+    if ids::PMSVER.of(value) != 0 && cpu.profiling() == Buffer::Withheld {
+        hidden |= ids::PMSVER.mask() << ids::PMSVER.lsb;
+    }
+    if ids::TRACE_BUFFER.of(value) != 0 && cpu.tracing() == Buffer::Withheld {
+        hidden |= ids::TRACE_BUFFER.mask() << ids::TRACE_BUFFER.lsb;
+    }
+    value & !hidden
+}
+
+/// What the host reads from an ID register of `cpu`.
+#[must_use]
+pub fn shown(cpu: &impl Cpu, id: Id) -> u64 {
+    let Some(register) = register(id) else { return 0 };
+    let value = usable(cpu, id);
+    register.fields.iter().fold(0, |all, field| all | u64::from(field.shown(field.of(value))) << field.lsb)
+}
