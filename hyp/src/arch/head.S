@@ -11,7 +11,36 @@
 .equ BLOCK_NORMAL,    0x741          // block, AttrIndx 0, AP[1] RES1, SH inner, AF
 .equ BLOCK_DEVICE,    0x0040000000000445 // block, AttrIndx 1, AP[1] RES1, AF, XN
 .equ VHE_ONLY,        0x22           // in the place of the exception level
+.equ EARLY_TRAP,      0x23           // likewise: an exception before the vectors of EL2 were there
 .equ MAIR_BOOT,       0x00ff         // 0: normal write-back; 1: device-nGnRnE
+
+// Registers that change what EL2's own stage 1 and its instructions mean, where the CPU has them: after a warm reset
+// they may hold anything. All of them are off at zero, so that what they select (PIR, POR, MAIR2, the stack of return
+// addresses, flags in table descriptors) needs no value. The MMU is off.
+.macro reset_el2
+    mrs     x1, s3_0_c0_c7_4         // ID_AA64MMFR4_EL1.SRMASK: write masks over the registers below
+    ubfx    x1, x1, #44, #4
+    cbz     x1, 91f
+    msr     s3_4_c1_c4_0, xzr        // SCTLRMASK_EL2
+    msr     s3_4_c1_c4_1, xzr        // ACTLRMASK_EL2
+    msr     s3_4_c1_c4_2, xzr        // CPTRMASK_EL2
+    msr     s3_4_c1_c4_3, xzr        // SCTLR2MASK_EL2
+    msr     s3_4_c2_c7_2, xzr        // TCRMASK_EL2
+    msr     s3_4_c2_c7_3, xzr        // TCR2MASK_EL2
+    isb
+91: mrs     x1, s3_0_c0_c7_3         // ID_AA64MMFR3_EL1
+    tst     x1, #0xf                 // TCRX
+    b.eq    92f
+    msr     s3_4_c2_c0_3, xzr        // TCR2_EL2
+92: tst     x1, #0xf0                // SCTLRX
+    b.eq    93f
+    msr     s3_4_c1_c0_3, xzr        // SCTLR2_EL2
+93: mrs     x1, s3_0_c0_c4_1         // ID_AA64PFR1_EL1.GCS
+    ubfx    x1, x1, #44, #4
+    cbz     x1, 94f
+    msr     s3_4_c2_c5_0, xzr        // GCSCR_EL2
+94: isb
+.endm
 
 .section .head.text, "ax"
 .global _head
@@ -47,6 +76,11 @@ _start:
     tst     x1, #(1 << 34)
     csel    x20, x2, x20, ne
     b.ne    1f
+    adrp    x1, early_vectors
+    add     x1, x1, :lo12:early_vectors
+    msr     vbar_el2, x1
+    isb
+    reset_el2
 
     // One level-1 table: the gigabytes of the image and of the DTB are normal memory, all else is device memory. The
     // real table replaces it before the host runs.
@@ -107,7 +141,21 @@ _start:
     isb
     bl      rust_main
 4:  mov     x1, x20
+    mov     x2, x21
+    mov     x3, x22
     bl      rust_wrong_el
+
+// An exception before the MMU is on: a register that EL3 withholds. x21 and x22 say which, and the rest is as for a
+// wrong exception level.
+.balign 0x800
+early_vectors:
+    .rept   16
+    .balign 0x80
+    mrs     x21, esr_el2
+    mrs     x22, elr_el2
+    mov     x20, #EARLY_TRAP
+    b       1b
+    .endr
 
 // Linked for one address and found at another: nothing can be printed safely, so leave with a failing status.
 misplaced:
@@ -135,6 +183,11 @@ secondary_entry:
     isb
     mrs     x1, hcr_el2
 6:  tbnz    x1, #34, 6b
+    adrp    x1, el2_vectors
+    add     x1, x1, :lo12:el2_vectors
+    msr     vbar_el2, x1
+    isb
+    reset_el2
     adrp    x1, SECONDARY_REGS
     add     x1, x1, :lo12:SECONDARY_REGS
     ldp     x2, x3, [x1]

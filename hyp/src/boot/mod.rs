@@ -33,6 +33,8 @@ const MAX_PAGES_PER_CALL: u64 = 512;
 const FALLBACK_UART: u64 = 0x0900_0000;
 /// What the assembly passes in the place of an exception level when EL2 cannot leave VHE.
 const VHE_ONLY: u64 = 0x22;
+/// Likewise: an exception was taken before EL2 had its vectors.
+const EARLY_TRAP: u64 = 0x23;
 /// Bytes of the GIC distributor's page.
 const GICD_SIZE: u64 = 0x1_0000;
 
@@ -147,10 +149,17 @@ extern "C" fn rust_secondary(cpu: u64) -> ! {
     host::enter(cpu, entry, context)
 }
 
-/// Started at the wrong exception level: all that can be done is to say so.
+/// Started at the wrong exception level, or where EL3 withholds a register: all that can be done is to say so. With an
+/// early exception, `esr` and `elr` describe it.
 #[unsafe(no_mangle)]
-extern "C" fn rust_wrong_el(dtb: u64, level: u64) -> ! {
+extern "C" fn rust_wrong_el(dtb: u64, level: u64, esr: u64, elr: u64) -> ! {
     let _ = early(dtb);
+    if level == EARLY_TRAP {
+        match arch::withheld(esr, elr) {
+            Some(withheld) => refuse(format_args!("{withheld}"), Conduit::Smc),
+            None => refuse(format_args!("an exception before EL2 was up: ESR {esr:#x}, ELR {elr:#x}"), Conduit::Smc),
+        }
+    }
     if level == VHE_ONLY {
         refuse(
             format_args!("HCR_EL2.E2H is fixed to one on this CPU: a CPU that can run EL2 without VHE is needed"),
