@@ -134,7 +134,12 @@ pub(crate) fn oas_bits(encoding: u32) -> u32 {
     }
 }
 
-/// The largest encoding whose size does not exceed `bits`; 32 bits when none fits.
-pub(crate) fn oas_encoding(bits: u32) -> u32 {
-    (1..=6).rev().find(|&encoding| oas_bits(encoding) <= bits).unwrap_or(0)
+/// The smallest encoding whose size is at least `bits`, if hardware with `most` bits has it; else hardware's.
+///
+/// Nothing is between `bits` and the size that is shown: an address there faults in stage 2. A size below `bits` would take
+/// memory from the host that its devices can reach.
+pub(crate) fn oas_encoding(bits: u32, most: u32) -> u32 {
+    let shown = |encoding: &u32| oas_bits(*encoding) <= most;
+    let covers = |encoding: &u32| oas_bits(*encoding) >= bits;
+    (0..=6).filter(shown).find(covers).or_else(|| (0..=6).rev().find(shown)).unwrap_or(0)
 }

@@ -280,7 +280,6 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         if self.program().is_err() {
             return Err(self.fail(SmmuError::Reset));
         }
-        self.update_irq_ctrl();
         Ok(())
     }
 

@@ -171,6 +171,9 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         hw.write64(reg::EVENTQ_BASE, self.evtq.base());
         hw.write32(reg::EVENTQ_PROD, 0);
         hw.write32(reg::EVENTQ_CONS, 0);
+        // The host's interrupt comes when the queue becomes non-empty [S 3.18.2]: it is on before the first record.
+        self.update_irq_ctrl();
+        let hw = &self.hw;
         let queues = self.cr0_before_smmuen(Cr0::CMDQEN.union(Cr0::EVENTQEN));
         hw.write_acked(reg::CR0, reg::CR0ACK, queues.bits()).map_err(ack(reg::CR0))?;
         hw.write_acked(reg::CR0, reg::CR0ACK, self.cr0_live().bits()).map_err(ack(reg::CR0))?;

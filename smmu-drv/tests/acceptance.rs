@@ -296,10 +296,22 @@ fn the_host_is_shown_what_el2_can_shadow_and_what_stage_2_can_map() {
     ] {
         assert_eq!(shown.idr1 & 0x3f, expected);
     }
-    // The smaller of stage 2's input and hardware's output, rounded down to a size that has an encoding.
-    for (hardware, bits, expected) in
-        [(5, 48, 5), (5, 47, 4), (5, 44, 4), (5, 43, 3), (5, 40, 2), (5, 39, 1), (5, 36, 1), (5, 35, 0), (5, 32, 0)]
-    {
+    // The smallest size with an encoding that covers stage 2's input, as "OAS must match the system physical address size"
+    // [3.4]; hardware's where that is smaller.
+    for (hardware, bits, expected) in [
+        (5, 48, 5),
+        (5, 47, 5),
+        (5, 44, 4),
+        (5, 43, 4),
+        (4, 47, 4),
+        (5, 40, 2),
+        (5, 39, 2),
+        (1, 39, 1),
+        (5, 36, 1),
+        (5, 35, 1),
+        (0, 35, 0),
+        (5, 32, 0),
+    ] {
         assert_eq!(ids(IdRegisters { idr5: 1 << 4 | hardware, ..GOOD }, bits).idr5 & 7, expected, "{bits} bits");
     }
     assert_eq!(ids(IdRegisters { idr5: 1 << 4 | 2, ..GOOD }, 48).idr5 & 7, 2);

@@ -83,6 +83,12 @@ fn half_of(word: u64, offset: u32, value: u32) -> u64 {
 pub(crate) const ADDR: u64 = 0x00ff_ffff_ffff_ffff;
 
 impl Model {
+    /// What the 32-bit register at `offset` holds, for a test that looks on: nothing makes progress.
+    #[must_use]
+    pub fn register(&self, offset: u32) -> u32 {
+        self.get32(self.fold(offset))
+    }
+
     /// Reads the 32-bit register at `offset` from the base of page 0.
     pub fn read32(&mut self, offset: u32) -> u32 {
         if !offset.is_multiple_of(4) {

@@ -5,6 +5,10 @@
 //!
 //! - of a CD fetch (CLASS=CD): the fetch meets an external abort, F_CD_FETCH [S 7.3.10];
 //! - of a stage-1 walk (CLASS=TT): the walk meets an external abort, F_WALK_EABT with S2=0, CLASS=TT [S 7.3.12];
+//! - above the output size that the host is shown, the SMMU itself would have ended it before any access [S 3.4]: a CD whose
+//!   L1CD.L2Ptr is out of range is C_BAD_SUBSTREAMID [S 3.4.3], anything else F_ADDR_SIZE with S2=0. Hardware may have more
+//!   bits than the host is shown, so this one is EL2's to say. A CD.TTB out of range would be C_BAD_CD: hardware does not tell it
+//!   from the tables below, and it is shown as they are.
 //! - of the transaction itself (CLASS=IN): the SMMU translated it and passed it on; the abort comes from the interconnect, and
 //!   the SMMU records nothing. So nothing is shown; EL2 keeps the record, for this is the attempt that isolation stopped.
 //!
@@ -38,8 +42,8 @@ const HEADER: u64 = union64([mask64(ev::ID), IDENTITY]);
 /// Attributes of the transaction.
 const ATTRIBUTES: u64 = union64([mask64(ev::PNU), mask64(ev::IND), mask64(ev::RNW)]);
 
-/// Decides about one record; pure.
-pub(crate) fn convert(record: &FaultRecord) -> HostEvent {
+/// Decides about one record; pure. `beyond` are the address bits above the output size that the host is shown.
+pub(crate) fn convert(record: &FaultRecord, beyond: u64) -> HostEvent {
     let Some(kind) = record.kind else {
         return HostEvent::Hidden;
     };
@@ -57,7 +61,7 @@ pub(crate) fn convert(record: &FaultRecord) -> HostEvent {
         | EventType::AddrSize
         | EventType::Access
         | EventType::Permission
-        | EventType::TlbConflict => translation(kind, record),
+        | EventType::TlbConflict => translation(kind, record, beyond),
         EventType::SteFetch
         | EventType::BadAtsTreq
         | EventType::TranslForbidden
@@ -67,7 +71,7 @@ pub(crate) fn convert(record: &FaultRecord) -> HostEvent {
     }
 }
 
-fn translation(kind: EventType, record: &FaultRecord) -> HostEvent {
+fn translation(kind: EventType, record: &FaultRecord, beyond: u64) -> HostEvent {
     let RawEvent([word0, word1, word2, word3]) = record.raw;
     let Some(detail) = record.detail else {
         return HostEvent::Hidden;
@@ -86,6 +90,9 @@ fn translation(kind: EventType, record: &FaultRecord) -> HostEvent {
         // A stage-2 walk met an abort.
         return HostEvent::Hidden;
     };
+    if ipa.0 & beyond != 0 {
+        return above_output_size(kind, detail.class, record);
+    }
     match (kind, detail.class) {
         (EventType::TlbConflict, _) | (_, Class::In | Class::Reserved) => HostEvent::Hidden,
         (_, Class::Cd) => HostEvent::Show(RawEvent([header(EventType::CdFetch), 0, 0, ipa.0])),
@@ -94,6 +101,25 @@ fn translation(kind: EventType, record: &FaultRecord) -> HostEvent {
             union64([word1 & ATTRIBUTES, put64(ev::CLASS, ev::CLASS_TT)]),
             word2,
             ipa.0,
+        ])),
+    }
+}
+
+/// A stage-2 fault of an address that the host's SMMU does not have.
+fn above_output_size(kind: EventType, class: Class, record: &FaultRecord) -> HostEvent {
+    let RawEvent([word0, word1, word2, _]) = record.raw;
+    let typed = |kind: EventType, identity: u64| union64([word0 & identity, put64(ev::ID, kind.bits())]);
+    match (kind, class) {
+        (EventType::TlbConflict, _) | (_, Class::Reserved) => HostEvent::Hidden,
+        // SubstreamID is always valid here: no SSV [S 7.3.9].
+        (_, Class::Cd) => {
+            HostEvent::Show(RawEvent([typed(EventType::BadSubstreamId, IDENTITY & !mask64(ev::SSV)), 0, 0, 0]))
+        }
+        (_, Class::In | Class::Tt) => HostEvent::Show(RawEvent([
+            typed(EventType::AddrSize, IDENTITY),
+            word1 & union64([ATTRIBUTES, mask64(ev::CLASS)]),
+            word2,
+            0,
         ])),
     }
 }

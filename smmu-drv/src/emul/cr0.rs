@@ -25,11 +25,14 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         self.switch_cmdq(host, wanted);
         self.switch_eventq(host, wanted);
         if wanted.contains(Cr0::SMMUEN) != self.heading_for_smmuen() {
+            // What was recorded up to here is of the old value of SMMUEN, and judged by it.
+            self.drain_events(host);
             let mode = if wanted.contains(Cr0::SMMUEN) {
                 let table = HostTable::new(self.regs.strtab_base, self.regs.strtab_base_cfg, &self.regs.ids);
                 #[cfg(feature = "weakened")]
                 let table = self.weaken_table(table);
                 self.regs.table = Some(table);
+                self.regs.event_table = Some(table);
                 HostMode::Table
             } else {
                 self.regs.table = None;
@@ -82,8 +85,13 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         let mut budget = self.budget();
         match self.step_transition(host, &mut transition, &mut budget) {
             Ok(true) => {
-                self.regs.cr0ack.set(Cr0::SMMUEN, transition.mode() == HostMode::Table);
-                self.update_irq_ctrl();
+                let on = transition.mode() == HostMode::Table;
+                if !on && self.regs.cr0ack.contains(Cr0::SMMUEN) {
+                    // Faults of streams that had not followed yet: the CMD_SYNC at the end made their records visible.
+                    self.drain_events(host);
+                }
+                self.regs.event_table = self.regs.table;
+                self.regs.cr0ack.set(Cr0::SMMUEN, on);
                 WriteOutcome::Done
             }
             Ok(false) => {
@@ -131,7 +139,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
             self.note_claim(result);
         }
         self.regs.cr0ack.toggle(Cr0::EVENTQEN);
-        self.update_irq_ctrl();
+        self.follow_irq_ctrl(host);
     }
 
     /// What a driver without the defences against stream tables would take for the host's.
@@ -146,6 +154,15 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     pub(super) fn note_claim(&mut self, answer: Result<(), ClaimError>) {
         if answer.is_err() {
             bump(&mut self.stats.claims_refused);
+        }
+    }
+
+    /// As [`Smmu::update_irq_ctrl`], then looks for records that came before the interrupt was on.
+    pub(super) fn follow_irq_ctrl(&mut self, host: &mut H) {
+        let before = self.irq_hw;
+        self.update_irq_ctrl();
+        if self.irq_hw != 0 && before == 0 {
+            self.events_can_interrupt(host);
         }
     }
 

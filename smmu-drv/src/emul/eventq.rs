@@ -14,13 +14,15 @@ use crate::spec::{get32, mask32, put32, union32};
 use crate::stats::bump;
 use crate::weak::weakened;
 
-/// Whether the host's queue got a record while it was empty.
+/// What a look at hardware's queue left for the host to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Drained {
-    /// No.
+    /// Nothing.
     Quiet,
-    /// Yes, or records are left behind in hardware's queue: the host has to look.
+    /// Its queue got a record while it was empty.
     HostMustLook,
+    /// Records are left behind in hardware's queue, which raises no interrupt for them: the host has to look again.
+    LeftBehind,
 }
 
 impl<P: Platform, H: HostMemory> Smmu<P, H> {
@@ -30,14 +32,39 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     /// may have been taken for a queue that was already drained.
     pub fn poll_events(&mut self, host: &mut H) {
         let _ = self.check_alive();
-        if self.drain(host) == Drained::HostMustLook && self.regs.irq_ctrl.contains(IrqCtrl::EVENTQ_IRQEN) {
-            self.hw.platform().raise(WiredIrq::Eventq);
+        if self.drain(host) != Drained::Quiet {
+            self.interrupt_for_events();
         }
     }
 
     /// As [`Smmu::poll_events`] from an access of the host to its own queue, which looks anyway.
     pub(super) fn drain_events(&mut self, host: &mut H) {
-        let _ = self.drain(host);
+        if self.drain(host) == Drained::LeftBehind {
+            self.interrupt_for_events();
+        }
+    }
+
+    /// Hardware's interrupt, or the host's, was just enabled. The interrupt comes when a queue becomes non-empty [S 3.18.2]:
+    /// what is in hardware's by now would silence it for good, so it is emptied, and the host is told of what it finds.
+    pub(super) fn events_can_interrupt(&mut self, host: &mut H) {
+        let left = self.drain(host) == Drained::LeftBehind;
+        if left || !self.host_queue_is_empty() {
+            self.interrupt_for_events();
+        }
+    }
+
+    #[cold]
+    fn interrupt_for_events(&self) {
+        if self.regs.irq_ctrl.contains(IrqCtrl::EVENTQ_IRQEN) {
+            self.hw.platform().raise(WiredIrq::Eventq);
+        }
+    }
+
+    fn host_queue_is_empty(&self) -> bool {
+        self.regs
+            .eventq
+            .geometry()
+            .is_none_or(|geometry| (self.regs.eventq_prod ^ self.regs.eventq_cons) & geometry.mask() == 0)
     }
 
     fn drain(&mut self, host: &mut H) -> Drained {
@@ -45,10 +72,11 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
             return Drained::Quiet;
         }
         weakened!(self.hw.platform(), EventsKept, { return Drained::Quiet });
-        self.fold_hardware_errors();
         let mut outcome = Drained::Quiet;
         let mut left = MAX_DRAIN;
         loop {
+            // Before each look: an error that is left active stops hardware's queue, and its interrupt with it.
+            self.fold_hardware_errors();
             let prod = self.evtq.prod(&self.hw);
             let end = self.evtq.index(prod);
             // Orders the read of PROD before the reads of the records that it announced.
@@ -69,7 +97,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
                 self.events_were_lost();
             }
             if left == 0 {
-                return Drained::HostMustLook;
+                return Drained::LeftBehind;
             }
         }
     }
@@ -116,7 +144,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         if !self.host_sees_events() {
             return Drained::Quiet;
         }
-        let event = match convert(&record) {
+        let event = match convert(&record, !self.regs.ids.oas_mask()) {
             HostEvent::Hidden => return Drained::Quiet,
             HostEvent::Show(event) => Some(event),
             HostEvent::Configuration => self.reclassify(host, &record),

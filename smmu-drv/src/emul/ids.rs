@@ -84,7 +84,7 @@ impl HostIds {
                 put32(idr1::CMDQS, HOST_CMDQS),
             ]),
             idr3: ids.idr3 & IDR3_PASS,
-            idr5: union32([ids.idr5 & IDR5_PASS, put32(idr5::OAS, oas_encoding(features.oas.min(ipa_bits)))]),
+            idr5: union32([ids.idr5 & IDR5_PASS, put32(idr5::OAS, oas_encoding(ipa_bits, features.oas))]),
             iidr: ids.iidr,
             aidr: ids.aidr & AIDR_PASS,
         }

@@ -8,6 +8,7 @@ mod cr0;
 mod eventq;
 mod gerror;
 pub mod ids;
+mod pairs;
 mod queue;
 pub mod table;
 
@@ -54,6 +55,8 @@ pub(crate) struct HostRegs<C> {
     strtab_base_cfg: u32,
     /// Geometry latched when SMMUEN went up.
     pub(crate) table: Option<HostTable>,
+    /// The table by which events are judged: that of the streams that have not followed yet, while SMMUEN goes down.
+    pub(crate) event_table: Option<HostTable>,
     /// The first table that ever was.
     #[cfg(feature = "weakened")]
     first_table: Option<HostTable>,
@@ -106,6 +109,7 @@ impl<C> HostRegs<C> {
             strtab_base: 0,
             strtab_base_cfg: 0,
             table: None,
+            event_table: None,
             #[cfg(feature = "weakened")]
             first_table: None,
             cmdq_base: 0,
@@ -171,7 +175,10 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         bump(&mut self.stats.exits);
         let _ = self.check_alive();
         self.drain_events(host);
-        self.read_register(Register::EventqProd)
+        match size {
+            AccessSize::Double => self.read_pair(Register::EventqProd, Register::EventqCons),
+            AccessSize::Byte | AccessSize::Half | AccessSize::Word => self.read_register(Register::EventqProd),
+        }
     }
 
     /// As [`Smmu::mmio_read`], for every register but those whose value depends on the host's memory (EVENTQ_PROD): there it
@@ -179,10 +186,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     #[inline(always)]
     pub fn mmio_read_plain(&mut self, offset: u32, size: AccessSize) -> Option<u64> {
         let Some((register, part)) = lookup(offset, size) else {
-            bump(&mut self.stats.exits);
-            bump(&mut self.stats.denied_accesses);
-            weakened!(self.hw.platform(), HiddenForwarded, { return Some(u64::from(self.hw.read32(offset & !3))) });
-            return Some(0);
+            return self.read_unlisted(offset, size);
         };
         if register == Register::EventqProd {
             return None;
@@ -203,9 +207,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         bump(&mut self.stats.exits);
         weakened!(self.hw.platform(), RegistersRaw, { self.hw.write32(offset & !3, low32(value)) });
         let Some((register, part)) = lookup(offset, size) else {
-            bump(&mut self.stats.denied_accesses);
-            weakened!(self.hw.platform(), HiddenForwarded, { self.hw.write32(offset & !3, low32(value)) });
-            return WriteOutcome::Done;
+            return self.write_unlisted(host, offset, size, value);
         };
         // A failed SMMU goes on being emulated; nothing below reaches its hardware then.
         let _ = self.check_alive();
@@ -223,7 +225,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     }
 
     #[inline(always)]
-    fn read_register(&mut self, register: Register) -> u64 {
+    pub(super) fn read_register(&mut self, register: Register) -> u64 {
         let regs = &self.regs;
         match register {
             Register::Idr0 => u64::from(regs.ids.idr0),
@@ -274,7 +276,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         }
     }
 
-    fn write_register(&mut self, host: &mut H, register: Register, value: u64) -> WriteOutcome {
+    pub(super) fn write_register(&mut self, host: &mut H, register: Register, value: u64) -> WriteOutcome {
         let word = low32(value);
         let regs = &mut self.regs;
         match register {
@@ -311,7 +313,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
             }
             Register::IrqCtrl => {
                 regs.irq_ctrl = IrqCtrl::from_bits_truncate(word) & IRQ_CTRL_ALLOWED;
-                self.update_irq_ctrl();
+                self.follow_irq_ctrl(host);
             }
             Register::StrtabBase => {
                 if regs.unguarded(Cr0::SMMUEN) {

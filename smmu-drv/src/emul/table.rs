@@ -6,7 +6,7 @@ use crate::spec::registers as reg;
 /// Width of a register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Width {
-    /// 32 bits, by 32-bit accesses only.
+    /// 32 bits, by 32-bit accesses, or by a 64-bit access together with its neighbour.
     Bits32,
     /// 64 bits, by one 64-bit or two 32-bit accesses.
     Bits64,
@@ -130,6 +130,17 @@ pub fn lookup(offset: u32, size: AccessSize) -> Option<(Register, Part)> {
         AccessSize::Word => word.by_32,
         AccessSize::Double => word.by_64,
         AccessSize::Byte | AccessSize::Half => None,
+    }
+}
+
+/// The two 32-bit registers, the lower one first, that a 64-bit access at `offset` covers.
+pub fn pair(offset: u32, size: AccessSize) -> Option<(Register, Register)> {
+    if size != AccessSize::Double || offset & 7 != 0 {
+        return None;
+    }
+    match (lookup(offset, AccessSize::Word)?, lookup(offset.checked_add(4)?, AccessSize::Word)?) {
+        ((low, Part::Word), (high, Part::Word)) => Some((low, high)),
+        _ => None,
     }
 }
 

@@ -1,6 +1,8 @@
 //! The host's stream table: where an entry lies, according to registers that the host wrote and memory that it may change.
 //!
-//! Every pointer is fetched once, and every fetch goes through a claim that lasts no longer than the fetch.
+//! Every pointer is fetched once, and every fetch goes through a claim that lasts no longer than the fetch. An address above the
+//! output size is not cut to it, which would make it another one: nothing is there to be claimed, and that is F_STE_FETCH, the
+//! other behaviour that [S 3.4.3] allows.
 
 use io_pgtable::Ipa;
 
@@ -17,7 +19,6 @@ pub(crate) struct HostTable {
     log2size: u32,
     /// StreamID bits of a level-2 table; `None` for a linear table.
     split: Option<u32>,
-    pointer_mask: u64,
     /// Spans that are too long are cut.
     #[cfg(feature = "weakened")]
     any_span: bool,
@@ -53,17 +54,15 @@ impl HostTable {
             // Reserved values behave as 6 [S 6.3.25].
             _ => 6,
         });
-        let pointer_mask = ids.oas_mask();
         // The table is taken to be aligned to its size as written, or to 64 bytes [S 6.3.24].
         let log2bytes = match split {
             Some(split) => written.saturating_sub(split).saturating_add(3).max(6),
             None => written.saturating_add(6),
         };
         Self {
-            base: base & mask64(strtab_base::ADDR) & pointer_mask & !ones(log2bytes),
+            base: base & mask64(strtab_base::ADDR) & !ones(log2bytes),
             log2size,
             split,
-            pointer_mask,
             #[cfg(feature = "weakened")]
             any_span: false,
         }
@@ -103,7 +102,7 @@ impl HostTable {
         if within >= entries {
             return Located::OutOfRange { until: next };
         }
-        let table = descriptor & mask64(l1std::L2PTR) & self.pointer_mask & !ones(log2.saturating_add(6));
+        let table = descriptor & mask64(l1std::L2PTR) & !ones(log2.saturating_add(6));
         let first_unmapped = sid.saturating_sub(within).saturating_add(entries).min(size);
         Located::At { address: at(table, within, STE_SIZE), count: first_unmapped.saturating_sub(sid) }
     }

@@ -55,7 +55,8 @@ impl Stage2Words {
 pub struct SteRules {
     ssid_bits: u64,
     cd2l: bool,
-    pointer_mask: u64,
+    /// Bits of S1ContextPtr that are beyond the output size.
+    pointer_beyond: u64,
     /// Dword 1 of every entry: shareability from the transaction, where that is configurable.
     base_dw1: u64,
     /// Dword 1 of every nested entry: no stall, where stall exists and is hidden.
@@ -79,7 +80,7 @@ impl SteRules {
         Self {
             ssid_bits: u64::from(ids.ssid_bits()),
             cd2l: get32(crate::spec::registers::idr0::CD2L, ids.idr0) == 1,
-            pointer_mask: ids.oas_mask() & mask64(dw0::S1CONTEXTPTR),
+            pointer_beyond: mask64(dw0::S1CONTEXTPTR) & !ids.oas_mask(),
             base_dw1: if features.attr_types_ovr() { put64(dw1::SHCFG, dw1::SHCFG_INCOMING) } else { 0 },
             nested_dw1: if features.can_stall() { put64(dw1::S1STALLD, 1) } else { 0 },
         }
@@ -130,6 +131,10 @@ impl SteRules {
         if cdmax > self.ssid_bits {
             return Verdict::Illegal;
         }
+        // C_BAD_STE from SMMUv3.1 on, and one of the behaviours of SMMUv3.0 [S 3.4.3]. Cut, it would name other memory.
+        if host0 & self.pointer_beyond != 0 {
+            return Verdict::Illegal;
+        }
         let mut fmt = dw0::S1FMT_LINEAR;
         let mut dss = dw1::S1DSS_TERMINATE;
         if cdmax != 0 {
@@ -151,7 +156,7 @@ impl SteRules {
             dw1::SH_RESERVED => 0,
             csh => csh,
         };
-        let pointer = host0 & self.pointer_mask & !alignment(fmt, cdmax);
+        let pointer = host0 & mask64(dw0::S1CONTEXTPTR) & !alignment(fmt, cdmax);
         Verdict::Legal(Ste {
             dw0: union64([valid(dw0::CONFIG_NESTED), put64(dw0::S1FMT, fmt), put64(dw0::S1CDMAX, cdmax), pointer]),
             dw1: union64([

@@ -101,7 +101,7 @@ struct Group {
 impl<P: Platform, H: HostMemory> Smmu<P, H> {
     /// Judges the host's present entry for `sid`, for the sake of an event.
     pub(crate) fn host_entry(&mut self, host: &mut H, sid: u32) -> HostEntry {
-        let Some(table) = self.regs.table else {
+        let Some(table) = self.regs.event_table else {
             return HostEntry::OutOfRange;
         };
         let address = match table.locate(host, sid) {

@@ -25,6 +25,8 @@ fn rules(idr0_extra: u32, ssid_bits: u32, types_ovr: u32) -> SteRules {
 
 const CD2L: u32 = 1 << 19;
 const NO_STALL: u32 = 1 << 24;
+/// S1ContextPtr beyond 40 bits.
+const BEYOND: u64 = 0xff_ff00_0000_0000;
 
 fn legal(rules: &SteRules, word0: u64, word1: u64) -> Option<Ste> {
     match rules.judge(word0, word1) {
@@ -38,7 +40,7 @@ fn t16_t17_every_config_becomes_what_a_stage_1_only_smmu_would_do_under_stage_2(
     let rules = rules(NO_STALL, 0, 0);
     for host1 in [0, !mask64(dw1::S1STALLD)] {
         for config in 0..8 {
-            let host0 = !mask64(dw0::CONFIG) | put64(dw0::CONFIG, config);
+            let host0 = !(mask64(dw0::CONFIG) | BEYOND) | put64(dw0::CONFIG, config);
             let seen = legal(&rules, host0, host1).map(|ste| (get64(dw0::V, ste.dw0), get64(dw0::CONFIG, ste.dw0)));
             let expected = match config {
                 0..=3 => Some((1, 0)),
@@ -48,6 +50,9 @@ fn t16_t17_every_config_becomes_what_a_stage_1_only_smmu_would_do_under_stage_2(
             };
             assert_eq!(seen, expected, "config {config}");
             assert_eq!(rules.judge(host0 & !1, host1), Verdict::Invalid);
+            // A pointer beyond OAS matters where stage 1 is on.
+            let beyond = legal(&rules, host0 | BEYOND, host1).is_some();
+            assert_eq!(beyond, config < 5, "config {config}");
         }
     }
 }
@@ -57,7 +62,7 @@ fn t16_no_field_of_stage_2_ats_el2_or_attributes_survives() {
     for (idr0, ssid, ovr) in [(NO_STALL, 0, 0), (CD2L, 8, 1), (CD2L | NO_STALL, 20, 0)] {
         let rules = rules(idr0, ssid, ovr);
         for config in [0, 4, 5] {
-            let host0 = put64(dw0::V, 1) | put64(dw0::CONFIG, config) | mask64(dw0::S1CONTEXTPTR);
+            let host0 = put64(dw0::V, 1) | put64(dw0::CONFIG, config) | mask64(dw0::S1CONTEXTPTR) & !BEYOND;
             let host1 = !mask64(dw1::S1STALLD);
             let ste = legal(&rules, host0, host1).unwrap();
             for field in [dw1::EATS, dw1::STRW, dw1::S2FWB, dw1::MTCFG, dw1::DRE, dw1::DCP, dw1::CONT, dw1::PPAR] {

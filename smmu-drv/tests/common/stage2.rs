@@ -86,7 +86,13 @@ impl Stage2 {
     }
 
     pub fn cfg(&self) -> Stage2Cfg {
+        self.cfg_of(40)
+    }
+
+    /// For addresses of `bits` bits, 32 to 42: the same tables, of which more or less is used.
+    pub fn cfg_of(&self, bits: u8) -> Stage2Cfg {
         let (irgn, orgn, sh) = (1, 1, 3);
-        Stage2Cfg { ttb: Pa(self.root), t0sz: 24, sl0: 1, irgn, orgn, sh, tg: 0, ps: 2, vmid: VMID }
+        let ps = [32, 36, 40, 42].iter().rposition(|&size| size <= bits).unwrap() as u8;
+        Stage2Cfg { ttb: Pa(self.root), t0sz: 64 - bits, sl0: 1, irgn, orgn, sh, tg: 0, ps, vmid: VMID }
     }
 }

@@ -55,7 +55,7 @@ fn expected(kind: EventType, RawEvent(raw): RawEvent, shown: Shown) -> [u64; 4] 
 
 /// The words of the table for what is shown of `record`.
 fn shown(record: &FaultRecord) -> &'static str {
-    match convert(record) {
+    match convert(record, 0) {
         HostEvent::Hidden => "none",
         HostEvent::Configuration => "by the host's table",
         HostEvent::Show(RawEvent(words)) => {

@@ -1,0 +1,205 @@
+//! Events around the edges of enables: what is recorded before one, between two, and while the host does not look.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use common::{BUF, EVTQ, POOL, Rig, STRTAB, r};
+use smmu_drv::{AccessSize, WiredIrq, WriteOutcome};
+use smmu_model::{Config, Injection, Irq};
+
+const QUEUES: u64 = r::CMDQEN | r::EVENTQEN;
+const ALL: u64 = QUEUES | r::SMMUEN;
+/// The host's record of a stream without an entry.
+const fn bad_ste(sid: u64) -> [u64; 4] {
+    [4 | sid << 32, 0, 0, 0]
+}
+
+/// An interrupt of the event queue since the last call, hardware's or EL2's.
+fn interrupted(rig: &Rig) -> bool {
+    let hardware = rig.board.0.model.borrow_mut().take_irqs().contains(&Irq::Eventq);
+    let raised = rig.irqs().contains(&WiredIrq::Eventq);
+    hardware || raised
+}
+
+/// Queues on, table set, SMMUEN 0.
+fn prepared() -> Rig {
+    let mut rig = Rig::qemu();
+    rig.enable_queues();
+    rig.mem().cpu_write(STRTAB, &[0; 64 << 4]);
+    rig.write64(r::STRTAB_BASE, STRTAB);
+    rig.write(r::STRTAB_BASE_CFG, 4);
+    rig
+}
+
+/// Hardware raises the interrupt when its queue becomes non-empty [IHI 0070G 3.18.2], so a record that waits in it while
+/// the interrupt is being enabled would be the last that anybody hears of.
+#[test]
+fn a_record_from_before_the_interrupt_was_enabled_swallows_none_of_the_interrupts_after() {
+    let mut rig = prepared();
+    // A fault of stage 2, between EVENTQEN and IRQ_CTRL.
+    rig.dma_write(9, POOL, 1);
+    rig.write(r::IRQ_CTRL, 5);
+    rig.write(r::CR0, ALL);
+    let _ = interrupted(&rig);
+    rig.dma_write(9, BUF, 1);
+    assert!(interrupted(&rig), "hardware's queue was not empty when its interrupt was enabled");
+    assert_eq!(rig.events(), [bad_ste(9)]);
+    assert_eq!(rig.smmu.stats().faults, 2);
+}
+
+#[test]
+fn records_that_wait_for_the_host_interrupt_it_when_it_asks_for_interrupts() {
+    // In hardware's queue, or in the host's already.
+    for polled in [false, true] {
+        let mut rig = prepared();
+        rig.write(r::CR0, ALL);
+        rig.dma_write(9, BUF, 1);
+        if polled {
+            rig.smmu.poll_events(&mut rig.host);
+        }
+        assert!(!interrupted(&rig));
+        rig.write(r::IRQ_CTRL, 4);
+        assert!(interrupted(&rig), "polled: {polled}");
+        // The same value again enables nothing.
+        rig.write(r::IRQ_CTRL, 4);
+        assert!(!interrupted(&rig));
+        assert_eq!(rig.events(), [bad_ste(9)]);
+        rig.write(r::IRQ_CTRL, 0);
+        rig.write(r::IRQ_CTRL, 4);
+        assert!(!interrupted(&rig), "nothing waits");
+    }
+}
+
+#[test]
+fn an_smmu_that_is_programmed_again_can_interrupt_before_it_can_record() {
+    let mut rig = prepared();
+    rig.write(r::IRQ_CTRL, 4);
+    rig.write(r::CR0, ALL);
+    let seen = std::rc::Rc::new(std::cell::Cell::new(0));
+    let count = seen.clone();
+    *rig.board.0.watch.borrow_mut() = Some(Box::new(move |model| {
+        if model.register(r::CR0ACK) & 4 != 0 {
+            assert_eq!(
+                model.register(r::IRQ_CTRLACK),
+                4,
+                "a record now would raise nothing, and neither would the next"
+            );
+            count.set(count.get() + 1);
+        }
+    }));
+    rig.board.0.model.borrow_mut().reset();
+    rig.smmu.poll_events(&mut rig.host);
+    assert!(seen.get() > 0);
+    let _ = interrupted(&rig);
+    rig.dma_write(9, BUF, 1);
+    assert!(interrupted(&rig));
+}
+
+#[test]
+fn what_was_recorded_before_smmuen_goes_down_reaches_the_host() {
+    for cr0 in [QUEUES, r::EVENTQEN, 0] {
+        let mut rig = prepared();
+        rig.write(r::CR0, ALL);
+        rig.dma_write(9, BUF, 1);
+        rig.write(r::CR0, cr0);
+        assert_eq!(rig.read(r::EVENTQ_PROD), 1, "CR0 {cr0:#x}");
+        assert_eq!(rig.mem().cpu_read64(EVTQ), bad_ste(9)[0]);
+        // What comes later is of no translation, and nobody's.
+        rig.dma_write(9, POOL, 1);
+        assert_eq!(rig.read(r::EVENTQ_PROD), 1);
+    }
+}
+
+#[test]
+fn what_is_recorded_while_smmuen_goes_down_is_judged_by_the_table_of_its_time() {
+    // A linear table of hardware: the change takes many traps.
+    let mut rig = Rig::new(Config { two_level: false, sid_bits: 16, ..Config::qemu() });
+    rig.enable_queues();
+    rig.mem().cpu_write(STRTAB, &[0; 64 << 16]);
+    rig.write64(r::STRTAB_BASE, STRTAB);
+    rig.write(r::STRTAB_BASE_CFG, 16);
+    rig.write(r::CR0, ALL);
+    let store = |rig: &mut Rig| rig.smmu.mmio_write(&mut rig.host, r::CR0, AccessSize::Word, QUEUES);
+    assert_eq!(store(&mut rig), WriteOutcome::Again);
+    // A stream whose turn has not come, at the middle and just before the end.
+    rig.dma_write(0xffff, BUF, 1);
+    assert_eq!(store(&mut rig), WriteOutcome::Again);
+    assert_eq!(rig.read(r::EVENTQ_PROD), 1);
+    assert_eq!(rig.mem().cpu_read64(EVTQ), bad_ste(0xffff)[0], "an invalid entry, not one that is out of range");
+    rig.dma_write(0xfffe, BUF, 1);
+    while store(&mut rig) == WriteOutcome::Again {}
+    assert_eq!(rig.read(r::CR0ACK), QUEUES);
+    assert_eq!(rig.read(r::EVENTQ_PROD), 2);
+    assert_eq!(rig.mem().cpu_read64(EVTQ + 32), bad_ste(0xfffe)[0]);
+}
+
+#[test]
+fn what_was_recorded_before_smmuen_goes_up_is_not_the_hosts() {
+    let mut rig = Rig::new(Config { ssid_bits: 16, ..Config::qemu() });
+    rig.enable_queues();
+    rig.mem().cpu_write(STRTAB, &[0; 64 << 4]);
+    rig.write64(r::STRTAB_BASE, STRTAB);
+    rig.write(r::STRTAB_BASE_CFG, 4);
+    // With a SubstreamID: C_BAD_SUBSTREAMID of EL2's stage 2 alone, where the host's SMMU is off.
+    rig.board.0.model.borrow_mut().dma_write(9, Some(1), BUF, &[1]);
+    rig.write(r::CR0, ALL);
+    assert_eq!(rig.events(), [] as [[u64; 4]; 0]);
+    assert_eq!(rig.smmu.stats().faults, 1);
+}
+
+/// EL2's own queue overflows, and its host does not look: commands go on, and what the host finds at last is an overflow of
+/// its own queue [IHI 0070G 7.4], never an abort [7.2.2].
+#[test]
+fn a_storm_that_the_host_does_not_look_at_is_an_overflow_and_nothing_else() {
+    for abort in [false, true] {
+        let mut rig = prepared();
+        rig.write(r::IRQ_CTRL, 5);
+        rig.write(r::CR0, ALL);
+        for n in 0..1000 {
+            // QEMU calls a full queue an abort; hardware's own memory may fail too.
+            if abort && n == 100 {
+                rig.board.0.model.borrow_mut().inject(Injection::EventqAbort);
+            }
+            rig.dma_write(9, BUF, 1);
+            if n % 100 == 0 {
+                rig.issue(&[common::CFGI_ALL, common::cfgi_ste(3)]);
+            }
+        }
+        assert_eq!((rig.read(r::GERROR), rig.read(r::GERRORN)), (0, 0));
+        let prod = rig.read(r::EVENTQ_PROD);
+        let kept = if abort { 100 } else { 128 };
+        assert_eq!(prod, 1 << 31 | kept as u64, "records were lost");
+        assert_eq!((rig.read(r::GERROR), rig.read(r::GERRORN)), (0, 0));
+        assert_eq!(rig.events().len(), kept);
+        let _ = interrupted(&rig);
+        rig.dma_write(9, BUF, 1);
+        assert!(interrupted(&rig), "EL2's queue takes records again, and says so");
+        assert_eq!(rig.events(), [bad_ste(9)]);
+        assert!(!rig.irqs().contains(&WiredIrq::Gerror));
+    }
+}
+
+#[test]
+fn hardware_that_cannot_write_its_queue_while_el2_empties_it_goes_on() {
+    let mut rig = prepared();
+    rig.write(r::IRQ_CTRL, 4);
+    rig.write(r::CR0, ALL);
+    rig.dma_write(9, BUF, 1);
+    // While EL2 looks at the host's entry for the first record, hardware fails to write the second.
+    let board = rig.board.clone();
+    let done = std::cell::Cell::new(false);
+    rig.host.on_read = Some(Box::new(move |_| {
+        if !done.replace(true) {
+            let mut model = board.0.model.borrow_mut();
+            model.inject(Injection::EventqAbort);
+            model.dma_write(10, None, BUF, &[1]);
+        }
+    }));
+    assert_eq!(rig.read(r::EVENTQ_PROD) & 0xff, 1);
+    rig.host.on_read = None;
+    let _ = interrupted(&rig);
+    rig.dma_write(11, BUF, 1);
+    assert!(interrupted(&rig), "nobody but the next interrupt makes EL2 look again");
+    let events = rig.events();
+    assert_eq!(events, [bad_ste(9), bad_ste(11)]);
+}
