@@ -22,19 +22,26 @@
 #define POLL_MS		5
 #define TIMEOUT_MS	5000
 
-/* Moves bytes between the bus address and the start of the device's buffer. */
-int edu_transfer(struct edu *edu, dma_addr_t bus, u32 bytes, enum direction direction)
+/* Begins to move bytes between the bus address and the start of the device's buffer. */
+void edu_start(struct edu *edu, dma_addr_t bus, u32 bytes, enum direction direction)
 {
 	void __iomem *registers = edu->registers;
 	bool out = direction == TO_DEVICE;
-	unsigned int waited;
 
 	writeq(out ? bus : EDU_BUFFER, registers + EDU_SOURCE);
 	writeq(out ? EDU_BUFFER : bus, registers + EDU_DESTINATION);
 	writeq(bytes, registers + EDU_COUNT);
 	writeq(EDU_START | (out ? 0 : EDU_TO_RAM), registers + EDU_COMMAND);
+}
+
+/* Moves them and waits until it is done. */
+int edu_transfer(struct edu *edu, dma_addr_t bus, u32 bytes, enum direction direction)
+{
+	unsigned int waited;
+
+	edu_start(edu, bus, bytes, direction);
 	for (waited = 0; waited < TIMEOUT_MS; waited += POLL_MS) {
-		if (!(readq(registers + EDU_COMMAND) & EDU_START))
+		if (!(readq(edu->registers + EDU_COMMAND) & EDU_START))
 			return 0;
 		msleep(POLL_MS);
 	}

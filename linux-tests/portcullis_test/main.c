@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /*
- * Binds QEMU's edu device and offers two files in its sysfs folder:
+ * Binds QEMU's edu device and offers files in its sysfs folder:
  *
  *   churn   write N: N pages or ranges change hands and come back, in the writer's
  *           time, so that several writers do it at once; read: what was done so far
  *   attack  write hyp or guest: give a page to that one and aim the device at it;
  *           nvme or cpu: give a page to EL2 and have the disk or the kernel reach for
  *           it; read: the results, one line each
+ *   keep    write an address: pages at or above it are given to EL2 for good; read: which
+ *   give    write an address: that page is given to EL2 and taken back
+ *   crash   write anything: a transfer to one of those pages is started, then a panic
  *
  * For tests of Portcullis under its reference hypervisor; no driver for daily use.
  */
@@ -82,9 +85,49 @@ static ssize_t attack_show(struct device *dev, struct device_attribute *attr, ch
 }
 static DEVICE_ATTR_RW(attack);
 
+static ssize_t keep_store(struct device *dev, struct device_attribute *attr, const char *buf, size_t count)
+{
+	struct edu *edu = dev_get_drvdata(dev);
+	u64 least;
+	int error = kstrtou64(buf, 0, &least);
+
+	if (error)
+		return error;
+	mutex_lock(&edu->engine);
+	edu->report_length = 0;
+	error = keep(edu, least);
+	mutex_unlock(&edu->engine);
+	return error ?: count;
+}
+static struct device_attribute dev_attr_keep = __ATTR(keep, 0644, attack_show, keep_store);
+
+static ssize_t give_store(struct device *dev, struct device_attribute *attr, const char *buf, size_t count)
+{
+	u64 address;
+	int error = kstrtou64(buf, 0, &address);
+
+	return error ?: give_and_take_back(address) ?: count;
+}
+static DEVICE_ATTR_WO(give);
+
+static ssize_t crash_store(struct device *dev, struct device_attribute *attr, const char *buf, size_t count)
+{
+	struct edu *edu = dev_get_drvdata(dev);
+	int error;
+
+	mutex_lock(&edu->engine);
+	error = crash(edu);
+	mutex_unlock(&edu->engine);
+	return error ?: count;
+}
+static DEVICE_ATTR_WO(crash);
+
 static struct attribute *edu_attrs[] = {
 	&dev_attr_churn.attr,
 	&dev_attr_attack.attr,
+	&dev_attr_keep.attr,
+	&dev_attr_give.attr,
+	&dev_attr_crash.attr,
 	NULL,
 };
 ATTRIBUTE_GROUPS(edu);

@@ -35,6 +35,9 @@ struct edu {
 	/* The lines of the last attack, for the reader of the attribute. */
 	char report[2048];
 	size_t report_length;
+	/* Whether pages were given away for good, and the bus address of one of them. */
+	bool kept;
+	dma_addr_t flight;
 };
 
 /* What VERSION said; zeroes without a hypervisor below. */
@@ -46,6 +49,7 @@ extern struct below portcullis_below;
 
 /* edu.c */
 enum direction { TO_DEVICE, FROM_DEVICE };
+void edu_start(struct edu *edu, dma_addr_t bus, u32 bytes, enum direction direction);
 int edu_transfer(struct edu *edu, dma_addr_t bus, u32 bytes, enum direction direction);
 
 /* pages.c */
@@ -66,5 +70,10 @@ int attack(struct edu *edu, const char *by);
 int attack_by_edu(struct edu *edu, enum receiver receiver);
 int attack_by_disk(struct edu *edu);
 int attack_by_cpu(struct edu *edu);
+
+/* keep.c, likewise */
+int keep(struct edu *edu, u64 least);
+int give_and_take_back(u64 address);
+int crash(struct edu *edu);
 
 #endif

@@ -7,7 +7,7 @@
 #   GUEST: done
 #
 # portcullis.mode= selects check (default), attack_passthrough, attack_runtime,
-# attack_unbound, module or shell.
+# attack_unbound, module, shell, or a kexec_ mode; what kexec starts is told an after_ mode.
 
 /bin/busybox mkdir -p /proc /sys /dev /tmp
 /bin/busybox --install -s /bin
@@ -157,6 +157,17 @@ check_hotplug() {
     check hotplug_io "$(wc -l </tmp/rounds) rounds of reading" test ! -e /tmp/wrong
 }
 
+case "$(option mode)" in
+after_adopt)
+    . /attack.sh
+    . /kexec.sh
+    # Before any driver moves data through it.
+    adopt
+    load_drivers
+    second_kernel adopt
+    leave
+    ;;
+esac
 load_drivers
 case "$(option mode)" in
 shell)
@@ -169,6 +180,19 @@ module)
     . /module.sh
     check_boot
     module_test
+    ;;
+kexec_*)
+    . /kexec.sh
+    check_boot
+    mode=$(option mode)
+    first_kernel "${mode#kexec_}"
+    ;;
+after_*)
+    . /attack.sh
+    . /kexec.sh
+    check_boot
+    mode=$(option mode)
+    second_kernel "${mode#after_}"
     ;;
 attack_*)
     . /attack.sh

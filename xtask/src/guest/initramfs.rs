@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use crate::guest::cpio::Archive;
-use crate::guest::{self, modules};
+use crate::guest::{self, modules, programs};
 
 /// Drivers of the devices that `linux` puts into the machine.
 const MODULES: [&str; 6] = ["nvme", "virtio_pci", "virtio_blk", "virtio_net", "e1000e", "uio_pci_generic"];
@@ -17,15 +17,36 @@ const INIT: &str = include_str!("init.sh");
 const ATTACK: &str = include_str!("attack.sh");
 /// The part that drives the test module.
 const MODULE: &str = include_str!("module.sh");
+/// The part in which a kernel follows another.
+const KEXEC: &str = include_str!("kexec.sh");
 
-/// Writes the initramfs for the modules of one kernel; returns its path. An `extra` module lies beside the drivers and
-/// is loaded by the script that wants it.
+/// What some boots have beside drivers and scripts.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Extras<'a> {
+    /// A module that the script loads which wants it.
+    pub(crate) module: Option<&'a Path>,
+    /// What a kernel needs to start another one.
+    pub(crate) kexec: Option<Kexec<'a>>,
+}
+
+/// The program, and the kernel that it loads.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kexec<'a> {
+    /// Unpacked packages with kexec and its libraries.
+    pub(crate) packages: &'a Path,
+    /// The next kernel, an arm64 Image.
+    pub(crate) kernel: &'a Path,
+    /// The next kernel's ramdisk.
+    pub(crate) initrd: &'a Path,
+}
+
+/// Writes the initramfs for the modules of one kernel; returns its path.
 ///
 /// # Errors
-/// When busybox or a module cannot be read, or the file cannot be written.
-pub(crate) fn build(into: &Path, busybox: &Path, modules_dir: &Path, extra: Option<&Path>) -> Result<PathBuf> {
+/// When busybox, a module or an extra cannot be read, or the file cannot be written.
+pub(crate) fn build(into: &Path, busybox: &Path, modules_dir: &Path, extras: Extras<'_>) -> Result<PathBuf> {
     let mut archive = Archive::default();
-    for folder in ["bin", "dev", "proc", "sys", "tmp", "modules"] {
+    for folder in ["bin", "dev", "proc", "sys", "tmp", "lib", "modules", "kexec"] {
         archive.folder(folder);
     }
     archive.device("dev/console", 5, 1);
@@ -40,15 +61,31 @@ pub(crate) fn build(into: &Path, busybox: &Path, modules_dir: &Path, extra: Opti
         order.push('\n');
     }
     archive.file("modules/order", order.as_bytes());
-    if let Some(file) = extra {
+    if let Some(file) = extras.module {
         let bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
         let name = file.file_name().context("a module without a name")?.to_string_lossy();
         archive.file(&format!("modules/{name}"), &bytes);
     }
+    if let Some(kexec) = extras.kexec {
+        add_kexec(&mut archive, kexec)?;
+    }
     archive.program("init", INIT.as_bytes());
     archive.file("attack.sh", ATTACK.as_bytes());
     archive.file("module.sh", MODULE.as_bytes());
+    archive.file("kexec.sh", KEXEC.as_bytes());
     let path = into.join("initramfs.cpio");
     guest::write_if_changed(&path, &archive.finish())?;
     Ok(path)
+}
+
+fn add_kexec(archive: &mut Archive, kexec: Kexec<'_>) -> Result<()> {
+    let read = |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+    let program = read(&kexec.packages.join("sbin/kexec"))?;
+    for library in programs::libraries(kexec.packages, &program)? {
+        archive.program(&format!("lib/{}", library.name), &library.bytes);
+    }
+    archive.program("bin/kexec", &program);
+    archive.file("kexec/Image", &read(kexec.kernel)?);
+    archive.file("kexec/initrd", &read(kexec.initrd)?);
+    Ok(())
 }

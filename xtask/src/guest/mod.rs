@@ -5,6 +5,7 @@ pub(crate) mod cpio;
 pub(crate) mod disks;
 pub(crate) mod initramfs;
 pub(crate) mod modules;
+pub(crate) mod programs;
 
 use std::fs;
 use std::path::Path;

@@ -46,7 +46,7 @@ pub(crate) fn prepared(boot: &Boot, mode: Mode) -> Result<Boot> {
     let word = match mode {
         Mode::AttackPassthrough => "iommu.passthrough=1",
         Mode::AttackUnbound => "arm-smmu-v3.disable_bypass=0",
-        Mode::AttackRuntime | Mode::Check | Mode::Module | Mode::Shell => "",
+        Mode::AttackRuntime | Mode::Check | Mode::Module | Mode::Kexec(_) | Mode::Shell => "",
     };
     boot.append = format!("{} {word}", boot.append).trim().to_owned();
     boot.private_args = match boot.hypervisor {
@@ -96,7 +96,7 @@ pub(crate) fn expect(mode: Mode, hypervisor: &Hypervisor) -> Expect {
             expect.values.push(("edu_domain", "none".to_owned()));
             &[("unbound_read", untranslated), ("unbound_write", untranslated)]
         }
-        Mode::Check | Mode::Module | Mode::Shell => &[],
+        Mode::Check | Mode::Module | Mode::Kexec(_) | Mode::Shell => &[],
     };
     expect.attacks.extend(attacks);
     expect
@@ -114,7 +114,8 @@ pub(crate) fn judge_faults(el2_console: &str) -> Vec<Finding> {
         .collect()
 }
 
-fn at_stage_2<'a>(faults: &'a [DmaFault], access: &str, page: u64) -> Option<&'a DmaFault> {
+/// The fault of an access at stage 2, at a page.
+pub(crate) fn at_stage_2<'a>(faults: &'a [DmaFault], access: &str, page: u64) -> Option<&'a DmaFault> {
     faults.iter().find(|fault| {
         fault.stage == Some(2)
             && fault.ipa.is_some_and(|ipa| ipa & !(PAGE - 1) == page)

@@ -13,6 +13,7 @@ use crate::images::{self, Isolation};
 use crate::linux::attack;
 use crate::linux::guest::{Guest, Script};
 use crate::linux::guest_lines::GuestLines;
+use crate::linux::kexec::{self, Kind};
 use crate::linux::module;
 use crate::linux::report::Report;
 use crate::linux::verdict::{Expect, Finding, judge};
@@ -77,6 +78,8 @@ pub(crate) enum Mode {
     AttackUnbound,
     /// The test module: transitions under load, and attacks on a donated page.
     Module,
+    /// A kernel that follows another.
+    Kexec(Kind),
     /// A shell on the caller's terminal.
     Shell,
 }
@@ -93,6 +96,7 @@ impl Mode {
             Self::AttackRuntime => "attack_runtime",
             Self::AttackUnbound => "attack_unbound",
             Self::Module => "module",
+            Self::Kexec(kind) => kind.mode(),
             Self::Shell => "shell",
         }
     }
@@ -132,6 +136,13 @@ impl Data {
             virtio_blk: disks::ensure(&dir, "virtio-blk.img", 32, 2)?,
             packets: disks::ensure(&tftp, "packets.bin", 1, 3)?,
         })
+    }
+
+    /// Adds what the disks must be found to hold.
+    fn digests_of(&self, mut expect: Expect) -> Expect {
+        let digests = [("nvme_md5", &self.nvme.md5), ("virtio_blk_md5", &self.virtio_blk.md5)];
+        expect.values.extend(digests.map(|(name, md5)| (name, md5.clone())));
+        expect
     }
 }
 
@@ -249,11 +260,13 @@ impl Boot {
         match (self.guest.script, self.mode) {
             (Script::Unknown, _) | (_, Mode::Shell) => return expect,
             (_, mode) if mode.is_attack() => return attack::expect(mode, &self.hypervisor),
-            (_, Mode::Module) => {
-                let mut expect = module::expect(&self.hypervisor);
-                let digests = [("nvme_md5", &data.nvme.md5), ("virtio_blk_md5", &data.virtio_blk.md5)];
-                expect.values.extend(digests.map(|(name, md5)| (name, md5.clone())));
-                return expect;
+            (_, Mode::Module) => return data.digests_of(module::expect(&self.hypervisor)),
+            (_, Mode::Kexec(kind)) => {
+                let mut expect = kexec::expect(kind, &self.hypervisor);
+                if kind != Kind::Adopt {
+                    expect.values.push(("cpus", self.smp.to_string()));
+                }
+                return data.digests_of(expect);
             }
             _ => {}
         }
@@ -310,6 +323,9 @@ impl Boot {
         }
         if self.mode == Mode::Module && matches!(self.hypervisor, Hypervisor::Portcullis(_)) {
             findings.extend(module::judge_faults(&lines, &outcome.el2_console));
+        }
+        if let (Mode::Kexec(kind), Hypervisor::Portcullis(_)) = (self.mode, &self.hypervisor) {
+            findings.extend(kexec::judge_faults(kind, &lines, &outcome.el2_console));
         }
         if let Err(error) = outcome.require_clean_exit() {
             findings.push(Finding::bad(format!("{error:#}")));

@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::checkout::Checkout;
-use crate::guest::initramfs;
+use crate::guest::initramfs::{self, Extras, Kexec};
 use crate::linux::module;
 use crate::setup::apt::{self, Kernel};
 
@@ -37,7 +37,7 @@ impl Guest {
     /// When something cannot be fetched.
     pub(crate) fn debian(checkout: &Checkout, series: &str) -> Result<Self> {
         let kernel = apt::ensure_kernel(checkout, series)?;
-        Self::of(checkout, series, kernel, None)
+        Self::of(checkout, series, &kernel, "", Extras::default())
     }
 
     /// The same with the test module in the initramfs.
@@ -47,18 +47,34 @@ impl Guest {
     pub(crate) fn debian_with_module(checkout: &Checkout, series: &str) -> Result<Self> {
         let kernel = apt::ensure_kernel(checkout, series)?;
         let module = module::build(checkout, &kernel)?;
-        Self::of(checkout, series, kernel, Some(&module))
+        let extras = Extras { module: Some(&module), ..Extras::default() };
+        Self::of(checkout, series, &kernel, "-module", extras)
     }
 
-    fn of(checkout: &Checkout, series: &str, kernel: Kernel, module: Option<&Path>) -> Result<Self> {
+    /// The same with kexec, the module, and the same kernel once more to follow it.
+    ///
+    /// # Errors
+    /// As [`Guest::debian_with_module`].
+    pub(crate) fn debian_with_kexec(checkout: &Checkout, series: &str) -> Result<Self> {
+        let kernel = apt::ensure_kernel(checkout, series)?;
+        let module = module::build(checkout, &kernel)?;
+        let extras = Extras { module: Some(&module), ..Extras::default() };
+        let next = Self::of(checkout, series, &kernel, "-module", extras)?;
+        let packages = apt::ensure_kexec(checkout)?;
+        let initrd = next.initrd.context("Debian's kernel without a ramdisk")?;
+        let kexec = Kexec { packages: &packages, kernel: &next.kernel, initrd: &initrd };
+        let extras = Extras { module: Some(&module), kexec: Some(kexec) };
+        Self::of(checkout, series, &kernel, "-kexec", extras)
+    }
+
+    fn of(checkout: &Checkout, series: &str, kernel: &Kernel, variant: &str, extras: Extras<'_>) -> Result<Self> {
         let busybox = apt::ensure_busybox(checkout)?;
-        let folder = if module.is_some() { format!("guest/{series}-module") } else { format!("guest/{series}") };
-        let dir = checkout.work_dir(&folder)?;
-        let initrd = initramfs::build(&dir, &busybox, &kernel.modules, module)?;
+        let dir = checkout.work_dir(&format!("guest/{series}{variant}"))?;
+        let initrd = initramfs::build(&dir, &busybox, &kernel.modules, extras)?;
         Ok(Self {
             name: format!("Linux {series}"),
             series: Some(series.to_owned()),
-            kernel: kernel.image,
+            kernel: kernel.image.clone(),
             initrd: Some(initrd),
             script: Script::Ours,
         })

@@ -4,6 +4,7 @@ pub(crate) mod attack;
 pub(crate) mod boot;
 pub(crate) mod guest;
 pub(crate) mod guest_lines;
+pub(crate) mod kexec;
 pub(crate) mod module;
 pub(crate) mod report;
 pub(crate) mod verdict;
@@ -17,6 +18,7 @@ use clap::ValueHint;
 use crate::checkout::Checkout;
 use crate::linux::boot::{Boot, Devices, Hypervisor, Mode};
 use crate::linux::guest::Guest;
+use crate::linux::kexec::Kind;
 use crate::setup;
 
 /// Boot Debian Linux behind Portcullis and check that its devices work
@@ -31,6 +33,7 @@ use crate::setup;
 ///   cargo xtask linux --append iommu.strict=0
 ///   cargo xtask linux --native --attack
 ///   cargo xtask linux --module
+///   cargo xtask linux --kexec crash
 ///   cargo xtask linux --interactive
 #[derive(Clone, Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
@@ -47,9 +50,10 @@ pub(crate) struct Args {
     /// No hypervisor: Linux enters at EL1 and has the SMMU to itself
     #[arg(long)]
     native: bool,
-    /// QEMU's CPU model: max, cortex-a76, neoverse-n1, ...
-    #[arg(long, default_value = "max")]
-    cpu: String,
+    /// QEMU's CPU model: max, cortex-a76, neoverse-n1, ...; max unless given, without LPA2 for
+    /// --kexec, since Linux 6.12 oopses there in kexec -e with it, whatever is below
+    #[arg(long)]
+    cpu: Option<String>,
     /// Number of CPUs, 1 to 8
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=8))]
     smp: u32,
@@ -79,6 +83,10 @@ pub(crate) struct Args {
     /// With --module: the build that leaves the SMMU to the host, where the attacks land
     #[arg(long, requires = "module", conflicts_with = "native")]
     no_isolation: bool,
+    /// Let a kernel follow another: the first gives pages away, and the second checks the devices
+    /// and aims at the pages, by their addresses (6.12; needs a cross compiler, as --module)
+    #[arg(long, value_name = "KIND", conflicts_with_all = ["kernel", "attack", "module", "no_default_devices", "interactive"])]
+    kexec: Option<Kind>,
     /// Kill a machine that runs longer than this many seconds (300, or for ever with
     /// --interactive, unless given)
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
@@ -108,13 +116,14 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
 }
 
 fn prepare(checkout: &Checkout, args: &Args) -> Result<Boot> {
-    if args.module && args.release != module::SERIES {
-        bail!("--module is for Linux {}: the module uses calls that other kernels lack", module::SERIES);
+    if (args.module || args.kexec.is_some()) && args.release != module::SERIES {
+        bail!("--module and --kexec are for Linux {}: the module uses calls that other kernels lack", module::SERIES);
     }
     let own = args.kernel.as_ref().map(|kernel| Guest::own(kernel, args.initrd.as_deref())).transpose()?;
     let qemu = setup::qemu::ensure(checkout, args.qemu.as_deref())?;
     let guest = match own {
         Some(own) => own,
+        None if args.kexec.is_some() => Guest::debian_with_kexec(checkout, kexec::SERIES)?,
         None if args.module => Guest::debian_with_module(checkout, &args.release)?,
         None => Guest::debian(checkout, &args.release)?,
     };
@@ -123,17 +132,23 @@ fn prepare(checkout: &Checkout, args: &Args) -> Result<Boot> {
         (false, true) => Hypervisor::without_isolation(checkout)?,
         (false, false) => Hypervisor::portcullis(checkout)?,
     };
-    let mode = match (args.module, args.interactive) {
-        (true, _) => Mode::Module,
-        (false, true) => Mode::Shell,
-        (false, false) => Mode::Check,
+    let mode = match (args.kexec, args.module, args.interactive) {
+        (Some(kind), ..) => Mode::Kexec(kind),
+        (None, true, _) => Mode::Module,
+        (None, false, true) => Mode::Shell,
+        (None, false, false) => Mode::Check,
     };
-    let private_args = if args.module { module::private_args(&hypervisor).to_owned() } else { String::new() };
+    let private_args = match mode {
+        Mode::Kexec(kind) => kexec::private_args(kind, &hypervisor),
+        Mode::Module => module::private_args(&hypervisor).to_owned(),
+        _ => String::new(),
+    };
+    let usual = if args.kexec.is_some() { kexec::CPU } else { "max" };
     Ok(Boot {
         qemu,
         guest,
         hypervisor,
-        cpu: args.cpu.clone(),
+        cpu: args.cpu.clone().unwrap_or_else(|| usual.to_owned()),
         smp: args.smp,
         mem: args.mem.clone(),
         append: args.append.clone(),

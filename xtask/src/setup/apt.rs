@@ -76,6 +76,18 @@ pub(crate) fn ensure_busybox(checkout: &Checkout) -> Result<PathBuf> {
         .with_context(|| format!("no busybox in {}: remove that folder and run again", dir.display()))
 }
 
+/// Fetches kexec for arm64 and the libraries that it needs, unless they are there; returns the folder.
+///
+/// # Errors
+/// As [`ensure_kernel`].
+pub(crate) fn ensure_kexec(checkout: &Checkout) -> Result<PathBuf> {
+    let dir = checkout.work_dir("kexec")?.join("arm64");
+    ensure_unpacked(checkout, &dir, "kexec-tools for arm64", |into| {
+        PrivateApt::prepare(checkout, Side::Guest, Release::Bookworm)?.unpack_closure("kexec-tools", into)
+    })?;
+    Ok(dir)
+}
+
 /// Has `fetch` fill a folder that becomes `dir`, all or nothing, unless that is there.
 ///
 /// # Errors

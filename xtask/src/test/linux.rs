@@ -1,5 +1,5 @@
 //! The Linux boots: both kernels, three cores, the three ways Linux uses an SMMU, the
-//! attacks of root, and the module that gives pages away. Every boot differs from the
+//! attacks of root, the module that gives pages away, and kernels that follow another. Every boot differs from the
 //! others in more than one thing, because a boot costs half a minute.
 
 use std::num::NonZero;
@@ -15,6 +15,7 @@ use crate::checkout::Checkout;
 use crate::linux::attack;
 use crate::linux::boot::{Boot, Devices, Hypervisor, Mode};
 use crate::linux::guest::Guest;
+use crate::linux::kexec::{self, Kind};
 use crate::linux::module;
 use crate::linux::report::Report;
 use crate::progress::say;
@@ -70,6 +71,28 @@ const MODULES: [Attack; 2] = [
     attack("donation_without_isolation", Mode::Module, Below::WithoutIsolation, module::SERIES, 2, ""),
 ];
 
+/// A kernel follows another, after pages were given away and with a transfer under way.
+const KEXECS: [Attack; 3] = [
+    kexec("t67_kexec", Kind::Exec, Below::Portcullis, 4),
+    kexec("t67_crash_kernel", Kind::Crash, Below::Portcullis, 4),
+    kexec("t67_adopted_smmu", Kind::Adopt, Below::Portcullis, 1),
+];
+
+/// The same with other numbers of CPUs, and without a hypervisor, where the attacks land.
+const LONG_KEXECS: [Attack; 6] = [
+    kexec("t67_kexec", Kind::Exec, Below::Portcullis, 1),
+    kexec("t67_crash_kernel", Kind::Crash, Below::Portcullis, 1),
+    kexec("t67_adopted_smmu", Kind::Adopt, Below::Portcullis, 4),
+    kexec("native_kexec", Kind::Exec, Below::Nothing, 4),
+    kexec("native_crash_kernel", Kind::Crash, Below::Nothing, 4),
+    kexec("native_adopted_smmu", Kind::Adopt, Below::Nothing, 4),
+];
+
+const fn kexec(name: &'static str, kind: Kind, below: Below, smp: u32) -> Attack {
+    let row = Row { series: kexec::SERIES, cpu: kexec::CPU, smp, mem: "1G", append: "" };
+    Attack { name, mode: Mode::Kexec(kind), below, row }
+}
+
 const fn attack(
     name: &'static str,
     mode: Mode,
@@ -88,6 +111,15 @@ enum Below {
     WithoutIsolation,
 }
 
+/// How many of the boots are made that differ in little.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Variants {
+    /// One of each kind.
+    Usual,
+    /// All of them.
+    All,
+}
+
 /// A boot and what the summary calls it.
 struct Named {
     name: String,
@@ -96,7 +128,7 @@ struct Named {
 
 /// Runs them all, as many at once as there are CPUs: a boot waits about as long as it
 /// computes.
-pub(crate) fn run(checkout: &Checkout, qemu: &Path, images: &Images, tally: &mut Tally) {
+pub(crate) fn run(checkout: &Checkout, qemu: &Path, images: &Images, variants: Variants, tally: &mut Tally) {
     let mut boots = match plan(checkout, qemu, images) {
         Ok(boots) => boots,
         Err(error) => return tally.fail(SUITE, &format!("{error:#}")),
@@ -105,6 +137,10 @@ pub(crate) fn run(checkout: &Checkout, qemu: &Path, images: &Images, tally: &mut
         // The longest boots first, so that none is left over at the end.
         Ok(modules) => drop(boots.splice(0..0, modules)),
         Err(error) => tally.fail(SUITE, &format!("the test module: {error:#}")),
+    }
+    match plan_kexecs(checkout, qemu, images, variants) {
+        Ok(kexecs) => drop(boots.splice(0..0, kexecs)),
+        Err(error) => tally.fail(SUITE, &format!("kexec: {error:#}")),
     }
     let workers = thread::available_parallelism().map_or(1, NonZero::get).min(MOST_AT_ONCE);
     let next = AtomicUsize::new(0);
@@ -161,6 +197,23 @@ fn plan_modules(checkout: &Checkout, qemu: &Path, images: &Images) -> Result<Vec
     Ok(boots)
 }
 
+fn plan_kexecs(checkout: &Checkout, qemu: &Path, images: &Images, variants: Variants) -> Result<Vec<Named>> {
+    let mut boots = Vec::new();
+    let guest = Guest::debian_with_kexec(checkout, kexec::SERIES)?;
+    let more: &[Attack] = match variants {
+        Variants::Usual => &[],
+        Variants::All => &LONG_KEXECS,
+    };
+    for Attack { name, mode, below, row } in KEXECS.iter().chain(more) {
+        let (Some(below), Mode::Kexec(kind)) = (hypervisor(images, *below), *mode) else { continue };
+        let mut boot = boot(guest.clone(), qemu, below, row);
+        boot.mode = *mode;
+        boot.private_args = kexec::private_args(kind, &boot.hypervisor);
+        boots.push(Named { name: format!("{name}: {}", boot.title()), boot });
+    }
+    Ok(boots)
+}
+
 /// `None` for a build that this run of the tests has not made.
 fn hypervisor(images: &Images, below: Below) -> Option<Hypervisor> {
     match below {
@@ -192,7 +245,7 @@ fn boot(guest: Guest, qemu: &Path, hypervisor: Hypervisor, row: &Row) -> Boot {
         qemu_args: Vec::new(),
         devices: Devices::Default,
         mode: Mode::Check,
-        timeout: Duration::from_secs(240),
+        timeout: Duration::from_secs(300),
     }
 }
 

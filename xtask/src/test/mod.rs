@@ -15,6 +15,7 @@ use clap::ValueHint;
 use crate::checkout::Checkout;
 use crate::images::{self, Isolation};
 use crate::setup;
+use crate::test::linux::Variants;
 use crate::test::tally::Tally;
 
 /// Run every test: host, payload under QEMU, bad input, Linux boots
@@ -29,6 +30,9 @@ pub(crate) struct Args {
     /// Only this suite; repeat it for several
     #[arg(long, value_name = "SUITE")]
     only: Vec<Suite>,
+    /// With all variants of the Linux boots, which takes twenty minutes more
+    #[arg(long, conflicts_with = "quick")]
+    long: bool,
     /// With the build of EL2 that checks itself after every trap, which is slow; the payload's tests unless --only says more
     #[arg(long, conflicts_with = "quick")]
     ghost: bool,
@@ -98,7 +102,8 @@ fn boot(checkout: &Checkout, args: &Args, qemu: &Path, images: &Images, tally: &
         bad_input::run(checkout, qemu, images, tally);
     }
     if args.wants(Suite::Linux) {
-        linux::run(checkout, qemu, images, tally);
+        let variants = if args.long { Variants::All } else { Variants::Usual };
+        linux::run(checkout, qemu, images, variants, tally);
     }
 }
 

@@ -1,0 +1,153 @@
+# Sourced by init for the modes in which a kernel follows another. The first kernel is
+# told kexec_exec, kexec_crash or kexec_adopt, and tells its successor after_the same.
+#
+#   exec   the kernel is asked to start the next one: kexec -e
+#   crash  it panics, and the kernel kept for that starts in memory kept for it
+#   adopt  as crash, but the next kernel has no driver for the SMMU: root goes on with
+#          it as a kernel would that adopts a running SMMU, with the tables it finds
+#
+# The first kernel gives pages away and never takes them back. portcullis.target= is what
+# the second is told of them, portcullis.target_kind= as for attacks.
+
+# Loaded above what the first kernel allocates early. Linux 6.12 on a device tree writes
+# the LPI tables of its predecessor anew wherever they are, be it in its own image.
+NEXT_KERNEL=0x50000000
+# What the second kernel may use after exec ends below the kept pages. One for crashes has
+# nothing but the memory kept for it.
+KEPT_FROM=0x70000000
+NEXT_MEMORY=704M
+
+smmu=0x9050000
+CR0=0x20 CR0ACK=0x24 GERROR=0x60 GERRORN=0x64
+CMDQ_BASE=0x90 CMDQ_PROD=0x98 CMDQ_CONS=0x9c STRTAB_BASE=0x80
+SMMUEN=0x1 CMDQEN=0x8 EVENTQEN=0x4
+# The size of the adopted command queue: a page.
+QUEUE_LOG2=8
+
+first_kernel() {
+    how=$1
+    wait_for 20 test -b /dev/nvme0n1 || bad nvme "no /dev/nvme0n1"
+    check module "$(uname -r)" insmod /modules/portcullis_test.ko "hypervisor=$(option hypervisor)"
+    edu=$(echo /sys/bus/pci/drivers/portcullis_test/0000:*)
+    echo 5 >"$edu/churn"
+    check transitions "$(sed -n 's/^VALUE transitions //p' "$edu/churn") before the pages that are kept" \
+        grep -q '^VALUE transition_failures 0' "$edu/churn"
+    [ "$how" = exec ] || KEPT_FROM=0
+    echo $KEPT_FROM >"$edu/keep" || bad keep "$(dmesg | tail -n 3 | tr '\n' ' ')"
+    cat "$edu/keep"
+    kept=$(sed -n 's/^VALUE kept_page //p' "$edu/keep")
+
+    line="console=ttyAMA0 panic=-1 portcullis.mode=after_$how portcullis.target=$kept"
+    line="$line portcullis.target_kind=$(option target_kind)"
+    case $how in
+    exec) set -- -l --mem-min=$NEXT_KERNEL --command-line="$line mem=$NEXT_MEMORY" ;;
+    crash) set -- -p --command-line="$line" ;;
+    adopt) set -- -p --command-line="$line initcall_blacklist=arm_smmu_driver_init fw_devlink=off deferred_probe_timeout=1" ;;
+    esac
+    # -i: the next kernel is not hashed before it starts, which takes a minute when emulated.
+    kexec -i -c "$@" --initrd=/kexec/initrd --dtb=/sys/firmware/fdt /kexec/Image ||
+        bad kexec_load "$(dmesg | tail -n 3 | tr '\n' ' ')"
+
+    # The disks work and pages change hands until the end.
+    : >/tmp/rounds
+    read_rounds "$(md5_of /dev/nvme0n1 0 4)" &
+    more_rounds || bad load "the reader does not start"
+    if [ "$how" = exec ]; then
+        check kexec_loaded "" grep -q 1 /sys/kernel/kexec_loaded
+        kexec -e
+    else
+        check kexec_loaded "" grep -q 1 /sys/kernel/kexec_crash_loaded
+        while :; do echo 10 >"$edu/churn"; done &
+        echo 1 >/proc/sys/kernel/sysrq
+        # On the last CPU, so that the next kernel starts on another than this one did.
+        taskset "$(printf '%x' $((1 << ($(nproc) - 1))))" sh -c "echo >$edu/crash"
+    fi
+    bad "$how" "no other kernel took over"
+}
+
+smmu_read() { devmem $((smmu + $1)) 32; }
+smmu_write() { devmem $((smmu + $1)) 32 $(($2)); }
+smmu_reads() { [ $(($(smmu_read "$1"))) -eq $(($2)) ]; }
+
+# command LOW HIGH: the next entry of the queue, each word in the order of its bytes.
+command() {
+    for word in "$1" "$2"; do
+        bytes=
+        for shift in 0 8 16 24 32 40 48 56; do
+            bytes="$bytes\\$(printf '%03o' $(((word >> shift) & 0xff)))"
+        done
+        printf "$bytes" | dd of=/proc/$sleeper/mem bs=8 seek=$((own_va / 8 + at)) conv=notrunc 2>/dev/null
+        at=$((at + 1))
+    done
+}
+
+# What a kernel does that finds the SMMU running and keeps the tables of the one before.
+adopt() {
+    value adopted_cr0 "$(smmu_read $CR0)"
+    check adopt_enabled "the SMMU was left on" smmu_reads $CR0 $((SMMUEN | CMDQEN | EVENTQEN))
+    table=$(devmem $((smmu + STRTAB_BASE)) 64)
+    old_queue=$(($(devmem $((smmu + CMDQ_BASE)) 64) & 0xffffffffff000))
+    if [ "$(option target_kind)" = el2 ]; then
+        insmod /modules/portcullis_test.ko || bad insmod portcullis_test
+        edu=$(echo /sys/bus/pci/drivers/portcullis_test/0000:*)
+        check adopt_old_queue_kept "cannot be given away" sh -c "! echo $old_queue >$edu/give"
+    fi
+    smmu_write $CR0 $SMMUEN
+    check adopt_queues_off "SMMUEN alone" wait_for 5 smmu_reads $CR0ACK $SMMUEN
+    smmu_write $GERRORN "$(smmu_read $GERROR)"
+
+    take_own_page
+    queue=$((own_page | QUEUE_LOG2))
+    devmem $((smmu + CMDQ_BASE)) 64 $queue
+    smmu_write $CMDQ_PROD 0
+    smmu_write $CMDQ_CONS 0
+    check adopt_queue_base "reads back" test $(($(devmem $((smmu + CMDQ_BASE)) 64))) -eq $queue
+    smmu_write $CR0 $((SMMUEN | CMDQEN))
+    check adopt_queue_on "a queue of this kernel's" wait_for 5 smmu_reads $CR0ACK $((SMMUEN | CMDQEN))
+    at=0
+    # CFGI_ALL, TLBI_NSNH_ALL, CMD_SYNC (IHI 0070 4.3.3, 4.4.4, 4.7.3)
+    command 0x4 31
+    command 0x30 0
+    command 0x46 0
+    smmu_write $CMDQ_PROD 3
+    check adopt_commands "three commands done" wait_for 5 smmu_reads $CMDQ_CONS 3
+    if [ "$(option target_kind)" = el2 ]; then
+        check adopt_old_queue_free "can be given away" sh -c "echo $old_queue >$edu/give"
+        rmmod portcullis_test
+    fi
+    check adopt_no_error "GERROR and GERRORN agree" smmu_reads $GERRORN "$(smmu_read $GERROR)"
+    check adopt_table "the table of the kernel before" \
+        test "$(devmem $((smmu + STRTAB_BASE)) 64)" = "$table"
+}
+
+# The pages that the first kernel gave away, from its successor's point of view.
+attack_kept() {
+    prepare
+    if [ "$kind" = scratch ] && [ "$1" != exec ]; then
+        # The transfer that the first kernel had started.
+        case $(devmem $((read_at + 0x2000)) 64) in
+        0x6E6F73696F70203A | 0x6e6f73696f70203a) echo "ATTACK flight: landed" ;;
+        *) echo "ATTACK flight: blocked" ;;
+        esac
+    fi
+    if devmem $((read_at)) 64 >/dev/null 2>&1; then
+        echo "ATTACK kept_cpu: landed"
+    else
+        echo "ATTACK kept_cpu: blocked"
+    fi
+    bind_edu
+    [ "$1" = adopt ] || set_domain identity
+    control kept_before
+    read_attack kept_read
+    write_attack kept_write
+    control kept_after
+}
+
+second_kernel() {
+    check second_kernel "$(cut -d' ' -f1 /proc/uptime) s after its start" test -n "$(option target)"
+    if [ "$1" != exec ]; then
+        check vmcore "the memory of the kernel before" sh -c 'head -c 4 /proc/vmcore | grep -q ELF'
+    fi
+    check_disks
+    attack_kept "$1"
+}

@@ -1,0 +1,156 @@
+//! A kernel that follows another without a reset: `kexec -e`, a kernel for crashes, and one that adopts the running SMMU.
+//! EL2 goes on as it is, and what the first kernel gave away stays away from the second.
+
+use clap::ValueEnum;
+use qemu_tests::console::{self, AttackResult};
+
+use crate::linux::attack::at_stage_2;
+use crate::linux::boot::Hypervisor;
+use crate::linux::guest_lines::GuestLines;
+use crate::linux::verdict::{Expect, Finding};
+
+/// The kernels whose test module gives pages away, and which have all that kexec needs.
+pub(crate) const SERIES: &str = crate::linux::module::SERIES;
+/// What a boot gets that asks for no CPU. The kernels' `kexec -e` copies their own page tables and cannot where they have
+/// five levels, with 52-bit addresses of FEAT_LPA2: Linux 6.12 oopses on `max`, without any hypervisor.
+pub(crate) const CPU: &str = "max,lpa2=off";
+const PAGE: u64 = 4096;
+
+/// How a kernel follows another.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum Kind {
+    /// The first kernel shuts down and starts the second (kexec -e)
+    Exec,
+    /// It panics, and a kernel for crashes starts in memory kept for it
+    Crash,
+    /// The same, and the second kernel goes on with the SMMU and the stream table as they are
+    Adopt,
+}
+
+impl Kind {
+    /// The name of the guest's mode.
+    pub(crate) fn mode(self) -> &'static str {
+        match self {
+            Self::Exec => "kexec_exec",
+            Self::Crash => "kexec_crash",
+            Self::Adopt => "kexec_adopt",
+        }
+    }
+
+    fn panics(self) -> bool {
+        matches!(self, Self::Crash | Self::Adopt)
+    }
+}
+
+/// Words for the first kernel.
+pub(crate) fn private_args(kind: Kind, hypervisor: &Hypervisor) -> String {
+    let below = match hypervisor {
+        Hypervisor::None => "portcullis.hypervisor=N portcullis.target_kind=scratch",
+        Hypervisor::Portcullis(_) | Hypervisor::WithoutIsolation(_) => {
+            "portcullis.hypervisor=Y portcullis.target_kind=el2"
+        }
+    };
+    // A kernel without a driver for the SMMU moves data where it finds no translation.
+    let more = match kind {
+        Kind::Exec => "",
+        Kind::Crash => " crashkernel=256M",
+        Kind::Adopt => " crashkernel=256M iommu.passthrough=1",
+    };
+    format!("{below}{more}")
+}
+
+/// What both kernels together have to say, beside the digests of their disks.
+pub(crate) fn expect(kind: Kind, hypervisor: &Hypervisor) -> Expect {
+    let mut expect = Expect {
+        checks: vec!["module", "transitions", "kexec_loaded", "second_kernel", "nvme_write"],
+        ..Expect::default()
+    };
+    expect.checks.extend(["control_kept_before", "control_kept_after"]);
+    if kind.panics() {
+        expect.checks.push("vmcore");
+    }
+    match kind {
+        Kind::Exec | Kind::Crash => expect.values.push(("nvme_domain", "DMA".to_owned())),
+        Kind::Adopt => expect.checks.extend([
+            "adopt_enabled",
+            "adopt_queues_off",
+            "adopt_queue_base",
+            "adopt_queue_on",
+            "adopt_commands",
+            "adopt_no_error",
+            "adopt_table",
+        ]),
+    }
+    if kind == Kind::Adopt && matches!(hypervisor, Hypervisor::Portcullis(_)) {
+        expect.checks.extend(["adopt_old_queue_kept", "adopt_old_queue_free"]);
+    }
+    let end = match hypervisor {
+        Hypervisor::None | Hypervisor::WithoutIsolation(_) => AttackResult::Landed,
+        Hypervisor::Portcullis(_) => AttackResult::Blocked,
+    };
+    expect.attacks.extend([("kept_cpu", end), ("kept_read", end), ("kept_write", end)]);
+    if kind.panics() && matches!(hypervisor, Hypervisor::None) {
+        // With EL2 below, the page's contents are EL2's: its console tells of the transfer.
+        expect.attacks.push(("flight", end));
+    }
+    expect
+}
+
+/// What reached for the pages that the first kernel gave away must have been refused at stage 2: the second kernel's
+/// attacks, and the transfer that was under way when the first one panicked.
+pub(crate) fn judge_faults(kind: Kind, lines: &GuestLines, el2_console: &str) -> Vec<Finding> {
+    let kept = lines.value("kept_page").and_then(|text| u64::from_str_radix(text.strip_prefix("0x")?, 16).ok());
+    let Some(kept) = kept else {
+        return vec![Finding::bad("kept_page: the guest named no page")];
+    };
+    let faults = console::dma_faults(el2_console);
+    let mut wanted = vec![("read", 0, "the second kernel's"), ("write", PAGE, "the second kernel's")];
+    if kind.panics() {
+        wanted.push(("write", 2 * PAGE, "the first kernel's last"));
+    }
+    let judged = wanted.into_iter().map(|(access, offset, whose)| {
+        let page = kept.saturating_add(offset);
+        match at_stage_2(&faults, access, page) {
+            Some(fault) => Finding::good(format!("EL2 saw {whose} {access}: {}", fault.text)),
+            None => Finding::bad(format!("EL2 reported no stage-2 fault for {whose} {access} at ipa={page:#x}")),
+        }
+    });
+    judged.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::linux::verdict::Mark;
+
+    const FAULT: &str =
+        "portcullis: dma fault: smmu0 F_TRANSLATION sid=0x20 stage=2 class=IN ipa=0x70000000 iova=0xffffe000 read\n";
+
+    fn bad(kind: Kind, console: &str) -> usize {
+        let lines = GuestLines::parse("VALUE kept_page 0x70000000\n");
+        judge_faults(kind, &lines, console).iter().filter(|finding| finding.mark == Mark::Bad).count()
+    }
+
+    #[test]
+    fn the_attacks_and_the_transfer_on_its_way_must_have_faulted() {
+        let write = FAULT.replace(" read", " write");
+        let (second, flight) = (write.replace("0x70000", "0x70001"), write.replace("0x70000", "0x70002"));
+        let all = format!("{FAULT}{second}{flight}");
+        assert_eq!(bad(Kind::Crash, &all), 0);
+        assert_eq!(bad(Kind::Crash, &format!("{FAULT}{second}")), 1);
+        assert_eq!(bad(Kind::Exec, &format!("{FAULT}{second}")), 0);
+        assert_eq!(bad(Kind::Adopt, &all.replace("stage=2", "stage=1")), 3);
+    }
+
+    #[test]
+    fn a_first_kernel_that_named_no_page_is_bad() {
+        assert_eq!(judge_faults(Kind::Exec, &GuestLines::default(), FAULT).len(), 1);
+    }
+
+    #[test]
+    fn the_transfer_under_way_is_judged_by_its_page_only_where_the_page_can_be_seen() {
+        let has = |kind, below| expect(kind, below).attacks.iter().any(|(name, _)| *name == "flight");
+        assert!(has(Kind::Crash, &Hypervisor::None) && !has(Kind::Exec, &Hypervisor::None));
+        assert!(!has(Kind::Crash, &Hypervisor::Portcullis("hyp".into())));
+    }
+}
