@@ -1,12 +1,14 @@
 //! Everything that a host can put into a command queue.
 
-use model_tests::host::{BYPASS, Host, LOG2_QUEUE, ON, STAGE1, Shape};
-use model_tests::layout::{BAR, EL2, GIC, HOST_FLAG, IOVA, RAM, RAM_BYTES, SECRET, SID, TRANSLATER, UART, VICTIM};
+use model_tests::host::{ASID, BYPASS, Host, LOG2_QUEUE, ON, STAGE1, Shape, cd};
+use model_tests::layout::{
+    BAR, EL2, GIC, HOST_FLAG, HOST_S1, IOVA, RAM, RAM_BYTES, SECRET, SID, TRANSLATER, UART, VICTIM,
+};
 use model_tests::{CANARY, Machine, Setup, Verdict, caught_without, twice_with};
 use smmu_drv::{AccessSize, WriteOutcome};
 use smmu_model::arch::{cmd as c, regs as r};
 use smmu_model::inval::Scope;
-use smmu_model::{Config, Hazard, Memory, Model, Pace, Region, Res0, Snoop, StallModel, Transfer};
+use smmu_model::{Config, Hazard, Injection, Memory, Model, Pace, Region, Res0, Snoop, StallModel, Transfer};
 
 const SIDS: [u32; 4] = [0, SID, 9, 63];
 
@@ -62,6 +64,73 @@ fn t10_completion_by_store_anywhere() {
         host.sync_msi(&mut m, HOST_FLAG | 1 << 50, 0x77);
         assert_eq!(m.mem.cpu_read32(HOST_FLAG), 0x77, "{name}");
         assert_eq!(m.read32(0, r::GERROR) ^ m.read32(0, r::GERRORN), 0, "{name}");
+    }
+}
+
+#[test]
+fn a_sync_between_two_sets_of_commands_keeps_their_order() {
+    // Linux unbinds a context so: the descriptor first, then what was translated with it [IHI 0070G 4.7.3].
+    let configs = [Config::qemu(), Config::full(), Config { pace: Pace::Lazy, seed: 5, ..Config::full() }];
+    // The first command may be one that hardware refuses: then EL2 makes up for it.
+    for (config, refused) in configs.into_iter().flat_map(|config| [(config.clone(), 0), (config, 1)]) {
+        let mut m = Machine::new(&Setup::guarded().with(config));
+        let mut host = Host::with_stage1(&mut m, IOVA, VICTIM);
+        assert_eq!(m.dma_write(0, SID, IOVA, 1), Transfer::Done);
+        // The same ASID, with tables that map nothing.
+        host.context_words(&m, cd(HOST_S1 + 0x3000));
+        let stale = m.models[0].borrow_mut().dma_write(SID, None, IOVA, &[2]);
+        assert_eq!(stale, Transfer::Done, "the descriptor is cached");
+        let completion = |address: u64| [1 << 12 | 0x46 | 7 << 32, address];
+        let set =
+            [[u64::from(SID) << 32 | 5, 1], completion(HOST_FLAG), [ASID << 48 | 0x11, 0], completion(HOST_FLAG + 4)];
+        for cmd in set {
+            host.queue(&m, cmd);
+        }
+        for _ in 0..refused {
+            m.models[0].borrow_mut().inject(Injection::CommandError(1));
+        }
+        host.ring(&mut m);
+        assert_eq!(m.driver(0, |smmu, _| smmu.stats().cmdq_recoveries), refused);
+        assert_eq!(m.read32(0, r::CMDQ_CONS) & 0xf_ffff, host.prod);
+        assert_eq!([HOST_FLAG, HOST_FLAG + 4].map(|at| m.mem.cpu_read32(at)), [7; 2]);
+        assert_ne!(m.dma_write(0, SID, IOVA, 3), Transfer::Done, "the TLB was filled again from the stale descriptor");
+    }
+}
+
+#[test]
+fn an_illegal_command_is_repaired_without_a_write_of_prod() {
+    // The interrupt of the error cannot run: the host polls CONS, and puts a CMD_SYNC that completes in its own slot there.
+    for log2 in [LOG2_QUEUE, 8] {
+        let mut m = Machine::new(&Setup::guarded());
+        let mut host = Host::enable(&mut m, 0, Shape::Linear);
+        let (entries, queue) = (1_u32 << log2, host.cmdq());
+        m.write32(0, r::CR0, 0);
+        m.write64(0, r::CMDQ_BASE, queue | u64::from(log2));
+        m.write32(0, r::CMDQ_PROD, 0);
+        m.write32(0, r::CMDQ_CONS, 0);
+        m.write32(0, r::IRQ_CTRL, 0);
+        host.cr0(&mut m, ON);
+        let bad = entries - 1;
+        for n in 0..bad {
+            m.mem.cpu_write64(queue + u64::from(n) * 16, ASID << 48 | 0x11);
+            m.mem.cpu_write64(queue + u64::from(n) * 16 + 8, 0);
+        }
+        let slot = queue + u64::from(bad) * 16;
+        m.mem.cpu_write64(slot, 0xff);
+        m.write32(0, r::CMDQ_PROD, entries);
+        assert_eq!(m.read32(0, r::CMDQ_CONS), bad | r::CERROR_ILL << r::CONS_ERR_SHIFT);
+        // Nothing goes on while the error is active, however often the host looks.
+        m.mem.cpu_write64(slot + 8, slot);
+        m.mem.cpu_write64(slot, 0x1234 << 32 | 1 << 12 | 0x46);
+        assert_eq!(m.read32(0, r::CMDQ_CONS) & 0xf_ffff, bad);
+        assert_eq!(m.mem.cpu_read32(slot), 1 << 12 | 0x46);
+        let gerror = m.read32(0, r::GERROR);
+        m.write32(0, r::GERRORN, gerror);
+        m.settle();
+        assert_eq!(m.read32(0, r::CMDQ_CONS) & 0xf_ffff, entries, "it runs on");
+        assert_eq!(m.mem.cpu_read32(slot), 0x1234, "the completion is in the slot");
+        assert_eq!(m.read32(0, r::GERROR) ^ m.read32(0, r::GERRORN), 0);
+        host.prod = 0;
     }
 }
 

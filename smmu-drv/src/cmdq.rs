@@ -46,6 +46,8 @@ pub(crate) struct Cmdq<B> {
     /// PROD as last written to the register.
     submitted: u32,
     coherent: Coherency,
+    /// The last entry queued is a CMD_SYNC that was not waited for yet.
+    ends_in_sync: bool,
     /// A command was dropped by recovery since the last completed sync.
     lost: bool,
     pub(crate) recoveries: u64,
@@ -64,6 +66,7 @@ impl<B: DmaBuffer> Cmdq<B> {
             cons: 0,
             submitted: 0,
             coherent,
+            ends_in_sync: false,
             lost: false,
             recoveries: 0,
             commands: 0,
@@ -85,6 +88,7 @@ impl<B: DmaBuffer> Cmdq<B> {
         self.prod = 0;
         self.cons = 0;
         self.submitted = 0;
+        self.ends_in_sync = false;
         self.lost = false;
     }
 
@@ -117,6 +121,7 @@ impl<B: DmaBuffer> Cmdq<B> {
         }
         self.write_slot(self.prod, command);
         self.prod = self.prod.wrapping_add(1) & self.mask;
+        self.ends_in_sync = command == Command::Sync;
         let counter = if command == Command::Sync { &mut self.syncs } else { &mut self.commands };
         *counter = counter.wrapping_add(1);
         Ok(())
@@ -139,9 +144,16 @@ impl<B: DmaBuffer> Cmdq<B> {
         self.submitted = self.prod;
     }
 
-    /// Submits, adds a CMD_SYNC and waits until it is consumed.
+    /// Queues a CMD_SYNC, unless nothing was queued since the last one: what comes after begins when what came before is
+    /// complete [S 4.7.3]. Nothing is waited for.
+    pub(crate) fn separate<P: Platform<Buffer = B>>(&mut self, hw: &Hw<P>) -> Result<(), CmdqError> {
+        if self.ends_in_sync { Ok(()) } else { self.push(hw, Command::Sync) }
+    }
+
+    /// Submits, with a CMD_SYNC at the end, and waits until that is consumed.
     pub(crate) fn sync<P: Platform<Buffer = B>>(&mut self, hw: &Hw<P>) -> Result<(), CmdqError> {
-        self.push(hw, Command::Sync)?;
+        self.separate(hw)?;
+        self.ends_in_sync = false;
         self.submit(hw);
         // Mostly done already: then the clock is not even read.
         self.read_cons(hw);

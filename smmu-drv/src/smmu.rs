@@ -238,6 +238,17 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         }
     }
 
+    /// Lets what is queued from here on begin when everything before is complete, without waiting for it.
+    pub(crate) fn separate(&mut self) -> Result<(), SmmuError> {
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
+        match self.cmdq.separate(&self.hw) {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.fail(cmdq_error(error))),
+        }
+    }
+
     /// Waits until everything queued is complete.
     ///
     /// A command that hardware refused was not executed; everything is invalidated instead, once.

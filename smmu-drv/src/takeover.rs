@@ -215,6 +215,8 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     pub(crate) fn invalidate_everything(&mut self) -> Result<(), CmdqError> {
         self.cmdq.push(&self.hw, Command::CfgiAll)?;
         self.strtab.cover(None);
+        // While streams are live, what is cached of the configuration would fill the TLBs again [S 4.7.3].
+        self.cmdq.separate(&self.hw)?;
         self.cmdq.push(&self.hw, Command::TlbiNsnhAll)?;
         if self.features.hyp() {
             self.cmdq.push(&self.hw, Command::TlbiEl2All)?;

@@ -113,8 +113,8 @@ fn what_was_refused_is_overwritten_and_nothing_else() {
         let before = syncs(&rig);
         rig.board.0.model.borrow_mut().inject(Injection::CommandError(1));
         rig.smmu.tlb_invalidate(Stale::All).unwrap();
-        // The one in its place, that of the batch, and that of what makes up for it.
-        assert_eq!(syncs(&rig) - before, 3, "refusal {n}");
+        // The one in its place, that of the batch, and the two of what makes up for it.
+        assert_eq!(syncs(&rig) - before, 4, "refusal {n}");
     }
     assert_eq!((rig.smmu.stats().cmdq_recoveries, rig.hazards().len()), (300, 300), "what was injected");
 }

@@ -100,8 +100,10 @@ fn reserved_ranges_are_illegal_and_the_others_arrive_as_they_are() {
         (1, 0, 1, 0, ranged(Granule::K4, 0, 1, 0)),
         (1, 0, 0, 1, ranged(Granule::K4, 0, 0, 1)),
         (3, 0, 0, 1, ranged(Granule::K64, 0, 0, 1)),
+        // IDR5.DS is 0: with 16K this level is reserved, and treated as 0.
         (2, 0, 0, 1, None),
-        (2, 31, 31, 1, None),
+        (2, 31, 31, 1, ranged(Granule::K16, 31, 31, 0)),
+        (2, 3, 2, 1, ranged(Granule::K16, 3, 2, 0)),
         (2, 31, 31, 2, ranged(Granule::K16, 31, 31, 2)),
         (3, 21, 10, 3, ranged(Granule::K64, 21, 10, 3)),
     ];
@@ -118,6 +120,36 @@ fn reserved_ranges_are_illegal_and_the_others_arrive_as_they_are() {
             };
             assert_eq!(decide(raw, &VIEW), expected.map_or(Decision::Illegal, with), "{tg} {num} {scale} {ttl}");
             assert_eq!(decide(raw, &hidden), with(Extent::Single), "the fields are reserved");
+        }
+    }
+}
+
+#[test]
+fn every_range_is_answered_as_the_section_says() {
+    // [S 4.4.1.1], sentence by sentence, for an SMMU with RIL and without DS and 128-bit descriptors.
+    for (tg, ttl, num) in (0..4).flat_map(|tg| (0..4).flat_map(move |ttl| (0..32).map(move |num| (tg, ttl, num)))) {
+        for scale in 0..64 {
+            let word0 = 0x12 | num << 12 | scale << 20;
+            // TTL128 is reserved too.
+            for word1 in [0x4000_0000 | tg << 10 | ttl << 8, 0x4000_0080 | tg << 10 | ttl << 8] {
+                // Bit 25 is RES0 without DS.
+                let scale = scale & 31;
+                let level = if tg == 2 && ttl == 1 { 0 } else { ttl };
+                let granule = [None, Some(Granule::K4), Some(Granule::K16), Some(Granule::K64)][tg as usize];
+                let expected = match granule {
+                    None => Some(Extent::Single),
+                    Some(_) if level == 0 && num == 0 && scale == 0 => None,
+                    Some(granule) => Some(Extent::Range { granule, num, scale, ttl: level }),
+                };
+                let got = match answer(word0, word1) {
+                    Decision::Illegal => None,
+                    Decision::Forward(Command::TlbiNhVa { extent, va: 0x4000_0000, depth: Depth::Walk, .. }) => {
+                        Some(extent)
+                    }
+                    other => panic!("{other:?}"),
+                };
+                assert_eq!(got, expected, "TG {tg} TTL {ttl} NUM {num} SCALE {scale}");
+            }
         }
     }
 }

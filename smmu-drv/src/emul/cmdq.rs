@@ -1,8 +1,9 @@
 //! Consumption of the host's command queue.
 //!
-//! Each entry is fetched once and decided about; what goes on is queued for hardware, and one hardware CMD_SYNC completes the
-//! host's CMD_SYNCs of a whole batch. Only then are their signals given and CONS published: both under the SMMU's lock, which a
-//! read of CONS takes too, so that a slot is never reused before its completion was written.
+//! Each entry is fetched once and decided about; what goes on is queued for hardware. A CMD_SYNC of the host becomes one of
+//! hardware, so that commands before and after it keep their order, but only the last one of a batch is waited for. Then the
+//! signals of all of them are given and CONS is published: both under the SMMU's lock, which a read of CONS takes too, so that
+//! a slot is never reused before its completion was written.
 
 use io_pgtable::Ipa;
 
@@ -22,7 +23,7 @@ use crate::strtab::shadow::Budget;
 use crate::weak::Weakness;
 use crate::weak::weakened;
 
-/// CMD_SYNCs of the host that one hardware CMD_SYNC completes at most.
+/// CMD_SYNCs of the host that are waited for together at most.
 const MAX_SIGNALS: usize = 16;
 
 /// Completions of the batch that wait for hardware. Empty between traps: kept, so that no trap has to clear the room.
@@ -170,7 +171,10 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
             Decision::Reshadow(Scope::All) => self.regs.all_pending = true,
             Decision::Reshadow(scope) => self.start_reshadow(scope),
             Decision::Forward(command) => self.push(command)?,
-            Decision::Sync(signal) => self.regs.signals.push(signal),
+            Decision::Sync(signal) => {
+                self.separate()?;
+                self.regs.signals.push(signal);
+            }
         }
         Ok(())
     }
@@ -246,12 +250,18 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
             self.cmdq.submit(&self.hw);
         } else {
             self.sync()?;
+            let mut wired = false;
             let mut n = 0_usize;
             while let Some(signal) = self.regs.signals.get(n) {
+                wired |= signal != Signal::None;
                 self.signal(host, geometry, signal);
                 n = n.wrapping_add(1);
             }
             self.regs.signals.clear();
+            // An edge: one stands for all that nobody could see between.
+            if wired {
+                self.hw.platform().raise(WiredIrq::CmdqSync);
+            }
         }
         self.regs.cmdq_cons = replace32(self.regs.cmdq_cons, mask32(queue_index::INDEX), head);
         Ok(())
@@ -259,8 +269,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
 
     fn signal(&mut self, host: &mut H, geometry: &Geometry, signal: Signal) {
         match signal {
-            Signal::None => {}
-            Signal::Wired => self.hw.platform().raise(WiredIrq::CmdqSync),
+            Signal::None | Signal::Wired => {}
             Signal::Msi { address, data } => {
                 // Cut to OAS [S 3.4.3]; then the store goes to host-owned normal memory that is claimed, or nowhere.
                 let address = address & self.regs.ids.oas_mask();

@@ -86,7 +86,7 @@ pub enum Signal {
     None,
     /// By the wired interrupt.
     Wired,
-    /// By a 32-bit store.
+    /// By a 32-bit store, and by the wired interrupt, which comes regardless of the address [S 4.7.3].
     Msi {
         /// MSIAddress, not cut to OAS yet; word aligned.
         address: u64,
@@ -266,12 +266,12 @@ fn extent(word0: u64, word1: u64, view: &CommandView) -> Option<Extent> {
     };
     let num = get64(tlbi::NUM, word0);
     let scale = get64(tlbi::SCALE, word0);
-    let ttl = get64(tlbi::TTL, word1);
+    // IDR5.DS is 0: a level-1 leaf with the 16K granule is reserved, and the same as any level.
+    let ttl = match (granule, get64(tlbi::TTL, word1)) {
+        (Granule::K16, 1) => 0,
+        (Granule::K4 | Granule::K16 | Granule::K64, ttl) => ttl,
+    };
     if (num, scale, ttl) == (0, 0, 0) {
-        return None;
-    }
-    // IDR5.DS is 0: no level-1 leaf with the 16K granule.
-    if granule == Granule::K16 && ttl == 1 {
         return None;
     }
     Some(Extent::Range { granule, num, scale, ttl })
