@@ -10,7 +10,7 @@ use hyp::mem_protect::{
 use io_pgtable::{Bbm, Cfg, HeapMemory, Ipa, Pa};
 use shadow_s2::{IpaRange, ShadowS2};
 use smmu_drv::platform::WiredIrq;
-use smmu_drv::{AccessSize, Coherency, MsiAdvert, ProbeConfig, Probed, Smmu, WriteOutcome};
+use smmu_drv::{AccessSize, Coherency, HOST_CMDQS, MsiAdvert, ProbeConfig, Probed, Smmu, WriteOutcome};
 use smmu_model::{Bbml, Config, Memory, Model, Region, Snoop, Transfer};
 
 use crate::bus::{Bus, Damage, Pool, Spy};
@@ -45,13 +45,22 @@ pub struct Setup {
     pub msi: MsiAdvert,
     /// VMID of the host's streams.
     pub vmid: u16,
+    /// Log2 of the largest command queue that the host may have.
+    pub cmdq_log2: u32,
 }
 
 impl Setup {
     /// One SMMU like QEMU's, under EL2.
     #[must_use]
     pub fn guarded() -> Self {
-        Self { config: Config::qemu(), smmus: 1, guard: Guard::El2, msi: MsiAdvert::WhenCoherent, vmid: 1 }
+        Self {
+            config: Config::qemu(),
+            smmus: 1,
+            guard: Guard::El2,
+            msi: MsiAdvert::WhenCoherent,
+            vmid: 1,
+            cmdq_log2: HOST_CMDQS,
+        }
     }
 
     /// The same without EL2.
@@ -185,7 +194,8 @@ impl Machine {
                 self.damage.clone(),
             );
             let coherent = if coherent_walk { Coherency::Coherent } else { Coherency::NonCoherent };
-            let probed = match Probed::probe(bus, ProbeConfig { coherent, msi: setup.msi }) {
+            let probed = match Probed::probe(bus, ProbeConfig { coherent, msi: setup.msi, cmdq_log2: setup.cmdq_log2 })
+            {
                 Ok(probed) => probed,
                 Err(error) => panic!("probe: {error}"),
             };

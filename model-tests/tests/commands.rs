@@ -135,6 +135,49 @@ fn an_illegal_command_is_repaired_without_a_write_of_prod() {
 }
 
 #[test]
+fn queues_of_every_size_run_around_their_ends() {
+    const QUEUE: u64 = RAM + 0x80_0000;
+    for log2 in [1, 4, 8, 12, 14_u32] {
+        let mut m = Machine::new(&Setup::guarded());
+        assert_eq!(m.read32(0, r::IDR1) >> 21 & 31, 14, "the greatest size");
+        let mut host = Host::enable(&mut m, 0, Shape::Linear);
+        m.write32(0, r::CR0, 0);
+        m.write64(0, r::CMDQ_BASE, QUEUE | u64::from(log2));
+        m.write32(0, r::CMDQ_PROD, 0);
+        m.write32(0, r::CMDQ_CONS, 0);
+        host.cr0(&mut m, ON);
+        let entries = 1 << log2;
+        let mut prod = 0;
+        // Two and a half times around, full each time, with a completion in the queue itself.
+        for round in 0..5_u32 {
+            let count = if round == 4 { entries / 2 } else { entries };
+            for n in 0..count {
+                let slot = QUEUE + u64::from((prod + n) % entries) * 16;
+                let last = [1 << 12 | 0x46 | u64::from(round + 1) << 32, slot];
+                let cmd = if n + 1 == count { last } else { [ASID << 48 | 0x11, 0] };
+                m.mem.cpu_write64(slot, cmd[0]);
+                m.mem.cpu_write64(slot + 8, cmd[1]);
+            }
+            prod = (prod + count) % (2 * entries);
+            let traps = trap_by_trap(&mut m, prod, "a full queue");
+            assert!(traps >= count / 1024, "2^{log2}: {traps} traps");
+            assert_eq!(m.read32(0, r::CMDQ_CONS), prod, "2^{log2}, round {round}");
+            let slot = QUEUE + u64::from((prod + entries - 1) % entries) * 16;
+            assert_eq!(m.mem.cpu_read32(slot), round + 1, "2^{log2}, round {round}: the completion is in its slot");
+        }
+        assert_eq!(m.models[0].borrow_mut().take_hazards(), []);
+        m.write32(0, r::CR0, 0);
+        assert_eq!(m.claims(), 0);
+    }
+    // A smaller one can be all that is shown.
+    let mut m = Machine::new(&Setup { cmdq_log2: 4, ..Setup::guarded() });
+    assert_eq!(m.read32(0, r::IDR1) >> 21 & 31, 4);
+    m.write64(0, r::CMDQ_BASE, QUEUE | 31);
+    m.write32(0, r::CMDQ_PROD, 0xffff_ffff);
+    assert_eq!(m.read32(0, r::CMDQ_PROD), 31);
+}
+
+#[test]
 fn t14_commands_change_between_check_and_use() {
     caught_without(&["commands-twice"], commands_change_between_check_and_use);
 }
@@ -187,7 +230,7 @@ fn ranges_and_everything_repeatedly() {
                 host.queue(&m, [4, 31]);
                 host.queue(&m, [0x46, 0]);
             }
-            trap_by_trap(&mut m, &host, "ranges");
+            trap_by_trap(&mut m, host.prod, "ranges");
             m.settle();
             assert_eq!(m.read32(0, r::CMDQ_CONS) & 0xf_ffff, host.prod);
             let passes = m.dma_write(0, SID, VICTIM, 1) == Transfer::Done;
@@ -310,7 +353,7 @@ fn every_opcode_with_any_payload() {
 }
 
 /// Publishes what the host queued: every trap does a bounded part of it. How many it took.
-fn trap_by_trap(m: &mut Machine, host: &Host, name: &str) -> u32 {
+fn trap_by_trap(m: &mut Machine, prod: u32, name: &str) -> u32 {
     let mut traps = 0;
     loop {
         let work = |m: &mut Machine| {
@@ -318,7 +361,7 @@ fn trap_by_trap(m: &mut Machine, host: &Host, name: &str) -> u32 {
             (m.models[0].borrow().commands(), entries)
         };
         let before = work(m);
-        let prod = u64::from(host.prod);
+        let prod = u64::from(prod);
         let outcome = m.driver(0, |smmu, owner| smmu.mmio_write(owner, r::CMDQ_PROD, AccessSize::Word, prod));
         let after = work(m);
         let (commands, entries) = (after.0 - before.0, after.1 - before.1);
@@ -352,7 +395,7 @@ fn a_queue_full_of_the_costliest() {
                 host.queue(&m, *cmd);
             }
         }
-        let traps = trap_by_trap(&mut m, &host, name);
+        let traps = trap_by_trap(&mut m, host.prod, name);
         assert_eq!(m.read32(0, r::CMDQ_CONS) & 0xf_ffff, host.prod, "{name}: after {traps} traps");
         assert_eq!(m.models[0].borrow_mut().take_hazards(), [], "{name}");
     }

@@ -71,7 +71,7 @@ mod takeover;
 pub mod weak;
 
 pub use emul::audit::SmmuFinding;
-pub use emul::ids::{HostIds, MsiAdvert};
+pub use emul::ids::{HOST_CMDQS, HostIds, MsiAdvert};
 pub use error::SmmuError;
 pub use fault::FaultRecord;
 pub use features::{Coherency, Features, IdRegisters};

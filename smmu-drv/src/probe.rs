@@ -18,6 +18,8 @@ pub struct ProbeConfig {
     /// Whether the host may be told that CMD_SYNC can complete by a store (SMMU_IDR0.MSI). Hide it when the device tree
     /// gives the SMMU an `msi-parent`: the host would then ask for MSIs that EL2 does not forward.
     pub msi: MsiAdvert,
+    /// Log2 of the largest command queue that the host may have; [`crate::HOST_CMDQS`] unless a test wants a smaller one.
+    pub cmdq_log2: u32,
 }
 
 /// An SMMU that was looked at and not touched.

@@ -84,7 +84,8 @@ impl<P: Platform> Probed<P> {
     pub fn take_over<H: HostMemory>(self, stage2: Stage2Cfg) -> Result<Smmu<P, H>, TakeOverError> {
         let Self { hw, features, config } = self;
         check_stage2(&features, &stage2)?;
-        let ids = HostIds::new(&features, config.msi, 64_u32.saturating_sub(u32::from(stage2.t0sz)));
+        let ids = HostIds::new(&features, config.msi, 64_u32.saturating_sub(u32::from(stage2.t0sz)))
+            .with_cmdq(config.cmdq_log2);
         let rules = SteRules::new(&features, &ids);
         let found = hw.read32(reg::GBPA);
         let initial = if get32(gbpa::ABORT, found) == 1 { Shared::Abort } else { Shared::Stage2 };

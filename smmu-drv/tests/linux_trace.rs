@@ -41,8 +41,8 @@ fn difference(offset: u32, hardware: u64) -> Option<u64> {
     match offset {
         // S2P, VMID16 hidden; MSI shown.
         r::IDR0 => Some(hardware & !(1 | 1 << 18) | 1 << 13),
-        // Queues capped to 2^8 commands and 2^7 events.
-        r::IDR1 => Some(hardware & !(0x3ff << 16) | 7 << 16 | 8 << 21),
+        // Queues capped to 2^14 commands and 2^7 events.
+        r::IDR1 => Some(hardware & !(0x3ff << 16) | 7 << 16 | 14 << 21),
         // XNX hidden.
         r::IDR3 => Some(hardware & !(1 << 4)),
         // OAS capped to the 40-bit IPA space.
@@ -64,7 +64,7 @@ fn replay(text: &str) -> Rig {
             let expected = match (difference(offset, value), offset) {
                 (Some(expected), _) => expected,
                 // The queue is smaller, so the indices wrap earlier.
-                (None, r::CMDQ_CONS) => value & 0x1ff,
+                (None, r::CMDQ_CONS) => value & 0x7fff,
                 (None, _) => value,
             };
             assert_eq!(got, expected, "read of {offset:#x}");
@@ -79,10 +79,10 @@ fn replay(text: &str) -> Rig {
             }
             r::CMDQ_PROD => {
                 // Linux ends every batch with CMD_SYNC.
-                let new = (value & 0x1ff) as u32;
+                let new = (value & 0x7fff) as u32;
                 while prod != new {
-                    let slot = queue + u64::from(prod & 0xff) * 16;
-                    prod = (prod + 1) & 0x1ff;
+                    let slot = queue + u64::from(prod & 0x3fff) * 16;
+                    prod = (prod + 1) & 0x7fff;
                     let cmd = if prod == new { SYNC } else { CFGI_ALL };
                     rig.store(slot, cmd[0]);
                     rig.store(slot + 8, cmd[1]);

@@ -219,8 +219,8 @@ fn t12_t52_a_command_queue_in_foreign_memory_is_a_fetch_abort() {
 #[test]
 fn a_queue_larger_than_idr1_says_is_cut_to_size() {
     let mut rig = Rig::qemu();
-    // The last page of RAM: 2^8 commands fit, 2^19 do not.
-    let base = RAM + common::RAM_SIZE - 0x1000;
+    // The last 256 KiB of RAM: 2^14 commands fit, 2^19 do not.
+    let base = RAM + common::RAM_SIZE - 0x4_0000;
     rig.write64(r::CMDQ_BASE, base | 19);
     rig.write(r::CR0, r::CMDQEN);
     rig.store(base, SYNC[0]);

@@ -127,7 +127,7 @@ fn ids_show_stage_1_only_and_hide_the_rest() {
     for bit in [1, 3, 4, 7, 12, 13, 19, 22, 24, 27] {
         assert_eq!(idr0 >> bit & 1, 1, "bit {bit}");
     }
-    assert_eq!(rig.read(r::IDR1), 20 | 16 << 6 | 7 << 16 | 8 << 21);
+    assert_eq!(rig.read(r::IDR1), 20 | 16 << 6 | 7 << 16 | 14 << 21);
     assert_eq!(rig.read(r::IDR3), 1 << 2 | 1 << 10 | 2 << 11);
     assert_eq!(rig.read(r::IDR5), 2 | 7 << 4, "OAS is the IPA space of 40 bits");
     for offset in [0x8, 0x10, 0x190] {

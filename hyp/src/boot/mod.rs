@@ -80,7 +80,7 @@ extern "C" fn rust_main(dtb: u64) -> ! {
     // SAFETY: (1) the table maps the image by section, the pool, and the devices that EL2 uses; (2) no other CPU runs.
     unsafe { arch::switch_stage1(el2_table.registers()) };
 
-    let probed = smmus::probe(&smmu_nodes);
+    let probed = smmus::probe(&smmu_nodes, platform.options.cmdq);
     let mut dma_table = smmus::stage2(bits, &probed);
     if let Err(error) = dma_table.snapshot(&division.map, translaters.iter().copied()) {
         refuse(format_args!("IOMMU stage 2: {error}"), Conduit::Smc);

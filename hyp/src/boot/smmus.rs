@@ -7,10 +7,12 @@ use crate::log;
 use crate::memory::dma::{DmaConfig, DmaTable};
 use hyp::boot_info::Array;
 use hyp::boot_info::smmu::{Coherency, SMMUS_MAX, SmmuNode};
-use smmu_drv::{MsiAdvert, ProbeConfig, Probed};
+use smmu_drv::{HOST_CMDQS, MsiAdvert, ProbeConfig, Probed};
 
 /// Reads the ID registers of every SMMU; refuses to boot if one of them cannot isolate.
-pub fn probe(nodes: &Array<SmmuNode, SMMUS_MAX>) -> [Option<Probed<Bus>>; SMMUS_MAX] {
+///
+/// The host may have command queues of 2^`cmdq_log2` entries, or of as many as the driver can offer.
+pub fn probe(nodes: &Array<SmmuNode, SMMUS_MAX>, cmdq_log2: Option<u32>) -> [Option<Probed<Bus>>; SMMUS_MAX] {
     core::array::from_fn(|n| {
         let node = nodes.get(n).filter(|_| cfg!(not(feature = "no-isolation")))?;
         let coherent = match node.coherency {
@@ -19,7 +21,7 @@ pub fn probe(nodes: &Array<SmmuNode, SMMUS_MAX>) -> [Option<Probed<Bus>>; SMMUS_
         };
         // With an msi-parent the host would ask for MSIs of the SMMU's own, which EL2 does not forward.
         let msi = if node.msi_parent { MsiAdvert::Hidden } else { MsiAdvert::WhenCoherent };
-        let config = ProbeConfig { coherent, msi };
+        let config = ProbeConfig { coherent, msi, cmdq_log2: cmdq_log2.unwrap_or(HOST_CMDQS) };
         Some(
             Probed::probe(Bus::new(node), config)
                 .unwrap_or_else(|error| refuse(format_args!("smmu{n} at {}: {error}", node.range), Conduit::Smc)),

@@ -5,6 +5,8 @@ use super::error::BootError;
 
 /// How many `allow=` options are accepted.
 pub const ALLOW_MAX: usize = 16;
+/// The greatest value of `cmdq=`.
+const CMDQ_MAX: u32 = smmu_drv::HOST_CMDQS;
 
 /// What EL2's command line asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -15,6 +17,8 @@ pub struct Options<'a> {
     pub allow: Array<&'a str, ALLOW_MAX>,
     /// `pool=`: size of EL2's memory pool in bytes, given with a suffix K, M or G or none.
     pub pool: Option<u64>,
+    /// `cmdq=`: log2 of the largest command queue that the host may have, for tests.
+    pub cmdq: Option<u32>,
     /// `weaken=`: the defences that a test wants switched off, with commas between them.
     #[cfg(feature = "weakened")]
     pub weaken: Option<&'a str>,
@@ -53,6 +57,13 @@ impl<'a> Options<'a> {
                     let bytes = size(value).ok_or_else(|| bad("a number of bytes, with suffix K, M or G or none"))?;
                     if options.pool.replace(bytes).is_some() {
                         return Err(bad("one pool size only"));
+                    }
+                }
+                "cmdq" => {
+                    let log2 = value.parse().ok().filter(|log2| (1..=CMDQ_MAX).contains(log2));
+                    let log2 = log2.ok_or_else(|| bad("log2 of a number of entries, from 1 to 14"))?;
+                    if options.cmdq.replace(log2).is_some() {
+                        return Err(bad("one queue size only"));
                     }
                 }
                 #[cfg(feature = "weakened")]

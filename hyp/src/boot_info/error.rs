@@ -191,7 +191,7 @@ impl fmt::Display for BootError<'_> {
             ),
             Self::UnknownOption { word } => write!(
                 f,
-                "unknown option '{word}' on EL2's command line: EL2 knows token=, allow= and pool=; \
+                "unknown option '{word}' on EL2's command line: EL2 knows token=, allow=, pool= and cmdq=; \
                  the host kernel's parameters belong to the kernel module's bootargs"
             ),
             Self::BadOption { word, expected } => {

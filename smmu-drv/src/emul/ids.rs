@@ -2,12 +2,13 @@
 
 use crate::features::{Coherency, Features, oas_encoding};
 use crate::spec::registers::{idr0, idr1, idr3, idr5};
-use crate::spec::{get32, mask32, put32, union32};
+use crate::spec::{get32, mask32, put32, replace32, union32};
 use crate::strtab;
 
-/// Log2 of the largest host command queue: one page, so that a trap's work is bounded. Linux refuses less than 2^7.
-pub const HOST_CMDQS: u32 = 8;
-/// Log2 of the largest host event queue: one page.
+/// Log2 of the largest host command queue: 64 pages, which is what one trap may claim at most. Linux asks for so much where
+/// it can, and refuses less than 2^7.
+pub const HOST_CMDQS: u32 = 14;
+/// Log2 of the largest host event queue: one page, as many records as EL2's own queue can hold for it.
 pub const HOST_EVENTQS: u32 = 7;
 
 /// Whether SMMU_IDR0.MSI is shown to the host.
@@ -88,6 +89,18 @@ impl HostIds {
             iidr: ids.iidr,
             aidr: ids.aidr & AIDR_PASS,
         }
+    }
+
+    /// The same with command queues of at most 2^`log2` entries.
+    #[must_use]
+    pub fn with_cmdq(self, log2: u32) -> Self {
+        let idr1 = replace32(self.idr1, mask32(idr1::CMDQS), put32(idr1::CMDQS, log2.min(HOST_CMDQS)));
+        Self { idr1, ..self }
+    }
+
+    /// Log2 of the largest command queue.
+    pub(crate) fn cmdq_log2(&self) -> u32 {
+        get32(idr1::CMDQS, self.idr1)
     }
 
     /// Addresses of the host's tables and queues are cut to this many bits [S 3.4.3].

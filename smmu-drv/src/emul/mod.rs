@@ -134,7 +134,7 @@ impl<C> HostRegs<C> {
 
     /// The command queue, as its base register says now.
     fn cmdq_geometry(&self) -> Geometry {
-        Geometry::new(self.cmdq_base, CMD_LOG2, ids::HOST_CMDQS, self.ids.oas_mask())
+        Geometry::new(self.cmdq_base, CMD_LOG2, self.ids.cmdq_log2(), self.ids.oas_mask())
     }
 
     /// The event queue, as its base register says now.

@@ -3,10 +3,11 @@ use crate::boot_info::cmdline::Options;
 
 #[test]
 fn options_are_read() {
-    let options = Options::parse("  token=00aF allow=/a@1\tallow=/b pool=48M ").unwrap();
+    let options = Options::parse("  token=00aF allow=/a@1\tallow=/b pool=48M cmdq=4 ").unwrap();
     assert_eq!(options.token, Some("00aF"));
     assert_eq!(&*options.allow, ["/a@1", "/b"]);
     assert_eq!(options.pool, Some(48 << 20));
+    assert_eq!(options.cmdq, Some(4));
     assert_eq!(Options::parse("").unwrap(), Options::default());
 }
 
@@ -15,13 +16,26 @@ fn what_is_not_understood_is_refused() {
     for word in ["console=ttyAMA0", "quiet", "=", "Token=00", "alow=/x"] {
         assert_eq!(Options::parse(word), Err(BootError::UnknownOption { word }));
     }
-    for word in ["token=", "token=xyz", "allow=pl011", "pool=", "pool=0", "pool=1T", "pool=-1", "pool=20000000000G"] {
+    for word in [
+        "token=",
+        "token=xyz",
+        "allow=pl011",
+        "pool=",
+        "pool=0",
+        "pool=1T",
+        "pool=-1",
+        "pool=20000000000G",
+        "cmdq=",
+        "cmdq=0",
+        "cmdq=15",
+        "cmdq=x",
+    ] {
         assert!(
             matches!(Options::parse(word), Err(BootError::BadOption { word: found, .. }) if found == word),
             "{word}"
         );
     }
-    for line in ["token=00 token=00", "pool=1M pool=1M"] {
+    for line in ["token=00 token=00", "pool=1M pool=1M", "cmdq=8 cmdq=8"] {
         assert!(matches!(Options::parse(line), Err(BootError::BadOption { .. })), "{line}");
     }
 }
