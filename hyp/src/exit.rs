@@ -115,6 +115,13 @@ pub fn refuse(why: fmt::Arguments<'_>, conduit: Conduit) -> ! {
     arch::end_run(Failed::Yes, conduit)
 }
 
+/// Refuses to go on because of what firmware withholds, from any state.
+pub fn withheld(what: &dyn fmt::Display) -> ! {
+    console::emergency(format_args!("error: {what}"));
+    console::emergency(format_args!("{}", Line(Reason::Boot)));
+    arch::end_run(Failed::Yes, Conduit::Smc)
+}
+
 /// Ends the run after a bug of EL2, from any state.
 pub fn broken(why: fmt::Arguments<'_>) -> ! {
     console::emergency(format_args!("error: {why}"));

@@ -115,7 +115,7 @@ const NAMES_AT: usize = 12;
 const NAMES_SIZE_AT: usize = 32;
 
 /// Cuts off the room that QEMU leaves behind the tree: it leaves twice as much when it reads it, which is more than may be.
-fn cut(tree: &mut Vec<u8>) -> Result<()> {
+pub(crate) fn cut(tree: &mut Vec<u8>) -> Result<()> {
     let end = word(tree, NAMES_AT)?.checked_add(word(tree, NAMES_SIZE_AT)?).context("no device tree")?;
     tree.truncate(usize::try_from(end)?);
     let size = tree.get_mut(SIZE_AT..).and_then(|rest| rest.first_chunk_mut::<4>()).context("no device tree")?;

@@ -9,3 +9,4 @@ pub mod console;
 pub mod images;
 pub mod payload;
 pub mod qemu;
+pub mod withheld;

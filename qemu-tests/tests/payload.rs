@@ -12,6 +12,7 @@ use std::time::Duration;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use qemu_tests::boot_input::{LIES, Lie};
 use qemu_tests::payload::{Below, DEADLINE, Images, Listed, Run, Verdict, list};
+use qemu_tests::withheld::{WITHHELD, Withheld};
 
 /// Which tests a machine runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,6 +105,9 @@ fn trials(images: &Arc<Images>, tests: &[Listed]) -> Vec<Trial> {
         if below == Below::Portcullis && suite == Suite::All {
             trials.extend(LIES.map(|lie| lie_trial(images, lie, cpu, smp)));
         }
+        if (below, cpu, smp) == (Below::Portcullis, "max", 1) {
+            trials.extend(WITHHELD.map(|firmware| firmware_trial(images, firmware)));
+        }
     }
     trials
 }
@@ -115,4 +119,11 @@ fn lie_trial(images: &Arc<Images>, lie: Lie, cpu: &'static str, smp: u32) -> Tri
     Trial::test(name, move || {
         lie.is_refused(&images, cpu, smp, &dir).map_err(|error| Failed::from(format!("{error:#}")))
     })
+}
+
+/// Firmware other than QEMU's.
+fn firmware_trial(images: &Arc<Images>, firmware: Withheld) -> Trial {
+    let name = format!("{}/max-1/{}", Below::Portcullis.word(), firmware.name);
+    let (images, dir) = (Arc::clone(images), run_dir(&name));
+    Trial::test(name, move || firmware.is_named(&images, &dir).map_err(|error| Failed::from(format!("{error:#}"))))
 }

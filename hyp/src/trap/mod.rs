@@ -51,7 +51,7 @@ extern "C" fn lower_sync_handler(frame: &mut Frame) {
 #[allow(unsafe_code)] // The vector names this function.
 extern "C" fn current_el_handler(kind: u64, stack: u64) -> ! {
     if let Some(withheld) = arch::withheld(ESR_EL2.get(), ELR_EL2.get()) {
-        exit::broken(format_args!("{withheld}"));
+        exit::withheld(withheld);
     }
     exit::broken(format_args!(
         "EL2 took an exception of its own (kind {kind}): ESR {:#x}, FAR {:#x}, ELR {:#x}, SP {stack:#x}",

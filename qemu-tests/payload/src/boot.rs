@@ -37,6 +37,9 @@ _head:
     .long   0
 
 _start:
+    mrs     x20, CurrentEL
+    cmp     x20, #(3 << 2)
+    b.eq    el3_firmware            // el3.rs: the image was started as firmware
     mov     x20, x0
     mrs     x21, cntpct_el0         // for the boot benchmark, before anything else counts
     adrp    x0, _head               // also the load offset: the image is linked at 0

@@ -4,6 +4,7 @@
 //!
 //! | file | holds |
 //! |---|---|
+//! | `el3` | firmware, where the image is started at EL3 |
 //! | `boot`, `vectors`, `mmu`, `sysreg`, `cpu` | the machine's CPUs |
 //! | `machine`, `mem`, `mmio`, `console`, `firmware`, `gic` | what the device tree describes, memory, calls out of EL1 |
 //! | `pci`, `edu`, `nvme`, `smmu` | drivers |
@@ -21,6 +22,7 @@ pub mod boot;
 pub mod console;
 pub mod cpu;
 pub mod edu;
+pub mod el3;
 pub mod firmware;
 pub mod gic;
 pub mod lab;

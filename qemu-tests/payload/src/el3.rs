@@ -1,0 +1,133 @@
+//! The least firmware that there can be, for machines whose EL3 withholds something: the same image, started at EL3.
+//!
+//! The runner leaves `SCR_EL3`, `CPTR_EL3` and EL2's entry point at [`SETTINGS`]. What EL2 is not allowed comes back to it
+//! as an Undefined Instruction exception, as newer firmware does; SYSTEM_OFF, the only call that is answered, ends the run.
+//! EL2's registers and the host's hold ones at the entry, as a warm reset may leave them. Nothing here writes memory: the
+//! image lies in flash.
+#![allow(unsafe_code)]
+
+use core::arch::global_asm;
+
+/// Where the runner leaves the settings.
+pub const SETTINGS: u64 = 0x4800_0000;
+/// Where QEMU leaves the device tree.
+const DEVICE_TREE: u64 = 0x4000_0000;
+/// Counts a second, as QEMU's other firmware has it.
+const FREQUENCY: u64 = 62_500_000;
+
+global_asm!(
+    r#"
+    // Leaves \value in a register of a feature that bits of the ID register in x1 say is there.
+    .macro  leave lsb, register, value
+    ubfx    x2, x1, #\lsb, #4
+    cbz     x2, 90f
+    mov     x2, #\value
+    msr     \register, x2
+90:
+    .endm
+
+    .section .text.el3, "ax"
+    .global el3_firmware
+el3_firmware:
+    ldr     x1, ={settings}
+    ldp     x2, x3, [x1]
+    ldr     x4, [x1, #16]
+    msr     scr_el3, x2
+    mov     x2, #0x1100             // EZ, ESM
+    msr     cptr_el3, x2
+    msr     mdcr_el3, xzr
+    adr     x2, el3_vectors
+    msr     vbar_el3, x2
+    mov     x2, #0xf
+    msr     s3_6_c12_c12_5, x2      // ICC_SRE_EL3
+    isb
+    mrs     x1, id_aa64pfr0_el1
+    leave   32, s3_6_c1_c2_0, 15    // ZCR_EL3
+    mrs     x1, s3_0_c0_c4_1        // ID_AA64PFR1_EL1
+    leave   24, s3_6_c1_c2_6, 15    // SMCR_EL3
+    ldr     x2, ={frequency}
+    msr     cntfrq_el0, x2
+    bl      el3_unknown
+    msr     cptr_el3, x3
+    msr     elr_el3, x4
+    mov     x2, #0x3c9              // EL2h, all masked
+    msr     spsr_el3, x2
+    ldr     x0, ={tree}
+    mov     x1, xzr
+    eret
+
+el3_unknown:
+    mov     x2, #-1
+    msr     mdcr_el2, x2
+    msr     cptr_el2, x2
+    msr     hstr_el2, x2
+    msr     cntvoff_el2, x2
+    msr     vpidr_el2, x2
+    msr     vmpidr_el2, x2
+    msr     cpacr_el1, x2
+    msr     cnthctl_el2, xzr
+    mrs     x1, id_aa64pfr0_el1
+    leave   32, s3_4_c1_c2_0, 0     // ZCR_EL2
+    mrs     x1, s3_0_c0_c4_1        // ID_AA64PFR1_EL1
+    leave   24, s3_4_c1_c2_6, 0     // SMCR_EL2
+    leave   44, s3_4_c2_c5_0, -1    // GCSCR_EL2
+    leave   44, s3_0_c2_c5_0, -1    // GCSCR_EL1
+    mrs     x1, id_aa64mmfr0_el1
+    leave   56, s3_4_c1_c1_4, -1    // HFGRTR_EL2
+    leave   56, s3_4_c1_c1_5, -1    // HFGWTR_EL2
+    leave   56, s3_4_c1_c1_6, -1    // HFGITR_EL2
+    leave   56, s3_4_c3_c1_4, -1    // HDFGRTR_EL2
+    leave   56, s3_4_c3_c1_5, -1    // HDFGWTR_EL2
+    mrs     x1, s3_0_c0_c7_1        // ID_AA64MMFR1_EL1
+    leave   40, s3_4_c1_c2_2, -1    // HCRX_EL2
+    mrs     x1, s3_0_c0_c7_3        // ID_AA64MMFR3_EL1
+    leave   0, s3_4_c2_c0_3, -1     // TCR2_EL2
+    leave   0, s3_0_c2_c0_3, -1     // TCR2_EL1
+    leave   4, s3_4_c1_c0_3, -1     // SCTLR2_EL2
+    leave   4, s3_0_c1_c0_3, -1     // SCTLR2_EL1
+    ret
+
+el3_trap:
+    mrs     x9, esr_el3
+    lsr     x9, x9, #26
+    cmp     x9, #0x17               // SMC
+    b.eq    el3_off
+    mrs     x9, elr_el3
+    msr     elr_el2, x9
+    mrs     x9, spsr_el3
+    msr     spsr_el2, x9
+    mov     x9, #0x02000000         // unknown reason, 32-bit instruction
+    msr     esr_el2, x9
+    mrs     x9, vbar_el2
+    add     x9, x9, #0x200
+    msr     elr_el3, x9
+    mov     x9, #0x3c9
+    msr     spsr_el3, x9
+    eret
+
+el3_off:
+    movz    w9, #0x8400, lsl #16
+    movk    w9, #0x0008             // SYSTEM_OFF
+    cmp     w0, w9
+    b.ne    2f
+    adr     x1, el3_exit
+    mov     w0, #0x18               // SYS_EXIT
+    hlt     #0xf000
+2:  mov     x0, #-1                 // NOT_SUPPORTED
+    eret
+
+    .balign 8
+el3_exit:
+    .quad   0x20026, 0
+
+    .balign 2048
+el3_vectors:
+    .rept   16
+    .balign 128
+    b       el3_trap
+    .endr
+    "#,
+    settings = const SETTINGS,
+    tree = const DEVICE_TREE,
+    frequency = const FREQUENCY,
+);
