@@ -49,11 +49,11 @@ impl Field {
     #[must_use]
     pub const fn of(&self, value: u64) -> u8 {
         // At most eight bits wide.
-        ((value >> self.lsb) & self.mask()).to_le_bytes()[0]
+        (value.wrapping_shr(self.lsb) & self.mask()).to_le_bytes()[0]
     }
 
     pub(super) const fn mask(&self) -> u64 {
-        (1_u64 << self.width).wrapping_sub(1)
+        1_u64.wrapping_shl(self.width).wrapping_sub(1)
     }
 
     /// What the host is shown where hardware has `value`.

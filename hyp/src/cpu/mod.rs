@@ -91,5 +91,5 @@ fn usable(cpu: &impl Cpu, id: Id) -> u64 {
 pub fn shown(cpu: &impl Cpu, id: Id) -> u64 {
     let Some(register) = register(id) else { return 0 };
     let value = usable(cpu, id);
-    register.fields.iter().fold(0, |all, field| all | u64::from(field.shown(field.of(value))) << field.lsb)
+    register.fields.iter().fold(0, |all, field| all | u64::from(field.shown(field.of(value))).wrapping_shl(field.lsb))
 }
