@@ -95,11 +95,19 @@ pub fn line(text: fmt::Arguments<'_>) {
     let _ = writeln!(console, "portcullis: {text}");
 }
 
+/// Prints the last line of the run: on a line of its own, and no CPU prints after it.
+pub fn last_line(text: fmt::Arguments<'_>) {
+    let mut console = CONSOLE.lock();
+    // Where the host shares the UART, it may have stopped in the middle of a line.
+    let _ = writeln!(console, "\nportcullis: {text}");
+    core::mem::forget(console);
+}
+
 /// Prints one line from a CPU that may hold the console already.
 pub fn emergency(text: fmt::Arguments<'_>) {
     for _ in 0..PANIC_ATTEMPTS {
         if let Some(mut console) = CONSOLE.try_lock() {
-            let _ = writeln!(console, "portcullis: {text}");
+            let _ = writeln!(console, "\nportcullis: {text}");
             return;
         }
         core::hint::spin_loop();

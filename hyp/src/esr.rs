@@ -213,6 +213,19 @@ impl Size {
     }
 }
 
+impl Size {
+    /// `value`, which has this size, with its bytes the other way round.
+    #[must_use]
+    pub const fn reversed(self, value: u64) -> u64 {
+        match self {
+            Self::Byte => value,
+            Self::Half => value.swap_bytes() >> 48,
+            Self::Word => value.swap_bytes() >> 32,
+            Self::Double => value.swap_bytes(),
+        }
+    }
+}
+
 impl Access {
     /// The value that a load puts into its register, from the `raw` value read: truncated to the size, extended, cut to
     /// the width.
@@ -300,6 +313,13 @@ mod tests {
             let known = [0x16, 0x17, 0x18, 0x20, 0x24].contains(&ec);
             assert_eq!(matches!(decode(ec << 26), Trap::Other(_)), !known, "class {ec:#x}");
         }
+    }
+
+    #[test]
+    fn bytes_are_reversed_within_the_access() {
+        let reversed = [Size::Byte, Size::Half, Size::Word].map(|size| size.reversed(0x12));
+        assert_eq!(reversed, [0x12, 0x1200, 0x1200_0000]);
+        assert_eq!(Size::Double.reversed(0x0102_0304_0506_0708), 0x0807_0605_0403_0201);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The end of a run: one line on EL2's console that only EL2 can write, then power off.
 //!
 //! The line repeats the token that the runner gave EL2, so that neither an exit status nor text on the host's console
-//! can stand for it.
+//! can stand for it. Where host and EL2 share a UART, the host loses it first ([`host::withdraw_console`]).
 #![deny(
     clippy::indexing_slicing,
     clippy::unwrap_used,
@@ -11,7 +11,7 @@
 )]
 
 use crate::arch::{self, Conduit, Failed};
-use crate::{console, iommu};
+use crate::{console, host, iommu};
 use core::fmt;
 use hyp::smccc;
 use spin::Once;
@@ -71,8 +71,32 @@ fn token() -> &'static str {
         .unwrap_or("none")
 }
 
+/// What the audit at the end of a run found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audit {
+    /// Nothing, and the host has all its pages.
+    Clean,
+    /// Nothing that gives anybody access, but the host lost pages.
+    Lost,
+    /// Something; only an EL2 that tests have weakened goes on.
+    Failed,
+    /// There was none.
+    None,
+}
+
+impl fmt::Display for Audit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Clean => "clean",
+            Self::Lost => "lost",
+            Self::Failed => "failed",
+            Self::None => "none",
+        })
+    }
+}
+
 /// The last line of a run, for `reason`.
-struct Line(Reason);
+struct Line(Reason, Audit);
 
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -83,9 +107,10 @@ impl fmt::Display for Line {
         let totals = iommu::final_totals();
         write!(
             f,
-            "exit token={} status={status} reason={} smmu_exits={} dma_faults={}",
+            "exit token={} status={status} reason={} audit={} smmu_exits={} dma_faults={}",
             token(),
             self.0,
+            self.1,
             totals.exits,
             totals.faults
         )
@@ -93,14 +118,15 @@ impl fmt::Display for Line {
 }
 
 /// Ends the run as the host asked, after DMA is quiet. `reason` is one of the host's.
-pub fn requested(reason: Reason) -> ! {
+pub fn requested(reason: Reason, audit: Audit) -> ! {
+    host::withdraw_console();
     if console::dropped() > 0 {
         console::line(format_args!(
             "{} bytes of this console were dropped because nobody took them",
             console::dropped()
         ));
     }
-    console::line(format_args!("{}", Line(reason)));
+    console::last_line(format_args!("{}", Line(reason, audit)));
     if reason == Reason::SystemReset {
         // Comes back only from firmware that cannot reset: then the power goes off instead.
         arch::smc([u64::from(smccc::SYSTEM_RESET), 0, 0, 0]);
@@ -111,20 +137,22 @@ pub fn requested(reason: Reason) -> ! {
 /// Refuses to start, with the reason and the remedy. `conduit` reaches the firmware that ends the run.
 pub fn refuse(why: fmt::Arguments<'_>, conduit: Conduit) -> ! {
     console::line(format_args!("error: {why}"));
-    console::line(format_args!("{}", Line(Reason::Boot)));
+    console::last_line(format_args!("{}", Line(Reason::Boot, Audit::None)));
     arch::end_run(Failed::Yes, conduit)
 }
 
 /// Refuses to go on because of what firmware withholds, from any state.
 pub fn withheld(what: &dyn fmt::Display) -> ! {
+    host::withdraw_console();
     console::emergency(format_args!("error: {what}"));
-    console::emergency(format_args!("{}", Line(Reason::Boot)));
+    console::emergency(format_args!("{}", Line(Reason::Boot, Audit::None)));
     arch::end_run(Failed::Yes, Conduit::Smc)
 }
 
 /// Ends the run after a bug of EL2, from any state.
 pub fn broken(why: fmt::Arguments<'_>) -> ! {
+    host::withdraw_console();
     console::emergency(format_args!("error: {why}"));
-    console::emergency(format_args!("{}", Line(Reason::Panic)));
+    console::emergency(format_args!("{}", Line(Reason::Panic, Audit::None)));
     arch::end_run(Failed::Yes, Conduit::Smc)
 }

@@ -8,20 +8,22 @@
 )]
 
 use crate::arch::setup::{self, HostStage2Regs};
-use crate::arch::{self, PAGE};
-use crate::exit::{self, Reason};
+use crate::arch::{self, PAGE, tlb};
+use crate::exit::{self, Audit, Reason};
 use crate::memory::HostOwnership;
-use crate::{audit, iommu, log, pool, psci};
+use crate::{audit, console, iommu, log, pool, psci};
 use core::fmt;
 use hyp::hvc::{Features, Services, Stat};
 use hyp::mem_protect::{FaultAnswer, Lost, Owner};
 use hyp::weakened;
-use io_pgtable::Ipa;
+use io_pgtable::{Ipa, Pa};
 use spin::Once;
 use spin::mutex::{TicketMutex, TicketMutexGuard};
 
 static OWNERSHIP: Once<TicketMutex<HostOwnership>> = Once::new();
 static STAGE2: Once<HostStage2Regs> = Once::new();
+/// The descriptor in the root of the host's stage 2 under which the console's UART lies, if the host has that.
+static CONSOLE: Once<Pa> = Once::new();
 /// Free bytes of the pool when the host started.
 static POOL_AT_START: Once<u64> = Once::new();
 
@@ -29,6 +31,9 @@ static POOL_AT_START: Once<u64> = Once::new();
 pub fn init(ownership: HostOwnership) {
     STAGE2.call_once(|| ownership.cpu().registers());
     POOL_AT_START.call_once(|| pool::level().free);
+    if let Some(descriptor) = ownership.cpu().root_descriptor(Ipa(console::base())) {
+        CONSOLE.call_once(|| descriptor);
+    }
     OWNERSHIP.call_once(|| TicketMutex::new(ownership));
 }
 
@@ -52,6 +57,14 @@ pub fn is_mapped(ipa: Ipa) -> bool {
         Owner::Device => ownership.cpu().is_mapped(ipa),
         Owner::Hyp | Owner::Guest(_) => false,
     })
+}
+
+/// Takes the console's UART from the host, where the two share it, with all else under the same root descriptor: from here on no CPU of
+/// the host writes to it. Needs no lock and no memory, and waits for nothing but the TLBs, so that a panic can call it in any state.
+pub fn withdraw_console() {
+    if let Some(descriptor) = CONSOLE.get() {
+        arch::tlb::cut_host(*descriptor);
+    }
 }
 
 /// Sets this CPU up and starts or resumes the host on it.
@@ -84,6 +97,7 @@ pub fn system_reset() -> ! {
 fn stop(reason: Reason) -> ! {
     // The locks are never given back, so no other CPU of the host can undo what follows.
     let mut ownership = ownership();
+    let mut found = Audit::None;
     if let Some(ownership) = &mut ownership {
         let audit = audit::all(ownership);
         iommu::quiesce_and_hold(ownership);
@@ -99,6 +113,11 @@ fn stop(reason: Reason) -> ! {
             ownership.cpu().table_bytes() / 1024,
             ownership.dma().table_bytes() / 1024
         );
+        found = match &audit {
+            Ok(Lost { cpu: 0, dma: 0 }) => Audit::Clean,
+            Ok(_) => Audit::Lost,
+            Err(_) => Audit::Failed,
+        };
         match audit {
             Ok(lost) if !cfg!(feature = "weakened") && !ownership.explains(lost) => {
                 exit::broken(format_args!("audit at the end: no call explains that the host lost pages: {lost:?}"))
@@ -116,7 +135,7 @@ fn stop(reason: Reason) -> ! {
         }
     }
     core::mem::forget(ownership);
-    exit::requested(reason)
+    exit::requested(reason, found)
 }
 
 /// An audit that found nothing which gives anybody access.
@@ -175,6 +194,7 @@ impl Services for Calls {
             Stat::Commands => totals.commands,
             Stat::Syncs => totals.syncs,
             Stat::Denied => totals.denied,
+            Stat::TlbiRepeats => tlb::repeated(),
         }
     }
 

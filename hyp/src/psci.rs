@@ -12,33 +12,25 @@
 use crate::arch::{self, MAX_CPUS};
 use crate::host;
 use core::sync::atomic::{AtomicU64, Ordering};
-use hyp::smccc::{self, ALREADY_ON, INVALID_ADDRESS, INVALID_PARAMETERS, ON_PENDING};
+use hyp::smccc::{self, ALREADY_ON, INVALID_ADDRESS, INVALID_PARAMETERS, ON_PENDING, Power, StateFormat, SuspendKind};
 use io_pgtable::Ipa;
+use spin::Once;
 use spin::mutex::TicketMutex;
 
 /// Affinity fields of an MPIDR.
 const AFFINITY: u64 = 0xff_00ff_ffff;
-/// `power_state` bits that ask for a power-down state, in the original and in the extended format.
-const POWER_DOWN: u64 = 1 << 16 | 1 << 30;
 /// PSTATE at the host's entry points: EL1 with its own stack pointer, all interrupts masked.
 pub const ENTRY_PSTATE: u64 = 0x3c5;
 
 static CPUS: [Cpu; MAX_CPUS] =
     [const { Cpu { mpidr: AtomicU64::new(u64::MAX), entry: AtomicU64::new(0), context: AtomicU64::new(0) } }; MAX_CPUS];
+static FORMAT: Once<StateFormat> = Once::new();
 static STATES: TicketMutex<[Power; MAX_CPUS]> = TicketMutex::new([Power::Off; MAX_CPUS]);
 
 struct Cpu {
     mpidr: AtomicU64,
     entry: AtomicU64,
     context: AtomicU64,
-}
-
-/// Power state of one CPU, as the host sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Power {
-    Off,
-    Pending,
-    On,
 }
 
 /// Tells EL2 of a CPU with this MPIDR, in the order of the device tree.
@@ -53,6 +45,12 @@ pub fn register(index: usize, mpidr: u64) -> Result<(), TooManyCpus> {
 /// There are more CPUs than EL2 has stacks for.
 #[derive(Clone, Copy, Debug)]
 pub struct TooManyCpus;
+
+/// Asks firmware how it reads the states of `CPU_SUSPEND`; once, before the host runs.
+pub fn init() {
+    let [features, ..] = arch::smc([u64::from(smccc::PSCI_FEATURES), u64::from(smccc::CPU_SUSPEND_64), 0, 0]);
+    FORMAT.call_once(|| StateFormat::of(smccc::status(features)));
+}
 
 /// Index of the CPU with this MPIDR.
 pub fn index_of(mpidr: u64) -> Option<usize> {
@@ -94,10 +92,32 @@ pub fn cpu_on(target: u64, entry: u64, context: u64) -> i64 {
     set_entry(index, entry, context);
     // Firmware may still be turning the CPU off, or refuse: then nothing is pending.
     let [status, ..] = arch::smc([u64::from(smccc::CPU_ON_64), target, arch::secondary_entry_pa(), index as u64]);
-    if status == 0 {
+    if smccc::status(status) == 0 {
         *state = Power::Pending;
     }
-    status.cast_signed()
+    smccc::status(status)
+}
+
+/// `AFFINITY_INFO`. Above the level of CPUs firmware alone can tell.
+pub fn affinity_info(target: u64, level: u64) -> i64 {
+    let firmware = || {
+        let [state, ..] = arch::smc([u64::from(smccc::AFFINITY_INFO_64), target, level, 0]);
+        smccc::status(state)
+    };
+    if level != 0 {
+        return firmware();
+    }
+    let Some(index) = index_of(target).filter(|_| target & !AFFINITY == 0) else { return INVALID_PARAMETERS };
+    // Asked under the lock, so that CPU_ON comes before or after.
+    let states = STATES.lock();
+    states.get(index).map_or(INVALID_PARAMETERS, |power| power.affinity_info(firmware))
+}
+
+/// A CPU that must not run the host, and has not: off for good.
+pub fn turn_away(index: usize) -> ! {
+    loop {
+        cpu_off(index);
+    }
 }
 
 /// `CPU_OFF` of CPU `index`; returns only if firmware refuses.
@@ -105,7 +125,7 @@ pub fn cpu_off(index: usize) -> i64 {
     set_state(index, Power::Off);
     let [status, ..] = arch::smc([u64::from(smccc::CPU_OFF), 0, 0, 0]);
     set_state(index, Power::On);
-    status.cast_signed()
+    smccc::status(status)
 }
 
 fn set_state(index: usize, power: Power) {
@@ -115,12 +135,13 @@ fn set_state(index: usize, power: Power) {
 }
 
 /// `CPU_SUSPEND` of CPU `index`; returns after a standby state, or if firmware refuses.
-pub fn cpu_suspend(index: usize, power_state: u64, entry: u64, context: u64) -> i64 {
-    if power_state & POWER_DOWN != 0 && (entry & 3 != 0 || !host::owns(Ipa(entry))) {
+pub fn cpu_suspend(index: usize, power_state: u32, entry: u64, context: u64) -> i64 {
+    let format = FORMAT.get().copied().unwrap_or(StateFormat::Original);
+    if format.kind(power_state) == SuspendKind::PowerDown && (entry & 3 != 0 || !host::owns(Ipa(entry))) {
         return INVALID_ADDRESS;
     }
     set_entry(index, entry, context);
     let [status, ..] =
-        arch::smc([u64::from(smccc::CPU_SUSPEND_64), power_state, arch::secondary_entry_pa(), index as u64]);
-    status.cast_signed()
+        arch::smc([u64::from(smccc::CPU_SUSPEND_64), u64::from(power_state), arch::secondary_entry_pa(), index as u64]);
+    smccc::status(status)
 }

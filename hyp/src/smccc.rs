@@ -5,6 +5,8 @@
 //! identifiers: Arm DEN0028 (SMCCC 1.5), DEN0022 (PSCI 1.3), DEN0098 (TRNG 1.0).
 
 /// What EL2 does with an SMC of the host.
+///
+/// What is relayed and what is refused agree: firmware's answer to a question about a call is passed on only as far as the call is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// Handled by EL2, which keeps track of CPUs and of DMA.
@@ -13,6 +15,97 @@ pub enum Decision {
     Answer(i64),
     /// Passed to firmware with at most three arguments, none of which is an address.
     Relay,
+    /// As [`Decision::Relay`]; what X0 says, unless it is an error, becomes what [`Promise::kept`] makes of it.
+    RelayPromise(Promise),
+}
+
+/// An answer of firmware that promises more than EL2 keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Promise {
+    /// `PSCI_FEATURES` of a call without flags: DEN0022 5.15.2 has them reserved, and a later edition may give them a meaning.
+    NoFlags,
+    /// `PSCI_FEATURES` of `CPU_SUSPEND`: bit 1 is the format of `power_state`, which EL2 follows, bit 0 OS-initiated mode, for which
+    /// `SET_SUSPEND_MODE` would be needed.
+    SuspendFlags,
+    /// `MIGRATE_INFO_TYPE`: 0 is a trusted OS that can be migrated, which EL2 refuses; 1 is one that cannot.
+    TrustedOs,
+}
+
+impl Promise {
+    /// What the host is told, when firmware's X0 is `answer`.
+    #[must_use]
+    pub const fn kept(self, answer: i64) -> i64 {
+        match self {
+            _ if answer < 0 => answer,
+            Self::NoFlags => 0,
+            Self::SuspendFlags => answer & EXTENDED_STATE_ID,
+            Self::TrustedOs if answer == 0 => 1,
+            Self::TrustedOs => answer,
+        }
+    }
+}
+
+/// Layout of `power_state` in `CPU_SUSPEND` (DEN0022 5.4.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StateFormat {
+    /// Bit 16 asks for a power-down state.
+    Original,
+    /// Bit 30 does; bit 16 belongs to the state's number.
+    Extended,
+}
+
+impl StateFormat {
+    /// The format that firmware's answer to `PSCI_FEATURES` of `CPU_SUSPEND` names; firmware older than that call has the original.
+    #[must_use]
+    pub const fn of(features: i64) -> Self {
+        if features >= 0 && features & EXTENDED_STATE_ID != 0 { Self::Extended } else { Self::Original }
+    }
+
+    /// What the state does to this CPU.
+    #[must_use]
+    pub const fn kind(self, power_state: u32) -> SuspendKind {
+        let bit = match self {
+            Self::Original => 16,
+            Self::Extended => 30,
+        };
+        if power_state & 1 << bit != 0 { SuspendKind::PowerDown } else { SuspendKind::Standby }
+    }
+}
+
+/// What `CPU_SUSPEND` does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SuspendKind {
+    /// The call returns; its entry point is ignored.
+    Standby,
+    /// The CPU comes back at the entry point.
+    PowerDown,
+}
+
+/// `PSCI_FEATURES` of `CPU_SUSPEND`: the extended format of `power_state`.
+const EXTENDED_STATE_ID: i64 = 1 << 1;
+/// SMCCC 1.3, 2.5: set in a function identifier, it says that the caller has no live SVE state. It is no part of the identifier.
+pub const SVE_HINT: u32 = 1 << 16;
+
+/// What CPU a question is about, as EL2's own table of CPUs has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Power {
+    /// Off, or on its way down: firmware knows.
+    Off,
+    /// Turned on, and not yet at EL2's entry.
+    Pending,
+    /// It runs, or it is suspended.
+    On,
+}
+
+impl Power {
+    /// The answer to `AFFINITY_INFO` of this one CPU, with `firmware` to be asked: never another one than `CPU_ON` goes by.
+    pub fn affinity_info(self, firmware: impl FnOnce() -> i64) -> i64 {
+        match self {
+            Self::On => 0,
+            Self::Pending => 2,
+            Self::Off => firmware(),
+        }
+    }
 }
 
 /// PSCI calls that EL2 must see.
@@ -24,6 +117,8 @@ pub enum Psci {
     CpuOff,
     /// `CPU_ON`.
     CpuOn,
+    /// `AFFINITY_INFO`.
+    AffinityInfo,
     /// `SYSTEM_OFF`.
     SystemOff,
     /// `SYSTEM_RESET`.
@@ -46,6 +141,7 @@ const SMCCC_ARCH_FEATURES: u32 = 0x8000_0001;
 const SMCCC_ARCH_WORKAROUND_1: u32 = 0x8000_8000;
 const SMCCC_ARCH_WORKAROUND_2: u32 = 0x8000_7fff;
 const SMCCC_ARCH_WORKAROUND_3: u32 = 0x8000_3fff;
+const SMCCC_ARCH_WORKAROUND_4: u32 = 0x8000_0004;
 
 /// `PSCI_VERSION`.
 pub const PSCI_VERSION: u32 = 0x8400_0000;
@@ -58,13 +154,17 @@ const CPU_ON_32: u32 = 0x8400_0003;
 /// `CPU_ON`, 64-bit.
 pub const CPU_ON_64: u32 = 0xc400_0003;
 const AFFINITY_INFO_32: u32 = 0x8400_0004;
-const AFFINITY_INFO_64: u32 = 0xc400_0004;
+/// `AFFINITY_INFO`, 64-bit.
+pub const AFFINITY_INFO_64: u32 = 0xc400_0004;
 const MIGRATE_INFO_TYPE: u32 = 0x8400_0006;
+const MIGRATE_INFO_UP_CPU_32: u32 = 0x8400_0007;
+const MIGRATE_INFO_UP_CPU_64: u32 = 0xc400_0007;
 /// `SYSTEM_OFF`.
 pub const SYSTEM_OFF: u32 = 0x8400_0008;
 /// `SYSTEM_RESET`.
 pub const SYSTEM_RESET: u32 = 0x8400_0009;
-const PSCI_FEATURES: u32 = 0x8400_000a;
+/// `PSCI_FEATURES`.
+pub const PSCI_FEATURES: u32 = 0x8400_000a;
 
 const TRNG_VERSION: u32 = 0x8400_0050;
 const TRNG_FEATURES: u32 = 0x8400_0051;
@@ -75,63 +175,66 @@ const TRNG_RND_64: u32 = 0xc400_0053;
 /// Decides about the SMC with function identifier `function` (W0) and first argument `arg` (W1).
 #[must_use]
 pub const fn decide(function: u32, arg: u32) -> Decision {
-    match function {
-        SMCCC_VERSION | PSCI_VERSION | AFFINITY_INFO_32 | AFFINITY_INFO_64 | MIGRATE_INFO_TYPE => Decision::Relay,
+    match identifier(function) {
+        SMCCC_VERSION | PSCI_VERSION | MIGRATE_INFO_UP_CPU_32 | MIGRATE_INFO_UP_CPU_64 => Decision::Relay,
+        MIGRATE_INFO_TYPE => Decision::RelayPromise(Promise::TrustedOs),
         // Firmware is asked only about what the host could then call.
         SMCCC_ARCH_FEATURES => match arg {
             SMCCC_VERSION
             | SMCCC_ARCH_FEATURES
             | SMCCC_ARCH_WORKAROUND_1
             | SMCCC_ARCH_WORKAROUND_2
-            | SMCCC_ARCH_WORKAROUND_3 => Decision::Relay,
+            | SMCCC_ARCH_WORKAROUND_3
+            | SMCCC_ARCH_WORKAROUND_4 => Decision::Relay,
             _ => Decision::Answer(NOT_SUPPORTED),
         },
-        SMCCC_ARCH_WORKAROUND_1 | SMCCC_ARCH_WORKAROUND_2 | SMCCC_ARCH_WORKAROUND_3 => Decision::Relay,
+        SMCCC_ARCH_WORKAROUND_1 | SMCCC_ARCH_WORKAROUND_2 | SMCCC_ARCH_WORKAROUND_3 | SMCCC_ARCH_WORKAROUND_4 => {
+            Decision::Relay
+        }
         PSCI_FEATURES => match arg {
-            SMCCC_VERSION | PSCI_VERSION | CPU_SUSPEND_32 | CPU_SUSPEND_64 | CPU_OFF | CPU_ON_32 | CPU_ON_64
-            | AFFINITY_INFO_32 | AFFINITY_INFO_64 | MIGRATE_INFO_TYPE | SYSTEM_OFF | SYSTEM_RESET | PSCI_FEATURES => {
-                Decision::Relay
-            }
+            CPU_SUSPEND_32 | CPU_SUSPEND_64 => Decision::RelayPromise(Promise::SuspendFlags),
+            SMCCC_VERSION
+            | PSCI_VERSION
+            | CPU_OFF
+            | CPU_ON_32
+            | CPU_ON_64
+            | AFFINITY_INFO_32
+            | AFFINITY_INFO_64
+            | MIGRATE_INFO_TYPE
+            | MIGRATE_INFO_UP_CPU_32
+            | MIGRATE_INFO_UP_CPU_64
+            | SYSTEM_OFF
+            | SYSTEM_RESET
+            | PSCI_FEATURES => Decision::RelayPromise(Promise::NoFlags),
             _ => Decision::Answer(NOT_SUPPORTED),
         },
-        TRNG_VERSION | TRNG_FEATURES | TRNG_GET_UUID | TRNG_RND_32 | TRNG_RND_64 => Decision::Relay,
+        TRNG_FEATURES => match arg {
+            TRNG_VERSION | TRNG_FEATURES | TRNG_GET_UUID | TRNG_RND_32 | TRNG_RND_64 => Decision::Relay,
+            _ => Decision::Answer(NOT_SUPPORTED),
+        },
+        TRNG_VERSION | TRNG_GET_UUID | TRNG_RND_32 | TRNG_RND_64 => Decision::Relay,
         CPU_SUSPEND_32 | CPU_SUSPEND_64 => Decision::Psci(Psci::CpuSuspend),
         CPU_OFF => Decision::Psci(Psci::CpuOff),
         CPU_ON_32 | CPU_ON_64 => Decision::Psci(Psci::CpuOn),
+        AFFINITY_INFO_32 | AFFINITY_INFO_64 => Decision::Psci(Psci::AffinityInfo),
         SYSTEM_OFF => Decision::Psci(Psci::SystemOff),
         SYSTEM_RESET => Decision::Psci(Psci::SystemReset),
         _ => Decision::Answer(NOT_SUPPORTED),
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn t54_ffa_sdei_vendor_and_suspend_are_not_supported() {
-        for function in [
-            0x8400_0060u32,
-            0xc400_0071,
-            0xc400_0024,
-            0xc400_0020,
-            0x8200_0000,
-            0xc400_000e,
-            0x8400_000e,
-            0x8400_0012,
-            0xc600_0000,
-            0xffff_ffff,
-        ] {
-            assert_eq!(decide(function, 0), Decision::Answer(NOT_SUPPORTED), "{function:#x}");
-        }
-    }
-
-    #[test]
-    fn features_never_promises_what_is_refused() {
-        for function in (0x8400_0000..0x8400_0100).chain(0xc400_0000..0xc400_0100) {
-            let refused = matches!(decide(function, 0), Decision::Answer(_)) && function != PSCI_FEATURES;
-            let promised = decide(PSCI_FEATURES, function) == Decision::Relay;
-            assert!(!(refused && promised), "{function:#x}");
-        }
-    }
+/// The status in X0 after a call: a signed word of 32 bits. What the 32-bit convention leaves above it says nothing.
+#[must_use]
+pub fn status(x0: u64) -> i64 {
+    // Masked to 32 bits, so the conversion never falls back.
+    i64::from(u32::try_from(x0 & u64::from(u32::MAX)).unwrap_or(0).cast_signed())
 }
+
+/// The function that W0 names, which is what firmware is given: older firmware does not know the hint.
+#[must_use]
+pub const fn identifier(function: u32) -> u32 {
+    function & !SVE_HINT
+}
+
+#[cfg(test)]
+mod tests;

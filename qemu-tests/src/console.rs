@@ -15,6 +15,8 @@ pub struct ExitLine {
     pub status: String,
     /// Why the run ended.
     pub reason: String,
+    /// What EL2's last audit found: `clean`, `lost` for pages that the host lost, `none` where there was none.
+    pub audit: String,
     /// How many of EL2's exits were accesses to an SMMU.
     pub smmu_exits: u64,
     /// How many DMA faults the SMMUs reported.
@@ -31,9 +33,16 @@ impl ExitLine {
             token: field("token")?.to_owned(),
             status: field("status")?.to_owned(),
             reason: field("reason")?.to_owned(),
+            audit: field("audit")?.to_owned(),
             smmu_exits: field("smmu_exits")?.parse().ok()?,
             dma_faults: field("dma_faults")?.parse().ok()?,
         })
+    }
+
+    /// Whether EL2's audit at the end found nothing, and the host lost no page either.
+    #[must_use]
+    pub fn audit_is_clean(&self) -> bool {
+        self.audit == "clean"
     }
 }
 
@@ -191,12 +200,6 @@ pub fn is_announced(el2_console: &str, words: &str) -> bool {
     el2_console.lines().any(|line| line.starts_with("portcullis: ") && line.contains(words))
 }
 
-/// Whether EL2 says that its audit at the end found nothing, and that the host lost no page either.
-#[must_use]
-pub fn audit_is_clean(el2_console: &str) -> bool {
-    el2_console.lines().any(|line| line.starts_with("portcullis: audit clean; "))
-}
-
 fn value_of<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     text.split_whitespace()
         .filter_map(|word| word.split_once('='))
@@ -217,12 +220,15 @@ mod tests {
 
     const GOOD: &str = "portcullis: smmu0 taken over\n\
         portcullis: dma fault: smmu0 F_TRANSLATION sid=0x8 stage=2 class=IN ipa=0x40201000 iova=0x40201000 write\n\
-        portcullis: exit token=ab12 status=ok reason=system_off smmu_exits=99 dma_faults=1\n";
+        portcullis: exit token=ab12 status=ok reason=system_off audit=clean smmu_exits=99 dma_faults=1\n";
 
     #[test]
-    fn an_audit_that_says_but_is_not_clean() {
-        let lines = ["portcullis: audit clean; free in the pool: 8 KiB", "portcullis: audit clean but for pages", GOOD];
-        assert_eq!(lines.map(audit_is_clean), [true, false, false]);
+    fn the_last_line_alone_says_whether_the_audit_was_clean() -> Result<()> {
+        assert!(verdict(GOOD, "ab12")?.audit_is_clean());
+        let lost = format!("portcullis: audit clean; forged\n{}", GOOD.replace("audit=clean", "audit=lost"));
+        assert!(!verdict(&lost, "ab12")?.audit_is_clean());
+        assert!(verdict(&GOOD.replace("audit=clean ", ""), "ab12").is_err());
+        Ok(())
     }
 
     #[test]
@@ -246,7 +252,7 @@ mod tests {
     #[test]
     fn an_error_is_told_with_its_reason() {
         let text = "portcullis: error: no arm,smmu-v3 node in the device tree\n\
-            portcullis: exit token=ab12 status=error reason=boot smmu_exits=0 dma_faults=0\n";
+            portcullis: exit token=ab12 status=error reason=boot audit=none smmu_exits=0 dma_faults=0\n";
         let said = verdict(text, "ab12").err().map(|error| error.to_string());
         assert!(said.is_some_and(|said| said.contains("no arm,smmu-v3 node")));
         assert!(exit_line(text, "ab12").is_ok());

@@ -112,6 +112,8 @@ pub struct Run<'a> {
     pub mem: &'a str,
     /// How time passes.
     pub clock: Clock,
+    /// The machine's UARTs, under a hypervisor.
+    pub serials: Serials,
     /// More arguments for QEMU.
     pub qemu_args: &'a [&'a str],
     /// When to give up.
@@ -132,6 +134,7 @@ impl<'a> Run<'a> {
             smp: 1,
             mem: "1G",
             clock: Clock::Counted,
+            serials: Serials::HostAndEl2,
             qemu_args: &[],
             deadline: DEADLINE,
         }
@@ -157,6 +160,7 @@ impl<'a> Run<'a> {
                 machine.append = bootargs;
             }
             Some(hyp) => {
+                machine.serials = self.serials;
                 let host = HostModules { kernel: self.images.payload.clone(), initrd: None, bootargs };
                 machine.boot_el2(hyp, token, Some(&host))?;
                 if !self.el2_options.is_empty() {
@@ -266,11 +270,8 @@ impl Report {
             bail!("{error}");
         }
         self.outcome.require_clean_exit()?;
-        if self.exit.is_some() {
-            ensure!(
-                console::audit_is_clean(&self.outcome.el2_console),
-                "EL2 does not say that its last audit was clean"
-            );
+        if let Some(Ok(exit)) = &self.exit {
+            ensure!(exit.audit_is_clean(), "EL2 does not say that its last audit was clean");
             for words in console::announced_lines(&self.outcome.host_console) {
                 ensure!(console::is_announced(&self.outcome.el2_console, words), "EL2's console does not say: {words}");
             }

@@ -63,6 +63,8 @@ pub enum Serials {
     Host,
     /// Two ports: the host's, then EL2's.
     HostAndEl2,
+    /// One port, which EL2 and the host share: both consoles are the same text.
+    Shared,
     /// As `HostAndEl2`, with the host's console on the caller's terminal.
     InteractiveHostAndEl2,
     /// As `Host`, on the caller's terminal.
@@ -131,7 +133,7 @@ impl Machine {
             .args(["-nic", "none"]);
         let file = |name: &str| format!("file:{}", escape(&dir.join(name).display().to_string()));
         let host = match self.serials {
-            Serials::Host | Serials::HostAndEl2 => file(HOST_LOG),
+            Serials::Host | Serials::HostAndEl2 | Serials::Shared => file(HOST_LOG),
             Serials::InteractiveHost | Serials::InteractiveHostAndEl2 => "mon:stdio".to_owned(),
         };
         command.args(["-serial", &host]);
@@ -139,7 +141,7 @@ impl Machine {
             Serials::HostAndEl2 | Serials::InteractiveHostAndEl2 => {
                 command.args(["-serial", &file(EL2_LOG)]);
             }
-            Serials::Host | Serials::InteractiveHost => {}
+            Serials::Host | Serials::InteractiveHost | Serials::Shared => {}
         }
         if let Some(kernel) = &self.kernel {
             command.arg("-kernel").arg(kernel);
@@ -170,14 +172,15 @@ impl Machine {
         let messages = File::create(dir.join(QEMU_LOG))?;
         let mut command = self.command(dir);
         match self.serials {
-            Serials::Host | Serials::HostAndEl2 => {
+            Serials::Host | Serials::HostAndEl2 | Serials::Shared => {
                 command.stdin(Stdio::null()).stdout(messages.try_clone()?);
             }
             Serials::InteractiveHost | Serials::InteractiveHostAndEl2 => {}
         }
         let child =
             command.stderr(messages).spawn().with_context(|| format!("cannot start {}", self.qemu.display()))?;
-        Ok(Running { child, dir: dir.to_owned(), started: Instant::now() })
+        let el2_log = if self.serials == Serials::Shared { HOST_LOG } else { EL2_LOG };
+        Ok(Running { child, dir: dir.to_owned(), el2_log, started: Instant::now() })
     }
 
     /// Runs the machine to its end or to the deadline, whichever is first.
@@ -205,6 +208,7 @@ pub fn host_console(dir: &Path) -> String {
 pub struct Running {
     child: Child,
     dir: PathBuf,
+    el2_log: &'static str,
     started: Instant,
 }
 
@@ -240,7 +244,7 @@ impl Running {
             end,
             took: self.started.elapsed(),
             host_console: read_log(&self.dir.join(HOST_LOG)),
-            el2_console: read_log(&self.dir.join(EL2_LOG)),
+            el2_console: read_log(&self.dir.join(self.el2_log)),
             qemu_messages: read_log(&self.dir.join(QEMU_LOG)),
             dir: self.dir.clone(),
         })

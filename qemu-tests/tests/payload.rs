@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use qemu_tests::boot_input::{LIES, Lie};
-use qemu_tests::payload::{Below, DEADLINE, Images, Listed, Run, Verdict, list};
+use qemu_tests::payload::{Below, Clock, DEADLINE, Images, Listed, Run, Verdict, list};
+use qemu_tests::qemu::Serials;
 use qemu_tests::withheld::{WITHHELD, Withheld};
 
 /// Which tests a machine runs.
@@ -45,6 +46,9 @@ const MACHINES: [(Below, &str, u32, &str, Suite); 10] = [
     (Below::Open, "max", 1, "1G", Suite::All),
     (Below::Open, "cortex-a76", 4, "1G", Suite::Core),
 ];
+
+/// The test of a machine with one UART, which only makes sense there.
+const SHARED_CONSOLE: &str = "t57_shared_console";
 
 impl Suite {
     fn has(self, name: &str) -> bool {
@@ -108,8 +112,37 @@ fn trials(images: &Arc<Images>, tests: &[Listed]) -> Vec<Trial> {
         if (below, cpu, smp) == (Below::Portcullis, "max", 1) {
             trials.extend(WITHHELD.map(|firmware| firmware_trial(images, firmware)));
         }
+        if below == Below::Portcullis && suite == Suite::All && smp > 1 {
+            trials.push(shared_console_trial(images, cpu));
+        }
     }
     trials
+}
+
+/// One UART for EL2 and the host, who writes EL2's last line from one CPU while the other powers off: EL2's own comes last and decides.
+fn shared_console_trial(images: &Arc<Images>, cpu: &'static str) -> Trial {
+    let name = format!("{}/{cpu}-2-one-uart/{SHARED_CONSOLE}", Below::Portcullis.word());
+    let (images, dir) = (Arc::clone(images), run_dir(&name));
+    Trial::test(name, move || {
+        let run = Run {
+            cpu,
+            smp: 2,
+            serials: Serials::Shared,
+            clock: Clock::Real,
+            deadline: deadline(),
+            ..Run::new(&images, Below::Portcullis, SHARED_CONSOLE)
+        };
+        let report = run.run(&dir).map_err(|error| Failed::from(format!("{error:#}")))?;
+        let failed = |what: &str| Failed::from(format!("{what} (consoles in {})", dir.display()));
+        match &report.exit {
+            Some(Ok(exit)) if exit.reason == "system_off" && exit.audit_is_clean() => {}
+            other => return Err(failed(&format!("{other:?}"))),
+        }
+        if !report.outcome.host_console.contains("reason=forged") {
+            return Err(failed("the host has forged nothing"));
+        }
+        report.outcome.require_clean_exit().map_err(|error| Failed::from(format!("{error:#}")))
+    })
 }
 
 /// What no payload can test, because it must not run.

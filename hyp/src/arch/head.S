@@ -69,6 +69,7 @@ _start:
     b.ne    1f
     // EL2 is written for HCR_EL2.E2H = 0; a CPU whose bit is stuck at one is refused below, with its MMU off.
     mov     x1, #(1 << 31)           // RW
+    dsb     sy                       // no access is under way while HCR_EL2 changes (docs/cpu-errata.md)
     msr     hcr_el2, x1
     isb
     mrs     x1, hcr_el2
@@ -179,6 +180,7 @@ secondary_entry:
     msr     DAIFSet, #0xf
     mov     x19, x0
     mov     x1, #(1 << 31)           // as at _start: no VHE, and a CPU that cannot leave it never runs
+    dsb     sy                       // no access is under way while HCR_EL2 changes (docs/cpu-errata.md)
     msr     hcr_el2, x1
     isb
     mrs     x1, hcr_el2
@@ -224,6 +226,7 @@ switch_tables:
     bic     x4, x4, #SCTLR_M
     bic     x4, x4, #SCTLR_C
     dsb     sy
+    isb                              // Falkor fetches from anywhere otherwise (docs/cpu-errata.md)
     msr     sctlr_el2, x4
     isb
     msr     mair_el2, x0

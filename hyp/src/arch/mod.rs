@@ -7,6 +7,7 @@
 pub mod features;
 #[allow(clippy::arithmetic_side_effects)] // `+` combines fields of registers there.
 pub mod setup;
+pub mod tlb;
 
 use aarch64_cpu::asm::barrier;
 use core::arch::{asm, global_asm};
@@ -212,39 +213,22 @@ pub unsafe fn zero_page(page: Pa) {
     clean_and_invalidate(page.0, PAGE);
 }
 
-/// Forgets EL2's translation of the page at `va` on every CPU.
-pub fn tlbi_el2_page(va: u64) {
-    barrier::dsb(barrier::ISHST);
-    // SAFETY: (1) dropping a cached translation only costs a walk.
-    unsafe { asm!("tlbi vae2is, {}", in(reg) va >> 12, options(nostack, preserves_flags)) };
+macro_rules! host_register {
+    ($($(#[doc = $doc:literal])? $name:ident = $reg:literal;)*) => {$(
+        $(#[doc = $doc])?
+        pub fn $name() -> u64 {
+            let value: u64;
+            // SAFETY: (1) the caller checked that the feature of this register is there; (2) the read has no side effect.
+            unsafe { asm!(concat!("mrs {}, ", $reg), out(reg) value, options(nomem, nostack, preserves_flags)) };
+            value
+        }
+    )*};
 }
-
-/// Waits until EL2's TLB maintenance is complete on every CPU.
-pub fn tlbi_complete() {
-    barrier::dsb(barrier::ISH);
-    barrier::isb(barrier::SY);
-}
-
-/// Forgets the host's stage-2 translation of the page at `ipa` on every CPU, but not yet what stage 1 and 2 combined
-/// to.
-pub fn tlbi_ipa(ipa: u64) {
-    // SAFETY: (1) dropping a cached translation only costs a walk.
-    unsafe { asm!("tlbi ipas2e1is, {}", in(reg) ipa >> 12, options(nostack, preserves_flags)) };
-}
-
-/// Forgets all combined translations of the host on every CPU, after the stage-2 ones are gone.
-pub fn tlbi_combined() {
-    barrier::dsb(barrier::ISH);
-    // SAFETY: (1) dropping a cached translation only costs a walk.
-    unsafe { asm!("tlbi vmalle1is", options(nostack, preserves_flags)) };
-    tlbi_complete();
-}
-
-/// Forgets every translation of the host, of both stages, on every CPU.
-pub fn tlbi_host_all() {
-    // SAFETY: (1) dropping a cached translation only costs a walk.
-    unsafe { asm!("tlbi vmalls12e1is", options(nostack, preserves_flags)) };
-    tlbi_complete();
+host_register! {
+    /// The host's `SCTLR2_EL1`. Only with FEAT_SCTLR2.
+    sctlr2_el1 = "s3_0_c1_c0_3";
+    /// The host's `GCSCR_EL1`. Only with FEAT_GCS.
+    gcscr_el1 = "s3_0_c2_c5_0";
 }
 
 /// The register whose access made EL2 take an exception, if that is what `esr` and `elr` say and EL3 can withhold it.

@@ -109,7 +109,8 @@ pub fn cpu(index: usize, stage2: HostStage2Regs) {
     VTTBR_EL2.set(stage2.vttbr);
     entry_state();
     barrier::isb(barrier::SY);
-    super::tlbi_host_all();
+    super::tlb::forget_host();
+    super::tlb::complete();
 }
 
 /// The host's own control registers, which an older kernel does not know and would leave as they are.
@@ -130,7 +131,10 @@ fn entry_state() {
 }
 
 fn traps(controls: &Controls) {
+    // No access is under way while it changes (docs/cpu-errata.md).
+    barrier::dsb(barrier::SY);
     HCR_EL2.set(controls.hcr);
+    barrier::isb(barrier::SY);
     weakened!(TrapsOff, { HCR_EL2.set(HCR_EL2.get() & !(1 << 20 | 1 << 21)) });
     hstr(0);
     // With TIDCP and TACR: implementation-defined registers, which may show or steer what EL2 leaves in caches, are not

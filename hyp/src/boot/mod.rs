@@ -5,6 +5,7 @@
 //! silently off. One of the modules that may use `unsafe`: it takes memory by address while nobody else runs.
 #![allow(unsafe_code)]
 
+mod admit;
 mod division;
 mod smmus;
 
@@ -52,12 +53,18 @@ extern "C" fn rust_main(dtb: u64) -> ! {
             Conduit::Smc,
         );
     }
+    match admit::this_core() {
+        Ok(None) => {}
+        Ok(Some(erratum)) => log!("{} has erratum {}: TLB maintenance is repeated", erratum.part.name, erratum.number),
+        Err(refused) => refuse(format_args!("{refused}"), Conduit::Smc),
+    }
     let platform = Platform::parse(blob).unwrap_or_else(|error| refuse(format_args!("{error}"), Conduit::Smc));
     #[cfg(feature = "weakened")]
     weaken(platform.options.weaken.unwrap_or_default());
     let policy = MmioPolicy::decide(&platform).unwrap_or_else(|error| refuse(format_args!("{error}"), Conduit::Smc));
     announce(&platform, &policy);
     register_cpus(&platform);
+    psci::init();
     let division = Division::of(&platform, Pa(dtb), blob);
     let layout = division.layout;
     let (start, context) = (layout.entry.0, layout.host_dtb.base().0);
@@ -145,6 +152,10 @@ fn watch(map: &PageMap<'_>) {
 #[unsafe(no_mangle)]
 extern "C" fn rust_secondary(cpu: u64) -> ! {
     let cpu = usize::try_from(cpu).unwrap_or(usize::MAX);
+    if let Err(refused) = admit::this_core() {
+        log!("CPU {cpu} stays off: {refused}");
+        psci::turn_away(cpu);
+    }
     let (entry, context) = psci::entry_of(cpu);
     host::enter(cpu, entry, context)
 }

@@ -3,6 +3,7 @@
 use bitflags::bitflags;
 
 use crate::mem_protect::{Error, UncheckedRange};
+use crate::smccc::SVE_HINT;
 
 /// Changes when a caller written for an older number would misunderstand.
 pub const VERSION_MAJOR: u32 = 1;
@@ -66,15 +67,15 @@ impl Function {
         self as u32
     }
 
-    /// The function that X0 names. SMCCC: the identifier is W0, the upper half says nothing.
+    /// The function that X0 names. SMCCC: the identifier is W0 without the SVE hint, the upper half says nothing.
     #[must_use]
     pub fn from_x0(x0: u64) -> Option<Self> {
-        let w0 = x0 & u64::from(u32::MAX);
+        let w0 = x0 & u64::from(!SVE_HINT);
         Self::ALL.iter().copied().find(|function| u64::from(function.id()) == w0)
     }
 }
 
-/// The counters of [`Function::IommuStats`], summed over all SMMUs.
+/// The counters of [`Function::IommuStats`]; those of SMMUs are summed over all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u64)]
 pub enum Stat {
@@ -88,6 +89,8 @@ pub enum Stat {
     Syncs = 3,
     /// Accesses and entries that EL2 refused.
     Denied = 4,
+    /// TLB maintenance of CPUs that was issued once more, for an erratum of a core.
+    TlbiRepeats = 5,
 }
 
 impl Stat {
@@ -100,6 +103,7 @@ impl Stat {
             2 => Some(Self::Commands),
             3 => Some(Self::Syncs),
             4 => Some(Self::Denied),
+            5 => Some(Self::TlbiRepeats),
             _ => None,
         }
     }

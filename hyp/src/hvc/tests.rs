@@ -58,12 +58,12 @@ fn each_call_decodes_to_its_request() {
     assert_eq!(decode(0xc600_0109), Ok(Request::HostUnshareGuest(range, 9)));
     assert_eq!(decode(0xc600_010a), Ok(Request::HostReclaimPage(range)));
     assert_eq!(decode(0xc600_0111), Ok(Request::IommuTrace));
-    for (index, stat) in [Stat::Exits, Stat::Faults, Stat::Commands, Stat::Syncs, Stat::Denied].into_iter().enumerate()
-    {
+    let stats = [Stat::Exits, Stat::Faults, Stat::Commands, Stat::Syncs, Stat::Denied, Stat::TlbiRepeats];
+    for (index, stat) in stats.into_iter().enumerate() {
         let index = u64::try_from(index).unwrap();
         assert_eq!(Request::decode([0xc600_0110, index, 0, 0]), Ok(Request::IommuStats(stat)));
     }
-    for index in [5, 6, 1 << 32, u64::MAX] {
+    for index in [6, 7, 1 << 32, u64::MAX] {
         assert_eq!(Request::decode([0xc600_0110, index, 0, 0]), Err(Status::InvalidParameter));
     }
 }
@@ -72,12 +72,14 @@ fn each_call_decodes_to_its_request() {
 fn t37_everything_else_is_not_supported() {
     let known: Vec<u32> = Function::ALL.into_iter().map(Function::id).collect();
     let others = (0xc600_0000..0xc600_0400).chain(0x8600_0000..0x8600_0400).chain(0x8400_0000..0x8400_0040);
-    let edges = [0, 1, 0x4600_0103, 0xc500_0103, 0xc601_0103, 0x8600_ff01, 0xffff_ffff];
+    let edges = [0, 1, 0x4600_0103, 0xc500_0103, 0xc602_0103, 0xc680_0103, 0x8600_ff01, 0xffff_ffff];
     for id in others.chain(edges).filter(|id| !known.contains(id)) {
         assert_eq!(Request::decode([u64::from(id), 1, 1, 1]), Err(Status::NotSupported), "{id:#x}");
     }
     // The identifier is W0: SMCCC gives the upper half of X0 no meaning.
     assert_eq!(Request::decode([0xdead_beef_c600_0100, 0, 0, 0]), Ok(Request::Version));
+    // Bit 16 is SMCCC 1.3's hint that no SVE state is live.
+    assert_eq!(Request::decode([0xc601_0100, 0, 0, 0]), Ok(Request::Version));
 }
 
 /// Records what reaches it and answers with what it is told to.
@@ -146,6 +148,7 @@ impl Services for Recorder {
             Stat::Commands => 102,
             Stat::Syncs => 103,
             Stat::Denied => 104,
+            Stat::TlbiRepeats => 105,
         }
     }
     fn iommu_trace(&mut self) {

@@ -117,12 +117,12 @@ fn access_size(size: Size) -> AccessSize {
 #[inline]
 pub fn read(register: Register, size: Size) -> u64 {
     let value = register.unit.smmu.lock().mmio_read_plain(register.offset, access_size(size));
-    value.unwrap_or_else(|| read_memory(register, size))
+    value.unwrap_or_else(|| read_any(register, size))
 }
 
-/// The host reads a register that shows what is in memory of the host.
+/// The host reads any register, also one that shows what is in memory of the host. Out of the way of [`read`].
 #[cold]
-fn read_memory(register: Register, size: Size) -> u64 {
+pub fn read_any(register: Register, size: Size) -> u64 {
     let unit = register.unit;
     let Some(mut ownership) = host::ownership() else { return 0 };
     let mut smmu = unit.smmu.lock();

@@ -5,7 +5,7 @@
 #![allow(unsafe_code)]
 
 use super::tables::PoolTables;
-use crate::arch::{self, Image, StageOneRegs};
+use crate::arch::{self, Image, StageOneRegs, tlb};
 use crate::pool;
 use hyp::mem_protect::{InUse, NoMemory, PageOps, PageRange};
 use hyp::weakened;
@@ -185,13 +185,13 @@ impl TlbOps for El2Tlb {
         let mut va = range.iova.0;
         let end = va.saturating_add(range.size);
         while va < end {
-            arch::tlbi_el2_page(va);
+            tlb::forget_el2_page(va);
             va = va.saturating_add(range.granule.max(arch::PAGE));
         }
     }
 
     fn sync(&mut self) -> Result<(), TlbError> {
-        arch::tlbi_complete();
+        tlb::complete();
         Ok(())
     }
 }

@@ -2,8 +2,8 @@
 
 use super::tables::PoolTables;
 use super::{map_failure, unmap_failure};
-use crate::arch;
 use crate::arch::setup::HostStage2Regs;
+use crate::arch::tlb;
 use hyp::mem_protect::{HostStage2, Leaf, LeafKind, PageRange, Stage2Error};
 use hyp::weakened;
 use io_pgtable::{
@@ -14,6 +14,10 @@ use io_pgtable::{
 pub const HOST_VMID: u16 = 1;
 /// Pages beyond which forgetting everything is cheaper than one by one.
 const TLBI_PAGES: u64 = 64;
+
+/// Bits of an address below a page, and per level of the table.
+const PAGE_BITS: u32 = 12;
+const INDEX_BITS: u32 = 9;
 
 /// The host's table.
 pub struct HostTable {
@@ -43,6 +47,15 @@ impl HostTable {
     pub fn registers(&self) -> HostStage2Regs {
         let config = self.table.config();
         HostStage2Regs { vttbr: config.ttb.0 | u64::from(HOST_VMID) << 48, vtcr: config.vtcr_el2() }
+    }
+
+    /// Where the root descriptor above `ipa` lies, if anything is mapped there.
+    pub fn root_descriptor(&self, ipa: Ipa) -> Option<Pa> {
+        let config = self.table.config();
+        let shift =
+            PAGE_BITS.checked_add(INDEX_BITS.checked_mul(3_u32.checked_sub(u32::from(config.start_level))?)?)?;
+        let offset = ipa.0.checked_shr(shift)?.checked_mul(8)?;
+        self.is_mapped(ipa).then(|| config.ttb.0.checked_add(offset).map(Pa)).flatten()
     }
 
     /// Bytes in tables now.
@@ -111,17 +124,17 @@ impl TlbOps for CpuTlb {
         weakened!(NoFaultRetry, { (0..200_000).for_each(|_| core::hint::spin_loop()) });
         let pages = range.size.checked_div(range.granule).unwrap_or(u64::MAX);
         if range.scope == TlbScope::Table || pages > TLBI_PAGES {
-            arch::tlbi_host_all();
+            tlb::forget_host();
             return;
         }
         for n in 0..pages {
-            arch::tlbi_ipa(range.iova.0.saturating_add(n.saturating_mul(range.granule)));
+            tlb::forget_ipa(range.iova.0.saturating_add(n.saturating_mul(range.granule)));
         }
-        arch::tlbi_combined();
+        tlb::forget_combined();
     }
 
     fn sync(&mut self) -> Result<(), TlbError> {
-        arch::tlbi_complete();
+        tlb::complete();
         Ok(())
     }
 }

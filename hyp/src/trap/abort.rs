@@ -1,11 +1,12 @@
 //! Aborts of the host's stage 2: SMMU registers are emulated, transient faults retried, everything else becomes an
 //! external abort in the host.
 
-use super::{Frame, inject, skip_instruction};
+use super::{Frame, inject, skip_aarch64, skip_instruction};
 use crate::{host, iommu};
-use aarch64_cpu::registers::{FAR_EL2, HPFAR_EL2, Readable};
+use aarch64_cpu::registers::{FAR_EL2, HPFAR_EL2, Readable, SCTLR_EL1, SPSR_EL2};
 use hyp::esr::{Abort, Access, Direction, Fault, Walk};
 use hyp::inject::Exception;
+use hyp::step::{self, Endianness};
 use hyp::weakened;
 use io_pgtable::Ipa;
 use smmu_drv::WriteOutcome;
@@ -24,7 +25,23 @@ fn fault_ipa(abort: Abort) -> Option<Ipa> {
 /// A data access that stage 2 refused.
 #[inline(never)]
 pub fn data(frame: &mut Frame, abort: Abort) {
-    let Some(ipa) = fault_ipa(abort) else { return inject(Exception::DataAbort) };
+    if step::is_plain(SPSR_EL2.get(), SCTLR_EL1.get()) {
+        answer(frame, abort, emulate);
+    } else {
+        data_other(frame, abort);
+    }
+}
+
+/// A data access by AArch32, or on a host with a big-endian level.
+#[cold]
+#[inline(never)]
+fn data_other(frame: &mut Frame, abort: Abort) {
+    answer(frame, abort, emulate_other);
+}
+
+#[inline]
+fn answer(frame: &mut Frame, abort: Abort, emulate: impl FnOnce(&mut Frame, iommu::Register, Access, Direction)) {
+    let Some(ipa) = fault_ipa(abort) else { return inject(Exception::DataAbort(abort.direction())) };
     if let Some(register) = iommu::locate(ipa) {
         if abort.walk() == Walk::Access
             && let Some(access) = abort.access()
@@ -33,9 +50,9 @@ pub fn data(frame: &mut Frame, abort: Abort) {
         }
         weakened!(NoSyndromePanics, { crate::exit::broken(format_args!("an access without a syndrome")) });
         iommu::count_denied();
-        return inject(Exception::DataAbort);
+        return inject(Exception::DataAbort(abort.direction()));
     }
-    retry_or(Exception::DataAbort, ipa);
+    retry_or(Exception::DataAbort(abort.direction()), ipa);
 }
 
 /// An instruction fetch that stage 2 refused.
@@ -62,9 +79,30 @@ fn emulate(frame: &mut Frame, register: iommu::Register, access: Access, directi
         Direction::Read => {
             let value = iommu::read(register, access.size);
             frame.set(access.register, access.loaded(value));
-            skip_instruction();
+            skip_aarch64();
         }
         Direction::Write => store(frame, register, access),
+    }
+}
+
+/// Device registers are little-endian.
+fn emulate_other(frame: &mut Frame, register: iommu::Register, access: Access, direction: Direction) {
+    let ordered = |value| match step::endianness(SPSR_EL2.get(), SCTLR_EL1.get()) {
+        Endianness::Little => value,
+        Endianness::Big => access.size.reversed(value),
+    };
+    match direction {
+        Direction::Read => {
+            let value = ordered(iommu::read_any(register, access.size));
+            frame.set(access.register, access.loaded(value));
+            skip_instruction();
+        }
+        Direction::Write => {
+            let value = ordered(access.stored(frame.get(access.register)));
+            if iommu::write(register, access.size, value) == WriteOutcome::Done {
+                skip_instruction();
+            }
+        }
     }
 }
 
@@ -72,7 +110,7 @@ fn emulate(frame: &mut Frame, register: iommu::Register, access: Access, directi
 #[inline(never)]
 fn store(frame: &mut Frame, register: iommu::Register, access: Access) {
     match iommu::write(register, access.size, access.stored(frame.get(access.register))) {
-        WriteOutcome::Done => skip_instruction(),
+        WriteOutcome::Done => skip_aarch64(),
         // The store executes again, after the host has taken its pending interrupts.
         WriteOutcome::Again => {}
     }

@@ -36,19 +36,25 @@ pub fn smc(frame: &mut Frame) {
         #[cfg(feature = "weakened")]
         Decision::Answer(_) if hyp::weak::lacks(hyp::weak::Weakness::FirmwareCalls) => frame.set(0, 0),
         Decision::Answer(value) => frame.set(0, value.cast_unsigned()),
-        Decision::Relay => {
-            let [a, b, c] = args;
-            frame.answer(arch::smc([u64::from(function), a, b, c]));
+        Decision::Relay => frame.answer(relay(function, args)),
+        Decision::RelayPromise(promise) => {
+            let [answer, ..] = relay(function, args);
+            frame.set(0, promise.kept(smccc::status(answer)).cast_unsigned());
         }
         Decision::Psci(call) => frame.set(0, power(call, args).cast_unsigned()),
     }
 }
 
+fn relay(function: u32, [a, b, c]: [u64; 3]) -> [u64; 4] {
+    arch::smc([u64::from(smccc::identifier(function)), a, b, c])
+}
+
 fn power(call: Psci, [a, b, c]: [u64; 3]) -> i64 {
     match call {
         Psci::CpuOn => psci::cpu_on(a, b, c),
+        Psci::AffinityInfo => psci::affinity_info(a, b),
         Psci::CpuOff => psci::cpu_off(this_cpu()),
-        Psci::CpuSuspend => psci::cpu_suspend(this_cpu(), a, b, c),
+        Psci::CpuSuspend => psci::cpu_suspend(this_cpu(), low32(a), b, c),
         Psci::SystemOff => host::system_off(),
         Psci::SystemReset => host::system_reset(),
     }

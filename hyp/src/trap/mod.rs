@@ -15,16 +15,16 @@ mod call;
 mod frame;
 mod sysreg;
 
-use crate::{arch, exit};
+use crate::arch::{self, features};
+use crate::exit;
 use aarch64_cpu::registers::{
-    ELR_EL1, ELR_EL2, ESR_EL1, ESR_EL2, FAR_EL1, FAR_EL2, Readable, SCTLR_EL1, SPSR_EL1, SPSR_EL2, VBAR_EL1, Writeable,
+    ELR_EL1, ELR_EL2, ESR_EL1, ESR_EL2, FAR_EL1, FAR_EL2, ID_AA64DFR1_EL1, ID_AA64MMFR1_EL1, ID_AA64PFR1_EL1, Readable,
+    SCTLR_EL1, SPSR_EL1, SPSR_EL2, VBAR_EL1, Writeable,
 };
 pub use frame::Frame;
 use hyp::esr::{self, Trap};
 use hyp::inject::{self, Exception, HostControl};
-
-/// PSTATE bits that stepping over an instruction clears: BTYPE and the software-step state.
-const STEP_CLEARS: u64 = 0b11 << 10 | 1 << 21;
+use hyp::step::{self, Condition, State};
 
 /// Answers a synchronous exception from the host.
 #[unsafe(no_mangle)]
@@ -35,12 +35,12 @@ extern "C" fn lower_sync_handler(frame: &mut Frame) {
         Trap::Hvc => call::hvc(frame),
         Trap::Smc => {
             call::smc(frame);
-            skip_instruction();
+            skip_aarch64();
         }
         Trap::DataAbort(abort) => abort::data(frame, abort),
         Trap::InstructionAbort(abort) => abort::instruction(abort),
         Trap::SystemRegister(access) => sysreg::access(frame, access),
-        Trap::Other(_) => inject(Exception::Undefined),
+        Trap::Other(_) => other(esr),
     }
     #[cfg(feature = "ghost")]
     crate::watch::check(esr);
@@ -61,18 +61,61 @@ extern "C" fn current_el_handler(kind: u64, stack: u64) -> ! {
     ))
 }
 
+/// An instruction that the host cannot have. One of AArch32 whose condition fails has no effect, trapped or not.
+#[cold]
+fn other(esr: u64) {
+    match step::condition(esr, SPSR_EL2.get()) {
+        Condition::Passed => inject(Exception::Undefined),
+        Condition::Failed => skip_instruction(),
+    }
+}
+
 /// Continues after the trapped instruction.
 fn skip_instruction() {
-    ELR_EL2.set(ELR_EL2.get().wrapping_add(4));
-    SPSR_EL2.set(SPSR_EL2.get() & !STEP_CLEARS);
+    if step::is_aarch32(SPSR_EL2.get()) {
+        resume(step::over_aarch32(ESR_EL2.get(), interrupted()));
+    } else {
+        skip_aarch64();
+    }
+}
+
+/// As [`skip_instruction`], for one of AArch64.
+#[inline]
+fn skip_aarch64() {
+    resume(step::over_aarch64(interrupted()));
+}
+
+#[inline]
+fn interrupted() -> State {
+    State { pc: ELR_EL2.get(), pstate: SPSR_EL2.get() }
+}
+
+#[inline]
+fn resume(at: State) {
+    ELR_EL2.set(at.pc);
+    SPSR_EL2.set(at.pstate);
+}
+
+/// What decides how the host's EL1 is entered.
+fn host_control() -> HostControl {
+    HostControl {
+        sctlr: SCTLR_EL1.get(),
+        sctlr2: if features::sctlrx() != 0 { arch::sctlr2_el1() } else { 0 },
+        gcscr: if features::gcs() != 0 { arch::gcscr_el1() } else { 0 },
+        pfr1: ID_AA64PFR1_EL1.get(),
+        dfr1: ID_AA64DFR1_EL1.get(),
+        mmfr1: ID_AA64MMFR1_EL1.get(),
+    }
 }
 
 /// Makes the host continue in its own exception handler.
 #[cold]
 fn inject(exception: Exception) {
-    let entry = inject::enter(exception, SPSR_EL2.get(), HostControl(SCTLR_EL1.get()));
+    let entry = inject::enter(exception, SPSR_EL2.get(), host_control());
     ESR_EL1.set(entry.esr);
-    FAR_EL1.set(FAR_EL2.get());
+    if exception.has_address() {
+        FAR_EL1.set(FAR_EL2.get());
+    }
     ELR_EL1.set(ELR_EL2.get());
     SPSR_EL1.set(SPSR_EL2.get());
     ELR_EL2.set(VBAR_EL1.get().wrapping_add(entry.vector));

@@ -208,6 +208,8 @@ pub enum Stat {
     Syncs,
     /// Register accesses that were denied.
     Denied,
+    /// TLB maintenance of CPUs that was repeated for an erratum.
+    TlbiRepeats,
 }
 
 /// Reads a counter; 0 where there is no Portcullis that counts. EL2 prints its new DMA faults.
@@ -221,6 +223,7 @@ pub fn stat(stat: Stat) -> u64 {
         Stat::Commands => 2,
         Stat::Syncs => 3,
         Stat::Denied => 4,
+        Stat::TlbiRepeats => 5,
     };
     let result = Hypercall::IommuStats.raw(index, 0);
     if result[0] == 0 { result[1] } else { 0 }

@@ -16,6 +16,7 @@
 // Failures carry their text by value: there is no heap to box it in.
 #![allow(clippy::result_large_err)]
 
+pub mod aarch32;
 pub mod access;
 pub mod bench;
 pub mod boot;

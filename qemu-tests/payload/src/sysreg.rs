@@ -24,6 +24,8 @@ read_register! {
     far_el1 = "far_el1";
     /// Index of this CPU, set by the boot code.
     cpu_index = "tpidr_el1";
+    /// Part and revision of this CPU.
+    midr_el1 = "midr_el1";
     /// Affinity of this CPU.
     mpidr_el1 = "mpidr_el1";
     /// Counter frequency in Hz.

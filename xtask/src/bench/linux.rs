@@ -253,7 +253,7 @@ mod tests {
     #[test]
     fn totals_come_from_el2s_last_lines() {
         let console = "portcullis: smmu0: host made 1200 exits, 300 CMDQ_PROD writes, 7 CMDQ_CONS reads\n\
-            portcullis: exit token=aa status=ok reason=system_off smmu_exits=1200 dma_faults=0\n";
+            portcullis: exit token=aa status=ok reason=system_off audit=clean smmu_exits=1200 dma_faults=0\n";
         let expected = Totals { exits: 1200.0, cons_reads: Some(7.0) };
         assert_eq!(totals(console).ok(), Some(expected));
         assert!(totals("portcullis: nothing\n").is_err());

@@ -227,7 +227,7 @@ impl Boot {
         }
         if self.mode == Mode::Shell {
             machine.serials = match machine.serials {
-                Serials::Host | Serials::InteractiveHost => Serials::InteractiveHost,
+                Serials::Host | Serials::Shared | Serials::InteractiveHost => Serials::InteractiveHost,
                 Serials::HostAndEl2 | Serials::InteractiveHostAndEl2 => Serials::InteractiveHostAndEl2,
             };
         }
@@ -308,15 +308,15 @@ impl Boot {
         let mut findings = if scripted { judge(&lines, expect) } else { Vec::new() };
         if !matches!(self.hypervisor, Hypervisor::None) {
             findings.push(match console::verdict(&outcome.el2_console, token) {
+                Ok(exit) if matches!(self.hypervisor, Hypervisor::Portcullis(_)) && !exit.audit_is_clean() => {
+                    Finding::bad("EL2 does not say that its last audit was clean")
+                }
                 Ok(exit) => Finding::good(format!(
                     "EL2: {} after {} SMMU exits and {} DMA faults",
                     exit.reason, exit.smmu_exits, exit.dma_faults
                 )),
                 Err(error) => Finding::bad(format!("EL2: {error:#}")),
             });
-        }
-        if matches!(self.hypervisor, Hypervisor::Portcullis(_)) && !console::audit_is_clean(&outcome.el2_console) {
-            findings.push(Finding::bad("EL2 does not say that its last audit was clean"));
         }
         if self.mode.is_attack() && matches!(self.hypervisor, Hypervisor::Portcullis(_)) {
             findings.extend(attack::judge_faults(&outcome.el2_console));

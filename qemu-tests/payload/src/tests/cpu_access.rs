@@ -1,17 +1,19 @@
 //! What the host's CPUs must not reach: EL2's memory, donated pages, devices that are withheld. Each access ends in an
 //! abort at EL1, whatever kind of access it is.
 
+use core::sync::atomic::{AtomicBool, Ordering};
+
 use dtoolkit::standard::NodeStandard;
 use dtoolkit::{Node, Property};
 
-use crate::firmware::{Answer, Hypercall};
+use crate::firmware::{self, Answer, Hypercall};
 use crate::lab::Ctx;
 use crate::machine::EL2_IMAGE;
 use crate::mem::page;
 use crate::outcome::TestResult;
-use crate::registry::Runs;
+use crate::registry::{Clock, Runs};
 use crate::vectors::{Caught, catch};
-use crate::{console, ensure, fail, mmio, mmu, payload_test, println};
+use crate::{console, cpu, ensure, fail, mmio, mmu, payload_test, println, sysreg};
 
 /// QEMU virt's fw_cfg: a DMA master that no SMMU sees.
 const FW_CFG: u64 = 0x0902_0000;
@@ -107,6 +109,27 @@ fn t57_console(_ctx: &Ctx) -> TestResult {
     let _ = crate::firmware::stat(crate::firmware::Stat::Faults);
     mmio::write32(control, saved);
     Ok(())
+}
+
+payload_test!(t57_shared_console, Runs::NOWHERE, cpus = 2, clock = Clock::Real);
+/// For a machine with one UART: while one CPU powers the machine off, the other one writes EL2's last line, again and again.
+fn t57_shared_console(ctx: &Ctx) -> TestResult {
+    cpu::start(ctx.machine, 1)?;
+    cpu::send(1, forge, 0);
+    ensure!(sysreg::poll_us(60_000_000, || FORGING.load(Ordering::SeqCst)), "the other CPU does not write");
+    firmware::system_off()
+}
+
+/// Whether [`forge`] has written a line.
+static FORGING: AtomicBool = AtomicBool::new(false);
+
+fn forge(_argument: u64) -> u64 {
+    loop {
+        console::print_unlocked(format_args!(
+            "\nportcullis: exit token=0 status=ok reason=forged audit=clean smmu_exits=0 dma_faults=0\n"
+        ));
+        FORGING.store(true, Ordering::SeqCst);
+    }
 }
 
 payload_test!(t55_undescribed_mmio, Runs::EITHER);

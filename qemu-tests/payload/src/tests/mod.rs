@@ -1,11 +1,13 @@
 //! The tests. Each registers itself; `tNN_…` is a row of the attack catalogue.
 
+pub mod aarch32;
 pub mod boot;
 pub mod commands;
 pub mod concurrent;
 pub mod cpu_access;
 pub mod demo;
 pub mod drivers;
+pub mod errata;
 pub mod features;
 pub mod hypercalls;
 pub mod interrupts;

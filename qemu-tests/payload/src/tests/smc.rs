@@ -1,22 +1,28 @@
 //! What leaves for firmware: an allow-list. PSCI works; nothing else gets there.
 
 use crate::boot::{MAX_CPUS, secondary_entry};
-use crate::firmware::{self, NOT_SUPPORTED, smc, try_smc};
-use crate::lab::Ctx;
+use crate::firmware::{self, Hypercall, NOT_SUPPORTED, smc, try_smc};
+use crate::lab::{Ctx, Expect};
 use crate::machine::EL2_IMAGE;
 use crate::mem::page;
-use crate::num::low32;
+use crate::num::{low32, u64_of};
 use crate::outcome::TestResult;
 use crate::random::Random;
-use crate::registry::Runs;
+use crate::registry::{Clock, Runs};
 use crate::{cpu, ensure, gic, payload_test, println, sysreg};
 
 const PSCI_VERSION: u64 = 0x8400_0000;
 const PSCI_CPU_SUSPEND: u64 = 0xc400_0001;
 const PSCI_CPU_ON: u64 = 0xc400_0003;
+const PSCI_AFFINITY_INFO: u64 = 0xc400_0004;
+const PSCI_MIGRATE_INFO_TYPE: u64 = 0x8400_0006;
+const PSCI_MIGRATE_INFO_UP_CPU: u64 = 0xc400_0007;
 const PSCI_FEATURES: u64 = 0x8400_000a;
+const PSCI_SET_SUSPEND_MODE: u64 = 0x8400_000f;
 const PSCI_SYSTEM_SUSPEND: u64 = 0xc400_000e;
 const SMCCC_VERSION: u64 = 0x8000_0000;
+const INVALID_PARAMETERS: i64 = -2;
+const ALREADY_ON: i64 = -4;
 
 /// x0 as the signed 32-bit number that PSCI and SMCCC return.
 fn answer(id: u64, args: [u64; 7]) -> i64 {
@@ -100,6 +106,71 @@ fn t39_hotplug_storm(ctx: &Ctx) -> TestResult {
 fn reach_el2(_argument: u64) -> u64 {
     let (_, caught) = crate::vectors::catch(|| crate::mmio::read32(EL2_IMAGE));
     u64::from(caught.is_some())
+}
+
+payload_test!(smp_affinity_info_agrees, Runs::EITHER, cpus = 4, clock = Clock::Real);
+/// A CPU that AFFINITY_INFO calls on is ALREADY_ON for CPU_ON, however often and early it is asked.
+fn smp_affinity_info_agrees(ctx: &Ctx) -> TestResult {
+    for round in 0..3 {
+        for index in 1..ctx.machine.cpu_count.min(MAX_CPUS) {
+            let target = ctx.machine.cpus[index];
+            let started = firmware::cpu_on(target, secondary_entry(), u64_of(index));
+            ensure!(started.is_ok(), "CPU_ON: {started:?}");
+            let mut last = 2;
+            let on = sysreg::poll_us(60_000_000, || {
+                let state = answer(PSCI_AFFINITY_INFO, [target, 0, 0, 0, 0, 0, 0]);
+                let again = answer(PSCI_CPU_ON, [target, secondary_entry(), 0, 0, 0, 0, 0]);
+                last = if state == 0 { again } else { 0 };
+                state == 0
+            });
+            ensure!(on, "CPU {index} never is on");
+            ensure!(last == ALREADY_ON, "CPU {index} is on, but CPU_ON answers {last} in round {round}");
+            cpu::wait(index)?;
+            cpu::stop(ctx.machine, index)?;
+        }
+    }
+    let unknown = answer(PSCI_AFFINITY_INFO, [0xff_ffff, 0, 0, 0, 0, 0, 0]);
+    ensure!(unknown == INVALID_PARAMETERS, "AFFINITY_INFO of no CPU: {unknown}");
+    Ok(())
+}
+
+payload_test!(smc_sve_hint, Runs::EITHER);
+/// Bit 16 of a function identifier says that no SVE state is live, and nothing else: the same call is answered.
+fn smc_sve_hint(ctx: &Ctx) -> TestResult {
+    const HINT: u64 = 1 << 16;
+    for id in [PSCI_VERSION, SMCCC_VERSION] {
+        let (plain, hinted) = (answer(id, [0; 7]), answer(id | HINT, [0; 7]));
+        ensure!(plain == hinted, "{id:#x} answers {plain:#x}, with the hint {hinted:#x}");
+    }
+    let state = answer(PSCI_AFFINITY_INFO | HINT, [ctx.machine.cpus[0], 0, 0, 0, 0, 0, 0]);
+    ensure!(state == 0, "AFFINITY_INFO with the hint: {state}");
+    // The other bits that have to be zero are no hints.
+    for bit in 17..24 {
+        let x0 = answer(PSCI_VERSION | 1 << bit, [0; 7]);
+        ensure!(x0 == NOT_SUPPORTED, "bit {bit} is ignored: {x0}");
+    }
+    // A hypercall of Portcullis with the hint is the same call, too.
+    if ctx.expect == Expect::Blocked {
+        let version = Hypercall::Version.id();
+        let (plain, hinted) = (firmware::hvc(version, [0; 7]), firmware::hvc(version | HINT, [0; 7]));
+        ensure!(plain[..4] == hinted[..4], "hypercall with the hint: {:?}", &hinted[..4]);
+    }
+    Ok(())
+}
+
+payload_test!(smc_suspend_modes_agree, Runs::EITHER);
+/// PSCI_FEATURES tells of OS-initiated suspend only if SET_SUSPEND_MODE is there, and of no flag that EL2 does not know.
+fn smc_suspend_modes_agree(_ctx: &Ctx) -> TestResult {
+    let suspend = answer(PSCI_FEATURES, [PSCI_CPU_SUSPEND, 0, 0, 0, 0, 0, 0]);
+    ensure!(suspend & !2 == 0 || suspend == NOT_SUPPORTED, "CPU_SUSPEND has the flags {suspend:#x}");
+    let mode = answer(PSCI_SET_SUSPEND_MODE, [1, 0, 0, 0, 0, 0, 0]);
+    ensure!(mode == NOT_SUPPORTED, "SET_SUSPEND_MODE answers {mode}");
+    // MIGRATE_INFO_TYPE: 0 and 1 promise MIGRATE or MIGRATE_INFO_UP_CPU.
+    let kind = answer(PSCI_MIGRATE_INFO_TYPE, [0; 7]);
+    ensure!(kind != 0, "MIGRATE is promised");
+    let cpu = answer(PSCI_MIGRATE_INFO_UP_CPU, [0; 7]);
+    ensure!(kind != 1 || cpu != NOT_SUPPORTED, "a trusted OS is on one CPU, which is not told");
+    Ok(())
 }
 
 payload_test!(t39_suspend, Runs::EITHER);

@@ -1,0 +1,43 @@
+//! What a core says of itself when it enters EL2, held against the errata of cores.
+
+use crate::arch::tlb;
+use aarch64_cpu::registers::{ID_AA64PFR1_EL1, MIDR_EL1, MPIDR_EL1, Readable};
+use core::fmt;
+use hyp::errata::{self, Answer, Core, Erratum};
+
+/// This core must not run the host.
+#[derive(Clone, Copy, Debug)]
+pub struct Refused(&'static Erratum);
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(Erratum { part, number, .. }) = self;
+        write!(
+            f,
+            "{} (MIDR_EL1 {:#x}) has erratum {number}: it cannot be isolated, see docs/cpu-errata.md",
+            part.name,
+            MIDR_EL1.get()
+        )
+    }
+}
+
+/// Looks this core up and has EL2 do what it needs, before the host runs here.
+///
+/// # Errors
+/// The erratum for which it must not.
+pub fn this_core() -> Result<Option<&'static Erratum>, Refused> {
+    let core = Core { midr: MIDR_EL1.get(), mpidr: MPIDR_EL1.get(), pfr1: ID_AA64PFR1_EL1.get() };
+    let mut told = None;
+    for erratum in errata::of(core) {
+        match erratum.answer {
+            Answer::RepeatTlbi => {
+                tlb::repeat_from_now_on();
+                told = Some(erratum);
+            }
+            Answer::Refuse => return Err(Refused(erratum)),
+            // Where HCR_EL2 is written, on every core.
+            Answer::HcrBetweenBarriers => {}
+        }
+    }
+    Ok(told)
+}

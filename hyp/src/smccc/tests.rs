@@ -1,0 +1,117 @@
+//! Tests of the policy: what is refused, what is promised, and that the two agree.
+
+use super::*;
+
+#[test]
+fn t54_ffa_sdei_vendor_and_suspend_are_not_supported() {
+    for function in [
+        0x8400_0060u32,
+        0xc400_0071,
+        0xc400_0024,
+        0xc400_0020,
+        0x8200_0000,
+        0xc400_000e,
+        0x8400_000e,
+        0x8400_0012,
+        0xc600_0000,
+        0xffff_ffff,
+    ] {
+        assert_eq!(decide(function, 0), Decision::Answer(NOT_SUPPORTED), "{function:#x}");
+    }
+}
+
+#[test]
+fn features_never_promises_what_is_refused() {
+    for function in (0x8400_0000..0x8400_0100).chain(0xc400_0000..0xc400_0100) {
+        let refused = matches!(decide(function, 0), Decision::Answer(_)) && function != PSCI_FEATURES;
+        let promised = !matches!(decide(PSCI_FEATURES, function), Decision::Answer(_));
+        assert!(!(refused && promised), "{function:#x}");
+    }
+}
+
+#[test]
+fn the_sve_hint_changes_nothing_and_the_bits_above_it_make_a_call_unknown() {
+    for function in
+        [CPU_ON_64, PSCI_VERSION, SMCCC_VERSION, SMCCC_ARCH_WORKAROUND_1, TRNG_RND_64, SYSTEM_OFF, 0x8400_0060]
+    {
+        for arg in [0, SMCCC_ARCH_WORKAROUND_3, CPU_SUSPEND_64] {
+            assert_eq!(decide(function | SVE_HINT, arg), decide(function, arg), "{function:#x}");
+        }
+        assert_eq!(identifier(function | SVE_HINT), function);
+        for bit in 17..24 {
+            assert_eq!(decide(function | 1 << bit, 0), Decision::Answer(NOT_SUPPORTED), "{function:#x} and bit {bit}");
+        }
+    }
+}
+
+/// The numbers of DEN0028, written down a second time: whatever can be asked about can be called.
+#[test]
+fn every_workaround_that_can_be_asked_about_can_be_called() {
+    for workaround in [0x8000_8000, 0x8000_7fff, 0x8000_3fff, 0x8000_0004] {
+        assert_eq!(decide(0x8000_0001, workaround), Decision::Relay, "{workaround:#x}");
+        assert_eq!(decide(workaround, 0), Decision::Relay, "{workaround:#x}");
+    }
+    for unknown in [0x8000_0002, 0x8000_0003, 0x8000_0005, 0x8000_1fff] {
+        assert_eq!(decide(0x8000_0001, unknown), Decision::Answer(NOT_SUPPORTED), "{unknown:#x}");
+        assert_eq!(decide(unknown, 0), Decision::Answer(NOT_SUPPORTED), "{unknown:#x}");
+    }
+}
+
+/// What firmware says, as TF-A with PSCI_OS_INIT_MODE=1 does.
+#[test]
+fn os_initiated_suspend_is_not_promised_without_set_suspend_mode() {
+    let Decision::RelayPromise(promise) = decide(0x8400_000a, 0xc400_0001) else { panic!("not a promise") };
+    assert_eq!([0b01, 0b11, 0b10, 0, -1, 0xff].map(|word| promise.kept(word)), [0, 2, 2, 0, -1, 2]);
+    assert_eq!(decide(0x8400_000a, 0x8400_000f), Decision::Answer(NOT_SUPPORTED));
+    assert_eq!(decide(0x8400_000f, 1), Decision::Answer(NOT_SUPPORTED));
+}
+
+#[test]
+fn flags_that_nobody_knows_are_not_passed_on() {
+    for function in [0x8400_0002, 0xc400_0003, 0xc400_0004, 0x8400_0008, 0x8400_0009, 0x8400_000a, 0x8000_0000] {
+        let Decision::RelayPromise(promise) = decide(0x8400_000a, function) else { panic!("{function:#x}") };
+        assert_eq!([0, 1, 6, -1].map(|word| promise.kept(word)), [0, 0, 0, -1], "{function:#x}");
+    }
+}
+
+/// MIGRATE is refused, so no trusted OS can be migrated; where one stays on a CPU, the host can ask which.
+#[test]
+fn a_trusted_os_is_described_by_what_can_be_called() {
+    let Decision::RelayPromise(promise) = decide(0x8400_0006, 0) else { panic!("not a promise") };
+    assert_eq!([0, 1, 2, -1].map(|word| promise.kept(word)), [1, 1, 2, -1]);
+    assert_eq!(decide(0x8400_0005, 0), Decision::Answer(NOT_SUPPORTED));
+    assert_eq!((decide(0x8400_0007, 0), decide(0xc400_0007, 0)), (Decision::Relay, Decision::Relay));
+}
+
+#[test]
+fn trng_features_never_promises_what_is_refused() {
+    for function in (0x8400_0000..0x8400_0100).chain(0xc400_0000..0xc400_0100) {
+        if decide(0x8400_0051, function) == Decision::Relay {
+            assert_eq!(decide(function, 0x8400_0050), Decision::Relay, "{function:#x}");
+        }
+    }
+}
+
+/// DEN0022 table 8 and 9: bit 16 in the original format, bit 30 in the extended one, in which bit 16 is part of StateID.
+#[test]
+fn a_power_down_state_is_told_by_the_bit_of_its_format() {
+    let formats = [-1, 0, 1, 2, 3].map(StateFormat::of);
+    let (original, extended) = (StateFormat::Original, StateFormat::Extended);
+    assert_eq!(formats, [original, original, original, extended, extended]);
+    let (standby, down) = (SuspendKind::Standby, SuspendKind::PowerDown);
+    assert_eq!([0, 1 << 16, 1 << 30, 0xffff].map(|state| original.kind(state)), [standby, down, standby, standby]);
+    assert_eq!([0, 1 << 16, 1 << 30, 0xfff_ffff].map(|state| extended.kind(state)), [standby, standby, down, standby]);
+}
+
+#[test]
+fn a_status_is_the_signed_word_in_w0_whatever_the_upper_half_holds() {
+    assert_eq!([0, 1, 0xffff_ffff, 0xdead_0000_ffff_fffe, u64::MAX].map(status), [0, 1, -1, -2, -1]);
+}
+
+/// Whatever firmware says: a CPU that AFFINITY_INFO calls on is on for CPU_ON, too.
+#[test]
+fn affinity_info_and_cpu_on_have_one_source() {
+    assert_eq!([0, 1, 2].map(|word| Power::On.affinity_info(|| word)), [0, 0, 0]);
+    assert_eq!([0, 1, 2].map(|word| Power::Pending.affinity_info(|| word)), [2, 2, 2]);
+    assert_eq!([0, 1, 2, -2].map(|word| Power::Off.affinity_info(|| word)), [0, 1, 2, -2]);
+}

@@ -1,0 +1,37 @@
+//! Errata of CPU cores that EL2 has to work around, as far as a host can see it.
+
+use crate::firmware::{self, Stat};
+use crate::lab::Ctx;
+use crate::mem::{BLOCK, PAGE, alloc};
+use crate::outcome::TestResult;
+use crate::registry::Runs;
+use crate::sysreg::midr_el1;
+use crate::tests::ownership::{donate, take_back};
+use crate::{ensure, mmio, payload_test, println};
+
+/// MIDR_EL1.PartNum of cores by Arm that QEMU has and on which TLBI and DSB have to be repeated (Arm's notice 112137, and the revision
+/// histories of Cortex-A55): Cortex-A55, A76, A710, Neoverse N1, N2, V1.
+const LISTED: [u64; 6] = [0xd05, 0xd0b, 0xd47, 0xd0c, 0xd49, 0xd40];
+
+payload_test!(t62_tlbi_is_repeated, Runs::HYP);
+/// On a core where an access by an old translation may outlast TLBI and DSB, every change of owner repeats them; elsewhere none does.
+fn t62_tlbi_is_repeated(_ctx: &Ctx) -> TestResult {
+    let midr = midr_el1();
+    let listed = midr >> 24 == 0x41 && LISTED.contains(&(midr >> 4 & 0xfff));
+    // The first page of a block splits it, the next does not, and the last leaves a run.
+    let block = alloc(BLOCK, BLOCK);
+    for (page, pages) in [(0, 1), (1, 1), (4, 3)] {
+        let base = block + page * PAGE;
+        mmio::write64(base, 0x5a5a);
+        let before = firmware::stat(Stat::TlbiRepeats);
+        donate(base, pages)?;
+        let donated = firmware::stat(Stat::TlbiRepeats) - before;
+        take_back(base, pages)?;
+        let returned = firmware::stat(Stat::TlbiRepeats) - before - donated;
+        println!("MIDR {midr:#x}: {donated} and {returned} repetitions");
+        ensure!(donated > 0 || !listed, "nothing is repeated before {base:#x} is EL2's");
+        ensure!(returned > 0 || !listed, "nothing is repeated before {base:#x} is the host's again");
+        ensure!(donated + returned == 0 || listed, "TLBI and DSB are repeated on a core that does not need it");
+    }
+    Ok(())
+}
