@@ -25,6 +25,15 @@ struct PoolState {
     free: RefCell<Vec<(u64, u64)>>,
     refuse: Cell<bool>,
     live: Cell<u64>,
+    /// Buffers vanish without a trace.
+    abandoned: Cell<bool>,
+}
+
+/// Which blocks of a pool are free, and which were never used.
+pub(crate) struct Buffers {
+    used: u64,
+    free: Vec<(u64, u64)>,
+    live: u64,
 }
 
 impl Pool {
@@ -42,6 +51,31 @@ impl Pool {
     #[must_use]
     pub fn live(&self) -> u64 {
         self.0.live.get()
+    }
+
+    /// Whether `other` is this pool.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Rc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Lets `what` drop buffers that are copies, or that a machine had which is no more: they are not given back.
+    pub(crate) fn abandon(&self, what: impl FnOnce()) {
+        self.0.abandoned.set(true);
+        what();
+        self.0.abandoned.set(false);
+    }
+
+    /// What is free now.
+    pub(crate) fn buffers(&self) -> Buffers {
+        Buffers { used: self.0.used.get(), free: self.0.free.borrow().clone(), live: self.0.live.get() }
+    }
+
+    /// Makes free what was free then, and refuses nothing.
+    pub(crate) fn set_buffers(&self, buffers: &Buffers) {
+        self.0.used.set(buffers.used);
+        self.0.free.borrow_mut().clone_from(&buffers.free);
+        self.0.live.set(buffers.live);
+        self.0.refuse.set(false);
     }
 
     fn alloc(&self, bytes: u64) -> Option<u64> {
@@ -72,11 +106,13 @@ impl Pool {
 
 /// One SMMU as the driver sees it.
 #[derive(Clone)]
-pub struct Bus {
+pub struct Bus(Rc<Wires>);
+
+struct Wires {
     model: Rc<RefCell<Model>>,
     mem: Memory,
     pool: Pool,
-    clock: Rc<Cell<u64>>,
+    clock: Cell<u64>,
     spy: Spy,
     irqs: Rc<RefCell<Vec<WiredIrq>>>,
     lazy_clean: Rc<Cell<bool>>,
@@ -97,22 +133,32 @@ impl Bus {
         damage: Damage,
     ) -> Self {
         let mem = model.borrow().mem().clone();
-        Self {
+        Self(Rc::new(Wires {
             model,
             mem,
             pool,
-            clock: Rc::default(),
+            clock: Cell::default(),
             spy,
             irqs,
             lazy_clean,
             damage,
             #[cfg(feature = "weakened")]
             lacks: crate::missing::of_drivers(),
-        }
+        }))
     }
 
     fn look(&self) {
-        look(&self.model, &self.spy);
+        look(&self.0.model, &self.0.spy);
+    }
+
+    /// Microseconds since the driver first looked.
+    pub(crate) fn time(&self) -> u64 {
+        self.0.clock.get()
+    }
+
+    /// Changes the time.
+    pub(crate) fn set_time(&self, us: u64) {
+        self.0.clock.set(us);
     }
 }
 
@@ -130,57 +176,58 @@ impl Platform for Bus {
     type Buffer = Buffer;
 
     fn read32(&self, offset: u32) -> u32 {
-        self.model.borrow_mut().read32(offset)
+        self.0.model.borrow_mut().read32(offset)
     }
 
     fn write32(&self, offset: u32, value: u32) {
-        self.model.borrow_mut().write32(offset, value);
+        self.0.model.borrow_mut().write32(offset, value);
         self.look();
     }
 
     fn read64(&self, offset: u32) -> u64 {
-        self.model.borrow_mut().read64(offset)
+        self.0.model.borrow_mut().read64(offset)
     }
 
     fn write64(&self, offset: u32, value: u64) {
-        self.model.borrow_mut().write64(offset, value);
+        self.0.model.borrow_mut().write64(offset, value);
         self.look();
     }
 
     fn alloc(&self, size: usize) -> Option<Buffer> {
         let bytes = u64::try_from(size).ok()?;
-        let pa = self.pool.alloc(bytes)?;
+        let pa = self.0.pool.alloc(bytes)?;
         for word in (pa..pa + bytes).step_by(8) {
-            self.mem.cpu_write64(word, 0);
+            self.0.mem.cpu_write64(word, 0);
         }
-        self.mem.clean(pa..pa + bytes);
+        self.0.mem.clean(pa..pa + bytes);
         Some(Buffer { pa, bytes, bus: self.clone() })
     }
 
     fn dsb(&self) {}
 
     fn now_us(&self) -> u64 {
-        self.clock.set(self.clock.get() + 1);
-        self.clock.get()
+        self.0.clock.set(self.0.clock.get() + 1);
+        self.0.clock.get()
     }
 
     fn relax(&self) {
-        self.clock.set(self.clock.get() + 500);
-        self.model.borrow_mut().relax();
+        self.0.clock.set(self.0.clock.get() + 500);
+        self.0.model.borrow_mut().relax();
         self.look();
     }
 
     fn raise(&self, irq: WiredIrq) {
-        self.irqs.borrow_mut().push(irq);
+        self.0.irqs.borrow_mut().push(irq);
     }
 
     #[cfg(feature = "weakened")]
     fn lacks(&self, weakness: smmu_drv::weak::Weakness) -> bool {
-        self.lacks.contains(&weakness)
+        self.0.lacks.contains(&weakness)
     }
 }
 
 /// A block of the pool.
+#[derive(Clone)]
 pub struct Buffer {
     pa: u64,
     bytes: u64,
@@ -210,38 +257,41 @@ impl DmaBuffer for Buffer {
 
     fn read64(&self, offset: usize) -> u64 {
         let Some(pa) = self.at(offset) else { return 0 };
-        let flipped = self.bus.damage.get().filter(|(at, _)| *at == pa).map_or(0, |(_, bits)| bits);
-        self.bus.mem.cpu_read64(pa) ^ flipped
+        let flipped = self.bus.0.damage.get().filter(|(at, _)| *at == pa).map_or(0, |(_, bits)| bits);
+        self.bus.0.mem.cpu_read64(pa) ^ flipped
     }
 
     fn write64(&mut self, offset: usize, value: u64) {
         if let Some(pa) = self.at(offset) {
-            self.bus.mem.cpu_write64(pa, value);
+            self.bus.0.mem.cpu_write64(pa, value);
             self.bus.look();
         }
     }
 
     fn clean(&self, offset: usize, len: usize) {
-        if self.bus.lazy_clean.get() {
+        if self.bus.0.lazy_clean.get() {
             return;
         }
-        self.bus.mem.clean(self.range(offset, len));
+        self.bus.0.mem.clean(self.range(offset, len));
         self.bus.look();
     }
 
     fn invalidate(&self, offset: usize, len: usize) {
-        self.bus.mem.invalidate(self.range(offset, len));
+        self.bus.0.mem.invalidate(self.range(offset, len));
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
+        if self.bus.0.pool.0.abandoned.get() {
+            return;
+        }
         // What is made of freed memory is anything: here, stream table entries that let everything through.
         for entry in (self.pa..self.pa + self.bytes).step_by(64) {
-            self.bus.mem.cpu_write64(entry, 0b1001);
+            self.bus.0.mem.cpu_write64(entry, 0b1001);
         }
-        self.bus.mem.clean(self.pa..self.pa + self.bytes);
+        self.bus.0.mem.clean(self.pa..self.pa + self.bytes);
         self.bus.look();
-        self.bus.pool.free(self.pa, self.bytes);
+        self.bus.0.pool.free(self.pa, self.bytes);
     }
 }

@@ -4,7 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use hyp::mem_protect::{DmaError, DmaStage2, Leaf, LeafKind, PageRange};
+use hyp::mem_protect::{DmaError, DmaStage2, Leaf, LeafKind, PAGE_BYTES, PageRange};
 use io_pgtable::{HeapMemory, Ipa, MemType, Pa};
 use shadow_s2::{GrantError, Invalidate, InvalidateError, IpaRange, Plan, RevokeError, ShadowS2, Target};
 use smmu_drv::{Smmu, Stage2Cfg, Stale};
@@ -12,7 +12,7 @@ use smmu_model::{Memory, Model};
 
 use crate::Bus;
 use crate::layout;
-use crate::machine::Owner;
+use crate::owner::Owner;
 
 /// Drivers of all SMMUs.
 pub(crate) type Drivers = Rc<RefCell<Vec<Smmu<Bus, Owner>>>>;
@@ -60,7 +60,7 @@ pub struct Dma {
 }
 
 /// Copies table memory to where the model's walkers look, at every moment at which stores are ordered before a walk.
-struct Mirror {
+pub(crate) struct Mirror {
     heap: HeapMemory,
     mem: Memory,
     seen: Vec<u64>,
@@ -81,13 +81,40 @@ struct Step<'a> {
 }
 
 impl Mirror {
+    /// Copies nothing yet.
+    pub(crate) fn new(mem: Memory, snooping: bool) -> Self {
+        let heap = HeapMemory::new(Pa(layout::TABLES), usize::try_from(layout::TABLES_BYTES).unwrap_or(0));
+        Self { heap, mem, seen: Vec::new(), snooping }
+    }
+
+    /// Where to make tables. It is as new: all tables that were made there are gone.
+    pub(crate) fn emptied(&mut self) -> HeapMemory {
+        let used = self.heap.used();
+        assert!(self.heap.reset(), "somebody has a table there");
+        self.see(used);
+        self.heap.clone()
+    }
+
     /// The tables as they are before any SMMU walks them.
-    fn new(heap: HeapMemory, mem: Memory, snooping: bool) -> Self {
-        let mut mirror = Self { heap, mem, seen: Vec::new(), snooping };
-        let words: Vec<u64> = (layout::TABLES..layout::TABLES + layout::TABLES_BYTES).step_by(8).collect();
-        mirror.seen = words.iter().map(|pa| mirror.word(*pa)).collect();
-        mirror.mem.preset(words.into_iter().zip(mirror.seen.iter().copied()));
-        mirror
+    pub(crate) fn begin(&mut self) {
+        if self.seen.is_empty() {
+            self.seen = vec![0; usize::try_from(layout::TABLES_BYTES / 8).unwrap_or(0)];
+            self.see(layout::TABLES_BYTES);
+            self.mem.preset((layout::TABLES..).step_by(8).zip(self.seen.iter().copied()));
+        } else {
+            // The machine went back to when they were first made: the memory has them.
+            self.see(self.heap.used());
+        }
+    }
+
+    /// Looks at the first `bytes`.
+    fn see(&mut self, bytes: u64) {
+        for (index, pa) in (layout::TABLES..layout::TABLES + bytes).step_by(8).enumerate() {
+            let word = self.word(pa);
+            if let Some(seen) = self.seen.get_mut(index) {
+                *seen = word;
+            }
+        }
     }
 
     /// A word as walkers see it.
@@ -99,11 +126,14 @@ impl Mirror {
     /// All stores since the last time appear at once: their order is the business of the table's own tests.
     fn update(&mut self) {
         let mut changed = Vec::new();
-        for (index, pa) in (layout::TABLES..layout::TABLES + layout::TABLES_BYTES).step_by(8).enumerate() {
-            let word = self.word(pa);
-            if word != self.seen[index] {
-                self.seen[index] = word;
-                changed.push((pa, word));
+        for page in self.heap.touched() {
+            for pa in (page.0..page.0 + PAGE_BYTES).step_by(8) {
+                let word = self.word(pa);
+                let seen = usize::try_from((pa - layout::TABLES) / 8).ok().and_then(|index| self.seen.get_mut(index));
+                if let Some(seen) = seen.filter(|seen| **seen != word) {
+                    *seen = word;
+                    changed.push((pa, word));
+                }
             }
         }
         self.mem.store_at_once(&changed);
@@ -136,18 +166,22 @@ impl Invalidate for Step<'_> {
 }
 
 impl Dma {
-    /// A shadow whose tables lie in `heap`.
+    /// A shadow whose tables `mirror` copies.
     #[must_use]
     pub(crate) fn new(
         shadow: ShadowS2<HeapMemory>,
-        heap: HeapMemory,
-        mem: Memory,
+        mirror: Mirror,
         drivers: Drivers,
         defence: Rc<Cell<Defence>>,
         models: Vec<Rc<RefCell<Model>>>,
     ) -> Self {
-        let snooping = models.iter().all(|m| m.borrow().config().snoop == smmu_model::Snoop::Coherent);
-        Self { shadow, mirror: Mirror::new(heap, mem, snooping), smmus: Smmus { drivers, defence, models } }
+        Self { shadow, mirror, smmus: Smmus { drivers, defence, models } }
+    }
+
+    /// What copies the tables, which are gone.
+    #[must_use]
+    pub(crate) fn into_mirror(self) -> Mirror {
+        self.mirror
     }
 
     /// What every STE says for its stage 2.
@@ -194,6 +228,7 @@ impl DmaStage2 for Dma {
         if self.smmus.defence.get() == Defence::NoUnmap {
             return Ok(());
         }
+        self.mirror.heap.forget_touched();
         let mut step = Step { smmus: &self.smmus, mirror: &mut self.mirror };
         let result = self.shadow.revoke(ipa_range(range)?, &mut step);
         self.mirror.update();
@@ -208,6 +243,7 @@ impl DmaStage2 for Dma {
         if self.smmus.defence.get() == Defence::NoUnmap {
             return Ok(());
         }
+        self.mirror.heap.forget_touched();
         let result = self.shadow.grant(ipa_range(range)?);
         self.mirror.update();
         result.map_err(|error| match error {
@@ -226,6 +262,7 @@ impl DmaStage2 for Dma {
 
     fn coalesce(&mut self, range: PageRange) {
         let Ok(range) = ipa_range(range) else { return };
+        self.mirror.heap.forget_touched();
         let mut step = Step { smmus: &self.smmus, mirror: &mut self.mirror };
         let _ = self.shadow.coalesce(range, &mut step);
         self.mirror.update();

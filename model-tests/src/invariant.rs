@@ -1,9 +1,10 @@
 //! The invariant, checked with the oracle: no stream reaches a byte that is not its owner's, by any legal choice.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use hyp::mem_protect::Owner as PageOwner;
-use smmu_model::Model;
+use hyp::mem_protect::{Owner as PageOwner, PageRange};
+use io_pgtable::Ipa;
+use smmu_model::{Mapped, Model, Reachable};
 
 use crate::layout;
 use crate::machine::Machine;
@@ -34,15 +35,15 @@ impl Machine {
     }
 
     fn check(&self, smmu: usize, model: &Model, sids: &[u32]) -> Result<(), Breach> {
-        let mut judged: BTreeMap<(u64, u64), Option<u64>> = BTreeMap::new();
-        for &sid in sids {
-            for range in model.reach(sid) {
-                let bad =
-                    *judged.entry((range.pa, range.size)).or_insert_with(|| self.first_foreign(range.pa, range.size));
-                if let Some(pa) = bad {
-                    return Err(Breach { smmu, sid: Some(sid), pa, how: format!("{range:x?}") });
+        let mut judged: Vec<Arc<Mapped>> = Vec::new();
+        for (sid, reach) in sids.iter().zip(model.reach_each(sids)) {
+            for mapped in reach.now {
+                if judged.iter().all(|known| !Arc::ptr_eq(known, &mapped)) {
+                    mapped.ranges().try_for_each(|range| self.check_range(smmu, *sid, range))?;
+                    judged.push(mapped);
                 }
             }
+            reach.other.into_iter().try_for_each(|range| self.check_range(smmu, *sid, range))?;
         }
         for own in model.originated_writes() {
             let inside = own.pa >= layout::POOL && own.pa + own.size <= layout::POOL + layout::POOL_BYTES;
@@ -51,6 +52,21 @@ impl Machine {
             }
         }
         Ok(())
+    }
+
+    fn check_range(&self, smmu: usize, sid: u32, range: Reachable) -> Result<(), Breach> {
+        if self.is_hosts(range.pa, range.size) {
+            return Ok(());
+        }
+        let bad = self.first_foreign(range.pa, range.size);
+        bad.map_or(Ok(()), |pa| Err(Breach { smmu, sid: Some(sid), pa, how: format!("{range:x?}") }))
+    }
+
+    /// Whether all of the range is RAM of the host.
+    fn is_hosts(&self, pa: u64, size: u64) -> bool {
+        let Some(el2) = &self.el2 else { return false };
+        let pages = PageRange::covering(Ipa(pa), size).and_then(|range| el2.owner.map().pages(range).ok());
+        pages.is_some_and(|pages| pages.iter().all(|page| page.owner() == PageOwner::Host))
     }
 
     /// The first byte of the range that is not the host's, the translater page apart.

@@ -16,13 +16,17 @@ mod invariant;
 pub mod layout;
 mod machine;
 mod missing;
+mod owner;
 mod pages;
+mod snapshot;
 mod twice;
 
 pub use bus::{Bus, Damage, Pool, Spy};
 pub use dma::{Defence, Dma};
 pub use invariant::Breach;
-pub use machine::{CANARY, Guard, Machine, Owner, Setup};
+pub use machine::{CANARY, Guard, Machine, Setup};
 pub use missing::{caught_without, lacking, undefended};
+pub use owner::{Held, Owner};
 pub use pages::Hook;
+pub use snapshot::Snapshot;
 pub use twice::{Verdict, twice, twice_with};

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use hyp::mem_protect::{
     Error, Owner as PageOwner, Ownership, PAGE_BYTES, PageInfo, PageMap, PageRange, UncheckedRange,
 };
-use io_pgtable::{Bbm, Cfg, HeapMemory, Ipa, Pa};
+use io_pgtable::{Bbm, Cfg, Ipa};
 use shadow_s2::{IpaRange, ShadowS2};
 use smmu_drv::platform::WiredIrq;
 use smmu_drv::{AccessSize, Coherency, HOST_CMDQS, MsiAdvert, ProbeConfig, Probed, Smmu, WriteOutcome};
@@ -15,13 +15,11 @@ use smmu_model::{Bbml, Config, Memory, Model, Region, Snoop, Transfer};
 
 use crate::bus::{Bus, Damage, Pool, Spy};
 use crate::cpu::Cpu;
-use crate::dma::{Defence, Dma, Drivers};
+use crate::dma::{Defence, Dma, Drivers, Mirror};
 use crate::layout;
 use crate::missing;
+use crate::owner::Owner;
 use crate::pages::{Hook, Pages};
-
-/// The ownership map with everything that follows it.
-pub type Owner = Ownership<'static, Cpu, Dma, Pages>;
 
 /// Who programs the SMMUs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +101,7 @@ pub struct Machine {
     pub damage: Damage,
     defence: Rc<Cell<Defence>>,
     pages: Pages,
+    setup: Setup,
 }
 
 impl Machine {
@@ -147,43 +146,23 @@ impl Machine {
             skip_cleans: Rc::default(),
             damage: Damage::default(),
             defence: Rc::new(Cell::new(missing::of_revocations())),
+            setup: setup.clone(),
         };
         machine.mem.cpu_write64(layout::SECRET, CANARY);
         machine.mem.clean(layout::SECRET..layout::SECRET + 8);
         if setup.guard == Guard::El2 {
-            machine.boot(setup);
+            machine.boot();
         }
         machine
     }
 
-    fn boot(&mut self, setup: &Setup) {
-        let ram = range(layout::RAM, layout::RAM_BYTES);
-        let storage = vec![PageInfo::default(); usize::try_from(ram.count()).unwrap_or(0)];
-        let Ok(mut map) = PageMap::new(Box::leak(storage.into_boxed_slice()), &[ram]) else { panic!("page map") };
-        map.reserve(range(layout::EL2, layout::EL2_BYTES), PageOwner::Hyp);
-        let mut cpu = Cpu::default();
-        cpu.add(range(layout::RAM, layout::EL2 - layout::RAM));
-
-        let heap = HeapMemory::new(Pa(layout::TABLES), usize::try_from(layout::TABLES_BYTES).unwrap_or(0));
-        let bbm = match setup.config.bbml {
-            Bbml::Level0 => Bbm::Level0,
-            Bbml::Level1 => Bbm::Level1,
-            Bbml::Level2 => Bbm::Level2,
-        };
-        let bits = setup.config.oas_bits().min(48);
-        let coherent_walk = setup.config.snoop == Snoop::Coherent;
-        let cfg = Cfg { coherent_walk, bbm, ..Cfg::new(40.min(bits), bits) };
-        let Ok(mut shadow) = ShadowS2::new(cfg, heap.clone()) else { panic!("shadow table") };
-        let memory: Vec<IpaRange> =
-            map.runs_of(PageOwner::Host).filter_map(|run| IpaRange::new(run.ipa(), run.bytes())).collect();
-        let registers = IpaRange::new(Ipa(layout::TRANSLATER), layout::TRANSLATER_BYTES);
-        if shadow.snapshot(memory, registers).is_err() {
-            panic!("snapshot");
-        }
+    fn boot(&mut self) {
+        let pages = usize::try_from(layout::RAM_BYTES / PAGE_BYTES).unwrap_or(0);
+        let mirror = Mirror::new(self.mem.clone(), self.walks_snoop());
         let drivers = Drivers::default();
-        let dma = Dma::new(shadow, heap, self.mem.clone(), drivers.clone(), self.defence.clone(), self.models.clone());
-        let stage2 = dma.config(setup.vmid);
-        let owner = Ownership::new(map, cpu, dma, self.pages.clone(), 4096);
+        let storage = Box::leak(vec![PageInfo::default(); pages].into_boxed_slice());
+        let owner = self.protect(storage, mirror, drivers.clone());
+        let stage2 = owner.dma().config(self.setup.vmid);
         for model in &self.models {
             let bus = Bus::new(
                 model.clone(),
@@ -193,9 +172,9 @@ impl Machine {
                 self.skip_cleans.clone(),
                 self.damage.clone(),
             );
-            let coherent = if coherent_walk { Coherency::Coherent } else { Coherency::NonCoherent };
-            let probed = match Probed::probe(bus, ProbeConfig { coherent, msi: setup.msi, cmdq_log2: setup.cmdq_log2 })
-            {
+let coherent = if self.walks_snoop() { Coherency::Coherent } else { Coherency::NonCoherent };
+            let config = ProbeConfig { coherent, msi: self.setup.msi, cmdq_log2: self.setup.cmdq_log2 };
+            let probed = match Probed::probe(bus, config) {
                 Ok(probed) => probed,
                 Err(error) => panic!("probe: {error}"),
             };
@@ -205,6 +184,48 @@ impl Machine {
             }
         }
         self.el2 = Some(El2 { owner, drivers });
+    }
+
+    fn walks_snoop(&self) -> bool {
+        self.setup.config.snoop == Snoop::Coherent
+    }
+
+    /// The ownership map and both stage 2 tables, with all memory but EL2's given to the host.
+    pub(crate) fn protect(&self, storage: &'static mut [PageInfo], mut mirror: Mirror, drivers: Drivers) -> Owner {
+        let ram = range(layout::RAM, layout::RAM_BYTES);
+        let Ok(mut map) = PageMap::new(storage, &[ram]) else { panic!("page map") };
+        map.reserve(range(layout::EL2, layout::EL2_BYTES), PageOwner::Hyp);
+        let mut cpu = Cpu::default();
+        cpu.add(range(layout::RAM, layout::EL2 - layout::RAM));
+
+        let config = &self.setup.config;
+        let bbm = match config.bbml {
+            Bbml::Level0 => Bbm::Level0,
+            Bbml::Level1 => Bbm::Level1,
+            Bbml::Level2 => Bbm::Level2,
+        };
+        let bits = config.oas_bits().min(48);
+        let cfg = Cfg { coherent_walk: self.walks_snoop(), bbm, ..Cfg::new(40.min(bits), bits) };
+        let Ok(mut shadow) = ShadowS2::new(cfg, mirror.emptied()) else { panic!("shadow table") };
+        let memory: Vec<IpaRange> =
+            map.runs_of(PageOwner::Host).filter_map(|run| IpaRange::new(run.ipa(), run.bytes())).collect();
+        let registers = IpaRange::new(Ipa(layout::TRANSLATER), layout::TRANSLATER_BYTES);
+        if shadow.snapshot(memory, registers).is_err() {
+            panic!("snapshot");
+        }
+        mirror.begin();
+        let dma = Dma::new(shadow, mirror, drivers, self.defence.clone(), self.models.clone());
+        Owner(Ownership::new(map, cpu, dma, self.pages.clone(), 4096))
+    }
+
+    /// Forgets what tests did to the machine beside the host's accesses: nothing is missing but what new machines lack.
+    pub(crate) fn forget(&mut self) {
+        self.irqs.borrow_mut().clear();
+        self.agains = 0;
+        self.skip_cleans.set(false);
+        self.damage.set(None);
+        self.defence.set(missing::of_revocations());
+        self.pages.forget();
     }
 
     /// Takes away a part of revocations.
@@ -333,9 +354,8 @@ impl Machine {
 
     /// Claims that EL2 holds on host pages.
     pub fn claims(&mut self) -> u64 {
-        let map = self.owner().map();
-        let ram = range(layout::RAM, layout::RAM_BYTES);
-        ram.pfns().filter_map(|pfn| map.page(pfn)).map(|page| u64::from(page.pins())).sum()
+        let pages = self.owner().map().pages(range(layout::RAM, layout::RAM_BYTES));
+        pages.map_or(0, |pages| pages.iter().map(|page| u64::from(page.pins())).sum())
     }
 
     /// The secret is untouched.

@@ -32,6 +32,11 @@ pub(crate) fn is_missing(word: &str) -> bool {
     MISSING.get().split(',').any(|missing| missing == word)
 }
 
+/// What a new machine lacks, word by word.
+pub(crate) fn words() -> &'static str {
+    MISSING.get()
+}
+
 /// Which part of revocations a new machine lacks.
 pub(crate) fn of_revocations() -> Defence {
     REVOCATION.iter().find(|(word, _)| is_missing(word)).map_or(Defence::Whole, |(_, defence)| *defence)

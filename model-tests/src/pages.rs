@@ -35,6 +35,13 @@ impl Pages {
         self.hook.clone()
     }
 
+    /// Nothing is mapped, nothing donated, and no other CPU acts.
+    pub(crate) fn forget(&self) {
+        self.mapped.borrow_mut().clear();
+        self.donated.borrow_mut().clear();
+        *self.hook.borrow_mut() = None;
+    }
+
     /// Pages that EL2 maps because they are claimed or donated.
     #[must_use]
     pub fn mapped(&self) -> usize {

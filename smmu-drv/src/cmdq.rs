@@ -35,6 +35,7 @@ pub(crate) enum CmdqError {
 }
 
 /// The ring and its producer index.
+#[derive(Clone)]
 pub(crate) struct Cmdq<B> {
     ring: B,
     log2: u32,

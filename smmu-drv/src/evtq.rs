@@ -15,6 +15,7 @@ pub(crate) const RING_SIZE: usize = 4096;
 pub(crate) const MAX_DRAIN: u32 = 1 << LOG2_ENTRIES;
 
 /// The ring and its consumer index.
+#[derive(Clone)]
 pub(crate) struct Evtq<B> {
     ring: B,
     log2: u32,

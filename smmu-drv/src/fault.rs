@@ -163,7 +163,7 @@ impl fmt::Display for FaultRecord {
 }
 
 /// Keeps the first [`FAULT_LOG`] records until they are taken.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct FaultLog {
     records: [Option<FaultRecord>; FAULT_LOG],
     next: usize,

@@ -12,6 +12,7 @@ pub(crate) const ACK_TIMEOUT_US: u64 = 1_000_000;
 pub(crate) struct TimedOut;
 
 /// One SMMU's registers, memory and clock.
+#[derive(Clone)]
 pub(crate) struct Hw<P> {
     platform: P,
 }

@@ -107,6 +107,33 @@ pub struct Smmu<P: Platform, H: HostMemory> {
     pub(crate) irq_hw: u32,
 }
 
+/// The same records once more; there is still one piece of hardware. For tests, which go back to an earlier state of a modelled
+/// machine: buffers and claims that stand for something real have no copies, and then there are none of this.
+impl<P: Platform + Clone, H: HostMemory> Clone for Smmu<P, H>
+where
+    P::Buffer: Clone,
+    H::Claim: Clone,
+{
+    fn clone(&self) -> Self {
+        Self {
+            hw: self.hw.clone(),
+            features: self.features,
+            stage2: self.stage2,
+            cmdq: self.cmdq.clone(),
+            evtq: self.evtq.clone(),
+            strtab: self.strtab.clone(),
+            regs: self.regs.clone(),
+            stats: self.stats,
+            faults: self.faults.clone(),
+            failed: self.failed,
+            patience: self.patience,
+            quiesced: self.quiesced,
+            cfgi_pending: self.cfgi_pending,
+            irq_hw: self.irq_hw,
+        }
+    }
+}
+
 /// Most single-address invalidations that are cheaper than dropping the whole VMID.
 const MAX_SINGLE: u64 = 32;
 

@@ -109,7 +109,7 @@ pub enum Regimes {
 }
 
 /// When translations were enabled, and the invalidations so far.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Timeline {
     /// Consumed invalidations, in order.
     pub invalidations: Vec<Invalidation>,
@@ -122,10 +122,15 @@ impl Timeline {
     #[must_use]
     pub fn alive(&self, item: &Item, now: Time) -> bool {
         // What is in memory now can be read now.
-        if item.fresh() && self.enabled.last().is_some_and(|(start, end)| *start <= now && end.is_none()) {
+        if item.fresh() && self.enabled_at(now) {
             return true;
         }
         self.usable(item, now, &[])
+    }
+
+    /// Whether translation is on at `now`, the latest time there is.
+    pub(crate) fn enabled_at(&self, now: Time) -> bool {
+        self.enabled.last().is_some_and(|(start, end)| *start <= now && end.is_none())
     }
 
     fn usable(&self, item: &Item, at: Time, inherited: &[usize]) -> bool {

@@ -4,6 +4,9 @@
 //! modelling one particular cache, the model asks memory for all these values. There are two views: what CPUs see, and
 //! what is at the point of coherency. In a coherent system they are the same; an SMMU that does not snoop sees a CPU
 //! store only after [`Memory::clean`], and a CPU sees its writes only after [`Memory::invalidate`].
+//!
+//! A test that starts often from the same state keeps a [`Saved`] of it. Pages are shared until one side stores to them, so
+//! that going back costs what was changed.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -62,16 +65,53 @@ pub enum Snoop {
 #[derive(Clone)]
 pub struct Memory(Arc<Mutex<Inner>>);
 
+/// What a [`Memory`] was at one moment, its past included. Two are equal if nobody can tell the memories from each other.
+#[derive(Clone)]
+pub struct Saved(Inner);
+
+impl PartialEq for Saved {
+    fn eq(&self, other: &Self) -> bool {
+        let (a, b) = (&self.0, &other.0);
+        (a.now, a.snoop, &a.floors, &a.mmio) == (b.now, b.snoop, &b.floors, &b.mmio)
+            && a.regions == b.regions
+            && same(&a.cpu, &b.cpu)
+            && same(&a.poc, &b.poc)
+    }
+}
+
+/// Whether these pages have the same content and past; one that is not there is zero.
+fn same(a: &Pages, b: &Pages) -> bool {
+    let alike = |a: Option<&Arc<Page>>, b: Option<&Arc<Page>>| match (a, b) {
+        (Some(a), Some(b)) => Arc::ptr_eq(a, b) || (a.words, &a.past) == (b.words, &b.past),
+        (Some(only), None) | (None, Some(only)) => only.past.is_empty() && only.words.iter().all(|word| *word == 0),
+        (None, None) => true,
+    };
+    a.keys().chain(b.keys()).all(|page| alike(a.get(page), b.get(page)))
+}
+
+#[derive(Clone)]
 struct Inner {
     now: Time,
     snoop: Snoop,
-    regions: BTreeMap<u64, (u64, Region)>,
-    cpu: ByAddress<Box<[u64; WORDS]>>,
-    poc: ByAddress<Box<[u64; WORDS]>>,
-    history: ByAddress<Vec<(Time, u64)>>,
+    regions: Arc<BTreeMap<u64, (u64, Region)>>,
+    cpu: Pages,
+    poc: Pages,
     mmio: Vec<MmioWrite>,
     /// For each SMMU, the time before which it needs no past.
     floors: Vec<Time>,
+    /// The youngest [`Page::stamp`]. It never goes back.
+    stamp: u64,
+}
+
+type Pages = ByAddress<Arc<Page>>;
+
+#[derive(Clone)]
+struct Page {
+    words: [u64; WORDS],
+    /// By number, the words that a cache may know otherwise: the values they had, and from when.
+    past: BTreeMap<usize, Vec<(Time, u64)>>,
+    /// Another one after each change: pages with the same stamp are the same.
+    stamp: u64,
 }
 
 const PAGE: u64 = 4096;
@@ -84,13 +124,27 @@ impl Memory {
         Self(Arc::new(Mutex::new(Inner {
             now: 1,
             snoop,
-            regions: BTreeMap::new(),
-            cpu: ByAddress::default(),
-            poc: ByAddress::default(),
-            history: ByAddress::default(),
+            regions: Arc::default(),
+            cpu: Pages::default(),
+            poc: Pages::default(),
             mmio: Vec::new(),
             floors: Vec::new(),
+            stamp: 0,
         })))
+    }
+
+    /// What it is now.
+    #[must_use]
+    pub fn save(&self) -> Saved {
+        Saved(self.lock().clone())
+    }
+
+    /// Makes it what it was when `saved` was made of it: also its time, which runs on from there.
+    pub fn restore(&self, saved: &Saved) {
+        let mut m = self.lock();
+        let stamp = m.stamp;
+        *m = saved.0.clone();
+        m.stamp = stamp;
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -100,7 +154,7 @@ impl Memory {
     /// Adds `size` bytes of zeroed RAM, or a device, at `base` (both multiples of 4096).
     pub fn add(&self, base: u64, size: u64, region: Region) {
         assert!(base.is_multiple_of(PAGE) && size.is_multiple_of(PAGE), "regions are whole pages");
-        self.lock().regions.insert(base, (size, region));
+        Arc::make_mut(&mut self.lock().regions).insert(base, (size, region));
     }
 
     /// What answers at `pa`.
@@ -188,7 +242,9 @@ impl Memory {
     pub fn preset(&self, words: impl IntoIterator<Item = (u64, u64)>) {
         let mut m = self.lock();
         for (word, value) in words {
-            store(&mut m.poc, word & !7, value);
+            m.stamp += 1;
+            let stamp = m.stamp;
+            store(&mut m.poc, word & !7, value, stamp);
             if m.snoop == Snoop::NonCoherent {
                 m.cpu_store(word & !7, value);
             }
@@ -238,11 +294,17 @@ impl Memory {
             *floor = before.max(*floor);
         }
         let before = m.floors.iter().copied().min().unwrap_or(0);
-        m.history.retain(|_, history| {
-            let dead = history.iter().skip(1).take_while(|next| next.0 <= before).count();
-            history.drain(..dead);
-            history.len() > 1 || history.first().is_some_and(|only| only.0 > before)
-        });
+        let m = &mut *m;
+        for page in m.poc.values_mut().filter(|page| page.forgets(before)) {
+            m.stamp += 1;
+            let page = Arc::make_mut(page);
+            page.stamp = m.stamp;
+            page.past.retain(|_, values| {
+                let dead = dead_before(values, before);
+                values.drain(..dead);
+                values.len() > 1 || values.first().is_some_and(|only| only.0 > before)
+            });
+        }
     }
 
     /// Writes that reached devices so far, emptied.
@@ -256,6 +318,11 @@ impl Inner {
     fn region(&self, pa: u64) -> Option<Region> {
         let (base, (size, region)) = self.regions.range(..=pa).next_back()?;
         (pa - base < *size).then_some(*region)
+    }
+
+    /// Of the point of coherency.
+    fn stamp_of(&self, page: u64) -> u64 {
+        self.poc.get(&(page / PAGE)).map_or(0, |page| page.stamp)
     }
 
     fn cpu_get(&self, word: u64) -> u64 {
@@ -276,7 +343,8 @@ impl Inner {
     }
 
     fn cpu_store(&mut self, word: u64, value: u64) {
-        store(&mut self.cpu, word, value);
+        self.stamp += 1;
+        store(&mut self.cpu, word, value, self.stamp);
     }
 
     fn dev_set(&mut self, word: u64, value: u64) {
@@ -297,17 +365,37 @@ impl Inner {
         if old == value {
             return;
         }
-        self.history.entry(word).or_insert_with(|| vec![(0, old)]).push((now, value));
-        store(&mut self.poc, word, value);
+        self.stamp += 1;
+        let page = store(&mut self.poc, word, value, self.stamp);
+        page.past.entry(index_of(word)).or_insert_with(|| vec![(0, old)]).push((now, value));
     }
 }
 
-fn load(pages: &ByAddress<Box<[u64; WORDS]>>, word: u64) -> u64 {
-    pages.get(&(word / PAGE)).map_or(0, |page| page[index_of(word)])
+impl Page {
+    const EMPTY: Self = Self { words: [0; WORDS], past: BTreeMap::new(), stamp: 0 };
+
+    /// Whether some of its past was over at `before`.
+    fn forgets(&self, before: Time) -> bool {
+        self.past
+            .values()
+            .any(|values| dead_before(values, before) > 0 || matches!(values[..], [only] if only.0 <= before))
+    }
 }
 
-fn store(pages: &mut ByAddress<Box<[u64; WORDS]>>, word: u64, value: u64) {
-    pages.entry(word / PAGE).or_insert_with(|| Box::new([0; WORDS]))[index_of(word)] = value;
+/// How many of a word's values were overwritten at `before`.
+fn dead_before(values: &[(Time, u64)], before: Time) -> usize {
+    values.iter().skip(1).take_while(|next| next.0 <= before).count()
+}
+
+fn load(pages: &Pages, word: u64) -> u64 {
+    pages.get(&(word / PAGE)).map_or(0, |page| page.words[index_of(word)])
+}
+
+fn store(pages: &mut Pages, word: u64, value: u64, stamp: u64) -> &mut Page {
+    let page = Arc::make_mut(pages.entry(word / PAGE).or_insert_with(|| Arc::new(Page::EMPTY)));
+    page.words[index_of(word)] = value;
+    page.stamp = stamp;
+    page
 }
 
 fn index_of(word: u64) -> usize {

@@ -1,6 +1,8 @@
 //! The model as a whole: its state, its pace, what tests inject into it and read out of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use crate::arch::cmd::Cmd;
 use crate::arch::event::Event;
@@ -10,6 +12,7 @@ use crate::dma::{Stall, Transfer};
 use crate::hazard::Hazard;
 use crate::inval::{Invalidation, Scope};
 use crate::item::{Regimes, Timeline};
+use crate::mapped::Walks;
 use crate::mem::{ExternalAbort, Memory, MmioWrite, Time};
 use crate::regs::Regs;
 use crate::view::{Past, Strtab, View};
@@ -46,7 +49,9 @@ pub enum Injection {
     GbpaNever,
 }
 
-/// An SMMUv3.
+/// An SMMUv3. A clone of it is what it was at that moment, with the same memory: to go back to, once the memory has
+/// ([`Memory::restore`]).
+#[derive(Clone)]
 pub struct Model {
     config: Config,
     mem: Memory,
@@ -69,6 +74,7 @@ pub struct Model {
     pub(crate) completions: Vec<(u16, Transfer)>,
     pub(crate) next_stag: u16,
     rng: u64,
+    walks: Arc<Walks>,
 }
 
 impl Model {
@@ -99,6 +105,7 @@ impl Model {
             completions: Vec::new(),
             next_stag: 1,
             rng,
+            walks: Arc::default(),
         }
     }
 
@@ -321,6 +328,8 @@ impl Model {
             e2h: self.regs.cr2 & r::CR2_E2H != 0,
             recinvsid: self.regs.cr2 & r::CR2_RECINVSID != 0,
             atschk: self.regs.cr0.is(r::CR0_ATSCHK),
+            walks: &self.walks,
+            lookups: RefCell::new(HashMap::new()),
         }
     }
 }

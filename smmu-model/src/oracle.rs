@@ -6,6 +6,7 @@
 //! bound of what [`Model::dma_read`] and [`Model::dma_write`] can do, and it does not depend on what they did.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use crate::arch::desc::{self, Desc};
 use crate::arch::regs as r;
@@ -15,9 +16,12 @@ use crate::evtq::{queue_base, queue_log2};
 use crate::hazard::Hazard;
 use crate::inval::{AsidTag, Depth, Tag};
 use crate::item::Item;
+use crate::mapped::Mapped;
 use crate::model::Model;
 use crate::source::{Source, tlb_sources};
-use crate::strtab::{Lookup, SteKind, SteUse};
+use crate::stage2::S2Mapping;
+use crate::strtab::{Lookup, S2, SteKind, SteUse};
+use crate::view::View;
 
 /// How a byte can be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -65,6 +69,15 @@ impl Reachable {
     }
 }
 
+/// What a stream can reach.
+#[derive(Debug, Default)]
+pub struct Reach {
+    /// What tables map now, for streams alike the same.
+    pub now: Vec<Arc<Mapped>>,
+    /// Everything else: without a table, or by what was overwritten.
+    pub other: Vec<Reachable>,
+}
+
 /// Memory that the SMMU writes by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Originated {
@@ -74,6 +87,73 @@ pub struct Originated {
     pub pa: u64,
     /// Size in bytes.
     pub size: u64,
+}
+
+/// What TLB entries with one tag may reach, source after source.
+struct From<'a> {
+    view: &'a View<'a>,
+    nested: bool,
+    /// Leaves of the past that were found: address, size, and whether they can be written.
+    found: HashSet<(u64, u32, bool)>,
+    /// Tables that a source of the present has.
+    now: Vec<(S2, Arc<Mapped>)>,
+}
+
+impl From<'_> {
+    fn reach(&mut self, source: &Source, out: &mut Reach) {
+        let Some(s2) = source.stages.s2 else {
+            let item = Item::new(any_stage1(source), vec![], vec![source.item.clone()]);
+            if self.nested && self.view.alive(&item) {
+                let (size, stale) = (1 << self.view.config.oas_bits(), !item.fresh());
+                out.other.push(Reachable { pa: 0, size, ipa: 0, write: true, via: Via::StaleStage1Only, stale });
+            }
+            return;
+        };
+        // What an entry and a table say now can be read now.
+        if source.item.fresh() && self.view.enabled() && self.now.iter().all(|(known, _)| *known != s2) {
+            let mapped = self.view.mapped_now(&s2);
+            out.now.push(mapped.clone());
+            self.now.push((s2, mapped));
+        }
+        let mappings = if self.now.iter().any(|(known, _)| *known == s2) {
+            self.view.s2_past(&s2, &source.item)
+        } else {
+            self.view.s2_mappings(&s2, &source.item)
+        };
+        for mapping in mappings {
+            self.reach_leaf(source, &mapping, out);
+        }
+    }
+
+    fn reach_leaf(&mut self, source: &Source, mapping: &S2Mapping, out: &mut Reach) {
+        let leaf = &mapping.leaf;
+        let key = (leaf.pa, leaf.shift, leaf.write);
+        let known = self.found.contains(&key) || self.now.iter().any(|(_, now)| now.has(key.0, key.1, key.2));
+        if (!leaf.read && !leaf.write) || known {
+            return;
+        }
+        let via = if self.view.alive(&leaf.item) {
+            Via::Stage2
+        } else if self.nested && self.view.alive(&Item::new(any_stage1(source), vec![], vec![leaf.item.clone()])) {
+            Via::Combined
+        } else {
+            return;
+        };
+        self.found.insert(key);
+        out.other.push(Reachable {
+            pa: leaf.pa,
+            size: 1 << leaf.shift,
+            ipa: mapping.ipa,
+            write: leaf.write,
+            via,
+            stale: !leaf.item.fresh(),
+        });
+    }
+}
+
+/// The tag of a combined entry that is hardest to remove.
+fn any_stage1(source: &Source) -> Tag {
+    Tag::S1 { world: source.stages.world, asid: AsidTag::Any, span: None, depth: Depth::AnyLeaf, granule: None }
 }
 
 impl Model {
@@ -86,22 +166,33 @@ impl Model {
     /// Everything that transactions of `sid` can reach now.
     #[must_use]
     pub fn reach(&self, sid: u32) -> Vec<Reachable> {
+        let reach = self.reach_by(&self.view(), sid);
+        reach.now.iter().flat_map(|mapped| mapped.leaves()).chain(reach.other).collect()
+    }
+
+    /// The same for several streams, in the order of `sids`; what tables map now is not listed leaf by leaf.
+    #[must_use]
+    pub fn reach_each(&self, sids: &[u32]) -> Vec<Reach> {
+        let view = self.view();
+        sids.iter().map(|sid| self.reach_by(&view, *sid)).collect()
+    }
+
+    fn reach_by(&self, view: &View<'_>, sid: u32) -> Reach {
         let everything =
             |via| Reachable { pa: 0, size: 1 << self.config().oas_bits(), ipa: 0, write: true, via, stale: false };
-        let mut out = Vec::new();
+        let mut out = Reach::default();
         if self.is_open() {
-            out.push(everything(Via::Disabled));
+            out.other.push(everything(Via::Disabled));
         }
         if !self.regs.cr0.maybe(r::CR0_SMMUEN) {
             return out;
         }
         if self.config().ats && self.regs.cr0.maybe_clear(r::CR0_ATSCHK) {
-            out.push(everything(Via::AtsUnchecked));
+            out.other.push(everything(Via::AtsUnchecked));
         }
-        let view = self.view();
         let mut seen = Vec::new();
-        for lookup in view.lookup(sid) {
-            let Lookup::Found(SteUse { kind, item, .. }) = lookup else {
+        for lookup in view.looked_up(sid).iter() {
+            let Lookup::Found(SteUse { kind, item }) = lookup else {
                 continue;
             };
             if !view.alive(&Item::live(vec![], vec![item.clone()])) {
@@ -109,13 +200,13 @@ impl Model {
             }
             match kind {
                 SteKind::Illegal | SteKind::Abort => {}
-                SteKind::Bypass => out.push(everything(Via::Bypass)),
+                SteKind::Bypass => out.other.push(everything(Via::Bypass)),
                 SteKind::Translate(stages) => {
                     if stages.eats == 0b01 {
-                        out.push(everything(Via::AtsFull));
+                        out.other.push(everything(Via::AtsFull));
                     }
                     if stages.s2.is_none() {
-                        out.push(everything(Via::Stage1Only));
+                        out.other.push(everything(Via::Stage1Only));
                         continue;
                     }
                     // The entry decides the tags; what the TLB holds for them is the same for all entries alike.
@@ -125,65 +216,16 @@ impl Model {
                     }
                     seen.push(key);
                     // The present first: what it reaches need not be looked for in the past.
-                    let mut sources = tlb_sources(&view, &self.streams, sid, stages.world);
+                    let mut sources = tlb_sources(view, &self.streams, sid, stages.world);
                     sources.sort_by_key(|source| !source.item.fresh());
-                    let mut found = HashSet::new();
+                    let mut from = From { view, nested: stages.s1.is_some(), found: HashSet::new(), now: Vec::new() };
                     for source in sources {
-                        self.reach_from(&source, stages.s1.is_some(), &mut found, &mut out);
+                        from.reach(&source, &mut out);
                     }
                 }
             }
         }
         out
-    }
-
-    fn reach_from(
-        &self,
-        source: &Source,
-        nested: bool,
-        found: &mut HashSet<(u64, u32, bool)>,
-        out: &mut Vec<Reachable>,
-    ) {
-        let view = self.view();
-        let any = Tag::S1 {
-            world: source.stages.world,
-            asid: AsidTag::Any,
-            span: None,
-            depth: Depth::AnyLeaf,
-            granule: None,
-        };
-        let Some(s2) = &source.stages.s2 else {
-            let item = Item::new(any, vec![], vec![source.item.clone()]);
-            if nested && view.alive(&item) {
-                let size = 1 << self.config().oas_bits();
-                let stale = !item.fresh();
-                out.push(Reachable { pa: 0, size, ipa: 0, write: true, via: Via::StaleStage1Only, stale });
-            }
-            return;
-        };
-        for mapping in view.s2_mappings(s2, &source.item) {
-            let leaf = &mapping.leaf;
-            let key = (leaf.pa, leaf.shift, leaf.write);
-            if (!leaf.read && !leaf.write) || found.contains(&key) {
-                continue;
-            }
-            let via = if view.alive(&leaf.item) {
-                Via::Stage2
-            } else if nested && view.alive(&Item::new(any, vec![], vec![leaf.item.clone()])) {
-                Via::Combined
-            } else {
-                continue;
-            };
-            found.insert(key);
-            out.push(Reachable {
-                pa: leaf.pa,
-                size: 1 << leaf.shift,
-                ipa: mapping.ipa,
-                write: leaf.write,
-                via,
-                stale: !leaf.item.fresh(),
-            });
-        }
     }
 
     /// Every stream table entry, as its eight words, that hardware may use for `sid` now: also torn ones.

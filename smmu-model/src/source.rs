@@ -21,10 +21,11 @@ pub(crate) fn tlb_sources(view: &View<'_>, streams: &BTreeSet<u32>, own: u32, wo
     let mut out: Vec<Source> = Vec::new();
     let order = std::iter::once(own).chain(streams.iter().copied().filter(|sid| *sid != own));
     for sid in order {
-        for lookup in view.lookup(sid) {
-            let Lookup::Found(SteUse { kind: SteKind::Translate(stages), item, .. }) = lookup else {
+        for lookup in view.looked_up(sid).iter() {
+            let Lookup::Found(SteUse { kind: SteKind::Translate(stages), item }) = lookup else {
                 continue;
             };
+            let (stages, item) = (*stages, item.clone());
             if stages.world != world {
                 continue;
             }

@@ -170,32 +170,57 @@ impl View<'_> {
                     continue;
                 }
                 let ipa = base + (((at - table) / 8) << s2.granule.level_shift(level));
-                let mut ends = Vec::new();
                 for version in self.versions(at).unwrap_or_default().into_iter().rev() {
-                    match desc::decode(version.value, level, s2.granule) {
-                        Desc::Table { next, .. } if next >> s2.oa_bits == 0 => {
-                            let span = Span::around(ipa, s2.granule.level_shift(level));
-                            let depth = Depth::Table(level);
-                            let tag = Tag::S2 { vmid: s2.vmid, span, depth, granule: s2.granule };
-                            let item = Item::new(tag, vec![version], vec![source.clone()]);
-                            self.s2_table(s2, ipa, level + 1, next, s2.granule.stride(), &item, out);
-                        }
-                        Desc::Leaf { .. } => self.s2_descriptor(s2, ipa, level, at, version, source, &mut ends),
-                        Desc::Table { .. } | Desc::Invalid => {}
-                    }
+                    self.s2_version(s2, ipa, level, at, version, source, out);
                 }
+            }
+            page += 4096;
+        }
+    }
+
+    /// Every leaf that a walk may find through this value of the descriptor at `at`.
+    #[expect(clippy::too_many_arguments, reason = "a step of a walk has this much state")]
+    pub(crate) fn s2_version(
+        &self,
+        s2: &S2,
+        ipa: u64,
+        level: u32,
+        at: u64,
+        version: Version,
+        source: &Rc<Item>,
+        out: &mut Vec<S2Mapping>,
+    ) {
+        match desc::decode(version.value, level, s2.granule) {
+            Desc::Table { next, .. } if next >> s2.oa_bits == 0 => {
+                let span = Span::around(ipa, s2.granule.level_shift(level));
+                let depth = Depth::Table(level);
+                let tag = Tag::S2 { vmid: s2.vmid, span, depth, granule: s2.granule };
+                let item = Item::new(tag, vec![version], vec![source.clone()]);
+                self.s2_table(s2, ipa, level + 1, next, s2.granule.stride(), &item, out);
+            }
+            Desc::Leaf { .. } => {
+                let mut ends = Vec::new();
+                self.s2_descriptor(s2, ipa, level, at, version, source, &mut ends);
                 out.extend(ends.into_iter().filter_map(|end| match end {
                     S2Result::Leaf(leaf) => Some(S2Mapping { ipa, leaf }),
                     S2Result::Fault(..) => None,
                 }));
             }
-            page += 4096;
+            Desc::Table { .. } | Desc::Invalid => {}
         }
     }
 }
 
+impl S2 {
+    /// Whether the leaf `raw`, as it is in memory now, can be read, and whether it can be written.
+    pub(crate) fn allows(&self, raw: u64) -> (bool, bool) {
+        let ap = desc::s2ap(raw);
+        (ap & 1 != 0, ap & 2 != 0 || (self.hd && desc::dbm(raw)))
+    }
+}
+
 /// Address and index width of the (concatenated) first table.
-fn root_table(s2: &S2) -> (u64, u32) {
+pub(crate) fn root_table(s2: &S2) -> (u64, u32) {
     let width = s2.ia_bits - s2.granule.level_shift(s2.start_level);
     let size = (8u64 << width).max(16);
     (s2.ttb & !(size - 1), width)
@@ -203,20 +228,20 @@ fn root_table(s2: &S2) -> (u64, u32) {
 
 fn leaf(s2: &S2, ipa: u64, level: u32, at: u64, pa: u64, raw: u64, item: Rc<Item>) -> S2Leaf {
     let shift = s2.granule.level_shift(level);
-    let ap = desc::s2ap(raw);
+    let (read, writable_now) = s2.allows(raw);
     let memattr = desc::s2_memattr(raw);
     // With S2FWB bit 4 of the descriptor tells Device from the rest [5.2 S2FWB; Arm ARM D8.6.6].
     let device = if s2.fwb { memattr & 0b0100 == 0 } else { memattr >> 2 == 0 };
-    let writable = ap & 2 != 0;
+    let writable = desc::s2ap(raw) & 2 != 0;
     // The dirty state is updated in memory: a descriptor that is no longer there is read again first.
-    let by_dirty = s2.hd && desc::dbm(raw) && !writable && item.fresh_word();
+    let by_dirty = writable_now && !writable && item.fresh_word();
     let marked = if s2.ha { raw | 1 << 10 } else { raw };
     S2Leaf {
         pa: pa + (ipa & ((1 << shift) - 1)),
         shift,
         level,
         descriptor: at,
-        read: ap & 1 != 0,
+        read,
         write: writable || by_dirty,
         device,
         access: (marked != raw).then_some(Update { pa: at, old: raw, new: marked }),

@@ -1,10 +1,14 @@
 //! What walkers look at: memory with its past, the stream table registers with theirs, and the features.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::rc::Rc;
 
 use crate::config::Config;
 use crate::item::{Item, Timeline};
+use crate::mapped::Walks;
 use crate::mem::{ExternalAbort, Memory, Time, Version};
+use crate::strtab::Lookup;
 
 /// STRTAB_BASE and STRTAB_BASE_CFG during a period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +43,9 @@ pub(crate) struct View<'a> {
     pub(crate) e2h: bool,
     pub(crate) recinvsid: bool,
     pub(crate) atschk: bool,
+    pub(crate) walks: &'a Walks,
+    /// Lookups that were made through this view.
+    pub(crate) lookups: RefCell<HashMap<u32, Rc<[Lookup]>>>,
 }
 
 impl View<'_> {
@@ -49,6 +56,21 @@ impl View<'_> {
             all.retain(|version| version.end.is_none());
         }
         Ok(all)
+    }
+
+    /// [`View::lookup`], made once.
+    pub(crate) fn looked_up(&self, sid: u32) -> Rc<[Lookup]> {
+        if let Some(known) = self.lookups.borrow().get(&sid) {
+            return known.clone();
+        }
+        let found: Rc<[Lookup]> = self.lookup(sid).into();
+        self.lookups.borrow_mut().insert(sid, found.clone());
+        found
+    }
+
+    /// Whether translation is on.
+    pub(crate) fn enabled(&self) -> bool {
+        self.timeline.enabled_at(self.now)
     }
 
     /// Whether `item` may be used now.

@@ -80,6 +80,12 @@ impl<'m> PageMap<'m> {
         Ok(Self { sections, pages })
     }
 
+    /// The storage that it was made of: for another map.
+    #[must_use]
+    pub fn into_storage(self) -> &'m mut [PageInfo] {
+        self.pages
+    }
+
     /// The ranges of RAM, in ascending order.
     pub fn ram(&self) -> impl Iterator<Item = PageRange> {
         self.sections.iter().flatten().map(|section| section.range)

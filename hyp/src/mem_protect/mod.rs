@@ -68,6 +68,12 @@ impl<'m, S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'m, S, D, P> {
         Self { map, cpu, dma, pages, guests: guest::Guests::default(), max_pages, stats: Stats::default() }
     }
 
+    /// What [`Ownership::new`] got, as it is now.
+    #[must_use]
+    pub fn into_parts(self) -> (PageMap<'m>, S, D, P) {
+        (self.map, self.cpu, self.dma, self.pages)
+    }
+
     /// Most pages that one call takes.
     #[must_use]
     pub fn max_pages(&self) -> u64 {

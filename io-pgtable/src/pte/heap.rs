@@ -4,7 +4,7 @@
 #![allow(clippy::arithmetic_side_effects)]
 
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU64, Ordering, fence};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::boxed::Box;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,6 +27,8 @@ struct Shared {
     words: Words,
     /// What reached the point of coherency.
     poc: Words,
+    /// By page: whether somebody asked where it is since [`HeapMemory::forget_touched`].
+    touched: Vec<AtomicBool>,
     state: Mutex<State>,
 }
 
@@ -41,11 +43,12 @@ unsafe impl Send for Words {}
 // SAFETY: (1) as above.
 unsafe impl Sync for Words {}
 
+// Zero under Miri: it fills nothing word by word then.
+const POISON: u64 = if cfg!(miri) { 0 } else { 0xdead_beef_dead_beef };
+
 impl Words {
     /// Words with a content that no test should find in a table.
     fn poisoned(bytes: usize) -> Self {
-        // Zero under Miri: it fills nothing word by word then.
-        const POISON: u64 = if cfg!(miri) { 0 } else { 0xdead_beef_dead_beef };
         let len = bytes / 8;
         let words = std::vec![POISON; len].into_boxed_slice();
         Self { first: NonNull::from(Box::leak(words)).cast(), len }
@@ -78,6 +81,7 @@ struct State {
 }
 
 const WORD: u64 = 8;
+const PAGE: usize = 4096;
 
 impl HeapMemory {
     /// An arena of `bytes` bytes whose first byte has the physical address `base`.
@@ -90,9 +94,55 @@ impl HeapMemory {
             base: base.0,
             words: Words::poisoned(bytes),
             poc: Words::poisoned(bytes),
+            touched: (0..bytes.div_ceil(PAGE)).map(|_| AtomicBool::new(false)).collect(),
             state: Mutex::default(),
         };
         Self { shared: Arc::new(shared) }
+    }
+
+    /// Makes it as new: no table is allocated, and no memory has a content that a test should find. Whether that was done: not
+    /// while it has clones, since a table may own one.
+    #[must_use]
+    pub fn reset(&mut self) -> bool {
+        let Some(shared) = Arc::get_mut(&mut self.shared) else { return false };
+        let state = shared.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let used = usize::try_from(state.used / WORD).unwrap_or(usize::MAX).min(shared.words.len);
+        for index in 0..used {
+            for word in [shared.words.get(index), shared.poc.get(index)].into_iter().flatten() {
+                word.store(POISON, Ordering::Relaxed);
+            }
+        }
+        for touched in &mut shared.touched {
+            *touched.get_mut() = false;
+        }
+        *state = State::default();
+        true
+    }
+
+    /// Bytes from the start that were ever part of a table.
+    #[must_use]
+    pub fn used(&self) -> u64 {
+        self.state().used
+    }
+
+    /// Forgets which pages were touched. To be called while no table changes.
+    pub fn forget_touched(&self) {
+        for touched in &self.shared.touched {
+            touched.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// The pages of 4096 bytes, by address, that may have been stored to since [`HeapMemory::forget_touched`]: those of every
+    /// table whose place was asked for, and of tables larger than a page.
+    #[must_use]
+    pub fn touched(&self) -> Vec<Pa> {
+        let mut pages = self.shared.touched.iter().zip((self.shared.base..).step_by(PAGE));
+        let mut out: Vec<Pa> =
+            pages.by_ref().filter(|(page, _)| page.load(Ordering::Relaxed)).map(|(_, pa)| Pa(pa)).collect();
+        let large =
+            |(pa, size): (&u64, &usize)| (*size > PAGE).then(|| (*pa..).step_by(PAGE).take(size.div_ceil(PAGE)));
+        out.extend(self.state().live.iter().filter_map(large).flatten().map(Pa));
+        out
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -188,6 +238,9 @@ unsafe impl TableMemory for HeapMemory {
     fn ptr(&self, table: Pa) -> NonNull<u64> {
         let index = self.index(table).unwrap_or(usize::MAX);
         assert!(index < self.shared.words.len, "no table at {table}");
+        if let Some(touched) = self.shared.touched.get(index * 8 / PAGE) {
+            touched.store(true, Ordering::Relaxed);
+        }
         // SAFETY: (1) the index is inside the slice. The pointer reaches all of it: a table is more than one word.
         unsafe { self.shared.words.first.add(index) }.cast()
     }

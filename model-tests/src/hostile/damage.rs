@@ -22,9 +22,9 @@ impl Play {
     /// The audit did not notice what could let a stream escape.
     pub(super) fn damage(&mut self, n: usize, sid: u32, word: u8, bit: u8) -> Result<(), Finding> {
         let Some((pa, flipped, must)) = self.victim(n, sid, word, bit) else { return Ok(()) };
-        self.m.damage.set(Some((pa, flipped)));
-        let found = self.m.driver(n, |smmu, owner| smmu.audit(owner));
-        self.m.damage.set(None);
+        self.on.m.damage.set(Some((pa, flipped)));
+        let found = self.on.m.driver(n, |smmu, owner| smmu.audit(owner));
+        self.on.m.damage.set(None);
         match found {
             Ok(()) if must => Err(Finding::Audit(format!("bit {bit} of word {word} of {sid:#x} flipped unnoticed"))),
             Err(finding) if finding.to_string().is_empty() => Err(Finding::Audit("a finding without a word".into())),
@@ -34,7 +34,7 @@ impl Play {
 
     /// The word that is damaged, its bits, and whether the damage matters; `None` where hardware has no such table now.
     fn victim(&self, n: usize, sid: u32, word: u8, bit: u8) -> Option<(u64, u64, bool)> {
-        let mut model = self.m.models[n].borrow_mut();
+        let mut model = self.on.m.models[n].borrow_mut();
         let base = model.read64(r::STRTAB_BASE) & 0x000f_ffff_ffff_ffc0;
         let cfg = model.read32(r::STRTAB_BASE_CFG);
         drop(model);
@@ -48,7 +48,7 @@ impl Play {
             if word >= 8 {
                 return Some((descriptor, 1 << (bit % SPAN_BITS), true));
             }
-            let table = self.m.mem.cpu_read64(descriptor) & 0x000f_ffff_ffff_ffc0;
+            let table = self.on.m.mem.cpu_read64(descriptor) & 0x000f_ffff_ffff_ffc0;
             if table == 0 {
                 return None;
             }
@@ -58,7 +58,7 @@ impl Play {
         };
         let (word, flipped) = (word % 8, 1_u64 << (bit % 64));
         let read = |number: u8| {
-            let value = self.m.mem.cpu_read64(table + u64::from(number) * 8);
+            let value = self.on.m.mem.cpu_read64(table + u64::from(number) * 8);
             if number == word { value ^ flipped } else { value }
         };
         let valid = read(0) & 1 == 1;

@@ -48,19 +48,19 @@ impl Play {
     /// Judges the machine. Where EL2 made no store and no page changed its owner since the last time, hardware can reach no
     /// more than it could.
     pub(super) fn judge(&mut self) -> Result<(), Finding> {
-        let stores = self.watch.stores();
-        if self.watch.opened() {
+        let stores = self.on.watch.stores();
+        if self.on.watch.opened() {
             return Err(Finding::Escape("an SMMU was open in the middle of a trap".into()));
         }
         if self.judged == Some(stores) {
             return Ok(());
         }
         self.judged = Some(stores);
-        self.m.isolated(&SIDS[..4]).map_err(|breach| Finding::Escape(format!("{breach:x?}")))?;
-        if !self.m.secret_intact() {
+        self.on.m.isolated(&SIDS[..4]).map_err(|breach| Finding::Escape(format!("{breach:x?}")))?;
+        if !self.on.m.secret_intact() {
             return Err(Finding::Escape("EL2's memory changed".into()));
         }
-        let written = self.m.mem.take_mmio_writes();
+        let written = self.on.m.mem.take_mmio_writes();
         let translater = TRANSLATER..TRANSLATER + TRANSLATER_BYTES;
         if let Some(write) = written.iter().find(|write| !translater.contains(&write.pa)) {
             return Err(Finding::Escape(format!("a device register was written: {write:x?}")));
@@ -70,7 +70,7 @@ impl Play {
         self.silent()?;
         self.age += 1;
         if self.age.is_multiple_of(PAST) {
-            for model in &self.m.models {
+            for model in &self.on.m.models {
                 model.borrow_mut().drop_caches();
             }
         }
@@ -80,9 +80,10 @@ impl Play {
     fn audit(&mut self) -> Result<(), Finding> {
         let translater: Vec<PageRange> = PageRange::covering(Ipa(TRANSLATER), TRANSLATER_BYTES).into_iter().collect();
         let devices = Devices { cpu: &[], dma: &translater };
-        self.m.owner().audit(devices).map_err(|finding| Finding::Audit(format!("{finding:x?}")))?;
+        self.on.m.owner().audit(devices).map_err(|finding| Finding::Audit(format!("{finding:x?}")))?;
         for n in 0..self.drivers.len() {
-            self.m
+            self.on
+                .m
                 .driver(n, |smmu, owner| smmu.audit(owner))
                 .map_err(|finding| Finding::Audit(format!("SMMU {n}: {finding}")))?;
         }
@@ -92,7 +93,7 @@ impl Play {
     /// Streams that were stopped for good reach nothing at all.
     fn silent(&self) -> Result<(), Finding> {
         for (n, driver) in self.drivers.iter().enumerate().filter(|(_, driver)| driver.quiesced) {
-            let reached = SIDS[..4].iter().find_map(|sid| self.m.models[n].borrow().reach(*sid).first().copied());
+            let reached = SIDS[..4].iter().find_map(|sid| self.on.m.models[n].borrow().reach(*sid).first().copied());
             if let Some(reached) = reached {
                 return Err(Finding::Escape(format!("SMMU {n}: {driver:?}, and yet {reached:x?}")));
             }
@@ -101,7 +102,7 @@ impl Play {
     }
 
     fn misuse(&self) -> Result<(), Finding> {
-        for (n, model) in self.m.models.iter().enumerate() {
+        for (n, model) in self.on.m.models.iter().enumerate() {
             let mut hazards = model.borrow_mut().take_hazards();
             if self.injected {
                 hazards.retain(|hazard| !matches!(hazard, Hazard::CommandError { .. }));
@@ -121,9 +122,9 @@ impl Play {
     /// The end of a run: every store under way completes, everything that is switched off lets go of its claims, and a host
     /// that does everything right has its DMA.
     pub(super) fn finish(&mut self) -> Result<(), Finding> {
-        self.m.pool.refill();
-        self.m.owner().dma_mut().fail_tables_after(None);
-        *self.m.hook().borrow_mut() = None;
+        self.on.m.pool.refill();
+        self.on.m.owner().dma_mut().fail_tables_after(None);
+        *self.on.m.hook().borrow_mut() = None;
         for cpu in 0..self.cpus.len() {
             if let Some(store) = self.cpus[cpu].take() {
                 self.complete(store)?;
@@ -132,14 +133,14 @@ impl Play {
         for n in 0..self.drivers.len() {
             self.write32(n, r::CR0, 0)?;
         }
-        let claims = self.m.claims();
+        let claims = self.on.m.claims();
         if claims != 0 {
             return Err(Finding::Stuck(format!("{claims} claims leak")));
         }
         self.judged = None;
         self.judge()?;
         for n in 0..self.drivers.len() {
-            let failed = self.m.driver(n, |smmu, _| smmu.failed());
+            let failed = self.on.m.driver(n, |smmu, _| smmu.failed());
             // A failure may not even have been noticed yet.
             if self.drivers[n].doomed {
                 continue;
@@ -160,7 +161,7 @@ impl Play {
         self.write32(n, r::GBPA, r::GBPA_UPDATE)?;
         let host = self.host(n);
         let needed = [host.strtab(), host.cmdq(), host.evtq(), VICTIM, HOST_STRTAB, HOST_L2, HOST_CMDQ, HOST_EVTQ];
-        let map = self.m.owner().map();
+        let map = self.on.m.owner().map();
         if needed.iter().any(|page| map.owner(page >> 12) != hyp::mem_protect::Owner::Host) {
             return Ok(());
         }
@@ -171,21 +172,21 @@ impl Play {
             self.queue(n, cmd.words());
         }
         self.write32(n, r::CMDQ_PROD, self.drivers[n].prod)?;
-        let cons = self.m.read32(n, r::CMDQ_CONS);
+        let cons = self.on.m.read32(n, r::CMDQ_CONS);
         if cons != self.drivers[n].prod {
             return Err(Finding::Stuck(format!("SMMU {n}: a new start leaves CMDQ_CONS at {cons:#x}")));
         }
-        let cache = self.m.models[n].borrow_mut().set_cache(Cache::None);
-        let transfer = self.m.dma_write(n, SID, VICTIM, 1);
-        self.m.models[n].borrow_mut().set_cache(cache);
+        let cache = self.on.m.models[n].borrow_mut().set_cache(Cache::None);
+        let transfer = self.on.m.dma_write(n, SID, VICTIM, 1);
+        self.on.m.models[n].borrow_mut().set_cache(cache);
         if transfer != Transfer::Done {
             return Err(Finding::Stuck(format!("SMMU {n}: a new start gets no DMA: {transfer:x?}")));
         }
         self.events(n)?;
-        let before = self.m.read32(n, r::EVENTQ_PROD);
-        let _ = self.m.dma_write(n, FAULTS, VICTIM, 1);
+        let before = self.on.m.read32(n, r::EVENTQ_PROD);
+        let _ = self.on.m.dma_write(n, FAULTS, VICTIM, 1);
         // A failure that was asked for may be this record's.
-        if !self.injected && self.m.read32(n, r::EVENTQ_PROD) == before {
+        if !self.injected && self.on.m.read32(n, r::EVENTQ_PROD) == before {
             return Err(Finding::Stuck(format!("SMMU {n}: a new start gets no events")));
         }
         Ok(())

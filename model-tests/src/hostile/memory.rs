@@ -12,21 +12,21 @@ impl Play {
     /// memory.
     pub(super) fn poke(&mut self, pa: u64, value: u64) {
         let pa = pa & !7;
-        if self.m.owner().map().owner(pa >> 12) == PageOwner::Host {
-            self.m.mem.cpu_write64(pa, value);
-            self.m.mem.clean(pa..pa + 8);
+        if self.on.m.owner().map().owner(pa >> 12) == PageOwner::Host {
+            self.on.m.mem.cpu_write64(pa, value);
+            self.on.m.mem.clean(pa..pa + 8);
         }
     }
 
     /// Another CPU stores right after EL2 next fetched this word.
     pub(super) fn race(&mut self, pa: u64, value: u64) {
         let pa = pa & !7;
-        if self.m.owner().map().owner(pa >> 12) != PageOwner::Host {
+        if self.on.m.owner().map().owner(pa >> 12) != PageOwner::Host {
             return;
         }
-        let mem = self.m.mem.clone();
+        let mem = self.on.m.mem.clone();
         let mut armed = true;
-        *self.m.hook().borrow_mut() = Some(Box::new(move |fetched| {
+        *self.on.m.hook().borrow_mut() = Some(Box::new(move |fetched| {
             // EL2 reads pages under a claim, so that the page is still the host's here.
             if armed && fetched == pa {
                 armed = false;

@@ -28,6 +28,7 @@ mod memory;
 mod registers;
 pub mod seeds;
 mod setups;
+mod stock;
 mod trouble;
 mod watch;
 
@@ -43,10 +44,9 @@ pub use diet::Diet;
 pub use finding::Finding;
 
 use crate::dma::Defence;
-use crate::machine::Machine;
 use crate::missing::lacking;
 use action::pick;
-use watch::Watch;
+use stock::Ready;
 
 /// CPUs of the host.
 const CPUS: usize = 3;
@@ -77,12 +77,10 @@ struct Driver {
 
 /// A machine with a hostile host on it.
 struct Play {
-    m: Machine,
+    on: Ready,
     drivers: Vec<Driver>,
     cpus: [Option<Pending>; CPUS],
     guests: Vec<u64>,
-    /// Looks on at every store of EL2.
-    watch: Watch,
     /// `stores` when the machine was judged last; `None` if something else may have changed since.
     judged: Option<u64>,
     /// How often it was judged.
@@ -105,28 +103,31 @@ pub struct Summary {
 /// # Errors
 /// The first thing that was not as it must be.
 pub fn play(run: &Run, missing: Defence) -> Result<Summary, Finding> {
-    let mut play = Play::new(run, missing);
-    let mut summary = Summary { actions: run.actions.len(), worst_trap: 0 };
-    for (number, action) in run.actions.iter().enumerate() {
-        let before = play.watch.stores();
-        play.act(*action)?;
-        summary.worst_trap = summary.worst_trap.max(play.watch.stores() - before);
-        play.judge().map_err(|finding| finding.at(number, action))?;
-    }
-    play.finish()?;
-    Ok(summary)
+    let mut play = Play::new(Ready::take(run.machine, run.seed), missing);
+    let result = play.run(run);
+    play.on.keep();
+    result
 }
 
 impl Play {
-    fn new(run: &Run, missing: Defence) -> Self {
-        let setup = setups::setup(run.machine, run.seed);
-        let watch = Watch::default();
-        let mut m = Machine::watched(&setup, setups::firmware(run.machine), watch.spy());
+    fn new(mut on: Ready, missing: Defence) -> Self {
         if missing != Defence::Whole {
-            m.without(missing);
+            on.m.without(missing);
         }
-        let drivers = vec![Driver::default(); setup.smmus];
-        Self { m, drivers, cpus: [None; CPUS], guests: Vec::new(), watch, judged: None, age: 0, injected: false }
+        let drivers = vec![Driver::default(); on.m.models.len()];
+        Self { on, drivers, cpus: [None; CPUS], guests: Vec::new(), judged: None, age: 0, injected: false }
+    }
+
+    fn run(&mut self, run: &Run) -> Result<Summary, Finding> {
+        let mut summary = Summary { actions: run.actions.len(), worst_trap: 0 };
+        for (number, action) in run.actions.iter().enumerate() {
+            let before = self.on.watch.stores();
+            self.act(*action)?;
+            summary.worst_trap = summary.worst_trap.max(self.on.watch.stores() - before);
+            self.judge().map_err(|finding| finding.at(number, action))?;
+        }
+        self.finish()?;
+        Ok(summary)
     }
 
     fn smmu(&self, number: u8) -> usize {
@@ -136,7 +137,7 @@ impl Play {
     fn act(&mut self, action: Action) -> Result<(), Finding> {
         match action {
             Action::Read { smmu, at, size } => {
-                let _ = self.m.read(self.smmu(smmu), at.offset(), size);
+                let _ = self.on.m.read(self.smmu(smmu), at.offset(), size);
             }
             Action::Write { cpu, smmu, at, size, value } => {
                 let store = Pending { smmu: self.smmu(smmu), offset: at.offset(), size, value: value.get() };
@@ -157,7 +158,7 @@ impl Play {
             Action::Own { how, page, count } => self.own(how, page.get(), count),
             Action::Dma { smmu, sid, ssid, request, iova } => self.dma(smmu, sid, ssid, request, iova.get()),
             Action::Time { steps } => {
-                for model in &self.m.models {
+                for model in &self.on.m.models {
                     for _ in 0..steps {
                         if !model.borrow_mut().step() {
                             break;
@@ -168,13 +169,13 @@ impl Play {
             }
             Action::Interrupt { smmu } => {
                 let n = self.smmu(smmu);
-                self.m.driver(n, |smmu, owner| {
+                self.on.m.driver(n, |smmu, owner| {
                     smmu.poll_events(owner);
                     while smmu.has_fault() && smmu.take_fault().is_some() {}
                 });
             }
             Action::Forget => {
-                for model in &self.m.models {
+                for model in &self.on.m.models {
                     model.borrow_mut().drop_caches();
                 }
             }
@@ -187,7 +188,7 @@ impl Play {
                     input.get(),
                     fetched.get(),
                 ];
-                let _ = self.m.models[self.smmu(smmu)].borrow_mut().report(words);
+                let _ = self.on.m.models[self.smmu(smmu)].borrow_mut().report(words);
                 self.judged = None;
             }
             Action::Damage { smmu, sid, word, bit } => self.damage(self.smmu(smmu), pick(&SIDS, sid), word, bit)?,
@@ -201,7 +202,7 @@ impl Play {
         let count = [1, 2, 3, 1, 8, 512, 0, u64::MAX >> 12][usize::from(count % 8)];
         let range = UncheckedRange { pfn: page >> 12, count };
         let guest = self.guests.last().copied().unwrap_or(0);
-        let owner = self.m.owner();
+        let owner = self.on.m.owner();
         // Refusals are the map's own business, and tested there.
         let _ = match how {
             Transition::DonateHyp => owner.host_donate_hyp(range),
@@ -226,7 +227,7 @@ impl Play {
     fn dma(&mut self, smmu: u8, sid: u8, ssid: u8, request: Request, iova: u64) {
         let sid = pick(&SIDS, sid);
         let ssid = ssid.checked_sub(1).map(u32::from);
-        let mut model = self.m.models[self.smmu(smmu)].borrow_mut();
+        let mut model = self.on.m.models[self.smmu(smmu)].borrow_mut();
         // What stale entries let through is the judge's business, whether or not a device tries. Here devices go the newest way,
         // which takes no search.
         let cache = model.set_cache(Cache::None);

@@ -31,9 +31,9 @@ impl Play {
     }
 
     fn once(&mut self, store: Pending) -> Result<WriteOutcome, Finding> {
-        let before = self.watch.stores();
-        let outcome = self.m.write_once(store.smmu, store.offset, store.size, store.value);
-        let work = self.watch.stores() - before;
+        let before = self.on.watch.stores();
+        let outcome = self.on.m.write_once(store.smmu, store.offset, store.size, store.value);
+        let work = self.on.watch.stores() - before;
         if work > MOST_STORES {
             return Err(Finding::Unbounded(format!("a trap at {:#x} made {work} stores", store.offset)));
         }
@@ -70,7 +70,7 @@ impl Play {
         self.drivers[n].two_level = shape & 1 != 0;
         let host = self.host(n);
         self.write32(n, r::CR0, 0)?;
-        let gerror = self.m.read32(n, r::GERROR);
+        let gerror = self.on.m.read32(n, r::GERROR);
         self.write32(n, r::GERRORN, gerror)?;
         self.write32(n, r::CR1, 0xd75)?;
         self.write32(n, r::CR2, r::CR2_PTM | r::CR2_RECINVSID)?;
@@ -93,17 +93,17 @@ impl Play {
 
     /// Overwrites the command at CONS with a SYNC and acknowledges what is active, as Linux does.
     pub(super) fn repair(&mut self, n: usize) -> Result<(), Finding> {
-        let cons = self.m.read32(n, r::CMDQ_CONS) & ((1 << LOG2_QUEUE) - 1);
+        let cons = self.on.m.read32(n, r::CMDQ_CONS) & ((1 << LOG2_QUEUE) - 1);
         let slot = self.host(n).cmdq() + u64::from(cons) * 16;
         self.poke(slot, 0x46);
         self.poke(slot + 8, 0);
-        let gerror = self.m.read32(n, r::GERROR);
+        let gerror = self.on.m.read32(n, r::GERROR);
         self.write32(n, r::GERRORN, gerror)
     }
 
     /// Takes all records and acknowledges an overflow.
     pub(super) fn events(&mut self, n: usize) -> Result<(), Finding> {
-        let prod = self.m.read32(n, r::EVENTQ_PROD);
+        let prod = self.on.m.read32(n, r::EVENTQ_PROD);
         self.write32(n, r::EVENTQ_CONS, prod)
     }
 }

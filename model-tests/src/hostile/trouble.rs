@@ -11,15 +11,15 @@ impl Play {
     pub(super) fn trouble(&mut self, n: usize, what: Trouble, arg: u8) {
         self.judged = None;
         match what {
-            Trouble::NoMemory => self.m.pool.exhaust(),
-            Trouble::Memory => self.m.pool.refill(),
-            Trouble::NoTables => self.m.owner().dma_mut().fail_tables_after(Some((arg % 8).into())),
-            Trouble::Tables => self.m.owner().dma_mut().fail_tables_after(None),
+            Trouble::NoMemory => self.on.m.pool.exhaust(),
+            Trouble::Memory => self.on.m.pool.refill(),
+            Trouble::NoTables => self.on.m.owner().dma_mut().fail_tables_after(Some((arg % 8).into())),
+            Trouble::Tables => self.on.m.owner().dma_mut().fail_tables_after(None),
             Trouble::PowerLoss => {
-                self.watch.power_lost();
-                self.m.models[n].borrow_mut().reset();
+                self.on.watch.power_lost();
+                self.on.m.models[n].borrow_mut().reset();
                 // The loss is noticed at the next trap that writes, whatever it writes. Until then nothing is promised.
-                let _ = self.m.write_once(n, r::IDR0, AccessSize::Word, 0);
+                let _ = self.on.m.write_once(n, r::IDR0, AccessSize::Word, 0);
             }
             Trouble::CommandError => self.inject(n, Injection::CommandError((arg % 3).into())),
             Trouble::EventAbort => self.inject(n, Injection::EventqAbort),
@@ -29,12 +29,12 @@ impl Play {
             }
             Trouble::Failure => {
                 self.drivers[n].doomed = true;
-                self.m.models[n].borrow_mut().fail();
+                self.on.m.models[n].borrow_mut().fail();
             }
             Trouble::Quiesce => {
                 self.drivers[n].quiesced = true;
                 // Refused only where hardware fails, and then SMMUEN goes down with GBPA aborting.
-                let _ = self.m.driver(n, |smmu, _| smmu.quiesce());
+                let _ = self.on.m.driver(n, |smmu, _| smmu.quiesce());
             }
         }
     }
@@ -43,6 +43,6 @@ impl Play {
         self.injected = true;
         // More errors in a row than EL2 repairs make the queue count as broken.
         self.drivers[n].doomed |= matches!(injection, Injection::CommandError(_));
-        self.m.models[n].borrow_mut().inject(injection);
+        self.on.m.models[n].borrow_mut().inject(injection);
     }
 }

@@ -1,6 +1,6 @@
 //! Who looks on at every store of EL2, between what a trap begins with and what it ends with.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
@@ -8,46 +8,62 @@ use smmu_model::Model;
 
 use crate::bus::Spy;
 
-/// What was seen. Copies share it.
+/// Somebody who looks on. Copies share what was seen.
 #[derive(Clone, Default)]
-pub(super) struct Watch(Rc<Seen>);
+pub(super) struct Watch(Rc<RefCell<Seen>>);
 
-#[derive(Default)]
-struct Seen {
-    stores: Cell<u64>,
+/// What was seen.
+#[derive(Clone, Default)]
+pub(super) struct Seen {
+    stores: u64,
     /// SMMUs that were closed, by their addresses: from then on they have to be.
-    closed: RefCell<BTreeSet<usize>>,
-    opened: Cell<bool>,
+    closed: BTreeSet<usize>,
+    opened: bool,
 }
 
 impl Watch {
     /// The one that looks.
     pub(super) fn spy(&self) -> Spy {
+        Rc::new(RefCell::new(Some(self.look())))
+    }
+
+    /// What it does at each store.
+    pub(super) fn look(&self) -> Box<dyn FnMut(&Model)> {
         let seen = self.0.clone();
-        Rc::new(RefCell::new(Some(Box::new(move |model: &Model| {
-            seen.stores.set(seen.stores.get() + 1);
+        Box::new(move |model: &Model| {
+            let mut seen = seen.borrow_mut();
+            seen.stores += 1;
             let smmu = std::ptr::from_ref(model).addr();
-            let mut closed = seen.closed.borrow_mut();
             if !model.is_open() {
-                closed.insert(smmu);
-            } else if closed.contains(&smmu) {
-                seen.opened.set(true);
+                seen.closed.insert(smmu);
+            } else if seen.closed.contains(&smmu) {
+                seen.opened = true;
             }
-        }))))
+        })
+    }
+
+    /// What was seen so far.
+    pub(super) fn seen(&self) -> Seen {
+        self.0.borrow().clone()
+    }
+
+    /// Back to what had been seen then.
+    pub(super) fn restore(&self, seen: &Seen) {
+        self.0.borrow_mut().clone_from(seen);
     }
 
     /// Stores of EL2 to registers and buffers so far.
     pub(super) fn stores(&self) -> u64 {
-        self.0.stores.get()
+        self.0.borrow().stores
     }
 
     /// An SMMU loses its power: until EL2 has closed it again, it is open.
     pub(super) fn power_lost(&self) {
-        self.0.closed.borrow_mut().clear();
+        self.0.borrow_mut().closed.clear();
     }
 
     /// An SMMU that was closed was open again, for a moment at least, without having lost its power.
     pub(super) fn opened(&self) -> bool {
-        self.0.opened.get()
+        self.0.borrow().opened
     }
 }

@@ -27,6 +27,7 @@ use crate::weak::weakened;
 const MAX_SIGNALS: usize = 16;
 
 /// Completions of the batch that wait for hardware. Empty between traps: kept, so that no trap has to clear the room.
+#[derive(Clone)]
 pub(super) struct Signals {
     waiting: [Signal; MAX_SIGNALS],
     count: usize,

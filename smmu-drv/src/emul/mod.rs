@@ -37,6 +37,7 @@ struct IrqCfg {
 }
 
 /// Everything the host can observe or set.
+#[derive(Clone)]
 pub(crate) struct HostRegs<C> {
     pub(crate) ids: HostIds,
     cr0: Cr0,

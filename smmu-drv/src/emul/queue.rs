@@ -38,6 +38,7 @@ impl Geometry {
 }
 
 /// A queue's memory.
+#[derive(Clone)]
 pub(crate) enum HostQueue<C> {
     /// Disabled: nothing is claimed.
     Off,

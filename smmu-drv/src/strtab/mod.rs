@@ -51,6 +51,7 @@ pub(crate) enum Shared {
     Abort,
 }
 
+#[derive(Clone)]
 enum Slot<B> {
     Empty,
     Live(B),
@@ -63,6 +64,7 @@ enum Slot<B> {
     Covered(B),
 }
 
+#[derive(Clone)]
 struct TwoLevel<B> {
     l1: B,
     /// For each block, the number of its slot plus one, or zero.
@@ -74,12 +76,14 @@ struct TwoLevel<B> {
     abort: B,
 }
 
+#[derive(Clone)]
 enum Shape<B> {
     Linear { table: B },
     TwoLevel(TwoLevel<B>),
 }
 
 /// The table and what its entries have in common.
+#[derive(Clone)]
 pub(crate) struct Strtab<B> {
     shape: Shape<B>,
     bits: u32,

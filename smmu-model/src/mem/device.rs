@@ -1,6 +1,6 @@
 //! Memory as devices and walkers see it: the point of coherency, with its past.
 
-use super::{ExternalAbort, Memory, MmioWrite, PAGE, Region, Time, Version, byte_of, wide};
+use super::{ExternalAbort, Memory, MmioWrite, PAGE, Region, Time, Version, byte_of, index_of, wide};
 
 impl Memory {
     /// The word at `pa` as a device reads it now.
@@ -81,8 +81,10 @@ impl Memory {
             }
             Some(Region::Ram) => {}
         }
-        let Some(history) = m.history.get(&word) else {
-            return Ok(vec![Version { value: m.poc_get(word), start: 0, end: None }]);
+        let page = m.poc.get(&(word / PAGE));
+        let Some(history) = page.and_then(|page| page.past.get(&index_of(word))) else {
+            let value = page.map_or(0, |page| page.words[index_of(word)]);
+            return Ok(vec![Version { value, start: 0, end: None }]);
         };
         let mut out = Vec::with_capacity(history.len());
         for (at, &(start, value)) in history.iter().enumerate() {
@@ -104,12 +106,40 @@ impl Memory {
     #[must_use]
     pub fn used_words(&self, page: u64) -> Vec<u64> {
         let m = self.lock();
-        let base = page & !(PAGE - 1);
-        let Some(words) = m.poc.get(&(base / PAGE)) else {
+        let Some(page) = m.poc.get(&(page / PAGE)) else {
             return Vec::new();
         };
-        let offsets = (0..PAGE).step_by(8);
-        let used = words.iter().zip(offsets).filter(|(value, at)| **value != 0 || m.history.contains_key(&(base + at)));
-        used.map(|(_, at)| at).collect()
+        let words = page.words.iter().enumerate();
+        let used = words.filter(|(index, value)| **value != 0 || page.past.contains_key(index));
+        used.map(|(index, _)| wide(index) * 8).collect()
+    }
+
+    /// The words of the 4096 bytes at `page` that are not zero now, with their offsets in bytes.
+    #[must_use]
+    pub fn words(&self, page: u64) -> Vec<(u64, u64)> {
+        let m = self.lock();
+        let Some(page) = m.poc.get(&(page / PAGE)) else { return Vec::new() };
+        let words = page.words.iter().enumerate().filter(|(_, word)| **word != 0);
+        words.map(|(index, word)| (wide(index) * 8, *word)).collect()
+    }
+
+    /// The words of the 4096 bytes at `page` that have a past, as offsets in bytes: a cache may know them otherwise.
+    #[must_use]
+    pub fn words_with_past(&self, page: u64) -> Vec<u64> {
+        let m = self.lock();
+        m.poc.get(&(page / PAGE)).map_or_else(Vec::new, |page| page.past.keys().map(|index| wide(*index) * 8).collect())
+    }
+
+    /// A number that is another one after each change of the 4096 bytes at `page`, or of their past.
+    #[must_use]
+    pub fn stamp(&self, page: u64) -> u64 {
+        self.lock().stamp_of(page)
+    }
+
+    /// Whether every one of these pages, by address, still has the stamp beside it.
+    #[must_use]
+    pub fn unchanged(&self, pages: &[(u64, u64)]) -> bool {
+        let m = self.lock();
+        pages.iter().all(|(page, stamp)| m.stamp_of(*page) == *stamp)
     }
 }

@@ -1,0 +1,118 @@
+//! Machines to play on: each is built once and goes back to its snapshot for every run.
+//!
+//! A run starts right after take-over either way; what it finds on a machine out of the stock is what it finds on a new one.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+
+use super::setups;
+use super::watch::{Seen, Watch};
+use crate::machine::Machine;
+use crate::missing;
+use crate::snapshot::Snapshot;
+
+/// What decides what a machine is after take-over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Kind {
+    machine: u8,
+    seed: u8,
+    missing: &'static str,
+}
+
+/// A machine that was played on, or never.
+pub(super) struct Ready {
+    kind: Kind,
+    pub(super) m: Machine,
+    pub(super) watch: Watch,
+    /// What it goes back to, and what had been seen then.
+    start: (Snapshot, Seen),
+}
+
+/// Machines kept at most, by each thread: those of a corpus come back often.
+const MOST: usize = 96;
+
+thread_local! {
+    /// Those that were used last come last.
+    static STOCK: RefCell<VecDeque<Ready>> = const { RefCell::new(VecDeque::new()) };
+}
+
+impl Ready {
+    /// The machine that two bytes of a run mean, right after take-over.
+    pub(super) fn take(machine: u8, seed: u8) -> Self {
+        let kind = Kind { machine: machine % setups::MACHINES, seed, missing: missing::words() };
+        let kept = STOCK.with_borrow_mut(|stock| {
+            let at = stock.iter().rposition(|ready| ready.kind == kind)?;
+            stock.remove(at)
+        });
+        kept.map_or_else(|| Self::new(kind), Self::restored)
+    }
+
+    /// As it was right after take-over.
+    fn restored(mut self) -> Self {
+        self.m.restore(&self.start.0);
+        self.watch.restore(&self.start.1);
+        *self.m.spy.borrow_mut() = Some(self.watch.look());
+        self
+    }
+
+    fn new(kind: Kind) -> Self {
+        let setup = setups::setup(kind.machine, kind.seed);
+        let watch = Watch::default();
+        let mut m = Machine::watched(&setup, setups::firmware(kind.machine), watch.spy());
+        let start = (m.snapshot(), watch.seen());
+        Self { kind, m, watch, start }
+    }
+
+    /// Keeps it for another run.
+    pub(super) fn keep(self) {
+        STOCK.with_borrow_mut(|stock| {
+            if stock.len() >= MOST {
+                stock.pop_front();
+            }
+            stock.push_back(self);
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Diet, Play, Run, Summary, seeds};
+    use super::*;
+    use crate::Defence;
+    use crate::hostile::Finding;
+    use smmu_model::mem;
+
+    /// What a run came to on this machine, and what it left behind.
+    fn end(ready: Ready, run: &Run) -> (Ready, Result<Summary, Finding>, mem::Saved) {
+        let mut play = Play::new(ready, Defence::Whole);
+        let result = play.run(run);
+        let memory = play.on.m.mem.save();
+        (play.on, result, memory)
+    }
+
+    #[test]
+    fn a_run_on_a_machine_that_was_played_on_is_the_run_on_a_new_one() {
+        let all: Vec<Run> =
+            seeds::all().into_iter().map(|(_, _, run)| run).filter(|run| run.actions.len() < 100).collect();
+        for machine in 0..setups::MACHINES {
+            let kind = Kind { machine, seed: machine * 17, missing: "" };
+            let mut used = Ready::new(kind);
+            for run in all.iter().skip(usize::from(machine)).step_by(14) {
+                let (_, result, memory) = end(Ready::new(kind), run);
+                let (again, second, after) = end(used.restored(), run);
+                assert_eq!(result, second, "machine {machine}: {run:x?}");
+                assert!(memory == after, "machine {machine}: {run:x?} leaves another memory");
+                used = again;
+            }
+        }
+    }
+
+    #[test]
+    fn bytes_mean_the_same_machine_each_time() {
+        let run = Run::decode(Diet::Everything, &[7, 3]);
+        Ready::take(run.machine, run.seed).keep();
+        let taken = Ready::take(run.machine + setups::MACHINES, run.seed);
+        assert_eq!(taken.kind, Kind { machine: 7, seed: 3, missing: "" });
+        assert!(STOCK.with_borrow(VecDeque::is_empty), "it was made anew");
+    }
+}

@@ -1,0 +1,62 @@
+//! The ownership map as the drivers know it: host memory behind claims.
+
+use std::ops::{Deref, DerefMut};
+
+use hyp::mem_protect::{Claim, Ownership};
+use io_pgtable::Ipa;
+use smmu_drv::platform::{ClaimError, HostMemory};
+
+use crate::cpu::Cpu;
+use crate::dma::Dma;
+use crate::pages::Pages;
+
+/// The ownership map with everything that follows it.
+pub struct Owner(pub(crate) Ownership<'static, Cpu, Dma, Pages>);
+
+/// A claim. Drivers can be copied only while they have none: see [`crate::Machine::snapshot`].
+#[derive(Debug)]
+pub struct Held(Claim);
+
+impl Clone for Held {
+    fn clone(&self) -> Self {
+        panic!("a claim has no copies: {:?}", self.0)
+    }
+}
+
+impl Deref for Owner {
+    type Target = Ownership<'static, Cpu, Dma, Pages>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl DerefMut for Owner {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.0
+    }
+}
+
+impl HostMemory for Owner {
+    type Claim = Held;
+
+    fn claim(&mut self, ipa: Ipa, size: u64) -> Result<Held, ClaimError> {
+        self.0.claim(ipa, size).map(Held)
+    }
+
+    fn release(&mut self, claim: Held) {
+        self.0.release(claim.0);
+    }
+
+    fn read64(&self, claim: &Held, offset: u64) -> Option<u64> {
+        self.0.read64(&claim.0, offset)
+    }
+
+    fn write64(&mut self, claim: &Held, offset: u64, value: u64) -> Option<()> {
+        self.0.write64(&claim.0, offset, value)
+    }
+
+    fn write32(&mut self, claim: &Held, offset: u64, value: u32) -> Option<()> {
+        self.0.write32(&claim.0, offset, value)
+    }
+}

@@ -1,0 +1,243 @@
+//! What a stage 2 table maps now, kept from one question of the oracle to the next.
+//!
+//! Most of a table is the same as at the last question and has no past that a cache could remember. Such a part is decoded once,
+//! for as long as the stamps of its pages say that nothing in it changed. What was overwritten is walked as ever ([`View::s2_past`]).
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::arch::desc::{self, Desc};
+use crate::inval::{Depth, Span, Tag};
+use crate::item::Item;
+use crate::mem::Region;
+use crate::oracle::{Reachable, Via};
+use crate::stage2::{S2Mapping, root_table};
+use crate::strtab::S2;
+use crate::view::{Past, View};
+
+/// Leaves side by side, of one size and with the same permissions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Run {
+    ipa: u64,
+    pa: u64,
+    /// log2 of the size of a leaf.
+    shift: u32,
+    count: u64,
+    write: bool,
+}
+
+impl Run {
+    fn size(&self) -> u64 {
+        self.count << self.shift
+    }
+
+    fn reachable(&self, ipa: u64, pa: u64, size: u64) -> Reachable {
+        Reachable { pa, size, ipa, write: self.write, via: Via::Stage2, stale: false }
+    }
+}
+
+/// Adds `run` to `runs`, to the last of them if it goes on there.
+fn add(runs: &mut Vec<Run>, run: Run) {
+    if let Some(last) = runs.last_mut()
+        && (last.shift, last.write) == (run.shift, run.write)
+        && (last.ipa + last.size(), last.pa + last.size()) == (run.ipa, run.pa)
+    {
+        last.count += run.count;
+    } else {
+        runs.push(run);
+    }
+}
+
+/// Everything that a stage 2 table maps now: what hardware may use without having cached anything.
+#[derive(Debug)]
+pub struct Mapped {
+    runs: Vec<Run>,
+    /// The pages of its tables, with their stamps.
+    pages: Vec<(u64, u64)>,
+}
+
+impl Mapped {
+    /// It, in ranges as long as they can be.
+    pub fn ranges(&self) -> impl Iterator<Item = Reachable> {
+        self.runs.iter().map(|run| run.reachable(run.ipa, run.pa, run.size()))
+    }
+
+    /// It, leaf by leaf.
+    pub fn leaves(&self) -> impl Iterator<Item = Reachable> {
+        self.runs.iter().flat_map(|run| {
+            let leaf =
+                move |n: u64| run.reachable(run.ipa + (n << run.shift), run.pa + (n << run.shift), 1 << run.shift);
+            (0..run.count).map(leaf)
+        })
+    }
+
+    /// Whether a leaf of this size leads to `pa`, with this permission.
+    pub(crate) fn has(&self, pa: u64, shift: u32, write: bool) -> bool {
+        let same = |run: &&Run| (run.shift, run.write) == (shift, write) && pa >= run.pa && pa - run.pa < run.size();
+        self.runs.iter().find(same).is_some_and(|run| (pa - run.pa).is_multiple_of(1 << shift))
+    }
+}
+
+/// One table of the tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Place {
+    table: u64,
+    level: u32,
+    /// log2 of the number of descriptors.
+    width: u32,
+}
+
+impl Place {
+    fn pages(self) -> impl Iterator<Item = u64> {
+        (self.table & !0xfff..self.table + (8 << self.width)).step_by(4096)
+    }
+}
+
+/// A table by itself; addresses in `runs` count from what it maps first.
+#[derive(Debug)]
+struct Decoded {
+    pages: Vec<(u64, u64)>,
+    runs: Vec<Run>,
+    /// Where a descriptor is, what it maps first, and the table that it names.
+    children: Vec<(u64, u64, u64)>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    tables: HashMap<(S2, Place), Arc<Decoded>>,
+    whole: HashMap<S2, Arc<Mapped>>,
+}
+
+/// Tables that were decoded before.
+#[derive(Debug, Default)]
+pub(crate) struct Walks(Mutex<Known>);
+
+/// Tables that are remembered at most: more than a machine has.
+const MOST_TABLES: usize = 4096;
+
+impl Walks {
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl View<'_> {
+    /// Everything that the table of `s2` maps now.
+    pub(crate) fn mapped_now(&self, s2: &S2) -> Arc<Mapped> {
+        let known = self.walks.lock().whole.get(s2).cloned();
+        if let Some(known) = known.filter(|known| self.mem.unchanged(&known.pages)) {
+            return known;
+        }
+        let (table, width) = root_table(s2);
+        let mut mapped = Mapped { runs: Vec::new(), pages: Vec::new() };
+        self.map_table(s2, 0, Place { table, level: s2.start_level, width }, &mut mapped);
+        let mapped = Arc::new(mapped);
+        self.walks.lock().whole.insert(*s2, mapped.clone());
+        mapped
+    }
+
+    fn map_table(&self, s2: &S2, base: u64, place: Place, out: &mut Mapped) {
+        let decoded = self.decoded(s2, place);
+        out.pages.extend_from_slice(&decoded.pages);
+        let mut runs = decoded.runs.iter().peekable();
+        for &(_, ipa, next) in &decoded.children {
+            while let Some(run) = runs.next_if(|run| run.ipa < ipa) {
+                add(&mut out.runs, Run { ipa: base + run.ipa, ..*run });
+            }
+            self.map_table(s2, base + ipa, child(s2, place.level, next), out);
+        }
+        for run in runs {
+            add(&mut out.runs, Run { ipa: base + run.ipa, ..*run });
+        }
+    }
+
+    /// The table at `place`, decoded anew if something in it changed.
+    fn decoded(&self, s2: &S2, place: Place) -> Arc<Decoded> {
+        let known = self.walks.lock().tables.get(&(*s2, place)).cloned();
+        if let Some(known) = known.filter(|known| self.mem.unchanged(&known.pages)) {
+            return known;
+        }
+        let decoded = Arc::new(self.decode(s2, place));
+        let mut known = self.walks.lock();
+        if known.tables.len() > MOST_TABLES {
+            *known = Known::default();
+        }
+        known.tables.insert((*s2, place), decoded.clone());
+        decoded
+    }
+
+    fn decode(&self, s2: &S2, place: Place) -> Decoded {
+        let mut out = Decoded { pages: Vec::new(), runs: Vec::new(), children: Vec::new() };
+        let (start, end) = (place.table, place.table + (8 << place.width));
+        let shift = s2.granule.level_shift(place.level);
+        for page in place.pages() {
+            out.pages.push((page, self.mem.stamp(page)));
+            if self.mem.region(page) != Some(Region::Ram) {
+                continue;
+            }
+            for (offset, word) in self.mem.words(page) {
+                let at = page + offset;
+                if at < start || at >= end {
+                    continue;
+                }
+                let ipa = ((at - start) / 8) << shift;
+                match desc::decode(word, place.level, s2.granule) {
+                    Desc::Table { next, .. } if next >> s2.oa_bits == 0 => out.children.push((at, ipa, next)),
+                    Desc::Leaf { pa, raw } if pa >> s2.oa_bits == 0 && (desc::af(raw) || s2.ha || s2.affd) => {
+                        let (read, write) = s2.allows(raw);
+                        if read || write {
+                            add(&mut out.runs, Run { ipa, pa, shift, count: 1, write });
+                        }
+                    }
+                    Desc::Table { .. } | Desc::Leaf { .. } | Desc::Invalid => {}
+                }
+            }
+        }
+        out
+    }
+
+    /// Every leaf that a walk may find through a descriptor that was overwritten; not filtered for liveness.
+    pub(crate) fn s2_past(&self, s2: &S2, source: &Rc<Item>) -> Vec<S2Mapping> {
+        let mut out = Vec::new();
+        if self.past == Past::Any {
+            let (table, width) = root_table(s2);
+            self.past_table(s2, 0, Place { table, level: s2.start_level, width }, source, &mut out);
+        }
+        out
+    }
+
+    fn past_table(&self, s2: &S2, base: u64, place: Place, source: &Rc<Item>, out: &mut Vec<S2Mapping>) {
+        let (start, end) = (place.table, place.table + (8 << place.width));
+        let shift = s2.granule.level_shift(place.level);
+        for page in place.pages() {
+            for at in self.mem.words_with_past(page).into_iter().map(|offset| page + offset) {
+                if at < start || at >= end {
+                    continue;
+                }
+                let ipa = base + (((at - start) / 8) << shift);
+                for version in self.versions(at).unwrap_or_default().into_iter().rev().filter(|old| old.end.is_some()) {
+                    self.s2_version(s2, ipa, place.level, at, version, source, out);
+                }
+            }
+        }
+        for &(at, ipa, next) in &self.decoded(s2, place).children {
+            let below = child(s2, place.level, next);
+            let ipa = base + ipa;
+            // Nothing is below the tables of the last level.
+            if below.level == 3 && below.pages().all(|page| self.mem.words_with_past(page).is_empty()) {
+                continue;
+            }
+            let Some(version) = self.versions(at).unwrap_or_default().last().copied() else { continue };
+            let (span, depth) = (Span::around(ipa, shift), Depth::Table(place.level));
+            let tag = Tag::S2 { vmid: s2.vmid, span, depth, granule: s2.granule };
+            let item = Item::new(tag, vec![version], vec![source.clone()]);
+            self.past_table(s2, ipa, below, &item, out);
+        }
+    }
+}
+
+/// The table that a descriptor of `level` names.
+fn child(s2: &S2, level: u32, table: u64) -> Place {
+    Place { table, level: level + 1, width: s2.granule.stride() }
+}
