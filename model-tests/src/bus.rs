@@ -1,6 +1,7 @@
 //! The driver's platform, made of the model: registers, EL2 memory, time.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use io_pgtable::Pa;
@@ -117,6 +118,8 @@ struct Wires {
     irqs: Rc<RefCell<Vec<WiredIrq>>>,
     lazy_clean: Rc<Cell<bool>>,
     damage: Damage,
+    /// Pages that the driver reads of its buffers, by address, while somebody asks.
+    read: RefCell<Option<BTreeSet<u64>>>,
     #[cfg(feature = "weakened")]
     lacks: Vec<smmu_drv::weak::Weakness>,
 }
@@ -142,6 +145,7 @@ impl Bus {
             irqs,
             lazy_clean,
             damage,
+            read: RefCell::default(),
             #[cfg(feature = "weakened")]
             lacks: crate::missing::of_drivers(),
         }))
@@ -149,6 +153,14 @@ impl Bus {
 
     fn look(&self) {
         look(&self.0.model, &self.0.spy);
+    }
+
+    /// What `what` comes to, and which pages of buffers the driver read for it, with their stamps.
+    pub(crate) fn reads<T>(&self, what: impl FnOnce() -> T) -> (T, Vec<(u64, u64)>) {
+        self.0.read.replace(Some(BTreeSet::new()));
+        let result = what();
+        let read = self.0.read.take().unwrap_or_default();
+        (result, read.into_iter().map(|page| (page, self.0.mem.stamp_for_cpu(page))).collect())
     }
 
     /// Microseconds since the driver first looked.
@@ -257,6 +269,9 @@ impl DmaBuffer for Buffer {
 
     fn read64(&self, offset: usize) -> u64 {
         let Some(pa) = self.at(offset) else { return 0 };
+        if let Some(read) = self.bus.0.read.borrow_mut().as_mut() {
+            read.insert(pa & !0xfff);
+        }
         let flipped = self.bus.0.damage.get().filter(|(at, _)| *at == pa).map_or(0, |(_, bits)| bits);
         self.bus.0.mem.cpu_read64(pa) ^ flipped
     }

@@ -6,7 +6,7 @@ use hyp::mem_protect::{HostStage2, Leaf, LeafKind, PAGE_BYTES, PageRange, Stage2
 use io_pgtable::{Ipa, Pa};
 
 /// Pages that the host's CPUs can reach, as runs of page numbers: the first and the one after the last.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cpu {
     runs: BTreeMap<u64, u64>,
 }

@@ -64,6 +64,8 @@ pub(crate) struct Mirror {
     heap: HeapMemory,
     mem: Memory,
     seen: Vec<u64>,
+    /// How often something changed.
+    changes: u64,
     snooping: bool,
 }
 
@@ -84,7 +86,7 @@ impl Mirror {
     /// Copies nothing yet.
     pub(crate) fn new(mem: Memory, snooping: bool) -> Self {
         let heap = HeapMemory::new(Pa(layout::TABLES), usize::try_from(layout::TABLES_BYTES).unwrap_or(0));
-        Self { heap, mem, seen: Vec::new(), snooping }
+        Self { heap, mem, seen: Vec::new(), changes: 0, snooping }
     }
 
     /// Where to make tables. It is as new: all tables that were made there are gone.
@@ -136,7 +138,22 @@ impl Mirror {
                 }
             }
         }
+        if !changed.is_empty() {
+            self.changes += 1;
+        }
         self.mem.store_at_once(&changed);
+    }
+
+    /// Whether walkers see what the tables say.
+    fn is_true(&self) -> bool {
+        let words = |page: Pa| (page.0..page.0 + PAGE_BYTES).step_by(8);
+        let seen =
+            |pa: u64| usize::try_from((pa - layout::TABLES) / 8).ok().and_then(|index| self.seen.get(index).copied());
+        let all = self.heap.touched().into_iter().flat_map(words).all(|pa| seen(pa) == self.heap.read64(Pa(pa)));
+        if all {
+            self.heap.forget_touched();
+        }
+        all
     }
 }
 
@@ -182,6 +199,12 @@ impl Dma {
     #[must_use]
     pub(crate) fn into_mirror(self) -> Mirror {
         self.mirror
+    }
+
+    /// A number that is another one after each change of the table; `None` while walkers do not see all of it.
+    #[must_use]
+    pub fn content(&self) -> Option<u64> {
+        self.mirror.is_true().then_some(self.mirror.changes)
     }
 
     /// What every STE says for its stage 2.

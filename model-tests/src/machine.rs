@@ -172,7 +172,7 @@ impl Machine {
                 self.skip_cleans.clone(),
                 self.damage.clone(),
             );
-let coherent = if self.walks_snoop() { Coherency::Coherent } else { Coherency::NonCoherent };
+            let coherent = if self.walks_snoop() { Coherency::Coherent } else { Coherency::NonCoherent };
             let config = ProbeConfig { coherent, msi: self.setup.msi, cmdq_log2: self.setup.cmdq_log2 };
             let probed = match Probed::probe(bus, config) {
                 Ok(probed) => probed,
@@ -207,8 +207,7 @@ let coherent = if self.walks_snoop() { Coherency::Coherent } else { Coherency::N
         let bits = config.oas_bits().min(48);
         let cfg = Cfg { coherent_walk: self.walks_snoop(), bbm, ..Cfg::new(40.min(bits), bits) };
         let Ok(mut shadow) = ShadowS2::new(cfg, mirror.emptied()) else { panic!("shadow table") };
-        let memory: Vec<IpaRange> =
-            map.runs_of(PageOwner::Host).filter_map(|run| IpaRange::new(run.ipa(), run.bytes())).collect();
+        let memory = IpaRange::new(Ipa(layout::RAM), layout::EL2 - layout::RAM);
         let registers = IpaRange::new(Ipa(layout::TRANSLATER), layout::TRANSLATER_BYTES);
         if shadow.snapshot(memory, registers).is_err() {
             panic!("snapshot");

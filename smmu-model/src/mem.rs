@@ -325,9 +325,16 @@ impl Inner {
         self.poc.get(&(page / PAGE)).map_or(0, |page| page.stamp)
     }
 
+    fn stamp_for_cpu(&self, page: u64) -> u64 {
+        self.cpu_view().get(&(page / PAGE)).map_or(0, |page| page.stamp)
+    }
+
+    fn cpu_view(&self) -> &Pages {
+        if self.snoop == Snoop::Coherent { &self.poc } else { &self.cpu }
+    }
+
     fn cpu_get(&self, word: u64) -> u64 {
-        let pages = if self.snoop == Snoop::Coherent { &self.poc } else { &self.cpu };
-        load(pages, word)
+        load(self.cpu_view(), word)
     }
 
     fn poc_get(&self, word: u64) -> u64 {

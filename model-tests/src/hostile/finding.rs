@@ -1,11 +1,10 @@
 //! The judge: what must hold after every action, and at the end.
 
-use hyp::mem_protect::{Devices, PageRange};
-use io_pgtable::Ipa;
 use smmu_model::arch::regs as r;
 use smmu_model::{Cache, Hazard, Transfer};
 
 use super::action::{Action, Cmd};
+use super::audits::Audited;
 use super::{Play, SIDS};
 use crate::layout::{HOST_CMDQ, HOST_EVTQ, HOST_L2, HOST_STRTAB, SID, TRANSLATER, TRANSLATER_BYTES, VICTIM};
 
@@ -77,19 +76,6 @@ impl Play {
         Ok(())
     }
 
-    fn audit(&mut self) -> Result<(), Finding> {
-        let translater: Vec<PageRange> = PageRange::covering(Ipa(TRANSLATER), TRANSLATER_BYTES).into_iter().collect();
-        let devices = Devices { cpu: &[], dma: &translater };
-        self.on.m.owner().audit(devices).map_err(|finding| Finding::Audit(format!("{finding:x?}")))?;
-        for n in 0..self.drivers.len() {
-            self.on
-                .m
-                .driver(n, |smmu, owner| smmu.audit(owner))
-                .map_err(|finding| Finding::Audit(format!("SMMU {n}: {finding}")))?;
-        }
-        Ok(())
-    }
-
     /// Streams that were stopped for good reach nothing at all.
     fn silent(&self) -> Result<(), Finding> {
         for (n, driver) in self.drivers.iter().enumerate().filter(|(_, driver)| driver.quiesced) {
@@ -138,6 +124,7 @@ impl Play {
             return Err(Finding::Stuck(format!("{claims} claims leak")));
         }
         self.judged = None;
+        self.audited = Audited::default();
         self.judge()?;
         for n in 0..self.drivers.len() {
             let failed = self.on.m.driver(n, |smmu, _| smmu.failed());
@@ -153,6 +140,7 @@ impl Play {
             }
         }
         self.judged = None;
+        self.audited = Audited::default();
         self.judge()
     }
 

@@ -20,6 +20,7 @@
 //! ```
 
 mod action;
+mod audits;
 mod codec;
 mod damage;
 mod diet;
@@ -46,6 +47,7 @@ pub use finding::Finding;
 use crate::dma::Defence;
 use crate::missing::lacking;
 use action::pick;
+use audits::Audited;
 use stock::Ready;
 
 /// CPUs of the host.
@@ -83,6 +85,7 @@ struct Play {
     guests: Vec<u64>,
     /// `stores` when the machine was judged last; `None` if something else may have changed since.
     judged: Option<u64>,
+    audited: Audited,
     /// How often it was judged.
     age: u32,
     /// Commands or events that hardware was told to refuse.
@@ -115,7 +118,16 @@ impl Play {
             on.m.without(missing);
         }
         let drivers = vec![Driver::default(); on.m.models.len()];
-        Self { on, drivers, cpus: [None; CPUS], guests: Vec::new(), judged: None, age: 0, injected: false }
+        Self {
+            on,
+            drivers,
+            cpus: [None; CPUS],
+            guests: Vec::new(),
+            judged: None,
+            audited: Audited::default(),
+            age: 0,
+            injected: false,
+        }
     }
 
     fn run(&mut self, run: &Run) -> Result<Summary, Finding> {

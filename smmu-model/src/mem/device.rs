@@ -136,6 +136,19 @@ impl Memory {
         self.lock().stamp_of(page)
     }
 
+    /// The same for what CPUs see of them.
+    #[must_use]
+    pub fn stamp_for_cpu(&self, page: u64) -> u64 {
+        self.lock().stamp_for_cpu(page)
+    }
+
+    /// Whether every one of these pages, by address, still is for CPUs what the stamp beside it says.
+    #[must_use]
+    pub fn unchanged_for_cpu(&self, pages: &[(u64, u64)]) -> bool {
+        let m = self.lock();
+        pages.iter().all(|(page, stamp)| m.stamp_for_cpu(*page) == *stamp)
+    }
+
     /// Whether every one of these pages, by address, still has the stamp beside it.
     #[must_use]
     pub fn unchanged(&self, pages: &[(u64, u64)]) -> bool {
