@@ -4,7 +4,7 @@ use super::pages;
 use crate::arch::{self, Conduit, PAGE};
 use crate::exit::refuse;
 use crate::pool;
-use hyp::boot_info::{Layout, PhysRange, Platform, Request, image::HEADER_SIZE, layout};
+use hyp::boot_info::{Layout, MmioPolicy, PhysRange, Platform, Request, image::HEADER_SIZE, layout, plan};
 use hyp::mem_protect::{Owner, PageInfo, PageMap};
 use io_pgtable::Pa;
 
@@ -25,8 +25,8 @@ pub struct Division {
 
 impl Division {
     /// Divides the memory of `platform`, whose device tree is `blob` at `dtb`. Refuses to boot when there is too
-    /// little.
-    pub fn of(platform: &Platform<'_>, dtb: Pa, blob: &[u8]) -> Self {
+    /// little, and when the plan, now finished, would give the host what `policy` or EL2 keeps from it.
+    pub fn of(platform: &Platform<'_>, policy: &MmioPolicy, dtb: Pa, blob: &[u8]) -> Self {
         let image = arch::image();
         let ram: u64 = platform.memory.ram.total();
         let pages_of_ram = ram / PAGE;
@@ -50,6 +50,8 @@ impl Division {
         };
         let layout =
             layout::plan(platform, &request).unwrap_or_else(|error| refuse(format_args!("{error}"), Conduit::Smc));
+        // Nothing has been written yet to what the tree calls memory.
+        plan::check(platform, policy, &layout).unwrap_or_else(|error| refuse(format_args!("{error}"), Conduit::Smc));
         let map = Self::bookkeeping(platform, &layout, pages_of_ram, rounded(map_bytes));
         Self { layout, map, distributor: platform.gic.distributor.base().0 }
     }

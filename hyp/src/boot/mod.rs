@@ -65,7 +65,7 @@ extern "C" fn rust_main(dtb: u64) -> ! {
     announce(&platform, &policy);
     register_cpus(&platform);
     psci::init();
-    let division = Division::of(&platform, Pa(dtb), blob);
+    let division = Division::of(&platform, &policy, Pa(dtb), blob);
     let layout = division.layout;
     let (start, context) = (layout.entry.0, layout.host_dtb.base().0);
 

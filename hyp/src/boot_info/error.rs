@@ -6,6 +6,7 @@ use dtoolkit::error::FdtParseError;
 use io_pgtable::Pa;
 
 use super::modules::ModuleKind;
+use super::plan::Named;
 use super::range::PhysRange;
 use super::tree::Path;
 
@@ -64,6 +65,33 @@ pub enum BootError<'a> {
         /// The second node.
         second: Path<'a>,
         /// The second node's range.
+        range: PhysRange,
+    },
+    /// Two nodes with one phandle: whoever names it may mean either.
+    SamePhandle {
+        /// The phandle.
+        phandle: u32,
+        /// The first node.
+        first: Path<'a>,
+        /// The second node.
+        second: Path<'a>,
+    },
+    /// The finished plan has two things in one place, of which the host is to have one only or none.
+    PlanOverlap {
+        /// The first thing.
+        first: Named<'a>,
+        /// Where it is.
+        first_range: PhysRange,
+        /// The second thing.
+        second: Named<'a>,
+        /// Where it is.
+        second_range: PhysRange,
+    },
+    /// The finished plan has something outside the host's memory that has to be in it.
+    PlanOutside {
+        /// What.
+        name: Named<'a>,
+        /// Where it is.
         range: PhysRange,
     },
     /// Two boot modules of one kind.
@@ -164,6 +192,20 @@ impl fmt::Display for BootError<'_> {
                 f,
                 "device tree: {second} at {range} overlaps {first}: one of them is wrong or listed twice; correct the device tree"
             ),
+            Self::SamePhandle { phandle, first, second } => {
+                write!(f, "{second} has the phandle {phandle:#x} of {first}; correct the device tree")
+            }
+            Self::PlanOverlap { first, first_range, second, second_range } => write!(
+                f,
+                "{first} at {first_range} overlaps {second} at {second_range}: the host would get what it must not have; \
+                 correct the device tree"
+            ),
+            Self::PlanOutside { name, range } => {
+                write!(
+                    f,
+                    "{name} at {range} is not in the host's memory; correct the device tree, or load it elsewhere"
+                )
+            }
             Self::DuplicateModule { kind, first, second } => {
                 write!(f, "two {kind} modules, {first} and {second}: pass one of them only")
             }

@@ -39,6 +39,8 @@ pub struct Layout {
     pub kernel: ImageHeader,
     /// Where the host starts: the kernel's first byte.
     pub entry: Pa,
+    /// What the kernel takes from there on: its file, or the memory that its header asks for.
+    pub kernel_room: PhysRange,
     /// EL2's image in whole pages.
     pub image: PhysRange,
     /// EL2's pool, at least as large as requested, in whole pages; it does not touch a module or a reservation.
@@ -106,6 +108,7 @@ pub fn plan<'a>(platform: &Platform<'a>, request: &Request<'_>) -> Result<Layout
     Ok(Layout {
         kernel,
         entry: platform.modules.kernel.range.base(),
+        kernel_room: footprint,
         image,
         pool,
         host_dtb,

@@ -16,7 +16,7 @@ pub const RESERVED_MAX: usize = 32;
 pub struct Memory {
     /// All memory, in whole pages.
     pub ram: RangeSet<RAM_MAX>,
-    /// Reserved by `/memreserve/` or `/reserved-memory`: EL2 takes none of it. The host has it, unless it is in
+    /// Reserved by `/memreserve/` or `/reserved-memory`, or shown on a screen: EL2 takes none of it. The host has it, unless it is in
     /// `no_map`.
     pub reserved: RangeSet<RESERVED_MAX>,
     /// Reserved with `no-map`: firmware's own. The host does not get it.
@@ -34,15 +34,23 @@ impl Memory {
         tree.walk(&mut |node| {
             if is_memory(node) && node.enabled() {
                 memory.add_ram(node)?;
-            } else if node.parent().is_some_and(|p| p.is_top("reserved-memory")) && node.enabled() {
+            } else if is_reservation(node) && is_active(node)? {
                 memory.add_reserved(node)?;
+            } else if is_framebuffer(node) {
+                // Scanned out since before EL2 began; the host's as any memory.
+                for reg in node.reg()? {
+                    if let Reg::Visible(range) = reg? {
+                        memory.reserve(&range)?;
+                    }
+                }
             }
             Ok(())
         })?;
         for entry in tree.fdt().memory_reservations() {
-            let range = PhysRange::new(Pa(entry.address()), entry.size()).ok_or(BootError::Missing {
+            let range = PhysRange::new(Pa(entry.address()), entry.size()).filter(|range| !range.is_empty());
+            let range = range.ok_or(BootError::Missing {
                 what: "valid /memreserve/ entry",
-                remedy: "one of them leaves the 52-bit address space; correct the device tree",
+                remedy: "one of them is empty, or leaves the 52-bit address space; correct the device tree",
             })?;
             memory.reserve(&range)?;
         }
@@ -66,6 +74,10 @@ impl Memory {
     }
 
     fn add_ram<'a>(&mut self, node: &NodeRef<'a, '_>) -> Result<(), BootError<'a>> {
+        if node.has("linux,usable-memory") {
+            // Linux believes it rather than `reg`. The rest belongs to a kernel that crashed, whose devices may still run.
+            return Err(node.bad("linux,usable-memory", "leaves out memory that somebody else owns"));
+        }
         for reg in node.reg()? {
             let Reg::Visible(range) = reg? else {
                 return Err(node.bad("reg", "is not in the CPU's address space"));
@@ -80,15 +92,24 @@ impl Memory {
         Ok(())
     }
 
+    /// A reservation that names a place must have one. One with a `size` only is Linux's to place, in memory that is the
+    /// host's.
     fn add_reserved<'a>(&mut self, node: &NodeRef<'a, '_>) -> Result<(), BootError<'a>> {
+        if !node.has("reg") && node.has("size") {
+            return Ok(());
+        }
+        let mut whole = false;
         for reg in node.reg()? {
-            let Reg::Visible(range) = reg? else { continue };
+            let Reg::Visible(range) = reg? else {
+                return Err(node.bad("reg", "is not in the CPU's address space"));
+            };
+            whole = true;
             self.reserve(&range)?;
             if node.has("no-map") {
                 self.no_map.insert(range.page_rounded()).map_err(|_| too_many_reserved())?;
             }
         }
-        Ok(())
+        if whole { Ok(()) } else { Err(node.bad("reg", "reserves nothing")) }
     }
 
     fn reserve<'a>(&mut self, range: &PhysRange) -> Result<(), BootError<'a>> {
@@ -98,6 +119,28 @@ impl Memory {
 
 fn too_many_reserved<'a>() -> BootError<'a> {
     BootError::TooMany { what: "reserved ranges of memory", limit: RESERVED_MAX }
+}
+
+/// Whether `node` reserves memory.
+pub(super) fn is_reservation(node: &NodeRef<'_, '_>) -> bool {
+    node.parent().is_some_and(|p| p.is_top("reserved-memory"))
+}
+
+/// Whether `node` describes memory that is shown on a screen.
+pub(super) fn is_framebuffer(node: &NodeRef<'_, '_>) -> bool {
+    node.parent().is_some_and(|p| p.is_top("chosen"))
+        && node.compatible() == Some("simple-framebuffer")
+        && node.on_visible_bus()
+}
+
+/// Whether a reservation holds. Linux asks the reservation alone, whatever the nodes above it say.
+fn is_active<'a>(node: &NodeRef<'a, '_>) -> Result<bool, BootError<'a>> {
+    match node.string("status")? {
+        None | Some("okay" | "ok") => Ok(true),
+        Some("disabled" | "reserved" | "fail") => Ok(false),
+        Some(status) if status.starts_with("fail-") => Ok(false),
+        Some(_) => Err(node.bad("status", "is no status that the specification knows")),
+    }
 }
 
 /// Whether `node` describes memory.

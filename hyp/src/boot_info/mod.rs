@@ -12,7 +12,8 @@
 //! 2. [`Platform::parse`]: memory, modules, CPUs, GIC, SMMUs, PCI hosts.
 //! 3. [`MmioPolicy::decide`]: each node with registers is given, emulated or withheld, with a reason.
 //! 4. [`layout::plan`]: EL2's pool, the host's memory, the place of the host's own device tree.
-//! 5. [`fdt_edit::write_host_dtb`]: that tree, without a trace of EL2's command line.
+//! 5. [`plan::check`]: the finished plan, held against one sentence.
+//! 6. [`fdt_edit::write_host_dtb`]: that tree, without a trace of EL2's command line.
 #![forbid(unsafe_code)]
 #![deny(
     clippy::indexing_slicing,
@@ -36,6 +37,7 @@ pub mod layout;
 pub mod memory;
 pub mod modules;
 pub mod pci;
+pub mod plan;
 pub mod platform;
 pub mod policy;
 pub mod range;

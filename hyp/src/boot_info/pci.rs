@@ -36,6 +36,18 @@ pub enum Upstream {
     Foreign,
 }
 
+impl Upstream {
+    /// Where the DMA of a master goes of which `self` and `other` are each said, of all or a part of it.
+    const fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Foreign, _) | (_, Self::Foreign) => Self::Foreign,
+            (Self::Partly, _) | (_, Self::Partly) => Self::Partly,
+            (Self::Smmu { first }, _) | (Self::Nothing, Self::Smmu { first }) => Self::Smmu { first },
+            (Self::Nothing, Self::Nothing) => Self::Nothing,
+        }
+    }
+}
+
 /// A PCI host bridge with a plain ECAM.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct PciHost {
@@ -76,7 +88,12 @@ fn read<'a>(node: &NodeRef<'a, '_>, smmus: &[SmmuNode]) -> Result<PciHost, BootE
     if buses.saturating_mul(ECAM_PER_BUS) > ecam.size() {
         return Err(node.bad("reg", "has less configuration space than bus-range needs"));
     }
-    Ok(PciHost { node: node.id, ecam, windows: windows(node)?, upstream: iommu_map(node, smmus)? })
+    let upstream = match (iommu_map(node, smmus)?, iommus(node, smmus)?) {
+        // What the host bridge itself may have says nothing about the requesters behind it.
+        (Upstream::Nothing, _) => Upstream::Nothing,
+        (mapped, direct) => mapped.and(direct),
+    };
+    Ok(PciHost { node: node.id, ecam, windows: windows(node)?, upstream })
 }
 
 fn bus_range<'a>(node: &NodeRef<'a, '_>) -> Result<(u32, u32), BootError<'a>> {
@@ -91,31 +108,16 @@ fn bus_range<'a>(node: &NodeRef<'a, '_>) -> Result<(u32, u32), BootError<'a>> {
 
 fn windows<'a>(node: &NodeRef<'a, '_>) -> Result<Array<PhysRange, WINDOWS_MAX>, BootError<'a>> {
     let mut windows = Array::new();
-    let (Some(mut cells), Some(parent)) = (node.cells("ranges")?, node.parent()) else {
-        return Ok(windows);
-    };
-    if node.child_cells()? != (3, 2) {
+    if node.has("ranges") && node.child_cells()? != (3, 2) {
         return Err(node.bad("#address-cells", "must be 3, and #size-cells 2, in a PCI host"));
     }
-    let (parent_cells, _) = parent.child_cells()?;
-    let short = || node.bad("ranges", "is cut short");
-    while !cells.is_empty() {
-        let space = (cells.u32().ok_or_else(short)? >> 24) & 3;
-        cells.number(2).ok_or_else(short)?;
-        let address = cells.number(parent_cells).ok_or_else(short)?;
-        let size = cells.number(2).ok_or_else(short)?;
-        if space == 0 {
+    node.windows(&mut |first, range| {
+        if (first >> 24) & 3 == 0 {
             return Err(node.bad("ranges", "has a window onto configuration space"));
         }
-        if size == 0 {
-            continue;
-        }
-        let range = parent
-            .translate(address, size)?
-            .and_then(|base| PhysRange::new(Pa(base), size))
-            .ok_or_else(|| node.bad("ranges", "has a window outside the CPU's address space"))?;
-        windows.push(range).map_err(|_| BootError::TooMany { what: "windows of a PCI host", limit: WINDOWS_MAX })?;
-    }
+        let range = range.ok_or_else(|| node.bad("ranges", "has a window outside the CPU's address space"))?;
+        windows.push(range).map_err(|_| BootError::TooMany { what: "windows of a PCI host", limit: WINDOWS_MAX })
+    })?;
     Ok(windows)
 }
 
@@ -128,10 +130,14 @@ fn iommu_map<'a>(node: &NodeRef<'a, '_>, smmus: &[SmmuNode]) -> Result<Upstream,
     }
     let mut covered = RangeSet::<IOMMU_MAP_MAX>::new();
     let mut first = None;
-    let mut foreign = false;
     while !cells.is_empty() {
         let mut cell = || cells.u32().ok_or_else(|| node.bad("iommu-map", "is not a whole number of 4-cell entries"));
-        let (rid, phandle, sid, length) = (cell()?, cell()?, cell()?, cell()?);
+        let (rid, phandle) = (cell()?, cell()?);
+        let Some(smmu) = index_of(smmus, phandle) else {
+            // Nor is the length of its entries known here.
+            return Ok(Upstream::Foreign);
+        };
+        let (sid, length) = (cell()?, cell()?);
         let rids = PhysRange::new(Pa(u64::from(rid)), u64::from(length))
             .filter(|r| !r.is_empty() && r.end().0 <= RIDS)
             .ok_or_else(|| node.bad("iommu-map", "has an entry outside requester IDs 0 to 0xffff"))?;
@@ -142,17 +148,13 @@ fn iommu_map<'a>(node: &NodeRef<'a, '_>, smmus: &[SmmuNode]) -> Result<Upstream,
             return Err(node.bad("iommu-map", "has entries that overlap"));
         }
         covered.insert(rids).map_err(|_| BootError::TooMany { what: "iommu-map entries", limit: IOMMU_MAP_MAX })?;
-        match index_of(smmus, phandle) {
-            Some(smmu) => first = first.or(Some(smmu)),
-            None => foreign = true,
-        }
+        first = first.or(Some(smmu));
     }
     if node.u32("iommu-map-mask")?.is_some_and(|mask| u64::from(mask) != RIDS.saturating_sub(1)) {
         // Requesters would share StreamIDs in a way that nothing here models.
         return Ok(Upstream::Partly);
     }
     match first {
-        _ if foreign => Ok(Upstream::Foreign),
         Some(first) if covered.total() == RIDS => Ok(Upstream::Smmu { first }),
         _ => Ok(Upstream::Partly),
     }
@@ -162,8 +164,18 @@ fn index_of(smmus: &[SmmuNode], phandle: u32) -> Option<u8> {
     smmus.iter().position(|s| s.phandle == Some(phandle)).and_then(|at| u8::try_from(at).ok())
 }
 
+/// Where the DMA of a node that is no PCI host goes: `iommus` has to lead to the platform's SMMUs, and so has every ID that
+/// an `iommu-map` beside it has. [`Upstream::Nothing`] without both.
+pub(super) fn of_device<'a>(node: &NodeRef<'a, '_>, smmus: &[SmmuNode]) -> Result<Upstream, BootError<'a>> {
+    Ok(match (iommus(node, smmus)?, iommu_map(node, smmus)?) {
+        // Where its own accesses go is not said.
+        (Upstream::Nothing, Upstream::Smmu { .. }) => Upstream::Partly,
+        (direct, mapped) => direct.and(mapped),
+    })
+}
+
 /// Where the DMA of a node with `iommus` goes; [`Upstream::Nothing`] without that property.
-pub(super) fn iommus<'a>(node: &NodeRef<'a, '_>, smmus: &[SmmuNode]) -> Result<Upstream, BootError<'a>> {
+fn iommus<'a>(node: &NodeRef<'a, '_>, smmus: &[SmmuNode]) -> Result<Upstream, BootError<'a>> {
     let Some(mut cells) = node.cells("iommus")? else {
         return Ok(Upstream::Nothing);
     };
@@ -174,15 +186,13 @@ pub(super) fn iommus<'a>(node: &NodeRef<'a, '_>, smmus: &[SmmuNode]) -> Result<U
     let mut foreign = false;
     while !cells.is_empty() {
         let mut cell = || cells.u32().ok_or_else(|| node.bad("iommus", "is not a whole number of 2-cell entries"));
-        let (phandle, _sid) = (cell()?, cell()?);
-        match index_of(smmus, phandle) {
-            Some(smmu) => first = first.or(Some(smmu)),
-            None => {
-                foreign = true;
-                // The length of a foreign IOMMU's entries is not known here.
-                break;
-            }
-        }
+        let Some(smmu) = index_of(smmus, cell()?) else {
+            foreign = true;
+            // The length of a foreign IOMMU's entries is not known here.
+            break;
+        };
+        let _sid = cell()?;
+        first = first.or(Some(smmu));
     }
     match first {
         Some(first) if !foreign => Ok(Upstream::Smmu { first }),

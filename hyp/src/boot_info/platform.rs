@@ -45,16 +45,8 @@ impl<'a> Platform<'a> {
     /// understood.
     pub fn parse(dtb: &'a [u8]) -> Result<Self, BootError<'a>> {
         let tree = Tree::parse(dtb)?;
-        let mut bootargs = "";
-        tree.walk(&mut |node| {
-            if node.is_top("chosen")
-                && let Some(value) = node.value("bootargs")
-            {
-                bootargs = string(value).ok_or_else(|| node.bad("bootargs", "is not one string"))?;
-            }
-            Ok(())
-        })?;
-        let options = Options::parse(bootargs)?;
+        tree.check_phandles()?;
+        let options = Options::parse(chosen_bootargs(&tree)?)?;
         let memory = Memory::find(&tree)?;
         let gic = Gic::find(&tree)?;
         let smmus = smmu::find(&tree, &gic)?;
@@ -77,4 +69,36 @@ impl<'a> Platform<'a> {
     pub fn path(&self, node: NodeId) -> Path<'a> {
         self.tree.path(node)
     }
+}
+
+/// Properties of `/chosen` that say that somebody besides firmware owns a part of the machine, and that memory nodes and
+/// reservations do not tell of it.
+const OTHER_OWNERS: [(&str, &str); 5] = [
+    ("linux,usable-memory-range", "leaves out the memory of a kernel that crashed, whose devices may still run"),
+    ("linux,elfcorehdr", "tells of a kernel that crashed, whose devices may still run"),
+    ("linux,uefi-system-table", "tells of UEFI, whose memory map says more than this tree: start EL2 without UEFI"),
+    ("linux,uefi-mmap-start", "tells of UEFI, whose memory map says more than this tree: start EL2 without UEFI"),
+    ("linux,kho-fdt", "tells of memory that another kernel handed over"),
+];
+
+/// EL2's command line, from the one node that has it.
+fn chosen_bootargs<'a>(tree: &Tree<'a>) -> Result<&'a str, BootError<'a>> {
+    let mut found = None;
+    tree.walk(&mut |node| {
+        if !node.is_top("chosen") {
+            return Ok(());
+        }
+        if let Some((property, problem)) = OTHER_OWNERS.iter().find(|(property, _)| node.has(property)) {
+            return Err(node.bad(property, problem));
+        }
+        let bootargs = match node.value("bootargs") {
+            Some(value) => string(value).ok_or_else(|| node.bad("bootargs", "is not one string"))?,
+            None => "",
+        };
+        match found.replace(bootargs) {
+            Some(_) => Err(node.bad("bootargs", "is in a second /chosen")),
+            None => Ok(()),
+        }
+    })?;
+    Ok(found.unwrap_or_default())
 }

@@ -10,7 +10,7 @@ use super::array::{Array, Full};
 pub const PAGE_SIZE: u64 = 4096;
 
 /// The first address that no Armv8 physical address reaches (52 bits, FEAT_LPA).
-const PA_LIMIT: u64 = 1 << 52;
+pub(super) const PA_LIMIT: u64 = 1 << 52;
 
 /// `size` bytes from `base`, inside the architecture's 52-bit physical address space. Empty only by default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

@@ -69,10 +69,7 @@ pub fn find<'a>(tree: &Tree<'a>, gic: &Gic) -> Result<Array<SmmuNode, SMMUS_MAX>
             return Ok(());
         }
         let smmu = read(node, gic)?;
-        let same = |other: &&SmmuNode| {
-            other.range.overlaps(&smmu.range) || (smmu.phandle.is_some() && other.phandle == smmu.phandle)
-        };
-        if let Some(first) = smmus.iter().find(same) {
+        if let Some(first) = smmus.iter().find(|other| other.range.overlaps(&smmu.range)) {
             return Err(BootError::NodesOverlap {
                 first: tree.path(first.node),
                 second: node.path(),
@@ -110,6 +107,10 @@ fn read<'a>(node: &NodeRef<'a, '_>, gic: &Gic) -> Result<SmmuNode, BootError<'a>
     }
     if !range.base().0.is_multiple_of(PAGE_ALIGN) || !range.size().is_multiple_of(PAGE_ALIGN) {
         return Err(node.bad("reg", "is not a whole number of 64 KiB pages"));
+    }
+    if node.u32("#iommu-cells")? != Some(1) {
+        // `iommus` and `iommu-map` are read with this count.
+        return Err(node.bad("#iommu-cells", "is not 1: a StreamID is one cell"));
     }
     let coherency = if node.coherent() { Coherency::Coherent } else { Coherency::NonCoherent };
     Ok(SmmuNode {

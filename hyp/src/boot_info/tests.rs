@@ -8,12 +8,17 @@
     clippy::as_conversions
 )]
 
+mod boards;
 mod cmdline;
 mod edit;
 mod hostile;
 mod layout;
+mod masters;
+mod oracle;
+mod overlap;
 mod parse;
 mod policy;
 mod qemu;
 mod range;
 mod virt;
+mod withheld;

@@ -3,6 +3,8 @@
 
 mod node;
 mod path;
+mod phandles;
+mod windows;
 
 use dtoolkit::Node;
 use dtoolkit::fdt::Fdt;

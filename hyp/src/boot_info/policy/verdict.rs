@@ -46,7 +46,7 @@ pub enum Withheld {
     Pmcg,
     /// A PCI host without `iommu-map`.
     NoIommuMap,
-    /// A PCI host whose `iommu-map` leaves requesters out.
+    /// A PCI host or another master whose `iommu-map` leaves requesters out.
     IommuMapPartly,
     /// A master behind an IOMMU that EL2 does not own.
     ForeignIommu,
@@ -58,8 +58,6 @@ pub enum Withheld {
     Parent,
     /// A page of its registers also holds registers that are withheld.
     SharesPage,
-    /// Its registers are said to lie where memory is.
-    OverlapsRam,
 }
 
 /// What is done with a node that has registers.
@@ -98,13 +96,12 @@ impl fmt::Display for Withheld {
             Self::PlatformBus => "platform bus, its devices are behind no SMMU",
             Self::Pmcg => "SMMU performance counters, which can write MSIs past every stage 2",
             Self::NoIommuMap => "PCI host without iommu-map, its devices are behind no SMMU",
-            Self::IommuMapPartly => "PCI host whose iommu-map does not cover every requester",
+            Self::IommuMapPartly => "DMA master whose iommu-map does not cover every requester",
             Self::ForeignIommu => "DMA master behind an IOMMU that EL2 does not own",
             Self::Unknown => "unknown device, may be a DMA master",
             Self::Disabled => "disabled in the device tree",
             Self::Parent => "below a node that is withheld",
             Self::SharesPage => "shares a 4 KiB page with registers that are withheld",
-            Self::OverlapsRam => "its registers overlap memory",
         })
     }
 }

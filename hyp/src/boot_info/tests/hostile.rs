@@ -7,6 +7,7 @@ use dtoolkit::fdt::Fdt;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
+use super::oracle;
 use super::virt::*;
 use crate::boot_info::fdt_edit::write_host_dtb;
 use crate::boot_info::policy::Verdict;
@@ -22,6 +23,8 @@ fn survive(dtb: &[u8]) {
         Ok(accepted) => accepted,
         Err(error) => return drop(std::format!("{error}")),
     };
+    // `boot` has called the plan's check; this is another's opinion of the same tree.
+    oracle::judge(dtb, &platform, &policy, &layout);
     let ram = &platform.memory.ram;
     for mmio in policy.mmio() {
         assert!(!ram.overlaps(mmio), "{mmio} is memory");

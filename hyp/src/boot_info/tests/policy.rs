@@ -17,7 +17,7 @@ fn decide(dtb: &[u8]) -> (Vec<String>, String) {
 }
 
 #[track_caller]
-fn verdict(dtb: &[u8], path: &str) -> Verdict {
+fn decided(dtb: &[u8], path: &str) -> Verdict {
     let platform = Platform::parse(dtb).unwrap();
     let policy = MmioPolicy::decide(&platform).unwrap();
     let found = policy.decisions().iter().find(|d| platform.path(d.node).to_string() == path);
@@ -71,7 +71,7 @@ fn t55_unknown_nodes_are_withheld_by_their_most_specific_name() {
             let properties = [("reg", wide(&[0x90a_0000, 0x1000])), ("compatible", text(compatible))];
             tree.root.add_child(node("thing@90a0000", &properties));
         });
-        verdict(&dtb, "/thing@90a0000")
+        decided(&dtb, "/thing@90a0000")
     };
     assert_eq!(unknown(&["vendor,reset"]), Verdict::Withheld(Withheld::Unknown));
     assert_eq!(unknown(&["vendor,uart-with-dma", "arm,pl011"]), Verdict::Withheld(Withheld::Unknown));
@@ -83,7 +83,7 @@ fn t55_unknown_nodes_are_withheld_by_their_most_specific_name() {
 
 #[test]
 fn pci_without_a_whole_iommu_map_is_withheld() {
-    let pci = |dtb: &[u8]| verdict(dtb, "/pcie@10000000");
+    let pci = |dtb: &[u8]| decided(dtb, "/pcie@10000000");
     assert_eq!(pci(&without("/pcie@10000000", "iommu-map")), Verdict::Withheld(Withheld::NoIommuMap));
     let map = |value: &[u32]| with_properties("/pcie@10000000", &[("iommu-map", cells(value))]);
     assert_eq!(pci(&map(&[0, SMMU, 0, 0x8000])), Verdict::Withheld(Withheld::IommuMapPartly));
@@ -102,9 +102,9 @@ fn a_platform_device_is_given_only_behind_a_known_smmu() {
         })
     };
     let path = "/dma@90a0000";
-    assert_eq!(verdict(&device(cells(&[SMMU, 5])), path), Verdict::Given(Given::BehindSmmu { smmu: 0 }));
-    assert_eq!(verdict(&device(cells(&[7, 5])), path), Verdict::Withheld(Withheld::ForeignIommu));
-    assert_eq!(verdict(&device(cells(&[SMMU, 5, 7, 5])), path), Verdict::Withheld(Withheld::ForeignIommu));
+    assert_eq!(decided(&device(cells(&[SMMU, 5])), path), Verdict::Given(Given::BehindSmmu { smmu: 0 }));
+    assert_eq!(decided(&device(cells(&[7, 5])), path), Verdict::Withheld(Withheld::ForeignIommu));
+    assert_eq!(decided(&device(cells(&[SMMU, 5, 7, 5])), path), Verdict::Withheld(Withheld::ForeignIommu));
     assert!(refusal(&device(cells(&[SMMU]))).contains("iommus"));
     assert!(refusal(&device(vec![])).contains("iommus of /dma@90a0000 is empty"));
 }
@@ -116,7 +116,7 @@ fn t55_a_page_is_given_only_if_nothing_withheld_is_in_it() {
         let properties = [("reg", wide(&[0x901_0800, 0x10])), ("compatible", text(&["vendor,reset"]))];
         tree.root.add_child(node("reset@9010800", &properties));
     });
-    assert_eq!(verdict(&neighbour, "/pl031@9010000"), Verdict::Withheld(Withheld::SharesPage));
+    assert_eq!(decided(&neighbour, "/pl031@9010000"), Verdict::Withheld(Withheld::SharesPage));
     // And on to the next: the clock's page falls with it.
     let chain = bent(|tree| {
         let reset = [("reg", wide(&[0x901_0800, 0x10])), ("compatible", text(&["vendor,reset"]))];
@@ -125,11 +125,11 @@ fn t55_a_page_is_given_only_if_nothing_withheld_is_in_it() {
         let gpio = [("reg", wide(&[0x901_1800, 0x10])), ("compatible", text(&["arm,pl061"]))];
         tree.root.add_child(node("gpio@9011800", &gpio));
     });
-    assert_eq!(verdict(&chain, "/gpio@9011800"), Verdict::Withheld(Withheld::SharesPage));
+    assert_eq!(decided(&chain, "/gpio@9011800"), Verdict::Withheld(Withheld::SharesPage));
     let over_smmu = with_properties("/pl031@9010000", &[("reg", wide(&[0x906_f000, 0x1000]))]);
-    assert_eq!(verdict(&over_smmu, "/pl031@9010000"), Verdict::Withheld(Withheld::SharesPage));
+    assert_eq!(decided(&over_smmu, "/pl031@9010000"), Verdict::Withheld(Withheld::SharesPage));
     let over_console = with_properties("/pl031@9010000", &[("reg", wide(&[0x904_0000, 0x1000]))]);
-    assert_eq!(verdict(&over_console, "/pl031@9010000"), Verdict::Withheld(Withheld::SharesPage));
+    assert_eq!(decided(&over_console, "/pl031@9010000"), Verdict::Withheld(Withheld::SharesPage));
 }
 
 /// T56.
@@ -140,9 +140,12 @@ fn t56_windows_over_memory_or_over_withheld_registers_are_withheld() {
         ranges.extend(wide(&[base, size]));
         with_properties("/pcie@10000000", &[("ranges", ranges)])
     };
-    let pci = |dtb: &[u8]| verdict(dtb, "/pcie@10000000");
-    assert_eq!(pci(&window(0x3000_0000, 0x1000_1000)), Verdict::Withheld(Withheld::OverlapsRam));
-    assert_eq!(pci(&window(0x7fff_f800, 0x1000)), Verdict::Withheld(Withheld::OverlapsRam));
+    let pci = |dtb: &[u8]| decided(dtb, "/pcie@10000000");
+    for over_memory in [window(0x3000_0000, 0x1000_1000), window(0x7fff_f800, 0x1000)] {
+        let refused = refusal(&over_memory);
+        let both = ["the host's memory of /memory@40000000", "overlaps /pcie@10000000 at"];
+        assert!(both.iter().all(|name| refused.contains(name)), "{refused}");
+    }
     assert_eq!(pci(&window(0x900_0000, 0x100_0000)), Verdict::Withheld(Withheld::SharesPage));
     assert_eq!(pci(&window(0x1000_0000, 0x1000_0000)), Verdict::Given(Given::Pci { smmu: 0 }));
 }
@@ -165,20 +168,20 @@ fn t06_devices_reach_the_translater_of_a_given_its_only() {
     let off = with_properties("/intc@8000000/its@8080000", &[("status", text(&["disabled"]))]);
     assert_eq!(pages(&off), []);
     let shared = with_properties("/fw-cfg@9020000", &[("reg", wide(&[0x808_0800, 0x18]))]);
-    assert_eq!(verdict(&shared, "/intc@8000000/its@8080000"), Verdict::Withheld(Withheld::SharesPage));
+    assert_eq!(decided(&shared, "/intc@8000000/its@8080000"), Verdict::Withheld(Withheld::SharesPage));
     assert_eq!(pages(&shared), []);
 }
 
 #[test]
 fn disabled_nodes_and_what_is_below_withheld_ones_stay_out() {
     let disabled = with_properties("/pl031@9010000", &[("status", text(&["disabled"]))]);
-    assert_eq!(verdict(&disabled, "/pl031@9010000"), Verdict::Withheld(Withheld::Disabled));
+    assert_eq!(decided(&disabled, "/pl031@9010000"), Verdict::Withheld(Withheld::Disabled));
     let dtb = bent(|tree| {
         let bus = tree.find_node_mut("/platform-bus@c000000").unwrap();
         let rtc = [("reg", cells(&[0x1000, 0x1000])), ("compatible", text(&["arm,pl031"]))];
         bus.add_child(node("rtc@1000", &rtc));
     });
-    assert_eq!(verdict(&dtb, "/platform-bus@c000000/rtc@1000"), Verdict::Withheld(Withheld::Parent));
+    assert_eq!(decided(&dtb, "/platform-bus@c000000/rtc@1000"), Verdict::Withheld(Withheld::Parent));
 }
 
 #[test]
@@ -210,13 +213,13 @@ fn registers_are_translated_through_buses() {
 #[test]
 fn el2s_command_line_can_allow_a_node() {
     let dtb = bent(allow(&["/flash@0", "/pcie@10000000"]));
-    assert_eq!(verdict(&dtb, "/flash@0"), Verdict::Given(Given::Allowed));
-    assert_eq!(verdict(&dtb, "/pcie@10000000"), Verdict::Given(Given::Allowed));
+    assert_eq!(decided(&dtb, "/flash@0"), Verdict::Given(Given::Allowed));
+    assert_eq!(decided(&dtb, "/pcie@10000000"), Verdict::Given(Given::Allowed));
     let (_, mmio) = decide(&dtb);
     assert!(mmio.starts_with("0x0..0x8010000") && mmio.contains("0x4010000000"), "{mmio}");
     // One slot alone would hand out the seven others in its page.
     let slot = bent(allow(&["/virtio_mmio@a000200"]));
-    assert_eq!(verdict(&slot, "/virtio_mmio@a000200"), Verdict::Withheld(Withheld::SharesPage));
+    assert_eq!(decided(&slot, "/virtio_mmio@a000200"), Verdict::Withheld(Withheld::SharesPage));
 }
 
 #[test]

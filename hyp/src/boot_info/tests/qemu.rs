@@ -6,10 +6,11 @@ use std::string::ToString;
 use std::vec::Vec;
 use std::{env, format, fs, process};
 
+use super::oracle;
 use super::virt::*;
 use crate::boot_info::fdt_edit::write_host_dtb;
 use crate::boot_info::policy::Verdict;
-use crate::boot_info::{MmioPolicy, Platform, layout};
+use crate::boot_info::{MmioPolicy, Platform, layout, plan};
 
 fn dump(tag: &str, machine: &str, arguments: &[&str]) -> Vec<u8> {
     let folder = env::temp_dir().join(format!("portcullis-dtb-{}-{tag}", process::id()));
@@ -50,6 +51,8 @@ fn qemus_own_trees_are_accepted() {
         let policy = MmioPolicy::decide(&platform).unwrap();
         let header = kernel_header(0x10_0000);
         let layout = layout::plan(&platform, &request(&dtb, &header)).unwrap();
+        assert_eq!(plan::check(&platform, &policy, &layout), Ok(()));
+        oracle::judge(&dtb, &platform, &policy, &layout);
         let mut out = std::vec![0xaa; layout.host_dtb.size() as usize];
         let length = write_host_dtb(&platform, &policy, &layout, &mut out).unwrap();
         assert!(length < dtb.len());

@@ -2,7 +2,7 @@
 //! `gic-version=3,iommu=smmuv3,virtualization=on` and two guest-loader modules, built so that a test can bend one thing
 //! at a time.
 
-use std::string::String;
+use std::string::{String, ToString};
 use std::vec::Vec;
 use std::{format, vec};
 
@@ -10,7 +10,8 @@ use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
 use io_pgtable::Pa;
 
 use crate::boot_info::image::HEADER_SIZE;
-use crate::boot_info::{BootError, Layout, MmioPolicy, PhysRange, Platform, Request, layout};
+use crate::boot_info::policy::Verdict;
+use crate::boot_info::{BootError, Layout, MmioPolicy, PhysRange, Platform, Request, layout, plan};
 
 pub(super) const TOKEN: &str = "5eC0ffee0123456789abcdef";
 pub(super) const GIC: u32 = 0x8003;
@@ -269,12 +270,13 @@ pub(super) fn request<'h>(dtb: &[u8], header: &'h [u8; HEADER_SIZE]) -> Request<
     }
 }
 
-/// Everything up to the layout.
+/// Everything up to the checked plan.
 pub(super) fn boot(dtb: &[u8]) -> Result<(Platform<'_>, MmioPolicy, Layout), BootError<'_>> {
     let platform = Platform::parse(dtb)?;
     let policy = MmioPolicy::decide(&platform)?;
     let header = kernel_header(KERNEL_SIZE + 0x40_0000);
     let layout = layout::plan(&platform, &request(dtb, &header))?;
+    plan::check(&platform, &policy, &layout)?;
     Ok((platform, policy, layout))
 }
 
@@ -285,4 +287,23 @@ pub(super) fn refusal(dtb: &[u8]) -> String {
         Ok(_) => panic!("accepted"),
         Err(error) => format!("{error}"),
     }
+}
+
+/// The decision about `path` in a tree that boots.
+#[track_caller]
+pub(super) fn verdict(dtb: &[u8], path: &str) -> Verdict {
+    let (platform, policy, _) = boot(dtb).unwrap_or_else(|error| panic!("{error}"));
+    let found = policy.decisions().iter().find(|d| platform.path(d.node).to_string() == path);
+    found.unwrap_or_else(|| panic!("no decision about {path}")).verdict
+}
+
+/// The usual machine with one node more.
+pub(super) fn plus(new: DeviceTreeNode) -> Vec<u8> {
+    bent(|tree| tree.root.add_child(new))
+}
+
+#[track_caller]
+pub(super) fn refused_for(dtb: &[u8], words: &[&str]) {
+    let message = refusal(dtb);
+    assert!(words.iter().all(|word| message.contains(word)), "{message}");
 }

@@ -157,10 +157,11 @@ impl<'a, 'p> NodeRef<'a, 'p> {
         self.value("compatible").is_some_and(|v| strings(v).any(|s| s == wanted))
     }
 
-    /// `#address-cells` and `#size-cells` of this node's children.
+    /// `#address-cells` and `#size-cells` of this node's children. There is no default: the specification has 2 and 1,
+    /// Linux takes the counts of the nearest node above that has some, and so the two would not mean the same addresses.
     pub(in crate::boot_info) fn child_cells(&self) -> Result<(u32, u32), BootError<'a>> {
-        let address = self.u32("#address-cells")?.unwrap_or(2);
-        let size = self.u32("#size-cells")?.unwrap_or(1);
+        let count = |name| self.u32(name)?.ok_or_else(|| self.bad(name, "is missing"));
+        let (address, size) = (count("#address-cells")?, count("#size-cells")?);
         if address > 4 {
             return Err(self.bad("#address-cells", "is more than 4"));
         }
@@ -184,16 +185,16 @@ impl<'a, 'p> NodeRef<'a, 'p> {
 
     /// The entries of `reg`, translated through the parents' `ranges`; empty entries are left out.
     pub(in crate::boot_info) fn reg(&self) -> Result<RegIter<'a, '_>, BootError<'a>> {
-        let (address, size) = match self.parent {
-            Some(parent) => parent.child_cells()?,
-            None => (0, 0),
+        let (cells, (address, size)) = match (self.cells("reg")?, self.parent) {
+            (Some(cells), Some(parent)) => (Some(cells), parent.child_cells()?),
+            (Some(_) | None, _) => (None, (0, 0)),
         };
         let empty = Cells::new(&[]).ok_or_else(|| self.bad("reg", "cannot be read"))?;
-        let cells = if address == 0 { None } else { self.cells("reg")? };
-        Ok(RegIter { node: *self, cells: cells.unwrap_or(empty), address, size })
+        Ok(RegIter { node: *self, cells: cells.filter(|_| address > 0).unwrap_or(empty), address, size })
     }
 
-    /// Where the bus that this node is shows `size` bytes at `address` to the CPU; `None` when it does not.
+    /// Where the bus that this node is shows `size` bytes at `address` to the CPU; `None` when it shows none of them. It is
+    /// an error when it shows some: Linux looks at the first byte only.
     pub(in crate::boot_info) fn translate(&self, address: u64, size: u64) -> Result<Option<u64>, BootError<'a>> {
         let Some(parent) = self.parent else {
             return Ok(Some(address));
@@ -210,6 +211,7 @@ impl<'a, 'p> NodeRef<'a, 'p> {
             return Ok(None);
         }
         let short = || self.bad("ranges", "is cut short or has a number of more than 64 bits");
+        let mut partly = false;
         while !ranges.is_empty() {
             let from = ranges.number(child_address).ok_or_else(short)?;
             let to = ranges.number(parent_address).ok_or_else(short)?;
@@ -217,6 +219,7 @@ impl<'a, 'p> NodeRef<'a, 'p> {
             if child_address == 0 && child_size == 0 && parent_address == 0 {
                 return Err(self.bad("ranges", "has entries without cells"));
             }
+            partly |= address < from.saturating_add(length) && from < address.saturating_add(size);
             let Some(offset) = address.checked_sub(from) else {
                 continue;
             };
@@ -225,7 +228,7 @@ impl<'a, 'p> NodeRef<'a, 'p> {
                 return parent.translate(moved, size);
             }
         }
-        Ok(None)
+        if partly { Err(self.bad("ranges", "shows a part only of what lies on the bus")) } else { Ok(None) }
     }
 }
 

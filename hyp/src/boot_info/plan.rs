@@ -1,0 +1,154 @@
+//! The finished plan, held against one sentence:
+//!
+//! > Nothing that EL2 keeps, emulates or withholds overlaps what the host gets, whatever the description of the machine says.
+//!
+//! [`Plan`] is plain data, ranges with names, so that it does not matter who described the machine. [`check`] makes one of
+//! what the device tree led to; it looks at the results alone, and not at how they came about.
+
+mod gather;
+
+use super::range::PhysRange;
+use super::tree::NodeId;
+pub(super) use gather::overlap;
+pub use gather::{Named, check};
+
+/// A range of addresses and what is there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Part<N> {
+    /// The addresses.
+    pub range: PhysRange,
+    /// The name, for messages.
+    pub name: N,
+}
+
+/// What can be in a range, where a device tree describes the machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Name {
+    /// Memory of the host.
+    #[default]
+    Memory,
+    /// EL2's image.
+    Image,
+    /// EL2's pool.
+    Pool,
+    /// The device tree that EL2 was given.
+    Dtb,
+    /// The device tree that EL2 writes for the host.
+    HostDtb,
+    /// The host's kernel, with the memory that it asks for.
+    Kernel,
+    /// The host's ramdisk.
+    Ramdisk,
+    /// Memory reserved with `no-map`.
+    Reservation,
+    /// The page of an ITS that devices write to.
+    Doorbell,
+    /// Registers of a node, or what is seen through it.
+    Node(NodeId),
+}
+
+/// Who has what, when the host starts.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan<'p, N> {
+    /// What the host owns and its devices reach.
+    pub memory: &'p [Part<N>],
+    /// What lies in the host's memory for it to find.
+    pub loaded: &'p [Part<N>],
+    /// Registers that the host reaches.
+    pub registers: &'p [Part<N>],
+    /// Windows of bridges that the host reaches: what answers there, the host decides.
+    pub windows: &'p [Part<N>],
+    /// Registers that the host's devices reach.
+    pub doorbells: &'p [Part<N>],
+    /// Memory that EL2 keeps.
+    pub own: &'p [Part<N>],
+    /// Memory that EL2 uses until the host starts, and overwrites then.
+    pub scrubbed: &'p [Part<N>],
+    /// Registers that EL2 alone uses: its console, SMMUs.
+    pub devices: &'p [Part<N>],
+    /// What nobody gets.
+    pub withheld: &'p [Part<N>],
+    /// What buses let through that nobody gets. Register blocks described by themselves may lie there: of the two, the bus
+    /// says it less exactly, and on boards often too generously.
+    pub buses: &'p [Part<N>],
+}
+
+/// What is wrong with a plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clash<N> {
+    /// Two parts have a page in common.
+    Overlap(Part<N>, Part<N>),
+    /// A part that has to be in the host's memory is not.
+    Outside(Part<N>),
+}
+
+impl<N: Copy> Plan<'_, N> {
+    /// Checks the plan. What is mapped is mapped in whole pages, so a page in common is an overlap.
+    ///
+    /// # Errors
+    /// The first [`Clash`].
+    pub fn check(&self) -> Result<(), Clash<N>> {
+        let not_hosts = [self.own, self.devices, self.withheld];
+        for (one, others) in [
+            (self.memory, [self.registers, self.windows, self.doorbells, self.buses].as_slice()),
+            (self.memory, &not_hosts),
+            (self.registers, &not_hosts),
+            (self.windows, &not_hosts),
+            (self.windows, &[self.buses]),
+            (self.doorbells, &not_hosts),
+            // What EL2 takes for memory, and what it takes for registers.
+            (self.own, &[self.devices, self.withheld, self.buses, self.scrubbed]),
+            (self.scrubbed, &[self.devices, self.withheld]),
+        ] {
+            for first in one {
+                others.iter().try_for_each(|other| apart(first, other, PhysRange::page_rounded))?;
+            }
+        }
+        for mut list in [self.own, self.devices] {
+            while let Some((first, rest)) = list.split_first() {
+                apart(first, rest, PhysRange::page_rounded)?;
+                list = rest;
+            }
+        }
+        // Files may end and begin in one page of the host's.
+        let mut files = self.loaded;
+        while let Some((first, rest)) = files.split_first() {
+            apart(first, rest, PhysRange::clone)?;
+            apart(first, self.scrubbed, PhysRange::clone)?;
+            files = rest;
+        }
+        match self.loaded.iter().chain(self.scrubbed).find(|part| !self.is_memory(&part.range)) {
+            Some(part) => Err(Clash::Outside(*part)),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether all of `range` is the host's memory, in one piece or several that touch.
+    fn is_memory(&self, range: &PhysRange) -> bool {
+        if range.is_empty() {
+            return true;
+        }
+        let mut reached = range.base();
+        // Each round gets beyond one piece at least.
+        for _ in self.memory {
+            let piece = self.memory.iter().find(|part| part.range.base() <= reached && reached < part.range.end());
+            match piece {
+                Some(part) => reached = part.range.end(),
+                None => return false,
+            }
+            if reached >= range.end() {
+                return true;
+            }
+        }
+        false
+    }
+}
+
+/// Whether `first` and each of `others` have nothing in common, each taken as `whole` has it.
+fn apart<N: Copy>(first: &Part<N>, others: &[Part<N>], whole: fn(&PhysRange) -> PhysRange) -> Result<(), Clash<N>> {
+    let range = whole(&first.range);
+    match others.iter().find(|other| whole(&other.range).overlaps(&range)) {
+        Some(second) => Err(Clash::Overlap(*first, *second)),
+        None => Ok(()),
+    }
+}

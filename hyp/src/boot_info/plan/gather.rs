@@ -1,0 +1,145 @@
+//! The plan that a device tree led to.
+
+use core::fmt;
+
+use super::{Clash, Name, Part, Plan};
+use crate::boot_info::array::Array;
+use crate::boot_info::error::BootError;
+use crate::boot_info::gic::ITS_MAX;
+use crate::boot_info::layout::{HOST_RAM_MAX, Layout};
+use crate::boot_info::memory::is_memory;
+use crate::boot_info::platform::Platform;
+use crate::boot_info::policy::MmioPolicy;
+use crate::boot_info::range::{PAGE_SIZE, PhysRange};
+use crate::boot_info::smmu::SMMUS_MAX;
+use crate::boot_info::tree::{NodeId, Path, Reg};
+
+/// A [`Name`] that can be shown.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Named<'a> {
+    name: Name,
+    path: Option<Path<'a>>,
+}
+
+impl fmt::Display for Named<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self.name {
+            Name::Memory => "the host's memory",
+            Name::Image => "EL2's image",
+            Name::Pool => "EL2's pool",
+            Name::Dtb => "EL2's device tree",
+            Name::HostDtb => "the host's device tree",
+            Name::Kernel => "the kernel",
+            Name::Ramdisk => "the ramdisk",
+            Name::Reservation => "memory that firmware keeps",
+            Name::Doorbell => "the page of an ITS that devices write to",
+            Name::Node(_) => "",
+        };
+        match &self.path {
+            Some(path) if what.is_empty() => write!(f, "{path}"),
+            Some(path) => write!(f, "{what} of {path}"),
+            None => f.write_str(what),
+        }
+    }
+}
+
+/// Checks what `policy` and `layout` made of `platform`: to be called when all is decided and nothing is done yet.
+///
+/// # Errors
+/// [`BootError::PlanOverlap`] or [`BootError::PlanOutside`] for the first thing that is where it must not be. The host must
+/// not be started then.
+pub fn check<'a>(platform: &Platform<'a>, policy: &MmioPolicy, layout: &Layout) -> Result<(), BootError<'a>> {
+    let mut memory = Array::<Part<Name>, HOST_RAM_MAX>::new();
+    let mut doorbells = Array::<Part<Name>, ITS_MAX>::new();
+    let mut devices = Array::<Part<Name>, { SMMUS_MAX + 1 }>::new();
+    let full = |_| BootError::TooMany { what: "parts of the plan", limit: HOST_RAM_MAX };
+    let part = |name, range| Part { range, name };
+    for range in &layout.host_ram {
+        memory.push(part(Name::Memory, *range)).map_err(full)?;
+    }
+    for page in policy.translaters(platform) {
+        let range = PhysRange::new(page, PAGE_SIZE).unwrap_or_default();
+        doorbells.push(part(Name::Doorbell, range)).map_err(full)?;
+    }
+    for smmu in &platform.smmus {
+        devices.push(part(Name::Node(smmu.node), smmu.range)).map_err(full)?;
+    }
+    if let Some(console) = platform.uarts.el2 {
+        devices.push(part(Name::Node(console.node), console.range)).map_err(full)?;
+    }
+    let ramdisk = platform.modules.ramdisk.map_or_else(PhysRange::default, |module| module.range);
+    let plan = Plan {
+        memory: &memory,
+        loaded: &[
+            part(Name::Kernel, layout.kernel_room),
+            part(Name::Ramdisk, ramdisk),
+            part(Name::HostDtb, layout.host_dtb),
+        ],
+        registers: policy.given(),
+        windows: policy.windows(),
+        doorbells: &doorbells,
+        own: &[part(Name::Image, layout.image), part(Name::Pool, layout.pool)],
+        scrubbed: &[part(Name::Dtb, layout.scrub)],
+        devices: &devices,
+        withheld: policy.withheld(),
+        buses: policy.buses(),
+    };
+    plan.check().map_err(|clash| refused(platform, clash))
+}
+
+fn refused<'a>(platform: &Platform<'a>, clash: Clash<Name>) -> BootError<'a> {
+    match clash {
+        Clash::Overlap(first, second) => overlap(platform, &first, &second),
+        Clash::Outside(part) => BootError::PlanOutside { name: named(platform, &part, &part.range), range: part.range },
+    }
+}
+
+/// The error that says that `first` and `second` overlap.
+pub(in crate::boot_info) fn overlap<'a>(
+    platform: &Platform<'a>,
+    first: &Part<Name>,
+    second: &Part<Name>,
+) -> BootError<'a> {
+    BootError::PlanOverlap {
+        first: named(platform, first, &second.range),
+        first_range: first.range,
+        second: named(platform, second, &first.range),
+        second_range: second.range,
+    }
+}
+
+fn named<'a>(platform: &Platform<'a>, part: &Part<Name>, other: &PhysRange) -> Named<'a> {
+    Named { name: part.name, path: path(platform, part, other) }
+}
+
+/// The node that says so: of memory the one that has `other` in it.
+fn path<'a>(platform: &Platform<'a>, part: &Part<Name>, other: &PhysRange) -> Option<Path<'a>> {
+    let mut found: Option<NodeId> = None;
+    match part.name {
+        Name::Node(node) => found = Some(node),
+        Name::Memory => {
+            // The tree was read before, so this cannot fail, and the name is for a message only.
+            let _ = platform.tree.walk(&mut |node| {
+                if found.is_none() && is_memory(node) && node.enabled() {
+                    for reg in node.reg()? {
+                        if let Reg::Visible(range) = reg?
+                            && range.overlaps(other)
+                        {
+                            found = Some(node.id);
+                        }
+                    }
+                }
+                Ok(())
+            });
+        }
+        Name::Image
+        | Name::Pool
+        | Name::Dtb
+        | Name::HostDtb
+        | Name::Kernel
+        | Name::Ramdisk
+        | Name::Reservation
+        | Name::Doorbell => {}
+    }
+    found.map(|node| platform.path(node))
+}

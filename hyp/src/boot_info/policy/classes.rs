@@ -1,0 +1,35 @@
+//! Kinds of devices that the allow-list knows by name.
+
+use super::verdict::{Given, Withheld};
+use crate::boot_info::platform::Platform;
+use crate::boot_info::tree::NodeRef;
+
+/// Devices that are withheld even if the tree has them behind an SMMU, in any of their `compatible` strings.
+pub(super) fn known_bad(node: &NodeRef<'_, '_>) -> Option<Withheld> {
+    [
+        ("qemu,fw-cfg-mmio", Withheld::FwCfg),
+        ("cfi-flash", Withheld::Flash),
+        ("qemu,platform", Withheld::PlatformBus),
+        ("arm,smmu-v3-pmcg", Withheld::Pmcg),
+    ]
+    .iter()
+    .find(|(compatible, _)| node.is_compatible(compatible))
+    .map(|&(_, reason)| reason)
+    .or_else(|| (node.is_compatible("virtio,mmio") && !node.has("iommus")).then_some(Withheld::VirtioMmio))
+}
+
+/// Devices that cannot start a transaction, by their most specific `compatible` string: a variant may have learnt to.
+pub(super) fn non_master(platform: &Platform<'_>, node: &NodeRef<'_, '_>) -> Option<Given> {
+    if node.id == platform.gic.node {
+        return Some(Given::Gic);
+    }
+    if platform.gic.its.iter().any(|its| its.node == node.id) {
+        return Some(Given::Its);
+    }
+    match node.compatible()? {
+        "arm,pl011" => Some(Given::Uart),
+        "arm,pl031" => Some(Given::Rtc),
+        "arm,pl061" => Some(Given::Gpio),
+        _ => None,
+    }
+}

@@ -1,0 +1,332 @@
+//! The decisions while they are made: node by node in the order of the tree, then taken back where they do not fit together.
+
+use super::classes::{known_bad, non_master};
+use super::{
+    BUSES_MAX, DECISIONS_MAX, Decision, GIVEN_MAX, Given, MMIO_MAX, MmioPolicy, Verdict, WITHHELD_MAX, Withheld,
+};
+use crate::boot_info::array::Array;
+use crate::boot_info::error::BootError;
+use crate::boot_info::memory::{is_framebuffer, is_memory, is_reservation};
+use crate::boot_info::modules::is_module;
+use crate::boot_info::pci::{self, Upstream};
+use crate::boot_info::plan::{Name, Part, overlap};
+use crate::boot_info::platform::Platform;
+use crate::boot_info::range::PhysRange;
+use crate::boot_info::smmu::is_smmu;
+use crate::boot_info::tree::{NodeRef, Reg};
+
+/// What a node claims a range for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Use {
+    /// Its own registers.
+    #[default]
+    Registers,
+    /// A window of a bridge: what answers there is decided by whoever programs the devices behind it.
+    Bridge,
+    /// What a bus lets through: its children's registers, each of which says where it is.
+    Bus,
+}
+
+/// A range that comes with a decision to give.
+#[derive(Clone, Copy, Debug, Default)]
+struct Held {
+    decision: u16,
+    usage: Use,
+    range: PhysRange,
+}
+
+/// The policy, and what is needed until it is settled. Large, so it is changed in place: boots have a small stack.
+#[derive(Default)]
+pub(super) struct Draft {
+    policy: MmioPolicy,
+    /// For each decision the one about the nearest node above that has one.
+    above: Array<Option<u16>, DECISIONS_MAX>,
+    /// What the host gets.
+    held: Array<Held, GIVEN_MAX>,
+    /// What the host does not get with a node that it gets, and is withheld if the node is taken back.
+    beside: Array<Held, GIVEN_MAX>,
+}
+
+impl Draft {
+    /// Decides about `node`, which `allow=` names if `allow` is that word; `None` when there is nothing to decide.
+    pub(super) fn classify<'a>(
+        &self,
+        platform: &Platform<'a>,
+        node: &NodeRef<'a, '_>,
+        allow: Option<&'a str>,
+    ) -> Result<Option<Verdict>, BootError<'a>> {
+        let is_ram = is_memory(node) && node.enabled();
+        if is_ram || is_reservation(node) || is_framebuffer(node) || is_module(node) {
+            return Ok(None);
+        }
+        let under_withheld = self.below_withheld(self.above(node));
+        let mut visible = false;
+        claims(node, &mut |usage, _| {
+            visible |= usage == Use::Registers || under_withheld || !node.enabled();
+            Ok(())
+        })?;
+        if !visible && !is_master(node) && known_bad(node) != Some(Withheld::PlatformBus) {
+            return Ok(None);
+        }
+        let withheld = |reason| Ok(Some(Verdict::Withheld(reason)));
+        if !node.enabled() {
+            return withheld(Withheld::Disabled);
+        }
+        let el2_console = platform.uarts.el2.is_some_and(|u| u.node == node.id);
+        if is_smmu(node) || el2_console {
+            if let Some(word) = allow {
+                return Err(BootError::BadOption { word, expected: "a node other than an SMMU or EL2's console" });
+            }
+            return if el2_console { withheld(Withheld::El2Console) } else { Ok(Some(Verdict::Emulated)) };
+        }
+        if let Some(word) = allow {
+            if known_bad(node) == Some(Withheld::FwCfg) {
+                return Err(BootError::BadOption {
+                    word,
+                    expected: "a node that does not show EL2's command line to the host",
+                });
+            }
+            return Ok(Some(Verdict::Given(Given::Allowed)));
+        }
+        if under_withheld {
+            return withheld(Withheld::Parent);
+        }
+        if let Some(reason) = known_bad(node) {
+            return withheld(reason);
+        }
+        if let Some(host) = platform.pci.iter().find(|p| p.node == node.id) {
+            return Ok(Some(match host.upstream {
+                Upstream::Smmu { first } => Verdict::Given(Given::Pci { smmu: first }),
+                Upstream::Nothing => Verdict::Withheld(Withheld::NoIommuMap),
+                Upstream::Partly => Verdict::Withheld(Withheld::IommuMapPartly),
+                Upstream::Foreign => Verdict::Withheld(Withheld::ForeignIommu),
+            }));
+        }
+        Ok(Some(match pci::of_device(node, &platform.smmus)? {
+            Upstream::Smmu { first } => Verdict::Given(Given::BehindSmmu { smmu: first }),
+            Upstream::Foreign => Verdict::Withheld(Withheld::ForeignIommu),
+            Upstream::Partly => Verdict::Withheld(Withheld::IommuMapPartly),
+            Upstream::Nothing => {
+                non_master(platform, node).map_or(Verdict::Withheld(Withheld::Unknown), Verdict::Given)
+            }
+        }))
+    }
+
+    /// Takes back what is given of the nodes above `node` if it is a master that the SMMUs do not stand before: who has
+    /// a device's registers can start the DMA of its parts, and a part that the tree calls disabled is there all the same.
+    pub(super) fn judge_part<'a>(
+        &mut self,
+        platform: &Platform<'a>,
+        node: &NodeRef<'a, '_>,
+    ) -> Result<(), BootError<'a>> {
+        if !is_master(node) {
+            return Ok(());
+        }
+        let upstream = match platform.pci.iter().find(|p| p.node == node.id) {
+            Some(host) => host.upstream,
+            None => pci::of_device(node, &platform.smmus)?,
+        };
+        let reason = match upstream {
+            Upstream::Smmu { .. } | Upstream::Nothing => return Ok(()),
+            Upstream::Foreign => Withheld::ForeignIommu,
+            Upstream::Partly => Withheld::IommuMapPartly,
+        };
+        let mut above = self.above(node);
+        while let Some(at) = above {
+            let on_the_smmu =
+                |d: &Decision| matches!(d.verdict, Verdict::Given(Given::Pci { .. } | Given::BehindSmmu { .. }));
+            if self.decision(at).is_some_and(on_the_smmu) {
+                self.take_back(at, reason)?;
+            }
+            above = self.above_of(at);
+        }
+        Ok(())
+    }
+
+    /// Writes the decision about `node` down, with every range that comes with it.
+    pub(super) fn record<'a>(
+        &mut self,
+        platform: &Platform<'a>,
+        node: &NodeRef<'a, '_>,
+        verdict: Verdict,
+    ) -> Result<(), BootError<'a>> {
+        let decision = u16::try_from(self.policy.decisions.len()).unwrap_or(u16::MAX);
+        let full = |_| BootError::TooMany { what: "device tree nodes with registers", limit: DECISIONS_MAX };
+        self.above.push(self.above(node)).map_err(full)?;
+        self.policy.decisions.push(Decision { node: node.id, verdict }).map_err(full)?;
+        let given = matches!(verdict, Verdict::Given(_));
+        let bridge = platform.pci.iter().find(|p| p.node == node.id);
+        claims(node, &mut |usage, range| {
+            let passed_on = match (node.id == platform.gic.node, bridge) {
+                // The legacy CPU interface frames that may follow are not.
+                (true, _) => platform.gic.distributor == range || platform.gic.redistributors.contains(&range),
+                (false, Some(host)) => host.ecam == range || host.windows.contains(&range),
+                (false, None) => usage == Use::Registers,
+            };
+            let held = Held { decision, usage, range: range.page_rounded() };
+            let list = match (given, passed_on, usage, bridge) {
+                (true, true, ..) => &mut self.held,
+                // Not mapped, but nothing that is kept from the host either.
+                (true, false, Use::Bridge | Use::Bus, None) => &mut self.beside,
+                (false, ..) | (true, false, ..) => return self.keep(Name::Node(node.id), usage, &range),
+            };
+            list.push(held).map_err(|_| BootError::TooMany { what: "register ranges for the host", limit: GIVEN_MAX })
+        })
+    }
+
+    /// Writes down that the host does not get `range`, whatever else the tree says to be there.
+    pub(super) fn withhold<'a>(&mut self, name: Name, range: &PhysRange) -> Result<(), BootError<'a>> {
+        self.keep(name, Use::Registers, range)
+    }
+
+    fn keep<'a>(&mut self, name: Name, usage: Use, range: &PhysRange) -> Result<(), BootError<'a>> {
+        let part = Part { range: *range, name };
+        let known = |parts: &[Part<Name>]| parts.iter().any(|part| part.range.contains(range));
+        match usage {
+            Use::Registers | Use::Bridge if known(&self.policy.withheld) => Ok(()),
+            Use::Registers | Use::Bridge => self
+                .policy
+                .withheld
+                .push(part)
+                .map_err(|_| BootError::TooMany { what: "withheld register ranges", limit: WITHHELD_MAX }),
+            Use::Bus if known(&self.policy.buses) => Ok(()),
+            Use::Bus => self
+                .policy
+                .buses
+                .push(part)
+                .map_err(|_| BootError::TooMany { what: "ranges of withheld buses", limit: BUSES_MAX }),
+        }
+    }
+
+    /// Takes back what cannot be given in whole pages, and what is below a node taken back, until nothing more changes.
+    pub(super) fn settle<'a>(&mut self) -> Result<(), BootError<'a>> {
+        loop {
+            let below = self.policy.decisions.iter().zip(self.above.iter()).position(|(decision, above)| {
+                // SMMUs are EL2's wherever they are, and what is allowed is allowed.
+                matches!(decision.verdict, Verdict::Given(why) if why != Given::Allowed) && self.below_withheld(*above)
+            });
+            let shares = || {
+                let shared = |held: &&Held| {
+                    let meets = |parts: &[Part<Name>]| parts.iter().any(|part| part.range.overlaps(&held.range));
+                    !self.is_withheld(held.decision)
+                        && (meets(&self.policy.withheld) || (held.usage == Use::Bridge && meets(&self.policy.buses)))
+                };
+                self.held.iter().find(shared).map(|held| (held.decision, Withheld::SharesPage))
+            };
+            let below = below.and_then(|at| u16::try_from(at).ok());
+            match below.map(|at| (at, Withheld::Parent)).or_else(shares) {
+                Some((at, reason)) => self.take_back(at, reason)?,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// The policy, once all is settled.
+    pub(super) fn finish<'a>(mut self, platform: &Platform<'a>) -> Result<MmioPolicy, BootError<'a>> {
+        if self.policy.is_withheld(platform.gic.node) {
+            return Err(self.gic_lost(platform));
+        }
+        let full = |limit| BootError::TooMany { what: "separate register ranges for the host", limit };
+        for held in &self.held {
+            let Some(decision) = self.decision(held.decision).filter(|_| !self.is_withheld(held.decision)) else {
+                continue;
+            };
+            let part = Part { range: held.range, name: Name::Node(decision.node) };
+            let policy = &mut self.policy;
+            let list = if held.usage == Use::Bridge { &mut policy.windows } else { &mut policy.given };
+            list.push(part).map_err(|_| full(GIVEN_MAX))?;
+            policy.mmio.insert(held.range).map_err(|_| full(MMIO_MAX))?;
+        }
+        Ok(self.policy)
+    }
+
+    /// Why the interrupt controller, which the host cannot do without, is withheld.
+    fn gic_lost<'a>(&self, platform: &Platform<'a>) -> BootError<'a> {
+        let gic = Name::Node(platform.gic.node);
+        let frames = || core::iter::once(&platform.gic.distributor).chain(platform.gic.redistributors.iter());
+        let meets = |part: &&Part<Name>| part.name != gic && frames().any(|f| f.page_rounded().overlaps(&part.range));
+        match self.policy.withheld.iter().find(meets) {
+            Some(part) => {
+                let frame = frames().find(|f| f.page_rounded().overlaps(&part.range)).copied().unwrap_or_default();
+                overlap(platform, &Part { range: frame, name: gic }, part)
+            }
+            None => BootError::Unsupported {
+                path: platform.path(platform.gic.node),
+                what: "its registers overlap, or it is below something that is withheld",
+                remedy: "correct the device tree",
+            },
+        }
+    }
+
+    fn take_back<'a>(&mut self, at: u16, reason: Withheld) -> Result<(), BootError<'a>> {
+        let Some(decision) = self.policy.decisions.get_mut(usize::from(at)) else { return Ok(()) };
+        decision.verdict = Verdict::Withheld(reason);
+        let name = Name::Node(decision.node);
+        for n in 0..GIVEN_MAX {
+            for held in [self.held.get(n).copied(), self.beside.get(n).copied()].into_iter().flatten() {
+                if held.decision == at {
+                    self.keep(name, held.usage, &held.range)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn decision(&self, at: u16) -> Option<&Decision> {
+        self.policy.decisions.get(usize::from(at))
+    }
+
+    fn above_of(&self, at: u16) -> Option<u16> {
+        self.above.get(usize::from(at)).copied().flatten()
+    }
+
+    /// Whether the decision at `above`, or one about a node above that one, is to withhold.
+    fn below_withheld(&self, mut above: Option<u16>) -> bool {
+        while let Some(at) = above {
+            if self.is_withheld(at) {
+                return true;
+            }
+            above = self.above_of(at);
+        }
+        false
+    }
+
+    fn is_withheld(&self, at: u16) -> bool {
+        self.decision(at).is_some_and(|d| matches!(d.verdict, Verdict::Withheld(_)))
+    }
+
+    /// The decision about the nearest node above `node` that has one.
+    fn above(&self, node: &NodeRef<'_, '_>) -> Option<u16> {
+        let mut above = node.parent();
+        while let Some(parent) = above {
+            // The last ones are the nearest.
+            if let Some(at) = self.policy.decisions.iter().rposition(|d| d.node == parent.id) {
+                return u16::try_from(at).ok();
+            }
+            above = parent.parent();
+        }
+        None
+    }
+}
+
+fn is_master(node: &NodeRef<'_, '_>) -> bool {
+    node.has("iommus") || node.has("iommu-map")
+}
+
+/// Calls `visit` with every range of the CPU's addresses that `node` claims: its registers, and what is seen through it.
+fn claims<'a>(
+    node: &NodeRef<'a, '_>,
+    visit: &mut dyn FnMut(Use, PhysRange) -> Result<(), BootError<'a>>,
+) -> Result<(), BootError<'a>> {
+    if !node.on_visible_bus() {
+        return Ok(());
+    }
+    for reg in node.reg()? {
+        if let Reg::Visible(range) = reg? {
+            visit(Use::Registers, range)?;
+        }
+    }
+    // Three cells: the first one tells spaces apart, as PCI has them.
+    let usage = if node.u32("#address-cells")? == Some(3) { Use::Bridge } else { Use::Bus };
+    node.windows(&mut |_, range| range.map_or(Ok(()), |range| visit(usage, range)))
+}

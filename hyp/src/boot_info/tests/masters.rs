@@ -1,0 +1,128 @@
+//! Masters that an SMMU stands before in one word and not in another: row T64 of the attack catalogue.
+
+use std::string::ToString;
+use std::vec;
+use std::vec::Vec;
+
+use super::virt::*;
+use crate::boot_info::policy::{Given, Verdict, Withheld};
+use crate::boot_info::{MmioPolicy, Platform};
+
+#[test]
+fn t64_one_phandle_twice_is_refused() {
+    let second = |name: &str, property: &str, phandle: u32| {
+        plus(node(name, &[(property, cells(&[phandle])), ("compatible", text(&["vendor,iommu"]))]))
+    };
+    refused_for(&second("iommu", "phandle", SMMU), &["/iommu", "/smmuv3@9050000", "phandle"]);
+    refused_for(&second("iommu", "linux,phandle", SMMU), &["/iommu", "phandle"]);
+    refused_for(&second("iommu", "phandle", 0x8000), &["/iommu", "/apb-pclk", "phandle"]);
+    refused_for(&second("iommu", "phandle", 0), &["/iommu", "phandle"]);
+    refused_for(&second("iommu", "phandle", u32::MAX), &["/iommu", "phandle"]);
+    let both = |old: u32| with_properties("/apb-pclk", &[("linux,phandle", cells(&[old]))]);
+    assert!(boot(&both(0x8000)).is_ok());
+    refused_for(&both(0x8001), &["/apb-pclk", "phandle"]);
+    refused_for(&plus(node("iommu", &[("phandle", vec![1])])), &["/iommu", "phandle"]);
+}
+
+const FOREIGN: u32 = 0x77;
+
+/// A platform device at 0xf010000 behind the SMMU, with more properties.
+fn dma(properties: &[(&str, Vec<u8>)]) -> Vec<u8> {
+    let mut device = node(
+        "dma@f010000",
+        &[("reg", wide(&[0xf01_0000, 0x1000])), ("compatible", text(&["vendor,dma"])), ("iommus", cells(&[SMMU, 5]))],
+    );
+    set(&mut device, properties);
+    plus(device)
+}
+
+#[test]
+fn t64_iommus_and_iommu_map_both_have_to_lead_to_the_smmu() {
+    let path = "/dma@f010000";
+    let given = Verdict::Given(Given::BehindSmmu { smmu: 0 });
+    let foreign = Verdict::Withheld(Withheld::ForeignIommu);
+    let map = |entries: &[u32]| dma(&[("iommu-map", cells(entries))]);
+    assert_eq!(verdict(&dma(&[]), path), given);
+    assert_eq!(verdict(&map(&[0, SMMU, 0, 0x1_0000]), path), given);
+    assert_eq!(verdict(&map(&[0, FOREIGN, 0, 0x10]), path), foreign);
+    assert_eq!(verdict(&map(&[0, FOREIGN, 0, 0x1_0000]), path), foreign);
+    assert_eq!(verdict(&map(&[0, SMMU, 0, 0xfff0, 0xfff0, FOREIGN, 0, 0x10]), path), foreign);
+    assert_eq!(verdict(&map(&[0, SMMU, 0, 0x10]), path), Verdict::Withheld(Withheld::IommuMapPartly));
+    let masked = dma(&[("iommu-map", cells(&[0, SMMU, 0, 0x1_0000])), ("iommu-map-mask", cells(&[0xff]))]);
+    assert_eq!(verdict(&masked, path), Verdict::Withheld(Withheld::IommuMapPartly));
+    for bad in [&[][..], &[0, SMMU, 0], &[0, SMMU, u32::MAX, 0x1_0000], &[1, SMMU, 0, 0x1_0000]] {
+        refused_for(&map(bad), &["iommu-map", path]);
+    }
+    refused_for(
+        &dma(&[("iommu-map-mask", vec![1]), ("iommu-map", cells(&[0, SMMU, 0, 0x1_0000]))]),
+        &["iommu-map-mask"],
+    );
+    // And with the words the other way round.
+    let only_map = dma(&[("iommus", cells(&[FOREIGN, 5])), ("iommu-map", cells(&[0, SMMU, 0, 0x1_0000]))]);
+    assert_eq!(verdict(&only_map, path), foreign);
+    let bridge = |iommus: &[u32]| with_properties("/pcie@10000000", &[("iommus", cells(iommus))]);
+    assert_eq!(verdict(&bridge(&[SMMU, 5]), "/pcie@10000000"), Verdict::Given(Given::Pci { smmu: 0 }));
+    assert_eq!(verdict(&bridge(&[FOREIGN, 5]), "/pcie@10000000"), foreign);
+    // A device that is known to have no DMA, and says that it has.
+    let clock = with_properties("/pl031@9010000", &[("iommu-map", cells(&[0, FOREIGN, 0, 0x10]))]);
+    assert_eq!(verdict(&clock, "/pl031@9010000"), foreign);
+}
+
+/// Whoever has the registers of a device can start the DMA of its parts.
+#[test]
+fn t64_a_part_behind_another_iommu_withholds_the_device() {
+    let part = |properties: &[(&str, Vec<u8>)]| {
+        bent(|tree| {
+            let mut device =
+                node("dma@f010000", &[("reg", wide(&[0xf01_0000, 0x1000])), ("iommus", cells(&[SMMU, 5]))]);
+            let mut middle = node("engine", &[]);
+            middle.add_child(node("part", properties));
+            device.add_child(middle);
+            tree.root.add_child(device);
+        })
+    };
+    let path = "/dma@f010000";
+    let foreign = Verdict::Withheld(Withheld::ForeignIommu);
+    assert_eq!(verdict(&part(&[("iommus", cells(&[SMMU, 6]))]), path), Verdict::Given(Given::BehindSmmu { smmu: 0 }));
+    assert_eq!(verdict(&part(&[("iommus", cells(&[FOREIGN, 6]))]), path), foreign);
+    assert_eq!(verdict(&part(&[("iommu-map", cells(&[0, FOREIGN, 0, 1]))]), path), foreign);
+    let off = part(&[("iommus", cells(&[FOREIGN, 6])), ("status", text(&["disabled"]))]);
+    assert_eq!(verdict(&off, path), foreign);
+    let below_bridge = bent(|tree| {
+        let properties = [("reg", cells(&[0x800, 0, 0, 0, 0])), ("iommus", cells(&[FOREIGN, 6]))];
+        tree.find_node_mut("/pcie@10000000").unwrap().add_child(node("nic@1,0", &properties));
+    });
+    assert_eq!(verdict(&below_bridge, "/pcie@10000000"), foreign);
+}
+
+/// A StreamID is one cell at an SMMUv3: with another count every `iommus` would mean something else.
+#[test]
+fn t64_an_smmu_with_another_count_of_iommu_cells_is_refused() {
+    for bad in [cells(&[0]), cells(&[2]), cells(&[1, 1]), vec![]] {
+        let dtb = with_properties("/smmuv3@9050000", &[("#iommu-cells", bad)]);
+        refused_for(&dtb, &["#iommu-cells", "/smmuv3@9050000"]);
+    }
+    refused_for(&without("/smmuv3@9050000", "#iommu-cells"), &["#iommu-cells"]);
+}
+
+/// None of these says where DMA may go: stage 2 stands behind whatever they say.
+#[test]
+fn t64_what_changes_the_hosts_view_alone_changes_no_decision() {
+    let decisions = |dtb: &[u8]| {
+        let platform = Platform::parse(dtb).unwrap();
+        let policy = MmioPolicy::decide(&platform).unwrap();
+        (policy.decisions().to_vec(), policy.mmio().to_string())
+    };
+    let usual = decisions(&bent(|_| {}));
+    for (name, value) in [
+        ("dma-ranges", cells(&[1, 2, 3])),
+        ("dma-ranges", vec![]),
+        ("dma-noncoherent", vec![]),
+        ("msi-map", cells(&[0, FOREIGN, 0, 0x1_0000])),
+        ("msi-map", vec![1]),
+        ("msi-map-mask", cells(&[0])),
+        ("msi-parent", cells(&[FOREIGN])),
+    ] {
+        assert_eq!(decisions(&with_properties("/pcie@10000000", &[(name, value)])), usual, "{name}");
+    }
+}

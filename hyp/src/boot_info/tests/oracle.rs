@@ -1,0 +1,194 @@
+//! What an accepted tree allows, found without the code under test: from the tree as a model, with segments of addresses that
+//! are handed down from bus to bus.
+
+use std::collections::BTreeMap;
+use std::format;
+use std::string::{String, ToString};
+use std::vec;
+use std::vec::Vec;
+
+use dtoolkit::fdt::Fdt;
+use dtoolkit::model::{DeviceTree, DeviceTreeNode};
+use dtoolkit::{Node, Property};
+
+use crate::boot_info::policy::{Given, Verdict};
+use crate::boot_info::{Layout, MmioPolicy, PhysRange, Platform};
+
+/// First and last address.
+type Span = (u128, u128);
+
+/// A piece of a bus: where it begins there, where the CPU sees it, how long it is.
+type Segment = (u128, u128, u128);
+
+struct Seen<'t> {
+    node: &'t DeviceTreeNode,
+    path: String,
+    on: bool,
+    registers: Vec<Span>,
+    windows: Vec<Span>,
+}
+
+fn value(node: &DeviceTreeNode, name: &str) -> Option<Vec<u8>> {
+    node.property(name).map(|p| p.value().to_vec())
+}
+
+fn okay(node: &DeviceTreeNode) -> bool {
+    value(node, "status").is_none_or(|s| s == b"okay\0" || s == b"ok\0")
+}
+
+fn cells(node: &DeviceTreeNode, name: &str) -> Vec<u32> {
+    let value = value(node, name).unwrap_or_default();
+    value.chunks_exact(4).map(|c| u32::from_be_bytes(c.try_into().unwrap())).collect()
+}
+
+fn count(node: &DeviceTreeNode, name: &str) -> usize {
+    cells(node, name).first().map_or(0, |&n| (n as usize).min(8))
+}
+
+fn join(cells: &[u32]) -> u128 {
+    cells.iter().fold(0, |n, &c| n << 32 | u128::from(c))
+}
+
+fn is(node: &DeviceTreeNode, compatible: &str) -> bool {
+    value(node, "compatible").is_some_and(|v| v.split(|&b| b == 0).any(|s| s == compatible.as_bytes()))
+}
+
+/// Where the CPU sees `size` bytes at `at`.
+fn look(segments: &[Segment], at: u128, size: u128) -> Vec<Span> {
+    let through = |&(from, to, length): &Segment| {
+        let (first, end) = (at.max(from), (at + size).min(from + length));
+        (first < end).then(|| (first - from + to, end - from + to - 1))
+    };
+    segments.iter().filter_map(through).collect()
+}
+
+fn walk<'t>(
+    node: &'t DeviceTreeNode,
+    path: &str,
+    on: bool,
+    bus: &[Segment],
+    counts: (usize, usize),
+    seen: &mut Vec<Seen<'t>>,
+) {
+    let on = on && okay(node);
+    let root = path.is_empty();
+    let (address, size) = counts;
+    let mut registers = Vec::new();
+    if !root && (1..=2).contains(&address) && size > 0 {
+        for entry in cells(node, "reg").chunks_exact(address + size) {
+            registers.extend(look(bus, join(&entry[..address]), join(&entry[address..])));
+        }
+    }
+    let inner = (count(node, "#address-cells"), count(node, "#size-cells"));
+    let mut windows = Vec::new();
+    let mut shown = Vec::new();
+    match value(node, "ranges").as_deref() {
+        _ if root => shown = bus.to_vec(),
+        Some([]) => shown = bus.to_vec(),
+        Some(_) if (1..=2).contains(&address) && inner.0 > 0 => {
+            for entry in cells(node, "ranges").chunks_exact(inner.0 + address + inner.1) {
+                let (from, rest) = entry.split_at(inner.0);
+                let (to, length) = rest.split_at(address);
+                for (first, last) in look(bus, join(to), join(length)) {
+                    windows.push((first, last));
+                    if inner.0 <= 2 {
+                        // Only the usual case: the bus above shows the whole entry.
+                        shown.push((join(from), first, last - first + 1));
+                    }
+                }
+            }
+        }
+        Some(_) | None => {}
+    }
+    let path_shown = if root { "/".to_string() } else { path.to_string() };
+    seen.push(Seen { node, path: path_shown, on, registers, windows });
+    for child in node.children() {
+        walk(child, &format!("{path}/{}", child.name()), on, &shown, inner, seen);
+    }
+}
+
+fn span(range: &PhysRange) -> Span {
+    (u128::from(range.base().0), u128::from(range.end().0) - 1)
+}
+
+/// What of `spans` shares a page with what of `others`.
+fn meet(spans: &[Span], others: &[Span]) -> Option<(Span, Span)> {
+    let page = |address: u128| address >> 12;
+    let touch = |a: &Span, b: &Span| page(a.0) <= page(b.1) && page(b.0) <= page(a.1);
+    spans.iter().find_map(|a| others.iter().find(|b| touch(a, b)).map(|b| (*a, *b)))
+}
+
+/// Panics unless `policy` and `layout`, made from `dtb`, keep what the tree does not give away.
+pub(super) fn judge(dtb: &[u8], platform: &Platform<'_>, policy: &MmioPolicy, layout: &Layout) {
+    let tree = DeviceTree::from_fdt(&Fdt::new(dtb).unwrap());
+    let mut seen = Vec::new();
+    let all = [(0, 0, 1 << 64)];
+    walk(&tree.root, "", true, &all, (2, 2), &mut seen);
+
+    let host_ram: Vec<Span> = layout.host_ram.iter().map(span).collect();
+    let mmio: Vec<Span> = policy.mmio().iter().map(span).collect();
+    let own = vec![span(&layout.image), span(&layout.pool)];
+    assert_eq!(meet(&host_ram, &mmio), None, "memory and registers");
+    for (what, hosts) in [("memory", &host_ram), ("registers", &mmio)] {
+        assert_eq!(meet(&own, hosts), None, "EL2's memory and the host's {what}");
+    }
+
+    let verdicts: BTreeMap<String, Verdict> =
+        policy.decisions().iter().map(|d| (platform.path(d.node).to_string(), d.verdict)).collect();
+    let bridge = |path: &String| matches!(verdicts.get(path), Some(Verdict::Given(Given::Pci { .. })));
+    let hosts_windows: Vec<Span> = seen.iter().filter(|s| bridge(&s.path)).flat_map(|s| s.windows.clone()).collect();
+    let mut phandles = BTreeMap::new();
+    for Seen { node, path, on, registers, windows } in &seen {
+        for phandle in cells(node, "phandle") {
+            assert_eq!(phandles.insert(phandle, path), None, "phandle {phandle:#x} of {path} twice");
+        }
+        let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent);
+        let top = |name: &str| parent == format!("/{name}") || parent.starts_with(&format!("/{name}@"));
+        let ram = parent.is_empty() && path != "/" && value(node, "device_type").is_some_and(|v| v == b"memory\0");
+        if top("reserved-memory") && parent.matches('/').count() == 1 {
+            let holds = okay(node);
+            if holds && value(node, "no-map").is_some() {
+                assert!(!registers.is_empty() || value(node, "reg").is_none(), "{path} is not kept");
+                assert_eq!(meet(registers, &host_ram), None, "{path} and the host's memory");
+                assert_eq!(meet(registers, &mmio), None, "{path} and the host's registers");
+            }
+            if holds {
+                assert_eq!(meet(registers, &own[1..]), None, "{path} and EL2's pool");
+            }
+            continue;
+        }
+        if (ram && *on) || (top("chosen") && parent.matches('/').count() == 1) {
+            continue;
+        }
+        let verdict = verdicts.get(path);
+        let emulated = is(node, "arm,smmu-v3");
+        assert!(verdict.is_some() || registers.is_empty(), "nothing was decided about {path}");
+        let given = *on && !emulated && !matches!(verdict, Some(Verdict::Withheld(_) | Verdict::Emulated));
+        if !given {
+            let mut kept = registers.clone();
+            let of_bridge = count(node, "#address-cells") == 3;
+            assert_eq!(meet(windows, if of_bridge { &mmio } else { &hosts_windows }), None, "{path} and the host's");
+            assert_eq!(meet(&kept, &mmio), None, "{path} and the host's registers");
+            kept.extend(windows);
+            assert_eq!(meet(&kept, &host_ram), None, "{path} and the host's memory");
+            assert_eq!(meet(&kept, &own), None, "{path} and EL2's memory");
+        }
+        if verdict.is_some() && given {
+            assert_eq!(meet(registers, &host_ram), None, "{path} and the host's memory");
+        }
+        if let Some(Verdict::Given(Given::Pci { .. } | Given::BehindSmmu { .. })) = verdict {
+            let smmus: Vec<u32> = seen
+                .iter()
+                .filter(|s| s.on && is(s.node, "arm,smmu-v3"))
+                .flat_map(|s| cells(s.node, "phandle"))
+                .collect();
+            let iommus = cells(node, "iommus");
+            assert!(iommus.chunks(2).all(|entry| smmus.contains(&entry[0])), "{path} has a foreign IOMMU");
+            let map = cells(node, "iommu-map");
+            assert!(map.chunks(4).all(|entry| smmus.contains(&entry[1])), "{path} has a foreign IOMMU in its map");
+            let ids: u64 = map.chunks_exact(4).map(|entry| u64::from(entry[3])).sum();
+            assert!(ids == 0 || ids == 0x1_0000, "{path} has IDs that are in no map");
+            assert!(ids != 0 || !iommus.is_empty(), "{path} is behind nothing");
+        }
+    }
+}

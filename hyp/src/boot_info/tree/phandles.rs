@@ -1,0 +1,53 @@
+//! Phandles, by which one node names another. Whoever is behind the SMMU is known by the SMMU's phandle alone: a node that
+//! uses it too could stand in the SMMU's place.
+
+use super::{NodeId, Tree};
+use crate::boot_info::array::Array;
+use crate::boot_info::error::BootError;
+
+/// How many phandles are accepted.
+const PHANDLES_MAX: usize = 4096;
+
+impl<'a> Tree<'a> {
+    /// Checks that no phandle is used twice.
+    ///
+    /// # Errors
+    /// [`BootError::SamePhandle`]; [`BootError::Property`] for one that is no phandle; [`BootError::TooMany`].
+    pub(in crate::boot_info) fn check_phandles(&self) -> Result<(), BootError<'a>> {
+        // In order, so that finding one costs little.
+        let mut known = Array::<u32, PHANDLES_MAX>::new();
+        self.walk(&mut |node| {
+            let (new, old) = (node.u32("phandle")?, node.u32("linux,phandle")?);
+            if let (Some(new), Some(old)) = (new, old)
+                && new != old
+            {
+                return Err(node.bad("linux,phandle", "is not the node's phandle"));
+            }
+            let Some(phandle) = new.or(old) else { return Ok(()) };
+            if phandle == 0 || phandle == u32::MAX {
+                return Err(node.bad("phandle", "is 0 or 0xffffffff"));
+            }
+            match known.binary_search(&phandle) {
+                Ok(_) => Err(BootError::SamePhandle {
+                    phandle,
+                    first: self.path(self.first_with(phandle)?),
+                    second: node.path(),
+                }),
+                Err(at) => {
+                    known.insert(at, phandle).map_err(|_| BootError::TooMany { what: "phandles", limit: PHANDLES_MAX })
+                }
+            }
+        })
+    }
+
+    fn first_with(&self, phandle: u32) -> Result<NodeId, BootError<'a>> {
+        let mut first = None;
+        self.walk(&mut |node| {
+            if first.is_none() && (node.u32("phandle")?.or(node.u32("linux,phandle")?)) == Some(phandle) {
+                first = Some(node.id);
+            }
+            Ok(())
+        })?;
+        Ok(first.unwrap_or_default())
+    }
+}

@@ -1,0 +1,52 @@
+//! What a bus shows of itself to the CPU, taken from its `ranges`.
+
+use io_pgtable::Pa;
+
+use super::NodeRef;
+use crate::boot_info::error::BootError;
+use crate::boot_info::range::{PA_LIMIT, PhysRange};
+
+/// What [`NodeRef::windows`] calls with the first cell of the bus address, and with where the CPU sees it, if it does.
+type WindowVisitor<'v, 'a> = dyn FnMut(u32, Option<PhysRange>) -> Result<(), BootError<'a>> + 'v;
+
+impl<'a> NodeRef<'a, '_> {
+    /// Calls `visit` for each entry of `ranges` that has a size. A bus with an empty `ranges` has no window: what is on it
+    /// stands in its children.
+    pub(in crate::boot_info) fn windows(&self, visit: &mut WindowVisitor<'_, 'a>) -> Result<(), BootError<'a>> {
+        let (Some(mut cells), Some(parent)) = (self.cells("ranges")?, self.parent) else {
+            return Ok(());
+        };
+        if cells.is_empty() {
+            return Ok(());
+        }
+        let ((address_cells, size_cells), (parent_cells, _)) = (self.child_cells()?, parent.child_cells()?);
+        if parent_cells > 2 {
+            // Below PCI: numbers there say nothing about the CPU's addresses.
+            return Ok(());
+        }
+        let rest =
+            address_cells.checked_sub(1).ok_or_else(|| self.bad("#address-cells", "is 0 in a bus with ranges"))?;
+        let short = || self.bad("ranges", "is cut short or has a number of more than 64 bits");
+        while !cells.is_empty() {
+            let first = cells.u32().ok_or_else(short)?;
+            for _ in 0..rest {
+                cells.u32().ok_or_else(short)?;
+            }
+            let address = cells.number(parent_cells).ok_or_else(short)?;
+            let size = cells.number(size_cells).ok_or_else(short)?;
+            if size == 0 {
+                continue;
+            }
+            let seen = match parent.translate(address, size)? {
+                // Beyond every physical address nothing is seen.
+                Some(base) if base < PA_LIMIT => {
+                    let outside = || self.bad("ranges", "has a window that leaves the CPU's address space");
+                    Some(PhysRange::new(Pa(base), size).ok_or_else(outside)?)
+                }
+                Some(_) | None => None,
+            };
+            visit(first, seen)?;
+        }
+        Ok(())
+    }
+}
