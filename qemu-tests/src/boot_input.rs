@@ -1,7 +1,9 @@
-//! Boot input that EL2 has to refuse, for row 58 of the attack catalogue: a device tree that is well formed, and lies.
+//! Boot input that EL2 has to refuse, for rows 58 and 64 of the attack catalogue: a device tree that is well formed, and lies.
 //!
-//! The payload cannot test it, since it must never run. QEMU writes the tree of a good machine, one number of it is changed,
-//! and the machine boots with that.
+//! The payload cannot test it, since it must never run. QEMU writes the tree of a good machine, one number of it is changed or
+//! one node added, and the machine boots with that.
+
+mod tree;
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +13,9 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::console;
 use crate::payload::Images;
-use crate::qemu::{End, HOST_INITRD_ADDRESS, HOST_KERNEL_ADDRESS, HostModules, Machine, fresh_token};
+use crate::qemu::{End, HOST_INITRD_ADDRESS, HOST_KERNEL_ADDRESS, HostModules, Machine, Outcome, fresh_token};
+pub(crate) use tree::cut;
+use tree::{Node, add_node, cell, change_cell};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -20,9 +24,17 @@ const DEADLINE: Duration = Duration::from_secs(60);
 pub struct Lie {
     /// The test's name.
     pub name: &'static str,
-    tell: fn(&mut [u8]) -> Result<()>,
-    /// Words that EL2's reason must have.
-    reason: &'static str,
+    tell: fn(&mut Vec<u8>) -> Result<()>,
+    end: EndsWith,
+}
+
+/// What must come of a lie.
+#[derive(Clone, Copy, Debug)]
+enum EndsWith {
+    /// EL2 does not start its host, for a reason that has these words.
+    Refusal(&'static [&'static str]),
+    /// The host runs without what the lie is about: EL2 says so in this line.
+    Withheld(&'static str),
 }
 
 /// Where EL2's own image lies.
@@ -33,29 +45,46 @@ const KERNEL: u32 = 0x4900_0000;
 const RAM_END: u32 = 0x8000_0000;
 
 /// All of them.
-pub const LIES: [Lie; 5] = [
-    Lie { name: "t58_ramdisk_over_kernel", tell: |tree| move_ramdisk(tree, KERNEL + 0x1000), reason: "overlaps" },
-    Lie { name: "t58_ramdisk_over_el2", tell: |tree| move_ramdisk(tree, EL2_IMAGE + 0x1000), reason: "overlaps" },
+pub const LIES: [Lie; 12] = [
+    refused("t58_ramdisk_over_kernel", |tree| move_ramdisk(tree, KERNEL + 0x1000), &["overlaps"]),
+    refused("t58_ramdisk_over_el2", |tree| move_ramdisk(tree, EL2_IMAGE + 0x1000), &["overlaps"]),
+    refused("t58_ramdisk_beyond_memory", |tree| move_ramdisk(tree, RAM_END - 0x1000), &["not in the machine's memory"]),
+    // The first StreamID of the only entry: requester, SMMU, StreamID, count.
+    refused("t58_iommu_map_wraps", |tree| change_cell(tree, "pcie@", "iommu-map", 2, u32::MAX), &["iommu-map"]),
+    refused(
+        "t58_huge_cell_count",
+        |tree| change_cell(tree, "cpus", "#address-cells", 0, 0x7fff_ffff),
+        &["device tree", "#address-cells"],
+    ),
+    refused("t64_memory_over_smmu", |tree| add_memory(tree, 0x905_0000, 0x2_0000), &["overlaps", "/smmuv3@9050000"]),
+    refused("t64_memory_over_gic", |tree| add_memory(tree, 0x80a_0000, 0x2_0000), &["overlaps", "/intc@8000000"]),
+    refused(
+        "t64_memory_over_el2s_console",
+        |tree| add_memory(tree, 0x904_0000, 0x1000),
+        &["overlaps", "/pl011@9040000"],
+    ),
+    refused("t64_reservation_without_ranges", reserve_without_ranges, &["/reserved-memory/tee@60000000"]),
+    // The bus's only entry: address there, address for the CPU in two cells, size.
     Lie {
-        name: "t58_ramdisk_beyond_memory",
-        tell: |tree| move_ramdisk(tree, RAM_END - 0x1000),
-        reason: "not in the machine's memory",
+        name: "t64_window_over_withheld_bus",
+        tell: |tree| change_cell(tree, "platform-bus@", "ranges", 2, 0x2000_0000),
+        end: EndsWith::Withheld("withheld: /pcie@10000000: shares a 4 KiB page with registers that are withheld"),
     },
+    refused("t64_one_phandle_twice", |tree| second_smmu_phandle(tree), &["phandle", "/apb-pclk", "/smmuv3@9050000"]),
     Lie {
-        name: "t58_iommu_map_wraps",
-        // The first StreamID of the only entry: requester, SMMU, StreamID, count.
-        tell: |tree| change_cell(tree, "pcie@", "iommu-map", 2, u32::MAX),
-        reason: "iommu-map",
-    },
-    Lie {
-        name: "t58_huge_cell_count",
-        tell: |tree| change_cell(tree, "cpus", "#address-cells", 0, 0x7fff_ffff),
-        reason: "device tree",
+        name: "t64_iommus_good_and_iommu_map_not",
+        tell: master_with_foreign_map,
+        end: EndsWith::Withheld("withheld: /dma@f010000: DMA master behind an IOMMU that EL2 does not own"),
     },
 ];
 
+const fn refused(name: &'static str, tell: fn(&mut Vec<u8>) -> Result<()>, reason: &'static [&'static str]) -> Lie {
+    Lie { name, tell, end: EndsWith::Refusal(reason) }
+}
+
 impl Lie {
-    /// Boots a machine with `smp` CPUs of type `cpu` that tells it; EL2 must refuse to start its host, and say why.
+    /// Boots a machine with `smp` CPUs of type `cpu` that tells it; EL2 must refuse to start its host, or withhold what the
+    /// lie is about, and say why.
     ///
     /// # Errors
     /// When it does not, or when the machine cannot be made.
@@ -88,16 +117,29 @@ impl Lie {
             machine.device(&format!("loader,file={},addr={addr:#x},force-raw=on", payload.display()));
         }
         let outcome = machine.run(dir, DEADLINE)?;
+        self.judge(&outcome, &token)
+    }
+
+    fn judge(&self, outcome: &Outcome, token: &str) -> Result<()> {
         let said = &outcome.el2_console;
+        let exit = console::exit_line(said, token).with_context(|| format!("EL2 said: {said}"))?;
+        let reason = match self.end {
+            EndsWith::Refusal(reason) => reason,
+            EndsWith::Withheld(line) => {
+                console::verdict(said, token)?;
+                ensure!(said.contains(&format!("portcullis: {line}")), "EL2 does not say `{line}`: {said}");
+                return Ok(());
+            }
+        };
         ensure!(outcome.host_console.trim().is_empty(), "the host ran: {}", outcome.host_console);
-        let exit = console::exit_line(said, &token).with_context(|| format!("EL2 said: {said}"))?;
         ensure!(exit.status == "error" && exit.reason == "boot", "EL2 ended with {} at {}", exit.status, exit.reason);
         match outcome.end {
             End::Exited(status) if !status.success() => {}
             end => bail!("the machine ended as if all were well: {end:?}"),
         }
         let errors = console::error_lines(said).join("; ");
-        ensure!(errors.contains(self.reason), "the reason does not say `{}`: {errors}", self.reason);
+        let unsaid: Vec<_> = reason.iter().filter(|word| !errors.contains(**word)).collect();
+        ensure!(unsaid.is_empty(), "the reason does not say {unsaid:?}: {errors}");
         Ok(())
     }
 }
@@ -107,81 +149,37 @@ fn move_ramdisk(tree: &mut [u8], addr: u32) -> Result<()> {
     change_cell(tree, &format!("module@{HOST_INITRD_ADDRESS:#x}"), "reg", 1, addr)
 }
 
-/// Tokens of the flattened device tree: a property is this word, its length, its name's place, its value.
-const PROPERTY: u32 = 3;
-/// Offsets of the header's words: size of all, where the names are, how long they are.
-const SIZE_AT: usize = 4;
-const NAMES_AT: usize = 12;
-const NAMES_SIZE_AT: usize = 32;
-
-/// Cuts off the room that QEMU leaves behind the tree: it leaves twice as much when it reads it, which is more than may be.
-pub(crate) fn cut(tree: &mut Vec<u8>) -> Result<()> {
-    let end = word(tree, NAMES_AT)?.checked_add(word(tree, NAMES_SIZE_AT)?).context("no device tree")?;
-    tree.truncate(usize::try_from(end)?);
-    let size = tree.get_mut(SIZE_AT..).and_then(|rest| rest.first_chunk_mut::<4>()).context("no device tree")?;
-    *size = end.to_be_bytes();
-    Ok(())
+/// Numbers as a tree has them.
+fn cells(values: &[u32]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_be_bytes()).collect()
 }
 
-/// Changes 32-bit cell `index` of property `name` of the first node whose name begins so.
-fn change_cell(tree: &mut [u8], node: &str, name: &str, index: usize, value: u32) -> Result<()> {
-    let names = usize::try_from(word(tree, NAMES_AT)?)?;
-    let wanted = [b"\0", name.as_bytes(), b"\0"].concat();
-    let place = find(tree.get(names..).unwrap_or_default(), &wanted).with_context(|| format!("no name {name}"))? + 1;
-    let place = u32::try_from(place)?.to_be_bytes();
-    // The token that begins a node, and its name.
-    let begin = [&[0, 0, 0, 1], node.as_bytes()].concat();
-    let begin = find(tree, &begin).with_context(|| format!("no node {node}"))?;
-    let starts = |at: &usize| {
-        tree.get(*at..).is_some_and(|rest| {
-            rest.starts_with(&PROPERTY.to_be_bytes()) && rest.get(8..12).is_some_and(|name| *name == place)
-        })
-    };
-    let at = (begin..names).step_by(4).find(starts).with_context(|| format!("no property {name}"))?;
-    let cell = tree.get_mut(at + 12 + 4 * index..).and_then(|rest| rest.first_chunk_mut::<4>()).context("cut short")?;
-    *cell = value.to_be_bytes();
-    Ok(())
+/// Adds memory below 4 GiB.
+fn add_memory(tree: &mut Vec<u8>, base: u32, size: u32) -> Result<()> {
+    let reg = cells(&[0, base, 0, size]);
+    let properties: [(&str, &[u8]); 2] = [("device_type", b"memory\0"), ("reg", &reg)];
+    add_node(tree, &Node { name: "ram@1", properties: &properties, children: &[] })
 }
 
-fn word(tree: &[u8], at: usize) -> Result<u32> {
-    let bytes = tree.get(at..).and_then(|rest| rest.first_chunk::<4>()).context("the device tree is cut short")?;
-    Ok(u32::from_be_bytes(*bytes))
+/// Reserves memory for firmware on a bus that does not say that its addresses are the CPU's.
+fn reserve_without_ranges(tree: &mut Vec<u8>) -> Result<()> {
+    let (two, reg) = (cells(&[2]), cells(&[0, 0x6000_0000, 0, 0x10_0000]));
+    let tee = Node { name: "tee@60000000", properties: &[("reg", &reg), ("no-map", &[])], children: &[] };
+    let properties: [(&str, &[u8]); 2] = [("#address-cells", &two), ("#size-cells", &two)];
+    add_node(tree, &Node { name: "reserved-memory", properties: &properties, children: &[tee] })
 }
 
-fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
-    bytes.windows(wanted.len()).position(|window| window == wanted)
+/// Gives a clock the SMMU's phandle.
+fn second_smmu_phandle(tree: &mut [u8]) -> Result<()> {
+    let phandle = cell(tree, "smmuv3@", "phandle", 0)?;
+    change_cell(tree, "apb-pclk", "phandle", 0, phandle)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Header; a node "on" with a property of 8 bytes whose name is at 2; names.
-    fn tree() -> Vec<u8> {
-        let mut tree = vec![0; 80];
-        tree[15] = 52;
-        tree[35] = 6;
-        tree[20..28].copy_from_slice(&[0, 0, 0, 1, b'o', b'n', 0, 0]);
-        tree[28..32].copy_from_slice(&PROPERTY.to_be_bytes());
-        tree[32..48].copy_from_slice(&[0, 0, 0, 8, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 2]);
-        tree[52..58].copy_from_slice(b"a\0map\0");
-        tree
-    }
-
-    #[test]
-    fn a_cell_is_found_by_its_node_and_property() {
-        let mut tree = tree();
-        assert!(change_cell(&mut tree, "on", "map", 1, 7).is_ok());
-        assert_eq!(tree[40..48], [0, 0, 0, 1, 0, 0, 0, 7]);
-        assert!(change_cell(&mut tree, "on", "pam", 0, 7).is_err());
-        assert!(change_cell(&mut tree, "off", "map", 0, 7).is_err());
-    }
-
-    #[test]
-    fn what_lies_behind_the_names_is_cut_off() {
-        let mut tree = [0; 80].to_vec();
-        (tree[15], tree[35]) = (52, 6);
-        assert!(cut(&mut tree).is_ok());
-        assert_eq!((tree.len(), tree[7]), (58, 58));
-    }
+/// Adds a DMA master behind the SMMU, some of whose IDs go through another IOMMU.
+fn master_with_foreign_map(tree: &mut Vec<u8>) -> Result<()> {
+    let smmu = cell(tree, "smmuv3@", "phandle", 0)?;
+    let (reg, iommus, map) = (cells(&[0, 0xf01_0000, 0, 0x1000]), cells(&[smmu, 5]), cells(&[0, 0x77, 0, 0x10]));
+    let properties: [(&str, &[u8]); 4] =
+        [("compatible", b"vendor,dma\0"), ("reg", &reg), ("iommus", &iommus), ("iommu-map", &map)];
+    add_node(tree, &Node { name: "dma@f010000", properties: &properties, children: &[] })
 }
