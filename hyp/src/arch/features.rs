@@ -74,6 +74,11 @@ pub fn mpam_tidr() -> bool {
     read!("s3_0_c10_c4_4") & 1 << 58 != 0
 }
 
+/// `MPAMIDR_EL1.HAS_BW_CTRL`. Only with MPAM.
+pub fn mpam_bandwidth() -> bool {
+    read!("s3_0_c10_c4_4") & 1 << 56 != 0
+}
+
 /// Physical address bits of this CPU, capped at 48.
 pub fn pa_bits() -> u32 {
     match pa_range() {

@@ -28,7 +28,11 @@
     msr     s3_4_c2_c7_2, xzr        // TCRMASK_EL2
     msr     s3_4_c2_c7_3, xzr        // TCR2MASK_EL2
     isb
-91: mrs     x1, s3_0_c0_c7_3         // ID_AA64MMFR3_EL1
+91: mrs     x1, s3_0_c0_c7_4         // ID_AA64MMFR4_EL1.HACDBS: writes descriptors of stage 2 by itself
+    tst     x1, #0xf000
+    b.eq    95f
+    msr     s3_4_c2_c3_4, xzr        // HACDBSBR_EL2
+95: mrs     x1, s3_0_c0_c7_3         // ID_AA64MMFR3_EL1
     tst     x1, #0xf                 // TCRX
     b.eq    92f
     msr     s3_4_c2_c0_3, xzr        // TCR2_EL2

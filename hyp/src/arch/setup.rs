@@ -81,6 +81,7 @@ write_sysreg! {
     pmscr = "s3_4_c9_c9_0";
     mpamhcr = "s3_4_c10_c4_0";
     mpam2 = "s3_4_c10_c5_0";
+    mpambw2 = "s3_4_c10_c5_4";
     mpam1_el1 = "s3_0_c10_c5_0";
     mpam0_el1 = "s3_0_c10_c5_1";
 }
@@ -153,6 +154,9 @@ fn partitions() {
     mpam2(MPAM_TRAP_EL1 | if features::mpam_tidr() { MPAM_TIDR } else { 0 });
     if features::mpam_hcr() {
         mpamhcr(MPAMHCR_TRAP_IDR);
+    }
+    if features::mpam_bandwidth() {
+        mpambw2(0);
     }
     mpam1_el1(0);
     mpam0_el1(0);
