@@ -113,6 +113,7 @@ impl<'a> Stage<'a> {
             smp,
             mem: "1G".to_owned(),
             append: append.to_owned(),
+            el2_append: String::new(),
             private_args: private.to_owned(),
             qemu_args: Vec::new(),
             devices: Devices::Default,

@@ -7,7 +7,7 @@
 #   GUEST: done
 #
 # portcullis.mode= selects check (default), attack_passthrough, attack_runtime,
-# attack_unbound, module, shell, or a kexec_ mode; what kexec starts is told an after_ mode.
+# attack_unbound, module, load, shell, or a kexec_ mode; what kexec starts is told an after_ mode.
 
 /bin/busybox mkdir -p /proc /sys /dev /tmp
 /bin/busybox --install -s /bin
@@ -180,6 +180,11 @@ module)
     . /module.sh
     check_boot
     module_test
+    ;;
+load)
+    . /load.sh
+    check_boot
+    load_test
     ;;
 kexec_*)
     . /kexec.sh

@@ -17,6 +17,8 @@ const INIT: &str = include_str!("init.sh");
 const ATTACK: &str = include_str!("attack.sh");
 /// The part that drives the test module.
 const MODULE: &str = include_str!("module.sh");
+/// The part in which all CPUs read.
+const LOAD: &str = include_str!("load.sh");
 /// The part in which a kernel follows another.
 const KEXEC: &str = include_str!("kexec.sh");
 
@@ -72,6 +74,7 @@ pub(crate) fn build(into: &Path, busybox: &Path, modules_dir: &Path, extras: Ext
     archive.program("init", INIT.as_bytes());
     archive.file("attack.sh", ATTACK.as_bytes());
     archive.file("module.sh", MODULE.as_bytes());
+    archive.file("load.sh", LOAD.as_bytes());
     archive.file("kexec.sh", KEXEC.as_bytes());
     let path = into.join("initramfs.cpio");
     guest::write_if_changed(&path, &archive.finish())?;

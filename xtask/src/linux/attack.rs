@@ -46,7 +46,7 @@ pub(crate) fn prepared(boot: &Boot, mode: Mode) -> Result<Boot> {
     let word = match mode {
         Mode::AttackPassthrough => "iommu.passthrough=1",
         Mode::AttackUnbound => "arm-smmu-v3.disable_bypass=0",
-        Mode::AttackRuntime | Mode::Check | Mode::Module | Mode::Kexec(_) | Mode::Shell => "",
+        Mode::AttackRuntime | Mode::Check | Mode::Module | Mode::Load | Mode::Kexec(_) | Mode::Shell => "",
     };
     boot.append = format!("{} {word}", boot.append).trim().to_owned();
     boot.private_args = match boot.hypervisor {
@@ -96,7 +96,7 @@ pub(crate) fn expect(mode: Mode, hypervisor: &Hypervisor) -> Expect {
             expect.values.push(("edu_domain", "none".to_owned()));
             &[("unbound_read", untranslated), ("unbound_write", untranslated)]
         }
-        Mode::Check | Mode::Module | Mode::Kexec(_) | Mode::Shell => &[],
+        Mode::Check | Mode::Module | Mode::Load | Mode::Kexec(_) | Mode::Shell => &[],
     };
     expect.attacks.extend(attacks);
     expect

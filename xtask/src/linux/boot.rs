@@ -14,6 +14,7 @@ use crate::linux::attack;
 use crate::linux::guest::{Guest, Script};
 use crate::linux::guest_lines::GuestLines;
 use crate::linux::kexec::{self, Kind};
+use crate::linux::load;
 use crate::linux::module;
 use crate::linux::report::Report;
 use crate::linux::verdict::{Expect, Finding, judge};
@@ -78,6 +79,8 @@ pub(crate) enum Mode {
     AttackUnbound,
     /// The test module: transitions under load, and attacks on a donated page.
     Module,
+    /// Every CPU reads both disks.
+    Load,
     /// A kernel that follows another.
     Kexec(Kind),
     /// A shell on the caller's terminal.
@@ -96,6 +99,7 @@ impl Mode {
             Self::AttackRuntime => "attack_runtime",
             Self::AttackUnbound => "attack_unbound",
             Self::Module => "module",
+            Self::Load => "load",
             Self::Kexec(kind) => kind.mode(),
             Self::Shell => "shell",
         }
@@ -112,6 +116,8 @@ pub(crate) struct Boot {
     pub(crate) smp: u32,
     pub(crate) mem: String,
     pub(crate) append: String,
+    /// Words for EL2's own command line.
+    pub(crate) el2_append: String,
     /// Words for the guest that xtask adds by itself.
     pub(crate) private_args: String,
     pub(crate) qemu_args: Vec<String>,
@@ -160,8 +166,8 @@ impl Boot {
         if self.mode != Mode::Check {
             title.push_str(&format!(", {}", self.mode.name()));
         }
-        if !self.append.is_empty() {
-            title.push_str(&format!(", {}", self.append));
+        for words in [&self.append, &self.el2_append].into_iter().filter(|words| !words.is_empty()) {
+            title.push_str(&format!(", {words}"));
         }
         title
     }
@@ -197,8 +203,17 @@ impl Boot {
             Hypervisor::Portcullis(_) => "el2",
             Hypervisor::WithoutIsolation(_) => "open",
         };
-        let text =
-            format!("linux-{}-{kind}-{}-{}-{}-{}", self.guest.name, self.mode.name(), self.cpu, self.smp, self.append);
+        // Another QEMU than the installed one is known by its folder.
+        let qemu = self.qemu.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
+        let text = format!(
+            "linux-{}-{kind}-{}-{}-{}{qemu}-{}{}",
+            self.guest.name,
+            self.mode.name(),
+            self.cpu,
+            self.smp,
+            self.append,
+            self.el2_append
+        );
         let word = |c: char| {
             if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }
         };
@@ -223,6 +238,7 @@ impl Boot {
                 let host =
                     HostModules { kernel: self.guest.kernel.clone(), initrd: self.guest.initrd.clone(), bootargs };
                 machine.boot_el2(image, token, Some(&host))?;
+                machine.append = format!("{} {}", machine.append, self.el2_append).trim().to_owned();
             }
         }
         if self.mode == Mode::Shell {
@@ -230,6 +246,9 @@ impl Boot {
                 Serials::Host | Serials::Shared | Serials::InteractiveHost => Serials::InteractiveHost,
                 Serials::HostAndEl2 | Serials::InteractiveHostAndEl2 => Serials::InteractiveHostAndEl2,
             };
+        }
+        if self.mode == Mode::Load {
+            load::by_instructions(&mut machine);
         }
         if self.devices == Devices::Default {
             add_devices(&mut machine, data)?;
@@ -261,6 +280,12 @@ impl Boot {
             (Script::Unknown, _) | (_, Mode::Shell) => return expect,
             (_, mode) if mode.is_attack() => return attack::expect(mode, &self.hypervisor),
             (_, Mode::Module) => return data.digests_of(module::expect(&self.hypervisor)),
+            (_, Mode::Load) => {
+                let mut expect = load::expect(&self.el2_append);
+                expect.values.push(("cpus", self.smp.to_string()));
+                expect.values.push(("nvme_domain", self.domain().to_owned()));
+                return data.digests_of(expect);
+            }
             (_, Mode::Kexec(kind)) => {
                 let mut expect = kexec::expect(kind, &self.hypervisor);
                 if kind != Kind::Adopt {

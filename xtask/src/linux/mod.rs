@@ -5,6 +5,7 @@ pub(crate) mod boot;
 pub(crate) mod guest;
 pub(crate) mod guest_lines;
 pub(crate) mod kexec;
+pub(crate) mod load;
 pub(crate) mod module;
 pub(crate) mod report;
 pub(crate) mod verdict;
@@ -34,6 +35,7 @@ use crate::setup;
 ///   cargo xtask linux --native --attack
 ///   cargo xtask linux --module
 ///   cargo xtask linux --kexec crash
+///   cargo xtask linux --load 60 --smp 8 --el2-append cmdq=7
 ///   cargo xtask linux --interactive
 #[derive(Clone, Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
@@ -63,6 +65,9 @@ pub(crate) struct Args {
     /// Added to the kernel's command line, for example iommu.strict=0 or iommu.passthrough=1
     #[arg(long, value_name = "ARGS", default_value = "", allow_hyphen_values = true)]
     append: String,
+    /// Added to EL2's command line, for example cmdq=8
+    #[arg(long, value_name = "ARGS", default_value = "", conflicts_with = "native")]
+    el2_append: String,
     /// QEMU to use instead of the installed one; 11 stands for Debian 13's, fetched into target/
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     qemu: Option<PathBuf>,
@@ -87,6 +92,11 @@ pub(crate) struct Args {
     /// and aims at the pages, by their addresses (6.12; needs a cross compiler, as --module)
     #[arg(long, value_name = "KIND", conflicts_with_all = ["kernel", "attack", "module", "no_default_devices", "interactive"])]
     kexec: Option<Kind>,
+    /// Let every CPU read both disks for so many seconds of the machine's time, 128 KiB at a time.
+    /// Time passes with instructions; ten seconds take a minute
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400),
+          conflicts_with_all = ["kernel", "attack", "module", "kexec", "no_default_devices", "interactive"])]
+    load: Option<u64>,
     /// Kill a machine that runs longer than this many seconds (300, or for ever with
     /// --interactive, unless given)
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
@@ -132,16 +142,12 @@ fn prepare(checkout: &Checkout, args: &Args) -> Result<Boot> {
         (false, true) => Hypervisor::without_isolation(checkout)?,
         (false, false) => Hypervisor::portcullis(checkout)?,
     };
-    let mode = match (args.kexec, args.module, args.interactive) {
-        (Some(kind), ..) => Mode::Kexec(kind),
-        (None, true, _) => Mode::Module,
-        (None, false, true) => Mode::Shell,
-        (None, false, false) => Mode::Check,
-    };
-    let private_args = match mode {
-        Mode::Kexec(kind) => kexec::private_args(kind, &hypervisor),
-        Mode::Module => module::private_args(&hypervisor).to_owned(),
-        _ => String::new(),
+    let (mode, private_args) = match (args.kexec, args.load, args.module, args.interactive) {
+        (Some(kind), ..) => (Mode::Kexec(kind), kexec::private_args(kind, &hypervisor)),
+        (_, Some(seconds), ..) => (Mode::Load, load::private_args(seconds)),
+        (_, _, true, _) => (Mode::Module, module::private_args(&hypervisor).to_owned()),
+        (.., true) => (Mode::Shell, String::new()),
+        (.., false) => (Mode::Check, String::new()),
     };
     let usual = if args.kexec.is_some() { kexec::CPU } else { "max" };
     Ok(Boot {
@@ -152,6 +158,7 @@ fn prepare(checkout: &Checkout, args: &Args) -> Result<Boot> {
         smp: args.smp,
         mem: args.mem.clone(),
         append: args.append.clone(),
+        el2_append: args.el2_append.clone(),
         private_args,
         qemu_args: args.qemu_arg.clone(),
         devices: if args.no_default_devices { Devices::None } else { Devices::Default },
@@ -159,7 +166,7 @@ fn prepare(checkout: &Checkout, args: &Args) -> Result<Boot> {
         timeout: match args.timeout {
             Some(seconds) => Duration::from_secs(seconds),
             None if args.interactive => Duration::MAX,
-            None => TIMEOUT,
+            None => TIMEOUT + Duration::from_secs(args.load.unwrap_or(0) * load::REAL_SECONDS),
         },
     })
 }

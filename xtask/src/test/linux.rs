@@ -16,11 +16,12 @@ use crate::linux::attack;
 use crate::linux::boot::{Boot, Devices, Hypervisor, Mode};
 use crate::linux::guest::Guest;
 use crate::linux::kexec::{self, Kind};
+use crate::linux::load;
 use crate::linux::module;
 use crate::linux::report::Report;
 use crate::progress::say;
-use crate::test::Images;
 use crate::test::tally::Tally;
+use crate::test::{Images, Qemus};
 
 const SUITE: &str = "Linux boots";
 
@@ -40,6 +41,12 @@ const CHECKS: [Row; 7] = [
     Row { series: "6.12", cpu: "neoverse-n1", smp: 8, mem: "8G", append: "iommu.passthrough=1" },
     Row { series: "6.1", cpu: "neoverse-n1", smp: 4, mem: "1G", append: "iommu.strict=0" },
     Row { series: "6.12", cpu: "max", smp: 1, mem: "512M", append: "" },
+];
+
+/// In QEMU 11, whose `max` has features that the other's has not.
+const NEWER_CHECKS: [Row; 2] = [
+    Row { series: "6.12", cpu: "max", smp: 4, mem: "1G", append: "" },
+    Row { series: "6.1", cpu: "max", smp: 4, mem: "1G", append: "" },
 ];
 
 /// Boots of root's attacks, or of the module's.
@@ -88,6 +95,11 @@ const LONG_KEXECS: [Attack; 6] = [
     kexec("native_adopted_smmu", Kind::Adopt, Below::Nothing, 4),
 ];
 
+/// All CPUs read at once, with command queues of this many entries as a power of two, for so many seconds. Linux wants
+/// more than 64.
+const LOADS: [(&str, u64); 1] = [("cmdq=7", 5)];
+const LONG_LOADS: [(&str, u64); 3] = [("cmdq=7", 60), ("cmdq=8", 60), ("cmdq=14", 60)];
+
 const fn kexec(name: &'static str, kind: Kind, below: Below, smp: u32) -> Attack {
     let row = Row { series: kexec::SERIES, cpu: kexec::CPU, smp, mem: "1G", append: "" };
     Attack { name, mode: Mode::Kexec(kind), below, row }
@@ -128,8 +140,9 @@ struct Named {
 
 /// Runs them all, as many at once as there are CPUs: a boot waits about as long as it
 /// computes.
-pub(crate) fn run(checkout: &Checkout, qemu: &Path, images: &Images, variants: Variants, tally: &mut Tally) {
-    let mut boots = match plan(checkout, qemu, images) {
+pub(crate) fn run(checkout: &Checkout, qemus: &Qemus, images: &Images, variants: Variants, tally: &mut Tally) {
+    let qemu = &qemus.usual;
+    let mut boots = match plan(checkout, qemus, images) {
         Ok(boots) => boots,
         Err(error) => return tally.fail(SUITE, &format!("{error:#}")),
     };
@@ -141,6 +154,10 @@ pub(crate) fn run(checkout: &Checkout, qemu: &Path, images: &Images, variants: V
     match plan_kexecs(checkout, qemu, images, variants) {
         Ok(kexecs) => drop(boots.splice(0..0, kexecs)),
         Err(error) => tally.fail(SUITE, &format!("kexec: {error:#}")),
+    }
+    match plan_loads(checkout, qemu, images, variants) {
+        Ok(loads) => drop(boots.splice(0..0, loads)),
+        Err(error) => tally.fail(SUITE, &format!("load: {error:#}")),
     }
     let workers = thread::available_parallelism().map_or(1, NonZero::get).min(MOST_AT_ONCE);
     let next = AtomicUsize::new(0);
@@ -168,12 +185,18 @@ pub(crate) fn run(checkout: &Checkout, qemu: &Path, images: &Images, variants: V
 /// More machines than this need more memory than a small build machine has.
 const MOST_AT_ONCE: usize = 4;
 
-fn plan(checkout: &Checkout, qemu: &Path, images: &Images) -> Result<Vec<Named>> {
+fn plan(checkout: &Checkout, qemus: &Qemus, images: &Images) -> Result<Vec<Named>> {
     let mut boots = Vec::new();
+    let qemu = &qemus.usual;
     for row in CHECKS {
         let guest = Guest::debian(checkout, row.series)?;
         let boot = boot(guest, qemu, Hypervisor::Portcullis(images.hyp.clone()), &row);
         boots.push(Named { name: boot.title(), boot });
+    }
+    for (newer, row) in qemus.newer.iter().flat_map(|newer| NEWER_CHECKS.iter().map(move |row| (newer, row))) {
+        let guest = Guest::debian(checkout, row.series)?;
+        let boot = boot(guest, newer, Hypervisor::Portcullis(images.hyp.clone()), row);
+        boots.push(Named { name: format!("QEMU 11: {}", boot.title()), boot });
     }
     for Attack { name, mode, below, row } in ATTACKS {
         let Some(below) = hypervisor(images, below) else { continue };
@@ -214,6 +237,24 @@ fn plan_kexecs(checkout: &Checkout, qemu: &Path, images: &Images, variants: Vari
     Ok(boots)
 }
 
+fn plan_loads(checkout: &Checkout, qemu: &Path, images: &Images, variants: Variants) -> Result<Vec<Named>> {
+    let guest = Guest::debian(checkout, "6.12")?;
+    let loads: &[(&str, u64)] = match variants {
+        Variants::Usual => &LOADS,
+        Variants::All => &LONG_LOADS,
+    };
+    let row = Row { series: "6.12", cpu: "max", smp: 8, mem: "1G", append: "" };
+    let named = loads.iter().map(|(el2_append, seconds)| {
+        let mut boot = boot(guest.clone(), qemu, Hypervisor::Portcullis(images.hyp.clone()), &row);
+        boot.mode = Mode::Load;
+        boot.private_args = load::private_args(*seconds);
+        (*el2_append).clone_into(&mut boot.el2_append);
+        boot.timeout += Duration::from_secs(seconds * load::REAL_SECONDS);
+        Named { name: format!("load_{seconds}_s: {}", boot.title()), boot }
+    });
+    Ok(named.collect())
+}
+
 /// `None` for a build that this run of the tests has not made.
 fn hypervisor(images: &Images, below: Below) -> Option<Hypervisor> {
     match below {
@@ -241,6 +282,7 @@ fn boot(guest: Guest, qemu: &Path, hypervisor: Hypervisor, row: &Row) -> Boot {
         smp: row.smp,
         mem: row.mem.to_owned(),
         append: row.append.to_owned(),
+        el2_append: String::new(),
         private_args: String::new(),
         qemu_args: Vec::new(),
         devices: Devices::Default,

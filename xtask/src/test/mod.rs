@@ -6,7 +6,7 @@ mod linux;
 mod payload;
 pub(crate) mod tally;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
@@ -80,9 +80,9 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
     }
     let boots = [Suite::Payload, Suite::BadInput, Suite::Linux];
     if boots.iter().any(|suite| args.wants(*suite)) {
-        let qemu = setup::qemu::ensure(checkout, args.qemu.as_deref())?;
+        let qemus = Qemus::ensure(checkout, args, &mut tally)?;
         match Images::build(checkout, args.build()) {
-            Ok(images) => boot(checkout, args, &qemu, &images, &mut tally),
+            Ok(images) => boot(checkout, args, &qemus, &images, &mut tally),
             Err(error) => tally.fail("building what QEMU boots", &format!("{error:#}")),
         }
     }
@@ -93,9 +93,13 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn boot(checkout: &Checkout, args: &Args, qemu: &Path, images: &Images, tally: &mut Tally) {
+fn boot(checkout: &Checkout, args: &Args, qemus: &Qemus, images: &Images, tally: &mut Tally) {
+    let qemu = &qemus.usual;
     if args.wants(Suite::Payload) {
         payload::run(checkout, qemu, images, tally);
+        if let Some(newer) = &qemus.newer {
+            payload::run_features(checkout, newer, images, tally);
+        }
     }
     if args.wants(Suite::BadInput) {
         host::run_with_qemu(checkout, qemu, tally);
@@ -103,7 +107,29 @@ fn boot(checkout: &Checkout, args: &Args, qemu: &Path, images: &Images, tally: &
     }
     if args.wants(Suite::Linux) {
         let variants = if args.long { Variants::All } else { Variants::Usual };
-        linux::run(checkout, qemu, images, variants, tally);
+        linux::run(checkout, qemus, images, variants, tally);
+    }
+}
+
+/// The emulators of the machines.
+struct Qemus {
+    /// Nearly all run in this one.
+    usual: PathBuf,
+    /// The one whose CPUs have the newest features, for what depends on those. Not where somebody chose the QEMU, or asks
+    /// for little.
+    newer: Option<PathBuf>,
+}
+
+impl Qemus {
+    fn ensure(checkout: &Checkout, args: &Args, tally: &mut Tally) -> Result<Self> {
+        let usual = setup::qemu::ensure(checkout, args.qemu.as_deref())?;
+        let with_newer = args.qemu.is_none() && !args.quick && !args.ghost;
+        let newer = if with_newer && (args.wants(Suite::Payload) || args.wants(Suite::Linux)) {
+            setup::qemu::newer(checkout).map_err(|error| tally.fail("QEMU 11", &format!("{error:#}"))).ok()
+        } else {
+            None
+        };
+        Ok(Self { usual, newer })
     }
 }
 

@@ -1,6 +1,7 @@
 //! The payload's tests: each is one machine, run and named by the runner in qemu-tests.
 
 use std::path::Path;
+use std::process::Command;
 
 use crate::checkout::Checkout;
 use crate::images::Isolation;
@@ -10,8 +11,28 @@ use crate::test::tally::Tally;
 /// When a test is given up whose EL2 checks itself after every trap, in seconds.
 const WATCHED_DEADLINE_S: u32 = 900;
 
+/// The tests that depend on the core's features, on the core that has most.
+const FEATURES: &str = "/max-1/t66_";
+
+/// Runs those of the CPU's features with another QEMU, whose `max` has other ones.
+pub(crate) fn run_features(checkout: &Checkout, qemu: &Path, images: &Images, tally: &mut Tally) {
+    tally.cargo_test("CPU features under QEMU 11", command(checkout, qemu, images).args(["--", FEATURES]));
+}
+
 /// Runs them all.
 pub(crate) fn run(checkout: &Checkout, qemu: &Path, images: &Images, tally: &mut Tally) {
+    let mut cargo = command(checkout, qemu, images);
+    let suite = match images.build {
+        Isolation::Watched => {
+            cargo.env("PORTCULLIS_DEADLINE", WATCHED_DEADLINE_S.to_string());
+            "payload under QEMU, EL2 watched"
+        }
+        Isolation::On | Isolation::Off => "payload under QEMU",
+    };
+    tally.cargo_test(suite, &mut cargo);
+}
+
+fn command(checkout: &Checkout, qemu: &Path, images: &Images) -> Command {
     let mut cargo = checkout.cargo();
     cargo
         .args(["test", "-p", "qemu-tests", "--test", "payload"])
@@ -21,12 +42,5 @@ pub(crate) fn run(checkout: &Checkout, qemu: &Path, images: &Images, tally: &mut
     if let Some(open) = &images.open {
         cargo.env("PORTCULLIS_HYP_NO_ISOLATION", open);
     }
-    let suite = match images.build {
-        Isolation::Watched => {
-            cargo.env("PORTCULLIS_DEADLINE", WATCHED_DEADLINE_S.to_string());
-            "payload under QEMU, EL2 watched"
-        }
-        Isolation::On | Isolation::Off => "payload under QEMU",
-    };
-    tally.cargo_test(suite, &mut cargo);
+    cargo
 }
