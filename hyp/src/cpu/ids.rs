@@ -181,14 +181,14 @@ const AA64SMFR0: &[Field] = &[
     bit("BI32I32", 33),
     bit("B16F32", 34),
     bit("F16F32", 35),
-    number("I8I32", 36),
+    up("I8I32", 36, 15),
     bit("F8F32", 40),
     bit("F8F16", 41),
     bit("F16F16", 42),
     bit("B16B16", 43),
-    number("I16I32", 44),
+    up("I16I32", 44, 5),
     bit("F64F64", 48),
-    number("I16I64", 52),
+    up("I16I64", 52, 15),
     with(up("SMEver", 56, 3), &[allow(1, Control::Smcr, 1 << 30)]),
     bit("LUTv2", 60),
     with(bit("FA64", 63), &[allow(1, Control::Smcr, 1 << 31)]),
@@ -265,7 +265,7 @@ const AA64ISAR1: &[Field] = &[
 ];
 
 const AA64ISAR2: &[Field] = &[
-    number("WFxT", 0),
+    up("WFxT", 0, 2),
     up("RPRES", 4, 1),
     with(up("GPA3", 8, 1), PAUTH),
     with(up("APA3", 12, 6), PAUTH),

@@ -110,6 +110,16 @@ fn t66_negative_values_of_signed_fields_say_that_something_is_missing_and_stay()
     assert_eq!(shown_field(&Fake::all(0).with(ids::DFR0, "PMUVer", 15), ids::DFR0, "PMUVer"), 0);
 }
 
+/// Numbers of breakpoints and the like, and AArch32's alternatives: no feature of the host's kernel comes with them.
+const NUMBERS: &[&str] = &["BRPs", "WRPs", "CTX_CMPs", "CopSDbg", "OuterShr", "InnerShr", "HvdTLB", "Supersec"];
+
+#[test]
+fn t66_only_numbers_are_shown_whatever_they_say() {
+    for field in registers().flat_map(|register| register.fields) {
+        assert_eq!(field.order == Order::Number, NUMBERS.contains(&field.name), "{}", field.name);
+    }
+}
+
 #[test]
 fn t66_reserved_registers_and_fields_read_as_zero() {
     for id in every_id() {
