@@ -227,10 +227,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
     /// Links a finished table: its content reaches every walker before the descriptor does.
     #[inline]
     pub(crate) fn link(&self, table: Table, index: usize, desc: u64) {
-        if !self.cfg.coherent_walk {
-            self.mem.publish();
-        }
-        table.link(index, desc);
+        table.link(&self.mem, index, desc);
         self.clean(table, index, 1);
     }
 

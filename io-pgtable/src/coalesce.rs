@@ -87,7 +87,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         tlb.invalidate(TlbRange { iova: start, size: merged.size, granule, scope: TlbScope::Table });
         let synced = tlb.sync();
         if let Some(Broken { table, index, old, block }) = merged.broken {
-            table.link(index, if synced.is_ok() { block } else { old });
+            table.link(&self.mem, index, if synced.is_ok() { block } else { old });
             self.clean(table, index, 1);
             self.mem.publish();
             // Without an answer the table is back in its place: it is not replaced.

@@ -68,18 +68,12 @@ unsafe impl<M: TableMemory + ?Sized> TableMemory for &M {
     }
 }
 
-/// Tells the observer of a test that a live descriptor changed.
-#[inline(always)]
-fn stored() {
-    #[cfg(test)]
-    observer::stored();
-}
-
-/// Stores a descriptor that links no new table.
+/// Stores a descriptor into a live table. Nothing orders it: see [`Table::link`].
 #[inline(always)]
 fn set(slot: &AtomicU64, desc: u64) {
     slot.store(desc, Ordering::Relaxed);
-    stored();
+    #[cfg(test)]
+    observer::tell(observer::Event::Stored(slot.as_ptr().addr()));
 }
 
 /// A live table: every access is one relaxed 64-bit atomic.
@@ -145,11 +139,12 @@ impl Table {
         set(self.slot(index), desc);
     }
 
-    /// Stores a table descriptor; the content of the table it names is visible before it.
+    /// Stores a descriptor that leads to a table. What that table holds is visible before it: the one barrier on this way is
+    /// here, for walkers that snoop too, since they may see two stores in another order.
     #[inline]
-    pub(crate) fn link(self, index: usize, desc: u64) {
-        self.slot(index).store(desc, Ordering::Release);
-        stored();
+    pub(crate) fn link<M: TableMemory>(self, mem: &M, index: usize, desc: u64) {
+        mem.publish();
+        set(self.slot(index), desc);
     }
 
     /// Stores `n` descriptors from `first`, one after the other, each `step` above the one before.

@@ -259,5 +259,7 @@ unsafe impl TableMemory for HeapMemory {
         self.state().publishes += 1;
         // A walk that begins later, on another thread behind a fence of its own, sees every store made so far.
         fence(Ordering::SeqCst);
+        #[cfg(test)]
+        super::observer::tell(super::observer::Event::Published);
     }
 }

@@ -1,23 +1,34 @@
-//! A hook after every live store, so that tests can walk the table at each intermediate state.
+//! A hook at every live store and barrier, so that tests can walk the table at each intermediate state.
 
 use std::boxed::Box;
 use std::cell::RefCell;
 
-std::thread_local! {
-    static OBSERVER: RefCell<Option<Box<dyn FnMut()>>> = const { RefCell::new(None) };
+/// What happened.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Event {
+    /// The word at this address of this program, in a live table, was stored to.
+    Stored(usize),
+    /// What was stored and cleaned is visible to whoever looks from here on.
+    Published,
 }
 
-/// Calls the observer of this thread, if there is one. Stores made by the observer itself are not observed.
-pub(super) fn stored() {
+type Observer = Box<dyn FnMut(Event)>;
+
+std::thread_local! {
+    static OBSERVER: RefCell<Option<Observer>> = const { RefCell::new(None) };
+}
+
+/// Calls the observer of this thread, if there is one. What the observer itself does is not observed.
+pub(super) fn tell(event: Event) {
     let taken = OBSERVER.with(|cell| cell.borrow_mut().take());
     if let Some(mut observer) = taken {
-        observer();
+        observer(event);
         OBSERVER.with(|cell| *cell.borrow_mut() = Some(observer));
     }
 }
 
-/// Runs `body` with `observer` called after each live store of this thread.
-pub(crate) fn observe<T>(observer: impl FnMut() + 'static, body: impl FnOnce() -> T) -> T {
+/// Runs `body` with `observer` called for each event of this thread.
+pub(crate) fn observe<T>(observer: impl FnMut(Event) + 'static, body: impl FnOnce() -> T) -> T {
     OBSERVER.with(|cell| *cell.borrow_mut() = Some(Box::new(observer)));
     let result = body();
     OBSERVER.with(|cell| *cell.borrow_mut() = None);
