@@ -19,6 +19,7 @@ extern crate std;
 
 mod bits;
 pub mod boot_info;
+pub mod boot_map;
 pub mod cpu;
 pub mod donated;
 pub mod errata;

@@ -24,7 +24,7 @@ const ESR_IL: u64 = 1 << 25;
 const ESR_CV: u64 = 1 << 24;
 const ESR_COND: u32 = 20;
 
-/// IT[1:0] and IT[7:2] in the saved state of AArch32.
+/// `IT[1:0]` and `IT[7:2]` in the saved state of AArch32.
 const IT_LOW: u32 = 25;
 const IT_HIGH: u32 = 10;
 const IT_MASK: u64 = 0b11 << IT_LOW | 0x3f << IT_HIGH;

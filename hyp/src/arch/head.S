@@ -12,6 +12,7 @@
 .equ BLOCK_DEVICE,    0x0040000000000445 // block, AttrIndx 1, AP[1] RES1, AF, XN
 .equ VHE_ONLY,        0x22           // in the place of the exception level
 .equ EARLY_TRAP,      0x23           // likewise: an exception before the vectors of EL2 were there
+.equ BOOT_L2,         8              // level-2 tables; TABLES of boot_table.rs
 .equ MAIR_BOOT,       0x00ff         // 0: normal write-back; 1: device-nGnRnE
 
 // Registers that change what EL2's own stage 1 and its instructions mean, where the CPU has them: after a warm reset
@@ -89,7 +90,23 @@ _start:
 
     // One level-1 table: the gigabytes of the image and of the DTB are normal memory, all else is device memory. The
     // real table replaces it before the host runs.
+    // A line that the boot loader left over the tables would be written back over them, or stand before them: gone first.
+    mrs     x2, ctr_el0
+    ubfx    x2, x2, #16, #4
+    mov     x3, #4
+    lsl     x3, x3, x2               // bytes of the smallest data cache line
     adrp    x1, boot_l1
+    adrp    x2, boot_tables_end
+8:  dc      ivac, x1
+    add     x1, x1, x3
+    cmp     x1, x2
+    b.lo    8b
+    dsb     sy
+    adrp    x1, boot_l1
+    add     x3, x1, #4096
+9:  stp     xzr, xzr, [x3], #16
+    cmp     x3, x2
+    b.lo    9b
     mov     x2, #0
     ldr     x3, =BLOCK_DEVICE
 0:  orr     x4, x3, x2, lsl #30
@@ -259,5 +276,10 @@ enter_host:
 
 .section .boot_table, "aw", @nobits
 .balign 4096
+.global boot_l1
 boot_l1:
     .space  4096
+.global boot_l2
+boot_l2:                             // BOOT_L2 tables, for hyp::arch::boot_table
+    .space  BOOT_L2 * 4096
+boot_tables_end:

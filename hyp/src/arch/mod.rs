@@ -4,6 +4,8 @@
 //! One of the modules that may use `unsafe`: each function wraps one instruction sequence whose effect Rust cannot see.
 #![allow(unsafe_code)]
 
+#[allow(clippy::arithmetic_side_effects)]
+pub mod boot_table;
 pub mod features;
 #[allow(clippy::arithmetic_side_effects)] // `+` combines fields of registers there.
 pub mod setup;

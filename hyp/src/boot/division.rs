@@ -1,6 +1,6 @@
 //! Memory divided: EL2's pool set up, and an owner written down for every page.
 
-use super::pages;
+use super::{normal, pages};
 use crate::arch::{self, Conduit, PAGE};
 use crate::exit::refuse;
 use crate::pool;
@@ -34,6 +34,9 @@ impl Division {
         let bitmaps: u64 =
             platform.memory.ram.iter().map(|range| rounded(pool::bitmap_bytes(range.size() / PAGE))).sum();
         let kernel = platform.modules.kernel.range;
+        if let Some(header) = PhysRange::new(kernel.base(), HEADER_SIZE as u64) {
+            normal("the kernel", &header);
+        }
         // SAFETY: (1) the module lies in memory, which was checked; (2) it is at least a header long, or the header
         // check refuses it: memory follows it.
         let header = unsafe { &*(kernel.base().0 as *const [u8; HEADER_SIZE]) };
@@ -52,6 +55,8 @@ impl Division {
             layout::plan(platform, &request).unwrap_or_else(|error| refuse(format_args!("{error}"), Conduit::Smc));
         // Nothing has been written yet to what the tree calls memory.
         plan::check(platform, policy, &layout).unwrap_or_else(|error| refuse(format_args!("{error}"), Conduit::Smc));
+        normal("EL2's pool", &layout.pool);
+        normal("the host's device tree", &layout.host_dtb);
         let map = Self::bookkeeping(platform, &layout, pages_of_ram, rounded(map_bytes));
         Self { layout, map, distributor: platform.gic.distributor.base().0 }
     }

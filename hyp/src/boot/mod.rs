@@ -17,7 +17,7 @@ use crate::memory::host_s2::HostTable;
 #[cfg(feature = "ghost")]
 use crate::pool;
 use crate::{audit, console, gic, host, log, psci};
-use aarch64_cpu::registers::{CNTFRQ_EL0, MPIDR_EL1, Readable};
+use aarch64_cpu::registers::{CNTFRQ_EL0, CurrentEL, MPIDR_EL1, Readable};
 use division::Division;
 use hyp::boot_info::smmu::Coherency;
 use hyp::boot_info::{self, Early, Layout, MmioPolicy, PhysRange, Platform, fdt_edit, policy};
@@ -197,6 +197,12 @@ fn early(dtb: u64) -> &'static [u8] {
         console::init(FALLBACK_UART);
         refuse(format_args!("{error}"), Conduit::Smc)
     });
+    // Below EL2, and above it, the MMU is off.
+    if CurrentEL.read(CurrentEL::EL) == 2
+        && let Some(range) = PhysRange::new(Pa(dtb), size as u64)
+    {
+        normal("EL2's device tree", &range);
+    }
     // SAFETY: (1) as above, and the size was checked against the protocol's 2 MiB.
     let blob = unsafe { core::slice::from_raw_parts(dtb as *const u8, size) };
     let early = Early::read(blob);
@@ -206,6 +212,18 @@ fn early(dtb: u64) -> &'static [u8] {
         exit::set_token(token);
     }
     blob
+}
+
+/// Makes memory that boot reads or writes normal in the boot table. Refuses to boot where that table does not reach.
+fn normal(what: &str, range: &PhysRange) {
+    // SAFETY: (1) only the boot CPU runs yet; (2) the range is memory, and devices are not within 2 MiB of where a loader or the layout puts
+    // things.
+    if unsafe { arch::boot_table::make_normal(range) }.is_err() {
+        refuse(
+            format_args!("{what} at {range} lies beyond the first 512 GiB, which is all that boot maps"),
+            Conduit::Smc,
+        )
+    }
 }
 
 /// Says what of the interrupt controller reaches memory past every stage 2.

@@ -1,0 +1,112 @@
+//! The boot table after the assembly: more of memory becomes normal before boot writes there (`hyp::boot_map`).
+//!
+//! One of the modules that may use `unsafe`: it changes the table that EL2 runs on, while no other CPU runs.
+
+use super::clean_to_poc;
+use aarch64_cpu::asm::barrier;
+use core::arch::asm;
+use core::ptr;
+use hyp::boot_info::PhysRange;
+use hyp::boot_map::{BLOCK, GIGABYTE, Part, parts};
+
+/// Descriptors of a table.
+const ENTRIES: usize = 512;
+/// Level-2 tables: two ends for each of the device tree, the kernel's header, the pool and the host's device tree; `BOOT_L2` of head.S.
+const TABLES: usize = 8;
+
+/// As head.S has them: normal write-back, inner shareable; and device, never executed.
+const NORMAL: u64 = 0x741;
+const DEVICE: u64 = 0x0040_0000_0000_0445;
+/// The bits that tell a block from a table.
+const KIND: u64 = 0b11;
+const TABLE: u64 = 0b11;
+const ATTR_DEVICE: u64 = 1 << 2;
+
+unsafe extern "C" {
+    static mut boot_l1: [u64; ENTRIES];
+    static mut boot_l2: [[u64; ENTRIES]; TABLES];
+}
+
+/// The range reaches beyond 512 GiB, or every table is in use.
+#[derive(Clone, Copy, Debug)]
+pub struct Beyond;
+
+/// Makes the memory of `range` normal, by blocks of 2 MiB at least; what is normal already stays so.
+///
+/// # Errors
+/// [`Beyond`]; parts of the range may be normal then.
+///
+/// # Safety
+/// Only the boot CPU runs, on the boot table, and nothing within the blocks of `range` is a device's.
+pub unsafe fn make_normal(range: &PhysRange) -> Result<(), Beyond> {
+    for (gigabyte, part) in parts(range).ok_or(Beyond)? {
+        let index = usize::try_from(gigabyte).map_err(|_| Beyond)?;
+        // SAFETY: (1) the index is below 512, since `parts` stays below the limit; (2) nobody else uses the table.
+        let entry = unsafe { (&raw mut boot_l1).cast::<u64>().add(index) };
+        // SAFETY: (1) as above.
+        let old = unsafe { entry.read_volatile() };
+        let base = gigabyte.wrapping_mul(GIGABYTE);
+        let is_table = old & KIND == TABLE;
+        if !is_table && old & ATTR_DEVICE == 0 {
+            continue;
+        }
+        match part {
+            // SAFETY: (1) as the caller promises; code, stacks and tables lie in a gigabyte that is normal already.
+            Part::Whole => unsafe { replace(entry, base | NORMAL) },
+            Part::Blocks(from, to) => {
+                let table = if is_table { Some((old & !0xfff) as *mut u64) } else { new_table(base) };
+                let table = table.ok_or(Beyond)?;
+                for block in from..to {
+                    let block_index = usize::try_from(block).map_err(|_| Beyond)?;
+                    // SAFETY: (1) a block's number is below 512.
+                    let slot = unsafe { table.add(block_index) };
+                    // SAFETY: (1) as above.
+                    unsafe { replace(slot, base.wrapping_add(block.wrapping_mul(BLOCK)) | NORMAL) };
+                }
+                if !is_table {
+                    // SAFETY: (1) the table is complete and in memory.
+                    unsafe { replace(entry, table as u64 | TABLE) };
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A table of device blocks for the gigabyte at `base`; `None` when all are in use, which their first descriptor tells.
+fn new_table(base: u64) -> Option<*mut u64> {
+    for n in 0..TABLES {
+        // SAFETY: (1) `n` is an index of the tables, which only this module uses, on one CPU.
+        let table = unsafe { (&raw mut boot_l2).cast::<[u64; ENTRIES]>().add(n).cast::<u64>() };
+        // SAFETY: (1) as above; the tables are zero at the start.
+        if unsafe { table.read_volatile() } != 0 {
+            continue;
+        }
+        let mut block = base | DEVICE;
+        for index in 0..ENTRIES {
+            // SAFETY: (1) as above; (2) no walker knows the table yet.
+            unsafe { table.add(index).write_volatile(block) };
+            block = block.wrapping_add(BLOCK);
+        }
+        clean_to_poc(table as u64, size_of::<[u64; ENTRIES]>() as u64);
+        return Some(table);
+    }
+    None
+}
+
+/// Break before make.
+///
+/// # Safety
+/// `entry` is a descriptor of the boot table, and nothing under it is used meanwhile.
+unsafe fn replace(entry: *mut u64, value: u64) {
+    for step in [0, value] {
+        // SAFETY: (1) the caller vouches for the descriptor.
+        unsafe { ptr::write_volatile(entry, step) };
+        // The walker reads the table past the caches: clean_to_poc ends with a DSB, which orders the store before the invalidation.
+        clean_to_poc(entry as u64, size_of::<u64>() as u64);
+        // SAFETY: (1) dropping a cached translation only costs a walk.
+        unsafe { asm!("tlbi alle2", options(nostack, preserves_flags)) };
+        barrier::dsb(barrier::NSH);
+        barrier::isb(barrier::SY);
+    }
+}

@@ -1,0 +1,88 @@
+//! How the boot table makes a range of memory normal: which gigabytes as a whole, which by blocks of 2 MiB.
+//!
+//! Before EL2 has its own tables it runs on one level-1 table, in which the assembly makes the gigabytes of the image and of the device tree
+//! normal memory and all else device memory. Whatever boot writes must be normal: what is written past the caches can be hidden by a stale
+//! line, or overwritten by it, when it is used through them later. Pure.
+
+use crate::boot_info::PhysRange;
+
+/// Bytes of a level-1 and of a level-2 block.
+pub const GIGABYTE: u64 = 1 << 30;
+/// Bytes of a level-2 block.
+pub const BLOCK: u64 = 2 << 20;
+/// First address beyond the boot table.
+pub const LIMIT: u64 = 512 * GIGABYTE;
+
+/// What becomes normal within one gigabyte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// All of it.
+    Whole,
+    /// The level-2 blocks from the first number up to the second, not included.
+    Blocks(u64, u64),
+}
+
+/// What has to become normal for `range`: the number of each gigabyte that it touches, with the part. `None` when it reaches beyond the
+/// boot table.
+#[must_use]
+pub fn parts(range: &PhysRange) -> Option<impl Iterator<Item = (u64, Part)> + use<>> {
+    let (start, end) = (range.base().0, range.end().0);
+    if end > LIMIT {
+        return None;
+    }
+    Some((start / GIGABYTE..end.div_ceil(GIGABYTE)).map(move |gigabyte| {
+        let base = gigabyte.saturating_mul(GIGABYTE);
+        let within = |address: u64| address.saturating_sub(base).min(GIGABYTE);
+        let (from, to) = (within(start), within(end));
+        let part =
+            if (from, to) == (0, GIGABYTE) { Part::Whole } else { Part::Blocks(from / BLOCK, to.div_ceil(BLOCK)) };
+        (gigabyte, part)
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use io_pgtable::Pa;
+    use proptest::prelude::*;
+    use std::vec::Vec;
+
+    fn of(start: u64, end: u64) -> Vec<(u64, Part)> {
+        parts(&PhysRange::between(Pa(start), Pa(end)).unwrap()).unwrap().collect()
+    }
+
+    /// 128 GiB of memory: the pool has a gigabyte and more, and does not fit beside the image.
+    #[test]
+    fn the_pool_of_a_large_machine_is_normal_in_every_gigabyte_it_touches() {
+        let parts = of(0x4060_0000, 0xc280_0000);
+        assert_eq!(parts, [(1, Part::Blocks(3, 512)), (2, Part::Whole), (3, Part::Blocks(0, 20))]);
+    }
+
+    #[test]
+    fn a_device_tree_across_a_boundary_is_normal_on_both_sides() {
+        assert_eq!(of(0x7fff_f000, 0x8000_1000), [(1, Part::Blocks(511, 512)), (2, Part::Blocks(0, 1))]);
+    }
+
+    #[test]
+    fn beyond_the_table_there_is_nothing() {
+        assert!(parts(&PhysRange::between(Pa(LIMIT - 4096), Pa(LIMIT)).unwrap()).is_some());
+        assert!(parts(&PhysRange::between(Pa(LIMIT - 4096), Pa(LIMIT + 1)).unwrap()).is_none());
+    }
+
+    proptest! {
+        /// Block by block: normal is what the range touches, all of it and nothing else.
+        #[test]
+        fn exactly_the_blocks_of_the_range(start in 0..(4 * GIGABYTE), bytes in 1..(3 * GIGABYTE)) {
+            let end = start + bytes;
+            let parts = of(start, end);
+            for block in 0..(8 * GIGABYTE / BLOCK) {
+                let touched = start < (block + 1) * BLOCK && block * BLOCK < end;
+                let normal = parts.iter().any(|(gigabyte, part)| match *part {
+                    Part::Whole => block / 512 == *gigabyte,
+                    Part::Blocks(from, to) => block / 512 == *gigabyte && (from..to).contains(&(block % 512)),
+                });
+                prop_assert_eq!(normal, touched, "block {}", block);
+            }
+        }
+    }
+}
