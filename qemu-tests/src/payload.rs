@@ -18,6 +18,11 @@ const DISK: &str = "nvme.img";
 /// A test that takes longer hangs.
 pub const DEADLINE: Duration = Duration::from_secs(120);
 
+/// The test of a machine with one UART, which only makes sense there.
+pub const SHARED_CONSOLE: &str = "t57_shared_console";
+/// The test of a core that has to repeat TLBI and DSB.
+const TLBI_IS_REPEATED: &str = "t62_tlbi_is_repeated";
+
 /// The five attacks of the demonstration, in the order it shows them.
 pub const DEMO_ATTACKS: [&str; 5] = ["el2_read", "el2_write", "stale_donated", "smmu_off", "bypass_stream"];
 
@@ -121,20 +126,22 @@ pub struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    /// `test` on one CPU of type `max` with 1 GiB.
+    /// `test` on one CPU of type `max` with 1 GiB, or on what it is about: a core that has to repeat TLBI and DSB, a machine with one UART.
     #[must_use]
     pub fn new(images: &'a Images, below: Below, test: &'a str) -> Self {
+        let cpu = if test == TLBI_IS_REPEATED { "cortex-a76" } else { "max" };
+        let serials = if test == SHARED_CONSOLE { Serials::Shared } else { Serials::HostAndEl2 };
         Self {
             images,
             below,
             test,
             bootargs: "",
             el2_options: "",
-            cpu: "max",
+            cpu,
             smp: 1,
             mem: "1G",
             clock: Clock::Counted,
-            serials: Serials::HostAndEl2,
+            serials,
             qemu_args: &[],
             deadline: DEADLINE,
         }

@@ -11,8 +11,7 @@ use std::time::Duration;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use qemu_tests::boot_input::{LIES, Lie};
-use qemu_tests::payload::{Below, Clock, DEADLINE, Images, Listed, Run, Verdict, list};
-use qemu_tests::qemu::Serials;
+use qemu_tests::payload::{Below, Clock, DEADLINE, Images, Listed, Run, SHARED_CONSOLE, Verdict, list};
 use qemu_tests::withheld::{WITHHELD, Withheld};
 
 /// Which tests a machine runs.
@@ -46,9 +45,6 @@ const MACHINES: [(Below, &str, u32, &str, Suite); 10] = [
     (Below::Open, "max", 1, "1G", Suite::All),
     (Below::Open, "cortex-a76", 4, "1G", Suite::Core),
 ];
-
-/// The test of a machine with one UART, which only makes sense there.
-const SHARED_CONSOLE: &str = "t57_shared_console";
 
 impl Suite {
     fn has(self, name: &str) -> bool {
@@ -112,36 +108,27 @@ fn trials(images: &Arc<Images>, tests: &[Listed]) -> Vec<Trial> {
         if (below, cpu, smp) == (Below::Portcullis, "max", 1) {
             trials.extend(WITHHELD.map(|firmware| firmware_trial(images, firmware)));
         }
-        if below == Below::Portcullis && suite == Suite::All && smp > 1 {
+        if below == Below::Portcullis && suite == Suite::All && smp > 3 {
             trials.push(shared_console_trial(images, cpu));
         }
     }
     trials
 }
 
-/// One UART for EL2 and the host, who writes EL2's last line from one CPU while the other powers off: EL2's own comes last and decides.
+/// One UART for EL2 and the host, who writes EL2's last line from three CPUs while the fourth powers off: EL2's own comes last and decides.
 fn shared_console_trial(images: &Arc<Images>, cpu: &'static str) -> Trial {
-    let name = format!("{}/{cpu}-2-one-uart/{SHARED_CONSOLE}", Below::Portcullis.word());
+    let name = format!("{}/{cpu}-4-one-uart/{SHARED_CONSOLE}", Below::Portcullis.word());
     let (images, dir) = (Arc::clone(images), run_dir(&name));
     Trial::test(name, move || {
-        let run = Run {
-            cpu,
-            smp: 2,
-            serials: Serials::Shared,
-            clock: Clock::Real,
-            deadline: deadline(),
-            ..Run::new(&images, Below::Portcullis, SHARED_CONSOLE)
-        };
-        let report = run.run(&dir).map_err(|error| Failed::from(format!("{error:#}")))?;
-        let failed = |what: &str| Failed::from(format!("{what} (consoles in {})", dir.display()));
-        match &report.exit {
-            Some(Ok(exit)) if exit.reason == "system_off" && exit.audit_is_clean() => {}
-            other => return Err(failed(&format!("{other:?}"))),
+        let run = Run::new(&images, Below::Portcullis, SHARED_CONSOLE);
+        let report = Run { cpu, smp: 4, clock: Clock::Real, deadline: deadline(), ..run }.run(&dir);
+        let judged = report.and_then(|report| report.verdict().map(|_| report));
+        let report = judged.map_err(|error| Failed::from(format!("{error:#}")))?;
+        // Three CPUs write over each other: whole lines are rare, letters are not.
+        if report.outcome.host_console.matches('=').count() < 100 {
+            return Err(Failed::from(format!("the host has forged nothing (consoles in {})", dir.display())));
         }
-        if !report.outcome.host_console.contains("reason=forged") {
-            return Err(failed("the host has forged nothing"));
-        }
-        report.outcome.require_clean_exit().map_err(|error| Failed::from(format!("{error:#}")))
+        Ok(())
     })
 }
 
