@@ -6,11 +6,12 @@ use std::rc::Rc;
 
 use io_pgtable::Pa;
 use smmu_drv::platform::{DmaBuffer, Platform, WiredIrq};
-use smmu_model::{Memory, Model};
+use smmu_model::{Memory, Model, WriteBuffer};
 
 use crate::layout;
 
-/// What a test does at every store of the driver: hardware may look at any of these moments.
+/// What a test does at every barrier and register write of the driver: what hardware may see at any moment, it may see at one
+/// of these.
 pub type Spy = Rc<RefCell<Option<Box<dyn FnMut(&Model)>>>>;
 
 /// A word of EL2's buffers that reads otherwise than it was written, and the bits that are flipped.
@@ -112,6 +113,7 @@ pub struct Bus(Rc<Wires>);
 struct Wires {
     model: Rc<RefCell<Model>>,
     mem: Memory,
+    stores: Rc<WriteBuffer>,
     pool: Pool,
     clock: Cell<u64>,
     spy: Spy,
@@ -125,10 +127,11 @@ struct Wires {
 }
 
 impl Bus {
-    /// A bus to `model`.
+    /// A bus to `model`; `stores` are those of EL2's CPUs, to all SMMUs.
     #[must_use]
     pub fn new(
         model: Rc<RefCell<Model>>,
+        stores: Rc<WriteBuffer>,
         pool: Pool,
         spy: Spy,
         irqs: Rc<RefCell<Vec<WiredIrq>>>,
@@ -139,6 +142,7 @@ impl Bus {
         Self(Rc::new(Wires {
             model,
             mem,
+            stores,
             pool,
             clock: Cell::default(),
             spy,
@@ -209,13 +213,18 @@ impl Platform for Bus {
         let bytes = u64::try_from(size).ok()?;
         let pa = self.0.pool.alloc(bytes)?;
         for word in (pa..pa + bytes).step_by(8) {
-            self.0.mem.cpu_write64(word, 0);
+            self.0.stores.write64(word, 0);
         }
-        self.0.mem.clean(pa..pa + bytes);
+        self.0.stores.clean(pa..pa + bytes);
         Some(Buffer { pa, bytes, bus: self.clone() })
     }
 
-    fn dsb(&self) {}
+    fn dsb(&self) {
+        // Until here each store only added to what hardware may see: one look sees it all.
+        self.look();
+        self.0.stores.barrier();
+        self.look();
+    }
 
     fn now_us(&self) -> u64 {
         self.0.clock.set(self.0.clock.get() + 1);
@@ -273,13 +282,12 @@ impl DmaBuffer for Buffer {
             read.insert(pa & !0xfff);
         }
         let flipped = self.bus.0.damage.get().filter(|(at, _)| *at == pa).map_or(0, |(_, bits)| bits);
-        self.bus.0.mem.cpu_read64(pa) ^ flipped
+        self.bus.0.stores.read64(pa) ^ flipped
     }
 
     fn write64(&mut self, offset: usize, value: u64) {
         if let Some(pa) = self.at(offset) {
-            self.bus.0.mem.cpu_write64(pa, value);
-            self.bus.look();
+            self.bus.0.stores.write64(pa, value);
         }
     }
 
@@ -287,8 +295,7 @@ impl DmaBuffer for Buffer {
         if self.bus.0.lazy_clean.get() {
             return;
         }
-        self.bus.0.mem.clean(self.range(offset, len));
-        self.bus.look();
+        self.bus.0.stores.clean(self.range(offset, len));
     }
 
     fn invalidate(&self, offset: usize, len: usize) {
@@ -301,6 +308,8 @@ impl Drop for Buffer {
         if self.bus.0.pool.0.abandoned.get() {
             return;
         }
+        self.bus.look();
+        self.bus.0.stores.discard(&(self.pa..self.pa + self.bytes));
         // What is made of freed memory is anything: here, stream table entries that let everything through.
         for entry in (self.pa..self.pa + self.bytes).step_by(64) {
             self.bus.0.mem.cpu_write64(entry, 0b1001);

@@ -11,7 +11,7 @@ use io_pgtable::{Bbm, Cfg, Ipa};
 use shadow_s2::{IpaRange, ShadowS2};
 use smmu_drv::platform::WiredIrq;
 use smmu_drv::{AccessSize, Coherency, HOST_CMDQS, MsiAdvert, ProbeConfig, Probed, Smmu, WriteOutcome};
-use smmu_model::{Bbml, Config, Memory, Model, Region, Snoop, Transfer};
+use smmu_model::{Bbml, Config, Memory, Model, Region, Snoop, Transfer, WriteBuffer};
 
 use crate::bus::{Bus, Damage, Pool, Spy};
 use crate::cpu::Cpu;
@@ -163,9 +163,11 @@ impl Machine {
         let storage = Box::leak(vec![PageInfo::default(); pages].into_boxed_slice());
         let owner = self.protect(storage, mirror, drivers.clone());
         let stage2 = owner.dma().config(self.setup.vmid);
+        let stores = Rc::new(WriteBuffer::new(self.mem.clone()));
         for model in &self.models {
             let bus = Bus::new(
                 model.clone(),
+                stores.clone(),
                 self.pool.clone(),
                 self.spy.clone(),
                 self.irqs.clone(),

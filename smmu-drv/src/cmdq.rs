@@ -139,9 +139,8 @@ impl<B: DmaBuffer> Cmdq<B> {
         if self.submitted == self.prod {
             return;
         }
-        // Orders the stores to the slots, and to tables that the commands are about, before the PROD write.
-        hw.dsb();
-        hw.write32(reg::CMDQ_PROD, self.prod);
+        // Publishes the slots, and the changes of tables that the commands are about.
+        hw.publish32(reg::CMDQ_PROD, self.prod);
         self.submitted = self.prod;
     }
 
@@ -205,8 +204,7 @@ impl<B: DmaBuffer> Cmdq<B> {
         self.write_slot(stopped, Command::Sync);
         self.lost = true;
         self.recoveries = self.recoveries.wrapping_add(1);
-        // Orders the store to the slot before the acknowledgement that makes hardware fetch it again.
-        hw.dsb();
-        hw.write32(reg::GERRORN, gerrorn ^ Gerror::CMDQ_ERR.bits());
+        // The acknowledgement makes hardware fetch the slot again.
+        hw.publish32(reg::GERRORN, gerrorn ^ Gerror::CMDQ_ERR.bits());
     }
 }

@@ -93,9 +93,8 @@ impl<B: DmaBuffer> Evtq<B> {
     pub(crate) fn publish<P: Platform<Buffer = B>>(&mut self, hw: &Hw<P>, prod: u32) -> Overflow {
         let flag = get32(queue_index::OVERFLOW, prod);
         let old = core::mem::replace(&mut self.acknowledged, flag);
-        // Orders the reads of the records before the CONS write that lets hardware overwrite them.
-        hw.dsb();
-        hw.write32(reg::EVENTQ_CONS, union32([self.cons, put32(queue_index::OVERFLOW, flag)]));
+        // Hardware overwrites the records from here on: their reads come before.
+        hw.publish32(reg::EVENTQ_CONS, union32([self.cons, put32(queue_index::OVERFLOW, flag)]));
         if flag == old { Overflow::None } else { Overflow::Happened }
     }
 }

@@ -42,10 +42,23 @@ impl<P: Platform> Hw<P> {
         self.platform.alloc(size)
     }
 
-    /// Orders earlier stores to tables, queues and records before the register write that lets the SMMU look at them, and
-    /// earlier register reads before reads of records that they announced.
+    /// Orders everything before it before everything after it: stores to a table before the store of a pointer to it, a
+    /// register read before reads of the records that it announced.
     pub(crate) fn dsb(&self) {
         self.platform.dsb();
+    }
+
+    /// Writes a register that lets the SMMU look at memory, or gives memory back to it: the only way to write one.
+    pub(crate) fn publish32(&self, offset: u32, value: u32) {
+        // Orders accesses to tables, queues and records before the register write.
+        self.platform.dsb();
+        self.platform.write32(offset, value);
+    }
+
+    /// As [`Hw::publish32`], and waits until `ack` reads as `value`.
+    pub(crate) fn publish_acked(&self, offset: u32, ack: u32, value: u32) -> Result<(), TimedOut> {
+        self.publish32(offset, value);
+        self.wait(ACK_TIMEOUT_US, || self.read32(ack) == value)
     }
 
     pub(crate) fn now_us(&self) -> u64 {

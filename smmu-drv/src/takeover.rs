@@ -163,9 +163,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         hw.write64(reg::CMDQ_BASE, self.cmdq.base());
         hw.write32(reg::CMDQ_PROD, 0);
         hw.write32(reg::CMDQ_CONS, 0);
-        // Orders the stores to the tables before the enables that let hardware read them.
-        hw.dsb();
-        hw.write_acked(reg::CR0, reg::CR0ACK, self.cr0_before_smmuen(Cr0::CMDQEN).bits()).map_err(ack(reg::CR0))?;
+        hw.publish_acked(reg::CR0, reg::CR0ACK, self.cr0_before_smmuen(Cr0::CMDQEN).bits()).map_err(ack(reg::CR0))?;
         self.invalidate_everything().map_err(|_| TakeOverError::Invalidation)?;
         let hw = &self.hw;
         self.evtq.reset();
@@ -176,8 +174,8 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         self.update_irq_ctrl();
         let hw = &self.hw;
         let queues = self.cr0_before_smmuen(Cr0::CMDQEN.union(Cr0::EVENTQEN));
-        hw.write_acked(reg::CR0, reg::CR0ACK, queues.bits()).map_err(ack(reg::CR0))?;
-        hw.write_acked(reg::CR0, reg::CR0ACK, self.cr0_live().bits()).map_err(ack(reg::CR0))?;
+        hw.publish_acked(reg::CR0, reg::CR0ACK, queues.bits()).map_err(ack(reg::CR0))?;
+        hw.publish_acked(reg::CR0, reg::CR0ACK, self.cr0_live().bits()).map_err(ack(reg::CR0))?;
         self.strtab.reap();
         self.cfgi_pending = false;
         Ok(())

@@ -3,7 +3,8 @@
 //! A cache of an SMMU may hold whatever a word contained at any moment since the last invalidation. Instead of
 //! modelling one particular cache, the model asks memory for all these values. There are two views: what CPUs see, and
 //! what is at the point of coherency. In a coherent system they are the same; an SMMU that does not snoop sees a CPU
-//! store only after [`Memory::clean`], and a CPU sees its writes only after [`Memory::invalidate`].
+//! store only after [`Memory::clean`], and a CPU sees its writes only after [`Memory::invalidate`]. Stores that no barrier
+//! orders have methods of their own ([`Memory::store_unordered`]).
 //!
 //! A test that starts often from the same state keeps a [`Saved`] of it. Pages are shared until one side stores to them, so
 //! that going back costs what was changed.
@@ -101,6 +102,8 @@ struct Inner {
     floors: Vec<Time>,
     /// The youngest [`Page::stamp`]. It never goes back.
     stamp: u64,
+    /// What no barrier has ordered.
+    pending: pending::Pending,
 }
 
 type Pages = ByAddress<Arc<Page>>;
@@ -130,6 +133,7 @@ impl Memory {
             mmio: Vec::new(),
             floors: Vec::new(),
             stamp: 0,
+            pending: pending::Pending::default(),
         })))
     }
 
@@ -305,6 +309,7 @@ impl Memory {
                 values.len() > 1 || values.first().is_some_and(|only| only.0 > before)
             });
         }
+        m.forget_early(before);
     }
 
     /// Writes that reached devices so far, emptied.
@@ -355,7 +360,16 @@ impl Inner {
     }
 
     fn dev_set(&mut self, word: u64, value: u64) {
+        self.assert_settled(word);
         self.poc_set(word, value);
+    }
+
+    /// Something else than the words of memory says what can be read at `word`: it has a past, and its page is another one.
+    fn touch(&mut self, word: u64) {
+        let old = self.poc_get(word);
+        self.stamp += 1;
+        let page = store(&mut self.poc, word, old, self.stamp);
+        page.past.entry(index_of(word)).or_insert_with(|| vec![(0, old)]);
     }
 
     fn poc_set(&mut self, word: u64, value: u64) {
@@ -418,5 +432,6 @@ fn wide(value: usize) -> u64 {
 }
 
 mod device;
+mod pending;
 #[cfg(test)]
 mod tests;

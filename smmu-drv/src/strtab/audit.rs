@@ -5,7 +5,8 @@
 
 use core::fmt;
 
-use super::{BLOCK, Shape, Slot, Strtab, TwoLevel, index, l2_descriptor};
+use super::link::descriptor_of;
+use super::{BLOCK, Shape, Slot, Strtab, TwoLevel, index};
 use crate::platform::DmaBuffer;
 use crate::spec::ste::{L1STD_SIZE, STE_SIZE, dw0, dw1};
 use crate::spec::{get64, mask64, union64};
@@ -63,16 +64,16 @@ impl<B: DmaBuffer> Strtab<B> {
     }
 
     fn audit_two_level(&self, two: &TwoLevel<B>) -> Result<(), StrtabFinding> {
-        self.audit_table(&two.stage2, 0)?;
-        self.audit_table(&two.abort, 0)?;
-        let shared = [0, l2_descriptor(&two.stage2), l2_descriptor(&two.abort)];
+        self.audit_table(&two.stage2.table, 0)?;
+        self.audit_table(&two.abort.table, 0)?;
+        let shared = [0, descriptor_of(&two.stage2.table), descriptor_of(&two.abort.table)];
         for block in 0..self.blocks() {
             let descriptor = two.l1.read64(index(block).saturating_mul(L1STD_SIZE));
             if shared.contains(&descriptor) {
                 continue;
             }
             match Self::slot_of(two, block).and_then(|slot| two.slots.get(slot)) {
-                Some(Slot::Live(table)) if descriptor == l2_descriptor(table) => {
+                Some(Slot::Live(table)) if descriptor == descriptor_of(table) => {
                     self.audit_table(table, u64::from(block).saturating_mul(u64::from(BLOCK)))?;
                 }
                 _ => return Err(StrtabFinding::Descriptor { block }),

@@ -7,6 +7,7 @@
 
 pub mod audit;
 pub(crate) mod host;
+mod link;
 pub mod policy;
 pub(crate) mod shadow;
 pub mod update;
@@ -15,9 +16,10 @@ use crate::features::{Coherency, Features};
 use crate::hw::Hw;
 use crate::platform::{DmaBuffer, Platform};
 use crate::spec::registers::{idr0, strtab_base, strtab_base_cfg};
-use crate::spec::ste::{L1STD_SIZE, STE_SIZE, l1std};
+use crate::spec::ste::{L1STD_SIZE, STE_SIZE};
 use crate::spec::{get32, mask64, put32, put64, union32, union64};
 use crate::weak::weakened;
+use link::{Complete, Link, publish};
 use policy::{Stage2Words, Ste, SteRules};
 use update::Step;
 
@@ -72,8 +74,8 @@ struct TwoLevel<B> {
     slots: [Slot<B>; MAX_L2],
     /// Slots that are condemned or covered: mostly none, and then no command looks at them all.
     leaving: usize,
-    stage2: B,
-    abort: B,
+    stage2: Complete<B>,
+    abort: Complete<B>,
 }
 
 #[derive(Clone)]
@@ -115,8 +117,8 @@ impl<B: DmaBuffer> Strtab<B> {
                 map: hw.alloc(bytes).ok_or(NoMemory)?,
                 slots: [const { Slot::Empty }; MAX_L2],
                 leaving: 0,
-                stage2: filled(hw, &words, for_bypass(hw, &rules), coherent)?,
-                abort: filled(hw, &words, rules.abort(), coherent)?,
+                stage2: Complete::new(hw, &words, for_bypass(hw, &rules), coherent)?,
+                abort: Complete::new(hw, &words, rules.abort(), coherent)?,
             })
         } else {
             let bytes = STE_SIZE.checked_shl(bits).ok_or(NoMemory)?.max(4096);
@@ -250,7 +252,7 @@ impl<B: DmaBuffer> Strtab<B> {
             return None;
         };
         two.slots.iter().position(|slot| matches!(slot, Slot::Empty))?;
-        let table = filled(hw, &self.words, self.rules.invalid(), self.coherent).ok()?;
+        let table = filled(hw, &self.words, self.rules.invalid()).ok()?;
         Some(Prepared { table })
     }
 
@@ -260,7 +262,7 @@ impl<B: DmaBuffer> Strtab<B> {
     }
 
     /// Publishes a prepared table as the block's private one. The caller invalidates the block's configuration afterwards.
-    pub(crate) fn attach(&mut self, block: u32, prepared: Prepared<B>) {
+    pub(crate) fn attach<P: Platform<Buffer = B>>(&mut self, hw: &Hw<P>, block: u32, prepared: Prepared<B>) {
         let coherent = self.coherent;
         let Shape::TwoLevel(two) = &mut self.shape else {
             return;
@@ -271,12 +273,11 @@ impl<B: DmaBuffer> Strtab<B> {
         let Some(slot) = two.slots.get_mut(at) else {
             return;
         };
-        clean(&prepared.table, 0, L2_SIZE, coherent);
-        let descriptor = l2_descriptor(&prepared.table);
+        let link = publish(hw, &prepared.table, coherent);
         *slot = Slot::Live(prepared.table);
         let number = u64::try_from(at).unwrap_or(0).saturating_add(1);
         two.map.write64(index(block).saturating_mul(8), number);
-        write_l1(&mut two.l1, block, descriptor, coherent);
+        write_l1(&mut two.l1, block, link, coherent);
     }
 
     /// Points the block at a shared table and condemns its private one. The caller invalidates the block's configuration.
@@ -287,14 +288,14 @@ impl<B: DmaBuffer> Strtab<B> {
         let Shape::TwoLevel(two) = &mut self.shape else {
             return false;
         };
-        let descriptor = match shared {
-            Shared::None => 0,
-            Shared::Stage2 => l2_descriptor(&two.stage2),
-            Shared::Abort => l2_descriptor(&two.abort),
+        let link = match shared {
+            Shared::None => Link::NONE,
+            Shared::Stage2 => two.stage2.link,
+            Shared::Abort => two.abort.link,
         };
-        let changed = two.l1.read64(index(block).saturating_mul(L1STD_SIZE)) != descriptor;
+        let changed = two.l1.read64(index(block).saturating_mul(L1STD_SIZE)) != link.descriptor();
         if changed {
-            write_l1(&mut two.l1, block, descriptor, coherent);
+            write_l1(&mut two.l1, block, link, coherent);
         }
         if let Some(slot) = Self::slot_of(two, block).and_then(|slot| two.slots.get_mut(slot)) {
             if let Slot::Live(table) = core::mem::replace(slot, Slot::Empty) {
@@ -350,13 +351,12 @@ pub(crate) struct Prepared<B> {
     table: B,
 }
 
-/// A level-2 table in which every entry is `ste`.
-fn filled<P: Platform>(hw: &Hw<P>, words: &Stage2Words, ste: Ste, coherent: Coherency) -> Result<P::Buffer, NoMemory> {
+/// A level-2 table in which every entry is `ste`, for the CPU to go on with.
+fn filled<P: Platform>(hw: &Hw<P>, words: &Stage2Words, ste: Ste) -> Result<P::Buffer, NoMemory> {
     let mut table = hw.alloc(L2_SIZE).ok_or(NoMemory)?;
     for entry in 0..index(BLOCK) {
         write_ste(&mut table, entry, ste, words);
     }
-    clean(&table, 0, L2_SIZE, coherent);
     Ok(table)
 }
 
@@ -369,13 +369,9 @@ fn write_ste<B: DmaBuffer>(table: &mut B, entry: usize, ste: Ste, words: &Stage2
     }
 }
 
-fn l2_descriptor<B: DmaBuffer>(table: &B) -> u64 {
-    union64([table.pa().0 & mask64(l1std::L2PTR), put64(l1std::SPAN, u64::from(SPLIT) + 1)])
-}
-
-fn write_l1<B: DmaBuffer>(l1: &mut B, block: u32, descriptor: u64, coherent: Coherency) {
+fn write_l1<B: DmaBuffer>(l1: &mut B, block: u32, link: Link, coherent: Coherency) {
     let offset = index(block).saturating_mul(L1STD_SIZE);
-    l1.write64(offset, descriptor);
+    l1.write64(offset, link.descriptor());
     clean(l1, offset, L1STD_SIZE, coherent);
 }
 

@@ -275,7 +275,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
             sid = if private { following } else { following.max(group.until) };
         }
         if let Some(table) = prepared {
-            self.strtab.attach(block, table);
+            self.strtab.attach(&self.hw, block, table);
             self.invalidate_block(block)?;
         } else if !mapped || !private {
             // Nothing mapped, or no memory for it.

@@ -67,7 +67,8 @@ impl Memory {
         true
     }
 
-    /// Every value that the aligned word at `pa` had for a device since `from`, oldest first, the current one last.
+    /// Every value that the aligned word at `pa` had for a device since `from`, oldest first, the current one
+    /// last, and after it those of stores that no barrier has ordered.
     ///
     /// # Errors
     /// Nothing answers there.
@@ -84,7 +85,9 @@ impl Memory {
         let page = m.poc.get(&(word / PAGE));
         let Some(history) = page.and_then(|page| page.past.get(&index_of(word))) else {
             let value = page.map_or(0, |page| page.words[index_of(word)]);
-            return Ok(vec![Version { value, start: 0, end: None }]);
+            let mut out = vec![Version { value, start: 0, end: None }];
+            m.add_unordered(word, from, &mut out);
+            return Ok(out);
         };
         let mut out = Vec::with_capacity(history.len());
         for (at, &(start, value)) in history.iter().enumerate() {
@@ -93,6 +96,7 @@ impl Memory {
                 out.push(Version { value, start, end });
             }
         }
+        m.add_unordered(word, from, &mut out);
         Ok(out)
     }
 

@@ -1,0 +1,93 @@
+//! Stores that no barrier orders become visible in any order, and any of them may be missing: what is built and then
+//! published must be complete for whoever sees the publication.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+use model_tests::host::{ABORT, BYPASS, Host, INVALID, ON, QUEUES, STAGE1, Shape};
+use model_tests::layout::{IOVA, SID, VICTIM};
+use model_tests::{Machine, Setup};
+use smmu_model::{Config, Model, Pace, Snoop, Transfer};
+
+/// The stream that changes, another of its block, and one of a block that the host's table does not cover.
+const SIDS: [u32; 3] = [0, SID, 256];
+
+/// What an entry does: nothing, stage 2 or both stages, with these words for stage 2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Effect {
+    Nothing,
+    Translates([u64; 2]),
+    Passes,
+}
+
+fn effect(entry: &[u64]) -> Effect {
+    match entry[0] & 0xf {
+        word if word & 1 == 0 || word & 8 == 0 => Effect::Nothing,
+        0b1101 | 0b1111 => Effect::Translates([entry[2], entry[3]]),
+        _ => Effect::Passes,
+    }
+}
+
+/// Watches every moment at which hardware may look, and keeps what entries do then, stage 2 included.
+fn watched(m: &Machine) -> Rc<RefCell<BTreeSet<Effect>>> {
+    let seen: Rc<RefCell<BTreeSet<Effect>>> = Rc::default();
+    let log = seen.clone();
+    let look = move |model: &Model| {
+        for sid in SIDS {
+            log.borrow_mut().extend(model.entries(sid).iter().map(|entry| effect(entry)));
+        }
+    };
+    *m.spy.borrow_mut() = Some(Box::new(look));
+    seen
+}
+
+fn configs() -> [Config; 5] {
+    let two_level = Config { sid_bits: 9, ..Config::qemu() };
+    let linear = Config { two_level: false, ..two_level.clone() };
+    [
+        two_level.clone(),
+        Config { pace: Pace::Lazy, seed: 61, sid_bits: 9, ..Config::full() },
+        Config { snoop: Snoop::NonCoherent, ..two_level },
+        linear.clone(),
+        Config { snoop: Snoop::NonCoherent, pace: Pace::Lazy, seed: 2, ..linear },
+    ]
+}
+
+#[test]
+fn t61_tables_are_linked_when_their_entries_can_be_seen() {
+    for config in configs() {
+        let mut m = Machine::new(&Setup::guarded().with(config.clone()));
+        // Where stage 2 is, every entry that translates says from the beginning.
+        let stage2: BTreeSet<Effect> = m.models[0].borrow().entries(0).iter().map(|entry| effect(entry)).collect();
+        assert!(matches!(stage2.first(), Some(Effect::Translates(_))) && stage2.len() == 1, "{stage2:x?}");
+        let seen = watched(&m);
+        let shape = if config.two_level { Shape::TwoLevel } else { Shape::Linear };
+        let mut host = Host::enable(&mut m, 0, shape);
+        host.context(&m);
+        host.map(&m, IOVA, VICTIM);
+        for _ in 0..2 {
+            for words in [INVALID, ABORT, STAGE1, BYPASS] {
+                host.install(&mut m, SID, words);
+            }
+            // The table is given up and made again: its memory is full of entries that let everything through.
+            if shape == Shape::TwoLevel {
+                for descriptor in [0, host.l2() | 9] {
+                    m.mem.cpu_write64(host.strtab(), descriptor);
+                    m.mem.clean(host.strtab()..host.strtab() + 8);
+                    host.cmd(&mut m, [4, 31]);
+                    host.sync(&mut m);
+                }
+            }
+            host.cr0(&mut m, QUEUES);
+            host.cr0(&mut m, ON);
+            m.models[0].borrow_mut().drop_caches();
+        }
+        *m.spy.borrow_mut() = None;
+        let strange: Vec<Effect> = seen.borrow().iter().copied().filter(|effect| !stage2.contains(effect)).collect();
+        assert_eq!(strange, [Effect::Nothing], "{config:?}");
+        host.install(&mut m, SID, BYPASS);
+        assert_eq!(m.dma_write(0, SID, VICTIM, 1), Transfer::Done, "{config:?}");
+        assert_eq!(m.models[0].borrow_mut().take_hazards(), [], "{config:?}");
+    }
+}
