@@ -6,6 +6,7 @@ use std::rc::Rc;
 use model_tests::host::{BYPASS, Host, STAGE1, Shape};
 use model_tests::layout::{HOST_STRTAB, IOVA, SECRET, SID, VICTIM};
 use model_tests::{Machine, Setup, Spy, Verdict, caught_without, undefended};
+use smmu_drv::AccessSize;
 use smmu_model::arch::regs as r;
 use smmu_model::{Config, Model, Pace, Snoop, Transfer, Via};
 
@@ -90,6 +91,36 @@ fn reset_in_mid_life() {
         assert_eq!(m.isolated(&SIDS), Ok(()));
         assert!(matches!(m.dma_write(0, SID, IOVA, 2), Transfer::Aborted(_)));
         assert_eq!(m.driver(0, |smmu, _| smmu.stats().reprograms), 2);
+    }
+}
+
+#[test]
+fn t09_every_access_notices_an_smmu_that_lost_its_state() {
+    let sizes = [AccessSize::Byte, AccessSize::Half, AccessSize::Word, AccessSize::Double];
+    // CR0 is what Linux's resume looks at first. The rest: the whole of both pages would do, a few of each kind are played.
+    let listed =
+        [r::CR0, r::CR0ACK, r::GBPA, r::GERROR, r::CMDQ_CONS, r::IDR0, r::IIDR, r::STRTAB_BASE, r::EVENTQ_PROD];
+    for offset in listed.into_iter().chain([r::EVENTQ_CONS, 0x100, 0xffc, 0x1_fffc]) {
+        for size in sizes {
+            for load in [true, false] {
+                let mut m = Machine::new(&Setup::guarded());
+                Host::with_stage1(&mut m, IOVA, VICTIM);
+                assert_eq!(m.donate(VICTIM + 0x1000, 1), Ok(()));
+                m.models[0].borrow_mut().reset();
+                assert!(m.isolated(&SIDS).is_err(), "hardware out of reset lets everything through");
+                if load {
+                    let _ = m.read(0, offset, size);
+                } else if matches!(offset, r::CR0ACK | r::IDR0 | r::IIDR | r::GERROR | 0x100..) {
+                    // Nothing that the host may set; where it may, t09 above looks.
+                    m.write(0, offset, size, u64::MAX);
+                } else {
+                    continue;
+                }
+                assert_eq!(m.isolated(&SIDS), Ok(()), "{offset:#x} {size:?}, load: {load}");
+                assert!(matches!(m.dma_write(0, SID, VICTIM + 0x1000, 1), Transfer::Aborted(_)), "{offset:#x}");
+                assert_eq!(m.driver(0, |smmu, _| smmu.stats().reprograms), 1);
+            }
+        }
     }
 }
 

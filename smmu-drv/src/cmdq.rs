@@ -4,6 +4,7 @@
 //! not executed, so a batch that lost one never counts as synchronised, even though the queue runs on.
 
 use crate::command::Command;
+use crate::errata::Issue;
 use crate::features::Coherency;
 use crate::hw::Hw;
 use crate::platform::{DmaBuffer, Platform};
@@ -47,6 +48,9 @@ pub(crate) struct Cmdq<B> {
     /// PROD as last written to the register.
     submitted: u32,
     coherent: Coherency,
+    issue: Issue,
+    /// Where the commands begin that [`Issue::Twice`] has still to repeat.
+    batch: u32,
     /// The last entry queued is a CMD_SYNC that was not waited for yet.
     ends_in_sync: bool,
     /// A command was dropped by recovery since the last completed sync.
@@ -57,7 +61,7 @@ pub(crate) struct Cmdq<B> {
 }
 
 impl<B: DmaBuffer> Cmdq<B> {
-    pub(crate) fn new(ring: B, max_log2: u32, coherent: Coherency) -> Self {
+    pub(crate) fn new(ring: B, max_log2: u32, coherent: Coherency, issue: Issue) -> Self {
         let log2 = LOG2_ENTRIES.min(max_log2);
         Self {
             ring,
@@ -67,6 +71,8 @@ impl<B: DmaBuffer> Cmdq<B> {
             cons: 0,
             submitted: 0,
             coherent,
+            issue,
+            batch: 0,
             ends_in_sync: false,
             lost: false,
             recoveries: 0,
@@ -89,6 +95,7 @@ impl<B: DmaBuffer> Cmdq<B> {
         self.prod = 0;
         self.cons = 0;
         self.submitted = 0;
+        self.batch = 0;
         self.ends_in_sync = false;
         self.lost = false;
     }
@@ -104,20 +111,30 @@ impl<B: DmaBuffer> Cmdq<B> {
 
     #[inline]
     fn write_slot(&mut self, index: u32, command: Command) {
+        self.write_words(index, command.encode().0);
+    }
+
+    /// Offsets of the two words of a slot.
+    #[inline]
+    fn slot(&self, index: u32) -> [usize; 2] {
         let slot = index & (self.mask >> 1);
         let offset = usize::try_from(slot).unwrap_or(0).saturating_mul(CMD_SIZE);
-        let raw = command.encode();
-        let [low, high] = raw.0;
-        self.ring.write64(offset, low);
-        self.ring.write64(offset.saturating_add(8), high);
+        [offset, offset.saturating_add(8)]
+    }
+
+    #[inline]
+    fn write_words(&mut self, index: u32, [low, high]: [u64; 2]) {
+        let [first, second] = self.slot(index);
+        self.ring.write64(first, low);
+        self.ring.write64(second, high);
         if self.coherent == Coherency::NonCoherent {
-            self.ring.clean(offset, CMD_SIZE);
+            self.ring.clean(first, CMD_SIZE);
         }
     }
 
     /// Queues one command. It is not visible to hardware before [`Cmdq::submit`] or [`Cmdq::sync`].
     pub(crate) fn push<P: Platform<Buffer = B>>(&mut self, hw: &Hw<P>, command: Command) -> Result<(), CmdqError> {
-        if self.used() >= self.entries() {
+        if self.used() >= self.room() {
             self.make_room(hw)?;
         }
         self.write_slot(self.prod, command);
@@ -128,8 +145,23 @@ impl<B: DmaBuffer> Cmdq<B> {
         Ok(())
     }
 
+    /// Commands beyond which [`Cmdq::make_room`] is asked: always, where batches are repeated.
+    #[inline]
+    fn room(&self) -> u32 {
+        match self.issue {
+            Issue::Once => self.entries(),
+            Issue::Twice => 0,
+        }
+    }
+
     #[cold]
     fn make_room<P: Platform<Buffer = B>>(&mut self, hw: &Hw<P>) -> Result<(), CmdqError> {
+        if self.issue == Issue::Twice {
+            // A batch, its CMD_SYNC, and both again.
+            let most = (self.entries() / 2).saturating_sub(1);
+            let queued = self.prod.wrapping_sub(self.batch) & self.mask;
+            return if queued < most { Ok(()) } else { self.complete_twice(hw) };
+        }
         self.submit(hw);
         self.wait(hw, |queue| queue.used() < queue.entries())
     }
@@ -147,7 +179,51 @@ impl<B: DmaBuffer> Cmdq<B> {
     /// Queues a CMD_SYNC, unless nothing was queued since the last one: what comes after begins when what came before is
     /// complete [S 4.7.3]. Nothing is waited for.
     pub(crate) fn separate<P: Platform<Buffer = B>>(&mut self, hw: &Hw<P>) -> Result<(), CmdqError> {
-        if self.ends_in_sync { Ok(()) } else { self.push(hw, Command::Sync) }
+        if self.ends_in_sync {
+            return Ok(());
+        }
+        match self.issue {
+            Issue::Once => self.push(hw, Command::Sync),
+            Issue::Twice => {
+                self.complete_twice(hw)?;
+                self.ends_in_sync = true;
+                Ok(())
+            }
+        }
+    }
+
+    /// Completes what is queued, issues it again and completes that. The order of what comes after is kept by the waits.
+    #[cold]
+    fn complete_twice<P: Platform<Buffer = B>>(&mut self, hw: &Hw<P>) -> Result<(), CmdqError> {
+        let (mut from, end) = (self.batch, self.prod);
+        if from == end {
+            return Ok(());
+        }
+        self.complete(hw)?;
+        while from != end {
+            // EL2's own words, which hardware only reads; a command that recovery replaced is a CMD_SYNC now.
+            let words = self.slot(from).map(|offset| self.ring.read64(offset));
+            self.put(words);
+            self.commands = self.commands.wrapping_add(1);
+            from = from.wrapping_add(1) & self.mask;
+        }
+        self.complete(hw)?;
+        self.batch = self.prod;
+        Ok(())
+    }
+
+    /// Queues a CMD_SYNC whatever the room, and waits until it is consumed.
+    fn complete<P: Platform<Buffer = B>>(&mut self, hw: &Hw<P>) -> Result<(), CmdqError> {
+        self.put(Command::Sync.encode().0);
+        self.syncs = self.syncs.wrapping_add(1);
+        self.submit(hw);
+        self.wait(hw, |queue| queue.used() == 0)
+    }
+
+    /// Stores a command into the next slot, which is free.
+    fn put(&mut self, words: [u64; 2]) {
+        self.write_words(self.prod, words);
+        self.prod = self.prod.wrapping_add(1) & self.mask;
     }
 
     /// Submits, with a CMD_SYNC at the end, and waits until that is consumed.

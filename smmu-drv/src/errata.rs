@@ -1,7 +1,8 @@
 //! Errata of known parts, those that Linux knows: what becomes of an SMMU that has one.
 //!
 //! Most cost nothing here, since the feature that is broken is never shown to the host or never used. The rest is refused at probe: where
-//! nesting is broken there is no isolation.
+//! nesting is broken there is no isolation. Some parts have no ID of their own: those are known by what the device tree says, a
+//! `compatible` string or a property.
 
 use crate::spec::get32;
 use crate::spec::registers::iidr;
@@ -81,4 +82,80 @@ pub fn of(iidr: u32) -> impl Iterator<Item = &'static Erratum> {
     let revision = (get32(iidr::VARIANT, iidr), get32(iidr::REVISION, iidr));
     let product = get32(iidr::PRODUCTID, iidr);
     ERRATA.iter().filter(move |erratum| arm && erratum.product == product && erratum.revisions.contain(revision))
+}
+
+/// Where the device tree says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// One of the `compatible` strings of the SMMU's node.
+    Compatible,
+    /// A property of the SMMU's node.
+    Property,
+}
+
+/// What the driver does about an erratum that only the device tree tells of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NamedAnswer {
+    /// The SMMU is refused: see [`ProbeError::NamedErratum`](crate::ProbeError::NamedErratum).
+    Refused,
+    /// Each batch of invalidations is issued again after its CMD_SYNC, with a CMD_SYNC of its own.
+    Repeated,
+    /// CMD_PREFETCH_* is never sent, on any part.
+    PrefetchDropped,
+}
+
+/// An erratum that no ID register tells of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// The string or the name of the property.
+    pub name: &'static str,
+    /// Which of the two.
+    pub place: Place,
+    /// What is done about it.
+    pub answer: NamedAnswer,
+}
+
+const fn named(name: &'static str, place: Place, answer: NamedAnswer) -> Named {
+    Named { name, place, answer }
+}
+
+/// All of them, in the order of docs/smmu-emulation.md: those that Linux's driver acts upon.
+pub const NAMED: [Named; 3] = [
+    named("nvidia,tegra264-smmu", Place::Compatible, NamedAnswer::Repeated),
+    named("cavium,cn9900-broken-page1-regspace", Place::Property, NamedAnswer::Refused),
+    named("hisilicon,broken-prefetch-cmd", Place::Property, NamedAnswer::PrefetchDropped),
+];
+
+/// How often a batch of invalidations is issued.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Issue {
+    /// As the architecture has it.
+    #[default]
+    Once,
+    /// Again after its CMD_SYNC has completed: an entry can survive an invalidation that races with traffic on it.
+    Twice,
+}
+
+/// What the driver does differently for one SMMU because of what the device tree says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Quirks {
+    /// How often a batch of invalidations is issued.
+    pub issue: Issue,
+    /// The name for which the SMMU is refused, if there is one.
+    pub refused: Option<&'static str>,
+}
+
+impl Quirks {
+    /// The quirks of an SMMU whose node has those names of [`NAMED`] for which `has` is true.
+    pub fn of(has: impl Fn(&Named) -> bool) -> Self {
+        let mut quirks = Self::default();
+        for named in NAMED.iter().filter(|named| has(named)) {
+            match named.answer {
+                NamedAnswer::Refused => quirks.refused = Some(named.name),
+                NamedAnswer::Repeated => quirks.issue = Issue::Twice,
+                NamedAnswer::PrefetchDropped => {}
+            }
+        }
+        quirks
+    }
 }

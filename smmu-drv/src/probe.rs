@@ -3,7 +3,7 @@
 use core::fmt;
 
 use crate::emul::ids::MsiAdvert;
-use crate::errata::{self, Answer};
+use crate::errata::{self, Answer, Quirks};
 use crate::features::{Coherency, Features, IdRegisters};
 use crate::hw::Hw;
 use crate::platform::Platform;
@@ -20,6 +20,8 @@ pub struct ProbeConfig {
     pub msi: MsiAdvert,
     /// Log2 of the largest command queue that the host may have; [`crate::HOST_CMDQS`] unless a test wants a smaller one.
     pub cmdq_log2: u32,
+    /// Errata that only the device tree tells of.
+    pub quirks: Quirks,
 }
 
 /// An SMMU that was looked at and not touched.
@@ -35,6 +37,9 @@ impl<P: Platform> Probed<P> {
     /// # Errors
     /// The SMMU cannot be used for isolation; it is as it was.
     pub fn probe(platform: P, firmware: ProbeConfig) -> Result<Self, ProbeError> {
+        if let Some(name) = firmware.quirks.refused {
+            return Err(ProbeError::NamedErratum(name));
+        }
         let ids = IdRegisters::read(&platform);
         check(&ids)?;
         let features = Features::decode(ids, firmware.coherent);
@@ -64,6 +69,8 @@ pub enum ProbeError {
     StallForced(u32),
     /// Nesting does not work on this revision (errata); the value is SMMU_IIDR.
     NestingErratum(u32),
+    /// The device tree tells of an erratum that isolation cannot live with, by this name.
+    NamedErratum(&'static str),
     /// A queue cannot hold even one batch; the value is SMMU_IDR1.
     QueueTooSmall(u32),
     /// StreamIDs wider than the architecture allows; the value is SMMU_IDR1.
@@ -103,6 +110,9 @@ impl fmt::Display for ProbeError {
                 f,
                 "SMMU_IIDR={iidr:#x}: errata break nested translation on this revision; MMU-600 r2p0, MMU-700 r1p1 or newer is needed"
             ),
+            Self::NamedErratum(name) => {
+                write!(f, "the device tree says {name}: not supported; an SMMU without this erratum is needed")
+            }
             Self::QueueTooSmall(idr1) => {
                 write!(f, "SMMU_IDR1={idr1:#x}: queues of fewer than 8 entries; a larger queue is needed")
             }

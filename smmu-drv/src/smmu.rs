@@ -191,7 +191,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
                 let Some((first, pages)) = pages(ipa, size) else {
                     return self.tlb_invalidate_all();
                 };
-                if self.features.ril() && pages > 1 {
+                if self.features.ril() {
                     let Some(extent) = range(pages) else {
                         return self.tlb_invalidate_all();
                     };
@@ -367,13 +367,15 @@ fn pages(ipa: Ipa, size: u64) -> Option<(Ipa, u64)> {
 
 /// The smallest single range that covers `pages` pages, at any level [S 4.4.1.1]; `None` when none does.
 ///
-/// One page cannot be said: NUM == 0 with SCALE == 0 and TTL == 0 is reserved.
+/// One page is said as two, NUM == 1: NUM == 0 with SCALE == 0 and TTL == 0 is reserved. A command without a range would do too by
+/// the architecture; where ranges are known it is never used, since parts are said to be unreliable with it.
 fn range(pages: u64) -> Option<Extent> {
+    let pages = pages.max(2);
     let mut scale = 0_u32;
     loop {
         let unit = 1_u64.checked_shl(scale)?;
         let num = pages.div_ceil(unit);
-        if num <= 32 && (num > 1 || scale > 0) {
+        if num <= 32 {
             let num = num.checked_sub(1)?;
             return Some(Extent::Range { granule: Granule::K4, num, scale: u64::from(scale), ttl: 0 });
         }
@@ -403,12 +405,14 @@ mod tests {
             };
             assert!(num <= 31 && scale <= 31 && (num, scale) != (0, 0), "{pages}: {num}, {scale}");
             assert!((num + 1) << scale >= pages, "{pages}: {num}, {scale}");
-            // With half the unit it would take more than 32, or say one page in the reserved way.
-            if scale > 0 && pages > 1 {
+            // With half the unit it would take more than 32.
+            if scale > 0 {
                 assert!(pages.div_ceil(1 << (scale - 1)) > 32, "{pages}: {num}, {scale}");
             }
-            assert!(num << scale < pages, "{pages}: {num}, {scale}");
+            assert!(num << scale < pages.max(2), "{pages}: {num}, {scale}");
         }
+        let one = Extent::Range { granule: Granule::K4, num: 1, scale: 0, ttl: 0 };
+        assert_eq!((range(1), range(2)), (Some(one), Some(one)));
         let largest = 32 << 31;
         assert!(matches!(range(largest), Some(Extent::Range { num: 31, scale: 31, .. })));
         assert_eq!((range(largest + 1), range(u64::MAX)), (None, None));

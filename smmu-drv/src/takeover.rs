@@ -94,7 +94,7 @@ impl<P: Platform> Probed<P> {
         let strtab = Strtab::new(&hw, &features, Stage2Words::new(&stage2), rules, initial)
             .map_err(|_| TakeOverError::NoMemory)?;
         let mut smmu = Smmu {
-            cmdq: Cmdq::new(cmd_ring, features.cmdq_log2, features.coherent),
+            cmdq: Cmdq::new(cmd_ring, features.cmdq_log2, features.coherent, config.quirks.issue),
             evtq: Evtq::new(evt_ring, features.evtq_log2, features.coherent),
             regs: HostRegs::new(ids, found),
             hw,

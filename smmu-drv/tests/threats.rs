@@ -124,7 +124,11 @@ fn t44_a_walker_that_does_not_snoop_sees_no_stale_table_or_queue() {
 
 #[test]
 fn t46_one_page_of_a_cached_block_is_revoked() {
-    for config in [Config::qemu(), Config { ril: false, ..Config::qemu() }] {
+    // By a range where there are ranges: parts are said to be unreliable with anything else.
+    let single_ipa_void = true;
+    for config in
+        [Config::qemu(), Config { ril: false, ..Config::qemu() }, Config { single_ipa_void, ..Config::qemu() }]
+    {
         let mut rig = Rig::new(config);
         rig.enable_linear(5);
         rig.set_ste(8, BYPASS);

@@ -154,7 +154,9 @@ impl Model {
         }
         if let Some(scope) = self.scope_of(cmd) {
             let consumed = self.mem().tick();
-            self.timeline.invalidations.push(Invalidation { scope, consumed, completed: None });
+            if !self.races(scope) {
+                self.timeline.invalidations.push(Invalidation { scope, consumed, completed: None });
+            }
         }
         match opcode {
             cmd::RESUME => self.resume(cmd::sid(cmd), cmd::stag(cmd), cmd::resume_retry(cmd)),
@@ -163,6 +165,19 @@ impl Model {
             _ => {}
         }
         Outcome::Done
+    }
+
+    /// Whether the invalidation is lost to traffic: by an erratum, unless it is the second after a CMD_SYNC.
+    fn races(&mut self, scope: Scope) -> bool {
+        if !self.config().invalidations_race {
+            return false;
+        }
+        let first = self.raced.iter().position(|raced| *raced == (scope, true));
+        match first {
+            Some(at) => _ = self.raced.swap_remove(at),
+            None => self.raced.push((scope, false)),
+        }
+        first.is_none()
     }
 
     /// TG without a range or a level is Reserved; so is TTL 1 with 16 KiB granules [4.4.1.1].
@@ -228,7 +243,11 @@ impl Model {
             }
             cmd::TLBI_EL2_VAA => Scope::El2Va { world, asid: None, by: self.by_address(cmd, cmd::va(cmd)) },
             cmd::TLBI_S12_VMALL => Scope::S12Vmall { vmid },
-            cmd::TLBI_S2_IPA => Scope::S2Ipa { vmid, by: self.by_address(cmd, cmd::ipa(cmd)) },
+            cmd::TLBI_S2_IPA => {
+                let mut by = self.by_address(cmd, cmd::ipa(cmd));
+                by.void |= self.config().ril && self.config().single_ipa_void && by.hint.is_none();
+                Scope::S2Ipa { vmid, by }
+            }
             cmd::TLBI_NSNH_ALL => Scope::NsnhAll,
             _ => return None,
         })
@@ -260,6 +279,8 @@ impl Model {
         let now = self.mem().tick();
         self.timeline.complete_before(now, now);
         self.syncs += 1;
+        self.raced.retain(|raced| !raced.1);
+        self.raced.iter_mut().for_each(|raced| raced.1 = true);
         let regimes = if self.config().hyp { Regimes::El1AndEl2 } else { Regimes::El1 };
         if let Some(before) = self.timeline.prune(regimes) {
             self.mem().forget(self.seat, before);

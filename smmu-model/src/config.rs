@@ -145,6 +145,10 @@ pub struct Config {
     pub gran64k: bool,
     /// IIDR, for the errata of known parts.
     pub iidr: u32,
+    /// An erratum: an entry that is in use survives an invalidation, unless the same one came before the last CMD_SYNC.
+    pub invalidations_race: bool,
+    /// An erratum: where ranges are known, a CMD_TLBI_S2_IPA without one removes nothing.
+    pub single_ipa_void: bool,
     /// AIDR.
     pub aidr: u32,
     /// GBPA after reset (without Update).
@@ -204,6 +208,8 @@ impl Config {
             gran16k: true,
             gran64k: true,
             iidr: 0,
+            invalidations_race: false,
+            single_ipa_void: false,
             aidr: 1,
             gbpa_reset: 0x1000,
             page1_aliases: false,

@@ -67,6 +67,8 @@ pub struct Model {
     hazards: Vec<Hazard>,
     injections: Vec<Injection>,
     pub(crate) sync_stuck: bool,
+    /// Invalidations that raced with traffic and were lost, and whether a CMD_SYNC came after.
+    pub(crate) raced: Vec<(Scope, bool)>,
     pub(crate) commands: u64,
     pub(crate) syncs: u64,
     pub(crate) streams: BTreeSet<u32>,
@@ -98,6 +100,7 @@ impl Model {
             hazards: Vec::new(),
             injections: Vec::new(),
             sync_stuck: false,
+            raced: Vec::new(),
             commands: 0,
             syncs: 0,
             streams: BTreeSet::new(),
@@ -140,6 +143,7 @@ impl Model {
         self.fetched.clear();
         self.stalls.clear();
         self.sync_stuck = false;
+        self.raced.clear();
     }
 
     /// Makes one random step of what is outstanding; whether there was anything to do.

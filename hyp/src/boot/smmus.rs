@@ -21,7 +21,7 @@ pub fn probe(nodes: &Array<SmmuNode, SMMUS_MAX>, cmdq_log2: Option<u32>) -> [Opt
         };
         // With an msi-parent the host would ask for MSIs of the SMMU's own, which EL2 does not forward.
         let msi = if node.msi_parent { MsiAdvert::Hidden } else { MsiAdvert::WhenCoherent };
-        let config = ProbeConfig { coherent, msi, cmdq_log2: cmdq_log2.unwrap_or(HOST_CMDQS) };
+        let config = ProbeConfig { coherent, msi, cmdq_log2: cmdq_log2.unwrap_or(HOST_CMDQS), quirks: node.quirks };
         Some(
             Probed::probe(Bus::new(node), config)
                 .unwrap_or_else(|error| refuse(format_args!("smmu{n} at {}: {error}", node.range), Conduit::Smc)),

@@ -7,6 +7,7 @@ use super::error::BootError;
 use super::gic::{Gic, Spi};
 use super::range::PhysRange;
 use super::tree::{NodeId, NodeRef, Reg, Tree};
+use smmu_drv::errata::{Place, Quirks};
 
 /// How many SMMUs are accepted.
 pub const SMMUS_MAX: usize = 8;
@@ -55,6 +56,8 @@ pub struct SmmuNode {
     pub interrupts: SmmuInterrupts,
     /// The node has an `msi-parent`: the host will program MSIs rather than use the wired interrupts.
     pub msi_parent: bool,
+    /// Errata that only the node tells of.
+    pub quirks: Quirks,
 }
 
 /// Finds every enabled `arm,smmu-v3`.
@@ -120,6 +123,10 @@ fn read<'a>(node: &NodeRef<'a, '_>, gic: &Gic) -> Result<SmmuNode, BootError<'a>
         coherency,
         interrupts: interrupts(node, gic)?,
         msi_parent: node.has("msi-parent"),
+        quirks: Quirks::of(|named| match named.place {
+            Place::Compatible => node.is_compatible(named.name),
+            Place::Property => node.has(named.name),
+        }),
     })
 }
 

@@ -10,6 +10,7 @@ use io_pgtable::{Bbm, Cfg, HeapMemory, Ipa, Pa};
 use shadow_s2::{IpaRange, ShadowS2};
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::thread;
+use smmu_drv::errata::Quirks;
 use smmu_drv::{AccessSize, Coherency, HOST_CMDQS, MsiAdvert, ProbeConfig, Probed, Smmu, WriteOutcome};
 use smmu_model::{Bbml, Config, Memory, Model, Pace, Region};
 
@@ -160,8 +161,12 @@ pub(crate) fn boot(shape: Shape) -> Rc<World> {
     let stage2 = dma.config();
     let owner = Ownership::new(map, Cpu, dma, Pages, 64);
     let smmus = (0..SMMUS).map(|n| {
-        let firmware =
-            ProbeConfig { coherent: Coherency::Coherent, msi: MsiAdvert::WhenCoherent, cmdq_log2: HOST_CMDQS };
+        let firmware = ProbeConfig {
+            coherent: Coherency::Coherent,
+            msi: MsiAdvert::WhenCoherent,
+            cmdq_log2: HOST_CMDQS,
+            quirks: Quirks::default(),
+        };
         let Ok(probed) = Probed::probe(Bus::new(n), firmware) else { panic!("probe") };
         let Ok(smmu) = probed.take_over(stage2) else { panic!("take-over") };
         Lock::new(Rank::Smmu, smmu)

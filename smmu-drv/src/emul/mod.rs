@@ -187,12 +187,15 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     #[inline(always)]
     pub fn mmio_read_plain(&mut self, offset: u32, size: AccessSize) -> Option<u64> {
         let Some((register, part)) = lookup(offset, size) else {
+            let _ = self.check_alive();
             return self.read_unlisted(offset, size);
         };
         if register == Register::EventqProd {
             return None;
         }
         bump(&mut self.stats.exits);
+        // A host that resumes looks before it writes: until an SMMU that lost its state is noticed, it lets everything through.
+        let _ = self.check_alive();
         let value = self.read_register(register);
         Some(match part {
             Part::Word | Part::Double => value,
@@ -207,11 +210,11 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     pub fn mmio_write(&mut self, host: &mut H, offset: u32, size: AccessSize, value: u64) -> WriteOutcome {
         bump(&mut self.stats.exits);
         weakened!(self.hw.platform(), RegistersRaw, { self.hw.write32(offset & !3, low32(value)) });
+        // A failed SMMU goes on being emulated; nothing below reaches its hardware then.
+        let _ = self.check_alive();
         let Some((register, part)) = lookup(offset, size) else {
             return self.write_unlisted(host, offset, size, value);
         };
-        // A failed SMMU goes on being emulated; nothing below reaches its hardware then.
-        let _ = self.check_alive();
         let value = match part {
             Part::Word => u64::from(low32(value)),
             Part::Double => value,

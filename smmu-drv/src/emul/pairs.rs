@@ -40,7 +40,6 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
             weakened!(self.hw.platform(), HiddenForwarded, { self.hw.write32(offset & !3, low32(value)) });
             return WriteOutcome::Done;
         };
-        let _ = self.check_alive();
         let mut outcome = self.write_register(host, low, u64::from(low32(value)));
         if outcome == WriteOutcome::Done {
             outcome = self.write_register(host, high, u64::from(high32(value)));

@@ -111,7 +111,7 @@ fn a_register_is_acknowledged_by_the_value_that_was_written() {
 #[test]
 fn a_sync_is_waited_for_one_second() {
     let hw = at(&[0, 1, 999_999, 1_000_000, 1_000_001, 1_000_002]);
-    let mut queue = Cmdq::new(Ring(vec![0; RING_SIZE / 8]), 8, Coherency::Coherent);
+    let mut queue = Cmdq::new(Ring(vec![0; RING_SIZE / 8]), 8, Coherency::Coherent, crate::errata::Issue::Once);
     assert_eq!(queue.sync(&hw), Err(CmdqError::Timeout));
     assert_eq!(hw.platform().readings.get(), 5, "at the bound it still had time");
 }

@@ -1,5 +1,6 @@
 //! The driver after take-over, with a host that programs it and devices that transfer.
 
+use smmu_drv::errata::Quirks;
 use smmu_drv::{AccessSize, Coherency, HOST_CMDQS, MsiAdvert, ProbeConfig, Probed, Smmu, WiredIrq, WriteOutcome};
 use smmu_model::{Config, Memory, Region, Snoop};
 
@@ -17,7 +18,7 @@ pub struct Rig {
 
 pub fn firmware(config: &Config) -> ProbeConfig {
     let coherent = if config.snoop == Snoop::Coherent { Coherency::Coherent } else { Coherency::NonCoherent };
-    ProbeConfig { coherent, msi: MsiAdvert::WhenCoherent, cmdq_log2: HOST_CMDQS }
+    ProbeConfig { coherent, msi: MsiAdvert::WhenCoherent, cmdq_log2: HOST_CMDQS, quirks: Quirks::default() }
 }
 
 impl Rig {
