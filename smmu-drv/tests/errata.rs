@@ -18,7 +18,7 @@ fn rows<const CELLS: usize>(n: usize) -> Vec<[&'static str; CELLS]> {
     let section = PAGE.split("\n## Known parts and their errata\n").nth(1).expect("the section");
     let section = section.split("\n## ").next().expect("its text");
     let tables = section.split("\n\n").filter(|paragraph| paragraph.starts_with('|'));
-    let table = tables.skip(n).flat_map(str::lines).take_while(|line| line.starts_with('|'));
+    let table = tables.skip(n).take(1).flat_map(str::lines);
     let cells = |line: &'static str| {
         let mut cells = line.trim_matches('|').split('|').map(str::trim);
         core::array::from_fn(|_| cells.next().expect("a cell"))
