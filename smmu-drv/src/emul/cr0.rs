@@ -40,6 +40,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
                 self.mode_when_disabled()
             };
             self.regs.transition = Some(Transition::new(mode));
+            self.regs.gbpa_update = false;
         }
         if self.run_transition(host) == WriteOutcome::Again {
             return WriteOutcome::Again;
@@ -49,17 +50,26 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     }
 
     pub(super) fn write_gbpa(&mut self, host: &mut H, word: u32) -> WriteOutcome {
-        // A write without UPDATE has no effect; neither has one while an update is under way, except to continue it.
-        if get32(gbpa::UPDATE, word) == 1 {
-            let before = self.mode_when_disabled();
-            self.regs.gbpa = word & GBPA_ALLOWED;
-            let after = self.mode_when_disabled();
-            let disabled = !self.regs.cr0ack.contains(Cr0::SMMUEN) && !self.heading_for_smmuen();
-            if disabled && before != after {
-                self.regs.transition = Some(Transition::new(after));
-            }
+        // Without UPDATE the write is ignored [S 6.3.14.1].
+        if get32(gbpa::UPDATE, word) == 0 {
+            return WriteOutcome::Done;
         }
-        if self.regs.cr0.contains(Cr0::SMMUEN) { WriteOutcome::Done } else { self.run_transition(host) }
+        let value = word & GBPA_ALLOWED;
+        if self.regs.gbpa_update {
+            // So is any other while an update is under way; the same store goes on with it.
+            let outcome = self.run_transition(host);
+            return if value == self.regs.gbpa { outcome } else { WriteOutcome::Done };
+        }
+        let before = self.mode_when_disabled();
+        self.regs.gbpa = value;
+        let after = self.mode_when_disabled();
+        if before == after || self.heading_for_smmuen() {
+            return WriteOutcome::Done;
+        }
+        // Also while SMMUEN is on its way down: this is what holds when it is.
+        self.regs.transition = Some(Transition::new(after));
+        self.regs.gbpa_update = true;
+        self.run_transition(host)
     }
 
     /// SMMUEN as it will be once what is under way is complete.
@@ -80,6 +90,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
             return WriteOutcome::Done;
         };
         if self.quiesced {
+            self.regs.gbpa_update = false;
             return WriteOutcome::Done;
         }
         let mut budget = self.budget();
@@ -91,6 +102,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
                     self.drain_events(host);
                 }
                 self.regs.event_table = self.regs.table;
+                self.regs.gbpa_update = false;
                 self.regs.cr0ack.set(Cr0::SMMUEN, on);
                 WriteOutcome::Done
             }

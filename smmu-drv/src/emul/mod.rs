@@ -45,6 +45,8 @@ pub(crate) struct HostRegs<C> {
     cr1: u32,
     cr2: Cr2,
     gbpa: u32,
+    /// GBPA.UPDATE: streams are still following.
+    gbpa_update: bool,
     irq_ctrl: IrqCtrl,
     gerror: Gerror,
     gerrorn: Gerror,
@@ -101,6 +103,7 @@ impl<C> HostRegs<C> {
             cr1: 0,
             cr2: Cr2::empty(),
             gbpa: gbpa & GBPA_ALLOWED,
+            gbpa_update: false,
             irq_ctrl: IrqCtrl::empty(),
             gerror: Gerror::empty(),
             gerrorn: Gerror::empty(),
@@ -242,10 +245,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
             Register::Cr0Ack => u64::from(regs.cr0ack.bits()),
             Register::Cr1 => u64::from(regs.cr1),
             Register::Cr2 => u64::from(regs.cr2.bits()),
-            Register::Gbpa => {
-                let busy = regs.transition.is_some() && !regs.cr0ack.contains(Cr0::SMMUEN);
-                u64::from(union32([regs.gbpa, put32(gbpa::UPDATE, u32::from(busy))]))
-            }
+            Register::Gbpa => u64::from(union32([regs.gbpa, put32(gbpa::UPDATE, u32::from(regs.gbpa_update))])),
             Register::IrqCtrl | Register::IrqCtrlAck => u64::from(regs.irq_ctrl.bits()),
             Register::Gerror => u64::from(regs.gerror.bits()),
             Register::Gerrorn => u64::from(regs.gerrorn.bits()),
@@ -326,7 +326,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
             }
             Register::StrtabBaseCfg => {
                 if regs.unguarded(Cr0::SMMUEN) {
-                    regs.strtab_base_cfg = word & STRTAB_BASE_CFG_ALLOWED;
+                    regs.strtab_base_cfg = word & strtab_base_cfg_allowed(&regs.ids);
                 }
             }
             Register::CmdqBase => {
@@ -390,11 +390,11 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
 
 /// STRTAB_BASE bits that are stored.
 const STRTAB_BASE_ALLOWED: u64 = union64([mask64(strtab_base::ADDR), mask64(strtab_base::RA)]);
-/// STRTAB_BASE_CFG bits that are stored: LOG2SIZE, SPLIT, FMT.
-const STRTAB_BASE_CFG_ALLOWED: u32 = {
+/// STRTAB_BASE_CFG bits that are stored: LOG2SIZE, and SPLIT and FMT where there are two levels [S 6.3.25].
+fn strtab_base_cfg_allowed(ids: &HostIds) -> u32 {
     use crate::spec::registers::strtab_base_cfg::{FMT, LOG2SIZE, SPLIT};
-    union32([mask32(LOG2SIZE), mask32(SPLIT), mask32(FMT)])
-};
+    if ids.two_level() { union32([mask32(LOG2SIZE), mask32(SPLIT), mask32(FMT)]) } else { mask32(LOG2SIZE) }
+}
 /// *Q_BASE bits that are stored.
 const QUEUE_BASE_ALLOWED: u64 =
     union64([mask64(queue_base::LOG2SIZE), mask64(queue_base::ADDR), mask64(queue_base::ALLOC)]);
