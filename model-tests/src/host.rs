@@ -278,6 +278,12 @@ impl Host {
 /// AF, `AP[1]`, nG, inner shareable, page.
 pub const LEAF: u64 = 1 << 10 | 1 << 6 | 3 << 8 | 1 << 11 | 3;
 
+/// Where the leaf of `iova` lies in the host's stage 1.
+#[must_use]
+pub fn leaf(iova: u64) -> u64 {
+    HOST_S1 + 0x2000 + ((iova >> 12) & 511) * 8
+}
+
 /// 39-bit VAs, 4 KiB, TTB1 off, V, 44-bit output, AArch64, R, A.
 #[must_use]
 pub fn cd(ttb: u64) -> [u64; 4] {

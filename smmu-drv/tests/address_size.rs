@@ -35,7 +35,7 @@ const F_CD_FETCH: u64 = 0x09;
 const F_ADDR_SIZE: u64 = 0x11;
 
 #[test]
-fn a_context_pointer_above_the_output_size_is_an_illegal_entry() {
+fn t16_a_context_pointer_above_the_output_size_is_an_illegal_entry() {
     for aidr in [0, 1, 2] {
         let mut rig = rig(Config { aidr, ..Config::qemu() }, 40);
         assert_eq!(shown_bits(&mut rig), 40);

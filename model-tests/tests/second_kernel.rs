@@ -1,0 +1,245 @@
+//! A kernel that follows another on the same machine, with the other's devices still running: a crash kernel that adopts the
+//! SMMU as it is, and one that programs it anew.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use model_tests::host::{self, BYPASS, Host, INVALID, ON, QUEUES, STAGE1, Shape};
+use model_tests::layout::{HOST_CMDQ, HOST_EVTQ, HOST_STRTAB, IOVA, RAM, SECRET, SID, VICTIM};
+use model_tests::{Machine, Setup, Spy};
+use smmu_drv::{AccessSize, WriteOutcome};
+use smmu_model::arch::regs as r;
+use smmu_model::{Config, Model, Pace, Transfer};
+
+const SIDS: [u32; 4] = [0, SID, 9, 63];
+/// Where the second kernel has its queues and tables: beyond those of a first SMMU.
+const SECOND: u64 = RAM + 0x40_0000;
+/// A page that the first kernel gave away before it went.
+const GONE: u64 = VICTIM + 0x10_0000;
+/// Where the first kernel's stage 1 maps that page, beside [`IOVA`].
+const IOVA_GONE: u64 = IOVA + 0x1000;
+
+fn configs() -> [Config; 3] {
+    [
+        Config { sid_bits: 10, ..Config::qemu() },
+        Config { two_level: false, sid_bits: 6, ..Config::qemu() },
+        Config { pace: Pace::Lazy, seed: 67, sid_bits: 10, msi: true, hyp: true, ats: true, ..Config::qemu() },
+    ]
+}
+
+/// The first kernel: a device that writes by stage 1, a page given away that its stage 1 still maps.
+fn first_kernel(config: Config, spy: Spy) -> (Machine, Host) {
+    let mut m = Machine::watched(&Setup::guarded().with(config), |_| {}, spy);
+    let mut host = Host::with_stage1(&mut m, IOVA, VICTIM);
+    m.mem.cpu_write64(host::leaf(IOVA_GONE), GONE | host::LEAF);
+    m.mem.clean(host::leaf(IOVA_GONE)..host::leaf(IOVA_GONE) + 8);
+    host.flush(&mut m);
+    assert_eq!(m.dma_write(0, SID, IOVA, 1), Transfer::Done);
+    assert_eq!(m.dma_write(0, SID, IOVA_GONE, 1), Transfer::Done);
+    assert_eq!(m.donate(GONE, 1), Ok(()));
+    (m, host)
+}
+
+/// Whoever looks at hardware between EL2's stores: the page that is gone stays gone, and whether the old stream
+/// goes on.
+struct Looking {
+    spy: Spy,
+    interrupted: Rc<Cell<bool>>,
+    looks: Rc<Cell<u64>>,
+}
+
+impl Looking {
+    fn new() -> Self {
+        Self { spy: Rc::new(RefCell::new(None)), interrupted: Rc::default(), looks: Rc::default() }
+    }
+
+    fn start(&self) {
+        let (interrupted, looks) = (self.interrupted.clone(), self.looks.clone());
+        *self.spy.borrow_mut() = Some(Box::new(move |model: &Model| {
+            looks.set(looks.get() + 1);
+            // Most stores fill tables that nothing refers to yet; a look takes a while.
+            if looks.get() % 16 != 0 {
+                return;
+            }
+            for page in [GONE, SECRET] {
+                assert_eq!(model.can_reach(SID, page).map(|reach| reach.via), None, "{page:#x} in reach");
+            }
+            if model.can_reach(SID, VICTIM).is_none() {
+                interrupted.set(true);
+            }
+        }));
+    }
+}
+
+/// Writes CR0 as a driver does, waiting for CR0ACK.
+fn cr0(m: &mut Machine, value: u32) {
+    m.write32(0, r::CR0, value);
+    m.settle();
+    assert_eq!(m.read32(0, r::CR0ACK), value, "CR0ACK");
+}
+
+/// What the registers say that the first kernel has set up.
+fn assert_running(m: &mut Machine, host: &Host) {
+    assert_eq!((m.read32(0, r::CR0), m.read32(0, r::CR0ACK)), (ON, ON));
+    assert_eq!((m.read32(0, r::CR1), m.read32(0, r::CR2)), (0xd75, r::CR2_PTM | r::CR2_RECINVSID));
+    let base = |m: &mut Machine, offset| m.read(0, offset, AccessSize::Double);
+    assert_eq!(base(m, r::STRTAB_BASE), host.strtab() | 1 << 62);
+    assert_eq!(m.read32(0, r::STRTAB_BASE_CFG), host.table_cfg());
+    assert_eq!(base(m, r::CMDQ_BASE), host.cmdq() | 1 << 62 | u64::from(host::LOG2_QUEUE));
+    assert_eq!(base(m, r::EVENTQ_BASE), host.evtq() | 1 << 62 | u64::from(host::LOG2_QUEUE));
+    assert_eq!((m.read32(0, r::IRQ_CTRL), m.read32(0, r::IRQ_CTRLACK)), (5, 5));
+    assert_eq!(m.read32(0, r::CMDQ_PROD), host.prod);
+}
+
+/// A command in the second kernel's queue, then a CMD_SYNC.
+fn command(m: &mut Machine, prod: &mut u32, cmd: [u64; 2]) {
+    for cmd in [cmd, [0x46, 0]] {
+        let slot = SECOND + u64::from(*prod % 128) * 16;
+        m.mem.cpu_write64(slot, cmd[0]);
+        m.mem.cpu_write64(slot + 8, cmd[1]);
+        *prod = (*prod + 1) % 256;
+    }
+    m.write32(0, r::CMDQ_PROD, *prod);
+    m.settle();
+    assert_eq!(m.read32(0, r::CMDQ_CONS), *prod, "the second kernel's commands are consumed");
+}
+
+/// A crash kernel keeps the stream table, so that devices that nobody stopped write where they always did, and brings its own
+/// command queue: CR0 read, CR0 = SMMUEN alone, GERRORN = GERROR, the new queue, CR0 = SMMUEN | CMDQEN.
+#[test]
+fn t67_a_crash_kernel_adopts_the_running_smmu() {
+    for (config, pending) in configs().into_iter().flat_map(|config| [(config.clone(), false), (config, true)]) {
+        let looking = Looking::new();
+        let (mut m, mut host) = first_kernel(config, looking.spy.clone());
+        if pending {
+            // It went with a command error that nobody repaired, and a command behind it.
+            host.cmd(&mut m, [0xff, 0]);
+            host.cmd(&mut m, [u64::from(SID) << 32 | 3, 1]);
+            assert_eq!(host.cerror(&mut m), Some(1));
+        }
+        looking.start();
+        assert_running(&mut m, &host);
+        // While the old queues are in use their pages cannot go.
+        assert!(m.donate(HOST_CMDQ, 1).is_err());
+        assert!(m.donate(HOST_EVTQ, 1).is_err());
+        let commands = m.driver(0, |smmu, _| smmu.stats().host_commands);
+        cr0(&mut m, r::CR0_SMMUEN);
+        assert_eq!(m.dma_write(0, SID, IOVA, 2), Transfer::Done, "the old stream goes on without queues");
+        // What the first kernel's queues held is released: its pages can go, and do not come back by themselves.
+        assert_eq!(m.claims(), 0, "claims of the first kernel");
+        assert_eq!(m.donate(HOST_CMDQ, 1), Ok(()));
+        assert_eq!(m.donate(HOST_EVTQ, 1), Ok(()));
+        let gerror = m.read32(0, r::GERROR);
+        assert_eq!(gerror != m.read32(0, r::GERRORN), pending);
+        m.write32(0, r::GERRORN, gerror);
+        assert_eq!(m.read32(0, r::GERRORN), gerror);
+        m.write64(0, r::CMDQ_BASE, SECOND | 7);
+        m.write32(0, r::CMDQ_PROD, 0);
+        m.write32(0, r::CMDQ_CONS, 0);
+        assert_eq!(m.read(0, r::CMDQ_BASE, AccessSize::Double), SECOND | 7);
+        assert_eq!((m.read32(0, r::CMDQ_PROD), m.read32(0, r::CMDQ_CONS)), (0, 0));
+        cr0(&mut m, r::CR0_SMMUEN | r::CR0_CMDQEN);
+        assert_eq!(m.driver(0, |smmu, _| smmu.stats().host_commands), commands, "nothing of the old queue");
+        assert_eq!(m.read(0, r::STRTAB_BASE, AccessSize::Double), host.strtab() | 1 << 62, "the old table stays");
+        // Its event queue comes last.
+        m.write64(0, r::EVENTQ_BASE, (SECOND + 0x1000) | 7);
+        m.write32(0, r::EVENTQ_PROD, 0);
+        m.write32(0, r::EVENTQ_CONS, 0);
+        cr0(&mut m, ON);
+        assert_eq!(m.dma_write(0, SID, IOVA, 3), Transfer::Done);
+        assert!(!looking.interrupted.get(), "the old stream was never interrupted");
+        assert!(matches!(m.dma_write(0, SID, IOVA_GONE, 3), Transfer::Aborted(_)));
+        // The new queue works on the old table: another stream, and revocations.
+        let mut prod = 0;
+        host.write_ste(&m, 9, BYPASS);
+        command(&mut m, &mut prod, [9 << 32 | 3, 1]);
+        assert_eq!(m.dma_write(0, 9, VICTIM, 4), Transfer::Done);
+        assert_eq!(m.isolated(&SIDS), Ok(()));
+        *looking.spy.borrow_mut() = None;
+        assert_eq!(m.donate(VICTIM, 1), Ok(()));
+        for (sid, iova) in [(SID, IOVA), (9, VICTIM)] {
+            assert!(matches!(m.dma_write(0, sid, iova, 5), Transfer::Aborted(_)), "stream {sid}");
+        }
+        command(&mut m, &mut prod, [0x30, 0]);
+        // The tables may go, too: what is in foreign memory is nobody's entry.
+        assert_eq!(m.donate(HOST_STRTAB, 1), Ok(()));
+        command(&mut m, &mut prod, [4, 31]);
+        assert!(matches!(m.dma_write(0, SID, IOVA, 6), Transfer::Aborted(_)));
+        assert_eq!(m.isolated(&SIDS), Ok(()));
+        assert_eq!(m.models[0].borrow_mut().take_hazards(), []);
+        assert!(looking.looks.get() > 0 && m.secret_intact());
+    }
+}
+
+/// The next kernel finds the SMMU on, blocks or lets through what is not its own, and programs everything anew.
+#[test]
+fn t67_a_kernel_that_programs_everything_anew_gets_no_more_than_the_first() {
+    for (config, abort) in configs().into_iter().zip([false, true, true]) {
+        let looking = Looking::new();
+        let shape = if config.two_level { Shape::TwoLevel } else { Shape::Linear };
+        let (mut m, first) = first_kernel(config, looking.spy.clone());
+        looking.start();
+        assert_running(&mut m, &first);
+        if abort {
+            m.write32(0, r::GBPA, r::GBPA_UPDATE | r::GBPA_ABORT);
+            m.settle();
+            assert_eq!(m.read32(0, r::GBPA) & (r::GBPA_UPDATE | r::GBPA_ABORT), r::GBPA_ABORT);
+        }
+        m.write32(0, r::CR0, 0);
+        m.settle();
+        // DMA in flight: by the address as it is, or not at all; never to what is gone.
+        assert!(matches!(m.dma_write(0, SID, GONE, 2), Transfer::Aborted(_)));
+        let expected = if abort { Transfer::Aborted(None) } else { Transfer::Done };
+        assert_eq!(m.dma_write(0, SID, VICTIM, 2), expected);
+        assert_eq!(m.claims(), 0, "claims of the first kernel");
+        let mut second = Host::enable(&mut m, 0, shape);
+        assert_eq!(m.isolated(&SIDS), Ok(()));
+        for words in [BYPASS, STAGE1, INVALID, BYPASS] {
+            second.install(&mut m, SID, words);
+            assert!(matches!(m.dma_write(0, SID, GONE, 3), Transfer::Aborted(_)));
+            assert!(matches!(m.dma_write(0, SID, IOVA_GONE, 3), Transfer::Aborted(_)));
+        }
+        assert_eq!(m.dma_write(0, SID, VICTIM, 4), Transfer::Done);
+        *looking.spy.borrow_mut() = None;
+        assert_eq!(m.donate(VICTIM, 1), Ok(()));
+        assert!(matches!(m.dma_write(0, SID, VICTIM, 5), Transfer::Aborted(_)));
+        assert_eq!(m.isolated(&SIDS), Ok(()));
+        assert_eq!(m.models[0].borrow_mut().take_hazards(), []);
+        assert!(looking.looks.get() > 0 && m.secret_intact());
+    }
+}
+
+/// The first kernel stopped in the middle of a store that EL2 asked it to repeat: the second goes on from there, or elsewhere.
+#[test]
+fn t67_a_store_that_nobody_repeats_holds_nothing_up() {
+    // Hardware's linear table makes a change of SMMUEN, or of all entries, long.
+    let config = Config { two_level: false, sid_bits: 12, ..Config::qemu() };
+    for half in [QUEUES, ON] {
+        let (mut m, mut first) = first_kernel(config.clone(), Spy::default());
+        let wanted = if half == ON {
+            // CFGI_ALL, half done.
+            first.queue(&m, [4, 31]);
+            first.queue(&m, [0x46, 0]);
+            assert_eq!(m.write_once(0, r::CMDQ_PROD, AccessSize::Word, u64::from(first.prod)), WriteOutcome::Again);
+            ON
+        } else {
+            assert_eq!(m.write_once(0, r::CR0, AccessSize::Word, u64::from(QUEUES)), WriteOutcome::Again);
+            QUEUES
+        };
+        assert_eq!((m.read32(0, r::CR0), m.read32(0, r::CR0ACK)), (wanted, ON));
+        assert!(m.isolated(&SIDS).is_ok());
+        // Adopted: SMMUEN alone, a queue of its own.
+        cr0(&mut m, r::CR0_SMMUEN);
+        assert_eq!(m.claims(), 0);
+        m.write64(0, r::CMDQ_BASE, SECOND | 7);
+        m.write32(0, r::CMDQ_PROD, 0);
+        m.write32(0, r::CMDQ_CONS, 0);
+        cr0(&mut m, r::CR0_SMMUEN | r::CR0_CMDQEN);
+        command(&mut m, &mut 0, [4, 31]);
+        assert_eq!(m.dma_write(0, SID, IOVA, 2), Transfer::Done);
+        assert!(matches!(m.dma_write(0, SID, IOVA_GONE, 2), Transfer::Aborted(_)));
+        assert_eq!(m.donate(VICTIM, 1), Ok(()));
+        assert!(matches!(m.dma_write(0, SID, IOVA, 3), Transfer::Aborted(_)));
+        assert_eq!(m.isolated(&SIDS), Ok(()));
+    }
+}
