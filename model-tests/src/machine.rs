@@ -11,7 +11,7 @@ use io_pgtable::{Bbm, Cfg, Ipa};
 use shadow_s2::{IpaRange, ShadowS2};
 use smmu_drv::errata::Quirks;
 use smmu_drv::platform::WiredIrq;
-use smmu_drv::{AccessSize, Coherency, HOST_CMDQS, MsiAdvert, ProbeConfig, Probed, Smmu, WriteOutcome};
+use smmu_drv::{AccessSize, Coherency, HOST_CMDQS, MsiAdvert, ProbeConfig, Probed, ReadsAs, Smmu, WriteOutcome};
 use smmu_model::{Bbml, Config, Memory, Model, Region, Snoop, Transfer, WriteBuffer};
 
 use crate::bus::{Bus, Damage, Pool, Spy};
@@ -176,7 +176,13 @@ impl Machine {
                 self.damage.clone(),
             );
             let coherent = if self.walks_snoop() { Coherency::Coherent } else { Coherency::NonCoherent };
-            let config = ProbeConfig { coherent, msi: self.setup.msi, cmdq_log2: self.setup.cmdq_log2, quirks: Quirks::default() };
+            let config = ProbeConfig {
+                coherent,
+                msi: self.setup.msi,
+                reads: ReadsAs::Incoming,
+                cmdq_log2: self.setup.cmdq_log2,
+                quirks: Quirks::default(),
+            };
             let probed = match Probed::probe(bus, config) {
                 Ok(probed) => probed,
                 Err(error) => panic!("probe: {error}"),

@@ -114,6 +114,11 @@ impl Features {
         get32(idr0::STALL_MODEL, self.ids.idr0) == idr0::STALL_BOTH
     }
 
+    /// Whether reads are of instructions or data can be overridden by an STE.
+    pub fn attr_perms_ovr(&self) -> bool {
+        get32(idr1::ATTR_PERMS_OVR, self.ids.idr1) == 1
+    }
+
     /// Shareability of transactions can be overridden by an STE.
     pub fn attr_types_ovr(&self) -> bool {
         get32(idr1::ATTR_TYPES_OVR, self.ids.idr1) == 1

@@ -22,6 +22,18 @@ pub struct ProbeConfig {
     pub cmdq_log2: u32,
     /// Errata that only the device tree tells of.
     pub quirks: Quirks,
+    /// What a read marked as that of an instruction is taken for: the device tree's `arm,instdata-override`.
+    pub reads: ReadsAs,
+}
+
+/// What devices' reads are taken for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReadsAs {
+    /// What the device says.
+    #[default]
+    Incoming,
+    /// Data, where hardware can override it (SMMU_IDR1.ATTR_PERMS_OVR).
+    Data,
 }
 
 /// An SMMU that was looked at and not touched.

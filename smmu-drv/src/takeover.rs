@@ -86,7 +86,7 @@ impl<P: Platform> Probed<P> {
         check_stage2(&features, &stage2)?;
         let ids = HostIds::new(&features, config.msi, 64_u32.saturating_sub(u32::from(stage2.t0sz)))
             .with_cmdq(config.cmdq_log2);
-        let rules = SteRules::new(&features, &ids);
+        let rules = SteRules::new(&features, &ids).taking_reads_as(config.reads, &features);
         let found = hw.read32(reg::GBPA);
         let initial = if get32(gbpa::ABORT, found) == 1 { Shared::Abort } else { Shared::Stage2 };
         let cmd_ring = hw.alloc(cmdq::RING_SIZE).ok_or(TakeOverError::NoMemory)?;

@@ -120,6 +120,7 @@ fn probe(ids: IdRegisters) -> Result<Probed<Registers>, ProbeError> {
     let firmware = ProbeConfig {
         coherent: Coherency::Coherent,
         msi: MsiAdvert::WhenCoherent,
+        reads: smmu_drv::ReadsAs::Incoming,
         cmdq_log2: HOST_CMDQS,
         quirks: Quirks::default(),
     };

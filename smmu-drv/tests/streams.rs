@@ -507,3 +507,39 @@ fn a_change_of_mode_interrupted_by_another_cpu_frees_no_table_that_hardware_may_
         assert_eq!(rig.hazards(), []);
     }
 }
+
+/// `arm,instdata-override`: EL2 sets STE.INSTCFG [IHI 0070G 5.2] where hardware has IDR1.ATTR_PERMS_OVR, and the host sees neither.
+#[test]
+fn reads_are_data_in_every_entry_where_that_is_asked_for_and_possible() {
+    const PERMS_OVR: u32 = 1 << 26;
+    for (asked, able) in [(true, true), (true, false), (false, true)] {
+        let board = common::Board::new(Config::qemu());
+        if able {
+            let idr1 = Config::qemu().idr1() | PERMS_OVR;
+            board.0.forged.set(Some((r::IDR1, idr1)));
+        }
+        let reads = if asked { smmu_drv::ReadsAs::Data } else { smmu_drv::ReadsAs::Incoming };
+        let firmware = smmu_drv::ProbeConfig { reads, ..common::firmware(&Config::qemu()) };
+        let mut rig = Rig::on(board, firmware);
+        let base = rig.board.0.model.borrow_mut().read64(r::STRTAB_BASE) & 0x00ff_ffff_ffff_ffc0;
+        let instcfg = |rig: &Rig| {
+            let l2 = rig.mem().cpu_read64(base) & 0x00ff_ffff_ffff_f000;
+            rig.mem().cpu_read64(l2 + 9 * 64 + 8) >> 50 & 3
+        };
+        let expected = if asked && able { 2 } else { 0 };
+        assert_eq!(instcfg(&rig), expected, "off: asked {asked}, able {able}");
+        rig.enable_linear(4);
+        let nested = rig.context(1);
+        // The host's own INSTCFG and PRIVCFG are of a feature that it does not have.
+        let more = |mut ste: [u64; 8]| {
+            ste[1] |= 0xf << 48;
+            ste
+        };
+        for ste in [common::BYPASS, common::ABORT, nested, more(common::BYPASS), more(nested)] {
+            rig.set_ste(9, ste);
+            assert_eq!(instcfg(&rig), expected, "{:#x}: asked {asked}, able {able}", ste[0]);
+        }
+        assert_eq!(rig.read(r::IDR1) as u32 & PERMS_OVR, 0);
+        assert_eq!(rig.hazards(), []);
+    }
+}

@@ -7,7 +7,7 @@ use crate::log;
 use crate::memory::dma::{DmaConfig, DmaTable};
 use hyp::boot_info::Array;
 use hyp::boot_info::smmu::{Coherency, SMMUS_MAX, SmmuNode};
-use smmu_drv::{HOST_CMDQS, MsiAdvert, ProbeConfig, Probed};
+use smmu_drv::{HOST_CMDQS, MsiAdvert, ProbeConfig, Probed, ReadsAs};
 
 /// Reads the ID registers of every SMMU; refuses to boot if one of them cannot isolate.
 ///
@@ -21,7 +21,9 @@ pub fn probe(nodes: &Array<SmmuNode, SMMUS_MAX>, cmdq_log2: Option<u32>) -> [Opt
         };
         // With an msi-parent the host would ask for MSIs of the SMMU's own, which EL2 does not forward.
         let msi = if node.msi_parent { MsiAdvert::Hidden } else { MsiAdvert::WhenCoherent };
-        let config = ProbeConfig { coherent, msi, cmdq_log2: cmdq_log2.unwrap_or(HOST_CMDQS), quirks: node.quirks };
+        let reads = if node.data_override { ReadsAs::Data } else { ReadsAs::Incoming };
+        let cmdq_log2 = cmdq_log2.unwrap_or(HOST_CMDQS);
+        let config = ProbeConfig { coherent, msi, reads, cmdq_log2, quirks: node.quirks };
         Some(
             Probed::probe(Bus::new(node), config)
                 .unwrap_or_else(|error| refuse(format_args!("smmu{n} at {}: {error}", node.range), Conduit::Smc)),
@@ -60,5 +62,13 @@ pub fn take_over(table: &DmaTable, nodes: &Array<SmmuNode, SMMUS_MAX>, probed: [
             features.oas,
             features.bbml
         );
+        if node.data_override {
+            let how = if features.attr_perms_ovr() {
+                "set in every stream table entry"
+            } else {
+                "this SMMU cannot (IDR1.ATTR_PERMS_OVR is 0), and goes without"
+            };
+            log!("smmu{n}: arm,instdata-override: taken out of the host's tree; {how}");
+        }
     }
 }

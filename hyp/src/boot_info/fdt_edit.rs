@@ -11,6 +11,7 @@ use super::modules::is_module;
 use super::platform::Platform;
 use super::policy::MmioPolicy;
 use super::range::{PAGE_SIZE, RangeSet, align_up};
+use super::smmu::{DATA_OVERRIDE, is_smmu};
 use super::tree::{DTB_MAX, NodeId, NodeRef, Reg, is_at};
 use super::uart::stdout_path;
 use super::writer::{NoRoom, Writer};
@@ -50,7 +51,8 @@ pub fn room(platform: &Platform<'_>) -> u64 {
 ///
 /// The host's tree differs from EL2's in this: memory lacks what `layout` gives to EL2; `/chosen` has the kernel
 /// module's command line and the ramdisk's place instead of EL2's command line and the modules; every node that
-/// `policy` withholds is disabled, and no alias or console path leads to it.
+/// `policy` withholds is disabled, and no alias or console path leads to it; an SMMU lacks what EL2 does for it
+/// (`arm,instdata-override`).
 ///
 /// # Errors
 /// [`BootError::HostDtbRoom`] when `out` is too small (see [`room`]); [`BootError::TokenLeft`] when the token is in the
@@ -192,9 +194,11 @@ impl<'e, 'a, 'b> Editor<'e, 'a, 'b> {
         let withheld = self.policy.is_withheld(node.id);
         let chosen = node.is_top("chosen");
         let aliases = node.is_top("aliases");
+        let emulated = is_smmu(node) && cfg!(not(feature = "no-isolation"));
         node.properties(&mut |name, value| {
             if (withheld && name == "status")
                 || (memory.is_some() && name == "reg")
+                || (emulated && name == DATA_OVERRIDE)
                 || (chosen && CHOSEN_REPLACED.contains(&name))
                 || (chosen && name == "stdout-path" && self.leads_nowhere(self.stdout))
                 || (aliases && self.leads_nowhere(self.alias(value)?))

@@ -15,6 +15,8 @@ pub const SMMUS_MAX: usize = 8;
 /// The two 64 KiB register pages of an SMMUv3.
 const REGISTERS_SIZE: u64 = 0x2_0000;
 const PAGE_ALIGN: u64 = 0x1_0000;
+/// The registers of page 1 answer in page 0 only, for EL2 and for the host alike.
+const PAGE_0_ONLY: &str = "cavium,cn9900-broken-page1-regspace";
 
 /// Who walks memory without snooping the CPUs' caches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,7 +60,13 @@ pub struct SmmuNode {
     pub msi_parent: bool,
     /// Errata that only the node tells of.
     pub quirks: Quirks,
+    /// The node has [`DATA_OVERRIDE`].
+    pub data_override: bool,
 }
+
+/// The property that asks for reads of instructions to be taken as reads of data. Linux refuses an SMMU that cannot
+/// (SMMU_IDR1.ATTR_PERMS_OVR), and the host's never can: EL2 does it where hardware can, and takes the property out.
+pub const DATA_OVERRIDE: &str = "arm,instdata-override";
 
 /// Finds every enabled `arm,smmu-v3`.
 ///
@@ -115,6 +123,9 @@ fn read<'a>(node: &NodeRef<'a, '_>, gic: &Gic) -> Result<SmmuNode, BootError<'a>
         // `iommus` and `iommu-map` are read with this count.
         return Err(node.bad("#iommu-cells", "is not 1: a StreamID is one cell"));
     }
+    if node.has(PAGE_0_ONLY) {
+        return Err(node.bad(PAGE_0_ONLY, "is not supported: an SMMU whose page 1 works is needed"));
+    }
     let coherency = if node.coherent() { Coherency::Coherent } else { Coherency::NonCoherent };
     Ok(SmmuNode {
         node: node.id,
@@ -127,6 +138,7 @@ fn read<'a>(node: &NodeRef<'a, '_>, gic: &Gic) -> Result<SmmuNode, BootError<'a>
             Place::Compatible => node.is_compatible(named.name),
             Place::Property => node.has(named.name),
         }),
+        data_override: node.has(DATA_OVERRIDE),
     })
 }
 

@@ -164,6 +164,7 @@ pub(crate) fn boot(shape: Shape) -> Rc<World> {
         let firmware = ProbeConfig {
             coherent: Coherency::Coherent,
             msi: MsiAdvert::WhenCoherent,
+            reads: smmu_drv::ReadsAs::Incoming,
             cmdq_log2: HOST_CMDQS,
             quirks: Quirks::default(),
         };

@@ -83,6 +83,9 @@ pub mod dw1 {
     /// Shareability override.
     pub const SHCFG: Field64 = bits64(45, 44);
 
+    /// Instruction or data override.
+    pub const INSTCFG: Field64 = bits64(51, 50);
+
     /// [`S1DSS`]: terminate.
     pub const S1DSS_TERMINATE: u64 = 0b00;
     /// [`S1DSS`]: bypass stage 1.
@@ -91,6 +94,8 @@ pub mod dw1 {
     pub const S1DSS_SSID0: u64 = 0b10;
     /// [`S1CSH`]: reserved, behaves as non-shareable.
     pub const SH_RESERVED: u64 = 0b01;
+    /// [`INSTCFG`]: data.
+    pub const INSTCFG_DATA: u64 = 0b10;
     /// [`SHCFG`]: use the incoming shareability.
     pub const SHCFG_INCOMING: u64 = 0b01;
 }

@@ -6,6 +6,7 @@
 
 use crate::emul::ids::HostIds;
 use crate::features::Features;
+use crate::probe::ReadsAs;
 use crate::spec::ste::{dw0, dw1, dw2, dw3};
 use crate::spec::{cd, get32, get64, mask64, put64, union64};
 use crate::takeover::Stage2Cfg;
@@ -57,7 +58,8 @@ pub struct SteRules {
     cd2l: bool,
     /// Bits of S1ContextPtr that are beyond the output size.
     pointer_beyond: u64,
-    /// Dword 1 of every entry: shareability from the transaction, where that is configurable.
+    /// Dword 1 of every entry: shareability from the transaction, where that is configurable; reads as data, where that is
+    /// asked for.
     base_dw1: u64,
     /// Dword 1 of every nested entry: no stall, where stall exists and is hidden.
     nested_dw1: u64,
@@ -84,6 +86,16 @@ impl SteRules {
             base_dw1: if features.attr_types_ovr() { put64(dw1::SHCFG, dw1::SHCFG_INCOMING) } else { 0 },
             nested_dw1: if features.can_stall() { put64(dw1::S1STALLD, 1) } else { 0 },
         }
+    }
+
+    /// The same, with reads taken for what `reads` says, where hardware with `features` can override it [S 5.2, INSTCFG].
+    #[must_use]
+    pub fn taking_reads_as(self, reads: ReadsAs, features: &Features) -> Self {
+        let instcfg = match reads {
+            ReadsAs::Data if features.attr_perms_ovr() => put64(dw1::INSTCFG, dw1::INSTCFG_DATA),
+            ReadsAs::Data | ReadsAs::Incoming => 0,
+        };
+        Self { base_dw1: union64([self.base_dw1, instcfg]), ..self }
     }
 
     /// The shadow of an entry that hardware must answer with C_BAD_STE.

@@ -1,7 +1,9 @@
 //! The driver after take-over, with a host that programs it and devices that transfer.
 
 use smmu_drv::errata::Quirks;
-use smmu_drv::{AccessSize, Coherency, HOST_CMDQS, MsiAdvert, ProbeConfig, Probed, Smmu, WiredIrq, WriteOutcome};
+use smmu_drv::{
+    AccessSize, Coherency, HOST_CMDQS, MsiAdvert, ProbeConfig, Probed, ReadsAs, Smmu, WiredIrq, WriteOutcome,
+};
 use smmu_model::{Config, Memory, Region, Snoop};
 
 use super::*;
@@ -18,7 +20,13 @@ pub struct Rig {
 
 pub fn firmware(config: &Config) -> ProbeConfig {
     let coherent = if config.snoop == Snoop::Coherent { Coherency::Coherent } else { Coherency::NonCoherent };
-    ProbeConfig { coherent, msi: MsiAdvert::WhenCoherent, cmdq_log2: HOST_CMDQS, quirks: Quirks::default() }
+    ProbeConfig {
+        coherent,
+        msi: MsiAdvert::WhenCoherent,
+        reads: ReadsAs::Incoming,
+        cmdq_log2: HOST_CMDQS,
+        quirks: Quirks::default(),
+    }
 }
 
 impl Rig {

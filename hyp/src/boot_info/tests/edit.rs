@@ -189,3 +189,15 @@ fn slack_in_the_source_is_not_copied() {
     assert!(!contains(&out, TOKEN.as_bytes()));
     assert!(out.len() < 64 << 10, "{}", out.len().to_string());
 }
+
+/// What the property asks for is EL2's to do: the host sees an SMMU without the override, and its driver would give up.
+#[test]
+fn the_smmus_data_override_is_el2s_and_not_the_hosts() {
+    let property = "arm,instdata-override";
+    let dtb = bent(|tree| set(tree.find_node_mut("/smmuv3@9050000").unwrap(), &[(property, vec![])]));
+    let (platform, ..) = boot(&dtb).unwrap();
+    assert!(platform.smmus[0].data_override);
+    let (tree, ..) = host(&dtb);
+    assert_eq!(at(&tree, "/smmuv3@9050000", property), None);
+    assert_eq!(at(&tree, "/smmuv3@9050000", "compatible"), Some(text(&["arm,smmu-v3"])));
+}

@@ -35,7 +35,7 @@ fn the_usual_machine_is_read_whole() {
     assert_eq!(smmu.interrupts.priq, edge(107));
     assert_eq!(smmu.interrupts.cmdq_sync, edge(108));
     assert_eq!(smmu.interrupts.gerror, edge(109));
-    assert_eq!((smmu.interrupts.combined, smmu.msi_parent), (None, false));
+    assert_eq!((smmu.interrupts.combined, smmu.msi_parent, smmu.data_override), (None, false, false));
     assert_eq!(platform.pci[0].ecam, range(0x40_1000_0000, 0x1000_0000));
     assert_eq!(platform.pci[0].windows.len(), 3);
     assert_eq!(platform.pci[0].upstream, Upstream::Smmu { first: 0 });
