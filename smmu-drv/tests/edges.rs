@@ -113,24 +113,24 @@ fn what_was_recorded_before_smmuen_goes_down_reaches_the_host() {
 #[test]
 fn what_is_recorded_while_smmuen_goes_down_is_judged_by_the_table_of_its_time() {
     // A linear table of hardware: the change takes many traps.
-    let mut rig = Rig::new(Config { two_level: false, sid_bits: 16, ..Config::qemu() });
+    let mut rig = Rig::new(Config { two_level: false, sid_bits: 13, ..Config::qemu() });
     rig.enable_queues();
-    rig.mem().cpu_write(STRTAB, &[0; 64 << 16]);
+    rig.mem().cpu_write(STRTAB, &[0; 64 << 13]);
     rig.write64(r::STRTAB_BASE, STRTAB);
-    rig.write(r::STRTAB_BASE_CFG, 16);
+    rig.write(r::STRTAB_BASE_CFG, 13);
     rig.write(r::CR0, ALL);
     let store = |rig: &mut Rig| rig.smmu.mmio_write(&mut rig.host, r::CR0, AccessSize::Word, QUEUES);
     assert_eq!(store(&mut rig), WriteOutcome::Again);
     // A stream whose turn has not come, at the middle and just before the end.
-    rig.dma_write(0xffff, BUF, 1);
+    rig.dma_write(0x1fff, BUF, 1);
     assert_eq!(store(&mut rig), WriteOutcome::Again);
     assert_eq!(rig.read(r::EVENTQ_PROD), 1);
-    assert_eq!(rig.mem().cpu_read64(EVTQ), bad_ste(0xffff)[0], "an invalid entry, not one that is out of range");
-    rig.dma_write(0xfffe, BUF, 1);
+    assert_eq!(rig.mem().cpu_read64(EVTQ), bad_ste(0x1fff)[0], "an invalid entry, not one that is out of range");
+    rig.dma_write(0x1ffe, BUF, 1);
     while store(&mut rig) == WriteOutcome::Again {}
     assert_eq!(rig.read(r::CR0ACK), QUEUES);
     assert_eq!(rig.read(r::EVENTQ_PROD), 2);
-    assert_eq!(rig.mem().cpu_read64(EVTQ + 32), bad_ste(0xfffe)[0]);
+    assert_eq!(rig.mem().cpu_read64(EVTQ + 32), bad_ste(0x1ffe)[0]);
 }
 
 #[test]
