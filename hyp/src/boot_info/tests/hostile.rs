@@ -4,6 +4,7 @@ use std::vec;
 use std::vec::Vec;
 
 use dtoolkit::fdt::Fdt;
+use dtoolkit::model::DeviceTree;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
@@ -65,6 +66,80 @@ fn awkward() -> impl Strategy<Value = u32> {
         0u32..0x4000,
         any::<u32>(),
     ]
+}
+
+/// The usual machine with one of each thing that can overlap another: memory, a reservation, a bridge and a bus that are
+/// withheld, a master.
+fn fuller(bend: impl FnOnce(&mut DeviceTree)) -> Vec<u8> {
+    bent(|tree| {
+        let counts = |address, size| [("#address-cells", cells(&[address])), ("#size-cells", cells(&[size]))];
+        let mut reserved = node("reserved-memory", &counts(2, 2));
+        set(&mut reserved, &[("ranges", vec![])]);
+        reserved.add_child(node("tee@60000000", &[("reg", wide(&[0x6000_0000, 0x10_0000])), ("no-map", vec![])]));
+        let mut bridge = node("pcie@5000000000", &counts(3, 2));
+        let mut ranges = cells(&[0x200_0000, 0, 0x5000_0000]);
+        ranges.extend(wide(&[0x3f00_0000, 0x10_0000]));
+        set(&mut bridge, &[("reg", wide(&[0x50_0000_0000, 0x10_0000])), ("ranges", ranges)]);
+        let mut bus = node("bus@f000000", &counts(1, 1));
+        set(&mut bus, &[("ranges", cells(&[0, 0, 0xf00_0000, 0x1_0000])), ("status", text(&["disabled"]))]);
+        bus.add_child(node("reset@8000", &[("reg", cells(&[0x8000, 0x1000]))]));
+        let map = cells(&[0, SMMU, 0, 0x1_0000]);
+        let master = [("reg", wide(&[0xf10_0000, 0x1000])), ("iommus", cells(&[SMMU, 5])), ("iommu-map", map)];
+        let more = [("device_type", text(&["memory"])), ("reg", wide(&[0x8_8000_0000, 0x100_0000]))];
+        let new = [reserved, bridge, bus, node("dma@f100000", &master), node("memory@880000000", &more)];
+        new.into_iter().for_each(|node| tree.root.add_child(node));
+        bend(tree);
+    })
+}
+
+/// An address at which something is, or a size.
+fn somewhere() -> impl Strategy<Value = u32> {
+    prop::sample::select(vec![
+        0,
+        1,
+        8,
+        0x1000,
+        0x1_0000,
+        0x10_0000,
+        0x1000_0000,
+        0x800_0000,
+        0x808_0000,
+        0x80a_0000,
+        0x900_0000,
+        0x901_0000,
+        0x902_0000,
+        0x904_0000,
+        0x905_0000,
+        0x906_0000,
+        0xa00_0000,
+        0xc00_0000,
+        0xf00_0000,
+        0xf00_8000,
+        0xf10_0000,
+        0x1000_0000,
+        0x2000_0000,
+        0x3eff_0000,
+        0x3f00_0000,
+        0x4000_0000,
+        0x4020_0000,
+        0x4800_0000,
+        0x4900_0000,
+        0x4d00_0000,
+        0x6000_0000,
+        0x7fff_f000,
+        0x8000_0000,
+        SMMU,
+        GIC,
+        ITS,
+        0x8000,
+    ])
+}
+
+#[test]
+fn the_fuller_machine_survives() {
+    let dtb = fuller(|_| {});
+    survive(&dtb);
+    assert!(boot(&dtb).is_ok());
 }
 
 #[test]
@@ -163,5 +238,39 @@ proptest! {
         headed.extend(&bytes);
         survive(&headed);
         let _: Vec<u8> = headed;
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
+
+    /// One thing moved over another, or two.
+    #[test]
+    fn ranges_moved(
+        changes in prop::collection::vec((any::<Index>(), any::<Index>(), any::<Index>(), somewhere()), 1..4)
+    ) {
+        use dtoolkit::{Node, Property};
+        let paths = [
+            "/memory@40000000", "/memory@880000000", "/reserved-memory", "/reserved-memory/tee@60000000",
+            "/pcie@5000000000", "/pcie@10000000", "/bus@f000000", "/bus@f000000/reset@8000", "/dma@f100000",
+            "/platform-bus@c000000", "/fw-cfg@9020000", "/smmuv3@9050000", "/pl011@9000000", "/pl011@9040000",
+            "/pl031@9010000", "/intc@8000000", "/intc@8000000/its@8080000", "/flash@0", "/apb-pclk",
+            "/chosen/module@0x49000000", "/chosen/module@0x4d000000",
+        ];
+        let dtb = fuller(|tree| {
+            for (path, name, cell, value) in changes {
+                let node = tree.find_node_mut(paths[path.index(paths.len())]).unwrap();
+                let names: Vec<_> = ["reg", "ranges", "phandle", "iommus", "iommu-map", "#address-cells", "#size-cells"]
+                    .into_iter()
+                    .filter(|name| node.property(name).is_some_and(|p| !p.value().is_empty()))
+                    .collect();
+                let name = names[name.index(names.len())];
+                let mut old = node.property(name).unwrap().value().to_vec();
+                let at = cell.index(old.len() / 4) * 4;
+                old[at..at + 4].copy_from_slice(&value.to_be_bytes());
+                set(node, &[(name, old)]);
+            }
+        });
+        survive(&dtb);
     }
 }
