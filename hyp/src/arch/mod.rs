@@ -28,6 +28,7 @@ unsafe extern "C" {
     static el2_vectors: u8;
     static __image_start: u8;
     static __text_end: u8;
+    static __text_size: u8;
     static __rodata_end: u8;
     static __data_end: u8;
     static __boot_stack_guard: u8;
@@ -235,8 +236,10 @@ host_register! {
 
 /// The register whose access made EL2 take an exception, if that is what `esr` and `elr` say and EL3 can withhold it.
 pub fn withheld(esr: u64, elr: u64) -> Option<&'static Withheld> {
-    let image = image();
-    if esr::class(esr) != 0 || !elr.is_multiple_of(4) || elr < image.start || elr >= image.text_end {
+    // By its end and its size: the start of the code is that of `_head`, and a pointer to a function is one that may be called.
+    let text_end = symbol!(__text_end);
+    let text = text_end.wrapping_sub(symbol!(__text_size))..text_end;
+    if esr::class(esr) != 0 || !elr.is_multiple_of(4) || !text.contains(&elr) {
         return None;
     }
     // SAFETY: (1) the address is a multiple of four inside EL2's code, which is mapped to itself and readable with the
