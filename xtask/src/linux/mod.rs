@@ -97,8 +97,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400),
           conflicts_with_all = ["kernel", "attack", "module", "kexec", "no_default_devices", "interactive"])]
     load: Option<u64>,
-    /// Kill a machine that runs longer than this many seconds (300, or for ever with
-    /// --interactive, unless given)
+    /// Kill a machine that runs longer than this many seconds (300, 600 with
+    /// --kexec, more with --load, for ever with --interactive, unless given)
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     timeout: Option<u64>,
     /// A shell in the guest on this terminal; `exit` powers off, Ctrl-A X ends the machine
@@ -166,6 +166,7 @@ fn prepare(checkout: &Checkout, args: &Args) -> Result<Boot> {
         timeout: match args.timeout {
             Some(seconds) => Duration::from_secs(seconds),
             None if args.interactive => Duration::MAX,
+            None if args.kexec.is_some() => TIMEOUT * 2,
             None => TIMEOUT + Duration::from_secs(args.load.unwrap_or(0) * load::REAL_SECONDS),
         },
     })

@@ -232,6 +232,8 @@ fn plan_kexecs(checkout: &Checkout, qemu: &Path, images: &Images, variants: Vari
         let mut boot = boot(guest.clone(), qemu, below, row);
         boot.mode = *mode;
         boot.private_args = kexec::private_args(kind, &boot.hypervisor);
+        // Two kernels boot.
+        boot.timeout *= 2;
         boots.push(Named { name: format!("{name}: {}", boot.title()), boot });
     }
     Ok(boots)
@@ -249,7 +251,8 @@ fn plan_loads(checkout: &Checkout, qemu: &Path, images: &Images, variants: Varia
         boot.mode = Mode::Load;
         boot.private_args = load::private_args(*seconds);
         (*el2_append).clone_into(&mut boot.el2_append);
-        boot.timeout += Duration::from_secs(seconds * load::REAL_SECONDS);
+        // Eight CPUs boot on one thread.
+        boot.timeout = boot.timeout * 2 + Duration::from_secs(seconds * load::REAL_SECONDS);
         Named { name: format!("load_{seconds}_s: {}", boot.title()), boot }
     });
     Ok(named.collect())
