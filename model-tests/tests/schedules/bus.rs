@@ -51,13 +51,13 @@ impl Platform for Bus {
         let bytes = u64::try_from(size).ok()?;
         let world = world();
         let pa = world.pool.lock().alloc(bytes)?;
-        let zeroes: Vec<_> = (pa..pa + bytes).step_by(8).map(|word| (word, 0)).collect();
-        world.mem.store_at_once(&zeroes);
+        (pa..pa + bytes).step_by(8).for_each(|word| world.stores.write64(word, 0));
         Some(Buffer { pa, bytes, world })
     }
 
     fn dsb(&self) {
         point();
+        world().stores.barrier();
     }
 
     fn now_us(&self) -> u64 {
@@ -132,13 +132,13 @@ impl DmaBuffer for Buffer {
 
     fn read64(&self, offset: usize) -> u64 {
         point();
-        self.at(offset).map_or(0, |pa| self.world.mem.cpu_read64(pa))
+        self.at(offset).map_or(0, |pa| self.world.stores.read64(pa))
     }
 
     fn write64(&mut self, offset: usize, value: u64) {
         point();
         if let Some(pa) = self.at(offset) {
-            self.world.mem.cpu_write64(pa, value);
+            self.world.stores.write64(pa, value);
         }
     }
 
@@ -155,6 +155,7 @@ impl Drop for Buffer {
             return;
         }
         // The next owner writes what it likes: here, entries that let everything through.
+        self.world.stores.discard(&(self.pa..self.pa + self.bytes));
         let words: Vec<_> = (self.pa..self.pa + self.bytes).step_by(64).map(|word| (word, 0b1001)).collect();
         self.world.mem.store_at_once(&words);
         self.world.pool.lock().free.push((self.pa, self.bytes));

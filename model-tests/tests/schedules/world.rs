@@ -12,7 +12,7 @@ use shuttle::rand::{Rng, thread_rng};
 use shuttle::thread;
 use smmu_drv::errata::Quirks;
 use smmu_drv::{AccessSize, Coherency, HOST_CMDQS, MsiAdvert, ProbeConfig, Probed, Smmu, WriteOutcome};
-use smmu_model::{Bbml, Config, Memory, Model, Pace, Region};
+use smmu_model::{Bbml, Config, Memory, Model, Pace, Region, WriteBuffer};
 
 use crate::bus::{Bus, Pool};
 use crate::faults::{Fault, fault};
@@ -46,6 +46,8 @@ pub(crate) type Owner = Ownership<'static, Cpu, Dma, Pages>;
 /// The machine.
 pub(crate) struct World {
     pub(crate) mem: Memory,
+    /// Stores of EL2's CPUs to buffers, which others see in any order until a barrier.
+    pub(crate) stores: WriteBuffer,
     pub(crate) models: Vec<RefCell<Model>>,
     pub(crate) pool: Lock<Pool>,
     /// Page numbers that the host's CPUs reach.
@@ -136,6 +138,7 @@ pub(crate) fn boot(shape: Shape) -> Rc<World> {
     let models = (0..SMMUS).map(|_| RefCell::new(Model::new(config.clone(), mem.clone()))).collect();
     let host = range(RAM, shape.pages());
     let world = Rc::new(World {
+        stores: WriteBuffer::new(mem.clone()),
         mem,
         models,
         pool: Lock::new(Rank::Pool, Pool::default()),
