@@ -11,6 +11,7 @@
 
 use crate::arch::{self, MAX_CPUS};
 use crate::host;
+use aarch64_cpu::asm::barrier;
 use core::sync::atomic::{AtomicU64, Ordering};
 use hyp::smccc::{self, ALREADY_ON, INVALID_ADDRESS, INVALID_PARAMETERS, ON_PENDING, Power, StateFormat, SuspendKind};
 use io_pgtable::Ipa;
@@ -74,6 +75,8 @@ fn set_entry(index: usize, entry: u64, context: u64) {
         cpu.entry.store(entry, Ordering::Release);
         cpu.context.store(context, Ordering::Release);
     }
+    // Orders the two stores before the firmware call that starts the CPU which loads them.
+    barrier::dsb(barrier::SY);
 }
 
 /// `CPU_ON`. Firmware is always called by the 64-bit function, since EL2's own entry point may need it.

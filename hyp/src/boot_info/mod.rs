@@ -40,6 +40,7 @@ pub mod pci;
 pub mod plan;
 pub mod platform;
 pub mod policy;
+pub mod power;
 pub mod range;
 pub mod smmu;
 pub mod tree;

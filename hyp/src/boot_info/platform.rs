@@ -9,6 +9,7 @@ use super::gic::Gic;
 use super::memory::Memory;
 use super::modules::Modules;
 use super::pci::{self, PCI_MAX, PciHost};
+use super::power::Providers;
 use super::smmu::{self, SMMUS_MAX, SmmuNode};
 use super::tree::{NodeId, Path, Tree};
 use super::uart::Uarts;
@@ -33,6 +34,8 @@ pub struct Platform<'a> {
     pub gic: Gic,
     /// All SMMUs.
     pub smmus: Array<SmmuNode, SMMUS_MAX>,
+    /// What the SMMUs depend upon.
+    pub providers: Providers,
     /// All PCI hosts.
     pub pci: Array<PciHost, PCI_MAX>,
 }
@@ -57,6 +60,7 @@ impl<'a> Platform<'a> {
             modules: Modules::find(&tree, &memory)?,
             cpus: cpus::find(&tree)?,
             uarts: Uarts::find(&tree)?,
+            providers: Providers::find(&tree)?,
             pci: pci::find(&tree, &smmus)?,
             memory,
             gic,

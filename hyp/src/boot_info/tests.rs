@@ -18,6 +18,7 @@ mod oracle;
 mod overlap;
 mod parse;
 mod policy;
+mod power;
 mod qemu;
 mod range;
 mod virt;

@@ -11,6 +11,7 @@ pub(super) fn known_bad(node: &NodeRef<'_, '_>) -> Option<Withheld> {
         ("cfi-flash", Withheld::Flash),
         ("qemu,platform", Withheld::PlatformBus),
         ("arm,smmu-v3-pmcg", Withheld::Pmcg),
+        ("nvidia,tegra264-cmdqv", Withheld::Cmdqv),
     ]
     .iter()
     .find(|(compatible, _)| node.is_compatible(compatible))

@@ -79,6 +79,15 @@ impl Draft {
             }
             return if el2_console { withheld(Withheld::El2Console) } else { Ok(Some(Verdict::Emulated)) };
         }
+        if platform.providers.contains(node.id) {
+            if let Some(word) = allow {
+                return Err(BootError::BadOption {
+                    word,
+                    expected: "a node that no SMMU's power, clock or reset depends upon",
+                });
+            }
+            return withheld(Withheld::SmmuDepends);
+        }
         if let Some(word) = allow {
             if known_bad(node) == Some(Withheld::FwCfg) {
                 return Err(BootError::BadOption {

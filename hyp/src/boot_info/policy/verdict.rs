@@ -44,6 +44,10 @@ pub enum Withheld {
     PlatformBus,
     /// An SMMU's performance counters, which can write MSIs.
     Pmcg,
+    /// Queues beside an SMMU's own, whose commands would go to hardware past EL2.
+    Cmdqv,
+    /// It can take an SMMU's power, clock or reset away.
+    SmmuDepends,
     /// A PCI host without `iommu-map`.
     NoIommuMap,
     /// A PCI host or another master whose `iommu-map` leaves requesters out.
@@ -95,6 +99,8 @@ impl fmt::Display for Withheld {
             Self::Flash => "flash, state that outlives the run",
             Self::PlatformBus => "platform bus, its devices are behind no SMMU",
             Self::Pmcg => "SMMU performance counters, which can write MSIs past every stage 2",
+            Self::Cmdqv => "queues of commands to an SMMU, past EL2",
+            Self::SmmuDepends => "an SMMU's power, clock or reset depends upon it",
             Self::NoIommuMap => "PCI host without iommu-map, its devices are behind no SMMU",
             Self::IommuMapPartly => "DMA master whose iommu-map does not cover every requester",
             Self::ForeignIommu => "DMA master behind an IOMMU that EL2 does not own",

@@ -75,6 +75,10 @@ impl<'a, 'p> NodeRef<'a, 'p> {
         self.name().split('@').next().unwrap_or("")
     }
 
+    pub(in crate::boot_info) fn tree(&self) -> Tree<'a> {
+        self.tree
+    }
+
     pub(in crate::boot_info) fn path(&self) -> Path<'a> {
         self.tree.path(self.id)
     }

@@ -1,0 +1,138 @@
+//! Who could take an SMMU's power, clock or reset away: an SMMU that comes back from reset lets everything through until EL2
+//! looks at it. Whoever the tree names for that is withheld from the host, whatever else would give it.
+
+use super::array::Array;
+use super::cells::Cells;
+use super::error::BootError;
+use super::smmu::is_smmu;
+use super::tree::{NodeId, NodeRef, Tree};
+
+/// How many nodes can be named, their parents included.
+pub const PROVIDERS_MAX: usize = 64;
+
+/// What a property that names providers is called, or ends in, and where a provider says how many cells follow its phandle; without that
+/// none do.
+const KINDS: [(&str, Option<&str>); 8] = [
+    ("power-domains", Some("#power-domain-cells")),
+    ("clocks", Some("#clock-cells")),
+    ("resets", Some("#reset-cells")),
+    ("gpios", Some("#gpio-cells")),
+    ("gpio", Some("#gpio-cells")),
+    ("-gpios", Some("#gpio-cells")),
+    ("-gpio", Some("#gpio-cells")),
+    ("-supply", None),
+];
+
+/// The nodes that SMMUs depend upon, directly or through another such node, and what they are parts of.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Providers {
+    nodes: Array<NodeId, PROVIDERS_MAX>,
+    phandles: Array<u32, PROVIDERS_MAX>,
+}
+
+impl Providers {
+    /// Finds them.
+    ///
+    /// # Errors
+    /// [`BootError::Property`] for a reference that cannot be followed: who is meant is then not known;
+    /// [`BootError::TooMany`].
+    pub fn find<'a>(tree: &Tree<'a>) -> Result<Self, BootError<'a>> {
+        let mut found = Self::default();
+        tree.walk(&mut |node| if is_smmu(node) && node.enabled() { found.follow_all(node) } else { Ok(()) })?;
+        // Each turn adds a phandle, or it is the last.
+        loop {
+            let known = found.phandles.len();
+            let mut nodes = Self { nodes: found.nodes, phandles: found.phandles };
+            tree.walk(&mut |node| {
+                let named = node.u32("phandle")?.is_some_and(|phandle| found.phandles.contains(&phandle));
+                if named && !nodes.nodes.contains(&node.id) {
+                    nodes.add_with_parents(node)?;
+                    nodes.follow_all(node)?;
+                }
+                Ok(())
+            })?;
+            found = nodes;
+            if found.phandles.len() == known {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// Whether an SMMU depends upon `node`.
+    #[must_use]
+    pub fn contains(&self, node: NodeId) -> bool {
+        self.nodes.contains(&node)
+    }
+
+    /// A controller can be a part of the device that has the registers; above that are buses.
+    fn add_with_parents<'a>(&mut self, node: &NodeRef<'a, '_>) -> Result<(), BootError<'a>> {
+        let mut next = Some(node);
+        while let Some(part) =
+            next.filter(|part| part.parent().is_some() && !(part.has("ranges") && part.id != node.id))
+        {
+            if !self.nodes.contains(&part.id) {
+                self.nodes.push(part.id).map_err(|_| full())?;
+            }
+            next = part.parent();
+        }
+        Ok(())
+    }
+
+    /// Notes what `node` and the buses above it name.
+    fn follow_all<'a>(&mut self, node: &NodeRef<'a, '_>) -> Result<(), BootError<'a>> {
+        let mut next = Some(node);
+        while let Some(part) = next {
+            part.properties(&mut |name, value| {
+                for (kind, cells) in KINDS {
+                    if name == kind || kind.starts_with('-') && name.ends_with(kind) {
+                        self.follow(part, kind, value, cells)?;
+                    }
+                }
+                Ok(())
+            })?;
+            next = part.parent();
+        }
+        Ok(())
+    }
+
+    fn follow<'a>(
+        &mut self,
+        node: &NodeRef<'a, '_>,
+        kind: &'static str,
+        value: &[u8],
+        count: Option<&'static str>,
+    ) -> Result<(), BootError<'a>> {
+        let bad = || node.bad(kind, "of an SMMU, or of what it depends upon, cannot be followed");
+        let mut cells = Cells::new(value).ok_or_else(bad)?;
+        while let Some(phandle) = cells.u32() {
+            // The place of one that is not there.
+            if phandle == 0 {
+                continue;
+            }
+            if !self.phandles.contains(&phandle) {
+                self.phandles.push(phandle).map_err(|_| full())?;
+            }
+            let Some(count) = count else { continue };
+            for _ in 0..cells_of(node, phandle, count)?.ok_or_else(bad)? {
+                cells.u32().ok_or_else(bad)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn full<'a>() -> BootError<'a> {
+    BootError::TooMany { what: "nodes that SMMUs depend upon", limit: PROVIDERS_MAX }
+}
+
+/// How many cells follow `phandle`, as the node that has it says.
+fn cells_of<'a>(node: &NodeRef<'a, '_>, phandle: u32, count: &'static str) -> Result<Option<u32>, BootError<'a>> {
+    let mut found = None;
+    node.tree().walk(&mut |other| {
+        if other.u32("phandle")? == Some(phandle) {
+            found = other.u32(count)?;
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}

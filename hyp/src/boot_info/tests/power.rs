@@ -1,0 +1,116 @@
+//! What an SMMU's power, clock or reset depends upon is not the host's: row T09 of the attack catalogue.
+
+use std::vec;
+use std::vec::Vec;
+
+use dtoolkit::model::{DeviceTree, DeviceTreeNode};
+
+use super::virt::*;
+use crate::boot_info::policy::{Given, Verdict, Withheld};
+
+const CONTROLLER: u32 = 0x71;
+const REGULATOR: u32 = 0x72;
+const GPIO: u32 = 0x73;
+
+/// A device behind the SMMU that controls power, clocks, resets and pins.
+fn controller() -> DeviceTreeNode {
+    let one = || cells(&[1]);
+    node(
+        "controller@b000000",
+        &[
+            ("compatible", text(&["vendor,controller"])),
+            ("reg", wide(&[0xb00_0000, 0x1000])),
+            ("iommus", cells(&[SMMU, 5])),
+            ("phandle", cells(&[CONTROLLER])),
+            ("#power-domain-cells", one()),
+            ("#clock-cells", cells(&[0])),
+            ("#reset-cells", cells(&[2])),
+            ("#gpio-cells", cells(&[2])),
+        ],
+    )
+}
+
+fn smmu(tree: &mut DeviceTree) -> &mut DeviceTreeNode {
+    tree.find_node_mut("/smmuv3@9050000").unwrap()
+}
+
+fn machine(properties: &[(&str, Vec<u8>)]) -> Vec<u8> {
+    bent(|tree| {
+        tree.root.add_child(controller());
+        set(smmu(tree), properties);
+    })
+}
+
+const PATH: &str = "/controller@b000000";
+const DEPENDS: Verdict = Verdict::Withheld(Withheld::SmmuDepends);
+
+#[test]
+fn t09_what_an_smmu_depends_upon_is_withheld_even_behind_an_smmu() {
+    assert_eq!(verdict(&machine(&[]), PATH), Verdict::Given(Given::BehindSmmu { smmu: 0 }), "nobody depends upon it");
+    for (name, value) in [
+        ("power-domains", cells(&[CONTROLLER, 3])),
+        ("clocks", cells(&[0x8000, 0, CONTROLLER])),
+        ("resets", cells(&[CONTROLLER, 3, 4])),
+        ("reset-gpios", cells(&[CONTROLLER, 3, 4])),
+        ("vdd-supply", cells(&[CONTROLLER])),
+    ] {
+        // The fixed clock says how many cells it takes, as it must.
+        let dtb = bent(|tree| {
+            tree.root.add_child(controller());
+            set(tree.find_node_mut("/apb-pclk").unwrap(), &[("#clock-cells", cells(&[0]))]);
+            set(smmu(tree), &[(name, value)]);
+        });
+        assert_eq!(verdict(&dtb, PATH), DEPENDS, "{name}");
+        assert_eq!(verdict(&dtb, "/pl031@9010000"), Verdict::Given(Given::Rtc), "{name}");
+    }
+}
+
+#[test]
+fn t09_so_is_what_that_depends_upon_and_what_it_is_a_part_of() {
+    // SMMU, regulator, pin: the GPIO that the host usually gets.
+    let gpio = "/pl061@9030000";
+    let through = |supply: &str| {
+        bent(|tree| {
+            set(tree.find_node_mut("/apb-pclk").unwrap(), &[("#clock-cells", cells(&[0]))]);
+            let pins = [("phandle", cells(&[GPIO])), ("#gpio-cells", cells(&[2]))];
+            set(tree.find_node_mut(gpio).unwrap(), &pins);
+            tree.root.add_child(node("regulator", &[("phandle", cells(&[REGULATOR])), ("gpio", cells(&[GPIO, 7, 0]))]));
+            set(smmu(tree), &[(supply, cells(&[REGULATOR]))]);
+        })
+    };
+    assert_eq!(verdict(&through("vdd-supply"), gpio), DEPENDS);
+    assert_eq!(verdict(&through("vdd-other"), gpio), Verdict::Given(Given::Gpio));
+    // A controller without registers of its own, below the device that has them.
+    let dtb = bent(|tree| {
+        let mut device = controller();
+        device.remove_property("phandle").unwrap();
+        let part = [("phandle", cells(&[CONTROLLER])), ("#power-domain-cells", cells(&[0]))];
+        device.add_child(node("power", &part));
+        tree.root.add_child(device);
+        set(smmu(tree), &[("power-domains", cells(&[CONTROLLER]))]);
+    });
+    assert_eq!(verdict(&dtb, PATH), DEPENDS);
+}
+
+#[test]
+fn t09_nobody_can_allow_it_and_what_cannot_be_followed_is_refused() {
+    let dtb = bent(|tree| {
+        tree.root.add_child(controller());
+        set(smmu(tree), &[("power-domains", cells(&[CONTROLLER, 3]))]);
+        let line = std::format!("token={TOKEN} allow={PATH}");
+        set(tree.find_node_mut("/chosen").unwrap(), &[("bootargs", text(&[&line]))]);
+    });
+    refused_for(&dtb, &[PATH, "depends"]);
+    for cut in [cells(&[CONTROLLER]), cells(&[0x7777, 1]), vec![0, 0, 1]] {
+        refused_for(&machine(&[("power-domains", cut)]), &["/smmuv3@9050000", "power-domains"]);
+    }
+    // The place of one that is not there.
+    assert_eq!(verdict(&machine(&[("clocks", cells(&[0]))]), PATH), Verdict::Given(Given::BehindSmmu { smmu: 0 }));
+}
+
+#[test]
+fn t63_queues_beside_an_smmus_own_are_withheld() {
+    let mut queues = controller();
+    set(&mut queues, &[("compatible", text(&["nvidia,tegra264-cmdqv"]))]);
+    assert_eq!(verdict(&plus(queues), PATH), Verdict::Withheld(Withheld::Cmdqv));
+}
