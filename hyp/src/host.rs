@@ -74,6 +74,7 @@ pub fn enter(cpu: usize, entry: u64, context: u64) -> ! {
         None => before_init(),
     }
     psci::mark_on(cpu);
+    console::host_runs();
     arch::start_host(cpu, context, entry, psci::ENTRY_PSTATE)
 }
 
@@ -95,6 +96,7 @@ pub fn system_reset() -> ! {
 }
 
 fn stop(reason: Reason) -> ! {
+    console::host_stops();
     // The locks are never given back, so no other CPU of the host can undo what follows.
     let mut ownership = ownership();
     let mut found = Audit::None;

@@ -17,6 +17,7 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod backlog;
 mod bits;
 pub mod boot_info;
 pub mod boot_map;

@@ -27,6 +27,7 @@ struct PoolState {
     free: RefCell<Vec<(u64, u64)>>,
     refuse: Cell<bool>,
     live: Cell<u64>,
+    allocations: Cell<u64>,
     /// Buffers vanish without a trace.
     abandoned: Cell<bool>,
 }
@@ -39,6 +40,12 @@ pub(crate) struct Buffers {
 }
 
 impl Pool {
+    /// Allocations that succeeded.
+    #[must_use]
+    pub fn allocations(&self) -> u64 {
+        self.0.allocations.get()
+    }
+
     /// From now on every allocation fails.
     pub fn exhaust(&self) {
         self.0.refuse.set(true);
@@ -97,6 +104,7 @@ impl Pool {
             start
         };
         self.0.live.set(self.0.live.get() + bytes);
+        self.0.allocations.set(self.0.allocations.get() + 1);
         Some(pa)
     }
 

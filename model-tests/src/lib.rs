@@ -20,6 +20,7 @@ mod owner;
 mod pages;
 mod snapshot;
 mod twice;
+mod work;
 
 pub use bus::{Bus, Damage, Pool, Spy};
 pub use dma::{Defence, Dma};
@@ -30,3 +31,4 @@ pub use owner::{Held, Owner};
 pub use pages::Hook;
 pub use snapshot::Snapshot;
 pub use twice::{Verdict, twice, twice_with};
+pub use work::{BOUND, Work};

@@ -360,6 +360,11 @@ impl Machine {
         self.pages.hook()
     }
 
+    /// How many pages EL2 mapped, and how many words it fetched, by hand.
+    pub(crate) fn handled(&self) -> (u64, u64) {
+        self.pages.handled()
+    }
+
     /// Claims that EL2 holds on host pages.
     pub fn claims(&mut self) -> u64 {
         let pages = self.owner().map().pages(range(layout::RAM, layout::RAM_BYTES));

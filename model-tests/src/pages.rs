@@ -1,6 +1,6 @@
 //! EL2's hands on memory.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
@@ -17,6 +17,8 @@ pub struct Pages {
     mapped: Rc<RefCell<BTreeSet<u64>>>,
     donated: Rc<RefCell<BTreeSet<u64>>>,
     hook: Hook,
+    /// Pages that were mapped, words that were fetched.
+    work: Rc<Cell<(u64, u64)>>,
 }
 
 /// What another CPU does right after EL2 fetched the word at an address.
@@ -26,7 +28,13 @@ impl Pages {
     /// Hands on `mem`.
     #[must_use]
     pub fn new(mem: Memory) -> Self {
-        Self { mem, mapped: Rc::default(), donated: Rc::default(), hook: Hook::default() }
+        Self { mem, mapped: Rc::default(), donated: Rc::default(), hook: Hook::default(), work: Rc::default() }
+    }
+
+    /// How many pages were mapped, and how many words fetched.
+    #[must_use]
+    pub fn handled(&self) -> (u64, u64) {
+        self.work.get()
     }
 
     /// Lets another CPU act between EL2's fetches.
@@ -56,6 +64,8 @@ fn bytes(range: PageRange) -> std::ops::Range<u64> {
 impl PageOps for Pages {
     fn map(&mut self, range: PageRange) -> Result<(), NoMemory> {
         self.mapped.borrow_mut().extend(range.pfns());
+        let (pages, loads) = self.work.get();
+        self.work.set((pages + range.count(), loads));
         Ok(())
     }
 
@@ -98,6 +108,8 @@ impl PageOps for Pages {
 
     fn load64(&self, pa: Pa) -> u64 {
         let word = self.mem.cpu_read64(pa.0);
+        let (pages, loads) = self.work.get();
+        self.work.set((pages, loads + 1));
         if let Some(hook) = self.hook.borrow_mut().as_mut() {
             hook(pa.0);
         }

@@ -15,6 +15,35 @@ fn invalidate(host: &mut Host, m: &mut Machine, sid: u32) {
 }
 
 #[test]
+fn a_range_of_streams_is_followed_wherever_it_lies_in_a_block() {
+    let mut m = Machine::new(&Setup::guarded());
+    let mut host = Host::enable(&mut m, 0, Shape::TwoLevel);
+    let mut aborts = [false; 256];
+    for sid in 0..256 {
+        host.write_ste(&m, sid, BYPASS);
+    }
+    host.cmd(&mut m, [4, 31]);
+    host.sync(&mut m);
+    // Across the ends of groups and pages, and the last of the block alone.
+    for (sid, range) in [(62, 0), (36, 1), (61, 2), (250, 1), (200, 4), (255, 0), (128, 6)] {
+        let count = 2_u32 << range;
+        let first = sid / count * count;
+        for sid in first..first + count {
+            host.write_ste(&m, sid, ABORT);
+            aborts[sid as usize] = true;
+        }
+        host.cmd(&mut m, [u64::from(sid) << 32 | 4, range]);
+        host.sync(&mut m);
+        for (sid, aborted) in (0..).zip(aborts) {
+            let passes = m.dma_write(0, sid, VICTIM, 1) == Transfer::Done;
+            assert_eq!(passes, !aborted, "stream {sid} after {count} from {first}");
+        }
+        m.models[0].borrow_mut().drop_caches();
+    }
+    assert_eq!(m.models[0].borrow_mut().take_hazards(), []);
+}
+
+#[test]
 fn t15_entries_change_between_check_and_use() {
     caught_without(&["entries-twice"], entries_change_between_check_and_use);
 }

@@ -176,6 +176,11 @@ impl<B: DmaBuffer> Cmdq<B> {
         self.submitted = self.prod;
     }
 
+    /// Whether [`Cmdq::separate`] has nothing to do.
+    pub(crate) fn ends_in_sync(&self) -> bool {
+        self.ends_in_sync
+    }
+
     /// Queues a CMD_SYNC, unless nothing was queued since the last one: what comes after begins when what came before is
     /// complete [S 4.7.3]. Nothing is waited for.
     pub(crate) fn separate<P: Platform<Buffer = B>>(&mut self, hw: &Hw<P>) -> Result<(), CmdqError> {

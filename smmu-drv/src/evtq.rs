@@ -11,8 +11,9 @@ use crate::spec::{get32, mask64, put32, put64, union32, union64};
 const LOG2_ENTRIES: u32 = 7;
 /// Bytes of the ring.
 pub(crate) const RING_SIZE: usize = 4096;
-/// Most records that one call takes: a full queue, so that a flood cannot hold EL2.
-pub(crate) const MAX_DRAIN: u32 = 1 << LOG2_ENTRIES;
+/// Most records that one trap takes: a full queue, whatever hardware says that it holds.
+pub(crate) const MAX_DRAIN: u32 = crate::budget::MOST_EVENTS;
+const _: () = assert!(MAX_DRAIN == 1 << LOG2_ENTRIES);
 
 /// The ring and its consumer index.
 #[derive(Clone)]
@@ -66,6 +67,11 @@ impl<B: DmaBuffer> Evtq<B> {
     /// SMMU_EVENTQ_PROD.
     pub(crate) fn prod<P: Platform<Buffer = B>>(&self, hw: &Hw<P>) -> u32 {
         hw.read32(reg::EVENTQ_PROD)
+    }
+
+    /// Whether there is a record before `prod`, an index from [`Evtq::index`].
+    pub(crate) fn holds(&self, prod: u32) -> bool {
+        self.cons != prod
     }
 
     /// The next record before `prod`, an index from [`Evtq::index`].

@@ -52,6 +52,7 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod budget;
 mod cmdq;
 pub mod command;
 pub mod emul;

@@ -1,5 +1,6 @@
 //! A live SMMU: what the hypervisor calls.
 
+use crate::budget::Budget;
 use crate::cmdq::{Cmdq, CmdqError};
 use crate::command::{Command, Depth, Extent, Granule};
 use crate::emul::HostRegs;
@@ -103,6 +104,8 @@ pub struct Smmu<P: Platform, H: HostMemory> {
     pub(crate) quiesced: bool,
     /// Configuration invalidations are queued that no CMD_SYNC covers yet.
     pub(crate) cfgi_pending: bool,
+    /// What the trap under way may still do.
+    pub(crate) budget: Budget,
     /// SMMU_IRQ_CTRL as last written to hardware.
     pub(crate) irq_hw: u32,
 }
@@ -129,6 +132,7 @@ where
             patience: self.patience,
             quiesced: self.quiesced,
             cfgi_pending: self.cfgi_pending,
+            budget: self.budget,
             irq_hw: self.irq_hw,
         }
     }

@@ -8,6 +8,7 @@ use core::fmt;
 
 use io_pgtable::Pa;
 
+use crate::budget::Budget;
 use crate::cmdq::{self, Cmdq, CmdqError};
 use crate::command::Command;
 use crate::emul::HostRegs;
@@ -106,6 +107,7 @@ impl<P: Platform> Probed<P> {
             failed: None,
             patience: Patience::Whole,
             quiesced: false,
+            budget: Budget::for_one_trap(),
             cfgi_pending: false,
             irq_hw: 0,
         };

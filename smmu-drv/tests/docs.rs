@@ -37,6 +37,17 @@ fn the_register_table_is_the_codes() {
 }
 
 #[test]
+fn the_work_of_one_trap_is_the_codes() {
+    use smmu_drv::budget::{CHARGES, TRAP};
+    assert!(DOC.contains(&format!("A trap has {TRAP} units.")));
+    let rows = table("\n## Work of one trap\n");
+    assert_eq!(rows.len(), CHARGES.len());
+    for (row, (work, units, most)) in rows.iter().zip(CHARGES) {
+        assert_eq!(row[..3], [work.to_string(), units.to_string(), most.to_string()]);
+    }
+}
+
+#[test]
 fn the_command_table_is_the_codes() {
     let view = CommandView {
         sid_bits: 16,

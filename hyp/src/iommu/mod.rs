@@ -12,7 +12,7 @@
 mod bus;
 
 use crate::memory::HostOwnership;
-use crate::{host, log};
+use crate::{console, host, log};
 pub use bus::Bus;
 use core::sync::atomic::{AtomicU64, Ordering};
 use hyp::esr::Size;
@@ -23,8 +23,8 @@ use spin::mutex::TicketMutex;
 
 /// Most SMMUs of a machine.
 pub const MAX: usize = hyp::boot_info::smmu::SMMUS_MAX;
-/// Faults taken from the log for one trap at most, so that a flood costs the host its own time only.
-const FAULT_LINES: usize = 16;
+/// Faults taken from the log for one trap at most: a trap prints no more, and a flood costs the host its own time only.
+const FAULT_LINES: usize = 2;
 /// States printed in a run.
 const TRACES_PRINTED: u64 = 64;
 /// Faults printed in a run; later ones are counted.
@@ -130,8 +130,8 @@ pub fn read_any(register: Register, size: Size) -> u64 {
     let faulted = smmu.has_fault();
     drop(smmu);
     drop(ownership);
-    if faulted {
-        print_faults(unit);
+    if faulted || console::waits() {
+        report(unit);
     }
     value
 }
@@ -145,8 +145,8 @@ pub fn write(register: Register, size: Size, value: u64) -> WriteOutcome {
     let faulted = smmu.has_fault();
     drop(smmu);
     drop(ownership);
-    if faulted {
-        print_faults(unit);
+    if faulted || console::waits() {
+        report(unit);
     }
     outcome
 }
@@ -156,7 +156,14 @@ pub fn count_denied() {
     UNDESCRIBED.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Prints faults of an SMMU that is not locked: the console is slow, and no lock is held across it.
+/// At the end of a trap: prints faults of an SMMU, and a part of what waits for the console.
+#[cold]
+fn report(unit: &Unit) {
+    print_faults(unit);
+    console::drain();
+}
+
+/// Prints faults of an SMMU that is not locked: no lock is held across it.
 #[cold]
 fn print_faults(unit: &Unit) {
     for _ in 0..FAULT_LINES {

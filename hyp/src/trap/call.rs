@@ -1,7 +1,7 @@
 //! Calls of the host: hypercalls by HVC, firmware calls by SMC.
 
 use super::Frame;
-use crate::{arch, host, psci};
+use crate::{arch, console, host, psci};
 use aarch64_cpu::registers::{Readable, TPIDR_EL2};
 use hyp::hvc;
 use hyp::smccc::{self, Decision, Psci};
@@ -22,6 +22,9 @@ pub fn hvc(frame: &mut Frame) {
     });
     let answer = hvc::dispatch([frame.get(0), frame.get(1), frame.get(2), frame.get(3)], &mut host::Calls);
     frame.answer(answer.registers());
+    if console::waits() {
+        console::drain();
+    }
 }
 
 /// `SMC`: the immediate is ignored, as SMCCC has only zero.

@@ -432,6 +432,46 @@ pub enum Action {
         /// Bit.
         bit: u8,
     },
+    /// The host queues pairs of commands; those that name a stream name the next one each time.
+    Fill {
+        /// Which SMMU.
+        smmu: u8,
+        /// The first of each pair.
+        first: Cmd,
+        /// The second.
+        second: Cmd,
+        /// How many pairs.
+        count: u8,
+    },
+    /// The host writes the same entry for the first streams.
+    Spread {
+        /// Whose table.
+        smmu: u8,
+        /// Contents.
+        entry: Entry,
+        /// How many streams.
+        count: u8,
+    },
+    /// The host writes level-1 descriptors, of tables that follow each other.
+    Level1 {
+        /// Whose table.
+        smmu: u8,
+        /// The first table.
+        to: Spot,
+        /// SPAN.
+        span: u8,
+        /// How many.
+        count: u8,
+    },
+    /// Devices of many streams try to transfer.
+    Storm {
+        /// Which SMMU.
+        smmu: u8,
+        /// First StreamID.
+        sid: u8,
+        /// How many.
+        count: u8,
+    },
     /// Something fails.
     Trouble {
         /// Where.

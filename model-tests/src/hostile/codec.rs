@@ -281,6 +281,10 @@ actions! {
     Trouble { smmu, what, arg }
     Record { smmu, kind, sid, ssid, syndrome, input, fetched }
     Damage { smmu, sid, word, bit }
+    Fill { smmu, first, second, count }
+    Spread { smmu, entry, count }
+    Level1 { smmu, to, span, count }
+    Storm { smmu, sid, count }
 }
 
 impl Cmd {

@@ -15,6 +15,8 @@ pub enum Diet {
     StreamTable,
     /// Changes of owner between traps and DMA.
     Transitions,
+    /// Much of the same at once: what makes one trap long.
+    Costs,
 }
 
 /// The actions by name, in the order of their fields' codecs.
@@ -42,18 +44,23 @@ pub(super) enum Kind {
     Trouble,
     Record,
     Damage,
+    Fill,
+    Spread,
+    Level1,
+    Storm,
 }
 
 use Kind as K;
 
 impl Diet {
     /// Every one, with the name of its fuzz target.
-    pub const ALL: [(Self, &'static str); 5] = [
+    pub const ALL: [(Self, &'static str); 6] = [
         (Self::Everything, "hostile_host"),
         (Self::Registers, "registers"),
         (Self::Commands, "commands"),
         (Self::StreamTable, "stream_table"),
         (Self::Transitions, "transitions"),
+        (Self::Costs, "costs"),
     ];
 
     /// New kinds come last: what the others' bytes mean is in committed files.
@@ -153,6 +160,23 @@ impl Diet {
                 K::Repair,
                 K::Events,
                 K::Trouble,
+                K::Record,
+            ],
+            Self::Costs => &[
+                K::Fill,
+                K::Ring,
+                K::Spread,
+                K::Level1,
+                K::Start,
+                K::Write,
+                K::Storm,
+                K::Events,
+                K::Ste,
+                K::Queue,
+                K::Resume,
+                K::Store,
+                K::Own,
+                K::Repair,
                 K::Record,
             ],
         }

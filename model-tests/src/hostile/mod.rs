@@ -22,6 +22,7 @@
 mod action;
 mod audits;
 mod codec;
+mod costs;
 mod damage;
 mod diet;
 mod finding;
@@ -149,7 +150,9 @@ impl Play {
     fn act(&mut self, action: Action) -> Result<(), Finding> {
         match action {
             Action::Read { smmu, at, size } => {
+                let before = self.on.m.work();
                 let _ = self.on.m.read(self.smmu(smmu), at.offset(), size);
+                self.bounded(before, at.offset())?;
             }
             Action::Write { cpu, smmu, at, size, value } => {
                 let store = Pending { smmu: self.smmu(smmu), offset: at.offset(), size, value: value.get() };
@@ -201,6 +204,18 @@ impl Play {
                     fetched.get(),
                 ];
                 let _ = self.on.m.models[self.smmu(smmu)].borrow_mut().report(words);
+                self.judged = None;
+            }
+            Action::Fill { smmu, first, second, count } => self.fill(self.smmu(smmu), [first, second], count),
+            Action::Spread { smmu, entry, count } => {
+                (0..count).for_each(|sid| self.write_entry(self.smmu(smmu), sid.into(), entry));
+            }
+            Action::Level1 { smmu, to, span, count } => self.level1(self.smmu(smmu), to.pa(), span, count),
+            Action::Storm { smmu, sid, count } => {
+                for n in 0..u32::from(count % 200) {
+                    let sid = pick(&SIDS, sid).wrapping_add(n);
+                    let _ = self.on.m.models[self.smmu(smmu)].borrow_mut().dma_write(sid, None, 0, &[1]);
+                }
                 self.judged = None;
             }
             Action::Damage { smmu, sid, word, bit } => self.damage(self.smmu(smmu), pick(&SIDS, sid), word, bit)?,

@@ -31,12 +31,13 @@ impl Play {
     }
 
     fn once(&mut self, store: Pending) -> Result<WriteOutcome, Finding> {
-        let before = self.on.watch.stores();
+        let (before, work_before) = (self.on.watch.stores(), self.on.m.work());
         let outcome = self.on.m.write_once(store.smmu, store.offset, store.size, store.value);
         let work = self.on.watch.stores() - before;
         if work > MOST_STORES {
             return Err(Finding::Unbounded(format!("a trap at {:#x} made {work} stores", store.offset)));
         }
+        self.bounded(work_before, store.offset)?;
         Ok(outcome)
     }
 

@@ -10,6 +10,7 @@ use io_pgtable::Ipa;
 use super::command::{Decision, Scope, Signal, decide};
 use super::cr0::CMD_LOG2;
 use super::queue::{Geometry, HostQueue};
+use crate::budget::{self, Unfinished};
 use crate::command::Command;
 use crate::error::SmmuError;
 use crate::platform::{HostMemory, Platform, WiredIrq};
@@ -18,7 +19,7 @@ use crate::spec::commands::RawCmd;
 use crate::spec::registers::{Cerror, cr0::Cr0, gerror::Gerror, queue_index};
 use crate::spec::{mask32, replace32};
 use crate::stats::bump;
-use crate::strtab::shadow::Budget;
+use crate::strtab::shadow::Cursor;
 #[cfg(feature = "weakened")]
 use crate::weak::Weakness;
 use crate::weak::weakened;
@@ -74,6 +75,15 @@ enum Stop {
     Failed,
 }
 
+impl From<Unfinished> for Stop {
+    fn from(reason: Unfinished) -> Self {
+        match reason {
+            Unfinished::Budget => Self::Budget,
+            Unfinished::Failed(_) => Self::Failed,
+        }
+    }
+}
+
 impl<P: Platform, H: HostMemory> Smmu<P, H> {
     /// Consumes what the host queued, as far as the budget of one trap goes.
     pub(super) fn consume_commands(&mut self, host: &mut H) -> WriteOutcome {
@@ -85,9 +95,11 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         };
         // A trap that failed may have left some: they are never given.
         self.regs.signals.clear();
-        let mut budget = self.budget();
         let mut head = self.regs.cmdq_cons & geometry.mask();
-        let mut stop = self.consume(host, &geometry, &mut head, &mut budget);
+        let mut stop = match self.consume(host, &geometry, &mut head) {
+            Ok(()) => Stop::Empty,
+            Err(stop) => stop,
+        };
         if self.complete(host, &geometry, head).is_err() {
             stop = Stop::Failed;
         }
@@ -101,63 +113,67 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         }
     }
 
-    fn consume(&mut self, host: &mut H, geometry: &Geometry, head: &mut u32, budget: &mut Budget) -> Stop {
+    fn consume(&mut self, host: &mut H, geometry: &Geometry, head: &mut u32) -> Result<(), Stop> {
         let view = self.command_view();
         loop {
             if self.failed.is_some() {
-                return Stop::Failed;
+                return Err(Stop::Failed);
             }
             // What a command started has to be complete before the next is looked at.
             if self.regs.reshadow.is_some() {
-                match self.step_reshadow(host, budget) {
-                    Ok(true) => {}
-                    Ok(false) => return Stop::Budget,
-                    Err(_) => return Stop::Failed,
-                }
+                self.step_reshadow(host)?;
             }
             let end = self.regs.cmdq_prod & geometry.mask();
             #[cfg(feature = "weakened")]
             let end = if self.hw.platform().lacks(Weakness::IndexUnmasked) { self.regs.cmdq_prod } else { end };
             if *head == end {
                 if !core::mem::take(&mut self.regs.all_pending) {
-                    return Stop::Empty;
+                    return Ok(());
                 }
                 self.start_reshadow(Scope::All);
                 continue;
             }
-            if !budget.spend(1) {
-                return Stop::Budget;
-            }
-            let Some(raw) = self.fetch_command(host, geometry, *head) else {
-                return Stop::Error(Cerror::Abt);
+            self.budget.charge(budget::COMMAND)?;
+            let Some(raw) = self.fetch_command(host, geometry, *head)? else {
+                return Err(Stop::Error(Cerror::Abt));
             };
             let decision = decide(raw, &view);
             #[cfg(feature = "weakened")]
             let decision = self.weaken(host, geometry, *head, raw, decision);
-            if matches!(decision, Decision::Sync(_)) {
+            if let Decision::Sync(signal) = decision {
                 if core::mem::take(&mut self.regs.all_pending) {
                     // The entry is fetched again, and judged from scratch, when the table is done.
                     self.start_reshadow(Scope::All);
                     continue;
                 }
-                if self.regs.signals.is_full() {
-                    if self.complete(host, geometry, *head).is_err() {
-                        return Stop::Failed;
-                    }
-                    if !budget.spend(16) {
-                        return Stop::Budget;
-                    }
+                if self.regs.signals.is_full() && self.complete(host, geometry, *head).is_err() {
+                    return Err(Stop::Failed);
                 }
+                self.charge_sync(geometry, signal)?;
             }
             if self.act(decision).is_err() {
-                return match decision {
+                return Err(match decision {
                     Decision::Illegal => Stop::Error(Cerror::Ill),
                     Decision::Drop | Decision::Reshadow(_) | Decision::Forward(_) | Decision::Sync(_) => Stop::Failed,
-                };
+                });
             }
             bump(&mut self.stats.host_commands);
             *head = head.wrapping_add(1) & geometry.mask();
         }
+    }
+
+    /// What a CMD_SYNC costs: one of hardware, unless nothing was queued since the last, and a page for its store, unless that
+    /// goes into the queue.
+    fn charge_sync(&mut self, geometry: &Geometry, signal: Signal) -> Result<(), Unfinished> {
+        let hardware = if self.cmdq.ends_in_sync() { 0 } else { budget::SYNC };
+        let store = match signal {
+            Signal::None | Signal::Wired => 0,
+            Signal::Msi { address, .. } => {
+                let inside = (address & self.regs.ids.oas_mask()).checked_sub(geometry.base);
+                if inside.is_some_and(|offset| offset < geometry.size) { 0 } else { budget::PAGE }
+            }
+        };
+        self.budget.charge(hardware.saturating_add(store))
     }
 
     /// Carries a decision out, as far as it does not need the host's memory.
@@ -190,7 +206,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         });
         weakened!(self.hw.platform(), CommandsTwice, {
             if decision != Decision::Illegal
-                && let Some(again) = self.fetch_command(host, geometry, head)
+                && let Ok(Some(again)) = self.fetch_command(host, geometry, head)
                 && again != raw
             {
                 return Decision::Forward(Command::Raw(again));
@@ -200,47 +216,42 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     }
 
     fn start_reshadow(&mut self, scope: Scope) {
-        let first = match scope {
-            Scope::One { sid, .. } => u64::from(sid),
-            Scope::Range { first, .. } => u64::from(first),
-            Scope::All => 0,
-        };
-        self.regs.reshadow = Some((scope, first));
+        self.regs.reshadow = Some((scope, Cursor::start(scope)));
     }
 
-    /// Continues translating the host's entries; `true` when there is nothing left.
+    /// Continues translating the host's entries; there is nothing left when it returns.
     #[inline(never)]
-    fn step_reshadow(&mut self, host: &mut H, budget: &mut Budget) -> Result<bool, SmmuError> {
-        let Some((scope, mut next)) = self.regs.reshadow else {
-            return Ok(true);
+    fn step_reshadow(&mut self, host: &mut H) -> Result<(), Unfinished> {
+        let Some((scope, mut cursor)) = self.regs.reshadow else {
+            return Ok(());
         };
-        let done = self.reshadow_scope(host, scope, &mut next, budget)?;
-        if done {
-            self.regs.reshadow = None;
-            self.push(match scope {
-                Scope::One { sid, depth } => Command::CfgiSte { sid, depth },
-                Scope::Range { first, log2 } => Command::CfgiSteRange { sid: first, range: log2.saturating_sub(1) },
-                Scope::All => Command::CfgiAll,
-            })?;
-            self.cfgi_pending = true;
-        } else {
-            self.regs.reshadow = Some((scope, next));
-        }
-        Ok(done)
+        let done = self.reshadow_scope(host, scope, &mut cursor);
+        self.regs.reshadow = Some((scope, cursor));
+        done?;
+        self.regs.reshadow = None;
+        self.push(match scope {
+            Scope::One { sid, depth } => Command::CfgiSte { sid, depth },
+            Scope::Range { first, log2 } => Command::CfgiSteRange { sid: first, range: log2.saturating_sub(1) },
+            Scope::All => Command::CfgiAll,
+        })?;
+        self.cfgi_pending = true;
+        Ok(())
     }
 
     /// One entry, each word read once. Without a claim the queue is tried again first: the host may have got the page back.
-    fn fetch_command(&mut self, host: &mut H, geometry: &Geometry, index: u32) -> Option<RawCmd> {
+    fn fetch_command(&mut self, host: &mut H, geometry: &Geometry, index: u32) -> Result<Option<RawCmd>, Unfinished> {
         if let HostQueue::Unreachable(geometry) = self.regs.cmdq {
+            self.budget.charge(geometry.cost())?;
             let (queue, result) = HostQueue::enable(host, geometry);
             self.regs.cmdq = queue;
             self.note_claim(result);
         }
         let HostQueue::On(_, claim) = &self.regs.cmdq else {
-            return None;
+            return Ok(None);
         };
         let offset = geometry.offset(index, CMD_LOG2);
-        Some(RawCmd([host.read64(claim, offset)?, host.read64(claim, offset.checked_add(8)?)?]))
+        let words = (host.read64(claim, offset), host.read64(claim, offset.saturating_add(8)));
+        Ok(words.0.zip(words.1).map(|(low, high)| RawCmd([low, high])))
     }
 
     /// Lets hardware complete the batch, gives the signals, publishes CONS.

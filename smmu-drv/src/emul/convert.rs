@@ -22,6 +22,7 @@ use crate::smmu::Smmu;
 use crate::spec::events::{self as ev, EventType, RawEvent};
 use crate::spec::registers::cr2::Cr2;
 use crate::spec::{mask64, put64, union64};
+use crate::strtab::host::Walk;
 use crate::strtab::shadow::HostEntry;
 
 /// What to show of a record.
@@ -127,7 +128,12 @@ fn above_output_size(kind: EventType, class: Class, record: &FaultRecord) -> Hos
 impl<P: Platform, H: HostMemory> Smmu<P, H> {
     /// A shadow entry was missing or invalid. The host's own table says why: it may have a coarser or finer shape than the
     /// shadow, or lie in memory that is not the host's.
-    pub(super) fn reclassify(&mut self, host: &mut H, record: &FaultRecord) -> Option<RawEvent> {
+    pub(super) fn reclassify(
+        &mut self,
+        host: &mut H,
+        walk: &mut Walk<H::Claim>,
+        record: &FaultRecord,
+    ) -> Option<RawEvent> {
         let RawEvent([word0, ..]) = record.raw;
         let typed = |kind: EventType, word3: u64| {
             RawEvent([union64([word0 & IDENTITY, put64(ev::ID, kind.bits())]), 0, 0, word3])
@@ -138,7 +144,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         if record.sid.checked_shr(view.sid_bits).unwrap_or(0) != 0 {
             return bad_stream_id();
         }
-        match self.host_entry(host, record.sid) {
+        match self.host_entry(host, walk, record.sid) {
             HostEntry::OutOfRange => bad_stream_id(),
             HostEntry::Unreadable(address) => Some(typed(EventType::SteFetch, address & mask64(ev::FETCH_ADDR))),
             HostEntry::Bad => Some(typed(EventType::BadSte, 0)),

@@ -5,6 +5,7 @@
 
 use super::GBPA_ALLOWED;
 use super::queue::HostQueue;
+use crate::budget::Unfinished;
 use crate::platform::{ClaimError, HostMemory, Platform};
 use crate::smmu::{Smmu, WriteOutcome};
 use crate::spec::registers::{cr0::Cr0, gbpa, irq_ctrl::IrqCtrl};
@@ -22,8 +23,9 @@ pub(super) const EVENT_LOG2: u32 = 5;
 impl<P: Platform, H: HostMemory> Smmu<P, H> {
     pub(super) fn write_cr0(&mut self, host: &mut H, wanted: Cr0) -> WriteOutcome {
         self.regs.cr0 = wanted;
-        self.switch_cmdq(host, wanted);
-        self.switch_eventq(host, wanted);
+        if self.switch_cmdq(host, wanted).is_err() || self.switch_eventq(host, wanted).is_err() {
+            return WriteOutcome::Again;
+        }
         if wanted.contains(Cr0::SMMUEN) != self.heading_for_smmuen() {
             // What was recorded up to here is of the old value of SMMUEN, and judged by it.
             self.drain_events(host);
@@ -93,9 +95,8 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
             self.regs.gbpa_update = false;
             return WriteOutcome::Done;
         }
-        let mut budget = self.budget();
-        match self.step_transition(host, &mut transition, &mut budget) {
-            Ok(true) => {
+        match self.step_transition(host, &mut transition) {
+            Ok(()) => {
                 let on = transition.mode() == HostMode::Table;
                 if !on && self.regs.cr0ack.contains(Cr0::SMMUEN) {
                     // Faults of streams that had not followed yet: the CMD_SYNC at the end made their records visible.
@@ -106,20 +107,22 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
                 self.regs.cr0ack.set(Cr0::SMMUEN, on);
                 WriteOutcome::Done
             }
-            Ok(false) => {
+            Err(Unfinished::Budget) => {
                 self.regs.transition = Some(transition);
                 WriteOutcome::Again
             }
             // The SMMU is failed: the enable is never acknowledged, as on hardware that hangs.
-            Err(_) => WriteOutcome::Done,
+            Err(Unfinished::Failed(_)) => WriteOutcome::Done,
         }
     }
 
-    fn switch_cmdq(&mut self, host: &mut H, wanted: Cr0) {
+    fn switch_cmdq(&mut self, host: &mut H, wanted: Cr0) -> Result<(), Unfinished> {
         let on = self.regs.cr0ack.contains(Cr0::CMDQEN);
         if wanted.contains(Cr0::CMDQEN) == on {
-            return;
+            return Ok(());
         }
+        // The base is guarded by the enable, so that it is the same when the claim ends.
+        self.budget.charge(self.regs.cmdq_geometry().cost())?;
         if on {
             weakened!(self.hw.platform(), ClaimsKept, { self.regs.cmdq = HostQueue::Off });
             self.regs.cmdq.disable(host);
@@ -131,13 +134,15 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
             self.note_claim(result);
         }
         self.regs.cr0ack.toggle(Cr0::CMDQEN);
+        Ok(())
     }
 
-    fn switch_eventq(&mut self, host: &mut H, wanted: Cr0) {
+    fn switch_eventq(&mut self, host: &mut H, wanted: Cr0) -> Result<(), Unfinished> {
         let on = self.regs.cr0ack.contains(Cr0::EVENTQEN);
         if wanted.contains(Cr0::EVENTQEN) == on {
-            return;
+            return Ok(());
         }
+        self.budget.charge(self.regs.eventq_geometry().cost())?;
         if on {
             // Events of transactions that ended before the update completes are visible in the queue [S 6.3.9.4].
             self.drain_events(host);
@@ -152,6 +157,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         }
         self.regs.cr0ack.toggle(Cr0::EVENTQEN);
         self.follow_irq_ctrl(host);
+        Ok(())
     }
 
     /// What a driver without the defences against stream tables would take for the host's.

@@ -3,6 +3,7 @@
 use super::convert::{HostEvent, convert};
 use super::cr0::EVENT_LOG2;
 use super::queue::HostQueue;
+use crate::budget;
 use crate::error::SmmuError;
 use crate::evtq::{MAX_DRAIN, Overflow};
 use crate::fault::FaultRecord;
@@ -12,6 +13,7 @@ use crate::spec::events::RawEvent;
 use crate::spec::registers::{self as reg, cr0::Cr0, gerror::Gerror, irq_ctrl::IrqCtrl, queue_index};
 use crate::spec::{get32, mask32, put32, union32};
 use crate::stats::bump;
+use crate::strtab::host::Walk;
 use crate::weak::weakened;
 
 /// What a look at hardware's queue left for the host to do.
@@ -25,13 +27,18 @@ enum Drained {
     LeftBehind,
 }
 
+/// What a record costs at most.
+const DEAREST_RECORD: u32 = budget::EVENT + 3 * budget::PAGE;
+const _: () = assert!(1 << (super::ids::HOST_EVENTQS + EVENT_LOG2) <= 4096, "the host's queue is one page");
+
 impl<P: Platform, H: HostMemory> Smmu<P, H> {
     /// Empties EL2's event queue into fault records, counters and the host's queue.
     ///
-    /// At most one queue of records per call. When the host's queue became non-empty its interrupt is raised: hardware's own
+    /// At most one budget of records per call. When the host's queue became non-empty its interrupt is raised: hardware's own
     /// may have been taken for a queue that was already drained.
     pub fn poll_events(&mut self, host: &mut H) {
         let _ = self.check_alive();
+        self.start_trap();
         if self.drain(host) != Drained::Quiet {
             self.interrupt_for_events();
         }
@@ -72,6 +79,14 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
             return Drained::Quiet;
         }
         weakened!(self.hw.platform(), EventsKept, { return Drained::Quiet });
+        // One for all records: those of one device mean the same page of the host's table.
+        let mut walk = Walk::new();
+        let outcome = self.drain_records(host, &mut walk);
+        self.end_walk(host, walk);
+        outcome
+    }
+
+    fn drain_records(&mut self, host: &mut H, walk: &mut Walk<H::Claim>) -> Drained {
         let mut outcome = Drained::Quiet;
         let mut left = MAX_DRAIN;
         loop {
@@ -82,21 +97,24 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
             // Orders the read of PROD before the reads of the records that it announced.
             self.hw.dsb();
             let mut took = false;
-            while left > 0 {
-                let Some(raw) = self.evtq.pop(end) else { break };
+            // Charged before a record is taken: it may need both levels of the host's table, and the host's queue.
+            while left > 0 && self.evtq.holds(end) && self.budget.covers(DEAREST_RECORD) {
+                let charged = self.budget.charge(budget::EVENT);
+                let Some(raw) = self.evtq.pop(end).filter(|_| charged.is_ok()) else { break };
                 left = left.saturating_sub(1);
                 took = true;
-                if self.record(host, raw) == Drained::HostMustLook {
+                if self.record(host, walk, raw) == Drained::HostMustLook {
                     outcome = Drained::HostMustLook;
                 }
             }
-            if !took && get32(queue_index::OVERFLOW, prod) == self.overflow_seen() {
+            let remain = self.evtq.holds(end);
+            if !took && !remain && get32(queue_index::OVERFLOW, prod) == self.overflow_seen() {
                 return outcome;
             }
             if self.evtq.publish(&self.hw, prod) == Overflow::Happened {
                 self.events_were_lost();
             }
-            if left == 0 {
+            if remain || left == 0 {
                 return Drained::LeftBehind;
             }
         }
@@ -135,7 +153,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
             && !self.active_gerror().contains(Gerror::EVENTQ_ABT_ERR)
     }
 
-    fn record(&mut self, host: &mut H, raw: RawEvent) -> Drained {
+    fn record(&mut self, host: &mut H, walk: &mut Walk<H::Claim>, raw: RawEvent) -> Drained {
         let record = FaultRecord::decode(raw);
         bump(&mut self.stats.faults);
         if !self.faults.push(record) {
@@ -147,7 +165,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         let event = match convert(&record, !self.regs.ids.oas_mask()) {
             HostEvent::Hidden => return Drained::Quiet,
             HostEvent::Show(event) => Some(event),
-            HostEvent::Configuration => self.reclassify(host, &record),
+            HostEvent::Configuration => self.reclassify(host, walk, &record),
         };
         match event {
             Some(event) => self.deliver(host, event),
@@ -188,6 +206,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
 
     fn write_event(&mut self, host: &mut H, offset: u64, event: RawEvent) -> Option<()> {
         if let HostQueue::Unreachable(geometry) = self.regs.eventq {
+            self.budget.charge(geometry.cost()).ok()?;
             let (queue, result) = HostQueue::enable(host, geometry);
             self.regs.eventq = queue;
             self.note_claim(result);

@@ -20,7 +20,7 @@ use crate::spec::registers::{
 use crate::spec::{get32, high32, join, low32, mask32, mask64, put32, replace32, union32, union64};
 use crate::stats::bump;
 use crate::strtab::host::HostTable;
-use crate::strtab::shadow::Transition;
+use crate::strtab::shadow::{Cursor, Transition};
 use crate::weak::weakened;
 use command::{CommandView, Scope};
 use cr0::{CMD_LOG2, EVENT_LOG2};
@@ -75,8 +75,8 @@ pub(crate) struct HostRegs<C> {
     eventq: HostQueue<C>,
     /// A change of what all streams do, under way.
     pub(crate) transition: Option<Transition>,
-    /// A range of streams to translate again: the scope and the next block.
-    pub(crate) reshadow: Option<(Scope, u64)>,
+    /// Streams to translate again, and how far that is.
+    pub(crate) reshadow: Option<(Scope, Cursor)>,
     /// A CFGI_ALL that the next CMD_SYNC, or the end of the queue, has to carry out.
     all_pending: bool,
 }
@@ -178,6 +178,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         }
         bump(&mut self.stats.exits);
         let _ = self.check_alive();
+        self.start_trap();
         self.drain_events(host);
         match size {
             AccessSize::Double => self.read_pair(Register::EventqProd, Register::EventqCons),
@@ -212,6 +213,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     /// Never fails: what no policy row allows is ignored and counted. [`WriteOutcome::Again`] asks for the same store again.
     pub fn mmio_write(&mut self, host: &mut H, offset: u32, size: AccessSize, value: u64) -> WriteOutcome {
         bump(&mut self.stats.exits);
+        self.start_trap();
         weakened!(self.hw.platform(), RegistersRaw, { self.hw.write32(offset & !3, low32(value)) });
         // A failed SMMU goes on being emulated; nothing below reaches its hardware then.
         let _ = self.check_alive();

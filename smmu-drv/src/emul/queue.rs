@@ -2,6 +2,7 @@
 
 use io_pgtable::Ipa;
 
+use crate::budget;
 use crate::platform::{ClaimError, HostMemory};
 use crate::spec::registers::queue_base;
 use crate::spec::{get64, low32, mask64};
@@ -24,6 +25,12 @@ impl Geometry {
         let size = 1_u64.checked_shl(log2.saturating_add(entry_log2)).unwrap_or(32).max(32);
         let base = register & mask64(queue_base::ADDR) & address_mask & !size.wrapping_sub(1);
         Self { base, log2, size }
+    }
+
+    /// What a claim of it costs a trap.
+    pub(crate) fn cost(&self) -> u32 {
+        let pages = u32::try_from(self.size.div_ceil(4096)).unwrap_or(u32::MAX);
+        pages.saturating_mul(budget::PAGE)
     }
 
     /// Mask of an index with its wrap bit.

@@ -1,16 +1,18 @@
 //! The host's stream table: where an entry lies, according to registers that the host wrote and memory that it may change.
 //!
-//! Every pointer is fetched once, and every fetch goes through a claim that lasts no longer than the fetch. An address above the
+//! Every pointer is fetched once. Every fetch goes through a claim, which lasts until the walk needs another page or ends. An address above the
 //! output size is not cut to it, which would make it another one: nothing is there to be claimed, and that is F_STE_FETCH, the
 //! other behaviour that [S 3.4.3] allows.
 
 use io_pgtable::Ipa;
 
+use crate::budget::{self, Budget, Unfinished};
 use crate::emul::ids::HostIds;
 use crate::platform::HostMemory;
 use crate::spec::registers::{strtab_base, strtab_base_cfg};
 use crate::spec::ste::{L1STD_SIZE, STE_SIZE, l1std};
 use crate::spec::{get32, get64, mask64};
+use crate::stats::bump;
 
 /// Geometry that the host programmed, cut to what its view of the SMMU supports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +43,90 @@ pub(crate) enum Located {
         /// How many are known to follow in the same table.
         count: u64,
     },
+}
+
+/// Bytes of a page that is claimed.
+const PAGE: u64 = 4096;
+
+/// A page that a walk has asked for.
+struct Page<C> {
+    base: u64,
+    /// `None` if it is not host-owned memory.
+    claim: Option<C>,
+}
+
+/// What one walk over the host's table has at hand: a page of level 1, a page of entries, and where a run of entries lies.
+pub(crate) struct Walk<C> {
+    level1: Option<Page<C>>,
+    entries: Option<Page<C>>,
+    /// First StreamID, address and number of entries known to follow each other.
+    run: Option<(u64, u64, u64)>,
+    refused: u64,
+}
+
+impl<C> Walk<C> {
+    pub(crate) fn new() -> Self {
+        Self { level1: None, entries: None, run: None, refused: 0 }
+    }
+
+    /// The claim of the page of entries at `address`; `None` if it is not host-owned memory, which is asked once.
+    ///
+    /// # Errors
+    /// No budget for another page.
+    pub(crate) fn entries<H: HostMemory<Claim = C>>(
+        &mut self,
+        host: &mut H,
+        budget: &mut Budget,
+        address: u64,
+    ) -> Result<Option<&C>, Unfinished> {
+        claim(&mut self.entries, &mut self.refused, host, budget, address)
+    }
+
+    /// Fetches one word of level 1.
+    fn descriptor<H: HostMemory<Claim = C>>(
+        &mut self,
+        host: &mut H,
+        budget: &mut Budget,
+        address: u64,
+    ) -> Result<Option<u64>, Unfinished> {
+        let claim = claim(&mut self.level1, &mut self.refused, host, budget, address)?;
+        Ok(claim.and_then(|claim| host.read64(claim, in_page(address))))
+    }
+
+    /// Ends the claims. Returns how many pages were refused.
+    pub(crate) fn end<H: HostMemory<Claim = C>>(self, host: &mut H) -> u64 {
+        let pages = [self.level1, self.entries];
+        pages.into_iter().flatten().filter_map(|page| page.claim).for_each(|claim| host.release(claim));
+        self.refused
+    }
+}
+
+/// Moves `page` to the one of `address`, if it is another.
+fn claim<'a, H: HostMemory>(
+    page: &'a mut Option<Page<H::Claim>>,
+    refused: &mut u64,
+    host: &mut H,
+    budget: &mut Budget,
+    address: u64,
+) -> Result<Option<&'a H::Claim>, Unfinished> {
+    let base = address.wrapping_sub(in_page(address));
+    if page.as_ref().is_none_or(|page| page.base != base) {
+        budget.charge(budget::PAGE)?;
+        if let Some(claim) = page.take().and_then(|page| page.claim) {
+            host.release(claim);
+        }
+        let claim = host.claim(Ipa(base), PAGE).ok();
+        if claim.is_none() {
+            bump(refused);
+        }
+        *page = Some(Page { base, claim });
+    }
+    Ok(page.as_ref().and_then(|page| page.claim.as_ref()))
+}
+
+/// Byte in its page.
+pub(crate) fn in_page(address: u64) -> u64 {
+    address & PAGE.wrapping_sub(1)
 }
 
 impl HostTable {
@@ -75,36 +161,53 @@ impl HostTable {
     }
 
     /// Finds the entry of `sid`.
-    pub(crate) fn locate<H: HostMemory>(&self, host: &mut H, sid: u32) -> Located {
+    ///
+    /// # Errors
+    /// No budget to look.
+    pub(crate) fn locate<H: HostMemory>(
+        &self,
+        host: &mut H,
+        walk: &mut Walk<H::Claim>,
+        budget: &mut Budget,
+        sid: u32,
+    ) -> Result<Located, Unfinished> {
         let sid = u64::from(sid);
         let size = 1_u64.checked_shl(self.log2size).unwrap_or(0);
         if sid >= size {
-            return Located::OutOfRange { until: u64::MAX };
+            return Ok(Located::OutOfRange { until: u64::MAX });
         }
         let Some(split) = self.split else {
-            return Located::At { address: at(self.base, sid, STE_SIZE), count: size.saturating_sub(sid) };
+            return Ok(Located::At { address: at(self.base, sid, STE_SIZE), count: size.saturating_sub(sid) });
         };
+        if let Some((first, address, count)) = walk.run
+            && let Some(index) = sid.checked_sub(first)
+            && index < count
+        {
+            return Ok(Located::At { address: at(address, index, STE_SIZE), count: count.saturating_sub(index) });
+        }
         let index = sid.checked_shr(split).unwrap_or(0);
         let next = index.saturating_add(1).checked_shl(split).unwrap_or(u64::MAX);
         let address = at(self.base, index, L1STD_SIZE);
-        let Some(descriptor) = fetch(host, address) else {
-            return Located::Unreadable(address);
+        let Some(descriptor) = walk.descriptor(host, budget, address)? else {
+            return Ok(Located::Unreadable(address));
         };
         let span = get64(l1std::SPAN, descriptor);
         #[cfg(feature = "weakened")]
         let span = if self.any_span { span.min(u64::from(split).saturating_add(1)) } else { span };
         if span == 0 || span > u64::from(split).saturating_add(1) {
-            return Located::OutOfRange { until: next };
+            return Ok(Located::OutOfRange { until: next });
         }
         let log2 = u32::try_from(span).unwrap_or(0).saturating_sub(1);
         let entries = 1_u64.checked_shl(log2).unwrap_or(0);
         let within = sid & ones(split);
         if within >= entries {
-            return Located::OutOfRange { until: next };
+            return Ok(Located::OutOfRange { until: next });
         }
         let table = descriptor & mask64(l1std::L2PTR) & !ones(log2.saturating_add(6));
         let first_unmapped = sid.saturating_sub(within).saturating_add(entries).min(size);
-        Located::At { address: at(table, within, STE_SIZE), count: first_unmapped.saturating_sub(sid) }
+        let (address, count) = (at(table, within, STE_SIZE), first_unmapped.saturating_sub(sid));
+        walk.run = Some((sid, address, count));
+        Ok(Located::At { address, count })
     }
 }
 
@@ -115,12 +218,4 @@ fn ones(bits: u32) -> u64 {
 /// Address of an element; bases have at most 52 bits and indices 32, so nothing wraps in practice.
 fn at(base: u64, index: u64, size: usize) -> u64 {
     base.wrapping_add(index.wrapping_mul(u64::try_from(size).unwrap_or(0)))
-}
-
-/// Fetches one word of host memory, under a claim of its own.
-fn fetch<H: HostMemory>(host: &mut H, address: u64) -> Option<u64> {
-    let claim = host.claim(Ipa(address), 8).ok()?;
-    let word = host.read64(&claim, 0);
-    host.release(claim);
-    word
 }

@@ -1,11 +1,10 @@
 //! Translating the host's table into the shadow: one entry, a range, or all of it, in bounded steps.
 
-use io_pgtable::Ipa;
-
-use super::host::Located;
+use super::host::{HostTable, Located, Walk, in_page};
 use super::policy::{Ste, Verdict};
 use super::update::next_step;
 use super::{BLOCK, SPLIT, Shared};
+use crate::budget::{self, Budget, Unfinished};
 use crate::command::{Command, Depth};
 use crate::emul::command::Scope;
 use crate::error::SmmuError;
@@ -21,33 +20,6 @@ const GROUP: usize = 32;
 const GROUP_U32: u32 = 32;
 const LOG2_GROUP: u32 = 5;
 
-/// Work that one trap may do, in units of about one table entry or one command.
-pub(crate) struct Budget(u32);
-
-impl Budget {
-    /// What a trap gets.
-    pub(crate) const fn for_one_trap() -> Self {
-        Self(1024)
-    }
-
-    /// What nobody runs out of.
-    #[cfg(feature = "weakened")]
-    const fn weakened() -> Self {
-        Self(u32::MAX)
-    }
-
-    /// Takes `units`; `false` when they are not left.
-    pub(crate) fn spend(&mut self, units: u32) -> bool {
-        match self.0.checked_sub(units) {
-            Some(left) => {
-                self.0 = left;
-                true
-            }
-            None => false,
-        }
-    }
-}
-
 /// What the host's registers say that streams do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HostMode {
@@ -59,16 +31,39 @@ pub(crate) enum HostMode {
     Table,
 }
 
+/// Where a walk over many streams is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cursor {
+    /// The next StreamID.
+    next: u64,
+    /// Some entry before it in its block exists and could be read.
+    mapped: bool,
+}
+
+impl Cursor {
+    fn at(next: u64) -> Self {
+        Self { next, mapped: false }
+    }
+
+    /// Where `scope` begins: blocks are walked from their first group on, as their end asks what was mapped in all of them.
+    pub(crate) fn start(scope: Scope) -> Self {
+        match scope {
+            Scope::One { sid: first, .. } | Scope::Range { first, .. } => Self::at(u64::from(first >> SPLIT << SPLIT)),
+            Scope::All => Self::at(0),
+        }
+    }
+}
+
 /// A change of mode under way.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Transition {
     mode: HostMode,
-    next: u64,
+    cursor: Cursor,
 }
 
 impl Transition {
     pub(crate) fn new(mode: HostMode) -> Self {
-        Self { mode, next: 0 }
+        Self { mode, cursor: Cursor::at(0) }
     }
 
     pub(crate) fn mode(&self) -> HostMode {
@@ -100,112 +95,128 @@ struct Group {
 
 impl<P: Platform, H: HostMemory> Smmu<P, H> {
     /// Judges the host's present entry for `sid`, for the sake of an event.
-    pub(crate) fn host_entry(&mut self, host: &mut H, sid: u32) -> HostEntry {
+    pub(crate) fn host_entry(&mut self, host: &mut H, walk: &mut Walk<H::Claim>, sid: u32) -> HostEntry {
         let Some(table) = self.regs.event_table else {
             return HostEntry::OutOfRange;
         };
-        let address = match table.locate(host, sid) {
-            Located::OutOfRange { .. } => return HostEntry::OutOfRange,
-            Located::Unreadable(address) => return HostEntry::Unreadable(address),
+        // Whoever takes a record has the budget for this.
+        self.look(host, walk, table, sid).unwrap_or(HostEntry::Bad)
+    }
+
+    fn look(
+        &mut self,
+        host: &mut H,
+        walk: &mut Walk<H::Claim>,
+        table: HostTable,
+        sid: u32,
+    ) -> Result<HostEntry, Unfinished> {
+        let address = match table.locate(host, walk, &mut self.budget, sid)? {
+            Located::OutOfRange { .. } => return Ok(HostEntry::OutOfRange),
+            Located::Unreadable(address) => return Ok(HostEntry::Unreadable(address)),
             Located::At { address, .. } => address,
         };
-        let Ok(claim) = host.claim(Ipa(address), 16) else {
-            return HostEntry::Unreadable(address);
+        let Some(claim) = walk.entries(host, &mut self.budget, address)? else {
+            return Ok(HostEntry::Unreadable(address));
         };
-        let words = (host.read64(&claim, 0), host.read64(&claim, 8));
-        host.release(claim);
-        match words {
+        let offset = in_page(address);
+        Ok(match (host.read64(claim, offset), host.read64(claim, offset.saturating_add(8))) {
             (Some(word0), Some(word1)) => match self.strtab.rules.judge(word0, word1) {
                 Verdict::Invalid | Verdict::Illegal => HostEntry::Bad,
                 Verdict::Legal(_) => HostEntry::Good,
             },
             _ => HostEntry::Unreadable(address),
-        }
+        })
     }
 
-    /// What the trap under way may do.
-    pub(crate) fn budget(&self) -> Budget {
-        weakened!(self.hw.platform(), NoBudget, { return Budget::weakened() });
-        Budget::for_one_trap()
+    pub(crate) fn end_walk(&mut self, host: &mut H, walk: Walk<H::Claim>) {
+        let refused = walk.end(host);
+        self.stats.claims_refused = self.stats.claims_refused.wrapping_add(refused);
     }
 
-    /// Continues a change of mode; `true` when it is complete and synchronised.
-    pub(crate) fn step_transition(
-        &mut self,
-        host: &mut H,
-        transition: &mut Transition,
-        budget: &mut Budget,
-    ) -> Result<bool, SmmuError> {
-        let shared = match transition.mode {
-            HostMode::Table => None,
-            HostMode::Bypass => Some(Shared::Stage2),
-            HostMode::Abort => Some(Shared::Abort),
-        };
-        while let Some(block) = self.block_at(transition.next) {
-            if !budget.spend(1) {
-                return Ok(false);
+    /// A trap begins.
+    pub(crate) fn start_trap(&mut self) {
+        self.budget = Budget::for_one_trap();
+        weakened!(self.hw.platform(), NoBudget, { self.budget = Budget::weakened() });
+    }
+
+    /// Continues a change of mode; complete and synchronised when it returns.
+    ///
+    /// # Errors
+    /// The budget is used up, and `transition` says where to go on; or hardware failed.
+    pub(crate) fn step_transition(&mut self, host: &mut H, transition: &mut Transition) -> Result<(), Unfinished> {
+        match transition.mode {
+            HostMode::Table => {
+                let end = self.strtab.streams();
+                self.reshadow_streams(host, end, &mut transition.cursor)?;
             }
-            match shared {
-                None => {
-                    let Some(next) = self.reshadow_block(host, block, budget)? else {
-                        return Ok(false);
-                    };
-                    transition.next = next;
-                }
-                Some(shared) => {
-                    if self.strtab.is_two_level() {
-                        self.strtab.set_shared(block, shared);
-                        weakened!(self.hw.platform(), FreedEarly, { self.weaken_freeing() });
-                    } else {
-                        if !budget.spend(BLOCK) {
-                            return Ok(false);
-                        }
-                        self.set_block(block, self.strtab.shared_ste(shared))?;
-                    }
-                    transition.next = next_block(block);
-                }
-            }
+            HostMode::Bypass => self.share_blocks(&mut transition.cursor, Shared::Stage2)?,
+            HostMode::Abort => self.share_blocks(&mut transition.cursor, Shared::Abort)?,
         }
+        self.budget.charge(budget::SYNC)?;
         self.push(Command::CfgiAll)?;
         self.strtab.cover(None);
         self.sync()?;
-        Ok(true)
+        Ok(())
     }
 
-    /// Translates the streams of `scope` from `next` on; `true` when all of them are done.
-    pub(crate) fn reshadow_scope(
-        &mut self,
-        host: &mut H,
-        scope: Scope,
-        next: &mut u64,
-        budget: &mut Budget,
-    ) -> Result<bool, SmmuError> {
+    /// Gives all streams from `cursor` on the same.
+    fn share_blocks(&mut self, cursor: &mut Cursor, shared: Shared) -> Result<(), Unfinished> {
+        while let Some(block) = self.block_at(cursor.next) {
+            self.budget.charge(budget::BLOCK)?;
+            if self.strtab.is_two_level() {
+                self.strtab.set_shared(block, shared);
+                weakened!(self.hw.platform(), FreedEarly, { self.weaken_freeing() });
+                cursor.next = next_block(block);
+            } else {
+                // Group by group, as entries of the host are taken over. The table may end within one.
+                let count = self.group(cursor.next, next_block(block));
+                let ste = self.strtab.shared_ste(shared);
+                self.budget.charge(budget::ENTRY.saturating_mul(GROUP_U32))?;
+                self.update(low32(cursor.next), [ste; GROUP].get(..count).unwrap_or(&[]))?;
+                cursor.next = cursor.next.saturating_add(u64::from(GROUP_U32));
+            }
+        }
+        Ok(())
+    }
+
+    /// Translates the streams of `scope` from `cursor` on.
+    ///
+    /// # Errors
+    /// The budget is used up, and `cursor` says where to go on; or hardware failed.
+    pub(crate) fn reshadow_scope(&mut self, host: &mut H, scope: Scope, cursor: &mut Cursor) -> Result<(), Unfinished> {
         // While translation is off the host's table means nothing; it is read when SMMUEN goes up.
         if self.regs.table.is_none() || self.quiesced {
-            return Ok(true);
+            return Ok(());
         }
-        let end = match scope {
+        match scope {
             Scope::One { sid, .. } => {
-                return self.reshadow_one(host, sid, budget);
+                let mut walk = Walk::new();
+                let done = self.reshadow_one(host, &mut walk, sid);
+                self.end_walk(host, walk);
+                done
             }
             Scope::Range { first, log2 } => {
-                u64::from(first).saturating_add(1_u64.checked_shl(log2).unwrap_or(u64::MAX))
+                let count = 1_u64.checked_shl(log2).unwrap_or(u64::MAX);
+                let end = u64::from(first).saturating_add(count);
+                // Whole blocks.
+                self.reshadow_streams(host, end.checked_next_multiple_of(u64::from(BLOCK)).unwrap_or(end), cursor)
             }
-            Scope::All => self.strtab.streams(),
-        };
-        while *next < end {
-            let Some(block) = self.block_at(*next) else {
-                break;
-            };
-            if !budget.spend(1) {
-                return Ok(false);
-            }
-            match self.reshadow_block(host, block, budget)? {
-                Some(after) => *next = after,
-                None => return Ok(false),
-            }
+            Scope::All => self.reshadow_streams(host, self.strtab.streams(), cursor),
         }
-        Ok(true)
+    }
+
+    /// Translates the streams below `end`, which ends a block, from `cursor` on.
+    fn reshadow_streams(&mut self, host: &mut H, end: u64, cursor: &mut Cursor) -> Result<(), Unfinished> {
+        let mut walk = Walk::new();
+        let mut done = Ok(());
+        while cursor.next < end
+            && done.is_ok()
+            && let Some(block) = self.block_at(cursor.next)
+        {
+            done = self.reshadow_block(host, &mut walk, block, cursor);
+        }
+        self.end_walk(host, walk);
+        done
     }
 
     /// The block of `sid`; `None` beyond the table.
@@ -213,78 +224,103 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         (sid < self.strtab.streams()).then(|| low32(sid) >> SPLIT)
     }
 
-    /// Translates one entry. A block that has no private table yet, or whose level-1 descriptor went, is done as a whole.
-    fn reshadow_one(&mut self, host: &mut H, sid: u32, budget: &mut Budget) -> Result<bool, SmmuError> {
-        let block = sid >> SPLIT;
-        if !self.strtab.is_private(block) {
-            return Ok(self.reshadow_block(host, block, budget)?.is_some());
-        }
-        if !budget.spend(1) {
-            return Ok(false);
-        }
-        let group = self.fetch(host, sid, 1);
-        if !group.mapped && self.strtab.is_two_level() {
-            return Ok(self.reshadow_block(host, block, budget)?.is_some());
-        }
-        let [target, ..] = group.targets;
-        self.update(sid, &[target])?;
-        Ok(true)
+    /// How many entries of the group at `sid` lie below `end` and in the table.
+    fn group(&self, sid: u64, end: u64) -> usize {
+        let end = end.min(self.strtab.streams());
+        usize::try_from(end.saturating_sub(sid)).unwrap_or(GROUP).min(GROUP)
     }
 
-    /// Translates all entries of a block. Returns the next StreamID to do, or `None` when the budget does not cover the block.
-    fn reshadow_block(&mut self, host: &mut H, block: u32, budget: &mut Budget) -> Result<Option<u64>, SmmuError> {
-        let private = self.strtab.is_private(block);
-        let first = block << SPLIT;
+    /// Translates one entry. A block that has no private table yet, or whose level-1 descriptor went, is done as a whole.
+    fn reshadow_one(&mut self, host: &mut H, walk: &mut Walk<H::Claim>, sid: u32) -> Result<(), Unfinished> {
+        let block = sid >> SPLIT;
+        if self.strtab.is_private(block) {
+            let group = self.fetch(host, walk, sid, 1)?;
+            if group.mapped || !self.strtab.is_two_level() {
+                let [target, ..] = group.targets;
+                return self.update(sid, &[target]);
+            }
+        }
+        let mut cursor = Cursor::at(u64::from(block << SPLIT));
+        while cursor.next < next_block(block).min(self.strtab.streams()) {
+            self.reshadow_block(host, walk, block, &mut cursor)?;
+        }
+        Ok(())
+    }
+
+    /// Translates entries of a block from `cursor` on: a group of a private one, another as a whole.
+    fn reshadow_block(
+        &mut self,
+        host: &mut H,
+        walk: &mut Walk<H::Claim>,
+        block: u32,
+        cursor: &mut Cursor,
+    ) -> Result<(), Unfinished> {
+        self.budget.charge(budget::BLOCK)?;
+        let end = next_block(block).min(self.strtab.streams());
+        if !self.strtab.is_private(block) {
+            self.prepare_block(host, walk, block)?;
+            *cursor = Cursor::at(end);
+            return Ok(());
+        }
+        let count = self.group(cursor.next, end);
+        let group = self.fetch(host, walk, low32(cursor.next), count)?;
+        self.update(low32(cursor.next), group.targets.get(..count).unwrap_or(&[]))?;
+        cursor.mapped |= group.mapped;
+        cursor.next = cursor.next.saturating_add(u64::from(GROUP_U32));
+        if cursor.next >= end {
+            if !cursor.mapped {
+                self.detach_block(block)?;
+            }
+            *cursor = Cursor::at(end);
+        }
+        Ok(())
+    }
+
+    /// Gives a block a private table with the host's entries, if it has any.
+    fn prepare_block(&mut self, host: &mut H, walk: &mut Walk<H::Claim>, block: u32) -> Result<(), Unfinished> {
         let end = next_block(block).min(self.strtab.streams());
         let mut prepared = None;
-        let mut mapped = false;
-        let mut sid = u64::from(first);
-        if private && !budget.spend(BLOCK) {
-            return Ok(None);
-        }
+        let mut sid = u64::from(block << SPLIT);
         while sid < end {
-            let group_first = low32(sid);
-            let count = usize::try_from(end.saturating_sub(sid)).unwrap_or(GROUP).min(GROUP);
-            let group = self.fetch(host, group_first, count);
-            mapped |= group.mapped;
-            if private {
-                self.update(group_first, group.targets.get(..count).unwrap_or(&[]))?;
-            } else if group.mapped {
+            let count = self.group(sid, end);
+            let group = self.fetch(host, walk, low32(sid), count)?;
+            if group.mapped && prepared.is_none() {
+                self.budget.charge(budget::TABLE)?;
+                prepared = self.strtab.prepare(&self.hw);
                 if prepared.is_none() {
-                    if !budget.spend(BLOCK) {
-                        return Ok(None);
-                    }
-                    let Some(table) = self.strtab.prepare(&self.hw) else {
-                        // No memory: the streams of this block abort.
-                        bump(&mut self.stats.strtab_no_memory);
-                        weakened!(self.hw.platform(), NoMemoryOpens, {
-                            self.strtab.set_shared(block, Shared::Stage2);
-                            return Ok(Some(next_block(block)));
-                        });
-                        break;
-                    };
-                    prepared = Some(table);
-                }
-                if let Some(table) = prepared.as_mut() {
-                    for (index, ste) in (group_first..=u32::MAX).zip(group.targets.iter().take(count)) {
-                        self.strtab.prepare_entry(table, index & (BLOCK - 1), *ste);
-                    }
+                    // No memory: the streams of this block abort.
+                    bump(&mut self.stats.strtab_no_memory);
+                    weakened!(self.hw.platform(), NoMemoryOpens, {
+                        self.strtab.set_shared(block, Shared::Stage2);
+                        return Ok(());
+                    });
+                    break;
                 }
             }
-            let following = sid.saturating_add(u64::from(GROUP_U32));
-            sid = if private { following } else { following.max(group.until) };
+            if let Some(table) = prepared.as_mut().filter(|_| group.mapped) {
+                for (index, ste) in (low32(sid)..=u32::MAX).zip(group.targets.iter().take(count)) {
+                    self.strtab.prepare_entry(table, index & (BLOCK - 1), *ste);
+                }
+            }
+            sid = sid.saturating_add(u64::from(GROUP_U32)).max(group.until);
         }
-        if let Some(table) = prepared {
-            self.strtab.attach(&self.hw, block, table);
-            self.invalidate_block(block)?;
-        } else if !mapped || !private {
-            // Nothing mapped, or no memory for it.
-            if self.strtab.is_two_level() && self.strtab.set_shared(block, Shared::None) {
-                weakened!(self.hw.platform(), FreedEarly, { self.weaken_freeing() });
+        match prepared {
+            Some(table) => {
+                self.strtab.attach(&self.hw, block, table);
                 self.invalidate_block(block)?;
             }
+            None => self.detach_block(block)?,
         }
-        Ok(Some(next_block(block)))
+        Ok(())
+    }
+
+    /// Nothing of the block is mapped, or there is no memory for it.
+    fn detach_block(&mut self, block: u32) -> Result<(), SmmuError> {
+        if self.strtab.is_two_level() && self.strtab.set_shared(block, Shared::None) {
+            weakened!(self.hw.platform(), FreedEarly, { self.weaken_freeing() });
+            self.invalidate_block(block)?;
+        }
+        Ok(())
     }
 
     /// What a driver does that does not wait for hardware.
@@ -301,47 +337,29 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         Ok(())
     }
 
-    /// Gives every entry of a linear block the same content.
-    fn set_block(&mut self, block: u32, ste: Ste) -> Result<(), SmmuError> {
-        let end = next_block(block).min(self.strtab.streams());
-        // Group by group, as entries of the host are taken over: an invalidation between two stores is then one of a group.
-        // The table may end within one.
-        for sid in (u64::from(block << SPLIT)..end).step_by(GROUP).take(GROUPS) {
-            let count = usize::try_from(end.saturating_sub(sid)).unwrap_or(GROUP).min(GROUP);
-            self.update(low32(sid), [ste; GROUP].get(..count).unwrap_or(&[]))?;
-        }
-        Ok(())
-    }
-
     /// Fetches and judges `count` entries from `sid` on; they lie in one group.
-    fn fetch(&mut self, host: &mut H, sid: u32, count: usize) -> Group {
+    fn fetch(&mut self, host: &mut H, walk: &mut Walk<H::Claim>, sid: u32, count: usize) -> Result<Group, Unfinished> {
         let mut group = Group { targets: [self.strtab.rules.invalid(); GROUP], mapped: false, until: 0 };
         let Some(table) = self.regs.table else {
-            return group;
+            return Ok(group);
         };
-        let (address, known) = match table.locate(host, sid) {
+        let (address, known) = match table.locate(host, walk, &mut self.budget, sid)? {
             Located::OutOfRange { until } => {
                 group.until = until;
-                return group;
+                return Ok(group);
             }
-            Located::Unreadable(_) => {
-                bump(&mut self.stats.claims_refused);
-                return group;
-            }
+            Located::Unreadable(_) => return Ok(group),
             Located::At { address, count } => (address, count),
         };
-        let count = u64::try_from(count).unwrap_or(0).min(known);
-        let Some(bytes) = count.checked_mul(u64::try_from(STE_SIZE).unwrap_or(0)) else {
-            return group;
+        let count = usize::try_from(known).unwrap_or(GROUP).min(count);
+        let Some(claim) = walk.entries(host, &mut self.budget, address)? else {
+            return Ok(group);
         };
-        let Ok(claim) = host.claim(Ipa(address), bytes) else {
-            bump(&mut self.stats.claims_refused);
-            return group;
-        };
+        self.budget.charge(budget::ENTRY.saturating_mul(u32::try_from(count).unwrap_or(GROUP_U32)))?;
         group.mapped = true;
-        let mut offset = 0_u64;
-        for target in group.targets.iter_mut().take(usize::try_from(count).unwrap_or(0)) {
-            let words = (host.read64(&claim, offset), host.read64(&claim, offset.saturating_add(8)));
+        let mut offset = in_page(address);
+        for target in group.targets.iter_mut().take(count) {
+            let words = (host.read64(claim, offset), host.read64(claim, offset.saturating_add(8)));
             offset = offset.saturating_add(u64::try_from(STE_SIZE).unwrap_or(0));
             let (Some(word0), Some(word1)) = words else {
                 continue;
@@ -354,7 +372,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
                 }
             });
             #[cfg(feature = "weakened")]
-            let read = |at: u64| host.read64(&claim, offset.wrapping_sub(64).wrapping_add(at)).unwrap_or(0);
+            let read = |at: u64| host.read64(claim, offset.wrapping_sub(64).wrapping_add(at)).unwrap_or(0);
             weakened!(self.hw.platform(), HostEntries, {
                 *target = Ste { dw0: word0, dw1: word1 };
                 continue;
@@ -374,8 +392,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
                 target.dw1 &= !crate::spec::mask64(crate::spec::ste::dw1::S1STALLD);
             });
         }
-        host.release(claim);
-        group
+        Ok(group)
     }
 
     /// The way through a bypass that a driver without an order of stores would take.
@@ -391,7 +408,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     }
 
     /// Brings consecutive live entries to their targets, one store per entry between two synchronised invalidations.
-    fn update(&mut self, first: u32, targets: &[Ste]) -> Result<(), SmmuError> {
+    fn update(&mut self, first: u32, targets: &[Ste]) -> Result<(), Unfinished> {
         // Three stores at most; the fourth round finds nothing left to do.
         for _ in 0..4 {
             let mut stored = false;
@@ -407,6 +424,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
                 let step = self.weaken_step(now, *target, step);
                 if !stored && self.cfgi_pending {
                     // The store before this one must not be in flight any more.
+                    self.budget.charge(budget::SYNC)?;
                     self.sync()?;
                 }
                 self.strtab.store(sid, step);
@@ -428,9 +446,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     }
 }
 
-/// Groups of a block.
-const GROUPS: usize = 8;
-const _: () = assert!(GROUP * GROUPS == 1 << SPLIT);
+const _: () = assert!(GROUP.is_power_of_two() && GROUP <= 1 << SPLIT);
 
 /// First StreamID after a block.
 fn next_block(block: u32) -> u64 {

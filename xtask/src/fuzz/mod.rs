@@ -75,10 +75,13 @@ pub(crate) enum Target {
     StreamTable,
     /// Pages that change their owner between traps and DMA
     Transitions,
+    /// Much of the same at once: what makes one trap long
+    Costs,
 }
 
 impl Target {
-    const ALL: [Self; 5] = [Self::HostileHost, Self::Registers, Self::Commands, Self::StreamTable, Self::Transitions];
+    const ALL: [Self; 6] =
+        [Self::HostileHost, Self::Registers, Self::Commands, Self::StreamTable, Self::Transitions, Self::Costs];
 
     /// Its name in fuzz/.
     fn name(self) -> &'static str {
@@ -88,6 +91,7 @@ impl Target {
             Self::Commands => "commands",
             Self::StreamTable => "stream_table",
             Self::Transitions => "transitions",
+            Self::Costs => "costs",
         }
     }
 
@@ -98,6 +102,7 @@ impl Target {
             Self::Commands => "commands, events and both queues",
             Self::StreamTable => "stream tables of any content and shape",
             Self::Transitions => "pages that change their owner between traps and DMA",
+            Self::Costs => "much of the same at once: what makes one trap long",
         }
     }
 }

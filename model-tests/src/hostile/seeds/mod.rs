@@ -125,6 +125,17 @@ fn life(diet: Diet) -> Vec<Action> {
             write(r::EVENTQ_IRQ_CFG0, AccessSize::Double, Value::Pointer { to: Spot::at(HOST_FLAG), low: 0, top: 0 }),
             write(0x1_1234, AccessSize::Half, Value::Small(1)),
         ]),
+        Diet::Costs => out.extend([
+            start(5),
+            Action::Spread { smmu: 0, entry: Entry::Bypass, count: 40 },
+            Action::Level1 { smmu: 0, to: Spot::at(HOST_L2), span: 9, count: 4 },
+            Action::Fill { smmu: 0, first: Cmd::CfgiAll, second: Cmd::Sync, count: 2 },
+            RING,
+            Action::Fill { smmu: 0, first: Cmd::CfgiSte { sid: 0, leaf: 1 }, second: Cmd::NhAll, count: 9 },
+            RING,
+            Action::Storm { smmu: 0, sid: 6, count: 7 },
+            EVENTS,
+        ]),
         Diet::Commands => out.extend([
             queue(Cmd::SyncMsi { to: Value::Pointer { to: Spot::at(HOST_FLAG), low: 0, top: 0 }, data: 5 }),
             queue(Cmd::SyncMsi { to: Value::Pointer { to: Spot::at(HOST_CMDQ), low: 0, top: 0 }, data: 5 }),

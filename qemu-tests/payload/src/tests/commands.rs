@@ -8,6 +8,7 @@ use crate::boot::MAX_CPUS;
 use crate::firmware::{self, Stat};
 use crate::lab::{Ctx, Lab, Mode};
 use crate::machine::EL2_IMAGE;
+use crate::mem::{PAGE, alloc};
 use crate::mmio;
 use crate::num::{low32, usize_of};
 use crate::outcome::{Fail, TestResult};
@@ -227,6 +228,39 @@ const COSTLY: [Cmd; 4] = [Cmd::cfgi_all(), Cmd::sync(), Cmd::tlbi_nsnh_all(), Cm
 /// Half of all StreamIDs: unlike all of them, not taken together with the next such command.
 const HALF: Cmd = Cmd::cfgi_ste_range(0, 14);
 
+payload_test!(t65_costliest_trap, Runs::HYP);
+/// What one trap can be made to do most: tables in foreign memory, which EL2 asks for again and again, and stores all over memory,
+/// each of which takes a claim. An interrupt in the middle is no later than a trap is long.
+fn t65_costliest_trap(ctx: &Ctx) -> TestResult {
+    let mut smmu = Smmu::new(ctx.machine, Format::TwoLevel);
+    smmu.start()?;
+    let level1 = smmu.strtab.base_register() & 0x000f_ffff_ffff_ffc0;
+    let blocks = 1_u64 << (smmu.read(reg::IDR1) & 0x3f).saturating_sub(8);
+    // Bus 0 keeps its table.
+    for block in 1..blocks {
+        mmio::write64(level1 + block * 8, EL2_IMAGE | 9);
+    }
+    fill_with(&smmu, |slot| if slot % 2 == 0 { Cmd::cfgi_all() } else { Cmd::sync() });
+    let walks = interrupt_late(&smmu)?;
+    for block in 1..blocks {
+        mmio::write64(level1 + block * 8, 0);
+    }
+    let entries = 1_u64 << smmu.cmdq.log2;
+    let pages = alloc(PAGE * entries, PAGE);
+    let store = |slot: u32| Cmd::sync_msi(pages + u64::from(slot) * PAGE, slot);
+    fill_with(&smmu, |slot| if slot % 2 == 0 { Cmd::tlbi_nsnh_all() } else { store(slot) });
+    let stores = interrupt_late(&smmu)?;
+    println!("an interrupt is {walks} us late in a walk over foreign tables, {stores} us among stores");
+    ensure!(walks < ONE_TRAP_US, "an interrupt is {walks} us late in a walk over foreign tables");
+    ensure!(stores < ONE_TRAP_US, "an interrupt is {stores} us late among stores");
+    smmu.off()?;
+    smmu.acknowledge();
+    still_sound(ctx)
+}
+
+/// Instructions, in thousands: what EL2 may spend in one trap.
+const ONE_TRAP_US: u64 = 1_000;
+
 payload_test!(t25_costly_queues_everywhere, Runs::HYP, cpus = 2, clock = Clock::Real);
 /// All CPUs publish such queues at once: every one of them gets done.
 fn t25_costly_queues_everywhere(ctx: &Ctx) -> TestResult {
@@ -252,8 +286,12 @@ fn t25_costly_queues_everywhere(ctx: &Ctx) -> TestResult {
 }
 
 fn fill_queue(smmu: &Smmu, cmd: Cmd) {
+    fill_with(smmu, |_| cmd);
+}
+
+fn fill_with(smmu: &Smmu, cmd: impl Fn(u32) -> Cmd) {
     for slot in 0..1 << smmu.cmdq.log2 {
-        smmu.cmdq.overwrite(slot, cmd);
+        smmu.cmdq.overwrite(slot, cmd(slot));
     }
 }
 

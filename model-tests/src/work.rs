@@ -1,0 +1,85 @@
+//! What EL2 did, counted where it is done: the measure that the driver's own budget is held against.
+
+use smmu_drv::budget;
+
+use crate::machine::Machine;
+
+/// Sums since the machine was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Pages of the host that EL2 mapped: each is unmapped again, and forgotten by every CPU.
+    pub pages: u64,
+    /// Pages that EL2 asked for in vain.
+    pub refused: u64,
+    /// Words of the host that EL2 fetched.
+    pub loads: u64,
+    /// Commands for hardware, CMD_SYNC not counted.
+    pub commands: u64,
+    /// CMD_SYNCs of hardware.
+    pub syncs: u64,
+    /// Level-2 tables and other buffers that EL2 allocated.
+    pub tables: u64,
+}
+
+/// What one trap may do at most. docs/smmu-emulation.md names these numbers.
+pub const BOUND: Work = Work {
+    pages: budget::MOST_PAGES as u64,
+    refused: budget::MOST_PAGES as u64,
+    loads: budget::MOST_LOADS as u64,
+    commands: budget::MOST_COMMANDS as u64,
+    syncs: budget::MOST_SYNCS as u64,
+    tables: budget::MOST_TABLES as u64,
+};
+
+impl Work {
+    /// Its numbers by name.
+    #[must_use]
+    pub fn parts(self) -> [(&'static str, u64); 6] {
+        let Self { pages, refused, loads, commands, syncs, tables } = self;
+        [
+            ("pages", pages),
+            ("refused", refused),
+            ("loads", loads),
+            ("commands", commands),
+            ("SYNCs", syncs),
+            ("tables", tables),
+        ]
+    }
+
+    /// What was done since `before`.
+    #[must_use]
+    pub fn since(self, before: Self) -> Self {
+        Self {
+            pages: self.pages - before.pages,
+            refused: self.refused - before.refused,
+            loads: self.loads - before.loads,
+            commands: self.commands - before.commands,
+            syncs: self.syncs - before.syncs,
+            tables: self.tables - before.tables,
+        }
+    }
+
+    /// Which number is above its bound.
+    #[must_use]
+    pub fn excess(self) -> Option<String> {
+        let mut parts = self.parts().into_iter().zip(BOUND.parts());
+        parts
+            .find(|(done, most)| done.1 > most.1)
+            .map(|((name, done), (_, most))| format!("{done} {name}, {most} at most"))
+    }
+}
+
+impl Machine {
+    /// What EL2 has done so far, for all SMMUs.
+    pub fn work(&mut self) -> Work {
+        let (pages, loads) = self.handled();
+        let mut work = Work { pages, loads, tables: self.pool.allocations(), ..Work::default() };
+        for n in 0..self.models.len() {
+            let stats = self.driver(n, |smmu, _| *smmu.stats());
+            work.refused += stats.claims_refused;
+            work.commands += stats.forwarded_commands;
+            work.syncs += stats.syncs;
+        }
+        work
+    }
+}

@@ -1,0 +1,123 @@
+//! What one trap may do: everything that the host can make EL2 do again and again is charged here, before it is done.
+//!
+//! A trap that has used its budget up publishes its progress and returns, to be continued by the same store. Whatever is charged at
+//! once is less than a whole budget, so that every trap gets on.
+
+use crate::error::SmmuError;
+
+/// Units of one trap; one is about the work of one command.
+pub const TRAP: u32 = 1024;
+/// A command of the host: fetched, decided about, put into EL2's queue.
+pub const COMMAND: u32 = 1;
+/// An entry of the host's stream table: fetched, judged, compared with its shadow.
+pub const ENTRY: u32 = 1;
+/// A block of StreamIDs that is looked at, or that gets a shared table.
+pub const BLOCK: u32 = 1;
+/// A page of the host that is claimed: mapped, unmapped, and forgotten by every CPU's TLB; or asked for in vain.
+pub const PAGE: u32 = 8;
+/// A CMD_SYNC of hardware.
+pub const SYNC: u32 = 16;
+/// A level-2 table of EL2: allocated, filled, published.
+pub const TABLE: u32 = 256;
+/// A record of hardware's event queue.
+pub const EVENT: u32 = 4;
+
+/// Pages of the host that one trap claims, or asks for in vain, at most.
+pub const MOST_PAGES: u32 = 128;
+/// CMD_SYNCs that one trap gives to hardware at most: those charged, one at the end of a batch, and two that make up for a command
+/// that hardware refused.
+pub const MOST_SYNCS: u32 = 67;
+/// Commands that one trap gives to hardware at most, CMD_SYNC not counted: one for each of the host's, for each group of entries,
+/// for each block.
+pub const MOST_COMMANDS: u32 = 1032;
+/// Words of the host that one trap fetches at most: two of each command and each entry, one of each block.
+pub const MOST_LOADS: u32 = 2048;
+/// Level-2 tables that one trap allocates at most.
+pub const MOST_TABLES: u32 = 4;
+/// Records that one trap takes from hardware's event queue at most.
+pub const MOST_EVENTS: u32 = 128;
+
+/// What docs/smmu-emulation.md lists: the work, its charge, and how much of it one trap does at most.
+pub const CHARGES: [(&str, u32, u32); 7] = [
+    ("command", COMMAND, MOST_COMMANDS),
+    ("entry", ENTRY, TRAP),
+    ("block", BLOCK, TRAP),
+    ("page", PAGE, MOST_PAGES),
+    ("SYNC", SYNC, MOST_SYNCS),
+    ("table", TABLE, MOST_TABLES),
+    ("event", EVENT, MOST_EVENTS),
+];
+
+/// What is left of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Budget(u32);
+
+/// Why work stopped before its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unfinished {
+    /// The budget is used up: the next trap goes on.
+    Budget,
+    /// Hardware failed.
+    Failed(SmmuError),
+}
+
+impl From<SmmuError> for Unfinished {
+    fn from(error: SmmuError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl Budget {
+    /// What a trap gets.
+    pub(crate) const fn for_one_trap() -> Self {
+        Self(TRAP)
+    }
+
+    /// What nobody runs out of.
+    #[cfg(feature = "weakened")]
+    pub(crate) const fn weakened() -> Self {
+        Self(u32::MAX)
+    }
+
+    /// Charges `units`, for work that follows.
+    ///
+    /// # Errors
+    /// [`Unfinished::Budget`] when they are not left; then nothing is charged.
+    #[inline]
+    pub(crate) fn charge(&mut self, units: u32) -> Result<(), Unfinished> {
+        match self.0.checked_sub(units) {
+            Some(left) => {
+                self.0 = left;
+                Ok(())
+            }
+            None => Err(Unfinished::Budget),
+        }
+    }
+
+    /// Whether `units` are left.
+    pub(crate) fn covers(self, units: u32) -> bool {
+        self.0 >= units
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bounds_follow_from_the_charges() {
+        assert_eq!((MOST_PAGES, MOST_TABLES), (TRAP / PAGE, TRAP / TABLE));
+        assert!(MOST_EVENTS <= TRAP / EVENT);
+        assert_eq!((MOST_SYNCS, MOST_COMMANDS, MOST_LOADS), (TRAP / SYNC + 3, TRAP / COMMAND + 8, 2 * TRAP));
+    }
+
+    #[test]
+    fn what_is_charged_is_gone_and_nothing_is_charged_in_part() {
+        let mut budget = Budget::for_one_trap();
+        assert_eq!(budget.charge(TRAP - 1), Ok(()));
+        assert_eq!(budget.charge(2), Err(Unfinished::Budget));
+        assert!(budget.covers(1) && !budget.covers(2));
+        assert_eq!(budget.charge(1), Ok(()));
+        assert_eq!(budget.charge(1), Err(Unfinished::Budget));
+    }
+}
