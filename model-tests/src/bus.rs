@@ -1,7 +1,6 @@
 //! The driver's platform, made of the model: registers, EL2 memory, time.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use io_pgtable::Pa;
@@ -129,7 +128,7 @@ struct Wires {
     lazy_clean: Rc<Cell<bool>>,
     damage: Damage,
     /// Pages that the driver reads of its buffers, by address, while somebody asks.
-    read: RefCell<Option<BTreeSet<u64>>>,
+    read: RefCell<Option<Vec<u64>>>,
     #[cfg(feature = "weakened")]
     lacks: Vec<smmu_drv::weak::Weakness>,
 }
@@ -169,9 +168,11 @@ impl Bus {
 
     /// What `what` comes to, and which pages of buffers the driver read for it, with their stamps.
     pub(crate) fn reads<T>(&self, what: impl FnOnce() -> T) -> (T, Vec<(u64, u64)>) {
-        self.0.read.replace(Some(BTreeSet::new()));
+        self.0.read.replace(Some(Vec::new()));
         let result = what();
-        let read = self.0.read.take().unwrap_or_default();
+        let mut read = self.0.read.take().unwrap_or_default();
+        read.sort_unstable();
+        read.dedup();
         (result, read.into_iter().map(|page| (page, self.0.mem.stamp_for_cpu(page))).collect())
     }
 
@@ -287,7 +288,11 @@ impl DmaBuffer for Buffer {
     fn read64(&self, offset: usize) -> u64 {
         let Some(pa) = self.at(offset) else { return 0 };
         if let Some(read) = self.bus.0.read.borrow_mut().as_mut() {
-            read.insert(pa & !0xfff);
+            let page = pa & !0xfff;
+            // A page is mostly read word after word.
+            if read.last() != Some(&page) {
+                read.push(page);
+            }
         }
         let flipped = self.bus.0.damage.get().filter(|(at, _)| *at == pa).map_or(0, |(_, bits)| bits);
         self.bus.0.stores.read64(pa) ^ flipped

@@ -104,6 +104,7 @@ impl Mirror {
             self.see(layout::TABLES_BYTES);
             self.mem.preset((layout::TABLES..).step_by(8).zip(self.seen.iter().copied()));
         } else {
+            self.changes = 0;
             // The machine went back to when they were first made: the memory has them.
             self.see(self.heap.used());
         }
@@ -276,11 +277,23 @@ impl DmaStage2 for Dma {
     }
 
     fn next_leaf(&self, from: Ipa) -> Option<Leaf> {
-        let leaf = self.shadow.next_leaf(from)?;
+        let mut leaves = self.shadow.table().leaves(from.into(), self.shadow.limit().0.checked_sub(from.0)?);
+        let leaf = leaves.next()?;
+        // Leaves side by side that are alike are one: an audit asks once for all of them.
+        let mut end = leaf.iova.0 + leaf.size;
+        for next in leaves {
+            if next.iova.0 != end
+                || next.pa.0.wrapping_sub(leaf.pa.0) != end - leaf.iova.0
+                || next.attrs.mem != leaf.attrs.mem
+            {
+                break;
+            }
+            end += next.size;
+        }
         let start = leaf.iova.0.max(from.0);
-        let skipped = start - leaf.iova.0;
+        let pa = leaf.pa.0 + (start - leaf.iova.0);
         let kind = if leaf.attrs.mem == MemType::Normal { LeafKind::Normal } else { LeafKind::Device };
-        Some(Leaf { ipa: Ipa(start), pa: Pa(leaf.pa.0 + skipped), bytes: leaf.size - skipped, kind })
+        Some(Leaf { ipa: Ipa(start), pa: Pa(pa), bytes: end - start, kind })
     }
 
     fn coalesce(&mut self, range: PageRange) {

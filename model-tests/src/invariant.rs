@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use hyp::mem_protect::{Owner as PageOwner, PageRange};
+use hyp::mem_protect::{Owner as PageOwner, PageInfo, PageRange};
 use io_pgtable::Ipa;
 use smmu_model::{Mapped, Model, Reachable};
 
-use crate::layout;
-use crate::machine::Machine;
+use crate::layout::{self, RAM, RAM_BYTES};
+use crate::machine::{Machine, range};
 
 /// A byte that a stream can reach and must not, or memory that an SMMU may write by itself and must not.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +20,20 @@ pub struct Breach {
     pub pa: u64,
     /// How.
     pub how: String,
+}
+
+/// Whether pages have the same owners, page by page; claims on them may differ.
+pub(crate) fn same_owners(a: &[PageInfo], b: &[PageInfo]) -> bool {
+    // Most are the same in all.
+    let alike = |a: &[PageInfo], b: &[PageInfo]| a == b || a.iter().zip(b).all(|(a, b)| a.owner() == b.owner());
+    a.len() == b.len() && a.chunks(512).zip(b.chunks(512)).all(|(a, b)| alike(a, b))
+}
+
+/// Tables whose mappings are all the host's, as long as pages have these owners.
+#[derive(Default)]
+pub(crate) struct Judged {
+    pages: Vec<PageInfo>,
+    fine: Vec<Arc<Mapped>>,
 }
 
 impl Machine {
@@ -35,12 +49,11 @@ impl Machine {
     }
 
     fn check(&self, smmu: usize, model: &Model, sids: &[u32]) -> Result<(), Breach> {
-        let mut judged: Vec<Arc<Mapped>> = Vec::new();
         for (sid, reach) in sids.iter().zip(model.reach_each(sids)) {
             for mapped in reach.now {
-                if judged.iter().all(|known| !Arc::ptr_eq(known, &mapped)) {
+                if !self.is_judged(&mapped) {
                     mapped.ranges().try_for_each(|range| self.check_range(smmu, *sid, range))?;
-                    judged.push(mapped);
+                    self.judged.borrow_mut().fine.push(mapped);
                 }
             }
             reach.other.into_iter().try_for_each(|range| self.check_range(smmu, *sid, range))?;
@@ -67,6 +80,19 @@ impl Machine {
         let Some(el2) = &self.el2 else { return false };
         let pages = PageRange::covering(Ipa(pa), size).and_then(|range| el2.owner.map().pages(range).ok());
         pages.is_some_and(|pages| pages.iter().all(|page| page.owner() == PageOwner::Host))
+    }
+
+    /// Whether all that `mapped` maps was found to be the host's, while every page had the owner that it has now.
+    fn is_judged(&self, mapped: &Arc<Mapped>) -> bool {
+        let mut judged = self.judged.borrow_mut();
+        let pages = self.el2.as_ref().and_then(|el2| el2.owner.map().pages(range(RAM, RAM_BYTES)).ok());
+        let Some(pages) = pages else { return false };
+        if !same_owners(&judged.pages, pages) {
+            judged.pages.clear();
+            judged.pages.extend_from_slice(pages);
+            judged.fine.clear();
+        }
+        judged.fine.iter().any(|known| Arc::ptr_eq(known, mapped))
     }
 
     /// The first byte of the range that is not the host's, the translater page apart.

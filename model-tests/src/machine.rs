@@ -17,6 +17,7 @@ use smmu_model::{Bbml, Config, Memory, Model, Region, Snoop, Transfer, WriteBuff
 use crate::bus::{Bus, Damage, Pool, Spy};
 use crate::cpu::Cpu;
 use crate::dma::{Defence, Dma, Drivers, Mirror};
+use crate::invariant::Judged;
 use crate::layout;
 use crate::missing;
 use crate::owner::Owner;
@@ -103,6 +104,7 @@ pub struct Machine {
     defence: Rc<Cell<Defence>>,
     pages: Pages,
     setup: Setup,
+    pub(crate) judged: RefCell<Judged>,
 }
 
 impl Machine {
@@ -148,6 +150,7 @@ impl Machine {
             damage: Damage::default(),
             defence: Rc::new(Cell::new(missing::of_revocations())),
             setup: setup.clone(),
+            judged: RefCell::default(),
         };
         machine.mem.cpu_write64(layout::SECRET, CANARY);
         machine.mem.clean(layout::SECRET..layout::SECRET + 8);
@@ -158,11 +161,9 @@ impl Machine {
     }
 
     fn boot(&mut self) {
-        let pages = usize::try_from(layout::RAM_BYTES / PAGE_BYTES).unwrap_or(0);
         let mirror = Mirror::new(self.mem.clone(), self.walks_snoop());
         let drivers = Drivers::default();
-        let storage = Box::leak(vec![PageInfo::default(); pages].into_boxed_slice());
-        let owner = self.protect(storage, mirror, drivers.clone());
+        let owner = self.protect(storage(), mirror, drivers.clone());
         let stage2 = owner.dma().config(self.setup.vmid);
         let stores = Rc::new(WriteBuffer::new(self.mem.clone()));
         for model in &self.models {
@@ -382,6 +383,27 @@ impl Machine {
         for model in &self.models {
             model.borrow_mut().run_to_idle();
         }
+    }
+}
+
+thread_local! {
+    /// Storage of ownership maps of machines that are no more: maps borrow theirs for ever.
+    static STORAGE: RefCell<Vec<&'static mut [PageInfo]>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Storage for an ownership map.
+fn storage() -> &'static mut [PageInfo] {
+    let pages = usize::try_from(layout::RAM_BYTES / PAGE_BYTES).unwrap_or(0);
+    let used = STORAGE.with_borrow_mut(Vec::pop);
+    used.unwrap_or_else(|| Box::leak(vec![PageInfo::default(); pages].into_boxed_slice()))
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        let Some(El2 { owner, .. }) = self.el2.take() else { return };
+        let (map, ..) = owner.0.into_parts();
+        // At the end of the thread there may be nothing left to keep it in.
+        let _ = STORAGE.try_with(|kept| kept.borrow_mut().push(map.into_storage()));
     }
 }
 

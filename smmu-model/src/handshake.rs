@@ -98,6 +98,10 @@ impl Model {
         }
         let now = self.mem().tick();
         if after {
+            if self.timeline.enabled.is_empty() {
+                // No cache can have anything from before translation was on for the first time.
+                self.mem().forget(self.seat, now);
+            }
             self.timeline.enabled.push((now, None));
         } else if let Some(last) = self.timeline.enabled.last_mut() {
             last.1 = Some(now);

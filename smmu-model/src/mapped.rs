@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::arch::desc::{self, Desc};
 use crate::inval::{Depth, Span, Tag};
 use crate::item::Item;
-use crate::mem::Region;
+use crate::mem::{Region, Version};
 use crate::oracle::{Reachable, Via};
 use crate::stage2::{S2Mapping, root_table};
 use crate::strtab::S2;
@@ -216,7 +216,10 @@ impl View<'_> {
                     continue;
                 }
                 let ipa = base + (((at - start) / 8) << shift);
-                for version in self.versions(at).unwrap_or_default().into_iter().rev().filter(|old| old.end.is_some()) {
+                let now = self.mem.dev_read64(at).ok();
+                // What no barrier has ordered yet has no end either, and is not what the table says for certain.
+                let other = |old: &Version| old.end.is_some() || Some(old.value) != now;
+                for version in self.versions(at).unwrap_or_default().into_iter().rev().filter(other) {
                     self.s2_version(s2, ipa, place.level, at, version, source, out);
                 }
             }
@@ -228,7 +231,9 @@ impl View<'_> {
             if below.level == 3 && below.pages().all(|page| self.mem.words_with_past(page).is_empty()) {
                 continue;
             }
-            let Some(version) = self.versions(at).unwrap_or_default().last().copied() else { continue };
+            let now = self.mem.dev_read64(at).ok();
+            let certain = |word: &Version| word.end.is_none() && Some(word.value) == now;
+            let Some(version) = self.versions(at).unwrap_or_default().into_iter().find(certain) else { continue };
             let (span, depth) = (Span::around(ipa, shift), Depth::Table(place.level));
             let tag = Tag::S2 { vmid: s2.vmid, span, depth, granule: s2.granule };
             let item = Item::new(tag, vec![version], vec![source.clone()]);

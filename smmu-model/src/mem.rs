@@ -100,6 +100,8 @@ struct Inner {
     mmio: Vec<MmioWrite>,
     /// For each SMMU, the time before which it needs no past.
     floors: Vec<Time>,
+    /// What was before is forgotten.
+    forgotten: Time,
     /// The youngest [`Page::stamp`]. It never goes back.
     stamp: u64,
     /// What no barrier has ordered.
@@ -132,6 +134,7 @@ impl Memory {
             poc: Pages::default(),
             mmio: Vec::new(),
             floors: Vec::new(),
+            forgotten: 0,
             stamp: 0,
             pending: pending::Pending::default(),
         })))
@@ -298,7 +301,11 @@ impl Memory {
             *floor = before.max(*floor);
         }
         let before = m.floors.iter().copied().min().unwrap_or(0);
+        if before <= m.forgotten {
+            return;
+        }
         let m = &mut *m;
+        m.forgotten = before;
         for page in m.poc.values_mut().filter(|page| page.forgets(before)) {
             m.stamp += 1;
             let page = Arc::make_mut(page);

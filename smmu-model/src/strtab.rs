@@ -139,15 +139,14 @@ impl View<'_> {
         out: &mut Vec<Lookup>,
     ) {
         let sources: Vec<Rc<Item>> = source.into_iter().collect();
-        let mut words = Vec::new();
-        for at in (address..address + ste::STE_SIZE).step_by(8) {
-            let Ok(versions) = self.versions(at) else {
-                out.push(Lookup::Abort(address, Item::live(vec![], sources)));
-                return;
-            };
-            // An entry behind a cached descriptor may be fetched after the table has moved; one in a linear table not.
-            let (start, end) = if sources.is_empty() { (table.start, table.end) } else { (0, None) };
-            words.push(versions.into_iter().filter_map(|v| clip(v, start, end)).collect::<Vec<_>>());
+        let Ok(mut words) = self.versions_of_line(address) else {
+            out.push(Lookup::Abort(address, Item::live(vec![], sources)));
+            return;
+        };
+        // An entry behind a cached descriptor may be fetched after the table has moved; one in a linear table not.
+        let (start, end) = if sources.is_empty() { (table.start, table.end) } else { (0, None) };
+        for word in &mut words {
+            *word = word.iter().filter_map(|version| clip(*version, start, end)).collect();
         }
         for mixture in combinations(&words) {
             let mut raw = [0; 8];

@@ -58,6 +58,17 @@ impl View<'_> {
         Ok(all)
     }
 
+    /// The same for each of the words from `pa` to the end of its 64 bytes.
+    pub(crate) fn versions_of_line(&self, pa: u64) -> Result<Vec<Vec<Version>>, ExternalAbort> {
+        let mut all = self.mem.versions_of_line(pa, 0)?;
+        if self.past == Past::Now {
+            for word in &mut all {
+                word.retain(|version| version.end.is_none());
+            }
+        }
+        Ok(all)
+    }
+
     /// [`View::lookup`], made once.
     pub(crate) fn looked_up(&self, sid: u32) -> Rc<[Lookup]> {
         if let Some(known) = self.lookups.borrow().get(&sid) {
@@ -93,6 +104,9 @@ pub(crate) fn clip(version: Version, start: Time, end: Option<Time>) -> Option<V
 pub(crate) fn combinations(words: &[Vec<Version>]) -> Vec<Vec<Version>> {
     let total: usize = words.iter().map(Vec::len).product();
     assert!(total <= 1 << 16, "a structure changed too often without a full invalidation: {total} mixtures");
+    if total == 1 {
+        return vec![words.iter().flatten().copied().collect()];
+    }
     let mut all = vec![Vec::new()];
     for versions in words {
         all = all

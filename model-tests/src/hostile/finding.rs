@@ -4,7 +4,6 @@ use smmu_model::arch::regs as r;
 use smmu_model::{Cache, Hazard, Transfer};
 
 use super::action::{Action, Cmd};
-use super::audits::Audited;
 use super::{Play, SIDS};
 use crate::layout::{HOST_CMDQ, HOST_EVTQ, HOST_L2, HOST_STRTAB, SID, TRANSLATER, TRANSLATER_BYTES, VICTIM};
 
@@ -64,7 +63,7 @@ impl Play {
         if let Some(write) = written.iter().find(|write| !translater.contains(&write.pa)) {
             return Err(Finding::Escape(format!("a device register was written: {write:x?}")));
         }
-        self.audit()?;
+        self.audited.audit(&mut self.on.m)?;
         self.misuse()?;
         self.silent()?;
         self.age += 1;
@@ -124,7 +123,6 @@ impl Play {
             return Err(Finding::Stuck(format!("{claims} claims leak")));
         }
         self.judged = None;
-        self.audited = Audited::default();
         self.judge()?;
         for n in 0..self.drivers.len() {
             let failed = self.on.m.driver(n, |smmu, _| smmu.failed());
@@ -140,7 +138,7 @@ impl Play {
             }
         }
         self.judged = None;
-        self.audited = Audited::default();
+        self.audited.forget_drivers();
         self.judge()
     }
 

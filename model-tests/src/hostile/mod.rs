@@ -119,16 +119,8 @@ impl Play {
             on.m.without(missing);
         }
         let drivers = vec![Driver::default(); on.m.models.len()];
-        Self {
-            on,
-            drivers,
-            cpus: [None; CPUS],
-            guests: Vec::new(),
-            judged: None,
-            audited: Audited::default(),
-            age: 0,
-            injected: false,
-        }
+        let audited = on.audited();
+        Self { on, drivers, cpus: [None; CPUS], guests: Vec::new(), judged: None, audited, age: 0, injected: false }
     }
 
     fn run(&mut self, run: &Run) -> Result<Summary, Finding> {

@@ -5,6 +5,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 
+use super::audits::Audited;
 use super::setups;
 use super::watch::{Seen, Watch};
 use crate::machine::Machine;
@@ -26,6 +27,8 @@ pub(super) struct Ready {
     pub(super) watch: Watch,
     /// What it goes back to, and what had been seen then.
     start: (Snapshot, Seen),
+    /// What was audited then.
+    audited: Audited,
 }
 
 /// Machines kept at most, by each thread: those of a corpus come back often.
@@ -60,7 +63,17 @@ impl Ready {
         let watch = Watch::default();
         let mut m = Machine::watched(&setup, setups::firmware(kind.machine), watch.spy());
         let start = (m.snapshot(), watch.seen());
-        Self { kind, m, watch, start }
+        let mut audited = Audited::default();
+        // What is found is found again when the run is judged.
+        if audited.audit(&mut m).is_err() {
+            audited = Audited::default();
+        }
+        Self { kind, m, watch, start, audited }
+    }
+
+    /// What audits right after take-over looked at, if they found nothing.
+    pub(super) fn audited(&self) -> Audited {
+        self.audited.clone()
     }
 
     /// Keeps it for another run.

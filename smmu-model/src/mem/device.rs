@@ -73,31 +73,16 @@ impl Memory {
     /// # Errors
     /// Nothing answers there.
     pub fn versions(&self, pa: u64, from: Time) -> Result<Vec<Version>, ExternalAbort> {
+        self.lock().versions(pa & !7, from)
+    }
+
+    /// The same for each of the aligned words from `pa` on, up to eight, that lie in the same 64 bytes.
+    ///
+    /// # Errors
+    /// Nothing answers there.
+    pub fn versions_of_line(&self, pa: u64, from: Time) -> Result<Vec<Vec<Version>>, ExternalAbort> {
         let m = self.lock();
-        let word = pa & !7;
-        match m.region(word) {
-            None => return Err(ExternalAbort),
-            Some(Region::Mmio) => {
-                return Ok(vec![Version { value: 0, start: 0, end: None }]);
-            }
-            Some(Region::Ram) => {}
-        }
-        let page = m.poc.get(&(word / PAGE));
-        let Some(history) = page.and_then(|page| page.past.get(&index_of(word))) else {
-            let value = page.map_or(0, |page| page.words[index_of(word)]);
-            let mut out = vec![Version { value, start: 0, end: None }];
-            m.add_unordered(word, from, &mut out);
-            return Ok(out);
-        };
-        let mut out = Vec::with_capacity(history.len());
-        for (at, &(start, value)) in history.iter().enumerate() {
-            let end = history.get(at + 1).map(|next| next.0);
-            if end.is_none_or(|end| end > from) {
-                out.push(Version { value, start, end });
-            }
-        }
-        m.add_unordered(word, from, &mut out);
-        Ok(out)
+        (pa & !7..(pa | 63)).step_by(8).map(|word| m.versions(word, from)).collect()
     }
 
     /// Whether a device ever saw anything but zero in the 4096 bytes at `page`.
@@ -158,5 +143,33 @@ impl Memory {
     pub fn unchanged(&self, pages: &[(u64, u64)]) -> bool {
         let m = self.lock();
         pages.iter().all(|(page, stamp)| m.stamp_of(*page) == *stamp)
+    }
+}
+
+impl super::Inner {
+    fn versions(&self, word: u64, from: Time) -> Result<Vec<Version>, ExternalAbort> {
+        match self.region(word) {
+            None => return Err(ExternalAbort),
+            Some(Region::Mmio) => {
+                return Ok(vec![Version { value: 0, start: 0, end: None }]);
+            }
+            Some(Region::Ram) => {}
+        }
+        let page = self.poc.get(&(word / PAGE));
+        let Some(history) = page.and_then(|page| page.past.get(&index_of(word))) else {
+            let value = page.map_or(0, |page| page.words[index_of(word)]);
+            let mut out = vec![Version { value, start: 0, end: None }];
+            self.add_unordered(word, from, &mut out);
+            return Ok(out);
+        };
+        let mut out = Vec::with_capacity(history.len());
+        for (at, &(start, value)) in history.iter().enumerate() {
+            let end = history.get(at + 1).map(|next| next.0);
+            if end.is_none_or(|end| end > from) {
+                out.push(Version { value, start, end });
+            }
+        }
+        self.add_unordered(word, from, &mut out);
+        Ok(out)
     }
 }

@@ -132,7 +132,10 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
     let programs = build::targets(checkout, Driver::Whole)?;
     let jobs = targets.iter().map(|target| Job { target: *target, corpus: Corpus::Kept, without: None });
     let results = run::all(checkout, &programs, &jobs.collect::<Vec<_>>(), args)?;
-    println!("{:13} {:>10} {:>8} {:>7} {:>7}  findings", "target", "executions", "edges", "inputs", "s");
+    println!(
+        "{:13} {:>10} {:>8} {:>8} {:>7} {:>7}  findings",
+        "target", "executions", "a second", "edges", "inputs", "s"
+    );
     for result in &results {
         println!("{result}");
     }

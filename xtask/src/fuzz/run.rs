@@ -83,7 +83,8 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { target, executions, edges, inputs, seconds, finding, .. } = self;
         let finding = finding.as_deref().unwrap_or("none");
-        write!(f, "{target:13} {executions:10} {edges:8} {inputs:7} {seconds:7}  {finding}")
+        let a_second = executions / seconds.max(&1);
+        write!(f, "{target:13} {executions:10} {a_second:8} {edges:8} {inputs:7} {seconds:7}  {finding}")
     }
 }
 
@@ -127,7 +128,7 @@ fn one(checkout: &Checkout, programs: &Path, job: Job, seconds: u32) -> Result<O
         format!("-max_len={LONGEST}"),
         format!("-artifact_prefix={}/", findings.display()),
     ]);
-    // The ownership map's storage is leaked on purpose, run by run.
+    // The storage of ownership maps is never given back.
     command.args(["-detect_leaks=0", "-rss_limit_mb=8192", "-len_control=20", "-print_final_stats=1"]);
     command.arg(if seconds == 0 { "-runs=0".into() } else { format!("-max_total_time={seconds}") });
     command.arg(kept).arg(checkout.root().join("fuzz/corpus").join(name));
