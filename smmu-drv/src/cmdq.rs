@@ -3,6 +3,7 @@
 //! The queue is small (one page): a batch is submitted when it is full or synchronised. A command that hardware refused was
 //! not executed, so a batch that lost one never counts as synchronised, even though the queue runs on.
 
+use crate::budget;
 use crate::command::Command;
 use crate::errata::Issue;
 use crate::features::Coherency;
@@ -174,6 +175,14 @@ impl<B: DmaBuffer> Cmdq<B> {
         // Publishes the slots, and the changes of tables that the commands are about.
         hw.publish32(reg::CMDQ_PROD, self.prod);
         self.submitted = self.prod;
+    }
+
+    /// What a CMD_SYNC costs a trap.
+    pub(crate) fn sync_cost(&self) -> u32 {
+        match self.issue {
+            Issue::Once => budget::SYNC,
+            Issue::Twice => budget::SYNC.saturating_mul(2),
+        }
     }
 
     /// Whether [`Cmdq::separate`] has nothing to do.

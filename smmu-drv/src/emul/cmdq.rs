@@ -165,7 +165,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     /// What a CMD_SYNC costs: one of hardware, unless nothing was queued since the last, and a page for its store, unless that
     /// goes into the queue.
     fn charge_sync(&mut self, geometry: &Geometry, signal: Signal) -> Result<(), Unfinished> {
-        let hardware = if self.cmdq.ends_in_sync() { 0 } else { budget::SYNC };
+        let hardware = if self.cmdq.ends_in_sync() { 0 } else { self.cmdq.sync_cost() };
         let store = match signal {
             Signal::None | Signal::Wired => 0,
             Signal::Msi { address, .. } => {

@@ -152,7 +152,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
             HostMode::Bypass => self.share_blocks(&mut transition.cursor, Shared::Stage2)?,
             HostMode::Abort => self.share_blocks(&mut transition.cursor, Shared::Abort)?,
         }
-        self.budget.charge(budget::SYNC)?;
+        self.budget.charge(self.cmdq.sync_cost())?;
         self.push(Command::CfgiAll)?;
         self.strtab.cover(None);
         self.sync()?;
@@ -424,7 +424,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
                 let step = self.weaken_step(now, *target, step);
                 if !stored && self.cfgi_pending {
                     // The store before this one must not be in flight any more.
-                    self.budget.charge(budget::SYNC)?;
+                    self.budget.charge(self.cmdq.sync_cost())?;
                     self.sync()?;
                 }
                 self.strtab.store(sid, step);
