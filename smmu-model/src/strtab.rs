@@ -145,8 +145,11 @@ impl View<'_> {
         };
         // An entry behind a cached descriptor may be fetched after the table has moved; one in a linear table not.
         let (start, end) = if sources.is_empty() { (table.start, table.end) } else { (0, None) };
+        // What was over before the descriptor could be seen is read by nobody who follows it.
+        let linked = sources.iter().map(|source| source.since()).max().unwrap_or(0);
         for word in &mut words {
-            *word = word.iter().filter_map(|version| clip(*version, start, end)).collect();
+            let read = word.iter().filter(|version| version.end.is_none_or(|end| end > linked));
+            *word = read.filter_map(|version| clip(*version, start, end)).collect();
         }
         for mixture in combinations(&words) {
             let mut raw = [0; 8];

@@ -136,7 +136,14 @@ impl Inner {
         }
         let certain = out.len();
         let early = self.pending.early.get(&word).into_iter().flatten();
-        out.extend(early.copied().filter(|version| version.end.is_none_or(|end| end > from)));
+        for version in early.filter(|version| version.end.is_none_or(|end| end > from)) {
+            // What became certain then and there is one version, from when it could first be read.
+            let made_certain = |known: &&mut Version| known.value == version.value && Some(known.start) == version.end;
+            match out.iter_mut().take(certain).find(made_certain) {
+                Some(known) => known.start = known.start.min(version.start),
+                None => out.push(*version),
+            }
+        }
         let stores = self.pending.stores.get(&word).into_iter().flatten();
         out.extend(stores.map(|store| Version { value: store.value, start: store.since, end: None }));
         if out.len() > certain {
