@@ -119,6 +119,8 @@ impl<const N: usize> Write for Line<'_, N> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::format;
+    use std::string::String;
 
     fn all<const N: usize>(backlog: &mut Backlog<N>) -> String {
         std::iter::from_fn(|| backlog.pop()).map(char::from).collect()
