@@ -213,7 +213,7 @@ fn t67_a_kernel_that_programs_everything_anew_gets_no_more_than_the_first() {
 #[test]
 fn t67_a_store_that_nobody_repeats_holds_nothing_up() {
     // Hardware's linear table makes a change of SMMUEN, or of all entries, long.
-    let config = Config { two_level: false, sid_bits: 12, ..Config::qemu() };
+    let config = Config { two_level: false, sid_bits: 16, ..Config::qemu() };
     for half in [QUEUES, ON] {
         let (mut m, mut first) = first_kernel(config.clone(), Spy::default());
         let wanted = if half == ON {
