@@ -162,38 +162,42 @@ impl fmt::Display for FaultRecord {
     }
 }
 
-/// Keeps the first [`FAULT_LOG`] records until they are taken.
+/// Keeps records until they are taken, oldest first; what comes while [`FAULT_LOG`] wait is not kept.
 #[derive(Clone, Debug)]
 pub(crate) struct FaultLog {
     records: [Option<FaultRecord>; FAULT_LOG],
-    next: usize,
+    first: usize,
+    len: usize,
 }
 
 impl FaultLog {
     pub(crate) const fn new() -> Self {
-        Self { records: [None; FAULT_LOG], next: 0 }
+        Self { records: [None; FAULT_LOG], first: 0, len: 0 }
     }
 
     /// Keeps `record`; `false` when the log is full and it was not kept.
     pub(crate) fn push(&mut self, record: FaultRecord) -> bool {
-        match self.records.iter_mut().find(|slot| slot.is_none()) {
-            Some(slot) if self.next == 0 => {
-                *slot = Some(record);
-                true
-            }
-            _ => false,
+        if self.len == FAULT_LOG {
+            return false;
         }
+        let at = self.first.wrapping_add(self.len) % FAULT_LOG;
+        if let Some(slot) = self.records.get_mut(at) {
+            *slot = Some(record);
+        }
+        self.len = self.len.wrapping_add(1);
+        true
     }
 
-    /// Nothing is kept and no drain is under way, so that [`FaultLog::take`] would change nothing.
-    pub(crate) fn is_idle(&self) -> bool {
-        self.next == 0 && matches!(self.records.first(), Some(None))
+    /// Nothing is kept.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
     }
 
-    /// Takes the oldest record. While a drain is under way nothing is added, so that a flood cannot keep it running.
+    /// Takes the oldest record.
     pub(crate) fn take(&mut self) -> Option<FaultRecord> {
-        let record = self.records.get_mut(self.next).and_then(Option::take);
-        self.next = if record.is_some() { self.next.wrapping_add(1) } else { 0 };
-        record
+        let record = self.records.get_mut(self.first).and_then(Option::take)?;
+        self.first = self.first.wrapping_add(1) % FAULT_LOG;
+        self.len = self.len.wrapping_sub(1);
+        Some(record)
     }
 }

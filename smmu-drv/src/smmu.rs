@@ -165,9 +165,9 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         self.failed
     }
 
-    /// Whether [`Smmu::take_fault`] is to be called: there are records, or their end has to be noticed. Cheap enough for every trap.
+    /// Whether [`Smmu::take_fault`] has a record. Cheap enough for every trap.
     pub fn has_fault(&self) -> bool {
-        !self.faults.is_idle()
+        !self.faults.is_empty()
     }
 
     /// Takes the oldest fault record kept for the console.
