@@ -230,6 +230,7 @@ impl Access {
     /// The value that a load puts into its register, from the `raw` value read: truncated to the size, extended, cut to
     /// the width.
     #[must_use]
+    #[inline(always)] // Two callers, of which one is the path of nearly all accesses.
     pub const fn loaded(self, raw: u64) -> u64 {
         let extended = match (self.size, self.extend) {
             (Size::Byte, Extend::Zero) => raw & 0xff,
@@ -248,6 +249,7 @@ impl Access {
 
     /// The value that a store moves, from the register's content: truncated to the size.
     #[must_use]
+    #[inline(always)]
     pub const fn stored(self, register: u64) -> u64 {
         match self.size {
             Size::Byte => register & 0xff,
