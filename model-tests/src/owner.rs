@@ -4,7 +4,7 @@ use std::ops::{Deref, DerefMut};
 
 use hyp::mem_protect::{Claim, Ownership};
 use io_pgtable::Ipa;
-use smmu_drv::platform::{ClaimError, HostMemory};
+use smmu_drv::platform::{ClaimError, HostMemory, Sharing};
 
 use crate::cpu::Cpu;
 use crate::dma::Dma;
@@ -40,8 +40,8 @@ impl DerefMut for Owner {
 impl HostMemory for Owner {
     type Claim = Held;
 
-    fn claim(&mut self, ipa: Ipa, size: u64) -> Result<Held, ClaimError> {
-        self.0.claim(ipa, size).map(Held)
+    fn claim(&mut self, ipa: Ipa, size: u64, sharing: Sharing) -> Result<Held, ClaimError> {
+        self.0.claim(ipa, size, sharing).map(Held)
     }
 
     fn release(&mut self, claim: Held) {

@@ -106,6 +106,11 @@ impl PageOps for Pages {
         Ok(())
     }
 
+    fn settle(&self, pa: Pa) {
+        self.mem.clean(pa.0 & !7..(pa.0 & !7) + 8);
+        self.mem.invalidate(pa.0 & !7..(pa.0 & !7) + 8);
+    }
+
     fn load64(&self, pa: Pa) -> u64 {
         let word = self.mem.cpu_read64(pa.0);
         let (pages, loads) = self.work.get();

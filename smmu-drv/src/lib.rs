@@ -76,7 +76,7 @@ pub use emul::ids::{HOST_CMDQS, HostIds, MsiAdvert};
 pub use error::SmmuError;
 pub use fault::FaultRecord;
 pub use features::{Coherency, Features, IdRegisters};
-pub use platform::{ClaimError, DmaBuffer, HostMemory, Platform, WiredIrq};
+pub use platform::{ClaimError, DmaBuffer, HostMemory, Platform, Sharing, WiredIrq};
 pub use probe::{ProbeConfig, ProbeError, Probed, ReadsAs};
 pub use smmu::{AccessSize, Smmu, Stale, WriteOutcome};
 pub use stats::Stats;

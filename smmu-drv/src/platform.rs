@@ -70,11 +70,12 @@ pub trait HostMemory {
     /// A claimed range: host-owned normal memory that cannot change its owner until released.
     type Claim;
 
-    /// Claims `size` bytes from `ipa` (any alignment; whole pages are claimed).
+    /// Claims `size` bytes from `ipa` (any alignment; whole pages are claimed), which the host shares with its SMMU as `sharing`
+    /// says: every access to the claim follows it.
     ///
     /// # Errors
     /// Nothing is claimed then.
-    fn claim(&mut self, ipa: Ipa, size: u64) -> Result<Self::Claim, ClaimError>;
+    fn claim(&mut self, ipa: Ipa, size: u64, sharing: Sharing) -> Result<Self::Claim, ClaimError>;
     /// Ends a claim.
     fn release(&mut self, claim: Self::Claim);
     /// Fetches the little-endian 64-bit word at byte `offset` of the claim exactly once; `None` outside it or unaligned.
@@ -83,6 +84,15 @@ pub trait HostMemory {
     fn write64(&mut self, claim: &Self::Claim, offset: u64, value: u64) -> Option<()>;
     /// Stores a little-endian 32-bit word with one access; `None` outside the claim or unaligned, and nothing is stored.
     fn write32(&mut self, claim: &Self::Claim, offset: u64, value: u32) -> Option<()>;
+}
+
+/// How the host keeps memory that it shares with its SMMU, and so with EL2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sharing {
+    /// In cacheable mappings: EL2's own, which are, see the same.
+    Cacheable,
+    /// Past the caches: EL2's line is cleaned and invalidated before a read and after a write.
+    Memory,
 }
 
 /// Why host memory could not be claimed.

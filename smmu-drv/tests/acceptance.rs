@@ -85,7 +85,7 @@ struct NoHost;
 impl HostMemory for NoHost {
     type Claim = Never;
 
-    fn claim(&mut self, _: Ipa, _: u64) -> Result<Never, ClaimError> {
+    fn claim(&mut self, _: Ipa, _: u64, _: smmu_drv::Sharing) -> Result<Never, ClaimError> {
         Err(ClaimError::NotOwned)
     }
     fn release(&mut self, claim: Never) {

@@ -12,14 +12,13 @@ mod smmus;
 use crate::arch::{self, Conduit, PAGE, features};
 use crate::exit::{self, refuse};
 use crate::memory::dma::TRANSLATER;
-use crate::memory::el2::{El2Table, Sharing};
+use crate::memory::el2::El2Table;
 use crate::memory::host_s2::HostTable;
 #[cfg(feature = "ghost")]
 use crate::pool;
 use crate::{audit, console, gic, host, log, psci};
 use aarch64_cpu::registers::{CNTFRQ_EL0, CurrentEL, MPIDR_EL1, Readable};
 use division::Division;
-use hyp::boot_info::smmu::Coherency;
 use hyp::boot_info::{self, Early, Layout, MmioPolicy, PhysRange, Platform, fdt_edit, policy};
 use hyp::boot_info::{Array, gic::ITS_MAX};
 #[cfg(feature = "ghost")]
@@ -337,10 +336,8 @@ fn give_registers(mut table: HostTable, platform: &Platform<'_>) -> HostTable {
 }
 
 fn el2_table(bits: u32, platform: &Platform<'_>, division: &Division) -> El2Table {
-    let coherent = platform.smmus.iter().all(|smmu| smmu.coherency == Coherency::Coherent);
-    let sharing = if coherent { Sharing::Cacheable } else { Sharing::Memory };
     let build = || {
-        let mut table = El2Table::build(bits, features::pa_bits(), &arch::image(), sharing)?;
+        let mut table = El2Table::build(bits, features::pa_bits(), &arch::image())?;
         table.data(division.layout.pool.base().0, division.layout.pool.end().0)?;
         table.device(console::base() & !(PAGE - 1), PAGE)?;
         table.device(platform.gic.distributor.base().0, GICD_SIZE)?;

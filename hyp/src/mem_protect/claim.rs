@@ -4,7 +4,7 @@
 //! and not a moment longer.
 
 use io_pgtable::{Ipa, Pa};
-use smmu_drv::platform::{ClaimError, HostMemory};
+use smmu_drv::platform::{ClaimError, HostMemory, Sharing};
 
 use super::{DmaStage2, Error, HostStage2, Owner, Ownership, PageOps, PageRange};
 use crate::weakened;
@@ -22,6 +22,7 @@ pub struct Claim {
     start: Ipa,
     bytes: u64,
     pages: PageRange,
+    sharing: Sharing,
 }
 
 impl Claim {
@@ -100,16 +101,16 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
 impl<S: HostStage2, D: DmaStage2, P: PageOps> HostMemory for Ownership<'_, S, D, P> {
     type Claim = Claim;
 
-    fn claim(&mut self, ipa: Ipa, size: u64) -> Result<Claim, ClaimError> {
+    fn claim(&mut self, ipa: Ipa, size: u64, sharing: Sharing) -> Result<Claim, ClaimError> {
         let pages = PageRange::covering(ipa, size).ok_or(ClaimError::BadRange)?;
         if pages.count() > MAX_CLAIM_PAGES {
             return Err(ClaimError::BadRange);
         }
         let pinned = self.pin(pages);
         // What is not the host's is neither pinned nor mapped: much of it EL2 maps anyway.
-        weakened!(ClaimsUnchecked, { return Ok(Claim { start: ipa, bytes: size, pages }) });
+        weakened!(ClaimsUnchecked, { return Ok(Claim { start: ipa, bytes: size, pages, sharing }) });
         match pinned {
-            Ok(()) => Ok(Claim { start: ipa, bytes: size, pages }),
+            Ok(()) => Ok(Claim { start: ipa, bytes: size, pages, sharing }),
             Err(Error::NoMemory | Error::TooManyClaims) => Err(ClaimError::NoMemory),
             Err(_) => Err(ClaimError::NotOwned),
         }
@@ -122,18 +123,27 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> HostMemory for Ownership<'_, S, D,
 
     fn read64(&self, claim: &Claim, offset: u64) -> Option<u64> {
         let pa = claim.at(offset, 8)?;
+        if claim.sharing == Sharing::Memory {
+            self.pages.settle(pa);
+        }
         Some(self.pages.load64(pa))
     }
 
     fn write64(&mut self, claim: &Claim, offset: u64, value: u64) -> Option<()> {
         let pa = claim.at(offset, 8)?;
         self.pages.store64(pa, value);
+        if claim.sharing == Sharing::Memory {
+            self.pages.settle(pa);
+        }
         Some(())
     }
 
     fn write32(&mut self, claim: &Claim, offset: u64, value: u32) -> Option<()> {
         let pa = claim.at(offset, 4)?;
         self.pages.store32(pa, value);
+        if claim.sharing == Sharing::Memory {
+            self.pages.settle(pa);
+        }
         Some(())
     }
 }

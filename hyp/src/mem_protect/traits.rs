@@ -128,6 +128,10 @@ pub trait PageOps {
     /// [`InUse`]: the pool has handed some page out; nothing is taken.
     fn take(&mut self, range: PageRange) -> Result<(), InUse>;
 
+    /// Cleans and invalidates the word at `pa` in a mapped page to the point of coherency: before a load, so that what the host
+    /// wrote past the caches is read; after a store, so that it is seen there.
+    fn settle(&self, pa: Pa);
+
     /// Loads the little-endian word at `pa` in a mapped page with one access. `pa` is a multiple of 8.
     fn load64(&self, pa: Pa) -> u64;
     /// Stores the little-endian word at `pa` in a mapped page with one access. `pa` is a multiple of 8.

@@ -14,16 +14,6 @@ use io_pgtable::{Attrs, Cfg, CfgError, El2, IoPgtable, Iova, MapError, Pa, Prot,
 /// EL2's table.
 pub struct El2Table {
     table: IoPgtable<El2, PoolTables>,
-    sharing: Sharing,
-}
-
-/// How the host keeps the memory that it shares with an SMMU, and so with EL2: its driver follows the SMMU's coherency.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sharing {
-    /// In cacheable mappings.
-    Cacheable,
-    /// In mappings that bypass the caches: EL2 reads from memory and writes to it.
-    Memory,
 }
 
 /// Why EL2's table could not be built.
@@ -55,9 +45,9 @@ impl El2Table {
     ///
     /// # Errors
     /// [`BuildError`]; boot cannot go on.
-    pub fn build(bits: u32, pa_bits: u32, image: &Image, sharing: Sharing) -> Result<Self, BuildError> {
+    pub fn build(bits: u32, pa_bits: u32, image: &Image) -> Result<Self, BuildError> {
         let table = IoPgtable::new(&Cfg::new(bits, pa_bits), PoolTables).map_err(BuildError::Cfg)?;
-        let mut new = Self { table, sharing };
+        let mut new = Self { table };
         new.identity(image.start, image.text_end, Attrs::normal(Prot::READ | Prot::EXEC))?;
         new.identity(image.text_end, image.rodata_end, Attrs::normal(Prot::READ))?;
         new.identity(image.rodata_end, image.boot_stack_guard, Attrs::normal(Prot::RW))?;
@@ -149,8 +139,11 @@ impl PageOps for El2Table {
         if pool::take_donated(range.first(), range.count()) { Ok(()) } else { Err(InUse) }
     }
 
+    fn settle(&self, pa: Pa) {
+        arch::clean_and_invalidate(pa.0, 8);
+    }
+
     fn load64(&self, pa: Pa) -> u64 {
-        self.settle(pa);
         // SAFETY: (1) the page is claimed, so it is mapped; (2) `pa` is a multiple of 8; (3) volatile, since the host may write at the same time.
         unsafe { (pa.0 as *const u64).read_volatile() }
     }
@@ -158,22 +151,11 @@ impl PageOps for El2Table {
     fn store64(&mut self, pa: Pa, value: u64) {
         // SAFETY: (1) the page is claimed, so it is mapped; (2) `pa` is a multiple of 8; (3) it is the host's memory, nothing of EL2's.
         unsafe { (pa.0 as *mut u64).write_volatile(value) };
-        self.settle(pa);
     }
 
     fn store32(&mut self, pa: Pa, value: u32) {
         // SAFETY: (1) the page is claimed, so it is mapped; (2) `pa` is a multiple of 4; (3) it is the host's memory, nothing of EL2's.
         unsafe { (pa.0 as *mut u32).write_volatile(value) };
-        self.settle(pa);
-    }
-}
-
-impl El2Table {
-    /// Makes memory and EL2's view of the word at `pa` the same, where the host looks past the caches.
-    fn settle(&self, pa: Pa) {
-        if self.sharing == Sharing::Memory {
-            arch::clean_and_invalidate(pa.0, 8);
-        }
     }
 }
 

@@ -211,6 +211,10 @@ impl PageOps for Pages {
         Ok(())
     }
 
+    fn settle(&self, _: Pa) {
+        point();
+    }
+
     fn load64(&self, pa: Pa) -> u64 {
         point();
         world().mem.cpu_read64(pa.0)

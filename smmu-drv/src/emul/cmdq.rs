@@ -13,7 +13,7 @@ use super::queue::{Geometry, HostQueue};
 use crate::budget::{self, Unfinished};
 use crate::command::Command;
 use crate::error::SmmuError;
-use crate::platform::{HostMemory, Platform, WiredIrq};
+use crate::platform::{HostMemory, Platform, Sharing, WiredIrq};
 use crate::smmu::{Smmu, WriteOutcome};
 use crate::spec::commands::RawCmd;
 use crate::spec::registers::{Cerror, cr0::Cr0, gerror::Gerror, queue_index};
@@ -242,7 +242,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     fn fetch_command(&mut self, host: &mut H, geometry: &Geometry, index: u32) -> Result<Option<RawCmd>, Unfinished> {
         if let HostQueue::Unreachable(geometry) = self.regs.cmdq {
             self.budget.charge(geometry.cost())?;
-            let (queue, result) = HostQueue::enable(host, geometry);
+            let (queue, result) = HostQueue::enable(host, geometry, self.queue_sharing());
             self.regs.cmdq = queue;
             self.note_claim(result);
         }
@@ -307,7 +307,8 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         {
             return host.write32(claim, offset, data);
         }
-        let claim = host.claim(Ipa(address), 4).ok()?;
+        // Whoever looks for it, through a cache or past it, finds it.
+        let claim = host.claim(Ipa(address), 4, Sharing::Memory).ok()?;
         let written = host.write32(&claim, 0, data);
         host.release(claim);
         written

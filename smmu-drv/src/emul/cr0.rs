@@ -30,7 +30,12 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
             // What was recorded up to here is of the old value of SMMUEN, and judged by it.
             self.drain_events(host);
             let mode = if wanted.contains(Cr0::SMMUEN) {
-                let table = HostTable::new(self.regs.strtab_base, self.regs.strtab_base_cfg, &self.regs.ids);
+                let table = HostTable::new(
+                    self.regs.strtab_base,
+                    self.regs.strtab_base_cfg,
+                    self.table_sharing(),
+                    &self.regs.ids,
+                );
                 #[cfg(feature = "weakened")]
                 let table = self.weaken_table(table);
                 self.regs.table = Some(table);
@@ -128,7 +133,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
             self.regs.cmdq.disable(host);
         } else {
             let geometry = self.regs.cmdq_geometry();
-            let (queue, result) = HostQueue::enable(host, geometry);
+            let (queue, result) = HostQueue::enable(host, geometry, self.queue_sharing());
             self.regs.cmdq = queue;
             self.regs.cmdq_cons &= geometry.mask();
             self.note_claim(result);
@@ -151,7 +156,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
             // Events from before the enable were never the host's.
             self.drain_events(host);
             let geometry = self.regs.eventq_geometry();
-            let (queue, result) = HostQueue::enable(host, geometry);
+            let (queue, result) = HostQueue::enable(host, geometry, self.queue_sharing());
             self.regs.eventq = queue;
             self.note_claim(result);
         }

@@ -193,7 +193,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
             return Drained::Quiet;
         }
         weakened!(self.hw.platform(), IrqCfgObeyed, {
-            if let Ok(claim) = host.claim(io_pgtable::Ipa(self.regs.eventq_irq.cfg0), 4) {
+            if let Ok(claim) = host.claim(io_pgtable::Ipa(self.regs.eventq_irq.cfg0), 4, self.queue_sharing()) {
                 let _ = host.write32(&claim, 0, self.regs.eventq_irq.cfg1);
                 host.release(claim);
             }
@@ -207,7 +207,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     fn write_event(&mut self, host: &mut H, offset: u64, event: RawEvent) -> Option<()> {
         if let HostQueue::Unreachable(geometry) = self.regs.eventq {
             self.budget.charge(geometry.cost()).ok()?;
-            let (queue, result) = HostQueue::enable(host, geometry);
+            let (queue, result) = HostQueue::enable(host, geometry, self.queue_sharing());
             self.regs.eventq = queue;
             self.note_claim(result);
         }

@@ -10,6 +10,7 @@ mod gerror;
 pub mod ids;
 mod pairs;
 mod queue;
+mod sharing;
 pub mod table;
 
 use crate::platform::{HostMemory, Platform};

@@ -3,7 +3,7 @@
 use io_pgtable::Ipa;
 
 use crate::budget;
-use crate::platform::{ClaimError, HostMemory};
+use crate::platform::{ClaimError, HostMemory, Sharing};
 use crate::spec::registers::queue_base;
 use crate::spec::{get64, low32, mask64};
 
@@ -57,8 +57,12 @@ pub(crate) enum HostQueue<C> {
 
 impl<C> HostQueue<C> {
     /// Claims the queue's memory. What was claimed before must have been released.
-    pub(crate) fn enable<H: HostMemory<Claim = C>>(host: &mut H, geometry: Geometry) -> (Self, Result<(), ClaimError>) {
-        match host.claim(Ipa(geometry.base), geometry.size) {
+    pub(crate) fn enable<H: HostMemory<Claim = C>>(
+        host: &mut H,
+        geometry: Geometry,
+        sharing: Sharing,
+    ) -> (Self, Result<(), ClaimError>) {
+        match host.claim(Ipa(geometry.base), geometry.size, sharing) {
             Ok(claim) => (Self::On(geometry, claim), Ok(())),
             Err(error) => (Self::Unreachable(geometry), Err(error)),
         }

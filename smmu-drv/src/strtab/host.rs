@@ -8,7 +8,7 @@ use io_pgtable::Ipa;
 
 use crate::budget::{self, Budget, Unfinished};
 use crate::emul::ids::HostIds;
-use crate::platform::HostMemory;
+use crate::platform::{HostMemory, Sharing};
 use crate::spec::registers::{strtab_base, strtab_base_cfg};
 use crate::spec::ste::{L1STD_SIZE, STE_SIZE, l1std};
 use crate::spec::{get32, get64, mask64};
@@ -21,6 +21,7 @@ pub(crate) struct HostTable {
     log2size: u32,
     /// StreamID bits of a level-2 table; `None` for a linear table.
     split: Option<u32>,
+    sharing: Sharing,
     /// Spans that are too long are cut.
     #[cfg(feature = "weakened")]
     any_span: bool,
@@ -77,9 +78,10 @@ impl<C> Walk<C> {
         &mut self,
         host: &mut H,
         budget: &mut Budget,
+        sharing: Sharing,
         address: u64,
     ) -> Result<Option<&C>, Unfinished> {
-        claim(&mut self.entries, &mut self.refused, host, budget, address)
+        claim(&mut self.entries, &mut self.refused, host, budget, sharing, address)
     }
 
     /// Fetches one word of level 1.
@@ -87,9 +89,10 @@ impl<C> Walk<C> {
         &mut self,
         host: &mut H,
         budget: &mut Budget,
+        sharing: Sharing,
         address: u64,
     ) -> Result<Option<u64>, Unfinished> {
-        let claim = claim(&mut self.level1, &mut self.refused, host, budget, address)?;
+        let claim = claim(&mut self.level1, &mut self.refused, host, budget, sharing, address)?;
         Ok(claim.and_then(|claim| host.read64(claim, in_page(address))))
     }
 
@@ -107,6 +110,7 @@ fn claim<'a, H: HostMemory>(
     refused: &mut u64,
     host: &mut H,
     budget: &mut Budget,
+    sharing: Sharing,
     address: u64,
 ) -> Result<Option<&'a H::Claim>, Unfinished> {
     let base = address.wrapping_sub(in_page(address));
@@ -115,7 +119,7 @@ fn claim<'a, H: HostMemory>(
         if let Some(claim) = page.take().and_then(|page| page.claim) {
             host.release(claim);
         }
-        let claim = host.claim(Ipa(base), PAGE).ok();
+        let claim = host.claim(Ipa(base), PAGE, sharing).ok();
         if claim.is_none() {
             bump(refused);
         }
@@ -130,7 +134,7 @@ pub(crate) fn in_page(address: u64) -> u64 {
 }
 
 impl HostTable {
-    pub(crate) fn new(base: u64, cfg: u32, ids: &HostIds) -> Self {
+    pub(crate) fn new(base: u64, cfg: u32, sharing: Sharing, ids: &HostIds) -> Self {
         let written = get32(strtab_base_cfg::LOG2SIZE, cfg);
         let log2size = written.min(ids.sid_bits());
         let two_level = ids.two_level() && get32(strtab_base_cfg::FMT, cfg) == strtab_base_cfg::TWO_LEVEL;
@@ -149,6 +153,7 @@ impl HostTable {
             base: base & mask64(strtab_base::ADDR) & !ones(log2bytes),
             log2size,
             split,
+            sharing,
             #[cfg(feature = "weakened")]
             any_span: false,
         }
@@ -158,6 +163,11 @@ impl HostTable {
     #[cfg(feature = "weakened")]
     pub(crate) fn weaken_spans(&mut self) {
         self.any_span = true;
+    }
+
+    /// How the host keeps it.
+    pub(crate) fn sharing(&self) -> Sharing {
+        self.sharing
     }
 
     /// Finds the entry of `sid`.
@@ -188,7 +198,7 @@ impl HostTable {
         let index = sid.checked_shr(split).unwrap_or(0);
         let next = index.saturating_add(1).checked_shl(split).unwrap_or(u64::MAX);
         let address = at(self.base, index, L1STD_SIZE);
-        let Some(descriptor) = walk.descriptor(host, budget, address)? else {
+        let Some(descriptor) = walk.descriptor(host, budget, self.sharing, address)? else {
             return Ok(Located::Unreadable(address));
         };
         let span = get64(l1std::SPAN, descriptor);

@@ -115,7 +115,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
             Located::Unreadable(address) => return Ok(HostEntry::Unreadable(address)),
             Located::At { address, .. } => address,
         };
-        let Some(claim) = walk.entries(host, &mut self.budget, address)? else {
+        let Some(claim) = walk.entries(host, &mut self.budget, table.sharing(), address)? else {
             return Ok(HostEntry::Unreadable(address));
         };
         let offset = in_page(address);
@@ -352,7 +352,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
             Located::At { address, count } => (address, count),
         };
         let count = usize::try_from(known).unwrap_or(GROUP).min(count);
-        let Some(claim) = walk.entries(host, &mut self.budget, address)? else {
+        let Some(claim) = walk.entries(host, &mut self.budget, table.sharing(), address)? else {
             return Ok(group);
         };
         self.budget.charge(budget::ENTRY.saturating_mul(u32::try_from(count).unwrap_or(GROUP_U32)))?;

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 
 use io_pgtable::Ipa;
-use smmu_drv::{ClaimError, HostMemory};
+use smmu_drv::{ClaimError, HostMemory, Sharing};
 use smmu_model::Memory;
 
 use super::*;
@@ -18,17 +18,28 @@ pub struct Host {
     pub on_read: Option<Box<dyn Fn(u64)>>,
     pub reads: Cell<u64>,
     pub log: RefCell<Vec<u64>>,
+    /// Words in EL2's cache, where the host looks past it: what EL2 reads until its line is gone, and what it wrote last.
+    pub cached: RefCell<Option<BTreeMap<u64, u64>>>,
 }
 
 pub struct Claim {
     ipa: u64,
     size: u64,
+    sharing: Sharing,
 }
 
 impl Host {
     pub fn new(mem: Memory) -> Self {
         let owned = (RAM / 4096..(RAM + RAM_SIZE) / 4096).collect();
-        Self { mem, owned, claims: BTreeMap::new(), on_read: None, reads: Cell::new(0), log: RefCell::default() }
+        Self {
+            mem,
+            owned,
+            claims: BTreeMap::new(),
+            on_read: None,
+            reads: Cell::new(0),
+            log: RefCell::default(),
+            cached: RefCell::default(),
+        }
     }
 
     /// Gives a page away; refused while it is claimed.
@@ -37,6 +48,27 @@ impl Host {
             return false;
         }
         self.owned.remove(&(page / 4096))
+    }
+
+    /// What EL2 loads from `at`.
+    fn load(&self, at: u64, sharing: Sharing) -> u64 {
+        let memory = self.mem.cpu_read64(at);
+        let mut cached = self.cached.borrow_mut();
+        let Some(cached) = cached.as_mut() else { return memory };
+        if sharing == Sharing::Memory {
+            cached.remove(&at);
+            return memory;
+        }
+        *cached.entry(at).or_insert(memory)
+    }
+
+    /// EL2 stores `value` to the word at `at`.
+    fn store(&self, at: u64, value: u64, sharing: Sharing) {
+        if let (Some(cached), Sharing::Cacheable) = (self.cached.borrow_mut().as_mut(), sharing) {
+            cached.insert(at, value);
+        } else {
+            self.mem.cpu_write64(at, value);
+        }
     }
 
     fn at(&self, claim: &Claim, offset: u64, size: u64) -> Option<u64> {
@@ -50,7 +82,7 @@ impl Host {
 impl HostMemory for Host {
     type Claim = Claim;
 
-    fn claim(&mut self, ipa: Ipa, size: u64) -> Result<Claim, ClaimError> {
+    fn claim(&mut self, ipa: Ipa, size: u64, sharing: Sharing) -> Result<Claim, ClaimError> {
         let last = size.checked_sub(1).and_then(|s| ipa.0.checked_add(s)).ok_or(ClaimError::BadRange)?;
         let pages = ipa.0 / 4096..=last / 4096;
         if pages.end() - pages.start() > 0x10_0000 || !pages.clone().all(|p| self.owned.contains(&p)) {
@@ -59,7 +91,7 @@ impl HostMemory for Host {
         for page in pages {
             *self.claims.entry(page).or_default() += 1;
         }
-        Ok(Claim { ipa: ipa.0, size })
+        Ok(Claim { ipa: ipa.0, size, sharing })
     }
     fn release(&mut self, claim: Claim) {
         for page in claim.ipa / 4096..=(claim.ipa + claim.size - 1) / 4096 {
@@ -74,7 +106,7 @@ impl HostMemory for Host {
         let at = self.at(claim, offset, 8)?;
         self.reads.set(self.reads.get() + 1);
         self.log.borrow_mut().push(at);
-        let value = self.mem.cpu_read64(at);
+        let value = self.load(at, claim.sharing);
         if let Some(hook) = &self.on_read {
             hook(at);
         }
@@ -82,12 +114,14 @@ impl HostMemory for Host {
     }
     fn write64(&mut self, claim: &Claim, offset: u64, value: u64) -> Option<()> {
         let at = self.at(claim, offset, 8)?;
-        self.mem.cpu_write64(at, value);
+        self.store(at, value, claim.sharing);
         Some(())
     }
     fn write32(&mut self, claim: &Claim, offset: u64, value: u32) -> Option<()> {
         let at = self.at(claim, offset, 4)?;
-        self.mem.cpu_write32(at, value);
+        let word = self.load(at & !7, claim.sharing);
+        let shift = (at & 4) * 8;
+        self.store(at & !7, word & !(0xffff_ffff << shift) | u64::from(value) << shift, claim.sharing);
         Some(())
     }
 }

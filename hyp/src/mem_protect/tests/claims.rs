@@ -1,7 +1,7 @@
 //! Claims: what they allow, what they forbid, and where they end.
 
 use io_pgtable::Ipa;
-use smmu_drv::platform::{ClaimError, HostMemory};
+use smmu_drv::platform::{ClaimError, HostMemory, Sharing};
 
 use super::{
     named, range,
@@ -13,7 +13,7 @@ use crate::mem_protect::{Error, MAX_PINS};
 fn a_claim_reads_and_writes_inside_itself_only() {
     let (mut owned, world) = machine();
     let start = (RAM << 12) + 0xff0;
-    let claim = owned.claim(Ipa(start), 0x20).unwrap();
+    let claim = owned.claim(Ipa(start), 0x20, Sharing::Cacheable).unwrap();
     check(&owned, &world);
     assert_eq!(owned.write64(&claim, 0, 0x1111_2222_3333_4444), Some(()));
     assert_eq!(owned.write32(&claim, 4, 0x5555_6666), Some(()));
@@ -34,8 +34,8 @@ fn a_claim_reads_and_writes_inside_itself_only() {
 #[test]
 fn t13_a_claimed_page_keeps_its_owner_until_the_last_claim_ends() {
     let (mut owned, world) = machine();
-    let first = owned.claim(Ipa(RAM << 12), 0x2000).unwrap();
-    let second = owned.claim(Ipa((RAM << 12) + 0x1000), 8).unwrap();
+    let first = owned.claim(Ipa(RAM << 12), 0x2000, Sharing::Cacheable).unwrap();
+    let second = owned.claim(Ipa((RAM << 12) + 0x1000), 8, Sharing::Cacheable).unwrap();
     for pfn in [RAM, RAM + 1] {
         assert_eq!(owned.host_donate_hyp(named(pfn, 1)), Err(Error::Claimed));
         assert_eq!(owned.host_share_hyp(named(pfn, 1)), Err(Error::Claimed));
@@ -52,7 +52,7 @@ fn t13_a_claimed_page_keeps_its_owner_until_the_last_claim_ends() {
 fn t12_only_memory_of_the_host_is_claimed_whole() {
     let (mut owned, world) = machine();
     owned.host_donate_hyp(named(RAM + 4, 1)).unwrap();
-    let mut claim = |ipa, size| owned.claim(Ipa(ipa), size).err();
+    let mut claim = |ipa, size| owned.claim(Ipa(ipa), size, Sharing::Cacheable).err();
     for (ipa, size, error) in [
         (RAM << 12, 0, ClaimError::BadRange),
         (u64::MAX, 2, ClaimError::BadRange),
@@ -91,11 +91,32 @@ fn claims_of_a_page_are_limited() {
     }
     let before = (records(&owned), world.state());
     assert_eq!(owned.pin(range(RAM, 2)), Err(Error::TooManyClaims));
-    assert_eq!(owned.claim(Ipa(RAM << 12), 8).err(), Some(ClaimError::NoMemory));
+    assert_eq!(owned.claim(Ipa(RAM << 12), 8, Sharing::Cacheable).err(), Some(ClaimError::NoMemory));
     assert_eq!((records(&owned), world.state()), before);
     for _ in 0..MAX_PINS {
         owned.unpin(range(RAM, 1)).unwrap();
     }
     assert_eq!(owned.unpin(range(RAM, 1)), Err(Error::WrongState));
     check(&owned, &world);
+}
+
+#[test]
+fn what_the_host_shares_past_the_caches_is_read_from_memory_and_written_to_it() {
+    let (mut owned, world) = machine();
+    let at = RAM << 12;
+    for (sharing, seen, stored) in [(Sharing::Cacheable, 0, 5), (Sharing::Memory, 5, 7)] {
+        world.get().lines.clear();
+        world.get().words.insert(at, 0);
+        let claim = owned.claim(Ipa(at), 0x20, sharing).unwrap();
+        assert_eq!(owned.read64(&claim, 0), Some(0));
+        // The host stores past its caches, and looks there.
+        world.get().words.insert(at, 5);
+        assert_eq!(owned.read64(&claim, 0), Some(seen), "{sharing:?}");
+        assert_eq!(owned.write64(&claim, 0, 7), Some(()));
+        assert_eq!(world.get().words[&at], stored, "{sharing:?}");
+        world.get().words.insert(at, 5);
+        assert_eq!(owned.write32(&claim, 4, 1), Some(()));
+        assert_eq!(world.get().words[&at] >> 32, u64::from(sharing == Sharing::Memory));
+        owned.release(claim);
+    }
 }

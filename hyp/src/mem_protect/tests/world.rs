@@ -51,7 +51,10 @@ pub(super) struct Machine {
     pub(super) dirty: BTreeSet<u64>,
     /// Pages that were cleaned and invalidated after the last write.
     pub(super) settled: BTreeSet<u64>,
+    /// Memory, as the host sees it that looks past the caches.
     pub(super) words: BTreeMap<u64, u64>,
+    /// Words in EL2's cache, and whether they are dirty.
+    pub(super) lines: BTreeMap<u64, (u64, bool)>,
     pub(super) steps: Vec<Step>,
     /// Steps that fail, by their number since the last `arm`.
     pub(super) fail: Vec<usize>,
@@ -238,16 +241,26 @@ impl PageOps for World {
         Ok(())
     }
 
+    fn settle(&self, pa: Pa) {
+        let mut m = self.0.borrow_mut();
+        let word = pa.0 & !7;
+        // A dirty line goes to memory, and no line is left.
+        if let Some((value, true)) = m.lines.remove(&word) {
+            m.words.insert(word, value);
+        }
+    }
+
     fn load64(&self, pa: Pa) -> u64 {
-        let m = self.0.borrow();
+        let mut m = self.0.borrow_mut();
         assert!(m.state.el2.contains(&(pa.0 >> PAGE_SHIFT)));
-        m.words.get(&pa.0).copied().unwrap_or_default()
+        let memory = m.words.get(&pa.0).copied().unwrap_or_default();
+        m.lines.entry(pa.0).or_insert((memory, false)).0
     }
 
     fn store64(&mut self, pa: Pa, value: u64) {
         let mut m = self.get();
         assert!(m.state.el2.contains(&(pa.0 >> PAGE_SHIFT)));
-        m.words.insert(pa.0, value);
+        m.lines.insert(pa.0, (value, true));
     }
 
     fn store32(&mut self, pa: Pa, value: u32) {

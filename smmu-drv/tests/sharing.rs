@@ -1,0 +1,84 @@
+//! A host that maps what it shares with its SMMU past the caches, on an SMMU that could snoop.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use common::{BUF, CMDQ, EVTQ, L2TAB, Rig, STRTAB, r};
+use smmu_model::Transfer;
+
+/// Write-back, inner shareable: tables and queues.
+const CACHED: u64 = 0xd75;
+
+/// CR1 as the host has it, and a cache of EL2's that holds what was in memory when EL2 last looked.
+fn rig(cr1: u64) -> Rig {
+    let mut rig = Rig::qemu();
+    rig.write(r::CR1, cr1);
+    // What EL2 once read there, for whatever reason.
+    let words = (CMDQ..CMDQ + 0x1000).chain(STRTAB..STRTAB + 0x400).chain(L2TAB..L2TAB + 0x4000).step_by(8);
+    *rig.host.cached.borrow_mut() = Some(words.map(|at| (at, 0)).collect::<BTreeMap<_, _>>());
+    rig.enable_queues();
+    rig
+}
+
+/// Linear, or with two levels; translation on, stream 9 bypasses.
+fn translate(rig: &mut Rig, levels: u32) {
+    rig.mem().cpu_write(STRTAB, &[0; 0x400]);
+    let table = if levels == 1 { STRTAB } else { L2TAB };
+    rig.store(table + 9 * 64, common::BYPASS[0]);
+    rig.write64(r::STRTAB_BASE, STRTAB);
+    if levels == 2 {
+        rig.mem().cpu_write(STRTAB, &(L2TAB | 9).to_le_bytes());
+    }
+    rig.write(r::STRTAB_BASE_CFG, if levels == 1 { 4 } else { 10 | 8 << 6 | 1 << 16 });
+    rig.write(r::CR0, r::CMDQEN | r::EVENTQEN | r::SMMUEN);
+}
+
+#[test]
+fn queues_and_tables_past_the_caches_are_read_from_memory_and_written_to_it() {
+    // Non-cacheable; cacheable inside only; write-through; non-shareable, which is not the same as what EL2 sees.
+    for queues in [0, 0b1, 0b1010, 0b0101] {
+        for tables in [0, 0b1, 0b1010, 0b0101] {
+            for levels in [1, 2] {
+                let mut rig = rig(tables << 6 | queues);
+                translate(&mut rig, levels);
+                assert_eq!(rig.dma_write(9, BUF, 1), Transfer::Done, "tables {tables:#b}, {levels} levels");
+                rig.queue([0x46 | 1 << 12 | 0x77 << 32, BUF + 0x100]);
+                rig.issue(&[common::CFGI_ALL, common::cfgi_ste(9)]);
+                assert_eq!(rig.mem().cpu_read64(BUF + 0x100) & 0xffff_ffff, 0x77, "the completion is in memory");
+                rig.dma_write(10, BUF, 1);
+                assert_eq!(rig.events(), [[4 | 10 << 32, 0, 0, 0]], "queues {queues:#b}");
+                assert_eq!(rig.dma_write(9, BUF, 1), Transfer::Done);
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_shared_through_the_caches_costs_no_maintenance() {
+    // EL2's cache would differ from memory only if the host looked past it: here it must be what is used.
+    let mut rig = Rig::qemu();
+    rig.write(r::CR1, CACHED);
+    *rig.host.cached.borrow_mut() = Some(BTreeMap::new());
+    rig.enable_queues();
+    translate(&mut rig, 1);
+    rig.issue(&[common::cfgi_ste(9)]);
+    rig.dma_write(10, BUF, 1);
+    rig.read(r::EVENTQ_PROD);
+    let cached = rig.host.cached.borrow();
+    let cached = cached.as_ref().unwrap();
+    for at in [CMDQ, STRTAB + 9 * 64, EVTQ] {
+        assert!(cached.contains_key(&at), "{at:#x}");
+    }
+    assert_eq!(cached[&EVTQ], 4 | 10 << 32);
+}
+
+#[test]
+fn without_snooping_it_is_memory_whatever_cr1_says() {
+    let mut rig = Rig::new(smmu_model::Config { snoop: smmu_model::Snoop::NonCoherent, ..smmu_model::Config::qemu() });
+    rig.write(r::CR1, CACHED);
+    *rig.host.cached.borrow_mut() = Some((CMDQ..CMDQ + 0x1000).step_by(8).map(|at| (at, 0)).collect());
+    rig.enable_queues();
+    rig.issue(&[common::CFGI_ALL]);
+}
