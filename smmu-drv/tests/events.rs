@@ -164,7 +164,7 @@ fn faults_that_come_while_others_are_being_taken_are_kept() {
     let mut rig = Rig::qemu();
     rig.enable_linear(4);
     assert!(!rig.smmu.has_fault());
-    let mut take = |rig: &mut Rig, sid| {
+    let take = |rig: &mut Rig, sid| {
         assert!(rig.smmu.has_fault());
         assert_eq!(rig.smmu.take_fault().map(|fault| fault.sid), Some(sid));
     };
