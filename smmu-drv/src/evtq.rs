@@ -21,6 +21,8 @@ pub(crate) struct Evtq<B> {
     ring: B,
     log2: u32,
     cons: u32,
+    /// Records still to be taken of those that [`Evtq::mark`] found.
+    marked: u32,
     /// Overflow flag as last acknowledged.
     acknowledged: u32,
     coherent: Coherency,
@@ -37,7 +39,7 @@ pub(crate) enum Overflow {
 
 impl<B: DmaBuffer> Evtq<B> {
     pub(crate) fn new(ring: B, max_log2: u32, coherent: Coherency) -> Self {
-        Self { ring, log2: LOG2_ENTRIES.min(max_log2), cons: 0, acknowledged: 0, coherent }
+        Self { ring, log2: LOG2_ENTRIES.min(max_log2), cons: 0, marked: 0, acknowledged: 0, coherent }
     }
 
     /// SMMU_EVENTQ_BASE for this ring.
@@ -52,6 +54,7 @@ impl<B: DmaBuffer> Evtq<B> {
     /// The registers were just set to 0 with the queue disabled.
     pub(crate) fn reset(&mut self) {
         self.cons = 0;
+        self.marked = 0;
         self.acknowledged = 0;
     }
 
@@ -67,6 +70,17 @@ impl<B: DmaBuffer> Evtq<B> {
     /// SMMU_EVENTQ_PROD.
     pub(crate) fn prod<P: Platform<Buffer = B>>(&self, hw: &Hw<P>) -> u32 {
         hw.read32(reg::EVENTQ_PROD)
+    }
+
+    /// Remembers which records are in the queue now: no more than it has room for, whatever hardware says.
+    pub(crate) fn mark<P: Platform<Buffer = B>>(&mut self, hw: &Hw<P>) {
+        let held = self.index(self.prod(hw)).wrapping_sub(self.cons) & self.mask();
+        self.marked = held.min(MAX_DRAIN);
+    }
+
+    /// Whether all records that [`Evtq::mark`] found were taken.
+    pub(crate) fn is_past_mark(&self) -> bool {
+        self.marked == 0
     }
 
     /// Whether there is a record before `prod`, an index from [`Evtq::index`].
@@ -87,6 +101,7 @@ impl<B: DmaBuffer> Evtq<B> {
         let word = |at: usize| self.ring.read64(offset.saturating_add(at));
         let record = RawEvent([word(0), word(8), word(16), word(24)]);
         self.cons = self.cons.wrapping_add(1) & self.mask();
+        self.marked = self.marked.saturating_sub(1);
         Some(record)
     }
 

@@ -22,13 +22,18 @@ pub(super) const EVENT_LOG2: u32 = 5;
 
 impl<P: Platform, H: HostMemory> Smmu<P, H> {
     pub(super) fn write_cr0(&mut self, host: &mut H, wanted: Cr0) -> WriteOutcome {
-        self.regs.cr0 = wanted;
+        if core::mem::replace(&mut self.regs.cr0, wanted) != wanted {
+            // An edge that nobody waits for any more.
+            self.regs.edge_waits = false;
+        }
         if self.switch_cmdq(host, wanted).is_err() || self.switch_eventq(host, wanted).is_err() {
             return WriteOutcome::Again;
         }
         if wanted.contains(Cr0::SMMUEN) != self.heading_for_smmuen() {
             // What was recorded up to here is of the old value of SMMUEN, and judged by it.
-            self.drain_events(host);
+            if self.drain_before_edge(host).is_err() {
+                return WriteOutcome::Again;
+            }
             let mode = if wanted.contains(Cr0::SMMUEN) {
                 let table = HostTable::new(
                     self.regs.strtab_base,
@@ -75,6 +80,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         }
         // Also while SMMUEN is on its way down: this is what holds when it is.
         self.regs.transition = Some(Transition::new(after));
+        self.regs.edge_waits = false;
         self.regs.gbpa_update = true;
         self.run_transition(host)
     }
@@ -100,13 +106,9 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
             self.regs.gbpa_update = false;
             return WriteOutcome::Done;
         }
-        match self.step_transition(host, &mut transition) {
+        match self.finish_transition(host, &mut transition) {
             Ok(()) => {
                 let on = transition.mode() == HostMode::Table;
-                if !on && self.regs.cr0ack.contains(Cr0::SMMUEN) {
-                    // Faults of streams that had not followed yet: the CMD_SYNC at the end made their records visible.
-                    self.drain_events(host);
-                }
                 self.regs.event_table = self.regs.table;
                 self.regs.gbpa_update = false;
                 self.regs.cr0ack.set(Cr0::SMMUEN, on);
@@ -119,6 +121,15 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
             // The SMMU is failed: the enable is never acknowledged, as on hardware that hangs.
             Err(Unfinished::Failed(_)) => WriteOutcome::Done,
         }
+    }
+
+    fn finish_transition(&mut self, host: &mut H, transition: &mut Transition) -> Result<(), Unfinished> {
+        self.step_transition(host, transition)?;
+        if transition.mode() != HostMode::Table && self.regs.cr0ack.contains(Cr0::SMMUEN) {
+            // Faults of streams that had not followed yet: the CMD_SYNC at the end made their records visible.
+            self.drain_before_edge(host)?;
+        }
+        Ok(())
     }
 
     fn switch_cmdq(&mut self, host: &mut H, wanted: Cr0) -> Result<(), Unfinished> {
@@ -148,13 +159,12 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
             return Ok(());
         }
         self.budget.charge(self.regs.eventq_geometry().cost())?;
+        // Events of transactions that ended before the queue goes off are visible in it [S 6.3.9.4]; events from before it goes on were
+        // never the host's.
+        self.drain_before_edge(host)?;
         if on {
-            // Events of transactions that ended before the update completes are visible in the queue [S 6.3.9.4].
-            self.drain_events(host);
             self.regs.eventq.disable(host);
         } else {
-            // Events from before the enable were never the host's.
-            self.drain_events(host);
             let geometry = self.regs.eventq_geometry();
             let (queue, result) = HostQueue::enable(host, geometry, self.queue_sharing());
             self.regs.eventq = queue;

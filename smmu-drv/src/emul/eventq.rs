@@ -3,7 +3,7 @@
 use super::convert::{HostEvent, convert};
 use super::cr0::EVENT_LOG2;
 use super::queue::HostQueue;
-use crate::budget;
+use crate::budget::{self, Unfinished};
 use crate::error::SmmuError;
 use crate::evtq::{MAX_DRAIN, Overflow};
 use crate::fault::FaultRecord;
@@ -49,6 +49,29 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         if self.drain(host) == Drained::LeftBehind {
             self.interrupt_for_events();
         }
+    }
+
+    /// Takes what hardware recorded before an edge of EVENTQEN or SMMUEN, or before an abort is acknowledged, to be judged by what
+    /// holds up to there: committed records are visible before an update completes, and those of a queue that was not writable never
+    /// are [S 6.3.9.4, 7.2.1].
+    ///
+    /// What is recorded from the first of these calls on may be of either side, so that a device that does not stop holds nothing up:
+    /// there is an end after the records of one full queue.
+    ///
+    /// # Errors
+    /// The budget is used up; the next trap goes on.
+    pub(super) fn drain_before_edge(&mut self, host: &mut H) -> Result<(), Unfinished> {
+        if !core::mem::replace(&mut self.regs.edge_waits, true) && self.failed.is_none() {
+            self.evtq.mark(&self.hw);
+        }
+        if self.drain(host) == Drained::LeftBehind {
+            self.interrupt_for_events();
+            if !self.evtq.is_past_mark() {
+                return Err(Unfinished::Budget);
+            }
+        }
+        self.regs.edge_waits = false;
+        Ok(())
     }
 
     /// Hardware's interrupt, or the host's, was just enabled. The interrupt comes when a queue becomes non-empty [S 3.18.2]:

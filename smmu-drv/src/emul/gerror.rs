@@ -1,7 +1,7 @@
 //! SMMU_GERROR and SMMU_GERRORN of the host: errors of the emulated SMMU, and their wired interrupt.
 
 use crate::platform::{HostMemory, Platform, WiredIrq};
-use crate::smmu::Smmu;
+use crate::smmu::{Smmu, WriteOutcome};
 use crate::spec::registers::{Cerror, gerror::Gerror, irq_ctrl::IrqCtrl, queue_index};
 use crate::spec::{mask32, put32, replace32};
 
@@ -32,8 +32,21 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         self.raise_gerror(Gerror::CMDQ_ERR);
     }
 
-    /// A write of GERRORN: acknowledges active errors. Toggling an inactive one is CONSTRAINED UNPREDICTABLE; it is ignored.
-    pub(super) fn acknowledge_gerror(&mut self, written: Gerror) {
+    /// A write of GERRORN.
+    pub(super) fn write_gerrorn(&mut self, host: &mut H, written: Gerror) -> WriteOutcome {
+        let active = self.active_gerror();
+        let stays = active & (written ^ self.regs.gerror);
+        let abort = active.difference(stays).contains(Gerror::EVENTQ_ABT_ERR);
+        // The queue was not writable up to here.
+        if abort && self.drain_before_edge(host).is_err() {
+            return WriteOutcome::Again;
+        }
+        self.acknowledge_gerror(written);
+        self.consume_commands(host)
+    }
+
+    /// Acknowledges active errors. Toggling an inactive one is CONSTRAINED UNPREDICTABLE; it is ignored.
+    fn acknowledge_gerror(&mut self, written: Gerror) {
         let active = self.active_gerror();
         self.regs.gerrorn = self.regs.gerrorn.difference(active).union(written & active);
         if active.contains(Gerror::CMDQ_ERR) && !self.active_gerror().contains(Gerror::CMDQ_ERR) {

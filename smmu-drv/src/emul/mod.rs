@@ -74,6 +74,8 @@ pub(crate) struct HostRegs<C> {
     /// Completions that the trap under way has still to give.
     signals: cmdq::Signals,
     eventq: HostQueue<C>,
+    /// Records of hardware from before an edge are being taken, which waits for them.
+    edge_waits: bool,
     /// A change of what all streams do, under way.
     pub(crate) transition: Option<Transition>,
     /// Streams to translate again, and how far that is.
@@ -126,6 +128,7 @@ impl<C> HostRegs<C> {
             cmdq: HostQueue::Off,
             signals: cmdq::Signals::new(),
             eventq: HostQueue::Off,
+            edge_waits: false,
             transition: None,
             reshadow: None,
             all_pending: false,
@@ -302,8 +305,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
                 return self.consume_commands(host);
             }
             Register::Gerrorn => {
-                self.acknowledge_gerror(Gerror::from_bits_truncate(word));
-                return self.consume_commands(host);
+                return self.write_gerrorn(host, Gerror::from_bits_truncate(word));
             }
             Register::Cr1 => {
                 if regs.unguarded(Cr0::SMMUEN) {

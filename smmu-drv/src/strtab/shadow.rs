@@ -59,11 +59,12 @@ impl Cursor {
 pub(crate) struct Transition {
     mode: HostMode,
     cursor: Cursor,
+    complete: bool,
 }
 
 impl Transition {
     pub(crate) fn new(mode: HostMode) -> Self {
-        Self { mode, cursor: Cursor::at(0) }
+        Self { mode, cursor: Cursor::at(0), complete: false }
     }
 
     pub(crate) fn mode(&self) -> HostMode {
@@ -139,11 +140,14 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         weakened!(self.hw.platform(), NoBudget, { self.budget = Budget::weakened() });
     }
 
-    /// Continues a change of mode; complete and synchronised when it returns.
+    /// Continues a change of mode; complete and synchronised when it returns. Then there is nothing left to do if it is called again.
     ///
     /// # Errors
     /// The budget is used up, and `transition` says where to go on; or hardware failed.
     pub(crate) fn step_transition(&mut self, host: &mut H, transition: &mut Transition) -> Result<(), Unfinished> {
+        if transition.complete {
+            return Ok(());
+        }
         match transition.mode {
             HostMode::Table => {
                 let end = self.strtab.streams();
@@ -156,6 +160,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         self.push(Command::CfgiAll)?;
         self.strtab.cover(None);
         self.sync()?;
+        transition.complete = true;
         Ok(())
     }
 

@@ -1,0 +1,176 @@
+//! Records of hardware's queue that one trap has no budget for, at the edges of the enables: they are judged by what held when they
+//! were recorded [IHI 0070G 6.3.9.4, 7.2.1], and the edge is acknowledged after them.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use common::{BUF, L2TAB, Rig, STRTAB, r};
+use smmu_drv::{AccessSize, WriteOutcome};
+use smmu_model::Config;
+
+const QUEUES: u64 = r::CMDQEN | r::EVENTQEN;
+const ALL: u64 = QUEUES | r::SMMUEN;
+/// Where the largest command queue lies: claiming it takes half a budget.
+const LARGE: u64 = common::RAM + 0x60_0000;
+/// More than one trap has budget for, where each makes EL2 look into another page.
+const COSTLY: u64 = 120;
+/// All that hardware's queue holds.
+const FULL: u64 = 128;
+
+/// Streams that take turns between two pages of the host's table; far enough from the first that a walk has not come to them when
+/// its first trap ends.
+fn stream(n: u64) -> u64 {
+    0x2000 + n % 8 * 64
+}
+
+/// Two levels of 2^14 streams, 64 to a page, no valid entry; nothing on.
+fn off() -> Rig {
+    let mut rig = Rig::new(Config { sid_bits: 16, ssid_bits: 16, ..Config::qemu() });
+    rig.enable_queues();
+    rig.write(r::CR0, 0);
+    rig.mem().cpu_write(STRTAB, &[0; 2048]);
+    rig.mem().cpu_write(L2TAB, &[0; 0x2000]);
+    for n in 0..8 {
+        rig.store(STRTAB + (stream(n) / 64) * 8, (L2TAB + n % 2 * 4096) | 7);
+    }
+    rig.write64(r::STRTAB_BASE, STRTAB);
+    rig.write(r::STRTAB_BASE_CFG, 14 | 6 << 6 | 1 << 16);
+    rig.write64(r::CMDQ_BASE, LARGE | 14);
+    rig.write(r::CMDQ_PROD, 0);
+    rig.write(r::CMDQ_CONS, 0);
+    rig
+}
+
+fn store(rig: &mut Rig, cr0: u64) -> WriteOutcome {
+    rig.smmu.mmio_write(&mut rig.host, r::CR0, AccessSize::Word, cr0)
+}
+
+/// Repeats a store that is not complete: hardware's queue has no more records than a few traps take.
+fn complete(rig: &mut Rig, cr0: u64) {
+    let mut traps = 0;
+    while store(rig, cr0) == WriteOutcome::Again {
+        traps += 1;
+        assert!(traps < 8, "not in bounded time");
+    }
+}
+
+fn faults(rig: &mut Rig, count: u64) -> Vec<[u64; 4]> {
+    let bad_ste = |n| [4 | stream(n) << 32, 0, 0, 0];
+    (0..count)
+        .map(|n| {
+            rig.dma_write(u32::try_from(stream(n)).unwrap(), BUF, 1);
+            bad_ste(n)
+        })
+        .collect()
+}
+
+/// As the host has translation off: what hardware records then is of EL2's making.
+fn faults_of_bypass(rig: &mut Rig, count: u64) {
+    for n in 0..count {
+        let sid = u32::try_from(stream(n)).unwrap();
+        rig.board.0.model.borrow_mut().dma_write(sid, Some(1), BUF, &[1]);
+    }
+}
+
+#[test]
+fn eventqen_goes_down_behind_what_was_recorded() {
+    let mut rig = off();
+    rig.write(r::CR0, ALL);
+    let expected = faults(&mut rig, COSTLY);
+    assert_eq!(store(&mut rig, r::CMDQEN | r::SMMUEN), WriteOutcome::Again, "more than one trap has budget for");
+    assert_eq!((rig.read(r::CR0), rig.read(r::CR0ACK)), (r::CMDQEN | r::SMMUEN, ALL));
+    complete(&mut rig, r::CMDQEN | r::SMMUEN);
+    assert_eq!(rig.read(r::CR0ACK), r::CMDQEN | r::SMMUEN);
+    // Nothing later is the host's.
+    faults(&mut rig, 3);
+    assert_eq!(rig.events(), expected);
+}
+
+#[test]
+fn a_device_that_does_not_stop_does_not_hold_eventqen_up() {
+    for (from, to) in [(ALL, r::CMDQEN | r::SMMUEN), (r::CMDQEN | r::SMMUEN, ALL), (ALL, QUEUES), (QUEUES, ALL)] {
+        let mut rig = off();
+        rig.write(r::CR0, from);
+        let board = rig.board.clone();
+        faults(&mut rig, COSTLY);
+        // One record for each word that EL2 reads, and as many as there is room for between two traps.
+        rig.host.on_read = Some(Box::new(move |_| {
+            board.0.model.borrow_mut().dma_write(0x2000, None, BUF, &[1]);
+        }));
+        let mut traps = 0;
+        while store(&mut rig, to) == WriteOutcome::Again {
+            traps += 1;
+            assert!(traps < 16, "{from:#x} to {to:#x}: not in bounded time");
+            faults(&mut rig, FULL);
+        }
+        rig.host.on_read = None;
+        assert_eq!(rig.read(r::CR0ACK), to);
+    }
+}
+
+#[test]
+fn what_was_recorded_before_eventqen_goes_up_is_not_the_hosts() {
+    let mut rig = off();
+    rig.write(r::CR0, r::SMMUEN);
+    faults(&mut rig, FULL);
+    // The command queue takes half of the first trap's budget.
+    complete(&mut rig, ALL);
+    assert_eq!(rig.read(r::CR0ACK), ALL);
+    assert_eq!(rig.events(), [] as [[u64; 4]; 0]);
+    assert_eq!(rig.smmu.stats().faults, FULL);
+}
+
+#[test]
+fn what_was_recorded_before_smmuen_goes_up_is_not_the_hosts() {
+    let mut rig = off();
+    rig.write(r::CR0, r::EVENTQEN);
+    faults_of_bypass(&mut rig, FULL);
+    complete(&mut rig, ALL);
+    assert_eq!(rig.read(r::CR0ACK), ALL);
+    assert_eq!(rig.events(), [] as [[u64; 4]; 0]);
+    assert_eq!(rig.smmu.stats().faults, FULL);
+}
+
+#[test]
+fn smmuen_goes_down_behind_what_was_recorded_on_its_way() {
+    let mut rig = off();
+    rig.write(r::CR0, ALL);
+    let before = faults(&mut rig, COSTLY);
+    assert_eq!(store(&mut rig, QUEUES), WriteOutcome::Again);
+    assert_eq!(rig.events(), before);
+    // Streams that have not followed.
+    let meanwhile = faults(&mut rig, COSTLY);
+    complete(&mut rig, QUEUES);
+    assert_eq!(rig.read(r::CR0ACK), QUEUES);
+    faults_of_bypass(&mut rig, 3);
+    assert_eq!(rig.events(), meanwhile);
+}
+
+#[test]
+fn another_value_of_cr0_begins_its_own_edge() {
+    let mut rig = off();
+    rig.write(r::CR0, ALL);
+    let first = faults(&mut rig, COSTLY);
+    assert_eq!(store(&mut rig, r::CMDQEN | r::SMMUEN), WriteOutcome::Again);
+    // The store is never repeated: another one takes its place, and the queue stays on.
+    complete(&mut rig, ALL);
+    assert_eq!(rig.events(), first);
+    let second = faults(&mut rig, COSTLY);
+    complete(&mut rig, r::CMDQEN | r::SMMUEN);
+    assert_eq!(rig.events(), second);
+}
+
+#[test]
+fn what_was_recorded_while_the_hosts_queue_had_failed_is_not_the_hosts() {
+    let mut rig = off();
+    assert!(rig.host.donate(common::EVTQ));
+    rig.write(r::CR0, ALL);
+    faults(&mut rig, 1);
+    rig.read(r::EVENTQ_PROD);
+    assert_eq!(rig.read(r::GERROR), 4, "EVENTQ_ABT_ERR");
+    faults(&mut rig, FULL);
+    rig.host.owned.insert(common::EVTQ / 4096);
+    rig.write(r::GERRORN, 4);
+    let expected = faults(&mut rig, 3);
+    assert_eq!(rig.events(), expected);
+}
