@@ -159,7 +159,7 @@ impl<B: DmaBuffer> Cmdq<B> {
     fn make_room<P: Platform<Buffer = B>>(&mut self, hw: &Hw<P>) -> Result<(), CmdqError> {
         if self.issue == Issue::Twice {
             // A batch, its CMD_SYNC, and both again.
-            let most = (self.entries() / 2).saturating_sub(1);
+            let most = self.batch_twice();
             let queued = self.prod.wrapping_sub(self.batch) & self.mask;
             return if queued < most { Ok(()) } else { self.complete_twice(hw) };
         }
@@ -177,11 +177,25 @@ impl<B: DmaBuffer> Cmdq<B> {
         self.submitted = self.prod;
     }
 
+    /// Commands of one batch that [`Issue::Twice`] has room for.
+    fn batch_twice(&self) -> u32 {
+        (self.entries() / 2).saturating_sub(1)
+    }
+
+    /// What a command costs a trap: where batches are repeated, its part of those that a full ring completes too.
+    #[inline]
+    pub(crate) fn command_cost(&self) -> u32 {
+        match self.issue {
+            Issue::Once => budget::COMMAND,
+            Issue::Twice => budget::command_twice(self.batch_twice()),
+        }
+    }
+
     /// What a CMD_SYNC costs a trap.
     pub(crate) fn sync_cost(&self) -> u32 {
         match self.issue {
             Issue::Once => budget::SYNC,
-            Issue::Twice => budget::SYNC.saturating_mul(2),
+            Issue::Twice => budget::SYNC_TWICE,
         }
     }
 

@@ -133,7 +133,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
                 self.start_reshadow(Scope::All);
                 continue;
             }
-            self.budget.charge(budget::COMMAND)?;
+            self.budget.charge(self.cmdq.command_cost())?;
             let Some(raw) = self.fetch_command(host, geometry, *head)? else {
                 return Err(Stop::Error(Cerror::Abt));
             };

@@ -27,8 +27,6 @@ enum Drained {
     LeftBehind,
 }
 
-/// What a record costs at most.
-const DEAREST_RECORD: u32 = budget::EVENT + 3 * budget::PAGE;
 const _: () = assert!(1 << (super::ids::HOST_EVENTQS + EVENT_LOG2) <= 4096, "the host's queue is one page");
 
 impl<P: Platform, H: HostMemory> Smmu<P, H> {
@@ -121,7 +119,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
             self.hw.dsb();
             let mut took = false;
             // Charged before a record is taken: it may need both levels of the host's table, and the host's queue.
-            while left > 0 && self.evtq.holds(end) && self.budget.covers(DEAREST_RECORD) {
+            while left > 0 && self.evtq.holds(end) && self.budget.covers(budget::RECORD) {
                 let charged = self.budget.charge(budget::EVENT);
                 let Some(raw) = self.evtq.pop(end).filter(|_| charged.is_ok()) else { break };
                 left = left.saturating_sub(1);

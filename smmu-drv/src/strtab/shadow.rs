@@ -17,7 +17,7 @@ use crate::weak::weakened;
 
 /// Entries handled together: half a page of the host's table, so that a group never straddles two pages.
 const GROUP: usize = 32;
-const GROUP_U32: u32 = 32;
+pub(crate) const GROUP_U32: u32 = 32;
 const LOG2_GROUP: u32 = 5;
 
 /// What the host's registers say that streams do.
@@ -196,7 +196,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         match scope {
             Scope::One { sid, .. } => {
                 let mut walk = Walk::new();
-                let done = self.reshadow_one(host, &mut walk, sid);
+                let done = self.reshadow_one(host, &mut walk, sid, cursor);
                 self.end_walk(host, walk);
                 done
             }
@@ -235,19 +235,26 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         usize::try_from(end.saturating_sub(sid)).unwrap_or(GROUP).min(GROUP)
     }
 
-    /// Translates one entry. A block that has no private table yet, or whose level-1 descriptor went, is done as a whole.
-    fn reshadow_one(&mut self, host: &mut H, walk: &mut Walk<H::Claim>, sid: u32) -> Result<(), Unfinished> {
+    /// Translates one entry. A block that has no private table yet, or whose level-1 descriptor went, is done as a whole, from
+    /// `cursor` on.
+    fn reshadow_one(
+        &mut self,
+        host: &mut H,
+        walk: &mut Walk<H::Claim>,
+        sid: u32,
+        cursor: &mut Cursor,
+    ) -> Result<(), Unfinished> {
         let block = sid >> SPLIT;
-        if self.strtab.is_private(block) {
+        let begun = cursor.next != u64::from(block << SPLIT);
+        if !begun && self.strtab.is_private(block) {
             let group = self.fetch(host, walk, sid, 1)?;
             if group.mapped || !self.strtab.is_two_level() {
                 let [target, ..] = group.targets;
                 return self.update(sid, &[target]);
             }
         }
-        let mut cursor = Cursor::at(u64::from(block << SPLIT));
         while cursor.next < next_block(block).min(self.strtab.streams()) {
-            self.reshadow_block(host, walk, block, &mut cursor)?;
+            self.reshadow_block(host, walk, block, cursor)?;
         }
         Ok(())
     }
@@ -260,7 +267,8 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         block: u32,
         cursor: &mut Cursor,
     ) -> Result<(), Unfinished> {
-        self.budget.charge(budget::BLOCK)?;
+        // One command at most, besides those that are synchronised one by one.
+        self.budget.charge(budget::BLOCK.max(self.cmdq.command_cost()))?;
         let end = next_block(block).min(self.strtab.streams());
         if !self.strtab.is_private(block) {
             self.prepare_block(host, walk, block)?;
