@@ -1,4 +1,6 @@
 //! Lines that wait for the console: a trap writes a bounded number of bytes and waits for no transmitter, the rest follows.
+//!
+//! A part of the room is kept for EL2's own lines, so that a host that makes EL2 print cannot keep its errors from being told.
 
 use core::fmt::{self, Write};
 
@@ -6,8 +8,17 @@ use core::fmt::{self, Write};
 /// faster, and it is not waited for.
 pub const CONSOLE_BYTES: usize = 128;
 
-/// Whole lines, first in, first out, in `N` bytes.
-pub struct Backlog<const N: usize> {
+/// Who makes EL2 print a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The host, as often as it likes: DMA faults, counters that it asks for.
+    Host,
+    /// EL2: its errors and what else it says a bounded number of times.
+    El2,
+}
+
+/// Whole lines, first in, first out, in `N` bytes, of which the last free `RESERVE` are for those of [`Cause::El2`] alone.
+pub struct Backlog<const N: usize, const RESERVE: usize> {
     bytes: [u8; N],
     first: usize,
     len: usize,
@@ -20,13 +31,13 @@ pub struct Full {
     pub bytes: usize,
 }
 
-impl<const N: usize> Default for Backlog<N> {
+impl<const N: usize, const RESERVE: usize> Default for Backlog<N, RESERVE> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl<const N: usize> Backlog<N> {
+impl<const N: usize, const RESERVE: usize> Backlog<N, RESERVE> {
     /// An empty one.
     #[must_use]
     pub const fn new() -> Self {
@@ -43,9 +54,13 @@ impl<const N: usize> Backlog<N> {
     ///
     /// # Errors
     /// [`Full`]; nothing was added.
-    pub fn line(&mut self, text: fmt::Arguments<'_>) -> Result<(), Full> {
+    pub fn line(&mut self, cause: Cause, text: fmt::Arguments<'_>) -> Result<(), Full> {
+        let room = match cause {
+            Cause::Host => N.saturating_sub(RESERVE),
+            Cause::El2 => N,
+        };
         let before = self.len;
-        let mut line = Line { backlog: self, bytes: 0 };
+        let mut line = Line { backlog: self, room, bytes: 0 };
         // The writer itself never fails.
         let _ = writeln!(line, "{text}");
         let bytes = line.bytes;
@@ -75,8 +90,9 @@ impl<const N: usize> Backlog<N> {
         Some(byte)
     }
 
-    fn push(&mut self, byte: u8) {
-        if self.len < N
+    /// Adds a byte while fewer than `room` wait.
+    fn push(&mut self, byte: u8, room: usize) {
+        if self.len < room
             && let Some(slot) = self.bytes.get_mut(wrapped::<N>(self.first, self.len))
         {
             *slot = byte;
@@ -91,27 +107,31 @@ fn wrapped<const N: usize>(at: usize, more: usize) -> usize {
     sum.checked_sub(N).unwrap_or(sum)
 }
 
-/// A line on its way in.
-struct Line<'a, const N: usize> {
-    backlog: &'a mut Backlog<N>,
-    bytes: usize,
-}
-
-impl<const N: usize> Line<'_, N> {
-    fn put(&mut self, byte: u8) {
-        self.backlog.push(byte);
-        self.bytes = self.bytes.saturating_add(1);
+/// Gives `byte` each byte of `text`, and a carriage return before each line feed.
+pub fn for_each_byte(text: &str, mut byte: impl FnMut(u8)) {
+    for each in text.bytes() {
+        if each == b'\n' {
+            byte(b'\r');
+        }
+        byte(each);
     }
 }
 
-impl<const N: usize> Write for Line<'_, N> {
+/// A line on its way in.
+struct Line<'a, const N: usize, const RESERVE: usize> {
+    backlog: &'a mut Backlog<N, RESERVE>,
+    /// Bytes that may wait, with those of this line.
+    room: usize,
+    /// Its bytes, with those that found no room.
+    bytes: usize,
+}
+
+impl<const N: usize, const RESERVE: usize> Write for Line<'_, N, RESERVE> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        for byte in text.bytes() {
-            if byte == b'\n' {
-                self.put(b'\r');
-            }
-            self.put(byte);
-        }
+        for_each_byte(text, |byte| {
+            self.backlog.push(byte, self.room);
+            self.bytes = self.bytes.saturating_add(1);
+        });
         Ok(())
     }
 }
@@ -122,16 +142,16 @@ mod tests {
     use std::format;
     use std::string::String;
 
-    fn all<const N: usize>(backlog: &mut Backlog<N>) -> String {
+    fn all<const N: usize, const RESERVE: usize>(backlog: &mut Backlog<N, RESERVE>) -> String {
         std::iter::from_fn(|| backlog.pop()).map(char::from).collect()
     }
 
     #[test]
     fn lines_come_out_as_they_went_in_around_the_end() {
-        let mut backlog = Backlog::<16>::new();
+        let mut backlog = Backlog::<16, 0>::new();
         for n in 0..40 {
-            assert_eq!(backlog.line(format_args!("n={n}")), Ok(()));
-            assert_eq!(backlog.line(format_args!("x")), Ok(()));
+            assert_eq!(backlog.line(Cause::El2, format_args!("n={n}")), Ok(()));
+            assert_eq!(backlog.line(Cause::El2, format_args!("x")), Ok(()));
             assert_eq!(all(&mut backlog), format!("n={n}\r\nx\r\n"));
             assert!(backlog.is_empty());
         }
@@ -139,9 +159,9 @@ mod tests {
 
     #[test]
     fn t65_a_trap_prints_a_bounded_number_of_bytes_and_waits_for_nothing() {
-        let mut backlog = Backlog::<4096>::new();
+        let mut backlog = Backlog::<4096, 0>::new();
         (0..40).for_each(|n| {
-            assert_eq!(backlog.line(format_args!("dma fault {n}, and what there is to say of it")), Ok(()))
+            assert_eq!(backlog.line(Cause::El2, format_args!("dma fault {n}, and what there is to say of it")), Ok(()))
         });
         let whole = backlog.len;
         let mut taken = 0;
@@ -162,13 +182,31 @@ mod tests {
     }
 
     #[test]
+    fn t65_lines_that_the_host_causes_leave_room_for_those_of_el2() {
+        let mut backlog = Backlog::<64, 24>::new();
+        let fault = |backlog: &mut Backlog<64, 24>| backlog.line(Cause::Host, format_args!("dma fault"));
+        while fault(&mut backlog).is_ok() {}
+        assert_eq!(fault(&mut backlog), Err(Full { bytes: 11 }));
+        assert_eq!(backlog.len, 33);
+        let error = "error: twenty-nine bytes long";
+        assert_eq!(backlog.line(Cause::El2, format_args!("{error}")), Ok(()));
+        assert_eq!(backlog.len, 64);
+        assert_eq!(backlog.line(Cause::El2, format_args!("")), Err(Full { bytes: 2 }));
+        // EL2's own lines in the reserve leave the host less, and never more.
+        (0..33).for_each(|_| assert!(backlog.pop().is_some()));
+        assert_eq!(fault(&mut backlog), Err(Full { bytes: 11 }));
+        assert_eq!(all(&mut backlog), format!("{error}\r\n"));
+        assert_eq!(fault(&mut backlog), Ok(()));
+    }
+
+    #[test]
     fn a_line_that_does_not_fit_leaves_nothing_behind() {
-        let mut backlog = Backlog::<16>::new();
-        assert_eq!(backlog.line(format_args!("0123456789abcd")), Ok(()));
+        let mut backlog = Backlog::<16, 0>::new();
+        assert_eq!(backlog.line(Cause::El2, format_args!("0123456789abcd")), Ok(()));
         assert_eq!(backlog.pop(), Some(b'0'));
-        assert_eq!(backlog.line(format_args!("yz")), Err(Full { bytes: 4 }));
+        assert_eq!(backlog.line(Cause::El2, format_args!("yz")), Err(Full { bytes: 4 }));
         assert_eq!(all(&mut backlog), "123456789abcd\r\n");
-        assert_eq!(backlog.line(format_args!("0123456789abcdef")), Err(Full { bytes: 18 }));
+        assert_eq!(backlog.line(Cause::El2, format_args!("0123456789abcdef")), Err(Full { bytes: 18 }));
         assert_eq!((backlog.pop(), backlog.is_empty()), (None, true));
     }
 }

@@ -3,52 +3,48 @@
 //!
 //! Lines wait in a backlog. While the host runs, a trap hands a bounded number of bytes to the transmitter and never waits for it;
 //! before and after, every wait is bounded, since a host may own the other end of a shared UART, or a peer may stop reading.
-//! What does not fit is dropped and counted. One of the modules that may use `unsafe`: it turns the UART's
-//! address into its one driver.
+//! What does not fit is dropped and counted; what the host can make EL2 print leaves room for EL2's own lines. Where the host had the
+//! UART too, it is set up again before the last lines. One of the modules that may use `unsafe`: it turns the UART's address into its
+//! one driver.
 #![allow(unsafe_code)]
 
-use arm_pl011_uart::{DataBits, LineConfig, PL011Registers, Parity, StopBits, Uart, UniqueMmioPointer};
+use crate::exit;
+use arm_pl011_uart::{PL011Registers, Uart, UniqueMmioPointer};
 use core::fmt::{self, Write};
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use hyp::backlog::Backlog;
+use hyp::backlog::{Backlog, Cause};
+use hyp::uart::Port;
 use spin::mutex::TicketMutex;
 
-/// Polls of a full transmitter before a byte is given up: far beyond the time of a byte at any baud rate.
-const TX_POLLS: u32 = 100_000;
 /// Attempts to take the console in a panic, when its holder may be the panicking CPU itself.
 const PANIC_ATTEMPTS: u32 = 1_000_000;
-/// UARTCLK of the boards that set none: used only for a divisor that emulated UARTs ignore.
-const UARTCLK: u32 = 24_000_000;
 
 /// Bytes of lines that wait: some eighty faults.
 const BACKLOG: usize = 8192;
+/// Those of them that only EL2's own lines may use: some twenty errors.
+const RESERVE: usize = 2048;
 
-static CONSOLE: TicketMutex<Console> = TicketMutex::new(Console { port: Port::new(None), backlog: Backlog::new() });
+static CONSOLE: TicketMutex<Console> =
+    TicketMutex::new(Console { port: Port::new(None), backlog: Backlog::new(), dropped: 0 });
 static BASE: AtomicU64 = AtomicU64::new(0);
-static DROPPED: AtomicU64 = AtomicU64::new(0);
 /// Lines wait for [`drain`], because the host runs.
 static HOST_RUNS: AtomicBool = AtomicBool::new(false);
 /// [`drain`] has something to do.
 static WAITING: AtomicBool = AtomicBool::new(false);
 
-/// The UART.
-struct Port {
-    uart: Option<Uart<'static>>,
-    /// The transmitter let a byte's time pass: bytes are tried once each until it takes one again.
-    stuck: bool,
-}
-
 struct Console {
-    port: Port,
-    backlog: Backlog<BACKLOG>,
+    port: Port<'static>,
+    backlog: Backlog<BACKLOG, RESERVE>,
+    /// Bytes that the backlog had no room for.
+    dropped: u64,
 }
 
 impl Console {
     /// Adds a line to what waits.
-    fn queue(&mut self, text: fmt::Arguments<'_>) {
-        if let Err(full) = self.backlog.line(format_args!("portcullis: {text}")) {
-            DROPPED.fetch_add(full.bytes as u64, Ordering::Relaxed);
+    fn queue(&mut self, cause: Cause, text: fmt::Arguments<'_>) {
+        if let Err(full) = self.backlog.line(cause, format_args!("portcullis: {text}")) {
+            self.dropped = self.dropped.wrapping_add(full.bytes as u64);
         }
     }
 
@@ -58,71 +54,21 @@ impl Console {
             self.port.put(byte);
         }
     }
-
-    /// Prints what the transmitter takes at once, up to the bytes of one trap.
-    fn hand_over(&mut self) {
-        let Some(uart) = &mut self.port.uart else { return };
-        self.backlog.hand_over(|byte| {
-            let room = !uart.is_tx_fifo_full();
-            if room {
-                uart.write_word(byte);
-            }
-            room
-        });
-    }
-}
-
-impl Write for Port {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        for byte in text.bytes() {
-            if byte == b'\n' {
-                self.put(b'\r');
-            }
-            self.put(byte);
-        }
-        Ok(())
-    }
-}
-
-impl Port {
-    const fn new(uart: Option<Uart<'static>>) -> Self {
-        Self { uart, stuck: false }
-    }
-
-    fn put(&mut self, byte: u8) {
-        let Some(uart) = &mut self.uart else { return };
-        let polls = if self.stuck { 1 } else { TX_POLLS };
-        for _ in 0..polls {
-            if !uart.is_tx_fifo_full() {
-                uart.write_word(byte);
-                self.stuck = false;
-                return;
-            }
-            core::hint::spin_loop();
-        }
-        self.stuck = true;
-        DROPPED.fetch_add(1, Ordering::Relaxed);
-    }
 }
 
 /// A driver for the PL011 at `base`, which must be mapped as device memory (or the MMU be off).
 fn driver(base: u64) -> Option<Uart<'static>> {
     let registers = NonNull::new(base as *mut PL011Registers)?;
     // SAFETY: (1) `base` is a PL011 from the device tree, mapped for EL2; (2) only this module makes drivers, one per
-    // console, and a second one only when the first can no longer be used (see `emergency`).
+    // console, and a second one only when the first can no longer be used (see `last_words`).
     Some(Uart::new(unsafe { UniqueMmioPointer::new(registers) }))
 }
 
 /// Starts the console on the PL011 at physical address `base`.
 pub fn init(base: u64) {
     let mut console = CONSOLE.lock();
-    let mut uart = driver(base);
-    if let Some(uart) = &mut uart {
-        let config = LineConfig { data_bits: DataBits::Bits8, parity: Parity::None, stop_bits: StopBits::One };
-        // An impossible divisor leaves the UART as firmware set it up, which still prints.
-        let _ = uart.enable(config, 115_200, UARTCLK);
-    }
-    console.port.uart = uart;
+    console.port = Port::new(driver(base));
+    console.port.start();
     BASE.store(base, Ordering::Relaxed);
 }
 
@@ -133,13 +79,15 @@ pub fn base() -> u64 {
 
 /// Bytes that were given up because the transmitter did not take them.
 pub fn dropped() -> u64 {
-    DROPPED.load(Ordering::Relaxed)
+    let console = CONSOLE.lock();
+    console.dropped.wrapping_add(console.port.dropped())
 }
 
-/// Prints one line; the macro [`log!`](crate::log) is the way to call it. While the host runs it waits for [`drain`].
-pub fn line(text: fmt::Arguments<'_>) {
+/// Prints one line; the macros [`log!`](crate::log) and [`host_log!`](crate::host_log) are the way to call it. While the host runs it
+/// waits for [`drain`].
+pub fn line(cause: Cause, text: fmt::Arguments<'_>) {
     let mut console = CONSOLE.lock();
-    console.queue(text);
+    console.queue(cause, text);
     if HOST_RUNS.load(Ordering::Relaxed) {
         WAITING.store(true, Ordering::Relaxed);
     } else {
@@ -152,10 +100,12 @@ pub fn host_runs() {
     HOST_RUNS.store(true, Ordering::Relaxed);
 }
 
-/// The host runs no more: what waits is printed, and what follows at once.
+/// The host runs no more, and has no way to the UART: what waits is printed, and what follows at once.
 pub fn host_stops() {
     HOST_RUNS.store(false, Ordering::Relaxed);
-    CONSOLE.lock().flush();
+    let mut console = CONSOLE.lock();
+    console.port.start_again();
+    console.flush();
 }
 
 /// Whether lines wait. Cheap enough for every trap.
@@ -167,35 +117,54 @@ pub fn waits() -> bool {
 /// Prints a part of what waits, at the end of a trap: a bounded number of bytes, and without waiting for the transmitter.
 #[cold]
 pub fn drain() {
-    let mut console = CONSOLE.lock();
-    console.hand_over();
-    WAITING.store(!console.backlog.is_empty(), Ordering::Relaxed);
+    let mut guard = CONSOLE.lock();
+    let Console { port, backlog, .. } = &mut *guard;
+    backlog.hand_over(|byte| port.offer(byte));
+    WAITING.store(!backlog.is_empty(), Ordering::Relaxed);
 }
 
-/// Prints the last line of the run: on a line of its own, and no CPU prints after it.
+/// Prints the last line of a run that ends as it should: on a line of its own, and no CPU prints after it but one that found a bug.
 pub fn last_line(text: fmt::Arguments<'_>) {
     let mut console = CONSOLE.lock();
+    if exit::ending().has_begun() {
+        // That CPU's line is the last one.
+        drop(console);
+        exit::park();
+    }
     console.flush();
     // Where the host shares the UART, it may have stopped in the middle of a line.
     let _ = writeln!(console.port, "\nportcullis: {text}");
     core::mem::forget(console);
 }
 
-/// Prints one line from a CPU that may hold the console already.
-pub fn emergency(text: fmt::Arguments<'_>) {
+/// Prints the last two lines of a run that ends with a bug, from a CPU that may hold the console already. The UART is set up again.
+pub fn last_words(error: fmt::Arguments<'_>, last: fmt::Arguments<'_>) {
+    let both = |port: &mut Port<'_>| {
+        let _ = writeln!(port, "\nportcullis: {error}\n\nportcullis: {last}");
+    };
     for _ in 0..PANIC_ATTEMPTS {
         if let Some(mut console) = CONSOLE.try_lock() {
+            console.port.start_again();
             console.flush();
-            let _ = writeln!(console.port, "\nportcullis: {text}");
+            both(&mut console.port);
+            core::mem::forget(console);
             return;
         }
         core::hint::spin_loop();
     }
-    let _ = writeln!(Port::new(driver(base())), "\nportcullis: {text}");
+    let mut port = Port::new(driver(base()));
+    port.start_again();
+    both(&mut port);
 }
 
-/// Prints one line with the arguments of `format_args!`.
+/// Prints one line of EL2's own with the arguments of `format_args!`: an error, or what it says a bounded number of times.
 #[macro_export]
 macro_rules! log {
-    ($($arg:tt)*) => { $crate::console::line(format_args!($($arg)*)) };
+    ($($arg:tt)*) => { $crate::console::line(hyp::backlog::Cause::El2, format_args!($($arg)*)) };
+}
+
+/// As [`log!`], for what the host can make EL2 print again and again.
+#[macro_export]
+macro_rules! host_log {
+    ($($arg:tt)*) => { $crate::console::line(hyp::backlog::Cause::Host, format_args!($($arg)*)) };
 }

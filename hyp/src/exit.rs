@@ -1,7 +1,8 @@
 //! The end of a run: one line on EL2's console that only EL2 can write, then power off.
 //!
 //! The line repeats the token that the runner gave EL2, so that neither an exit status nor text on the host's console
-//! can stand for it. Where host and EL2 share a UART, the host loses it first ([`host::withdraw_console`]).
+//! can stand for it. Where host and EL2 share a UART, the host loses it first ([`host::withdraw_console`]). After a bug of EL2 one CPU
+//! ends the run, and the others stand still as soon as they ask for what is the host's.
 #![deny(
     clippy::indexing_slicing,
     clippy::unwrap_used,
@@ -11,8 +12,11 @@
 )]
 
 use crate::arch::{self, Conduit, Failed};
-use crate::{console, host, iommu};
+use crate::{console, host, iommu, log};
+use aarch64_cpu::asm;
+use aarch64_cpu::registers::{MPIDR_EL1, Readable};
 use core::fmt;
+use hyp::ending::{Ending, Role};
 use hyp::smccc;
 use spin::Once;
 
@@ -20,6 +24,7 @@ use spin::Once;
 const TOKEN_MAX: usize = 128;
 
 static TOKEN: Once<Token> = Once::new();
+static ENDING: Ending = Ending::new();
 
 /// The runner's token.
 struct Token {
@@ -117,14 +122,34 @@ impl fmt::Display for Line {
     }
 }
 
-/// Ends the run as the host asked, after DMA is quiet. `reason` is one of the host's.
-pub fn requested(reason: Reason, audit: Audit) -> ! {
+/// Whether the run ends after a bug of EL2.
+#[inline]
+pub fn ending() -> &'static Ending {
+    &ENDING
+}
+
+/// Stands still until the power is off.
+#[cold]
+pub fn park() -> ! {
+    loop {
+        asm::wfi();
+    }
+}
+
+/// The run ends on this CPU; returns on the first only.
+fn begin() {
+    if ENDING.begin(MPIDR_EL1.get()) == Role::Parks {
+        // With whatever it holds: the other CPU waits for nothing.
+        park();
+    }
     host::withdraw_console();
-    if console::dropped() > 0 {
-        console::line(format_args!(
-            "{} bytes of this console were dropped because nobody took them",
-            console::dropped()
-        ));
+}
+
+/// Ends the run as the host asked, after DMA is quiet and the console is EL2's alone. `reason` is one of the host's.
+pub fn requested(reason: Reason, audit: Audit) -> ! {
+    let dropped = console::dropped();
+    if dropped > 0 {
+        log!("{dropped} bytes of this console were dropped because nobody took them");
     }
     console::last_line(format_args!("{}", Line(reason, audit)));
     if reason == Reason::SystemReset {
@@ -136,23 +161,21 @@ pub fn requested(reason: Reason, audit: Audit) -> ! {
 
 /// Refuses to start, with the reason and the remedy. `conduit` reaches the firmware that ends the run.
 pub fn refuse(why: fmt::Arguments<'_>, conduit: Conduit) -> ! {
-    console::line(format_args!("error: {why}"));
+    log!("error: {why}");
     console::last_line(format_args!("{}", Line(Reason::Boot, Audit::None)));
     arch::end_run(Failed::Yes, conduit)
 }
 
 /// Refuses to go on because of what firmware withholds, from any state.
 pub fn withheld(what: &dyn fmt::Display) -> ! {
-    host::withdraw_console();
-    console::emergency(format_args!("error: {what}"));
-    console::emergency(format_args!("{}", Line(Reason::Boot, Audit::None)));
+    begin();
+    console::last_words(format_args!("error: {what}"), format_args!("{}", Line(Reason::Boot, Audit::None)));
     arch::end_run(Failed::Yes, Conduit::Smc)
 }
 
 /// Ends the run after a bug of EL2, from any state.
 pub fn broken(why: fmt::Arguments<'_>) -> ! {
-    host::withdraw_console();
-    console::emergency(format_args!("error: {why}"));
-    console::emergency(format_args!("{}", Line(Reason::Panic, Audit::None)));
+    begin();
+    console::last_words(format_args!("error: {why}"), format_args!("{}", Line(Reason::Panic, Audit::None)));
     arch::end_run(Failed::Yes, Conduit::Smc)
 }

@@ -24,6 +24,8 @@ static OWNERSHIP: Once<TicketMutex<HostOwnership>> = Once::new();
 static STAGE2: Once<HostStage2Regs> = Once::new();
 /// The descriptor in the root of the host's stage 2 under which the console's UART lies, if the host has that.
 static CONSOLE: Once<Pa> = Once::new();
+/// Attempts to take the ownership lock after a bug of EL2: longer than a change of the tables takes.
+const OWNERSHIP_ATTEMPTS: u32 = 1_000_000;
 /// Free bytes of the pool when the host started.
 static POOL_AT_START: Once<u64> = Once::new();
 
@@ -37,9 +39,11 @@ pub fn init(ownership: HostOwnership) {
     OWNERSHIP.call_once(|| TicketMutex::new(ownership));
 }
 
-/// Takes the ownership lock: the first of the lock order, before any SMMU. `None` only before [`init`].
+/// Takes the ownership lock: the first of the lock order, before any SMMU. `None` only before [`init`]. Where the run ends after a bug of
+/// EL2, this CPU stands still instead: whoever changes a table of the host comes by here.
 pub fn ownership() -> Option<TicketMutexGuard<'static, HostOwnership>> {
-    OWNERSHIP.get().map(TicketMutex::lock)
+    let lock = OWNERSHIP.get()?;
+    Some(exit::ending().lock(lock).unwrap_or_else(|| exit::park()))
 }
 
 /// Whether the host owns the page of `ipa`.
@@ -59,11 +63,23 @@ pub fn is_mapped(ipa: Ipa) -> bool {
     })
 }
 
-/// Takes the console's UART from the host, where the two share it, with all else under the same root descriptor: from here on no CPU of
-/// the host writes to it. Needs no lock and no memory, and waits for nothing but the TLBs, so that a panic can call it in any state.
+/// Takes the console's UART from the host, where the two share it, after a bug of EL2: from here on no CPU of the host writes to it. Waits
+/// for nothing for ever, so that a panic can call it in any state.
+///
+/// Whoever still holds the lock afterwards is this CPU, or waits for a lock that this CPU never gives back, or for an SMMU; the last one looks
+/// whether the run ends before it changes the table again (`memory/host_s2.rs`).
 pub fn withdraw_console() {
+    if let Some(lock) = OWNERSHIP.get() {
+        core::mem::forget(exit::ending().take(lock, OWNERSHIP_ATTEMPTS));
+    }
+    cut_console();
+}
+
+/// Cuts the host off from the console's UART, where the two share it, with all else under the same root descriptor. The caller has seen
+/// to it that nobody writes the host's stage 2.
+fn cut_console() {
     if let Some(descriptor) = CONSOLE.get() {
-        arch::tlb::cut_host(*descriptor);
+        tlb::cut_host(*descriptor);
     }
 }
 
@@ -96,12 +112,14 @@ pub fn system_reset() -> ! {
 }
 
 fn stop(reason: Reason) -> ! {
-    console::host_stops();
     // The locks are never given back, so no other CPU of the host can undo what follows.
     let mut ownership = ownership();
+    // Of the tables as the host had them: they change next.
+    let audit = ownership.as_deref().map(audit::all);
+    cut_console();
+    console::host_stops();
     let mut found = Audit::None;
-    if let Some(ownership) = &mut ownership {
-        let audit = audit::all(ownership);
+    if let (Some(ownership), Some(audit)) = (&mut ownership, audit) {
         iommu::quiesce_and_hold(ownership);
         let stats = ownership.stats();
         let level = pool::level();

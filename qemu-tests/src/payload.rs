@@ -20,6 +20,8 @@ pub const DEADLINE: Duration = Duration::from_secs(120);
 
 /// The test of a machine with one UART, which only makes sense there.
 pub const SHARED_CONSOLE: &str = "t57_shared_console";
+/// Another one, whose host leaves the UART off.
+pub const CONSOLE_OFF: &str = "t57_console_off";
 /// The test of a core that has to repeat TLBI and DSB.
 const TLBI_IS_REPEATED: &str = "t62_tlbi_is_repeated";
 
@@ -130,7 +132,7 @@ impl<'a> Run<'a> {
     #[must_use]
     pub fn new(images: &'a Images, below: Below, test: &'a str) -> Self {
         let cpu = if test == TLBI_IS_REPEATED { "cortex-a76" } else { "max" };
-        let serials = if test == SHARED_CONSOLE { Serials::Shared } else { Serials::HostAndEl2 };
+        let serials = if [SHARED_CONSOLE, CONSOLE_OFF].contains(&test) { Serials::Shared } else { Serials::HostAndEl2 };
         Self {
             images,
             below,

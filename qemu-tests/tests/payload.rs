@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use qemu_tests::boot_input::{LIES, Lie};
-use qemu_tests::payload::{Below, Clock, DEADLINE, Images, Listed, Run, SHARED_CONSOLE, Verdict, list};
+use qemu_tests::payload::{Below, CONSOLE_OFF, Clock, DEADLINE, Images, Listed, Run, SHARED_CONSOLE, Verdict, list};
 use qemu_tests::withheld::{WITHHELD, Withheld};
 
 /// Which tests a machine runs.
@@ -107,6 +107,7 @@ fn trials(images: &Arc<Images>, tests: &[Listed]) -> Vec<Trial> {
         }
         if (below, cpu, smp) == (Below::Portcullis, "max", 1) {
             trials.extend(WITHHELD.map(|firmware| firmware_trial(images, firmware)));
+            trials.push(console_off_trial(images));
         }
         if below == Below::Portcullis && suite == Suite::All && smp > 3 {
             trials.push(shared_console_trial(images, cpu));
@@ -127,6 +128,24 @@ fn shared_console_trial(images: &Arc<Images>, cpu: &'static str) -> Trial {
         // Three CPUs write over each other: whole lines are rare, letters are not.
         if report.outcome.host_console.matches('=').count() < 100 {
             return Err(Failed::from(format!("the host has forged nothing (consoles in {})", dir.display())));
+        }
+        Ok(())
+    })
+}
+
+/// One UART for EL2 and the host, who leaves it off: what EL2 prints from then on still leaves it.
+fn console_off_trial(images: &Arc<Images>) -> Trial {
+    let name = format!("{}/max-1-one-uart/{CONSOLE_OFF}", Below::Portcullis.word());
+    let (images, dir) = (Arc::clone(images), run_dir(&name));
+    Trial::test(name, move || {
+        // The emulator transmits anyway, but it says what a UART would not have sent.
+        let qemu_args = &["-d", "guest_errors"];
+        let run = Run { qemu_args, deadline: deadline(), ..Run::new(&images, Below::Portcullis, CONSOLE_OFF) };
+        let report = run.run(&dir).and_then(|report| report.verdict().map(|_| report));
+        let messages = report.map_err(|error| Failed::from(format!("{error:#}")))?.outcome.qemu_messages;
+        let lost = messages.matches("written to disabled").count();
+        if lost > 0 {
+            return Err(Failed::from(format!("{lost} bytes were written while the UART was off")));
         }
         Ok(())
     })

@@ -53,11 +53,13 @@ pub fn forget_host() {
     unsafe { asm!("tlbi vmalls12e1is", options(nostack, preserves_flags)) };
 }
 
-/// Clears a descriptor in the root of the host's stage 2: what lies under it is gone for every CPU of the host when this returns.
+/// Clears a descriptor in the root of the host's stage 2: what lies under it is gone for every CPU of the host when this returns, and stays
+/// so as long as no other CPU changes that table. To see to that is the caller's part.
 pub fn cut_host(descriptor: Pa) {
-    // SAFETY: (1) the address is that of a live descriptor of the host's table, which is never freed; (2) an invalid descriptor gives the
-    // host nothing, and EL2 does not read the tables again.
-    unsafe { (descriptor.0 as *mut u64).write_volatile(0) };
+    // SAFETY: (1) the address is that of a descriptor in the root of the host's table: 8 bytes, aligned, mapped, never freed; (2) whoever else
+    // accesses it, EL2's table code on a CPU that has not come to a stop yet included, does so by atomic 64-bit accesses, and finds nothing
+    // mapped there.
+    unsafe { AtomicU64::from_ptr(descriptor.0 as *mut u64) }.store(0, Ordering::Relaxed);
     super::clean_to_poc(descriptor.0, size_of::<u64>() as u64);
     forget_host();
     complete();

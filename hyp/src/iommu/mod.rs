@@ -12,9 +12,9 @@
 mod bus;
 
 use crate::memory::HostOwnership;
-use crate::{console, host, log};
+use crate::{console, host, host_log, log};
 pub use bus::Bus;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use hyp::esr::Size;
 use io_pgtable::Ipa;
 use smmu_drv::{AccessSize, FaultRecord, Smmu, SmmuError, Stale, Stats, WriteOutcome};
@@ -35,6 +35,8 @@ struct Unit {
     number: usize,
     base: u64,
     smmu: TicketMutex<Smmu<Bus, HostOwnership>>,
+    /// Whether the console was told that it failed.
+    failure_told: AtomicBool,
 }
 
 /// All of them, in the order of the device tree.
@@ -73,7 +75,7 @@ pub struct Totals {
 /// Publishes SMMU number `n`, whose registers are at `base` and which is taken over already.
 pub fn add(n: usize, base: u64, smmu: Smmu<Bus, HostOwnership>) {
     if let Some(unit) = UNITS.get(n) {
-        unit.call_once(|| Unit { number: n, base, smmu: TicketMutex::new(smmu) });
+        unit.call_once(|| Unit { number: n, base, smmu: TicketMutex::new(smmu), failure_told: AtomicBool::new(false) });
     }
 }
 
@@ -175,8 +177,8 @@ fn print_faults(unit: &Unit) {
 
 fn print_fault(unit: usize, fault: &FaultRecord) {
     match PRINTED.fetch_add(1, Ordering::Relaxed) {
-        0..FAULTS_PRINTED => log!("dma fault: smmu{unit} {fault}"),
-        FAULTS_PRINTED => log!("dma faults beyond the first {FAULTS_PRINTED} are only counted"),
+        0..FAULTS_PRINTED => host_log!("dma fault: smmu{unit} {fault}"),
+        FAULTS_PRINTED => host_log!("dma faults beyond the first {FAULTS_PRINTED} are only counted"),
         _ => {}
     }
 }
@@ -202,7 +204,10 @@ pub fn invalidate(stale: Stale) -> Result<(), SmmuError> {
     for (n, unit) in units() {
         let answer = unit.smmu.lock().tlb_invalidate(stale);
         if let Err(error) = answer {
-            log!("smmu{n}: {error}: revocations that need it are refused");
+            // An SMMU that failed stays so, and a host can ask again and again.
+            if !unit.failure_told.swap(true, Ordering::Relaxed) {
+                log!("smmu{n}: {error}: revocations that need it are refused");
+            }
             result = Err(error);
         }
     }
@@ -289,6 +294,6 @@ pub fn print_state() {
     }
     for (n, unit) in units() {
         let stats = *unit.smmu.lock().stats();
-        log!("smmu{n}: {stats:?}");
+        host_log!("smmu{n}: {stats:?}");
     }
 }

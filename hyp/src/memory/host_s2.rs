@@ -4,6 +4,7 @@ use super::tables::PoolTables;
 use super::{map_failure, unmap_failure};
 use crate::arch::setup::HostStage2Regs;
 use crate::arch::tlb;
+use crate::exit;
 use hyp::mem_protect::{HostStage2, Leaf, LeafKind, PageRange, Stage2Error};
 use hyp::weakened;
 use io_pgtable::{
@@ -71,6 +72,7 @@ impl HostTable {
 
 impl HostStage2 for HostTable {
     fn unmap(&mut self, range: PageRange) -> Result<(), Stage2Error> {
+        stop_at_the_end();
         weakened!(CpuMapsAll, { return Ok(()) });
         weakened!(BlockLost, {
             const BLOCK: u64 = 0x20_0000;
@@ -84,6 +86,7 @@ impl HostStage2 for HostTable {
     }
 
     fn map(&mut self, range: PageRange) -> Result<(), Stage2Error> {
+        stop_at_the_end();
         let mapped = self.table.map(range.ipa().into(), range.pa(), range.bytes(), Attrs::normal(Prot::RWX));
         weakened!(CpuMapsAll, { return Ok(()) });
         mapped.map_err(map_failure)
@@ -94,8 +97,18 @@ impl HostStage2 for HostTable {
     }
 
     fn coalesce(&mut self, range: PageRange) {
+        stop_at_the_end();
         // A block that stays split costs a table and nothing else.
         let _ = self.table.coalesce_range(range.ipa().into(), range.bytes(), &mut CpuTlb);
+    }
+}
+
+/// Comes to a stop, with its locks, where another CPU ends the run and may have cut the host off in this table: a transition that was waiting
+/// for an SMMU must not link again what is gone.
+#[inline]
+fn stop_at_the_end() {
+    if exit::ending().has_begun() {
+        exit::park();
     }
 }
 

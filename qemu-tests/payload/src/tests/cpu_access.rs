@@ -140,6 +140,17 @@ fn forge(_argument: u64) -> u64 {
     }
 }
 
+payload_test!(t57_console_off, Runs::NOWHERE);
+/// For a machine with one UART: the host leaves it off, with another word length and divisor, and powers the machine off.
+fn t57_console_off(ctx: &Ctx) -> TestResult {
+    println!("TEST {}: PASS", ctx.name);
+    // UARTCR, then UARTIBRD and UARTLCR_H: five bits, two stop bits, even parity, a break.
+    for (offset, value) in [(0x30, 0), (0x24, 1), (0x2c, 0b1111)] {
+        mmio::write32(console::base() + offset, value);
+    }
+    firmware::system_off()
+}
+
 payload_test!(t55_undescribed_mmio, Runs::EITHER);
 /// Every page below RAM that the host can read belongs to a device that the device tree gives it.
 fn t55_undescribed_mmio(ctx: &Ctx) -> TestResult {

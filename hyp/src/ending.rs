@@ -1,0 +1,124 @@
+//! The end of a run after a bug of EL2: one CPU ends it, and no other one changes a table of the host any more.
+//!
+//! The CPU that ends the run may hold any lock, and so may another one that waits for it: nothing here waits for ever.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+use spin::mutex::{TicketMutex, TicketMutexGuard};
+
+/// Whether the run ends, and on which CPU.
+pub struct Ending(AtomicU64);
+
+/// What a CPU that wants to end the run has to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// To end it: it is the first, or has begun to before.
+    Ends,
+    /// To stand still: another CPU ends it.
+    Parks,
+}
+
+impl Default for Ending {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Ending {
+    /// The run goes on.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    /// The run ends, on the CPU with this `MPIDR_EL1`, which is not 0 (bit 31 is one).
+    pub fn begin(&self, mpidr: u64) -> Role {
+        match self.0.compare_exchange(0, mpidr, Ordering::SeqCst, Ordering::SeqCst) {
+            Err(other) if other != mpidr => Role::Parks,
+            Ok(_) | Err(_) => Role::Ends,
+        }
+    }
+
+    /// Whether the run ends on some CPU.
+    #[inline]
+    pub fn has_begun(&self) -> bool {
+        self.0.load(Ordering::SeqCst) != 0
+    }
+
+    /// Takes `lock`; `None` where the run ends, which is looked at with the lock held: the caller has to stand still without it.
+    #[inline]
+    pub fn lock<'l, T>(&self, lock: &'l TicketMutex<T>) -> Option<TicketMutexGuard<'l, T>> {
+        let guard = lock.lock();
+        (!self.has_begun()).then_some(guard)
+    }
+
+    /// After [`Ending::begin`]: takes `lock`, once those that hold it or wait for it have let go. The caller keeps it for good.
+    ///
+    /// `None` after `attempts`: its holder is this CPU, or waits for one of this CPU's locks, or for hardware.
+    pub fn take<'l, T>(&self, lock: &'l TicketMutex<T>, attempts: u32) -> Option<TicketMutexGuard<'l, T>> {
+        (0..attempts).find_map(|_| {
+            core::hint::spin_loop();
+            lock.try_lock()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{thread, vec::Vec};
+
+    const ATTEMPTS: u32 = 1_000_000;
+
+    #[test]
+    fn one_cpu_ends_the_run_and_may_begin_again() {
+        let ending = Ending::new();
+        assert!(!ending.has_begun());
+        let roles = [0x8000_0001, 0x8000_0000, 0x8000_0001].map(|cpu| ending.begin(cpu));
+        assert_eq!(roles, [Role::Ends, Role::Parks, Role::Ends]);
+        assert!(ending.has_begun());
+    }
+
+    #[test]
+    fn a_lock_is_taken_when_its_holder_lets_go_and_not_waited_for_for_ever() {
+        let (ending, lock) = (Ending::new(), TicketMutex::new(()));
+        let guard = ending.lock(&lock);
+        assert!(guard.is_some());
+        assert_eq!(ending.begin(1 << 31), Role::Ends);
+        assert!(ending.take(&lock, 10).is_none());
+        drop(guard);
+        assert!(ending.lock(&lock).is_none(), "who comes later must not have it");
+        assert!(ending.take(&lock, 10).is_some());
+    }
+
+    /// A descriptor that three CPUs write under the lock, as fast as they can, and the CPU that ends the run clears.
+    #[test]
+    fn t57_what_the_ending_cpu_clears_stays_cleared() {
+        for _ in 0..20 {
+            let (ending, lock, root) = (Ending::new(), TicketMutex::new(()), AtomicU64::new(0));
+            thread::scope(|cpus| {
+                let donations: Vec<_> = (0..3)
+                    .map(|_| {
+                        cpus.spawn(|| {
+                            // Not for ever, where nothing stops them.
+                            for _ in 0..2000 {
+                                let Some(_guard) = ending.lock(&lock) else { break };
+                                root.store(root.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+                            }
+                        })
+                    })
+                    .collect();
+                while root.load(Ordering::Relaxed) < 10 {
+                    thread::yield_now();
+                }
+                assert_eq!(ending.begin(1 << 31), Role::Ends);
+                let held = std::iter::repeat_with(|| ending.take(&lock, ATTEMPTS)).find(Option::is_some);
+                root.store(0, Ordering::Relaxed);
+                thread::yield_now();
+                assert_eq!(root.load(Ordering::Relaxed), 0, "while it is held");
+                drop(held);
+                donations.into_iter().for_each(|cpu| assert!(cpu.join().is_ok()));
+                assert_eq!(root.load(Ordering::Relaxed), 0);
+            });
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! EL2's PL011: how it is set up, also after a host had it, and bytes that wait for its transmitter, but not for ever.
+
+use crate::backlog::for_each_byte;
+use arm_pl011_uart::{DataBits, LineConfig, Parity, StopBits, Uart};
+use core::fmt::{self, Write};
+
+/// Polls of a full transmitter before a byte is given up: far beyond the time of a byte at any baud rate.
+const TX_POLLS: u32 = 100_000;
+/// UARTCLK of the boards that set none: used only for a divisor that emulated UARTs ignore.
+const UARTCLK: u32 = 24_000_000;
+/// Bits a second.
+const BAUD: u32 = 115_200;
+
+/// A transmitter, or none yet.
+pub struct Port<'a> {
+    uart: Option<Uart<'a>>,
+    /// The transmitter let a byte's time pass: bytes are tried once each until it takes one again.
+    stuck: bool,
+    dropped: u64,
+}
+
+impl<'a> Port<'a> {
+    /// Uses `uart` as it is.
+    #[must_use]
+    pub const fn new(uart: Option<Uart<'a>>) -> Self {
+        Self { uart, stuck: false, dropped: 0 }
+    }
+
+    /// Sets the UART up: 115,200 baud, 8 bits, no parity, 1 stop bit, no flow control, no loopback, FIFOs on.
+    pub fn start(&mut self) {
+        let Some(uart) = &mut self.uart else { return };
+        let config = LineConfig { data_bits: DataBits::Bits8, parity: Parity::None, stop_bits: StopBits::One };
+        // An impossible divisor leaves the UART as firmware set it up, which still prints.
+        let _ = uart.enable(config, BAUD, UARTCLK);
+    }
+
+    /// Sets the UART up again, whatever the host did to it, after what it is sending has left it, as a PL011 asks for (DDI 0183, UARTCR). That
+    /// is not waited for beyond the time of a byte: a host may have switched it off with bytes in it.
+    pub fn start_again(&mut self) {
+        if let Some(uart) = &self.uart {
+            let _ = (0..TX_POLLS).find(|_| idle(uart.is_busy()));
+        }
+        self.start();
+        self.stuck = false;
+    }
+
+    /// Sends `byte`, or gives it up after a bounded wait.
+    pub fn put(&mut self, byte: u8) {
+        let Some(uart) = &mut self.uart else { return };
+        let polls = if self.stuck { 1 } else { TX_POLLS };
+        if (0..polls).any(|_| idle(uart.is_tx_fifo_full())) {
+            uart.write_word(byte);
+            self.stuck = false;
+        } else {
+            self.stuck = true;
+            self.dropped = self.dropped.wrapping_add(1);
+        }
+    }
+
+    /// Sends `byte` if the transmitter has room at once; whether it had.
+    pub fn offer(&mut self, byte: u8) -> bool {
+        let Some(uart) = self.uart.as_mut().filter(|uart| !uart.is_tx_fifo_full()) else { return false };
+        uart.write_word(byte);
+        true
+    }
+
+    /// Bytes that were given up.
+    #[must_use]
+    pub const fn dropped(&self) -> u64 {
+        self.dropped
+    }
+}
+
+/// Waits a moment where the UART is not yet ready.
+fn idle(pending: bool) -> bool {
+    if pending {
+        core::hint::spin_loop();
+    }
+    !pending
+}
+
+impl Write for Port<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for_each_byte(text, |byte| self.put(byte));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arm_pl011_uart::{PL011Registers, UniqueMmioPointer};
+    use zerocopy::transmute_mut;
+
+    /// Words of a PL011's register page (DDI 0183).
+    const FR: usize = 0x18 / 4;
+    const IBRD: usize = 0x24 / 4;
+    const FBRD: usize = 0x28 / 4;
+    const LCR_H: usize = 0x2c / 4;
+    const CR: usize = 0x30 / 4;
+    const BUSY: u32 = 1 << 3;
+    const TXFF: u32 = 1 << 5;
+
+    fn port(registers: &mut [u32; 1024]) -> Port<'_> {
+        let registers: &mut PL011Registers = transmute_mut!(registers);
+        Port::new(Some(Uart::new(UniqueMmioPointer::from(registers))))
+    }
+
+    #[test]
+    fn t57_whatever_a_host_did_to_the_uart_it_is_set_up_again() {
+        let mut fresh = [0; 1024];
+        port(&mut fresh).start();
+        let set_up = |registers: &[u32; 1024]| [CR, LCR_H, IBRD, FBRD].map(|n| registers[n]);
+        // 8 bits and FIFOs; UARTEN, TXE, RXE; 13 and 1/64 for 115,200 baud at 24 MHz.
+        assert_eq!(set_up(&fresh), [0x301, 0x70, 13, 1]);
+        // Off; loopback; both flow controls; each with a break, 5 bits, two stop bits and even parity; sending, or stuck.
+        for (cr, fr) in [(0, 0), (0x381, 0), (0xc301, BUSY), (0, BUSY | TXFF)] {
+            let mut registers = [0; 1024];
+            for (n, value) in [(CR, cr), (FR, fr), (LCR_H, 0xf), (IBRD, 1), (FBRD, 63)] {
+                registers[n] = value;
+            }
+            port(&mut registers).start_again();
+            assert_eq!(set_up(&registers), set_up(&fresh), "CR {cr:#x}, FR {fr:#x}");
+        }
+    }
+
+    #[test]
+    fn t57_a_transmitter_that_takes_nothing_is_not_waited_for_twice() {
+        let mut registers = [0; 1024];
+        registers[FR] = TXFF;
+        let mut port = port(&mut registers);
+        assert!(!port.offer(b'x'));
+        assert_eq!(writeln!(port, "ab"), Ok(()));
+        assert_eq!((port.dropped(), port.stuck), (4, true));
+        port.start_again();
+        assert!(!port.stuck);
+    }
+
+    #[test]
+    fn bytes_leave_with_a_carriage_return_before_each_line_feed() {
+        let mut registers = [0; 1024];
+        assert!(port(&mut registers).offer(b'x'));
+        assert_eq!(registers[0], u32::from(b'x'));
+        assert_eq!(write!(port(&mut registers), "a\n"), Ok(()));
+        assert_eq!(registers[0], u32::from(b'\n'));
+        assert!(!Port::new(None).offer(b'x'));
+    }
+}
