@@ -10,7 +10,7 @@
 )]
 
 use crate::arch::{self, MAX_CPUS};
-use crate::host;
+use crate::{host, iommu};
 use aarch64_cpu::asm::barrier;
 use core::sync::atomic::{AtomicU64, Ordering};
 use hyp::smccc::{self, ALREADY_ON, INVALID_ADDRESS, INVALID_PARAMETERS, ON_PENDING, Power, StateFormat, SuspendKind};
@@ -146,5 +146,7 @@ pub fn cpu_suspend(index: usize, power_state: u32, entry: u64, context: u64) -> 
     set_entry(index, entry, context);
     let [status, ..] =
         arch::smc([u64::from(smccc::CPU_SUSPEND_64), u64::from(power_state), arch::secondary_entry_pa(), index as u64]);
+    // A standby state of a whole cluster or system may cost an SMMU its state as well; who comes back at the entry point looks there.
+    iommu::check_alive();
     smccc::status(status)
 }

@@ -124,6 +124,22 @@ fn t09_every_access_notices_an_smmu_that_lost_its_state() {
     }
 }
 
+/// What a CPU of the host does when it wakes, before it executes anything of the host's.
+#[test]
+fn t09_a_cpu_that_wakes_looks_before_the_host_goes_on() {
+    let mut m = Machine::new(&Setup::guarded());
+    Host::with_stage1(&mut m, IOVA, VICTIM);
+    assert_eq!(m.driver(0, |smmu, _| smmu.check_alive()), Ok(()));
+    assert_eq!(m.driver(0, |smmu, _| smmu.stats().reprograms), 0);
+    assert_eq!(m.donate(VICTIM + 0x1000, 1), Ok(()));
+    m.models[0].borrow_mut().reset();
+    assert!(m.isolated(&SIDS).is_err(), "hardware out of reset lets everything through");
+    assert_eq!(m.driver(0, |smmu, _| smmu.check_alive()), Ok(()));
+    assert_eq!(m.isolated(&SIDS), Ok(()));
+    assert!(matches!(m.dma_write(0, SID, VICTIM + 0x1000, 1), Transfer::Aborted(_)));
+    assert_eq!(m.driver(0, |smmu, _| smmu.stats().reprograms), 1);
+}
+
 #[test]
 fn t44_a_walker_that_does_not_snoop() {
     let config = Config { snoop: Snoop::NonCoherent, ..Config::qemu() };

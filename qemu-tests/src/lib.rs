@@ -6,7 +6,7 @@
 
 pub mod boot_input;
 pub mod console;
+pub mod firmware;
 pub mod images;
 pub mod payload;
 pub mod qemu;
-pub mod withheld;

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use qemu_tests::boot_input::{LIES, Lie};
+use qemu_tests::firmware::{FIRMWARE, Firmware};
 use qemu_tests::payload::{Below, CONSOLE_OFF, Clock, DEADLINE, Images, Listed, Run, SHARED_CONSOLE, Verdict, list};
-use qemu_tests::withheld::{WITHHELD, Withheld};
 
 /// Which tests a machine runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,7 +106,7 @@ fn trials(images: &Arc<Images>, tests: &[Listed]) -> Vec<Trial> {
             trials.extend(LIES.map(|lie| lie_trial(images, lie, cpu, smp)));
         }
         if (below, cpu, smp) == (Below::Portcullis, "max", 1) {
-            trials.extend(WITHHELD.map(|firmware| firmware_trial(images, firmware)));
+            trials.extend(FIRMWARE.map(|firmware| firmware_trial(images, firmware)));
             trials.push(console_off_trial(images));
         }
         if below == Below::Portcullis && suite == Suite::All && smp > 3 {
@@ -161,8 +161,8 @@ fn lie_trial(images: &Arc<Images>, lie: Lie, cpu: &'static str, smp: u32) -> Tri
 }
 
 /// Firmware other than QEMU's.
-fn firmware_trial(images: &Arc<Images>, firmware: Withheld) -> Trial {
+fn firmware_trial(images: &Arc<Images>, firmware: Firmware) -> Trial {
     let name = format!("{}/max-1/{}", Below::Portcullis.word(), firmware.name);
     let (images, dir) = (Arc::clone(images), run_dir(&name));
-    Trial::test(name, move || firmware.is_named(&images, &dir).map_err(|error| Failed::from(format!("{error:#}"))))
+    Trial::test(name, move || firmware.run(&images, &dir).map_err(|error| Failed::from(format!("{error:#}"))))
 }

@@ -302,9 +302,13 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         }
     }
 
-    /// Detects an SMMU that lost its programming, and programs it again before anything relies on it.
+    /// Detects an SMMU that lost its programming, and programs it again before anything relies on it. Every access of the host and every
+    /// invalidation looks by itself; this is for other times at which power may have been off, such as a CPU that wakes.
+    ///
+    /// # Errors
+    /// It could not be programmed again, now or before: it is marked failed, and was asked to abort everything if it listens.
     #[inline]
-    pub(crate) fn check_alive(&mut self) -> Result<(), SmmuError> {
+    pub fn check_alive(&mut self) -> Result<(), SmmuError> {
         if let Some(error) = self.failed {
             self.keep_closed();
             return Err(error);

@@ -16,7 +16,7 @@ use crate::memory::el2::El2Table;
 use crate::memory::host_s2::HostTable;
 #[cfg(feature = "ghost")]
 use crate::pool;
-use crate::{audit, console, gic, host, log, psci};
+use crate::{audit, console, gic, host, iommu, log, psci};
 use aarch64_cpu::registers::{CNTFRQ_EL0, CurrentEL, MPIDR_EL1, Readable};
 use division::Division;
 use hyp::boot_info::{self, Early, Layout, MmioPolicy, PhysRange, Platform, fdt_edit, policy};
@@ -155,6 +155,7 @@ extern "C" fn rust_secondary(cpu: u64) -> ! {
         log!("CPU {cpu} stays off: {refused}");
         psci::turn_away(cpu);
     }
+    iommu::check_alive();
     let (entry, context) = psci::entry_of(cpu);
     host::enter(cpu, entry, context)
 }

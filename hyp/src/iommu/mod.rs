@@ -214,6 +214,15 @@ pub fn invalidate(stale: Stale) -> Result<(), SmmuError> {
     result
 }
 
+/// Looks at every SMMU, one load each, and programs those again that lost their state: when a CPU wakes, before the host runs on it.
+/// Firmware may have switched off what the CPU shares with an SMMU.
+pub fn check_alive() {
+    for (_, unit) in units() {
+        // One that cannot be programmed again has failed, and says so at the next revocation.
+        let _ = unit.smmu.lock().check_alive();
+    }
+}
+
 /// Audits every SMMU.
 ///
 /// # Errors

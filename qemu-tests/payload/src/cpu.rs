@@ -92,7 +92,8 @@ pub fn stop(machine: &Machine, index: usize) -> Result<(), &'static str> {
 extern "C" fn payload_secondary_main(index: u64) -> ! {
     mmu::enable();
     let mail = &MAIL[crate::num::usize_of(index) % MAX_CPUS];
-    mail.state.store(IDLE, Ordering::SeqCst);
+    // Work that was there before the CPU comes first.
+    let _ = mail.state.compare_exchange(OFF, IDLE, Ordering::SeqCst, Ordering::SeqCst);
     loop {
         match mail.state.load(Ordering::SeqCst) {
             BUSY => {

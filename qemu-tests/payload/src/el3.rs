@@ -1,7 +1,8 @@
 //! The least firmware that there can be, for machines whose EL3 withholds something: the same image, started at EL3.
 //!
 //! The runner leaves `SCR_EL3`, `CPTR_EL3` and EL2's entry point at [`SETTINGS`]. What EL2 is not allowed comes back to it
-//! as an Undefined Instruction exception, as newer firmware does; SYSTEM_OFF, the only call that is answered, ends the run.
+//! as an Undefined Instruction exception, as newer firmware does. Two calls are answered: SYSTEM_OFF ends the run, and CPU_SUSPEND
+//! takes the SMMU's state away, as a power domain that is off may, and wakes the CPU at once.
 //! EL2's registers and the host's hold ones at the entry, as a warm reset may leave them. Nothing here writes memory: the
 //! image lies in flash.
 #![allow(unsafe_code)]
@@ -12,6 +13,8 @@ use core::arch::global_asm;
 pub const SETTINGS: u64 = 0x4800_0000;
 /// Where QEMU leaves the device tree.
 const DEVICE_TREE: u64 = 0x4000_0000;
+/// QEMU virt's SMMU.
+const SMMU: u64 = 0x0905_0000;
 /// Counts a second, as QEMU's other firmware has it.
 const FREQUENCY: u64 = 62_500_000;
 
@@ -113,7 +116,32 @@ el3_off:
     adr     x1, el3_exit
     mov     w0, #0x18               // SYS_EXIT
     hlt     #0xf000
-2:  mov     x0, #-1                 // NOT_SUPPORTED
+2:  movz    w9, #0xc400, lsl #16
+    movk    w9, #0x0001             // CPU_SUSPEND
+    cmp     w0, w9
+    b.eq    el3_suspend
+    mov     x0, #-1                 // NOT_SUPPORTED
+    eret
+
+el3_suspend:
+    ldr     x9, ={smmu}
+    str     wzr, [x9, #0x20]        // CR0
+    mov     w0, #0x80000000         // GBPA: UPDATE, and no ABORT
+    str     w0, [x9, #0x44]
+    str     xzr, [x9, #0x80]        // STRTAB_BASE
+    str     xzr, [x9, #0x90]        // CMDQ_BASE
+    dsb     sy
+    tbnz    w1, #16, 3f
+    mov     x0, #0                  // SUCCESS, after a standby
+    eret
+3:  msr     elr_el3, x2             // after a power-down: at the entry, with the MMU off
+    mov     x0, x3
+    mov     x9, #0x0830
+    movk    x9, #0x30c5, lsl #16
+    msr     sctlr_el2, x9
+    mov     x9, #0x3c9
+    msr     spsr_el3, x9
+    isb
     eret
 
     .balign 8
@@ -130,4 +158,5 @@ el3_vectors:
     settings = const SETTINGS,
     tree = const DEVICE_TREE,
     frequency = const FREQUENCY,
+    smmu = const SMMU,
 );

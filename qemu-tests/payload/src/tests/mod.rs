@@ -18,5 +18,6 @@ pub mod pool;
 pub mod registers;
 pub mod smc;
 pub mod stress;
+pub mod suspend;
 pub mod tables;
 pub mod traps;

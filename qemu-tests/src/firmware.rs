@@ -1,7 +1,7 @@
-//! Firmware that withholds a register from EL2: the boot has to end with the register's name and EL3's control.
+//! Firmware other than QEMU's: it withholds a register from EL2, which has to end the boot with the register's name and EL3's control, or it
+//! takes the SMMU's state away in a suspend state.
 //!
-//! The payload's image is the firmware as well (`el3.rs` there), since QEMU's own allows everything. It leaves ones in EL2's
-//! registers, as a warm reset may.
+//! The payload's image is the firmware as well (`el3.rs` there). It leaves ones in EL2's registers, as a warm reset may.
 
 use std::fs;
 use std::path::Path;
@@ -35,71 +35,92 @@ const SCR: u64 = 1
 /// `CPTR_EL3.EZ` and `ESM`.
 const CPTR: u64 = 1 << 8 | 1 << 12;
 
-/// What the host runs, if it starts.
+/// What the host runs, if it starts, where a register is withheld.
 const HOST_TEST: &str = "t66_shown_works_hidden_is_undefined";
 
-/// Firmware that keeps something.
+/// Firmware that keeps something, or takes it away.
 #[derive(Clone, Copy, Debug)]
-pub struct Withheld {
+pub struct Firmware {
     /// The test's name.
     pub name: &'static str,
     /// Bits that it leaves out of `SCR_EL3`.
     scr: u64,
     /// Bits that it leaves out of `CPTR_EL3`.
     cptr: u64,
-    /// EL2's reason; none where nothing is withheld, and the host starts.
-    reason: Option<&'static str>,
+    end: EndsWith,
+}
+
+/// What must come of it.
+#[derive(Clone, Copy, Debug)]
+enum EndsWith {
+    /// EL2 does not start its host, for a reason that has these words.
+    Refusal(&'static str),
+    /// The host passes this test of the payload.
+    Pass(&'static str),
 }
 
 /// All of them. Every core of type `max` has what they are about.
-pub const WITHHELD: [Withheld; 4] = [
-    Withheld { name: "t66_registers_hold_anything_at_entry", scr: 0, cptr: 0, reason: None },
-    Withheld {
+pub const FIRMWARE: [Firmware; 6] = [
+    Firmware { name: "t66_registers_hold_anything_at_entry", scr: 0, cptr: 0, end: EndsWith::Pass(HOST_TEST) },
+    Firmware {
         name: "t66_firmware_keeps_hcrx",
         scr: 1 << 38,
         cptr: 0,
-        reason: Some("HCRX_EL2 is not accessible: EL3 must set SCR_EL3.HXEn"),
+        end: EndsWith::Refusal("HCRX_EL2 is not accessible: EL3 must set SCR_EL3.HXEn"),
     },
-    Withheld {
+    Firmware {
         name: "t66_firmware_keeps_fgt",
         scr: 1 << 27,
         cptr: 0,
-        reason: Some("HFGRTR_EL2 is not accessible: EL3 must set SCR_EL3.FGTEn"),
+        end: EndsWith::Refusal("HFGRTR_EL2 is not accessible: EL3 must set SCR_EL3.FGTEn"),
     },
-    Withheld {
+    Firmware {
         name: "t66_firmware_keeps_sve",
         scr: 0,
         cptr: 1 << 8,
-        reason: Some("ZCR_EL2 is not accessible: EL3 must set CPTR_EL3.EZ"),
+        end: EndsWith::Refusal("ZCR_EL2 is not accessible: EL3 must set CPTR_EL3.EZ"),
     },
+    suspending("t09_smmu_lost_in_standby"),
+    suspending("t09_smmu_lost_in_power_down"),
 ];
 
-impl Withheld {
-    /// Boots a machine of type `max` with that firmware; EL2 must end the boot and say why, or start its host where it has
-    /// everything.
+/// A host that suspends its CPU in the test `name`.
+const fn suspending(name: &'static str) -> Firmware {
+    Firmware { name, scr: 0, cptr: 0, end: EndsWith::Pass(name) }
+}
+
+impl Firmware {
+    /// Boots a machine of type `max` with that firmware.
     ///
     /// # Errors
-    /// When it does not, or when the machine cannot be made.
-    pub fn is_named(&self, images: &Images, dir: &Path) -> Result<()> {
+    /// When what must come of it does not, or when the machine cannot be made.
+    pub fn run(&self, images: &Images, dir: &Path) -> Result<()> {
         let token = fresh_token()?;
         let outcome = self.boot(images, &token, dir)?;
         // The second port is Secure state's where EL3 is there, so both share the first.
         let said = &outcome.host_console;
         let exit = console::exit_line(said, &token).with_context(|| format!("EL2 said: {said}"))?;
         let errors = console::error_lines(said).join("; ");
-        let ran = said.contains(&format!("TEST {HOST_TEST}: PASS"));
-        match self.reason {
-            None => {
+        let ran = |test| said.contains(&format!("TEST {test}: PASS"));
+        match self.end {
+            EndsWith::Pass(test) => {
                 ensure!(exit.status == "ok", "EL2 ended with {} at {}: {errors}", exit.status, exit.reason);
-                ensure!(ran, "the host did not pass: {said}");
+                ensure!(ran(test), "the host did not pass: {said}");
             }
-            Some(reason) => {
-                ensure!(!ran, "the host ran: {said}");
+            EndsWith::Refusal(reason) => {
+                ensure!(!ran(HOST_TEST), "the host ran: {said}");
                 ensure!(errors.contains(reason), "the reason does not say `{reason}`: {errors}");
                 ensure!(exit.reason == "boot", "EL2 ended with {} at {}", exit.status, exit.reason);
             }
         }
         Ok(())
+    }
+
+    fn test(&self) -> &'static str {
+        match self.end {
+            EndsWith::Pass(test) => test,
+            EndsWith::Refusal(_) => HOST_TEST,
+        }
     }
 
     fn boot(&self, images: &Images, token: &str, dir: &Path) -> Result<Outcome> {
@@ -108,7 +129,7 @@ impl Withheld {
         fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
         let tree = dir.join("tree.dtb");
         let mut plain = Machine::new(&images.qemu);
-        let host = HostModules { kernel: payload.clone(), initrd: None, bootargs: format!("test={HOST_TEST}") };
+        let host = HostModules { kernel: payload.clone(), initrd: None, bootargs: format!("test={}", self.test()) };
         plain.serials = Serials::Host;
         plain.boot_el2(hyp, token, Some(&host))?;
         plain.machine.push_str(&format!(",dumpdtb={}", tree.display()));
@@ -121,6 +142,7 @@ impl Withheld {
         let mut machine = Machine::new(&images.qemu);
         machine.serials = Serials::Host;
         machine.machine.push_str(",secure=on");
+        machine.device("edu,dma_mask=0xffffffffff");
         machine.arg("-bios").arg(payload).arg("-dtb").arg(&tree);
         for (file, addr) in [(hyp, EL2_IMAGE), (payload, HOST_KERNEL_ADDRESS)] {
             machine.device(&format!("loader,file={},addr={addr:#x},force-raw=on", file.display()));
