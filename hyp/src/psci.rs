@@ -10,10 +10,11 @@
 )]
 
 use crate::arch::{self, MAX_CPUS};
-use crate::{host, iommu};
-use aarch64_cpu::asm::barrier;
+use crate::{host, iommu, log};
+use aarch64_cpu::asm::{self, barrier};
+use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
-use hyp::smccc::{self, ALREADY_ON, INVALID_ADDRESS, INVALID_PARAMETERS, ON_PENDING, Power, StateFormat, SuspendKind};
+use hyp::smccc::{self, INVALID_ADDRESS, INVALID_PARAMETERS, Power, StateFormat, SuspendKind};
 use io_pgtable::Ipa;
 use spin::Once;
 use spin::mutex::TicketMutex;
@@ -87,10 +88,8 @@ pub fn cpu_on(target: u64, entry: u64, context: u64) -> i64 {
     }
     let mut states = STATES.lock();
     let Some(state) = states.get_mut(index) else { return INVALID_PARAMETERS };
-    match *state {
-        Power::On => return ALREADY_ON,
-        Power::Pending => return ON_PENDING,
-        Power::Off => {}
+    if let Some(answer) = state.cpu_on() {
+        return answer;
     }
     set_entry(index, entry, context);
     // Firmware may still be turning the CPU off, or refuse: then nothing is pending.
@@ -116,10 +115,13 @@ pub fn affinity_info(target: u64, level: u64) -> i64 {
     states.get(index).map_or(INVALID_PARAMETERS, |power| power.affinity_info(firmware))
 }
 
-/// A CPU that must not run the host, and has not: off for good.
-pub fn turn_away(index: usize) -> ! {
+/// A CPU that must not run the host, and has not: off for good, and said so once, since it is never turned on again.
+pub fn turn_away(index: usize, why: &dyn fmt::Display) -> ! {
+    set_state(index, Power::Refused);
+    log!("CPU {index} stays off: {why}");
     loop {
-        cpu_off(index);
+        arch::smc([u64::from(smccc::CPU_OFF), 0, 0, 0]);
+        asm::wfi();
     }
 }
 

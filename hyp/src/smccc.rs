@@ -95,15 +95,30 @@ pub enum Power {
     Pending,
     /// It runs, or it is suspended.
     On,
+    /// It entered EL2 once, which refused it: it has an erratum for which it cannot be isolated.
+    Refused,
 }
 
 impl Power {
+    /// What `CPU_ON` answers without firmware being asked, if it does.
+    #[must_use]
+    pub const fn cpu_on(self) -> Option<i64> {
+        match self {
+            Self::Off => None,
+            Self::Pending => Some(ON_PENDING),
+            Self::On => Some(ALREADY_ON),
+            Self::Refused => Some(INTERNAL_FAILURE),
+        }
+    }
+
     /// The answer to `AFFINITY_INFO` of this one CPU, with `firmware` to be asked: never another one than `CPU_ON` goes by.
     pub fn affinity_info(self, firmware: impl FnOnce() -> i64) -> i64 {
         match self {
             Self::On => 0,
             Self::Pending => 2,
             Self::Off => firmware(),
+            // Off, as far as a host can tell: it executes nothing of the host's.
+            Self::Refused => 1,
         }
     }
 }
@@ -133,6 +148,8 @@ pub const INVALID_PARAMETERS: i64 = -2;
 pub const ALREADY_ON: i64 = -4;
 /// PSCI: the CPU is being turned on.
 pub const ON_PENDING: i64 = -5;
+/// PSCI: the CPU cannot be turned on, whatever the caller does.
+pub const INTERNAL_FAILURE: i64 = -6;
 /// PSCI: an entry point is not memory of the caller.
 pub const INVALID_ADDRESS: i64 = -9;
 

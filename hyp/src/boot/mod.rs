@@ -152,8 +152,7 @@ fn watch(map: &PageMap<'_>) {
 extern "C" fn rust_secondary(cpu: u64) -> ! {
     let cpu = usize::try_from(cpu).unwrap_or(usize::MAX);
     if let Err(refused) = admit::this_core() {
-        log!("CPU {cpu} stays off: {refused}");
-        psci::turn_away(cpu);
+        psci::turn_away(cpu, &refused);
     }
     iommu::check_alive();
     let (entry, context) = psci::entry_of(cpu);

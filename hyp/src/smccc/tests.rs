@@ -115,3 +115,11 @@ fn affinity_info_and_cpu_on_have_one_source() {
     assert_eq!([0, 1, 2].map(|word| Power::Pending.affinity_info(|| word)), [2, 2, 2]);
     assert_eq!([0, 1, 2, -2].map(|word| Power::Off.affinity_info(|| word)), [0, 1, 2, -2]);
 }
+
+/// What a refused CPU says is said once: it is not turned on again, and firmware is not asked about it.
+#[test]
+fn a_cpu_that_el2_refused_is_off_and_stays_off() {
+    let answers = [Power::Off, Power::Pending, Power::On, Power::Refused].map(Power::cpu_on);
+    assert_eq!(answers, [None, Some(-5), Some(-4), Some(-6)]);
+    assert_eq!([0, 1, 2, -2].map(|word| Power::Refused.affinity_info(|| word)), [1, 1, 1, 1]);
+}
