@@ -31,6 +31,7 @@ const SRMASKEN: &str = "set SCR_EL3.SRMASKEn";
 const TRAPLOWER: &str = "clear MPAM3_EL3.TRAPLOWER";
 const TDA: &str = "clear MDCR_EL3.TDA";
 const TCPAC: &str = "clear CPTR_EL3.TCPAC";
+const ICC_SRE: &str = "set ICC_SRE_EL3.SRE and ICC_SRE_EL3.Enable";
 const NSPB: &str = "set MDCR_EL3.NSPB to 0b11";
 
 /// Every register that EL2 accesses and EL3 can withhold.
@@ -77,8 +78,8 @@ pub const TABLE: &[Withheld] = &[
     row("TRFCR_EL2", [3, 4, 1, 2, 1], "clear MDCR_EL3.TTRF"),
     row("CPTR_EL2", [3, 4, 1, 1, 2], TCPAC),
     row("CPACR_EL1", [3, 0, 1, 0, 2], TCPAC),
-    row("ICC_SRE_EL2", [3, 4, 12, 9, 5], "set ICC_SRE_EL3.SRE and ICC_SRE_EL3.Enable"),
-    row("ICH_HCR_EL2", [3, 4, 12, 11, 0], "set ICC_SRE_EL3.SRE and ICC_SRE_EL3.Enable"),
+    row("ICC_SRE_EL2", [3, 4, 12, 9, 5], ICC_SRE),
+    row("ICH_HCR_EL2", [3, 4, 12, 11, 0], ICC_SRE),
 ];
 
 impl Withheld {

@@ -40,6 +40,32 @@ fn rows_name_each_register_once() {
     }
 }
 
+/// What `arch/setup.rs` and `arch/head.S` write by encoding, whose names they have a second time, is in the table by the same name. The
+/// others have names that the assembler or the register crate knows.
+#[test]
+fn registers_that_are_written_by_encoding_have_the_tables_names() {
+    let names = |text: &'static str, comment: &str| -> Vec<(String, &'static str)> {
+        let encoded = text.lines().filter(|line| !line.contains("mrs ")).filter_map(|line| {
+            let at = line.find("s3_")?;
+            let encoding = line.get(at..)?.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).next()?;
+            let name = if comment.is_empty() { line.split('=').next()? } else { line.split(comment).nth(1)? };
+            Some((name.split(':').next()?.trim().to_uppercase(), encoding))
+        });
+        encoded.collect()
+    };
+    let setup = names(include_str!("../../arch/setup.rs"), "");
+    let head = names(include_str!("../../arch/head.S"), "//");
+    assert!(setup.len() > 20 && head.len() > 8, "{} and {}", setup.len(), head.len());
+    for (name, encoding) in setup.iter().chain(&head) {
+        let row = TABLE.iter().find(|row| {
+            let [op0, op1, crn, crm, op2] = row.encoding;
+            *encoding == format!("s{op0}_{op1}_c{crn}_c{crm}_{op2}")
+        });
+        let known = row.is_some_and(|row| row.register == name || row.register == format!("{name}_EL2"));
+        assert!(known, "{name} is {encoding}, in the table {:?}", row.map(|row| row.register));
+    }
+}
+
 #[test]
 fn the_page_lists_what_the_table_asks_of_firmware() {
     let page = include_str!("../../../../docs/boot.md");
