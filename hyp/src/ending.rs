@@ -48,7 +48,7 @@ impl Ending {
     #[inline]
     pub fn lock<'l, T>(&self, lock: &'l TicketMutex<T>) -> Option<TicketMutexGuard<'l, T>> {
         let guard = lock.lock();
-        (!self.has_begun()).then_some(guard)
+        if self.has_begun() { None } else { Some(guard) }
     }
 
     /// After [`Ending::begin`]: takes `lock`, once those that hold it or wait for it have let go. The caller keeps it for good.

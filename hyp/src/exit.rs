@@ -130,6 +130,7 @@ pub fn ending() -> &'static Ending {
 
 /// Stands still until the power is off.
 #[cold]
+#[inline(never)]
 pub fn park() -> ! {
     loop {
         asm::wfi();

@@ -41,9 +41,11 @@ pub fn init(ownership: HostOwnership) {
 
 /// Takes the ownership lock: the first of the lock order, before any SMMU. `None` only before [`init`]. Where the run ends after a bug of
 /// EL2, this CPU stands still instead: whoever changes a table of the host comes by here.
+#[inline]
 pub fn ownership() -> Option<TicketMutexGuard<'static, HostOwnership>> {
     let lock = OWNERSHIP.get()?;
-    Some(exit::ending().lock(lock).unwrap_or_else(|| exit::park()))
+    let Some(guard) = exit::ending().lock(lock) else { exit::park() };
+    Some(guard)
 }
 
 /// Whether the host owns the page of `ipa`.
