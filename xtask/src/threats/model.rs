@@ -9,7 +9,8 @@ use crate::progress::step;
 use crate::threats::table::{End, Found};
 
 /// The packages with such tests, and which of their targets are run.
-const PACKAGES: [(&str, &[&str]); 4] = [
+const PACKAGES: [(&str, &[&str]); 5] = [
+    ("io-pgtable", &["--lib", "--tests"]),
     ("model-tests", &["--features", "weakened", "--tests"]),
     ("smmu-drv", &["--tests"]),
     ("shadow-s2", &["--tests"]),

@@ -1,7 +1,7 @@
 //! Attacks on sources from which a patch has removed the defence.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
@@ -46,11 +46,12 @@ pub(crate) fn model(tree: &Tree, defences: &[Defence], found: &mut [Found]) -> R
 fn one_package(tree: &Tree, defence: &Defence, package: &str, found: &mut [Found]) -> Result<()> {
     let names: Vec<&str> =
         defence.tests.iter().filter(|test| test.package == package).map(|test| test.name.as_str()).collect();
+    let targets = targets(&tree.checkout().root().join(package), &names)?;
     let mut cargo = tree.checkout().cargo();
-    cargo.args(["test", "--quiet", "--no-run", "-p", package]).args(targets(package));
+    cargo.args(["test", "--quiet", "--no-run", "-p", package]).args(&targets);
     exec::output(&mut cargo).with_context(|| format!("{package} without {} does not build", defence.word))?;
     let mut cargo = tree.checkout().cargo();
-    cargo.args(["test", "--no-fail-fast", "-p", package]).args(targets(package));
+    cargo.args(["test", "--no-fail-fast", "-p", package]).args(&targets);
     cargo.args(["--", "--exact"]).args(&names);
     let output = exec::capture(&mut exec::within(&cargo, HANGS))?;
     let text = String::from_utf8_lossy(&output.stdout);
@@ -68,9 +69,31 @@ fn one_package(tree: &Tree, defence: &Defence, package: &str, found: &mut [Found
     Ok(())
 }
 
-fn targets(package: &str) -> &'static [&'static str] {
-    // The binary half of `hyp` is for another machine.
-    if package == "hyp" { &["--lib"] } else { &["--lib", "--tests"] }
+/// The test programs of the package at `root` that have `tests`: a program less to build is a minute less, patch by patch.
+///
+/// # Errors
+/// When a source cannot be read.
+fn targets(root: &Path, tests: &[&str]) -> Result<Vec<String>> {
+    let mut targets = Vec::new();
+    let folder = root.join("tests");
+    let entries = if folder.is_dir() { fs::read_dir(&folder)?.collect::<Result<Vec<_>, _>>()? } else { Vec::new() };
+    let mut elsewhere: Vec<&str> = tests.to_vec();
+    for entry in entries {
+        let path = entry.path();
+        let source = if path.is_dir() { path.join("main.rs") } else { path.clone() };
+        let Some(name) = path.file_stem().and_then(|stem| stem.to_str()).filter(|_| source.is_file()) else { continue };
+        let text = fs::read_to_string(&source).with_context(|| format!("cannot read {}", source.display()))?;
+        let known = elsewhere.len();
+        elsewhere.retain(|test| !text.contains(&format!("fn {test}(")));
+        if elsewhere.len() < known {
+            targets.extend(["--test".to_owned(), name.to_owned()]);
+        }
+    }
+    // In a module of one, or in the library.
+    if !elsewhere.is_empty() {
+        targets.push("--lib".to_owned());
+    }
+    Ok(targets)
 }
 
 /// How the test `name` ended, from the output of its program; `None` if it did not.
@@ -155,5 +178,19 @@ note: run with
         note(&mut test, "two", (End::Inert, "it passes".into()));
         note(&mut test, "three", (End::Caught, "y".into()));
         assert_eq!((test.without, test.reason.as_deref()), (End::Inert, Some("two: it passes")));
+    }
+
+    #[test]
+    fn only_programs_with_a_named_test_are_built() -> Result<()> {
+        let root = std::env::temp_dir().join(format!("portcullis-targets-{}", std::process::id()));
+        fs::create_dir_all(root.join("tests/two"))?;
+        fs::write(root.join("tests/one.rs"), "fn t01_a() {}")?;
+        fs::write(root.join("tests/two/main.rs"), "fn t02_b() {}")?;
+        let of = |tests: &[&str]| targets(&root, tests);
+        let ends = (of(&["t01_a"])?, of(&["t02_b", "m::t03_c"])?, targets(&root.join("none"), &["t01_a"])?);
+        fs::remove_dir_all(&root)?;
+        let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(ends, (words("--test one"), words("--test two --lib"), words("--lib")));
+        Ok(())
     }
 }
