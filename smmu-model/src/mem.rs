@@ -13,7 +13,9 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::by_address::ByAddress;
+use page::{Pages, dead_before, index_of, load, store};
+
+pub use saved::Saved;
 
 /// Logical time: it advances with every store, command and register write that matters.
 pub type Time = u64;
@@ -66,30 +68,6 @@ pub enum Snoop {
 #[derive(Clone)]
 pub struct Memory(Arc<Mutex<Inner>>);
 
-/// What a [`Memory`] was at one moment, its past included. Two are equal if nobody can tell the memories from each other.
-#[derive(Clone)]
-pub struct Saved(Inner);
-
-impl PartialEq for Saved {
-    fn eq(&self, other: &Self) -> bool {
-        let (a, b) = (&self.0, &other.0);
-        (a.now, a.snoop, &a.floors, &a.mmio) == (b.now, b.snoop, &b.floors, &b.mmio)
-            && a.regions == b.regions
-            && same(&a.cpu, &b.cpu)
-            && same(&a.poc, &b.poc)
-    }
-}
-
-/// Whether these pages have the same content and past; one that is not there is zero.
-fn same(a: &Pages, b: &Pages) -> bool {
-    let alike = |a: Option<&Arc<Page>>, b: Option<&Arc<Page>>| match (a, b) {
-        (Some(a), Some(b)) => Arc::ptr_eq(a, b) || (a.words, &a.past) == (b.words, &b.past),
-        (Some(only), None) | (None, Some(only)) => only.past.is_empty() && only.words.iter().all(|word| *word == 0),
-        (None, None) => true,
-    };
-    a.keys().chain(b.keys()).all(|page| alike(a.get(page), b.get(page)))
-}
-
 #[derive(Clone)]
 struct Inner {
     now: Time,
@@ -102,25 +80,13 @@ struct Inner {
     floors: Vec<Time>,
     /// What was before is forgotten.
     forgotten: Time,
-    /// The youngest [`Page::stamp`]. It never goes back.
+    /// The youngest [`page::Page::stamp`]. It never goes back.
     stamp: u64,
     /// What no barrier has ordered.
     pending: pending::Pending,
 }
 
-type Pages = ByAddress<Arc<Page>>;
-
-#[derive(Clone)]
-struct Page {
-    words: [u64; WORDS],
-    /// By number, the words that a cache may know otherwise: the values they had, and from when.
-    past: BTreeMap<usize, Vec<(Time, u64)>>,
-    /// Another one after each change: pages with the same stamp are the same.
-    stamp: u64,
-}
-
 const PAGE: u64 = 4096;
-const WORDS: usize = 512;
 
 impl Memory {
     /// Empty memory: nothing answers until a region is added.
@@ -138,20 +104,6 @@ impl Memory {
             stamp: 0,
             pending: pending::Pending::default(),
         })))
-    }
-
-    /// What it is now.
-    #[must_use]
-    pub fn save(&self) -> Saved {
-        Saved(self.lock().clone())
-    }
-
-    /// Makes it what it was when `saved` was made of it: also its time, which runs on from there.
-    pub fn restore(&self, saved: &Saved) {
-        let mut m = self.lock();
-        let stamp = m.stamp;
-        *m = saved.0.clone();
-        m.stamp = stamp;
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -399,37 +351,6 @@ impl Inner {
     }
 }
 
-impl Page {
-    const EMPTY: Self = Self { words: [0; WORDS], past: BTreeMap::new(), stamp: 0 };
-
-    /// Whether some of its past was over at `before`.
-    fn forgets(&self, before: Time) -> bool {
-        self.past
-            .values()
-            .any(|values| dead_before(values, before) > 0 || matches!(values[..], [only] if only.0 <= before))
-    }
-}
-
-/// How many of a word's values were overwritten at `before`.
-fn dead_before(values: &[(Time, u64)], before: Time) -> usize {
-    values.iter().skip(1).take_while(|next| next.0 <= before).count()
-}
-
-fn load(pages: &Pages, word: u64) -> u64 {
-    pages.get(&(word / PAGE)).map_or(0, |page| page.words[index_of(word)])
-}
-
-fn store(pages: &mut Pages, word: u64, value: u64, stamp: u64) -> &mut Page {
-    let page = Arc::make_mut(pages.entry(word / PAGE).or_insert_with(|| Arc::new(Page::EMPTY)));
-    page.words[index_of(word)] = value;
-    page.stamp = stamp;
-    page
-}
-
-fn index_of(word: u64) -> usize {
-    usize::try_from((word % PAGE) / 8).unwrap_or(0)
-}
-
 fn byte_of(pa: u64) -> usize {
     usize::try_from(pa & 7).unwrap_or(0)
 }
@@ -439,6 +360,8 @@ fn wide(value: usize) -> u64 {
 }
 
 mod device;
+mod page;
 mod pending;
+mod saved;
 #[cfg(test)]
 mod tests;

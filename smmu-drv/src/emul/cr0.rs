@@ -12,7 +12,7 @@ use crate::spec::registers::{cr0::Cr0, gbpa, irq_ctrl::IrqCtrl};
 use crate::spec::{get32, registers as reg};
 use crate::stats::bump;
 use crate::strtab::host::HostTable;
-use crate::strtab::shadow::{HostMode, Transition};
+use crate::strtab::transition::{HostMode, Transition};
 use crate::weak::weakened;
 
 /// Log2 of the bytes of a command.

@@ -10,79 +10,22 @@ mod gerror;
 pub mod ids;
 mod pairs;
 mod queue;
+mod regs;
 mod sharing;
 pub mod table;
 
 use crate::platform::{HostMemory, Platform};
 use crate::smmu::{AccessSize, Smmu, WriteOutcome};
 use crate::spec::registers::{
-    cr0::Cr0, cr2::Cr2, gbpa, gerror::Gerror, irq_cfg, irq_ctrl::IrqCtrl, queue_base, queue_index, strtab_base,
+    cr0::Cr0, cr2::Cr2, gbpa, gerror::Gerror, irq_cfg, irq_ctrl::IrqCtrl, queue_base, strtab_base,
 };
-use crate::spec::{get32, high32, join, low32, mask32, mask64, put32, replace32, union32, union64};
+use crate::spec::{high32, join, low32, mask32, mask64, put32, replace32, union32, union64};
 use crate::stats::bump;
-use crate::strtab::host::HostTable;
-use crate::strtab::shadow::{Cursor, Transition};
 use crate::weak::weakened;
-use command::{CommandView, Scope};
-use cr0::{CMD_LOG2, EVENT_LOG2};
+use command::CommandView;
 use ids::HostIds;
-use queue::{Geometry, HostQueue};
+pub(crate) use regs::HostRegs;
 use table::{Part, Register, lookup};
-
-/// MSI configuration as the host wrote it; never given to hardware.
-#[derive(Clone, Copy, Debug, Default)]
-struct IrqCfg {
-    cfg0: u64,
-    cfg1: u32,
-    cfg2: u32,
-}
-
-/// Everything the host can observe or set.
-#[derive(Clone)]
-pub(crate) struct HostRegs<C> {
-    pub(crate) ids: HostIds,
-    cr0: Cr0,
-    pub(crate) cr0ack: Cr0,
-    cr1: u32,
-    cr2: Cr2,
-    gbpa: u32,
-    /// GBPA.UPDATE: streams are still following.
-    gbpa_update: bool,
-    irq_ctrl: IrqCtrl,
-    gerror: Gerror,
-    gerrorn: Gerror,
-    gerror_irq: IrqCfg,
-    eventq_irq: IrqCfg,
-    /// Takes writes to MSI configuration that is guarded, or that does not exist.
-    sink: IrqCfg,
-    strtab_base: u64,
-    strtab_base_cfg: u32,
-    /// Geometry latched when SMMUEN went up.
-    pub(crate) table: Option<HostTable>,
-    /// The table by which events are judged: that of the streams that have not followed yet, while SMMUEN goes down.
-    pub(crate) event_table: Option<HostTable>,
-    /// The first table that ever was.
-    #[cfg(feature = "weakened")]
-    first_table: Option<HostTable>,
-    cmdq_base: u64,
-    cmdq_prod: u32,
-    cmdq_cons: u32,
-    eventq_base: u64,
-    eventq_prod: u32,
-    eventq_cons: u32,
-    cmdq: HostQueue<C>,
-    /// Completions that the trap under way has still to give.
-    signals: cmdq::Signals,
-    eventq: HostQueue<C>,
-    /// Records of hardware from before an edge are being taken, which waits for them.
-    edge_waits: bool,
-    /// A change of what all streams do, under way.
-    pub(crate) transition: Option<Transition>,
-    /// Streams to translate again, and how far that is.
-    pub(crate) reshadow: Option<(Scope, Cursor)>,
-    /// A CFGI_ALL that the next CMD_SYNC, or the end of the queue, has to carry out.
-    all_pending: bool,
-}
 
 /// CR0 bits of the host's view: the rest is reserved, because the features are hidden.
 const CR0_ALLOWED: Cr0 = Cr0::SMMUEN.union(Cr0::EVENTQEN).union(Cr0::CMDQEN);
@@ -95,82 +38,6 @@ const GBPA_ALLOWED: u32 = union32([mask32(gbpa::ABORT), mask32(gbpa::SHCFG)]);
 /// CR1 bits: table attributes in \[11:6\], queue attributes in \[5:0\].
 const CR1_TABLE: u32 = 0xfc0;
 const CR1_QUEUE: u32 = 0x3f;
-
-impl<C> HostRegs<C> {
-    /// The state after reset; `gbpa` is what hardware had.
-    pub(crate) fn new(ids: HostIds, gbpa: u32) -> Self {
-        Self {
-            ids,
-            cr0: Cr0::empty(),
-            cr0ack: Cr0::empty(),
-            cr1: 0,
-            cr2: Cr2::empty(),
-            gbpa: gbpa & GBPA_ALLOWED,
-            gbpa_update: false,
-            irq_ctrl: IrqCtrl::empty(),
-            gerror: Gerror::empty(),
-            gerrorn: Gerror::empty(),
-            gerror_irq: IrqCfg::default(),
-            eventq_irq: IrqCfg::default(),
-            sink: IrqCfg::default(),
-            strtab_base: 0,
-            strtab_base_cfg: 0,
-            table: None,
-            event_table: None,
-            #[cfg(feature = "weakened")]
-            first_table: None,
-            cmdq_base: 0,
-            cmdq_prod: 0,
-            cmdq_cons: 0,
-            eventq_base: 0,
-            eventq_prod: 0,
-            eventq_cons: 0,
-            cmdq: HostQueue::Off,
-            signals: cmdq::Signals::new(),
-            eventq: HostQueue::Off,
-            edge_waits: false,
-            transition: None,
-            reshadow: None,
-            all_pending: false,
-        }
-    }
-
-    /// A field guarded by `enable` can be written: neither requested nor in effect.
-    fn unguarded(&self, enable: Cr0) -> bool {
-        !self.cr0.union(self.cr0ack).intersects(enable)
-    }
-
-    /// The command queue, as its base register says now.
-    fn cmdq_geometry(&self) -> Geometry {
-        Geometry::new(self.cmdq_base, CMD_LOG2, self.ids.cmdq_log2(), self.ids.oas_mask())
-    }
-
-    /// The event queue, as its base register says now.
-    fn eventq_geometry(&self) -> Geometry {
-        Geometry::new(self.eventq_base, EVENT_LOG2, ids::HOST_EVENTQS, self.ids.oas_mask())
-    }
-
-    /// Bits that the event queue's indices have [S 6.3.95]: index, wrap and overflow.
-    fn eventq_index_mask(&self) -> u32 {
-        union32([self.eventq_geometry().mask(), mask32(queue_index::OVERFLOW)])
-    }
-
-    /// Where a write of SMMU_GERROR_IRQ_CFG* goes.
-    fn gerror_irq_cfg(&mut self) -> &mut IrqCfg {
-        let open = self.ids.msi() && !self.irq_ctrl.contains(IrqCtrl::GERROR_IRQEN);
-        if open { &mut self.gerror_irq } else { &mut self.sink }
-    }
-
-    /// Where a write of SMMU_EVENTQ_IRQ_CFG* goes.
-    fn eventq_irq_cfg(&mut self) -> &mut IrqCfg {
-        let open = self.ids.msi() && !self.irq_ctrl.contains(IrqCtrl::EVENTQ_IRQEN);
-        if open { &mut self.eventq_irq } else { &mut self.sink }
-    }
-
-    fn gbpa_aborts(&self) -> bool {
-        get32(gbpa::ABORT, self.gbpa) == 1
-    }
-}
 
 impl<P: Platform, H: HostMemory> Smmu<P, H> {
     /// Answers a load of the host: `offset` bytes from the base of page 0.

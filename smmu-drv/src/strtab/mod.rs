@@ -10,6 +10,7 @@ pub(crate) mod host;
 mod link;
 pub mod policy;
 pub(crate) mod shadow;
+pub(crate) mod transition;
 pub mod update;
 
 use crate::features::{Coherency, Features};

@@ -16,32 +16,21 @@ use crate::stats::bump;
 use crate::weak::weakened;
 
 /// Entries handled together: half a page of the host's table, so that a group never straddles two pages.
-const GROUP: usize = 32;
+pub(super) const GROUP: usize = 32;
 pub(crate) const GROUP_U32: u32 = 32;
 const LOG2_GROUP: u32 = 5;
-
-/// What the host's registers say that streams do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum HostMode {
-    /// SMMUEN == 0, GBPA.ABORT == 0.
-    Bypass,
-    /// SMMUEN == 0, GBPA.ABORT == 1.
-    Abort,
-    /// SMMUEN == 1.
-    Table,
-}
 
 /// Where a walk over many streams is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cursor {
     /// The next StreamID.
-    next: u64,
+    pub(super) next: u64,
     /// Some entry before it in its block exists and could be read.
     mapped: bool,
 }
 
 impl Cursor {
-    fn at(next: u64) -> Self {
+    pub(super) fn at(next: u64) -> Self {
         Self { next, mapped: false }
     }
 
@@ -51,24 +40,6 @@ impl Cursor {
             Scope::One { sid: first, .. } | Scope::Range { first, .. } => Self::at(u64::from(first >> SPLIT << SPLIT)),
             Scope::All => Self::at(0),
         }
-    }
-}
-
-/// A change of mode under way.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Transition {
-    mode: HostMode,
-    cursor: Cursor,
-    complete: bool,
-}
-
-impl Transition {
-    pub(crate) fn new(mode: HostMode) -> Self {
-        Self { mode, cursor: Cursor::at(0), complete: false }
-    }
-
-    pub(crate) fn mode(&self) -> HostMode {
-        self.mode
     }
 }
 
@@ -140,50 +111,6 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         weakened!(self.hw.platform(), NoBudget, { self.budget = Budget::weakened() });
     }
 
-    /// Continues a change of mode; complete and synchronised when it returns. Then there is nothing left to do if it is called again.
-    ///
-    /// # Errors
-    /// The budget is used up, and `transition` says where to go on; or hardware failed.
-    pub(crate) fn step_transition(&mut self, host: &mut H, transition: &mut Transition) -> Result<(), Unfinished> {
-        if transition.complete {
-            return Ok(());
-        }
-        match transition.mode {
-            HostMode::Table => {
-                let end = self.strtab.streams();
-                self.reshadow_streams(host, end, &mut transition.cursor)?;
-            }
-            HostMode::Bypass => self.share_blocks(&mut transition.cursor, Shared::Stage2)?,
-            HostMode::Abort => self.share_blocks(&mut transition.cursor, Shared::Abort)?,
-        }
-        self.budget.charge(self.cmdq.sync_cost())?;
-        self.push(Command::CfgiAll)?;
-        self.strtab.cover(None);
-        self.sync()?;
-        transition.complete = true;
-        Ok(())
-    }
-
-    /// Gives all streams from `cursor` on the same.
-    fn share_blocks(&mut self, cursor: &mut Cursor, shared: Shared) -> Result<(), Unfinished> {
-        while let Some(block) = self.block_at(cursor.next) {
-            self.budget.charge(budget::BLOCK)?;
-            if self.strtab.is_two_level() {
-                self.strtab.set_shared(block, shared);
-                weakened!(self.hw.platform(), FreedEarly, { self.weaken_freeing() });
-                cursor.next = next_block(block);
-            } else {
-                // Group by group, as entries of the host are taken over. The table may end within one.
-                let count = self.group(cursor.next, next_block(block));
-                let ste = self.strtab.shared_ste(shared);
-                self.budget.charge(budget::ENTRY.saturating_mul(GROUP_U32))?;
-                self.update(low32(cursor.next), [ste; GROUP].get(..count).unwrap_or(&[]))?;
-                cursor.next = cursor.next.saturating_add(u64::from(GROUP_U32));
-            }
-        }
-        Ok(())
-    }
-
     /// Translates the streams of `scope` from `cursor` on.
     ///
     /// # Errors
@@ -211,7 +138,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     }
 
     /// Translates the streams below `end`, which ends a block, from `cursor` on.
-    fn reshadow_streams(&mut self, host: &mut H, end: u64, cursor: &mut Cursor) -> Result<(), Unfinished> {
+    pub(super) fn reshadow_streams(&mut self, host: &mut H, end: u64, cursor: &mut Cursor) -> Result<(), Unfinished> {
         let mut walk = Walk::new();
         let mut done = Ok(());
         while cursor.next < end
@@ -225,12 +152,12 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     }
 
     /// The block of `sid`; `None` beyond the table.
-    fn block_at(&self, sid: u64) -> Option<u32> {
+    pub(super) fn block_at(&self, sid: u64) -> Option<u32> {
         (sid < self.strtab.streams()).then(|| low32(sid) >> SPLIT)
     }
 
     /// How many entries of the group at `sid` lie below `end` and in the table.
-    fn group(&self, sid: u64, end: u64) -> usize {
+    pub(super) fn group(&self, sid: u64, end: u64) -> usize {
         let end = end.min(self.strtab.streams());
         usize::try_from(end.saturating_sub(sid)).unwrap_or(GROUP).min(GROUP)
     }
@@ -338,7 +265,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
 
     /// What a driver does that does not wait for hardware.
     #[cfg(feature = "weakened")]
-    fn weaken_freeing(&mut self) {
+    pub(super) fn weaken_freeing(&mut self) {
         self.strtab.cover(None);
         self.strtab.reap();
     }
@@ -421,7 +348,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     }
 
     /// Brings consecutive live entries to their targets, one store per entry between two synchronised invalidations.
-    fn update(&mut self, first: u32, targets: &[Ste]) -> Result<(), Unfinished> {
+    pub(super) fn update(&mut self, first: u32, targets: &[Ste]) -> Result<(), Unfinished> {
         // Three stores at most; the fourth round finds nothing left to do.
         for _ in 0..4 {
             let mut stored = false;
@@ -462,6 +389,6 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
 const _: () = assert!(GROUP.is_power_of_two() && GROUP <= 1 << SPLIT);
 
 /// First StreamID after a block.
-fn next_block(block: u32) -> u64 {
+pub(super) fn next_block(block: u32) -> u64 {
     (u64::from(block) + 1) << SPLIT
 }

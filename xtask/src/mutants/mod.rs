@@ -117,6 +117,7 @@ impl Module {
             Self::Ste => &[
                 "smmu-drv/src/strtab/mod.rs",
                 "smmu-drv/src/strtab/shadow.rs",
+                "smmu-drv/src/strtab/transition.rs",
                 "smmu-drv/src/strtab/update.rs",
                 "smmu-drv/src/strtab/host.rs",
                 "smmu-drv/src/strtab/audit.rs",
@@ -126,9 +127,12 @@ impl Module {
             }
             Self::Emulation => &[
                 "smmu-drv/src/emul/mod.rs",
+                "smmu-drv/src/emul/regs.rs",
+                "smmu-drv/src/emul/sharing.rs",
                 "smmu-drv/src/emul/cr0.rs",
                 "smmu-drv/src/emul/audit.rs",
                 "smmu-drv/src/smmu.rs",
+                "smmu-drv/src/invalidate.rs",
             ],
             Self::Mirror => &["shadow-s2/src/*.rs"],
         }

@@ -1,0 +1,131 @@
+//! Invalidation of what a change of stage 2 made stale, before pages change their owner.
+
+use io_pgtable::Ipa;
+
+use crate::command::{Command, Depth, Extent, Granule};
+use crate::error::SmmuError;
+use crate::platform::{HostMemory, Platform};
+use crate::smmu::Smmu;
+use crate::stats::bump;
+
+/// What a stage-2 change made stale.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stale {
+    /// A range of IPAs: `size` bytes from `ipa`; widened to whole 4K pages.
+    Range {
+        /// First address.
+        ipa: Ipa,
+        /// Bytes.
+        size: u64,
+    },
+    /// Everything of the host's VMID.
+    All,
+}
+
+/// Most single-address invalidations that are cheaper than dropping the whole VMID.
+const MAX_SINGLE: u64 = 32;
+
+impl<P: Platform, H: HostMemory> Smmu<P, H> {
+    /// Drops every translation that a stage-2 change made stale, and waits until transactions that used one are complete.
+    ///
+    /// One call per transition, after the tables changed and before the transition returns.
+    ///
+    /// # Errors
+    /// Stale translations may live on: the pages must not change their owner, nor the old tables be reused. The SMMU is
+    /// marked failed.
+    pub fn tlb_invalidate(&mut self, stale: Stale) -> Result<(), SmmuError> {
+        self.check_alive()?;
+        bump(&mut self.stats.s2_invalidations);
+        let vmid = self.stage2.vmid;
+        match stale {
+            Stale::All => {
+                self.push(Command::TlbiS12Vmall { vmid })?;
+                self.sync()
+            }
+            Stale::Range { ipa, size } => {
+                let Some((first, pages)) = pages(ipa, size) else {
+                    return self.tlb_invalidate_all();
+                };
+                if self.features.ril() {
+                    let Some(extent) = range(pages) else {
+                        return self.tlb_invalidate_all();
+                    };
+                    self.push(Command::TlbiS2Ipa { vmid, ipa: first, extent, depth: Depth::Walk })?;
+                } else if pages <= MAX_SINGLE {
+                    for page in 0..pages {
+                        let ipa = Ipa(first.0.wrapping_add(page.wrapping_mul(4096)));
+                        self.push(Command::TlbiS2Ipa { vmid, ipa, extent: Extent::Single, depth: Depth::Walk })?;
+                    }
+                } else {
+                    return self.tlb_invalidate_all();
+                }
+                // Combined entries may survive an invalidation by IPA, and only a SYNC orders the two [S 4.4.3, 4.7.3].
+                self.sync()?;
+                self.push(Command::TlbiNhAll { vmid })?;
+                self.sync()
+            }
+        }
+    }
+
+    fn tlb_invalidate_all(&mut self) -> Result<(), SmmuError> {
+        self.push(Command::TlbiS12Vmall { vmid: self.stage2.vmid })?;
+        self.sync()
+    }
+}
+
+/// First page and number of 4K pages; `None` when the range is empty or wraps, which calls for invalidating everything.
+fn pages(ipa: Ipa, size: u64) -> Option<(Ipa, u64)> {
+    let first = ipa.0 & !0xfff;
+    let last = ipa.0.checked_add(size.checked_sub(1)?)?;
+    let pages = (last.checked_sub(first)? >> 12).checked_add(1)?;
+    Some((Ipa(first), pages))
+}
+
+/// The smallest single range that covers `pages` pages, at any level [S 4.4.1.1]; `None` when none does.
+///
+/// One page is said as two, NUM == 1: NUM == 0 with SCALE == 0 and TTL == 0 is reserved. A command without a range would do too by
+/// the architecture; where ranges are known it is never used, since parts are said to be unreliable with it.
+fn range(pages: u64) -> Option<Extent> {
+    let pages = pages.max(2);
+    let mut scale = 0_u32;
+    loop {
+        let unit = 1_u64.checked_shl(scale)?;
+        let num = pages.div_ceil(unit);
+        if num <= 32 {
+            let num = num.checked_sub(1)?;
+            return Some(Extent::Range { granule: Granule::K4, num, scale: u64::from(scale), ttl: 0 });
+        }
+        scale = scale.checked_add(1)?;
+        if scale > 31 {
+            return None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_is_the_smallest_that_covers_the_pages_and_is_not_reserved() {
+        let around = |pages: u64| [pages - 1, pages, pages + 1];
+        let counts = (1..=40).flat_map(around).chain((6..36).flat_map(|bits| around(1 << bits)));
+        for pages in counts.filter(|pages| *pages > 0) {
+            let Some(Extent::Range { granule: Granule::K4, num, scale, ttl: 0 }) = range(pages) else {
+                panic!("no range for {pages} pages");
+            };
+            assert!(num <= 31 && scale <= 31 && (num, scale) != (0, 0), "{pages}: {num}, {scale}");
+            assert!((num + 1) << scale >= pages, "{pages}: {num}, {scale}");
+            // With half the unit it would take more than 32.
+            if scale > 0 {
+                assert!(pages.div_ceil(1 << (scale - 1)) > 32, "{pages}: {num}, {scale}");
+            }
+            assert!(num << scale < pages.max(2), "{pages}: {num}, {scale}");
+        }
+        let one = Extent::Range { granule: Granule::K4, num: 1, scale: 0, ttl: 0 };
+        assert_eq!((range(1), range(2)), (Some(one), Some(one)));
+        let largest = 32 << 31;
+        assert!(matches!(range(largest), Some(Extent::Range { num: 31, scale: 31, .. })));
+        assert_eq!((range(largest + 1), range(u64::MAX)), (None, None));
+    }
+}
