@@ -216,18 +216,23 @@ impl<'a> Reach<'a> {
         self.image.functions.get(&to).is_some_and(|callee| panics(&callee.name))
     }
 
-    /// Whether a call of `to` certainly does not come back: it panics, or does nothing after a straight way to a panic.
+    /// Whether a call of `to` certainly does not come back: it panics, or a straight way leads to a panic, or back into itself.
     fn ends(&self, to: u64) -> bool {
-        let straight = |pc| self.image.instruction(pc).map(|word| decode(word, pc));
+        let straight = |pc| self.image.instruction(pc).map(|word| (pc, decode(word, pc)));
         let Some(function) = self.image.functions.get(&to).filter(|function| function.sized) else { return false };
         let mut way = function.range.clone().step_by(4).filter_map(straight);
         use Instruction as I;
-        let stop = way.find(|instruction| {
+        let stop = way.find(|(_, instruction)| {
             let returns = matches!(instruction, I::CallRegister | I::JumpRegister | I::Return);
             returns || matches!(instruction, I::Jump(_) | I::Either(_) | I::Call(_))
         });
-        panics(&function.name)
-            || matches!(stop, Some(Instruction::Call(next) | Instruction::Jump(next)) if self.panics(next))
+        match stop {
+            _ if panics(&function.name) => true,
+            // The way so far has no branch: back into it is a loop without an end.
+            Some((pc, I::Jump(next))) if (to..=pc).contains(&next) => true,
+            Some((_, I::Call(next) | I::Jump(next))) => self.panics(next),
+            _ => false,
+        }
     }
 
     /// Reached code holds `address` in `reg` after the instruction at `pc`.

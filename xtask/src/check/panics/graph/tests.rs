@@ -91,6 +91,15 @@ fn what_nothing_leads_to_is_not_reached() {
 }
 
 #[test]
+fn a_function_that_loops_for_ever_does_not_come_back() {
+    let calls = |b: &[u32]| panics_of(&image(&[("a", &[branch(BL, 0, 2), BRK]), ("b", b)], &[]));
+    assert_eq!(calls(&[NOP, branch(B, 3, 2)]), []);
+    // Forward, or past a branch: it may return.
+    assert_eq!(calls(&[branch(B, 2, 4), NOP, RET]), [pair("a", "brk")]);
+    assert_eq!(calls(&[0xb400_0040, branch(B, 3, 2), RET]), [pair("a", "brk")]);
+}
+
+#[test]
 fn assembly_runs_on_into_the_next_symbol() {
     let image = image(&[("asm_a", &[NOP]), ("asm_b", &[branch(BL, 1, 2)]), PANIC], &[]);
     assert_eq!(panics_of(&image), [pair("asm_b", "panic_fmt")]);
