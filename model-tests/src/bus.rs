@@ -117,6 +117,9 @@ impl Pool {
 #[derive(Clone)]
 pub struct Bus(Rc<Wires>);
 
+/// A page that was read, by address, and its words.
+type Read = (u64, Box<[u64; 512]>);
+
 struct Wires {
     model: Rc<RefCell<Model>>,
     mem: Memory,
@@ -127,8 +130,8 @@ struct Wires {
     irqs: Rc<RefCell<Vec<WiredIrq>>>,
     lazy_clean: Rc<Cell<bool>>,
     damage: Damage,
-    /// Pages that the driver reads of its buffers, by address, while somebody asks.
-    read: RefCell<Option<Vec<u64>>>,
+    /// Pages that the driver reads of its buffers, by address, while somebody asks; nobody stores to them meanwhile.
+    read: RefCell<Option<Vec<Read>>>,
     #[cfg(feature = "weakened")]
     lacks: Vec<smmu_drv::weak::Weakness>,
 }
@@ -166,14 +169,29 @@ impl Bus {
         look(&self.0.model, &self.0.spy);
     }
 
-    /// What `what` comes to, and which pages of buffers the driver read for it, with their stamps.
+    /// What `what` comes to, and which pages of buffers the driver read for it, with what tells a change.
     pub(crate) fn reads<T>(&self, what: impl FnOnce() -> T) -> (T, Vec<(u64, u64)>) {
         self.0.read.replace(Some(Vec::new()));
         let result = what();
-        let mut read = self.0.read.take().unwrap_or_default();
-        read.sort_unstable();
-        read.dedup();
-        (result, read.into_iter().map(|page| (page, self.0.mem.stamp_for_cpu(page))).collect())
+        let read = self.0.read.take().unwrap_or_default();
+        (result, read.into_iter().map(|(page, _)| (page, self.0.mem.growth_for_cpu(page))).collect())
+    }
+
+    /// The word at `pa`, out of the pages in `read`.
+    fn read_of_page(&self, read: &mut Vec<Read>, pa: u64) -> u64 {
+        let page = pa & !0xfff;
+        // A page is mostly read word after word.
+        let index = usize::try_from((pa - page) / 8).unwrap_or(0);
+        if let Some((_, words)) = read.last().filter(|(known, _)| *known == page) {
+            return words[index];
+        }
+        let known = read.iter().position(|(known, _)| *known == page);
+        let entry = match known {
+            Some(at) => read.swap_remove(at),
+            None => (page, Box::new(self.0.stores.read_page(page))),
+        };
+        read.push(entry);
+        read[read.len() - 1].1[index]
     }
 
     /// Microseconds since the driver first looked.
@@ -221,9 +239,7 @@ impl Platform for Bus {
     fn alloc(&self, size: usize) -> Option<Buffer> {
         let bytes = u64::try_from(size).ok()?;
         let pa = self.0.pool.alloc(bytes)?;
-        for word in (pa..pa + bytes).step_by(8) {
-            self.0.stores.write64(word, 0);
-        }
+        self.0.stores.fill(pa..pa + bytes, 0);
         self.0.stores.clean(pa..pa + bytes);
         Some(Buffer { pa, bytes, bus: self.clone() })
     }
@@ -287,15 +303,9 @@ impl DmaBuffer for Buffer {
 
     fn read64(&self, offset: usize) -> u64 {
         let Some(pa) = self.at(offset) else { return 0 };
-        if let Some(read) = self.bus.0.read.borrow_mut().as_mut() {
-            let page = pa & !0xfff;
-            // A page is mostly read word after word.
-            if read.last() != Some(&page) {
-                read.push(page);
-            }
-        }
         let flipped = self.bus.0.damage.get().filter(|(at, _)| *at == pa).map_or(0, |(_, bits)| bits);
-        self.bus.0.stores.read64(pa) ^ flipped
+        let word = self.bus.0.read.borrow_mut().as_mut().map(|read| self.bus.read_of_page(read, pa));
+        word.unwrap_or_else(|| self.bus.0.stores.read64(pa)) ^ flipped
     }
 
     fn write64(&mut self, offset: usize, value: u64) {
@@ -324,9 +334,7 @@ impl Drop for Buffer {
         self.bus.look();
         self.bus.0.stores.discard(&(self.pa..self.pa + self.bytes));
         // What is made of freed memory is anything: here, stream table entries that let everything through.
-        for entry in (self.pa..self.pa + self.bytes).step_by(64) {
-            self.bus.0.mem.cpu_write64(entry, 0b1001);
-        }
+        self.bus.0.mem.cpu_fill((self.pa..self.pa + self.bytes).step_by(64), 0b1001);
         self.bus.0.mem.clean(self.pa..self.pa + self.bytes);
         self.bus.look();
         self.bus.0.pool.free(self.pa, self.bytes);

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use hyp::mem_protect::{Owner as PageOwner, PageInfo, PageRange};
+use hyp::mem_protect::{Owner as PageOwner, PageRange, Stats};
 use io_pgtable::Ipa;
-use smmu_model::{Mapped, Model, Reachable};
+use smmu_model::{Basis, Mapped, Model, Reachable};
 
-use crate::layout::{self, RAM, RAM_BYTES};
-use crate::machine::{Machine, range};
+use crate::layout;
+use crate::machine::Machine;
 
 /// A byte that a stream can reach and must not, or memory that an SMMU may write by itself and must not.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,18 +22,25 @@ pub struct Breach {
     pub how: String,
 }
 
-/// Whether pages have the same owners, page by page; claims on them may differ.
-pub(crate) fn same_owners(a: &[PageInfo], b: &[PageInfo]) -> bool {
-    // Most are the same in all.
-    let alike = |a: &[PageInfo], b: &[PageInfo]| a == b || a.iter().zip(b).all(|(a, b)| a.owner() == b.owner());
-    a.len() == b.len() && a.chunks(512).zip(b.chunks(512)).all(|(a, b)| alike(a, b))
-}
-
-/// Tables whose mappings are all the host's, as long as pages have these owners.
+/// What was judged and found to be fine, as long as pages have these owners.
 #[derive(Default)]
 pub(crate) struct Judged {
-    pages: Vec<PageInfo>,
+    /// How often pages changed their owner.
+    owners: Stats,
+    /// Tables whose mappings are all the host's.
     fine: Vec<Arc<Mapped>>,
+    /// For each SMMU what the last answer depended on.
+    basis: Vec<Option<Basis>>,
+}
+
+impl Judged {
+    /// Every page has its first owner again, and the SMMUs were set back.
+    pub(crate) fn set_back(&mut self) {
+        if self.owners != Stats::default() {
+            *self = Self::default();
+        }
+        self.basis.clear();
+    }
 }
 
 impl Machine {
@@ -42,14 +49,39 @@ impl Machine {
     /// # Errors
     /// The first breach.
     pub fn isolated(&self, sids: &[u32]) -> Result<(), Breach> {
+        self.forget_judged();
         for (smmu, model) in self.models.iter().enumerate() {
-            self.check(smmu, &model.borrow(), sids)?;
+            let model = model.borrow();
+            let known = self.judged.borrow_mut().basis.get_mut(smmu).and_then(Option::take);
+            let known = known.filter(|known| model.reach_no_more(sids, known));
+            let basis = known.map_or_else(|| self.check(smmu, &model, sids).map(Some), |known| Ok(Some(known)))?;
+            Self::check_own_writes(smmu, &model)?;
+            if let Some(known) = self.judged.borrow_mut().basis.get_mut(smmu) {
+                *known = basis;
+            }
         }
         Ok(())
     }
 
-    fn check(&self, smmu: usize, model: &Model, sids: &[u32]) -> Result<(), Breach> {
-        for (sid, reach) in sids.iter().zip(model.reach_each(sids)) {
+    /// Judges everything anew the next time.
+    pub(crate) fn judge_anew(&mut self) {
+        *self.judged.get_mut() = Judged::default();
+    }
+
+    /// Forgets what was found fine if pages have changed their owner since.
+    fn forget_judged(&self) {
+        let Some(el2) = &self.el2 else { return };
+        let owners = el2.owner.stats();
+        let mut judged = self.judged.borrow_mut();
+        if judged.owners != owners {
+            *judged = Judged { owners, ..Judged::default() };
+        }
+        judged.basis.resize_with(self.models.len(), || None);
+    }
+
+    fn check(&self, smmu: usize, model: &Model, sids: &[u32]) -> Result<Basis, Breach> {
+        let (reach, basis) = model.reach_each(sids);
+        for (sid, reach) in sids.iter().zip(reach) {
             for mapped in reach.now {
                 if !self.is_judged(&mapped) {
                     mapped.ranges().try_for_each(|range| self.check_range(smmu, *sid, range))?;
@@ -58,6 +90,10 @@ impl Machine {
             }
             reach.other.into_iter().try_for_each(|range| self.check_range(smmu, *sid, range))?;
         }
+        Ok(basis)
+    }
+
+    fn check_own_writes(smmu: usize, model: &Model) -> Result<(), Breach> {
         for own in model.originated_writes() {
             let inside = own.pa >= layout::POOL && own.pa + own.size <= layout::POOL + layout::POOL_BYTES;
             if !inside {
@@ -84,15 +120,7 @@ impl Machine {
 
     /// Whether all that `mapped` maps was found to be the host's, while every page had the owner that it has now.
     fn is_judged(&self, mapped: &Arc<Mapped>) -> bool {
-        let mut judged = self.judged.borrow_mut();
-        let pages = self.el2.as_ref().and_then(|el2| el2.owner.map().pages(range(RAM, RAM_BYTES)).ok());
-        let Some(pages) = pages else { return false };
-        if !same_owners(&judged.pages, pages) {
-            judged.pages.clear();
-            judged.pages.extend_from_slice(pages);
-            judged.fine.clear();
-        }
-        judged.fine.iter().any(|known| Arc::ptr_eq(known, mapped))
+        self.judged.borrow().fine.iter().any(|known| Arc::ptr_eq(known, mapped))
     }
 
     /// The first byte of the range that is not the host's, the translater page apart.

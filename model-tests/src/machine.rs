@@ -235,6 +235,7 @@ impl Machine {
         self.damage.set(None);
         self.defence.set(missing::of_revocations());
         self.pages.forget();
+        self.judged.get_mut().set_back();
     }
 
     /// Takes away a part of revocations.

@@ -85,9 +85,7 @@ impl PageOps for Pages {
         if is_missing("not-zeroed") {
             return;
         }
-        for word in bytes(range).step_by(8) {
-            self.mem.cpu_write64(word, 0);
-        }
+        self.mem.cpu_fill(bytes(range).step_by(8), 0);
         self.mem.clean(bytes(range));
     }
 

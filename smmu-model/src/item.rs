@@ -133,6 +133,13 @@ impl Timeline {
         self.enabled.last().is_some_and(|(start, end)| *start <= now && end.is_none())
     }
 
+    /// From when on no cache can hold `item`, which has been overwritten; [`Time::MAX`] while one can.
+    #[must_use]
+    pub fn gone_at(&self, item: &Item) -> Time {
+        let removes = |inval: &&Invalidation| inval.consumed >= item.until && inval.scope.covers(&item.tag);
+        self.invalidations.iter().filter(removes).filter_map(|inval| inval.completed).min().unwrap_or(Time::MAX)
+    }
+
     fn usable(&self, item: &Item, at: Time, inherited: &[usize]) -> bool {
         let mut active = Vec::new();
         let mut floor = 0;

@@ -54,6 +54,7 @@ mod stage2;
 mod strtab;
 mod transaction;
 mod view;
+mod ways;
 mod write_buffer;
 
 pub use ats::AtsReply;
@@ -64,5 +65,5 @@ pub use hazard::Hazard;
 pub use mapped::Mapped;
 pub use mem::{Memory, MmioWrite, Region, Snoop};
 pub use model::{Injection, Irq, Model};
-pub use oracle::{Originated, Reach, Reachable, Via};
+pub use oracle::{Basis, Originated, Reach, Reachable, Via};
 pub use write_buffer::WriteBuffer;

@@ -3,9 +3,10 @@
 //! Most of a table is the same as at the last question and has no past that a cache could remember. Such a part is decoded once,
 //! for as long as the stamps of its pages say that nothing in it changed. What was overwritten is walked as ever ([`View::s2_past`]).
 
+use std::cell::{RefCell, RefMut};
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use crate::arch::desc::{self, Desc};
 use crate::inval::{Depth, Span, Tag};
@@ -72,10 +73,11 @@ impl Mapped {
         })
     }
 
-    /// Whether a leaf of this size leads to `pa`, with this permission.
-    pub(crate) fn has(&self, pa: u64, shift: u32, write: bool) -> bool {
-        let same = |run: &&Run| (run.shift, run.write) == (shift, write) && pa >= run.pa && pa - run.pa < run.size();
-        self.runs.iter().find(same).is_some_and(|run| (pa - run.pa).is_multiple_of(1 << shift))
+    /// Whether all bytes of a leaf of this size at `pa` can be reached, with this permission or more.
+    pub(crate) fn covers(&self, pa: u64, shift: u32, write: bool) -> bool {
+        let size = 1 << shift;
+        let covers = |run: &Run| (run.write || !write) && pa >= run.pa && pa - run.pa + size <= run.size();
+        self.runs.iter().any(covers)
     }
 }
 
@@ -111,29 +113,30 @@ struct Known {
 
 /// Tables that were decoded before.
 #[derive(Debug, Default)]
-pub(crate) struct Walks(Mutex<Known>);
+pub(crate) struct Walks(RefCell<Known>);
 
 /// Tables that are remembered at most: more than a machine has.
 const MOST_TABLES: usize = 4096;
 
 impl Walks {
-    fn lock(&self) -> MutexGuard<'_, Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self) -> RefMut<'_, Known> {
+        self.0.borrow_mut()
     }
 }
 
 impl View<'_> {
     /// Everything that the table of `s2` maps now.
     pub(crate) fn mapped_now(&self, s2: &S2) -> Arc<Mapped> {
-        let known = self.walks.lock().whole.get(s2).cloned();
+        let known = self.walks.known().whole.get(s2).cloned();
         if let Some(known) = known.filter(|known| self.mem.unchanged(&known.pages)) {
+            known.pages.iter().for_each(|(page, _)| self.looks_at(*page));
             return known;
         }
         let (table, width) = root_table(s2);
         let mut mapped = Mapped { runs: Vec::new(), pages: Vec::new() };
         self.map_table(s2, 0, Place { table, level: s2.start_level, width }, &mut mapped);
         let mapped = Arc::new(mapped);
-        self.walks.lock().whole.insert(*s2, mapped.clone());
+        self.walks.known().whole.insert(*s2, mapped.clone());
         mapped
     }
 
@@ -154,12 +157,12 @@ impl View<'_> {
 
     /// The table at `place`, decoded anew if something in it changed.
     fn decoded(&self, s2: &S2, place: Place) -> Arc<Decoded> {
-        let known = self.walks.lock().tables.get(&(*s2, place)).cloned();
+        let known = self.walks.known().tables.get(&(*s2, place)).cloned();
         if let Some(known) = known.filter(|known| self.mem.unchanged(&known.pages)) {
             return known;
         }
         let decoded = Arc::new(self.decode(s2, place));
-        let mut known = self.walks.lock();
+        let mut known = self.walks.known();
         if known.tables.len() > MOST_TABLES {
             *known = Known::default();
         }
@@ -172,6 +175,7 @@ impl View<'_> {
         let (start, end) = (place.table, place.table + (8 << place.width));
         let shift = s2.granule.level_shift(place.level);
         for page in place.pages() {
+            self.looks_at(page);
             out.pages.push((page, self.mem.stamp(page)));
             if self.mem.region(page) != Some(Region::Ram) {
                 continue;
@@ -197,20 +201,30 @@ impl View<'_> {
         out
     }
 
-    /// Every leaf that a walk may find through a descriptor that was overwritten; not filtered for liveness.
-    pub(crate) fn s2_past(&self, s2: &S2, source: &Rc<Item>) -> Vec<S2Mapping> {
+    /// Every leaf that a walk may find through a descriptor that was overwritten; not filtered for liveness, and without those that
+    /// lead nowhere but where `now` does.
+    pub(crate) fn s2_past(&self, s2: &S2, source: &Rc<Item>, now: &Mapped) -> Vec<S2Mapping> {
         let mut out = Vec::new();
         if self.past == Past::Any {
             let (table, width) = root_table(s2);
-            self.past_table(s2, 0, Place { table, level: s2.start_level, width }, source, &mut out);
+            self.past_table(s2, 0, Place { table, level: s2.start_level, width }, source, now, &mut out);
         }
         out
     }
 
-    fn past_table(&self, s2: &S2, base: u64, place: Place, source: &Rc<Item>, out: &mut Vec<S2Mapping>) {
+    fn past_table(
+        &self,
+        s2: &S2,
+        base: u64,
+        place: Place,
+        source: &Rc<Item>,
+        mapped: &Mapped,
+        out: &mut Vec<S2Mapping>,
+    ) {
         let (start, end) = (place.table, place.table + (8 << place.width));
         let shift = s2.granule.level_shift(place.level);
         for page in place.pages() {
+            self.looks_at(page);
             for at in self.mem.words_with_past(page).into_iter().map(|offset| page + offset) {
                 if at < start || at >= end {
                     continue;
@@ -220,13 +234,14 @@ impl View<'_> {
                 // What no barrier has ordered yet has no end either, and is not what the table says for certain.
                 let other = |old: &Version| old.end.is_some() || Some(old.value) != now;
                 for version in self.versions(at).unwrap_or_default().into_iter().rev().filter(other) {
-                    self.s2_version(s2, ipa, place.level, at, version, source, out);
+                    self.s2_version(s2, ipa, place.level, at, version, source, Some(mapped), out);
                 }
             }
         }
         for &(at, ipa, next) in &self.decoded(s2, place).children {
             let below = child(s2, place.level, next);
             let ipa = base + ipa;
+            below.pages().for_each(|page| self.looks_at(page));
             // Nothing is below the tables of the last level.
             if below.level == 3 && below.pages().all(|page| self.mem.words_with_past(page).is_empty()) {
                 continue;
@@ -237,7 +252,7 @@ impl View<'_> {
             let (span, depth) = (Span::around(ipa, shift), Depth::Table(place.level));
             let tag = Tag::S2 { vmid: s2.vmid, span, depth, granule: s2.granule };
             let item = Item::new(tag, vec![version], vec![source.clone()]);
-            self.past_table(s2, ipa, below, &item, out);
+            self.past_table(s2, ipa, below, &item, mapped, out);
         }
     }
 }

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use page::{Pages, dead_before, index_of, load, store};
+use page::{Pages, changed, index_of, load};
 
 pub use saved::Saved;
 
@@ -82,8 +82,8 @@ struct Inner {
     forgotten: Time,
     /// The youngest [`page::Page::stamp`]. It never goes back.
     stamp: u64,
-    /// What no barrier has ordered.
-    pending: pending::Pending,
+    /// The words to which there are stores that no barrier has ordered.
+    pending: Vec<u64>,
 }
 
 const PAGE: u64 = 4096;
@@ -102,7 +102,7 @@ impl Memory {
             floors: Vec::new(),
             forgotten: 0,
             stamp: 0,
-            pending: pending::Pending::default(),
+            pending: Vec::new(),
         })))
     }
 
@@ -163,6 +163,16 @@ impl Memory {
         }
     }
 
+    /// Stores `value` to each of these aligned words as a CPU does.
+    pub fn cpu_fill(&self, words: impl Iterator<Item = u64>, value: u64) {
+        let mut m = self.lock();
+        for word in words {
+            if m.region(word) == Some(Region::Ram) {
+                m.cpu_set(word & !7, value);
+            }
+        }
+    }
+
     /// Stores the aligned 32-bit word at `pa` as a CPU does.
     pub fn cpu_write32(&self, pa: u64, value: u32) {
         let shift = (pa & 4) * 8;
@@ -203,7 +213,7 @@ impl Memory {
         for (word, value) in words {
             m.stamp += 1;
             let stamp = m.stamp;
-            store(&mut m.poc, word & !7, value, stamp);
+            changed(&mut m.poc, word & !7, stamp).set(index_of(word), value);
             if m.snoop == Snoop::NonCoherent {
                 m.cpu_store(word & !7, value);
             }
@@ -216,12 +226,10 @@ impl Memory {
         if m.snoop == Snoop::Coherent {
             return;
         }
-        for line in (range.start & !63..range.end).step_by(64) {
-            for word in (line..line + 64).step_by(8) {
-                let value = m.cpu_get(word);
-                m.poc_set(word, value);
-            }
-        }
+        m.each_word_of_lines(range, |m, word| {
+            let value = m.cpu_get(word);
+            m.poc_set(word, value);
+        });
     }
 
     /// Drops the CPU's copy of `range`: it sees the point of coherency again.
@@ -230,12 +238,12 @@ impl Memory {
         if m.snoop == Snoop::Coherent {
             return;
         }
-        for line in (range.start & !63..range.end).step_by(64) {
-            for word in (line..line + 64).step_by(8) {
-                let value = m.poc_get(word);
+        m.each_word_of_lines(range, |m, word| {
+            let value = m.poc_get(word);
+            if m.cpu_get(word) != value {
                 m.cpu_store(word, value);
             }
-        }
+        });
     }
 
     /// Another SMMU looks at this memory; its number.
@@ -258,17 +266,12 @@ impl Memory {
         }
         let m = &mut *m;
         m.forgotten = before;
-        for page in m.poc.values_mut().filter(|page| page.forgets(before)) {
+        for page in m.poc.values_mut().filter(|page| page.can_forget(before)) {
             m.stamp += 1;
             let page = Arc::make_mut(page);
             page.stamp = m.stamp;
-            page.past.retain(|_, values| {
-                let dead = dead_before(values, before);
-                values.drain(..dead);
-                values.len() > 1 || values.first().is_some_and(|only| only.0 > before)
-            });
+            page.forget(before);
         }
-        m.forget_early(before);
     }
 
     /// Writes that reached devices so far, emptied.
@@ -284,13 +287,31 @@ impl Inner {
         (pa - base < *size).then_some(*region)
     }
 
+    /// Calls `act` for the words of the lines of `range`, but not for pages that nobody has stored to.
+    fn each_word_of_lines(&mut self, range: Range<u64>, act: impl Fn(&mut Self, u64)) {
+        let mut word = range.start & !63;
+        let end = range.end.next_multiple_of(64);
+        while word < end {
+            let page = word / PAGE;
+            let next = ((page + 1) * PAGE).min(end);
+            if self.cpu.contains_key(&page) || self.poc.contains_key(&page) {
+                (word..next).step_by(8).for_each(|word| act(self, word));
+            }
+            word = next;
+        }
+    }
+
     /// Of the point of coherency.
     fn stamp_of(&self, page: u64) -> u64 {
         self.poc.get(&(page / PAGE)).map_or(0, |page| page.stamp)
     }
 
-    fn stamp_for_cpu(&self, page: u64) -> u64 {
-        self.cpu_view().get(&(page / PAGE)).map_or(0, |page| page.stamp)
+    fn growth_of(&self, page: u64) -> u64 {
+        self.poc.get(&(page / PAGE)).map_or(0, |page| page.grown)
+    }
+
+    fn growth_for_cpu(&self, page: u64) -> u64 {
+        self.cpu_view().get(&(page / PAGE)).map_or(0, |page| page.grown)
     }
 
     fn cpu_view(&self) -> &Pages {
@@ -315,20 +336,12 @@ impl Inner {
 
     fn cpu_store(&mut self, word: u64, value: u64) {
         self.stamp += 1;
-        store(&mut self.cpu, word, value, self.stamp);
+        changed(&mut self.cpu, word, self.stamp).set(index_of(word), value);
     }
 
     fn dev_set(&mut self, word: u64, value: u64) {
         self.assert_settled(word);
         self.poc_set(word, value);
-    }
-
-    /// Something else than the words of memory says what can be read at `word`: it has a past, and its page is another one.
-    fn touch(&mut self, word: u64) {
-        let old = self.poc_get(word);
-        self.stamp += 1;
-        let page = store(&mut self.poc, word, old, self.stamp);
-        page.past.entry(index_of(word)).or_insert_with(|| vec![(0, old)]);
     }
 
     fn poc_set(&mut self, word: u64, value: u64) {
@@ -346,8 +359,7 @@ impl Inner {
             return;
         }
         self.stamp += 1;
-        let page = store(&mut self.poc, word, value, self.stamp);
-        page.past.entry(index_of(word)).or_insert_with(|| vec![(0, old)]).push((now, value));
+        changed(&mut self.poc, word, self.stamp).set_at(index_of(word), value, now);
     }
 }
 

@@ -1,8 +1,8 @@
 //! The model as a whole: its state, its pace, what tests inject into it and read out of it.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use crate::arch::cmd::Cmd;
 use crate::arch::event::Event;
@@ -15,7 +15,7 @@ use crate::item::{Regimes, Timeline};
 use crate::mapped::Walks;
 use crate::mem::{ExternalAbort, Memory, MmioWrite, Time};
 use crate::regs::Regs;
-use crate::view::{Past, Strtab, View};
+use crate::view::{Lookups, Past, Strtab, View};
 
 /// An interrupt or event that the SMMU signalled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +76,8 @@ pub struct Model {
     pub(crate) completions: Vec<(u16, Transfer)>,
     pub(crate) next_stag: u16,
     rng: u64,
-    walks: Arc<Walks>,
+    walks: Rc<Walks>,
+    pub(crate) lookups: Rc<Lookups>,
 }
 
 impl Model {
@@ -108,7 +109,8 @@ impl Model {
             completions: Vec::new(),
             next_stag: 1,
             rng,
-            walks: Arc::default(),
+            walks: Rc::default(),
+            lookups: Rc::default(),
         }
     }
 
@@ -311,6 +313,11 @@ impl Model {
         self.streams.insert(sid);
     }
 
+    /// From now on its choices follow from `seed`.
+    pub fn choose_by(&mut self, seed: u64) {
+        self.rng = seed;
+    }
+
     /// A 64-bit random number out of the seed (splitmix64).
     pub fn random(&mut self) -> u64 {
         self.rng = self.rng.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -333,7 +340,8 @@ impl Model {
             recinvsid: self.regs.cr2 & r::CR2_RECINVSID != 0,
             atschk: self.regs.cr0.is(r::CR0_ATSCHK),
             walks: &self.walks,
-            lookups: RefCell::new(HashMap::new()),
+            lookups: &self.lookups,
+            read: RefCell::default(),
         }
     }
 }

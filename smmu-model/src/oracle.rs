@@ -5,23 +5,24 @@
 //! ASID may exist for it. Only stage 2, the stream table and the registers limit a stream. So the answer is an upper
 //! bound of what [`Model::dma_read`] and [`Model::dma_write`] can do, and it does not depend on what they did.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use crate::arch::desc::{self, Desc};
 use crate::arch::regs as r;
-use crate::config::Bbml;
-
+use crate::config::{Bbml, Cache};
 use crate::evtq::{queue_base, queue_log2};
+use crate::handshake::Handshake;
 use crate::hazard::Hazard;
 use crate::inval::{AsidTag, Depth, Tag};
 use crate::item::Item;
 use crate::mapped::Mapped;
+use crate::mem::Time;
 use crate::model::Model;
 use crate::source::{Source, tlb_sources};
 use crate::stage2::S2Mapping;
-use crate::strtab::{Lookup, S2, SteKind, SteUse};
-use crate::view::View;
+use crate::strtab::{Detail, Lookup, S2, SteKind, SteUse};
+use crate::view::{Strtab, View};
 
 /// How a byte can be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -78,6 +79,21 @@ pub struct Reach {
     pub other: Vec<Reachable>,
 }
 
+/// What an answer depended on, as far as it can come to allow more.
+///
+/// Invalidations, time and forgetting only take away: what a cache may hold is what was read since.
+#[derive(Debug)]
+pub struct Basis {
+    sids: Vec<u32>,
+    pages: Vec<(u64, u64)>,
+    strtab: Vec<Strtab>,
+    enabled: Vec<(Time, Option<Time>)>,
+    streams: BTreeSet<u32>,
+    /// CR0, GBPA and CR2.
+    registers: (Handshake, Handshake, u32),
+    cache: Cache,
+}
+
 /// Memory that the SMMU writes by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Originated {
@@ -115,10 +131,10 @@ impl From<'_> {
             out.now.push(mapped.clone());
             self.now.push((s2, mapped));
         }
-        let mappings = if self.now.iter().any(|(known, _)| *known == s2) {
-            self.view.s2_past(&s2, &source.item)
-        } else {
-            self.view.s2_mappings(&s2, &source.item)
+        let now = self.now.iter().find(|(known, _)| *known == s2);
+        let mappings = match now {
+            Some((_, now)) => self.view.s2_past(&s2, &source.item, now),
+            None => self.view.s2_mappings(&s2, &source.item),
         };
         for mapping in mappings {
             self.reach_leaf(source, &mapping, out);
@@ -128,7 +144,7 @@ impl From<'_> {
     fn reach_leaf(&mut self, source: &Source, mapping: &S2Mapping, out: &mut Reach) {
         let leaf = &mapping.leaf;
         let key = (leaf.pa, leaf.shift, leaf.write);
-        let known = self.found.contains(&key) || self.now.iter().any(|(_, now)| now.has(key.0, key.1, key.2));
+        let known = self.found.contains(&key) || self.now.iter().any(|(_, now)| now.covers(key.0, key.1, key.2));
         if (!leaf.read && !leaf.write) || known {
             return;
         }
@@ -172,9 +188,41 @@ impl Model {
 
     /// The same for several streams, in the order of `sids`; what tables map now is not listed leaf by leaf.
     #[must_use]
-    pub fn reach_each(&self, sids: &[u32]) -> Vec<Reach> {
+    pub fn reach_each(&self, sids: &[u32]) -> (Vec<Reach>, Basis) {
         let view = self.view();
-        sids.iter().map(|sid| self.reach_by(&view, *sid)).collect()
+        let reach = sids.iter().map(|sid| self.reach_by(&view, *sid)).collect();
+        let mut pages = view.read.take();
+        pages.sort_unstable();
+        pages.dedup();
+        let basis = Basis {
+            sids: sids.to_vec(),
+            pages: self.mem().with_growth(pages),
+            strtab: self.strtab.clone(),
+            enabled: self.timeline.enabled.clone(),
+            streams: self.streams.clone(),
+            registers: (self.regs.cr0, self.regs.gbpa, self.regs.cr2),
+            cache: self.config().cache,
+        };
+        (reach, basis)
+    }
+
+    /// Whether `sids` can reach no more than the answer said that came with `basis`, of this SMMU, which was not set back since.
+    #[must_use]
+    pub fn reach_no_more(&self, sids: &[u32], basis: &Basis) -> bool {
+        basis.sids == sids
+            && basis.registers == (self.regs.cr0, self.regs.gbpa, self.regs.cr2)
+            && basis.cache == self.config().cache
+            && basis.strtab == self.strtab
+            && basis.enabled == self.timeline.enabled
+            && basis.streams == self.streams
+            && self.mem().has_not_grown(&basis.pages)
+    }
+
+    /// How many mixtures of old and new words one entry could be read as, at most, of those that the oracle looked at since the last
+    /// call: it searches all of them.
+    #[must_use]
+    pub fn take_mixtures(&self) -> usize {
+        self.lookups.take_mixtures()
     }
 
     fn reach_by(&self, view: &View<'_>, sid: u32) -> Reach {
@@ -191,7 +239,7 @@ impl Model {
             out.other.push(everything(Via::AtsUnchecked));
         }
         let mut seen = Vec::new();
-        for lookup in view.looked_up(sid).iter() {
+        for lookup in view.looked_up(sid, Detail::Reach).iter() {
             let Lookup::Found(SteUse { kind, item }) = lookup else {
                 continue;
             };
@@ -216,7 +264,7 @@ impl Model {
                     }
                     seen.push(key);
                     // The present first: what it reaches need not be looked for in the past.
-                    let mut sources = tlb_sources(view, &self.streams, sid, stages.world);
+                    let mut sources = tlb_sources(view, &self.streams, sid, stages.world, Detail::Reach);
                     sources.sort_by_key(|source| !source.item.fresh());
                     let mut from = From { view, nested: stages.s1.is_some(), found: HashSet::new(), now: Vec::new() };
                     for source in sources {

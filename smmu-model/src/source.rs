@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use crate::inval::World;
 use crate::item::Item;
-use crate::strtab::{Lookup, Stages, SteKind, SteUse};
+use crate::strtab::{Detail, Lookup, Stages, SteKind, SteUse};
 use crate::view::View;
 
 /// An entry that TLB entries may have been made from.
@@ -17,11 +17,17 @@ pub(crate) struct Source {
 }
 
 /// Every entry of `streams` that may have filled TLB entries with `world`'s tag.
-pub(crate) fn tlb_sources(view: &View<'_>, streams: &BTreeSet<u32>, own: u32, world: World) -> Vec<Source> {
+pub(crate) fn tlb_sources(
+    view: &View<'_>,
+    streams: &BTreeSet<u32>,
+    own: u32,
+    world: World,
+    detail: Detail,
+) -> Vec<Source> {
     let mut out: Vec<Source> = Vec::new();
     let order = std::iter::once(own).chain(streams.iter().copied().filter(|sid| *sid != own));
     for sid in order {
-        for lookup in view.looked_up(sid).iter() {
+        for lookup in view.looked_up(sid, detail).iter() {
             let Lookup::Found(SteUse { kind: SteKind::Translate(stages), item }) = lookup else {
                 continue;
             };

@@ -6,6 +6,7 @@ use crate::arch::desc::{self, Desc};
 use crate::arch::event::{F_ACCESS, F_ADDR_SIZE, F_TRANSLATION, F_WALK_EABT};
 use crate::inval::{Depth, Span, Tag};
 use crate::item::Item;
+use crate::mapped::Mapped;
 use crate::mem::Version;
 use crate::strtab::S2;
 use crate::view::View;
@@ -146,7 +147,7 @@ impl View<'_> {
     pub(crate) fn s2_mappings(&self, s2: &S2, source: &Rc<Item>) -> Vec<S2Mapping> {
         let mut out = Vec::new();
         let (root, width) = root_table(s2);
-        self.s2_table(s2, 0, s2.start_level, root, width, source, &mut out);
+        self.s2_table(s2, 0, s2.start_level, root, width, source, None, &mut out);
         out
     }
 
@@ -159,11 +160,13 @@ impl View<'_> {
         table: u64,
         width: u32,
         source: &Rc<Item>,
+        now: Option<&Mapped>,
         out: &mut Vec<S2Mapping>,
     ) {
         let end = table + (8 << width);
         let mut page = table & !0xfff;
         while page < end {
+            self.looks_at(page);
             for offset in self.mem.used_words(page) {
                 let at = page + offset;
                 if at < table || at >= end {
@@ -171,14 +174,15 @@ impl View<'_> {
                 }
                 let ipa = base + (((at - table) / 8) << s2.granule.level_shift(level));
                 for version in self.versions(at).unwrap_or_default().into_iter().rev() {
-                    self.s2_version(s2, ipa, level, at, version, source, out);
+                    self.s2_version(s2, ipa, level, at, version, source, now, out);
                 }
             }
             page += 4096;
         }
     }
 
-    /// Every leaf that a walk may find through this value of the descriptor at `at`.
+    /// Every leaf that a walk may find through this value of the descriptor at `at`, without those that lead nowhere but where
+    /// `now` does.
     #[expect(clippy::too_many_arguments, reason = "a step of a walk has this much state")]
     pub(crate) fn s2_version(
         &self,
@@ -188,6 +192,7 @@ impl View<'_> {
         at: u64,
         version: Version,
         source: &Rc<Item>,
+        now: Option<&Mapped>,
         out: &mut Vec<S2Mapping>,
     ) {
         match desc::decode(version.value, level, s2.granule) {
@@ -196,9 +201,13 @@ impl View<'_> {
                 let depth = Depth::Table(level);
                 let tag = Tag::S2 { vmid: s2.vmid, span, depth, granule: s2.granule };
                 let item = Item::new(tag, vec![version], vec![source.clone()]);
-                self.s2_table(s2, ipa, level + 1, next, s2.granule.stride(), &item, out);
+                self.s2_table(s2, ipa, level + 1, next, s2.granule.stride(), &item, now, out);
             }
-            Desc::Leaf { .. } => {
+            Desc::Leaf { pa, raw } => {
+                let covered = |now: &Mapped| now.covers(pa, s2.granule.level_shift(level), s2.allows(raw).1);
+                if now.is_some_and(covered) {
+                    return;
+                }
                 let mut ends = Vec::new();
                 self.s2_descriptor(s2, ipa, level, at, version, source, &mut ends);
                 out.extend(ends.into_iter().filter_map(|end| match end {

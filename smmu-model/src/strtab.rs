@@ -7,7 +7,17 @@ use crate::arch::{address_bits, bits32, ste, truncate};
 use crate::config::{Config, Httu, StallModel};
 use crate::inval::{Tag, World};
 use crate::item::Item;
+use crate::mem::Version;
 use crate::view::{View, clip, combinations};
+
+/// How much of what a lookup finds is of interest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Detail {
+    /// All of it.
+    All,
+    /// Entries by which something can be reached, as far as they differ in that: see [`View::ways`].
+    Reach,
+}
 
 /// What a stream table lookup may find.
 #[derive(Clone, Debug)]
@@ -80,6 +90,10 @@ pub(crate) struct S2 {
 impl View<'_> {
     /// Every entry (or failure) that a lookup of `sid` may end in, by any legal caching; not filtered for liveness.
     pub(crate) fn lookup(&self, sid: u32) -> Vec<Lookup> {
+        self.lookup_for(sid, Detail::All)
+    }
+
+    pub(crate) fn lookup_for(&self, sid: u32, detail: Detail) -> Vec<Lookup> {
         let mut out = Vec::new();
         for table in self.strtab {
             let base = truncate(table.base, self.config.oas_bits());
@@ -96,19 +110,27 @@ impl View<'_> {
             }
             if !two_level {
                 let aligned = base & !((ste::STE_SIZE << log2.min(40)) - 1);
-                self.fetch_ste(sid, aligned + u64::from(sid) * ste::STE_SIZE, table, None, &mut out);
+                self.fetch_ste(sid, aligned + u64::from(sid) * ste::STE_SIZE, table, None, detail, &mut out);
                 continue;
             }
             let split = if matches!(split, 6 | 8 | 10) { split } else { 6 };
             let l1_log2 = log2.saturating_sub(split);
             let l1 = base & !(((ste::L1STD_SIZE << l1_log2).max(64)) - 1);
             let address = l1 + u64::from(sid >> split) * ste::L1STD_SIZE;
-            self.fetch_l1std(sid, address, split, table, &mut out);
+            self.fetch_l1std(sid, address, split, table, detail, &mut out);
         }
         out
     }
 
-    fn fetch_l1std(&self, sid: u32, address: u64, split: u32, table: &crate::view::Strtab, out: &mut Vec<Lookup>) {
+    fn fetch_l1std(
+        &self,
+        sid: u32,
+        address: u64,
+        split: u32,
+        table: &crate::view::Strtab,
+        detail: Detail,
+        out: &mut Vec<Lookup>,
+    ) {
         let Ok(versions) = self.versions(address) else {
             if table.end.is_none() {
                 out.push(Lookup::Abort(address, Item::live(vec![], vec![])));
@@ -126,7 +148,7 @@ impl View<'_> {
             }
             let l2 = truncate(ste::l1_l2ptr(version.value), self.config.oas_bits());
             let l2 = l2 & !((ste::STE_SIZE << (span - 1)) - 1);
-            self.fetch_ste(sid, l2 + u64::from(index) * ste::STE_SIZE, table, Some(item), out);
+            self.fetch_ste(sid, l2 + u64::from(index) * ste::STE_SIZE, table, Some(item), detail, out);
         }
     }
 
@@ -136,6 +158,7 @@ impl View<'_> {
         address: u64,
         table: &crate::view::Strtab,
         source: Option<Rc<Item>>,
+        detail: Detail,
         out: &mut Vec<Lookup>,
     ) {
         let sources: Vec<Rc<Item>> = source.into_iter().collect();
@@ -147,9 +170,16 @@ impl View<'_> {
         let (start, end) = if sources.is_empty() { (table.start, table.end) } else { (0, None) };
         // What was over before the descriptor could be seen is read by nobody who follows it.
         let linked = sources.iter().map(|source| source.since()).max().unwrap_or(0);
+        // Nor is what came after the descriptor was forgotten: a table that was taken back may have had other uses since.
+        let forgotten = sources.iter().map(|source| self.timeline.gone_at(source)).min().unwrap_or(u64::MAX);
         for word in &mut words {
-            let read = word.iter().filter(|version| version.end.is_none_or(|end| end > linked));
+            let meets = |version: &&Version| version.start < forgotten && version.end.is_none_or(|end| end > linked);
+            let read = word.iter().filter(meets);
             *word = read.filter_map(|version| clip(*version, start, end)).collect();
+        }
+        if detail == Detail::Reach {
+            self.ways(sid, &words, &sources, out);
+            return;
         }
         for mixture in combinations(&words) {
             let mut raw = [0; 8];
@@ -165,7 +195,7 @@ impl View<'_> {
 
 impl View<'_> {
     /// Decodes an entry and applies the ILLEGAL rules of its field descriptions.
-    fn judge(&self, raw: &ste::Ste) -> SteKind {
+    pub(crate) fn judge(&self, raw: &ste::Ste) -> SteKind {
         let config = self.config;
         if !ste::valid(raw) {
             return SteKind::Illegal;

@@ -10,7 +10,7 @@ use crate::dma::Access;
 use crate::item::Item;
 use crate::source::{Source, tlb_sources};
 use crate::stage2::{S2Result, Update};
-use crate::strtab::{Lookup, S2, Stages, SteKind, SteUse};
+use crate::strtab::{Detail, Lookup, S2, Stages, SteKind, SteUse};
 use crate::view::View;
 
 /// A transaction, as far as translation sees it.
@@ -61,18 +61,18 @@ pub(crate) struct Transaction<'a> {
 impl Transaction<'_> {
     pub(crate) fn run(&self) -> Vec<Outcome> {
         let mut out = Vec::new();
-        for lookup in self.view.lookup(self.request.sid) {
+        for lookup in self.view.looked_up(self.request.sid, Detail::All).iter() {
             match lookup {
                 Lookup::BadStreamId(item) => {
                     let event = self.view.recinvsid.then(|| blank(event::C_BAD_STREAMID, &self.request, Class::In));
-                    out.push(terminate(event, vec![item]));
+                    out.push(terminate(event, vec![item.clone()]));
                 }
                 Lookup::Abort(address, item) => {
                     let mut event = blank(event::F_STE_FETCH, &self.request, Class::In);
-                    event.ipa = address;
-                    out.push(terminate(Some(event), vec![item]));
+                    event.ipa = *address;
+                    out.push(terminate(Some(event), vec![item.clone()]));
                 }
-                Lookup::Found(ste) => self.with_ste(&ste, &mut out),
+                Lookup::Found(ste) => self.with_ste(ste, &mut out),
             }
         }
         out
@@ -130,7 +130,7 @@ impl Transaction<'_> {
             out.push(pass(ipa, vec![], vec![ste.item.clone()]));
             return;
         };
-        for source in tlb_sources(self.view, self.streams, self.request.sid, stages.world) {
+        for source in tlb_sources(self.view, self.streams, self.request.sid, stages.world, Detail::All) {
             let Some(s2) = &source.stages.s2 else {
                 continue;
             };
@@ -213,7 +213,7 @@ impl Transaction<'_> {
     /// have been made out of older ones.
     fn with_context(&self, index: u32, stages: &Stages, ste: &SteUse, context: &CdUse, out: &mut Vec<Outcome>) {
         let asid = cd::asid(&context.raw);
-        let sources = tlb_sources(self.view, self.streams, self.request.sid, stages.world);
+        let sources = tlb_sources(self.view, self.streams, self.request.sid, stages.world, Detail::All);
         for source in sources.iter().filter(|source| source.sid == self.request.sid) {
             let Some(s1) = &source.stages.s1 else {
                 continue;
@@ -340,7 +340,7 @@ impl Transaction<'_> {
     /// A Translated transaction under ATSCHK [3.9.1].
     pub(crate) fn translated(&self) -> Vec<Outcome> {
         let mut out = Vec::new();
-        for lookup in self.view.lookup(self.request.sid) {
+        for lookup in self.view.looked_up(self.request.sid, Detail::All).iter() {
             let Lookup::Found(ste) = lookup else {
                 out.push(terminate(None, vec![]));
                 continue;
@@ -350,7 +350,7 @@ impl Transaction<'_> {
                 SteKind::Translate(Stages { eats: 0b01, .. }) => {
                     out.push(pass(self.request.address, vec![], vec![ste.item.clone()]));
                 }
-                SteKind::Translate(stages) if stages.eats == 0b10 => self.stage2_only(stages, &ste, &mut out),
+                SteKind::Translate(stages) if stages.eats == 0b10 => self.stage2_only(stages, ste, &mut out),
                 SteKind::Bypass | SteKind::Translate(_) => out.push(self.error(event::F_TRANSL_FORBIDDEN, &ste.item)),
             }
         }

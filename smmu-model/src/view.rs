@@ -1,6 +1,6 @@
 //! What walkers look at: memory with its past, the stream table registers with theirs, and the features.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::item::{Item, Timeline};
 use crate::mapped::Walks;
 use crate::mem::{ExternalAbort, Memory, Time, Version};
-use crate::strtab::Lookup;
+use crate::strtab::{Detail, Lookup};
 
 /// STRTAB_BASE and STRTAB_BASE_CFG during a period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,13 +44,54 @@ pub(crate) struct View<'a> {
     pub(crate) recinvsid: bool,
     pub(crate) atschk: bool,
     pub(crate) walks: &'a Walks,
-    /// Lookups that were made through this view.
-    pub(crate) lookups: RefCell<HashMap<u32, Rc<[Lookup]>>>,
+    /// Lookups that were made before, through any view.
+    pub(crate) lookups: &'a Lookups,
+    /// Pages that were looked at through this view; some more than once.
+    pub(crate) read: RefCell<Vec<u64>>,
+}
+
+/// Lookups that were made before, by StreamID.
+#[derive(Debug, Default)]
+pub(crate) struct Lookups {
+    known: RefCell<HashMap<(u32, Detail), Known>>,
+    /// Most mixtures of words that one entry could be.
+    mixtures: Cell<usize>,
+}
+
+impl Lookups {
+    pub(crate) fn count(&self, mixtures: usize) {
+        self.mixtures.set(self.mixtures.get().max(mixtures));
+    }
+
+    pub(crate) fn take_mixtures(&self) -> usize {
+        self.mixtures.take()
+    }
+}
+
+/// What a lookup came to, and what it depends on.
+#[derive(Debug)]
+struct Known {
+    found: Rc<[Lookup]>,
+    strtab: Vec<Strtab>,
+    past: Past,
+    e2h: bool,
+    atschk: bool,
+    /// Pages with their stamps.
+    pages: Vec<(u64, u64)>,
+}
+
+impl Known {
+    fn is_true(&self, view: &View<'_>) -> bool {
+        (self.past, self.e2h, self.atschk) == (view.past, view.e2h, view.atschk)
+            && self.strtab == view.strtab
+            && view.mem.unchanged(&self.pages)
+    }
 }
 
 impl View<'_> {
     /// The values of the word at `pa` that a cached item may hold.
     pub(crate) fn versions(&self, pa: u64) -> Result<Vec<Version>, ExternalAbort> {
+        self.looks_at(pa);
         let mut all = self.mem.versions(pa, 0)?;
         if self.past == Past::Now {
             all.retain(|version| version.end.is_none());
@@ -60,6 +101,7 @@ impl View<'_> {
 
     /// The same for each of the words from `pa` to the end of its 64 bytes.
     pub(crate) fn versions_of_line(&self, pa: u64) -> Result<Vec<Vec<Version>>, ExternalAbort> {
+        self.looks_at(pa);
         let mut all = self.mem.versions_of_line(pa, 0)?;
         if self.past == Past::Now {
             for word in &mut all {
@@ -69,13 +111,30 @@ impl View<'_> {
         Ok(all)
     }
 
-    /// [`View::lookup`], made once.
-    pub(crate) fn looked_up(&self, sid: u32) -> Rc<[Lookup]> {
-        if let Some(known) = self.lookups.borrow().get(&sid) {
-            return known.clone();
+    /// Notes that the page of `pa` was looked at.
+    pub(crate) fn looks_at(&self, pa: u64) {
+        let mut read = self.read.borrow_mut();
+        let page = pa & !0xfff;
+        if read.last() != Some(&page) {
+            read.push(page);
         }
-        let found: Rc<[Lookup]> = self.lookup(sid).into();
-        self.lookups.borrow_mut().insert(sid, found.clone());
+    }
+
+    /// [`View::lookup_for`], made once as long as nothing changes that it depends on.
+    pub(crate) fn looked_up(&self, sid: u32, detail: Detail) -> Rc<[Lookup]> {
+        if let Some(known) = self.lookups.known.borrow().get(&(sid, detail)).filter(|known| known.is_true(self)) {
+            known.pages.iter().for_each(|(page, _)| self.looks_at(*page));
+            return known.found.clone();
+        }
+        let before = self.read.borrow().len();
+        let found: Rc<[Lookup]> = self.lookup_for(sid, detail).into();
+        let read = self.read.borrow();
+        // The first of these pages may be the last one that was noted before.
+        let pages = read.iter().skip(before.saturating_sub(1));
+        let pages = pages.map(|page| (*page, self.mem.stamp(*page))).collect();
+        let (strtab, past, e2h, atschk) = (self.strtab.to_vec(), self.past, self.e2h, self.atschk);
+        let known = Known { found: found.clone(), strtab, past, e2h, atschk, pages };
+        self.lookups.known.borrow_mut().insert((sid, detail), known);
         found
     }
 

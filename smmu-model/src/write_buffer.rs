@@ -33,6 +33,19 @@ impl WriteBuffer {
         self.mem.store_unordered(pa, value);
     }
 
+    /// The CPU stores `value` to each aligned word of `range`.
+    pub fn fill(&self, range: Range<u64>, value: u64) {
+        self.stored.store(true, Ordering::Relaxed);
+        self.mem.fill_unordered(range, value);
+    }
+
+    /// The CPU loads all words of the 4096 bytes at `page`.
+    #[must_use]
+    pub fn read_page(&self, page: u64) -> [u64; 512] {
+        self.loaded.store(true, Ordering::Relaxed);
+        self.mem.read_own_page(page)
+    }
+
     /// The CPU loads an aligned word: its own stores are visible to it at once.
     #[must_use]
     pub fn read64(&self, pa: u64) -> u64 {

@@ -1,19 +1,18 @@
 //! Audits that are not repeated while nothing changed that they look at.
 //!
-//! The ownership audit looks at the map and at both stage 2 tables: all three are compared with what they were at the last
-//! one. That of a driver looks at the words of its stream table: the pages that it read have stamps. What a driver remembers
-//! beside them goes with stores to them, and every run ends with a whole audit of each driver.
+//! The ownership audit looks at the map and at both stage 2 tables: the tables are compared with what they were at the last
+//! one, of the map its own count of changes. That of a driver looks at the words of its stream table: the pages that it read
+//! have stamps. What neither shows is found by whole audits at the end of every run.
 
 use std::rc::Rc;
 
-use hyp::mem_protect::{Devices, PageInfo, PageRange};
+use hyp::mem_protect::{Devices, PageRange, Stats};
 use io_pgtable::Ipa;
 
 use super::finding::Finding;
 use crate::cpu::Cpu;
-use crate::invariant::same_owners;
-use crate::layout::{RAM, RAM_BYTES, TRANSLATER, TRANSLATER_BYTES};
-use crate::machine::{Machine, range};
+use crate::layout::{TRANSLATER, TRANSLATER_BYTES};
+use crate::machine::Machine;
 
 /// What audits that found nothing looked at.
 #[derive(Clone, Default)]
@@ -23,18 +22,19 @@ pub(super) struct Audited {
     tables: Vec<Vec<(u64, u64)>>,
 }
 
-/// What the ownership audit looks at: of pages, who owns them.
+/// What the ownership audit looks at.
 struct Owned {
-    pages: Vec<PageInfo>,
+    /// How often pages changed their owner.
+    owners: Stats,
     cpu: Cpu,
     /// Which content the IOMMU's table has.
     dma: u64,
 }
 
 impl Audited {
-    /// The drivers are audited anew.
-    pub(super) fn forget_drivers(&mut self) {
-        self.tables.clear();
+    /// Everything is audited anew.
+    pub(super) fn forget(&mut self) {
+        *self = Self::default();
     }
 
     /// Compares the records of EL2 with each other.
@@ -57,9 +57,8 @@ impl Audited {
     fn ownership_is_as_audited(&mut self, m: &mut Machine) -> bool {
         let Some(known) = self.ownership.take() else { return false };
         let owner = m.owner();
-        let same = owner.dma().content() == Some(known.dma)
-            && *owner.cpu() == known.cpu
-            && owner.map().pages(range(RAM, RAM_BYTES)).is_ok_and(|pages| same_owners(&known.pages, pages));
+        let same =
+            owner.dma().content() == Some(known.dma) && *owner.cpu() == known.cpu && owner.stats() == known.owners;
         self.ownership = Some(known).filter(|_| same);
         same
     }
@@ -69,8 +68,8 @@ impl Audited {
         let owner = m.owner();
         let devices = Devices { cpu: &[], dma: &translater };
         owner.audit(devices).map_err(|finding| Finding::Audit(format!("{finding:x?}")))?;
-        let pages = owner.map().pages(range(RAM, RAM_BYTES)).map(<[PageInfo]>::to_vec).unwrap_or_default();
-        self.ownership = owner.dma().content().map(|dma| Rc::new(Owned { pages, cpu: owner.cpu().clone(), dma }));
+        let owners = owner.stats();
+        self.ownership = owner.dma().content().map(|dma| Rc::new(Owned { owners, cpu: owner.cpu().clone(), dma }));
         Ok(())
     }
 }

@@ -41,6 +41,8 @@ const FAULTS: u32 = 9;
 /// Judgements after which hardware forgets what it cached, as it may at any time. Its choices multiply with each store that
 /// it may remember.
 const PAST: u32 = 4;
+/// Mixtures of words of an entry after which it does so sooner: an action adds to them, and the oracle searches all.
+const MOST_MIXTURES: usize = 256;
 
 impl Play {
     /// Judges the machine. Where EL2 made no store and no page changed its owner since the last time, hardware can reach no
@@ -67,8 +69,9 @@ impl Play {
         self.misuse()?;
         self.silent()?;
         self.age += 1;
-        if self.age.is_multiple_of(PAST) {
-            for model in &self.on.m.models {
+        for model in &self.on.m.models {
+            let many = model.borrow().take_mixtures() > MOST_MIXTURES;
+            if many || self.age.is_multiple_of(PAST) {
                 model.borrow_mut().drop_caches();
             }
         }
@@ -104,19 +107,26 @@ impl Play {
         Ok(())
     }
 
-    /// The end of a run: every store under way completes, everything that is switched off lets go of its claims, and a host
-    /// that does everything right has its DMA.
+    /// The end of a run: every store under way completes, at the latest when its queue is switched off, everything that is
+    /// switched off lets go of its claims, and a host that does everything right has its DMA.
     pub(super) fn finish(&mut self) -> Result<(), Finding> {
         self.on.m.pool.refill();
         self.on.m.owner().dma_mut().fail_tables_after(None);
         *self.on.m.hook().borrow_mut() = None;
         for cpu in 0..self.cpus.len() {
-            if let Some(store) = self.cpus[cpu].take() {
-                self.complete(store)?;
+            if let Some(store) = self.cpus[cpu]
+                && self.goes_on(store)?
+            {
+                self.cpus[cpu] = None;
             }
         }
         for n in 0..self.drivers.len() {
             self.write32(n, r::CR0, 0)?;
+        }
+        for cpu in 0..self.cpus.len() {
+            if let Some(store) = self.cpus[cpu].take() {
+                self.complete(store)?;
+            }
         }
         let claims = self.on.m.claims();
         if claims != 0 {
@@ -138,7 +148,8 @@ impl Play {
             }
         }
         self.judged = None;
-        self.audited.forget_drivers();
+        self.audited.forget();
+        self.on.m.judge_anew();
         self.judge()
     }
 
@@ -164,13 +175,13 @@ impl Play {
         }
         let cache = self.on.m.models[n].borrow_mut().set_cache(Cache::None);
         let transfer = self.on.m.dma_write(n, SID, VICTIM, 1);
-        self.on.m.models[n].borrow_mut().set_cache(cache);
         if transfer != Transfer::Done {
             return Err(Finding::Stuck(format!("SMMU {n}: a new start gets no DMA: {transfer:x?}")));
         }
         self.events(n)?;
         let before = self.on.m.read32(n, r::EVENTQ_PROD);
         let _ = self.on.m.dma_write(n, FAULTS, VICTIM, 1);
+        self.on.m.models[n].borrow_mut().set_cache(cache);
         // A failure that was asked for may be this record's.
         if !self.injected && self.on.m.read32(n, r::EVENTQ_PROD) == before {
             return Err(Finding::Stuck(format!("SMMU {n}: a new start gets no events")));

@@ -34,6 +34,7 @@ mod stock;
 mod trouble;
 mod watch;
 
+use std::cell::Cell;
 use std::sync::LazyLock;
 
 use hyp::mem_protect::UncheckedRange;
@@ -204,10 +205,14 @@ impl Play {
             }
             Action::Level1 { smmu, to, span, count } => self.level1(self.smmu(smmu), to.pa(), span, count),
             Action::Storm { smmu, sid, count } => {
+                let mut model = self.on.m.models[self.smmu(smmu)].borrow_mut();
+                // As in `dma`.
+                let cache = model.set_cache(Cache::None);
                 for n in 0..u32::from(count % 200) {
-                    let sid = pick(&SIDS, sid).wrapping_add(n);
-                    let _ = self.on.m.models[self.smmu(smmu)].borrow_mut().dma_write(sid, None, 0, &[1]);
+                    let _ = model.dma_write(pick(&SIDS, sid).wrapping_add(n), None, 0, &[1]);
                 }
+                model.set_cache(cache);
+                drop(model);
                 self.judged = None;
             }
             Action::Damage { smmu, sid, word, bit } => self.damage(self.smmu(smmu), pick(&SIDS, sid), word, bit)?,
@@ -268,6 +273,19 @@ impl Play {
     }
 }
 
+/// Actions of all runs; says how many there were when the program ends.
+struct Played(Cell<u64>);
+
+impl Drop for Played {
+    fn drop(&mut self) {
+        eprintln!("stat::number_of_actions: {}", self.0.get());
+    }
+}
+
+thread_local! {
+    static PLAYED: Played = const { Played(Cell::new(0)) };
+}
+
 /// Plays `bytes` for a fuzz target. With `PORTCULLIS_WITHOUT` in the environment the defences that it names are missing, as
 /// in [`lacking`]; with `PORTCULLIS_SHOW` the actions are printed.
 ///
@@ -283,6 +301,7 @@ pub fn fuzz(diet: Diet, bytes: &[u8]) {
             println!("{number:4} {action:x?}");
         }
     }
+    PLAYED.with(|played| played.0.set(played.0.get() + u64::try_from(run.actions.len()).unwrap_or(0)));
     let result = match *WITHOUT {
         Some(words) => lacking(words, || play(&run, Defence::Whole)),
         None => play(&run, Defence::Whole),

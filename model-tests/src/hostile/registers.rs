@@ -12,6 +12,8 @@ use crate::host::{LOG2_QUEUE, ON, QUEUES};
 const MOST_STORES: u64 = 60_000;
 /// Times that a store asks to be executed again at most when nothing comes in between: the walk over 2^16 streams.
 const MOST_REPEATS: u32 = 2_000;
+/// Times after which a store of any host need not go on to its end, as long as it gets anywhere.
+const ENOUGH_REPEATS: u32 = 100;
 
 impl Play {
     /// A store by `cpu`, executed once; if the CPU has one under way, that one.
@@ -49,6 +51,20 @@ impl Play {
             }
         }
         Err(Finding::Unbounded(format!("a store to {:#x} never ends", store.offset)))
+    }
+
+    /// The same for a store of any host, who may have queued many commands that each last long; whether it is complete.
+    pub(super) fn goes_on(&mut self, store: Pending) -> Result<bool, Finding> {
+        let before = self.on.m.read32(store.smmu, r::CMDQ_CONS);
+        for repeat in 0..MOST_REPEATS {
+            if self.once(store)? == WriteOutcome::Done {
+                return Ok(true);
+            }
+            if repeat >= ENOUGH_REPEATS && self.on.m.read32(store.smmu, r::CMDQ_CONS) != before {
+                return Ok(false);
+            }
+        }
+        Err(Finding::Unbounded(format!("a store to {:#x} gets nowhere", store.offset)))
     }
 
     pub(super) fn write32(&mut self, n: usize, offset: u32, value: u32) -> Result<(), Finding> {

@@ -16,6 +16,7 @@ use crate::snapshot::Snapshot;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Kind {
     machine: u8,
+    /// Which of its take-overs.
     seed: u8,
     missing: &'static str,
 }
@@ -33,6 +34,8 @@ pub(super) struct Ready {
 
 /// Machines kept at most, by each thread: those of a corpus come back often.
 const MOST: usize = 96;
+/// Ways in which hardware behaves during take-over, for each machine; what it does afterwards is decided by the whole seed of a run.
+const TAKE_OVERS: u8 = 4;
 
 thread_local! {
     /// Those that were used last come last.
@@ -42,12 +45,14 @@ thread_local! {
 impl Ready {
     /// The machine that two bytes of a run mean, right after take-over.
     pub(super) fn take(machine: u8, seed: u8) -> Self {
-        let kind = Kind { machine: machine % setups::MACHINES, seed, missing: missing::words() };
+        let kind = Kind { machine: machine % setups::MACHINES, seed: seed % TAKE_OVERS, missing: missing::words() };
         let kept = STOCK.with_borrow_mut(|stock| {
             let at = stock.iter().rposition(|ready| ready.kind == kind)?;
             stock.remove(at)
         });
-        kept.map_or_else(|| Self::new(kind), Self::restored)
+        let ready = kept.map_or_else(|| Self::new(kind), Self::restored);
+        ready.m.models.iter().for_each(|model| model.borrow_mut().choose_by(seed.into()));
+        ready
     }
 
     /// As it was right after take-over.
@@ -124,7 +129,7 @@ mod tests {
     fn bytes_mean_the_same_machine_each_time() {
         let run = Run::decode(Diet::Everything, &[7, 3]);
         Ready::take(run.machine, run.seed).keep();
-        let taken = Ready::take(run.machine + setups::MACHINES, run.seed);
+        let taken = Ready::take(run.machine + setups::MACHINES, run.seed + TAKE_OVERS);
         assert_eq!(taken.kind, Kind { machine: 7, seed: 3, missing: "" });
         assert!(STOCK.with_borrow(VecDeque::is_empty), "it was made anew");
     }

@@ -1,6 +1,7 @@
 //! Memory as devices and walkers see it: the point of coherency, with its past.
 
-use super::{ExternalAbort, Memory, MmioWrite, PAGE, Region, Time, Version, byte_of, index_of, wide};
+use super::page::index_of;
+use super::{ExternalAbort, Memory, MmioWrite, PAGE, Region, Time, Version, byte_of, wide};
 
 impl Memory {
     /// The word at `pa` as a device reads it now.
@@ -98,8 +99,8 @@ impl Memory {
         let Some(page) = m.poc.get(&(page / PAGE)) else {
             return Vec::new();
         };
-        let words = page.words.iter().enumerate();
-        let used = words.filter(|(index, value)| **value != 0 || page.past.contains_key(index));
+        let words = page.words().iter().enumerate();
+        let used = words.filter(|(index, value)| **value != 0 || page.has_past(*index));
         used.map(|(index, _)| wide(index) * 8).collect()
     }
 
@@ -108,7 +109,7 @@ impl Memory {
     pub fn words(&self, page: u64) -> Vec<(u64, u64)> {
         let m = self.lock();
         let Some(page) = m.poc.get(&(page / PAGE)) else { return Vec::new() };
-        let words = page.words.iter().enumerate().filter(|(_, word)| **word != 0);
+        let words = page.words().iter().enumerate().filter(|(_, word)| **word != 0);
         words.map(|(index, word)| (wide(index) * 8, *word)).collect()
     }
 
@@ -116,7 +117,7 @@ impl Memory {
     #[must_use]
     pub fn words_with_past(&self, page: u64) -> Vec<u64> {
         let m = self.lock();
-        m.poc.get(&(page / PAGE)).map_or_else(Vec::new, |page| page.past.keys().map(|index| wide(*index) * 8).collect())
+        m.poc.get(&(page / PAGE)).map_or_else(Vec::new, |page| page.with_past().map(|index| wide(index) * 8).collect())
     }
 
     /// A number that is another one after each change of the 4096 bytes at `page`, or of their past.
@@ -125,17 +126,31 @@ impl Memory {
         self.lock().stamp_of(page)
     }
 
-    /// The same for what CPUs see of them.
+    /// These pages, by address, each with a number that is another one after each change but a forgetting.
     #[must_use]
-    pub fn stamp_for_cpu(&self, page: u64) -> u64 {
-        self.lock().stamp_for_cpu(page)
+    pub fn with_growth(&self, pages: impl IntoIterator<Item = u64>) -> Vec<(u64, u64)> {
+        let m = self.lock();
+        pages.into_iter().map(|page| (page, m.growth_of(page))).collect()
     }
 
-    /// Whether every one of these pages, by address, still is for CPUs what the stamp beside it says.
+    /// Whether nothing can be read of these pages that could not be read when they had these numbers.
+    #[must_use]
+    pub fn has_not_grown(&self, pages: &[(u64, u64)]) -> bool {
+        let m = self.lock();
+        pages.iter().all(|(page, growth)| m.growth_of(*page) == *growth)
+    }
+
+    /// A number that is another one after each change of what CPUs see of the 4096 bytes at `page`.
+    #[must_use]
+    pub fn growth_for_cpu(&self, page: u64) -> u64 {
+        self.lock().growth_for_cpu(page)
+    }
+
+    /// Whether every one of these pages, by address, still is for CPUs what the number beside it says.
     #[must_use]
     pub fn unchanged_for_cpu(&self, pages: &[(u64, u64)]) -> bool {
         let m = self.lock();
-        pages.iter().all(|(page, stamp)| m.stamp_for_cpu(*page) == *stamp)
+        pages.iter().all(|(page, growth)| m.growth_for_cpu(*page) == *growth)
     }
 
     /// Whether every one of these pages, by address, still has the stamp beside it.
@@ -156,20 +171,7 @@ impl super::Inner {
             Some(Region::Ram) => {}
         }
         let page = self.poc.get(&(word / PAGE));
-        let Some(history) = page.and_then(|page| page.past.get(&index_of(word))) else {
-            let value = page.map_or(0, |page| page.words[index_of(word)]);
-            let mut out = vec![Version { value, start: 0, end: None }];
-            self.add_unordered(word, from, &mut out);
-            return Ok(out);
-        };
-        let mut out = Vec::with_capacity(history.len());
-        for (at, &(start, value)) in history.iter().enumerate() {
-            let end = history.get(at + 1).map(|next| next.0);
-            if end.is_none_or(|end| end > from) {
-                out.push(Version { value, start, end });
-            }
-        }
-        self.add_unordered(word, from, &mut out);
-        Ok(out)
+        let zero = || vec![Version { value: 0, start: 0, end: None }];
+        Ok(page.map_or_else(zero, |page| page.versions(index_of(word), from)))
     }
 }

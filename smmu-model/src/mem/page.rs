@@ -1,48 +1,302 @@
-//! Pages of words that have a past.
+//! One page: what its words are, and what else could be read of them.
+//!
+//! Tests and fuzzing fill whole tables through this, so that a store costs no allocation of its own: what happened to the words
+//! of a page is one list, in the order of time, and each record names the one before it of the same word.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{PAGE, Time};
+use super::{PAGE, Time, Version};
 use crate::by_address::ByAddress;
 
 pub(super) type Pages = ByAddress<Arc<Page>>;
 
+/// Words of a page.
+pub(super) const WORDS: usize = 512;
+
 #[derive(Clone)]
 pub(super) struct Page {
-    pub(super) words: [u64; WORDS],
-    /// By number, the words that a cache may know otherwise: the values they had, and from when.
-    pub(super) past: BTreeMap<usize, Vec<(Time, u64)>>,
+    words: [u64; WORDS],
+    /// What caches may know otherwise, where there is anything.
+    past: Option<Box<Past>>,
     /// Another one after each change: pages with the same stamp are the same.
     pub(super) stamp: u64,
+    /// The stamp of the last change that was not a forgetting: nothing can be read of the page that could not be read then.
+    pub(super) grown: u64,
 }
 
-const WORDS: usize = 512;
+#[derive(Clone)]
+struct Past {
+    /// For each word the number of its youngest record, counted from 1; 0 without any.
+    last: [u32; WORDS],
+    records: Vec<Record>,
+    /// Nothing here is over before this.
+    over: Time,
+}
 
-impl Page {
-    const EMPTY: Self = Self { words: [0; WORDS], past: BTreeMap::new(), stamp: 0 };
+#[derive(Clone, Copy)]
+struct Record {
+    value: u64,
+    start: Time,
+    /// The record before it of the same word, counted from 1.
+    before: u32,
+    word: u16,
+    kind: Kind,
+}
 
-    /// Whether some of its past was over at `before`.
-    pub(super) fn forgets(&self, before: Time) -> bool {
-        self.past
-            .values()
-            .any(|values| dead_before(values, before) > 0 || matches!(values[..], [only] if only.0 <= before))
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Everybody reads it from `start` on, until the next of this kind.
+    Certain,
+    /// It could be read until then, beside what was certain.
+    Early(Time),
+    /// A store that no barrier has ordered.
+    Stored,
+    /// The same, cleaned.
+    Cleaned,
+}
+
+impl Kind {
+    fn is_under_way(self) -> bool {
+        matches!(self, Self::Stored | Self::Cleaned)
     }
 }
 
-/// How many of a word's values were overwritten at `before`.
-pub(super) fn dead_before(values: &[(Time, u64)], before: Time) -> usize {
-    values.iter().skip(1).take_while(|next| next.0 <= before).count()
+/// What becomes of stores to a word at a barrier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ends {
+    /// All are certain.
+    All,
+    /// Those up to the last one that was cleaned.
+    Cleaned,
+    /// None: they are forgotten.
+    Discarded,
+}
+
+impl Page {
+    pub(super) const EMPTY: Self = Self { words: [0; WORDS], past: None, stamp: 0, grown: 0 };
+
+    pub(super) fn word(&self, index: usize) -> u64 {
+        self.words.get(index).copied().unwrap_or(0)
+    }
+
+    pub(super) fn words(&self) -> &[u64; WORDS] {
+        &self.words
+    }
+
+    pub(super) fn changes(&mut self, stamp: u64) {
+        self.stamp = stamp;
+        self.grown = stamp;
+    }
+
+    /// Sets a word whose past is nobody's business.
+    pub(super) fn set(&mut self, index: usize, value: u64) {
+        if let Some(word) = self.words.get_mut(index) {
+            *word = value;
+        }
+    }
+
+    /// From `now` on everybody reads `value`.
+    pub(super) fn set_at(&mut self, index: usize, value: u64, now: Time) {
+        let old = self.word(index);
+        if !self.records(index).any(|record| record.kind == Kind::Certain) {
+            self.add(index, old, 0, Kind::Certain, now);
+        }
+        self.add(index, value, now, Kind::Certain, now);
+        self.set(index, value);
+    }
+
+    /// A store under way from `now` on.
+    pub(super) fn store(&mut self, index: usize, value: u64, now: Time) {
+        self.add(index, value, now, Kind::Stored, now);
+    }
+
+    /// The value of the last store under way to a word.
+    pub(super) fn under_way(&self, index: usize) -> Option<u64> {
+        self.records(index).find(|record| record.kind.is_under_way()).map(|record| record.value)
+    }
+
+    /// Cleans what is under way to a word.
+    pub(super) fn clean(&mut self, index: usize) {
+        self.each_under_way(index, |record| record.kind = Kind::Cleaned);
+    }
+
+    /// A barrier at `now`, or nobody's stores any more; whether something is still under way to the word.
+    pub(super) fn settle(&mut self, index: usize, ends: Ends, now: Time) -> bool {
+        let mut newest = None;
+        let mut left = false;
+        self.each_under_way(index, |record| {
+            // The youngest comes first.
+            if newest.is_none() && ends == Ends::Cleaned && record.kind == Kind::Stored {
+                left = true;
+                return;
+            }
+            newest.get_or_insert(record.value);
+            record.kind = Kind::Early(now);
+        });
+        if let Some(past) = self.past.as_deref_mut().filter(|_| newest.is_some()) {
+            past.over = past.over.min(now);
+        }
+        if let Some(value) = newest.filter(|value| ends != Ends::Discarded && *value != self.word(index)) {
+            self.set_at(index, value, now);
+        }
+        left
+    }
+
+    /// Whether there is more to be read of a word than what it is.
+    pub(super) fn has_past(&self, index: usize) -> bool {
+        self.past.as_ref().is_some_and(|past| past.last.get(index).is_some_and(|last| *last != 0))
+    }
+
+    /// The words of which that is so.
+    pub(super) fn with_past(&self) -> impl Iterator<Item = usize> {
+        let last = self.past.iter().flat_map(|past| past.last.iter().enumerate());
+        last.filter(|(_, last)| **last != 0).map(|(index, _)| index)
+    }
+
+    /// Every value that a word had since `from`: those that were certain, oldest first, then those of stores that no barrier has
+    /// ordered. What is over comes before what can be read now.
+    pub(super) fn versions(&self, index: usize, from: Time) -> Vec<Version> {
+        if !self.has_past(index) {
+            return vec![Version { value: self.word(index), start: 0, end: None }];
+        }
+        let mut certain = Vec::with_capacity(4);
+        let mut end = None;
+        for record in self.records(index).filter(|record| record.kind == Kind::Certain) {
+            if end.is_none_or(|end| end > from) {
+                certain.push(Version { value: record.value, start: record.start, end });
+            }
+            end = Some(record.start);
+        }
+        if end.is_none() {
+            certain.push(Version { value: self.word(index), start: 0, end: None });
+        }
+        certain.reverse();
+        if self.records(index).any(|record| record.kind != Kind::Certain) {
+            self.add_unordered(index, from, &mut certain);
+        }
+        certain
+    }
+
+    #[inline(never)]
+    fn add_unordered(&self, index: usize, from: Time, out: &mut Vec<Version>) {
+        let certain = out.len();
+        let other = |record: &&Record| record.kind != Kind::Certain;
+        let mut others: Vec<Record> = self.records(index).filter(other).copied().collect();
+        others.reverse();
+        for record in &others {
+            let Kind::Early(end) = record.kind else { continue };
+            if end <= from {
+                continue;
+            }
+            // What became certain then and there is one version, from when it could first be read.
+            let same = |known: &&mut Version| known.value == record.value && known.start == end;
+            match out.iter_mut().take(certain).find(same) {
+                Some(known) => known.start = known.start.min(record.start),
+                None => out.push(Version { value: record.value, start: record.start, end: Some(end) }),
+            }
+        }
+        let under_way = others.iter().filter(|record| record.kind.is_under_way());
+        out.extend(under_way.map(|record| Version { value: record.value, start: record.start, end: None }));
+        if out.len() > certain {
+            // Those that are over first, by their time; the others as they are.
+            out.sort_by_key(|version| version.end.map_or(Time::MAX, |_| version.start));
+        }
+    }
+
+    /// Whether nobody can tell the two from each other.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        let same = |index| self.versions(index, 0) == other.versions(index, 0);
+        self.words == other.words && self.with_past().chain(other.with_past()).all(same)
+    }
+
+    /// Whether something of its past was over at `before`.
+    pub(super) fn can_forget(&self, before: Time) -> bool {
+        self.past.as_ref().is_some_and(|past| past.over <= before)
+    }
+
+    /// Nobody can have anything cached from before `before`: forgets what was over then.
+    pub(super) fn forget(&mut self, before: Time) {
+        let Some(old) = self.past.take() else { return };
+        let mut new = Past { last: [0; WORDS], records: Vec::new(), over: Time::MAX };
+        let mut chain = Vec::new();
+        for last in old.last.iter().filter(|last| **last != 0) {
+            chain.clear();
+            let mut at = *last;
+            let mut next = None;
+            while let Some(record) = old.record(at) {
+                at = record.before;
+                let over = match record.kind {
+                    // What everybody reads needs no record once it is older than all caches.
+                    Kind::Certain => next.replace(record.start).unwrap_or(record.start),
+                    Kind::Early(end) => end,
+                    Kind::Stored | Kind::Cleaned => Time::MAX,
+                };
+                if over > before {
+                    new.over = new.over.min(over);
+                    chain.push(*record);
+                }
+            }
+            chain.iter().rev().for_each(|record| new.add(*record));
+        }
+        self.past = Some(Box::new(new)).filter(|new| !new.records.is_empty());
+    }
+
+    fn add(&mut self, index: usize, value: u64, start: Time, kind: Kind, now: Time) {
+        let new = || Box::new(Past { last: [0; WORDS], records: Vec::with_capacity(16), over: Time::MAX });
+        let past = self.past.get_or_insert_with(new);
+        past.over = past.over.min(now);
+        past.add(Record { value, start, before: 0, word: u16::try_from(index).unwrap_or(0), kind });
+    }
+
+    /// The records of a word, the youngest first.
+    fn records(&self, index: usize) -> impl Iterator<Item = &Record> {
+        let past = self.past.as_deref();
+        let mut at = past.and_then(|past| past.last.get(index)).copied().unwrap_or(0);
+        std::iter::from_fn(move || {
+            let record = past?.record(at)?;
+            at = record.before;
+            Some(record)
+        })
+    }
+
+    /// Changes records of stores under way, the youngest first.
+    fn each_under_way(&mut self, index: usize, mut change: impl FnMut(&mut Record)) {
+        let Some(past) = self.past.as_deref_mut() else { return };
+        let mut at = past.last.get(index).copied().unwrap_or(0);
+        while let Some(record) = place(at).and_then(|at| past.records.get_mut(at)) {
+            at = record.before;
+            if record.kind.is_under_way() {
+                change(record);
+            }
+        }
+    }
+}
+
+impl Past {
+    fn record(&self, at: u32) -> Option<&Record> {
+        place(at).and_then(|at| self.records.get(at))
+    }
+
+    fn add(&mut self, record: Record) {
+        let Some(last) = self.last.get_mut(usize::from(record.word)) else { return };
+        self.records.push(Record { before: *last, ..record });
+        *last = u32::try_from(self.records.len()).unwrap_or(0);
+    }
+}
+
+/// Where the record of this number is.
+fn place(at: u32) -> Option<usize> {
+    usize::try_from(at).ok()?.checked_sub(1)
 }
 
 pub(super) fn load(pages: &Pages, word: u64) -> u64 {
-    pages.get(&(word / PAGE)).map_or(0, |page| page.words[index_of(word)])
+    pages.get(&(word / PAGE)).map_or(0, |page| page.word(index_of(word)))
 }
 
-pub(super) fn store(pages: &mut Pages, word: u64, value: u64, stamp: u64) -> &mut Page {
+/// The page of `word`, which changes.
+pub(super) fn changed(pages: &mut Pages, word: u64, stamp: u64) -> &mut Page {
     let page = Arc::make_mut(pages.entry(word / PAGE).or_insert_with(|| Arc::new(Page::EMPTY)));
-    page.words[index_of(word)] = value;
-    page.stamp = stamp;
+    page.changes(stamp);
     page
 }
 

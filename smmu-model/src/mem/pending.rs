@@ -9,43 +9,32 @@
 //! could be read, and whoever combines words tries all combinations: the search over the legal subsets is exhaustive.
 
 use std::ops::Range;
+use std::sync::Arc;
 
-use super::{Inner, Memory, Region, Snoop, Time, Version};
-use crate::by_address::ByAddress;
+use super::page::{Ends, changed, index_of};
+use super::{Inner, Memory, PAGE, Region, Snoop};
 
 /// Bytes that a clean covers at least.
 const LINE: u64 = 64;
 
-/// What is under way, and what was.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Pending {
-    /// By word, oldest first.
-    stores: ByAddress<Vec<Store>>,
-    /// What could be read of words before the barrier that made it certain.
-    early: ByAddress<Vec<Version>>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Store {
-    value: u64,
-    since: Time,
-    cleaned: bool,
-}
-
 impl Memory {
     /// A CPU stores the aligned word at `pa`, without a barrier; ignored where no RAM is.
     pub fn store_unordered(&self, pa: u64, value: u64) {
+        self.lock().store_unordered(pa & !7, value);
+    }
+
+    /// The same for each aligned word of `range`, in their order.
+    pub fn fill_unordered(&self, range: Range<u64>, value: u64) {
         let mut m = self.lock();
-        let word = pa & !7;
-        if m.region(word) != Some(Region::Ram) || m.newest(word) == value {
-            return;
-        }
-        m.now += 1;
-        let since = m.now;
-        m.touch(word);
-        m.pending.stores.entry(word).or_default().push(Store { value, since, cleaned: false });
-        if m.snoop == Snoop::NonCoherent {
-            m.cpu_store(word, value);
+        let mut word = range.start & !7;
+        while word < range.end {
+            if value == 0 && word.is_multiple_of(PAGE) && !m.cpu_view().contains_key(&(word / PAGE)) {
+                // Never written: it is zero.
+                word += PAGE;
+                continue;
+            }
+            m.store_unordered(word, value);
+            word += 8;
         }
     }
 
@@ -55,12 +44,30 @@ impl Memory {
         self.lock().newest(pa & !7)
     }
 
+    /// The same for all words of the 4096 bytes at `page`.
+    #[must_use]
+    pub fn read_own_page(&self, page: u64) -> [u64; 512] {
+        let m = self.lock();
+        let mut words = m.cpu_view().get(&(page / PAGE)).map_or([0; 512], |page| *page.words());
+        for &word in m.pending.iter().filter(|word| **word / PAGE == page / PAGE) {
+            if let Some(at) = words.get_mut(index_of(word)) {
+                *at = m.newest(word);
+            }
+        }
+        words
+    }
+
     /// A CPU cleans `range` to the point of coherency: complete at the next barrier.
     pub fn clean_unordered(&self, range: Range<u64>) {
-        let mut m = self.lock();
-        for word in words_of_lines(range) {
-            for store in m.pending.stores.get_mut(&word).into_iter().flatten() {
-                store.cleaned = true;
+        let mut guard = self.lock();
+        let m = &mut *guard;
+        if m.snoop == Snoop::Coherent {
+            return;
+        }
+        let lines = range.start & !(LINE - 1)..range.end.next_multiple_of(LINE);
+        for &word in m.pending.iter().filter(|word| lines.contains(*word)) {
+            if let Some(page) = m.poc.get_mut(&(word / PAGE)) {
+                Arc::make_mut(page).clean(index_of(word));
             }
         }
     }
@@ -68,107 +75,80 @@ impl Memory {
     /// A barrier: what was stored, and cleaned where observers do not snoop, is what everybody reads from here on.
     pub fn order(&self) {
         let mut m = self.lock();
-        if m.pending.stores.is_empty() {
+        if m.pending.is_empty() {
             return;
         }
         m.now += 1;
-        let words: Vec<u64> = m.pending.stores.keys().copied().collect();
-        for word in words {
-            m.settle(word);
-        }
+        let ends = if m.snoop == Snoop::Coherent { Ends::All } else { Ends::Cleaned };
+        m.settle(ends, |_| true);
     }
 
     /// Forgets what is under way to `range`: the memory gets another owner, who orders that first.
     pub fn discard_unordered(&self, range: &Range<u64>) {
         let mut m = self.lock();
         m.now += 1;
-        let words: Vec<u64> = m.pending.stores.keys().copied().filter(|word| range.contains(word)).collect();
-        for word in words {
-            let stores = m.pending.stores.remove(&word).unwrap_or_default();
-            m.were_readable(word, &stores);
-        }
+        m.settle(Ends::Discarded, |word| range.contains(&word));
     }
 }
 
 impl Inner {
+    fn store_unordered(&mut self, word: u64, value: u64) {
+        let index = index_of(word);
+        // Where a page is, there is RAM.
+        let page = self.poc.get(&(word / PAGE));
+        if page.is_none() && self.region(word) != Some(Region::Ram) {
+            return;
+        }
+        let under_way = page.filter(|_| !self.pending.is_empty()).and_then(|page| page.under_way(index));
+        let newest = match under_way {
+            Some(value) => value,
+            None if self.snoop == Snoop::Coherent => page.map_or(0, |page| page.word(index)),
+            None => self.cpu_get(word),
+        };
+        if newest == value {
+            return;
+        }
+        if under_way.is_none() {
+            self.pending.push(word);
+        }
+        self.now += 1;
+        self.stamp += 1;
+        changed(&mut self.poc, word, self.stamp).store(index, value, self.now);
+        if self.snoop == Snoop::NonCoherent {
+            self.cpu_store(word, value);
+        }
+    }
+
     /// What the last store to `word` left, whether others see it or not.
     fn newest(&self, word: u64) -> u64 {
-        let last = self.pending.stores.get(&word).and_then(|stores| stores.last());
-        last.map_or_else(|| self.cpu_get(word), |store| store.value)
+        let page = self.poc.get(&(word / PAGE)).filter(|_| !self.pending.is_empty());
+        page.and_then(|page| page.under_way(index_of(word))).unwrap_or_else(|| self.cpu_get(word))
     }
 
-    /// Makes the stores to `word` certain that a barrier now makes so.
-    fn settle(&mut self, word: u64) {
-        let Some(mut stores) = self.pending.stores.remove(&word) else { return };
-        let certain = match self.snoop {
-            Snoop::Coherent => stores.len(),
-            Snoop::NonCoherent => stores.iter().rposition(|store| store.cleaned).map_or(0, |last| last + 1),
-        };
-        let left = stores.split_off(certain);
-        if !left.is_empty() {
-            self.pending.stores.insert(word, left);
-        }
-        if let Some(last) = stores.last() {
-            self.were_readable(word, &stores);
-            self.poc_set_at(word, last.value, self.now);
-        }
-    }
-
-    /// These stores could be seen until now, out of order.
-    fn were_readable(&mut self, word: u64, stores: &[Store]) {
-        self.touch(word);
-        let end = Some(self.now);
-        let seen = stores.iter().map(|store| Version { value: store.value, start: store.since, end });
-        self.pending.early.entry(word).or_default().extend(seen);
+    /// Ends what is under way to some words.
+    fn settle(&mut self, ends: Ends, which: impl Fn(u64) -> bool) {
+        let mut pending = std::mem::take(&mut self.pending);
+        pending.retain(|word| {
+            if !which(*word) {
+                return true;
+            }
+            self.stamp += 1;
+            changed(&mut self.poc, *word, self.stamp).settle(index_of(*word), ends, self.now)
+        });
+        self.pending = pending;
     }
 
     /// A device writes to `word`, or an earlier kind of store makes it certain: what is under way there would be written
     /// back over that.
     pub(super) fn assert_settled(&self, word: u64) {
-        let pending = self.pending.stores.contains_key(&word);
+        let pending = !self.pending.is_empty() && self.pending.contains(&word);
         assert!(!pending, "a device writes to {word:#x}, which a CPU has stored to without a clean or a barrier since");
     }
-
-    /// The values of `word` beside those that it had for certain, as far as they could be read after `from`.
-    pub(super) fn add_unordered(&self, word: u64, from: Time, out: &mut Vec<Version>) {
-        if self.pending.stores.is_empty() && self.pending.early.is_empty() {
-            return;
-        }
-        let certain = out.len();
-        let early = self.pending.early.get(&word).into_iter().flatten();
-        for version in early.filter(|version| version.end.is_none_or(|end| end > from)) {
-            // What became certain then and there is one version, from when it could first be read.
-            let made_certain = |known: &&mut Version| known.value == version.value && Some(known.start) == version.end;
-            match out.iter_mut().take(certain).find(made_certain) {
-                Some(known) => known.start = known.start.min(version.start),
-                None => out.push(*version),
-            }
-        }
-        let stores = self.pending.stores.get(&word).into_iter().flatten();
-        out.extend(stores.map(|store| Version { value: store.value, start: store.since, end: None }));
-        if out.len() > certain {
-            // Those that are over first, by their time; the others as they are.
-            out.sort_by_key(|version| version.end.map_or(Time::MAX, |_| version.start));
-        }
-    }
-
-    /// Nobody can have anything cached from before `before`.
-    pub(super) fn forget_early(&mut self, before: Time) {
-        self.pending.early.retain(|_, versions| {
-            versions.retain(|version| version.end.is_none_or(|end| end > before));
-            !versions.is_empty()
-        });
-        let words: Vec<u64> = self.pending.stores.keys().chain(self.pending.early.keys()).copied().collect();
-        words.into_iter().for_each(|word| self.touch(word));
-    }
-}
-
-fn words_of_lines(range: Range<u64>) -> impl Iterator<Item = u64> {
-    (range.start & !(LINE - 1)..range.end).step_by(8).chain((range.end..range.end.next_multiple_of(LINE)).step_by(8))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::Version;
     use super::*;
 
     fn ram(snoop: Snoop) -> Memory {

@@ -22,8 +22,8 @@ impl PartialEq for Saved {
 /// Whether these pages have the same content and past; one that is not there is zero.
 fn same(a: &Pages, b: &Pages) -> bool {
     let alike = |a: Option<&Arc<Page>>, b: Option<&Arc<Page>>| match (a, b) {
-        (Some(a), Some(b)) => Arc::ptr_eq(a, b) || (a.words, &a.past) == (b.words, &b.past),
-        (Some(only), None) | (None, Some(only)) => only.past.is_empty() && only.words.iter().all(|word| *word == 0),
+        (Some(a), Some(b)) => Arc::ptr_eq(a, b) || a.is_like(b),
+        (Some(only), None) | (None, Some(only)) => only.is_like(&Page::EMPTY),
         (None, None) => true,
     };
     a.keys().chain(b.keys()).all(|page| alike(a.get(page), b.get(page)))
@@ -38,9 +38,31 @@ impl Memory {
 
     /// Makes it what it was when `saved` was made of it: also its time, which runs on from there.
     pub fn restore(&self, saved: &Saved) {
-        let mut m = self.lock();
-        let stamp = m.stamp;
-        *m = saved.0.clone();
-        m.stamp = stamp;
+        let mut guard = self.lock();
+        let m = &mut *guard;
+        let Inner { now, snoop, regions, cpu, poc, mmio, floors, forgotten, stamp: _, pending } = &saved.0;
+        (m.now, m.snoop, m.forgotten) = (*now, *snoop, *forgotten);
+        m.regions.clone_from(regions);
+        m.mmio.clone_from(mmio);
+        m.floors.clone_from(floors);
+        m.pending.clone_from(pending);
+        put_back(&mut m.cpu, cpu);
+        put_back(&mut m.poc, poc);
+    }
+}
+
+/// Makes `pages` those of `saved`: what was not stored to is still shared with them.
+fn put_back(pages: &mut Pages, saved: &Pages) {
+    pages.retain(|number, page| match saved.get(number) {
+        Some(old) => {
+            if !Arc::ptr_eq(page, old) {
+                page.clone_from(old);
+            }
+            true
+        }
+        None => false,
+    });
+    if pages.len() < saved.len() {
+        pages.extend(saved.iter().map(|(number, page)| (*number, page.clone())));
     }
 }

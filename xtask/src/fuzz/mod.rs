@@ -133,8 +133,8 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
     let jobs = targets.iter().map(|target| Job { target: *target, corpus: Corpus::Kept, without: None });
     let results = run::all(checkout, &programs, &jobs.collect::<Vec<_>>(), args)?;
     println!(
-        "{:13} {:>10} {:>8} {:>8} {:>7} {:>7}  findings",
-        "target", "executions", "a second", "edges", "inputs", "s"
+        "{:13} {:>10} {:>8} {:>11} {:>8} {:>7} {:>7}  findings",
+        "target", "executions", "a second", "actions", "edges", "inputs", "s"
     );
     for result in &results {
         println!("{result}");

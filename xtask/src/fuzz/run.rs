@@ -52,6 +52,7 @@ enum By {
 pub(super) struct Outcome {
     target: &'static str,
     executions: u64,
+    actions: u64,
     edges: u64,
     inputs: u64,
     seconds: u64,
@@ -81,10 +82,10 @@ impl Outcome {
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { target, executions, edges, inputs, seconds, finding, .. } = self;
+        let Self { target, executions, actions, edges, inputs, seconds, finding, .. } = self;
         let finding = finding.as_deref().unwrap_or("none");
         let a_second = executions / seconds.max(&1);
-        write!(f, "{target:13} {executions:10} {a_second:8} {edges:8} {inputs:7} {seconds:7}  {finding}")
+        write!(f, "{target:13} {executions:10} {a_second:8} {actions:11} {edges:8} {inputs:7} {seconds:7}  {finding}")
     }
 }
 
@@ -145,12 +146,23 @@ fn one(checkout: &Checkout, programs: &Path, job: Job, seconds: u32) -> Result<O
     let finding = (!finished.status.success()).then(|| finding(&text));
     let (edges, inputs) = progress(&text);
     let executions = number_after(&text, "stat::number_of_executed_units:").unwrap_or_else(|| last_run(&text));
+    let actions = number_after(&text, "stat::number_of_actions:").unwrap_or(0);
     let seconds = started.elapsed().as_secs();
     say(&format!(
         "{name} ended after {seconds} s and {executions} executions: {}",
         finding.as_deref().unwrap_or("nothing")
     ));
-    Ok(Outcome { target: name, executions, edges, inputs, seconds, finding, by: by(&text), without: job.without })
+    Ok(Outcome {
+        target: name,
+        executions,
+        actions,
+        edges,
+        inputs,
+        seconds,
+        finding,
+        by: by(&text),
+        without: job.without,
+    })
 }
 
 /// libFuzzer says when it has played the seeds.
