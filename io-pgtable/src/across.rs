@@ -1,10 +1,10 @@
-//! Ranges that lie in two neighbouring tables of pages: the one case of a crossed table border that is frequent.
+//! Fast path for ranges that cross from one page table into the next.
 //!
-//! Everything else that crosses a border takes the long way, which knows all cases and pays for it.
+//! Other ranges that cross a table boundary take the slow path.
 
 use crate::desc::{self, PAGE};
 use crate::granule::{At, Granule, L3, Level};
-use crate::map::{Short, Slot};
+use crate::map::{FastPath, Slot};
 use crate::pte::{Table, TableMemory};
 use crate::regime::Regime;
 use crate::run::{Run, index_in};
@@ -22,7 +22,7 @@ struct Part {
 }
 
 impl Part {
-    /// The descriptor of the table with `n` more in its count.
+    /// The table descriptor with its count increased by `n`.
     #[inline]
     fn counted<G: Granule>(&self, n: u64) -> u64 {
         desc::add_count::<G>(self.above.desc, n)
@@ -38,11 +38,11 @@ impl Part {
 impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
     /// Maps a run that begins below `at` and ends below the descriptor after it, if both name tables of pages.
     #[inline(never)]
-    pub(crate) fn map_across<L: Level>(&self, at: Slot, run: Run) -> Short {
+    pub(crate) fn map_across<L: Level>(&self, at: Slot, run: Run) -> FastPath {
         let last = run.iova.wrapping_add(run.size.wrapping_sub(1));
-        let Some(parts) = self.parts::<L>(at, Span { start: run.iova, last }) else { return Short::Long };
+        let Some(parts) = self.parts::<L>(at, Span { start: run.iova, last }) else { return FastPath::NeedsSlowPath };
         if !parts.iter().all(|part| part.table.vacant(part.first, part.n)) {
-            return Short::Overlap;
+            return FastPath::Overlap;
         }
         let mut leaf = run.pa | run.bits | PAGE;
         for part in parts {
@@ -51,10 +51,10 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
             leaf = leaf.wrapping_add(part.count().wrapping_shl(R::Granule::PAGE_SHIFT));
             part.above.table.store(part.above.index, part.counted::<R::Granule>(part.count()));
         }
-        Short::Done
+        FastPath::Done
     }
 
-    /// Unmaps such a span if both tables keep other pages; otherwise it changes nothing and returns `None`.
+    /// Unmaps such a span if neither table becomes empty; otherwise changes nothing and returns `None`.
     #[inline(never)]
     pub(crate) fn unmap_across<L: Level>(&self, at: Slot, span: Span) -> Option<u64> {
         let parts = self.parts::<L>(at, span)?;
@@ -73,7 +73,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         Some(R::Granule::PAGE)
     }
 
-    /// The two parts of a range that leaves the table below `at`; `None` if it is not of the frequent kind.
+    /// The two parts of a range that crosses the end of the table at `at`; `None` if the fast path does not apply.
     #[inline(always)]
     fn parts<L: Level>(&self, at: Slot, span: Span) -> Option<[Part; 2]> {
         let shift = At::<R::Granule, L>::SHIFT;

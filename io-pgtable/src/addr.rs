@@ -1,4 +1,4 @@
-//! Address newtypes: a physical address is never mistaken for one that a host or a device chose.
+//! Address newtypes: a physical address cannot be confused with one that a host or a device chose.
 
 /// A physical address, as the memory system decodes it: in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,4 +1,4 @@
-//! What a mapping allows and how its memory behaves, independent of the stage that encodes it.
+//! Permissions and memory type of a mapping, independent of the stage.
 
 bitflags::bitflags! {
     /// Access that a mapping allows. Absence denies: no `EXEC` means never executable.
@@ -18,7 +18,7 @@ bitflags::bitflags! {
 impl Prot {
     /// Readable and writable, not executable.
     pub const RW: Self = Self::READ.union(Self::WRITE);
-    /// Readable, writable and executable: what a stage 2 gives to memory that its guest manages itself.
+    /// Readable, writable and executable: stage-2 permissions for memory that the guest manages itself.
     pub const RWX: Self = Self::RW.union(Self::EXEC);
 }
 

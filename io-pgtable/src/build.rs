@@ -3,7 +3,7 @@
 //! Tables that do not exist yet are built privately with plain stores, from the bottom up, and linked by one store.
 
 use crate::Iova;
-use crate::chain::{Chain, Fate};
+use crate::chain::{Fate, TableList};
 use crate::desc::{self, VALID};
 use crate::error::MapError;
 use crate::granule::{At, Granule, L1, L2, L3, Level};
@@ -12,7 +12,7 @@ use crate::regime::Regime;
 use crate::run::{Run, index_in, size_of_leaves};
 use crate::table::{IoPgtable, alloc_table, from_start};
 
-/// What a mapping takes, found by the pass that checks.
+/// What a mapping needs, computed by the check pass.
 #[derive(Default)]
 struct Plan {
     /// Tables.
@@ -21,12 +21,12 @@ struct Plan {
     gaps: usize,
     /// Level of the table that the first of them will link, and what it will map.
     gap: Option<(u32, Run)>,
-    /// How to count the tables of the first gap, until they are counted.
+    /// How to count the tables of the first gap; `None` once they are counted.
     first: Option<fn(Run) -> usize>,
 }
 
 impl Plan {
-    /// Adds a gap. Tables are counted from the second gap on: a single one is built as it comes.
+    /// Adds a gap. Tables are counted from the second gap on: a single one is built directly.
     fn add(&mut self, level: u32, head: Run, tables_for: fn(Run) -> usize) {
         if self.gap.is_none() {
             self.gap = Some((level, head));
@@ -40,21 +40,21 @@ impl Plan {
 }
 
 /// Where new tables come from.
-struct Supply {
-    spares: Chain,
-    /// A tree for the only gap, complete but for its link.
+struct TableSource {
+    spares: TableList,
+    /// A tree for the only gap, complete but not linked.
     built: Option<u64>,
-    /// Tables may be allocated on the way, since nothing is linked yet that would have to be taken back.
+    /// Tables may be allocated during the build, since nothing is linked yet that would have to be undone.
     direct: bool,
     allocated: usize,
-    /// Trees that were given up for want of memory.
-    abandoned: Chain,
+    /// Trees that were abandoned because memory ran out.
+    abandoned: TableList,
 }
 
 impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
-    /// Checks and counts, allocates, then maps. Kept out of line, so that the short way needs few registers.
+    /// Checks and counts, allocates, then maps. Out of line, so that the fast path needs few registers.
     #[inline(never)]
-    pub(crate) fn map_long(
+    pub(crate) fn map_slow(
         &mut self,
         at: Iova,
         iova: u64,
@@ -69,36 +69,42 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         if !from_start!(self, L => self.check_map::<L>(root, run, &mut plan)) {
             return Err(self.overlap(at, run.size));
         }
-        let mut supply = self.supply(&plan).ok_or(MapError::NoMemory)?;
-        from_start!(self, L => self.fill_live::<L>(root, run, &mut supply));
-        self.reclaim(supply.spares, Fate::Free);
+        let mut source = self.source(&plan).ok_or(MapError::NoMemory)?;
+        from_start!(self, L => self.fill_live::<L>(root, run, &mut source));
+        self.reclaim(source.spares, Fate::Free);
         Ok(())
     }
 
-    /// All the tables that a plan needs, so that carrying it out cannot fail; `None` and nothing allocated otherwise.
-    fn supply(&mut self, plan: &Plan) -> Option<Supply> {
-        let mut supply =
-            Supply { spares: Chain::EMPTY, built: None, direct: false, allocated: 0, abandoned: Chain::EMPTY };
-        // The common case of one gap needs no stock: its tree is built before anything live changes.
+    /// Allocates all the tables that a plan needs, so that the rest cannot fail; `None` and nothing allocated
+    /// otherwise.
+    fn source(&mut self, plan: &Plan) -> Option<TableSource> {
+        let mut source = TableSource {
+            spares: TableList::EMPTY,
+            built: None,
+            direct: false,
+            allocated: 0,
+            abandoned: TableList::EMPTY,
+        };
+        // The common case of one gap needs no spare tables: its tree is built before any live table changes.
         let Some((level, run)) = plan.gap.filter(|_| plan.gaps == 1) else {
-            supply.spares = self.stock(plan.need)?;
-            return Some(supply);
+            source.spares = self.alloc_spares(plan.need)?;
+            return Some(source);
         };
-        supply.direct = true;
-        supply.built = match level {
-            1 => self.build::<L1>(run, &mut supply),
-            2 => self.build::<L2>(run, &mut supply),
-            _ => self.build::<L3>(run, &mut supply),
+        source.direct = true;
+        source.built = match level {
+            1 => self.build::<L1>(run, &mut source),
+            2 => self.build::<L2>(run, &mut source),
+            _ => self.build::<L3>(run, &mut source),
         };
-        self.tables = self.tables.saturating_add(supply.allocated);
-        if supply.built.is_none() {
-            self.reclaim(supply.abandoned, Fate::Free);
+        self.tables = self.tables.saturating_add(source.allocated);
+        if source.built.is_none() {
+            self.reclaim(source.abandoned, Fate::Free);
             return None;
         }
-        Some(supply)
+        Some(source)
     }
 
-    /// Whether nothing is mapped in the run; adds what mapping it takes to `plan`.
+    /// Whether nothing is mapped in the run; adds the needed tables to `plan`.
     fn check_map<L: Level>(&self, table: Table, mut run: Run, plan: &mut Plan) -> bool {
         while run.size != 0 {
             let index = table.index(run.iova, At::<R::Granule, L>::SHIFT);
@@ -129,7 +135,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
     }
 
     /// Maps a checked run into a live table; returns how many of its descriptors became valid.
-    fn fill_live<L: Level>(&self, table: Table, mut run: Run, supply: &mut Supply) -> usize {
+    fn fill_live<L: Level>(&self, table: Table, mut run: Run, source: &mut TableSource) -> usize {
         let mut added = 0usize;
         while run.size != 0 {
             let index = table.index(run.iova, At::<R::Granule, L>::SHIFT);
@@ -146,13 +152,13 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
             let head = run.head::<R::Granule, L>();
             let desc = table.load(index);
             if desc & VALID == 0 {
-                let built = supply.built.take();
-                let Some(desc) = built.or_else(|| self.build::<L::Next>(head, supply)) else { break };
+                let built = source.built.take();
+                let Some(desc) = built.or_else(|| self.build::<L::Next>(head, source)) else { break };
                 self.link(table, index, desc);
                 added = added.wrapping_add(1);
             } else {
                 let child = Table::child::<R::Granule, M>(&self.mem, desc);
-                let n = self.fill_live::<L::Next>(child, head, supply);
+                let n = self.fill_live::<L::Next>(child, head, source);
                 self.add_count(table, index, n);
             }
             run = run.after(head.size);
@@ -160,10 +166,10 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         added
     }
 
-    /// Builds a table of level `L` that maps the run and nothing else; returns its table descriptor. Without memory for all
-    /// of it `None`, and what was built is abandoned.
-    fn build<L: Level>(&self, run: Run, supply: &mut Supply) -> Option<u64> {
-        let mut fresh = self.take(supply)?;
+    /// Builds a table of level `L` that maps the run and nothing else; returns its table descriptor. `None` without
+    /// memory for all of it; the partial tree is put on the list of abandoned trees.
+    fn build<L: Level>(&self, run: Run, source: &mut TableSource) -> Option<u64> {
+        let mut fresh = self.take(source)?;
         let first = index_in::<R::Granule, L>(run.iova);
         if let Some(unused) = fresh.words().get_mut(..first) {
             fill_invalid(unused);
@@ -183,7 +189,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
                 continue;
             }
             let head = run.head::<R::Granule, L>();
-            let below = if L::LAST { None } else { self.build::<L::Next>(head, supply) };
+            let below = if L::LAST { None } else { self.build::<L::Next>(head, source) };
             match (below, fresh.words().get_mut(next)) {
                 (Some(desc), Some(word)) => *word = desc,
                 _ => complete = false,
@@ -198,20 +204,20 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         }
         let desc = self.finish(&fresh, next.wrapping_sub(first));
         if !complete {
-            supply.abandoned.bury::<R::Granule, M, L>(&self.mem, desc);
+            source.abandoned.push_detached::<R::Granule, M, L>(&self.mem, desc);
             return None;
         }
         Some(desc)
     }
 
-    /// A new table, from the stock or from memory.
+    /// A new table, from the spare tables or from memory.
     #[inline]
-    fn take(&self, supply: &mut Supply) -> Option<Fresh> {
-        if !supply.direct {
-            return supply.spares.take::<R::Granule, M>(&self.mem);
+    fn take(&self, source: &mut TableSource) -> Option<Fresh> {
+        if !source.direct {
+            return source.spares.take::<R::Granule, M>(&self.mem);
         }
         let pa = alloc_table(&self.mem, R::Granule::TABLE_BYTES, self.cfg.oas)?;
-        supply.allocated = supply.allocated.saturating_add(1);
+        source.allocated = source.allocated.saturating_add(1);
         Some(Fresh::at(&self.mem, pa, R::Granule::ENTRIES.wrapping_sub(1)))
     }
 
@@ -224,7 +230,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         self.table_desc(fresh.pa, u64::try_from(count).unwrap_or(0))
     }
 
-    /// Links a finished table: its content reaches every walker before the descriptor does.
+    /// Links a finished table: its content is visible to every walker before the descriptor.
     #[inline]
     pub(crate) fn link(&self, table: Table, index: usize, desc: u64) {
         table.link(&self.mem, index, desc);
@@ -238,7 +244,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         self.clean(table, first, n);
     }
 
-    /// Adds to the live count in a table descriptor. Walkers ignore these bits, so nothing is cleaned.
+    /// Adds to the live count in a table descriptor. Walkers ignore these bits, so no cache clean is needed.
     #[inline]
     fn add_count(&self, table: Table, index: usize, n: usize) {
         let n = u64::try_from(n).unwrap_or(0);
@@ -254,7 +260,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
     }
 }
 
-/// Consecutive leaves of level `L` in a private table. The step is a constant, so that whole pieces are vector stores.
+/// Consecutive leaves of level `L` in a private table. The step is a constant, so the compiler uses vector stores.
 #[inline(never)]
 pub(crate) fn fill_leaves<G: Granule, L: Level>(words: &mut [u64], first: u64) {
     const PIECE: usize = 64;
@@ -275,7 +281,8 @@ pub(crate) fn fill_leaves<G: Granule, L: Level>(words: &mut [u64], first: u64) {
     }
 }
 
-/// Invalid descriptors in a private table. In pieces: for a page or less, string stores take longer to start than to run.
+/// Invalid descriptors in a private table. In pieces of 128 words: for a page or less, a memset (`rep stos`) takes
+/// longer to start than to run.
 #[inline]
 pub(crate) fn fill_invalid(words: &mut [u64]) {
     if !words.is_empty() {

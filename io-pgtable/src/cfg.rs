@@ -1,4 +1,4 @@
-//! Configuration in: what Linux passes in `struct io_pgtable_cfg`.
+//! Input configuration, as in Linux's `struct io_pgtable_cfg`.
 
 bitflags::bitflags! {
     /// Deviations from the default format, named as Linux's `IO_PGTABLE_QUIRK_*`.
@@ -19,18 +19,19 @@ bitflags::bitflags! {
     }
 }
 
-/// How a live block may be replaced by a table: the break-before-make level of the weakest walker.
+/// How a live block may be replaced by a table: the lowest break-before-make level of all walkers.
 ///
 /// `FEAT_BBM` of a CPU is in `ID_AA64MMFR2_EL1.BBM`, of an SMMU in `SMMU_IDR3.BBML`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Bbm {
-    /// Break, invalidate and synchronise, make. The rest of the block faults in between.
+    /// Break, invalidate and synchronise, make. Accesses to the rest of the block may fault meanwhile.
     #[default]
     Level0,
     /// The block is marked nT and invalidated first, so that no TLB holds it when the table takes its place.
     ///
-    /// The table never lacks a translation, but whether hardware faults on a block marked nT is left to the implementation
-    /// (Arm ARM DDI 0487 D8.7.3, R_MRRPW): where even that is too much, leave blocks out of `page_sizes`.
+    /// The table never lacks a translation, but whether hardware faults on a block marked nT is left to the
+    /// implementation (Arm ARM DDI 0487 D8.7.3, R_MRRPW): if that is not acceptable, leave block sizes out of
+    /// `page_sizes`.
     Level1,
     /// The table is swapped in and the old block is invalidated afterwards.
     Level2,

@@ -1,7 +1,7 @@
-//! Chains of tables that no descriptor names: spares before they are used, detached tables until they may be freed.
+//! Lists of unlinked tables: spare tables before they are used, detached tables until they may be freed.
 //!
-//! A chain needs no memory of its own. It runs through the first descriptors of its tables, and bit 0 of a link is clear: a
-//! walker that still reaches a detached table finds an invalid descriptor there, which is what it is going to find.
+//! A list needs no memory of its own: the link is in the first descriptor of each table. Bit 0 of a link is clear, so a
+//! walker that still reaches a detached table reads an invalid descriptor there.
 
 use crate::Pa;
 use crate::desc::{self, ADDR};
@@ -18,22 +18,22 @@ const LAST_LEVEL: u64 = 3;
 
 /// The address of the first table of a chain.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Chain(u64);
+pub(crate) struct TableList(u64);
 
-/// What becomes of detached tables.
+/// What to do with detached tables.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fate {
-    /// No walker can reach them: they go back to their memory.
+    /// No walker can reach them: free them.
     Free,
-    /// A walker may still use them: they are lost.
+    /// A walker may still use them: never free them.
     Quarantine,
 }
 
-impl Chain {
-    /// No table.
+impl TableList {
+    /// The empty list.
     pub(crate) const EMPTY: Self = Self(NEXT);
 
-    /// Puts one table, without what is below it, in front.
+    /// Adds one table, without its child tables, at the front.
     #[inline]
     pub(crate) fn push<G: Granule, M: TableMemory>(&mut self, mem: &M, pa: Pa) {
         self.push_at::<G, M>(mem, pa, LAST_LEVEL);
@@ -46,14 +46,14 @@ impl Chain {
         self.0 = pa.0;
     }
 
-    /// Puts the table of level `L` that `desc` names, with all below it, in front. It is detached.
+    /// Adds the detached table of level `L` that `desc` points to, with its child tables, at the front.
     ///
-    /// Only what the link overwrites is looked at: the rest of the tree stays as it is until it is reclaimed.
-    pub(crate) fn bury<G: Granule, M: TableMemory, L: Level>(&mut self, mem: &M, desc: u64) {
+    /// Only the descriptor that the link overwrites is read: the rest of the tree is unchanged until it is freed.
+    pub(crate) fn push_detached<G: Granule, M: TableMemory, L: Level>(&mut self, mem: &M, desc: u64) {
         if !L::LAST {
             let first = Table::child::<G, M>(mem, desc).load(0);
             if first & desc::TYPE == desc::TABLE {
-                self.bury::<G, M, L::Next>(mem, first);
+                self.push_detached::<G, M, L::Next>(mem, first);
             }
         }
         self.push_at::<G, M>(mem, Pa(desc & ADDR), u64::from(L::N));
@@ -81,8 +81,8 @@ impl Chain {
 
 impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
     /// Allocates `n` tables; none stays allocated on failure.
-    pub(crate) fn stock(&mut self, n: usize) -> Option<Chain> {
-        let mut spares = Chain::EMPTY;
+    pub(crate) fn alloc_spares(&mut self, n: usize) -> Option<TableList> {
+        let mut spares = TableList::EMPTY;
         for _ in 0..n {
             let Some(pa) = alloc_table(&self.mem, R::Granule::TABLE_BYTES, self.cfg.oas) else {
                 self.reclaim(spares, Fate::Free);
@@ -94,18 +94,18 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         Some(spares)
     }
 
-    /// Ends every tree on a chain.
-    pub(crate) fn reclaim(&mut self, mut chain: Chain, fate: Fate) {
+    /// Frees or quarantines every tree on the list.
+    pub(crate) fn reclaim(&mut self, mut chain: TableList, fate: Fate) {
         while let Some((pa, level)) = chain.pop::<R::Granule, M>(&self.mem) {
             if level < LAST_LEVEL {
-                // The first descriptor held the link; what it named is on the chain itself.
+                // The first descriptor held the link; the table that it pointed to is on the list too.
                 self.reclaim_below(pa, level, 1, fate);
             }
             self.reclaim_table(pa, fate);
         }
     }
 
-    /// Ends every tree that the descriptors of a table from `first` on name.
+    /// Frees or quarantines every child tree from descriptor `first` on.
     fn reclaim_below(&mut self, pa: Pa, level: u64, first: usize, fate: Fate) {
         let table = Table::at(&self.mem, pa, R::Granule::ENTRIES.wrapping_sub(1));
         for index in first..R::Granule::ENTRIES {
@@ -122,7 +122,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         }
     }
 
-    /// Ends one table.
+    /// Frees or quarantines one table.
     #[inline]
     pub(crate) fn reclaim_table(&mut self, pa: Pa, fate: Fate) {
         self.tables = self.tables.saturating_sub(1);

@@ -1,6 +1,6 @@
-//! Coalescing: a table whose leaves together are one larger leaf is replaced by it, while walkers look on.
+//! Coalescing: a live table whose leaves form one larger leaf is replaced by a block.
 //!
-//! The reverse of a split, and never urgent: it is kept apart from mapping, so that no caller pays for it unasked.
+//! The reverse of a split. Not part of `map`, so that callers who do not need it have no cost.
 
 use crate::chain::Fate;
 use crate::desc::{self, ADDR};
@@ -13,11 +13,11 @@ use crate::{Bbm, Iova, Pa};
 
 /// What one step replaced.
 struct Merged {
-    /// Tables that are not linked any more. Walkers may be in them until the sync, so they stay as they are until then.
+    /// Tables that are not linked any more. Walkers may use them until the sync, so they are unchanged until then.
     tables: [Option<Pa>; 3],
     /// Size of the largest new block; 0 if nothing was replaced.
     size: u64,
-    /// A descriptor that was broken and has to be made after the sync.
+    /// A descriptor to be made valid again after the sync (break-before-make).
     broken: Option<Broken>,
 }
 
@@ -30,16 +30,17 @@ struct Broken {
 }
 
 impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
-    /// Replaces the tables on the way to `iova` by blocks, from the bottom up, wherever all leaves of a table exist, continue
-    /// each other and allow the same. Returns the size of the largest new block in bytes, 0 if there is none.
+    /// Replaces the tables on the way to `iova` by blocks, from the bottom up, wherever all leaves of a table are
+    /// valid, contiguous and have the same attributes. Returns the size of the largest new block in bytes, 0 if there
+    /// is none.
     ///
-    /// With [`Bbm::Level2`] translations stay what they are throughout, and at most one range is invalidated, with one sync.
-    /// At lower levels each block takes a break, an invalidation with its sync, and a make: what it covers faults in between,
-    /// as it does when a block is split. Tables are freed after the sync.
+    /// With [`Bbm::Level2`] translations stay what they are throughout, and at most one range is invalidated, with one
+    /// sync. At lower levels each block takes a break, an invalidation with its sync, and a make: accesses to it may
+    /// fault meanwhile, as when a block is split. Tables are freed after the sync.
     ///
     /// # Errors
-    /// [`TlbError`]; every translation is what it was. With [`Bbm::Level2`] the blocks stand and the replaced tables are never
-    /// freed (see [`IoPgtable::quarantined`]); at lower levels the last table is linked again.
+    /// [`TlbError`]; every translation is what it was. With [`Bbm::Level2`] the blocks stay and the replaced tables are
+    /// never freed (see [`IoPgtable::quarantined`]); at lower levels the last table is linked again.
     pub fn coalesce(&mut self, iova: Iova, tlb: &mut impl TlbOps) -> Result<u64, TlbError> {
         let Some(input) = self.input(iova, 1) else { return Ok(0) };
         let mut size = 0;
@@ -55,11 +56,11 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         }
     }
 
-    /// As [`coalesce`](Self::coalesce), for every table that lies on the way to some address of the `size` bytes from `iova`.
+    /// As [`coalesce`](Self::coalesce), for every table on the walk to any address of the `size` bytes from `iova`.
     /// Returns how many bytes the new blocks cover. One range is invalidated for each of them.
     ///
     /// # Errors
-    /// [`TlbError`] from the first block that fails; those before it stand.
+    /// [`TlbError`] from the first block that fails; earlier blocks stay.
     pub fn coalesce_range(&mut self, iova: Iova, size: u64, tlb: &mut impl TlbOps) -> Result<u64, TlbError> {
         // The smallest block above a page is what one table of pages covers.
         let smallest = At::<R::Granule, L2>::SIZE;
@@ -90,10 +91,10 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
             table.link(&self.mem, index, if synced.is_ok() { block } else { old });
             self.clean(table, index, 1);
             self.mem.publish();
-            // Without an answer the table is back in its place: it is not replaced.
+            // The invalidation failed: the table is linked again.
             synced?;
         }
-        // Without an answer a walker may still be in them, so not even a link is written to them.
+        // The invalidation failed: a walker may still use them, so not even a list link is written to them.
         let fate = if synced.is_ok() { Fate::Free } else { Fate::Quarantine };
         for pa in merged.tables.into_iter().flatten() {
             self.reclaim_table(pa, fate);
@@ -101,7 +102,8 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         synced.map(|()| merged.size)
     }
 
-    /// Merges what lies below the descriptor of level `L` that covers `iova`, then its table if that became one leaf.
+    /// Merges what lies below the descriptor of level `L` that covers `iova`, then its table if all its leaves form one
+    /// leaf.
     fn merge<L: Level>(&self, table: Table, iova: u64, merged: &mut Merged) {
         if L::LAST {
             return;
@@ -133,7 +135,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
     }
 }
 
-/// The block of level `L` that says the same as all leaves of `child`; `None` if there is none.
+/// The block descriptor of level `L` equivalent to all leaves of `child`; `None` if there is none.
 fn one_leaf<G: Granule, L: Level>(child: Table) -> Option<u64> {
     let kind = if L::Next::LAST { desc::PAGE } else { desc::BLOCK };
     let first = child.load(0);
@@ -168,7 +170,7 @@ mod tests {
     }
 
     /// A gigabyte with one page taken out and put back.
-    fn mended(bbm: Bbm) -> (IoPgtable<S2, HeapMemory>, HeapMemory) {
+    fn refilled(bbm: Bbm) -> (IoPgtable<S2, HeapMemory>, HeapMemory) {
         let (mut table, mem) = table(bbm, 0);
         table.map(Iova(BASE), Pa(BASE), GIB, RW).unwrap();
         table.unmap(Iova(BASE + 5 * MIB2), 0x1000, &mut NoTlb).unwrap();
@@ -176,10 +178,10 @@ mod tests {
         (table, mem)
     }
 
-    /// Looks at the table in the moment of the invalidation.
-    struct Observer<F: FnMut(TlbRange) -> Result<(), TlbError>>(F, Option<TlbRange>);
+    /// Checks the table during the invalidation.
+    struct TableCheck<F: FnMut(TlbRange) -> Result<(), TlbError>>(F, Option<TlbRange>);
 
-    impl<F: FnMut(TlbRange) -> Result<(), TlbError>> TlbOps for Observer<F> {
+    impl<F: FnMut(TlbRange) -> Result<(), TlbError>> TlbOps for TableCheck<F> {
         fn invalidate(&mut self, range: TlbRange) {
             assert_eq!(self.1.replace(range), None);
         }
@@ -189,12 +191,12 @@ mod tests {
     }
 
     #[test]
-    fn a_mended_gigabyte_becomes_one_block_again() {
-        let (mut table, mem) = mended(Bbm::Level2);
+    fn a_refilled_gigabyte_is_coalesced() {
+        let (mut table, mem) = refilled(Bbm::Level2);
         let desc = table.lookup(Iova(BASE)).unwrap().desc;
         assert_eq!(mem.live_tables(), 3);
         let mut syncs = 0;
-        let mut tlb = Observer(
+        let mut tlb = TableCheck(
             |range| {
                 syncs += 1;
                 let whole = TlbRange { iova: Iova(BASE), size: GIB, granule: 0x1000, scope: TlbScope::Table };
@@ -215,14 +217,14 @@ mod tests {
 
     #[test]
     fn the_replaced_tables_serve_walkers_until_the_sync() {
-        let (mut table, mem) = mended(Bbm::Level2);
+        let (mut table, mem) = refilled(Bbm::Level2);
         let l1 = mem.read64(Pa(table.config().ttb.0 + 8)).unwrap();
         let l2 = mem.read64(Pa((l1 & ADDR) + 5 * 8)).unwrap();
         let words = |table: u64| (0..512).map(|i| mem.read64(Pa((table & ADDR) + i * 8)).unwrap()).all(|d| d & 1 == 1);
         assert!(words(l1) && words(l2));
-        let mut tlb = Observer(
+        let mut tlb = TableCheck(
             |_| {
-                assert!(words(l1) && words(l2), "a walker that cached the way would fault");
+                assert!(words(l1) && words(l2), "a walker that cached the table descriptor would fault");
                 Ok(())
             },
             None,
@@ -231,11 +233,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_one_leaf_stays() {
+    fn tables_that_do_not_form_one_leaf_are_kept() {
         // A hole, other attributes, another order, a forbidden size.
         let none = |table: &mut IoPgtable<S2, HeapMemory>, iova| {
             let bytes = table.table_bytes();
-            let mut tlb = Observer(|_| Err(TlbError), None);
+            let mut tlb = TableCheck(|_| Err(TlbError), None);
             assert_eq!(table.coalesce(Iova(iova), &mut tlb), Ok(0));
             assert_eq!(table.table_bytes(), bytes);
         };
@@ -262,9 +264,9 @@ mod tests {
     }
 
     #[test]
-    fn without_an_answer_the_tables_are_lost_and_the_block_stands() {
-        let (mut table, mem) = mended(Bbm::Level2);
-        let mut tlb = Observer(|_| Err(TlbError), None);
+    fn after_a_timeout_the_tables_are_leaked_and_the_block_stays() {
+        let (mut table, mem) = refilled(Bbm::Level2);
+        let mut tlb = TableCheck(|_| Err(TlbError), None);
         assert_eq!(table.coalesce(Iova(BASE + 5 * MIB2), &mut tlb), Err(TlbError));
         assert_eq!((table.quarantined(), mem.live_tables()), (8192, 3));
         assert_eq!(table.lookup(Iova(BASE)).unwrap().size, GIB);
@@ -281,14 +283,14 @@ mod tests {
         }
         assert_eq!(mem.live_tables(), 7);
         let (mut plans, whole) = (0, 3 * GIB);
-        let mut tlb = Observer(
+        let mut tlb = TableCheck(
             |_| {
                 plans += 1;
                 Ok(())
             },
             None,
         );
-        // The first gigabyte: two blocks that leave others in pieces, then the last with the gigabyte itself.
+        // The first gigabyte: two 2 MiB blocks first, then the last one together with the 1 GiB block.
         assert_eq!(table.coalesce_range(Iova(BASE), whole, &mut tlb), Ok(2 * MIB2 + 2 * GIB));
         assert_eq!((plans, mem.live_tables()), (4, 1));
         for (iova, size) in [(0, 0), (u64::MAX, 1), (u64::MAX, 2), (1 << 41, GIB)] {
@@ -299,16 +301,16 @@ mod tests {
     #[test]
     fn below_level_2_each_block_is_broken_invalidated_and_made() {
         for bbm in [Bbm::Level0, Bbm::Level1] {
-            let (mut table, mem) = mended(bbm);
+            let (mut table, mem) = refilled(bbm);
             let root = table.config().ttb.0;
             let l1 = mem.read64(Pa(root + 8)).unwrap();
             let mut sizes = Vec::new();
-            let mut tlb = Observer(
+            let mut tlb = TableCheck(
                 |range| {
                     sizes.push(range.size);
                     let level2 = mem.read64(Pa((l1 & ADDR) + 5 * 8));
                     let broken = if range.size == GIB { mem.read64(Pa(root + 8)) } else { level2 };
-                    assert_eq!(broken, Some(0), "broken while TLBs forget");
+                    assert_eq!(broken, Some(0), "invalid during the TLB invalidation");
                     Ok(())
                 },
                 None,
@@ -324,13 +326,13 @@ mod tests {
 
     #[test]
     fn below_level_2_without_an_answer_the_table_is_linked_again() {
-        let (mut table, mem) = mended(Bbm::Level0);
+        let (mut table, mem) = refilled(Bbm::Level0);
         let before: Vec<_> = table.leaves(Iova(0), 1 << 40).collect();
-        let mut tlb = Observer(|_| Err(TlbError), None);
+        let mut tlb = TableCheck(|_| Err(TlbError), None);
         assert_eq!(table.coalesce(Iova(BASE + 5 * MIB2), &mut tlb), Err(TlbError));
         assert_eq!((table.quarantined(), mem.live_tables()), (0, 3));
         assert_eq!(table.leaves(Iova(0), 1 << 40).collect::<Vec<_>>(), before);
         table.unmap(Iova(BASE), GIB, &mut NoTlb).unwrap();
-        assert_eq!(mem.live_tables(), 1, "counts are right still");
+        assert_eq!(mem.live_tables(), 1, "counts are still right");
     }
 }

@@ -1,7 +1,7 @@
 //! Layout of VMSAv8-64 descriptors (Arm ARM DDI 0487, D8.3). Layout only, no policy.
 //!
 //! A table descriptor carries, in bits that the architecture ignores there, how many valid descriptors its table holds:
-//! emptiness and fullness are known without a scan and without memory beside the tables.
+//! empty and full tables are known without a scan and without extra memory.
 
 use crate::granule::Granule;
 

@@ -1,4 +1,4 @@
-//! Errors, each with the values that explain it and the state it leaves.
+//! Errors, with the values involved and the state after each.
 
 use core::fmt;
 
@@ -20,9 +20,9 @@ pub enum CfgError {
     },
     /// 52-bit addresses need another descriptor format, which is not implemented (bits asked for).
     Lpa(u32),
-    /// The set of leaf sizes lacks the page size, leaves a gap, or has a size that the granule does not have.
+    /// The set of leaf sizes lacks the page size, has a gap, or has a size that the granule does not support.
     PageSizes(u64),
-    /// These quirks do not exist for this regime, or contradict the rest of the configuration.
+    /// These quirks do not apply to this regime, or conflict with the rest of the configuration.
     Quirks(Quirks),
     /// No memory for the root table, or memory above the output address size.
     NoMemory,
@@ -59,9 +59,9 @@ pub enum UnmapError {
     NotMapped(Iova),
     /// No memory for the table that a split needs. Nothing changed.
     NoMemory,
-    /// The TLB did not answer. The table is as after success (the range unmapped, all else mapped as before), but the
-    /// old translations may still be used: what they name must keep its owner. Detached tables are never freed
-    /// (see [`quarantined`](crate::IoPgtable::quarantined)).
+    /// The TLB invalidation timed out. The table is as after success (the range unmapped, all else mapped as before),
+    /// but the old translations may still be used: the pages that they map must keep their owner. Detached tables are
+    /// never freed (see [`quarantined`](crate::IoPgtable::quarantined)).
     Tlb(TlbError),
 }
 

@@ -89,7 +89,7 @@ impl<G: Granule, L: Level> At<G, L> {
     pub(crate) const SIZE: u64 = 1u64.wrapping_shl(Self::SHIFT);
     /// Address bits below the descriptor's reach.
     pub(crate) const OFFSET: u64 = Self::SIZE.wrapping_sub(1);
-    /// Whether a leaf may stand here: a block or page size of the granule.
+    /// Whether a leaf is possible at this level: a block or page size of the granule.
     pub(crate) const LEAF: bool = G::LEAF_SIZES & Self::SIZE != 0;
 }
 

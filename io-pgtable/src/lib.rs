@@ -1,8 +1,9 @@
 //! Armv8 LPAE page tables, stage 1 and stage 2, for CPUs and IOMMUs.
 //!
-//! One engine serves a hypervisor's CPU stage 2, its own EL2 stage 1 and the tables of an SMMUv3: the descriptors, start
-//! levels, quirks and configuration outputs are those of Linux's `io-pgtable-arm`. The crate touches memory only through
-//! [`TableMemory`] and maintains TLBs only through [`TlbOps`], so the same code runs at EL2 and on the build machine.
+//! One engine serves a hypervisor's CPU stage 2, its own EL2 stage 1 and the tables of an SMMUv3: the descriptors,
+//! start levels, quirks and configuration outputs are those of Linux's `io-pgtable-arm`. The crate accesses memory only
+//! through [`TableMemory`] and maintains TLBs only through [`TlbOps`], so the same code runs at EL2 and on the build
+//! machine.
 //!
 //! ```
 //! # #[cfg(not(feature = "heap"))] fn main() {}
@@ -28,7 +29,7 @@
 //! let out = table.config();
 //! assert_eq!((out.start_level, out.vtcr_el2()), (1, 0x8002_3558));
 //!
-//! // A gigabyte is one block, until a page is taken out of it.
+//! // A gigabyte is one block until a page in it is unmapped.
 //! table.map(Iova(0x4000_0000), Pa(0x4000_0000), 1 << 30, Attrs::normal(Prot::RWX))?;
 //! assert_eq!(table.lookup(Iova(0x4020_1000)).map(|leaf| leaf.size), Some(1 << 30));
 //! table.unmap(Iova(0x4020_1000), 0x1000, &mut Tlb)?;
@@ -41,24 +42,24 @@
 //!
 //! What a caller can rely on:
 //!
-//! - **All or nothing.** [`IoPgtable::map`] and [`IoPgtable::unmap`] check the whole range and allocate every table they
-//!   need before their first store: after an error the table is what it was (the one exception, a TLB that does not
-//!   answer, is spelled out at [`UnmapError::Tlb`]).
+//! - **All or nothing.** [`IoPgtable::map`] and [`IoPgtable::unmap`] check the whole range and allocate every table
+//!   they need before their first store: after an error the table is unchanged (one exception, a TLB timeout: see
+//!   [`UnmapError::Tlb`]).
 //! - **Always valid for a walker.** Live descriptors change by single 64-bit stores; a table is complete before it is
 //!   linked. A concurrent walker sees the old or the new translation, or, only with [`Bbm::Level0`], a fault.
-//! - **Freed late.** A table is freed after the invalidation that covers it has completed, or never.
-//! - **No panic.** Every address, size and attribute combination is answered with an error.
+//! - **Deferred free.** A table is freed after the invalidation that covers it has completed, or never.
+//! - **No panic.** Every invalid address, size and attribute combination returns an error.
 //!
 //! What a caller must know:
 //!
 //! - Table descriptors carry a count in bits that the architecture ignores there (bits 11:2 and 58:55, Arm ARM DDI 0487
-//!   D8.3.1.1). `FEAT_HAFT` and 52-bit addresses give some of them a meaning: leave `HAFT` and `DS` clear.
+//!   D8.3.1.1). `FEAT_HAFT` and 52-bit addresses use some of these bits: leave `HAFT` and `DS` clear.
 //! - Two deviations from Linux: no-execute at stage 2 is XN\[1:0\] = 0b10 where Linux writes 0b11, which lets EL1 execute
 //!   on hardware with `FEAT_XNX`; and a table that becomes empty is freed, where Linux keeps it.
 //!
-//! The modules, from the bottom: `desc`, `granule`, `regime` and `out` are layouts; `pte` is all of the unsafe code; `chain`
-//! keeps tables that no descriptor names; `map`, `build`, `unmap`, `across`, `split` and `coalesce` change tables; `walk`
-//! reads them; `pages` has Linux's `map_pages` and `unmap_pages`.
+//! The modules, from the bottom: `desc`, `granule`, `regime` and `out` are layouts; `pte` is all of the unsafe code;
+//! `chain` has the lists of unlinked tables; `map`, `build`, `unmap`, `across`, `split` and `coalesce` change tables;
+//! `walk` reads them; `pages` has Linux's `map_pages` and `unmap_pages`.
 #![no_std]
 #![deny(unsafe_code)]
 #![cfg_attr(

@@ -1,4 +1,5 @@
-//! Mapping: the ways in, and the short ways through tables that exist. What needs new tables is in `build`.
+//! Mapping: the entry points, and the fast paths for existing tables. The slow path, which allocates tables, is in
+//! `build`.
 
 use crate::desc::{self, VALID};
 use crate::error::MapError;
@@ -9,7 +10,7 @@ use crate::run::Run;
 use crate::table::{IoPgtable, from_start};
 use crate::{Attrs, Iova, Pa};
 
-/// A descriptor of a live table, and what it was when the walk came by.
+/// A descriptor of a live table, and its value when the walk read it.
 #[derive(Clone, Copy)]
 pub(crate) struct Slot {
     pub(crate) table: Table,
@@ -17,12 +18,12 @@ pub(crate) struct Slot {
     pub(crate) desc: u64,
 }
 
-/// What the short way through existing tables came to.
-pub(crate) enum Short {
+/// Result of the fast path.
+pub(crate) enum FastPath {
     Done,
     Overlap,
     /// A table is missing, or leaves of several levels are needed.
-    Long,
+    NeedsSlowPath,
 }
 
 impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
@@ -54,15 +55,15 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         self.map_run(iova, pa, size, attrs, sizes)
     }
 
-    /// Maps one leaf if a table for it exists. Out of line, as `map_run` is: the choice between them costs nothing then.
+    /// Maps one leaf if a table for it exists. Out of line, as `map_run` is, so that choosing between them is cheap.
     #[inline(never)]
     fn map_single(&self, iova: Iova, pa: Pa, size: u64, attrs: Attrs) -> bool {
         from_start!(self, L => self.map_one::<L>(iova, pa, size, attrs))
     }
 
-    /// Maps one leaf into a table that exists. `false` is no answer: the other ways find out what is the matter.
+    /// Maps one leaf into a table that exists. `false`: not done; the other paths determine why.
     ///
-    /// It calls nothing, so that it needs few registers: half of all calls are of this kind.
+    /// It calls no function, so it needs few registers: half of all calls take this path.
     #[inline(always)]
     fn map_one<L: Level>(&self, iova: Iova, pa: Pa, size: u64, attrs: Attrs) -> bool {
         let input = iova.0 ^ self.top;
@@ -98,10 +99,10 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
     fn map_run(&mut self, iova: Iova, pa: Pa, size: u64, attrs: Attrs, sizes: u64) -> Result<(), MapError> {
         let mut run = self.run(iova, pa, size, attrs)?;
         run.sizes = sizes;
-        match self.map_short::<L0>(self.root_table(), None, run) {
-            Short::Done => {}
-            Short::Overlap => return Err(self.overlap(iova, size)),
-            Short::Long => self.map_long(iova, run.iova, run.pa, run.size, run.bits, run.sizes)?,
+        match self.map_fast::<L0>(self.root_table(), None, run) {
+            FastPath::Done => {}
+            FastPath::Overlap => return Err(self.overlap(iova, size)),
+            FastPath::NeedsSlowPath => self.map_slow(iova, run.iova, run.pa, run.size, run.bits, run.sizes)?,
         }
         self.mem.publish();
         Ok(())
@@ -132,7 +133,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
 
     /// Maps leaves of one level into one table that exists: no allocation, no second pass.
     #[inline(always)]
-    fn map_short<L: Level>(&self, mut table: Table, mut parent: Option<Slot>, run: Run) -> Short {
+    fn map_fast<L: Level>(&self, mut table: Table, mut parent: Option<Slot>, run: Run) -> FastPath {
         if self.has_level::<L>() {
             let shift = At::<R::Granule, L>::SHIFT;
             let index = table.index(run.iova, shift);
@@ -147,31 +148,31 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
             parent = Some(Slot { table, index, desc });
             table = Table::child::<R::Granule, M>(&self.mem, desc);
         }
-        self.map_short::<L::Next>(table, parent, run)
+        self.map_fast::<L::Next>(table, parent, run)
     }
 
     /// Maps leaves of level `L` from `at` on, which all are in one table.
     #[inline(always)]
-    fn map_here<L: Level>(&self, at: Slot, parent: Option<Slot>, run: Run) -> Short {
+    fn map_here<L: Level>(&self, at: Slot, parent: Option<Slot>, run: Run) -> FastPath {
         if at.desc & VALID != 0 {
-            return Short::Overlap;
+            return FastPath::Overlap;
         }
         // Pages are always possible.
         let possible = At::<R::Granule, L>::LEAF && run.sizes & At::<R::Granule, L>::SIZE != 0;
         let aligned = (run.iova | run.pa | run.size) & At::<R::Granule, L>::OFFSET == 0;
         if !(L::LAST || possible && aligned) {
-            return Short::Long;
+            return FastPath::NeedsSlowPath;
         }
         let n = usize::try_from(run.size.wrapping_shr(At::<R::Granule, L>::SHIFT)).unwrap_or(0);
         let stored = at.table.store_vacant(at.index, n, run.desc::<L>(), At::<R::Granule, L>::SIZE);
         if !stored {
-            return Short::Overlap;
+            return FastPath::Overlap;
         }
         self.clean(at.table, at.index, n);
         if let Some(above) = parent {
             let n = u64::try_from(n).unwrap_or(0);
             above.table.store(above.index, desc::add_count::<R::Granule>(above.desc, n));
         }
-        Short::Done
+        FastPath::Done
     }
 }

@@ -1,5 +1,5 @@
-//! What a concurrent walker sees: stores that no barrier orders may be visible or not, each by itself, and an independent walker
-//! takes every legal way through them at the addresses that an operation may and may not change, through the caches and in
+//! What a concurrent walker sees: each store not yet ordered by a barrier may or may not be visible; an independent
+//! walker tries every combination, at addresses that the operation may and may not change, through the caches and in
 //! memory.
 
 #[path = "../tests/common/mod.rs"]
@@ -20,13 +20,13 @@ use crate::{
 
 const BASE: u64 = 0x1000_0000;
 
-/// What walkers may read: of each word everything since the value that a barrier made certain.
+/// What walkers may read: of each word the last ordered value and all later ones.
 struct Words {
     mem: HeapMemory,
     /// Where this program has the first word.
     first: usize,
-    /// Whether walkers snoop. Those that do not see a store for certain only when it was cleaned before the barrier, and may see
-    /// it as early as the others, since a line can be written back at any time.
+    /// Whether walkers snoop. Those that do not snoop are guaranteed to see a store only if it was cleaned before the
+    /// barrier, but may see it earlier, since a line can be written back at any time.
     snooping: bool,
     /// By index, up to what was in use then.
     certain: Vec<u64>,
@@ -62,7 +62,7 @@ impl Words {
     /// Everything that a walker may read at `pa`.
     fn values(&self, pa: u64) -> Vec<u64> {
         let index = (pa - BASE) as usize / 8;
-        // A table that was never there: it may have any content, and no walker has a business in it.
+        // Not a table: the content is arbitrary, and no walker may read it.
         let mut all = Vec::from([self.certain.get(index).copied().unwrap_or(0xdead_beef_dead_beef)]);
         all.extend(self.since.get(&index).into_iter().flatten());
         all.push(self.current(index));
@@ -71,16 +71,16 @@ impl Words {
     }
 }
 
-/// One way through what may be read, and the next one.
-struct Way<'a> {
+/// One combination of readable values, and the next one.
+struct Combination<'a> {
     words: &'a Words,
     /// For each read with a choice, which value, and of how many.
     script: RefCell<Vec<(usize, usize)>>,
     at: Cell<usize>,
 }
 
-impl Way<'_> {
-    /// The next way; `false` when all were taken.
+impl Combination<'_> {
+    /// The next combination; `false` after the last.
     fn advance(&self) -> bool {
         self.at.set(0);
         let mut script = self.script.borrow_mut();
@@ -94,7 +94,7 @@ impl Way<'_> {
     }
 }
 
-impl Reader for Way<'_> {
+impl Reader for Combination<'_> {
     fn read(&self, pa: u64) -> u64 {
         let values = self.words.values(pa);
         if values.len() == 1 {
@@ -131,14 +131,14 @@ struct Watch {
     /// Stores seen, and faults that were neither the old nor the new state.
     stores: usize,
     faults: usize,
-    /// Whether nothing that goes could be found any more when TLBs were last told.
+    /// Whether, at the last TLB invalidation, walkers could no longer find the removed mappings.
     gone: bool,
 }
 
 impl Watch {
     /// Everything that may be found at `iova`.
     fn outcomes(&self, iova: u64) -> BTreeSet<Option<u64>> {
-        let way = Way { words: &self.words, script: RefCell::default(), at: Cell::new(0) };
+        let way = Combination { words: &self.words, script: RefCell::default(), at: Cell::new(0) };
         let mut found = BTreeSet::new();
         loop {
             found.insert(self.walker.translate(&way, iova).pa());
@@ -166,7 +166,7 @@ impl Watch {
         }
     }
 
-    /// Until a barrier each store only adds to what may be seen: looking there sees it all.
+    /// Until a barrier each store only adds to what may be seen, so one check at the barrier covers all.
     fn event(&mut self, event: Event) {
         match event {
             Event::Stored(address) => {
@@ -184,10 +184,10 @@ impl Watch {
     }
 }
 
-/// TLBs that are told when walkers can no longer find what goes.
-struct Told(Rc<RefCell<Watch>>);
+/// A `TlbOps` that checks that walkers can no longer find the removed mappings.
+struct CheckedTlb(Rc<RefCell<Watch>>);
 
-impl TlbOps for Told {
+impl TlbOps for CheckedTlb {
     fn invalidate(&mut self, _range: TlbRange) {
         let mut watch = self.0.borrow_mut();
         let goes = watch.probes.iter().filter(|probe| probe.old != probe.new);
@@ -249,7 +249,7 @@ fn run_one<G: Granule>(bbm: Bbm, seed: u64, snooping: bool) -> Run {
             };
             Probe { iova, old, new }
         });
-        // Faults in between are for splits under break-before-make and nothing else.
+        // Intermediate faults are allowed only for splits with break-before-make.
         let between = if bbm == Bbm::Level0 && !mapping { Between::Fault } else { Between::Nothing };
         let probes = probes.collect();
         let words = Words::new(mem.clone(), snooping);
@@ -262,12 +262,12 @@ fn run_one<G: Granule>(bbm: Bbm, seed: u64, snooping: bool) -> Run {
                 if mapping {
                     table.map(Iova(start), Pa(start + block), size, attrs).unwrap();
                 } else {
-                    table.unmap(Iova(start), size, &mut Told(Rc::clone(&watch))).unwrap();
+                    table.unmap(Iova(start), size, &mut CheckedTlb(Rc::clone(&watch))).unwrap();
                 }
             },
         );
         let watch = watch.borrow();
-        assert!(watch.gone, "TLBs are told while a walker may still find what goes");
+        assert!(watch.gone, "TLBs are invalidated while a walker may still find a removed mapping");
         for probe in &watch.probes {
             assert_eq!(watch.outcomes(probe.iova), BTreeSet::from([probe.new]), "{:#x}", probe.iova);
         }
@@ -298,5 +298,5 @@ fn at_level_1_with_16k_a_walker_sees_old_or_new() {
 #[test]
 fn t61_at_level_0_a_walker_may_fault_while_a_block_is_split() {
     let run = run::<G4K>(Bbm::Level0, 14);
-    assert!(cfg!(miri) || run.faults > 0, "the test does not see what it is for");
+    assert!(cfg!(miri) || run.faults > 0, "the test observed no fault");
 }

@@ -1,4 +1,4 @@
-//! Configuration out: what Linux returns in `struct io_pgtable_cfg`, ready for registers, a context descriptor or an STE.
+//! Output configuration, as in Linux's `struct io_pgtable_cfg`, for registers, a context descriptor or an STE.
 
 use crate::Pa;
 
@@ -44,7 +44,7 @@ pub struct S2Cfg {
 }
 
 impl S2Cfg {
-    /// `VTCR_EL2` with RES1 set and everything optional off; VS (bit 19) is left to the owner of the VMID.
+    /// `VTCR_EL2` with RES1 set and everything optional off; VS (bit 19) is set by the caller, who chooses the VMID.
     #[must_use]
     pub fn vtcr_el2(&self) -> u64 {
         let low = u64::from(self.t0sz) | u64::from(self.sl0) << 6 | self.walk.word();

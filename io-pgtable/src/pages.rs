@@ -12,15 +12,15 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
     /// Maps `count` leaves of `page_size` bytes each, and of no other size, from `iova` to `pa`.
     ///
     /// # Errors
-    /// [`MapError::Misaligned`] if `page_size` is not one of the table's leaf sizes or an address is not a multiple of it.
-    /// On [`MapError::Overlap`] the leaves before the first conflict stay mapped and `mapped` says how many bytes they
-    /// are; after every other error the table is unchanged.
+    /// [`MapError::Misaligned`] if `page_size` is not one of the table's leaf sizes or an address is not a multiple of
+    /// it. On [`MapError::Overlap`] the leaves before the first conflict stay mapped and `mapped` is their size in
+    /// bytes; after every other error the table is unchanged.
     pub fn map_pages(&mut self, iova: Iova, pa: Pa, page_size: u64, count: u64, attrs: Attrs) -> Result<(), MapError> {
         let size = self.pages(iova, page_size, count).ok_or(MapError::Misaligned)?;
         if pa.0 & page_size.wrapping_sub(1) != 0 {
             return Err(MapError::Misaligned);
         }
-        // Below the one size that is asked for, tables are still needed: only leaves are restricted.
+        // Only the leaf size is restricted; intermediate tables are allocated as needed.
         match self.map_leaves(iova, pa, size, attrs, page_size) {
             Err(MapError::Overlap { iova: conflict, .. }) => {
                 let mapped = whole_pages(iova, conflict, page_size);
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_before_a_conflict_stays_mapped() {
+    fn pages_before_a_conflict_stay_mapped() {
         let mut table = table();
         table.map(Iova(5 * MIB2 + 0x3000), Pa(0), 0x1000, RW).unwrap();
         let conflict = Iova(5 * MIB2 + 0x3000);
@@ -112,7 +112,7 @@ mod tests {
         let error = table.map_pages(Iova(5 * MIB2), Pa(0), 0x1000, 8, RW);
         assert_eq!(error, Err(MapError::Overlap { iova: conflict, mapped: 0x3000 }));
         assert_eq!(table.iova_to_phys(Iova(5 * MIB2 + 0x2fff)), Some(Pa(0x2fff)));
-        // Nothing before it: nothing changes.
+        // The first page is not mapped: nothing changes.
         let error = table.map_pages(Iova(5 * MIB2), Pa(0), 0x1000, 8, RW);
         assert_eq!(error, Err(MapError::Overlap { iova: Iova(5 * MIB2), mapped: 0 }));
         assert_eq!(sizes(&table), [MIB2, MIB2, 0x1000, 0x1000, 0x1000, 0x1000]);

@@ -1,8 +1,8 @@
 //! The only module with `unsafe`: it turns table addresses into memory and loads and stores descriptors.
 //!
-//! Everything rests on one invariant, kept by this crate: **a [`Table`] names memory that was allocated from the
-//! [`TableMemory`] at hand and is not freed yet.** Tables come from [`Table::at`] with the root, with the address in a
-//! descriptor that this crate linked, or with a table just allocated; they are freed when no descriptor names them.
+//! Safety rests on one invariant of this crate: **a [`Table`] refers to memory that was allocated from the same
+//! [`TableMemory`] and is not freed yet.** Tables come from [`Table::at`] with the root, with the address in a
+//! descriptor that this crate linked, or with a table just allocated; they are freed when no descriptor points to them.
 
 #![allow(unsafe_code)]
 
@@ -73,7 +73,7 @@ unsafe impl<M: TableMemory + ?Sized> TableMemory for &M {
 fn set(slot: &AtomicU64, desc: u64) {
     slot.store(desc, Ordering::Relaxed);
     #[cfg(test)]
-    observer::tell(observer::Event::Stored(slot.as_ptr().addr()));
+    observer::notify(observer::Event::Stored(slot.as_ptr().addr()));
 }
 
 /// A live table: every access is one relaxed 64-bit atomic.
@@ -139,8 +139,8 @@ impl Table {
         set(self.slot(index), desc);
     }
 
-    /// Stores a descriptor that leads to a table. What that table holds is visible before it: the one barrier on this way is
-    /// here, for walkers that snoop too, since they may see two stores in another order.
+    /// Stores a descriptor that leads to a table. The table's content is visible before the descriptor: the barrier is
+    /// here, also for snooping walkers, which may see two stores in another order.
     #[inline]
     pub(crate) fn link<M: TableMemory>(self, mem: &M, index: usize, desc: u64) {
         mem.publish();
@@ -153,7 +153,7 @@ impl Table {
         store_all(self.slots(first, n), desc, step);
     }
 
-    /// As `store_run`, unless one of them is valid: then nothing is stored.
+    /// As `store_run`, but stores nothing if one of them is valid.
     #[inline(always)]
     pub(crate) fn store_vacant(self, first: usize, n: usize, desc: u64, step: u64) -> bool {
         let vacant = self.differing(first, n, 0) & VALID == 0;
@@ -163,10 +163,10 @@ impl Table {
         vacant
     }
 
-    /// Makes `n` descriptors from `first` invalid, unless one of them is no block: then nothing is stored.
+    /// Makes `n` descriptors from `first` invalid, but stores nothing if one of them is not a block.
     #[inline(always)]
     pub(crate) fn clear_blocks(self, first: usize, n: usize) -> bool {
-        // Opaque, since the compiler would else pack the two bits that matter of each word, which takes longer.
+        // `black_box`: otherwise the compiler packs the two relevant bits of each word, which is slower.
         let blocks = core::hint::black_box(self.differing(first, n, BLOCK)) & TYPE == 0;
         if blocks {
             self.clear_run(first, n);
@@ -189,12 +189,13 @@ impl Table {
 
     /// The `n` descriptors from `first` for one pass of plain loads.
     ///
-    /// The table has one writer, which is the caller; hardware that manages the dirty state changes no bit looked at here.
+    /// The table has one writer, which is the caller; hardware that manages the dirty state changes no bit that is read
+    /// here.
     #[inline]
     fn snapshot(&self, first: usize, n: usize) -> &[u64] {
         let slots = self.slots(first, n);
-        // SAFETY: (1) the slice is valid as in `slots`, and `AtomicU64` has the layout of `u64`; (2) nobody stores while
-        // the borrow lasts: all stores of this program are made by the exclusive borrower of the `IoPgtable`.
+        // SAFETY: (1) the slice is valid as in `slots`, and `AtomicU64` has the layout of `u64`; (2) no one stores
+        // while the borrow lasts: all stores of this program are made by the exclusive borrower of the `IoPgtable`.
         unsafe { core::slice::from_raw_parts(slots.as_ptr().cast::<u64>(), slots.len()) }
     }
 
@@ -225,7 +226,7 @@ impl Table {
     }
 }
 
-/// Does `$one` with each of less than eight slots. Ranges are short: a loop would cost more than what it does.
+/// Does `$one` with each of less than eight slots. Ranges are short: unrolled, since a loop would cost more.
 macro_rules! each_of_few {
     ($slots:expr, $slot:ident => $one:expr) => {
         each_of_few!(@arms $slots, $slot => $one, [a], [a b], [a b c], [a b c d], [a b c d e], [a b c d e f], [a b c d e f g])
@@ -255,7 +256,8 @@ fn store_all(slots: &[AtomicU64], desc: u64, step: u64) {
     });
 }
 
-/// Makes all descriptors invalid. The last eight overlap those before: what is invalid already may be stored once more.
+/// Makes all descriptors invalid. The last eight may overlap the ones before; storing an invalid descriptor twice is
+/// harmless.
 #[inline(always)]
 fn clear_all(slots: &[AtomicU64]) {
     let (eights, rest) = slots.as_chunks::<8>();
@@ -296,7 +298,7 @@ fn any_of_eight([a, b, c, d]: [u64; 4], eight: &[u64; 8], pattern: u64) -> [u64;
     [a | e | i, b | f | j, c | g | k, d | h | l]
 }
 
-/// A table that nothing refers to yet: it is filled with plain stores.
+/// A table that is not linked yet: it is filled with plain stores.
 pub(crate) struct Fresh {
     table: Table,
     /// Its address.
@@ -304,7 +306,7 @@ pub(crate) struct Fresh {
 }
 
 impl Fresh {
-    /// Takes possession of the unlinked table at `pa`. See the invariant of the module.
+    /// The unlinked table at `pa`. See the invariant of the module.
     #[inline]
     pub(crate) fn at<M: TableMemory>(mem: &M, pa: Pa, mask: usize) -> Self {
         Self { table: Table::at(mem, pa, mask), pa }

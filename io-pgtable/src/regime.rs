@@ -1,4 +1,4 @@
-//! Translation regimes: what differs between stage 2, stage 1 of EL1&0 and stage 1 of EL2, and nothing else.
+//! Translation regimes: the differences between stage 2, stage 1 of EL1&0 and stage 1 of EL2.
 
 use core::marker::PhantomData;
 
@@ -88,7 +88,7 @@ impl<G: Granule> Regime for S2<G> {
     }
 
     fn out(cfg: &Cfg, root: Pa, start_level: u8) -> S2Cfg {
-        // SL0 counts downwards, and the 4K granule starts at another origin (VTCR_EL2.SL0).
+        // SL0 counts downwards, and the encoding differs for the 4K granule (VTCR_EL2.SL0).
         let origin = if G::PAGE_SHIFT == G4K::PAGE_SHIFT { 2u8 } else { 3u8 };
         S2Cfg {
             ttb: root,

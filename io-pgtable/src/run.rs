@@ -1,4 +1,4 @@
-//! The piece of a mapping that a pass looks at, and how much of it one level can take.
+//! A contiguous part of a mapping, and how much of it one level can map.
 
 use crate::desc;
 use crate::granule::{At, Granule, Level};
@@ -26,14 +26,14 @@ impl Run {
         usize::try_from(self.size.wrapping_shr(At::<G, L>::SHIFT)).map_or(max, |n| n.min(max))
     }
 
-    /// The part that descriptor of level `L` covers which covers the start.
+    /// The part covered by the descriptor of level `L` that covers the start.
     #[inline]
     pub(crate) fn head<G: Granule, L: Level>(&self) -> Self {
         let room = At::<G, L>::SIZE.wrapping_sub(self.iova & At::<G, L>::OFFSET);
         Self { size: self.size.min(room), ..*self }
     }
 
-    /// What follows the first `size` bytes.
+    /// The rest after the first `size` bytes.
     #[inline]
     pub(crate) fn after(&self, size: u64) -> Self {
         Self {

@@ -1,7 +1,7 @@
-//! Splitting: the table that takes the place of a block, with the hole in it from the start, and what must be done first.
+//! Splitting: builds the table that replaces a block, already with the hole, and the nT step before it.
 
 use crate::build::fill_leaves;
-use crate::chain::Chain;
+use crate::chain::TableList;
 use crate::desc::{self, ADDR, VALID};
 use crate::granule::{At, Granule, Level};
 use crate::pte::{Table, TableMemory};
@@ -14,18 +14,18 @@ use crate::tlb::{TlbError, TlbOps, TlbScope};
 #[derive(Clone, Copy)]
 pub(crate) struct Span {
     pub(crate) start: u64,
-    /// The last byte: the end of the space needs no special case.
+    /// The last byte, so that the end of the address space needs no special case.
     pub(crate) last: u64,
 }
 
 impl Span {
-    /// The part that the descriptor of level `L` covers which covers the start.
+    /// The part covered by the descriptor of level `L` that covers the start.
     #[inline]
     pub(crate) fn head<G: Granule, L: Level>(self) -> Self {
         Self { start: self.start, last: self.last.min(self.start | At::<G, L>::OFFSET) }
     }
 
-    /// What follows `head`; `None` at the end.
+    /// The rest after `head`; `None` at the end.
     #[inline]
     pub(crate) fn after(self, head: Self) -> Option<Self> {
         (head.last < self.last).then(|| Self { start: head.last.wrapping_add(1), last: self.last })
@@ -40,7 +40,7 @@ impl Span {
 
 impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
     /// Builds the table that replaces block `desc` of level `L`, without the hole; returns its descriptor.
-    pub(crate) fn split<L: Level>(&self, desc: u64, hole: Span, spares: &mut Chain) -> Option<u64> {
+    pub(crate) fn split<L: Level>(&self, desc: u64, hole: Span, spares: &mut TableList) -> Option<u64> {
         let mut fresh = spares.take::<R::Granule, M>(&self.mem)?;
         let size = At::<R::Granule, L::Next>::SIZE;
         let kind = if L::Next::LAST { desc::PAGE } else { desc::BLOCK };
@@ -58,7 +58,8 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         fresh.words().get_mut(first..after)?.fill(0);
         fill_leaves::<R::Granule, L::Next>(fresh.words().get_mut(after..)?, at(after));
         if !L::Next::LAST {
-            // The ends of the hole can cut the pieces they lie in; in one piece there is one hole.
+            // The first and the last descriptor of the hole may be only partly in it and need a split; if both are the
+            // same one, it is split once.
             let head = hole.head::<R::Granule, L::Next>();
             let tail = Span { start: hole.start.max(hole.last & !At::<R::Granule, L::Next>::OFFSET), last: hole.last };
             for (index, part) in [(first, head), (last, tail)] {
@@ -72,7 +73,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         Some(self.finish(&fresh, count))
     }
 
-    /// Marks the blocks at the ends of the span nT and invalidates them: after that no TLB holds one.
+    /// Marks the blocks at the ends of the span nT and invalidates them: after that no TLB caches one.
     pub(crate) fn mark_not_cached(&self, root: Table, span: Span, tlb: &mut impl TlbOps) -> Result<(), TlbError> {
         let mut all = span;
         for end in [span.start, span.last] {
@@ -102,7 +103,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
     }
 }
 
-/// Tables that it takes to cut a hole into a block of level `L`.
+/// Number of tables needed to split a block of level `L` for a hole.
 pub(crate) fn tables_to_split<G: Granule, L: Level>(hole: Span) -> usize {
     let mut need = 1usize;
     if L::LAST || L::Next::LAST {

@@ -1,9 +1,9 @@
-//! The table itself: creation, configuration out, the stock of spare tables, destruction.
+//! The table: creation, output configuration, allocation of tables, destruction.
 
 use core::marker::PhantomData;
 
 use crate::cfg::{Cfg, Quirks};
-use crate::chain::{Chain, Fate};
+use crate::chain::{Fate, TableList};
 use crate::desc;
 use crate::error::CfgError;
 use crate::granule::{Granule, Level};
@@ -12,7 +12,7 @@ use crate::regime::{Regime, output_size};
 use crate::tlb::{TlbError, TlbOps, TlbRange, TlbScope};
 use crate::{Iova, Pa};
 
-/// The smallest table that is ever asked for; roots can be smaller than a page, allocators rarely hand that out.
+/// The smallest allocation; a root can be smaller than a page, but few allocators support that.
 const MIN_ROOT_BYTES: usize = 4096;
 
 /// A page table of regime `R` in memory `M`.
@@ -39,7 +39,7 @@ pub struct IoPgtable<R: Regime, M: TableMemory> {
 
 /// Calls `$call` with `$level` bound to the type of the start level, inside an `impl` for a regime `R`.
 ///
-/// 32 to 48 bits start at level 0 or 1 with 4K pages, at 1 or 2 with 64K: code for other levels is not made.
+/// 32 to 48 bits start at level 0 or 1 with 4K pages, at 1 or 2 with 64K: code for other levels is not generated.
 macro_rules! from_start {
     ($table:expr, $level:ident => $call:expr) => {
         if <R::Granule as $crate::granule::Granule>::PAGE_SHIFT != 16 && $table.start_level == 0 {
@@ -66,7 +66,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
     /// Creates an empty table in `mem`.
     ///
     /// # Errors
-    /// [`CfgError`] names the value that cannot be had; nothing is allocated then.
+    /// [`CfgError`] names the unsupported value; nothing is allocated then.
     pub fn new(cfg: &Cfg, mem: M) -> Result<Self, CfgError> {
         let mut cfg = *cfg;
         check::<R>(&mut cfg)?;
@@ -98,19 +98,19 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         })
     }
 
-    /// The configuration of the walker: for the table to be used, exactly these values must be programmed.
+    /// The configuration of the walker: program exactly these values.
     #[must_use]
     pub fn config(&self) -> R::Out {
         R::out(&self.cfg, self.root, self.start_level)
     }
 
-    /// The configuration in, with the leaf sizes resolved.
+    /// The input configuration, with the leaf sizes resolved.
     #[must_use]
     pub fn cfg(&self) -> &Cfg {
         &self.cfg
     }
 
-    /// The memory that the table lives in.
+    /// The memory of the table.
     pub fn memory(&self) -> &M {
         &self.mem
     }
@@ -122,7 +122,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         below.saturating_add(root_bytes(self.root_mask))
     }
 
-    /// Bytes in tables that were detached while the TLB did not answer; they are never freed.
+    /// Bytes in tables that were detached when a TLB invalidation timed out; they are never freed.
     #[must_use]
     pub fn quarantined(&self) -> usize {
         self.quarantined
@@ -130,17 +130,17 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
 
     /// Removes every mapping, invalidates, and frees all memory, the root last.
     ///
-    /// The caller has made sure that no walker starts at the root any more, or that faults are what it wants.
+    /// The caller ensures that no walker uses the root any more, or that faults are acceptable.
     ///
     /// # Errors
-    /// [`TlbError`]: nothing was freed, and never will be.
+    /// [`TlbError`]: the tables are leaked.
     pub fn destroy(mut self, tlb: &mut impl TlbOps) -> Result<(), TlbError> {
         let root = self.root_table();
-        let mut dead = Chain::EMPTY;
+        let mut dead = TableList::EMPTY;
         for index in 0..root.left(0) {
             let desc = root.load(index);
             root.store(index, 0);
-            from_start!(self, L => self.bury_below::<L>(desc, &mut dead));
+            from_start!(self, L => self.push_detached_below::<L>(desc, &mut dead));
         }
         if !self.cfg.coherent_walk {
             root.clean(&self.mem, 0, root.left(0));
@@ -154,17 +154,17 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         Ok(())
     }
 
-    /// Puts the table that a descriptor of level `L` names, if it does, on the chain.
-    fn bury_below<L: Level>(&self, desc: u64, dead: &mut Chain) {
+    /// Adds the table that a descriptor of level `L` points to, if any, to the list.
+    fn push_detached_below<L: Level>(&self, desc: u64, dead: &mut TableList) {
         if !L::LAST && desc & desc::TYPE == desc::TABLE {
-            dead.bury::<R::Granule, M, L::Next>(&self.mem, desc);
+            dead.push_detached::<R::Granule, M, L::Next>(&self.mem, desc);
         }
     }
 
     /// Whether walks meet level `L`: those of this table may start below it.
     #[inline(always)]
     pub(crate) fn has_level<L: Level>(&self) -> bool {
-        // As in `from_start`: where the granule alone decides, nothing is left to be asked.
+        // As in `from_start`: if the granule alone decides, this is a constant.
         let latest = if R::Granule::PAGE_SHIFT == 12 { 1 } else { 2 };
         L::N >= latest || u32::from(self.start_level) <= L::N
     }
@@ -192,7 +192,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
     }
 }
 
-/// A table below the output address size and aligned; anything else is handed back and counts as no memory.
+/// A table below the output address size and aligned; otherwise it is freed and treated as out of memory.
 pub(crate) fn alloc_table<M: TableMemory>(mem: &M, bytes: usize, oas: u32) -> Option<Pa> {
     let pa = mem.alloc(bytes)?;
     let offset = u64::try_from(bytes).ok()?.wrapping_sub(1);
@@ -208,7 +208,7 @@ fn root_bytes(mask: usize) -> usize {
     mask.wrapping_add(1).wrapping_mul(size_of::<u64>()).max(MIN_ROOT_BYTES)
 }
 
-/// Refuses what the format or the architecture does not have, and resolves the leaf sizes.
+/// Checks the configuration against the format and the architecture, and resolves the leaf sizes.
 fn check<R: Regime>(cfg: &mut Cfg) -> Result<(), CfgError> {
     let sizes = R::Granule::LEAF_SIZES;
     output_size(cfg.oas)?;
@@ -230,7 +230,7 @@ fn check<R: Regime>(cfg: &mut Cfg) -> Result<(), CfgError> {
     if cfg.page_sizes == 0 {
         cfg.page_sizes = sizes;
     }
-    // Every size up to the largest one that is asked for: then each part of a split block is a leaf again.
+    // Every size up to the largest requested one, so that each part of a split block can be a leaf.
     let largest = 63u32.wrapping_sub(cfg.page_sizes.leading_zeros());
     let wanted = sizes & u64::MAX.wrapping_shr(63u32.wrapping_sub(largest));
     if cfg.page_sizes != wanted {

@@ -1,4 +1,4 @@
-//! TLB maintenance: what Linux calls `iommu_flush_ops`, gathered so that one call costs one invalidation and one sync.
+//! TLB maintenance: what Linux calls `iommu_flush_ops`, gathered so that one call does one invalidation and one sync.
 
 use core::fmt;
 
@@ -22,11 +22,11 @@ pub struct TlbRange {
     pub size: u64,
     /// Size in bytes of the smallest leaf that was in the range: the stride for hardware without range invalidation.
     pub granule: u64,
-    /// Whether tables are concerned.
+    /// Whether tables were replaced or removed.
     pub scope: TlbScope,
 }
 
-/// The TLB did not confirm an invalidation in its bound.
+/// The TLB invalidation timed out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TlbError;
 
@@ -52,7 +52,7 @@ pub trait TlbOps {
     fn sync(&mut self) -> Result<(), TlbError>;
 }
 
-/// No TLB: for a table that no walker has been told of yet.
+/// No TLB maintenance: for a table that no walker uses yet.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoTlb;
 

@@ -1,8 +1,8 @@
-//! Unmapping: a pass that checks and counts, then detach, one invalidation, one sync, and only then free.
+//! Unmapping: check and count, detach, one invalidation, one sync, then free.
 //!
-//! A block that is unmapped in part is replaced by a table in which the hole is there from the start.
+//! A block that is unmapped in part is replaced by a table that already has the hole.
 
-use crate::chain::{Chain, Fate};
+use crate::chain::{Fate, TableList};
 use crate::desc::{self, ADDR, VALID};
 use crate::error::UnmapError;
 use crate::granule::{At, Granule, L0, Level};
@@ -14,20 +14,20 @@ use crate::table::{IoPgtable, from_start};
 use crate::tlb::{TlbError, TlbOps, TlbRange, TlbScope};
 use crate::{Bbm, Iova, Pa};
 
-/// What one call did, for the invalidation and for what comes after it.
+/// Changes of one call, for the invalidation and the steps after it.
 struct Gather {
     span: Span,
     granule: u64,
     scope: TlbScope,
     /// Detached tables.
-    dead: Chain,
-    spares: Chain,
-    /// Tables that replace the broken blocks at the two ends of the range, to be linked after the sync.
+    dead: TableList,
+    spares: TableList,
+    /// Tables that replace the blocks at the two ends of the range, to be linked after the sync (break-before-make).
     pending: [Option<(Table, usize, u64)>; 2],
 }
 
 impl Gather {
-    /// A leaf of `size` bytes went.
+    /// A leaf of `size` bytes was unmapped.
     #[inline]
     fn leaf(&mut self, size: u64) {
         self.granule = self.granule.min(size);
@@ -57,7 +57,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         from_start!(self, L => self.unmap_one::<L>(iova, size))
     }
 
-    /// Unmaps one whole leaf of a table that keeps others. `false` is no answer, as for mapping.
+    /// Unmaps one whole leaf of a table that has other leaves left. `false`: not done, as for mapping.
     #[inline(always)]
     fn unmap_one<L: Level>(&self, iova: Iova, size: u64) -> bool {
         let input = iova.0 ^ self.top;
@@ -94,12 +94,12 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
     #[inline(never)]
     fn unmap_range(&mut self, iova: Iova, size: u64, tlb: &mut impl TlbOps) -> Result<(), UnmapError> {
         let span = self.span(iova, size)?;
-        if let Some(granule) = self.unmap_short::<L0>(self.root_table(), None, span) {
+        if let Some(granule) = self.unmap_fast::<L0>(self.root_table(), None, span) {
             self.mem.publish();
             tlb.invalidate(TlbRange { iova, size, granule, scope: TlbScope::Leaf });
             return tlb.sync().map_err(UnmapError::Tlb);
         }
-        self.unmap_long(span, tlb)
+        self.unmap_slow(span, tlb)
     }
 
     #[inline]
@@ -111,9 +111,9 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         Ok(Span { start, last: start.wrapping_add(size.wrapping_sub(1)) })
     }
 
-    /// Clears whole leaves of one table that keeps others: no allocation, no second pass. Returns their size.
+    /// Clears whole leaves of one table that has other leaves left: no allocation, no second pass. Returns their size.
     #[inline(always)]
-    fn unmap_short<L: Level>(&self, mut table: Table, mut parent: Option<Slot>, span: Span) -> Option<u64> {
+    fn unmap_fast<L: Level>(&self, mut table: Table, mut parent: Option<Slot>, span: Span) -> Option<u64> {
         if self.has_level::<L>() {
             let shift = At::<R::Granule, L>::SHIFT;
             let index = table.index(span.start, shift);
@@ -127,10 +127,10 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
             parent = Some(Slot { table, index, desc });
             table = Table::child::<R::Granule, M>(&self.mem, desc);
         }
-        self.unmap_short::<L::Next>(table, parent, span)
+        self.unmap_fast::<L::Next>(table, parent, span)
     }
 
-    /// Clears whole leaves of level `L` from `first` on, which all are in one table, if it keeps others.
+    /// Clears whole leaves of level `L` from `first` on, all in one table, if that table has other leaves left.
     #[inline(always)]
     fn unmap_here<L: Level>(&self, table: Table, first: usize, parent: Option<Slot>, span: Span) -> Option<u64> {
         if !L::LAST && (span.start | !span.last) & At::<R::Granule, L>::OFFSET != 0 {
@@ -148,7 +148,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
                 return None;
             }
         } else if parent.is_some_and(|above| is_full::<R::Granule>(above.desc)) || table.all_valid(first, n) {
-            // A full table of pages needs no look: that is what most tables are.
+            // A full table of pages needs no check; most tables are full.
             table.clear_run(first, n);
         } else {
             return None;
@@ -168,12 +168,12 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
 
     /// Checks and counts, allocates, detaches, invalidates, frees. Kept out of line, as for mapping.
     #[inline(never)]
-    fn unmap_long(&mut self, span: Span, tlb: &mut impl TlbOps) -> Result<(), UnmapError> {
+    fn unmap_slow(&mut self, span: Span, tlb: &mut impl TlbOps) -> Result<(), UnmapError> {
         let root = self.root_table();
         let mut need = 0usize;
         from_start!(self, L => self.check_unmap::<L>(root, span, &mut need))
             .map_err(|hole| UnmapError::NotMapped(Iova(hole | self.top)))?;
-        let spares = self.stock(need).ok_or(UnmapError::NoMemory)?;
+        let spares = self.alloc_spares(need).ok_or(UnmapError::NoMemory)?;
         let mut marked = Ok(());
         if self.cfg.bbm == Bbm::Level1 && need != 0 {
             marked = self.mark_not_cached(root, span, tlb);
@@ -182,7 +182,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
             span,
             granule: u64::MAX,
             scope: TlbScope::Leaf,
-            dead: Chain::EMPTY,
+            dead: TableList::EMPTY,
             spares,
             pending: [None, None],
         };
@@ -220,7 +220,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         tlb.sync()
     }
 
-    /// Checks that the span is mapped; adds the tables that splits take to `need`. The error is the first hole.
+    /// Checks that the span is mapped; adds the tables that splits need to `need`. Returns the first hole as error.
     fn check_unmap<L: Level>(&self, table: Table, span: Span, need: &mut usize) -> Result<(), u64> {
         if L::LAST {
             let first = table.index(span.start, At::<R::Granule, L>::SHIFT);
@@ -240,7 +240,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
             }
             if desc & desc::TYPE == desc::TABLE {
                 let full = is_full::<R::Granule>(desc);
-                // A full table of pages needs no look: the common case of large ranges.
+                // A full table of pages needs no check: the common case of large ranges.
                 if !full || !L::Next::LAST {
                     self.check_unmap::<L::Next>(Table::child::<R::Granule, M>(&self.mem, desc), head, need)?;
                 }
@@ -273,7 +273,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
                 self.clear(table, index, 1);
                 gather.scope = TlbScope::Table;
                 gather.leaf(R::Granule::PAGE);
-                gather.dead.bury::<R::Granule, M, L::Next>(&self.mem, desc);
+                gather.dead.push_detached::<R::Granule, M, L::Next>(&self.mem, desc);
                 true
             } else {
                 self.detach_from_child::<L>(table, index, desc, head, gather)
@@ -306,7 +306,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         true
     }
 
-    /// Removes a block, or replaces it by a table with a hole; returns whether the descriptor is invalid for good.
+    /// Removes a block, or replaces it by a table with a hole; returns whether the descriptor stays invalid.
     fn detach_block<L: Level>(&self, table: Table, index: usize, desc: u64, hole: Span, gather: &mut Gather) -> bool {
         gather.leaf(At::<R::Granule, L>::SIZE);
         if hole.whole::<R::Granule, L>() {
@@ -319,7 +319,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         match self.cfg.bbm {
             Bbm::Level0 => {
                 self.clear(table, index, 1);
-                // No entry of the old block may be left before the table is linked: all of it is invalidated.
+                // The whole old block must be invalidated before the table is linked.
                 gather.span.start = gather.span.start.min(hole.start & !At::<R::Granule, L>::OFFSET);
                 gather.span.last = gather.span.last.max(hole.last | At::<R::Granule, L>::OFFSET);
                 if let Some(free) = gather.pending.iter_mut().find(|slot| slot.is_none()) {

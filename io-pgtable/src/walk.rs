@@ -1,4 +1,4 @@
-//! Looking things up: flat walks, without callbacks.
+//! Lookups: walks without callbacks.
 
 use crate::desc::{self, ADDR, VALID};
 use crate::granule::{At, L3, Level};
@@ -84,7 +84,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         Leaves { table: self, next, last, at: None }
     }
 
-    /// Walks from the root to the descriptor that decides about `iova`.
+    /// Walks from the root to the leaf or invalid descriptor for `iova`.
     #[inline]
     fn walk(&self, iova: u64) -> End {
         from_start!(self, L => self.descend::<L>(self.root_table(), iova))
@@ -120,18 +120,19 @@ pub struct Leaves<'a, R: Regime, M: TableMemory> {
     table: &'a IoPgtable<R, M>,
     next: Option<u64>,
     last: u64,
-    /// Where the walk before ended: the next descriptor is mostly in the same table.
+    /// Where the previous walk ended: the next descriptor is usually in the same table.
     at: Option<End>,
 }
 
 impl<R: Regime, M: TableMemory> Leaves<'_, R, M> {
-    /// The end of the walk for `input`, which follows the walk before.
+    /// The end of the walk for `input`, continued from the previous walk.
     #[inline]
     fn step(&self, input: u64) -> End {
         if let Some(end) = self.at {
             let index = end.table.index(input, end.shift);
             let desc = end.table.load(index);
-            // Index 0 is the first of another table; in the root it is the first of all, and not reached from before.
+            // Index 0 is the first of another table; in the root it is the first descriptor, which is never reached by
+            // continuing.
             if index != 0 && (end.level == L3::N || desc & desc::TYPE != desc::TABLE) {
                 return End { desc, ..end };
             }

@@ -1,4 +1,4 @@
-//! The table against what it should say.
+//! Comparison of the table with the expected mappings.
 
 use core::fmt;
 
@@ -6,20 +6,20 @@ use io_pgtable::{Ipa, MemType, TableMemory};
 
 use crate::{IpaRange, ShadowS2};
 
-/// How the table disagrees.
+/// Kind of mismatch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finding {
-    /// A page of the owner is not mapped: it loses access, nobody gains any.
+    /// A page of the owner is not mapped: the owner loses access, no one gains any.
     Missing,
     /// A page is mapped that should not be.
     Foreign,
-    /// A leaf leads to another address than its own.
+    /// A leaf maps to another address (not the identity).
     NotIdentity,
     /// Memory mapped as registers, or registers mapped as memory.
     WrongKind,
 }
 
-/// The first page where table and expectation disagree.
+/// The first mismatch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Disagreement {
     /// The page.
@@ -84,7 +84,7 @@ fn check_registers(mut at: u64, end: u64, registers: &[IpaRange]) -> Result<(), 
     Ok(())
 }
 
-/// What memory at `at` is that the owner does not have.
+/// The finding for memory mapped at `at` that is not the owner's.
 fn unexpected(at: u64, registers: &[IpaRange]) -> Finding {
     if registers.iter().any(|range| range.contains(Ipa(at))) { Finding::WrongKind } else { Finding::Foreign }
 }

@@ -4,15 +4,14 @@ use core::fmt;
 
 use io_pgtable::{Ipa, MapError};
 
-/// Why the first picture of memory could not be taken. What was mapped before the error stays mapped; the table must not be
-/// used.
+/// Why the snapshot failed. Pages mapped before the error stay mapped; the table must not be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SnapshotError {
     /// No memory for a table.
     NoMemory,
     /// Two ranges overlap at this address.
     Overlap(Ipa),
-    /// The range is nothing that the table can map, starting at this address.
+    /// The range at this address cannot be mapped in this table.
     Unmappable(Ipa),
 }
 
@@ -21,11 +20,11 @@ pub enum SnapshotError {
 pub enum RevokeError {
     /// No memory for a table; nothing changed.
     NoMemory,
-    /// An SMMU did not complete an invalidation, now or in an earlier call. Devices may reach the pages still.
+    /// An SMMU did not complete an invalidation, now or in an earlier call. Devices may still reach the pages.
     NotCompleted,
     /// The pages were not all mapped; the first that was not. Nothing changed.
     NotMapped(Ipa),
-    /// The range is nothing that the table can map; nothing changed.
+    /// The range cannot be mapped in this table; nothing changed.
     Unmappable,
 }
 
@@ -36,7 +35,7 @@ pub enum GrantError {
     NoMemory,
     /// Something is mapped at this address already.
     Overlap(Ipa),
-    /// The range is nothing that the table can map.
+    /// The range cannot be mapped in this table.
     Unmappable,
 }
 

@@ -1,24 +1,24 @@
-//! The IOMMU's view of who owns memory: page ownership events in, stage-2 changes and invalidations out.
+//! The IOMMU stage-2 table that follows page ownership: ownership changes in, table changes and invalidations out.
 //!
-//! A hypervisor that gives devices the same view of memory as their owner's CPUs keeps one stage-2 table for all streams of
-//! the host. [`ShadowS2`] is that table together with the discipline that makes it safe:
+//! A hypervisor that gives devices the same view of memory as their owner's CPUs keeps one stage-2 table for all
+//! streams of the host. [`ShadowS2`] is that table, with these guarantees:
 //!
-//! - **A revocation is over when it returns.** [`ShadowS2::revoke`] unmaps, issues one [`Plan`] through [`Invalidate`], and
-//!   reports success only after every SMMU has completed it.
-//! - **A failure changes no owner.** Without memory nothing changes. When an SMMU does not answer, the pages are mapped
+//! - **A revocation is complete when it returns.** [`ShadowS2::revoke`] unmaps, issues one [`Plan`] through
+//!   [`Invalidate`], and reports success only after every SMMU has completed it.
+//! - **A failure changes no owner.** Without memory nothing changes. When an SMMU times out, the pages are mapped
 //!   again, detached tables are never reused, and further revocations are refused until an invalidation of everything
 //!   has completed.
-//! - **No break.** Blocks larger than a page are used only where every SMMU can replace them while they are in use
-//!   (`SMMU_IDR3.BBML` = 2), so that host DMA next to a revoked page never faults.
+//! - **No break-before-make.** Blocks larger than a page are used only where every SMMU can replace them while they are
+//!   in use (`SMMU_IDR3.BBML` = 2), so that host DMA next to a revoked page never faults.
 //!
-//! The crate knows no SMMU and owns no memory: tables live in an [`io_pgtable::TableMemory`], invalidations go to whoever
-//! implements [`Invalidate`].
+//! The crate accesses no SMMU and owns no memory: tables live in an [`io_pgtable::TableMemory`], invalidations go to
+//! the caller's [`Invalidate`].
 //!
 //! ```
 //! use io_pgtable::{Bbm, Cfg, HeapMemory, Ipa, Pa};
 //! use shadow_s2::{Invalidate, InvalidateError, IpaRange, Plan, ShadowS2};
 //!
-//! /// Counts what real SMMUs would be told.
+//! /// Counts the invalidations.
 //! struct Smmus(u32);
 //! impl Invalidate for Smmus {
 //!     fn invalidate(&mut self, _plan: &Plan) -> Result<(), InvalidateError> {

@@ -1,10 +1,10 @@
-//! What a transition asks of every SMMU: one plan, whatever the number of pages.
+//! The invalidation of one transition, for every SMMU: one plan, whatever the number of pages.
 
 use core::fmt;
 
 use io_pgtable::{Ipa, TlbError, TlbOps, TlbRange};
 
-/// What must be forgotten.
+/// What to invalidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
     /// Every translation of the host's stage 2.
@@ -20,18 +20,19 @@ pub enum Target {
 
 /// One invalidation, for every SMMU that walks the table.
 ///
-/// Complete means: no translation in a configuration cache, IOTLB or combined stage-1-and-2 entry uses the old state, no cached
-/// step of a walk leads to a table that was replaced or removed, and what used them has been observed. For SMMUv3 that is TLBI_S2_IPA, SYNC, TLBI_NH_ALL, SYNC (a combined entry need not go
-/// with the stage-2 address), or TLBI_S12_VMALL, SYNC (IHI 0070, 4.4.3 and 4.7.3), with Leaf=0 and no TTL hint: a
-/// stale block entry has the level that it was inserted at (4.4.1.1).
+/// Complete means: no translation in a configuration cache, IOTLB or combined stage-1-and-2 entry uses the old state,
+/// no walk cache entry points to a table that was replaced or removed, and transactions that used them are complete.
+/// For SMMUv3 that is TLBI_S2_IPA, SYNC, TLBI_NH_ALL, SYNC (TLBI_S2_IPA need not remove a combined entry), or
+/// TLBI_S12_VMALL, SYNC (IHI 0070, 4.4.3 and 4.7.3), with Leaf=0 and no TTL hint: a stale block entry has the level
+/// that it was inserted at (4.4.1.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// What must be forgotten.
+    /// What to invalidate.
     pub target: Target,
 }
 
 impl Plan {
-    /// Forget everything: always enough.
+    /// Invalidates everything.
     #[must_use]
     pub const fn everything() -> Self {
         Self { target: Target::All }
@@ -40,10 +41,10 @@ impl Plan {
 
 /// Every SMMU that walks the table.
 pub trait Invalidate {
-    /// Carries out `plan` and returns when it is complete on every SMMU. More may be forgotten than asked for.
+    /// Carries out `plan` and returns when it is complete on every SMMU. It may invalidate more than requested.
     ///
     /// # Errors
-    /// [`InvalidateError`] if some SMMU did not complete it in its bound, or has failed before: old translations must be
+    /// [`InvalidateError`] if some SMMU did not complete it in time, or has failed before: old translations must be
     /// assumed to be in use. The others may have completed it.
     fn invalidate(&mut self, plan: &Plan) -> Result<(), InvalidateError>;
 }
@@ -61,20 +62,20 @@ impl fmt::Display for InvalidateError {
 impl core::error::Error for InvalidateError {}
 
 /// Gathers the ranges of one table operation into one plan.
-pub(crate) struct Gather<'a, I> {
+pub(crate) struct Collector<'a, I> {
     smmus: &'a mut I,
     plan: Option<Plan>,
     /// Plans issued.
     pub(crate) issued: u64,
 }
 
-impl<'a, I: Invalidate> Gather<'a, I> {
+impl<'a, I: Invalidate> Collector<'a, I> {
     pub(crate) fn new(smmus: &'a mut I) -> Self {
         Self { smmus, plan: None, issued: 0 }
     }
 }
 
-impl<I: Invalidate> TlbOps for Gather<'_, I> {
+impl<I: Invalidate> TlbOps for Collector<'_, I> {
     fn invalidate(&mut self, range: TlbRange) {
         let new = Target::Range { start: Ipa(range.iova.0), bytes: range.size };
         self.plan = Some(match self.plan {
@@ -94,7 +95,7 @@ impl<I: Invalidate> TlbOps for Gather<'_, I> {
     }
 }
 
-/// The smallest target that covers both.
+/// The smallest range that covers both.
 fn hull(a: Target, b: Target) -> Target {
     match (a, b) {
         (Target::Range { start: Ipa(a), bytes: a_bytes }, Target::Range { start: Ipa(b), bytes: b_bytes }) => {
@@ -133,7 +134,7 @@ mod tests {
         let plan = Plan { target: Target::Range { start: Ipa(0x5000), bytes: 0x3f_b000 } };
         for order in [[0, 1], [1, 0]] {
             let mut record = Record::default();
-            let mut gather = Gather::new(&mut record);
+            let mut gather = Collector::new(&mut record);
             gather.sync().unwrap();
             for index in order {
                 gather.invalidate(pieces[index]);

@@ -1,15 +1,15 @@
-//! The table and its changes: snapshot, revoke, grant, coalesce, and the way back from an SMMU that did not answer.
+//! The table and its operations: snapshot, revoke, grant, coalesce, and recovery after an SMMU timeout.
 
 use io_pgtable::{
     Attrs, Bbm, Cfg, CfgError, IoPgtable, Iova, Ipa, Leaf, MapError, Prot, S2, S2Cfg, TableMemory, UnmapError,
 };
 
-use crate::plan::Gather;
+use crate::plan::Collector;
 use crate::{GrantError, Invalidate, InvalidateError, IpaRange, Plan, RevokeError, SnapshotError};
 
 /// Leaf size where blocks cannot be replaced while they are in use.
 const PAGES_ONLY: u64 = 1 << 12;
-/// What devices may do with memory of the host. No transaction of a device is an instruction fetch that must succeed.
+/// What devices may do with memory of the host. Devices need no execute permission.
 const MEMORY: Attrs = Attrs::normal(Prot::RW);
 /// What devices may do with the registers that they are given.
 const REGISTERS: Attrs = Attrs::device(Prot::RW);
@@ -25,7 +25,7 @@ pub struct Stats {
     pub plans: u64,
     /// Plans that some SMMU did not complete.
     pub failed_plans: u64,
-    /// Bytes in blocks that were put together again.
+    /// Bytes in blocks made by coalescing.
     pub coalesced: u64,
 }
 
@@ -35,9 +35,9 @@ pub struct ShadowS2<M: TableMemory> {
     pub(crate) table: IoPgtable<S2, M>,
     /// End of the addresses that devices can reach: the smaller of input and output size.
     limit: u64,
-    /// Set from a failed invalidation until one of everything has completed.
+    /// Set by a failed invalidation until a full invalidation has completed.
     owed: bool,
-    /// What a failed revocation could not map again for want of memory.
+    /// The range that a failed revocation could not map again because memory ran out.
     hole: Option<IpaRange>,
     stats: Stats,
 }
@@ -61,7 +61,7 @@ impl<M: TableMemory> ShadowS2<M> {
         Ok(Self { table, limit, owed: false, hole: None, stats: Stats::default() })
     }
 
-    /// What every STE of the owner must say for its stage 2.
+    /// The stage-2 fields of every STE of the owner.
     #[must_use]
     pub fn config(&self) -> S2Cfg {
         self.table.config()
@@ -73,7 +73,8 @@ impl<M: TableMemory> ShadowS2<M> {
         &self.table
     }
 
-    /// End of the addresses that devices can reach. Memory above it is never mapped, and revoking it is trivially done.
+    /// End of the addresses that devices can reach. Memory above it is never mapped, and revoking it succeeds without a
+    /// change.
     #[must_use]
     pub fn limit(&self) -> Ipa {
         Ipa(self.limit)
@@ -85,15 +86,15 @@ impl<M: TableMemory> ShadowS2<M> {
         self.stats
     }
 
-    /// Bytes in tables that are never used again, because an SMMU did not confirm that it has forgotten them.
+    /// Bytes in tables that are never used again, because an SMMU did not complete their invalidation.
     #[must_use]
     pub fn quarantined(&self) -> usize {
         self.table.quarantined()
     }
 
-    /// Whether an SMMU still owes an invalidation, so that revocations are refused.
+    /// Whether an invalidation is pending after a timeout; revocations fail meanwhile.
     #[must_use]
-    pub fn owes(&self) -> bool {
+    pub fn invalidation_pending(&self) -> bool {
         self.owed
     }
 
@@ -109,8 +110,8 @@ impl<M: TableMemory> ShadowS2<M> {
         self.table.leaves(from.into(), self.limit.checked_sub(from.0)?).next()
     }
 
-    /// Maps what the owner has before any SMMU uses the table: its memory, and the few registers that its devices write,
-    /// such as an interrupt translater. Memory above the limit is left out; registers there are an error.
+    /// Maps what the owner has before any SMMU uses the table: its memory, and the registers that its devices write,
+    /// such as GITS_TRANSLATER. Memory above the limit is left out; registers there are an error.
     ///
     /// # Errors
     /// [`SnapshotError`]; the table must not be used then.
@@ -132,12 +133,13 @@ impl<M: TableMemory> ShadowS2<M> {
     /// Takes `range` from every stream. When it returns `Ok`, no SMMU holds a translation of it and none is in use.
     ///
     /// # Errors
-    /// [`RevokeError`]: the pages must stay with their owner. After [`RevokeError::NotCompleted`] they are mapped again, at
-    /// once or, without memory for it, by the next call that gets through.
+    /// [`RevokeError`]: the pages must stay with their owner. After [`RevokeError::NotCompleted`] they are mapped
+    /// again, immediately or, if memory ran out, by the next successful [`ShadowS2::retry_invalidation`], which
+    /// `revoke` and `coalesce` call first.
     pub fn revoke(&mut self, range: IpaRange, smmus: &mut impl Invalidate) -> Result<(), RevokeError> {
-        self.settle(smmus)?;
+        self.retry_invalidation(smmus)?;
         let Some(range) = range.below(self.limit) else { return Ok(()) };
-        let mut gather = Gather::new(smmus);
+        let mut gather = Collector::new(smmus);
         let result = self.table.unmap(iova(range), range.bytes(), &mut gather);
         self.stats.plans = self.stats.plans.saturating_add(gather.issued);
         match result {
@@ -167,16 +169,16 @@ impl<M: TableMemory> ShadowS2<M> {
         Ok(())
     }
 
-    /// Puts blocks together again where pages of `range` have made them whole, and returns how many bytes they cover. For the
-    /// time after a grant: revocations neither wait for it nor depend on it. Below BBML 2 there is nothing to do.
+    /// Replaces full tables in `range` by blocks, and returns how many bytes the new blocks cover. To be called after a
+    /// grant, off the critical path; revocations do not depend on it. Below BBML 2 there is nothing to do.
     ///
     /// # Errors
-    /// As [`ShadowS2::settle`], or [`RevokeError::NotCompleted`] when an SMMU did not confirm that it has left the replaced
-    /// tables. Every page is mapped as before in either case.
+    /// As [`ShadowS2::retry_invalidation`], or [`RevokeError::NotCompleted`] when an SMMU did not complete the
+    /// invalidation of the replaced tables. Every page is mapped as before in either case.
     pub fn coalesce(&mut self, range: IpaRange, smmus: &mut impl Invalidate) -> Result<u64, RevokeError> {
-        self.settle(smmus)?;
+        self.retry_invalidation(smmus)?;
         let Some(range) = range.below(self.limit) else { return Ok(0) };
-        let mut gather = Gather::new(smmus);
+        let mut gather = Collector::new(smmus);
         let merged = self.table.coalesce_range(iova(range), range.bytes(), &mut gather);
         self.stats.plans = self.stats.plans.saturating_add(gather.issued);
         let Ok(bytes) = merged else {
@@ -187,12 +189,12 @@ impl<M: TableMemory> ShadowS2<M> {
         Ok(bytes)
     }
 
-    /// Tries to pay an owed invalidation: everything is invalidated, and pages that had to be left out are mapped again.
-    /// Does nothing if nothing is owed.
+    /// Retries a pending invalidation: invalidates everything, and maps again the pages that were left unmapped. Does
+    /// nothing if none is pending.
     ///
     /// # Errors
     /// [`RevokeError::NotCompleted`] or [`RevokeError::NoMemory`]; revocations stay refused.
-    pub fn settle(&mut self, smmus: &mut impl Invalidate) -> Result<(), RevokeError> {
+    pub fn retry_invalidation(&mut self, smmus: &mut impl Invalidate) -> Result<(), RevokeError> {
         if self.owed {
             self.stats.plans = self.stats.plans.saturating_add(1);
             if let Err(InvalidateError) = smmus.invalidate(&Plan::everything()) {
@@ -210,14 +212,14 @@ impl<M: TableMemory> ShadowS2<M> {
         }
     }
 
-    /// Maps `range` again after a revocation that failed, or remembers that it has to be.
+    /// Maps `range` again after a failed revocation, or records it for [`ShadowS2::retry_invalidation`].
     fn refill(&mut self, range: IpaRange) {
         if self.map(range, MEMORY).is_err() {
             self.hole = Some(range);
         }
     }
 
-    /// An SMMU did not answer: from here on nothing is revoked until one invalidation of everything has completed.
+    /// An SMMU timed out: revocations fail until a full invalidation has completed.
     fn fail(&mut self) {
         self.owed = true;
         self.stats.failed_plans = self.stats.failed_plans.saturating_add(1);

@@ -1,4 +1,4 @@
-//! Tests against SMMUs that keep every translation they ever saw until they are told to forget it.
+//! Tests with SMMUs that keep every translation they used until it is invalidated.
 
 use std::vec::Vec;
 
@@ -15,7 +15,7 @@ const MIB2: u64 = 2 << 20;
 const PAGE: u64 = 4096;
 const ITS: u64 = 0x0809_0000;
 
-/// SMMUs that forget nothing by themselves.
+/// SMMUs that evict nothing by themselves.
 #[derive(Default)]
 struct Smmus {
     /// Cached leaves: start and size.
@@ -26,12 +26,12 @@ struct Smmus {
 }
 
 impl Smmus {
-    /// A device touches `ipa`: whatever answers is cached.
+    /// A device accesses `ipa`: the leaf, if any, is cached.
     fn touch(&mut self, shadow: &ShadowS2<HeapMemory>, ipa: u64) {
         self.cached.extend(shadow.leaf(Ipa(ipa)).map(|leaf| (leaf.iova.0, leaf.size)));
     }
 
-    /// Whether a device gets through to `ipa`, by the table or by what is cached.
+    /// Whether a device reaches `ipa`, by the table or by a cached leaf.
     fn reach(&self, shadow: &ShadowS2<HeapMemory>, ipa: u64) -> bool {
         let cached = self.cached.iter().any(|&(start, size)| (start..start + size).contains(&ipa));
         cached || shadow.leaf(Ipa(ipa)).is_some()
@@ -132,7 +132,7 @@ fn a_plan_covers_the_pages_that_were_revoked() {
 }
 
 #[test]
-fn give_back_is_reachable_without_an_invalidation() {
+fn a_granted_page_is_reachable_without_an_invalidation() {
     let (mut shadow, _) = shadow(Bbm::Level2, &[range(RAM, GIB)]);
     let mut smmus = Smmus::default();
     shadow.revoke(range(RAM, 2 * PAGE), &mut smmus).unwrap();
@@ -170,8 +170,8 @@ fn t47_an_smmu_that_does_not_answer_keeps_the_page_with_its_owner() {
         let mut smmus = Smmus { failing: 3, ..Smmus::default() };
         assert_eq!(shadow.revoke(range(RAM, MIB2), &mut smmus), Err(RevokeError::NotCompleted));
         assert_eq!(shadow.audit(ram, &its), Ok(()), "the owner has all of it");
-        assert!(shadow.owes());
-        // Trying again costs an invalidation and nothing else: no table is lost each time.
+        assert!(shadow.invalidation_pending());
+        // A retry costs one invalidation: no table is leaked each time.
         let (tables, lost) = (memory.live_tables(), shadow.quarantined());
         for _ in 0..2 {
             assert_eq!(shadow.revoke(range(RAM, MIB2), &mut smmus), Err(RevokeError::NotCompleted));
@@ -179,9 +179,9 @@ fn t47_an_smmu_that_does_not_answer_keeps_the_page_with_its_owner() {
         }
         assert_eq!((memory.live_tables(), shadow.quarantined()), (tables, lost));
         assert_eq!(shadow.audit(ram, &its), Ok(()));
-        // It answers again.
+        // The SMMU responds again.
         assert_eq!(shadow.revoke(range(RAM, MIB2), &mut smmus), Ok(()));
-        assert!(!shadow.owes() && !smmus.reach(&shadow, RAM));
+        assert!(!shadow.invalidation_pending() && !smmus.reach(&shadow, RAM));
         assert_eq!(shadow.stats().failed_plans, 3);
     }
 }
@@ -196,7 +196,7 @@ fn t47_tables_that_a_failed_smmu_may_walk_are_never_used_again() {
     assert_eq!(shadow.revoke(range(RAM, MIB2), &mut smmus), Err(RevokeError::NotCompleted));
     assert!(shadow.quarantined() > 0);
     assert_eq!(memory.live_bytes(), shadow.table().table_bytes() + shadow.quarantined());
-    assert!(memory.live_tables() > live, "the old tables were not handed out again");
+    assert!(memory.live_tables() > live, "the old tables were not reused");
 }
 
 #[test]
@@ -209,9 +209,9 @@ fn a_page_that_cannot_be_mapped_again_at_once_is_mapped_later() {
     assert_eq!(shadow.revoke(range(RAM, MIB2), &mut smmus), Err(RevokeError::NotCompleted));
     assert_eq!(shadow.leaf(Ipa(RAM)), None);
     assert_eq!(shadow.revoke(range(RAM, PAGE), &mut smmus), Err(RevokeError::NoMemory));
-    assert_eq!(shadow.settle(&mut smmus), Err(RevokeError::NoMemory));
+    assert_eq!(shadow.retry_invalidation(&mut smmus), Err(RevokeError::NoMemory));
     memory.fail_after(None);
-    assert_eq!(shadow.settle(&mut smmus), Ok(()));
+    assert_eq!(shadow.retry_invalidation(&mut smmus), Ok(()));
     assert_eq!(shadow.audit(ram, &its), Ok(()));
 }
 
@@ -323,7 +323,7 @@ fn several_tables_of_a_range_go_in_one_plan() {
     let tables = memory.live_tables();
     shadow.revoke(range(RAM + PAGE, 8 * MIB2), &mut smmus).unwrap();
     assert_eq!(smmus.plans.len(), 1);
-    assert_eq!(memory.live_tables(), tables - 7, "whole tables came back after the plan");
+    assert_eq!(memory.live_tables(), tables - 7, "empty tables were freed after the plan");
 }
 
 #[test]
@@ -337,9 +337,9 @@ fn t46_a_block_put_together_again_is_revoked_as_any_other() {
     shadow.revoke(a, &mut smmus).unwrap();
     shadow.revoke(b, &mut smmus).unwrap();
     shadow.grant(a).unwrap();
-    assert_eq!(shadow.coalesce(a, &mut smmus), Ok(MIB2), "the gigabyte has a hole still");
+    assert_eq!(shadow.coalesce(a, &mut smmus), Ok(MIB2), "the gigabyte still has a hole");
     shadow.grant(b).unwrap();
-    // Pages are cached while their block comes back.
+    // Pages are cached while their block is coalesced.
     smmus.touch(&shadow, RAM + 4 * MIB2);
     assert_eq!(shadow.coalesce(b, &mut smmus), Ok(GIB));
     assert_eq!((memory.live_tables(), shadow.audit(ram, &its)), (tables, Ok(())));
@@ -350,7 +350,7 @@ fn t46_a_block_put_together_again_is_revoked_as_any_other() {
 }
 
 #[test]
-fn coalescing_without_an_answer_blocks_revocations_until_all_is_forgotten() {
+fn a_timeout_in_coalescing_blocks_revocations_until_a_full_invalidation() {
     let (mut shadow, memory) = shadow(Bbm::Level2, &[range(RAM, MIB2)]);
     let mut smmus = Smmus::default();
     shadow.revoke(range(RAM, PAGE), &mut smmus).unwrap();
@@ -359,7 +359,7 @@ fn coalescing_without_an_answer_blocks_revocations_until_all_is_forgotten() {
     let live = memory.live_tables();
     assert_eq!(shadow.coalesce(range(RAM, PAGE), &mut smmus), Err(RevokeError::NotCompleted));
     assert_eq!((memory.live_tables(), shadow.quarantined()), (live, 4096));
-    assert!(shadow.owes());
+    assert!(shadow.invalidation_pending());
     assert!(smmus.reach(&shadow, RAM), "the owner has the page");
     assert_eq!(shadow.revoke(range(RAM, PAGE), &mut smmus), Err(RevokeError::NotCompleted));
     assert_eq!(shadow.revoke(range(RAM, PAGE), &mut smmus), Ok(()));
@@ -367,7 +367,7 @@ fn coalescing_without_an_answer_blocks_revocations_until_all_is_forgotten() {
 }
 
 #[test]
-fn where_only_pages_are_allowed_nothing_is_put_together() {
+fn without_blocks_nothing_is_coalesced() {
     let (mut shadow, _) = shadow(Bbm::Level1, &[range(RAM, 2 * MIB2)]);
     let mut smmus = Smmus::default();
     assert_eq!(shadow.coalesce(range(RAM, 2 * MIB2), &mut smmus), Ok(0));

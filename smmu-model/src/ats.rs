@@ -1,4 +1,4 @@
-//! ATS: translation requests, and transactions that claim to be translated already [IHI 0070G 3.9].
+//! ATS: translation requests, and Translated transactions [IHI 0070G 3.9].
 
 use crate::arch::event::{self, Class};
 use crate::arch::regs as r;
@@ -36,7 +36,7 @@ impl Model {
                 Lookup::Found(ste) => Some(ste),
                 Lookup::BadStreamId(_) | Lookup::Abort(..) => None,
             });
-            ends.find(|ste| view.alive(&Item::live(vec![], vec![ste.item.clone()])))
+            ends.find(|ste| view.usable_at(&Item::live(vec![], vec![ste.item.clone()])))
         };
         let Some(SteUse { kind: SteKind::Translate(stages), .. }) = found else {
             return AtsReply::Refused;
@@ -49,7 +49,7 @@ impl Model {
                 }
                 End::Stall { .. } | End::Terminate { .. } => AtsReply::NoAccess,
             },
-            // Split stage: the endpoint gets the IPA, which a device that is hostile could as well invent.
+            // Split stage: the endpoint gets the IPA, which a hostile device could also make up.
             0b10 => AtsReply::Granted { address: iova & !0xfff },
             _ => {
                 let event = blank(event::F_BAD_ATS_TREQ, &request, Class::In);
@@ -77,7 +77,7 @@ impl Model {
             let streams = self.streams.clone();
             let walk = Transaction { view: &view, request, streams: &streams };
             let mut ends = walk.translated();
-            ends.retain(|outcome| view.alive(&outcome.item));
+            ends.retain(|outcome| view.usable_at(&outcome.item));
             ends
         };
         let best = ends.into_iter().min_by_key(|o| u8::from(!matches!(o.end, End::Pass { .. })));

@@ -1,16 +1,16 @@
-//! Maps whose keys are addresses: tests and fuzzing spend much of their time in them, so the hash is cheap.
+//! Maps keyed by address, with a cheap hash: tests and fuzzing spend much of their time here.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
 /// A map by address.
-pub(crate) type ByAddress<T> = HashMap<u64, T, BuildHasherDefault<Spread>>;
+pub(crate) type ByAddress<T> = HashMap<u64, T, BuildHasherDefault<AddressHasher>>;
 
-/// Spreads addresses by one multiplication: nobody attacks these maps.
+/// Multiplicative hash: the maps need no resistance against attacks.
 #[derive(Default)]
-pub(crate) struct Spread(u64);
+pub(crate) struct AddressHasher(u64);
 
-impl Hasher for Spread {
+impl Hasher for AddressHasher {
     fn finish(&self) -> u64 {
         self.0
     }

@@ -1,4 +1,4 @@
-//! The command queue: consumed in order, at any later moment; what a command does; how it fails [IHI 0070G 4, 7.1].
+//! The command queue: consumption in order at any later time, execution, and errors [IHI 0070G 4, 7.1].
 
 use crate::arch::cmd::{self, Cmd};
 use crate::arch::{bits, regs as r, truncate};
@@ -8,7 +8,7 @@ use crate::inval::{ByAddress, Invalidation, Scope, VmidMatch, World};
 use crate::item::Regimes;
 use crate::model::{Injection, Irq, Model};
 
-/// What became of one command.
+/// Result of one command.
 enum Outcome {
     Done,
     Error(u32),
@@ -167,7 +167,8 @@ impl Model {
         Outcome::Done
     }
 
-    /// Whether the invalidation is lost to traffic: by an erratum, unless it is the second after a CMD_SYNC.
+    /// Whether the invalidation is lost because of racing traffic (erratum), unless it is the second one after a
+    /// CMD_SYNC.
     fn races(&mut self, scope: Scope) -> bool {
         if !self.config().invalidations_race {
             return false;

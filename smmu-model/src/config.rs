@@ -1,11 +1,11 @@
-//! What the modelled SMMU implements, and the ID registers that say so [IHI 0070G 6.3.1 to 6.3.8].
+//! Configuration of the modelled SMMU, and its ID registers [IHI 0070G 6.3.1 to 6.3.8].
 
 use crate::mem::Snoop;
 
 /// Break-before-make level, IDR3.BBML.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bbml {
-    /// Every change of size needs break-before-make.
+    /// Every change of block size needs break-before-make.
     Level0,
     /// nT makes it possible.
     Level1,
@@ -44,7 +44,7 @@ pub enum Res0 {
     Ignored,
 }
 
-/// How soon the hardware does what it has been told.
+/// When pending hardware work is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pace {
     /// At once, inside the register access (as QEMU does).
@@ -58,7 +58,7 @@ pub enum Pace {
 /// Which legal outcome a transaction takes where the architecture allows several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cache {
-    /// The one that gets furthest, with the oldest information: a cache that keeps everything.
+    /// The one that succeeds with the oldest information: a cache that keeps everything.
     Adversarial,
     /// The newest information: no cache at all.
     None,
@@ -157,7 +157,7 @@ pub struct Config {
     pub page1_aliases: bool,
     /// RES0 checks of commands.
     pub res0: Res0,
-    /// How soon things happen.
+    /// When pending work is done.
     pub pace: Pace,
     /// Which legal outcome transactions take.
     pub cache: Cache,
@@ -166,7 +166,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// Close to QEMU's nested SMMUv3: both stages, 44-bit addresses, coherent, RIL, BBML 2, no MSI, ATS, stall or HTTU.
+    /// Like QEMU's nested SMMUv3: both stages, 44-bit addresses, coherent, RIL, BBML 2, no MSI, ATS, stall or HTTU.
     #[must_use]
     pub fn qemu() -> Self {
         Self {
@@ -220,7 +220,7 @@ impl Config {
         }
     }
 
-    /// Everything optional that the model knows, at its largest.
+    /// All optional features of the model, with maximum values.
     #[must_use]
     pub fn full() -> Self {
         Self {
@@ -333,7 +333,7 @@ impl Config {
 mod tests {
     use super::*;
 
-    /// FACTS: the values that QEMU 10.0.2 shows for its nested SMMU.
+    /// The ID register values of QEMU 10.0.2's nested SMMU.
     #[test]
     fn the_qemu_configuration_has_qemus_id_registers() {
         let config = Config::qemu();

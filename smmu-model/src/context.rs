@@ -1,4 +1,4 @@
-//! Context descriptors: finding them, through stage 2 where that is on, and judging them [IHI 0070G 5.3, 5.4].
+//! Context descriptors: lookup, through stage 2 if enabled, and checks [IHI 0070G 5.3, 5.4].
 
 use std::rc::Rc;
 

@@ -1,4 +1,4 @@
-//! Transactions: every legal outcome of one is found, one of them happens.
+//! Transactions: computes all legal outcomes and applies one of them.
 
 use crate::arch::event::Event;
 use crate::arch::{bits, cmd, regs as r};
@@ -17,7 +17,7 @@ pub enum Access {
     Write,
 }
 
-/// What a device's transaction came to.
+/// Result of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Transfer {
     /// All bytes were transferred.
@@ -32,7 +32,7 @@ pub enum Transfer {
 
 /// A transaction that waits.
 #[derive(Clone, Debug)]
-pub(crate) struct Stall {
+pub(crate) struct StalledTransaction {
     pub(crate) stag: u16,
     pub(crate) request: Request,
     pub(crate) data: Vec<u8>,
@@ -112,7 +112,7 @@ impl Model {
                 self.next_stag = self.next_stag.wrapping_add(1);
                 event.stag = Some(stag);
                 self.record(event);
-                self.stalls.push(Stall { stag, request, data: data.to_vec() });
+                self.stalls.push(StalledTransaction { stag, request, data: data.to_vec() });
                 Transfer::Stalled(stag)
             }
         }
@@ -165,13 +165,13 @@ impl Model {
             streams.insert(request.sid);
             let walk = Transaction { view: &view, request, streams: &streams };
             let ends = walk.run();
-            out.extend(ends.into_iter().filter(|outcome| view.alive(&outcome.item)));
+            out.extend(ends.into_iter().filter(|outcome| view.usable_at(&outcome.item)));
         }
         out
     }
 
     pub(crate) fn resume(&mut self, sid: u32, stag: u32, retry: bool) {
-        let wanted = |s: &Stall| u32::from(s.stag) == stag && s.request.sid == sid;
+        let wanted = |s: &StalledTransaction| u32::from(s.stag) == stag && s.request.sid == sid;
         let Some(at) = self.stalls.iter().position(wanted) else {
             return;
         };
@@ -180,7 +180,7 @@ impl Model {
         self.completions.push((stall.stag, end));
     }
 
-    fn retry(&mut self, stall: &Stall) -> Transfer {
+    fn retry(&mut self, stall: &StalledTransaction) -> Transfer {
         let Request { sid, ssid, address, access } = stall.request;
         match access {
             Access::Read => self.dma_read(sid, ssid, address, &mut [0; 8]),
@@ -191,7 +191,7 @@ impl Model {
     pub(crate) fn stall_term(&mut self, sid: u32) {
         let (gone, kept) = std::mem::take(&mut self.stalls).into_iter().partition(|s| s.request.sid == sid);
         self.stalls = kept;
-        let gone: Vec<Stall> = gone;
+        let gone: Vec<StalledTransaction> = gone;
         self.completions.extend(gone.into_iter().map(|s| (s.stag, Transfer::Aborted(None))));
     }
 
@@ -200,7 +200,7 @@ impl Model {
         self.completions.extend(gone.into_iter().map(|s| (s.stag, Transfer::Aborted(None))));
     }
 
-    /// What stalled transactions came to since the last call, by STAG.
+    /// Results of stalled transactions since the last call, by STAG.
     pub fn take_completions(&mut self) -> Vec<(u16, Transfer)> {
         std::mem::take(&mut self.completions)
     }
@@ -212,7 +212,7 @@ impl Model {
     }
 
     pub(crate) fn atc_invalidate(&mut self, sid: u32, invalidation: cmd::Cmd) {
-        // ATCs are the endpoints': a hostile one keeps what it likes, so there is nothing to remove.
+        // ATCs are in the endpoints: a hostile one may ignore invalidations, so nothing is removed.
         let _ = (sid, bits(invalidation[1], 5, 0));
     }
 }

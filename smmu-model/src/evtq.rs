@@ -33,8 +33,8 @@ impl Model {
         self.report(event.words())
     }
 
-    /// Writes a record of any words into the event queue: implementations may define types of their own, and fields of
-    /// the others that nobody expects.
+    /// Writes a record of any words into the event queue: implementations may define types of their own, and unusual
+    /// fields of the others.
     pub fn report(&mut self, words: [u64; 4]) -> Recorded {
         let base = self.regs.eventq_base;
         let log2 = queue_log2(base, self.config().eventq_bits);

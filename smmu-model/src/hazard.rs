@@ -1,5 +1,4 @@
-//! Things that software must not do: the architecture leaves the outcome open, so a driver that does them is wrong even
-//! where this model carries on.
+//! Software errors with architecturally undefined results: a driver with one is wrong even if this model continues.
 
 /// One misuse of the programming interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -26,7 +26,7 @@ pub enum AsidTag {
     Asid(u32),
     /// Global, or the regime has no ASIDs.
     Global,
-    /// Whatever ASID makes the entry hardest to remove: used where the host chooses it.
+    /// The ASID that makes the entry hardest to remove: used where the host controls it.
     Any,
 }
 
@@ -65,10 +65,10 @@ pub enum Depth {
     AnyLeaf,
 }
 
-/// What a cached item is, as far as invalidation can tell.
+/// The invalidation tag of a cached item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Tag {
-    /// Not cached: a fetch that happens now, or a bundle of other items.
+    /// Not cached: a fetch that happens now, or a group of other items.
     None,
     /// A level 1 stream table descriptor for the StreamIDs `first..first + count`.
     L1Std {
@@ -135,7 +135,7 @@ pub struct ByAddress {
     pub leaf: bool,
     /// TG and TTL of the command, where TG is not 0: entries of another granule or level need not go.
     pub hint: Option<(u64, u64)>,
-    /// Operands for which the architecture promises nothing: no entry need go.
+    /// Operands without an architectural guarantee: no entry must be removed.
     pub void: bool,
 }
 
@@ -254,7 +254,7 @@ pub struct Invalidation {
     pub scope: Scope,
     /// When it was consumed: information read before must not survive it.
     pub consumed: Time,
-    /// When a later SYNC completed; until then everything may still be there.
+    /// When a later SYNC completed; until then entries may still be cached.
     pub completed: Option<Time>,
 }
 

@@ -1,9 +1,9 @@
-//! Cached items, and whether one could legally be in a cache.
+//! Cached items, and whether the architecture allows one to be cached.
 //!
 //! An [`Item`] is a piece of information that a cache may hold: the words it was read from (each with the time during
 //! which they had that value), its tag for invalidation, and the items that were used to find it. The question
-//! [`Timeline::alive`] answers is whether read times can be chosen for the whole tree so that every item was still in
-//! its cache when it was used. Only completed invalidations count, an invalidation removes only what it must
+//! [`Timeline::usable_at`] answers is whether read times can be chosen for the whole tree so that every item was still
+//! in its cache when it was used. Only completed invalidations count, an invalidation removes only what it must
 //! (`Scope::covers`), and what it removes is what was read before it was consumed:
 //!
 //! - a combined VA to PA entry that was made after NH_ALL was consumed, out of a stage 2 entry whose S2_IPA had not
@@ -11,7 +11,7 @@
 //! - one command that covers both (S12_VMALL) leaves nothing.
 //!
 //! For given values the earliest possible read times are the best choice: an item that is used earlier has fewer
-//! completed invalidations behind it. So one pass from the use back to the root decides.
+//! completed invalidations behind it. So one pass from the use back to the root is enough.
 
 use std::rc::Rc;
 
@@ -76,7 +76,8 @@ impl Item {
         self.words.iter().all(|word| word.end.is_none())
     }
 
-    /// Whether this item is usable whenever `other`, found in the same way, is: it was there earlier and lasted longer.
+    /// Whether this item is usable whenever `other`, found in the same way, is: it was created earlier and overwritten
+    /// later.
     #[must_use]
     pub fn outlasts(&self, other: &Self) -> bool {
         let located = self.sources.iter().map(|source| source.since).max().unwrap_or(0);
@@ -92,7 +93,7 @@ impl Item {
         }
     }
 
-    /// When the youngest word of the tree was written: a measure of staleness.
+    /// When the most recently written word of the tree was written: a measure of staleness.
     #[must_use]
     pub fn since(&self) -> Time {
         self.since
@@ -120,7 +121,7 @@ pub struct Timeline {
 impl Timeline {
     /// Whether `item` can be used at `now`.
     #[must_use]
-    pub fn alive(&self, item: &Item, now: Time) -> bool {
+    pub fn usable_at(&self, item: &Item, now: Time) -> bool {
         // What is in memory now can be read now.
         if item.fresh() && self.enabled_at(now) {
             return true;
@@ -151,7 +152,7 @@ impl Timeline {
             }
         }
         let earliest = if item.live { at } else { floor.max(item.since) };
-        // What is not cached itself passes the constraints of its user on to its sources.
+        // An uncached item passes the constraints of its user on to its sources.
         if item.tag == Tag::None {
             active.extend_from_slice(inherited);
         }
@@ -188,7 +189,7 @@ impl Timeline {
         }
     }
 
-    /// Drops what can no longer matter, and returns the time before which memory may forget.
+    /// Drops items that can no longer be used, and returns the time before which memory history can be dropped.
     ///
     /// After CFGI_ALL is complete and a later TLBI_NSNH_ALL (and TLBI_EL2_ALL, where there are EL2 contexts) is complete too, nothing that
     /// was read before the CFGI_ALL can be in any cache.

@@ -1,16 +1,16 @@
-//! An SMMUv3 that is as unhelpful as the architecture allows, for tests of what is written against it.
+//! An adversarial SMMUv3 model for tests: it takes the worst behaviour that the architecture allows.
 //!
 //! The model is written from Arm IHI 0070 (edition G) and shares no constant and no walker with the driver: a wrong bit
-//! position on one side shows as a failure instead of cancelling out. It is hostile in three ways:
+//! position on one side fails a test. It is adversarial in three ways:
 //!
 //! - **Time.** Register handshakes and commands take effect at any later legal moment ([`Pace`]), chosen by a seed.
-//! - **Caches.** Memory remembers ([`mem`]), and every structure, walk-cache entry and TLB entry, combined or not, stays
-//!   usable until an invalidation that must remove it has been consumed and a later SYNC has completed ([`item`],
-//!   [`inval`]). [`Model::dma_read`] and [`Model::dma_write`] take the stalest legal way that gets through.
+//! - **Caches.** Memory remembers ([`mem`]), and every structure, walk-cache entry and TLB entry, combined or not,
+//!   stays usable until an invalidation that must remove it has been consumed and a later SYNC has completed ([`item`],
+//!   [`inval`]). [`Model::dma_read`] and [`Model::dma_write`] use the oldest cached information that succeeds.
 //! - **The oracle.** [`Model::reach`] answers which bytes a stream can reach by any legal choice, whether or not a
 //!   transaction tried.
 //!
-//! What software must not do, although this hardware would survive it, is collected as [`Hazard`]s.
+//! Software errors that this model tolerates are recorded as [`Hazard`]s.
 //!
 //! ```
 //! use smmu_model::{Config, Model, Region, Snoop, Transfer, mem::Memory};

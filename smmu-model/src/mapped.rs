@@ -1,7 +1,7 @@
-//! What a stage 2 table maps now, kept from one question of the oracle to the next.
+//! A cache of the current mappings of a stage 2 table, for the oracle.
 //!
-//! Most of a table is the same as at the last question and has no past that a cache could remember. Such a part is decoded once,
-//! for as long as the stamps of its pages say that nothing in it changed. What was overwritten is walked as ever ([`View::s2_past`]).
+//! Most of a table is unchanged since the last query and has no overwritten descriptors. Such a part is decoded once,
+//! as long as the stamps of its pages are unchanged. Overwritten descriptors are walked each time ([`View::s2_past`]).
 
 use std::cell::{RefCell, RefMut};
 use std::collections::HashMap;
@@ -15,9 +15,9 @@ use crate::mem::{Region, Version};
 use crate::oracle::{Reachable, Via};
 use crate::stage2::{S2Mapping, root_table};
 use crate::strtab::S2;
-use crate::view::{Past, View};
+use crate::view::{History, View};
 
-/// Leaves side by side, of one size and with the same permissions.
+/// Adjacent leaves of one size with the same permissions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Run {
     ipa: u64,
@@ -59,12 +59,12 @@ pub struct Mapped {
 }
 
 impl Mapped {
-    /// It, in ranges as long as they can be.
+    /// The mappings as maximal ranges.
     pub fn ranges(&self) -> impl Iterator<Item = Reachable> {
         self.runs.iter().map(|run| run.reachable(run.ipa, run.pa, run.size()))
     }
 
-    /// It, leaf by leaf.
+    /// The mappings as leaves.
     pub fn leaves(&self) -> impl Iterator<Item = Reachable> {
         self.runs.iter().flat_map(|run| {
             let leaf =
@@ -115,7 +115,7 @@ struct Known {
 #[derive(Debug, Default)]
 pub(crate) struct Walks(RefCell<Known>);
 
-/// Tables that are remembered at most: more than a machine has.
+/// Maximum cached tables: more than a machine has.
 const MOST_TABLES: usize = 4096;
 
 impl Walks {
@@ -155,7 +155,7 @@ impl View<'_> {
         }
     }
 
-    /// The table at `place`, decoded anew if something in it changed.
+    /// The table at `place`, decoded again if it changed.
     fn decoded(&self, s2: &S2, place: Place) -> Arc<Decoded> {
         let known = self.walks.known().tables.get(&(*s2, place)).cloned();
         if let Some(known) = known.filter(|known| self.mem.unchanged(&known.pages)) {
@@ -205,7 +205,7 @@ impl View<'_> {
     /// lead nowhere but where `now` does.
     pub(crate) fn s2_past(&self, s2: &S2, source: &Rc<Item>, now: &Mapped) -> Vec<S2Mapping> {
         let mut out = Vec::new();
-        if self.past == Past::Any {
+        if self.past == History::Any {
             let (table, width) = root_table(s2);
             self.past_table(s2, 0, Place { table, level: s2.start_level, width }, source, now, &mut out);
         }
@@ -225,13 +225,13 @@ impl View<'_> {
         let shift = s2.granule.level_shift(place.level);
         for page in place.pages() {
             self.looks_at(page);
-            for at in self.mem.words_with_past(page).into_iter().map(|offset| page + offset) {
+            for at in self.mem.words_with_history(page).into_iter().map(|offset| page + offset) {
                 if at < start || at >= end {
                     continue;
                 }
                 let ipa = base + (((at - start) / 8) << shift);
                 let now = self.mem.dev_read64(at).ok();
-                // What no barrier has ordered yet has no end either, and is not what the table says for certain.
+                // A store not yet ordered by a barrier has no end time either, and is not certain to be visible.
                 let other = |old: &Version| old.end.is_some() || Some(old.value) != now;
                 for version in self.versions(at).unwrap_or_default().into_iter().rev().filter(other) {
                     self.s2_version(s2, ipa, place.level, at, version, source, Some(mapped), out);
@@ -243,7 +243,7 @@ impl View<'_> {
             let ipa = base + ipa;
             below.pages().for_each(|page| self.looks_at(page));
             // Nothing is below the tables of the last level.
-            if below.level == 3 && below.pages().all(|page| self.mem.words_with_past(page).is_empty()) {
+            if below.level == 3 && below.pages().all(|page| self.mem.words_with_history(page).is_empty()) {
                 continue;
             }
             let now = self.mem.dev_read64(at).ok();

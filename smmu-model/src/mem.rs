@@ -1,4 +1,4 @@
-//! Physical memory that remembers: every 64-bit word keeps the values it had, with the time at which it had them.
+//! Physical memory with history: every 64-bit word keeps its earlier values with their times.
 //!
 //! A cache of an SMMU may hold whatever a word contained at any moment since the last invalidation. Instead of
 //! modelling one particular cache, the model asks memory for all these values. There are two views: what CPUs see, and
@@ -6,8 +6,8 @@
 //! store only after [`Memory::clean`], and a CPU sees its writes only after [`Memory::invalidate`]. Stores that no barrier
 //! orders have methods of their own ([`Memory::store_unordered`]).
 //!
-//! A test that starts often from the same state keeps a [`Saved`] of it. Pages are shared until one side stores to them, so
-//! that going back costs what was changed.
+//! A test that often starts from the same state keeps a [`Saved`]. Pages are copy-on-write, so restoring costs only the
+//! changed pages.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -31,7 +31,7 @@ pub struct Version {
     pub end: Option<Time>,
 }
 
-/// What answers at a physical address.
+/// Type of region at a physical address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Region {
     /// Memory.
@@ -51,7 +51,7 @@ pub struct MmioWrite {
     pub size: u64,
 }
 
-/// Nothing answers at an address: the interconnect returns an external abort.
+/// No region at this address: the interconnect returns an external abort.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExternalAbort;
 
@@ -76,20 +76,20 @@ struct Inner {
     cpu: Pages,
     poc: Pages,
     mmio: Vec<MmioWrite>,
-    /// For each SMMU, the time before which it needs no past.
+    /// For each SMMU, the time before which it needs no history.
     floors: Vec<Time>,
-    /// What was before is forgotten.
-    forgotten: Time,
-    /// The youngest [`page::Page::stamp`]. It never goes back.
+    /// History before this time was dropped.
+    dropped_before: Time,
+    /// The latest [`page::Page::stamp`]. It only increases.
     stamp: u64,
-    /// The words to which there are stores that no barrier has ordered.
+    /// The words with stores not yet ordered by a barrier.
     pending: Vec<u64>,
 }
 
 const PAGE: u64 = 4096;
 
 impl Memory {
-    /// Empty memory: nothing answers until a region is added.
+    /// Empty memory: every access aborts until a region is added.
     #[must_use]
     pub fn new(snoop: Snoop) -> Self {
         Self(Arc::new(Mutex::new(Inner {
@@ -100,7 +100,7 @@ impl Memory {
             poc: Pages::default(),
             mmio: Vec::new(),
             floors: Vec::new(),
-            forgotten: 0,
+            dropped_before: 0,
             stamp: 0,
             pending: Vec::new(),
         })))
@@ -116,7 +116,7 @@ impl Memory {
         Arc::make_mut(&mut self.lock().regions).insert(base, (size, region));
     }
 
-    /// What answers at `pa`.
+    /// The type of region at `pa`.
     #[must_use]
     pub fn region(&self, pa: u64) -> Option<Region> {
         self.lock().region(pa)
@@ -207,7 +207,7 @@ impl Memory {
         }
     }
 
-    /// Sets aligned words as they were before time began: no cache can hold anything else, unless they were stored to.
+    /// Sets the initial value of aligned words: no cache can hold older values.
     pub fn preset(&self, words: impl IntoIterator<Item = (u64, u64)>) {
         let mut m = self.lock();
         for (word, value) in words {
@@ -232,7 +232,7 @@ impl Memory {
         });
     }
 
-    /// Drops the CPU's copy of `range`: it sees the point of coherency again.
+    /// Invalidates the CPU's cached copy of `range`.
     pub fn invalidate(&self, range: Range<u64>) {
         let mut m = self.lock();
         if m.snoop == Snoop::Coherent {
@@ -246,7 +246,7 @@ impl Memory {
         });
     }
 
-    /// Another SMMU looks at this memory; its number.
+    /// Registers another SMMU as an observer; returns its number.
     #[must_use]
     pub fn attach(&self) -> usize {
         let mut m = self.lock();
@@ -254,19 +254,19 @@ impl Memory {
         m.floors.len() - 1
     }
 
-    /// SMMU `who` can have nothing cached from before `before`. What no SMMU can have is forgotten.
+    /// SMMU `who` has nothing cached from before `before`. Drops history that no SMMU needs.
     pub fn forget(&self, who: usize, before: Time) {
         let mut m = self.lock();
         if let Some(floor) = m.floors.get_mut(who) {
             *floor = before.max(*floor);
         }
         let before = m.floors.iter().copied().min().unwrap_or(0);
-        if before <= m.forgotten {
+        if before <= m.dropped_before {
             return;
         }
         let m = &mut *m;
-        m.forgotten = before;
-        for page in m.poc.values_mut().filter(|page| page.can_forget(before)) {
+        m.dropped_before = before;
+        for page in m.poc.values_mut().filter(|page| page.has_history_before(before)) {
             m.stamp += 1;
             let page = Arc::make_mut(page);
             page.stamp = m.stamp;
@@ -287,7 +287,7 @@ impl Inner {
         (pa - base < *size).then_some(*region)
     }
 
-    /// Calls `act` for the words of the lines of `range`, but not for pages that nobody has stored to.
+    /// Calls `act` for the words of the lines of `range`, but not for pages without stores.
     fn each_word_of_lines(&mut self, range: Range<u64>, act: impl Fn(&mut Self, u64)) {
         let mut word = range.start & !63;
         let end = range.end.next_multiple_of(64);

@@ -1,4 +1,4 @@
-//! The model as a whole: its state, its pace, what tests inject into it and read out of it.
+//! The model: state, scheduling, fault injection and inspection by tests.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,14 +8,14 @@ use crate::arch::cmd::Cmd;
 use crate::arch::event::Event;
 use crate::arch::regs as r;
 use crate::config::{Cache, Config, Pace};
-use crate::dma::{Stall, Transfer};
+use crate::dma::{StalledTransaction, Transfer};
 use crate::hazard::Hazard;
 use crate::inval::{Invalidation, Scope};
 use crate::item::{Regimes, Timeline};
 use crate::mapped::Walks;
 use crate::mem::{ExternalAbort, Memory, MmioWrite, Time};
 use crate::regs::Regs;
-use crate::view::{Lookups, Past, Strtab, View};
+use crate::view::{History, Lookups, Strtab, View};
 
 /// An interrupt or event that the SMMU signalled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,8 +49,7 @@ pub enum Injection {
     GbpaNever,
 }
 
-/// An SMMUv3. A clone of it is what it was at that moment, with the same memory: to go back to, once the memory has
-/// ([`Memory::restore`]).
+/// An SMMUv3. A clone is a snapshot that shares the memory; restore the memory first ([`Memory::restore`]).
 #[derive(Clone)]
 pub struct Model {
     config: Config,
@@ -67,12 +66,12 @@ pub struct Model {
     hazards: Vec<Hazard>,
     injections: Vec<Injection>,
     pub(crate) sync_stuck: bool,
-    /// Invalidations that raced with traffic and were lost, and whether a CMD_SYNC came after.
+    /// Invalidations lost because of racing traffic, and whether a CMD_SYNC followed.
     pub(crate) raced: Vec<(Scope, bool)>,
     pub(crate) commands: u64,
     pub(crate) syncs: u64,
     pub(crate) streams: BTreeSet<u32>,
-    pub(crate) stalls: Vec<Stall>,
+    pub(crate) stalls: Vec<StalledTransaction>,
     pub(crate) completions: Vec<(u16, Transfer)>,
     pub(crate) next_stag: u16,
     rng: u64,
@@ -131,7 +130,7 @@ impl Model {
         &self.mem
     }
 
-    /// Power is lost and comes back: registers are as after reset, what caches hold is not known.
+    /// Power loss and return: registers have reset values, cache content is UNKNOWN.
     pub fn reset(&mut self) {
         let now = self.mem.tick();
         if let Some(last) = self.timeline.enabled.last_mut() {
@@ -181,7 +180,7 @@ impl Model {
         while self.step() {}
     }
 
-    /// Time passes for the hardware: under [`Pace::Lazy`] up to three steps, otherwise whatever the pace allows.
+    /// Lets time pass for the hardware: under [`Pace::Lazy`] up to three steps, otherwise whatever the pace allows.
     pub fn relax(&mut self) {
         match self.config.pace {
             Pace::Eager => self.run_to_idle(),
@@ -219,7 +218,7 @@ impl Model {
         self.raise_gerror(r::GERROR_SFM);
     }
 
-    /// Asks for a failure.
+    /// Injects a failure.
     pub fn inject(&mut self, injection: Injection) {
         self.injections.push(injection);
     }
@@ -290,7 +289,7 @@ impl Model {
         takes_part
     }
 
-    /// Hardware drops everything that it has cached, as it may at any time. Long tests do this to forget the past.
+    /// Drops all cached entries, as hardware may at any time. Long tests use this to limit the history.
     pub fn drop_caches(&mut self) {
         for scope in [Scope::SteRange { first: 0, last: u32::MAX }, Scope::NsnhAll, Scope::El2All] {
             let consumed = self.mem.tick();
@@ -308,7 +307,7 @@ impl Model {
         &self.timeline.invalidations
     }
 
-    /// Tells the oracle about a StreamID whose device may have filled shared TLB entries.
+    /// Adds a StreamID whose device may have created shared TLB entries, for the oracle.
     pub fn add_stream(&mut self, sid: u32) {
         self.streams.insert(sid);
     }
@@ -328,7 +327,7 @@ impl Model {
     }
 
     pub(crate) fn view(&self) -> View<'_> {
-        let past = if self.config.cache == Cache::None { Past::Now } else { Past::Any };
+        let past = if self.config.cache == Cache::None { History::Now } else { History::Any };
         View {
             config: &self.config,
             mem: &self.mem,

@@ -1,9 +1,11 @@
-//! The oracle: which bytes can a stream reach now, by any legal choice of the hardware and of its owner?
+//! The oracle: the bytes that a stream can reach now, in any behaviour allowed by the architecture and with any stage
+//! 1.
 //!
-//! The owner is taken to be hostile. What it may write (context descriptors and stage 1 tables) is taken to say whatever
-//! helps it: with stage 1 in front, every IPA that stage 2 translates can be named, and a combined TLB entry of any VA and
-//! ASID may exist for it. Only stage 2, the stream table and the registers limit a stream. So the answer is an upper
-//! bound of what [`Model::dma_read`] and [`Model::dma_write`] can do, and it does not depend on what they did.
+//! The owner is taken to be hostile. Structures that it can write (context descriptors and stage 1 tables) are assumed
+//! to have the worst content: with stage 1 enabled, every IPA that stage 2 translates can be accessed, and a combined
+//! TLB entry of any VA and ASID may exist for it. Only stage 2, the stream table and the registers limit a stream. So
+//! the answer is an upper bound of what [`Model::dma_read`] and [`Model::dma_write`] can do, and it does not depend on
+//! what they did.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -52,13 +54,13 @@ pub struct Reachable {
     pub pa: u64,
     /// Size in bytes.
     pub size: u64,
-    /// The IPA that leads there.
+    /// The IPA of the range.
     pub ipa: u64,
     /// It can be written.
     pub write: bool,
     /// How.
     pub via: Via,
-    /// Something used on the way has been overwritten in memory: a cache still holds it.
+    /// An entry used for it has been overwritten in memory: a cache still holds it.
     pub stale: bool,
 }
 
@@ -73,9 +75,9 @@ impl Reachable {
 /// What a stream can reach.
 #[derive(Debug, Default)]
 pub struct Reach {
-    /// What tables map now, for streams alike the same.
+    /// Current mappings of the tables, shared by streams with equal entries.
     pub now: Vec<Arc<Mapped>>,
-    /// Everything else: without a table, or by what was overwritten.
+    /// Everything else: without a table, or by overwritten entries.
     pub other: Vec<Reachable>,
 }
 
@@ -109,9 +111,9 @@ pub struct Originated {
 struct From<'a> {
     view: &'a View<'a>,
     nested: bool,
-    /// Leaves of the past that were found: address, size, and whether they can be written.
+    /// Overwritten leaves that were found: address, size, and whether they can be written.
     found: HashSet<(u64, u32, bool)>,
-    /// Tables that a source of the present has.
+    /// Tables of current sources.
     now: Vec<(S2, Arc<Mapped>)>,
 }
 
@@ -119,13 +121,13 @@ impl From<'_> {
     fn reach(&mut self, source: &Source, out: &mut Reach) {
         let Some(s2) = source.stages.s2 else {
             let item = Item::new(any_stage1(source), vec![], vec![source.item.clone()]);
-            if self.nested && self.view.alive(&item) {
+            if self.nested && self.view.usable_at(&item) {
                 let (size, stale) = (1 << self.view.config.oas_bits(), !item.fresh());
                 out.other.push(Reachable { pa: 0, size, ipa: 0, write: true, via: Via::StaleStage1Only, stale });
             }
             return;
         };
-        // What an entry and a table say now can be read now.
+        // Current entries and tables are readable now.
         if source.item.fresh() && self.view.enabled() && self.now.iter().all(|(known, _)| *known != s2) {
             let mapped = self.view.mapped_now(&s2);
             out.now.push(mapped.clone());
@@ -148,9 +150,9 @@ impl From<'_> {
         if (!leaf.read && !leaf.write) || known {
             return;
         }
-        let via = if self.view.alive(&leaf.item) {
+        let via = if self.view.usable_at(&leaf.item) {
             Via::Stage2
-        } else if self.nested && self.view.alive(&Item::new(any_stage1(source), vec![], vec![leaf.item.clone()])) {
+        } else if self.nested && self.view.usable_at(&Item::new(any_stage1(source), vec![], vec![leaf.item.clone()])) {
             Via::Combined
         } else {
             return;
@@ -173,7 +175,7 @@ fn any_stage1(source: &Source) -> Tag {
 }
 
 impl Model {
-    /// Whether SMMUEN is 0, or may be, and GBPA does not abort, or may not: then everything passes.
+    /// Whether SMMUEN is 0, or may be, and GBPA does not abort, or may not: everything is bypassed then.
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.regs.cr0.maybe_clear(r::CR0_SMMUEN) && self.regs.gbpa.maybe_clear(r::GBPA_ABORT)
@@ -243,7 +245,7 @@ impl Model {
             let Lookup::Found(SteUse { kind, item }) = lookup else {
                 continue;
             };
-            if !view.alive(&Item::live(vec![], vec![item.clone()])) {
+            if !view.usable_at(&Item::live(vec![], vec![item.clone()])) {
                 continue;
             }
             match kind {
@@ -257,13 +259,13 @@ impl Model {
                         out.other.push(everything(Via::Stage1Only));
                         continue;
                     }
-                    // The entry decides the tags; what the TLB holds for them is the same for all entries alike.
+                    // The entry determines the tags; TLB content for equal tags is the same.
                     let key = (stages.world, stages.s1.is_some());
                     if seen.contains(&key) {
                         continue;
                     }
                     seen.push(key);
-                    // The present first: what it reaches need not be looked for in the past.
+                    // Current mappings first: what they reach need not be searched in the history.
                     let mut sources = tlb_sources(view, &self.streams, sid, stages.world, Detail::Reach);
                     sources.sort_by_key(|source| !source.item.fresh());
                     let mut from = From { view, nested: stages.s1.is_some(), found: HashSet::new(), now: Vec::new() };
@@ -276,7 +278,7 @@ impl Model {
         out
     }
 
-    /// Every stream table entry, as its eight words, that hardware may use for `sid` now: also torn ones.
+    /// Every stream table entry, as its eight words, that hardware may use for `sid` now: also partly updated ones.
     #[must_use]
     pub fn entries(&self, sid: u32) -> Vec<Vec<u64>> {
         let view = self.view();
@@ -284,7 +286,7 @@ impl Model {
             Lookup::Found(ste) => Some(ste.item),
             Lookup::BadStreamId(_) | Lookup::Abort(..) => None,
         });
-        found.filter(|item| view.alive(&Item::live(vec![], vec![item.clone()]))).map(|item| item.values()).collect()
+        found.filter(|item| view.usable_at(&Item::live(vec![], vec![item.clone()]))).map(|item| item.values()).collect()
     }
 
     /// How transactions of `sid` can reach the byte at `pa` now, if they can.
@@ -341,7 +343,7 @@ impl Model {
                     continue;
                 };
                 let Some(s2) = stages.s2 else { continue };
-                if !view.alive(&item) {
+                if !view.usable_at(&item) {
                     continue;
                 }
                 for mapping in view.s2_mappings(&s2, &item) {
@@ -349,7 +351,7 @@ impl Model {
                     let Some(old) = mapping.leaf.item.only_word() else {
                         continue;
                     };
-                    if old.end.is_none() || !view.alive(&mapping.leaf.item) {
+                    if old.end.is_none() || !view.usable_at(&mapping.leaf.item) {
                         continue;
                     }
                     let Ok(Some(now)) = view.mem.versions(at, 0).map(|all| all.last().copied()) else {

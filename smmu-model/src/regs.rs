@@ -83,7 +83,7 @@ fn half_of(word: u64, offset: u32, value: u32) -> u64 {
 pub(crate) const ADDR: u64 = 0x00ff_ffff_ffff_ffff;
 
 impl Model {
-    /// What the 32-bit register at `offset` holds, for a test that looks on: nothing makes progress.
+    /// What the 32-bit register at `offset` holds, for inspection by a test, without progress.
     #[must_use]
     pub fn register(&self, offset: u32) -> u32 {
         self.get32(self.fold(offset))

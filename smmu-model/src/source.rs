@@ -1,4 +1,4 @@
-//! Where TLB entries may come from: any entry, of any stream and any time, with the same tags.
+//! Sources of TLB entries: any entry, of any stream and time, with the same tags.
 
 use std::collections::BTreeSet;
 use std::rc::Rc;

@@ -239,7 +239,7 @@ fn leaf(s2: &S2, ipa: u64, level: u32, at: u64, pa: u64, raw: u64, item: Rc<Item
     let shift = s2.granule.level_shift(level);
     let (read, writable_now) = s2.allows(raw);
     let memattr = desc::s2_memattr(raw);
-    // With S2FWB bit 4 of the descriptor tells Device from the rest [5.2 S2FWB; Arm ARM D8.6.6].
+    // With S2FWB bit 4 of the descriptor distinguishes Device from Normal [5.2 S2FWB; Arm ARM D8.6.6].
     let device = if s2.fwb { memattr & 0b0100 == 0 } else { memattr >> 2 == 0 };
     let writable = desc::s2ap(raw) & 2 != 0;
     // The dirty state is updated in memory: a descriptor that is no longer there is read again first.

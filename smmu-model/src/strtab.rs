@@ -1,4 +1,4 @@
-//! Finding and judging stream table entries [IHI 0070G 3.3.2, 5.1, 5.2].
+//! Lookup and checks of stream table entries [IHI 0070G 3.3.2, 5.1, 5.2].
 
 use std::rc::Rc;
 
@@ -37,7 +37,7 @@ pub(crate) struct SteUse {
     pub(crate) item: Rc<Item>,
 }
 
-/// What an entry asks for.
+/// Meaning of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SteKind {
     /// V is 0, or an ILLEGAL combination: C_BAD_STE.
@@ -168,9 +168,10 @@ impl View<'_> {
         };
         // An entry behind a cached descriptor may be fetched after the table has moved; one in a linear table not.
         let (start, end) = if sources.is_empty() { (table.start, table.end) } else { (0, None) };
-        // What was over before the descriptor could be seen is read by nobody who follows it.
+        // A value overwritten before the descriptor was visible cannot be read through it.
         let linked = sources.iter().map(|source| source.since()).max().unwrap_or(0);
-        // Nor is what came after the descriptor was forgotten: a table that was taken back may have had other uses since.
+        // Nor is a value stored after the descriptor was invalidated: a table that was freed may have had other uses
+        // since.
         let forgotten = sources.iter().map(|source| self.timeline.gone_at(source)).min().unwrap_or(u64::MAX);
         for word in &mut words {
             let meets = |version: &&Version| version.start < forgotten && version.end.is_none_or(|end| end > linked);
@@ -186,7 +187,7 @@ impl View<'_> {
             for (to, from) in raw.iter_mut().zip(&mixture) {
                 *to = from.value;
             }
-            let kind = self.judge(&raw);
+            let kind = self.check_ste(&raw);
             let item = Item::new(Tag::Ste { sid }, mixture, sources.clone());
             out.push(Lookup::Found(SteUse { kind, item }));
         }
@@ -195,7 +196,7 @@ impl View<'_> {
 
 impl View<'_> {
     /// Decodes an entry and applies the ILLEGAL rules of its field descriptions.
-    pub(crate) fn judge(&self, raw: &ste::Ste) -> SteKind {
+    pub(crate) fn check_ste(&self, raw: &ste::Ste) -> SteKind {
         let config = self.config;
         if !ste::valid(raw) {
             return SteKind::Illegal;
@@ -213,7 +214,7 @@ impl View<'_> {
             return SteKind::Illegal;
         }
         let s1 = if stage1 {
-            match judge_s1(config, raw) {
+            match check_s1(config, raw) {
                 Some(s1) => Some(s1),
                 None => return SteKind::Illegal,
             }
@@ -221,7 +222,7 @@ impl View<'_> {
             None
         };
         let s2 = if stage2 {
-            match judge_s2(config, raw) {
+            match check_s2(config, raw) {
                 Some(s2) => Some(s2),
                 None => return SteKind::Illegal,
             }
@@ -232,14 +233,14 @@ impl View<'_> {
             Some(world) => world,
             None => return SteKind::Illegal,
         };
-        let Some(eats) = self.judge_eats(raw, mode) else {
+        let Some(eats) = self.check_eats(raw, mode) else {
             return SteKind::Illegal;
         };
         SteKind::Translate(Stages { s1, s2, world, eats })
     }
 }
 
-fn judge_s1(config: &Config, raw: &ste::Ste) -> Option<S1> {
+fn check_s1(config: &Config, raw: &ste::Ste) -> Option<S1> {
     let substreams = config.ssid_bits > 0;
     let cdmax = if substreams { ste::s1cdmax(raw) } else { 0 };
     if cdmax > config.ssid_bits {
@@ -282,7 +283,7 @@ pub(crate) fn granule_supported(config: &Config, granule: Granule) -> bool {
     }
 }
 
-fn judge_s2(config: &Config, raw: &ste::Ste) -> Option<S2> {
+fn check_s2(config: &Config, raw: &ste::Ste) -> Option<S2> {
     if !ste::s2aa64(raw) || !config.aarch64 || ste::s2endi(raw) {
         return None;
     }
@@ -356,7 +357,7 @@ impl View<'_> {
     }
 
     /// The effective EATS, or `None` for an ILLEGAL one [5.2 EATS].
-    fn judge_eats(&self, raw: &ste::Ste, mode: u64) -> Option<u64> {
+    fn check_eats(&self, raw: &ste::Ste, mode: u64) -> Option<u64> {
         let config = self.config;
         if !config.ats {
             return Some(0);

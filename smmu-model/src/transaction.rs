@@ -1,4 +1,4 @@
-//! One transaction's way through the structures: every legal outcome of it.
+//! Translation of one transaction: all legal outcomes.
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -209,8 +209,8 @@ impl Transaction<'_> {
         }
     }
 
-    /// Stage 1 (and 2) for one entry and one context descriptor, which decide the tags; TLB entries with these tags may
-    /// have been made out of older ones.
+    /// Stage 1 (and 2) for one entry and one context descriptor, which determine the tags; TLB entries with these tags
+    /// may come from older ones.
     fn with_context(&self, index: u32, stages: &Stages, ste: &SteUse, context: &CdUse, out: &mut Vec<Outcome>) {
         let asid = cd::asid(&context.raw);
         let sources = tlb_sources(self.view, self.streams, self.request.sid, stages.world, Detail::All);
@@ -288,7 +288,7 @@ impl Transaction<'_> {
                 out.push(pass(pa, updates, with(&leaf.item)));
                 return;
             }
-            // An entry from a time when this stream had no stage 2: its output address is taken for a PA.
+            // An entry from a time when this stream had no stage 2: its output address is used as a PA.
             (Some(_), None) => {
                 out.push(pass(truncate(leaf.out, self.view.config.oas_bits()), updates, with(&leaf.item)));
                 return;

@@ -1,4 +1,4 @@
-//! What walkers look at: memory with its past, the stream table registers with theirs, and the features.
+//! Input of walkers: memory and stream table registers with history, and the features.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -25,7 +25,7 @@ pub(crate) struct Strtab {
 
 /// Which values of a word a walk may see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Past {
+pub(crate) enum History {
     /// All that a cache may hold.
     Any,
     /// The current one.
@@ -38,7 +38,7 @@ pub(crate) struct View<'a> {
     pub(crate) mem: &'a Memory,
     pub(crate) timeline: &'a Timeline,
     pub(crate) strtab: &'a [Strtab],
-    pub(crate) past: Past,
+    pub(crate) past: History,
     pub(crate) now: Time,
     pub(crate) e2h: bool,
     pub(crate) recinvsid: bool,
@@ -73,7 +73,7 @@ impl Lookups {
 struct Known {
     found: Rc<[Lookup]>,
     strtab: Vec<Strtab>,
-    past: Past,
+    past: History,
     e2h: bool,
     atschk: bool,
     /// Pages with their stamps.
@@ -93,7 +93,7 @@ impl View<'_> {
     pub(crate) fn versions(&self, pa: u64) -> Result<Vec<Version>, ExternalAbort> {
         self.looks_at(pa);
         let mut all = self.mem.versions(pa, 0)?;
-        if self.past == Past::Now {
+        if self.past == History::Now {
             all.retain(|version| version.end.is_none());
         }
         Ok(all)
@@ -103,7 +103,7 @@ impl View<'_> {
     pub(crate) fn versions_of_line(&self, pa: u64) -> Result<Vec<Vec<Version>>, ExternalAbort> {
         self.looks_at(pa);
         let mut all = self.mem.versions_of_line(pa, 0)?;
-        if self.past == Past::Now {
+        if self.past == History::Now {
             for word in &mut all {
                 word.retain(|version| version.end.is_none());
             }
@@ -144,8 +144,8 @@ impl View<'_> {
     }
 
     /// Whether `item` may be used now.
-    pub(crate) fn alive(&self, item: &Rc<Item>) -> bool {
-        self.timeline.alive(item, self.now)
+    pub(crate) fn usable_at(&self, item: &Rc<Item>) -> bool {
+        self.timeline.usable_at(item, self.now)
     }
 }
 
@@ -162,7 +162,7 @@ pub(crate) fn clip(version: Version, start: Time, end: Option<Time>) -> Option<V
 /// Every way to take one version of each word.
 pub(crate) fn combinations(words: &[Vec<Version>]) -> Vec<Vec<Version>> {
     let total: usize = words.iter().map(Vec::len).product();
-    assert!(total <= 1 << 16, "a structure changed too often without a full invalidation: {total} mixtures");
+    assert!(total <= 1 << 16, "a structure changed too often without a full invalidation: {total} combinations");
     if total == 1 {
         return vec![words.iter().flatten().copied().collect()];
     }

@@ -43,7 +43,7 @@ impl View<'_> {
                 let mixture = mixture(dword0, others, number);
                 let mut raw = [0; 8];
                 raw.iter_mut().zip(&mixture).for_each(|(to, from)| *to = from.value);
-                if let SteKind::Translate(stages) = self.judge(&raw) {
+                if let SteKind::Translate(stages) = self.check_ste(&raw) {
                     add(&mut found, SteKind::Translate(in_short(stages)), mixture, sid, sources);
                 }
             }

@@ -1,17 +1,17 @@
-//! A CPU's way to memory: its stores are seen by others in any order until a barrier.
+//! A CPU's write buffer: its stores become visible to others in any order until a barrier.
 //!
-//! A store to a queue or a table and a store to a register are two stores to different places: without a barrier between
-//! them the SMMU may see the register first, and any of the former or none. [`Memory`] keeps what is under way, and every
-//! walk of the model takes all legal subsets of it into account; a command is fetched as it was before, which is legal and
-//! the worst. Here is what a register write can be checked against: whether anything is under way at all.
+//! A store to a queue or a table and a store to a register are two stores to different places: without a barrier
+//! between them the SMMU may see the register first, and any or none of the stores. [`Memory`] keeps the pending
+//! stores, and every walk of the model considers all legal subsets; a command is fetched with its old content, which is
+//! the legal worst case. This module tells whether any store is pending at a register write.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::mem::Memory;
 
-/// Accesses to one [`Memory`]. All CPUs of a machine share one: what a CPU has seen of another, its own barrier orders as
-/// well.
+/// Accesses to one [`Memory`]. All CPUs of a machine share one: a barrier also orders stores of other CPUs that it has
+/// observed.
 pub struct WriteBuffer {
     mem: Memory,
     /// Something was stored or cleaned since the last barrier.
@@ -66,19 +66,19 @@ impl WriteBuffer {
         self.mem.order();
     }
 
-    /// Whether a store or a clean waits for a barrier: a register write may then announce what is not there.
+    /// Whether a store or a clean waits for a barrier: a register write may then publish an incomplete entry.
     #[must_use]
     pub fn has_stores(&self) -> bool {
         self.stored.load(Ordering::Relaxed)
     }
 
-    /// Whether a load may still be under way: a register write may then give away what is not read yet.
+    /// Whether a load may still be pending: a register write may then free a slot before it is read.
     #[must_use]
     pub fn has_loads(&self) -> bool {
         self.loaded.load(Ordering::Relaxed)
     }
 
-    /// Forgets what is under way to `range`: the memory gets another owner, who orders that first.
+    /// Drops pending stores to `range`: the memory is freed or reused, and the new user orders them first.
     pub fn discard(&self, range: &Range<u64>) {
         self.mem.discard_unordered(range);
     }

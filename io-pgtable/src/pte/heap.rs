@@ -1,6 +1,6 @@
 //! Table memory on the build machine's heap, for tests and benchmarks of this crate and of its users.
 
-// Never part of a hypervisor: an overflow here is a failed test.
+// For tests only: an arithmetic overflow here panics and fails the test.
 #![allow(clippy::arithmetic_side_effects)]
 
 use core::ptr::NonNull;
@@ -13,10 +13,11 @@ use std::vec::Vec;
 use super::TableMemory;
 use crate::Pa;
 
-/// An arena with physical addresses of its own. Clones share it, so that a test can look on while a table owns a clone.
+/// An arena with its own physical addresses. Clones share it, so that a test can inspect the memory while a table owns
+/// a clone.
 ///
-/// It counts live tables, can be told to fail allocations, and keeps a second copy of its memory that holds only what was
-/// cleaned: what a walker sees that does not snoop.
+/// It counts live tables, can be told to fail allocations, and keeps a second copy of its memory with only the cleaned
+/// data, as a non-snooping walker sees it.
 #[derive(Clone)]
 pub struct HeapMemory {
     shared: Arc<Shared>,
@@ -27,7 +28,7 @@ struct Shared {
     words: Words,
     /// What reached the point of coherency.
     poc: Words,
-    /// By page: whether somebody asked where it is since [`HeapMemory::forget_touched`].
+    /// By page: whether its pointer was requested since [`HeapMemory::forget_touched`].
     touched: Vec<AtomicBool>,
     state: Mutex<State>,
 }
@@ -47,7 +48,7 @@ unsafe impl Sync for Words {}
 const POISON: u64 = if cfg!(miri) { 0 } else { 0xdead_beef_dead_beef };
 
 impl Words {
-    /// Words with a content that no test should find in a table.
+    /// Words with a poison value that no test should find in a table.
     fn poisoned(bytes: usize) -> Self {
         let len = bytes / 8;
         let words = std::vec![POISON; len].into_boxed_slice();
@@ -100,8 +101,8 @@ impl HeapMemory {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Makes it as new: no table is allocated, and no memory has a content that a test should find. Whether that was done: not
-    /// while it has clones, since a table may own one.
+    /// Resets it: no table is allocated and all memory is poisoned. Returns `false`, without a reset, while clones
+    /// exist, since a table may own one.
     #[must_use]
     pub fn reset(&mut self) -> bool {
         let Some(shared) = Arc::get_mut(&mut self.shared) else { return false };
@@ -119,21 +120,21 @@ impl HeapMemory {
         true
     }
 
-    /// Bytes from the start that were ever part of a table.
+    /// Bytes from the start that were ever allocated.
     #[must_use]
     pub fn used(&self) -> u64 {
         self.state().used
     }
 
-    /// Forgets which pages were touched. To be called while no table changes.
+    /// Clears the record of touched pages. Call it while no table changes.
     pub fn forget_touched(&self) {
         for touched in &self.shared.touched {
             touched.store(false, Ordering::Relaxed);
         }
     }
 
-    /// The pages of 4096 bytes, by address, that may have been stored to since [`HeapMemory::forget_touched`]: those of every
-    /// table whose place was asked for, and of tables larger than a page.
+    /// The pages of 4096 bytes, by address, that may have been stored to since [`HeapMemory::forget_touched`]: those of
+    /// every table whose pointer was requested, and of tables larger than a page.
     #[must_use]
     pub fn touched(&self) -> Vec<Pa> {
         let mut pages = self.shared.touched.iter().zip((self.shared.base..).step_by(PAGE));
@@ -260,6 +261,6 @@ unsafe impl TableMemory for HeapMemory {
         // A walk that begins later, on another thread behind a fence of its own, sees every store made so far.
         fence(Ordering::SeqCst);
         #[cfg(test)]
-        super::observer::tell(super::observer::Event::Published);
+        super::observer::notify(super::observer::Event::Published);
     }
 }

@@ -8,7 +8,7 @@ use std::cell::RefCell;
 pub(crate) enum Event {
     /// The word at this address of this program, in a live table, was stored to.
     Stored(usize),
-    /// What was stored and cleaned is visible to whoever looks from here on.
+    /// Earlier stores and cleans are visible to all observers from here on.
     Published,
 }
 
@@ -18,8 +18,8 @@ std::thread_local! {
     static OBSERVER: RefCell<Option<Observer>> = const { RefCell::new(None) };
 }
 
-/// Calls the observer of this thread, if there is one. What the observer itself does is not observed.
-pub(super) fn tell(event: Event) {
+/// Calls the observer of this thread, if there is one. Accesses by the observer itself are not reported.
+pub(super) fn notify(event: Event) {
     let taken = OBSERVER.with(|cell| cell.borrow_mut().take());
     if let Some(mut observer) = taken {
         observer(event);

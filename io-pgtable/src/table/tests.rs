@@ -11,7 +11,7 @@ fn memory() -> HeapMemory {
     HeapMemory::new(Pa(0x8000_0000), 8 << 20)
 }
 
-/// Counts what a hardware TLB would be asked to do.
+/// Counts the TLB operations.
 #[derive(Default)]
 struct Tlb {
     ranges: Vec<TlbRange>,
@@ -51,7 +51,7 @@ fn the_largest_leaves_are_chosen() {
 }
 
 #[test]
-fn a_page_taken_out_of_a_gigabyte_leaves_the_rest_and_comes_back() {
+fn one_page_of_a_gigabyte_is_unmapped_and_mapped_again() {
     for bbm in [Bbm::Level0, Bbm::Level1, Bbm::Level2] {
         let mem = memory();
         let cfg = Cfg { bbm, ..Cfg::new(40, 40) };
@@ -101,7 +101,7 @@ fn a_hole_in_the_range_refuses_the_unmap() {
 }
 
 #[test]
-fn tables_are_kept_when_the_tlb_does_not_answer() {
+fn tables_are_kept_when_the_tlb_times_out() {
     let mem = memory();
     let mut table = IoPgtable::<S2, _>::new(&Cfg::new(40, 40), mem.clone()).unwrap();
     table.map(Iova(0), Pa(0x1000), 0x20_0000, RW).unwrap();
@@ -189,7 +189,7 @@ fn a_range_across_a_table_border_is_all_or_nothing() {
             let l2 = next(poc(table.config().ttb.0));
             assert_eq!(poc(next(poc(l2 + l3 * 8)) + (iova / 0x1000 % 512) * 8), Some(pa | 0x7ff));
         }
-        // Both tables lose their last pages in one call: only then do they go.
+        // Both tables become empty in one call and are freed then.
         table.unmap(Iova(0x10_0000), 0xf_f000, &mut tlb).unwrap();
         table.unmap(Iova(0x20_1000), 0xf_f000, &mut tlb).unwrap();
         assert_eq!((leaves(&table), mem.live_tables()), (2, 4));

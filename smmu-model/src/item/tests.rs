@@ -32,27 +32,27 @@ fn line(invals: &[(Scope, Time, Option<Time>)]) -> Timeline {
 #[test]
 fn an_entry_stays_until_its_invalidation_is_complete() {
     let leaf = s2_leaf(2, Some(10));
-    assert!(line(&[]).alive(&leaf, 20));
-    assert!(line(&[(s2_ipa(), 12, None)]).alive(&leaf, 20));
-    assert!(!line(&[(s2_ipa(), 12, Some(14))]).alive(&leaf, 20));
-    assert!(line(&[(s2_ipa(), 5, Some(7))]).alive(&leaf, 20), "it was read again after that invalidation");
+    assert!(line(&[]).usable_at(&leaf, 20));
+    assert!(line(&[(s2_ipa(), 12, None)]).usable_at(&leaf, 20));
+    assert!(!line(&[(s2_ipa(), 12, Some(14))]).usable_at(&leaf, 20));
+    assert!(line(&[(s2_ipa(), 5, Some(7))]).usable_at(&leaf, 20), "it was read again after that invalidation");
 }
 
 #[test]
 fn a_combined_entry_survives_the_stage_2_invalidation() {
     let entry = combined(s2_leaf(2, Some(10)));
-    assert!(line(&[(s2_ipa(), 12, Some(14))]).alive(&entry, 20));
+    assert!(line(&[(s2_ipa(), 12, Some(14))]).usable_at(&entry, 20));
     let nh = Scope::NhAll { vmid: VMID };
-    assert!(!line(&[(s2_ipa(), 12, Some(14)), (nh, 15, Some(17))]).alive(&entry, 20));
+    assert!(!line(&[(s2_ipa(), 12, Some(14)), (nh, 15, Some(17))]).usable_at(&entry, 20));
 }
 
 #[test]
 fn without_a_sync_between_them_a_combined_entry_is_made_again() {
     let entry = combined(s2_leaf(2, Some(10)));
     let nh = Scope::NhAll { vmid: VMID };
-    assert!(line(&[(s2_ipa(), 12, Some(17)), (nh, 13, Some(17))]).alive(&entry, 20));
+    assert!(line(&[(s2_ipa(), 12, Some(17)), (nh, 13, Some(17))]).usable_at(&entry, 20));
     let both = Scope::S12Vmall { vmid: VMID };
-    assert!(!line(&[(both, 13, Some(17))]).alive(&entry, 20), "one command covers both entries");
+    assert!(!line(&[(both, 13, Some(17))]).usable_at(&entry, 20), "one command covers both entries");
 }
 
 #[test]
@@ -62,27 +62,27 @@ fn tlb_entries_are_made_again_out_of_stale_configuration() {
     let leaf = Item::new(tag, vec![word(2, None)], vec![ste]);
     let all = Scope::SteRange { first: 0, last: u32::MAX };
     let tlb_first = [(Scope::NsnhAll, 12, Some(20)), (all, 14, Some(20))];
-    assert!(line(&tlb_first).alive(&leaf, 30), "between 12 and 20 the stale STE was still cached");
+    assert!(line(&tlb_first).usable_at(&leaf, 30), "between 12 and 20 the stale STE was still cached");
     let config_first = [(all, 12, Some(14)), (Scope::NsnhAll, 16, Some(20))];
-    assert!(!line(&config_first).alive(&leaf, 30));
+    assert!(!line(&config_first).usable_at(&leaf, 30));
 }
 
 #[test]
 fn a_structure_may_be_fetched_torn() {
     let ste = Item::new(Tag::Ste { sid: 4 }, vec![word(1, Some(10)), word(12, None)], vec![]);
-    assert!(line(&[]).alive(&ste, 20));
+    assert!(line(&[]).usable_at(&ste, 20));
     let cfgi = Scope::Ste { sid: 4, leaf: true };
-    assert!(line(&[(cfgi, 9, Some(13))]).alive(&ste, 20), "word 0 was fetched at 9, word 1 at 12");
-    assert!(!line(&[(cfgi, 10, Some(13))]).alive(&ste, 20));
+    assert!(line(&[(cfgi, 9, Some(13))]).usable_at(&ste, 20), "word 0 was fetched at 9, word 1 at 12");
+    assert!(!line(&[(cfgi, 10, Some(13))]).usable_at(&ste, 20));
 }
 
 #[test]
 fn nothing_is_cached_while_disabled() {
     let mut timeline = line(&[(Scope::NsnhAll, 12, Some(14))]);
     timeline.enabled = vec![(0, Some(11)), (20, None)];
-    assert!(!timeline.alive(&s2_leaf(2, None), 15));
-    assert!(timeline.alive(&s2_leaf(2, None), 21));
-    assert!(!timeline.alive(&s2_leaf(2, Some(18)), 21));
+    assert!(!timeline.usable_at(&s2_leaf(2, None), 15));
+    assert!(timeline.usable_at(&s2_leaf(2, None), 21));
+    assert!(!timeline.usable_at(&s2_leaf(2, Some(18)), 21));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Memory as devices and walkers see it: the point of coherency, with its past.
+//! Memory as devices and walkers see it: the point of coherency, with history.
 
 use super::page::index_of;
 use super::{ExternalAbort, Memory, MmioWrite, PAGE, Region, Time, Version, byte_of, wide};
@@ -7,7 +7,7 @@ impl Memory {
     /// The word at `pa` as a device reads it now.
     ///
     /// # Errors
-    /// Nothing answers there.
+    /// No region there.
     pub fn dev_read64(&self, pa: u64) -> Result<u64, ExternalAbort> {
         let m = self.lock();
         match m.region(pa) {
@@ -20,7 +20,7 @@ impl Memory {
     /// Reads bytes as a device does.
     ///
     /// # Errors
-    /// Nothing answers at one of the addresses.
+    /// No region at one of the addresses.
     pub fn dev_read(&self, pa: u64, bytes: &mut [u8]) -> Result<(), ExternalAbort> {
         for (at, byte) in (pa..).zip(bytes) {
             *byte = self.dev_read64(at & !7)?.to_le_bytes()[byte_of(at)];
@@ -72,7 +72,7 @@ impl Memory {
     /// last, and after it those of stores that no barrier has ordered.
     ///
     /// # Errors
-    /// Nothing answers there.
+    /// No region there.
     pub fn versions(&self, pa: u64, from: Time) -> Result<Vec<Version>, ExternalAbort> {
         self.lock().versions(pa & !7, from)
     }
@@ -80,7 +80,7 @@ impl Memory {
     /// The same for each of the aligned words from `pa` on, up to eight, that lie in the same 64 bytes.
     ///
     /// # Errors
-    /// Nothing answers there.
+    /// No region there.
     pub fn versions_of_line(&self, pa: u64, from: Time) -> Result<Vec<Vec<Version>>, ExternalAbort> {
         let m = self.lock();
         (pa & !7..(pa | 63)).step_by(8).map(|word| m.versions(word, from)).collect()
@@ -113,14 +113,14 @@ impl Memory {
         words.map(|(index, word)| (wide(index) * 8, *word)).collect()
     }
 
-    /// The words of the 4096 bytes at `page` that have a past, as offsets in bytes: a cache may know them otherwise.
+    /// The words of the 4096 bytes at `page` with history, as offsets in bytes: a cache may hold other values.
     #[must_use]
-    pub fn words_with_past(&self, page: u64) -> Vec<u64> {
+    pub fn words_with_history(&self, page: u64) -> Vec<u64> {
         let m = self.lock();
         m.poc.get(&(page / PAGE)).map_or_else(Vec::new, |page| page.with_past().map(|index| wide(index) * 8).collect())
     }
 
-    /// A number that is another one after each change of the 4096 bytes at `page`, or of their past.
+    /// A number that differs after each change of the 4096 bytes at `page`, or of their history.
     #[must_use]
     pub fn stamp(&self, page: u64) -> u64 {
         self.lock().stamp_of(page)

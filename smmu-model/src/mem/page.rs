@@ -1,7 +1,7 @@
-//! One page: what its words are, and what else could be read of them.
+//! One page: its words, and the other values that observers may read of them.
 //!
-//! Tests and fuzzing fill whole tables through this, so that a store costs no allocation of its own: what happened to the words
-//! of a page is one list, in the order of time, and each record names the one before it of the same word.
+//! Tests and fuzzing fill whole tables through this, so that a store needs no allocation of its own: the changes of the
+//! words of a page is one list, in the order of time, and each record names the one before it of the same word.
 
 use std::sync::Arc;
 
@@ -16,17 +16,17 @@ pub(super) const WORDS: usize = 512;
 #[derive(Clone)]
 pub(super) struct Page {
     words: [u64; WORDS],
-    /// What caches may know otherwise, where there is anything.
-    past: Option<Box<Past>>,
-    /// Another one after each change: pages with the same stamp are the same.
+    /// Other values that caches may hold, if any.
+    past: Option<Box<History>>,
+    /// Changes with each modification: pages with the same stamp are equal.
     pub(super) stamp: u64,
-    /// The stamp of the last change that was not a forgetting: nothing can be read of the page that could not be read then.
+    /// The stamp of the last change other than dropping history: no value is readable that was not readable then.
     pub(super) grown: u64,
 }
 
 #[derive(Clone)]
-struct Past {
-    /// For each word the number of its youngest record, counted from 1; 0 without any.
+struct History {
+    /// For each word the number of its latest record, counted from 1; 0 without any.
     last: [u32; WORDS],
     records: Vec<Record>,
     /// Nothing here is over before this.
@@ -45,11 +45,11 @@ struct Record {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// Everybody reads it from `start` on, until the next of this kind.
+    /// All observers read it from `start` on, until the next of this kind.
     Certain,
-    /// It could be read until then, beside what was certain.
+    /// It could be read until then, besides the ordered value.
     Early(Time),
-    /// A store that no barrier has ordered.
+    /// A store not yet ordered by a barrier.
     Stored,
     /// The same, cleaned.
     Cleaned,
@@ -61,14 +61,14 @@ impl Kind {
     }
 }
 
-/// What becomes of stores to a word at a barrier.
+/// How a barrier handles the stores to a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ends {
-    /// All are certain.
+    /// All are ordered.
     All,
     /// Those up to the last one that was cleaned.
     Cleaned,
-    /// None: they are forgotten.
+    /// None: they are dropped.
     Discarded,
 }
 
@@ -88,14 +88,14 @@ impl Page {
         self.grown = stamp;
     }
 
-    /// Sets a word whose past is nobody's business.
+    /// Sets a word that has no history.
     pub(super) fn set(&mut self, index: usize, value: u64) {
         if let Some(word) = self.words.get_mut(index) {
             *word = value;
         }
     }
 
-    /// From `now` on everybody reads `value`.
+    /// From `now` on all observers read `value`.
     pub(super) fn set_at(&mut self, index: usize, value: u64, now: Time) {
         let old = self.word(index);
         if !self.records(index).any(|record| record.kind == Kind::Certain) {
@@ -105,27 +105,27 @@ impl Page {
         self.set(index, value);
     }
 
-    /// A store under way from `now` on.
+    /// A store that is pending from `now` on.
     pub(super) fn store(&mut self, index: usize, value: u64, now: Time) {
         self.add(index, value, now, Kind::Stored, now);
     }
 
-    /// The value of the last store under way to a word.
+    /// The value of the last pending store to a word.
     pub(super) fn under_way(&self, index: usize) -> Option<u64> {
         self.records(index).find(|record| record.kind.is_under_way()).map(|record| record.value)
     }
 
-    /// Cleans what is under way to a word.
+    /// Cleans the pending stores to a word.
     pub(super) fn clean(&mut self, index: usize) {
         self.each_under_way(index, |record| record.kind = Kind::Cleaned);
     }
 
-    /// A barrier at `now`, or nobody's stores any more; whether something is still under way to the word.
+    /// A barrier at `now`, or the end of pending stores; returns whether a store to the word is still pending.
     pub(super) fn settle(&mut self, index: usize, ends: Ends, now: Time) -> bool {
         let mut newest = None;
         let mut left = false;
         self.each_under_way(index, |record| {
-            // The youngest comes first.
+            // The latest comes first.
             if newest.is_none() && ends == Ends::Cleaned && record.kind == Kind::Stored {
                 left = true;
                 return;
@@ -142,19 +142,19 @@ impl Page {
         left
     }
 
-    /// Whether there is more to be read of a word than what it is.
+    /// Whether observers may read more than one value of a word.
     pub(super) fn has_past(&self, index: usize) -> bool {
         self.past.as_ref().is_some_and(|past| past.last.get(index).is_some_and(|last| *last != 0))
     }
 
-    /// The words of which that is so.
+    /// These words.
     pub(super) fn with_past(&self) -> impl Iterator<Item = usize> {
         let last = self.past.iter().flat_map(|past| past.last.iter().enumerate());
         last.filter(|(_, last)| **last != 0).map(|(index, _)| index)
     }
 
-    /// Every value that a word had since `from`: those that were certain, oldest first, then those of stores that no barrier has
-    /// ordered. What is over comes before what can be read now.
+    /// Every value that a word had since `from`: those that were ordered, oldest first, then those of stores that no
+    /// barrier has ordered. Values that ended come before those that can be read now.
     pub(super) fn versions(&self, index: usize, from: Time) -> Vec<Version> {
         if !self.has_past(index) {
             return vec![Version { value: self.word(index), start: 0, end: None }];
@@ -188,7 +188,7 @@ impl Page {
             if end <= from {
                 continue;
             }
-            // What became certain then and there is one version, from when it could first be read.
+            // A store that was ordered then is one version, starting when it was first readable.
             let same = |known: &&mut Version| known.value == record.value && known.start == end;
             match out.iter_mut().take(certain).find(same) {
                 Some(known) => known.start = known.start.min(record.start),
@@ -198,26 +198,26 @@ impl Page {
         let under_way = others.iter().filter(|record| record.kind.is_under_way());
         out.extend(under_way.map(|record| Version { value: record.value, start: record.start, end: None }));
         if out.len() > certain {
-            // Those that are over first, by their time; the others as they are.
+            // Ended versions first, by time; then the others in order.
             out.sort_by_key(|version| version.end.map_or(Time::MAX, |_| version.start));
         }
     }
 
-    /// Whether nobody can tell the two from each other.
+    /// Whether the two are indistinguishable.
     pub(super) fn is_like(&self, other: &Self) -> bool {
         let same = |index| self.versions(index, 0) == other.versions(index, 0);
         self.words == other.words && self.with_past().chain(other.with_past()).all(same)
     }
 
-    /// Whether something of its past was over at `before`.
-    pub(super) fn can_forget(&self, before: Time) -> bool {
+    /// Whether some of its history ended at `before`.
+    pub(super) fn has_history_before(&self, before: Time) -> bool {
         self.past.as_ref().is_some_and(|past| past.over <= before)
     }
 
-    /// Nobody can have anything cached from before `before`: forgets what was over then.
+    /// No observer has anything cached from before `before`: drops the history that ended then.
     pub(super) fn forget(&mut self, before: Time) {
         let Some(old) = self.past.take() else { return };
-        let mut new = Past { last: [0; WORDS], records: Vec::new(), over: Time::MAX };
+        let mut new = History { last: [0; WORDS], records: Vec::new(), over: Time::MAX };
         let mut chain = Vec::new();
         for last in old.last.iter().filter(|last| **last != 0) {
             chain.clear();
@@ -226,7 +226,7 @@ impl Page {
             while let Some(record) = old.record(at) {
                 at = record.before;
                 let over = match record.kind {
-                    // What everybody reads needs no record once it is older than all caches.
+                    // A value that all observers read needs no record once it is older than all caches.
                     Kind::Certain => next.replace(record.start).unwrap_or(record.start),
                     Kind::Early(end) => end,
                     Kind::Stored | Kind::Cleaned => Time::MAX,
@@ -242,13 +242,13 @@ impl Page {
     }
 
     fn add(&mut self, index: usize, value: u64, start: Time, kind: Kind, now: Time) {
-        let new = || Box::new(Past { last: [0; WORDS], records: Vec::with_capacity(16), over: Time::MAX });
+        let new = || Box::new(History { last: [0; WORDS], records: Vec::with_capacity(16), over: Time::MAX });
         let past = self.past.get_or_insert_with(new);
         past.over = past.over.min(now);
         past.add(Record { value, start, before: 0, word: u16::try_from(index).unwrap_or(0), kind });
     }
 
-    /// The records of a word, the youngest first.
+    /// The records of a word, latest first.
     fn records(&self, index: usize) -> impl Iterator<Item = &Record> {
         let past = self.past.as_deref();
         let mut at = past.and_then(|past| past.last.get(index)).copied().unwrap_or(0);
@@ -259,7 +259,7 @@ impl Page {
         })
     }
 
-    /// Changes records of stores under way, the youngest first.
+    /// Changes records of pending stores, latest first.
     fn each_under_way(&mut self, index: usize, mut change: impl FnMut(&mut Record)) {
         let Some(past) = self.past.as_deref_mut() else { return };
         let mut at = past.last.get(index).copied().unwrap_or(0);
@@ -272,7 +272,7 @@ impl Page {
     }
 }
 
-impl Past {
+impl History {
     fn record(&self, at: u32) -> Option<&Record> {
         place(at).and_then(|at| self.records.get(at))
     }

@@ -1,12 +1,12 @@
 //! Stores of a CPU that no barrier has ordered yet: an observer may see any subset of them.
 //!
-//! A store may be visible from the moment of its execution and is so for certain after the next barrier; in between every
-//! observer may read the word as before or as stored, whatever it reads of other words. An observer that does not snoop
-//! may see a store as early, since a line can be written back at any time, but for certain only when the line was cleaned
-//! after the store, and a barrier followed. Stores to one word are seen in their order.
+//! A store may be visible when it is executed and must be visible after the next barrier; in between every observer may
+//! read the old or the new value, independently for each word. A non-snooping observer may also see a store early,
+//! since a line can be written back at any time, but must see it only after a clean of the line and a barrier. Stores
+//! to one word are seen in their order.
 //!
 //! So a word has several values at a time. [`Memory::versions`] returns all of them, each with the time during which it
-//! could be read, and whoever combines words tries all combinations: the search over the legal subsets is exhaustive.
+//! could be read, and code that combines words tries all combinations: the search over the legal subsets is exhaustive.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -72,7 +72,7 @@ impl Memory {
         }
     }
 
-    /// A barrier: what was stored, and cleaned where observers do not snoop, is what everybody reads from here on.
+    /// A barrier: earlier stores (for non-snooping observers: cleaned stores) are visible to all from here on.
     pub fn order(&self) {
         let mut m = self.lock();
         if m.pending.is_empty() {
@@ -83,7 +83,7 @@ impl Memory {
         m.settle(ends, |_| true);
     }
 
-    /// Forgets what is under way to `range`: the memory gets another owner, who orders that first.
+    /// Drops pending stores to `range`: the memory is freed or reused, and the new user orders them first.
     pub fn discard_unordered(&self, range: &Range<u64>) {
         let mut m = self.lock();
         m.now += 1;
@@ -119,13 +119,13 @@ impl Inner {
         }
     }
 
-    /// What the last store to `word` left, whether others see it or not.
+    /// The value of the last store to `word`, visible to others or not.
     fn newest(&self, word: u64) -> u64 {
         let page = self.poc.get(&(word / PAGE)).filter(|_| !self.pending.is_empty());
         page.and_then(|page| page.under_way(index_of(word))).unwrap_or_else(|| self.cpu_get(word))
     }
 
-    /// Ends what is under way to some words.
+    /// Ends the pending stores to some words.
     fn settle(&mut self, ends: Ends, which: impl Fn(u64) -> bool) {
         let mut pending = std::mem::take(&mut self.pending);
         pending.retain(|word| {
@@ -138,8 +138,8 @@ impl Inner {
         self.pending = pending;
     }
 
-    /// A device writes to `word`, or an earlier kind of store makes it certain: what is under way there would be written
-    /// back over that.
+    /// A device writes to `word`, or an earlier kind of store orders it: a pending store there would overwrite
+    /// it later.
     pub(super) fn assert_settled(&self, word: u64) {
         let pending = !self.pending.is_empty() && self.pending.contains(&word);
         assert!(!pending, "a device writes to {word:#x}, which a CPU has stored to without a clean or a barrier since");
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_discarded_does_not_come_back() {
+    fn discarded_stores_do_not_become_visible() {
         let mem = ram(Snoop::Coherent);
         mem.store_unordered(8, 1);
         mem.store_unordered(0x48, 1);

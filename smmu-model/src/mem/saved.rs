@@ -1,11 +1,11 @@
-//! What memory was at one moment, to go back to.
+//! Saved states of memory, to restore.
 
 use std::sync::Arc;
 
 use super::page::{Page, Pages};
 use super::{Inner, Memory};
 
-/// What a [`Memory`] was at one moment, its past included. Two are equal if nobody can tell the memories from each other.
+/// A saved state of a [`Memory`], with its history. Two are equal if the memories are indistinguishable.
 #[derive(Clone)]
 pub struct Saved(Inner);
 
@@ -19,7 +19,7 @@ impl PartialEq for Saved {
     }
 }
 
-/// Whether these pages have the same content and past; one that is not there is zero.
+/// Whether these pages have the same content and history; a missing page is zero.
 fn same(a: &Pages, b: &Pages) -> bool {
     let alike = |a: Option<&Arc<Page>>, b: Option<&Arc<Page>>| match (a, b) {
         (Some(a), Some(b)) => Arc::ptr_eq(a, b) || a.is_like(b),
@@ -30,18 +30,18 @@ fn same(a: &Pages, b: &Pages) -> bool {
 }
 
 impl Memory {
-    /// What it is now.
+    /// Saves the current state.
     #[must_use]
     pub fn save(&self) -> Saved {
         Saved(self.lock().clone())
     }
 
-    /// Makes it what it was when `saved` was made of it: also its time, which runs on from there.
+    /// Restores `saved`, including its time.
     pub fn restore(&self, saved: &Saved) {
         let mut guard = self.lock();
         let m = &mut *guard;
-        let Inner { now, snoop, regions, cpu, poc, mmio, floors, forgotten, stamp: _, pending } = &saved.0;
-        (m.now, m.snoop, m.forgotten) = (*now, *snoop, *forgotten);
+        let Inner { now, snoop, regions, cpu, poc, mmio, floors, dropped_before, stamp: _, pending } = &saved.0;
+        (m.now, m.snoop, m.dropped_before) = (*now, *snoop, *dropped_before);
         m.regions.clone_from(regions);
         m.mmio.clone_from(mmio);
         m.floors.clone_from(floors);

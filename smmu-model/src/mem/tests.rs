@@ -10,7 +10,7 @@ fn ram(snoop: Snoop) -> Memory {
 }
 
 #[test]
-fn a_word_remembers_what_it_held() {
+fn a_word_keeps_its_history() {
     let m = ram(Snoop::Coherent);
     m.cpu_write64(0x1000, 5);
     let between = m.tick();
@@ -39,7 +39,7 @@ fn a_non_snooping_device_sees_cleaned_lines_only() {
 }
 
 #[test]
-fn nothing_answers_outside_the_regions() {
+fn accesses_outside_the_regions_abort() {
     let m = ram(Snoop::Coherent);
     assert_eq!(m.dev_read64(0x0), Err(ExternalAbort));
     assert_eq!(m.dev_write(0x2ffc, &[1; 8]), Err(ExternalAbort));
