@@ -1,7 +1,7 @@
-//! Boot input that EL2 has to refuse, for rows 58 and 64 of the attack catalogue: a device tree that is well formed, and lies.
+//! Boot input that EL2 must refuse, for rows 58 and 64 of the attack catalogue: well-formed but wrong device trees.
 //!
-//! The payload cannot test it, since it must never run. QEMU writes the tree of a good machine, one number of it is changed or
-//! one node added, and the machine boots with that.
+//! The payload cannot test this, since it must not run. QEMU generates the tree of a valid machine; one number is
+//! changed or one node added, and the machine boots with that.
 
 mod tree;
 
@@ -19,21 +19,21 @@ use tree::{Node, add_node, cell, change_cell};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// A lie in the device tree.
+/// A wrong device tree.
 #[derive(Clone, Copy, Debug)]
-pub struct Lie {
+pub struct BadTree {
     /// The test's name.
     pub name: &'static str,
     tell: fn(&mut Vec<u8>) -> Result<()>,
-    end: EndsWith,
+    end: Expected,
 }
 
-/// What must come of a lie.
+/// Expected result of a wrong tree.
 #[derive(Clone, Copy, Debug)]
-enum EndsWith {
+enum Expected {
     /// EL2 does not start its host, for a reason that has these words.
     Refusal(&'static [&'static str]),
-    /// The host runs without what the lie is about: EL2 says so in this line.
+    /// The host runs and EL2 withholds the node, with this log line.
     Withheld(&'static str),
 }
 
@@ -45,7 +45,7 @@ const KERNEL: u32 = 0x4900_0000;
 const RAM_END: u32 = 0x8000_0000;
 
 /// All of them.
-pub const LIES: [Lie; 12] = [
+pub const BAD_TREES: [BadTree; 12] = [
     refused("t58_ramdisk_over_kernel", |tree| move_ramdisk(tree, KERNEL + 0x1000), &["overlaps"]),
     refused("t58_ramdisk_over_el2", |tree| move_ramdisk(tree, EL2_IMAGE + 0x1000), &["overlaps"]),
     refused("t58_ramdisk_beyond_memory", |tree| move_ramdisk(tree, RAM_END - 0x1000), &["not in the machine's memory"]),
@@ -65,26 +65,26 @@ pub const LIES: [Lie; 12] = [
     ),
     refused("t64_reservation_without_ranges", reserve_without_ranges, &["/reserved-memory/tee@60000000"]),
     // The bus's only entry: address there, address for the CPU in two cells, size.
-    Lie {
+    BadTree {
         name: "t64_window_over_withheld_bus",
         tell: |tree| change_cell(tree, "platform-bus@", "ranges", 2, 0x2000_0000),
-        end: EndsWith::Withheld("withheld: /pcie@10000000: shares a 4 KiB page with registers that are withheld"),
+        end: Expected::Withheld("withheld: /pcie@10000000: shares a 4 KiB page with registers that are withheld"),
     },
     refused("t64_one_phandle_twice", |tree| second_smmu_phandle(tree), &["phandle", "/apb-pclk", "/smmuv3@9050000"]),
-    Lie {
+    BadTree {
         name: "t64_iommus_good_and_iommu_map_not",
         tell: master_with_foreign_map,
-        end: EndsWith::Withheld("withheld: /dma@f010000: DMA master behind an IOMMU that EL2 does not own"),
+        end: Expected::Withheld("withheld: /dma@f010000: DMA master behind an IOMMU that EL2 does not own"),
     },
 ];
 
-const fn refused(name: &'static str, tell: fn(&mut Vec<u8>) -> Result<()>, reason: &'static [&'static str]) -> Lie {
-    Lie { name, tell, end: EndsWith::Refusal(reason) }
+const fn refused(name: &'static str, tell: fn(&mut Vec<u8>) -> Result<()>, reason: &'static [&'static str]) -> BadTree {
+    BadTree { name, tell, end: Expected::Refusal(reason) }
 }
 
-impl Lie {
-    /// Boots a machine with `smp` CPUs of type `cpu` that tells it; EL2 must refuse to start its host, or withhold what the
-    /// lie is about, and say why.
+impl BadTree {
+    /// Boots a machine with `smp` CPUs of type `cpu` and this tree; EL2 must refuse to start its host, or withhold the
+    /// node, with the right message.
     ///
     /// # Errors
     /// When it does not, or when the machine cannot be made.
@@ -99,7 +99,7 @@ impl Lie {
             machine.smp = smp;
             machine
         };
-        let tree = dir.join("lie.dtb");
+        let tree = dir.join("bad-tree.dtb");
         let mut honest = new();
         let host =
             HostModules { kernel: payload.clone(), initrd: Some(payload.clone()), bootargs: "test=list".to_owned() };
@@ -117,15 +117,15 @@ impl Lie {
             machine.device(&format!("loader,file={},addr={addr:#x},force-raw=on", payload.display()));
         }
         let outcome = machine.run(dir, DEADLINE)?;
-        self.judge(&outcome, &token)
+        self.check(&outcome, &token)
     }
 
-    fn judge(&self, outcome: &Outcome, token: &str) -> Result<()> {
+    fn check(&self, outcome: &Outcome, token: &str) -> Result<()> {
         let said = &outcome.el2_console;
         let exit = console::exit_line(said, token).with_context(|| format!("EL2 said: {said}"))?;
         let reason = match self.end {
-            EndsWith::Refusal(reason) => reason,
-            EndsWith::Withheld(line) => {
+            Expected::Refusal(reason) => reason,
+            Expected::Withheld(line) => {
                 console::verdict(said, token)?;
                 ensure!(said.contains(&format!("portcullis: {line}")), "EL2 does not say `{line}`: {said}");
                 return Ok(());
@@ -135,11 +135,11 @@ impl Lie {
         ensure!(exit.status == "error" && exit.reason == "boot", "EL2 ended with {} at {}", exit.status, exit.reason);
         match outcome.end {
             End::Exited(status) if !status.success() => {}
-            end => bail!("the machine ended as if all were well: {end:?}"),
+            end => bail!("the machine ended with success: {end:?}"),
         }
         let errors = console::error_lines(said).join("; ");
         let unsaid: Vec<_> = reason.iter().filter(|word| !errors.contains(**word)).collect();
-        ensure!(unsaid.is_empty(), "the reason does not say {unsaid:?}: {errors}");
+        ensure!(unsaid.is_empty(), "the reason does not contain {unsaid:?}: {errors}");
         Ok(())
     }
 }
@@ -161,7 +161,7 @@ fn add_memory(tree: &mut Vec<u8>, base: u32, size: u32) -> Result<()> {
     add_node(tree, &Node { name: "ram@1", properties: &properties, children: &[] })
 }
 
-/// Reserves memory for firmware on a bus that does not say that its addresses are the CPU's.
+/// Reserves memory for firmware on a bus without `ranges`.
 fn reserve_without_ranges(tree: &mut Vec<u8>) -> Result<()> {
     let (two, reg) = (cells(&[2]), cells(&[0, 0x6000_0000, 0, 0x10_0000]));
     let tee = Node { name: "tee@60000000", properties: &[("reg", &reg), ("no-map", &[])], children: &[] };

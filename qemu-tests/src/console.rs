@@ -1,6 +1,5 @@
-//! What the consoles say, as data. EL2's console decides: the run's last line must be
-//! its exit line with the token that only EL2 and the runner know. The host's console
-//! is only evidence, since the host may write anything there.
+//! Parses the consoles. EL2's console has the result: the run's last line must be its exit line with the token that
+//! only EL2 and the runner know. The host's console is only evidence, since the host can write anything there.
 
 use anyhow::{Context, Result, bail};
 
@@ -9,13 +8,13 @@ const PREFIX: &str = "portcullis: ";
 /// EL2's last line.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ExitLine {
-    /// What EL2 was told at boot.
+    /// The token.
     pub token: String,
     /// `ok` or `error`.
     pub status: String,
     /// Why the run ended.
     pub reason: String,
-    /// What EL2's last audit found: `clean`, `lost` for pages that the host lost, `none` where there was none.
+    /// Result of EL2's last audit: `clean`, `lost` for pages that the host lost, `none` where there was none.
     pub audit: String,
     /// How many of EL2's exits were accesses to an SMMU.
     pub smmu_exits: u64,
@@ -46,8 +45,7 @@ impl ExitLine {
     }
 }
 
-/// EL2's verdict on a run: its exit line, when that is the console's last line, carries
-/// `token` and says `ok`.
+/// EL2's result of a run: its exit line, when that is the console's last line, carries `token` and says `ok`.
 ///
 /// # Errors
 /// What is missing or wrong, with EL2's own error lines.
@@ -72,7 +70,7 @@ pub fn exit_line(el2_console: &str, token: &str) -> Result<ExitLine> {
         .context("EL2's console is empty: it never started")?;
     let exit = ExitLine::parse(last).with_context(|| format!("EL2's last line is not its exit line: {last}"))?;
     if exit.token != token {
-        bail!("EL2's exit line carries the token {} instead of the run's", exit.token);
+        bail!("EL2's exit line carries the token {} instead of that of this run", exit.token);
     }
     Ok(exit)
 }
@@ -121,11 +119,11 @@ fn dma_fault(line: &str) -> Option<DmaFault> {
 pub struct TestLine {
     /// The test's name.
     pub name: String,
-    /// What became of it.
+    /// Its result.
     pub result: TestResult,
 }
 
-/// What became of a payload test.
+/// Result of a payload test.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum TestResult {
     /// It passed.
@@ -154,7 +152,7 @@ fn test_line(line: &str) -> Option<TestLine> {
     Some(TestLine { name: name.to_owned(), result })
 }
 
-/// What an attack did, as the attacker saw it.
+/// Result of an attack, as reported by the payload.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum AttackResult {
     /// It reached its victim.
@@ -178,7 +176,7 @@ pub fn attack_lines(host_console: &str) -> Vec<(String, AttackResult)> {
     host_console.lines().filter_map(line).collect()
 }
 
-/// The names in the `CONTROL <name>: ok` lines of the host's console: transfers that have to work beside an attack.
+/// The names in the `CONTROL <name>: ok` lines of the host's console: transfers that must work besides an attack.
 #[must_use]
 pub fn control_lines(host_console: &str) -> Vec<String> {
     let line = |line: &str| {
@@ -188,7 +186,7 @@ pub fn control_lines(host_console: &str) -> Vec<String> {
     host_console.lines().filter_map(line).collect()
 }
 
-/// What the payload says EL2's console has to tell, one `ANNOUNCED <words>` line each.
+/// Lines that EL2's console must have, one `ANNOUNCED <words>` line each from the payload.
 #[must_use]
 pub fn announced_lines(host_console: &str) -> Vec<&str> {
     host_console.lines().filter_map(|line| line.trim().strip_prefix("ANNOUNCED ")).collect()

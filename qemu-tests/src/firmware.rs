@@ -1,7 +1,8 @@
-//! Firmware other than QEMU's: it withholds a register from EL2, which has to end the boot with the register's name and EL3's control, or it
-//! takes the SMMU's state away in a suspend state.
+//! Firmware other than QEMU's: it traps a register of EL2, and the boot must end with the register's name and the EL3
+//! setting; or it resets the SMMU in a suspend state.
 //!
-//! The payload's image is the firmware as well (`el3.rs` there). It leaves ones in EL2's registers, as a warm reset may.
+//! The payload's image is the firmware as well (`el3.rs` there). It leaves all ones in EL2's registers, as a warm reset
+//! may.
 
 use std::fs;
 use std::path::Path;
@@ -35,10 +36,10 @@ const SCR: u64 = 1
 /// `CPTR_EL3.EZ` and `ESM`.
 const CPTR: u64 = 1 << 8 | 1 << 12;
 
-/// What the host runs, if it starts, where a register is withheld.
+/// The host's test, if it starts, when a register is trapped.
 const HOST_TEST: &str = "t66_shown_works_hidden_is_undefined";
 
-/// Firmware that keeps something, or takes it away.
+/// A firmware configuration.
 #[derive(Clone, Copy, Debug)]
 pub struct Firmware {
     /// The test's name.
@@ -47,38 +48,38 @@ pub struct Firmware {
     scr: u64,
     /// Bits that it leaves out of `CPTR_EL3`.
     cptr: u64,
-    end: EndsWith,
+    end: Expected,
 }
 
-/// What must come of it.
+/// Expected result.
 #[derive(Clone, Copy, Debug)]
-enum EndsWith {
+enum Expected {
     /// EL2 does not start its host, for a reason that has these words.
     Refusal(&'static str),
     /// The host passes this test of the payload.
     Pass(&'static str),
 }
 
-/// All of them. Every core of type `max` has what they are about.
+/// All of them. Cores of type `max` have all of these features.
 pub const FIRMWARE: [Firmware; 6] = [
-    Firmware { name: "t66_registers_hold_anything_at_entry", scr: 0, cptr: 0, end: EndsWith::Pass(HOST_TEST) },
+    Firmware { name: "t66_registers_hold_anything_at_entry", scr: 0, cptr: 0, end: Expected::Pass(HOST_TEST) },
     Firmware {
         name: "t66_firmware_keeps_hcrx",
         scr: 1 << 38,
         cptr: 0,
-        end: EndsWith::Refusal("HCRX_EL2 is not accessible: EL3 must set SCR_EL3.HXEn"),
+        end: Expected::Refusal("HCRX_EL2 is not accessible: EL3 must set SCR_EL3.HXEn"),
     },
     Firmware {
         name: "t66_firmware_keeps_fgt",
         scr: 1 << 27,
         cptr: 0,
-        end: EndsWith::Refusal("HFGRTR_EL2 is not accessible: EL3 must set SCR_EL3.FGTEn"),
+        end: Expected::Refusal("HFGRTR_EL2 is not accessible: EL3 must set SCR_EL3.FGTEn"),
     },
     Firmware {
         name: "t66_firmware_keeps_sve",
         scr: 0,
         cptr: 1 << 8,
-        end: EndsWith::Refusal("ZCR_EL2 is not accessible: EL3 must set CPTR_EL3.EZ"),
+        end: Expected::Refusal("ZCR_EL2 is not accessible: EL3 must set CPTR_EL3.EZ"),
     },
     suspending("t09_smmu_lost_in_standby"),
     suspending("t09_smmu_lost_in_power_down"),
@@ -86,14 +87,14 @@ pub const FIRMWARE: [Firmware; 6] = [
 
 /// A host that suspends its CPU in the test `name`.
 const fn suspending(name: &'static str) -> Firmware {
-    Firmware { name, scr: 0, cptr: 0, end: EndsWith::Pass(name) }
+    Firmware { name, scr: 0, cptr: 0, end: Expected::Pass(name) }
 }
 
 impl Firmware {
     /// Boots a machine of type `max` with that firmware.
     ///
     /// # Errors
-    /// When what must come of it does not, or when the machine cannot be made.
+    /// When the result is wrong, or when the machine cannot be started.
     pub fn run(&self, images: &Images, dir: &Path) -> Result<()> {
         let token = fresh_token()?;
         let outcome = self.boot(images, &token, dir)?;
@@ -103,11 +104,11 @@ impl Firmware {
         let errors = console::error_lines(said).join("; ");
         let ran = |test| said.contains(&format!("TEST {test}: PASS"));
         match self.end {
-            EndsWith::Pass(test) => {
+            Expected::Pass(test) => {
                 ensure!(exit.status == "ok", "EL2 ended with {} at {}: {errors}", exit.status, exit.reason);
                 ensure!(ran(test), "the host did not pass: {said}");
             }
-            EndsWith::Refusal(reason) => {
+            Expected::Refusal(reason) => {
                 ensure!(!ran(HOST_TEST), "the host ran: {said}");
                 ensure!(errors.contains(reason), "the reason does not say `{reason}`: {errors}");
                 ensure!(exit.reason == "boot", "EL2 ended with {} at {}", exit.status, exit.reason);
@@ -118,8 +119,8 @@ impl Firmware {
 
     fn test(&self) -> &'static str {
         match self.end {
-            EndsWith::Pass(test) => test,
-            EndsWith::Refusal(_) => HOST_TEST,
+            Expected::Pass(test) => test,
+            Expected::Refusal(_) => HOST_TEST,
         }
     }
 
@@ -134,7 +135,7 @@ impl Firmware {
         plain.boot_el2(hyp, token, Some(&host))?;
         plain.machine.push_str(&format!(",dumpdtb={}", tree.display()));
         plain.run(&dir.join("dump"), DEADLINE)?.require_clean_exit()?;
-        // With firmware of one's own QEMU describes no PSCI: the tree is that of a machine with QEMU's.
+        // With custom firmware QEMU describes no PSCI: use the tree of a machine with QEMU's firmware.
         let mut bytes = fs::read(&tree)?;
         cut(&mut bytes)?;
         fs::write(&tree, bytes)?;

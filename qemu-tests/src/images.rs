@@ -1,5 +1,5 @@
-//! From an ELF to what QEMU boots: a raw arm64 Image, which QEMU enters with the
-//! device tree's address in x0 (an ELF it enters with nothing).
+//! From an ELF to what QEMU boots: a raw arm64 Image, which QEMU starts with the device tree's address in x0 (an ELF
+//! without).
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use object::Endianness;
 use object::elf::{FileHeader64, PT_LOAD};
 use object::read::elf::{FileHeader, ProgramHeader};
 
-/// Larger images are a mistake in the linker script, not a hypervisor.
+/// Larger images mean an error in the linker script.
 const MAX_IMAGE: u64 = 64 << 20;
 const MAGIC_OFFSET: usize = 56;
 const MAGIC: &[u8] = b"ARM\x64";
@@ -52,7 +52,7 @@ pub fn flatten(elf: &[u8]) -> Result<Vec<u8>> {
     Ok(image)
 }
 
-/// Flattens the ELF at `elf` into the file `image`, leaving an equal file alone.
+/// Flattens the ELF at `elf` into the file `image`, unless it is up to date.
 ///
 /// # Errors
 /// As [`flatten`], and when a file cannot be read or written.

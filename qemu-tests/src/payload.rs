@@ -1,5 +1,5 @@
-//! One test of the EL1 payload in one machine: on the bare emulator, under Portcullis, or under the Portcullis that
-//! leaves the SMMU to the host.
+//! One test of the EL1 payload in one machine: without a hypervisor, under Portcullis, or under the `no-isolation`
+//! build.
 //!
 //! The payload's own line is only evidence: a run under EL2 passes when EL2's exit line says so as well.
 
@@ -15,12 +15,12 @@ use crate::qemu::{self, HostModules, Machine, Outcome, Serials, fresh_token};
 /// Bytes of the NVMe disk.
 const DISK_SIZE: u64 = 16 << 20;
 const DISK: &str = "nvme.img";
-/// A test that takes longer hangs.
+/// Timeout of a test.
 pub const DEADLINE: Duration = Duration::from_secs(120);
 
-/// The test of a machine with one UART, which only makes sense there.
+/// The test for a machine with one UART.
 pub const SHARED_CONSOLE: &str = "t57_shared_console";
-/// Another one, whose host leaves the UART off.
+/// Another one, whose host disables the UART.
 pub const CONSOLE_OFF: &str = "t57_console_off";
 /// The test of a core that has to repeat TLBI and DSB.
 const TLBI_IS_REPEATED: &str = "t62_tlbi_is_repeated";
@@ -28,10 +28,10 @@ const TLBI_IS_REPEATED: &str = "t62_tlbi_is_repeated";
 /// The five attacks of the demonstration, in the order it shows them.
 pub const DEMO_ATTACKS: [&str; 5] = ["el2_read", "el2_write", "stale_donated", "smmu_off", "bypass_stream"];
 
-/// What is below the payload.
+/// The hypervisor below the payload.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Ord, PartialOrd)]
 pub enum Below {
-    /// Nothing: the payload is the only software.
+    /// No hypervisor.
     Native,
     /// Portcullis.
     Portcullis,
@@ -40,7 +40,7 @@ pub enum Below {
 }
 
 impl Below {
-    /// Its word in test names and in the payload's list.
+    /// Its name in test names and in the payload's list.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -56,11 +56,11 @@ impl Below {
 pub enum Clock {
     /// By instruction count: waits cost nothing, CPUs take turns.
     Counted,
-    /// By the wall: CPUs run at the same time.
+    /// Real time: CPUs run in parallel.
     Real,
 }
 
-/// The programs that runs are made of.
+/// The images and programs of a run.
 #[derive(Clone, Debug)]
 pub struct Images {
     /// The QEMU program.
@@ -74,7 +74,7 @@ pub struct Images {
 }
 
 impl Images {
-    /// What the environment names: `PORTCULLIS_PAYLOAD`, `PORTCULLIS_HYP`, `PORTCULLIS_HYP_NO_ISOLATION`, and
+    /// From the environment: `PORTCULLIS_PAYLOAD`, `PORTCULLIS_HYP`, `PORTCULLIS_HYP_NO_ISOLATION`, and
     /// `PORTCULLIS_QEMU` (else `qemu-system-aarch64`). `None` without a payload.
     #[must_use]
     pub fn from_env() -> Option<Self> {
@@ -103,13 +103,13 @@ impl Images {
 pub struct Run<'a> {
     /// The programs.
     pub images: &'a Images,
-    /// What is below the payload.
+    /// The hypervisor below the payload.
     pub below: Below,
     /// The test's name.
     pub test: &'a str,
-    /// More words for the payload, for example `seed=7`.
+    /// More options for the payload, for example `seed=7`.
     pub bootargs: &'a str,
-    /// More words for EL2, for example `pool=16M`.
+    /// More options for EL2, for example `pool=16M`.
     pub el2_options: &'a str,
     /// QEMU's `-cpu`.
     pub cpu: &'a str,
@@ -123,7 +123,7 @@ pub struct Run<'a> {
     pub serials: Serials,
     /// More arguments for QEMU.
     pub qemu_args: &'a [&'a str],
-    /// When to give up.
+    /// Timeout.
     pub deadline: Duration,
 }
 
@@ -195,7 +195,7 @@ impl<'a> Run<'a> {
         Ok(machine)
     }
 
-    /// What the payload has said so far in a run whose consoles are in `dir`.
+    /// The payload's output so far in a run with consoles in `dir`.
     #[must_use]
     pub fn host_console(&self, dir: &Path) -> String {
         qemu::host_console(dir)
@@ -204,7 +204,7 @@ impl<'a> Run<'a> {
     /// Runs it; consoles and the disk are left in `dir`.
     ///
     /// # Errors
-    /// When the machine cannot be made or started. What went wrong inside is in the [`Report`].
+    /// When the machine cannot be made or started. Failures inside the machine are in the [`Report`].
     pub fn run(&self, dir: &Path) -> Result<Report> {
         fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
         let token = fresh_token()?;
@@ -224,7 +224,7 @@ impl<'a> Run<'a> {
     }
 }
 
-/// What a run left behind.
+/// Result of a run.
 #[derive(Clone, Debug)]
 pub struct Report {
     /// The test's name.
@@ -235,13 +235,13 @@ pub struct Report {
     pub controls: Vec<String>,
     /// DMA faults that EL2 printed.
     pub faults: Vec<DmaFault>,
-    /// EL2's verdict; `None` when nothing was below.
+    /// EL2's result; `None` without a hypervisor.
     pub exit: Option<Result<ExitLine, String>>,
     /// The machine's end and its consoles.
     pub outcome: Outcome,
 }
 
-/// How a run is to be counted.
+/// Counted result of a run.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Verdict {
     /// It passed.
@@ -251,15 +251,15 @@ pub enum Verdict {
 }
 
 impl Report {
-    /// Holds the payload's line, EL2's exit line and QEMU's end together.
+    /// Combines the payload's line, EL2's exit line and QEMU's exit status.
     ///
     /// # Errors
-    /// The first thing that is not as it should be, with the ends of the consoles.
+    /// The first error, with the ends of the consoles.
     pub fn verdict(&self) -> Result<Verdict> {
-        self.judge().with_context(|| self.consoles())
+        self.check().with_context(|| self.consoles())
     }
 
-    fn judge(&self) -> Result<Verdict> {
+    fn check(&self) -> Result<Verdict> {
         let lines = console::test_lines(&self.outcome.host_console);
         let line = match lines.as_slice() {
             [line] if line.name == self.name => line,
@@ -294,7 +294,7 @@ impl Report {
     /// The run as an attack: what it did, with its control transfer working.
     ///
     /// # Errors
-    /// When the run failed in another way than the attack's result, or gave no result.
+    /// When the run failed apart from the attack's result, or has no result.
     pub fn attack(&self) -> Result<AttackResult> {
         if let Some(Err(error)) = &self.exit {
             bail!("{error}\n{}", self.consoles());
@@ -328,9 +328,9 @@ pub struct Listed {
     pub cpus: u32,
     /// How time has to pass.
     pub clock: Clock,
-    /// Where it makes sense.
+    /// Where it runs.
     pub runs: Vec<Below>,
-    /// Words for EL2 that it needs.
+    /// Options for EL2 that it needs.
     pub el2_options: String,
 }
 

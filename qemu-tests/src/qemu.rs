@@ -1,6 +1,5 @@
-//! One run of QEMU's `virt` machine: what it is made of, where its consoles go, and
-//! the promise that it ends. A machine is killed at its deadline and when its owner
-//! goes away.
+//! One run of QEMU's `virt` machine: configuration, consoles, and a guaranteed end: a machine is killed at its deadline
+//! and when it is dropped.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -72,8 +71,7 @@ pub enum Serials {
 }
 
 impl Machine {
-    /// The plain machine of every test: GICv3, one SMMU, EL2 present, two serial ports,
-    /// no network card, no display.
+    /// The default machine of the tests: GICv3, one SMMU, EL2 present, two serial ports, no network card, no display.
     #[must_use]
     pub fn new(qemu: &Path) -> Self {
         Self {
@@ -90,8 +88,8 @@ impl Machine {
         }
     }
 
-    /// Boots `hyp` (an arm64 Image) at EL2 with a host behind it. EL2 tells `token`
-    /// back on its own console; the host never sees it.
+    /// Boots `hyp` (an arm64 Image) at EL2 with a host behind it. EL2 prints `token` on its own console; the host never
+    /// sees it.
     ///
     /// # Errors
     /// When the host's kernel cannot be read to find where its initrd may go.
@@ -156,8 +154,8 @@ impl Machine {
         command
     }
 
-    /// Starts the machine; its consoles become files in `dir`, which is created and
-    /// loses the consoles of an earlier run.
+    /// Starts the machine; its consoles become files in `dir`, which is created; consoles of an earlier run are
+    /// removed.
     ///
     /// # Errors
     /// When the folder cannot be written or QEMU cannot be started.
@@ -253,7 +251,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Nothing is left to do about a process that cannot be killed.
+        // Ignore a process that cannot be killed.
         if matches!(self.child.try_wait(), Ok(None)) {
             let _ = self.child.kill();
             let _ = self.child.wait();
@@ -270,7 +268,7 @@ pub enum End {
     Killed(Duration),
 }
 
-/// What a finished machine left behind.
+/// Result of a finished machine.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// How it ended.
@@ -281,7 +279,7 @@ pub struct Outcome {
     pub host_console: String,
     /// EL2's console; empty for a machine that has none.
     pub el2_console: String,
-    /// What QEMU itself had to say.
+    /// QEMU's messages.
     pub qemu_messages: String,
     /// The folder with the consoles.
     pub dir: PathBuf,
@@ -299,7 +297,7 @@ impl Outcome {
                 bail!("QEMU ended with {status}: {} (consoles in {})", self.qemu_messages.trim(), self.dir.display())
             }
             End::Killed(deadline) => bail!(
-                "still running after {} s and killed (consoles in {}; --timeout gives it longer)",
+                "still running after {} s and killed (consoles in {}; use a larger --timeout)",
                 deadline.as_secs(),
                 self.dir.display()
             ),

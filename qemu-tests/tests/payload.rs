@@ -1,6 +1,6 @@
 //! Every test of the EL1 payload as one named test case, one boot each: `hyp/max-4/t05_…` is the test `t05_…` under
-//! Portcullis on four CPUs of type `max`; `open` is the hypervisor without isolation, where the attacks have to land,
-//! and `native` no hypervisor at all, which proves the attacker's own drivers.
+//! Portcullis on four CPUs of type `max`; `open` is the hypervisor without isolation, where the attacks must land, and
+//! `native` is without a hypervisor, which tests the payload's own drivers.
 //!
 //! Images and `PORTCULLIS_DEADLINE` come from the environment (see [`Images::from_env`]); `cargo xtask test` builds them and sets it.
 
@@ -10,18 +10,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
-use qemu_tests::boot_input::{LIES, Lie};
+use qemu_tests::boot_input::{BAD_TREES, BadTree};
 use qemu_tests::firmware::{FIRMWARE, Firmware};
 use qemu_tests::payload::{Below, CONSOLE_OFF, Clock, DEADLINE, Images, Listed, Run, SHARED_CONSOLE, Verdict, list};
 
 /// Which tests a machine runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Suite {
-    /// All that make sense there.
+    /// All applicable tests.
     All,
     /// The host's start, its CPUs, the demonstration's attacks and what depends on the core's features.
     Core,
-    /// The ID registers, and what they say works.
+    /// The ID registers and the features they show.
     Features,
 }
 
@@ -103,7 +103,7 @@ fn trials(images: &Arc<Images>, tests: &[Listed]) -> Vec<Trial> {
             }));
         }
         if below == Below::Portcullis && suite == Suite::All {
-            trials.extend(LIES.map(|lie| lie_trial(images, lie, cpu, smp)));
+            trials.extend(BAD_TREES.map(|bad_tree| bad_tree_trial(images, bad_tree, cpu, smp)));
         }
         if (below, cpu, smp) == (Below::Portcullis, "max", 1) {
             trials.extend(FIRMWARE.map(|firmware| firmware_trial(images, firmware)));
@@ -116,16 +116,17 @@ fn trials(images: &Arc<Images>, tests: &[Listed]) -> Vec<Trial> {
     trials
 }
 
-/// One UART for EL2 and the host, who writes EL2's last line from three CPUs while the fourth powers off: EL2's own comes last and decides.
+/// One UART for EL2 and the host: three CPUs write forged last lines while the fourth powers off; EL2's own line must
+/// be last.
 fn shared_console_trial(images: &Arc<Images>, cpu: &'static str) -> Trial {
     let name = format!("{}/{cpu}-4-one-uart/{SHARED_CONSOLE}", Below::Portcullis.word());
     let (images, dir) = (Arc::clone(images), run_dir(&name));
     Trial::test(name, move || {
         let run = Run::new(&images, Below::Portcullis, SHARED_CONSOLE);
         let report = Run { cpu, smp: 4, clock: Clock::Real, deadline: deadline(), ..run }.run(&dir);
-        let judged = report.and_then(|report| report.verdict().map(|_| report));
-        let report = judged.map_err(|error| Failed::from(format!("{error:#}")))?;
-        // Three CPUs write over each other: whole lines are rare, letters are not.
+        let checked = report.and_then(|report| report.verdict().map(|_| report));
+        let report = checked.map_err(|error| Failed::from(format!("{error:#}")))?;
+        // Three CPUs write concurrently, so complete forged lines are rare: search for fragments.
         if report.outcome.host_console.matches('=').count() < 100 {
             return Err(Failed::from(format!("the host has forged nothing (consoles in {})", dir.display())));
         }
@@ -133,12 +134,12 @@ fn shared_console_trial(images: &Arc<Images>, cpu: &'static str) -> Trial {
     })
 }
 
-/// One UART for EL2 and the host, who leaves it off: what EL2 prints from then on still leaves it.
+/// One UART for EL2 and the host, which disables it: EL2's later output must still be transmitted.
 fn console_off_trial(images: &Arc<Images>) -> Trial {
     let name = format!("{}/max-1-one-uart/{CONSOLE_OFF}", Below::Portcullis.word());
     let (images, dir) = (Arc::clone(images), run_dir(&name));
     Trial::test(name, move || {
-        // The emulator transmits anyway, but it says what a UART would not have sent.
+        // The emulator transmits anyway, but logs bytes that a real UART would not have sent.
         let qemu_args = &["-d", "guest_errors"];
         let run = Run { qemu_args, deadline: deadline(), ..Run::new(&images, Below::Portcullis, CONSOLE_OFF) };
         let report = run.run(&dir).and_then(|report| report.verdict().map(|_| report));
@@ -151,12 +152,12 @@ fn console_off_trial(images: &Arc<Images>) -> Trial {
     })
 }
 
-/// What no payload can test, because it must not run.
-fn lie_trial(images: &Arc<Images>, lie: Lie, cpu: &'static str, smp: u32) -> Trial {
-    let name = format!("{}/{cpu}-{smp}/{}", Below::Portcullis.word(), lie.name);
+/// Boot input tests, in which the payload must not run.
+fn bad_tree_trial(images: &Arc<Images>, bad_tree: BadTree, cpu: &'static str, smp: u32) -> Trial {
+    let name = format!("{}/{cpu}-{smp}/{}", Below::Portcullis.word(), bad_tree.name);
     let (images, dir) = (Arc::clone(images), run_dir(&name));
     Trial::test(name, move || {
-        lie.is_refused(&images, cpu, smp, &dir).map_err(|error| Failed::from(format!("{error:#}")))
+        bad_tree.is_refused(&images, cpu, smp, &dir).map_err(|error| Failed::from(format!("{error:#}")))
     })
 }
 

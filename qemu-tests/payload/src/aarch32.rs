@@ -1,6 +1,6 @@
-//! AArch32 code at EL0, on cores that have it: from EL1 there and back by `SVC`.
+//! AArch32 code at EL0, on cores that have it: entered from EL1, returns by `SVC`.
 //!
-//! Stage 1 is off meanwhile, so that EL0 reaches whatever stage 2 gives the host.
+//! Stage 1 is disabled meanwhile, so that EL0 can access all host memory.
 #![allow(unsafe_code)]
 
 use core::arch::{asm, global_asm};
@@ -19,7 +19,7 @@ aarch32_vectors:
     b       aarch32_back
     .endr
 
-// x0 = code, x1 = PSTATE there, x2 = r0 to r7 as eight words of 64 bits, which come back changed. Returns ESR_EL1.
+// x0 = code, x1 = PSTATE there, x2 = r0 to r7 as eight 64-bit words, updated on return. Returns ESR_EL1.
     .global payload_aarch32
 payload_aarch32:
     stp     x19, x20, [sp, #-112]!
@@ -87,14 +87,14 @@ pub enum Set {
 }
 
 /// Whether this core runs AArch32 code at EL0 (ID_AA64PFR0_EL1.EL0).
-pub fn is_there() -> bool {
+pub fn is_supported() -> bool {
     sysreg::id_aa64pfr0() & 0xf == 2
 }
 
 /// Runs `code`, whose last instruction has to be an `SVC`, with `registers` in r0 to r7; what they hold afterwards.
 ///
 /// # Errors
-/// ESR_EL1, when something else than an `SVC` ended it.
+/// ESR_EL1, if an exception other than `SVC` ended it.
 pub fn run(set: Set, code: &[u16], registers: [u32; 8]) -> Result<[u32; 8], u64> {
     let at = page();
     for (index, half) in code.iter().enumerate() {
@@ -103,14 +103,14 @@ pub fn run(set: Set, code: &[u16], registers: [u32; 8]) -> Result<[u32; 8], u64>
     mmu::cache_clean_invalidate(at);
     mmu::cache_clean_invalidate(at + 64);
     let pstate = USER | if set == Set::T32 { 1 << 5 } else { 0 };
-    // Its own page, written back: with stage 1 off the registers go past the caches.
+    // A page of its own, cleaned: with stage 1 off the accesses are non-cacheable.
     let memory = page();
     for (index, value) in registers.iter().enumerate() {
         mmio::write64(memory + u64_of(index) * 8, u64::from(*value));
     }
     mmu::cache_clean_invalidate(memory);
-    // SAFETY: (1) the code runs at EL0 and comes back through the vectors above, whatever it does; (2) the registers that a
-    // call keeps are kept, and so are VBAR_EL1 and SCTLR_EL1; (3) the page of registers is ours alone.
+    // SAFETY: (1) the code runs at EL0 and comes back through the vectors above, whatever it does; (2) the registers
+    // that a call keeps are kept, and so are VBAR_EL1 and SCTLR_EL1; (3) the page of registers is not shared.
     let esr = unsafe {
         asm!("ic iallu", "dsb sy", "isb", options(nostack));
         payload_aarch32(at, pstate, usize_of(memory) as *mut u64)

@@ -1,5 +1,5 @@
-//! Loads and stores of every shape, for what a hypervisor has to decode: each register as target, sign extension, and
-//! the shapes without a valid syndrome.
+//! All forms of loads and stores that a hypervisor has to decode: each register as target, sign extension, and forms
+//! without a valid syndrome.
 #![allow(unsafe_code)]
 
 use core::arch::{asm, global_asm};
@@ -29,7 +29,7 @@ global_asm!(
     ret
     .endm
 
-// x0 = address; returns what a 32-bit load into register n brought, through all 64 bits of it.
+// x0 = address; returns all 64 bits of register n after a 32-bit load.
     .macro  load_into n
     .balign 128
 load_\n:
@@ -108,7 +108,7 @@ pub fn store_from(register: u64, addr: u64, value: u64) {
     routine(addr, value);
 }
 
-macro_rules! shapes {
+macro_rules! access_forms {
     ($($(#[$doc:meta])* $name:ident $asm:literal;)*) => {$(
         $(#[$doc])*
         pub fn $name(addr: u64) -> u64 {
@@ -123,7 +123,7 @@ macro_rules! shapes {
     )*};
 }
 
-shapes! {
+access_forms! {
     /// Sign-extending load of 32 bits.
     load_sign32 "ldrsw {v}, [{a}]\n/* {t} */";
     /// Sign-extending load of 16 bits into 64.
@@ -169,7 +169,7 @@ shapes! {
 /// Atomic add (FEAT_LSE), which has no valid syndrome.
 pub fn atomic_add(addr: u64) -> u64 {
     let value: u64;
-    // SAFETY: (1) as for the shapes above; (2) `.inst` is LDADD w0, w1, [x2].
+    // SAFETY: (1) as for the forms above; (2) `.inst` is LDADD w0, w1, [x2].
     unsafe { asm!(".inst 0xb8200041", in("x0") 0_u64, out("x1") value, in("x2") addr, options(nostack)) };
     value
 }

@@ -1,4 +1,4 @@
-//! Entry at EL1, the way Linux is entered: an arm64 Image header, x0 = device tree, MMU off, any 2 MiB aligned address.
+//! Entry at EL1, as for Linux: an arm64 Image header, x0 = device tree, MMU off, any 2 MiB aligned address.
 //!
 //! Secondaries come in through [`secondary_entry`] with x0 = their index (the PSCI context id).
 #![allow(unsafe_code)]
@@ -9,10 +9,10 @@ use crate::num::u64_of;
 
 /// Bytes of stack that each CPU has.
 pub const STACK_SIZE: usize = 0x1_0000;
-/// CPUs the payload can drive.
+/// Maximum CPUs.
 pub const MAX_CPUS: usize = 8;
 
-/// The CPUs' stacks, only ever named by the boot code.
+/// The CPUs' stacks, used by the boot code only.
 #[repr(C, align(4096))]
 struct Stacks([[u8; STACK_SIZE]; MAX_CPUS]);
 

@@ -13,7 +13,7 @@ const DR: u64 = 0x00;
 const FR: u64 = 0x18;
 const FR_TXFF: u32 = 1 << 5;
 /// Polls of a full FIFO after which a character is dropped.
-const PATIENCE: u32 = 1_000_000;
+const MAX_POLLS: u32 = 1_000_000;
 
 /// Uses the PL011 at `base` from now on.
 pub fn set_base(base: u64) {
@@ -30,9 +30,9 @@ struct Pl011;
 impl Write for Pl011 {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for byte in text.bytes() {
-            let mut patience = PATIENCE;
-            while mmio::read32(base() + FR) & FR_TXFF != 0 && patience > 0 {
-                patience -= 1;
+            let mut polls = MAX_POLLS;
+            while mmio::read32(base() + FR) & FR_TXFF != 0 && polls > 0 {
+                polls -= 1;
                 sysreg::relax();
             }
             mmio::write32(base() + DR, u32::from(byte));

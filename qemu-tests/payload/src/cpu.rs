@@ -33,20 +33,20 @@ static MAIL: [Mailbox; MAX_CPUS] = [const {
     }
 }; MAX_CPUS];
 
-/// Longest time that a CPU may take to come up or to finish its work, in microseconds of virtual time.
-const PATIENCE_US: u64 = 60_000_000;
+/// Longest time that a CPU may take to start or to finish its work, in microseconds of virtual time.
+const TIMEOUT_US: u64 = 60_000_000;
 
 /// Starts CPU `index` of `machine` and waits until it runs.
 ///
 /// # Errors
-/// PSCI's answer, or that it never came up.
+/// PSCI's error, or that it did not start.
 pub fn start(machine: &Machine, index: usize) -> Result<(), &'static str> {
     let mail = &MAIL[index];
     firmware::cpu_on(machine.cpus[index], secondary_entry(), u64_of(index)).map_err(|_| "CPU_ON was refused")?;
-    if sysreg::poll_us(PATIENCE_US, || mail.state.load(Ordering::SeqCst) == IDLE) {
+    if sysreg::poll_us(TIMEOUT_US, || mail.state.load(Ordering::SeqCst) == IDLE) {
         Ok(())
     } else {
-        Err("CPU never came up")
+        Err("CPU did not start")
     }
 }
 
@@ -64,28 +64,28 @@ pub fn send(index: usize, work: Work, argument: u64) {
 /// It did not finish in time.
 pub fn wait(index: usize) -> Result<u64, &'static str> {
     let mail = &MAIL[index];
-    if sysreg::poll_us(PATIENCE_US, || mail.state.load(Ordering::SeqCst) == IDLE) {
+    if sysreg::poll_us(TIMEOUT_US, || mail.state.load(Ordering::SeqCst) == IDLE) {
         Ok(mail.result.load(Ordering::SeqCst))
     } else {
         Err("CPU did not finish its work")
     }
 }
 
-/// Has CPU `index` switch itself off and waits until PSCI says so.
+/// Makes CPU `index` call CPU_OFF and waits until PSCI reports it off.
 ///
 /// # Errors
 /// It is still on.
 pub fn stop(machine: &Machine, index: usize) -> Result<(), &'static str> {
     let mail = &MAIL[index];
     mail.state.store(STOP, Ordering::SeqCst);
-    if sysreg::poll_us(PATIENCE_US, || firmware::is_off(machine.cpus[index])) {
+    if sysreg::poll_us(TIMEOUT_US, || firmware::is_off(machine.cpus[index])) {
         Ok(())
     } else {
-        Err("CPU did not go off")
+        Err("CPU did not turn off")
     }
 }
 
-/// Life of a secondary; called by the boot code.
+/// Main loop of a secondary; called by the boot code.
 // SAFETY: (1) the name is the payload's own and unique; (2) the boot code calls it with a stack, vectors and its index set.
 #[allow(unsafe_code)]
 #[unsafe(no_mangle)]

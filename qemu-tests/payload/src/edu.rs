@@ -1,4 +1,4 @@
-//! QEMU's `edu` device: one DMA engine with a 4 KiB buffer of its own, slow (100 ms of virtual time per transfer) and obedient.
+//! QEMU's `edu` device: one DMA engine with a 4 KiB buffer, slow (100 ms of virtual time per transfer).
 
 use crate::machine::Machine;
 use crate::mmio;
@@ -16,25 +16,25 @@ const DMA_COUNT: u64 = 0x90;
 const DMA_COMMAND: u64 = 0x98;
 const COMMAND_RUN: u64 = 1;
 const COMMAND_TO_RAM: u64 = 1 << 1;
-/// Where the device's buffer sits in its own address space.
+/// Address of the device's buffer in its own address space.
 const BUFFER: u64 = 0x4_0000;
-/// Upper 16 bits of words that tests have the device write where they must be told apart from other data.
+/// Upper 16 bits of words that tests have the device write where they must differ from other data.
 pub const EDU_WORD: u64 = 0xed0a << 48;
 /// The device's own delay, with a margin, in microseconds.
 const DELAY_US: u64 = 101_000;
 /// Most that a transfer may take, in microseconds.
-const PATIENCE_US: u64 = 2_000_000;
+const TIMEOUT_US: u64 = 2_000_000;
 
 /// The device.
 #[derive(Clone, Copy, Debug)]
 pub struct Edu {
-    /// Its place on the bus.
+    /// Its PCI function.
     pub function: Function,
     /// BAR0.
     pub bar: u64,
 }
 
-/// Which way a transfer goes.
+/// Direction of a transfer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     /// Memory to the device's buffer: a DMA read.
@@ -81,18 +81,18 @@ impl Edu {
     /// Waits until no transfer runs.
     ///
     /// # Errors
-    /// It still runs after twenty times its delay.
+    /// Timeout: twenty times its delay.
     pub fn finish(&self) -> Result<(), &'static str> {
         sysreg::delay_us(DELAY_US);
-        let done = sysreg::poll_us(PATIENCE_US, || mmio::read64(self.bar + DMA_COMMAND) & COMMAND_RUN == 0);
+        let done = sysreg::poll_us(TIMEOUT_US, || mmio::read64(self.bar + DMA_COMMAND) & COMMAND_RUN == 0);
         sysreg::dsb();
-        if done { Ok(()) } else { Err("edu DMA never finished") }
+        if done { Ok(()) } else { Err("edu DMA timed out") }
     }
 
     /// A whole transfer.
     ///
     /// # Errors
-    /// As [`Edu::finish`]. Whether the data arrived the device does not say.
+    /// As [`Edu::finish`]. The device does not report whether the data arrived.
     pub fn transfer(&self, direction: Direction, addr: u64, offset: usize, bytes: usize) -> Result<(), &'static str> {
         self.start(direction, addr, offset, bytes);
         self.finish()

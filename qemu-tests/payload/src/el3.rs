@@ -1,10 +1,10 @@
-//! The least firmware that there can be, for machines whose EL3 withholds something: the same image, started at EL3.
+//! Minimal EL3 firmware that traps some registers: the same image, started at EL3.
 //!
-//! The runner leaves `SCR_EL3`, `CPTR_EL3` and EL2's entry point at [`SETTINGS`]. What EL2 is not allowed comes back to it
-//! as an Undefined Instruction exception, as newer firmware does. Two calls are answered: SYSTEM_OFF ends the run, and CPU_SUSPEND
-//! takes the SMMU's state away, as a power domain that is off may, and wakes the CPU at once.
-//! EL2's registers and the host's hold ones at the entry, as a warm reset may leave them. Nothing here writes memory: the
-//! image lies in flash.
+//! The runner leaves `SCR_EL3`, `CPTR_EL3` and EL2's entry point at [`SETTINGS`]. A trapped register access is returned
+//! to EL2 as an Undefined Instruction exception, as newer firmware does. Two calls are answered: SYSTEM_OFF ends the
+//! run, and CPU_SUSPEND resets the SMMU, as a powered-off domain would, and resumes the CPU at once. EL2's registers
+//! and the host's hold ones at the entry, as a warm reset may leave them. Nothing here writes memory: the image lies in
+//! flash.
 #![allow(unsafe_code)]
 
 use core::arch::global_asm;

@@ -75,7 +75,7 @@ pub fn is_off(mpidr: u64) -> bool {
     matches!(state, Ok(AffinityState::Off))
 }
 
-/// A 64-bit SMC with up to seven arguments; x0..x17 as they came back.
+/// A 64-bit SMC with up to seven arguments; x0..x17 on return.
 pub fn smc(function: u64, args: [u64; 7]) -> [u64; 18] {
     smccc::smc64(low32(function), widen(args))
 }
@@ -99,7 +99,7 @@ pub const NOT_SUPPORTED: i64 = -1;
 pub enum Hypercall {
     /// Interface version.
     Version,
-    /// Share pages with EL2.
+    /// Shares pages with EL2.
     HostShareHyp,
     /// End a share.
     HostUnshareHyp,
@@ -107,17 +107,17 @@ pub enum Hypercall {
     HostDonateHyp,
     /// Take unused pages back from EL2's pool.
     HypDonateHost,
-    /// Make a guest: its handle in x1.
+    /// Creates a guest: its handle in x1.
     VmCreate,
     /// End a guest.
     VmDestroy,
     /// Give pages to a guest.
     HostDonateGuest,
-    /// Lend pages to a guest.
+    /// Shares pages with a guest.
     HostShareGuest,
-    /// End a loan to a guest.
+    /// Unshares pages shared with a guest.
     HostUnshareGuest,
-    /// Take pages of an ended guest back.
+    /// Reclaims pages of a destroyed guest.
     HostReclaimPage,
     /// SMMU statistics; prints new DMA faults on EL2's console.
     IommuStats,
@@ -175,7 +175,7 @@ pub enum Answer {
     NoMemory,
     /// -6: an SMMU did not answer.
     Io,
-    /// Anything else: a violation of the interface.
+    /// Anything else: invalid.
     Unknown(i64),
 }
 
@@ -212,7 +212,7 @@ pub enum Stat {
     TlbiRepeats,
 }
 
-/// Reads a counter; 0 where there is no Portcullis that counts. EL2 prints its new DMA faults.
+/// Reads a counter; 0 without Portcullis. EL2 prints its new DMA faults.
 pub fn stat(stat: Stat) -> u64 {
     if conduit() == Conduit::Hvc {
         return 0;
@@ -229,7 +229,7 @@ pub fn stat(stat: Stat) -> u64 {
     if result[0] == 0 { result[1] } else { 0 }
 }
 
-/// Makes an HVC that may be undefined: the registers, or the exception.
+/// Makes an HVC that may be undefined; returns the registers, or the exception.
 pub fn try_hvc(function: u64, args: [u64; 7]) -> Result<[u64; 18], Caught> {
     match catch(|| hvc(function, args)) {
         (result, None) => Ok(result),

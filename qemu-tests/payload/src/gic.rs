@@ -1,5 +1,5 @@
-//! As much of the GIC as a sleep needs: the virtual timer's private interrupt is made pending at the boot CPU, so that WFI
-//! ends; it stays masked and is never acknowledged, but in [`interrupted`].
+//! Minimal GIC support for sleeping: the virtual timer's PPI becomes pending at the boot CPU, which ends WFI; it stays
+//! masked and is acknowledged only in [`interrupted`].
 #![allow(unsafe_code)]
 
 use core::arch::asm;

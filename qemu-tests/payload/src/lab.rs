@@ -1,4 +1,4 @@
-//! The attacker's bench: an SMMU, a DMA device, pages of its own, and a way to tell whether a transfer landed.
+//! Attack set-up: an SMMU, a DMA device, own pages, and the check whether a transfer landed.
 
 use core::cell::RefCell;
 
@@ -13,16 +13,16 @@ use crate::smmu::spec::{GBPA_ABORT, Ste, reg};
 use crate::smmu::stage1::Stage1;
 use crate::smmu::{Format, Smmu, SmmuError};
 
-/// What an attack is expected to do on this machine.
+/// Expected result of an attack on this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expect {
     /// Isolation stops it.
     Blocked,
-    /// Nothing stops it.
+    /// No isolation: it lands.
     Landed,
 }
 
-/// What a test is given.
+/// Context of a test.
 pub struct Ctx {
     /// The machine.
     pub machine: &'static Machine,
@@ -34,7 +34,7 @@ pub struct Ctx {
     pub name: &'static str,
 }
 
-/// How the host has set its SMMU up for the device.
+/// The host's SMMU mode for the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// SMMUEN=0, GBPA bypass.
@@ -47,18 +47,18 @@ pub enum Mode {
     Stage1,
 }
 
-/// What a DMA read brought.
+/// Result of a DMA read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seen {
     /// The word.
     Value(u64),
-    /// Nothing: the device's buffer has its canary, or the zero that an aborted read leaves.
+    /// No data: the device's buffer still has its canary, or zero after an aborted read.
     Nothing,
 }
 
-/// Word that stands in the device's buffer before a read.
+/// Content of the device's buffer before a read.
 const CANARY: u64 = 0xca9a_11e5_0dd5_ca9a;
-/// Flipped between a page's address and its IOVA, so that a transfer through stage 1 proves that stage 1 translated.
+/// XORed into a page's address to get its IOVA, so that a transfer proves that stage 1 translated.
 const IOVA_FLIP: u64 = 0x20_0000_0000;
 /// Marks our own words in victim memory.
 pub const MARK: u64 = 0x600d_dead_5afe_b0b0;
@@ -77,13 +77,13 @@ pub struct Lab {
     pub smmu: RefCell<Smmu>,
     /// The device's address space.
     pub stage1: Stage1,
-    /// A page of the host's own, through which data moves.
+    /// A bounce page of the host's own.
     pub own: u64,
     mode: Mode,
 }
 
 impl Lab {
-    /// Finds everything and sets the SMMU up.
+    /// Finds the devices and sets the SMMU up.
     ///
     /// # Errors
     /// A device is missing (a skip), or the SMMU does not work.
@@ -106,7 +106,7 @@ impl Lab {
         Ok(Self { mode, ..lab })
     }
 
-    /// Sets the SMMU up from nothing.
+    /// Sets the SMMU up from reset.
     fn enter(&self, mode: Mode) -> TestResult {
         let mut smmu = self.smmu.borrow_mut();
         match mode {
@@ -145,7 +145,7 @@ impl Lab {
         iova
     }
 
-    /// DMA write of `word` to physical address `pa`. Whether it landed is for the caller to find out.
+    /// DMA write of `word` to physical address `pa`. The caller checks whether it landed.
     ///
     /// # Errors
     /// The device hangs.
@@ -159,7 +159,7 @@ impl Lab {
     /// DMA read of the word at physical address `pa`.
     ///
     /// # Errors
-    /// The device hangs, or cannot reach the host's own page either.
+    /// The device hangs, or DMA to the host's own page fails.
     pub fn read(&self, pa: u64) -> Result<Seen, Fail> {
         let own = self.bus(self.own);
         mmio::write64(self.own, CANARY);
@@ -200,7 +200,7 @@ impl Lab {
     }
 }
 
-/// Counts faults around an attack, and judges it.
+/// Counts faults during an attack, and checks its result.
 pub struct Attack {
     faults_before: u64,
 }
@@ -211,16 +211,16 @@ impl Attack {
         Self { faults_before: firmware::stat(Stat::Faults) }
     }
 
-    /// Prints the attack's line and holds it against what is expected; a blocked one must have been recorded by EL2.
+    /// Prints the attack's line and compares it with the expected result; a blocked one must have been recorded by EL2.
     ///
     /// # Errors
-    /// The attack did what it must not.
-    pub fn judge(self, ctx: &Ctx, landed: Landed) -> TestResult {
+    /// The attack had the wrong result.
+    pub fn check(self, ctx: &Ctx, landed: Landed) -> TestResult {
         let recorded = firmware::stat(Stat::Faults).saturating_sub(self.faults_before);
         println!("ATTACK {}: {}", ctx.name, if landed == Landed::Yes { "landed" } else { "blocked" });
         match (ctx.expect, landed) {
             (Expect::Blocked, Landed::Yes) => crate::fail!("the attack landed"),
-            (Expect::Landed, Landed::No) => crate::fail!("the attack was blocked, though nothing should stop it"),
+            (Expect::Landed, Landed::No) => crate::fail!("the attack was blocked, but should have landed"),
             (Expect::Blocked, Landed::No) => crate::ensure!(recorded > 0, "blocked, but EL2 recorded no DMA fault"),
             (Expect::Landed, Landed::Yes) => {}
         }
@@ -228,7 +228,7 @@ impl Attack {
     }
 }
 
-/// Whether an attack did what the attacker wanted.
+/// Whether an attack landed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Landed {
     /// It did.
@@ -243,7 +243,7 @@ impl From<bool> for Landed {
     }
 }
 
-/// A victim that is not the host's: words that are safe to overwrite, and one whose content is known.
+/// A target that is not the host's: a word with known content, and one that is safe to overwrite.
 #[derive(Clone, Copy, Debug)]
 pub struct Victim {
     /// A word with a known content.
@@ -260,7 +260,7 @@ const IMAGE_MAGIC: (u64, u64) = (0x38, 0x644d_5241);
 const IMAGE_RESERVED: u64 = 0x28;
 
 impl Victim {
-    /// EL2's image, whose header is still in memory; natively a page of our own that stands for it.
+    /// EL2's image, whose header is still in memory; natively an own page instead.
     pub fn el2(ctx: &Ctx) -> Result<Self, Fail> {
         let base = if !ctx.machine.under_hypervisor() {
             let scratch = page();

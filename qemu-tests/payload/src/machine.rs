@@ -1,4 +1,4 @@
-//! What the device tree says about the machine, read once into fixed-size tables.
+//! The machine's description, parsed once from the device tree into fixed-size tables.
 
 use core::ops::Range;
 
@@ -24,7 +24,7 @@ pub const EL2_IMAGE: u64 = 0x4020_0000;
 pub enum Conduit {
     /// By SMC: a hypervisor may be below.
     Smc,
-    /// By HVC: QEMU answers, nothing is below.
+    /// By HVC: QEMU implements PSCI, there is no hypervisor.
     Hvc,
 }
 
@@ -73,7 +73,7 @@ pub struct Machine {
     fdt: Fdt<'static>,
 }
 
-/// The device tree's copy: what was passed may lie in memory that the allocator hands out.
+/// The device tree's copy: the original may be in memory used by the allocator.
 struct DtbCopy(core::cell::UnsafeCell<[u8; DTB_MAX]>);
 
 // SAFETY: (1) written once by the boot CPU before any other runs, read-only afterwards.
@@ -219,7 +219,7 @@ impl Machine {
         self.ram().any(|range| range.contains(&addr))
     }
 
-    /// First range of RAM addresses that the device tree leaves out below the last one it has: EL2's memory.
+    /// First gap between the RAM ranges of the device tree: EL2's memory.
     pub fn hole(&self) -> Option<Range<u64>> {
         let mut expected = RAM_BASE;
         for range in self.ram() {

@@ -1,6 +1,6 @@
-//! The attacker: a mini host at EL1 that drives the SMMU, a DMA device and an NVMe itself, and attacks the hypervisor
-//! below with them. One boot runs one test, named on the kernel command line (`test=NAME`; `test=list` lists them all);
-//! the verdict is a line on the console.
+//! The attacking payload: a small host at EL1 with drivers for the SMMU, a DMA device and an NVMe, which attacks the
+//! hypervisor. One boot runs one test, named on the kernel command line (`test=NAME`; `test=list` lists them all); the
+//! result is a line on the console.
 //!
 //! | file | holds |
 //! |---|---|
@@ -8,12 +8,12 @@
 //! | `boot`, `vectors`, `mmu`, `sysreg`, `cpu` | the machine's CPUs |
 //! | `machine`, `mem`, `mmio`, `console`, `firmware`, `gic` | what the device tree describes, memory, calls out of EL1 |
 //! | `pci`, `edu`, `nvme`, `smmu` | drivers |
-//! | `lab`, `registry`, `outcome` | what tests are made of |
+//! | `lab`, `registry`, `outcome` | test support |
 //! | `tests` | the tests |
-//! | `bench` | figures: what EL2 costs |
+//! | `bench` | benchmarks of EL2 |
 #![no_std]
 #![no_main]
-// Failures carry their text by value: there is no heap to box it in.
+// Failures contain their text: there is no heap.
 #![allow(clippy::result_large_err)]
 
 pub mod aarch32;
@@ -82,7 +82,7 @@ extern "C" fn payload_main(dtb: u64, counter: u64) -> ! {
 
 /// `LIST name cpus=N clock=counted|real runs=hyp,native,open el2=words`, for the runner.
 fn list(test: &Test) {
-    let runs = [(Runs::HYP, "hyp,"), (Runs::NATIVE, "native,"), (Runs::OPEN, "open,")]
+    let runs = [(Runs::HYP, "hyp,"), (Runs::NATIVE, "native,"), (Runs::NO_ISOLATION, "open,")]
         .map(|(place, word)| if test.runs.has(place) { word } else { "" });
     let clock = match test.clock {
         Clock::Counted => "counted",

@@ -1,4 +1,4 @@
-//! Free memory of the mini host: a bump allocator over the largest piece of RAM that nothing else uses.
+//! Free memory of the mini host: a bump allocator over the largest unused RAM range.
 //!
 //! Nothing is ever freed: a test is one boot.
 
@@ -62,7 +62,7 @@ pub fn page() -> u64 {
     alloc(PAGE, PAGE)
 }
 
-/// Bytes that are left.
+/// Free bytes.
 pub fn left() -> u64 {
     END.load(Ordering::SeqCst) - NEXT.load(Ordering::SeqCst)
 }

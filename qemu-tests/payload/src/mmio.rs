@@ -1,9 +1,9 @@
 //! Memory and device accesses, one plain load or store each.
 //!
 //! The compiler may fold a volatile access into a pre- or post-indexed one, which has no valid syndrome and cannot be
-//! emulated by a hypervisor; so each access is written out. Addresses inside the payload's image are refused: what is
-//! left are no Rust objects, which is why these functions can be safe. An access that aborts under
-//! [`crate::vectors::catch`] reads as 0.
+//! emulated by a hypervisor; so each access is written out. Addresses inside the payload's image are rejected, so no
+//! Rust object is accessed and these functions can be safe. An access that aborts under [`crate::vectors::catch`] reads
+//! as 0.
 #![allow(unsafe_code)]
 
 use core::arch::asm;

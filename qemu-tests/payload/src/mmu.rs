@@ -72,7 +72,8 @@ pub fn enable() {
 /// Runs `body` with this CPU's translation root replaced by `root`, which must map the image as [`init`] does in TTBR0's lower part.
 pub fn with_ttbr1(root: u64, body: impl FnOnce()) {
     let tcr: u64;
-    // SAFETY: (1) only TTBR1's half of the address space changes, which the payload does not live in; (2) it is switched off again below.
+    // SAFETY: (1) only TTBR1's half of the address space changes, which the payload does not use; (2) it is switched
+    // off again below.
     unsafe {
         asm!(
             "mrs {tcr}, tcr_el1",

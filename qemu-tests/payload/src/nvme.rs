@@ -1,7 +1,7 @@
 //! A small NVMe driver: admin queue, one I/O queue, one command at a time or many. A fast source of DMA.
 //!
 //! QEMU's device moves data through a bounce buffer when the SMMU stops a transfer, and reports success: only the data
-//! itself tells whether a transfer landed, see [`Nvme::write_lands`].
+//! shows whether a transfer landed, see [`Nvme::write_lands`].
 
 use crate::edu::Direction;
 use crate::machine::Machine;
@@ -25,7 +25,7 @@ const CC_ENABLE: u32 = 1;
 const CC_ENTRY_SIZES: u32 = (6 << 16) | (4 << 20);
 const CSTS_READY: u32 = 1;
 const ENTRIES: u32 = 64;
-const PATIENCE_US: u64 = 5_000_000;
+const TIMEOUT_US: u64 = 5_000_000;
 
 /// Bytes of a logical block, as QEMU formats it.
 pub const SECTOR: u64 = 512;
@@ -33,7 +33,7 @@ pub const SECTOR: u64 = 512;
 /// Upper 16 bits of every word that [`Nvme::write_lands`] has the disk write.
 pub const DISK_WORD: u64 = 0xd15c << 48;
 
-/// Transfers that may be under way at once: one entry of a queue stays empty.
+/// Transfers that may be in flight at once: one entry of a queue stays empty.
 pub const DEPTH: u32 = ENTRIES - 1;
 
 /// Admin and I/O opcodes that are used.
@@ -57,7 +57,7 @@ pub enum NvmeError {
 /// One transfer between the disk and memory, for [`Nvme::begin`].
 #[derive(Clone, Copy, Debug)]
 pub struct Transfer {
-    /// Which way it goes.
+    /// Direction.
     pub direction: Direction,
     /// First sector on the disk.
     pub lba: u32,
@@ -67,7 +67,7 @@ pub struct Transfer {
     pub prp: u64,
 }
 
-/// A queue pair: rings and our place in them.
+/// A queue pair: rings and indices.
 #[derive(Debug)]
 struct Queue {
     id: u64,
@@ -78,7 +78,7 @@ struct Queue {
     phase: u32,
 }
 
-/// One command, the fields that are ever set.
+/// The used fields of a command.
 #[derive(Clone, Copy, Debug, Default)]
 struct Command {
     opcode: u32,
@@ -102,7 +102,7 @@ pub struct Nvme {
 }
 
 impl Nvme {
-    /// Finds the device and makes it a bus master; it stays disabled.
+    /// Finds the device and enables bus mastering; the controller stays disabled.
     pub fn find(machine: &Machine) -> Option<Self> {
         let function = pci::find(machine, |_, class| class == CLASS)?;
         let bar = function.assign_bar(machine, 0);
@@ -129,7 +129,7 @@ impl Nvme {
     pub fn enable(&mut self, to_bus: impl Fn(u64) -> u64) -> Result<(), NvmeError> {
         let (bar, ready) = (self.bar, |bar| mmio::read32(bar + CSTS) & CSTS_READY);
         mmio::write32(bar + CC, 0);
-        if !sysreg::poll_us(PATIENCE_US, || ready(bar) == 0) {
+        if !sysreg::poll_us(TIMEOUT_US, || ready(bar) == 0) {
             return Err(NvmeError::Timeout);
         }
         for queue in [&mut self.admin, &mut self.io] {
@@ -140,7 +140,7 @@ impl Nvme {
         mmio::write64(bar + ASQ, to_bus(self.admin.sq));
         mmio::write64(bar + ACQ, to_bus(self.admin.cq));
         mmio::write32(bar + CC, CC_ENABLE | CC_ENTRY_SIZES);
-        if !sysreg::poll_us(PATIENCE_US, || ready(bar) != 0) {
+        if !sysreg::poll_us(TIMEOUT_US, || ready(bar) != 0) {
             return Err(NvmeError::Timeout);
         }
         let size_and_id = (ENTRIES - 1) << 16 | 1;
@@ -197,15 +197,15 @@ impl Nvme {
         self.write(16, 1, own)?;
         mmio::fill(own_pa, SECTOR, !word);
         self.write(17, 1, own)?;
-        // A refusal by the device is as good as data that does not arrive.
+        // A command error counts as data that did not arrive.
         let there = self.read(16, 1, victim);
         let back = self.write(17, 1, victim);
         self.read(17, 1, own)?;
         Ok(there.is_ok() && back.is_ok() && mmio::find_other(own_pa, SECTOR, word).is_none())
     }
 
-    /// Queues a transfer under the name `id`, which none that is under way may have; [`Nvme::ring`] starts it. At most [`DEPTH`] may
-    /// be under way, and none while another method moves data.
+    /// Queues a transfer with command ID `id`, unique among those in flight; [`Nvme::ring`] starts it. At most
+    /// [`DEPTH`] may be in flight, and none while another method moves data.
     pub fn begin(&mut self, id: u32, transfer: Transfer) {
         let opcode = match transfer.direction {
             Direction::ToMemory => opcode::READ,
@@ -215,17 +215,17 @@ impl Nvme {
         self.io.put(id, Command { opcode, namespace: 1, prp1: prp, dw10: lba, dw11: 0, dw12: sectors - 1 });
     }
 
-    /// Starts what was queued.
+    /// Rings the submission doorbell.
     pub fn ring(&self) {
         self.io.ring(self.bar, self.stride);
     }
 
-    /// Takes the next completion, if there is one: the transfer's name, and what came of it. [`Nvme::acknowledge`] is to follow.
+    /// Takes the next completion, if there is one: its command ID and result. [`Nvme::acknowledge`] is to follow.
     pub fn completion(&mut self) -> Option<(u32, Result<(), NvmeError>)> {
         self.io.take()
     }
 
-    /// Tells the device that the completions taken so far have been seen.
+    /// Updates the completion queue head doorbell.
     pub fn acknowledge(&self) {
         self.io.acknowledge(self.bar, self.stride);
     }
@@ -247,7 +247,7 @@ impl Queue {
         self.put(id, command);
         self.ring(bar, stride);
         let mut answer = None;
-        sysreg::poll_us(PATIENCE_US, || {
+        sysreg::poll_us(TIMEOUT_US, || {
             answer = self.take();
             answer.is_some()
         });
@@ -295,7 +295,7 @@ impl Queue {
     }
 }
 
-/// A word that differs in every sector and run: test data.
+/// Test data that differs in every sector and run.
 pub fn pattern(seed: u64, index: usize) -> u64 {
     let mixed = (seed ^ u64_of(index).rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     mixed ^ u64::from(low32(mixed >> 29))

@@ -1,4 +1,4 @@
-//! PCI Express configuration space (ECAM), enumeration of bus 0, and BAR assignment: nobody has done it before us.
+//! PCI Express configuration space (ECAM), enumeration of bus 0, and BAR assignment: there is no firmware that did it.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 

@@ -1,4 +1,4 @@
-//! Repeatable random numbers for tests that throw things at EL2: the seed is on the command line and in the report.
+//! Repeatable random numbers: the seed is on the command line and in the report.
 
 /// A generator (SplitMix64).
 #[derive(Clone, Debug)]

@@ -1,26 +1,26 @@
-//! The list of tests: each registers itself in a link section, so that adding one touches one place.
+//! The list of tests: each registers itself in a link section, so that adding a test needs one change.
 #![allow(unsafe_code)]
 
 use crate::lab::Ctx;
 use crate::outcome::TestResult;
 
-/// Where a test makes sense. The runner reads it from the `test=list` boot.
+/// Which machines a test runs on. The runner reads it from the `test=list` boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Runs(u32);
 
 impl Runs {
     /// Under Portcullis.
     pub const HYP: Self = Self(1);
-    /// On the bare emulator: proves the payload's own drivers, and that an attack lands where nothing stops it.
+    /// Without a hypervisor: tests the payload's own drivers, and that an attack lands without isolation.
     pub const NATIVE: Self = Self(2);
     /// Under Portcullis built without isolation.
-    pub const OPEN: Self = Self(4);
+    pub const NO_ISOLATION: Self = Self(4);
     /// On every machine.
     pub const ALL: Self = Self(7);
     /// Under Portcullis, with or without isolation.
     pub const EITHER: Self = Self(5);
     /// Only when asked for by name: benchmarks.
-    pub const NOWHERE: Self = Self(0);
+    pub const ON_REQUEST: Self = Self(0);
 
     /// Whether all of `other` is in `self`.
     pub const fn has(self, other: Self) -> bool {
@@ -38,7 +38,7 @@ impl Runs {
 pub enum Clock {
     /// By instruction count: waits cost nothing, CPUs take turns.
     Counted,
-    /// By the wall: CPUs run at the same time.
+    /// Real time: CPUs run in parallel.
     Real,
 }
 
@@ -72,7 +72,7 @@ pub fn tests() -> &'static [Test] {
 }
 
 /// Registers a function as a test: `payload_test!(name, Runs::HYP)`, with `cpus = 4` where it needs several, with
-/// `clock = Clock::Real` where they have to run at the same time, or with `el2 = "pool=2M"` where EL2 has to be told something.
+/// `clock = Clock::Real` where they have to run at the same time, or with `el2 = "pool=2M"` for options of EL2.
 #[macro_export]
 macro_rules! payload_test {
     ($name:ident, $runs:expr) => {

@@ -63,7 +63,7 @@ pub fn dsb() {
     unsafe { asm!("dsb sy", options(nostack, preserves_flags)) };
 }
 
-/// Tells the emulator and the core that this is a spin loop.
+/// Spin-loop hint.
 pub fn relax() {
     // SAFETY: (1) a hint changes no state.
     unsafe { asm!("yield", options(nomem, nostack, preserves_flags)) };

@@ -1,5 +1,5 @@
-//! Exceptions: a test that expects an abort asks for it with [`catch`], which records the syndrome and goes on after the
-//! instruction; any other exception fails the test.
+//! Exceptions: a test that expects an abort uses [`catch`], which records the syndrome and skips the instruction; any
+//! other exception fails the test.
 #![allow(unsafe_code)]
 
 use core::arch::global_asm;
@@ -84,7 +84,7 @@ struct Frame {
     spsr: u64,
 }
 
-/// What one caught exception said.
+/// A caught exception.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Caught {
     /// ESR_EL1.
@@ -129,7 +129,7 @@ const VECTOR_IRQ: u64 = 5;
 /// Vector index of an SError from the current level with SP_EL1.
 const VECTOR_SERROR: u64 = 7;
 
-/// One CPU's expectation and what it caught last.
+/// State of one CPU: whether it catches, and its last exception.
 struct Slot {
     expecting: AtomicBool,
     count: AtomicU32,
@@ -147,7 +147,7 @@ fn slot() -> &'static Slot {
 
 /// Runs `body`; exceptions in it are recorded and their instruction skipped (an instruction abort returns to the caller).
 ///
-/// The second value is the last exception caught, if there was one. Not to be nested.
+/// The second value is the last exception caught, if there was one. Must not be nested.
 pub fn catch<R>(body: impl FnOnce() -> R) -> (R, Option<Caught>) {
     let slot = slot();
     slot.count.store(0, Ordering::SeqCst);

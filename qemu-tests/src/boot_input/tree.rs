@@ -1,4 +1,4 @@
-//! A flattened device tree, edited by one who knows where everything is.
+//! A simple editor for QEMU's flattened device trees.
 
 use anyhow::{Context, Result, ensure};
 
@@ -14,7 +14,7 @@ const NAMES_AT: usize = 12;
 const NAMES_SIZE_AT: usize = 32;
 const STRUCTURE_SIZE_AT: usize = 36;
 
-/// Cuts off the room that QEMU leaves behind the tree: it leaves twice as much when it reads it, which is more than may be.
+/// Removes QEMU's padding after the tree: QEMU doubles the size when it loads the tree, which would exceed the limit.
 pub(crate) fn cut(tree: &mut Vec<u8>) -> Result<()> {
     let end = word(tree, NAMES_AT)?.checked_add(word(tree, NAMES_SIZE_AT)?).context("no device tree")?;
     tree.truncate(usize::try_from(end)?);
@@ -60,7 +60,7 @@ pub(super) struct Node<'n> {
     pub(super) children: &'n [Node<'n>],
 }
 
-/// Adds `node` as the last one below the root. Behind the names nothing may follow.
+/// Adds `node` as the last one below the root. The strings block must be last.
 pub(super) fn add_node(tree: &mut Vec<u8>, node: &Node<'_>) -> Result<()> {
     let mut written = Vec::new();
     write_node(tree, node, &mut written)?;
@@ -94,7 +94,7 @@ fn write_node(tree: &mut Vec<u8>, node: &Node<'_>, out: &mut Vec<u8>) -> Result<
     Ok(())
 }
 
-/// Where `name` stands among the names; it is added if it does not.
+/// Offset of `name` in the strings block; added if missing.
 fn name_place(tree: &mut Vec<u8>, name: &str) -> Result<u32> {
     let names = usize::try_from(word(tree, NAMES_AT)?)?;
     let wanted = [b"\0", name.as_bytes(), b"\0"].concat();

@@ -11,12 +11,12 @@ use crate::{bench_line, payload_test};
 /// The physical counter at the payload's first instruction.
 static ENTERED: AtomicU64 = AtomicU64::new(0);
 
-/// Keeps what the boot code read.
+/// Stores the counter read by the boot code.
 pub fn entered_at(counter: u64) {
     ENTERED.store(counter, Ordering::Relaxed);
 }
 
-payload_test!(bench_boot, Runs::NOWHERE);
+payload_test!(bench_boot, Runs::ON_REQUEST);
 /// Instructions from reset to the payload's first one. The same without a hypervisor is the loader's stub.
 fn bench_boot(ctx: &Ctx) -> TestResult {
     counts_instructions(ctx)?;

@@ -1,4 +1,4 @@
-//! How the cost of commands grows: with the length of a batch, and of CFGI_ALL with the size of the stream table.
+//! Cost of commands by batch length, and of CFGI_ALL by stream table size.
 
 use super::count;
 use super::counts_instructions;
@@ -21,7 +21,7 @@ fn publish(smmu: &Smmu, memory: u64) -> u64 {
     count::store32(smmu.addr(reg::CMDQ_PROD), prod) - plain
 }
 
-payload_test!(bench_commands, Runs::NOWHERE);
+payload_test!(bench_commands, Runs::ON_REQUEST);
 /// Batches of 1 to 256 invalidations with one SYNC behind them, where the queue that the SMMU offers is long enough.
 fn bench_commands(ctx: &Ctx) -> TestResult {
     counts_instructions(ctx)?;
@@ -35,7 +35,7 @@ fn bench_commands(ctx: &Ctx) -> TestResult {
     let memory = page();
     for length in [1_u32, 2, 4, 8, 16, 32, 64, 128, 256] {
         if length + 1 > 1 << log2 {
-            println!("a queue of {} entries does not take {length} commands and a SYNC", 1 << log2);
+            println!("a queue of {} entries is too small for {length} commands and a SYNC", 1 << log2);
             continue;
         }
         for n in 0..length {
@@ -51,7 +51,7 @@ fn bench_commands(ctx: &Ctx) -> TestResult {
     Ok(())
 }
 
-payload_test!(bench_cfgi_all, Runs::NOWHERE);
+payload_test!(bench_cfgi_all, Runs::ON_REQUEST);
 /// CFGI_ALL and a SYNC over linear tables of 16 to 65,536 entries, all of them aborting.
 fn bench_cfgi_all(ctx: &Ctx) -> TestResult {
     counts_instructions(ctx)?;

@@ -1,6 +1,6 @@
 //! The counter around one instruction.
 //!
-//! Both halves of a difference run the very same instructions apart from the one that is measured.
+//! Measurement and reference run the same instructions except for the measured one.
 #![allow(unsafe_code)]
 
 use core::arch::asm;
@@ -9,7 +9,8 @@ use core::arch::asm;
 #[inline(never)]
 pub fn load32(addr: u64) -> u64 {
     let (start, end): (u64, u64);
-    // SAFETY: (1) the address is a register or memory outside the image, given by a benchmark; (2) all that changes is declared.
+    // SAFETY: (1) the address is a register or memory outside the image, given by a benchmark; (2) all changed
+    // registers are declared.
     unsafe {
         asm!("isb", "mrs {s}, cntvct_el0", "ldr {v:w}, [{a}]", "isb", "mrs {e}, cntvct_el0",
             s = out(reg) start, e = out(reg) end, v = out(reg) _, a = in(reg) addr, options(nostack));
@@ -37,8 +38,8 @@ macro_rules! calls {
         #[inline(never)]
         pub fn $name(function: u64, x1: u64, x2: u64) -> (u64, u64) {
             let (start, end, x0): (u64, u64, u64);
-            // SAFETY: (1) SMCCC: x0 to x17 may change and are declared, everything else is preserved; (2) pages that change
-            // hands are outside the image, given by a benchmark.
+            // SAFETY: (1) SMCCC: x0 to x17 may change and are declared, everything else is preserved; (2) pages that
+            // change owner are outside the image, given by a benchmark.
             unsafe {
                 asm!("isb", "mrs {s}, cntvct_el0", $instruction, "isb", "mrs {e}, cntvct_el0",
                     s = out(reg) start, e = out(reg) end,

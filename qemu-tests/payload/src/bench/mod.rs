@@ -1,9 +1,10 @@
-//! What EL2 costs its host, counted in instructions: figures, not tests.
+//! Benchmarks: EL2's overhead in instructions.
 //!
-//! Under `-icount shift=0` the counter of a 1 GHz CPU advances by one for each instruction executed, at EL1 or EL2. So the
-//! counter around an access that traps, less the counter around the same access where nothing traps, is what EL2 executed.
-//! Each benchmark is a registered test that no machine runs by itself ([`Runs::NOWHERE`](crate::registry::Runs::NOWHERE));
-//! it writes `BENCH <name> <total>/<count> <unit>` lines, and fails only when what it measures does not work.
+//! Under `-icount shift=0` the counter of a 1 GHz CPU advances by one for each instruction executed, at EL1 or EL2. So
+//! the counter around an access that traps, less the counter around the same access where nothing traps, is what EL2
+//! executed. Each benchmark is a registered test that runs only on request
+//! ([`Runs::ON_REQUEST`](crate::registry::Runs::ON_REQUEST)); it writes `BENCH <name> <total>/<count> <unit>` lines,
+//! and fails only if the measured operation fails.
 
 pub mod boot;
 pub mod commands;

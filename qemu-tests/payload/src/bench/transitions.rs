@@ -1,4 +1,4 @@
-//! Pages that change hands: instructions of EL2, commands and SYNCs for the SMMU, over the number of pages.
+//! Ownership changes by number of pages: EL2 instructions, SMMU commands and SYNCs.
 
 use super::count;
 use super::counts_instructions;
@@ -12,7 +12,7 @@ use crate::{bench_line, ensure, payload_test, println};
 /// Page counts that are measured, each in memory that nothing has touched since boot.
 const PAGES: [u64; 13] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 4096, 32_768, 262_144];
 
-/// What one or several calls cost.
+/// Cost of one or several calls.
 #[derive(Clone, Copy, Debug, Default)]
 struct Cost {
     instructions: u64,
@@ -21,7 +21,7 @@ struct Cost {
     calls: u64,
 }
 
-/// Makes `call` over `pages` pages at `base`, in as few hypercalls as the cap allows.
+/// Makes `call` for `pages` pages at `base`, in as few hypercalls as possible.
 fn transition(call: Hypercall, base: u64, pages: u64, cap: u64) -> Result<Cost, Fail> {
     let before = (stat(Stat::Commands), stat(Stat::Syncs));
     let mut cost = Cost::default();
@@ -41,14 +41,14 @@ fn transition(call: Hypercall, base: u64, pages: u64, cap: u64) -> Result<Cost, 
     Ok(cost)
 }
 
-payload_test!(bench_transitions, Runs::NOWHERE);
-/// Donations of 1 to 262,144 contiguous pages and, up to the cap of one call, their way back. Wants more than 2 GiB of
-/// memory for the largest; leaves out what does not fit.
+payload_test!(bench_transitions, Runs::ON_REQUEST);
+/// Donations of 1 to 262,144 contiguous pages and, up to the limit of one call, their return. Needs more than 2 GiB of
+/// memory for the largest; skips sizes that do not fit.
 fn bench_transitions(ctx: &Ctx) -> TestResult {
     measure(ctx, &PAGES)
 }
 
-payload_test!(bench_revoke_once, Runs::NOWHERE);
+payload_test!(bench_revoke_once, Runs::ON_REQUEST);
 /// One page and a whole block only, for hosts of other sizes.
 fn bench_revoke_once(ctx: &Ctx) -> TestResult {
     measure(ctx, &[1, 512])
@@ -75,7 +75,7 @@ fn measure(ctx: &Ctx, counts: &[u64]) -> TestResult {
             continue;
         }
         if pages == 1 {
-            // The block is split already: only a leaf goes.
+            // The block is already split: only a leaf is unmapped.
             let again = transition(Hypercall::HostDonateHyp, base + PAGE, 1, cap)?;
             bench_line!(again.instructions, 1, "instructions", "el2_insns.donate_1_again");
             bench_line!(again.commands, 1, "commands", "revoke.1_again.commands");

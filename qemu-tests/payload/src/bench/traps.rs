@@ -1,4 +1,4 @@
-//! Traps that a host makes all the time: register reads, command batches, calls.
+//! Frequent traps: register reads, command batches, calls.
 
 use super::count;
 use super::counts_instructions;
@@ -11,12 +11,12 @@ use crate::smmu::spec::{Cmd, reg};
 use crate::smmu::{Format, Smmu};
 use crate::{bench_line, ensure, payload_test, skip};
 
-/// Measurements of each trap; the first of a kind, which warms nothing that counts, is thrown away.
+/// Measurements of each trap; the first one is discarded.
 const ROUNDS: u64 = 64;
 /// PSCI_VERSION.
 const PSCI_VERSION: u64 = 0x8400_0000;
 
-payload_test!(bench_traps, Runs::NOWHERE);
+payload_test!(bench_traps, Runs::ON_REQUEST);
 /// EL2's instructions for each kind of trap.
 fn bench_traps(ctx: &Ctx) -> TestResult {
     counts_instructions(ctx)?;
@@ -46,7 +46,7 @@ fn bench_traps(ctx: &Ctx) -> TestResult {
     Ok(())
 }
 
-/// A PROD write that publishes `commands`, which are told the address of the last one's entry.
+/// A PROD write that publishes `commands`, built with the address of the last entry.
 fn batch(smmu: &mut Smmu, memory: u64, name: &str, commands: impl Fn(u64) -> [Option<Cmd>; 2]) -> TestResult {
     let mut total = 0;
     for round in 0..=ROUNDS {
@@ -63,7 +63,7 @@ fn batch(smmu: &mut Smmu, memory: u64, name: &str, commands: impl Fn(u64) -> [Op
     Ok(())
 }
 
-/// Calls that have nothing to do with an SMMU.
+/// Calls without SMMU work.
 fn calls() {
     let sum = |call: fn(u64, u64, u64) -> (u64, u64), function: u64| {
         (0..=ROUNDS).map(|_| call(function, 0, 0).0).skip(1).sum::<u64>()

@@ -1,8 +1,8 @@
 //! The mini host's SMMUv3 driver: stage 1 with context descriptors, bypass entries, off; linear and two-level stream
 //! tables; command and event queues.
 //!
-//! Written from Arm IHI 0070 on its own: it shares no constant with the hypervisor's driver, so that a mistake there
-//! shows here.
+//! Written from Arm IHI 0070 on its own: it shares no constant with the hypervisor's driver, so that a mistake in
+//! either fails a test.
 
 pub mod queue;
 pub mod spec;
@@ -19,9 +19,9 @@ use spec::{Cmd, cr0, reg};
 use strtab::StreamTable;
 
 /// Longest time a register handshake or a SYNC may take, in microseconds.
-pub const PATIENCE_US: u64 = 1_000_000;
+pub const TIMEOUT_US: u64 = 1_000_000;
 
-/// What went wrong with the SMMU.
+/// SMMU errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SmmuError {
     /// CR0ACK did not follow CR0.
@@ -99,10 +99,10 @@ impl Smmu {
     /// Writes CR0 and waits for CR0ACK.
     ///
     /// # Errors
-    /// CR0ACK did not follow; what it said.
+    /// CR0ACK did not follow; its value.
     pub fn set_cr0(&self, value: u32) -> Result<(), SmmuError> {
         self.write(reg::CR0, value);
-        if sysreg::poll_us(PATIENCE_US, || self.read(reg::CR0ACK) == value) {
+        if sysreg::poll_us(TIMEOUT_US, || self.read(reg::CR0ACK) == value) {
             Ok(())
         } else {
             Err(SmmuError::Cr0(self.read(reg::CR0ACK)))
@@ -115,14 +115,14 @@ impl Smmu {
     /// UPDATE stayed set.
     pub fn set_gbpa(&self, value: u32) -> Result<(), SmmuError> {
         self.write(reg::GBPA, value | spec::GBPA_UPDATE);
-        if sysreg::poll_us(PATIENCE_US, || self.read(reg::GBPA) & spec::GBPA_UPDATE == 0) {
+        if sysreg::poll_us(TIMEOUT_US, || self.read(reg::GBPA) & spec::GBPA_UPDATE == 0) {
             Ok(())
         } else {
             Err(SmmuError::Gbpa)
         }
     }
 
-    /// Switches everything off: traffic takes what GBPA says.
+    /// Disables everything: GBPA applies to all traffic.
     ///
     /// # Errors
     /// The handshake did not finish.
@@ -169,7 +169,7 @@ impl Smmu {
         self.cmdq.push(cmd);
     }
 
-    /// Tells the SMMU about the commands in the queue.
+    /// Writes CMDQ_PROD.
     pub fn publish(&self) {
         sysreg::dsb();
         self.write(reg::CMDQ_PROD, self.cmdq.prod());
@@ -191,7 +191,7 @@ impl Smmu {
     /// As [`Smmu::sync`].
     pub fn drain(&self) -> Result<(), SmmuError> {
         let finished =
-            sysreg::poll_us(PATIENCE_US, || self.error().is_some() || self.cmdq.is_drained(self.read(reg::CMDQ_CONS)));
+            sysreg::poll_us(TIMEOUT_US, || self.error().is_some() || self.cmdq.is_drained(self.read(reg::CMDQ_CONS)));
         match (self.error(), finished) {
             (Some(code), _) => Err(SmmuError::Command(code)),
             (None, true) => Ok(()),
@@ -218,7 +218,7 @@ impl Smmu {
         self.write(reg::GERRORN, self.read(reg::GERROR));
     }
 
-    /// Runs one command and tells what the SMMU answered: `Ok` or CMDQ_CONS.ERR. A stopped queue is repaired.
+    /// Runs one command and returns `Ok` or CMDQ_CONS.ERR. A stopped queue is repaired.
     ///
     /// # Errors
     /// The queue stopped with this code, or never finished.
@@ -232,12 +232,12 @@ impl Smmu {
         result
     }
 
-    /// Sets the stream's entry and makes the SMMU take it.
+    /// Sets the stream's entry and invalidates it.
     ///
     /// # Errors
     /// The invalidation failed.
     pub fn set_ste(&mut self, sid: u32, ste: spec::Ste) -> Result<(), SmmuError> {
-        // Invalid first, so that the SMMU never takes half an entry.
+        // Invalid first, so that the SMMU never uses a partly written entry.
         self.strtab.write_word(sid, 0, 0);
         self.command(Cmd::cfgi_ste(sid));
         self.sync()?;
@@ -258,7 +258,7 @@ impl Smmu {
     }
 }
 
-/// A page for the device to work in, zeroed.
+/// A zeroed page for DMA.
 pub fn dma_page() -> u64 {
     alloc(PAGE, PAGE)
 }

@@ -63,7 +63,7 @@ impl Stage1 {
     }
 
     /// Points the level-2 table entry for `iova` at a foreign address: a walk there must fault.
-    pub fn plant_level3(&self, iova: u64, table: u64) {
+    pub fn set_level3_table(&self, iova: u64, table: u64) {
         mmio::write64(slot(next(self.root, iova >> 30), iova >> 21), table & ADDRESS | TABLE);
     }
 }

@@ -32,7 +32,7 @@ const CASES: [Case; 5] = [
 payload_test!(mmio_from_aarch32, Runs::ALL);
 /// Loads of every length, in and out of IT blocks: the value is right, and the next instruction is the next one.
 fn mmio_from_aarch32(ctx: &Ctx) -> TestResult {
-    if !aarch32::is_there() {
+    if !aarch32::is_supported() {
         skip!("no AArch32 at EL0");
     }
     let register = ctx.machine.smmu + reg::IDR0;
@@ -52,9 +52,9 @@ fn mmio_from_aarch32(ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(mmio_big_endian, Runs::ALL);
-/// `SETEND BE`, then a load and a store: bytes come and go the other way round, as on the bare machine.
+/// `SETEND BE`, then a load and a store: bytes are reversed, as on the bare machine.
 fn mmio_big_endian(ctx: &Ctx) -> TestResult {
-    if !aarch32::is_there() {
+    if !aarch32::is_supported() {
         skip!("no AArch32 at EL0");
     }
     let register = ctx.machine.smmu + reg::STRTAB_BASE;

@@ -19,7 +19,7 @@ fn boot_el1(ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(smp_start, Runs::ALL, cpus = 2);
-/// Every secondary comes up at EL1, works, goes off and comes up again.
+/// Every secondary starts at EL1, works, turns off and starts again.
 fn smp_start(ctx: &Ctx) -> TestResult {
     for round in 0..2 {
         for index in 1..ctx.machine.cpu_count.min(MAX_CPUS) {

@@ -1,5 +1,5 @@
-//! The SMMU's command queue under abuse: exact answers to illegal commands, no effect of foreign ones, bounded work, and a
-//! queue that can be used again afterwards.
+//! Misuse of the SMMU's command queue: exact errors for illegal commands, no effect of commands for other owners,
+//! bounded work, and a usable queue afterwards.
 
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,7 +16,7 @@ use crate::random::Random;
 use crate::registry::{Clock, Runs};
 use crate::smmu::spec::{CERROR_ILL, Cmd, cr0, reg};
 use crate::smmu::{Format, Smmu, SmmuError};
-use crate::tests::registers::still_sound;
+use crate::tests::registers::check_isolation;
 use crate::{cpu, ensure, fail, gic, payload_test, println, sysreg};
 
 const ILLEGAL: Result<(), SmmuError> = Err(SmmuError::Command(CERROR_ILL));
@@ -24,7 +24,7 @@ const ILLEGAL: Result<(), SmmuError> = Err(SmmuError::Command(CERROR_ILL));
 const SSEC: u64 = 1 << 10;
 
 payload_test!(t22_foreign_invalidations, Runs::HYP);
-/// Invalidations of EL2, EL3, secure and stage-2 contexts are illegal commands; other VMIDs have no effect of their own.
+/// Invalidations of EL2, EL3, secure and stage-2 contexts are illegal commands; other VMIDs have no effect.
 fn t22_foreign_invalidations(ctx: &Ctx) -> TestResult {
     let mut smmu = Smmu::new(ctx.machine, Format::TwoLevel);
     smmu.start()?;
@@ -42,7 +42,7 @@ fn t22_foreign_invalidations(ctx: &Ctx) -> TestResult {
         ensure!(matches!(result, Ok(()) | ILLEGAL), "opcode {opcode:#x} with a field set: {result:?}");
     }
     smmu.off()?;
-    still_sound(ctx)
+    check_isolation(ctx)
 }
 
 payload_test!(t23_every_opcode, Runs::HYP);
@@ -74,7 +74,7 @@ fn t23_every_opcode(ctx: &Ctx) -> TestResult {
     println!("{illegal} illegal commands");
     smmu.acknowledge();
     smmu.off()?;
-    still_sound(ctx)
+    check_isolation(ctx)
 }
 
 payload_test!(t24_index_games, Runs::HYP);
@@ -113,7 +113,7 @@ fn t24_index_games(ctx: &Ctx) -> TestResult {
         smmu.off()?;
         smmu.acknowledge();
     }
-    still_sound(ctx)
+    check_isolation(ctx)
 }
 
 payload_test!(t18_stream_ids, Runs::HYP);
@@ -164,7 +164,7 @@ fn t18_stream_ids(ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(t19_cfgi_all_again_and_again, Runs::HYP);
-/// CFGI_ALL and ranges over everything, many times: each batch is done in bounded time, and the table is still right.
+/// CFGI_ALL and full ranges, many times: each batch takes bounded time, and the table is correct afterwards.
 fn t19_cfgi_all_again_and_again(ctx: &Ctx) -> TestResult {
     let lab = Lab::new(ctx, Mode::Stage1)?;
     lab.control(ctx)?;
@@ -181,13 +181,13 @@ fn t19_cfgi_all_again_and_again(ctx: &Ctx) -> TestResult {
         "{} us and {exits} exits for 5000 invalidations",
         (sysreg::cntvct() - begin) * 1_000_000 / sysreg::cntfrq()
     );
-    // A queue is worked off in many short traps, however much of it is published at once.
-    ensure!(exits >= 500, "5000 invalidations took {exits} exits: some were long");
+    // A queue is consumed in many short traps, whatever the batch size.
+    ensure!(exits >= 500, "5000 invalidations took only {exits} exits: some were too long");
     lab.control(ctx)
 }
 
 payload_test!(t25_costly_queue, Runs::HYP);
-/// Queues full of the costliest commands: no store to PROD keeps the CPU for long.
+/// Queues full of the most expensive commands: no store to PROD takes long.
 fn t25_costly_queue(ctx: &Ctx) -> TestResult {
     let mut smmu = Smmu::new(ctx.machine, Format::TwoLevel);
     smmu.start()?;
@@ -203,11 +203,11 @@ fn t25_costly_queue(ctx: &Ctx) -> TestResult {
     ensure!(late < LATEST_US, "{HALF:x?}: an interrupt in the middle of a store was {late} us late");
     smmu.off()?;
     smmu.acknowledge();
-    still_sound(ctx)
+    check_isolation(ctx)
 }
 
-/// Publishes half a queue with a timer that ends while EL2 works on it: the store may take long, but interrupts are taken in
-/// between. How late this one is, in microseconds.
+/// Publishes half a queue, with a timer that fires meanwhile: the store may take long, but interrupts are taken in
+/// between. Returns the interrupt latency in microseconds.
 fn interrupt_late(smmu: &Smmu) -> Result<u64, Fail> {
     let (prod, entries) = (smmu.addr(reg::CMDQ_PROD), 1_u32 << smmu.cmdq.log2);
     let target = smmu.read(reg::CMDQ_CONS).wrapping_add(entries / 2) & (2 * entries - 1);
@@ -218,19 +218,19 @@ fn interrupt_late(smmu: &Smmu) -> Result<u64, Fail> {
     Ok((taken - deadline.min(taken)) * 1_000_000 / sysreg::cntfrq())
 }
 
-/// When the timer ends: while EL2 works on the queue, which takes it a hundred times as long.
+/// When the timer fires: while EL2 consumes the queue, which takes a hundred times longer.
 const SOON_US: u64 = 50;
 /// Instructions, in thousands: several times the work of one trap, a quarter of the queue's.
 const LATEST_US: u64 = 4_000;
-/// Instructions, in thousands: what EL2 may spend in one trap and the re-executions that follow it at once.
+/// Instructions, in thousands: limit for one trap and its immediate repetitions.
 const LONGEST_US: u64 = 20_000;
 const COSTLY: [Cmd; 4] = [Cmd::cfgi_all(), Cmd::sync(), Cmd::tlbi_nsnh_all(), Cmd::cfgi_ste_range(0, 15)];
 /// Half of all StreamIDs: unlike all of them, not taken together with the next such command.
 const HALF: Cmd = Cmd::cfgi_ste_range(0, 14);
 
 payload_test!(t65_costliest_trap, Runs::HYP);
-/// What one trap can be made to do most: tables in foreign memory, which EL2 asks for again and again, and stores all over memory,
-/// each of which takes a claim. An interrupt in the middle is no later than a trap is long.
+/// The most expensive traps: tables in foreign memory with repeated failed claims, and completion stores all over
+/// memory, each with a claim. Interrupt latency is at most one trap.
 fn t65_costliest_trap(ctx: &Ctx) -> TestResult {
     let mut smmu = Smmu::new(ctx.machine, Format::TwoLevel);
     smmu.start()?;
@@ -255,14 +255,14 @@ fn t65_costliest_trap(ctx: &Ctx) -> TestResult {
     ensure!(stores < ONE_TRAP_US, "an interrupt is {stores} us late among stores");
     smmu.off()?;
     smmu.acknowledge();
-    still_sound(ctx)
+    check_isolation(ctx)
 }
 
-/// Instructions, in thousands: what EL2 may spend in one trap.
+/// Instructions, in thousands: limit for one trap.
 const ONE_TRAP_US: u64 = 1_000;
 
 payload_test!(t25_costly_queues_everywhere, Runs::HYP, cpus = 2, clock = Clock::Real);
-/// All CPUs publish such queues at once: every one of them gets done.
+/// All CPUs publish such queues at once: all are consumed.
 fn t25_costly_queues_everywhere(ctx: &Ctx) -> TestResult {
     let mut smmu = Smmu::new(ctx.machine, Format::TwoLevel);
     smmu.start()?;
@@ -282,7 +282,7 @@ fn t25_costly_queues_everywhere(ctx: &Ctx) -> TestResult {
     }
     smmu.off()?;
     smmu.acknowledge();
-    still_sound(ctx)
+    check_isolation(ctx)
 }
 
 fn fill_queue(smmu: &Smmu, cmd: Cmd) {
@@ -335,13 +335,13 @@ fn t14_queue_changes_under_check(ctx: &Ctx) -> TestResult {
     FLIP.store(false, Ordering::SeqCst);
     cpu::wait(1)?;
     println!("{answers}");
-    ensure!(answers.reach(1), "the other CPU never met EL2: {answers}");
+    ensure!(answers.reach(1), "the other CPU's writes never raced with EL2: {answers}");
     smmu.off()?;
     smmu.acknowledge();
-    still_sound(ctx)
+    check_isolation(ctx)
 }
 
-/// How often a queue that somebody rewrites meanwhile was taken and refused.
+/// How often a concurrently rewritten queue was accepted and rejected.
 #[derive(Default)]
 pub struct Answers {
     fine: u32,
@@ -349,8 +349,8 @@ pub struct Answers {
 }
 
 impl Answers {
-    /// Submits what is in the queue. A queue that stopped at an illegal command starts over: a repair in place could be undone
-    /// at once.
+    /// Submits what is in the queue. A queue that stopped at an illegal command is set up again: a repair in place
+    /// could be overwritten at once.
     pub fn submit(&mut self, smmu: &mut Smmu) -> TestResult {
         smmu.publish();
         match smmu.drain() {
@@ -404,7 +404,7 @@ fn flip_entries(argument: u64) -> u64 {
 }
 
 payload_test!(cmdq_error_while_evtq_on, Runs::HYP);
-/// A stopped command queue leaves the streams as they are: DMA goes on, and the repair needs no new set-up.
+/// A stopped command queue does not affect streams: DMA continues, and the repair needs no new set-up.
 fn cmdq_error_while_evtq_on(ctx: &Ctx) -> TestResult {
     let lab = Lab::new(ctx, Mode::Stage1)?;
     lab.control(ctx)?;

@@ -1,5 +1,5 @@
-//! Several CPUs at once: ownership changes on one of them while the others use the neighbourhood, drive the SMMU, and keep
-//! a disk busy with DMA.
+//! Several CPUs at once: ownership changes on one of them while the others use adjacent pages, program the SMMU, and do
+//! disk DMA.
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -19,7 +19,7 @@ use crate::smmu::spec::{Cmd, Ste};
 use crate::tests::commands::{Answers, ILLEGAL_WORDS};
 use crate::tests::drivers::{find_nvme, nvme_round_trip};
 use crate::tests::ownership::{donate, take_back};
-use crate::tests::registers::still_sound;
+use crate::tests::registers::check_isolation;
 use crate::{cpu, ensure, fail, payload_test, println, sysreg};
 
 static STOP: AtomicBool = AtomicBool::new(false);
@@ -49,7 +49,7 @@ fn t49_split_while_in_use(ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(t49_split_around_the_caller, Runs::EITHER);
-/// The block that is taken apart and put together again is the one that the calling CPU itself runs from, code and stack.
+/// The block that is split and coalesced contains the calling CPU's own code and stack.
 fn t49_split_around_the_caller(_ctx: &Ctx) -> TestResult {
     let image = image();
     let victim = align_down(image.end - 1, BLOCK) + BLOCK - PAGE;
@@ -63,7 +63,7 @@ fn t49_split_around_the_caller(_ctx: &Ctx) -> TestResult {
     Ok(())
 }
 
-/// Writes and reads pages of the block until told to stop; rounds made, 0 after a wrong word.
+/// Writes and reads pages of the block until stopped; returns the rounds, 0 after a wrong word.
 fn use_block(argument: u64) -> u64 {
     let (block, cpu) = (argument & !0xfff, argument & 0xfff);
     let mut rounds = 0;
@@ -101,14 +101,15 @@ fn nvme_donated(ctx: &Ctx) -> TestResult {
     donate(victim, 1)?;
     let attack = crate::lab::Attack::begin();
     let landed = nvme.write_lands(bus, own, lab.own)?;
-    attack.judge(ctx, landed.into())?;
+    attack.check(ctx, landed.into())?;
     ensure!(nvme.write_lands(lab.bus(page()), own, lab.own)?, "NVMe does not work afterwards");
     Ok(())
 }
 
 payload_test!(t38_everything_at_once, Runs::HYP, cpus = 4, clock = Clock::Real);
-/// CPU 0 gives a page and takes it back; CPU 1 invalidates everything; CPU 2 changes a stream table entry; CPU 3 has the
-/// disk transfer to that page and to another: never while the page is EL2's, always while it is the host's.
+/// CPU 0 gives a page and takes it back; CPU 1 invalidates everything; CPU 2 changes a stream table entry; CPU 3 has
+/// the disk transfer to that page and to another: must never land while the page is EL2's, always while it is the
+/// host's.
 fn t38_everything_at_once(ctx: &Ctx) -> TestResult {
     let mut nvme = find_nvme(ctx)?;
     let lab = Lab::new(ctx, Mode::Stage1)?;
@@ -124,7 +125,7 @@ fn t38_everything_at_once(ctx: &Ctx) -> TestResult {
     }
     let prod = lab.smmu.borrow().addr(crate::smmu::spec::reg::CMDQ_PROD);
     {
-        // CPU 1 owns the command queue from here on: it is full of invalidations and SYNCs.
+        // Only CPU 1 uses the command queue from here on, full of invalidations and SYNCs.
         let smmu = lab.smmu.borrow();
         for slot in 0..1 << smmu.cmdq.log2 {
             smmu.cmdq.overwrite(slot, if slot % 8 == 7 { Cmd::sync() } else { Cmd::cfgi_all() });
@@ -134,7 +135,7 @@ fn t38_everything_at_once(ctx: &Ctx) -> TestResult {
     }
     cpu::send(3, transfer_until_stopped, own);
     let mut transitions = 0_u64;
-    // Where EL2 checks itself after every trap fewer have to do, and they may take longer.
+    // The ghost build is slower: fewer transitions, more time.
     let [soon, deadline] = [20_000_000, 100_000_000].map(|us| sysreg::cntvct() + sysreg::ticks(us));
     let enough = || [&BLOCKED, &THROUGH].iter().all(|count| count.load(Ordering::SeqCst) > ENOUGH);
     while transitions < 40 && sysreg::cntvct() < if transitions > ENOUGH && enough() { soon } else { deadline } {
@@ -162,20 +163,20 @@ fn t38_everything_at_once(ctx: &Ctx) -> TestResult {
         (WRONG.load(Ordering::SeqCst), BLOCKED.load(Ordering::SeqCst), THROUGH.load(Ordering::SeqCst));
     println!("{transitions} transitions, {blocked} transfers blocked, {through} let through, {wrong} wrong");
     ensure!(wrong == 0, "{wrong} transfers had the wrong result");
-    ensure!(transitions > ENOUGH && blocked > ENOUGH && through > ENOUGH, "too little happened");
+    ensure!(transitions > ENOUGH && blocked > ENOUGH && through > ENOUGH, "too few transitions or transfers");
     lab.smmu.borrow().off()?;
     lab.smmu.borrow().acknowledge();
-    still_sound(ctx)
+    check_isolation(ctx)
 }
 
-/// Transitions, transfers blocked and transfers let through that say something.
+/// Minimum transitions, blocked transfers and landed transfers.
 const ENOUGH: u64 = 5;
 
 /// Bus addresses of the victim, of a page that stays the host's, and of the page through which data is seen.
 static BUS: [AtomicU64; 3] = [const { AtomicU64::new(0) }; 3];
 static TRANSFERS: AtomicU64 = AtomicU64::new(0);
 
-/// Lets the disk make two transfers from beginning to end, at most for a second.
+/// Waits until the disk has started and completed two transfers, at most a second.
 fn wait_for_transfers() {
     let begin = TRANSFERS.load(Ordering::SeqCst);
     sysreg::poll_us(1_000_000, || TRANSFERS.load(Ordering::SeqCst) >= begin + 2);
@@ -213,7 +214,8 @@ fn transfer_until_stopped(own_pa: u64) -> u64 {
         let before = OWNER.load(Ordering::SeqCst);
         let landed = nvme.write_lands(victim, own, own_pa);
         if OWNER.load(Ordering::SeqCst) == before {
-            // The count is 8n+1 while the page is EL2's, and 8n+4 while it is the host's again; elsewhere it changes hands.
+            // The count is 8n+1 while the page is EL2's, and 8n+4 while it is the host's again; otherwise it is
+            // changing owner.
             match (before % 8, landed) {
                 (1, Ok(false)) => BLOCKED.fetch_add(1, Ordering::SeqCst),
                 (4, Ok(true)) => THROUGH.fetch_add(1, Ordering::SeqCst),
@@ -233,11 +235,12 @@ fn transfer_until_stopped(own_pa: u64) -> u64 {
 const RING_SECTORS: u32 = 4;
 /// Where the disk keeps a legal and an illegal one.
 const RINGS: u32 = 64;
-/// Transfers to the queue under way at once.
+/// Transfers to the queue in flight at once.
 const WRITERS: u32 = 8;
 
 payload_test!(t14_queue_changes_by_dma, Runs::HYP, cpus = 1, clock = Clock::Real);
-/// A disk writes the whole queue, legal and illegal in turn, while its entries are submitted: each answer is one of the two.
+/// A disk overwrites the whole queue with legal and illegal commands in turn while its entries are submitted: each
+/// result is one of the two.
 fn t14_queue_changes_by_dma(ctx: &Ctx) -> TestResult {
     let mut nvme = find_nvme(ctx)?;
     // The same addresses with the SMMU on and off.
@@ -277,9 +280,9 @@ fn t14_queue_changes_by_dma(ctx: &Ctx) -> TestResult {
         answers.submit(&mut smmu)?;
     }
     println!("{answers}, {written} times the disk wrote the queue");
-    ensure!(answers.reach(50) && written >= 200, "too little happened");
+    ensure!(answers.reach(50) && written >= 200, "too few transitions or transfers");
     smmu.off()?;
     smmu.acknowledge();
     drop(smmu);
-    still_sound(ctx)
+    check_isolation(ctx)
 }

@@ -1,5 +1,4 @@
-//! What the host's CPUs must not reach: EL2's memory, donated pages, devices that are withheld. Each access ends in an
-//! abort at EL1, whatever kind of access it is.
+//! CPU accesses to EL2's memory, donated pages and withheld devices: each kind of access must abort at EL1.
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
@@ -20,8 +19,8 @@ const FW_CFG: u64 = 0x0902_0000;
 /// QEMU virt's first virtio-mmio slot, and the distance to the last of its 32.
 const VIRTIO_MMIO: u64 = 0x0a00_0000;
 const VIRTIO_MMIO_LAST: u64 = 0x3e00;
-/// An address that nothing decodes.
-const NOTHING: u64 = 0x0b00_0000;
+/// An unmapped physical address.
+const UNMAPPED: u64 = 0x0b00_0000;
 /// QEMU virt's second UART: EL2's console.
 const EL2_UART: u64 = 0x0904_0000;
 
@@ -38,7 +37,7 @@ fn must_abort(addr: u64) -> TestResult {
 }
 
 payload_test!(t01_el2_memory_by_cpu, Runs::EITHER);
-/// EL2's memory is no memory of the host's, from the first byte to the last.
+/// The host cannot access EL2's memory, from the first byte to the last.
 fn t01_el2_memory_by_cpu(ctx: &Ctx) -> TestResult {
     must_abort(EL2_IMAGE)?;
     let Some(hole) = ctx.machine.hole() else {
@@ -77,9 +76,9 @@ fn t31_fetch_walk_maintenance(_ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(unmapped_mmio, Runs::EITHER);
-/// Addresses that nothing decodes abort.
+/// Unmapped physical addresses abort.
 fn unmapped_mmio(_ctx: &Ctx) -> TestResult {
-    must_abort(NOTHING)
+    must_abort(UNMAPPED)
 }
 
 payload_test!(t40_masters_without_smmu, Runs::EITHER);
@@ -96,7 +95,7 @@ fn t40_masters_without_smmu(ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(t57_console, Runs::HYP);
-/// The host jams its own UART, forges EL2's lines on it, and cannot reach EL2's: the verdict stands.
+/// The host disables its own UART, forges EL2's lines on it, and cannot access EL2's UART: the result is correct.
 fn t57_console(_ctx: &Ctx) -> TestResult {
     println!(
         "portcullis: exit token=00000000000000000000000000000000 status=ok reason=forged smmu_exits=0 dma_faults=0"
@@ -111,13 +110,13 @@ fn t57_console(_ctx: &Ctx) -> TestResult {
     Ok(())
 }
 
-payload_test!(t57_shared_console, Runs::NOWHERE, cpus = 4, clock = Clock::Real);
-/// For a machine with one UART: while one CPU powers the machine off, the others write EL2's last line, again and again.
+payload_test!(t57_shared_console, Runs::ON_REQUEST, cpus = 4, clock = Clock::Real);
+/// For a machine with one UART: while one CPU powers the machine off, the others keep writing forged last lines.
 fn t57_shared_console(ctx: &Ctx) -> TestResult {
     for index in 1..4 {
         cpu::start(ctx.machine, index)?;
     }
-    // Afterwards nobody could read it.
+    // Printed before: it would be lost afterwards.
     println!("TEST {}: PASS", ctx.name);
     for index in 1..4 {
         cpu::send(index, forge, 0);
@@ -132,7 +131,7 @@ static FORGING: AtomicBool = AtomicBool::new(false);
 fn forge(_argument: u64) -> u64 {
     let line = b"\nportcullis: exit token=0 status=ok reason=forged audit=clean smmu_exits=0 dma_faults=0\n";
     loop {
-        // Without a look at the transmitter, which the emulator never fills.
+        // Without a FIFO check: the emulator's FIFO never fills.
         for byte in line {
             mmio::write8(console::base(), *byte);
         }
@@ -140,8 +139,8 @@ fn forge(_argument: u64) -> u64 {
     }
 }
 
-payload_test!(t57_console_off, Runs::NOWHERE);
-/// For a machine with one UART: the host leaves it off, with another word length and divisor, and powers the machine off.
+payload_test!(t57_console_off, Runs::ON_REQUEST);
+/// For a machine with one UART: the host disables it, changes word length and divisor, and powers off.
 fn t57_console_off(ctx: &Ctx) -> TestResult {
     println!("TEST {}: PASS", ctx.name);
     // UARTCR, then UARTIBRD and UARTLCR_H: five bits, two stop bits, even parity, a break.

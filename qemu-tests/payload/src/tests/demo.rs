@@ -1,4 +1,4 @@
-//! The five attacks of the demo: each lands where the SMMU is left to the host, and must not where it is not.
+//! The five attacks of the demo: each lands without isolation, and must not land with it.
 
 use crate::firmware::{Answer, Hypercall};
 use crate::lab::{Attack, Ctx, Expect, Lab, Mode, Seen, Victim};
@@ -23,14 +23,14 @@ fn el2_write(ctx: &Ctx) -> TestResult {
     let attack = Attack::begin();
     let landed = lab.write_lands(victim.unused)?;
     if landed {
-        // The word is a reserved one, but leave no trace.
+        // A reserved word; restore it anyway.
         lab.write(victim.unused, 0)?;
     }
-    attack.judge(ctx, landed.into())
+    attack.check(ctx, landed.into())
 }
 
 payload_test!(stale_donated, Runs::EITHER);
-/// DMA to a page that the device has used before, so that its translation is cached, and that then became EL2's.
+/// DMA to a page that the device has used (so its translation is cached) and that was then donated to EL2.
 fn stale_donated(ctx: &Ctx) -> TestResult {
     let lab = Lab::new(ctx, Mode::Stage1)?;
     let victim = page();
@@ -40,13 +40,13 @@ fn stale_donated(ctx: &Ctx) -> TestResult {
     ensure!(answer == Answer::Success, "HOST_DONATE_HYP: {answer:?}");
     let attack = Attack::begin();
     let landed = lab.write_lands(victim + 0x808)?;
-    attack.judge(ctx, landed.into())?;
+    attack.check(ctx, landed.into())?;
     if ctx.expect == Expect::Blocked {
         let answer = Hypercall::HypDonateHost.call(victim, 1);
         ensure!(answer == Answer::Success, "HYP_DONATE_HOST: {answer:?}");
         let other = mmio::find_other(victim, PAGE, 0);
-        ensure!(other.is_none(), "the page came back with something at {other:x?}");
-        ensure!(lab.write_lands(victim + 0x800)?, "the page is not reachable after it came back");
+        ensure!(other.is_none(), "the returned page is not zero at {other:x?}");
+        ensure!(lab.write_lands(victim + 0x800)?, "the page is not reachable after it was returned");
     }
     Ok(())
 }
@@ -69,5 +69,5 @@ fn read_el2(ctx: &Ctx, mode: Mode) -> TestResult {
     lab.control(ctx)?;
     let attack = Attack::begin();
     let landed = lab.read(victim.known)? == Seen::Value(victim.content);
-    attack.judge(ctx, landed.into())
+    attack.check(ctx, landed.into())
 }

@@ -1,4 +1,4 @@
-//! The mini host's own drivers, proved wherever they run: an attack that fails because the attacker is broken proves nothing.
+//! Tests of the payload's own drivers: an attack that fails because of a broken driver proves nothing.
 
 use crate::edu::Edu;
 use crate::lab::{Ctx, Lab, Mode, Seen};

@@ -14,7 +14,8 @@ use crate::{ensure, mmio, payload_test, println};
 const LISTED: [u64; 6] = [0xd05, 0xd0b, 0xd47, 0xd0c, 0xd49, 0xd40];
 
 payload_test!(t62_tlbi_is_repeated, Runs::HYP);
-/// On a core where an access by an old translation may outlast TLBI and DSB, every change of owner repeats them; elsewhere none does.
+/// On a core where an access by an old translation may complete after TLBI and DSB, every change of owner repeats them;
+/// on other cores none does.
 fn t62_tlbi_is_repeated(_ctx: &Ctx) -> TestResult {
     let midr = midr_el1();
     let listed = midr >> 24 == 0x41 && LISTED.contains(&(midr >> 4 & 0xfff));

@@ -1,7 +1,7 @@
-//! The CPU that the host is shown: what an ID register says is there works, and what it does not say is undefined.
+//! The CPU that the host is shown: features in the ID registers work, others are UNDEFINED.
 //!
 //! Instructions are written into a page and called, so that every encoding can be tried. Encodings, fields and values
-//! here are this file's own reading of the Arm ARM (DDI 0487 issue L.a).
+//! here are taken independently from the Arm ARM (DDI 0487 issue L.a).
 
 use core::arch::asm;
 
@@ -30,7 +30,7 @@ impl Scratch {
         Self { code: alloc(4096, 4096), data: alloc(4096, 4096) }
     }
 
-    /// Runs `instruction`: what it leaves in X0, or the class of the exception that it took.
+    /// Runs `instruction`: returns X0, or the class of the exception.
     fn run(&self, instruction: u32) -> Result<u64, u64> {
         mmio::write32(self.code, instruction);
         mmio::write32(self.code + 4, RET);
@@ -56,7 +56,7 @@ fn call(code: u64, data: u64) -> u64 {
     value
 }
 
-/// Floating point, SVE and SME without traps of the payload's own.
+/// Enables floating point, SVE and SME at EL1.
 fn open_vectors() {
     // SAFETY: (1) only enables; the payload uses no vectors.
     #[allow(unsafe_code)]
@@ -65,7 +65,7 @@ fn open_vectors() {
     }
 }
 
-/// Fields of which the host must not be shown more: CRm, op2, lowest bit, greatest value.
+/// Maximum values of fields: CRm, op2, lowest bit, greatest value.
 const LIMITS: &[(u32, u32, u32, u64)] = &[
     (4, 0, 4, 1),  // EL1: AArch64
     (4, 0, 8, 0),  // EL2
@@ -121,8 +121,8 @@ const ALLOCATED: [&[u32]; 8] = [
 ];
 
 payload_test!(t66_id_space, Runs::EITHER);
-/// Every ID register of op1 0, 1 and 3 can be read or is undefined; the group that says what there is reads as zero where
-/// nothing is allocated, and shows no feature that EL2 keeps or does not know.
+/// Every ID register of op1 0, 1 and 3 can be read or is undefined; unallocated ID registers read as zero, and no
+/// feature is shown that EL2 hides or does not know.
 fn t66_id_space(_: &Ctx) -> TestResult {
     let scratch = Scratch::new();
     for m in 0..16 {
@@ -159,7 +159,7 @@ const NEVER: u64 = 16;
 
 const SAMPLES: &[Sample] = &[
     ("RAS: ERRIDR_EL1", 4, 0, 28, 1, mrs([3, 0, 5, 3, 0])),
-    // Never shown: it injects errors. The emulator has not got it natively either.
+    // Never shown: it injects errors. Not in QEMU either.
     ("RAS: ERXPFGF_EL1", 4, 0, 28, NEVER, mrs([3, 0, 5, 4, 4])),
     ("SVE: RDVL", 4, 0, 32, 1, 0x04bf_5020),
     ("SVE: ZCR_EL1", 4, 0, 32, 1, mrs([3, 0, 1, 2, 0])),
@@ -227,7 +227,7 @@ const SAMPLES: &[Sample] = &[
     ("SRMASK: SCTLRMASK_EL1", 7, 4, 44, 1, mrs([3, 0, 1, 4, 0])),
 ];
 
-/// Fields that say the same of a second algorithm or an intermediate revision: the sample may work by them.
+/// Alternative fields for the same feature (second algorithm, intermediate revision).
 fn also_shown(scratch: &Scratch, name: &str) -> bool {
     let field = |m, op2, lsb: u32| scratch.run(mrs([3, 0, 0, m, op2])).map_or(0, |value| value >> lsb & 0xf);
     match name.split(':').next().unwrap_or_default() {
@@ -260,6 +260,6 @@ fn t66_shown_works_hidden_is_undefined(_: &Ctx) -> TestResult {
         worked += u32::from(result.is_ok());
     }
     println!("{worked} of {} work", SAMPLES.len());
-    ensure!(wrong == 0, "{wrong} features are not as the ID registers say");
+    ensure!(wrong == 0, "{wrong} features do not match the ID registers");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The hypercall interface: what it promises, and what it refuses.
+//! The hypercall interface: correct operation and errors.
 
 use crate::boot::MAX_CPUS;
 use crate::firmware::{Answer, Hypercall, try_hvc};
@@ -12,7 +12,7 @@ use crate::vectors::catch;
 use crate::{cpu, ensure, fail, mmio, payload_test, println, sysreg};
 
 payload_test!(hypercall_version, Runs::EITHER);
-/// The version is 1 or later, and the largest range is told.
+/// The version is 1 or later, and the maximum range is reported.
 fn hypercall_version(_ctx: &Ctx) -> TestResult {
     let answer = Hypercall::Version.raw(0, 0);
     println!("version {:#x} max pages {} features {:#x}", answer[1], answer[2], answer[3]);
@@ -33,7 +33,7 @@ fn expect(call: Hypercall, addr: u64, pages: u64, wanted: Answer) -> TestResult 
     Ok(())
 }
 
-/// A refusal by some named error.
+/// Some defined error code.
 fn refused(call: Hypercall, addr: u64, pages: u64) -> TestResult {
     match call.call(addr, pages) {
         Answer::Success => fail!("{call:?}({addr:#x}, {pages}) succeeds"),
@@ -61,7 +61,7 @@ fn share_unshare(_ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(donate_give_back, Runs::EITHER);
-/// A donated page is gone; it comes back zeroed and usable. Ranges of one page, several, and a whole block.
+/// A donated page is inaccessible; it is returned zeroed and usable. Ranges of one page, several, and a whole block.
 fn donate_give_back(_ctx: &Ctx) -> TestResult {
     let block = alloc(2 * BLOCK, BLOCK);
     let room = max_pages();
@@ -76,24 +76,24 @@ fn donate_give_back(_ctx: &Ctx) -> TestResult {
                 "donated page {page} of {pages} reads {value:#x}"
             );
         }
-        ensure!(mmio::read64(base + pages * PAGE) != u64::MAX, "the page behind the range is gone");
+        ensure!(mmio::read64(base + pages * PAGE) != u64::MAX, "the page after the range is not accessible");
         refused(Hypercall::HostDonateHyp, base, pages)?;
         refused(Hypercall::HostShareHyp, base, 1)?;
         expect(Hypercall::HypDonateHost, base, pages, Answer::Success)?;
         let other = mmio::find_other(base, pages * PAGE, 0);
-        ensure!(other.is_none(), "page came back with something at {other:x?}");
+        ensure!(other.is_none(), "returned page is not zero at {other:x?}");
         refused(Hypercall::HypDonateHost, base, pages)?;
     }
     Ok(())
 }
 
 payload_test!(t60_largest_range, Runs::EITHER);
-/// The largest range that one call takes keeps the CPU for a bounded time only, there and back with zeroing.
+/// The largest range of one call takes bounded time, for donation and return with zeroing.
 fn t60_largest_range(_ctx: &Ctx) -> TestResult {
     let pages = max_pages();
     ensure!(pages <= 0x4_0000, "one call takes {pages} pages");
     let base = alloc(2 * pages * PAGE, BLOCK);
-    // All of these pages are the host's: it is the number alone that is refused.
+    // All of these pages are the host's: only the count is invalid.
     refused(Hypercall::HostDonateHyp, base, pages + 1)?;
     refused(Hypercall::HostDonateHyp, base, 2 * pages)?;
     for call in [Hypercall::HostDonateHyp, Hypercall::HypDonateHost] {
@@ -163,14 +163,14 @@ fn t36_bad_ranges(ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(t37_random_hypercalls, Runs::HYP, cpus = 1, clock = Clock::Real);
-/// Random numbers in all registers, from every CPU at once: EL2 answers and lives.
+/// Random numbers in all registers, from every CPU at once: EL2 returns and does not crash.
 fn t37_random_hypercalls(ctx: &Ctx) -> TestResult {
     let count = ctx.machine.cpu_count.min(MAX_CPUS);
     for index in 1..count {
         cpu::start(ctx.machine, index)?;
-        cpu::send(index, throw, ctx.seed + crate::num::u64_of(index));
+        cpu::send(index, random_calls, ctx.seed + crate::num::u64_of(index));
     }
-    throw(ctx.seed);
+    random_calls(ctx.seed);
     for index in 1..count {
         cpu::wait(index)?;
     }
@@ -179,14 +179,14 @@ fn t37_random_hypercalls(ctx: &Ctx) -> TestResult {
     expect(Hypercall::HypDonateHost, own, 1, Answer::Success)
 }
 
-fn throw(seed: u64) -> u64 {
+fn random_calls(seed: u64) -> u64 {
     let mut random = Random::new(seed);
     for round in 0..2000_u64 {
         let id = match round % 4 {
-            // The interface's own range, and its neighbourhood.
+            // Function identifiers of the interface and adjacent ones.
             0 | 1 => 0xc600_0100 + random.below(0x20),
             2 => 0xc600_0000 + random.below(0x1_0000),
-            // An owner that nobody is.
+            // A nonexistent guest.
             _ => 0xc300_0000 | random.below(0x1_0000),
         };
         let mut args = [0; 7];
@@ -195,7 +195,7 @@ fn throw(seed: u64) -> u64 {
                 0 => random.below(16),
                 1 => 1 << (20 + random.below(44)),
                 2 => u64::MAX - random.below(16),
-                // As a page number beyond all RAM, like all of these: a page of ours must not be given away by chance.
+                // Above all RAM as a page number, so that no page is donated by chance.
                 _ => random.draw() | 1 << 40,
             };
         }

@@ -1,8 +1,8 @@
-//! The interrupt translation service as a DMA master: its tables are memory that the host names and the ITS writes, past every
-//! stage 2 and every SMMU.
+//! The interrupt translation service as a DMA master: the ITS writes its tables at addresses chosen by the host,
+//! without any stage 2 or SMMU.
 //!
-//! The victim's bytes cannot be read back by the host, so the ITS itself tells: it stores a device table entry at the
-//! victim, and a command that needs that entry then changes the host's own memory.
+//! The host cannot read the target back, so the ITS is used as evidence: it stores a device table entry at the target,
+//! and a command that needs this entry then changes the host's own memory.
 
 use crate::lab::{Ctx, Landed, Victim};
 use crate::mem::{PAGE, alloc, page};
@@ -22,7 +22,7 @@ const DEVICES: u64 = 1;
 const COLLECTIONS: u64 = 4;
 /// An LPI.
 const LPI: u64 = 8192;
-const PATIENCE_US: u64 = 100_000;
+const TIMEOUT_US: u64 = 100_000;
 
 struct Its {
     base: u64,
@@ -57,7 +57,7 @@ impl Its {
         self.writer += 32;
         sysreg::dsb();
         mmio::write64(self.base + GITS_CWRITER, self.writer);
-        sysreg::poll_us(PATIENCE_US, || mmio::read64(self.base + GITS_CREADR) & !0x1f == self.writer)
+        sysreg::poll_us(TIMEOUT_US, || mmio::read64(self.base + GITS_CREADR) & !0x1f == self.writer)
     }
 
     fn map_device(&mut self, device: u64, table: u64) -> bool {
@@ -70,7 +70,7 @@ impl Its {
 }
 
 payload_test!(t45_its_device_table, Runs::ALL);
-/// A device table at the victim: MAPD writes eight chosen bytes there. Nothing stops it yet: the boot log says so.
+/// A device table at the victim: MAPD writes eight chosen bytes there. Not blocked yet; the boot log reports it.
 fn t45_its_device_table(ctx: &Ctx) -> TestResult {
     if ctx.machine.its == 0 {
         skip!("no ITS");
@@ -97,6 +97,6 @@ fn t45_its_device_table(ctx: &Ctx) -> TestResult {
         its.command([0x08 | device << 32, 0, 0, 0]);
     }
     println!("ATTACK {}: {}", ctx.name, if landed == Landed::Yes { "landed" } else { "blocked" });
-    ensure!(landed == Landed::Yes, "the hole is closed: this test has to expect that now");
+    ensure!(landed == Landed::Yes, "the attack is blocked now: update this test");
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! DMA and the ownership of pages: what is not the host's is out of reach from the moment a hypercall returns, whatever
-//! the device or the SMMU has cached, started or been told.
+//! DMA and page ownership: pages of other owners are inaccessible from when the hypercall returns, whatever is cached
+//! or in flight.
 
 use crate::edu::Direction;
 use crate::firmware::{self, Answer, Hypercall, Stat};
@@ -23,7 +23,7 @@ pub fn take_back(base: u64, pages: u64) -> TestResult {
     let answer = Hypercall::HypDonateHost.call(base, pages);
     ensure!(answer == Answer::Success, "HYP_DONATE_HOST({base:#x}, {pages}): {answer:?}");
     let other = mmio::find_other(base, pages * PAGE, 0);
-    ensure!(other.is_none(), "the page came back with something at {other:x?}");
+    ensure!(other.is_none(), "the returned page is not zero at {other:x?}");
     Ok(())
 }
 
@@ -48,21 +48,21 @@ fn t01_el2_memory_by_dma(ctx: &Ctx) -> TestResult {
         ensure!(!lab.write_lands(last)?, "{mode:?}: EL2's memory at {last:#x} is written");
     }
     let victim = Victim::el2(ctx)?;
-    attack.judge(ctx, (lab.read(victim.known)? == Seen::Value(victim.content)).into())
+    attack.check(ctx, (lab.read(victim.known)? == Seen::Value(victim.content)).into())
 }
 
-/// Touches a page by DMA, donates it, and attacks it; it comes back usable.
-fn donate_and_attack(ctx: &Ctx, lab: &Lab, victim: u64, warm: Warm) -> TestResult {
-    if warm == Warm::Yes {
+/// Accesses a page by DMA, donates it, attacks it, and takes it back.
+fn donate_and_attack(ctx: &Ctx, lab: &Lab, victim: u64, cache_first: CacheFirst) -> TestResult {
+    if cache_first == CacheFirst::Yes {
         ensure!(lab.write_lands(victim + 0x800)?, "the page is not reachable while it is the host's");
     }
     donate(victim, 1)?;
     let attack = Attack::begin();
     let landed = lab.write_lands(victim + 0x808)?;
-    attack.judge(ctx, landed.into())?;
+    attack.check(ctx, landed.into())?;
     if ctx.expect == Expect::Blocked {
         take_back(victim, 1)?;
-        ensure!(lab.write_lands(victim + 0x800)?, "the page is not reachable after it came back");
+        ensure!(lab.write_lands(victim + 0x800)?, "the page is not reachable after it was returned");
         mmio::fill(victim, PAGE, 0);
     }
     Ok(())
@@ -70,7 +70,7 @@ fn donate_and_attack(ctx: &Ctx, lab: &Lab, victim: u64, warm: Warm) -> TestResul
 
 /// Whether the device uses a page before it is donated, so that its translation is cached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Warm {
+enum CacheFirst {
     Yes,
     No,
 }
@@ -80,11 +80,12 @@ payload_test!(t02_donated_page, Runs::EITHER);
 fn t02_donated_page(ctx: &Ctx) -> TestResult {
     let lab = Lab::new(ctx, Mode::Stage1)?;
     lab.control(ctx)?;
-    donate_and_attack(ctx, &lab, page(), Warm::No)
+    donate_and_attack(ctx, &lab, page(), CacheFirst::No)
 }
 
 payload_test!(t03_guests_page, Runs::EITHER);
-/// A page that the device used and a guest has now; once the guest has ended it comes back, zeroed and reachable.
+/// A page that the device used and that was then donated to a guest; after the guest is destroyed it is reclaimed,
+/// zeroed and reachable.
 fn t03_guests_page(ctx: &Ctx) -> TestResult {
     let lab = Lab::new(ctx, Mode::Stage1)?;
     lab.control(ctx)?;
@@ -97,7 +98,7 @@ fn t03_guests_page(ctx: &Ctx) -> TestResult {
     ensure!(answer == Answer::Success, "HOST_DONATE_GUEST: {answer:?}");
     let attack = Attack::begin();
     let landed = lab.write_lands(victim + 0x808)?;
-    attack.judge(ctx, landed.into())?;
+    attack.check(ctx, landed.into())?;
     let destroyed = Answer::of(Hypercall::VmDestroy.raw(guest, 0)[0]);
     ensure!(destroyed == Answer::Success, "VM_DESTROY: {destroyed:?}");
     if ctx.expect == Expect::Blocked {
@@ -106,8 +107,8 @@ fn t03_guests_page(ctx: &Ctx) -> TestResult {
     let answer = Hypercall::HostReclaimPage.call(victim, 1);
     ensure!(answer == Answer::Success, "HOST_RECLAIM_PAGE: {answer:?}");
     let other = mmio::find_other(victim, PAGE, 0);
-    ensure!(other.is_none(), "the page came back with something at {other:x?}");
-    ensure!(lab.write_lands(victim + 0x800)?, "the page is not reachable after it came back");
+    ensure!(other.is_none(), "the returned page is not zero at {other:x?}");
+    ensure!(lab.write_lands(victim + 0x800)?, "the page is not reachable after it was returned");
     Ok(())
 }
 
@@ -133,16 +134,16 @@ fn stale(ctx: &Ctx, mode: Mode) -> TestResult {
     let lab = Lab::new(ctx, mode)?;
     lab.control(ctx)?;
     let victim = page();
-    donate_and_attack(ctx, &lab, victim, Warm::Yes)?;
+    donate_and_attack(ctx, &lab, victim, CacheFirst::Yes)?;
     if ctx.expect == Expect::Blocked {
-        // Once more: what was rebuilt on give-back must be revocable too.
-        donate_and_attack(ctx, &lab, victim, Warm::Yes)?;
+        // Again: a page mapped on return must be revocable too.
+        donate_and_attack(ctx, &lab, victim, CacheFirst::Yes)?;
     }
     Ok(())
 }
 
 payload_test!(t46_stale_block, Runs::EITHER);
-/// One page of a block that is cached as a block, in the host's stage 1 and in stage 2; its neighbours stay reachable.
+/// One page of a block that is cached as a block, in the host's stage 1 and in stage 2; adjacent pages stay accessible.
 fn t46_stale_block(ctx: &Ctx) -> TestResult {
     let lab = Lab::new(ctx, Mode::Stage1)?;
     lab.control(ctx)?;
@@ -169,14 +170,14 @@ fn t46_stale_block(ctx: &Ctx) -> TestResult {
         donate(block + victim, 1)?;
         let attack = Attack::begin();
         let landed = reaches(victim + 8)?;
-        attack.judge(ctx, landed.into())?;
+        attack.check(ctx, landed.into())?;
         for offset in [0, victim - PAGE, victim + PAGE, BLOCK - PAGE] {
-            ensure!(reaches(offset)?, "{offset:#x} of the block went with its neighbour");
+            ensure!(reaches(offset)?, "{offset:#x} of the block was unmapped with the adjacent page");
         }
         if ctx.expect == Expect::Blocked {
             take_back(block + victim, 1)?;
-            ensure!(reaches(victim + 8)?, "the page is not reachable after it came back");
-            ensure!(reaches(victim + PAGE)?, "its neighbour is not reachable after it came back");
+            ensure!(reaches(victim + 8)?, "the page is not reachable after it was returned");
+            ensure!(reaches(victim + PAGE)?, "the adjacent page is not reachable after it was returned");
         }
     }
     Ok(())
@@ -195,7 +196,7 @@ fn t05_donate_while_off(ctx: &Ctx) -> TestResult {
     lab.switch(Mode::Stage1)?;
     let attack = Attack::begin();
     let landed = lab.write_lands(victim + 0x808)?;
-    attack.judge(ctx, landed.into())
+    attack.check(ctx, landed.into())
 }
 
 payload_test!(t26_donate_with_cmdq_off, Runs::EITHER);
@@ -205,12 +206,12 @@ fn t26_donate_with_cmdq_off(ctx: &Ctx) -> TestResult {
     lab.control(ctx)?;
     let victim = page();
     ensure!(lab.write_lands(victim + 0x800)?, "the page is not reachable while it is the host's");
-    // The mapping for the attack's word is the same page: nothing has to be told to the SMMU afterwards.
+    // The mapping for the attack's word is the same page: no invalidation is needed afterwards.
     lab.smmu.borrow().set_cr0(cr0::SMMUEN | cr0::EVENTQEN)?;
     donate(victim, 1)?;
     let attack = Attack::begin();
     let landed = lab.write_lands(victim + 0x808)?;
-    attack.judge(ctx, landed.into())
+    attack.check(ctx, landed.into())
 }
 
 payload_test!(t51_dma_in_flight, Runs::EITHER);
@@ -228,7 +229,7 @@ fn t51_dma_in_flight(ctx: &Ctx) -> TestResult {
     donate(victim, 1)?;
     lab.edu.finish()?;
     let landed = lab.read(victim + 0x808)? == Seen::Value(word);
-    attack.judge(ctx, landed.into())?;
+    attack.check(ctx, landed.into())?;
     if ctx.expect == Expect::Blocked {
         take_back(victim, 1)?;
     }
@@ -236,7 +237,7 @@ fn t51_dma_in_flight(ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(t51_reset_with_dma_in_flight, Runs::HYP);
-/// A reset while a transfer is under way: EL2 quiesces DMA and the run ends well.
+/// A reset while a transfer is in flight: EL2 quiesces DMA and the run ends with `ok`.
 fn t51_reset_with_dma_in_flight(ctx: &Ctx) -> TestResult {
     let lab = Lab::new(ctx, Mode::Stage1)?;
     lab.control(ctx)?;
@@ -257,7 +258,7 @@ fn t07_off_reaches_host_memory_only(ctx: &Ctx) -> TestResult {
     lab.switch(Mode::OffAbort)?;
     ensure!(lab.read(victim.known).is_err(), "something is reachable with GBPA.ABORT");
     lab.switch(Mode::Off)?;
-    attack.judge(ctx, Landed::No)?;
+    attack.check(ctx, Landed::No)?;
     lab.control(ctx)
 }
 
@@ -287,11 +288,11 @@ fn t06_mmio_by_dma(ctx: &Ctx) -> TestResult {
             landed = Landed::Yes;
         }
     }
-    attack.judge(ctx, landed)
+    attack.check(ctx, landed)
 }
 
 payload_test!(t43_event_flood, Runs::HYP);
-/// Thousands of faulting transactions: counted, bounded, and the device works afterwards.
+/// Thousands of faulting transactions: counted, bounded work, and the device works afterwards.
 fn t43_event_flood(ctx: &Ctx) -> TestResult {
     let lab = Lab::new(ctx, Mode::Stage1)?;
     lab.control(ctx)?;

@@ -1,4 +1,4 @@
-//! The rest of the machine: PCI games, queues in device memory, profiling hardware, and a pool that runs dry.
+//! Other attacks: PCI configuration, queues in device memory, profiling hardware.
 
 use core::arch::asm;
 
@@ -12,7 +12,7 @@ use crate::pci::Bridge;
 use crate::registry::Runs;
 use crate::smmu::spec::{BASE_ALLOCATE, Cmd, GERROR_MSI_CMDQ_ABT, IDR0_MSI, Ste, cr0, reg};
 use crate::smmu::{Format, Smmu};
-use crate::tests::registers::still_sound;
+use crate::tests::registers::check_isolation;
 use crate::vectors::catch;
 use crate::{ensure, payload_test, println, skip, sysreg};
 
@@ -34,11 +34,11 @@ fn t56_peer_to_peer(ctx: &Ctx) -> TestResult {
     lab.edu.transfer(Direction::FromMemory, iova + 8, 0, 4)?;
     lab.edu.transfer(Direction::ToMemory, own, 0, 8)?;
     println!("NVMe version by DMA: {:#x}", mmio::read64(lab.own));
-    attack.judge(ctx, (mmio::read64(lab.own) != 0).into())
+    attack.check(ctx, (mmio::read64(lab.own) != 0).into())
 }
 
 payload_test!(t56_bar_over_other_things, Runs::EITHER);
-/// A BAR moved over RAM, EL2's memory, the GIC and the SMMU changes nothing there, and gives nothing.
+/// A BAR placed over RAM, EL2's memory, the GIC or the SMMU has no effect.
 fn t56_bar_over_other_things(ctx: &Ctx) -> TestResult {
     let Some(edu) = Edu::find(ctx.machine) else {
         skip!("no edu");
@@ -54,11 +54,11 @@ fn t56_bar_over_other_things(ctx: &Ctx) -> TestResult {
         ensure!(mmio::read32(ctx.machine.smmu + reg::IDR0) == idr0, "the SMMU changed under a BAR at {base:#x}");
     }
     edu.function.set_bar(0, edu.bar, false);
-    still_sound_either(ctx)
+    check_isolation_with_either(ctx)
 }
 
-fn still_sound_either(ctx: &Ctx) -> TestResult {
-    if ctx.expect == crate::lab::Expect::Blocked { still_sound(ctx) } else { Ok(()) }
+fn check_isolation_with_either(ctx: &Ctx) -> TestResult {
+    if ctx.expect == crate::lab::Expect::Blocked { check_isolation(ctx) } else { Ok(()) }
 }
 
 payload_test!(t52_queues_in_device_memory, Runs::HYP);
@@ -94,7 +94,7 @@ fn t52_queues_in_device_memory(ctx: &Ctx) -> TestResult {
     }
     smmu.acknowledge();
     smmu.off()?;
-    still_sound(ctx)
+    check_isolation(ctx)
 }
 
 macro_rules! try_registers {
@@ -131,7 +131,7 @@ fn t53_profiling_and_debug(ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(t53_implementation_defined, Runs::HYP);
-/// Registers whose effect only the core's maker knows, and the auxiliary control register: none of them is the host's.
+/// IMPLEMENTATION DEFINED and auxiliary control registers trap.
 fn t53_implementation_defined(ctx: &Ctx) -> TestResult {
     // CPUACTLR, CPUACTLR2, CPUECTLR, CPUPWRCTLR as the Cortex cores number them; others of the space; ACTLR_EL1.
     for (name, read) in try_registers!("S3_0_C15_C1_0" "S3_0_C15_C1_1" "S3_0_C15_C1_4" "S3_0_C15_C2_7" "S3_0_C11_C1_0" "S3_1_C15_C0_0" "S3_3_C15_C0_0" "S3_0_C1_C0_1")
@@ -163,7 +163,7 @@ fn t56_bus_renumbered(ctx: &Ctx) -> TestResult {
         println!("StreamID {:#x}", far.function.sid);
         let seen = lab.read(victim.known);
         ensure!(!matches!(seen, Ok(Seen::Value(_))), "EL2's image is read from bus {bus:#x} without an entry");
-        // QEMU caches configurations by device, so it keeps the old number's until it is told.
+        // QEMU caches configurations by device, so it keeps the old one's until an invalidation.
         lab.smmu.borrow_mut().try_command(Cmd::cfgi_all())?;
         ensure!(lab.read(lab.own).is_err(), "DMA works without an entry on bus {bus:#x}");
         {
@@ -175,11 +175,11 @@ fn t56_bus_renumbered(ctx: &Ctx) -> TestResult {
         lab.control(ctx)?;
         ensure!(lab.read(victim.known)? == Seen::Nothing, "EL2's image is read from bus {bus:#x}");
     }
-    attack.judge(ctx, Landed::No)
+    attack.check(ctx, Landed::No)
 }
 
 payload_test!(t56_command_register_games, Runs::HYP);
-/// Bus mastering off and on, and a transfer across it: EL2's memory stays out of reach.
+/// Bus mastering toggled during a transfer: EL2's memory stays inaccessible.
 fn t56_command_register_games(ctx: &Ctx) -> TestResult {
     let lab = Lab::new(ctx, Mode::Stage1)?;
     lab.control(ctx)?;
@@ -190,6 +190,6 @@ fn t56_command_register_games(ctx: &Ctx) -> TestResult {
     sysreg::delay_us(1000);
     mmio::write16(command, crate::pci::COMMAND_MEMORY | crate::pci::COMMAND_MASTER);
     lab.edu.finish()?;
-    attack.judge(ctx, Landed::No)?;
+    attack.check(ctx, Landed::No)?;
     lab.control(ctx)
 }

@@ -1,6 +1,6 @@
-//! EL2's pool runs dry: whoever asked gets an error, what stood stands, and what is given back is enough to go on.
+//! Exhausted pool of EL2: the caller gets an error, existing state is unchanged, and returned memory is usable.
 //!
-//! These tests boot an EL2 with the smallest pool that it starts with, about two mebibytes: 450 pages or so.
+//! These tests boot EL2 with the smallest possible pool, about 2 MiB (450 pages).
 
 use crate::edu::Edu;
 use crate::firmware::{Answer, Hypercall};
@@ -12,11 +12,11 @@ use crate::pci::Bridge;
 use crate::registry::Runs;
 use crate::smmu::spec::{Cmd, Ste};
 use crate::tests::ownership::{donate, take_back};
-use crate::tests::registers::still_sound;
+use crate::tests::registers::check_isolation;
 use crate::vectors::catch;
 use crate::{ensure, fail, mmio, payload_test, println, skip};
 
-/// The page of block `block` that is given away.
+/// The page of block `block` that is donated.
 fn page_of(base: u64, block: u64) -> u64 {
     base + block * BLOCK + PAGE
 }
@@ -24,7 +24,7 @@ fn page_of(base: u64, block: u64) -> u64 {
 /// What is in it before.
 const CONTENT: u64 = 0x35c0_17e1_7000_0000;
 
-/// Gives a page of each block away by `call` until that is refused for want of memory; how many were given.
+/// Donates a page of each block by `call` until NO_MEMORY; returns the number of pages.
 fn give_until_refused(base: u64, blocks: u64, mut call: impl FnMut(u64) -> Answer) -> Result<u64, Fail> {
     for block in 0..blocks {
         let victim = page_of(base, block);
@@ -32,7 +32,7 @@ fn give_until_refused(base: u64, blocks: u64, mut call: impl FnMut(u64) -> Answe
         match call(victim) {
             Answer::Success => {}
             Answer::NoMemory => {
-                println!("{block} pages of as many blocks are given away, the next one is refused");
+                println!("{block} pages of as many blocks are donated, the next one is refused");
                 return Ok(block);
             }
             other => return Err(Fail::new(crate::outcome::Kind::Failed, format_args!("page {block}: {other:?}"))),
@@ -41,7 +41,7 @@ fn give_until_refused(base: u64, blocks: u64, mut call: impl FnMut(u64) -> Answe
     Err(Fail::new(crate::outcome::Kind::Failed, format_args!("the pool is not exhausted by {blocks} pages")))
 }
 
-/// The refused page is the host's as before, for its CPU and its device; a given one is neither's.
+/// The refused page is the host's as before, for its CPU and its device; a donated one is inaccessible to both.
 fn nothing_else_changed(lab: &Lab, base: u64, given: u64) -> TestResult {
     let refused = page_of(base, given);
     ensure!(mmio::find_other(refused, PAGE, CONTENT | given).is_none(), "the refused page has changed");
@@ -66,7 +66,7 @@ fn t35_pool_exhaustion(ctx: &Ctx) -> TestResult {
     lab.control(ctx)?;
     let blocks = left() / BLOCK - 8;
     let base = alloc_dirty(blocks * BLOCK, BLOCK);
-    // Twice: what came back must be as good as new.
+    // Twice: returned memory must be fully usable.
     let mut rounds = [0; 2];
     for round in &mut rounds {
         let created = Hypercall::VmCreate.raw(0, 0);
@@ -81,18 +81,19 @@ fn t35_pool_exhaustion(ctx: &Ctx) -> TestResult {
         for block in 0..given {
             let answer = Hypercall::HostReclaimPage.call(page_of(base, block), 1);
             ensure!(answer == Answer::Success, "HOST_RECLAIM_PAGE of page {block}: {answer:?}");
-            ensure!(mmio::find_other(page_of(base, block), PAGE, 0).is_none(), "page {block} did not come back zeroed");
+            ensure!(mmio::find_other(page_of(base, block), PAGE, 0).is_none(), "page {block} was not zeroed");
         }
         donate(page_of(base, given), 1)?;
         take_back(page_of(base, given), 1)?;
         *round = given;
     }
     ensure!(rounds[0] == rounds[1], "the pool has shrunk: {rounds:?}");
-    still_sound(ctx)
+    check_isolation(ctx)
 }
 
 payload_test!(t35_pool_tops_itself_up, Runs::HYP, el2 = "pool=2M");
-/// As above, but the pages go to EL2, which makes tables of them: they cannot be had back before those tables are free.
+/// As above, but the pages go to EL2, which allocates tables from them: they cannot be returned before those tables are
+/// freed.
 fn t35_pool_tops_itself_up(ctx: &Ctx) -> TestResult {
     let lab = Lab::new(ctx, Mode::Bypass)?;
     lab.control(ctx)?;
@@ -109,26 +110,26 @@ fn t35_pool_tops_itself_up(ctx: &Ctx) -> TestResult {
             match Hypercall::HypDonateHost.call(page_of(base, block), 1) {
                 Answer::Success => {
                     let other = mmio::find_other(page_of(base, block), PAGE, 0);
-                    ensure!(other.is_none(), "page {block} came back with something at {other:x?}");
+                    ensure!(other.is_none(), "returned page {block} is not zero at {other:x?}");
                     (*done, kept) = (true, kept - 1);
                 }
                 Answer::Busy => busy += 1,
                 other => fail!("HYP_DONATE_HOST of page {block}: {other:?}"),
             }
         }
-        ensure!(kept < before, "{kept} pages of {given} never come back");
+        ensure!(kept < before, "{kept} pages of {given} were not returned");
     }
     println!("all {given} pages are back; {busy} times one was in use");
     ensure!(busy > 0, "no page was ever used as a table");
-    still_sound(ctx)
+    check_isolation(ctx)
 }
 
 /// The last level-2 table that a stream table with 16 bits of StreamID has.
 const LAST: u32 = 0xff;
 
 payload_test!(t35_stream_tables, Runs::HYP, el2 = "pool=2M");
-/// The host's stream table has every level-2 table that it can have: streams for whose table no memory is left abort, those
-/// that worked go on, pages change hands as soon as there is memory, and so do the streams.
+/// The host's stream table has every level-2 table that it can have: streams without memory for their table abort,
+/// others keep working; with free memory, transitions and the aborted streams work again.
 fn t35_stream_tables(ctx: &Ctx) -> TestResult {
     let mut lab = Lab::new(ctx, Mode::Bypass)?;
     let near = lab.edu;
@@ -143,7 +144,7 @@ fn t35_stream_tables(ctx: &Ctx) -> TestResult {
     ensure!(far.function.sid >> 8 == LAST, "StreamID {:#x}", far.function.sid);
     let base = {
         let mut smmu = lab.smmu.borrow_mut();
-        // One table of the host's can stand for all of them; EL2 must not make one of it.
+        // The host can use one table for all of them; EL2 needs a separate one for each.
         smmu.strtab.add_leaf(1);
         let base = smmu.strtab.base;
         let first = mmio::read64(base + 8);
@@ -182,5 +183,5 @@ fn t35_stream_tables(ctx: &Ctx) -> TestResult {
         take_back(page_of(victims, block), 1)?;
     }
     donate(page(), 1)?;
-    still_sound(ctx)
+    check_isolation(ctx)
 }

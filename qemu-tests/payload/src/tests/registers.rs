@@ -1,5 +1,5 @@
-//! The SMMU's control registers under abuse: enables in any order, bits that must not get through, addresses that are
-//! not the host's. Afterwards a plain set-up has to work, and EL2's memory stays out of reach.
+//! Misuse of the SMMU's control registers: enables in any order, bits that must not reach hardware, foreign addresses.
+//! Afterwards a normal set-up must work, and EL2's memory stays inaccessible.
 
 use crate::edu::Direction;
 use crate::firmware::Hypercall;
@@ -16,8 +16,8 @@ use crate::smmu::{Format, Smmu};
 use crate::tests::ownership::{donate, take_back};
 use crate::{ensure, payload_test, println, sysreg};
 
-/// A set-up from nothing works, and EL2's memory is out of reach.
-pub fn still_sound(ctx: &Ctx) -> TestResult {
+/// A new set-up works, and EL2's memory is inaccessible.
+pub fn check_isolation(ctx: &Ctx) -> TestResult {
     let lab = Lab::new(ctx, Mode::Stage1)?;
     lab.smmu.borrow().acknowledge();
     lab.control(ctx)?;
@@ -26,7 +26,7 @@ pub fn still_sound(ctx: &Ctx) -> TestResult {
     Ok(())
 }
 
-/// Addresses that no queue or table may lie at.
+/// Invalid addresses for queues and tables.
 fn foreign(ctx: &Ctx, donated: u64) -> [u64; 9] {
     let machine = ctx.machine;
     let hole = machine.hole().map_or(EL2_IMAGE, |hole| hole.start);
@@ -67,11 +67,11 @@ fn t12_foreign_cmdq(ctx: &Ctx) -> TestResult {
     smmu.off()?;
     smmu.acknowledge();
     take_back(donated, 1)?;
-    still_sound(ctx)
+    check_isolation(ctx)
 }
 
 payload_test!(t12_foreign_strtab, Runs::HYP);
-/// A stream table in memory that is not the host's gives no stream anything.
+/// A stream table in memory that is not the host's lets no stream access anything.
 fn t12_foreign_strtab(ctx: &Ctx) -> TestResult {
     let lab = Lab::new(ctx, Mode::Stage1)?;
     lab.control(ctx)?;
@@ -83,7 +83,7 @@ fn t12_foreign_strtab(ctx: &Ctx) -> TestResult {
             smmu.write64(reg::STRTAB_BASE, addr | BASE_ALLOCATE);
             smmu.write(reg::STRTAB_BASE_CFG, format | 8 << 6 | 16);
             smmu.start_cmdq(0)?;
-            // Refused or not: what matters is that nothing gets through.
+            // Refused or not: no DMA may land.
             let enabled = smmu.set_cr0(cr0::CMDQEN | cr0::SMMUEN);
             smmu.command(Cmd::cfgi_all());
             let synced = smmu.sync();
@@ -94,7 +94,7 @@ fn t12_foreign_strtab(ctx: &Ctx) -> TestResult {
         }
     }
     lab.smmu.borrow().off()?;
-    still_sound(ctx)
+    check_isolation(ctx)
 }
 
 payload_test!(t12_foreign_evtq, Runs::HYP);
@@ -123,14 +123,14 @@ fn t12_foreign_evtq(ctx: &Ctx) -> TestResult {
         let prod = smmu.read(reg::EVENTQ_PROD);
         let active = smmu.read(reg::GERROR) ^ smmu.read(reg::GERRORN);
         println!("queue at {addr:#x}: {enabled:?}, PROD {prod:#x}, GERROR {active:#x}");
-        // The size is capped and the address aligned to it: an odd one may end up in memory of the host's.
+        // The size is capped and the address aligned to it: a misaligned one may then be in host memory.
         let allowed = addr == last || addr == donated - 32;
         ensure!(prod == 0 || allowed, "an event was written to a queue at {addr:#x}");
         smmu.acknowledge();
     }
     lab.smmu.borrow().off()?;
     take_back(donated, 1)?;
-    still_sound(ctx)
+    check_isolation(ctx)
 }
 
 payload_test!(t13_evtq_page_donated, Runs::HYP);
@@ -150,11 +150,11 @@ fn t13_evtq_page_donated(ctx: &Ctx) -> TestResult {
         ensure!(prod != 0, "the donation was refused, but no event arrives");
         ensure!(lab.smmu.borrow_mut().next_event().is_some(), "no event record");
     }
-    still_sound(ctx)
+    check_isolation(ctx)
 }
 
 payload_test!(t10_sync_msi, Runs::HYP);
-/// CMD_SYNC with an MSI: arrives in the host's own page, and nowhere else; the SYNC completes all the same.
+/// CMD_SYNC with an MSI: arrives only in the host's own page; the SYNC completes anyway.
 fn t10_sync_msi(ctx: &Ctx) -> TestResult {
     let mut smmu = Smmu::new(ctx.machine, Format::TwoLevel);
     smmu.start()?;
@@ -182,7 +182,7 @@ fn t10_sync_msi(ctx: &Ctx) -> TestResult {
     smmu.acknowledge();
     take_back(donated, 1)?;
     smmu.off()?;
-    still_sound(ctx)
+    check_isolation(ctx)
 }
 
 payload_test!(t11_irq_cfg, Runs::HYP);
@@ -211,11 +211,11 @@ fn t11_irq_cfg(ctx: &Ctx) -> TestResult {
         ensure!(mmio::read64(own) == 0, "an interrupt message was written to {own:#x}");
     }
     lab.smmu.borrow().write(reg::IRQ_CTRL, 0);
-    still_sound(ctx)
+    check_isolation(ctx)
 }
 
 payload_test!(t27_enables_in_any_order, Runs::HYP);
-/// All enables on and off in random order, with donations of queue pages in between: no leak, no panic.
+/// All enables on and off in random order, with donations of queue pages in between: no leaked claim, no panic.
 fn t27_enables_in_any_order(ctx: &Ctx) -> TestResult {
     let mut random = Random::new(ctx.seed);
     let smmu = Smmu::new(ctx.machine, Format::TwoLevel);
@@ -240,7 +240,7 @@ fn t27_enables_in_any_order(ctx: &Ctx) -> TestResult {
         donate(base & !(PAGE - 1), 1)?;
         take_back(base & !(PAGE - 1), 1)?;
     }
-    still_sound(ctx)
+    check_isolation(ctx)
 }
 
 payload_test!(t28_control_bits, Runs::HYP);
@@ -262,5 +262,5 @@ fn t28_control_bits(ctx: &Ctx) -> TestResult {
         smmu.write(reg::IRQ_CTRL, random.word());
     }
     smmu.write(reg::IRQ_CTRL, 0);
-    still_sound(ctx)
+    check_isolation(ctx)
 }

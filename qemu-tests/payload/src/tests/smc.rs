@@ -1,4 +1,4 @@
-//! What leaves for firmware: an allow-list. PSCI works; nothing else gets there.
+//! The SMC allow-list: PSCI works, other calls do not reach firmware.
 
 use crate::boot::{MAX_CPUS, secondary_entry};
 use crate::firmware::{self, Hypercall, NOT_SUPPORTED, smc, try_smc};
@@ -30,7 +30,7 @@ fn answer(id: u64, args: [u64; 7]) -> i64 {
 }
 
 payload_test!(psci_basics, Runs::EITHER);
-/// PSCI's version and features are told, and CPU_ON is among them.
+/// PSCI reports version and features, including CPU_ON.
 fn psci_basics(_ctx: &Ctx) -> TestResult {
     let version = answer(PSCI_VERSION, [0; 7]);
     ensure!(version >= 0x1_0000, "PSCI version {version:#x}");
@@ -62,10 +62,10 @@ fn t54_smc_allow_list(ctx: &Ctx) -> TestResult {
         let x0 = answer(id, args);
         ensure!(x0 == NOT_SUPPORTED, "SMC {id:#x} answers {x0}");
     }
-    // Yielding calls and an immediate other than zero are no calls at all: an answer or an exception, but EL2 lives.
+    // Yielding calls and an immediate other than zero are invalid: an error or an exception, without a crash of EL2.
     let _ = try_smc(0x0200_0000, [0; 7]);
     let version = answer(PSCI_VERSION, [0; 7]);
-    ensure!(version >= 0x1_0000, "PSCI is gone afterwards");
+    ensure!(version >= 0x1_0000, "PSCI does not work afterwards");
     Ok(())
 }
 
@@ -88,7 +88,7 @@ fn t39_cpu_on_foreign_entry(ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(t39_hotplug_storm, Runs::EITHER, cpus = 2);
-/// All secondaries go on and off many times; each time they come back at EL1 under stage 2.
+/// All secondaries turn on and off many times; each time they start at EL1 under stage 2.
 fn t39_hotplug_storm(ctx: &Ctx) -> TestResult {
     for round in 0..20 {
         for index in 1..ctx.machine.cpu_count.min(MAX_CPUS) {
@@ -109,7 +109,7 @@ fn reach_el2(_argument: u64) -> u64 {
 }
 
 payload_test!(smp_affinity_info_agrees, Runs::EITHER, cpus = 4, clock = Clock::Real);
-/// A CPU that AFFINITY_INFO calls on is ALREADY_ON for CPU_ON, however often and early it is asked.
+/// A CPU that AFFINITY_INFO calls on is ALREADY_ON for CPU_ON, however often and early it is called.
 fn smp_affinity_info_agrees(ctx: &Ctx) -> TestResult {
     for round in 0..3 {
         for index in 1..ctx.machine.cpu_count.min(MAX_CPUS) {
@@ -123,7 +123,7 @@ fn smp_affinity_info_agrees(ctx: &Ctx) -> TestResult {
                 last = if state == 0 { again } else { 0 };
                 state == 0
             });
-            ensure!(on, "CPU {index} never is on");
+            ensure!(on, "CPU {index} did not turn on");
             ensure!(last == ALREADY_ON, "CPU {index} is on, but CPU_ON answers {last} in round {round}");
             cpu::wait(index)?;
             cpu::stop(ctx.machine, index)?;
@@ -159,17 +159,17 @@ fn smc_sve_hint(ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(smc_suspend_modes_agree, Runs::EITHER);
-/// PSCI_FEATURES tells of OS-initiated suspend only if SET_SUSPEND_MODE is there, and of no flag that EL2 does not know.
+/// PSCI_FEATURES reports OS-initiated suspend only if SET_SUSPEND_MODE works, and no flag that EL2 does not know.
 fn smc_suspend_modes_agree(_ctx: &Ctx) -> TestResult {
     let suspend = answer(PSCI_FEATURES, [PSCI_CPU_SUSPEND, 0, 0, 0, 0, 0, 0]);
     ensure!(suspend & !2 == 0 || suspend == NOT_SUPPORTED, "CPU_SUSPEND has the flags {suspend:#x}");
     let mode = answer(PSCI_SET_SUSPEND_MODE, [1, 0, 0, 0, 0, 0, 0]);
     ensure!(mode == NOT_SUPPORTED, "SET_SUSPEND_MODE answers {mode}");
-    // MIGRATE_INFO_TYPE: 0 and 1 promise MIGRATE or MIGRATE_INFO_UP_CPU.
+    // MIGRATE_INFO_TYPE: 0 and 1 imply MIGRATE or MIGRATE_INFO_UP_CPU.
     let kind = answer(PSCI_MIGRATE_INFO_TYPE, [0; 7]);
-    ensure!(kind != 0, "MIGRATE is promised");
+    ensure!(kind != 0, "MIGRATE is reported but not supported");
     let cpu = answer(PSCI_MIGRATE_INFO_UP_CPU, [0; 7]);
-    ensure!(kind != 1 || cpu != NOT_SUPPORTED, "a trusted OS is on one CPU, which is not told");
+    ensure!(kind != 1 || cpu != NOT_SUPPORTED, "a uniprocessor trusted OS is reported without its CPU");
     Ok(())
 }
 

@@ -1,9 +1,10 @@
-//! Random ownership changes from all CPUs, while a disk and `edu` transfer to the same pages all the time: never does a transfer
-//! reach a page that is EL2's or a guest's, always one that is the host's.
+//! Random ownership changes from all CPUs, while a disk and `edu` transfer to the same pages all the time: a transfer
+//! must never reach a page of EL2 or a guest, and always a page of the host.
 //!
-//! `transitions=N`, `transfers=N` (the disk's, at pages that are not the host's and as many at the host's) and `seed=N` on the command
-//! line set the length and the course; the default is short enough for every test run. At the end nothing is left: no page, no loan,
-//! no guest, and the host's SMMU is off. EL2's last lines say whether its pool and its tables agree.
+//! `transitions=N`, `transfers=N` (the disk's, at pages that are not the host's and as many at the host's) and `seed=N`
+//! on the command line set length and random seed; the default is short enough for every test run. At the end
+//! everything is returned (pages, shares, guests) and the host's SMMU is off. EL2's last lines have the result of its
+//! pool and table checks.
 
 pub mod change;
 pub mod disk;
@@ -20,7 +21,7 @@ use crate::random::Random;
 use crate::registry::{Clock, Runs};
 use crate::smmu::spec::{Cmd, Ste, cr0};
 use crate::tests::drivers::{find_nvme, nvme_round_trip};
-use crate::tests::registers::still_sound;
+use crate::tests::registers::check_isolation;
 use crate::{cpu, ensure, fail, payload_test, println, sysreg};
 use change::{FAILURE, Failure, MADE, STOP};
 use disk::Disk;
@@ -28,16 +29,16 @@ use slow::Slow;
 
 /// Transitions, and transfers of either kind, unless the command line says otherwise.
 const DEFAULT: (u64, u64) = (2_000, 200);
-/// Pause of the CPU that drives the devices between two looks at them, in microseconds.
-const REST_US: u64 = 200;
-/// How often it looks at them for a change of its own.
+/// Poll interval of the CPU that drives the devices, in microseconds.
+const POLL_US: u64 = 200;
+/// Polls per ownership change by that CPU.
 const LOOKS_PER_CHANGE: u64 = 6;
-/// Transfers with the wrong result that end the run: enough to see what is wrong.
+/// Number of wrong transfers that ends the run.
 const ENOUGH_WRONG: u64 = 16;
 /// Between two lines of progress, in microseconds.
-const NEWS_US: u64 = 5_000_000;
-/// Longest time without a transition, in microseconds.
-const PATIENCE_US: u64 = 120_000_000;
+const PROGRESS_US: u64 = 5_000_000;
+/// Timeout without a transition, in microseconds.
+const TIMEOUT_US: u64 = 120_000_000;
 
 fn number(ctx: &Ctx, name: &str, default: u64) -> u64 {
     ctx.machine.argument(name).and_then(|text| text.parse().ok()).unwrap_or(default)
@@ -64,13 +65,13 @@ fn stress_ownership(ctx: &Ctx) -> TestResult {
     let begin = sysreg::cntvct();
     let mut progress = Progress { made: 0, at: begin, news: begin };
     while !STOP.load(Ordering::SeqCst) {
-        disk.go_on()?;
+        disk.poll()?;
         slow.poll(&mut random)?;
         if random.below(LOOKS_PER_CHANGE) == 0 {
             let mut broken = Ok(());
             let made = change::change(&mut random, &mut || {
-                broken = disk.go_on();
-                sysreg::delay_us(REST_US);
+                broken = disk.poll();
+                sysreg::delay_us(POLL_US);
                 if broken.is_ok() { Ok(()) } else { Err(Failure::Disk) }
             });
             broken?;
@@ -80,7 +81,7 @@ fn stress_ownership(ctx: &Ctx) -> TestResult {
         }
         progress.check(&disk)?;
         // The emulator's disk needs some of the build machine's time as well.
-        sysreg::delay_us(REST_US);
+        sysreg::delay_us(POLL_US);
         let least = disk.tally.blocked.min(disk.tally.through);
         let enough = MADE.load(Ordering::SeqCst) >= transitions && least >= transfers;
         if enough || disk.tally.wrong + slow.wrong >= ENOUGH_WRONG {
@@ -95,7 +96,7 @@ fn stress_ownership(ctx: &Ctx) -> TestResult {
     let made = MADE.load(Ordering::SeqCst);
     let us = (sysreg::cntvct() - begin) * 1_000_000 / sysreg::cntfrq();
     if FAILURE.lock().is_none() {
-        // What fails is told below.
+        // Errors are reported below.
         let _ = change::give_everything_back();
     }
     if let Some(failure) = *FAILURE.lock() {
@@ -113,7 +114,7 @@ fn stress_ownership(ctx: &Ctx) -> TestResult {
         slow.through
     );
     ensure!(tally.wrong + slow.wrong == 0, "{} transfers had the wrong result", tally.wrong + slow.wrong);
-    still_sound(ctx)?;
+    check_isolation(ctx)?;
     Ok(lab.smmu.borrow().off()?)
 }
 
@@ -131,11 +132,11 @@ fn t38_devices_at_once(ctx: &Ctx) -> TestResult {
     let begin = sysreg::cntvct();
     let mut progress = Progress { made: 0, at: begin, news: begin };
     while MADE.load(Ordering::SeqCst) < 500 || disk.tally.blocked.min(disk.tally.through) < 100 {
-        disk.go_on()?;
+        disk.poll()?;
         slow.poll(&mut random)?;
         let mut broken = Ok(());
         let made = change::change(&mut random, &mut || {
-            broken = disk.go_on();
+            broken = disk.poll();
             if broken.is_ok() { Ok(()) } else { Err(Failure::Disk) }
         });
         broken?;
@@ -166,13 +167,13 @@ fn t38_devices_at_once(ctx: &Ctx) -> TestResult {
     }
     println!("{} transitions, {:?}", MADE.load(Ordering::SeqCst), disk.tally);
     ensure!(disk.tally.wrong + slow.wrong == 0, "{} transfers had the wrong result", disk.tally.wrong + slow.wrong);
-    still_sound(ctx)
+    check_isolation(ctx)
 }
 
 /// A stream of bus 0 that no device has.
 const OTHER_STREAM: u32 = 0xf0;
 
-/// Tells how far it is, and notices when nothing goes on.
+/// Prints progress, and detects a stall.
 struct Progress {
     made: u64,
     at: u64,
@@ -185,8 +186,8 @@ impl Progress {
         if made != self.made {
             (self.made, self.at) = (made, now);
         }
-        ensure!(now - self.at < sysreg::ticks(PATIENCE_US), "no transition for two minutes: {made} made");
-        if now - self.news > sysreg::ticks(NEWS_US) {
+        ensure!(now - self.at < sysreg::ticks(TIMEOUT_US), "no transition for two minutes: {made} made");
+        if now - self.news > sysreg::ticks(PROGRESS_US) {
             self.news = now;
             println!("PROGRESS transitions={made} blocked={} through={}", disk.tally.blocked, disk.tally.through);
         }

@@ -1,5 +1,5 @@
-//! Stream table entries and what they point at, under abuse: no field of the host's and no table of its own opens a way to
-//! memory that is not its.
+//! Misuse of stream table entries and the tables they point to: no host field or table gives access to memory of
+//! another owner.
 
 use crate::edu::Direction;
 use crate::firmware::{self, Stat};
@@ -15,7 +15,7 @@ use crate::smmu::spec::{Cmd, Ste, config, context_descriptor, event, reg};
 use crate::smmu::stage1::ASID;
 use crate::smmu::{Format, Smmu};
 use crate::tests::ownership::{donate, take_back};
-use crate::tests::registers::still_sound;
+use crate::tests::registers::check_isolation;
 use crate::{ensure, payload_test, println};
 
 /// Host-made stage-2 tables: 1 GiB blocks, one to one, over 512 GiB; and the entry's words 2 and 3 that name them.
@@ -44,7 +44,7 @@ fn lands_under(lab: &Lab, ste: Ste, target: u64, content: u64) -> Result<bool, F
     lab.edu.start(Direction::FromMemory, target, 0, 8);
     lab.smmu.borrow_mut().set_ste(sid, ste)?;
     lab.edu.finish()?;
-    // Once more with the entry in place all along.
+    // Again with the entry set before.
     lab.edu.transfer(Direction::FromMemory, target, 0, 8)?;
     lab.smmu.borrow_mut().set_ste(sid, good)?;
     lab.edu.transfer(Direction::ToMemory, own, 0, 8)?;
@@ -71,12 +71,12 @@ fn t16_host_stage2(ctx: &Ctx) -> TestResult {
             landed = Landed::Yes;
         }
     }
-    attack.judge(ctx, landed)?;
+    attack.check(ctx, landed)?;
     lab.control(ctx)
 }
 
 payload_test!(t16_entry_fields, Runs::HYP);
-/// Every field that the host must not choose, one by one and all together.
+/// Every field that the host must not control, one by one and all together.
 fn t16_entry_fields(ctx: &Ctx) -> TestResult {
     let lab = Lab::new(ctx, Mode::Stage1)?;
     lab.control(ctx)?;
@@ -118,15 +118,15 @@ fn t16_entry_fields(ctx: &Ctx) -> TestResult {
             let mut ste = base;
             ste.0[word] |= bits;
             all.0[word] |= bits & if word == 0 { 0 } else { u64::MAX };
-            ensure!(!lands_under(&lab, ste, through, victim.content)?, "EL2's image is read by way of {ste:x?}");
+            ensure!(!lands_under(&lab, ste, through, victim.content)?, "EL2's image is readable with {ste:x?}");
         }
-        ensure!(!lands_under(&lab, all, through, victim.content)?, "EL2's image is read by way of {all:x?}");
+        ensure!(!lands_under(&lab, all, through, victim.content)?, "EL2's image is readable with {all:x?}");
     }
     lab.control(ctx)
 }
 
 payload_test!(t17_configs_and_transitions, Runs::HYP);
-/// All values of V, Config and S1DSS, and transitions between them in random order with a transfer under way.
+/// All values of V, Config and S1DSS, and transitions between them in random order with a transfer in flight.
 fn t17_configs_and_transitions(ctx: &Ctx) -> TestResult {
     let lab = Lab::new(ctx, Mode::Stage1)?;
     lab.control(ctx)?;
@@ -142,7 +142,7 @@ fn t17_configs_and_transitions(ctx: &Ctx) -> TestResult {
     for index in 0..64 {
         let ste = state(index);
         for target in [victim.known, through] {
-            ensure!(!lands_under(&lab, ste, target, victim.content)?, "EL2's image is read by way of {ste:x?}");
+            ensure!(!lands_under(&lab, ste, target, victim.content)?, "EL2's image is readable with {ste:x?}");
         }
     }
     // Straight from one state to the next: words in place, one CFGI, no invalid entry between.
@@ -207,12 +207,12 @@ fn t20_foreign_tables(ctx: &Ctx) -> TestResult {
         ensure!(works(&lab)?, "the plain set-up does not work any more");
         // A last-level table.
         let iova = 0x2_0000_0000;
-        lab.stage1.plant_level3(iova, foreign);
+        lab.stage1.set_level3_table(iova, foreign);
         lab.edu.transfer(Direction::ToMemory, iova, 0, 4)?;
         let seen = firmware::stat(Stat::Faults) - before;
         println!("{foreign:#x}: {seen} faults");
         ensure!(seen >= 3, "only {seen} faults for walks in {foreign:#x}");
-        // QEMU blames stage 1 for a stage-2 fault of a walk below the root.
+        // QEMU reports a stage-2 fault of a walk below the root as a stage-1 fault.
         let event = lab.smmu.borrow_mut().next_event().map(|event| (event.kind(), event.class()));
         let right = matches!(event, Some((event::F_WALK_EABT | event::F_TRANSLATION, 1)));
         ensure!(right, "event {event:x?} for a table at {foreign:#x}");
@@ -221,8 +221,8 @@ fn t20_foreign_tables(ctx: &Ctx) -> TestResult {
     lab.control(ctx)
 }
 
-/// Empties the host's event queue; whether an event of this type was in it. The host sees what a stage-1-only SMMU shows
-/// when there is nothing behind an address.
+/// Empties the host's event queue; whether an event of this type was in it. The host's event is that of a stage-1-only
+/// SMMU for an unmapped address.
 fn saw(lab: &Lab, kind: u32) -> bool {
     let mut found = false;
     while let Some(event) = lab.smmu.borrow_mut().next_event() {
@@ -231,7 +231,7 @@ fn saw(lab: &Lab, kind: u32) -> bool {
     found
 }
 
-/// Makes the SMMU forget descriptors and translations of the stream.
+/// Invalidates descriptors and translations of the stream.
 fn flush(lab: &Lab) -> TestResult {
     let mut smmu = lab.smmu.borrow_mut();
     smmu.command(Cmd::cfgi_cd(lab.edu.function.sid));
@@ -242,7 +242,7 @@ fn flush(lab: &Lab) -> TestResult {
 }
 
 payload_test!(t41_table_changes_shape, Runs::HYP);
-/// Linear, then two-level, then linear of another size; the old tables' memory is used for data, and given away.
+/// Linear, then two-level, then linear of another size; the old tables' memory is reused for data, and donated.
 fn t41_table_changes_shape(ctx: &Ctx) -> TestResult {
     let mut old: Option<u64> = None;
     for format in [Format::Linear, Format::TwoLevel, Format::Linear, Format::TwoLevel] {
@@ -274,5 +274,5 @@ fn t41_table_changes_shape(ctx: &Ctx) -> TestResult {
         let _ = smmu.try_command(Cmd::cfgi_all());
     }
     smmu.off()?;
-    still_sound(ctx)
+    check_isolation(ctx)
 }

@@ -1,5 +1,5 @@
-//! Accesses to the SMMU's registers as EL2 has to decode them: every target register, size and extension; and those that
-//! cannot be decoded, which must end in an abort at EL1 and leave EL2 alive.
+//! Accesses to the SMMU's registers: every target register, size and extension; those without a valid syndrome must
+//! abort at EL1 and not crash EL2.
 
 use crate::access::{self, REGISTERS};
 use crate::firmware::{self, Stat};
@@ -18,7 +18,7 @@ const KEEPS: u64 = reg::STRTAB_BASE;
 const KEPT_BITS: u64 = 0xffff_ffc0;
 
 payload_test!(mmio_every_register, Runs::ALL);
-/// A load into x0..x30 brings the register's value zero-extended; a store from each arrives.
+/// Loads into x0..x30 return the register's value zero-extended; stores from each work.
 fn mmio_every_register(ctx: &Ctx) -> TestResult {
     let base = ctx.machine.smmu;
     let idr0 = u64::from(mmio::read32(base + reg::IDR0));
@@ -76,14 +76,14 @@ fn mmio_sizes(ctx: &Ctx) -> TestResult {
 }
 
 /// One access at an address; what it loaded.
-type Shape = fn(u64) -> u64;
+type AccessForm = fn(u64) -> u64;
 
 payload_test!(t30_no_syndrome, Runs::HYP);
 /// Accesses that cannot be emulated abort at EL1; EL2 goes on.
 fn t30_no_syndrome(ctx: &Ctx) -> TestResult {
     let addr = ctx.machine.smmu + reg::STRTAB_BASE;
     mmio::write64(addr, 0x4000);
-    let shapes: [(&str, Shape); 13] = [
+    let forms: [(&str, AccessForm); 13] = [
         ("ldp", access::load_pair),
         ("stp", access::store_pair),
         ("ldr post-indexed", access::load_post),
@@ -98,8 +98,8 @@ fn t30_no_syndrome(ctx: &Ctx) -> TestResult {
         ("dc cvac", access::clean),
         ("dc ivac", access::invalidate),
     ];
-    for (name, shape) in shapes {
-        let (value, caught) = catch(|| shape(addr));
+    for (name, form) in forms {
+        let (value, caught) = catch(|| form(addr));
         match caught {
             Some(caught) => println!("{name}: class {:#x} status {:#x}", caught.class(), caught.fault_status()),
             // Some of these have a syndrome on some cores; then the emulated value has to be right.
@@ -107,20 +107,21 @@ fn t30_no_syndrome(ctx: &Ctx) -> TestResult {
         }
         let maintenance = name.starts_with("dc ");
         ensure!(caught.is_some() || maintenance || name == "ldadd", "{name} does not abort");
-        ensure!(mmio::read32(ctx.machine.smmu + reg::IDR0) != 0, "IDR0 is gone after {name}");
+        ensure!(mmio::read32(ctx.machine.smmu + reg::IDR0) != 0, "IDR0 reads 0 after {name}");
     }
     ensure!(mmio::read64(addr) == 0x4000, "STRTAB_BASE changed to {:#x}", mmio::read64(addr));
     Ok(())
 }
 
 payload_test!(t29_every_offset, Runs::HYP);
-/// Reads and writes at every offset of both register pages: emulated or RAZ/WI, EL2 alive, the SMMU usable afterwards.
+/// Reads and writes at every offset of both register pages: emulated or RAZ/WI, no crash of EL2, the SMMU usable
+/// afterwards.
 fn t29_every_offset(ctx: &Ctx) -> TestResult {
     let base = ctx.machine.smmu;
     let mut random = Random::new(ctx.seed);
     for pass in 0..3 {
         for page in (0..reg::SIZE).step_by(0x1000) {
-            // Every offset where registers are, a sample elsewhere.
+            // Every offset in the register range, a sample elsewhere.
             let dense = page == 0 || page == 0x1_0000;
             let step = if dense { 4 } else { 0x100 };
             for offset in (page..page + 0x1000).step_by(step) {

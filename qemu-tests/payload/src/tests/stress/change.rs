@@ -1,10 +1,10 @@
-//! One random change of ownership, by any CPU: a call that must succeed, on pages that this CPU has taken.
+//! One random change of ownership, by any CPU: a call that must succeed, on pages that this CPU has locked.
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use spin::mutex::SpinMutex;
 
-use super::pages::{GUESTS, LONGEST, Owner, PAGES, Taken};
+use super::pages::{GUESTS, LONGEST, LockedPages, Owner, PAGES};
 use crate::edu::EDU_WORD;
 use crate::firmware::{Answer, Hypercall};
 use crate::num::{u64_of, usize_of};
@@ -12,22 +12,22 @@ use crate::nvme::DISK_WORD;
 use crate::random::Random;
 use crate::{mmio, sysreg};
 
-/// One in so many looks at a living guest's page ends the guest.
-const LOOKS_PER_LIFE: u64 = 6;
+/// One in this many picks of an alive guest's page destroys the guest.
+const PICKS_PER_GUEST: u64 = 6;
 
-/// Everybody is to stop.
+/// Set to stop all CPUs.
 pub static STOP: AtomicBool = AtomicBool::new(false);
 /// Changes made so far.
 pub static MADE: AtomicU64 = AtomicU64::new(0);
 /// The first thing that went wrong.
 pub static FAILURE: SpinMutex<Option<Failure>> = SpinMutex::new(None);
 
-/// What went wrong with a change.
+/// Failure of a change.
 #[derive(Clone, Copy, Debug)]
 pub enum Failure {
     /// A call was refused.
     Refused(Hypercall, u64, Answer),
-    /// A page came back with this word in it.
+    /// A returned page contained this word.
     Leak(u64, u64),
     /// The disk stopped working meanwhile.
     Disk,
@@ -39,71 +39,71 @@ fn fail(failure: Failure) -> Failure {
     failure
 }
 
-/// A guest's life. Its lock is held across the calls that name it.
+/// State of a guest. Its lock is held across calls with its handle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Life {
+enum GuestState {
     None,
     Alive(u64),
     Dying(u64),
 }
 
-static LIVES: [SpinMutex<Life>; GUESTS] = [const { SpinMutex::new(Life::None) }; GUESTS];
+static GUEST_STATES: [SpinMutex<GuestState>; GUESTS] = [const { SpinMutex::new(GuestState::None) }; GUESTS];
 /// Pages that name each guest.
 static NAMED: [AtomicU64; GUESTS] = [const { AtomicU64::new(0) }; GUESTS];
 
 /// The handle of a guest that can be given pages, made if there is none; `None` while the last one has pages left.
-fn living(life: &mut Life, guest: usize) -> Result<Option<u64>, Failure> {
-    match *life {
-        Life::Alive(handle) => return Ok(Some(handle)),
-        Life::Dying(_) if NAMED[guest].load(Ordering::SeqCst) > 0 => return Ok(None),
-        Life::Dying(_) | Life::None => {}
+fn alive_handle(state: &mut GuestState, guest: usize) -> Result<Option<u64>, Failure> {
+    match *state {
+        GuestState::Alive(handle) => return Ok(Some(handle)),
+        GuestState::Dying(_) if NAMED[guest].load(Ordering::SeqCst) > 0 => return Ok(None),
+        GuestState::Dying(_) | GuestState::None => {}
     }
     let created = Hypercall::VmCreate.raw(0, 0);
     if Answer::of(created[0]) != Answer::Success {
         return Err(fail(Failure::Refused(Hypercall::VmCreate, 0, Answer::of(created[0]))));
     }
-    *life = Life::Alive(created[1]);
+    *state = GuestState::Alive(created[1]);
     Ok(Some(created[1]))
 }
 
-fn end(life: &mut Life) -> Result<(), Failure> {
-    if let Life::Alive(handle) = *life {
+fn end(state: &mut GuestState) -> Result<(), Failure> {
+    if let GuestState::Alive(handle) = *state {
         let answer = Answer::of(Hypercall::VmDestroy.raw(handle, 0)[0]);
         if answer != Answer::Success {
             return Err(fail(Failure::Refused(Hypercall::VmDestroy, handle, answer)));
         }
-        *life = Life::Dying(handle);
+        *state = GuestState::Dying(handle);
     }
     Ok(())
 }
 
-/// Makes `call` on pages, which must succeed; they are `to`'s then.
-fn call(taken: Taken, call: Hypercall, handle: u64, to: Owner) -> Result<(), Failure> {
-    let answer = call.call_for(taken.base(), u64_of(taken.count), handle);
+/// Makes `call` on pages, which must succeed; their new owner is `to`.
+fn call(locked: LockedPages, call: Hypercall, handle: u64, to: Owner) -> Result<(), Failure> {
+    let answer = call.call_for(locked.base(), u64_of(locked.count), handle);
     if answer != Answer::Success {
-        return Err(fail(Failure::Refused(call, taken.base(), answer)));
+        return Err(fail(Failure::Refused(call, locked.base(), answer)));
     }
-    taken.release(to);
+    locked.release(to);
     MADE.fetch_add(1, Ordering::SeqCst);
     Ok(())
 }
 
-/// As [`call`], for pages that come back to the host: they must hold zeroes.
-fn call_back(taken: Taken, call: Hypercall) -> Result<(), Failure> {
-    // Transfers that began while the pages were not the host's may reach them from the moment on when they are.
-    let quiet = taken.is_quiet();
-    let answer = call.call(taken.base(), u64_of(taken.count));
+/// As [`call`], for pages returned to the host: they must be zeroed.
+fn call_back(locked: LockedPages, call: Hypercall) -> Result<(), Failure> {
+    // A transfer that began earlier may reach the pages once they are the host's again.
+    let quiet = locked.has_no_transfers();
+    let answer = call.call(locked.base(), u64_of(locked.count));
     if answer != Answer::Success {
-        return Err(fail(Failure::Refused(call, taken.base(), answer)));
+        return Err(fail(Failure::Refused(call, locked.base(), answer)));
     }
     let late = |word: u64| word >> 48 == EDU_WORD >> 48 || !quiet && word >> 48 == DISK_WORD >> 48;
-    for addr in (taken.base()..taken.base() + taken.bytes()).step_by(8) {
+    for addr in (locked.base()..locked.base() + locked.bytes()).step_by(8) {
         let word = mmio::read64(addr);
         if word != 0 && !late(word) {
             return Err(fail(Failure::Leak(addr, word)));
         }
     }
-    taken.release(Owner::Host);
+    locked.release(Owner::Host);
     MADE.fetch_add(1, Ordering::SeqCst);
     Ok(())
 }
@@ -111,100 +111,100 @@ fn call_back(taken: Taken, call: Hypercall) -> Result<(), Failure> {
 /// What a CPU does while it waits. [`Failure::Disk`] if that fails.
 type Meanwhile<'f> = &'f mut dyn FnMut() -> Result<(), Failure>;
 
-/// Waits until no transfer of the disk is under way to pages that are to be given away, and fills them. `meanwhile` must let the
-/// disk's driver go on, if it is this CPU's.
-fn prepare(taken: &Taken, meanwhile: Meanwhile<'_>) -> Result<(), Failure> {
-    while !taken.is_quiet() {
+/// Waits until no disk transfer is in flight to pages that will be donated, and fills them. `meanwhile` must run the
+/// disk's driver, if this CPU runs it.
+fn prepare(locked: &LockedPages, meanwhile: Meanwhile<'_>) -> Result<(), Failure> {
+    while !locked.has_no_transfers() {
         meanwhile()?;
     }
-    taken.fill_with_canaries();
+    locked.fill_with_canaries();
     Ok(())
 }
 
-/// One look at a random page and a change of it and its neighbours, if one is possible now.
+/// Picks a random page and changes it and adjacent ones, if possible now.
 ///
 /// # Errors
-/// What was not as it must be; everybody has been told to stop.
+/// The failure; all CPUs are stopped.
 pub fn change(random: &mut Random, meanwhile: Meanwhile<'_>) -> Result<(), Failure> {
     let first = usize_of(random.below(u64_of(PAGES)));
     let most = usize_of(1 + random.below(u64_of(LONGEST)));
-    let Some(taken) = Taken::take(first, most) else {
+    let Some(locked) = LockedPages::take(first, most) else {
         return meanwhile();
     };
-    match taken.owner {
-        Owner::Host => leave(taken, random, meanwhile),
-        Owner::Hyp => call_back(taken, Hypercall::HypDonateHost),
-        Owner::LentToHyp => call(taken, Hypercall::HostUnshareHyp, 0, Owner::Host),
+    match locked.owner {
+        Owner::Host => move_out(locked, random, meanwhile),
+        Owner::Hyp => call_back(locked, Hypercall::HypDonateHost),
+        Owner::SharedWithHyp => call(locked, Hypercall::HostUnshareHyp, 0, Owner::Host),
         Owner::Guest(guest) => {
-            let life = &mut *LIVES[guest].lock();
-            if random.below(LOOKS_PER_LIFE) == 0 {
-                end(life)?;
+            let state = &mut *GUEST_STATES[guest].lock();
+            if random.below(PICKS_PER_GUEST) == 0 {
+                end(state)?;
             }
-            match life {
-                Life::Dying(_) => reclaim(taken, guest),
-                Life::Alive(_) | Life::None => {
-                    let owner = taken.owner;
-                    taken.release(owner);
+            match state {
+                GuestState::Dying(_) => reclaim(locked, guest),
+                GuestState::Alive(_) | GuestState::None => {
+                    let owner = locked.owner;
+                    locked.release(owner);
                     Ok(())
                 }
             }
         }
-        Owner::LentToGuest(guest) => end_loan(taken, guest),
-        // Nobody takes those.
-        Owner::Moving => Ok(()),
+        Owner::SharedWithGuest(guest) => unshare(locked, guest),
+        // Never locked here.
+        Owner::Locked => Ok(()),
     }
 }
 
-fn reclaim(taken: Taken, guest: usize) -> Result<(), Failure> {
-    let count = u64_of(taken.count);
-    call_back(taken, Hypercall::HostReclaimPage)?;
+fn reclaim(locked: LockedPages, guest: usize) -> Result<(), Failure> {
+    let count = u64_of(locked.count);
+    call_back(locked, Hypercall::HostReclaimPage)?;
     NAMED[guest].fetch_sub(count, Ordering::SeqCst);
     Ok(())
 }
 
-fn end_loan(taken: Taken, guest: usize) -> Result<(), Failure> {
-    let count = u64_of(taken.count);
-    let life = LIVES[guest].lock();
-    let (Life::Alive(handle) | Life::Dying(handle)) = *life else {
-        return Err(fail(Failure::Refused(Hypercall::HostUnshareGuest, taken.base(), Answer::Denied)));
+fn unshare(locked: LockedPages, guest: usize) -> Result<(), Failure> {
+    let count = u64_of(locked.count);
+    let state = GUEST_STATES[guest].lock();
+    let (GuestState::Alive(handle) | GuestState::Dying(handle)) = *state else {
+        return Err(fail(Failure::Refused(Hypercall::HostUnshareGuest, locked.base(), Answer::Denied)));
     };
-    call(taken, Hypercall::HostUnshareGuest, handle, Owner::Host)?;
+    call(locked, Hypercall::HostUnshareGuest, handle, Owner::Host)?;
     NAMED[guest].fetch_sub(count, Ordering::SeqCst);
     Ok(())
 }
 
-/// Pages of the host's that go somewhere else, or are lent.
-fn leave(taken: Taken, random: &mut Random, meanwhile: Meanwhile<'_>) -> Result<(), Failure> {
+/// Donates or shares pages of the host.
+fn move_out(locked: LockedPages, random: &mut Random, meanwhile: Meanwhile<'_>) -> Result<(), Failure> {
     let guest = usize_of(random.below(u64_of(GUESTS)));
     let (hypercall, to) = match random.below(4) {
-        0 => return call(taken, Hypercall::HostShareHyp, 0, Owner::LentToHyp),
+        0 => return call(locked, Hypercall::HostShareHyp, 0, Owner::SharedWithHyp),
         1 => {
-            prepare(&taken, meanwhile)?;
-            return call(taken, Hypercall::HostDonateHyp, 0, Owner::Hyp);
+            prepare(&locked, meanwhile)?;
+            return call(locked, Hypercall::HostDonateHyp, 0, Owner::Hyp);
         }
-        2 => (Hypercall::HostShareGuest, Owner::LentToGuest(guest)),
+        2 => (Hypercall::HostShareGuest, Owner::SharedWithGuest(guest)),
         _ => {
-            prepare(&taken, meanwhile)?;
+            prepare(&locked, meanwhile)?;
             (Hypercall::HostDonateGuest, Owner::Guest(guest))
         }
     };
-    let mut life = LIVES[guest].lock();
-    let Some(handle) = living(&mut life, guest)? else {
-        taken.release(Owner::Host);
+    let mut state = GUEST_STATES[guest].lock();
+    let Some(handle) = alive_handle(&mut state, guest)? else {
+        locked.release(Owner::Host);
         return Ok(());
     };
-    // Before anybody can see the pages there, and give them back.
-    NAMED[guest].fetch_add(u64_of(taken.count), Ordering::SeqCst);
-    call(taken, hypercall, handle, to)
+    // Before another CPU can see the pages as donated and take them back.
+    NAMED[guest].fetch_add(u64_of(locked.count), Ordering::SeqCst);
+    call(locked, hypercall, handle, to)
 }
 
-/// Longest pause between two changes of a secondary, in microseconds. With none at all the CPUs do little but wait for the lock in
-/// turns, and where the emulator has fewer cores than the machine has CPUs, it is the turn of one that does not run.
+/// Longest pause between two changes of a secondary, in microseconds. Without a pause the CPUs mostly wait for the
+/// ticket lock, and with fewer host cores than CPUs the next one in turn is often not running.
 const PAUSE_US: u64 = 4_000;
-/// Pause before a secondary looks again for what it waits for, in microseconds.
+/// Poll interval of a secondary, in microseconds.
 const LOOK_US: u64 = 100;
 
-/// The work of a secondary: changes until everybody is to stop.
+/// The work of a secondary: changes until stopped.
 pub fn change_until_stopped(seed: u64) -> u64 {
     let mut random = Random::new(seed);
     let mut wait = || {
@@ -220,26 +220,26 @@ pub fn change_until_stopped(seed: u64) -> u64 {
     0
 }
 
-/// Ends all loans, donations and guests. No other CPU makes changes any more, and no transfer is under way.
+/// Ends all shares, donations and guests. No other CPU makes changes any more, and no transfer is in flight.
 ///
 /// # Errors
 /// As [`change`].
 pub fn give_everything_back() -> Result<(), Failure> {
-    for life in &LIVES {
-        end(&mut life.lock())?;
+    for state in &GUEST_STATES {
+        end(&mut state.lock())?;
     }
     let mut first = 0;
     while first < PAGES {
-        let Some(taken) = Taken::take(first, LONGEST) else {
+        let Some(locked) = LockedPages::take(first, LONGEST) else {
             return Err(fail(Failure::Refused(Hypercall::Version, u64_of(first), Answer::Busy)));
         };
-        first += taken.count;
-        match taken.owner {
-            Owner::Hyp => call_back(taken, Hypercall::HypDonateHost)?,
-            Owner::LentToHyp => call(taken, Hypercall::HostUnshareHyp, 0, Owner::Host)?,
-            Owner::Guest(guest) => reclaim(taken, guest)?,
-            Owner::LentToGuest(guest) => end_loan(taken, guest)?,
-            Owner::Host | Owner::Moving => taken.release(Owner::Host),
+        first += locked.count;
+        match locked.owner {
+            Owner::Hyp => call_back(locked, Hypercall::HypDonateHost)?,
+            Owner::SharedWithHyp => call(locked, Hypercall::HostUnshareHyp, 0, Owner::Host)?,
+            Owner::Guest(guest) => reclaim(locked, guest)?,
+            Owner::SharedWithGuest(guest) => unshare(locked, guest)?,
+            Owner::Host | Owner::Locked => locked.release(Owner::Host),
         }
     }
     Ok(())

@@ -1,7 +1,8 @@
-//! The disk, with many commands at once: each probe writes to a page by DMA, reads it back by DMA, and looks at what it got.
+//! The disk with many commands in flight: each probe writes to a page by DMA, reads it back by DMA, and checks the
+//! data.
 //!
-//! A page that is not the host's must give nothing back: neither what the probe wrote there, nor its owner's canary; QEMU's disk
-//! takes zeroes from where it may not read. A page of the host's must give back exactly what was written.
+//! A page that is not the host's must return neither the probe's data nor its owner's canary (QEMU's disk reads zeroes
+//! where it has no access). A page of the host must return exactly the written data.
 
 use core::ops::Range;
 
@@ -15,7 +16,7 @@ use crate::outcome::{Fail, TestResult};
 use crate::random::Random;
 use crate::{ensure, mmio, println, sysreg};
 
-/// Probes under way at once, one command each.
+/// Concurrent probes, one command each.
 const PROBES: usize = 6;
 /// Sectors of a page that the disk uses; the last one is the other device's.
 const SECTORS: u64 = 7;
@@ -24,19 +25,19 @@ const SOURCES: Range<u32> = 1024..2048;
 const SCRATCH: u32 = 4096;
 /// Different words for each probe.
 const WORDS: u64 = 4;
-/// Longest time without any completion, in microseconds.
-const PATIENCE_US: u64 = 60_000_000;
+/// Timeout without any completion, in microseconds.
+const TIMEOUT_US: u64 = 60_000_000;
 /// Wrong results that are printed.
 const PRINTED: u64 = 8;
 
-/// How transfers to pages at rest ended, and what did not fit.
+/// Results of transfers to pages that did not change meanwhile, and errors.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tally {
-    /// Commands that named a page that was not the host's while they were under way, and moved nothing.
+    /// Commands that named a page that was not the host's while they were in flight, and moved nothing.
     pub blocked: u64,
-    /// Commands that named a page of the host's while they were under way, and moved everything.
+    /// Commands that named a page of the host's while they were in flight, and moved everything.
     pub through: u64,
-    /// Commands to pages that changed hands meanwhile.
+    /// Commands to pages that changed owner meanwhile.
     pub unjudged: u64,
     /// Commands with the wrong result.
     pub wrong: u64,
@@ -45,17 +46,17 @@ pub struct Tally {
 /// Commands of a probe that name the page.
 const NAMING: u64 = 2;
 
-/// What a probe waits for.
+/// State of a probe: what it waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     /// Nothing: it can begin.
     Idle,
     /// The disk to write to the page.
-    There,
+    WriteToPage,
     /// The disk to read the page.
-    Back,
-    /// The disk to show what it read.
-    Show,
+    ReadBack,
+    /// The disk to return what it read.
+    Return,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -63,7 +64,7 @@ struct Probe {
     step: Step,
     index: usize,
     seen: u64,
-    /// Whether nothing happened to the page while the probe named it.
+    /// Whether the page did not change during the probe.
     still: bool,
     refused: bool,
     bus: u64,
@@ -80,7 +81,7 @@ pub struct Disk<'l> {
     probes: [Probe; PROBES],
     random: Random,
     last: u64,
-    /// What came of the probes.
+    /// Results of the probes.
     pub tally: Tally,
 }
 
@@ -105,12 +106,12 @@ impl<'l> Disk<'l> {
         Ok(Self { nvme, lab, probes, random: Random::new(seed), last: sysreg::cntvct(), tally: Tally::default() })
     }
 
-    /// Takes what has completed, goes on with those probes, and begins new ones where there are none.
+    /// Processes completions, continues those probes, and starts new ones.
     ///
     /// # Errors
     /// The disk has stopped working.
-    pub fn go_on(&mut self) -> TestResult {
-        self.reap()?;
+    pub fn poll(&mut self) -> TestResult {
+        self.take_completions()?;
         for number in 0..PROBES {
             if self.probes[number].step == Step::Idle {
                 self.begin(number);
@@ -123,16 +124,16 @@ impl<'l> Disk<'l> {
     /// Lets all probes end.
     ///
     /// # Errors
-    /// As [`Disk::go_on`].
+    /// As [`Disk::poll`].
     pub fn finish(&mut self) -> TestResult {
         while self.probes.iter().any(|probe| probe.step != Step::Idle) {
-            self.reap()?;
+            self.take_completions()?;
             self.nvme.ring();
         }
         Ok(())
     }
 
-    fn reap(&mut self) -> TestResult {
+    fn take_completions(&mut self) -> TestResult {
         let mut taken = 0;
         while let Some((id, result)) = self.nvme.completion() {
             taken += 1;
@@ -143,7 +144,7 @@ impl<'l> Disk<'l> {
             self.nvme.acknowledge();
             self.last = now;
         }
-        ensure!(now - self.last < sysreg::ticks(PATIENCE_US), "the disk has not completed a command for too long");
+        ensure!(now - self.last < sysreg::ticks(TIMEOUT_US), "the disk has not completed a command for too long");
         Ok(())
     }
 
@@ -158,7 +159,7 @@ impl<'l> Disk<'l> {
         (probe.index, probe.seen, probe.sectors, probe.refused) = (index, seen, sectors, false);
         probe.round = (probe.round + 1) % WORDS;
         probe.bus = self.lab.bus(pages::address(index)) + first * SECTOR;
-        probe.step = Step::There;
+        probe.step = Step::WriteToPage;
         let (bus, round) = (probe.bus, probe.round);
         self.move_sectors(number, Direction::ToMemory, source(number, round), bus);
     }
@@ -172,35 +173,35 @@ impl<'l> Disk<'l> {
         let probe = &mut self.probes[number];
         let (bus, own, bytes) = (probe.bus, probe.own, probe.sectors * SECTOR);
         match probe.step {
-            Step::There => {
+            Step::WriteToPage => {
                 probe.refused |= result.is_err();
-                probe.step = Step::Back;
+                probe.step = Step::ReadBack;
                 self.move_sectors(number, Direction::FromMemory, scratch(number), bus);
             }
-            Step::Back => {
+            Step::ReadBack => {
                 probe.refused |= result.is_err();
                 probe.still = pages::word(probe.index) == probe.seen;
                 pages::transfers_ended(probe.index);
-                probe.step = Step::Show;
+                probe.step = Step::Return;
                 mmio::fill(own.0, bytes, !source_word(number, probe.round));
                 self.move_sectors(number, Direction::ToMemory, scratch(number), own.1);
             }
-            Step::Show => {
+            Step::Return => {
                 result?;
                 probe.step = Step::Idle;
                 let probe = *probe;
-                self.judge(number, &probe);
+                self.check(number, &probe);
             }
             Step::Idle => crate::fail!("the disk completed a command twice"),
         }
         Ok(())
     }
 
-    fn judge(&mut self, number: usize, probe: &Probe) {
+    fn check(&mut self, number: usize, probe: &Probe) {
         let bytes = probe.sectors * SECTOR;
         let word = source_word(number, probe.round);
         let landed = !probe.refused && mmio::find_other(probe.own.0, bytes, word).is_none();
-        // A refused command leaves what the last probe brought.
+        // After an error the page has the data of the last probe.
         let nothing = probe.refused || mmio::find_other(probe.own.0, bytes, 0).is_none();
         let owner = Owner::of(probe.seen);
         match (owner.is_reachable(), landed, nothing) {

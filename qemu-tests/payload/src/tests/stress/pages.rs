@@ -1,8 +1,9 @@
-//! The pages that change hands: who has each of them, and who may touch that word.
+//! State of the pages in the stress test: owner and lock of each.
 //!
-//! A CPU that moves pages takes their words first, so that a word always says what EL2 must think. Pages that the disk has transfers
-//! under way to are marked: a page is given away only when none is under way to it, as an honest host does it, since QEMU resolves an address
-//! when a transfer begins and may move the data after the page has changed hands (see docs/threat-model.md).
+//! A CPU locks the words of pages before it changes them, so that a word always has the owner that EL2 must have. Pages
+//! with disk transfers in flight are marked: a page is donated only without transfers in flight, as a correct host
+//! does, since QEMU resolves an address when a transfer begins and may transfer the data after the owner changed (see
+//! docs/threat-model.md).
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -13,54 +14,54 @@ use crate::mem::{BLOCK, PAGE, alloc};
 use crate::mmio;
 use crate::num::{u64_of, usize_of};
 
-/// Pages that change hands.
+/// Number of pages.
 pub const PAGES: usize = 512;
-/// Pages that lie side by side: the longest range of one call.
+/// Adjacent pages: the longest range of one call.
 pub const LONGEST: usize = 8;
-/// Distance between two runs of them, so that ten blocks or so are split and put together again.
+/// Distance between two runs of them, so that about ten blocks are split and coalesced.
 const STRIDE: u64 = 0x5_0000;
-/// Guests that live at a time.
+/// Maximum guests at a time.
 pub const GUESTS: usize = 4;
 
-/// Who has a page.
+/// Owner of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owner {
     /// The host, all of it.
     Host,
-    /// A CPU is about to change this, or has just done so.
-    Moving,
+    /// Locked by a CPU that is changing it.
+    Locked,
     /// EL2's pool.
     Hyp,
-    /// The host, which has lent it to EL2.
-    LentToHyp,
+    /// The host, shared with EL2.
+    SharedWithHyp,
     /// A guest, by its place in the list of guests.
     Guest(usize),
-    /// The host, which has lent it to a guest.
-    LentToGuest(usize),
+    /// The host, shared with a guest.
+    SharedWithGuest(usize),
 }
 
 impl Owner {
     const fn code(self) -> u64 {
         match self {
             Self::Host => 0,
-            Self::Moving => 1,
+            Self::Locked => 1,
             Self::Hyp => 2,
-            Self::LentToHyp => 3,
+            Self::SharedWithHyp => 3,
             Self::Guest(guest) => 4 + u64_of(guest),
-            Self::LentToGuest(guest) => 4 + u64_of(GUESTS + guest),
+            Self::SharedWithGuest(guest) => 4 + u64_of(GUESTS + guest),
         }
     }
 
-    /// What the low bits of a page's word say.
+    /// Encoding of the low bits of a page's word.
     pub const fn of(word: u64) -> Self {
         match word & OWNER {
             0 => Self::Host,
-            1 => Self::Moving,
+            1 => Self::Locked,
             2 => Self::Hyp,
-            3 => Self::LentToHyp,
+            3 => Self::SharedWithHyp,
             code => {
                 let place = usize_of(code) - 4;
-                if place < GUESTS { Self::Guest(place) } else { Self::LentToGuest(place - GUESTS) }
+                if place < GUESTS { Self::Guest(place) } else { Self::SharedWithGuest(place - GUESTS) }
             }
         }
     }
@@ -68,23 +69,23 @@ impl Owner {
     /// Whether devices of the host must reach the page; unknown while it moves.
     pub const fn is_reachable(self) -> Option<bool> {
         match self {
-            Self::Host | Self::LentToHyp | Self::LentToGuest(_) => Some(true),
+            Self::Host | Self::SharedWithHyp | Self::SharedWithGuest(_) => Some(true),
             Self::Hyp | Self::Guest(_) => Some(false),
-            Self::Moving => None,
+            Self::Locked => None,
         }
     }
 }
 
-/// Low bits of a page's word: its owner. The rest counts its changes, so that an observer knows that nothing happened.
+/// Low bits of a page's word: its owner. The rest is a change counter.
 const OWNER: u64 = 15;
 const CHANGE: u64 = 16;
 
 static WORDS: [AtomicU64; PAGES] = [const { AtomicU64::new(0) }; PAGES];
-/// Whether the disk has transfers under way to each page.
+/// Whether the disk has transfers in flight to each page.
 static UNDER_WAY: [AtomicBool; PAGES] = [const { AtomicBool::new(false) }; PAGES];
 static ARENA: Once<u64> = Once::new();
 
-/// Takes the memory and makes all of it known to the devices; before anything else here.
+/// Allocates the memory and maps it for the devices; call it first.
 pub fn init(lab: &Lab) {
     let arena = *ARENA.call_once(|| alloc(u64_of(PAGES / LONGEST) * STRIDE, BLOCK));
     for index in 0..PAGES {
@@ -99,19 +100,20 @@ pub fn address(index: usize) -> u64 {
     ARENA.get().copied().unwrap_or(0) + run * STRIDE + place * PAGE
 }
 
-/// The word of page `index`: as long as it reads the same, nothing has happened to the page.
+/// The word of page `index`: unchanged as long as the page is unchanged.
 pub fn word(index: usize) -> u64 {
     WORDS[index].load(Ordering::SeqCst)
 }
 
-/// Transfers of the disk are about to begin. `None`, and nothing is counted, while the page moves or others are under way.
+/// Transfers of the disk are about to begin. `None`, and nothing is counted, while the page is in a transition or other
+/// transfers are in flight.
 pub fn transfers_begin(index: usize) -> Option<u64> {
     if UNDER_WAY[index].swap(true, Ordering::SeqCst) {
         return None;
     }
-    // In this order: whoever takes the page after this sees the mark.
+    // In this order: a CPU that locks the page after this sees the mark.
     let seen = word(index);
-    if Owner::of(seen) == Owner::Moving {
+    if Owner::of(seen) == Owner::Locked {
         transfers_ended(index);
         return None;
     }
@@ -123,8 +125,8 @@ pub fn transfers_ended(index: usize) {
     UNDER_WAY[index].store(false, Ordering::SeqCst);
 }
 
-/// Pages that one CPU has taken; it must [`Taken::release`] them.
-pub struct Taken {
+/// Pages locked by one CPU; it must [`LockedPages::release`] them.
+pub struct LockedPages {
     /// The first of them.
     pub first: usize,
     /// How many there are.
@@ -133,25 +135,25 @@ pub struct Taken {
     pub owner: Owner,
 }
 
-impl Taken {
-    /// Takes page `first` and up to `most - 1` behind it that have the same owner, all of one run. `None` if it moves already.
+impl LockedPages {
+    /// Locks page `first` and up to `most - 1` following ones with the same owner, in one run. `None` if it is locked.
     pub fn take(first: usize, most: usize) -> Option<Self> {
         let owner = Owner::of(word(first));
         let end = (first + most).min(first - first % LONGEST + LONGEST);
         let takes = |index: &usize| {
             let seen = word(*index);
-            let moving = seen & !OWNER | Owner::Moving.code();
+            let moving = seen & !OWNER | Owner::Locked.code();
             Owner::of(seen) == owner
                 && WORDS[*index].compare_exchange(seen, moving, Ordering::SeqCst, Ordering::SeqCst).is_ok()
         };
-        if owner == Owner::Moving {
+        if owner == Owner::Locked {
             return None;
         }
         let count = (first..end).take_while(takes).count();
         (count > 0).then_some(Self { first, count, owner })
     }
 
-    /// Gives them to `owner`: whoever watches sees that something happened.
+    /// Unlocks them with the new `owner` and increments the change counters.
     pub fn release(self, owner: Owner) {
         for index in self.indices() {
             let moving = word(index);
@@ -174,12 +176,12 @@ impl Taken {
         u64_of(self.count) * PAGE
     }
 
-    /// Whether no transfer of the disk is under way to any of them; none begins while they are taken.
-    pub fn is_quiet(&self) -> bool {
+    /// Whether no transfer of the disk is in flight to any of them; none begins while they are locked.
+    pub fn has_no_transfers(&self) -> bool {
         UNDER_WAY[self.first..self.first + self.count].iter().all(|mark| !mark.load(Ordering::SeqCst))
     }
 
-    /// Fills them with what nobody but their new owner may see.
+    /// Fills them with canaries that only the new owner may read.
     pub fn fill_with_canaries(&self) {
         for index in self.indices() {
             mmio::fill(address(index), PAGE, canary(index));
@@ -187,7 +189,7 @@ impl Taken {
     }
 }
 
-/// What fills page `index` before it is given away.
+/// Fill pattern of page `index` before it is donated.
 pub const fn canary(index: usize) -> u64 {
     0xca9a_0000_0000_0000 | u64_of(index)
 }

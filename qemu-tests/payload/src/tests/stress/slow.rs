@@ -1,8 +1,8 @@
-//! `edu` beside the disk: a tenth of a second for a transfer, but another kind of master with another StreamID, and one that looks
-//! its address up when it fires.
+//! `edu` as a second master: 100 ms per transfer, with another StreamID, and it resolves its address when the transfer
+//! runs.
 //!
-//! So it needs no care: it writes to pages at any time, also while they change hands, and whoever gets a page back looks for what it
-//! wrote. Nobody waits for it.
+//! So it may write to pages at any time, also while they change owner; returned pages are checked for its data. No CPU
+//! waits for it.
 
 use super::pages::{self, Owner, PAGES};
 use crate::edu::{Direction, EDU_WORD, Edu};
@@ -14,11 +14,11 @@ use crate::outcome::TestResult;
 use crate::random::Random;
 use crate::{ensure, println};
 
-/// Stands in the device's buffer before a read.
+/// Content of the device's buffer before a read.
 const BEFORE: u64 = 0xbef0_bef0_bef0_bef0;
-/// Stands in the own page where the device shows its buffer.
+/// Content of the own page before the buffer is copied to it.
 const MARK: u64 = 0x3a4b_3a4b_3a4b_3a4b;
-/// The word of a page that is used: in the sector that the disk leaves alone.
+/// The word of a page that is used: in the sector that the disk does not use.
 const WORD: u64 = PAGE - 64;
 
 /// The transfer that runs.
@@ -27,13 +27,13 @@ enum Step {
     /// Takes a word of our own.
     Load,
     /// Writes it to the page.
-    There,
+    WriteToPage,
     /// Takes what a refused read leaves.
     Before,
     /// Reads the page.
-    Back,
+    ReadBack,
     /// Shows what was read.
-    Show,
+    Return,
 }
 
 /// The device and the probe that it makes.
@@ -90,7 +90,7 @@ impl<'l> Slow<'l> {
         self.edu.start(direction, self.lab.bus(pages::address(self.index)) + WORD, 0, 8);
     }
 
-    /// Goes on to the next transfer if the last one has ended, and judges what came of it.
+    /// Starts the next transfer if the last one has ended, and checks its result.
     ///
     /// # Errors
     /// The device does not reach the host's own page.
@@ -103,26 +103,26 @@ impl<'l> Slow<'l> {
                 self.index = usize_of(random.below(u64_of(PAGES)));
                 self.seen = pages::word(self.index);
                 self.reach(Direction::ToMemory);
-                Step::There
+                Step::WriteToPage
             }
-            Step::There => {
+            Step::WriteToPage => {
                 self.take_own(BEFORE);
                 Step::Before
             }
             Step::Before => {
                 self.reach(Direction::FromMemory);
-                Step::Back
+                Step::ReadBack
             }
-            Step::Back => {
+            Step::ReadBack => {
                 self.still = pages::word(self.index) == self.seen;
                 mmio::write64(self.own.0 + 8, MARK);
                 self.edu.start(Direction::ToMemory, self.own.1 + 8, 0, 8);
-                Step::Show
+                Step::Return
             }
-            Step::Show => {
+            Step::Return => {
                 let shown = mmio::read64(self.own.0 + 8);
                 ensure!(shown != MARK, "edu does not reach the host's own page");
-                self.judge(shown);
+                self.check(shown);
                 self.word = EDU_WORD | (self.word + 1) & 0xffff_ffff;
                 self.take_own(self.word);
                 Step::Load
@@ -131,8 +131,8 @@ impl<'l> Slow<'l> {
         Ok(())
     }
 
-    /// Holds what was read against who had the page all the time.
-    fn judge(&mut self, shown: u64) {
+    /// Checks the data read against the page's owner during the probe.
+    fn check(&mut self, shown: u64) {
         let owner = Owner::of(self.seen);
         match (owner.is_reachable(), shown) {
             _ if !self.still => {}
@@ -149,7 +149,7 @@ impl<'l> Slow<'l> {
     /// Waits for the transfer that runs.
     ///
     /// # Errors
-    /// It never ends.
+    /// Timeout.
     pub fn finish(&self) -> TestResult {
         Ok(self.edu.finish()?)
     }
