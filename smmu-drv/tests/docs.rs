@@ -39,8 +39,8 @@ fn the_register_table_is_the_codes() {
 #[test]
 fn the_work_of_one_trap_is_the_codes() {
     use smmu_drv::budget::{CHARGES, TRAP};
-    assert!(DOC.contains(&format!("A trap has {TRAP} units.")));
-    let rows = table("\n## Work of one trap\n");
+    assert!(DOC.contains(&format!("A trap has a budget of {TRAP} units.")));
+    let rows = table("\n## Per-trap budget\n");
     assert_eq!(rows.len(), CHARGES.len());
     for (row, (work, units, most)) in rows.iter().zip(CHARGES) {
         assert_eq!(row[..3], [work.to_string(), units.to_string(), most.to_string()]);
@@ -92,14 +92,14 @@ fn ste_bits(treatment: &str) -> [u64; 8] {
 fn the_stream_table_entry_table_is_the_codes() {
     use smmu_drv::strtab::policy::Verdict;
     let rules = common::rules();
-    let (host, judged, el2) = (ste_bits("host"), ste_bits("judged"), ste_bits("EL2"));
+    let (host, checked, el2) = (ste_bits("host"), ste_bits("checked"), ste_bits("EL2"));
     let legal = |word0: u64, word1: u64| match rules.judge(word0, word1) {
         Verdict::Legal(ste) => Some(ste),
         Verdict::Invalid | Verdict::Illegal => None,
     };
     let mut followed = [0_u64; 2];
-    // V and Config are judged, not copied; the other bits go through or do not.
-    assert_eq!(judged[0], 0xf);
+    // V and Config are checked, not copied; the other bits go through or do not.
+    assert_eq!(checked[0], 0xf);
     // Nested entries with as many free bits as possible: 2^10 descriptors, and 4K or 64K leaves.
     let base = 1 | 5 << 1 | 10 << 59;
     for format in [1 << 4, 2 << 4] {
