@@ -11,8 +11,10 @@ pub struct Ending(AtomicU64);
 /// What a CPU that wants to end the run has to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// To end it: it is the first, or has begun to before.
+    /// To end it: it is the first.
     Ends,
+    /// To switch the power off at once: it failed in ending it, and would again.
+    EndsAtOnce,
     /// To stand still: another CPU ends it.
     Parks,
 }
@@ -33,8 +35,9 @@ impl Ending {
     /// The run ends, on the CPU with this `MPIDR_EL1`, which is not 0 (bit 31 is one).
     pub fn begin(&self, mpidr: u64) -> Role {
         match self.0.compare_exchange(0, mpidr, Ordering::SeqCst, Ordering::SeqCst) {
-            Err(other) if other != mpidr => Role::Parks,
-            Ok(_) | Err(_) => Role::Ends,
+            Ok(_) => Role::Ends,
+            Err(first) if first == mpidr => Role::EndsAtOnce,
+            Err(_) => Role::Parks,
         }
     }
 
@@ -70,11 +73,11 @@ mod tests {
     const ATTEMPTS: u32 = 1_000_000;
 
     #[test]
-    fn one_cpu_ends_the_run_and_may_begin_again() {
+    fn one_cpu_ends_the_run_and_speaks_once() {
         let ending = Ending::new();
         assert!(!ending.has_begun());
         let roles = [0x8000_0001, 0x8000_0000, 0x8000_0001].map(|cpu| ending.begin(cpu));
-        assert_eq!(roles, [Role::Ends, Role::Parks, Role::Ends]);
+        assert_eq!(roles, [Role::Ends, Role::Parks, Role::EndsAtOnce]);
         assert!(ending.has_begun());
     }
 

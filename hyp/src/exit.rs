@@ -137,13 +137,14 @@ pub fn park() -> ! {
     }
 }
 
-/// The run ends on this CPU; returns on the first only.
+/// The run ends on this CPU; returns on the first only, and once.
 fn begin() {
-    if ENDING.begin(MPIDR_EL1.get()) == Role::Parks {
+    match ENDING.begin(MPIDR_EL1.get()) {
+        Role::Ends => host::withdraw_console(),
+        Role::EndsAtOnce => arch::end_run(Failed::Yes, Conduit::Smc),
         // With whatever it holds: the other CPU waits for nothing.
-        park();
+        Role::Parks => park(),
     }
-    host::withdraw_console();
 }
 
 /// Ends the run as the host asked, after DMA is quiet and the console is EL2's alone. `reason` is one of the host's.

@@ -201,13 +201,10 @@ pub fn drain() {
 /// The last failure; what was to be forgotten may still be in use at that SMMU.
 pub fn invalidate(stale: Stale) -> Result<(), SmmuError> {
     let mut result = Ok(());
-    for (n, unit) in units() {
+    for (_, unit) in units() {
         let answer = unit.smmu.lock().tlb_invalidate(stale);
         if let Err(error) = answer {
-            // An SMMU that failed stays so, and a host can ask again and again.
-            if !unit.failure_told.swap(true, Ordering::Relaxed) {
-                log!("smmu{n}: {error}: revocations that need it are refused");
-            }
+            tell_failure(unit, error);
             result = Err(error);
         }
     }
@@ -218,8 +215,18 @@ pub fn invalidate(stale: Stale) -> Result<(), SmmuError> {
 /// Firmware may have switched off what the CPU shares with an SMMU.
 pub fn check_alive() {
     for (_, unit) in units() {
-        // One that cannot be programmed again has failed, and says so at the next revocation.
-        let _ = unit.smmu.lock().check_alive();
+        let answer = unit.smmu.lock().check_alive();
+        if let Err(error) = answer {
+            tell_failure(unit, error);
+        }
+    }
+}
+
+/// Says once that an SMMU failed: it stays so, and a host can ask again and again.
+#[cold]
+fn tell_failure(unit: &Unit, error: SmmuError) {
+    if !unit.failure_told.swap(true, Ordering::Relaxed) {
+        log!("smmu{}: {error}: revocations that need it are refused", unit.number);
     }
 }
 

@@ -98,6 +98,21 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
     }
 }
 
+impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
+    /// A store at `pa` for a host that shares the memory as `sharing` says.
+    fn store(&mut self, sharing: Sharing, pa: Pa, store: impl FnOnce(&mut P)) {
+        match sharing {
+            Sharing::Cacheable => store(&mut self.pages),
+            Sharing::Memory => {
+                // Before too: a line of an earlier load is older than what the host has stored beside it since.
+                self.pages.settle(pa);
+                store(&mut self.pages);
+                self.pages.settle(pa);
+            }
+        }
+    }
+}
+
 impl<S: HostStage2, D: DmaStage2, P: PageOps> HostMemory for Ownership<'_, S, D, P> {
     type Claim = Claim;
 
@@ -131,19 +146,13 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> HostMemory for Ownership<'_, S, D,
 
     fn write64(&mut self, claim: &Claim, offset: u64, value: u64) -> Option<()> {
         let pa = claim.at(offset, 8)?;
-        self.pages.store64(pa, value);
-        if claim.sharing == Sharing::Memory {
-            self.pages.settle(pa);
-        }
+        self.store(claim.sharing, pa, |pages| pages.store64(pa, value));
         Some(())
     }
 
     fn write32(&mut self, claim: &Claim, offset: u64, value: u32) -> Option<()> {
         let pa = claim.at(offset, 4)?;
-        self.pages.store32(pa, value);
-        if claim.sharing == Sharing::Memory {
-            self.pages.settle(pa);
-        }
+        self.store(claim.sharing, pa, |pages| pages.store32(pa, value));
         Some(())
     }
 }

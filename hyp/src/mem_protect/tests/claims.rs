@@ -117,6 +117,18 @@ fn what_the_host_shares_past_the_caches_is_read_from_memory_and_written_to_it() 
         world.get().words.insert(at, 5);
         assert_eq!(owned.write32(&claim, 4, 1), Some(()));
         assert_eq!(world.get().words[&at] >> 32, u64::from(sharing == Sharing::Memory));
+        // What the host stores beside it, in the same line, stays.
+        if sharing == Sharing::Memory {
+            for beside in 1..4 {
+                assert!(owned.read64(&claim, 0).is_some());
+                world.get().words.insert(at + 8, beside);
+                assert_eq!(owned.write32(&claim, 4, 1), Some(()));
+                assert!(owned.read64(&claim, 0).is_some());
+                world.get().words.insert(at + 8, beside + 10);
+                assert_eq!(owned.write64(&claim, 0, 7), Some(()));
+                assert_eq!(world.get().words[&(at + 8)], beside + 10);
+            }
+        }
         owned.release(claim);
     }
 }

@@ -53,8 +53,8 @@ pub(super) struct Machine {
     pub(super) settled: BTreeSet<u64>,
     /// Memory, as the host sees it that looks past the caches.
     pub(super) words: BTreeMap<u64, u64>,
-    /// Words in EL2's cache, and whether they are dirty.
-    pub(super) lines: BTreeMap<u64, (u64, bool)>,
+    /// Lines of eight words in EL2's cache, and whether they are dirty.
+    pub(super) lines: BTreeMap<u64, ([u64; 8], bool)>,
     pub(super) steps: Vec<Step>,
     /// Steps that fail, by their number since the last `arm`.
     pub(super) fail: Vec<usize>,
@@ -69,6 +69,15 @@ pub(super) struct Machine {
 }
 
 impl Machine {
+    /// The line of `pa`, fetched if it is not in the cache.
+    fn line(&mut self, pa: Pa) -> &mut ([u64; 8], bool) {
+        let (line, words) = (pa.0 & !63, &self.words);
+        self.lines.entry(line).or_insert_with(|| {
+            let mut memory = (line..).step_by(8).map(|word| words.get(&word).copied().unwrap_or_default());
+            ([(); 8].map(|()| memory.next().unwrap()), false)
+        })
+    }
+
     /// Records a step and says whether it is to fail.
     fn fails(&mut self, step: Step) -> bool {
         let number = self.steps.len();
@@ -185,6 +194,11 @@ impl DmaStage2 for World {
     }
 }
 
+/// Which word of its line `pa` is in.
+fn index(pa: Pa) -> usize {
+    usize::try_from(pa.0 % 64 / 8).unwrap()
+}
+
 impl PageOps for World {
     fn map(&mut self, range: PageRange) -> Result<(), NoMemory> {
         let mut m = self.get();
@@ -243,24 +257,25 @@ impl PageOps for World {
 
     fn settle(&self, pa: Pa) {
         let mut m = self.0.borrow_mut();
-        let word = pa.0 & !7;
-        // A dirty line goes to memory, and no line is left.
-        if let Some((value, true)) = m.lines.remove(&word) {
-            m.words.insert(word, value);
+        let line = pa.0 & !63;
+        // A dirty line goes to memory whole, and no line is left.
+        if let Some((words, true)) = m.lines.remove(&line) {
+            m.words.extend((line..).step_by(8).zip(words));
         }
     }
 
     fn load64(&self, pa: Pa) -> u64 {
         let mut m = self.0.borrow_mut();
         assert!(m.state.el2.contains(&(pa.0 >> PAGE_SHIFT)));
-        let memory = m.words.get(&pa.0).copied().unwrap_or_default();
-        m.lines.entry(pa.0).or_insert((memory, false)).0
+        m.line(pa).0[index(pa)]
     }
 
     fn store64(&mut self, pa: Pa, value: u64) {
         let mut m = self.get();
         assert!(m.state.el2.contains(&(pa.0 >> PAGE_SHIFT)));
-        m.lines.insert(pa.0, (value, true));
+        let line = m.line(pa);
+        line.0[index(pa)] = value;
+        line.1 = true;
     }
 
     fn store32(&mut self, pa: Pa, value: u32) {
