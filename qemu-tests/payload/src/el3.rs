@@ -15,8 +15,6 @@ pub const SETTINGS: u64 = 0x4800_0000;
 const DEVICE_TREE: u64 = 0x4000_0000;
 /// QEMU virt's SMMU.
 const SMMU: u64 = 0x0905_0000;
-/// Counts a second, as QEMU's other firmware has it.
-const FREQUENCY: u64 = 62_500_000;
 
 global_asm!(
     r#"
@@ -48,8 +46,7 @@ el3_firmware:
     leave   32, s3_6_c1_c2_0, 15    // ZCR_EL3
     mrs     x1, s3_0_c0_c4_1        // ID_AA64PFR1_EL1
     leave   24, s3_6_c1_c2_6, 15    // SMCR_EL3
-    ldr     x2, ={frequency}
-    msr     cntfrq_el0, x2
+    // CNTFRQ_EL0 stays as it was at reset: QEMU gives it the rate of its counter.
     bl      el3_unknown
     msr     cptr_el3, x3
     msr     elr_el3, x4
@@ -157,6 +154,5 @@ el3_vectors:
     "#,
     settings = const SETTINGS,
     tree = const DEVICE_TREE,
-    frequency = const FREQUENCY,
     smmu = const SMMU,
 );
