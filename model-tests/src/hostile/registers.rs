@@ -55,16 +55,33 @@ impl Play {
 
     /// The same for a store of any host, who may have queued many commands that each last long; whether it is complete.
     pub(super) fn goes_on(&mut self, store: Pending) -> Result<bool, Finding> {
-        let before = self.on.m.read32(store.smmu, r::CMDQ_CONS);
+        if store.offset != r::CMDQ_PROD {
+            return self.complete(store).map(|()| true);
+        }
+        let first = self.commands_left(store);
+        let mut left = first;
         for repeat in 0..MOST_REPEATS {
             if self.once(store)? == WriteOutcome::Done {
                 return Ok(true);
             }
-            if repeat >= ENOUGH_REPEATS && self.on.m.read32(store.smmu, r::CMDQ_CONS) != before {
+            let now = self.commands_left(store);
+            if now > left {
+                return Err(Finding::Unbounded(format!("a store to {:#x} went past its end", store.offset)));
+            }
+            if repeat >= ENOUGH_REPEATS && now < first {
                 return Ok(false);
             }
+            left = now;
         }
         Err(Finding::Unbounded(format!("a store to {:#x} gets nowhere", store.offset)))
+    }
+
+    /// How many commands lie before the index that a store to CMDQ_PROD names.
+    fn commands_left(&mut self, store: Pending) -> u64 {
+        let most = self.on.m.read32(store.smmu, r::IDR1) >> 21 & 31;
+        let log2 = self.on.m.read32(store.smmu, r::CMDQ_BASE) & 31;
+        let cons = u64::from(self.on.m.read32(store.smmu, r::CMDQ_CONS));
+        store.value.wrapping_sub(cons) & ((2 << log2.min(most)) - 1)
     }
 
     pub(super) fn write32(&mut self, n: usize, offset: u32, value: u32) -> Result<(), Finding> {

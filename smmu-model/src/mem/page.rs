@@ -29,6 +29,8 @@ struct History {
     /// For each word the number of its latest record, counted from 1; 0 without any.
     last: [u32; WORDS],
     records: Vec<Record>,
+    /// A bit for each word that has a pending store: a word that changed often has many records to search.
+    under_way: [u64; WORDS / 64],
     /// Nothing here is over before this.
     over: Time,
 }
@@ -112,6 +114,7 @@ impl Page {
 
     /// The value of the last pending store to a word.
     pub(super) fn under_way(&self, index: usize) -> Option<u64> {
+        self.past.as_ref().filter(|past| past.is_under_way(index))?;
         self.records(index).find(|record| record.kind.is_under_way()).map(|record| record.value)
     }
 
@@ -135,6 +138,9 @@ impl Page {
         });
         if let Some(past) = self.past.as_deref_mut().filter(|_| newest.is_some()) {
             past.over = past.over.min(now);
+            if !left && let Some(bits) = past.under_way.get_mut(index / 64) {
+                *bits &= !(1 << (index % 64));
+            }
         }
         if let Some(value) = newest.filter(|value| ends != Ends::Discarded && *value != self.word(index)) {
             self.set_at(index, value, now);
@@ -217,7 +223,7 @@ impl Page {
     /// No observer has anything cached from before `before`: drops the history that ended then.
     pub(super) fn forget(&mut self, before: Time) {
         let Some(old) = self.past.take() else { return };
-        let mut new = History { last: [0; WORDS], records: Vec::new(), over: Time::MAX };
+        let mut new = History { last: [0; WORDS], records: Vec::new(), under_way: [0; WORDS / 64], over: Time::MAX };
         let mut chain = Vec::new();
         for last in old.last.iter().filter(|last| **last != 0) {
             chain.clear();
@@ -242,8 +248,13 @@ impl Page {
     }
 
     fn add(&mut self, index: usize, value: u64, start: Time, kind: Kind, now: Time) {
-        let new = || Box::new(History { last: [0; WORDS], records: Vec::with_capacity(16), over: Time::MAX });
-        let past = self.past.get_or_insert_with(new);
+        let new = || History {
+            last: [0; WORDS],
+            records: Vec::with_capacity(16),
+            under_way: [0; WORDS / 64],
+            over: Time::MAX,
+        };
+        let past = self.past.get_or_insert_with(|| Box::new(new()));
         past.over = past.over.min(now);
         past.add(Record { value, start, before: 0, word: u16::try_from(index).unwrap_or(0), kind });
     }
@@ -261,7 +272,7 @@ impl Page {
 
     /// Changes records of pending stores, latest first.
     fn each_under_way(&mut self, index: usize, mut change: impl FnMut(&mut Record)) {
-        let Some(past) = self.past.as_deref_mut() else { return };
+        let Some(past) = self.past.as_deref_mut().filter(|past| past.is_under_way(index)) else { return };
         let mut at = past.last.get(index).copied().unwrap_or(0);
         while let Some(record) = place(at).and_then(|at| past.records.get_mut(at)) {
             at = record.before;
@@ -273,12 +284,20 @@ impl Page {
 }
 
 impl History {
+    fn is_under_way(&self, index: usize) -> bool {
+        self.under_way.get(index / 64).is_some_and(|bits| bits >> (index % 64) & 1 != 0)
+    }
+
     fn record(&self, at: u32) -> Option<&Record> {
         place(at).and_then(|at| self.records.get(at))
     }
 
     fn add(&mut self, record: Record) {
-        let Some(last) = self.last.get_mut(usize::from(record.word)) else { return };
+        let index = usize::from(record.word);
+        let Some(last) = self.last.get_mut(index) else { return };
+        if let Some(bits) = self.under_way.get_mut(index / 64).filter(|_| record.kind.is_under_way()) {
+            *bits |= 1 << (index % 64);
+        }
         self.records.push(Record { before: *last, ..record });
         *last = u32::try_from(self.records.len()).unwrap_or(0);
     }

@@ -5,8 +5,8 @@ use smmu_drv::emul::table::Register;
 use smmu_model::arch::regs as r;
 
 use super::{Named, RING, base, dma, own, start, write};
-use crate::host::{ON, QUEUES};
-use crate::hostile::action::{Action, At, Half, Request, Transition, Trouble, Value};
+use crate::host::{LOG2_QUEUE, ON, QUEUES};
+use crate::hostile::action::{Action, At, Cmd, Half, Request, Transition, Trouble, Value};
 use crate::layout::{EL2, HOST_CMDQ, HOST_EVTQ, HOST_STRTAB, VICTIM};
 
 pub(super) fn all() -> Named {
@@ -46,6 +46,7 @@ pub(super) fn all() -> Named {
         ("command-queue-nowhere", 0, elsewhere(r::CMDQ_BASE, 1 << 40)),
         ("event-queue-in-el2", 0, elsewhere(r::EVENTQ_BASE, EL2)),
         ("queues-on-a-page-that-comes-back", 0, comes_back()),
+        ("an-index-beyond-a-full-queue", 0, beyond()),
         (
             "power-goes-between-traps",
             0,
@@ -62,6 +63,14 @@ pub(super) fn all() -> Named {
             ],
         ),
     ]
+}
+
+/// Every slot holds a command that does nothing bad, and the index names more of them than there are.
+fn beyond() -> Vec<Action> {
+    let mut out = vec![start(0)];
+    out.extend([Action::Queue { smmu: 0, cmd: Cmd::NhAll }; 1 << LOG2_QUEUE]);
+    out.push(write(r::CMDQ_PROD, Word, Value::Word(0x7_ff00)));
+    out
 }
 
 fn rows() -> impl Iterator<Item = u8> {
