@@ -276,6 +276,10 @@ impl Page {
         let mut at = past.last.get(index).copied().unwrap_or(0);
         while let Some(record) = place(at).and_then(|at| past.records.get_mut(at)) {
             at = record.before;
+            // Stores end in their order, so that none from before one that ended is pending.
+            if matches!(record.kind, Kind::Early(_)) {
+                return;
+            }
             if record.kind.is_under_way() {
                 change(record);
             }
