@@ -16,6 +16,7 @@ pub mod ownership;
 pub mod platform;
 pub mod pool;
 pub mod registers;
+pub mod second_kernel;
 pub mod smc;
 pub mod stress;
 pub mod suspend;

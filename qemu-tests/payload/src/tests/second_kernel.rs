@@ -1,0 +1,63 @@
+//! A kernel that takes the machine over from another: nothing that the first one set up or gave away gets the second more.
+
+use crate::lab::{Attack, Ctx, Expect, Lab, Mode};
+use crate::mem::page;
+use crate::outcome::TestResult;
+use crate::registry::Runs;
+use crate::smmu::queue::{CommandQueue, EventQueue};
+use crate::smmu::spec::{Cmd, cr0};
+use crate::tests::ownership::{donate, take_back};
+use crate::{ensure, payload_test};
+
+/// log2 of the commands that fill a page.
+const ONE_PAGE: u32 = 8;
+
+payload_test!(t67_second_kernel_adopts_the_smmu, Runs::EITHER);
+/// As a crash kernel does: the stream table stays, so that devices go on, and the queues are new ones. A page that the first kernel
+/// had donated stays out of reach, and the pages of its queues are free to be donated.
+fn t67_second_kernel_adopts_the_smmu(ctx: &Ctx) -> TestResult {
+    let mut lab = Lab::new(ctx, Mode::Stage1)?;
+    // A queue that has a page to itself.
+    lab.smmu.borrow_mut().cmdq = CommandQueue::new(ONE_PAGE);
+    lab.switch(Mode::Stage1)?;
+    lab.control(ctx)?;
+    let victim = page();
+    ensure!(lab.write_lands(victim + 0x800)?, "the page is not reachable while it is the host's");
+    donate(victim, 1)?;
+    let attack = Attack::begin();
+    let old = {
+        let mut smmu = lab.smmu.borrow_mut();
+        let old = [smmu.cmdq.base, smmu.evtq.base];
+        smmu.set_cr0(cr0::SMMUEN)?;
+        (smmu.cmdq, smmu.evtq) = (CommandQueue::new(ONE_PAGE), EventQueue::new(smmu.evtq.log2));
+        smmu.acknowledge();
+        old
+    };
+    // DMA in flight, between the first kernel's queues and the second's.
+    let mut landed = lab.write_lands(victim + 0x808)?;
+    for queue in old {
+        donate(queue, 1)?;
+        landed |= lab.write_lands(queue + 0x808)?;
+    }
+    {
+        let mut smmu = lab.smmu.borrow_mut();
+        smmu.start_cmdq(cr0::SMMUEN)?;
+        smmu.command(Cmd::cfgi_all());
+        smmu.command(Cmd::tlbi_nsnh_all());
+        smmu.sync()?;
+    }
+    lab.control(ctx)?;
+    landed |= lab.write_lands(victim + 0x810)?;
+    // And with everything programmed anew.
+    lab.switch(Mode::Stage1)?;
+    lab.control(ctx)?;
+    landed |= lab.write_lands(victim + 0x818)?;
+    attack.check(ctx, landed.into())?;
+    if ctx.expect == Expect::Blocked {
+        for page in [victim, old[0], old[1]] {
+            take_back(page, 1)?;
+            ensure!(lab.write_lands(page + 0x800)?, "the page at {page:#x} is not reachable after it was returned");
+        }
+    }
+    Ok(())
+}
