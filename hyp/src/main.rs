@@ -3,7 +3,7 @@
 //!
 //! The binary is the rim: assembly, system registers, memory by address, and the wiring of the library crates. What is
 //! decided is decided in the package's library, where the build machine tests it.
-#![no_std]
+#![cfg_attr(target_os = "none", no_std)]
 #![no_main]
 #![deny(
     clippy::indexing_slicing,
@@ -28,6 +28,7 @@ mod gic;
 mod host;
 mod iommu;
 mod memory;
+#[cfg(target_os = "none")]
 mod panic;
 mod pool;
 mod psci;

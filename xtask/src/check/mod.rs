@@ -65,6 +65,14 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
             }),
         );
     }
+    one(
+        "all targets of all packages on the build machine",
+        step("Checking that an editor on the build machine finds no error", || {
+            let mut cargo = checkout.cargo();
+            cargo.args(["check", "--quiet", "--workspace", "--all-targets"]);
+            exec::output(&mut cargo).map(|_| ())
+        }),
+    );
     for (name, arguments) in docs() {
         one(
             name,
