@@ -83,7 +83,7 @@ pub enum Audit {
     Clean,
     /// Nothing that gives anybody access, but the host lost pages.
     Lost,
-    /// Something; only an EL2 that tests have weakened goes on.
+    /// Something that should not be, or it could not be carried out.
     Failed,
     /// There was none.
     None,

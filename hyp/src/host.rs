@@ -15,7 +15,6 @@ use crate::{audit, console, iommu, log, pool, psci};
 use core::fmt;
 use hyp::hvc::{Features, Services, Stat};
 use hyp::mem_protect::{FaultAnswer, Lost, Owner};
-use hyp::weakened;
 use io_pgtable::{Ipa, Pa};
 use spin::Once;
 use spin::mutex::{TicketMutex, TicketMutexGuard};
@@ -50,14 +49,12 @@ pub fn ownership() -> Option<TicketMutexGuard<'static, HostOwnership>> {
 
 /// Whether the host owns the page of `ipa`.
 pub fn owns(ipa: Ipa) -> bool {
-    weakened!(EntriesUnchecked, { return true });
     ownership().is_some_and(|ownership| ownership.map().owner(ipa.0 / PAGE) == Owner::Host)
 }
 
 /// Whether the host's access to `ipa` may be tried again: it is mapped now, because another CPU was changing the table
 /// around it.
 pub fn is_mapped(ipa: Ipa) -> bool {
-    weakened!(NoFaultRetry, { return false });
     ownership().is_some_and(|mut ownership| match ownership.map().owner(ipa.0 / PAGE) {
         Owner::Host => ownership.host_fault(ipa.0 / PAGE) == FaultAnswer::Retry,
         Owner::Device => ownership.cpu().is_mapped(ipa),
@@ -141,7 +138,7 @@ fn stop(reason: Reason) -> ! {
             Err(_) => Audit::Failed,
         };
         match audit {
-            Ok(lost) if !cfg!(feature = "weakened") && !ownership.explains(lost) => {
+            Ok(lost) if !ownership.explains(lost) => {
                 exit::broken(format_args!("audit at the end: no call explains that the host lost pages: {lost:?}"))
             }
             Ok(lost) => log!(
@@ -151,8 +148,6 @@ fn stop(reason: Reason) -> ! {
                 POOL_AT_START.get().copied().unwrap_or(0) / 1024,
                 level.donated / 1024
             ),
-            // Tests that switch a defence off want to see what else comes of it.
-            Err(finding) if cfg!(feature = "weakened") => log!("audit: {finding}"),
             Err(finding) => exit::broken(format_args!("audit at the end: {finding}")),
         }
     }

@@ -33,4 +33,3 @@ pub mod mem_protect;
 pub mod smccc;
 pub mod step;
 pub mod uart;
-pub mod weak;

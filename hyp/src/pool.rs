@@ -17,7 +17,6 @@ use buddy_system_allocator::Heap;
 use core::alloc::Layout;
 use core::ptr::NonNull;
 use hyp::donated::{self, Donated};
-use hyp::weakened;
 use io_pgtable::Pa;
 use spin::mutex::TicketMutex;
 
@@ -84,11 +83,6 @@ pub fn bitmap_bytes(pages: u64) -> u64 {
 pub fn alloc(size: usize) -> Option<Pa> {
     let size = size.max(PAGE_SIZE);
     let block = take(size);
-    weakened!(NoMemoryPanics, {
-        if block.is_none() {
-            crate::exit::broken(format_args!("the pool is empty"));
-        }
-    });
     let block = block?;
     // SAFETY: (1) the block is ours alone since it left the pool; (2) it is at least `size` bytes long, mapped, and
     // page aligned.

@@ -132,8 +132,6 @@ struct Wires {
     damage: Damage,
     /// Pages that the driver reads of its buffers, by address, while somebody asks; nobody stores to them meanwhile.
     read: RefCell<Option<Vec<Read>>>,
-    #[cfg(feature = "weakened")]
-    lacks: Vec<smmu_drv::weak::Weakness>,
 }
 
 impl Bus {
@@ -160,8 +158,6 @@ impl Bus {
             lazy_clean,
             damage,
             read: RefCell::default(),
-            #[cfg(feature = "weakened")]
-            lacks: crate::missing::of_drivers(),
         }))
     }
 
@@ -264,11 +260,6 @@ impl Platform for Bus {
 
     fn raise(&self, irq: WiredIrq) {
         self.0.irqs.borrow_mut().push(irq);
-    }
-
-    #[cfg(feature = "weakened")]
-    fn lacks(&self, weakness: smmu_drv::weak::Weakness) -> bool {
-        self.0.lacks.contains(&weakness)
     }
 }
 

@@ -1,9 +1,9 @@
-//! Tests of what must not go wrong, run without the defence that keeps it from going wrong: then an assertion has to notice.
+//! Tests of what must not go wrong, run without the part of the tests' EL2 that keeps it from going wrong: then an assertion has to
+//! notice.
 //!
-//! Attacks with a victim run in [`crate::twice()`]. The others — work that has to be bounded, answers that have to be exact,
-//! claims that must not leak — have no victim; what shows that such a test looks is that it fails without the defence. The
-//! driver's defences can be switched off only with the feature `weakened`, which `cargo xtask threats` turns on; without it
-//! such a test runs once, whole.
+//! Attacks with a victim run in [`crate::twice()`]. The others have no victim; what shows that such a test looks is that it fails
+//! without the defence. Here a machine can do without what the tests' own EL2 does: a part of a revocation, or of a change of owner.
+//! Defences of the driver are removed by patches (`xtask/defences`), which name the tests that have to fail.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -42,31 +42,17 @@ pub(crate) fn of_revocations() -> Defence {
     REVOCATION.iter().find(|(word, _)| is_missing(word)).map_or(Defence::Whole, |(_, defence)| *defence)
 }
 
-/// What the drivers of a new machine lack.
-#[cfg(feature = "weakened")]
-pub(crate) fn of_drivers() -> Vec<smmu_drv::weak::Weakness> {
-    smmu_drv::weak::Weakness::ALL.iter().filter(|(_, word, ..)| is_missing(word)).map(|row| row.0).collect()
-}
-
-/// Whether this build can do without the defence that `word` names.
-///
-/// # Panics
-/// There is no such defence, as far as this build knows.
-fn can_be_missing(word: &str) -> bool {
-    if REVOCATION.iter().any(|(known, _)| *known == word) || PAGES.contains(&word) {
-        return true;
-    }
-    #[cfg(feature = "weakened")]
-    assert!(smmu_drv::weak::Weakness::ALL.iter().any(|(_, known, ..)| *known == word), "no defence is called {word}");
-    cfg!(feature = "weakened")
+/// Whether there is a defence that `word` names.
+fn is_known(word: &str) -> bool {
+    REVOCATION.iter().any(|(known, _)| *known == word) || PAGES.contains(&word)
 }
 
 /// Runs `with` while new machines of this thread lack the defences that `words` name, with commas between them.
 ///
 /// # Panics
-/// This build cannot do without one of them.
+/// There is no such defence.
 pub fn lacking<T>(words: &'static str, with: impl FnOnce() -> T) -> T {
-    assert!(words.split(',').all(can_be_missing), "this build has no switch for {words}");
+    assert!(words.split(',').all(is_known), "the tests' EL2 cannot do without {words}");
     let before = MISSING.replace(words);
     let result = with();
     MISSING.set(before);
@@ -79,7 +65,7 @@ pub fn lacking<T>(words: &'static str, with: impl FnOnce() -> T) -> T {
 /// # Panics
 /// When `test` passes without a defence, or fails with all of them.
 pub fn caught_without(defences: &[&'static str], test: impl Fn()) {
-    for words in defences.iter().filter(|words| words.split(',').all(can_be_missing)) {
+    for words in defences {
         let end = lacking(words, || catch_unwind(AssertUnwindSafe(&test)));
         let Err(payload) = end else { panic!("the test passes without {words}") };
         let text = payload.downcast_ref::<String>().map(String::as_str);

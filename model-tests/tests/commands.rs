@@ -4,7 +4,7 @@ use model_tests::host::{ASID, BYPASS, Host, LOG2_QUEUE, ON, STAGE1, Shape, cd};
 use model_tests::layout::{
     BAR, EL2, GIC, HOST_FLAG, HOST_S1, IOVA, RAM, RAM_BYTES, SECRET, SID, TRANSLATER, UART, VICTIM,
 };
-use model_tests::{CANARY, Machine, Setup, Verdict, caught_without, twice_with};
+use model_tests::{CANARY, Machine, Setup, Verdict, twice_with};
 use smmu_drv::{AccessSize, WriteOutcome};
 use smmu_model::arch::{cmd as c, regs as r};
 use smmu_model::inval::Scope;
@@ -179,10 +179,6 @@ fn queues_of_every_size_run_around_their_ends() {
 
 #[test]
 fn t14_commands_change_between_check_and_use() {
-    caught_without(&["commands-twice"], commands_change_between_check_and_use);
-}
-
-fn commands_change_between_check_and_use() {
     let mut m = Machine::new(&Setup::guarded());
     let mut host = Host::with_stage1(&mut m, IOVA, VICTIM);
     let queue = host.cmdq();
@@ -213,10 +209,6 @@ fn commands_change_between_check_and_use() {
 
 #[test]
 fn t19_ranges_and_everything_repeatedly() {
-    caught_without(&["budget"], ranges_and_everything_repeatedly);
-}
-
-fn ranges_and_everything_repeatedly() {
     for shape in [Shape::Linear, Shape::TwoLevel] {
         let mut m = Machine::new(&Setup::guarded());
         let mut host = Host::enable(&mut m, 0, shape);
@@ -244,10 +236,6 @@ fn ranges_and_everything_repeatedly() {
 
 #[test]
 fn t22_invalidations_that_are_not_the_hosts() {
-    caught_without(&["commands"], invalidations_that_are_not_the_hosts);
-}
-
-fn invalidations_that_are_not_the_hosts() {
     let vmid = Setup::guarded().vmid;
     let mut m = Machine::new(&Setup::guarded().with(Config::full()));
     let mut host = Host::with_stage1(&mut m, IOVA, VICTIM);
@@ -314,10 +302,6 @@ fn answer(shown: &Config, res0: Res0, cmd: [u64; 2]) -> Option<u32> {
 
 #[test]
 fn t23_every_opcode_with_any_payload() {
-    caught_without(&["commands"], every_opcode_with_any_payload);
-}
-
-fn every_opcode_with_any_payload() {
     for config in [Config::qemu(), Config { pace: Pace::Lazy, seed: 21, ..Config::full() }] {
         let mut m = Machine::new(&Setup::guarded().with(config.clone()));
         let mut host = Host::with_stage1(&mut m, IOVA, VICTIM);
@@ -377,10 +361,6 @@ fn trap_by_trap(m: &mut Machine, prod: u32, name: &str) -> u32 {
 
 #[test]
 fn t25_a_queue_full_of_the_costliest() {
-    caught_without(&["budget"], a_queue_full_of_the_costliest);
-}
-
-fn a_queue_full_of_the_costliest() {
     let work: [(&str, Vec<[u64; 2]>); 4] = [
         ("SYNC", vec![[0x46, 0]]),
         ("SYNC with a store", vec![[1 << 12 | 0x46, HOST_FLAG]]),
@@ -403,10 +383,6 @@ fn a_queue_full_of_the_costliest() {
 
 #[test]
 fn t48_el2s_own_queue_never_errs() {
-    caught_without(&["commands"], el2s_own_queue_never_errs);
-}
-
-fn el2s_own_queue_never_errs() {
     // Hardware that checks reserved bits, and a host that sets them where its own view allows, or not.
     let mut rng = Rng(77);
     for config in

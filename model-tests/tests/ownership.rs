@@ -248,10 +248,6 @@ fn t35_no_memory() {
 
 #[test]
 fn t35_no_memory_for_stream_tables() {
-    caught_without(&["no-memory"], no_memory_for_stream_tables);
-}
-
-fn no_memory_for_stream_tables() {
     let mut m = Machine::new(&Setup::guarded());
     let mut host = Host::prepare(&mut m, 0, Shape::TwoLevel);
     host.write_ste(&m, SID, BYPASS);
@@ -340,10 +336,6 @@ fn t46_a_range_needs_all_its_pages_invalidated() {
 
 #[test]
 fn t47_an_smmu_that_stops_answering() {
-    caught_without(&["sync"], an_smmu_that_stops_answering);
-}
-
-fn an_smmu_that_stops_answering() {
     type Fail = fn(&mut Machine);
     let kinds: [(&str, Fail); 2] = [
         ("SYNC never completes", |m| m.models[0].borrow_mut().inject(Injection::SyncNever)),
@@ -367,10 +359,6 @@ fn an_smmu_that_stops_answering() {
 
 #[test]
 fn t47_a_command_error_on_el2s_queue() {
-    caught_without(&["recovery"], a_command_error_on_el2s_queue);
-}
-
-fn a_command_error_on_el2s_queue() {
     for (code, name) in [(1, "CERROR_ILL"), (2, "CERROR_ABT")] {
         let mut m = Machine::new(&Setup::guarded());
         assert_eq!(m.dma_write(0, SID, VICTIM, 1), Transfer::Done);

@@ -3,7 +3,7 @@
 use hyp::mem_protect::Error;
 use model_tests::host::{ABORT, BYPASS, Host, ON, QUEUES, Shape};
 use model_tests::layout::{EL2, HOST_CMDQ, HOST_EVTQ, IOVA, RAM, RAM_BYTES, SECRET, SID, VICTIM};
-use model_tests::{Machine, Setup, Verdict, caught_without, twice, twice_with, undefended};
+use model_tests::{Machine, Setup, Verdict, twice, twice_with, undefended};
 use smmu_drv::AccessSize;
 use smmu_model::arch::{event as e, regs as r};
 use smmu_model::{Config, Transfer};
@@ -170,10 +170,6 @@ fn t13_the_event_queues_page_is_donated() {
 
 #[test]
 fn t24_index_games() {
-    caught_without(&["index"], index_games);
-}
-
-fn index_games() {
     let mut m = Machine::new(&Setup::guarded());
     let mut host = Host::enable(&mut m, 0, Shape::Linear);
     let page = host.cmdq();
@@ -221,10 +217,6 @@ fn t26_the_hosts_queue_is_off_while_a_page_goes() {
 
 #[test]
 fn t27_enables_in_any_order() {
-    caught_without(&["claims-kept"], enables_in_any_order);
-}
-
-fn enables_in_any_order() {
     let mut rng = Rng(5);
     let mut m = Machine::new(&Setup::guarded().with(full()));
     let mut host = Host::prepare(&mut m, 0, Shape::TwoLevel);
@@ -261,10 +253,6 @@ fn enables_in_any_order() {
 
 #[test]
 fn t28_control_registers_are_filtered() {
-    caught_without(&["cr0", "ats"], control_registers_are_filtered);
-}
-
-fn control_registers_are_filtered() {
     let mut m = Machine::new(&Setup::guarded().with(full()));
     Host::enable(&mut m, 0, Shape::Linear);
     let hardware = |m: &Machine, at| m.models[0].borrow_mut().read32(at);
@@ -294,10 +282,6 @@ fn control_registers_are_filtered() {
 
 #[test]
 fn t29_every_offset_and_size() {
-    caught_without(&["registers"], every_offset_and_size);
-}
-
-fn every_offset_and_size() {
     let sizes = [AccessSize::Byte, AccessSize::Half, AccessSize::Word, AccessSize::Double];
     for config in [Config { sid_bits: 10, ..Config::qemu() }, full()] {
         let mut m = Machine::new(&Setup::guarded().with(config));
@@ -344,10 +328,6 @@ fn t29_both_halves_of_wide_registers() {
 
 #[test]
 fn t33_hidden_pages_are_not_there() {
-    caught_without(&["hidden"], hidden_pages_are_not_there);
-}
-
-fn hidden_pages_are_not_there() {
     let mut m = Machine::new(&Setup::guarded().with(full()));
     Host::enable(&mut m, 0, Shape::Linear);
     let hidden = [
@@ -366,10 +346,6 @@ fn hidden_pages_are_not_there() {
 
 #[test]
 fn t43_an_event_flood() {
-    caught_without(&["events"], an_event_flood);
-}
-
-fn an_event_flood() {
     let mut m = Machine::new(&Setup::guarded());
     let mut host = Host::with_stage1(&mut m, IOVA, SECRET);
     for burst in 0..40 {

@@ -2,7 +2,7 @@
 
 use model_tests::host::{ABORT, BYPASS, Host, INVALID, LOG2_STREAMS, ON, QUEUES, STAGE1, Shape, cd};
 use model_tests::layout::{EL2, HOST_CD, HOST_L2, HOST_S1, IOVA, RAM, SECRET, SID, UART, VICTIM};
-use model_tests::{Machine, Setup, Verdict, caught_without, twice, twice_with};
+use model_tests::{Machine, Setup, Verdict, twice, twice_with};
 use smmu_drv::AccessSize;
 use smmu_model::arch::{event as e, regs as r};
 use smmu_model::{Config, Model, Pace, Transfer};
@@ -45,10 +45,6 @@ fn a_range_of_streams_is_followed_wherever_it_lies_in_a_block() {
 
 #[test]
 fn t15_entries_change_between_check_and_use() {
-    caught_without(&["entries-twice"], entries_change_between_check_and_use);
-}
-
-fn entries_change_between_check_and_use() {
     // Another CPU rewrites each word of the entry, and of the level-1 descriptor, right after EL2 fetched it.
     for shape in [Shape::Linear, Shape::TwoLevel] {
         let mut m = Machine::new(&Setup::guarded());
@@ -180,10 +176,6 @@ fn effect(entry: &[u64]) -> (u64, u64) {
 
 #[test]
 fn t17_hardware_sees_the_old_or_the_new_entry() {
-    caught_without(&["entry-order"], hardware_sees_the_old_or_the_new_entry);
-}
-
-fn hardware_sees_the_old_or_the_new_entry() {
     for (config, shape) in
         [(Config::full(), Shape::Linear), (Config { two_level: false, sid_bits: 8, ..Config::full() }, Shape::Linear)]
     {
@@ -217,10 +209,6 @@ fn hardware_sees_the_old_or_the_new_entry() {
 
 #[test]
 fn t17_every_transition_of_an_entry() {
-    caught_without(&["entries"], every_transition_of_an_entry);
-}
-
-fn every_transition_of_an_entry() {
     for (config, shape) in [
         (Config::qemu(), Shape::Linear),
         (Config::full(), Shape::TwoLevel),
@@ -331,10 +319,6 @@ fn t18_a_table_in_foreign_memory_is_a_fetch_fault() {
 
 #[test]
 fn t41_the_table_changes_its_shape() {
-    caught_without(&["table-kept"], the_table_changes_its_shape);
-}
-
-fn the_table_changes_its_shape() {
     let mut m = Machine::new(&Setup::guarded());
     let mut host = Host::enable(&mut m, 0, Shape::Linear);
     host.install(&mut m, SID, BYPASS);
@@ -387,10 +371,6 @@ fn the_table_changes_its_shape() {
 
 #[test]
 fn t41_every_store_of_a_change_of_shape() {
-    caught_without(&["freed-early"], every_store_of_a_change_of_shape);
-}
-
-fn every_store_of_a_change_of_shape() {
     for pace in [Pace::Eager, Pace::Lazy] {
         let mut m = Machine::new(&Setup::guarded().with(Config { pace, seed: 41, sid_bits: 9, ..Config::qemu() }));
         let mut host = Host::enable(&mut m, 0, Shape::TwoLevel);

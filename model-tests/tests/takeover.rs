@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use model_tests::host::{BYPASS, Host, STAGE1, Shape};
 use model_tests::layout::{HOST_STRTAB, IOVA, SECRET, SID, VICTIM};
-use model_tests::{Machine, Setup, Spy, Verdict, caught_without, undefended};
+use model_tests::{Machine, Setup, Spy, Verdict, undefended};
 use smmu_drv::AccessSize;
 use smmu_model::arch::regs as r;
 use smmu_model::{Config, Model, Pace, Snoop, Transfer, Via};
@@ -34,10 +34,6 @@ fn firmware(model: &mut Model) {
 
 #[test]
 fn t08_firmware_left_it_on() {
-    caught_without(&["take-over"], firmware_left_it_on);
-}
-
-fn firmware_left_it_on() {
     for config in [Config::qemu(), Config::full(), Config { pace: Pace::Lazy, seed: 11, ..Config::full() }] {
         // At each store of EL2: can a device reach the secret?
         let open: Rc<RefCell<Vec<bool>>> = Rc::default();
@@ -70,10 +66,6 @@ fn t08_turning_it_off_first_is_a_window() {
 
 #[test]
 fn t09_reset_in_mid_life() {
-    caught_without(&["reset"], reset_in_mid_life);
-}
-
-fn reset_in_mid_life() {
     for config in [Config::qemu(), Config { pace: Pace::Lazy, seed: 5, ..Config::full() }] {
         let mut m = Machine::new(&Setup::guarded().with(config));
         let mut host = Host::with_stage1(&mut m, IOVA, VICTIM);
@@ -174,10 +166,6 @@ fn t44_a_walker_that_does_not_snoop() {
 
 #[test]
 fn t39_everything_aborts_before_power_off() {
-    caught_without(&["quiesce"], everything_aborts_before_power_off);
-}
-
-fn everything_aborts_before_power_off() {
     for config in [Config::qemu(), Config { two_level: false, sid_bits: 8, ..Config::full() }] {
         let mut m = Machine::new(&Setup::guarded().with(config));
         let mut host = Host::with_stage1(&mut m, IOVA, VICTIM);

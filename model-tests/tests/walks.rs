@@ -2,7 +2,7 @@
 
 use model_tests::host::{ASID, Host, LEAF, ON, STAGE1, Shape, cd};
 use model_tests::layout::{BAR, EL2, GIC, HOST_CD, HOST_S1, IOVA, ITS, SECRET, SID, UART, VICTIM};
-use model_tests::{Machine, Setup, Verdict, caught_without, twice, twice_with, undefended};
+use model_tests::{Machine, Setup, Verdict, twice, twice_with, undefended};
 use smmu_model::arch::{event as e, regs as r};
 use smmu_model::{Access, AtsReply, Config, Httu, Injection, Transfer};
 
@@ -114,10 +114,6 @@ fn t21_hardware_updates_of_foreign_pages() {
 
 #[test]
 fn t32_ats_with_the_feature_hidden() {
-    caught_without(&["ats"], ats_with_the_feature_hidden);
-}
-
-fn ats_with_the_feature_hidden() {
     // Without the check Translated traffic goes anywhere.
     twice_with(Config::full(), |m| {
         let mut host = Host::enable(m, 0, Shape::Linear);
@@ -160,10 +156,6 @@ fn t55_nothing_but_ram_and_the_translater_is_mapped() {
 
 #[test]
 fn t59_stalls() {
-    caught_without(&["stall"], stalls);
-}
-
-fn stalls() {
     let stalling = |m: &mut Machine| {
         let mut host = Host::with_stage1(m, IOVA, VICTIM);
         host.context_words(m, {

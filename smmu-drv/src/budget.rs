@@ -116,12 +116,6 @@ impl Budget {
         Self(TRAP)
     }
 
-    /// What nobody runs out of.
-    #[cfg(feature = "weakened")]
-    pub(crate) const fn weakened() -> Self {
-        Self(u32::MAX)
-    }
-
     /// Charges `units`, for work that follows.
     ///
     /// # Errors

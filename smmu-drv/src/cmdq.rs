@@ -12,7 +12,6 @@ use crate::platform::{DmaBuffer, Platform};
 use crate::spec::commands::CMD_SIZE;
 use crate::spec::registers::{self as reg, gerror::Gerror, queue_base, queue_index};
 use crate::spec::{get32, mask64, put64, union64};
-use crate::weak::weakened;
 
 /// Log2 of the entries: one 4K page.
 const LOG2_ENTRIES: u32 = 8;
@@ -290,7 +289,6 @@ impl<B: DmaBuffer> Cmdq<B> {
             }
             if active.contains(Gerror::CMDQ_ERR) {
                 recoveries = recoveries.saturating_add(1);
-                weakened!(hw.platform(), NoRecovery, { return Err(CmdqError::Broken) });
                 if recoveries > MAX_RECOVERIES {
                     return Err(CmdqError::Broken);
                 }

@@ -155,9 +155,6 @@ pub enum Command {
     TlbiEl2All,
     /// CMD_SYNC without completion signal.
     Sync,
-    /// Whatever the host wrote.
-    #[cfg(feature = "weakened")]
-    Raw(RawCmd),
 }
 
 impl Command {
@@ -194,8 +191,6 @@ impl Command {
             Self::TlbiNsnhAll => RawCmd([op(Opcode::TlbiNsnhAll), 0]),
             Self::TlbiEl2All => RawCmd([op(Opcode::TlbiEl2All), 0]),
             Self::Sync => RawCmd([union64([op(Opcode::Sync), put64(sync::CS, sync::CS_NONE)]), 0]),
-            #[cfg(feature = "weakened")]
-            Self::Raw(raw) => raw,
         }
     }
 }

@@ -70,7 +70,6 @@ pub mod spec;
 mod stats;
 pub mod strtab;
 mod takeover;
-pub mod weak;
 
 pub use emul::audit::SmmuFinding;
 pub use emul::ids::{HOST_CMDQS, HostIds, MsiAdvert};

@@ -28,12 +28,6 @@ pub trait Platform {
     fn relax(&self);
     /// Sets the host's wired interrupt for `irq` pending, once.
     fn raise(&self, irq: WiredIrq);
-    /// Whether a test has switched this defence off.
-    #[cfg(feature = "weakened")]
-    fn lacks(&self, weakness: crate::weak::Weakness) -> bool {
-        let _ = weakness;
-        false
-    }
 }
 
 /// A wired interrupt of the SMMU, as the device tree names it.

@@ -15,7 +15,6 @@ use crate::spec::registers::{self as reg, cr0::Cr0, gbpa, gerror::Gerror};
 use crate::stats::{Stats, bump};
 use crate::strtab::{Shared, Strtab};
 use crate::takeover::Stage2Cfg;
-use crate::weak::weakened;
 
 /// Width of a register access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,7 +162,6 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     /// The invalidation did not complete. SMMUEN was then taken down, which leaves GBPA=ABORT in force where hardware still
     /// listens at all.
     pub fn quiesce(&mut self) -> Result<(), SmmuError> {
-        weakened!(self.hw.platform(), QuiesceSkipped, { return Ok(()) });
         self.quiesced = true;
         self.regs.transition = None;
         // The last chance: nothing looks at this SMMU again.
@@ -227,7 +225,6 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
             Err(CmdqError::Lost) => self.invalidate_everything(),
             other => other,
         };
-        weakened!(self.hw.platform(), SyncForgiven, { return Ok(()) });
         match result {
             Ok(()) => {
                 self.cfgi_pending = false;
@@ -249,7 +246,6 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
             self.keep_closed();
             return Err(error);
         }
-        weakened!(self.hw.platform(), ResetUnseen, { return Ok(()) });
         if self.hw.read32(reg::CR0ACK) == self.cr0_live().bits() {
             return Ok(());
         }

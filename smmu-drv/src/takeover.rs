@@ -25,7 +25,6 @@ use crate::spec::{get32, put32, union32};
 use crate::stats::Stats;
 use crate::strtab::policy::{Stage2Words, SteRules};
 use crate::strtab::{Shared, Strtab};
-use crate::weak::weakened;
 
 /// The stage-2 table (VMSAv8-64) that confines every stream: fields as VTCR_EL2 has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,7 +184,6 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
 
     /// Lets nothing through from the moment that SMMUEN is 0.
     pub(crate) fn close(&self) -> Result<(), TakeOverError> {
-        weakened!(self.hw.platform(), TakeOverThroughOff, { return Ok(()) });
         set_gbpa_abort(&self.hw)
     }
 
@@ -208,7 +206,6 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     /// Translated traffic would skip the stream table. So ATSCHK is acknowledged before SMMUEN is written, and before the
     /// invalidation that configuration caches need after it changed.
     fn cr0_before_smmuen(&self, queues: Cr0) -> Cr0 {
-        weakened!(self.hw.platform(), AtsUnchecked, { return queues });
         if self.features.ats() { queues.union(Cr0::ATSCHK) } else { queues }
     }
 

@@ -38,14 +38,6 @@ pub(crate) fn hyp(checkout: &Checkout, isolation: Isolation) -> Result<PathBuf> 
     }
 }
 
-/// Builds the hypervisor with an option that switches single defences off; returns the file QEMU boots.
-///
-/// # Errors
-/// As [`hyp`].
-pub(crate) fn weakened_hyp(checkout: &Checkout) -> Result<PathBuf> {
-    bare_metal(checkout, "hyp", "hyp-weakened", RELEASE, &["--features", "weakened"])
-}
-
 /// Builds the hypervisor from a copy of the sources, for one run of an attack; returns the file QEMU boots.
 ///
 /// # Errors

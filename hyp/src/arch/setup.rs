@@ -14,7 +14,6 @@ use aarch64_cpu::registers::{
 };
 use core::arch::asm;
 use hyp::cpu::Controls;
-use hyp::weakened;
 
 /// The host's stage 2, as its registers want it.
 #[derive(Clone, Copy, Debug)]
@@ -136,7 +135,6 @@ fn traps(controls: &Controls) {
     barrier::dsb(barrier::SY);
     HCR_EL2.set(controls.hcr);
     barrier::isb(barrier::SY);
-    weakened!(TrapsOff, { HCR_EL2.set(HCR_EL2.get() & !(1 << 20 | 1 << 21)) });
     hstr(0);
     // With TIDCP and TACR: implementation-defined registers, which may show or steer what EL2 leaves in caches, are not
     // the host's.

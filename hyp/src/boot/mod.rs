@@ -24,7 +24,6 @@ use hyp::boot_info::{Array, gic::ITS_MAX};
 #[cfg(feature = "ghost")]
 use hyp::mem_protect::PageMap;
 use hyp::mem_protect::{HostStage2, Owner, Ownership, PageRange};
-use hyp::weakened;
 use io_pgtable::{Ipa, Pa};
 
 /// Most pages that one hypercall takes: bounds the time with interrupts masked.
@@ -58,8 +57,6 @@ extern "C" fn rust_main(dtb: u64) -> ! {
         Err(refused) => refuse(format_args!("{refused}"), Conduit::Smc),
     }
     let platform = Platform::parse(blob).unwrap_or_else(|error| refuse(format_args!("{error}"), Conduit::Smc));
-    #[cfg(feature = "weakened")]
-    weaken(platform.options.weaken.unwrap_or_default());
     let policy = MmioPolicy::decide(&platform).unwrap_or_else(|error| refuse(format_args!("{error}"), Conduit::Smc));
     announce(&platform, &policy);
     register_cpus(&platform);
@@ -102,18 +99,6 @@ extern "C" fn rust_main(dtb: u64) -> ! {
         refuse(format_args!("the boot CPU {:#x} is not in the device tree", MPIDR_EL1.get()), Conduit::Smc)
     });
     host::enter(cpu, start, context)
-}
-
-/// Switches the defences off that the command line names.
-#[cfg(feature = "weakened")]
-fn weaken(words: &str) {
-    log!("WARNING: built to be weakened by tests: defences can be switched off");
-    for word in words.split(',').filter(|word| !word.is_empty()) {
-        match hyp::weak::switch_off(word) {
-            Some(what) => log!("WARNING: weakened: {word}: {what}"),
-            None => refuse(format_args!("weaken={word}: there is no such defence to switch off"), Conduit::Smc),
-        }
-    }
 }
 
 /// Most pages that one hypercall takes.
@@ -294,42 +279,10 @@ fn host_table(bits: u32, platform: &Platform<'_>, policy: &MmioPolicy, division:
             refuse(format_args!("host stage 2 of {:#x} pages at {}: {error:?}", run.count(), run.ipa()), Conduit::Smc);
         }
     }
-    weakened!(CpuMapsAll, {
-        for run in division.map.runs_of(Owner::Hyp) {
-            let _ = table.map(run);
-        }
-    });
-    weakened!(RegistersGiven, { return give_registers(table, platform) });
     let own = platform.smmus.iter().map(|smmu| smmu.range).filter(|_| cfg!(feature = "no-isolation"));
     for range in policy.mmio().iter().copied().chain(own) {
         if let Err(error) = table.map_device(range.base(), range.size()) {
             refuse(format_args!("host stage 2 of registers at {range}: {error:?}"), Conduit::Smc);
-        }
-    }
-    table
-}
-
-/// Gives the host every register below memory but the SMMU's, known or not.
-#[cfg(feature = "weakened")]
-fn give_registers(mut table: HostTable, platform: &Platform<'_>) -> HostTable {
-    const BLOCK: u64 = 0x20_0000;
-    let ram = platform.memory.ram.iter().map(|range| range.base().0).min().unwrap_or(0);
-    let emulated = |start: u64, size: u64| {
-        let range = PhysRange::new(Pa(start), size);
-        range.is_some_and(|range| platform.smmus.iter().any(|smmu| smmu.range.overlaps(&range)))
-    };
-    for block in (0..ram).step_by(0x20_0000) {
-        let step = if emulated(block, BLOCK) { PAGE } else { BLOCK };
-        for start in (block..block + BLOCK).step_by(usize::try_from(step).unwrap_or(usize::MAX)) {
-            if !emulated(start, step) {
-                let _ = table.map_device(Pa(start), step);
-            }
-        }
-    }
-    for host in platform.pci.iter() {
-        let _ = table.map_device(host.ecam.base(), host.ecam.size());
-        for window in host.windows.iter() {
-            let _ = table.map_device(window.base(), window.size());
         }
     }
     table

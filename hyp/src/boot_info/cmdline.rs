@@ -19,9 +19,6 @@ pub struct Options<'a> {
     pub pool: Option<u64>,
     /// `cmdq=`: log2 of the largest command queue that the host may have, for tests.
     pub cmdq: Option<u32>,
-    /// `weaken=`: the defences that a test wants switched off, with commas between them.
-    #[cfg(feature = "weakened")]
-    pub weaken: Option<&'a str>,
 }
 
 impl<'a> Options<'a> {
@@ -66,8 +63,6 @@ impl<'a> Options<'a> {
                         return Err(bad("one queue size only"));
                     }
                 }
-                #[cfg(feature = "weakened")]
-                "weaken" => options.weaken = Some(value),
                 _ => return Err(BootError::UnknownOption { word }),
             }
         }

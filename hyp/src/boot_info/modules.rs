@@ -3,7 +3,6 @@
 
 use core::fmt;
 
-use crate::weakened;
 use io_pgtable::Pa;
 
 use super::error::BootError;
@@ -130,7 +129,6 @@ fn read<'a>(node: &NodeRef<'a, '_>, kind: ModuleKind, memory: &Memory) -> Result
         ModuleKind::Kernel => "the kernel module",
         ModuleKind::Ramdisk => "the ramdisk module",
     };
-    weakened!(BootUnchecked, { return Ok(Module { node: node.id, range, bootargs: None }) });
     if !memory.ram.contains(&range) || memory.no_map.overlaps(&range) {
         return Err(BootError::NotInRam { what, range, ram_end: memory.end() });
     }

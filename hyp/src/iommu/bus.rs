@@ -101,11 +101,6 @@ impl Platform for Bus {
         core::hint::spin_loop();
     }
 
-    #[cfg(feature = "weakened")]
-    fn lacks(&self, weakness: smmu_drv::weak::Weakness) -> bool {
-        hyp::weak::driver_lacks(weakness)
-    }
-
     fn raise(&self, irq: WiredIrq) {
         let spi = match irq {
             WiredIrq::Eventq => self.eventq,

@@ -7,7 +7,6 @@ use io_pgtable::{Ipa, Pa};
 use smmu_drv::platform::{ClaimError, HostMemory, Sharing};
 
 use super::{DmaStage2, Error, HostStage2, Owner, Ownership, PageOps, PageRange};
-use crate::weakened;
 
 /// Most pages of one claim (64 MiB): more than any table or queue of an SMMU that Portcullis emulates.
 pub const MAX_CLAIM_PAGES: u64 = 1 << 14;
@@ -123,7 +122,6 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> HostMemory for Ownership<'_, S, D,
         }
         let pinned = self.pin(pages);
         // What is not the host's is neither pinned nor mapped: much of it EL2 maps anyway.
-        weakened!(ClaimsUnchecked, { return Ok(Claim { start: ipa, bytes: size, pages, sharing }) });
         match pinned {
             Ok(()) => Ok(Claim { start: ipa, bytes: size, pages, sharing }),
             Err(Error::NoMemory | Error::TooManyClaims) => Err(ClaimError::NoMemory),

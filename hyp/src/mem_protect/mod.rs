@@ -37,7 +37,6 @@ mod page;
 mod range;
 mod traits;
 
-use crate::weakened;
 pub use audit::{Devices, Disagreement, Finding, Lost, Table};
 pub use claim::{Claim, MAX_CLAIM_PAGES};
 pub use error::Error;
@@ -116,13 +115,11 @@ impl<'m, S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'m, S, D, P> {
 
     /// Checks that every page of `range` is `want` to `who`.
     fn check_state(&self, range: PageRange, who: Owner, want: PageState) -> Result<(), Error> {
-        weakened!(StatesUnchecked, { return Ok(()) });
         if self.map.pages(range)?.iter().all(|page| page.state(who) == want) { Ok(()) } else { Err(Error::WrongState) }
     }
 
     /// Checks that no page of `range` is claimed: a claimed page changes neither its owner nor its sharing.
     fn check_unclaimed(&self, range: PageRange) -> Result<(), Error> {
-        weakened!(ClaimsIgnored, { return Ok(()) });
         if self.map.pages(range)?.iter().all(|page| page.pins() == 0) { Ok(()) } else { Err(Error::Claimed) }
     }
 

@@ -4,7 +4,6 @@ use super::host_s2::{self, HOST_VMID};
 use super::tables::PoolTables;
 use crate::iommu;
 use hyp::mem_protect::{DmaError, DmaStage2, Leaf, Owner, PageMap, PageRange};
-use hyp::weakened;
 use io_pgtable::{Bbm, Cfg, CfgError, Ipa, Pa};
 use shadow_s2::{
     GrantError, Invalidate, InvalidateError, IpaRange, Plan, RevokeError, ShadowS2, SnapshotError, Target,
@@ -64,15 +63,6 @@ impl DmaTable {
     /// [`SnapshotError`]; the table must not be used then.
     pub fn snapshot(&mut self, map: &PageMap<'_>, translaters: impl Iterator<Item = Pa>) -> Result<(), SnapshotError> {
         let Some(shadow) = &mut self.shadow else { return Ok(()) };
-        weakened!(DmaMapsAll, {
-            let memory = map.ram().filter_map(|run| IpaRange::new(run.ipa(), run.bytes()));
-            return shadow.snapshot(memory, translaters.filter_map(|page| IpaRange::new(Ipa(page.0), TRANSLATER)));
-        });
-        weakened!(DmaMapsMmio, {
-            let memory = map.runs_of(Owner::Host).filter_map(|run| IpaRange::new(run.ipa(), run.bytes()));
-            let first = map.ram().map(|run| run.ipa().0).min().unwrap_or(0);
-            return shadow.snapshot(memory, IpaRange::new(Ipa(0), first));
-        });
         let memory = map.runs_of(Owner::Host).filter_map(|run| IpaRange::new(run.ipa(), run.bytes()));
         shadow.snapshot(memory, translaters.filter_map(|page| IpaRange::new(Ipa(page.0), TRANSLATER)))
     }
@@ -109,7 +99,6 @@ struct Smmus;
 
 impl Invalidate for Smmus {
     fn invalidate(&mut self, plan: &Plan) -> Result<(), InvalidateError> {
-        weakened!(DmaStale, { return Ok(()) });
         let stale = match plan.target {
             Target::All => Stale::All,
             Target::Range { start, bytes, .. } => Stale::Range { ipa: start, size: bytes },
@@ -124,7 +113,6 @@ fn ipa_range(range: PageRange) -> Result<IpaRange, DmaError> {
 
 impl DmaStage2 for DmaTable {
     fn revoke(&mut self, range: PageRange) -> Result<(), DmaError> {
-        weakened!(DmaKeeps, { return Ok(()) });
         let Some(shadow) = &mut self.shadow else { return Ok(()) };
         shadow.revoke(ipa_range(range)?, &mut Smmus).map_err(|error| match error {
             RevokeError::NoMemory => DmaError::NoMemory,
@@ -134,7 +122,6 @@ impl DmaStage2 for DmaTable {
     }
 
     fn grant(&mut self, range: PageRange) -> Result<(), DmaError> {
-        weakened!(DmaKeeps, { return Ok(()) });
         let Some(shadow) = &mut self.shadow else { return Ok(()) };
         shadow.grant(ipa_range(range)?).map_err(|error| match error {
             GrantError::NoMemory => DmaError::NoMemory,

@@ -8,7 +8,6 @@ use super::tables::PoolTables;
 use crate::arch::{self, Image, StageOneRegs, tlb};
 use crate::pool;
 use hyp::mem_protect::{InUse, NoMemory, PageOps, PageRange};
-use hyp::weakened;
 use io_pgtable::{Attrs, Cfg, CfgError, El2, IoPgtable, Iova, MapError, Pa, Prot, TlbError, TlbOps, TlbRange};
 
 /// EL2's table.
@@ -102,7 +101,6 @@ impl PageOps for El2Table {
         for page in range.pages() {
             if self.table.map(page.ipa().into(), page.pa(), arch::PAGE, Attrs::normal(Prot::RW)).is_err() {
                 // A claimed page is mapped already.
-                weakened!(ClaimsIgnored, { continue });
                 if let Some(mapped) =
                     page.first().checked_sub(range.first()).and_then(|count| PageRange::new(range.first(), count))
                 {

@@ -6,7 +6,6 @@ use crate::arch::setup::HostStage2Regs;
 use crate::arch::tlb;
 use crate::exit;
 use hyp::mem_protect::{HostStage2, Leaf, LeafKind, PageRange, Stage2Error};
-use hyp::weakened;
 use io_pgtable::{
     Attrs, Cfg, CfgError, IoPgtable, Iova, Ipa, MemType, Pa, Prot, S2, TlbError, TlbOps, TlbRange, TlbScope,
 };
@@ -73,22 +72,12 @@ impl HostTable {
 impl HostStage2 for HostTable {
     fn unmap(&mut self, range: PageRange) -> Result<(), Stage2Error> {
         stop_at_the_end();
-        weakened!(CpuMapsAll, { return Ok(()) });
-        weakened!(BlockLost, {
-            const BLOCK: u64 = 0x20_0000;
-            let (start, end) = (range.ipa().0, range.ipa().0.wrapping_add(range.bytes()));
-            let before = start % BLOCK;
-            let after = end.next_multiple_of(BLOCK).wrapping_sub(end);
-            let _ = self.table.unmap(Ipa(start.wrapping_sub(before)).into(), before, &mut CpuTlb);
-            let _ = self.table.unmap(Ipa(end).into(), after, &mut CpuTlb);
-        });
         self.table.unmap(range.ipa().into(), range.bytes(), &mut CpuTlb).map_err(unmap_failure)
     }
 
     fn map(&mut self, range: PageRange) -> Result<(), Stage2Error> {
         stop_at_the_end();
         let mapped = self.table.map(range.ipa().into(), range.pa(), range.bytes(), Attrs::normal(Prot::RWX));
-        weakened!(CpuMapsAll, { return Ok(()) });
         mapped.map_err(map_failure)
     }
 
@@ -134,7 +123,6 @@ struct CpuTlb;
 impl TlbOps for CpuTlb {
     fn invalidate(&mut self, range: TlbRange) {
         // Between the break and the make of a split: long enough for another CPU to meet it.
-        weakened!(NoFaultRetry, { (0..200_000).for_each(|_| core::hint::spin_loop()) });
         let pages = range.size.checked_div(range.granule).unwrap_or(u64::MAX);
         if range.scope == TlbScope::Table || pages > TLBI_PAGES {
             tlb::forget_host();

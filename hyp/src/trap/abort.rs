@@ -7,7 +7,6 @@ use aarch64_cpu::registers::{FAR_EL2, HPFAR_EL2, Readable, SCTLR_EL1, SPSR_EL2};
 use hyp::esr::{Abort, Access, Direction, Fault, Walk};
 use hyp::inject::Exception;
 use hyp::step::{self, Endianness};
-use hyp::weakened;
 use io_pgtable::Ipa;
 use smmu_drv::WriteOutcome;
 
@@ -48,7 +47,6 @@ fn answer(frame: &mut Frame, abort: Abort, emulate: impl FnOnce(&mut Frame, iomm
         {
             return emulate(frame, register, access, abort.direction());
         }
-        weakened!(NoSyndromePanics, { crate::exit::broken(format_args!("an access without a syndrome")) });
         iommu::count_denied();
         return inject(Exception::DataAbort(abort.direction()));
     }

@@ -5,7 +5,6 @@ use crate::{arch, console, host, psci};
 use aarch64_cpu::registers::{Readable, TPIDR_EL2};
 use hyp::hvc;
 use hyp::smccc::{self, Decision, Psci};
-use hyp::weakened;
 
 /// Index of this CPU.
 fn this_cpu() -> usize {
@@ -15,11 +14,6 @@ fn this_cpu() -> usize {
 /// `HVC`: the return address is already the next instruction.
 #[inline(never)]
 pub fn hvc(frame: &mut Frame) {
-    weakened!(CallPanics, {
-        if hvc::Request::decode([frame.get(0), frame.get(1), frame.get(2), frame.get(3)]).is_err() {
-            crate::exit::broken(format_args!("hypercall {:#x} makes no sense", frame.get(0)));
-        }
-    });
     let answer = hvc::dispatch([frame.get(0), frame.get(1), frame.get(2), frame.get(3)], &mut host::Calls);
     frame.answer(answer.registers());
     if console::waits() {
@@ -36,8 +30,6 @@ pub fn smc(frame: &mut Frame) {
     let arg = |n| if wide { frame.get(n) } else { frame.get(n) & u64::from(u32::MAX) };
     let args = [arg(1), arg(2), arg(3)];
     match smccc::decide(function, low32(frame.get(1))) {
-        #[cfg(feature = "weakened")]
-        Decision::Answer(_) if hyp::weak::lacks(hyp::weak::Weakness::FirmwareCalls) => frame.set(0, 0),
         Decision::Answer(value) => frame.set(0, value.cast_unsigned()),
         Decision::Relay => frame.answer(relay(function, args)),
         Decision::RelayPromise(promise) => {

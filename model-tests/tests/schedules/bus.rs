@@ -73,16 +73,6 @@ impl Platform for Bus {
     }
 
     fn raise(&self, _irq: WiredIrq) {}
-
-    #[cfg(feature = "weakened")]
-    fn lacks(&self, weakness: smmu_drv::weak::Weakness) -> bool {
-        use crate::faults::{Fault, fault};
-        use smmu_drv::weak::Weakness;
-        matches!(
-            (fault(), weakness),
-            (Fault::EntriesTwice, Weakness::EntriesTwice) | (Fault::CommandsTwice, Weakness::CommandsTwice)
-        )
-    }
 }
 
 /// EL2's memory for buffers, and the pages that the host donated.

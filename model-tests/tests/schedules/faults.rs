@@ -19,12 +19,6 @@ pub(crate) enum Fault {
     InvalidateFirst,
     /// A revocation returns before the second SMMU was asked.
     OneSmmu,
-    /// The driver fetches an entry again after it was checked.
-    #[cfg(feature = "weakened")]
-    EntriesTwice,
-    /// The driver fetches a command again after it was checked.
-    #[cfg(feature = "weakened")]
-    CommandsTwice,
 }
 
 thread_local! {

@@ -132,15 +132,3 @@ fn t04_an_invalidation_before_the_table_changes_is_found() {
 fn t34_an_smmu_that_was_not_asked_is_found() {
     is_found(Fault::OneSmmu, "foreign");
 }
-
-#[cfg(feature = "weakened")]
-#[test]
-fn t15_an_entry_fetched_twice_is_found() {
-    is_found(Fault::EntriesTwice, "foreign");
-}
-
-#[cfg(feature = "weakened")]
-#[test]
-fn t14_a_command_fetched_twice_is_found() {
-    is_found(Fault::CommandsTwice, "hardware refused a command of EL2");
-}

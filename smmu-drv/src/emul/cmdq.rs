@@ -20,9 +20,6 @@ use crate::spec::registers::{Cerror, cr0::Cr0, gerror::Gerror, queue_index};
 use crate::spec::{mask32, replace32};
 use crate::stats::bump;
 use crate::strtab::shadow::Cursor;
-#[cfg(feature = "weakened")]
-use crate::weak::Weakness;
-use crate::weak::weakened;
 
 /// CMD_SYNCs of the host that are waited for together at most.
 const MAX_SIGNALS: usize = 16;
@@ -124,8 +121,6 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
                 self.step_reshadow(host)?;
             }
             let end = self.regs.cmdq_prod & geometry.mask();
-            #[cfg(feature = "weakened")]
-            let end = if self.hw.platform().lacks(Weakness::IndexUnmasked) { self.regs.cmdq_prod } else { end };
             if *head == end {
                 if !core::mem::take(&mut self.regs.all_pending) {
                     return Ok(());
@@ -138,8 +133,6 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
                 return Err(Stop::Error(Cerror::Abt));
             };
             let decision = decide(raw, &view);
-            #[cfg(feature = "weakened")]
-            let decision = self.weaken(host, geometry, *head, raw, decision);
             if let Decision::Sync(signal) = decision {
                 if core::mem::take(&mut self.regs.all_pending) {
                     // The entry is fetched again, and judged from scratch, when the table is done.
@@ -194,25 +187,6 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
             }
         }
         Ok(())
-    }
-
-    /// What a driver without the defences against commands would do.
-    #[cfg(feature = "weakened")]
-    fn weaken(&mut self, host: &mut H, geometry: &Geometry, head: u32, raw: RawCmd, decision: Decision) -> Decision {
-        weakened!(self.hw.platform(), CommandsRaw, {
-            if matches!(decision, Decision::Illegal | Decision::Forward(_)) {
-                return Decision::Forward(Command::Raw(raw));
-            }
-        });
-        weakened!(self.hw.platform(), CommandsTwice, {
-            if decision != Decision::Illegal
-                && let Ok(Some(again)) = self.fetch_command(host, geometry, head)
-                && again != raw
-            {
-                return Decision::Forward(Command::Raw(again));
-            }
-        });
-        decision
     }
 
     fn start_reshadow(&mut self, scope: Scope) {
@@ -285,11 +259,6 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
             Signal::Msi { address, data } => {
                 // Cut to OAS [S 3.4.3]; then the store goes to host-owned normal memory that is claimed, or nowhere.
                 let address = address & self.regs.ids.oas_mask();
-                weakened!(self.hw.platform(), MsiForwarded, {
-                    let sync = RawCmd([0x46 | 1 << 12 | u64::from(data) << 32, address]);
-                    let _ = self.push(Command::Raw(sync)).and_then(|()| self.sync());
-                    return;
-                });
                 if self.msi_write(host, geometry, address, data).is_some() {
                     bump(&mut self.stats.msi_writes);
                 } else {

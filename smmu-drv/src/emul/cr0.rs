@@ -13,7 +13,6 @@ use crate::spec::{get32, registers as reg};
 use crate::stats::bump;
 use crate::strtab::host::HostTable;
 use crate::strtab::transition::{HostMode, Transition};
-use crate::weak::weakened;
 
 /// Log2 of the bytes of a command.
 pub(super) const CMD_LOG2: u32 = 4;
@@ -41,8 +40,6 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
                     self.table_sharing(),
                     &self.regs.ids,
                 );
-                #[cfg(feature = "weakened")]
-                let table = self.weaken_table(table);
                 self.regs.table = Some(table);
                 self.regs.event_table = Some(table);
                 HostMode::Table
@@ -140,7 +137,6 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         // The base is guarded by the enable, so that it is the same when the claim ends.
         self.budget.charge(self.regs.cmdq_geometry().cost())?;
         if on {
-            weakened!(self.hw.platform(), ClaimsKept, { self.regs.cmdq = HostQueue::Off });
             self.regs.cmdq.disable(host);
         } else {
             let geometry = self.regs.cmdq_geometry();
@@ -173,14 +169,6 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         self.regs.cr0ack.toggle(Cr0::EVENTQEN);
         self.follow_irq_ctrl(host);
         Ok(())
-    }
-
-    /// What a driver without the defences against stream tables would take for the host's.
-    #[cfg(feature = "weakened")]
-    fn weaken_table(&mut self, mut table: HostTable) -> HostTable {
-        weakened!(self.hw.platform(), SpanUnchecked, { table.weaken_spans() });
-        weakened!(self.hw.platform(), TableKept, { return *self.regs.first_table.get_or_insert(table) });
-        table
     }
 
     /// Counts a refusal of the host's memory.

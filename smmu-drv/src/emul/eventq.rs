@@ -14,7 +14,6 @@ use crate::spec::registers::{self as reg, cr0::Cr0, gerror::Gerror, irq_ctrl::Ir
 use crate::spec::{get32, mask32, put32, union32};
 use crate::stats::bump;
 use crate::strtab::host::Walk;
-use crate::weak::weakened;
 
 /// What a look at hardware's queue left for the host to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,7 +98,6 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         if self.failed.is_some() {
             return Drained::Quiet;
         }
-        weakened!(self.hw.platform(), EventsKept, { return Drained::Quiet });
         // One for all records: those of one device mean the same page of the host's table.
         let mut walk = Walk::new();
         let outcome = self.drain_records(host, &mut walk);
@@ -213,12 +211,6 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
             self.raise_gerror(Gerror::EVENTQ_ABT_ERR);
             return Drained::Quiet;
         }
-        weakened!(self.hw.platform(), IrqCfgObeyed, {
-            if let Ok(claim) = host.claim(io_pgtable::Ipa(self.regs.eventq_irq.cfg0), 4, self.queue_sharing()) {
-                let _ = host.write32(&claim, 0, self.regs.eventq_irq.cfg1);
-                host.release(claim);
-            }
-        });
         bump(&mut self.stats.host_events);
         let flag = self.regs.eventq_prod & mask32(queue_index::OVERFLOW);
         self.regs.eventq_prod = union32([flag, prod.wrapping_add(1) & mask]);

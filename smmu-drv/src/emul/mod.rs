@@ -21,7 +21,6 @@ use crate::spec::registers::{
 };
 use crate::spec::{high32, join, low32, mask32, mask64, put32, replace32, union32, union64};
 use crate::stats::bump;
-use crate::weak::weakened;
 use command::CommandView;
 use ids::HostIds;
 pub(crate) use regs::HostRegs;
@@ -85,7 +84,6 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     pub fn mmio_write(&mut self, host: &mut H, offset: u32, size: AccessSize, value: u64) -> WriteOutcome {
         bump(&mut self.stats.exits);
         self.start_trap();
-        weakened!(self.hw.platform(), RegistersRaw, { self.hw.write32(offset & !3, low32(value)) });
         // A failed SMMU goes on being emulated; nothing below reaches its hardware then.
         let _ = self.check_alive();
         let Some((register, part)) = lookup(offset, size) else {
@@ -158,17 +156,12 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         let regs = &mut self.regs;
         match register {
             Register::Cr0 => {
-                weakened!(self.hw.platform(), Cr0Unfiltered, {
-                    self.hw.write32(crate::spec::registers::CR0, word);
-                    return self.write_cr0(host, Cr0::from_bits_retain(word));
-                });
                 return self.write_cr0(host, Cr0::from_bits_truncate(word) & CR0_ALLOWED);
             }
             Register::Gbpa => return self.write_gbpa(host, word),
             Register::CmdqProd => {
                 bump(&mut self.stats.prod_writes);
                 regs.cmdq_prod = word & regs.cmdq_geometry().mask();
-                weakened!(self.hw.platform(), IndexUnmasked, { self.regs.cmdq_prod = word });
                 return self.consume_commands(host);
             }
             Register::Gerrorn => {

@@ -8,7 +8,6 @@ use crate::platform::{HostMemory, Platform};
 use crate::smmu::{AccessSize, Smmu, WriteOutcome};
 use crate::spec::{high32, join, low32};
 use crate::stats::bump;
-use crate::weak::weakened;
 
 impl<P: Platform, H: HostMemory> Smmu<P, H> {
     /// Both registers in one 64-bit value.
@@ -28,7 +27,6 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         }
         bump(&mut self.stats.exits);
         bump(&mut self.stats.denied_accesses);
-        weakened!(self.hw.platform(), HiddenForwarded, { return Some(u64::from(self.hw.read32(offset & !3))) });
         Some(0)
     }
 
@@ -37,7 +35,6 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     pub(super) fn write_unlisted(&mut self, host: &mut H, offset: u32, size: AccessSize, value: u64) -> WriteOutcome {
         let Some((low, high)) = pair(offset, size) else {
             bump(&mut self.stats.denied_accesses);
-            weakened!(self.hw.platform(), HiddenForwarded, { self.hw.write32(offset & !3, low32(value)) });
             return WriteOutcome::Done;
         };
         let mut outcome = self.write_register(host, low, u64::from(low32(value)));

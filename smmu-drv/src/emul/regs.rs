@@ -44,9 +44,6 @@ pub(crate) struct HostRegs<C> {
     pub(crate) table: Option<HostTable>,
     /// The table by which events are judged: that of the streams that have not followed yet, while SMMUEN goes down.
     pub(crate) event_table: Option<HostTable>,
-    /// The first table that ever was.
-    #[cfg(feature = "weakened")]
-    pub(super) first_table: Option<HostTable>,
     pub(super) cmdq_base: u64,
     pub(super) cmdq_prod: u32,
     pub(super) cmdq_cons: u32,
@@ -88,8 +85,6 @@ impl<C> HostRegs<C> {
             strtab_base_cfg: 0,
             table: None,
             event_table: None,
-            #[cfg(feature = "weakened")]
-            first_table: None,
             cmdq_base: 0,
             cmdq_prod: 0,
             cmdq_cons: 0,

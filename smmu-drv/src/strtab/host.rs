@@ -22,9 +22,6 @@ pub(crate) struct HostTable {
     /// StreamID bits of a level-2 table; `None` for a linear table.
     split: Option<u32>,
     sharing: Sharing,
-    /// Spans that are too long are cut.
-    #[cfg(feature = "weakened")]
-    any_span: bool,
 }
 
 /// Where a run of entries lies.
@@ -149,20 +146,7 @@ impl HostTable {
             Some(split) => written.saturating_sub(split).saturating_add(3).max(6),
             None => written.saturating_add(6),
         };
-        Self {
-            base: base & mask64(strtab_base::ADDR) & !ones(log2bytes),
-            log2size,
-            split,
-            sharing,
-            #[cfg(feature = "weakened")]
-            any_span: false,
-        }
-    }
-
-    /// From now on a span that is too long is cut.
-    #[cfg(feature = "weakened")]
-    pub(crate) fn weaken_spans(&mut self) {
-        self.any_span = true;
+        Self { base: base & mask64(strtab_base::ADDR) & !ones(log2bytes), log2size, split, sharing }
     }
 
     /// How the host keeps it.
@@ -202,8 +186,6 @@ impl HostTable {
             return Ok(Located::Unreadable(address));
         };
         let span = get64(l1std::SPAN, descriptor);
-        #[cfg(feature = "weakened")]
-        let span = if self.any_span { span.min(u64::from(split).saturating_add(1)) } else { span };
         if span == 0 || span > u64::from(split).saturating_add(1) {
             return Ok(Located::OutOfRange { until: next });
         }

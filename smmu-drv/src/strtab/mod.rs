@@ -19,7 +19,6 @@ use crate::platform::{DmaBuffer, Platform};
 use crate::spec::registers::{idr0, strtab_base, strtab_base_cfg};
 use crate::spec::ste::{L1STD_SIZE, STE_SIZE};
 use crate::spec::{get32, mask64, put32, put64, union32, union64};
-use crate::weak::weakened;
 use link::{Complete, Link, publish};
 use policy::{Stage2Words, Ste, SteRules};
 use update::Step;
@@ -118,7 +117,7 @@ impl<B: DmaBuffer> Strtab<B> {
                 map: hw.alloc(bytes).ok_or(NoMemory)?,
                 slots: [const { Slot::Empty }; MAX_L2],
                 leaving: 0,
-                stage2: Complete::new(hw, &words, for_bypass(hw, &rules), coherent)?,
+                stage2: Complete::new(hw, &words, rules.stage2(), coherent)?,
                 abort: Complete::new(hw, &words, rules.abort(), coherent)?,
             })
         } else {
@@ -338,13 +337,6 @@ impl<B: DmaBuffer> Strtab<B> {
             }
         }
     }
-}
-
-/// The entry of streams that the host lets through.
-#[cfg_attr(not(feature = "weakened"), allow(unused_variables))]
-fn for_bypass<P: Platform>(hw: &Hw<P>, rules: &SteRules) -> Ste {
-    weakened!(hw.platform(), OffIsBypass, { return Ste { dw0: 0b1001, ..rules.stage2() } });
-    rules.stage2()
 }
 
 /// A level-2 table under construction.

@@ -13,7 +13,6 @@ use crate::smmu::Smmu;
 use crate::spec::low32;
 use crate::spec::ste::STE_SIZE;
 use crate::stats::bump;
-use crate::weak::weakened;
 
 /// Entries handled together: half a page of the host's table, so that a group never straddles two pages.
 pub(super) const GROUP: usize = 32;
@@ -108,7 +107,6 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     /// A trap begins.
     pub(crate) fn start_trap(&mut self) {
         self.budget = Budget::for_one_trap();
-        weakened!(self.hw.platform(), NoBudget, { self.budget = Budget::weakened() });
     }
 
     /// Translates the streams of `scope` from `cursor` on.
@@ -230,10 +228,6 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
                 if prepared.is_none() {
                     // No memory: the streams of this block abort.
                     bump(&mut self.stats.strtab_no_memory);
-                    weakened!(self.hw.platform(), NoMemoryOpens, {
-                        self.strtab.set_shared(block, Shared::Stage2);
-                        return Ok(());
-                    });
                     break;
                 }
             }
@@ -257,17 +251,9 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     /// Nothing of the block is mapped, or there is no memory for it.
     fn detach_block(&mut self, block: u32) -> Result<(), SmmuError> {
         if self.strtab.is_two_level() && self.strtab.set_shared(block, Shared::None) {
-            weakened!(self.hw.platform(), FreedEarly, { self.weaken_freeing() });
             self.invalidate_block(block)?;
         }
         Ok(())
-    }
-
-    /// What a driver does that does not wait for hardware.
-    #[cfg(feature = "weakened")]
-    pub(super) fn weaken_freeing(&mut self) {
-        self.strtab.cover(None);
-        self.strtab.reap();
     }
 
     fn invalidate_block(&mut self, block: u32) -> Result<(), SmmuError> {
@@ -305,46 +291,13 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
                 continue;
             };
             bump(&mut self.stats.ste_updates);
-            weakened!(self.hw.platform(), OffIsBypass, {
-                if word0 & 0xf == 0b1001 {
-                    *target = Ste { dw0: word0, dw1: word1 };
-                    continue;
-                }
-            });
-            #[cfg(feature = "weakened")]
-            let read = |at: u64| host.read64(claim, offset.wrapping_sub(64).wrapping_add(at)).unwrap_or(0);
-            weakened!(self.hw.platform(), HostEntries, {
-                *target = Ste { dw0: word0, dw1: word1 };
-                continue;
-            });
-            weakened!(self.hw.platform(), EntriesTwice, {
-                if matches!(self.strtab.rules.judge(word0, word1), Verdict::Legal(_)) {
-                    *target = Ste { dw0: read(0), dw1: read(8) };
-                }
-                continue;
-            });
             match self.strtab.rules.judge(word0, word1) {
                 Verdict::Invalid => {}
                 Verdict::Illegal => bump(&mut self.stats.ste_illegal),
                 Verdict::Legal(ste) => *target = ste,
             }
-            weakened!(self.hw.platform(), StallAllowed, {
-                target.dw1 &= !crate::spec::mask64(crate::spec::ste::dw1::S1STALLD);
-            });
         }
         Ok(group)
-    }
-
-    /// The way through a bypass that a driver without an order of stores would take.
-    #[cfg(feature = "weakened")]
-    fn weaken_step(&self, now: Ste, target: Ste, step: super::update::Step) -> super::update::Step {
-        weakened!(self.hw.platform(), EntryOrder, {
-            // The silent abort between two entries that no single store leads from one to the other.
-            if now.after(step).dw0 == 1 && target.dw0 != 1 {
-                return super::update::Step::Dw0(0b1001);
-            }
-        });
-        step
     }
 
     /// Brings consecutive live entries to their targets, one store per entry between two synchronised invalidations.
@@ -360,8 +313,6 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
                 let Some(step) = next_step(now, *target) else {
                     continue;
                 };
-                #[cfg(feature = "weakened")]
-                let step = self.weaken_step(now, *target, step);
                 if !stored && self.cfgi_pending {
                     // The store before this one must not be in flight any more.
                     self.budget.charge(self.cmdq.sync_cost())?;

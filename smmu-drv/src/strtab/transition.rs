@@ -8,7 +8,6 @@ use crate::command::Command;
 use crate::platform::{HostMemory, Platform};
 use crate::smmu::Smmu;
 use crate::spec::low32;
-use crate::weak::weakened;
 
 /// What the host's registers say that streams do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +69,6 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
             self.budget.charge(budget::BLOCK)?;
             if self.strtab.is_two_level() {
                 self.strtab.set_shared(block, shared);
-                weakened!(self.hw.platform(), FreedEarly, { self.weaken_freeing() });
                 cursor.next = next_block(block);
             } else {
                 // Group by group, as entries of the host are taken over. The table may end within one.

@@ -22,31 +22,19 @@ pub(super) fn host(checkout: &Checkout) -> Result<String> {
     Ok(line.context("rustc names no host")?.to_owned())
 }
 
-/// Which driver the targets are built with.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Driver {
-    /// The one that is shipped.
-    Whole,
-    /// The one whose defences can be switched off.
-    Weakened,
-}
-
-/// Builds every target; the folder that holds them.
+/// Builds every target from `sources`, which are those of `checkout` or a copy; the folder that holds them.
 ///
 /// # Errors
 /// When there is no C++ compiler, cargo-fuzz cannot be installed, or a target does not compile.
-pub(super) fn targets(checkout: &Checkout, driver: Driver) -> Result<PathBuf> {
+pub(super) fn targets(checkout: &Checkout, sources: &Checkout) -> Result<PathBuf> {
     if exec::output(Command::new("c++").arg("--version")).is_err() {
         bail!("needs a C++ compiler, for libFuzzer: install one that answers to `c++` (Debian: `apt install g++`)");
     }
     let tool = ensure_cargo_fuzz(checkout)?;
-    let target = checkout.work_dir(match driver {
-        Driver::Whole => "fuzz/build",
-        Driver::Weakened => "fuzz/build-weakened",
-    })?;
+    let target = sources.work_dir("fuzz/build")?;
     let triple = host(checkout)?;
     step("Building the fuzz targets", || {
-        let mut cargo = checkout.cargo();
+        let mut cargo = sources.cargo();
         cargo.env_remove("CARGO_TARGET_DIR").env("PATH", path_with(tool.as_deref())?);
         cargo.args([
             "fuzz",
@@ -59,9 +47,6 @@ pub(super) fn targets(checkout: &Checkout, driver: Driver) -> Result<PathBuf> {
             "--target-dir",
         ]);
         cargo.arg(&target);
-        if driver == Driver::Weakened {
-            cargo.args(["--features", "weakened"]);
-        }
         exec::output(&mut cargo)
     })?;
     Ok(target.join(triple).join("release"))

@@ -15,7 +15,6 @@ use anyhow::{Result, bail};
 use clap::ValueHint;
 
 use crate::checkout::Checkout;
-use build::Driver;
 use removed::Removed;
 use run::{Corpus, Job};
 
@@ -122,14 +121,14 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
     if let Some(input) = &args.replay {
         // Building takes minutes: what can be wrong with the command line is told first.
         let target = replay::target(targets, input)?;
-        let without = args.without.map(Removed::word).transpose()?;
-        let driver = if without.is_some() { Driver::Weakened } else { Driver::Whole };
-        return replay::main(&build::targets(checkout, driver)?, target, input, without);
+        let without = args.without.map(Removed::single).transpose()?;
+        let programs = removed::programs(checkout, without)?;
+        return replay::main(&programs, target, input, without);
     }
     if let Some(removed) = args.without {
-        return removed::main(checkout, &build::targets(checkout, Driver::Weakened)?, removed, args);
+        return removed::main(checkout, removed, args);
     }
-    let programs = build::targets(checkout, Driver::Whole)?;
+    let programs = build::targets(checkout, checkout)?;
     let jobs = targets.iter().map(|target| Job { target: *target, corpus: Corpus::Kept, without: None });
     let results = run::all(checkout, &programs, &jobs.collect::<Vec<_>>(), args)?;
     println!(

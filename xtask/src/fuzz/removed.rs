@@ -1,15 +1,39 @@
 //! Defences taken away on purpose: a fuzzer that finds nothing has to show that it can find something.
+//!
+//! Those of the driver are removed from a copy of the sources, by their patches in `xtask/defences`; parts of a revocation are left
+//! out by the tests' own EL2.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 
 use super::run::{self, Corpus, Job};
-use super::{Args, Target};
+use super::{Args, Target, build};
 use crate::checkout::Checkout;
+use crate::defences::{self, Tree};
+
+/// What takes a defence away.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum By {
+    /// A patch of its name.
+    Patch,
+    /// The tests' EL2, when `PORTCULLIS_WITHOUT` names it.
+    Tests,
+}
+
+/// One defence that can be taken away.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct One {
+    /// Its word.
+    pub(super) word: &'static str,
+    /// What takes it away.
+    pub(super) by: By,
+    /// The target that it is for.
+    target: Target,
+}
 
 macro_rules! removed {
-    ($($name:ident $word:literal $target:ident $what:literal;)*) => {
+    ($($name:ident $word:literal $by:ident $target:ident $what:literal;)*) => {
         /// A defence that can be taken away.
         #[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
         pub(crate) enum Removed {
@@ -19,56 +43,70 @@ macro_rules! removed {
         }
 
         impl Removed {
-            /// Every single one: its word in the tests, and the target that it is for.
-            const EACH: &[(Self, &str, Target)] = &[$((Self::$name, $word, Target::$target),)*];
+            /// Every single one.
+            const EACH: &[(Self, One)] =
+                &[$((Self::$name, One { word: $word, by: By::$by, target: Target::$target }),)*];
 
-            /// Its word in the tests.
+            /// The one that it stands for.
             ///
             /// # Errors
             /// When it stands for many.
-            pub(super) fn word(self) -> Result<&'static str> {
-                let each = Self::EACH.iter().find(|(defence, ..)| *defence == self);
-                each.map(|(_, word, _)| *word).context("an input is played without one defence: name it")
+            pub(super) fn single(self) -> Result<One> {
+                let each = Self::EACH.iter().find(|(defence, _)| *defence == self);
+                each.map(|(_, one)| *one).context("an input is played without one defence: name it")
             }
         }
     };
 }
 
 removed! {
-    NoUnmap "no-unmap" Transitions "Revocation: the IOMMU's table is not changed";
-    NoInvalidate "no-invalidate" Transitions "Revocation: no SMMU is told";
-    FirstSmmuOnly "first-smmu-only" Transitions "Revocation: only the first SMMU is told";
-    WrongPage "wrong-page" Transitions "Revocation: the wrong page is invalidated";
-    OnePage "one-page" Transitions "Revocation: one page is invalidated, whatever was revoked";
-    TakeOver "take-over" HostileHost "Take-over: GBPA does not abort while the SMMU is off";
-    Reset "reset" HostileHost "Reset: an SMMU that lost its registers is not noticed";
-    Quiesce "quiesce" HostileHost "Power-off: streams go on when the machine stops";
-    Cr0 "cr0" Registers "Registers: the host's CR0 goes to hardware";
-    Index "index" Registers "Queues: CMDQ_PROD is not cut to the queue's size";
-    Commands "commands" Commands "Commands: they go to hardware as the host wrote them";
-    CommandsTwice "commands-twice" Commands "Commands: they are fetched again after the check";
-    Msi "msi" Commands "Commands: a CMD_SYNC's store is hardware's, to any address";
-    Events "events" Commands "Events: hardware's queue is never drained";
-    Sync "sync" Transitions "Queues: an SMMU that completes no CMD_SYNC is believed to have done so";
-    Entries "entries" StreamTable "Entries: they go to hardware as the host wrote them";
-    EntriesTwice "entries-twice" StreamTable "Entries: they are fetched again after the check";
-    FreedEarly "freed-early" StreamTable "Entries: a level-2 table is freed before hardware has forgotten it";
-    ClaimsKept "claims-kept" HostileHost "Claims: a queue that is off keeps its page";
+    NoUnmap "no-unmap" Tests Transitions "Revocation: the IOMMU's table is not changed";
+    NoInvalidate "no-invalidate" Tests Transitions "Revocation: no SMMU is told";
+    FirstSmmuOnly "first-smmu-only" Tests Transitions "Revocation: only the first SMMU is told";
+    WrongPage "wrong-page" Tests Transitions "Revocation: the wrong page is invalidated";
+    OnePage "one-page" Tests Transitions "Revocation: one page is invalidated, whatever was revoked";
+    TakeOver "take-over" Patch HostileHost "Take-over: GBPA does not abort while the SMMU is off";
+    Reset "reset" Patch HostileHost "Reset: an SMMU that lost its registers is not noticed";
+    Quiesce "quiesce" Patch HostileHost "Power-off: streams go on when the machine stops";
+    Cr0 "cr0" Patch Registers "Registers: the host's CR0 goes to hardware";
+    Index "index" Patch Registers "Queues: CMDQ_PROD is not cut to the queue's size";
+    Commands "commands" Patch Commands "Commands: they go to hardware as the host wrote them";
+    CommandsTwice "commands-twice" Patch Commands "Commands: they are fetched again after the check";
+    Msi "msi" Patch Commands "Commands: a CMD_SYNC's store is hardware's, to any address";
+    Events "events" Patch Commands "Events: hardware's queue is never drained";
+    Sync "sync" Patch Transitions "Queues: an SMMU that completes no CMD_SYNC is believed to have done so";
+    Entries "entries" Patch StreamTable "Entries: they go to hardware as the host wrote them";
+    EntriesTwice "entries-twice" Patch StreamTable "Entries: they are fetched again after the check";
+    FreedEarly "freed-early" Patch StreamTable "Entries: a level-2 table is freed before hardware has forgotten it";
+    ClaimsKept "claims-kept" Patch HostileHost "Claims: a queue that is off keeps its page";
+}
+
+/// Builds the targets without `one`, or whole; the folder that holds them.
+///
+/// # Errors
+/// When its patch does not apply, or as [`build::targets`].
+pub(super) fn programs(checkout: &Checkout, one: Option<One>) -> Result<PathBuf> {
+    let Some(One { word, by: By::Patch, .. }) = one else { return build::targets(checkout, checkout) };
+    let patches = defences::all(checkout)?;
+    let defence =
+        patches.iter().find(|defence| defence.word == word).with_context(|| format!("no patch removes {word}"))?;
+    let tree = Tree::new(checkout)?;
+    tree.remove(defence)?;
+    build::targets(checkout, tree.checkout())
 }
 
 /// Runs what `removed` means, on its target or on those that are named.
 ///
 /// # Errors
 /// When a target does not notice what is missing, or cannot be run.
-pub(super) fn main(checkout: &Checkout, programs: &Path, removed: Removed, args: &Args) -> Result<()> {
-    let wanted = Removed::EACH.iter().filter(|(defence, ..)| removed == Removed::All || *defence == removed);
-    let jobs: Vec<Job> = wanted
-        .flat_map(|(_, word, target)| {
-            let targets = if args.targets.is_empty() { vec![*target] } else { args.targets.clone() };
-            targets.into_iter().map(|target| Job { target, corpus: Corpus::Fresh, without: Some(*word) })
-        })
-        .collect();
-    let results = run::all(checkout, programs, &jobs, args)?;
+pub(super) fn main(checkout: &Checkout, removed: Removed, args: &Args) -> Result<()> {
+    let mut results = Vec::new();
+    for (_, one) in Removed::EACH.iter().filter(|(defence, _)| removed == Removed::All || *defence == removed) {
+        let targets = if args.targets.is_empty() { vec![one.target] } else { args.targets.clone() };
+        let jobs: Vec<Job> =
+            targets.into_iter().map(|target| Job { target, corpus: Corpus::Fresh, without: Some(*one) }).collect();
+        results.extend(run::all(checkout, &programs(checkout, Some(*one))?, &jobs, args)?);
+    }
     println!("{:15} {:13} {:>10} {:>5}  {:8}  finding", "without", "target", "executions", "s", "found by");
     for result in &results {
         println!("{}", result.without());
@@ -86,11 +124,15 @@ mod tests {
     use clap::ValueEnum;
 
     #[test]
-    fn every_defence_is_one_that_the_tests_know() {
-        let known =
-            [include_str!("../../../smmu-drv/src/weak.rs"), include_str!("../../../model-tests/src/missing.rs")];
-        for (defence, word, _) in Removed::EACH {
-            assert!(known.iter().any(|text| text.contains(&format!("\"{word}\""))), "{word}");
+    fn every_defence_is_one_that_can_be_removed() {
+        let tests = include_str!("../../../model-tests/src/missing.rs");
+        for (defence, One { word, by, .. }) in Removed::EACH {
+            let patch = concat!(env!("CARGO_MANIFEST_DIR"), "/defences/").to_owned() + word + ".patch";
+            let known = match by {
+                By::Patch => PathBuf::from(patch).is_file(),
+                By::Tests => tests.contains(&format!("\"{word}\"")),
+            };
+            assert!(known, "{word}");
             let shown = defence.to_possible_value().map(|value| value.get_name().to_owned());
             assert_eq!(shown.as_deref(), Some(*word));
         }

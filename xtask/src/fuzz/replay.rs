@@ -5,6 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::removed::{By, One};
 use super::{Target, run};
 use crate::exec;
 
@@ -30,9 +31,9 @@ pub(super) fn target(targets: &[Target], input: &Path) -> Result<Target> {
 ///
 /// # Errors
 /// When the program cannot be started; or with what playing it found.
-pub(super) fn main(programs: &Path, target: Target, input: &Path, without: Option<&str>) -> Result<()> {
+pub(super) fn main(programs: &Path, target: Target, input: &Path, without: Option<One>) -> Result<()> {
     let mut command = Command::new(programs.join(target.name()));
-    if let Some(word) = without {
+    if let Some(One { word, by: By::Tests, .. }) = without {
         command.env("PORTCULLIS_WITHOUT", word);
     }
     let finished = exec::capture(command.arg("-detect_leaks=0").arg(input).env("PORTCULLIS_SHOW", "1"))?;

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 
+use super::removed::{By as RemovedBy, One};
 use super::{Args, Target};
 use crate::checkout::Checkout;
 use crate::exec;
@@ -35,7 +36,7 @@ pub(super) struct Job {
     pub(super) target: Target,
     pub(super) corpus: Corpus,
     /// The defence that is missing.
-    pub(super) without: Option<&'static str>,
+    pub(super) without: Option<One>,
 }
 
 /// How an input that found something came to be.
@@ -58,7 +59,7 @@ pub(super) struct Outcome {
     seconds: u64,
     finding: Option<String>,
     by: By,
-    without: Option<&'static str>,
+    without: Option<One>,
 }
 
 impl Outcome {
@@ -70,7 +71,7 @@ impl Outcome {
     /// The line for a run without a defence.
     pub(super) fn without(&self) -> String {
         let Self { target, executions, seconds, without, .. } = self;
-        let without = without.unwrap_or("nothing");
+        let without = without.map_or("nothing", |one| one.word);
         let (by, finding) = match (&self.finding, self.by) {
             (None, _) => ("-", "none"),
             (Some(finding), By::Seed) => ("seed", finding.as_str()),
@@ -116,7 +117,7 @@ pub(super) fn all(checkout: &Checkout, programs: &Path, jobs: &[Job], args: &Arg
 fn one(checkout: &Checkout, programs: &Path, job: Job, seconds: u32) -> Result<Outcome> {
     let name = job.target.name();
     // What is found without a defence is of no use to runs with it, nor to runs without another.
-    let area = job.without.map_or_else(|| "fuzz".to_owned(), |word| format!("fuzz/without/{word}"));
+    let area = job.without.map_or_else(|| "fuzz".to_owned(), |one| format!("fuzz/without/{}", one.word));
     let findings = checkout.work_dir(&format!("{area}/findings/{name}"))?;
     let kept = checkout.work_dir(&format!("{area}/corpus/{name}"))?;
     if job.corpus == Corpus::Fresh {
@@ -134,8 +135,10 @@ fn one(checkout: &Checkout, programs: &Path, job: Job, seconds: u32) -> Result<O
     command.arg(if seconds == 0 { "-runs=0".into() } else { format!("-max_total_time={seconds}") });
     command.arg(kept).arg(checkout.root().join("fuzz/corpus").join(name));
     match job.without {
-        Some(word) => {
-            command.env("PORTCULLIS_WITHOUT", word);
+        Some(One { word, by, .. }) => {
+            if by == RemovedBy::Tests {
+                command.env("PORTCULLIS_WITHOUT", word);
+            }
             say(&format!("{name} without {word}, for at most {seconds} s"));
         }
         None => say(&format!("{name} for {seconds} s")),

@@ -214,8 +214,6 @@ impl Run<'_> {
         for file in self.module.files() {
             mutants.args(["--file", file]);
         }
-        // What tests alone can switch is no product.
-        mutants.args(["--exclude-re", "weaken"]);
         if let Some(shard) = &self.args.shard {
             mutants.args(["--shard", &shard.to_string()]);
         }

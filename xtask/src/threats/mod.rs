@@ -5,12 +5,10 @@ mod payload;
 mod removed;
 mod rows;
 mod table;
-mod weaknesses;
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail};
 use clap::{ValueEnum, ValueHint};
 use qemu_tests::payload::Images;
 
@@ -22,7 +20,6 @@ use crate::setup;
 use crate::threats::payload::Programs;
 use crate::threats::rows::{Layers, ROWS};
 use crate::threats::table::Row;
-use crate::threats::weaknesses::WEAKENED;
 
 /// Run every attack of the catalogue, without its defence and with it
 ///
@@ -110,19 +107,5 @@ fn build(checkout: &Checkout, args: &Args, tree: &Tree, defences: &[Defence]) ->
         open: Some(images::hyp(checkout, Isolation::Off)?),
         hyp: Some(images::hyp(checkout, Isolation::On)?),
     };
-    let weakened = images::weakened_hyp(checkout)?;
-    // What can be switched off anywhere but in that build is no defence.
-    let knows_words = |image: &Path| {
-        let image = fs::read(image).with_context(|| format!("cannot read {}", image.display()))?;
-        anyhow::Ok(WEAKENED.iter().any(|weakened| {
-            let word = weakened.words.split(',').next().unwrap_or_default().as_bytes();
-            // Short words are in any program by chance.
-            word.len() > 10 && image.windows(word.len()).any(|bytes| bytes == word)
-        }))
-    };
-    ensure!(knows_words(&weakened)?, "{} knows no word that would weaken it", weakened.display());
-    for image in images.hyp.iter().chain(&images.open) {
-        ensure!(!knows_words(image)?, "{} can be weakened", image.display());
-    }
-    Ok(Programs { images, weakened, removed: removed::images(tree, defences)? })
+    Ok(Programs { images, removed: removed::images(tree, defences)? })
 }

@@ -11,10 +11,10 @@ use crate::threats::table::{End, Found};
 /// The packages with such tests, and which of their targets are run.
 const PACKAGES: [(&str, &[&str]); 5] = [
     ("io-pgtable", &["--lib", "--tests"]),
-    ("model-tests", &["--features", "weakened", "--tests"]),
+    ("model-tests", &["--tests"]),
     ("smmu-drv", &["--tests"]),
     ("shadow-s2", &["--tests"]),
-    ("hyp", &["--features", "weakened", "--lib"]),
+    ("hyp", &["--lib"]),
 ];
 
 /// What a test prints that runs the attack where nothing stops it, and fails unless it lands: `UNDEFENDED` of model-tests.

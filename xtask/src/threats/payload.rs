@@ -1,7 +1,6 @@
 //! The rows' tests under QEMU: one machine without the defence that stops the test's attack, one with it.
 
 use std::num::NonZero;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -16,7 +15,6 @@ use crate::progress::say;
 use crate::threats::removed::{self, Image};
 use crate::threats::rows::rows_of;
 use crate::threats::table::{End, Found};
-use crate::threats::weaknesses::{self, WEAKENED, Weakened};
 
 /// When a machine without a defence is given up: then the attack was to hang it.
 const HANGS: Duration = Duration::from_secs(60);
@@ -25,8 +23,6 @@ const HANGS: Duration = Duration::from_secs(60);
 pub(crate) struct Programs {
     /// The product, and the build without isolation.
     pub(crate) images: Images,
-    /// The build that can be weakened.
-    pub(crate) weakened: PathBuf,
     /// Builds from sources without one defence.
     pub(crate) removed: Vec<Image>,
 }
@@ -37,9 +33,6 @@ pub(crate) struct Programs {
 /// When the payload does not list its tests, or does not have one that is to be run without a defence.
 pub(crate) fn run(checkout: &Checkout, programs: &Programs, rows: &[u8]) -> Result<Vec<Found>> {
     let tests = list(&programs.images, &checkout.work_dir("runs/threats-list")?)?;
-    if let Some(gone) = WEAKENED.iter().find(|weakened| tests.iter().all(|test| test.name != weakened.test)) {
-        bail!("{} is to be run without a defence, but the payload has no such test", gone.test);
-    }
     let named = programs.removed.iter().flat_map(|image| &image.tests);
     if let Some(gone) = named.into_iter().find(|name| tests.iter().all(|test| test.name != **name)) {
         bail!("a patch names the payload test {gone}, but the payload has no such test");
@@ -78,68 +71,37 @@ fn both(checkout: &Checkout, programs: &Programs, test: &Listed) -> Found {
         Found { name: test.name.clone(), test: test.name.clone(), without: End::NotRun, with, reason: None };
     // The build without isolation is the same hypervisor otherwise; the bare machine stands in where only that is right.
     let open = [Below::Open, Below::Native].into_iter().find(|below| test.runs.contains(below));
-    if let Some(weakened) = weaknesses::of(&test.name) {
-        (found.without, found.reason) = without_switch(checkout, programs, test, weakened);
-    } else if let Some(below) = open {
+    let mut lacking = programs.removed.iter().filter(|image| image.tests.contains(&test.name)).peekable();
+    if let (None, Some(below)) = (lacking.peek(), open) {
         found.without = one(checkout, programs, test, below);
     }
-    for image in programs.removed.iter().filter(|image| image.tests.contains(&test.name)) {
-        match without(checkout, programs, test, &image.file, &image.word, &test.el2_options) {
-            Ok((_, end, why)) => removed::note(&mut found, &image.word, (end, why)),
+    for image in lacking {
+        match without(checkout, programs, test, image) {
+            Ok(end) => removed::note(&mut found, &image.word, end),
             Err(error) => removed::note(&mut found, &image.word, (End::Wrong, format!("{error:#}"))),
         }
     }
     found
 }
 
-/// The test on the EL2 whose defence is switched off.
-fn without_switch(
-    checkout: &Checkout,
-    programs: &Programs,
-    test: &Listed,
-    weakened: &Weakened,
-) -> (End, Option<String>) {
-    let options = format!("weaken={} {}", weakened.words, test.el2_options);
-    let (console, end, why) =
-        match without(checkout, programs, test, &programs.weakened, "switched", options.trim_end()) {
-            Ok(report) => report,
-            Err(error) => return (End::Wrong, Some(format!("{error:#}"))),
-        };
-    // An EL2 that has all its defences shows nothing.
-    if let Some(word) = weakened.words.split(',').find(|word| !console.contains(&format!("weakened: {word}: "))) {
-        return (End::Wrong, Some(format!("EL2 did not switch {word} off")));
-    }
-    match end {
-        End::NotRun => (end, Some(why)),
-        _ => (end, Some(format!("{}: {why}", weakened.words))),
-    }
-}
-
-/// The test on an EL2 that lacks its defence: it has to land, or to fail. EL2's console, the end, and why.
+/// The test on an EL2 that lacks its defence: it has to land, or to fail. The end, and why.
 ///
 /// # Errors
 /// When the machine cannot be run, or EL2 refuses to start its host: then nothing is shown.
-fn without(
-    checkout: &Checkout,
-    programs: &Programs,
-    test: &Listed,
-    hyp: &Path,
-    word: &str,
-    el2_options: &str,
-) -> Result<(String, End, String)> {
-    let images = Images { hyp: Some(hyp.to_owned()), ..programs.images.clone() };
-    let dir = checkout.work_dir(&format!("runs/threats-{}-without-{word}", test.name))?;
+fn without(checkout: &Checkout, programs: &Programs, test: &Listed, image: &Image) -> Result<(End, String)> {
+    let images = Images { hyp: Some(image.file.clone()), ..programs.images.clone() };
+    let dir = checkout.work_dir(&format!("runs/threats-{}-without-{}", test.name, image.word))?;
     let run = Run::new(&images, Below::Portcullis, &test.name);
-    let report = Run { smp: test.cpus, clock: test.clock, el2_options, deadline: HANGS, ..run }.run(&dir)?;
+    let report =
+        Run { smp: test.cpus, clock: test.clock, el2_options: &test.el2_options, deadline: HANGS, ..run }.run(&dir)?;
     ensure!(report.outcome.el2_console.contains("portcullis: host starts at"), "EL2 did not start its host");
     let landed = report.attacks.iter().any(|(_, result)| *result == AttackResult::Landed);
-    let (end, why) = match report.verdict() {
+    Ok(match report.verdict() {
         _ if landed => (End::Landed, "it lands".to_owned()),
         Ok(Verdict::Passed) => (End::Inert, "it passes".to_owned()),
         Ok(Verdict::Skipped(reason)) => (End::NotRun, reason),
         Err(error) => (End::Caught, error.root_cause().to_string()),
-    };
-    Ok((report.outcome.el2_console, end, why))
+    })
 }
 
 fn one(checkout: &Checkout, programs: &Programs, test: &Listed, below: Below) -> End {

@@ -28,7 +28,8 @@ pub(crate) struct Image {
 /// they ended.
 ///
 /// # Errors
-/// When a patch does not apply, what is left does not build, or a patch names a test that is not in `found`.
+/// When a patch does not apply, or names a test that is not in `found`. What does not build without its defence is noted as shown
+/// by nothing.
 pub(crate) fn model(tree: &Tree, defences: &[Defence], found: &mut [Found]) -> Result<()> {
     let with_tests: Vec<_> = defences.iter().filter(|defence| !defence.tests.is_empty()).collect();
     for (number, defence) in with_tests.iter().enumerate() {
@@ -49,7 +50,7 @@ fn one_package(tree: &Tree, defence: &Defence, package: &str, found: &mut [Found
     let targets = targets(&tree.checkout().root().join(package), &names)?;
     let mut cargo = tree.checkout().cargo();
     cargo.args(["test", "--quiet", "--no-run", "-p", package]).args(&targets);
-    exec::output(&mut cargo).with_context(|| format!("{package} without {} does not build", defence.word))?;
+    let built = exec::output(&mut cargo).map_err(|error| format!("it does not build: {error:#}"));
     let mut cargo = tree.checkout().cargo();
     cargo.args(["test", "--no-fail-fast", "-p", package]).args(&targets);
     cargo.args(["--", "--exact"]).args(&names);
@@ -60,10 +61,13 @@ fn one_package(tree: &Tree, defence: &Defence, package: &str, found: &mut [Found
             .iter_mut()
             .find(|test| test.test == name && test.name == format!("{package}: {name}"))
             .with_context(|| format!("{} names {name} of {package}, which is no test", defence.file.display()))?;
-        let end = end(&text, name).unwrap_or_else(|| match output.status.code() {
-            Some(TIMED_OUT) => (End::Caught, format!("it does not end within {HANGS} s")),
-            _ => (End::Caught, "the test program ends early".to_owned()),
-        });
+        let end = match &built {
+            Err(error) => (End::Inert, error.clone()),
+            Ok(_) => end(&text, name).unwrap_or_else(|| match output.status.code() {
+                Some(TIMED_OUT) => (End::Caught, format!("it does not end within {HANGS} s")),
+                _ => (End::Caught, "the test program ends early".to_owned()),
+            }),
+        };
         note(test, &defence.word, end);
     }
     Ok(())
@@ -134,14 +138,17 @@ pub(crate) fn images(tree: &Tree, defences: &[Defence]) -> Result<Vec<Image>> {
     say(&format!("Building an EL2 without each of {} ...", counted(with_payload.len(), "defence")));
     tree.restore()?;
     let whole = fs::read(images::hyp_of(tree.checkout(), "hyp-whole")?)?;
-    let mut built = Vec::new();
+    let (mut built, mut wrong) = (Vec::new(), Vec::new());
     for defence in with_payload {
         tree.remove(defence)?;
-        let file = images::hyp_of(tree.checkout(), &format!("hyp-without-{}", defence.word))?;
-        ensure!(fs::read(&file)? != whole, "{} changes nothing of EL2", defence.file.display());
-        built.push(Image { word: defence.word.clone(), tests: defence.payload.clone(), file });
+        match images::hyp_of(tree.checkout(), &format!("hyp-without-{}", defence.word)) {
+            Ok(file) if fs::read(&file)? == whole => wrong.push(format!("{} changes nothing of EL2", defence.word)),
+            Ok(file) => built.push(Image { word: defence.word.clone(), tests: defence.payload.clone(), file }),
+            Err(error) => wrong.push(format!("EL2 without {} does not build: {error:#}", defence.word)),
+        }
     }
     tree.restore()?;
+    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
     Ok(built)
 }
 

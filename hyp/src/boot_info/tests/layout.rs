@@ -7,7 +7,6 @@ use io_pgtable::Pa;
 use super::virt::*;
 use crate::boot_info::image::{HEADER_SIZE, PageSize};
 use crate::boot_info::{Layout, Platform, Request, layout};
-use crate::weak::for_tests::caught_without;
 
 fn plan(dtb: &[u8], bend: impl FnOnce(&mut Request<'_>)) -> Result<Layout, std::string::String> {
     let header = kernel_header(KERNEL_SIZE + 0x40_0000);
@@ -102,10 +101,6 @@ fn too_little_memory_is_named() {
 /// T58.
 #[test]
 fn t58_things_loaded_over_each_other_are_refused() {
-    caught_without("boot-unchecked", things_loaded_over_each_other_are_refused);
-}
-
-fn things_loaded_over_each_other_are_refused() {
     let dtb = bent(|_| {});
     let clash = |bend: fn(&mut Request<'_>)| plan(&dtb, bend).unwrap_err();
     assert!(clash(|r| r.image = range(0x4a00_0000, 0x10_0000)).contains("the kernel at"));
@@ -119,10 +114,6 @@ fn things_loaded_over_each_other_are_refused() {
 /// T58.
 #[test]
 fn t58_the_kernel_needs_room_for_all_of_itself() {
-    caught_without("boot-unchecked", the_kernel_needs_room_for_all_of_itself);
-}
-
-fn the_kernel_needs_room_for_all_of_itself() {
     let dtb = bent(|_| {});
     let over = plan_with_header(&dtb, kernel_header(RAMDISK - KERNEL + 1)).unwrap_err();
     assert!(

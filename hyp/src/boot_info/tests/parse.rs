@@ -10,7 +10,6 @@ use crate::boot_info::gic::{Spi, Trigger};
 use crate::boot_info::pci::Upstream;
 use crate::boot_info::smmu::Coherency;
 use crate::boot_info::{BootError, Early, Platform, dtb_size};
-use crate::weak::for_tests::caught_without;
 
 #[test]
 fn the_usual_machine_is_read_whole() {
@@ -161,10 +160,6 @@ fn coherency_is_inherited_and_can_be_taken_back() {
 /// T58.
 #[test]
 fn t58_modules_that_cannot_be_are_refused() {
-    caught_without("boot-unchecked", modules_that_cannot_be_are_refused);
-}
-
-fn modules_that_cannot_be_are_refused() {
     let kernel = |properties: &[(&str, Vec<u8>)]| refusal(&with_properties("/chosen/module@0x49000000", properties));
     let outside = kernel(&[("reg", wide(&[0x8000_0000, KERNEL_SIZE]))]);
     assert!(outside.contains("0x80000000..0x829f0000") && outside.contains("ends at 0x80000000"), "{outside}");
