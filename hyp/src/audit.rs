@@ -15,7 +15,7 @@
 use crate::iommu;
 use crate::memory::HostOwnership;
 use core::fmt;
-use hyp::mem_protect::{Devices, Disagreement, Lost, PageRange};
+use mem_protect::{Devices, Disagreement, Lost, PageRange};
 use smmu_drv::SmmuFinding;
 use spin::Once;
 

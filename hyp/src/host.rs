@@ -14,8 +14,8 @@ use crate::memory::HostOwnership;
 use crate::{audit, console, iommu, log, pool, psci};
 use core::fmt;
 use hyp::hvc::{Features, Services, Stat};
-use hyp::mem_protect::{FaultAnswer, Lost, Owner};
 use io_pgtable::{Ipa, Pa};
+use mem_protect::{FaultAnswer, Lost, Owner};
 use spin::Once;
 use spin::mutex::{TicketMutex, TicketMutexGuard};
 

@@ -21,9 +21,9 @@ use crate::{audit, exit, host};
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 use hyp::esr::{self, Trap};
-use hyp::ghost::{Call, Ghost, Violation};
 use hyp::hvc::Transitions;
-use hyp::mem_protect::{DmaStage2, Error, GuestId, HostStage2, Leaf, PageRange, UncheckedRange};
+use mem_protect::ghost::{Call, Ghost, Violation};
+use mem_protect::{DmaStage2, Error, GuestId, HostStage2, Leaf, PageRange, UncheckedRange};
 use spin::Once;
 use spin::mutex::{TicketMutex, TicketMutexGuard};
 

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use hyp::mem_protect::{HostStage2, Leaf, LeafKind, PAGE_BYTES, PageRange, Stage2Error};
 use io_pgtable::{Ipa, Pa};
+use mem_protect::{HostStage2, Leaf, LeafKind, PAGE_BYTES, PageRange, Stage2Error};
 
 /// Pages that the host's CPUs can reach, as runs of page numbers: the first and the one after the last.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

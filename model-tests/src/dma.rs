@@ -4,8 +4,8 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use hyp::mem_protect::{DmaError, DmaStage2, Leaf, LeafKind, PAGE_BYTES, PageRange};
 use io_pgtable::{HeapMemory, Ipa, MemType, Pa};
+use mem_protect::{DmaError, DmaStage2, Leaf, LeafKind, PAGE_BYTES, PageRange};
 use shadow_s2::{GrantError, Invalidate, InvalidateError, IpaRange, Plan, RevokeError, ShadowS2, Target};
 use smmu_drv::{Smmu, Stage2Cfg, Stale};
 use smmu_model::{Memory, Model};

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use hyp::mem_protect::{Owner as PageOwner, PageRange, Stats};
 use io_pgtable::Ipa;
+use mem_protect::{Owner as PageOwner, PageRange, Stats};
 use smmu_model::{Basis, Mapped, Model, Reachable};
 
 use crate::layout;

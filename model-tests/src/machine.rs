@@ -4,10 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
-use hyp::mem_protect::{
-    Error, Owner as PageOwner, Ownership, PAGE_BYTES, PageInfo, PageMap, PageRange, UncheckedRange,
-};
 use io_pgtable::{Bbm, Cfg, Ipa};
+use mem_protect::{Error, Owner as PageOwner, Ownership, PAGE_BYTES, PageInfo, PageMap, PageRange, UncheckedRange};
 use shadow_s2::{IpaRange, ShadowS2};
 use smmu_drv::errata::Quirks;
 use smmu_drv::platform::WiredIrq;

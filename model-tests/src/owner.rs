@@ -2,8 +2,8 @@
 
 use std::ops::{Deref, DerefMut};
 
-use hyp::mem_protect::{Claim, Ownership};
 use io_pgtable::Ipa;
+use mem_protect::{Claim, Ownership};
 use smmu_drv::platform::{ClaimError, HostMemory, Sharing};
 
 use crate::cpu::Cpu;

@@ -4,8 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
-use hyp::mem_protect::{InUse, NoMemory, PageOps, PageRange};
 use io_pgtable::Pa;
+use mem_protect::{InUse, NoMemory, PageOps, PageRange};
 use smmu_model::Memory;
 
 use crate::missing::is_missing;

@@ -4,7 +4,7 @@
 //! ([`smmu_model::mem::Saved`]), the SMMUs and the drivers by copies. The IOMMU's table and the ownership map are made anew:
 //! they are what they were, as nothing changed its owner before the snapshot.
 
-use hyp::mem_protect::PageMap;
+use mem_protect::PageMap;
 use smmu_drv::Smmu;
 use smmu_model::{Model, mem};
 
@@ -38,7 +38,7 @@ impl Machine {
     pub fn snapshot(&mut self) -> Snapshot {
         assert_eq!(self.claims(), 0, "a claim has no copies");
         let Some(El2 { owner, drivers }) = &self.el2 else { panic!("no EL2") };
-        assert_eq!(owner.stats(), hyp::mem_protect::Stats::default(), "pages changed their owner");
+        assert_eq!(owner.stats(), mem_protect::Stats::default(), "pages changed their owner");
         let drivers = drivers.borrow();
         Snapshot {
             mem: self.mem.save(),

@@ -1,6 +1,6 @@
 //! What the host loses when an SMMU fails while there is no memory for tables: its own pages, and nothing of anybody else's.
 
-use hyp::mem_protect::{Devices, Error, Finding, Lost, PageRange, Table};
+use mem_protect::{Devices, Error, Finding, Lost, PageRange, Table};
 use model_tests::layout::{SID, TRANSLATER, TRANSLATER_BYTES, VICTIM};
 use model_tests::{Machine, Setup};
 use smmu_model::{Bbml, Config, Injection};

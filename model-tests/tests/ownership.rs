@@ -1,6 +1,6 @@
 //! Pages that are not the host's, pages that stop being the host's, and what a cache may remember of them.
 
-use hyp::mem_protect::{DmaStage2, Error, PageRange, UncheckedRange};
+use mem_protect::{DmaStage2, Error, PageRange, UncheckedRange};
 use model_tests::host::{ABORT, BYPASS, Host, STAGE1, Shape};
 use model_tests::layout::{
     BAR, ECAM, EL2, GIC, IOVA, ITS, RAM, RAM_BYTES, SECRET, SID, SMMU, TABLES, TRANSLATER, UART, VICTIM,

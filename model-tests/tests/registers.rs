@@ -1,6 +1,6 @@
 //! Every register, every size, every value, in every order.
 
-use hyp::mem_protect::Error;
+use mem_protect::Error;
 use model_tests::host::{ABORT, BYPASS, Host, ON, QUEUES, Shape};
 use model_tests::layout::{EL2, HOST_CMDQ, HOST_EVTQ, IOVA, RAM, RAM_BYTES, SECRET, SID, VICTIM};
 use model_tests::{Machine, Setup, Verdict, twice, twice_with, undefended};

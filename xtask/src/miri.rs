@@ -13,7 +13,7 @@ use crate::test::tally::Tally;
 
 /// Run the libraries' tests under Miri, which finds undefined behaviour
 ///
-/// Runs the unit tests of io-pgtable, smmu-drv and shadow-s2, or of the crates named. Tests that repeat themselves shorten
+/// Runs the unit tests of io-pgtable, smmu-drv, shadow-s2 and mem-protect, or of the crates named. Tests that repeat themselves shorten
 /// themselves under Miri. Needs a nightly toolchain; its components miri and rust-src are added if they are missing.
 ///
 /// Examples:
@@ -42,16 +42,19 @@ enum Library {
     SmmuDrv,
     /// The mirror of ownership
     ShadowS2,
+    /// The ownership of pages
+    MemProtect,
 }
 
 impl Library {
-    const ALL: [Self; 3] = [Self::IoPgtable, Self::ShadowS2, Self::SmmuDrv];
+    const ALL: [Self; 4] = [Self::IoPgtable, Self::ShadowS2, Self::MemProtect, Self::SmmuDrv];
 
     fn package(self) -> &'static str {
         match self {
             Self::IoPgtable => "io-pgtable",
             Self::SmmuDrv => "smmu-drv",
             Self::ShadowS2 => "shadow-s2",
+            Self::MemProtect => "mem-protect",
         }
     }
 
@@ -59,7 +62,7 @@ impl Library {
     fn has_integration_tests(self) -> bool {
         match self {
             Self::IoPgtable | Self::SmmuDrv => true,
-            Self::ShadowS2 => false,
+            Self::ShadowS2 | Self::MemProtect => false,
         }
     }
 }

@@ -5,8 +5,8 @@ use crate::arch::{self, Conduit, PAGE};
 use crate::exit::refuse;
 use crate::pool;
 use hyp::boot_info::{Layout, MmioPolicy, PhysRange, Platform, Request, image::HEADER_SIZE, layout, plan};
-use hyp::mem_protect::{Owner, PageInfo, PageMap};
 use io_pgtable::Pa;
+use mem_protect::{Owner, PageInfo, PageMap};
 
 /// Pool for every machine, in bytes: stream tables, queues, and the first splits.
 const POOL_MIN: u64 = 8 << 20;

@@ -21,10 +21,10 @@ use aarch64_cpu::registers::{CNTFRQ_EL0, CurrentEL, MPIDR_EL1, Readable};
 use division::Division;
 use hyp::boot_info::{self, Early, Layout, MmioPolicy, PhysRange, Platform, fdt_edit, policy};
 use hyp::boot_info::{Array, gic::ITS_MAX};
-#[cfg(feature = "ghost")]
-use hyp::mem_protect::PageMap;
-use hyp::mem_protect::{HostStage2, Owner, Ownership, PageRange};
 use io_pgtable::{Ipa, Pa};
+#[cfg(feature = "ghost")]
+use mem_protect::PageMap;
+use mem_protect::{HostStage2, Owner, Ownership, PageRange};
 
 /// Most pages that one hypercall takes: bounds the time with interrupts masked.
 const MAX_PAGES_PER_CALL: u64 = 512;
@@ -109,7 +109,7 @@ fn max_pages() -> u64 {
 /// Starts the abstract state beside the real one.
 #[cfg(feature = "ghost")]
 fn watch(map: &PageMap<'_>) {
-    use hyp::ghost::{Ghost, Page};
+    use mem_protect::ghost::{Ghost, Page};
     let count: u64 = map.ram().map(PageRange::count).sum();
     let count = usize::try_from(count).unwrap_or(usize::MAX);
     let memory = count.checked_mul(size_of::<Page>()).and_then(usize::checked_next_power_of_two).and_then(pool::alloc);

@@ -2,8 +2,8 @@
 
 use bitflags::bitflags;
 
-use crate::mem_protect::{Error, UncheckedRange};
 use crate::smccc::SVE_HINT;
+use mem_protect::{Error, UncheckedRange};
 
 /// Changes when a caller written for an older number would misunderstand.
 pub const VERSION_MAJOR: u32 = 1;

@@ -1,7 +1,7 @@
 //! From a request to its answer: one exhaustive match over the calls.
 
 use super::abi::{Answer, Features, Request, Stat, Status, VERSION_MAJOR, VERSION_MINOR};
-use crate::mem_protect::{DmaStage2, Error, GuestId, HostStage2, Ownership, PageOps, UncheckedRange};
+use mem_protect::{DmaStage2, Error, GuestId, HostStage2, Ownership, PageOps, UncheckedRange};
 
 /// The page transitions, as the dispatcher calls them. [`Ownership`] implements it.
 ///

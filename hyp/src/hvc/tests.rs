@@ -3,7 +3,7 @@
 use std::vec::Vec;
 
 use super::{Answer, Features, Function, Request, Services, Stat, Status, Transitions, dispatch};
-use crate::mem_protect::{Error, GuestId, UncheckedRange};
+use mem_protect::{Error, GuestId, UncheckedRange};
 
 /// The numbers are an interface: they are written down here a second time, by hand.
 #[test]

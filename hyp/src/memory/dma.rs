@@ -3,8 +3,8 @@
 use super::host_s2::{self, HOST_VMID};
 use super::tables::PoolTables;
 use crate::iommu;
-use hyp::mem_protect::{DmaError, DmaStage2, Leaf, Owner, PageMap, PageRange};
 use io_pgtable::{Bbm, Cfg, CfgError, Ipa, Pa};
+use mem_protect::{DmaError, DmaStage2, Leaf, Owner, PageMap, PageRange};
 use shadow_s2::{
     GrantError, Invalidate, InvalidateError, IpaRange, Plan, RevokeError, ShadowS2, SnapshotError, Target,
 };

@@ -7,8 +7,8 @@
 use super::tables::PoolTables;
 use crate::arch::{self, Image, StageOneRegs, tlb};
 use crate::pool;
-use hyp::mem_protect::{InUse, NoMemory, PageOps, PageRange};
 use io_pgtable::{Attrs, Cfg, CfgError, El2, IoPgtable, Iova, MapError, Pa, Prot, TlbError, TlbOps, TlbRange};
+use mem_protect::{InUse, NoMemory, PageOps, PageRange};
 
 /// EL2's table.
 pub struct El2Table {

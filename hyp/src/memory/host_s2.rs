@@ -5,10 +5,10 @@ use super::{map_failure, unmap_failure};
 use crate::arch::setup::HostStage2Regs;
 use crate::arch::tlb;
 use crate::exit;
-use hyp::mem_protect::{HostStage2, Leaf, LeafKind, PageRange, Stage2Error};
 use io_pgtable::{
     Attrs, Cfg, CfgError, IoPgtable, Iova, Ipa, MemType, Pa, Prot, S2, TlbError, TlbOps, TlbRange, TlbScope,
 };
+use mem_protect::{HostStage2, Leaf, LeafKind, PageRange, Stage2Error};
 
 /// VMID of the host, on the CPUs and in every SMMU.
 pub const HOST_VMID: u16 = 1;

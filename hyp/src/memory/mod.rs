@@ -12,8 +12,8 @@ pub mod el2;
 pub mod host_s2;
 pub mod tables;
 
-use hyp::mem_protect::{Ownership, Stage2Error};
 use io_pgtable::{MapError, UnmapError};
+use mem_protect::{Ownership, Stage2Error};
 
 /// The page bookkeeping of this hypervisor, with the three tables that follow it.
 pub type HostOwnership = Ownership<'static, host_s2::HostTable, dma::DmaTable, el2::El2Table>;

@@ -6,8 +6,8 @@
 
 use std::rc::Rc;
 
-use hyp::mem_protect::{Devices, PageRange, Stats};
 use io_pgtable::Ipa;
+use mem_protect::{Devices, PageRange, Stats};
 
 use super::finding::Finding;
 use crate::cpu::Cpu;

@@ -159,7 +159,7 @@ impl Play {
         let host = self.host(n);
         let needed = [host.strtab(), host.cmdq(), host.evtq(), VICTIM, HOST_STRTAB, HOST_L2, HOST_CMDQ, HOST_EVTQ];
         let map = self.on.m.owner().map();
-        if needed.iter().any(|page| map.owner(page >> 12) != hyp::mem_protect::Owner::Host) {
+        if needed.iter().any(|page| map.owner(page >> 12) != mem_protect::Owner::Host) {
             return Ok(());
         }
         self.start(n, 0)?;

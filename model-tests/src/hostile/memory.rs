@@ -1,6 +1,6 @@
 //! What the host's CPUs write into memory: tables, queues, anything, as long as it is theirs.
 
-use hyp::mem_protect::Owner as PageOwner;
+use mem_protect::Owner as PageOwner;
 
 use super::action::Entry;
 use super::{Driver, Play};

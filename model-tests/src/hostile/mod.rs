@@ -37,7 +37,7 @@ mod watch;
 use std::cell::Cell;
 use std::sync::LazyLock;
 
-use hyp::mem_protect::UncheckedRange;
+use mem_protect::UncheckedRange;
 use smmu_drv::AccessSize;
 use smmu_model::{Access, Cache};
 

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use hyp::mem_protect::{Error, PAGE_BYTES, UncheckedRange};
+use mem_protect::{Error, PAGE_BYTES, UncheckedRange};
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::thread;
 use smmu_model::Transfer;
@@ -306,7 +306,7 @@ pub(crate) fn everybody(world: &World) {
         world.write32(n, r::CR0, 0);
     }
     let ownership = world.ownership().lock();
-    assert_eq!(ownership.audit(hyp::mem_protect::Devices::default()), Ok(()));
+    assert_eq!(ownership.audit(mem_protect::Devices::default()), Ok(()));
     let claimed = (0..64).filter_map(|number| ownership.map().page(page(number) / PAGE_BYTES));
     assert_eq!(claimed.map(|page| u64::from(page.pins())).sum::<u64>(), 0, "claims leak");
     drop(ownership);

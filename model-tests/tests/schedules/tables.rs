@@ -1,9 +1,9 @@
 //! What the ownership map drives: the CPUs' stage 2, the IOMMU's stage 2 with its plans, and EL2's hands on pages.
 
-use hyp::mem_protect::{
+use io_pgtable::{HeapMemory, Ipa, MemType, Pa};
+use mem_protect::{
     DmaError, DmaStage2, HostStage2, InUse, Leaf, LeafKind, NoMemory, PAGE_BYTES, PageOps, PageRange, Stage2Error,
 };
-use io_pgtable::{HeapMemory, Ipa, MemType, Pa};
 use shadow_s2::{GrantError, Invalidate, InvalidateError, IpaRange, Plan, RevokeError, ShadowS2, Target};
 use smmu_drv::{Stage2Cfg, Stale};
 

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
-use hyp::mem_protect::{Owner as PageOwner, Ownership, PAGE_BYTES, PageInfo, PageMap, PageRange};
 use io_pgtable::{Bbm, Cfg, HeapMemory, Ipa, Pa};
+use mem_protect::{Owner as PageOwner, Ownership, PAGE_BYTES, PageInfo, PageMap, PageRange};
 use shadow_s2::{IpaRange, ShadowS2};
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::thread;

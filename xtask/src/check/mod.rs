@@ -34,7 +34,7 @@ enum Action {
 }
 
 /// Crates without hardware access: they are linted for both targets.
-const LIBRARIES: [&str; 6] = ["-p", "io-pgtable", "-p", "smmu-drv", "-p", "shadow-s2"];
+const LIBRARIES: [&str; 8] = ["-p", "io-pgtable", "-p", "smmu-drv", "-p", "shadow-s2", "-p", "mem-protect"];
 
 /// Runs the command.
 ///

@@ -25,7 +25,7 @@ const MOST_SURVIVORS: usize = 15;
 /// Where they are listed, from the root of the checkout.
 const LIST: &str = "xtask/equivalent-mutants.txt";
 
-/// Mutate the driver's modules and see that the tests notice
+/// Mutate the driver and the ownership map and see that the tests notice
 ///
 /// Runs cargo-mutants in two rounds: the package's own tests, which are quick and find most, then the tests against the SMMU
 /// model for what is left. What is left then must stand in xtask/equivalent-mutants.txt with the reason why it changes
@@ -72,10 +72,13 @@ enum Module {
     Emulation,
     /// The IOMMU's copy of who owns what
     Mirror,
+    /// Who owns which page, and how that changes
+    Ownership,
 }
 
 impl Module {
-    const ALL: [Self; 6] = [Self::Policy, Self::Ste, Self::Queue, Self::TakeOver, Self::Emulation, Self::Mirror];
+    const ALL: [Self; 7] =
+        [Self::Policy, Self::Ste, Self::Queue, Self::TakeOver, Self::Emulation, Self::Mirror, Self::Ownership];
 
     fn name(self) -> &'static str {
         match self {
@@ -85,6 +88,7 @@ impl Module {
             Self::TakeOver => "take-over",
             Self::Emulation => "emulation",
             Self::Mirror => "mirror",
+            Self::Ownership => "ownership",
         }
     }
 
@@ -92,6 +96,7 @@ impl Module {
         match self {
             Self::Policy | Self::Queue | Self::Ste | Self::TakeOver | Self::Emulation => "smmu-drv",
             Self::Mirror => "shadow-s2",
+            Self::Ownership => "mem-protect",
         }
     }
 
@@ -135,6 +140,7 @@ impl Module {
                 "smmu-drv/src/invalidate.rs",
             ],
             Self::Mirror => &["shadow-s2/src/*.rs"],
+            Self::Ownership => &["mem-protect/src/*.rs"],
         }
     }
 }

@@ -9,11 +9,12 @@ use crate::progress::step;
 use crate::threats::table::{End, Found};
 
 /// The packages with such tests, and which of their targets are run.
-const PACKAGES: [(&str, &[&str]); 5] = [
+const PACKAGES: [(&str, &[&str]); 6] = [
     ("io-pgtable", &["--lib", "--tests"]),
     ("model-tests", &["--tests"]),
     ("smmu-drv", &["--tests"]),
     ("shadow-s2", &["--tests"]),
+    ("mem-protect", &["--tests"]),
     ("hyp", &["--lib"]),
 ];
 

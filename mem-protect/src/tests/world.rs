@@ -11,7 +11,7 @@ use std::{
 use io_pgtable::{Ipa, Pa};
 
 use super::range;
-use crate::mem_protect::{
+use crate::{
     DmaError, DmaStage2, HostStage2, InUse, Leaf, LeafKind, NoMemory, Owner, Ownership, PAGE_BYTES, PAGE_SHIFT,
     PFN_LIMIT, PageInfo, PageMap, PageOps, PageRange, Stage2Error,
 };
@@ -327,7 +327,7 @@ pub(super) fn check(owned: &Owned, world: &World) {
         let host = page.owner() == Owner::Host;
         assert_eq!(state.cpu.contains(&pfn), host, "CPU, page {pfn:#x} {page:?}");
         assert_eq!(state.dma.contains(&pfn), host, "DMA, page {pfn:#x} {page:?}");
-        let donated = page.hyp_use() == Some(crate::mem_protect::HypUse::Donated);
+        let donated = page.hyp_use() == Some(crate::HypUse::Donated);
         assert_eq!(state.el2.contains(&pfn), donated || page.pins() > 0, "EL2, page {pfn:#x} {page:?}");
         assert!(!state.pool.contains(&pfn) || donated, "pool, page {pfn:#x} {page:?}");
         assert!(page.pins() == 0 || host, "page {pfn:#x} {page:?}");

@@ -4,7 +4,7 @@ use super::{
     named, range,
     world::{Owned, RAM, Step, Step::*, World, check, machine, records},
 };
-use crate::mem_protect::{Devices, DmaError, Error, FaultAnswer, GuestLife, Lost, Owner, PageState};
+use crate::{Devices, DmaError, Error, FaultAnswer, GuestLife, Lost, Owner, PageState};
 
 /// A transition with the state it starts from and the steps it takes.
 struct Case {
@@ -210,13 +210,13 @@ fn a_handle_is_free_again_when_no_page_names_it() {
 #[test]
 fn guests_run_out() {
     let (mut owned, _world) = machine();
-    for handle in 0..crate::mem_protect::MAX_GUESTS {
+    for handle in 0..crate::MAX_GUESTS {
         assert_eq!(owned.vm_create().map(|id| id.handle()), Ok(handle));
     }
     assert_eq!(owned.vm_create(), Err(Error::TooManyGuests));
     owned.vm_destroy(7).unwrap();
     assert_eq!(owned.vm_create().map(|id| id.handle()), Ok(7));
-    for handle in [u64::from(crate::mem_protect::MAX_GUESTS), 255, 256, u64::MAX] {
+    for handle in [u64::from(crate::MAX_GUESTS), 255, 256, u64::MAX] {
         assert_eq!(owned.vm_destroy(handle), Err(Error::NoSuchGuest));
         assert_eq!(owned.host_donate_guest(named(AT, 1), handle), Err(Error::NoSuchGuest));
     }

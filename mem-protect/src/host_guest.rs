@@ -1,69 +1,12 @@
-//! Guests as owners: made and ended, given pages, lent pages, and stripped of them when they are gone.
-//!
-//! A handle is free again only when no page names it any more, so that a new guest never inherits an old one's pages.
+//! Transitions between the host and guests: create, destroy, share, unshare, donate, reclaim.
 
-use super::{
-    DmaStage2, Error, GuestId, HostStage2, MAX_GUESTS, Owner, Ownership, PageInfo, PageOps, PageState, UncheckedRange,
-    host::GrantFailure,
-};
-
-/// Where a guest is in its life.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum GuestLife {
-    /// The handle is free.
-    #[default]
-    Free,
-    /// It gets pages.
-    Alive,
-    /// It was ended and some page still names it.
-    Dying,
-}
-
-/// One guest: its life, and how many pages name it.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Guest {
-    life: GuestLife,
-    owned: u64,
-    borrowed: u64,
-}
-
-impl Guest {
-    /// Frees the handle of a dying guest that no page names.
-    fn settle(&mut self) {
-        if self.life == GuestLife::Dying && self.owned == 0 && self.borrowed == 0 {
-            self.life = GuestLife::Free;
-        }
-    }
-}
-
-/// Every guest, by handle.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Guests([Guest; MAX_GUESTS as usize]);
-
-impl Guests {
-    fn get(&self, id: GuestId) -> Guest {
-        self.0.get(usize::from(id.handle())).copied().unwrap_or_default()
-    }
-
-    fn get_mut(&mut self, id: GuestId) -> Option<&mut Guest> {
-        self.0.get_mut(usize::from(id.handle()))
-    }
-
-    /// The guest that `handle` names, if it exists in any way.
-    fn existing(&self, handle: u64) -> Result<GuestId, Error> {
-        GuestId::new(handle).filter(|&id| self.get(id).life != GuestLife::Free).ok_or(Error::NoSuchGuest)
-    }
-
-    /// The guest that `handle` names, if it can get pages.
-    fn alive(&self, handle: u64) -> Result<GuestId, Error> {
-        let id = self.existing(handle)?;
-        match self.get(id).life {
-            GuestLife::Alive => Ok(id),
-            GuestLife::Dying => Err(Error::GuestDying),
-            GuestLife::Free => Err(Error::NoSuchGuest),
-        }
-    }
-}
+use crate::error::Error;
+use crate::guest::{Guest, GuestLife};
+use crate::host::GrantFailure;
+use crate::ownership::Ownership;
+use crate::page::{GuestId, MAX_GUESTS, Owner, PageInfo, PageState};
+use crate::range::UncheckedRange;
+use crate::traits::{DmaStage2, HostStage2, PageOps};
 
 impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
     /// Makes a guest without pages and returns its handle.

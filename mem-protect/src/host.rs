@@ -3,20 +3,11 @@
 //! Taking: CPU stage 2 and TLBs, then IOMMU stage 2 and every SMMU. Giving: the reverse of neither, but CPU first
 //! again, since undoing the CPU side cannot fail while undoing the IOMMU side needs the SMMUs to answer.
 
-use super::{DmaError, DmaStage2, Error, HostStage2, Owner, Ownership, PageOps, PageRange, Stage2Error};
-
-/// Counters since boot, for the console and the tests.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Pages taken from the host.
-    pub revoked: u64,
-    /// Pages given to the host.
-    pub granted: u64,
-    /// Transitions that failed after their checks and were rolled back.
-    pub rolled_back: u64,
-    /// Pages of the host that a rollback could not map again for its CPUs at once; a fault of the host repairs them.
-    pub unmapped: u64,
-}
+use crate::error::Error;
+use crate::ownership::Ownership;
+use crate::page::Owner;
+use crate::range::PageRange;
+use crate::traits::{DmaError, DmaStage2, HostStage2, PageOps, Stage2Error};
 
 /// What to do about a stage-2 fault of the host on RAM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +20,7 @@ pub enum FaultAnswer {
 
 /// How giving pages to the host failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum GrantFailure {
+pub(crate) enum GrantFailure {
     /// The host reaches nothing of it, neither by CPU nor by DMA.
     Undone(Error),
     /// The CPU mapping could not be undone, so the host has the pages.
@@ -58,9 +49,9 @@ impl From<DmaError> for Error {
 impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
     /// Takes `range` from the host's CPUs and streams. On success neither can reach it and nothing in flight will.
     ///
-    /// On an error the host has it as before; see [`Stats::unmapped`] for the one exception, which costs the host a
+    /// On an error the host has it as before; see [`Stats::unmapped`](crate::Stats::unmapped) for the one exception, which costs the host a
     /// fault.
-    pub(super) fn revoke_host(&mut self, range: PageRange) -> Result<(), Error> {
+    pub(crate) fn revoke_host(&mut self, range: PageRange) -> Result<(), Error> {
         self.cpu.unmap(range).inspect_err(|_| self.stats.rolled_back = self.stats.rolled_back.saturating_add(1))?;
         if let Err(error) = self.dma.revoke(range) {
             self.stats.rolled_back = self.stats.rolled_back.saturating_add(1);
@@ -77,7 +68,7 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
     }
 
     /// Gives `range`, which holds nothing secret any more, to the host's CPUs and streams.
-    pub(super) fn grant_host(&mut self, range: PageRange) -> Result<(), GrantFailure> {
+    pub(crate) fn grant_host(&mut self, range: PageRange) -> Result<(), GrantFailure> {
         let failure = match self.cpu.map(range) {
             Err(error) => GrantFailure::Undone(error.into()),
             Ok(()) => match self.dma.grant(range) {
@@ -94,7 +85,7 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
     }
 
     /// Puts the blocks around `range` together again, after it was granted and written down.
-    pub(super) fn tidy(&mut self, range: PageRange) {
+    pub(crate) fn tidy(&mut self, range: PageRange) {
         self.cpu.coalesce(range);
         self.dma.coalesce(range);
     }

@@ -7,7 +7,7 @@ use super::{
     named, range,
     world::{BOOT, RAM, check, machine, records},
 };
-use crate::mem_protect::{Error, MAX_PINS};
+use crate::{Error, MAX_PINS};
 
 #[test]
 fn a_claim_reads_and_writes_inside_itself_only() {

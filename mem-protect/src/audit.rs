@@ -9,9 +9,11 @@ use core::fmt;
 
 use io_pgtable::Ipa;
 
-use super::{
-    DmaStage2, HostStage2, Leaf, LeafKind, Owner, Ownership, PAGE_SHIFT, PFN_LIMIT, PageMap, PageOps, PageRange,
-};
+use crate::map::PageMap;
+use crate::ownership::Ownership;
+use crate::page::Owner;
+use crate::range::{PAGE_SHIFT, PFN_LIMIT, PageRange};
+use crate::traits::{DmaStage2, HostStage2, Leaf, LeafKind, PageOps};
 
 /// Which table disagrees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

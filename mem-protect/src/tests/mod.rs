@@ -9,7 +9,7 @@ mod steps;
 mod tables;
 mod world;
 
-use super::{PageRange, UncheckedRange};
+use crate::{PageRange, UncheckedRange};
 
 /// A range as a caller names it.
 fn named(pfn: u64, count: u64) -> UncheckedRange {

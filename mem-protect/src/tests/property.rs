@@ -6,7 +6,7 @@ use super::{
     named, range,
     world::{BOOT, CAP, FIRMWARE, HIGH, Owned, PAGES, RAM, World, check, machine},
 };
-use crate::mem_protect::{Devices, Error, Owner, PageState};
+use crate::{Devices, Error, Owner, PageState};
 
 /// xorshift64*: the runs repeat exactly.
 struct Random(u64);
@@ -157,7 +157,7 @@ fn agree(model: &Model, owned: &Owned, world: &World) {
         let owner = |who| match who {
             Who::Host => Owner::Host,
             Who::Boot | Who::Pool => Owner::Hyp,
-            Who::Guest(id) => Owner::Guest(crate::mem_protect::GuestId::new(id).unwrap()),
+            Who::Guest(id) => Owner::Guest(crate::GuestId::new(id).unwrap()),
             Who::Nobody => Owner::Device,
         };
         assert_eq!(info.owner(), owner(page.owner));

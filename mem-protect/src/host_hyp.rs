@@ -1,9 +1,11 @@
 //! Transitions between the host and EL2: share, unshare, donate, give back.
 
-use super::{
-    DmaStage2, Error, HostStage2, HypUse, Owner, Ownership, PageInfo, PageOps, PageRange, PageState, UncheckedRange,
-    host::GrantFailure,
-};
+use crate::error::Error;
+use crate::host::GrantFailure;
+use crate::ownership::Ownership;
+use crate::page::{HypUse, Owner, PageInfo, PageState};
+use crate::range::{PageRange, UncheckedRange};
+use crate::traits::{DmaStage2, HostStage2, PageOps};
 
 impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
     /// Lends pages of the host to EL2: host OWNED becomes SHARED_OWNED. The host and its devices keep their access.

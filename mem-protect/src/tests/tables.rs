@@ -12,7 +12,7 @@ use io_pgtable::{Attrs, Bbm, Cfg, HeapMemory, IoPgtable, Ipa, MapError, MemType,
 use shadow_s2::{GrantError, Invalidate, InvalidateError, IpaRange, Plan, RevokeError, ShadowS2, Target};
 
 use super::{named, range};
-use crate::mem_protect::{
+use crate::{
     Devices, DmaError, DmaStage2, Error, HostStage2, InUse, Leaf, LeafKind, NoMemory, Owner, Ownership, PAGE_SHIFT,
     PageInfo, PageMap, PageOps, PageRange, Stage2Error,
 };

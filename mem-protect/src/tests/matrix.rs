@@ -6,8 +6,8 @@ use super::{
     named,
     world::{BOOT, CAP, FIRMWARE, HIGH, Owned, PAGES, RAM, World, check, machine, records},
 };
-use crate::mem_protect::Error::{self, *};
-use crate::mem_protect::PageRange;
+use crate::Error::{self, *};
+use crate::PageRange;
 
 /// What a page can be. Guest 0 lives; guest 1 is dying.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

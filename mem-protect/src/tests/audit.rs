@@ -4,7 +4,7 @@ use super::{
     named, range,
     world::{BOOT, FIRMWARE, HIGH, RAM, machine},
 };
-use crate::mem_protect::{Devices, Disagreement, Finding, LeafKind, Lost, Owner, Table};
+use crate::{Devices, Disagreement, Finding, LeafKind, Lost, Owner, Table};
 use io_pgtable::Ipa;
 
 fn at(pfn: u64) -> Ipa {

@@ -1,17 +1,12 @@
 //! A second opinion on ownership: an abstract state that follows the calls of the host by their specification alone.
 //!
 //! The `ghost` build keeps it beside the real map and compares the two after every trap. It shares no code with
-//! [`mem_protect`](crate::mem_protect) but the types it compares: a page is one of a few words here, and a call that
+//! the rest of this crate but the types it compares: a page is one of a few words here, and a call that
 //! succeeds moves pages from one word to another or is itself the disagreement.
-#![deny(
-    clippy::indexing_slicing,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::arithmetic_side_effects
-)]
 
-use crate::mem_protect::{MAX_RAM_RANGES, Owner, PageInfo, PageMap, PageRange};
+use crate::map::{MAX_RAM_RANGES, PageMap};
+use crate::page::{Owner, PageInfo};
+use crate::range::PageRange;
 use core::fmt;
 
 /// Pages that are told apart from others at a time.

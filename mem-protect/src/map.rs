@@ -1,6 +1,8 @@
 //! The ownership map: one record for every page of RAM, over several RAM ranges.
 
-use super::{Error, Owner, PageInfo, PageRange};
+use crate::error::Error;
+use crate::page::{Owner, PageInfo};
+use crate::range::PageRange;
 
 /// How many separate ranges of RAM a machine can have.
 pub const MAX_RAM_RANGES: usize = 16;
@@ -116,7 +118,7 @@ impl<'m> PageMap<'m> {
     ///
     /// # Errors
     /// [`Error::NotRam`] unless one range of RAM holds all of it.
-    pub(super) fn pages_mut(&mut self, range: PageRange) -> Result<&mut [PageInfo], Error> {
+    pub(crate) fn pages_mut(&mut self, range: PageRange) -> Result<&mut [PageInfo], Error> {
         let at = self.locate(range)?;
         self.pages.get_mut(at).ok_or(Error::NotRam)
     }

@@ -3,7 +3,7 @@
 
 use io_pgtable::{Ipa, Pa};
 
-use super::PageRange;
+use crate::range::PageRange;
 
 /// The host's CPU stage 2: identity mapping of what the host may touch.
 pub trait HostStage2 {
@@ -25,7 +25,7 @@ pub trait HostStage2 {
     fn next_leaf(&self, from: Ipa) -> Option<Leaf>;
 
     /// Upkeep after `range` was mapped: puts blocks together again, so that their tables come back. Other CPUs may
-    /// fault on the block meanwhile, as when it is split; see [`Ownership::host_fault`](super::Ownership::host_fault).
+    /// fault on the block meanwhile, as when it is split; see [`Ownership::host_fault`](crate::Ownership::host_fault).
     fn coalesce(&mut self, range: PageRange) {
         let _ = range;
     }

@@ -176,7 +176,7 @@ impl PageInfo {
 
     /// The same page lent to `who`. The host and nobody's memory borrow nothing: they leave the page unlent.
     #[must_use]
-    pub(super) fn lent_to(self, who: Owner) -> Self {
+    pub(crate) fn lent_to(self, who: Owner) -> Self {
         let borrower = match who {
             Owner::Hyp | Owner::Guest(_) => code(who),
             Owner::Host | Owner::Device => NOBODY,
@@ -186,25 +186,25 @@ impl PageInfo {
 
     /// The same page, lent to nobody.
     #[must_use]
-    pub(super) fn unlent(self) -> Self {
+    pub(crate) fn unlent(self) -> Self {
         Self(self.0 & !(CODE << BORROWER_SHIFT))
     }
 
     /// The same page with one more claim; `None` at [`MAX_PINS`].
     #[must_use]
-    pub(super) fn pinned(self) -> Option<Self> {
+    pub(crate) fn pinned(self) -> Option<Self> {
         (self.pins() < MAX_PINS).then(|| Self(self.0.wrapping_add(ONE_PIN)))
     }
 
     /// The same page with one claim less; `None` if it had none.
     #[must_use]
-    pub(super) fn unpinned(self) -> Option<Self> {
+    pub(crate) fn unpinned(self) -> Option<Self> {
         (self.pins() > 0).then(|| Self(self.0.wrapping_sub(ONE_PIN)))
     }
 
     /// Whether all of `pages` are the host's, neither lent nor claimed: one comparison for all of them.
     #[must_use]
-    pub(super) fn all_plain_host(pages: &[Self]) -> bool {
+    pub(crate) fn all_plain_host(pages: &[Self]) -> bool {
         pages.iter().fold(0, |all, page| all | page.0) == 0
     }
 }

@@ -6,7 +6,11 @@
 use io_pgtable::{Ipa, Pa};
 use smmu_drv::platform::{ClaimError, HostMemory, Sharing};
 
-use super::{DmaStage2, Error, HostStage2, Owner, Ownership, PageOps, PageRange};
+use crate::error::Error;
+use crate::ownership::Ownership;
+use crate::page::Owner;
+use crate::range::PageRange;
+use crate::traits::{DmaStage2, HostStage2, PageOps};
 
 /// Most pages of one claim (64 MiB): more than any table or queue of an SMMU that Portcullis emulates.
 pub const MAX_CLAIM_PAGES: u64 = 1 << 14;

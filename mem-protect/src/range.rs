@@ -2,7 +2,7 @@
 
 use io_pgtable::{Ipa, Pa};
 
-use super::Error;
+use crate::error::Error;
 
 /// log2 of the page size: ownership is kept for 4 KiB pages whatever the block size of the tables.
 pub const PAGE_SHIFT: u32 = 12;

@@ -1,0 +1,64 @@
+//! Guests as owners of pages: which exist, and how many pages name each.
+//!
+//! A handle is free again only when no page names it any more, so that a new guest never inherits an old one's pages.
+
+use crate::error::Error;
+use crate::page::{GuestId, MAX_GUESTS};
+
+/// Where a guest is in its life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum GuestLife {
+    /// The handle is free.
+    #[default]
+    Free,
+    /// It gets pages.
+    Alive,
+    /// It was ended and some page still names it.
+    Dying,
+}
+
+/// One guest: its life, and how many pages name it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Guest {
+    pub(crate) life: GuestLife,
+    pub(crate) owned: u64,
+    pub(crate) borrowed: u64,
+}
+
+impl Guest {
+    /// Frees the handle of a dying guest that no page names.
+    pub(crate) fn settle(&mut self) {
+        if self.life == GuestLife::Dying && self.owned == 0 && self.borrowed == 0 {
+            self.life = GuestLife::Free;
+        }
+    }
+}
+
+/// Every guest, by handle.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Guests([Guest; MAX_GUESTS as usize]);
+
+impl Guests {
+    pub(crate) fn get(&self, id: GuestId) -> Guest {
+        self.0.get(usize::from(id.handle())).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn get_mut(&mut self, id: GuestId) -> Option<&mut Guest> {
+        self.0.get_mut(usize::from(id.handle()))
+    }
+
+    /// The guest that `handle` names, if it exists in any way.
+    pub(crate) fn existing(&self, handle: u64) -> Result<GuestId, Error> {
+        GuestId::new(handle).filter(|&id| self.get(id).life != GuestLife::Free).ok_or(Error::NoSuchGuest)
+    }
+
+    /// The guest that `handle` names, if it can get pages.
+    pub(crate) fn alive(&self, handle: u64) -> Result<GuestId, Error> {
+        let id = self.existing(handle)?;
+        match self.get(id).life {
+            GuestLife::Alive => Ok(id),
+            GuestLife::Dying => Err(Error::GuestDying),
+            GuestLife::Free => Err(Error::NoSuchGuest),
+        }
+    }
+}
