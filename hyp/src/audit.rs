@@ -14,9 +14,7 @@
 
 use crate::iommu;
 use crate::memory::HostOwnership;
-use core::fmt;
-use mem_protect::{Devices, Disagreement, Lost, PageRange};
-use smmu_drv::SmmuFinding;
+use mem_protect::{Devices, Finding, Lost, PageRange};
 use spin::Once;
 
 /// Most ranges of registers that the host can have.
@@ -60,24 +58,6 @@ pub fn init(cpu: impl Iterator<Item = PageRange>, dma: impl Iterator<Item = Page
     GIVEN.call_once(|| Given { cpu: Ranges::of(cpu), dma: Ranges::of(dma) });
 }
 
-/// What does not agree: a defect of EL2.
-#[derive(Debug)]
-pub enum Finding {
-    /// A page in a stage 2 table.
-    Table(Disagreement),
-    /// Something in an SMMU's shadow.
-    Smmu(SmmuFinding),
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Table(finding) => finding.fmt(f),
-            Self::Smmu(finding) => finding.fmt(f),
-        }
-    }
-}
-
 /// Compares all there is, and counts the pages that the host lost: those harm nobody else.
 ///
 /// # Errors
@@ -100,7 +80,7 @@ pub fn tables(ownership: &HostOwnership) -> Result<Lost, Finding> {
     if cfg!(feature = "no-isolation") {
         return Ok(Lost::default());
     }
-    ownership.audit_access(devices).map_err(Finding::Table)
+    ownership.audit_access(devices)
 }
 
 /// Compares every SMMU's shadow with the map.
@@ -108,5 +88,5 @@ pub fn tables(ownership: &HostOwnership) -> Result<Lost, Finding> {
 /// # Errors
 /// The first finding.
 pub fn smmus(ownership: &HostOwnership) -> Result<(), Finding> {
-    iommu::audit(ownership).map_err(Finding::Smmu)
+    iommu::audit(ownership)
 }

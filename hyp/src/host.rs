@@ -15,7 +15,7 @@ use crate::{audit, console, iommu, log, pool, psci};
 use core::fmt;
 use hyp::hvc::{Features, Services, Stat};
 use io_pgtable::{Ipa, Pa};
-use mem_protect::{FaultAnswer, Lost, Owner};
+use mem_protect::{Error, FaultAnswer, GuestId, Lost, Owner, Transition};
 use spin::Once;
 use spin::mutex::{TicketMutex, TicketMutexGuard};
 
@@ -172,29 +172,18 @@ impl fmt::Display for Clean {
 /// The hypercalls' way to this machine.
 pub struct Calls;
 
-#[cfg(feature = "ghost")]
-impl Calls {
-    fn pages(ownership: TicketMutexGuard<'static, HostOwnership>) -> crate::watch::Watched {
-        crate::watch::Watched(ownership)
-    }
-}
-
-#[cfg(not(feature = "ghost"))]
-impl Calls {
-    fn pages(ownership: TicketMutexGuard<'static, HostOwnership>) -> TicketMutexGuard<'static, HostOwnership> {
-        ownership
-    }
-}
-
 impl Services for Calls {
-    #[cfg(feature = "ghost")]
-    type Pages = crate::watch::Watched;
-    #[cfg(not(feature = "ghost"))]
-    type Pages = HostOwnership;
+    fn max_pages(&mut self) -> u64 {
+        let Some(ownership) = ownership() else { before_init() };
+        ownership.max_pages()
+    }
 
-    fn with_pages<R>(&mut self, call: impl FnOnce(&mut Self::Pages) -> R) -> R {
-        let Some(mut ownership) = ownership().map(Self::pages) else { before_init() };
-        call(&mut ownership)
+    fn transition(&mut self, transition: Transition) -> Result<Option<GuestId>, Error> {
+        let Some(mut ownership) = ownership() else { before_init() };
+        #[cfg(feature = "ghost")]
+        return crate::watch::apply(&mut ownership, transition);
+        #[cfg(not(feature = "ghost"))]
+        ownership.apply(transition)
     }
 
     fn features(&self) -> Features {

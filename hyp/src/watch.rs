@@ -21,11 +21,10 @@ use crate::{audit, exit, host};
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 use hyp::esr::{self, Trap};
-use hyp::hvc::Transitions;
-use mem_protect::ghost::{Call, Ghost, Violation};
-use mem_protect::{DmaStage2, Error, GuestId, HostStage2, Leaf, PageRange, UncheckedRange};
+use mem_protect::ghost::Ghost;
+use mem_protect::{Error, GuestId, Transition};
 use spin::Once;
-use spin::mutex::{TicketMutex, TicketMutexGuard};
+use spin::mutex::TicketMutex;
 
 static WATCH: Once<TicketMutex<Watch>> = Once::new();
 
@@ -89,123 +88,13 @@ fn disagree(what: &dyn fmt::Display, esr: u64) -> ! {
     exit::broken(format_args!("ghost: {what}; seen after the trap with ESR {esr:#x}"))
 }
 
-/// The page bookkeeping with the abstract state beside it, both locked: what the hypercalls of the ghost build act on.
-pub struct Watched(pub TicketMutexGuard<'static, HostOwnership>);
-
-impl Watched {
-    /// Lets the abstract state follow a call that answered `result`.
-    fn follow(&self, call: Call, range: UncheckedRange, result: Result<(), Error>) -> Result<(), Error> {
-        let Some(mut watch) = WATCH.get().map(TicketMutex::lock) else { return result };
-        match result {
-            Ok(()) => {
-                if let Err(violation) = watch.ghost.succeeded(call, range.pfn, range.count) {
-                    report(&violation);
-                }
-                self.look_up(call, range);
-            }
-            Err(Error::Dma | Error::Inconsistent) => watch.ghost.unknown(self.0.map(), range.pfn, range.count),
-            Err(_) => {}
-        }
-        result
+/// Carries out a transition, and lets the abstract state follow it. Ends the run where the two do not agree.
+pub fn apply(ownership: &mut HostOwnership, transition: Transition) -> Result<Option<GuestId>, Error> {
+    let result = ownership.apply(transition);
+    if let Some(mut watch) = WATCH.get().map(TicketMutex::lock)
+        && let Err(finding) = watch.ghost.follow(ownership, transition, result)
+    {
+        exit::broken(format_args!("ghost: {finding}"))
     }
-
-    /// Looks the pages of a call that succeeded up in both tables: mapped to themselves if they are the host's now,
-    /// absent if not.
-    fn look_up(&self, call: Call, range: UncheckedRange) {
-        let host = match call {
-            Call::DonateHyp | Call::DonateGuest(_) => false,
-            Call::ShareHyp
-            | Call::UnshareHyp
-            | Call::HypDonateHost
-            | Call::ShareGuest(_)
-            | Call::UnshareGuest(_)
-            | Call::Reclaim => true,
-        };
-        let window = self.0.dma().window();
-        for page in (range.pfn..range.pfn.saturating_add(range.count)).filter_map(PageRange::page) {
-            let here = |leaf: Option<Leaf>| leaf.is_some_and(|leaf| leaf.ipa == page.ipa() && leaf.pa == page.pa());
-            let cpu = here(self.0.cpu().next_leaf(page.ipa()));
-            let dma = here(self.0.dma().next_leaf(page.ipa()));
-            let reachable = cfg!(not(feature = "no-isolation")) && window.contains(page);
-            if cpu != host || (reachable && dma != host) {
-                exit::broken(format_args!(
-                    "ghost: after {call:?} page {:#x} is mapped for the CPUs: {cpu}, for DMA: {dma}",
-                    page.first()
-                ));
-            }
-        }
-    }
-
-    fn follow_life(
-        result: Result<u64, Error>,
-        life: fn(&mut Ghost<'static>, u64) -> Result<(), Violation>,
-    ) -> Result<u64, Error> {
-        let handle = result?;
-        if let Some(mut watch) = WATCH.get().map(TicketMutex::lock)
-            && let Err(violation) = life(&mut watch.ghost, handle)
-        {
-            report(&violation);
-        }
-        Ok(handle)
-    }
-}
-
-fn report(violation: &Violation) -> ! {
-    exit::broken(format_args!("ghost: {violation}"))
-}
-
-impl Transitions for Watched {
-    fn max_pages(&self) -> u64 {
-        self.0.max_pages()
-    }
-
-    fn host_share_hyp(&mut self, range: UncheckedRange) -> Result<(), Error> {
-        let result = self.0.host_share_hyp(range);
-        self.follow(Call::ShareHyp, range, result)
-    }
-
-    fn host_unshare_hyp(&mut self, range: UncheckedRange) -> Result<(), Error> {
-        let result = self.0.host_unshare_hyp(range);
-        self.follow(Call::UnshareHyp, range, result)
-    }
-
-    fn host_donate_hyp(&mut self, range: UncheckedRange) -> Result<(), Error> {
-        let result = self.0.host_donate_hyp(range);
-        self.follow(Call::DonateHyp, range, result)
-    }
-
-    fn hyp_donate_host(&mut self, range: UncheckedRange) -> Result<(), Error> {
-        let result = self.0.hyp_donate_host(range);
-        self.follow(Call::HypDonateHost, range, result)
-    }
-
-    fn vm_create(&mut self) -> Result<GuestId, Error> {
-        let guest = self.0.vm_create()?;
-        Self::follow_life(Ok(guest.handle().into()), Ghost::created).map(|_| guest)
-    }
-
-    fn vm_destroy(&mut self, handle: u64) -> Result<(), Error> {
-        let result = self.0.vm_destroy(handle).map(|()| handle);
-        Self::follow_life(result, Ghost::destroyed).map(|_| ())
-    }
-
-    fn host_donate_guest(&mut self, range: UncheckedRange, handle: u64) -> Result<(), Error> {
-        let result = self.0.host_donate_guest(range, handle);
-        self.follow(Call::DonateGuest(handle), range, result)
-    }
-
-    fn host_share_guest(&mut self, range: UncheckedRange, handle: u64) -> Result<(), Error> {
-        let result = self.0.host_share_guest(range, handle);
-        self.follow(Call::ShareGuest(handle), range, result)
-    }
-
-    fn host_unshare_guest(&mut self, range: UncheckedRange, handle: u64) -> Result<(), Error> {
-        let result = self.0.host_unshare_guest(range, handle);
-        self.follow(Call::UnshareGuest(handle), range, result)
-    }
-
-    fn host_reclaim_page(&mut self, range: UncheckedRange) -> Result<(), Error> {
-        let result = self.0.host_reclaim_page(range);
-        self.follow(Call::Reclaim, range, result)
-    }
+    result
 }

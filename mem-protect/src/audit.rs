@@ -1,61 +1,19 @@
 //! The audit: both stage-2 tables against the ownership map, page by page where it must be, leaf by leaf where it can
 //! be.
 //!
-//! It is the invariant as a function. Tests run it after every step; a build that distrusts itself runs it after every
+//! It is the invariant as a function. Tests run it after every step; the ghost build of the hypervisor runs it after every
 //! trap.
 
 use core::cell::Cell;
-use core::fmt;
 
 use io_pgtable::Ipa;
 
+use crate::finding::{Finding, Mismatch, Table};
 use crate::map::PageMap;
 use crate::ownership::Ownership;
 use crate::page::Owner;
 use crate::range::{PAGE_SHIFT, PFN_LIMIT, PageRange};
 use crate::traits::{DmaStage2, HostStage2, Leaf, LeafKind, PageOps};
-
-/// Which table disagrees.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Table {
-    /// The host's CPU stage 2.
-    Cpu,
-    /// The IOMMU stage 2.
-    Dma,
-}
-
-/// How it disagrees.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Finding {
-    /// A page of the host is not mapped: the host loses access, nobody gains any.
-    Missing,
-    /// Something is mapped that the host neither owns nor was given as a device: the invariant is broken.
-    Foreign,
-    /// A leaf leads to another address than its own: the invariant may be broken.
-    NotIdentity,
-    /// RAM mapped as a device, or a device mapped as RAM.
-    WrongKind,
-}
-
-/// The first page on which a table and the ownership map disagree.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Disagreement {
-    /// The table.
-    pub table: Table,
-    /// The page, as the table's input address.
-    pub ipa: Ipa,
-    /// Its owner in the map.
-    pub owner: Owner,
-    /// What is wrong.
-    pub finding: Finding,
-}
-
-impl fmt::Display for Disagreement {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { table, ipa, owner, finding } = self;
-        write!(f, "audit: {table:?} stage 2 at {ipa}: {finding:?}, owner {owner:?}")
-    }
-}
 
 /// What the host was given outside RAM, by a policy that is none of this module's business.
 #[derive(Clone, Copy, Debug, Default)]
@@ -100,8 +58,8 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
     /// the IOMMU's.
     ///
     /// # Errors
-    /// See [`Disagreement`].
-    pub fn audit(&self, devices: Devices<'_>) -> Result<(), Disagreement> {
+    /// See [`Finding`].
+    pub fn audit(&self, devices: Devices<'_>) -> Result<(), Finding> {
         self.audit_tables(devices, &Missing::IsAFinding)
     }
 
@@ -109,8 +67,8 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
     /// them too.
     ///
     /// # Errors
-    /// The first [`Disagreement`] that is not [`Finding::Missing`].
-    pub fn audit_access(&self, devices: Devices<'_>) -> Result<Lost, Disagreement> {
+    /// The first [`Finding`] that is not [`Mismatch::Missing`].
+    pub fn audit_access(&self, devices: Devices<'_>) -> Result<Lost, Finding> {
         let lost = Cell::new(Lost::default());
         self.audit_tables(devices, &Missing::IsCounted(&lost))?;
         Ok(lost.get())
@@ -123,7 +81,7 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
         lost.cpu <= stats.unmapped && (lost.dma == 0 || stats.rolled_back > 0)
     }
 
-    fn audit_tables(&self, devices: Devices<'_>, missing: &Missing<'_>) -> Result<(), Disagreement> {
+    fn audit_tables(&self, devices: Devices<'_>, missing: &Missing<'_>) -> Result<(), Finding> {
         let all = PageRange::new(0, PFN_LIMIT);
         self.audit_table(Table::Cpu, devices.cpu, all, missing, |from| self.cpu.next_leaf(from))?;
         self.audit_table(Table::Dma, devices.dma, Some(self.dma.window()), missing, |from| self.dma.next_leaf(from))
@@ -136,7 +94,7 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
         window: Option<PageRange>,
         missing: &Missing<'_>,
         next_leaf: impl Fn(Ipa) -> Option<Leaf>,
-    ) -> Result<(), Disagreement> {
+    ) -> Result<(), Finding> {
         let walk = Walk { table, devices, missing, next_leaf, map: &self.map };
         let mut done = 0;
         let limit = window.map_or(PFN_LIMIT, PageRange::end);
@@ -165,13 +123,13 @@ struct Walk<'a, 'm, L> {
 }
 
 impl<L: Fn(Ipa) -> Option<Leaf>> Walk<'_, '_, L> {
-    fn disagree(&self, pfn: u64, finding: Finding) -> Result<(), Disagreement> {
-        Err(Disagreement { table: self.table, ipa: address(pfn), owner: self.map.owner(pfn), finding })
+    fn disagree(&self, pfn: u64, what: Mismatch) -> Result<(), Finding> {
+        Err(Finding::Table { table: self.table, ipa: address(pfn), owner: self.map.owner(pfn), what })
     }
 
     /// Pages `from` to `to` of the host are not mapped.
-    fn miss(&self, from: u64, to: u64) -> Result<(), Disagreement> {
-        let Missing::IsCounted(lost) = self.missing else { return self.disagree(from, Finding::Missing) };
+    fn miss(&self, from: u64, to: u64) -> Result<(), Finding> {
+        let Missing::IsCounted(lost) = self.missing else { return self.disagree(from, Mismatch::Missing) };
         let mut sum = lost.get();
         sum.add(self.table, to.saturating_sub(from));
         lost.set(sum);
@@ -179,7 +137,7 @@ impl<L: Fn(Ipa) -> Option<Leaf>> Walk<'_, '_, L> {
     }
 
     /// Checks that all of `run`, pages of the host, is mapped to itself as normal memory.
-    fn run(&self, run: PageRange) -> Result<(), Disagreement> {
+    fn run(&self, run: PageRange) -> Result<(), Finding> {
         let mut at = run.first();
         while at < run.end() {
             let next = (self.next_leaf)(address(at));
@@ -187,17 +145,17 @@ impl<L: Fn(Ipa) -> Option<Leaf>> Walk<'_, '_, L> {
                 let back = next.map_or(run.end(), |leaf| (leaf.ipa.0 >> PAGE_SHIFT).max(at).min(run.end()));
                 if back <= at {
                     // Not a leaf of this page, and not one after it.
-                    return self.disagree(at, Finding::Missing);
+                    return self.disagree(at, Mismatch::Missing);
                 }
                 self.miss(at, back)?;
                 at = back;
                 continue;
             };
             if leaf.pa.0 != leaf.ipa.0 {
-                return self.disagree(at, Finding::NotIdentity);
+                return self.disagree(at, Mismatch::NotIdentity);
             }
             if leaf.kind != LeafKind::Normal {
-                return self.disagree(at, Finding::WrongKind);
+                return self.disagree(at, Mismatch::WrongKind);
             }
             at = after(at, leaf);
         }
@@ -205,27 +163,27 @@ impl<L: Fn(Ipa) -> Option<Leaf>> Walk<'_, '_, L> {
     }
 
     /// Checks that between page `from` and page `to`, none of them the host's, nothing is mapped but its devices.
-    fn gap(&self, from: u64, to: u64) -> Result<(), Disagreement> {
+    fn gap(&self, from: u64, to: u64) -> Result<(), Finding> {
         let mut at = from;
         while at < to {
             let Some(leaf) = (self.next_leaf)(address(at)).filter(|leaf| leaf.ipa < address(to)) else { break };
             let mut pfn = leaf.ipa.0 >> PAGE_SHIFT;
             if leaf.pa.0 != leaf.ipa.0 {
-                return self.disagree(pfn, Finding::NotIdentity);
+                return self.disagree(pfn, Mismatch::NotIdentity);
             }
             let end = after(pfn, leaf).min(to);
             while pfn < end {
                 let inside = |range: &&PageRange| range.first() <= pfn && pfn < range.end();
                 let Some(device) = self.devices.iter().find(inside) else {
-                    return self.disagree(pfn, Finding::Foreign);
+                    return self.disagree(pfn, Mismatch::Foreign);
                 };
                 let part_end = end.min(device.end());
                 // RAM that the host does not own is foreign, whatever range of devices covers it.
                 if let Some(ram) = self.first_ram(pfn, part_end) {
-                    return self.disagree(ram, Finding::Foreign);
+                    return self.disagree(ram, Mismatch::Foreign);
                 }
                 if leaf.kind != LeafKind::Device {
-                    return self.disagree(pfn, Finding::WrongKind);
+                    return self.disagree(pfn, Mismatch::WrongKind);
                 }
                 pfn = part_end;
             }

@@ -4,93 +4,17 @@
 //! the rest of this crate but the types it compares: a page is one of a few words here, and a call that
 //! succeeds moves pages from one word to another or is itself the disagreement.
 
+use crate::error::Error;
+use crate::finding::{Finding, Page, Table};
 use crate::map::{MAX_RAM_RANGES, PageMap};
-use crate::page::{Owner, PageInfo};
-use crate::range::PageRange;
-use core::fmt;
+use crate::ownership::Ownership;
+use crate::page::{GuestId, Owner, PageInfo};
+use crate::range::{PageRange, UncheckedRange};
+use crate::traits::{DmaStage2, HostStage2, Leaf, PageOps};
+use crate::transition::Transition;
 
 /// Pages that are told apart from others at a time.
 const CHUNK: usize = 64;
-
-/// What a page is, in the words of the specification.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Page {
-    /// The host's alone.
-    #[default]
-    Host,
-    /// The host's, lent to EL2.
-    LentToHyp,
-    /// The host's, lent to the guest with this handle.
-    LentToGuest(u8),
-    /// EL2's since boot.
-    HypBoot,
-    /// EL2's by donation.
-    HypDonated,
-    /// The guest's with this handle.
-    Guest(u8),
-    /// Nobody's: firmware keeps it.
-    Nobody,
-}
-
-/// A call that the real map says has succeeded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Call {
-    /// `host_share_hyp`.
-    ShareHyp,
-    /// `host_unshare_hyp`.
-    UnshareHyp,
-    /// `host_donate_hyp`.
-    DonateHyp,
-    /// `hyp_donate_host`.
-    HypDonateHost,
-    /// `host_share_guest` with this handle.
-    ShareGuest(u64),
-    /// `host_unshare_guest` with this handle.
-    UnshareGuest(u64),
-    /// `host_donate_guest` with this handle.
-    DonateGuest(u64),
-    /// `host_reclaim_page`.
-    Reclaim,
-}
-
-/// Why the abstract and the real state disagree.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Violation {
-    /// A call succeeded that the specification refuses for this page.
-    Forbidden {
-        /// The call.
-        call: Call,
-        /// Page number.
-        pfn: u64,
-        /// What the page was.
-        was: Option<Page>,
-    },
-    /// The real map has another owner or borrower for this page.
-    Differs {
-        /// Page number.
-        pfn: u64,
-        /// What the specification says.
-        expected: Page,
-        /// Owner in the real map.
-        owner: Owner,
-    },
-    /// A guest was created or destroyed out of turn.
-    Life(u64),
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Forbidden { call, pfn, was } => {
-                write!(f, "{call:?} of page {pfn:#x} succeeded, but the page was {was:?}")
-            }
-            Self::Differs { pfn, expected, owner } => {
-                write!(f, "page {pfn:#x} should be {expected:?}, but its owner is {owner:?}")
-            }
-            Self::Life(handle) => write!(f, "guest {handle} was created or destroyed out of turn"),
-        }
-    }
-}
 
 /// Life of a guest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -145,8 +69,8 @@ impl<'m> Ghost<'m> {
     /// `vm_create` returned this handle.
     ///
     /// # Errors
-    /// [`Violation::Life`] if a guest with this handle exists or has pages left.
-    pub fn created(&mut self, handle: u64) -> Result<(), Violation> {
+    /// [`Finding::Life`] if a guest with this handle exists or has pages left.
+    fn created(&mut self, handle: u64) -> Result<(), Finding> {
         let named = self
             .pages
             .iter()
@@ -156,56 +80,84 @@ impl<'m> Ghost<'m> {
                 *life = Life::Alive;
                 Ok(())
             }
-            _ => Err(Violation::Life(handle)),
+            _ => Err(Finding::Life(handle)),
         }
     }
 
     /// `vm_destroy` of this handle succeeded.
     ///
     /// # Errors
-    /// [`Violation::Life`] if there was no such living guest.
-    pub fn destroyed(&mut self, handle: u64) -> Result<(), Violation> {
+    /// [`Finding::Life`] if there was no such living guest.
+    fn destroyed(&mut self, handle: u64) -> Result<(), Finding> {
         match self.life(handle) {
             Some(life) if *life == Life::Alive => {
                 *life = Life::Dying;
                 Ok(())
             }
-            _ => Err(Violation::Life(handle)),
+            _ => Err(Finding::Life(handle)),
         }
     }
 
-    /// A call on `count` pages from page number `first` succeeded.
+    /// Lets the abstract state follow `transition`, which the real map has answered with `result`, and looks its pages up in both tables.
     ///
     /// # Errors
-    /// [`Violation::Forbidden`] for the first page for which it must not.
-    pub fn succeeded(&mut self, call: Call, first: u64, count: u64) -> Result<(), Violation> {
-        for pfn in first..first.saturating_add(count) {
+    /// What the specification refuses, or what a table has or misses after it.
+    pub fn follow<S: HostStage2, D: DmaStage2, P: PageOps>(
+        &mut self,
+        ownership: &Ownership<'_, S, D, P>,
+        transition: Transition,
+        result: Result<Option<GuestId>, Error>,
+    ) -> Result<(), Finding> {
+        match (transition, result) {
+            (Transition::VmCreate, Ok(Some(guest))) => self.created(guest.handle().into()),
+            (Transition::VmDestroy(handle), Ok(_)) => self.destroyed(handle),
+            (_, Ok(_)) => {
+                let Some(range) = transition.range() else { return Ok(()) };
+                self.succeeded(transition, range)?;
+                look_up(ownership, transition, range)
+            }
+            (_, Err(Error::Dma | Error::Inconsistent)) => {
+                if let Some(range) = transition.range() {
+                    self.unknown(ownership.map(), range);
+                }
+                Ok(())
+            }
+            (_, Err(_)) => Ok(()),
+        }
+    }
+
+    /// A transition of pages succeeded.
+    ///
+    /// # Errors
+    /// [`Finding::Forbidden`] for the first page for which it must not.
+    fn succeeded(&mut self, transition: Transition, range: UncheckedRange) -> Result<(), Finding> {
+        for pfn in pfns(range) {
             let was = self.page(pfn).copied();
-            match was.and_then(|was| self.next(call, was)) {
+            match was.and_then(|was| self.next(transition, was)) {
                 Some(next) => {
                     if let Some(page) = self.page(pfn) {
                         *page = next;
                     }
                 }
-                None => return Err(Violation::Forbidden { call, pfn, was }),
+                None => return Err(Finding::Forbidden { transition, pfn, was }),
             }
         }
-        if count == 0 { Err(Violation::Forbidden { call, pfn: first, was: None }) } else { Ok(()) }
+        if range.count == 0 { Err(Finding::Forbidden { transition, pfn: range.pfn, was: None }) } else { Ok(()) }
     }
 
-    /// The specification of every call: what a page becomes, or nothing if the call must refuse it.
-    fn next(&mut self, call: Call, was: Page) -> Option<Page> {
-        match (call, was) {
-            (Call::ShareHyp, Page::Host) => Some(Page::LentToHyp),
-            (Call::UnshareHyp, Page::LentToHyp) => Some(Page::Host),
-            (Call::DonateHyp, Page::Host) => Some(Page::HypDonated),
-            (Call::HypDonateHost, Page::HypDonated) => Some(Page::Host),
-            (Call::ShareGuest(handle), Page::Host) => self.alive(handle).map(Page::LentToGuest),
-            (Call::UnshareGuest(handle), Page::LentToGuest(guest)) => {
+    /// The specification of every transition: what a page becomes, or nothing if it must be refused.
+    fn next(&mut self, transition: Transition, was: Page) -> Option<Page> {
+        match (transition, was) {
+            (Transition::HostShareHyp(_), Page::Host) => Some(Page::LentToHyp),
+            (Transition::HostUnshareHyp(_), Page::LentToHyp) => Some(Page::Host),
+            (Transition::HostDonateHyp(_), Page::Host) => Some(Page::HypDonated),
+            (Transition::HypDonateHost(_), Page::HypDonated) => Some(Page::Host),
+            (Transition::HostShareGuest(_, handle), Page::Host) => self.alive(handle).map(Page::LentToGuest),
+            (Transition::HostUnshareGuest(_, handle), Page::LentToGuest(guest)) => {
                 (u64::from(guest) == handle).then_some(Page::Host)
             }
-            (Call::DonateGuest(handle), Page::Host) => self.alive(handle).map(Page::Guest),
-            (Call::Reclaim, Page::Guest(guest)) => {
+            (Transition::HostDonateGuest(_, handle), Page::Host) => self.alive(handle).map(Page::Guest),
+            (Transition::HostReclaimPage(_), Page::Guest(guest)) => {
                 (self.life(guest.into()).copied() == Some(Life::Dying)).then_some(Page::Host)
             }
             _ => None,
@@ -216,9 +168,9 @@ impl<'m> Ghost<'m> {
         u8::try_from(handle).ok().filter(|_| self.life(handle).copied() == Some(Life::Alive))
     }
 
-    /// An SMMU did not answer during a call on these pages: what became of them is the real map's word.
-    pub fn unknown(&mut self, map: &PageMap<'_>, first: u64, count: u64) {
-        for pfn in first..first.saturating_add(count) {
+    /// An SMMU did not answer during a transition of these pages: what became of them is the real map's word.
+    fn unknown(&mut self, map: &PageMap<'_>, range: UncheckedRange) {
+        for pfn in pfns(range) {
             let owner = map.owner(pfn);
             if let Some(page) = self.page(pfn) {
                 *page = match (owner, *page) {
@@ -232,8 +184,8 @@ impl<'m> Ghost<'m> {
     /// Compares every page with the real map.
     ///
     /// # Errors
-    /// [`Violation::Differs`] for the first page that differs.
-    pub fn compare(&self, map: &PageMap<'_>) -> Result<(), Violation> {
+    /// [`Finding::Differs`] for the first page that differs.
+    pub fn compare(&self, map: &PageMap<'_>) -> Result<(), Finding> {
         for (range, base) in self.sections.iter().flatten() {
             let real = map.pages(*range).unwrap_or_default();
             let expected = self.pages.get(*base..).unwrap_or_default();
@@ -251,12 +203,47 @@ impl<'m> Ghost<'m> {
                     Page::Nobody => page.owner() == Owner::Device,
                 };
                 if !agrees {
-                    return Err(Violation::Differs { pfn, expected, owner: page.owner() });
+                    return Err(Finding::Differs { pfn, expected, owner: page.owner() });
                 }
             }
         }
         Ok(())
     }
+}
+
+fn pfns(range: UncheckedRange) -> core::ops::Range<u64> {
+    range.pfn..range.pfn.saturating_add(range.count)
+}
+
+/// Looks the pages of a transition that succeeded up in both tables: mapped to themselves if they are the host's now, absent if not.
+fn look_up<S: HostStage2, D: DmaStage2, P: PageOps>(
+    ownership: &Ownership<'_, S, D, P>,
+    transition: Transition,
+    range: UncheckedRange,
+) -> Result<(), Finding> {
+    let host = match transition {
+        Transition::HostDonateHyp(_) | Transition::HostDonateGuest(..) => false,
+        Transition::HostShareHyp(_)
+        | Transition::HostUnshareHyp(_)
+        | Transition::HypDonateHost(_)
+        | Transition::HostShareGuest(..)
+        | Transition::HostUnshareGuest(..)
+        | Transition::HostReclaimPage(_)
+        | Transition::VmCreate
+        | Transition::VmDestroy(_) => true,
+    };
+    let window = ownership.dma().window();
+    for page in pfns(range).filter_map(PageRange::page) {
+        let here = |leaf: Option<Leaf>| leaf.is_some_and(|leaf| leaf.ipa == page.ipa() && leaf.pa == page.pa());
+        let wrong = |table| Err(Finding::Reach { transition, pfn: page.first(), table });
+        if here(ownership.cpu().next_leaf(page.ipa())) != host {
+            return wrong(Table::Cpu);
+        }
+        if window.contains(page) && here(ownership.dma().next_leaf(page.ipa())) != host {
+            return wrong(Table::Dma);
+        }
+    }
+    Ok(())
 }
 
 /// Whether all of them are the host's. Without a branch for each, since all of RAM is looked at after each trap.
@@ -272,6 +259,10 @@ fn is_guest(owner: Option<Owner>, handle: u8) -> bool {
 mod tests {
     use super::*;
     use std::vec;
+
+    fn named(pfn: u64, count: u64) -> UncheckedRange {
+        UncheckedRange { pfn, count }
+    }
 
     fn world(check: impl FnOnce(&mut Ghost<'_>, &mut PageMap<'_>)) {
         let mut storage = vec![PageInfo::default(); 16];
@@ -290,8 +281,8 @@ mod tests {
     #[test]
     fn a_donation_that_the_map_does_not_show_is_a_disagreement() {
         world(|ghost, map| {
-            ghost.succeeded(Call::DonateHyp, 12, 2).unwrap();
-            assert!(matches!(ghost.compare(map), Err(Violation::Differs { pfn: 12, .. })));
+            ghost.succeeded(Transition::HostDonateHyp(named(12, 2)), named(12, 2)).unwrap();
+            assert!(matches!(ghost.compare(map), Err(Finding::Differs { pfn: 12, .. })));
             map.reserve(PageRange::new(12, 2).unwrap(), Owner::Hyp);
             assert_eq!(ghost.compare(map), Ok(()));
         });
@@ -300,17 +291,23 @@ mod tests {
     #[test]
     fn success_that_the_specification_forbids_is_a_disagreement() {
         world(|ghost, _| {
-            assert!(ghost.succeeded(Call::DonateHyp, 8, 1).is_err(), "EL2's own page");
-            assert!(ghost.succeeded(Call::HypDonateHost, 8, 1).is_err(), "a boot page");
-            assert!(ghost.succeeded(Call::DonateHyp, 24, 1).is_err(), "beyond RAM");
-            assert!(ghost.succeeded(Call::DonateHyp, 12, 0).is_err(), "nothing at all");
-            assert!(ghost.succeeded(Call::DonateGuest(3), 12, 1).is_err(), "no such guest");
+            assert!(ghost.succeeded(Transition::HostDonateHyp(named(8, 1)), named(8, 1)).is_err(), "EL2's own page");
+            assert!(ghost.succeeded(Transition::HypDonateHost(named(8, 1)), named(8, 1)).is_err(), "a boot page");
+            assert!(ghost.succeeded(Transition::HostDonateHyp(named(24, 1)), named(24, 1)).is_err(), "beyond RAM");
+            assert!(ghost.succeeded(Transition::HostDonateHyp(named(12, 0)), named(12, 0)).is_err(), "nothing at all");
+            assert!(
+                ghost.succeeded(Transition::HostDonateGuest(named(12, 1), 3), named(12, 1)).is_err(),
+                "no such guest"
+            );
             ghost.created(3).unwrap();
-            ghost.succeeded(Call::DonateGuest(3), 12, 1).unwrap();
-            assert!(ghost.succeeded(Call::Reclaim, 12, 1).is_err(), "its guest lives");
+            ghost.succeeded(Transition::HostDonateGuest(named(12, 1), 3), named(12, 1)).unwrap();
+            assert!(
+                ghost.succeeded(Transition::HostReclaimPage(named(12, 1)), named(12, 1)).is_err(),
+                "its guest lives"
+            );
             ghost.destroyed(3).unwrap();
             assert!(ghost.created(3).is_err(), "the handle still names a page");
-            ghost.succeeded(Call::Reclaim, 12, 1).unwrap();
+            ghost.succeeded(Transition::HostReclaimPage(named(12, 1)), named(12, 1)).unwrap();
             ghost.created(3).unwrap();
         });
     }

@@ -13,7 +13,7 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
     ///
     /// # Errors
     /// [`Error::TooManyGuests`].
-    pub fn vm_create(&mut self) -> Result<GuestId, Error> {
+    pub(crate) fn vm_create(&mut self) -> Result<GuestId, Error> {
         let id = (0..u64::from(MAX_GUESTS))
             .filter_map(GuestId::new)
             .find(|&id| self.guests.get(id).life == GuestLife::Free)
@@ -28,7 +28,7 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
     ///
     /// # Errors
     /// [`Error::NoSuchGuest`], [`Error::GuestDying`]; nothing changed.
-    pub fn vm_destroy(&mut self, handle: u64) -> Result<(), Error> {
+    pub(crate) fn vm_destroy(&mut self, handle: u64) -> Result<(), Error> {
         let id = self.guests.alive(handle)?;
         if let Some(guest) = self.guests.get_mut(id) {
             guest.life = GuestLife::Dying;
@@ -49,7 +49,7 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
     /// # Errors
     /// [`Error::BadRange`], [`Error::NotRam`], [`Error::NoSuchGuest`], [`Error::GuestDying`], [`Error::WrongState`],
     /// [`Error::Claimed`], [`Error::NoMemory`], [`Error::Dma`], [`Error::Inconsistent`]; the pages stay the host's.
-    pub fn host_donate_guest(&mut self, range: UncheckedRange, handle: u64) -> Result<(), Error> {
+    pub(crate) fn host_donate_guest(&mut self, range: UncheckedRange, handle: u64) -> Result<(), Error> {
         let range = range.check(self.max_pages)?;
         let id = self.guests.alive(handle)?;
         self.check_state(range, Owner::Host, PageState::Owned)?;
@@ -71,7 +71,7 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
     /// # Errors
     /// [`Error::BadRange`], [`Error::NotRam`], [`Error::NoSuchGuest`], [`Error::GuestDying`], [`Error::WrongState`],
     /// [`Error::Claimed`]; nothing changed.
-    pub fn host_share_guest(&mut self, range: UncheckedRange, handle: u64) -> Result<(), Error> {
+    pub(crate) fn host_share_guest(&mut self, range: UncheckedRange, handle: u64) -> Result<(), Error> {
         let range = range.check(self.max_pages)?;
         let id = self.guests.alive(handle)?;
         self.check_state(range, Owner::Host, PageState::Owned)?;
@@ -86,7 +86,7 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
     /// # Errors
     /// [`Error::BadRange`], [`Error::NotRam`], [`Error::NoSuchGuest`], [`Error::WrongState`], [`Error::Claimed`];
     /// nothing changed.
-    pub fn host_unshare_guest(&mut self, range: UncheckedRange, handle: u64) -> Result<(), Error> {
+    pub(crate) fn host_unshare_guest(&mut self, range: UncheckedRange, handle: u64) -> Result<(), Error> {
         let range = range.check(self.max_pages)?;
         let id = self.guests.existing(handle)?;
         self.check_state(range, Owner::Host, PageState::SharedOwned)?;
@@ -103,7 +103,7 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
     /// [`Error::BadRange`], [`Error::NotRam`], [`Error::WrongState`] (not pages of one guest), [`Error::GuestAlive`],
     /// [`Error::NoMemory`], [`Error::Dma`]: the pages are the ended guest's as before, though they may hold zeroes
     /// already. [`Error::Inconsistent`]: likewise, or the host has them.
-    pub fn host_reclaim_page(&mut self, range: UncheckedRange) -> Result<(), Error> {
+    pub(crate) fn host_reclaim_page(&mut self, range: UncheckedRange) -> Result<(), Error> {
         let range = range.check(self.max_pages)?;
         let Owner::Guest(id) = self.map.owner(range.first()) else {
             return Err(self.map.pages(range).err().unwrap_or(Error::WrongState));

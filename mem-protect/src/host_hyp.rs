@@ -12,7 +12,7 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
     ///
     /// # Errors
     /// [`Error::BadRange`], [`Error::NotRam`], [`Error::WrongState`], [`Error::Claimed`]; nothing changed.
-    pub fn host_share_hyp(&mut self, range: UncheckedRange) -> Result<(), Error> {
+    pub(crate) fn host_share_hyp(&mut self, range: UncheckedRange) -> Result<(), Error> {
         let range = range.check(self.max_pages)?;
         self.check_state(range, Owner::Host, PageState::Owned)?;
         self.check_unclaimed(range)?;
@@ -24,7 +24,7 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
     ///
     /// # Errors
     /// [`Error::BadRange`], [`Error::NotRam`], [`Error::WrongState`], [`Error::Claimed`]; nothing changed.
-    pub fn host_unshare_hyp(&mut self, range: UncheckedRange) -> Result<(), Error> {
+    pub(crate) fn host_unshare_hyp(&mut self, range: UncheckedRange) -> Result<(), Error> {
         let range = range.check(self.max_pages)?;
         self.check_state(range, Owner::Host, PageState::SharedOwned)?;
         self.check_state(range, Owner::Hyp, PageState::SharedBorrowed)?;
@@ -38,7 +38,7 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
     /// # Errors
     /// [`Error::BadRange`], [`Error::NotRam`], [`Error::WrongState`], [`Error::Claimed`], [`Error::NoMemory`],
     /// [`Error::Dma`], [`Error::Inconsistent`]; the pages stay the host's.
-    pub fn host_donate_hyp(&mut self, range: UncheckedRange) -> Result<(), Error> {
+    pub(crate) fn host_donate_hyp(&mut self, range: UncheckedRange) -> Result<(), Error> {
         let range = range.check(self.max_pages)?;
         self.check_state(range, Owner::Host, PageState::Owned)?;
         self.check_unclaimed(range)?;
@@ -61,7 +61,7 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
     /// [`Error::BadRange`], [`Error::NotRam`], [`Error::WrongState`] (never donated), [`Error::InUse`],
     /// [`Error::NoMemory`], [`Error::Dma`]: the pages are in EL2's pool as before, though they may hold zeroes.
     /// [`Error::Inconsistent`]: likewise, or the host has them.
-    pub fn hyp_donate_host(&mut self, range: UncheckedRange) -> Result<(), Error> {
+    pub(crate) fn hyp_donate_host(&mut self, range: UncheckedRange) -> Result<(), Error> {
         let range = range.check(self.max_pages)?;
         self.check_state(range, Owner::Hyp, PageState::Owned)?;
         self.check_donated(range)?;

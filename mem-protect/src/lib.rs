@@ -27,6 +27,7 @@ extern crate std;
 mod audit;
 mod claim;
 mod error;
+mod finding;
 pub mod ghost;
 mod guest;
 mod host;
@@ -38,13 +39,15 @@ mod page;
 mod range;
 mod stats;
 mod traits;
+mod transition;
 
 #[cfg(test)]
 mod tests;
 
-pub use audit::{Devices, Disagreement, Finding, Lost, Table};
+pub use audit::{Devices, Lost};
 pub use claim::{Claim, MAX_CLAIM_PAGES};
 pub use error::Error;
+pub use finding::{Finding, Mismatch, Page, Table};
 pub use guest::GuestLife;
 pub use host::FaultAnswer;
 pub use map::{MAX_RAM_RANGES, MapSetupError, PageMap};
@@ -53,3 +56,4 @@ pub use page::{GuestId, HypUse, MAX_GUESTS, MAX_PINS, Owner, PageInfo, PageState
 pub use range::{PAGE_BYTES, PAGE_SHIFT, PFN_LIMIT, PageRange, UncheckedRange};
 pub use stats::Stats;
 pub use traits::{DmaError, DmaStage2, HostStage2, InUse, Leaf, LeafKind, NoMemory, PageOps, Stage2Error};
+pub use transition::Transition;

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use io_pgtable::{Bbm, Cfg, Ipa};
-use mem_protect::{Error, Owner as PageOwner, Ownership, PAGE_BYTES, PageInfo, PageMap, PageRange, UncheckedRange};
+use mem_protect::{
+    Error, Owner as PageOwner, Ownership, PAGE_BYTES, PageInfo, PageMap, PageRange, Transition, UncheckedRange,
+};
 use shadow_s2::{IpaRange, ShadowS2};
 use smmu_drv::errata::Quirks;
 use smmu_drv::platform::WiredIrq;
@@ -332,7 +334,10 @@ impl Machine {
     /// The ownership map's.
     pub fn donate(&mut self, pa: u64, pages: u64) -> Result<(), Error> {
         match &mut self.el2 {
-            Some(el2) => el2.owner.host_donate_hyp(UncheckedRange { pfn: pa / PAGE_BYTES, count: pages }),
+            Some(el2) => {
+                let range = UncheckedRange { pfn: pa / PAGE_BYTES, count: pages };
+                el2.owner.apply(Transition::HostDonateHyp(range)).map(drop)
+            }
             None => {
                 self.foreign.extend((pa..pa + pages * PAGE_BYTES).step_by(4096));
                 Ok(())
@@ -346,7 +351,10 @@ impl Machine {
     /// The ownership map's.
     pub fn give_back(&mut self, pa: u64, pages: u64) -> Result<(), Error> {
         match &mut self.el2 {
-            Some(el2) => el2.owner.hyp_donate_host(UncheckedRange { pfn: pa / PAGE_BYTES, count: pages }),
+            Some(el2) => {
+                let range = UncheckedRange { pfn: pa / PAGE_BYTES, count: pages };
+                el2.owner.apply(Transition::HypDonateHost(range)).map(drop)
+            }
             None => {
                 self.foreign.retain(|page| !(pa..pa + pages * PAGE_BYTES).contains(page));
                 Ok(())

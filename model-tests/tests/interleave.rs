@@ -1,8 +1,9 @@
 //! Several CPUs of the host at once: as every trap holds the locks for its whole length, what they can do together is any
 //! order of traps, with devices in between. Random orders of what hosts do most; the fuzz targets draw from all that they can.
 
+use mem_protect::Transition;
 use model_tests::Defence;
-use model_tests::hostile::{Action, At, Cmd, Entry, Finding, Request, Run, Spot, Summary, Transition, Value, play};
+use model_tests::hostile::{Action, At, Cmd, Entry, Finding, Request, Run, Spot, Summary, UNNAMED, Value, play};
 use model_tests::layout::{EL2, HOST_CMDQ, HOST_EVTQ, HOST_S1, HOST_STRTAB, IOVA, VICTIM};
 use smmu_drv::AccessSize;
 use smmu_model::arch::regs as r;
@@ -51,12 +52,12 @@ fn step(rng: &mut Rng, smmus: u8, out: &mut Vec<Action>) {
     let write = |offset, value| Action::Write { cpu, smmu, at: At::Raw(offset), size: AccessSize::Word, value };
     let ring = Action::Ring { cpu, smmu };
     match rng.below(16) {
-        0 | 1 => out.push(own(Transition::DonateHyp)),
-        2 => out.push(own(Transition::GiveBack)),
+        0 | 1 => out.push(own(Transition::HostDonateHyp(UNNAMED))),
+        2 => out.push(own(Transition::HypDonateHost(UNNAMED))),
         3 => out.push(own(Transition::VmCreate)),
-        4 => out.push(own(Transition::DonateGuest)),
-        5 => out.extend([own(Transition::VmDestroy), own(Transition::Reclaim)]),
-        6 => out.extend([own(Transition::ShareHyp), own(Transition::UnshareHyp)]),
+        4 => out.push(own(Transition::HostDonateGuest(UNNAMED, 0))),
+        5 => out.extend([own(Transition::VmDestroy(0)), own(Transition::HostReclaimPage(UNNAMED))]),
+        6 => out.extend([own(Transition::HostShareHyp(UNNAMED)), own(Transition::HostUnshareHyp(UNNAMED))]),
         7 => out.push(write(r::CR0, Value::Small(rng.one(&ENABLES)))),
         8 => out.push(write(r::GBPA, Value::Word(r::GBPA_UPDATE | rng.one(&[0, r::GBPA_ABORT])))),
         9 | 10 => {

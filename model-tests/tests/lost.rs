@@ -1,6 +1,6 @@
 //! What the host loses when an SMMU fails while there is no memory for tables: its own pages, and nothing of anybody else's.
 
-use mem_protect::{Devices, Error, Finding, Lost, PageRange, Table};
+use mem_protect::{Devices, Error, Finding, Lost, Mismatch, PageRange, Table};
 use model_tests::layout::{SID, TRANSLATER, TRANSLATER_BYTES, VICTIM};
 use model_tests::{Machine, Setup};
 use smmu_model::{Bbml, Config, Injection};
@@ -22,8 +22,9 @@ fn t35_t47_pages_lost_with_an_smmu_and_an_empty_pool_are_counted_by_the_audit() 
     // All that one table maps: it is taken out, and there is no other to put the pages back.
     assert_eq!(m.donate(VICTIM, PAGES), Err(Error::Dma));
     assert_eq!(m.owner().audit_access(devices), Ok(Lost { cpu: 0, dma: PAGES }));
-    let strict = m.owner().audit(devices).map_err(|found| (found.table, found.ipa.0, found.finding));
-    assert_eq!(strict, Err((Table::Dma, VICTIM, Finding::Missing)));
+    let strict = m.owner().audit(devices);
+    let Err(Finding::Table { table, ipa, what, .. }) = strict else { panic!("{strict:?}") };
+    assert_eq!((table, ipa.0, what), (Table::Dma, VICTIM, Mismatch::Missing));
     assert_eq!(m.isolated(&[0, SID]), Ok(()));
 
     // The machine goes on: later calls are refused and change nothing.

@@ -1,6 +1,6 @@
 //! Pages that are not the host's, pages that stop being the host's, and what a cache may remember of them.
 
-use mem_protect::{DmaStage2, Error, PageRange, UncheckedRange};
+use mem_protect::{DmaStage2, Error, PageRange, Transition, UncheckedRange};
 use model_tests::host::{ABORT, BYPASS, Host, STAGE1, Shape};
 use model_tests::layout::{
     BAR, ECAM, EL2, GIC, IOVA, ITS, RAM, RAM_BYTES, SECRET, SID, SMMU, TABLES, TRANSLATER, UART, VICTIM,
@@ -77,10 +77,10 @@ fn t03_dma_to_a_guests_page() {
         Host::with_stage1(m, IOVA, VICTIM);
         m.mem.cpu_write64(VICTIM, 0x1111);
         assert_eq!(m.dma_write(0, SID, IOVA, 1), Transfer::Done);
-        let guest = m.owner().vm_create().unwrap_or_else(|error| panic!("{error}"));
+        let Ok(Some(guest)) = m.owner().apply(Transition::VmCreate) else { panic!("no guest") };
         let page = UncheckedRange { pfn: VICTIM / 4096, count: 1 };
         let handle = u64::from(guest.handle());
-        assert_eq!(m.owner().host_donate_guest(page, handle), Ok(()));
+        assert_eq!(m.owner().apply(Transition::HostDonateGuest(page, handle)), Ok(None));
         handle
     };
     let mut open = Machine::new(&Setup::guarded());
@@ -94,9 +94,9 @@ fn t03_dma_to_a_guests_page() {
     assert_eq!(m.isolated(&SIDS), Ok(()));
     m.mem.cpu_write64(VICTIM, 0xdead);
     let page = UncheckedRange { pfn: VICTIM / 4096, count: 1 };
-    assert_eq!(m.owner().host_reclaim_page(page), Err(Error::GuestAlive));
-    assert_eq!(m.owner().vm_destroy(handle), Ok(()));
-    assert_eq!(m.owner().host_reclaim_page(page), Ok(()));
+    assert_eq!(m.owner().apply(Transition::HostReclaimPage(page)), Err(Error::GuestAlive));
+    assert_eq!(m.owner().apply(Transition::VmDestroy(handle)), Ok(None));
+    assert_eq!(m.owner().apply(Transition::HostReclaimPage(page)), Ok(None));
     assert_eq!(m.mem.cpu_read64(VICTIM), 0, "it comes back empty");
     assert_eq!(m.dma_write(0, SID, IOVA, 3), Transfer::Done);
 }
@@ -284,10 +284,10 @@ fn t36_bad_ranges() {
     let mut m = Machine::new(&Setup::guarded());
     for (pfn, count, error) in cases {
         let range = UncheckedRange { pfn, count };
-        assert_eq!(m.owner().host_donate_hyp(range), Err(error), "{pfn:#x}+{count:#x}");
-        assert!(m.owner().hyp_donate_host(range).is_err(), "{pfn:#x}+{count:#x}");
-        assert!(m.owner().host_reclaim_page(range).is_err(), "{pfn:#x}+{count:#x}");
-        assert!(m.owner().host_share_hyp(range).is_err(), "{pfn:#x}+{count:#x}");
+        assert_eq!(m.owner().apply(Transition::HostDonateHyp(range)), Err(error), "{pfn:#x}+{count:#x}");
+        assert!(m.owner().apply(Transition::HypDonateHost(range)).is_err(), "{pfn:#x}+{count:#x}");
+        assert!(m.owner().apply(Transition::HostReclaimPage(range)).is_err(), "{pfn:#x}+{count:#x}");
+        assert!(m.owner().apply(Transition::HostShareHyp(range)).is_err(), "{pfn:#x}+{count:#x}");
     }
     assert_eq!(m.donate(VICTIM, 2), Ok(()));
     assert_eq!(m.donate(VICTIM + 4096, 1), Err(Error::WrongState), "twice");

@@ -109,7 +109,7 @@ fn max_pages() -> u64 {
 /// Starts the abstract state beside the real one.
 #[cfg(feature = "ghost")]
 fn watch(map: &PageMap<'_>) {
-    use mem_protect::ghost::{Ghost, Page};
+    use mem_protect::{Page, ghost::Ghost};
     let count: u64 = map.ram().map(PageRange::count).sum();
     let count = usize::try_from(count).unwrap_or(usize::MAX);
     let memory = count.checked_mul(size_of::<Page>()).and_then(usize::checked_next_power_of_two).and_then(pool::alloc);

@@ -3,7 +3,7 @@
 use bitflags::bitflags;
 
 use crate::smccc::SVE_HINT;
-use mem_protect::{Error, UncheckedRange};
+use mem_protect::{Error, GuestId, Transition, UncheckedRange};
 
 /// Changes when a caller written for an older number would misunderstand.
 pub const VERSION_MAJOR: u32 = 1;
@@ -131,26 +131,8 @@ bitflags! {
 pub enum Request {
     /// [`Function::Version`].
     Version,
-    /// [`Function::HostShareHyp`].
-    HostShareHyp(UncheckedRange),
-    /// [`Function::HostUnshareHyp`].
-    HostUnshareHyp(UncheckedRange),
-    /// [`Function::HostDonateHyp`].
-    HostDonateHyp(UncheckedRange),
-    /// [`Function::HypDonateHost`].
-    HypDonateHost(UncheckedRange),
-    /// [`Function::VmCreate`].
-    VmCreate,
-    /// [`Function::VmDestroy`], with the handle.
-    VmDestroy(u64),
-    /// [`Function::HostDonateGuest`], with the handle.
-    HostDonateGuest(UncheckedRange, u64),
-    /// [`Function::HostShareGuest`], with the handle.
-    HostShareGuest(UncheckedRange, u64),
-    /// [`Function::HostUnshareGuest`], with the handle.
-    HostUnshareGuest(UncheckedRange, u64),
-    /// [`Function::HostReclaimPage`].
-    HostReclaimPage(UncheckedRange),
+    /// A change of owner, sharing, or the life of a guest.
+    Transition(Transition),
     /// [`Function::IommuStats`].
     IommuStats(Stat),
     /// [`Function::IommuTrace`].
@@ -164,21 +146,24 @@ impl Request {
     /// [`Status::NotSupported`] for an unknown function, [`Status::InvalidParameter`] for an unknown counter.
     pub fn decode([x0, x1, x2, x3]: [u64; 4]) -> Result<Self, Status> {
         let range = UncheckedRange { pfn: x1, count: x2 };
-        Ok(match Function::from_x0(x0).ok_or(Status::NotSupported)? {
-            Function::Version => Self::Version,
-            Function::HostShareHyp => Self::HostShareHyp(range),
-            Function::HostUnshareHyp => Self::HostUnshareHyp(range),
-            Function::HostDonateHyp => Self::HostDonateHyp(range),
-            Function::HypDonateHost => Self::HypDonateHost(range),
-            Function::VmCreate => Self::VmCreate,
-            Function::VmDestroy => Self::VmDestroy(x1),
-            Function::HostDonateGuest => Self::HostDonateGuest(range, x3),
-            Function::HostShareGuest => Self::HostShareGuest(range, x3),
-            Function::HostUnshareGuest => Self::HostUnshareGuest(range, x3),
-            Function::HostReclaimPage => Self::HostReclaimPage(range),
-            Function::IommuStats => Self::IommuStats(Stat::from_index(x1).ok_or(Status::InvalidParameter)?),
-            Function::IommuTrace => Self::IommuTrace,
-        })
+        let transition = match Function::from_x0(x0).ok_or(Status::NotSupported)? {
+            Function::Version => return Ok(Self::Version),
+            Function::IommuStats => {
+                return Stat::from_index(x1).map(Self::IommuStats).ok_or(Status::InvalidParameter);
+            }
+            Function::IommuTrace => return Ok(Self::IommuTrace),
+            Function::HostShareHyp => Transition::HostShareHyp(range),
+            Function::HostUnshareHyp => Transition::HostUnshareHyp(range),
+            Function::HostDonateHyp => Transition::HostDonateHyp(range),
+            Function::HypDonateHost => Transition::HypDonateHost(range),
+            Function::VmCreate => Transition::VmCreate,
+            Function::VmDestroy => Transition::VmDestroy(x1),
+            Function::HostDonateGuest => Transition::HostDonateGuest(range, x3),
+            Function::HostShareGuest => Transition::HostShareGuest(range, x3),
+            Function::HostUnshareGuest => Transition::HostUnshareGuest(range, x3),
+            Function::HostReclaimPage => Transition::HostReclaimPage(range),
+        };
+        Ok(Self::Transition(transition))
     }
 }
 
@@ -243,6 +228,16 @@ impl Answer {
     #[must_use]
     pub const fn value(value: u64) -> Self {
         Self { status: Status::Success, values: [value, 0, 0] }
+    }
+
+    /// What a transition answered: of one that made a guest, its handle in X1.
+    #[must_use]
+    pub fn of(result: Result<Option<GuestId>, Error>) -> Self {
+        match result {
+            Ok(None) => Self::status(Status::Success),
+            Ok(Some(guest)) => Self::value(guest.handle().into()),
+            Err(error) => Self::status(error.into()),
+        }
     }
 
     /// X0 to X3.

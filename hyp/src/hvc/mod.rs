@@ -31,4 +31,4 @@ mod documented;
 mod tests;
 
 pub use abi::{Answer, Features, Function, Request, Stat, Status, VERSION_MAJOR, VERSION_MINOR};
-pub use dispatch::{Services, Transitions, dispatch};
+pub use dispatch::{Services, dispatch};

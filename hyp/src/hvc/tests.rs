@@ -2,8 +2,8 @@
 
 use std::vec::Vec;
 
-use super::{Answer, Features, Function, Request, Services, Stat, Status, Transitions, dispatch};
-use mem_protect::{Error, GuestId, UncheckedRange};
+use super::{Answer, Features, Function, Request, Services, Stat, Status, dispatch};
+use mem_protect::{Error, GuestId, Transition, UncheckedRange};
 
 /// The numbers are an interface: they are written down here a second time, by hand.
 #[test]
@@ -47,16 +47,16 @@ fn each_call_decodes_to_its_request() {
     let range = UncheckedRange { pfn: 0x40000, count: 3 };
     let decode = |id: u32| Request::decode([u64::from(id), 0x40000, 3, 9]);
     assert_eq!(decode(0xc600_0100), Ok(Request::Version));
-    assert_eq!(decode(0xc600_0101), Ok(Request::HostShareHyp(range)));
-    assert_eq!(decode(0xc600_0102), Ok(Request::HostUnshareHyp(range)));
-    assert_eq!(decode(0xc600_0103), Ok(Request::HostDonateHyp(range)));
-    assert_eq!(decode(0xc600_0104), Ok(Request::HypDonateHost(range)));
-    assert_eq!(decode(0xc600_0105), Ok(Request::VmCreate));
-    assert_eq!(decode(0xc600_0106), Ok(Request::VmDestroy(0x40000)));
-    assert_eq!(decode(0xc600_0107), Ok(Request::HostDonateGuest(range, 9)));
-    assert_eq!(decode(0xc600_0108), Ok(Request::HostShareGuest(range, 9)));
-    assert_eq!(decode(0xc600_0109), Ok(Request::HostUnshareGuest(range, 9)));
-    assert_eq!(decode(0xc600_010a), Ok(Request::HostReclaimPage(range)));
+    assert_eq!(decode(0xc600_0101), Ok(Request::Transition(Transition::HostShareHyp(range))));
+    assert_eq!(decode(0xc600_0102), Ok(Request::Transition(Transition::HostUnshareHyp(range))));
+    assert_eq!(decode(0xc600_0103), Ok(Request::Transition(Transition::HostDonateHyp(range))));
+    assert_eq!(decode(0xc600_0104), Ok(Request::Transition(Transition::HypDonateHost(range))));
+    assert_eq!(decode(0xc600_0105), Ok(Request::Transition(Transition::VmCreate)));
+    assert_eq!(decode(0xc600_0106), Ok(Request::Transition(Transition::VmDestroy(0x40000))));
+    assert_eq!(decode(0xc600_0107), Ok(Request::Transition(Transition::HostDonateGuest(range, 9))));
+    assert_eq!(decode(0xc600_0108), Ok(Request::Transition(Transition::HostShareGuest(range, 9))));
+    assert_eq!(decode(0xc600_0109), Ok(Request::Transition(Transition::HostUnshareGuest(range, 9))));
+    assert_eq!(decode(0xc600_010a), Ok(Request::Transition(Transition::HostReclaimPage(range))));
     assert_eq!(decode(0xc600_0111), Ok(Request::IommuTrace));
     let stats = [Stat::Exits, Stat::Faults, Stat::Commands, Stat::Syncs, Stat::Denied, Stat::TlbiRepeats];
     for (index, stat) in stats.into_iter().enumerate() {
@@ -84,59 +84,21 @@ fn t37_everything_else_is_not_supported() {
 
 /// Records what reaches it and answers with what it is told to.
 struct Recorder {
-    calls: Vec<(&'static str, u64, u64, u64)>,
+    calls: Vec<Transition>,
     answer: Result<(), Error>,
     traces: u32,
 }
 
-impl Recorder {
-    fn record(&mut self, name: &'static str, range: UncheckedRange, handle: u64) -> Result<(), Error> {
-        self.calls.push((name, range.pfn, range.count, handle));
-        self.answer
-    }
-}
-
-impl Transitions for Recorder {
-    fn max_pages(&self) -> u64 {
+impl Services for Recorder {
+    fn max_pages(&mut self) -> u64 {
         512
     }
-    fn host_share_hyp(&mut self, range: UncheckedRange) -> Result<(), Error> {
-        self.record("host_share_hyp", range, 0)
-    }
-    fn host_unshare_hyp(&mut self, range: UncheckedRange) -> Result<(), Error> {
-        self.record("host_unshare_hyp", range, 0)
-    }
-    fn host_donate_hyp(&mut self, range: UncheckedRange) -> Result<(), Error> {
-        self.record("host_donate_hyp", range, 0)
-    }
-    fn hyp_donate_host(&mut self, range: UncheckedRange) -> Result<(), Error> {
-        self.record("hyp_donate_host", range, 0)
-    }
-    fn vm_create(&mut self) -> Result<GuestId, Error> {
-        self.answer.map(|()| GuestId::new(5).unwrap())
-    }
-    fn vm_destroy(&mut self, handle: u64) -> Result<(), Error> {
-        self.record("vm_destroy", UncheckedRange { pfn: 0, count: 0 }, handle)
-    }
-    fn host_donate_guest(&mut self, range: UncheckedRange, handle: u64) -> Result<(), Error> {
-        self.record("host_donate_guest", range, handle)
-    }
-    fn host_share_guest(&mut self, range: UncheckedRange, handle: u64) -> Result<(), Error> {
-        self.record("host_share_guest", range, handle)
-    }
-    fn host_unshare_guest(&mut self, range: UncheckedRange, handle: u64) -> Result<(), Error> {
-        self.record("host_unshare_guest", range, handle)
-    }
-    fn host_reclaim_page(&mut self, range: UncheckedRange) -> Result<(), Error> {
-        self.record("host_reclaim_page", range, 0)
-    }
-}
-
-impl Services for Recorder {
-    type Pages = Self;
-
-    fn with_pages<R>(&mut self, call: impl FnOnce(&mut Self) -> R) -> R {
-        call(self)
+    fn transition(&mut self, transition: Transition) -> Result<Option<GuestId>, Error> {
+        if transition == Transition::VmCreate {
+            return self.answer.map(|()| GuestId::new(5));
+        }
+        self.calls.push(transition);
+        self.answer.map(|()| None)
     }
     fn features(&self) -> Features {
         Features::HYP_PAGES | Features::DMA_ISOLATION
@@ -162,16 +124,17 @@ fn recorder(answer: Result<(), Error>) -> Recorder {
 
 #[test]
 fn each_call_reaches_the_transition_of_its_name_with_its_numbers() {
+    let range = UncheckedRange { pfn: 7, count: 8 };
     let named = [
-        (Function::HostShareHyp, ("host_share_hyp", 7, 8, 0)),
-        (Function::HostUnshareHyp, ("host_unshare_hyp", 7, 8, 0)),
-        (Function::HostDonateHyp, ("host_donate_hyp", 7, 8, 0)),
-        (Function::HypDonateHost, ("hyp_donate_host", 7, 8, 0)),
-        (Function::VmDestroy, ("vm_destroy", 0, 0, 7)),
-        (Function::HostDonateGuest, ("host_donate_guest", 7, 8, 9)),
-        (Function::HostShareGuest, ("host_share_guest", 7, 8, 9)),
-        (Function::HostUnshareGuest, ("host_unshare_guest", 7, 8, 9)),
-        (Function::HostReclaimPage, ("host_reclaim_page", 7, 8, 0)),
+        (Function::HostShareHyp, Transition::HostShareHyp(range)),
+        (Function::HostUnshareHyp, Transition::HostUnshareHyp(range)),
+        (Function::HostDonateHyp, Transition::HostDonateHyp(range)),
+        (Function::HypDonateHost, Transition::HypDonateHost(range)),
+        (Function::VmDestroy, Transition::VmDestroy(7)),
+        (Function::HostDonateGuest, Transition::HostDonateGuest(range, 9)),
+        (Function::HostShareGuest, Transition::HostShareGuest(range, 9)),
+        (Function::HostUnshareGuest, Transition::HostUnshareGuest(range, 9)),
+        (Function::HostReclaimPage, Transition::HostReclaimPage(range)),
     ];
     for (function, call) in named {
         let mut services = recorder(Ok(()));

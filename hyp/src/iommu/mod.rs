@@ -17,6 +17,7 @@ pub use bus::Bus;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use hyp::esr::Size;
 use io_pgtable::Ipa;
+use mem_protect::Finding;
 use smmu_drv::{AccessSize, FaultRecord, Smmu, SmmuError, Stale, Stats, WriteOutcome};
 use spin::Once;
 use spin::mutex::TicketMutex;
@@ -234,7 +235,7 @@ fn tell_failure(unit: &Unit, error: SmmuError) {
 ///
 /// # Errors
 /// The first finding: a defect of EL2.
-pub fn audit(ownership: &HostOwnership) -> Result<(), smmu_drv::SmmuFinding> {
+pub fn audit(ownership: &HostOwnership) -> Result<(), Finding> {
     for (_, unit) in units() {
         unit.smmu.lock().audit(ownership)?;
     }

@@ -4,7 +4,7 @@ use super::{
     named, range,
     world::{BOOT, FIRMWARE, HIGH, RAM, machine},
 };
-use crate::{Devices, Disagreement, Finding, LeafKind, Lost, Owner, Table};
+use crate::{Devices, Finding, LeafKind, Lost, Mismatch, Owner, Table};
 use io_pgtable::Ipa;
 
 fn at(pfn: u64) -> Ipa {
@@ -35,7 +35,7 @@ fn every_foreign_page_in_either_table_is_found() {
                 let state = &mut world.get().state;
                 assert!(if table == Table::Cpu { state.cpu.insert(pfn) } else { state.dma.insert(pfn) });
             }
-            let expected = Disagreement { table, ipa: at(pfn), owner, finding: Finding::Foreign };
+            let expected = Finding::Table { table, ipa: at(pfn), owner, what: Mismatch::Foreign };
             assert_eq!(owned.audit(Devices::default()), Err(expected));
         }
     }
@@ -45,7 +45,7 @@ fn every_foreign_page_in_either_table_is_found() {
 fn a_missing_page_is_found() {
     let (owned, world) = machine();
     world.get().state.dma.remove(&(RAM + 7));
-    let expected = Disagreement { table: Table::Dma, ipa: at(RAM + 7), owner: Owner::Host, finding: Finding::Missing };
+    let expected = Finding::Table { table: Table::Dma, ipa: at(RAM + 7), owner: Owner::Host, what: Mismatch::Missing };
     assert_eq!(owned.audit(Devices::default()), Err(expected));
 }
 
@@ -72,17 +72,17 @@ fn pages_that_the_host_lost_are_counted_and_hide_nothing_behind_them() {
             let state = &mut world.get().state;
             assert!(if table == Table::Cpu { state.cpu.insert(pfn) } else { state.dma.insert(pfn) });
         }
-        let expected = Disagreement { table, ipa: at(pfn), owner: owned.map().owner(pfn), finding: Finding::Foreign };
+        let expected = Finding::Table { table, ipa: at(pfn), owner: owned.map().owner(pfn), what: Mismatch::Foreign };
         assert_eq!(owned.audit_access(Devices::default()), Err(expected));
         let state = &mut world.get().state;
         assert!(if table == Table::Cpu { state.cpu.remove(&pfn) } else { state.dma.remove(&pfn) });
     }
     for (pfn, to, kind, finding) in [
-        (RAM + 9, RAM + 10, LeafKind::Normal, Finding::NotIdentity),
-        (RAM + 9, RAM + 9, LeafKind::Device, Finding::WrongKind),
+        (RAM + 9, RAM + 10, LeafKind::Normal, Mismatch::NotIdentity),
+        (RAM + 9, RAM + 9, LeafKind::Device, Mismatch::WrongKind),
     ] {
         world.get().wrong.insert(pfn, (to, kind));
-        let expected = Disagreement { table: Table::Cpu, ipa: at(pfn), owner: Owner::Host, finding };
+        let expected = Finding::Table { table: Table::Cpu, ipa: at(pfn), owner: Owner::Host, what: finding };
         assert_eq!(owned.audit_access(Devices::default()), Err(expected));
     }
 }
@@ -91,7 +91,7 @@ fn pages_that_the_host_lost_are_counted_and_hide_nothing_behind_them() {
 fn a_leaf_that_begins_before_its_page_is_no_leaf_of_it() {
     let (owned, world) = machine();
     world.get().early = Some(RAM + 7);
-    let expected = Disagreement { table: Table::Cpu, ipa: at(RAM + 7), owner: Owner::Host, finding: Finding::Missing };
+    let expected = Finding::Table { table: Table::Cpu, ipa: at(RAM + 7), owner: Owner::Host, what: Mismatch::Missing };
     assert_eq!(owned.audit_access(Devices::default()), Err(expected));
 }
 
@@ -103,14 +103,14 @@ fn devices_are_what_a_policy_gave_and_never_ram() {
     let both = Devices { cpu: &given, dma: &given };
     assert_eq!(owned.audit(both), Ok(()));
     let foreign =
-        |table, pfn| Err(Disagreement { table, ipa: at(pfn), owner: Owner::Device, finding: Finding::Foreign });
+        |table, pfn| Err(Finding::Table { table, ipa: at(pfn), owner: Owner::Device, what: Mismatch::Foreign });
     assert_eq!(owned.audit(Devices { dma: &given[..1], ..both }), foreign(Table::Dma, 0x9000));
     assert_eq!(owned.audit(Devices { cpu: &given[1..], ..both }), foreign(Table::Cpu, 0x8090));
     // A device range that covers RAM which is not the host's is no excuse.
     world.get().devices = std::vec![range(BOOT, 1)];
     let cover = [range(RAM, 64)];
     let found = owned.audit(Devices { cpu: &cover, dma: &cover });
-    let expected = Disagreement { table: Table::Cpu, ipa: at(BOOT), owner: Owner::Hyp, finding: Finding::Foreign };
+    let expected = Finding::Table { table: Table::Cpu, ipa: at(BOOT), owner: Owner::Hyp, what: Mismatch::Foreign };
     assert_eq!(found, Err(expected));
 }
 
@@ -119,17 +119,17 @@ fn a_leaf_that_leads_elsewhere_or_is_of_the_wrong_kind_is_found() {
     let given = [range(0x9000, 1)];
     let devices = Devices { cpu: &given, dma: &given };
     for (pfn, to, kind, finding) in [
-        (RAM + 2, RAM + 3, LeafKind::Normal, Finding::NotIdentity),
-        (RAM + 2, RAM + 2, LeafKind::Device, Finding::WrongKind),
-        (0x9000, RAM + 3, LeafKind::Device, Finding::NotIdentity),
-        (0x9000, 0x9000, LeafKind::Normal, Finding::WrongKind),
+        (RAM + 2, RAM + 3, LeafKind::Normal, Mismatch::NotIdentity),
+        (RAM + 2, RAM + 2, LeafKind::Device, Mismatch::WrongKind),
+        (0x9000, RAM + 3, LeafKind::Device, Mismatch::NotIdentity),
+        (0x9000, 0x9000, LeafKind::Normal, Mismatch::WrongKind),
     ] {
         let (owned, world) = machine();
         world.get().devices = given.to_vec();
         assert_eq!(owned.audit(devices), Ok(()));
         world.get().wrong.insert(pfn, (to, kind));
         let owner = owned.map().owner(pfn);
-        let expected = Disagreement { table: Table::Cpu, ipa: at(pfn), owner, finding };
+        let expected = Finding::Table { table: Table::Cpu, ipa: at(pfn), owner, what: finding };
         assert_eq!(owned.audit(devices), Err(expected), "{pfn:#x}");
     }
 }

@@ -7,7 +7,7 @@ use super::{
     world::{BOOT, CAP, FIRMWARE, HIGH, Owned, PAGES, RAM, World, check, machine, records},
 };
 use crate::Error::{self, *};
-use crate::PageRange;
+use crate::{PageRange, Transition};
 
 /// What a page can be. Guest 0 lives; guest 1 is dying.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,17 +51,17 @@ type Ranged = fn(&mut Owned, u64, u64) -> Result<(), Error>;
 
 /// The operations, in the order of the columns below.
 const OPERATIONS: [(&str, Call); 13] = [
-    ("host_share_hyp", |o, pfn| o.host_share_hyp(named(pfn, 1))),
-    ("host_unshare_hyp", |o, pfn| o.host_unshare_hyp(named(pfn, 1))),
-    ("host_donate_hyp", |o, pfn| o.host_donate_hyp(named(pfn, 1))),
-    ("hyp_donate_host", |o, pfn| o.hyp_donate_host(named(pfn, 1))),
-    ("host_donate_guest alive", |o, pfn| o.host_donate_guest(named(pfn, 1), 0)),
-    ("host_donate_guest dying", |o, pfn| o.host_donate_guest(named(pfn, 1), 1)),
-    ("host_share_guest alive", |o, pfn| o.host_share_guest(named(pfn, 1), 0)),
-    ("host_share_guest dying", |o, pfn| o.host_share_guest(named(pfn, 1), 1)),
-    ("host_unshare_guest alive", |o, pfn| o.host_unshare_guest(named(pfn, 1), 0)),
-    ("host_unshare_guest dying", |o, pfn| o.host_unshare_guest(named(pfn, 1), 1)),
-    ("host_reclaim_page", |o, pfn| o.host_reclaim_page(named(pfn, 1))),
+    ("host_share_hyp", |o, pfn| o.apply(Transition::HostShareHyp(named(pfn, 1))).map(drop)),
+    ("host_unshare_hyp", |o, pfn| o.apply(Transition::HostUnshareHyp(named(pfn, 1))).map(drop)),
+    ("host_donate_hyp", |o, pfn| o.apply(Transition::HostDonateHyp(named(pfn, 1))).map(drop)),
+    ("hyp_donate_host", |o, pfn| o.apply(Transition::HypDonateHost(named(pfn, 1))).map(drop)),
+    ("host_donate_guest alive", |o, pfn| o.apply(Transition::HostDonateGuest(named(pfn, 1), 0)).map(drop)),
+    ("host_donate_guest dying", |o, pfn| o.apply(Transition::HostDonateGuest(named(pfn, 1), 1)).map(drop)),
+    ("host_share_guest alive", |o, pfn| o.apply(Transition::HostShareGuest(named(pfn, 1), 0)).map(drop)),
+    ("host_share_guest dying", |o, pfn| o.apply(Transition::HostShareGuest(named(pfn, 1), 1)).map(drop)),
+    ("host_unshare_guest alive", |o, pfn| o.apply(Transition::HostUnshareGuest(named(pfn, 1), 0)).map(drop)),
+    ("host_unshare_guest dying", |o, pfn| o.apply(Transition::HostUnshareGuest(named(pfn, 1), 1)).map(drop)),
+    ("host_reclaim_page", |o, pfn| o.apply(Transition::HostReclaimPage(named(pfn, 1))).map(drop)),
     ("pin", |o, pfn| o.pin(PageRange::new(pfn, 1).unwrap())),
     ("unpin", |o, pfn| o.unpin(PageRange::new(pfn, 1).unwrap())),
 ];
@@ -158,9 +158,9 @@ fn every_state_against_every_operation() {
 #[test]
 fn one_wrong_page_anywhere_refuses_the_whole_range() {
     let calls: [(&str, Ranged); 3] = [
-        ("host_share_hyp", |o, pfn, count| o.host_share_hyp(named(pfn, count))),
-        ("host_donate_hyp", |o, pfn, count| o.host_donate_hyp(named(pfn, count))),
-        ("host_donate_guest", |o, pfn, count| o.host_donate_guest(named(pfn, count), 0)),
+        ("host_share_hyp", |o, pfn, count| o.apply(Transition::HostShareHyp(named(pfn, count))).map(drop)),
+        ("host_donate_hyp", |o, pfn, count| o.apply(Transition::HostDonateHyp(named(pfn, count))).map(drop)),
+        ("host_donate_guest", |o, pfn, count| o.apply(Transition::HostDonateGuest(named(pfn, count), 0)).map(drop)),
     ];
     for kind in
         KINDS.into_iter().filter(|&kind| !matches!(kind, Kind::Host | Kind::Boot | Kind::Firmware | Kind::NotRam))
@@ -192,14 +192,14 @@ fn t36_bad_ranges_have_a_name_and_change_nothing() {
         (HIGH + 8, 1, NotRam),
     ];
     let calls: Vec<(&str, Ranged)> = std::vec![
-        ("host_share_hyp", |o, p, n| o.host_share_hyp(named(p, n))),
-        ("host_unshare_hyp", |o, p, n| o.host_unshare_hyp(named(p, n))),
-        ("host_donate_hyp", |o, p, n| o.host_donate_hyp(named(p, n))),
-        ("hyp_donate_host", |o, p, n| o.hyp_donate_host(named(p, n))),
-        ("host_donate_guest", |o, p, n| o.host_donate_guest(named(p, n), 0)),
-        ("host_share_guest", |o, p, n| o.host_share_guest(named(p, n), 0)),
-        ("host_unshare_guest", |o, p, n| o.host_unshare_guest(named(p, n), 0)),
-        ("host_reclaim_page", |o, p, n| o.host_reclaim_page(named(p, n))),
+        ("host_share_hyp", |o, p, n| o.apply(Transition::HostShareHyp(named(p, n))).map(drop)),
+        ("host_unshare_hyp", |o, p, n| o.apply(Transition::HostUnshareHyp(named(p, n))).map(drop)),
+        ("host_donate_hyp", |o, p, n| o.apply(Transition::HostDonateHyp(named(p, n))).map(drop)),
+        ("hyp_donate_host", |o, p, n| o.apply(Transition::HypDonateHost(named(p, n))).map(drop)),
+        ("host_donate_guest", |o, p, n| o.apply(Transition::HostDonateGuest(named(p, n), 0)).map(drop)),
+        ("host_share_guest", |o, p, n| o.apply(Transition::HostShareGuest(named(p, n), 0)).map(drop)),
+        ("host_unshare_guest", |o, p, n| o.apply(Transition::HostUnshareGuest(named(p, n), 0)).map(drop)),
+        ("host_reclaim_page", |o, p, n| o.apply(Transition::HostReclaimPage(named(p, n))).map(drop)),
     ];
     let (mut owned, world) = prepared(Kind::Host, RAM);
     let before = (records(&owned), world.state());

@@ -3,6 +3,7 @@
 
 mod audit;
 mod claims;
+mod ghost;
 mod matrix;
 mod property;
 mod steps;

@@ -3,6 +3,7 @@
 //! Everything here has a meaning for every value of its fields: numbers are taken modulo what there is. So any string of
 //! bytes is a run, and a fuzzer may cut and paste as it likes.
 
+use mem_protect::{Transition, UncheckedRange};
 use smmu_drv::AccessSize;
 use smmu_drv::emul::table::Register;
 
@@ -204,30 +205,22 @@ pub enum Cmd {
     Any([Value; 2]),
 }
 
-/// A change of owner, asked for by the host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transition {
-    /// host_donate_hyp.
-    DonateHyp,
-    /// hyp_donate_host.
-    GiveBack,
-    /// host_share_hyp.
-    ShareHyp,
-    /// host_unshare_hyp.
-    UnshareHyp,
-    /// vm_create.
-    VmCreate,
-    /// vm_destroy.
-    VmDestroy,
-    /// host_donate_guest.
-    DonateGuest,
-    /// host_share_guest.
-    ShareGuest,
-    /// host_unshare_guest.
-    UnshareGuest,
-    /// host_reclaim_page.
-    Reclaim,
-}
+/// What stands for the range of a transition before a run names one.
+pub const UNNAMED: UncheckedRange = UncheckedRange { pfn: 0, count: 0 };
+
+/// The transitions, by their number in a run.
+pub const TRANSITIONS: [Transition; 10] = [
+    Transition::HostDonateHyp(UNNAMED),
+    Transition::HypDonateHost(UNNAMED),
+    Transition::HostShareHyp(UNNAMED),
+    Transition::HostUnshareHyp(UNNAMED),
+    Transition::VmCreate,
+    Transition::VmDestroy(0),
+    Transition::HostDonateGuest(UNNAMED, 0),
+    Transition::HostShareGuest(UNNAMED, 0),
+    Transition::HostUnshareGuest(UNNAMED, 0),
+    Transition::HostReclaimPage(UNNAMED),
+];
 
 /// What a device asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -372,7 +365,7 @@ pub enum Action {
     },
     /// Memory changes its owner.
     Own {
-        /// How.
+        /// How: one of [`TRANSITIONS`].
         how: Transition,
         /// An address in the first page.
         page: Value,

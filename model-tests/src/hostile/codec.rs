@@ -4,9 +4,10 @@
 //! byte means depends on the [`Diet`], so that each fuzz target spends its time on its own part.
 
 use arbitrary::{Result, Unstructured};
+use mem_protect::Transition;
 use smmu_drv::AccessSize;
 
-use super::action::{Action, At, Cmd, Entry, Half, Request, SIDS, Spot, Transition, Trouble, Value, pick};
+use super::action::{Action, At, Cmd, Entry, Half, Request, SIDS, Spot, TRANSITIONS, Trouble, UNNAMED, Value, pick};
 use super::diet::{Diet, Kind};
 
 /// The machine that a run is on, and what it does.
@@ -98,12 +99,20 @@ use AccessSize::{Byte, Double, Half as HalfWord, Word};
 
 listed! {
     AccessSize: Word, Double, Word, Double, Word, Word, HalfWord, Byte;
-    Transition: Transition::DonateHyp, Transition::GiveBack, Transition::ShareHyp, Transition::UnshareHyp,
-        Transition::VmCreate, Transition::VmDestroy, Transition::DonateGuest, Transition::ShareGuest,
-        Transition::UnshareGuest, Transition::Reclaim;
     Request: Request::Write, Request::Read, Request::Translated, Request::Translation;
     Trouble: Trouble::NoMemory, Trouble::Memory, Trouble::NoTables, Trouble::Tables, Trouble::PowerLoss,
         Trouble::CommandError, Trouble::EventAbort, Trouble::SyncNever, Trouble::Failure, Trouble::Quiesce;
+}
+
+impl Field for Transition {
+    fn take(u: &mut Unstructured<'_>) -> Result<Self> {
+        Ok(pick(&TRANSITIONS, byte(u)?))
+    }
+
+    fn put(&self, out: &mut Vec<u8>) {
+        let at = TRANSITIONS.iter().position(|kind| *kind == self.with(UNNAMED, 0));
+        out.push(at.and_then(|at| u8::try_from(at).ok()).unwrap_or(0));
+    }
 }
 
 impl Field for Spot {

@@ -8,10 +8,10 @@
 //!
 //! ```
 //! use model_tests::Defence;
-//! use model_tests::hostile::{Action, Diet, Run, Transition, Value, play};
+//! use model_tests::hostile::{Action, Diet, Run, TRANSITIONS, Value, play};
 //!
 //! // The host gives a page to EL2, and its device may write there no more.
-//! let donate = Action::Own { how: Transition::DonateHyp, page: Value::Word(0x4100_0000), count: 0 };
+//! let donate = Action::Own { how: TRANSITIONS[0], page: Value::Word(0x4100_0000), count: 0 };
 //! let run = Run { machine: 0, seed: 0, actions: vec![donate] };
 //! assert_eq!(Run::decode(Diet::Everything, &run.encode(Diet::Everything)), run);
 //! assert!(play(&run, Defence::Whole).is_ok());
@@ -37,11 +37,11 @@ mod watch;
 use std::cell::Cell;
 use std::sync::LazyLock;
 
-use mem_protect::UncheckedRange;
+use mem_protect::{Transition, UncheckedRange};
 use smmu_drv::AccessSize;
 use smmu_model::{Access, Cache};
 
-pub use action::{Action, At, Cmd, Entry, Half, PLACES, Request, SIDS, Spot, Transition, Trouble, Value};
+pub use action::{Action, At, Cmd, Entry, Half, PLACES, Request, SIDS, Spot, TRANSITIONS, Trouble, UNNAMED, Value};
 pub use codec::Run;
 pub use diet::Diet;
 pub use finding::Finding;
@@ -228,24 +228,18 @@ impl Play {
         let guest = self.guests.last().copied().unwrap_or(0);
         let owner = self.on.m.owner();
         // Refusals are the map's own business, and tested there.
-        let _ = match how {
-            Transition::DonateHyp => owner.host_donate_hyp(range),
-            Transition::GiveBack => owner.hyp_donate_host(range),
-            Transition::ShareHyp => owner.host_share_hyp(range),
-            Transition::UnshareHyp => owner.host_unshare_hyp(range),
-            Transition::VmCreate if self.guests.len() < GUESTS => owner.vm_create().map(|id| {
-                self.guests.push(u64::from(id.handle()));
-            }),
-            Transition::VmCreate => Ok(()),
-            Transition::VmDestroy => {
+        match how {
+            Transition::VmCreate if self.guests.len() >= GUESTS => {}
+            Transition::VmDestroy(_) => {
                 let _ = self.guests.pop();
-                owner.vm_destroy(guest)
+                let _ = owner.apply(how.with(range, guest));
             }
-            Transition::DonateGuest => owner.host_donate_guest(range, guest),
-            Transition::ShareGuest => owner.host_share_guest(range, guest),
-            Transition::UnshareGuest => owner.host_unshare_guest(range, guest),
-            Transition::Reclaim => owner.host_reclaim_page(range),
-        };
+            _ => {
+                if let Ok(Some(made)) = owner.apply(how.with(range, guest)) {
+                    self.guests.push(made.handle().into());
+                }
+            }
+        }
     }
 
     fn dma(&mut self, smmu: u8, sid: u8, ssid: u8, request: Request, iova: u64) {

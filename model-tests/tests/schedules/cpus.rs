@@ -2,13 +2,13 @@
 
 use std::cell::Cell;
 
-use mem_protect::{Error, PAGE_BYTES, UncheckedRange};
+use mem_protect::{Error, GuestId, PAGE_BYTES, Transition, UncheckedRange};
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::thread;
 use smmu_model::Transfer;
 use smmu_model::arch::regs as r;
 
-use crate::world::{Owner, RAM, SIDS, World, point, world};
+use crate::world::{RAM, SIDS, World, point, world};
 
 /// Log2 of the entries of both queues.
 const LOG2_QUEUE: u32 = 6;
@@ -111,8 +111,8 @@ fn range(number: u64) -> UncheckedRange {
 }
 
 /// A hypercall, under the ownership lock for its whole length.
-fn call<R>(world: &World, call: impl FnOnce(&mut Owner) -> R) -> R {
-    call(&mut world.ownership().lock())
+fn call(world: &World, transition: Transition) -> Result<Option<GuestId>, Error> {
+    world.ownership().lock().apply(transition)
 }
 
 /// EL2 writes into a page that is its own now.
@@ -148,27 +148,27 @@ fn transitions(rounds: usize) {
         let number = CHANGING[thread_rng().gen_range(0..CHANGING.len())];
         match thread_rng().gen_range(0..4) {
             0 | 1 => {
-                assert_eq!(call(&world, |owner| owner.host_donate_hyp(range(number))), Ok(()));
+                assert_eq!(call(&world, Transition::HostDonateHyp(range(number))), Ok(None));
                 keep_secret(&world, number);
                 point();
                 give_up_secret(&world, number);
-                assert_eq!(call(&world, |owner| owner.hyp_donate_host(range(number))), Ok(()));
+                assert_eq!(call(&world, Transition::HypDonateHost(range(number))), Ok(None));
                 is_back(&world, number);
             }
             2 => {
-                let Ok(guest) = call(&world, Owner::vm_create) else { panic!("no guest") };
+                let Ok(Some(guest)) = call(&world, Transition::VmCreate) else { panic!("no guest") };
                 let handle = u64::from(guest.handle());
-                assert_eq!(call(&world, |owner| owner.host_donate_guest(range(number), handle)), Ok(()));
+                assert_eq!(call(&world, Transition::HostDonateGuest(range(number), handle)), Ok(None));
                 keep_secret(&world, number);
-                assert_eq!(call(&world, |owner| owner.vm_destroy(handle)), Ok(()));
+                assert_eq!(call(&world, Transition::VmDestroy(handle)), Ok(None));
                 give_up_secret(&world, number);
-                assert_eq!(call(&world, |owner| owner.host_reclaim_page(range(number))), Ok(()));
+                assert_eq!(call(&world, Transition::HostReclaimPage(range(number))), Ok(None));
                 is_back(&world, number);
             }
             _ => {
-                assert_eq!(call(&world, |owner| owner.host_share_hyp(range(number))), Ok(()));
+                assert_eq!(call(&world, Transition::HostShareHyp(range(number))), Ok(None));
                 works(&world, number);
-                assert_eq!(call(&world, |owner| owner.host_unshare_hyp(range(number))), Ok(()));
+                assert_eq!(call(&world, Transition::HostUnshareHyp(range(number))), Ok(None));
                 works(&world, number);
             }
         }
@@ -214,12 +214,12 @@ fn enables(rounds: usize) {
             _ => {
                 world.write32(LOUD, r::CR0, thread_rng().gen_range(0..2) * ON);
                 let number = (at.evtq - RAM) / PAGE_BYTES;
-                match call(&world, |owner| owner.host_donate_hyp(range(number))) {
-                    Ok(()) => {
+                match call(&world, Transition::HostDonateHyp(range(number))) {
+                    Ok(_) => {
                         keep_secret(&world, number);
                         world.write32(LOUD, r::CR0, ON);
                         give_up_secret(&world, number);
-                        assert_eq!(call(&world, |owner| owner.hyp_donate_host(range(number))), Ok(()));
+                        assert_eq!(call(&world, Transition::HypDonateHost(range(number))), Ok(None));
                         is_back(&world, number);
                     }
                     Err(error) => assert_eq!(error, Error::Claimed),

@@ -1,8 +1,9 @@
 //! Hosts that use every command, in every variant that the policy tells apart.
 
 use super::{EVENTS, Named, REPAIR, RING, SID, base, own, queue, start, trouble, write};
-use crate::hostile::action::{Action, Cmd, Entry, Spot, Transition, Trouble, Value};
+use crate::hostile::action::{Action, Cmd, Entry, Spot, Trouble, UNNAMED, Value};
 use crate::layout::{EL2, HOST_CMDQ, HOST_FLAG, HOST_L2, HOST_STRTAB, IOVA, VICTIM};
+use mem_protect::Transition;
 use smmu_drv::AccessSize::{Double, Word};
 use smmu_model::arch::regs as r;
 
@@ -97,7 +98,12 @@ fn completions() -> Vec<Action> {
     }
     // On a page that is not the host's any more, and then is again.
     let flag = || queue(Cmd::SyncMsi { to: Value::of(VICTIM), data: 9 });
-    out.extend([own(Transition::DonateHyp, VICTIM), flag(), own(Transition::GiveBack, VICTIM), flag()]);
+    out.extend([
+        own(Transition::HostDonateHyp(UNNAMED), VICTIM),
+        flag(),
+        own(Transition::HypDonateHost(UNNAMED), VICTIM),
+        flag(),
+    ]);
     out
 }
 

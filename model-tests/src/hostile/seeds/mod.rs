@@ -7,10 +7,11 @@ mod events;
 mod registers;
 mod tables;
 
+use mem_protect::Transition;
 use smmu_drv::AccessSize;
 use smmu_model::arch::regs as r;
 
-use super::action::{Action, At, Cmd, Entry, Half, Request, Spot, Transition, Trouble, Value};
+use super::action::{Action, At, Cmd, Entry, Half, Request, Spot, Trouble, UNNAMED, Value};
 use super::codec::Run;
 use super::diet::Diet;
 use super::setups::MACHINES;
@@ -102,9 +103,9 @@ fn life(diet: Diet) -> Vec<Action> {
         queue(Cmd::Sync),
         RING,
         dma(IOVA, Request::Write),
-        own(Transition::DonateHyp, VICTIM),
+        own(Transition::HostDonateHyp(UNNAMED), VICTIM),
         dma(IOVA, Request::Read),
-        own(Transition::GiveBack, VICTIM),
+        own(Transition::HypDonateHost(UNNAMED), VICTIM),
         dma(IOVA, Request::Write),
         EVENTS,
     ];
@@ -168,13 +169,13 @@ fn life(diet: Diet) -> Vec<Action> {
         ]),
         Diet::Transitions => out.extend([
             Action::Own { how: Transition::VmCreate, page: Value::Small(0), count: 0 },
-            own(Transition::DonateGuest, VICTIM),
-            Action::Own { how: Transition::VmDestroy, page: Value::Small(0), count: 0 },
-            own(Transition::Reclaim, VICTIM),
-            own(Transition::ShareHyp, VICTIM),
-            own(Transition::UnshareHyp, VICTIM),
-            Action::Own { how: Transition::DonateHyp, page: Value::of(VICTIM + 0x20_0000), count: 5 },
-            Action::Own { how: Transition::DonateHyp, page: Value::of(HOST_EVTQ), count: 0 },
+            own(Transition::HostDonateGuest(UNNAMED, 0), VICTIM),
+            Action::Own { how: Transition::VmDestroy(0), page: Value::Small(0), count: 0 },
+            own(Transition::HostReclaimPage(UNNAMED), VICTIM),
+            own(Transition::HostShareHyp(UNNAMED), VICTIM),
+            own(Transition::HostUnshareHyp(UNNAMED), VICTIM),
+            Action::Own { how: Transition::HostDonateHyp(UNNAMED), page: Value::of(VICTIM + 0x20_0000), count: 5 },
+            Action::Own { how: Transition::HostDonateHyp(UNNAMED), page: Value::of(HOST_EVTQ), count: 0 },
         ]),
     }
     // A diet without an action leaves it out of the bytes; the run has to be what the bytes mean.
@@ -188,14 +189,14 @@ fn owners() -> Named {
         start(0),
         dma(VICTIM, Request::Write),
         trouble(Trouble::CommandError),
-        own(Transition::DonateHyp, VICTIM),
+        own(Transition::HostDonateHyp(UNNAMED), VICTIM),
         dma(VICTIM, Request::Write),
-        own(Transition::GiveBack, VICTIM),
+        own(Transition::HypDonateHost(UNNAMED), VICTIM),
         trouble(Trouble::NoTables),
-        own(Transition::DonateHyp, VICTIM + 0x20_0000),
+        own(Transition::HostDonateHyp(UNNAMED), VICTIM + 0x20_0000),
         trouble(Trouble::Tables),
         trouble(Trouble::PowerLoss),
-        own(Transition::DonateHyp, VICTIM + 0x20_0000),
+        own(Transition::HostDonateHyp(UNNAMED), VICTIM + 0x20_0000),
     ]);
     vec![
         ("hardware-refuses-an-invalidation", 0, refused.clone()),

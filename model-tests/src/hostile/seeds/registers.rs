@@ -1,12 +1,13 @@
 //! Hosts that read and write every register, and put their queues where they do not belong.
 
+use mem_protect::Transition;
 use smmu_drv::AccessSize::{Byte, Double, Word};
 use smmu_drv::emul::table::Register;
 use smmu_model::arch::regs as r;
 
 use super::{Named, RING, base, dma, own, start, write};
 use crate::host::{LOG2_QUEUE, ON, QUEUES};
-use crate::hostile::action::{Action, At, Cmd, Half, Request, Transition, Trouble, Value};
+use crate::hostile::action::{Action, At, Cmd, Half, Request, Trouble, UNNAMED, Value};
 use crate::layout::{EL2, HOST_CMDQ, HOST_EVTQ, HOST_STRTAB, VICTIM};
 
 pub(super) fn all() -> Named {
@@ -126,7 +127,7 @@ fn elsewhere(register: u32, place: u64) -> Vec<Action> {
 fn comes_back() -> Vec<Action> {
     let queues = [HOST_CMDQ, HOST_EVTQ];
     let mut out = vec![start(16), write(r::CR0, Word, Value::Small(0))];
-    out.extend(queues.map(|page| own(Transition::DonateHyp, page)));
+    out.extend(queues.map(|page| own(Transition::HostDonateHyp(UNNAMED), page)));
     out.extend([
         write(r::CR0, Word, Value::of(ON.into())),
         Action::Queue { smmu: 0, cmd: crate::hostile::action::Cmd::Sync },
@@ -134,7 +135,7 @@ fn comes_back() -> Vec<Action> {
         dma(0xdead_b000, Request::Write),
         Action::Events { smmu: 0 },
     ]);
-    out.extend(queues.map(|page| own(Transition::GiveBack, page)));
+    out.extend(queues.map(|page| own(Transition::HypDonateHost(UNNAMED), page)));
     out.extend([
         Action::Repair { smmu: 0 },
         RING,

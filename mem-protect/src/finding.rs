@@ -1,0 +1,125 @@
+//! What an audit or the ghost finds: a defect of EL2, whatever it is.
+
+use core::fmt;
+
+use io_pgtable::Ipa;
+use smmu_drv::SmmuFinding;
+
+use crate::page::Owner;
+use crate::transition::Transition;
+
+/// Which table does not agree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Table {
+    /// The host's CPU stage 2.
+    Cpu,
+    /// The IOMMU stage 2.
+    Dma,
+}
+
+/// How a table does not agree with the ownership map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mismatch {
+    /// A page of the host is not mapped: the host loses access, nobody gains any.
+    Missing,
+    /// Something is mapped that the host neither owns nor was given as a device: the invariant is broken.
+    Foreign,
+    /// A leaf leads to another address than its own: the invariant may be broken.
+    NotIdentity,
+    /// RAM mapped as a device, or a device mapped as RAM.
+    WrongKind,
+}
+
+/// What a page is, in the words of the specification: the ghost's own record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Page {
+    /// The host's alone.
+    #[default]
+    Host,
+    /// The host's, lent to EL2.
+    LentToHyp,
+    /// The host's, lent to the guest with this handle.
+    LentToGuest(u8),
+    /// EL2's since boot.
+    HypBoot,
+    /// EL2's by donation.
+    HypDonated,
+    /// The guest's with this handle.
+    Guest(u8),
+    /// Nobody's: firmware keeps it.
+    Nobody,
+}
+
+/// The first thing that does not agree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// A page in a stage-2 table does not agree with the ownership map.
+    Table {
+        /// The table.
+        table: Table,
+        /// The page, as the table's input address.
+        ipa: Ipa,
+        /// Its owner in the map.
+        owner: Owner,
+        /// What is wrong.
+        what: Mismatch,
+    },
+    /// Something in an SMMU's shadow.
+    Smmu(SmmuFinding),
+    /// A transition succeeded that the specification refuses for this page.
+    Forbidden {
+        /// The transition.
+        transition: Transition,
+        /// Page number.
+        pfn: u64,
+        /// What the page was.
+        was: Option<Page>,
+    },
+    /// The ownership map has another owner or borrower for this page than the specification.
+    Differs {
+        /// Page number.
+        pfn: u64,
+        /// What the specification says.
+        expected: Page,
+        /// Owner in the map.
+        owner: Owner,
+    },
+    /// After a transition that took this page from the host a table still maps it, or after one that did not a table does not.
+    Reach {
+        /// The transition.
+        transition: Transition,
+        /// Page number.
+        pfn: u64,
+        /// The table.
+        table: Table,
+    },
+    /// A guest was created or destroyed out of turn.
+    Life(u64),
+}
+
+impl From<SmmuFinding> for Finding {
+    fn from(finding: SmmuFinding) -> Self {
+        Self::Smmu(finding)
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Table { table, ipa, owner, what } => {
+                write!(f, "audit: {table:?} stage 2 at {ipa}: {what:?}, owner {owner:?}")
+            }
+            Self::Smmu(finding) => finding.fmt(f),
+            Self::Forbidden { transition, pfn, was } => {
+                write!(f, "{} of page {pfn:#x} succeeded, but the page was {was:?}", transition.name())
+            }
+            Self::Differs { pfn, expected, owner } => {
+                write!(f, "page {pfn:#x} should be {expected:?}, but its owner is {owner:?}")
+            }
+            Self::Reach { transition, pfn, table } => {
+                write!(f, "after {} the {table:?} stage 2 does not agree about page {pfn:#x}", transition.name())
+            }
+            Self::Life(handle) => write!(f, "guest {handle} was created or destroyed out of turn"),
+        }
+    }
+}
