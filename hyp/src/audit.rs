@@ -1,7 +1,7 @@
-//! EL2 holds its tables against its books: both stage 2 tables and every SMMU's shadow against the ownership map.
+//! EL2 compares its tables with the ownership map: both stage 2 tables and every SMMU's shadow against it.
 //!
 //! Done once when the host ends the run, in every build, so that a run's last lines say whether all agreed in the end;
-//! and by the ghost build after every trap. What it needs beside the books are the registers that boot gave to the
+//! and by the ghost build after every trap. What it needs beside the map are the registers that boot gave to the
 //! host, which it keeps.
 
 #![deny(
@@ -13,7 +13,7 @@
 )]
 
 use crate::iommu;
-use crate::memory::HostOwnership;
+use crate::ownership::HostOwnership;
 use mem_protect::{Devices, Finding, Lost, PageRange};
 use spin::Once;
 
@@ -88,5 +88,5 @@ pub fn tables(ownership: &HostOwnership) -> Result<Lost, Finding> {
 /// # Errors
 /// The first finding.
 pub fn smmus(ownership: &HostOwnership) -> Result<(), Finding> {
-    iommu::audit(ownership)
+    iommu::audit(ownership.memory())
 }

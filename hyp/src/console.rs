@@ -8,7 +8,7 @@
 //! one driver.
 #![allow(unsafe_code)]
 
-use crate::exit;
+use crate::stopping;
 use arm_pl011_uart::{PL011Registers, Uart, UniqueMmioPointer};
 use core::fmt::{self, Write};
 use core::ptr::NonNull;
@@ -126,10 +126,10 @@ pub fn drain() {
 /// Prints the last line of a run that ends as it should: on a line of its own, and no CPU prints after it but one that found a bug.
 pub fn last_line(text: fmt::Arguments<'_>) {
     let mut console = CONSOLE.lock();
-    if exit::ending().has_begun() {
+    if stopping::ending().has_begun() {
         // That CPU's line is the last one.
         drop(console);
-        exit::park();
+        stopping::park();
     }
     console.flush();
     // Where the host shares the UART, it may have stopped in the middle of a line.

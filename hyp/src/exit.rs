@@ -1,7 +1,7 @@
 //! The end of a run: one line on EL2's console that only EL2 can write, then power off.
 //!
 //! The line repeats the token that the runner gave EL2, so that neither an exit status nor text on the host's console
-//! can stand for it. Where host and EL2 share a UART, the host loses it first ([`host::withdraw_console`]). After a bug of EL2 one CPU
+//! can stand for it. Where host and EL2 share a UART, the host loses it first ([`ownership::withdraw_console`]). After a bug of EL2 one CPU
 //! ends the run, and the others stand still as soon as they ask for what is the host's.
 #![deny(
     clippy::indexing_slicing,
@@ -12,11 +12,10 @@
 )]
 
 use crate::arch::{self, Conduit, Failed};
-use crate::{console, host, iommu, log};
-use aarch64_cpu::asm;
+use crate::{console, iommu, log, ownership, stopping};
 use aarch64_cpu::registers::{MPIDR_EL1, Readable};
 use core::fmt;
-use hyp::ending::{Ending, Role};
+use hyp::ending::Role;
 use hyp::smccc;
 use spin::Once;
 
@@ -24,7 +23,6 @@ use spin::Once;
 const TOKEN_MAX: usize = 128;
 
 static TOKEN: Once<Token> = Once::new();
-static ENDING: Ending = Ending::new();
 
 /// The runner's token.
 struct Token {
@@ -122,28 +120,13 @@ impl fmt::Display for Line {
     }
 }
 
-/// Whether the run ends after a bug of EL2.
-#[inline]
-pub fn ending() -> &'static Ending {
-    &ENDING
-}
-
-/// Stands still until the power is off.
-#[cold]
-#[inline(never)]
-pub fn park() -> ! {
-    loop {
-        asm::wfi();
-    }
-}
-
 /// The run ends on this CPU; returns on the first only, and once.
 fn begin() {
-    match ENDING.begin(MPIDR_EL1.get()) {
-        Role::Ends => host::withdraw_console(),
+    match stopping::ending().begin(MPIDR_EL1.get()) {
+        Role::Ends => ownership::withdraw_console(),
         Role::EndsAtOnce => arch::end_run(Failed::Yes, Conduit::Smc),
         // With whatever it holds: the other CPU waits for nothing.
-        Role::Parks => park(),
+        Role::Parks => stopping::park(),
     }
 }
 

@@ -24,10 +24,12 @@ mod gic;
 mod host;
 mod iommu;
 mod memory;
+mod ownership;
 #[cfg(target_os = "none")]
 mod panic;
 mod pool;
 mod psci;
+mod stopping;
 mod trap;
 #[cfg(feature = "ghost")]
 mod watch;

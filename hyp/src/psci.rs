@@ -10,7 +10,7 @@
 )]
 
 use crate::arch::{self, MAX_CPUS};
-use crate::{host, iommu, log};
+use crate::{iommu, log};
 use aarch64_cpu::asm::{self, barrier};
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -80,10 +80,10 @@ fn set_entry(index: usize, entry: u64, context: u64) {
     barrier::dsb(barrier::SY);
 }
 
-/// `CPU_ON`. Firmware is always called by the 64-bit function, since EL2's own entry point may need it.
-pub fn cpu_on(target: u64, entry: u64, context: u64) -> i64 {
+/// `CPU_ON`; `is_hosts` says whether the host owns an address. Firmware is always called by the 64-bit function, since EL2's own entry point may need it.
+pub fn cpu_on(target: u64, entry: u64, context: u64, is_hosts: impl FnOnce(Ipa) -> bool) -> i64 {
     let Some(index) = index_of(target).filter(|_| target & !AFFINITY == 0) else { return INVALID_PARAMETERS };
-    if entry & 3 != 0 || !host::owns(Ipa(entry)) {
+    if entry & 3 != 0 || !is_hosts(Ipa(entry)) {
         return INVALID_ADDRESS;
     }
     let mut states = STATES.lock();
@@ -139,10 +139,16 @@ fn set_state(index: usize, power: Power) {
     }
 }
 
-/// `CPU_SUSPEND` of CPU `index`; returns after a standby state, or if firmware refuses.
-pub fn cpu_suspend(index: usize, power_state: u32, entry: u64, context: u64) -> i64 {
+/// `CPU_SUSPEND` of CPU `index`, as [`cpu_on`]; returns after a standby state, or if firmware refuses.
+pub fn cpu_suspend(
+    index: usize,
+    power_state: u32,
+    entry: u64,
+    context: u64,
+    is_hosts: impl FnOnce(Ipa) -> bool,
+) -> i64 {
     let format = FORMAT.get().copied().unwrap_or(StateFormat::Original);
-    if format.kind(power_state) == SuspendKind::PowerDown && (entry & 3 != 0 || !host::owns(Ipa(entry))) {
+    if format.kind(power_state) == SuspendKind::PowerDown && (entry & 3 != 0 || !is_hosts(Ipa(entry))) {
         return INVALID_ADDRESS;
     }
     set_entry(index, entry, context);

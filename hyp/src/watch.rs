@@ -16,8 +16,8 @@
     clippy::arithmetic_side_effects
 )]
 
-use crate::memory::HostOwnership;
-use crate::{audit, exit, host};
+use crate::ownership::HostOwnership;
+use crate::{audit, exit};
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 use hyp::esr::{self, Trap};
@@ -56,14 +56,13 @@ static COMPARISONS: AtomicU64 = AtomicU64::new(0);
 const COMPARISONS_PER_AUDIT: u64 = 32;
 
 /// Checks what the trap with syndrome `esr` may have changed. Ends the run on a disagreement.
-pub fn check(esr: u64) {
-    let Some(ownership) = host::ownership() else { return };
+pub fn check(ownership: &HostOwnership, esr: u64) {
     let skip = matches!(esr::decode(esr), Trap::DataAbort(abort) if abort.access().is_some())
         && !ACCESSES.fetch_add(1, Ordering::Relaxed).is_multiple_of(ACCESSES_PER_COMPARISON);
     if !skip {
-        compare(&ownership, esr);
+        compare(ownership, esr);
     }
-    if let Err(finding) = audit::smmus(&ownership) {
+    if let Err(finding) = audit::smmus(ownership) {
         disagree(&finding, esr);
     }
 }

@@ -95,10 +95,10 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
         missing: &Missing<'_>,
         next_leaf: impl Fn(Ipa) -> Option<Leaf>,
     ) -> Result<(), Finding> {
-        let walk = Walk { table, devices, missing, next_leaf, map: &self.map };
+        let walk = Walk { table, devices, missing, next_leaf, map: &self.memory.map };
         let mut done = 0;
         let limit = window.map_or(PFN_LIMIT, PageRange::end);
-        for run in self.map.runs_of(Owner::Host) {
+        for run in self.memory.map.runs_of(Owner::Host) {
             let Some(run) = clip(run, limit) else { break };
             walk.gap(done, run.first())?;
             walk.run(run)?;

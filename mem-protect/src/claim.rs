@@ -7,10 +7,10 @@ use io_pgtable::{Ipa, Pa};
 use smmu_drv::platform::{ClaimError, HostMemory, Sharing};
 
 use crate::error::Error;
-use crate::ownership::Ownership;
-use crate::page::Owner;
+use crate::map::PageMap;
+use crate::page::{Owner, PageInfo};
 use crate::range::PageRange;
-use crate::traits::{DmaStage2, HostStage2, PageOps};
+use crate::traits::PageOps;
 
 /// Most pages of one claim (64 MiB): more than any table or queue of an SMMU that Portcullis emulates.
 pub const MAX_CLAIM_PAGES: u64 = 1 << 14;
@@ -49,7 +49,23 @@ impl Claim {
     }
 }
 
-impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
+/// The ownership map and EL2's access to pages: what claims need, and nothing that changes an owner. An SMMU's driver gets no more.
+#[derive(Debug)]
+pub struct HostPages<'m, P> {
+    pub(crate) map: PageMap<'m>,
+    pub(crate) pages: P,
+}
+
+impl<P: PageOps> HostPages<'_, P> {
+    /// Rewrites the records of `range`, which a check has found in RAM.
+    pub(crate) fn set(&mut self, range: PageRange, change: impl Fn(PageInfo) -> PageInfo) {
+        if let Ok(pages) = self.map.pages_mut(range) {
+            for page in pages {
+                *page = change(*page);
+            }
+        }
+    }
+
     /// Claims every page of `range`: normal memory that the host owns, lent or not.
     ///
     /// # Errors
@@ -101,7 +117,7 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
     }
 }
 
-impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
+impl<P: PageOps> HostPages<'_, P> {
     /// A store at `pa` for a host that shares the memory as `sharing` says.
     fn store(&mut self, sharing: Sharing, pa: Pa, store: impl FnOnce(&mut P)) {
         match sharing {
@@ -116,7 +132,7 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
     }
 }
 
-impl<S: HostStage2, D: DmaStage2, P: PageOps> HostMemory for Ownership<'_, S, D, P> {
+impl<P: PageOps> HostMemory for HostPages<'_, P> {
     type Claim = Claim;
 
     fn claim(&mut self, ipa: Ipa, size: u64, sharing: Sharing) -> Result<Claim, ClaimError> {

@@ -94,7 +94,7 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
     ///
     /// A fault on a mapped page is no error either: another CPU was replacing the block around it.
     pub fn host_fault(&mut self, pfn: u64) -> FaultAnswer {
-        if self.map.owner(pfn) != Owner::Host {
+        if self.memory.map.owner(pfn) != Owner::Host {
             return FaultAnswer::Deny;
         }
         let Some(page) = PageRange::page(pfn) else { return FaultAnswer::Deny };

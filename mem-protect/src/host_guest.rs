@@ -54,15 +54,15 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
         let id = self.guests.alive(handle)?;
         self.check_state(range, Owner::Host, PageState::Owned)?;
         self.check_unclaimed(range)?;
-        self.pages.map(range).map_err(|_| Error::NoMemory)?;
+        self.memory.pages.map(range).map_err(|_| Error::NoMemory)?;
         let revoked = self.revoke_host(range);
         if revoked.is_ok() {
             // A guest starts with its MMU off and must not read past the host's dirty lines.
-            self.pages.clean_invalidate(range);
-            self.set(range, |_| PageInfo::owned_by(Owner::Guest(id)));
+            self.memory.pages.clean_invalidate(range);
+            self.memory.set(range, |_| PageInfo::owned_by(Owner::Guest(id)));
             self.count(id, |guest| guest.owned = guest.owned.saturating_add(range.count()));
         }
-        self.pages.unmap(range);
+        self.memory.pages.unmap(range);
         revoked
     }
 
@@ -76,7 +76,7 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
         let id = self.guests.alive(handle)?;
         self.check_state(range, Owner::Host, PageState::Owned)?;
         self.check_unclaimed(range)?;
-        self.set(range, |page| page.lent_to(Owner::Guest(id)));
+        self.memory.set(range, |page| page.lent_to(Owner::Guest(id)));
         self.count(id, |guest| guest.borrowed = guest.borrowed.saturating_add(range.count()));
         Ok(())
     }
@@ -92,7 +92,7 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
         self.check_state(range, Owner::Host, PageState::SharedOwned)?;
         self.check_state(range, Owner::Guest(id), PageState::SharedBorrowed)?;
         self.check_unclaimed(range)?;
-        self.set(range, PageInfo::unlent);
+        self.memory.set(range, PageInfo::unlent);
         self.count(id, |guest| guest.borrowed = guest.borrowed.saturating_sub(range.count()));
         Ok(())
     }
@@ -105,22 +105,22 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
     /// already. [`Error::Inconsistent`]: likewise, or the host has them.
     pub(crate) fn host_reclaim_page(&mut self, range: UncheckedRange) -> Result<(), Error> {
         let range = range.check(self.max_pages)?;
-        let Owner::Guest(id) = self.map.owner(range.first()) else {
-            return Err(self.map.pages(range).err().unwrap_or(Error::WrongState));
+        let Owner::Guest(id) = self.memory.map.owner(range.first()) else {
+            return Err(self.memory.map.pages(range).err().unwrap_or(Error::WrongState));
         };
         self.check_state(range, Owner::Guest(id), PageState::Owned)?;
         if self.guests.get(id).life != GuestLife::Dying {
             return Err(Error::GuestAlive);
         }
-        self.pages.map(range).map_err(|_| Error::NoMemory)?;
-        self.pages.zero(range);
-        self.pages.unmap(range);
+        self.memory.pages.map(range).map_err(|_| Error::NoMemory)?;
+        self.memory.pages.zero(range);
+        self.memory.pages.unmap(range);
         let answer = match self.grant_host(range) {
             Ok(()) => Ok(()),
             Err(GrantFailure::Undone(error)) => return Err(error),
             Err(GrantFailure::Kept) => Err(Error::Inconsistent),
         };
-        self.set(range, |_| PageInfo::owned_by(Owner::Host));
+        self.memory.set(range, |_| PageInfo::owned_by(Owner::Host));
         self.count(id, |guest| guest.owned = guest.owned.saturating_sub(range.count()));
         self.tidy(range);
         answer

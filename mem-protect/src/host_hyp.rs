@@ -16,7 +16,7 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
         let range = range.check(self.max_pages)?;
         self.check_state(range, Owner::Host, PageState::Owned)?;
         self.check_unclaimed(range)?;
-        self.set(range, |page| page.lent_to(Owner::Hyp));
+        self.memory.set(range, |page| page.lent_to(Owner::Hyp));
         Ok(())
     }
 
@@ -29,7 +29,7 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
         self.check_state(range, Owner::Host, PageState::SharedOwned)?;
         self.check_state(range, Owner::Hyp, PageState::SharedBorrowed)?;
         self.check_unclaimed(range)?;
-        self.set(range, PageInfo::unlent);
+        self.memory.set(range, PageInfo::unlent);
         Ok(())
     }
 
@@ -43,15 +43,15 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
         self.check_state(range, Owner::Host, PageState::Owned)?;
         self.check_unclaimed(range)?;
         // First what can fail and is undone for certain, so that nothing can fail after the revocation.
-        self.pages.map(range).map_err(|_| Error::NoMemory)?;
+        self.memory.pages.map(range).map_err(|_| Error::NoMemory)?;
         if let Err(error) = self.revoke_host(range) {
-            self.pages.unmap(range);
+            self.memory.pages.unmap(range);
             return Err(error);
         }
         // The host may have written past the caches, or left dirty lines that would land on EL2's data later.
-        self.pages.clean_invalidate(range);
-        self.set(range, |_| PageInfo::hyp(HypUse::Donated));
-        self.pages.give(range);
+        self.memory.pages.clean_invalidate(range);
+        self.memory.set(range, |_| PageInfo::hyp(HypUse::Donated));
+        self.memory.pages.give(range);
         Ok(())
     }
 
@@ -65,18 +65,18 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
         let range = range.check(self.max_pages)?;
         self.check_state(range, Owner::Hyp, PageState::Owned)?;
         self.check_donated(range)?;
-        self.pages.take(range).map_err(|_| Error::InUse)?;
-        self.pages.zero(range);
+        self.memory.pages.take(range).map_err(|_| Error::InUse)?;
+        self.memory.pages.zero(range);
         let answer = match self.grant_host(range) {
             Ok(()) => Ok(()),
             Err(GrantFailure::Undone(error)) => {
-                self.pages.give(range);
+                self.memory.pages.give(range);
                 return Err(error);
             }
             Err(GrantFailure::Kept) => Err(Error::Inconsistent),
         };
-        self.set(range, |_| PageInfo::owned_by(Owner::Host));
-        self.pages.unmap(range);
+        self.memory.set(range, |_| PageInfo::owned_by(Owner::Host));
+        self.memory.pages.unmap(range);
         self.tidy(range);
         answer
     }
@@ -84,6 +84,6 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
     /// Checks that the host once donated every page of `range`: what EL2 has from boot never leaves it.
     fn check_donated(&self, range: PageRange) -> Result<(), Error> {
         let donated = |page: &PageInfo| page.hyp_use() == Some(HypUse::Donated);
-        if self.map.pages(range)?.iter().all(donated) { Ok(()) } else { Err(Error::WrongState) }
+        if self.memory.map.pages(range)?.iter().all(donated) { Ok(()) } else { Err(Error::WrongState) }
     }
 }

@@ -45,7 +45,7 @@ mod transition;
 mod tests;
 
 pub use audit::{Devices, Lost};
-pub use claim::{Claim, MAX_CLAIM_PAGES};
+pub use claim::{Claim, HostPages, MAX_CLAIM_PAGES};
 pub use error::Error;
 pub use finding::{Finding, Mismatch, Page, Table};
 pub use guest::GuestLife;

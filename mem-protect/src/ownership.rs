@@ -1,9 +1,10 @@
 //! The ownership of all RAM, as one value: the map, the tables that follow it, and the checks that every transition begins with.
 
+use crate::claim::HostPages;
 use crate::error::Error;
 use crate::guest::Guests;
 use crate::map::PageMap;
-use crate::page::{Owner, PageInfo, PageState};
+use crate::page::{Owner, PageState};
 use crate::range::PageRange;
 use crate::stats::Stats;
 use crate::traits::{DmaStage2, HostStage2, PageOps};
@@ -11,10 +12,9 @@ use crate::traits::{DmaStage2, HostStage2, PageOps};
 /// The ownership of all RAM, with the tables that follow it. One lock guards the whole of it.
 #[derive(Debug)]
 pub struct Ownership<'m, S, D, P> {
-    pub(crate) map: PageMap<'m>,
+    pub(crate) memory: HostPages<'m, P>,
     pub(crate) cpu: S,
     pub(crate) dma: D,
-    pub(crate) pages: P,
     pub(crate) guests: Guests,
     pub(crate) max_pages: u64,
     pub(crate) stats: Stats,
@@ -25,13 +25,20 @@ impl<'m, S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'m, S, D, P> {
     /// `cpu` and, below its limit, in `dma`; no other RAM in either. `max_pages` caps the pages of one call, so that
     /// none runs long with interrupts masked.
     pub fn new(map: PageMap<'m>, cpu: S, dma: D, pages: P, max_pages: u64) -> Self {
-        Self { map, cpu, dma, pages, guests: Guests::default(), max_pages, stats: Stats::default() }
+        Self {
+            memory: HostPages { map, pages },
+            cpu,
+            dma,
+            guests: Guests::default(),
+            max_pages,
+            stats: Stats::default(),
+        }
     }
 
     /// What [`Ownership::new`] got, as it is now.
     #[must_use]
     pub fn into_parts(self) -> (PageMap<'m>, S, D, P) {
-        (self.map, self.cpu, self.dma, self.pages)
+        (self.memory.map, self.cpu, self.dma, self.memory.pages)
     }
 
     /// Most pages that one call takes.
@@ -49,7 +56,18 @@ impl<'m, S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'m, S, D, P> {
     /// The ownership map, to read.
     #[must_use]
     pub fn map(&self) -> &PageMap<'m> {
-        &self.map
+        &self.memory.map
+    }
+
+    /// What claims need of it: for an SMMU's driver.
+    pub fn memory_mut(&mut self) -> &mut HostPages<'m, P> {
+        &mut self.memory
+    }
+
+    /// The same, to read.
+    #[must_use]
+    pub fn memory(&self) -> &HostPages<'m, P> {
+        &self.memory
     }
 
     /// The host's CPU stage 2.
@@ -76,20 +94,15 @@ impl<'m, S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'m, S, D, P> {
 
     /// Checks that every page of `range` is `want` to `who`.
     pub(crate) fn check_state(&self, range: PageRange, who: Owner, want: PageState) -> Result<(), Error> {
-        if self.map.pages(range)?.iter().all(|page| page.state(who) == want) { Ok(()) } else { Err(Error::WrongState) }
+        if self.memory.map.pages(range)?.iter().all(|page| page.state(who) == want) {
+            Ok(())
+        } else {
+            Err(Error::WrongState)
+        }
     }
 
     /// Checks that no page of `range` is claimed: a claimed page changes neither its owner nor its sharing.
     pub(crate) fn check_unclaimed(&self, range: PageRange) -> Result<(), Error> {
-        if self.map.pages(range)?.iter().all(|page| page.pins() == 0) { Ok(()) } else { Err(Error::Claimed) }
-    }
-
-    /// Rewrites the records of `range`, which a check has found in RAM.
-    pub(crate) fn set(&mut self, range: PageRange, change: impl Fn(PageInfo) -> PageInfo) {
-        if let Ok(pages) = self.map.pages_mut(range) {
-            for page in pages {
-                *page = change(*page);
-            }
-        }
+        if self.memory.map.pages(range)?.iter().all(|page| page.pins() == 0) { Ok(()) } else { Err(Error::Claimed) }
     }
 }

@@ -1,7 +1,7 @@
-//! What the transitions ask of the machine. Everything that touches a table, a cache or an SMMU enters here, so that
+//! What the transitions ask of the machine. Whatever touches a table, a cache or an SMMU is behind these traits, so that
 //! the logic runs on the build machine with every step made to fail.
 
-use io_pgtable::{Ipa, Pa};
+use io_pgtable::{Ipa, MapError, Pa, UnmapError};
 
 use crate::range::PageRange;
 
@@ -62,6 +62,29 @@ pub enum Stage2Error {
     Conflict,
 }
 
+impl From<MapError> for Stage2Error {
+    fn from(error: MapError) -> Self {
+        match error {
+            MapError::NoMemory => Self::NoMemory,
+            MapError::Misaligned | MapError::OutOfRange | MapError::BadProt | MapError::Overlap { .. } => {
+                Self::Conflict
+            }
+        }
+    }
+}
+
+/// A CPU's TLB always answers, so [`UnmapError::Tlb`] cannot come from its table.
+impl From<UnmapError> for Stage2Error {
+    fn from(error: UnmapError) -> Self {
+        match error {
+            UnmapError::NoMemory => Self::NoMemory,
+            UnmapError::Misaligned | UnmapError::OutOfRange | UnmapError::NotMapped(_) | UnmapError::Tlb(_) => {
+                Self::Conflict
+            }
+        }
+    }
+}
+
 /// The IOMMU stage 2 of the host's streams, with the invalidation on every SMMU.
 pub trait DmaStage2 {
     /// Takes `range` away from every stream. On success no translation of it is left in any SMMU.
@@ -101,7 +124,7 @@ pub enum DmaError {
     Conflict,
 }
 
-/// EL2's own hands: access to pages, cache maintenance and the pool.
+/// EL2's own access to pages, cache maintenance and the pool.
 pub trait PageOps {
     /// Maps `range` into EL2, in leaves that [`PageOps::unmap`] can take out one page at a time.
     ///

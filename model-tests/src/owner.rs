@@ -41,22 +41,22 @@ impl HostMemory for Owner {
     type Claim = Held;
 
     fn claim(&mut self, ipa: Ipa, size: u64, sharing: Sharing) -> Result<Held, ClaimError> {
-        self.0.claim(ipa, size, sharing).map(Held)
+        self.0.memory_mut().claim(ipa, size, sharing).map(Held)
     }
 
     fn release(&mut self, claim: Held) {
-        self.0.release(claim.0);
+        self.0.memory_mut().release(claim.0);
     }
 
     fn read64(&self, claim: &Held, offset: u64) -> Option<u64> {
-        self.0.read64(&claim.0, offset)
+        self.0.memory().read64(&claim.0, offset)
     }
 
     fn write64(&mut self, claim: &Held, offset: u64, value: u64) -> Option<()> {
-        self.0.write64(&claim.0, offset, value)
+        self.0.memory_mut().write64(&claim.0, offset, value)
     }
 
     fn write32(&mut self, claim: &Held, offset: u64, value: u32) -> Option<()> {
-        self.0.write32(&claim.0, offset, value)
+        self.0.memory_mut().write32(&claim.0, offset, value)
     }
 }

@@ -11,12 +11,12 @@ mod smmus;
 
 use crate::arch::{self, Conduit, PAGE, features};
 use crate::exit::{self, refuse};
-use crate::memory::dma::TRANSLATER;
+use crate::iommu::stage2::TRANSLATER;
 use crate::memory::el2::El2Table;
 use crate::memory::host_s2::HostTable;
 #[cfg(feature = "ghost")]
 use crate::pool;
-use crate::{audit, console, gic, host, iommu, log, psci};
+use crate::{audit, console, gic, host, iommu, log, ownership, psci};
 use aarch64_cpu::registers::{CNTFRQ_EL0, CurrentEL, MPIDR_EL1, Readable};
 use division::Division;
 use hyp::boot_info::{self, Early, Layout, MmioPolicy, PhysRange, Platform, fdt_edit, policy};
@@ -26,8 +26,6 @@ use io_pgtable::{Ipa, Pa};
 use mem_protect::PageMap;
 use mem_protect::{HostStage2, Owner, Ownership, PageRange};
 
-/// Most pages that one hypercall takes: bounds the time with interrupts masked.
-const MAX_PAGES_PER_CALL: u64 = 512;
 /// A UART to complain on when not even the device tree can be read: the first one of the reference machine.
 const FALLBACK_UART: u64 = 0x0900_0000;
 /// What the assembly passes in the place of an exception level when EL2 cannot leave VHE.
@@ -93,17 +91,13 @@ extern "C" fn rust_main(dtb: u64) -> ! {
     audit::init(mmio.iter().filter_map(pages), frames);
     #[cfg(feature = "ghost")]
     watch(&division.map);
-    host::init(Ownership::new(division.map, host_table, dma_table, el2_table, max_pages()));
+    host::init(host_table.registers());
+    ownership::init(Ownership::new(division.map, host_table, dma_table, el2_table, ownership::MAX_PAGES));
     log!("host starts at {start:#x}, device tree at {context:#x}");
     let cpu = psci::index_of(MPIDR_EL1.get()).unwrap_or_else(|| {
         refuse(format_args!("the boot CPU {:#x} is not in the device tree", MPIDR_EL1.get()), Conduit::Smc)
     });
     host::enter(cpu, start, context)
-}
-
-/// Most pages that one hypercall takes.
-fn max_pages() -> u64 {
-    MAX_PAGES_PER_CALL
 }
 
 /// Starts the abstract state beside the real one.

@@ -2,9 +2,9 @@
 
 use crate::arch::{self, Conduit};
 use crate::exit::refuse;
+use crate::iommu::stage2::{DmaConfig, DmaTable};
 use crate::iommu::{self, Bus};
 use crate::log;
-use crate::memory::dma::{DmaConfig, DmaTable};
 use hyp::boot_info::Array;
 use hyp::boot_info::smmu::{Coherency, SMMUS_MAX, SmmuNode};
 use smmu_drv::{HOST_CMDQS, MsiAdvert, ProbeConfig, Probed, ReadsAs};

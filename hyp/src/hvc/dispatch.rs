@@ -7,7 +7,7 @@ use super::abi::{Answer, Features, Request, Stat, Status, VERSION_MAJOR, VERSION
 /// What stands behind the hypercalls.
 pub trait Services {
     /// Most pages that one call takes.
-    fn max_pages(&mut self) -> u64;
+    fn max_pages(&self) -> u64;
 
     /// Carries out a transition; its numbers are the host's word. See [`mem_protect::Ownership::apply`].
     ///
@@ -39,7 +39,7 @@ pub fn dispatch(registers: [u64; 4], services: &mut impl Services) -> Answer {
     }
 }
 
-fn version(services: &mut impl Services) -> Answer {
+fn version(services: &impl Services) -> Answer {
     let version = u64::from(VERSION_MAJOR) << 16 | u64::from(VERSION_MINOR);
     Answer { status: Status::Success, values: [version, services.max_pages(), services.features().bits()] }
 }

@@ -90,7 +90,7 @@ struct Recorder {
 }
 
 impl Services for Recorder {
-    fn max_pages(&mut self) -> u64 {
+    fn max_pages(&self) -> u64 {
         512
     }
     fn transition(&mut self, transition: Transition) -> Result<Option<GuestId>, Error> {

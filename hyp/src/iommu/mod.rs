@@ -10,9 +10,10 @@
 )]
 
 mod bus;
+pub mod stage2;
 
-use crate::memory::HostOwnership;
-use crate::{console, host, host_log, log};
+use crate::memory::HostPages;
+use crate::{console, host_log, log};
 pub use bus::Bus;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use hyp::esr::Size;
@@ -20,7 +21,7 @@ use io_pgtable::Ipa;
 use mem_protect::Finding;
 use smmu_drv::{AccessSize, FaultRecord, Smmu, SmmuError, Stale, Stats, WriteOutcome};
 use spin::Once;
-use spin::mutex::TicketMutex;
+use spin::mutex::{TicketMutex, TicketMutexGuard};
 
 /// Most SMMUs of a machine.
 pub const MAX: usize = hyp::boot_info::smmu::SMMUS_MAX;
@@ -31,11 +32,14 @@ const TRACES_PRINTED: u64 = 64;
 /// Faults printed in a run; later ones are counted.
 const FAULTS_PRINTED: u64 = 512;
 
+/// The driver of one SMMU.
+pub type HostSmmu = Smmu<Bus, HostPages>;
+
 /// One SMMU.
 struct Unit {
     number: usize,
     base: u64,
-    smmu: TicketMutex<Smmu<Bus, HostOwnership>>,
+    smmu: TicketMutex<HostSmmu>,
     /// Whether the console was told that it failed.
     failure_told: AtomicBool,
 }
@@ -74,7 +78,7 @@ pub struct Totals {
 }
 
 /// Publishes SMMU number `n`, whose registers are at `base` and which is taken over already.
-pub fn add(n: usize, base: u64, smmu: Smmu<Bus, HostOwnership>) {
+pub fn add(n: usize, base: u64, smmu: HostSmmu) {
     if let Some(unit) = UNITS.get(n) {
         unit.call_once(|| Unit { number: n, base, smmu: TicketMutex::new(smmu), failure_told: AtomicBool::new(false) });
     }
@@ -116,42 +120,28 @@ fn access_size(size: Size) -> AccessSize {
     }
 }
 
-/// The host reads a register. Nearly all loads are of registers that need no memory of the host, and so no ownership.
+impl Register {
+    /// Takes the lock of its SMMU: after ownership, if both are needed.
+    pub fn lock(self) -> TicketMutexGuard<'static, HostSmmu> {
+        self.unit.smmu.lock()
+    }
+}
+
+/// The host loads a register, with its SMMU locked for the moment; `None` if that needs memory of the host, and so ownership.
 #[inline]
-pub fn read(register: Register, size: Size) -> u64 {
-    let value = register.unit.smmu.lock().mmio_read_plain(register.offset, access_size(size));
-    value.unwrap_or_else(|| read_any(register, size))
+pub fn read_plain(register: Register, size: Size) -> Option<u64> {
+    register.unit.smmu.lock().mmio_read_plain(register.offset, access_size(size))
 }
 
-/// The host reads any register, also one that shows what is in memory of the host. Out of the way of [`read`].
-#[cold]
-pub fn read_any(register: Register, size: Size) -> u64 {
-    let unit = register.unit;
-    let Some(mut ownership) = host::ownership() else { return 0 };
-    let mut smmu = unit.smmu.lock();
-    let value = smmu.mmio_read(&mut ownership, register.offset, access_size(size));
-    let faulted = smmu.has_fault();
-    drop(smmu);
-    drop(ownership);
-    if faulted || console::waits() {
-        report(unit);
-    }
-    value
+/// The host loads any register, also one that shows what is in memory of the host.
+pub fn read(register: Register, pages: &mut HostPages, smmu: &mut HostSmmu, size: Size) -> u64 {
+    smmu.mmio_read(pages, register.offset, access_size(size))
 }
 
-/// The host writes a register.
-pub fn write(register: Register, size: Size, value: u64) -> WriteOutcome {
-    let unit = register.unit;
-    let Some(mut ownership) = host::ownership() else { return WriteOutcome::Done };
-    let mut smmu = unit.smmu.lock();
-    let outcome = smmu.mmio_write(&mut ownership, register.offset, access_size(size), value);
-    let faulted = smmu.has_fault();
-    drop(smmu);
-    drop(ownership);
-    if faulted || console::waits() {
-        report(unit);
-    }
-    outcome
+/// The host stores to a register.
+#[inline]
+pub fn write(register: Register, pages: &mut HostPages, smmu: &mut HostSmmu, size: Size, value: u64) -> WriteOutcome {
+    smmu.mmio_write(pages, register.offset, access_size(size), value)
 }
 
 /// Counts an access that its syndrome does not describe, so that it could not be emulated.
@@ -159,10 +149,10 @@ pub fn count_denied() {
     UNDESCRIBED.fetch_add(1, Ordering::Relaxed);
 }
 
-/// At the end of a trap: prints faults of an SMMU, and a part of what waits for the console.
+/// At the end of a trap: prints faults of a register's SMMU, and a part of what waits for the console. No lock is held.
 #[cold]
-fn report(unit: &Unit) {
-    print_faults(unit);
+pub fn report(register: Register) {
+    print_faults(register.unit);
     console::drain();
 }
 
@@ -184,13 +174,15 @@ fn print_fault(unit: usize, fault: &FaultRecord) {
     }
 }
 
-/// Drains every event queue and prints the faults that were kept.
-pub fn drain() {
-    let Some(mut ownership) = host::ownership() else { return };
+/// Drains every event queue; the faults are kept.
+pub fn poll(pages: &mut HostPages) {
     for (_, unit) in units() {
-        unit.smmu.lock().poll_events(&mut ownership);
+        unit.smmu.lock().poll_events(pages);
     }
-    drop(ownership);
+}
+
+/// Prints faults that were kept. No lock is held.
+pub fn print_kept_faults() {
     for (_, unit) in units() {
         print_faults(unit);
     }
@@ -235,23 +227,23 @@ fn tell_failure(unit: &Unit, error: SmmuError) {
 ///
 /// # Errors
 /// The first finding: a defect of EL2.
-pub fn audit(ownership: &HostOwnership) -> Result<(), Finding> {
+pub fn audit(pages: &HostPages) -> Result<(), Finding> {
     for (_, unit) in units() {
-        unit.smmu.lock().audit(ownership)?;
+        unit.smmu.lock().audit(pages)?;
     }
     Ok(())
 }
 
 /// Makes every stream of every SMMU abort, prints the last faults, and keeps the SMMUs locked for good: the machine is
 /// about to stop, and no CPU of the host may undo it.
-pub fn quiesce_and_hold(ownership: &mut HostOwnership) {
+pub fn quiesce_and_hold(pages: &mut HostPages) {
     let mut sum = Totals::start();
     for (n, unit) in units() {
         let mut smmu = unit.smmu.lock();
         if let Err(error) = smmu.quiesce() {
             log!("smmu{n}: {error}: DMA may go on until the power is off");
         }
-        smmu.poll_events(ownership);
+        smmu.poll_events(pages);
         while let Some(fault) = smmu.take_fault() {
             print_fault(n, &fault);
         }
@@ -304,7 +296,7 @@ pub fn final_totals() -> Totals {
     })
 }
 
-/// Prints the counters of every SMMU, as often as a person could want in one run.
+/// Prints the counters of every SMMU, a bounded number of times in one run.
 pub fn print_state() {
     if TRACES.fetch_add(1, Ordering::Relaxed) >= TRACES_PRINTED {
         return;

@@ -1,10 +1,9 @@
 //! The host's CPU stage 2: the identity, for what is the host's.
 
 use super::tables::PoolTables;
-use super::{map_failure, unmap_failure};
 use crate::arch::setup::HostStage2Regs;
 use crate::arch::tlb;
-use crate::exit;
+use crate::stopping;
 use io_pgtable::{
     Attrs, Cfg, CfgError, IoPgtable, Iova, Ipa, MemType, Pa, Prot, S2, TlbError, TlbOps, TlbRange, TlbScope,
 };
@@ -40,7 +39,7 @@ impl HostTable {
     /// # Errors
     /// See [`Stage2Error`]; nothing is mapped then.
     pub fn map_device(&mut self, pa: Pa, size: u64) -> Result<(), Stage2Error> {
-        self.table.map(Iova(pa.0), pa, size, Attrs::device(Prot::RW)).map_err(map_failure)
+        self.table.map(Iova(pa.0), pa, size, Attrs::device(Prot::RW)).map_err(Stage2Error::from)
     }
 
     /// What the CPUs' registers must hold for this table.
@@ -72,13 +71,13 @@ impl HostTable {
 impl HostStage2 for HostTable {
     fn unmap(&mut self, range: PageRange) -> Result<(), Stage2Error> {
         stop_at_the_end();
-        self.table.unmap(range.ipa().into(), range.bytes(), &mut CpuTlb).map_err(unmap_failure)
+        self.table.unmap(range.ipa().into(), range.bytes(), &mut CpuTlb).map_err(Stage2Error::from)
     }
 
     fn map(&mut self, range: PageRange) -> Result<(), Stage2Error> {
         stop_at_the_end();
         let mapped = self.table.map(range.ipa().into(), range.pa(), range.bytes(), Attrs::normal(Prot::RWX));
-        mapped.map_err(map_failure)
+        mapped.map_err(Stage2Error::from)
     }
 
     fn next_leaf(&self, from: Ipa) -> Option<Leaf> {
@@ -96,8 +95,8 @@ impl HostStage2 for HostTable {
 /// for an SMMU must not link again what is gone.
 #[inline]
 fn stop_at_the_end() {
-    if exit::ending().has_begun() {
-        exit::park();
+    if stopping::ending().has_begun() {
+        stopping::park();
     }
 }
 

@@ -1,10 +1,12 @@
 //! Aborts of the host's stage 2: SMMU registers are emulated, transient faults retried, everything else becomes an
 //! external abort in the host.
 
+use super::locks::{with_ownership, with_smmu};
 use super::{Frame, inject, skip_aarch64, skip_instruction};
-use crate::{host, iommu};
+use crate::iommu;
+use crate::ownership::may_retry;
 use aarch64_cpu::registers::{FAR_EL2, HPFAR_EL2, Readable, SCTLR_EL1, SPSR_EL2};
-use hyp::esr::{Abort, Access, Direction, Fault, Walk};
+use hyp::esr::{Abort, Access, Direction, Fault, Size, Walk};
 use hyp::inject::Exception;
 use hyp::step::{self, Endianness};
 use io_pgtable::Ipa;
@@ -66,7 +68,7 @@ pub fn instruction(abort: Abort) {
 /// held.
 #[cold]
 fn retry_or(exception: Exception, ipa: Ipa) {
-    if !host::is_mapped(ipa) {
+    if !with_ownership(|ownership| may_retry(ownership, ipa)) {
         inject(exception);
     }
 }
@@ -75,7 +77,7 @@ fn retry_or(exception: Exception, ipa: Ipa) {
 fn emulate(frame: &mut Frame, register: iommu::Register, access: Access, direction: Direction) {
     match direction {
         Direction::Read => {
-            let value = iommu::read(register, access.size);
+            let value = iommu::read_plain(register, access.size).unwrap_or_else(|| load(register, access.size));
             frame.set(access.register, access.loaded(value));
             skip_aarch64();
         }
@@ -91,13 +93,13 @@ fn emulate_other(frame: &mut Frame, register: iommu::Register, access: Access, d
     };
     match direction {
         Direction::Read => {
-            let value = ordered(iommu::read_any(register, access.size));
+            let value = ordered(load(register, access.size));
             frame.set(access.register, access.loaded(value));
             skip_instruction();
         }
         Direction::Write => {
             let value = ordered(access.stored(frame.get(access.register)));
-            if iommu::write(register, access.size, value) == WriteOutcome::Done {
+            if write(register, access.size, value) == WriteOutcome::Done {
                 skip_instruction();
             }
         }
@@ -107,9 +109,21 @@ fn emulate_other(frame: &mut Frame, register: iommu::Register, access: Access, d
 /// Out of line, so that a load does not save the registers that this needs.
 #[inline(never)]
 fn store(frame: &mut Frame, register: iommu::Register, access: Access) {
-    match iommu::write(register, access.size, access.stored(frame.get(access.register))) {
+    match write(register, access.size, access.stored(frame.get(access.register))) {
         WriteOutcome::Done => skip_aarch64(),
         // The store executes again, after the host has taken its pending interrupts.
         WriteOutcome::Again => {}
     }
+}
+
+#[inline(never)]
+fn write(register: iommu::Register, size: Size, value: u64) -> WriteOutcome {
+    with_smmu(register, |pages, smmu| iommu::write(register, pages, smmu, size, value))
+}
+
+/// A load that needs memory of the host: few do, so it is out of the way of the others.
+#[cold]
+#[inline(never)]
+fn load(register: iommu::Register, size: Size) -> u64 {
+    with_smmu(register, |pages, smmu| iommu::read(register, pages, smmu, size))
 }

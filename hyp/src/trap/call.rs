@@ -1,10 +1,15 @@
 //! Calls of the host: hypercalls by HVC, firmware calls by SMC.
 
 use super::Frame;
-use crate::{arch, console, host, psci};
+use super::locks::with_ownership;
+use crate::exit::Reason;
+use crate::ownership::{MAX_PAGES, is_hosts};
+use crate::{arch, console, host, iommu, psci};
 use aarch64_cpu::registers::{Readable, TPIDR_EL2};
-use hyp::hvc;
+use hyp::hvc::{self, Features, Services, Stat};
 use hyp::smccc::{self, Decision, Psci};
+use io_pgtable::Ipa;
+use mem_protect::{Error, GuestId, Transition};
 
 /// Index of this CPU.
 fn this_cpu() -> usize {
@@ -14,11 +19,48 @@ fn this_cpu() -> usize {
 /// `HVC`: the return address is already the next instruction.
 #[inline(never)]
 pub fn hvc(frame: &mut Frame) {
-    let answer = hvc::dispatch([frame.get(0), frame.get(1), frame.get(2), frame.get(3)], &mut host::Calls);
+    let answer = hvc::dispatch([frame.get(0), frame.get(1), frame.get(2), frame.get(3)], &mut Calls);
     frame.answer(answer.registers());
     if console::waits() {
         console::drain();
     }
+}
+
+/// What the hypercalls ask of this machine, each under the locks that it needs.
+struct Calls;
+
+impl Services for Calls {
+    fn max_pages(&self) -> u64 {
+        MAX_PAGES
+    }
+
+    #[inline]
+    fn transition(&mut self, transition: Transition) -> Result<Option<GuestId>, Error> {
+        #[cfg(feature = "ghost")]
+        return with_ownership(|ownership| crate::watch::apply(ownership, transition));
+        #[cfg(not(feature = "ghost"))]
+        with_ownership(|ownership| ownership.apply(transition))
+    }
+
+    fn features(&self) -> Features {
+        host::features()
+    }
+
+    fn iommu_stat(&mut self, stat: Stat) -> u64 {
+        poll();
+        host::stat(stat)
+    }
+
+    fn iommu_trace(&mut self) {
+        poll();
+        iommu::print_state();
+    }
+}
+
+/// Drains the event queues and prints the faults.
+fn poll() {
+    with_ownership(|ownership| iommu::poll(ownership.memory_mut()));
+    iommu::print_kept_faults();
 }
 
 /// `SMC`: the immediate is ignored, as SMCCC has only zero.
@@ -46,13 +88,18 @@ fn relay(function: u32, [a, b, c]: [u64; 3]) -> [u64; 4] {
 
 fn power(call: Psci, [a, b, c]: [u64; 3]) -> i64 {
     match call {
-        Psci::CpuOn => psci::cpu_on(a, b, c),
+        Psci::CpuOn => psci::cpu_on(a, b, c, entry_is_hosts),
         Psci::AffinityInfo => psci::affinity_info(a, b),
         Psci::CpuOff => psci::cpu_off(this_cpu()),
-        Psci::CpuSuspend => psci::cpu_suspend(this_cpu(), low32(a), b, c),
-        Psci::SystemOff => host::system_off(),
-        Psci::SystemReset => host::system_reset(),
+        Psci::CpuSuspend => psci::cpu_suspend(this_cpu(), low32(a), b, c, entry_is_hosts),
+        Psci::SystemOff => with_ownership(|ownership| host::stop(Reason::SystemOff, ownership)),
+        Psci::SystemReset => with_ownership(|ownership| host::stop(Reason::SystemReset, ownership)),
     }
+}
+
+/// Whether a CPU may start or resume at `entry`.
+fn entry_is_hosts(entry: Ipa) -> bool {
+    with_ownership(|ownership| is_hosts(ownership, entry))
 }
 
 fn low32(value: u64) -> u32 {

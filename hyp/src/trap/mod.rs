@@ -13,6 +13,7 @@
 mod abort;
 mod call;
 mod frame;
+mod locks;
 mod sysreg;
 
 use crate::arch::{self, features};
@@ -43,7 +44,7 @@ extern "C" fn lower_sync_handler(frame: &mut Frame) {
         Trap::Other(_) => other(esr),
     }
     #[cfg(feature = "ghost")]
-    crate::watch::check(esr);
+    locks::with_ownership(|ownership| crate::watch::check(ownership, esr));
 }
 
 /// Reports an exception that EL2 itself took: a register that EL3 withholds, or a bug; nothing a host does leads here.

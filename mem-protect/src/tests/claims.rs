@@ -13,20 +13,20 @@ use crate::{Error, MAX_PINS};
 fn a_claim_reads_and_writes_inside_itself_only() {
     let (mut owned, world) = machine();
     let start = (RAM << 12) + 0xff0;
-    let claim = owned.claim(Ipa(start), 0x20, Sharing::Cacheable).unwrap();
+    let claim = owned.memory_mut().claim(Ipa(start), 0x20, Sharing::Cacheable).unwrap();
     check(&owned, &world);
-    assert_eq!(owned.write64(&claim, 0, 0x1111_2222_3333_4444), Some(()));
-    assert_eq!(owned.write32(&claim, 4, 0x5555_6666), Some(()));
-    assert_eq!(owned.write64(&claim, 0x18, 7), Some(()), "on the second page");
-    assert_eq!(owned.read64(&claim, 0), Some(0x5555_6666_3333_4444));
-    assert_eq!(owned.read64(&claim, 0x18), Some(7));
+    assert_eq!(owned.memory_mut().write64(&claim, 0, 0x1111_2222_3333_4444), Some(()));
+    assert_eq!(owned.memory_mut().write32(&claim, 4, 0x5555_6666), Some(()));
+    assert_eq!(owned.memory_mut().write64(&claim, 0x18, 7), Some(()), "on the second page");
+    assert_eq!(owned.memory_mut().read64(&claim, 0), Some(0x5555_6666_3333_4444));
+    assert_eq!(owned.memory_mut().read64(&claim, 0x18), Some(7));
     for offset in [1, 4, 7, 0x19, 0x20, 0x1000, u64::MAX - 7, u64::MAX] {
-        assert_eq!(owned.read64(&claim, offset), None, "{offset:#x}");
-        assert_eq!(owned.write64(&claim, offset, 0), None, "{offset:#x}");
+        assert_eq!(owned.memory_mut().read64(&claim, offset), None, "{offset:#x}");
+        assert_eq!(owned.memory_mut().write64(&claim, offset, 0), None, "{offset:#x}");
     }
-    assert_eq!(owned.write32(&claim, 0x1e, 0), None);
-    assert_eq!(owned.write32(&claim, 0x1c, 0), Some(()));
-    owned.release(claim);
+    assert_eq!(owned.memory_mut().write32(&claim, 0x1e, 0), None);
+    assert_eq!(owned.memory_mut().write32(&claim, 0x1c, 0), Some(()));
+    owned.memory_mut().release(claim);
     check(&owned, &world);
     assert!(world.state().el2.is_empty());
 }
@@ -34,16 +34,16 @@ fn a_claim_reads_and_writes_inside_itself_only() {
 #[test]
 fn t13_a_claimed_page_keeps_its_owner_until_the_last_claim_ends() {
     let (mut owned, world) = machine();
-    let first = owned.claim(Ipa(RAM << 12), 0x2000, Sharing::Cacheable).unwrap();
-    let second = owned.claim(Ipa((RAM << 12) + 0x1000), 8, Sharing::Cacheable).unwrap();
+    let first = owned.memory_mut().claim(Ipa(RAM << 12), 0x2000, Sharing::Cacheable).unwrap();
+    let second = owned.memory_mut().claim(Ipa((RAM << 12) + 0x1000), 8, Sharing::Cacheable).unwrap();
     for pfn in [RAM, RAM + 1] {
         assert_eq!(owned.host_donate_hyp(named(pfn, 1)), Err(Error::Claimed));
         assert_eq!(owned.host_share_hyp(named(pfn, 1)), Err(Error::Claimed));
     }
-    owned.release(first);
+    owned.memory_mut().release(first);
     assert_eq!(owned.host_donate_hyp(named(RAM, 1)), Ok(()));
     assert_eq!(owned.host_donate_hyp(named(RAM + 1, 1)), Err(Error::Claimed));
-    owned.release(second);
+    owned.memory_mut().release(second);
     assert_eq!(owned.host_donate_hyp(named(RAM + 1, 1)), Ok(()));
     check(&owned, &world);
 }
@@ -52,7 +52,7 @@ fn t13_a_claimed_page_keeps_its_owner_until_the_last_claim_ends() {
 fn t12_only_memory_of_the_host_is_claimed_whole() {
     let (mut owned, world) = machine();
     owned.host_donate_hyp(named(RAM + 4, 1)).unwrap();
-    let mut claim = |ipa, size| owned.claim(Ipa(ipa), size, Sharing::Cacheable).err();
+    let mut claim = |ipa, size| owned.memory_mut().claim(Ipa(ipa), size, Sharing::Cacheable).err();
     for (ipa, size, error) in [
         (RAM << 12, 0, ClaimError::BadRange),
         (u64::MAX, 2, ClaimError::BadRange),
@@ -75,10 +75,10 @@ fn a_claim_that_cannot_be_mapped_leaves_nothing() {
     for fail in 0..4 {
         let (mut owned, world) = machine();
         // A page that is mapped already must stay mapped.
-        owned.pin(range(RAM + 1, 1)).unwrap();
+        owned.memory_mut().pin(range(RAM + 1, 1)).unwrap();
         let before = (records(&owned), world.state());
         world.get().arm(&[fail]);
-        assert_eq!(owned.pin(range(RAM, 5)), Err(Error::NoMemory), "{fail}");
+        assert_eq!(owned.memory_mut().pin(range(RAM, 5)), Err(Error::NoMemory), "{fail}");
         assert_eq!((records(&owned), world.state()), before, "{fail}");
     }
 }
@@ -87,16 +87,16 @@ fn a_claim_that_cannot_be_mapped_leaves_nothing() {
 fn claims_of_a_page_are_limited() {
     let (mut owned, world) = machine();
     for _ in 0..MAX_PINS {
-        owned.pin(range(RAM, 1)).unwrap();
+        owned.memory_mut().pin(range(RAM, 1)).unwrap();
     }
     let before = (records(&owned), world.state());
-    assert_eq!(owned.pin(range(RAM, 2)), Err(Error::TooManyClaims));
-    assert_eq!(owned.claim(Ipa(RAM << 12), 8, Sharing::Cacheable).err(), Some(ClaimError::NoMemory));
+    assert_eq!(owned.memory_mut().pin(range(RAM, 2)), Err(Error::TooManyClaims));
+    assert_eq!(owned.memory_mut().claim(Ipa(RAM << 12), 8, Sharing::Cacheable).err(), Some(ClaimError::NoMemory));
     assert_eq!((records(&owned), world.state()), before);
     for _ in 0..MAX_PINS {
-        owned.unpin(range(RAM, 1)).unwrap();
+        owned.memory_mut().unpin(range(RAM, 1)).unwrap();
     }
-    assert_eq!(owned.unpin(range(RAM, 1)), Err(Error::WrongState));
+    assert_eq!(owned.memory_mut().unpin(range(RAM, 1)), Err(Error::WrongState));
     check(&owned, &world);
 }
 
@@ -107,28 +107,28 @@ fn what_the_host_shares_past_the_caches_is_read_from_memory_and_written_to_it() 
     for (sharing, seen, stored) in [(Sharing::Cacheable, 0, 5), (Sharing::Memory, 5, 7)] {
         world.get().lines.clear();
         world.get().words.insert(at, 0);
-        let claim = owned.claim(Ipa(at), 0x20, sharing).unwrap();
-        assert_eq!(owned.read64(&claim, 0), Some(0));
+        let claim = owned.memory_mut().claim(Ipa(at), 0x20, sharing).unwrap();
+        assert_eq!(owned.memory_mut().read64(&claim, 0), Some(0));
         // The host stores past its caches, and looks there.
         world.get().words.insert(at, 5);
-        assert_eq!(owned.read64(&claim, 0), Some(seen), "{sharing:?}");
-        assert_eq!(owned.write64(&claim, 0, 7), Some(()));
+        assert_eq!(owned.memory_mut().read64(&claim, 0), Some(seen), "{sharing:?}");
+        assert_eq!(owned.memory_mut().write64(&claim, 0, 7), Some(()));
         assert_eq!(world.get().words[&at], stored, "{sharing:?}");
         world.get().words.insert(at, 5);
-        assert_eq!(owned.write32(&claim, 4, 1), Some(()));
+        assert_eq!(owned.memory_mut().write32(&claim, 4, 1), Some(()));
         assert_eq!(world.get().words[&at] >> 32, u64::from(sharing == Sharing::Memory));
         // What the host stores beside it, in the same line, stays.
         if sharing == Sharing::Memory {
             for beside in 1..4 {
-                assert!(owned.read64(&claim, 0).is_some());
+                assert!(owned.memory_mut().read64(&claim, 0).is_some());
                 world.get().words.insert(at + 8, beside);
-                assert_eq!(owned.write32(&claim, 4, 1), Some(()));
-                assert!(owned.read64(&claim, 0).is_some());
+                assert_eq!(owned.memory_mut().write32(&claim, 4, 1), Some(()));
+                assert!(owned.memory_mut().read64(&claim, 0).is_some());
                 world.get().words.insert(at + 8, beside + 10);
-                assert_eq!(owned.write64(&claim, 0, 7), Some(()));
+                assert_eq!(owned.memory_mut().write64(&claim, 0, 7), Some(()));
                 assert_eq!(world.get().words[&(at + 8)], beside + 10);
             }
         }
-        owned.release(claim);
+        owned.memory_mut().release(claim);
     }
 }

@@ -62,8 +62,8 @@ const OPERATIONS: [(&str, Call); 13] = [
     ("host_unshare_guest alive", |o, pfn| o.apply(Transition::HostUnshareGuest(named(pfn, 1), 0)).map(drop)),
     ("host_unshare_guest dying", |o, pfn| o.apply(Transition::HostUnshareGuest(named(pfn, 1), 1)).map(drop)),
     ("host_reclaim_page", |o, pfn| o.apply(Transition::HostReclaimPage(named(pfn, 1))).map(drop)),
-    ("pin", |o, pfn| o.pin(PageRange::new(pfn, 1).unwrap())),
-    ("unpin", |o, pfn| o.unpin(PageRange::new(pfn, 1).unwrap())),
+    ("pin", |o, pfn| o.memory_mut().pin(PageRange::new(pfn, 1).unwrap())),
+    ("unpin", |o, pfn| o.memory_mut().unpin(PageRange::new(pfn, 1).unwrap())),
 ];
 
 const OK: Result<(), Error> = Ok(());
@@ -110,11 +110,11 @@ fn prepared(kind: Kind, at: u64) -> (Owned, World) {
     let page = || PageRange::new(at, 1).unwrap();
     match kind {
         Kind::Host | Kind::Boot | Kind::Firmware | Kind::NotRam => (),
-        Kind::HostClaimed => owned.pin(page()).unwrap(),
+        Kind::HostClaimed => owned.memory_mut().pin(page()).unwrap(),
         Kind::HostLentToHyp => owned.host_share_hyp(named(at, 1)).unwrap(),
         Kind::HostLentToHypClaimed => {
             owned.host_share_hyp(named(at, 1)).unwrap();
-            owned.pin(page()).unwrap();
+            owned.memory_mut().pin(page()).unwrap();
         }
         Kind::HostLentToGuest => owned.host_share_guest(named(at, 1), 0).unwrap(),
         Kind::HostLentToDying => owned.host_share_guest(named(at, 1), 1).unwrap(),

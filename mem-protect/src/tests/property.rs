@@ -136,13 +136,13 @@ fn step(random: &mut Random, model: &mut Model, owned: &mut Owned) -> bool {
             if !(1..=CAP).contains(&count) {
                 return false;
             }
-            (fits, owned.pin(range(pfn, count)))
+            (fits, owned.memory_mut().pin(range(pfn, count)))
         }
         _ => {
             if !(1..=CAP).contains(&count) {
                 return false;
             }
-            (model.apply(pfn, count, |p| p.claims > 0, |p| p.claims -= 1), owned.unpin(range(pfn, count)))
+            (model.apply(pfn, count, |p| p.claims > 0, |p| p.claims -= 1), owned.memory_mut().unpin(range(pfn, count)))
         }
     };
     assert_eq!(answer.is_ok(), allowed, "{answer:?} for page {pfn:#x} count {count} guest {handle}");

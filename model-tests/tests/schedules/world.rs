@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use io_pgtable::{Bbm, Cfg, HeapMemory, Ipa, Pa};
-use mem_protect::{Owner as PageOwner, Ownership, PAGE_BYTES, PageInfo, PageMap, PageRange};
+use mem_protect::{HostPages, Owner as PageOwner, Ownership, PAGE_BYTES, PageInfo, PageMap, PageRange};
 use shadow_s2::{IpaRange, ShadowS2};
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::thread;
@@ -43,6 +43,9 @@ pub(crate) const SIDS: [u32; 3] = [0, 1, 5];
 /// The ownership map with everything that follows it.
 pub(crate) type Owner = Ownership<'static, Cpu, Dma, Pages>;
 
+/// The driver of one SMMU.
+pub(crate) type Driver = Smmu<Bus, HostPages<'static, Pages>>;
+
 /// The machine.
 pub(crate) struct World {
     pub(crate) mem: Memory,
@@ -57,7 +60,7 @@ pub(crate) struct World {
     /// The schedule has ended.
     pub(crate) over: Cell<bool>,
     ownership: OnceCell<Lock<Owner>>,
-    smmus: OnceCell<Vec<Lock<Smmu<Bus, Owner>>>>,
+    smmus: OnceCell<Vec<Lock<Driver>>>,
     points: Cell<u64>,
     /// Points between two looks at everything that devices could reach.
     looks: u64,
@@ -186,31 +189,31 @@ impl World {
     }
 
     /// The SMMUs; none before EL2 has taken them over.
-    pub(crate) fn smmus(&self) -> &[Lock<Smmu<Bus, Owner>>] {
+    pub(crate) fn smmus(&self) -> &[Lock<Driver>] {
         self.smmus.get().map_or(&[], Vec::as_slice)
     }
 
-    /// The host loads a register, as hyp's `iommu::read` answers it.
+    /// The host loads a register, as hyp's `trap::abort` answers it.
     pub(crate) fn read(&self, n: usize, offset: u32, size: AccessSize) -> u64 {
         let smmu = &self.smmus()[n];
         let plain = smmu.lock().mmio_read_plain(offset, size);
         plain.unwrap_or_else(|| {
             let mut ownership = self.ownership().lock();
-            smmu.lock().mmio_read(&mut *ownership, offset, size)
+            smmu.lock().mmio_read(ownership.memory_mut(), offset, size)
         })
     }
 
-    /// The host stores to a register, as hyp's `iommu::write` answers it: again and again, each time a trap of its own.
+    /// The host stores to a register, as hyp's `trap::locks` has it: again and again, each time a trap of its own.
     pub(crate) fn write(&self, n: usize, offset: u32, size: AccessSize, value: u64) {
         for _ in 0..1_000 {
             let smmu = &self.smmus()[n];
             let outcome = if matches!(fault(), Fault::SmmuFirst | Fault::SmmuFirstUnnoticed) {
                 let mut smmu = smmu.lock();
                 let mut ownership = self.ownership().lock();
-                smmu.mmio_write(&mut *ownership, offset, size, value)
+                smmu.mmio_write(ownership.memory_mut(), offset, size, value)
             } else {
                 let mut ownership = self.ownership().lock();
-                smmu.lock().mmio_write(&mut *ownership, offset, size, value)
+                smmu.lock().mmio_write(ownership.memory_mut(), offset, size, value)
             };
             if outcome == WriteOutcome::Done {
                 return;

@@ -1,8 +1,7 @@
 //! The IOMMU stage 2 of the host's streams, and its invalidation on every SMMU at once.
 
-use super::host_s2::{self, HOST_VMID};
-use super::tables::PoolTables;
-use crate::iommu;
+use crate::memory::host_s2::{self, HOST_VMID};
+use crate::memory::tables::PoolTables;
 use io_pgtable::{Bbm, Cfg, CfgError, Ipa, Pa};
 use mem_protect::{DmaError, DmaStage2, Leaf, Owner, PageMap, PageRange};
 use shadow_s2::{
@@ -103,7 +102,7 @@ impl Invalidate for Smmus {
             Target::All => Stale::All,
             Target::Range { start, bytes, .. } => Stale::Range { ipa: start, size: bytes },
         };
-        iommu::invalidate(stale).map_err(|_| InvalidateError)
+        super::invalidate(stale).map_err(|_| InvalidateError)
     }
 }
 

@@ -1,0 +1,85 @@
+//! The ownership of this machine's pages and its lock: the first of the lock order, before any SMMU (docs/locking.md).
+//!
+//! Only the trap handler takes it (`trap/locks.rs`), and the end of a run after a bug, for good.
+#![deny(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::arithmetic_side_effects
+)]
+
+use crate::arch::{PAGE, tlb};
+use crate::console;
+use crate::iommu::stage2::DmaTable;
+use crate::memory::el2::El2Table;
+use crate::memory::host_s2::HostTable;
+use crate::stopping;
+use io_pgtable::{Ipa, Pa};
+use mem_protect::{FaultAnswer, Owner, Ownership};
+use spin::Once;
+use spin::mutex::{TicketMutex, TicketMutexGuard};
+
+/// The ownership of all pages, with the three tables that follow it.
+pub type HostOwnership = Ownership<'static, HostTable, DmaTable, El2Table>;
+
+/// Most pages that one hypercall takes: bounds the time with interrupts masked.
+pub const MAX_PAGES: u64 = 512;
+
+static OWNERSHIP: Once<TicketMutex<HostOwnership>> = Once::new();
+/// The descriptor in the root of the host's stage 2 under which the console's UART lies, if the host has that.
+static CONSOLE: Once<Pa> = Once::new();
+/// Attempts to take the lock after a bug of EL2: longer than a change of the tables takes.
+const ATTEMPTS: u32 = 1_000_000;
+
+/// Publishes the ownership; called once, before the host runs.
+pub fn init(ownership: HostOwnership) {
+    if let Some(descriptor) = ownership.cpu().root_descriptor(Ipa(console::base())) {
+        CONSOLE.call_once(|| descriptor);
+    }
+    OWNERSHIP.call_once(|| TicketMutex::new(ownership));
+}
+
+/// Takes the lock; `None` only before [`init`]. Where the run ends after a bug of EL2, this CPU stands still instead: whoever changes a
+/// table of the host comes by here.
+#[inline]
+pub fn lock() -> Option<TicketMutexGuard<'static, HostOwnership>> {
+    let lock = OWNERSHIP.get()?;
+    let Some(guard) = stopping::ending().lock(lock) else { stopping::park() };
+    Some(guard)
+}
+
+/// Whether the host owns the page of `ipa`.
+pub fn is_hosts(ownership: &HostOwnership, ipa: Ipa) -> bool {
+    ownership.map().owner(ipa.0 / PAGE) == Owner::Host
+}
+
+/// Whether the host's access to `ipa` may be tried again: it is mapped now, because another CPU was changing the table
+/// around it.
+pub fn may_retry(ownership: &mut HostOwnership, ipa: Ipa) -> bool {
+    match ownership.map().owner(ipa.0 / PAGE) {
+        Owner::Host => ownership.host_fault(ipa.0 / PAGE) == FaultAnswer::Retry,
+        Owner::Device => ownership.cpu().is_mapped(ipa),
+        Owner::Hyp | Owner::Guest(_) => false,
+    }
+}
+
+/// Takes the console's UART from the host, where the two share it, after a bug of EL2: from here on no CPU of the host writes to it. Waits
+/// for nothing for ever, so that a panic can call it in any state.
+///
+/// Whoever still holds the lock afterwards is this CPU, or waits for a lock that this CPU never gives back, or for an SMMU; the last one looks
+/// whether the run ends before it changes the table again (`memory/host_s2.rs`).
+pub fn withdraw_console() {
+    if let Some(lock) = OWNERSHIP.get() {
+        core::mem::forget(stopping::ending().take(lock, ATTEMPTS));
+    }
+    cut_console();
+}
+
+/// Cuts the host off from the console's UART, where the two share it, with all else under the same root descriptor. The caller has seen
+/// to it that nobody writes the host's stage 2.
+pub fn cut_console() {
+    if let Some(descriptor) = CONSOLE.get() {
+        tlb::cut_host(*descriptor);
+    }
+}
