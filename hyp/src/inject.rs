@@ -96,23 +96,30 @@ const fn there(register: u64, field: u32) -> bool {
     register >> field & 0xf != 0
 }
 
+/// Which exception level was interrupted.
+#[derive(Clone, Copy)]
+enum Level {
+    El0,
+    El1,
+}
+
 /// State in which the host's handler starts, for an exception taken from `spsr` (the interrupted PSTATE).
 #[must_use]
 pub const fn enter(exception: Exception, spsr: u64, control: HostControl) -> Entry {
     let aarch32 = spsr & pstate::AARCH32 != 0;
-    let from_el0 = aarch32 || spsr & pstate::EL == 0;
-    let vector = match (aarch32, from_el0, spsr & pstate::SP != 0) {
+    let from = if aarch32 || spsr & pstate::EL == 0 { Level::El0 } else { Level::El1 };
+    let vector = match (aarch32, from, spsr & pstate::SP != 0) {
         (true, _, _) => 0x600,
-        (false, true, _) => 0x400,
-        (false, false, true) => 0x200,
-        (false, false, false) => 0x000,
+        (false, Level::El0, _) => 0x400,
+        (false, Level::El1, true) => 0x200,
+        (false, Level::El1, false) => 0x000,
     };
-    let class: u64 = match (exception, from_el0) {
+    let class: u64 = match (exception, from) {
         (Exception::Undefined, _) => 0x00,
-        (Exception::InstructionAbort, true) => 0x20,
-        (Exception::InstructionAbort, false) => 0x21,
-        (Exception::DataAbort(_), true) => 0x24,
-        (Exception::DataAbort(_), false) => 0x25,
+        (Exception::InstructionAbort, Level::El0) => 0x20,
+        (Exception::InstructionAbort, Level::El1) => 0x21,
+        (Exception::DataAbort(_), Level::El0) => 0x24,
+        (Exception::DataAbort(_), Level::El1) => 0x25,
     };
     let status = match exception {
         Exception::Undefined => 0,
@@ -121,16 +128,12 @@ pub const fn enter(exception: Exception, spsr: u64, control: HostControl) -> Ent
     };
     // AArch64.RouteToSErrorOffset.
     let offset = if exception.has_address() && control.sctlr2 & SCTLR2_EASE != 0 { SERROR } else { 0 };
-    Entry {
-        vector: vector | offset,
-        pstate: handler_pstate(spsr, from_el0, control),
-        esr: class << 26 | ESR_IL | status,
-    }
+    Entry { vector: vector | offset, pstate: handler_pstate(spsr, from, control), esr: class << 26 | ESR_IL | status }
 }
 
 /// PSTATE after AArch64.TakeException to EL1 (J1.1.2.35): built from zero, so what is not named is 0, as there: BTYPE, IL, SS, UAO, PACM,
 /// PPEND, UINJ, and IT and T of AArch32.
-const fn handler_pstate(spsr: u64, from_el0: bool, control: HostControl) -> u64 {
+const fn handler_pstate(spsr: u64, from: Level, control: HostControl) -> u64 {
     let HostControl { sctlr, gcscr, pfr1, dfr1, mmfr1, .. } = control;
     // PAN of AArch32 is the same bit.
     let mut new = pstate::EL1H | pstate::DAIF | spsr & (pstate::NZCV | pstate::DIT | pstate::PAN);
@@ -149,7 +152,7 @@ const fn handler_pstate(spsr: u64, from_el0: bool, control: HostControl) -> u64 
     if there(dfr1, DFR1_EBEP) {
         new |= pstate::PM;
     }
-    if !from_el0 && gcscr & GCSCR_EXLOCKEN != 0 {
+    if matches!(from, Level::El1) && gcscr & GCSCR_EXLOCKEN != 0 {
         new |= pstate::EXLOCK;
     }
     new

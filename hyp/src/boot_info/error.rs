@@ -5,10 +5,10 @@ use core::fmt;
 use dtoolkit::error::FdtParseError;
 use io_pgtable::Pa;
 
-use super::modules::ModuleKind;
-use super::plan::Named;
+use super::module_kind::ModuleKind;
+use super::named::Named;
 use super::range::PhysRange;
-use super::tree::Path;
+use super::tree::path::Path;
 
 /// A reason not to boot. Nothing was changed when it is returned, except the destination of
 /// [`write_host_dtb`](super::fdt_edit::write_host_dtb), which then holds no usable tree.

@@ -10,9 +10,9 @@ use super::memory::is_memory;
 use super::modules::is_module;
 use super::platform::Platform;
 use super::policy::MmioPolicy;
-use super::range::{PAGE_SIZE, RangeSet, align_up};
+use super::range::RangeSet;
 use super::smmu::{DATA_OVERRIDE, is_smmu};
-use super::tree::{DTB_MAX, NodeId, NodeRef, Reg, is_at};
+use super::tree::{NodeId, NodeRef, Reg, is_at};
 use super::uart::stdout_path;
 use super::writer::{NoRoom, Writer};
 
@@ -31,22 +31,6 @@ const NODE_RANGES_MAX: usize = 20;
 /// Properties of `/chosen` that EL2 sets itself, or that are EL2's own.
 const CHOSEN_REPLACED: [&str; 3] = ["bootargs", "linux,initrd-start", "linux,initrd-end"];
 
-/// Bytes that are enough for the host's tree, in whole pages.
-#[must_use]
-pub fn room(platform: &Platform<'_>) -> u64 {
-    let header = platform.tree.fdt().data();
-    let word = |at: usize| {
-        let bytes = header.get(at..).and_then(|rest| rest.first_chunk()).copied().unwrap_or_default();
-        u64::from(u32::from_be_bytes(bytes))
-    };
-    // Size of the strings block and of the structure block; slack in the source does not count. A tree of nothing but
-    // withheld nodes grows by less than it had.
-    let used = word(32).saturating_add(word(36));
-    let wanted = used.saturating_mul(2).saturating_add(2 * PAGE_SIZE);
-    let limit = u64::try_from(DTB_MAX).unwrap_or(u64::MAX);
-    align_up(wanted, PAGE_SIZE).unwrap_or(limit).min(limit)
-}
-
 /// Writes the host's tree to the start of `out` and zeroes the rest; returns its length in bytes.
 ///
 /// The host's tree differs from EL2's in this: memory lacks what `layout` gives to EL2; `/chosen` has the kernel
@@ -55,7 +39,7 @@ pub fn room(platform: &Platform<'_>) -> u64 {
 /// (`arm,instdata-override`).
 ///
 /// # Errors
-/// [`BootError::HostDtbRoom`] when `out` is too small (see [`room`]); [`BootError::TokenLeft`] when the token is in the
+/// [`BootError::HostDtbRoom`] when `out` is too small (see [`layout::plan`](super::layout::plan)); [`BootError::TokenLeft`] when the token is in the
 /// result all the same, because the source has it elsewhere too. After an error all of `out` is zero.
 pub fn write_host_dtb<'a>(
     platform: &Platform<'a>,

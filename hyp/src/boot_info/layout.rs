@@ -5,11 +5,11 @@ use io_pgtable::Pa;
 
 use super::array::Array;
 use super::error::BootError;
-use super::fdt_edit;
 use super::image::{HEADER_SIZE, ImageHeader};
 use super::memory::RAM_MAX;
 use super::platform::Platform;
 use super::range::{PAGE_SIZE, PhysRange, RangeSet, align_up};
+use super::tree::DTB_MAX;
 
 /// How many separate ranges of memory the host can get.
 pub const HOST_RAM_MAX: usize = 64;
@@ -91,7 +91,7 @@ pub fn plan<'a>(platform: &Platform<'a>, request: &Request<'_>) -> Result<Layout
         .ok_or_else(|| too_little("EL2's pool", pool_size))?;
     free.remove(&pool).map_err(full)?;
 
-    let dtb_size = fdt_edit::room(platform);
+    let dtb_size = dtb_room(platform);
     let host_dtb = first_fit(&free, footprint.end(), dtb_size, PAGE_SIZE)
         .or_else(|| first_fit(&free, Pa(0), dtb_size, PAGE_SIZE))
         .ok_or_else(|| too_little("the host's device tree", dtb_size))?;
@@ -173,4 +173,19 @@ fn first_fit<const N: usize>(free: &RangeSet<N>, from: Pa, size: u64, align: u64
         let start = align_up(range.base().0.max(from.0), align)?;
         PhysRange::new(Pa(start), size).filter(|candidate| range.contains(candidate))
     })
+}
+
+/// Bytes that are enough for the host's device tree, in whole pages.
+fn dtb_room(platform: &Platform<'_>) -> u64 {
+    let header = platform.tree.fdt().data();
+    let word = |at: usize| {
+        let bytes = header.get(at..).and_then(|rest| rest.first_chunk()).copied().unwrap_or_default();
+        u64::from(u32::from_be_bytes(bytes))
+    };
+    // Size of the strings block and of the structure block; slack in the source does not count. A tree of nothing but
+    // withheld nodes grows by less than it had.
+    let used = word(32).saturating_add(word(36));
+    let wanted = used.saturating_mul(2).saturating_add(2 * PAGE_SIZE);
+    let limit = u64::try_from(DTB_MAX).unwrap_or(u64::MAX);
+    align_up(wanted, PAGE_SIZE).unwrap_or(limit).min(limit)
 }

@@ -1,39 +1,14 @@
 //! The host's kernel and ramdisk, as the boot loader left them in memory: nodes `multiboot,module` under `/chosen`, the
 //! binding that Xen uses for its first domain and that QEMU's `guest-loader` writes.
 
-use core::fmt;
-
 use io_pgtable::Pa;
 
 use super::error::BootError;
 use super::image::HEADER_SIZE;
 use super::memory::Memory;
+pub use super::module_kind::ModuleKind;
 use super::range::PhysRange;
 use super::tree::{NodeId, NodeRef, Tree};
-
-/// What a module is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ModuleKind {
-    /// `multiboot,kernel`.
-    Kernel,
-    /// `multiboot,ramdisk`.
-    Ramdisk,
-}
-
-impl ModuleKind {
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::Kernel => "kernel",
-            Self::Ramdisk => "ramdisk",
-        }
-    }
-}
-
-impl fmt::Display for ModuleKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
 
 /// A file that the boot loader put in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

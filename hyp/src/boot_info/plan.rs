@@ -7,10 +7,10 @@
 
 mod gather;
 
+pub use super::named::{Name, Named};
 use super::range::PhysRange;
-use super::tree::NodeId;
+pub use gather::check;
 pub(super) use gather::overlap;
-pub use gather::{Named, check};
 
 /// A range of addresses and what is there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,32 +19,6 @@ pub struct Part<N> {
     pub range: PhysRange,
     /// The name, for messages.
     pub name: N,
-}
-
-/// What can be in a range, where a device tree describes the machine.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Name {
-    /// Memory of the host.
-    #[default]
-    Memory,
-    /// EL2's image.
-    Image,
-    /// EL2's pool.
-    Pool,
-    /// The device tree that EL2 was given.
-    Dtb,
-    /// The device tree that EL2 writes for the host.
-    HostDtb,
-    /// The host's kernel, with the memory that it asks for.
-    Kernel,
-    /// The host's ramdisk.
-    Ramdisk,
-    /// Memory reserved with `no-map`.
-    Reservation,
-    /// The page of an ITS that devices write to.
-    Doorbell,
-    /// Registers of a node, or what is seen through it.
-    Node(NodeId),
 }
 
 /// Who has what, when the host starts.

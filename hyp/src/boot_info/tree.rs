@@ -2,7 +2,7 @@
 //! coherency, the interrupt parent, being disabled.
 
 mod node;
-mod path;
+pub(super) mod path;
 mod phandles;
 mod windows;
 
@@ -11,9 +11,8 @@ use dtoolkit::fdt::Fdt;
 
 use super::error::BootError;
 use node::Inherited;
-pub(super) use node::{NodeRef, Reg};
-pub use path::Path;
-pub(super) use path::is_at;
+pub(super) use node::{NodeRef, Reg, is_at};
+pub use path::{NodeId, Path};
 
 /// Largest blob accepted, in bytes: the arm64 boot protocol's limit.
 pub const DTB_MAX: usize = 2 << 20;
@@ -22,10 +21,6 @@ pub const DTB_MAX: usize = 2 << 20;
 const DEPTH_MAX: usize = 16;
 
 const DTB_MAGIC: u32 = 0xd00d_feed;
-
-/// The number of a node in document order, the root being 0.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct NodeId(pub(super) u16);
 
 /// The size in bytes that a blob's first 8 bytes claim, so that the caller can make a slice of it.
 ///
@@ -72,7 +67,7 @@ impl<'a> Tree<'a> {
     /// The path of node `id`, for display.
     #[must_use]
     pub fn path(&self, id: NodeId) -> Path<'a> {
-        Path { tree: *self, id }
+        Path { fdt: self.fdt, id }
     }
 
     /// Calls `visit` with every node in document order, stopping at the first error.

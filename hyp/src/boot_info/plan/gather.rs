@@ -1,8 +1,6 @@
 //! The plan that a device tree led to.
 
-use core::fmt;
-
-use super::{Clash, Name, Part, Plan};
+use super::{Clash, Name, Named, Part, Plan};
 use crate::boot_info::array::Array;
 use crate::boot_info::error::BootError;
 use crate::boot_info::gic::ITS_MAX;
@@ -13,35 +11,6 @@ use crate::boot_info::policy::MmioPolicy;
 use crate::boot_info::range::{PAGE_SIZE, PhysRange};
 use crate::boot_info::smmu::SMMUS_MAX;
 use crate::boot_info::tree::{NodeId, Path, Reg};
-
-/// A [`Name`] that can be shown.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Named<'a> {
-    name: Name,
-    path: Option<Path<'a>>,
-}
-
-impl fmt::Display for Named<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let what = match self.name {
-            Name::Memory => "the host's memory",
-            Name::Image => "EL2's image",
-            Name::Pool => "EL2's pool",
-            Name::Dtb => "EL2's device tree",
-            Name::HostDtb => "the host's device tree",
-            Name::Kernel => "the kernel",
-            Name::Ramdisk => "the ramdisk",
-            Name::Reservation => "memory that firmware keeps",
-            Name::Doorbell => "the page of an ITS that devices write to",
-            Name::Node(_) => "",
-        };
-        match &self.path {
-            Some(path) if what.is_empty() => write!(f, "{path}"),
-            Some(path) => write!(f, "{what} of {path}"),
-            None => f.write_str(what),
-        }
-    }
-}
 
 /// Checks what `policy` and `layout` made of `platform`: to be called when all is decided and nothing is done yet.
 ///

@@ -292,3 +292,14 @@ impl<'a> Iterator for RegIter<'a, '_> {
         None
     }
 }
+
+/// Whether `node` is the one that `path` names.
+pub(in crate::boot_info) fn is_at(node: &NodeRef<'_, '_>, path: &str) -> bool {
+    match node.parent {
+        None => path.is_empty() || path == "/",
+        Some(parent) => path
+            .strip_suffix(node.name())
+            .and_then(|rest| rest.strip_suffix('/'))
+            .is_some_and(|rest| if parent.parent.is_none() { rest.is_empty() } else { is_at(parent, rest) }),
+    }
+}

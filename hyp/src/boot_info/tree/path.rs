@@ -3,21 +3,23 @@
 use core::fmt;
 
 use dtoolkit::Node;
-use dtoolkit::fdt::FdtNode;
+use dtoolkit::fdt::{Fdt, FdtNode};
 
-use super::{NodeId, NodeRef, Tree};
+/// The number of a node in document order, the root being 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NodeId(pub(in crate::boot_info) u16);
 
 /// The full path of a node; found again by a walk when it is displayed.
 #[derive(Clone, Copy)]
 pub struct Path<'a> {
-    pub(super) tree: Tree<'a>,
+    pub(super) fdt: Fdt<'a>,
     pub(super) id: NodeId,
 }
 
 impl fmt::Display for Path<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let root = Names { name: "", parent: None };
-        match locate(self.tree.fdt.root(), &root, &mut 0, self.id, f) {
+        match locate(self.fdt.root(), &root, &mut 0, self.id, f) {
             Some(result) => result,
             None => write!(f, "node {}", self.id.0),
         }
@@ -62,17 +64,6 @@ fn locate(
         }
     }
     None
-}
-
-/// Whether `node` is the one that `path` names.
-pub(in crate::boot_info) fn is_at(node: &NodeRef<'_, '_>, path: &str) -> bool {
-    match node.parent {
-        None => path.is_empty() || path == "/",
-        Some(parent) => path
-            .strip_suffix(node.name())
-            .and_then(|rest| rest.strip_suffix('/'))
-            .is_some_and(|rest| if parent.parent.is_none() { rest.is_empty() } else { is_at(parent, rest) }),
-    }
 }
 
 impl fmt::Debug for Path<'_> {

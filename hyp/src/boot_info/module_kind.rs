@@ -1,0 +1,27 @@
+//! What a file is that the boot loader put in memory.
+
+use core::fmt;
+
+/// What a module is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ModuleKind {
+    /// `multiboot,kernel`.
+    Kernel,
+    /// `multiboot,ramdisk`.
+    Ramdisk,
+}
+
+impl ModuleKind {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Kernel => "kernel",
+            Self::Ramdisk => "ramdisk",
+        }
+    }
+}
+
+impl fmt::Display for ModuleKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}

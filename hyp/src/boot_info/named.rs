@@ -1,0 +1,60 @@
+//! What can be in a range of addresses, and how it is shown.
+
+use core::fmt;
+
+use super::tree::path::{NodeId, Path};
+
+/// What can be in a range, where a device tree describes the machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Name {
+    /// Memory of the host.
+    #[default]
+    Memory,
+    /// EL2's image.
+    Image,
+    /// EL2's pool.
+    Pool,
+    /// The device tree that EL2 was given.
+    Dtb,
+    /// The device tree that EL2 writes for the host.
+    HostDtb,
+    /// The host's kernel, with the memory that it asks for.
+    Kernel,
+    /// The host's ramdisk.
+    Ramdisk,
+    /// Memory reserved with `no-map`.
+    Reservation,
+    /// The page of an ITS that devices write to.
+    Doorbell,
+    /// Registers of a node, or what is seen through it.
+    Node(NodeId),
+}
+
+/// A [`Name`] that can be shown.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Named<'a> {
+    pub(super) name: Name,
+    pub(super) path: Option<Path<'a>>,
+}
+
+impl fmt::Display for Named<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self.name {
+            Name::Memory => "the host's memory",
+            Name::Image => "EL2's image",
+            Name::Pool => "EL2's pool",
+            Name::Dtb => "EL2's device tree",
+            Name::HostDtb => "the host's device tree",
+            Name::Kernel => "the kernel",
+            Name::Ramdisk => "the ramdisk",
+            Name::Reservation => "memory that firmware keeps",
+            Name::Doorbell => "the page of an ITS that devices write to",
+            Name::Node(_) => "",
+        };
+        match &self.path {
+            Some(path) if what.is_empty() => write!(f, "{path}"),
+            Some(path) => write!(f, "{what} of {path}"),
+            None => f.write_str(what),
+        }
+    }
+}
