@@ -1,32 +1,32 @@
-//! What one trap may do: everything that the host can make EL2 do again and again is charged here, before it is done.
+//! The per-trap budget: all work that the host can cause repeatedly is charged here before it is done.
 //!
-//! A trap that has used its budget up publishes its progress and returns, to be continued by the same store. Whatever is charged at
-//! once is less than a whole budget, so that every trap gets on.
+//! A trap that has used up its budget saves its progress and returns; the host repeats the same store. A single charge is
+//! smaller than the budget, so every trap makes progress.
 
-use crate::emul::ids::HOST_CMDQS;
 use crate::error::SmmuError;
-use crate::strtab::{self, shadow::GROUP_U32};
+use crate::index::HOST_CMDQS;
+use crate::stream;
 
 /// Units of one trap; one is about the work of one command.
 pub const TRAP: u32 = 1024;
-/// A command of the host: fetched, decided about, put into EL2's queue.
+/// A command of the host: fetched, checked, put into EL2's queue.
 pub const COMMAND: u32 = 1;
-/// An entry of the host's stream table: fetched, judged, compared with its shadow.
+/// An entry of the host's stream table: fetched, checked, compared with its shadow entry.
 pub const ENTRY: u32 = 1;
-/// A block of StreamIDs that is looked at, or that gets a shared table.
+/// A block of StreamIDs that is checked, or set to a shared table.
 pub const BLOCK: u32 = 1;
-/// A page of the host that is claimed: mapped, unmapped, and forgotten by every CPU's TLB; or asked for in vain.
+/// A host page that is claimed: mapped, unmapped, and invalidated in every CPU's TLB; or a failed claim.
 pub const PAGE: u32 = 8;
 /// A CMD_SYNC of hardware.
 pub const SYNC: u32 = 16;
-/// Where batches are issued twice.
+/// Charge of a CMD_SYNC if batches are issued twice.
 pub(crate) const SYNC_TWICE: u32 = 2 * SYNC;
 /// A level-2 table of EL2: allocated, filled, published.
 pub const TABLE: u32 = 256;
 /// A record of hardware's event queue.
 pub const EVENT: u32 = 4;
 
-/// A record at most: both levels of the host's table, and its queue.
+/// Maximum charge of a record: both levels of the host's table, and its queue.
 pub(crate) const RECORD: u32 = EVENT + 3 * PAGE;
 
 /// A command where batches of `most` are issued twice, each with a CMD_SYNC.
@@ -35,22 +35,22 @@ pub(crate) const fn command_twice(most: u32) -> u32 {
     (2 * COMMAND).saturating_add(SYNC_TWICE.div_ceil(batch))
 }
 
-/// The command that costs most: a ring of two has room for one command and its CMD_SYNC.
+/// The most expensive command: a ring of two entries has room for one command and its CMD_SYNC.
 const DEAREST_COMMAND: u32 = command_twice(1);
 /// A claim of the host's largest command queue.
 const QUEUE: u32 = PAGE << (HOST_CMDQS + 4 - 12);
-/// Bringing entries to their targets: three stores, each synchronised.
+/// An update of entries: three stores, each synchronised.
 const UPDATE: u32 = 3 * SYNC_TWICE;
 
-/// What is begun again from its start when a trap has no budget left for all of it, and its cost at most, on the part where that is
-/// highest. What is longer keeps a cursor between two of these.
+/// Steps that are restarted from their beginning if the budget does not suffice, with their maximum charge (on parts with
+/// repeated batches). Longer work is split into these steps, with a cursor.
 const STEPS: [(&str, u32); 9] = [
     ("a command of a queue that has to be claimed", DEAREST_COMMAND + QUEUE + SYNC_TWICE + PAGE),
-    ("an entry", 2 * PAGE + ENTRY + UPDATE),
-    ("a group of entries", DEAREST_COMMAND + 2 * PAGE + GROUP_U32 * ENTRY + UPDATE),
+    ("an entry", DEAREST_COMMAND + QUEUE + 2 * PAGE + ENTRY + UPDATE),
+    ("a group of entries", DEAREST_COMMAND + 2 * PAGE + stream::GROUP_U32 * ENTRY + UPDATE),
     // In tables of 64 entries at least, a page each.
-    ("a private table", DEAREST_COMMAND + PAGE + (strtab::BLOCK / 64) * PAGE + strtab::BLOCK * ENTRY + TABLE),
-    ("a group of shared entries", BLOCK + GROUP_U32 * ENTRY + UPDATE),
+    ("a private table", DEAREST_COMMAND + PAGE + (stream::BLOCK / 64) * PAGE + stream::BLOCK * ENTRY + TABLE),
+    ("a group of shared entries", BLOCK + stream::GROUP_U32 * ENTRY + UPDATE),
     ("the end of a change of mode", SYNC_TWICE),
     ("an edge of CMDQEN", QUEUE),
     ("an edge of EVENTQEN", PAGE + RECORD),
@@ -65,22 +65,21 @@ const _: () = {
     }
 };
 
-/// Pages of the host that one trap claims, or asks for in vain, at most.
+/// Maximum host pages that one trap claims or tries to claim.
 pub const MOST_PAGES: u32 = 128;
-/// CMD_SYNCs that one trap gives to hardware at most: those charged, one at the end of a batch, and two that make up for a command
-/// that hardware refused; the last three twice where batches are.
+/// Maximum CMD_SYNCs that one trap sends to hardware: those charged, one at the end of a batch, and two that make up for a
+/// command that hardware refused; the last three twice where batches are.
 pub const MOST_SYNCS: u32 = 70;
-/// Commands that one trap gives to hardware at most, CMD_SYNC not counted: one for each of the host's, for each group of entries,
-/// for each block.
+/// Maximum commands that one trap sends to hardware, without CMD_SYNC: one per host command, per group of entries, per block.
 pub const MOST_COMMANDS: u32 = 1032;
-/// Words of the host that one trap fetches at most: two of each command and each entry, one of each block.
+/// Maximum words of host memory that one trap reads: two per command and per entry, one per block.
 pub const MOST_LOADS: u32 = 2048;
-/// Level-2 tables that one trap allocates at most.
+/// Maximum level-2 tables that one trap allocates.
 pub const MOST_TABLES: u32 = 4;
-/// Records that one trap takes from hardware's event queue at most.
+/// Maximum records that one trap takes from hardware's event queue.
 pub const MOST_EVENTS: u32 = 128;
 
-/// What docs/smmu-emulation.md lists: the work, its charge, and how much of it one trap does at most.
+/// The rows of docs/smmu-emulation.md: the work, its charge, and its maximum per trap.
 pub const CHARGES: [(&str, u32, u32); 7] = [
     ("command", COMMAND, MOST_COMMANDS),
     ("entry", ENTRY, TRAP),
@@ -91,14 +90,14 @@ pub const CHARGES: [(&str, u32, u32); 7] = [
     ("event", EVENT, MOST_EVENTS),
 ];
 
-/// What is left of it.
+/// Units left in this trap.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Budget(u32);
 
-/// Why work stopped before its end.
+/// Why work stopped early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unfinished {
-    /// The budget is used up: the next trap goes on.
+    /// The budget is used up; the next trap continues.
     Budget,
     /// Hardware failed.
     Failed(SmmuError),
@@ -111,15 +110,15 @@ impl From<SmmuError> for Unfinished {
 }
 
 impl Budget {
-    /// What a trap gets.
+    /// A full budget.
     pub(crate) const fn for_one_trap() -> Self {
         Self(TRAP)
     }
 
-    /// Charges `units`, for work that follows.
+    /// Charges `units` for the work that follows.
     ///
     /// # Errors
-    /// [`Unfinished::Budget`] when they are not left; then nothing is charged.
+    /// [`Unfinished::Budget`] if fewer units are left; nothing is charged then.
     #[inline]
     pub(crate) fn charge(&mut self, units: u32) -> Result<(), Unfinished> {
         match self.0.checked_sub(units) {

@@ -1,4 +1,4 @@
-//! Commands that EL2 itself issues, built from fields: nothing that a host wrote reaches hardware as a bit pattern.
+//! Commands that EL2 itself issues, built from fields: no bit pattern of the host reaches hardware.
 //!
 //! Hardware may answer a non-zero reserved bit with CERROR_ILL and stop the queue [S 4.1.5].
 
@@ -7,7 +7,7 @@ use io_pgtable::Ipa;
 use crate::spec::commands::{self as cmd, Opcode, RawCmd, cfgi, sync, tlbi};
 use crate::spec::{mask64, put64, union64};
 
-/// How far down an invalidation reaches.
+/// Which entries an invalidation covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Depth {
     /// Intermediate entries too (Leaf == 0).

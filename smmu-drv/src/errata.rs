@@ -1,8 +1,8 @@
-//! Errata of known parts, those that Linux knows: what becomes of an SMMU that has one.
+//! Known SMMU errata, as listed in Linux, and how each is handled.
 //!
-//! Most cost nothing here, since the feature that is broken is never shown to the host or never used. The rest is refused at probe: where
-//! nesting is broken there is no isolation. Some parts have no ID of their own: those are known by what the device tree says, a
-//! `compatible` string or a property.
+//! Most need no workaround, since the broken feature is never shown to the host or never used. The rest is refused at probe:
+//! without nesting there is no isolation. Some parts have no ID register value: they are identified by a `compatible` string or
+//! a property in the device tree.
 
 use crate::spec::get32;
 use crate::spec::registers::iidr;
@@ -32,7 +32,7 @@ impl Revisions {
     }
 }
 
-/// What the driver does about an erratum.
+/// Workaround for an erratum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// The SMMU is refused: see [`ProbeError::NestingErratum`](crate::ProbeError::NestingErratum).
@@ -54,7 +54,7 @@ pub struct Erratum {
     pub revisions: Revisions,
     /// Arm's numbers for it.
     pub numbers: &'static str,
-    /// What is done about it.
+    /// The workaround.
     pub answer: Answer,
 }
 
@@ -68,7 +68,7 @@ const fn erratum(
     Erratum { part, product, revisions, numbers, answer }
 }
 
-/// Every erratum that matters here, in the order of docs/smmu-emulation.md.
+/// Every erratum that affects this driver, in the order of docs/smmu-emulation.md.
 pub const ERRATA: [Erratum; 4] = [
     erratum("MMU-600", iidr::MMU_600, Revisions::Before((2, 0)), "1209401", Answer::Refused),
     erratum("MMU-600", iidr::MMU_600, Revisions::Between((0, 0), (0, 2)), "1076982", Answer::WakeUpHidden),
@@ -84,7 +84,7 @@ pub fn of(iidr: u32) -> impl Iterator<Item = &'static Erratum> {
     ERRATA.iter().filter(move |erratum| arm && erratum.product == product && erratum.revisions.contain(revision))
 }
 
-/// Where the device tree says it.
+/// Where the device tree has the name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     /// One of the `compatible` strings of the SMMU's node.
@@ -93,7 +93,7 @@ pub enum Place {
     Property,
 }
 
-/// What the driver does about an erratum that only the device tree tells of.
+/// Workaround for an erratum identified by the device tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NamedAnswer {
     /// The SMMU is refused: see [`ProbeError::NamedErratum`](crate::ProbeError::NamedErratum).
@@ -104,14 +104,14 @@ pub enum NamedAnswer {
     PrefetchDropped,
 }
 
-/// An erratum that no ID register tells of.
+/// An erratum identified by the device tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Named {
     /// The string or the name of the property.
     pub name: &'static str,
     /// Which of the two.
     pub place: Place,
-    /// What is done about it.
+    /// The workaround.
     pub answer: NamedAnswer,
 }
 
@@ -119,7 +119,7 @@ const fn named(name: &'static str, place: Place, answer: NamedAnswer) -> Named {
     Named { name, place, answer }
 }
 
-/// All of them, in the order of docs/smmu-emulation.md: those that Linux's driver acts upon.
+/// All of them, in the order of docs/smmu-emulation.md: those that Linux's driver handles.
 pub const NAMED: [Named; 3] = [
     named("nvidia,tegra264-smmu", Place::Compatible, NamedAnswer::Repeated),
     named("cavium,cn9900-broken-page1-regspace", Place::Property, NamedAnswer::Refused),
@@ -136,7 +136,7 @@ pub enum Issue {
     Twice,
 }
 
-/// What the driver does differently for one SMMU because of what the device tree says.
+/// Quirks of one SMMU, from the device tree.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Quirks {
     /// How often a batch of invalidations is issued.

@@ -4,8 +4,8 @@ use core::fmt;
 
 /// Why an SMMU cannot be relied on any more, or an operation on it failed.
 ///
-/// All of them mark the SMMU failed: it keeps what was programmed last, later invalidations are refused with the same error at
-/// once, and no page that it could reach may change its owner.
+/// All of them mark the SMMU as failed: its programming is not changed any more, later invalidations return the same error at
+/// once, and no page that it can reach may change its owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SmmuError {
     /// EL2's command queue did not consume a CMD_SYNC within its bound.

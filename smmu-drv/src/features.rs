@@ -1,4 +1,4 @@
-//! What the hardware can do, decoded once from its ID registers.
+//! Hardware features, decoded once from the ID registers.
 
 use crate::platform::Platform;
 use crate::spec::registers::{idr0, idr1, idr3, idr5};
@@ -44,7 +44,7 @@ pub enum Coherency {
     NonCoherent,
 }
 
-/// Decoded features; only the ones that some decision depends on.
+/// Decoded features; only the ones that the driver uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Features {
     /// The registers that the rest was decoded from.
@@ -68,7 +68,7 @@ pub struct Features {
 }
 
 impl Features {
-    /// Decodes `ids`; `firmware` is what the device tree says of coherency.
+    /// Decodes `ids`; `firmware` is the device tree's `dma-coherent`.
     pub fn decode(ids: IdRegisters, firmware: Coherency) -> Self {
         let coherent = if get32(idr0::COHACC, ids.idr0) == 1 { firmware } else { Coherency::NonCoherent };
         Self {
@@ -125,8 +125,8 @@ impl Features {
     }
 }
 
-/// Bits of an address size encoding, as IDR5.OAS and S2PS have it [S 6.3.6]; 56-bit and reserved values count as 52,
-/// the most that tables of this crate's users can produce.
+/// Bits of an address size encoding, as IDR5.OAS and S2PS have it [S 6.3.6]; 56-bit and reserved values count as 52, the
+/// largest that the tables of this crate's users can produce.
 pub(crate) fn oas_bits(encoding: u32) -> u32 {
     match encoding {
         0 => 32,
@@ -141,8 +141,8 @@ pub(crate) fn oas_bits(encoding: u32) -> u32 {
 
 /// The smallest encoding whose size is at least `bits`, if hardware with `most` bits has it; else hardware's.
 ///
-/// Nothing is between `bits` and the size that is shown: an address there faults in stage 2. A size below `bits` would take
-/// memory from the host that its devices can reach.
+/// Addresses between `bits` and the returned size fault in stage 2. A size below `bits` would hide host memory that its devices
+/// can reach.
 pub(crate) fn oas_encoding(bits: u32, most: u32) -> u32 {
     let shown = |encoding: &u32| oas_bits(*encoding) <= most;
     let covers = |encoding: &u32| oas_bits(*encoding) >= bits;

@@ -1,19 +1,19 @@
-//! An SMMUv3 taken away from an untrusted host: driver, shadow structures and register emulation.
+//! An SMMUv3 driver for a hypervisor with an untrusted host: driver, shadow structures and register emulation.
 //!
-//! The host keeps its own, unmodified driver. Every access to the SMMU's registers traps, and this crate answers it: as an
-//! SMMU with stage 1 only, whose stage 1 the hardware really runs, under a stage 2 that is EL2's. See `docs/smmu-emulation.md`
-//! for the register, command and STE tables.
+//! The host keeps its own, unmodified driver. Every access to the SMMU's registers traps, and this crate emulates an SMMU with
+//! stage 1 only. The hardware runs that stage 1 under EL2's stage 2. See `docs/smmu-emulation.md` for the register, command and
+//! STE tables.
 //!
 //! ```text
-//! Probed::probe ── refuses what cannot be isolated; nothing written
+//! Probed::probe ── refuses SMMUs that cannot isolate; writes nothing
 //!    │ take_over(stage 2)
 //! Smmu ── mmio_read / mmio_write     the host's accesses
 //!    ├─── tlb_invalidate             a page changes its owner
-//!    ├─── poll_events / take_fault   what devices tried
+//!    ├─── poll_events / take_fault   faults of devices
 //!    └─── quiesce                    before power-off
 //! ```
 //!
-//! The policy is pure functions, and can be asked directly:
+//! The policy is pure functions, which can be called directly:
 //!
 //! ```
 //! use smmu_drv::emul::command::{CommandView, Decision, MsiCompletion, Ranges, decide};
@@ -30,11 +30,11 @@
 //! };
 //! // The host drops all its translations: of its own VMID.
 //! assert_eq!(decide(RawCmd([0x30, 0]), &view), Decision::Forward(Command::TlbiNhAll { vmid: 1 }));
-//! // Stage 2 is not the host's to invalidate: CERROR_ILL.
+//! // The host must not invalidate stage 2: CERROR_ILL.
 //! assert_eq!(decide(RawCmd([0x28, 0]), &view), Decision::Illegal);
 //! ```
 //!
-//! The crate touches no memory itself: hardware, EL2's memory and the host's memory come through the traits of [`platform`].
+//! The crate accesses no memory itself: hardware, EL2's memory and the host's memory come through the traits of [`platform`].
 #![no_std]
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -53,32 +53,35 @@
 extern crate std;
 
 pub mod budget;
-mod cmdq;
 pub mod command;
+mod device;
 pub mod emul;
 pub mod errata;
 mod error;
-mod evtq;
 pub mod fault;
 mod features;
-mod hw;
-mod invalidate;
+mod index;
 pub mod platform;
 mod probe;
+pub mod shadow;
 mod smmu;
 pub mod spec;
+mod stage2;
 mod stats;
-pub mod strtab;
-mod takeover;
+mod ste;
+mod stream;
 
-pub use emul::audit::SmmuFinding;
-pub use emul::ids::{HOST_CMDQS, HostIds, MsiAdvert};
+pub use device::{Stale, TakeOverError};
+pub use emul::ids::{HostIds, MsiAdvert};
+pub use emul::policy::ReadsAs;
+pub use emul::table::AccessSize;
 pub use error::SmmuError;
 pub use fault::FaultRecord;
 pub use features::{Coherency, Features, IdRegisters};
-pub use invalidate::Stale;
+pub use index::HOST_CMDQS;
 pub use platform::{ClaimError, DmaBuffer, HostMemory, Platform, Sharing, WiredIrq};
-pub use probe::{ProbeConfig, ProbeError, Probed, ReadsAs};
-pub use smmu::{AccessSize, Smmu, WriteOutcome};
+pub use probe::{ProbeConfig, ProbeError, Probed};
+pub use smmu::{Smmu, SmmuFinding, WriteOutcome};
+pub use stage2::{Stage2Cfg, Stage2Words};
 pub use stats::Stats;
-pub use takeover::{Stage2Cfg, TakeOverError};
+pub use ste::{Fixed, Ste};

@@ -1,11 +1,11 @@
-//! What the driver asks of the world around it: every touch of hardware, EL2 memory and host memory enters here.
+//! The driver's environment: all access to hardware, EL2 memory and host memory goes through these traits.
 //!
-//! The crate holds no address that it could dereference. Registers are offsets, memory of EL2 is a [`DmaBuffer`], memory
-//! of the host is a claim: a page the host owns, and cannot give away while it is claimed.
+//! The crate holds no address that it could dereference. Registers are offsets, memory of EL2 is a [`DmaBuffer`], memory of the
+//! host is a claim: pages that the host owns and whose owner cannot change while they are claimed.
 
 use io_pgtable::{Ipa, Pa};
 
-/// One SMMU's surroundings: its registers, memory for its queues and tables, time, and its wired interrupts.
+/// The platform of one SMMU: registers, memory for queues and tables, clock, wired interrupts.
 pub trait Platform {
     /// Memory of EL2 that the SMMU reads or writes; freed when dropped.
     type Buffer: DmaBuffer;
@@ -43,7 +43,7 @@ pub enum WiredIrq {
 
 /// EL2 memory that the SMMU walks or writes: naturally aligned, zeroed when allocated, accessed by offset only.
 ///
-/// Every access is single-copy atomic and volatile: the device looks on.
+/// Every access is single-copy atomic and volatile: the SMMU accesses the memory concurrently.
 pub trait DmaBuffer {
     /// Physical address of the first byte.
     fn pa(&self) -> Pa;
@@ -59,13 +59,13 @@ pub trait DmaBuffer {
     fn invalidate(&self, offset: usize, len: usize);
 }
 
-/// Memory of the host, touched only through claims. The implementor is the owner of the page bookkeeping, already locked.
+/// Host memory, accessed only through claims. The implementor owns the page ownership map, already locked.
 pub trait HostMemory {
     /// A claimed range: host-owned normal memory that cannot change its owner until released.
     type Claim;
 
-    /// Claims `size` bytes from `ipa` (any alignment; whole pages are claimed), which the host shares with its SMMU as `sharing`
-    /// says: every access to the claim follows it.
+    /// Claims `size` bytes from `ipa` (any alignment; whole pages are claimed), with the cacheability `sharing` for every
+    /// access to the claim.
     ///
     /// # Errors
     /// Nothing is claimed then.
@@ -80,12 +80,12 @@ pub trait HostMemory {
     fn write32(&mut self, claim: &Self::Claim, offset: u64, value: u32) -> Option<()>;
 }
 
-/// How the host keeps memory that it shares with its SMMU, and so with EL2.
+/// Cacheability of host memory shared with the SMMU, and so with EL2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sharing {
-    /// In cacheable mappings: EL2's own, which are, see the same.
+    /// Cacheable, like EL2's own mapping: coherent.
     Cacheable,
-    /// Past the caches: EL2's line is cleaned and invalidated before a read and after a write.
+    /// Non-cacheable: EL2 cleans and invalidates the line before a read and after a write.
     Memory,
 }
 

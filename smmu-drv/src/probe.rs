@@ -1,11 +1,11 @@
-//! From a register block to a known SMMU: reads the ID registers, and refuses what cannot be isolated.
+//! Probing: reads the ID registers, and refuses SMMUs that cannot isolate.
 
 use core::fmt;
 
 use crate::emul::ids::MsiAdvert;
+use crate::emul::policy::ReadsAs;
 use crate::errata::{self, Answer, Quirks};
 use crate::features::{Coherency, Features, IdRegisters};
-use crate::hw::Hw;
 use crate::platform::Platform;
 use crate::spec::get32;
 use crate::spec::registers::{idr0, idr1, idr5};
@@ -15,32 +15,22 @@ use crate::spec::registers::{idr0, idr1, idr5};
 pub struct ProbeConfig {
     /// The device tree's `dma-coherent`.
     pub coherent: Coherency,
-    /// Whether the host may be told that CMD_SYNC can complete by a store (SMMU_IDR0.MSI). Hide it when the device tree
-    /// gives the SMMU an `msi-parent`: the host would then ask for MSIs that EL2 does not forward.
+    /// Whether IDR0 shows the host that CMD_SYNC can complete by a store (SMMU_IDR0.MSI). Hide it when the device tree gives
+    /// the SMMU an `msi-parent`: the host would then ask for MSIs that EL2 does not forward.
     pub msi: MsiAdvert,
     /// Log2 of the largest command queue that the host may have; [`crate::HOST_CMDQS`] unless a test wants a smaller one.
     pub cmdq_log2: u32,
-    /// Errata that only the device tree tells of.
+    /// Errata identified by the device tree.
     pub quirks: Quirks,
-    /// What a read marked as that of an instruction is taken for: the device tree's `arm,instdata-override`.
+    /// How instruction reads are treated: the device tree's `arm,instdata-override`.
     pub reads: ReadsAs,
 }
 
-/// What devices' reads are taken for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ReadsAs {
-    /// What the device says.
-    #[default]
-    Incoming,
-    /// Data, where hardware can override it (SMMU_IDR1.ATTR_PERMS_OVR).
-    Data,
-}
-
-/// An SMMU that was looked at and not touched.
+/// A probed SMMU; nothing was written yet.
 pub struct Probed<P> {
-    pub(crate) hw: Hw<P>,
-    pub(crate) features: Features,
-    pub(crate) config: ProbeConfig,
+    platform: P,
+    features: Features,
+    config: ProbeConfig,
 }
 
 impl<P: Platform> Probed<P> {
@@ -55,10 +45,14 @@ impl<P: Platform> Probed<P> {
         let ids = IdRegisters::read(&platform);
         check(&ids)?;
         let features = Features::decode(ids, firmware.coherent);
-        Ok(Self { hw: Hw::new(platform), features, config: firmware })
+        Ok(Self { platform, features, config: firmware })
     }
 
-    /// What it can do.
+    pub(crate) fn into_parts(self) -> (P, Features, ProbeConfig) {
+        (self.platform, self.features, self.config)
+    }
+
+    /// Its features.
     pub fn features(&self) -> &Features {
         &self.features
     }
@@ -81,7 +75,7 @@ pub enum ProbeError {
     StallForced(u32),
     /// Nesting does not work on this revision (errata); the value is SMMU_IIDR.
     NestingErratum(u32),
-    /// The device tree tells of an erratum that isolation cannot live with, by this name.
+    /// The device tree names an erratum that breaks isolation.
     NamedErratum(&'static str),
     /// A queue cannot hold even one batch; the value is SMMU_IDR1.
     QueueTooSmall(u32),

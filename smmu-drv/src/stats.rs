@@ -1,4 +1,4 @@
-//! Counters: what happened to one SMMU since it was taken over.
+//! Counters of one SMMU since take-over.
 
 /// Counters of one SMMU. All of them wrap.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub struct Stats {
     pub faults: u64,
     /// Fault records passed on to the host.
     pub host_events: u64,
-    /// Fault records for the host that found its queue full, or absent.
+    /// Fault records for the host dropped because its queue was full or disabled.
     pub host_events_lost: u64,
     /// Times that the hardware event queue overflowed.
     pub event_overflows: u64,
@@ -37,7 +37,7 @@ pub struct Stats {
     pub faults_not_logged: u64,
     /// STEs of the host that were translated into the shadow table.
     pub ste_updates: u64,
-    /// STEs of the host that the policy answered with C_BAD_STE.
+    /// STEs of the host that the policy rejected (C_BAD_STE).
     pub ste_illegal: u64,
     /// Level-2 tables that could not be allocated: their streams abort.
     pub strtab_no_memory: u64,
@@ -53,7 +53,7 @@ pub struct Stats {
     pub budget_exits: u64,
 }
 
-/// Adds one; counters wrap rather than stop the host.
+/// Adds one; wraps on overflow.
 pub(crate) fn bump(counter: &mut u64) {
     *counter = counter.wrapping_add(1);
 }

@@ -5,7 +5,7 @@ mod common;
 
 use common::{ABORT, BYPASS, CMDQ, EVTQ, L2TAB, POOL, RAM, Rig, r};
 use smmu_drv::SmmuFinding;
-use smmu_drv::strtab::audit::StrtabFinding;
+use smmu_drv::shadow::audit::StrtabFinding;
 use smmu_model::Config;
 
 /// Where hardware's stream table lies.

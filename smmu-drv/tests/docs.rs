@@ -90,7 +90,7 @@ fn ste_bits(treatment: &str) -> [u64; 8] {
 
 #[test]
 fn the_stream_table_entry_table_is_the_codes() {
-    use smmu_drv::strtab::policy::Verdict;
+    use smmu_drv::emul::policy::Verdict;
     let rules = common::rules();
     let (host, checked, el2) = (ste_bits("host"), ste_bits("checked"), ste_bits("EL2"));
     let legal = |word0: u64, word1: u64| match rules.judge(word0, word1) {
@@ -138,8 +138,8 @@ fn the_stream_table_entry_table_is_the_codes() {
 
 mod common {
     use super::*;
-    use smmu_drv::strtab::policy::{Stage2Words, SteRules};
-    use smmu_drv::{Coherency, Features, HostIds, IdRegisters, MsiAdvert, Stage2Cfg};
+    use smmu_drv::emul::policy::SteRules;
+    use smmu_drv::{Coherency, Features, HostIds, IdRegisters, MsiAdvert, Stage2Cfg, Stage2Words};
 
     /// Everything: substreams, 2-level CD tables, stalls, attribute overrides, 44 bits.
     fn features() -> Features {

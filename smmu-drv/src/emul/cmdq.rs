@@ -1,30 +1,30 @@
 //! Consumption of the host's command queue.
 //!
-//! Each entry is fetched once and decided about; what goes on is queued for hardware. A CMD_SYNC of the host becomes one of
-//! hardware, so that commands before and after it keep their order, but only the last one of a batch is waited for. Then the
-//! signals of all of them are given and CONS is published: both under the SMMU's lock, which a read of CONS takes too, so that
-//! a slot is never reused before its completion was written.
+//! Each entry is fetched once and checked; forwarded commands are queued for hardware. A CMD_SYNC of the host becomes one of
+//! hardware, so that commands before and after it keep their order, but only the last one of a batch is waited for. Then all
+//! completions are signalled and CONS is updated: both under the SMMU's lock. A read of CONS takes the same lock, so a slot is
+//! never reused before its completion was written.
 
 use io_pgtable::Ipa;
 
+use super::VirtualSmmu;
 use super::command::{Decision, Scope, Signal, decide};
-use super::cr0::CMD_LOG2;
-use super::queue::{Geometry, HostQueue};
-use crate::budget::{self, Unfinished};
-use crate::command::Command;
-use crate::error::SmmuError;
-use crate::platform::{HostMemory, Platform, Sharing, WiredIrq};
-use crate::smmu::{Smmu, WriteOutcome};
+use super::queue::HostQueue;
+use crate::budget::{self, Budget, Unfinished};
+use crate::command::{Command, Depth};
+use crate::index::{CMD_LOG2, Indices};
+use crate::platform::{HostMemory, Sharing, WiredIrq};
 use crate::spec::commands::RawCmd;
 use crate::spec::registers::{Cerror, cr0::Cr0, gerror::Gerror, queue_index};
 use crate::spec::{mask32, replace32};
 use crate::stats::bump;
-use crate::strtab::shadow::Cursor;
+use crate::ste::Judged;
+use crate::stream::{Cursor, Refresh, SPLIT, next_block};
 
-/// CMD_SYNCs of the host that are waited for together at most.
+/// Maximum CMD_SYNCs of the host that complete together.
 const MAX_SIGNALS: usize = 16;
 
-/// Completions of the batch that wait for hardware. Empty between traps: kept, so that no trap has to clear the room.
+/// Pending completions of the batch. Empty between traps; kept here so that no trap has to initialise it.
 #[derive(Clone)]
 pub(super) struct Signals {
     waiting: [Signal; MAX_SIGNALS],
@@ -47,21 +47,23 @@ impl Signals {
         self.count >= MAX_SIGNALS
     }
 
-    fn is_empty(&self) -> bool {
-        self.count == 0
-    }
-
     fn get(&self, n: usize) -> Option<Signal> {
         self.waiting.get(n).copied().filter(|_| n < self.count)
     }
+}
 
-    fn clear(&mut self) {
-        self.count = 0;
-    }
+/// What a command that is consumed has left to do.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Pending {
+    /// To enter the host's entry for one stream.
+    Entry { sid: u32, depth: Depth },
+    /// To translate blocks again.
+    Blocks(Refresh),
 }
 
 /// Why consumption stopped.
-enum Stop {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
     /// Nothing more to do.
     Empty,
     /// Budget used up.
@@ -81,185 +83,294 @@ impl From<Unfinished> for Stop {
     }
 }
 
-impl<P: Platform, H: HostMemory> Smmu<P, H> {
-    /// Consumes what the host queued, as far as the budget of one trap goes.
-    pub(super) fn consume_commands(&mut self, host: &mut H) -> WriteOutcome {
+/// What the next command asks of the device and the shadow table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// To queue this command for hardware.
+    Forward(Command),
+    /// To enter the host's entry for this stream, and to invalidate it to this depth.
+    Enter(u32, Depth, Judged),
+    /// To order later commands after everything queued so far. Its completion is signalled by [`VirtualSmmu::complete`].
+    Separate,
+    /// To continue [`VirtualSmmu::refreshing`] to its end.
+    Refresh,
+    /// To wait until everything queued is complete, and to call [`VirtualSmmu::complete`]: no more completions fit.
+    Complete,
+    /// The same, at the end of the batch.
+    Stop(Stop),
+}
+
+/// What commands for hardware cost.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Costs {
+    /// A command.
+    pub(crate) command: u32,
+    /// An order of later commands after those queued so far.
+    pub(crate) separate: u32,
+}
+
+impl<C> VirtualSmmu<C> {
+    /// Begins a batch. Returns whether commands are consumed at all.
+    #[inline]
+    pub(crate) fn begin_commands(&mut self) -> bool {
         if !self.regs.cr0ack.contains(Cr0::CMDQEN) || self.active_gerror().contains(Gerror::CMDQ_ERR) {
-            return WriteOutcome::Done;
+            return false;
         }
-        let Some(geometry) = self.regs.cmdq.geometry() else {
-            return WriteOutcome::Done;
-        };
-        // A trap that failed may have left some: they are never given.
-        self.regs.signals.clear();
-        let mut head = self.regs.cmdq_cons & geometry.mask();
-        let mut stop = match self.consume(host, &geometry, &mut head) {
-            Ok(()) => Stop::Empty,
-            Err(stop) => stop,
-        };
-        if self.complete(host, &geometry, head).is_err() {
-            stop = Stop::Failed;
-        }
-        match stop {
-            Stop::Empty | Stop::Failed => WriteOutcome::Done,
-            Stop::Budget => WriteOutcome::Again,
-            Stop::Error(error) => {
-                self.raise_cerror(error);
-                WriteOutcome::Done
-            }
+        // A failed trap may have left some; they are never signalled.
+        self.signals.count = 0;
+        self.head = self.indices().of(self.regs.cmdq_cons);
+        true
+    }
+
+    /// The next command, fetched and checked: what it asks for. `costs` are those of now.
+    #[inline(always)]
+    pub(crate) fn next_command<H: HostMemory<Claim = C>>(
+        &mut self,
+        host: &mut H,
+        budget: &mut Budget,
+        costs: Costs,
+    ) -> Step {
+        match self.next(host, budget, costs) {
+            Ok(step) => step,
+            Err(stop) => Step::Stop(stop),
         }
     }
 
-    fn consume(&mut self, host: &mut H, geometry: &Geometry, head: &mut u32) -> Result<(), Stop> {
-        let view = self.command_view();
+    #[inline(always)]
+    fn next<H: HostMemory<Claim = C>>(
+        &mut self,
+        host: &mut H,
+        budget: &mut Budget,
+        costs: Costs,
+    ) -> Result<Step, Stop> {
         loop {
-            if self.failed.is_some() {
-                return Err(Stop::Failed);
+            // Work started by a command must be complete before the next command is processed.
+            if let Some(pending) = self.pending {
+                return Ok(self.pending_step(host, budget, pending)?);
             }
-            // What a command started has to be complete before the next is looked at.
-            if self.regs.reshadow.is_some() {
-                self.step_reshadow(host)?;
-            }
-            let end = self.regs.cmdq_prod & geometry.mask();
-            if *head == end {
-                if !core::mem::take(&mut self.regs.all_pending) {
-                    return Ok(());
-                }
-                self.start_reshadow(Scope::All);
-                continue;
-            }
-            self.budget.charge(self.cmdq.command_cost())?;
-            let Some(raw) = self.fetch_command(host, geometry, *head)? else {
-                return Err(Stop::Error(Cerror::Abt));
-            };
-            let decision = decide(raw, &view);
-            if let Decision::Sync(signal) = decision {
-                if core::mem::take(&mut self.regs.all_pending) {
-                    // The entry is fetched again, and judged from scratch, when the table is done.
-                    self.start_reshadow(Scope::All);
+            if self.head == self.indices().of(self.regs.cmdq_prod) {
+                if self.start_pending() {
                     continue;
                 }
-                if self.regs.signals.is_full() && self.complete(host, geometry, *head).is_err() {
-                    return Err(Stop::Failed);
+                return Err(Stop::Empty);
+            }
+            budget.charge(costs.command)?;
+            let raw = self.fetch_command(host, budget)?.ok_or(Stop::Error(Cerror::Abt))?;
+            let step = match decide(raw, &self.view) {
+                Decision::Forward(command) => Step::Forward(command),
+                Decision::Sync(signal) => {
+                    // The entry is fetched and checked again when the walk is done.
+                    if self.all_pending && self.start_pending() {
+                        continue;
+                    }
+                    if self.signals.is_full() {
+                        return Ok(Step::Complete);
+                    }
+                    budget.charge(costs.separate.saturating_add(self.store_cost(signal)))?;
+                    self.signals.push(signal);
+                    Step::Separate
                 }
-                self.charge_sync(geometry, signal)?;
-            }
-            if self.act(decision).is_err() {
-                return Err(match decision {
-                    Decision::Illegal => Stop::Error(Cerror::Ill),
-                    Decision::Drop | Decision::Reshadow(_) | Decision::Forward(_) | Decision::Sync(_) => Stop::Failed,
-                });
-            }
-            bump(&mut self.stats.host_commands);
-            *head = head.wrapping_add(1) & geometry.mask();
+                Decision::Reshadow(Scope::One { sid, depth }) => self.fetch_for(host, budget, sid, depth)?,
+                Decision::Reshadow(Scope::Range { first, log2 }) => {
+                    self.start_range(first, log2);
+                    self.advance();
+                    continue;
+                }
+                // Several of them before a CMD_SYNC cause one walk.
+                Decision::Reshadow(Scope::All) => {
+                    self.all_pending = true;
+                    self.advance();
+                    continue;
+                }
+                Decision::Drop => {
+                    bump(&mut self.stats.dropped_commands);
+                    self.advance();
+                    continue;
+                }
+                Decision::Illegal => {
+                    bump(&mut self.stats.illegal_commands);
+                    return Err(Stop::Error(Cerror::Ill));
+                }
+            };
+            self.advance();
+            return Ok(step);
         }
     }
 
-    /// What a CMD_SYNC costs: one of hardware, unless nothing was queued since the last, and a page for its store, unless that
-    /// goes into the queue.
-    fn charge_sync(&mut self, geometry: &Geometry, signal: Signal) -> Result<(), Unfinished> {
-        let hardware = if self.cmdq.ends_in_sync() { 0 } else { self.cmdq.sync_cost() };
-        let store = match signal {
+    /// What a command before the next one left to do.
+    #[cold]
+    fn pending_step<H: HostMemory<Claim = C>>(
+        &mut self,
+        host: &mut H,
+        budget: &mut Budget,
+        pending: Pending,
+    ) -> Result<Step, Unfinished> {
+        match pending {
+            Pending::Blocks(_) => Ok(Step::Refresh),
+            Pending::Entry { sid, depth } => {
+                let step = self.fetch_for(host, budget, sid, depth)?;
+                self.pending = None;
+                Ok(step)
+            }
+        }
+    }
+
+    /// The indices of the queue.
+    #[inline]
+    fn indices(&self) -> Indices {
+        self.regs.cmdq_indices
+    }
+
+    #[inline]
+    fn advance(&mut self) {
+        bump(&mut self.stats.host_commands);
+        self.head = self.indices().next(self.head);
+    }
+
+    /// The last command could not be queued: the SMMU is failed. It is never consumed.
+    #[cold]
+    pub(crate) fn step_back(&mut self) {
+        self.stats.host_commands = self.stats.host_commands.wrapping_sub(1);
+        self.head = self.indices().previous(self.head);
+    }
+
+    /// Starts the walk of a CFGI_ALL, if one is pending.
+    fn start_pending(&mut self) -> bool {
+        if !core::mem::take(&mut self.all_pending) {
+            return false;
+        }
+        let end = 1_u64.checked_shl(self.view.sid_bits).unwrap_or(0);
+        self.pending = Some(Pending::Blocks(Refresh { cursor: Cursor::at(0), end, command: Command::CfgiAll }));
+        true
+    }
+
+    /// Whole blocks are walked, from their first group on: their end asks what was mapped in all of them.
+    #[cold]
+    fn start_range(&mut self, first: u32, log2: u32) {
+        let count = 1_u64.checked_shl(log2).unwrap_or(u64::MAX);
+        let last = u64::from(first).saturating_add(count).saturating_sub(1);
+        let end = (last >> SPLIT).saturating_add(1) << SPLIT;
+        let command = Command::CfgiSteRange { sid: first, range: log2.saturating_sub(1) };
+        let cursor = Cursor::at(u64::from(first >> SPLIT << SPLIT));
+        self.pending = Some(Pending::Blocks(Refresh { cursor, end, command }));
+    }
+
+    /// The block of a stream whose entry could not be entered on its own is refreshed.
+    #[cold]
+    pub(crate) fn refresh_block_of(&mut self, sid: u32, depth: Depth) {
+        let block = sid >> SPLIT;
+        self.pending = Some(Pending::Blocks(Refresh {
+            cursor: Cursor::at(u64::from(block << SPLIT)),
+            end: next_block(block),
+            command: Command::CfgiSte { sid, depth },
+        }));
+    }
+
+    /// The budget did not suffice to enter the entry of a stream: the next trap fetches it again.
+    #[cold]
+    pub(crate) fn retry_entry(&mut self, sid: u32, depth: Depth) {
+        self.pending = Some(Pending::Entry { sid, depth });
+    }
+
+    /// The walk in progress; `None` while translation is off, when the host's table is not used: only the command is due.
+    pub(crate) fn refreshing(&self) -> Option<Refresh> {
+        match self.pending {
+            Some(Pending::Blocks(refresh)) if self.table.is_some() && !self.quiesced => Some(refresh),
+            Some(Pending::Blocks(_) | Pending::Entry { .. }) | None => None,
+        }
+    }
+
+    /// Saves the progress of the walk.
+    pub(crate) fn save_refresh(&mut self, cursor: Cursor) {
+        if let Some(Pending::Blocks(refresh)) = &mut self.pending {
+            refresh.cursor = cursor;
+        }
+    }
+
+    /// Ends the walk. Returns the command that invalidates what it translated.
+    pub(crate) fn end_refresh(&mut self) -> Option<Command> {
+        match self.pending.take() {
+            Some(Pending::Blocks(refresh)) => Some(refresh.command),
+            Some(Pending::Entry { .. }) | None => None,
+        }
+    }
+
+    /// The host's entry for `sid`, fetched and checked. While translation is off its table is not used; it is read when SMMUEN is
+    /// set.
+    #[inline]
+    fn fetch_for<H: HostMemory<Claim = C>>(
+        &mut self,
+        host: &mut H,
+        budget: &mut Budget,
+        sid: u32,
+        depth: Depth,
+    ) -> Result<Step, Unfinished> {
+        if self.table.is_none() || self.quiesced {
+            return Ok(Step::Forward(Command::CfgiSte { sid, depth }));
+        }
+        Ok(Step::Enter(sid, depth, self.fetch_entry(host, budget, sid)?))
+    }
+
+    /// What the store of a completion costs: a page, unless it goes into the queue.
+    #[inline]
+    fn store_cost(&self, signal: Signal) -> u32 {
+        match signal {
             Signal::None | Signal::Wired => 0,
             Signal::Msi { address, .. } => {
-                let inside = (address & self.regs.ids.oas_mask()).checked_sub(geometry.base);
-                if inside.is_some_and(|offset| offset < geometry.size) { 0 } else { budget::PAGE }
-            }
-        };
-        self.budget.charge(hardware.saturating_add(store))
-    }
-
-    /// Carries a decision out, as far as it does not need the host's memory.
-    fn act(&mut self, decision: Decision) -> Result<(), SmmuError> {
-        match decision {
-            Decision::Illegal => {
-                bump(&mut self.stats.illegal_commands);
-                return Err(SmmuError::CommandRejected);
-            }
-            Decision::Drop => bump(&mut self.stats.dropped_commands),
-            // Several of them before a CMD_SYNC cost one walk.
-            Decision::Reshadow(Scope::All) => self.regs.all_pending = true,
-            Decision::Reshadow(scope) => self.start_reshadow(scope),
-            Decision::Forward(command) => self.push(command)?,
-            Decision::Sync(signal) => {
-                self.separate()?;
-                self.regs.signals.push(signal);
+                let inside = self.cmdq.geometry().and_then(|geometry| geometry.offset_of(address & self.oas_mask));
+                if inside.is_some() { 0 } else { budget::PAGE }
             }
         }
-        Ok(())
     }
 
-    fn start_reshadow(&mut self, scope: Scope) {
-        self.regs.reshadow = Some((scope, Cursor::start(scope)));
-    }
-
-    /// Continues translating the host's entries; there is nothing left when it returns.
-    #[inline(never)]
-    fn step_reshadow(&mut self, host: &mut H) -> Result<(), Unfinished> {
-        let Some((scope, mut cursor)) = self.regs.reshadow else {
-            return Ok(());
-        };
-        let done = self.reshadow_scope(host, scope, &mut cursor);
-        self.regs.reshadow = Some((scope, cursor));
-        done?;
-        self.regs.reshadow = None;
-        self.push(match scope {
-            Scope::One { sid, depth } => Command::CfgiSte { sid, depth },
-            Scope::Range { first, log2 } => Command::CfgiSteRange { sid: first, range: log2.saturating_sub(1) },
-            Scope::All => Command::CfgiAll,
-        })?;
-        self.cfgi_pending = true;
-        Ok(())
-    }
-
-    /// One entry, each word read once. Without a claim the queue is tried again first: the host may have got the page back.
-    fn fetch_command(&mut self, host: &mut H, geometry: &Geometry, index: u32) -> Result<Option<RawCmd>, Unfinished> {
-        if let HostQueue::Unreachable(geometry) = self.regs.cmdq {
-            self.budget.charge(geometry.cost())?;
+    /// One entry, each word read once. If the queue is not claimed, the claim is tried again first: the host may own the page again.
+    #[inline]
+    fn fetch_command<H: HostMemory<Claim = C>>(
+        &mut self,
+        host: &mut H,
+        budget: &mut Budget,
+    ) -> Result<Option<RawCmd>, Unfinished> {
+        if let HostQueue::Unreachable(geometry) = self.cmdq {
+            budget.charge(geometry.cost())?;
             let (queue, result) = HostQueue::enable(host, geometry, self.queue_sharing());
-            self.regs.cmdq = queue;
-            self.note_claim(result);
+            self.cmdq = queue;
+            self.count_claim(result);
         }
-        let HostQueue::On(_, claim) = &self.regs.cmdq else {
+        let HostQueue::On(_, claim) = &self.cmdq else {
             return Ok(None);
         };
-        let offset = geometry.offset(index, CMD_LOG2);
+        let offset = u64::from(self.indices().offset(self.head, CMD_LOG2));
         let words = (host.read64(claim, offset), host.read64(claim, offset.saturating_add(8)));
         Ok(words.0.zip(words.1).map(|(low, high)| RawCmd([low, high])))
     }
 
-    /// Lets hardware complete the batch, gives the signals, publishes CONS.
-    ///
-    /// On error nothing is signalled and CONS stays: the host sees a CMD_SYNC that does not complete.
-    fn complete(&mut self, host: &mut H, geometry: &Geometry, head: u32) -> Result<(), SmmuError> {
-        if self.regs.signals.is_empty() {
-            self.cmdq.submit(&self.hw);
-        } else {
-            self.sync()?;
-            let mut wired = false;
-            let mut n = 0_usize;
-            while let Some(signal) = self.regs.signals.get(n) {
-                wired |= signal != Signal::None;
-                self.signal(host, geometry, signal);
-                n = n.wrapping_add(1);
-            }
-            self.regs.signals.clear();
-            // An edge: one stands for all that nobody could see between.
-            if wired {
-                self.hw.platform().raise(WiredIrq::CmdqSync);
-            }
-        }
-        self.regs.cmdq_cons = replace32(self.regs.cmdq_cons, mask32(queue_index::INDEX), head);
-        Ok(())
+    /// Whether completions are to be signalled, which hardware has to complete first.
+    #[inline]
+    pub(crate) fn has_signals(&self) -> bool {
+        self.signals.count != 0
     }
 
-    fn signal(&mut self, host: &mut H, geometry: &Geometry, signal: Signal) {
+    /// Signals the completions, and updates CONS.
+    #[inline]
+    pub(crate) fn complete<H: HostMemory<Claim = C>>(&mut self, host: &mut H) {
+        let mut n = 0_usize;
+        while let Some(signal) = self.signals.get(n) {
+            if signal != Signal::None {
+                self.interrupts.add(WiredIrq::CmdqSync);
+            }
+            self.signal(host, signal);
+            n = n.wrapping_add(1);
+        }
+        self.signals.count = 0;
+        self.regs.cmdq_cons = replace32(self.regs.cmdq_cons, mask32(queue_index::INDEX), self.head);
+    }
+
+    fn signal<H: HostMemory<Claim = C>>(&mut self, host: &mut H, signal: Signal) {
         match signal {
             Signal::None | Signal::Wired => {}
             Signal::Msi { address, data } => {
-                // Cut to OAS [S 3.4.3]; then the store goes to host-owned normal memory that is claimed, or nowhere.
-                let address = address & self.regs.ids.oas_mask();
-                if self.msi_write(host, geometry, address, data).is_some() {
+                // Truncated to OAS [S 3.4.3]; the store goes to claimed host memory, or is not done.
+                if self.msi_write(host, address & self.oas_mask, data).is_some() {
                     bump(&mut self.stats.msi_writes);
                 } else {
                     bump(&mut self.stats.msi_denied);
@@ -269,14 +380,14 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         }
     }
 
-    fn msi_write(&mut self, host: &mut H, geometry: &Geometry, address: u64, data: u32) -> Option<()> {
+    fn msi_write<H: HostMemory<Claim = C>>(&mut self, host: &mut H, address: u64, data: u32) -> Option<()> {
         // The usual target is the queue itself, which is claimed already.
-        if let (HostQueue::On(_, claim), Some(offset)) = (&self.regs.cmdq, address.checked_sub(geometry.base))
-            && offset < geometry.size
+        if let HostQueue::On(geometry, claim) = &self.cmdq
+            && let Some(offset) = geometry.offset_of(address)
         {
             return host.write32(claim, offset, data);
         }
-        // Whoever looks for it, through a cache or past it, finds it.
+        // Visible to cacheable and non-cacheable readers.
         let claim = host.claim(Ipa(address), 4, Sharing::Memory).ok()?;
         let written = host.write32(&claim, 0, data);
         host.release(claim);

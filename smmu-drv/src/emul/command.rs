@@ -1,10 +1,10 @@
-//! What becomes of a command that the host queued: one exhaustive match, a pure function.
+//! Checks a command of the host: one exhaustive match, a pure function.
 //!
-//! Bits that a command does not define are ignored, as [S 4.1.5] allows: what goes on to hardware is built again from the
-//! fields, so that they never reach it. Values that a command declares illegal in the host's view are CERROR_ILL.
+//! Bits that a command does not define are ignored, as [S 4.1.5] allows: forwarded commands are rebuilt from their fields, so
+//! these bits never reach hardware. Values that are illegal on the emulated SMMU are CERROR_ILL.
 
+use super::ids::HostIds;
 use crate::command::{Command, Depth, Extent, Granule};
-use crate::emul::ids::HostIds;
 use crate::spec::commands::{self as cmd, Opcode, RawCmd, cfgi, sync, tlbi};
 use crate::spec::registers::idr0;
 use crate::spec::{get32, get64, low32, mask64};
@@ -79,7 +79,7 @@ pub enum Scope {
     All,
 }
 
-/// How the host wants to learn that a CMD_SYNC is complete.
+/// How a CMD_SYNC signals completion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
     /// By CONS alone.
@@ -88,7 +88,7 @@ pub enum Signal {
     Wired,
     /// By a 32-bit store, and by the wired interrupt, which comes regardless of the address [S 4.7.3].
     Msi {
-        /// MSIAddress, not cut to OAS yet; word aligned.
+        /// MSIAddress, not truncated to OAS yet; word aligned.
         address: u64,
         /// MSIData.
         data: u32,
@@ -110,7 +110,7 @@ pub enum Decision {
     Sync(Signal),
 }
 
-/// Decides about one command.
+/// Checks one command.
 pub fn decide(raw: RawCmd, view: &CommandView) -> Decision {
     let [word0, word1] = raw.0;
     let Some(opcode) = Opcode::from_bits(get64(cmd::OPCODE, word0)) else {
@@ -132,7 +132,7 @@ pub fn decide(raw: RawCmd, view: &CommandView) -> Decision {
             Stream::OutOfRange => Decision::Drop,
             Stream::Ok(sid) => Decision::Forward(Command::CfgiCdAll { sid }),
         },
-        // The host's VMID stands in for "all of NS-EL1": other owners' translations are not its business.
+        // Limited to the host's VMID: the host must not invalidate translations of other owners.
         Opcode::TlbiNhAll | Opcode::TlbiNsnhAll => Decision::Forward(Command::TlbiNhAll { vmid: view.vmid }),
         Opcode::TlbiNhAsid => Decision::Forward(Command::TlbiNhAsid { vmid: view.vmid, asid: asid(word0, view) }),
         Opcode::TlbiNhVa => match extent(word0, word1, view) {
@@ -227,7 +227,7 @@ fn cfgi_range(word0: u64, word1: u64, view: &CommandView) -> Decision {
     }
     let log2 = low32(get64(cfgi::RANGE, word1)).saturating_add(1);
     if log2 >= view.sid_bits {
-        // Any StreamID aligned down to so large a range is 0, or out of range altogether.
+        // A StreamID aligned to so large a range is 0, or out of range.
         let above = get64(cmd::SID, word0).checked_shr(log2).unwrap_or(0) != 0;
         return if above { Decision::Drop } else { Decision::Reshadow(Scope::All) };
     }

@@ -1,38 +1,38 @@
-//! What the host learns of a fault: an allow-list of event types, built again from fields.
+//! Conversion of fault records for the host: an allow-list of event types, rebuilt from fields.
 //!
-//! The host believes in an SMMU with stage 1 only, so a stage-2 fault has to become what such an SMMU would have shown for an
-//! address behind which there is nothing:
+//! The host sees an SMMU with stage 1 only, so a stage-2 fault is converted to what such an SMMU reports for an address with no
+//! memory behind it:
 //!
 //! - of a CD fetch (CLASS=CD): the fetch meets an external abort, F_CD_FETCH [S 7.3.10];
 //! - of a stage-1 walk (CLASS=TT): the walk meets an external abort, F_WALK_EABT with S2=0, CLASS=TT [S 7.3.12];
-//! - above the output size that the host is shown, the SMMU itself would have ended it before any access [S 3.4]: a CD whose
+//! - above the emulated output size, the SMMU would have terminated it before any access [S 3.4]: a CD whose
 //!   L1CD.L2Ptr is out of range is C_BAD_SUBSTREAMID [S 3.4.3], anything else F_ADDR_SIZE with S2=0. Hardware may have more
 //!   bits than the host is shown, so this one is EL2's to say. A CD.TTB out of range would be C_BAD_CD: hardware does not tell it
 //!   from the tables below, and it is shown as they are.
 //! - of the transaction itself (CLASS=IN): the SMMU translated it and passed it on; the abort comes from the interconnect, and
-//!   the SMMU records nothing. So nothing is shown; EL2 keeps the record, for this is the attempt that isolation stopped.
+//!   the SMMU records nothing. So the host gets no record; EL2 logs it as a blocked access.
 //!
 //! The fetch addresses shown are IPAs that the host chose itself. Faults of EL2's own structures (F_STE_FETCH, aborts on
-//! stage-2 walks) are EL2's business. Types of hidden features cannot happen and are not shown.
+//! stage-2 walks) are not shown. Types of hidden features cannot occur and are not shown.
 
-use super::command::CommandView;
+use super::VirtualSmmu;
+use super::fetch::HostEntry;
+use super::strtab::Walk;
+use crate::budget::Budget;
 use crate::fault::{Class, FaultRecord, Stage};
-use crate::platform::{HostMemory, Platform};
-use crate::smmu::Smmu;
+use crate::platform::HostMemory;
 use crate::spec::events::{self as ev, EventType, RawEvent};
 use crate::spec::registers::cr2::Cr2;
 use crate::spec::{mask64, put64, union64};
-use crate::strtab::host::Walk;
-use crate::strtab::shadow::HostEntry;
 
-/// What to show of a record.
+/// The host's record for a hardware record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum HostEvent {
+pub(super) enum HostEvent {
     /// Nothing.
     Hidden,
     /// This.
     Show(RawEvent),
-    /// A configuration error of the shadow table: what it is for the host depends on the host's table.
+    /// A configuration error of the shadow table: the host's record depends on the host's table.
     Configuration,
 }
 
@@ -43,8 +43,8 @@ const HEADER: u64 = union64([mask64(ev::ID), IDENTITY]);
 /// Attributes of the transaction.
 const ATTRIBUTES: u64 = union64([mask64(ev::PNU), mask64(ev::IND), mask64(ev::RNW)]);
 
-/// Decides about one record; pure. `beyond` are the address bits above the output size that the host is shown.
-pub(crate) fn convert(record: &FaultRecord, beyond: u64) -> HostEvent {
+/// Converts one record; pure. `beyond` are the address bits above the emulated output size.
+pub(super) fn convert(record: &FaultRecord, beyond: u64) -> HostEvent {
     let Some(kind) = record.kind else {
         return HostEvent::Hidden;
     };
@@ -106,7 +106,7 @@ fn translation(kind: EventType, record: &FaultRecord, beyond: u64) -> HostEvent 
     }
 }
 
-/// A stage-2 fault of an address that the host's SMMU does not have.
+/// A stage-2 fault above the emulated output size.
 fn above_output_size(kind: EventType, class: Class, record: &FaultRecord) -> HostEvent {
     let RawEvent([word0, word1, word2, _]) = record.raw;
     let typed = |kind: EventType, identity: u64| union64([word0 & identity, put64(ev::ID, kind.bits())]);
@@ -125,13 +125,14 @@ fn above_output_size(kind: EventType, class: Class, record: &FaultRecord) -> Hos
     }
 }
 
-impl<P: Platform, H: HostMemory> Smmu<P, H> {
-    /// A shadow entry was missing or invalid. The host's own table says why: it may have a coarser or finer shape than the
-    /// shadow, or lie in memory that is not the host's.
-    pub(super) fn reclassify(
-        &mut self,
+impl<C> VirtualSmmu<C> {
+    /// A shadow entry was missing or invalid. The reason is in the host's table: it may have another size or split than the shadow
+    /// table, or lie outside host memory.
+    pub(super) fn reclassify<H: HostMemory<Claim = C>>(
+        &self,
         host: &mut H,
-        walk: &mut Walk<H::Claim>,
+        walk: &mut Walk<C>,
+        budget: &mut Budget,
         record: &FaultRecord,
     ) -> Option<RawEvent> {
         let RawEvent([word0, ..]) = record.raw;
@@ -140,15 +141,14 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         };
         let recorded = self.regs.cr2.contains(Cr2::RECINVSID);
         let bad_stream_id = || recorded.then(|| typed(EventType::BadStreamId, 0));
-        let view: CommandView = self.command_view();
-        if record.sid.checked_shr(view.sid_bits).unwrap_or(0) != 0 {
+        if record.sid.checked_shr(self.view.sid_bits).unwrap_or(0) != 0 {
             return bad_stream_id();
         }
-        match self.host_entry(host, walk, record.sid) {
+        match self.host_entry(host, walk, budget, record.sid) {
             HostEntry::OutOfRange => bad_stream_id(),
             HostEntry::Unreadable(address) => Some(typed(EventType::SteFetch, address & mask64(ev::FETCH_ADDR))),
             HostEntry::Bad => Some(typed(EventType::BadSte, 0)),
-            // The entry is fine now, but has no shadow: not invalidated yet, or EL2 had no memory for it.
+            // The entry is valid but has no shadow entry: not invalidated yet, or EL2 had no memory for it.
             HostEntry::Good => match record.kind {
                 Some(EventType::BadStreamId) => bad_stream_id(),
                 _ => Some(typed(EventType::BadSte, 0)),

@@ -1,203 +1,246 @@
-//! SMMU_CR0 and SMMU_GBPA of the host: edges of the enables, none of which ever reaches hardware's own.
+//! SMMU_CR0 and SMMU_GBPA of the host: changes of the enable bits, which never reach the hardware register.
 //!
 //! Turning translation on or off changes what every stream does. That is a walk over the shadow table, done in steps so
 //! that a trap stays bounded: CR0ACK, or GBPA.UPDATE, follows when the walk is complete.
 
-use super::GBPA_ALLOWED;
 use super::queue::HostQueue;
-use crate::budget::Unfinished;
-use crate::platform::{ClaimError, HostMemory, Platform};
-use crate::smmu::{Smmu, WriteOutcome};
-use crate::spec::registers::{cr0::Cr0, gbpa, irq_ctrl::IrqCtrl};
-use crate::spec::{get32, registers as reg};
-use crate::stats::bump;
-use crate::strtab::host::HostTable;
-use crate::strtab::transition::{HostMode, Transition};
+use super::registers::GBPA_ALLOWED;
+use super::strtab::HostStrtab;
+use super::{Effect, VirtualSmmu};
+use crate::budget::{Budget, Unfinished};
+use crate::platform::HostMemory;
+use crate::spec::get32;
+use crate::spec::registers::{cr0::Cr0, gbpa};
+use crate::stream::Cursor;
 
-/// Log2 of the bytes of a command.
-pub(super) const CMD_LOG2: u32 = 4;
-/// Log2 of the bytes of an event record.
-pub(super) const EVENT_LOG2: u32 = 5;
+/// The mode of all streams, from the host's registers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// SMMUEN == 0, GBPA.ABORT == 0.
+    Bypass,
+    /// SMMUEN == 0, GBPA.ABORT == 1.
+    Abort,
+    /// SMMUEN == 1.
+    Table,
+}
 
-impl<P: Platform, H: HostMemory> Smmu<P, H> {
-    pub(super) fn write_cr0(&mut self, host: &mut H, wanted: Cr0) -> WriteOutcome {
+/// A change of the mode of all streams, in progress.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Change {
+    /// The mode that streams change to.
+    pub(crate) mode: Mode,
+    /// How far they have.
+    pub(crate) cursor: Cursor,
+    /// All have, and it is synchronised.
+    complete: bool,
+}
+
+/// How far a change of an enable is with the records from before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Edge {
+    /// It has not begun to take them.
+    None,
+    /// It has.
+    Draining,
+    /// All were taken: the change can be made.
+    Drained,
+}
+
+impl<C> VirtualSmmu<C> {
+    pub(super) fn write_cr0<H: HostMemory<Claim = C>>(
+        &mut self,
+        host: &mut H,
+        budget: &mut Budget,
+        wanted: Cr0,
+    ) -> Result<Effect, Unfinished> {
         if core::mem::replace(&mut self.regs.cr0, wanted) != wanted {
-            // An edge that nobody waits for any more.
-            self.regs.edge_waits = false;
+            // A change that was given up.
+            self.edge = Edge::None;
         }
-        if self.switch_cmdq(host, wanted).is_err() || self.switch_eventq(host, wanted).is_err() {
-            return WriteOutcome::Again;
-        }
-        if wanted.contains(Cr0::SMMUEN) != self.heading_for_smmuen() {
-            // What was recorded up to here is of the old value of SMMUEN, and judged by it.
-            if self.drain_before_edge(host).is_err() {
-                return WriteOutcome::Again;
+        self.switch_cmdq(host, budget, wanted)?;
+        if wanted.contains(Cr0::EVENTQEN) != self.regs.cr0ack.contains(Cr0::EVENTQEN) {
+            if self.edge != Edge::Drained {
+                budget.charge(self.regs.eventq_geometry().cost())?;
             }
-            let mode = if wanted.contains(Cr0::SMMUEN) {
-                let table = HostTable::new(
-                    self.regs.strtab_base,
-                    self.regs.strtab_base_cfg,
-                    self.table_sharing(),
-                    &self.regs.ids,
-                );
-                self.regs.table = Some(table);
-                self.regs.event_table = Some(table);
-                HostMode::Table
-            } else {
-                self.regs.table = None;
-                self.regs.reshadow = None;
-                self.mode_when_disabled()
-            };
-            self.regs.transition = Some(Transition::new(mode));
-            self.regs.gbpa_update = false;
+            // Events of transactions that ended before the queue goes off are visible in it [S 6.3.9.4]; events from before it
+            // is enabled are not shown to the host.
+            if !self.edge_is_drained() {
+                return Ok(Effect::DrainBeforeEdge);
+            }
+            self.switch_eventq(host);
         }
-        if self.run_transition(host) == WriteOutcome::Again {
-            return WriteOutcome::Again;
+        if let Some(effect) = self.follow_irq_ctrl() {
+            return Ok(effect);
+        }
+        if wanted.contains(Cr0::SMMUEN) != self.pending_smmuen() {
+            // Records up to here belong to the old value of SMMUEN and are converted with it.
+            if !self.edge_is_drained() {
+                return Ok(Effect::DrainBeforeEdge);
+            }
+            self.begin_smmuen(wanted);
         }
         // Commands may have been waiting for CMDQEN.
-        self.consume_commands(host)
+        Ok(self.continue_change().unwrap_or(Effect::Commands))
     }
 
-    pub(super) fn write_gbpa(&mut self, host: &mut H, word: u32) -> WriteOutcome {
+    fn begin_smmuen(&mut self, wanted: Cr0) {
+        let mode = if wanted.contains(Cr0::SMMUEN) {
+            let table =
+                HostStrtab::new(self.regs.strtab_base, self.regs.strtab_base_cfg, self.table_sharing(), &self.ids);
+            self.table = Some(table);
+            self.event_table = Some(table);
+            Mode::Table
+        } else {
+            self.table = None;
+            self.pending = None;
+            self.mode_when_disabled()
+        };
+        self.begin_change(mode);
+        self.regs.gbpa_update = false;
+    }
+
+    pub(super) fn write_gbpa(&mut self, word: u32) -> Effect {
         // Without UPDATE the write is ignored [S 6.3.14.1].
         if get32(gbpa::UPDATE, word) == 0 {
-            return WriteOutcome::Done;
+            return Effect::Done;
         }
         let value = word & GBPA_ALLOWED;
         if self.regs.gbpa_update {
-            // So is any other while an update is under way; the same store goes on with it.
-            let outcome = self.run_transition(host);
-            return if value == self.regs.gbpa { outcome } else { WriteOutcome::Done };
+            // Other writes are ignored too while an update is in progress; the same store continues it.
+            return match self.continue_change() {
+                Some(Effect::ChangeMode) if value != self.regs.gbpa => Effect::ContinueChange,
+                Some(_) if value != self.regs.gbpa => Effect::Done,
+                effect => effect.unwrap_or(Effect::Done),
+            };
         }
         let before = self.mode_when_disabled();
         self.regs.gbpa = value;
         let after = self.mode_when_disabled();
-        if before == after || self.heading_for_smmuen() {
-            return WriteOutcome::Done;
+        if before == after || self.pending_smmuen() {
+            return Effect::Done;
         }
-        // Also while SMMUEN is on its way down: this is what holds when it is.
-        self.regs.transition = Some(Transition::new(after));
-        self.regs.edge_waits = false;
+        // Also while SMMUEN is being cleared: the value applies from then on.
+        self.begin_change(after);
+        self.edge = Edge::None;
         self.regs.gbpa_update = true;
-        self.run_transition(host)
+        self.continue_change().unwrap_or(Effect::Done)
     }
 
-    /// SMMUEN as it will be once what is under way is complete.
-    fn heading_for_smmuen(&self) -> bool {
-        match &self.regs.transition {
-            Some(transition) => transition.mode() == HostMode::Table,
+    fn begin_change(&mut self, mode: Mode) {
+        self.change = Some(Change { mode, cursor: Cursor::at(0), complete: false });
+    }
+
+    /// SMMUEN as it will be when the change in progress is complete.
+    fn pending_smmuen(&self) -> bool {
+        match &self.change {
+            Some(change) => change.mode == Mode::Table,
             None => self.regs.cr0ack.contains(Cr0::SMMUEN),
         }
     }
 
-    fn mode_when_disabled(&self) -> HostMode {
-        if self.regs.gbpa_aborts() { HostMode::Abort } else { HostMode::Bypass }
+    fn mode_when_disabled(&self) -> Mode {
+        if self.regs.gbpa_aborts() { Mode::Abort } else { Mode::Bypass }
     }
 
-    /// Continues a change of what all streams do; acknowledges SMMUEN when it is complete.
-    fn run_transition(&mut self, host: &mut H) -> WriteOutcome {
-        let Some(mut transition) = self.regs.transition.take() else {
-            return WriteOutcome::Done;
-        };
+    /// What a change of the mode of all streams needs next; acknowledges it when it is complete. `None` when nothing is to be done.
+    fn continue_change(&mut self) -> Option<Effect> {
+        let change = self.change?;
         if self.quiesced {
+            self.change = None;
             self.regs.gbpa_update = false;
-            return WriteOutcome::Done;
+            return None;
         }
-        match self.finish_transition(host, &mut transition) {
-            Ok(()) => {
-                let on = transition.mode() == HostMode::Table;
-                self.regs.event_table = self.regs.table;
-                self.regs.gbpa_update = false;
-                self.regs.cr0ack.set(Cr0::SMMUEN, on);
-                WriteOutcome::Done
-            }
-            Err(Unfinished::Budget) => {
-                self.regs.transition = Some(transition);
-                WriteOutcome::Again
-            }
-            // The SMMU is failed: the enable is never acknowledged, as on hardware that hangs.
-            Err(Unfinished::Failed(_)) => WriteOutcome::Done,
+        if !change.complete {
+            return Some(Effect::ChangeMode);
+        }
+        // Faults of streams that were not switched yet: the CMD_SYNC at the end made their records visible.
+        if change.mode != Mode::Table && self.regs.cr0ack.contains(Cr0::SMMUEN) && !self.edge_is_drained() {
+            return Some(Effect::DrainBeforeEdge);
+        }
+        self.change = None;
+        self.event_table = self.table;
+        self.regs.gbpa_update = false;
+        self.regs.cr0ack.set(Cr0::SMMUEN, change.mode == Mode::Table);
+        None
+    }
+
+    /// The change of mode in progress, with streams left to change.
+    pub(crate) fn change(&self) -> Option<Change> {
+        self.change.filter(|change| !change.complete)
+    }
+
+    /// Saves the progress of the change.
+    pub(crate) fn save_change(&mut self, cursor: Cursor) {
+        if let Some(change) = &mut self.change {
+            change.cursor = cursor;
         }
     }
 
-    fn finish_transition(&mut self, host: &mut H, transition: &mut Transition) -> Result<(), Unfinished> {
-        self.step_transition(host, transition)?;
-        if transition.mode() != HostMode::Table && self.regs.cr0ack.contains(Cr0::SMMUEN) {
-            // Faults of streams that had not followed yet: the CMD_SYNC at the end made their records visible.
-            self.drain_before_edge(host)?;
+    /// All streams have changed, and it is synchronised.
+    pub(crate) fn streams_changed(&mut self) {
+        if let Some(change) = &mut self.change {
+            change.complete = true;
         }
-        Ok(())
     }
 
-    fn switch_cmdq(&mut self, host: &mut H, wanted: Cr0) -> Result<(), Unfinished> {
+    /// The SMMU is failed: the enable is never acknowledged, as on hardware that hangs.
+    #[cold]
+    pub(crate) fn give_up_change(&mut self) {
+        self.change = None;
+    }
+
+    /// Begins to take the records from before a change. Returns whether it had begun already.
+    pub(crate) fn begin_draining(&mut self) -> bool {
+        core::mem::replace(&mut self.edge, Edge::Draining) == Edge::Draining
+    }
+
+    /// The records from before a change were taken.
+    pub(crate) fn end_draining(&mut self) {
+        self.edge = Edge::Drained;
+    }
+
+    /// Whether the records from before the change that is asked for were taken; they are for this change only.
+    pub(super) fn edge_is_drained(&mut self) -> bool {
+        let drained = self.edge == Edge::Drained;
+        if drained {
+            self.edge = Edge::None;
+        }
+        drained
+    }
+
+    fn switch_cmdq<H: HostMemory<Claim = C>>(
+        &mut self,
+        host: &mut H,
+        budget: &mut Budget,
+        wanted: Cr0,
+    ) -> Result<(), Unfinished> {
         let on = self.regs.cr0ack.contains(Cr0::CMDQEN);
         if wanted.contains(Cr0::CMDQEN) == on {
             return Ok(());
         }
         // The base is guarded by the enable, so that it is the same when the claim ends.
-        self.budget.charge(self.regs.cmdq_geometry().cost())?;
+        let geometry = self.regs.cmdq_geometry();
+        budget.charge(geometry.cost())?;
         if on {
-            self.regs.cmdq.disable(host);
+            self.cmdq.disable(host);
         } else {
-            let geometry = self.regs.cmdq_geometry();
             let (queue, result) = HostQueue::enable(host, geometry, self.queue_sharing());
-            self.regs.cmdq = queue;
-            self.regs.cmdq_cons &= geometry.mask();
-            self.note_claim(result);
+            self.cmdq = queue;
+            self.regs.cmdq_cons = geometry.indices().of(self.regs.cmdq_cons);
+            self.count_claim(result);
         }
         self.regs.cr0ack.toggle(Cr0::CMDQEN);
         Ok(())
     }
 
-    fn switch_eventq(&mut self, host: &mut H, wanted: Cr0) -> Result<(), Unfinished> {
-        let on = self.regs.cr0ack.contains(Cr0::EVENTQEN);
-        if wanted.contains(Cr0::EVENTQEN) == on {
-            return Ok(());
-        }
-        self.budget.charge(self.regs.eventq_geometry().cost())?;
-        // Events of transactions that ended before the queue goes off are visible in it [S 6.3.9.4]; events from before it goes on were
-        // never the host's.
-        self.drain_before_edge(host)?;
-        if on {
-            self.regs.eventq.disable(host);
+    fn switch_eventq<H: HostMemory<Claim = C>>(&mut self, host: &mut H) {
+        if self.regs.cr0ack.contains(Cr0::EVENTQEN) {
+            self.eventq.disable(host);
         } else {
-            let geometry = self.regs.eventq_geometry();
-            let (queue, result) = HostQueue::enable(host, geometry, self.queue_sharing());
-            self.regs.eventq = queue;
-            self.note_claim(result);
+            let (queue, result) = HostQueue::enable(host, self.regs.eventq_geometry(), self.queue_sharing());
+            self.eventq = queue;
+            self.count_claim(result);
         }
         self.regs.cr0ack.toggle(Cr0::EVENTQEN);
-        self.follow_irq_ctrl(host);
-        Ok(())
-    }
-
-    /// Counts a refusal of the host's memory.
-    pub(super) fn note_claim(&mut self, answer: Result<(), ClaimError>) {
-        if answer.is_err() {
-            bump(&mut self.stats.claims_refused);
-        }
-    }
-
-    /// As [`Smmu::update_irq_ctrl`], then looks for records that came before the interrupt was on.
-    pub(super) fn follow_irq_ctrl(&mut self, host: &mut H) {
-        let before = self.irq_hw;
-        self.update_irq_ctrl();
-        if self.irq_hw != 0 && before == 0 {
-            self.events_can_interrupt(host);
-        }
-    }
-
-    /// Lets hardware interrupt the host for events exactly while the host has asked for it and would see them. The interrupt of
-    /// global errors stays off: hardware's errors are EL2's, and the host's are raised by hand.
-    pub(crate) fn update_irq_ctrl(&mut self) {
-        let enabled = self.regs.irq_ctrl.contains(IrqCtrl::EVENTQ_IRQEN)
-            && self.regs.cr0ack.contains(Cr0::EVENTQEN)
-            && self.failed.is_none();
-        let wanted = if enabled { IrqCtrl::EVENTQ_IRQEN.bits() } else { 0 };
-        if wanted != self.irq_hw {
-            self.irq_hw = wanted;
-            // Not acknowledged: the host polls instead of being interrupted; nothing else depends on it.
-            let _ = self.hw.write_acked(reg::IRQ_CTRL, reg::IRQ_CTRLACK, wanted);
-        }
     }
 }

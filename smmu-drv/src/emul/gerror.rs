@@ -1,29 +1,75 @@
-//! SMMU_GERROR and SMMU_GERRORN of the host: errors of the emulated SMMU, and their wired interrupt.
+//! SMMU_GERROR and SMMU_GERRORN of the host, and the interrupts that are to be raised for it.
 
-use crate::platform::{HostMemory, Platform, WiredIrq};
-use crate::smmu::{Smmu, WriteOutcome};
+use super::{Effect, VirtualSmmu};
+use crate::platform::WiredIrq;
 use crate::spec::registers::{Cerror, gerror::Gerror, irq_ctrl::IrqCtrl, queue_index};
 use crate::spec::{mask32, put32, replace32};
 
-impl<P: Platform, H: HostMemory> Smmu<P, H> {
+/// A set of wired interrupts. Each is an edge: once in a trap is enough.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Interrupts {
+    eventq: bool,
+    gerror: bool,
+    cmdq_sync: bool,
+    any: bool,
+}
+
+impl Interrupts {
+    pub(super) fn add(&mut self, irq: WiredIrq) {
+        self.any = true;
+        match irq {
+            WiredIrq::Eventq => self.eventq = true,
+            WiredIrq::Gerror => self.gerror = true,
+            WiredIrq::CmdqSync => self.cmdq_sync = true,
+        }
+    }
+
+    fn take(&mut self) -> impl Iterator<Item = WiredIrq> + use<> {
+        let taken = core::mem::take(self);
+        let each =
+            [(taken.eventq, WiredIrq::Eventq), (taken.gerror, WiredIrq::Gerror), (taken.cmdq_sync, WiredIrq::CmdqSync)];
+        each.into_iter().filter(|(wanted, _)| *wanted).map(|(_, irq)| irq)
+    }
+}
+
+impl<C> VirtualSmmu<C> {
     /// Errors that the host has not acknowledged.
     pub(super) fn active_gerror(&self) -> Gerror {
         self.regs.gerror ^ self.regs.gerrorn
     }
 
+    /// Whether an interrupt is to be raised.
+    #[inline]
+    pub(crate) fn has_interrupts(&self) -> bool {
+        self.interrupts.any
+    }
+
+    /// The interrupts that are to be raised, each once.
+    pub(crate) fn take_interrupts(&mut self) -> impl Iterator<Item = WiredIrq> + use<C> {
+        self.interrupts.take()
+    }
+
+    /// The device failed: the host sees service failure mode, from now on and once.
+    #[cold]
+    pub(crate) fn fail(&mut self) {
+        if !core::mem::replace(&mut self.failed, true) {
+            self.raise_gerror(Gerror::SFM_ERR);
+        }
+    }
+
     /// Activates an error. One that is active already stays so; there is no second interrupt [S 6.3.19].
-    pub(crate) fn raise_gerror(&mut self, error: Gerror) {
+    pub(super) fn raise_gerror(&mut self, error: Gerror) {
         if self.active_gerror().contains(error) {
             return;
         }
         self.regs.gerror.toggle(error);
         if self.regs.irq_ctrl.contains(IrqCtrl::GERROR_IRQEN) {
-            self.hw.platform().raise(WiredIrq::Gerror);
+            self.interrupts.add(WiredIrq::Gerror);
         }
     }
 
     /// Stops command consumption at the entry that CONS names [S 7.1].
-    pub(super) fn raise_cerror(&mut self, error: Cerror) {
+    pub(crate) fn raise_cerror(&mut self, error: Cerror) {
         let code = match error {
             Cerror::Ill => 1,
             Cerror::Abt => 2,
@@ -33,16 +79,15 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     }
 
     /// A write of GERRORN.
-    pub(super) fn write_gerrorn(&mut self, host: &mut H, written: Gerror) -> WriteOutcome {
+    pub(super) fn write_gerrorn(&mut self, written: Gerror) -> Effect {
         let active = self.active_gerror();
         let stays = active & (written ^ self.regs.gerror);
-        let abort = active.difference(stays).contains(Gerror::EVENTQ_ABT_ERR);
-        // The queue was not writable up to here.
-        if abort && self.drain_before_edge(host).is_err() {
-            return WriteOutcome::Again;
+        // The queue was not writable until now.
+        if active.difference(stays).contains(Gerror::EVENTQ_ABT_ERR) && !self.edge_is_drained() {
+            return Effect::DrainBeforeEdge;
         }
         self.acknowledge_gerror(written);
-        self.consume_commands(host)
+        Effect::Commands
     }
 
     /// Acknowledges active errors. Toggling an inactive one is CONSTRAINED UNPREDICTABLE; it is ignored.
@@ -50,7 +95,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         let active = self.active_gerror();
         self.regs.gerrorn = self.regs.gerrorn.difference(active).union(written & active);
         if active.contains(Gerror::CMDQ_ERR) && !self.active_gerror().contains(Gerror::CMDQ_ERR) {
-            // UNKNOWN from here on [S 6.3.28]; zero misleads nobody.
+            // UNKNOWN from here on [S 6.3.28]; reads as zero.
             self.regs.cmdq_cons &= mask32(queue_index::INDEX);
         }
     }

@@ -1,15 +1,10 @@
 //! The ID registers that the host sees: an allow-list of fields, cut to what is emulated.
 
 use crate::features::{Coherency, Features, oas_encoding};
+use crate::index::{HOST_CMDQS, HOST_EVENTQS};
 use crate::spec::registers::{idr0, idr1, idr3, idr5};
 use crate::spec::{get32, mask32, put32, replace32, union32};
-use crate::strtab;
-
-/// Log2 of the largest host command queue: 64 pages, which is what one trap may claim at most. Linux asks for so much where
-/// it can, and refuses less than 2^7.
-pub const HOST_CMDQS: u32 = 14;
-/// Log2 of the largest host event queue: one page, as many records as EL2's own queue can hold for it.
-pub const HOST_EVENTQS: u32 = 7;
+use crate::stream::covered_sid_bits;
 
 /// Whether SMMU_IDR0.MSI is shown to the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +33,7 @@ pub struct HostIds {
 }
 
 /// IDR0 fields that pass through. Everything of stage 2, EL2, ATS, PRI, ATOS, broadcast maintenance, wake-up events and
-/// realms is hidden: stage 2 is EL2's, and the others would let devices or the host act past it.
+/// realms is hidden: stage 2 is EL2's, and the others would let devices or the host bypass it.
 const IDR0_PASS: u32 = union32([
     mask32(idr0::S1P),
     mask32(idr0::HTTU),
@@ -79,7 +74,7 @@ impl HostIds {
                 put32(idr0::STALL_MODEL, idr0::STALL_NONE),
             ]),
             idr1: union32([
-                put32(idr1::SIDSIZE, strtab::covered_sid_bits(features)),
+                put32(idr1::SIDSIZE, covered_sid_bits(features)),
                 put32(idr1::SSIDSIZE, features.ssid_bits),
                 put32(idr1::EVENTQS, HOST_EVENTQS),
                 put32(idr1::CMDQS, HOST_CMDQS),
@@ -99,38 +94,38 @@ impl HostIds {
     }
 
     /// Log2 of the largest command queue.
-    pub(crate) fn cmdq_log2(&self) -> u32 {
+    pub(super) fn cmdq_log2(&self) -> u32 {
         get32(idr1::CMDQS, self.idr1)
     }
 
     /// Addresses of the host's tables and queues are cut to this many bits [S 3.4.3].
-    pub(crate) fn oas_mask(&self) -> u64 {
+    pub(super) fn oas_mask(&self) -> u64 {
         let bits = crate::features::oas_bits(get32(idr5::OAS, self.idr5));
         u64::MAX.checked_shr(64_u32.saturating_sub(bits)).unwrap_or(0)
     }
 
     /// StreamID bits.
-    pub(crate) fn sid_bits(&self) -> u32 {
+    pub(super) fn sid_bits(&self) -> u32 {
         get32(idr1::SIDSIZE, self.idr1)
     }
 
     /// SubstreamID bits.
-    pub(crate) fn ssid_bits(&self) -> u32 {
+    pub(super) fn ssid_bits(&self) -> u32 {
         get32(idr1::SSIDSIZE, self.idr1)
     }
 
     /// Range invalidation is shown.
-    pub(crate) fn ril(&self) -> bool {
+    pub(super) fn ril(&self) -> bool {
         get32(idr3::RIL, self.idr3) == 1
     }
 
     /// MSIs are shown.
-    pub(crate) fn msi(&self) -> bool {
+    pub(super) fn msi(&self) -> bool {
         get32(idr0::MSI, self.idr0) == 1
     }
 
     /// 2-level stream tables are shown.
-    pub(crate) fn two_level(&self) -> bool {
+    pub(super) fn two_level(&self) -> bool {
         get32(idr0::ST_LEVEL, self.idr0) == idr0::ST_TWO_LEVEL
     }
 }

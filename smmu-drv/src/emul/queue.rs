@@ -1,52 +1,54 @@
-//! A queue of the host: where its registers say it lies, and the claim that keeps it there.
+//! A queue of the host: its geometry from the registers, and the claim of its memory.
 
 use io_pgtable::Ipa;
 
 use crate::budget;
+use crate::index::Indices;
 use crate::platform::{ClaimError, HostMemory, Sharing};
 use crate::spec::registers::queue_base;
 use crate::spec::{get64, low32, mask64};
 
 /// Geometry of a queue, cut to what the host's view supports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Geometry {
+pub(super) struct Geometry {
     /// First byte, aligned to the queue's size.
-    pub(crate) base: u64,
-    /// Log2 of the entries.
-    pub(crate) log2: u32,
+    base: u64,
+    indices: Indices,
     /// Bytes.
-    pub(crate) size: u64,
+    size: u64,
 }
 
 impl Geometry {
     /// From a `*Q_BASE` register. The address is taken to be aligned to the queue's size [S 6.3.26].
-    pub(crate) fn new(register: u64, entry_log2: u32, max_log2: u32, address_mask: u64) -> Self {
+    pub(super) fn new(register: u64, entry_log2: u32, max_log2: u32, address_mask: u64) -> Self {
         let log2 = low32(get64(queue_base::LOG2SIZE, register)).min(max_log2);
         let size = 1_u64.checked_shl(log2.saturating_add(entry_log2)).unwrap_or(32).max(32);
         let base = register & mask64(queue_base::ADDR) & address_mask & !size.wrapping_sub(1);
-        Self { base, log2, size }
+        Self { base, indices: Indices::new(log2), size }
     }
 
     /// What a claim of it costs a trap.
-    pub(crate) fn cost(&self) -> u32 {
+    pub(super) fn cost(&self) -> u32 {
         let pages = u32::try_from(self.size.div_ceil(4096)).unwrap_or(u32::MAX);
         pages.saturating_mul(budget::PAGE)
     }
 
-    /// Mask of an index with its wrap bit.
-    pub(crate) fn mask(&self) -> u32 {
-        u32::MAX >> 31_u32.saturating_sub(self.log2)
+    /// Its indices.
+    #[inline]
+    pub(super) fn indices(&self) -> Indices {
+        self.indices
     }
 
-    /// Byte offset of the entry that `index` names.
-    pub(crate) fn offset(&self, index: u32, entry_log2: u32) -> u64 {
-        u64::from(index & (self.mask() >> 1)).checked_shl(entry_log2).unwrap_or(0)
+    /// Byte offset of `address` in the queue, if it is in it.
+    #[inline]
+    pub(super) fn offset_of(&self, address: u64) -> Option<u64> {
+        address.checked_sub(self.base).filter(|offset| *offset < self.size)
     }
 }
 
 /// A queue's memory.
 #[derive(Clone)]
-pub(crate) enum HostQueue<C> {
+pub(super) enum HostQueue<C> {
     /// Disabled: nothing is claimed.
     Off,
     /// Enabled, but not in host-owned memory: every access aborts. Claimed again when the host acknowledges the abort.
@@ -56,8 +58,8 @@ pub(crate) enum HostQueue<C> {
 }
 
 impl<C> HostQueue<C> {
-    /// Claims the queue's memory. What was claimed before must have been released.
-    pub(crate) fn enable<H: HostMemory<Claim = C>>(
+    /// Claims the queue's memory. Any earlier claim must have been released.
+    pub(super) fn enable<H: HostMemory<Claim = C>>(
         host: &mut H,
         geometry: Geometry,
         sharing: Sharing,
@@ -69,14 +71,14 @@ impl<C> HostQueue<C> {
     }
 
     /// Releases what is claimed.
-    pub(crate) fn disable<H: HostMemory<Claim = C>>(&mut self, host: &mut H) {
+    pub(super) fn disable<H: HostMemory<Claim = C>>(&mut self, host: &mut H) {
         if let Self::On(_, claim) = core::mem::replace(self, Self::Off) {
             host.release(claim);
         }
     }
 
     /// Geometry while enabled.
-    pub(crate) fn geometry(&self) -> Option<Geometry> {
+    pub(super) fn geometry(&self) -> Option<Geometry> {
         match self {
             Self::Off => None,
             Self::Unreachable(geometry) | Self::On(geometry, _) => Some(*geometry),

@@ -1,13 +1,13 @@
-//! How the host keeps what it shares with its SMMU: SMMU_CR1 says it, where the SMMU snoops at all.
+//! Cacheability of memory shared between the host and its SMMU, from SMMU_CR1 and the SMMU's coherency.
 //!
-//! The attributes in CR1 are those of the SMMU's accesses [S 6.3.11]. A host that maps its queues past the caches says so there, also
-//! on an SMMU that could snoop [S 3.15]: EL2, which stands in for the SMMU, then has to read memory and not its cache. Anything but
-//! write-back and shareable counts as past the caches: cleaning and invalidating a line that both see costs time and nothing else.
+//! The attributes in CR1 are those of the SMMU's accesses [S 6.3.11]. A host that maps its queues non-cacheable sets CR1
+//! accordingly, also on an SMMU that could snoop [S 3.15]: EL2, which emulates the SMMU, must then read memory and not its
+//! cache. Anything but write-back and shareable is treated as non-cacheable: an unnecessary clean and invalidate is harmless.
 
-use super::{CR1_QUEUE, CR1_TABLE};
+use super::VirtualSmmu;
+use super::registers::{CR1_QUEUE, CR1_TABLE};
 use crate::features::Coherency;
-use crate::platform::{HostMemory, Platform, Sharing};
-use crate::smmu::Smmu;
+use crate::platform::Sharing;
 use crate::spec::registers::cr1;
 use crate::spec::{Field32, put32};
 
@@ -21,7 +21,7 @@ const fn write_back([inner, outer]: [Field32; 2], shareability: Field32) -> [u32
     [cached | put32(shareability, cr1::ISH), cached | put32(shareability, cr1::OSH)]
 }
 
-impl<P: Platform, H: HostMemory> Smmu<P, H> {
+impl<C> VirtualSmmu<C> {
     /// Of the queues.
     pub(super) fn queue_sharing(&self) -> Sharing {
         self.sharing(CR1_QUEUE, QUEUES)
@@ -33,7 +33,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     }
 
     fn sharing(&self, fields: u32, cached: [u32; 2]) -> Sharing {
-        match self.features.coherent {
+        match self.coherent {
             Coherency::Coherent if cached.contains(&(self.regs.cr1 & fields)) => Sharing::Cacheable,
             Coherency::Coherent | Coherency::NonCoherent => Sharing::Memory,
         }

@@ -1,7 +1,42 @@
-//! Which registers the host has at all: everything that is not a row here reads as zero and ignores writes.
+//! The registers that the host sees: everything that is not a row here is RAZ/WI.
 
-use crate::smmu::AccessSize;
 use crate::spec::registers as reg;
+
+/// Width of a register access.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessSize {
+    /// 8 bits.
+    Byte,
+    /// 16 bits.
+    Half,
+    /// 32 bits.
+    Word,
+    /// 64 bits.
+    Double,
+}
+
+impl AccessSize {
+    /// In bytes.
+    pub const fn bytes(self) -> u32 {
+        match self {
+            Self::Byte => 1,
+            Self::Half => 2,
+            Self::Word => 4,
+            Self::Double => 8,
+        }
+    }
+
+    /// From a count of bytes; `None` unless 1, 2, 4 or 8.
+    pub const fn from_bytes(bytes: u32) -> Option<Self> {
+        match bytes {
+            1 => Some(Self::Byte),
+            2 => Some(Self::Half),
+            4 => Some(Self::Word),
+            8 => Some(Self::Double),
+            _ => None,
+        }
+    }
+}
 
 /// Width of a register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +56,7 @@ macro_rules! registers {
         }
 
         impl Register {
-            /// Every row: register, its offset, its width, and the policy in words.
+            /// Every row: register, offset, width, and the policy as text.
             pub const ROWS: &'static [(Register, u32, Width, &'static str, &'static str)] =
                 &[$((Register::$name, $offset, Width::$width, $read, $write),)*];
 
@@ -92,17 +127,17 @@ pub enum Part {
     High,
 }
 
-/// What accesses at one word mean, by their size.
+/// The register accessed at one word, by access size.
 #[derive(Clone, Copy)]
 struct Word {
     by_32: Option<(Register, Part)>,
     by_64: Option<(Register, Part)>,
 }
 
-/// Words of a register page that have rows: all lie below 0x200.
+/// Words of a register page that have rows: all are below 0x200.
 const WORDS: usize = 0x80;
 
-/// [`search`], answered beforehand: every trap asks.
+/// [`search`] as a lookup table built at compile time: it is used in every trap.
 static PAGES: [[Word; WORDS]; 2] = [words(0), words(0x1_0000)];
 
 const fn words(page: u32) -> [Word; WORDS] {

@@ -19,14 +19,14 @@ pub type Field64 = Field<u64, ()>;
 
 /// Bits `[hi:lo]` of a 32-bit word. Every call is in a constant: a wrong pair does not compile.
 #[allow(clippy::arithmetic_side_effects)]
-pub(crate) const fn bits32(hi: usize, lo: usize) -> Field32 {
+const fn bits32(hi: usize, lo: usize) -> Field32 {
     assert!(hi >= lo && hi < 32);
     Field::new(u32::MAX >> (31 - (hi - lo)), lo)
 }
 
 /// Bits `[hi:lo]` of a 64-bit word. Every call is in a constant: a wrong pair does not compile.
 #[allow(clippy::arithmetic_side_effects)]
-pub(crate) const fn bits64(hi: usize, lo: usize) -> Field64 {
+const fn bits64(hi: usize, lo: usize) -> Field64 {
     assert!(hi >= lo && hi < 64);
     Field::new(u64::MAX >> (63 - (hi - lo)), lo)
 }

@@ -53,7 +53,7 @@ fn expected(kind: EventType, RawEvent(raw): RawEvent, shown: Shown) -> [u64; 4] 
     }
 }
 
-/// The words of the table for what is shown of `record`.
+/// The table's text for the conversion of `record`.
 fn shown(record: &FaultRecord) -> &'static str {
     match convert(record, 0) {
         HostEvent::Hidden => "none",
@@ -77,7 +77,7 @@ fn the_event_table_is_the_codes() {
     let stages = ["1", "2"];
     let classes = ["CD", "TT", "IN", "reserved"];
     let mut used = Vec::new();
-    // An interpreter takes minutes for types that nobody defined.
+    // Undefined types take minutes under Miri.
     let types = (0..=255_u64).filter(|kind| !cfg!(miri) || EventType::from_bits(*kind).is_some() || kind % 50 == 0);
     for kind in types {
         for (s2, stage) in (0_u64..).zip(stages) {
@@ -99,7 +99,7 @@ fn the_event_table_is_the_codes() {
             assert!(named, "{} is not on the page", defined.name());
         }
     }
-    // Every row says something that no row before it said.
+    // No row is covered by earlier rows.
     used.sort_unstable();
     used.dedup();
     assert_eq!(used.len(), rows.len());

@@ -1,48 +1,35 @@
-//! The shadow stream table: the only one that hardware reads.
+//! The shadow stream table: the only one that hardware reads. It takes checked entries, and knows no register of the host.
 //!
 //! Where hardware has 2-level tables, level 1 covers every StreamID from the start and level-2 tables come and go: one shared
-//! table of stage-2-only entries stands for a host that has translation off, one of abort entries for a host that blocks, and
-//! private ones are allocated as the host's table gets entries. A table that hardware may still have cached is condemned
-//! first, and freed only when an invalidation that covers it was queued and is complete. Elsewhere the table is linear and complete.
+//! table of stage-2-only entries is used while the host has translation off, one of abort entries while it aborts everything,
+//! and private ones are allocated as the host's table gets entries. A table that hardware may still have cached is condemned
+//! first, and freed only when an invalidation that covers it was queued and is complete. Elsewhere the table is linear and
+//! complete.
 
 pub mod audit;
-pub(crate) mod host;
+pub mod change;
 mod link;
-pub mod policy;
-pub(crate) mod shadow;
-pub(crate) mod transition;
-pub mod update;
+mod refresh;
 
+use crate::device::TableRegisters;
 use crate::features::{Coherency, Features};
-use crate::hw::Hw;
 use crate::platform::{DmaBuffer, Platform};
-use crate::spec::registers::{idr0, strtab_base, strtab_base_cfg};
+use crate::spec::registers::{strtab_base, strtab_base_cfg};
 use crate::spec::ste::{L1STD_SIZE, STE_SIZE};
-use crate::spec::{get32, mask64, put32, put64, union32, union64};
+use crate::spec::{mask64, put32, put64, union32, union64};
+use crate::stage2::Stage2Words;
+use crate::ste::{Fixed, Ste};
+use crate::stream::{BLOCK, SPLIT, covered_sid_bits};
+use change::Step;
 use link::{Complete, Link, publish};
-use policy::{Stage2Words, Ste, SteRules};
-use update::Step;
+pub(crate) use refresh::{Entered, Entries};
 
-/// StreamID bits of a level-2 table, and of a block in general.
-pub(crate) const SPLIT: u32 = 8;
-/// Entries of a level-2 table.
-pub(crate) const BLOCK: u32 = 1 << SPLIT;
 /// Bytes of a level-2 table.
 const L2_SIZE: usize = STE_SIZE << SPLIT;
-/// Private level-2 tables at most; streams beyond them abort.
-pub(crate) const MAX_L2: usize = 256;
-/// StreamID bits that level 1 covers at most: 2^17 descriptors, 1 MiB.
-const MAX_TWO_LEVEL_BITS: u32 = 17 + SPLIT;
-/// StreamID bits that a linear table covers at most: 4 MiB.
-const MAX_LINEAR_BITS: u32 = 16;
+/// Maximum private level-2 tables; streams beyond them abort.
+const MAX_L2: usize = 256;
 
-/// StreamID bits that the shadow table covers, and that the host is shown. Hardware aborts streams beyond them.
-pub(crate) fn covered_sid_bits(features: &Features) -> u32 {
-    let two_level = get32(idr0::ST_LEVEL, features.ids.idr0) == idr0::ST_TWO_LEVEL;
-    features.sid_bits.min(if two_level { MAX_TWO_LEVEL_BITS } else { MAX_LINEAR_BITS })
-}
-
-/// What every stream of a block gets while no private table says otherwise.
+/// The shared configuration of a block without a private table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shared {
     /// No descriptor: C_BAD_STREAMID.
@@ -57,7 +44,7 @@ pub(crate) enum Shared {
 enum Slot<B> {
     Empty,
     Live(B),
-    /// Was this block's; not referenced any more, but hardware may have it cached.
+    /// Detached from this block; hardware may have it cached.
     Condemned {
         table: B,
         block: u32,
@@ -72,7 +59,7 @@ struct TwoLevel<B> {
     /// For each block, the number of its slot plus one, or zero.
     map: B,
     slots: [Slot<B>; MAX_L2],
-    /// Slots that are condemned or covered: mostly none, and then no command looks at them all.
+    /// Number of detached slots: usually 0, so commands need not scan the slots.
     leaving: usize,
     stage2: Complete<B>,
     abort: Complete<B>,
@@ -86,25 +73,29 @@ enum Shape<B> {
 
 /// The table and what its entries have in common.
 #[derive(Clone)]
-pub(crate) struct Strtab<B> {
+pub(crate) struct ShadowTable<B> {
     shape: Shape<B>,
     bits: u32,
     words: Stage2Words,
-    pub(crate) rules: SteRules,
+    fixed: Fixed,
     coherent: Coherency,
+    /// Configuration invalidations are queued without a CMD_SYNC after them.
+    cfgi_pending: bool,
+    /// Level-2 tables that could not be allocated.
+    no_memory: u64,
 }
 
 /// Allocation failed. Nothing changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NoMemory;
 
-impl<B: DmaBuffer> Strtab<B> {
+impl<B: DmaBuffer> ShadowTable<B> {
     /// A table in which every stream has `initial`.
     pub(crate) fn new<P: Platform<Buffer = B>>(
-        hw: &Hw<P>,
+        platform: &P,
         features: &Features,
         words: Stage2Words,
-        rules: SteRules,
+        fixed: Fixed,
         initial: Shared,
     ) -> Result<Self, NoMemory> {
         let bits = covered_sid_bits(features);
@@ -113,23 +104,23 @@ impl<B: DmaBuffer> Strtab<B> {
             let blocks = 1_usize.checked_shl(bits.saturating_sub(SPLIT)).ok_or(NoMemory)?;
             let bytes = blocks.checked_mul(L1STD_SIZE).ok_or(NoMemory)?.max(4096);
             Shape::TwoLevel(TwoLevel {
-                l1: hw.alloc(bytes).ok_or(NoMemory)?,
-                map: hw.alloc(bytes).ok_or(NoMemory)?,
+                l1: platform.alloc(bytes).ok_or(NoMemory)?,
+                map: platform.alloc(bytes).ok_or(NoMemory)?,
                 slots: [const { Slot::Empty }; MAX_L2],
                 leaving: 0,
-                stage2: Complete::new(hw, &words, rules.stage2(), coherent)?,
-                abort: Complete::new(hw, &words, rules.abort(), coherent)?,
+                stage2: Complete::new(platform, &words, fixed.stage2(), coherent)?,
+                abort: Complete::new(platform, &words, fixed.abort(), coherent)?,
             })
         } else {
             let bytes = STE_SIZE.checked_shl(bits).ok_or(NoMemory)?.max(4096);
-            Shape::Linear { table: hw.alloc(bytes).ok_or(NoMemory)? }
+            Shape::Linear { table: platform.alloc(bytes).ok_or(NoMemory)? }
         };
-        let mut table = Self { shape, bits, words, rules, coherent };
+        let mut table = Self { shape, bits, words, fixed, coherent, cfgi_pending: false, no_memory: 0 };
         table.fill(initial);
         Ok(table)
     }
 
-    /// Gives every stream `initial`; only while hardware does not look.
+    /// Gives every stream `initial`; only while hardware does not use the table.
     fn fill(&mut self, initial: Shared) {
         let ste = self.shared_ste(initial);
         let words = self.words;
@@ -149,48 +140,47 @@ impl<B: DmaBuffer> Strtab<B> {
         }
     }
 
-    pub(crate) fn shared_ste(&self, shared: Shared) -> Ste {
+    fn shared_ste(&self, shared: Shared) -> Ste {
         match shared {
-            Shared::None => self.rules.invalid(),
-            Shared::Stage2 => self.rules.stage2(),
-            Shared::Abort => self.rules.abort(),
+            Shared::None => self.fixed.invalid(),
+            Shared::Stage2 => self.fixed.stage2(),
+            Shared::Abort => self.fixed.abort(),
         }
     }
 
-    /// SMMU_STRTAB_BASE.
-    pub(crate) fn base(&self) -> u64 {
-        let pa = match &self.shape {
-            Shape::Linear { table } => table.pa(),
-            Shape::TwoLevel(two) => two.l1.pa(),
-        };
-        union64([pa.0 & mask64(strtab_base::ADDR), put64(strtab_base::RA, 1)])
-    }
-
-    /// SMMU_STRTAB_BASE_CFG.
-    pub(crate) fn base_cfg(&self) -> u32 {
+    /// The registers that lead hardware to this table.
+    pub(crate) fn registers(&self) -> TableRegisters {
         let log2size = put32(strtab_base_cfg::LOG2SIZE, self.bits);
-        match &self.shape {
-            Shape::Linear { .. } => union32([log2size, put32(strtab_base_cfg::FMT, strtab_base_cfg::LINEAR)]),
-            Shape::TwoLevel(_) => union32([
-                log2size,
-                put32(strtab_base_cfg::FMT, strtab_base_cfg::TWO_LEVEL),
-                put32(strtab_base_cfg::SPLIT, SPLIT),
-            ]),
+        let (pa, format) = match &self.shape {
+            Shape::Linear { table } => (table.pa(), put32(strtab_base_cfg::FMT, strtab_base_cfg::LINEAR)),
+            Shape::TwoLevel(two) => {
+                let two_level = put32(strtab_base_cfg::FMT, strtab_base_cfg::TWO_LEVEL);
+                (two.l1.pa(), union32([two_level, put32(strtab_base_cfg::SPLIT, SPLIT)]))
+            }
+        };
+        TableRegisters {
+            base: union64([pa.0 & mask64(strtab_base::ADDR), put64(strtab_base::RA, 1)]),
+            cfg: union32([log2size, format]),
         }
+    }
+
+    /// Level-2 tables that could not be allocated, since take-over.
+    pub(crate) fn no_memory(&self) -> u64 {
+        self.no_memory
     }
 
     /// Number of StreamIDs covered.
-    pub(crate) fn streams(&self) -> u64 {
+    fn streams(&self) -> u64 {
         1_u64.checked_shl(self.bits).unwrap_or(0)
     }
 
     /// Number of blocks of [`BLOCK`] StreamIDs; at least 1.
-    pub(crate) fn blocks(&self) -> u32 {
+    fn blocks(&self) -> u32 {
         1_u32.checked_shl(self.bits.saturating_sub(SPLIT)).unwrap_or(1)
     }
 
     /// Blocks share one entry for all their streams where there are two levels.
-    pub(crate) fn is_two_level(&self) -> bool {
+    fn is_two_level(&self) -> bool {
         matches!(self.shape, Shape::TwoLevel(_))
     }
 
@@ -199,8 +189,8 @@ impl<B: DmaBuffer> Strtab<B> {
         usize::try_from(two.map.read64(offset)).ok()?.checked_sub(1)
     }
 
-    /// The block's entries can be read and written one by one.
-    pub(crate) fn is_private(&self, block: u32) -> bool {
+    /// Whether the block has its own entries (private table, or linear format).
+    fn is_private(&self, block: u32) -> bool {
         match &self.shape {
             Shape::Linear { .. } => true,
             Shape::TwoLevel(two) => Self::slot_of(two, block).is_some(),
@@ -208,7 +198,7 @@ impl<B: DmaBuffer> Strtab<B> {
     }
 
     /// Dwords 0 and 1 of an entry of a private block.
-    pub(crate) fn read(&self, sid: u32) -> Option<Ste> {
+    fn read(&self, sid: u32) -> Option<Ste> {
         let (table, entry) = match &self.shape {
             Shape::Linear { table } => (table, index(sid)),
             Shape::TwoLevel(two) => {
@@ -224,7 +214,7 @@ impl<B: DmaBuffer> Strtab<B> {
     }
 
     /// One store into an entry of a private block; ignored elsewhere.
-    pub(crate) fn store(&mut self, sid: u32, step: Step) {
+    fn store(&mut self, sid: u32, step: Step) {
         let coherent = self.coherent;
         let (table, entry) = match &mut self.shape {
             Shape::Linear { table } => (table, index(sid)),
@@ -247,22 +237,22 @@ impl<B: DmaBuffer> Strtab<B> {
     }
 
     /// A new level-2 table of invalid entries, not yet referenced. `None` when the pool or the slots are used up.
-    pub(crate) fn prepare<P: Platform<Buffer = B>>(&self, hw: &Hw<P>) -> Option<Prepared<B>> {
+    fn prepare<P: Platform<Buffer = B>>(&self, platform: &P) -> Option<Prepared<B>> {
         let Shape::TwoLevel(two) = &self.shape else {
             return None;
         };
         two.slots.iter().position(|slot| matches!(slot, Slot::Empty))?;
-        let table = filled(hw, &self.words, self.rules.invalid()).ok()?;
+        let table = filled(platform, &self.words, self.fixed.invalid()).ok()?;
         Some(Prepared { table })
     }
 
     /// Fills one entry of a prepared table.
-    pub(crate) fn prepare_entry(&self, prepared: &mut Prepared<B>, entry: u32, ste: Ste) {
+    fn prepare_entry(&self, prepared: &mut Prepared<B>, entry: u32, ste: Ste) {
         write_ste(&mut prepared.table, index(entry), ste, &self.words);
     }
 
     /// Publishes a prepared table as the block's private one. The caller invalidates the block's configuration afterwards.
-    pub(crate) fn attach<P: Platform<Buffer = B>>(&mut self, hw: &Hw<P>, block: u32, prepared: Prepared<B>) {
+    fn attach<P: Platform<Buffer = B>>(&mut self, platform: &P, block: u32, prepared: Prepared<B>) {
         let coherent = self.coherent;
         let Shape::TwoLevel(two) = &mut self.shape else {
             return;
@@ -273,17 +263,17 @@ impl<B: DmaBuffer> Strtab<B> {
         let Some(slot) = two.slots.get_mut(at) else {
             return;
         };
-        let link = publish(hw, &prepared.table, coherent);
+        let link = publish(platform, &prepared.table, coherent);
         *slot = Slot::Live(prepared.table);
         let number = u64::try_from(at).unwrap_or(0).saturating_add(1);
         two.map.write64(index(block).saturating_mul(8), number);
         write_l1(&mut two.l1, block, link, coherent);
     }
 
-    /// Points the block at a shared table and condemns its private one. The caller invalidates the block's configuration.
+    /// Points the block to a shared table and detaches its private one. The caller invalidates the block's configuration.
     ///
     /// Returns whether the descriptor changed.
-    pub(crate) fn set_shared(&mut self, block: u32, shared: Shared) -> bool {
+    fn set_shared(&mut self, block: u32, shared: Shared) -> bool {
         let coherent = self.coherent;
         let Shape::TwoLevel(two) = &mut self.shape else {
             return false;
@@ -308,7 +298,7 @@ impl<B: DmaBuffer> Strtab<B> {
     }
 
     /// An invalidation of the configuration of `block`, or of everything, was just queued.
-    pub(crate) fn cover(&mut self, covered: Option<u32>) {
+    fn cover(&mut self, covered: Option<u32>) {
         let Shape::TwoLevel(two) = &mut self.shape else { return };
         if two.leaving == 0 {
             return;
@@ -325,7 +315,7 @@ impl<B: DmaBuffer> Strtab<B> {
 
     /// Frees tables whose invalidation was queued; only after a CMD_SYNC that followed it.
     #[inline]
-    pub(crate) fn reap(&mut self) {
+    fn reap(&mut self) {
         if let Shape::TwoLevel(two) = &mut self.shape
             && two.leaving != 0
         {
@@ -340,13 +330,13 @@ impl<B: DmaBuffer> Strtab<B> {
 }
 
 /// A level-2 table under construction.
-pub(crate) struct Prepared<B> {
+struct Prepared<B> {
     table: B,
 }
 
-/// A level-2 table in which every entry is `ste`, for the CPU to go on with.
-fn filled<P: Platform>(hw: &Hw<P>, words: &Stage2Words, ste: Ste) -> Result<P::Buffer, NoMemory> {
-    let mut table = hw.alloc(L2_SIZE).ok_or(NoMemory)?;
+/// A level-2 table in which every entry is `ste`; hardware does not see it yet.
+fn filled<P: Platform>(platform: &P, words: &Stage2Words, ste: Ste) -> Result<P::Buffer, NoMemory> {
+    let mut table = platform.alloc(L2_SIZE).ok_or(NoMemory)?;
     for entry in 0..index(BLOCK) {
         write_ste(&mut table, entry, ste, words);
     }

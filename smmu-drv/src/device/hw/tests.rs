@@ -1,4 +1,4 @@
-//! How long is waited, to the microsecond, on a clock that a test sets.
+//! Timeouts, exact to the microsecond, on a fake clock.
 
 use core::cell::{Cell, RefCell};
 use io_pgtable::Pa;
@@ -6,13 +6,13 @@ use std::collections::VecDeque;
 use std::vec;
 use std::vec::Vec;
 
+use super::super::cmdq::{Cmdq, CmdqError, RING_SIZE};
 use super::*;
-use crate::cmdq::{Cmdq, CmdqError, RING_SIZE};
 use crate::features::Coherency;
 use crate::platform::{DmaBuffer, WiredIrq};
 use crate::spec::registers as reg;
 
-/// An SMMU whose registers hold what they are given, or nothing while it is deaf, and a clock that reads as scripted.
+/// An SMMU that stores register writes, or ignores them while `deaf`, and a scripted clock.
 #[derive(Default)]
 struct Scripted {
     clock: RefCell<VecDeque<u64>>,
@@ -21,7 +21,7 @@ struct Scripted {
     deaf: Cell<bool>,
 }
 
-/// Memory that nobody looks at.
+/// Unused memory.
 struct Ring(Vec<u64>);
 
 impl DmaBuffer for Ring {
@@ -87,7 +87,8 @@ fn a_wait_lasts_its_whole_bound_and_no_longer() {
         });
         assert_eq!((result, seen), (Err(TimedOut), looks), "the last look is after the bound");
     }
-    // What is there at once needs no clock but for the start, and what comes at the end of the bound is not too late.
+    // A condition that is true at once needs only the first clock read; one that becomes true exactly at the timeout still
+    // counts.
     let hw = at(&[0]);
     assert_eq!((hw.wait(0, || true), hw.platform().readings.get()), (Ok(()), 1));
     let hw = at(&[0, 100, 101]);

@@ -1,54 +1,23 @@
-//! What of a host's stream table entry reaches hardware: an allow-list, built from zero.
+//! The STE policy: the shadow entry is built from zero, with an allow-list of host fields.
 //!
 //! The host sees an SMMU with stage 1 only. Its bypass becomes stage 2 only, its stage 1 becomes both stages, its abort stays
-//! abort; whatever is illegal on a stage-1-only SMMU becomes an invalid entry, so that hardware itself answers C_BAD_STE.
+//! abort; whatever is illegal on a stage-1-only SMMU becomes an invalid entry, so that hardware itself reports C_BAD_STE.
 //! Dwords 2 and 3 are EL2's alone and the same in every entry; dwords 4 to 7 are zero [S 5.2].
 
-use crate::emul::ids::HostIds;
+use super::ids::HostIds;
 use crate::features::Features;
-use crate::probe::ReadsAs;
-use crate::spec::ste::{dw0, dw1, dw2, dw3};
+use crate::spec::ste::{dw0, dw1};
 use crate::spec::{cd, get32, get64, mask64, put64, union64};
-use crate::takeover::Stage2Cfg;
+use crate::ste::{Fixed, Ste, valid};
 
-/// The two dwords of a shadow entry that differ between streams.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ste {
-    /// V, Config and the context descriptor table.
-    pub dw0: u64,
-    /// Attributes of stage 1 and of events.
-    pub dw1: u64,
-}
-
-/// Dwords 2 and 3 of every shadow entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stage2Words {
-    /// VMID and walk configuration.
-    pub dw2: u64,
-    /// Table address.
-    pub dw3: u64,
-}
-
-impl Stage2Words {
-    /// S2PTW, S2R and S2AA64 set; S2S, S2HA, S2HD, S2ENDI and S2AFFD clear.
-    pub fn new(cfg: &Stage2Cfg) -> Self {
-        Self {
-            dw2: union64([
-                put64(dw2::S2VMID, u64::from(cfg.vmid)),
-                put64(dw2::S2T0SZ, u64::from(cfg.t0sz)),
-                put64(dw2::S2SL0, u64::from(cfg.sl0)),
-                put64(dw2::S2IR0, u64::from(cfg.irgn)),
-                put64(dw2::S2OR0, u64::from(cfg.orgn)),
-                put64(dw2::S2SH0, u64::from(cfg.sh)),
-                put64(dw2::S2TG, u64::from(cfg.tg)),
-                put64(dw2::S2PS, u64::from(cfg.ps)),
-                put64(dw2::S2AA64, 1),
-                put64(dw2::S2PTW, 1),
-                put64(dw2::S2R, 1),
-            ]),
-            dw3: cfg.ttb.0 & mask64(dw3::S2TTB),
-        }
-    }
+/// What a read marked as an instruction fetch is treated as [S 5.2, INSTCFG].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReadsAs {
+    /// As the device marks it.
+    #[default]
+    Incoming,
+    /// As data.
+    Data,
 }
 
 /// What the host's view allows, and what hardware needs in every entry.
@@ -58,14 +27,13 @@ pub struct SteRules {
     cd2l: bool,
     /// Bits of S1ContextPtr that are beyond the output size.
     pointer_beyond: u64,
-    /// Dword 1 of every entry: shareability from the transaction, where that is configurable; reads as data, where that is
-    /// asked for.
-    base_dw1: u64,
+    /// Shareability from the transaction, where that is configurable; reads as data, where that is asked for.
+    fixed: Fixed,
     /// Dword 1 of every nested entry: no stall, where stall exists and is hidden.
     nested_dw1: u64,
 }
 
-/// The host's entry, judged.
+/// Result of the check of a host entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// V == 0.
@@ -83,37 +51,27 @@ impl SteRules {
             ssid_bits: u64::from(ids.ssid_bits()),
             cd2l: get32(crate::spec::registers::idr0::CD2L, ids.idr0) == 1,
             pointer_beyond: mask64(dw0::S1CONTEXTPTR) & !ids.oas_mask(),
-            base_dw1: if features.attr_types_ovr() { put64(dw1::SHCFG, dw1::SHCFG_INCOMING) } else { 0 },
+            fixed: Fixed { dw1: if features.attr_types_ovr() { put64(dw1::SHCFG, dw1::SHCFG_INCOMING) } else { 0 } },
             nested_dw1: if features.can_stall() { put64(dw1::S1STALLD, 1) } else { 0 },
         }
     }
 
-    /// The same, with reads taken for what `reads` says, where hardware with `features` can override it [S 5.2, INSTCFG].
+    /// The same, with instruction reads treated as `reads` says, if hardware with `features` can override it [S 5.2, INSTCFG].
     #[must_use]
     pub fn taking_reads_as(self, reads: ReadsAs, features: &Features) -> Self {
         let instcfg = match reads {
             ReadsAs::Data if features.attr_perms_ovr() => put64(dw1::INSTCFG, dw1::INSTCFG_DATA),
             ReadsAs::Data | ReadsAs::Incoming => 0,
         };
-        Self { base_dw1: union64([self.base_dw1, instcfg]), ..self }
+        Self { fixed: Fixed { dw1: union64([self.fixed.dw1, instcfg]) }, ..self }
     }
 
-    /// The shadow of an entry that hardware must answer with C_BAD_STE.
-    pub fn invalid(&self) -> Ste {
-        Ste { dw0: 0, dw1: self.base_dw1 }
+    /// The entries that do not depend on the host.
+    pub fn fixed(&self) -> Fixed {
+        self.fixed
     }
 
-    /// The shadow of a silent abort.
-    pub fn abort(&self) -> Ste {
-        Ste { dw0: valid(dw0::CONFIG_ABORT), dw1: self.base_dw1 }
-    }
-
-    /// The shadow of a bypass: stage 2 only.
-    pub fn stage2(&self) -> Ste {
-        Ste { dw0: valid(dw0::CONFIG_S2), dw1: self.base_dw1 }
-    }
-
-    /// Judges dwords 0 and 1 of a host entry. The others are ignored on a stage-1-only SMMU.
+    /// Checks dwords 0 and 1 of a host entry. The others are ignored on a stage-1-only SMMU.
     pub fn judge(&self, host0: u64, host1: u64) -> Verdict {
         if get64(dw0::V, host0) == 0 {
             return Verdict::Invalid;
@@ -121,14 +79,14 @@ impl SteRules {
         let mev = host1 & mask64(dw1::MEV);
         match get64(dw0::CONFIG, host0) {
             // 0b0xx: reserved encodings behave as abort.
-            0b000..=0b011 => Verdict::Legal(self.abort()),
+            0b000..=0b011 => Verdict::Legal(self.fixed.abort()),
             dw0::CONFIG_BYPASS => {
-                let ste = self.stage2();
+                let ste = self.fixed.stage2();
                 Verdict::Legal(Ste { dw0: ste.dw0, dw1: union64([ste.dw1, mev]) })
             }
             dw0::CONFIG_S1 => self.nested(host0, host1),
-            // Stage 2 only, both stages: the host sees IDR0.S2P == 0. No other encoding is left, but a match that is
-            // complete by its last arm opens nothing by mistake.
+            // Stage 2 only, both stages: the host sees IDR0.S2P == 0. This arm also takes any other encoding, so that the
+            // default is to deny.
             _ => Verdict::Illegal,
         }
     }
@@ -143,7 +101,8 @@ impl SteRules {
         if cdmax > self.ssid_bits {
             return Verdict::Illegal;
         }
-        // C_BAD_STE from SMMUv3.1 on, and one of the behaviours of SMMUv3.0 [S 3.4.3]. Cut, it would name other memory.
+        // C_BAD_STE from SMMUv3.1 on, and one of the behaviours of SMMUv3.0 [S 3.4.3]. Truncated, it would point to other
+        // memory.
         if host0 & self.pointer_beyond != 0 {
             return Verdict::Illegal;
         }
@@ -172,7 +131,7 @@ impl SteRules {
         Verdict::Legal(Ste {
             dw0: union64([valid(dw0::CONFIG_NESTED), put64(dw0::S1FMT, fmt), put64(dw0::S1CDMAX, cdmax), pointer]),
             dw1: union64([
-                self.base_dw1,
+                self.fixed.dw1,
                 self.nested_dw1,
                 host1 & NESTED_PASS,
                 put64(dw1::S1CSH, csh),
@@ -185,11 +144,6 @@ impl SteRules {
 /// Dword 1 of a nested entry: what passes through as the host wrote it.
 const NESTED_PASS: u64 = union64([mask64(dw1::S1CIR), mask64(dw1::S1COR), mask64(dw1::MEV)]);
 
-/// Dword 0 of a valid entry with `config` and nothing else.
-fn valid(config: u64) -> u64 {
-    union64([put64(dw0::V, 1), put64(dw0::CONFIG, config)])
-}
-
 /// Low bits of S1ContextPtr that are RES0 because the table is aligned to its size [S 5.2, S1Fmt].
 fn alignment(fmt: u64, cdmax: u64) -> u64 {
     let cdmax = u32::try_from(cdmax).unwrap_or(0);
@@ -199,21 +153,4 @@ fn alignment(fmt: u64, cdmax: u64) -> u64 {
         _ => cdmax.saturating_add(cd::LOG2_CD_SIZE),
     };
     1_u64.checked_shl(log2).map_or(u64::MAX, |size| size.wrapping_sub(1))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use io_pgtable::Pa;
-
-    #[test]
-    fn every_entry_protects_table_walks_and_reports_faults() {
-        let cfg = Stage2Cfg { ttb: Pa(0x4000), t0sz: 24, sl0: 1, irgn: 1, orgn: 1, sh: 3, tg: 0, ps: 2, vmid: 1 };
-        let words = Stage2Words::new(&cfg);
-        let bit = |field| get64(field, words.dw2);
-        assert_eq!((bit(dw2::S2PTW), bit(dw2::S2R), bit(dw2::S2AA64), bit(dw2::S2VMID)), (1, 1, 1, 1));
-        assert_eq!((bit(dw2::S2S), bit(dw2::S2HA), bit(dw2::S2HD)), (0, 0, 0));
-        assert_eq!((bit(dw2::S2ENDI), bit(dw2::S2AFFD)), (0, 0));
-        assert_eq!(words.dw3, 0x4000);
-    }
 }

@@ -1,34 +1,36 @@
 //! EL2's own event queue: the only one that hardware writes.
 
+use super::hw::Hw;
 use crate::features::Coherency;
-use crate::hw::Hw;
+use crate::index::{self, EVENT_LOG2, Indices};
 use crate::platform::{DmaBuffer, Platform};
 use crate::spec::events::{EVENT_SIZE, RawEvent};
 use crate::spec::registers::{self as reg, queue_base, queue_index};
-use crate::spec::{get32, mask64, put32, put64, union32, union64};
+use crate::spec::{get32, mask64, put64, union32, union64};
 
 /// Log2 of the entries: one 4K page.
 const LOG2_ENTRIES: u32 = 7;
 /// Bytes of the ring.
-pub(crate) const RING_SIZE: usize = 4096;
-/// Most records that one trap takes: a full queue, whatever hardware says that it holds.
-pub(crate) const MAX_DRAIN: u32 = crate::budget::MOST_EVENTS;
+pub(super) const RING_SIZE: usize = 4096;
+/// Maximum records per trap: a full queue, whatever PROD says.
+const MAX_DRAIN: u32 = crate::budget::MOST_EVENTS;
 const _: () = assert!(MAX_DRAIN == 1 << LOG2_ENTRIES);
 
 /// The ring and its consumer index.
 #[derive(Clone)]
-pub(crate) struct Evtq<B> {
+pub(super) struct Evtq<B> {
     ring: B,
     log2: u32,
+    indices: Indices,
     cons: u32,
-    /// Records still to be taken of those that [`Evtq::mark`] found.
+    /// Remaining records of those counted by [`Evtq::mark`].
     marked: u32,
     /// Overflow flag as last acknowledged.
     acknowledged: u32,
     coherent: Coherency,
 }
 
-/// Whether the hardware had to drop records since the last look.
+/// Whether hardware dropped records since the last drain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Overflow {
     /// No.
@@ -38,12 +40,13 @@ pub(crate) enum Overflow {
 }
 
 impl<B: DmaBuffer> Evtq<B> {
-    pub(crate) fn new(ring: B, max_log2: u32, coherent: Coherency) -> Self {
-        Self { ring, log2: LOG2_ENTRIES.min(max_log2), cons: 0, marked: 0, acknowledged: 0, coherent }
+    pub(super) fn new(ring: B, max_log2: u32, coherent: Coherency) -> Self {
+        let log2 = LOG2_ENTRIES.min(max_log2);
+        Self { ring, log2, indices: Indices::new(log2), cons: 0, marked: 0, acknowledged: 0, coherent }
     }
 
     /// SMMU_EVENTQ_BASE for this ring.
-    pub(crate) fn base(&self) -> u64 {
+    pub(super) fn base(&self) -> u64 {
         union64([
             self.ring.pa().0 & mask64(queue_base::ADDR),
             put64(queue_base::LOG2SIZE, u64::from(self.log2)),
@@ -52,70 +55,65 @@ impl<B: DmaBuffer> Evtq<B> {
     }
 
     /// The registers were just set to 0 with the queue disabled.
-    pub(crate) fn reset(&mut self) {
+    pub(super) fn reset(&mut self) {
         self.cons = 0;
         self.marked = 0;
         self.acknowledged = 0;
     }
 
-    fn mask(&self) -> u32 {
-        u32::MAX >> 31_u32.saturating_sub(self.log2)
-    }
-
     /// Index and wrap bit that `prod` (the register) names.
-    pub(crate) fn index(&self, prod: u32) -> u32 {
-        get32(queue_index::INDEX, prod) & self.mask()
+    pub(super) fn index(&self, prod: u32) -> u32 {
+        self.indices.of(prod)
     }
 
     /// SMMU_EVENTQ_PROD.
-    pub(crate) fn prod<P: Platform<Buffer = B>>(&self, hw: &Hw<P>) -> u32 {
+    pub(super) fn prod<P: Platform<Buffer = B>>(&self, hw: &Hw<P>) -> u32 {
         hw.read32(reg::EVENTQ_PROD)
     }
 
-    /// Remembers which records are in the queue now: no more than it has room for, whatever hardware says.
-    pub(crate) fn mark<P: Platform<Buffer = B>>(&mut self, hw: &Hw<P>) {
-        let held = self.index(self.prod(hw)).wrapping_sub(self.cons) & self.mask();
+    /// Counts the records in the queue now, at most its capacity, whatever PROD says.
+    pub(super) fn mark<P: Platform<Buffer = B>>(&mut self, hw: &Hw<P>) {
+        let held = self.indices.used(self.prod(hw), self.cons);
         self.marked = held.min(MAX_DRAIN);
     }
 
     /// Whether all records that [`Evtq::mark`] found were taken.
-    pub(crate) fn is_past_mark(&self) -> bool {
+    pub(super) fn is_past_mark(&self) -> bool {
         self.marked == 0
     }
 
     /// Whether there is a record before `prod`, an index from [`Evtq::index`].
-    pub(crate) fn holds(&self, prod: u32) -> bool {
+    pub(super) fn holds(&self, prod: u32) -> bool {
         self.cons != prod
     }
 
     /// The next record before `prod`, an index from [`Evtq::index`].
-    pub(crate) fn pop(&mut self, prod: u32) -> Option<RawEvent> {
+    pub(super) fn pop(&mut self, prod: u32) -> Option<RawEvent> {
         if self.cons == prod {
             return None;
         }
-        let slot = self.cons & (self.mask() >> 1);
-        let offset = usize::try_from(slot).ok()?.checked_mul(EVENT_SIZE)?;
+        let offset = usize::try_from(self.indices.offset(self.cons, EVENT_LOG2)).ok()?;
         if self.coherent == Coherency::NonCoherent {
             self.ring.invalidate(offset, EVENT_SIZE);
         }
         let word = |at: usize| self.ring.read64(offset.saturating_add(at));
         let record = RawEvent([word(0), word(8), word(16), word(24)]);
-        self.cons = self.cons.wrapping_add(1) & self.mask();
+        self.cons = self.indices.next(self.cons);
         self.marked = self.marked.saturating_sub(1);
         Some(record)
     }
 
     /// The overflow flag that was acknowledged last.
-    pub(crate) fn acknowledged(&self) -> u32 {
+    pub(super) fn acknowledged(&self) -> u32 {
         self.acknowledged
     }
 
-    /// Gives the slots back and acknowledges an overflow that `prod` (the register) shows.
-    pub(crate) fn publish<P: Platform<Buffer = B>>(&mut self, hw: &Hw<P>, prod: u32) -> Overflow {
+    /// Frees the slots and acknowledges an overflow that `prod` (the register) shows.
+    pub(super) fn publish<P: Platform<Buffer = B>>(&mut self, hw: &Hw<P>, prod: u32) -> Overflow {
         let flag = get32(queue_index::OVERFLOW, prod);
         let old = core::mem::replace(&mut self.acknowledged, flag);
-        // Hardware overwrites the records from here on: their reads come before.
-        hw.publish32(reg::EVENTQ_CONS, union32([self.cons, put32(queue_index::OVERFLOW, flag)]));
+        // Hardware may overwrite the records from here on: order their reads before.
+        hw.publish32(reg::EVENTQ_CONS, union32([self.cons, index::overflow(flag)]));
         if flag == old { Overflow::None } else { Overflow::Happened }
     }
 }

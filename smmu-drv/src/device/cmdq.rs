@@ -1,22 +1,24 @@
 //! EL2's own command queue: bounded waits, and recovery when the hardware rejects a command.
 //!
-//! The queue is small (one page): a batch is submitted when it is full or synchronised. A command that hardware refused was
-//! not executed, so a batch that lost one never counts as synchronised, even though the queue runs on.
+//! The queue is small (one page): a batch is submitted when it is full or synchronised. A command that hardware rejected was
+//! not executed, so a batch that lost one never counts as synchronised, even though the queue keeps running.
 
+use super::hw::Hw;
 use crate::budget;
 use crate::command::Command;
 use crate::errata::Issue;
 use crate::features::Coherency;
-use crate::hw::Hw;
+use crate::index::{CMD_LOG2, Indices};
 use crate::platform::{DmaBuffer, Platform};
 use crate::spec::commands::CMD_SIZE;
-use crate::spec::registers::{self as reg, gerror::Gerror, queue_base, queue_index};
-use crate::spec::{get32, mask64, put64, union64};
+use crate::spec::registers::{self as reg, gerror::Gerror, queue_base};
+use crate::spec::{mask64, put64, union64};
+use crate::stats::Stats;
 
 /// Log2 of the entries: one 4K page.
 const LOG2_ENTRIES: u32 = 8;
 /// Bytes of the ring.
-pub(crate) const RING_SIZE: usize = 4096;
+pub(super) const RING_SIZE: usize = 4096;
 /// Longest wait for a CMD_SYNC, in microseconds.
 const SYNC_TIMEOUT_US: u64 = 1_000_000;
 /// Errors recovered from within one wait before the queue counts as broken.
@@ -24,10 +26,10 @@ const MAX_RECOVERIES: u32 = 4;
 
 /// Why a batch did not complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum CmdqError {
+pub(super) enum CmdqError {
     /// CONS did not reach the CMD_SYNC within the bound.
     Timeout,
-    /// A command of the batch was refused and dropped; the queue works again.
+    /// A command of the batch was rejected and dropped; the queue works again.
     Lost,
     /// The queue keeps failing.
     Broken,
@@ -37,11 +39,12 @@ pub(crate) enum CmdqError {
 
 /// The ring and its producer index.
 #[derive(Clone)]
-pub(crate) struct Cmdq<B> {
+pub(super) struct Cmdq<B> {
     ring: B,
     log2: u32,
-    /// Bits of an index and its wrap bit.
-    mask: u32,
+    indices: Indices,
+    /// Number of queued commands from which [`Cmdq::make_room`] is called; 0 if batches are repeated.
+    room: u32,
     prod: u32,
     /// CONS as last seen.
     cons: u32,
@@ -49,24 +52,28 @@ pub(crate) struct Cmdq<B> {
     submitted: u32,
     coherent: Coherency,
     issue: Issue,
-    /// Where the commands begin that [`Issue::Twice`] has still to repeat.
+    /// Index of the first command that [`Issue::Twice`] still has to repeat.
     batch: u32,
     /// The last entry queued is a CMD_SYNC that was not waited for yet.
     ends_in_sync: bool,
     /// A command was dropped by recovery since the last completed sync.
     lost: bool,
-    pub(crate) recoveries: u64,
-    pub(crate) commands: u64,
-    pub(crate) syncs: u64,
+    recoveries: u64,
+    commands: u64,
+    syncs: u64,
 }
 
 impl<B: DmaBuffer> Cmdq<B> {
-    pub(crate) fn new(ring: B, max_log2: u32, coherent: Coherency, issue: Issue) -> Self {
+    pub(super) fn new(ring: B, max_log2: u32, coherent: Coherency, issue: Issue) -> Self {
         let log2 = LOG2_ENTRIES.min(max_log2);
         Self {
             ring,
             log2,
-            mask: u32::MAX >> 31_u32.saturating_sub(log2),
+            indices: Indices::new(log2),
+            room: match issue {
+                Issue::Once => Indices::new(log2).entries(),
+                Issue::Twice => 0,
+            },
             prod: 0,
             cons: 0,
             submitted: 0,
@@ -82,7 +89,7 @@ impl<B: DmaBuffer> Cmdq<B> {
     }
 
     /// SMMU_CMDQ_BASE for this ring.
-    pub(crate) fn base(&self) -> u64 {
+    pub(super) fn base(&self) -> u64 {
         union64([
             self.ring.pa().0 & mask64(queue_base::ADDR),
             put64(queue_base::LOG2SIZE, u64::from(self.log2)),
@@ -90,8 +97,8 @@ impl<B: DmaBuffer> Cmdq<B> {
         ])
     }
 
-    /// Forgets everything queued: the registers were just set to 0 with the queue disabled.
-    pub(crate) fn reset(&mut self) {
+    /// Drops everything queued: the registers were just set to 0 with the queue disabled.
+    pub(super) fn reset(&mut self) {
         self.prod = 0;
         self.cons = 0;
         self.submitted = 0;
@@ -100,13 +107,9 @@ impl<B: DmaBuffer> Cmdq<B> {
         self.lost = false;
     }
 
-    /// The wrap bit is as large as the queue.
-    fn entries(&self) -> u32 {
-        (self.mask >> 1).wrapping_add(1)
-    }
-
+    /// Commands that hardware has not consumed yet.
     fn used(&self) -> u32 {
-        self.prod.wrapping_sub(self.cons) & self.mask
+        self.indices.used(self.prod, self.cons)
     }
 
     #[inline]
@@ -117,8 +120,7 @@ impl<B: DmaBuffer> Cmdq<B> {
     /// Offsets of the two words of a slot.
     #[inline]
     fn slot(&self, index: u32) -> [usize; 2] {
-        let slot = index & (self.mask >> 1);
-        let offset = usize::try_from(slot).unwrap_or(0).saturating_mul(CMD_SIZE);
+        let offset = usize::try_from(self.indices.offset(index, CMD_LOG2)).unwrap_or(0);
         [offset, offset.saturating_add(8)]
     }
 
@@ -133,41 +135,32 @@ impl<B: DmaBuffer> Cmdq<B> {
     }
 
     /// Queues one command. It is not visible to hardware before [`Cmdq::submit`] or [`Cmdq::sync`].
-    pub(crate) fn push<P: Platform<Buffer = B>>(&mut self, hw: &Hw<P>, command: Command) -> Result<(), CmdqError> {
-        if self.used() >= self.room() {
+    pub(super) fn push<P: Platform<Buffer = B>>(&mut self, hw: &Hw<P>, command: Command) -> Result<(), CmdqError> {
+        if self.used() >= self.room {
             self.make_room(hw)?;
         }
         self.write_slot(self.prod, command);
-        self.prod = self.prod.wrapping_add(1) & self.mask;
+        self.prod = self.indices.next(self.prod);
         self.ends_in_sync = command == Command::Sync;
         let counter = if command == Command::Sync { &mut self.syncs } else { &mut self.commands };
         *counter = counter.wrapping_add(1);
         Ok(())
     }
 
-    /// Commands beyond which [`Cmdq::make_room`] is asked: always, where batches are repeated.
-    #[inline]
-    fn room(&self) -> u32 {
-        match self.issue {
-            Issue::Once => self.entries(),
-            Issue::Twice => 0,
-        }
-    }
-
     #[cold]
     fn make_room<P: Platform<Buffer = B>>(&mut self, hw: &Hw<P>) -> Result<(), CmdqError> {
         if self.issue == Issue::Twice {
-            // A batch, its CMD_SYNC, and both again.
+            // A batch and its CMD_SYNC, issued twice.
             let most = self.batch_twice();
-            let queued = self.prod.wrapping_sub(self.batch) & self.mask;
+            let queued = self.indices.used(self.prod, self.batch);
             return if queued < most { Ok(()) } else { self.complete_twice(hw) };
         }
         self.submit(hw);
-        self.wait(hw, |queue| queue.used() < queue.entries())
+        self.wait(hw, |queue| queue.used() < queue.indices.entries())
     }
 
     /// Makes everything queued so far visible to hardware.
-    pub(crate) fn submit<P: Platform<Buffer = B>>(&mut self, hw: &Hw<P>) {
+    pub(super) fn submit<P: Platform<Buffer = B>>(&mut self, hw: &Hw<P>) {
         if self.submitted == self.prod {
             return;
         }
@@ -178,12 +171,12 @@ impl<B: DmaBuffer> Cmdq<B> {
 
     /// Commands of one batch that [`Issue::Twice`] has room for.
     fn batch_twice(&self) -> u32 {
-        (self.entries() / 2).saturating_sub(1)
+        (self.indices.entries() / 2).saturating_sub(1)
     }
 
-    /// What a command costs a trap: where batches are repeated, its part of those that a full ring completes too.
+    /// Charge of a command: if batches are repeated, including its share of the CMD_SYNCs of a full ring.
     #[inline]
-    pub(crate) fn command_cost(&self) -> u32 {
+    pub(super) fn command_cost(&self) -> u32 {
         match self.issue {
             Issue::Once => budget::COMMAND,
             Issue::Twice => budget::command_twice(self.batch_twice()),
@@ -191,21 +184,29 @@ impl<B: DmaBuffer> Cmdq<B> {
     }
 
     /// What a CMD_SYNC costs a trap.
-    pub(crate) fn sync_cost(&self) -> u32 {
+    pub(super) fn sync_cost(&self) -> u32 {
         match self.issue {
             Issue::Once => budget::SYNC,
             Issue::Twice => budget::SYNC_TWICE,
         }
     }
 
-    /// Whether [`Cmdq::separate`] has nothing to do.
-    pub(crate) fn ends_in_sync(&self) -> bool {
-        self.ends_in_sync
+    /// What ordering later commands after those queued costs a trap: a CMD_SYNC, or nothing.
+    #[inline]
+    pub(super) fn separate_cost(&self) -> u32 {
+        if self.ends_in_sync { 0 } else { self.sync_cost() }
     }
 
-    /// Queues a CMD_SYNC, unless nothing was queued since the last one: what comes after begins when what came before is
-    /// complete [S 4.7.3]. Nothing is waited for.
-    pub(crate) fn separate<P: Platform<Buffer = B>>(&mut self, hw: &Hw<P>) -> Result<(), CmdqError> {
+    /// Adds to `stats` what this queue counts.
+    pub(super) fn count(&self, stats: &mut Stats) {
+        stats.cmdq_recoveries = self.recoveries;
+        stats.forwarded_commands = self.commands;
+        stats.syncs = self.syncs;
+    }
+
+    /// Queues a CMD_SYNC, unless nothing was queued since the last one: later commands start after earlier ones are complete [S
+    /// 4.7.3]. Does not wait.
+    pub(super) fn separate<P: Platform<Buffer = B>>(&mut self, hw: &Hw<P>) -> Result<(), CmdqError> {
         if self.ends_in_sync {
             return Ok(());
         }
@@ -219,7 +220,7 @@ impl<B: DmaBuffer> Cmdq<B> {
         }
     }
 
-    /// Completes what is queued, issues it again and completes that. The order of what comes after is kept by the waits.
+    /// Completes the queued commands, issues them again and completes them again. The waits keep the order with later commands.
     #[cold]
     fn complete_twice<P: Platform<Buffer = B>>(&mut self, hw: &Hw<P>) -> Result<(), CmdqError> {
         let (mut from, end) = (self.batch, self.prod);
@@ -228,18 +229,18 @@ impl<B: DmaBuffer> Cmdq<B> {
         }
         self.complete(hw)?;
         while from != end {
-            // EL2's own words, which hardware only reads; a command that recovery replaced is a CMD_SYNC now.
+            // Written by EL2 and only read by hardware; a command replaced by recovery is now a CMD_SYNC.
             let words = self.slot(from).map(|offset| self.ring.read64(offset));
             self.put(words);
             self.commands = self.commands.wrapping_add(1);
-            from = from.wrapping_add(1) & self.mask;
+            from = self.indices.next(from);
         }
         self.complete(hw)?;
         self.batch = self.prod;
         Ok(())
     }
 
-    /// Queues a CMD_SYNC whatever the room, and waits until it is consumed.
+    /// Queues a CMD_SYNC without a check for space, and waits until it is consumed.
     fn complete<P: Platform<Buffer = B>>(&mut self, hw: &Hw<P>) -> Result<(), CmdqError> {
         self.put(Command::Sync.encode().0);
         self.syncs = self.syncs.wrapping_add(1);
@@ -250,15 +251,15 @@ impl<B: DmaBuffer> Cmdq<B> {
     /// Stores a command into the next slot, which is free.
     fn put(&mut self, words: [u64; 2]) {
         self.write_words(self.prod, words);
-        self.prod = self.prod.wrapping_add(1) & self.mask;
+        self.prod = self.indices.next(self.prod);
     }
 
     /// Submits, with a CMD_SYNC at the end, and waits until that is consumed.
-    pub(crate) fn sync<P: Platform<Buffer = B>>(&mut self, hw: &Hw<P>) -> Result<(), CmdqError> {
+    pub(super) fn sync<P: Platform<Buffer = B>>(&mut self, hw: &Hw<P>) -> Result<(), CmdqError> {
         self.separate(hw)?;
         self.ends_in_sync = false;
         self.submit(hw);
-        // Mostly done already: then the clock is not even read.
+        // Usually done already; the clock is not read then.
         self.read_cons(hw);
         if self.used() != 0 {
             self.wait(hw, |queue| queue.used() == 0)?;
@@ -266,12 +267,12 @@ impl<B: DmaBuffer> Cmdq<B> {
         if core::mem::take(&mut self.lost) { Err(CmdqError::Lost) } else { Ok(()) }
     }
 
-    /// How far hardware has come.
+    /// Hardware's consumer index.
     fn read_cons<P: Platform<Buffer = B>>(&mut self, hw: &Hw<P>) {
-        self.cons = get32(queue_index::INDEX, hw.read32(reg::CMDQ_CONS)) & self.mask;
+        self.cons = self.indices.of(hw.read32(reg::CMDQ_CONS));
     }
 
-    /// Polls CONS until `done`, recovering from queue errors on the way.
+    /// Polls CONS until `done`; recovers from queue errors meanwhile.
     #[cold]
     fn wait<P: Platform<Buffer = B>>(&mut self, hw: &Hw<P>, done: impl Fn(&Self) -> bool) -> Result<(), CmdqError> {
         let mut recoveries = 0_u32;
@@ -302,7 +303,7 @@ impl<B: DmaBuffer> Cmdq<B> {
 
     /// Replaces the command that stopped the queue by a CMD_SYNC and acknowledges the error [S 7.1].
     fn recover<P: Platform<Buffer = B>>(&mut self, hw: &Hw<P>, gerrorn: u32) {
-        let stopped = get32(queue_index::INDEX, hw.read32(reg::CMDQ_CONS)) & self.mask;
+        let stopped = self.indices.of(hw.read32(reg::CMDQ_CONS));
         self.write_slot(stopped, Command::Sync);
         self.lost = true;
         self.recoveries = self.recoveries.wrapping_add(1);

@@ -2,13 +2,13 @@
 
 use io_pgtable::Ipa;
 
+use super::Device;
 use crate::command::{Command, Depth, Extent, Granule};
 use crate::error::SmmuError;
-use crate::platform::{HostMemory, Platform};
-use crate::smmu::Smmu;
+use crate::platform::Platform;
 use crate::stats::bump;
 
-/// What a stage-2 change made stale.
+/// The translations to invalidate after a change of stage 2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stale {
     /// A range of IPAs: `size` bytes from `ipa`; widened to whole 4K pages.
@@ -22,21 +22,20 @@ pub enum Stale {
     All,
 }
 
-/// Most single-address invalidations that are cheaper than dropping the whole VMID.
+/// Maximum single-address invalidations; above it the whole VMID is invalidated.
 const MAX_SINGLE: u64 = 32;
 
-impl<P: Platform, H: HostMemory> Smmu<P, H> {
-    /// Drops every translation that a stage-2 change made stale, and waits until transactions that used one are complete.
+impl<P: Platform> Device<P> {
+    /// Invalidates the translations in `stale`, and waits until transactions that used one are complete.
     ///
     /// One call per transition, after the tables changed and before the transition returns.
     ///
     /// # Errors
-    /// Stale translations may live on: the pages must not change their owner, nor the old tables be reused. The SMMU is
-    /// marked failed.
-    pub fn tlb_invalidate(&mut self, stale: Stale) -> Result<(), SmmuError> {
-        self.check_alive()?;
+    /// Stale translations may still be cached: the pages must keep their owner, and the old tables must not be reused. The SMMU is
+    /// marked as failed.
+    pub(crate) fn tlb_invalidate(&mut self, stale: Stale) -> Result<(), SmmuError> {
         bump(&mut self.stats.s2_invalidations);
-        let vmid = self.stage2.vmid;
+        let vmid = self.vmid;
         match stale {
             Stale::All => {
                 self.push(Command::TlbiS12Vmall { vmid })?;
@@ -68,12 +67,12 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     }
 
     fn tlb_invalidate_all(&mut self) -> Result<(), SmmuError> {
-        self.push(Command::TlbiS12Vmall { vmid: self.stage2.vmid })?;
+        self.push(Command::TlbiS12Vmall { vmid: self.vmid })?;
         self.sync()
     }
 }
 
-/// First page and number of 4K pages; `None` when the range is empty or wraps, which calls for invalidating everything.
+/// First page and number of 4K pages; `None` when the range is empty or wraps, everything must be invalidated then.
 fn pages(ipa: Ipa, size: u64) -> Option<(Ipa, u64)> {
     let first = ipa.0 & !0xfff;
     let last = ipa.0.checked_add(size.checked_sub(1)?)?;
@@ -83,8 +82,8 @@ fn pages(ipa: Ipa, size: u64) -> Option<(Ipa, u64)> {
 
 /// The smallest single range that covers `pages` pages, at any level [S 4.4.1.1]; `None` when none does.
 ///
-/// One page is said as two, NUM == 1: NUM == 0 with SCALE == 0 and TTL == 0 is reserved. A command without a range would do too by
-/// the architecture; where ranges are known it is never used, since parts are said to be unreliable with it.
+/// One page is encoded as two, NUM == 1: NUM == 0 with SCALE == 0 and TTL == 0 is reserved. The architecture also
+/// allows a command without a range; with RIL it is never used, since some parts are said to be unreliable with it.
 fn range(pages: u64) -> Option<Extent> {
     let pages = pages.max(2);
     let mut scale = 0_u32;

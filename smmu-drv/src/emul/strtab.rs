@@ -1,13 +1,13 @@
-//! The host's stream table: where an entry lies, according to registers that the host wrote and memory that it may change.
+//! The host's stream table: locates an entry from the emulated registers and from host memory, which may change at any time.
 //!
-//! Every pointer is fetched once. Every fetch goes through a claim, which lasts until the walk needs another page or ends. An address above the
-//! output size is not cut to it, which would make it another one: nothing is there to be claimed, and that is F_STE_FETCH, the
-//! other behaviour that [S 3.4.3] allows.
+//! Every pointer is fetched once. Every fetch goes through a claim, which lasts until the walk needs another page or ends. An address above
+//! the output size is not truncated, which would give another address: the claim fails, and the result is F_STE_FETCH, the other
+//! behaviour that [S 3.4.3] allows.
 
 use io_pgtable::Ipa;
 
+use super::ids::HostIds;
 use crate::budget::{self, Budget, Unfinished};
-use crate::emul::ids::HostIds;
 use crate::platform::{HostMemory, Sharing};
 use crate::spec::registers::{strtab_base, strtab_base_cfg};
 use crate::spec::ste::{L1STD_SIZE, STE_SIZE, l1std};
@@ -16,7 +16,7 @@ use crate::stats::bump;
 
 /// Geometry that the host programmed, cut to what its view of the SMMU supports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct HostTable {
+pub(super) struct HostStrtab {
     base: u64,
     log2size: u32,
     /// StreamID bits of a level-2 table; `None` for a linear table.
@@ -24,12 +24,12 @@ pub(crate) struct HostTable {
     sharing: Sharing,
 }
 
-/// Where a run of entries lies.
+/// Location of a run of entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Located {
+pub(super) enum Located {
     /// No entry: C_BAD_STREAMID. The same holds for every StreamID below `until`.
     OutOfRange {
-        /// First StreamID for which the question has to be asked again.
+        /// First StreamID that must be looked up again.
         until: u64,
     },
     /// The level-1 descriptor is not in host-owned memory: F_STE_FETCH at this address.
@@ -38,7 +38,7 @@ pub(crate) enum Located {
     At {
         /// Address of the first.
         address: u64,
-        /// How many are known to follow in the same table.
+        /// Number of entries that follow in the same table.
         count: u64,
     },
 }
@@ -46,15 +46,15 @@ pub(crate) enum Located {
 /// Bytes of a page that is claimed.
 const PAGE: u64 = 4096;
 
-/// A page that a walk has asked for.
+/// A page that a walk has tried to claim.
 struct Page<C> {
     base: u64,
     /// `None` if it is not host-owned memory.
     claim: Option<C>,
 }
 
-/// What one walk over the host's table has at hand: a page of level 1, a page of entries, and where a run of entries lies.
-pub(crate) struct Walk<C> {
+/// State of one walk over the host's table: the claimed page of level 1, the claimed page of entries, the current run of entries.
+pub(super) struct Walk<C> {
     level1: Option<Page<C>>,
     entries: Option<Page<C>>,
     /// First StreamID, address and number of entries known to follow each other.
@@ -63,15 +63,15 @@ pub(crate) struct Walk<C> {
 }
 
 impl<C> Walk<C> {
-    pub(crate) fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { level1: None, entries: None, run: None, refused: 0 }
     }
 
-    /// The claim of the page of entries at `address`; `None` if it is not host-owned memory, which is asked once.
+    /// The claim of the page of entries at `address`; `None` if it is not host-owned memory, which is checked once.
     ///
     /// # Errors
     /// No budget for another page.
-    pub(crate) fn entries<H: HostMemory<Claim = C>>(
+    pub(super) fn entries<H: HostMemory<Claim = C>>(
         &mut self,
         host: &mut H,
         budget: &mut Budget,
@@ -94,14 +94,14 @@ impl<C> Walk<C> {
     }
 
     /// Ends the claims. Returns how many pages were refused.
-    pub(crate) fn end<H: HostMemory<Claim = C>>(self, host: &mut H) -> u64 {
+    pub(super) fn end<H: HostMemory<Claim = C>>(self, host: &mut H) -> u64 {
         let pages = [self.level1, self.entries];
         pages.into_iter().flatten().filter_map(|page| page.claim).for_each(|claim| host.release(claim));
         self.refused
     }
 }
 
-/// Moves `page` to the one of `address`, if it is another.
+/// Replaces `page` by the page of `address`, if it differs.
 fn claim<'a, H: HostMemory>(
     page: &'a mut Option<Page<H::Claim>>,
     refused: &mut u64,
@@ -126,12 +126,12 @@ fn claim<'a, H: HostMemory>(
 }
 
 /// Byte in its page.
-pub(crate) fn in_page(address: u64) -> u64 {
+pub(super) fn in_page(address: u64) -> u64 {
     address & PAGE.wrapping_sub(1)
 }
 
-impl HostTable {
-    pub(crate) fn new(base: u64, cfg: u32, sharing: Sharing, ids: &HostIds) -> Self {
+impl HostStrtab {
+    pub(super) fn new(base: u64, cfg: u32, sharing: Sharing, ids: &HostIds) -> Self {
         let written = get32(strtab_base_cfg::LOG2SIZE, cfg);
         let log2size = written.min(ids.sid_bits());
         let two_level = ids.two_level() && get32(strtab_base_cfg::FMT, cfg) == strtab_base_cfg::TWO_LEVEL;
@@ -150,7 +150,7 @@ impl HostTable {
     }
 
     /// How the host keeps it.
-    pub(crate) fn sharing(&self) -> Sharing {
+    pub(super) fn sharing(&self) -> Sharing {
         self.sharing
     }
 
@@ -158,7 +158,7 @@ impl HostTable {
     ///
     /// # Errors
     /// No budget to look.
-    pub(crate) fn locate<H: HostMemory>(
+    pub(super) fn locate<H: HostMemory>(
         &self,
         host: &mut H,
         walk: &mut Walk<H::Claim>,
@@ -207,7 +207,7 @@ fn ones(bits: u32) -> u64 {
     1_u64.checked_shl(bits).map_or(u64::MAX, |bit| bit.wrapping_sub(1))
 }
 
-/// Address of an element; bases have at most 52 bits and indices 32, so nothing wraps in practice.
+/// Address of an element; bases have at most 52 bits and indices 32, so it does not wrap.
 fn at(base: u64, index: u64, size: usize) -> u64 {
     base.wrapping_add(index.wrapping_mul(u64::try_from(size).unwrap_or(0)))
 }

@@ -2,11 +2,11 @@
 //!
 //! Hardware reads an entry as separate 64-bit words, so only one dword may change between two invalidations that are
 //! synchronised [S 3.21.3]. Every step below leaves an entry that behaves as the old one, as the new one, or as a silent abort;
-//! the abort is used only when no order of single stores avoids it.
+//! the abort is used only when no order of single stores works.
 
-use super::policy::Ste;
 use crate::spec::ste::{dw0, dw1};
 use crate::spec::{get64, mask64, put64, union64};
+use crate::ste::Ste;
 
 /// One 64-bit store into a live entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub enum Step {
     Dw1(u64),
 }
 
-/// Bits of dword 1 that hardware looks at when dword 0 has this value.
+/// Bits of dword 1 that hardware uses when dword 0 has this value.
 fn used(word0: u64) -> u64 {
     if get64(dw0::V, word0) == 0 {
         return 0;
@@ -29,7 +29,7 @@ fn used(word0: u64) -> u64 {
     }
 }
 
-/// The next store that brings `now` closer to `target`; `None` when hardware cannot tell them apart any more.
+/// The next store that brings `now` closer to `target`; `None` when they are equivalent for hardware.
 ///
 /// After each store the entry has to be invalidated and synchronised before the next. At most three are needed.
 pub fn next_step(now: Ste, target: Ste) -> Option<Step> {

@@ -4,69 +4,65 @@ use crate::platform::Platform;
 
 /// Longest wait for an acknowledgement register, in microseconds.
 ///
-/// The architecture only says "finite time" [S 6.3.9]; Linux allows a second, so a healthy SMMU is never given up early.
-pub(crate) const ACK_TIMEOUT_US: u64 = 1_000_000;
+/// The architecture only says "finite time" [S 6.3.9]; Linux also waits up to a second.
+pub(super) const ACK_TIMEOUT_US: u64 = 1_000_000;
 
 /// The SMMU did not reach the expected state within its bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct TimedOut;
+pub(super) struct TimedOut;
 
 /// One SMMU's registers, memory and clock.
 #[derive(Clone)]
-pub(crate) struct Hw<P> {
+pub(super) struct Hw<P> {
     platform: P,
 }
 
 impl<P: Platform> Hw<P> {
-    pub(crate) fn new(platform: P) -> Self {
+    pub(super) fn new(platform: P) -> Self {
         Self { platform }
     }
 
-    pub(crate) fn platform(&self) -> &P {
+    pub(super) fn platform(&self) -> &P {
         &self.platform
     }
 
-    pub(crate) fn read32(&self, offset: u32) -> u32 {
+    pub(super) fn read32(&self, offset: u32) -> u32 {
         self.platform.read32(offset)
     }
 
-    pub(crate) fn write32(&self, offset: u32, value: u32) {
+    pub(super) fn write32(&self, offset: u32, value: u32) {
         self.platform.write32(offset, value);
     }
 
-    pub(crate) fn write64(&self, offset: u32, value: u64) {
+    pub(super) fn write64(&self, offset: u32, value: u64) {
         self.platform.write64(offset, value);
-    }
-
-    pub(crate) fn alloc(&self, size: usize) -> Option<P::Buffer> {
-        self.platform.alloc(size)
     }
 
     /// Orders everything before it before everything after it: stores to a table before the store of a pointer to it, a
     /// register read before reads of the records that it announced.
-    pub(crate) fn dsb(&self) {
+    pub(super) fn dsb(&self) {
         self.platform.dsb();
     }
 
-    /// Writes a register that lets the SMMU look at memory, or gives memory back to it: the only way to write one.
-    pub(crate) fn publish32(&self, offset: u32, value: u32) {
+    /// Writes a register that makes the SMMU access memory, or returns queue slots to it; the only function that does.
+    pub(super) fn publish32(&self, offset: u32, value: u32) {
         // Orders accesses to tables, queues and records before the register write.
         self.platform.dsb();
         self.platform.write32(offset, value);
     }
 
     /// As [`Hw::publish32`], and waits until `ack` reads as `value`.
-    pub(crate) fn publish_acked(&self, offset: u32, ack: u32, value: u32) -> Result<(), TimedOut> {
+    pub(super) fn publish_acked(&self, offset: u32, ack: u32, value: u32) -> Result<(), TimedOut> {
         self.publish32(offset, value);
         self.wait(ACK_TIMEOUT_US, || self.read32(ack) == value)
     }
 
-    pub(crate) fn now_us(&self) -> u64 {
+    pub(super) fn now_us(&self) -> u64 {
         self.platform.now_us()
     }
 
     /// Waits until `done` is true; at most `bound_us` microseconds.
-    pub(crate) fn wait(&self, bound_us: u64, mut done: impl FnMut() -> bool) -> Result<(), TimedOut> {
+    pub(super) fn wait(&self, bound_us: u64, mut done: impl FnMut() -> bool) -> Result<(), TimedOut> {
         let start = self.platform.now_us();
         loop {
             if done() {
@@ -80,7 +76,7 @@ impl<P: Platform> Hw<P> {
     }
 
     /// Writes `value` to `offset` and waits until `ack` reads as `value`.
-    pub(crate) fn write_acked(&self, offset: u32, ack: u32, value: u32) -> Result<(), TimedOut> {
+    pub(super) fn write_acked(&self, offset: u32, ack: u32, value: u32) -> Result<(), TimedOut> {
         self.write32(offset, value);
         self.wait(ACK_TIMEOUT_US, || self.read32(ack) == value)
     }

@@ -1,25 +1,26 @@
-//! The audit of the shadow stream table: whatever put an entry there, hardware must find it confined.
+//! The audit of the shadow stream table: every entry must be confined by stage 2.
 //!
-//! It asks less than the policy and knows nothing of the host's table: every valid entry aborts or has EL2's stage 2, with no field outside
-//! the list that hosts may choose. Tests and builds that distrust themselves run it after every trap.
+//! It checks less than the policy and does not read the host's table: every valid entry aborts or has EL2's stage 2, and has no
+//! other fields than those that the host may set. Tests and the `ghost` build run it after every trap.
 
 use core::fmt;
 
 use super::link::descriptor_of;
-use super::{BLOCK, Shape, Slot, Strtab, TwoLevel, index};
+use super::{ShadowTable, Shape, Slot, TwoLevel, index};
 use crate::platform::DmaBuffer;
 use crate::spec::ste::{L1STD_SIZE, STE_SIZE, dw0, dw1};
 use crate::spec::{get64, mask64, union64};
+use crate::stream::BLOCK;
 
-/// What is wrong with the table that hardware reads.
+/// What is wrong with the shadow table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StrtabFinding {
-    /// A level-1 descriptor names no table of this block.
+    /// A level-1 descriptor does not point to the table of this block.
     Descriptor {
         /// The block, in units of a level-2 table.
         block: u32,
     },
-    /// An entry is valid and neither aborts nor is confined by EL2's stage 2, or has a field that no host may choose.
+    /// An entry is valid and neither aborts nor is confined by EL2's stage 2, or has a field that the host must not set.
     Entry {
         /// The StreamID, or the index in a table that many blocks share.
         index: u64,
@@ -31,7 +32,7 @@ pub enum StrtabFinding {
 impl fmt::Display for StrtabFinding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Descriptor { block } => write!(f, "level-1 descriptor {block:#x} names a foreign table"),
+            Self::Descriptor { block } => write!(f, "level-1 descriptor {block:#x} points to a wrong table"),
             Self::Entry { index, dw0 } => write!(f, "stream table entry {index:#x} is not confined (dword 0 {dw0:#x})"),
         }
     }
@@ -51,7 +52,7 @@ const DW1: u64 = union64([
     mask64(dw1::SHCFG),
 ]);
 
-impl<B: DmaBuffer> Strtab<B> {
+impl<B: DmaBuffer> ShadowTable<B> {
     /// Checks every entry that hardware can reach.
     ///
     /// # Errors

@@ -1,0 +1,380 @@
+//! The device: registers, command queue and event queue of the SMMU itself. It knows no host.
+//!
+//! Every function is bounded in time. A device that does not complete what it was asked within its bound is failed, for good:
+//! from then on every function that needs it returns the same error at once.
+
+mod cmdq;
+mod evtq;
+mod hw;
+mod invalidate;
+mod log;
+mod program;
+
+use crate::command::Command;
+use crate::errata::Issue;
+use crate::error::SmmuError;
+use crate::fault::FaultRecord;
+use crate::features::Features;
+use crate::platform::Platform;
+use crate::spec::get32;
+use crate::spec::registers::{self as reg, cr0::Cr0, gerror::Gerror, irq_ctrl::IrqCtrl, queue_index};
+use crate::stats::{Stats, bump};
+use cmdq::{Cmdq, CmdqError};
+use evtq::Evtq;
+use hw::Hw;
+pub use invalidate::Stale;
+use log::FaultLog;
+pub use program::TakeOverError;
+
+pub(crate) use evtq::Overflow;
+
+/// Whether to wait when a failed SMMU is set to abort.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum CloseWait {
+    /// Wait up to the timeout of each register.
+    Bounded,
+    /// No: it timed out once, and each access of the host would wait again.
+    None,
+}
+
+/// Registers that say where the stream table is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TableRegisters {
+    /// SMMU_STRTAB_BASE.
+    pub(crate) base: u64,
+    /// SMMU_STRTAB_BASE_CFG.
+    pub(crate) cfg: u32,
+}
+
+/// What hardware's event queue holds, at one point in time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Records {
+    /// SMMU_EVENTQ_PROD.
+    prod: u32,
+    /// Index after the last of them.
+    end: u32,
+    /// Whether records were lost because a write of hardware to the queue was aborted.
+    pub(crate) lost: Overflow,
+}
+
+/// An SMMU under EL2's control.
+pub(crate) struct Device<P: Platform> {
+    hw: Hw<P>,
+    features: Features,
+    vmid: u16,
+    table: TableRegisters,
+    /// CR0ACK as programmed; once the SMMU is failed, a value that it never has.
+    expected: u32,
+    cmdq: Cmdq<P::Buffer>,
+    evtq: Evtq<P::Buffer>,
+    failed: Option<SmmuError>,
+    close_wait: CloseWait,
+    /// Interrupts that are enabled, in SMMU_IRQ_CTRL too once it is programmed.
+    irq_ctrl: IrqCtrl,
+    faults: FaultLog,
+    stats: Stats,
+}
+
+impl<P: Platform + Clone> Clone for Device<P>
+where
+    P::Buffer: Clone,
+{
+    fn clone(&self) -> Self {
+        Self {
+            hw: self.hw.clone(),
+            features: self.features,
+            vmid: self.vmid,
+            table: self.table,
+            expected: self.expected,
+            cmdq: self.cmdq.clone(),
+            evtq: self.evtq.clone(),
+            failed: self.failed,
+            close_wait: self.close_wait,
+            irq_ctrl: self.irq_ctrl,
+            faults: self.faults.clone(),
+            stats: self.stats,
+        }
+    }
+}
+
+impl<P: Platform> Device<P> {
+    /// Allocates the queues and takes the SMMU over, with the stream table of `table`, whose streams have `vmid`. Commands are
+    /// issued as `issue` says.
+    ///
+    /// # Errors
+    /// See [`TakeOverError`].
+    pub(crate) fn take_over(
+        platform: P,
+        features: Features,
+        issue: Issue,
+        vmid: u16,
+        table: TableRegisters,
+    ) -> Result<Self, TakeOverError> {
+        let commands = platform.alloc(cmdq::RING_SIZE).ok_or(TakeOverError::NoMemory)?;
+        let events = platform.alloc(evtq::RING_SIZE).ok_or(TakeOverError::NoMemory)?;
+        let mut device = Self {
+            hw: Hw::new(platform),
+            features,
+            vmid,
+            table,
+            expected: program::cr0_live(&features).bits(),
+            cmdq: Cmdq::new(commands, features.cmdq_log2, features.coherent, issue),
+            evtq: Evtq::new(events, features.evtq_log2, features.coherent),
+            failed: None,
+            close_wait: CloseWait::Bounded,
+            irq_ctrl: IrqCtrl::empty(),
+            faults: FaultLog::new(),
+            stats: Stats::default(),
+        };
+        device.program()?;
+        Ok(device)
+    }
+
+    /// The hardware features.
+    pub(crate) fn features(&self) -> &Features {
+        &self.features
+    }
+
+    /// The platform.
+    #[inline]
+    pub(crate) fn platform(&self) -> &P {
+        self.hw.platform()
+    }
+
+    /// Adds to `stats` what the device counts.
+    pub(crate) fn count(&self, stats: &mut Stats) {
+        self.cmdq.count(stats);
+        stats.faults = self.stats.faults;
+        stats.faults_not_logged = self.stats.faults_not_logged;
+        stats.event_overflows = self.stats.event_overflows;
+        stats.reprograms = self.stats.reprograms;
+        stats.s2_invalidations = self.stats.s2_invalidations;
+    }
+
+    /// The error that marked this SMMU as failed, if any.
+    #[inline]
+    pub(crate) fn failed(&self) -> Option<SmmuError> {
+        self.failed
+    }
+
+    fn usable(&self) -> Result<(), SmmuError> {
+        self.failed.map_or(Ok(()), Err)
+    }
+
+    /// Marks the SMMU as failed.
+    #[cold]
+    fn fail(&mut self, error: SmmuError) -> SmmuError {
+        self.failed = self.failed.or(Some(error));
+        // SMMU_CR0ACK has fewer bits.
+        self.expected = u32::MAX;
+        error
+    }
+
+    /// Whether the SMMU is programmed and not failed: one load. If not, [`Device::recover`] is due.
+    #[inline]
+    pub(crate) fn is_alive(&self) -> bool {
+        self.hw.read32(reg::CR0ACK) == self.expected
+    }
+
+    /// Programs an SMMU again that lost its state; a failed one is kept at abort.
+    ///
+    /// Everything is invalidated afterwards.
+    ///
+    /// # Errors
+    /// It could not be programmed again, now or before: it is failed, and was asked to abort everything if it responds.
+    #[cold]
+    pub(crate) fn recover(&mut self) -> Result<(), SmmuError> {
+        if let Some(error) = self.failed {
+            self.keep_aborting();
+            return Err(error);
+        }
+        bump(&mut self.stats.reprograms);
+        self.program().map_err(|_| self.fail(SmmuError::Reset))
+    }
+
+    /// A failed SMMU is not programmed again; but after a loss of power it may bypass everything, so it is set to abort.
+    ///
+    /// Hardware that does not respond cannot be set to abort; the error that is reported anyway says that it failed. It is waited
+    /// for once. After that each access checks, and writes GBPA again if no update is pending.
+    #[cold]
+    fn keep_aborting(&mut self) {
+        let on = Cr0::from_bits_truncate(self.hw.read32(reg::CR0ACK)).contains(Cr0::SMMUEN);
+        if on || program::is_closed(self.hw.read32(reg::GBPA)) {
+            return;
+        }
+        match self.close_wait {
+            CloseWait::Bounded if self.close().is_err() => self.close_wait = CloseWait::None,
+            CloseWait::Bounded => {}
+            CloseWait::None => self.ask_to_close(),
+        }
+    }
+
+    /// The next wait for GBPA is bounded by its timeout again: before the last access to this SMMU.
+    pub(crate) fn wait_again(&mut self) {
+        self.close_wait = CloseWait::Bounded;
+    }
+
+    /// Clears SMMUEN: GBPA.ABORT, set since take-over, is in force then if hardware responds.
+    pub(crate) fn disable(&mut self) {
+        let cr0 = Cr0::from_bits_truncate(self.hw.read32(reg::CR0ACK)).difference(Cr0::SMMUEN);
+        let _ = self.hw.write_acked(reg::CR0, reg::CR0ACK, cr0.bits());
+    }
+
+    /// Queues a command; waits if the queue is full.
+    ///
+    /// # Errors
+    /// The SMMU is failed, now or before.
+    #[inline]
+    pub(crate) fn push(&mut self, command: Command) -> Result<(), SmmuError> {
+        self.usable()?;
+        self.cmdq.push(&self.hw, command).map_err(|error| self.fail(smmu_error(error)))
+    }
+
+    /// Orders later commands after everything queued so far, without waiting.
+    ///
+    /// # Errors
+    /// The SMMU is failed, now or before.
+    #[inline]
+    pub(crate) fn separate(&mut self) -> Result<(), SmmuError> {
+        self.usable()?;
+        self.cmdq.separate(&self.hw).map_err(|error| self.fail(smmu_error(error)))
+    }
+
+    /// Makes everything queued so far visible to hardware.
+    #[inline]
+    pub(crate) fn submit(&mut self) {
+        self.cmdq.submit(&self.hw);
+    }
+
+    /// Waits until everything queued is complete.
+    ///
+    /// A command that hardware rejected was not executed; everything is invalidated instead, once.
+    ///
+    /// # Errors
+    /// The SMMU is failed, now or before.
+    #[inline]
+    pub(crate) fn sync(&mut self) -> Result<(), SmmuError> {
+        self.usable()?;
+        match self.cmdq.sync(&self.hw) {
+            Ok(()) => Ok(()),
+            Err(error) => self.sync_again(error),
+        }
+    }
+
+    #[cold]
+    fn sync_again(&mut self, error: CmdqError) -> Result<(), SmmuError> {
+        let result = match error {
+            CmdqError::Lost => self.invalidate_everything(),
+            CmdqError::Timeout | CmdqError::Broken | CmdqError::ServiceFailure => Err(error),
+        };
+        result.map_err(|error| self.fail(smmu_error(error)))
+    }
+
+    /// What a command costs a trap.
+    #[inline]
+    pub(crate) fn command_cost(&self) -> u32 {
+        self.cmdq.command_cost()
+    }
+
+    /// What a CMD_SYNC costs a trap.
+    pub(crate) fn sync_cost(&self) -> u32 {
+        self.cmdq.sync_cost()
+    }
+
+    /// What [`Device::separate`] costs a trap.
+    #[inline]
+    pub(crate) fn separate_cost(&self) -> u32 {
+        self.cmdq.separate_cost()
+    }
+
+    /// Enables exactly the interrupts of `wanted`; none, once the SMMU is failed. Returns those that were off before.
+    ///
+    /// Not acknowledged: the interrupt does not come, and the host has to poll; nothing else depends on it.
+    pub(crate) fn set_irq_ctrl(&mut self, wanted: IrqCtrl) -> IrqCtrl {
+        let wanted = if self.failed.is_some() { IrqCtrl::empty() } else { wanted };
+        let before = core::mem::replace(&mut self.irq_ctrl, wanted);
+        if wanted != before {
+            let _ = self.hw.write_acked(reg::IRQ_CTRL, reg::IRQ_CTRLACK, wanted.bits());
+        }
+        wanted.difference(before)
+    }
+
+    /// Remembers which records are in hardware's event queue now.
+    pub(crate) fn mark_records(&mut self) {
+        if self.failed.is_none() {
+            self.evtq.mark(&self.hw);
+        }
+    }
+
+    /// Whether all records that [`Device::mark_records`] found were taken.
+    pub(crate) fn is_past_mark(&self) -> bool {
+        self.evtq.is_past_mark()
+    }
+
+    /// Reads which records hardware has written. An active error stops hardware's queue and its interrupt, so it is acknowledged
+    /// first [S 7.2.1]. Errors of the command queue are handled where it is waited for; MSIs are never configured.
+    pub(crate) fn records(&mut self) -> Records {
+        let gerrorn = self.hw.read32(reg::GERRORN);
+        let active = Gerror::from_bits_truncate(self.hw.read32(reg::GERROR) ^ gerrorn);
+        if active.contains(Gerror::SFM_ERR) {
+            self.fail(SmmuError::ServiceFailure);
+        }
+        let acknowledged = active & Gerror::EVENTQ_ABT_ERR;
+        let lost = if acknowledged.is_empty() { Overflow::None } else { Overflow::Happened };
+        if lost == Overflow::Happened {
+            self.hw.write32(reg::GERRORN, gerrorn ^ acknowledged.bits());
+            bump(&mut self.stats.event_overflows);
+        }
+        let prod = self.evtq.prod(&self.hw);
+        // Orders the read of PROD before the reads of the records that it announced.
+        self.hw.dsb();
+        Records { prod, end: self.evtq.index(prod), lost }
+    }
+
+    /// Whether there is a record that was not taken.
+    pub(crate) fn has_record(&self, records: &Records) -> bool {
+        self.evtq.holds(records.end)
+    }
+
+    /// Takes the next record, counts it and logs it.
+    pub(crate) fn take_record(&mut self, records: &Records) -> Option<FaultRecord> {
+        let record = FaultRecord::decode(self.evtq.pop(records.end)?);
+        bump(&mut self.stats.faults);
+        if !self.faults.push(record) {
+            bump(&mut self.stats.faults_not_logged);
+        }
+        Some(record)
+    }
+
+    /// Whether hardware has dropped records that were not reported yet.
+    pub(crate) fn has_overflowed(&self, records: &Records) -> bool {
+        get32(queue_index::OVERFLOW, records.prod) != self.evtq.acknowledged()
+    }
+
+    /// Frees the slots of the records that were taken. Returns whether hardware has dropped records.
+    pub(crate) fn free_records(&mut self, records: &Records) -> Overflow {
+        let overflow = self.evtq.publish(&self.hw, records.prod);
+        if overflow == Overflow::Happened {
+            bump(&mut self.stats.event_overflows);
+        }
+        overflow
+    }
+
+    /// Whether [`Device::take_fault`] has a record.
+    pub(crate) fn has_fault(&self) -> bool {
+        !self.faults.is_empty()
+    }
+
+    /// Takes the oldest fault record kept for the console.
+    pub(crate) fn take_fault(&mut self) -> Option<FaultRecord> {
+        self.faults.take()
+    }
+}
+
+fn smmu_error(error: CmdqError) -> SmmuError {
+    match error {
+        CmdqError::Timeout => SmmuError::SyncTimeout,
+        CmdqError::Lost | CmdqError::Broken => SmmuError::CommandRejected,
+        CmdqError::ServiceFailure => SmmuError::ServiceFailure,
+    }
+}

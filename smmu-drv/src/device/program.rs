@@ -1,0 +1,162 @@
+//! Take-over: programs an SMMU so that at no time a transaction passes that stage 2 does not confine.
+//!
+//! Firmware may have left it translating, with tables and queues anywhere. So GBPA is set to abort before SMMUEN is cleared:
+//! from then on every transaction aborts until SMMUEN is set again with EL2's own table, in which stage 2 confines every stream.
+//! The same sequence programs an SMMU again that lost its state.
+
+use core::fmt;
+
+use super::Device;
+use super::cmdq::CmdqError;
+use super::hw::{ACK_TIMEOUT_US, Hw, TimedOut};
+use crate::command::Command;
+use crate::features::{Coherency, Features};
+use crate::platform::Platform;
+use crate::spec::registers::{self as reg, cr0::Cr0, cr1, cr2::Cr2, gbpa};
+use crate::spec::{get32, put32, union32};
+
+/// Why a take-over failed. The SMMU is left with GBPA=ABORT if that could be programmed; otherwise it does not respond.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TakeOverError {
+    /// The stage-2 configuration is not valid for this hardware; the SMMU was not written.
+    BadStage2(&'static str),
+    /// The pool is empty; the SMMU was not written.
+    NoMemory,
+    /// A register write was not acknowledged: its offset.
+    NoAck(u32),
+    /// EL2's command queue did not complete the first invalidation.
+    Invalidation,
+}
+
+impl fmt::Display for TakeOverError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BadStage2(what) => write!(f, "stage-2 configuration: {what}"),
+            Self::NoMemory => f.write_str("no memory for SMMU tables and queues; give EL2 a larger pool"),
+            Self::NoAck(offset) => write!(f, "register {offset:#x} was not acknowledged; the SMMU does not answer"),
+            Self::Invalidation => f.write_str("the first invalidation did not complete; the SMMU does not answer"),
+        }
+    }
+}
+
+impl core::error::Error for TakeOverError {}
+
+fn ack(offset: u32) -> impl Fn(TimedOut) -> TakeOverError {
+    move |TimedOut| TakeOverError::NoAck(offset)
+}
+
+impl<P: Platform> Device<P> {
+    /// Programs the hardware from reset with the current tables.
+    pub(super) fn program(&mut self) -> Result<(), TakeOverError> {
+        self.close()?;
+        let hw = &self.hw;
+        hw.write_acked(reg::CR0, reg::CR0ACK, 0).map_err(ack(reg::CR0))?;
+        hw.write_acked(reg::IRQ_CTRL, reg::IRQ_CTRLACK, 0).map_err(ack(reg::IRQ_CTRL))?;
+        hw.write64(reg::GERROR_IRQ_CFG0, 0);
+        hw.write64(reg::EVENTQ_IRQ_CFG0, 0);
+        if self.features.pri() {
+            hw.write64(reg::PRIQ_IRQ_CFG0, 0);
+        }
+        hw.write32(reg::GERRORN, hw.read32(reg::GERROR));
+        hw.write32(reg::CR1, cr1_template(self.features.coherent));
+        hw.write32(reg::CR2, Cr2::PTM.union(Cr2::RECINVSID).bits());
+        hw.write64(reg::STRTAB_BASE, self.table.base);
+        hw.write32(reg::STRTAB_BASE_CFG, self.table.cfg);
+        self.cmdq.reset();
+        hw.write64(reg::CMDQ_BASE, self.cmdq.base());
+        hw.write32(reg::CMDQ_PROD, 0);
+        hw.write32(reg::CMDQ_CONS, 0);
+        hw.publish_acked(reg::CR0, reg::CR0ACK, cr0_before_smmuen(&self.features, Cr0::CMDQEN).bits())
+            .map_err(ack(reg::CR0))?;
+        self.invalidate_everything().map_err(|_| TakeOverError::Invalidation)?;
+        let hw = &self.hw;
+        self.evtq.reset();
+        hw.write64(reg::EVENTQ_BASE, self.evtq.base());
+        hw.write32(reg::EVENTQ_PROD, 0);
+        hw.write32(reg::EVENTQ_CONS, 0);
+        // The interrupt is raised when the queue becomes non-empty [S 3.18.2]: enable it before the first record.
+        if !self.irq_ctrl.is_empty() {
+            // As in Device::set_irq_ctrl, nothing but the interrupt depends on the acknowledgement.
+            let _ = hw.write_acked(reg::IRQ_CTRL, reg::IRQ_CTRLACK, self.irq_ctrl.bits());
+        }
+        let queues = cr0_before_smmuen(&self.features, Cr0::CMDQEN.union(Cr0::EVENTQEN));
+        hw.publish_acked(reg::CR0, reg::CR0ACK, queues.bits()).map_err(ack(reg::CR0))?;
+        hw.publish_acked(reg::CR0, reg::CR0ACK, cr0_live(&self.features).bits()).map_err(ack(reg::CR0))?;
+        Ok(())
+    }
+
+    /// Makes every transaction abort while SMMUEN is 0.
+    pub(super) fn close(&self) -> Result<(), TakeOverError> {
+        set_gbpa_abort(&self.hw)
+    }
+
+    /// As [`Device::close`], without waiting: nothing is written while an earlier update is in progress, which is not allowed
+    /// [S 6.3.14].
+    pub(super) fn ask_to_close(&self) {
+        if gbpa_is_idle(&self.hw) {
+            self.hw.write32(reg::GBPA, GBPA_CLOSED);
+        }
+    }
+
+    /// Invalidates every cached configuration and translation of the non-secure world.
+    pub(super) fn invalidate_everything(&mut self) -> Result<(), CmdqError> {
+        self.cmdq.push(&self.hw, Command::CfgiAll)?;
+        // While streams are active, cached configuration could refill the TLBs [S 4.7.3].
+        self.cmdq.separate(&self.hw)?;
+        self.cmdq.push(&self.hw, Command::TlbiNsnhAll)?;
+        if self.features.hyp() {
+            self.cmdq.push(&self.hw, Command::TlbiEl2All)?;
+        }
+        self.cmdq.sync(&self.hw)
+    }
+}
+
+/// SMMU_CR0 from take-over to power-off.
+pub(super) fn cr0_live(features: &Features) -> Cr0 {
+    cr0_before_smmuen(features, Cr0::SMMUEN.union(Cr0::CMDQEN).union(Cr0::EVENTQEN))
+}
+
+/// `queues`, and ATSCHK where the hardware has ATS.
+///
+/// CR0's fields are updated independently of each other [S 6.3.9]: set by one write, SMMUEN may take effect first, and
+/// Translated traffic would skip the stream table. So ATSCHK is acknowledged before SMMUEN is written, and before the
+/// invalidation that configuration caches need after it changed.
+fn cr0_before_smmuen(features: &Features, queues: Cr0) -> Cr0 {
+    if features.ats() { queues.union(Cr0::ATSCHK) } else { queues }
+}
+
+/// Whether GBPA already aborts all transactions: a value can be read back before its update is complete [S 6.3.14].
+pub(super) fn is_closed(gbpa: u32) -> bool {
+    get32(gbpa::ABORT, gbpa) == 1 && get32(gbpa::UPDATE, gbpa) == 0
+}
+
+/// The write of SMMU_GBPA that terminates everything while SMMUEN is 0.
+const GBPA_CLOSED: u32 = union32([put32(gbpa::UPDATE, 1), put32(gbpa::ABORT, 1)]);
+
+fn gbpa_is_idle<P: Platform>(hw: &Hw<P>) -> bool {
+    get32(gbpa::UPDATE, hw.read32(reg::GBPA)) == 0
+}
+
+/// Terminates everything while SMMUEN is 0 [S 6.3.14]: one write with UPDATE, the flag polled before and after.
+fn set_gbpa_abort<P: Platform>(hw: &Hw<P>) -> Result<(), TakeOverError> {
+    hw.wait(ACK_TIMEOUT_US, || gbpa_is_idle(hw)).map_err(ack(reg::GBPA))?;
+    hw.write32(reg::GBPA, GBPA_CLOSED);
+    hw.wait(ACK_TIMEOUT_US, || gbpa_is_idle(hw)).map_err(ack(reg::GBPA))?;
+    if get32(gbpa::ABORT, hw.read32(reg::GBPA)) == 1 { Ok(()) } else { Err(TakeOverError::NoAck(reg::GBPA)) }
+}
+
+/// Attributes of the SMMU's own accesses: write-back and inner shareable, or non-cacheable where it does not snoop.
+fn cr1_template(coherent: Coherency) -> u32 {
+    let (cache, share) = match coherent {
+        Coherency::Coherent => (cr1::WB, cr1::ISH),
+        Coherency::NonCoherent => (cr1::NC, cr1::OSH),
+    };
+    union32([
+        put32(cr1::TABLE_SH, share),
+        put32(cr1::TABLE_OC, cache),
+        put32(cr1::TABLE_IC, cache),
+        put32(cr1::QUEUE_SH, share),
+        put32(cr1::QUEUE_OC, cache),
+        put32(cr1::QUEUE_IC, cache),
+    ])
+}

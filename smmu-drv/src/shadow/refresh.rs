@@ -1,0 +1,335 @@
+//! How entries get into the shadow table: one, all of a range, or the same for all, in bounded steps.
+//!
+//! Between two stores into a live entry its configuration is invalidated and synchronised, so this part gives commands to the
+//! device. Where the host's entries come from it does not know: it asks [`Entries`].
+
+use super::change::{Step, next_step};
+use super::{ShadowTable, Shared};
+use crate::budget::{self, Budget, Unfinished};
+use crate::command::{Command, Depth};
+use crate::device::Device;
+use crate::error::SmmuError;
+use crate::platform::{DmaBuffer, Platform};
+use crate::spec::low32;
+use crate::stats::bump;
+use crate::ste::{Group, Judged, Ste};
+use crate::stream::{BLOCK, Cursor, GROUP, GROUP_U32, LOG2_GROUP, SPLIT, next_block};
+
+/// Where checked entries come from.
+pub(crate) trait Entries {
+    /// Fetches and checks `count` entries from `sid` on; they lie in one group.
+    ///
+    /// # Errors
+    /// The budget does not suffice.
+    fn group(&mut self, budget: &mut Budget, sid: u32, count: usize) -> Result<Group, Unfinished>;
+}
+
+/// What became of a single entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Entered {
+    /// It is in the table, and its invalidation is queued.
+    Done,
+    /// Its block has to be refreshed as a whole.
+    NeedsBlock,
+}
+
+impl<B: DmaBuffer> ShadowTable<B> {
+    /// Everything queued up to now, invalidations of this table included, is complete.
+    #[inline]
+    pub(crate) fn synchronised(&mut self) {
+        self.cfgi_pending = false;
+        self.reap();
+    }
+
+    /// The SMMU was programmed again: nothing of this table is cached.
+    #[cold]
+    pub(crate) fn forgotten(&mut self) {
+        self.cover(None);
+        self.synchronised();
+    }
+
+    /// Makes every stream abort; complete when the next CMD_SYNC is.
+    ///
+    /// # Errors
+    /// The SMMU is failed.
+    pub(crate) fn abort_all<P: Platform<Buffer = B>>(&mut self, device: &mut Device<P>) -> Result<(), SmmuError> {
+        if self.is_two_level() {
+            for block in 0..self.blocks() {
+                self.set_shared(block, Shared::Abort);
+            }
+        } else {
+            let abort = self.shared_ste(Shared::Abort);
+            for sid in 0..self.streams() {
+                let Ok(sid) = u32::try_from(sid) else { break };
+                self.store(sid, Step::Dw0(abort.dw0));
+            }
+        }
+        self.invalidate_all(device)
+    }
+
+    /// Enters the host's entry for `sid`, and invalidates it to `depth`. A block that has no private table yet, or whose level-1
+    /// descriptor is gone, is left alone.
+    ///
+    /// # Errors
+    /// The budget is used up before all stores were made, or the SMMU is failed.
+    #[inline]
+    pub(crate) fn enter<P: Platform<Buffer = B>>(
+        &mut self,
+        device: &mut Device<P>,
+        budget: &mut Budget,
+        sid: u32,
+        depth: Depth,
+        entry: Judged,
+    ) -> Result<Entered, Unfinished> {
+        let target = match entry {
+            Judged::Entry(target) => target,
+            Judged::Unmapped if self.is_two_level() => return Ok(Entered::NeedsBlock),
+            Judged::Unmapped => self.fixed.invalid(),
+        };
+        let Some(now) = self.read(sid) else {
+            // A linear table has an entry for every StreamID that is in range.
+            return Ok(if self.is_two_level() { Entered::NeedsBlock } else { Entered::Done });
+        };
+        // Nearly always one store at most, whose invalidation is the host's own.
+        if let Some(step) = next_step(now, target) {
+            if next_step(now.after(step), target).is_some() {
+                self.update(device, budget, sid, &[target])?;
+            } else {
+                self.before_store(device, budget)?;
+                self.store(sid, step);
+            }
+        }
+        device.push(Command::CfgiSte { sid, depth })?;
+        self.cfgi_pending = true;
+        Ok(Entered::Done)
+    }
+
+    /// Refreshes the streams from `cursor` to before `end`, which ends a block.
+    ///
+    /// # Errors
+    /// The budget is used up, and `cursor` says where to continue; or the SMMU is failed.
+    pub(crate) fn refresh<P: Platform<Buffer = B>>(
+        &mut self,
+        device: &mut Device<P>,
+        budget: &mut Budget,
+        entries: &mut impl Entries,
+        cursor: &mut Cursor,
+        end: u64,
+    ) -> Result<(), Unfinished> {
+        while cursor.next < end
+            && let Some(block) = self.block_at(cursor.next)
+        {
+            self.refresh_block(device, budget, entries, block, cursor)?;
+        }
+        Ok(())
+    }
+
+    /// Sets all streams from `cursor` on to the same entry.
+    ///
+    /// # Errors
+    /// As [`ShadowTable::refresh`].
+    pub(crate) fn share<P: Platform<Buffer = B>>(
+        &mut self,
+        device: &mut Device<P>,
+        budget: &mut Budget,
+        cursor: &mut Cursor,
+        shared: Shared,
+    ) -> Result<(), Unfinished> {
+        while let Some(block) = self.block_at(cursor.next) {
+            budget.charge(budget::BLOCK)?;
+            if self.is_two_level() {
+                self.set_shared(block, shared);
+                cursor.next = next_block(block);
+            } else {
+                // Group by group, as entries of the host. The table may end within one.
+                let count = self.group(cursor.next, next_block(block));
+                let ste = self.shared_ste(shared);
+                budget.charge(budget::ENTRY.saturating_mul(GROUP_U32))?;
+                self.update(device, budget, low32(cursor.next), [ste; GROUP].get(..count).unwrap_or(&[]))?;
+                cursor.next = cursor.next.saturating_add(u64::from(GROUP_U32));
+            }
+        }
+        Ok(())
+    }
+
+    /// Queues `command`, an invalidation of entries that were refreshed.
+    ///
+    /// # Errors
+    /// The SMMU is failed.
+    pub(crate) fn invalidate<P: Platform<Buffer = B>>(
+        &mut self,
+        device: &mut Device<P>,
+        command: Command,
+    ) -> Result<(), SmmuError> {
+        device.push(command)?;
+        self.cfgi_pending = true;
+        Ok(())
+    }
+
+    /// Queues an invalidation of the configuration of every stream.
+    ///
+    /// # Errors
+    /// The SMMU is failed.
+    pub(crate) fn invalidate_all<P: Platform<Buffer = B>>(&mut self, device: &mut Device<P>) -> Result<(), SmmuError> {
+        device.push(Command::CfgiAll)?;
+        self.cfgi_pending = true;
+        self.cover(None);
+        Ok(())
+    }
+
+    /// The block of `sid`; `None` beyond the table.
+    fn block_at(&self, sid: u64) -> Option<u32> {
+        (sid < self.streams()).then(|| low32(sid) >> SPLIT)
+    }
+
+    /// How many entries of the group at `sid` lie below `end` and in the table.
+    fn group(&self, sid: u64, end: u64) -> usize {
+        let end = end.min(self.streams());
+        usize::try_from(end.saturating_sub(sid)).unwrap_or(GROUP).min(GROUP)
+    }
+
+    /// Refreshes a block from `cursor` on: one group of a private one, another as a whole.
+    fn refresh_block<P: Platform<Buffer = B>>(
+        &mut self,
+        device: &mut Device<P>,
+        budget: &mut Budget,
+        entries: &mut impl Entries,
+        block: u32,
+        cursor: &mut Cursor,
+    ) -> Result<(), Unfinished> {
+        // One command at most, besides those that are synchronised one by one.
+        budget.charge(budget::BLOCK.max(device.command_cost()))?;
+        let end = next_block(block).min(self.streams());
+        if !self.is_private(block) {
+            self.prepare_block(device, budget, entries, block)?;
+            *cursor = Cursor::at(end);
+            return Ok(());
+        }
+        let count = self.group(cursor.next, end);
+        let group = entries.group(budget, low32(cursor.next), count)?;
+        self.update(device, budget, low32(cursor.next), group.targets.get(..count).unwrap_or(&[]))?;
+        cursor.mapped |= group.mapped;
+        cursor.next = cursor.next.saturating_add(u64::from(GROUP_U32));
+        if cursor.next >= end {
+            if !cursor.mapped {
+                self.detach_block(device, block)?;
+            }
+            *cursor = Cursor::at(end);
+        }
+        Ok(())
+    }
+
+    /// Allocates a private table with the host's entries for a block, if there are any.
+    fn prepare_block<P: Platform<Buffer = B>>(
+        &mut self,
+        device: &mut Device<P>,
+        budget: &mut Budget,
+        entries: &mut impl Entries,
+        block: u32,
+    ) -> Result<(), Unfinished> {
+        let end = next_block(block).min(self.streams());
+        let mut prepared = None;
+        let mut sid = u64::from(block << SPLIT);
+        while sid < end {
+            let count = self.group(sid, end);
+            let group = entries.group(budget, low32(sid), count)?;
+            if group.mapped && prepared.is_none() {
+                budget.charge(budget::TABLE)?;
+                prepared = self.prepare(device.platform());
+                if prepared.is_none() {
+                    // No memory: the streams of this block abort.
+                    bump(&mut self.no_memory);
+                    break;
+                }
+            }
+            if let Some(table) = prepared.as_mut().filter(|_| group.mapped) {
+                for (index, ste) in (low32(sid)..=u32::MAX).zip(group.targets.iter().take(count)) {
+                    self.prepare_entry(table, index & (BLOCK - 1), *ste);
+                }
+            }
+            sid = sid.saturating_add(u64::from(GROUP_U32)).max(group.until);
+        }
+        match prepared {
+            Some(table) => {
+                self.attach(device.platform(), block, table);
+                self.invalidate_block(device, block)?;
+            }
+            None => self.detach_block(device, block)?,
+        }
+        Ok(())
+    }
+
+    /// Nothing of the block is mapped, or there is no memory for it.
+    fn detach_block<P: Platform<Buffer = B>>(&mut self, device: &mut Device<P>, block: u32) -> Result<(), SmmuError> {
+        if self.is_two_level() && self.set_shared(block, Shared::None) {
+            self.invalidate_block(device, block)?;
+        }
+        Ok(())
+    }
+
+    fn invalidate_block<P: Platform<Buffer = B>>(
+        &mut self,
+        device: &mut Device<P>,
+        block: u32,
+    ) -> Result<(), SmmuError> {
+        self.cfgi_pending = true;
+        device.push(Command::CfgiSteRange { sid: block << SPLIT, range: SPLIT - 1 })?;
+        self.cover(Some(block));
+        Ok(())
+    }
+
+    /// Completes the invalidations that are queued: a store before this one must be complete everywhere.
+    #[inline]
+    fn before_store<P: Platform<Buffer = B>>(
+        &mut self,
+        device: &mut Device<P>,
+        budget: &mut Budget,
+    ) -> Result<(), Unfinished> {
+        if self.cfgi_pending {
+            budget.charge(device.sync_cost())?;
+            device.sync()?;
+            self.synchronised();
+        }
+        Ok(())
+    }
+
+    /// Updates consecutive live entries, one store per entry between two synchronised invalidations.
+    fn update<P: Platform<Buffer = B>>(
+        &mut self,
+        device: &mut Device<P>,
+        budget: &mut Budget,
+        first: u32,
+        targets: &[Ste],
+    ) -> Result<(), Unfinished> {
+        // Three stores at most; the fourth round finds nothing left to do.
+        for _ in 0..4 {
+            let mut stored = false;
+            let mut more = false;
+            for (sid, target) in (first..=u32::MAX).zip(targets) {
+                let Some(now) = self.read(sid) else {
+                    continue;
+                };
+                let Some(step) = next_step(now, *target) else {
+                    continue;
+                };
+                if !stored {
+                    self.before_store(device, budget)?;
+                }
+                self.store(sid, step);
+                stored = true;
+                more |= next_step(now.after(step), *target).is_some();
+            }
+            if stored {
+                device.push(match targets.len() {
+                    1 => Command::CfgiSte { sid: first, depth: Depth::Leaf },
+                    _ => Command::CfgiSteRange { sid: first, range: LOG2_GROUP - 1 },
+                })?;
+                self.cfgi_pending = true;
+            }
+            if !more {
+                break;
+            }
+        }
+        Ok(())
+    }
+}

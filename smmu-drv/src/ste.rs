@@ -1,0 +1,62 @@
+//! Shadow entries: what stands between the check of a host's entry and the table that hardware reads.
+
+use crate::spec::ste::dw0;
+use crate::spec::{put64, union64};
+use crate::stream::GROUP;
+
+/// The two dwords of a shadow entry that differ between streams. Only a check of a host's entry, or [`Fixed`], makes one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ste {
+    /// V, Config and the context descriptor table.
+    pub dw0: u64,
+    /// Attributes of stage 1 and of events.
+    pub dw1: u64,
+}
+
+/// The entries that do not depend on the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fixed {
+    /// Dword 1 of every entry.
+    pub dw1: u64,
+}
+
+impl Fixed {
+    /// The shadow of an entry that hardware must answer with C_BAD_STE.
+    pub fn invalid(self) -> Ste {
+        Ste { dw0: 0, dw1: self.dw1 }
+    }
+
+    /// The shadow of a silent abort.
+    pub fn abort(self) -> Ste {
+        Ste { dw0: valid(dw0::CONFIG_ABORT), dw1: self.dw1 }
+    }
+
+    /// The shadow of a bypass: stage 2 only.
+    pub fn stage2(self) -> Ste {
+        Ste { dw0: valid(dw0::CONFIG_S2), dw1: self.dw1 }
+    }
+}
+
+/// Dword 0 of a valid entry with `config` and nothing else.
+pub(crate) fn valid(config: u64) -> u64 {
+    union64([put64(dw0::V, 1), put64(dw0::CONFIG, config)])
+}
+
+/// The host's entry for one stream, checked: its shadow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Judged {
+    /// The host has no entry there, or it could not be read.
+    Unmapped,
+    /// There is one; this is its shadow, an invalid entry if it is invalid or illegal.
+    Entry(Ste),
+}
+
+/// The host's entries for consecutive streams, from one fetch, checked.
+pub(crate) struct Group {
+    /// Their shadows; invalid entries where there is none.
+    pub(crate) targets: [Ste; GROUP],
+    /// Some entry exists and could be read.
+    pub(crate) mapped: bool,
+    /// No entry exists below this StreamID.
+    pub(crate) until: u64,
+}
