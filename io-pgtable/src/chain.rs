@@ -3,7 +3,7 @@
 //! A list needs no memory of its own: the link is in the first descriptor of each table. Bit 0 of a link is clear, so a
 //! walker that still reaches a detached table reads an invalid descriptor there.
 
-use crate::Pa;
+use crate::addr::Pa;
 use crate::desc::{self, ADDR};
 use crate::granule::{Granule, Level};
 use crate::pte::{Fresh, Table, TableMemory};

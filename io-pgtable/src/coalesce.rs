@@ -2,6 +2,8 @@
 //!
 //! The reverse of a split. Not part of `map`, so that callers who do not need it have no cost.
 
+use crate::addr::{Iova, Pa};
+use crate::cfg::Bbm;
 use crate::chain::Fate;
 use crate::desc::{self, ADDR};
 use crate::granule::{At, Granule, L2, Level};
@@ -9,7 +11,6 @@ use crate::pte::{Table, TableMemory};
 use crate::regime::Regime;
 use crate::table::{IoPgtable, from_start};
 use crate::tlb::{TlbError, TlbOps, TlbRange, TlbScope};
-use crate::{Bbm, Iova, Pa};
 
 /// What one step replaced.
 struct Merged {

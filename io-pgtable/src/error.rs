@@ -2,7 +2,9 @@
 
 use core::fmt;
 
-use crate::{Iova, Quirks, TlbError};
+use crate::addr::Iova;
+use crate::cfg::Quirks;
+use crate::tlb::TlbError;
 
 /// Why a table could not be created. Nothing is allocated then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

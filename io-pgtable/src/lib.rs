@@ -57,9 +57,10 @@
 //! - Two deviations from Linux: no-execute at stage 2 is XN\[1:0\] = 0b10 where Linux writes 0b11, which lets EL1 execute
 //!   on hardware with `FEAT_XNX`; and a table that becomes empty is freed, where Linux keeps it.
 //!
-//! The modules, from the bottom: `desc`, `granule`, `regime` and `out` are layouts; `pte` is all of the unsafe code;
-//! `chain` has the lists of unlinked tables; `map`, `build`, `unmap`, `across`, `split` and `coalesce` change tables;
-//! `walk` reads them; `pages` has Linux's `map_pages` and `unmap_pages`.
+//! The modules, from the bottom: `desc`, `granule`, `regime` and `out` are layouts; `range` is arithmetic on the range of
+//! a call; `pte` is all of the unsafe code; `chain` has the lists of unlinked tables. `map` and `unmap` check first, then
+//! apply what cannot fail any more, with `build` and `split` for new tables; `fast` is their common case, in one pass.
+//! `coalesce` and `destroy` change tables too; `walk` reads them; `pages` has Linux's `map_pages` and `unmap_pages`.
 #![no_std]
 #![deny(unsafe_code)]
 #![cfg_attr(
@@ -81,15 +82,19 @@ extern crate std;
 #[cfg(test)]
 extern crate self as io_pgtable;
 
-mod across;
 mod addr;
 mod attrs;
 mod build;
 mod cfg;
 mod chain;
 mod coalesce;
+#[cfg(test)]
+#[path = "../tests/common/mod.rs"]
+mod common;
 mod desc;
+mod destroy;
 mod error;
+mod fast;
 mod granule;
 mod map;
 #[cfg(test)]
@@ -97,8 +102,8 @@ mod observed;
 mod out;
 mod pages;
 mod pte;
+mod range;
 mod regime;
-mod run;
 mod split;
 mod table;
 mod tlb;

@@ -1,29 +1,26 @@
-//! Mapping: the entry points, and the fast paths for existing tables. The slow path, which allocates tables, is in
-//! `build`.
+//! Mapping: check, then apply.
+//!
+//! The check changes nothing and counts the tables that are missing. They are allocated before the first store, so that
+//! nothing can fail after it. Missing tables are built privately and linked by one store (`build`).
 
+use crate::addr::{Iova, Pa};
+use crate::attrs::Attrs;
+use crate::build::tables_for;
+use crate::chain::TableList;
 use crate::desc::{self, VALID};
 use crate::error::MapError;
-use crate::granule::{At, Granule, L0, Level};
+use crate::granule::{At, Granule, Level};
 use crate::pte::{Table, TableMemory};
+use crate::range::{Run, size_of_leaves};
 use crate::regime::Regime;
-use crate::run::Run;
 use crate::table::{IoPgtable, from_start};
-use crate::{Attrs, Iova, Pa};
 
-/// A descriptor of a live table, and its value when the walk read it.
-#[derive(Clone, Copy)]
-pub(crate) struct Slot {
-    pub(crate) table: Table,
-    pub(crate) index: usize,
-    pub(crate) desc: u64,
-}
-
-/// Result of the fast path.
-pub(crate) enum FastPath {
-    Done,
-    Overlap,
-    /// A table is missing, or leaves of several levels are needed.
-    NeedsSlowPath,
+/// A checked mapping.
+struct MapPlan {
+    /// Nothing is mapped in it.
+    run: Run,
+    /// Tables that are missing, exactly.
+    tables: usize,
 }
 
 impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
@@ -48,69 +45,15 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         attrs: Attrs,
         sizes: u64,
     ) -> Result<(), MapError> {
-        if size & sizes == size && self.map_single(iova, pa, size, attrs) {
+        if self.map_fast(iova, pa, size, attrs, sizes) {
             self.mem.publish();
             return Ok(());
         }
-        self.map_run(iova, pa, size, attrs, sizes)
-    }
-
-    /// Maps one leaf if a table for it exists. Out of line, as `map_run` is, so that choosing between them is cheap.
-    #[inline(never)]
-    fn map_single(&self, iova: Iova, pa: Pa, size: u64, attrs: Attrs) -> bool {
-        from_start!(self, L => self.map_one::<L>(iova, pa, size, attrs))
-    }
-
-    /// Maps one leaf into a table that exists. `false`: not done; the other paths determine why.
-    ///
-    /// It calls no function, so it needs few registers: half of all calls take this path.
-    #[inline(always)]
-    fn map_one<L: Level>(&self, iova: Iova, pa: Pa, size: u64, attrs: Attrs) -> bool {
-        let input = iova.0 ^ self.top;
-        let high = (input & self.input_high) | (pa.0 & self.output_high);
-        let Some(bits) = R::leaf_bits(self.cfg.quirks, attrs) else { return false };
-        if high != 0 || (iova.0 | pa.0) & size.wrapping_sub(1) != 0 {
-            return false;
-        }
-        self.map_one_below::<L>(self.root_table(), None, input, size, pa.0 | bits)
-    }
-
-    #[inline(always)]
-    fn map_one_below<L: Level>(&self, table: Table, parent: Option<Slot>, iova: u64, size: u64, leaf: u64) -> bool {
-        let index = table.index(iova, At::<R::Granule, L>::SHIFT);
-        let desc = table.load(index);
-        if !L::LAST && desc & desc::TYPE == desc::TABLE {
-            let child = Table::child::<R::Granule, M>(&self.mem, desc);
-            return self.map_one_below::<L::Next>(child, Some(Slot { table, index, desc }), iova, size, leaf);
-        }
-        if desc & VALID != 0 || size != At::<R::Granule, L>::SIZE || !At::<R::Granule, L>::LEAF {
-            return false;
-        }
-        table.store(index, leaf | if L::LAST { desc::PAGE } else { desc::BLOCK });
-        self.clean(table, index, 1);
-        if let Some(above) = parent {
-            above.table.store(above.index, desc::add_count::<R::Granule>(above.desc, 1));
-        }
-        true
-    }
-
-    /// Maps any range.
-    #[inline(never)]
-    fn map_run(&mut self, iova: Iova, pa: Pa, size: u64, attrs: Attrs, sizes: u64) -> Result<(), MapError> {
-        let mut run = self.run(iova, pa, size, attrs)?;
-        run.sizes = sizes;
-        match self.map_fast::<L0>(self.root_table(), None, run) {
-            FastPath::Done => {}
-            FastPath::Overlap => return Err(self.overlap(iova, size)),
-            FastPath::NeedsSlowPath => self.map_slow(iova, run.iova, run.pa, run.size, run.bits, run.sizes)?,
-        }
-        self.mem.publish();
-        Ok(())
+        self.map_any(iova, pa, size, attrs, sizes)
     }
 
     /// Checks the arguments and hoists what all leaves share.
-    #[inline]
-    fn run(&self, iova: Iova, pa: Pa, size: u64, attrs: Attrs) -> Result<Run, MapError> {
+    fn run(&self, iova: Iova, pa: Pa, size: u64, attrs: Attrs, sizes: u64) -> Result<Run, MapError> {
         if size == 0 || (iova.0 | pa.0 | size) & R::Granule::PAGE.wrapping_sub(1) != 0 {
             return Err(MapError::Misaligned);
         }
@@ -120,59 +63,94 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
             return Err(MapError::OutOfRange);
         }
         let bits = R::leaf_bits(self.cfg.quirks, attrs).ok_or(MapError::BadProt)?;
-        Ok(Run { iova: input, pa: pa.0, size, bits, sizes: 0 })
+        Ok(Run { iova: input, pa: pa.0, size, bits, sizes })
     }
 
-    /// The error for a range in which something is mapped.
-    #[cold]
+    /// Maps any range: checks, allocates, applies.
     #[inline(never)]
-    pub(crate) fn overlap(&self, iova: Iova, size: u64) -> MapError {
-        let first = self.leaves(iova, size).next();
-        MapError::Overlap { iova: first.map_or(iova, |leaf| leaf.iova.max(iova)), mapped: 0 }
+    pub(crate) fn map_any(&mut self, iova: Iova, pa: Pa, size: u64, attrs: Attrs, sizes: u64) -> Result<(), MapError> {
+        let plan = self.plan_map(self.run(iova, pa, size, attrs, sizes)?)?;
+        let spares = self.alloc_spares(plan.tables).ok_or(MapError::NoMemory)?;
+        self.apply_map(&plan, spares);
+        Ok(())
     }
 
-    /// Maps leaves of one level into one table that exists: no allocation, no second pass.
-    #[inline(always)]
-    fn map_fast<L: Level>(&self, mut table: Table, mut parent: Option<Slot>, run: Run) -> FastPath {
-        if self.has_level::<L>() {
-            let shift = At::<R::Granule, L>::SHIFT;
-            let index = table.index(run.iova, shift);
+    fn plan_map(&self, run: Run) -> Result<MapPlan, MapError> {
+        let (root, mut tables) = (self.root_table(), 0);
+        if from_start!(self, L => self.check_map::<L>(root, run, &mut tables)) {
+            return Ok(MapPlan { run, tables });
+        }
+        let iova = Iova(run.iova | self.top);
+        let first = self.leaves(iova, run.size).next();
+        Err(MapError::Overlap { iova: first.map_or(iova, |leaf| leaf.iova.max(iova)), mapped: 0 })
+    }
+
+    /// Whether nothing is mapped in the run; adds the missing tables to `tables`.
+    fn check_map<L: Level>(&self, table: Table, mut run: Run, tables: &mut usize) -> bool {
+        while run.size != 0 {
+            let index = table.index(run.iova, At::<R::Granule, L>::SHIFT);
+            let n = run.leaves::<R::Granule, L>(table.left(index));
+            if n != 0 {
+                if !table.vacant(index, n) {
+                    return false;
+                }
+                run = run.after(size_of_leaves::<R::Granule, L>(n));
+                continue;
+            }
+            let head = run.head::<R::Granule, L>();
             let desc = table.load(index);
-            if L::LAST || desc & desc::TYPE != desc::TABLE {
-                return self.map_here::<L>(Slot { table, index, desc }, parent, run);
+            if desc & VALID == 0 {
+                *tables = tables.saturating_add(tables_for::<R::Granule, L::Next>(head));
+            } else {
+                if L::LAST || desc & desc::TYPE != desc::TABLE {
+                    return false;
+                }
+                let child = Table::child::<R::Granule, M>(&self.mem, desc);
+                if !self.check_map::<L::Next>(child, head, tables) {
+                    return false;
+                }
             }
-            let last = run.iova.wrapping_add(run.size.wrapping_sub(1));
-            if (run.iova ^ last).wrapping_shr(shift) != 0 {
-                return self.map_across::<L>(Slot { table, index, desc }, run);
-            }
-            parent = Some(Slot { table, index, desc });
-            table = Table::child::<R::Granule, M>(&self.mem, desc);
+            run = run.after(head.size);
         }
-        self.map_fast::<L::Next>(table, parent, run)
+        true
     }
 
-    /// Maps leaves of level `L` from `at` on, which all are in one table.
-    #[inline(always)]
-    fn map_here<L: Level>(&self, at: Slot, parent: Option<Slot>, run: Run) -> FastPath {
-        if at.desc & VALID != 0 {
-            return FastPath::Overlap;
+    /// Maps a checked run with as many spare tables as it needs.
+    fn apply_map(&self, plan: &MapPlan, mut spares: TableList) {
+        let root = self.root_table();
+        from_start!(self, L => self.fill_live::<L>(root, plan.run, &mut spares));
+        debug_assert!(spares == TableList::EMPTY, "the check counts the tables exactly");
+        self.mem.publish();
+    }
+
+    /// Maps a checked run into a live table; returns how many of its descriptors became valid.
+    fn fill_live<L: Level>(&self, table: Table, mut run: Run, spares: &mut TableList) -> usize {
+        let mut added = 0usize;
+        while run.size != 0 {
+            let index = table.index(run.iova, At::<R::Granule, L>::SHIFT);
+            let n = run.leaves::<R::Granule, L>(table.left(index));
+            if n != 0 {
+                table.store_run(index, n, run.desc::<L>(), At::<R::Granule, L>::SIZE);
+                self.clean(table, index, n);
+                added = added.wrapping_add(n);
+                run = run.after(size_of_leaves::<R::Granule, L>(n));
+                continue;
+            }
+            let head = run.head::<R::Granule, L>();
+            let desc = table.load(index);
+            if desc & VALID == 0 {
+                // Never `None` after the check.
+                let Some(built) = self.build::<L::Next>(head, spares) else { break };
+                self.link(table, index, built);
+                added = added.wrapping_add(1);
+            } else if !L::LAST {
+                let child = Table::child::<R::Granule, M>(&self.mem, desc);
+                let n = u64::try_from(self.fill_live::<L::Next>(child, head, spares)).unwrap_or(0);
+                // Walkers ignore the count, so no cache clean is needed.
+                table.store(index, desc::add_count::<R::Granule>(desc, n));
+            }
+            run = run.after(head.size);
         }
-        // Pages are always possible.
-        let possible = At::<R::Granule, L>::LEAF && run.sizes & At::<R::Granule, L>::SIZE != 0;
-        let aligned = (run.iova | run.pa | run.size) & At::<R::Granule, L>::OFFSET == 0;
-        if !(L::LAST || possible && aligned) {
-            return FastPath::NeedsSlowPath;
-        }
-        let n = usize::try_from(run.size.wrapping_shr(At::<R::Granule, L>::SHIFT)).unwrap_or(0);
-        let stored = at.table.store_vacant(at.index, n, run.desc::<L>(), At::<R::Granule, L>::SIZE);
-        if !stored {
-            return FastPath::Overlap;
-        }
-        self.clean(at.table, at.index, n);
-        if let Some(above) = parent {
-            let n = u64::try_from(n).unwrap_or(0);
-            above.table.store(above.index, desc::add_count::<R::Granule>(above.desc, n));
-        }
-        FastPath::Done
+        added
     }
 }

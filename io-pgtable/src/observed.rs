@@ -2,15 +2,12 @@
 //! walker tries every combination, at addresses that the operation may and may not change, through the caches and in
 //! memory.
 
-#[path = "../tests/common/mod.rs"]
-mod common;
-
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::vec::Vec;
 
-use common::{NotSnooping, Random, Reader, Snooping, Walker, operations};
+use crate::common::{NotSnooping, Random, Reader, Snooping, Walker, operations};
 
 use crate::pte::TableMemory;
 use crate::pte::observer::{Event, observe};

@@ -1,6 +1,6 @@
 //! Output configuration, as in Linux's `struct io_pgtable_cfg`, for registers, a context descriptor or an STE.
 
-use crate::Pa;
+use crate::addr::Pa;
 
 /// `MAIR_ELx`, or the MAIR of a context descriptor, that stage-1 tables of this crate index (the values of Linux):
 /// 0 normal non-cacheable, 1 normal write-back, 2 device-nGnRE, 3 inner non-cacheable outer write-back.

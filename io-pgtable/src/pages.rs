@@ -1,12 +1,13 @@
 //! The operations with the names and the meaning of Linux's `io_pgtable_ops`: pages of one size, and a count.
 
+use crate::addr::{Iova, Pa};
+use crate::attrs::Attrs;
 use crate::error::{MapError, UnmapError};
 use crate::granule::Granule;
 use crate::pte::TableMemory;
 use crate::regime::Regime;
 use crate::table::IoPgtable;
 use crate::tlb::TlbOps;
-use crate::{Attrs, Iova, Pa};
 
 impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
     /// Maps `count` leaves of `page_size` bytes each, and of no other size, from `iova` to `pa`.

@@ -9,8 +9,8 @@
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use crate::Pa;
-use crate::desc::{ADDR, BLOCK, TYPE, VALID};
+use crate::addr::Pa;
+use crate::desc::{ADDR, TYPE, VALID};
 use crate::granule::Granule;
 
 #[cfg(any(test, feature = "heap"))]
@@ -121,22 +121,23 @@ impl Table {
         unsafe { core::slice::from_raw_parts(self.base.as_ptr().add(first).cast::<AtomicU64>(), n) }
     }
 
+    /// Where descriptor `index` is (taken modulo the table size).
     #[inline]
-    fn slot(&self, index: usize) -> &AtomicU64 {
-        // SAFETY: (1)-(3) as in `slots`: the masked index is inside the live table.
-        unsafe { AtomicU64::from_ptr(self.base.as_ptr().add(index & self.mask)) }
+    pub(crate) fn slot(self, index: usize) -> Slot {
+        // SAFETY: (1) the masked index is inside the live table, which is one allocation.
+        Slot(unsafe { self.base.add(index & self.mask) })
     }
 
     /// Loads descriptor `index` (taken modulo the table size).
     #[inline]
     pub(crate) fn load(self, index: usize) -> u64 {
-        self.slot(index).load(Ordering::Relaxed)
+        self.slot(index).load()
     }
 
     /// Stores a descriptor that links no new table.
     #[inline]
     pub(crate) fn store(self, index: usize, desc: u64) {
-        set(self.slot(index), desc);
+        self.slot(index).store(desc);
     }
 
     /// Stores a descriptor that leads to a table. The table's content is visible before the descriptor: the barrier is
@@ -144,34 +145,13 @@ impl Table {
     #[inline]
     pub(crate) fn link<M: TableMemory>(self, mem: &M, index: usize, desc: u64) {
         mem.publish();
-        set(self.slot(index), desc);
+        self.slot(index).store(desc);
     }
 
     /// Stores `n` descriptors from `first`, one after the other, each `step` above the one before.
     #[inline]
     pub(crate) fn store_run(self, first: usize, n: usize, desc: u64, step: u64) {
         store_all(self.slots(first, n), desc, step);
-    }
-
-    /// As `store_run`, but stores nothing if one of them is valid.
-    #[inline(always)]
-    pub(crate) fn store_vacant(self, first: usize, n: usize, desc: u64, step: u64) -> bool {
-        let vacant = self.differing(first, n, 0) & VALID == 0;
-        if vacant {
-            self.store_run(first, n, desc, step);
-        }
-        vacant
-    }
-
-    /// Makes `n` descriptors from `first` invalid, but stores nothing if one of them is not a block.
-    #[inline(always)]
-    pub(crate) fn clear_blocks(self, first: usize, n: usize) -> bool {
-        // `black_box`: otherwise the compiler packs the two relevant bits of each word, which is slower.
-        let blocks = core::hint::black_box(self.differing(first, n, BLOCK)) & TYPE == 0;
-        if blocks {
-            self.clear_run(first, n);
-        }
-        blocks
     }
 
     /// Makes `n` descriptors from `first` invalid, one after the other.
@@ -205,14 +185,14 @@ impl Table {
         any_of(self.snapshot(first, n), pattern)
     }
 
-    /// Whether all of the `n` descriptors from `first` are valid.
+    /// Whether all of the `n` descriptors from `first` have these bits `[1:0]`.
     #[inline(never)]
-    pub(crate) fn all_valid(self, first: usize, n: usize) -> bool {
-        self.differing(first, n, VALID) & VALID == 0
+    pub(crate) fn all_of_type(self, first: usize, n: usize, kind: u64) -> bool {
+        self.differing(first, n, kind) & TYPE == 0
     }
 
     /// Whether none of the `n` descriptors from `first` is valid.
-    #[inline(never)]
+    #[inline]
     pub(crate) fn vacant(self, first: usize, n: usize) -> bool {
         self.differing(first, n, 0) & VALID == 0
     }
@@ -223,6 +203,31 @@ impl Table {
         // SAFETY: the masked index lies inside the table, which is one allocation.
         let ptr = unsafe { self.base.add(first & self.mask) };
         mem.clean(ptr, n.min(self.left(first)).wrapping_mul(size_of::<u64>()));
+    }
+}
+
+/// One descriptor of a live table: a pointer, so that a walk can keep the one above it in a register.
+#[derive(Clone, Copy)]
+pub(crate) struct Slot(NonNull<u64>);
+
+impl Slot {
+    #[inline]
+    fn word(&self) -> &AtomicU64 {
+        // SAFETY: (1) by the invariant of the module the table is live, so this is an initialised word aligned to 8, as
+        // `AtomicU64` is; (2) other accesses are atomic, as in `Table::slots`.
+        unsafe { AtomicU64::from_ptr(self.0.as_ptr()) }
+    }
+
+    /// Loads the descriptor.
+    #[inline]
+    pub(crate) fn load(self) -> u64 {
+        self.word().load(Ordering::Relaxed)
+    }
+
+    /// Stores a descriptor that links no new table.
+    #[inline]
+    pub(crate) fn store(self, desc: u64) {
+        set(self.word(), desc);
     }
 }
 

@@ -2,12 +2,13 @@
 
 use core::marker::PhantomData;
 
+use crate::addr::Pa;
+use crate::attrs::{Attrs, MemType, Prot};
 use crate::cfg::{Cfg, Quirks};
 use crate::desc::{self, mem_attr};
 use crate::error::CfgError;
 use crate::granule::{G4K, Granule};
 use crate::out::{MAIR, S1Cfg, S2Cfg, WalkAttrs};
-use crate::{Attrs, MemType, Pa, Prot};
 
 mod private {
     pub trait Sealed {}
@@ -70,7 +71,7 @@ impl<G: Granule> Regime for S2<G> {
         // READ and WRITE are numbered as S2AP[0] and S2AP[1] are.
         let access = u64::from((attrs.prot & Prot::RW).bits()).wrapping_shl(desc::S2AP_SHIFT);
         // XN[1:0] = 0b10 forbids execution with and without FEAT_XNX; Linux's 0b11 would allow EL1 with it.
-        let xn = bits(!attrs.prot.contains(Prot::EXEC), desc::XN);
+        let xn = unless(attrs.prot, Prot::EXEC, desc::XN);
         Some(mem_attr.wrapping_shl(desc::MEM_ATTR_SHIFT) | sh | xn | access | desc::AF)
     }
 
@@ -119,9 +120,9 @@ impl<G: Granule> Regime for S1<G> {
             (true, true) => desc::DBM,
             (true, false) => 0,
         };
-        let unpriv = bits(!attrs.prot.contains(Prot::PRIV), desc::AP_UNPRIV);
-        let xn = bits(!attrs.prot.contains(Prot::EXEC), desc::XN | desc::PXN);
-        let ns = bits(quirks.contains(Quirks::NS), desc::NS);
+        let unpriv = unless(attrs.prot, Prot::PRIV, desc::AP_UNPRIV);
+        let xn = unless(attrs.prot, Prot::EXEC, desc::XN | desc::PXN);
+        let ns = if quirks.contains(Quirks::NS) { desc::NS } else { 0 };
         Some(stage1_mem(attrs.mem) | access | unpriv | xn | ns | desc::AF | desc::NG)
     }
 
@@ -149,8 +150,8 @@ impl<G: Granule> Regime for El2<G> {
         if !accessible(attrs.prot) || attrs.prot.contains(Prot::PRIV) {
             return None;
         }
-        let access = bits(!attrs.prot.contains(Prot::WRITE), desc::AP_RDONLY);
-        let xn = bits(!attrs.prot.contains(Prot::EXEC), desc::XN);
+        let access = unless(attrs.prot, Prot::WRITE, desc::AP_RDONLY);
+        let xn = unless(attrs.prot, Prot::EXEC, desc::XN);
         // AP[1] is RES1 and nG and PXN are RES0 in a regime with one privilege level and no ASID.
         Some(stage1_mem(attrs.mem) | access | xn | desc::AP_UNPRIV | desc::AF)
     }
@@ -177,9 +178,9 @@ const _: () = {
     assert!(Prot::WRITE.bits() == 2 && desc::S2AP_WRITE == 2 << desc::S2AP_SHIFT);
 };
 
-/// `bits` if `condition`, else none: descriptors are assembled without branches.
-fn bits(condition: bool, bits: u64) -> u64 {
-    if condition { bits } else { 0 }
+/// `bits` if `prot` lacks `right`, else none.
+fn unless(prot: Prot, right: Prot, bits: u64) -> u64 {
+    if prot.contains(right) { 0 } else { bits }
 }
 
 /// AttrIndx (an index into [`MAIR`]) and SH of stage 1.

@@ -5,38 +5,10 @@ use crate::chain::TableList;
 use crate::desc::{self, ADDR, VALID};
 use crate::granule::{At, Granule, Level};
 use crate::pte::{Table, TableMemory};
+use crate::range::{Span, index_in};
 use crate::regime::Regime;
-use crate::run::index_in;
 use crate::table::{IoPgtable, from_start};
 use crate::tlb::{TlbError, TlbOps, TlbScope};
-
-/// A range of input addresses, never empty.
-#[derive(Clone, Copy)]
-pub(crate) struct Span {
-    pub(crate) start: u64,
-    /// The last byte, so that the end of the address space needs no special case.
-    pub(crate) last: u64,
-}
-
-impl Span {
-    /// The part covered by the descriptor of level `L` that covers the start.
-    #[inline]
-    pub(crate) fn head<G: Granule, L: Level>(self) -> Self {
-        Self { start: self.start, last: self.last.min(self.start | At::<G, L>::OFFSET) }
-    }
-
-    /// The rest after `head`; `None` at the end.
-    #[inline]
-    pub(crate) fn after(self, head: Self) -> Option<Self> {
-        (head.last < self.last).then(|| Self { start: head.last.wrapping_add(1), last: self.last })
-    }
-
-    /// Whether it is all that one descriptor of level `L` covers; it is inside one.
-    #[inline]
-    pub(crate) fn whole<G: Granule, L: Level>(self) -> bool {
-        self.start & At::<G, L>::OFFSET == 0 && self.last & At::<G, L>::OFFSET == At::<G, L>::OFFSET
-    }
-}
 
 impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
     /// Builds the table that replaces block `desc` of level `L`, without the hole; returns its descriptor.

@@ -1,16 +1,14 @@
-//! The table: creation, output configuration, allocation of tables, destruction.
+//! The table: creation, output configuration, allocation of tables.
 
 use core::marker::PhantomData;
 
+use crate::addr::{Iova, Pa};
 use crate::cfg::{Cfg, Quirks};
-use crate::chain::{Fate, TableList};
 use crate::desc;
 use crate::error::CfgError;
-use crate::granule::{Granule, Level};
+use crate::granule::Granule;
 use crate::pte::{Fresh, Table, TableMemory};
 use crate::regime::{Regime, output_size};
-use crate::tlb::{TlbError, TlbOps, TlbRange, TlbScope};
-use crate::{Iova, Pa};
 
 /// The smallest allocation; a root can be smaller than a page, but few allocators support that.
 const MIN_ROOT_BYTES: usize = 4096;
@@ -128,47 +126,6 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         self.quarantined
     }
 
-    /// Removes every mapping, invalidates, and frees all memory, the root last.
-    ///
-    /// The caller ensures that no walker uses the root any more, or that faults are acceptable.
-    ///
-    /// # Errors
-    /// [`TlbError`]: the tables are leaked.
-    pub fn destroy(mut self, tlb: &mut impl TlbOps) -> Result<(), TlbError> {
-        let root = self.root_table();
-        let mut dead = TableList::EMPTY;
-        for index in 0..root.left(0) {
-            let desc = root.load(index);
-            root.store(index, 0);
-            from_start!(self, L => self.push_detached_below::<L>(desc, &mut dead));
-        }
-        if !self.cfg.coherent_walk {
-            root.clean(&self.mem, 0, root.left(0));
-        }
-        self.mem.publish();
-        let size = 1u64.wrapping_shl(self.cfg.ias);
-        tlb.invalidate(TlbRange { iova: Iova(self.top), size, granule: R::Granule::PAGE, scope: TlbScope::Table });
-        tlb.sync()?;
-        self.reclaim(dead, Fate::Free);
-        self.mem.free(self.root, root_bytes(self.root_mask));
-        Ok(())
-    }
-
-    /// Adds the table that a descriptor of level `L` points to, if any, to the list.
-    fn push_detached_below<L: Level>(&self, desc: u64, dead: &mut TableList) {
-        if !L::LAST && desc & desc::TYPE == desc::TABLE {
-            dead.push_detached::<R::Granule, M, L::Next>(&self.mem, desc);
-        }
-    }
-
-    /// Whether walks meet level `L`: those of this table may start below it.
-    #[inline(always)]
-    pub(crate) fn has_level<L: Level>(&self) -> bool {
-        // As in `from_start`: if the granule alone decides, this is a constant.
-        let latest = if R::Granule::PAGE_SHIFT == 12 { 1 } else { 2 };
-        L::N >= latest || u32::from(self.start_level) <= L::N
-    }
-
     /// The root table.
     #[inline]
     pub(crate) fn root_table(&self) -> Table {
@@ -204,7 +161,7 @@ pub(crate) fn alloc_table<M: TableMemory>(mem: &M, bytes: usize, oas: u32) -> Op
     None
 }
 
-fn root_bytes(mask: usize) -> usize {
+pub(crate) fn root_bytes(mask: usize) -> usize {
     mask.wrapping_add(1).wrapping_mul(size_of::<u64>()).max(MIN_ROOT_BYTES)
 }
 

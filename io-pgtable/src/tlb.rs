@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use crate::Iova;
+use crate::addr::Iova;
 
 /// What has to be invalidated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

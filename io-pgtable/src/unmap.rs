@@ -1,18 +1,29 @@
-//! Unmapping: check and count, detach, one invalidation, one sync, then free.
+//! Unmapping: check, then apply.
 //!
-//! A block that is unmapped in part is replaced by a table that already has the hole.
+//! The check changes nothing and counts the tables that splits need. They are allocated before the first store. Applying
+//! detaches, invalidates one range, syncs once, then frees. A block that is unmapped in part is replaced by a table that
+//! already has the hole.
 
+use crate::addr::{Iova, Pa};
+use crate::cfg::Bbm;
 use crate::chain::{Fate, TableList};
 use crate::desc::{self, ADDR, VALID};
 use crate::error::UnmapError;
-use crate::granule::{At, Granule, L0, Level};
-use crate::map::Slot;
+use crate::granule::{At, Granule, Level};
 use crate::pte::{Table, TableMemory};
+use crate::range::Span;
 use crate::regime::Regime;
-use crate::split::{Span, tables_to_split};
+use crate::split::tables_to_split;
 use crate::table::{IoPgtable, from_start};
 use crate::tlb::{TlbError, TlbOps, TlbRange, TlbScope};
-use crate::{Bbm, Iova, Pa};
+
+/// A checked removal.
+struct UnmapPlan {
+    /// All of it is mapped.
+    span: Span,
+    /// Tables that splits need, exactly.
+    tables: usize,
+}
 
 /// Changes of one call, for the invalidation and the steps after it.
 struct Gather {
@@ -44,65 +55,15 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
     /// [`UnmapError`]; except for [`UnmapError::Tlb`] the table is then unchanged.
     #[inline]
     pub fn unmap(&mut self, iova: Iova, size: u64, tlb: &mut impl TlbOps) -> Result<(), UnmapError> {
-        if size & self.cfg.page_sizes == size && self.unmap_single(iova, size) {
-            self.mem.publish();
-            tlb.invalidate(TlbRange { iova, size, granule: size, scope: TlbScope::Leaf });
-            return tlb.sync().map_err(UnmapError::Tlb);
-        }
-        self.unmap_range(iova, size, tlb)
-    }
-
-    #[inline(never)]
-    fn unmap_single(&self, iova: Iova, size: u64) -> bool {
-        from_start!(self, L => self.unmap_one::<L>(iova, size))
-    }
-
-    /// Unmaps one whole leaf of a table that has other leaves left. `false`: not done, as for mapping.
-    #[inline(always)]
-    fn unmap_one<L: Level>(&self, iova: Iova, size: u64) -> bool {
-        let input = iova.0 ^ self.top;
-        if (input & self.input_high) | (iova.0 & size.wrapping_sub(1)) != 0 {
-            return false;
-        }
-        self.unmap_one_below::<L>(self.root_table(), None, input, size)
-    }
-
-    #[inline(always)]
-    fn unmap_one_below<L: Level>(&self, table: Table, parent: Option<Slot>, iova: u64, size: u64) -> bool {
-        let index = table.index(iova, At::<R::Granule, L>::SHIFT);
-        let desc = table.load(index);
-        if !L::LAST && desc & desc::TYPE == desc::TABLE {
-            let child = Table::child::<R::Granule, M>(&self.mem, desc);
-            return self.unmap_one_below::<L::Next>(child, Some(Slot { table, index, desc }), iova, size);
-        }
-        if desc & VALID == 0 || size != At::<R::Granule, L>::SIZE {
-            return false;
-        }
-        if let Some(above) = parent {
-            let left = desc::add_count::<R::Granule>(above.desc, 1u64.wrapping_neg());
-            if desc::count::<R::Granule>(left) == 0 {
-                return false;
-            }
-            above.table.store(above.index, left);
-        }
-        table.store(index, 0);
-        self.clean(table, index, 1);
-        true
-    }
-
-    /// Unmaps any range.
-    #[inline(never)]
-    fn unmap_range(&mut self, iova: Iova, size: u64, tlb: &mut impl TlbOps) -> Result<(), UnmapError> {
-        let span = self.span(iova, size)?;
-        if let Some(granule) = self.unmap_fast::<L0>(self.root_table(), None, span) {
+        if let Some(granule) = self.unmap_fast(iova, size) {
             self.mem.publish();
             tlb.invalidate(TlbRange { iova, size, granule, scope: TlbScope::Leaf });
             return tlb.sync().map_err(UnmapError::Tlb);
         }
-        self.unmap_slow(span, tlb)
+        self.unmap_any(iova, size, tlb)
     }
 
-    #[inline]
+    /// Checks the arguments.
     fn span(&self, iova: Iova, size: u64) -> Result<Span, UnmapError> {
         if size == 0 || (iova.0 | size) & R::Granule::PAGE.wrapping_sub(1) != 0 {
             return Err(UnmapError::Misaligned);
@@ -111,71 +72,27 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         Ok(Span { start, last: start.wrapping_add(size.wrapping_sub(1)) })
     }
 
-    /// Clears whole leaves of one table that has other leaves left: no allocation, no second pass. Returns their size.
-    #[inline(always)]
-    fn unmap_fast<L: Level>(&self, mut table: Table, mut parent: Option<Slot>, span: Span) -> Option<u64> {
-        if self.has_level::<L>() {
-            let shift = At::<R::Granule, L>::SHIFT;
-            let index = table.index(span.start, shift);
-            let desc = table.load(index);
-            if L::LAST || desc & desc::TYPE != desc::TABLE {
-                return self.unmap_here::<L>(table, index, parent, span);
-            }
-            if (span.start ^ span.last).wrapping_shr(shift) != 0 {
-                return self.unmap_across::<L>(Slot { table, index, desc }, span);
-            }
-            parent = Some(Slot { table, index, desc });
-            table = Table::child::<R::Granule, M>(&self.mem, desc);
-        }
-        self.unmap_fast::<L::Next>(table, parent, span)
-    }
-
-    /// Clears whole leaves of level `L` from `first` on, all in one table, if that table has other leaves left.
-    #[inline(always)]
-    fn unmap_here<L: Level>(&self, table: Table, first: usize, parent: Option<Slot>, span: Span) -> Option<u64> {
-        if !L::LAST && (span.start | !span.last) & At::<R::Granule, L>::OFFSET != 0 {
-            return None;
-        }
-        let bytes = span.last.wrapping_sub(span.start);
-        let n = usize::try_from(bytes.wrapping_shr(At::<R::Granule, L>::SHIFT)).ok()?.wrapping_add(1);
-        let removed = u64::try_from(n).unwrap_or(0).wrapping_neg();
-        let left = parent.map(|above| (above, desc::add_count::<R::Granule>(above.desc, removed)));
-        if left.is_some_and(|(_, left)| desc::count::<R::Granule>(left) == 0) {
-            return None;
-        }
-        if !L::LAST {
-            if !table.clear_blocks(first, n) {
-                return None;
-            }
-        } else if parent.is_some_and(|above| is_full::<R::Granule>(above.desc)) || table.all_valid(first, n) {
-            // A full table of pages needs no check; most tables are full.
-            table.clear_run(first, n);
-        } else {
-            return None;
-        }
-        self.clean(table, first, n);
-        if let Some((above, left)) = left {
-            above.table.store(above.index, left);
-        }
-        Some(At::<R::Granule, L>::SIZE)
-    }
-
-    #[inline]
-    fn clear(&self, table: Table, first: usize, n: usize) {
-        table.clear_run(first, n);
-        self.clean(table, first, n);
-    }
-
-    /// Checks and counts, allocates, detaches, invalidates, frees. Kept out of line, as for mapping.
+    /// Unmaps any range: checks, allocates, applies.
     #[inline(never)]
-    fn unmap_slow(&mut self, span: Span, tlb: &mut impl TlbOps) -> Result<(), UnmapError> {
-        let root = self.root_table();
-        let mut need = 0usize;
-        from_start!(self, L => self.check_unmap::<L>(root, span, &mut need))
+    pub(crate) fn unmap_any(&mut self, iova: Iova, size: u64, tlb: &mut impl TlbOps) -> Result<(), UnmapError> {
+        let plan = self.plan_unmap(self.span(iova, size)?)?;
+        let spares = self.alloc_spares(plan.tables).ok_or(UnmapError::NoMemory)?;
+        self.apply_unmap(&plan, spares, tlb).map_err(UnmapError::Tlb)
+    }
+
+    fn plan_unmap(&self, span: Span) -> Result<UnmapPlan, UnmapError> {
+        let (root, mut tables) = (self.root_table(), 0);
+        from_start!(self, L => self.check_unmap::<L>(root, span, &mut tables))
             .map_err(|hole| UnmapError::NotMapped(Iova(hole | self.top)))?;
-        let spares = self.alloc_spares(need).ok_or(UnmapError::NoMemory)?;
+        Ok(UnmapPlan { span, tables })
+    }
+
+    /// Unmaps a checked span with as many spare tables as it needs. An error leaves the same table as success: only
+    /// the detached tables are not freed.
+    fn apply_unmap(&mut self, plan: &UnmapPlan, spares: TableList, tlb: &mut impl TlbOps) -> Result<(), TlbError> {
+        let (root, span) = (self.root_table(), plan.span);
         let mut marked = Ok(());
-        if self.cfg.bbm == Bbm::Level1 && need != 0 {
+        if self.cfg.bbm == Bbm::Level1 && plan.tables != 0 {
             marked = self.mark_not_cached(root, span, tlb);
         }
         let mut gather = Gather {
@@ -187,22 +104,21 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
             pending: [None, None],
         };
         from_start!(self, L => self.detach::<L>(root, span, &mut gather));
+        debug_assert!(gather.spares == TableList::EMPTY, "the check counts the tables exactly");
         let synced = self.invalidate(gather.span, gather.granule, gather.scope, tlb);
         for (table, index, desc) in gather.pending.into_iter().flatten() {
             self.link(table, index, desc);
             self.mem.publish();
         }
-        self.reclaim(gather.spares, Fate::Free);
-        match marked.and(synced) {
-            Ok(()) => {
-                self.reclaim(gather.dead, Fate::Free);
-                Ok(())
-            }
-            Err(error) => {
-                self.reclaim(gather.dead, Fate::Quarantine);
-                Err(UnmapError::Tlb(error))
-            }
-        }
+        let done = marked.and(synced);
+        self.reclaim(gather.dead, if done.is_ok() { Fate::Free } else { Fate::Quarantine });
+        done
+    }
+
+    #[inline]
+    fn clear(&self, table: Table, first: usize, n: usize) {
+        table.clear_run(first, n);
+        self.clean(table, first, n);
     }
 
     /// Publishes the stores, then one invalidation and one sync.
@@ -220,12 +136,12 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         tlb.sync()
     }
 
-    /// Checks that the span is mapped; adds the tables that splits need to `need`. Returns the first hole as error.
-    fn check_unmap<L: Level>(&self, table: Table, span: Span, need: &mut usize) -> Result<(), u64> {
+    /// Checks that the span is mapped; adds the tables that splits need to `tables`. Returns the first hole as error.
+    fn check_unmap<L: Level>(&self, table: Table, span: Span, tables: &mut usize) -> Result<(), u64> {
         if L::LAST {
             let first = table.index(span.start, At::<R::Granule, L>::SHIFT);
             let n = table.index(span.last, At::<R::Granule, L>::SHIFT).wrapping_sub(first).wrapping_add(1);
-            if table.all_valid(first, n) {
+            if table.all_of_type(first, n, desc::PAGE) {
                 return Ok(());
             }
             let valid = u64::try_from(table.valid_run(first, n)).unwrap_or(0);
@@ -242,10 +158,10 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
                 let full = is_full::<R::Granule>(desc);
                 // A full table of pages needs no check: the common case of large ranges.
                 if !full || !L::Next::LAST {
-                    self.check_unmap::<L::Next>(Table::child::<R::Granule, M>(&self.mem, desc), head, need)?;
+                    self.check_unmap::<L::Next>(Table::child::<R::Granule, M>(&self.mem, desc), head, tables)?;
                 }
             } else if !head.whole::<R::Granule, L>() {
-                *need = need.saturating_add(tables_to_split::<R::Granule, L>(head));
+                *tables = tables.saturating_add(tables_to_split::<R::Granule, L>(head));
             }
             rest = span.after(head);
         }
@@ -334,6 +250,6 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
 
 /// Whether every descriptor of the table that `desc` names is valid.
 #[inline]
-pub(crate) fn is_full<G: Granule>(desc: u64) -> bool {
+fn is_full<G: Granule>(desc: u64) -> bool {
     desc::count::<G>(desc) == u64::try_from(G::ENTRIES).unwrap_or(u64::MAX)
 }

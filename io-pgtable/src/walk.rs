@@ -1,11 +1,12 @@
 //! Lookups: walks without callbacks.
 
+use crate::addr::{Iova, Pa};
+use crate::attrs::Attrs;
 use crate::desc::{self, ADDR, VALID};
 use crate::granule::{At, L3, Level};
 use crate::pte::{Table, TableMemory};
 use crate::regime::Regime;
 use crate::table::{IoPgtable, from_start};
-use crate::{Attrs, Iova, Pa};
 
 /// One page or block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

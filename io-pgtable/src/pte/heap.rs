@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::vec::Vec;
 
 use super::TableMemory;
-use crate::Pa;
+use crate::addr::Pa;
 
 /// An arena with its own physical addresses. Clones share it, so that a test can inspect the memory while a table owns
 /// a clone.

@@ -1,4 +1,4 @@
-//! A contiguous part of a mapping, and how much of it one level can map.
+//! Ranges of a call, and how much of them one level covers: a run is to be mapped, a span to be unmapped.
 
 use crate::desc;
 use crate::granule::{At, Granule, Level};
@@ -48,6 +48,34 @@ impl Run {
     #[inline]
     pub(crate) fn desc<L: Level>(&self) -> u64 {
         self.pa | self.bits | if L::LAST { desc::PAGE } else { desc::BLOCK }
+    }
+}
+
+/// A range of input addresses, never empty.
+#[derive(Clone, Copy)]
+pub(crate) struct Span {
+    pub(crate) start: u64,
+    /// The last byte, so that the end of the address space needs no special case.
+    pub(crate) last: u64,
+}
+
+impl Span {
+    /// The part covered by the descriptor of level `L` that covers the start.
+    #[inline]
+    pub(crate) fn head<G: Granule, L: Level>(self) -> Self {
+        Self { start: self.start, last: self.last.min(self.start | At::<G, L>::OFFSET) }
+    }
+
+    /// The rest after `head`; `None` at the end.
+    #[inline]
+    pub(crate) fn after(self, head: Self) -> Option<Self> {
+        (head.last < self.last).then(|| Self { start: head.last.wrapping_add(1), last: self.last })
+    }
+
+    /// Whether it is all that one descriptor of level `L` covers; it is inside one.
+    #[inline]
+    pub(crate) fn whole<G: Granule, L: Level>(self) -> bool {
+        self.start & At::<G, L>::OFFSET == 0 && self.last & At::<G, L>::OFFSET == At::<G, L>::OFFSET
     }
 }
 

@@ -1,0 +1,45 @@
+//! Destruction: detach everything, invalidate, then free.
+
+use crate::addr::Iova;
+use crate::chain::{Fate, TableList};
+use crate::desc;
+use crate::granule::{Granule, Level};
+use crate::pte::TableMemory;
+use crate::regime::Regime;
+use crate::table::{IoPgtable, from_start, root_bytes};
+use crate::tlb::{TlbError, TlbOps, TlbRange, TlbScope};
+
+impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
+    /// Removes every mapping, invalidates, and frees all memory, the root last.
+    ///
+    /// The caller ensures that no walker uses the root any more, or that faults are acceptable.
+    ///
+    /// # Errors
+    /// [`TlbError`]: the tables are leaked.
+    pub fn destroy(mut self, tlb: &mut impl TlbOps) -> Result<(), TlbError> {
+        let root = self.root_table();
+        let mut dead = TableList::EMPTY;
+        for index in 0..root.left(0) {
+            let desc = root.load(index);
+            root.store(index, 0);
+            from_start!(self, L => self.push_detached_below::<L>(desc, &mut dead));
+        }
+        if !self.cfg.coherent_walk {
+            root.clean(&self.mem, 0, root.left(0));
+        }
+        self.mem.publish();
+        let size = 1u64.wrapping_shl(self.cfg.ias);
+        tlb.invalidate(TlbRange { iova: Iova(self.top), size, granule: R::Granule::PAGE, scope: TlbScope::Table });
+        tlb.sync()?;
+        self.reclaim(dead, Fate::Free);
+        self.mem.free(self.root, root_bytes(self.root_mask));
+        Ok(())
+    }
+
+    /// Adds the table that a descriptor of level `L` points to, if any, to the list.
+    fn push_detached_below<L: Level>(&self, desc: u64, dead: &mut TableList) {
+        if !L::LAST && desc & desc::TYPE == desc::TABLE {
+            dead.push_detached::<R::Granule, M, L::Next>(&self.mem, desc);
+        }
+    }
+}
