@@ -1,11 +1,9 @@
 //! The host's stream table entries, fetched once and checked.
 
 use super::VirtualSmmu;
-use super::eventq::Told;
 use super::policy::Verdict;
 use super::strtab::{HostStrtab, Located, Walk, in_page};
 use crate::budget::{self, Budget, Unfinished};
-use crate::fault::FaultRecord;
 use crate::platform::HostMemory;
 use crate::spec::ste::STE_SIZE;
 use crate::stats::bump;
@@ -25,46 +23,9 @@ pub(super) enum HostEntry {
     Good,
 }
 
-/// Entries of the host's table, with the pages that one walk has claimed.
-pub(crate) struct Source<'a, H: HostMemory> {
-    host: &'a mut H,
-    smmu: &'a mut VirtualSmmu<H::Claim>,
-    walk: Walk<H::Claim>,
-}
-
-impl<'a, H: HostMemory> Source<'a, H> {
-    /// Begins a walk.
-    pub(crate) fn new(host: &'a mut H, smmu: &'a mut VirtualSmmu<H::Claim>) -> Self {
-        Self { host, smmu, walk: Walk::new() }
-    }
-
-    /// Fetches and checks `count` entries from `sid` on; they lie in one group.
-    ///
-    /// # Errors
-    /// The budget does not suffice.
-    pub(crate) fn group(&mut self, budget: &mut Budget, sid: u32, count: usize) -> Result<Group, Unfinished> {
-        self.smmu.fetch_group(self.host, &mut self.walk, budget, sid, count)
-    }
-
-    /// Converts a record of hardware, and writes what the host may see of it to its queue.
-    pub(crate) fn record(&mut self, budget: &mut Budget, record: &FaultRecord) -> Told {
-        self.smmu.record(self.host, &mut self.walk, budget, record)
-    }
-
-    /// Records that hardware dropped count as an overflow of the host's queue.
-    pub(crate) fn events_were_lost(&mut self) {
-        self.smmu.events_were_lost();
-    }
-
-    /// Ends the walk and its claims.
-    pub(crate) fn end(self) {
-        self.smmu.end_walk(self.host, self.walk);
-    }
-}
-
 impl<C> VirtualSmmu<C> {
     /// Ends a walk and its claims.
-    fn end_walk<H: HostMemory<Claim = C>>(&mut self, host: &mut H, walk: Walk<C>) {
+    pub(super) fn end_walk<H: HostMemory<Claim = C>>(&mut self, host: &mut H, walk: Walk<C>) {
         let refused = walk.end(host);
         self.stats.claims_refused = self.stats.claims_refused.wrapping_add(refused);
     }
@@ -113,7 +74,7 @@ impl<C> VirtualSmmu<C> {
         Ok(Judged::Entry(target))
     }
 
-    fn fetch_group<H: HostMemory<Claim = C>>(
+    pub(super) fn fetch_group<H: HostMemory<Claim = C>>(
         &mut self,
         host: &mut H,
         walk: &mut Walk<C>,

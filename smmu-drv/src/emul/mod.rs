@@ -17,6 +17,7 @@ mod queue;
 mod registers;
 mod regs;
 mod sharing;
+mod source;
 mod strtab;
 pub mod table;
 
@@ -30,12 +31,12 @@ use command::CommandView;
 use cr0::Edge;
 pub(crate) use cr0::{Change, Mode};
 pub(crate) use eventq::Told;
-pub(crate) use fetch::Source;
 use gerror::Interrupts;
 use ids::HostIds;
 use policy::SteRules;
 use queue::HostQueue;
 use regs::HostRegs;
+pub(crate) use source::Source;
 use strtab::HostStrtab;
 
 /// What a store of the host asks of the device and the shadow table.

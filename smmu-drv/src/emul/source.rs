@@ -1,0 +1,46 @@
+//! One walk over the host's table, as the joint uses it: for entries, or for the records of events.
+
+use super::VirtualSmmu;
+use super::eventq::Told;
+use super::strtab::Walk;
+use crate::budget::{Budget, Unfinished};
+use crate::fault::FaultRecord;
+use crate::platform::HostMemory;
+use crate::ste::Group;
+
+/// Entries of the host's table, with the pages that one walk has claimed.
+pub(crate) struct Source<'a, H: HostMemory> {
+    host: &'a mut H,
+    smmu: &'a mut VirtualSmmu<H::Claim>,
+    walk: Walk<H::Claim>,
+}
+
+impl<'a, H: HostMemory> Source<'a, H> {
+    /// Begins a walk.
+    pub(crate) fn new(host: &'a mut H, smmu: &'a mut VirtualSmmu<H::Claim>) -> Self {
+        Self { host, smmu, walk: Walk::new() }
+    }
+
+    /// Fetches and checks `count` entries from `sid` on; they lie in one group.
+    ///
+    /// # Errors
+    /// The budget does not suffice.
+    pub(crate) fn group(&mut self, budget: &mut Budget, sid: u32, count: usize) -> Result<Group, Unfinished> {
+        self.smmu.fetch_group(self.host, &mut self.walk, budget, sid, count)
+    }
+
+    /// Converts a record of hardware, and writes what the host may see of it to its queue.
+    pub(crate) fn record(&mut self, budget: &mut Budget, record: &FaultRecord) -> Told {
+        self.smmu.record(self.host, &mut self.walk, budget, record)
+    }
+
+    /// Records that hardware dropped count as an overflow of the host's queue.
+    pub(crate) fn events_were_lost(&mut self) {
+        self.smmu.events_were_lost();
+    }
+
+    /// Ends the walk and its claims.
+    pub(crate) fn end(self) {
+        self.smmu.end_walk(self.host, self.walk);
+    }
+}
