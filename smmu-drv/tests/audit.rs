@@ -4,9 +4,9 @@
 mod common;
 
 use common::{ABORT, BYPASS, CMDQ, EVTQ, L2TAB, POOL, RAM, Rig, r};
-use smmu_drv::SmmuFinding;
 use smmu_drv::shadow::audit::StrtabFinding;
-use smmu_model::Config;
+use smmu_drv::{AccessSize, SmmuFinding, WriteOutcome};
+use smmu_model::{Config, Injection};
 
 /// Where hardware's stream table lies.
 fn table(rig: &Rig) -> u64 {
@@ -96,6 +96,30 @@ fn the_audit_finds_every_unconfined_entry_of_two_levels() {
     }
     // Streams beyond the host's table have no descriptor; an entry there is nobody's.
     assert_eq!(level2(&rig, 200), 0);
+}
+
+#[test]
+fn the_audit_finds_every_unconfined_entry_of_a_detached_table() {
+    // Hardware may have its descriptor cached, or see the store that takes it away later: until a CMD_SYNC completes.
+    for sync_completes in [true, false] {
+        // So many blocks that one trap detaches the first ones only.
+        let mut rig = Rig::new(Config { sid_bits: if sync_completes { 20 } else { 10 }, ..Config::qemu() });
+        rig.enable_linear(10);
+        rig.set_ste(0x105, BYPASS);
+        let detached = level2(&rig, 1);
+        if !sync_completes {
+            rig.board.0.model.borrow_mut().inject(Injection::SyncNever);
+        }
+        let outcome = rig.smmu.mmio_write(&mut rig.host, r::CR0, AccessSize::Word, 0);
+        assert_eq!(outcome, if sync_completes { WriteOutcome::Again } else { WriteOutcome::Done });
+        assert_ne!(level2(&rig, 1), detached);
+        check_entries(&rig, detached, 256, 0);
+        if sync_completes {
+            rig.write(r::CR0, 0);
+            // Freed: what is there now is no entry.
+            assert_eq!(found(&rig, detached, 1 | 1 << 1), Ok(()));
+        }
+    }
 }
 
 #[test]

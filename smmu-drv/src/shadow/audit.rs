@@ -22,7 +22,7 @@ pub enum StrtabFinding {
     },
     /// An entry is valid and neither aborts nor is confined by EL2's stage 2, or has a field that the host must not set.
     Entry {
-        /// The StreamID, or the index in a table that many blocks share.
+        /// The StreamID, or the index in a table that is shared by many blocks or detached.
         index: u64,
         /// The first dword.
         dw0: u64,
@@ -53,7 +53,7 @@ const DW1: u64 = union64([
 ]);
 
 impl<B: DmaBuffer> ShadowTable<B> {
-    /// Checks every entry that hardware can reach.
+    /// Checks every entry that hardware can reach, those of tables that are not freed yet included.
     ///
     /// # Errors
     /// The first entry or descriptor that is wrong.
@@ -67,6 +67,14 @@ impl<B: DmaBuffer> ShadowTable<B> {
     fn audit_two_level(&self, two: &TwoLevel<B>) -> Result<(), StrtabFinding> {
         self.audit_table(&two.stage2.table, 0)?;
         self.audit_table(&two.abort.table, 0)?;
+        // Hardware may have the descriptor of a detached table cached, or not see yet that it went, until a CMD_SYNC completes.
+        for slot in &two.slots {
+            match slot {
+                Slot::Condemned { table, .. } | Slot::Covered(table) => self.audit_table(table, 0)?,
+                // A block's own is checked with its descriptor.
+                Slot::Live(_) | Slot::Empty => {}
+            }
+        }
         let shared = [0, descriptor_of(&two.stage2.table), descriptor_of(&two.abort.table)];
         for block in 0..self.blocks() {
             let descriptor = two.l1.read64(index(block).saturating_mul(L1STD_SIZE));
