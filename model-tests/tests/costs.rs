@@ -3,7 +3,7 @@
 use model_tests::host::{Host, ON, Shape};
 use model_tests::layout::{EL2, HOST_STRTAB, RAM};
 use model_tests::{Machine, Setup, Work};
-use smmu_drv::{AccessSize, WriteOutcome};
+use smmu_drv::{AccessSize, WriteOutcome, budget};
 use smmu_model::Config;
 use smmu_model::arch::regs as r;
 
@@ -81,6 +81,38 @@ fn t65_level_2_tables_in_foreign_memory() {
     let asked = m.work().refused - refused;
     assert!((WALKS * 1024..=WALKS * 1200).contains(&asked), "{asked} questions in {WALKS} walks");
     println!("{worst:?}");
+    assert_eq!(m.models[0].borrow_mut().take_hazards(), []);
+}
+
+#[test]
+fn t65_an_error_is_acknowledged_before_a_queue_of_walks() {
+    let mut m = Machine::new(&Setup::guarded().with(Config { sid_bits: 16, ..Config::qemu() }));
+    let mut host = start(&mut m, Shape::Linear);
+    m.write32(0, r::CR0, 0);
+    m.write32(0, r::STRTAB_BASE_CFG, 16);
+    host.cr0(&mut m, ON);
+    let illegal = [[0xff, 0]];
+    let walks = (0..WALKS).flat_map(|_| [[4, 31], [0x46, 0]]);
+    for (slot, cmd) in (0..).zip(illegal.into_iter().chain(walks)) {
+        m.mem.cpu_write64(QUEUE + slot * 16, cmd[0]);
+        m.mem.cpu_write64(QUEUE + slot * 16 + 8, cmd[1]);
+    }
+    let prod = u32::try_from(1 + 2 * WALKS).unwrap_or(0);
+    worst(&mut m, r::CMDQ_PROD, prod.into());
+    assert_eq!(m.read32(0, r::CMDQ_CONS) & 0xff_ffff, 0);
+    m.mem.cpu_write64(QUEUE, 0x46);
+    let gerror = m.read32(0, r::GERROR).into();
+    let mut traps = 1;
+    while m.write_once(0, r::GERRORN, AccessSize::Word, gerror) == WriteOutcome::Again {
+        traps += 1;
+        assert!(traps < 100_000, "it never ends");
+    }
+    assert_eq!(m.read32(0, r::CMDQ_CONS), prod);
+    // 2^11 groups of 32 entries and a command, a claim for each two of them; each trap leaves less than a group and a claim of its
+    // budget.
+    let walk = 2048 * (32 * budget::ENTRY + budget::COMMAND) + 1024 * budget::PAGE;
+    let most = walk.div_ceil(budget::TRAP - 33 - budget::PAGE);
+    assert!((64 * WALKS..=u64::from(most) * WALKS).contains(&traps), "{traps} traps, {most} a walk at most");
     assert_eq!(m.models[0].borrow_mut().take_hazards(), []);
 }
 

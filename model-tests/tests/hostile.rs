@@ -4,8 +4,11 @@ use std::fs;
 use std::path::PathBuf;
 
 use model_tests::Defence;
-use model_tests::hostile::{Action, Diet, Run, Trouble, play, seeds};
+use model_tests::host::ON;
+use model_tests::hostile::{Action, At, Cmd, Diet, Run, Trouble, Value, play, seeds};
 use proptest::prelude::*;
+use smmu_drv::AccessSize;
+use smmu_model::arch::regs as r;
 
 fn corpus(diet: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(diet)
@@ -45,6 +48,23 @@ fn t09_a_failed_smmu_that_loses_its_power_stays_closed() {
         let run = Run { machine, seed: 1, actions };
         assert_eq!(play(&run, Defence::Whole).map(|summary| summary.actions), Ok(3), "machine {machine}");
     }
+}
+
+#[test]
+fn t65_a_queue_of_walks_is_switched_on_at_the_end() {
+    let write = |offset, value| Action::Write {
+        cpu: 1,
+        smmu: 0,
+        at: At::Raw(offset),
+        size: AccessSize::Word,
+        value: Value::Word(value),
+    };
+    // 2^16 streams, and 63 walks over them.
+    let walks = Action::Fill { smmu: 0, first: Cmd::CfgiAll, second: Cmd::Sync, count: 63 };
+    let actions =
+        vec![Action::Start { smmu: 0, shape: 4 }, write(r::CR0, 0), walks, write(r::CMDQ_PROD, 126), write(r::CR0, ON)];
+    let run = Run { machine: 7, seed: 1, actions };
+    assert_eq!(play(&run, Defence::Whole).map(|summary| summary.actions), Ok(5));
 }
 
 #[test]

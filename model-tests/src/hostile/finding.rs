@@ -114,8 +114,9 @@ impl Play {
         self.on.m.owner().dma_mut().fail_tables_after(None);
         *self.on.m.hook().borrow_mut() = None;
         for cpu in 0..self.cpus.len() {
+            // One to CR0 is given up where it is long: it would switch the queue on again.
             if let Some(store) = self.cpus[cpu]
-                && self.goes_on(store)?
+                && (self.goes_on(store)? || store.offset == r::CR0)
             {
                 self.cpus[cpu] = None;
             }
