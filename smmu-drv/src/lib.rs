@@ -52,36 +52,26 @@
 #[cfg(test)]
 extern crate std;
 
-pub mod budget;
 pub mod command;
-mod device;
-pub mod emul;
 pub mod errata;
 mod error;
 pub mod fault;
 mod features;
-mod index;
 pub mod platform;
 mod probe;
-pub mod shadow;
 mod smmu;
 pub mod spec;
 mod stage2;
 mod stats;
-mod ste;
-mod stream;
 
-pub use device::{Stale, TakeOverError};
-pub use emul::ids::{HostIds, MsiAdvert};
-pub use emul::policy::ReadsAs;
-pub use emul::table::AccessSize;
 pub use error::SmmuError;
 pub use fault::FaultRecord;
 pub use features::{Coherency, Features, IdRegisters};
-pub use index::HOST_CMDQS;
 pub use platform::{ClaimError, DmaBuffer, HostMemory, Platform, Sharing, WiredIrq};
 pub use probe::{ProbeConfig, ProbeError, Probed};
-pub use smmu::{Smmu, SmmuFinding, WriteOutcome};
+pub use smmu::emul::ids::{HostIds, MsiAdvert};
+pub use smmu::emul::policy::ReadsAs;
+pub use smmu::emul::table::AccessSize;
+pub use smmu::{Fixed, HOST_CMDQS, Smmu, SmmuFinding, Stale, Ste, TakeOverError, WriteOutcome, budget, emul, shadow};
 pub use stage2::{Stage2Cfg, Stage2Words};
 pub use stats::Stats;
-pub use ste::{Fixed, Ste};

@@ -2,11 +2,11 @@
 
 use core::fmt;
 
-use crate::emul::ids::MsiAdvert;
-use crate::emul::policy::ReadsAs;
 use crate::errata::{self, Answer, Quirks};
 use crate::features::{Coherency, Features, IdRegisters};
 use crate::platform::Platform;
+use crate::smmu::emul::ids::MsiAdvert;
+use crate::smmu::emul::policy::ReadsAs;
 use crate::spec::get32;
 use crate::spec::registers::{idr0, idr1, idr5};
 

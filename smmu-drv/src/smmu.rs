@@ -4,28 +4,38 @@
 //! virtual SMMU; what that returns is carried out here.
 
 mod access;
+pub mod budget;
 mod carry;
+mod device;
+pub mod emul;
+mod index;
+pub mod shadow;
+mod ste;
+mod stream;
 
 use core::fmt;
 
-use crate::budget::Budget;
-use crate::device::{Device, Stale, TakeOverError};
-use crate::emul::VirtualSmmu;
-use crate::emul::ids::HostIds;
-use crate::emul::policy::SteRules;
 use crate::error::SmmuError;
 use crate::fault::FaultRecord;
 use crate::features::Features;
 use crate::platform::{HostMemory, Platform};
 use crate::probe::Probed;
-use crate::shadow::audit::StrtabFinding;
-use crate::shadow::{ShadowTable, Shared};
 use crate::spec::get32;
 use crate::spec::registers::{self as reg, gbpa};
 use crate::stage2::{Stage2Cfg, Stage2Words};
 use crate::stats::Stats;
+use budget::Budget;
+use device::Device;
+use emul::VirtualSmmu;
+use emul::ids::HostIds;
+use emul::policy::SteRules;
+use shadow::audit::StrtabFinding;
+use shadow::{ShadowTable, Shared};
 
 pub use access::WriteOutcome;
+pub use device::{Stale, TakeOverError};
+pub use index::HOST_CMDQS;
+pub use ste::{Fixed, Ste};
 
 /// An SMMU under EL2's control. See the crate documentation for the life cycle.
 pub struct Smmu<P: Platform, H: HostMemory> {

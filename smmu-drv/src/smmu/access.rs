@@ -4,9 +4,9 @@
 //! behaviours EL2 implements two 32-bit accesses: FreeBSD's driver reads both indices of a queue at once.
 
 use super::Smmu;
-use crate::budget::Budget;
-use crate::emul::table::{AccessSize, Part, Register, lookup, pair};
 use crate::platform::{HostMemory, Platform};
+use crate::smmu::budget::Budget;
+use crate::smmu::emul::table::{AccessSize, Part, Register, lookup, pair};
 use crate::spec::{high32, join, low32};
 
 /// How an emulated store ended.

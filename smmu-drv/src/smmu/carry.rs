@@ -1,14 +1,14 @@
 //! The joint: carries out what the virtual SMMU returns.
 
 use super::{Smmu, WriteOutcome};
-use crate::budget::{self, Budget, Unfinished};
-use crate::device::{Device, Overflow};
-use crate::emul::table::Register;
-use crate::emul::{Costs, Effect, Mode, Source, Step, Stop, Told};
 use crate::error::SmmuError;
 use crate::platform::{HostMemory, Platform};
-use crate::shadow::{Entered, Entries, Shared};
-use crate::ste::Group;
+use crate::smmu::budget::{self, Budget, Unfinished};
+use crate::smmu::device::{Device, Overflow};
+use crate::smmu::emul::table::Register;
+use crate::smmu::emul::{Costs, Effect, Mode, Source, Step, Stop, Told};
+use crate::smmu::shadow::{Entered, Entries, Shared};
+use crate::smmu::ste::Group;
 
 impl<H: HostMemory> Entries for Source<'_, H> {
     fn group(&mut self, budget: &mut Budget, sid: u32, count: usize) -> Result<Group, Unfinished> {

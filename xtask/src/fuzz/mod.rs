@@ -47,7 +47,7 @@ pub(crate) struct Args {
     #[arg(long)]
     list: bool,
     /// Afterwards, play the corpora once more and print which regions of the driver they reach, file by file; fails below
-    /// 95 % of those in smmu-drv/src/emul/, smmu-drv/src/shadow/, smmu-drv/src/device/cmdq.rs and smmu-drv/src/device/evtq.rs together
+    /// 95 % of those in the folders emul and shadow of smmu-drv/src/smmu and in device/cmdq.rs and device/evtq.rs there, together
     #[arg(long)]
     coverage: bool,
     /// Take a defence away, or each of them in turn: the target that it is for has to find that it is missing, from the

@@ -7,11 +7,11 @@ use super::queue::HostQueue;
 use super::registers::GBPA_ALLOWED;
 use super::strtab::HostStrtab;
 use super::{Effect, VirtualSmmu};
-use crate::budget::{Budget, Unfinished};
 use crate::platform::HostMemory;
+use crate::smmu::budget::{Budget, Unfinished};
+use crate::smmu::stream::Cursor;
 use crate::spec::get32;
 use crate::spec::registers::{cr0::Cr0, gbpa};
-use crate::stream::Cursor;
 
 /// The mode of all streams, from the host's registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,12 +3,12 @@
 use super::VirtualSmmu;
 use super::policy::Verdict;
 use super::strtab::{HostStrtab, Located, Walk, in_page};
-use crate::budget::{self, Budget, Unfinished};
 use crate::platform::HostMemory;
+use crate::smmu::budget::{self, Budget, Unfinished};
+use crate::smmu::ste::{Group, Judged};
+use crate::smmu::stream::{GROUP, GROUP_U32};
 use crate::spec::ste::STE_SIZE;
 use crate::stats::bump;
-use crate::ste::{Group, Judged};
-use crate::stream::{GROUP, GROUP_U32};
 
 /// An entry of the host's table, checked for the conversion of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,88 +3,88 @@
 use crate::spec::registers::queue_index;
 use crate::spec::{mask32, put32};
 
-/// Log2 of the largest host command queue: 64 pages, half of what one trap may claim ([`crate::budget::MOST_PAGES`]). Linux
+/// Log2 of the largest host command queue: 64 pages, half of what one trap may claim ([`crate::smmu::budget::MOST_PAGES`]). Linux
 /// uses that size if it is offered, and needs at least 2^7.
 pub const HOST_CMDQS: u32 = 14;
 /// Log2 of the largest host event queue: one page, as many records as EL2's own queue can hold for it.
-pub(crate) const HOST_EVENTQS: u32 = 7;
+pub(super) const HOST_EVENTQS: u32 = 7;
 /// Log2 of the bytes of a command.
-pub(crate) const CMD_LOG2: u32 = 4;
+pub(super) const CMD_LOG2: u32 = 4;
 /// Log2 of the bytes of an event record.
-pub(crate) const EVENT_LOG2: u32 = 5;
+pub(super) const EVENT_LOG2: u32 = 5;
 /// The overflow flag of an event queue's PROD and CONS [S 7.4].
-pub(crate) const OVERFLOW: u32 = mask32(queue_index::OVERFLOW);
+pub(super) const OVERFLOW: u32 = mask32(queue_index::OVERFLOW);
 
 /// The indices of a queue of 2^n entries: the low n bits name an entry, the bit above them is the wrap bit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Indices {
+pub(super) struct Indices {
     /// Bits of an index and its wrap bit.
     mask: u32,
 }
 
 impl Indices {
     /// Of a queue of 2^`log2` entries; `log2` is at most 19 [S 6.3.2].
-    pub(crate) const fn new(log2: u32) -> Self {
+    pub(super) const fn new(log2: u32) -> Self {
         Self { mask: u32::MAX >> 31_u32.saturating_sub(log2) }
     }
 
     /// Number of entries; also the wrap bit.
     #[inline]
-    pub(crate) const fn entries(self) -> u32 {
+    pub(super) const fn entries(self) -> u32 {
         (self.mask >> 1).wrapping_add(1)
     }
 
     /// The index, with its wrap bit, in the value of a PROD or CONS register.
     #[inline]
-    pub(crate) const fn of(self, register: u32) -> u32 {
+    pub(super) const fn of(self, register: u32) -> u32 {
         register & self.mask
     }
 
     /// What can be stored in an index register of an event queue: index, wrap bit, overflow flag [S 6.3.95].
     #[inline]
-    pub(crate) const fn with_overflow(self, register: u32) -> u32 {
+    pub(super) const fn with_overflow(self, register: u32) -> u32 {
         register & (self.mask | OVERFLOW)
     }
 
     /// The index after `index`.
     #[inline]
-    pub(crate) const fn next(self, index: u32) -> u32 {
+    pub(super) const fn next(self, index: u32) -> u32 {
         index.wrapping_add(1) & self.mask
     }
 
     /// The index before `index`.
     #[inline]
-    pub(crate) const fn previous(self, index: u32) -> u32 {
+    pub(super) const fn previous(self, index: u32) -> u32 {
         index.wrapping_sub(1) & self.mask
     }
 
     /// Number of entries from `cons` to before `prod`. Up to twice the size, if a host or hardware says so.
     #[inline]
-    pub(crate) const fn used(self, prod: u32, cons: u32) -> u32 {
+    pub(super) const fn used(self, prod: u32, cons: u32) -> u32 {
         prod.wrapping_sub(cons) & self.mask
     }
 
     /// Whether the queue is full: the same entry, the other wrap bit.
     #[inline]
-    pub(crate) const fn is_full(self, prod: u32, cons: u32) -> bool {
+    pub(super) const fn is_full(self, prod: u32, cons: u32) -> bool {
         (prod ^ cons) & self.mask == self.entries()
     }
 
     /// Whether the queue is empty; overflow flags do not count.
     #[inline]
-    pub(crate) const fn is_empty(self, prod: u32, cons: u32) -> bool {
+    pub(super) const fn is_empty(self, prod: u32, cons: u32) -> bool {
         (prod ^ cons) & self.mask == 0
     }
 
     /// Byte offset of the entry that `index` names; entries have 2^`entry_log2` bytes, at most 32.
     #[inline]
-    pub(crate) const fn offset(self, index: u32, entry_log2: u32) -> u32 {
+    pub(super) const fn offset(self, index: u32, entry_log2: u32) -> u32 {
         (index & (self.mask >> 1)) << (entry_log2 & 31)
     }
 }
 
 /// `flag`, 0 or 1, in the place of the overflow flag.
-pub(crate) const fn overflow(flag: u32) -> u32 {
+pub(super) const fn overflow(flag: u32) -> u32 {
     put32(queue_index::OVERFLOW, flag)
 }
 

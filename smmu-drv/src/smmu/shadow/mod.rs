@@ -11,18 +11,18 @@ pub mod change;
 mod link;
 mod refresh;
 
-use crate::device::TableRegisters;
 use crate::features::{Coherency, Features};
 use crate::platform::{DmaBuffer, Platform};
+use crate::smmu::device::TableRegisters;
+use crate::smmu::ste::{Fixed, Ste};
+use crate::smmu::stream::{BLOCK, SPLIT, covered_sid_bits};
 use crate::spec::registers::{strtab_base, strtab_base_cfg};
 use crate::spec::ste::{L1STD_SIZE, STE_SIZE};
 use crate::spec::{mask64, put32, put64, union32, union64};
 use crate::stage2::Stage2Words;
-use crate::ste::{Fixed, Ste};
-use crate::stream::{BLOCK, SPLIT, covered_sid_bits};
 use change::Step;
 use link::{Complete, Link, publish};
-pub(crate) use refresh::{Entered, Entries};
+pub(super) use refresh::{Entered, Entries};
 
 /// Bytes of a level-2 table.
 const L2_SIZE: usize = STE_SIZE << SPLIT;
@@ -31,7 +31,7 @@ const MAX_L2: usize = 256;
 
 /// The shared configuration of a block without a private table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Shared {
+pub(super) enum Shared {
     /// No descriptor: C_BAD_STREAMID.
     None,
     /// Stage 2 only.
@@ -73,7 +73,7 @@ enum Shape<B> {
 
 /// The table and what its entries have in common.
 #[derive(Clone)]
-pub(crate) struct ShadowTable<B> {
+pub(super) struct ShadowTable<B> {
     shape: Shape<B>,
     bits: u32,
     words: Stage2Words,
@@ -87,11 +87,11 @@ pub(crate) struct ShadowTable<B> {
 
 /// Allocation failed. Nothing changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct NoMemory;
+pub(super) struct NoMemory;
 
 impl<B: DmaBuffer> ShadowTable<B> {
     /// A table in which every stream has `initial`.
-    pub(crate) fn new<P: Platform<Buffer = B>>(
+    pub(super) fn new<P: Platform<Buffer = B>>(
         platform: &P,
         features: &Features,
         words: Stage2Words,
@@ -149,7 +149,7 @@ impl<B: DmaBuffer> ShadowTable<B> {
     }
 
     /// The registers that lead hardware to this table.
-    pub(crate) fn registers(&self) -> TableRegisters {
+    pub(super) fn registers(&self) -> TableRegisters {
         let log2size = put32(strtab_base_cfg::LOG2SIZE, self.bits);
         let (pa, format) = match &self.shape {
             Shape::Linear { table } => (table.pa(), put32(strtab_base_cfg::FMT, strtab_base_cfg::LINEAR)),
@@ -165,7 +165,7 @@ impl<B: DmaBuffer> ShadowTable<B> {
     }
 
     /// Level-2 tables that could not be allocated, since take-over.
-    pub(crate) fn no_memory(&self) -> u64 {
+    pub(super) fn no_memory(&self) -> u64 {
         self.no_memory
     }
 

@@ -3,7 +3,7 @@
 use super::ids::HostIds;
 use super::queue::Geometry;
 use super::registers::GBPA_ALLOWED;
-use crate::index::{CMD_LOG2, EVENT_LOG2, HOST_EVENTQS, Indices};
+use crate::smmu::index::{CMD_LOG2, EVENT_LOG2, HOST_EVENTQS, Indices};
 use crate::spec::get32;
 use crate::spec::registers::{cr0::Cr0, cr2::Cr2, gbpa, gerror::Gerror, irq_ctrl::IrqCtrl};
 

@@ -8,9 +8,9 @@ use core::fmt;
 use super::link::descriptor_of;
 use super::{ShadowTable, Shape, Slot, TwoLevel, index};
 use crate::platform::DmaBuffer;
+use crate::smmu::stream::BLOCK;
 use crate::spec::ste::{L1STD_SIZE, STE_SIZE, dw0, dw1};
 use crate::spec::{get64, mask64, union64};
-use crate::stream::BLOCK;
 
 /// What is wrong with the shadow table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@
 use super::*;
 use std::vec::Vec;
 
-const PAGE: &str = include_str!("../../../../docs/smmu-emulation.md");
+const PAGE: &str = include_str!("../../../../../docs/smmu-emulation.md");
 
 /// Cells of a row: type, event, stage, CLASS, host's record.
 type Row = [&'static str; 5];

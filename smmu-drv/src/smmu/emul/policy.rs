@@ -6,9 +6,9 @@
 
 use super::ids::HostIds;
 use crate::features::Features;
+use crate::smmu::ste::{Fixed, Ste, valid};
 use crate::spec::ste::{dw0, dw1};
 use crate::spec::{cd, get32, get64, mask64, put64, union64};
-use crate::ste::{Fixed, Ste, valid};
 
 /// What a read marked as an instruction fetch is treated as [S 5.2, INSTCFG].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -2,9 +2,9 @@
 
 use super::change::{Step, next_step};
 use super::*;
-use crate::emul::ids::{HostIds, MsiAdvert};
-use crate::emul::policy::{SteRules, Verdict};
 use crate::features::{Coherency, IdRegisters};
+use crate::smmu::emul::ids::{HostIds, MsiAdvert};
+use crate::smmu::emul::policy::{SteRules, Verdict};
 use crate::spec::ste::{dw0, dw1};
 use crate::spec::{get64, mask64, put64};
 use std::vec::Vec;

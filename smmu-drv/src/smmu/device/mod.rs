@@ -26,7 +26,7 @@ pub use invalidate::Stale;
 use log::FaultLog;
 pub use program::TakeOverError;
 
-pub(crate) use evtq::Overflow;
+pub(super) use evtq::Overflow;
 
 /// Whether to wait when a failed SMMU is set to abort.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,26 +39,26 @@ enum CloseWait {
 
 /// Registers that say where the stream table is.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct TableRegisters {
+pub(super) struct TableRegisters {
     /// SMMU_STRTAB_BASE.
-    pub(crate) base: u64,
+    pub(super) base: u64,
     /// SMMU_STRTAB_BASE_CFG.
-    pub(crate) cfg: u32,
+    pub(super) cfg: u32,
 }
 
 /// What hardware's event queue holds, at one point in time.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Records {
+pub(super) struct Records {
     /// SMMU_EVENTQ_PROD.
     prod: u32,
     /// Index after the last of them.
     end: u32,
     /// Whether records were lost because a write of hardware to the queue was aborted.
-    pub(crate) lost: Overflow,
+    pub(super) lost: Overflow,
 }
 
 /// An SMMU under EL2's control.
-pub(crate) struct Device<P: Platform> {
+pub(super) struct Device<P: Platform> {
     hw: Hw<P>,
     features: Features,
     vmid: u16,
@@ -103,7 +103,7 @@ impl<P: Platform> Device<P> {
     ///
     /// # Errors
     /// See [`TakeOverError`].
-    pub(crate) fn take_over(
+    pub(super) fn take_over(
         platform: P,
         features: Features,
         issue: Issue,
@@ -131,18 +131,18 @@ impl<P: Platform> Device<P> {
     }
 
     /// The hardware features.
-    pub(crate) fn features(&self) -> &Features {
+    pub(super) fn features(&self) -> &Features {
         &self.features
     }
 
     /// The platform.
     #[inline]
-    pub(crate) fn platform(&self) -> &P {
+    pub(super) fn platform(&self) -> &P {
         self.hw.platform()
     }
 
     /// Adds to `stats` what the device counts.
-    pub(crate) fn count(&self, stats: &mut Stats) {
+    pub(super) fn count(&self, stats: &mut Stats) {
         self.cmdq.count(stats);
         stats.faults = self.stats.faults;
         stats.faults_not_logged = self.stats.faults_not_logged;
@@ -153,7 +153,7 @@ impl<P: Platform> Device<P> {
 
     /// The error that marked this SMMU as failed, if any.
     #[inline]
-    pub(crate) fn failed(&self) -> Option<SmmuError> {
+    pub(super) fn failed(&self) -> Option<SmmuError> {
         self.failed
     }
 
@@ -172,7 +172,7 @@ impl<P: Platform> Device<P> {
 
     /// Whether the SMMU is programmed and not failed: one load. If not, [`Device::recover`] is due.
     #[inline]
-    pub(crate) fn is_alive(&self) -> bool {
+    pub(super) fn is_alive(&self) -> bool {
         self.hw.read32(reg::CR0ACK) == self.expected
     }
 
@@ -183,7 +183,7 @@ impl<P: Platform> Device<P> {
     /// # Errors
     /// It could not be programmed again, now or before: it is failed, and was asked to abort everything if it responds.
     #[cold]
-    pub(crate) fn recover(&mut self) -> Result<(), SmmuError> {
+    pub(super) fn recover(&mut self) -> Result<(), SmmuError> {
         if let Some(error) = self.failed {
             self.keep_aborting();
             return Err(error);
@@ -210,12 +210,12 @@ impl<P: Platform> Device<P> {
     }
 
     /// The next wait for GBPA is bounded by its timeout again: before the last access to this SMMU.
-    pub(crate) fn wait_again(&mut self) {
+    pub(super) fn wait_again(&mut self) {
         self.close_wait = CloseWait::Bounded;
     }
 
     /// Clears SMMUEN: GBPA.ABORT, set since take-over, is in force then if hardware responds.
-    pub(crate) fn disable(&mut self) {
+    pub(super) fn disable(&mut self) {
         let cr0 = Cr0::from_bits_truncate(self.hw.read32(reg::CR0ACK)).difference(Cr0::SMMUEN);
         let _ = self.hw.write_acked(reg::CR0, reg::CR0ACK, cr0.bits());
     }
@@ -225,7 +225,7 @@ impl<P: Platform> Device<P> {
     /// # Errors
     /// The SMMU is failed, now or before.
     #[inline]
-    pub(crate) fn push(&mut self, command: Command) -> Result<(), SmmuError> {
+    pub(super) fn push(&mut self, command: Command) -> Result<(), SmmuError> {
         self.usable()?;
         self.cmdq.push(&self.hw, command).map_err(|error| self.fail(smmu_error(error)))
     }
@@ -235,14 +235,14 @@ impl<P: Platform> Device<P> {
     /// # Errors
     /// The SMMU is failed, now or before.
     #[inline]
-    pub(crate) fn separate(&mut self) -> Result<(), SmmuError> {
+    pub(super) fn separate(&mut self) -> Result<(), SmmuError> {
         self.usable()?;
         self.cmdq.separate(&self.hw).map_err(|error| self.fail(smmu_error(error)))
     }
 
     /// Makes everything queued so far visible to hardware.
     #[inline]
-    pub(crate) fn submit(&mut self) {
+    pub(super) fn submit(&mut self) {
         self.cmdq.submit(&self.hw);
     }
 
@@ -253,7 +253,7 @@ impl<P: Platform> Device<P> {
     /// # Errors
     /// The SMMU is failed, now or before.
     #[inline]
-    pub(crate) fn sync(&mut self) -> Result<(), SmmuError> {
+    pub(super) fn sync(&mut self) -> Result<(), SmmuError> {
         self.usable()?;
         match self.cmdq.sync(&self.hw) {
             Ok(()) => Ok(()),
@@ -272,25 +272,25 @@ impl<P: Platform> Device<P> {
 
     /// What a command costs a trap.
     #[inline]
-    pub(crate) fn command_cost(&self) -> u32 {
+    pub(super) fn command_cost(&self) -> u32 {
         self.cmdq.command_cost()
     }
 
     /// What a CMD_SYNC costs a trap.
-    pub(crate) fn sync_cost(&self) -> u32 {
+    pub(super) fn sync_cost(&self) -> u32 {
         self.cmdq.sync_cost()
     }
 
     /// What [`Device::separate`] costs a trap.
     #[inline]
-    pub(crate) fn separate_cost(&self) -> u32 {
+    pub(super) fn separate_cost(&self) -> u32 {
         self.cmdq.separate_cost()
     }
 
     /// Enables exactly the interrupts of `wanted`; none, once the SMMU is failed. Returns those that were off before.
     ///
     /// Not acknowledged: the interrupt does not come, and the host has to poll; nothing else depends on it.
-    pub(crate) fn set_irq_ctrl(&mut self, wanted: IrqCtrl) -> IrqCtrl {
+    pub(super) fn set_irq_ctrl(&mut self, wanted: IrqCtrl) -> IrqCtrl {
         let wanted = if self.failed.is_some() { IrqCtrl::empty() } else { wanted };
         let before = core::mem::replace(&mut self.irq_ctrl, wanted);
         if wanted != before {
@@ -300,20 +300,20 @@ impl<P: Platform> Device<P> {
     }
 
     /// Remembers which records are in hardware's event queue now.
-    pub(crate) fn mark_records(&mut self) {
+    pub(super) fn mark_records(&mut self) {
         if self.failed.is_none() {
             self.evtq.mark(&self.hw);
         }
     }
 
     /// Whether all records that [`Device::mark_records`] found were taken.
-    pub(crate) fn is_past_mark(&self) -> bool {
+    pub(super) fn is_past_mark(&self) -> bool {
         self.evtq.is_past_mark()
     }
 
     /// Reads which records hardware has written. An active error stops hardware's queue and its interrupt, so it is acknowledged
     /// first [S 7.2.1]. Errors of the command queue are handled where it is waited for; MSIs are never configured.
-    pub(crate) fn records(&mut self) -> Records {
+    pub(super) fn records(&mut self) -> Records {
         let gerrorn = self.hw.read32(reg::GERRORN);
         let active = Gerror::from_bits_truncate(self.hw.read32(reg::GERROR) ^ gerrorn);
         if active.contains(Gerror::SFM_ERR) {
@@ -332,12 +332,12 @@ impl<P: Platform> Device<P> {
     }
 
     /// Whether there is a record that was not taken.
-    pub(crate) fn has_record(&self, records: &Records) -> bool {
+    pub(super) fn has_record(&self, records: &Records) -> bool {
         self.evtq.holds(records.end)
     }
 
     /// Takes the next record, counts it and logs it.
-    pub(crate) fn take_record(&mut self, records: &Records) -> Option<FaultRecord> {
+    pub(super) fn take_record(&mut self, records: &Records) -> Option<FaultRecord> {
         let record = FaultRecord::decode(self.evtq.pop(records.end)?);
         bump(&mut self.stats.faults);
         if !self.faults.push(record) {
@@ -347,12 +347,12 @@ impl<P: Platform> Device<P> {
     }
 
     /// Whether hardware has dropped records that were not reported yet.
-    pub(crate) fn has_overflowed(&self, records: &Records) -> bool {
+    pub(super) fn has_overflowed(&self, records: &Records) -> bool {
         get32(queue_index::OVERFLOW, records.prod) != self.evtq.acknowledged()
     }
 
     /// Frees the slots of the records that were taken. Returns whether hardware has dropped records.
-    pub(crate) fn free_records(&mut self, records: &Records) -> Overflow {
+    pub(super) fn free_records(&mut self, records: &Records) -> Overflow {
         let overflow = self.evtq.publish(&self.hw, records.prod);
         if overflow == Overflow::Happened {
             bump(&mut self.stats.event_overflows);
@@ -361,12 +361,12 @@ impl<P: Platform> Device<P> {
     }
 
     /// Whether [`Device::take_fault`] has a record.
-    pub(crate) fn has_fault(&self) -> bool {
+    pub(super) fn has_fault(&self) -> bool {
         !self.faults.is_empty()
     }
 
     /// Takes the oldest fault record kept for the console.
-    pub(crate) fn take_fault(&mut self) -> Option<FaultRecord> {
+    pub(super) fn take_fault(&mut self) -> Option<FaultRecord> {
         self.faults.take()
     }
 }

@@ -4,12 +4,12 @@
 //! not executed, so a batch that lost one never counts as synchronised, even though the queue keeps running.
 
 use super::hw::Hw;
-use crate::budget;
 use crate::command::Command;
 use crate::errata::Issue;
 use crate::features::Coherency;
-use crate::index::{CMD_LOG2, Indices};
 use crate::platform::{DmaBuffer, Platform};
+use crate::smmu::budget;
+use crate::smmu::index::{CMD_LOG2, Indices};
 use crate::spec::commands::CMD_SIZE;
 use crate::spec::registers::{self as reg, gerror::Gerror, queue_base};
 use crate::spec::{mask64, put64, union64};

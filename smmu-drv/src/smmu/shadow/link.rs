@@ -7,11 +7,11 @@
 use super::{L2_SIZE, NoMemory, clean, filled};
 use crate::features::Coherency;
 use crate::platform::{DmaBuffer, Platform};
+use crate::smmu::ste::Ste;
+use crate::smmu::stream::SPLIT;
 use crate::spec::ste::l1std;
 use crate::spec::{mask64, put64, union64};
 use crate::stage2::Stage2Words;
-use crate::ste::Ste;
-use crate::stream::SPLIT;
 
 /// A level-1 descriptor whose table is visible before the descriptor is.
 #[derive(Clone, Copy)]

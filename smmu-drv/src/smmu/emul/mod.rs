@@ -25,23 +25,23 @@ use crate::features::{Coherency, Features};
 use crate::platform::ClaimError;
 use crate::spec::registers::{cr0::Cr0, irq_ctrl::IrqCtrl};
 use crate::stats::{Stats, bump};
-pub(crate) use cmdq::{Costs, Step, Stop};
+pub(super) use cmdq::{Costs, Step, Stop};
 use cmdq::{Pending, Signals};
 use command::CommandView;
 use cr0::Edge;
-pub(crate) use cr0::{Change, Mode};
-pub(crate) use eventq::Told;
+pub(super) use cr0::{Change, Mode};
+pub(super) use eventq::Told;
 use gerror::Interrupts;
 use ids::HostIds;
 use policy::SteRules;
 use queue::HostQueue;
 use regs::HostRegs;
-pub(crate) use source::Source;
+pub(super) use source::Source;
 use strtab::HostStrtab;
 
 /// What a store of the host asks of the device and the shadow table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Effect {
+pub(super) enum Effect {
     /// Nothing: the store is complete.
     Done,
     /// To consume commands, see [`VirtualSmmu::next_command`]; then the store is complete.
@@ -60,7 +60,7 @@ pub(crate) enum Effect {
 
 /// The virtual SMMU of a host whose claims on its memory are `C`.
 #[derive(Clone)]
-pub(crate) struct VirtualSmmu<C> {
+pub(super) struct VirtualSmmu<C> {
     ids: HostIds,
     rules: SteRules,
     view: CommandView,
@@ -101,7 +101,7 @@ pub(crate) struct VirtualSmmu<C> {
 impl<C> VirtualSmmu<C> {
     /// After reset: what `ids` show, with entries checked by `rules`, for streams with `vmid`, on an SMMU with `features`. `gbpa` is
     /// what hardware had.
-    pub(crate) fn new(ids: HostIds, rules: SteRules, vmid: u16, features: &Features, gbpa: u32) -> Self {
+    pub(super) fn new(ids: HostIds, rules: SteRules, vmid: u16, features: &Features, gbpa: u32) -> Self {
         Self {
             ids,
             rules,
@@ -128,35 +128,35 @@ impl<C> VirtualSmmu<C> {
     }
 
     /// What this part counts; the other counters are zero.
-    pub(crate) fn stats(&self) -> &Stats {
+    pub(super) fn stats(&self) -> &Stats {
         &self.stats
     }
 
     /// A register access of the host.
     #[inline]
-    pub(crate) fn count_exit(&mut self) {
+    pub(super) fn count_exit(&mut self) {
         bump(&mut self.stats.exits);
     }
 
     /// An access that no row allows.
-    pub(crate) fn count_denied(&mut self) {
+    pub(super) fn count_denied(&mut self) {
         bump(&mut self.stats.denied_accesses);
     }
 
     /// A trap that ended because its budget was used up.
-    pub(crate) fn count_budget_exit(&mut self) {
+    pub(super) fn count_budget_exit(&mut self) {
         bump(&mut self.stats.budget_exits);
     }
 
     /// Every stream aborts for good: registers are emulated on, but change no stream any more.
-    pub(crate) fn quiesce(&mut self) {
+    pub(super) fn quiesce(&mut self) {
         self.quiesced = true;
         self.change = None;
     }
 
     /// Interrupts that hardware should raise: exactly those that the host has enabled and whose cause it would see. The interrupt
     /// of global errors stays off: hardware's errors are EL2's, and the host's are raised by EL2.
-    pub(crate) fn wanted_irqs(&self) -> IrqCtrl {
+    pub(super) fn wanted_irqs(&self) -> IrqCtrl {
         let on = self.regs.irq_ctrl.contains(IrqCtrl::EVENTQ_IRQEN) && self.regs.cr0ack.contains(Cr0::EVENTQEN);
         if on { IrqCtrl::EVENTQ_IRQEN } else { IrqCtrl::empty() }
     }

@@ -3,10 +3,10 @@
 use super::VirtualSmmu;
 use super::eventq::Told;
 use super::strtab::Walk;
-use crate::budget::{Budget, Unfinished};
 use crate::fault::FaultRecord;
 use crate::platform::HostMemory;
-use crate::ste::Group;
+use crate::smmu::budget::{Budget, Unfinished};
+use crate::smmu::ste::Group;
 
 /// Entries of the host's table, with the pages that one walk has claimed.
 pub(crate) struct Source<'a, H: HostMemory> {

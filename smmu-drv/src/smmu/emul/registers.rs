@@ -3,8 +3,8 @@
 use super::ids::HostIds;
 use super::table::Register;
 use super::{Effect, VirtualSmmu};
-use crate::budget::{Budget, Unfinished};
 use crate::platform::HostMemory;
+use crate::smmu::budget::{Budget, Unfinished};
 use crate::spec::registers::{
     cr0::Cr0, cr2::Cr2, gbpa, gerror::Gerror, irq_cfg, irq_ctrl::IrqCtrl, queue_base, strtab_base,
 };

@@ -7,8 +7,8 @@
 use io_pgtable::Ipa;
 
 use super::ids::HostIds;
-use crate::budget::{self, Budget, Unfinished};
 use crate::platform::{HostMemory, Sharing};
+use crate::smmu::budget::{self, Budget, Unfinished};
 use crate::spec::registers::{strtab_base, strtab_base_cfg};
 use crate::spec::ste::{L1STD_SIZE, STE_SIZE, l1std};
 use crate::spec::{get32, get64, mask64};

@@ -10,16 +10,16 @@ use io_pgtable::Ipa;
 use super::VirtualSmmu;
 use super::command::{Decision, Scope, Signal, decide};
 use super::queue::HostQueue;
-use crate::budget::{self, Budget, Unfinished};
 use crate::command::{Command, Depth};
-use crate::index::{CMD_LOG2, Indices};
 use crate::platform::{HostMemory, Sharing, WiredIrq};
+use crate::smmu::budget::{self, Budget, Unfinished};
+use crate::smmu::index::{CMD_LOG2, Indices};
+use crate::smmu::ste::Judged;
+use crate::smmu::stream::{Cursor, Refresh, SPLIT, next_block};
 use crate::spec::commands::RawCmd;
 use crate::spec::registers::{Cerror, cr0::Cr0, gerror::Gerror, queue_index};
 use crate::spec::{mask32, replace32};
 use crate::stats::bump;
-use crate::ste::Judged;
-use crate::stream::{Cursor, Refresh, SPLIT, next_block};
 
 /// Maximum CMD_SYNCs of the host that complete together.
 const MAX_SIGNALS: usize = 16;

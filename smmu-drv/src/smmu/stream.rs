@@ -4,15 +4,15 @@ use crate::command::Command;
 use crate::features::Features;
 
 /// Log2 of the StreamIDs of a level-2 table, and of a block in general.
-pub(crate) const SPLIT: u32 = 8;
+pub(super) const SPLIT: u32 = 8;
 /// StreamIDs of a block.
-pub(crate) const BLOCK: u32 = 1 << SPLIT;
+pub(super) const BLOCK: u32 = 1 << SPLIT;
 /// Entries handled together: half a page of the host's table, so that a group never lies in two pages.
-pub(crate) const GROUP: usize = 32;
+pub(super) const GROUP: usize = 32;
 /// [`GROUP`], for StreamIDs.
-pub(crate) const GROUP_U32: u32 = 32;
+pub(super) const GROUP_U32: u32 = 32;
 /// Log2 of [`GROUP`].
-pub(crate) const LOG2_GROUP: u32 = 5;
+pub(super) const LOG2_GROUP: u32 = 5;
 /// StreamID bits that level 1 covers at most: 2^17 descriptors, 1 MiB.
 const MAX_TWO_LEVEL_BITS: u32 = 17 + SPLIT;
 /// StreamID bits that a linear table covers at most: 4 MiB.
@@ -21,38 +21,38 @@ const MAX_LINEAR_BITS: u32 = 16;
 const _: () = assert!(GROUP == 1 << LOG2_GROUP && GROUP <= 1 << SPLIT);
 
 /// StreamID bits that the shadow table covers, and that the host is shown. Hardware aborts other streams.
-pub(crate) fn covered_sid_bits(features: &Features) -> u32 {
+pub(super) fn covered_sid_bits(features: &Features) -> u32 {
     features.sid_bits.min(if features.two_level() { MAX_TWO_LEVEL_BITS } else { MAX_LINEAR_BITS })
 }
 
 /// The first StreamID after a block.
-pub(crate) fn next_block(block: u32) -> u64 {
+pub(super) fn next_block(block: u32) -> u64 {
     (u64::from(block) + 1) << SPLIT
 }
 
 /// Progress of a walk over many streams.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Cursor {
+pub(super) struct Cursor {
     /// The next StreamID.
-    pub(crate) next: u64,
+    pub(super) next: u64,
     /// Some entry before it in its block exists and could be read.
-    pub(crate) mapped: bool,
+    pub(super) mapped: bool,
 }
 
 impl Cursor {
     /// A walk that continues at `next`, the first StreamID of a block.
-    pub(crate) fn at(next: u64) -> Self {
+    pub(super) fn at(next: u64) -> Self {
         Self { next, mapped: false }
     }
 }
 
 /// Streams whose entries are to be translated again.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Refresh {
+pub(super) struct Refresh {
     /// Progress.
-    pub(crate) cursor: Cursor,
+    pub(super) cursor: Cursor,
     /// The first StreamID after them; it ends a block.
-    pub(crate) end: u64,
+    pub(super) end: u64,
     /// What invalidates them, once all are translated.
-    pub(crate) command: Command,
+    pub(super) command: Command,
 }

@@ -4,8 +4,8 @@
 //! smaller than the budget, so every trap makes progress.
 
 use crate::error::SmmuError;
-use crate::index::HOST_CMDQS;
-use crate::stream;
+use crate::smmu::index::HOST_CMDQS;
+use crate::smmu::stream;
 
 /// Units of one trap; one is about the work of one command.
 pub const TRAP: u32 = 1024;
@@ -20,17 +20,17 @@ pub const PAGE: u32 = 8;
 /// A CMD_SYNC of hardware.
 pub const SYNC: u32 = 16;
 /// Charge of a CMD_SYNC if batches are issued twice.
-pub(crate) const SYNC_TWICE: u32 = 2 * SYNC;
+pub(super) const SYNC_TWICE: u32 = 2 * SYNC;
 /// A level-2 table of EL2: allocated, filled, published.
 pub const TABLE: u32 = 256;
 /// A record of hardware's event queue.
 pub const EVENT: u32 = 4;
 
 /// Maximum charge of a record: both levels of the host's table, and its queue.
-pub(crate) const RECORD: u32 = EVENT + 3 * PAGE;
+pub(super) const RECORD: u32 = EVENT + 3 * PAGE;
 
 /// A command where batches of `most` are issued twice, each with a CMD_SYNC.
-pub(crate) const fn command_twice(most: u32) -> u32 {
+pub(super) const fn command_twice(most: u32) -> u32 {
     let batch = if most == 0 { 1 } else { most };
     (2 * COMMAND).saturating_add(SYNC_TWICE.div_ceil(batch))
 }
@@ -92,11 +92,11 @@ pub const CHARGES: [(&str, u32, u32); 7] = [
 
 /// Units left in this trap.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Budget(u32);
+pub(super) struct Budget(u32);
 
 /// Why work stopped early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Unfinished {
+pub(super) enum Unfinished {
     /// The budget is used up; the next trap continues.
     Budget,
     /// Hardware failed.
@@ -111,7 +111,7 @@ impl From<SmmuError> for Unfinished {
 
 impl Budget {
     /// A full budget.
-    pub(crate) const fn for_one_trap() -> Self {
+    pub(super) const fn for_one_trap() -> Self {
         Self(TRAP)
     }
 
@@ -120,7 +120,7 @@ impl Budget {
     /// # Errors
     /// [`Unfinished::Budget`] if fewer units are left; nothing is charged then.
     #[inline]
-    pub(crate) fn charge(&mut self, units: u32) -> Result<(), Unfinished> {
+    pub(super) fn charge(&mut self, units: u32) -> Result<(), Unfinished> {
         match self.0.checked_sub(units) {
             Some(left) => {
                 self.0 = left;
@@ -131,7 +131,7 @@ impl Budget {
     }
 
     /// Whether `units` are left.
-    pub(crate) fn covers(self, units: u32) -> bool {
+    pub(super) fn covers(self, units: u32) -> bool {
         self.0 >= units
     }
 }

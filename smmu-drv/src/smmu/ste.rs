@@ -1,8 +1,8 @@
 //! Shadow entries: what stands between the check of a host's entry and the table that hardware reads.
 
+use crate::smmu::stream::GROUP;
 use crate::spec::ste::dw0;
 use crate::spec::{put64, union64};
-use crate::stream::GROUP;
 
 /// The two dwords of a shadow entry that differ between streams. Only a check of a host's entry, or [`Fixed`], makes one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,13 +38,13 @@ impl Fixed {
 }
 
 /// Dword 0 of a valid entry with `config` and nothing else.
-pub(crate) fn valid(config: u64) -> u64 {
+pub(super) fn valid(config: u64) -> u64 {
     union64([put64(dw0::V, 1), put64(dw0::CONFIG, config)])
 }
 
 /// The host's entry for one stream, checked: its shadow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Judged {
+pub(super) enum Judged {
     /// The host has no entry there, or it could not be read.
     Unmapped,
     /// There is one; this is its shadow, an invalid entry if it is invalid or illegal.
@@ -52,11 +52,11 @@ pub(crate) enum Judged {
 }
 
 /// The host's entries for consecutive streams, from one fetch, checked.
-pub(crate) struct Group {
+pub(super) struct Group {
     /// Their shadows; invalid entries where there is none.
-    pub(crate) targets: [Ste; GROUP],
+    pub(super) targets: [Ste; GROUP],
     /// Some entry exists and could be read.
-    pub(crate) mapped: bool,
+    pub(super) mapped: bool,
     /// No entry exists below this StreamID.
-    pub(crate) until: u64,
+    pub(super) until: u64,
 }

@@ -1,10 +1,10 @@
 //! The ID registers that the host sees: an allow-list of fields, cut to what is emulated.
 
 use crate::features::{Coherency, Features, oas_encoding};
-use crate::index::{HOST_CMDQS, HOST_EVENTQS};
+use crate::smmu::index::{HOST_CMDQS, HOST_EVENTQS};
+use crate::smmu::stream::covered_sid_bits;
 use crate::spec::registers::{idr0, idr1, idr3, idr5};
 use crate::spec::{get32, mask32, put32, replace32, union32};
-use crate::stream::covered_sid_bits;
 
 /// Whether SMMU_IDR0.MSI is shown to the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

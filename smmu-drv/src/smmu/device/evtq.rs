@@ -2,8 +2,8 @@
 
 use super::hw::Hw;
 use crate::features::Coherency;
-use crate::index::{self, EVENT_LOG2, Indices};
 use crate::platform::{DmaBuffer, Platform};
+use crate::smmu::index::{self, EVENT_LOG2, Indices};
 use crate::spec::events::{EVENT_SIZE, RawEvent};
 use crate::spec::registers::{self as reg, queue_base, queue_index};
 use crate::spec::{get32, mask64, put64, union32, union64};
@@ -13,7 +13,7 @@ const LOG2_ENTRIES: u32 = 7;
 /// Bytes of the ring.
 pub(super) const RING_SIZE: usize = 4096;
 /// Maximum records per trap: a full queue, whatever PROD says.
-const MAX_DRAIN: u32 = crate::budget::MOST_EVENTS;
+const MAX_DRAIN: u32 = crate::smmu::budget::MOST_EVENTS;
 const _: () = assert!(MAX_DRAIN == 1 << LOG2_ENTRIES);
 
 /// The ring and its consumer index.

@@ -5,15 +5,15 @@
 
 use super::change::{Step, next_step};
 use super::{ShadowTable, Shared};
-use crate::budget::{self, Budget, Unfinished};
 use crate::command::{Command, Depth};
-use crate::device::Device;
 use crate::error::SmmuError;
 use crate::platform::{DmaBuffer, Platform};
+use crate::smmu::budget::{self, Budget, Unfinished};
+use crate::smmu::device::Device;
+use crate::smmu::ste::{Group, Judged, Ste};
+use crate::smmu::stream::{BLOCK, Cursor, GROUP, GROUP_U32, LOG2_GROUP, SPLIT, next_block};
 use crate::spec::low32;
 use crate::stats::bump;
-use crate::ste::{Group, Judged, Ste};
-use crate::stream::{BLOCK, Cursor, GROUP, GROUP_U32, LOG2_GROUP, SPLIT, next_block};
 
 /// Where checked entries come from.
 pub(crate) trait Entries {

@@ -18,9 +18,9 @@
 use super::VirtualSmmu;
 use super::fetch::HostEntry;
 use super::strtab::Walk;
-use crate::budget::Budget;
 use crate::fault::{Class, FaultRecord, Stage};
 use crate::platform::HostMemory;
+use crate::smmu::budget::Budget;
 use crate::spec::events::{self as ev, EventType, RawEvent};
 use crate::spec::registers::cr2::Cr2;
 use crate::spec::{mask64, put64, union64};

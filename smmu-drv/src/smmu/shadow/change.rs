@@ -4,9 +4,9 @@
 //! synchronised [S 3.21.3]. Every step below leaves an entry that behaves as the old one, as the new one, or as a silent abort;
 //! the abort is used only when no order of single stores works.
 
+use crate::smmu::ste::Ste;
 use crate::spec::ste::{dw0, dw1};
 use crate::spec::{get64, mask64, put64, union64};
-use crate::ste::Ste;
 
 /// One 64-bit store into a live entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,9 +2,9 @@
 
 use io_pgtable::Ipa;
 
-use crate::budget;
-use crate::index::Indices;
 use crate::platform::{ClaimError, HostMemory, Sharing};
+use crate::smmu::budget;
+use crate::smmu::index::Indices;
 use crate::spec::registers::queue_base;
 use crate::spec::{get64, low32, mask64};
 
