@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
-use qemu_tests::boot_input::{BAD_TREES, BadTree};
-use qemu_tests::firmware::{FIRMWARE, Firmware};
-use qemu_tests::payload::{Below, CONSOLE_OFF, Clock, DEADLINE, Images, Listed, Run, SHARED_CONSOLE, Verdict, list};
+use test_machines::boot_input::{BAD_TREES, BadTree};
+use test_machines::firmware::{FIRMWARE, Firmware};
+use test_machines::payload::{Below, CONSOLE_OFF, Clock, DEADLINE, Images, Listed, Run, SHARED_CONSOLE, Verdict, list};
 
 /// Which tests a machine runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

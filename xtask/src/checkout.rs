@@ -2,17 +2,18 @@
 //! a command does the same from any folder of it.
 
 use std::env;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use test_machines::work::WorkFolder;
 
 /// The checkout that this xtask was built from, and its build folder.
 #[derive(Clone, Debug)]
 pub(crate) struct Checkout {
     root: PathBuf,
     target: PathBuf,
+    work: WorkFolder,
 }
 
 impl Checkout {
@@ -29,12 +30,13 @@ impl Checkout {
             Some(dir) => env::current_dir()?.join(dir),
             None => root.join("target"),
         };
-        Ok(Self { root, target })
+        Ok(Self::at(root, target))
     }
 
     /// A copy of the checkout: its sources at `root`, what is built from them at `target`.
     pub(crate) fn at(root: PathBuf, target: PathBuf) -> Self {
-        Self { root, target }
+        let work = WorkFolder::at(target.join("portcullis"));
+        Self { root, target, work }
     }
 
     /// The workspace's root folder.
@@ -42,19 +44,27 @@ impl Checkout {
         &self.root
     }
 
+    /// The sources of the kernel module of the Linux tests.
+    pub(crate) fn test_module(&self) -> PathBuf {
+        self.root.join("linux-tests/portcullis_test")
+    }
+
     /// Cargo's build folder: `target/`, or what `CARGO_TARGET_DIR` says.
     pub(crate) fn target(&self) -> &Path {
         &self.target
     }
 
-    /// A folder of xtask's own under the build folder, created if it is missing.
+    /// xtask's own folder below the build folder: what is fetched, built for machines and recorded.
+    pub(crate) fn work(&self) -> &WorkFolder {
+        &self.work
+    }
+
+    /// A folder in it, created if it is missing.
     ///
     /// # Errors
     /// When it cannot be created.
     pub(crate) fn work_dir(&self, name: &str) -> Result<PathBuf> {
-        let dir = self.target.join("portcullis").join(name);
-        fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
-        Ok(dir)
+        self.work.dir(name)
     }
 
     /// A cargo command in the workspace's root, with the build folder that xtask uses.

@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use qemu_tests::images::flatten_file;
+use test_machines::exec;
+use test_machines::images::flatten_file;
+use test_machines::linux::variant::Hypervisor;
+use test_machines::progress::step;
 
 use crate::checkout::Checkout;
-use crate::exec;
-use crate::progress::step;
 use crate::setup::rust::{self, BARE_METAL};
 
 /// The profile of what is measured, booted and released.
@@ -36,6 +37,22 @@ pub(crate) fn hyp(checkout: &Checkout, isolation: Isolation) -> Result<PathBuf> 
         Isolation::Off => bare_metal(checkout, "hyp", "hyp-no-isolation", RELEASE, &["--features", "no-isolation"]),
         Isolation::Watched => bare_metal(checkout, "hyp", "hyp-ghost", RELEASE, &["--features", "ghost"]),
     }
+}
+
+/// Builds the hypervisor for a boot of Linux.
+///
+/// # Errors
+/// As [`hyp`].
+pub(crate) fn portcullis(checkout: &Checkout) -> Result<Hypervisor> {
+    hyp(checkout, Isolation::On).map(Hypervisor::Portcullis)
+}
+
+/// Builds the one that shows what DMA does without isolation.
+///
+/// # Errors
+/// As [`hyp`].
+pub(crate) fn without_isolation(checkout: &Checkout) -> Result<Hypervisor> {
+    hyp(checkout, Isolation::Off).map(Hypervisor::WithoutIsolation)
 }
 
 /// Builds the hypervisor from a copy of the sources, for one run of an attack; returns the file QEMU boots.

@@ -1,22 +1,18 @@
 //! The one developer interface of Portcullis: `cargo xtask --help`.
 //!
-//! Each command is one module; what they share is how a machine is booted and judged
-//! (the `qemu-tests` library), what it boots ([`images`], [`guest`]) and what has to be
-//! on the machine first ([`setup`]).
+//! Each command is one module; what machines boot and how they are run and judged is the library `test-machines`.
+//! The commands share how images are built ([`images`]) and the Rust side of what has to be on the machine ([`setup`]).
 
 mod bench;
 mod check;
 mod checkout;
 mod defences;
 mod demo;
-mod exec;
 mod fuzz;
-mod guest;
 mod images;
 mod linux;
 mod miri;
 mod mutants;
-mod progress;
 mod setup;
 mod stress;
 mod test;
@@ -25,9 +21,9 @@ mod threats;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use test_machines::progress::say;
 
 use crate::checkout::Checkout;
-use crate::progress::say;
 
 /// Build, boot, attack and check Portcullis
 ///

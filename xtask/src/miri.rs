@@ -4,10 +4,10 @@
 use std::time::Instant;
 
 use anyhow::{Result, bail};
+use test_machines::exec;
+use test_machines::progress::say;
 
 use crate::checkout::Checkout;
-use crate::exec;
-use crate::progress::say;
 use crate::setup::rust;
 use crate::test::tally::Tally;
 

@@ -6,12 +6,12 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail, ensure};
-use qemu_tests::payload::{Below, Clock, Images, Report, Run, Verdict};
+use test_machines::packages;
+use test_machines::payload::{Below, Clock, Images, Report, Run, Verdict};
+use test_machines::progress::{counted, say, step};
 
 use crate::checkout::Checkout;
 use crate::images::{self, Isolation};
-use crate::progress::{counted, say, step};
-use crate::setup;
 
 /// The payload's test.
 const TEST: &str = "stress_ownership";
@@ -72,7 +72,7 @@ pub(crate) struct Args {
 pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
     let build = if args.ghost { Isolation::Watched } else { Isolation::On };
     let images = Images {
-        qemu: setup::qemu::ensure(checkout, args.qemu.as_deref())?,
+        qemu: packages::qemu::ensure(checkout.work(), args.qemu.as_deref())?,
         payload: images::payload(checkout)?,
         hyp: Some(images::hyp(checkout, build)?),
         open: None,

@@ -6,11 +6,11 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
+use test_machines::progress::say;
 
 use crate::bench::figure::{Figure, Report};
 use crate::bench::linux::{Below, Stage};
 use crate::bench::traps::from_count;
-use crate::progress::say;
 
 /// What the guest times.
 const WORKLOADS: [&str; 4] = ["nvme_seq", "nvme_rand4k", "virtio_seq", "virtio_rand4k"];

@@ -7,16 +7,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use test_machines::guest::cpio::Archive;
+use test_machines::guest::modules;
+use test_machines::linux::boot::Boot;
+use test_machines::linux::guest::Guest;
+use test_machines::linux::guest_lines::GuestLines;
+use test_machines::linux::variant::{Devices, Hypervisor, Mode};
+use test_machines::packages::apt;
 
 use crate::bench::figure::{Figure, Report};
 use crate::bench::traps::from_count;
 use crate::checkout::Checkout;
-use crate::guest::cpio::Archive;
-use crate::guest::modules;
-use crate::linux::boot::{Boot, Devices, Hypervisor, Mode};
-use crate::linux::guest::Guest;
-use crate::linux::guest_lines::GuestLines;
-use crate::setup::apt;
 
 /// The kernel series whose driver is measured.
 const SERIES: &str = "6.12";
@@ -87,8 +88,8 @@ impl<'a> Stage<'a> {
     /// # Errors
     /// When something cannot be fetched or written.
     pub(crate) fn new(checkout: &'a Checkout, qemu: &Path, hyp: &Path) -> Result<Self> {
-        let kernel = apt::ensure_kernel(checkout, SERIES)?;
-        let busybox = apt::ensure_busybox(checkout)?;
+        let kernel = apt::ensure_kernel(checkout.work(), SERIES)?;
+        let busybox = apt::ensure_busybox(checkout.work())?;
         let initrd = checkout.work_dir("bench")?.join("guest.cpio");
         std::fs::write(&initrd, initramfs(&busybox, &kernel.modules)?)
             .with_context(|| format!("cannot write {}", initrd.display()))?;
@@ -120,7 +121,7 @@ impl<'a> Stage<'a> {
             mode: Mode::Check,
             timeout: TIMEOUT,
         };
-        let report = boot.run(self.checkout)?;
+        let report = boot.run(self.checkout.work())?;
         let lines = GuestLines::parse(&report.outcome.host_console);
         if !report.passed() || !lines.done {
             report.print();
@@ -217,7 +218,7 @@ fn smp4(stage: &Stage<'_>, report: &mut Report) -> Result<()> {
 
 /// EL2's totals, from its last lines.
 fn totals(console: &str) -> Result<Totals> {
-    let exit = console.lines().rev().find_map(qemu_tests::console::ExitLine::parse);
+    let exit = console.lines().rev().find_map(test_machines::console::ExitLine::parse);
     let exits = exit.map(|exit| from_count(exit.smmu_exits)).context("EL2's console has no exit line")?;
     let count = |line: &str| line.split_once(" CMDQ_CONS reads")?.0.rsplit(' ').next()?.parse::<f64>().ok();
     let reads: Vec<f64> = console.lines().filter_map(count).collect();

@@ -14,13 +14,13 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::{ValueEnum, ValueHint};
-use qemu_tests::payload::Images;
+use test_machines::packages;
+use test_machines::payload::Images;
 
 use crate::bench::figure::Report;
 use crate::bench::linux::Stage;
 use crate::checkout::Checkout;
 use crate::images::{self, Isolation};
-use crate::setup;
 
 /// Measure page tables, traps, transitions and I/O, and hold the figures against their targets
 ///
@@ -105,7 +105,7 @@ fn measure(checkout: &Checkout, args: &Args, report: &mut Report, tables: &mut V
         return Ok(());
     }
     let images = Images {
-        qemu: setup::qemu::ensure(checkout, args.qemu.as_deref())?,
+        qemu: packages::qemu::ensure(checkout.work(), args.qemu.as_deref())?,
         payload: images::payload(checkout)?,
         hyp: Some(images::hyp(checkout, Isolation::On)?),
         open: None,

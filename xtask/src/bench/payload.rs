@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail};
-use qemu_tests::payload::{Below, Images, Report as RunReport, Run, Verdict};
+use test_machines::payload::{Below, Images, Report as RunReport, Run, Verdict};
 
 use crate::checkout::Checkout;
 

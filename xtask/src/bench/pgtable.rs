@@ -3,11 +3,11 @@
 use std::fs;
 
 use anyhow::{Context, Result, bail};
+use test_machines::exec;
+use test_machines::progress::{say, step};
 
 use crate::bench::figure::Report;
 use crate::checkout::Checkout;
-use crate::exec;
-use crate::progress::{say, step};
 
 /// Its exit status when it measured, but missed a target.
 const MISSED: i32 = 3;

@@ -1,12 +1,12 @@
 //! How costs grow: tables for people, and every point of them as a figure.
 
 use anyhow::Result;
-use qemu_tests::payload::{Below, Images};
+use test_machines::payload::{Below, Images};
+use test_machines::progress::step;
 
 use crate::bench::figure::{Figure, Report, markdown, number};
 use crate::bench::payload::{self, Measured};
 use crate::checkout::Checkout;
-use crate::progress::step;
 
 /// Sizes of the host for which the boot and one revocation are counted.
 const HOSTS: [&str; 4] = ["1G", "4G", "16G", "64G"];

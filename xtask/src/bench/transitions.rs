@@ -1,12 +1,12 @@
 //! Pages that change hands: EL2's instructions, and commands and SYNCs for the SMMU.
 
 use anyhow::Result;
-use qemu_tests::payload::{Below, Images};
+use test_machines::payload::{Below, Images};
+use test_machines::progress::step;
 
 use crate::bench::figure::{Figure, Report};
 use crate::bench::payload::{self, Measured};
 use crate::checkout::Checkout;
-use crate::progress::step;
 
 /// Page counts whose figures have names of their own, and what pKVM needs of commands and of SYNCs for each.
 const NAMED: [(u32, f64); 3] = [(1, 2.0), (512, 1024.0), (262_144, 524_288.0)];

@@ -3,12 +3,12 @@
 use std::fs;
 
 use anyhow::{Context, Result};
-use qemu_tests::payload::{Below, Images};
+use test_machines::payload::{Below, Images};
+use test_machines::progress::step;
 
 use crate::bench::figure::{Figure, Report};
 use crate::bench::payload;
 use crate::checkout::Checkout;
-use crate::progress::step;
 
 /// Name, target and what a prototype without checks needed.
 const TRAPS: [(&str, Option<f64>, Option<f64>, &str); 8] = [

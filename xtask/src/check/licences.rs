@@ -2,10 +2,10 @@
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
+use test_machines::exec;
+use test_machines::progress::step;
 
 use crate::checkout::Checkout;
-use crate::exec;
-use crate::progress::step;
 
 /// Permissive licences: a dependency needs only these.
 const ALLOWED: [&str; 11] = [

@@ -5,11 +5,11 @@ mod panics;
 mod unsafe_inventory;
 
 use anyhow::{Result, bail};
+use test_machines::exec;
+use test_machines::progress::{say, step};
 
 use crate::checkout::Checkout;
 use crate::defences;
-use crate::exec;
-use crate::progress::{say, step};
 use crate::setup::rust::{self, BARE_METAL};
 
 /// Check formatting, lints, documentation, the unsafe inventory, licences and panics

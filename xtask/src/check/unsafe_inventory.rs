@@ -6,10 +6,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use test_machines::progress::{say, step};
 
 use crate::check::Action;
 use crate::checkout::Checkout;
-use crate::progress::{say, step};
 
 /// One module a line: its path, a colon, the reason.
 const INVENTORY: &str = "xtask/unsafe-modules.txt";

@@ -13,8 +13,9 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 
 use crate::checkout::Checkout;
-use crate::exec;
+
 pub(crate) use patch::Defence;
+use test_machines::exec;
 pub(crate) use tree::Tree;
 
 /// Where the patches are, from the checkout's root.

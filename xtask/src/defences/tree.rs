@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use test_machines::exec;
 
 use super::Defence;
 use crate::checkout::Checkout;
-use crate::exec;
 
 /// The copy. What is built in it is built from the sources as they are, but for the patch that is applied.
 pub(crate) struct Tree {

@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::ValueHint;
-use qemu_tests::payload::{Below, DEMO_ATTACKS, Images, Report, Run};
-use qemu_tests::qemu::End;
+use test_machines::packages;
+use test_machines::payload::{Below, DEMO_ATTACKS, Images, Report, Run};
+use test_machines::progress::{say, step};
+use test_machines::qemu::End;
 
 use crate::checkout::Checkout;
 use crate::demo::table::{Row, print_table};
 use crate::images::{self, Isolation};
-use crate::progress::{say, step};
-use crate::setup;
 
 /// Show DMA attacks landing without isolation and blocked with it
 ///
@@ -51,7 +51,7 @@ fn words(attack: &str) -> &str {
 /// When set-up fails or an attack ends as it should not.
 pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
     let images = Images {
-        qemu: setup::qemu::ensure(checkout, args.qemu.as_deref())?,
+        qemu: packages::qemu::ensure(checkout.work(), args.qemu.as_deref())?,
         payload: images::payload(checkout)?,
         hyp: Some(images::hyp(checkout, Isolation::On)?),
         open: Some(images::hyp(checkout, Isolation::Off)?),
@@ -130,7 +130,7 @@ impl Stage<'_> {
 }
 
 /// The attack's end, believed only if the payload's own test passed and EL2 ended well.
-fn result(report: &Report) -> Result<qemu_tests::console::AttackResult> {
+fn result(report: &Report) -> Result<test_machines::console::AttackResult> {
     report.verdict().with_context(|| how(report.outcome.end))?;
     report.attack()
 }

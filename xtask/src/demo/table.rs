@@ -1,8 +1,8 @@
 //! The demonstration's table.
 
 use anyhow::Result;
-use qemu_tests::console::AttackResult::{self, Blocked, Landed};
-use qemu_tests::console::DmaFault;
+use test_machines::console::AttackResult::{self, Blocked, Landed};
+use test_machines::console::DmaFault;
 
 /// One attack, both ways.
 pub(crate) struct Row<'a> {

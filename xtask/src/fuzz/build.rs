@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+use test_machines::exec;
+use test_machines::progress::step;
 
 use crate::checkout::Checkout;
-use crate::exec;
-use crate::progress::step;
 
 /// Version of cargo-fuzz that is installed where there is none.
 const CARGO_FUZZ: &str = "0.13.2";

@@ -7,11 +7,11 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
+use test_machines::exec;
+use test_machines::progress::step;
 
 use super::{Target, build, run};
 use crate::checkout::Checkout;
-use crate::exec;
-use crate::progress::step;
 use crate::setup::rust;
 
 /// What has to be reached: the emulation, the queues, the stream table. Paths below smmu-drv/src.

@@ -4,10 +4,10 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
+use test_machines::exec;
 
 use super::removed::{By, One};
 use super::{Target, run};
-use crate::exec;
 
 /// Which of `targets` an input is for: the only one, or the one in whose folder it lies.
 ///

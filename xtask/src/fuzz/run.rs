@@ -9,12 +9,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use test_machines::exec;
+use test_machines::progress::say;
 
 use super::removed::{By as RemovedBy, One};
 use super::{Args, Target};
 use crate::checkout::Checkout;
-use crate::exec;
-use crate::progress::say;
 
 /// Longest input: a few hundred actions, or the register trace of a kernel's boot.
 const LONGEST: u32 = 4096;

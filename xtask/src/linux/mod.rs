@@ -1,26 +1,18 @@
 //! `cargo xtask linux`: Debian Linux as the untrusted host, or alone for comparison.
 
-pub(crate) mod attack;
-pub(crate) mod boot;
-pub(crate) mod guest;
-pub(crate) mod guest_lines;
-pub(crate) mod kexec;
-pub(crate) mod load;
-pub(crate) mod module;
-pub(crate) mod report;
-pub(crate) mod verdict;
-
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use clap::ValueHint;
+use clap::{ValueEnum, ValueHint};
+use test_machines::linux::boot::Boot;
+use test_machines::linux::guest::Guest;
+use test_machines::linux::variant::{Devices, Hypervisor, Kind, Mode};
+use test_machines::linux::{attack_boots, kexec, load, module};
+use test_machines::packages;
 
 use crate::checkout::Checkout;
-use crate::linux::boot::{Boot, Devices, Hypervisor, Mode};
-use crate::linux::guest::Guest;
-use crate::linux::kexec::Kind;
-use crate::setup;
+use crate::images;
 
 /// Boot Debian Linux behind Portcullis and check that its devices work
 ///
@@ -91,7 +83,7 @@ pub(crate) struct Args {
     /// Let a kernel follow another: the first gives pages away, and the second checks the devices
     /// and aims at the pages, by their addresses (6.12; needs a cross compiler, as --module)
     #[arg(long, value_name = "KIND", conflicts_with_all = ["kernel", "attack", "module", "no_default_devices", "interactive"])]
-    kexec: Option<Kind>,
+    kexec: Option<KexecKind>,
     /// Let every CPU read both disks for so many seconds of the machine's time, 128 KiB at a time.
     /// Time passes with instructions; ten seconds take a minute
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400),
@@ -106,6 +98,27 @@ pub(crate) struct Args {
     interactive: bool,
 }
 
+/// How a kernel follows another, as an option's value.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum KexecKind {
+    /// The first kernel shuts down and starts the second (kexec -e)
+    Exec,
+    /// It panics, and a kernel for crashes starts in memory kept for it
+    Crash,
+    /// The same, and the second kernel goes on with the SMMU and the stream table as they are
+    Adopt,
+}
+
+impl From<KexecKind> for Kind {
+    fn from(kind: KexecKind) -> Self {
+        match kind {
+            KexecKind::Exec => Self::Exec,
+            KexecKind::Crash => Self::Crash,
+            KexecKind::Adopt => Self::Adopt,
+        }
+    }
+}
+
 /// Ten times what a boot takes on two cores.
 const TIMEOUT: Duration = Duration::from_secs(300);
 
@@ -115,7 +128,8 @@ const TIMEOUT: Duration = Duration::from_secs(300);
 /// When set-up fails or the run is not as it should be.
 pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
     let boot = prepare(checkout, args)?;
-    let reports = if args.attack { attack::run(checkout, &boot)? } else { vec![boot.run(checkout)?] };
+    let reports =
+        if args.attack { attack_boots::run(checkout.work(), &boot)? } else { vec![boot.run(checkout.work())?] };
     for report in &reports {
         report.print();
     }
@@ -130,19 +144,21 @@ fn prepare(checkout: &Checkout, args: &Args) -> Result<Boot> {
         bail!("--module and --kexec are for Linux {}: the module uses calls that other kernels lack", module::SERIES);
     }
     let own = args.kernel.as_ref().map(|kernel| Guest::own(kernel, args.initrd.as_deref())).transpose()?;
-    let qemu = setup::qemu::ensure(checkout, args.qemu.as_deref())?;
+    let qemu = packages::qemu::ensure(checkout.work(), args.qemu.as_deref())?;
     let guest = match own {
         Some(own) => own,
-        None if args.kexec.is_some() => Guest::debian_with_kexec(checkout, kexec::SERIES)?,
-        None if args.module => Guest::debian_with_module(checkout, &args.release)?,
-        None => Guest::debian(checkout, &args.release)?,
+        None if args.kexec.is_some() => {
+            Guest::debian_with_kexec(checkout.work(), &checkout.test_module(), kexec::SERIES)?
+        }
+        None if args.module => Guest::debian_with_module(checkout.work(), &checkout.test_module(), &args.release)?,
+        None => Guest::debian(checkout.work(), &args.release)?,
     };
     let hypervisor = match (args.native, args.no_isolation) {
         (true, _) => Hypervisor::None,
-        (false, true) => Hypervisor::without_isolation(checkout)?,
-        (false, false) => Hypervisor::portcullis(checkout)?,
+        (false, true) => images::without_isolation(checkout)?,
+        (false, false) => images::portcullis(checkout)?,
     };
-    let (mode, private_args) = match (args.kexec, args.load, args.module, args.interactive) {
+    let (mode, private_args) = match (args.kexec.map(Kind::from), args.load, args.module, args.interactive) {
         (Some(kind), ..) => (Mode::Kexec(kind), kexec::private_args(kind, &hypervisor)),
         (_, Some(seconds), ..) => (Mode::Load, load::private_args(seconds)),
         (_, _, true, _) => (Mode::Module, module::private_args(&hypervisor).to_owned()),

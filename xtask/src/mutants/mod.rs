@@ -9,14 +9,14 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
-
-use crate::checkout::Checkout;
-use crate::exec;
-use crate::progress::say;
-use crate::setup::tools;
-use crate::test::tally::Tally;
 use shard::Shard;
 use survivors::Survivors;
+use test_machines::exec;
+use test_machines::progress::say;
+
+use crate::checkout::Checkout;
+use crate::setup::tools;
+use crate::test::tally::Tally;
 
 /// The version of cargo-mutants that is installed.
 const VERSION: &str = "27.1.0";

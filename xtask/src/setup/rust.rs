@@ -6,11 +6,10 @@
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+use test_machines::exec;
+use test_machines::progress::step;
 
 use crate::checkout::Checkout;
-use crate::exec;
-use crate::progress::step;
-use crate::setup::SetupLock;
 
 /// The target of everything that runs at EL2 or EL1 in the emulated machine.
 pub(crate) const BARE_METAL: &str = "aarch64-unknown-none-softfloat";
@@ -77,7 +76,7 @@ fn ensure(checkout: &Checkout, toolchain: &[&str], kind: &str, name: &str, liste
     if listed.lines().any(|line| line.starts_with(listed_as)) {
         return Ok(());
     }
-    let _lock = SetupLock::take(checkout)?;
+    let _lock = checkout.work().lock()?;
     step(&format!("Adding the Rust {kind} {name}"), || {
         exec::output(rustup().args([kind, "add", name]).args(toolchain)).with_context(remedy)
     })?;

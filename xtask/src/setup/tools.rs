@@ -4,11 +4,10 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use test_machines::exec;
+use test_machines::progress::step;
 
 use crate::checkout::Checkout;
-use crate::exec;
-use crate::progress::step;
-use crate::setup::SetupLock;
 
 /// Builds `package` in `version` unless it is there, and returns its program.
 ///
@@ -20,7 +19,7 @@ pub(crate) fn ensure(checkout: &Checkout, package: &str, version: &str) -> Resul
     if program.is_file() {
         return Ok(program);
     }
-    let _lock = SetupLock::take(checkout)?;
+    let _lock = checkout.work().lock()?;
     step(&format!("Building {package} {version}"), || {
         let mut cargo = checkout.cargo();
         cargo.args(["install", "--quiet", "--locked", "--version", version, "--root"]).arg(&root).arg(package);

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use qemu_tests::console;
-use qemu_tests::qemu::{End, HostModules, Machine, Outcome, fresh_token};
+use test_machines::console;
+use test_machines::exec::last_lines;
+use test_machines::progress::step;
+use test_machines::qemu::{End, HostModules, Machine, Outcome, fresh_token};
 
 use crate::checkout::Checkout;
-use crate::exec::last_lines;
-use crate::progress::step;
 use crate::test::Images;
 use crate::test::tally::Tally;
 

@@ -5,10 +5,13 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
+use test_machines::exec;
 
 use crate::checkout::Checkout;
-use crate::exec;
 use crate::test::tally::Tally;
+
+/// A package whose only tests boot machines: they are a suite of their own.
+const MACHINES: &str = "qemu-tests";
 
 /// Runs them all: one suite per package, so that a failure names where it is.
 pub(crate) fn run(checkout: &Checkout, tally: &mut Tally) {
@@ -17,11 +20,10 @@ pub(crate) fn run(checkout: &Checkout, tally: &mut Tally) {
         Err(error) => return tally.fail("host tests", &format!("{error:#}")),
     };
     // The hypervisor's binary does not link for the build machine; its library does.
-    for package in packages.iter().map(String::as_str).chain(["hyp"]) {
+    for package in packages.iter().map(String::as_str).filter(|package| *package != MACHINES).chain(["hyp"]) {
         let mut cargo = checkout.cargo();
         cargo.args(["test", "--no-fail-fast", "-p", package]);
-        // The runner's other tests boot machines and are a suite of their own.
-        if matches!(package, "hyp" | "qemu-tests") {
+        if package == "hyp" {
             cargo.arg("--lib");
         }
         tally.cargo_test(package, &mut cargo);

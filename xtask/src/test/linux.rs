@@ -10,16 +10,17 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Result;
+use test_machines::linux::attack_boots;
+use test_machines::linux::boot::Boot;
+use test_machines::linux::guest::Guest;
+use test_machines::linux::kexec;
+use test_machines::linux::load;
+use test_machines::linux::module;
+use test_machines::linux::report::Report;
+use test_machines::linux::variant::{Devices, Hypervisor, Kind, Mode};
+use test_machines::progress::say;
 
 use crate::checkout::Checkout;
-use crate::linux::attack;
-use crate::linux::boot::{Boot, Devices, Hypervisor, Mode};
-use crate::linux::guest::Guest;
-use crate::linux::kexec::{self, Kind};
-use crate::linux::load;
-use crate::linux::module;
-use crate::linux::report::Report;
-use crate::progress::say;
 use crate::test::tally::Tally;
 use crate::test::{Images, Qemus};
 
@@ -167,7 +168,7 @@ pub(crate) fn run(checkout: &Checkout, qemus: &Qemus, images: &Images, variants:
         for _ in 0..workers {
             scope.spawn(|| {
                 while let Some(named) = boots.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let mut report = named.boot.run_silently(checkout);
+                    let mut report = named.boot.run_silently(checkout.work());
                     if let Ok(report) = &mut report {
                         report.title.clone_from(&named.name);
                     }
@@ -189,19 +190,19 @@ fn plan(checkout: &Checkout, qemus: &Qemus, images: &Images) -> Result<Vec<Named
     let mut boots = Vec::new();
     let qemu = &qemus.usual;
     for row in CHECKS {
-        let guest = Guest::debian(checkout, row.series)?;
+        let guest = Guest::debian(checkout.work(), row.series)?;
         let boot = boot(guest, qemu, Hypervisor::Portcullis(images.hyp.clone()), &row);
         boots.push(Named { name: boot.title(), boot });
     }
     for (newer, row) in qemus.newer.iter().flat_map(|newer| NEWER_CHECKS.iter().map(move |row| (newer, row))) {
-        let guest = Guest::debian(checkout, row.series)?;
+        let guest = Guest::debian(checkout.work(), row.series)?;
         let boot = boot(guest, newer, Hypervisor::Portcullis(images.hyp.clone()), row);
         boots.push(Named { name: format!("QEMU 11: {}", boot.title()), boot });
     }
     for Attack { name, mode, below, row } in ATTACKS {
         let Some(below) = hypervisor(images, below) else { continue };
-        let guest = Guest::debian(checkout, row.series)?;
-        let boot = attack::prepared(&boot(guest, qemu, below, &row), mode)?;
+        let guest = Guest::debian(checkout.work(), row.series)?;
+        let boot = attack_boots::prepared(&boot(guest, qemu, below, &row), mode)?;
         boots.push(Named { name: format!("{name}: {}", boot.title()), boot });
     }
     Ok(boots)
@@ -209,7 +210,7 @@ fn plan(checkout: &Checkout, qemus: &Qemus, images: &Images) -> Result<Vec<Named
 
 fn plan_modules(checkout: &Checkout, qemu: &Path, images: &Images) -> Result<Vec<Named>> {
     let mut boots = Vec::new();
-    let guest = Guest::debian_with_module(checkout, module::SERIES)?;
+    let guest = Guest::debian_with_module(checkout.work(), &checkout.test_module(), module::SERIES)?;
     for Attack { name, mode, below, row } in MODULES {
         let Some(below) = hypervisor(images, below) else { continue };
         let mut boot = boot(guest.clone(), qemu, below, &row);
@@ -222,7 +223,7 @@ fn plan_modules(checkout: &Checkout, qemu: &Path, images: &Images) -> Result<Vec
 
 fn plan_kexecs(checkout: &Checkout, qemu: &Path, images: &Images, variants: Variants) -> Result<Vec<Named>> {
     let mut boots = Vec::new();
-    let guest = Guest::debian_with_kexec(checkout, kexec::SERIES)?;
+    let guest = Guest::debian_with_kexec(checkout.work(), &checkout.test_module(), kexec::SERIES)?;
     let more: &[Attack] = match variants {
         Variants::Usual => &[],
         Variants::All => &LONG_KEXECS,
@@ -240,7 +241,7 @@ fn plan_kexecs(checkout: &Checkout, qemu: &Path, images: &Images, variants: Vari
 }
 
 fn plan_loads(checkout: &Checkout, qemu: &Path, images: &Images, variants: Variants) -> Result<Vec<Named>> {
-    let guest = Guest::debian(checkout, "6.12")?;
+    let guest = Guest::debian(checkout.work(), "6.12")?;
     let loads: &[(&str, u64)] = match variants {
         Variants::Usual => &LOADS,
         Variants::All => &LONG_LOADS,

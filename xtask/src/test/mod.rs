@@ -11,10 +11,10 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 use clap::ValueHint;
+use test_machines::packages;
 
 use crate::checkout::Checkout;
 use crate::images::{self, Isolation};
-use crate::setup;
 use crate::test::linux::Variants;
 use crate::test::tally::Tally;
 
@@ -122,10 +122,10 @@ struct Qemus {
 
 impl Qemus {
     fn ensure(checkout: &Checkout, args: &Args, tally: &mut Tally) -> Result<Self> {
-        let usual = setup::qemu::ensure(checkout, args.qemu.as_deref())?;
+        let usual = packages::qemu::ensure(checkout.work(), args.qemu.as_deref())?;
         let with_newer = args.qemu.is_none() && !args.quick && !args.ghost;
         let newer = if with_newer && (args.wants(Suite::Payload) || args.wants(Suite::Linux)) {
-            setup::qemu::newer(checkout).map_err(|error| tally.fail("QEMU 11", &format!("{error:#}"))).ok()
+            packages::qemu::newer(checkout.work()).map_err(|error| tally.fail("QEMU 11", &format!("{error:#}"))).ok()
         } else {
             None
         };

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::exec;
-use crate::progress::{say, step};
+use test_machines::exec;
+use test_machines::progress::{say, step};
 
 /// What came of the tests so far.
 #[derive(Debug, Default)]

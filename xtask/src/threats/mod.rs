@@ -10,13 +10,13 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use clap::{ValueEnum, ValueHint};
-use qemu_tests::payload::Images;
+use test_machines::packages;
+use test_machines::payload::Images;
+use test_machines::progress::{counted, say};
 
 use crate::checkout::Checkout;
 use crate::defences::{self, Defence, Tree};
 use crate::images::{self, Isolation};
-use crate::progress::{counted, say};
-use crate::setup;
 use crate::threats::payload::Programs;
 use crate::threats::rows::{Layers, ROWS};
 use crate::threats::table::Row;
@@ -102,7 +102,7 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
 
 fn build(checkout: &Checkout, args: &Args, tree: &Tree, defences: &[Defence]) -> Result<Programs> {
     let images = Images {
-        qemu: setup::qemu::ensure(checkout, args.qemu.as_deref())?,
+        qemu: packages::qemu::ensure(checkout.work(), args.qemu.as_deref())?,
         payload: images::payload(checkout)?,
         open: Some(images::hyp(checkout, Isolation::Off)?),
         hyp: Some(images::hyp(checkout, Isolation::On)?),

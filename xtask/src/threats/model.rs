@@ -2,10 +2,10 @@
 //! without, and say so in what they print.
 
 use anyhow::{Result, bail};
+use test_machines::exec;
+use test_machines::progress::step;
 
 use crate::checkout::Checkout;
-use crate::exec;
-use crate::progress::step;
 use crate::threats::table::{End, Found};
 
 /// The packages with such tests, and which of their targets are run.

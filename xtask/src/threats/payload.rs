@@ -7,11 +7,11 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
-use qemu_tests::console::AttackResult;
-use qemu_tests::payload::{Below, Images, Listed, Run, Verdict, list};
+use test_machines::console::AttackResult;
+use test_machines::payload::{Below, Images, Listed, Run, Verdict, list};
+use test_machines::progress::say;
 
 use crate::checkout::Checkout;
-use crate::progress::say;
 use crate::threats::removed::{self, Image};
 use crate::threats::rows::rows_of;
 use crate::threats::table::{End, Found};

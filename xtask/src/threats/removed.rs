@@ -4,11 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use test_machines::exec::{self, TIMED_OUT};
+use test_machines::progress::{counted, say, step};
 
 use crate::defences::{Defence, Tree};
-use crate::exec::{self, TIMED_OUT};
 use crate::images;
-use crate::progress::{counted, say, step};
 use crate::threats::table::{End, Found};
 
 /// When tests on the build machine are given up, in seconds: an attack without its defence may be to hang.

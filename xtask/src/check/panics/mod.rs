@@ -13,14 +13,14 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
+use test_machines::exec;
+use test_machines::progress::{say, step};
 
 use crate::check::Action;
 use crate::check::panics::graph::Reach;
 use crate::check::panics::image::Image;
 use crate::check::panics::list::LIST;
 use crate::checkout::Checkout;
-use crate::exec;
-use crate::progress::{say, step};
 use crate::setup::rust::{self, BARE_METAL};
 
 /// The symbol of EL2's exception vectors.

@@ -1,41 +1,41 @@
 //! The results that the guest's script writes on the host's console.
 
-use qemu_tests::console::AttackResult;
+use crate::console::AttackResult;
 
 /// Everything the guest said in the script's line formats.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub(crate) struct GuestLines {
+pub struct GuestLines {
     /// `CHECK` and `CONTROL` lines in order.
-    pub(crate) checks: Vec<Check>,
+    pub checks: Vec<Check>,
     /// `VALUE` lines in order.
-    pub(crate) values: Vec<(String, String)>,
+    pub values: Vec<(String, String)>,
     /// `ATTACK` lines in order.
-    pub(crate) attacks: Vec<Attack>,
+    pub attacks: Vec<Attack>,
     /// The script reached its end.
-    pub(crate) done: bool,
+    pub done: bool,
 }
 
 /// One thing the guest judged by itself.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Check {
+pub struct Check {
     /// Its name; controls are named `control_<name>`.
-    pub(crate) name: String,
+    pub name: String,
     /// The detail, as `Err` when it failed.
-    pub(crate) result: Result<String, String>,
+    pub result: Result<String, String>,
 }
 
 /// One attack and its end.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Attack {
+pub struct Attack {
     /// Its name.
-    pub(crate) name: String,
+    pub name: String,
     /// Whether the memory was reached.
-    pub(crate) result: AttackResult,
+    pub result: AttackResult,
 }
 
 impl GuestLines {
     /// Reads a console.
-    pub(crate) fn parse(console: &str) -> Self {
+    pub fn parse(console: &str) -> Self {
         let mut lines = Self::default();
         for line in console.lines() {
             lines.line(line.trim());
@@ -44,7 +44,7 @@ impl GuestLines {
     }
 
     /// The last value of a name.
-    pub(crate) fn value(&self, name: &str) -> Option<&str> {
+    pub fn value(&self, name: &str) -> Option<&str> {
         self.values.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 

@@ -4,126 +4,51 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use qemu_tests::console;
-use qemu_tests::qemu::{HostModules, Machine, Outcome, Serials, fresh_token};
 
-use crate::checkout::Checkout;
+use crate::console;
 use crate::guest::disks;
-use crate::images::{self, Isolation};
 use crate::linux::attack;
 use crate::linux::guest::{Guest, Script};
 use crate::linux::guest_lines::GuestLines;
-use crate::linux::kexec::{self, Kind};
+use crate::linux::kexec;
 use crate::linux::load;
 use crate::linux::module;
 use crate::linux::report::Report;
+use crate::linux::variant::{Devices, Hypervisor, Kind, Mode};
 use crate::linux::verdict::{Expect, Finding, judge};
 use crate::progress::step;
-
-/// What is below Linux.
-#[derive(Clone, Debug)]
-pub(crate) enum Hypervisor {
-    /// Nothing: the machine has no EL2.
-    None,
-    /// Portcullis, as this arm64 Image.
-    Portcullis(PathBuf),
-    /// The build that keeps the CPUs out and leaves the SMMU to the host.
-    WithoutIsolation(PathBuf),
-}
-
-impl Hypervisor {
-    /// Builds Portcullis.
-    ///
-    /// # Errors
-    /// When it does not compile.
-    pub(crate) fn portcullis(checkout: &Checkout) -> Result<Self> {
-        images::hyp(checkout, Isolation::On).map(Self::Portcullis)
-    }
-
-    /// Builds the one that shows what DMA does without it.
-    ///
-    /// # Errors
-    /// When it does not compile.
-    pub(crate) fn without_isolation(checkout: &Checkout) -> Result<Self> {
-        images::hyp(checkout, Isolation::Off).map(Self::WithoutIsolation)
-    }
-
-    fn phrase(&self) -> &'static str {
-        match self {
-            Self::None => "without a hypervisor",
-            Self::Portcullis(_) => "under EL2",
-            Self::WithoutIsolation(_) => "under EL2 without isolation",
-        }
-    }
-}
-
-/// The devices of the machine.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Devices {
-    /// NVMe, virtio-blk, e1000e and edu, all behind the SMMU.
-    Default,
-    /// None.
-    None,
-}
-
-/// What the guest does.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Mode {
-    /// The checks of its devices.
-    Check,
-    /// Attacks on a boot with `iommu.passthrough=1`.
-    AttackPassthrough,
-    /// Attacks on a plain boot: translation on, then `identity` at run time.
-    AttackRuntime,
-    /// Attacks on a boot whose driver lets streams bypass that no driver claimed.
-    AttackUnbound,
-    /// The test module: transitions under load, and attacks on a donated page.
-    Module,
-    /// Every CPU reads both disks.
-    Load,
-    /// A kernel that follows another.
-    Kexec(Kind),
-    /// A shell on the caller's terminal.
-    Shell,
-}
-
-impl Mode {
-    fn is_attack(self) -> bool {
-        matches!(self, Self::AttackPassthrough | Self::AttackRuntime | Self::AttackUnbound)
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Check => "check",
-            Self::AttackPassthrough => "attack_passthrough",
-            Self::AttackRuntime => "attack_runtime",
-            Self::AttackUnbound => "attack_unbound",
-            Self::Module => "module",
-            Self::Load => "load",
-            Self::Kexec(kind) => kind.mode(),
-            Self::Shell => "shell",
-        }
-    }
-}
+use crate::qemu::{HostModules, Machine, Outcome, Serials, fresh_token};
+use crate::work::WorkFolder;
 
 /// One boot.
 #[derive(Clone, Debug)]
-pub(crate) struct Boot {
-    pub(crate) qemu: PathBuf,
-    pub(crate) guest: Guest,
-    pub(crate) hypervisor: Hypervisor,
-    pub(crate) cpu: String,
-    pub(crate) smp: u32,
-    pub(crate) mem: String,
-    pub(crate) append: String,
-    /// Words for EL2's own command line.
-    pub(crate) el2_append: String,
-    /// Words for the guest that xtask adds by itself.
-    pub(crate) private_args: String,
-    pub(crate) qemu_args: Vec<String>,
-    pub(crate) devices: Devices,
-    pub(crate) mode: Mode,
-    pub(crate) timeout: Duration,
+pub struct Boot {
+    /// The program.
+    pub qemu: PathBuf,
+    /// The kernel and its ramdisk.
+    pub guest: Guest,
+    /// What is below it.
+    pub hypervisor: Hypervisor,
+    /// QEMU's `-cpu`.
+    pub cpu: String,
+    /// Number of CPUs.
+    pub smp: u32,
+    /// Memory, as QEMU writes it: `1G`.
+    pub mem: String,
+    /// Added to the kernel's command line.
+    pub append: String,
+    /// EL2's own command line.
+    pub el2_append: String,
+    /// Added to the kernel's command line for the guest's script.
+    pub private_args: String,
+    /// Added to QEMU's command line.
+    pub qemu_args: Vec<String>,
+    /// The devices of the machine.
+    pub devices: Devices,
+    /// What the guest does.
+    pub mode: Mode,
+    /// When the machine is killed.
+    pub timeout: Duration,
 }
 
 /// The disks and the file for the network, with their digests.
@@ -134,9 +59,9 @@ struct Data {
 }
 
 impl Data {
-    fn ensure(checkout: &Checkout) -> Result<Self> {
-        let dir = checkout.work_dir("disks")?;
-        let tftp = checkout.work_dir("tftp")?;
+    fn ensure(work: &WorkFolder) -> Result<Self> {
+        let dir = work.dir("disks")?;
+        let tftp = work.dir("tftp")?;
         Ok(Self {
             nvme: disks::ensure(&dir, "nvme.img", 64, 1)?,
             virtio_blk: disks::ensure(&dir, "virtio-blk.img", 32, 2)?,
@@ -154,7 +79,7 @@ impl Data {
 
 impl Boot {
     /// What this boot is, for people.
-    pub(crate) fn title(&self) -> String {
+    pub fn title(&self) -> String {
         let mut title = format!(
             "{} {}, -cpu {}, {} CPU(s), {}",
             self.guest.name,
@@ -176,10 +101,10 @@ impl Boot {
     ///
     /// # Errors
     /// When the machine cannot be started; a run that goes wrong is a [`Report`].
-    pub(crate) fn run(&self, checkout: &Checkout) -> Result<Report> {
+    pub fn run(&self, work: &WorkFolder) -> Result<Report> {
         match self.mode {
-            Mode::Shell => self.run_silently(checkout),
-            _ => step(&format!("Booting {}", self.title()), || self.run_silently(checkout)),
+            Mode::Shell => self.run_silently(work),
+            _ => step(&format!("Booting {}", self.title()), || self.run_silently(work)),
         }
     }
 
@@ -187,11 +112,11 @@ impl Boot {
     ///
     /// # Errors
     /// As [`Boot::run`].
-    pub(crate) fn run_silently(&self, checkout: &Checkout) -> Result<Report> {
-        let data = Data::ensure(checkout)?;
+    pub fn run_silently(&self, work: &WorkFolder) -> Result<Report> {
+        let data = Data::ensure(work)?;
         let token = fresh_token()?;
         let machine = self.machine(&data, &token)?;
-        let dir = checkout.work_dir(&format!("runs/{}", self.run_name()))?;
+        let dir = work.dir(&format!("runs/{}", self.run_name()))?;
         let outcome = machine.run(&dir, self.timeout)?;
         Ok(self.judge(outcome, &token, &self.expect(&data)))
     }
@@ -361,7 +286,7 @@ impl Boot {
 
 fn add_devices(machine: &mut Machine, data: &Data) -> Result<()> {
     let text = |path: &Path| -> Result<String> {
-        let text = path.to_str().context("the checkout's path is not UTF-8")?;
+        let text = path.to_str().context("the path of the work folder is not UTF-8")?;
         Ok(text.replace(',', ",,"))
     };
     let drive = |path: &Path, id: &str| -> Result<String> {

@@ -1,27 +1,26 @@
 //! Every CPU of the guest reads both disks for a while: the SMMU's command queue, its size and its lock are what is
 //! tried. Kernels before 7.0 lock up where a queue is short and CPUs are many.
 
-use qemu_tests::qemu::Machine;
-
 use crate::linux::verdict::Expect;
+use crate::qemu::Machine;
 
 /// How long a second of the machine's may take on a busy machine.
-pub(crate) const REAL_SECONDS: u64 = 30;
+pub const REAL_SECONDS: u64 = 30;
 
 /// Has the machine's time pass with instructions, 8 ns for each, of whichever CPU. With eight CPUs on two real ones, one
 /// that waits for another would otherwise wait as long as the machine that builds leaves that one without time, and
 /// time out for that reason alone.
-pub(crate) fn by_instructions(machine: &mut Machine) {
+pub fn by_instructions(machine: &mut Machine) {
     machine.arg("-icount").arg("shift=3,sleep=off");
 }
 
 /// Words for the guest's script.
-pub(crate) fn private_args(seconds: u64) -> String {
+pub fn private_args(seconds: u64) -> String {
     format!("portcullis.load={seconds}")
 }
 
 /// What the guest has to say, beside the digests of its disks.
-pub(crate) fn expect(el2_append: &str) -> Expect {
+pub fn expect(el2_append: &str) -> Expect {
     let mut expect = Expect {
         checks: vec!["el1", "smmu", "load_reads", "load_log"],
         counts: vec!["load_nvme_rounds", "load_virtio_blk_rounds", "cmdq_entries"],

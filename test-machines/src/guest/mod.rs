@@ -1,11 +1,11 @@
 //! What the emulated machine is given: an initramfs with busybox, the modules it needs
 //! and the script that does the checks, and disks whose contents xtask knows.
 
-pub(crate) mod cpio;
-pub(crate) mod disks;
-pub(crate) mod initramfs;
-pub(crate) mod modules;
-pub(crate) mod programs;
+pub mod cpio;
+pub mod disks;
+pub mod initramfs;
+pub mod modules;
+pub mod programs;
 
 use std::fs;
 use std::path::Path;
@@ -17,7 +17,7 @@ use anyhow::{Context, Result};
 ///
 /// # Errors
 /// When it cannot be written.
-pub(crate) fn write_if_changed(path: &Path, bytes: &[u8]) -> Result<()> {
+pub fn write_if_changed(path: &Path, bytes: &[u8]) -> Result<()> {
     if fs::read(path).is_ok_and(|present| present == bytes) {
         return Ok(());
     }

@@ -1,49 +1,21 @@
 //! A kernel that follows another without a reset: `kexec -e`, a kernel for crashes, and one that adopts the running SMMU.
 //! EL2 goes on as it is, and what the first kernel gave away stays away from the second.
 
-use clap::ValueEnum;
-use qemu_tests::console::{self, AttackResult};
-
+use crate::console::{self, AttackResult};
 use crate::linux::attack::at_stage_2;
-use crate::linux::boot::Hypervisor;
 use crate::linux::guest_lines::GuestLines;
+use crate::linux::variant::{Hypervisor, Kind};
 use crate::linux::verdict::{Expect, Finding};
 
 /// The kernels whose test module gives pages away, and which have all that kexec needs.
-pub(crate) const SERIES: &str = crate::linux::module::SERIES;
+pub const SERIES: &str = crate::linux::module::SERIES;
 /// What a boot gets that asks for no CPU. The kernels' `kexec -e` copies their own page tables and cannot where they have
 /// five levels, with 52-bit addresses of FEAT_LPA2: Linux 6.12 oopses on `max`, without any hypervisor.
-pub(crate) const CPU: &str = "max,lpa2=off";
+pub const CPU: &str = "max,lpa2=off";
 const PAGE: u64 = 4096;
 
-/// How a kernel follows another.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub(crate) enum Kind {
-    /// The first kernel shuts down and starts the second (kexec -e)
-    Exec,
-    /// It panics, and a kernel for crashes starts in memory kept for it
-    Crash,
-    /// The same, and the second kernel goes on with the SMMU and the stream table as they are
-    Adopt,
-}
-
-impl Kind {
-    /// The name of the guest's mode.
-    pub(crate) fn mode(self) -> &'static str {
-        match self {
-            Self::Exec => "kexec_exec",
-            Self::Crash => "kexec_crash",
-            Self::Adopt => "kexec_adopt",
-        }
-    }
-
-    fn panics(self) -> bool {
-        matches!(self, Self::Crash | Self::Adopt)
-    }
-}
-
 /// Words for the first kernel.
-pub(crate) fn private_args(kind: Kind, hypervisor: &Hypervisor) -> String {
+pub fn private_args(kind: Kind, hypervisor: &Hypervisor) -> String {
     let below = match hypervisor {
         Hypervisor::None => "portcullis.hypervisor=N portcullis.target_kind=scratch",
         Hypervisor::Portcullis(_) | Hypervisor::WithoutIsolation(_) => {
@@ -60,7 +32,7 @@ pub(crate) fn private_args(kind: Kind, hypervisor: &Hypervisor) -> String {
 }
 
 /// What both kernels together have to say, beside the digests of their disks.
-pub(crate) fn expect(kind: Kind, hypervisor: &Hypervisor) -> Expect {
+pub fn expect(kind: Kind, hypervisor: &Hypervisor) -> Expect {
     let mut expect = Expect {
         checks: vec!["module", "transitions", "kexec_loaded", "second_kernel", "nvme_write"],
         ..Expect::default()
@@ -98,7 +70,7 @@ pub(crate) fn expect(kind: Kind, hypervisor: &Hypervisor) -> Expect {
 
 /// What reached for the pages that the first kernel gave away must have been refused at stage 2: the second kernel's
 /// attacks, and the transfer that was under way when the first one panicked.
-pub(crate) fn judge_faults(kind: Kind, lines: &GuestLines, el2_console: &str) -> Vec<Finding> {
+pub fn judge_faults(kind: Kind, lines: &GuestLines, el2_console: &str) -> Vec<Finding> {
     let kept = lines.value("kept_page").and_then(|text| u64::from_str_radix(text.strip_prefix("0x")?, 16).ok());
     let Some(kept) = kept else {
         return vec![Finding::bad("kept_page: the guest named no page")];

@@ -1,19 +1,18 @@
 //! What a boot's report looks like to a person.
 
-use qemu_tests::qemu::Outcome;
-
 use crate::exec::last_lines;
 use crate::linux::verdict::{Finding, Mark};
+use crate::qemu::Outcome;
 
 /// What came of a boot.
 #[derive(Clone, Debug)]
-pub(crate) struct Report {
+pub struct Report {
     /// Which boot.
-    pub(crate) title: String,
+    pub title: String,
     /// In the order they were made.
-    pub(crate) findings: Vec<Finding>,
+    pub findings: Vec<Finding>,
     /// How the machine ended.
-    pub(crate) outcome: Outcome,
+    pub outcome: Outcome,
 }
 
 /// How much of a console explains a failure.
@@ -21,12 +20,12 @@ const SHOWN_CONSOLE: usize = 15;
 
 impl Report {
     /// Whether everything is as it should be.
-    pub(crate) fn passed(&self) -> bool {
+    pub fn passed(&self) -> bool {
         self.findings.iter().all(|finding| finding.mark == Mark::Good)
     }
 
     /// Prints the findings; of a failed run, the ends of its consoles as well.
-    pub(crate) fn print(&self) {
+    pub fn print(&self) {
         println!("{}", self.title);
         for finding in &self.findings {
             finding.print();

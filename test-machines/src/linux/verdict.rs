@@ -1,21 +1,20 @@
 //! What a run has to show, held against what it showed.
 
-use qemu_tests::console::AttackResult;
-
+use crate::console::AttackResult;
 use crate::linux::guest_lines::GuestLines;
 
 /// One line of a run's report.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Finding {
+pub struct Finding {
     /// Whether it is as it should be.
-    pub(crate) mark: Mark,
+    pub mark: Mark,
     /// What was seen.
-    pub(crate) text: String,
+    pub text: String,
 }
 
 /// Whether a finding is as it should be.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Mark {
+pub enum Mark {
     /// As it should be.
     Good,
     /// Not as it should be; the run fails.
@@ -24,17 +23,17 @@ pub(crate) enum Mark {
 
 impl Finding {
     /// Something that is as it should be.
-    pub(crate) fn good(text: impl Into<String>) -> Self {
+    pub fn good(text: impl Into<String>) -> Self {
         Self { mark: Mark::Good, text: text.into() }
     }
 
     /// Something that is not.
-    pub(crate) fn bad(text: impl Into<String>) -> Self {
+    pub fn bad(text: impl Into<String>) -> Self {
         Self { mark: Mark::Bad, text: text.into() }
     }
 
     /// Prints it. Attacks and controls start their line, for `grep` as for people.
-    pub(crate) fn print(&self) {
+    pub fn print(&self) {
         let result = self.text.starts_with("ATTACK ") || self.text.starts_with("CONTROL ");
         match self.mark {
             Mark::Good if result => println!("{}", self.text),
@@ -47,21 +46,21 @@ impl Finding {
 
 /// What the guest must have said.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub(crate) struct Expect {
+pub struct Expect {
     /// Checks that must be there and ok; any other check must be ok too.
-    pub(crate) checks: Vec<&'static str>,
+    pub checks: Vec<&'static str>,
     /// Values that must be exactly this.
-    pub(crate) values: Vec<(&'static str, String)>,
+    pub values: Vec<(&'static str, String)>,
     /// Values that must be there and not zero.
-    pub(crate) counts: Vec<&'static str>,
+    pub counts: Vec<&'static str>,
     /// Attacks that must be there with this end.
-    pub(crate) attacks: Vec<(&'static str, AttackResult)>,
+    pub attacks: Vec<(&'static str, AttackResult)>,
     /// Those of the attacks that Linux's own stage 1 blocks, whatever is below it: controls more than attacks.
-    pub(crate) by_stage_1: Vec<&'static str>,
+    pub by_stage_1: Vec<&'static str>,
 }
 
 /// Holds the guest's lines against what is expected of them.
-pub(crate) fn judge(lines: &GuestLines, expect: &Expect) -> Vec<Finding> {
+pub fn judge(lines: &GuestLines, expect: &Expect) -> Vec<Finding> {
     if *lines == GuestLines::default() {
         return vec![Finding::bad("the guest's script did not start")];
     }

@@ -13,7 +13,7 @@ const SHOWN_LINES: usize = 40;
 ///
 /// # Errors
 /// When it cannot be started or fails; the error holds the end of its output.
-pub(crate) fn output(command: &mut Command) -> Result<String> {
+pub fn output(command: &mut Command) -> Result<String> {
     let finished = capture(command)?;
     if finished.status.success() {
         return Ok(String::from_utf8_lossy(&finished.stdout).into_owned());
@@ -25,15 +25,15 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
 ///
 /// # Errors
 /// When it cannot be started.
-pub(crate) fn capture(command: &mut Command) -> Result<Output> {
+pub fn capture(command: &mut Command) -> Result<Output> {
     command.stdin(Stdio::null()).output().with_context(|| format!("cannot start `{}`", shown(command)))
 }
 
 /// The status of a program that [`within`] had to end.
-pub(crate) const TIMED_OUT: i32 = 124;
+pub const TIMED_OUT: i32 = 124;
 
 /// `command`, ended with all that it started after `seconds`; its status is [`TIMED_OUT`] then.
-pub(crate) fn within(command: &Command, seconds: u32) -> Command {
+pub fn within(command: &Command, seconds: u32) -> Command {
     let mut timed = Command::new("timeout");
     timed.arg("--kill-after=5").arg(seconds.to_string()).arg(command.get_program()).args(command.get_args());
     for (name, value) in command.get_envs() {
@@ -49,7 +49,7 @@ pub(crate) fn within(command: &Command, seconds: u32) -> Command {
 }
 
 /// The command line as a reader would type it, for messages.
-pub(crate) fn shown(command: &Command) -> String {
+pub fn shown(command: &Command) -> String {
     let program = Path::new(command.get_program());
     // Cargo is known by the path of its toolchain, which says nothing to a reader.
     let program = if program.ends_with("cargo") { Path::new("cargo") } else { program };
@@ -67,14 +67,14 @@ pub(crate) fn shown(command: &Command) -> String {
 }
 
 /// The end of a program's output, errors last.
-pub(crate) fn tail(finished: &Output) -> String {
+pub fn tail(finished: &Output) -> String {
     let mut text = String::from_utf8_lossy(&finished.stdout).into_owned();
     text.push_str(&String::from_utf8_lossy(&finished.stderr));
     last_lines(&text, SHOWN_LINES)
 }
 
 /// The last `count` lines of a text.
-pub(crate) fn last_lines(text: &str, count: usize) -> String {
+pub fn last_lines(text: &str, count: usize) -> String {
     let lines: Vec<&str> = text.lines().collect();
     let from = lines.len().saturating_sub(count);
     lines.get(from..).unwrap_or_default().join("\n")

@@ -5,43 +5,40 @@
 //! device's DMA.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use qemu_tests::console::AttackResult::{Blocked, Landed};
-use qemu_tests::console::{self, DmaFault};
 
-use crate::checkout::Checkout;
+use crate::console::AttackResult::{Blocked, Landed};
+use crate::console::{self, DmaFault};
 use crate::exec;
 use crate::guest;
-use crate::linux::boot::Hypervisor;
 use crate::linux::guest_lines::GuestLines;
+use crate::linux::variant::Hypervisor;
 use crate::linux::verdict::{Expect, Finding};
+use crate::packages::apt::Kernel;
+use crate::packages::headers::Headers;
 use crate::progress::step;
-use crate::setup::SetupLock;
-use crate::setup::apt::Kernel;
-use crate::setup::headers::Headers;
+use crate::work::WorkFolder;
 
 /// The kernels that the module is written for.
-pub(crate) const SERIES: &str = "6.12";
-const SOURCES: &str = "linux-tests/portcullis_test";
+pub const SERIES: &str = "6.12";
 const MODULE: &str = "portcullis_test.ko";
 /// The module's attacks by DMA: `edu` at a page of EL2's and of a guest's, the disk at one of EL2's.
 const BY_DMA: [&str; 3] = ["hyp", "guest", "nvme"];
 const PAGE: u64 = 4096;
 
-/// Builds the module for a kernel; returns the file.
+/// Builds the module in the folder `sources` for a kernel; returns the file.
 ///
 /// # Errors
 /// When the headers or the compiler cannot be had, or the module does not compile.
-pub(crate) fn build(checkout: &Checkout, kernel: &Kernel) -> Result<PathBuf> {
-    let headers = Headers::ensure(checkout, kernel)?;
+pub fn build(work: &WorkFolder, sources: &Path, kernel: &Kernel) -> Result<PathBuf> {
+    let headers = Headers::ensure(work, kernel)?;
     let release = kernel.modules.file_name().context("a kernel without a version")?.to_string_lossy().into_owned();
-    let folder = checkout.work_dir(&format!("module/{release}"))?;
-    let _lock = SetupLock::take(checkout)?;
+    let folder = work.dir(&format!("module/{release}"))?;
+    let _lock = work.lock()?;
     // Built on a copy, since make leaves its files beside the sources.
-    let sources = checkout.root().join(SOURCES);
-    for entry in fs::read_dir(&sources).with_context(|| format!("cannot list {}", sources.display()))? {
+    for entry in fs::read_dir(sources).with_context(|| format!("cannot list {}", sources.display()))? {
         let source = entry?.path();
         let name = source.file_name().context("a source without a name")?;
         let bytes = fs::read(&source).with_context(|| format!("cannot read {}", source.display()))?;
@@ -54,7 +51,7 @@ pub(crate) fn build(checkout: &Checkout, kernel: &Kernel) -> Result<PathBuf> {
 }
 
 /// Words for the guest's script.
-pub(crate) fn private_args(hypervisor: &Hypervisor) -> &'static str {
+pub fn private_args(hypervisor: &Hypervisor) -> &'static str {
     match hypervisor {
         Hypervisor::None => "portcullis.hypervisor=N",
         Hypervisor::Portcullis(_) | Hypervisor::WithoutIsolation(_) => "portcullis.hypervisor=Y",
@@ -62,7 +59,7 @@ pub(crate) fn private_args(hypervisor: &Hypervisor) -> &'static str {
 }
 
 /// What the guest has to say, beside the digests of its disks.
-pub(crate) fn expect(hypervisor: &Hypervisor) -> Expect {
+pub fn expect(hypervisor: &Hypervisor) -> Expect {
     let mut expect = Expect {
         checks: vec!["el1", "smmu", "module", "module_out"],
         counts: vec!["transitions", "transition_pages"],
@@ -86,7 +83,7 @@ pub(crate) fn expect(hypervisor: &Hypervisor) -> Expect {
 }
 
 /// Each attack must have been refused at stage 2, at the page that the guest says it gave away.
-pub(crate) fn judge_faults(lines: &GuestLines, el2_console: &str) -> Vec<Finding> {
+pub fn judge_faults(lines: &GuestLines, el2_console: &str) -> Vec<Finding> {
     let faults = console::dma_faults(el2_console);
     let mut findings = Vec::new();
     for receiver in BY_DMA {
@@ -119,12 +116,11 @@ fn at(fault: &DmaFault, access: &str, page: u64) -> bool {
 mod tests {
     use super::*;
     use crate::linux::verdict::Mark;
-    use std::path::Path;
 
     #[test]
     fn the_module_calls_what_is_documented() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        let header = fs::read_to_string(root.join(SOURCES).join("hypercalls.h")).unwrap_or_default();
+        let header = fs::read_to_string(root.join("linux-tests/portcullis_test/hypercalls.h")).unwrap_or_default();
         let page = fs::read_to_string(root.join("docs/hypercalls.md")).unwrap_or_default();
         let mut checked = 0;
         for line in header.lines() {

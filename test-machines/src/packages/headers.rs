@@ -6,9 +6,9 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::checkout::Checkout;
-use crate::setup::apt::{Kernel, PrivateApt, Release, Side, ensure_unpacked};
-use crate::setup::system;
+use crate::packages::apt::{Kernel, PrivateApt, Release, Side, ensure_unpacked};
+use crate::packages::system;
+use crate::work::WorkFolder;
 
 /// The prefix of the compiler's and the linker's names. On an arm64 machine the native ones have it too.
 const PREFIX: &str = "aarch64-linux-gnu-";
@@ -17,7 +17,7 @@ const FLAVOUR: &str = "-arm64";
 
 /// The headers of one kernel, ready for out-of-tree builds.
 #[derive(Clone, Debug)]
-pub(crate) struct Headers {
+pub struct Headers {
     /// With `.config` and `Module.symvers`.
     flavour: PathBuf,
     /// With the makefile that both need.
@@ -30,20 +30,20 @@ impl Headers {
     /// # Errors
     /// When the archive has no headers of that version any more, or the compiler is missing and may not be installed;
     /// the text says what to do.
-    pub(crate) fn ensure(checkout: &Checkout, kernel: &Kernel) -> Result<Self> {
+    pub fn ensure(work: &WorkFolder, kernel: &Kernel) -> Result<Self> {
         let release = release(kernel)?;
         let names = Names::of(&release)?;
         let gcc = format!("{PREFIX}gcc");
         system::ensure_programs(
-            checkout,
+            work,
             &["make", &gcc],
             &["make", "gcc-aarch64-linux-gnu"],
             "the kernel module of the Linux tests",
         )?;
-        let dir = checkout.work_dir("linux-headers")?.join(&release);
-        ensure_unpacked(checkout, &dir, &format!("the headers of Linux {release}"), |into| {
-            let guest = PrivateApt::prepare(checkout, Side::Guest, Release::Bookworm)?;
-            let build = PrivateApt::prepare(checkout, Side::Build, Release::Bookworm)?;
+        let dir = work.dir("linux-headers")?.join(&release);
+        ensure_unpacked(work, &dir, &format!("the headers of Linux {release}"), |into| {
+            let guest = PrivateApt::prepare(work, Side::Guest, Release::Bookworm)?;
+            let build = PrivateApt::prepare(work, Side::Build, Release::Bookworm)?;
             let fetched = guest
                 .unpack(&names.flavour, into)
                 .and_then(|()| guest.unpack(&names.common, into))
@@ -52,7 +52,7 @@ impl Headers {
                 format!(
                     "no headers for the kernel {release} that was fetched earlier: remove {} to get the newest kernel, \
                      and run again",
-                    checkout.target().join("portcullis/linux").display()
+                    work.path().join("linux").display()
                 )
             })
         })?;
@@ -61,7 +61,7 @@ impl Headers {
     }
 
     /// The command that builds the module in `folder`, which has a `Kbuild` file.
-    pub(crate) fn make(&self, folder: &Path) -> Command {
+    pub fn make(&self, folder: &Path) -> Command {
         let mut make = Command::new("make");
         make.arg("-C").arg(&self.flavour).arg("-f").arg(self.common.join("Makefile"));
         make.arg(format!("M={}", folder.display()));

@@ -5,21 +5,20 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use crate::checkout::Checkout;
 use crate::exec;
+use crate::packages::debian::OsRelease;
 use crate::progress::step;
-use crate::setup::SetupLock;
-use crate::setup::debian::OsRelease;
+use crate::work::WorkFolder;
 
 /// Makes sure that `programs` can be run, installing `packages` where that is allowed.
 ///
 /// # Errors
 /// When one is missing and may not be installed, with what to type; `purpose` says what it is missing for.
-pub(crate) fn ensure_programs(checkout: &Checkout, programs: &[&str], packages: &[&str], purpose: &str) -> Result<()> {
+pub fn ensure_programs(work: &WorkFolder, programs: &[&str], packages: &[&str], purpose: &str) -> Result<()> {
     if missing(programs).is_empty() {
         return Ok(());
     }
-    let _lock = SetupLock::take(checkout)?;
+    let _lock = work.lock()?;
     // Another xtask may have installed them while this one waited.
     let missing = missing(programs).join(" and ");
     if missing.is_empty() {
@@ -51,14 +50,14 @@ fn missing<'a>(programs: &[&'a str]) -> Vec<&'a str> {
 ///
 /// # Errors
 /// When it fails; the text has its words.
-pub(crate) fn apt_get(args: &[&str]) -> Result<()> {
+pub fn apt_get(args: &[&str]) -> Result<()> {
     let mut command = Command::new("apt-get");
     command.env("DEBIAN_FRONTEND", "noninteractive").args(["-q", "-o", "DPkg::Lock::Timeout=300"]).args(args);
     exec::output(&mut command).map(|_| ())
 }
 
 /// Whether packages may be installed.
-pub(crate) fn is_root() -> bool {
+pub fn is_root() -> bool {
     exec::output(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0")
 }
 

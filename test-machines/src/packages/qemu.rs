@@ -10,13 +10,12 @@ use std::process::Command;
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use crate::checkout::Checkout;
 use crate::exec;
+use crate::packages::debian::{KEYRING, Mirrors, OsRelease};
+use crate::packages::qemu_release;
+use crate::packages::system::{apt_get, is_root};
 use crate::progress::{say, step};
-use crate::setup::SetupLock;
-use crate::setup::debian::{KEYRING, Mirrors, OsRelease};
-use crate::setup::qemu_release;
-use crate::setup::system::{apt_get, is_root};
+use crate::work::WorkFolder;
 
 /// First version whose SMMUv3 offers nested translation.
 const NEEDED: (u32, u32) = (9, 1);
@@ -33,9 +32,9 @@ const NEWER: (u32, u32) = (11, 0);
 ///
 /// # Errors
 /// When there is none and none may be installed; the text says what to type.
-pub(crate) fn ensure(checkout: &Checkout, chosen: Option<&Path>) -> Result<PathBuf> {
+pub fn ensure(work: &WorkFolder, chosen: Option<&Path>) -> Result<PathBuf> {
     if chosen == Some(Path::new(qemu_release::NAME)) {
-        return newer(checkout);
+        return newer(work);
     }
     if let Some(path) = chosen {
         let version = version_of(path).map_err(|error| match error.downcast_ref::<io::Error>() {
@@ -49,7 +48,7 @@ pub(crate) fn ensure(checkout: &Checkout, chosen: Option<&Path>) -> Result<PathB
     if version_of(&program).is_ok_and(|version| version >= NEEDED) {
         return Ok(program);
     }
-    let _lock = SetupLock::take(checkout)?;
+    let _lock = work.lock()?;
     // Another xtask may have installed it while this one waited.
     if version_of(&program).is_ok_and(|version| version >= NEEDED) {
         return Ok(program);
@@ -65,12 +64,12 @@ pub(crate) fn ensure(checkout: &Checkout, chosen: Option<&Path>) -> Result<PathB
 ///
 /// # Errors
 /// When it cannot be fetched or does not start.
-pub(crate) fn newer(checkout: &Checkout) -> Result<PathBuf> {
+pub fn newer(work: &WorkFolder) -> Result<PathBuf> {
     let program = PathBuf::from(PROGRAM);
     if version_of(&program).is_ok_and(|version| version >= NEWER) {
         return Ok(program);
     }
-    let program = qemu_release::ensure(checkout)?;
+    let program = qemu_release::ensure(work)?;
     let version = version_of(&program)
         .with_context(|| format!("{} does not start: remove its folder and run again", program.display()))?;
     if version < NEWER {
@@ -198,7 +197,7 @@ mod tests {
 
     #[test]
     fn a_chosen_qemu_that_is_not_there_is_told_with_its_option() -> Result<()> {
-        let error = ensure(&Checkout::find()?, Some(Path::new("/nonexist")));
+        let error = ensure(&WorkFolder::at("target".into()), Some(Path::new("/nonexist")));
         let text = error.err().map(|error| format!("{error:#}")).unwrap_or_default();
         assert!(text.contains("/nonexist") && text.ends_with("does the file that --qemu names exist?"), "{text}");
         Ok(())

@@ -2,72 +2,18 @@
 //! the kernel's. Natively it lands whenever Linux does not translate for the device;
 //! under EL2 it must be blocked at stage 2, told by EL2 with the address aimed at.
 
-use anyhow::{Context, Result, bail};
-use qemu_tests::console::AttackResult::{self, Blocked, Landed};
-use qemu_tests::console::{self, DmaFault};
-
-use crate::checkout::Checkout;
-use crate::linux::boot::{Boot, Hypervisor, Mode};
-use crate::linux::report::Report;
+use crate::console::AttackResult::{self, Blocked, Landed};
+use crate::console::{self, DmaFault};
+use crate::linux::variant::{Hypervisor, Mode};
 use crate::linux::verdict::{Expect, Finding};
 
 /// Where QEMU puts the hypervisor: its image's first page holds code, and the arm64
 /// header whose magic number a landed read would bring back.
-const EL2_IMAGE: u64 = 0x4020_0000;
-const RAM_BASE: u64 = 0x4000_0000;
-/// Distance of the scratch page from the end of memory.
-const SCRATCH_BELOW_TOP: u64 = 16 << 20;
-/// Memory kept from the kernel by `mem=` so that the scratch page is nobody's.
-const KEPT_FROM_KERNEL: u64 = 64 << 20;
+pub(crate) const EL2_IMAGE: u64 = 0x4020_0000;
 const PAGE: u64 = 4096;
 
-/// Boots twice: with `iommu.passthrough=1`, and plain with `identity` set at run time. A kernel whose driver can be told
-/// to let unknown streams bypass boots a third time.
-///
-/// # Errors
-/// When a machine cannot be started.
-pub(crate) fn run(checkout: &Checkout, boot: &Boot) -> Result<Vec<Report>> {
-    let passthrough = prepared(boot, Mode::AttackPassthrough)?.run(checkout)?;
-    let runtime = prepared(boot, Mode::AttackRuntime)?.run(checkout)?;
-    let mut reports = vec![passthrough, runtime];
-    if boot.guest.has_disable_bypass() {
-        reports.push(prepared(boot, Mode::AttackUnbound)?.run(checkout)?);
-    }
-    Ok(reports)
-}
-
-/// The boot in an attack mode, with the command line that mode needs.
-///
-/// # Errors
-/// When the machine's memory size cannot be understood.
-pub(crate) fn prepared(boot: &Boot, mode: Mode) -> Result<Boot> {
-    let mut boot = boot.clone();
-    boot.mode = mode;
-    let word = match mode {
-        Mode::AttackPassthrough => "iommu.passthrough=1",
-        Mode::AttackUnbound => "arm-smmu-v3.disable_bypass=0",
-        Mode::AttackRuntime | Mode::Check | Mode::Module | Mode::Load | Mode::Kexec(_) | Mode::Shell => "",
-    };
-    boot.append = format!("{} {word}", boot.append).trim().to_owned();
-    boot.private_args = match boot.hypervisor {
-        Hypervisor::None => {
-            let size = bytes(&boot.mem)?;
-            let kernel = size
-                .checked_sub(KEPT_FROM_KERNEL)
-                .filter(|left| *left > KEPT_FROM_KERNEL)
-                .with_context(|| format!("--mem {} is too little for an attack: 512M or more", boot.mem))?;
-            let scratch = RAM_BASE + size - SCRATCH_BELOW_TOP;
-            format!("mem={}M portcullis.target={scratch:#x} portcullis.target_kind=scratch", kernel >> 20)
-        }
-        Hypervisor::Portcullis(_) | Hypervisor::WithoutIsolation(_) => {
-            format!("portcullis.target={EL2_IMAGE:#x} portcullis.target_kind=el2")
-        }
-    };
-    Ok(boot)
-}
-
 /// What the guest has to say in an attack mode.
-pub(crate) fn expect(mode: Mode, hypervisor: &Hypervisor) -> Expect {
+pub fn expect(mode: Mode, hypervisor: &Hypervisor) -> Expect {
     let untranslated = match hypervisor {
         Hypervisor::None | Hypervisor::WithoutIsolation(_) => Landed,
         Hypervisor::Portcullis(_) => Blocked,
@@ -103,7 +49,7 @@ pub(crate) fn expect(mode: Mode, hypervisor: &Hypervisor) -> Expect {
 }
 
 /// Under EL2, both attacks must have been refused at stage 2 at the very page aimed at.
-pub(crate) fn judge_faults(el2_console: &str) -> Vec<Finding> {
+pub fn judge_faults(el2_console: &str) -> Vec<Finding> {
     let faults = console::dma_faults(el2_console);
     [("read", EL2_IMAGE), ("write", EL2_IMAGE + PAGE)]
         .iter()
@@ -115,7 +61,7 @@ pub(crate) fn judge_faults(el2_console: &str) -> Vec<Finding> {
 }
 
 /// The fault of an access at stage 2, at a page.
-pub(crate) fn at_stage_2<'a>(faults: &'a [DmaFault], access: &str, page: u64) -> Option<&'a DmaFault> {
+pub fn at_stage_2<'a>(faults: &'a [DmaFault], access: &str, page: u64) -> Option<&'a DmaFault> {
     faults.iter().find(|fault| {
         fault.stage == Some(2)
             && fault.ipa.is_some_and(|ipa| ipa & !(PAGE - 1) == page)
@@ -123,30 +69,9 @@ pub(crate) fn at_stage_2<'a>(faults: &'a [DmaFault], access: &str, page: u64) ->
     })
 }
 
-/// A memory size as QEMU writes it: MiB without a suffix.
-fn bytes(mem: &str) -> Result<u64> {
-    let (digits, unit) = match mem.strip_suffix(['G', 'g']) {
-        Some(digits) => (digits, 30),
-        None => (mem.strip_suffix(['M', 'm']).unwrap_or(mem), 20),
-    };
-    match digits.parse::<u64>() {
-        Ok(number) if number > 0 && number < 1 << 20 => Ok(number << unit),
-        _ => bail!("--mem {mem}: give a size like 1024M or 2G"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn memory_sizes_are_read_as_qemu_does() {
-        assert_eq!(bytes("1G").ok(), Some(1 << 30));
-        assert_eq!(bytes("512M").ok(), Some(512 << 20));
-        assert_eq!(bytes("2048").ok(), Some(2 << 30));
-        assert!(bytes("much").is_err());
-        assert!(bytes("0").is_err());
-    }
 
     const WRITE: &str =
         "portcullis: dma fault: smmu0 F_TRANSLATION sid=0x20 stage=2 class=IN ipa=0x40201000 iova=0x40201000 write\n";

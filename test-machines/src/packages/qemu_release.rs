@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::checkout::Checkout;
-use crate::setup::apt::{PrivateApt, Release, Side, ensure_unpacked};
+use crate::packages::apt::{PrivateApt, Release, Side, ensure_unpacked};
+use crate::work::WorkFolder;
 
 /// What `--qemu` takes for it.
-pub(crate) const NAME: &str = "11";
+pub const NAME: &str = "11";
 const PACKAGE: &str = "qemu-system-arm";
 const PROGRAM: &str = "qemu-system-aarch64";
 /// Dynamic linkers of the machines that may build, by the names that their ABIs fix.
@@ -23,11 +23,11 @@ const LINKERS: [&str; 2] = ["usr/lib64/ld-linux-x86-64.so.2", "usr/lib/ld-linux-
 ///
 /// # Errors
 /// When apt is missing, no mirror of Debian is known or answers, or this machine is of another architecture.
-pub(crate) fn ensure(checkout: &Checkout) -> Result<PathBuf> {
-    let dir = checkout.work_dir("")?.join("qemu-11");
-    ensure_unpacked(checkout, &dir, "QEMU 11 of Debian 13", |into| {
-        let fetched = PrivateApt::prepare(checkout, Side::Build, Release::Trixie)
-            .and_then(|apt| apt.unpack_closure(PACKAGE, into));
+pub fn ensure(work: &WorkFolder) -> Result<PathBuf> {
+    let dir = work.dir("")?.join("qemu-11");
+    ensure_unpacked(work, &dir, "QEMU 11 of Debian 13", |into| {
+        let fetched =
+            PrivateApt::prepare(work, Side::Build, Release::Trixie).and_then(|apt| apt.unpack_closure(PACKAGE, into));
         fetched.context("QEMU 11 comes from Debian 13's backports; name another one with --qemu FILE")?;
         make_startable(into)
     })?;

@@ -14,18 +14,18 @@ const FOLDERS: [&str; 3] = ["lib/aarch64-linux-gnu", "usr/lib/aarch64-linux-gnu"
 
 /// A file for `lib`, by the name that programs ask for.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Library {
+pub struct Library {
     /// For example `libz.so.1`.
-    pub(crate) name: String,
+    pub name: String,
     /// Its ELF.
-    pub(crate) bytes: Vec<u8>,
+    pub bytes: Vec<u8>,
 }
 
 /// All that `program` needs, directly or not, the dynamic linker included.
 ///
 /// # Errors
 /// When a library is not below `root`, or something is no ELF.
-pub(crate) fn libraries(root: &Path, program: &[u8]) -> Result<Vec<Library>> {
+pub fn libraries(root: &Path, program: &[u8]) -> Result<Vec<Library>> {
     let files = index(root);
     let mut found: Vec<Library> = Vec::new();
     let mut wanted = needed(program).context("the program")?;

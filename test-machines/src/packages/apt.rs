@@ -9,19 +9,18 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::checkout::Checkout;
 use crate::exec;
+use crate::packages::debian::{KEYRING, Mirrors};
 use crate::progress::step;
-use crate::setup::SetupLock;
-use crate::setup::debian::{KEYRING, Mirrors};
+use crate::work::WorkFolder;
 
 /// A Debian kernel, unpacked.
 #[derive(Clone, Debug)]
-pub(crate) struct Kernel {
+pub struct Kernel {
     /// The arm64 Image.
-    pub(crate) image: PathBuf,
+    pub image: PathBuf,
     /// `lib/modules/<version>`.
-    pub(crate) modules: PathBuf,
+    pub modules: PathBuf,
 }
 
 /// Packages that newer kernels are divided into; those of older ones have it all in one.
@@ -31,10 +30,10 @@ const KERNEL_PARTS: [&str; 3] = ["base", "binary", "modules"];
 ///
 /// # Errors
 /// When apt is missing, no mirror of Debian is known, or nothing of the series is found.
-pub(crate) fn ensure_kernel(checkout: &Checkout, series: &str) -> Result<Kernel> {
-    let dir = checkout.work_dir("linux")?.join(series);
-    ensure_unpacked(checkout, &dir, &format!("Debian's Linux {series} for arm64"), |into| {
-        let apt = PrivateApt::prepare(checkout, Side::Guest, Release::with_kernel(series))?;
+pub fn ensure_kernel(work: &WorkFolder, series: &str) -> Result<Kernel> {
+    let dir = work.dir("linux")?.join(series);
+    ensure_unpacked(work, &dir, &format!("Debian's Linux {series} for arm64"), |into| {
+        let apt = PrivateApt::prepare(work, Side::Guest, Release::with_kernel(series))?;
         let names = apt.names("linux-")?;
         let package = newest_kernel(&names, series).with_context(|| {
             format!(
@@ -64,10 +63,10 @@ pub(crate) fn ensure_kernel(checkout: &Checkout, series: &str) -> Result<Kernel>
 ///
 /// # Errors
 /// As [`ensure_kernel`].
-pub(crate) fn ensure_busybox(checkout: &Checkout) -> Result<PathBuf> {
-    let dir = checkout.work_dir("busybox")?.join("arm64");
-    ensure_unpacked(checkout, &dir, "busybox-static for arm64", |into| {
-        PrivateApt::prepare(checkout, Side::Guest, Release::Bookworm)?.unpack("busybox-static", into)
+pub fn ensure_busybox(work: &WorkFolder) -> Result<PathBuf> {
+    let dir = work.dir("busybox")?.join("arm64");
+    ensure_unpacked(work, &dir, "busybox-static for arm64", |into| {
+        PrivateApt::prepare(work, Side::Guest, Release::Bookworm)?.unpack("busybox-static", into)
     })?;
     ["bin/busybox", "usr/bin/busybox"]
         .iter()
@@ -80,10 +79,10 @@ pub(crate) fn ensure_busybox(checkout: &Checkout) -> Result<PathBuf> {
 ///
 /// # Errors
 /// As [`ensure_kernel`].
-pub(crate) fn ensure_kexec(checkout: &Checkout) -> Result<PathBuf> {
-    let dir = checkout.work_dir("kexec")?.join("arm64");
-    ensure_unpacked(checkout, &dir, "kexec-tools for arm64", |into| {
-        PrivateApt::prepare(checkout, Side::Guest, Release::Bookworm)?.unpack_closure("kexec-tools", into)
+pub fn ensure_kexec(work: &WorkFolder) -> Result<PathBuf> {
+    let dir = work.dir("kexec")?.join("arm64");
+    ensure_unpacked(work, &dir, "kexec-tools for arm64", |into| {
+        PrivateApt::prepare(work, Side::Guest, Release::Bookworm)?.unpack_closure("kexec-tools", into)
     })?;
     Ok(dir)
 }
@@ -92,8 +91,8 @@ pub(crate) fn ensure_kexec(checkout: &Checkout) -> Result<PathBuf> {
 ///
 /// # Errors
 /// Those of `fetch`, or when a folder cannot be made.
-pub(crate) fn ensure_unpacked(
-    checkout: &Checkout,
+pub fn ensure_unpacked(
+    work: &WorkFolder,
     dir: &Path,
     what: &str,
     fetch: impl FnOnce(&Path) -> Result<()>,
@@ -101,7 +100,7 @@ pub(crate) fn ensure_unpacked(
     if dir.is_dir() {
         return Ok(());
     }
-    let _lock = SetupLock::take(checkout)?;
+    let _lock = work.lock()?;
     if dir.is_dir() {
         return Ok(());
     }
@@ -118,7 +117,7 @@ pub(crate) fn ensure_unpacked(
 
 /// Where the packages' programs run.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Side {
+pub enum Side {
     /// In the emulated machine.
     Guest,
     /// On the machine that builds.
@@ -139,7 +138,7 @@ impl Side {
 
 /// The release of Debian whose packages are wanted, whatever release the system is. Mirrors keep older ones.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Release {
+pub enum Release {
     /// Debian 12: 6.1 is its own kernel, 6.12 comes from security or backports.
     Bookworm,
     /// Debian 13: the newest kernels and the newest QEMU are in its backports.
@@ -178,7 +177,7 @@ impl Release {
 }
 
 /// An apt that knows nothing of the system's packages.
-pub(crate) struct PrivateApt {
+pub struct PrivateApt {
     dir: PathBuf,
     architecture: String,
     release: Release,
@@ -189,7 +188,7 @@ impl PrivateApt {
     ///
     /// # Errors
     /// When apt is missing, or no mirror of Debian is known or answers.
-    pub(crate) fn prepare(checkout: &Checkout, side: Side, release: Release) -> Result<Self> {
+    pub fn prepare(work: &WorkFolder, side: Side, release: Release) -> Result<Self> {
         let elsewhere = match side {
             Side::Guest => {
                 "kernels are fetched with apt from a Debian mirror that the system's own sources name; on this system \
@@ -201,7 +200,7 @@ impl PrivateApt {
         if !Path::new(KEYRING).is_file() {
             bail!("{KEYRING} is missing: install debian-archive-keyring ({elsewhere})");
         }
-        let dir = checkout.work_dir(release.folder(side))?;
+        let dir = work.dir(release.folder(side))?;
         for folder in ["etc/preferences.d", "lists/partial", "cache/archives/partial", "state"] {
             fs::create_dir_all(dir.join(folder))?;
         }
@@ -255,7 +254,7 @@ impl PrivateApt {
     ///
     /// # Errors
     /// When there is none of that name, or it cannot be fetched or unpacked.
-    pub(crate) fn unpack(&self, package: &str, into: &Path) -> Result<()> {
+    pub fn unpack(&self, package: &str, into: &Path) -> Result<()> {
         let deb = self.download(package, into)?;
         exec::output(Command::new("dpkg-deb").arg("-x").arg(&deb).arg(into))?;
         fs::remove_file(&deb).with_context(|| format!("cannot remove {}", deb.display()))
@@ -266,7 +265,7 @@ impl PrivateApt {
     ///
     /// # Errors
     /// As [`PrivateApt::unpack`].
-    pub(crate) fn unpack_closure(&self, package: &str, into: &Path) -> Result<()> {
+    pub fn unpack_closure(&self, package: &str, into: &Path) -> Result<()> {
         let archives = into.join("archives");
         fs::create_dir_all(archives.join("partial"))?;
         let mut apt = self.command("apt-get");

@@ -14,6 +14,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::console;
 use crate::payload::Images;
 use crate::qemu::{End, HOST_INITRD_ADDRESS, HOST_KERNEL_ADDRESS, HostModules, Machine, Outcome, fresh_token};
+
 pub(crate) use tree::cut;
 use tree::{Node, add_node, cell, change_cell};
 

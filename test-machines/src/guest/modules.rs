@@ -14,11 +14,11 @@ use object::read::elf::{FileHeader, SectionHeader};
 
 /// A module, decompressed.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Module {
+pub struct Module {
     /// Its name with underscores.
-    pub(crate) name: String,
+    pub name: String,
     /// Its ELF.
-    pub(crate) bytes: Vec<u8>,
+    pub bytes: Vec<u8>,
 }
 
 /// Returns `wanted` and everything they depend on, in the order of loading. A module
@@ -26,7 +26,7 @@ pub(crate) struct Module {
 ///
 /// # Errors
 /// When one is neither a file nor built in, or cannot be read.
-pub(crate) fn closure(modules: &Path, wanted: &[&str]) -> Result<Vec<Module>> {
+pub fn closure(modules: &Path, wanted: &[&str]) -> Result<Vec<Module>> {
     let mut tree = Tree {
         files: index(&modules.join("kernel"))?,
         builtin: fs::read_to_string(modules.join("modules.builtin"))

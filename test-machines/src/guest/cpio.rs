@@ -3,7 +3,7 @@
 
 /// An archive being written.
 #[derive(Debug, Default)]
-pub(crate) struct Archive {
+pub struct Archive {
     bytes: Vec<u8>,
     inode: u32,
 }
@@ -16,32 +16,32 @@ const TRAILER: &str = "TRAILER!!!";
 
 impl Archive {
     /// Adds a folder. Parents come before what is in them.
-    pub(crate) fn folder(&mut self, path: &str) {
+    pub fn folder(&mut self, path: &str) {
         self.entry(path, DIRECTORY | 0o755, (0, 0), &[]);
     }
 
     /// Adds a file that root may run.
-    pub(crate) fn program(&mut self, path: &str, bytes: &[u8]) {
+    pub fn program(&mut self, path: &str, bytes: &[u8]) {
         self.entry(path, FILE | 0o755, (0, 0), bytes);
     }
 
     /// Adds a plain file.
-    pub(crate) fn file(&mut self, path: &str, bytes: &[u8]) {
+    pub fn file(&mut self, path: &str, bytes: &[u8]) {
         self.entry(path, FILE | 0o644, (0, 0), bytes);
     }
 
     /// Adds a symbolic link.
-    pub(crate) fn symlink(&mut self, path: &str, to: &str) {
+    pub fn symlink(&mut self, path: &str, to: &str) {
         self.entry(path, SYMLINK | 0o777, (0, 0), to.as_bytes());
     }
 
     /// Adds a character device.
-    pub(crate) fn device(&mut self, path: &str, major: u32, minor: u32) {
+    pub fn device(&mut self, path: &str, major: u32, minor: u32) {
         self.entry(path, CHARACTER | 0o600, (major, minor), &[]);
     }
 
     /// Closes the archive.
-    pub(crate) fn finish(mut self) -> Vec<u8> {
+    pub fn finish(mut self) -> Vec<u8> {
         self.inode = 0;
         self.entry(TRAILER, 0, (0, 0), &[]);
         self.bytes

@@ -7,20 +7,20 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 /// The keyring that Debian's own packages install.
-pub(crate) const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+pub const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// The two fields of /etc/os-release that decide what may be installed from where.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub(crate) struct OsRelease {
+pub struct OsRelease {
     /// `ID`, for example `debian`.
-    pub(crate) id: String,
+    pub id: String,
     /// `VERSION_ID`, for example `12`; empty on rolling releases.
-    pub(crate) version: String,
+    pub version: String,
 }
 
 impl OsRelease {
     /// Reads /etc/os-release; a machine without one gives empty fields.
-    pub(crate) fn read() -> Self {
+    pub fn read() -> Self {
         Self::parse(&fs::read_to_string("/etc/os-release").unwrap_or_default())
     }
 
@@ -38,20 +38,20 @@ impl OsRelease {
 
 /// One enabled source of binary packages.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Source {
+pub struct Source {
     /// The mirror.
-    pub(crate) uri: String,
+    pub uri: String,
     /// The suite, for example `bookworm-security`.
-    pub(crate) suite: String,
+    pub suite: String,
 }
 
 /// The mirrors of a Debian system.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Mirrors {
+pub struct Mirrors {
     /// Of the main archive: stable, updates and backports suites.
-    pub(crate) main: String,
+    pub main: String,
     /// Of the security archive, where the system names one.
-    pub(crate) security: Option<String>,
+    pub security: Option<String>,
 }
 
 impl Mirrors {
@@ -59,7 +59,7 @@ impl Mirrors {
     ///
     /// # Errors
     /// When no enabled source names a Debian suite.
-    pub(crate) fn of_system() -> Result<Self> {
+    pub fn of_system() -> Result<Self> {
         let sources = system_sources(Path::new("/etc/apt"))?;
         Self::pick(&sources).context("no Debian archive in /etc/apt/sources.list or /etc/apt/sources.list.d/*.sources")
     }

@@ -4,72 +4,74 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use crate::checkout::Checkout;
 use crate::guest::initramfs::{self, Extras, Kexec};
 use crate::linux::module;
-use crate::setup::apt::{self, Kernel};
+use crate::packages::apt::{self, Kernel};
+use crate::work::WorkFolder;
 
 /// The system that boots.
 #[derive(Clone, Debug)]
-pub(crate) struct Guest {
+pub struct Guest {
     /// For people.
-    pub(crate) name: String,
+    pub name: String,
     series: Option<String>,
     /// An arm64 Image.
-    pub(crate) kernel: PathBuf,
+    pub kernel: PathBuf,
     /// Its ramdisk.
-    pub(crate) initrd: Option<PathBuf>,
+    pub initrd: Option<PathBuf>,
     /// What runs in it.
-    pub(crate) script: Script,
+    pub script: Script,
 }
 
-/// Whether the guest runs xtask's script.
+/// Whether the guest runs the script of the tests.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Script {
+pub enum Script {
+    /// The script of the tests.
     Ours,
+    /// Something else: only EL2's verdict counts.
     Unknown,
 }
 
 impl Guest {
-    /// Debian's kernel of a series with xtask's initramfs.
+    /// Debian's kernel of a series with the initramfs of the tests.
     ///
     /// # Errors
     /// When something cannot be fetched.
-    pub(crate) fn debian(checkout: &Checkout, series: &str) -> Result<Self> {
-        let kernel = apt::ensure_kernel(checkout, series)?;
-        Self::of(checkout, series, &kernel, "", Extras::default())
+    pub fn debian(work: &WorkFolder, series: &str) -> Result<Self> {
+        let kernel = apt::ensure_kernel(work, series)?;
+        Self::of(work, series, &kernel, "", Extras::default())
     }
 
-    /// The same with the test module in the initramfs.
+    /// The same with the test module, built from `sources`, in the initramfs.
     ///
     /// # Errors
     /// When something cannot be fetched, or the module cannot be built.
-    pub(crate) fn debian_with_module(checkout: &Checkout, series: &str) -> Result<Self> {
-        let kernel = apt::ensure_kernel(checkout, series)?;
-        let module = module::build(checkout, &kernel)?;
+    pub fn debian_with_module(work: &WorkFolder, sources: &Path, series: &str) -> Result<Self> {
+        let kernel = apt::ensure_kernel(work, series)?;
+        let module = module::build(work, sources, &kernel)?;
         let extras = Extras { module: Some(&module), ..Extras::default() };
-        Self::of(checkout, series, &kernel, "-module", extras)
+        Self::of(work, series, &kernel, "-module", extras)
     }
 
     /// The same with kexec, the module, and the same kernel once more to follow it.
     ///
     /// # Errors
     /// As [`Guest::debian_with_module`].
-    pub(crate) fn debian_with_kexec(checkout: &Checkout, series: &str) -> Result<Self> {
-        let kernel = apt::ensure_kernel(checkout, series)?;
-        let module = module::build(checkout, &kernel)?;
+    pub fn debian_with_kexec(work: &WorkFolder, sources: &Path, series: &str) -> Result<Self> {
+        let kernel = apt::ensure_kernel(work, series)?;
+        let module = module::build(work, sources, &kernel)?;
         let extras = Extras { module: Some(&module), ..Extras::default() };
-        let next = Self::of(checkout, series, &kernel, "-module", extras)?;
-        let packages = apt::ensure_kexec(checkout)?;
+        let next = Self::of(work, series, &kernel, "-module", extras)?;
+        let packages = apt::ensure_kexec(work)?;
         let initrd = next.initrd.context("Debian's kernel without a ramdisk")?;
         let kexec = Kexec { packages: &packages, kernel: &next.kernel, initrd: &initrd };
         let extras = Extras { module: Some(&module), kexec: Some(kexec) };
-        Self::of(checkout, series, &kernel, "-kexec", extras)
+        Self::of(work, series, &kernel, "-kexec", extras)
     }
 
-    fn of(checkout: &Checkout, series: &str, kernel: &Kernel, variant: &str, extras: Extras<'_>) -> Result<Self> {
-        let busybox = apt::ensure_busybox(checkout)?;
-        let dir = checkout.work_dir(&format!("guest/{series}{variant}"))?;
+    fn of(work: &WorkFolder, series: &str, kernel: &Kernel, variant: &str, extras: Extras<'_>) -> Result<Self> {
+        let busybox = apt::ensure_busybox(work)?;
+        let dir = work.dir(&format!("guest/{series}{variant}"))?;
         let initrd = initramfs::build(&dir, &busybox, &kernel.modules, extras)?;
         Ok(Self {
             name: format!("Linux {series}"),
@@ -81,7 +83,7 @@ impl Guest {
     }
 
     /// Whether the kernel's SMMU driver has the option `disable_bypass`, which later ones lack.
-    pub(crate) fn has_disable_bypass(&self) -> bool {
+    pub fn has_disable_bypass(&self) -> bool {
         self.series.as_deref() == Some("6.1")
     }
 
@@ -89,7 +91,7 @@ impl Guest {
     ///
     /// # Errors
     /// When a file is not there.
-    pub(crate) fn own(kernel: &Path, initrd: Option<&Path>) -> Result<Self> {
+    pub fn own(kernel: &Path, initrd: Option<&Path>) -> Result<Self> {
         for (option, file) in [("--kernel", Some(kernel)), ("--initrd", initrd)] {
             if let Some(file) = file.filter(|file| !file.is_file()) {
                 bail!("{option}: {} is no file", file.display());

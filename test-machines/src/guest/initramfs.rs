@@ -24,29 +24,29 @@ const KEXEC: &str = include_str!("kexec.sh");
 
 /// What some boots have beside drivers and scripts.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Extras<'a> {
+pub struct Extras<'a> {
     /// A module that the script loads which wants it.
-    pub(crate) module: Option<&'a Path>,
+    pub module: Option<&'a Path>,
     /// What a kernel needs to start another one.
-    pub(crate) kexec: Option<Kexec<'a>>,
+    pub kexec: Option<Kexec<'a>>,
 }
 
 /// The program, and the kernel that it loads.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Kexec<'a> {
+pub struct Kexec<'a> {
     /// Unpacked packages with kexec and its libraries.
-    pub(crate) packages: &'a Path,
+    pub packages: &'a Path,
     /// The next kernel, an arm64 Image.
-    pub(crate) kernel: &'a Path,
+    pub kernel: &'a Path,
     /// The next kernel's ramdisk.
-    pub(crate) initrd: &'a Path,
+    pub initrd: &'a Path,
 }
 
 /// Writes the initramfs for the modules of one kernel; returns its path.
 ///
 /// # Errors
 /// When busybox, a module or an extra cannot be read, or the file cannot be written.
-pub(crate) fn build(into: &Path, busybox: &Path, modules_dir: &Path, extras: Extras<'_>) -> Result<PathBuf> {
+pub fn build(into: &Path, busybox: &Path, modules_dir: &Path, extras: Extras<'_>) -> Result<PathBuf> {
     let mut archive = Archive::default();
     for folder in ["bin", "dev", "proc", "sys", "tmp", "lib", "modules", "kexec"] {
         archive.folder(folder);

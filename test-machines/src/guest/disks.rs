@@ -9,22 +9,22 @@ use md5::{Digest, Md5};
 use crate::guest;
 
 /// The part of a disk that the guest reads, from its start, in MiB.
-pub(crate) const READ_MIB: usize = 16;
+pub const READ_MIB: usize = 16;
 
 /// A file of pseudo-random bytes and the digest of the part the guest reads.
 #[derive(Clone, Debug)]
-pub(crate) struct Disk {
+pub struct Disk {
     /// A raw image.
-    pub(crate) path: PathBuf,
+    pub path: PathBuf,
     /// Of its first [`READ_MIB`] MiB, or of all of it if it is shorter.
-    pub(crate) md5: String,
+    pub md5: String,
 }
 
 /// Makes `dir/name` with `mib` MiB that depend on `seed` only, unless it is there.
 ///
 /// # Errors
 /// When the file cannot be written.
-pub(crate) fn ensure(dir: &Path, name: &str, mib: usize, seed: u64) -> Result<Disk> {
+pub fn ensure(dir: &Path, name: &str, mib: usize, seed: u64) -> Result<Disk> {
     let bytes = pseudo_random(mib << 20, seed);
     let path = dir.join(name);
     let read = bytes.get(..READ_MIB << 20).unwrap_or(&bytes);

@@ -14,7 +14,7 @@ const WORTH_A_LINE: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// Those of `work`, unchanged.
-pub(crate) fn step<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+pub fn step<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let started = Instant::now();
     let spinner = stderr().is_terminal().then(|| {
         let bar = ProgressBar::new_spinner();
@@ -44,12 +44,12 @@ pub(crate) fn step<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T>
 }
 
 /// A number of things: `1 row`, `2 rows`.
-pub(crate) fn counted(number: usize, thing: &str) -> String {
+pub fn counted(number: usize, thing: &str) -> String {
     format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }
 
 /// One line of news for the reader; results go to standard output, news do not.
-pub(crate) fn say(line: &str) {
+pub fn say(line: &str) {
     eprintln!("xtask: {line}");
 }
 

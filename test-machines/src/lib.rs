@@ -1,0 +1,20 @@
+//! Machines under QEMU for tests: what they boot, how they are started and ended, and what their consoles say.
+//!
+//! [`qemu`] starts a machine under a timeout and collects its consoles, which [`console`] reads; [`images`] makes what it
+//! boots. [`payload`] runs one test of the EL1 payload, [`boot_input`] and [`firmware`] variants of what EL2 finds when it
+//! starts. [`linux`] boots Debian Linux and evaluates what the guest reports; [`guest`] makes its initramfs and disks.
+//! [`packages`] fetches kernels, programs and QEMU itself with apt, without touching the system. All of it is kept in a
+//! [`work`] folder. [`exec`] and [`progress`] run programs and report what is being done.
+
+pub mod boot_input;
+pub mod console;
+pub mod exec;
+pub mod firmware;
+pub mod guest;
+pub mod images;
+pub mod linux;
+pub mod packages;
+pub mod payload;
+pub mod progress;
+pub mod qemu;
+pub mod work;

@@ -1,0 +1,103 @@
+//! What differs from boot to boot: what is below Linux, the devices, and what the guest does.
+
+use std::path::PathBuf;
+
+/// What is below Linux.
+#[derive(Clone, Debug)]
+pub enum Hypervisor {
+    /// Nothing: the machine has no EL2.
+    None,
+    /// Portcullis, as this arm64 Image.
+    Portcullis(PathBuf),
+    /// The build that keeps the CPUs out and leaves the SMMU to the host.
+    WithoutIsolation(PathBuf),
+}
+
+impl Hypervisor {
+    /// For titles.
+    pub(crate) fn phrase(&self) -> &'static str {
+        match self {
+            Self::None => "without a hypervisor",
+            Self::Portcullis(_) => "under EL2",
+            Self::WithoutIsolation(_) => "under EL2 without isolation",
+        }
+    }
+}
+
+/// The devices of the machine.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Devices {
+    /// NVMe, virtio-blk, e1000e and edu, all behind the SMMU.
+    Default,
+    /// None.
+    None,
+}
+
+/// What the guest does.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Mode {
+    /// The checks of its devices.
+    Check,
+    /// Attacks on a boot with `iommu.passthrough=1`.
+    AttackPassthrough,
+    /// Attacks on a plain boot: translation on, then `identity` at run time.
+    AttackRuntime,
+    /// Attacks on a boot whose driver lets streams bypass that no driver claimed.
+    AttackUnbound,
+    /// The test module: transitions under load, and attacks on a donated page.
+    Module,
+    /// Every CPU reads both disks.
+    Load,
+    /// A kernel that follows another.
+    Kexec(Kind),
+    /// A shell on the caller's terminal.
+    Shell,
+}
+
+impl Mode {
+    /// Whether root attacks with `edu`.
+    pub(crate) fn is_attack(self) -> bool {
+        matches!(self, Self::AttackPassthrough | Self::AttackRuntime | Self::AttackUnbound)
+    }
+
+    /// The name that the guest's script knows it by.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Check => "check",
+            Self::AttackPassthrough => "attack_passthrough",
+            Self::AttackRuntime => "attack_runtime",
+            Self::AttackUnbound => "attack_unbound",
+            Self::Module => "module",
+            Self::Load => "load",
+            Self::Kexec(kind) => kind.mode(),
+            Self::Shell => "shell",
+        }
+    }
+}
+
+/// How a kernel follows another.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    /// The first kernel shuts down and starts the second (kexec -e).
+    Exec,
+    /// It panics, and a kernel for crashes starts in memory kept for it.
+    Crash,
+    /// The same, and the second kernel goes on with the SMMU and the stream table as they are.
+    Adopt,
+}
+
+impl Kind {
+    /// The name of the guest's mode.
+    pub fn mode(self) -> &'static str {
+        match self {
+            Self::Exec => "kexec_exec",
+            Self::Crash => "kexec_crash",
+            Self::Adopt => "kexec_adopt",
+        }
+    }
+
+    /// Whether the first kernel panics.
+    pub(crate) fn panics(self) -> bool {
+        matches!(self, Self::Crash | Self::Adopt)
+    }
+}

@@ -1,0 +1,51 @@
+//! The folder below the build folder in which everything is kept that is fetched, built or recorded for a machine.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+/// A folder for what is fetched, built and recorded.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct WorkFolder {
+    root: PathBuf,
+}
+
+impl WorkFolder {
+    /// The folder at `root`, which need not exist yet.
+    pub fn at(root: PathBuf) -> Self {
+        Self { root }
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.root
+    }
+
+    /// A folder in it, created if it is missing.
+    ///
+    /// # Errors
+    /// When it cannot be created.
+    pub fn dir(&self, name: &str) -> Result<PathBuf> {
+        let dir = self.root.join(name);
+        fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
+        Ok(dir)
+    }
+
+    /// Waits for any other process that installs or fetches something into this folder.
+    ///
+    /// # Errors
+    /// When the lock file cannot be made.
+    pub fn lock(&self) -> Result<SetupLock> {
+        let path = self.dir("")?.join("setup.lock");
+        let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
+        file.lock().with_context(|| format!("cannot lock {}", path.display()))?;
+        Ok(SetupLock { _file: file })
+    }
+}
+
+/// Held while something is being installed or fetched, so that two processes do not do it twice into the same folder.
+#[derive(Debug)]
+pub struct SetupLock {
+    _file: File,
+}
