@@ -1,11 +1,9 @@
-//! The committed list of panics that EL2 can reach, one a line with its reason.
+//! The committed list of panics, one a line with its reason: `key: reason`, and lines of comment that begin with `#`.
 
 use std::collections::BTreeMap;
 
-use crate::check::panics::graph::{Entered, Site};
+use crate::graph::{Entered, Site};
 
-/// Where the list is.
-pub(super) const LIST: &str = "xtask/reachable-panics.txt";
 /// What `--fix` writes where a person has to write.
 const NO_REASON: &str = "REASON MISSING";
 
@@ -14,7 +12,7 @@ const NO_REASON: &str = "REASON MISSING";
 /// Code of other people stays as it is until somebody changes its version, so its lines are named; a line of ours moves with every edit, so
 /// only its file is. Without a location the function is named that has the call once everything is inlined, except where only a jump table
 /// could lead: that is the compiler's mark for a value that an enum cannot have, and moves with every inlining.
-pub(super) fn key(site: &Site, function: &str) -> String {
+pub(crate) fn key(site: &Site, function: &str) -> String {
     match &site.location {
         Some((file, line)) => match pinned(file) {
             Some(file) => format!("{file}:{line} {}", site.call),
@@ -38,7 +36,7 @@ fn pinned(file: &str) -> Option<String> {
 }
 
 /// Reads the list: what, a colon and a space, why.
-pub(super) fn parse(text: &str) -> BTreeMap<String, String> {
+pub fn parse(text: &str) -> BTreeMap<String, String> {
     text.lines()
         .filter(|line| !line.starts_with('#') && !line.trim().is_empty())
         .map(|line| line.split_once(": ").unwrap_or((line, "")))
@@ -47,7 +45,7 @@ pub(super) fn parse(text: &str) -> BTreeMap<String, String> {
 }
 
 /// Writes the list with the head of the old one; lines without reason ask for one.
-pub(super) fn render<'a>(old: &str, keys: impl Iterator<Item = &'a String>) -> String {
+pub fn render<'a>(old: &str, keys: impl Iterator<Item = &'a String>) -> String {
     let listed = parse(old);
     let mut text = String::new();
     for line in old.lines().take_while(|line| line.starts_with('#')) {
@@ -61,21 +59,23 @@ pub(super) fn render<'a>(old: &str, keys: impl Iterator<Item = &'a String>) -> S
     text
 }
 
-/// What is wrong between what was `found`, each with a way there, and the list.
-pub(super) fn compare(found: &BTreeMap<String, String>, listed: &BTreeMap<String, String>) -> Vec<String> {
+/// What is wrong between what was `found`, each with a path to it, and what the list in `file` has: panics that are not
+/// listed, that have no reason, and lines that no panic needs. Empty when they agree.
+pub fn compare(found: &BTreeMap<String, String>, listed: &BTreeMap<String, String>, file: &str) -> Vec<String> {
     let mut wrong = Vec::new();
     for (key, path) in found {
         match listed.get(key) {
-            None => wrong
-                .push(format!("`{key}` is reached by {path}: mend the code, or add a line `{key}: reason` to {LIST}")),
+            None => wrong.push(format!(
+                "`{key}` is reached by {path}: change the code, or add a line `{key}: reason` to {file}"
+            )),
             Some(reason) if reason.is_empty() || reason == NO_REASON => {
-                wrong.push(format!("`{key}`, reached by {path}, has no reason in {LIST}"));
+                wrong.push(format!("`{key}`, reached by {path}, has no reason in {file}"));
             }
             Some(_) => {}
         }
     }
     for key in listed.keys().filter(|key| !found.contains_key(*key)) {
-        wrong.push(format!("`{key}` is in {LIST} and is not reached: take the line out"));
+        wrong.push(format!("`{key}` is in {file} and is not reached: take the line out"));
     }
     wrong
 }
@@ -109,7 +109,7 @@ mod tests {
     fn new_stale_and_unexplained_panics_are_told() {
         let listed = parse("# head\na.rs:1 x: never\nb.rs x: REASON MISSING\nin <A as B>::c brk: gone\n");
         let found = ["a.rs:1 x", "b.rs x", "c.rs x"].map(|key| (key.to_owned(), "v -> f".to_owned())).into();
-        let wrong = compare(&found, &listed);
+        let wrong = compare(&found, &listed, "list.txt");
         assert_eq!(wrong.len(), 3);
         assert!(wrong.iter().any(|text| text.starts_with("`c.rs x` is reached by v -> f")));
         assert!(wrong.iter().any(|text| text.starts_with("`in <A as B>::c brk` is in")));

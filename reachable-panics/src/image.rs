@@ -12,21 +12,21 @@ use object::{Endianness, Object, ObjectSection, ObjectSymbol, SectionKind, Symbo
 
 /// What assembly or the compiler calls by a name.
 #[derive(Clone, Debug)]
-pub(super) struct Function {
+pub(crate) struct Function {
     /// Its name as a person would write it, without the compiler's hash.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// Addresses of its instructions.
-    pub(super) range: Range<u64>,
+    pub(crate) range: Range<u64>,
     /// Whether the symbol says where it ends; assembly may run on into the next symbol.
-    pub(super) sized: bool,
+    pub(crate) sized: bool,
 }
 
 /// Bytes of the image at an address.
 #[derive(Debug)]
-pub(super) struct Bytes {
-    pub(super) start: u64,
-    pub(super) data: Vec<u8>,
-    pub(super) kind: SectionKind,
+pub(crate) struct Bytes {
+    pub(crate) start: u64,
+    pub(crate) data: Vec<u8>,
+    pub(crate) kind: SectionKind,
 }
 
 impl Bytes {
@@ -38,13 +38,13 @@ impl Bytes {
 
 /// The image, as the graph reads it.
 #[derive(Debug)]
-pub(super) struct Image {
-    pub(super) text: Bytes,
-    pub(super) data: Vec<Bytes>,
+pub(crate) struct Image {
+    pub(crate) text: Bytes,
+    pub(crate) data: Vec<Bytes>,
     /// By address.
-    pub(super) functions: BTreeMap<u64, Function>,
+    pub(crate) functions: BTreeMap<u64, Function>,
     /// Input sections of the data, by address.
-    pub(super) objects: BTreeMap<u64, Range<u64>>,
+    pub(crate) objects: BTreeMap<u64, Range<u64>>,
 }
 
 impl Image {
@@ -52,7 +52,7 @@ impl Image {
     ///
     /// # Errors
     /// When either cannot be understood, or they are not of one link.
-    pub(super) fn read(elf: &[u8], map: &str) -> Result<Self> {
+    pub(crate) fn read(elf: &[u8], map: &str) -> Result<Self> {
         let file: ElfFile64<'_, Endianness> = ElfFile64::parse(elf).context("cannot read the image")?;
         let mut text = None;
         let mut data = Vec::new();
@@ -77,24 +77,24 @@ impl Image {
     }
 
     /// Addresses of the code.
-    pub(super) fn code(&self) -> Range<u64> {
+    pub(crate) fn code(&self) -> Range<u64> {
         let size = u64::try_from(self.text.data.len()).unwrap_or(0);
         self.text.start..self.text.start.saturating_add(size)
     }
 
     /// The instruction at `pc`.
-    pub(super) fn instruction(&self, pc: u64) -> Option<u32> {
+    pub(crate) fn instruction(&self, pc: u64) -> Option<u32> {
         self.text.get(pc).map(u32::from_le_bytes)
     }
 
     /// The doubleword at `at`, of code or of data.
-    pub(super) fn word(&self, at: u64) -> Option<u64> {
+    pub(crate) fn word(&self, at: u64) -> Option<u64> {
         let bytes = self.text.get(at).or_else(|| self.data.iter().find_map(|part| part.get(at)));
         bytes.map(u64::from_le_bytes)
     }
 
     /// The text of `len` bytes at `at`.
-    pub(super) fn string(&self, at: u64, len: u64) -> Option<String> {
+    pub(crate) fn string(&self, at: u64, len: u64) -> Option<String> {
         let part = self.data.iter().find(|part| part.get::<1>(at).is_some())?;
         let from = usize::try_from(at.checked_sub(part.start)?).ok()?;
         let bytes = part.data.get(from..from.checked_add(usize::try_from(len).ok()?)?)?;
@@ -102,12 +102,12 @@ impl Image {
     }
 
     /// The function that has the instruction at `pc`.
-    pub(super) fn function(&self, pc: u64) -> Option<&Function> {
+    pub(crate) fn function(&self, pc: u64) -> Option<&Function> {
         self.functions.range(..=pc).next_back().map(|(_, function)| function).filter(|f| f.range.contains(&pc))
     }
 
     /// The object that has the byte at `at`.
-    pub(super) fn object(&self, at: u64) -> Option<Range<u64>> {
+    pub(crate) fn object(&self, at: u64) -> Option<Range<u64>> {
         self.objects.range(..=at).next_back().map(|(_, object)| object.clone()).filter(|object| object.contains(&at))
     }
 

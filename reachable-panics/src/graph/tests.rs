@@ -1,8 +1,9 @@
 //! The graph on a few instructions each, laid out by hand.
 
-use super::*;
-use crate::check::panics::image::Bytes;
 use object::SectionKind;
+
+use super::*;
+use crate::image::Bytes;
 
 const TEXT: u64 = 0x4020_0000;
 const DATA: u64 = 0x4020_8000;
@@ -55,7 +56,7 @@ fn image(functions: &[(&str, &[u32])], objects: &[&[u64]]) -> Image {
 
 /// What the first instruction reaches: each panic's function and call.
 fn panics_of(image: &Image) -> Vec<(String, String)> {
-    let reach = Reach::from(image, [TEXT].into_iter());
+    let reach = Reach::from(image, [TEXT].into_iter(), &[]);
     assert!(reach.lost().is_empty());
     let last = |pc| reach.path(pc).last().copied().unwrap_or("?").to_owned();
     reach.sites().into_iter().map(|site| (last(site.pc), site.call)).collect()
@@ -71,7 +72,7 @@ const PANIC: (&str, &[u32]) = ("core::panicking::panic_fmt", &[BRK]);
 fn a_panic_is_found_through_calls_and_its_path_is_told() {
     let image =
         image(&[("a", &[branch(BL, 0, 2), RET]), ("b", &[branch(B, 2, 3)]), ("c", &[branch(BL, 3, 4)]), PANIC], &[]);
-    let reach = Reach::from(&image, [TEXT].into_iter());
+    let reach = Reach::from(&image, [TEXT].into_iter(), &[]);
     let sites = reach.sites();
     assert_eq!(sites.len(), 1);
     assert_eq!(sites.first().map(|site| site.call.as_str()), Some("panic_fmt"));
@@ -141,13 +142,13 @@ fn pages_are_completed_where_their_register_is_used() {
 fn a_page_without_use_is_told() {
     // adrp x8, .+0x8000; mov x8, #1
     let image = image(&[("a", &[0x9000_0048, 0xd280_0028, RET])], &[]);
-    assert_eq!(Reach::from(&image, [TEXT].into_iter()).lost().len(), 1);
+    assert_eq!(Reach::from(&image, [TEXT].into_iter(), &[]).lost().len(), 1);
 }
 
 #[test]
 fn a_jump_table_may_lead_anywhere_in_its_function() {
     let image = image(&[("a", &[BR_X10, branch(BL, 1, 3), BRK]), PANIC], &[]);
-    let reach = Reach::from(&image, [TEXT].into_iter());
+    let reach = Reach::from(&image, [TEXT].into_iter(), &[]);
     let found: Vec<_> = reach.sites().into_iter().map(|site| (site.call, site.entered)).collect();
     assert_eq!(found, [("panic_fmt".to_owned(), Entered::ByJumpTable), ("brk".to_owned(), Entered::ByJumpTable)]);
 }
@@ -157,7 +158,7 @@ fn a_panic_tells_where_the_source_has_it() {
     let file = u64::from_le_bytes(*b"src/a.rs");
     let code: &[(&str, &[u32])] = &[("a", &[adr(0, 0, 8), branch(BL, 1, 2)]), PANIC];
     let image = image(code, &[&[file], &[DATA, 8, 7 | 3 << 32]]);
-    let reach = Reach::from(&image, [TEXT].into_iter());
+    let reach = Reach::from(&image, [TEXT].into_iter(), &[]);
     let found: Vec<_> = reach.sites().into_iter().filter_map(|site| site.location).collect();
     assert_eq!(found, [("src/a.rs".to_owned(), 7)]);
 }

@@ -1,28 +1,25 @@
-//! Nothing that a host does may panic EL2. The lints see the source of our crates; this sees what was linked: dependencies, the standard
-//! library, overflow checks in code that was generated. It lists every panic that the exception vectors still reach and compares the list
-//! with a committed one, where each has its reason.
+//! Nothing that a host does may panic EL2. The panics that the exception vectors still reach in the linked image are compared
+//! with a committed list, where each has its reason (crate `reachable-panics`).
 
-mod decode;
-mod graph;
-mod image;
-mod list;
-
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
+use reachable_panics::{Entry, find, list};
 use serde_json::Value;
 use test_machines::exec;
 use test_machines::progress::{say, step};
 
 use crate::check::Action;
-use crate::check::panics::graph::Reach;
-use crate::check::panics::image::Image;
-use crate::check::panics::list::LIST;
 use crate::checkout::Checkout;
 use crate::setup::rust::{self, BARE_METAL};
 
+/// The committed list.
+const LIST: &str = "xtask/reachable-panics.txt";
+/// The hypervisor's own function that ends a run.
+const PANICS: [&str; 1] = ["hyp::exit::broken"];
+/// A trap handler reaches hundreds of functions. If it seems to reach fewer than this, the graph is incomplete.
+const MIN_FUNCTIONS: usize = 20;
 /// The symbol of EL2's exception vectors.
 const VECTORS: &str = "el2_vectors";
 /// The map that the hypervisor's build script makes the linker write.
@@ -38,7 +35,10 @@ pub(super) fn check(checkout: &Checkout, action: Action) -> Result<()> {
         let (elf, map) = build(checkout)?;
         let elf = fs::read(&elf).with_context(|| format!("cannot read {}", elf.display()))?;
         let map = fs::read_to_string(&map).with_context(|| format!("cannot read {}", map.display()))?;
-        let found = find(&Image::read(&elf, &map)?)?;
+        let found = find(&elf, &map, &[Entry::Vectors(VECTORS)], &PANICS)?;
+        let functions = found.functions();
+        ensure!(functions > MIN_FUNCTIONS, "only {functions} functions are reached from {VECTORS}");
+        let found = found.panics();
         let path = checkout.root().join(LIST);
         let mut text = fs::read_to_string(&path).unwrap_or_default();
         if action == Action::Fix {
@@ -46,31 +46,12 @@ pub(super) fn check(checkout: &Checkout, action: Action) -> Result<()> {
             fs::write(&path, &text).with_context(|| format!("cannot write {LIST}"))?;
             say(&format!("wrote {LIST}"));
         }
-        let wrong = list::compare(&found, &list::parse(&text));
+        let wrong = list::compare(found, &list::parse(&text), LIST);
         if !wrong.is_empty() {
             bail!("{}", wrong.join("\n"));
         }
         Ok(())
     })
-}
-
-/// Panics that the vectors reach, each with a way there.
-fn find(image: &Image) -> Result<BTreeMap<String, String>> {
-    let reach = Reach::from_vectors(image, VECTORS).with_context(|| format!("the image has no symbol {VECTORS}"))?;
-    ensure!(
-        reach.lost().is_empty(),
-        "cannot follow the addresses formed at {:x?}: teach xtask/src/check/panics about that code",
-        reach.lost()
-    );
-    // A trap handler is hundreds of functions away from few: fewer mean that the graph is broken, not that EL2 is small.
-    ensure!(reach.functions() > 20, "only {} functions are reached from {VECTORS}", reach.functions());
-    let mut found = BTreeMap::new();
-    for site in reach.sites() {
-        let path = reach.path(site.pc);
-        let key = list::key(&site, path.last().copied().unwrap_or("?"));
-        found.entry(key).or_insert_with(|| format!("{} (at {:#x})", path.join(" -> "), site.pc));
-    }
-    Ok(found)
 }
 
 /// Builds the hypervisor that is shipped; returns its ELF file and the linker's map of the same link.

@@ -4,11 +4,11 @@
 //! so an instruction that is missing can only make the graph larger.
 
 /// Number of a general-purpose register; 31 is XZR or SP.
-pub(super) type Reg = u32;
+pub(crate) type Reg = u32;
 
 /// What one instruction means for the graph.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Instruction {
+pub(crate) enum Instruction {
     /// `B`: goes on there only.
     Jump(u64),
     /// `B.cond`, `CBZ`, `CBNZ`, `TBZ`, `TBNZ`: goes on there or at the next instruction.
@@ -44,7 +44,7 @@ pub(super) enum Instruction {
 }
 
 /// Decodes the instruction `word` at address `pc`.
-pub(super) fn decode(word: u32, pc: u64) -> Instruction {
+pub(crate) fn decode(word: u32, pc: u64) -> Instruction {
     use Instruction as I;
     let rd = bits(word, 0, 5);
     let rn = bits(word, 5, 5);

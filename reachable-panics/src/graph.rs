@@ -1,14 +1,14 @@
-//! What the exception vectors reach: instruction by instruction, through calls, jump tables and pointers.
+//! What entry points reach: instruction by instruction, through calls, jump tables and pointers.
 //!
 //! The graph errs on the side of more. A jump through a register inside a function reaches all of that function; a function whose address is
 //! formed by reached code, or stands in a constant that reached code names, is reached, whether it is called or not. What it relies on: no
-//! static of EL2 holds a function pointer or a trait object, so a pointer that is called after a trap was also formed after it.
+//! static holds a function pointer or a trait object, so a pointer that is called was also formed by reached code. `image` checks that.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 
-use crate::check::panics::decode::{Instruction, Reg, decode};
-use crate::check::panics::image::{Function, Image};
+use crate::decode::{Instruction, Reg, decode};
+use crate::image::{Function, Image};
 
 /// Vectors of AArch64: 16 entries of 0x80 bytes.
 const VECTORS: u64 = 16;
@@ -18,20 +18,20 @@ const LOCATION_SIZE: u64 = 24;
 
 /// Where reached code panics.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub(super) struct Site {
+pub(crate) struct Site {
     /// Address of the instruction.
-    pub(super) pc: u64,
+    pub(crate) pc: u64,
     /// What it calls: the last part of the function's name, or the instruction.
-    pub(super) call: String,
+    pub(crate) call: String,
     /// How the instruction is reached.
-    pub(super) entered: Entered,
+    pub(crate) entered: Entered,
     /// File and line that it would print, where it hands them over.
-    pub(super) location: Option<(String, u32)>,
+    pub(crate) location: Option<(String, u32)>,
 }
 
 /// How an instruction is reached.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub(super) enum Entered {
+pub(crate) enum Entered {
     /// By the instruction before it, by a branch, by a pointer.
     Plainly,
     /// By nothing but a jump table of its function, if at all.
@@ -41,7 +41,7 @@ pub(super) enum Entered {
 /// Whether a call of this function is a panic: it does not return, and what it does is not looked at.
 ///
 /// A name that is missing here costs precision only: the way on leads to the panic handler.
-fn panics(name: &str) -> bool {
+fn panics(name: &str, more: &[&str]) -> bool {
     let starts = [
         "core::panicking::",
         "core::option::unwrap_failed",
@@ -50,16 +50,38 @@ fn panics(name: &str) -> bool {
         "core::slice::index::slice_index_fail",
         "core::str::slice_error_fail",
         "core::cell::panic_already",
-        "hyp::exit::broken",
     ];
-    starts.iter().any(|start| name.starts_with(start))
+    starts.iter().chain(more).any(|start| name.starts_with(start))
         || ["len_mismatch_fail", "rust_begin_unwind"].iter().any(|part| name.contains(part))
+}
+
+/// Where the image is entered.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Entry<'a> {
+    /// The 16 exception vectors of AArch64 that begin at this symbol.
+    Vectors(&'a str),
+    /// The function of this name.
+    Function(&'a str),
+}
+
+impl Entry<'_> {
+    /// Addresses of its first instructions; none when the image has no such symbol.
+    pub(crate) fn addresses(self, image: &Image) -> Option<Vec<u64>> {
+        let (name, count) = match self {
+            Self::Vectors(name) => (name, VECTORS),
+            Self::Function(name) => (name, 1),
+        };
+        let start = image.functions.values().find(|function| function.name == name)?.range.start;
+        Some((0..count).map(|n| start.saturating_add(n.saturating_mul(VECTOR_SIZE))).collect())
+    }
 }
 
 /// The part of the image that is reached from some entry points.
 #[derive(Debug)]
-pub(super) struct Reach<'a> {
+pub(crate) struct Reach<'a> {
     image: &'a Image,
+    /// Names of functions that panic, beside the standard library's.
+    more: &'a [&'a str],
     /// Instructions, also those still to be looked at.
     seen: BTreeSet<u64>,
     /// Those among them that are reached otherwise than by a jump table.
@@ -77,16 +99,11 @@ pub(super) struct Reach<'a> {
 }
 
 impl<'a> Reach<'a> {
-    /// Follows everything from the vectors at the symbol `vectors`; none when there is no such symbol.
-    pub(super) fn from_vectors(image: &'a Image, vectors: &str) -> Option<Self> {
-        let start = image.functions.values().find(|function| function.name == vectors)?.range.start;
-        Some(Self::from(image, (0..VECTORS).map(|n| start.saturating_add(n.saturating_mul(VECTOR_SIZE)))))
-    }
-
-    /// Follows everything from `entries`.
-    fn from(image: &'a Image, entries: impl Iterator<Item = u64>) -> Self {
+    /// Follows everything from `entries`; calls of functions whose names begin with one of `panics` are panics too.
+    pub(crate) fn from(image: &'a Image, entries: impl Iterator<Item = u64>, panics: &'a [&'a str]) -> Self {
         let mut reach = Self {
             image,
+            more: panics,
             seen: BTreeSet::new(),
             plainly: BTreeSet::new(),
             queue: VecDeque::new(),
@@ -106,7 +123,7 @@ impl<'a> Reach<'a> {
     }
 
     /// Panics that are reached, by address.
-    pub(super) fn sites(&self) -> Vec<Site> {
+    pub(crate) fn sites(&self) -> Vec<Site> {
         let mut all = Vec::new();
         for (pc, call) in &self.sites {
             let entered = if self.plainly.contains(pc) { Entered::Plainly } else { Entered::ByJumpTable };
@@ -120,17 +137,17 @@ impl<'a> Reach<'a> {
     }
 
     /// How many functions are reached.
-    pub(super) fn functions(&self) -> usize {
+    pub(crate) fn functions(&self) -> usize {
         self.parents.len()
     }
 
     /// Instructions that form an address of which no use was found: the graph may miss something.
-    pub(super) fn lost(&self) -> &BTreeSet<u64> {
+    pub(crate) fn lost(&self) -> &BTreeSet<u64> {
         &self.lost
     }
 
     /// The functions on one way from an entry point to the function of `pc`.
-    pub(super) fn path(&self, pc: u64) -> Vec<&'a str> {
+    pub(crate) fn path(&self, pc: u64) -> Vec<&'a str> {
         let mut path = Vec::new();
         let mut at = self.image.function(pc).map(|function| function.range.start);
         while let Some(start) = at {
@@ -161,7 +178,7 @@ impl<'a> Reach<'a> {
     /// Calls or jumps to `to`: a panic, or more code.
     fn enter(&mut self, pc: u64, to: u64, from: &Function) {
         match self.image.functions.get(&to) {
-            Some(function) if panics(&function.name) => {
+            Some(function) if panics(&function.name, self.more) => {
                 let call = function.name.rsplit("::").next().unwrap_or(&function.name);
                 self.sites.insert(pc, call.to_owned());
             }
@@ -213,7 +230,7 @@ impl<'a> Reach<'a> {
 
     /// Whether `to` is the entry of a function whose call is a panic.
     fn panics(&self, to: u64) -> bool {
-        self.image.functions.get(&to).is_some_and(|callee| panics(&callee.name))
+        self.image.functions.get(&to).is_some_and(|callee| panics(&callee.name, self.more))
     }
 
     /// Whether a call of `to` certainly does not come back: it panics, or a straight way leads to a panic, or back into itself.
@@ -227,7 +244,7 @@ impl<'a> Reach<'a> {
             returns || matches!(instruction, I::Jump(_) | I::Either(_) | I::Call(_))
         });
         match stop {
-            _ if panics(&function.name) => true,
+            _ if panics(&function.name, self.more) => true,
             // The way so far has no branch: back into it is a loop without an end.
             Some((pc, I::Jump(next))) if (to..=pc).contains(&next) => true,
             Some((_, I::Call(next) | I::Jump(next))) => self.panics(next),

@@ -1,0 +1,61 @@
+#![doc = include_str!("../README.md")]
+
+mod decode;
+mod graph;
+mod image;
+pub mod list;
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, ensure};
+
+pub use crate::graph::Entry;
+use crate::graph::Reach;
+use crate::image::Image;
+
+/// What was found in an image.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Reachable {
+    panics: BTreeMap<String, String>,
+    functions: usize,
+}
+
+impl Reachable {
+    /// Each reachable panic by its key (see [`list`]), with one path to it: the functions from an entry point on, and the
+    /// address of the instruction.
+    pub fn panics(&self) -> &BTreeMap<String, String> {
+        &self.panics
+    }
+
+    /// How many functions are reached. A number far below what the program has means that the graph is incomplete.
+    pub fn functions(&self) -> usize {
+        self.functions
+    }
+}
+
+/// Finds the panics that `entries` reach in the ELF file `elf`, whose linker map is `map`. Functions whose names begin with
+/// one of `panics` count as panics, beside those of the standard library.
+///
+/// # Errors
+/// When the file or the map cannot be read, they are not of the same link, an entry point is missing, a static holds a
+/// function pointer, or reached code forms an address in a way that is not understood.
+pub fn find(elf: &[u8], map: &str, entries: &[Entry<'_>], panics: &[&str]) -> Result<Reachable> {
+    let image = Image::read(elf, map)?;
+    let mut starts = Vec::new();
+    for entry in entries {
+        starts.extend(entry.addresses(&image).with_context(|| format!("the image has no symbol for {entry:?}"))?);
+    }
+    let reach = Reach::from(&image, starts.into_iter(), panics);
+    ensure!(
+        reach.lost().is_empty(),
+        "cannot follow the addresses formed at {:x?}: the code there is in a form that reachable-panics does not know",
+        reach.lost()
+    );
+    let mut found = BTreeMap::new();
+    for site in reach.sites() {
+        let path = reach.path(site.pc);
+        let key = list::key(&site, path.last().copied().unwrap_or("?"));
+        found.entry(key).or_insert_with(|| format!("{} (at {:#x})", path.join(" -> "), site.pc));
+    }
+    Ok(Reachable { panics: found, functions: reach.functions() })
+}
