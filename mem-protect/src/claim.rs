@@ -154,6 +154,12 @@ impl<P: PageOps> HostMemory for HostPages<'_, P> {
         let _ = self.unpin(claim.pages);
     }
 
+    fn holds(&self, claim: &Claim) -> bool {
+        self.map
+            .pages(claim.pages)
+            .is_ok_and(|pages| pages.iter().all(|page| page.owner() == Owner::Host && page.pins() != 0))
+    }
+
     fn read64(&self, claim: &Claim, offset: u64) -> Option<u64> {
         let pa = claim.at(offset, 8)?;
         if claim.sharing == Sharing::Memory {

@@ -48,6 +48,10 @@ impl HostMemory for Owner {
         self.0.memory_mut().release(claim.0);
     }
 
+    fn holds(&self, claim: &Held) -> bool {
+        self.0.memory().holds(&claim.0)
+    }
+
     fn read64(&self, claim: &Held, offset: u64) -> Option<u64> {
         self.0.memory().read64(&claim.0, offset)
     }

@@ -72,6 +72,9 @@ pub trait HostMemory {
     fn claim(&mut self, ipa: Ipa, size: u64, sharing: Sharing) -> Result<Self::Claim, ClaimError>;
     /// Ends a claim.
     fn release(&mut self, claim: Self::Claim);
+    /// Whether every page of the claim is the host's and still claimed, by what the ownership map says now: false only after a
+    /// defect. For audits.
+    fn holds(&self, claim: &Self::Claim) -> bool;
     /// Fetches the little-endian 64-bit word at byte `offset` of the claim exactly once; `None` outside it or unaligned.
     fn read64(&self, claim: &Self::Claim, offset: u64) -> Option<u64>;
     /// Stores a little-endian 64-bit word with one access; `None` outside the claim or unaligned, and nothing is stored.
@@ -85,7 +88,7 @@ pub trait HostMemory {
 pub enum Sharing {
     /// Cacheable, like EL2's own mapping: coherent.
     Cacheable,
-    /// Non-cacheable: EL2 cleans and invalidates the line before a read and after a write.
+    /// Non-cacheable: EL2 cleans and invalidates the line before a read, and before and after a write.
     Memory,
 }
 

@@ -91,6 +91,9 @@ impl HostMemory for NoHost {
     fn release(&mut self, claim: Never) {
         match claim {}
     }
+    fn holds(&self, claim: &Never) -> bool {
+        match *claim {}
+    }
     fn read64(&self, claim: &Never, _: u64) -> Option<u64> {
         match *claim {}
     }

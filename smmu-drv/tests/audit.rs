@@ -3,9 +3,9 @@
 
 mod common;
 
-use common::{ABORT, BYPASS, CMDQ, EVTQ, L2TAB, POOL, RAM, Rig, r};
+use common::{ABORT, BYPASS, Board, CMDQ, EVTQ, L2TAB, POOL, RAM, Rig, firmware, r};
 use smmu_drv::shadow::audit::StrtabFinding;
-use smmu_drv::{AccessSize, SmmuFinding, WriteOutcome};
+use smmu_drv::{AccessSize, ProbeConfig, ReadsAs, SmmuFinding, WriteOutcome};
 use smmu_model::{Config, Injection};
 
 /// Where hardware's stream table lies.
@@ -171,5 +171,30 @@ fn findings_say_where_and_what() {
         (SmmuFinding::Unclaimed("event queue"), "the host's event queue is"),
     ] {
         assert!(finding.to_string().contains(words), "{finding}");
+    }
+}
+
+/// `arm,instdata-override`: STE.INSTCFG is EL2's, in every entry or in none.
+#[test]
+fn the_audit_holds_instcfg_against_what_el2_sets() {
+    const PERMS_OVR: u32 = 1 << 26;
+    const INSTCFG_DATA: u64 = 2 << 50;
+    for reads in [ReadsAs::Data, ReadsAs::Incoming] {
+        let board = Board::new(Config::qemu());
+        board.0.forged.set(Some((r::IDR1, Config::qemu().idr1() | PERMS_OVR)));
+        let mut rig = Rig::on(board, ProbeConfig { reads, ..firmware(&Config::qemu()) });
+        assert_eq!(rig.smmu.audit(&rig.host), Ok(()), "{reads:?}: after take-over");
+        rig.enable_linear(10);
+        let nested = rig.context(1);
+        for ste in [BYPASS, ABORT, nested] {
+            rig.set_ste(9, ste);
+            assert_eq!(rig.smmu.audit(&rig.host), Ok(()), "{reads:?}: {:#x}", ste[0]);
+            let at = level2(&rig, 0) + 9 * 64;
+            let (dw0, dw1) = (rig.board.0.stores.read64(at), rig.board.0.stores.read64(at + 8));
+            let finding = SmmuFinding::Strtab(StrtabFinding::Entry { index: 9, dw0 });
+            assert_eq!(found(&rig, at + 8, dw1 ^ INSTCFG_DATA), Err(finding), "{reads:?}: {:#x}", ste[0]);
+        }
+        assert_eq!(rig.smmu.quiesce(), Ok(()));
+        assert_eq!(rig.smmu.audit(&rig.host), Ok(()), "{reads:?}: at the end");
     }
 }

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{BYPASS, POOL, RAM, Rig, r};
+use common::{BYPASS, POOL, RAM, Rig, SYNC, cfgi_ste, r};
 use smmu_drv::{AccessSize, SmmuError, Stale};
 use smmu_model::{Config, Injection, Pace, Transfer};
 
@@ -121,4 +121,48 @@ fn t39_power_off_waits_once_more_for_an_smmu_to_close() {
         assert_eq!(rig.board.0.model.borrow().originated_writes(), []);
         assert_eq!(rig.hazards(), []);
     }
+}
+
+/// The eight words of the entry of stream 8, as hardware reads them.
+fn shadow_entry(rig: &Rig) -> Vec<u64> {
+    let base = rig.board.0.model.borrow_mut().read64(r::STRTAB_BASE) & 0x00ff_ffff_ffff_ffc0;
+    let table = rig.mem().cpu_read64(base) & 0x00ff_ffff_ffff_f000;
+    (0..8).map(|word| rig.mem().cpu_read64(table + 8 * 64 + word * 8)).collect()
+}
+
+#[test]
+fn t47_a_failed_smmu_consumes_nothing_and_changes_no_entry() {
+    // Between two stores into a live entry its configuration is invalidated [IHI 0070G.b 3.21.3.1]: no longer possible here.
+    let mut rig = Rig::qemu();
+    rig.enable_linear(5);
+    rig.set_ste(8, BYPASS);
+    let nested = rig.context(1);
+    rig.board.0.model.borrow_mut().inject(Injection::SyncNever);
+    assert_eq!(rig.smmu.tlb_invalidate(Stale::All), Err(SmmuError::SyncTimeout));
+    let (before, cons) = (shadow_entry(&rig), rig.read(r::CMDQ_CONS));
+    rig.ste(8, nested);
+    let reads = rig.host.reads.get();
+    for _ in 0..10 {
+        rig.queue(cfgi_ste(8));
+        rig.queue(SYNC);
+        rig.ring();
+        assert_eq!(shadow_entry(&rig), before);
+        assert_eq!(rig.read(r::CMDQ_CONS), cons, "the host sees commands that do not complete");
+    }
+    assert_eq!(rig.host.reads.get(), reads, "nothing of the host's is read for them");
+    // Nor do changes of the mode of all streams get anywhere.
+    rig.write(r::CR0, r::CMDQEN | r::EVENTQEN);
+    assert_eq!(rig.read(r::CR0ACK) & r::SMMUEN, r::SMMUEN);
+    assert_eq!(shadow_entry(&rig), before);
+    assert_eq!(rig.hazards(), []);
+}
+
+#[test]
+fn t47_a_failed_smmu_that_reads_all_ones_is_still_reported_as_failed() {
+    let mut rig = Rig::qemu();
+    rig.board.0.model.borrow_mut().inject(Injection::SyncNever);
+    assert_eq!(rig.smmu.tlb_invalidate(Stale::All), Err(SmmuError::SyncTimeout));
+    // Without power.
+    rig.board.0.forged.set(Some((r::CR0ACK, u32::MAX)));
+    assert_eq!(rig.smmu.check_alive(), Err(SmmuError::SyncTimeout));
 }

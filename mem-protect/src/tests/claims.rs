@@ -132,3 +132,18 @@ fn what_the_host_shares_past_the_caches_is_read_from_memory_and_written_to_it() 
         owned.memory_mut().release(claim);
     }
 }
+
+#[test]
+fn a_claim_whose_pages_are_not_pinned_any_more_does_not_hold() {
+    let (mut owned, world) = machine();
+    let claim = owned.memory_mut().claim(Ipa(RAM << 12), 0x2000, Sharing::Cacheable).unwrap();
+    assert!(owned.memory().holds(&claim));
+    // A defect: somebody else ends the claim on its second page.
+    owned.memory_mut().unpin(range(RAM + 1, 1)).unwrap();
+    assert!(!owned.memory().holds(&claim));
+    owned.host_donate_hyp(named(RAM + 1, 1)).unwrap();
+    assert!(!owned.memory().holds(&claim));
+    owned.memory_mut().unpin(range(RAM, 1)).unwrap();
+    assert!(!owned.memory().holds(&claim));
+    check(&owned, &world);
+}

@@ -96,7 +96,8 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     /// Consumes the host's commands, limited by the budget of one trap.
     #[inline]
     fn consume_commands(&mut self, host: &mut H) -> WriteOutcome {
-        if !self.host.begin_commands() {
+        // A failed SMMU completes none of them, and its entries change no more: nothing could be invalidated after a store.
+        if self.device.failed().is_some() || !self.host.begin_commands() {
             return WriteOutcome::Done;
         }
         let mut stop = loop {
@@ -179,6 +180,9 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     /// Continues a change of the mode of all streams; complete and synchronised when it returns `Ok`.
     fn change_mode(&mut self, host: &mut H) -> Result<(), Unfinished> {
         let Some(change) = self.host.change() else { return Ok(()) };
+        if let Some(error) = self.device.failed() {
+            return Err(Unfinished::Failed(error));
+        }
         let mut cursor = change.cursor;
         let (shadow, device, budget) = (&mut self.shadow, &mut self.device, &mut self.budget);
         let done = match change.mode {

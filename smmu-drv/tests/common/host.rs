@@ -102,6 +102,10 @@ impl HostMemory for Host {
             }
         }
     }
+    fn holds(&self, claim: &Claim) -> bool {
+        (claim.ipa / 4096..=(claim.ipa + claim.size - 1) / 4096)
+            .all(|page| self.owned.contains(&page) && self.claims.contains_key(&page))
+    }
     fn read64(&self, claim: &Claim, offset: u64) -> Option<u64> {
         let at = self.at(claim, offset, 8)?;
         self.reads.set(self.reads.get() + 1);

@@ -63,8 +63,8 @@ pub(super) struct Device<P: Platform> {
     features: Features,
     vmid: u16,
     table: TableRegisters,
-    /// CR0ACK as programmed; once the SMMU is failed, a value that it never has.
-    expected: u32,
+    /// CR0ACK as programmed; once the SMMU is failed, more than any 32-bit register can read as.
+    expected: u64,
     cmdq: Cmdq<P::Buffer>,
     evtq: Evtq<P::Buffer>,
     failed: Option<SmmuError>,
@@ -117,7 +117,7 @@ impl<P: Platform> Device<P> {
             features,
             vmid,
             table,
-            expected: program::cr0_live(&features).bits(),
+            expected: u64::from(program::cr0_live(&features).bits()),
             cmdq: Cmdq::new(commands, features.cmdq_log2, features.coherent, issue),
             evtq: Evtq::new(events, features.evtq_log2, features.coherent),
             failed: None,
@@ -165,15 +165,14 @@ impl<P: Platform> Device<P> {
     #[cold]
     fn fail(&mut self, error: SmmuError) -> SmmuError {
         self.failed = self.failed.or(Some(error));
-        // SMMU_CR0ACK has fewer bits.
-        self.expected = u32::MAX;
+        self.expected = u64::MAX;
         error
     }
 
     /// Whether the SMMU is programmed and not failed: one load. If not, [`Device::recover`] is due.
     #[inline]
     pub(super) fn is_alive(&self) -> bool {
-        self.hw.read32(reg::CR0ACK) == self.expected
+        u64::from(self.hw.read32(reg::CR0ACK)) == self.expected
     }
 
     /// Programs an SMMU again that lost its state; a failed one is kept at abort.

@@ -12,7 +12,7 @@ impl<C> VirtualSmmu<C> {
     pub(crate) fn audit<H: HostMemory<Claim = C>>(&self, host: &H) -> Result<(), &'static str> {
         for (queue, name) in [(&self.cmdq, "command queue"), (&self.eventq, "event queue")] {
             if let HostQueue::On(_, claim) = queue
-                && host.read64(claim, 0).is_none()
+                && !host.holds(claim)
             {
                 return Err(name);
             }

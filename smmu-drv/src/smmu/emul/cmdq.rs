@@ -207,6 +207,11 @@ impl<C> VirtualSmmu<C> {
     ) -> Result<Step, Unfinished> {
         match pending {
             Pending::Blocks(_) => Ok(Step::Refresh),
+            // Its table went out of use since: only the command is due.
+            Pending::Entry { sid, depth } if !self.uses_table() => {
+                self.refresh_block_of(sid, depth);
+                Ok(Step::Refresh)
+            }
             Pending::Entry { sid, depth } => {
                 let step = self.fetch_for(host, budget, sid, depth)?;
                 self.pending = None;
@@ -272,10 +277,16 @@ impl<C> VirtualSmmu<C> {
         self.pending = Some(Pending::Entry { sid, depth });
     }
 
+    /// Whether the host's stream table decides about its streams.
+    #[inline]
+    fn uses_table(&self) -> bool {
+        self.table.is_some() && !self.quiesced
+    }
+
     /// The walk in progress; `None` while translation is off, when the host's table is not used: only the command is due.
     pub(crate) fn refreshing(&self) -> Option<Refresh> {
         match self.pending {
-            Some(Pending::Blocks(refresh)) if self.table.is_some() && !self.quiesced => Some(refresh),
+            Some(Pending::Blocks(refresh)) if self.uses_table() => Some(refresh),
             Some(Pending::Blocks(_) | Pending::Entry { .. }) | None => None,
         }
     }
@@ -305,7 +316,7 @@ impl<C> VirtualSmmu<C> {
         sid: u32,
         depth: Depth,
     ) -> Result<Step, Unfinished> {
-        if self.table.is_none() || self.quiesced {
+        if !self.uses_table() {
             return Ok(Step::Forward(Command::CfgiSte { sid, depth }));
         }
         Ok(Step::Enter(sid, depth, self.fetch_entry(host, budget, sid)?))

@@ -41,7 +41,7 @@ impl fmt::Display for StrtabFinding {
 /// Fields of dword 0 that an entry can have.
 const DW0: u64 =
     union64([mask64(dw0::V), mask64(dw0::CONFIG), mask64(dw0::S1FMT), mask64(dw0::S1CONTEXTPTR), mask64(dw0::S1CDMAX)]);
-/// Fields of dword 1 that an entry can have.
+/// Fields of dword 1 in which entries can differ; the others are as in [`crate::Fixed`], zero but for INSTCFG.
 const DW1: u64 = union64([
     mask64(dw1::S1DSS),
     mask64(dw1::S1CIR),
@@ -99,7 +99,9 @@ impl<B: DmaBuffer> ShadowTable<B> {
             let config = get64(dw0::CONFIG, dw0);
             let confined = match (get64(dw0::V, dw0), config) {
                 (0, _) => true,
-                (_, dw0::CONFIG_ABORT | dw0::CONFIG_S2 | dw0::CONFIG_NESTED) => dw0 & !DW0 == 0 && dw1 & !DW1 == 0,
+                (_, dw0::CONFIG_ABORT | dw0::CONFIG_S2 | dw0::CONFIG_NESTED) => {
+                    dw0 & !DW0 == 0 && (dw1 ^ self.fixed.dw1) & !DW1 == 0
+                }
                 _ => false,
             };
             let constant = word(2) == self.words.dw2 && word(3) == self.words.dw3;

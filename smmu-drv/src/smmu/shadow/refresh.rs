@@ -99,8 +99,8 @@ impl<B: DmaBuffer> ShadowTable<B> {
                 self.store(sid, step);
             }
         }
-        device.push(Command::CfgiSte { sid, depth })?;
         self.cfgi_pending = true;
+        device.push(Command::CfgiSte { sid, depth })?;
         Ok(Entered::Done)
     }
 
@@ -161,8 +161,8 @@ impl<B: DmaBuffer> ShadowTable<B> {
         device: &mut Device<P>,
         command: Command,
     ) -> Result<(), SmmuError> {
-        device.push(command)?;
         self.cfgi_pending = true;
+        device.push(command)?;
         Ok(())
     }
 
@@ -171,8 +171,8 @@ impl<B: DmaBuffer> ShadowTable<B> {
     /// # Errors
     /// The SMMU is failed.
     pub(crate) fn invalidate_all<P: Platform<Buffer = B>>(&mut self, device: &mut Device<P>) -> Result<(), SmmuError> {
-        device.push(Command::CfgiAll)?;
         self.cfgi_pending = true;
+        device.push(Command::CfgiAll)?;
         self.cover(None);
         Ok(())
     }
@@ -320,11 +320,11 @@ impl<B: DmaBuffer> ShadowTable<B> {
                 more |= next_step(now.after(step), *target).is_some();
             }
             if stored {
+                self.cfgi_pending = true;
                 device.push(match targets.len() {
                     1 => Command::CfgiSte { sid: first, depth: Depth::Leaf },
                     _ => Command::CfgiSteRange { sid: first, range: LOG2_GROUP - 1 },
                 })?;
-                self.cfgi_pending = true;
             }
             if !more {
                 break;
