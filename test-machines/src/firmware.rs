@@ -16,7 +16,9 @@ use crate::payload::Images;
 use crate::qemu::{HOST_KERNEL_ADDRESS, HostModules, Machine, Outcome, Serials, fresh_token};
 
 const DEADLINE: Duration = Duration::from_secs(60);
-/// Where the firmware looks for `SCR_EL3`, `CPTR_EL3` and EL2's entry point.
+/// Boots of a machine whose later CPUs end the run.
+const ROUNDS: u32 = 10;
+/// Where the firmware looks for `SCR_EL3`, `CPTR_EL3`, EL2's entry point, `SCR_EL3` of later CPUs and their number.
 const SETTINGS: u64 = 0x4800_0000;
 const EL2_IMAGE: u64 = 0x4020_0000;
 
@@ -39,6 +41,9 @@ const CPTR: u64 = 1 << 8 | 1 << 12;
 /// The host's test, if it starts, when a register is trapped.
 const HOST_TEST: &str = "t66_shown_works_hidden_is_undefined";
 
+/// What a host prints that turns all CPUs on.
+const CPUS_ON: &str = "all CPUs are on";
+
 /// A firmware configuration.
 #[derive(Clone, Copy, Debug)]
 pub struct Firmware {
@@ -48,6 +53,10 @@ pub struct Firmware {
     scr: u64,
     /// Bits that it leaves out of `CPTR_EL3`.
     cptr: u64,
+    /// CPUs after the first, which all start in the same moment.
+    later_cpus: u32,
+    /// Bits that it leaves out of `SCR_EL3` on those.
+    later_scr: u64,
     end: Expected,
 }
 
@@ -56,38 +65,39 @@ pub struct Firmware {
 enum Expected {
     /// EL2 does not start its host, for a reason that has these words.
     Refusal(&'static str),
+    /// EL2 ends the run for a reason that has these words, while the host runs the test of the same name. It is printed once.
+    End(&'static str),
     /// The host passes this test of the payload.
     Pass(&'static str),
 }
 
 /// All of them. Cores of type `max` have all of these features.
-pub const FIRMWARE: [Firmware; 6] = [
-    Firmware { name: "t66_registers_hold_anything_at_entry", scr: 0, cptr: 0, end: Expected::Pass(HOST_TEST) },
-    Firmware {
-        name: "t66_firmware_keeps_hcrx",
-        scr: 1 << 38,
-        cptr: 0,
-        end: Expected::Refusal("HCRX_EL2 is not accessible: EL3 must set SCR_EL3.HXEn"),
-    },
-    Firmware {
-        name: "t66_firmware_keeps_fgt",
-        scr: 1 << 27,
-        cptr: 0,
-        end: Expected::Refusal("HFGRTR_EL2 is not accessible: EL3 must set SCR_EL3.FGTEn"),
-    },
-    Firmware {
-        name: "t66_firmware_keeps_sve",
-        scr: 0,
-        cptr: 1 << 8,
-        end: Expected::Refusal("ZCR_EL2 is not accessible: EL3 must set CPTR_EL3.EZ"),
-    },
-    suspending("t09_smmu_lost_in_standby"),
-    suspending("t09_smmu_lost_in_power_down"),
+pub const FIRMWARE: [Firmware; 8] = [
+    passing("t66_registers_hold_anything_at_entry", HOST_TEST),
+    keeping("t66_firmware_keeps_hcrx", (1 << 38, 0), "HCRX_EL2 is not accessible: EL3 must set SCR_EL3.HXEn"),
+    keeping("t66_firmware_keeps_fgt", (1 << 27, 0), "HFGRTR_EL2 is not accessible: EL3 must set SCR_EL3.FGTEn"),
+    keeping("t66_firmware_keeps_sve", (0, 1 << 8), "ZCR_EL2 is not accessible: EL3 must set CPTR_EL3.EZ"),
+    // Accessed after EL2's MMU is on.
+    later("t66_later_cores_keep_hcrx", 1 << 38, "HCRX_EL2 is not accessible: EL3 must set SCR_EL3.HXEn"),
+    // Accessed before; cores without it have the other one only.
+    later("t66_later_cores_keep_tcr2", 1 << 43 | 1 << 38, "is not accessible: EL3 must set SCR_EL3."),
+    passing("t09_smmu_lost_in_standby", "t09_smmu_lost_in_standby"),
+    passing("t09_smmu_lost_in_power_down", "t09_smmu_lost_in_power_down"),
 ];
 
-/// A host that suspends its CPU in the test `name`.
-const fn suspending(name: &'static str) -> Firmware {
-    Firmware { name, scr: 0, cptr: 0, end: Expected::Pass(name) }
+/// Firmware that keeps nothing, below a host that passes `test`.
+const fn passing(name: &'static str, test: &'static str) -> Firmware {
+    Firmware { name, scr: 0, cptr: 0, later_cpus: 0, later_scr: 0, end: Expected::Pass(test) }
+}
+
+/// Firmware that leaves bits out of `SCR_EL3` and `CPTR_EL3`.
+const fn keeping(name: &'static str, (scr, cptr): (u64, u64), reason: &'static str) -> Firmware {
+    Firmware { scr, cptr, end: Expected::Refusal(reason), ..passing(name, HOST_TEST) }
+}
+
+/// Firmware that leaves bits out of `SCR_EL3` on seven later CPUs.
+const fn later(name: &'static str, later_scr: u64, reason: &'static str) -> Firmware {
+    Firmware { later_cpus: 7, later_scr, end: Expected::End(reason), ..passing(name, HOST_TEST) }
 }
 
 impl Firmware {
@@ -96,6 +106,12 @@ impl Firmware {
     /// # Errors
     /// When the result is wrong, or when the machine cannot be started.
     pub fn run(&self, images: &Images, dir: &Path) -> Result<()> {
+        // What happens on several CPUs at once is not the same every time.
+        let rounds = if self.later_cpus > 0 { ROUNDS } else { 1 };
+        (0..rounds).try_for_each(|_| self.run_once(images, dir))
+    }
+
+    fn run_once(&self, images: &Images, dir: &Path) -> Result<()> {
         let token = fresh_token()?;
         let outcome = self.boot(images, &token, dir)?;
         // The second port is Secure state's where EL3 is there, so both share the first.
@@ -113,14 +129,28 @@ impl Firmware {
                 ensure!(errors.contains(reason), "the reason does not say `{reason}`: {errors}");
                 ensure!(exit.reason == "boot", "EL2 ended with {} at {}", exit.status, exit.reason);
             }
+            Expected::End(reason) => {
+                ensure!(said.contains(CPUS_ON), "the host did not turn its CPUs on: {said}");
+                ensure!(errors.contains(reason), "the reason does not say `{reason}`: {errors}");
+                let (reasons, exits) = (console::error_lines(said).len(), said.matches("exit token=").count());
+                ensure!((reasons, exits) == (1, 1), "EL2 ended {exits} times, for {reasons} reasons: {said}");
+                ensure!(exit.reason == "boot", "EL2 ended with {} at {}", exit.status, exit.reason);
+            }
         }
         Ok(())
+    }
+
+    /// CPUs of its machine.
+    #[must_use]
+    pub fn cpus(&self) -> u32 {
+        self.later_cpus.saturating_add(1)
     }
 
     fn test(&self) -> &'static str {
         match self.end {
             Expected::Pass(test) => test,
             Expected::Refusal(_) => HOST_TEST,
+            Expected::End(_) => self.name,
         }
     }
 
@@ -132,6 +162,7 @@ impl Firmware {
         let mut plain = Machine::new(&images.qemu);
         let host = HostModules { kernel: payload.clone(), initrd: None, bootargs: format!("test={}", self.test()) };
         plain.serials = Serials::Host;
+        plain.smp = self.cpus();
         plain.boot_el2(hyp, token, Some(&host))?;
         plain.machine.push_str(&format!(",dumpdtb={}", tree.display()));
         plain.run(&dir.join("dump"), DEADLINE)?.require_clean_exit()?;
@@ -142,13 +173,16 @@ impl Firmware {
 
         let mut machine = Machine::new(&images.qemu);
         machine.serials = Serials::Host;
+        machine.smp = self.cpus();
         machine.machine.push_str(",secure=on");
         machine.device("edu,dma_mask=0xffffffffff");
         machine.arg("-bios").arg(payload).arg("-dtb").arg(&tree);
         for (file, addr) in [(hyp, EL2_IMAGE), (payload, HOST_KERNEL_ADDRESS)] {
             machine.device(&format!("loader,file={},addr={addr:#x},force-raw=on", file.display()));
         }
-        for (addr, data) in (SETTINGS..).step_by(8).zip([SCR & !self.scr, CPTR & !self.cptr, EL2_IMAGE]) {
+        let settings =
+            [SCR & !self.scr, CPTR & !self.cptr, EL2_IMAGE, SCR & !self.later_scr, u64::from(self.later_cpus)];
+        for (addr, data) in (SETTINGS..).step_by(8).zip(settings) {
             machine.device(&format!("loader,addr={addr:#x},data={data:#x},data-len=8"));
         }
         machine.run(dir, DEADLINE)

@@ -1,6 +1,6 @@
 // The arm64 Image header, and the way from the boot loader's state (MMU off, caches unknown) to Rust.
 //
-// x19 DTB, x20 exception level. Nothing before `1:` below touches the stack, .bss or .data.
+// x19 DTB, x20 exception level, x23 zero on the boot CPU. Nothing before `1:` below touches the stack, .bss or .data.
 
 .equ SCTLR_EL2_RES1,  0x30c50830
 .equ SCTLR_M,         1 << 0
@@ -14,6 +14,14 @@
 .equ EARLY_TRAP,      0x23           // likewise: an exception before the vectors of EL2 were there
 .equ BOOT_L2,         8              // level-2 tables; TABLES of boot_table.rs
 .equ MAIR_BOOT,       0x00ff         // 0: normal write-back; 1: device-nGnRnE
+
+// The index of a CPU in \top becomes the top of its stack; that of -1 is the boot stack, which lies below the first one.
+.macro stack_top top, base, stride
+    ldr     \base, =__stacks_start
+    ldr     \stride, =__stack_stride
+    add     \top, \top, #1
+    madd    \top, \top, \stride, \base
+.endm
 
 // Registers that change what EL2's own stage 1 and its instructions mean, where the CPU has them: after a warm reset
 // they may hold anything. All of them are off at zero, so that what they select (PIR, POR, MAIR2, the stack of return
@@ -65,6 +73,7 @@ _start:
     mov     x19, x0
     mrs     x20, CurrentEL
     ubfx    x20, x20, #2, #2
+    mov     x23, #0
     msr     DAIFSet, #0xf
     adrp    x1, _head
     ldr     x2, =__image_start
@@ -158,6 +167,8 @@ _start:
     mov     x0, x19
     cmp     x20, #2
     b.ne    4f
+    mov     x1, #-1                  // no index yet: the boot stack
+    msr     tpidr_el2, x1
     ldr     x1, =el2_vectors         // from here on a bug of EL2 is reported, not looped over
     msr     vbar_el2, x1
     isb
@@ -167,16 +178,32 @@ _start:
     mov     x3, x22
     bl      rust_wrong_el
 
-// An exception before the MMU is on: a register that EL3 withholds. x21 and x22 say which, and the rest is as for a
+// An exception before the MMU is on: a register that EL3 withholds. x21 and x22 say which. On the boot CPU the rest is as for a
 // wrong exception level.
-.balign 0x800
-early_vectors:
-    .rept   16
-    .balign 0x80
+early_exception:
+    cbnz    x23, 2f
     mrs     x21, esr_el2
     mrs     x22, elr_el2
     mov     x20, #EARLY_TRAP
     b       1b
+    // A later CPU cannot report it here: other CPUs share the console and the state of the run, and exclusive accesses work in
+    // cacheable memory only. So it goes on without that register, whose value counts as zero as long as EL3 withholds it (DDI
+    // 0487 issue L.a, D24.2.169), and reports it with the MMU on. It stops at any other exception.
+2:  mrs     x1, esr_el2
+    lsr     x2, x1, #26              // EC 0: the instruction is undefined
+3:  cbnz    x2, 3b
+    mrs     x2, elr_el2
+    cbnz    x21, 5f                  // the first one is reported; its address is not zero
+    mov     x20, x1
+    mov     x21, x2
+5:  add     x2, x2, #4
+    br      x2                       // not by ERET, which registers that are not reset yet may make illegal (GCSCR_EL2)
+
+.balign 0x800
+early_vectors:
+    .rept   16
+    .balign 0x80
+    b       early_exception
     .endr
 
 // Linked for one address and found at another: nothing can be printed safely, so leave with a failing status.
@@ -200,14 +227,16 @@ exit_block:
 secondary_entry:
     msr     DAIFSet, #0xf
     mov     x19, x0
+    mov     x21, #0                  // the address of an instruction that EL3 withholds; x20 its syndrome
+    mov     x23, #1
     mov     x1, #(1 << 31)           // as at _start: no VHE, and a CPU that cannot leave it never runs
     dsb     sy                       // no access is under way while HCR_EL2 changes (docs/cpu-errata.md)
     msr     hcr_el2, x1
     isb
     mrs     x1, hcr_el2
 6:  tbnz    x1, #34, 6b
-    adrp    x1, el2_vectors
-    add     x1, x1, :lo12:el2_vectors
+    adrp    x1, early_vectors
+    add     x1, x1, :lo12:early_vectors
     msr     vbar_el2, x1
     isb
     reset_el2
@@ -225,16 +254,25 @@ secondary_entry:
     isb
     msr     sctlr_el2, x5
     isb
-    ldr     x1, =__stacks_start
-    ldr     x2, =__stack_stride
-    add     x3, x19, #1
-    madd    x1, x3, x2, x1
+    mrs     x1, sctlr_el2
+7:  tbz     x1, #0, 7b               // a mask of EL3's over it (SCTLRMASK_EL2): never without the MMU
+    msr     tpidr_el2, x19
+    mov     x1, x19
+    stack_top x1, x2, x3
     msr     SPSel, #1
     mov     sp, x1
+    adrp    x1, el2_vectors
+    add     x1, x1, :lo12:el2_vectors
+    msr     vbar_el2, x1
+    isb
     mov     x29, xzr
     mov     x30, xzr
+    cbnz    x21, 8f
     mov     x0, x19
     bl      rust_secondary
+8:  mov     x0, x20
+    mov     x1, x21
+    bl      rust_secondary_withheld
     b       .
 
 // fn switch_tables(mair, tcr, ttbr, sctlr): replaces the whole stage 1 of EL2 with the MMU off in between, since the

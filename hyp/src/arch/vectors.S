@@ -85,7 +85,9 @@ lower_sync:
     dsb     nsh                      // no speculation past the return
     isb
 
-// A fault of EL2 itself may be a stack overflow: report it from the boot stack, which nobody uses any more.
+// A fault of EL2 itself may be a stack overflow, and other CPUs may take one at the same time: it is reported from the top of
+// this CPU's own stack, whose contents nobody needs any more. TPIDR_EL2 is the CPU's index; -1, before it is known, is the boot
+// stack.
 current_sync:
     mov     x0, #0
     b       fatal
@@ -93,7 +95,8 @@ current_other:
     mov     x0, #1
 fatal:
     mov     x1, sp
-    ldr     x2, =__boot_stack_top
+    mrs     x2, tpidr_el2
+    stack_top x2, x3, x4
     mov     sp, x2
     mov     x29, xzr
     mov     x30, xzr

@@ -138,6 +138,15 @@ extern "C" fn rust_secondary(cpu: u64) -> ! {
     host::enter(cpu, entry, context)
 }
 
+/// As [`rust_secondary`], where EL3 withholds a register that is written before the MMU is on: `esr` and `elr` describe the access.
+#[unsafe(no_mangle)]
+extern "C" fn rust_secondary_withheld(esr: u64, elr: u64) -> ! {
+    match arch::withheld(esr, elr) {
+        Some(withheld) => exit::withheld(withheld),
+        None => exit::broken(format_args!("an exception before EL2 was up: ESR {esr:#x}, ELR {elr:#x}")),
+    }
+}
+
 /// Started at the wrong exception level, or where EL3 withholds a register: all that can be done is to say so. With an
 /// early exception, `esr` and `elr` describe it.
 #[unsafe(no_mangle)]

@@ -50,6 +50,11 @@ pub fn start(machine: &Machine, index: usize) -> Result<(), &'static str> {
     }
 }
 
+/// Whether CPU `index` has ever run.
+pub fn has_started(index: usize) -> bool {
+    MAIL[index].state.load(Ordering::SeqCst) != OFF
+}
+
 /// Gives work to CPU `index`, which must be idle.
 pub fn send(index: usize, work: Work, argument: u64) {
     let mail = &MAIL[index];

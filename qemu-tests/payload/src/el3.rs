@@ -1,16 +1,19 @@
 //! Minimal EL3 firmware that traps some registers: the same image, started at EL3.
 //!
-//! The runner leaves `SCR_EL3`, `CPTR_EL3` and EL2's entry point at [`SETTINGS`]. A trapped register access is returned
-//! to EL2 as an Undefined Instruction exception, as newer firmware does. Two calls are answered: SYSTEM_OFF ends the
-//! run, and CPU_SUSPEND resets the SMMU, as a powered-off domain would, and resumes the CPU at once. EL2's registers
-//! and the host's hold ones at the entry, as a warm reset may leave them. Nothing here writes memory: the image lies in
-//! flash.
+//! The runner leaves `SCR_EL3`, `CPTR_EL3`, EL2's entry point, `SCR_EL3` of later CPUs, and the number of later CPUs at
+//! [`SETTINGS`]. A trapped register access is returned to EL2 as an Undefined Instruction exception, as newer firmware
+//! does. Three calls are answered: SYSTEM_OFF ends the run; CPU_ON starts the later CPUs, all in the same moment, after
+//! the last of them was turned on; and CPU_SUSPEND resets the SMMU, as a powered-off domain would, and resumes the CPU
+//! at once. EL2's registers and the host's hold ones at the entry, as a warm reset may leave them. The image lies in
+//! flash; the entry points of later CPUs are the only memory that this writes.
 #![allow(unsafe_code)]
 
 use core::arch::global_asm;
 
 /// Where the runner leaves the settings.
 pub const SETTINGS: u64 = 0x4800_0000;
+/// From there: entry points of eight CPUs, by Aff0, and their contexts.
+const MAILBOXES: u64 = 0x100;
 /// Where QEMU leaves the device tree.
 const DEVICE_TREE: u64 = 0x4000_0000;
 /// QEMU virt's SMMU.
@@ -33,7 +36,22 @@ el3_firmware:
     ldr     x1, ={settings}
     ldp     x2, x3, [x1]
     ldr     x4, [x1, #16]
-    msr     scr_el3, x2
+    ldr     x7, ={tree}
+    mrs     x5, mpidr_el1
+    ands    x5, x5, #0xff
+    b.eq    6f
+    // A later CPU: waits until all of them have an entry point.
+    ldp     x2, x6, [x1, #24]
+    add     x8, x1, #{mailboxes}
+4:  mov     x9, x6
+5:  ldr     x4, [x8, x9, lsl #3]
+    cbz     x4, 4b
+    subs    x9, x9, #1
+    b.ne    5b
+    add     x8, x8, x5, lsl #3
+    ldr     x4, [x8]
+    ldr     x7, [x8, #64]
+6:  msr     scr_el3, x2
     mov     x2, #0x1100             // EZ, ESM
     msr     cptr_el3, x2
     msr     mdcr_el3, xzr
@@ -52,7 +70,7 @@ el3_firmware:
     msr     elr_el3, x4
     mov     x2, #0x3c9              // EL2h, all masked
     msr     spsr_el3, x2
-    ldr     x0, ={tree}
+    mov     x0, x7
     mov     x1, xzr
     eret
 
@@ -117,7 +135,22 @@ el3_off:
     movk    w9, #0x0001             // CPU_SUSPEND
     cmp     w0, w9
     b.eq    el3_suspend
+    add     w9, w9, #2              // CPU_ON
+    cmp     w0, w9
+    b.eq    el3_on
     mov     x0, #-1                 // NOT_SUPPORTED
+    eret
+
+el3_on:
+    ldr     x9, ={settings}
+    add     x9, x9, #{mailboxes}
+    and     x1, x1, #0xff
+    add     x9, x9, x1, lsl #3
+    str     x3, [x9, #64]
+    dsb     sy
+    str     x2, [x9]
+    dsb     sy
+    mov     x0, #0                  // SUCCESS
     eret
 
 el3_suspend:
@@ -153,6 +186,7 @@ el3_vectors:
     .endr
     "#,
     settings = const SETTINGS,
+    mailboxes = const MAILBOXES,
     tree = const DEVICE_TREE,
     smmu = const SMMU,
 );

@@ -11,12 +11,14 @@ use crate::test::tally::Tally;
 /// When a test is given up whose EL2 checks itself after every trap, in seconds.
 const WATCHED_DEADLINE_S: u32 = 900;
 
-/// The tests that depend on the core's features, on the core that has most.
-const FEATURES: &str = "/max-1/t66_";
+/// The tests that depend on the core's features, on the core that has most: on one of them, and on several.
+const FEATURES: [&str; 2] = ["/max-1/t66_", "/max-8/t66_later_cores_"];
 
 /// Runs those of the CPU's features with another QEMU, whose `max` has other ones.
 pub(crate) fn run_features(checkout: &Checkout, qemu: &Path, images: &Images, tally: &mut Tally) {
-    tally.cargo_test("CPU features under QEMU 11", command(checkout, qemu, images).args(["--", FEATURES]));
+    for tests in FEATURES {
+        tally.cargo_test("CPU features under QEMU 11", command(checkout, qemu, images).args(["--", tests]));
+    }
 }
 
 /// Runs them all.

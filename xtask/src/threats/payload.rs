@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 use test_machines::console::AttackResult;
+use test_machines::firmware::{FIRMWARE, Firmware};
 use test_machines::payload::{Below, Images, Listed, Run, Verdict, list};
 use test_machines::progress::say;
+use test_machines::qemu;
 
 use crate::checkout::Checkout;
 use crate::threats::removed::{self, Image};
@@ -18,6 +20,8 @@ use crate::threats::table::{End, Found};
 
 /// When a machine without a defence is given up: then the attack was to hang it.
 const HANGS: Duration = Duration::from_secs(60);
+/// EL2's line before its host runs.
+const HOST_STARTS: &str = "portcullis: host starts at";
 
 /// What the machines are made of.
 pub(crate) struct Programs {
@@ -63,9 +67,10 @@ pub(crate) fn run(checkout: &Checkout, programs: &Programs, rows: &[u8]) -> Resu
 }
 
 fn both(checkout: &Checkout, programs: &Programs, test: &Listed) -> Found {
-    let with = match test.runs.contains(&Below::Portcullis) {
-        true => one(checkout, programs, test, Below::Portcullis),
-        false => End::NotRun,
+    let with = match (test.runs.contains(&Below::Portcullis), firmware_of(test)) {
+        (true, _) => one(checkout, programs, test, Below::Portcullis),
+        (false, Some(firmware)) => with_firmware(checkout, programs, firmware),
+        (false, None) => End::NotRun,
     };
     let mut found =
         Found { name: test.name.clone(), test: test.name.clone(), without: End::NotRun, with, reason: None };
@@ -91,10 +96,18 @@ fn both(checkout: &Checkout, programs: &Programs, test: &Listed) -> Found {
 fn without(checkout: &Checkout, programs: &Programs, test: &Listed, image: &Image) -> Result<(End, String)> {
     let images = Images { hyp: Some(image.file.clone()), ..programs.images.clone() };
     let dir = checkout.work_dir(&format!("runs/threats-{}-without-{}", test.name, image.word))?;
+    if let Some(firmware) = firmware_of(test) {
+        let run = firmware.run(&images, &dir);
+        ensure!(qemu::host_console(&dir).contains(HOST_STARTS), "EL2 did not start its host");
+        return Ok(match run {
+            Ok(()) => (End::Inert, "it passes".to_owned()),
+            Err(error) => (End::Caught, error.root_cause().to_string()),
+        });
+    }
     let run = Run::new(&images, Below::Portcullis, &test.name);
     let report =
         Run { smp: test.cpus, clock: test.clock, el2_options: &test.el2_options, deadline: HANGS, ..run }.run(&dir)?;
-    ensure!(report.outcome.el2_console.contains("portcullis: host starts at"), "EL2 did not start its host");
+    ensure!(report.outcome.el2_console.contains(HOST_STARTS), "EL2 did not start its host");
     let landed = report.attacks.iter().any(|(_, result)| *result == AttackResult::Landed);
     Ok(match report.verdict() {
         _ if landed => (End::Landed, "it lands".to_owned()),
@@ -102,6 +115,22 @@ fn without(checkout: &Checkout, programs: &Programs, test: &Listed, image: &Imag
         Ok(Verdict::Skipped(reason)) => (End::NotRun, reason),
         Err(error) => (End::Caught, error.root_cause().to_string()),
     })
+}
+
+/// The firmware of a test that needs another one than QEMU's.
+fn firmware_of(test: &Listed) -> Option<&'static Firmware> {
+    FIRMWARE.iter().find(|firmware| firmware.name == test.name)
+}
+
+fn with_firmware(checkout: &Checkout, programs: &Programs, firmware: &Firmware) -> End {
+    let dir = checkout.work_dir(&format!("runs/threats-{}", firmware.name));
+    match dir.and_then(|dir| firmware.run(&programs.images, &dir)) {
+        Ok(()) => End::Blocked,
+        Err(error) => {
+            say(&format!("FAILED {}: {error:#}", firmware.name));
+            End::Wrong
+        }
+    }
 }
 
 fn one(checkout: &Checkout, programs: &Programs, test: &Listed, below: Below) -> End {
