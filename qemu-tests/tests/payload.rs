@@ -12,7 +12,9 @@ use std::time::Duration;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use test_machines::boot_input::{BAD_TREES, BadTree};
 use test_machines::firmware::{FIRMWARE, Firmware};
-use test_machines::payload::{Below, CONSOLE_OFF, Clock, DEADLINE, Images, Listed, Run, SHARED_CONSOLE, Verdict, list};
+use test_machines::payload::{
+    Below, CONSOLE_OFF, Clock, DEADLINE, Images, Listed, REFUSED_CORE, Run, SHARED_CONSOLE, Verdict, list,
+};
 
 /// Which tests a machine runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,6 +110,7 @@ fn trials(images: &Arc<Images>, tests: &[Listed]) -> Vec<Trial> {
         if (below, cpu, smp) == (Below::Portcullis, "max", 1) {
             trials.extend(FIRMWARE.map(|firmware| firmware_trial(images, firmware)));
             trials.push(console_off_trial(images));
+            trials.push(refused_core_trial(images));
         }
         if below == Below::Portcullis && suite == Suite::All && smp > 3 {
             trials.push(shared_console_trial(images, cpu));
@@ -152,6 +155,17 @@ fn console_off_trial(images: &Arc<Images>) -> Trial {
     })
 }
 
+/// A core that EL2 refuses: it never runs the host.
+fn refused_core_trial(images: &Arc<Images>) -> Trial {
+    let name = format!("{}/thunderx2-2/{REFUSED_CORE}", Below::Portcullis.word());
+    let (images, dir) = (Arc::clone(images), run_dir(&name));
+    Trial::test(name, move || {
+        let run = Run { smp: 2, deadline: deadline(), ..Run::new(&images, Below::Portcullis, REFUSED_CORE) };
+        let verdict = run.run(&dir).and_then(|report| report.verdict());
+        verdict.map(|_| ()).map_err(|error| Failed::from(format!("{error:#}")))
+    })
+}
+
 /// Boot input tests, in which the payload must not run.
 fn bad_tree_trial(images: &Arc<Images>, bad_tree: BadTree, cpu: &'static str, smp: u32) -> Trial {
     let name = format!("{}/{cpu}-{smp}/{}", Below::Portcullis.word(), bad_tree.name);
@@ -163,7 +177,7 @@ fn bad_tree_trial(images: &Arc<Images>, bad_tree: BadTree, cpu: &'static str, sm
 
 /// Firmware other than QEMU's.
 fn firmware_trial(images: &Arc<Images>, firmware: Firmware) -> Trial {
-    let name = format!("{}/max-1/{}", Below::Portcullis.word(), firmware.name);
+    let name = format!("{}/max-{}/{}", Below::Portcullis.word(), firmware.cpus(), firmware.name);
     let (images, dir) = (Arc::clone(images), run_dir(&name));
     Trial::test(name, move || firmware.run(&images, &dir).map_err(|error| Failed::from(format!("{error:#}"))))
 }

@@ -22,6 +22,8 @@ pub const DEADLINE: Duration = Duration::from_secs(120);
 pub const SHARED_CONSOLE: &str = "t57_shared_console";
 /// Another one, whose host disables the UART.
 pub const CONSOLE_OFF: &str = "t57_console_off";
+/// The test of a core that EL2 refuses.
+pub const REFUSED_CORE: &str = "t62_refused_core_stays_off";
 /// The test of a core that has to repeat TLBI and DSB.
 const TLBI_IS_REPEATED: &str = "t62_tlbi_is_repeated";
 
@@ -131,7 +133,12 @@ impl<'a> Run<'a> {
     /// `test` on one CPU of type `max` with 1 GiB, or on what it is about: a core that has to repeat TLBI and DSB, a machine with one UART.
     #[must_use]
     pub fn new(images: &'a Images, below: Below, test: &'a str) -> Self {
-        let cpu = if test == TLBI_IS_REPEATED { "cortex-a76" } else { "max" };
+        let cpu = match test {
+            TLBI_IS_REPEATED => "cortex-a76",
+            // ThunderX2 by MIDR_EL1: every core but the first is a later thread of it, by MPIDR_EL1.Aff0.
+            REFUSED_CORE => "max,midr=0x430f0af1",
+            _ => "max",
+        };
         let serials = if [SHARED_CONSOLE, CONSOLE_OFF].contains(&test) { Serials::Shared } else { Serials::HostAndEl2 };
         Self {
             images,
