@@ -87,6 +87,13 @@ impl Checkout {
         command
     }
 
+    /// A helper of cargo's in the workspace's root.
+    pub(crate) fn tool(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        self.prepare(&mut command);
+        command
+    }
+
     fn prepare(&self, command: &mut Command) {
         command.current_dir(&self.root).env("CARGO_TARGET_DIR", &self.target);
         // Cargo sets these for what it runs; inherited, they would describe xtask

@@ -8,6 +8,7 @@ mod check;
 mod checkout;
 mod defences;
 mod demo;
+mod deny;
 mod fuzz;
 mod images;
 mod linux;
@@ -43,6 +44,7 @@ enum Task {
     Test(test::Args),
     Linux(linux::Args),
     Check(check::Args),
+    Advisories(deny::Args),
     Bench(bench::Args),
     Fuzz(fuzz::Args),
     Miri(miri::Args),
@@ -58,6 +60,7 @@ fn main() -> ExitCode {
         Task::Test(args) => test::main(&checkout, &args),
         Task::Linux(args) => linux::main(&checkout, &args),
         Task::Check(args) => check::main(&checkout, &args),
+        Task::Advisories(args) => deny::main(&checkout, &args),
         Task::Bench(args) => bench::main(&checkout, &args),
         Task::Fuzz(args) => fuzz::main(&checkout, &args),
         Task::Miri(args) => miri::main(&checkout, &args),

@@ -1,6 +1,5 @@
 //! `cargo xtask check`: everything about the sources that a machine can judge.
 
-mod licences;
 mod panics;
 mod unsafe_inventory;
 
@@ -10,9 +9,10 @@ use test_machines::progress::{say, step};
 
 use crate::checkout::Checkout;
 use crate::defences;
+use crate::deny;
 use crate::setup::rust::{self, BARE_METAL};
 
-/// Check formatting, lints, documentation, the unsafe inventory, licences and panics
+/// Check formatting, lints, documentation, the unsafe inventory, dependencies and panics
 ///
 /// All checks run even if one fails. `cargo xtask check --fix` formats the sources and
 /// writes down new modules with unsafe code, and new panics that a host can reach, for you
@@ -87,7 +87,8 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
         );
     }
     one("the unsafe inventory", unsafe_inventory::check(checkout, action));
-    one("licences", licences::check(checkout));
+    one("dependencies", step("Checking licences and sources of dependencies", || deny::check(checkout)));
+    say(deny::NO_ADVISORIES);
     one(
         "patches that remove defences",
         step("Checking the patches that remove defences", || defences::check(checkout)),

@@ -190,7 +190,7 @@ impl Round {
 /// # Errors
 /// When set-up fails, a test fails without any change, or a survivor is not listed.
 pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
-    let program = tools::ensure(checkout, "cargo-mutants", VERSION)?;
+    let program = tools::ensure(checkout, "cargo-mutants", VERSION, tools::Build::Release)?;
     let modules = if args.modules.is_empty() { Module::ALL.as_slice() } else { &args.modules };
     let mut survivors = Survivors::read(&checkout.root().join(LIST))?;
     survivors.require_at_most(MOST_SURVIVORS)?;

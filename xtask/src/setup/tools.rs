@@ -9,11 +9,20 @@ use test_machines::progress::step;
 
 use crate::checkout::Checkout;
 
+/// How a helper is built.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Build {
+    /// For what runs long.
+    Release,
+    /// For what runs for seconds, and takes minutes to optimise.
+    Dev,
+}
+
 /// Builds `package` in `version` unless it is there, and returns its program.
 ///
 /// # Errors
 /// When it cannot be fetched or built, with what the build said and what to type instead.
-pub(crate) fn ensure(checkout: &Checkout, package: &str, version: &str) -> Result<PathBuf> {
+pub(crate) fn ensure(checkout: &Checkout, package: &str, version: &str, build: Build) -> Result<PathBuf> {
     let root = checkout.work_dir("tools")?.join(format!("{package}-{version}"));
     let program = root.join("bin").join(package);
     if program.is_file() {
@@ -23,6 +32,10 @@ pub(crate) fn ensure(checkout: &Checkout, package: &str, version: &str) -> Resul
     step(&format!("Building {package} {version}"), || {
         let mut cargo = checkout.cargo();
         cargo.args(["install", "--quiet", "--locked", "--version", version, "--root"]).arg(&root).arg(package);
+        match build {
+            Build::Release => {}
+            Build::Dev => _ = cargo.args(["--debug", "--no-default-features"]),
+        }
         cargo.env("CARGO_TARGET_DIR", checkout.work_dir("tools-build")?);
         exec::output(&mut cargo).with_context(|| {
             format!("needs {package} {version}: the package registry must be reachable, and a C compiler installed")
