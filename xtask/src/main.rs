@@ -13,6 +13,7 @@ mod fuzz;
 mod images;
 mod linux;
 mod miri;
+mod msrv;
 mod mutants;
 mod setup;
 mod stress;
@@ -48,6 +49,7 @@ enum Task {
     Bench(bench::Args),
     Fuzz(fuzz::Args),
     Miri(miri::Args),
+    Msrv(msrv::Args),
     Mutants(mutants::Args),
     Stress(stress::Args),
     Threats(threats::Args),
@@ -64,6 +66,7 @@ fn main() -> ExitCode {
         Task::Bench(args) => bench::main(&checkout, &args),
         Task::Fuzz(args) => fuzz::main(&checkout, &args),
         Task::Miri(args) => miri::main(&checkout, &args),
+        Task::Msrv(args) => msrv::main(&checkout, &args),
         Task::Mutants(args) => mutants::main(&checkout, &args),
         Task::Stress(args) => stress::main(&checkout, &args),
         Task::Threats(args) => threats::main(&checkout, &args),

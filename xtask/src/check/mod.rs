@@ -1,5 +1,6 @@
 //! `cargo xtask check`: everything about the sources that a machine can judge.
 
+mod packages;
 mod panics;
 mod unsafe_inventory;
 
@@ -12,7 +13,7 @@ use crate::defences;
 use crate::deny;
 use crate::setup::rust::{self, BARE_METAL};
 
-/// Check formatting, lints, documentation, the unsafe inventory, dependencies and panics
+/// Check formatting, lints, documentation, the unsafe inventory, dependencies, packages and panics
 ///
 /// All checks run even if one fails. `cargo xtask check --fix` formats the sources and
 /// writes down new modules with unsafe code, and new panics that a host can reach, for you
@@ -89,6 +90,10 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
     one("the unsafe inventory", unsafe_inventory::check(checkout, action));
     one("dependencies", step("Checking licences and sources of dependencies", || deny::check(checkout)));
     say(deny::NO_ADVISORIES);
+    one(
+        "packages of the library crates",
+        step("Checking that the library crates can be published", || packages::check(checkout, &LIBRARIES)),
+    );
     one(
         "patches that remove defences",
         step("Checking the patches that remove defences", || defences::check(checkout)),

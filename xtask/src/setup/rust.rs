@@ -60,6 +60,24 @@ pub(crate) fn ensure_miri(checkout: &Checkout, toolchain: &str) -> Result<()> {
     Ok(())
 }
 
+/// Installs a toolchain beside the pinned one if it is missing.
+///
+/// # Errors
+/// When rustup is missing or cannot install it.
+pub(crate) fn ensure_toolchain(checkout: &Checkout, version: &str) -> Result<()> {
+    let runs = || exec::output(Command::new("rustup").args(["run", version, "cargo", "--version"])).is_ok();
+    if runs() {
+        return Ok(());
+    }
+    let _lock = checkout.work().lock()?;
+    step(&format!("Installing Rust {version}"), || {
+        let mut rustup = Command::new("rustup");
+        rustup.args(["toolchain", "install", version, "--profile", "minimal", "--no-self-update"]);
+        exec::output(&mut rustup).context("needs rustup: install it (rustup.rs)")
+    })?;
+    Ok(())
+}
+
 fn ensure(checkout: &Checkout, toolchain: &[&str], kind: &str, name: &str, listed_as: &str) -> Result<()> {
     let rustup = || {
         let mut command = Command::new("rustup");

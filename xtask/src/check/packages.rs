@@ -1,0 +1,58 @@
+//! The library crates as others would get them: complete, buildable outside the workspace, under our licence.
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+use test_machines::exec;
+
+use crate::checkout::Checkout;
+
+/// What every package of the workspace declares.
+const LICENCE: &str = "MIT OR Apache-2.0";
+/// What every published package holds beside its sources.
+const FILES: [&str; 3] = ["README.md", "LICENSE-APACHE", "LICENSE-MIT"];
+
+/// Packs the packages named by `options` (`-p NAME ...`) and builds them from what was packed.
+///
+/// # Errors
+/// When a package of the workspace declares another licence, or one of these lacks a file or does not build.
+pub(super) fn check(checkout: &Checkout, options: &[&str]) -> Result<()> {
+    let mut cargo = checkout.cargo();
+    cargo.args(["metadata", "--no-deps", "--format-version", "1"]);
+    let wrong = other_licences(&serde_json::from_str(&exec::output(&mut cargo)?)?)?;
+    ensure!(wrong.is_empty(), "should declare `{LICENCE}`: {}", wrong.join(", "));
+    for name in options.iter().filter(|word| **word != "-p") {
+        let mut cargo = checkout.cargo();
+        cargo.args(["package", "--quiet", "--list", "--allow-dirty", "-p", name]);
+        let listed = exec::output(&mut cargo)?;
+        if let Some(gone) = FILES.iter().find(|file| !listed.lines().any(|line| line == **file)) {
+            bail!("{name} would be published without {gone}");
+        }
+    }
+    let mut cargo = checkout.cargo();
+    cargo.args(["package", "--quiet", "--allow-dirty"]).args(options);
+    exec::output(&mut cargo).map(|_| ())
+}
+
+/// Packages that declare another licence.
+fn other_licences(metadata: &Value) -> Result<Vec<String>> {
+    let packages = metadata.get("packages").and_then(Value::as_array).context("cargo metadata names no packages")?;
+    let text = |package: &Value, key: &str| package.get(key).and_then(Value::as_str).unwrap_or("?").to_owned();
+    Ok(packages
+        .iter()
+        .filter(|package| text(package, "license") != LICENCE)
+        .map(|package| text(package, "name"))
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_own_packages_must_declare_our_licence() {
+        let package = |name: &str, licence: &str| serde_json::json!({"name": name, "license": licence});
+        let metadata = serde_json::json!({"packages": [package("x", "MIT"), package("y", LICENCE), {"name": "z"}]});
+        assert_eq!(other_licences(&metadata).ok(), Some(vec!["x".to_owned(), "z".to_owned()]));
+        assert!(other_licences(&serde_json::json!({})).is_err());
+    }
+}

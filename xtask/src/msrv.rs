@@ -1,0 +1,86 @@
+//! `cargo xtask msrv`: the oldest Rust that each library crate builds with.
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use test_machines::exec;
+use test_machines::progress::step;
+
+use crate::checkout::Checkout;
+use crate::setup::rust;
+
+/// Packages that others may use with an older toolchain than the workspace's.
+const PACKAGES: [&str; 5] = ["io-pgtable", "smmu-drv", "shadow-s2", "mem-protect", "smmu-model"];
+
+/// Check that the library crates build with the oldest Rust that they declare, and with none before it
+///
+/// Installs the toolchains that it needs with rustup, in its minimal profile, and leaves the default as it is.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Args {}
+
+/// Runs the command.
+///
+/// # Errors
+/// When a toolchain cannot be installed, or a package does not build with its `rust-version`, or would with an older one.
+pub(crate) fn main(checkout: &Checkout, _: &Args) -> Result<()> {
+    let mut cargo = checkout.cargo();
+    cargo.args(["metadata", "--no-deps", "--format-version", "1"]);
+    let metadata: Value = serde_json::from_str(&exec::output(&mut cargo)?)?;
+    let mut wrong = Vec::new();
+    for package in PACKAGES {
+        let version = declared(&metadata, package).with_context(|| format!("{package} declares no rust-version"))?;
+        let before = before(&version).with_context(|| format!("{package}: `{version}` is no version like 1.88"))?;
+        for version in [&version, &before] {
+            rust::ensure_toolchain(checkout, version)?;
+        }
+        step(&format!("Checking {package} with Rust {version} and {before}"), || {
+            if let Err(error) = build(checkout, package, &version) {
+                wrong.push(format!("{package} does not build with its rust-version {version}: {error:#}"));
+            } else if build(checkout, package, &before).is_ok() {
+                wrong.push(format!("{package} builds with {before} too: lower its rust-version"));
+            }
+            Ok(())
+        })?;
+    }
+    if !wrong.is_empty() {
+        bail!("{}", wrong.join("\n"));
+    }
+    println!("{} packages build with the Rust that they declare, and with none before it", PACKAGES.len());
+    Ok(())
+}
+
+fn build(checkout: &Checkout, package: &str, version: &str) -> Result<()> {
+    let mut cargo = checkout.cargo_of(version);
+    cargo.args(["check", "--quiet", "--locked", "--ignore-rust-version", "-p", package]);
+    cargo.env("CARGO_TARGET_DIR", checkout.work_dir(&format!("msrv/{version}"))?);
+    exec::output(&mut cargo).map(|_| ())
+}
+
+fn declared(metadata: &Value, package: &str) -> Option<String> {
+    let packages = metadata.get("packages")?.as_array()?;
+    let found = packages.iter().find(|found| found.get("name").and_then(Value::as_str) == Some(package))?;
+    found.get("rust_version")?.as_str().map(str::to_owned)
+}
+
+/// The version before `1.N`.
+fn before(version: &str) -> Option<String> {
+    let minor: u32 = version.strip_prefix("1.")?.parse().ok()?;
+    Some(format!("1.{}", minor.checked_sub(1)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_before_is_one_less() {
+        assert_eq!(before("1.88").as_deref(), Some("1.87"));
+        assert_eq!((before("1.88.1"), before("2"), before("1.0")), (None, None, None));
+    }
+
+    #[test]
+    fn every_package_is_asked_for_what_it_declares() {
+        let metadata = serde_json::json!({"packages": [{"name": "a", "rust_version": "1.88"}, {"name": "b"}]});
+        assert_eq!(declared(&metadata, "a").as_deref(), Some("1.88"));
+        assert_eq!((declared(&metadata, "b"), declared(&metadata, "c")), (None, None));
+    }
+}
