@@ -1,6 +1,6 @@
 // The arm64 Image header, and the way from the boot loader's state (MMU off, caches unknown) to Rust.
 //
-// x19 DTB, x20 exception level, x23 zero on the boot CPU. Nothing before `1:` below touches the stack, .bss or .data.
+// x19 DTB, x20 exception level, x23 on the boot CPU where it goes on after an exception. Nothing before `1:` below touches the stack, .bss or .data.
 
 .equ SCTLR_EL2_RES1,  0x30c50830
 .equ SCTLR_M,         1 << 0
@@ -73,7 +73,7 @@ _start:
     mov     x19, x0
     mrs     x20, CurrentEL
     ubfx    x20, x20, #2, #2
-    mov     x23, #0
+    adr     x23, 1f
     msr     DAIFSet, #0xf
     adrp    x1, _head
     ldr     x2, =__image_start
@@ -181,11 +181,11 @@ _start:
 // An exception before the MMU is on: a register that EL3 withholds. x21 and x22 say which. On the boot CPU the rest is as for a
 // wrong exception level.
 early_exception:
-    cbnz    x23, 2f
+    cbz     x23, 2f
     mrs     x21, esr_el2
     mrs     x22, elr_el2
     mov     x20, #EARLY_TRAP
-    b       1b
+    br      x23
     // A later CPU cannot report it here: other CPUs share the console and the state of the run, and exclusive accesses work in
     // cacheable memory only. So it goes on without that register, whose value counts as zero as long as EL3 withholds it (DDI
     // 0487 issue L.a, D24.2.169), and reports it with the MMU on. It stops at any other exception.
@@ -228,7 +228,7 @@ secondary_entry:
     msr     DAIFSet, #0xf
     mov     x19, x0
     mov     x21, #0                  // the address of an instruction that EL3 withholds; x20 its syndrome
-    mov     x23, #1
+    mov     x23, #0
     mov     x1, #(1 << 31)           // as at _start: no VHE, and a CPU that cannot leave it never runs
     dsb     sy                       // no access is under way while HCR_EL2 changes (docs/cpu-errata.md)
     msr     hcr_el2, x1

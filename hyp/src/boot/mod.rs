@@ -143,7 +143,7 @@ extern "C" fn rust_secondary(cpu: u64) -> ! {
 extern "C" fn rust_secondary_withheld(esr: u64, elr: u64) -> ! {
     match arch::withheld(esr, elr) {
         Some(withheld) => exit::withheld(withheld),
-        None => exit::broken(format_args!("an exception before EL2 was up: ESR {esr:#x}, ELR {elr:#x}")),
+        None => exit::withheld(&format_args!("an undefined instruction before EL2 was up: ESR {esr:#x}, ELR {elr:#x}")),
     }
 }
 
