@@ -1,7 +1,7 @@
 //! An SMMU after take-over: the device, its shadow table and the virtual SMMU of the host, joined.
 //!
-//! The three know nothing of each other, but that the shadow table gives commands to the device. What the host does enters the
-//! virtual SMMU; what that returns is carried out here.
+//! The three know nothing of each other. What the host does enters the virtual SMMU; what that returns is carried out here. Here
+//! too the shadow table gets hardware for its commands, and the device someone who takes its records.
 
 mod access;
 pub mod budget;
@@ -25,7 +25,7 @@ use crate::spec::registers::{self as reg, gbpa};
 use crate::stage2::{Stage2Cfg, Stage2Words};
 use crate::stats::Stats;
 use budget::Budget;
-use device::Device;
+use device::{Device, TableRegisters};
 use emul::VirtualSmmu;
 use emul::ids::HostIds;
 use emul::policy::SteRules;
@@ -80,7 +80,8 @@ impl<P: Platform> Probed<P> {
         let initial = if get32(gbpa::ABORT, found) == 1 { Shared::Abort } else { Shared::Stage2 };
         let shadow = ShadowTable::new(&platform, &features, Stage2Words::new(&stage2), rules.fixed(), initial)
             .map_err(|_| TakeOverError::NoMemory)?;
-        let device = Device::take_over(platform, features, config.quirks.issue, stage2.vmid, shadow.registers())?;
+        let table = TableRegisters { base: shadow.base(), cfg: shadow.cfg() };
+        let device = Device::take_over(platform, features, config.quirks.issue, stage2.vmid, table)?;
         Ok(Smmu {
             device,
             shadow,
@@ -178,10 +179,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
 
     fn quiesce_streams(&mut self) -> Result<(), SmmuError> {
         self.check_alive()?;
-        self.shadow.abort_all(&mut self.device)?;
-        self.device.sync()?;
-        self.shadow.synchronised();
-        Ok(())
+        self.shadow.abort_all(&mut self.device)
     }
 
     /// Detects an SMMU that lost its state, and programs it again before it is used. Every access of the host and every

@@ -94,6 +94,17 @@ pub const CHARGES: [(&str, u32, u32); 7] = [
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Budget(u32);
 
+/// What work of the device costs a trap, at one point in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Costs {
+    /// A command.
+    pub(super) command: u32,
+    /// A CMD_SYNC.
+    pub(super) sync: u32,
+    /// An order of later commands after those queued so far: a CMD_SYNC, or nothing.
+    pub(super) separate: u32,
+}
+
 /// Why work stopped early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unfinished {

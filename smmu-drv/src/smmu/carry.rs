@@ -1,14 +1,47 @@
 //! The joint: carries out what the virtual SMMU returns.
 
-use super::{Smmu, WriteOutcome};
+use super::Smmu;
+use super::access::WriteOutcome;
+use super::budget::{Budget, Costs, Unfinished};
+use super::device::{Device, Left, Sink};
+use super::emul::{Effect, Mode, Source, Step, Stop, Store, Told};
+use super::shadow::{Entered, Entries, Hardware, Shared};
+use super::ste::Group;
+use super::stream::Cursor;
+use crate::command::Command;
 use crate::error::SmmuError;
+use crate::fault::FaultRecord;
 use crate::platform::{HostMemory, Platform};
-use crate::smmu::budget::{self, Budget, Unfinished};
-use crate::smmu::device::{Device, Overflow};
-use crate::smmu::emul::table::Register;
-use crate::smmu::emul::{Costs, Effect, Mode, Source, Step, Stop, Told};
-use crate::smmu::shadow::{Entered, Entries, Shared};
-use crate::smmu::ste::Group;
+
+impl<P: Platform> Hardware<P::Buffer> for Device<P> {
+    type Platform = P;
+
+    #[inline]
+    fn platform(&self) -> &P {
+        Self::platform(self)
+    }
+    #[inline]
+    fn costs(&self) -> Costs {
+        Self::costs(self)
+    }
+    #[inline]
+    fn push(&mut self, command: Command) -> Result<(), SmmuError> {
+        Self::push(self, command)
+    }
+    #[inline]
+    fn sync(&mut self) -> Result<(), SmmuError> {
+        Self::sync(self)
+    }
+}
+
+impl<H: HostMemory> Sink for Source<'_, H> {
+    fn record(&mut self, budget: &mut Budget, record: &FaultRecord) {
+        Source::record(self, budget, record);
+    }
+    fn lost(&mut self) {
+        self.events_were_lost();
+    }
+}
 
 impl<H: HostMemory> Entries for Source<'_, H> {
     fn group(&mut self, budget: &mut Budget, sid: u32, count: usize) -> Result<Group, Unfinished> {
@@ -30,9 +63,9 @@ enum Drained {
 impl<P: Platform, H: HostMemory> Smmu<P, H> {
     /// A store of the host to one register, and all that follows from it.
     #[inline]
-    pub(super) fn write_register(&mut self, host: &mut H, register: Register, value: u64) -> WriteOutcome {
+    pub(super) fn carry_store(&mut self, host: &mut H, store: Store) -> WriteOutcome {
         loop {
-            let done = match self.host.write_register(host, &mut self.budget, register, value) {
+            let done = match self.host.write_register(host, &mut self.budget, store) {
                 Ok(Effect::Done) => return WriteOutcome::Done,
                 Ok(Effect::Commands) => return self.consume_commands(host),
                 Ok(effect) => self.carry_out(host, effect),
@@ -101,7 +134,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
             return WriteOutcome::Done;
         }
         let mut stop = loop {
-            let costs = Costs { command: self.device.command_cost(), separate: self.device.separate_cost() };
+            let costs = self.device.costs();
             let done = match self.host.next_command(host, &mut self.budget, costs) {
                 Step::Forward(command) => self.device.push(command).map_err(|error| self.refused(error)),
                 Step::Separate => self.device.separate().map_err(|error| self.refused(error)),
@@ -118,7 +151,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
                         }
                     }
                 }
-                Step::Refresh => self.refresh(host),
+                Step::Refresh(cursor, end) => self.refresh(host, cursor, end),
                 Step::Complete => self.complete(host).map_err(Unfinished::Failed),
                 Step::Stop(stop) => break stop,
             };
@@ -160,17 +193,14 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         Ok(())
     }
 
-    /// Continues translating the host's entries; done when it returns `Ok`.
+    /// Translates the host's entries from `cursor` to before `end`; done when it returns `Ok`.
     #[inline(never)]
-    fn refresh(&mut self, host: &mut H) -> Result<(), Unfinished> {
-        if let Some(refresh) = self.host.refreshing() {
-            let mut cursor = refresh.cursor;
-            let mut source = Source::new(host, &mut self.host);
-            let done = self.shadow.refresh(&mut self.device, &mut self.budget, &mut source, &mut cursor, refresh.end);
-            source.end();
-            self.host.save_refresh(cursor);
-            done?;
-        }
+    fn refresh(&mut self, host: &mut H, mut cursor: Cursor, end: u64) -> Result<(), Unfinished> {
+        let mut source = Source::new(host, &mut self.host);
+        let done = self.shadow.refresh(&mut self.device, &mut self.budget, &mut source, &mut cursor, end);
+        source.end();
+        self.host.save_refresh(cursor);
+        done?;
         if let Some(command) = self.host.end_refresh() {
             self.shadow.invalidate(&mut self.device, command)?;
         }
@@ -179,13 +209,12 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
 
     /// Continues a change of the mode of all streams; complete and synchronised when it returns `Ok`.
     fn change_mode(&mut self, host: &mut H) -> Result<(), Unfinished> {
-        let Some(change) = self.host.change() else { return Ok(()) };
+        let Some((mode, mut cursor)) = self.host.change() else { return Ok(()) };
         if let Some(error) = self.device.failed() {
             return Err(Unfinished::Failed(error));
         }
-        let mut cursor = change.cursor;
         let (shadow, device, budget) = (&mut self.shadow, &mut self.device, &mut self.budget);
-        let done = match change.mode {
+        let done = match mode {
             Mode::Table => {
                 let mut source = Source::new(host, &mut self.host);
                 let done = shadow.refresh(device, budget, &mut source, &mut cursor, u64::MAX);
@@ -197,10 +226,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         };
         self.host.save_change(cursor);
         done?;
-        self.budget.charge(self.device.sync_cost())?;
-        self.shadow.invalidate_all(&mut self.device)?;
-        self.device.sync()?;
-        self.shadow.synchronised();
+        self.shadow.finish(&mut self.device, &mut self.budget)?;
         self.host.streams_changed();
         Ok(())
     }
@@ -255,50 +281,13 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     }
 
     fn drain(&mut self, host: &mut H) -> Drained {
-        if self.device.failed().is_some() {
-            return Drained::Quiet;
-        }
         // One for all records: those of one device mean the same page of the host's table.
         let mut source = Source::new(host, &mut self.host);
-        let outcome = drain_records(&mut self.device, &mut self.budget, &mut source);
-        source.end();
-        outcome
-    }
-}
-
-/// Takes hardware's records one by one, as far as the budget goes.
-fn drain_records<P: Platform, H: HostMemory>(
-    device: &mut Device<P>,
-    budget: &mut Budget,
-    host: &mut Source<'_, H>,
-) -> Drained {
-    let mut outcome = Drained::Quiet;
-    let mut left = budget::MOST_EVENTS;
-    loop {
-        let records = device.records();
-        if records.lost == Overflow::Happened {
-            host.events_were_lost();
-        }
-        let mut took = false;
-        // Charged before a record is taken: it may need both levels of the host's table, and the host's queue.
-        while left > 0 && device.has_record(&records) && budget.covers(budget::RECORD) {
-            let charged = budget.charge(budget::EVENT);
-            let Some(record) = device.take_record(&records).filter(|_| charged.is_ok()) else { break };
-            left = left.saturating_sub(1);
-            took = true;
-            if host.record(budget, &record) == Told::First {
-                outcome = Drained::HostMustLook;
-            }
-        }
-        let remain = device.has_record(&records);
-        if !took && !remain && !device.has_overflowed(&records) {
-            return outcome;
-        }
-        if device.free_records(&records) == Overflow::Happened {
-            host.events_were_lost();
-        }
-        if remain || left == 0 {
-            return Drained::LeftBehind;
+        let left = self.device.drain(&mut self.budget, &mut source);
+        match (left, source.end()) {
+            (Left::Records, Told::Nothing | Told::First) => Drained::LeftBehind,
+            (Left::Nothing, Told::First) => Drained::HostMustLook,
+            (Left::Nothing, Told::Nothing) => Drained::Quiet,
         }
     }
 }

@@ -1,6 +1,5 @@
 //! StreamIDs: the blocks and groups in which they are handled, and the progress through them.
 
-use crate::command::Command;
 use crate::features::Features;
 
 /// Log2 of the StreamIDs of a level-2 table, and of a block in general.
@@ -31,12 +30,10 @@ pub(super) fn next_block(block: u32) -> u64 {
 }
 
 /// Progress of a walk over many streams.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Cursor {
-    /// The next StreamID.
-    pub(super) next: u64,
-    /// Some entry before it in its block exists and could be read.
-    pub(super) mapped: bool,
+    next: u64,
+    mapped: bool,
 }
 
 impl Cursor {
@@ -44,15 +41,19 @@ impl Cursor {
     pub(super) fn at(next: u64) -> Self {
         Self { next, mapped: false }
     }
-}
 
-/// Streams whose entries are to be translated again.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Refresh {
-    /// Progress.
-    pub(super) cursor: Cursor,
-    /// The first StreamID after them; it ends a block.
-    pub(super) end: u64,
-    /// What invalidates them, once all are translated.
-    pub(super) command: Command,
+    /// The next StreamID.
+    pub(super) fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Some entry before it in its block exists and could be read.
+    pub(super) fn mapped(&self) -> bool {
+        self.mapped
+    }
+
+    /// Continues after a group in which `mapped` says whether some entry exists and could be read.
+    pub(super) fn after_group(self, mapped: bool) -> Self {
+        Self { next: self.next.saturating_add(u64::from(GROUP_U32)), mapped: self.mapped || mapped }
+    }
 }

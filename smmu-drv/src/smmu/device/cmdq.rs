@@ -3,16 +3,15 @@
 //! The queue is small (one page): a batch is submitted when it is full or synchronised. A command that hardware rejected was
 //! not executed, so a batch that lost one never counts as synchronised, even though the queue keeps running.
 
-use super::hw::Hw;
+use super::hw::{Hw, queue_base};
 use crate::command::Command;
 use crate::errata::Issue;
 use crate::features::Coherency;
 use crate::platform::{DmaBuffer, Platform};
-use crate::smmu::budget;
+use crate::smmu::budget::{self, Costs};
 use crate::smmu::index::{CMD_LOG2, Indices};
 use crate::spec::commands::CMD_SIZE;
-use crate::spec::registers::{self as reg, gerror::Gerror, queue_base};
-use crate::spec::{mask64, put64, union64};
+use crate::spec::registers::{self as reg, gerror::Gerror};
 use crate::stats::Stats;
 
 /// Log2 of the entries: one 4K page.
@@ -90,11 +89,7 @@ impl<B: DmaBuffer> Cmdq<B> {
 
     /// SMMU_CMDQ_BASE for this ring.
     pub(super) fn base(&self) -> u64 {
-        union64([
-            self.ring.pa().0 & mask64(queue_base::ADDR),
-            put64(queue_base::LOG2SIZE, u64::from(self.log2)),
-            put64(queue_base::ALLOC, 1),
-        ])
+        queue_base(self.ring.pa(), self.log2)
     }
 
     /// Drops everything queued: the registers were just set to 0 with the queue disabled.
@@ -174,27 +169,14 @@ impl<B: DmaBuffer> Cmdq<B> {
         (self.indices.entries() / 2).saturating_sub(1)
     }
 
-    /// Charge of a command: if batches are repeated, including its share of the CMD_SYNCs of a full ring.
+    /// What commands cost a trap; where batches are repeated, each pays its share of the CMD_SYNCs of a full ring.
     #[inline]
-    pub(super) fn command_cost(&self) -> u32 {
-        match self.issue {
-            Issue::Once => budget::COMMAND,
-            Issue::Twice => budget::command_twice(self.batch_twice()),
-        }
-    }
-
-    /// What a CMD_SYNC costs a trap.
-    pub(super) fn sync_cost(&self) -> u32 {
-        match self.issue {
-            Issue::Once => budget::SYNC,
-            Issue::Twice => budget::SYNC_TWICE,
-        }
-    }
-
-    /// What ordering later commands after those queued costs a trap: a CMD_SYNC, or nothing.
-    #[inline]
-    pub(super) fn separate_cost(&self) -> u32 {
-        if self.ends_in_sync { 0 } else { self.sync_cost() }
+    pub(super) fn costs(&self) -> Costs {
+        let (command, sync) = match self.issue {
+            Issue::Once => (budget::COMMAND, budget::SYNC),
+            Issue::Twice => (budget::command_twice(self.batch_twice()), budget::SYNC_TWICE),
+        };
+        Costs { command, sync, separate: if self.ends_in_sync { 0 } else { sync } }
     }
 
     /// Adds to `stats` what this queue counts.

@@ -1,12 +1,12 @@
 //! EL2's own event queue: the only one that hardware writes.
 
-use super::hw::Hw;
+use super::hw::{Hw, queue_base};
 use crate::features::Coherency;
 use crate::platform::{DmaBuffer, Platform};
 use crate::smmu::index::{self, EVENT_LOG2, Indices};
 use crate::spec::events::{EVENT_SIZE, RawEvent};
-use crate::spec::registers::{self as reg, queue_base, queue_index};
-use crate::spec::{get32, mask64, put64, union32, union64};
+use crate::spec::registers::{self as reg, queue_index};
+use crate::spec::{get32, union32};
 
 /// Log2 of the entries: one 4K page.
 const LOG2_ENTRIES: u32 = 7;
@@ -32,7 +32,7 @@ pub(super) struct Evtq<B> {
 
 /// Whether hardware dropped records since the last drain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Overflow {
+pub(super) enum Overflow {
     /// No.
     None,
     /// Yes.
@@ -47,11 +47,7 @@ impl<B: DmaBuffer> Evtq<B> {
 
     /// SMMU_EVENTQ_BASE for this ring.
     pub(super) fn base(&self) -> u64 {
-        union64([
-            self.ring.pa().0 & mask64(queue_base::ADDR),
-            put64(queue_base::LOG2SIZE, u64::from(self.log2)),
-            put64(queue_base::ALLOC, 1),
-        ])
+        queue_base(self.ring.pa(), self.log2)
     }
 
     /// The registers were just set to 0 with the queue disabled.

@@ -1,6 +1,10 @@
 //! Register access with bounded waits: the only place that polls hardware.
 
+use io_pgtable::Pa;
+
 use crate::platform::Platform;
+use crate::spec::registers::queue_base;
+use crate::spec::{mask64, put64, union64};
 
 /// Longest wait for an acknowledgement register, in microseconds.
 ///
@@ -80,6 +84,15 @@ impl<P: Platform> Hw<P> {
         self.write32(offset, value);
         self.wait(ACK_TIMEOUT_US, || self.read32(ack) == value)
     }
+}
+
+/// SMMU_CMDQ_BASE or SMMU_EVENTQ_BASE for a queue of 2^`log2` entries at `ring`.
+pub(super) fn queue_base(ring: Pa, log2: u32) -> u64 {
+    union64([
+        ring.0 & mask64(queue_base::ADDR),
+        put64(queue_base::LOG2SIZE, u64::from(log2)),
+        put64(queue_base::ALLOC, 1),
+    ])
 }
 
 #[cfg(test)]

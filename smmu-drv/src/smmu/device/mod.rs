@@ -4,6 +4,7 @@
 //! from then on every function that needs it returns the same error at once.
 
 mod cmdq;
+mod drain;
 mod evtq;
 mod hw;
 mod invalidate;
@@ -16,17 +17,16 @@ use crate::error::SmmuError;
 use crate::fault::FaultRecord;
 use crate::features::Features;
 use crate::platform::Platform;
-use crate::spec::get32;
-use crate::spec::registers::{self as reg, cr0::Cr0, gerror::Gerror, irq_ctrl::IrqCtrl, queue_index};
+use crate::smmu::budget::Costs;
+use crate::spec::registers::{self as reg, cr0::Cr0, irq_ctrl::IrqCtrl};
 use crate::stats::{Stats, bump};
 use cmdq::{Cmdq, CmdqError};
+pub(super) use drain::{Left, Sink};
 use evtq::Evtq;
 use hw::Hw;
 pub use invalidate::Stale;
 use log::FaultLog;
 pub use program::TakeOverError;
-
-pub(super) use evtq::Overflow;
 
 /// Whether to wait when a failed SMMU is set to abort.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,17 +44,6 @@ pub(super) struct TableRegisters {
     pub(super) base: u64,
     /// SMMU_STRTAB_BASE_CFG.
     pub(super) cfg: u32,
-}
-
-/// What hardware's event queue holds, at one point in time.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Records {
-    /// SMMU_EVENTQ_PROD.
-    prod: u32,
-    /// Index after the last of them.
-    end: u32,
-    /// Whether records were lost because a write of hardware to the queue was aborted.
-    pub(super) lost: Overflow,
 }
 
 /// An SMMU under EL2's control.
@@ -269,21 +258,10 @@ impl<P: Platform> Device<P> {
         result.map_err(|error| self.fail(smmu_error(error)))
     }
 
-    /// What a command costs a trap.
+    /// What commands cost a trap now.
     #[inline]
-    pub(super) fn command_cost(&self) -> u32 {
-        self.cmdq.command_cost()
-    }
-
-    /// What a CMD_SYNC costs a trap.
-    pub(super) fn sync_cost(&self) -> u32 {
-        self.cmdq.sync_cost()
-    }
-
-    /// What [`Device::separate`] costs a trap.
-    #[inline]
-    pub(super) fn separate_cost(&self) -> u32 {
-        self.cmdq.separate_cost()
+    pub(super) fn costs(&self) -> Costs {
+        self.cmdq.costs()
     }
 
     /// Enables exactly the interrupts of `wanted`; none, once the SMMU is failed. Returns those that were off before.
@@ -308,55 +286,6 @@ impl<P: Platform> Device<P> {
     /// Whether all records that [`Device::mark_records`] found were taken.
     pub(super) fn is_past_mark(&self) -> bool {
         self.evtq.is_past_mark()
-    }
-
-    /// Reads which records hardware has written. An active error stops hardware's queue and its interrupt, so it is acknowledged
-    /// first [S 7.2.1]. Errors of the command queue are handled where it is waited for; MSIs are never configured.
-    pub(super) fn records(&mut self) -> Records {
-        let gerrorn = self.hw.read32(reg::GERRORN);
-        let active = Gerror::from_bits_truncate(self.hw.read32(reg::GERROR) ^ gerrorn);
-        if active.contains(Gerror::SFM_ERR) {
-            self.fail(SmmuError::ServiceFailure);
-        }
-        let acknowledged = active & Gerror::EVENTQ_ABT_ERR;
-        let lost = if acknowledged.is_empty() { Overflow::None } else { Overflow::Happened };
-        if lost == Overflow::Happened {
-            self.hw.write32(reg::GERRORN, gerrorn ^ acknowledged.bits());
-            bump(&mut self.stats.event_overflows);
-        }
-        let prod = self.evtq.prod(&self.hw);
-        // Orders the read of PROD before the reads of the records that it announced.
-        self.hw.dsb();
-        Records { prod, end: self.evtq.index(prod), lost }
-    }
-
-    /// Whether there is a record that was not taken.
-    pub(super) fn has_record(&self, records: &Records) -> bool {
-        self.evtq.holds(records.end)
-    }
-
-    /// Takes the next record, counts it and logs it.
-    pub(super) fn take_record(&mut self, records: &Records) -> Option<FaultRecord> {
-        let record = FaultRecord::decode(self.evtq.pop(records.end)?);
-        bump(&mut self.stats.faults);
-        if !self.faults.push(record) {
-            bump(&mut self.stats.faults_not_logged);
-        }
-        Some(record)
-    }
-
-    /// Whether hardware has dropped records that were not reported yet.
-    pub(super) fn has_overflowed(&self, records: &Records) -> bool {
-        get32(queue_index::OVERFLOW, records.prod) != self.evtq.acknowledged()
-    }
-
-    /// Frees the slots of the records that were taken. Returns whether hardware has dropped records.
-    pub(super) fn free_records(&mut self, records: &Records) -> Overflow {
-        let overflow = self.evtq.publish(&self.hw, records.prod);
-        if overflow == Overflow::Happened {
-            bump(&mut self.stats.event_overflows);
-        }
-        overflow
     }
 
     /// Whether [`Device::take_fault`] has a record.

@@ -12,10 +12,10 @@ use super::command::{Decision, Scope, Signal, decide};
 use super::queue::HostQueue;
 use crate::command::{Command, Depth};
 use crate::platform::{HostMemory, Sharing, WiredIrq};
-use crate::smmu::budget::{self, Budget, Unfinished};
+use crate::smmu::budget::{self, Budget, Costs, Unfinished};
 use crate::smmu::index::{CMD_LOG2, Indices};
 use crate::smmu::ste::Judged;
-use crate::smmu::stream::{Cursor, Refresh, SPLIT, next_block};
+use crate::smmu::stream::{Cursor, SPLIT, next_block};
 use crate::spec::commands::RawCmd;
 use crate::spec::registers::{Cerror, cr0::Cr0, gerror::Gerror, queue_index};
 use crate::spec::{mask32, replace32};
@@ -57,8 +57,8 @@ impl Signals {
 pub(super) enum Pending {
     /// To enter the host's entry for one stream.
     Entry { sid: u32, depth: Depth },
-    /// To translate blocks again.
-    Blocks(Refresh),
+    /// To translate the blocks from `cursor` to before `end` again; then `command` invalidates them.
+    Blocks { cursor: Cursor, end: u64, command: Command },
 }
 
 /// Why consumption stopped.
@@ -92,21 +92,12 @@ pub(crate) enum Step {
     Enter(u32, Depth, Judged),
     /// To order later commands after everything queued so far. Its completion is signalled by [`VirtualSmmu::complete`].
     Separate,
-    /// To continue [`VirtualSmmu::refreshing`] to its end.
-    Refresh,
+    /// To translate the streams from here to before a StreamID that ends a block again, and to say how far that got.
+    Refresh(Cursor, u64),
     /// To wait until everything queued is complete, and to call [`VirtualSmmu::complete`]: no more completions fit.
     Complete,
     /// The same, at the end of the batch.
     Stop(Stop),
-}
-
-/// What commands for hardware cost.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Costs {
-    /// A command.
-    pub(crate) command: u32,
-    /// An order of later commands after those queued so far.
-    pub(crate) separate: u32,
 }
 
 impl<C> VirtualSmmu<C> {
@@ -206,11 +197,13 @@ impl<C> VirtualSmmu<C> {
         pending: Pending,
     ) -> Result<Step, Unfinished> {
         match pending {
-            Pending::Blocks(_) => Ok(Step::Refresh),
-            // Its table went out of use since: only the command is due.
+            // The host's table is not in use: there is nothing to translate, only the command is due.
+            Pending::Blocks { end, .. } if !self.uses_table() => Ok(Step::Refresh(Cursor::at(end), end)),
+            Pending::Blocks { cursor, end, .. } => Ok(Step::Refresh(cursor, end)),
             Pending::Entry { sid, depth } if !self.uses_table() => {
                 self.refresh_block_of(sid, depth);
-                Ok(Step::Refresh)
+                let end = next_block(sid >> SPLIT);
+                Ok(Step::Refresh(Cursor::at(end), end))
             }
             Pending::Entry { sid, depth } => {
                 let step = self.fetch_for(host, budget, sid, depth)?;
@@ -245,7 +238,7 @@ impl<C> VirtualSmmu<C> {
             return false;
         }
         let end = 1_u64.checked_shl(self.view.sid_bits).unwrap_or(0);
-        self.pending = Some(Pending::Blocks(Refresh { cursor: Cursor::at(0), end, command: Command::CfgiAll }));
+        self.pending = Some(Pending::Blocks { cursor: Cursor::at(0), end, command: Command::CfgiAll });
         true
     }
 
@@ -257,18 +250,18 @@ impl<C> VirtualSmmu<C> {
         let end = (last >> SPLIT).saturating_add(1) << SPLIT;
         let command = Command::CfgiSteRange { sid: first, range: log2.saturating_sub(1) };
         let cursor = Cursor::at(u64::from(first >> SPLIT << SPLIT));
-        self.pending = Some(Pending::Blocks(Refresh { cursor, end, command }));
+        self.pending = Some(Pending::Blocks { cursor, end, command });
     }
 
     /// The block of a stream whose entry could not be entered on its own is refreshed.
     #[cold]
     pub(crate) fn refresh_block_of(&mut self, sid: u32, depth: Depth) {
         let block = sid >> SPLIT;
-        self.pending = Some(Pending::Blocks(Refresh {
+        self.pending = Some(Pending::Blocks {
             cursor: Cursor::at(u64::from(block << SPLIT)),
             end: next_block(block),
             command: Command::CfgiSte { sid, depth },
-        }));
+        });
     }
 
     /// The budget did not suffice to enter the entry of a stream: the next trap fetches it again.
@@ -283,25 +276,17 @@ impl<C> VirtualSmmu<C> {
         self.table.is_some() && !self.quiesced
     }
 
-    /// The walk in progress; `None` while translation is off, when the host's table is not used: only the command is due.
-    pub(crate) fn refreshing(&self) -> Option<Refresh> {
-        match self.pending {
-            Some(Pending::Blocks(refresh)) if self.uses_table() => Some(refresh),
-            Some(Pending::Blocks(_) | Pending::Entry { .. }) | None => None,
-        }
-    }
-
-    /// Saves the progress of the walk.
-    pub(crate) fn save_refresh(&mut self, cursor: Cursor) {
-        if let Some(Pending::Blocks(refresh)) = &mut self.pending {
-            refresh.cursor = cursor;
+    /// Saves the progress of the walk of [`Step::Refresh`].
+    pub(crate) fn save_refresh(&mut self, to: Cursor) {
+        if let Some(Pending::Blocks { cursor, .. }) = &mut self.pending {
+            *cursor = to;
         }
     }
 
     /// Ends the walk. Returns the command that invalidates what it translated.
     pub(crate) fn end_refresh(&mut self) -> Option<Command> {
         match self.pending.take() {
-            Some(Pending::Blocks(refresh)) => Some(refresh.command),
+            Some(Pending::Blocks { command, .. }) => Some(command),
             Some(Pending::Entry { .. }) | None => None,
         }
     }

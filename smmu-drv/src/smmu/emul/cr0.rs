@@ -26,11 +26,11 @@ pub(crate) enum Mode {
 
 /// A change of the mode of all streams, in progress.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Change {
+pub(super) struct Change {
     /// The mode that streams change to.
-    pub(crate) mode: Mode,
+    mode: Mode,
     /// How far they have.
-    pub(crate) cursor: Cursor,
+    cursor: Cursor,
     /// All have, and it is synchronised.
     complete: bool,
 }
@@ -164,9 +164,9 @@ impl<C> VirtualSmmu<C> {
         None
     }
 
-    /// The change of mode in progress, with streams left to change.
-    pub(crate) fn change(&self) -> Option<Change> {
-        self.change.filter(|change| !change.complete)
+    /// The mode that streams are to change to, and where to continue; `None` if none is left to change.
+    pub(crate) fn change(&self) -> Option<(Mode, Cursor)> {
+        self.change.filter(|change| !change.complete).map(|change| (change.mode, change.cursor))
     }
 
     /// Saves the progress of the change.

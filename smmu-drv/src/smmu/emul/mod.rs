@@ -3,6 +3,7 @@
 //! It knows neither the device nor the shadow table. What has to be done to them is returned: an `Effect` of a store, a
 //! `Step` of a command, a set of interrupts.
 
+mod access;
 mod audit;
 mod cmdq;
 pub mod command;
@@ -25,11 +26,12 @@ use crate::features::{Coherency, Features};
 use crate::platform::ClaimError;
 use crate::spec::registers::{cr0::Cr0, irq_ctrl::IrqCtrl};
 use crate::stats::{Stats, bump};
-pub(super) use cmdq::{Costs, Step, Stop};
+pub(super) use access::Store;
 use cmdq::{Pending, Signals};
+pub(super) use cmdq::{Step, Stop};
 use command::CommandView;
-use cr0::Edge;
-pub(super) use cr0::{Change, Mode};
+pub(super) use cr0::Mode;
+use cr0::{Change, Edge};
 pub(super) use eventq::Told;
 use gerror::Interrupts;
 use ids::HostIds;
@@ -130,17 +132,6 @@ impl<C> VirtualSmmu<C> {
     /// What this part counts; the other counters are zero.
     pub(super) fn stats(&self) -> &Stats {
         &self.stats
-    }
-
-    /// A register access of the host.
-    #[inline]
-    pub(super) fn count_exit(&mut self) {
-        bump(&mut self.stats.exits);
-    }
-
-    /// An access that no row allows.
-    pub(super) fn count_denied(&mut self) {
-        bump(&mut self.stats.denied_accesses);
     }
 
     /// A trap that ended because its budget was used up.

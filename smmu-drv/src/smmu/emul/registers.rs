@@ -1,5 +1,6 @@
 //! Loads and stores of the host's registers.
 
+use super::access::Store;
 use super::ids::HostIds;
 use super::table::Register;
 use super::{Effect, VirtualSmmu};
@@ -8,7 +9,7 @@ use crate::smmu::budget::{Budget, Unfinished};
 use crate::spec::registers::{
     cr0::Cr0, cr2::Cr2, gbpa, gerror::Gerror, irq_cfg, irq_ctrl::IrqCtrl, queue_base, strtab_base,
 };
-use crate::spec::{low32, mask32, mask64, put32, replace32, union32, union64};
+use crate::spec::{low32, mask32, mask64, put32, union32, union64};
 use crate::stats::bump;
 
 /// CR0 bits of the host's view: the rest is reserved, because the features are hidden.
@@ -19,14 +20,11 @@ const CR2_ALLOWED: Cr2 = Cr2::RECINVSID.union(Cr2::PTM);
 const IRQ_CTRL_ALLOWED: IrqCtrl = IrqCtrl::GERROR_IRQEN.union(IrqCtrl::EVENTQ_IRQEN);
 /// GBPA bits of the host's view besides UPDATE.
 pub(super) const GBPA_ALLOWED: u32 = union32([mask32(gbpa::ABORT), mask32(gbpa::SHCFG)]);
-/// CR1 bits: table attributes in \[11:6\], queue attributes in \[5:0\].
-pub(super) const CR1_TABLE: u32 = 0xfc0;
-pub(super) const CR1_QUEUE: u32 = 0x3f;
 
 impl<C> VirtualSmmu<C> {
     /// The value of `register`.
     #[inline(always)]
-    pub(crate) fn read_register(&mut self, register: Register) -> u64 {
+    pub(super) fn read_register(&mut self, register: Register) -> u64 {
         let regs = &self.regs;
         match register {
             Register::Idr0 => u64::from(self.ids.idr0),
@@ -74,8 +72,8 @@ impl<C> VirtualSmmu<C> {
         }
     }
 
-    /// Stores `value` to `register`. What else has to be done is returned; it is asked again, with the same value, when that is
-    /// done, unless the effect says that it is the last.
+    /// Carries out `store`. What else has to be done is returned; it is asked again, with the same store, when that is done,
+    /// unless the effect says that it is the last.
     ///
     /// # Errors
     /// The budget does not suffice for the host's memory that is needed.
@@ -84,76 +82,36 @@ impl<C> VirtualSmmu<C> {
         &mut self,
         host: &mut H,
         budget: &mut Budget,
-        register: Register,
-        value: u64,
+        store: Store,
     ) -> Result<Effect, Unfinished> {
+        let Store { register, value } = store;
         let word = low32(value);
         let regs = &mut self.regs;
         match register {
-            Register::Cr0 => {
-                return self.write_cr0(host, budget, Cr0::from_bits_truncate(word) & CR0_ALLOWED);
-            }
-            Register::Gbpa => return Ok(self.write_gbpa(word)),
             Register::CmdqProd => {
                 bump(&mut self.stats.prod_writes);
                 regs.cmdq_prod = regs.cmdq_indices.of(word);
                 return Ok(Effect::Commands);
             }
-            Register::Gerrorn => {
-                return Ok(self.write_gerrorn(Gerror::from_bits_truncate(word)));
-            }
-            Register::Cr1 => {
-                if regs.unguarded(Cr0::SMMUEN) {
-                    regs.cr1 = replace32(regs.cr1, CR1_TABLE, word);
-                }
-                if regs.unguarded(Cr0::CMDQEN.union(Cr0::EVENTQEN)) {
-                    regs.cr1 = replace32(regs.cr1, CR1_QUEUE, word);
-                }
-            }
-            Register::Cr2 => {
-                if regs.unguarded(Cr0::SMMUEN) {
-                    regs.cr2 = Cr2::from_bits_truncate(word) & CR2_ALLOWED;
-                }
-            }
+            Register::Cr0 => return self.write_cr0(host, budget, Cr0::from_bits_truncate(word) & CR0_ALLOWED),
+            Register::Gbpa => return Ok(self.write_gbpa(word)),
+            Register::Gerrorn => return Ok(self.write_gerrorn(Gerror::from_bits_truncate(word))),
             Register::IrqCtrl => {
                 regs.irq_ctrl = IrqCtrl::from_bits_truncate(word) & IRQ_CTRL_ALLOWED;
                 return Ok(self.follow_irq_ctrl().unwrap_or(Effect::Done));
-            }
-            Register::StrtabBase => {
-                if regs.unguarded(Cr0::SMMUEN) {
-                    regs.strtab_base = value & STRTAB_BASE_ALLOWED;
-                }
-            }
-            Register::StrtabBaseCfg => {
-                if regs.unguarded(Cr0::SMMUEN) {
-                    regs.strtab_base_cfg = word & strtab_base_cfg_allowed(&self.ids);
-                }
-            }
-            Register::CmdqBase => {
-                if regs.unguarded(Cr0::CMDQEN) {
-                    regs.cmdq_base = value & QUEUE_BASE_ALLOWED;
-                    regs.cmdq_indices = regs.cmdq_geometry().indices();
-                }
-            }
-            Register::CmdqCons => {
-                if regs.unguarded(Cr0::CMDQEN) {
-                    regs.cmdq_cons = regs.cmdq_indices.of(word);
-                }
-            }
-            Register::EventqBase => {
-                if regs.unguarded(Cr0::EVENTQEN) {
-                    regs.eventq_base = value & QUEUE_BASE_ALLOWED;
-                }
-            }
-            Register::EventqProd => {
-                if regs.unguarded(Cr0::EVENTQEN) {
-                    regs.eventq_prod = regs.eventq_indices().with_overflow(word);
-                }
             }
             Register::EventqCons => {
                 regs.eventq_cons = regs.eventq_indices().with_overflow(word);
                 return Ok(Effect::Events);
             }
+            Register::Cr1 => regs.set_cr1(word),
+            Register::Cr2 => regs.set_cr2(Cr2::from_bits_truncate(word) & CR2_ALLOWED),
+            Register::StrtabBase => regs.set_strtab_base(value & STRTAB_BASE_ALLOWED),
+            Register::StrtabBaseCfg => regs.set_strtab_base_cfg(word & strtab_base_cfg_allowed(&self.ids)),
+            Register::CmdqBase => regs.set_cmdq_base(value & QUEUE_BASE_ALLOWED),
+            Register::CmdqCons => regs.set_cmdq_cons(word),
+            Register::EventqBase => regs.set_eventq_base(value & QUEUE_BASE_ALLOWED),
+            Register::EventqProd => regs.set_eventq_prod(word),
             Register::GerrorIrqCfg0 => regs.gerror_irq_cfg().cfg0 = value & mask64(irq_cfg::ADDR),
             Register::GerrorIrqCfg1 => regs.gerror_irq_cfg().cfg1 = word,
             Register::GerrorIrqCfg2 => regs.gerror_irq_cfg().cfg2 = word & mask32(irq_cfg::ATTR),

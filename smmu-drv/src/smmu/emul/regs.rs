@@ -4,8 +4,13 @@ use super::ids::HostIds;
 use super::queue::Geometry;
 use super::registers::GBPA_ALLOWED;
 use crate::smmu::index::{CMD_LOG2, EVENT_LOG2, HOST_EVENTQS, Indices};
-use crate::spec::get32;
 use crate::spec::registers::{cr0::Cr0, cr2::Cr2, gbpa, gerror::Gerror, irq_ctrl::IrqCtrl};
+use crate::spec::{get32, replace32};
+
+/// CR1 bits of tables.
+pub(super) const CR1_TABLE: u32 = 0xfc0;
+/// CR1 bits of queues.
+pub(super) const CR1_QUEUE: u32 = 0x3f;
 
 /// MSI configuration as the host wrote it; never given to hardware.
 #[derive(Clone, Copy, Debug, Default)]
@@ -79,8 +84,60 @@ impl HostRegs {
     }
 
     /// A field guarded by `enable` can be written: neither requested nor in effect.
-    pub(super) fn unguarded(&self, enable: Cr0) -> bool {
+    fn unguarded(&self, enable: Cr0) -> bool {
         !self.cr0.union(self.cr0ack).intersects(enable)
+    }
+
+    pub(super) fn set_cr1(&mut self, word: u32) {
+        if self.unguarded(Cr0::SMMUEN) {
+            self.cr1 = replace32(self.cr1, CR1_TABLE, word);
+        }
+        if self.unguarded(Cr0::CMDQEN.union(Cr0::EVENTQEN)) {
+            self.cr1 = replace32(self.cr1, CR1_QUEUE, word);
+        }
+    }
+
+    pub(super) fn set_cr2(&mut self, bits: Cr2) {
+        if self.unguarded(Cr0::SMMUEN) {
+            self.cr2 = bits;
+        }
+    }
+
+    pub(super) fn set_strtab_base(&mut self, value: u64) {
+        if self.unguarded(Cr0::SMMUEN) {
+            self.strtab_base = value;
+        }
+    }
+
+    pub(super) fn set_strtab_base_cfg(&mut self, word: u32) {
+        if self.unguarded(Cr0::SMMUEN) {
+            self.strtab_base_cfg = word;
+        }
+    }
+
+    pub(super) fn set_cmdq_base(&mut self, value: u64) {
+        if self.unguarded(Cr0::CMDQEN) {
+            self.cmdq_base = value;
+            self.cmdq_indices = self.cmdq_geometry().indices();
+        }
+    }
+
+    pub(super) fn set_cmdq_cons(&mut self, word: u32) {
+        if self.unguarded(Cr0::CMDQEN) {
+            self.cmdq_cons = self.cmdq_indices.of(word);
+        }
+    }
+
+    pub(super) fn set_eventq_base(&mut self, value: u64) {
+        if self.unguarded(Cr0::EVENTQEN) {
+            self.eventq_base = value;
+        }
+    }
+
+    pub(super) fn set_eventq_prod(&mut self, word: u32) {
+        if self.unguarded(Cr0::EVENTQEN) {
+            self.eventq_prod = self.eventq_indices().with_overflow(word);
+        }
     }
 
     /// The command queue, at its current base.

@@ -5,7 +5,7 @@
 //! cache. Anything but write-back and shareable is treated as non-cacheable: an unnecessary clean and invalidate is harmless.
 
 use super::VirtualSmmu;
-use super::registers::{CR1_QUEUE, CR1_TABLE};
+use super::regs::{CR1_QUEUE, CR1_TABLE};
 use crate::features::Coherency;
 use crate::platform::Sharing;
 use crate::spec::registers::cr1;

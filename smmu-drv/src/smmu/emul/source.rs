@@ -13,12 +13,13 @@ pub(crate) struct Source<'a, H: HostMemory> {
     host: &'a mut H,
     smmu: &'a mut VirtualSmmu<H::Claim>,
     walk: Walk<H::Claim>,
+    told: Told,
 }
 
 impl<'a, H: HostMemory> Source<'a, H> {
     /// Begins a walk.
     pub(crate) fn new(host: &'a mut H, smmu: &'a mut VirtualSmmu<H::Claim>) -> Self {
-        Self { host, smmu, walk: Walk::new() }
+        Self { host, smmu, walk: Walk::new(), told: Told::Nothing }
     }
 
     /// Fetches and checks `count` entries from `sid` on; they lie in one group.
@@ -30,8 +31,10 @@ impl<'a, H: HostMemory> Source<'a, H> {
     }
 
     /// Converts a record of hardware, and writes what the host may see of it to its queue.
-    pub(crate) fn record(&mut self, budget: &mut Budget, record: &FaultRecord) -> Told {
-        self.smmu.record(self.host, &mut self.walk, budget, record)
+    pub(crate) fn record(&mut self, budget: &mut Budget, record: &FaultRecord) {
+        if self.smmu.record(self.host, &mut self.walk, budget, record) == Told::First {
+            self.told = Told::First;
+        }
     }
 
     /// Records that hardware dropped count as an overflow of the host's queue.
@@ -39,8 +42,9 @@ impl<'a, H: HostMemory> Source<'a, H> {
         self.smmu.events_were_lost();
     }
 
-    /// Ends the walk and its claims.
-    pub(crate) fn end(self) {
+    /// Ends the walk and its claims. Returns what the host has to notice of the records.
+    pub(crate) fn end(self) -> Told {
         self.smmu.end_walk(self.host, self.walk);
+        self.told
     }
 }

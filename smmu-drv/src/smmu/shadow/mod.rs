@@ -13,7 +13,6 @@ mod refresh;
 
 use crate::features::{Coherency, Features};
 use crate::platform::{DmaBuffer, Platform};
-use crate::smmu::device::TableRegisters;
 use crate::smmu::ste::{Fixed, Ste};
 use crate::smmu::stream::{BLOCK, SPLIT, covered_sid_bits};
 use crate::spec::registers::{strtab_base, strtab_base_cfg};
@@ -22,7 +21,7 @@ use crate::spec::{mask64, put32, put64, union32, union64};
 use crate::stage2::Stage2Words;
 use change::Step;
 use link::{Complete, Link, publish};
-pub(super) use refresh::{Entered, Entries};
+pub(super) use refresh::{Entered, Entries, Hardware};
 
 /// Bytes of a level-2 table.
 const L2_SIZE: usize = STE_SIZE << SPLIT;
@@ -148,19 +147,25 @@ impl<B: DmaBuffer> ShadowTable<B> {
         }
     }
 
-    /// The registers that lead hardware to this table.
-    pub(super) fn registers(&self) -> TableRegisters {
-        let log2size = put32(strtab_base_cfg::LOG2SIZE, self.bits);
-        let (pa, format) = match &self.shape {
-            Shape::Linear { table } => (table.pa(), put32(strtab_base_cfg::FMT, strtab_base_cfg::LINEAR)),
-            Shape::TwoLevel(two) => {
-                let two_level = put32(strtab_base_cfg::FMT, strtab_base_cfg::TWO_LEVEL);
-                (two.l1.pa(), union32([two_level, put32(strtab_base_cfg::SPLIT, SPLIT)]))
-            }
+    /// SMMU_STRTAB_BASE for this table.
+    pub(super) fn base(&self) -> u64 {
+        let top = match &self.shape {
+            Shape::Linear { table } => table,
+            Shape::TwoLevel(two) => &two.l1,
         };
-        TableRegisters {
-            base: union64([pa.0 & mask64(strtab_base::ADDR), put64(strtab_base::RA, 1)]),
-            cfg: union32([log2size, format]),
+        union64([top.pa().0 & mask64(strtab_base::ADDR), put64(strtab_base::RA, 1)])
+    }
+
+    /// SMMU_STRTAB_BASE_CFG for this table.
+    pub(super) fn cfg(&self) -> u32 {
+        let log2size = put32(strtab_base_cfg::LOG2SIZE, self.bits);
+        match &self.shape {
+            Shape::Linear { .. } => union32([log2size, put32(strtab_base_cfg::FMT, strtab_base_cfg::LINEAR)]),
+            Shape::TwoLevel(_) => union32([
+                log2size,
+                put32(strtab_base_cfg::FMT, strtab_base_cfg::TWO_LEVEL),
+                put32(strtab_base_cfg::SPLIT, SPLIT),
+            ]),
         }
     }
 

@@ -1,15 +1,14 @@
 //! How entries get into the shadow table: one, all of a range, or the same for all, in bounded steps.
 //!
-//! Between two stores into a live entry its configuration is invalidated and synchronised, so this part gives commands to the
-//! device. Where the host's entries come from it does not know: it asks [`Entries`].
+//! Between two stores into a live entry its configuration is invalidated and synchronised: [`Hardware`] takes the commands. Where
+//! the host's entries come from this part does not know: it asks [`Entries`].
 
 use super::change::{Step, next_step};
 use super::{ShadowTable, Shared};
 use crate::command::{Command, Depth};
 use crate::error::SmmuError;
 use crate::platform::{DmaBuffer, Platform};
-use crate::smmu::budget::{self, Budget, Unfinished};
-use crate::smmu::device::Device;
+use crate::smmu::budget::{self, Budget, Costs, Unfinished};
 use crate::smmu::ste::{Group, Judged, Ste};
 use crate::smmu::stream::{BLOCK, Cursor, GROUP, GROUP_U32, LOG2_GROUP, SPLIT, next_block};
 use crate::spec::low32;
@@ -22,6 +21,27 @@ pub(crate) trait Entries {
     /// # Errors
     /// The budget does not suffice.
     fn group(&mut self, budget: &mut Budget, sid: u32, count: usize) -> Result<Group, Unfinished>;
+}
+
+/// What carries the invalidations of this table to hardware, and has memory `B` for it.
+pub(crate) trait Hardware<B> {
+    /// Where tables are allocated and published.
+    type Platform: Platform<Buffer = B>;
+
+    /// The platform.
+    fn platform(&self) -> &Self::Platform;
+    /// What commands cost a trap now.
+    fn costs(&self) -> Costs;
+    /// Queues a command.
+    ///
+    /// # Errors
+    /// The SMMU is failed, now or before.
+    fn push(&mut self, command: Command) -> Result<(), SmmuError>;
+    /// Waits until everything queued is complete.
+    ///
+    /// # Errors
+    /// The SMMU is failed, now or before.
+    fn sync(&mut self) -> Result<(), SmmuError>;
 }
 
 /// What became of a single entry.
@@ -48,11 +68,11 @@ impl<B: DmaBuffer> ShadowTable<B> {
         self.synchronised();
     }
 
-    /// Makes every stream abort; complete when the next CMD_SYNC is.
+    /// Makes every stream abort; complete when it returns.
     ///
     /// # Errors
     /// The SMMU is failed.
-    pub(crate) fn abort_all<P: Platform<Buffer = B>>(&mut self, device: &mut Device<P>) -> Result<(), SmmuError> {
+    pub(crate) fn abort_all(&mut self, device: &mut impl Hardware<B>) -> Result<(), SmmuError> {
         if self.is_two_level() {
             for block in 0..self.blocks() {
                 self.set_shared(block, Shared::Abort);
@@ -67,15 +87,24 @@ impl<B: DmaBuffer> ShadowTable<B> {
         self.invalidate_all(device)
     }
 
+    /// Ends a walk over all streams: every entry that it left is in force when this returns.
+    ///
+    /// # Errors
+    /// The budget does not suffice, and nothing was done; or the SMMU is failed.
+    pub(crate) fn finish(&mut self, device: &mut impl Hardware<B>, budget: &mut Budget) -> Result<(), Unfinished> {
+        budget.charge(device.costs().sync)?;
+        Ok(self.invalidate_all(device)?)
+    }
+
     /// Enters the host's entry for `sid`, and invalidates it to `depth`. A block that has no private table yet, or whose level-1
     /// descriptor is gone, is left alone.
     ///
     /// # Errors
     /// The budget is used up before all stores were made, or the SMMU is failed.
     #[inline]
-    pub(crate) fn enter<P: Platform<Buffer = B>>(
+    pub(crate) fn enter(
         &mut self,
-        device: &mut Device<P>,
+        device: &mut impl Hardware<B>,
         budget: &mut Budget,
         sid: u32,
         depth: Depth,
@@ -108,16 +137,16 @@ impl<B: DmaBuffer> ShadowTable<B> {
     ///
     /// # Errors
     /// The budget is used up, and `cursor` says where to continue; or the SMMU is failed.
-    pub(crate) fn refresh<P: Platform<Buffer = B>>(
+    pub(crate) fn refresh(
         &mut self,
-        device: &mut Device<P>,
+        device: &mut impl Hardware<B>,
         budget: &mut Budget,
         entries: &mut impl Entries,
         cursor: &mut Cursor,
         end: u64,
     ) -> Result<(), Unfinished> {
-        while cursor.next < end
-            && let Some(block) = self.block_at(cursor.next)
+        while cursor.next() < end
+            && let Some(block) = self.block_at(cursor.next())
         {
             self.refresh_block(device, budget, entries, block, cursor)?;
         }
@@ -128,25 +157,25 @@ impl<B: DmaBuffer> ShadowTable<B> {
     ///
     /// # Errors
     /// As [`ShadowTable::refresh`].
-    pub(crate) fn share<P: Platform<Buffer = B>>(
+    pub(crate) fn share(
         &mut self,
-        device: &mut Device<P>,
+        device: &mut impl Hardware<B>,
         budget: &mut Budget,
         cursor: &mut Cursor,
         shared: Shared,
     ) -> Result<(), Unfinished> {
-        while let Some(block) = self.block_at(cursor.next) {
+        while let Some(block) = self.block_at(cursor.next()) {
             budget.charge(budget::BLOCK)?;
             if self.is_two_level() {
                 self.set_shared(block, shared);
-                cursor.next = next_block(block);
+                *cursor = Cursor::at(next_block(block));
             } else {
                 // Group by group, as entries of the host. The table may end within one.
-                let count = self.group(cursor.next, next_block(block));
+                let count = self.group(cursor.next(), next_block(block));
                 let ste = self.shared_ste(shared);
                 budget.charge(budget::ENTRY.saturating_mul(GROUP_U32))?;
-                self.update(device, budget, low32(cursor.next), [ste; GROUP].get(..count).unwrap_or(&[]))?;
-                cursor.next = cursor.next.saturating_add(u64::from(GROUP_U32));
+                self.update(device, budget, low32(cursor.next()), [ste; GROUP].get(..count).unwrap_or(&[]))?;
+                *cursor = cursor.after_group(false);
             }
         }
         Ok(())
@@ -156,24 +185,19 @@ impl<B: DmaBuffer> ShadowTable<B> {
     ///
     /// # Errors
     /// The SMMU is failed.
-    pub(crate) fn invalidate<P: Platform<Buffer = B>>(
-        &mut self,
-        device: &mut Device<P>,
-        command: Command,
-    ) -> Result<(), SmmuError> {
+    pub(crate) fn invalidate(&mut self, device: &mut impl Hardware<B>, command: Command) -> Result<(), SmmuError> {
         self.cfgi_pending = true;
         device.push(command)?;
         Ok(())
     }
 
-    /// Queues an invalidation of the configuration of every stream.
-    ///
-    /// # Errors
-    /// The SMMU is failed.
-    pub(crate) fn invalidate_all<P: Platform<Buffer = B>>(&mut self, device: &mut Device<P>) -> Result<(), SmmuError> {
+    /// Invalidates the configuration of every stream; complete when it returns.
+    fn invalidate_all(&mut self, device: &mut impl Hardware<B>) -> Result<(), SmmuError> {
         self.cfgi_pending = true;
         device.push(Command::CfgiAll)?;
         self.cover(None);
+        device.sync()?;
+        self.synchronised();
         Ok(())
     }
 
@@ -189,29 +213,28 @@ impl<B: DmaBuffer> ShadowTable<B> {
     }
 
     /// Refreshes a block from `cursor` on: one group of a private one, another as a whole.
-    fn refresh_block<P: Platform<Buffer = B>>(
+    fn refresh_block(
         &mut self,
-        device: &mut Device<P>,
+        device: &mut impl Hardware<B>,
         budget: &mut Budget,
         entries: &mut impl Entries,
         block: u32,
         cursor: &mut Cursor,
     ) -> Result<(), Unfinished> {
         // One command at most, besides those that are synchronised one by one.
-        budget.charge(budget::BLOCK.max(device.command_cost()))?;
+        budget.charge(budget::BLOCK.max(device.costs().command))?;
         let end = next_block(block).min(self.streams());
         if !self.is_private(block) {
             self.prepare_block(device, budget, entries, block)?;
             *cursor = Cursor::at(end);
             return Ok(());
         }
-        let count = self.group(cursor.next, end);
-        let group = entries.group(budget, low32(cursor.next), count)?;
-        self.update(device, budget, low32(cursor.next), group.targets.get(..count).unwrap_or(&[]))?;
-        cursor.mapped |= group.mapped;
-        cursor.next = cursor.next.saturating_add(u64::from(GROUP_U32));
-        if cursor.next >= end {
-            if !cursor.mapped {
+        let count = self.group(cursor.next(), end);
+        let group = entries.group(budget, low32(cursor.next()), count)?;
+        self.update(device, budget, low32(cursor.next()), group.targets.get(..count).unwrap_or(&[]))?;
+        *cursor = cursor.after_group(group.mapped);
+        if cursor.next() >= end {
+            if !cursor.mapped() {
                 self.detach_block(device, block)?;
             }
             *cursor = Cursor::at(end);
@@ -220,9 +243,9 @@ impl<B: DmaBuffer> ShadowTable<B> {
     }
 
     /// Allocates a private table with the host's entries for a block, if there are any.
-    fn prepare_block<P: Platform<Buffer = B>>(
+    fn prepare_block(
         &mut self,
-        device: &mut Device<P>,
+        device: &mut impl Hardware<B>,
         budget: &mut Budget,
         entries: &mut impl Entries,
         block: u32,
@@ -260,18 +283,14 @@ impl<B: DmaBuffer> ShadowTable<B> {
     }
 
     /// Nothing of the block is mapped, or there is no memory for it.
-    fn detach_block<P: Platform<Buffer = B>>(&mut self, device: &mut Device<P>, block: u32) -> Result<(), SmmuError> {
+    fn detach_block(&mut self, device: &mut impl Hardware<B>, block: u32) -> Result<(), SmmuError> {
         if self.is_two_level() && self.set_shared(block, Shared::None) {
             self.invalidate_block(device, block)?;
         }
         Ok(())
     }
 
-    fn invalidate_block<P: Platform<Buffer = B>>(
-        &mut self,
-        device: &mut Device<P>,
-        block: u32,
-    ) -> Result<(), SmmuError> {
+    fn invalidate_block(&mut self, device: &mut impl Hardware<B>, block: u32) -> Result<(), SmmuError> {
         self.cfgi_pending = true;
         device.push(Command::CfgiSteRange { sid: block << SPLIT, range: SPLIT - 1 })?;
         self.cover(Some(block));
@@ -280,13 +299,9 @@ impl<B: DmaBuffer> ShadowTable<B> {
 
     /// Completes the invalidations that are queued: a store before this one must be complete everywhere.
     #[inline]
-    fn before_store<P: Platform<Buffer = B>>(
-        &mut self,
-        device: &mut Device<P>,
-        budget: &mut Budget,
-    ) -> Result<(), Unfinished> {
+    fn before_store(&mut self, device: &mut impl Hardware<B>, budget: &mut Budget) -> Result<(), Unfinished> {
         if self.cfgi_pending {
-            budget.charge(device.sync_cost())?;
+            budget.charge(device.costs().sync)?;
             device.sync()?;
             self.synchronised();
         }
@@ -294,9 +309,9 @@ impl<B: DmaBuffer> ShadowTable<B> {
     }
 
     /// Updates consecutive live entries, one store per entry between two synchronised invalidations.
-    fn update<P: Platform<Buffer = B>>(
+    fn update(
         &mut self,
-        device: &mut Device<P>,
+        device: &mut impl Hardware<B>,
         budget: &mut Budget,
         first: u32,
         targets: &[Ste],

@@ -1,0 +1,117 @@
+//! Hardware's fault records: counted, logged and handed on. Whom they are for the device does not know: it asks [`Sink`].
+
+use super::Device;
+use super::evtq::Overflow;
+use crate::error::SmmuError;
+use crate::fault::FaultRecord;
+use crate::platform::Platform;
+use crate::smmu::budget::{self, Budget};
+use crate::spec::get32;
+use crate::spec::registers::{self as reg, gerror::Gerror, queue_index};
+use crate::stats::bump;
+
+/// Where records go.
+pub(crate) trait Sink {
+    /// Hardware wrote `record`.
+    fn record(&mut self, budget: &mut Budget, record: &FaultRecord);
+    /// Hardware dropped records.
+    fn lost(&mut self);
+}
+
+/// What is left in hardware's queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Left {
+    /// Nothing.
+    Nothing,
+    /// Records, for which hardware raises no interrupt.
+    Records,
+}
+
+/// What hardware's event queue holds, at one point in time.
+struct Records {
+    /// SMMU_EVENTQ_PROD.
+    prod: u32,
+    /// Index after the last of them.
+    end: u32,
+    /// Whether records were lost because a write of hardware to the queue was aborted.
+    lost: Overflow,
+}
+
+impl<P: Platform> Device<P> {
+    /// Takes hardware's records one by one, as far as the budget goes; at most one queue of them.
+    pub(crate) fn drain(&mut self, budget: &mut Budget, sink: &mut impl Sink) -> Left {
+        if self.failed.is_some() {
+            return Left::Nothing;
+        }
+        let mut left = budget::MOST_EVENTS;
+        loop {
+            let records = self.records();
+            if records.lost == Overflow::Happened {
+                sink.lost();
+            }
+            let mut took = false;
+            // Charged before a record is taken: it may need both levels of the host's table, and the host's queue.
+            while left > 0 && self.evtq.holds(records.end) && budget.covers(budget::RECORD) {
+                let charged = budget.charge(budget::EVENT);
+                let Some(record) = self.take_record(&records).filter(|_| charged.is_ok()) else { break };
+                left = left.saturating_sub(1);
+                took = true;
+                sink.record(budget, &record);
+            }
+            let remain = self.evtq.holds(records.end);
+            if !took && !remain && !self.has_overflowed(&records) {
+                return Left::Nothing;
+            }
+            if self.free_records(&records) == Overflow::Happened {
+                sink.lost();
+            }
+            if remain || left == 0 {
+                return Left::Records;
+            }
+        }
+    }
+
+    /// Reads which records hardware has written. An active error stops hardware's queue and its interrupt, so it is acknowledged
+    /// first [S 7.2.1]. Errors of the command queue are handled where it is waited for; MSIs are never configured.
+    fn records(&mut self) -> Records {
+        let gerrorn = self.hw.read32(reg::GERRORN);
+        let active = Gerror::from_bits_truncate(self.hw.read32(reg::GERROR) ^ gerrorn);
+        if active.contains(Gerror::SFM_ERR) {
+            self.fail(SmmuError::ServiceFailure);
+        }
+        let acknowledged = active & Gerror::EVENTQ_ABT_ERR;
+        let lost = if acknowledged.is_empty() { Overflow::None } else { Overflow::Happened };
+        if lost == Overflow::Happened {
+            self.hw.write32(reg::GERRORN, gerrorn ^ acknowledged.bits());
+            bump(&mut self.stats.event_overflows);
+        }
+        let prod = self.evtq.prod(&self.hw);
+        // Orders the read of PROD before the reads of the records that it announced.
+        self.hw.dsb();
+        Records { prod, end: self.evtq.index(prod), lost }
+    }
+
+    /// Takes the next record, counts it and logs it.
+    fn take_record(&mut self, records: &Records) -> Option<FaultRecord> {
+        let record = FaultRecord::decode(self.evtq.pop(records.end)?);
+        bump(&mut self.stats.faults);
+        if !self.faults.push(record) {
+            bump(&mut self.stats.faults_not_logged);
+        }
+        Some(record)
+    }
+
+    /// Whether hardware has dropped records that were not reported yet.
+    fn has_overflowed(&self, records: &Records) -> bool {
+        get32(queue_index::OVERFLOW, records.prod) != self.evtq.acknowledged()
+    }
+
+    /// Frees the slots of the records that were taken. Returns whether hardware has dropped records.
+    fn free_records(&mut self, records: &Records) -> Overflow {
+        let overflow = self.evtq.publish(&self.hw, records.prod);
+        if overflow == Overflow::Happened {
+            bump(&mut self.stats.event_overflows);
+        }
+        overflow
+    }
+}
