@@ -8,6 +8,8 @@ pub mod budget;
 mod carry;
 mod device;
 pub mod emul;
+#[cfg(test)]
+mod fake;
 mod index;
 pub mod shadow;
 mod ste;

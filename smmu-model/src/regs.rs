@@ -180,9 +180,7 @@ impl Model {
     }
 
     fn set32(&mut self, offset: u32, value: u32) {
-        let msi = self.config().msi;
         let cr0 = self.regs.cr0;
-        let irq = self.regs.irq_ctrl;
         match offset {
             r::CR0 => self.set_cr0(value),
             r::CR1 => {
@@ -196,15 +194,6 @@ impl Model {
             r::GBPA => self.set_gbpa(value),
             r::IRQ_CTRL => self.set_irq_ctrl(value),
             r::GERRORN => self.set_gerrorn(value),
-            0x68 | 0x6c if msi => self.guard(offset, irq.maybe(r::IRQ_GERROR), |g| {
-                g.gerror_irq.address = half_of(g.gerror_irq.address, offset, value) & ADDR & !3;
-            }),
-            r::GERROR_IRQ_CFG1 if msi => {
-                self.guard(offset, irq.maybe(r::IRQ_GERROR), |g| g.gerror_irq.data = value);
-            }
-            r::GERROR_IRQ_CFG2 if msi => {
-                self.guard(offset, irq.maybe(r::IRQ_GERROR), |g| g.gerror_irq.attributes = value & 0x3f);
-            }
             0x80 | 0x84 => {
                 self.guard(offset, cr0.maybe(r::CR0_SMMUEN), |g| {
                     g.strtab_base = half_of(g.strtab_base, offset, value);
@@ -225,6 +214,31 @@ impl Model {
             0xa0 | 0xa4 => self.guard(offset, cr0.maybe(r::CR0_EVENTQEN), |g| {
                 g.eventq_base = half_of(g.eventq_base, offset, value);
             }),
+            r::EVENTQ_PROD => {
+                self.guard(offset, cr0.maybe(r::CR0_EVENTQEN), |g| g.eventq_prod = value & 0x800f_ffff);
+            }
+            r::EVENTQ_CONS => {
+                self.regs.eventq_cons = value & 0x800f_ffff;
+                self.check_output_index(self.regs.eventq_base, self.regs.eventq_prod, value);
+            }
+            _ => self.set_irq_cfg(offset, value),
+        }
+    }
+
+    /// MSI configuration, and what belongs to the PRI queue.
+    fn set_irq_cfg(&mut self, offset: u32, value: u32) {
+        let msi = self.config().msi;
+        let irq = self.regs.irq_ctrl;
+        match offset {
+            0x68 | 0x6c if msi => self.guard(offset, irq.maybe(r::IRQ_GERROR), |g| {
+                g.gerror_irq.address = half_of(g.gerror_irq.address, offset, value) & ADDR & !3;
+            }),
+            r::GERROR_IRQ_CFG1 if msi => {
+                self.guard(offset, irq.maybe(r::IRQ_GERROR), |g| g.gerror_irq.data = value);
+            }
+            r::GERROR_IRQ_CFG2 if msi => {
+                self.guard(offset, irq.maybe(r::IRQ_GERROR), |g| g.gerror_irq.attributes = value & 0x3f);
+            }
             0xb0 | 0xb4 if msi => self.guard(offset, irq.maybe(r::IRQ_EVENTQ), |g| {
                 g.eventq_irq.address = half_of(g.eventq_irq.address, offset, value) & ADDR & !3;
             }),
@@ -234,9 +248,6 @@ impl Model {
             r::EVENTQ_IRQ_CFG2 if msi => {
                 self.guard(offset, irq.maybe(r::IRQ_EVENTQ), |g| g.eventq_irq.attributes = value & 0x3f);
             }
-            0xc0 | 0xc4 if self.config().pri => self.guard(offset, cr0.maybe(r::CR0_PRIQEN), |g| {
-                g.priq_base = half_of(g.priq_base, offset, value);
-            }),
             0xd0 | 0xd4 if msi && self.config().pri => self.guard(offset, irq.maybe(r::IRQ_PRIQ), |g| {
                 g.priq_irq.address = half_of(g.priq_irq.address, offset, value) & ADDR & !3;
             }),
@@ -246,17 +257,21 @@ impl Model {
             r::PRIQ_IRQ_CFG2 if self.config().pri => {
                 self.guard(offset, irq.maybe(r::IRQ_PRIQ), |g| g.priq_irq.attributes = value);
             }
-            r::EVENTQ_PROD => {
-                self.guard(offset, cr0.maybe(r::CR0_EVENTQEN), |g| g.eventq_prod = value & 0x800f_ffff);
-            }
-            r::EVENTQ_CONS => {
-                self.regs.eventq_cons = value & 0x800f_ffff;
-                self.check_output_index(self.regs.eventq_base, self.regs.eventq_prod, value);
-            }
-            r::PRIQ_PROD if self.config().pri => {
+            _ if self.config().pri => self.set_priq(offset, value),
+            _ => {}
+        }
+    }
+
+    fn set_priq(&mut self, offset: u32, value: u32) {
+        let cr0 = self.regs.cr0;
+        match offset {
+            0xc0 | 0xc4 => self.guard(offset, cr0.maybe(r::CR0_PRIQEN), |g| {
+                g.priq_base = half_of(g.priq_base, offset, value);
+            }),
+            r::PRIQ_PROD => {
                 self.guard(offset, cr0.maybe(r::CR0_PRIQEN), |g| g.priq_prod = value & 0x800f_ffff);
             }
-            r::PRIQ_CONS if self.config().pri => {
+            r::PRIQ_CONS => {
                 self.regs.priq_cons = value & 0x800f_ffff;
                 self.check_output_index(self.regs.priq_base, self.regs.priq_prod, value);
             }

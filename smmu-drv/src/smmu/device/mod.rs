@@ -1,5 +1,9 @@
 //! The device: registers, command queue and event queue of the SMMU itself. It knows no host.
 //!
+//! Its interface: `take_over`, `is_alive` and `recover`; commands by `push`, `separate`, `submit`, `sync`, and their `costs`;
+//! `tlb_invalidate`; `set_irq_ctrl`; records by `drain` to a [`Sink`], with `mark_records` and `is_past_mark`; `wait_again` and
+//! `disable` before power-off; the fault log and counters.
+//!
 //! Every function is bounded in time. A device that does not complete what it was asked within its bound is failed, for good:
 //! from then on every function that needs it returns the same error at once.
 
@@ -306,3 +310,6 @@ fn smmu_error(error: CmdqError) -> SmmuError {
         CmdqError::ServiceFailure => SmmuError::ServiceFailure,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -117,13 +117,7 @@ pub fn decide(raw: RawCmd, view: &CommandView) -> Decision {
         return Decision::Illegal;
     };
     match opcode {
-        Opcode::PrefetchConfig | Opcode::PrefetchAddr => {
-            if secure(word0) {
-                Decision::Illegal
-            } else {
-                Decision::Drop
-            }
-        }
+        Opcode::PrefetchConfig | Opcode::PrefetchAddr => prefetch(word0),
         Opcode::CfgiSte => cfgi_ste(word0, word1, view),
         Opcode::CfgiSteRange => cfgi_range(word0, word1, view),
         Opcode::CfgiCd => cfgi_cd(word0, word1, view),
@@ -190,6 +184,10 @@ enum Stream {
 
 fn secure(word0: u64) -> bool {
     get64(cmd::SSEC, word0) == 1
+}
+
+fn prefetch(word0: u64) -> Decision {
+    if secure(word0) { Decision::Illegal } else { Decision::Drop }
 }
 
 fn exceeds(value: u64, bits: u32) -> bool {

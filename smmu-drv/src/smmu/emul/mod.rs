@@ -2,6 +2,11 @@
 //!
 //! It knows neither the device nor the shadow table. What has to be done to them is returned: an `Effect` of a store, a
 //! `Step` of a command, a set of interrupts.
+//!
+//! Its interface: `load`, `load_eventq`; `store`, `stores` and `write_register`; `begin_commands`, `next_command` and `complete`,
+//! with what becomes of a step (`step_back`, `refresh_block_of`, `retry_entry`, `save_refresh`, `end_refresh`, `raise_cerror`);
+//! `change` of what all streams do and its progress; a `Source` of checked entries, which takes records as well; interrupts to
+//! raise; `fail` and `quiesce`.
 
 mod access;
 mod audit;
@@ -165,3 +170,6 @@ impl<C> VirtualSmmu<C> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

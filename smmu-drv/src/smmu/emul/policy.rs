@@ -154,3 +154,6 @@ fn alignment(fmt: u64, cdmax: u64) -> u64 {
     };
     1_u64.checked_shl(log2).map_or(u64::MAX, |size| size.wrapping_sub(1))
 }
+
+#[cfg(test)]
+mod tests;

@@ -53,3 +53,6 @@ impl Ste {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,9 @@
 //! The shadow stream table: the only one that hardware reads. It takes checked entries, and knows no register of the host.
 //!
+//! Its interface: `base` and `cfg` for hardware; `enter` one entry, `refresh` a range from `Entries`, `share` one entry by all
+//! and `finish`, or `abort_all`; `invalidate`; `synchronised` when a CMD_SYNC of others completed, `forgotten` when hardware was
+//! programmed again; `audit`. Commands go to a `Hardware`.
+//!
 //! Where hardware has 2-level tables, level 1 covers every StreamID from the start and level-2 tables come and go: one shared
 //! table of stage-2-only entries is used while the host has translation off, one of abort entries while it aborts everything,
 //! and private ones are allocated as the host's table gets entries. A table that hardware may still have cached is condemned

@@ -1,167 +1,346 @@
-//! The two pure functions of the STE policy: the check of an entry, and the order of its update.
+//! The shadow table alone: entries that a test checked, memory and hardware that keep what is done to them.
 
-use super::change::{Step, next_step};
-use super::*;
-use crate::features::{Coherency, IdRegisters};
-use crate::smmu::emul::ids::{HostIds, MsiAdvert};
-use crate::smmu::emul::policy::{SteRules, Verdict};
-use crate::spec::ste::{dw0, dw1};
-use crate::spec::{get64, mask64, put64};
+use std::collections::BTreeMap;
 use std::vec::Vec;
 
-/// 2-level CD tables, `ssid_bits`, stall, attribute overrides: bits as in IDR0 and IDR1.
-fn rules(idr0_extra: u32, ssid_bits: u32, types_ovr: u32) -> SteRules {
-    let ids = IdRegisters {
-        idr0: 0x0d44_101b & !(1 << 19) & !(3 << 24) | idr0_extra,
-        idr1: 16 | ssid_bits << 6 | 8 << 16 | 8 << 21 | types_ovr << 27,
-        idr3: 1 << 10,
-        idr5: 0x74,
-        iidr: 0,
-        aidr: 0,
-    };
-    let features = Features::decode(ids, Coherency::Coherent);
-    SteRules::new(&features, &HostIds::new(&features, MsiAdvert::WhenCoherent, 40))
+use io_pgtable::Pa;
+
+use super::audit::StrtabFinding;
+use super::*;
+use crate::command::{Command, Depth};
+use crate::error::SmmuError;
+use crate::smmu::budget::{self, Budget, Unfinished};
+use crate::smmu::fake::{Block, Did, Machine, Queue, SID_BITS, features};
+use crate::smmu::ste::{Group, Judged};
+use crate::smmu::stream::{Cursor, GROUP};
+use crate::spec::registers::idr0;
+use crate::spec::ste::{dw0, dw1, l1std};
+use crate::spec::{get32, get64};
+use crate::stage2::Stage2Cfg;
+
+const FIXED: Fixed = Fixed { dw1: 0 };
+const ST_LINEAR: u32 = 0;
+
+fn words() -> Stage2Words {
+    let cfg = Stage2Cfg { ttb: Pa(0x4000), t0sz: 24, sl0: 1, irgn: 1, orgn: 1, sh: 3, tg: 0, ps: 2, vmid: 7 };
+    Stage2Words::new(&cfg)
 }
 
-const CD2L: u32 = 1 << 19;
-const NO_STALL: u32 = 1 << 24;
-/// S1ContextPtr beyond 40 bits.
-const BEYOND: u64 = 0xff_ff00_0000_0000;
+/// A table in which every stream has `initial`, and hardware for it; nothing is in the log.
+fn table(st_level: u32, initial: Shared) -> (ShadowTable<Block>, Queue) {
+    let machine = Machine::new();
+    let table = ShadowTable::new(&machine, &features(st_level), words(), FIXED, initial).unwrap();
+    machine.did();
+    (table, Queue::new(&machine))
+}
 
-fn legal(rules: &SteRules, word0: u64, word1: u64) -> Option<Ste> {
-    match rules.judge(word0, word1) {
-        Verdict::Legal(ste) => Some(ste),
-        Verdict::Invalid | Verdict::Illegal => None,
+/// Two levels, no descriptor.
+fn empty() -> (ShadowTable<Block>, Queue) {
+    table(idr0::ST_TWO_LEVEL, Shared::None)
+}
+
+/// A stage-1 entry with this context descriptor table and these attributes.
+fn nested(pointer: u64, dss: u64) -> Ste {
+    Ste { dw0: put64(dw0::V, 1) | put64(dw0::CONFIG, dw0::CONFIG_NESTED) | pointer, dw1: put64(dw1::S1DSS, dss) }
+}
+
+/// Where the entry of `sid` is in memory, as hardware finds it from the two registers.
+fn address(table: &ShadowTable<Block>, machine: &Machine, sid: u64) -> Option<u64> {
+    let base = table.base() & mask64(strtab_base::ADDR);
+    if get32(strtab_base_cfg::FMT, table.cfg()) == strtab_base_cfg::LINEAR {
+        return Some(base + sid * 64);
+    }
+    let split = get32(strtab_base_cfg::SPLIT, table.cfg());
+    let descriptor = machine.word(base + (sid >> split) * 8);
+    let entries = (1 << get64(l1std::SPAN, descriptor)) / 2;
+    let within = sid & ((1 << split) - 1);
+    (within < entries).then(|| (descriptor & mask64(l1std::L2PTR)) + within * 64)
+}
+
+/// The entry that hardware finds for `sid`: its first four words; `None` for C_BAD_STREAMID.
+fn seen(table: &ShadowTable<Block>, machine: &Machine, sid: u64) -> Option<[u64; 4]> {
+    let at = address(table, machine, sid)?;
+    Some([0, 8, 16, 24].map(|word| machine.word(at + word)))
+}
+
+fn full(ste: Ste) -> Option<[u64; 4]> {
+    Some([ste.dw0, ste.dw1, words().dw2, words().dw3])
+}
+
+/// Checked entries, by StreamID.
+#[derive(Default)]
+struct Host(BTreeMap<u32, Ste>);
+
+impl Entries for Host {
+    fn group(&mut self, budget: &mut Budget, sid: u32, count: usize) -> Result<Group, Unfinished> {
+        budget.charge(budget::ENTRY * u32::try_from(count).unwrap())?;
+        let mut group = Group { targets: [FIXED.invalid(); GROUP], mapped: false, until: 0 };
+        for (at, target) in (sid..).zip(group.targets.iter_mut()).take(count) {
+            if let Some(ste) = self.0.get(&at) {
+                *target = *ste;
+                group.mapped = true;
+            }
+        }
+        Ok(group)
     }
 }
 
+/// Refreshes everything, trap by trap; returns how many it took.
+fn refresh(table: &mut ShadowTable<Block>, queue: &mut Queue, host: &mut Host) -> usize {
+    let mut cursor = Cursor::at(0);
+    for trap in 1..20 {
+        let mut budget = Budget::for_one_trap();
+        match table.refresh(queue, &mut budget, host, &mut cursor, u64::MAX) {
+            Ok(()) => return trap,
+            Err(unfinished) => assert_eq!(unfinished, Unfinished::Budget),
+        }
+    }
+    panic!("it does not end");
+}
+
+/// A table in which stream 5 has `ste`, and nothing is pending.
+fn with(ste: Ste) -> (ShadowTable<Block>, Queue) {
+    let (mut table, mut queue) = empty();
+    refresh(&mut table, &mut queue, &mut Host(BTreeMap::from([(5, ste)])));
+    table.synchronised();
+    queue.machine.did();
+    (table, queue)
+}
+
+fn enter(table: &mut ShadowTable<Block>, queue: &mut Queue, sid: u32, ste: Ste) -> Result<Entered, Unfinished> {
+    table.enter(queue, &mut Budget::for_one_trap(), sid, Depth::Leaf, Judged::Entry(ste))
+}
+
 #[test]
-fn t16_t17_every_config_becomes_what_a_stage_1_only_smmu_would_do_under_stage_2() {
-    let rules = rules(NO_STALL, 0, 0);
-    for host1 in [0, !mask64(dw1::S1STALLD)] {
-        for config in 0..8 {
-            let host0 = !(mask64(dw0::CONFIG) | BEYOND) | put64(dw0::CONFIG, config);
-            let seen = legal(&rules, host0, host1).map(|ste| (get64(dw0::V, ste.dw0), get64(dw0::CONFIG, ste.dw0)));
-            let expected = match config {
-                0..=3 => Some((1, 0)),
-                4 => Some((1, 6)),
-                5 => Some((1, 7)),
-                _ => None,
-            };
-            assert_eq!(seen, expected, "config {config}");
-            assert_eq!(rules.judge(host0 & !1, host1), Verdict::Invalid);
-            // A pointer beyond OAS matters where stage 1 is on.
-            let beyond = legal(&rules, host0 | BEYOND, host1).is_some();
-            assert_eq!(beyond, config < 5, "config {config}");
+fn every_stream_begins_with_what_the_table_is_made_with() {
+    for st_level in [ST_LINEAR, idr0::ST_TWO_LEVEL] {
+        for (initial, expected) in [
+            (Shared::Stage2, full(FIXED.stage2())),
+            (Shared::Abort, full(FIXED.abort())),
+            (Shared::None, if st_level == ST_LINEAR { full(FIXED.invalid()) } else { None }),
+        ] {
+            let (table, queue) = table(st_level, initial);
+            assert_eq!(get32(strtab_base_cfg::LOG2SIZE, table.cfg()), SID_BITS);
+            for sid in 0..1 << SID_BITS {
+                assert_eq!(seen(&table, &queue.machine, sid), expected, "{initial:?} {sid}");
+            }
+            assert_eq!(table.audit(), Ok(()));
         }
     }
 }
 
 #[test]
-fn t16_no_field_of_stage_2_ats_el2_or_attributes_survives() {
-    for (idr0, ssid, ovr) in [(NO_STALL, 0, 0), (CD2L, 8, 1), (CD2L | NO_STALL, 20, 0)] {
-        let rules = rules(idr0, ssid, ovr);
-        for config in [0, 4, 5] {
-            let host0 = put64(dw0::V, 1) | put64(dw0::CONFIG, config) | mask64(dw0::S1CONTEXTPTR) & !BEYOND;
-            let host1 = !mask64(dw1::S1STALLD);
-            let ste = legal(&rules, host0, host1).unwrap();
-            for field in [dw1::EATS, dw1::STRW, dw1::S2FWB, dw1::MTCFG, dw1::DRE, dw1::DCP, dw1::CONT, dw1::PPAR] {
-                assert_eq!(get64(field, ste.dw1), 0);
-            }
-            assert_eq!(get64(dw1::SHCFG, ste.dw1), u64::from(ovr), "use incoming where it can be said");
-            let stall_off = u64::from(config == 5 && idr0 & NO_STALL == 0);
-            assert_eq!(get64(dw1::S1STALLD, ste.dw1), stall_off);
-            assert_eq!(ste.dw0 & !(mask64(dw0::V) | mask64(dw0::CONFIG) | 0xff_ffff_ffc0), 0, "OAS is 40 bits");
+fn without_memory_there_is_no_table_and_nothing_is_kept() {
+    for st_level in [ST_LINEAR, idr0::ST_TWO_LEVEL] {
+        let machine = Machine::new();
+        let needed = {
+            let _table = ShadowTable::new(&machine, &features(st_level), words(), FIXED, Shared::Abort).unwrap();
+            machine.live()
+        };
+        for allowed in 0..needed {
+            machine.allow(allowed);
+            let made = ShadowTable::new(&machine, &features(st_level), words(), FIXED, Shared::Abort);
+            assert_eq!((made.err(), machine.live()), (Some(NoMemory), 0), "{allowed}");
         }
     }
 }
 
 #[test]
-fn substream_fields_follow_the_view() {
-    let nested = |fmt: u64, cdmax: u64| {
-        put64(dw0::V, 1) | put64(dw0::CONFIG, 5) | put64(dw0::S1FMT, fmt) | put64(dw0::S1CDMAX, cdmax) | 0xff_ffff_ffc0
-    };
-    // No substreams: S1CDMax, S1Fmt and S1DSS are ignored (and QEMU refuses them).
-    let none = rules(NO_STALL, 0, 0);
-    let ste = legal(&none, nested(2, 31), 3).unwrap();
-    assert_eq!((get64(dw0::S1CDMAX, ste.dw0), get64(dw0::S1FMT, ste.dw0), get64(dw1::S1DSS, ste.dw1)), (0, 0, 0));
-    assert_eq!(ste.dw0 & mask64(dw0::S1CONTEXTPTR), 0xff_ffff_ffc0);
-    // Linear only.
-    let linear = rules(NO_STALL, 8, 0);
-    assert!(legal(&linear, nested(1, 4), 0).is_none());
-    assert!(legal(&linear, nested(1, 0), 0).is_some());
-    assert!(legal(&linear, nested(0, 9), 0).is_none(), "more than SSIDSIZE");
-    assert_eq!(legal(&linear, nested(0, 8), 0).unwrap().dw0 & 0xff_ffff_ffc0, 0xff_ffff_c000, "2^8 CDs of 64 bytes");
-    // 2-level.
-    let both = rules(NO_STALL | CD2L, 20, 0);
-    for (fmt, cdmax, aligned) in [(1, 6, 6), (1, 9, 6), (1, 10, 7), (1, 20, 17), (2, 13, 6), (2, 14, 7), (2, 20, 13)] {
-        let ste = legal(&both, nested(fmt, cdmax), 2).unwrap();
-        assert_eq!(get64(dw0::S1FMT, ste.dw0), fmt);
-        let expected = 0xff_ffff_ffc0 >> aligned << aligned;
-        assert_eq!(ste.dw0 & mask64(dw0::S1CONTEXTPTR), expected, "{fmt} {cdmax}");
-        assert_eq!(get64(dw1::S1DSS, ste.dw1), 2);
-    }
-    // Reserved values behave as the architecture says.
-    let ste = legal(&both, nested(3, 5), 3 | 1 << 6).unwrap();
-    assert_eq!((get64(dw0::S1FMT, ste.dw0), ste.dw1 & 0xff), (0, 0));
-    // Stall.
-    assert_eq!(both.judge(nested(0, 0), mask64(dw1::S1STALLD)), Verdict::Illegal);
+fn two_words_that_matter_change_through_an_abort() {
+    let (old, new) = (nested(0x1000, 0), nested(0x2000, 1));
+    let (mut table, mut queue) = with(old);
+    let at = address(&table, &queue.machine, 5).unwrap();
+    assert_eq!(enter(&mut table, &mut queue, 5, new), Ok(Entered::Done));
+    let invalidation = Did::Push(Command::CfgiSte { sid: 5, depth: Depth::Leaf });
+    assert_eq!(
+        queue.machine.did(),
+        [
+            Did::Store(at, FIXED.abort().dw0),
+            invalidation,
+            Did::Sync,
+            Did::Store(at + 8, new.dw1),
+            invalidation,
+            Did::Sync,
+            Did::Store(at, new.dw0),
+            invalidation,
+            // The host's own, whose CMD_SYNC completes both.
+            invalidation,
+        ]
+    );
+    assert_eq!(seen(&table, &queue.machine, 5), full(new));
 }
 
-/// What hardware does with an entry: unused fields have no effect.
-fn behaviour(ste: Ste) -> (u64, u64) {
-    if get64(dw0::V, ste.dw0) == 0 {
-        return (0, 0);
+#[test]
+fn an_entry_becomes_valid_last() {
+    let new = nested(0x2000, 1);
+    for old in [FIXED.invalid(), FIXED.abort()] {
+        let (mut table, mut queue) = with(old);
+        let at = address(&table, &queue.machine, 5).unwrap();
+        enter(&mut table, &mut queue, 5, new).unwrap();
+        let stores: Vec<_> = queue.machine.did().into_iter().filter(|did| matches!(did, Did::Store(..))).collect();
+        assert_eq!(stores, [Did::Store(at + 8, new.dw1), Did::Store(at, new.dw0)]);
     }
-    match get64(dw0::CONFIG, ste.dw0) {
-        6 => (put64(dw0::CONFIG, 6) | 1, ste.dw1 & (mask64(dw1::MEV) | mask64(dw1::SHCFG))),
-        7 => (ste.dw0, ste.dw1),
-        _ => (1, 0),
+    // The other way one store is enough: dword 1 no longer matters.
+    let (mut table, mut queue) = with(new);
+    let at = address(&table, &queue.machine, 5).unwrap();
+    enter(&mut table, &mut queue, 5, FIXED.invalid()).unwrap();
+    let invalidation = Did::Push(Command::CfgiSte { sid: 5, depth: Depth::Leaf });
+    assert_eq!(queue.machine.did(), [Did::Store(at, 0), invalidation]);
+}
+
+#[test]
+fn a_store_waits_for_the_invalidation_of_the_one_before_it() {
+    let (mut table, mut queue) = with(FIXED.stage2());
+    enter(&mut table, &mut queue, 5, FIXED.abort()).unwrap();
+    queue.machine.did();
+    enter(&mut table, &mut queue, 5, FIXED.stage2()).unwrap();
+    assert_eq!(queue.machine.did().first(), Some(&Did::Sync));
+    // Not if it is complete already.
+    table.synchronised();
+    enter(&mut table, &mut queue, 5, FIXED.abort()).unwrap();
+    assert!(matches!(queue.machine.did()[..], [Did::Store(..), Did::Push(_)]));
+}
+
+#[test]
+fn a_table_is_complete_before_its_descriptor_is_stored() {
+    let (mut table, mut queue) = empty();
+    let mut host = Host(BTreeMap::from([(0x105, nested(0x1000, 1))]));
+    refresh(&mut table, &mut queue, &mut host);
+    let did = queue.machine.did();
+    let l1 = table.base() & mask64(strtab_base::ADDR);
+    let linked = did.iter().position(|did| matches!(did, Did::Store(at, _) if *at == l1 + 8)).unwrap();
+    let barrier = did.iter().rposition(|did| *did == Did::Dsb).unwrap();
+    let filled = address(&table, &queue.machine, 0x100).unwrap()..address(&table, &queue.machine, 0x1ff).unwrap() + 64;
+    let last = did.iter().rposition(|did| matches!(did, Did::Store(at, _) if filled.contains(at))).unwrap();
+    assert!(last < barrier && barrier < linked, "{last} {barrier} {linked}");
+    let invalidation = Did::Push(Command::CfgiSteRange { sid: 0x100, range: 7 });
+    assert_eq!(did.get(linked + 1..), Some(&[invalidation][..]));
+    assert_eq!(seen(&table, &queue.machine, 0x105), full(nested(0x1000, 1)));
+    assert_eq!(seen(&table, &queue.machine, 0x104), full(FIXED.invalid()));
+    assert_eq!(seen(&table, &queue.machine, 0x005), None);
+}
+
+#[test]
+fn a_detached_table_is_kept_until_its_invalidation_is_complete() {
+    let (mut table, mut queue) = with(nested(0x1000, 1));
+    let live = queue.machine.live();
+    refresh(&mut table, &mut queue, &mut Host::default());
+    assert_eq!(seen(&table, &queue.machine, 5), None);
+    assert!(queue.machine.did().contains(&Did::Push(Command::CfgiSteRange { sid: 0, range: 7 })));
+    assert_eq!(queue.machine.live(), live, "hardware may have the descriptor cached");
+    table.synchronised();
+    assert_eq!(queue.machine.live(), live - 1);
+    assert_eq!(table.audit(), Ok(()));
+}
+
+#[test]
+fn a_table_whose_invalidation_is_not_queued_yet_outlives_a_sync() {
+    let (mut table, mut queue) = with(nested(0x1000, 1));
+    let live = queue.machine.live();
+    let mut budget = Budget::for_one_trap();
+    assert_eq!(table.share(&mut queue, &mut budget, &mut Cursor::at(0), Shared::Abort), Ok(()));
+    assert_eq!(seen(&table, &queue.machine, 5), full(FIXED.abort()));
+    table.synchronised();
+    assert_eq!(queue.machine.live(), live);
+    queue.machine.did();
+    assert_eq!(table.finish(&mut queue, &mut budget), Ok(()));
+    assert_eq!(queue.machine.did(), [Did::Push(Command::CfgiAll), Did::Sync]);
+    assert_eq!(queue.machine.live(), live - 1);
+}
+
+#[test]
+fn without_memory_the_streams_of_a_block_abort_and_others_stay() {
+    let (mut table, mut queue) = with(nested(0x1000, 1));
+    queue.machine.allow(0);
+    let mut host = Host(BTreeMap::from([(5, nested(0x1000, 1)), (0x100, nested(0x3000, 0))]));
+    refresh(&mut table, &mut queue, &mut host);
+    assert_eq!(seen(&table, &queue.machine, 0x100), None);
+    assert_eq!(seen(&table, &queue.machine, 5), full(nested(0x1000, 1)));
+    assert_eq!((table.no_memory(), table.audit()), (1, Ok(())));
+    // With memory again the same refresh succeeds.
+    queue.machine.allow(1);
+    refresh(&mut table, &mut queue, &mut host);
+    assert_eq!(seen(&table, &queue.machine, 0x100), full(nested(0x3000, 0)));
+}
+
+#[test]
+fn an_entry_without_a_place_asks_for_its_block() {
+    let (mut table, mut queue) = empty();
+    assert_eq!(enter(&mut table, &mut queue, 5, nested(0x1000, 1)), Ok(Entered::NeedsBlock));
+    let (mut table, mut queue) = with(nested(0x1000, 1));
+    let mut budget = Budget::for_one_trap();
+    let gone = table.enter(&mut queue, &mut budget, 5, Depth::Walk, Judged::Unmapped);
+    assert_eq!(gone, Ok(Entered::NeedsBlock));
+    assert_eq!(queue.machine.did(), []);
+    // A linear table has a place for each.
+    let (mut table, mut queue) = self::table(ST_LINEAR, Shared::Stage2);
+    let gone = table.enter(&mut queue, &mut budget, 5, Depth::Walk, Judged::Unmapped);
+    assert_eq!((gone, seen(&table, &queue.machine, 5)), (Ok(Entered::Done), full(FIXED.invalid())));
+}
+
+#[test]
+fn a_refresh_continues_where_the_budget_ended() {
+    let entry = |sid: u32| nested(u64::from(sid + 1) << 12, u64::from(sid & 1));
+    for st_level in [ST_LINEAR, idr0::ST_TWO_LEVEL] {
+        let (mut table, mut queue) = self::table(st_level, Shared::Abort);
+        let mut host = Host((0..1 << SID_BITS).map(|sid| (sid, entry(sid))).collect());
+        let traps = refresh(&mut table, &mut queue, &mut host);
+        assert!(traps > 1, "1024 entries and four tables are more than one trap's work");
+        for sid in 0..1 << SID_BITS {
+            assert_eq!(seen(&table, &queue.machine, sid), full(entry(u32::try_from(sid).unwrap())), "{sid}");
+        }
     }
 }
 
 #[test]
-fn t17_a_change_shows_the_old_or_the_new_entry_and_aborts_only_where_it_must() {
-    let rules = rules(CD2L, 8, 1);
-    let mut entries = Vec::from([rules.fixed().invalid(), rules.fixed().abort(), rules.fixed().stage2()]);
-    for host1 in [0, mask64(dw1::MEV), 0x5 << 2, 3 << 6, 1, mask64(dw1::MEV) | 2] {
-        for host0 in [1 | 4 << 1, 1 | 5 << 1 | 0x1000, 1 | 5 << 1 | 0x2000 | 3 << 59] {
-            entries.push(legal(&rules, host0, host1).unwrap());
+fn a_failed_smmu_ends_a_change_with_its_error() {
+    let (mut table, mut queue) = with(nested(0x1000, 0));
+    queue.failed = Some(SmmuError::SyncTimeout);
+    let error = Unfinished::Failed(SmmuError::SyncTimeout);
+    assert_eq!(enter(&mut table, &mut queue, 5, nested(0x2000, 1)), Err(error));
+    // The old entry, the new one, or an abort, in each of its words.
+    assert_eq!(seen(&table, &queue.machine, 5), full(Ste { dw1: 0, ..FIXED.abort() }));
+    assert_eq!(table.abort_all(&mut queue), Err(SmmuError::SyncTimeout));
+    assert_eq!(table.finish(&mut queue, &mut Budget::for_one_trap()), Err(error));
+    assert_eq!(table.audit(), Ok(()));
+}
+
+#[test]
+fn all_streams_abort_when_it_says_so() {
+    for st_level in [ST_LINEAR, idr0::ST_TWO_LEVEL] {
+        let (mut table, mut queue) = self::table(st_level, Shared::Stage2);
+        refresh(&mut table, &mut queue, &mut Host(BTreeMap::from([(5, nested(0x1000, 1))])));
+        queue.machine.did();
+        assert_eq!(table.abort_all(&mut queue), Ok(()));
+        assert_eq!(queue.machine.did().split_last().map(|(last, _)| *last), Some(Did::Sync));
+        for sid in 0..1 << SID_BITS {
+            let [word0, ..] = seen(&table, &queue.machine, sid).unwrap();
+            assert_eq!(word0, FIXED.abort().dw0, "{sid}");
         }
     }
-    let abort = behaviour(rules.fixed().abort());
-    let mut breaks = 0;
-    for &old in &entries {
-        for &new in &entries {
-            let mut now = old;
-            let mut steps = 0;
-            let mut broke = false;
-            while let Some(step) = next_step(now, new) {
-                // In flight, hardware may have the words before and after: one dword differs.
-                let after = now.after(step);
-                let changed = match step {
-                    Step::Dw0(_) => now.dw1 == after.dw1,
-                    Step::Dw1(_) => now.dw0 == after.dw0,
-                };
-                assert!(changed);
-                now = after;
-                steps += 1;
-                let seen = behaviour(now);
-                broke |= seen == abort && seen != behaviour(old) && seen != behaviour(new);
-                assert!(seen == behaviour(old) || seen == behaviour(new) || seen == abort, "{old:?} -> {new:?}");
-                assert!(steps <= 3);
-            }
-            assert_eq!(behaviour(now), behaviour(new), "{old:?} -> {new:?}");
-            if broke {
-                // Needed only when both use dword 1 and both dwords differ in what is used.
-                assert!(get64(dw0::CONFIG, old.dw0) >= 6 && get64(dw0::CONFIG, new.dw0) >= 6);
-                assert!(old.dw0 != new.dw0 && old.dw1 != new.dw1);
-                breaks += 1;
-            }
-            if behaviour(old) == behaviour(new) && old.dw0 == new.dw0 {
-                assert_eq!(steps, 0, "{old:?} -> {new:?}");
-            }
-        }
+}
+
+#[test]
+fn the_audit_finds_what_does_not_confine() {
+    let (table, queue) = with(nested(0x1000, 1));
+    let at = address(&table, &queue.machine, 5).unwrap();
+    let entry = |dw0| Err(StrtabFinding::Entry { index: 5, dw0 });
+    let ste = nested(0x1000, 1);
+    let stage1_only = put64(dw0::V, 1) | put64(dw0::CONFIG, dw0::CONFIG_S1);
+    for (word, planted, found) in [
+        (0, stage1_only, entry(stage1_only)),
+        (8, put64(dw1::EATS, 1), entry(ste.dw0)),
+        (16, words().dw2 + 1, entry(ste.dw0)),
+        (24, 0x5000, entry(ste.dw0)),
+        (32, 1, entry(ste.dw0)),
+    ] {
+        let before = queue.machine.word(at + word);
+        queue.machine.put(at + word, planted);
+        assert_eq!(table.audit(), found, "word at {word}");
+        queue.machine.put(at + word, before);
     }
-    assert!(breaks > 0);
+    assert_eq!(table.audit(), Ok(()));
+    let l1 = table.base() & mask64(strtab_base::ADDR);
+    queue.machine.put(l1 + 8, queue.machine.word(l1));
+    assert_eq!(table.audit(), Err(StrtabFinding::Descriptor { block: 1 }));
 }

@@ -1,0 +1,158 @@
+//! Loads and stores: what can be read, what is guarded, and the effects of each edge.
+
+use super::*;
+use crate::fault::FaultRecord;
+use crate::smmu::stream::Cursor;
+use crate::spec::events::{self as ev, EventType, RawEvent};
+use crate::spec::registers::queue_index;
+
+#[test]
+fn a_64_bit_register_is_stored_and_loaded_in_halves_too() {
+    let mut host = Host::new();
+    assert_eq!(host.store64(reg::STRTAB_BASE, 0x12_3456_7000), [Effect::Done]);
+    host.store(reg::STRTAB_BASE + 4, 0x34);
+    assert_eq!((host.load(reg::STRTAB_BASE), host.load(reg::STRTAB_BASE + 4)), (0x3456_7000, 0x34));
+    host.store(reg::STRTAB_BASE, 0x8000_0040);
+    assert_eq!(host.smmu.load(reg::STRTAB_BASE, AccessSize::Double), Some(0x34_8000_0040));
+}
+
+#[test]
+fn an_access_of_two_registers_means_both_and_others_are_counted() {
+    let mut host = Host::running();
+    let both = host.smmu.stores(reg::CMDQ_PROD, AccessSize::Double, 3 << 32 | 5).unwrap();
+    assert_eq!(both.map(|store| store.value), [5, 3]);
+    assert_eq!(both.map(|store| host.ask(store)), [Ok(Effect::Commands), Ok(Effect::Done)]);
+    assert_eq!(host.smmu.load(reg::CMDQ_PROD, AccessSize::Double), Some(5), "CONS is guarded");
+    let before = *host.smmu.stats();
+    assert_eq!(host.smmu.stores(reg::IDR6 + 4, AccessSize::Word, 1), None);
+    assert_eq!(host.smmu.load(reg::CR0, AccessSize::Byte), Some(0));
+    assert_eq!(host.smmu.stats().denied_accesses, before.denied_accesses + 2);
+    // These depend on the host's memory, and are not answered before hardware's records were taken.
+    let exits = host.smmu.stats().exits;
+    assert_eq!(host.smmu.load(reg::EVENTQ_PROD, AccessSize::Word), None);
+    assert_eq!(host.smmu.load(reg::EVENTQ_PROD, AccessSize::Double), None);
+    assert_eq!(host.smmu.stats().exits, exits);
+}
+
+#[test]
+fn cmdqen_claims_the_queue_and_its_registers_are_fixed_until_it_is_clear() {
+    let mut host = Host::running();
+    assert_eq!(host.memory.claimed(), [(CMDQ, 16 << CMDQ_LOG2)]);
+    assert_eq!(host.load(reg::CR0ACK), Cr0::CMDQEN.bits());
+    host.store64(reg::CMDQ_BASE, 0xf000);
+    host.store(reg::CMDQ_CONS, 3);
+    assert_eq!((host.load(reg::CMDQ_BASE), host.load(reg::CMDQ_CONS)), (low32(CMDQ) | CMDQ_LOG2, 0));
+    assert_eq!(host.store(reg::CR0, 0), [Effect::Commands]);
+    assert_eq!((host.memory.claimed(), host.load(reg::CR0ACK)), (Vec::new(), 0));
+    host.store(reg::CMDQ_CONS, 3);
+    assert_eq!(host.load(reg::CMDQ_CONS), 3);
+}
+
+#[test]
+fn an_edge_of_eventqen_takes_what_hardware_recorded_first() {
+    let mut host = Host::running();
+    assert_eq!(host.store(reg::IRQ_CTRL, IrqCtrl::EVENTQ_IRQEN.bits()), [Effect::Done], "there is no queue yet");
+    let on = Cr0::CMDQEN.union(Cr0::EVENTQEN);
+    // Not acknowledged before hardware's records were taken.
+    let store = host.smmu.store(reg::CR0, AccessSize::Word, u64::from(on.bits())).unwrap();
+    assert_eq!(host.ask(store), Ok(Effect::DrainBeforeEdge));
+    assert_eq!(host.load(reg::CR0ACK), Cr0::CMDQEN.bits());
+    assert_eq!(host.store(reg::CR0, on.bits()), [Effect::DrainBeforeEdge, Effect::Interrupts, Effect::Commands]);
+    assert_eq!(host.smmu.wanted_irqs(), IrqCtrl::EVENTQ_IRQEN);
+    assert_eq!(host.load(reg::CR0ACK), on.bits());
+    assert_eq!(host.store(reg::CR0, 0), [Effect::DrainBeforeEdge, Effect::Interrupts, Effect::Commands]);
+    assert_eq!((host.smmu.wanted_irqs(), host.memory.claimed()), (IrqCtrl::empty(), Vec::new()));
+}
+
+#[test]
+fn smmuen_is_acknowledged_when_all_streams_have_changed() {
+    let mut host = Host::running();
+    let on = Cr0::CMDQEN.union(Cr0::SMMUEN).bits();
+    let store = host.smmu.store(reg::CR0, AccessSize::Word, u64::from(on)).unwrap();
+    assert_eq!(host.ask(store), Ok(Effect::DrainBeforeEdge));
+    host.smmu.begin_draining();
+    host.smmu.end_draining();
+    assert_eq!(host.ask(store), Ok(Effect::ChangeMode));
+    assert_eq!(host.smmu.change(), Some((Mode::Table, Cursor::at(0))));
+    host.smmu.save_change(Cursor::at(0x200));
+    assert_eq!(host.ask(store), Ok(Effect::ChangeMode), "the trap's budget ended");
+    assert_eq!(host.smmu.change(), Some((Mode::Table, Cursor::at(0x200))));
+    assert_eq!(host.load(reg::CR0ACK), Cr0::CMDQEN.bits());
+    host.smmu.streams_changed();
+    assert_eq!(host.ask(store), Ok(Effect::Commands));
+    assert_eq!((host.load(reg::CR0ACK), host.smmu.change()), (on, None));
+    // Off again: records of streams that are not switched yet are taken after the change too.
+    let off = host.store(reg::CR0, Cr0::CMDQEN.bits());
+    use Effect::{ChangeMode, Commands, DrainBeforeEdge};
+    assert_eq!(off, [DrainBeforeEdge, ChangeMode, DrainBeforeEdge, Commands]);
+}
+
+#[test]
+fn gbpa_changes_what_streams_do_and_shows_its_update_until_they_do() {
+    let mut host = Host::new();
+    let abort = put32(gbpa::ABORT, 1);
+    assert_eq!(host.store(reg::GBPA, abort), [Effect::Done], "without UPDATE it is ignored");
+    assert_eq!(host.load(reg::GBPA), 0);
+    let update = abort | put32(gbpa::UPDATE, 1);
+    let store = host.smmu.store(reg::GBPA, AccessSize::Word, u64::from(update)).unwrap();
+    assert_eq!(host.ask(store), Ok(Effect::ChangeMode));
+    assert_eq!((host.smmu.change(), host.load(reg::GBPA)), (Some((Mode::Abort, Cursor::at(0))), update));
+    host.smmu.streams_changed();
+    assert_eq!((host.ask(store), host.load(reg::GBPA)), (Ok(Effect::Done), abort));
+    // After the end of all streams nothing changes them.
+    host.smmu.quiesce();
+    assert_eq!(host.store(reg::GBPA, put32(gbpa::UPDATE, 1)), [Effect::Done]);
+}
+
+#[test]
+fn a_failure_is_shown_once_and_an_error_interrupts_where_it_is_enabled() {
+    let mut host = Host::new();
+    host.smmu.fail();
+    assert_eq!((host.load(reg::GERROR), host.interrupts()), (Gerror::SFM_ERR.bits(), Vec::new()));
+    host.smmu.fail();
+    assert_eq!(host.load(reg::GERROR), Gerror::SFM_ERR.bits(), "a second toggle would take it back");
+    host.store(reg::GERRORN, Gerror::SFM_ERR.bits());
+    host.smmu.fail();
+    assert_eq!(host.smmu.active_gerror(), Gerror::empty(), "acknowledged once for all");
+    let mut host = Host::new();
+    host.store(reg::IRQ_CTRL, IrqCtrl::GERROR_IRQEN.bits());
+    host.smmu.fail();
+    assert!(host.smmu.has_interrupts());
+    assert_eq!((host.interrupts(), host.smmu.has_interrupts()), (Vec::from([WiredIrq::Gerror]), false));
+}
+
+#[test]
+fn records_fill_the_hosts_queue_and_then_overflow_it() {
+    let mut host = Host::running();
+    host.store(reg::IRQ_CTRL, IrqCtrl::EVENTQ_IRQEN.bits());
+    host.store(reg::CR0, Cr0::CMDQEN.union(Cr0::EVENTQEN).union(Cr0::SMMUEN).bits());
+    let raw = |sid: u64| put64(ev::ID, EventType::BadCd.bits()) | put64(ev::SID, sid);
+    for (sid, told) in
+        [(1, Told::First), (2, Told::Nothing), (3, Told::Nothing), (4, Told::Nothing), (5, Told::Nothing)]
+    {
+        let mut source = Source::new(&mut host.memory, &mut host.smmu);
+        source.record(&mut Budget::for_one_trap(), &FaultRecord::decode(RawEvent([raw(sid), 0, 0, 0])));
+        assert_eq!(source.end(), told, "{sid}");
+    }
+    assert_eq!(host.smmu.load_eventq(AccessSize::Word), u64::from(4 | put32(queue_index::OVERFLOW, 1)));
+    for sid in 1..=4 {
+        assert_eq!(host.memory.words[&(EVENTQ + (sid - 1) * 32)], raw(sid));
+    }
+    assert_eq!((host.smmu.stats().host_events, host.smmu.stats().host_events_lost), (4, 1));
+    assert_eq!(host.store(reg::EVENTQ_CONS, 4 | put32(queue_index::OVERFLOW, 1)), [Effect::Events]);
+    assert!(host.smmu.host_queue_is_empty());
+}
+
+#[test]
+fn an_event_queue_that_is_not_the_hosts_reports_an_abort() {
+    let mut host = Host::running();
+    host.memory.foreign.insert(EVENTQ >> 12);
+    host.store(reg::CR0, Cr0::CMDQEN.union(Cr0::EVENTQEN).union(Cr0::SMMUEN).bits());
+    let record = FaultRecord::decode(RawEvent([put64(ev::ID, EventType::BadCd.bits()), 0, 0, 0]));
+    let mut source = Source::new(&mut host.memory, &mut host.smmu);
+    source.record(&mut Budget::for_one_trap(), &record);
+    assert_eq!(source.end(), Told::Nothing);
+    assert_eq!(host.load(reg::GERROR), Gerror::EVENTQ_ABT_ERR.bits());
+    // Its acknowledgement makes the queue writable: records from before are not shown.
+    assert_eq!(host.store(reg::GERRORN, Gerror::EVENTQ_ABT_ERR.bits()), [Effect::DrainBeforeEdge, Effect::Commands]);
+}
