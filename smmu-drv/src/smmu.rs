@@ -43,7 +43,7 @@ pub use ste::{Fixed, Ste};
 pub struct Smmu<P: Platform, H: HostMemory> {
     device: Device<P>,
     shadow: ShadowTable<P::Buffer>,
-    host: VirtualSmmu<H::Claim>,
+    vsmmu: VirtualSmmu<H::Claim>,
     /// Remaining budget of the current trap.
     budget: Budget,
     /// All counters, as last asked for.
@@ -61,7 +61,7 @@ where
         Self {
             device: self.device.clone(),
             shadow: self.shadow.clone(),
-            host: self.host.clone(),
+            vsmmu: self.vsmmu.clone(),
             budget: self.budget,
             stats: self.stats,
         }
@@ -87,7 +87,7 @@ impl<P: Platform> Probed<P> {
         Ok(Smmu {
             device,
             shadow,
-            host: VirtualSmmu::new(ids, rules, stage2.vmid, &features, found),
+            vsmmu: VirtualSmmu::new(ids, rules, stage2.vmid, &features, found),
             budget: Budget::for_one_trap(),
             stats: Stats::default(),
         })
@@ -125,7 +125,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
 
     /// Counters since take-over.
     pub fn stats(&mut self) -> &Stats {
-        self.stats = *self.host.stats();
+        self.stats = *self.vsmmu.stats();
         self.stats.strtab_no_memory = self.shadow.no_memory();
         self.device.count(&mut self.stats);
         &self.stats
@@ -168,7 +168,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     /// # Errors
     /// The invalidation did not complete. SMMUEN was then cleared, which leaves GBPA=ABORT in effect if hardware still responds.
     pub fn quiesce(&mut self) -> Result<(), SmmuError> {
-        self.host.quiesce();
+        self.vsmmu.quiesce();
         // Last attempt: this SMMU is not checked again.
         self.device.wait_again();
         let result = self.quiesce_streams();
@@ -198,7 +198,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     fn recover(&mut self) -> Result<(), SmmuError> {
         let result = self.device.recover();
         match result {
-            Ok(()) => self.shadow.forgotten(),
+            Ok(()) => self.shadow.after_reprogram(),
             Err(_) => self.report_failure(),
         }
         result
@@ -210,6 +210,6 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     /// The first thing that is wrong: a defect of EL2. Nothing is changed.
     pub fn audit(&self, host: &H) -> Result<(), SmmuFinding> {
         self.shadow.audit().map_err(SmmuFinding::Strtab)?;
-        self.host.audit(host).map_err(SmmuFinding::Unclaimed)
+        self.vsmmu.audit(host).map_err(SmmuFinding::Unclaimed)
     }
 }

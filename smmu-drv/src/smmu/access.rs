@@ -20,14 +20,14 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     /// Answers a load of the host: `offset` bytes from the base of page 0.
     ///
     /// Never fails: what no policy row allows reads as zero and is counted.
-    pub fn mmio_read(&mut self, host: &mut H, offset: u32, size: AccessSize) -> u64 {
+    pub fn mmio_read(&mut self, memory: &mut H, offset: u32, size: AccessSize) -> u64 {
         if let Some(value) = self.mmio_read_plain(offset, size) {
             return value;
         }
         self.budget = Budget::for_one_trap();
-        self.drain_events(host);
+        self.drain_events(memory);
         self.end_trap();
-        self.host.load_eventq(size)
+        self.vsmmu.load_eventq(size)
     }
 
     /// As [`Smmu::mmio_read`], for every register but those whose value depends on the host's memory (EVENTQ_PROD): there it is
@@ -36,22 +36,22 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     pub fn mmio_read_plain(&mut self, offset: u32, size: AccessSize) -> Option<u64> {
         // A resuming host reads before it writes, and an SMMU that lost its state bypasses everything until EL2 notices.
         let _ = self.check_alive();
-        self.host.load(offset, size)
+        self.vsmmu.load(offset, size)
     }
 
     /// Answers a store of the host: `offset` bytes from the base of page 0.
     ///
     /// Never fails: what no policy row allows is ignored and counted. After [`WriteOutcome::Again`] the host must repeat the store.
-    pub fn mmio_write(&mut self, host: &mut H, offset: u32, size: AccessSize, value: u64) -> WriteOutcome {
+    pub fn mmio_write(&mut self, memory: &mut H, offset: u32, size: AccessSize, value: u64) -> WriteOutcome {
         self.budget = Budget::for_one_trap();
         // A failed SMMU is still emulated, without hardware access.
         let _ = self.check_alive();
-        let outcome = match self.host.store(offset, size, value) {
-            Some(store) => self.carry_store(host, store),
-            None => self.carry_stores(host, offset, size, value),
+        let outcome = match self.vsmmu.store(offset, size, value) {
+            Some(store) => self.carry_store(memory, store),
+            None => self.carry_stores(memory, offset, size, value),
         };
         if outcome == WriteOutcome::Again {
-            self.host.count_budget_exit();
+            self.vsmmu.count_budget_exit();
         }
         self.end_trap();
         outcome
@@ -59,10 +59,10 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
 
     /// A store to two registers, or to none.
     #[cold]
-    fn carry_stores(&mut self, host: &mut H, offset: u32, size: AccessSize, value: u64) -> WriteOutcome {
+    fn carry_stores(&mut self, memory: &mut H, offset: u32, size: AccessSize, value: u64) -> WriteOutcome {
         // If this ends early, the repeated store does the rest: no register has an effect a second time.
-        for store in self.host.stores(offset, size, value).into_iter().flatten() {
-            if self.carry_store(host, store) == WriteOutcome::Again {
+        for store in self.vsmmu.stores(offset, size, value).into_iter().flatten() {
+            if self.carry_store(memory, store) == WriteOutcome::Again {
                 return WriteOutcome::Again;
             }
         }

@@ -36,7 +36,7 @@ pub(super) const fn command_twice(most: u32) -> u32 {
 }
 
 /// The most expensive command: a ring of two entries has room for one command and its CMD_SYNC.
-const DEAREST_COMMAND: u32 = command_twice(1);
+const MAX_COMMAND_COST: u32 = command_twice(1);
 /// A claim of the host's largest command queue.
 const QUEUE: u32 = PAGE << (HOST_CMDQS + 4 - 12);
 /// An update of entries: three stores, each synchronised.
@@ -45,11 +45,11 @@ const UPDATE: u32 = 3 * SYNC_TWICE;
 /// Steps that are restarted from their beginning if the budget does not suffice, with their maximum charge (on parts with
 /// repeated batches). Longer work is split into these steps, with a cursor.
 const STEPS: [(&str, u32); 9] = [
-    ("a command of a queue that has to be claimed", DEAREST_COMMAND + QUEUE + SYNC_TWICE + PAGE),
-    ("an entry", DEAREST_COMMAND + QUEUE + 2 * PAGE + ENTRY + UPDATE),
-    ("a group of entries", DEAREST_COMMAND + 2 * PAGE + stream::GROUP_U32 * ENTRY + UPDATE),
+    ("a command of a queue that has to be claimed", MAX_COMMAND_COST + QUEUE + SYNC_TWICE + PAGE),
+    ("an entry", MAX_COMMAND_COST + QUEUE + 2 * PAGE + ENTRY + UPDATE),
+    ("a group of entries", MAX_COMMAND_COST + 2 * PAGE + stream::GROUP_U32 * ENTRY + UPDATE),
     // In tables of 64 entries at least, a page each.
-    ("a private table", DEAREST_COMMAND + PAGE + (stream::BLOCK / 64) * PAGE + stream::BLOCK * ENTRY + TABLE),
+    ("a private table", MAX_COMMAND_COST + PAGE + (stream::BLOCK / 64) * PAGE + stream::BLOCK * ENTRY + TABLE),
     ("a group of shared entries", BLOCK + stream::GROUP_U32 * ENTRY + UPDATE),
     ("the end of a change of mode", SYNC_TWICE),
     ("an edge of CMDQEN", QUEUE),

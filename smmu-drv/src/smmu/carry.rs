@@ -1,4 +1,4 @@
-//! The joint: carries out what the virtual SMMU returns.
+//! Carries out what the virtual SMMU returns, on the shadow table and the device.
 
 use super::Smmu;
 use super::access::WriteOutcome;
@@ -55,20 +55,20 @@ enum Drained {
     /// Nothing.
     Quiet,
     /// The host's queue was empty and got a record.
-    HostMustLook,
+    HostQueueWasEmpty,
     /// Records are left in hardware's queue, which raises no interrupt for them: the host must read its queue again.
-    LeftBehind,
+    RecordsRemain,
 }
 
 impl<P: Platform, H: HostMemory> Smmu<P, H> {
     /// A store of the host to one register, and all that follows from it.
     #[inline]
-    pub(super) fn carry_store(&mut self, host: &mut H, store: Store) -> WriteOutcome {
+    pub(super) fn carry_store(&mut self, memory: &mut H, store: Store) -> WriteOutcome {
         loop {
-            let done = match self.host.write_register(host, &mut self.budget, store) {
+            let done = match self.vsmmu.write_register(memory, &mut self.budget, store) {
                 Ok(Effect::Done) => return WriteOutcome::Done,
-                Ok(Effect::Commands) => return self.consume_commands(host),
-                Ok(effect) => self.carry_out(host, effect),
+                Ok(Effect::Commands) => return self.consume_commands(memory),
+                Ok(effect) => self.carry_out(memory, effect),
                 Err(unfinished) => Err(unfinished),
             };
             match done {
@@ -76,7 +76,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
                 Ok(WriteOutcome::Done) => return WriteOutcome::Done,
                 Err(Unfinished::Budget) => return WriteOutcome::Again,
                 Err(Unfinished::Failed(_)) => {
-                    self.host.give_up_change();
+                    self.vsmmu.give_up_change();
                     return WriteOutcome::Done;
                 }
             }
@@ -85,22 +85,22 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
 
     /// Everything but commands. [`WriteOutcome::Again`]: the store is to be asked again.
     #[cold]
-    fn carry_out(&mut self, host: &mut H, effect: Effect) -> Result<WriteOutcome, Unfinished> {
+    fn carry_out(&mut self, memory: &mut H, effect: Effect) -> Result<WriteOutcome, Unfinished> {
         match effect {
             Effect::Done | Effect::Commands => return Ok(WriteOutcome::Done),
             Effect::Events => {
-                self.drain_events(host);
+                self.drain_events(memory);
                 return Ok(WriteOutcome::Done);
             }
-            Effect::DrainBeforeEdge => self.drain_before_edge(host)?,
+            Effect::DrainBeforeEdge => self.drain_before_edge(memory)?,
             Effect::Interrupts => {
-                if !self.device.set_irq_ctrl(self.host.wanted_irqs()).is_empty() {
-                    self.events_can_interrupt(host);
+                if !self.device.set_irq_ctrl(self.vsmmu.wanted_irqs()).is_empty() {
+                    self.events_can_interrupt(memory);
                 }
             }
-            Effect::ChangeMode => self.change_mode(host)?,
+            Effect::ChangeMode => self.change_mode(memory)?,
             Effect::ContinueChange => {
-                let _ = self.change_mode(host);
+                let _ = self.change_mode(memory);
                 return Ok(WriteOutcome::Done);
             }
         }
@@ -110,7 +110,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     /// At the end of a trap: what the host is to notice.
     #[inline]
     pub(super) fn end_trap(&mut self) {
-        if self.device.failed().is_some() || self.host.has_interrupts() {
+        if self.device.failed().is_some() || self.vsmmu.has_interrupts() {
             self.report_failure();
         }
     }
@@ -119,62 +119,68 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     #[cold]
     pub(super) fn report_failure(&mut self) {
         if self.device.failed().is_some() {
-            self.host.fail();
+            self.vsmmu.fail();
         }
-        for irq in self.host.take_interrupts() {
+        for irq in self.vsmmu.take_interrupts() {
             self.device.platform().raise(irq);
         }
     }
 
-    /// Consumes the host's commands, limited by the budget of one trap.
+    /// Consumes the host's commands, limited by the budget of one trap. The trap is the store to CMDQ_PROD: what the host writes
+    /// into its queue and its stream table before does not trap.
+    ///
+    /// For a CMD_CFGI_STE: (1) `next_command` fetches the command once and decides; (2) it fetches the host's entry once and checks
+    /// it, and a forged entry becomes an invalid one here; (3) the shadow table stores what differs, one dword between two
+    /// invalidations that are complete; (4) the invalidation is queued for hardware. (5) At a CMD_SYNC of the host, or the end of
+    /// the batch, `complete` waits for hardware if there was a CMD_SYNC, and then signals it and updates CONS.
     #[inline]
-    fn consume_commands(&mut self, host: &mut H) -> WriteOutcome {
+    fn consume_commands(&mut self, memory: &mut H) -> WriteOutcome {
         // A failed SMMU completes none of them, and its entries change no more: nothing could be invalidated after a store.
-        if self.device.failed().is_some() || !self.host.begin_commands() {
+        if self.device.failed().is_some() || !self.vsmmu.begin_commands() {
             return WriteOutcome::Done;
         }
         let mut stop = loop {
             let costs = self.device.costs();
-            let done = match self.host.next_command(host, &mut self.budget, costs) {
-                Step::Forward(command) => self.device.push(command).map_err(|error| self.refused(error)),
-                Step::Separate => self.device.separate().map_err(|error| self.refused(error)),
+            let done = match self.vsmmu.next_command(memory, &mut self.budget, costs) {
+                Step::Forward(command) => self.device.push(command).map_err(|error| self.push_failed(error)),
+                Step::Separate => self.device.separate().map_err(|error| self.push_failed(error)),
                 Step::Enter(sid, depth, entry) => {
                     match self.shadow.enter(&mut self.device, &mut self.budget, sid, depth, entry) {
                         Ok(Entered::Done) => Ok(()),
                         Ok(Entered::NeedsBlock) => {
-                            self.host.refresh_block_of(sid, depth);
+                            self.vsmmu.refresh_block_of(sid, depth);
                             Ok(())
                         }
                         Err(unfinished) => {
-                            self.host.retry_entry(sid, depth);
+                            self.vsmmu.retry_entry(sid, depth);
                             Err(unfinished)
                         }
                     }
                 }
-                Step::Refresh(cursor, end) => self.refresh(host, cursor, end),
-                Step::Complete => self.complete(host).map_err(Unfinished::Failed),
+                Step::Refresh(cursor, end) => self.refresh(memory, cursor, end),
+                Step::Complete => self.complete(memory).map_err(Unfinished::Failed),
                 Step::Stop(stop) => break stop,
             };
             if let Err(unfinished) = done {
                 break Stop::from(unfinished);
             }
         };
-        if self.complete(host).is_err() {
+        if self.complete(memory).is_err() {
             stop = Stop::Failed;
         }
         match stop {
             Stop::Empty | Stop::Failed => WriteOutcome::Done,
             Stop::Budget => WriteOutcome::Again,
             Stop::Error(error) => {
-                self.host.raise_cerror(error);
+                self.vsmmu.raise_cerror(error);
                 WriteOutcome::Done
             }
         }
     }
 
     #[cold]
-    fn refused(&mut self, error: SmmuError) -> Unfinished {
-        self.host.step_back();
+    fn push_failed(&mut self, error: SmmuError) -> Unfinished {
+        self.vsmmu.step_back();
         Unfinished::Failed(error)
     }
 
@@ -182,41 +188,41 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     ///
     /// On error nothing is signalled and CONS stays: the host sees a CMD_SYNC that does not complete.
     #[inline]
-    fn complete(&mut self, host: &mut H) -> Result<(), SmmuError> {
-        if self.host.has_signals() {
+    fn complete(&mut self, memory: &mut H) -> Result<(), SmmuError> {
+        if self.vsmmu.has_signals() {
             self.device.sync()?;
             self.shadow.synchronised();
         } else {
             self.device.submit();
         }
-        self.host.complete(host);
+        self.vsmmu.complete(memory);
         Ok(())
     }
 
     /// Translates the host's entries from `cursor` to before `end`; done when it returns `Ok`.
     #[inline(never)]
-    fn refresh(&mut self, host: &mut H, mut cursor: Cursor, end: u64) -> Result<(), Unfinished> {
-        let mut source = Source::new(host, &mut self.host);
+    fn refresh(&mut self, memory: &mut H, mut cursor: Cursor, end: u64) -> Result<(), Unfinished> {
+        let mut source = Source::new(memory, &mut self.vsmmu);
         let done = self.shadow.refresh(&mut self.device, &mut self.budget, &mut source, &mut cursor, end);
         source.end();
-        self.host.save_refresh(cursor);
+        self.vsmmu.save_refresh(cursor);
         done?;
-        if let Some(command) = self.host.end_refresh() {
+        if let Some(command) = self.vsmmu.end_refresh() {
             self.shadow.invalidate(&mut self.device, command)?;
         }
         Ok(())
     }
 
     /// Continues a change of the mode of all streams; complete and synchronised when it returns `Ok`.
-    fn change_mode(&mut self, host: &mut H) -> Result<(), Unfinished> {
-        let Some((mode, mut cursor)) = self.host.change() else { return Ok(()) };
+    fn change_mode(&mut self, memory: &mut H) -> Result<(), Unfinished> {
+        let Some((mode, mut cursor)) = self.vsmmu.change() else { return Ok(()) };
         if let Some(error) = self.device.failed() {
             return Err(Unfinished::Failed(error));
         }
         let (shadow, device, budget) = (&mut self.shadow, &mut self.device, &mut self.budget);
         let done = match mode {
             Mode::Table => {
-                let mut source = Source::new(host, &mut self.host);
+                let mut source = Source::new(memory, &mut self.vsmmu);
                 let done = shadow.refresh(device, budget, &mut source, &mut cursor, u64::MAX);
                 source.end();
                 done
@@ -224,10 +230,10 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
             Mode::Bypass => shadow.share(device, budget, &mut cursor, Shared::Stage2),
             Mode::Abort => shadow.share(device, budget, &mut cursor, Shared::Abort),
         };
-        self.host.save_change(cursor);
+        self.vsmmu.save_change(cursor);
         done?;
         self.shadow.finish(&mut self.device, &mut self.budget)?;
-        self.host.streams_changed();
+        self.vsmmu.streams_changed();
         Ok(())
     }
 
@@ -235,19 +241,19 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     ///
     /// At most one budget of records per call. When the host's queue became non-empty its interrupt is raised: hardware's own
     /// may have been taken for a queue that was already drained.
-    pub fn poll_events(&mut self, host: &mut H) {
+    pub fn poll_events(&mut self, memory: &mut H) {
         let _ = self.check_alive();
         self.budget = Budget::for_one_trap();
-        if self.drain(host) != Drained::Quiet {
-            self.host.interrupt_for_events();
+        if self.drain(memory) != Drained::Quiet {
+            self.vsmmu.interrupt_for_events();
         }
         self.end_trap();
     }
 
     /// As [`Smmu::poll_events`] from an access of the host to its own queue, which it reads anyway.
-    pub(super) fn drain_events(&mut self, host: &mut H) {
-        if self.drain(host) == Drained::LeftBehind {
-            self.host.interrupt_for_events();
+    pub(super) fn drain_events(&mut self, memory: &mut H) {
+        if self.drain(memory) == Drained::RecordsRemain {
+            self.vsmmu.interrupt_for_events();
         }
     }
 
@@ -257,36 +263,36 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     ///
     /// Records that arrive after the first of these calls may count for either side, so that continuous events cannot delay the
     /// change: it ends after one full queue.
-    fn drain_before_edge(&mut self, host: &mut H) -> Result<(), Unfinished> {
-        if !self.host.begin_draining() {
+    fn drain_before_edge(&mut self, memory: &mut H) -> Result<(), Unfinished> {
+        if !self.vsmmu.begin_draining() {
             self.device.mark_records();
         }
-        if self.drain(host) == Drained::LeftBehind {
-            self.host.interrupt_for_events();
+        if self.drain(memory) == Drained::RecordsRemain {
+            self.vsmmu.interrupt_for_events();
             if !self.device.is_past_mark() {
                 return Err(Unfinished::Budget);
             }
         }
-        self.host.end_draining();
+        self.vsmmu.end_draining();
         Ok(())
     }
 
     /// Hardware's interrupt was just enabled. It is raised when a queue becomes non-empty [S 3.18.2]: if hardware's queue has
     /// records now it would never be raised, so it is drained, and the host is interrupted if records were found.
-    fn events_can_interrupt(&mut self, host: &mut H) {
-        let left = self.drain(host) == Drained::LeftBehind;
-        if left || !self.host.host_queue_is_empty() {
-            self.host.interrupt_for_events();
+    fn events_can_interrupt(&mut self, memory: &mut H) {
+        let left = self.drain(memory) == Drained::RecordsRemain;
+        if left || !self.vsmmu.host_queue_is_empty() {
+            self.vsmmu.interrupt_for_events();
         }
     }
 
-    fn drain(&mut self, host: &mut H) -> Drained {
+    fn drain(&mut self, memory: &mut H) -> Drained {
         // One for all records: those of one device mean the same page of the host's table.
-        let mut source = Source::new(host, &mut self.host);
+        let mut source = Source::new(memory, &mut self.vsmmu);
         let left = self.device.drain(&mut self.budget, &mut source);
         match (left, source.end()) {
-            (Left::Records, Told::Nothing | Told::First) => Drained::LeftBehind,
-            (Left::Nothing, Told::First) => Drained::HostMustLook,
+            (Left::Records, Told::Nothing | Told::First) => Drained::RecordsRemain,
+            (Left::Nothing, Told::First) => Drained::HostQueueWasEmpty,
             (Left::Nothing, Told::Nothing) => Drained::Quiet,
         }
     }

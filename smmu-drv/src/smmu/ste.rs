@@ -1,4 +1,4 @@
-//! Shadow entries: what stands between the check of a host's entry and the table that hardware reads.
+//! Shadow entries: what the check of a host's entry returns, and what the table that hardware reads holds.
 
 use crate::smmu::stream::GROUP;
 use crate::spec::ste::dw0;
@@ -21,7 +21,7 @@ pub struct Fixed {
 }
 
 impl Fixed {
-    /// The shadow of an entry that hardware must answer with C_BAD_STE.
+    /// A shadow entry with V = 0: hardware reports C_BAD_STE.
     pub fn invalid(self) -> Ste {
         Ste { dw0: 0, dw1: self.dw1 }
     }

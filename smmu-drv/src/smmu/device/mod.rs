@@ -1,10 +1,10 @@
-//! The device: registers, command queue and event queue of the SMMU itself. It knows no host.
+//! The device: registers, command queue and event queue of the SMMU itself. It holds no state of the host.
 //!
 //! Its interface: `take_over`, `is_alive` and `recover`; commands by `push`, `separate`, `submit`, `sync`, and their `costs`;
 //! `tlb_invalidate`; `set_irq_ctrl`; records by `drain` to a [`Sink`], with `mark_records` and `is_past_mark`; `wait_again` and
 //! `disable` before power-off; the fault log and counters.
 //!
-//! Every function is bounded in time. A device that does not complete what it was asked within its bound is failed, for good:
+//! Every function is bounded in time: a wait for a CMD_SYNC or a register by its timeout, and a function by the waits in it. A device that does not complete what it was asked within its bound is failed, for good:
 //! from then on every function that needs it returns the same error at once.
 
 mod cmdq;

@@ -1,11 +1,11 @@
 //! The host's stream table entries, fetched once and checked.
 
 use super::VirtualSmmu;
-use super::policy::Verdict;
+use super::policy::{SteRules, Verdict};
 use super::strtab::{HostStrtab, Located, Walk, in_page};
 use crate::platform::HostMemory;
 use crate::smmu::budget::{self, Budget, Unfinished};
-use crate::smmu::ste::{Group, Judged};
+use crate::smmu::ste::{Group, Judged, Ste};
 use crate::smmu::stream::{GROUP, GROUP_U32};
 use crate::spec::ste::STE_SIZE;
 use crate::stats::bump;
@@ -23,7 +23,30 @@ pub(super) enum HostEntry {
     Good,
 }
 
+/// Fetches dwords 0 and 1 of the entry at `offset` of a claim, each once, and checks them: every entry of a host passes here. `None`
+/// if they cannot be read.
+#[inline]
+fn check_entry<H: HostMemory>(rules: &SteRules, host: &H, claim: &H::Claim, offset: u64) -> Option<Verdict> {
+    let (word0, word1) = (host.read64(claim, offset), host.read64(claim, offset.saturating_add(8)));
+    Some(rules.judge(word0?, word1?))
+}
+
 impl<C> VirtualSmmu<C> {
+    /// The shadow of an entry that was checked; an invalid one unless it is legal.
+    #[inline]
+    fn target(&mut self, verdict: Option<Verdict>) -> Ste {
+        let Some(verdict) = verdict else { return self.rules.fixed().invalid() };
+        bump(&mut self.stats.ste_updates);
+        match verdict {
+            Verdict::Legal(ste) => ste,
+            Verdict::Invalid => self.rules.fixed().invalid(),
+            Verdict::Illegal => {
+                bump(&mut self.stats.ste_illegal);
+                self.rules.fixed().invalid()
+            }
+        }
+    }
+
     /// Ends a walk and its claims.
     pub(super) fn end_walk<H: HostMemory<Claim = C>>(&mut self, host: &mut H, walk: Walk<C>) {
         let refused = walk.end(host);
@@ -61,17 +84,8 @@ impl<C> VirtualSmmu<C> {
         };
         budget.charge(budget::ENTRY)?;
         let offset = in_page(address);
-        let words = (host.read64(claim, offset), host.read64(claim, offset.saturating_add(8)));
-        let mut target = self.rules.fixed().invalid();
-        if let (Some(word0), Some(word1)) = words {
-            bump(&mut self.stats.ste_updates);
-            match self.rules.judge(word0, word1) {
-                Verdict::Invalid => {}
-                Verdict::Illegal => bump(&mut self.stats.ste_illegal),
-                Verdict::Legal(ste) => target = ste,
-            }
-        }
-        Ok(Judged::Entry(target))
+        let verdict = check_entry(&self.rules, host, claim, offset);
+        Ok(Judged::Entry(self.target(verdict)))
     }
 
     pub(super) fn fetch_group<H: HostMemory<Claim = C>>(
@@ -102,17 +116,9 @@ impl<C> VirtualSmmu<C> {
         group.mapped = true;
         let mut offset = in_page(address);
         for target in group.targets.iter_mut().take(count) {
-            let words = (host.read64(claim, offset), host.read64(claim, offset.saturating_add(8)));
+            let verdict = check_entry(&self.rules, host, claim, offset);
             offset = offset.saturating_add(u64::try_from(STE_SIZE).unwrap_or(0));
-            let (Some(word0), Some(word1)) = words else {
-                continue;
-            };
-            bump(&mut self.stats.ste_updates);
-            match self.rules.judge(word0, word1) {
-                Verdict::Invalid => {}
-                Verdict::Illegal => bump(&mut self.stats.ste_illegal),
-                Verdict::Legal(ste) => *target = ste,
-            }
+            *target = self.target(verdict);
         }
         Ok(group)
     }
@@ -148,12 +154,10 @@ impl<C> VirtualSmmu<C> {
             return Ok(HostEntry::Unreadable(address));
         };
         let offset = in_page(address);
-        Ok(match (host.read64(claim, offset), host.read64(claim, offset.saturating_add(8))) {
-            (Some(word0), Some(word1)) => match self.rules.judge(word0, word1) {
-                Verdict::Invalid | Verdict::Illegal => HostEntry::Bad,
-                Verdict::Legal(_) => HostEntry::Good,
-            },
-            _ => HostEntry::Unreadable(address),
+        Ok(match check_entry(&self.rules, host, claim, offset) {
+            Some(Verdict::Invalid | Verdict::Illegal) => HostEntry::Bad,
+            Some(Verdict::Legal(_)) => HostEntry::Good,
+            None => HostEntry::Unreadable(address),
         })
     }
 }

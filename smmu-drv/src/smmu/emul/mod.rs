@@ -1,4 +1,4 @@
-//! The virtual SMMU: the registers, queues and stream table that the host believes in, and the checks of what it puts there.
+//! The virtual SMMU: the registers, queues and stream table that the host sees, and the checks of what it puts there.
 //!
 //! It knows neither the device nor the shadow table. What has to be done to them is returned: an `Effect` of a store, a
 //! `Step` of a command, a set of interrupts.

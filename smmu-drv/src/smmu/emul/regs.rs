@@ -39,7 +39,7 @@ pub(super) struct HostRegs {
     pub(super) gerror_irq: IrqCfg,
     pub(super) eventq_irq: IrqCfg,
     /// Target of ignored writes to MSI configuration.
-    pub(super) sink: IrqCfg,
+    pub(super) ignored: IrqCfg,
     pub(super) strtab_base: u64,
     pub(super) strtab_base_cfg: u32,
     pub(super) cmdq_base: u64,
@@ -70,7 +70,7 @@ impl HostRegs {
             gerrorn: Gerror::empty(),
             gerror_irq: IrqCfg::default(),
             eventq_irq: IrqCfg::default(),
-            sink: IrqCfg::default(),
+            ignored: IrqCfg::default(),
             strtab_base: 0,
             strtab_base_cfg: 0,
             cmdq_base: 0,
@@ -155,16 +155,16 @@ impl HostRegs {
         self.eventq_geometry().indices()
     }
 
-    /// Target of a write to SMMU_GERROR_IRQ_CFG* goes.
+    /// Where a write to SMMU_GERROR_IRQ_CFG* goes.
     pub(super) fn gerror_irq_cfg(&mut self) -> &mut IrqCfg {
         let open = self.msi && !self.irq_ctrl.contains(IrqCtrl::GERROR_IRQEN);
-        if open { &mut self.gerror_irq } else { &mut self.sink }
+        if open { &mut self.gerror_irq } else { &mut self.ignored }
     }
 
-    /// Target of a write to SMMU_EVENTQ_IRQ_CFG* goes.
+    /// Where a write to SMMU_EVENTQ_IRQ_CFG* goes.
     pub(super) fn eventq_irq_cfg(&mut self) -> &mut IrqCfg {
         let open = self.msi && !self.irq_ctrl.contains(IrqCtrl::EVENTQ_IRQEN);
-        if open { &mut self.eventq_irq } else { &mut self.sink }
+        if open { &mut self.eventq_irq } else { &mut self.ignored }
     }
 
     pub(super) fn gbpa_aborts(&self) -> bool {

@@ -1,4 +1,4 @@
-//! One walk over the host's table, as the joint uses it: for entries, or for the records of events.
+//! One walk over the host's table, as its caller outside this part uses it: for entries, or for the records of events.
 
 use super::VirtualSmmu;
 use super::eventq::Told;

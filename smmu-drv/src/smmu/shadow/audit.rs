@@ -70,7 +70,7 @@ impl<B: DmaBuffer> ShadowTable<B> {
         // Hardware may have the descriptor of a detached table cached, or not see yet that it went, until a CMD_SYNC completes.
         for slot in &two.slots {
             match slot {
-                Slot::Condemned { table, .. } | Slot::Covered(table) => self.audit_table(table, 0)?,
+                Slot::Detached { table, .. } | Slot::InvalidationQueued(table) => self.audit_table(table, 0)?,
                 // A block's own is checked with its descriptor.
                 Slot::Live(_) | Slot::Empty => {}
             }

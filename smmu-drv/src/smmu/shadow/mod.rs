@@ -4,9 +4,9 @@
 //! and `finish`, or `abort_all`; `invalidate`; `synchronised` when a CMD_SYNC of others completed, `forgotten` when hardware was
 //! programmed again; `audit`. Commands go to a `Hardware`.
 //!
-//! Where hardware has 2-level tables, level 1 covers every StreamID from the start and level-2 tables come and go: one shared
+//! Where hardware has 2-level tables, level 1 covers every StreamID from the start and level-2 tables are allocated and freed: one shared
 //! table of stage-2-only entries is used while the host has translation off, one of abort entries while it aborts everything,
-//! and private ones are allocated as the host's table gets entries. A table that hardware may still have cached is condemned
+//! and private ones are allocated as the host's table gets entries. A table that hardware may still have cached is detached
 //! first, and freed only when an invalidation that covers it was queued and is complete. Elsewhere the table is linear and
 //! complete.
 
@@ -48,12 +48,12 @@ enum Slot<B> {
     Empty,
     Live(B),
     /// Detached from this block; hardware may have it cached.
-    Condemned {
+    Detached {
         table: B,
         block: u32,
     },
     /// An invalidation that covers it is queued; free once that is synchronised.
-    Covered(B),
+    InvalidationQueued(B),
 }
 
 #[derive(Clone)]
@@ -63,7 +63,7 @@ struct TwoLevel<B> {
     map: B,
     slots: [Slot<B>; MAX_L2],
     /// Number of detached slots: usually 0, so commands need not scan the slots.
-    leaving: usize,
+    detached: usize,
     stage2: Complete<B>,
     abort: Complete<B>,
 }
@@ -110,7 +110,7 @@ impl<B: DmaBuffer> ShadowTable<B> {
                 l1: platform.alloc(bytes).ok_or(NoMemory)?,
                 map: platform.alloc(bytes).ok_or(NoMemory)?,
                 slots: [const { Slot::Empty }; MAX_L2],
-                leaving: 0,
+                detached: 0,
                 stage2: Complete::new(platform, &words, fixed.stage2(), coherent)?,
                 abort: Complete::new(platform, &words, fixed.abort(), coherent)?,
             })
@@ -214,7 +214,7 @@ impl<B: DmaBuffer> ShadowTable<B> {
                 let slot = Self::slot_of(two, sid >> SPLIT)?;
                 match two.slots.get(slot)? {
                     Slot::Live(table) => (table, index(sid & (BLOCK - 1))),
-                    Slot::Empty | Slot::Condemned { .. } | Slot::Covered(_) => return None,
+                    Slot::Empty | Slot::Detached { .. } | Slot::InvalidationQueued(_) => return None,
                 }
             }
         };
@@ -233,7 +233,7 @@ impl<B: DmaBuffer> ShadowTable<B> {
                 };
                 match two.slots.get_mut(slot) {
                     Some(Slot::Live(table)) => (table, index(sid & (BLOCK - 1))),
-                    Some(Slot::Empty | Slot::Condemned { .. } | Slot::Covered(_)) | None => return,
+                    Some(Slot::Empty | Slot::Detached { .. } | Slot::InvalidationQueued(_)) | None => return,
                 }
             }
         };
@@ -298,8 +298,8 @@ impl<B: DmaBuffer> ShadowTable<B> {
         }
         if let Some(slot) = Self::slot_of(two, block).and_then(|slot| two.slots.get_mut(slot)) {
             if let Slot::Live(table) = core::mem::replace(slot, Slot::Empty) {
-                *slot = Slot::Condemned { table, block };
-                two.leaving = two.leaving.saturating_add(1);
+                *slot = Slot::Detached { table, block };
+                two.detached = two.detached.saturating_add(1);
             }
             two.map.write64(index(block).saturating_mul(8), 0);
         }
@@ -309,29 +309,29 @@ impl<B: DmaBuffer> ShadowTable<B> {
     /// An invalidation of the configuration of `block`, or of everything, was just queued.
     fn cover(&mut self, covered: Option<u32>) {
         let Shape::TwoLevel(two) = &mut self.shape else { return };
-        if two.leaving == 0 {
+        if two.detached == 0 {
             return;
         }
         for slot in &mut two.slots {
-            let Slot::Condemned { block, .. } = slot else { continue };
+            let Slot::Detached { block, .. } = slot else { continue };
             if covered.is_none_or(|covered| covered == *block)
-                && let Slot::Condemned { table, .. } = core::mem::replace(slot, Slot::Empty)
+                && let Slot::Detached { table, .. } = core::mem::replace(slot, Slot::Empty)
             {
-                *slot = Slot::Covered(table);
+                *slot = Slot::InvalidationQueued(table);
             }
         }
     }
 
     /// Frees tables whose invalidation was queued; only after a CMD_SYNC that followed it.
     #[inline]
-    fn reap(&mut self) {
+    fn free_detached(&mut self) {
         if let Shape::TwoLevel(two) = &mut self.shape
-            && two.leaving != 0
+            && two.detached != 0
         {
             for slot in &mut two.slots {
-                if matches!(slot, Slot::Covered(_)) {
+                if matches!(slot, Slot::InvalidationQueued(_)) {
                     *slot = Slot::Empty;
-                    two.leaving = two.leaving.saturating_sub(1);
+                    two.detached = two.detached.saturating_sub(1);
                 }
             }
         }

@@ -58,12 +58,12 @@ impl<B: DmaBuffer> ShadowTable<B> {
     #[inline]
     pub(crate) fn synchronised(&mut self) {
         self.cfgi_pending = false;
-        self.reap();
+        self.free_detached();
     }
 
     /// The SMMU was programmed again: nothing of this table is cached.
     #[cold]
-    pub(crate) fn forgotten(&mut self) {
+    pub(crate) fn after_reprogram(&mut self) {
         self.cover(None);
         self.synchronised();
     }
