@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{BUF, CDTAB, CMDQ, EVTQ, L2TAB, Rig, STRTAB, r};
+use common::{BUF, CDTAB, CMDQ, EVTQ, L2TAB, Rig, STRTAB, r, two_level_cfg};
 use io_pgtable::Pa;
 use smmu_drv::{Probed, Stage2Cfg};
 use smmu_model::{Config, Transfer};
@@ -152,7 +152,7 @@ fn tables_above_the_output_size_are_not_the_tables_below() {
         rig.store(L2TAB + 9 * 64, common::BYPASS[0]);
         rig.store(STRTAB, L2TAB | 1 << bit | 9);
         rig.write64(r::STRTAB_BASE, STRTAB);
-        rig.write(r::STRTAB_BASE_CFG, 10 | 8 << 6 | 1 << 16);
+        rig.write(r::STRTAB_BASE_CFG, two_level_cfg(10, 8));
         rig.write(r::CR0, r::CMDQEN | r::EVENTQEN | r::SMMUEN);
         assert!(matches!(rig.dma_write(9, BUF, 1), Transfer::Aborted(_)), "bit {bit}");
         assert_eq!(event(&mut rig, F_STE_FETCH)[3], (L2TAB | 1 << bit) + 9 * 64);

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{ABORT, BYPASS, Board, CMDQ, EVTQ, L2TAB, POOL, RAM, Rig, firmware, r};
+use common::{ABORT, BYPASS, Board, CMDQ, EVTQ, GBPA_ABORT, GBPA_UPDATE, L2TAB, POOL, RAM, Rig, firmware, r};
 use smmu_drv::shadow::audit::StrtabFinding;
 use smmu_drv::{AccessSize, ProbeConfig, ReadsAs, SmmuFinding, WriteOutcome};
 use smmu_model::{Config, Injection};
@@ -82,7 +82,7 @@ fn the_audit_finds_every_unconfined_entry_of_a_linear_table() {
 fn the_audit_finds_every_unconfined_entry_of_two_levels() {
     let mut rig = Rig::qemu();
     let bypass = level2(&rig, 3);
-    rig.write(r::GBPA, 1 << 31 | 1 << 20);
+    rig.write(r::GBPA, GBPA_UPDATE | GBPA_ABORT);
     let abort = level2(&rig, 3);
     assert_ne!(bypass, abort);
     for shared in [bypass, abort] {

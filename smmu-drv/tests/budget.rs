@@ -5,7 +5,7 @@ mod common;
 
 use std::cell::Cell;
 
-use common::{Board, L2TAB, Rig, STRTAB, r};
+use common::{Board, L2TAB, Rig, STRTAB, r, tlbi_nh_asid, two_level_cfg};
 use smmu_drv::budget::MOST_SYNCS;
 use smmu_drv::errata::{Issue, Quirks};
 use smmu_drv::{AccessSize, ProbeConfig, WriteOutcome};
@@ -36,7 +36,7 @@ fn a_level_2_table_that_comes_and_goes_does_not_hold_a_command_up() {
             let descriptor = STRTAB + u64::from(SID >> 8) * 8;
             rig.store(descriptor, L2TAB | 9);
             rig.write64(r::STRTAB_BASE, STRTAB);
-            rig.write(r::STRTAB_BASE_CFG, 10 | 8 << 6 | 1 << 16);
+            rig.write(r::STRTAB_BASE_CFG, two_level_cfg(10, 8));
             rig.write(r::CR0, r::CMDQEN | r::EVENTQEN | r::SMMUEN);
             let fill = |mem: &smmu_model::Memory, context| {
                 for n in 0..256 {
@@ -83,7 +83,7 @@ fn a_trap_gives_hardware_no_more_syncs_than_it_is_charged_for() {
             rig.enable_queues();
             rig.mem().cpu_write(STRTAB, &[0; 2048]);
             rig.write64(r::STRTAB_BASE, STRTAB);
-            rig.write(r::STRTAB_BASE_CFG, 16 | 8 << 6 | 1 << 16);
+            rig.write(r::STRTAB_BASE_CFG, two_level_cfg(16, 8));
             let mut worst = 0;
             let mut store = |rig: &mut Rig, offset, value| {
                 loop {
@@ -97,7 +97,7 @@ fn a_trap_gives_hardware_no_more_syncs_than_it_is_charged_for() {
             };
             // Every block loses what all had in common: a command each.
             store(&mut rig, r::CR0, r::CMDQEN | r::EVENTQEN | r::SMMUEN);
-            (0..254).for_each(|asid| rig.queue([0x11 | asid << 48, 0]));
+            (0..254).for_each(|asid| rig.queue(tlbi_nh_asid(asid)));
             rig.queue(common::SYNC);
             let prod = u64::from(rig.prod);
             store(&mut rig, r::CMDQ_PROD, prod);

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{BUF, BYPASS, CMDQ, RAM, Rig, SYNC, r};
+use common::{BUF, BYPASS, CERROR_ILL, CMDQ, RAM, Rig, SYNC, cmdq_error, r, sync_irq, tlbi_nh_asid};
 use smmu_drv::{SmmuError, Stale, WiredIrq};
 use smmu_model::{Config, Injection, Pace};
 
@@ -13,7 +13,7 @@ const QUEUE: u64 = 16 << common::CMDQ_LOG2;
 
 /// CMD_SYNC that stores `data` at `address`.
 fn msi(address: u64, data: u64) -> [u64; 2] {
-    [0x46 | 1 << 12 | data << 32, address]
+    sync_irq(data, address)
 }
 
 #[test]
@@ -30,7 +30,7 @@ fn a_ring_of_eight_entries_loses_no_command() {
             // Nothing waits for these: the next trap finds the ring as full as hardware left it.
             for _ in 0..3 {
                 for n in 0..50 {
-                    rig.queue([0x11 | (n + 1) << 48, 0]);
+                    rig.queue(tlbi_nh_asid(n + 1));
                 }
                 rig.ring();
             }
@@ -51,7 +51,7 @@ fn a_batch_costs_one_write_of_the_index() {
     let before = rig.board.0.mmio.get();
     let syncs = rig.smmu.stats().syncs;
     for n in 0..100 {
-        rig.queue([0x11 | n << 48, 0]);
+        rig.queue(tlbi_nh_asid(n));
     }
     // Nobody asked for completion: nothing is waited for.
     rig.ring();
@@ -65,7 +65,7 @@ fn a_batch_costs_one_write_of_the_index() {
     rig.enable_linear(4);
     let before = rig.board.0.mmio.get();
     for n in 0..31 {
-        rig.queue([0x11 | n << 48, 0]);
+        rig.queue(tlbi_nh_asid(n));
     }
     rig.queue(SYNC);
     rig.ring();
@@ -77,7 +77,7 @@ fn a_ring_that_lost_its_place_starts_from_the_beginning() {
     let mut rig = Rig::qemu();
     rig.enable_linear(4);
     for n in 0..60 {
-        rig.queue([0x11 | n << 48, 0]);
+        rig.queue(tlbi_nh_asid(n));
     }
     rig.ring();
     rig.board.0.model.borrow_mut().reset();
@@ -181,7 +181,7 @@ fn a_command_error_stays_until_it_is_acknowledged() {
     rig.queue([0xff, 0]);
     rig.queue([0x11, 0]);
     rig.ring();
-    let stopped = u64::from(at) | 1 << 24;
+    let stopped = cmdq_error(at, CERROR_ILL);
     let count = rig.smmu.stats().host_commands;
     assert_eq!((rig.read(r::CMDQ_CONS), rig.read(r::GERROR)), (stopped, 0x11));
     rig.irqs();

@@ -3,17 +3,12 @@
 
 mod common;
 
-use common::{BUF, EVTQ, POOL, Rig, STRTAB, r};
+use common::{BUF, C_BAD_STE, EVTQ, POOL, Rig, STRTAB, r, record};
 use smmu_drv::{AccessSize, WiredIrq, WriteOutcome};
 use smmu_model::{Config, Injection, Irq};
 
 const QUEUES: u64 = r::CMDQEN | r::EVENTQEN;
 const ALL: u64 = QUEUES | r::SMMUEN;
-/// The host's record of a stream without an entry.
-const fn bad_ste(sid: u64) -> [u64; 4] {
-    [4 | sid << 32, 0, 0, 0]
-}
-
 /// An interrupt of the event queue since the last call, hardware's or EL2's.
 fn interrupted(rig: &Rig) -> bool {
     let hardware = rig.board.0.model.borrow_mut().take_irqs().contains(&Irq::Eventq);
@@ -43,7 +38,7 @@ fn a_record_from_before_the_interrupt_was_enabled_swallows_none_of_the_interrupt
     let _ = interrupted(&rig);
     rig.dma_write(9, BUF, 1);
     assert!(interrupted(&rig), "hardware's queue was not empty when its interrupt was enabled");
-    assert_eq!(rig.events(), [bad_ste(9)]);
+    assert_eq!(rig.events(), [record(C_BAD_STE, 9)]);
     assert_eq!(rig.smmu.stats().faults, 2);
 }
 
@@ -63,7 +58,7 @@ fn records_that_wait_for_the_host_interrupt_it_when_it_asks_for_interrupts() {
         // The same value again enables nothing.
         rig.write(r::IRQ_CTRL, 4);
         assert!(!interrupted(&rig));
-        assert_eq!(rig.events(), [bad_ste(9)]);
+        assert_eq!(rig.events(), [record(C_BAD_STE, 9)]);
         rig.write(r::IRQ_CTRL, 0);
         rig.write(r::IRQ_CTRL, 4);
         assert!(!interrupted(&rig), "nothing waits");
@@ -103,7 +98,7 @@ fn what_was_recorded_before_smmuen_goes_down_reaches_the_host() {
         rig.dma_write(9, BUF, 1);
         rig.write(r::CR0, cr0);
         assert_eq!(rig.read(r::EVENTQ_PROD), 1, "CR0 {cr0:#x}");
-        assert_eq!(rig.mem().cpu_read64(EVTQ), bad_ste(9)[0]);
+        assert_eq!(rig.mem().cpu_read64(EVTQ), record(C_BAD_STE, 9)[0]);
         // What comes later is of no translation, and nobody's.
         rig.dma_write(9, POOL, 1);
         assert_eq!(rig.read(r::EVENTQ_PROD), 1);
@@ -125,12 +120,16 @@ fn what_is_recorded_while_smmuen_goes_down_is_judged_by_the_table_of_its_time() 
     rig.dma_write(0x1fff, BUF, 1);
     assert_eq!(store(&mut rig), WriteOutcome::Again);
     assert_eq!(rig.read(r::EVENTQ_PROD), 1);
-    assert_eq!(rig.mem().cpu_read64(EVTQ), bad_ste(0x1fff)[0], "an invalid entry, not one that is out of range");
+    assert_eq!(
+        rig.mem().cpu_read64(EVTQ),
+        record(C_BAD_STE, 0x1fff)[0],
+        "an invalid entry, not one that is out of range"
+    );
     rig.dma_write(0x1ffe, BUF, 1);
     while store(&mut rig) == WriteOutcome::Again {}
     assert_eq!(rig.read(r::CR0ACK), QUEUES);
     assert_eq!(rig.read(r::EVENTQ_PROD), 2);
-    assert_eq!(rig.mem().cpu_read64(EVTQ + 32), bad_ste(0x1ffe)[0]);
+    assert_eq!(rig.mem().cpu_read64(EVTQ + 32), record(C_BAD_STE, 0x1ffe)[0]);
 }
 
 #[test]
@@ -174,7 +173,7 @@ fn a_storm_that_the_host_does_not_look_at_is_an_overflow_and_nothing_else() {
         let _ = interrupted(&rig);
         rig.dma_write(9, BUF, 1);
         assert!(interrupted(&rig), "EL2's queue takes records again, and says so");
-        assert_eq!(rig.events(), [bad_ste(9)]);
+        assert_eq!(rig.events(), [record(C_BAD_STE, 9)]);
         assert!(!rig.irqs().contains(&WiredIrq::Gerror));
     }
 }
@@ -201,5 +200,5 @@ fn hardware_that_cannot_write_its_queue_while_el2_empties_it_goes_on() {
     rig.dma_write(11, BUF, 1);
     assert!(interrupted(&rig), "nobody but the next interrupt makes EL2 look again");
     let events = rig.events();
-    assert_eq!(events, [bad_ste(9), bad_ste(11)]);
+    assert_eq!(events, [record(C_BAD_STE, 9), record(C_BAD_STE, 11)]);
 }

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{BUF, EVTQ, POOL, Rig, r};
+use common::{BUF, C_BAD_STE, EVTQ, OVERFLOW, POOL, Rig, r, record};
 use smmu_drv::WiredIrq;
 use smmu_model::{Config, Injection, Snoop};
 
@@ -27,7 +27,7 @@ fn a_record_that_hardware_could_not_write_is_an_overflow_each_time() {
         assert_eq!(gerror, gerrorn);
         rig.dma_write(9, BUF, 1);
         assert_eq!(rig.read(r::EVENTQ_PROD) & 0xff, n);
-        rig.write(r::EVENTQ_CONS, prod & 1 << 31 | n);
+        rig.write(r::EVENTQ_CONS, prod & OVERFLOW | n);
     }
     assert_eq!(rig.read(r::GERROR), 0, "not the host's error");
     assert_eq!(rig.hazards(), []);
@@ -140,7 +140,7 @@ fn a_queue_that_lost_its_place_starts_from_the_beginning() {
     rig.smmu.poll_events(&mut rig.host);
     assert_eq!((rig.smmu.stats().reprograms, rig.smmu.stats().faults), (1, 5));
     rig.dma_write(10, BUF, 1);
-    assert_eq!(rig.events(), [[4 | 10 << 32, 0, 0, 0]]);
+    assert_eq!(rig.events(), [record(C_BAD_STE, 10)]);
     assert_eq!(rig.smmu.stats().faults, 6);
 }
 
@@ -153,7 +153,7 @@ fn every_record_arrives_as_it_was_written_round_after_round() {
             let sid = 1 + n * 7 % 1000;
             rig.dma_write(sid, BUF, 1);
             rig.mem().invalidate(EVTQ..EVTQ + 0x1000);
-            assert_eq!(rig.events(), [[4 | u64::from(sid) << 32, 0, 0, 0]], "record {n}, {snoop:?}");
+            assert_eq!(rig.events(), [record(C_BAD_STE, sid)], "record {n}, {snoop:?}");
         }
         assert_eq!(rig.smmu.stats().faults, 300);
     }

@@ -4,7 +4,10 @@
 
 mod common;
 
-use common::{BUF, CDTAB, CMDQ, EVTQ, L2TAB, POOL, RAM, RAM_SIZE, Rig, STRTAB, SYNC, r};
+use common::{
+    BUF, CDTAB, CMDQ, EVTQ, GBPA_ABORT, GBPA_UPDATE, L2TAB, POOL, RAM, RAM_SIZE, Rig, STRTAB, SYNC, r, sync_irq,
+    two_level_cfg,
+};
 use smmu_drv::emul::table::Register;
 use smmu_drv::{AccessSize, Stale, WriteOutcome};
 use smmu_model::{Config, Pace, Snoop};
@@ -64,7 +67,7 @@ impl Random {
             2 => [4 | sid, self.below(6)],
             3 => [4, 31],
             4 => [self.pick(&[5, 6, 0x10, 0x11, 0x12, 0x13, 0x30]) | sid, self.next() & !0xfff],
-            5 => [0x46 | 1 << 12 | self.next() << 32, self.address()],
+            5 => sync_irq(self.next(), self.address()),
             6 => [self.next(), self.next()],
             _ => SYNC,
         }
@@ -83,7 +86,7 @@ fn step(rig: &mut Rig, random: &mut Random) {
             let cr0 = random.below(32);
             again(rig, r::CR0, AccessSize::Word, cr0);
         }
-        2 => again(rig, r::GBPA, AccessSize::Word, random.pick(&[1 << 31, 1 << 31 | 1 << 20])),
+        2 => again(rig, r::GBPA, AccessSize::Word, random.pick(&[GBPA_UPDATE, GBPA_UPDATE | GBPA_ABORT])),
         3 => {
             // Stage 1 gives way to a sound start, so that the rest means something.
             rig.write(r::CR0, 0);
@@ -91,7 +94,7 @@ fn step(rig: &mut Rig, random: &mut Random) {
             rig.write(r::GERRORN, gerror);
             rig.enable_queues();
             rig.write64(r::STRTAB_BASE, STRTAB);
-            let cfg = random.pick(&[5, 8, 12 | 8 << 6 | 1 << 16, 12 | 6 << 6 | 1 << 16]);
+            let cfg = random.pick(&[5, 8, two_level_cfg(12, 8), two_level_cfg(12, 6)]);
             rig.write(r::STRTAB_BASE_CFG, cfg);
             again(rig, r::CR0, AccessSize::Word, 0xd);
         }
@@ -168,7 +171,7 @@ fn run(config: &Config, seed: u64) {
     assert!(rig.host.claims.is_empty(), "seed {seed}");
     let gerror = rig.read(r::GERROR);
     rig.write(r::GERRORN, gerror);
-    rig.write(r::GBPA, 1 << 31);
+    rig.write(r::GBPA, GBPA_UPDATE);
     rig.enable_linear(5);
     rig.set_ste(3, common::BYPASS);
     assert_eq!(rig.dma_write(3, BUF, 1), smmu_model::Transfer::Done, "seed {seed}");

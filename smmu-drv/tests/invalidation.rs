@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{BUF, BYPASS, Rig, r};
+use common::{BUF, BYPASS, GBPA_UPDATE, Rig, SFM_ERR, r};
 use io_pgtable::Ipa;
 use smmu_drv::{SmmuError, Stale};
 use smmu_model::inval::Scope;
@@ -150,7 +150,7 @@ fn t47_a_sync_that_never_completes_fails_the_smmu_in_bounded_time() {
     let start = rig.board.0.clock.get();
     assert_eq!(rig.smmu.tlb_invalidate(Stale::All), Err(SmmuError::SyncTimeout));
     assert_eq!(rig.board.0.clock.get(), start);
-    assert_eq!(rig.read(r::GERROR) ^ rig.read(r::GERRORN), 1 << 8);
+    assert_eq!(rig.read(r::GERROR) ^ rig.read(r::GERRORN), SFM_ERR);
     // The host's own commands do not complete, and do not hang either.
     rig.queue(common::SYNC);
     rig.ring();
@@ -220,7 +220,7 @@ fn quiesce_stops_everything_for_good() {
         }
         rig.set_ste(8, BYPASS);
         rig.write(r::CR0, 0);
-        rig.write(r::GBPA, 1 << 31);
+        rig.write(r::GBPA, GBPA_UPDATE);
         rig.write(r::CR0, r::CMDQEN | r::SMMUEN);
         for sid in [8, 300] {
             assert!(!rig.can_reach(sid, BUF));

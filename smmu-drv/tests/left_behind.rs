@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{BUF, L2TAB, Rig, STRTAB, r};
+use common::{BUF, C_BAD_STE, EVENTQ_ABT_ERR, L2TAB, Rig, STRTAB, r, record, two_level_cfg};
 use smmu_drv::{AccessSize, WriteOutcome};
 use smmu_model::Config;
 
@@ -19,8 +19,8 @@ const FULL: u64 = 128;
 
 /// Streams that take turns between two pages of the host's table; far enough from the first that a walk has not come to them when
 /// its first trap ends.
-fn stream(n: u64) -> u64 {
-    0x2000 + n % 8 * 64
+fn stream(n: u64) -> u32 {
+    0x2000 + u32::try_from(n % 8).unwrap() * 64
 }
 
 /// Two levels of 2^14 streams, 64 to a page, no valid entry; nothing on.
@@ -31,10 +31,10 @@ fn off() -> Rig {
     rig.mem().cpu_write(STRTAB, &[0; 2048]);
     rig.mem().cpu_write(L2TAB, &[0; 0x2000]);
     for n in 0..8 {
-        rig.store(STRTAB + (stream(n) / 64) * 8, (L2TAB + n % 2 * 4096) | 7);
+        rig.store(STRTAB + u64::from(stream(n) / 64) * 8, (L2TAB + n % 2 * 4096) | 7);
     }
     rig.write64(r::STRTAB_BASE, STRTAB);
-    rig.write(r::STRTAB_BASE_CFG, 14 | 6 << 6 | 1 << 16);
+    rig.write(r::STRTAB_BASE_CFG, two_level_cfg(14, 6));
     rig.write64(r::CMDQ_BASE, LARGE | 14);
     rig.write(r::CMDQ_PROD, 0);
     rig.write(r::CMDQ_CONS, 0);
@@ -55,20 +55,18 @@ fn complete(rig: &mut Rig, cr0: u64) {
 }
 
 fn faults(rig: &mut Rig, count: u64) -> Vec<[u64; 4]> {
-    let bad_ste = |n| [4 | stream(n) << 32, 0, 0, 0];
-    (0..count)
-        .map(|n| {
-            rig.dma_write(u32::try_from(stream(n)).unwrap(), BUF, 1);
-            bad_ste(n)
-        })
-        .collect()
+    let fault = |n| {
+        let sid = stream(n);
+        rig.dma_write(sid, BUF, 1);
+        record(C_BAD_STE, sid)
+    };
+    (0..count).map(fault).collect()
 }
 
 /// As the host has translation off: what hardware records then is of EL2's making.
 fn faults_of_bypass(rig: &mut Rig, count: u64) {
     for n in 0..count {
-        let sid = u32::try_from(stream(n)).unwrap();
-        rig.board.0.model.borrow_mut().dma_write(sid, Some(1), BUF, &[1]);
+        rig.board.0.model.borrow_mut().dma_write(stream(n), Some(1), BUF, &[1]);
     }
 }
 
@@ -108,16 +106,21 @@ fn a_device_that_does_not_stop_does_not_hold_eventqen_up() {
     }
 }
 
+/// All goes on, and what hardware recorded before is not the host's.
+fn nothing_is_left_for_the_host(rig: &mut Rig) {
+    complete(rig, ALL);
+    assert_eq!(rig.read(r::CR0ACK), ALL);
+    assert_eq!(rig.events(), [] as [[u64; 4]; 0]);
+    assert_eq!(rig.smmu.stats().faults, FULL);
+}
+
 #[test]
 fn what_was_recorded_before_eventqen_goes_up_is_not_the_hosts() {
     let mut rig = off();
     rig.write(r::CR0, r::SMMUEN);
     faults(&mut rig, FULL);
     // The command queue takes half of the first trap's budget.
-    complete(&mut rig, ALL);
-    assert_eq!(rig.read(r::CR0ACK), ALL);
-    assert_eq!(rig.events(), [] as [[u64; 4]; 0]);
-    assert_eq!(rig.smmu.stats().faults, FULL);
+    nothing_is_left_for_the_host(&mut rig);
 }
 
 #[test]
@@ -125,10 +128,7 @@ fn what_was_recorded_before_smmuen_goes_up_is_not_the_hosts() {
     let mut rig = off();
     rig.write(r::CR0, r::EVENTQEN);
     faults_of_bypass(&mut rig, FULL);
-    complete(&mut rig, ALL);
-    assert_eq!(rig.read(r::CR0ACK), ALL);
-    assert_eq!(rig.events(), [] as [[u64; 4]; 0]);
-    assert_eq!(rig.smmu.stats().faults, FULL);
+    nothing_is_left_for_the_host(&mut rig);
 }
 
 #[test]
@@ -167,10 +167,10 @@ fn what_was_recorded_while_the_hosts_queue_had_failed_is_not_the_hosts() {
     rig.write(r::CR0, ALL);
     faults(&mut rig, 1);
     rig.read(r::EVENTQ_PROD);
-    assert_eq!(rig.read(r::GERROR), 4, "EVENTQ_ABT_ERR");
+    assert_eq!(rig.read(r::GERROR), EVENTQ_ABT_ERR);
     faults(&mut rig, FULL);
     rig.host.owned.insert(common::EVTQ / 4096);
-    rig.write(r::GERRORN, 4);
+    rig.write(r::GERRORN, EVENTQ_ABT_ERR);
     let expected = faults(&mut rig, 3);
     assert_eq!(rig.events(), expected);
 }

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{BUF, POOL, Rig, r};
+use common::{BUF, GBPA_UPDATE, POOL, Rig, r, smaller};
 use smmu_drv::emul::table::{Register, Width};
 use smmu_drv::{AccessSize, WriteOutcome};
 use smmu_model::{Config, Snoop};
@@ -215,7 +215,7 @@ fn every_register_has_the_bits_of_the_architecture_and_no_other() {
         }
         // GBPA, with UPDATE.
         let mut rig = Rig::qemu();
-        rig.write(r::GBPA, pattern & 0xffff_ffff | 1 << 31);
+        rig.write(r::GBPA, pattern & 0xffff_ffff | GBPA_UPDATE);
         assert_eq!(rig.read(r::GBPA), pattern & 0x0010_3000);
         // CR0: SMMUEN, EVENTQEN, CMDQEN.
         rig.write(r::CR0, pattern & 0xffff_ffff);
@@ -265,75 +265,6 @@ fn interrupt_configuration_is_guarded_by_its_own_enable() {
             assert_eq!(seen, [expected; 3], "IRQ_CTRL {irq_ctrl}, register {cfg0:#x}");
         }
     }
-}
-
-/// A linear table of hardware, so that a change of what all streams do takes many traps.
-fn slow() -> Rig {
-    Rig::new(Config { two_level: false, sid_bits: 16, ..Config::qemu() })
-}
-
-/// One store of the host, of which a trap does a part.
-fn part(rig: &mut Rig, offset: u32, value: u64) -> WriteOutcome {
-    rig.smmu.mmio_write(&mut rig.host, offset, AccessSize::Word, value)
-}
-
-#[test]
-fn gbpa_is_busy_until_every_stream_has_followed() {
-    let mut rig = slow();
-    let last = 0xffff;
-    assert!(rig.can_reach(last, BUF));
-    let mut traps = 0;
-    while part(&mut rig, r::GBPA, 1 << 31 | 1 << 20) == WriteOutcome::Again {
-        assert_eq!(rig.read(r::GBPA), 1 << 31 | 1 << 20);
-        assert!(rig.can_reach(last, BUF), "not its turn yet");
-        traps += 1;
-    }
-    assert!(traps > 10);
-    assert_eq!(rig.smmu.stats().budget_exits, traps);
-    assert_eq!(rig.read(r::GBPA), 1 << 20);
-    assert!(!rig.can_reach(last, BUF));
-    // The same again is no change, and takes no time.
-    assert_eq!(part(&mut rig, r::GBPA, 1 << 31 | 1 << 20), WriteOutcome::Done);
-    // Neither does another field.
-    assert_eq!(part(&mut rig, r::GBPA, 1 << 31 | 1 << 20 | 1 << 12), WriteOutcome::Done);
-    assert_eq!(rig.read(r::GBPA), 1 << 20 | 1 << 12);
-    assert!(!rig.can_reach(last, BUF));
-}
-
-#[test]
-fn gbpa_means_nothing_while_translation_is_on_or_on_its_way() {
-    let mut rig = slow();
-    rig.enable_queues();
-    rig.mem().cpu_write(common::STRTAB, &[0; 64 << 6]);
-    rig.write64(r::STRTAB_BASE, common::STRTAB);
-    rig.write(r::STRTAB_BASE_CFG, 6);
-    rig.ste(3, common::BYPASS);
-    let on = r::CMDQEN | r::EVENTQEN | r::SMMUEN;
-    // Another CPU writes GBPA while the store to CR0 is under way.
-    let mut traps = 0;
-    while part(&mut rig, r::CR0, on) == WriteOutcome::Again {
-        assert_eq!(rig.read(r::CR0ACK), on & !r::SMMUEN);
-        assert_eq!(part(&mut rig, r::GBPA, 1 << 31 | (traps % 2) << 20), WriteOutcome::Done);
-        traps += 1;
-        assert!(traps < 200, "what is under way starts again each time");
-    }
-    assert!(traps > 10);
-    assert_eq!(rig.read(r::CR0ACK), on);
-    rig.write(r::GBPA, 1 << 31 | 1 << 20);
-    assert!(rig.can_reach(3, BUF), "its entry says so, whatever GBPA says");
-    assert_eq!(rig.read(r::GBPA), 1 << 20, "stored, and not busy");
-    assert_eq!(part(&mut rig, r::GBPA, 1 << 31), WriteOutcome::Done);
-    assert_eq!(part(&mut rig, r::GBPA, 1 << 31 | 1 << 20), WriteOutcome::Done);
-    assert!(rig.can_reach(3, BUF));
-    // It is what holds when translation goes down.
-    while part(&mut rig, r::CR0, on & !r::SMMUEN) == WriteOutcome::Again {
-        assert_eq!(rig.read(r::CR0ACK), on, "until the last stream has followed");
-        assert_eq!(rig.read(r::GBPA), 1 << 20, "this update is not GBPA's");
-    }
-    assert_eq!(rig.read(r::CR0ACK), on & !r::SMMUEN);
-    assert!(!rig.can_reach(3, BUF));
-    assert!(!rig.can_reach(0xffff, BUF));
-    assert_eq!(rig.hazards(), []);
 }
 
 #[test]
@@ -419,46 +350,6 @@ fn two_registers_side_by_side_are_one_64_bit_access() {
     rig.write64(r::GERROR, 0);
     let after = *rig.smmu.stats();
     assert_eq!((after.exits - before.exits, after.denied_accesses), (3, before.denied_accesses));
-}
-
-/// As [`slow`], with fewer streams: two traps and more.
-fn smaller() -> Rig {
-    Rig::new(Config { two_level: false, sid_bits: 12, ..Config::qemu() })
-}
-
-#[test]
-fn gbpa_is_read_only_while_an_update_is_under_way() {
-    let mut rig = smaller();
-    let (abort, bypass) = (1 << 31 | 1 << 20, 1 << 31);
-    assert_eq!(part(&mut rig, r::GBPA, abort), WriteOutcome::Again);
-    // Another CPU's store is ignored, the only behaviour that SMMUv3.2 permits [IHI 0070G 6.3.14.1].
-    assert_eq!(part(&mut rig, r::GBPA, bypass | 1 << 12), WriteOutcome::Done);
-    assert_eq!(rig.read(r::GBPA), abort);
-    rig.write(r::GBPA, abort);
-    assert_eq!(rig.read(r::GBPA), 1 << 20);
-    assert!(!rig.can_reach(0, BUF) && !rig.can_reach(0xfff, BUF));
-    // Without UPDATE it is ignored at any time.
-    rig.write(r::GBPA, 0);
-    assert_eq!(rig.read(r::GBPA), 1 << 20);
-    // Nobody repeats the store: CR0 ends it, as it ends whatever else is under way.
-    assert_eq!(part(&mut rig, r::GBPA, bypass), WriteOutcome::Again);
-    rig.write(r::CR0, 0);
-    assert_eq!(rig.read(r::GBPA), 0);
-    assert!(rig.can_reach(0xfff, BUF));
-}
-
-#[test]
-fn gbpa_written_while_translation_goes_down_holds_when_it_is_down() {
-    let mut rig = smaller();
-    rig.enable_linear(4);
-    assert_eq!(part(&mut rig, r::CR0, 0), WriteOutcome::Again);
-    // Another CPU blocks what will bypass.
-    rig.write(r::GBPA, 1 << 31 | 1 << 20);
-    rig.write(r::CR0, 0);
-    assert_eq!((rig.read(r::CR0ACK), rig.read(r::GBPA)), (0, 1 << 20));
-    for sid in [0, 9, 0xfff] {
-        assert!(!rig.can_reach(sid, BUF), "stream {sid:#x} bypasses although GBPA aborts");
-    }
 }
 
 /// Fields of features that are not shown are RES0, and read as zero [IHI 0070G 6.2, 6.3.25].

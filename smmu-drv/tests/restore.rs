@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{BUF, CMDQ, EVTQ, Rig, STRTAB, r};
+use common::{BUF, C_BAD_STE, CMDQ, EVTQ, OVERFLOW, Rig, STRTAB, r, record};
 use smmu_model::{Config, Transfer};
 
 /// CR0 with everything on.
@@ -43,7 +43,7 @@ fn nothing_is_consumed_before_cr0_and_the_overflow_flag_is_kept() {
             assert_eq!(rig.smmu.stats().host_commands, commands, "consumed after the store to {offset:#x}");
         }
         assert_eq!(rig.read(r::CMDQ_CONS), u64::from(rig.prod - 2));
-        assert_eq!((rig.read(r::EVENTQ_PROD), rig.read(r::EVENTQ_CONS)), (1 << 31 | 128, 0));
+        assert_eq!((rig.read(r::EVENTQ_PROD), rig.read(r::EVENTQ_CONS)), (OVERFLOW | 128, 0));
         // One store for all.
         rig.write(r::CR0, ON);
         assert_eq!(rig.read(r::CR0ACK), ON);
@@ -58,10 +58,10 @@ fn nothing_is_consumed_before_cr0_and_the_overflow_flag_is_kept() {
         assert_eq!(rig.dma_write(9, BUF, 1), Transfer::Done);
         assert!(matches!(rig.dma_write(10, BUF, 1), Transfer::Aborted(_)));
         // Full, and the overflow is still pending: it is not signalled twice.
-        assert_eq!(rig.read(r::EVENTQ_PROD), 1 << 31 | 128);
+        assert_eq!(rig.read(r::EVENTQ_PROD), OVERFLOW | 128);
         assert_eq!(rig.events().len(), 128);
         rig.dma_write(10, BUF, 1);
-        assert_eq!(rig.events(), [[4 | 10 << 32, 0, 0, 0]]);
+        assert_eq!(rig.events(), [record(C_BAD_STE, 10)]);
         assert_eq!(rig.hazards(), []);
     }
 }

@@ -5,7 +5,7 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use common::{BUF, CMDQ, EVTQ, L2TAB, Rig, STRTAB, r};
+use common::{BUF, C_BAD_STE, CMDQ, EVTQ, L2TAB, Rig, STRTAB, r, record, sync_irq, two_level_cfg};
 use smmu_model::Transfer;
 
 /// Write-back, inner shareable: tables and queues.
@@ -31,7 +31,7 @@ fn translate(rig: &mut Rig, levels: u32) {
     if levels == 2 {
         rig.mem().cpu_write(STRTAB, &(L2TAB | 9).to_le_bytes());
     }
-    rig.write(r::STRTAB_BASE_CFG, if levels == 1 { 4 } else { 10 | 8 << 6 | 1 << 16 });
+    rig.write(r::STRTAB_BASE_CFG, if levels == 1 { 4 } else { two_level_cfg(10, 8) });
     rig.write(r::CR0, r::CMDQEN | r::EVENTQEN | r::SMMUEN);
 }
 
@@ -44,11 +44,11 @@ fn queues_and_tables_past_the_caches_are_read_from_memory_and_written_to_it() {
                 let mut rig = rig(tables << 6 | queues);
                 translate(&mut rig, levels);
                 assert_eq!(rig.dma_write(9, BUF, 1), Transfer::Done, "tables {tables:#b}, {levels} levels");
-                rig.queue([0x46 | 1 << 12 | 0x77 << 32, BUF + 0x100]);
+                rig.queue(sync_irq(0x77, BUF + 0x100));
                 rig.issue(&[common::CFGI_ALL, common::cfgi_ste(9)]);
                 assert_eq!(rig.mem().cpu_read64(BUF + 0x100) & 0xffff_ffff, 0x77, "the completion is in memory");
                 rig.dma_write(10, BUF, 1);
-                assert_eq!(rig.events(), [[4 | 10 << 32, 0, 0, 0]], "queues {queues:#b}");
+                assert_eq!(rig.events(), [record(C_BAD_STE, 10)], "queues {queues:#b}");
                 assert_eq!(rig.dma_write(9, BUF, 1), Transfer::Done);
             }
         }

@@ -3,13 +3,17 @@
 
 mod board;
 mod host;
+mod named;
 mod rig;
 mod stage2;
+mod two_level;
 
 pub use board::Board;
 pub use host::Host;
+pub use named::*;
 pub use rig::{Rig, firmware};
 pub use stage2::Stage2;
+pub use two_level::{enable_two_level, l1, l2_ste};
 
 /// Host RAM.
 pub const RAM: u64 = 0x4000_0000;
@@ -68,4 +72,19 @@ pub const ABORT: [u64; 8] = [1, 0, 0, 0, 0, 0, 0, 0];
 
 pub fn cfgi_ste(sid: u32) -> [u64; 2] {
     [3 | u64::from(sid) << 32, 1]
+}
+
+/// Whether the transfer was aborted, with or without an event.
+pub fn aborted(transfer: &smmu_model::Transfer) -> bool {
+    matches!(transfer, smmu_model::Transfer::Aborted(_))
+}
+
+/// A linear table of hardware, so that a change of what all streams do takes many traps.
+pub fn slow() -> Rig {
+    Rig::new(smmu_model::Config { two_level: false, sid_bits: 16, ..smmu_model::Config::qemu() })
+}
+
+/// As [`slow`], with fewer streams: two traps and more.
+pub fn smaller() -> Rig {
+    Rig::new(smmu_model::Config { two_level: false, sid_bits: 12, ..smmu_model::Config::qemu() })
 }

@@ -162,7 +162,7 @@ impl Rig {
             out.push([0, 8, 16, 24].map(|n| self.mem().cpu_read64(at + n)));
             cons = (cons + 1) & mask;
         }
-        self.write(r::EVENTQ_CONS, cons | (prod & 1 << 31));
+        self.write(r::EVENTQ_CONS, cons | (prod & OVERFLOW));
         out
     }
 

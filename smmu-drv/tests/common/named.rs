@@ -1,0 +1,55 @@
+//! Commands, events and fields of registers by their names; positions are written down a second time on purpose.
+
+/// CMD_SYNC with CS, completed by a store of `data` to `address`, or by the wired interrupt if `address` is 0.
+pub fn sync_irq(data: u64, address: u64) -> [u64; 2] {
+    [0x46 | 1 << 12 | data << 32, address]
+}
+
+/// CMD_CFGI_STE, Leaf == 0.
+pub fn cfgi_ste_walk(sid: u32) -> [u64; 2] {
+    [3 | u64::from(sid) << 32, 0]
+}
+
+/// CMD_CFGI_STE_RANGE over 2^(range + 1) StreamIDs.
+pub fn cfgi_ste_range(sid: u32, range: u64) -> [u64; 2] {
+    [4 | u64::from(sid) << 32, range]
+}
+
+/// CMD_TLBI_NH_ASID.
+pub fn tlbi_nh_asid(asid: u64) -> [u64; 2] {
+    [0x11 | asid << 48, 0]
+}
+
+/// An event without further fields.
+pub fn record(kind: u64, sid: u32) -> [u64; 4] {
+    [kind | u64::from(sid) << 32, 0, 0, 0]
+}
+
+pub const C_BAD_STREAMID: u64 = 2;
+pub const C_BAD_STE: u64 = 4;
+pub const C_BAD_CD: u64 = 0xa;
+
+/// SMMU_GBPA.
+pub const GBPA_ABORT: u64 = 1 << 20;
+pub const GBPA_UPDATE: u64 = 1 << 31;
+
+/// SMMU_GERROR.
+pub const EVENTQ_ABT_ERR: u64 = 1 << 2;
+pub const MSI_CMDQ_ABT_ERR: u64 = 1 << 4;
+pub const SFM_ERR: u64 = 1 << 8;
+
+/// SMMU_CMDQ_CONS with an error at `index`.
+pub fn cmdq_error(index: u32, error: u64) -> u64 {
+    u64::from(index) | error << 24
+}
+
+pub const CERROR_ILL: u64 = 1;
+pub const CERROR_ABT: u64 = 2;
+
+/// The overflow flag of SMMU_EVENTQ_PROD and SMMU_EVENTQ_CONS.
+pub const OVERFLOW: u64 = 1 << 31;
+
+/// SMMU_STRTAB_BASE_CFG of a 2-level table.
+pub fn two_level_cfg(log2: u32, split: u32) -> u64 {
+    u64::from(log2) | u64::from(split) << 6 | 1 << 16
+}
