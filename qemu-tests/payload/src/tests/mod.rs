@@ -4,6 +4,7 @@ pub mod aarch32;
 pub mod boot;
 pub mod commands;
 pub mod concurrent;
+pub mod costly;
 pub mod cpu_access;
 pub mod demo;
 pub mod drivers;
