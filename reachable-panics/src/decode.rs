@@ -1,17 +1,17 @@
-//! As much of A64 as a call graph asks for: where an instruction goes on, which addresses it forms, which register it overwrites.
+//! The subset of A64 needed for a call graph: control flow, address computation, overwritten registers.
 //!
-//! Encodings are those of Arm DDI 0487, C4.1 (M.a). What is not named here goes on at the next instruction and is taken to overwrite nothing,
-//! so an instruction that is missing can only make the graph larger.
+//! Encodings are those of Arm DDI 0487, C4.1 (M.a). An unknown instruction continues at the next one and overwrites
+//! nothing, so a missing instruction can only make the graph larger.
 
 /// Number of a general-purpose register; 31 is XZR or SP.
 pub(crate) type Reg = u32;
 
-/// What one instruction means for the graph.
+/// Effect of one instruction on the graph.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Instruction {
-    /// `B`: goes on there only.
+    /// `B`: continues there only.
     Jump(u64),
-    /// `B.cond`, `CBZ`, `CBNZ`, `TBZ`, `TBNZ`: goes on there or at the next instruction.
+    /// `B.cond`, `CBZ`, `CBNZ`, `TBZ`, `TBNZ`: continues there or at the next instruction.
     Either(u64),
     /// `BL`.
     Call(u64),
@@ -21,7 +21,7 @@ pub(crate) enum Instruction {
     JumpRegister,
     /// `RET`, `ERET`, `DRPS`.
     Return,
-    /// `BRK`, `UDF`: EL2 takes an exception of its own.
+    /// `BRK`, `UDF`: an exception at EL2.
     Trap,
     /// `ADR`: the register holds this address.
     Address(Reg, u64),
@@ -37,7 +37,7 @@ pub(crate) enum Instruction {
     Store(Reg, u64),
     /// `MOV`: the first register holds the second.
     Move(Reg, Reg),
-    /// Overwrites the register with something that is no address.
+    /// Overwrites the register with a non-address value.
     Overwrite(Reg),
     /// Anything else.
     Other,

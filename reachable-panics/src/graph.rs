@@ -1,8 +1,9 @@
 //! What entry points reach: instruction by instruction, through calls, jump tables and pointers.
 //!
-//! The graph errs on the side of more. A jump through a register inside a function reaches all of that function; a function whose address is
-//! formed by reached code, or stands in a constant that reached code names, is reached, whether it is called or not. What it relies on: no
-//! static holds a function pointer or a trait object, so a pointer that is called was also formed by reached code. `image` checks that.
+//! The graph is an over-approximation. A jump through a register inside a function reaches all of that function; a
+//! function whose address is formed by reached code, or stands in a constant that reached code names, is reached,
+//! whether it is called or not. What it relies on: no static holds a function pointer or a trait object, so a pointer
+//! that is called was also formed by reached code. `image` checks that.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
@@ -16,7 +17,7 @@ const VECTOR_SIZE: u64 = 0x80;
 /// `core::panic::Location`: a text's address and length, line, column.
 const LOCATION_SIZE: u64 = 24;
 
-/// Where reached code panics.
+/// A reachable panic.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) struct Site {
     /// Address of the instruction.
@@ -25,7 +26,7 @@ pub(crate) struct Site {
     pub(crate) call: String,
     /// How the instruction is reached.
     pub(crate) entered: Entered,
-    /// File and line that it would print, where it hands them over.
+    /// File and line passed to the panic, if any.
     pub(crate) location: Option<(String, u32)>,
 }
 
@@ -33,14 +34,14 @@ pub(crate) struct Site {
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Entered {
     /// By the instruction before it, by a branch, by a pointer.
-    Plainly,
-    /// By nothing but a jump table of its function, if at all.
+    Directly,
+    /// Only by a jump table of its function, if at all.
     ByJumpTable,
 }
 
-/// Whether a call of this function is a panic: it does not return, and what it does is not looked at.
+/// Whether a call of this function is a panic: it does not return, and its body is not followed.
 ///
-/// A name that is missing here costs precision only: the way on leads to the panic handler.
+/// A missing name only makes the report less precise: the panic handler is reached anyway.
 fn panics(name: &str, more: &[&str]) -> bool {
     let starts = [
         "core::panicking::",
@@ -76,25 +77,25 @@ impl Entry<'_> {
     }
 }
 
-/// The part of the image that is reached from some entry points.
+/// The part of the image reachable from some entry points.
 #[derive(Debug)]
 pub(crate) struct Reach<'a> {
     image: &'a Image,
     /// Names of functions that panic, beside the standard library's.
     more: &'a [&'a str],
-    /// Instructions, also those still to be looked at.
+    /// Reached instructions, including those still to be processed.
     seen: BTreeSet<u64>,
     /// Those among them that are reached otherwise than by a jump table.
     plainly: BTreeSet<u64>,
     queue: VecDeque<u64>,
     /// Constants.
     objects: BTreeSet<u64>,
-    /// By which function each function was reached first.
+    /// The first caller of each function.
     parents: BTreeMap<u64, Option<u64>>,
     sites: BTreeMap<u64, String>,
     /// Locations that may be handed over at an instruction.
     locations: BTreeMap<u64, BTreeSet<(String, u32)>>,
-    /// Pages whose use was not found.
+    /// ADRP pages without a known use.
     lost: BTreeSet<u64>,
 }
 
@@ -126,7 +127,7 @@ impl<'a> Reach<'a> {
     pub(crate) fn sites(&self) -> Vec<Site> {
         let mut all = Vec::new();
         for (pc, call) in &self.sites {
-            let entered = if self.plainly.contains(pc) { Entered::Plainly } else { Entered::ByJumpTable };
+            let entered = if self.plainly.contains(pc) { Entered::Directly } else { Entered::ByJumpTable };
             let site = |location| Site { pc: *pc, call: call.clone(), entered, location };
             match self.locations.get(pc) {
                 Some(locations) => all.extend(locations.iter().cloned().map(|location| site(Some(location)))),
@@ -141,12 +142,12 @@ impl<'a> Reach<'a> {
         self.parents.len()
     }
 
-    /// Instructions that form an address of which no use was found: the graph may miss something.
+    /// Instructions that compute an address without a known use: the graph may be incomplete.
     pub(crate) fn lost(&self) -> &BTreeSet<u64> {
         &self.lost
     }
 
-    /// The functions on one way from an entry point to the function of `pc`.
+    /// One call path from an entry point to the function of `pc`.
     pub(crate) fn path(&self, pc: u64) -> Vec<&'a str> {
         let mut path = Vec::new();
         let mut at = self.image.function(pc).map(|function| function.range.start);
@@ -212,7 +213,7 @@ impl<'a> Reach<'a> {
         }
     }
 
-    /// Where the function goes on after the instruction at `pc`, apart from calls.
+    /// Successors of the instruction at `pc` within the function.
     fn next(&self, pc: u64, instruction: Instruction) -> Vec<u64> {
         let Some(function) = self.image.function(pc) else { return Vec::new() };
         let on = Some(pc.saturating_add(4)).filter(|next| !function.sized || function.range.contains(next));
@@ -280,7 +281,7 @@ impl<'a> Reach<'a> {
         }
     }
 
-    /// The page in `reg` is completed to addresses by what follows.
+    /// Follows how the page in `reg` is completed to addresses.
     fn complete(&mut self, pc: u64, reg: Reg, page: u64) {
         let uses = self.uses(pc, reg);
         if uses.offsets.is_empty() {
@@ -295,7 +296,7 @@ impl<'a> Reach<'a> {
         }
     }
 
-    /// What becomes of `reg` after `pc`, on every way until it is overwritten.
+    /// Uses of `reg` after `pc`, on every path until it is overwritten.
     fn uses(&self, pc: u64, reg: Reg) -> Uses {
         let mut uses = Uses::default();
         let mut seen = BTreeSet::new();

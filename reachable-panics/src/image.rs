@@ -1,7 +1,8 @@
 //! The linked image: its code, its functions, and the extent of every object in its constant and initialised data.
 //!
-//! Symbols name the functions. The compiler names no constant, but gives each a section of its own, so the linker's map has their extents:
-//! without them a table of methods would run into the next one and the graph into code that nobody calls.
+//! Symbols name the functions. The compiler names no constant, but gives each a section of its own, so the linker's
+//! map has their extents: without them a vtable would run into the next one, and the graph would reach code that is
+//! not called.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -10,10 +11,10 @@ use anyhow::{Context, Result, bail, ensure};
 use object::read::elf::ElfFile64;
 use object::{Endianness, Object, ObjectSection, ObjectSymbol, SectionKind, SymbolKind};
 
-/// What assembly or the compiler calls by a name.
+/// A symbol of assembly or the compiler.
 #[derive(Clone, Debug)]
 pub(crate) struct Function {
-    /// Its name as a person would write it, without the compiler's hash.
+    /// Its demangled name, without the hash.
     pub(crate) name: String,
     /// Addresses of its instructions.
     pub(crate) range: Range<u64>,
@@ -111,7 +112,7 @@ impl Image {
         self.objects.range(..=at).next_back().map(|(_, object)| object.clone()).filter(|object| object.contains(&at))
     }
 
-    /// Every pointer to a function in the data lies in an object of the map, and no static begins with one.
+    /// Checks that every function pointer in the data is in an object of the map, and that no static starts with one.
     fn agree(&self) -> Result<()> {
         let code = self.code();
         for part in &self.data {
@@ -120,7 +121,7 @@ impl Image {
                 let function = code.contains(&word) && self.functions.contains_key(&word);
                 ensure!(
                     !function || self.object(at).is_some(),
-                    "the linker's map knows nothing of {at:#x}: a stale map?"
+                    "the linker's map has no entry for {at:#x}: stale map?"
                 );
                 ensure!(!function || part.kind != SectionKind::Data, "the static at {at:#x} holds a function pointer");
             }

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use crate::graph::{Entered, Site};
 
-/// What `--fix` writes where a person has to write.
+/// Placeholder that `--fix` writes for a missing reason.
 const NO_REASON: &str = "REASON MISSING";
 
-/// What a line of the list names: what panics, and where.
+/// The key of a list line: the panic and its location.
 ///
-/// Code of other people stays as it is until somebody changes its version, so its lines are named; a line of ours moves with every edit, so
-/// only its file is. Without a location the function is named that has the call once everything is inlined, except where only a jump table
-/// could lead: that is the compiler's mark for a value that an enum cannot have, and moves with every inlining.
+/// Third-party code has fixed line numbers per version, so the line is included; for our own code only the file.
+/// Without a location the function is named that has the call once everything is inlined, except where only a jump
+/// table could lead: that is the compiler's mark for a value that an enum cannot have, and moves with every inlining.
 pub(crate) fn key(site: &Site, function: &str) -> String {
     match &site.location {
         Some((file, line)) => match pinned(file) {
@@ -23,7 +23,7 @@ pub(crate) fn key(site: &Site, function: &str) -> String {
     }
 }
 
-/// The file of a dependency or of the standard library, without what differs between machines and versions.
+/// The file of a dependency or of the standard library, without machine- and version-specific parts.
 fn pinned(file: &str) -> Option<String> {
     if let Some((_, inside)) = file.split_once("/library/") {
         return Some(inside.to_owned());
@@ -44,7 +44,7 @@ pub fn parse(text: &str) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// Writes the list with the head of the old one; lines without reason ask for one.
+/// Writes the list with the old header; missing reasons get the placeholder.
 pub fn render<'a>(old: &str, keys: impl Iterator<Item = &'a String>) -> String {
     let listed = parse(old);
     let mut text = String::new();
@@ -88,7 +88,7 @@ mod tests {
         Site {
             pc: 0,
             call: "panic_bounds_check".to_owned(),
-            entered: Entered::Plainly,
+            entered: Entered::Directly,
             location: Some((file.to_owned(), 7)),
         }
     }
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn new_stale_and_unexplained_panics_are_told() {
+    fn new_stale_and_unexplained_panics_are_reported() {
         let listed = parse("# head\na.rs:1 x: never\nb.rs x: REASON MISSING\nin <A as B>::c brk: gone\n");
         let found = ["a.rs:1 x", "b.rs x", "c.rs x"].map(|key| (key.to_owned(), "v -> f".to_owned())).into();
         let wrong = compare(&found, &listed, "list.txt");

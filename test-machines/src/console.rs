@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_told_with_its_reason() {
+    fn an_error_is_reported_with_its_reason() {
         let text = "portcullis: error: no arm,smmu-v3 node in the device tree\n\
             portcullis: exit token=ab12 status=error reason=boot audit=none smmu_exits=0 dma_faults=0\n";
         let said = verdict(text, "ab12").err().map(|error| error.to_string());

@@ -1,12 +1,11 @@
-//! Running other programs: never with our standard input, and never with a failure
-//! that hides what the program said.
+//! Runs other programs without standard input; errors include the program's output.
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-/// How many lines of a failed program's output are worth showing.
+/// Maximum lines shown of a failed program's output.
 const SHOWN_LINES: usize = 40;
 
 /// Runs a program to its end and returns what it wrote to standard output.
@@ -29,7 +28,7 @@ pub fn capture(command: &mut Command) -> Result<Output> {
     command.stdin(Stdio::null()).output().with_context(|| format!("cannot start `{}`", shown(command)))
 }
 
-/// The status of a program that [`within`] had to end.
+/// The status of a program killed by [`within`].
 pub const TIMED_OUT: i32 = 124;
 
 /// `command`, ended with all that it started after `seconds`; its status is [`TIMED_OUT`] then.
@@ -48,10 +47,10 @@ pub fn within(command: &Command, seconds: u32) -> Command {
     timed
 }
 
-/// The command line as a reader would type it, for messages.
+/// The command line for messages.
 pub fn shown(command: &Command) -> String {
     let program = Path::new(command.get_program());
-    // Cargo is known by the path of its toolchain, which says nothing to a reader.
+    // Shows cargo without the toolchain path.
     let program = if program.ends_with("cargo") { Path::new("cargo") } else { program };
     let mut line = program.to_string_lossy().into_owned();
     for arg in command.get_args() {
@@ -95,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn what_takes_too_long_is_ended() {
+    fn a_timeout_kills_the_program() {
         let mut long = Command::new("sh");
         long.args(["-c", "sleep 60; true"]);
         let ended = capture(&mut within(&long, 1)).map(|output| output.status.code());

@@ -1,5 +1,4 @@
-//! What a person sees while a long step runs: a spinner with the time on a terminal,
-//! one line at the start and one at the end anywhere else.
+//! Progress output: on a terminal a spinner with the elapsed time, otherwise one line at the start and one at the end.
 
 use std::io::{IsTerminal, stderr};
 use std::time::{Duration, Instant};
@@ -7,10 +6,10 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Steps shorter than this get no closing line: their start says enough.
+/// Steps shorter than this get no line at the end.
 const WORTH_A_LINE: Duration = Duration::from_secs(2);
 
-/// Does `work` while telling the reader `what` is being done.
+/// Runs `work` with progress output `what`.
 ///
 /// # Errors
 /// Those of `work`, unchanged.
@@ -48,7 +47,7 @@ pub fn counted(number: usize, thing: &str) -> String {
     format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }
 
-/// One line of news for the reader; results go to standard output, news do not.
+/// Prints one progress line to standard error; results go to standard output.
 pub fn say(line: &str) {
     eprintln!("xtask: {line}");
 }

@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failing_qemu_is_reported_with_its_words() -> Result<()> {
+    fn a_failing_qemu_is_reported_with_its_output() -> Result<()> {
         let dir = scratch("fail");
         let outcome = machine("echo no such device >&2; exit 7", &dir)?.run(&dir, Duration::from_secs(20))?;
         let text = outcome.require_clean_exit().err().map(|error| error.to_string());

@@ -1,4 +1,4 @@
-//! Builds what runs in the emulated machine.
+//! Builds the images for the emulated machine.
 
 use std::path::PathBuf;
 
@@ -11,9 +11,9 @@ use test_machines::progress::step;
 use crate::checkout::Checkout;
 use crate::setup::rust::{self, BARE_METAL};
 
-/// The profile of what is measured, booted and released.
+/// The profile for releases, tests and benchmarks.
 const RELEASE: &str = "release";
-/// The profile of what is built to be attacked once: it links in seconds.
+/// The profile of single-use images for `threats`: fast to link.
 const QUICK: &str = "quick";
 
 /// Whether the hypervisor drives the SMMU or leaves it to the host.
@@ -23,19 +23,19 @@ pub(crate) enum Isolation {
     On,
     /// The build that only the demonstration and the tests use.
     Off,
-    /// The product, which checks itself after every trap and is slow for it.
-    Watched,
+    /// Built with `ghost`: audits itself after every trap (slow).
+    Ghost,
 }
 
 /// Builds the hypervisor; returns the file QEMU boots.
 ///
 /// # Errors
-/// When it does not compile; the text has the compiler's words.
+/// When it does not compile; the error has the compiler's output.
 pub(crate) fn hyp(checkout: &Checkout, isolation: Isolation) -> Result<PathBuf> {
     match isolation {
         Isolation::On => bare_metal(checkout, "hyp", "hyp", RELEASE, &[]),
         Isolation::Off => bare_metal(checkout, "hyp", "hyp-no-isolation", RELEASE, &["--features", "no-isolation"]),
-        Isolation::Watched => bare_metal(checkout, "hyp", "hyp-ghost", RELEASE, &["--features", "ghost"]),
+        Isolation::Ghost => bare_metal(checkout, "hyp", "hyp-ghost", RELEASE, &["--features", "ghost"]),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The one developer interface of Portcullis: `cargo xtask --help`.
+//! The developer tool of Portcullis: `cargo xtask --help`.
 //!
 //! Each command is one module; what machines boot and how they are run and judged is the library `test-machines`.
 //! The commands share how images are built ([`images`]) and the Rust side of what has to be on the machine ([`setup`]).
@@ -29,9 +29,9 @@ use crate::checkout::Checkout;
 
 /// Build, boot, attack and check Portcullis
 ///
-/// Every command works from any folder of the checkout, sets up what is missing, asks
-/// nothing, and ends with a non-zero status when something is not as it should be.
-/// Except for system packages and Rust components, what is made or fetched goes to target/.
+/// Every command works from any folder of the checkout, installs what is missing, never prompts, and exits with a
+/// non-zero status on any failure. Except for system packages and Rust components, everything built or downloaded goes
+/// to target/.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", version, max_term_width = 100)]
 struct Cli {

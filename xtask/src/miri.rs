@@ -1,5 +1,5 @@
-//! `cargo xtask miri`: the libraries' tests in an interpreter that knows Rust's rules for memory, so that a data race, an
-//! access out of bounds or a broken aliasing rule in what a test runs is an error even where the machine would not notice.
+//! `cargo xtask miri`: the libraries' tests under Miri, which detects data races, out-of-bounds accesses and aliasing
+//! violations.
 
 use std::time::Instant;
 
@@ -13,8 +13,9 @@ use crate::test::tally::Tally;
 
 /// Run the libraries' tests under Miri, which finds undefined behaviour
 ///
-/// Runs the unit tests of io-pgtable, smmu-drv, shadow-s2 and mem-protect, or of the crates named. Tests that repeat themselves shorten
-/// themselves under Miri. Needs a nightly toolchain; its components miri and rust-src are added if they are missing.
+/// Runs the unit tests of io-pgtable, smmu-drv, shadow-s2 and mem-protect, or of the crates
+/// named. Long tests run fewer iterations under Miri. Needs a nightly toolchain; its
+/// components miri and rust-src are added if they are missing.
 ///
 /// Examples:
 ///   cargo xtask miri
@@ -33,14 +34,14 @@ pub(crate) struct Args {
     filter: Option<String>,
 }
 
-/// What can be interpreted.
+/// Crates that can run under Miri.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
 enum Library {
     /// The page tables
     IoPgtable,
     /// The driver
     SmmuDrv,
-    /// The mirror of ownership
+    /// The IOMMU stage 2
     ShadowS2,
     /// The ownership of pages
     MemProtect,
@@ -58,7 +59,8 @@ impl Library {
         }
     }
 
-    /// Which of its tests Miri can run. The interleavings of shadow-s2 switch stacks by hand, which no interpreter follows.
+    /// Which of its tests Miri can run. The interleavings of shadow-s2 use stack switching, which Miri does not
+    /// support.
     fn has_integration_tests(self) -> bool {
         match self {
             Self::IoPgtable | Self::SmmuDrv => true,

@@ -1,4 +1,4 @@
-//! `cargo xtask stress`: pages that change hands at random on all CPUs, while devices transfer to the same pages all the time.
+//! `cargo xtask stress`: random page ownership changes on all CPUs, with concurrent DMA to the same pages.
 
 use std::path::Path;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -17,27 +17,32 @@ use crate::images::{self, Isolation};
 const TEST: &str = "stress_ownership";
 /// For this many transitions one device transfer at a foreign page and one at an own page is asked for.
 const TRANSITIONS_PER_TRANSFER: u64 = 10;
-/// Between two looks at what the payload says.
-const LOOK: Duration = Duration::from_secs(1);
-/// Between two lines about it.
-const NEWS: Duration = Duration::from_secs(20);
+/// Poll interval for the payload's output.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// Interval of progress lines.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(20);
 
-/// Change the owners of pages at random while devices reach for them
+/// Change page owners at random while devices access the pages
 ///
-/// Boots the payload under Portcullis with an NVMe and the `edu` DMA device. All CPUs share, lend, donate and take back
-/// pages, with EL2 and with guests that live and end; meanwhile both devices read and write the same pages: never may a
-/// transfer reach a page that is EL2's or a guest's, always one that is the host's. The run goes on until the transitions
-/// are made and a tenth as many NVMe transfers were tried at donated pages, and as many completed at the host's. EL2 has
-/// the last word: its exit line, its audit of all tables, and as much free memory in its pool as when the host started.
+/// Boots the payload under Portcullis with an NVMe and the `edu` DMA device. All CPUs
+/// share, donate and return pages, with EL2 and with guests that are created and
+/// destroyed; meanwhile both devices read and write the same pages: a transfer must never
+/// reach a page of EL2 or a guest, and must always reach a page of the host. The run ends
+/// when the transitions are done and a tenth as many NVMe transfers were tried at donated
+/// pages, and as many completed at the host's. It passes only if EL2's exit line, its audit
+/// of all tables, and the free memory of its pool are correct.
 ///
-/// With --ghost EL2 also compares, after every trap, an abstract ownership with both stage 2 tables, the shadow stream
-/// tables and the queues, and stops at the first disagreement; it is many times slower.
+/// With --ghost EL2 also compares, after every trap, an abstract ownership with both stage
+/// 2 tables, the shadow stream tables and the queues, and stops at the first disagreement;
+/// it is many times slower.
 ///
-/// Of the counters, blocked and through are disk commands at pages that were not the host's and that were, unjudged those
-/// at pages that changed hands meanwhile, and wrong those of both devices that did not end as they should: it must be 0.
-/// edu, edu_blocked and edu_through are the transfers of the edu device, which is slow and may judge none in a short run;
-/// us is the time of the run in microseconds. dma_faults in EL2's exit line can be far smaller than blocked: hardware's
-/// event queue has 128 entries, and QEMU drops events while it is full.
+/// Of the counters, blocked and through are disk commands at pages that were not the host's
+/// and that were, unjudged those at pages that changed owner meanwhile, and wrong those of
+/// both devices with the wrong result: it must be 0. edu, edu_blocked and edu_through are
+/// the transfers of the edu device, which is slow and may have no result in a short run; us
+/// is the time of the run in microseconds. dma_faults in EL2's exit line can be far smaller
+/// than blocked: hardware's event queue has 128 entries, and QEMU drops events while it is
+/// full.
 ///
 /// Examples:
 ///   cargo xtask stress
@@ -45,16 +50,16 @@ const NEWS: Duration = Duration::from_secs(20);
 #[derive(Clone, Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
-    /// How often pages change hands
+    /// Number of ownership changes
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
     transitions: u64,
     /// Number of CPUs, 1 to 8; one of them drives the devices as well
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=8))]
     smp: u32,
-    /// Where the random numbers start; another one every time unless given, and told
+    /// Random seed; by default a new one each time, which is printed
     #[arg(long, value_name = "N")]
     seed: Option<u32>,
-    /// The build of EL2 that checks itself after every trap
+    /// Use the build of EL2 that audits itself after every trap
     #[arg(long)]
     ghost: bool,
     /// Kill the machine after this many seconds
@@ -68,9 +73,9 @@ pub(crate) struct Args {
 /// Runs the command.
 ///
 /// # Errors
-/// When set-up fails, or with what was not as it should be.
+/// When set-up or a check fails.
 pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
-    let build = if args.ghost { Isolation::Watched } else { Isolation::On };
+    let build = if args.ghost { Isolation::Ghost } else { Isolation::On };
     let images = Images {
         qemu: packages::qemu::ensure(checkout.work(), args.qemu.as_deref())?,
         payload: images::payload(checkout)?,
@@ -90,20 +95,20 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
         ..Run::new(&images, Below::Portcullis, TEST)
     };
     let dir = checkout.work_dir("runs/stress")?;
-    let report = step("Changing owners", || watched(&run, &dir))?;
+    let report = step("Changing owners", || run_with_progress(&run, &dir))?;
     conclude(&report, args.transitions, least).with_context(|| format!("seed {seed}"))
 }
 
-/// Runs it and tells now and then how far it is.
-fn watched(run: &Run<'_>, dir: &Path) -> Result<Report> {
+/// Runs it with periodic progress output.
+fn run_with_progress(run: &Run<'_>, dir: &Path) -> Result<Report> {
     let (done, end) = mpsc::channel::<()>();
     thread::scope(|scope| {
         scope.spawn(move || {
             let mut told = (Instant::now(), String::new());
-            // An answer that is no timeout means that the run is over.
-            while let Err(RecvTimeoutError::Timeout) = end.recv_timeout(LOOK) {
+            // Anything but a timeout means that the run has ended.
+            while let Err(RecvTimeoutError::Timeout) = end.recv_timeout(POLL_INTERVAL) {
                 let line = last_progress(&run.host_console(dir));
-                if told.0.elapsed() >= NEWS && line != told.1 {
+                if told.0.elapsed() >= PROGRESS_INTERVAL && line != told.1 {
                     say(&line);
                     told = (Instant::now(), line);
                 }
@@ -115,7 +120,7 @@ fn watched(run: &Run<'_>, dir: &Path) -> Result<Report> {
     })
 }
 
-/// The payload's last word about how far it is.
+/// The payload's last progress line.
 fn last_progress(console: &str) -> String {
     let line = console.lines().rev().find_map(|line| line.trim().strip_prefix("PROGRESS "));
     line.unwrap_or_default().to_owned()
@@ -143,7 +148,7 @@ fn conclude(report: &Report, transitions: u64, least: u64) -> Result<()> {
     ensure!(counter(counted, "wrong")? == 0, "transfers had the wrong result");
     let pool = pool_at_end(&report.outcome.el2_console)?;
     ensure!(pool.is_as_it_was(), "EL2's pool is not as it was when the host started: {pool:?}");
-    // How EL2 itself sees the end: pages moved, memory in its pool, its audit, then its verdict.
+    // EL2's last lines: page counts, pool, audit, result.
     for line in report.outcome.el2_console.lines().rev().take(EL2_LINES).collect::<Vec<_>>().into_iter().rev() {
         println!("{line}");
     }
@@ -164,7 +169,7 @@ struct Pool {
 }
 
 impl Pool {
-    /// Whether EL2 uses as much memory as when the host started: what was donated since hides no leak.
+    /// Whether EL2 uses as much memory as when the host started: donated pages are subtracted.
     fn is_as_it_was(&self) -> bool {
         self.free.checked_sub(self.donated) == Some(self.at_start)
     }
@@ -175,7 +180,7 @@ fn pool_at_end(el2_console: &str) -> Result<Pool> {
     let line = el2_console.lines().rev().find_map(|line| line.trim().strip_prefix("portcullis: audit clean; "));
     let line = line.context("EL2 does not say that its audit at the end was clean")?;
     let mut numbers = line.split(|c: char| !c.is_ascii_digit()).filter_map(|word| word.parse().ok());
-    let mut next = || numbers.next().with_context(|| format!("EL2 says too little about its pool: {line}"));
+    let mut next = || numbers.next().with_context(|| format!("EL2's line about its pool is incomplete: {line}"));
     Ok(Pool { free: next()?, at_start: next()?, donated: next()? })
 }
 
@@ -209,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn donated_pages_hide_no_leak() {
+    fn donated_pages_are_subtracted() {
         let pool = |free, donated| Pool { free, at_start: 100, donated };
         assert!(pool(100, 0).is_as_it_was() && pool(108, 8).is_as_it_was());
         // A page of either kind that is in use and was not.

@@ -1,4 +1,4 @@
-//! The graph on a few instructions each, laid out by hand.
+//! The graph on small hand-written images.
 
 use object::SectionKind;
 
@@ -69,7 +69,7 @@ fn pair(function: &str, call: &str) -> (String, String) {
 const PANIC: (&str, &[u32]) = ("core::panicking::panic_fmt", &[BRK]);
 
 #[test]
-fn a_panic_is_found_through_calls_and_its_path_is_told() {
+fn a_panic_is_found_through_calls_with_its_path() {
     let image =
         image(&[("a", &[branch(BL, 0, 2), RET]), ("b", &[branch(B, 2, 3)]), ("c", &[branch(BL, 3, 4)]), PANIC], &[]);
     let reach = Reach::from(&image, [TEXT].into_iter(), &[]);
@@ -80,13 +80,13 @@ fn a_panic_is_found_through_calls_and_its_path_is_told() {
 }
 
 #[test]
-fn what_nothing_leads_to_is_not_reached() {
-    // A panic does not return, `RET` does not go on, and a function ends where its symbol says.
+fn unreferenced_code_is_not_reached() {
+    // A panic does not return, `RET` has no successor, and a function ends at its symbol's size.
     let image = image(&[("a", &[NOP, RET, BRK]), ("b", &[branch(BL, 3, 4)]), PANIC], &[]);
     assert_eq!(panics_of(&image), []);
     let image = self::image(&[("a", &[branch(BL, 0, 2), BRK]), PANIC], &[]);
     assert_eq!(panics_of(&image), [pair("a", "panic_fmt")]);
-    // Nor does a function come back whose first deed is a panic.
+    // A function that starts with a panic does not return either.
     let image = self::image(&[("a", &[branch(BL, 0, 2), BRK]), ("b", &[NOP, branch(BL, 3, 4)]), PANIC], &[]);
     assert_eq!(panics_of(&image), [pair("b", "panic_fmt")]);
 }
@@ -139,7 +139,7 @@ fn pages_are_completed_where_their_register_is_used() {
 }
 
 #[test]
-fn a_page_without_use_is_told() {
+fn a_page_without_use_is_reported() {
     // adrp x8, .+0x8000; mov x8, #1
     let image = image(&[("a", &[0x9000_0048, 0xd280_0028, RET])], &[]);
     assert_eq!(Reach::from(&image, [TEXT].into_iter(), &[]).lost().len(), 1);
@@ -154,7 +154,7 @@ fn a_jump_table_may_lead_anywhere_in_its_function() {
 }
 
 #[test]
-fn a_panic_tells_where_the_source_has_it() {
+fn a_panic_has_its_source_location() {
     let file = u64::from_le_bytes(*b"src/a.rs");
     let code: &[(&str, &[u32])] = &[("a", &[adr(0, 0, 8), branch(BL, 1, 2)]), PANIC];
     let image = image(code, &[&[file], &[DATA, 8, 7 | 3 << 32]]);

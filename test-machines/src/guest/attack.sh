@@ -1,9 +1,9 @@
-# Sourced by init for the attack modes: root in the guest drives the edu device's DMA
-# engine from user space and aims it at memory that is not the kernel's.
+# Sourced by init for the attack modes: root in the guest programs the edu device's DMA engine from user space to
+# access memory that is not the kernel's.
 #
-# portcullis.target= is where to aim. portcullis.target_kind= says what is there:
-#   scratch  a page kept out of the kernel by mem=, which the CPU may look at;
-#   el2      the hypervisor's memory, which only EL2's own console can speak for.
+# portcullis.target= is the target address. portcullis.target_kind= is its kind:
+#   scratch  a page excluded from the kernel by mem=, which the CPU may read;
+#   el2      the hypervisor's memory, checked on EL2's console only.
 
 read_at=$(option target)
 # A page of its own, so that the two attacks' events have different addresses.
@@ -33,8 +33,8 @@ find_edu() {
 # Command register: memory space and bus mastering.
 enable_edu() { printf '\006\000' | dd of="$edu/config" bs=1 seek=4 conv=notrunc 2>/dev/null; }
 
-# Without a driver Linux sets up no stream for the device, and its DMA proves nothing
-# unless the kernel lets unknown streams bypass.
+# Without a driver Linux sets up no stream for the device, and the test is meaningless unless the kernel lets unknown
+# streams bypass.
 bind_edu() {
     echo uio_pci_generic >"$edu/driver_override"
     echo "$slot" >/sys/bus/pci/drivers_probe
@@ -89,7 +89,7 @@ empty_device() {
     peek_own
 }
 
-# control NAME: the device works, so that a blocked attack means something.
+# control NAME: checks that the device works, else a blocked attack proves nothing.
 control() {
     fill_device "control!"
     got=$(empty_device)
@@ -106,7 +106,7 @@ prepare_target() {
     devmem $((write_at)) 64 0x1122334455667788
 }
 
-# judge_read NAME: zeros are what a device gets from a transaction that was refused.
+# judge_read NAME: a blocked transaction reads zeros.
 judge_read() {
     got=$(empty_device)
     case $got in
@@ -115,7 +115,7 @@ judge_read() {
     esac
 }
 
-# judge_write NAME: EL2's memory cannot be looked at; EL2 tells of the refused access.
+# judge_write NAME: EL2's memory cannot be read; EL2 reports the blocked access.
 judge_write() {
     if [ "$kind" = scratch ]; then
         got=$(devmem $((write_at)) 64)
@@ -176,7 +176,7 @@ attack_passthrough() {
     control passthrough_after
 }
 
-# On a boot with arm-smmu-v3.disable_bypass=0: a device that no driver ever claimed.
+# On a boot with arm-smmu-v3.disable_bypass=0: a device that was never bound to a driver.
 attack_unbound() {
     prepare
     enable_edu
@@ -187,7 +187,7 @@ attack_unbound() {
     control unbound_after
 }
 
-# On a plain boot: root takes translation away by itself, and gives it back.
+# On a plain boot: root disables translation itself, and enables it again.
 attack_runtime() {
     prepare
     bind_edu
@@ -205,7 +205,7 @@ attack_runtime() {
     read_attack identity_read
     write_attack identity_write
 
-    # The device's buffer is filled and read while it may, the attack in between.
+    # The device's buffer is filled and read with the domain in identity mode, the attack runs with translation on.
     fill_device "canary!!"
     set_domain DMA
     dma $((read_at)) $buffer $TO_DEVICE

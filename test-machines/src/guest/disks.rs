@@ -1,5 +1,4 @@
-//! Disks with contents that xtask can compute again: what the guest reads through DMA
-//! is compared with a digest that never travelled through the guest.
+//! Disks with reproducible content: what the guest reads by DMA is compared with a digest computed by xtask.
 
 use std::path::{Path, PathBuf};
 

@@ -1,13 +1,13 @@
 #!/bin/sh
-# The guest's whole user space: loads the drivers, does what the command line asks for,
-# tells the results as lines that xtask reads, and powers the machine off.
+# The guest's user space: loads the drivers, runs the mode in the command line, prints results as lines that
+# xtask parses, and powers off.
 #
 #   CHECK <name>: ok|FAIL <detail>     VALUE <name> <value>
 #   ATTACK <name>: landed|blocked      CONTROL <name>: ok|FAIL <detail>
 #   GUEST: done
 #
-# portcullis.mode= selects check (default), attack_passthrough, attack_runtime,
-# attack_unbound, module, load, shell, or a kexec_ mode; what kexec starts is told an after_ mode.
+# portcullis.mode= selects check (default), attack_passthrough, attack_runtime, attack_unbound,
+# module, load, shell, or a kexec_ mode; the second kernel gets an after_ mode.
 
 /bin/busybox mkdir -p /proc /sys /dev /tmp
 /bin/busybox --install -s /bin
@@ -49,12 +49,12 @@ wait_for() {
 }
 
 leave() {
-    # Anything the kernel complained about is worth seeing; none of it decides.
+    # Kernel warnings are printed for information only.
     dmesg | grep -E -i 'arm-smmu-v3|BUG:|WARNING:|Oops|Call trace|nvme.*(timeout|abort)' | tail -n 25
     echo "GUEST: done"
     sync
     poweroff -f
-    # A power-off that does nothing must not look like a running check.
+    # If power-off fails, only wait: the run then times out.
     sleep 60
 }
 
@@ -161,7 +161,7 @@ case "$(option mode)" in
 after_adopt)
     . /attack.sh
     . /kexec.sh
-    # Before any driver moves data through it.
+    # Before any driver does DMA through it.
     adopt
     load_drivers
     second_kernel adopt
@@ -172,7 +172,7 @@ load_drivers
 case "$(option mode)" in
 shell)
     echo "Leave the shell to power off."
-    # A size that is known keeps the shell from asking the terminal, which eats input.
+    # With a fixed size the shell does not query the terminal, which would consume input.
     stty rows 24 cols 80 </dev/ttyAMA0
     setsid cttyhack sh
     ;;

@@ -19,15 +19,15 @@ const ATTACK: &str = include_str!("attack.sh");
 const MODULE: &str = include_str!("module.sh");
 /// The part in which all CPUs read.
 const LOAD: &str = include_str!("load.sh");
-/// The part in which a kernel follows another.
+/// The kexec part.
 const KEXEC: &str = include_str!("kexec.sh");
 
-/// What some boots have beside drivers and scripts.
+/// Extra files of some boots.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Extras<'a> {
-    /// A module that the script loads which wants it.
+    /// A module loaded by the script on demand.
     pub module: Option<&'a Path>,
-    /// What a kernel needs to start another one.
+    /// Files for kexec.
     pub kexec: Option<Kexec<'a>>,
 }
 

@@ -1,19 +1,18 @@
-# Sourced by init for the modes in which a kernel follows another. The first kernel is
-# told kexec_exec, kexec_crash or kexec_adopt, and tells its successor after_the same.
+# Sourced by init for the kexec modes. The first kernel gets mode kexec_exec, kexec_crash or kexec_adopt, the second
+# one after_kexec_*.
 #
 #   exec   the kernel is asked to start the next one: kexec -e
-#   crash  it panics, and the kernel kept for that starts in memory kept for it
-#   adopt  as crash, but the next kernel has no driver for the SMMU: root goes on with
-#          it as a kernel would that adopts a running SMMU, with the tables it finds
+#   crash  it panics, and the crash kernel starts in its reserved memory
+#   adopt  as crash, but the next kernel has no driver for the SMMU: root makes the register accesses of a kernel
+#          that takes over a running SMMU with its tables
 #
-# The first kernel gives pages away and never takes them back. portcullis.target= is what
-# the second is told of them, portcullis.target_kind= as for attacks.
+# The first kernel donates pages and never reclaims them. portcullis.target= passes their address to the second,
+# portcullis.target_kind= as for attacks.
 
-# Loaded above what the first kernel allocates early. Linux 6.12 on a device tree writes
-# the LPI tables of its predecessor anew wherever they are, be it in its own image.
+# Loaded above what the first kernel allocates early. Linux 6.12 booted with a device tree reuses and writes the
+# previous kernel's LPI tables, even inside its own image.
 NEXT_KERNEL=0x50000000
-# What the second kernel may use after exec ends below the kept pages. One for crashes has
-# nothing but the memory kept for it.
+# After exec, the second kernel's memory ends below the donated pages. A crash kernel has only its reserved memory.
 KEPT_FROM=0x70000000
 NEXT_MEMORY=704M
 
@@ -48,7 +47,7 @@ first_kernel() {
     kexec -i -c "$@" --initrd=/kexec/initrd --dtb=/sys/firmware/fdt /kexec/Image ||
         bad kexec_load "$(dmesg | tail -n 3 | tr '\n' ' ')"
 
-    # The disks work and pages change hands until the end.
+    # Disk I/O and ownership changes continue until the end.
     : >/tmp/rounds
     read_rounds "$(md5_of /dev/nvme0n1 0 4)" &
     more_rounds || bad load "the reader does not start"
@@ -81,7 +80,7 @@ command() {
     done
 }
 
-# What a kernel does that finds the SMMU running and keeps the tables of the one before.
+# The register accesses of a kernel that takes over a running SMMU and keeps its tables.
 adopt() {
     value adopted_cr0 "$(smmu_read $CR0)"
     check adopt_enabled "the SMMU was left on" smmu_reads $CR0 $((SMMUEN | CMDQEN | EVENTQEN))
@@ -120,7 +119,7 @@ adopt() {
         test "$(devmem $((smmu + STRTAB_BASE)) 64)" = "$table"
 }
 
-# The pages that the first kernel gave away, from its successor's point of view.
+# Attacks of the second kernel on the pages that the first one donated.
 attack_kept() {
     prepare
     if [ "$kind" = scratch ] && [ "$1" != exec ]; then

@@ -16,7 +16,7 @@ pinned() { taskset "$(printf '%x' $((1 << $3)))" sh -c ". /load.sh; reader $1 $2
 
 all_ended() { [ "$(ls /tmp/ended.* 2>/dev/null | wc -l)" -eq $((2 * cpus)) ]; }
 
-# fewest NAME: of the CPU that got least done.
+# fewest NAME: the smallest number of rounds of any CPU.
 fewest() {
     least=
     for cpu in $(seq 0 $((cpus - 1))); do

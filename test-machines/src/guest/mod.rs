@@ -1,5 +1,5 @@
-//! What the emulated machine is given: an initramfs with busybox, the modules it needs
-//! and the script that does the checks, and disks whose contents xtask knows.
+//! Files for the emulated machine: an initramfs with busybox, the modules it needs and
+//! the script that does the checks, and disks with known content.
 
 pub mod cpio;
 pub mod disks;
@@ -13,7 +13,7 @@ use std::{process, thread};
 
 use anyhow::{Context, Result};
 
-/// Makes a file hold `bytes`, in one step: another machine may be booting from it.
+/// Writes `bytes` to a file atomically: another machine may be booting from it.
 ///
 /// # Errors
 /// When it cannot be written.

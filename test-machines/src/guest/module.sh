@@ -1,5 +1,5 @@
-# Sourced by init for the mode `module`: pages change hands while the disks work, and a
-# device that still knows their addresses is aimed at them.
+# Sourced by init for the mode `module`: pages change owner under disk load, and a device that has them mapped accesses
+# them.
 #
 # portcullis.hypervisor= Y or N: whether there is an EL2 to call.
 

@@ -21,8 +21,7 @@ pub struct Module {
     pub bytes: Vec<u8>,
 }
 
-/// Returns `wanted` and everything they depend on, in the order of loading. A module
-/// that the kernel has built in is left out.
+/// Returns `wanted` and everything they depend on, in the order of loading. Built-in modules are skipped.
 ///
 /// # Errors
 /// When one is neither a file nor built in, or cannot be read.

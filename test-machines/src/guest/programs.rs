@@ -1,4 +1,4 @@
-//! A program of the guest's that is no static one: which shared libraries it needs, out of unpacked packages.
+//! Shared libraries of a dynamically linked guest program, from unpacked packages.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,6 +1,6 @@
-//! The attack from root in the guest: the `edu` device is aimed at memory that is not
-//! the kernel's. Natively it lands whenever Linux does not translate for the device;
-//! under EL2 it must be blocked at stage 2, told by EL2 with the address aimed at.
+//! The attack from root in the guest: the `edu` device accesses memory that is not the kernel's. Natively it lands
+//! whenever Linux does not translate for the device; under EL2 it must be blocked at stage 2 and reported by EL2 with
+//! the target address.
 
 use crate::console::AttackResult::{self, Blocked, Landed};
 use crate::console::{self, DmaFault};
@@ -12,7 +12,7 @@ use crate::linux::verdict::{Expect, Finding};
 pub(crate) const EL2_IMAGE: u64 = 0x4020_0000;
 const PAGE: u64 = 4096;
 
-/// What the guest has to say in an attack mode.
+/// Expected output of the guest in an attack mode.
 pub fn expect(mode: Mode, hypervisor: &Hypervisor) -> Expect {
     let untranslated = match hypervisor {
         Hypervisor::None | Hypervisor::WithoutIsolation(_) => Landed,
@@ -48,7 +48,7 @@ pub fn expect(mode: Mode, hypervisor: &Hypervisor) -> Expect {
     expect
 }
 
-/// Under EL2, both attacks must have been refused at stage 2 at the very page aimed at.
+/// Under EL2, both attacks must have been blocked at stage 2 at exactly the target page.
 pub fn judge_faults(el2_console: &str) -> Vec<Finding> {
     let faults = console::dma_faults(el2_console);
     [("read", EL2_IMAGE), ("write", EL2_IMAGE + PAGE)]

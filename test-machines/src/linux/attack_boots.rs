@@ -11,11 +11,11 @@ use crate::work::WorkFolder;
 const RAM_BASE: u64 = 0x4000_0000;
 /// Distance of the scratch page from the end of memory.
 const SCRATCH_BELOW_TOP: u64 = 16 << 20;
-/// Memory kept from the kernel by `mem=` so that the scratch page is nobody's.
+/// Memory excluded from the kernel by `mem=`, so that the scratch page is unused.
 const KEPT_FROM_KERNEL: u64 = 64 << 20;
 
-/// Boots twice: with `iommu.passthrough=1`, and plain with `identity` set at run time. A kernel whose driver can be told
-/// to let unknown streams bypass boots a third time.
+/// Boots twice: with `iommu.passthrough=1`, and plain with `identity` set at run time. A kernel whose driver can be
+/// set to let unknown streams bypass boots a third time.
 ///
 /// # Errors
 /// When a machine cannot be started.

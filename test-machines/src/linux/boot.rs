@@ -1,4 +1,4 @@
-//! One boot of Linux: what the machine is made of, and what is made of its end.
+//! One boot of Linux: the machine and the evaluation of the run.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -45,7 +45,7 @@ pub struct Boot {
     pub qemu_args: Vec<String>,
     /// The devices of the machine.
     pub devices: Devices,
-    /// What the guest does.
+    /// The guest's mode.
     pub mode: Mode,
     /// When the machine is killed.
     pub timeout: Duration,
@@ -69,7 +69,7 @@ impl Data {
         })
     }
 
-    /// Adds what the disks must be found to hold.
+    /// Adds the expected disk digests.
     fn digests_of(&self, mut expect: Expect) -> Expect {
         let digests = [("nvme_md5", &self.nvme.md5), ("virtio_blk_md5", &self.virtio_blk.md5)];
         expect.values.extend(digests.map(|(name, md5)| (name, md5.clone())));
@@ -78,7 +78,7 @@ impl Data {
 }
 
 impl Boot {
-    /// What this boot is, for people.
+    /// Title of the boot.
     pub fn title(&self) -> String {
         let mut title = format!(
             "{} {}, -cpu {}, {} CPU(s), {}",
@@ -97,10 +97,10 @@ impl Boot {
         title
     }
 
-    /// Boots, waits for the end and judges it, telling the reader so.
+    /// Boots, waits for the end and evaluates the run, with progress messages.
     ///
     /// # Errors
-    /// When the machine cannot be started; a run that goes wrong is a [`Report`].
+    /// When the machine cannot be started; a failed run is a [`Report`].
     pub fn run(&self, work: &WorkFolder) -> Result<Report> {
         match self.mode {
             Mode::Shell => self.run_silently(work),
@@ -108,7 +108,7 @@ impl Boot {
         }
     }
 
-    /// As [`Boot::run`] without a word, for several at once.
+    /// As [`Boot::run`] without progress messages, for parallel boots.
     ///
     /// # Errors
     /// As [`Boot::run`].
@@ -185,7 +185,7 @@ impl Boot {
     }
 
     fn bootargs(&self) -> String {
-        // panic=-1: a panic resets at once, and -no-reboot makes that the run's end.
+        // panic=-1: a panic resets at once, and -no-reboot then ends the run.
         let mut args = format!("console=ttyAMA0 panic=-1 portcullis.mode={}", self.mode.name());
         if self.devices == Devices::None {
             args.push_str(" portcullis.devices=none");
@@ -239,7 +239,7 @@ impl Boot {
         expect
     }
 
-    /// The type of IOMMU domain that the kernel's command line asks for.
+    /// The IOMMU domain type for the kernel's command line.
     fn domain(&self) -> &'static str {
         let has = |option: &str| self.append.split_whitespace().any(|word| word == option);
         if has("iommu.passthrough=1") {

@@ -1,4 +1,4 @@
-//! The system that boots: Debian's kernel with a ramdisk of ours, or a kernel of the caller's.
+//! The guest system: Debian's kernel with our ramdisk, or the caller's kernel.
 
 use std::path::{Path, PathBuf};
 
@@ -53,7 +53,7 @@ impl Guest {
         Self::of(work, series, &kernel, "-module", extras)
     }
 
-    /// The same with kexec, the module, and the same kernel once more to follow it.
+    /// The same with kexec, the module, and a second copy of the kernel.
     ///
     /// # Errors
     /// As [`Guest::debian_with_module`].
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_missing_file_is_told_with_its_option() {
+    fn a_missing_file_is_reported_with_its_option() {
         let (here, gone) = (Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")), Path::new("/nonexist"));
         let why = |kernel, initrd| Guest::own(kernel, initrd).map(|_| ()).map_err(|error| error.to_string());
         assert_eq!(why(gone, None), Err("--kernel: /nonexist is no file".to_owned()));

@@ -2,7 +2,7 @@
 
 use crate::console::AttackResult;
 
-/// Everything the guest said in the script's line formats.
+/// The parsed output of the guest's script.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct GuestLines {
     /// `CHECK` and `CONTROL` lines in order.
@@ -15,7 +15,7 @@ pub struct GuestLines {
     pub done: bool,
 }
 
-/// One thing the guest judged by itself.
+/// One check by the guest.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Check {
     /// Its name; controls are named `control_<name>`.
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn words_outside_the_formats_are_no_results() {
+    fn unknown_lines_are_ignored() {
         assert_eq!(GuestLines::parse("CHECK a: perhaps\nATTACK b: maybe\n"), GuestLines::default());
     }
 }

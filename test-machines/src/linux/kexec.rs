@@ -1,5 +1,5 @@
-//! A kernel that follows another without a reset: `kexec -e`, a kernel for crashes, and one that adopts the running SMMU.
-//! EL2 goes on as it is, and what the first kernel gave away stays away from the second.
+//! Boot of a second kernel without a reset: `kexec -e`, a crash kernel, and one that takes over the running SMMU. EL2
+//! keeps running, and the second kernel must not reach pages that the first one donated.
 
 use crate::console::{self, AttackResult};
 use crate::linux::attack::at_stage_2;
@@ -7,14 +7,14 @@ use crate::linux::guest_lines::GuestLines;
 use crate::linux::variant::{Hypervisor, Kind};
 use crate::linux::verdict::{Expect, Finding};
 
-/// The kernels whose test module gives pages away, and which have all that kexec needs.
+/// The kernel series with test module and kexec support.
 pub const SERIES: &str = crate::linux::module::SERIES;
-/// What a boot gets that asks for no CPU. The kernels' `kexec -e` copies their own page tables and cannot where they have
-/// five levels, with 52-bit addresses of FEAT_LPA2: Linux 6.12 oopses on `max`, without any hypervisor.
+/// Default CPU. `kexec -e` copies the kernel's page tables, which fails with five levels (FEAT_LPA2, 52-bit
+/// addresses): Linux 6.12 oopses on `max`, without any hypervisor.
 pub const CPU: &str = "max,lpa2=off";
 const PAGE: u64 = 4096;
 
-/// Words for the first kernel.
+/// Options for the first kernel.
 pub fn private_args(kind: Kind, hypervisor: &Hypervisor) -> String {
     let below = match hypervisor {
         Hypervisor::None => "portcullis.hypervisor=N portcullis.target_kind=scratch",
@@ -22,7 +22,7 @@ pub fn private_args(kind: Kind, hypervisor: &Hypervisor) -> String {
             "portcullis.hypervisor=Y portcullis.target_kind=el2"
         }
     };
-    // A kernel without a driver for the SMMU moves data where it finds no translation.
+    // A kernel without an SMMU driver does untranslated DMA.
     let more = match kind {
         Kind::Exec => "",
         Kind::Crash => " crashkernel=256M",
@@ -31,7 +31,7 @@ pub fn private_args(kind: Kind, hypervisor: &Hypervisor) -> String {
     format!("{below}{more}")
 }
 
-/// What both kernels together have to say, beside the digests of their disks.
+/// Expected output of both kernels, besides the disk digests.
 pub fn expect(kind: Kind, hypervisor: &Hypervisor) -> Expect {
     let mut expect = Expect {
         checks: vec!["module", "transitions", "kexec_loaded", "second_kernel", "nvme_write"],
@@ -62,14 +62,14 @@ pub fn expect(kind: Kind, hypervisor: &Hypervisor) -> Expect {
     };
     expect.attacks.extend([("kept_cpu", end), ("kept_read", end), ("kept_write", end)]);
     if kind.panics() && matches!(hypervisor, Hypervisor::None) {
-        // With EL2 below, the page's contents are EL2's: its console tells of the transfer.
+        // With EL2 the page content is EL2's: check the transfer on its console.
         expect.attacks.push(("flight", end));
     }
     expect
 }
 
-/// What reached for the pages that the first kernel gave away must have been refused at stage 2: the second kernel's
-/// attacks, and the transfer that was under way when the first one panicked.
+/// All accesses to the pages that the first kernel donated must have been blocked at stage 2: the second kernel's
+/// attacks, and the transfer in flight when the first one panicked.
 pub fn judge_faults(kind: Kind, lines: &GuestLines, el2_console: &str) -> Vec<Finding> {
     let kept = lines.value("kept_page").and_then(|text| u64::from_str_radix(text.strip_prefix("0x")?, 16).ok());
     let Some(kept) = kept else {

@@ -1,25 +1,24 @@
-//! Every CPU of the guest reads both disks for a while: the SMMU's command queue, its size and its lock are what is
-//! tried. Kernels before 7.0 lock up where a queue is short and CPUs are many.
+//! Every CPU of the guest reads both disks for a while: tests the SMMU's command queue, its size and its lock. Kernels
+//! before 7.0 lock up where a queue is short and CPUs are many.
 
 use crate::linux::verdict::Expect;
 use crate::qemu::Machine;
 
-/// How long a second of the machine's may take on a busy machine.
+/// Maximum real seconds per guest second on a busy build machine.
 pub const REAL_SECONDS: u64 = 30;
 
-/// Has the machine's time pass with instructions, 8 ns for each, of whichever CPU. With eight CPUs on two real ones, one
-/// that waits for another would otherwise wait as long as the machine that builds leaves that one without time, and
-/// time out for that reason alone.
+/// Guest time advances by instructions of any CPU, 8 ns each. Otherwise, with eight guest CPUs on two real ones, a CPU
+/// could time out only because the build machine does not schedule another one.
 pub fn by_instructions(machine: &mut Machine) {
     machine.arg("-icount").arg("shift=3,sleep=off");
 }
 
-/// Words for the guest's script.
+/// Options for the guest's script.
 pub fn private_args(seconds: u64) -> String {
     format!("portcullis.load={seconds}")
 }
 
-/// What the guest has to say, beside the digests of its disks.
+/// Expected output of the guest, besides the disk digests.
 pub fn expect(el2_append: &str) -> Expect {
     let mut expect = Expect {
         checks: vec!["el1", "smmu", "load_reads", "load_log"],
@@ -32,7 +31,7 @@ pub fn expect(el2_append: &str) -> Expect {
     expect
 }
 
-/// The size of the command queue that EL2's command line has it show.
+/// The command queue size set on EL2's command line.
 fn entries(el2_append: &str) -> Option<u64> {
     let log2 = el2_append.split_whitespace().find_map(|word| word.strip_prefix("cmdq="))?;
     1_u64.checked_shl(log2.parse().ok()?)

@@ -1,8 +1,7 @@
-//! The loadable test: a small module for Debian's kernel, built against its headers, that gives pages away and takes
-//! them back while the disks work, and lets a device, a disk and the kernel itself aim at a page that it gave away.
+//! The loadable test: a small module for Debian's kernel, built against its headers, that donates and reclaims pages
+//! under disk load, and makes a device, a disk and the kernel itself access a donated page.
 //!
-//! A program in user space could not do it: hypercalls come from the kernel, and so does the mapping of a page for a
-//! device's DMA.
+//! User space cannot do this: only the kernel can make hypercalls and map a page for DMA.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -37,7 +36,7 @@ pub fn build(work: &WorkFolder, sources: &Path, kernel: &Kernel) -> Result<PathB
     let release = kernel.modules.file_name().context("a kernel without a version")?.to_string_lossy().into_owned();
     let folder = work.dir(&format!("module/{release}"))?;
     let _lock = work.lock()?;
-    // Built on a copy, since make leaves its files beside the sources.
+    // Built in a copy, since make writes its output next to the sources.
     for entry in fs::read_dir(sources).with_context(|| format!("cannot list {}", sources.display()))? {
         let source = entry?.path();
         let name = source.file_name().context("a source without a name")?;
@@ -50,7 +49,7 @@ pub fn build(work: &WorkFolder, sources: &Path, kernel: &Kernel) -> Result<PathB
     Ok(folder.join(MODULE))
 }
 
-/// Words for the guest's script.
+/// Options for the guest's script.
 pub fn private_args(hypervisor: &Hypervisor) -> &'static str {
     match hypervisor {
         Hypervisor::None => "portcullis.hypervisor=N",
@@ -58,7 +57,7 @@ pub fn private_args(hypervisor: &Hypervisor) -> &'static str {
     }
 }
 
-/// What the guest has to say, beside the digests of its disks.
+/// Expected output of the guest, besides the disk digests.
 pub fn expect(hypervisor: &Hypervisor) -> Expect {
     let mut expect = Expect {
         checks: vec!["el1", "smmu", "module", "module_out"],
@@ -77,12 +76,12 @@ pub fn expect(hypervisor: &Hypervisor) -> Expect {
     expect.checks.extend(["control_hyp_after", "control_guest_after", "control_nvme_after", "control_cpu_after"]);
     let by_dma = ["hyp_read", "hyp_write", "guest_read", "guest_write", "nvme_read", "nvme_write"];
     expect.attacks.extend(by_dma.map(|name| (name, end)));
-    // CPUs are kept out by either build.
+    // CPUs are isolated in both builds.
     expect.attacks.extend([("cpu_read", Blocked), ("cpu_write", Blocked)]);
     expect
 }
 
-/// Each attack must have been refused at stage 2, at the page that the guest says it gave away.
+/// Each attack must have been blocked at stage 2, at the page that the guest reports as donated.
 pub fn judge_faults(lines: &GuestLines, el2_console: &str) -> Vec<Finding> {
     let faults = console::dma_faults(el2_console);
     let mut findings = Vec::new();

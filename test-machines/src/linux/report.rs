@@ -1,10 +1,10 @@
-//! What a boot's report looks like to a person.
+//! Prints the report of a boot.
 
 use crate::exec::last_lines;
 use crate::linux::verdict::{Finding, Mark};
 use crate::qemu::Outcome;
 
-/// What came of a boot.
+/// Result of a boot.
 #[derive(Clone, Debug)]
 pub struct Report {
     /// Which boot.
@@ -15,11 +15,11 @@ pub struct Report {
     pub outcome: Outcome,
 }
 
-/// How much of a console explains a failure.
+/// Console lines shown after a failure.
 const SHOWN_CONSOLE: usize = 15;
 
 impl Report {
-    /// Whether everything is as it should be.
+    /// Whether the boot passed.
     pub fn passed(&self) -> bool {
         self.findings.iter().all(|finding| finding.mark == Mark::Good)
     }
@@ -45,7 +45,7 @@ impl Report {
     }
 }
 
-/// The end of a console under a heading; nothing of a console on which nobody spoke.
+/// The end of a console under a heading; nothing if it is empty.
 fn console_end(whose: &str, text: &str) -> Vec<String> {
     if text.trim().is_empty() {
         return Vec::new();
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_console_on_which_nobody_spoke_is_left_out() {
+    fn an_empty_console_is_omitted() {
         assert_eq!(console_end("EL2's", "a\n"), ["  the end of EL2's console:", "    | a"]);
         assert!(console_end("EL2's", "").is_empty() && console_end("EL2's", "\r\n").is_empty());
     }

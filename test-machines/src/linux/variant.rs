@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 
-/// What is below Linux.
+/// The hypervisor below Linux.
 #[derive(Clone, Debug)]
 pub enum Hypervisor {
     /// Nothing: the machine has no EL2.
     None,
     /// Portcullis, as this arm64 Image.
     Portcullis(PathBuf),
-    /// The build that keeps the CPUs out and leaves the SMMU to the host.
+    /// The `no-isolation` build: CPUs are isolated, the SMMU is left to the host.
     WithoutIsolation(PathBuf),
 }
 
@@ -48,7 +48,7 @@ pub enum Mode {
     Module,
     /// Every CPU reads both disks.
     Load,
-    /// A kernel that follows another.
+    /// kexec.
     Kexec(Kind),
     /// A shell on the caller's terminal.
     Shell,
@@ -75,14 +75,14 @@ impl Mode {
     }
 }
 
-/// How a kernel follows another.
+/// The kind of kexec.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Kind {
     /// The first kernel shuts down and starts the second (kexec -e).
     Exec,
-    /// It panics, and a kernel for crashes starts in memory kept for it.
+    /// It panics, and the crash kernel starts in its reserved memory.
     Crash,
-    /// The same, and the second kernel goes on with the SMMU and the stream table as they are.
+    /// The same, and the second kernel keeps the SMMU configuration and stream table.
     Adopt,
 }
 

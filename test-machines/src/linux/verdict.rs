@@ -1,4 +1,4 @@
-//! What a run has to show, held against what it showed.
+//! Compares a run's output with the expected one.
 
 use crate::console::AttackResult;
 use crate::linux::guest_lines::GuestLines;
@@ -6,33 +6,33 @@ use crate::linux::guest_lines::GuestLines;
 /// One line of a run's report.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Finding {
-    /// Whether it is as it should be.
+    /// Good or bad.
     pub mark: Mark,
     /// What was seen.
     pub text: String,
 }
 
-/// Whether a finding is as it should be.
+/// Result of a finding.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Mark {
-    /// As it should be.
+    /// Good.
     Good,
-    /// Not as it should be; the run fails.
+    /// Bad; the run fails.
     Bad,
 }
 
 impl Finding {
-    /// Something that is as it should be.
+    /// A good finding.
     pub fn good(text: impl Into<String>) -> Self {
         Self { mark: Mark::Good, text: text.into() }
     }
 
-    /// Something that is not.
+    /// A bad finding.
     pub fn bad(text: impl Into<String>) -> Self {
         Self { mark: Mark::Bad, text: text.into() }
     }
 
-    /// Prints it. Attacks and controls start their line, for `grep` as for people.
+    /// Prints it. ATTACK and CONTROL start the line, for grep.
     pub fn print(&self) {
         let result = self.text.starts_with("ATTACK ") || self.text.starts_with("CONTROL ");
         match self.mark {
@@ -44,7 +44,7 @@ impl Finding {
     }
 }
 
-/// What the guest must have said.
+/// Expected output of the guest.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Expect {
     /// Checks that must be there and ok; any other check must be ok too.
@@ -55,11 +55,11 @@ pub struct Expect {
     pub counts: Vec<&'static str>,
     /// Attacks that must be there with this end.
     pub attacks: Vec<(&'static str, AttackResult)>,
-    /// Those of the attacks that Linux's own stage 1 blocks, whatever is below it: controls more than attacks.
+    /// Attacks that Linux's own stage 1 blocks, with or without EL2: they act as controls.
     pub by_stage_1: Vec<&'static str>,
 }
 
-/// Holds the guest's lines against what is expected of them.
+/// Compares the guest's lines with the expected ones.
 pub fn judge(lines: &GuestLines, expect: &Expect) -> Vec<Finding> {
     if *lines == GuestLines::default() {
         return vec![Finding::bad("the guest's script did not start")];
@@ -76,14 +76,14 @@ pub fn judge(lines: &GuestLines, expect: &Expect) -> Vec<Finding> {
     }
     for name in &expect.checks {
         if !lines.checks.iter().any(|check| check.name == *name) {
-            findings.push(Finding::bad(format!("{name}: the guest did not get to it")));
+            findings.push(Finding::bad(format!("{name}: no result from the guest")));
         }
     }
     for (name, wanted) in &expect.values {
         findings.push(match lines.value(name) {
             Some(seen) if seen == wanted => Finding::good(format!("{name}: {seen}")),
             Some(seen) => Finding::bad(format!("{name}: {seen}, should be {wanted}")),
-            None => Finding::bad(format!("{name}: the guest did not get to it")),
+            None => Finding::bad(format!("{name}: no result from the guest")),
         });
     }
     for name in &expect.counts {
@@ -112,7 +112,7 @@ fn judge_attacks(lines: &GuestLines, expect: &Expect) -> Vec<Finding> {
             Some(attack) => {
                 Finding::bad(format!("ATTACK {name}: {}, should be {}", word(attack.result), word(*wanted)))
             }
-            None => Finding::bad(format!("ATTACK {name}: the guest did not get to it")),
+            None => Finding::bad(format!("ATTACK {name}: no result from the guest")),
         });
     }
     for attack in &lines.attacks {
@@ -168,12 +168,12 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_that_never_spoke_is_one_bad_thing() {
+    fn no_output_is_one_finding() {
         assert_eq!(bad("noise\n", &expect()).len(), 1);
     }
 
     #[test]
-    fn a_failed_check_nobody_asked_for_is_bad() {
+    fn an_unexpected_failed_check_is_bad() {
         let console = format!("CHECK insmod: FAIL nvme\n{GOOD}");
         assert_eq!(bad(&console, &expect()), ["insmod: nvme"]);
     }
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn what_linux_blocks_by_itself_is_told_so() {
+    fn attacks_blocked_by_stage_1_are_marked() {
         let note = |by_stage_1| {
             let findings = judge(&GuestLines::parse(GOOD), &Expect { by_stage_1, ..expect() });
             let text = |finding: Finding| finding.text.strip_prefix("ATTACK write: ").map(str::to_owned);
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn an_attack_nobody_expected_is_bad() {
+    fn an_unexpected_attack_is_bad() {
         let console = format!("ATTACK other: blocked\n{GOOD}");
         assert_eq!(bad(&console, &expect()), ["ATTACK other: not expected here"]);
     }

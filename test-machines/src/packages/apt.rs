@@ -1,6 +1,5 @@
-//! Packages for the emulated machine, and those that build something for it, fetched
-//! with apt but without touching the system: sources, lists and cache live under the
-//! build folder, and nothing is installed, only unpacked. Needs no root.
+//! Packages for the emulated machine, and those that build something for it, fetched with apt without changing the
+//! system: sources, lists and cache are under the build folder, and packages are only unpacked. Needs no root.
 
 use std::cmp::Ordering;
 use std::fs;
@@ -23,7 +22,7 @@ pub struct Kernel {
     pub modules: PathBuf,
 }
 
-/// Packages that newer kernels are divided into; those of older ones have it all in one.
+/// Packages of newer kernels, which are split; older ones have a single package.
 const KERNEL_PARTS: [&str; 3] = ["base", "binary", "modules"];
 
 /// Fetches a Debian kernel of a release series (`6.1`, `6.12`) unless it is there.
@@ -37,7 +36,7 @@ pub fn ensure_kernel(work: &WorkFolder, series: &str) -> Result<Kernel> {
         let names = apt.names("linux-")?;
         let package = newest_kernel(&names, series).with_context(|| {
             format!(
-                "no kernel of series {series} in Debian's archives: try 6.1 or 6.12, which stay, or --kernel FILE --initrd FILE"
+                "no kernel of series {series} in Debian's archives: try 6.1 or 6.12, which remain available, or --kernel FILE --initrd FILE"
             )
         })?;
         apt.unpack(&package, into)?;
@@ -87,7 +86,7 @@ pub fn ensure_kexec(work: &WorkFolder) -> Result<PathBuf> {
     Ok(dir)
 }
 
-/// Has `fetch` fill a folder that becomes `dir`, all or nothing, unless that is there.
+/// Runs `fetch` in a temporary folder that is renamed to `dir` on success, unless `dir` exists.
 ///
 /// # Errors
 /// Those of `fetch`, or when a folder cannot be made.
@@ -136,7 +135,7 @@ impl Side {
     }
 }
 
-/// The release of Debian whose packages are wanted, whatever release the system is. Mirrors keep older ones.
+/// Debian release of the packages, independent of the system's release.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Release {
     /// Debian 12: 6.1 is its own kernel, 6.12 comes from security or backports.
@@ -176,7 +175,7 @@ impl Release {
     }
 }
 
-/// An apt that knows nothing of the system's packages.
+/// An apt configuration independent of the system's packages.
 pub struct PrivateApt {
     dir: PathBuf,
     architecture: String,
@@ -270,7 +269,7 @@ impl PrivateApt {
         fs::create_dir_all(archives.join("partial"))?;
         let mut apt = self.command("apt-get");
         apt.arg("-o").arg(format!("Dir::Cache::archives={}", archives.display()));
-        // What is recommended, and what a system must have, is no part of it. apt only fetches: it may need no lock.
+        // Without recommended and essential packages. Download only, without the dpkg lock.
         apt.args(["-q", "--yes", "--download-only", "--no-install-recommends", "-o", "Debug::NoLocking=1"]);
         apt.args(["-t", &self.release.backports(), "install", package]);
         exec::output(&mut apt)?;

@@ -1,5 +1,5 @@
-//! What the system's own apt sources say: which Debian this is and which mirrors it
-//! uses. xtask names no host; it asks the mirrors the machine already trusts.
+//! Reads the Debian release and mirrors from the system's apt sources. xtask has no host names built in; it uses the
+//! configured mirrors.
 
 use std::fs;
 use std::path::{Path, PathBuf};

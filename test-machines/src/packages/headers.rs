@@ -1,4 +1,4 @@
-//! What a module for Debian's kernel is built with: its headers and its build programs, unpacked under the build folder,
+//! Prerequisites to build a module for Debian's kernel: headers and build tools, unpacked under the build folder,
 //! and the system's cross compiler.
 
 use std::path::{Path, PathBuf};
@@ -66,9 +66,9 @@ impl Headers {
         make.arg("-C").arg(&self.flavour).arg("-f").arg(self.common.join("Makefile"));
         make.arg(format!("M={}", folder.display()));
         make.args(["ARCH=arm64", &format!("CROSS_COMPILE={PREFIX}"), &format!("CC={PREFIX}gcc")]);
-        // Type information would need one more program; nothing here reads it.
+        // No BTF: it needs another program and is not used here.
         make.args(["CONFIG_DEBUG_INFO_BTF_MODULES=", "modules"]);
-        // What a make or a shell around this one wants is not meant for the kernel's.
+        // Removes variables of an outer make or shell.
         for name in ["MAKEFLAGS", "MAKELEVEL", "MFLAGS", "ARCH", "CROSS_COMPILE", "CC", "KBUILD_OUTPUT"] {
             make.env_remove(name);
         }

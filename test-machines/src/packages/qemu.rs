@@ -1,7 +1,6 @@
 //! QEMU, new enough to emulate an SMMU with two stages.
 //!
-//! Older versions start the machine without complaint and show a stage-1-only SMMU,
-//! so the version is checked before anything is booted.
+//! Older versions start without an error but emulate a stage-1-only SMMU, so the version is checked first.
 
 use std::fs;
 use std::io;
@@ -196,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chosen_qemu_that_is_not_there_is_told_with_its_option() -> Result<()> {
+    fn a_missing_qemu_file_is_reported_with_its_option() -> Result<()> {
         let error = ensure(&WorkFolder::at("target".into()), Some(Path::new("/nonexist")));
         let text = error.err().map(|error| format!("{error:#}")).unwrap_or_default();
         assert!(text.contains("/nonexist") && text.ends_with("does the file that --qemu names exist?"), "{text}");

@@ -1,4 +1,4 @@
-//! QEMU 11, beside the installed one: Debian 13's, with every library that it needs, unpacked below the build folder and
+//! QEMU 11, in addition to the installed one: Debian 13's, with all its libraries, unpacked below the build folder and
 //! run by its own dynamic linker. Nothing is installed, and no root is needed.
 //!
 //! Its `-cpu max` has features that QEMU 10's lacks, which hosts find and use.
@@ -34,7 +34,7 @@ pub fn ensure(work: &WorkFolder) -> Result<PathBuf> {
     Ok(dir.join(PROGRAM))
 }
 
-/// Adds the links that Debian's base system has, and a script that starts the program wherever the folder lies.
+/// Adds the links that Debian's base system has, and a script that starts the program from any folder.
 fn make_startable(dir: &Path) -> Result<()> {
     for name in ["lib", "lib64"] {
         let (link, target) = (dir.join(name), Path::new("usr").join(name));
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn another_architecture_is_told_what_to_do() -> Result<()> {
+    fn another_architecture_gets_an_error_with_a_remedy() -> Result<()> {
         let dir = std::env::temp_dir().join(format!("portcullis-qemu-none-{}", std::process::id()));
         fs::create_dir_all(dir.join("usr/lib/riscv64-linux-gnu"))?;
         let text = make_startable(&dir).err().map(|error| error.to_string()).unwrap_or_default();

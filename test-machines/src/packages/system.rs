@@ -1,5 +1,4 @@
-//! Installing packages on the build machine: only as root, never with a question, and with the command to type for
-//! everybody else.
+//! Installing packages on the build machine: only as root and without prompts; otherwise the error has the command.
 
 use std::process::Command;
 
@@ -49,7 +48,7 @@ fn missing<'a>(programs: &[&'a str]) -> Vec<&'a str> {
 /// Runs the system's own apt-get, which waits for another one to finish.
 ///
 /// # Errors
-/// When it fails; the text has its words.
+/// When it fails, with its output.
 pub fn apt_get(args: &[&str]) -> Result<()> {
     let mut command = Command::new("apt-get");
     command.env("DEBIAN_FRONTEND", "noninteractive").args(["-q", "-o", "DPkg::Lock::Timeout=300"]).args(args);

@@ -1,4 +1,4 @@
-//! A figure with its target, and a report of them: a table for people, one flat JSON object for tools.
+//! A figure with its target, and a report of figures: a table and one flat JSON object.
 
 use std::collections::BTreeMap;
 
@@ -11,11 +11,11 @@ pub(crate) struct Figure {
     pub(crate) value: f64,
     /// Of what.
     pub(crate) unit: String,
-    /// What it should not exceed.
+    /// Upper limit (target).
     pub(crate) target: Option<f64>,
-    /// What others need for the same.
+    /// Value of a peer implementation.
     pub(crate) peer: Option<f64>,
-    /// How it came about.
+    /// Note on the measurement.
     pub(crate) note: String,
 }
 
@@ -25,17 +25,17 @@ impl Figure {
         Self { value, unit: unit.to_owned(), target: None, peer: None, note: String::new() }
     }
 
-    /// With what it should not exceed.
+    /// With a target.
     pub(crate) fn target(self, target: f64) -> Self {
         Self { target: Some(target), ..self }
     }
 
-    /// With what others need.
+    /// With a peer value.
     pub(crate) fn peer(self, peer: f64) -> Self {
         Self { peer: Some(peer), ..self }
     }
 
-    /// With how it came about.
+    /// With a note.
     pub(crate) fn note(self, note: impl Into<String>) -> Self {
         Self { note: note.into(), ..self }
     }
@@ -105,7 +105,7 @@ impl Report {
         self.0.values().filter(|figure| figure.target.is_some()).count()
     }
 
-    /// The table for people, as Markdown that also reads well in a terminal.
+    /// The table, as aligned Markdown.
     pub(crate) fn table(&self) -> Vec<String> {
         let header = ["figure", "value", "unit", "target", "", "peer", "note"].map(str::to_owned);
         let mut rows = vec![header];
@@ -125,7 +125,7 @@ impl Report {
     }
 }
 
-/// A number as people read it: no digits that say nothing.
+/// A number without insignificant digits.
 pub(crate) fn number(value: f64) -> String {
     if value.fract() == 0.0 || value.abs() >= 10_000.0 {
         format!("{value:.0}")
@@ -159,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_figure_is_held_against_its_target() {
+    fn a_figure_is_compared_with_its_target() {
         let mut report = Report::default();
         report.add("a", Figure::new(2.0, "x").target(2.0));
         report.add("b", Figure::new(2.1, "x").target(2.0));

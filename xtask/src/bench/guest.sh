@@ -1,7 +1,6 @@
 #!/bin/sh
-# The guest of the benchmark: loads the disks' drivers, reads as portcullis.job= asks, tells
-# how long it took, powers off. Between boot and power-off it does nothing else, so that two
-# boots that differ in their job differ in its I/O alone.
+# The guest of the benchmark: loads the disks' drivers, runs the reads of portcullis.job=, prints the time,
+# powers off. It does nothing else, so that two boots with different jobs differ only in their I/O.
 #
 #   portcullis.job=DEVICE,BLOCK_SIZE,COUNT,READERS,PASSES     portcullis.io_ratio=1
 
@@ -54,7 +53,7 @@ timed() {
     echo "VALUE $1 $(($(now) - begin))"
 }
 
-# timed_random NAME DEVICE READS BLOCKS: single blocks of 4 KiB in an order that leaps.
+# timed_random NAME DEVICE READS BLOCKS: single blocks of 4 KiB in pseudo-random order.
 timed_random() {
     begin=$(now)
     at=1 left=$3

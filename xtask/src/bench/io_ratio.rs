@@ -1,7 +1,7 @@
-//! The time that I/O takes under EL2 over the time it takes the same kernel natively, boots interleaved.
+//! Ratio of I/O time under EL2 to I/O time without EL2, with interleaved boots.
 //!
-//! Pairs of boots share whatever else the machine does at the time, so the ratio of a pair says more than either time. What
-//! is reported is the lower bound of the 95 % interval of the mean ratio.
+//! Both boots of a pair see the same load of the build machine, so their ratio is more reliable than either time. The
+//! reported value is the lower bound of the 95 % interval of the mean ratio.
 
 use std::collections::BTreeMap;
 
@@ -17,19 +17,19 @@ const WORKLOADS: [&str; 4] = ["nvme_seq", "nvme_rand4k", "virtio_seq", "virtio_r
 /// Invalidation policy, command line, target.
 const POLICIES: [(&str, &str, f64); 2] = [("strict", "iommu.strict=1", 1.10), ("lazy", "iommu.strict=0", 1.05)];
 
-/// Pairs below which the interval is too wide to hold against a target.
+/// Minimum pairs for a comparison with a target.
 const ENOUGH: usize = 15;
 
 /// Measures in `repeats` pairs of boots for each policy.
 ///
 /// # Errors
-/// When a boot is not as it should be.
+/// When a boot fails.
 pub(crate) fn measure(stage: &Stage<'_>, repeats: u32, report: &mut Report) -> Result<()> {
     for (policy, append, target) in POLICIES {
         let mut ratios: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
         for repeat in 0..repeats {
             say(&format!("{policy}: pair {} of {repeats}", repeat + 1));
-            // Who goes first alternates, so that a drift of the machine's load favours neither.
+            // The order alternates, so that a change of the machine's load does not bias the result.
             let order = if repeat % 2 == 0 { [Below::Native, Below::El2] } else { [Below::El2, Below::Native] };
             let mut times: BTreeMap<&str, [f64; 2]> = BTreeMap::new();
             for below in order {
@@ -54,7 +54,7 @@ pub(crate) fn measure(stage: &Stage<'_>, repeats: u32, report: &mut Report) -> R
             let figure = if pairs >= ENOUGH {
                 Figure::new(low, "ratio").target(target).note(note)
             } else {
-                Figure::new(low, "ratio").note(format!("{note}: {ENOUGH} are wanted for a verdict"))
+                Figure::new(low, "ratio").note(format!("{note}: {ENOUGH} are needed for a comparison"))
             };
             report.add(format!("io_ratio.{name}.{policy}"), figure);
         }

@@ -1,7 +1,7 @@
 //! Exits per direct read under Debian Linux.
 //!
-//! A guest cannot mark a phase for EL2 without an exit of another kind, and need not: two boots that differ in their reads
-//! alone differ in EL2's totals by what the reads cost. The totals are those of EL2's own console.
+//! The cost of reads is the difference in EL2's totals of two boots that differ only in their reads. The totals are
+//! those of EL2's own console.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -34,7 +34,7 @@ struct Job {
     name: &'static str,
     device: &'static str,
     block: &'static str,
-    /// Reads of one reader in one pass; what fits the disk.
+    /// Reads of one reader in one pass; limited by the disk size.
     count: u32,
     readers: u32,
     passes: u32,
@@ -54,7 +54,7 @@ const fn single(name: &'static str, device: &'static str, block: &'static str, c
     Job { name, device, block, count, readers: 1, passes }
 }
 
-/// The jobs of queue depth 1, with targets and with what plain trap-and-emulate needs, both with strict invalidation.
+/// The jobs of queue depth 1, with targets and the values of plain trap-and-emulate, both with strict invalidation.
 const JOBS: [(Job, f64, f64); 4] = [
     (single("nvme_4k", "nvme0n1", "4k", 256, 1), 1.0, 2.0),
     (single("nvme_128k", "nvme0n1", "128k", 256, 1), 1.0, 2.0),
@@ -98,10 +98,10 @@ impl<'a> Stage<'a> {
         Ok(Self { checkout, qemu: qemu.to_owned(), guest, hypervisor: Hypervisor::Portcullis(hyp.to_owned()) })
     }
 
-    /// Boots with these words on the kernel's command line; what the guest said, and EL2's console.
+    /// Boots with these words on the kernel's command line; returns the guest's output and EL2's console.
     ///
     /// # Errors
-    /// When the run is not as it should be, or the guest failed at something.
+    /// When the run or a check in the guest fails.
     pub(crate) fn boot(&self, below: Below, smp: u32, append: &str, private: &str) -> Result<(GuestLines, String)> {
         let boot = Boot {
             qemu: self.qemu.clone(),
@@ -125,7 +125,7 @@ impl<'a> Stage<'a> {
         let lines = GuestLines::parse(&report.outcome.host_console);
         if !report.passed() || !lines.done {
             report.print();
-            bail!("{} did not end as it should", boot.title());
+            bail!("{} did not end normally", boot.title());
         }
         for check in &lines.checks {
             if let Err(why) = &check.result {
@@ -159,7 +159,7 @@ pub(crate) enum Below {
 /// Measures.
 ///
 /// # Errors
-/// When a boot is not as it should be.
+/// When a boot fails.
 pub(crate) fn measure(stage: &Stage<'_>, report: &mut Report) -> Result<()> {
     for (word, append) in [("strict", "iommu.strict=1"), ("lazy", "iommu.strict=0")] {
         let nothing = stage.totals(1, append, None)?;
@@ -183,7 +183,7 @@ pub(crate) fn measure(stage: &Stage<'_>, report: &mut Report) -> Result<()> {
     smp4(stage, report)
 }
 
-/// Exits per read, to a hundredth: boots differ by a handful of exits whatever is read.
+/// Exits per read, to a hundredth: boots differ by a few exits anyway.
 fn per_read(with: f64, without: f64, reads: f64) -> f64 {
     ((with - without) / reads * 100.0).round() / 100.0
 }

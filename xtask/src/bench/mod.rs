@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: the figures that Portcullis is measured by, next to their targets.
+//! `cargo xtask bench`: benchmark figures and their targets.
 
 mod figure;
 mod io_ratio;
@@ -22,11 +22,12 @@ use crate::bench::linux::Stage;
 use crate::checkout::Checkout;
 use crate::images::{self, Isolation};
 
-/// Measure page tables, traps, transitions and I/O, and hold the figures against their targets
+/// Measure page tables, traps, transitions and I/O, and compare the figures with their
+/// targets
 ///
-/// Nothing here is a test: a missed target is reported, and only what cannot be measured is an
-/// error. Figures are counts that repeat exactly (instructions under QEMU's -icount, exits,
-/// commands) or ratios measured side by side in one run; no absolute time is quoted.
+/// These are not tests: a missed target is reported but is not an error. Figures are
+/// reproducible counts (instructions under QEMU's -icount, exits, commands) or ratios
+/// measured in one run; no absolute times.
 ///
 /// Examples:
 ///   cargo xtask bench
@@ -41,7 +42,7 @@ pub(crate) struct Args {
     /// Write the figures as one flat JSON object
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     json: Option<PathBuf>,
-    /// With `linux`: also time I/O in interleaved native and EL2 boots, which takes long
+    /// With `linux`: also time I/O in interleaved native and EL2 boots (slow)
     #[arg(long)]
     io_ratio: bool,
     /// Pairs of boots for --io-ratio
@@ -59,21 +60,21 @@ enum Group {
     IoPgtable,
     /// EL2's instructions for single traps and for the boot; sizes
     Traps,
-    /// Pages that change hands: instructions, commands, SYNCs
+    /// Page ownership changes: instructions, commands, SYNCs
     Transitions,
     /// SMMU exits per read under Debian Linux
     Linux,
-    /// How costs grow with pages, batches, stream tables and memory
+    /// Scaling with pages, batches, stream table size and memory
     Scaling,
 }
 
-/// Where the tables of the last run are.
+/// File with the tables of the last run.
 const TABLES: &str = "bench.md";
 
 /// Runs the command.
 ///
 /// # Errors
-/// When something cannot be measured; what was measured before is printed and written all the same.
+/// When something cannot be measured; earlier results are still printed and written.
 pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
     let mut report = Report::default();
     let mut tables = Vec::new();

@@ -7,7 +7,7 @@ use test_machines::payload::{Below, Images, Report as RunReport, Run, Verdict};
 
 use crate::checkout::Checkout;
 
-/// What a benchmark of the payload measured.
+/// Results of a payload benchmark.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Measured {
     /// Name to mean value and unit.
@@ -34,10 +34,10 @@ impl Measured {
 /// Boots `bench` on one CPU with the clock counting instructions.
 ///
 /// # Errors
-/// When it does not pass: then its figures say nothing.
+/// When the benchmark test fails.
 pub(crate) fn run(checkout: &Checkout, images: &Images, below: Below, bench: &str, mem: &str) -> Result<Measured> {
     let dir = checkout.work_dir(&format!("runs/{bench}-{}-{mem}", below.word()))?;
-    // The memory is not reserved: a large host that touches little of it fits a small machine.
+    // Memory is not preallocated: a large guest that uses little of it runs on a small machine.
     let backend = format!("memory-backend-ram,id=ram,size={mem},reserve=off");
     let qemu_args = ["-object", &backend, "-machine", "memory-backend=ram"];
     let report = Run { mem, qemu_args: &qemu_args, ..Run::new(images, below, bench) }.run(&dir)?;

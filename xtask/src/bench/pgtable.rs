@@ -1,4 +1,4 @@
-//! The figures of io-pgtable's own benchmark, which measures it against its peers in one process.
+//! The figures of io-pgtable's own benchmark, which compares it with other crates in one process.
 
 use std::fs;
 

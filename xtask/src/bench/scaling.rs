@@ -1,4 +1,4 @@
-//! How costs grow: tables for people, and every point of them as a figure.
+//! Scaling: tables, and every point as a figure.
 
 use anyhow::Result;
 use test_machines::payload::{Below, Images};
@@ -14,7 +14,7 @@ const HOSTS: [&str; 4] = ["1G", "4G", "16G", "64G"];
 /// Measures and writes the tables to `out`.
 ///
 /// # Errors
-/// When a machine does not run as it should.
+/// When a machine fails.
 pub(crate) fn measure(
     checkout: &Checkout,
     images: &Images,
@@ -77,7 +77,7 @@ fn cfgi_all(checkout: &Checkout, images: &Images, report: &mut Report, out: &mut
     let mut rows = vec![["stream table entries", "EL2 instructions", "per entry"].map(str::to_owned)];
     for (entries, insns) in points(&measured, "scaling.cfgi_all", ".insns") {
         let per_entry = insns / super::traps::from_count(entries);
-        let note = "CFGI_ALL and SYNC, linear table, every entry aborts; all traps that the budget makes of it";
+        let note = "CFGI_ALL and SYNC, linear table, every entry aborts; sum of all traps needed";
         report.add(format!("scaling.cfgi_all.{entries}.insns"), Figure::new(insns, "instructions").note(note));
         rows.push([entries.to_string(), number(insns), number(per_entry)]);
     }

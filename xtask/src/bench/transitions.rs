@@ -1,4 +1,4 @@
-//! Pages that change hands: EL2's instructions, and commands and SYNCs for the SMMU.
+//! Page ownership changes: EL2's instructions, and commands and SYNCs for the SMMU.
 
 use anyhow::Result;
 use test_machines::payload::{Below, Images};
@@ -8,7 +8,7 @@ use crate::bench::figure::{Figure, Report};
 use crate::bench::payload::{self, Measured};
 use crate::checkout::Checkout;
 
-/// Page counts whose figures have names of their own, and what pKVM needs of commands and of SYNCs for each.
+/// Page counts with separate figures, and pKVM's commands and SYNCs for each.
 const NAMED: [(u32, f64); 3] = [(1, 2.0), (512, 1024.0), (262_144, 524_288.0)];
 /// Commands, and SYNCs, that one transition may cost whatever its page count.
 const TARGET: f64 = 2.0;
@@ -16,12 +16,12 @@ const TARGET: f64 = 2.0;
 /// Boots the payload's benchmark with room for 1 GiB to donate.
 ///
 /// # Errors
-/// When it does not run as it should.
+/// When it fails.
 pub(crate) fn run(checkout: &Checkout, images: &Images) -> Result<Measured> {
     step("Donating 1 to 262,144 pages", || payload::run(checkout, images, Below::Portcullis, "bench_transitions", "4G"))
 }
 
-/// Writes the named figures down.
+/// Adds the named figures to the report.
 ///
 /// # Errors
 /// When the payload did not give one.
@@ -29,9 +29,9 @@ pub(crate) fn report(measured: &Measured, report: &mut Report) -> Result<()> {
     for (pages, pkvm) in NAMED {
         let calls = measured.value(&format!("revoke.{pages}.calls"))?;
         let how = if calls > 1.0 {
-            format!("{calls} calls, as many as the cap on the pages of one call makes of it; the sum")
+            format!("{calls} calls, sum over all calls; the pages per call are limited")
         } else {
-            "one call, the first page of a 2M block nothing touched before".to_owned()
+            "one call, the first page of an unused 2M block".to_owned()
         };
         let insns = format!("el2_insns.donate_{pages}");
         report.add(&*insns, Figure::new(measured.value(&insns)?, "instructions").note(how.clone()));
@@ -46,7 +46,7 @@ pub(crate) fn report(measured: &Measured, report: &mut Report) -> Result<()> {
     report.add(again, Figure::new(measured.value(again)?, "instructions").note(note));
     for pages in [1, 512] {
         let name = format!("el2_insns.give_back_{pages}");
-        let note = "zeroed and cleaned before the host has it again";
+        let note = "zeroed and cleaned before it is returned to the host";
         report.add(&*name, Figure::new(measured.value(&name)?, "instructions").note(note));
     }
     Ok(())

@@ -10,7 +10,7 @@ use crate::bench::figure::{Figure, Report};
 use crate::bench::payload;
 use crate::checkout::Checkout;
 
-/// Name, target and what a prototype without checks needed.
+/// Name, target and the value of a prototype without checks.
 const TRAPS: [(&str, Option<f64>, Option<f64>, &str); 8] = [
     ("id_read", Some(150.0), Some(140.0), "mean of 64 IDR0 reads; peer: prototype without checks"),
     ("cons_read", Some(150.0), Some(140.0), "mean of 64 CMDQ_CONS reads; peer: prototype without checks"),
@@ -31,7 +31,7 @@ const TRAPS: [(&str, Option<f64>, Option<f64>, &str); 8] = [
     ("hvc_version", Some(150.0), None, "mean of 64"),
     ("psci_version", Some(150.0), None, "mean of 64; includes EL2's own SMC to firmware"),
 ];
-/// Bytes that the stripped image may have.
+/// Maximum size of the stripped image in bytes.
 const IMAGE_TARGET: f64 = 160.0 * 1024.0;
 /// Bytes of 4K leaves that pKVM needs for 4 GiB.
 const PKVM_TABLES_4G: f64 = 8.0 * 1024.0 * 1024.0;
@@ -39,7 +39,7 @@ const PKVM_TABLES_4G: f64 = 8.0 * 1024.0 * 1024.0;
 /// Measures.
 ///
 /// # Errors
-/// When a machine does not run as it should.
+/// If a machine does not finish its run.
 pub(crate) fn measure(checkout: &Checkout, images: &Images, report: &mut Report) -> Result<()> {
     let traps = step("Counting instructions of traps", || {
         payload::run(checkout, images, Below::Portcullis, "bench_traps", "1G")
@@ -63,20 +63,20 @@ fn boot(checkout: &Checkout, images: &Images, report: &mut Report) -> Result<()>
     for (mem, name, target) in [("1G", "host_1g", Some(5e6)), ("4G", "host_4g", None)] {
         let run = payload::run(checkout, images, Below::Portcullis, "bench_boot", mem)?;
         let value = run.value("reset_to_host")? - stub;
-        let note = format!("EL2 entry to the host's first instruction; the loader's {stub} are taken off");
+        let note = format!("EL2 entry to the host's first instruction; the loader's {stub} are subtracted");
         report.add(format!("boot_insns.{name}"), Figure { target, ..Figure::new(value, "instructions").note(note) });
         if mem == "4G" {
             let kib = |after: &str, before: &str| {
                 number_before(&run.el2_console, after, before)
                     .map(|kib| kib * 1024.0)
-                    .with_context(|| format!("EL2's console does not tell the figure between {after:?} and {before:?}"))
+                    .with_context(|| format!("EL2's console does not have the figure between {after:?} and {before:?}"))
             };
             let tables = kib("for CPUs, ", " KiB for DMA")?;
             let note = "IOMMU stage 2 with blocks; peer: pKVM's 4K leaves";
             let figure = Figure::new(tables, "bytes").target(65_536.0).peer(PKVM_TABLES_4G).note(note);
             report.add("table_bytes.host_4g", figure);
             let (total, free) = (kib(" of ", " KiB free")?, kib("pool ", " of ")?);
-            let note = format!("kept from the host for tables, queues and stream tables; {} in use", total - free);
+            let note = format!("reserved by EL2 for tables, queues and stream tables; {} in use", total - free);
             report.add("pool_bytes.host_4g", Figure::new(total, "bytes").note(note));
         }
     }

@@ -1,4 +1,4 @@
-//! `cargo xtask check`: everything about the sources that a machine can judge.
+//! `cargo xtask check`: all static checks of the sources.
 
 mod packages;
 mod panics;
@@ -15,9 +15,8 @@ use crate::setup::rust::{self, BARE_METAL};
 
 /// Check formatting, lints, documentation, the unsafe inventory, dependencies, packages and panics
 ///
-/// All checks run even if one fails. `cargo xtask check --fix` formats the sources and
-/// writes down new modules with unsafe code, and new panics that a host can reach, for you
-/// to give a reason.
+/// All checks run even if one fails. `cargo xtask check --fix` formats the sources and adds new modules with unsafe
+/// code, and new panics that a host can reach, to the lists; you add the reasons.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
     /// Format the sources and add what is new to the lists of unsafe modules and panics
@@ -25,12 +24,12 @@ pub(crate) struct Args {
     fix: bool,
 }
 
-/// What a check does about what it finds, where it can do something.
+/// Whether a check only reports or also fixes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Action {
-    /// Says it.
-    Judge,
-    /// Mends it.
+    /// Report only.
+    Report,
+    /// Fix it.
     Fix,
 }
 
@@ -40,11 +39,11 @@ const LIBRARIES: [&str; 8] = ["-p", "io-pgtable", "-p", "smmu-drv", "-p", "shado
 /// Runs the command.
 ///
 /// # Errors
-/// Naming how many checks failed; what each found is printed as it is found.
+/// Naming how many checks failed; findings are printed immediately.
 pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
     rust::ensure_target(checkout)?;
     rust::ensure_lint_components(checkout)?;
-    let action = if args.fix { Action::Fix } else { Action::Judge };
+    let action = if args.fix { Action::Fix } else { Action::Report };
     let mut failed: Vec<&str> = Vec::new();
     let mut all = 0;
     let mut one = |name: &'static str, result: Result<()>| {
@@ -110,7 +109,7 @@ fn formatting(checkout: &Checkout, action: Action) -> Result<()> {
     step("Checking formatting", || {
         let mut cargo = checkout.cargo();
         cargo.args(["fmt", "--all"]);
-        if action == Action::Judge {
+        if action == Action::Report {
             cargo.arg("--check");
         }
         exec::output(&mut cargo).map(|_| ())

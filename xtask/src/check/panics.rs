@@ -28,7 +28,7 @@ const MAP: &str = "hyp.map";
 /// Compares the panics that EL2's exception vectors reach with the committed list.
 ///
 /// # Errors
-/// Naming each panic that is not listed, with a way there, or that is listed without need or without a reason.
+/// Names each unlisted panic, with a call path, and each listed one that is not reached or has no reason.
 pub(super) fn check(checkout: &Checkout, action: Action) -> Result<()> {
     rust::ensure_target(checkout)?;
     step("Checking for panics that a host can reach", || {
@@ -54,7 +54,7 @@ pub(super) fn check(checkout: &Checkout, action: Action) -> Result<()> {
     })
 }
 
-/// Builds the hypervisor that is shipped; returns its ELF file and the linker's map of the same link.
+/// Builds the release hypervisor; returns its ELF file and the linker's map of the same link.
 fn build(checkout: &Checkout) -> Result<(PathBuf, PathBuf)> {
     let mut cargo = checkout.cargo();
     cargo.args(["build", "--quiet", "--release", "--target", BARE_METAL, "-p", "hyp", "--bin", "hyp"]);

@@ -1,5 +1,5 @@
-//! Unsafe code lives in a few listed modules, each with its reason. A module that
-//! starts to use it fails the check until somebody has written the reason down.
+//! Unsafe code lives in a few listed modules, each with its reason. A new module with unsafe code fails the check
+//! until it is listed with a reason.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,7 +15,7 @@ use crate::checkout::Checkout;
 const INVENTORY: &str = "xtask/unsafe-modules.txt";
 /// Crates that must not be able to contain any.
 const FORBID: [&str; 3] = ["smmu-drv/src/lib.rs", "shadow-s2/src/lib.rs", "mem-protect/src/lib.rs"];
-/// What `--fix` writes where a person has to write.
+/// Placeholder that `--fix` writes for a missing reason.
 const NO_REASON: &str = "REASON MISSING";
 
 /// Compares the modules with unsafe code to the committed list.
@@ -64,7 +64,7 @@ fn compare(found: &[String], listed: &BTreeMap<String, String>) -> Vec<String> {
         }
     }
     for module in listed.keys().filter(|module| !found.contains(module)) {
-        wrong.push(format!("{module} is in {INVENTORY} and has no unsafe code: take the line out"));
+        wrong.push(format!("{module} is in {INVENTORY} but has no unsafe code: remove the line"));
     }
     wrong
 }
@@ -127,7 +127,7 @@ fn rust_files(dir: &Path, target: &Path, into: &mut Vec<PathBuf>) -> Result<()> 
     Ok(())
 }
 
-/// Whether the keyword stands in code: not in a comment, a text or a longer word.
+/// Whether the keyword occurs in code, not in a comment, a string or an identifier.
 fn has_unsafe(source: &str) -> bool {
     code_only(source).split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == "unsafe")
 }
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn new_stale_and_unexplained_modules_are_told() {
+    fn new_stale_and_unexplained_modules_are_reported() {
         let listed = parse("# head\na.rs: registers\nb.rs: REASON MISSING\nd.rs: gone\n");
         let found = ["a.rs", "b.rs", "c.rs"].map(str::to_owned);
         let wrong = compare(&found, &listed);

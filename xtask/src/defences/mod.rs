@@ -1,8 +1,8 @@
 //! The defences that attacks are tested against, each with a patch that removes it.
 //!
-//! A test of an attack shows something only if it fails without its defence. No build of the product can switch one off:
+//! A test of an attack is useful only if it fails without its defence. No product build can disable one:
 //! `xtask/defences/WORD.patch` removes it from a copy of the sources below `target/`, and that copy is built and
-//! attacked. The patch says in its first lines which tests have to notice.
+//! attacked. The first lines of the patch name the tests that must fail.
 
 mod patch;
 mod tree;
@@ -42,7 +42,7 @@ fn files(checkout: &Checkout) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Holds every patch against the sources as they are.
+/// Checks that every patch applies to the current sources.
 ///
 /// # Errors
 /// Naming each patch that does not apply any more, or whose header is wrong.
@@ -60,7 +60,7 @@ pub(crate) fn check(checkout: &Checkout) -> Result<()> {
     }
     ensure!(
         rotten.is_empty(),
-        "{} of the patches in {FOLDER} do not fit the sources; change each so that it removes its defence again:\n{}",
+        "{} of the patches in {FOLDER} do not apply; regenerate each so that it removes its defence again:\n{}",
         rotten.len(),
         rotten.join("\n")
     );

@@ -1,6 +1,6 @@
-//! What a patch says of the defence that it removes.
+//! The header of a defence patch.
 //!
-//! Lines `Key: value` before the diff; `git apply` passes over them.
+//! Lines `Key: value` before the diff; `git apply` ignores them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,12 +16,12 @@ pub(crate) struct CargoTest {
     pub(crate) name: String,
 }
 
-/// A defence, and who has to notice that it is gone.
+/// A defence, and the tests that must fail without it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Defence {
     /// Its name: that of the file.
     pub(crate) word: String,
-    /// What is missing with the patch.
+    /// What the patch removes.
     pub(crate) what: String,
     /// Rows of the catalogue of attacks.
     pub(crate) rows: Vec<u8>,
@@ -72,13 +72,13 @@ fn parse(text: &str) -> Result<Header> {
     }
     let what = what.context("no line `What:`, which says what is missing with the patch")?;
     ensure!(!rows.is_empty(), "no line `Rows:`, which names rows of the catalogue (T01 ...)");
-    ensure!(!tests.is_empty() || !payload.is_empty(), "neither `Caught by:` nor `Payload:`: nobody would notice");
+    ensure!(!tests.is_empty() || !payload.is_empty(), "neither `Caught by:` nor `Payload:`: no test would detect it");
     Ok((what, rows, tests, payload))
 }
 
 fn row(word: &str) -> Result<u8> {
     let number = word.strip_prefix('T').filter(|digits| digits.len() == 2).and_then(|digits| digits.parse().ok());
-    number.with_context(|| format!("`{word}` is no row: write T01 to T99"))
+    number.with_context(|| format!("`{word}` is not a row: write T01 to T99"))
 }
 
 #[cfg(test)]
@@ -96,7 +96,7 @@ What: not read any more
 ";
 
     #[test]
-    fn a_header_names_what_is_missing_and_who_notices() {
+    fn a_header_names_the_defence_and_its_tests() {
         let (what, rows, tests, payload) = parse(GOOD).expect("good");
         let test = CargoTest { package: "hyp".into(), name: "boot_info::tests::t64_overlap".into() };
         assert_eq!((what.as_str(), rows, tests), ("nobody looks", vec![1, 64], vec![test]));
@@ -108,9 +108,9 @@ What: not read any more
         for (without, complaint) in [
             (GOOD.replace("What: nobody looks\n", ""), "What"),
             (GOOD.replace("Rows: T01 T64\n", ""), "Rows"),
-            (GOOD.replace("T64", "64"), "no row"),
+            (GOOD.replace("T64", "64"), "not a row"),
             (GOOD.replace("Caught by", "Caught").replace("Payload: t01_el2_memory\n", ""), "no key"),
-            ("What: x\nRows: T01\ndiff a b\n".to_owned(), "nobody would notice"),
+            ("What: x\nRows: T01\ndiff a b\n".to_owned(), "no test would detect it"),
             (GOOD.replace("Caught by: hyp boot_info::tests::t64_overlap", "Caught by: hyp"), "a package and a test"),
         ] {
             let error = parse(&without).map(|_| ()).map_err(|error| format!("{error:#}"));

@@ -1,7 +1,7 @@
 //! A copy of the sources from which a defence is removed.
 //!
-//! It lies below `target/` with a build folder of its own. Files are written only where they differ, so that cargo builds
-//! again what a patch changed and nothing else.
+//! It lies below `target/` with a build folder of its own. Files are written only where they differ, so that cargo
+//! builds again only what a patch changed.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -39,7 +39,7 @@ impl Tree {
         &self.copy
     }
 
-    /// Makes the copy the sources without `defence`, and without no other.
+    /// Updates the copy and removes only `defence`.
     ///
     /// # Errors
     /// When the patch does not apply.
@@ -50,7 +50,7 @@ impl Tree {
         exec::output(&mut git).map(|_| ()).with_context(|| format!("{} does not apply", defence.file.display()))
     }
 
-    /// Makes the copy the sources as they are.
+    /// Restores the copy to the current sources.
     ///
     /// # Errors
     /// When a file cannot be read or written.
@@ -86,11 +86,11 @@ fn update(from: &Path, to: &Path) -> io::Result<()> {
         }
         Err(error) => return Err(error),
     }
-    // Not fs::copy, which would keep the time of the original: cargo goes by the time.
+    // Not fs::copy, which would keep the time of the original: cargo compares times.
     fs::write(to, content)
 }
 
-/// Removes what a patch, or an earlier state of the sources, has left.
+/// Removes files left by a patch or by an earlier state of the sources.
 fn remove_others(root: &Path, folder: &Path, wanted: &BTreeSet<PathBuf>) -> io::Result<()> {
     for entry in fs::read_dir(root.join(folder))? {
         let entry = entry?;
@@ -104,7 +104,7 @@ fn remove_others(root: &Path, folder: &Path, wanted: &BTreeSet<PathBuf>) -> io::
     Ok(())
 }
 
-/// Git in `folder`, which it takes for the top of a tree even if that lies in another repository.
+/// Git in `folder` as its work tree, even inside another repository.
 pub(super) fn git(folder: &Path) -> Command {
     let mut git = Command::new("git");
     git.current_dir(folder);

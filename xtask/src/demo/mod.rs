@@ -33,12 +33,12 @@ pub(crate) struct Args {
     timeout: u64,
 }
 
-/// What an attack of the payload is, in words.
+/// Description of an attack of the payload.
 fn words(attack: &str) -> &str {
     match attack {
         "el2_read" => "read EL2's memory",
         "el2_write" => "write EL2's memory",
-        "stale_donated" => "reach a page given away after the device cached it",
+        "stale_donated" => "access a donated page that the device has cached",
         "smmu_off" => "read EL2's memory, the host's SMMU switched off",
         "bypass_stream" => "read EL2's memory through a bypass stream",
         other => other,
@@ -48,7 +48,7 @@ fn words(attack: &str) -> &str {
 /// Runs the command.
 ///
 /// # Errors
-/// When set-up fails or an attack ends as it should not.
+/// When set-up fails or an attack has the wrong result.
 pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
     let images = Images {
         qemu: packages::qemu::ensure(checkout.work(), args.qemu.as_deref())?,
@@ -85,14 +85,13 @@ fn conclude(rows: &[Row<'_>]) -> Result<()> {
         }
     }
     if wrong > 0 {
-        bail!("{wrong} of {} attacks did not end as they should", rows.len());
+        bail!("{wrong} of {} attacks had the wrong result", rows.len());
     }
     println!("All {} attacks land without isolation and none lands with it.", rows.len());
     Ok(())
 }
 
-/// What EL2 says at boot about what it does not close, and what the host does not get:
-/// nodes withheld for the same reason in one line.
+/// EL2's boot messages about unprotected masters and withheld nodes, with nodes of the same reason in one line.
 fn boot_notes(el2_console: &str) -> Vec<String> {
     let told = |kind: &'static str| {
         el2_console.lines().filter_map(move |line| line.trim().strip_prefix("portcullis: ")?.strip_prefix(kind))
@@ -129,7 +128,7 @@ impl Stage<'_> {
     }
 }
 
-/// The attack's end, believed only if the payload's own test passed and EL2 ended well.
+/// The attack's result, valid only if the payload's test passed and EL2 ended with `ok`.
 fn result(report: &Report) -> Result<test_machines::console::AttackResult> {
     report.verdict().with_context(|| how(report.outcome.end))?;
     report.attack()
@@ -138,7 +137,7 @@ fn result(report: &Report) -> Result<test_machines::console::AttackResult> {
 /// How a run without a result ended.
 fn how(end: End) -> String {
     match end {
-        End::Killed(deadline) => format!("killed after {} s; --timeout gives it longer", deadline.as_secs()),
+        End::Killed(deadline) => format!("killed after {} s; use a larger --timeout", deadline.as_secs()),
         End::Exited(_) => "the run itself failed".to_owned(),
     }
 }
@@ -148,19 +147,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_attack_has_words() {
+    fn every_attack_has_a_description() {
         for name in DEMO_ATTACKS {
             assert_ne!(words(name), name);
         }
     }
 
     #[test]
-    fn a_deadline_is_told_with_the_option_that_moves_it() {
-        assert_eq!(how(End::Killed(Duration::from_secs(7))), "killed after 7 s; --timeout gives it longer");
+    fn a_timeout_names_the_option() {
+        assert_eq!(how(End::Killed(Duration::from_secs(7))), "killed after 7 s; use a larger --timeout");
     }
 
     #[test]
-    fn what_is_open_is_told_before_what_is_withheld() {
+    fn unprotected_masters_are_listed_before_withheld_nodes() {
         let console = "portcullis: withheld: /a: slot\nportcullis: hole: ITS\n\
             portcullis: withheld: /b: slot\nportcullis: withheld: /c: flash\n";
         assert_eq!(boot_notes(console), ["not closed yet: ITS", "withheld: /a to /b (2): slot", "withheld: /c: flash"]);

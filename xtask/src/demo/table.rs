@@ -4,14 +4,14 @@ use anyhow::Result;
 use test_machines::console::AttackResult::{self, Blocked, Landed};
 use test_machines::console::DmaFault;
 
-/// One attack, both ways.
+/// One attack with both results.
 pub(crate) struct Row<'a> {
-    /// The attack in words.
+    /// Description of the attack.
     pub(crate) what: &'a str,
     without: &'static str,
     with: &'static str,
     event: String,
-    /// Why the row is not as it should be.
+    /// Why the row is wrong.
     pub(crate) wrong: Option<String>,
 }
 
@@ -19,9 +19,9 @@ pub(crate) struct Row<'a> {
 type End = Result<AttackResult>;
 
 impl<'a> Row<'a> {
-    /// Judges one attack by its two runs and what the SMMU reported in the second.
+    /// Checks one attack: its two results and the SMMU's event in the second run.
     pub(crate) fn new(what: &'a str, without: &End, with: &End, faults: &[DmaFault]) -> Self {
-        // A blocked attack that nothing was reported of could as well not have happened.
+        // Without an event there is no evidence that the blocked attack was attempted.
         let event = faults.iter().find(|fault| fault.sid.is_some());
         let wrong = match (without, with) {
             (Err(why), _) => Some(format!("without isolation: {why:#}")),

@@ -1,7 +1,7 @@
 //! The programs: cargo-fuzz, and what it builds.
 //!
-//! No sanitizer: the code is safe Rust, and without one the pinned toolchain's stable compiler does. No tracing of
-//! comparisons either: the inputs have a code of their own, and the model would be twice as slow.
+//! No sanitizer: the code is safe Rust, and so the pinned stable compiler can be used. No comparison tracing: the
+//! inputs have their own encoding, and the model would be twice as slow.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -52,7 +52,7 @@ pub(super) fn targets(checkout: &Checkout, sources: &Checkout) -> Result<PathBuf
     Ok(target.join(triple).join("release"))
 }
 
-/// The folder of a cargo-fuzz of ours; `None` when the machine has one.
+/// Folder of our own cargo-fuzz; `None` if it is already installed.
 fn ensure_cargo_fuzz(checkout: &Checkout) -> Result<Option<PathBuf>> {
     if exec::output(checkout.cargo().args(["fuzz", "--version"])).is_ok() {
         return Ok(None);

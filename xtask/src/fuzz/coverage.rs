@@ -1,4 +1,4 @@
-//! How much of the driver the corpora reach: the targets once more, with the compiler's own counters, on every input.
+//! Coverage of the driver by the corpora: runs the targets, built with coverage counters, on every input.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use super::{Target, build, run};
 use crate::checkout::Checkout;
 use crate::setup::rust;
 
-/// What has to be reached: the emulation, the queues, the stream table. Paths below smmu-drv/src.
+/// Covered modules: the emulation, the queues, the stream table. Paths below smmu-drv/src.
 const MODULES: [&str; 4] = ["smmu/emul/", "smmu/device/cmdq.rs", "smmu/device/evtq.rs", "smmu/shadow/"];
 /// Percentage of regions of all of them.
 const WANTED: u64 = 95;
@@ -24,7 +24,7 @@ const AT_ONCE: usize = 100;
 /// Prints regions reached per module.
 ///
 /// # Errors
-/// When the tools are missing, or less than [`WANTED`] per cent is reached.
+/// When the tools are missing, or coverage is below [`WANTED`] per cent.
 pub(super) fn print(checkout: &Checkout, targets: &[Target], jobs: u8) -> Result<()> {
     rust::ensure_llvm_tools(checkout)?;
     let tools = tools(checkout)?;
@@ -78,7 +78,7 @@ fn build_counting(checkout: &Checkout, folder: &Path) -> Result<PathBuf> {
     let mut cargo = checkout.cargo();
     cargo.args(["build", "--release", "--manifest-path"]).arg(checkout.root().join("fuzz/Cargo.toml"));
     cargo.env("CARGO_TARGET_DIR", folder).env("RUSTFLAGS", "-Cinstrument-coverage");
-    // Build scripts count too, and would leave their counters where they run.
+    // Build scripts are instrumented too; send their profiles elsewhere.
     cargo.env("LLVM_PROFILE_FILE", folder.join("build/%p-%m.profraw"));
     exec::output(&mut cargo)?;
     Ok(folder.join("release"))

@@ -1,7 +1,7 @@
-//! `cargo xtask fuzz`: hosts whose next move coverage chooses, against the driver and the ownership map.
+//! `cargo xtask fuzz`: coverage-guided fuzzing of hostile hosts, with the driver and the ownership map.
 //!
-//! The targets are programs of the package in `fuzz/`, which is no member of the workspace: cargo-fuzz builds them with the
-//! pinned toolchain. What they play is one state machine, `model_tests::hostile`.
+//! The targets are programs of the package in `fuzz/`, which is not a member of the workspace: cargo-fuzz builds them
+//! with the pinned toolchain. They execute `model_tests::hostile`.
 
 mod build;
 mod coverage;
@@ -18,11 +18,12 @@ use crate::checkout::Checkout;
 use removed::Removed;
 use run::{Corpus, Job};
 
-/// Let coverage-guided fuzzing play hostile hosts against the driver, on the adversarial SMMU model
+/// Fuzz the driver with hostile hosts, coverage-guided, on the adversarial SMMU model
 ///
-/// Each target starts from its committed corpus (fuzz/corpus) and from what earlier runs found worth keeping
-/// (target/portcullis/fuzz/corpus). After every step the model is asked whether any legal choice of the hardware lets a
-/// stream reach memory that is not the host's. Needs a C++ compiler. The first run builds cargo-fuzz into target/ if the
+/// Each target starts from its committed corpus (fuzz/corpus) and from inputs kept by
+/// earlier runs (target/portcullis/fuzz/corpus). After every action the model checks
+/// whether any behaviour allowed by the architecture lets a stream reach memory that is not
+/// the host's. Needs a C++ compiler. The first run builds cargo-fuzz into target/ if the
 /// machine has none, and the targets: 1 to 5 minutes.
 ///
 /// Examples:
@@ -37,24 +38,25 @@ pub(crate) struct Args {
     /// Only these targets
     #[arg(value_enum, value_name = "TARGET")]
     targets: Vec<Target>,
-    /// How long each target runs; 0 plays the corpus and stops
+    /// Seconds per target; 0 only runs the corpus
     #[arg(long, value_name = "N", default_value_t = 60)]
     seconds: u32,
     /// Targets that run at the same time
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
     jobs: u8,
-    /// Say what targets there are, and stop
+    /// List the targets and exit
     #[arg(long)]
     list: bool,
-    /// Afterwards, play the corpora once more and print which regions of the driver they reach, file by file; fails below
-    /// 95 % of those in the folders emul and shadow of smmu-drv/src/smmu and in device/cmdq.rs and device/evtq.rs there, together
+    /// Afterwards, run the corpora again and print the covered regions of the driver, per file; fails below 95 % of
+    /// those in the folders emul and shadow of smmu-drv/src/smmu and in device/cmdq.rs and device/evtq.rs there,
+    /// together
     #[arg(long)]
     coverage: bool,
-    /// Take a defence away, or each of them in turn: the target that it is for has to find that it is missing, from the
-    /// committed corpus alone; so does each target that is named
+    /// Remove a defence, or each of them in turn: its target (or each named target) must detect this, starting from
+    /// the committed corpus only
     #[arg(long, value_enum, value_name = "DEFENCE", conflicts_with = "coverage")]
     without: Option<Removed>,
-    /// Play one input and show what it does; with --without, where that defence is missing. TARGET may be left out for a
+    /// Run one input and print its actions; with --without, without that defence. TARGET may be left out for a
     /// file in fuzz/corpus/TARGET/
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "coverage")]
     replay: Option<PathBuf>,
@@ -72,9 +74,9 @@ pub(crate) enum Target {
     Commands,
     /// Stream tables of any content and shape
     StreamTable,
-    /// Pages that change their owner between traps and DMA
+    /// Page ownership changes between traps and DMA
     Transitions,
-    /// Much of the same at once: what makes one trap long
+    /// Bulk actions: expensive traps
     Costs,
 }
 
@@ -109,7 +111,7 @@ impl Target {
 /// Runs the command.
 ///
 /// # Errors
-/// When something is missing or does not build, when a target found something, or, with a defence missing, did not.
+/// When something is missing or does not build, when a target has a finding, or has none without a defence.
 pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
     if args.list {
         for target in Target::ALL {
@@ -119,7 +121,7 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
     }
     let targets = if args.targets.is_empty() { Target::ALL.as_slice() } else { &args.targets };
     if let Some(input) = &args.replay {
-        // Building takes minutes: what can be wrong with the command line is told first.
+        // Building takes minutes: check the command line first.
         let target = replay::target(targets, input)?;
         let without = args.without.map(Removed::single).transpose()?;
         let programs = removed::programs(checkout, without)?;

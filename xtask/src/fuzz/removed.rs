@@ -1,4 +1,4 @@
-//! Defences taken away on purpose: a fuzzer that finds nothing has to show that it can find something.
+//! Runs without a defence, to show that the fuzzer can detect this.
 //!
 //! Those of the driver are removed from a copy of the sources, by their patches in `xtask/defences`; parts of a revocation are left
 //! out by the tests' own EL2.
@@ -34,10 +34,10 @@ pub(super) struct One {
 
 macro_rules! removed {
     ($($name:ident $word:literal $by:ident $target:ident $what:literal;)*) => {
-        /// A defence that can be taken away.
+        /// A defence that can be removed.
         #[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
         pub(crate) enum Removed {
-            /// Each of the others in turn
+            /// Each defence in turn
             All,
             $(#[doc = $what] $name,)*
         }
@@ -50,10 +50,10 @@ macro_rules! removed {
             /// The one that it stands for.
             ///
             /// # Errors
-            /// When it stands for many.
+            /// For `all`.
             pub(super) fn single(self) -> Result<One> {
                 let each = Self::EACH.iter().find(|(defence, _)| *defence == self);
-                each.map(|(_, one)| *one).context("an input is played without one defence: name it")
+                each.map(|(_, one)| *one).context("--replay needs a single defence with --without")
             }
         }
     };
@@ -61,24 +61,24 @@ macro_rules! removed {
 
 removed! {
     NoUnmap "no-unmap" Tests Transitions "Revocation: the IOMMU's table is not changed";
-    NoInvalidate "no-invalidate" Tests Transitions "Revocation: no SMMU is told";
-    FirstSmmuOnly "first-smmu-only" Tests Transitions "Revocation: only the first SMMU is told";
+    NoInvalidate "no-invalidate" Tests Transitions "Revocation: no SMMU is invalidated";
+    FirstSmmuOnly "first-smmu-only" Tests Transitions "Revocation: only the first SMMU is invalidated";
     WrongPage "wrong-page" Tests Transitions "Revocation: the wrong page is invalidated";
     OnePage "one-page" Tests Transitions "Revocation: one page is invalidated, whatever was revoked";
     TakeOver "take-over" Patch HostileHost "Take-over: GBPA does not abort while the SMMU is off";
     Reset "reset" Patch HostileHost "Reset: an SMMU that lost its registers is not noticed";
-    Quiesce "quiesce" Patch HostileHost "Power-off: streams go on when the machine stops";
+    Quiesce "quiesce" Patch HostileHost "Power-off: streams keep running";
     Cr0 "cr0" Patch Registers "Registers: the host's CR0 goes to hardware";
-    Index "index" Patch Registers "Queues: CMDQ_PROD is not cut to the queue's size";
+    Index "index" Patch Registers "Queues: CMDQ_PROD is not masked to the queue's size";
     Commands "commands" Patch Commands "Commands: they go to hardware as the host wrote them";
     CommandsTwice "commands-twice" Patch Commands "Commands: they are fetched again after the check";
     Msi "msi" Patch Commands "Commands: a CMD_SYNC's store is hardware's, to any address";
     Events "events" Patch Commands "Events: hardware's queue is never drained";
-    Sync "sync" Patch Transitions "Queues: an SMMU that completes no CMD_SYNC is believed to have done so";
+    Sync "sync" Patch Transitions "Queues: a CMD_SYNC timeout is treated as success";
     Entries "entries" Patch StreamTable "Entries: they go to hardware as the host wrote them";
     EntriesTwice "entries-twice" Patch StreamTable "Entries: they are fetched again after the check";
-    FreedEarly "freed-early" Patch StreamTable "Entries: a level-2 table is freed before hardware has forgotten it";
-    ClaimsKept "claims-kept" Patch HostileHost "Claims: a queue that is off keeps its page";
+    FreedEarly "freed-early" Patch StreamTable "Entries: a level-2 table is freed before its invalidation is complete";
+    ClaimsKept "claims-kept" Patch HostileHost "Claims: a disabled queue keeps its claim";
 }
 
 /// Builds the targets without `one`, or whole; the folder that holds them.

@@ -1,4 +1,4 @@
-//! One input played again, for a person to read what it does.
+//! Replays one input and prints its actions.
 
 use std::path::Path;
 use std::process::Command;
@@ -30,7 +30,7 @@ pub(super) fn target(targets: &[Target], input: &Path) -> Result<Target> {
 /// Plays an input, without a defence where one is named.
 ///
 /// # Errors
-/// When the program cannot be started; or with what playing it found.
+/// When the program cannot be started, or with the finding.
 pub(super) fn main(programs: &Path, target: Target, input: &Path, without: Option<One>) -> Result<()> {
     let mut command = Command::new(programs.join(target.name()));
     if let Some(One { word, by: By::Tests, .. }) = without {

@@ -1,4 +1,4 @@
-//! Running targets, and what libFuzzer says of them.
+//! Runs targets and parses libFuzzer's output.
 
 use std::fmt;
 use std::fs;
@@ -21,10 +21,10 @@ const LONGEST: u32 = 4096;
 /// One input that takes longer than this, in seconds, is a finding.
 const TIMEOUT: u32 = 60;
 
-/// What a target starts from besides the committed corpus.
+/// Additional start corpus.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Corpus {
-    /// What earlier runs kept.
+    /// Inputs kept by earlier runs.
     Kept,
     /// Nothing.
     Fresh,
@@ -35,20 +35,20 @@ pub(super) enum Corpus {
 pub(super) struct Job {
     pub(super) target: Target,
     pub(super) corpus: Corpus,
-    /// The defence that is missing.
+    /// The removed defence.
     pub(super) without: Option<One>,
 }
 
-/// How an input that found something came to be.
+/// Origin of an input with a finding.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum By {
     /// It is a seed.
     Seed,
-    /// It was made from seeds.
+    /// A mutation.
     Mutation,
 }
 
-/// What one target came to.
+/// Result of one target.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Outcome {
     target: &'static str,
@@ -63,7 +63,7 @@ pub(super) struct Outcome {
 }
 
 impl Outcome {
-    /// What it found, and the file to show it with.
+    /// The finding, and the input file.
     pub(super) fn finding(&self) -> Option<&str> {
         self.finding.as_deref()
     }
@@ -116,7 +116,7 @@ pub(super) fn all(checkout: &Checkout, programs: &Path, jobs: &[Job], args: &Arg
 
 fn one(checkout: &Checkout, programs: &Path, job: Job, seconds: u32) -> Result<Outcome> {
     let name = job.target.name();
-    // What is found without a defence is of no use to runs with it, nor to runs without another.
+    // Findings without a defence are kept apart from other runs.
     let area = job.without.map_or_else(|| "fuzz".to_owned(), |one| format!("fuzz/without/{}", one.word));
     let findings = checkout.work_dir(&format!("{area}/findings/{name}"))?;
     let kept = checkout.work_dir(&format!("{area}/corpus/{name}"))?;
@@ -130,7 +130,7 @@ fn one(checkout: &Checkout, programs: &Path, job: Job, seconds: u32) -> Result<O
         format!("-max_len={LONGEST}"),
         format!("-artifact_prefix={}/", findings.display()),
     ]);
-    // The storage of ownership maps is never given back.
+    // The storage of ownership maps is leaked.
     command.args(["-detect_leaks=0", "-rss_limit_mb=8192", "-len_control=20", "-print_final_stats=1"]);
     command.arg(if seconds == 0 { "-runs=0".into() } else { format!("-max_total_time={seconds}") });
     command.arg(kept).arg(checkout.root().join("fuzz/corpus").join(name));
@@ -168,18 +168,18 @@ fn one(checkout: &Checkout, programs: &Path, job: Job, seconds: u32) -> Result<O
     })
 }
 
-/// libFuzzer says when it has played the seeds.
+/// libFuzzer prints INITED after the seeds.
 fn by(text: &str) -> By {
     if text.lines().any(|line| line.starts_with('#') && line.contains("INITED")) { By::Mutation } else { By::Seed }
 }
 
-/// The message of the panic, or the last word of libFuzzer; and where the input is.
+/// The panic message or libFuzzer's error, with the input file.
 pub(super) fn finding(text: &str) -> String {
     let lines: Vec<&str> = text.lines().collect();
     let panic = lines.iter().position(|line| line.contains("panicked at")).and_then(|at| lines.get(at + 1));
     let error = lines.iter().find(|line| line.contains("ERROR: libFuzzer"));
     let file = lines.iter().find_map(|line| line.split_once("Test unit written to ")).map(|(_, file)| file);
-    let what = panic.or(error).copied().unwrap_or("it ended without a word");
+    let what = panic.or(error).copied().unwrap_or("it ended without a message");
     match file {
         Some(file) => format!("{what} ({file})"),
         None => what.to_owned(),

@@ -17,9 +17,8 @@ use crate::images;
 /// Boot Debian Linux behind Portcullis and check that its devices work
 ///
 /// The kernel is fetched with apt into the build folder (no root needed, nothing is
-/// installed). The guest reads NVMe and virtio-blk data through DMA, writes, exchanges
-/// packets, takes CPUs off and on line during I/O and powers off; the run counts only
-/// if EL2 says so on its own console.
+/// installed). The guest reads and writes NVMe and virtio-blk by DMA, exchanges packets,
+/// hotplugs CPUs during I/O and powers off; the run passes only if EL2's console says so.
 ///
 /// Examples:
 ///   cargo xtask linux --release 6.12 --smp 4
@@ -35,7 +34,7 @@ pub(crate) struct Args {
     /// Debian kernel series to fetch and boot; 7.3 is in Debian 13's backports until a newer one takes its place
     #[arg(long, value_parser = ["6.1", "6.12", "7.3"], default_value = "6.12")]
     release: String,
-    /// Boot this arm64 Image instead of Debian's; only EL2's verdict counts then
+    /// Boot this arm64 Image instead of Debian's; only EL2's result is checked then
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["release", "attack"])]
     kernel: Option<PathBuf>,
     /// The ramdisk for --kernel
@@ -44,8 +43,8 @@ pub(crate) struct Args {
     /// No hypervisor: Linux enters at EL1 and has the SMMU to itself
     #[arg(long)]
     native: bool,
-    /// QEMU's CPU model: max, cortex-a76, neoverse-n1, ...; max unless given, without LPA2 for
-    /// --kexec, since Linux 6.12 oopses there in kexec -e with it, whatever is below
+    /// QEMU's CPU model: max, cortex-a76, neoverse-n1, ...; max unless given, without LPA2 for --kexec, since Linux
+    /// 6.12 oopses in kexec -e with it, also without EL2
     #[arg(long)]
     cpu: Option<String>,
     /// Number of CPUs, 1 to 8
@@ -72,25 +71,24 @@ pub(crate) struct Args {
     /// Let root in the guest attack memory that is not the kernel's, with the edu device
     #[arg(long)]
     attack: bool,
-    /// Load a test module that gives pages away and takes them back while the disks work,
-    /// and lets a device aim at a page that was given away (6.12; needs a cross compiler,
-    /// which root gets installed)
+    /// Load a test module that donates and reclaims pages under disk load, and makes a device access a donated page
+    /// (6.12; needs a cross compiler, installed if run as root)
     #[arg(long, conflicts_with_all = ["kernel", "attack", "no_default_devices", "interactive"])]
     module: bool,
     /// With --module: the build that leaves the SMMU to the host, where the attacks land
     #[arg(long, requires = "module", conflicts_with = "native")]
     no_isolation: bool,
-    /// Let a kernel follow another: the first gives pages away, and the second checks the devices
-    /// and aims at the pages, by their addresses (6.12; needs a cross compiler, as --module)
+    /// Start a second kernel by kexec: the first donates pages, and the second checks the devices and tries to access
+    /// the pages (6.12; needs a cross compiler, as --module)
     #[arg(long, value_name = "KIND", conflicts_with_all = ["kernel", "attack", "module", "no_default_devices", "interactive"])]
     kexec: Option<KexecKind>,
-    /// Let every CPU read both disks for so many seconds of the machine's time, 128 KiB at a time.
-    /// Time passes with instructions; ten seconds take a minute
+    /// Make every CPU read both disks for this many seconds of guest time, 128 KiB at a time. Guest time advances by
+    /// instructions; ten seconds take a minute
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400),
           conflicts_with_all = ["kernel", "attack", "module", "kexec", "no_default_devices", "interactive"])]
     load: Option<u64>,
-    /// Kill a machine that runs longer than this many seconds (300, 600 with
-    /// --kexec, more with --load, for ever with --interactive, unless given)
+    /// Kill a machine that runs longer than this many seconds (300, 600 with --kexec,
+    /// more with --load, no limit with --interactive, by default)
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     timeout: Option<u64>,
     /// A shell in the guest on this terminal; `exit` powers off, Ctrl-A X ends the machine
@@ -125,7 +123,7 @@ const TIMEOUT: Duration = Duration::from_secs(300);
 /// Runs the command.
 ///
 /// # Errors
-/// When set-up fails or the run is not as it should be.
+/// When set-up or the run fails.
 pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
     let boot = prepare(checkout, args)?;
     let reports =
@@ -135,7 +133,7 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
     }
     match reports.iter().filter(|report| !report.passed()).count() {
         0 => Ok(()),
-        failed => bail!("{failed} of {} boots not as they should be", reports.len()),
+        failed => bail!("{failed} of {} boots failed", reports.len()),
     }
 }
 

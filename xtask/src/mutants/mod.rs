@@ -1,5 +1,5 @@
-//! `cargo xtask mutants`: changes the product one operator, one return value at a time and asks whether a test notices. What
-//! survives is either a hole in the tests or a change that changes nothing; the second kind is listed with its proof.
+//! `cargo xtask mutants`: changes one operator or return value at a time and checks that a test fails. A survivor is
+//! either a missing test or an equivalent mutant; the latter are listed with the reason.
 
 mod shard;
 mod survivors;
@@ -20,19 +20,21 @@ use crate::test::tally::Tally;
 
 /// The version of cargo-mutants that is installed.
 const VERSION: &str = "27.1.0";
-/// Survivors that may be listed as changing nothing.
+/// Maximum listed equivalent mutants.
 const MOST_SURVIVORS: usize = 15;
 /// Where they are listed, from the root of the checkout.
 const LIST: &str = "xtask/equivalent-mutants.txt";
 
 /// Mutate the driver and the ownership map and see that the tests notice
 ///
-/// Runs cargo-mutants in two rounds: the package's own tests, which are quick and find most, then the tests against the SMMU
-/// model for what is left. What is left then must stand in xtask/equivalent-mutants.txt with the reason why it changes
-/// nothing. All 900 mutants take about an hour on two idle cores with --jobs 2: 3 to 5 s each in the first round, a minute
-/// where a test hangs, which counts as noticed, and a minute in the second round. The first run builds cargo-mutants into
-/// target/ as well: 1 to 5 minutes. Results are kept in target/ and --continue goes on from them. They are kept by file and
-/// line: after a change of the product start again.
+/// Runs cargo-mutants in two rounds: the package's own tests, which are fast and catch
+/// most, then the tests on the SMMU model for the rest. Mutants that survive both must be
+/// listed in xtask/equivalent-mutants.txt with the reason why they are equivalent. All 900
+/// mutants take about an hour on two idle cores with --jobs 2: 3 to 5 s each in the first
+/// round, a minute where a test hangs, which counts as noticed, and a minute in the second
+/// round. The first run builds cargo-mutants into target/ as well: 1 to 5 minutes. Results
+/// are kept in target/ and --continue resumes from them. They are keyed by file and line:
+/// start again after a change of the product.
 ///
 /// Examples:
 ///   cargo xtask mutants ste
@@ -43,7 +45,7 @@ pub(crate) struct Args {
     /// Only these modules
     #[arg(value_enum, value_name = "MODULE")]
     modules: Vec<Module>,
-    /// Keep what an earlier run found out, and test only the rest
+    /// Keep the results of an earlier run, and test only the rest
     #[arg(long = "continue")]
     resume: bool,
     /// List the mutants and end
@@ -57,28 +59,28 @@ pub(crate) struct Args {
     shard: Option<Shard>,
 }
 
-/// A part of the product whose mutants are tested together.
+/// A group of source files whose mutants are tested together.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
 enum Module {
-    /// What the host may write, command and field by field
+    /// Checks of the host's commands and fields
     Policy,
     /// Command, event and error queues, EL2's and the host's
     Queue,
     /// Stream table entries
     Ste,
-    /// Probing and taking over
+    /// Probe and take-over
     TakeOver,
-    /// Registers as the host sees them
+    /// Register emulation
     Emulation,
-    /// The IOMMU's copy of who owns what
-    Mirror,
+    /// shadow-s2
+    ShadowS2,
     /// Who owns which page, and how that changes
     Ownership,
 }
 
 impl Module {
     const ALL: [Self; 7] =
-        [Self::Policy, Self::Ste, Self::Queue, Self::TakeOver, Self::Emulation, Self::Mirror, Self::Ownership];
+        [Self::Policy, Self::Ste, Self::Queue, Self::TakeOver, Self::Emulation, Self::ShadowS2, Self::Ownership];
 
     fn name(self) -> &'static str {
         match self {
@@ -87,7 +89,7 @@ impl Module {
             Self::Ste => "ste",
             Self::TakeOver => "take-over",
             Self::Emulation => "emulation",
-            Self::Mirror => "mirror",
+            Self::ShadowS2 => "shadow-s2",
             Self::Ownership => "ownership",
         }
     }
@@ -95,7 +97,7 @@ impl Module {
     fn package(self) -> &'static str {
         match self {
             Self::Policy | Self::Queue | Self::Ste | Self::TakeOver | Self::Emulation => "smmu-drv",
-            Self::Mirror => "shadow-s2",
+            Self::ShadowS2 => "shadow-s2",
             Self::Ownership => "mem-protect",
         }
     }
@@ -151,18 +153,18 @@ impl Module {
                 "smmu-drv/src/smmu/ste.rs",
                 "smmu-drv/src/smmu/device/invalidate.rs",
             ],
-            Self::Mirror => &["shadow-s2/src/*.rs"],
+            Self::ShadowS2 => &["shadow-s2/src/*.rs"],
             Self::Ownership => &["mem-protect/src/*.rs"],
         }
     }
 }
 
-/// Whose tests judge.
+/// Which tests run.
 #[derive(Clone, Copy)]
 enum Round {
     /// The mutated package's.
     Own,
-    /// Those that run it against the model of an SMMU, for what its own let pass.
+    /// The tests on the SMMU model, for mutants that survive the package's own.
     Model,
 }
 
@@ -176,7 +178,7 @@ impl Round {
         }
     }
 
-    /// Tests that take longer than this hang, in seconds. Idle, they take 5 and 50; the machine may be busy.
+    /// Timeout of the tests, in seconds. On an idle machine they take 5 and 50.
     fn hangs_s(self) -> &'static str {
         match self {
             Self::Own => "60",
@@ -208,7 +210,7 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
     }
     if args.modules.is_empty() && args.shard.is_none() {
         for stale in survivors.unseen() {
-            tally.fail("list of survivors", &format!("{LIST} lists `{stale}`, which did not survive: take it out"));
+            tally.fail("list of survivors", &format!("{LIST} lists `{stale}`, which did not survive: remove it"));
         }
     }
     if tally.failed() > 0 {
@@ -252,7 +254,7 @@ impl Run<'_> {
         }
         // Each job builds in a copy of the checkout: with a common folder they would wait for each other.
         mutants.stdin(Stdio::null()).env_remove("CARGO_TARGET_DIR");
-        // Nobody debugs a mutant, and most of the time for one would go into debug information.
+        // No debug information: it would take most of the build time.
         mutants.env("CARGO_PROFILE_DEV_DEBUG", "0").env("CARGO_PROFILE_TEST_DEBUG", "0").env("CARGO_INCREMENTAL", "1");
         Ok(mutants)
     }
@@ -296,7 +298,7 @@ impl Run<'_> {
     }
 }
 
-/// Files the mutants on which a test hung under those that were noticed: cargo-mutants itself would test them in every round.
+/// Counts mutants with a hanging test as caught: cargo-mutants itself would test them in every round.
 fn notice_hangs(results: &Path) -> Result<()> {
     let Ok(hung) = fs::read_to_string(results.join("timeout.txt")) else { return Ok(()) };
     let caught = results.join("caught.txt");
@@ -331,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mutant_on_which_a_test_hung_is_noticed_once() -> Result<()> {
+    fn a_hanging_mutant_counts_as_caught_once() -> Result<()> {
         let results = std::env::temp_dir().join(format!("portcullis-hangs-{}", std::process::id()));
         fs::create_dir_all(&results)?;
         notice_hangs(&results)?;

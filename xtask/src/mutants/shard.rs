@@ -1,4 +1,4 @@
-//! One part of the mutants. It is understood before anything is built: cargo-mutants would refuse a wrong one minutes later.
+//! One part of the mutants. Parsed before the build: cargo-mutants would reject an invalid one only minutes later.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,4 +1,4 @@
-//! The list of mutants that change nothing a test could see, each with the reason.
+//! The list of equivalent mutants, each with the reason.
 
 use std::fs;
 use std::path::Path;
@@ -19,7 +19,7 @@ struct Entry {
 }
 
 impl Survivors {
-    /// Reads `<file>: <change> => <reason>` lines; empty ones and those that start with # are for people.
+    /// Reads `<file>: <change> => <reason>` lines; empty lines and lines that start with # are ignored.
     ///
     /// # Errors
     /// When the file cannot be read, or a line has no reason.
@@ -35,7 +35,7 @@ impl Survivors {
                 Some((mutant, reason)) if !reason.trim().is_empty() => {
                     entries.push(Entry { mutant: mutant.trim().to_owned(), met: false });
                 }
-                _ => bail!("`{line}` has no reason: write `<file>: <change> => <why it changes nothing>`"),
+                _ => bail!("`{line}` has no reason: write `<file>: <change> => <why it is equivalent>`"),
             }
         }
         Ok(Self { entries })
@@ -45,7 +45,7 @@ impl Survivors {
     /// When more than `most` are listed.
     pub(super) fn require_at_most(&self, most: usize) -> Result<()> {
         if self.entries.len() > most {
-            bail!("{} mutants are listed as changing nothing, at most {most} may be", self.entries.len());
+            bail!("{} mutants are listed as equivalent, the limit is {most}", self.entries.len());
         }
         Ok(())
     }
@@ -62,7 +62,7 @@ impl Survivors {
         self.entries.iter().filter(|entry| entry.met).count()
     }
 
-    /// The listed ones that nobody met.
+    /// Listed ones that were not seen in this run.
     pub(super) fn unseen(&self) -> impl Iterator<Item = &str> {
         self.entries.iter().filter(|entry| !entry.met).map(|entry| entry.mutant.as_str())
     }
@@ -83,7 +83,7 @@ mod tests {
     const TEXT: &str = "# why\n\na.rs: replace + with - in f => both are 0 there\nb.rs: delete ! in g => unreachable\n";
 
     #[test]
-    fn a_listed_mutant_is_met_wherever_its_line_went() -> Result<()> {
+    fn a_listed_mutant_is_found_on_any_line() -> Result<()> {
         let mut list = Survivors::parse(TEXT)?;
         assert!(list.meet("a.rs:12:3: replace + with - in f"));
         assert!(!list.meet("a.rs:12:3: replace + with * in f"));

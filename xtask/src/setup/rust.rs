@@ -1,4 +1,4 @@
-//! The Rust side: the bare-metal target and the components `check` needs.
+//! Rust toolchain: the bare-metal target and the components that `check` needs.
 //!
 //! rust-toolchain.toml asks for them, but rustup acts on it only where automatic
 //! installation is allowed, so they are added by name.
@@ -41,7 +41,7 @@ pub(crate) fn ensure_llvm_tools(checkout: &Checkout) -> Result<()> {
     ensure(checkout, &[], "component", "llvm-tools", "llvm-tools")
 }
 
-/// Adds what Miri needs to `toolchain`, which has to be there: another compiler is not installed behind a person's back.
+/// Adds what Miri needs to `toolchain`, which has to be there: toolchains are not installed automatically.
 ///
 /// # Errors
 /// When rustup or the toolchain is missing, with what to type, or a component cannot be installed.

@@ -1,5 +1,5 @@
-//! Cargo's helpers from the package registry, each in one pinned version under target/, so that nothing of a person's own
-//! is replaced and every run uses the same one.
+//! Cargo's helpers from the package registry, each in one pinned version under target/, so that user-installed
+//! versions are not replaced and every run uses the same one.
 
 use std::path::PathBuf;
 

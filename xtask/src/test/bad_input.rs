@@ -1,5 +1,5 @@
-//! Machines that the hypervisor has to refuse: it must say why on its console and end
-//! the run with a failing status, never hang and never go on without isolation.
+//! Machines that the hypervisor must refuse: it must print the reason on its console and exit with a failing status,
+//! and must not hang or continue without isolation.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,26 +21,26 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// A machine that must be refused.
 struct Case {
     name: &'static str,
-    /// Changes a good machine into the bad one.
-    spoil: fn(&mut Machine),
-    /// Words that EL2's reason must have, in any case.
+    /// Makes a good machine bad.
+    break_machine: fn(&mut Machine),
+    /// Words that EL2's error message must contain (case-insensitive).
     reason: &'static [&'static str],
 }
 
 const CASES: [Case; 5] = [
     Case {
         name: "entered at EL1",
-        spoil: |machine| machine.machine = "virt,gic-version=3,iommu=smmuv3".to_owned(),
+        break_machine: |machine| machine.machine = "virt,gic-version=3,iommu=smmuv3".to_owned(),
         reason: &["EL1"],
     },
     Case {
         name: "no SMMU",
-        spoil: |machine| machine.machine = "virt,gic-version=3,virtualization=on".to_owned(),
+        break_machine: |machine| machine.machine = "virt,gic-version=3,virtualization=on".to_owned(),
         reason: &["SMMU"],
     },
     Case {
         name: "an SMMU with stage 1 only",
-        spoil: |machine| {
+        break_machine: |machine| {
             machine.machine = "virt-9.1,gic-version=3,iommu=smmuv3,virtualization=on".to_owned();
             machine.arg("-global").arg("arm-smmuv3.stage=1");
         },
@@ -48,7 +48,7 @@ const CASES: [Case; 5] = [
     },
     Case {
         name: "too little memory",
-        spoil: |machine| {
+        break_machine: |machine| {
             "20M".clone_into(&mut machine.mem);
             for arg in &mut machine.args {
                 let text = arg.to_string_lossy().replace("addr=0x49000000", "addr=0x41000000");
@@ -57,7 +57,7 @@ const CASES: [Case; 5] = [
         },
         reason: &["memory"],
     },
-    Case { name: "no kernel module", spoil: |machine| machine.args.clear(), reason: &["kernel"] },
+    Case { name: "no kernel module", break_machine: |machine| machine.args.clear(), reason: &["kernel"] },
 ];
 
 /// Runs them all.
@@ -85,7 +85,7 @@ fn good_machine(qemu: &Path, images: &Images, token: &str) -> Result<Machine> {
 fn refused(checkout: &Checkout, qemu: &Path, images: &Images, case: &Case) -> Result<()> {
     let token = fresh_token()?;
     let mut machine = good_machine(qemu, images, &token)?;
-    (case.spoil)(&mut machine);
+    (case.break_machine)(&mut machine);
     let dir = checkout.work_dir(&format!("runs/bad-{}", case.name.replace(' ', "-")))?;
     let outcome = step(&format!("Refusing: {}", case.name), || machine.run(&dir, DEADLINE))?;
     judge(&outcome, case.reason)?;
@@ -94,7 +94,7 @@ fn refused(checkout: &Checkout, qemu: &Path, images: &Images, case: &Case) -> Re
     Ok(())
 }
 
-/// EL2's console: its own port, or the host's where it had to use that one.
+/// EL2's console: its own port, or the host's if shared.
 fn el2_said(outcome: &Outcome) -> String {
     if outcome.el2_console.trim().is_empty() { outcome.host_console.clone() } else { outcome.el2_console.clone() }
 }
@@ -105,7 +105,7 @@ fn judge(outcome: &Outcome, reason: &[&str]) -> Result<()> {
     match outcome.end {
         End::Killed(after) => bail!("it hung and was killed after {} s; {}", after.as_secs(), shown()),
         End::Exited(status) if status.success() => {
-            bail!("it ended as if all were well; {}", shown())
+            bail!("it ended with success; {}", shown())
         }
         End::Exited(_) => {}
     }
@@ -117,7 +117,7 @@ fn judge(outcome: &Outcome, reason: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Where the pieces of the truncated machine lie: away from QEMU's own device tree.
+/// Addresses for the truncated-tree machine, apart from QEMU's own device tree.
 const STUB: u64 = 0x4800_0000;
 const DTB: u64 = 0x4810_0000;
 

@@ -13,7 +13,7 @@ use crate::test::tally::Tally;
 /// A package whose only tests boot machines: they are a suite of their own.
 const MACHINES: &str = "qemu-tests";
 
-/// Runs them all: one suite per package, so that a failure names where it is.
+/// Runs them all: one suite per package.
 pub(crate) fn run(checkout: &Checkout, tally: &mut Tally) {
     let packages = match default_members(checkout) {
         Ok(packages) => packages,
@@ -30,7 +30,7 @@ pub(crate) fn run(checkout: &Checkout, tally: &mut Tally) {
     }
 }
 
-/// Runs those that read what QEMU says of its machines.
+/// Runs those that parse QEMU's device trees.
 pub(crate) fn run_with_qemu(checkout: &Checkout, qemu: &Path, tally: &mut Tally) {
     let mut cargo = checkout.cargo();
     cargo.args(["test", "-p", "hyp", "--lib", "qemus_", "--", "--ignored"]).env("PORTCULLIS_QEMU", qemu);

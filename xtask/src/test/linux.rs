@@ -1,6 +1,5 @@
-//! The Linux boots: both kernels, three cores, the three ways Linux uses an SMMU, the
-//! attacks of root, the module that gives pages away, and kernels that follow another. Every boot differs from the
-//! others in more than one thing, because a boot costs half a minute.
+//! The Linux boots: both kernels, three cores, the three ways Linux uses an SMMU, the attacks of root, the module that
+//! donates pages, and kexec. Each boot varies several parameters at once, because a boot takes half a minute.
 
 use std::num::NonZero;
 use std::path::Path;
@@ -59,8 +58,8 @@ struct Attack {
     row: Row,
 }
 
-/// Root takes translation away, by the kernel's command line or at run time: every way under EL2, and the common ones
-/// natively so that a blocked attack means something. The driver of 6.12 knows no `disable_bypass`.
+/// Root disables translation, by the kernel's command line or at run time: every way under EL2, and the common ones
+/// natively as controls. The driver of 6.12 has no `disable_bypass`.
 const ATTACKS: [Attack; 8] = [
     attack("native_passthrough", Mode::AttackPassthrough, Below::Nothing, "6.12", 1, ""),
     attack("native_runtime_identity", Mode::AttackRuntime, Below::Nothing, "6.12", 1, ""),
@@ -72,14 +71,13 @@ const ATTACKS: [Attack; 8] = [
     attack("t42_disable_bypass", Mode::AttackUnbound, Below::Portcullis, "6.1", 1, ""),
 ];
 
-/// Pages change hands while the disks work, and a device aims at them: blocked under Portcullis, landed without
-/// isolation.
+/// Pages change owner under disk load, and a device accesses them: blocked under Portcullis, landed without isolation.
 const MODULES: [Attack; 2] = [
     attack("t02_t03_t04_donation_under_load", Mode::Module, Below::Portcullis, module::SERIES, 2, ""),
     attack("donation_without_isolation", Mode::Module, Below::WithoutIsolation, module::SERIES, 2, ""),
 ];
 
-/// A kernel follows another, after pages were given away and with a transfer under way.
+/// kexec after pages were donated and with a transfer in flight.
 const KEXECS: [Attack; 3] = [
     kexec("t67_kexec", Kind::Exec, Below::Portcullis, 4),
     kexec("t67_crash_kernel", Kind::Crash, Below::Portcullis, 4),
@@ -124,7 +122,7 @@ enum Below {
     WithoutIsolation,
 }
 
-/// How many of the boots are made that differ in little.
+/// How many of the similar boots to run.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Variants {
     /// One of each kind.
@@ -139,8 +137,7 @@ struct Named {
     boot: Boot,
 }
 
-/// Runs them all, as many at once as there are CPUs: a boot waits about as long as it
-/// computes.
+/// Runs them all, in parallel on all CPUs: a boot is idle about half of the time.
 pub(crate) fn run(checkout: &Checkout, qemus: &Qemus, images: &Images, variants: Variants, tally: &mut Tally) {
     let qemu = &qemus.usual;
     let mut boots = match plan(checkout, qemus, images) {
@@ -148,7 +145,7 @@ pub(crate) fn run(checkout: &Checkout, qemus: &Qemus, images: &Images, variants:
         Err(error) => return tally.fail(SUITE, &format!("{error:#}")),
     };
     match plan_modules(checkout, qemu, images) {
-        // The longest boots first, so that none is left over at the end.
+        // The longest boots first, to balance the load.
         Ok(modules) => drop(boots.splice(0..0, modules)),
         Err(error) => tally.fail(SUITE, &format!("the test module: {error:#}")),
     }
@@ -183,7 +180,7 @@ pub(crate) fn run(checkout: &Checkout, qemus: &Qemus, images: &Images, variants:
     }
 }
 
-/// More machines than this need more memory than a small build machine has.
+/// Limited by the memory of a small build machine.
 const MOST_AT_ONCE: usize = 4;
 
 fn plan(checkout: &Checkout, qemus: &Qemus, images: &Images) -> Result<Vec<Named>> {

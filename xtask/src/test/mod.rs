@@ -1,4 +1,4 @@
-//! `cargo xtask test`: every test there is, in the order in which a failure says most.
+//! `cargo xtask test`: all tests, the most basic ones first.
 
 mod bad_input;
 mod host;
@@ -30,10 +30,11 @@ pub(crate) struct Args {
     /// Only this suite; repeat it for several
     #[arg(long, value_name = "SUITE")]
     only: Vec<Suite>,
-    /// With all variants of the Linux boots, which takes twenty minutes more
+    /// Run all variants of the Linux boots (twenty minutes more)
     #[arg(long, conflicts_with = "quick")]
     long: bool,
-    /// With the build of EL2 that checks itself after every trap, which is slow; the payload's tests unless --only says more
+    /// Use the build of EL2 that audits itself after every trap (slow); runs only the payload suite unless --only is
+    /// given
     #[arg(long, conflicts_with = "quick")]
     ghost: bool,
     /// QEMU to use instead of the installed one; 11 stands for Debian 13's, fetched into target/
@@ -64,7 +65,7 @@ impl Args {
     }
 
     fn build(&self) -> Isolation {
-        if self.ghost { Isolation::Watched } else { Isolation::On }
+        if self.ghost { Isolation::Ghost } else { Isolation::On }
     }
 }
 
@@ -115,8 +116,8 @@ fn boot(checkout: &Checkout, args: &Args, qemus: &Qemus, images: &Images, tally:
 struct Qemus {
     /// Nearly all run in this one.
     usual: PathBuf,
-    /// The one whose CPUs have the newest features, for what depends on those. Not where somebody chose the QEMU, or asks
-    /// for little.
+    /// The one whose CPUs have the newest features, for what depends on those. Not used with --qemu, --quick or
+    /// --ghost.
     newer: Option<PathBuf>,
 }
 
@@ -133,7 +134,7 @@ impl Qemus {
     }
 }
 
-/// What the machines boot.
+/// Images for the machines.
 struct Images {
     hyp: PathBuf,
     open: Option<PathBuf>,
@@ -144,9 +145,9 @@ struct Images {
 impl Images {
     fn build(checkout: &Checkout, build: Isolation) -> Result<Self> {
         let payload = images::payload(checkout)?;
-        // What lands without isolation lands whatever else EL2 checks.
+        // The build without isolation does not need the ghost variant.
         let open = match build {
-            Isolation::Watched => None,
+            Isolation::Ghost => None,
             Isolation::On | Isolation::Off => Some(images::hyp(checkout, Isolation::Off)?),
         };
         Ok(Self { payload, open, hyp: images::hyp(checkout, build)?, build })

@@ -8,8 +8,8 @@ use crate::images::Isolation;
 use crate::test::Images;
 use crate::test::tally::Tally;
 
-/// When a test is given up whose EL2 checks itself after every trap, in seconds.
-const WATCHED_DEADLINE_S: u32 = 900;
+/// Timeout of a test with the ghost build, in seconds.
+const GHOST_DEADLINE_S: u32 = 900;
 
 /// The tests that depend on the core's features, on the core that has most: on one of them, and on several.
 const FEATURES: [&str; 2] = ["/max-1/t66_", "/max-8/t66_later_cores_"];
@@ -25,9 +25,9 @@ pub(crate) fn run_features(checkout: &Checkout, qemu: &Path, images: &Images, ta
 pub(crate) fn run(checkout: &Checkout, qemu: &Path, images: &Images, tally: &mut Tally) {
     let mut cargo = command(checkout, qemu, images);
     let suite = match images.build {
-        Isolation::Watched => {
-            cargo.env("PORTCULLIS_DEADLINE", WATCHED_DEADLINE_S.to_string());
-            "payload under QEMU, EL2 watched"
+        Isolation::Ghost => {
+            cargo.env("PORTCULLIS_DEADLINE", GHOST_DEADLINE_S.to_string());
+            "payload under QEMU, EL2 with audits"
         }
         Isolation::On | Isolation::Off => "payload under QEMU",
     };

@@ -1,11 +1,11 @@
-//! Counting what passed and what failed, and telling it at the end.
+//! Counts passed and failed tests, and prints a summary.
 
 use std::time::Duration;
 
 use test_machines::exec;
 use test_machines::progress::{say, step};
 
-/// What came of the tests so far.
+/// Results so far.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     suites: Vec<Suite>,
@@ -33,7 +33,7 @@ impl Tally {
         self.suite(suite).passed += 1;
     }
 
-    /// Counts one failed test of a suite, and tells it at once.
+    /// Counts one failed test of a suite, and prints it immediately.
     pub(crate) fn fail(&mut self, suite: &str, what: &str) {
         say(&format!("FAILED {suite}: {what}"));
         let headline = what.lines().next().unwrap_or_default().to_owned();
@@ -51,7 +51,7 @@ impl Tally {
         &mut self.suites[index]
     }
 
-    /// Runs `cargo test` or a program that speaks as its test harness does.
+    /// Runs `cargo test` or a program with the same output format.
     pub(crate) fn cargo_test(&mut self, suite: &str, command: &mut std::process::Command) {
         let output = step(&format!("Testing {suite}"), || exec::capture(command));
         let output = match output {
@@ -62,14 +62,15 @@ impl Tally {
         let (passed, failed) = parse(&text);
         self.suite(suite).passed += passed;
         for name in &failed {
-            let gist = gist(&text, name).map(|gist| format!(": {gist}")).unwrap_or_default();
-            self.fail(suite, &format!("{name}{gist}"));
+            let summary_line =
+                summary_line(&text, name).map(|summary_line| format!(": {summary_line}")).unwrap_or_default();
+            self.fail(suite, &format!("{name}{summary_line}"));
         }
         for line in failure_reports(&text) {
             eprintln!("    | {line}");
         }
         if !output.status.success() && failed.is_empty() {
-            // A status that the results do not explain is a failure of its own.
+            // A failing exit status without a failed test counts as a failure.
             let what = format!("`{}` ended with {}\n{}", exec::shown(command), output.status, exec::tail(&output));
             self.fail(suite, &what);
         } else if passed == 0 && failed.is_empty() {
@@ -77,7 +78,7 @@ impl Tally {
         }
     }
 
-    /// Prints the summary; its last line is the one to look for.
+    /// Prints the summary; the last line has the totals.
     pub(crate) fn print(&self, took: Duration) {
         for line in self.render() {
             println!("{line}");
@@ -139,10 +140,10 @@ fn failure_reports(text: &str) -> Vec<&str> {
 }
 
 /// Characters of a reason that the summary repeats.
-const GIST_CHARS: usize = 300;
+const SUMMARY_CHARS: usize = 300;
 
-/// The last thing that a harness reports of one failed test, for those who see only the summary.
-fn gist(text: &str, name: &str) -> Option<String> {
+/// The last line of a failed test's report, for the summary.
+fn summary_line(text: &str, name: &str) -> Option<String> {
     let heads = [format!("---- {name} ----"), format!("---- {name} stdout ----")];
     let last = text
         .lines()
@@ -151,7 +152,7 @@ fn gist(text: &str, name: &str) -> Option<String> {
         .take_while(|line| !line.starts_with("---- ") && *line != "failures:" && !line.starts_with("test result: "))
         .filter(|line| !line.trim().is_empty() && !line.starts_with("note: "))
         .last()?;
-    Some(last.trim().chars().take(GIST_CHARS).collect())
+    Some(last.trim().chars().take(SUMMARY_CHARS).collect())
 }
 
 #[cfg(test)]
@@ -180,9 +181,9 @@ mod tests {
     fn the_gist_of_a_failure_is_its_last_line() {
         let text = "failures:\n\n---- a stdout ----\n\nthread 'a' panicked at x.rs:1:\nleft is not right\n\
             note: run with `RUST_BACKTRACE=1`\n\n---- b ----\nconsole:\n  EL2 died\n\n\nfailures:\n    a\n    b\n";
-        assert_eq!(gist(text, "a").as_deref(), Some("left is not right"));
-        assert_eq!(gist(text, "b").as_deref(), Some("EL2 died"));
-        assert_eq!(gist(text, "c"), None);
+        assert_eq!(summary_line(text, "a").as_deref(), Some("left is not right"));
+        assert_eq!(summary_line(text, "b").as_deref(), Some("EL2 died"));
+        assert_eq!(summary_line(text, "c"), None);
     }
 
     #[test]

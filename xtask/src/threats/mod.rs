@@ -23,13 +23,14 @@ use crate::threats::table::Row;
 
 /// Run every attack of the catalogue, without its defence and with it
 ///
-/// Tests on the build machine (M) attack the driver on an adversarial model of the SMMU. Payload tests (Q) attack under
-/// QEMU: under an EL2 that lacks the one defence that is to stop them, and under Portcullis. In the column without,
-/// `landed` says that the attack reached its victim, and `caught` that an assertion noticed what went wrong, that EL2 died
-/// or that the machine hung; the column with has `held` where neither happened. It is an error when a row has no test in
-/// one of its layers or none that is shown without its defence, or when a test passes without it; where the catalogue
-/// exempts a row, the table gives the reason. About 15 minutes on two idle cores; all packages with tests are built even
-/// for one row.
+/// Tests on the build machine (M) attack the driver on an adversarial model of the SMMU.
+/// Payload tests (Q) attack under QEMU: without the one defence that should stop them, and
+/// under Portcullis. In the column "without", `landed` means that the attack reached its
+/// victim, and `caught` that an assertion failed, EL2 died or the machine hung; in the
+/// column "with", `held` means neither. It is an error if a row has no test in one of its
+/// layers, none that runs without its defence, or a test that passes without it; exempted
+/// rows are shown with the reason. About 15 minutes on two idle cores; all packages with
+/// tests are built, also for a single row.
 ///
 /// Examples:
 ///   cargo xtask threats
@@ -61,7 +62,7 @@ enum Layer {
 /// Runs the command.
 ///
 /// # Errors
-/// When something does not build, or naming how many rows are not as they should be.
+/// When something does not build, or with the number of wrong rows.
 pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
     let asked = match args.layer {
         None => Layers::Both,
@@ -94,9 +95,9 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
         wrong += usize::from(row.wrong(asked).is_some());
     }
     if wrong > 0 {
-        bail!("{wrong} of {} rows are not as they should be", rows.len());
+        bail!("{wrong} of {} rows are wrong", rows.len());
     }
-    say(&format!("{}, every one as it should be", counted(rows.len(), "row")));
+    say(&format!("{}, all correct", counted(rows.len(), "row")));
     Ok(())
 }
 

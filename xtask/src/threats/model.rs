@@ -1,5 +1,5 @@
-//! The rows' tests on the build machine. They run an attack without its defence as well as with it, where it can run
-//! without, and say so in what they print.
+//! The rows' tests on the build machine. If possible they also run the attack without its defence, and print that it
+//! landed.
 
 use anyhow::{Result, bail};
 use test_machines::exec;
@@ -26,7 +26,7 @@ const UNDEFENDED: &str = "attack run without its defence";
 /// # Errors
 /// When the tests do not build.
 pub(crate) fn run(checkout: &Checkout, rows: &[u8]) -> Result<Vec<Found>> {
-    // Minutes of compiling are told as such. Which package has a row's tests is known only when they are built.
+    // Shows progress while compiling. Which package has a row's tests is known only after the build.
     step("Building the tests on the build machine", || {
         PACKAGES.iter().try_for_each(|(package, targets)| {
             exec::output(checkout.cargo().args(["test", "--no-run", "-p", package]).args(*targets)).map(|_| ())
@@ -51,7 +51,7 @@ pub(crate) fn run(checkout: &Checkout, rows: &[u8]) -> Result<Vec<Found>> {
     Ok(found)
 }
 
-/// Reads results, and which tests have said that the attack landed.
+/// Parses results, and which tests printed that the attack landed.
 fn parse(package: &str, text: &str) -> Vec<Found> {
     let mut tests: Vec<Found> = Vec::new();
     let mut printing = None;
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_caught_an_attack_is_told() {
+    fn the_catching_assertion_is_reported() {
         let text =
             format!("test t01_a ... ok\n\n---- t01_a stdout ----\n{UNDEFENDED}: budget: 9000 commands in one trap\n");
         let tests = parse("p", &text);

@@ -18,12 +18,12 @@ use crate::threats::removed::{self, Image};
 use crate::threats::rows::rows_of;
 use crate::threats::table::{End, Found};
 
-/// When a machine without a defence is given up: then the attack was to hang it.
+/// Timeout of a machine without a defence: it counts as hung.
 const HANGS: Duration = Duration::from_secs(60);
 /// EL2's line before its host runs.
 const HOST_STARTS: &str = "portcullis: host starts at";
 
-/// What the machines are made of.
+/// Images for the machines.
 pub(crate) struct Programs {
     /// The product, and the build without isolation.
     pub(crate) images: Images,
@@ -74,7 +74,7 @@ fn both(checkout: &Checkout, programs: &Programs, test: &Listed) -> Found {
     };
     let mut found =
         Found { name: test.name.clone(), test: test.name.clone(), without: End::NotRun, with, reason: None };
-    // The build without isolation is the same hypervisor otherwise; the bare machine stands in where only that is right.
+    // The build without isolation is the same hypervisor otherwise; tests that need it use the bare machine instead.
     let open = [Below::Open, Below::Native].into_iter().find(|below| test.runs.contains(below));
     let mut lacking = programs.removed.iter().filter(|image| image.tests.contains(&test.name)).peekable();
     if let (None, Some(below)) = (lacking.peek(), open) {
@@ -100,7 +100,7 @@ fn without(checkout: &Checkout, programs: &Programs, test: &Listed, image: &Imag
         let run = firmware.run(&images, &dir);
         ensure!(qemu::host_console(&dir).contains(HOST_STARTS), "EL2 did not start its host");
         return Ok(match run {
-            Ok(()) => (End::Inert, "it passes".to_owned()),
+            Ok(()) => (End::PassedWithoutDefence, "it passes".to_owned()),
             Err(error) => (End::Caught, error.root_cause().to_string()),
         });
     }
@@ -111,7 +111,7 @@ fn without(checkout: &Checkout, programs: &Programs, test: &Listed, image: &Imag
     let landed = report.attacks.iter().any(|(_, result)| *result == AttackResult::Landed);
     Ok(match report.verdict() {
         _ if landed => (End::Landed, "it lands".to_owned()),
-        Ok(Verdict::Passed) => (End::Inert, "it passes".to_owned()),
+        Ok(Verdict::Passed) => (End::PassedWithoutDefence, "it passes".to_owned()),
         Ok(Verdict::Skipped(reason)) => (End::NotRun, reason),
         Err(error) => (End::Caught, error.root_cause().to_string()),
     })
@@ -145,7 +145,7 @@ fn one(checkout: &Checkout, programs: &Programs, test: &Listed, below: Below) ->
     match run() {
         Ok((Verdict::Skipped(_), _)) => End::NotRun,
         Ok((Verdict::Passed, attacks)) => {
-            // A test may be of what must work, or of an error that must be named; then nothing lands anywhere.
+            // Some tests check correct operation or an error code and print no attack.
             let landed = attacks.iter().any(|(_, result)| *result == AttackResult::Landed);
             match (below, landed) {
                 (_, true) => End::Landed,

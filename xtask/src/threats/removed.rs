@@ -1,4 +1,4 @@
-//! Attacks on sources from which a patch has removed the defence.
+//! Attacks on builds without a defence, removed by a patch.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,14 +11,14 @@ use crate::defences::{Defence, Tree};
 use crate::images;
 use crate::threats::table::{End, Found};
 
-/// When tests on the build machine are given up, in seconds: an attack without its defence may be to hang.
+/// Timeout of tests on the build machine, in seconds: an attack without its defence may hang.
 const HANGS: u32 = 300;
 
 /// A hypervisor without one defence.
 pub(crate) struct Image {
     /// The defence's word.
     pub(crate) word: String,
-    /// The payload tests that have to notice.
+    /// The payload tests that must fail.
     pub(crate) tests: Vec<String>,
     /// The file QEMU boots.
     pub(crate) file: PathBuf,
@@ -62,7 +62,7 @@ fn one_package(tree: &Tree, defence: &Defence, package: &str, found: &mut [Found
             .find(|test| test.test == name && test.name == format!("{package}: {name}"))
             .with_context(|| format!("{} names {name} of {package}, which is no test", defence.file.display()))?;
         let end = match &built {
-            Err(error) => (End::Inert, error.clone()),
+            Err(error) => (End::PassedWithoutDefence, error.clone()),
             Ok(_) => end(&text, name).unwrap_or_else(|| match output.status.code() {
                 Some(TIMED_OUT) => (End::Caught, format!("it does not end within {HANGS} s")),
                 _ => (End::Caught, "the test program ends early".to_owned()),
@@ -104,7 +104,7 @@ fn targets(root: &Path, tests: &[&str]) -> Result<Vec<String>> {
 fn end(text: &str, name: &str) -> Option<(End, String)> {
     let line = text.lines().find_map(|line| line.strip_prefix("test ")?.strip_prefix(name)?.strip_prefix(" ... "))?;
     match line {
-        "ok" => Some((End::Inert, "it passes".to_owned())),
+        "ok" => Some((End::PassedWithoutDefence, "it passes".to_owned())),
         _ => Some((End::Caught, message(text, name))),
     }
 }
@@ -116,10 +116,9 @@ fn message(text: &str, name: &str) -> String {
     panic.unwrap_or("an assertion failed").trim().to_owned()
 }
 
-/// Adds one more end to what is known of a test: passing without one of its defences counts for more than failing without
-/// others.
+/// Merges another result: passing without one defence outweighs failing without others.
 pub(crate) fn note(test: &mut Found, word: &str, (end, why): (End, String)) {
-    if test.without == End::Inert {
+    if test.without == End::PassedWithoutDefence {
         return;
     }
     test.without = end;
@@ -157,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failed_test_is_caught_and_tells_why() {
+    fn a_failed_test_is_caught_with_its_reason() {
         let text = "\
 running 2 tests
 test t61_a ... ok
@@ -171,7 +170,7 @@ thread 'm::t61_b' (1) panicked at m.rs:1:1:
 a page is open
 note: run with
 ";
-        assert_eq!(end(text, "t61_a").map(|end| end.0), Some(End::Inert));
+        assert_eq!(end(text, "t61_a").map(|end| end.0), Some(End::PassedWithoutDefence));
         assert_eq!(end(text, "m::t61_b"), Some((End::Caught, "a page is open".to_owned())));
         assert_eq!(end(text, "t61_c"), None);
     }
@@ -182,9 +181,9 @@ note: run with
             Found { name: "x".into(), test: "x".into(), without: End::NotRun, with: End::Blocked, reason: None };
         note(&mut test, "one", (End::Caught, "y".into()));
         assert_eq!((test.without, test.reason.as_deref()), (End::Caught, Some("one: y")));
-        note(&mut test, "two", (End::Inert, "it passes".into()));
+        note(&mut test, "two", (End::PassedWithoutDefence, "it passes".into()));
         note(&mut test, "three", (End::Caught, "y".into()));
-        assert_eq!((test.without, test.reason.as_deref()), (End::Inert, Some("two: it passes")));
+        assert_eq!((test.without, test.reason.as_deref()), (End::PassedWithoutDefence, Some("two: it passes")));
     }
 
     #[test]

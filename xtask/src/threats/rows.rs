@@ -1,5 +1,4 @@
-//! The catalogue of attacks: what each row is about, and where it has to have a test. docs/threat-model.md tells it at
-//! length.
+//! The catalogue of attacks: what each row is about, and where it has to have a test. see docs/threat-model.md.
 
 /// Where a row is tested.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -43,28 +42,28 @@ pub(crate) const ROWS: [(u8, &str, Layers); 67] = [
     (1, "DMA to EL2's memory", Both),
     (2, "DMA to a page donated to EL2", Both),
     (3, "DMA to a guest's page", Both),
-    (4, "a stale translation: cached first, donated then", Both),
+    (4, "a stale translation: cached, then donated", Both),
     (5, "donation while the host's SMMU is off, then on", Both),
     (6, "DMA to device registers", Both),
     (7, "the host's SMMU switched off", Both),
     (8, "firmware left the SMMU on", Model),
-    (9, "an SMMU that loses its state in mid-life", Model),
-    (10, "the store of a CMD_SYNC aimed elsewhere", Both),
-    (11, "interrupt configuration aimed elsewhere", Both),
+    (9, "an SMMU that loses its state at run time", Model),
+    (10, "the MSI store of a CMD_SYNC to a foreign address", Both),
+    (11, "MSI configuration with a foreign address", Both),
     (12, "queues and tables in foreign memory", Both),
-    (13, "a queue's page given away while the queue is on", Both),
+    (13, "a queue's page donated while the queue is enabled", Both),
     (14, "commands changed between check and use", Both),
     (15, "entries of tables changed between check and use", Model),
     (16, "every field of a stream table entry", Both),
     (17, "every change from one configuration to another", Both),
-    (18, "StreamIDs at and beyond the edges", Both),
-    (19, "invalidation of everything, again and again", Both),
+    (18, "StreamIDs at and beyond the limits", Both),
+    (19, "repeated invalidation of everything", Both),
     (20, "context descriptors and page tables in foreign memory", Both),
     (21, "hardware updates of access and dirty state", Model),
     (22, "invalidations that are not the host's", Both),
     (23, "every opcode with random payloads", Both),
     (24, "inconsistent queue indices", Both),
-    (25, "the costliest queue, from every CPU", Both),
+    (25, "the most expensive queue content, from every CPU", Both),
     (26, "the host's command queue off during a donation", Both),
     (27, "enables toggled in any order", Both),
     (28, "control bits in any pattern", Both),
@@ -80,7 +79,7 @@ pub(crate) const ROWS: [(u8, &str, Layers); 67] = [
     (38, "everything at once from several CPUs", Both),
     (39, "CPUs started, suspended and stopped against EL2", Payload),
     (40, "masters behind no SMMU", Payload),
-    (41, "stream tables that change their shape", Both),
+    (41, "stream tables that change format or size", Both),
     (42, "isolation switched off by command line or by root", Elsewhere("Linux boots: cargo xtask test --only linux")),
     (43, "floods of faults", Both),
     (44, "a walker that does not snoop", Model),
@@ -90,26 +89,26 @@ pub(crate) const ROWS: [(u8, &str, Layers); 67] = [
     (48, "commands with reserved bits", Model),
     (49, "a CPU block split while others use it", Payload),
     (50, "dirty lines and old contents at a change of owner", Model),
-    (51, "DMA under way while a page changes hands", Payload),
+    (51, "DMA in flight while a page changes owner", Payload),
     (52, "queues, tables and messages in device registers", Both),
     (53, "profiling and debug buffers", Payload),
     (54, "firmware calls that name memory", Payload),
-    (55, "registers that nobody described", Both),
+    (55, "undescribed registers", Both),
     (56, "PCI: windows over other things, peer-to-peer", Payload),
     (57, "EL2's console jammed and forged", Payload),
     (58, "boot input: overlaps, huge counts, malformed maps", Model),
     (59, "stalls", Model),
     (60, "the time of the longest hypercall", Payload),
-    (61, "stores that nothing orders seen in another order", Model),
-    (62, "accesses that end after the TLB invalidation", Both),
+    (61, "unordered stores, seen in another order", Model),
+    (62, "accesses that complete after the TLB invalidation", Both),
     (63, "an SMMU whose invalidation races with traffic", Model),
-    (64, "boot input that lies about what overlaps", Model),
-    (65, "the trap that costs most", Both),
+    (64, "boot input with hidden overlaps", Model),
+    (65, "the most expensive trap", Both),
     (66, "a CPU newer than EL2", Both),
-    (67, "a kernel that takes the machine over from another", Both),
+    (67, "a second kernel (kexec, crash) with DMA in flight", Both),
 ];
 
-/// The rows that a test's name claims: `t02_t04_stale` is about rows 2 and 4. Modules before the name say nothing.
+/// The rows in a test's name: `t02_t04_stale` is about rows 2 and 4. The module path is ignored.
 pub(crate) fn rows_of(test: &str) -> Vec<u8> {
     let name = test.rsplit("::").next().unwrap_or(test);
     let number = |word: &str| word.strip_prefix('t').filter(|digits| digits.len() == 2)?.parse().ok();

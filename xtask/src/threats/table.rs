@@ -1,8 +1,8 @@
-//! What came of a row's tests, and the table of all rows.
+//! Results of a row's tests, and the table of all rows.
 
 use crate::threats::rows::{Layers, rows_of};
 
-/// How an attack ended in one of its two runs.
+/// Result of one of the two runs of an attack.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum End {
     /// It reached its victim.
@@ -11,9 +11,10 @@ pub(crate) enum End {
     Caught,
     /// It did not, and nothing else went wrong.
     Blocked,
-    /// The test passes without the defence that is said to make it pass: it tests nothing.
-    Inert,
-    /// The test passed there, and it is not one of a victim that is reached.
+    /// The test passes without its defence: it is useless.
+    PassedWithoutDefence,
+    /// The test passed without isolation too: it has no attack with a victim (it checks correct operation or an error
+    /// code).
     NoAttack,
     /// There is no such run: the attack is of something that does not exist without EL2.
     NotRun,
@@ -27,7 +28,7 @@ impl End {
         match self {
             Self::Landed => "landed",
             Self::Caught => "caught",
-            Self::Inert => "INERT",
+            Self::PassedWithoutDefence => "INERT",
             Self::Blocked => "held",
             Self::NoAttack => "passed",
             Self::NotRun => "-",
@@ -77,19 +78,19 @@ impl<'a> Row<'a> {
         }
     }
 
-    /// Why the row is not as it should be; what was not asked for is not missed.
+    /// Why the row is wrong; layers that were not selected are ignored.
     pub(crate) fn wrong(&self, asked: Layers) -> Option<String> {
         let mut failed = self.tests().filter(|test| test.without == End::Wrong || test.with == End::Wrong);
         if let Some(test) = failed.next() {
             return Some(format!("{} fails", test.name));
         }
-        // An attack that lands is told as the hole that it is, where the catalogue says so.
+        // An attack that lands is reported as not closed if the catalogue says so.
         if let Some(test) = self.tests().find(|test| test.with == End::Landed)
             && !matches!(self.layers, Layers::Elsewhere(_))
         {
             return Some(format!("{} lands", test.name));
         }
-        if let Some(test) = self.tests().find(|test| test.without == End::Inert) {
+        if let Some(test) = self.tests().find(|test| test.without == End::PassedWithoutDefence) {
             return Some(format!("{} passes without its defence", test.name));
         }
         let layers = [
@@ -167,7 +168,7 @@ mod tests {
         assert_eq!((row(End::Landed), row(End::Caught)), (None, None));
         assert!(row(End::NotRun).is_some_and(|why| why.contains("shown")));
         assert!(row(End::NoAttack).is_some_and(|why| why.contains("shown")));
-        assert!(row(End::Inert).is_some_and(|why| why.contains("passes without")));
+        assert!(row(End::PassedWithoutDefence).is_some_and(|why| why.contains("passes without")));
         assert!(row(End::Wrong).is_some_and(|why| why.contains("fails")));
     }
 
@@ -180,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_layer_that_was_not_asked_for_is_not_missed() {
+    fn an_unselected_layer_is_ignored() {
         let model = [found("t01_a", End::Blocked)];
         assert_eq!(Row::new((1, "x", Layers::Both), &model, &[]).wrong(Layers::Model), None);
     }
