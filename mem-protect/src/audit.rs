@@ -36,7 +36,7 @@ pub struct Lost {
 }
 
 impl Lost {
-    fn add(&mut self, table: Table, pages: u64) {
+    pub(crate) fn add(&mut self, table: Table, pages: u64) {
         let count = match table {
             Table::Cpu => &mut self.cpu,
             Table::Dma => &mut self.dma,

@@ -4,6 +4,7 @@
 //! the rest of this crate but the types it compares: a page is one of a few words here, and a call that
 //! succeeds moves pages from one word to another or is itself the disagreement.
 
+use crate::audit::Lost;
 use crate::error::Error;
 use crate::finding::{Finding, Page, Table};
 use crate::map::{MAX_RAM_RANGES, PageMap};
@@ -215,32 +216,72 @@ fn pfns(range: UncheckedRange) -> core::ops::Range<u64> {
     range.pfn..range.pfn.saturating_add(range.count)
 }
 
+/// What becomes of the host's access to pages, by a transition that succeeded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Access {
+    /// It ends.
+    Taken,
+    /// It begins.
+    Given,
+    /// It stays. A rollback of an earlier call may have left pages unmapped.
+    Kept,
+}
+
+/// Where a table leads from a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leads {
+    Nowhere,
+    ToItself,
+    Elsewhere,
+}
+
+impl Leads {
+    fn of(leaf: Option<Leaf>, page: PageRange) -> Self {
+        match leaf.filter(|leaf| leaf.ipa == page.ipa()) {
+            None => Self::Nowhere,
+            Some(leaf) if leaf.pa == page.pa() => Self::ToItself,
+            Some(_) => Self::Elsewhere,
+        }
+    }
+}
+
 /// Looks the pages of a transition that succeeded up in both tables: mapped to themselves if they are the host's now, absent if not.
+///
+/// Pages that were the host's before may be absent as far as failed calls account for it ([`Ownership::explains`]).
 fn look_up<S: HostStage2, D: DmaStage2, P: PageOps>(
     ownership: &Ownership<'_, S, D, P>,
     transition: Transition,
     range: UncheckedRange,
 ) -> Result<(), Finding> {
-    let host = match transition {
-        Transition::HostDonateHyp(_) | Transition::HostDonateGuest(..) => false,
+    let access = match transition {
+        Transition::HostDonateHyp(_) | Transition::HostDonateGuest(..) => Access::Taken,
+        Transition::HypDonateHost(_) | Transition::HostReclaimPage(_) => Access::Given,
         Transition::HostShareHyp(_)
         | Transition::HostUnshareHyp(_)
-        | Transition::HypDonateHost(_)
         | Transition::HostShareGuest(..)
         | Transition::HostUnshareGuest(..)
-        | Transition::HostReclaimPage(_)
         | Transition::VmCreate
-        | Transition::VmDestroy(_) => true,
+        | Transition::VmDestroy(_) => Access::Kept,
     };
     let window = ownership.dma().window();
+    let mut lost = Lost::default();
     for page in pfns(range).filter_map(PageRange::page) {
-        let here = |leaf: Option<Leaf>| leaf.is_some_and(|leaf| leaf.ipa == page.ipa() && leaf.pa == page.pa());
-        let wrong = |table| Err(Finding::Reach { transition, pfn: page.first(), table });
-        if here(ownership.cpu().next_leaf(page.ipa())) != host {
-            return wrong(Table::Cpu);
-        }
-        if window.contains(page) && here(ownership.dma().next_leaf(page.ipa())) != host {
-            return wrong(Table::Dma);
+        let cpu = Leads::of(ownership.cpu().next_leaf(page.ipa()), page);
+        let dma = window.contains(page).then(|| Leads::of(ownership.dma().next_leaf(page.ipa()), page));
+        for (table, leads) in [(Table::Cpu, Some(cpu)), (Table::Dma, dma)] {
+            let agrees = match (access, leads) {
+                (_, None) => true,
+                (Access::Taken, Some(leads)) => leads == Leads::Nowhere,
+                (Access::Given | Access::Kept, Some(Leads::ToItself)) => true,
+                (Access::Kept, Some(Leads::Nowhere)) => {
+                    lost.add(table, 1);
+                    ownership.explains(lost)
+                }
+                (Access::Given | Access::Kept, Some(Leads::Nowhere | Leads::Elsewhere)) => false,
+            };
+            if !agrees {
+                return Err(Finding::Reach { transition, pfn: page.first(), table });
+            }
         }
     }
     Ok(())

@@ -7,7 +7,7 @@ use super::{
     world::{CAP, RAM, Step, machine},
 };
 use crate::ghost::Ghost;
-use crate::{Error, Finding, Page, Table, Transition};
+use crate::{Error, Finding, LeafKind, Page, Table, Transition};
 
 const AT: u64 = RAM + 8;
 
@@ -80,4 +80,75 @@ fn a_table_that_keeps_what_was_taken_is_found() {
         assert_eq!(ghost.follow(&owned, donate, result), Err(found));
         assert!(format!("{found}").starts_with("after host_donate_hyp the "), "{found}");
     }
+}
+
+/// A rollback that found no memory leaves a page of the host out of a table until a fault repairs it: the map knows, and it gives access to
+/// nobody.
+#[test]
+fn a_share_of_pages_that_a_rollback_left_unmapped_is_no_finding() {
+    let (mut owned, world) = machine();
+    let mut pages = vec![Page::default(); 1024];
+    let mut ghost = Ghost::new(owned.map(), &mut pages).unwrap();
+    let (donate, share) = (Transition::HostDonateHyp(named(AT, 3)), Transition::HostShareHyp(named(AT, 4)));
+    // The revocation from devices fails, and so does the CPU mapping on the way back.
+    world.get().arm(&[2, 3]);
+    let result = owned.apply(donate);
+    assert_eq!((result, owned.stats().unmapped), (Err(Error::NoMemory), 3));
+    assert_eq!(ghost.follow(&owned, donate, result), Ok(()));
+    world.get().arm(&[]);
+    let result = owned.apply(share);
+    assert_eq!((result, ghost.follow(&owned, share, result)), (Ok(None), Ok(())));
+    // One page more than the rollback left out is a finding as before.
+    world.get().state.cpu.remove(&(AT + 3));
+    let back = Transition::HostUnshareHyp(named(AT, 4));
+    let result = owned.apply(back);
+    let found = Finding::Reach { transition: back, pfn: AT + 3, table: Table::Cpu };
+    assert_eq!((result, ghost.follow(&owned, back, result)), (Ok(None), Err(found)));
+}
+
+#[test]
+fn what_was_left_out_once_excuses_no_return_and_no_page_that_leads_elsewhere() {
+    let rolled_back = || {
+        let (mut owned, world) = machine();
+        world.get().arm(&[2, 3]);
+        assert_eq!(owned.apply(Transition::HostDonateHyp(named(AT, 3))), Err(Error::NoMemory));
+        world.get().arm(&[]);
+        (owned, world)
+    };
+    for table in [Table::Cpu, Table::Dma] {
+        let (mut owned, world) = rolled_back();
+        let mut pages = vec![Page::default(); 1024];
+        let mut ghost = Ghost::new(owned.map(), &mut pages).unwrap();
+        let (given, back) = (Transition::HostDonateHyp(named(AT + 8, 1)), Transition::HypDonateHost(named(AT + 8, 1)));
+        let result = owned.apply(given);
+        assert_eq!((result, ghost.follow(&owned, given, result)), (Ok(None), Ok(())));
+        let result = owned.apply(back);
+        match table {
+            Table::Cpu => world.get().state.cpu.remove(&(AT + 8)),
+            Table::Dma => world.get().state.dma.remove(&(AT + 8)),
+        };
+        let found = Finding::Reach { transition: back, pfn: AT + 8, table };
+        assert_eq!((result, ghost.follow(&owned, back, result)), (Ok(None), Err(found)));
+    }
+    let (mut owned, world) = rolled_back();
+    let mut pages = vec![Page::default(); 1024];
+    let mut ghost = Ghost::new(owned.map(), &mut pages).unwrap();
+    let share = Transition::HostShareHyp(named(AT + 8, 1));
+    let result = owned.apply(share);
+    world.get().wrong.insert(AT + 8, (AT + 9, LeafKind::Normal));
+    let found = Finding::Reach { transition: share, pfn: AT + 8, table: Table::Cpu };
+    assert_eq!((result, ghost.follow(&owned, share, result)), (Ok(None), Err(found)));
+}
+
+#[test]
+fn a_page_that_was_taken_leads_nowhere_else_either() {
+    let (mut owned, world) = machine();
+    let mut pages = vec![Page::default(); 1024];
+    let mut ghost = Ghost::new(owned.map(), &mut pages).unwrap();
+    let donate = Transition::HostDonateHyp(named(AT, 1));
+    let result = owned.apply(donate);
+    world.get().state.dma.insert(AT);
+    world.get().wrong.insert(AT, (AT + 1, LeafKind::Normal));
+    let found = Finding::Reach { transition: donate, pfn: AT, table: Table::Dma };
+    assert_eq!((result, ghost.follow(&owned, donate, result)), (Ok(None), Err(found)));
 }
