@@ -2,11 +2,12 @@
 
 use crate::arch::{self, Conduit};
 use crate::exit::refuse;
-use crate::iommu::stage2::{DmaConfig, DmaTable};
+use crate::iommu::stage2::DmaTable;
 use crate::iommu::{self, Bus};
 use crate::log;
 use hyp::boot_info::Array;
 use hyp::boot_info::smmu::{Coherency, SMMUS_MAX, SmmuNode};
+use hyp::dma_config::DmaConfig;
 use smmu_drv::{HOST_CMDQS, MsiAdvert, ProbeConfig, Probed, ReadsAs};
 
 /// Reads the ID registers of every SMMU; refuses to boot if one of them cannot isolate.
@@ -36,13 +37,8 @@ pub fn stage2(bits: u32, smmus: &[Option<Probed<Bus>>; SMMUS_MAX]) -> DmaTable {
     if cfg!(feature = "no-isolation") {
         return DmaTable::none();
     }
-    let features = || smmus.iter().flatten().map(Probed::features);
-    let config = DmaConfig {
-        ias: features().map(|f| f.oas).fold(bits, u32::min),
-        oas: features().map(|f| f.oas).fold(arch::features::pa_bits(), u32::min),
-        bbml: features().map(|f| f.bbml).min().unwrap_or(0),
-        coherent: features().all(|f| f.coherent == smmu_drv::Coherency::Coherent),
-    };
+    let features = smmus.iter().flatten().map(Probed::features);
+    let config = DmaConfig::common(features, bits, arch::features::pa_bits());
     DmaTable::new(&config).unwrap_or_else(|error| refuse(format_args!("IOMMU stage 2: {error}"), Conduit::Smc))
 }
 

@@ -2,7 +2,8 @@
 
 use crate::memory::host_s2::{self, HOST_VMID};
 use crate::memory::tables::PoolTables;
-use io_pgtable::{Bbm, Cfg, CfgError, Ipa, Pa};
+use hyp::dma_config::DmaConfig;
+use io_pgtable::{CfgError, Ipa, Pa};
 use mem_protect::{DmaError, DmaStage2, Leaf, Owner, PageMap, PageRange};
 use shadow_s2::{
     GrantError, Invalidate, InvalidateError, IpaRange, Plan, RevokeError, ShadowS2, SnapshotError, Target,
@@ -18,19 +19,6 @@ const NO_WINDOW: PageRange = match PageRange::new(0, 1) {
     None => panic!("one page is a range"), // At compile time.
 };
 
-/// What all SMMUs together can walk.
-#[derive(Clone, Copy, Debug)]
-pub struct DmaConfig {
-    /// Input bits.
-    pub ias: u32,
-    /// Output bits.
-    pub oas: u32,
-    /// Lowest break-before-make level.
-    pub bbml: u32,
-    /// Whether every walker snoops.
-    pub coherent: bool,
-}
-
 /// The table that every STE of the host names. Without isolation there is none, and nothing is taken from any device.
 pub struct DmaTable {
     shadow: Option<ShadowS2<PoolTables>>,
@@ -42,13 +30,7 @@ impl DmaTable {
     /// # Errors
     /// [`CfgError`]; nothing is allocated then.
     pub fn new(config: &DmaConfig) -> Result<Self, CfgError> {
-        let bbm = match config.bbml {
-            0 => Bbm::Level0,
-            1 => Bbm::Level1,
-            _ => Bbm::Level2,
-        };
-        let cfg = Cfg { coherent_walk: config.coherent, bbm, ..Cfg::new(config.ias, supported(config.oas)) };
-        Ok(Self { shadow: Some(ShadowS2::new(cfg, PoolTables)?) })
+        Ok(Self { shadow: Some(ShadowS2::new(config.table(), PoolTables)?) })
     }
 
     /// No table: the build without isolation.
@@ -86,11 +68,6 @@ impl DmaTable {
     pub fn table_bytes(&self) -> usize {
         self.shadow.as_ref().map_or(0, |shadow| shadow.table().table_bytes())
     }
-}
-
-/// The largest output size of the table format that does not exceed `bits`.
-fn supported(bits: u32) -> u32 {
-    [48, 44, 42, 40, 36].into_iter().find(|&size| size <= bits).unwrap_or(32)
 }
 
 /// Every SMMU of the machine.

@@ -1,0 +1,108 @@
+//! What every SMMU of a machine can walk: they share one IOMMU stage 2.
+
+use io_pgtable::{Bbm, Cfg};
+use smmu_drv::{Coherency, Features};
+
+/// What all SMMUs together can walk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DmaConfig {
+    /// Input bits. No stream reaches memory above them.
+    pub ias: u32,
+    /// Output bits.
+    pub oas: u32,
+    /// Lowest break-before-make level.
+    pub bbml: u32,
+    /// Whether every walker snoops.
+    pub coherent: bool,
+}
+
+impl DmaConfig {
+    /// For SMMUs with these features, with addresses of at most `bits` bits, on CPUs with physical addresses of `pa_bits` bits.
+    ///
+    /// The least of each counts: an SMMU would cut an address that it cannot put out, which is then another page.
+    pub fn common<'f>(smmus: impl Iterator<Item = &'f Features> + Clone, bits: u32, pa_bits: u32) -> Self {
+        let oas = smmus.clone().map(|smmu| smmu.oas);
+        Self {
+            ias: oas.clone().fold(bits, u32::min),
+            oas: oas.fold(pa_bits, u32::min),
+            bbml: smmus.clone().map(|smmu| smmu.bbml).min().unwrap_or(0),
+            coherent: smmus.clone().all(|smmu| smmu.coherent == Coherency::Coherent),
+        }
+    }
+
+    /// The table's configuration.
+    #[must_use]
+    pub fn table(&self) -> Cfg {
+        let bbm = match self.bbml {
+            0 => Bbm::Level0,
+            1 => Bbm::Level1,
+            _ => Bbm::Level2,
+        };
+        Cfg { coherent_walk: self.coherent, bbm, ..Cfg::new(self.ias, supported(self.oas)) }
+    }
+}
+
+/// The largest output size of the table format that does not exceed `bits`.
+fn supported(bits: u32) -> u32 {
+    [48, 44, 42, 40, 36].into_iter().find(|&size| size <= bits).unwrap_or(32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use io_pgtable::{HeapMemory, Ipa, Pa};
+    use shadow_s2::{IpaRange, ShadowS2};
+    use smmu_drv::IdRegisters;
+
+    /// An SMMU with this IDR5.OAS, coherent, of break-before-make level 2.
+    fn smmu(oas: u32) -> Features {
+        let ids = IdRegisters { idr0: 1 << 4, idr3: 2 << 11, idr5: oas, ..IdRegisters::default() };
+        Features::decode(ids, Coherency::Coherent)
+    }
+
+    #[test]
+    fn the_least_of_every_smmu_counts() {
+        let [small, large] = [smmu(1), smmu(4)];
+        assert_eq!([small, large].map(|smmu| (smmu.oas, smmu.bbml)), [(36, 2), (44, 2)]);
+        let whole = DmaConfig { ias: 40, oas: 44, bbml: 2, coherent: true };
+        assert_eq!(DmaConfig::common([large].iter(), 40, 48), whole);
+        for both in [[small, large], [large, small]] {
+            assert_eq!(DmaConfig::common(both.iter(), 40, 48), DmaConfig { ias: 36, oas: 36, ..whole });
+            assert_eq!(DmaConfig::common(both.iter(), 34, 32), DmaConfig { ias: 34, oas: 32, ..whole });
+        }
+        let older = Features { bbml: 1, ..large };
+        let apart = Features { coherent: Coherency::NonCoherent, ..large };
+        for all in [[large, older, apart], [apart, large, older], [older, apart, large]] {
+            assert_eq!(DmaConfig::common(all.iter(), 40, 48), DmaConfig { bbml: 1, coherent: false, ..whole });
+        }
+    }
+
+    /// Memory on both sides of the smaller SMMU's limit: neither SMMU reaches what lies above it, by this or by a lower address.
+    #[test]
+    fn t16_memory_above_the_least_output_size_is_mapped_for_no_smmu() {
+        const GIB: u64 = 1 << 30;
+        let smmus = [smmu(1), smmu(4)];
+        let cfg = DmaConfig::common(smmus.iter(), 40, 48).table();
+        assert_eq!((cfg.ias, cfg.oas, cfg.bbm, cfg.coherent_walk), (36, 36, Bbm::Level2, true));
+        let mut shadow = ShadowS2::new(cfg, HeapMemory::new(Pa(0x1_0000_0000), 4 << 20)).unwrap();
+        let limit = 1 << 36;
+        assert_eq!(shadow.limit(), Ipa(limit));
+        let ram = IpaRange::new(Ipa(limit - GIB), 2 * GIB).unwrap();
+        assert_eq!(shadow.snapshot([ram], []), Ok(()));
+        assert!(shadow.leaf(Ipa(limit - 4096)).is_some());
+        for above in [limit, limit + GIB - 4096, 1 << 39] {
+            assert_eq!(shadow.leaf(Ipa(above)), None, "{above:#x}");
+        }
+        assert_eq!(shadow.leaf(Ipa(0)), None, "an address cut to 36 bits");
+        assert_eq!(shadow.grant(IpaRange::new(Ipa(limit), 4096).unwrap()), Ok(()), "and nothing is mapped later");
+        assert_eq!(shadow.leaf(Ipa(limit)), None);
+    }
+
+    #[test]
+    fn output_sizes_are_rounded_down_to_those_of_the_format() {
+        assert_eq!(
+            [32, 35, 36, 39, 40, 42, 43, 44, 47, 48, 52].map(supported),
+            [32, 32, 36, 36, 40, 42, 42, 44, 44, 48, 48]
+        );
+    }
+}
