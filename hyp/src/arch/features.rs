@@ -3,7 +3,7 @@
 //! A register whose feature is absent is UNDEFINED, so every optional control asks here first.
 
 use core::arch::asm;
-use hyp::cpu::{self, Buffer, Controls, Cpu, Id};
+use hyp::cpu::{self, Buffer, Controls, Cpu, Id, Optional};
 
 macro_rules! read {
     ($reg:expr) => {{
@@ -31,10 +31,6 @@ id! {
     sve = "id_aa64pfr0_el1"[32];
     /// `ID_AA64PFR0_EL1.AMU`.
     amu = "id_aa64pfr0_el1"[44];
-    /// `ID_AA64PFR0_EL1.MPAM`.
-    mpam = "id_aa64pfr0_el1"[40];
-    /// `ID_AA64PFR1_EL1.MPAM_frac`.
-    mpam_frac = "s3_0_c0_c4_1"[16];
     /// `ID_AA64PFR1_EL1.SME`.
     sme = "s3_0_c0_c4_1"[24];
     /// `ID_AA64PFR1_EL1.GCS`.
@@ -51,32 +47,11 @@ id! {
     sctlrx = "s3_0_c0_c7_3"[4];
     /// `ID_AA64DFR0_EL1.PMUVer`.
     pmu = "id_aa64dfr0_el1"[8];
-    /// `ID_AA64DFR0_EL1.PMSVer`: Statistical Profiling.
-    spe = "id_aa64dfr0_el1"[32];
-    /// `ID_AA64DFR0_EL1.TraceBuffer`.
-    trace_buffer = "id_aa64dfr0_el1"[44];
-    /// `ID_AA64DFR2_EL1.TRBE_EXC`.
-    trace_exceptions = "s3_0_c0_c5_2"[24];
 }
 
 /// `PMSIDR_EL1.FDS`: filtering by data source. Only where the buffer is usable.
 pub fn profiling_data_source() -> bool {
     read!("s3_0_c9_c9_7") & 1 << 7 != 0
-}
-
-/// `MPAMIDR_EL1.HAS_HCR`. Only with MPAM.
-pub fn mpam_hcr() -> bool {
-    read!("s3_0_c10_c4_4") & 1 << 17 != 0
-}
-
-/// `MPAMIDR_EL1.HAS_TIDR`. Only with MPAM.
-pub fn mpam_tidr() -> bool {
-    read!("s3_0_c10_c4_4") & 1 << 58 != 0
-}
-
-/// `MPAMIDR_EL1.HAS_BW_CTRL`. Only with MPAM.
-pub fn mpam_bandwidth() -> bool {
-    read!("s3_0_c10_c4_4") & 1 << 56 != 0
 }
 
 /// Physical address bits of this CPU, capped at 48.
@@ -125,6 +100,10 @@ impl Cpu for ThisCpu {
         // TRBIDR_EL1.P
         withheld(read!("s3_0_c9_c11_7"))
     }
+
+    fn mpamidr(&self) -> u64 {
+        read!("s3_0_c10_c4_4")
+    }
 }
 
 /// P of either register.
@@ -141,4 +120,9 @@ pub fn shown(id: Id) -> u64 {
 /// What EL2 sets on this CPU for what the host is shown of it.
 pub fn controls() -> Controls {
     Controls::of(&ThisCpu)
+}
+
+/// What EL2 writes of the registers that this CPU may lack.
+pub fn optional() -> Optional {
+    Optional::of(&ThisCpu)
 }

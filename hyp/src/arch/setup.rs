@@ -13,7 +13,7 @@ use aarch64_cpu::registers::{
     SCTLR_EL1, TPIDR_EL2, VBAR_EL2, VMPIDR_EL2, VTCR_EL2, VTTBR_EL2, Writeable,
 };
 use core::arch::asm;
-use hyp::cpu::Controls;
+use hyp::cpu::{Controls, Optional};
 
 /// The host's stage 2, as its registers want it.
 #[derive(Clone, Copy, Debug)]
@@ -31,12 +31,6 @@ pub const SCTLR_EL2_RUNNING: u64 = 0x30c5_0830 | 1 | 1 << 2 | 1 << 3 | 1 << 12 |
 /// `SCTLR_EL1` at the host's entry: MMU and caches off, RES1 bits as Armv8.0 has them.
 const SCTLR_EL1_ENTRY: u64 = 0x30d0_0800;
 
-/// `MPAM2_EL2`: the host's own MPAM registers trap.
-const MPAM_TRAP_EL1: u64 = 0b11 << 48;
-/// `MPAM2_EL2.TIDR`: so does MPAMIDR_EL1.
-const MPAM_TIDR: u64 = 1 << 58;
-/// `MPAMHCR_EL2.TRAP_MPAMIDR_EL1`: the same, where that register exists.
-const MPAMHCR_TRAP_IDR: u64 = 1 << 31;
 /// `HDFGxTR2_EL2.nPMSDSFR_EL1`.
 const HDFG2_PMSDSFR: u64 = 1 << 19;
 /// `MDCR_EL2.E2PB`, as the table sets it where the host may profile.
@@ -97,10 +91,11 @@ pub fn cpu(index: usize, stage2: HostStage2Regs) {
     TPIDR_EL2.set(index as u64);
     VBAR_EL2.set(vectors());
     let controls = features::controls();
+    let optional = features::optional();
     vector_lengths(&controls);
     traps(&controls);
-    partitions();
-    debug_and_trace(&controls);
+    partitions(&optional);
+    debug_and_trace(&controls, &optional);
     fine_grained_traps(&controls);
     interrupts_and_time();
     vpidr(MIDR_EL1.get());
@@ -145,16 +140,14 @@ fn traps(controls: &Controls) {
 }
 
 /// Everything runs in the default partition, and the host cannot choose another.
-fn partitions() {
-    if features::mpam() == 0 && features::mpam_frac() == 0 {
-        return;
+fn partitions(optional: &Optional) {
+    let Some(value) = optional.mpam2 else { return };
+    mpam2(value);
+    if let Some(value) = optional.mpamhcr {
+        mpamhcr(value);
     }
-    mpam2(MPAM_TRAP_EL1 | if features::mpam_tidr() { MPAM_TIDR } else { 0 });
-    if features::mpam_hcr() {
-        mpamhcr(MPAMHCR_TRAP_IDR);
-    }
-    if features::mpam_bandwidth() {
-        mpambw2(0);
+    if let Some(value) = optional.mpambw2 {
+        mpambw2(value);
     }
     mpam1_el1(0);
     mpam0_el1(0);
@@ -173,7 +166,7 @@ fn vector_lengths(controls: &Controls) {
 }
 
 /// Counters stop at EL2, and what the CPU writes by itself goes through the host's stage 2.
-fn debug_and_trace(controls: &Controls) {
+fn debug_and_trace(controls: &Controls, optional: &Optional) {
     let mut mdcr = controls.mdcr;
     if features::pmu() != 0 && features::pmu() != 0xf {
         mdcr |= pmcr_n() | 1 << 17;
@@ -182,15 +175,11 @@ fn debug_and_trace(controls: &Controls) {
         }
     }
     MDCR_EL2.set(mdcr);
-    // No physical addresses and counts in its records, and virtual addresses only. Where EL3 keeps the buffer it keeps
-    // this register, too.
-    if features::spe() != 0 && mdcr & MDCR_E2PB != 0 {
-        pmscr(0);
+    if let Some(value) = optional.pmscr {
+        pmscr(value);
     }
-    // E2TRE, which would show EL2 to a trace unit, is 0 after every reset, and firmware of older cores traps the
-    // register. Only what came later has fields that are UNKNOWN there.
-    if features::trace_exceptions() != 0 || features::trace_buffer() >= 2 {
-        trfcr(0);
+    if let Some(value) = optional.trfcr {
+        trfcr(value);
     }
 }
 

@@ -23,6 +23,8 @@ pub const SMFR0: Id = Id { crm: 4, op2: 5 };
 pub const FPFR0: Id = Id { crm: 4, op2: 7 };
 /// `ID_AA64DFR0_EL1`.
 pub const DFR0: Id = Id { crm: 5, op2: 0 };
+/// `ID_AA64DFR2_EL1`.
+pub const DFR2: Id = Id { crm: 5, op2: 2 };
 /// `ID_AA64ISAR0_EL1`.
 pub const ISAR0: Id = Id { crm: 6, op2: 0 };
 /// `ID_AA64ISAR1_EL1`.

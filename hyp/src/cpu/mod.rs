@@ -12,6 +12,7 @@ pub mod controls;
 pub mod field;
 pub mod ids;
 pub mod ids32;
+pub mod optional;
 pub mod withheld;
 
 #[cfg(test)]
@@ -19,6 +20,7 @@ mod tests;
 
 pub use controls::{Control, Controls};
 pub use field::{Allow, Field, Order};
+pub use optional::Optional;
 
 /// An ID register of the space that `HCR_EL2.TID3` traps: op0 = 3, op1 = 0, CRn = 0, CRm = 1 to 7.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,6 +59,8 @@ pub trait Cpu {
     fn profiling(&self) -> Buffer;
     /// Who may use the trace buffer; asked only where the CPU has it.
     fn tracing(&self) -> Buffer;
+    /// `MPAMIDR_EL1`; asked only where the CPU has MPAM.
+    fn mpamidr(&self) -> u64;
 }
 
 /// The table's row of a register; `None` for reserved ones.

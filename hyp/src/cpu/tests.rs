@@ -7,6 +7,7 @@ use std::vec::Vec;
 
 mod booting;
 mod firmware;
+mod optional;
 
 /// A CPU made of ID values.
 #[derive(Clone, Debug)]
@@ -15,6 +16,8 @@ pub(super) struct Fake {
     others: u64,
     profiling: Buffer,
     tracing: Buffer,
+    /// `None` on a CPU that must not be asked.
+    mpamidr: Option<u64>,
 }
 
 impl Cpu for Fake {
@@ -27,12 +30,21 @@ impl Cpu for Fake {
     fn tracing(&self) -> Buffer {
         self.tracing
     }
+    fn mpamidr(&self) -> u64 {
+        self.mpamidr.unwrap()
+    }
 }
 
 impl Fake {
     /// Every register reads `value`.
     pub(super) fn all(value: u64) -> Self {
-        Self { ids: BTreeMap::new(), others: value, profiling: Buffer::Usable, tracing: Buffer::Usable }
+        Self {
+            ids: BTreeMap::new(),
+            others: value,
+            profiling: Buffer::Usable,
+            tracing: Buffer::Usable,
+            mpamidr: Some(value),
+        }
     }
 
     /// With one field at `value`.
