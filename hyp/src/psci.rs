@@ -14,7 +14,7 @@ use crate::{iommu, log};
 use aarch64_cpu::asm::{self, barrier};
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
-use hyp::smccc::{self, INVALID_ADDRESS, INVALID_PARAMETERS, Power, StateFormat, SuspendKind};
+use hyp::smccc::{self, INVALID_ADDRESS, INVALID_PARAMETERS, Power, StateFormat};
 use io_pgtable::Ipa;
 use spin::Once;
 use spin::mutex::TicketMutex;
@@ -148,8 +148,8 @@ pub fn cpu_suspend(
     is_hosts: impl FnOnce(Ipa) -> bool,
 ) -> i64 {
     let format = FORMAT.get().copied().unwrap_or(StateFormat::Original);
-    if format.kind(power_state) == SuspendKind::PowerDown && (entry & 3 != 0 || !is_hosts(Ipa(entry))) {
-        return INVALID_ADDRESS;
+    if let Some(answer) = format.refusal(power_state, entry, |entry| is_hosts(Ipa(entry))) {
+        return answer;
     }
     set_entry(index, entry, context);
     let [status, ..] =

@@ -70,6 +70,15 @@ impl StateFormat {
         };
         if power_state & 1 << bit != 0 { SuspendKind::PowerDown } else { SuspendKind::Standby }
     }
+
+    /// What `CPU_SUSPEND` answers without firmware being asked, if it does. The CPU comes back at `entry` from a power-down state, so
+    /// `is_hosts` is asked whether that is memory of the host.
+    pub fn refusal(self, power_state: u32, entry: u64, is_hosts: impl FnOnce(u64) -> bool) -> Option<i64> {
+        match self.kind(power_state) {
+            SuspendKind::PowerDown if entry & 3 != 0 || !is_hosts(entry) => Some(INVALID_ADDRESS),
+            SuspendKind::PowerDown | SuspendKind::Standby => None,
+        }
+    }
 }
 
 /// What `CPU_SUSPEND` does.

@@ -42,6 +42,11 @@ fn the_sve_hint_changes_nothing_and_the_bits_above_it_make_a_call_unknown() {
             assert_eq!(decide(function | 1 << bit, 0), Decision::Answer(NOT_SUPPORTED), "{function:#x} and bit {bit}");
         }
     }
+    // As Linux has them: CPU_ON of either width, PSCI_VERSION and CPU_SUSPEND with the hint.
+    assert_eq!([0x8401_0003, 0xc401_0003].map(|id| decide(id, 0)), [Decision::Psci(Psci::CpuOn); 2]);
+    assert_eq!([0x8401_0003, 0xc401_0003].map(identifier), [0x8400_0003, 0xc400_0003]);
+    assert_eq!(decide(0x8401_0000, 0), Decision::Relay);
+    assert_eq!(decide(0xc401_0001, 0), Decision::Psci(Psci::CpuSuspend));
 }
 
 /// The numbers of DEN0028, written down a second time: whatever can be asked about can be called.
@@ -101,6 +106,30 @@ fn a_power_down_state_is_told_by_the_bit_of_its_format() {
     let (standby, down) = (SuspendKind::Standby, SuspendKind::PowerDown);
     assert_eq!([0, 1 << 16, 1 << 30, 0xffff].map(|state| original.kind(state)), [standby, down, standby, standby]);
     assert_eq!([0, 1 << 16, 1 << 30, 0xfff_ffff].map(|state| extended.kind(state)), [standby, standby, down, standby]);
+}
+
+/// What PSCI_FEATURES answers decides which states need an entry point of the host's.
+#[test]
+fn t39_a_power_down_state_of_firmwares_format_needs_an_entry_of_the_hosts() {
+    let refusal = |features, state, entry| {
+        let mut asked = 0;
+        let is_hosts = |at| {
+            asked += 1;
+            at == 0x4000_0000
+        };
+        (StateFormat::of(features).refusal(state, entry, is_hosts), asked)
+    };
+    let (own, foreign) = (0x4000_0000, 0x4020_0000);
+    // Bit 16 of the extended format is a part of the state's number, bit 30 of the original one is reserved.
+    for (features, down, standby) in [(0, 1 << 16, 1 << 30), (-1, 1 << 16, 1 << 30), (2, 1 << 30, 1 << 16)] {
+        assert_eq!(refusal(features, down, own), (None, 1), "{features}");
+        assert_eq!(refusal(features, down, foreign), (Some(INVALID_ADDRESS), 1), "{features}");
+        for misaligned in 1..4 {
+            assert_eq!(refusal(features, down, own | misaligned), (Some(INVALID_ADDRESS), 0), "{features}");
+        }
+        assert_eq!(refusal(features, standby, foreign), (None, 0), "{features}: the entry point is ignored");
+        assert_eq!(refusal(features, down | standby, foreign), (Some(INVALID_ADDRESS), 1), "{features}");
+    }
 }
 
 #[test]
