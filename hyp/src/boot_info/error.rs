@@ -26,6 +26,11 @@ pub enum BootError<'a> {
     },
     /// The structure is broken at a byte offset that the inner error tells.
     Dtb(FdtParseError),
+    /// A property has a name that is too long to be read. Some bindings have such names.
+    LongName {
+        /// The name.
+        name: &'a str,
+    },
     /// A property that does not say what it must.
     Property {
         /// The node.
@@ -182,6 +187,12 @@ impl fmt::Display for BootError<'_> {
                 write!(f, "device tree of {size:#x} bytes: it must have between 40 bytes and 2 MiB; pass an intact one")
             }
             Self::Dtb(error) => write!(f, "malformed device tree: {error}; pass an intact one"),
+            Self::LongName { name } => {
+                write!(
+                    f,
+                    "device tree: there is a property {name}, whose name has more than 31 characters: that is not supported"
+                )
+            }
             Self::Property { path, property, problem } => {
                 write!(f, "device tree: property {property} of {path} {problem}; correct the device tree")
             }

@@ -7,6 +7,7 @@ mod phandles;
 mod windows;
 
 use dtoolkit::Node;
+use dtoolkit::error::FdtErrorKind;
 use dtoolkit::fdt::Fdt;
 
 use super::error::BootError;
@@ -39,6 +40,21 @@ pub fn dtb_size(start: &[u8; 8]) -> Result<usize, BootError<'static>> {
     }
 }
 
+/// Characters of a property's name at most (Devicetree Specification 0.4, 2.2.4.1).
+const NAME_MAX: usize = 31;
+
+/// The first property name of `dtb` that is too long.
+fn long_name(dtb: &[u8]) -> Option<&str> {
+    let word = |at: usize| {
+        let bytes = dtb.get(at..)?.first_chunk::<4>()?;
+        usize::try_from(u32::from_be_bytes(*bytes)).ok()
+    };
+    // off_dt_strings and size_dt_strings of the header.
+    let names = dtb.get(word(12)?..)?.get(..word(32)?)?;
+    let long = names.split(|&byte| byte == 0).find(|name| name.len() > NAME_MAX)?;
+    str::from_utf8(long).ok()
+}
+
 /// A structurally valid device tree.
 #[derive(Clone, Copy, Debug)]
 pub struct Tree<'a> {
@@ -49,12 +65,16 @@ impl<'a> Tree<'a> {
     /// Checks the whole structure of `dtb`: header, reservations, every token, every name.
     ///
     /// # Errors
-    /// [`BootError::Dtb`] with the offset of the first fault, [`BootError::DtbSize`] when it is too large.
+    /// [`BootError::Dtb`] with the offset of the first fault, [`BootError::LongName`], [`BootError::DtbSize`] when it is too large.
     pub fn parse(dtb: &'a [u8]) -> Result<Self, BootError<'a>> {
         if dtb.len() > DTB_MAX {
             return Err(BootError::DtbSize { size: u32::try_from(dtb.len()).unwrap_or(u32::MAX) });
         }
-        let tree = Self { fdt: Fdt::new(dtb).map_err(BootError::Dtb)? };
+        let fdt = Fdt::new(dtb).map_err(|error| match long_name(dtb) {
+            Some(name) if error.kind == FdtErrorKind::InvalidPropertyName => BootError::LongName { name },
+            _ => BootError::Dtb(error),
+        })?;
+        let tree = Self { fdt };
         // One whole walk now: depth and number of nodes are settled before anyone relies on them.
         tree.walk(&mut |_| Ok(()))?;
         Ok(tree)

@@ -10,6 +10,7 @@ use crate::boot_info::gic::{Spi, Trigger};
 use crate::boot_info::pci::Upstream;
 use crate::boot_info::smmu::Coherency;
 use crate::boot_info::{BootError, Early, Platform, dtb_size};
+use smmu_drv::errata::{Issue, Quirks};
 
 #[test]
 fn the_usual_machine_is_read_whole() {
@@ -118,6 +119,31 @@ fn a_malformed_smmu_is_refused() {
     assert!(smmu(&[("interrupt-parent", cells(&[7]))]).contains("does not lead to the GICv3"));
     assert!(smmu(&[("interrupts-extended", cells(&[GIC, 0, 9, 1]))]).contains("interrupts-extended"));
     assert!(smmu(&[("phandle", vec![1])]).contains("phandle"));
+}
+
+#[test]
+fn t63_what_the_nodes_names_say_of_errata_reaches_the_driver() {
+    let with = |properties: &[(&str, Vec<u8>)]| with_properties("/smmuv3@9050000", properties);
+    let issue = |compatible: &[&str]| {
+        let dtb = with(&[("compatible", text(compatible))]);
+        Platform::parse(&dtb).unwrap().smmus[0].quirks.issue
+    };
+    assert_eq!(issue(&["nvidia,tegra264-smmu", "arm,smmu-v3"]), Issue::Twice);
+    assert_eq!(issue(&["arm,smmu-v3", "nvidia,tegra264-smmu"]), Issue::Twice);
+    assert_eq!(issue(&["nvidia,tegra264", "arm,smmu-v3"]), Issue::Once);
+    assert_eq!(issue(&["arm,smmu-v3"]), Issue::Once);
+    // The name of a part is no property, and the name of a property is no part.
+    let elsewhere = with(&[("nvidia,tegra264-smmu", vec![])]);
+    assert_eq!(Platform::parse(&elsewhere).unwrap().smmus[0].quirks.issue, Issue::Once);
+    let page_0_only = "cavium,cn9900-broken-page1-regspace";
+    // Too long for a tree that is read: the boot ends at its name, wherever it stands.
+    let written = with(&[("page-0-only", vec![])]);
+    assert!(Platform::parse(&renamed(written.clone(), "page-0-only", "a31-characters-long-property-na")).is_ok());
+    refused_for(&renamed(written, "page-0-only", page_0_only), &[page_0_only]);
+    let part = with(&[("compatible", text(&[page_0_only, "arm,smmu-v3"]))]);
+    assert_eq!(Platform::parse(&part).unwrap().smmus[0].quirks.refused, None);
+    let prefetch = with(&[("hisilicon,broken-prefetch-cmd", vec![])]);
+    assert_eq!(Platform::parse(&prefetch).unwrap().smmus[0].quirks, Quirks::default());
 }
 
 #[test]

@@ -303,6 +303,25 @@ pub(super) fn plus(new: DeviceTreeNode) -> Vec<u8> {
 }
 
 #[track_caller]
+/// The tree with every property `from` named `to`: a name that the writer would refuse for its length.
+pub(super) fn renamed(mut dtb: Vec<u8>, from: &str, to: &str) -> Vec<u8> {
+    let word = |dtb: &[u8], at: usize| u32::from_be_bytes(dtb[at..at + 4].try_into().unwrap());
+    let (structure, strings, size) = (word(&dtb, 8) as usize, word(&dtb, 12) as usize, word(&dtb, 32));
+    assert!(strings > structure && strings + size as usize == dtb.len(), "the names are last");
+    let old = [b"\0", from.as_bytes(), b"\0"].concat();
+    let old = 1 + dtb[strings..].windows(old.len()).position(|names| names == old).unwrap() as u32;
+    for at in (structure..strings).step_by(4) {
+        if word(&dtb, at) == 3 && word(&dtb, at + 8) == old {
+            dtb[at + 8..at + 12].copy_from_slice(&size.to_be_bytes());
+        }
+    }
+    dtb.extend(text(&[to]));
+    let total = dtb.len() as u32;
+    dtb[4..8].copy_from_slice(&total.to_be_bytes());
+    dtb[32..36].copy_from_slice(&(total - strings as u32).to_be_bytes());
+    dtb
+}
+
 pub(super) fn refused_for(dtb: &[u8], words: &[&str]) {
     let message = refusal(dtb);
     assert!(words.iter().all(|word| message.contains(word)), "{message}");
