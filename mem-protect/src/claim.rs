@@ -118,15 +118,15 @@ impl<P: PageOps> HostPages<'_, P> {
 }
 
 impl<P: PageOps> HostPages<'_, P> {
-    /// A store at `pa` for a host that shares the memory as `sharing` says.
-    fn store(&mut self, sharing: Sharing, pa: Pa, store: impl FnOnce(&mut P)) {
+    /// A store of `bytes` bytes at `pa` for a host that shares the memory as `sharing` says.
+    fn store(&mut self, sharing: Sharing, pa: Pa, bytes: u64, store: impl FnOnce(&mut P)) {
         match sharing {
             Sharing::Cacheable => store(&mut self.pages),
             Sharing::Memory => {
                 // Before too: a line of an earlier load is older than what the host has stored beside it since.
-                self.pages.settle(pa);
+                self.pages.settle(pa, bytes);
                 store(&mut self.pages);
-                self.pages.settle(pa);
+                self.pages.settle(pa, bytes);
             }
         }
     }
@@ -163,20 +163,39 @@ impl<P: PageOps> HostMemory for HostPages<'_, P> {
     fn read64(&self, claim: &Claim, offset: u64) -> Option<u64> {
         let pa = claim.at(offset, 8)?;
         if claim.sharing == Sharing::Memory {
-            self.pages.settle(pa);
+            self.pages.settle(pa, 8);
         }
         Some(self.pages.load64(pa))
     }
 
+    #[inline]
+    fn read_pair(&self, claim: &Claim, offset: u64) -> Option<[u64; 2]> {
+        let pa = claim.at(offset, 16)?;
+        if claim.sharing == Sharing::Memory {
+            self.pages.settle(pa, 16);
+        }
+        Some([self.pages.load64(pa), self.pages.load64(Pa(pa.0.wrapping_add(8)))])
+    }
+
     fn write64(&mut self, claim: &Claim, offset: u64, value: u64) -> Option<()> {
         let pa = claim.at(offset, 8)?;
-        self.store(claim.sharing, pa, |pages| pages.store64(pa, value));
+        self.store(claim.sharing, pa, 8, |pages| pages.store64(pa, value));
+        Some(())
+    }
+
+    fn write_record(&mut self, claim: &Claim, offset: u64, record: [u64; 4]) -> Option<()> {
+        let pa = claim.at(offset, 32)?;
+        self.store(claim.sharing, pa, 32, |pages| {
+            for (word, at) in record.into_iter().zip([0_u64, 8, 16, 24]) {
+                pages.store64(Pa(pa.0.wrapping_add(at)), word);
+            }
+        });
         Some(())
     }
 
     fn write32(&mut self, claim: &Claim, offset: u64, value: u32) -> Option<()> {
         let pa = claim.at(offset, 4)?;
-        self.store(claim.sharing, pa, |pages| pages.store32(pa, value));
+        self.store(claim.sharing, pa, 4, |pages| pages.store32(pa, value));
         Some(())
     }
 }

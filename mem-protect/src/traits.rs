@@ -151,9 +151,9 @@ pub trait PageOps {
     /// [`InUse`]: the pool has handed some page out; nothing is taken.
     fn take(&mut self, range: PageRange) -> Result<(), InUse>;
 
-    /// Cleans and invalidates the word at `pa` in a mapped page to the point of coherency: before a load, so that what the host
-    /// wrote past the caches is read; after a store, so that it is seen there.
-    fn settle(&self, pa: Pa);
+    /// Cleans and invalidates `bytes` bytes at `pa`, at most 32 and aligned to their size, in a mapped page to the point of
+    /// coherency: before a load, so that what the host wrote past the caches is read; after a store, so that it is seen there.
+    fn settle(&self, pa: Pa, bytes: u64);
 
     /// Loads the little-endian word at `pa` in a mapped page with one access. `pa` is a multiple of 8.
     fn load64(&self, pa: Pa) -> u64;

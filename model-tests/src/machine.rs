@@ -368,7 +368,12 @@ impl Machine {
         self.pages.hook()
     }
 
-    /// How many pages EL2 mapped, and how many words it fetched, by hand.
+    /// How many lines EL2 cleaned and invalidated.
+    pub(crate) fn settled(&self) -> u64 {
+        self.pages.settled()
+    }
+
+    /// How many pages EL2 mapped, and how many words it fetched.
     pub(crate) fn handled(&self) -> (u64, u64) {
         self.pages.handled()
     }

@@ -56,8 +56,16 @@ impl HostMemory for Owner {
         self.0.memory().read64(&claim.0, offset)
     }
 
+    fn read_pair(&self, claim: &Held, offset: u64) -> Option<[u64; 2]> {
+        self.0.memory().read_pair(&claim.0, offset)
+    }
+
     fn write64(&mut self, claim: &Held, offset: u64, value: u64) -> Option<()> {
         self.0.memory_mut().write64(&claim.0, offset, value)
+    }
+
+    fn write_record(&mut self, claim: &Held, offset: u64, record: [u64; 4]) -> Option<()> {
+        self.0.memory_mut().write_record(&claim.0, offset, record)
     }
 
     fn write32(&mut self, claim: &Held, offset: u64, value: u32) -> Option<()> {

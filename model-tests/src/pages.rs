@@ -19,6 +19,8 @@ pub struct Pages {
     hook: Hook,
     /// Pages that were mapped, words that were fetched.
     work: Rc<Cell<(u64, u64)>>,
+    /// How often a line was cleaned and invalidated for a host that shares memory without its cache.
+    settled: Rc<Cell<u64>>,
 }
 
 /// What another CPU does right after EL2 fetched the word at an address.
@@ -28,7 +30,20 @@ impl Pages {
     /// Hands on `mem`.
     #[must_use]
     pub fn new(mem: Memory) -> Self {
-        Self { mem, mapped: Rc::default(), donated: Rc::default(), hook: Hook::default(), work: Rc::default() }
+        Self {
+            mem,
+            mapped: Rc::default(),
+            donated: Rc::default(),
+            hook: Hook::default(),
+            work: Rc::default(),
+            settled: Rc::default(),
+        }
+    }
+
+    /// How often a line was cleaned and invalidated for a host that shares memory without its cache.
+    #[must_use]
+    pub fn settled(&self) -> u64 {
+        self.settled.get()
     }
 
     /// How many pages were mapped, and how many words fetched.
@@ -104,9 +119,11 @@ impl PageOps for Pages {
         Ok(())
     }
 
-    fn settle(&self, pa: Pa) {
-        self.mem.clean(pa.0 & !7..(pa.0 & !7) + 8);
-        self.mem.invalidate(pa.0 & !7..(pa.0 & !7) + 8);
+    fn settle(&self, pa: Pa, bytes: u64) {
+        let line = pa.0 & !7..(pa.0 & !7) + bytes.next_multiple_of(8);
+        self.mem.clean(line.clone());
+        self.mem.invalidate(line);
+        self.settled.set(self.settled.get() + 1);
     }
 
     fn load64(&self, pa: Pa) -> u64 {

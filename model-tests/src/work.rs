@@ -13,6 +13,8 @@ pub struct Work {
     pub refused: u64,
     /// Words of the host that EL2 fetched.
     pub loads: u64,
+    /// Lines of the host that EL2 cleaned and invalidated, because the host shares its memory without a cache.
+    pub lines: u64,
     /// Commands for hardware, CMD_SYNC not counted.
     pub commands: u64,
     /// CMD_SYNCs of hardware.
@@ -26,6 +28,7 @@ pub const BOUND: Work = Work {
     pages: budget::MOST_PAGES as u64,
     refused: budget::MOST_PAGES as u64,
     loads: budget::MOST_LOADS as u64,
+    lines: budget::MOST_LINES as u64,
     commands: budget::MOST_COMMANDS as u64,
     syncs: budget::MOST_SYNCS as u64,
     tables: budget::MOST_TABLES as u64,
@@ -34,12 +37,13 @@ pub const BOUND: Work = Work {
 impl Work {
     /// Its numbers by name.
     #[must_use]
-    pub fn parts(self) -> [(&'static str, u64); 6] {
-        let Self { pages, refused, loads, commands, syncs, tables } = self;
+    pub fn parts(self) -> [(&'static str, u64); 7] {
+        let Self { pages, refused, loads, lines, commands, syncs, tables } = self;
         [
             ("pages", pages),
             ("refused", refused),
             ("loads", loads),
+            ("lines", lines),
             ("commands", commands),
             ("SYNCs", syncs),
             ("tables", tables),
@@ -53,6 +57,7 @@ impl Work {
             pages: self.pages - before.pages,
             refused: self.refused - before.refused,
             loads: self.loads - before.loads,
+            lines: self.lines - before.lines,
             commands: self.commands - before.commands,
             syncs: self.syncs - before.syncs,
             tables: self.tables - before.tables,
@@ -73,7 +78,7 @@ impl Machine {
     /// What EL2 has done so far, for all SMMUs.
     pub fn work(&mut self) -> Work {
         let (pages, loads) = self.handled();
-        let mut work = Work { pages, loads, tables: self.pool.allocations(), ..Work::default() };
+        let mut work = Work { pages, loads, lines: self.settled(), tables: self.pool.allocations(), ..Work::default() };
         for n in 0..self.models.len() {
             let stats = self.driver(n, |smmu, _| *smmu.stats());
             work.refused += stats.claims_refused;

@@ -34,6 +34,7 @@ fn worst(m: &mut Machine, offset: u32, value: u64) -> Work {
             pages: worst.pages.max(done.pages),
             refused: worst.refused.max(done.refused),
             loads: worst.loads.max(done.loads),
+            lines: worst.lines.max(done.lines),
             commands: worst.commands.max(done.commands),
             syncs: worst.syncs.max(done.syncs),
             tables: worst.tables.max(done.tables),
@@ -134,6 +135,22 @@ fn t65_entries_that_change_in_both_dwords() {
     println!("{worst:?}");
     assert!(m.work().syncs - before > 500, "each entry takes two of them and more");
     assert_eq!(m.models[0].borrow_mut().take_hazards(), []);
+}
+
+#[test]
+fn t65_a_queue_and_a_table_past_the_caches() {
+    let mut m = Machine::new(&Setup::guarded().with(Config { sid_bits: 16, ..Config::qemu() }));
+    let mut host = start(&mut m, Shape::Linear);
+    m.write32(0, r::CR0, 0);
+    m.write32(0, r::CR1, 0);
+    m.write32(0, r::STRTAB_BASE_CFG, 16);
+    host.cr0(&mut m, ON);
+    let lines = m.work().lines;
+    let prefetches = vec![[1, 0]; 1000];
+    let worst = submit(&mut m, &prefetches);
+    assert!(worst.lines > 900, "the host's queue is cached: {worst:?}");
+    submit(&mut m, &[[4, 31], [0x46, 0]]);
+    assert!(m.work().lines - lines > 1 << 16, "each entry is read once");
 }
 
 #[test]

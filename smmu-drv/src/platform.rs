@@ -77,8 +77,21 @@ pub trait HostMemory {
     fn holds(&self, claim: &Self::Claim) -> bool;
     /// Fetches the little-endian 64-bit word at byte `offset` of the claim exactly once; `None` outside it or unaligned.
     fn read64(&self, claim: &Self::Claim, offset: u64) -> Option<u64>;
+    /// Fetches two words likewise, at a multiple of 16: a command, or what EL2 reads of an entry. Where sharing costs cache
+    /// maintenance, once for both.
+    fn read_pair(&self, claim: &Self::Claim, offset: u64) -> Option<[u64; 2]> {
+        Some([self.read64(claim, offset)?, self.read64(claim, offset.checked_add(8)?)?])
+    }
     /// Stores a little-endian 64-bit word with one access; `None` outside the claim or unaligned, and nothing is stored.
     fn write64(&mut self, claim: &Self::Claim, offset: u64, value: u64) -> Option<()>;
+    /// Stores the four words of an event record, in ascending order, at a multiple of 32; otherwise as [`HostMemory::write64`], and
+    /// as [`HostMemory::read_pair`] for cache maintenance.
+    fn write_record(&mut self, claim: &Self::Claim, offset: u64, record: [u64; 4]) -> Option<()> {
+        for (word, at) in record.into_iter().zip([0_u64, 8, 16, 24]) {
+            self.write64(claim, offset.checked_add(at)?, word)?;
+        }
+        Some(())
+    }
     /// Stores a little-endian 32-bit word with one access; `None` outside the claim or unaligned, and nothing is stored.
     fn write32(&mut self, claim: &Self::Claim, offset: u64, value: u32) -> Option<()>;
 }

@@ -137,8 +137,8 @@ impl PageOps for El2Table {
         if pool::take_donated(range.first(), range.count()) { Ok(()) } else { Err(InUse) }
     }
 
-    fn settle(&self, pa: Pa) {
-        arch::clean_and_invalidate(pa.0, 8);
+    fn settle(&self, pa: Pa, bytes: u64) {
+        arch::clean_and_invalidate(pa.0, bytes);
     }
 
     fn load64(&self, pa: Pa) -> u64 {

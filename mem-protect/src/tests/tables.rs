@@ -153,7 +153,7 @@ impl PageOps for Hands {
         self.pool.retain(|&pfn| pfn < range.first() || range.end() <= pfn);
         Ok(())
     }
-    fn settle(&self, _pa: Pa) {}
+    fn settle(&self, _pa: Pa, _bytes: u64) {}
     fn load64(&self, _pa: Pa) -> u64 {
         0
     }

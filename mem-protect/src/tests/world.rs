@@ -51,6 +51,8 @@ pub(super) struct Machine {
     pub(super) dirty: BTreeSet<u64>,
     /// Pages that were cleaned and invalidated after the last write.
     pub(super) settled: BTreeSet<u64>,
+    /// Calls of [`PageOps::settle`].
+    pub(super) settles: u32,
     /// Memory, as the host sees it that looks past the caches.
     pub(super) words: BTreeMap<u64, u64>,
     /// Lines of eight words in EL2's cache, and whether they are dirty.
@@ -255,8 +257,10 @@ impl PageOps for World {
         Ok(())
     }
 
-    fn settle(&self, pa: Pa) {
+    fn settle(&self, pa: Pa, bytes: u64) {
+        assert!(bytes <= 32 && pa.0.is_multiple_of(bytes), "it may cross a line");
         let mut m = self.0.borrow_mut();
+        m.settles += 1;
         let line = pa.0 & !63;
         // A dirty line goes to memory whole, and no line is left.
         if let Some((words, true)) = m.lines.remove(&line) {

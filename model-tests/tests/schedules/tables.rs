@@ -211,7 +211,7 @@ impl PageOps for Pages {
         Ok(())
     }
 
-    fn settle(&self, _: Pa) {
+    fn settle(&self, _: Pa, _: u64) {
         point();
     }
 

@@ -74,6 +74,9 @@ pub const MOST_SYNCS: u32 = 70;
 pub const MOST_COMMANDS: u32 = 1032;
 /// Maximum words of host memory that one trap reads: two per command and per entry, one per block.
 pub const MOST_LOADS: u32 = 2048;
+/// Maximum lines of host memory that one trap cleans and invalidates, where the host shares memory without its cache: one per
+/// command, entry and block, at most four per event and two per completion, which are part of their charges.
+pub const MOST_LINES: u32 = TRAP;
 /// Maximum level-2 tables that one trap allocates.
 pub const MOST_TABLES: u32 = 4;
 /// Maximum records that one trap takes from hardware's event queue.

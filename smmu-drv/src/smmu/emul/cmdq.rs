@@ -336,8 +336,7 @@ impl<C> VirtualSmmu<C> {
             return Ok(None);
         };
         let offset = u64::from(self.indices().offset(self.head, CMD_LOG2));
-        let words = (host.read64(claim, offset), host.read64(claim, offset.saturating_add(8)));
-        Ok(words.0.zip(words.1).map(|(low, high)| RawCmd([low, high])))
+        Ok(host.read_pair(claim, offset).map(RawCmd))
     }
 
     /// Whether completions are to be signalled, which hardware has to complete first.

@@ -112,10 +112,7 @@ impl<C> VirtualSmmu<C> {
         let HostQueue::On(_, claim) = &self.eventq else {
             return None;
         };
-        for (word, at) in event.0.into_iter().zip([0_u64, 8, 16, 24]) {
-            host.write64(claim, offset.checked_add(at)?, word)?;
-        }
-        Some(())
+        host.write_record(claim, offset, event.0)
     }
 
     /// Sets the overflow condition, unless one is pending [S 7.4].

@@ -27,8 +27,8 @@ pub(super) enum HostEntry {
 /// if they cannot be read.
 #[inline]
 fn check_entry<H: HostMemory>(rules: &SteRules, host: &H, claim: &H::Claim, offset: u64) -> Option<Verdict> {
-    let (word0, word1) = (host.read64(claim, offset), host.read64(claim, offset.saturating_add(8)));
-    Some(rules.judge(word0?, word1?))
+    let [word0, word1] = host.read_pair(claim, offset)?;
+    Some(rules.judge(word0, word1))
 }
 
 impl<C> VirtualSmmu<C> {
