@@ -8,17 +8,17 @@
 //! one driver.
 #![allow(unsafe_code)]
 
-use crate::stopping;
+use crate::{arch, stopping};
 use arm_pl011_uart::{PL011Registers, Uart, UniqueMmioPointer};
 use core::fmt::{self, Write};
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use hyp::backlog::{Backlog, Cause};
-use hyp::uart::Port;
-use spin::mutex::TicketMutex;
+use hyp::uart::{MODES, Modes, Port};
+use spin::mutex::{TicketMutex, TicketMutexGuard};
 
-/// Attempts to take the console in a panic, when its holder may be the panicking CPU itself.
-const PANIC_ATTEMPTS: u32 = 1_000_000;
+/// How long a panic waits for the console, whose holder may be the panicking CPU itself: longer than the bytes of a line need.
+const PANIC_MS: u64 = 500;
 
 /// Bytes of lines that wait: some eighty faults.
 const BACKLOG: usize = 8192;
@@ -48,25 +48,46 @@ impl Console {
         }
     }
 
-    /// Prints all that waits, with a bounded wait for each byte.
+    /// Prints all that waits, with a bounded wait for each byte, but no more once another CPU ends the run.
     fn flush(&mut self) {
-        while let Some(byte) = self.backlog.pop() {
+        while !stopping::elsewhere()
+            && let Some(byte) = self.backlog.pop()
+        {
             self.port.put(byte);
         }
     }
 }
 
+/// Takes the console. Where another CPU ends the run after a bug of EL2, this one stands still instead: the last words are that
+/// CPU's, and it waits for this lock for a bounded time only.
+fn lock() -> TicketMutexGuard<'static, Console> {
+    let console = CONSOLE.lock();
+    stand_still_without(console)
+}
+
+/// Hands `console` back, or gives it up and stands still.
+fn stand_still_without(console: TicketMutexGuard<'static, Console>) -> TicketMutexGuard<'static, Console> {
+    if stopping::elsewhere() {
+        drop(console);
+        stopping::park();
+    }
+    console
+}
+
 /// A driver for the PL011 at `base`, which must be mapped as device memory (or the MMU be off).
-fn driver(base: u64) -> Option<Uart<'static>> {
+fn driver(base: u64) -> Option<(Uart<'static>, UniqueMmioPointer<'static, Modes>)> {
     let registers = NonNull::new(base as *mut PL011Registers)?;
+    let modes = NonNull::new(base.wrapping_add(MODES) as *mut Modes)?;
     // SAFETY: (1) `base` is a PL011 from the device tree, mapped for EL2; (2) only this module makes drivers, one per
-    // console, and a second one only when the first can no longer be used (see `last_words`).
-    Some(Uart::new(unsafe { UniqueMmioPointer::new(registers) }))
+    // console, and a second one only when the first can no longer be used (see `last_words`); (3) the driver never accesses the
+    // registers of `Modes`.
+    let (uart, modes) = unsafe { (UniqueMmioPointer::new(registers), UniqueMmioPointer::new(modes)) };
+    Some((Uart::new(uart), modes))
 }
 
 /// Starts the console on the PL011 at physical address `base`.
 pub fn init(base: u64) {
-    let mut console = CONSOLE.lock();
+    let mut console = lock();
     console.port = Port::new(driver(base));
     console.port.start();
     BASE.store(base, Ordering::Relaxed);
@@ -79,14 +100,14 @@ pub fn base() -> u64 {
 
 /// Bytes that were given up because the transmitter did not take them.
 pub fn dropped() -> u64 {
-    let console = CONSOLE.lock();
+    let console = lock();
     console.dropped.wrapping_add(console.port.dropped())
 }
 
 /// Prints one line; the macros [`log!`](crate::log) and [`host_log!`](crate::host_log) are the way to call it. While the host runs it
 /// waits for [`drain`].
 pub fn line(cause: Cause, text: fmt::Arguments<'_>) {
-    let mut console = CONSOLE.lock();
+    let mut console = lock();
     console.queue(cause, text);
     if HOST_RUNS.load(Ordering::Relaxed) {
         WAITING.store(true, Ordering::Relaxed);
@@ -103,9 +124,10 @@ pub fn host_runs() {
 /// The host runs no more, and has no way to the UART: what waits is printed, and what follows at once.
 pub fn host_stops() {
     HOST_RUNS.store(false, Ordering::Relaxed);
-    let mut console = CONSOLE.lock();
+    let mut console = lock();
     console.port.start_again();
     console.flush();
+    drop(stand_still_without(console));
 }
 
 /// Whether lines wait. Cheap enough for every trap.
@@ -117,7 +139,7 @@ pub fn waits() -> bool {
 /// Prints a part of what waits, at the end of a trap: a bounded number of bytes, and without waiting for the transmitter.
 #[cold]
 pub fn drain() {
-    let mut guard = CONSOLE.lock();
+    let mut guard = lock();
     let Console { port, backlog, .. } = &mut *guard;
     backlog.hand_over(|byte| port.offer(byte));
     WAITING.store(!backlog.is_empty(), Ordering::Relaxed);
@@ -125,13 +147,9 @@ pub fn drain() {
 
 /// Prints the last line of a run that ends as it should: on a line of its own, and no CPU prints after it but one that found a bug.
 pub fn last_line(text: fmt::Arguments<'_>) {
-    let mut console = CONSOLE.lock();
-    if stopping::ending().has_begun() {
-        // That CPU's line is the last one.
-        drop(console);
-        stopping::park();
-    }
+    let mut console = lock();
     console.flush();
+    let mut console = stand_still_without(console);
     // Where the host shares the UART, it may have stopped in the middle of a line.
     let _ = writeln!(console.port, "\nportcullis: {text}");
     core::mem::forget(console);
@@ -142,15 +160,13 @@ pub fn last_words(error: fmt::Arguments<'_>, last: fmt::Arguments<'_>) {
     let both = |port: &mut Port<'_>| {
         let _ = writeln!(port, "\nportcullis: {error}\n\nportcullis: {last}");
     };
-    for _ in 0..PANIC_ATTEMPTS {
-        if let Some(mut console) = CONSOLE.try_lock() {
-            console.port.start_again();
-            console.flush();
-            both(&mut console.port);
-            core::mem::forget(console);
-            return;
-        }
-        core::hint::spin_loop();
+    let until = arch::deadline_ms(PANIC_MS);
+    if let Some(mut console) = stopping::ending().take(&CONSOLE, || arch::counter() < until) {
+        console.port.start_again();
+        console.flush();
+        both(&mut console.port);
+        core::mem::forget(console);
+        return;
     }
     let mut port = Port::new(driver(base()));
     port.start_again();

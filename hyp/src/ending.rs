@@ -47,6 +47,13 @@ impl Ending {
         self.0.load(Ordering::SeqCst) != 0
     }
 
+    /// Whether the run ends on another CPU than the one with this `MPIDR_EL1`.
+    #[inline]
+    pub fn has_begun_elsewhere(&self, mpidr: u64) -> bool {
+        let ends = self.0.load(Ordering::SeqCst);
+        ends != 0 && ends != mpidr
+    }
+
     /// Takes `lock`; `None` where the run ends, which is looked at with the lock held: the caller has to stand still without it.
     #[inline]
     pub fn lock<'l, T>(&self, lock: &'l TicketMutex<T>) -> Option<TicketMutexGuard<'l, T>> {
@@ -56,12 +63,19 @@ impl Ending {
 
     /// After [`Ending::begin`]: takes `lock`, once those that hold it or wait for it have let go. The caller keeps it for good.
     ///
-    /// `None` after `attempts`: its holder is this CPU, or waits for one of this CPU's locks, or for hardware.
-    pub fn take<'l, T>(&self, lock: &'l TicketMutex<T>, attempts: u32) -> Option<TicketMutexGuard<'l, T>> {
-        (0..attempts).find_map(|_| {
+    /// `None` when no `time_is_left`: its holder is this CPU, or waits for one of this CPU's locks, or for hardware.
+    pub fn take<'l, T>(
+        &self,
+        lock: &'l TicketMutex<T>,
+        mut time_is_left: impl FnMut() -> bool,
+    ) -> Option<TicketMutexGuard<'l, T>> {
+        loop {
+            let guard = lock.try_lock();
+            if guard.is_some() || !time_is_left() {
+                return guard;
+            }
             core::hint::spin_loop();
-            lock.try_lock()
-        })
+        }
     }
 }
 
@@ -69,8 +83,6 @@ impl Ending {
 mod tests {
     use super::*;
     use std::{thread, vec::Vec};
-
-    const ATTEMPTS: u32 = 1_000_000;
 
     #[test]
     fn one_cpu_ends_the_run_and_speaks_once() {
@@ -87,10 +99,23 @@ mod tests {
         let guard = ending.lock(&lock);
         assert!(guard.is_some());
         assert_eq!(ending.begin(1 << 31), Role::Ends);
-        assert!(ending.take(&lock, 10).is_none());
+        let mut left = 10;
+        let taken = ending.take(&lock, || {
+            left -= 1;
+            left > 0
+        });
+        assert!(taken.is_none() && left == 0, "it waits as long as there is time");
         drop(guard);
         assert!(ending.lock(&lock).is_none(), "who comes later must not have it");
-        assert!(ending.take(&lock, 10).is_some());
+        assert!(ending.take(&lock, || false).is_some(), "no time is needed");
+    }
+
+    #[test]
+    fn the_cpu_that_ends_the_run_is_not_another_one() {
+        let (ending, this, other) = (Ending::new(), 0x8000_0001, 0x8000_0000);
+        assert!(!ending.has_begun_elsewhere(this));
+        assert_eq!(ending.begin(this), Role::Ends);
+        assert!(!ending.has_begun_elsewhere(this) && ending.has_begun_elsewhere(other));
     }
 
     /// A descriptor that three CPUs write under the lock, as fast as they can, and the CPU that ends the run clears.
@@ -114,7 +139,7 @@ mod tests {
                     thread::yield_now();
                 }
                 assert_eq!(ending.begin(1 << 31), Role::Ends);
-                let held = std::iter::repeat_with(|| ending.take(&lock, ATTEMPTS)).find(Option::is_some);
+                let held = std::iter::repeat_with(|| ending.take(&lock, || true)).find(Option::is_some);
                 root.store(0, Ordering::Relaxed);
                 thread::yield_now();
                 assert_eq!(root.load(Ordering::Relaxed), 0, "while it is held");

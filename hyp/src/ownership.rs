@@ -9,7 +9,7 @@
     clippy::arithmetic_side_effects
 )]
 
-use crate::arch::{PAGE, tlb};
+use crate::arch::{self, PAGE, tlb};
 use crate::console;
 use crate::iommu::stage2::DmaTable;
 use crate::memory::el2::El2Table;
@@ -29,8 +29,8 @@ pub const MAX_PAGES: u64 = 512;
 static OWNERSHIP: Once<TicketMutex<HostOwnership>> = Once::new();
 /// The descriptor in the root of the host's stage 2 under which the console's UART lies, if the host has that.
 static CONSOLE: Once<Pa> = Once::new();
-/// Attempts to take the lock after a bug of EL2: longer than a change of the tables takes.
-const ATTEMPTS: u32 = 1_000_000;
+/// How long the lock is waited for after a bug of EL2: longer than a trap takes, the time-out of an SMMU apart.
+const WAIT_MS: u64 = 500;
 
 /// Publishes the ownership; called once, before the host runs.
 pub fn init(ownership: HostOwnership) {
@@ -71,7 +71,8 @@ pub fn may_retry(ownership: &mut HostOwnership, ipa: Ipa) -> bool {
 /// whether the run ends before it changes the table again (`memory/host_s2.rs`).
 pub fn withdraw_console() {
     if let Some(lock) = OWNERSHIP.get() {
-        core::mem::forget(stopping::ending().take(lock, ATTEMPTS));
+        let until = arch::deadline_ms(WAIT_MS);
+        core::mem::forget(stopping::ending().take(lock, || arch::counter() < until));
     }
     cut_console();
 }

@@ -1,6 +1,7 @@
 //! Whether the run ends after a bug of EL2, on this machine ([`hyp::ending`]), and how a CPU stands still meanwhile.
 
 use aarch64_cpu::asm;
+use aarch64_cpu::registers::{MPIDR_EL1, Readable};
 use hyp::ending::Ending;
 
 static ENDING: Ending = Ending::new();
@@ -9,6 +10,11 @@ static ENDING: Ending = Ending::new();
 #[inline]
 pub fn ending() -> &'static Ending {
     &ENDING
+}
+
+/// Whether the run ends on another CPU.
+pub fn elsewhere() -> bool {
+    ENDING.has_begun_elsewhere(MPIDR_EL1.get())
 }
 
 /// Stands still until the power is off.

@@ -1,8 +1,9 @@
 //! EL2's PL011: how it is set up, also after a host had it, and bytes that wait for its transmitter, but not for ever.
 
 use crate::backlog::for_each_byte;
-use arm_pl011_uart::{DataBits, LineConfig, Parity, StopBits, Uart};
+use arm_pl011_uart::{DataBits, LineConfig, Parity, StopBits, Uart, UniqueMmioPointer};
 use core::fmt::{self, Write};
+use safe_mmio::{field, fields::ReadPureWrite};
 
 /// Polls of a full transmitter before a byte is given up: far beyond the time of a byte at any baud rate.
 const TX_POLLS: u32 = 100_000;
@@ -11,24 +12,40 @@ const UARTCLK: u32 = 24_000_000;
 /// Bits a second.
 const BAUD: u32 = 115_200;
 
+/// Offset of [`Modes`] from the base of a PL011.
+pub const MODES: u64 = 0x48;
+
+/// Registers that redirect a PL011's bytes, and that its driver has no name for (DDI 0183 issue G, 3.3.14 and 4.4.2). Zero after
+/// reset.
+#[repr(C)]
+pub struct Modes {
+    /// `UARTDMACR`: TXDMAE and RXDMAE hand the FIFOs to a DMA controller.
+    dmacr: ReadPureWrite<u32>,
+    _reserved: [u32; 13],
+    /// `UARTTCR`: ITEN has a register drive the pins, TESTFIFO turns the FIFOs around, SIRTEST is for infrared.
+    tcr: ReadPureWrite<u32>,
+}
+
 /// A transmitter, or none yet.
 pub struct Port<'a> {
-    uart: Option<Uart<'a>>,
+    uart: Option<(Uart<'a>, UniqueMmioPointer<'a, Modes>)>,
     /// The transmitter let a byte's time pass: bytes are tried once each until it takes one again.
     stuck: bool,
     dropped: u64,
 }
 
 impl<'a> Port<'a> {
-    /// Uses `uart` as it is.
+    /// Uses `uart` as it is; the second pointer is to its registers at [`MODES`].
     #[must_use]
-    pub const fn new(uart: Option<Uart<'a>>) -> Self {
+    pub const fn new(uart: Option<(Uart<'a>, UniqueMmioPointer<'a, Modes>)>) -> Self {
         Self { uart, stuck: false, dropped: 0 }
     }
 
-    /// Sets the UART up: 115,200 baud, 8 bits, no parity, 1 stop bit, no flow control, no loopback, FIFOs on.
+    /// Sets the UART up: 115,200 baud, 8 bits, no parity, 1 stop bit, no flow control, no loopback, no DMA, no test mode, FIFOs on.
     pub fn start(&mut self) {
-        let Some(uart) = &mut self.uart else { return };
+        let Some((uart, modes)) = &mut self.uart else { return };
+        field!(*modes, dmacr).write(0);
+        field!(*modes, tcr).write(0);
         let config = LineConfig { data_bits: DataBits::Bits8, parity: Parity::None, stop_bits: StopBits::One };
         // An impossible divisor leaves the UART as firmware set it up, which still prints.
         let _ = uart.enable(config, BAUD, UARTCLK);
@@ -37,7 +54,7 @@ impl<'a> Port<'a> {
     /// Sets the UART up again, whatever the host did to it, after what it is sending has left it, as a PL011 asks for (DDI 0183, UARTCR). That
     /// is not waited for beyond the time of a byte: a host may have switched it off with bytes in it.
     pub fn start_again(&mut self) {
-        if let Some(uart) = &self.uart {
+        if let Some((uart, _)) = &self.uart {
             let _ = (0..TX_POLLS).find(|_| idle(uart.is_busy()));
         }
         self.start();
@@ -46,7 +63,7 @@ impl<'a> Port<'a> {
 
     /// Sends `byte`, or gives it up after a bounded wait.
     pub fn put(&mut self, byte: u8) {
-        let Some(uart) = &mut self.uart else { return };
+        let Some((uart, _)) = &mut self.uart else { return };
         let polls = if self.stuck { 1 } else { TX_POLLS };
         if (0..polls).any(|_| idle(uart.is_tx_fifo_full())) {
             uart.write_word(byte);
@@ -59,7 +76,7 @@ impl<'a> Port<'a> {
 
     /// Sends `byte` if the transmitter has room at once; whether it had.
     pub fn offer(&mut self, byte: u8) -> bool {
-        let Some(uart) = self.uart.as_mut().filter(|uart| !uart.is_tx_fifo_full()) else { return false };
+        let Some((uart, _)) = self.uart.as_mut().filter(|(uart, _)| !uart.is_tx_fifo_full()) else { return false };
         uart.write_word(byte);
         true
     }
@@ -89,7 +106,7 @@ impl Write for Port<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arm_pl011_uart::{PL011Registers, UniqueMmioPointer};
+    use arm_pl011_uart::PL011Registers;
     use zerocopy::transmute_mut;
 
     /// Words of a PL011's register page (DDI 0183).
@@ -102,8 +119,29 @@ mod tests {
     const TXFF: u32 = 1 << 5;
 
     fn port(registers: &mut [u32; 1024]) -> Port<'_> {
+        port_with(registers, std::boxed::Box::leak(std::boxed::Box::new(modes(0, 0))))
+    }
+
+    fn port_with<'a>(registers: &'a mut [u32; 1024], modes: &'a mut Modes) -> Port<'a> {
         let registers: &mut PL011Registers = transmute_mut!(registers);
-        Port::new(Some(Uart::new(UniqueMmioPointer::from(registers))))
+        Port::new(Some((Uart::new(UniqueMmioPointer::from(registers)), UniqueMmioPointer::from(modes))))
+    }
+
+    fn modes(dmacr: u32, tcr: u32) -> Modes {
+        Modes { dmacr: ReadPureWrite(dmacr), _reserved: [0; 13], tcr: ReadPureWrite(tcr) }
+    }
+
+    /// UARTDMACR is at 0x048, UARTTCR at 0x080.
+    #[test]
+    fn t57_a_uart_in_test_mode_or_under_dma_transmits_again() {
+        assert_eq!(MODES + core::mem::offset_of!(Modes, tcr) as u64, 0x80);
+        // TXDMAE, RXDMAE and DMAONERR; ITEN, TESTFIFO and SIRTEST.
+        for (dmacr, tcr) in [(0b111, 0), (0, 0b111), (0b111, 0b111)] {
+            let mut registers = [0; 1024];
+            let mut modes = modes(dmacr, tcr);
+            port_with(&mut registers, &mut modes).start_again();
+            assert_eq!((modes.dmacr.0, modes.tcr.0), (0, 0));
+        }
     }
 
     #[test]

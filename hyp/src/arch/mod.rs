@@ -12,6 +12,7 @@ pub mod setup;
 pub mod tlb;
 
 use aarch64_cpu::asm::barrier;
+use aarch64_cpu::registers::{CNTFRQ_EL0, Readable};
 use core::arch::{asm, global_asm};
 use hyp::cpu::withheld::Withheld;
 use hyp::esr;
@@ -260,4 +261,9 @@ pub fn counter() -> u64 {
     // SAFETY: (1) reading the counter has no side effect; the barrier keeps it in program order.
     unsafe { asm!("isb", "mrs {}, cntpct_el0", out(reg) count, options(nostack, preserves_flags)) };
     count
+}
+
+/// The [`counter`] in `ms` milliseconds.
+pub fn deadline_ms(ms: u64) -> u64 {
+    counter().saturating_add((CNTFRQ_EL0.get() / 1000).saturating_mul(ms))
 }
