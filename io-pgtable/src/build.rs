@@ -11,7 +11,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
     /// Builds a table of level `L` that maps the run and nothing else; returns its table descriptor. `None` if there are
     /// less than [`tables_for`] spare tables: what was built then is never linked.
     pub(crate) fn build<L: Level>(&self, mut run: Run, spares: &mut TableList) -> Option<u64> {
-        let mut fresh = spares.take::<R::Granule, M>(&self.mem)?;
+        let mut fresh = spares.take::<R::Granule, M>(self.memory())?;
         let first = index_in::<R::Granule, L>(run.iova);
         fill_invalid(fresh.words().get_mut(..first)?);
         let mut next = first;
@@ -36,8 +36,8 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
     /// Makes a private table ready to be linked: returns its descriptor.
     #[inline]
     pub(crate) fn finish(&self, fresh: &Fresh, count: usize) -> u64 {
-        if !self.cfg.coherent_walk {
-            fresh.clean(&self.mem);
+        if !self.cfg().coherent_walk {
+            fresh.clean(self.memory());
         }
         self.table_desc(fresh.pa, u64::try_from(count).unwrap_or(0))
     }
@@ -45,15 +45,15 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
     /// Links a finished table: its content is visible to every walker before the descriptor.
     #[inline]
     pub(crate) fn link(&self, table: Table, index: usize, desc: u64) {
-        table.link(&self.mem, index, desc);
+        table.link(self.memory(), index, desc);
         self.clean(table, index, 1);
     }
 
     /// Cleans descriptors for a walker that does not snoop.
     #[inline]
     pub(crate) fn clean(&self, table: Table, first: usize, n: usize) {
-        if !self.cfg.coherent_walk {
-            table.clean(&self.mem, first, n);
+        if !self.cfg().coherent_walk {
+            table.clean(self.memory(), first, n);
         }
     }
 }

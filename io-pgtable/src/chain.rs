@@ -84,19 +84,19 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
     pub(crate) fn alloc_spares(&mut self, n: usize) -> Option<TableList> {
         let mut spares = TableList::EMPTY;
         for _ in 0..n {
-            let Some(pa) = alloc_table(&self.mem, R::Granule::TABLE_BYTES, self.cfg.oas) else {
+            let Some(pa) = alloc_table(self.memory(), R::Granule::TABLE_BYTES, self.cfg().oas) else {
                 self.reclaim(spares, Fate::Free);
                 return None;
             };
-            self.tables = self.tables.saturating_add(1);
-            spares.push::<R::Granule, M>(&self.mem, pa);
+            self.count_table();
+            spares.push::<R::Granule, M>(self.memory(), pa);
         }
         Some(spares)
     }
 
     /// Frees or quarantines every tree on the list.
     pub(crate) fn reclaim(&mut self, mut chain: TableList, fate: Fate) {
-        while let Some((pa, level)) = chain.pop::<R::Granule, M>(&self.mem) {
+        while let Some((pa, level)) = chain.pop::<R::Granule, M>(self.memory()) {
             if level < LAST_LEVEL {
                 // The first descriptor held the link; the table that it pointed to is on the list too.
                 self.reclaim_below(pa, level, 1, fate);
@@ -107,7 +107,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
 
     /// Frees or quarantines every child tree from descriptor `first` on.
     fn reclaim_below(&mut self, pa: Pa, level: u64, first: usize, fate: Fate) {
-        let table = Table::at(&self.mem, pa, R::Granule::ENTRIES.wrapping_sub(1));
+        let table = Table::at(self.memory(), pa, R::Granule::ENTRIES.wrapping_sub(1));
         for index in first..R::Granule::ENTRIES {
             let desc = table.load(index);
             if desc & desc::TYPE != desc::TABLE {
@@ -125,10 +125,9 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
     /// Frees or quarantines one table.
     #[inline]
     pub(crate) fn reclaim_table(&mut self, pa: Pa, fate: Fate) {
-        self.tables = self.tables.saturating_sub(1);
         match fate {
-            Fate::Free => self.mem.free(pa, R::Granule::TABLE_BYTES),
-            Fate::Quarantine => self.quarantined = self.quarantined.saturating_add(R::Granule::TABLE_BYTES),
+            Fate::Free => self.free_table(pa),
+            Fate::Quarantine => self.quarantine_table(),
         }
     }
 }

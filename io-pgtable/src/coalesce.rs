@@ -51,7 +51,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
                 bytes => size = bytes,
             }
             // Each step replaces a table nearer to the root; with level 2 one step does them all.
-            if self.cfg.bbm == Bbm::Level2 {
+            if self.cfg().bbm == Bbm::Level2 {
                 return Ok(size);
             }
         }
@@ -83,15 +83,15 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         if merged.size == 0 {
             return Ok(0);
         }
-        self.mem.publish();
-        let start = Iova(input & !merged.size.wrapping_sub(1) | self.top);
+        self.memory().publish();
+        let start = self.iova(input & !merged.size.wrapping_sub(1));
         let granule = R::Granule::PAGE;
         tlb.invalidate(TlbRange { iova: start, size: merged.size, granule, scope: TlbScope::Table });
         let synced = tlb.sync();
         if let Some(Broken { table, index, old, block }) = merged.broken {
-            table.link(&self.mem, index, if synced.is_ok() { block } else { old });
+            table.link(self.memory(), index, if synced.is_ok() { block } else { old });
             self.clean(table, index, 1);
-            self.mem.publish();
+            self.memory().publish();
             // The invalidation failed: the table is linked again.
             synced?;
         }
@@ -114,10 +114,10 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         if old & desc::TYPE != desc::TABLE {
             return;
         }
-        let child = Table::child::<R::Granule, M>(&self.mem, old);
+        let child = Table::child::<R::Granule, M>(self.memory(), old);
         self.merge::<L::Next>(child, iova, merged);
         let full = desc::count::<R::Granule>(old) == u64::try_from(R::Granule::ENTRIES).unwrap_or(u64::MAX);
-        if !full || !At::<R::Granule, L>::LEAF || self.cfg.page_sizes & At::<R::Granule, L>::SIZE == 0 {
+        if !full || !At::<R::Granule, L>::LEAF || self.cfg().page_sizes & At::<R::Granule, L>::SIZE == 0 {
             return;
         }
         // A child with a broken descriptor is not one leaf, so that nothing is broken above it.
@@ -125,7 +125,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         let Some(slot) = merged.tables.iter_mut().find(|slot| slot.is_none()) else { return };
         *slot = Some(Pa(old & ADDR));
         merged.size = At::<R::Granule, L>::SIZE;
-        match self.cfg.bbm {
+        match self.cfg().bbm {
             Bbm::Level2 => table.store(index, block),
             Bbm::Level0 | Bbm::Level1 => {
                 table.store(index, 0);

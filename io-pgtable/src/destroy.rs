@@ -1,12 +1,11 @@
 //! Destruction: detach everything, invalidate, then free.
 
-use crate::addr::Iova;
 use crate::chain::{Fate, TableList};
 use crate::desc;
 use crate::granule::{Granule, Level};
 use crate::pte::TableMemory;
 use crate::regime::Regime;
-use crate::table::{IoPgtable, from_start, root_bytes};
+use crate::table::{IoPgtable, from_start};
 use crate::tlb::{TlbError, TlbOps, TlbRange, TlbScope};
 
 impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
@@ -24,22 +23,22 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
             root.store(index, 0);
             from_start!(self, L => self.push_detached_below::<L>(desc, &mut dead));
         }
-        if !self.cfg.coherent_walk {
-            root.clean(&self.mem, 0, root.left(0));
+        if !self.cfg().coherent_walk {
+            root.clean(self.memory(), 0, root.left(0));
         }
-        self.mem.publish();
-        let size = 1u64.wrapping_shl(self.cfg.ias);
-        tlb.invalidate(TlbRange { iova: Iova(self.top), size, granule: R::Granule::PAGE, scope: TlbScope::Table });
+        self.memory().publish();
+        let size = 1u64.wrapping_shl(self.cfg().ias);
+        tlb.invalidate(TlbRange { iova: self.iova(0), size, granule: R::Granule::PAGE, scope: TlbScope::Table });
         tlb.sync()?;
         self.reclaim(dead, Fate::Free);
-        self.mem.free(self.root, root_bytes(self.root_mask));
+        self.free_root();
         Ok(())
     }
 
     /// Adds the table that a descriptor of level `L` points to, if any, to the list.
     fn push_detached_below<L: Level>(&self, desc: u64, dead: &mut TableList) {
         if !L::LAST && desc & desc::TYPE == desc::TABLE {
-            dead.push_detached::<R::Granule, M, L::Next>(&self.mem, desc);
+            dead.push_detached::<R::Granule, M, L::Next>(self.memory(), desc);
         }
     }
 }

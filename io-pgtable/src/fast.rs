@@ -17,9 +17,9 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
     /// Maps the range if a table that exists takes all of it as leaves of one level. `false`: nothing changed.
     #[inline(never)]
     pub(crate) fn map_fast(&self, iova: Iova, pa: Pa, size: u64, attrs: Attrs, sizes: u64) -> bool {
-        let Some(bits) = R::leaf_bits(self.cfg.quirks, attrs) else { return false };
-        let input = iova.0 ^ self.top;
-        if (input & self.input_high) | (pa.0 & self.output_high) != 0 {
+        let Some(bits) = R::leaf_bits(self.cfg().quirks, attrs) else { return false };
+        let input = self.low(iova);
+        if !self.has_both(input, pa.0) {
             return false;
         }
         let run = Run { iova: input, pa: pa.0, size, bits, sizes };
@@ -32,7 +32,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         let index = table.index(run.iova, At::<R::Granule, L>::SHIFT);
         let desc = table.load(index);
         if !L::LAST && desc & desc::TYPE == desc::TABLE {
-            let child = Table::child::<R::Granule, M>(&self.mem, desc);
+            let child = Table::child::<R::Granule, M>(self.memory(), desc);
             return self.map_fast_below::<L::Next>(child, Some(table.slot(index)), run);
         }
         let misaligned = (run.iova | run.pa) & At::<R::Granule, L>::OFFSET != 0;
@@ -42,7 +42,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         if run.size != At::<R::Granule, L>::SIZE {
             let last = run.pa.wrapping_add(run.size.wrapping_sub(1));
             let n = usize::try_from(run.size.wrapping_shr(At::<R::Granule, L>::SHIFT)).unwrap_or(usize::MAX);
-            if n == 0 || run.size & At::<R::Granule, L>::OFFSET != 0 || last & self.output_high != 0 {
+            if n == 0 || run.size & At::<R::Granule, L>::OFFSET != 0 || !self.has_output(last) {
                 return false;
             }
             return self.map_several::<L>(table, index, n, parent, run.desc::<L>());
@@ -79,7 +79,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         let index = table.index(span.start, At::<R::Granule, L>::SHIFT);
         let desc = table.load(index);
         if !L::LAST && desc & desc::TYPE == desc::TABLE {
-            let child = Table::child::<R::Granule, M>(&self.mem, desc);
+            let child = Table::child::<R::Granule, M>(self.memory(), desc);
             return self.unmap_fast_below::<L::Next>(child, Some(table.slot(index)), span);
         }
         if desc & VALID == 0 || (span.start | !span.last) & At::<R::Granule, L>::OFFSET != 0 {

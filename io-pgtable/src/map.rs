@@ -32,7 +32,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
     /// [`MapError`]; the table is then unchanged.
     #[inline]
     pub fn map(&mut self, iova: Iova, pa: Pa, size: u64, attrs: Attrs) -> Result<(), MapError> {
-        self.map_leaves(iova, pa, size, attrs, self.cfg.page_sizes)
+        self.map_leaves(iova, pa, size, attrs, self.cfg().page_sizes)
     }
 
     /// Maps with leaves of the given sizes only.
@@ -46,7 +46,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         sizes: u64,
     ) -> Result<(), MapError> {
         if self.map_fast(iova, pa, size, attrs, sizes) {
-            self.mem.publish();
+            self.memory().publish();
             return Ok(());
         }
         self.map_any(iova, pa, size, attrs, sizes)
@@ -59,10 +59,10 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         }
         let input = self.input(iova, size).ok_or(MapError::OutOfRange)?;
         // The size is inside the input space: this wraps around only where the address alone is refused.
-        if (pa.0 | pa.0.wrapping_add(size.wrapping_sub(1))) & self.output_high != 0 {
+        if !self.has_output(pa.0 | pa.0.wrapping_add(size.wrapping_sub(1))) {
             return Err(MapError::OutOfRange);
         }
-        let bits = R::leaf_bits(self.cfg.quirks, attrs).ok_or(MapError::BadProt)?;
+        let bits = R::leaf_bits(self.cfg().quirks, attrs).ok_or(MapError::BadProt)?;
         Ok(Run { iova: input, pa: pa.0, size, bits, sizes })
     }
 
@@ -80,7 +80,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         if from_start!(self, L => self.check_map::<L>(root, run, &mut tables)) {
             return Ok(MapPlan { run, tables });
         }
-        let iova = Iova(run.iova | self.top);
+        let iova = self.iova(run.iova);
         let first = self.leaves(iova, run.size).next();
         Err(MapError::Overlap { iova: first.map_or(iova, |leaf| leaf.iova.max(iova)), mapped: 0 })
     }
@@ -105,7 +105,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
                 if L::LAST || desc & desc::TYPE != desc::TABLE {
                     return false;
                 }
-                let child = Table::child::<R::Granule, M>(&self.mem, desc);
+                let child = Table::child::<R::Granule, M>(self.memory(), desc);
                 if !self.check_map::<L::Next>(child, head, tables) {
                     return false;
                 }
@@ -120,7 +120,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         let root = self.root_table();
         from_start!(self, L => self.fill_live::<L>(root, plan.run, &mut spares));
         debug_assert!(spares == TableList::EMPTY, "the check counts the tables exactly");
-        self.mem.publish();
+        self.memory().publish();
     }
 
     /// Maps a checked run into a live table; returns how many of its descriptors became valid.
@@ -144,7 +144,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
                 self.link(table, index, built);
                 added = added.wrapping_add(1);
             } else if !L::LAST {
-                let child = Table::child::<R::Granule, M>(&self.mem, desc);
+                let child = Table::child::<R::Granule, M>(self.memory(), desc);
                 let n = u64::try_from(self.fill_live::<L::Next>(child, head, spares)).unwrap_or(0);
                 // Walkers ignore the count, so no cache clean is needed.
                 table.store(index, desc::add_count::<R::Granule>(desc, n));

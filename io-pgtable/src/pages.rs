@@ -63,7 +63,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
 
     /// The size of `count` pages, if they are possible.
     fn pages(&self, iova: Iova, page_size: u64, count: u64) -> Option<u64> {
-        let known = page_size.is_power_of_two() && self.cfg.page_sizes & page_size != 0;
+        let known = page_size.is_power_of_two() && self.cfg().page_sizes & page_size != 0;
         if !known || page_size < R::Granule::PAGE || iova.0 & page_size.wrapping_sub(1) != 0 {
             return None;
         }

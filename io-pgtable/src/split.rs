@@ -13,7 +13,7 @@ use crate::tlb::{TlbError, TlbOps, TlbScope};
 impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
     /// Builds the table that replaces block `desc` of level `L`, without the hole; returns its descriptor.
     pub(crate) fn split<L: Level>(&self, desc: u64, hole: Span, spares: &mut TableList) -> Option<u64> {
-        let mut fresh = spares.take::<R::Granule, M>(&self.mem)?;
+        let mut fresh = spares.take::<R::Granule, M>(self.memory())?;
         let size = At::<R::Granule, L::Next>::SIZE;
         let kind = if L::Next::LAST { desc::PAGE } else { desc::BLOCK };
         let pa = desc & ADDR & !At::<R::Granule, L>::OFFSET;
@@ -62,7 +62,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
             return;
         }
         if desc & desc::TYPE == desc::TABLE {
-            let child = Table::child::<R::Granule, M>(&self.mem, desc);
+            let child = Table::child::<R::Granule, M>(self.memory(), desc);
             return self.mark_block::<L::Next>(child, iova, span, all);
         }
         let block = Span { start: iova & !At::<R::Granule, L>::OFFSET, last: iova | At::<R::Granule, L>::OFFSET };

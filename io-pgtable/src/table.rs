@@ -18,20 +18,20 @@ const MIN_ROOT_BYTES: usize = 4096;
 /// Dropping it leaks its tables, since a walker may still use them: use [`IoPgtable::destroy`].
 #[derive(Debug)]
 pub struct IoPgtable<R: Regime, M: TableMemory> {
-    pub(crate) mem: M,
-    pub(crate) root: Pa,
+    mem: M,
+    root: Pa,
     /// Descriptors in the root, less one.
-    pub(crate) root_mask: usize,
-    pub(crate) start_level: u8,
+    root_mask: usize,
+    start_level: u8,
     /// Checked; `page_sizes` is resolved.
-    pub(crate) cfg: Cfg,
+    cfg: Cfg,
     /// The bits above `ias` that every input address has: none, or all for TTBR1.
-    pub(crate) top: u64,
+    top: u64,
     /// The bits that an input address without `top`, and an output address, do not have.
-    pub(crate) input_high: u64,
-    pub(crate) output_high: u64,
-    pub(crate) tables: usize,
-    pub(crate) quarantined: usize,
+    input_high: u64,
+    output_high: u64,
+    tables: usize,
+    quarantined: usize,
     regime: PhantomData<R>,
 }
 
@@ -40,10 +40,10 @@ pub struct IoPgtable<R: Regime, M: TableMemory> {
 /// 32 to 48 bits start at level 0 or 1 with 4K pages, at 1 or 2 with 64K: code for other levels is not generated.
 macro_rules! from_start {
     ($table:expr, $level:ident => $call:expr) => {
-        if <R::Granule as $crate::granule::Granule>::PAGE_SHIFT != 16 && $table.start_level == 0 {
+        if <R::Granule as $crate::granule::Granule>::PAGE_SHIFT != 16 && $table.start_level() == 0 {
             type $level = $crate::granule::L0;
             $call
-        } else if <R::Granule as $crate::granule::Granule>::PAGE_SHIFT == 12 || $table.start_level == 1 {
+        } else if <R::Granule as $crate::granule::Granule>::PAGE_SHIFT == 12 || $table.start_level() == 1 {
             type $level = $crate::granule::L1;
             $call
         } else {
@@ -103,12 +103,14 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
     }
 
     /// The input configuration, with the leaf sizes resolved.
+    #[inline]
     #[must_use]
     pub fn cfg(&self) -> &Cfg {
         &self.cfg
     }
 
     /// The memory of the table.
+    #[inline]
     pub fn memory(&self) -> &M {
         &self.mem
     }
@@ -126,6 +128,12 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         self.quarantined
     }
 
+    /// The level of the root.
+    #[inline]
+    pub(crate) fn start_level(&self) -> u8 {
+        self.start_level
+    }
+
     /// The root table.
     #[inline]
     pub(crate) fn root_table(&self) -> Table {
@@ -135,10 +143,59 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
     /// `iova` without the bits above `ias`, if `size` bytes from it (at least 1) are inside the input space.
     #[inline]
     pub(crate) fn input(&self, iova: Iova, size: u64) -> Option<u64> {
-        let low = iova.0 ^ self.top;
+        let low = self.low(iova);
         let more = size.wrapping_sub(1);
         // The sum wraps around only where one of the two is refused already.
         ((low | more | low.wrapping_add(more)) & self.input_high == 0).then_some(low)
+    }
+
+    /// `iova` with the bits above `ias` clear where they are those of this table, and set where they are not.
+    #[inline]
+    pub(crate) fn low(&self, iova: Iova) -> u64 {
+        iova.0 ^ self.top
+    }
+
+    /// The address whose bits below `ias` are `low`.
+    #[inline]
+    pub(crate) fn iova(&self, low: u64) -> Iova {
+        Iova(low | self.top)
+    }
+
+    /// Whether `low`, from [`IoPgtable::low`], is in the input space and `pa` in the output space.
+    #[inline]
+    pub(crate) fn has_both(&self, low: u64, pa: u64) -> bool {
+        (low & self.input_high) | (pa & self.output_high) == 0
+    }
+
+    /// Whether `pa` is in the output space.
+    #[inline]
+    pub(crate) fn has_output(&self, pa: u64) -> bool {
+        pa & self.output_high == 0
+    }
+
+    /// A table was allocated.
+    #[inline]
+    pub(crate) fn count_table(&mut self) {
+        self.tables = self.tables.saturating_add(1);
+    }
+
+    /// Frees a table that is not the root.
+    #[inline]
+    pub(crate) fn free_table(&mut self, pa: Pa) {
+        self.tables = self.tables.saturating_sub(1);
+        self.mem.free(pa, R::Granule::TABLE_BYTES);
+    }
+
+    /// A table that a walker may still use is never freed.
+    #[inline]
+    pub(crate) fn quarantine_table(&mut self) {
+        self.tables = self.tables.saturating_sub(1);
+        self.quarantined = self.quarantined.saturating_add(R::Granule::TABLE_BYTES);
+    }
+
+    /// Frees the root, at the end.
+    pub(crate) fn free_root(self) {
+        self.mem.free(self.root, root_bytes(self.root_mask));
     }
 
     /// The descriptor of a table at `pa` that holds `count` valid descriptors.
@@ -161,7 +218,7 @@ pub(crate) fn alloc_table<M: TableMemory>(mem: &M, bytes: usize, oas: u32) -> Op
     None
 }
 
-pub(crate) fn root_bytes(mask: usize) -> usize {
+fn root_bytes(mask: usize) -> usize {
     mask.wrapping_add(1).wrapping_mul(size_of::<u64>()).max(MIN_ROOT_BYTES)
 }
 

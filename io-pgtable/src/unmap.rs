@@ -56,7 +56,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
     #[inline]
     pub fn unmap(&mut self, iova: Iova, size: u64, tlb: &mut impl TlbOps) -> Result<(), UnmapError> {
         if let Some(granule) = self.unmap_fast(iova, size) {
-            self.mem.publish();
+            self.memory().publish();
             tlb.invalidate(TlbRange { iova, size, granule, scope: TlbScope::Leaf });
             return tlb.sync().map_err(UnmapError::Tlb);
         }
@@ -83,7 +83,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
     fn plan_unmap(&self, span: Span) -> Result<UnmapPlan, UnmapError> {
         let (root, mut tables) = (self.root_table(), 0);
         from_start!(self, L => self.check_unmap::<L>(root, span, &mut tables))
-            .map_err(|hole| UnmapError::NotMapped(Iova(hole | self.top)))?;
+            .map_err(|hole| UnmapError::NotMapped(self.iova(hole)))?;
         Ok(UnmapPlan { span, tables })
     }
 
@@ -92,7 +92,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
     fn apply_unmap(&mut self, plan: &UnmapPlan, spares: TableList, tlb: &mut impl TlbOps) -> Result<(), TlbError> {
         let (root, span) = (self.root_table(), plan.span);
         let mut marked = Ok(());
-        if self.cfg.bbm == Bbm::Level1 && plan.tables != 0 {
+        if self.cfg().bbm == Bbm::Level1 && plan.tables != 0 {
             marked = self.mark_not_cached(root, span, tlb);
         }
         let mut gather = Gather {
@@ -108,7 +108,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         let synced = self.invalidate(gather.span, gather.granule, gather.scope, tlb);
         for (table, index, desc) in gather.pending.into_iter().flatten() {
             self.link(table, index, desc);
-            self.mem.publish();
+            self.memory().publish();
         }
         let done = marked.and(synced);
         self.reclaim(gather.dead, if done.is_ok() { Fate::Free } else { Fate::Quarantine });
@@ -129,9 +129,9 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         scope: TlbScope,
         tlb: &mut impl TlbOps,
     ) -> Result<(), TlbError> {
-        self.mem.publish();
+        self.memory().publish();
         let size = span.last.wrapping_sub(span.start).wrapping_add(1);
-        let iova = Iova(span.start | self.top);
+        let iova = self.iova(span.start);
         tlb.invalidate(TlbRange { iova, size, granule: granule.min(size), scope });
         tlb.sync()
     }
@@ -158,7 +158,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
                 let full = is_full::<R::Granule>(desc);
                 // A full table of pages needs no check: the common case of large ranges.
                 if !full || !L::Next::LAST {
-                    self.check_unmap::<L::Next>(Table::child::<R::Granule, M>(&self.mem, desc), head, tables)?;
+                    self.check_unmap::<L::Next>(Table::child::<R::Granule, M>(self.memory(), desc), head, tables)?;
                 }
             } else if !head.whole::<R::Granule, L>() {
                 *tables = tables.saturating_add(tables_to_split::<R::Granule, L>(head));
@@ -189,7 +189,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
                 self.clear(table, index, 1);
                 gather.scope = TlbScope::Table;
                 gather.leaf(R::Granule::PAGE);
-                gather.dead.push_detached::<R::Granule, M, L::Next>(&self.mem, desc);
+                gather.dead.push_detached::<R::Granule, M, L::Next>(self.memory(), desc);
                 true
             } else {
                 self.detach_from_child::<L>(table, index, desc, head, gather)
@@ -209,7 +209,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         span: Span,
         gather: &mut Gather,
     ) -> bool {
-        let child = Table::child::<R::Granule, M>(&self.mem, desc);
+        let child = Table::child::<R::Granule, M>(self.memory(), desc);
         let removed = u64::try_from(self.detach::<L::Next>(child, span, gather)).unwrap_or(0);
         let left = desc::count::<R::Granule>(desc).wrapping_sub(removed);
         if left != 0 {
@@ -218,7 +218,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         }
         self.clear(table, index, 1);
         gather.scope = TlbScope::Table;
-        gather.dead.push::<R::Granule, M>(&self.mem, Pa(desc & ADDR));
+        gather.dead.push::<R::Granule, M>(self.memory(), Pa(desc & ADDR));
         true
     }
 
@@ -232,7 +232,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         let Some(replacement) = self.split::<L>(desc, hole, &mut gather.spares) else { return false };
         gather.scope = TlbScope::Table;
         gather.leaf(R::Granule::PAGE);
-        match self.cfg.bbm {
+        match self.cfg().bbm {
             Bbm::Level0 => {
                 self.clear(table, index, 1);
                 // The whole old block must be invalidated before the table is linked.

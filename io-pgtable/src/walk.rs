@@ -78,8 +78,8 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
     /// The leaves that map any part of `size` bytes from `iova`, in ascending order; parts outside the space are empty.
     #[must_use]
     pub fn leaves(&self, iova: Iova, size: u64) -> Leaves<'_, R, M> {
-        let limit = u64::MAX.wrapping_shr(64u32.wrapping_sub(self.cfg.ias));
-        let low = iova.0 ^ self.top;
+        let limit = u64::MAX.wrapping_shr(64u32.wrapping_sub(self.cfg().ias));
+        let low = self.low(iova);
         let next = (size != 0 && low <= limit).then_some(low);
         let last = low.saturating_add(size.saturating_sub(1)).min(limit);
         Leaves { table: self, next, last, at: None }
@@ -98,7 +98,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         if L::LAST || desc & desc::TYPE != desc::TABLE {
             return End { table, desc, shift, level: L::N };
         }
-        self.descend::<L::Next>(Table::child::<R::Granule, M>(&self.mem, desc), iova)
+        self.descend::<L::Next>(Table::child::<R::Granule, M>(self.memory(), desc), iova)
     }
 
     /// The valid leaf that a walk for `input` found.
@@ -106,10 +106,10 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         let size = 1u64.wrapping_shl(end.shift);
         let offset = size.wrapping_sub(1);
         Leaf {
-            iova: Iova(input & !offset | self.top),
+            iova: self.iova(input & !offset),
             pa: Pa(end.desc & ADDR & !offset),
             size,
-            attrs: R::attrs(self.cfg.quirks, end.desc),
+            attrs: R::attrs(self.cfg().quirks, end.desc),
             level: u8::try_from(end.level).unwrap_or(3),
             desc: end.desc,
         }

@@ -45,7 +45,7 @@ impl<G: Granule> Tables<G> {
 
     fn map(&mut self, iova: u64, pa: u64, size: u64) -> Result<(), MapError> {
         let attrs = Attrs::normal(Prot::RWX);
-        let (iova, pa, sizes) = (Iova(iova), Pa(pa), self.user.cfg.page_sizes);
+        let (iova, pa, sizes) = (Iova(iova), Pa(pa), self.user.cfg().page_sizes);
         let result = self.user.map(iova, pa, size, attrs);
         assert_eq!(
             result,
@@ -58,8 +58,8 @@ impl<G: Granule> Tables<G> {
         } else {
             assert_eq!(result, self.counted.map_any(iova, pa, size, attrs, sizes));
         }
-        self.compare(&self.user.mem);
-        self.compare(&self.counted.mem);
+        self.compare(self.user.memory());
+        self.compare(self.counted.memory());
         result
     }
 
@@ -75,18 +75,18 @@ impl<G: Granule> Tables<G> {
         } else {
             assert_eq!(result, self.counted.unmap_any(iova, size, &mut NoTlb));
         }
-        self.compare(&self.user.mem);
-        self.compare(&self.counted.mem);
+        self.compare(self.user.memory());
+        self.compare(self.counted.memory());
         result
     }
 
     /// Memory is word by word that of the table that never takes the fast path, through the caches and without.
     fn compare(&self, mem: &HeapMemory) {
-        let general = &self.general.mem;
+        let general = self.general.memory();
         assert_eq!((mem.used(), mem.live_tables()), (general.used(), general.live_tables()));
         for pa in (BASE..BASE + mem.used()).step_by(8).map(Pa) {
             assert_eq!(mem.read64(pa), general.read64(pa), "{pa}");
-            if !self.general.cfg.coherent_walk {
+            if !self.general.cfg().coherent_walk {
                 assert_eq!(leaf_poc(mem, pa), leaf_poc(general, pa), "{pa} in memory");
             }
         }
@@ -159,5 +159,5 @@ fn where_the_fast_path_applies() {
     for (iova, size) in [(0, gib), (4 * gib, 64 * gib), (2 * gib, 0x1000), (2 * gib + 0x1000, 0x4000)] {
         tables.unmap(iova, size).unwrap();
     }
-    assert_eq!((tables.unmaps, tables.general.mem.live_tables()), (3, 1));
+    assert_eq!((tables.unmaps, tables.general.memory().live_tables()), (3, 1));
 }
