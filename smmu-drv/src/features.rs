@@ -138,13 +138,3 @@ pub(crate) fn oas_bits(encoding: u32) -> u32 {
         _ => 52,
     }
 }
-
-/// The smallest encoding whose size is at least `bits`, if hardware with `most` bits has it; else hardware's.
-///
-/// Addresses between `bits` and the returned size fault in stage 2. A size below `bits` would hide host memory that its devices
-/// can reach.
-pub(crate) fn oas_encoding(bits: u32, most: u32) -> u32 {
-    let shown = |encoding: &u32| oas_bits(*encoding) <= most;
-    let covers = |encoding: &u32| oas_bits(*encoding) >= bits;
-    (0..=6).filter(shown).find(covers).or_else(|| (0..=6).rev().find(shown)).unwrap_or(0)
-}

@@ -91,10 +91,7 @@ impl fmt::Display for ProbeError {
                 "SMMU_IDR0={idr0:#x}: stage 1 and stage 2 are both needed; use an SMMU with nesting (QEMU: 9.1 or newer, arm-smmuv3.stage=nested)"
             ),
             Self::Preset(idr1) => {
-                write!(
-                    f,
-                    "SMMU_IDR1={idr1:#x}: preset tables or queues cannot be moved out of the host's reach; not supported"
-                )
+                write!(f, "SMMU_IDR1={idr1:#x}: preset tables or queues cannot be moved to EL2 memory; not supported")
             }
             Self::NoAarch64(idr0) => {
                 write!(f, "SMMU_IDR0={idr0:#x}: no AArch64 table walks (TTF); an SMMU with VMSAv8-64 is needed")
@@ -110,20 +107,20 @@ impl fmt::Display for ProbeError {
             }
             Self::StallForced(idr0) => write!(
                 f,
-                "SMMU_IDR0={idr0:#x}: every fault stalls (STALL_MODEL=0b10), so a device could hold transactions across a revocation; not supported"
+                "SMMU_IDR0={idr0:#x}: every fault stalls (STALL_MODEL=0b10), so transactions could stay stalled across a revocation; not supported"
             ),
             Self::NestingErratum(iidr) => write!(
                 f,
                 "SMMU_IIDR={iidr:#x}: errata break nested translation on this revision; MMU-600 r2p0, MMU-700 r1p1 or newer is needed"
             ),
             Self::NamedErratum(name) => {
-                write!(f, "the device tree says {name}: not supported; an SMMU without this erratum is needed")
+                write!(f, "the device tree has {name}: not supported; an SMMU without this erratum is needed")
             }
             Self::QueueTooSmall(idr1) => {
                 write!(f, "SMMU_IDR1={idr1:#x}: queues of fewer than 8 entries; a larger queue is needed")
             }
             Self::SidSize(idr1) => {
-                write!(f, "SMMU_IDR1={idr1:#x}: more than 32 StreamID bits; the ID register is not credible")
+                write!(f, "SMMU_IDR1={idr1:#x}: more than 32 StreamID bits; the ID register value is invalid")
             }
         }
     }

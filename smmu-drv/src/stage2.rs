@@ -56,7 +56,7 @@ impl Stage2Cfg {
             return Err("VMID needs 16 bits, the SMMU has 8");
         }
         if self.ttb.0 & 0xf != 0 || self.ttb.0.checked_shr(features.oas).unwrap_or(0) != 0 {
-            return Err("table address is misaligned or out of the SMMU's reach");
+            return Err("table address is misaligned or above the SMMU's output size");
         }
         Ok(())
     }

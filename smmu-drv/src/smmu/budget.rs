@@ -60,7 +60,7 @@ const STEPS: [(&str, u32); 9] = [
 const _: () = {
     let mut rest: &[(&str, u32)] = &STEPS;
     while let [(_, most), others @ ..] = rest {
-        assert!(*most <= TRAP, "each of them gets done by a trap that begins with it");
+        assert!(*most <= TRAP, "each step fits in one full budget");
         rest = others;
     }
 };

@@ -33,8 +33,8 @@ impl fmt::Display for TakeOverError {
         match self {
             Self::BadStage2(what) => write!(f, "stage-2 configuration: {what}"),
             Self::NoMemory => f.write_str("no memory for SMMU tables and queues; give EL2 a larger pool"),
-            Self::NoAck(offset) => write!(f, "register {offset:#x} was not acknowledged; the SMMU does not answer"),
-            Self::Invalidation => f.write_str("the first invalidation did not complete; the SMMU does not answer"),
+            Self::NoAck(offset) => write!(f, "register {offset:#x} was not acknowledged; the SMMU does not respond"),
+            Self::Invalidation => f.write_str("the first invalidation did not complete; the SMMU does not respond"),
         }
     }
 }

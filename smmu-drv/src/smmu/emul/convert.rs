@@ -6,9 +6,9 @@
 //! - of a CD fetch (CLASS=CD): the fetch meets an external abort, F_CD_FETCH [S 7.3.10];
 //! - of a stage-1 walk (CLASS=TT): the walk meets an external abort, F_WALK_EABT with S2=0, CLASS=TT [S 7.3.12];
 //! - above the emulated output size, the SMMU would have terminated it before any access [S 3.4]: a CD whose
-//!   L1CD.L2Ptr is out of range is C_BAD_SUBSTREAMID [S 3.4.3], anything else F_ADDR_SIZE with S2=0. Hardware may have more
-//!   bits than the host is shown, so this one is EL2's to say. A CD.TTB out of range would be C_BAD_CD: hardware does not tell it
-//!   from the tables below, and it is shown as they are.
+//!   L1CD.L2Ptr is out of range is C_BAD_SUBSTREAMID [S 3.4.3], anything else F_ADDR_SIZE with S2=0. Hardware's output size may
+//!   be larger, so EL2 checks this. A CD.TTB out of range would be C_BAD_CD: hardware does not distinguish it from the lower
+//!   tables, so it is converted like those.
 //! - of the transaction itself (CLASS=IN): the SMMU translated it and passed it on; the abort comes from the interconnect, and
 //!   the SMMU records nothing. So the host gets no record; EL2 logs it as a blocked access.
 //!

@@ -1,6 +1,6 @@
 //! The ID registers that the host sees: an allow-list of fields, cut to what is emulated.
 
-use crate::features::{Coherency, Features, oas_encoding};
+use crate::features::{Coherency, Features, oas_bits};
 use crate::smmu::index::{HOST_CMDQS, HOST_EVENTQS};
 use crate::smmu::stream::covered_sid_bits;
 use crate::spec::registers::{idr0, idr1, idr3, idr5};
@@ -100,7 +100,7 @@ impl HostIds {
 
     /// Addresses of the host's tables and queues are cut to this many bits [S 3.4.3].
     pub(super) fn oas_mask(&self) -> u64 {
-        let bits = crate::features::oas_bits(get32(idr5::OAS, self.idr5));
+        let bits = oas_bits(get32(idr5::OAS, self.idr5));
         u64::MAX.checked_shr(64_u32.saturating_sub(bits)).unwrap_or(0)
     }
 
@@ -128,4 +128,14 @@ impl HostIds {
     pub(super) fn two_level(&self) -> bool {
         get32(idr0::ST_LEVEL, self.idr0) == idr0::ST_TWO_LEVEL
     }
+}
+
+/// The smallest encoding whose size is at least `bits`, if hardware with `most` bits has it; else hardware's.
+///
+/// Addresses between `bits` and the returned size fault in stage 2. A size below `bits` would hide host memory that its devices
+/// can reach.
+fn oas_encoding(bits: u32, most: u32) -> u32 {
+    let shown = |encoding: &u32| oas_bits(*encoding) <= most;
+    let covers = |encoding: &u32| oas_bits(*encoding) >= bits;
+    (0..=6).filter(shown).find(covers).or_else(|| (0..=6).rev().find(shown)).unwrap_or(0)
 }

@@ -85,7 +85,7 @@ fn a_wait_lasts_its_whole_bound_and_no_longer() {
             seen += 1;
             false
         });
-        assert_eq!((result, seen), (Err(TimedOut), looks), "the last look is after the bound");
+        assert_eq!((result, seen), (Err(TimedOut), looks), "the last poll is after the timeout");
     }
     // A condition that is true at once needs only the first clock read; one that becomes true exactly at the timeout still
     // counts.
@@ -114,5 +114,5 @@ fn a_sync_is_waited_for_one_second() {
     let hw = at(&[0, 1, 999_999, 1_000_000, 1_000_001, 1_000_002]);
     let mut queue = Cmdq::new(Ring(vec![0; RING_SIZE / 8]), 8, Coherency::Coherent, crate::errata::Issue::Once);
     assert_eq!(queue.sync(&hw), Err(CmdqError::Timeout));
-    assert_eq!(hw.platform().readings.get(), 5, "at the bound it still had time");
+    assert_eq!(hw.platform().readings.get(), 5, "at the timeout it is polled once more");
 }

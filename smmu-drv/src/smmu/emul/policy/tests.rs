@@ -63,7 +63,7 @@ fn t16_no_field_of_stage_2_ats_el2_or_attributes_survives() {
             for field in [dw1::EATS, dw1::STRW, dw1::S2FWB, dw1::MTCFG, dw1::DRE, dw1::DCP, dw1::CONT, dw1::PPAR] {
                 assert_eq!(get64(field, ste.dw1), 0);
             }
-            assert_eq!(get64(dw1::SHCFG, ste.dw1), u64::from(ovr), "use incoming where it can be said");
+            assert_eq!(get64(dw1::SHCFG, ste.dw1), u64::from(ovr), "use incoming if configurable");
             let stall_off = u64::from(config == 5 && idr0 & NO_STALL == 0);
             assert_eq!(get64(dw1::S1STALLD, ste.dw1), stall_off);
             assert_eq!(ste.dw0 & !(mask64(dw0::V) | mask64(dw0::CONFIG) | 0xff_ffff_ffc0), 0, "OAS is 40 bits");
