@@ -25,7 +25,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 pub struct BadTree {
     /// The test's name.
     pub name: &'static str,
-    tell: fn(&mut Vec<u8>) -> Result<()>,
+    change: fn(&mut Vec<u8>) -> Result<()>,
     end: Expected,
 }
 
@@ -68,19 +68,23 @@ pub const BAD_TREES: [BadTree; 12] = [
     // The bus's only entry: address there, address for the CPU in two cells, size.
     BadTree {
         name: "t64_window_over_withheld_bus",
-        tell: |tree| change_cell(tree, "platform-bus@", "ranges", 2, 0x2000_0000),
+        change: |tree| change_cell(tree, "platform-bus@", "ranges", 2, 0x2000_0000),
         end: Expected::Withheld("withheld: /pcie@10000000: shares a 4 KiB page with registers that are withheld"),
     },
     refused("t64_one_phandle_twice", |tree| second_smmu_phandle(tree), &["phandle", "/apb-pclk", "/smmuv3@9050000"]),
     BadTree {
         name: "t64_iommus_good_and_iommu_map_not",
-        tell: master_with_foreign_map,
+        change: master_with_foreign_map,
         end: Expected::Withheld("withheld: /dma@f010000: DMA master behind an IOMMU that EL2 does not own"),
     },
 ];
 
-const fn refused(name: &'static str, tell: fn(&mut Vec<u8>) -> Result<()>, reason: &'static [&'static str]) -> BadTree {
-    BadTree { name, tell, end: Expected::Refusal(reason) }
+const fn refused(
+    name: &'static str,
+    change: fn(&mut Vec<u8>) -> Result<()>,
+    reason: &'static [&'static str],
+) -> BadTree {
+    BadTree { name, change, end: Expected::Refusal(reason) }
 }
 
 impl BadTree {
@@ -109,7 +113,7 @@ impl BadTree {
         honest.run(&dir.join("dump"), DEADLINE)?.require_clean_exit()?;
         let mut bytes = fs::read(&tree)?;
         cut(&mut bytes)?;
-        (self.tell)(&mut bytes)?;
+        (self.change)(&mut bytes)?;
         fs::write(&tree, bytes)?;
         let mut machine = new();
         machine.boot_el2(hyp, &token, None)?;

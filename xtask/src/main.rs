@@ -1,6 +1,6 @@
 //! The developer tool of Portcullis: `cargo xtask --help`.
 //!
-//! Each command is one module; what machines boot and how they are run and judged is the library `test-machines`.
+//! Each command is one module; what machines boot and how they are run and evaluated is the library `test-machines`.
 //! The commands share how images are built ([`images`]) and the Rust side of what has to be on the machine ([`setup`]).
 
 mod bench;

@@ -104,13 +104,13 @@ fn run_with_progress(run: &Run<'_>, dir: &Path) -> Result<Report> {
     let (done, end) = mpsc::channel::<()>();
     thread::scope(|scope| {
         scope.spawn(move || {
-            let mut told = (Instant::now(), String::new());
+            let mut printed = (Instant::now(), String::new());
             // Anything but a timeout means that the run has ended.
             while let Err(RecvTimeoutError::Timeout) = end.recv_timeout(POLL_INTERVAL) {
                 let line = last_progress(&run.host_console(dir));
-                if told.0.elapsed() >= PROGRESS_INTERVAL && line != told.1 {
+                if printed.0.elapsed() >= PROGRESS_INTERVAL && line != printed.1 {
                     say(&line);
-                    told = (Instant::now(), line);
+                    printed = (Instant::now(), line);
                 }
             }
         });

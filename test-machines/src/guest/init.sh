@@ -119,7 +119,7 @@ check_network() {
     value net_tx_packets "$(cat "/sys/class/net/$link/statistics/tx_packets")"
 }
 
-# Reads the NVMe past the page cache until told to stop; every round must be right.
+# Reads the NVMe past the page cache until it is stopped; every round must be right.
 read_rounds() {
     while [ ! -e /tmp/stop ]; do
         drop_caches

@@ -89,7 +89,7 @@ adopt() {
     if [ "$(option target_kind)" = el2 ]; then
         insmod /modules/portcullis_test.ko || bad insmod portcullis_test
         edu=$(echo /sys/bus/pci/drivers/portcullis_test/0000:*)
-        check adopt_old_queue_kept "cannot be given away" sh -c "! echo $old_queue >$edu/give"
+        check adopt_old_queue_kept "cannot be donated" sh -c "! echo $old_queue >$edu/give"
     fi
     smmu_write $CR0 $SMMUEN
     check adopt_queues_off "SMMUEN alone" wait_for 5 smmu_reads $CR0ACK $SMMUEN
@@ -111,7 +111,7 @@ adopt() {
     smmu_write $CMDQ_PROD 3
     check adopt_commands "three commands done" wait_for 5 smmu_reads $CMDQ_CONS 3
     if [ "$(option target_kind)" = el2 ]; then
-        check adopt_old_queue_free "can be given away" sh -c "echo $old_queue >$edu/give"
+        check adopt_old_queue_free "can be donated" sh -c "echo $old_queue >$edu/give"
         rmmod portcullis_test
     fi
     check adopt_no_error "GERROR and GERRORN agree" smmu_reads $GERRORN "$(smmu_read $GERROR)"

@@ -49,7 +49,7 @@ pub fn expect(mode: Mode, hypervisor: &Hypervisor) -> Expect {
 }
 
 /// Under EL2, both attacks must have been blocked at stage 2 at exactly the target page.
-pub fn judge_faults(el2_console: &str) -> Vec<Finding> {
+pub fn check_faults(el2_console: &str) -> Vec<Finding> {
     let faults = console::dma_faults(el2_console);
     [("read", EL2_IMAGE), ("write", EL2_IMAGE + PAGE)]
         .iter()
@@ -79,7 +79,7 @@ mod tests {
         "portcullis: dma fault: smmu0 F_TRANSLATION sid=0x20 stage=2 class=IN ipa=0x40200000 iova=0x40200000 read\n";
 
     fn bad(console: &str) -> usize {
-        let findings = judge_faults(console);
+        let findings = check_faults(console);
         findings.iter().filter(|finding| finding.mark == crate::linux::verdict::Mark::Bad).count()
     }
 

@@ -15,7 +15,7 @@ use crate::linux::load;
 use crate::linux::module;
 use crate::linux::report::Report;
 use crate::linux::variant::{Devices, Hypervisor, Kind, Mode};
-use crate::linux::verdict::{Expect, Finding, judge};
+use crate::linux::verdict::{Expect, Finding, compare};
 use crate::progress::step;
 use crate::qemu::{HostModules, Machine, Outcome, Serials, fresh_token};
 use crate::work::WorkFolder;
@@ -118,7 +118,7 @@ impl Boot {
         let machine = self.machine(&data, &token)?;
         let dir = work.dir(&format!("runs/{}", self.run_name()))?;
         let outcome = machine.run(&dir, self.timeout)?;
-        Ok(self.judge(outcome, &token, &self.expect(&data)))
+        Ok(self.evaluate(outcome, &token, &self.expect(&data)))
     }
 
     /// A folder name for the run's consoles: later runs of the same kind replace it.
@@ -252,10 +252,10 @@ impl Boot {
     }
 
     /// Turns a finished machine into a report.
-    fn judge(&self, outcome: Outcome, token: &str, expect: &Expect) -> Report {
+    fn evaluate(&self, outcome: Outcome, token: &str, expect: &Expect) -> Report {
         let lines = GuestLines::parse(&outcome.host_console);
         let scripted = self.guest.script == Script::Ours && self.mode != Mode::Shell;
-        let mut findings = if scripted { judge(&lines, expect) } else { Vec::new() };
+        let mut findings = if scripted { compare(&lines, expect) } else { Vec::new() };
         if !matches!(self.hypervisor, Hypervisor::None) {
             findings.push(match console::verdict(&outcome.el2_console, token) {
                 Ok(exit) if matches!(self.hypervisor, Hypervisor::Portcullis(_)) && !exit.audit_is_clean() => {
@@ -269,13 +269,13 @@ impl Boot {
             });
         }
         if self.mode.is_attack() && matches!(self.hypervisor, Hypervisor::Portcullis(_)) {
-            findings.extend(attack::judge_faults(&outcome.el2_console));
+            findings.extend(attack::check_faults(&outcome.el2_console));
         }
         if self.mode == Mode::Module && matches!(self.hypervisor, Hypervisor::Portcullis(_)) {
-            findings.extend(module::judge_faults(&lines, &outcome.el2_console));
+            findings.extend(module::check_faults(&lines, &outcome.el2_console));
         }
         if let (Mode::Kexec(kind), Hypervisor::Portcullis(_)) = (self.mode, &self.hypervisor) {
-            findings.extend(kexec::judge_faults(kind, &lines, &outcome.el2_console));
+            findings.extend(kexec::check_faults(kind, &lines, &outcome.el2_console));
         }
         if let Err(error) = outcome.require_clean_exit() {
             findings.push(Finding::bad(format!("{error:#}")));

@@ -12,7 +12,7 @@ use crate::work::WorkFolder;
 /// The system that boots.
 #[derive(Clone, Debug)]
 pub struct Guest {
-    /// For people.
+    /// Name for titles.
     pub name: String,
     series: Option<String>,
     /// An arm64 Image.

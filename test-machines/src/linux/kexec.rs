@@ -70,7 +70,7 @@ pub fn expect(kind: Kind, hypervisor: &Hypervisor) -> Expect {
 
 /// All accesses to the pages that the first kernel donated must have been blocked at stage 2: the second kernel's
 /// attacks, and the transfer in flight when the first one panicked.
-pub fn judge_faults(kind: Kind, lines: &GuestLines, el2_console: &str) -> Vec<Finding> {
+pub fn check_faults(kind: Kind, lines: &GuestLines, el2_console: &str) -> Vec<Finding> {
     let kept = lines.value("kept_page").and_then(|text| u64::from_str_radix(text.strip_prefix("0x")?, 16).ok());
     let Some(kept) = kept else {
         return vec![Finding::bad("kept_page: the guest named no page")];
@@ -80,14 +80,14 @@ pub fn judge_faults(kind: Kind, lines: &GuestLines, el2_console: &str) -> Vec<Fi
     if kind.panics() {
         wanted.push(("write", 2 * PAGE, "the first kernel's last"));
     }
-    let judged = wanted.into_iter().map(|(access, offset, whose)| {
+    let findings = wanted.into_iter().map(|(access, offset, whose)| {
         let page = kept.saturating_add(offset);
         match at_stage_2(&faults, access, page) {
             Some(fault) => Finding::good(format!("EL2 saw {whose} {access}: {}", fault.text)),
             None => Finding::bad(format!("EL2 reported no stage-2 fault for {whose} {access} at ipa={page:#x}")),
         }
     });
-    judged.collect()
+    findings.collect()
 }
 
 #[cfg(test)]
@@ -100,7 +100,7 @@ mod tests {
 
     fn bad(kind: Kind, console: &str) -> usize {
         let lines = GuestLines::parse("VALUE kept_page 0x70000000\n");
-        judge_faults(kind, &lines, console).iter().filter(|finding| finding.mark == Mark::Bad).count()
+        check_faults(kind, &lines, console).iter().filter(|finding| finding.mark == Mark::Bad).count()
     }
 
     #[test]
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn a_first_kernel_that_named_no_page_is_bad() {
-        assert_eq!(judge_faults(Kind::Exec, &GuestLines::default(), FAULT).len(), 1);
+        assert_eq!(check_faults(Kind::Exec, &GuestLines::default(), FAULT).len(), 1);
     }
 
     #[test]

@@ -82,7 +82,7 @@ pub fn expect(hypervisor: &Hypervisor) -> Expect {
 }
 
 /// Each attack must have been blocked at stage 2, at the page that the guest reports as donated.
-pub fn judge_faults(lines: &GuestLines, el2_console: &str) -> Vec<Finding> {
+pub fn check_faults(lines: &GuestLines, el2_console: &str) -> Vec<Finding> {
     let faults = console::dma_faults(el2_console);
     let mut findings = Vec::new();
     for receiver in BY_DMA {
@@ -149,7 +149,7 @@ mod tests {
     }
 
     fn bad(lines: &str, console: &str) -> usize {
-        let findings = judge_faults(&GuestLines::parse(lines), console);
+        let findings = check_faults(&GuestLines::parse(lines), console);
         findings.iter().filter(|finding| finding.mark == Mark::Bad).count()
     }
 

@@ -60,7 +60,7 @@ pub struct Expect {
 }
 
 /// Compares the guest's lines with the expected ones.
-pub fn judge(lines: &GuestLines, expect: &Expect) -> Vec<Finding> {
+pub fn compare(lines: &GuestLines, expect: &Expect) -> Vec<Finding> {
     if *lines == GuestLines::default() {
         return vec![Finding::bad("the guest's script did not start")];
     }
@@ -93,14 +93,14 @@ pub fn judge(lines: &GuestLines, expect: &Expect) -> Vec<Finding> {
             _ => Finding::bad(format!("{name}: {seen}, should be a positive number")),
         });
     }
-    findings.extend(judge_attacks(lines, expect));
+    findings.extend(compare_attacks(lines, expect));
     if !lines.done {
         findings.push(Finding::bad("the guest's script did not reach its end"));
     }
     findings
 }
 
-fn judge_attacks(lines: &GuestLines, expect: &Expect) -> Vec<Finding> {
+fn compare_attacks(lines: &GuestLines, expect: &Expect) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (name, wanted) in &expect.attacks {
         let seen = lines.attacks.iter().find(|attack| attack.name == *name);
@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     fn bad(console: &str, expect: &Expect) -> Vec<String> {
-        judge(&GuestLines::parse(console), expect)
+        compare(&GuestLines::parse(console), expect)
             .into_iter()
             .filter(|finding| finding.mark == Mark::Bad)
             .map(|finding| finding.text)
@@ -190,7 +190,7 @@ mod tests {
     #[test]
     fn attacks_blocked_by_stage_1_are_marked() {
         let note = |by_stage_1| {
-            let findings = judge(&GuestLines::parse(GOOD), &Expect { by_stage_1, ..expect() });
+            let findings = compare(&GuestLines::parse(GOOD), &Expect { by_stage_1, ..expect() });
             let text = |finding: Finding| finding.text.strip_prefix("ATTACK write: ").map(str::to_owned);
             findings.into_iter().find_map(text)
         };

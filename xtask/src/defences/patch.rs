@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     const GOOD: &str = "\
-What: nobody looks
+What: a check is missing
 Rows: T01 T64
 Caught by: hyp boot_info::tests::t64_overlap
 Payload: t01_el2_memory
@@ -99,14 +99,14 @@ What: not read any more
     fn a_header_names_the_defence_and_its_tests() {
         let (what, rows, tests, payload) = parse(GOOD).expect("good");
         let test = CargoTest { package: "hyp".into(), name: "boot_info::tests::t64_overlap".into() };
-        assert_eq!((what.as_str(), rows, tests), ("nobody looks", vec![1, 64], vec![test]));
+        assert_eq!((what.as_str(), rows, tests), ("a check is missing", vec![1, 64], vec![test]));
         assert_eq!(payload, ["t01_el2_memory"]);
     }
 
     #[test]
     fn each_part_is_required_and_nothing_else_is_known() {
         for (without, complaint) in [
-            (GOOD.replace("What: nobody looks\n", ""), "What"),
+            (GOOD.replace("What: a check is missing\n", ""), "What"),
             (GOOD.replace("Rows: T01 T64\n", ""), "Rows"),
             (GOOD.replace("T64", "64"), "not a row"),
             (GOOD.replace("Caught by", "Caught").replace("Payload: t01_el2_memory\n", ""), "no key"),

@@ -93,12 +93,12 @@ fn conclude(rows: &[Row<'_>]) -> Result<()> {
 
 /// EL2's boot messages about unprotected masters and withheld nodes, with nodes of the same reason in one line.
 fn boot_notes(el2_console: &str) -> Vec<String> {
-    let told = |kind: &'static str| {
+    let lines = |kind: &'static str| {
         el2_console.lines().filter_map(move |line| line.trim().strip_prefix("portcullis: ")?.strip_prefix(kind))
     };
-    let mut notes: Vec<String> = told("hole: ").map(|hole| format!("not closed yet: {hole}")).collect();
+    let mut notes: Vec<String> = lines("hole: ").map(|hole| format!("not closed yet: {hole}")).collect();
     let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
-    for withheld in told("withheld: ") {
+    for withheld in lines("withheld: ") {
         let (node, reason) = withheld.split_once(": ").unwrap_or((withheld, ""));
         match reasons.iter_mut().find(|(known, _)| *known == reason) {
             Some((_, nodes)) => nodes.push(node),

@@ -103,7 +103,7 @@ enum KexecKind {
     Exec,
     /// It panics, and a kernel for crashes starts in memory kept for it
     Crash,
-    /// The same, and the second kernel goes on with the SMMU and the stream table as they are
+    /// The same, and the second kernel keeps the SMMU configuration and stream table
     Adopt,
 }
 

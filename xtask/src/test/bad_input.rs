@@ -88,7 +88,7 @@ fn refused(checkout: &Checkout, qemu: &Path, images: &Images, case: &Case) -> Re
     (case.break_machine)(&mut machine);
     let dir = checkout.work_dir(&format!("runs/bad-{}", case.name.replace(' ', "-")))?;
     let outcome = step(&format!("Refusing: {}", case.name), || machine.run(&dir, DEADLINE))?;
-    judge(&outcome, case.reason)?;
+    check_refusal(&outcome, case.reason)?;
     let exit = console::exit_line(&el2_said(&outcome), &token)?;
     ensure!(exit.status == "error", "EL2's exit line says status={}", exit.status);
     Ok(())
@@ -99,7 +99,7 @@ fn el2_said(outcome: &Outcome) -> String {
     if outcome.el2_console.trim().is_empty() { outcome.host_console.clone() } else { outcome.el2_console.clone() }
 }
 
-fn judge(outcome: &Outcome, reason: &[&str]) -> Result<()> {
+fn check_refusal(outcome: &Outcome, reason: &[&str]) -> Result<()> {
     let said = el2_said(outcome);
     let shown = || format!("EL2 said:\n{}", last_lines(&said, 6));
     match outcome.end {
@@ -140,7 +140,7 @@ fn truncated(checkout: &Checkout, qemu: &Path, images: &Images) -> Result<()> {
     machine.device(&load(&stub, STUB));
     machine.device(&format!("loader,cpu-num=0,addr={STUB:#x}"));
     let outcome = step("Refusing: a truncated device tree", || machine.run(&dir, DEADLINE))?;
-    judge(&outcome, &["device tree"])
+    check_refusal(&outcome, &["device tree"])
 }
 
 fn dump_device_tree(qemu: &Path, images: &Images, dir: &Path) -> Result<PathBuf> {

@@ -169,7 +169,7 @@ pub(crate) fn run(checkout: &Checkout, qemus: &Qemus, images: &Images, variants:
                     if let Ok(report) = &mut report {
                         report.title.clone_from(&named.name);
                     }
-                    tell(named, &report);
+                    print_report(named, &report);
                     reports.lock().unwrap_or_else(PoisonError::into_inner).push(report);
                 }
             });
@@ -265,7 +265,7 @@ fn hypervisor(images: &Images, below: Below) -> Option<Hypervisor> {
     }
 }
 
-fn tell(named: &Named, report: &Result<Report>) {
+fn print_report(named: &Named, report: &Result<Report>) {
     let end = match report {
         Ok(report) if report.passed() => format!("passed in {:.1} s", report.outcome.took.as_secs_f64()),
         Ok(report) => format!("failed after {:.1} s", report.outcome.took.as_secs_f64()),

@@ -42,8 +42,8 @@ fn t62_tlbi_is_repeated(_ctx: &Ctx) -> TestResult {
 const ENTRY_US: u64 = 20_000;
 
 payload_test!(t62_refused_core_stays_off, Runs::ON_REQUEST, cpus = 2);
-/// For cores that say of themselves that they are ThunderX2, whose later threads EL2 refuses: such a thread never runs the
-/// host, is off for good, and the host is told so.
+/// For cores that identify themselves as ThunderX2, whose later threads EL2 refuses: such a thread never runs the
+/// host, is off for good, and the host gets the error.
 fn t62_refused_core_stays_off(ctx: &Ctx) -> TestResult {
     let later = ctx.machine.cpus[1];
     let on = firmware::cpu_on(later, secondary_entry(), 1);

@@ -1,4 +1,4 @@
-//! A kernel that takes the machine over from another: nothing that the first one set up or gave away gets the second more.
+//! A kernel that takes the machine over from another: nothing that the first one set up or donated gets the second more.
 
 use crate::lab::{Attack, Ctx, Expect, Lab, Mode};
 use crate::mem::page;

@@ -193,7 +193,7 @@ fn move_out(locked: LockedPages, random: &mut Random, meanwhile: Meanwhile<'_>) 
         locked.release(Owner::Host);
         return Ok(());
     };
-    // Before another CPU can see the pages as donated and take them back.
+    // Before another CPU can see the pages as donated and return them.
     NAMED[guest].fetch_add(u64_of(locked.count), Ordering::SeqCst);
     call(locked, hypercall, handle, to)
 }
