@@ -8,6 +8,7 @@ mod coverage;
 mod removed;
 mod replay;
 mod run;
+mod without;
 
 use std::path::PathBuf;
 
@@ -128,7 +129,7 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
         return replay::main(&programs, target, input, without);
     }
     if let Some(removed) = args.without {
-        return removed::main(checkout, removed, args);
+        return without::main(checkout, removed, args);
     }
     let programs = build::targets(checkout, checkout)?;
     let jobs = targets.iter().map(|target| Job { target: *target, corpus: Corpus::Kept, without: None });

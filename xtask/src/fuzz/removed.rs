@@ -1,14 +1,13 @@
-//! Runs without a defence, to show that the fuzzer can detect this.
+//! The defences without which a target must have a finding.
 //!
 //! Those of the driver are removed from a copy of the sources, by their patches in `xtask/defences`; parts of a revocation are left
 //! out by the tests' own EL2.
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
-use super::run::{self, Corpus, Job};
-use super::{Args, Target, build};
+use super::{Target, build};
 use crate::checkout::Checkout;
 use crate::defences::{self, Tree};
 
@@ -29,7 +28,7 @@ pub(super) struct One {
     /// What takes it away.
     pub(super) by: By,
     /// The target that it is for.
-    target: Target,
+    pub(super) target: Target,
 }
 
 macro_rules! removed {
@@ -44,7 +43,7 @@ macro_rules! removed {
 
         impl Removed {
             /// Every single one.
-            const EACH: &[(Self, One)] =
+            pub(super) const EACH: &[(Self, One)] =
                 &[$((Self::$name, One { word: $word, by: By::$by, target: Target::$target }),)*];
 
             /// The one that it stands for.
@@ -93,29 +92,6 @@ pub(super) fn programs(checkout: &Checkout, one: Option<One>) -> Result<PathBuf>
     let tree = Tree::new(checkout)?;
     tree.remove(defence)?;
     build::targets(checkout, tree.checkout())
-}
-
-/// Runs what `removed` means, on its target or on those that are named.
-///
-/// # Errors
-/// When a target does not notice what is missing, or cannot be run.
-pub(super) fn main(checkout: &Checkout, removed: Removed, args: &Args) -> Result<()> {
-    let mut results = Vec::new();
-    for (_, one) in Removed::EACH.iter().filter(|(defence, _)| removed == Removed::All || *defence == removed) {
-        let targets = if args.targets.is_empty() { vec![one.target] } else { args.targets.clone() };
-        let jobs: Vec<Job> =
-            targets.into_iter().map(|target| Job { target, corpus: Corpus::Fresh, without: Some(*one) }).collect();
-        results.extend(run::all(checkout, &programs(checkout, Some(*one))?, &jobs, args)?);
-    }
-    println!("{:15} {:13} {:>10} {:>5}  {:8}  finding", "without", "target", "executions", "s", "found by");
-    for result in &results {
-        println!("{}", result.without());
-    }
-    let missed = results.iter().filter(|result| result.finding().is_none()).count();
-    if missed > 0 {
-        bail!("{missed} of {} runs did not notice what is missing", results.len());
-    }
-    Ok(())
 }
 
 #[cfg(test)]
