@@ -5,8 +5,8 @@
 
 use crate::error::Error;
 use crate::ownership::Ownership;
-use crate::page::Owner;
-use crate::range::PageRange;
+use crate::page::{HypUse, Owner, PageInfo, PageState};
+use crate::range::{PageRange, UncheckedRange};
 use crate::traits::{DmaError, DmaStage2, HostStage2, PageOps, Stage2Error};
 
 /// What to do about a stage-2 fault of the host on RAM.
@@ -16,6 +16,15 @@ pub enum FaultAnswer {
     Retry,
     /// The page is not the host's, or is not RAM, or there is no memory to map it: an external abort is the answer.
     Deny,
+}
+
+/// Who gets pages of the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Recipient {
+    /// EL2's pool.
+    Pool,
+    /// The guest with this handle, which is the caller's number.
+    Guest(u64),
 }
 
 /// How giving pages to the host failed.
@@ -47,23 +56,53 @@ impl From<DmaError> for Error {
 }
 
 impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
-    /// Takes `range` from the host's CPUs and streams. On success neither can reach it and nothing in flight will.
+    /// Gives pages of the host to EL2's pool, or to a guest with their contents. When it returns `Ok`, no CPU and no stream of the
+    /// host reaches them, and nothing in flight will.
     ///
-    /// On an error the host has it as before; see [`Stats::unmapped`](crate::Stats::unmapped) for the one exception, which costs the host a
-    /// fault.
-    pub(crate) fn revoke_host(&mut self, range: PageRange) -> Result<(), Error> {
-        self.cpu.unmap(range).inspect_err(|_| self.stats.rolled_back = self.stats.rolled_back.saturating_add(1))?;
-        if let Err(error) = self.dma.revoke(range) {
+    /// # Errors
+    /// [`Error::BadRange`], [`Error::NotRam`], [`Error::NoSuchGuest`], [`Error::GuestDying`], [`Error::WrongState`],
+    /// [`Error::Claimed`], [`Error::NoMemory`], [`Error::Dma`], [`Error::Inconsistent`]; the pages stay the host's. See
+    /// [`Stats::unmapped`](crate::Stats::unmapped) for the one exception, which costs the host a fault.
+    pub(crate) fn host_donate(&mut self, range: UncheckedRange, to: Recipient) -> Result<(), Error> {
+        let range = range.check(self.max_pages)?;
+        let guest = match to {
+            Recipient::Pool => None,
+            Recipient::Guest(handle) => Some(self.guests.alive(handle)?),
+        };
+        self.check_state(range, Owner::Host, PageState::Owned)?;
+        self.check_unclaimed(range)?;
+        // First what can fail and is undone for certain, so that nothing can fail after the revocation.
+        self.memory.pages.map(range).map_err(|_| Error::NoMemory)?;
+        let revoked = self.cpu.unmap(range).map_err(Error::from).and_then(|()| {
+            self.dma.revoke(range).map_err(|error| {
+                if self.cpu.map(range).is_err() {
+                    self.stats.unmapped = self.stats.unmapped.saturating_add(range.count());
+                }
+                // The tables of a block that was split in vain would be kept, and may lie in pages that the host wants back.
+                self.cpu.coalesce(range);
+                Error::from(error)
+            })
+        });
+        if let Err(error) = revoked {
             self.stats.rolled_back = self.stats.rolled_back.saturating_add(1);
-            if self.cpu.map(range).is_err() {
-                self.stats.unmapped = self.stats.unmapped.saturating_add(range.count());
-            }
-            // The tables of a block that was split in vain would be kept, and may lie in pages that the host wants
-            // back.
-            self.cpu.coalesce(range);
-            return Err(error.into());
+            self.memory.pages.unmap(range);
+            return Err(error);
         }
         self.stats.revoked = self.stats.revoked.saturating_add(range.count());
+        // The host may have written past the caches, or left dirty lines: they would land on EL2's data later, and a guest, which
+        // starts with its MMU off, must not read past them.
+        self.memory.pages.clean_invalidate(range);
+        match guest {
+            None => {
+                self.memory.set(range, |_| PageInfo::hyp(HypUse::Donated));
+                self.memory.pages.give(range);
+            }
+            Some(id) => {
+                self.memory.set(range, |_| PageInfo::owned_by(Owner::Guest(id)));
+                self.count(id, |guest| guest.owned = guest.owned.saturating_add(range.count()));
+                self.memory.pages.unmap(range);
+            }
+        }
         Ok(())
     }
 

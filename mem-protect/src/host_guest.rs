@@ -43,29 +43,6 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
         self.guests.get(id).life
     }
 
-    /// Gives pages of the host to a guest, contents and all. When it returns `Ok`, no CPU and no stream of the host
-    /// reaches them.
-    ///
-    /// # Errors
-    /// [`Error::BadRange`], [`Error::NotRam`], [`Error::NoSuchGuest`], [`Error::GuestDying`], [`Error::WrongState`],
-    /// [`Error::Claimed`], [`Error::NoMemory`], [`Error::Dma`], [`Error::Inconsistent`]; the pages stay the host's.
-    pub(crate) fn host_donate_guest(&mut self, range: UncheckedRange, handle: u64) -> Result<(), Error> {
-        let range = range.check(self.max_pages)?;
-        let id = self.guests.alive(handle)?;
-        self.check_state(range, Owner::Host, PageState::Owned)?;
-        self.check_unclaimed(range)?;
-        self.memory.pages.map(range).map_err(|_| Error::NoMemory)?;
-        let revoked = self.revoke_host(range);
-        if revoked.is_ok() {
-            // A guest starts with its MMU off and must not read past the host's dirty lines.
-            self.memory.pages.clean_invalidate(range);
-            self.memory.set(range, |_| PageInfo::owned_by(Owner::Guest(id)));
-            self.count(id, |guest| guest.owned = guest.owned.saturating_add(range.count()));
-        }
-        self.memory.pages.unmap(range);
-        revoked
-    }
-
     /// Lends pages of the host to a guest: host OWNED becomes SHARED_OWNED. The host and its devices keep their access.
     ///
     /// # Errors
@@ -127,7 +104,7 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
     }
 
     /// Changes the counts of guest `id` and frees its handle if they have become zero after its end.
-    fn count(&mut self, id: GuestId, change: impl FnOnce(&mut Guest)) {
+    pub(crate) fn count(&mut self, id: GuestId, change: impl FnOnce(&mut Guest)) {
         if let Some(guest) = self.guests.get_mut(id) {
             change(guest);
             guest.settle();

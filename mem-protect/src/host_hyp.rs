@@ -1,4 +1,4 @@
-//! Transitions between the host and EL2: share, unshare, donate, give back.
+//! Transitions between the host and EL2: share, unshare, give back. [`Ownership::host_donate`] gives pages to EL2.
 
 use crate::error::Error;
 use crate::host::GrantFailure;
@@ -30,28 +30,6 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
         self.check_state(range, Owner::Hyp, PageState::SharedBorrowed)?;
         self.check_unclaimed(range)?;
         self.memory.set(range, PageInfo::unlent);
-        Ok(())
-    }
-
-    /// Gives pages of the host to EL2's pool. When it returns `Ok`, no CPU and no stream of the host reaches them.
-    ///
-    /// # Errors
-    /// [`Error::BadRange`], [`Error::NotRam`], [`Error::WrongState`], [`Error::Claimed`], [`Error::NoMemory`],
-    /// [`Error::Dma`], [`Error::Inconsistent`]; the pages stay the host's.
-    pub(crate) fn host_donate_hyp(&mut self, range: UncheckedRange) -> Result<(), Error> {
-        let range = range.check(self.max_pages)?;
-        self.check_state(range, Owner::Host, PageState::Owned)?;
-        self.check_unclaimed(range)?;
-        // First what can fail and is undone for certain, so that nothing can fail after the revocation.
-        self.memory.pages.map(range).map_err(|_| Error::NoMemory)?;
-        if let Err(error) = self.revoke_host(range) {
-            self.memory.pages.unmap(range);
-            return Err(error);
-        }
-        // The host may have written past the caches, or left dirty lines that would land on EL2's data later.
-        self.memory.pages.clean_invalidate(range);
-        self.memory.set(range, |_| PageInfo::hyp(HypUse::Donated));
-        self.memory.pages.give(range);
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! A transition as a value: what a hypercall decodes to, [`Ownership::apply`] carries out and [`Ghost`](crate::ghost::Ghost) follows.
 
 use crate::error::Error;
+use crate::host::Recipient;
 use crate::ownership::Ownership;
 use crate::page::GuestId;
 use crate::range::UncheckedRange;
@@ -97,11 +98,11 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
         match transition {
             Transition::HostShareHyp(range) => self.host_share_hyp(range)?,
             Transition::HostUnshareHyp(range) => self.host_unshare_hyp(range)?,
-            Transition::HostDonateHyp(range) => self.host_donate_hyp(range)?,
+            Transition::HostDonateHyp(range) => self.host_donate(range, Recipient::Pool)?,
             Transition::HypDonateHost(range) => self.hyp_donate_host(range)?,
             Transition::VmCreate => return self.vm_create().map(Some),
             Transition::VmDestroy(handle) => self.vm_destroy(handle)?,
-            Transition::HostDonateGuest(range, handle) => self.host_donate_guest(range, handle)?,
+            Transition::HostDonateGuest(range, handle) => self.host_donate(range, Recipient::Guest(handle))?,
             Transition::HostShareGuest(range, handle) => self.host_share_guest(range, handle)?,
             Transition::HostUnshareGuest(range, handle) => self.host_unshare_guest(range, handle)?,
             Transition::HostReclaimPage(range) => self.host_reclaim_page(range)?,

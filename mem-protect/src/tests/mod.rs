@@ -10,7 +10,10 @@ mod steps;
 mod tables;
 mod world;
 
-use crate::{PageRange, UncheckedRange};
+use crate::host::Recipient;
+use crate::{DmaStage2, Error, HostStage2, Ownership, PageOps, UncheckedRange};
+
+use crate::PageRange;
 
 /// A range as a caller names it.
 fn named(pfn: u64, count: u64) -> UncheckedRange {
@@ -20,4 +23,14 @@ fn named(pfn: u64, count: u64) -> UncheckedRange {
 /// A range that is one.
 fn range(first: u64, count: u64) -> PageRange {
     PageRange::new(first, count).unwrap()
+}
+
+impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
+    fn host_donate_hyp(&mut self, range: UncheckedRange) -> Result<(), Error> {
+        self.host_donate(range, Recipient::Pool)
+    }
+
+    fn host_donate_guest(&mut self, range: UncheckedRange, handle: u64) -> Result<(), Error> {
+        self.host_donate(range, Recipient::Guest(handle))
+    }
 }
