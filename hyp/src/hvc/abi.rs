@@ -230,6 +230,13 @@ impl Answer {
         Self { status: Status::Success, values: [value, 0, 0] }
     }
 
+    /// The version of this interface, the most pages that one call takes, and what this machine offers.
+    #[must_use]
+    pub fn version(max_pages: u64, features: Features) -> Self {
+        let version = u64::from(VERSION_MAJOR) << 16 | u64::from(VERSION_MINOR);
+        Self { status: Status::Success, values: [version, max_pages, features.bits()] }
+    }
+
     /// What a transition answered: of one that made a guest, its handle in X1.
     #[must_use]
     pub fn of(result: Result<Option<GuestId>, Error>) -> Self {

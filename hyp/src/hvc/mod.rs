@@ -23,7 +23,6 @@
 )]
 
 mod abi;
-mod dispatch;
 
 #[cfg(test)]
 mod documented;
@@ -31,4 +30,3 @@ mod documented;
 mod tests;
 
 pub use abi::{Answer, Features, Function, Request, Stat, Status, VERSION_MAJOR, VERSION_MINOR};
-pub use dispatch::{Services, dispatch};

@@ -19,6 +19,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use hyp::esr::Size;
 use io_pgtable::Ipa;
 use mem_protect::Finding;
+use shadow_s2::{Invalidate, InvalidateError, Plan, Target};
 use smmu_drv::{AccessSize, FaultRecord, Smmu, SmmuError, Stale, Stats, WriteOutcome};
 use spin::Once;
 use spin::mutex::{TicketMutex, TicketMutexGuard};
@@ -127,10 +128,10 @@ impl Register {
     }
 }
 
-/// The host loads a register, with its SMMU locked for the moment; `None` if that needs memory of the host, and so ownership.
+/// The host loads a register; `None` if that needs memory of the host, and so ownership.
 #[inline]
-pub fn read_plain(register: Register, size: Size) -> Option<u64> {
-    register.unit.smmu.lock().mmio_read_plain(register.offset, access_size(size))
+pub fn read_plain(register: Register, smmu: &mut HostSmmu, size: Size) -> Option<u64> {
+    smmu.mmio_read_plain(register.offset, access_size(size))
 }
 
 /// The host loads any register, also one that shows what is in memory of the host.
@@ -188,20 +189,26 @@ pub fn print_kept_faults() {
     }
 }
 
-/// Makes every SMMU forget stage-2 translations, complete on return: all SMMUs are asked even if one fails.
-///
-/// # Errors
-/// The last failure; what was to be forgotten may still be in use at that SMMU.
-pub fn invalidate(stale: Stale) -> Result<(), SmmuError> {
-    let mut result = Ok(());
-    for (_, unit) in units() {
-        let answer = unit.smmu.lock().tlb_invalidate(stale);
-        if let Err(error) = answer {
-            tell_failure(unit, error);
-            result = Err(error);
+/// Every SMMU of the machine. From under ownership; each is locked in turn.
+pub struct Smmus;
+
+impl Invalidate for Smmus {
+    /// All SMMUs are asked, even if one fails.
+    fn invalidate(&mut self, plan: &Plan) -> Result<(), InvalidateError> {
+        let stale = match plan.target {
+            Target::All => Stale::All,
+            Target::Range { start, bytes } => Stale::Range { ipa: start, size: bytes },
+        };
+        let mut result = Ok(());
+        for (_, unit) in units() {
+            let answer = unit.smmu.lock().tlb_invalidate(stale);
+            if let Err(error) = answer {
+                tell_failure(unit, error);
+                result = Err(InvalidateError);
+            }
         }
+        result
     }
-    result
 }
 
 /// Looks at every SMMU, one load each, and programs those again that lost their state: when a CPU wakes, before the host runs on it.

@@ -1,14 +1,13 @@
 //! The IOMMU stage 2 of the host's streams, and its invalidation on every SMMU at once.
 
+use super::Smmus;
 use crate::memory::host_s2::{self, HOST_VMID};
 use crate::memory::tables::PoolTables;
 use hyp::dma_config::DmaConfig;
 use io_pgtable::{CfgError, Ipa, Pa};
 use mem_protect::{DmaError, DmaStage2, Leaf, Owner, PageMap, PageRange};
-use shadow_s2::{
-    GrantError, Invalidate, InvalidateError, IpaRange, Plan, RevokeError, ShadowS2, SnapshotError, Target,
-};
-use smmu_drv::{Stage2Cfg, Stale};
+use shadow_s2::{GrantError, IpaRange, RevokeError, ShadowS2, SnapshotError};
+use smmu_drv::Stage2Cfg;
 
 /// Bytes of an ITS translater page.
 pub const TRANSLATER: u64 = 0x1_0000;
@@ -67,19 +66,6 @@ impl DmaTable {
     /// Bytes in tables now.
     pub fn table_bytes(&self) -> usize {
         self.shadow.as_ref().map_or(0, |shadow| shadow.table().table_bytes())
-    }
-}
-
-/// Every SMMU of the machine.
-struct Smmus;
-
-impl Invalidate for Smmus {
-    fn invalidate(&mut self, plan: &Plan) -> Result<(), InvalidateError> {
-        let stale = match plan.target {
-            Target::All => Stale::All,
-            Target::Range { start, bytes, .. } => Stale::Range { ipa: start, size: bytes },
-        };
-        super::invalidate(stale).map_err(|_| InvalidateError)
     }
 }
 

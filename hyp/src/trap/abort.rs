@@ -1,7 +1,7 @@
 //! Aborts of the host's stage 2: SMMU registers are emulated, transient faults retried, everything else becomes an
 //! external abort in the host.
 
-use super::locks::{with_ownership, with_smmu};
+use super::locks::{with_ownership, with_smmu, with_smmu_alone};
 use super::{Frame, inject, skip_aarch64, skip_instruction};
 use crate::iommu;
 use crate::ownership::may_retry;
@@ -77,7 +77,8 @@ fn retry_or(exception: Exception, ipa: Ipa) {
 fn emulate(frame: &mut Frame, register: iommu::Register, access: Access, direction: Direction) {
     match direction {
         Direction::Read => {
-            let value = iommu::read_plain(register, access.size).unwrap_or_else(|| load(register, access.size));
+            let plain = with_smmu_alone(register, |smmu| iommu::read_plain(register, smmu, access.size));
+            let value = plain.unwrap_or_else(|| load(register, access.size));
             frame.set(access.register, access.loaded(value));
             skip_aarch64();
         }

@@ -6,54 +6,40 @@ use crate::exit::Reason;
 use crate::ownership::{MAX_PAGES, is_hosts};
 use crate::{arch, console, host, iommu, psci};
 use aarch64_cpu::registers::{Readable, TPIDR_EL2};
-use hyp::hvc::{self, Features, Services, Stat};
+use hyp::hvc::{Answer, Request, Status};
 use hyp::smccc::{self, Decision, Psci};
 use io_pgtable::Ipa;
-use mem_protect::{Error, GuestId, Transition};
 
 /// Index of this CPU.
 fn this_cpu() -> usize {
     usize::try_from(TPIDR_EL2.get()).unwrap_or(0)
 }
 
-/// `HVC`: the return address is already the next instruction.
+/// `HVC`: the return address is already the next instruction. Each call takes the locks that it needs.
 #[inline(never)]
 pub fn hvc(frame: &mut Frame) {
-    let answer = hvc::dispatch([frame.get(0), frame.get(1), frame.get(2), frame.get(3)], &mut Calls);
+    let answer = match Request::decode([frame.get(0), frame.get(1), frame.get(2), frame.get(3)]) {
+        Ok(Request::Version) => Answer::version(MAX_PAGES, host::features()),
+        #[cfg(not(feature = "ghost"))]
+        Ok(Request::Transition(transition)) => Answer::of(with_ownership(|ownership| ownership.apply(transition))),
+        #[cfg(feature = "ghost")]
+        Ok(Request::Transition(transition)) => {
+            Answer::of(with_ownership(|ownership| crate::watch::apply(ownership, transition)))
+        }
+        Ok(Request::IommuStats(stat)) => {
+            poll();
+            Answer::value(host::stat(stat))
+        }
+        Ok(Request::IommuTrace) => {
+            poll();
+            iommu::print_state();
+            Answer::status(Status::Success)
+        }
+        Err(status) => Answer::status(status),
+    };
     frame.answer(answer.registers());
     if console::waits() {
         console::drain();
-    }
-}
-
-/// What the hypercalls ask of this machine, each under the locks that it needs.
-struct Calls;
-
-impl Services for Calls {
-    fn max_pages(&self) -> u64 {
-        MAX_PAGES
-    }
-
-    #[inline]
-    fn transition(&mut self, transition: Transition) -> Result<Option<GuestId>, Error> {
-        #[cfg(feature = "ghost")]
-        return with_ownership(|ownership| crate::watch::apply(ownership, transition));
-        #[cfg(not(feature = "ghost"))]
-        with_ownership(|ownership| ownership.apply(transition))
-    }
-
-    fn features(&self) -> Features {
-        host::features()
-    }
-
-    fn iommu_stat(&mut self, stat: Stat) -> u64 {
-        poll();
-        host::stat(stat)
-    }
-
-    fn iommu_trace(&mut self) {
-        poll();
-        iommu::print_state();
     }
 }
 

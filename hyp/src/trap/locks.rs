@@ -1,7 +1,7 @@
 //! Where a trap takes the locks of what all CPUs share, in their order: ownership, then one SMMU (docs/locking.md).
 //!
-//! What needs them gets `&mut` handed down. The invalidation of a transition takes the lock of one SMMU after the other from under
-//! ownership (`iommu::invalidate`), and a load of a register that needs no memory of the host takes its SMMU's alone.
+//! What needs them gets `&mut` handed down. Where an SMMU is locked elsewhere, all of them are, one after the other: by the
+//! invalidation of a transition, under ownership (`iommu::Smmus`), by a CPU that wakes, with no other lock, and at the end.
 
 use crate::iommu::{self, HostSmmu, Register};
 use crate::memory::HostPages;
@@ -29,6 +29,13 @@ pub fn with_smmu<R>(register: Register, work: impl FnOnce(&mut HostPages, &mut H
         iommu::report(register);
     }
     answer
+}
+
+/// Runs `work` with the SMMU of `register` locked alone: a part of the order, since `work` gets nothing with which it could take
+/// ownership.
+#[inline]
+pub fn with_smmu_alone<R>(register: Register, work: impl FnOnce(&mut HostSmmu) -> R) -> R {
+    work(&mut register.lock())
 }
 
 /// Out of line: of what takes ownership alone, only transitions are frequent, and those are long.
