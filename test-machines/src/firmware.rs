@@ -1,5 +1,5 @@
 //! Firmware other than QEMU's: it traps a register of EL2, and the boot must end with the register's name and the EL3
-//! setting; or it resets the SMMU in a suspend state.
+//! setting; or it resets the SMMU in a suspend state, has other suspend states, or starts CPUs with ones in their registers.
 //!
 //! The payload's image is the firmware as well (`el3.rs` there). It leaves all ones in EL2's registers, as a warm reset
 //! may.
@@ -18,7 +18,8 @@ use crate::qemu::{HOST_KERNEL_ADDRESS, HostModules, Machine, Outcome, Serials, f
 const DEADLINE: Duration = Duration::from_secs(60);
 /// Boots of a machine whose later CPUs end the run.
 const ROUNDS: u32 = 10;
-/// Where the firmware looks for `SCR_EL3`, `CPTR_EL3`, EL2's entry point, `SCR_EL3` of later CPUs and their number.
+/// Where the firmware looks for `SCR_EL3`, `CPTR_EL3`, EL2's entry point, `SCR_EL3` of later CPUs, their number and
+/// what PSCI_FEATURES of CPU_SUSPEND answers.
 const SETTINGS: u64 = 0x4800_0000;
 const EL2_IMAGE: u64 = 0x4020_0000;
 
@@ -41,6 +42,9 @@ const CPTR: u64 = 1 << 8 | 1 << 12;
 /// The host's test, if it starts, when a register is trapped.
 const HOST_TEST: &str = "t66_shown_works_hidden_is_undefined";
 
+/// PSCI's answer of firmware that does not know the call.
+const NOT_SUPPORTED: i64 = -1;
+
 /// What a host prints that turns all CPUs on.
 const CPUS_ON: &str = "all CPUs are on";
 
@@ -57,6 +61,8 @@ pub struct Firmware {
     later_cpus: u32,
     /// Bits that it leaves out of `SCR_EL3` on those.
     later_scr: u64,
+    /// What it answers to PSCI_FEATURES of CPU_SUSPEND; bit 1 is the extended format of its states.
+    suspend_flags: i64,
     end: Expected,
 }
 
@@ -72,8 +78,13 @@ enum Expected {
 }
 
 /// All of them. Cores of type `max` have all of these features.
-pub const FIRMWARE: [Firmware; 8] = [
+pub const FIRMWARE: [Firmware; 11] = [
     passing("t66_registers_hold_anything_at_entry", HOST_TEST),
+    Firmware {
+        later_cpus: 1,
+        ..passing("t66_registers_hold_anything_at_cpu_on", "t66_registers_hold_anything_at_cpu_on")
+    },
+    passing("t66_registers_hold_anything_at_resume", "t66_registers_hold_anything_at_resume"),
     keeping("t66_firmware_keeps_hcrx", (1 << 38, 0), "HCRX_EL2 is not accessible: EL3 must set SCR_EL3.HXEn"),
     keeping("t66_firmware_keeps_fgt", (1 << 27, 0), "HFGRTR_EL2 is not accessible: EL3 must set SCR_EL3.FGTEn"),
     keeping("t66_firmware_keeps_sve", (0, 1 << 8), "ZCR_EL2 is not accessible: EL3 must set CPTR_EL3.EZ"),
@@ -83,11 +94,14 @@ pub const FIRMWARE: [Firmware; 8] = [
     later("t66_later_cores_keep_tcr2", 1 << 43 | 1 << 38, "is not accessible: EL3 must set SCR_EL3."),
     passing("t09_smmu_lost_in_standby", "t09_smmu_lost_in_standby"),
     passing("t09_smmu_lost_in_power_down", "t09_smmu_lost_in_power_down"),
+    // As TF-A with PSCI_EXTENDED_STATE_ID=1 and PSCI_OS_INIT_MODE=1.
+    Firmware { suspend_flags: 0b11, ..passing("t39_extended_states", "t39_extended_states") },
 ];
 
 /// Firmware that keeps nothing, below a host that passes `test`.
 const fn passing(name: &'static str, test: &'static str) -> Firmware {
-    Firmware { name, scr: 0, cptr: 0, later_cpus: 0, later_scr: 0, end: Expected::Pass(test) }
+    let end = Expected::Pass(test);
+    Firmware { name, scr: 0, cptr: 0, later_cpus: 0, later_scr: 0, suspend_flags: NOT_SUPPORTED, end }
 }
 
 /// Firmware that leaves bits out of `SCR_EL3` and `CPTR_EL3`.
@@ -107,7 +121,7 @@ impl Firmware {
     /// When the result is wrong, or when the machine cannot be started.
     pub fn run(&self, images: &Images, dir: &Path) -> Result<()> {
         // What happens on several CPUs at once is not the same every time.
-        let rounds = if self.later_cpus > 0 { ROUNDS } else { 1 };
+        let rounds = if matches!(self.end, Expected::End(_)) { ROUNDS } else { 1 };
         (0..rounds).try_for_each(|_| self.run_once(images, dir))
     }
 
@@ -180,8 +194,14 @@ impl Firmware {
         for (file, addr) in [(hyp, EL2_IMAGE), (payload, HOST_KERNEL_ADDRESS)] {
             machine.device(&format!("loader,file={},addr={addr:#x},force-raw=on", file.display()));
         }
-        let settings =
-            [SCR & !self.scr, CPTR & !self.cptr, EL2_IMAGE, SCR & !self.later_scr, u64::from(self.later_cpus)];
+        let settings = [
+            SCR & !self.scr,
+            CPTR & !self.cptr,
+            EL2_IMAGE,
+            SCR & !self.later_scr,
+            u64::from(self.later_cpus),
+            self.suspend_flags.cast_unsigned(),
+        ];
         for (addr, data) in (SETTINGS..).step_by(8).zip(settings) {
             machine.device(&format!("loader,addr={addr:#x},data={data:#x},data-len=8"));
         }

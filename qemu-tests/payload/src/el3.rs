@@ -1,10 +1,11 @@
 //! Minimal EL3 firmware that traps some registers: the same image, started at EL3.
 //!
-//! The runner leaves `SCR_EL3`, `CPTR_EL3`, EL2's entry point, `SCR_EL3` of later CPUs, and the number of later CPUs at
-//! [`SETTINGS`]. A trapped register access is returned to EL2 as an Undefined Instruction exception, as newer firmware
-//! does. Three calls are answered: SYSTEM_OFF ends the run; CPU_ON starts the later CPUs, all in the same moment, after
-//! the last of them was turned on; and CPU_SUSPEND resets the SMMU, as a powered-off domain would, and resumes the CPU
-//! at once. EL2's registers and the host's hold ones at the entry, as a warm reset may leave them. The image lies in
+//! The runner leaves `SCR_EL3`, `CPTR_EL3`, EL2's entry point, `SCR_EL3` of later CPUs, the number of later CPUs, and the
+//! flags of CPU_SUSPEND at [`SETTINGS`]. A trapped register access is returned to EL2 as an Undefined Instruction exception, as newer firmware
+//! does. Four calls are answered: SYSTEM_OFF ends the run; CPU_ON starts the later CPUs, all in the same moment, after
+//! the last of them was turned on; CPU_SUSPEND resets the SMMU, as a powered-off domain would, and resumes the CPU
+//! at once; and PSCI_FEATURES of CPU_SUSPEND has the flags, if they are not an error. At every entry, also that of a later
+//! CPU and after a power-down, EL2's registers and the host's hold ones, as a warm reset may leave them. The image lies in
 //! flash; the entry points of later CPUs are the only memory that this writes.
 #![allow(unsafe_code)]
 
@@ -138,8 +139,18 @@ el3_off:
     add     w9, w9, #2              // CPU_ON
     cmp     w0, w9
     b.eq    el3_on
+    movz    w9, #0x8400, lsl #16
+    movk    w9, #0x000a             // PSCI_FEATURES
+    cmp     w0, w9
     mov     x0, #-1                 // NOT_SUPPORTED
-    eret
+    b.ne    4f
+    movz    w9, #0xc400, lsl #16
+    movk    w9, #0x0001             // of CPU_SUSPEND
+    cmp     w1, w9
+    b.ne    4f
+    ldr     x9, ={settings}
+    ldr     x0, [x9, #40]
+4:  eret
 
 el3_on:
     ldr     x9, ={settings}
@@ -161,11 +172,18 @@ el3_suspend:
     str     xzr, [x9, #0x80]        // STRTAB_BASE
     str     xzr, [x9, #0x90]        // CMDQ_BASE
     dsb     sy
-    tbnz    w1, #16, 3f
+    ldr     x9, ={settings}
+    ldr     x9, [x9, #40]
+    lsr     w0, w1, #16             // bit 16 asks for a power-down state,
+    tbnz    x9, #63, 5f
+    tbz     x9, #1, 5f
+    lsr     w0, w1, #30             // in the extended format bit 30
+5:  tbnz    w0, #0, 3f
     mov     x0, #0                  // SUCCESS, after a standby
     eret
 3:  msr     elr_el3, x2             // after a power-down: at the entry, with the MMU off
     mov     x0, x3
+    bl      el3_unknown
     mov     x9, #0x0830
     movk    x9, #0x30c5, lsl #16
     msr     sctlr_el2, x9

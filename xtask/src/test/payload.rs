@@ -12,7 +12,7 @@ use crate::test::tally::Tally;
 const GHOST_DEADLINE_S: u32 = 900;
 
 /// The tests that depend on the core's features, on the core that has most: on one of them, and on several.
-const FEATURES: [&str; 2] = ["/max-1/t66_", "/max-8/t66_later_cores_"];
+const FEATURES: [&str; 3] = ["/max-1/t66_", "/max-2/t66_registers_", "/max-8/t66_later_cores_"];
 
 /// Runs those of the CPU's features with another QEMU, whose `max` has other ones.
 pub(crate) fn run_features(checkout: &Checkout, qemu: &Path, images: &Images, tally: &mut Tally) {

@@ -4,6 +4,7 @@ use spin::mutex::SpinMutex;
 
 use crate::boot::secondary_entry;
 use crate::lab::{Attack, Ctx, Lab, Mode, Seen, Victim};
+use crate::machine::EL2_IMAGE;
 use crate::outcome::TestResult;
 use crate::registry::Runs;
 use crate::{cpu, ensure, fail, firmware, payload_test, println};
@@ -49,19 +50,59 @@ payload_test!(t09_smmu_lost_in_power_down, Runs::ON_REQUEST);
 fn t09_smmu_lost_in_power_down(ctx: &Ctx) -> TestResult {
     let ctx = Ctx { ..*ctx };
     *SUSPENDED.lock() = Some((SuspendTest::new(&ctx)?, ctx));
-    cpu::send(MAILBOX, resumed, 0);
-    let answer = firmware::cpu_suspend(POWER_DOWN, secondary_entry(), crate::num::u64_of(MAILBOX));
-    fail!("CPU_SUSPEND returned: {answer:?}")
+    power_down(resumed)
 }
 
 static SUSPENDED: SpinMutex<Option<(SuspendTest, Ctx)>> = SpinMutex::new(None);
 
 fn resumed(_argument: u64) -> u64 {
     if let Some((test, ctx)) = SUSPENDED.lock().take() {
-        match test.attack(&ctx) {
-            Ok(()) => println!("TEST {}: PASS", ctx.name),
-            Err(fail) => println!("TEST {}: FAIL {fail}", ctx.name),
-        }
+        report(ctx.name, test.attack(&ctx));
     }
     firmware::system_off()
+}
+
+/// Suspends this CPU, which goes on with `work` at its entry point. Returns only if the call is refused.
+fn power_down(work: cpu::Work) -> TestResult {
+    cpu::send(MAILBOX, work, 0);
+    let answer = firmware::cpu_suspend(POWER_DOWN, secondary_entry(), crate::num::u64_of(MAILBOX));
+    fail!("CPU_SUSPEND returned: {answer:?}")
+}
+
+/// The result of a test that went on after a power-down.
+fn report(name: &str, result: TestResult) {
+    match result {
+        Ok(()) => println!("TEST {name}: PASS"),
+        Err(fail) => println!("TEST {name}: FAIL {fail}"),
+    }
+}
+
+payload_test!(t66_registers_hold_anything_at_resume, Runs::ON_REQUEST);
+/// For the same firmware, which leaves ones in the registers of a CPU that it resumes: its features match its ID registers.
+fn t66_registers_hold_anything_at_resume(_ctx: &Ctx) -> TestResult {
+    power_down(|_| {
+        let right = super::features::mismatches(0) == 0;
+        let result = if right { Ok(()) } else { Err("features do not match the ID registers".into()) };
+        report("t66_registers_hold_anything_at_resume", result);
+        firmware::system_off()
+    })
+}
+
+payload_test!(t39_extended_states, Runs::ON_REQUEST);
+/// For the same firmware with extended states and OS-initiated mode: bit 30 asks for a power-down, which needs an entry point
+/// of the host's; bit 16 does not; and OS-initiated mode is not shown.
+fn t39_extended_states(_ctx: &Ctx) -> TestResult {
+    const PSCI_FEATURES: u64 = 0x8400_000a;
+    const CPU_SUSPEND: u64 = 0xc400_0001;
+    const INVALID_ADDRESS: i64 = -9;
+    let call = |id, first, entry| firmware::smc(id, [first, entry, 0, 0, 0, 0, 0])[0].cast_signed();
+    let flags = call(PSCI_FEATURES, CPU_SUSPEND, 0);
+    ensure!(flags == 0b10, "CPU_SUSPEND has the flags {flags:#x}");
+    let standby = call(CPU_SUSPEND, 1 << 16, EL2_IMAGE);
+    ensure!(standby == 0, "a standby state with bit 16: {standby}");
+    for state in [1 << 30, 1 << 30 | 1 << 16] {
+        let foreign = call(CPU_SUSPEND, state, EL2_IMAGE);
+        ensure!(foreign == INVALID_ADDRESS, "state {state:#x} into EL2's memory: {foreign}");
+    }
+    Ok(())
 }
