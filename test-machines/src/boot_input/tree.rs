@@ -36,6 +36,14 @@ pub(super) fn cell(tree: &[u8], node: &str, name: &str, index: usize) -> Result<
     word(tree, find_cell(tree, node, name, index)?)
 }
 
+/// Gives property `name` of that node another name, which no node has yet.
+pub(super) fn rename_property(tree: &mut Vec<u8>, node: &str, name: &str, new: &str) -> Result<()> {
+    // The word before the value says where the name is.
+    let at = find_cell(tree, node, name, 0)?.checked_sub(4).context("no device tree")?;
+    let place = name_place(tree, new)?;
+    set_word(tree, at, place)
+}
+
 fn find_cell(tree: &[u8], node: &str, name: &str, index: usize) -> Result<usize> {
     let names = usize::try_from(word(tree, NAMES_AT)?)?;
     let wanted = [b"\0", name.as_bytes(), b"\0"].concat();
@@ -150,6 +158,19 @@ mod tests {
         assert_eq!(tree[40..48], [0, 0, 0, 1, 0, 0, 0, 7]);
         assert!(change_cell(&mut tree, "on", "pam", 0, 7).is_err());
         assert!(change_cell(&mut tree, "off", "map", 0, 7).is_err());
+    }
+
+    #[test]
+    fn a_property_gets_another_name() {
+        let mut tree = tree();
+        tree.truncate(58);
+        tree[7] = 58;
+        assert!(rename_property(&mut tree, "on", "map", "new").is_ok());
+        assert_eq!(
+            (tree.get(32..40), tree.get(52..)),
+            (Some([0, 0, 0, 8, 0, 0, 0, 6].as_slice()), Some(b"a\0map\0new\0".as_slice()))
+        );
+        assert_eq!((tree[7], tree[35]), (62, 10));
     }
 
     #[test]
