@@ -15,6 +15,7 @@ use test_machines::firmware::{FIRMWARE, Firmware};
 use test_machines::payload::{
     Below, CONSOLE_OFF, Clock, DEADLINE, Images, Listed, REFUSED_CORE, Run, SHARED_CONSOLE, Verdict, list,
 };
+use test_machines::trap_log;
 
 /// Which tests a machine runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +48,12 @@ const MACHINES: [(Below, &str, u32, &str, Suite); 10] = [
     (Below::Open, "max", 1, "1G", Suite::All),
     (Below::Open, "cortex-a76", 4, "1G", Suite::Core),
 ];
+
+/// The test whose device causes more faults than EL2 prints at once.
+const EVENT_FLOOD: &str = "t43_event_flood";
+
+/// Bytes that EL2 hands to its console in a trap at most (docs/smmu-emulation.md).
+const TRAP_BYTES: usize = 128;
 
 impl Suite {
     fn has(self, name: &str) -> bool {
@@ -110,6 +117,7 @@ fn trials(images: &Arc<Images>, tests: &[Listed]) -> Vec<Trial> {
         if (below, cpu, smp) == (Below::Portcullis, "max", 1) {
             trials.extend(FIRMWARE.map(|firmware| firmware_trial(images, firmware)));
             trials.push(console_off_trial(images));
+            trials.push(trap_bytes_trial(images));
             trials.push(refused_core_trial(images));
         }
         if below == Below::Portcullis && suite == Suite::All && smp > 3 {
@@ -150,6 +158,26 @@ fn console_off_trial(images: &Arc<Images>) -> Trial {
         let lost = messages.matches("written to disabled").count();
         if lost > 0 {
             return Err(Failed::from(format!("{lost} bytes were written while the UART was off")));
+        }
+        Ok(())
+    })
+}
+
+/// A flood of faults: whatever EL2 has to say of them, it hands the console a bounded number of bytes in a trap.
+fn trap_bytes_trial(images: &Arc<Images>) -> Trial {
+    let name = format!("{}/max-1/t65_bytes_of_each_trap", Below::Portcullis.word());
+    let (images, dir) = (Arc::clone(images), run_dir(&name));
+    Trial::test(name, move || {
+        let run = Run::new(&images, Below::Portcullis, EVENT_FLOOD);
+        let report = Run { qemu_args: &trap_log::QEMU_ARGS, deadline: deadline(), ..run }.run(&dir);
+        let checked = report.and_then(|report| report.verdict().map(|_| report));
+        let report = checked.map_err(|error| Failed::from(format!("{error:#}")))?;
+        let traps = trap_log::bytes_per_trap(&report.outcome.qemu_messages);
+        // As many as there may be: there was more to say.
+        let most = traps.iter().max().copied().unwrap_or(0);
+        if most != TRAP_BYTES {
+            let count = traps.len();
+            return Err(Failed::from(format!("{most} bytes in one of {count} traps (log in {})", dir.display())));
         }
         Ok(())
     })

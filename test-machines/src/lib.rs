@@ -2,7 +2,7 @@
 //!
 //! [`qemu`] starts a machine under a timeout and collects its consoles, which [`console`] reads; [`images`] makes what it
 //! boots. [`payload`] runs one test of the EL1 payload, [`boot_input`] and [`firmware`] variants of what EL2 finds when it
-//! starts. [`linux`] boots Debian Linux and evaluates what the guest reports; [`guest`] makes its initramfs and disks.
+//! starts, and [`trap_log`] counts what EL2 prints in each trap. [`linux`] boots Debian Linux and evaluates what the guest reports; [`guest`] makes its initramfs and disks.
 //! [`packages`] fetches kernels, programs and QEMU itself with apt, without touching the system. All of it is kept in a
 //! [`work`] folder. [`exec`] and [`progress`] run programs and report what is being done.
 
@@ -17,4 +17,5 @@ pub mod packages;
 pub mod payload;
 pub mod progress;
 pub mod qemu;
+pub mod trap_log;
 pub mod work;
