@@ -33,13 +33,13 @@
 
 pub mod arch;
 mod ats;
-mod by_address;
 mod cmdq;
 mod config;
 mod context;
 mod dma;
 mod evtq;
 mod handshake;
+mod hash;
 mod hazard;
 pub mod inval;
 pub mod item;

@@ -4,11 +4,11 @@
 //! as long as the stamps of its pages are unchanged. Overwritten descriptors are walked each time ([`View::s2_past`]).
 
 use std::cell::{RefCell, RefMut};
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::arch::desc::{self, Desc};
+use crate::hash::ByKey;
 use crate::inval::{Depth, Span, Tag};
 use crate::item::Item;
 use crate::mem::{Region, Version};
@@ -107,8 +107,8 @@ struct Decoded {
 
 #[derive(Debug, Default)]
 struct Known {
-    tables: HashMap<(S2, Place), Arc<Decoded>>,
-    whole: HashMap<S2, Arc<Mapped>>,
+    tables: ByKey<(S2, Place), Arc<Decoded>>,
+    whole: ByKey<S2, Arc<Mapped>>,
 }
 
 /// Tables that were decoded before.

@@ -13,7 +13,8 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use page::{Pages, changed, index_of, load};
+use page::index_of;
+use pages::Pages;
 
 pub use saved::Saved;
 
@@ -113,7 +114,12 @@ impl Memory {
     /// Adds `size` bytes of zeroed RAM, or a device, at `base` (both multiples of 4096).
     pub fn add(&self, base: u64, size: u64, region: Region) {
         assert!(base.is_multiple_of(PAGE) && size.is_multiple_of(PAGE), "regions are whole pages");
-        Arc::make_mut(&mut self.lock().regions).insert(base, (size, region));
+        let mut m = self.lock();
+        Arc::make_mut(&mut m.regions).insert(base, (size, region));
+        if region == Region::Ram {
+            m.cpu.add(base, size);
+            m.poc.add(base, size);
+        }
     }
 
     /// The type of region at `pa`.
@@ -213,7 +219,9 @@ impl Memory {
         for (word, value) in words {
             m.stamp += 1;
             let stamp = m.stamp;
-            changed(&mut m.poc, word & !7, stamp).set(index_of(word), value);
+            if let Some(page) = m.poc.change(word, stamp) {
+                page.set(index_of(word), value);
+            }
             if m.snoop == Snoop::NonCoherent {
                 m.cpu_store(word & !7, value);
             }
@@ -266,12 +274,14 @@ impl Memory {
         }
         let m = &mut *m;
         m.dropped_before = before;
-        for page in m.poc.values_mut().filter(|page| page.has_history_before(before)) {
-            m.stamp += 1;
-            let page = Arc::make_mut(page);
-            page.stamp = m.stamp;
-            page.forget(before);
-        }
+        m.poc.each_mut(
+            |page| page.has_history_before(before),
+            |page| {
+                m.stamp += 1;
+                page.stamp = m.stamp;
+                page.forget(before);
+            },
+        );
     }
 
     /// Writes that reached devices so far, emptied.
@@ -283,6 +293,9 @@ impl Memory {
 
 impl Inner {
     fn region(&self, pa: u64) -> Option<Region> {
+        if self.poc.is_ram(pa) {
+            return Some(Region::Ram);
+        }
         let (base, (size, region)) = self.regions.range(..=pa).next_back()?;
         (pa - base < *size).then_some(*region)
     }
@@ -294,7 +307,7 @@ impl Inner {
         while word < end {
             let page = word / PAGE;
             let next = ((page + 1) * PAGE).min(end);
-            if self.cpu.contains_key(&page) || self.poc.contains_key(&page) {
+            if self.cpu.get(word).is_some() || self.poc.get(word).is_some() {
                 (word..next).step_by(8).for_each(|word| act(self, word));
             }
             word = next;
@@ -303,15 +316,15 @@ impl Inner {
 
     /// Of the point of coherency.
     fn stamp_of(&self, page: u64) -> u64 {
-        self.poc.get(&(page / PAGE)).map_or(0, |page| page.stamp)
+        self.poc.get(page).map_or(0, |page| page.stamp)
     }
 
     fn growth_of(&self, page: u64) -> u64 {
-        self.poc.get(&(page / PAGE)).map_or(0, |page| page.grown)
+        self.poc.get(page).map_or(0, |page| page.grown)
     }
 
     fn growth_for_cpu(&self, page: u64) -> u64 {
-        self.cpu_view().get(&(page / PAGE)).map_or(0, |page| page.grown)
+        self.cpu_view().get(page).map_or(0, |page| page.grown)
     }
 
     fn cpu_view(&self) -> &Pages {
@@ -319,11 +332,11 @@ impl Inner {
     }
 
     fn cpu_get(&self, word: u64) -> u64 {
-        load(self.cpu_view(), word)
+        self.cpu_view().load(word)
     }
 
     fn poc_get(&self, word: u64) -> u64 {
-        load(&self.poc, word)
+        self.poc.load(word)
     }
 
     fn cpu_set(&mut self, word: u64, value: u64) {
@@ -336,7 +349,9 @@ impl Inner {
 
     fn cpu_store(&mut self, word: u64, value: u64) {
         self.stamp += 1;
-        changed(&mut self.cpu, word, self.stamp).set(index_of(word), value);
+        if let Some(page) = self.cpu.change(word, self.stamp) {
+            page.set(index_of(word), value);
+        }
     }
 
     fn dev_set(&mut self, word: u64, value: u64) {
@@ -359,7 +374,9 @@ impl Inner {
             return;
         }
         self.stamp += 1;
-        changed(&mut self.poc, word, self.stamp).set_at(index_of(word), value, now);
+        if let Some(page) = self.poc.change(word, self.stamp) {
+            page.set_at(index_of(word), value, now);
+        }
     }
 }
 
@@ -373,6 +390,7 @@ fn wide(value: usize) -> u64 {
 
 mod device;
 mod page;
+mod pages;
 mod pending;
 mod saved;
 #[cfg(test)]

@@ -7,7 +7,7 @@
 //! the answer is an upper bound of what [`Model::dma_read`] and [`Model::dma_write`] can do, and it does not depend on
 //! what they did.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::arch::desc::{self, Desc};
@@ -15,6 +15,7 @@ use crate::arch::regs as r;
 use crate::config::{Bbml, Cache};
 use crate::evtq::{queue_base, queue_log2};
 use crate::handshake::Handshake;
+use crate::hash::SetOf;
 use crate::hazard::Hazard;
 use crate::inval::{AsidTag, Depth, Tag};
 use crate::item::Item;
@@ -112,7 +113,7 @@ struct From<'a> {
     view: &'a View<'a>,
     nested: bool,
     /// Overwritten leaves that were found: address, size, and whether they can be written.
-    found: HashSet<(u64, u32, bool)>,
+    found: SetOf<(u64, u32, bool)>,
     /// Tables of current sources.
     now: Vec<(S2, Arc<Mapped>)>,
 }
@@ -268,7 +269,7 @@ impl Model {
                     // Current mappings first: what they reach need not be searched in the history.
                     let mut sources = tlb_sources(view, &self.streams, sid, stages.world, Detail::Reach);
                     sources.sort_by_key(|source| !source.item.fresh());
-                    let mut from = From { view, nested: stages.s1.is_some(), found: HashSet::new(), now: Vec::new() };
+                    let mut from = From { view, nested: stages.s1.is_some(), found: SetOf::default(), now: Vec::new() };
                     for source in sources {
                         from.reach(&source, &mut out);
                     }

@@ -1,10 +1,10 @@
 //! Input of walkers: memory and stream table registers with history, and the features.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::rc::Rc;
 
 use crate::config::Config;
+use crate::hash::ByKey;
 use crate::item::{Item, Timeline};
 use crate::mapped::Walks;
 use crate::mem::{ExternalAbort, Memory, Time, Version};
@@ -53,7 +53,7 @@ pub(crate) struct View<'a> {
 /// Lookups that were made before, by StreamID.
 #[derive(Debug, Default)]
 pub(crate) struct Lookups {
-    known: RefCell<HashMap<(u32, Detail), Known>>,
+    known: RefCell<ByKey<(u32, Detail), Known>>,
     /// Most mixtures of words that one entry could be.
     mixtures: Cell<usize>,
 }

@@ -1,7 +1,7 @@
 //! Memory as devices and walkers see it: the point of coherency, with history.
 
 use super::page::index_of;
-use super::{ExternalAbort, Memory, MmioWrite, PAGE, Region, Time, Version, byte_of, wide};
+use super::{ExternalAbort, Memory, MmioWrite, Region, Time, Version, byte_of, wide};
 
 impl Memory {
     /// The word at `pa` as a device reads it now.
@@ -89,14 +89,14 @@ impl Memory {
     /// Whether a device ever saw anything but zero in the 4096 bytes at `page`.
     #[must_use]
     pub fn ever_written(&self, page: u64) -> bool {
-        self.lock().poc.contains_key(&(page / PAGE))
+        self.lock().poc.get(page).is_some()
     }
 
     /// The words of the 4096 bytes at `page` for which some version is not zero, as offsets in bytes.
     #[must_use]
     pub fn used_words(&self, page: u64) -> Vec<u64> {
         let m = self.lock();
-        let Some(page) = m.poc.get(&(page / PAGE)) else {
+        let Some(page) = m.poc.get(page) else {
             return Vec::new();
         };
         let words = page.words().iter().enumerate();
@@ -108,7 +108,7 @@ impl Memory {
     #[must_use]
     pub fn words(&self, page: u64) -> Vec<(u64, u64)> {
         let m = self.lock();
-        let Some(page) = m.poc.get(&(page / PAGE)) else { return Vec::new() };
+        let Some(page) = m.poc.get(page) else { return Vec::new() };
         let words = page.words().iter().enumerate().filter(|(_, word)| **word != 0);
         words.map(|(index, word)| (wide(index) * 8, *word)).collect()
     }
@@ -117,7 +117,7 @@ impl Memory {
     #[must_use]
     pub fn words_with_history(&self, page: u64) -> Vec<u64> {
         let m = self.lock();
-        m.poc.get(&(page / PAGE)).map_or_else(Vec::new, |page| page.with_past().map(|index| wide(index) * 8).collect())
+        m.poc.get(page).map_or_else(Vec::new, |page| page.with_past().map(|index| wide(index) * 8).collect())
     }
 
     /// A number that differs after each change of the 4096 bytes at `page`, or of their history.
@@ -170,7 +170,7 @@ impl super::Inner {
             }
             Some(Region::Ram) => {}
         }
-        let page = self.poc.get(&(word / PAGE));
+        let page = self.poc.get(word);
         let zero = || vec![Version { value: 0, start: 0, end: None }];
         Ok(page.map_or_else(zero, |page| page.versions(index_of(word), from)))
     }

@@ -3,12 +3,7 @@
 //! Tests and fuzzing fill whole tables through this, so that a store needs no allocation of its own: the changes of the
 //! words of a page is one list, in the order of time, and each record names the one before it of the same word.
 
-use std::sync::Arc;
-
 use super::{PAGE, Time, Version};
-use crate::by_address::ByAddress;
-
-pub(super) type Pages = ByAddress<Arc<Page>>;
 
 /// Words of a page.
 pub(super) const WORDS: usize = 512;
@@ -310,17 +305,6 @@ impl History {
 /// Where the record of this number is.
 fn place(at: u32) -> Option<usize> {
     usize::try_from(at).ok()?.checked_sub(1)
-}
-
-pub(super) fn load(pages: &Pages, word: u64) -> u64 {
-    pages.get(&(word / PAGE)).map_or(0, |page| page.word(index_of(word)))
-}
-
-/// The page of `word`, which changes.
-pub(super) fn changed(pages: &mut Pages, word: u64, stamp: u64) -> &mut Page {
-    let page = Arc::make_mut(pages.entry(word / PAGE).or_insert_with(|| Arc::new(Page::EMPTY)));
-    page.changes(stamp);
-    page
 }
 
 pub(super) fn index_of(word: u64) -> usize {

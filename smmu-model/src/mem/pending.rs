@@ -8,11 +8,9 @@
 //! So a word has several values at a time. [`Memory::versions`] returns all of them, each with the time during which it
 //! could be read, and code that combines words tries all combinations: the search over the legal subsets is exhaustive.
 
-use std::ops::Range;
-use std::sync::Arc;
-
-use super::page::{Ends, changed, index_of};
+use super::page::{Ends, index_of};
 use super::{Inner, Memory, PAGE, Region, Snoop};
+use std::ops::Range;
 
 /// Bytes that a clean covers at least.
 const LINE: u64 = 64;
@@ -28,7 +26,7 @@ impl Memory {
         let mut m = self.lock();
         let mut word = range.start & !7;
         while word < range.end {
-            if value == 0 && word.is_multiple_of(PAGE) && !m.cpu_view().contains_key(&(word / PAGE)) {
+            if value == 0 && word.is_multiple_of(PAGE) && m.cpu_view().get(word).is_none() {
                 // Never written: it is zero.
                 word += PAGE;
                 continue;
@@ -48,7 +46,7 @@ impl Memory {
     #[must_use]
     pub fn read_own_page(&self, page: u64) -> [u64; 512] {
         let m = self.lock();
-        let mut words = m.cpu_view().get(&(page / PAGE)).map_or([0; 512], |page| *page.words());
+        let mut words = m.cpu_view().get(page).map_or([0; 512], |page| *page.words());
         for &word in m.pending.iter().filter(|word| **word / PAGE == page / PAGE) {
             if let Some(at) = words.get_mut(index_of(word)) {
                 *at = m.newest(word);
@@ -66,8 +64,8 @@ impl Memory {
         }
         let lines = range.start & !(LINE - 1)..range.end.next_multiple_of(LINE);
         for &word in m.pending.iter().filter(|word| lines.contains(*word)) {
-            if let Some(page) = m.poc.get_mut(&(word / PAGE)) {
-                Arc::make_mut(page).clean(index_of(word));
+            if let Some(page) = m.poc.get_mut(word) {
+                page.clean(index_of(word));
             }
         }
     }
@@ -95,7 +93,7 @@ impl Inner {
     fn store_unordered(&mut self, word: u64, value: u64) {
         let index = index_of(word);
         // Where a page is, there is RAM.
-        let page = self.poc.get(&(word / PAGE));
+        let page = self.poc.get(word);
         if page.is_none() && self.region(word) != Some(Region::Ram) {
             return;
         }
@@ -113,7 +111,9 @@ impl Inner {
         }
         self.now += 1;
         self.stamp += 1;
-        changed(&mut self.poc, word, self.stamp).store(index, value, self.now);
+        if let Some(page) = self.poc.change(word, self.stamp) {
+            page.store(index, value, self.now);
+        }
         if self.snoop == Snoop::NonCoherent {
             self.cpu_store(word, value);
         }
@@ -121,7 +121,7 @@ impl Inner {
 
     /// The value of the last store to `word`, visible to others or not.
     fn newest(&self, word: u64) -> u64 {
-        let page = self.poc.get(&(word / PAGE)).filter(|_| !self.pending.is_empty());
+        let page = self.poc.get(word).filter(|_| !self.pending.is_empty());
         page.and_then(|page| page.under_way(index_of(word))).unwrap_or_else(|| self.cpu_get(word))
     }
 
@@ -133,7 +133,8 @@ impl Inner {
                 return true;
             }
             self.stamp += 1;
-            changed(&mut self.poc, *word, self.stamp).settle(index_of(*word), ends, self.now)
+            let page = self.poc.change(*word, self.stamp);
+            page.is_some_and(|page| page.settle(index_of(*word), ends, self.now))
         });
         self.pending = pending;
     }

@@ -60,3 +60,27 @@ fn bytes_and_halves_land_where_they_belong() {
     m.dev_read(0x1004, &mut out).unwrap();
     assert_eq!(out, [0x44, 0x33, 0x22, 0x11]);
 }
+
+#[test]
+fn what_was_saved_is_put_back_whichever_was_saved_last() {
+    let m = ram(Snoop::NonCoherent);
+    let words = |m: &Memory| [0x1000, 0x2000, 0x2008].map(|pa| (m.cpu_read64(pa), m.dev_read64(pa).unwrap()));
+    m.cpu_write64(0x1000, 1);
+    m.clean(0x1000..0x1008);
+    let (first, then) = (m.save(), words(&m));
+    m.cpu_write64(0x1000, 2);
+    m.cpu_write64(0x2000, 2);
+    m.clean(0x2000..0x2008);
+    let (second, later) = (m.save(), words(&m));
+    for _ in 0..2 {
+        for (saved, was) in [(&first, then), (&first, then), (&second, later), (&second, later)] {
+            m.cpu_write64(0x1000, 9);
+            m.cpu_write64(0x2008, 9);
+            m.clean(0x1000..0x3000);
+            m.restore(saved);
+            assert_eq!(words(&m), was);
+            assert!(m.save() == *saved);
+            m.restore(saved);
+        }
+    }
+}
