@@ -175,7 +175,7 @@ impl Iterator for Runs<'_, '_> {
     fn next(&mut self) -> Option<PageRange> {
         let rest = self.rest.take()?;
         let pages = self.map.pages(rest).ok()?;
-        let skip = pages.iter().position(|page| page.is_owned_by(self.owner))?;
+        let skip = gap_length(pages, self.owner)?;
         let tail = pages.get(skip..)?;
         let first = rest.first().checked_add(u64::try_from(skip).ok()?)?;
         let run = PageRange::new(first, u64::try_from(run_length(tail, self.owner)).ok()?)?;
@@ -184,18 +184,31 @@ impl Iterator for Runs<'_, '_> {
     }
 }
 
+/// How many of `pages` from the first on are not `owner`'s; `None` if none is. Memory that EL2 keeps is crossed in strides.
+fn gap_length(pages: &[PageInfo], owner: Owner) -> Option<usize> {
+    const STRIDE: usize = 64;
+    let (strides, _) = pages.as_chunks::<STRIDE>();
+    let others = match owner {
+        Owner::Host => strides.iter().take_while(|stride| PageInfo::none_is_hosts(*stride)).count(),
+        Owner::Hyp | Owner::Guest(_) | Owner::Device => 0,
+    };
+    let crossed = others.saturating_mul(STRIDE);
+    let more = pages.get(crossed..)?.iter().position(|page| page.is_owned_by(owner))?;
+    Some(crossed.saturating_add(more))
+}
+
 /// How many of `pages` from the first on are `owner`'s. At boot nearly all of memory is one run of the host: it is
 /// crossed in strides.
 fn run_length(pages: &[PageInfo], owner: Owner) -> usize {
     const STRIDE: usize = 64;
     let (strides, _) = pages.as_chunks::<STRIDE>();
     let plain = match owner {
-        Owner::Host => strides.iter().take_while(|stride| PageInfo::all_plain_host(*stride)).count(),
+        Owner::Host => strides.iter().take_while(|stride| PageInfo::all_are_hosts(*stride)).count(),
         Owner::Hyp | Owner::Guest(_) | Owner::Device => 0,
     };
     let crossed = plain.saturating_mul(STRIDE);
     let left = pages.get(crossed..).unwrap_or_default();
-    let more = left.iter().position(|page| page.owner() != owner).unwrap_or(left.len());
+    let more = left.iter().position(|page| !page.is_owned_by(owner)).unwrap_or(left.len());
     crossed.saturating_add(more)
 }
 
@@ -248,6 +261,12 @@ mod tests {
         }
         assert_eq!(runs(&map), [(2, 126), (129, 510), (641, 358)]);
         assert_eq!(map.runs_of(Owner::Hyp).map(PageRange::count).sum::<u64>(), 6);
+        // Long gaps, with a page of the host anywhere in one.
+        for page in [150, 191, 192, 993] {
+            map.reserve(range(128, 872), Owner::Hyp);
+            map.reserve(range(page, 1), Owner::Host);
+            assert_eq!(runs(&map), [(2, 126), (page, 1)]);
+        }
     }
 
     #[test]

@@ -77,6 +77,7 @@ const PINS_SHIFT: u32 = 16;
 const ONE_PIN: u32 = 1 << PINS_SHIFT;
 
 // Codes of the owner. A guest's code is GUEST plus its handle.
+// Zero: the codes of many pages are compared with it at once.
 const HOST: u32 = 0;
 const HYP_BOOT: u32 = 1;
 const HYP_DONATED: u32 = 2;
@@ -91,7 +92,10 @@ impl PageInfo {
     /// Whether all of these pages are the host's, neither lent nor claimed.
     #[must_use]
     pub fn are_plain(pages: &[Self]) -> bool {
-        pages.iter().fold(0, |bits, page| bits | page.0) == 0
+        // Eight at a time: that is one decision for all of them.
+        let (eights, rest) = pages.as_chunks::<8>();
+        let bits = |pages: &[Self; 8]| pages.iter().fold(0, |bits, page| bits | page.0);
+        eights.iter().all(|pages| bits(pages) == 0) && rest.iter().all(|page| page.0 == 0)
     }
 
     /// A page of `owner`, neither lent nor claimed; of EL2's as reserved at boot.
@@ -202,10 +206,20 @@ impl PageInfo {
         (self.pins() > 0).then(|| Self(self.0.wrapping_sub(ONE_PIN)))
     }
 
-    /// Whether all of `pages` are the host's, neither lent nor claimed: one comparison for all of them.
+    /// Whether all of `pages` are the host's, lent and claimed ones too, without a decision for each of them.
     #[must_use]
-    pub(crate) fn all_plain_host(pages: &[Self]) -> bool {
-        pages.iter().fold(0, |all, page| all | page.0) == 0
+    pub(crate) fn all_are_hosts(pages: &[Self]) -> bool {
+        let (eights, rest) = pages.as_chunks::<8>();
+        let codes = |pages: &[Self; 8]| pages.iter().fold(0, |codes, page| codes | page.owner_code());
+        eights.iter().all(|pages| codes(pages) == HOST) && rest.iter().all(|page| page.owner_code() == HOST)
+    }
+
+    /// Whether none of `pages` is the host's, without a decision for each of them.
+    #[must_use]
+    pub(crate) fn none_is_hosts(pages: &[Self]) -> bool {
+        let (eights, rest) = pages.as_chunks::<8>();
+        let none = |pages: &[Self; 8]| pages.iter().fold(true, |none, page| none & (page.owner_code() != HOST));
+        eights.iter().all(none) && rest.iter().all(|page| page.owner_code() != HOST)
     }
 }
 
