@@ -173,21 +173,19 @@ impl Bus {
         (result, read.into_iter().map(|(page, _)| (page, self.0.mem.growth_for_cpu(page))).collect())
     }
 
-    /// The word at `pa`, out of the pages in `read`.
-    fn read_of_page(&self, read: &mut Vec<Read>, pa: u64) -> u64 {
+    /// The page of `pa`, and which of its words `pa` is, out of the pages in `read`.
+    fn read_of_page<'a>(&self, read: &'a mut Vec<Read>, pa: u64) -> (&'a [u64; 512], usize) {
         let page = pa & !0xfff;
         // A page is mostly read word after word.
-        let index = usize::try_from((pa - page) / 8).unwrap_or(0);
-        if let Some((_, words)) = read.last().filter(|(known, _)| *known == page) {
-            return words[index];
+        if read.last().is_none_or(|(known, _)| *known != page) {
+            let known = read.iter().position(|(known, _)| *known == page);
+            let entry = match known {
+                Some(at) => read.swap_remove(at),
+                None => (page, Box::new(self.0.stores.read_page(page))),
+            };
+            read.push(entry);
         }
-        let known = read.iter().position(|(known, _)| *known == page);
-        let entry = match known {
-            Some(at) => read.swap_remove(at),
-            None => (page, Box::new(self.0.stores.read_page(page))),
-        };
-        read.push(entry);
-        read[read.len() - 1].1[index]
+        (&read[read.len() - 1].1, usize::try_from((pa - page) / 8).unwrap_or(0))
     }
 
     /// Microseconds since the driver first looked.
@@ -295,8 +293,22 @@ impl DmaBuffer for Buffer {
     fn read64(&self, offset: usize) -> u64 {
         let Some(pa) = self.at(offset) else { return 0 };
         let flipped = self.bus.0.damage.get().filter(|(at, _)| *at == pa).map_or(0, |(_, bits)| bits);
-        let word = self.bus.0.read.borrow_mut().as_mut().map(|read| self.bus.read_of_page(read, pa));
+        let word = self.bus.0.read.borrow_mut().as_mut().map(|read| {
+            let (page, word) = self.bus.read_of_page(read, pa);
+            page[word]
+        });
         word.unwrap_or_else(|| self.bus.0.stores.read64(pa)) ^ flipped
+    }
+
+    fn read_entry(&self, offset: usize) -> [u64; 8] {
+        let whole = self.at(offset).filter(|pa| pa.is_multiple_of(64) && self.bus.0.damage.get().is_none());
+        if let Some((pa, read)) = whole.zip(self.bus.0.read.borrow_mut().as_mut()) {
+            let (page, word) = self.bus.read_of_page(read, pa);
+            if let Some(entry) = page[word..].first_chunk() {
+                return *entry;
+            }
+        }
+        std::array::from_fn(|word| self.read64(offset + word * 8))
     }
 
     fn write64(&mut self, offset: usize, value: u64) {

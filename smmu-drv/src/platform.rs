@@ -51,6 +51,10 @@ pub trait DmaBuffer {
     fn size(&self) -> usize;
     /// Reads the 64-bit word at byte `offset`; 0 outside the buffer or when `offset` is not a multiple of 8.
     fn read64(&self, offset: usize) -> u64;
+    /// Reads the eight words from byte `offset` on, each as [`DmaBuffer::read64`] does: audits read every entry of every table.
+    fn read_entry(&self, offset: usize) -> [u64; 8] {
+        core::array::from_fn(|word| self.read64(offset.saturating_add(word.saturating_mul(8))))
+    }
     /// Writes the 64-bit word at byte `offset`; ignored outside the buffer or when `offset` is not a multiple of 8.
     fn write64(&mut self, offset: usize, value: u64);
     /// Cleans `len` bytes at `offset` to the point of coherency, for an SMMU that does not snoop.

@@ -94,8 +94,7 @@ impl<B: DmaBuffer> ShadowTable<B> {
     /// Checks the entries of one table, whose first one is that of StreamID `first`.
     fn audit_table(&self, table: &B, first: u64) -> Result<(), StrtabFinding> {
         for entry in 0..table.size() / STE_SIZE {
-            let word = |n: usize| table.read64(entry.saturating_mul(STE_SIZE).saturating_add(n.saturating_mul(8)));
-            let (dw0, dw1) = (word(0), word(1));
+            let [dw0, dw1, dw2, dw3, rest @ ..] = table.read_entry(entry.saturating_mul(STE_SIZE));
             let config = get64(dw0::CONFIG, dw0);
             let confined = match (get64(dw0::V, dw0), config) {
                 (0, _) => true,
@@ -104,8 +103,8 @@ impl<B: DmaBuffer> ShadowTable<B> {
                 }
                 _ => false,
             };
-            let constant = word(2) == self.words.dw2 && word(3) == self.words.dw3;
-            let reserved = (4..8).all(|n| word(n) == 0);
+            let constant = dw2 == self.words.dw2 && dw3 == self.words.dw3;
+            let reserved = rest == [0; 4];
             if !(confined && constant && reserved) {
                 let index = first.saturating_add(u64::try_from(entry).unwrap_or(u64::MAX));
                 return Err(StrtabFinding::Entry { index, dw0 });
