@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use io_pgtable::Ipa;
-use mem_protect::{Owner as PageOwner, PageRange, Stats};
+use mem_protect::{Owner as PageOwner, PageInfo, PageRange, Stats};
 use smmu_model::{Basis, Mapped, Model, Reachable};
 
 use crate::layout;
@@ -115,7 +115,9 @@ impl Machine {
     fn is_hosts(&self, pa: u64, size: u64) -> bool {
         let Some(el2) = &self.el2 else { return false };
         let pages = PageRange::covering(Ipa(pa), size).and_then(|range| el2.owner.map().pages(range).ok());
-        pages.is_some_and(|pages| pages.iter().all(|page| page.owner() == PageOwner::Host))
+        let hosts =
+            |part: &[PageInfo]| PageInfo::are_plain(part) || part.iter().all(|page| page.owner() == PageOwner::Host);
+        pages.is_some_and(|pages| pages.chunks(64).all(hosts))
     }
 
     /// Whether all that `mapped` maps was found to be the host's, while every page had the owner that it has now.

@@ -202,9 +202,6 @@ impl Machine {
 
     /// The ownership map and both stage 2 tables, with all memory but EL2's given to the host.
     pub(crate) fn protect(&self, storage: &'static mut [PageInfo], mut mirror: Mirror, drivers: Drivers) -> Owner {
-        let ram = range(layout::RAM, layout::RAM_BYTES);
-        let Ok(mut map) = PageMap::new(storage, &[ram]) else { panic!("page map") };
-        map.reserve(range(layout::EL2, layout::EL2_BYTES), PageOwner::Hyp);
         let mut cpu = Cpu::default();
         cpu.add(range(layout::RAM, layout::EL2 - layout::RAM));
 
@@ -224,7 +221,15 @@ impl Machine {
         }
         mirror.begin();
         let dma = Dma::new(shadow, mirror, drivers, self.defence.clone(), self.models.clone());
-        Owner(Ownership::new(map, cpu, dma, self.pages.clone(), 4096))
+        self.own(storage, cpu, dma)
+    }
+
+    /// The ownership map as it is at boot, with tables that agree with it.
+    pub(crate) fn own(&self, storage: &'static mut [PageInfo], cpu: Cpu, dma: Dma) -> Owner {
+        let ram = range(layout::RAM, layout::RAM_BYTES);
+        let Ok(mut map) = PageMap::new(storage, &[ram]) else { panic!("page map") };
+        map.reserve(range(layout::EL2, layout::EL2_BYTES), PageOwner::Hyp);
+        Owner::new(Ownership::new(map, cpu, dma, self.pages.clone(), 4096))
     }
 
     /// Forgets what tests did to the machine beside the host's accesses: nothing is missing but what new machines lack.
@@ -381,7 +386,10 @@ impl Machine {
     /// Claims that EL2 holds on host pages.
     pub fn claims(&mut self) -> u64 {
         let pages = self.owner().map().pages(range(layout::RAM, layout::RAM_BYTES));
-        pages.map_or(0, |pages| pages.iter().map(|page| u64::from(page.pins())).sum())
+        let claimed = |pages: &[PageInfo]| pages.iter().map(|page| u64::from(page.pins())).sum::<u64>();
+        // Most pages have never been touched.
+        let parts = pages.into_iter().flat_map(|pages| pages.chunks(64));
+        parts.filter(|part| !PageInfo::are_plain(part)).map(claimed).sum()
     }
 
     /// The secret is untouched.
@@ -413,7 +421,7 @@ fn storage() -> &'static mut [PageInfo] {
 impl Drop for Machine {
     fn drop(&mut self) {
         let Some(El2 { owner, .. }) = self.el2.take() else { return };
-        let (map, ..) = owner.0.into_parts();
+        let (map, ..) = owner.into_inner().into_parts();
         // At the end of the thread there may be nothing left to keep it in.
         let _ = STORAGE.try_with(|kept| kept.borrow_mut().push(map.into_storage()));
     }

@@ -11,7 +11,26 @@ use crate::dma::Dma;
 use crate::pages::Pages;
 
 /// The ownership map with everything that follows it.
-pub struct Owner(pub(crate) Ownership<'static, Cpu, Dma, Pages>);
+pub struct Owner {
+    inner: Ownership<'static, Cpu, Dma, Pages>,
+    /// Somebody could change more of it than claims.
+    changed: bool,
+}
+
+impl Owner {
+    pub(crate) fn new(inner: Ownership<'static, Cpu, Dma, Pages>) -> Self {
+        Self { inner, changed: false }
+    }
+
+    /// Whether nothing but claims can have been made since it was new.
+    pub(crate) fn has_only_claims(&self) -> bool {
+        !self.changed
+    }
+
+    pub(crate) fn into_inner(self) -> Ownership<'static, Cpu, Dma, Pages> {
+        self.inner
+    }
+}
 
 /// A claim. Drivers can be copied only while they have none: see [`crate::Machine::snapshot`].
 #[derive(Debug)]
@@ -27,13 +46,14 @@ impl Deref for Owner {
     type Target = Ownership<'static, Cpu, Dma, Pages>;
 
     fn deref(&self) -> &Self::Target {
-        &self.0
+        &self.inner
     }
 }
 
 impl DerefMut for Owner {
     fn deref_mut(&mut self) -> &mut Self::Target {
-        &mut self.0
+        self.changed = true;
+        &mut self.inner
     }
 }
 
@@ -41,34 +61,34 @@ impl HostMemory for Owner {
     type Claim = Held;
 
     fn claim(&mut self, ipa: Ipa, size: u64, sharing: Sharing) -> Result<Held, ClaimError> {
-        self.0.memory_mut().claim(ipa, size, sharing).map(Held)
+        self.inner.memory_mut().claim(ipa, size, sharing).map(Held)
     }
 
     fn release(&mut self, claim: Held) {
-        self.0.memory_mut().release(claim.0);
+        self.inner.memory_mut().release(claim.0);
     }
 
     fn holds(&self, claim: &Held) -> bool {
-        self.0.memory().holds(&claim.0)
+        self.inner.memory().holds(&claim.0)
     }
 
     fn read64(&self, claim: &Held, offset: u64) -> Option<u64> {
-        self.0.memory().read64(&claim.0, offset)
+        self.inner.memory().read64(&claim.0, offset)
     }
 
     fn read_pair(&self, claim: &Held, offset: u64) -> Option<[u64; 2]> {
-        self.0.memory().read_pair(&claim.0, offset)
+        self.inner.memory().read_pair(&claim.0, offset)
     }
 
     fn write64(&mut self, claim: &Held, offset: u64, value: u64) -> Option<()> {
-        self.0.memory_mut().write64(&claim.0, offset, value)
+        self.inner.memory_mut().write64(&claim.0, offset, value)
     }
 
     fn write_record(&mut self, claim: &Held, offset: u64, record: [u64; 4]) -> Option<()> {
-        self.0.memory_mut().write_record(&claim.0, offset, record)
+        self.inner.memory_mut().write_record(&claim.0, offset, record)
     }
 
     fn write32(&mut self, claim: &Held, offset: u64, value: u32) -> Option<()> {
-        self.0.memory_mut().write32(&claim.0, offset, value)
+        self.inner.memory_mut().write32(&claim.0, offset, value)
     }
 }

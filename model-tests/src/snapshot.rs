@@ -1,8 +1,9 @@
 //! A machine as it was at one moment, to go back to: a run then costs what it does, and not a take-over.
 //!
 //! Everything that refers to each other stays where it is, and its content is put back. Memory goes back page by page
-//! ([`smmu_model::mem::Saved`]), the SMMUs and the drivers by copies. The IOMMU's table and the ownership map are made anew:
-//! they are what they were, as nothing changed its owner before the snapshot.
+//! ([`smmu_model::mem::Saved`]), the SMMUs and the drivers by copies. The ownership map is made anew, and
+//! both stage 2 tables where somebody could change them: they are what they were, as nothing changed its owner before the
+//! snapshot.
 
 use mem_protect::PageMap;
 use smmu_drv::Smmu;
@@ -69,8 +70,14 @@ impl Machine {
         for (smmu, time) in drivers.borrow().iter().zip(&snapshot.clocks) {
             smmu.platform().set_time(*time);
         }
-        let (map, _, dma, _) = owner.0.into_parts();
-        let owner = self.protect(PageMap::into_storage(map), dma.into_mirror(), drivers.clone());
+        let only_claims = owner.has_only_claims();
+        let (map, cpu, dma, _) = owner.into_inner().into_parts();
+        let storage = PageMap::into_storage(map);
+        let owner = if only_claims {
+            self.own(storage, cpu, dma)
+        } else {
+            self.protect(storage, dma.into_mirror(), drivers.clone())
+        };
         self.el2 = Some(El2 { owner, drivers });
     }
 }

@@ -111,7 +111,7 @@ impl Play {
     /// switched off lets go of its claims, and a host that does everything right has its DMA.
     pub(super) fn finish(&mut self) -> Result<(), Finding> {
         self.on.m.pool.refill();
-        self.on.m.owner().dma_mut().fail_tables_after(None);
+        self.on.m.owner().dma().fail_tables_after(None);
         *self.on.m.hook().borrow_mut() = None;
         for cpu in 0..self.cpus.len() {
             // One to CR0 is given up where it is long: it would switch the queue on again.
