@@ -30,6 +30,7 @@ impl Run {
     pub fn decode(diet: Diet, bytes: &[u8]) -> Self {
         let mut u = Unstructured::new(bytes);
         let (machine, seed) = (byte(&mut u).unwrap_or(0), byte(&mut u).unwrap_or(0));
+        let machine = diet.machine(machine);
         let mut actions = Vec::new();
         while !u.is_empty() && actions.len() < MAX_ACTIONS {
             let before = u.len();
@@ -46,7 +47,7 @@ impl Run {
     /// Bytes that mean this run; actions that the diet does not have are left out.
     #[must_use]
     pub fn encode(&self, diet: Diet) -> Vec<u8> {
-        let mut out = vec![self.machine, self.seed];
+        let mut out = vec![Diet::machine_byte(self.machine), self.seed];
         for action in &self.actions {
             action.encode(diet, &mut out);
         }

@@ -1,6 +1,7 @@
 //! Which actions a fuzz target plays, so that each spends its time on its own part.
 
 use super::action::pick;
+use super::setups::{LARGE, LESS_LARGE, MACHINES};
 
 /// Which actions there are, and how often.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,6 +181,17 @@ impl Diet {
                 K::Record,
             ],
         }
+    }
+
+    /// The machine that a byte means. Only where the work of one trap is measured is the largest one worth its time.
+    pub(super) fn machine(self, byte: u8) -> u8 {
+        let machine = byte % MACHINES;
+        if machine == LARGE && self != Self::Costs { LESS_LARGE } else { machine }
+    }
+
+    /// A byte that means this machine.
+    pub(super) fn machine_byte(machine: u8) -> u8 {
+        if machine == LESS_LARGE { LARGE } else { machine }
     }
 
     pub(super) fn kind(self, byte: u8) -> Kind {

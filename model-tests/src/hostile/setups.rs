@@ -7,8 +7,17 @@ use smmu_model::{Bbml, Config, Model, Pace, Snoop, StallModel};
 use crate::layout::HOST_L2;
 use crate::machine::Setup;
 
-/// Number of machines there are.
+/// Number of machines that a byte can mean.
 pub(super) const MACHINES: u8 = 14;
+/// The one with the most streams: 2^16.
+pub(super) const LARGE: u8 = 7;
+/// The same with 2^12 streams. Its walks do not fit into one trap either, and take a sixteenth of the time.
+pub(super) const LESS_LARGE: u8 = MACHINES;
+
+/// Which machine a number means: those from [`LESS_LARGE`] on start over.
+pub(super) fn number(machine: u8) -> u8 {
+    if machine == LESS_LARGE { machine } else { machine % MACHINES }
+}
 
 /// The machine that a number means; `seed` decides what its hardware does where it is free to choose.
 pub(super) fn setup(machine: u8, seed: u8) -> Setup {
@@ -16,7 +25,7 @@ pub(super) fn setup(machine: u8, seed: u8) -> Setup {
     let full = Config { sid_bits: 9, seed: seed.into(), pace: Pace::Lazy, ..Config::full() };
     let lazy = Config { pace: Pace::Lazy, ..qemu.clone() };
     let one = |config| Setup::guarded().with(config);
-    match machine % MACHINES {
+    match number(machine) {
         0 => one(qemu),
         1 => one(full),
         2 => one(Config { bbml: Bbml::Level0, ril: false, ..qemu }),
@@ -25,7 +34,8 @@ pub(super) fn setup(machine: u8, seed: u8) -> Setup {
         5 => Setup { smmus: 2, ..one(qemu) },
         6 => one(Config { ssid_bits: 6, cd2l: true, stall: StallModel::Both, term_model: false, ..qemu }),
         // Its walks do not fit into one trap.
-        7 => one(Config { sid_bits: 16, ..qemu }),
+        LARGE => one(Config { sid_bits: 16, ..qemu }),
+        LESS_LARGE => one(Config { sid_bits: 12, ..qemu }),
         8 => Setup { msi: MsiAdvert::Hidden, ..one(Config { asid16: false, bbml: Bbml::Level1, ..lazy }) },
         // Small: a command queue and an event queue that run full.
         9 => one(Config { two_level: false, sid_bits: 11, cmdq_bits: 4, eventq_bits: 3, ..qemu }),
@@ -40,7 +50,7 @@ pub(super) fn setup(machine: u8, seed: u8) -> Setup {
 
 /// What firmware did before EL2 came.
 pub(super) fn firmware(machine: u8) -> fn(&mut Model) {
-    match machine % MACHINES {
+    match number(machine) {
         10 => |model| {
             // An empty table: every stream aborts, as long as the SMMU is on.
             model.write64(r::STRTAB_BASE, HOST_L2);

@@ -29,7 +29,7 @@ pub fn all() -> Vec<(Diet, String, Run)> {
     let mut out = Vec::new();
     for (diet, _) in Diet::ALL {
         for machine in 0..if diet == Diet::Everything { MACHINES } else { COMMON } {
-            let run = Run { machine, seed: 7, actions: life(diet) };
+            let run = Run { machine: diet.machine(machine), seed: 7, actions: life(diet) };
             out.push((diet, format!("life-{machine}"), run));
         }
     }
