@@ -30,6 +30,7 @@ use run::{Corpus, Job};
 /// Examples:
 ///   cargo xtask fuzz
 ///   cargo xtask fuzz registers commands --seconds 600
+///   cargo xtask fuzz --seconds 3600 --input-bytes 64
 ///   cargo xtask fuzz --seconds 0 --coverage
 ///   cargo xtask fuzz --seconds 600 --without all
 ///   cargo xtask fuzz --without freed-early
@@ -42,6 +43,9 @@ pub(crate) struct Args {
     /// Seconds per target; 0 only runs the corpus
     #[arg(long, value_name = "N", default_value_t = 60)]
     seconds: u32,
+    /// Longest input; 64 bytes are about 10 actions, and many more executions in the same time
+    #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(2..))]
+    input_bytes: u32,
     /// Targets that run at the same time
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
     jobs: u8,

@@ -78,6 +78,8 @@ removed! {
     EntriesTwice "entries-twice" Patch StreamTable "Entries: they are fetched again after the check";
     FreedEarly "freed-early" Patch StreamTable "Entries: a level-2 table is freed before its invalidation is complete";
     ClaimsKept "claims-kept" Patch HostileHost "Claims: a disabled queue keeps its claim";
+    PagesFree "pages-free" Patch Costs "Budget: claims cost a trap nothing";
+    SyncsFree "syncs-free" Patch Costs "Budget: CMD_SYNCs cost a trap nothing";
 }
 
 /// Builds the targets without `one`, or whole; the folder that holds them.

@@ -16,8 +16,6 @@ use super::removed::{By as RemovedBy, One};
 use super::{Args, Target};
 use crate::checkout::Checkout;
 
-/// Longest input: a few hundred actions, or the register trace of a kernel's boot.
-const LONGEST: u32 = 4096;
 /// One input that takes longer than this, in seconds, is a finding.
 const TIMEOUT: u32 = 60;
 
@@ -103,7 +101,7 @@ pub(super) fn all(checkout: &Checkout, programs: &Path, jobs: &[Job], args: &Arg
                 loop {
                     let number = next.fetch_add(1, Ordering::Relaxed);
                     let Some(job) = jobs.get(number) else { break };
-                    let outcome = one(checkout, programs, *job, args.seconds);
+                    let outcome = one(checkout, programs, *job, args);
                     outcomes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((number, outcome));
                 }
             });
@@ -114,7 +112,8 @@ pub(super) fn all(checkout: &Checkout, programs: &Path, jobs: &[Job], args: &Arg
     outcomes.into_iter().map(|(_, outcome)| outcome).collect()
 }
 
-fn one(checkout: &Checkout, programs: &Path, job: Job, seconds: u32) -> Result<Outcome> {
+fn one(checkout: &Checkout, programs: &Path, job: Job, args: &Args) -> Result<Outcome> {
+    let Args { seconds, input_bytes, .. } = *args;
     let name = job.target.name();
     // Findings without a defence are kept apart from other runs.
     let area = job.without.map_or_else(|| "fuzz".to_owned(), |one| format!("fuzz/without/{}", one.word));
@@ -127,7 +126,7 @@ fn one(checkout: &Checkout, programs: &Path, job: Job, seconds: u32) -> Result<O
     let mut command = Command::new(programs.join(name));
     command.args([
         format!("-timeout={TIMEOUT}"),
-        format!("-max_len={LONGEST}"),
+        format!("-max_len={input_bytes}"),
         format!("-artifact_prefix={}/", findings.display()),
     ]);
     // The storage of ownership maps is leaked.
