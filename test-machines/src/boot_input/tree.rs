@@ -161,16 +161,23 @@ mod tests {
     }
 
     #[test]
-    fn a_property_gets_another_name() {
-        let mut tree = tree();
-        tree.truncate(58);
-        tree[7] = 58;
-        assert!(rename_property(&mut tree, "on", "map", "new").is_ok());
-        assert_eq!(
-            (tree.get(32..40), tree.get(52..)),
-            (Some([0, 0, 0, 8, 0, 0, 0, 6].as_slice()), Some(b"a\0map\0new\0".as_slice()))
-        );
-        assert_eq!((tree[7], tree[35]), (62, 10));
+    fn a_property_gets_another_name() -> Result<()> {
+        let mut tree = vec![0; 40];
+        let name = u32::from_be_bytes(*b"on\0\0");
+        tree.extend([BEGIN_NODE, name, PROPERTY, 8, 2, 1, 2, END_NODE, END].map(u32::to_be_bytes).concat());
+        tree.extend(b"a\0map\0");
+        for (at, value) in
+            [(SIZE_AT, 82), (STRUCTURE_AT, 40), (NAMES_AT, 76), (NAMES_SIZE_AT, 6), (STRUCTURE_SIZE_AT, 36)]
+        {
+            set_word(&mut tree, at, value)?;
+        }
+        assert_eq!(cell(&tree, "on", "map", 1)?, 2);
+        rename_property(&mut tree, "on", "map", "new")?;
+        assert_eq!(cell(&tree, "on", "new", 1)?, 2);
+        assert!(cell(&tree, "on", "map", 1).is_err());
+        assert_eq!(tree.get(76..), Some(b"a\0map\0new\0".as_slice()));
+        assert_eq!((word(&tree, SIZE_AT)?, word(&tree, NAMES_SIZE_AT)?), (86, 10));
+        Ok(())
     }
 
     #[test]
