@@ -44,6 +44,8 @@ pub(super) struct Cmdq<B> {
     indices: Indices,
     /// Number of queued commands from which [`Cmdq::make_room`] is called; 0 if batches are repeated.
     room: u32,
+    /// What commands cost a trap, if the last entry is no CMD_SYNC.
+    costs: Costs,
     prod: u32,
     /// CONS as last seen.
     cons: u32,
@@ -65,14 +67,18 @@ pub(super) struct Cmdq<B> {
 impl<B: DmaBuffer> Cmdq<B> {
     pub(super) fn new(ring: B, max_log2: u32, coherent: Coherency, issue: Issue) -> Self {
         let log2 = LOG2_ENTRIES.min(max_log2);
+        let indices = Indices::new(log2);
+        // Where batches are repeated, each command pays its share of the CMD_SYNCs of a full ring.
+        let (room, command, sync) = match issue {
+            Issue::Once => (indices.entries(), budget::COMMAND, budget::SYNC),
+            Issue::Twice => (0, budget::command_twice(most_twice(indices)), budget::SYNC_TWICE),
+        };
         Self {
             ring,
             log2,
-            indices: Indices::new(log2),
-            room: match issue {
-                Issue::Once => Indices::new(log2).entries(),
-                Issue::Twice => 0,
-            },
+            indices,
+            room,
+            costs: Costs { command, sync, separate: sync },
             prod: 0,
             cons: 0,
             submitted: 0,
@@ -146,7 +152,7 @@ impl<B: DmaBuffer> Cmdq<B> {
     fn make_room<P: Platform<Buffer = B>>(&mut self, hw: &Hw<P>) -> Result<(), CmdqError> {
         if self.issue == Issue::Twice {
             // A batch and its CMD_SYNC, issued twice.
-            let most = self.batch_twice();
+            let most = most_twice(self.indices);
             let queued = self.indices.used(self.prod, self.batch);
             return if queued < most { Ok(()) } else { self.complete_twice(hw) };
         }
@@ -164,19 +170,10 @@ impl<B: DmaBuffer> Cmdq<B> {
         self.submitted = self.prod;
     }
 
-    /// Commands of one batch that [`Issue::Twice`] has room for.
-    fn batch_twice(&self) -> u32 {
-        (self.indices.entries() / 2).saturating_sub(1)
-    }
-
-    /// What commands cost a trap; where batches are repeated, each pays its share of the CMD_SYNCs of a full ring.
+    /// What commands cost a trap now.
     #[inline]
     pub(super) fn costs(&self) -> Costs {
-        let (command, sync) = match self.issue {
-            Issue::Once => (budget::COMMAND, budget::SYNC),
-            Issue::Twice => (budget::command_twice(self.batch_twice()), budget::SYNC_TWICE),
-        };
-        Costs { command, sync, separate: if self.ends_in_sync { 0 } else { sync } }
+        Costs { separate: if self.ends_in_sync { 0 } else { self.costs.sync }, ..self.costs }
     }
 
     /// Adds to `stats` what this queue counts.
@@ -292,4 +289,9 @@ impl<B: DmaBuffer> Cmdq<B> {
         // The acknowledgement makes hardware fetch the slot again.
         hw.publish32(reg::GERRORN, gerrorn ^ Gerror::CMDQ_ERR.bits());
     }
+}
+
+/// Commands of one batch that a ring with `indices` has room for twice, with their CMD_SYNCs.
+fn most_twice(indices: Indices) -> u32 {
+    (indices.entries() / 2).saturating_sub(1)
 }
