@@ -1,5 +1,7 @@
 //! The library crates as others would get them: complete, buildable outside the workspace, under our licence.
 
+use std::fs;
+
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use test_machines::exec;
@@ -28,8 +30,12 @@ pub(super) fn check(checkout: &Checkout, options: &[&str]) -> Result<()> {
             bail!("{name} would be published without {gone}");
         }
     }
+    // Cargo builds a package of a registry once for each version, and makes a registry for these: a build folder from an
+    // earlier check would have their earlier sources.
+    let target = checkout.work_dir("package")?;
+    fs::remove_dir_all(&target).with_context(|| format!("cannot remove {}", target.display()))?;
     let mut cargo = checkout.cargo();
-    cargo.args(["package", "--quiet", "--allow-dirty"]).args(options);
+    cargo.args(["package", "--quiet", "--allow-dirty"]).args(options).env("CARGO_TARGET_DIR", &target);
     exec::output(&mut cargo).map(|_| ())
 }
 
