@@ -231,19 +231,6 @@ impl Slot {
     }
 }
 
-/// Does `$one` with each of less than eight slots. Ranges are short: unrolled, since a loop would cost more.
-macro_rules! each_of_few {
-    ($slots:expr, $slot:ident => $one:expr) => {
-        each_of_few!(@arms $slots, $slot => $one, [a], [a b], [a b c], [a b c d], [a b c d e], [a b c d e f], [a b c d e f g])
-    };
-    (@arms $slots:expr, $slot:ident => $one:expr, $([$($name:ident)+]),+) => {
-        match $slots {
-            $([$($name),+] => for $slot in [$($name),+] { $one },)+
-            _ => {}
-        }
-    };
-}
-
 /// Stores one descriptor after the other, each `step` above the one before.
 #[inline(always)]
 fn store_all(slots: &[AtomicU64], desc: u64, step: u64) {
@@ -255,10 +242,10 @@ fn store_all(slots: &[AtomicU64], desc: u64, step: u64) {
             desc = desc.wrapping_add(step);
         }
     }
-    each_of_few!(rest, slot => {
+    for slot in rest {
         set(slot, desc);
         desc = desc.wrapping_add(step);
-    });
+    }
 }
 
 /// Makes all descriptors invalid. The last eight may overlap the ones before; storing an invalid descriptor twice is
@@ -278,7 +265,11 @@ fn clear_all(slots: &[AtomicU64]) {
             }
         }
         Some(_) => {}
-        None => each_of_few!(rest, slot => set(slot, 0)),
+        None => {
+            for slot in rest {
+                set(slot, 0);
+            }
+        }
     }
 }
 
@@ -286,9 +277,7 @@ fn clear_all(slots: &[AtomicU64]) {
 #[inline(always)]
 fn any_of(words: &[u64], pattern: u64) -> u64 {
     let Some(last) = words.last_chunk::<8>() else {
-        let mut any = 0;
-        each_of_few!(words, word => any |= word ^ pattern);
-        return any;
+        return words.iter().fold(0, |any, word| any | word ^ pattern);
     };
     let mut any = any_of_eight([0; 4], last, pattern);
     for eight in words.as_chunks::<8>().0 {
