@@ -1,6 +1,8 @@
 //! The library crates as others would get them: complete, buildable outside the workspace, under our licence.
 
 use std::fs;
+use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
@@ -30,13 +32,39 @@ pub(super) fn check(checkout: &Checkout, options: &[&str]) -> Result<()> {
             bail!("{name} would be published without {gone}");
         }
     }
-    // Cargo builds a package of a registry once for each version, and makes a registry for these: a build folder from an
-    // earlier check would have their earlier sources.
-    let target = checkout.work_dir("package")?;
-    fs::remove_dir_all(&target).with_context(|| format!("cannot remove {}", target.display()))?;
+    let folder = checkout.work_dir("package")?;
+    fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
     let mut cargo = checkout.cargo();
-    cargo.args(["package", "--quiet", "--allow-dirty"]).args(options).env("CARGO_TARGET_DIR", &target);
-    exec::output(&mut cargo).map(|_| ())
+    cargo.args(["package", "--quiet", "--allow-dirty", "--no-verify"]).args(options);
+    exec::output(cargo.env("CARGO_TARGET_DIR", &folder))?;
+    build_packed(checkout, &folder.join("package"))
+}
+
+/// Unpacks every `.crate` file in `folder` and builds them as one workspace.
+///
+/// Cargo's own check would unpack them below its home, once for each version: after a change of one package the others would
+/// be built with its earlier sources.
+fn build_packed(checkout: &Checkout, folder: &Path) -> Result<()> {
+    let (mut members, mut patches) = (Vec::new(), String::new());
+    for entry in fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))? {
+        let file = entry?.path();
+        if file.extension().is_none_or(|extension| extension != "crate") {
+            continue;
+        }
+        exec::output(Command::new("tar").arg("-xzf").arg(&file).arg("-C").arg(folder))?;
+        let packed = file.file_stem().and_then(|stem| stem.to_str()).context("a package's name is not UTF-8")?;
+        let (name, _) = packed.rsplit_once('-').with_context(|| format!("{packed} has no version"))?;
+        patches.push_str(&format!("{name} = {{ path = \"{packed}\" }}\n"));
+        members.push(format!("\"{packed}\""));
+    }
+    ensure!(!members.is_empty(), "cargo package made no file in {}", folder.display());
+    let manifest =
+        format!("[workspace]\nresolver = \"3\"\nmembers = [{}]\n\n[patch.crates-io]\n{patches}", members.join(", "));
+    fs::write(folder.join("Cargo.toml"), manifest).context("cannot write a workspace for what was packed")?;
+    fs::copy(checkout.root().join("Cargo.lock"), folder.join("Cargo.lock")).context("cannot copy Cargo.lock")?;
+    let mut cargo = checkout.cargo();
+    cargo.args(["check", "--quiet", "--workspace"]).current_dir(folder);
+    exec::output(cargo.env("CARGO_TARGET_DIR", folder.join("target"))).map(|_| ())
 }
 
 /// Packages that declare another licence.
