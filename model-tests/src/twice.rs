@@ -4,7 +4,8 @@ use smmu_model::{Config, Transfer};
 
 use crate::invariant::Breach;
 use crate::layout::SID;
-use crate::machine::{Machine, Setup};
+use crate::machine::Machine;
+use crate::setup::Setup;
 
 /// What became of an attack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

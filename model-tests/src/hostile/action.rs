@@ -5,147 +5,8 @@
 
 use mem_protect::{Transition, UncheckedRange};
 use smmu_drv::AccessSize;
-use smmu_drv::emul::table::Register;
 
-use crate::layout as l;
-
-/// Places that mean something to somebody: the host's structures, pages that change hands, EL2, devices, nowhere.
-pub const PLACES: [u64; 28] = [
-    l::HOST_STRTAB,
-    l::HOST_L2,
-    l::HOST_CMDQ,
-    l::HOST_EVTQ,
-    l::HOST_CD,
-    l::HOST_S1,
-    l::HOST_S1 + 0x1000,
-    l::HOST_S1 + 0x2000,
-    l::HOST_FLAG,
-    l::VICTIM,
-    l::VICTIM + 0x1f_f000,
-    l::VICTIM + 0x20_0000,
-    l::EL2 - 0x1000,
-    l::EL2,
-    l::SECRET,
-    l::TABLES,
-    l::POOL,
-    l::GIC,
-    l::ITS,
-    l::TRANSLATER,
-    l::SMMU,
-    l::UART,
-    l::BAR,
-    l::ECAM,
-    0,
-    1 << 40,
-    l::RAM + l::RAM_BYTES,
-    !0xfff,
-];
-
-/// StreamIDs that devices have: edges of tables and of blocks, and one that is too large for most machines.
-pub const SIDS: [u32; 8] = [0, l::SID, 9, 63, 255, 256, 511, 0x1_0000];
-
-/// An address: a place, and a word after it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Spot {
-    /// Which of [`PLACES`].
-    pub place: u8,
-    /// How many words after it.
-    pub word: u16,
-}
-
-impl Spot {
-    /// The start of a place; the first one where it is none of [`PLACES`].
-    #[must_use]
-    pub fn at(pa: u64) -> Self {
-        let place = PLACES.iter().position(|place| *place == pa).unwrap_or(0);
-        Self { place: u8::try_from(place).unwrap_or(0), word: 0 }
-    }
-
-    /// Its address.
-    #[must_use]
-    pub fn pa(self) -> u64 {
-        pick(&PLACES, self.place).wrapping_add(u64::from(self.word) * 8)
-    }
-}
-
-/// A 64-bit value, short where it is small.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Value {
-    /// A small one.
-    Small(u8),
-    /// 32 bits.
-    Word(u32),
-    /// Any.
-    Wide(u64),
-    /// A pointer with flags in its low and its top byte.
-    Pointer {
-        /// Where to.
-        to: Spot,
-        /// Bits `[7:0]`.
-        low: u8,
-        /// Bits `[63:56]`.
-        top: u8,
-    },
-}
-
-impl Value {
-    /// The shortest that means `value`.
-    #[must_use]
-    pub fn of(value: u64) -> Self {
-        if let Ok(small) = u8::try_from(value) {
-            return Self::Small(small);
-        }
-        u32::try_from(value).map_or(Self::Wide(value), Self::Word)
-    }
-
-    /// The number.
-    #[must_use]
-    pub fn get(self) -> u64 {
-        match self {
-            Self::Small(value) => value.into(),
-            Self::Word(value) => value.into(),
-            Self::Wide(value) => value,
-            Self::Pointer { to, low, top } => to.pa() | u64::from(low) | u64::from(top) << 56,
-        }
-    }
-}
-
-/// A register.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum At {
-    /// A row of the policy, or the word after it.
-    Row {
-        /// Number of the row.
-        row: u8,
-        /// How far into it.
-        half: Half,
-    },
-    /// An offset of either page.
-    Raw(u32),
-}
-
-/// Which word of a register.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Half {
-    /// The first.
-    Low,
-    /// The second, or what lies after a 32-bit register.
-    High,
-}
-
-impl At {
-    /// The offset from the base of page 0.
-    #[must_use]
-    pub fn offset(self) -> u32 {
-        match self {
-            Self::Raw(offset) => offset,
-            Self::Row { row, half } => {
-                let offset = pick(Register::ROWS, row).1;
-                if half == Half::High { offset + 4 } else { offset }
-            }
-        }
-    }
-}
+use super::value::{At, Spot, Value};
 
 /// An entry of the host's stream table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,14 +46,14 @@ pub enum Cmd {
     },
     /// CMD_CFGI_STE.
     CfgiSte {
-        /// Which of [`SIDS`].
+        /// Which of [`super::SIDS`].
         sid: u8,
         /// Leaf.
         leaf: u8,
     },
     /// CMD_CFGI_STE_RANGE.
     CfgiRange {
-        /// Which of [`SIDS`].
+        /// Which of [`super::SIDS`].
         sid: u8,
         /// Range.
         range: u8,
@@ -313,7 +174,7 @@ pub enum Action {
     Ste {
         /// Which SMMU's.
         smmu: u8,
-        /// Which of [`SIDS`].
+        /// Which of [`super::SIDS`].
         sid: u8,
         /// The entry.
         entry: Entry,
@@ -358,7 +219,7 @@ pub enum Action {
     },
     /// The host maps a page in its stage 1.
     Map {
-        /// Pages after [`l::IOVA`].
+        /// Pages after [`crate::layout::IOVA`].
         page: u8,
         /// Where to.
         to: Spot,
@@ -376,7 +237,7 @@ pub enum Action {
     Dma {
         /// Behind which SMMU.
         smmu: u8,
-        /// Which of [`SIDS`].
+        /// Which of [`super::SIDS`].
         sid: u8,
         /// SubstreamID plus one, or none.
         ssid: u8,
@@ -403,7 +264,7 @@ pub enum Action {
         smmu: u8,
         /// Type.
         kind: u8,
-        /// Which of [`SIDS`].
+        /// Which of [`super::SIDS`].
         sid: u8,
         /// SubstreamID plus one, or none.
         ssid: u8,
@@ -418,7 +279,7 @@ pub enum Action {
     Damage {
         /// Whose table.
         smmu: u8,
-        /// Which of [`SIDS`].
+        /// Which of [`super::SIDS`].
         sid: u8,
         /// Dword of the entry; beyond them, the level-1 descriptor.
         word: u8,
@@ -474,9 +335,4 @@ pub enum Action {
         /// How.
         arg: u8,
     },
-}
-
-/// The element that a number means.
-pub(crate) fn pick<T: Copy>(from: &[T], index: u8) -> T {
-    from[usize::from(index) % from.len()]
 }

@@ -7,8 +7,9 @@ use arbitrary::{Result, Unstructured};
 use mem_protect::Transition;
 use smmu_drv::AccessSize;
 
-use super::action::{Action, At, Cmd, Entry, Half, Request, SIDS, Spot, TRANSITIONS, Trouble, UNNAMED, Value, pick};
+use super::action::{Action, Cmd, Entry, Request, TRANSITIONS, Trouble, UNNAMED};
 use super::diet::{Diet, Kind};
+use super::value::{At, Half, SIDS, Spot, Value, pick};
 
 /// The machine that a run is on, and what it does.
 #[derive(Clone, Debug, PartialEq, Eq)]

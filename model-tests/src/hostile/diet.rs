@@ -1,7 +1,7 @@
 //! Which actions a fuzz target plays, so that each spends its time on its own part.
 
-use super::action::pick;
 use super::setups::{LARGE, LESS_LARGE, MACHINES};
+use super::value::pick;
 
 /// Which actions there are, and how often.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

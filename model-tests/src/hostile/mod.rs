@@ -32,6 +32,7 @@ pub mod seeds;
 mod setups;
 mod stock;
 mod trouble;
+mod value;
 mod watch;
 
 use std::cell::Cell;
@@ -41,16 +42,17 @@ use mem_protect::{Transition, UncheckedRange};
 use smmu_drv::AccessSize;
 use smmu_model::{Access, Cache};
 
-pub use action::{Action, At, Cmd, Entry, Half, PLACES, Request, SIDS, Spot, TRANSITIONS, Trouble, UNNAMED, Value};
+pub use action::{Action, Cmd, Entry, Request, TRANSITIONS, Trouble, UNNAMED};
 pub use codec::Run;
 pub use diet::Diet;
 pub use finding::Finding;
+pub use value::{At, Half, PLACES, SIDS, Spot, Value};
 
 use crate::dma::Defence;
 use crate::missing::lacking;
-use action::pick;
 use audits::Audited;
 use stock::Ready;
+use value::pick;
 
 /// CPUs of the host.
 const CPUS: usize = 3;

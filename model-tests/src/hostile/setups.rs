@@ -5,7 +5,7 @@ use smmu_model::arch::regs as r;
 use smmu_model::{Bbml, Config, Model, Pace, Snoop, StallModel};
 
 use crate::layout::HOST_L2;
-use crate::machine::Setup;
+use crate::setup::Setup;
 
 /// Number of machines that a byte can mean.
 pub(super) const MACHINES: u8 = 14;

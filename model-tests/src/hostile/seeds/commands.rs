@@ -1,7 +1,8 @@
 //! Hosts that use every command, in every variant that the policy tells apart.
 
 use super::{EVENTS, Named, REPAIR, RING, SID, base, own, queue, start, trouble, write};
-use crate::hostile::action::{Action, Cmd, Entry, Spot, Trouble, UNNAMED, Value};
+use crate::hostile::action::{Action, Cmd, Entry, Trouble, UNNAMED};
+use crate::hostile::value::{Spot, Value};
 use crate::layout::{EL2, HOST_CMDQ, HOST_FLAG, HOST_L2, HOST_STRTAB, IOVA, VICTIM};
 use mem_protect::Transition;
 use smmu_drv::AccessSize::{Double, Word};

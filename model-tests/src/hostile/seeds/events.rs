@@ -1,7 +1,8 @@
 //! Hardware that reports whatever can be reported, and more than there is room for; and an EL2 that misreads its own tables.
 
 use super::{EVENTS, Named, SID, base, dma, start, trouble, write};
-use crate::hostile::action::{Action, Entry, Request, Trouble, Value};
+use crate::hostile::action::{Action, Entry, Request, Trouble};
+use crate::hostile::value::Value;
 use crate::layout::{EL2, HOST_STRTAB};
 use smmu_drv::AccessSize::{Double, Word};
 use smmu_model::arch::regs as r;

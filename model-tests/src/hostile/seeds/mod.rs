@@ -11,10 +11,11 @@ use mem_protect::Transition;
 use smmu_drv::AccessSize;
 use smmu_model::arch::regs as r;
 
-use super::action::{Action, At, Cmd, Entry, Half, Request, Spot, Trouble, UNNAMED, Value};
+use super::action::{Action, Cmd, Entry, Request, Trouble, UNNAMED};
 use super::codec::Run;
 use super::diet::Diet;
 use super::setups::MACHINES;
+use super::value::{At, Half, Spot, Value};
 use crate::host::LOG2_QUEUE;
 use crate::layout::{HOST_CMDQ, HOST_EVTQ, HOST_FLAG, HOST_L2, HOST_S1, HOST_STRTAB, IOVA, VICTIM};
 

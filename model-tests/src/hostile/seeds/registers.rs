@@ -7,7 +7,8 @@ use smmu_model::arch::regs as r;
 
 use super::{Named, RING, base, dma, own, start, write};
 use crate::host::{LOG2_QUEUE, ON, QUEUES};
-use crate::hostile::action::{Action, At, Cmd, Half, Request, Trouble, UNNAMED, Value};
+use crate::hostile::action::{Action, Cmd, Request, Trouble, UNNAMED};
+use crate::hostile::value::{At, Half, Value};
 use crate::layout::{EL2, HOST_CMDQ, HOST_EVTQ, HOST_STRTAB, VICTIM};
 
 pub(super) fn all() -> Named {

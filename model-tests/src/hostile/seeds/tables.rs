@@ -1,7 +1,8 @@
 //! Hosts whose stream tables have every shape, and entries with every configuration.
 
 use super::{EVENTS, Named, RING, SID, base, dma, queue, start, trouble, write};
-use crate::hostile::action::{Action, Cmd, Entry, Request, Spot, Trouble, Value};
+use crate::hostile::action::{Action, Cmd, Entry, Request, Trouble};
+use crate::hostile::value::{Spot, Value};
 use crate::layout::{EL2, HOST_CD, HOST_L2, HOST_STRTAB, VICTIM};
 use smmu_drv::AccessSize::{Double, Word};
 use smmu_model::arch::regs as r;
