@@ -49,6 +49,10 @@ const NEWER_CHECKS: [Row; 2] = [
     Row { series: "6.1", cpu: "max", smp: 4, mem: "1G", append: "" },
 ];
 
+/// The newest kernel there, for as long as Debian 13's backports have it. It uses what no other kernel does, such as guarded control
+/// stacks at EL0.
+const LONG_NEWER_CHECK: Row = Row { series: "7.3", cpu: "max", smp: 4, mem: "1G", append: "" };
+
 /// Boots of root's attacks, or of the module's.
 struct Attack {
     /// Says which row of the catalogue of attacks the boot is about.
@@ -153,6 +157,10 @@ pub(crate) fn run(checkout: &Checkout, qemus: &Qemus, images: &Images, variants:
         Ok(kexecs) => drop(boots.splice(0..0, kexecs)),
         Err(error) => tally.fail(SUITE, &format!("kexec: {error:#}")),
     }
+    match plan_newest(checkout, qemus, images, variants) {
+        Ok(newest) => boots.extend(newest),
+        Err(error) => tally.fail(SUITE, &format!("Linux {}: {error:#}", LONG_NEWER_CHECK.series)),
+    }
     match plan_loads(checkout, qemu, images, variants) {
         Ok(loads) => drop(boots.splice(0..0, loads)),
         Err(error) => tally.fail(SUITE, &format!("load: {error:#}")),
@@ -203,6 +211,13 @@ fn plan(checkout: &Checkout, qemus: &Qemus, images: &Images) -> Result<Vec<Named
         boots.push(Named { name: format!("{name}: {}", boot.title()), boot });
     }
     Ok(boots)
+}
+
+fn plan_newest(checkout: &Checkout, qemus: &Qemus, images: &Images, variants: Variants) -> Result<Option<Named>> {
+    let Some(newer) = qemus.newer.as_ref().filter(|_| variants == Variants::All) else { return Ok(None) };
+    let guest = Guest::debian(checkout.work(), LONG_NEWER_CHECK.series)?;
+    let boot = boot(guest, newer, Hypervisor::Portcullis(images.hyp.clone()), &LONG_NEWER_CHECK);
+    Ok(Some(Named { name: format!("QEMU 11: {}", boot.title()), boot }))
 }
 
 fn plan_modules(checkout: &Checkout, qemu: &Path, images: &Images) -> Result<Vec<Named>> {
