@@ -1,4 +1,4 @@
-//! The driver's platform, made of the model: registers, EL2 memory, time.
+//! The driver's `Platform` on the SMMU model: registers, EL2 memory, time.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -9,14 +9,14 @@ use smmu_model::{Memory, Model, WriteBuffer};
 
 use crate::layout;
 
-/// What a test does at every barrier and register write of the driver: what hardware may see at any moment, it may see at one
-/// of these.
+/// A hook called at every barrier and register write of the driver: the only points at which new states become visible
+/// to hardware.
 pub type Spy = Rc<RefCell<Option<Box<dyn FnMut(&Model)>>>>;
 
-/// A word of EL2's buffers that reads otherwise than it was written, and the bits that are flipped.
+/// A word of EL2's buffers that reads corrupted, and the flipped bits.
 pub type Damage = Rc<Cell<Option<(u64, u64)>>>;
 
-/// EL2's pool: blocks of powers of two, and a budget that a test can cut.
+/// EL2's pool: power-of-two blocks, with allocation failures on request.
 #[derive(Clone, Default)]
 pub struct Pool(Rc<PoolState>);
 
@@ -27,7 +27,7 @@ struct PoolState {
     refuse: Cell<bool>,
     live: Cell<u64>,
     allocations: Cell<u64>,
-    /// Buffers vanish without a trace.
+    /// Dropped buffers are not freed.
     abandoned: Cell<bool>,
 }
 
@@ -45,17 +45,17 @@ impl Pool {
         self.0.allocations.get()
     }
 
-    /// From now on every allocation fails.
+    /// Makes every later allocation fail.
     pub fn exhaust(&self) {
         self.0.refuse.set(true);
     }
 
-    /// There is memory again.
+    /// Makes allocations succeed again.
     pub fn refill(&self) {
         self.0.refuse.set(false);
     }
 
-    /// Bytes handed out now.
+    /// Bytes allocated now.
     #[must_use]
     pub fn live(&self) -> u64 {
         self.0.live.get()
@@ -66,19 +66,19 @@ impl Pool {
         Rc::ptr_eq(&self.0, &other.0)
     }
 
-    /// Lets `what` drop buffers that are copies, or that a machine had which is no more: they are not given back.
+    /// Runs `what`, in which dropped buffers (copies, or of a discarded machine) are not freed.
     pub(crate) fn abandon(&self, what: impl FnOnce()) {
         self.0.abandoned.set(true);
         what();
         self.0.abandoned.set(false);
     }
 
-    /// What is free now.
+    /// The current free lists.
     pub(crate) fn buffers(&self) -> Buffers {
         Buffers { used: self.0.used.get(), free: self.0.free.borrow().clone(), live: self.0.live.get() }
     }
 
-    /// Makes free what was free then, and refuses nothing.
+    /// Restores the free lists and ends allocation failures.
     pub(crate) fn set_buffers(&self, buffers: &Buffers) {
         self.0.used.set(buffers.used);
         self.0.free.borrow_mut().clone_from(&buffers.free);
@@ -176,7 +176,7 @@ impl Bus {
     /// The page of `pa`, and which of its words `pa` is, out of the pages in `read`.
     fn read_of_page<'a>(&self, read: &'a mut Vec<Read>, pa: u64) -> (&'a [u64; 512], usize) {
         let page = pa & !0xfff;
-        // A page is mostly read word after word.
+        // A page is usually read sequentially.
         if read.last().is_none_or(|(known, _)| *known != page) {
             let known = read.iter().position(|(known, _)| *known == page);
             let entry = match known {
@@ -188,7 +188,7 @@ impl Bus {
         (&read[read.len() - 1].1, usize::try_from((pa - page) / 8).unwrap_or(0))
     }
 
-    /// Microseconds since the driver first looked.
+    /// Microseconds since the first read of the clock.
     pub(crate) fn time(&self) -> u64 {
         self.0.clock.get()
     }
@@ -200,7 +200,7 @@ impl Bus {
 }
 
 fn look(model: &Rc<RefCell<Model>>, spy: &Spy) {
-    // What looks may be what failed: then everything is torn down.
+    // The hook itself may have panicked: then skip it while unwinding.
     if std::thread::panicking() {
         return;
     }
@@ -239,7 +239,7 @@ impl Platform for Bus {
     }
 
     fn dsb(&self) {
-        // Until here each store only added to what hardware may see: one look sees it all.
+        // Until here each store only added to what hardware may see, so one check covers all.
         self.look();
         self.0.stores.barrier();
         self.look();
@@ -336,7 +336,7 @@ impl Drop for Buffer {
         }
         self.bus.look();
         self.bus.0.stores.discard(&(self.pa..self.pa + self.bytes));
-        // What is made of freed memory is anything: here, stream table entries that let everything through.
+        // Freed memory may be reused with any content: here, bypass stream table entries.
         self.bus.0.mem.cpu_fill((self.pa..self.pa + self.bytes).step_by(64), 0b1001);
         self.bus.0.mem.clean(self.pa..self.pa + self.bytes);
         self.bus.look();

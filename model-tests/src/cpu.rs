@@ -1,4 +1,4 @@
-//! The host's CPU stage 2, as a set of pages: the attacks here come from devices.
+//! A mock of the host's CPU stage 2, as a set of pages: the attacks here are by devices.
 
 use std::collections::BTreeMap;
 

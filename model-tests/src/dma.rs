@@ -1,5 +1,5 @@
-//! The IOMMU stage 2 with its invalidation on every SMMU, wired as the hypervisor wires it; and the switches that take one
-//! part of it away.
+//! The IOMMU stage 2 with its invalidation on every SMMU, connected as in the hypervisor; with switches that remove one
+//! step.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -17,7 +17,7 @@ use crate::owner::Owner;
 /// Drivers of all SMMUs.
 pub(crate) type Drivers = Rc<RefCell<Vec<Smmu<Bus, Owner>>>>;
 
-/// Which part of a revocation is missing.
+/// Which step of a revocation is missing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Defence {
     /// Nothing.
@@ -25,18 +25,18 @@ pub enum Defence {
     Whole,
     /// The IOMMU's table is not changed.
     NoUnmap,
-    /// The table changes, but no SMMU is told.
+    /// The table changes, but no SMMU is invalidated.
     NoInvalidate,
-    /// Only the first SMMU is told.
+    /// Only the first SMMU is invalidated.
     FirstSmmuOnly,
     /// The wrong page is invalidated.
     WrongPage,
-    /// A single page is invalidated, whatever was revoked.
+    /// Only a single page is invalidated.
     OnePage,
 }
 
 impl Defence {
-    /// Every one that can be missing, with its name.
+    /// Every one, with its name.
     pub const ALL: [(Self, &'static str); 5] = [
         (Self::NoUnmap, "no-unmap"),
         (Self::NoInvalidate, "no-invalidate"),
@@ -52,19 +52,19 @@ impl Defence {
     }
 }
 
-/// The shadow and what it needs.
+/// The shadow table and its environment.
 pub struct Dma {
     shadow: ShadowS2<HeapMemory>,
     mirror: Mirror,
     smmus: Smmus,
 }
 
-/// Copies table memory to where the model's walkers look, at every moment at which stores are ordered before a walk.
+/// Copies table memory into the model's memory whenever stores are ordered before a walk.
 pub(crate) struct Mirror {
     heap: HeapMemory,
     mem: Memory,
     seen: Vec<u64>,
-    /// How often something changed.
+    /// Number of changes.
     changes: u64,
     snooping: bool,
 }
@@ -76,7 +76,7 @@ struct Smmus {
     models: Vec<Rc<RefCell<Model>>>,
 }
 
-/// Mirrors, then invalidates.
+/// Copies, then invalidates.
 struct Step<'a> {
     smmus: &'a Smmus,
     mirror: &'a mut Mirror,
@@ -89,7 +89,7 @@ impl Mirror {
         Self { heap, mem, seen: Vec::new(), changes: 0, snooping }
     }
 
-    /// Where to make tables. It is as new: all tables that were made there are gone.
+    /// The memory for tables, reset: earlier tables are gone.
     pub(crate) fn emptied(&mut self) -> HeapMemory {
         let used = self.heap.used();
         assert!(self.heap.reset(), "somebody has a table there");
@@ -105,12 +105,12 @@ impl Mirror {
             self.mem.preset((layout::TABLES..).step_by(8).zip(self.seen.iter().copied()));
         } else {
             self.changes = 0;
-            // The machine went back to when they were first made: the memory has them.
+            // The machine was restored to when they were created: the memory contains them.
             self.see(self.heap.used());
         }
     }
 
-    /// Looks at the first `bytes`.
+    /// Reads the first `bytes`.
     fn see(&mut self, bytes: u64) {
         for (index, pa) in (layout::TABLES..layout::TABLES + bytes).step_by(8).enumerate() {
             let word = self.word(pa);
@@ -126,7 +126,7 @@ impl Mirror {
         word.unwrap_or(0)
     }
 
-    /// All stores since the last time appear at once: their order is the business of the table's own tests.
+    /// All stores since the last time appear at once: their order is tested in io-pgtable.
     fn update(&mut self) {
         let mut changed = Vec::new();
         for page in self.heap.touched() {
@@ -145,7 +145,7 @@ impl Mirror {
         self.mem.store_at_once(&changed);
     }
 
-    /// Whether walkers see what the tables say.
+    /// Whether walkers see the current tables.
     fn is_true(&self) -> bool {
         let words = |page: Pa| (page.0..page.0 + PAGE_BYTES).step_by(8);
         let seen =
@@ -196,19 +196,19 @@ impl Dma {
         Self { shadow, mirror, smmus: Smmus { drivers, defence, models } }
     }
 
-    /// What copies the tables, which are gone.
+    /// Returns the copier; the tables are dropped.
     #[must_use]
     pub(crate) fn into_mirror(self) -> Mirror {
         self.mirror
     }
 
-    /// A number that is another one after each change of the table; `None` while walkers do not see all of it.
+    /// A number that differs after each change of the table; `None` while walkers do not see all of it.
     #[must_use]
     pub fn content(&self) -> Option<u64> {
         self.mirror.is_true().then_some(self.mirror.changes)
     }
 
-    /// What every STE says for its stage 2.
+    /// The stage-2 fields of every STE.
     #[must_use]
     pub fn config(&self, vmid: u16) -> Stage2Cfg {
         let config = self.shadow.config();
@@ -279,7 +279,7 @@ impl DmaStage2 for Dma {
     fn next_leaf(&self, from: Ipa) -> Option<Leaf> {
         let mut leaves = self.shadow.table().leaves(from.into(), self.shadow.limit().0.checked_sub(from.0)?);
         let leaf = leaves.next()?;
-        // Leaves side by side that are alike are one: an audit asks once for all of them.
+        // Adjacent leaves with the same attributes are merged into one for the audit.
         let mut end = leaf.iova.0 + leaf.size;
         for next in leaves {
             if next.iova.0 != end

@@ -1,4 +1,4 @@
-//! A host with a driver as small as it can be: stream table, queues, one context descriptor, one page of stage 1.
+//! A host with a minimal driver: stream table, queues, one context descriptor, one page of stage 1.
 
 use smmu_model::arch::regs as r;
 
@@ -46,12 +46,13 @@ pub const ON: u32 = r::CR0_SMMUEN | r::CR0_CMDQEN | r::CR0_EVENTQEN;
 pub const QUEUES: u32 = r::CR0_CMDQEN | r::CR0_EVENTQEN;
 
 impl Host {
-    /// Writes all registers and tables, in the order of Linux's driver, every stream aborting; SMMUEN stays 0.
+    /// Writes all registers and tables in the order of Linux's driver, with abort entries for all streams; SMMUEN stays
+    /// 0.
     pub fn prepare(m: &mut Machine, smmu: usize, shape: Shape) -> Self {
         let mut host = Self { smmu, prod: 0, shape };
         m.write32(smmu, r::CR0, 0);
         m.settle();
-        // Errors of an earlier life.
+        // Errors from before.
         let gerror = m.read32(smmu, r::GERROR);
         m.write32(smmu, r::GERRORN, gerror);
         m.write32(smmu, r::CR1, 0xd75);
@@ -151,7 +152,7 @@ impl Host {
         assert_eq!(m.read32(self.smmu, r::CR0ACK), value, "CR0ACK");
     }
 
-    /// Puts a command into the queue without telling anybody.
+    /// Puts a command into the queue without a PROD write.
     pub fn queue(&mut self, m: &Machine, cmd: [u64; 2]) {
         let slot = self.cmdq() + u64::from(self.prod % (1 << LOG2_QUEUE)) * 16;
         m.mem.cpu_write64(slot, cmd[0]);

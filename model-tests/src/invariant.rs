@@ -1,4 +1,5 @@
-//! The invariant, checked with the oracle: no stream reaches a byte that is not its owner's, by any legal choice.
+//! The invariant, checked with the oracle: no stream can reach a byte of another owner in any behaviour that the
+//! architecture allows.
 
 use std::sync::Arc;
 
@@ -120,12 +121,12 @@ impl Machine {
         pages.is_some_and(|pages| pages.chunks(64).all(hosts))
     }
 
-    /// Whether all that `mapped` maps was found to be the host's, while every page had the owner that it has now.
+    /// Whether everything in `mapped` was already checked with the current owners.
     fn is_judged(&self, mapped: &Arc<Mapped>) -> bool {
         self.judged.borrow().fine.iter().any(|known| Arc::ptr_eq(known, mapped))
     }
 
-    /// The first byte of the range that is not the host's, the translater page apart.
+    /// The first byte of the range that is not the host's; the translater page is allowed.
     fn first_foreign(&self, pa: u64, size: u64) -> Option<u64> {
         let translater = layout::TRANSLATER..layout::TRANSLATER + layout::TRANSLATER_BYTES;
         if size > layout::RAM_BYTES {

@@ -1,4 +1,4 @@
-//! Where things are in the modelled machine.
+//! Address map of the modelled machine.
 
 /// RAM.
 pub const RAM: u64 = 0x4000_0000;
@@ -8,7 +8,7 @@ pub const RAM_BYTES: u64 = 0x400_0000;
 pub const EL2: u64 = RAM + RAM_BYTES - EL2_BYTES;
 /// Bytes of it.
 pub const EL2_BYTES: u64 = 0x100_0000;
-/// A page of EL2 with something worth stealing.
+/// A page of EL2 with known content.
 pub const SECRET: u64 = EL2 + 0x1000;
 /// Tables of the IOMMU stage 2.
 pub const TABLES: u64 = EL2 + 0x10_0000;

@@ -1,9 +1,9 @@
-//! A whole machine on the build machine: the adversarial SMMU, the real driver, the real ownership map and IOMMU tables,
-//! and a host that attacks.
+//! A complete machine for tests: the adversarial SMMU model, the real driver, ownership map and IOMMU tables, and an
+//! attacking host.
 //!
 //! The tests of this package are the rows of the attack catalogue that need no CPU. Each attack is a function of a
-//! [`Machine`]; it runs twice, on a machine where the host drives the SMMU itself ([`Guard::None`], where it must land) or
-//! where one defence is missing ([`Defence`]), and under EL2, where it must not.
+//! [`Machine`]; it runs twice, on a machine where the host drives the SMMU itself ([`Guard::None`], where it must land)
+//! or where one defence is missing ([`Defence`]), and under EL2, where it must not land.
 #![forbid(unsafe_code)]
 #![allow(clippy::missing_panics_doc, reason = "test support: a panic is a failed test")]
 

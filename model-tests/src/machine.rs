@@ -1,4 +1,4 @@
-//! A machine: RAM, SMMUs, and EL2 in front of them or not.
+//! A machine: RAM, SMMUs, with or without EL2.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -37,17 +37,17 @@ pub struct Machine {
     pub models: Vec<Rc<RefCell<Model>>>,
     /// EL2's pool.
     pub pool: Pool,
-    /// Looks on at every store of the drivers.
+    /// Hook for every store of the drivers.
     pub spy: Spy,
     /// Interrupts that EL2 raised for the host.
     pub irqs: Rc<RefCell<Vec<WiredIrq>>>,
-    /// Stores that asked to be executed again, in the last write.
+    /// Repetitions of the store in the last write.
     pub agains: u32,
     pub(crate) el2: Option<El2>,
     pub(crate) foreign: BTreeSet<u64>,
     /// While set, the drivers' buffers are not cleaned.
     pub skip_cleans: Rc<Cell<bool>>,
-    /// What EL2 reads wrongly from its own buffers.
+    /// Corrupted reads of EL2's buffers.
     pub damage: Damage,
     defence: Rc<Cell<Defence>>,
     pages: Pages,
@@ -56,19 +56,19 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// A machine that firmware left alone.
+    /// A machine not touched by firmware.
     #[must_use]
     pub fn new(setup: &Setup) -> Self {
         Self::after_firmware(setup, |_| {})
     }
 
-    /// A machine whose firmware did something to each SMMU before EL2 came.
+    /// A machine whose firmware configured each SMMU before EL2.
     #[must_use]
     pub fn after_firmware(setup: &Setup, firmware: impl Fn(&mut Model)) -> Self {
         Self::watched(setup, firmware, Spy::default())
     }
 
-    /// The same, with somebody who looks on from the first store of EL2.
+    /// The same, with the store hook active from the first store of EL2.
     #[must_use]
     pub fn watched(setup: &Setup, firmware: impl Fn(&mut Model), spy: Spy) -> Self {
         let mem = Memory::new(setup.config.snoop);
@@ -180,7 +180,7 @@ impl Machine {
         Owner::new(Ownership::new(map, cpu, dma, self.pages.clone(), 4096))
     }
 
-    /// Forgets what tests did to the machine beside the host's accesses: nothing is missing but what new machines lack.
+    /// Resets the test settings of the machine; only defences disabled for new machines stay disabled.
     pub(crate) fn forget(&mut self) {
         self.irqs.borrow_mut().clear();
         self.agains = 0;
@@ -191,7 +191,7 @@ impl Machine {
         self.judged.get_mut().set_back();
     }
 
-    /// Takes away a part of revocations.
+    /// Skips a step of revocations.
     pub fn without(&mut self, defence: Defence) {
         if defence != Defence::Whole {
             println!("{}", crate::twice::UNDEFENDED);
@@ -281,7 +281,7 @@ impl Machine {
         (transfer, data[0])
     }
 
-    /// The host gives pages to EL2. Without EL2's driver the bookkeeping alone changes, as today.
+    /// The host gives pages to EL2. Without EL2 only the ownership map changes.
     ///
     /// # Errors
     /// The ownership map's.
@@ -346,7 +346,7 @@ impl Machine {
         self.mem.cpu_read64(layout::SECRET) == CANARY && self.mem.dev_read64(layout::SECRET) == Ok(CANARY)
     }
 
-    /// Lets every SMMU finish what it has to do.
+    /// Lets every SMMU complete its pending work.
     pub fn settle(&mut self) {
         for model in &self.models {
             model.borrow_mut().run_to_idle();
@@ -355,7 +355,7 @@ impl Machine {
 }
 
 thread_local! {
-    /// Storage of ownership maps of machines that are no more: maps borrow theirs for ever.
+    /// Reusable storage of ownership maps of dropped machines: a map needs `'static` storage.
     static STORAGE: RefCell<Vec<&'static mut [PageInfo]>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -370,7 +370,7 @@ impl Drop for Machine {
     fn drop(&mut self) {
         let Some(El2 { owner, .. }) = self.el2.take() else { return };
         let (map, ..) = owner.into_inner().into_parts();
-        // At the end of the thread there may be nothing left to keep it in.
+        // At thread exit the cache may already be gone.
         let _ = STORAGE.try_with(|kept| kept.borrow_mut().push(map.into_storage()));
     }
 }

@@ -12,11 +12,11 @@ use crate::dma::Defence;
 use crate::twice::UNDEFENDED;
 
 thread_local! {
-    /// What machines that this thread makes lack: words with commas between them.
+    /// Defences disabled in new machines of this thread, separated by commas.
     static MISSING: Cell<&'static str> = const { Cell::new("") };
 }
 
-/// Words of the parts of a revocation.
+/// Names of the steps of a revocation.
 const REVOCATION: [(&str, Defence); 5] = [
     ("no-unmap", Defence::NoUnmap),
     ("no-invalidate", Defence::NoInvalidate),
@@ -24,20 +24,20 @@ const REVOCATION: [(&str, Defence); 5] = [
     ("wrong-page", Defence::WrongPage),
     ("one-page", Defence::OnePage),
 ];
-/// Words of what EL2 does to pages that change hands.
+/// Names of the page operations at a change of owner.
 const PAGES: [&str; 2] = ["not-zeroed", "not-cleaned"];
 
-/// Whether a new machine lacks the defence that `word` names.
+/// Whether the defence `word` is disabled in new machines.
 pub(crate) fn is_missing(word: &str) -> bool {
     MISSING.get().split(',').any(|missing| missing == word)
 }
 
-/// What a new machine lacks, word by word.
+/// Names of the defences disabled in new machines.
 pub(crate) fn words() -> &'static str {
     MISSING.get()
 }
 
-/// Which part of revocations a new machine lacks.
+/// The step of revocations that new machines skip.
 pub(crate) fn of_revocations() -> Defence {
     REVOCATION.iter().find(|(word, _)| is_missing(word)).map_or(Defence::Whole, |(_, defence)| *defence)
 }
@@ -47,7 +47,7 @@ fn is_known(word: &str) -> bool {
     REVOCATION.iter().any(|(known, _)| *known == word) || PAGES.contains(&word)
 }
 
-/// Runs `with` while new machines of this thread lack the defences that `words` name, with commas between them.
+/// Runs `with` with the defences `words` (comma separated) disabled in new machines of this thread.
 ///
 /// # Panics
 /// There is no such defence.
@@ -59,8 +59,8 @@ pub fn lacking<T>(words: &'static str, with: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Runs `test` without each of `defences`, where it has to fail, and then whole. One that names several, with commas, is of all
-/// of them at once.
+/// Runs `test` without each of `defences`, where it must fail, then with all. A comma-separated entry disables several
+/// at once.
 ///
 /// # Panics
 /// When `test` passes without a defence, or fails with all of them.
@@ -75,10 +75,10 @@ pub fn caught_without(defences: &[&'static str], test: impl Fn()) {
     test();
 }
 
-/// Says that an attack ran where nothing stops it.
+/// Reports the result of an attack run without isolation.
 ///
 /// # Panics
-/// It did not land: then it is none.
+/// If it did not land: the attack is ineffective.
 pub fn undefended(verdict: impl Into<crate::Verdict>) {
     assert_eq!(verdict.into(), crate::Verdict::Landed, "the attack is none");
     println!("{UNDEFENDED}");

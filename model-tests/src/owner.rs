@@ -1,4 +1,4 @@
-//! The ownership map as the drivers know it: host memory behind claims.
+//! The ownership map as the drivers' `HostMemory`.
 
 use std::ops::{Deref, DerefMut};
 
@@ -10,7 +10,7 @@ use crate::cpu::Cpu;
 use crate::dma::Dma;
 use crate::pages::Pages;
 
-/// The ownership map with everything that follows it.
+/// The ownership map with its tables.
 pub struct Owner {
     inner: Ownership<'static, Cpu, Dma, Pages>,
     /// Somebody could change more of it than claims.

@@ -1,4 +1,4 @@
-//! EL2's hands on memory.
+//! A mock of EL2's page operations.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -23,11 +23,11 @@ pub struct Pages {
     settled: Rc<Cell<u64>>,
 }
 
-/// What another CPU does right after EL2 fetched the word at an address.
+/// Hook called right after EL2 read a word of host memory.
 pub type Hook = Rc<RefCell<Option<Box<dyn FnMut(u64)>>>>;
 
 impl Pages {
-    /// Hands on `mem`.
+    /// Page operations on `mem`.
     #[must_use]
     pub fn new(mem: Memory) -> Self {
         Self {
@@ -58,7 +58,7 @@ impl Pages {
         self.hook.clone()
     }
 
-    /// Nothing is mapped, nothing donated, and no other CPU acts.
+    /// Resets: nothing mapped or donated, no hook.
     pub(crate) fn forget(&self) {
         self.mapped.borrow_mut().clear();
         self.donated.borrow_mut().clear();

@@ -6,7 +6,7 @@ use smmu_model::Config;
 /// Who programs the SMMUs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Guard {
-    /// The host itself, as under hypervisors without DMA isolation.
+    /// The host itself, as without DMA isolation.
     None,
     /// EL2; the host's accesses are emulated.
     El2,

@@ -1,9 +1,8 @@
-//! A machine as it was at one moment, to go back to: a run then costs what it does, and not a take-over.
+//! Snapshots of a machine: restoring one is cheaper than a new take-over.
 //!
-//! Everything that refers to each other stays where it is, and its content is put back. Memory goes back page by page
-//! ([`smmu_model::mem::Saved`]), the SMMUs and the drivers by copies. The ownership map is made anew, and
-//! both stage 2 tables where somebody could change them: they are what they were, as nothing changed its owner before the
-//! snapshot.
+//! Objects stay in place; their content is restored. Memory goes back page by page ([`smmu_model::mem::Saved`]), the
+//! SMMUs and the drivers by copies. The ownership map is made anew, and both stage 2 tables where somebody could change
+//! them: they are what they were, as nothing changed its owner before the snapshot.
 
 use mem_protect::PageMap;
 use smmu_drv::Smmu;
@@ -13,7 +12,7 @@ use crate::bus::{Buffers, Bus};
 use crate::machine::{El2, Machine};
 use crate::owner::Owner;
 
-/// What a machine was.
+/// A snapshot.
 pub struct Snapshot {
     mem: mem::Saved,
     models: Vec<Model>,
@@ -25,14 +24,14 @@ pub struct Snapshot {
 
 impl Drop for Snapshot {
     fn drop(&mut self) {
-        // These are copies: their buffers are not theirs to give back.
+        // These are copies: do not free their buffers.
         let drivers = &mut self.drivers;
         self.pool.abandon(|| drivers.clear());
     }
 }
 
 impl Machine {
-    /// What the machine is now: right after take-over, before the host did anything.
+    /// Takes a snapshot, right after take-over and before any host action.
     ///
     /// # Panics
     /// Without EL2, or when the host has claims or gave pages away.
@@ -51,11 +50,11 @@ impl Machine {
         }
     }
 
-    /// Makes the machine what it was when `snapshot` was made of it. Nobody looks on any more, and nothing is damaged or missing
-    /// but what new machines of this thread lack.
+    /// Restores `snapshot`. The store hook is removed, and test settings are reset to those of new machines of this
+    /// thread.
     ///
     /// # Panics
-    /// When the snapshot is another machine's.
+    /// If the snapshot is from another machine.
     pub fn restore(&mut self, snapshot: &Snapshot) {
         assert!(self.pool.is(&snapshot.pool), "another machine's");
         *self.spy.borrow_mut() = None;

@@ -1,4 +1,4 @@
-//! Every attack runs twice: where nothing stops it, and where it must be stopped.
+//! Runs every attack twice: without isolation and with it.
 
 use smmu_model::{Config, Transfer};
 
@@ -7,7 +7,7 @@ use crate::layout::SID;
 use crate::machine::Machine;
 use crate::setup::Setup;
 
-/// What became of an attack.
+/// Result of an attack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// A byte that is not the attacker's was read or written.
@@ -31,8 +31,7 @@ impl From<Result<(), Breach>> for Verdict {
     }
 }
 
-/// What a test prints that runs an attack without its defence, and then fails unless it lands; `cargo xtask threats` looks
-/// for it.
+/// Printed by a test that runs an attack without its defence; parsed by `cargo xtask threats`.
 pub(crate) const UNDEFENDED: &str = "attack run without its defence";
 
 /// Runs `attack` on a machine without EL2, where it must land, and on one with EL2, where it must not.
@@ -40,7 +39,7 @@ pub fn twice(attack: impl Fn(&mut Machine) -> Verdict) {
     twice_with(Config::qemu(), attack);
 }
 
-/// The same on another implementation.
+/// The same with another SMMU configuration.
 pub fn twice_with(config: Config, attack: impl Fn(&mut Machine) -> Verdict) {
     let mut bare = Machine::new(&Setup::bare().with(config.clone()));
     assert_eq!(attack(&mut bare), Verdict::Landed, "the attack is none: it fails without EL2");

@@ -1,4 +1,4 @@
-//! What EL2 did, counted where it is done: the measure that the driver's own budget is held against.
+//! Counts EL2's actual work, to check the driver's budget.
 
 use smmu_drv::budget;
 
@@ -7,9 +7,9 @@ use crate::machine::Machine;
 /// Sums since the machine was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Work {
-    /// Pages of the host that EL2 mapped: each is unmapped again, and forgotten by every CPU.
+    /// Host pages that EL2 mapped (and unmapped and invalidated in every TLB).
     pub pages: u64,
-    /// Pages that EL2 asked for in vain.
+    /// Failed claims of pages.
     pub refused: u64,
     /// Words of the host that EL2 fetched.
     pub loads: u64,
@@ -23,7 +23,7 @@ pub struct Work {
     pub tables: u64,
 }
 
-/// What one trap may do at most. docs/smmu-emulation.md names these numbers.
+/// Maximum per trap, as in docs/smmu-emulation.md.
 pub const BOUND: Work = Work {
     pages: budget::MOST_PAGES as u64,
     refused: budget::MOST_PAGES as u64,
@@ -64,7 +64,7 @@ impl Work {
         }
     }
 
-    /// Which number is above its bound.
+    /// The first number above its bound.
     #[must_use]
     pub fn excess(self) -> Option<String> {
         let mut parts = self.parts().into_iter().zip(BOUND.parts());
@@ -75,7 +75,7 @@ impl Work {
 }
 
 impl Machine {
-    /// What EL2 has done so far, for all SMMUs.
+    /// EL2's work so far, for all SMMUs.
     pub fn work(&mut self) -> Work {
         let (pages, loads) = self.handled();
         let mut work = Work { pages, loads, lines: self.settled(), tables: self.pool.allocations(), ..Work::default() };

@@ -1,7 +1,7 @@
-//! What a hostile host, its devices and its hardware can do in one step.
+//! The actions of a hostile host, its devices and its hardware.
 //!
-//! Everything here has a meaning for every value of its fields: numbers are taken modulo what there is. So any string of
-//! bytes is a run, and a fuzzer may cut and paste as it likes.
+//! Every field value is valid: indices are taken modulo the number of choices. So any byte string is a valid run, and a
+//! fuzzer may mutate it freely.
 
 use mem_protect::{Transition, UncheckedRange};
 use smmu_drv::AccessSize;
@@ -83,31 +83,31 @@ pub const TRANSITIONS: [Transition; 10] = [
     Transition::HostReclaimPage(UNNAMED),
 ];
 
-/// What a device asks for.
+/// A device request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request {
     /// To write a byte.
     Write,
     /// To read a byte.
     Read,
-    /// To write a byte at an address that it says is translated.
+    /// To write a byte in a Translated transaction.
     Translated,
     /// An ATS translation.
     Translation,
 }
 
-/// What goes wrong without the host.
+/// Faults that are not caused by the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trouble {
     /// EL2's pool is empty.
     NoMemory,
-    /// It is not any more.
+    /// EL2's pool has memory again.
     Memory,
     /// Allocations of table pages fail, after as many as `Trouble::arg` says.
     NoTables,
     /// They succeed again.
     Tables,
-    /// The SMMU loses its power and gets it back; somebody traps.
+    /// The SMMU loses its power and gets it back; then a trap.
     PowerLoss,
     /// Hardware refuses the next command.
     CommandError,
@@ -117,7 +117,7 @@ pub enum Trouble {
     SyncNever,
     /// Service failure mode.
     Failure,
-    /// EL2 stops all streams for good.
+    /// EL2 stops all streams permanently.
     Quiesce,
 }
 
@@ -151,23 +151,23 @@ pub enum Action {
         /// Which CPU.
         cpu: u8,
     },
-    /// A CPU goes away and never repeats its store.
+    /// A CPU never repeats its store.
     Abandon {
         /// Which CPU.
         cpu: u8,
     },
-    /// A store of the host to memory; nothing where the memory is not the host's.
+    /// A store of the host to memory; ignored if the memory is not the host's.
     Store {
         /// Where.
         to: Spot,
         /// What.
         value: Value,
     },
-    /// Another CPU stores right after EL2 next fetched this word.
+    /// Another CPU stores right after EL2's next read of this word.
     Race {
         /// The word.
         at: Spot,
-        /// What it becomes.
+        /// The new value.
         value: Value,
     },
     /// The host writes an entry of its stream table.
@@ -256,7 +256,7 @@ pub enum Action {
         /// Of which SMMU.
         smmu: u8,
     },
-    /// Hardware forgets what it cached.
+    /// Hardware drops its caches.
     Forget,
     /// Hardware records an event of any type, with any fields.
     Record {
@@ -275,7 +275,7 @@ pub enum Action {
         /// IPA or fetch address.
         fetched: Value,
     },
-    /// A bit flips in what EL2 reads of its own stream table: its audit has to notice.
+    /// A bit flip in EL2's own stream table as read by EL2: the audit must detect it.
     Damage {
         /// Whose table.
         smmu: u8,
@@ -286,7 +286,7 @@ pub enum Action {
         /// Bit.
         bit: u8,
     },
-    /// The host queues pairs of commands; those that name a stream name the next one each time.
+    /// The host queues pairs of commands; commands with a StreamID use the next one each time.
     Fill {
         /// Which SMMU.
         smmu: u8,
@@ -317,7 +317,7 @@ pub enum Action {
         /// How many.
         count: u8,
     },
-    /// Devices of many streams try to transfer.
+    /// Devices of many streams do a transfer.
     Storm {
         /// Which SMMU.
         smmu: u8,
@@ -326,7 +326,7 @@ pub enum Action {
         /// How many.
         count: u8,
     },
-    /// Something fails.
+    /// Injects a fault.
     Trouble {
         /// Where.
         smmu: u8,

@@ -1,4 +1,4 @@
-//! Audits that are not repeated while nothing changed that they look at.
+//! Caches audit results while their input is unchanged.
 //!
 //! The ownership audit looks at the map and at both stage 2 tables: the tables are compared with what they were at the last
 //! one, of the map its own count of changes. That of a driver looks at the words of its stream table: the pages that it read
@@ -14,7 +14,7 @@ use crate::cpu::Cpu;
 use crate::layout::{TRANSLATER, TRANSLATER_BYTES};
 use crate::machine::Machine;
 
-/// What audits that found nothing looked at.
+/// Input of the last audits without a finding.
 #[derive(Clone, Default)]
 pub(super) struct Audited {
     ownership: Option<Rc<Owned>>,
@@ -37,7 +37,7 @@ impl Audited {
         *self = Self::default();
     }
 
-    /// Compares the records of EL2 with each other.
+    /// Runs the audits that are not cached.
     pub(super) fn audit(&mut self, m: &mut Machine) -> Result<(), Finding> {
         if !self.ownership_is_as_audited(m) {
             self.audit_ownership(m)?;

@@ -1,7 +1,7 @@
-//! Runs as strings of bytes: what a fuzzer mutates, what a property test draws, what the committed corpus holds.
+//! Byte encoding of runs, for the fuzzer, the property tests and the committed corpus.
 //!
-//! Two bytes choose the machine; then come actions, each a byte that says which and the bytes of its fields. Which action a
-//! byte means depends on the [`Diet`], so that each fuzz target spends its time on its own part.
+//! Two bytes select the machine; then actions follow, each with one byte for its kind and the bytes of its fields. The
+//! kinds depend on the [`Diet`], so that each fuzz target covers its own part.
 
 use arbitrary::{Result, Unstructured};
 use mem_protect::Transition;
@@ -11,7 +11,7 @@ use super::action::{Action, Cmd, Entry, Request, TRANSITIONS, Trouble, UNNAMED};
 use super::diet::{Diet, Kind};
 use super::value::{At, Half, SIDS, Spot, Value, pick};
 
-/// The machine that a run is on, and what it does.
+/// A run: machine and actions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run {
     /// Which of the machines.
@@ -22,11 +22,11 @@ pub struct Run {
     pub actions: Vec<Action>,
 }
 
-/// Actions of one run at most: a run stays a matter of milliseconds.
+/// Maximum actions of one run, so that a run takes milliseconds.
 const MAX_ACTIONS: usize = 2048;
 
 impl Run {
-    /// The run that `bytes` mean. An action that they do not hold completely ends it.
+    /// Decodes a run. Stops at an incomplete action.
     #[must_use]
     pub fn decode(diet: Diet, bytes: &[u8]) -> Self {
         let mut u = Unstructured::new(bytes);
@@ -36,7 +36,7 @@ impl Run {
         while !u.is_empty() && actions.len() < MAX_ACTIONS {
             let before = u.len();
             let Ok(action) = Action::decode(diet, &mut u) else { break };
-            // Bytes that are missing are made up as zeros: such an action is none.
+            // Missing bytes decode as zeros: drop such an action.
             if u.is_empty() && before < encoded_len(diet, action) {
                 break;
             }
@@ -45,7 +45,7 @@ impl Run {
         Self { machine, seed, actions }
     }
 
-    /// Bytes that mean this run; actions that the diet does not have are left out.
+    /// Encodes this run; actions that are not in the set are omitted.
     #[must_use]
     pub fn encode(&self, diet: Diet) -> Vec<u8> {
         let mut out = vec![Diet::machine_byte(self.machine), self.seed];
@@ -66,7 +66,7 @@ fn byte(u: &mut Unstructured<'_>) -> Result<u8> {
     u.arbitrary()
 }
 
-/// Fields that know their bytes.
+/// Encoding of fields.
 trait Field: Sized {
     fn take(u: &mut Unstructured<'_>) -> Result<Self>;
     fn put(&self, out: &mut Vec<u8>);

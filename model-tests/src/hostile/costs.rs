@@ -1,4 +1,4 @@
-//! What makes one trap long: much of the same at once, the bound that it must keep, and what tells a fuzzer that it gets nearer.
+//! Expensive traps: bulk actions, the bound to check, and coverage feedback for the fuzzer.
 
 use std::hint::black_box;
 
@@ -10,7 +10,7 @@ use crate::work::{BOUND, Work};
 const CFGI_STE: u64 = 3;
 
 impl Play {
-    /// Pairs of commands; those that name a stream name the next one each time.
+    /// Pairs of commands; commands with a StreamID use the next one each time.
     pub(super) fn fill(&mut self, n: usize, pair: [Cmd; 2], count: u8) {
         for step in 0..u64::from(count % 128) {
             for [word0, word1] in pair.map(Cmd::words) {
@@ -28,12 +28,12 @@ impl Play {
         }
     }
 
-    /// A trap that began with `before` did not do too much.
+    /// Checks the work of a trap since `before` against the bound.
     pub(super) fn bounded(&mut self, before: Work, offset: u32) -> Result<(), Finding> {
         let work = self.on.m.work().since(before);
         steer(work);
         match work.excess() {
-            // Commands that hardware refuses are made up for, again and again.
+            // Each command that hardware rejects causes extra work.
             Some(_) if self.injected => Ok(()),
             Some(excess) => Err(Finding::Unbounded(format!("a trap at {offset:#x}: {excess}"))),
             None => Ok(()),
@@ -41,7 +41,7 @@ impl Play {
     }
 }
 
-/// A place in the program of its own for each sixteenth of each bound, so that more work than ever before is new coverage.
+/// A separate code location for each sixteenth of each bound, so that more work counts as new coverage.
 fn steer(work: Work) {
     for (part, ((_, done), (_, most))) in work.parts().into_iter().zip(BOUND.parts()).enumerate() {
         let sixteenth = usize::try_from(done * 16 / most).unwrap_or(15).min(15);

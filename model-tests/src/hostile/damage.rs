@@ -1,6 +1,6 @@
-//! Damage to what EL2 reads of its own stream table, to see its audit notice. An audit that never fails shows nothing.
+//! Corrupts EL2's reads of its own stream table, to test that the audit detects it.
 //!
-//! Hardware sees none of it: only the driver's loads are falsified, and only for one audit.
+//! Hardware is not affected: only the driver's loads return wrong values, for one audit.
 
 use smmu_model::arch::regs as r;
 
@@ -16,10 +16,10 @@ const DW1: u64 = 0xff | 1 << 19 | 1 << 27 | 3 << 44;
 const SPAN_BITS: u8 = 5;
 
 impl Play {
-    /// Flips `bit` of `word` of the entry of `sid`, or of the level-1 descriptor where there is no eighth dword, and audits.
+    /// Flips `bit` of `word` of the entry of `sid`, or of the level-1 descriptor if `word` is above 7, and audits.
     ///
     /// # Errors
-    /// The audit did not notice what could let a stream escape.
+    /// The audit missed a corruption that could let a stream escape.
     pub(super) fn damage(&mut self, n: usize, sid: u32, word: u8, bit: u8) -> Result<(), Finding> {
         let Some((pa, flipped, must)) = self.victim(n, sid, word, bit) else { return Ok(()) };
         self.on.m.damage.set(Some((pa, flipped)));
@@ -32,7 +32,7 @@ impl Play {
         }
     }
 
-    /// The word that is damaged, its bits, and whether the damage matters; `None` where hardware has no such table now.
+    /// The corrupted word, its bits, and whether the audit must detect it; `None` where hardware has no such table now.
     fn victim(&self, n: usize, sid: u32, word: u8, bit: u8) -> Option<(u64, u64, bool)> {
         let mut model = self.on.m.models[n].borrow_mut();
         let base = model.read64(r::STRTAB_BASE) & 0x000f_ffff_ffff_ffc0;

@@ -1,9 +1,9 @@
-//! Which actions a fuzz target plays, so that each spends its time on its own part.
+//! The action set of each fuzz target.
 
 use super::setups::{LARGE, LESS_LARGE, MACHINES};
 use super::value::pick;
 
-/// Which actions there are, and how often.
+/// An action set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Diet {
     /// All of them.
@@ -16,11 +16,11 @@ pub enum Diet {
     StreamTable,
     /// Changes of owner between traps and DMA.
     Transitions,
-    /// Much of the same at once: what makes one trap long.
+    /// Bulk actions: expensive traps.
     Costs,
 }
 
-/// The actions by name, in the order of their fields' codecs.
+/// The kinds of actions, in encoding order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Read,
@@ -64,7 +64,7 @@ impl Diet {
         (Self::Costs, "costs"),
     ];
 
-    /// New kinds come last: what the others' bytes mean is in committed files.
+    /// Add new kinds at the end: the encoding is used by committed files.
     fn kinds(self) -> &'static [Kind] {
         match self {
             Self::Everything => &[

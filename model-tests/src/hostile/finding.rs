@@ -1,4 +1,4 @@
-//! The judge: what must hold after every action, and at the end.
+//! The checks after every action and at the end of a run.
 
 use smmu_model::arch::regs as r;
 use smmu_model::{Cache, Hazard, Transfer};
@@ -7,23 +7,23 @@ use super::action::{Action, Cmd};
 use super::{Play, SIDS};
 use crate::layout::{HOST_CMDQ, HOST_EVTQ, HOST_L2, HOST_STRTAB, SID, TRANSLATER, TRANSLATER_BYTES, VICTIM};
 
-/// What was not as it must be.
+/// A failed check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Finding {
-    /// Somebody can reach what is not theirs, or did.
+    /// A stream can reach, or reached, memory of another owner.
     Escape(String),
-    /// Two of EL2's records disagree.
+    /// EL2's state is inconsistent.
     Audit(String),
     /// The driver misused the hardware.
     Misuse(String),
-    /// A trap did too much, or a store never ends.
+    /// A trap exceeded the bound, or a store never completes.
     Unbounded(String),
-    /// The host cannot go on although it does everything right.
+    /// A correct host does not make progress.
     Stuck(String),
 }
 
 impl Finding {
-    /// The same with the action that it followed.
+    /// The same with the action before it.
     pub(super) fn at(self, number: usize, action: &Action) -> Self {
         let more = |text: String| format!("after action {number}, {action:x?}: {text}");
         match self {
@@ -38,15 +38,13 @@ impl Finding {
 
 /// StreamID of a device that has no entry when the host starts over.
 const FAULTS: u32 = 9;
-/// Judgements after which hardware forgets what it cached, as it may at any time. Its choices multiply with each store that
-/// it may remember.
+/// Number of checks after which hardware drops its caches: the search grows with each store that may still be cached.
 const PAST: u32 = 4;
 /// Mixtures of words of an entry after which it does so sooner: an action adds to them, and the oracle searches all.
 const MOST_MIXTURES: usize = 256;
 
 impl Play {
-    /// Judges the machine. Where EL2 made no store and no page changed its owner since the last time, hardware can reach no
-    /// more than it could.
+    /// Checks the machine. Skipped if EL2 made no store and no page changed its owner since the last check.
     pub(super) fn judge(&mut self) -> Result<(), Finding> {
         let stores = self.on.watch.stores();
         if self.on.watch.opened() {
@@ -78,7 +76,7 @@ impl Play {
         Ok(())
     }
 
-    /// Streams that were stopped for good reach nothing at all.
+    /// Quiesced streams must reach nothing.
     fn silent(&self) -> Result<(), Finding> {
         for (n, driver) in self.drivers.iter().enumerate().filter(|(_, driver)| driver.quiesced) {
             let reached = SIDS[..4].iter().find_map(|sid| self.on.m.models[n].borrow().reach(*sid).first().copied());
@@ -95,7 +93,7 @@ impl Play {
             if self.injected {
                 hazards.retain(|hazard| !matches!(hazard, Hazard::CommandError { .. }));
             }
-            // EL2 asks for none: completions and events for the host are stores of its own, after a check.
+            // EL2 configures no MSIs: completions and events for the host are checked stores of EL2.
             let messages = model.borrow_mut().take_messages();
             if !messages.is_empty() {
                 return Err(Finding::Misuse(format!("SMMU {n} sent messages: {messages:x?}")));
@@ -137,7 +135,7 @@ impl Play {
         self.judge()?;
         for n in 0..self.drivers.len() {
             let failed = self.on.m.driver(n, |smmu, _| smmu.failed());
-            // A failure may not even have been noticed yet.
+            // A hardware failure may not have been detected yet.
             if self.drivers[n].doomed {
                 continue;
             }
@@ -154,7 +152,7 @@ impl Play {
         self.judge()
     }
 
-    /// A well-behaved driver after the hostile one, where the memory it needs is still the host's.
+    /// A correct driver after the hostile one, if its memory is still the host's.
     fn start_over(&mut self, n: usize) -> Result<(), Finding> {
         self.write32(n, r::GBPA, r::GBPA_UPDATE)?;
         let host = self.host(n);
@@ -183,7 +181,7 @@ impl Play {
         let before = self.on.m.read32(n, r::EVENTQ_PROD);
         let _ = self.on.m.dma_write(n, FAULTS, VICTIM, 1);
         self.on.m.models[n].borrow_mut().set_cache(cache);
-        // A failure that was asked for may be this record's.
+        // An injected failure may have dropped this record.
         if !self.injected && self.on.m.read32(n, r::EVENTQ_PROD) == before {
             return Err(Finding::Stuck(format!("SMMU {n}: a new start gets no events")));
         }

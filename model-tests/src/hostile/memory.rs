@@ -1,4 +1,4 @@
-//! What the host's CPUs write into memory: tables, queues, anything, as long as it is theirs.
+//! Stores of the host's CPUs to host memory: tables, queues, anything.
 
 use mem_protect::Owner as PageOwner;
 
@@ -8,8 +8,7 @@ use crate::host::{ABORT, BYPASS, Host, INVALID, LEAF, LOG2_QUEUE, STAGE1, Shape,
 use crate::layout::{HOST_CD, HOST_S1, IOVA};
 
 impl Play {
-    /// A store of the host to memory. Its stage 2 stops it where the page is not its own; device registers are not
-    /// memory.
+    /// A store of the host to memory. Stage 2 blocks it if the page is not the host's; device registers are not memory.
     pub(super) fn poke(&mut self, pa: u64, value: u64) {
         let pa = pa & !7;
         if self.on.m.owner().map().owner(pa >> 12) == PageOwner::Host {
@@ -36,7 +35,7 @@ impl Play {
         }));
     }
 
-    /// A description of the host's structures of SMMU `n`.
+    /// The host's structures of SMMU `n`.
     pub(super) fn host(&self, n: usize) -> Host {
         let Driver { prod, two_level, .. } = self.drivers[n];
         Host { smmu: n, prod, shape: if two_level { Shape::TwoLevel } else { Shape::Linear } }
@@ -60,7 +59,7 @@ impl Play {
         self.poke(at, words[0]);
     }
 
-    /// Puts a command into the queue without telling anybody.
+    /// Puts a command into the queue without a PROD write.
     pub(super) fn queue(&mut self, n: usize, [first, second]: [u64; 2]) {
         let host = self.host(n);
         let slot = host.cmdq() + u64::from(host.prod % (1 << LOG2_QUEUE)) * 16;

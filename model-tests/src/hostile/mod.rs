@@ -1,21 +1,21 @@
-//! The hostile host: one state machine of everything that a host, its devices and its hardware can do, in any order, on
-//! the real driver and the real ownership map.
+//! The hostile host: a state machine of all actions of a host, its devices and its hardware, in any order, on the real
+//! driver and ownership map.
 //!
-//! Property tests draw runs at random, fuzz targets let coverage choose them; both are strings of bytes ([`Run`]), and both
-//! end in [`play`]. After every action the machine has to be sound ([`Finding`] says what was not): by no legal choice of
-//! the hardware does a stream reach a byte that is not the host's, all audits are clean, nothing misuses the hardware, and
-//! no trap does more than a bounded amount of work. At the end the host starts over and has to succeed.
+//! Property tests generate runs at random, fuzz targets by coverage; both are byte strings ([`Run`]) executed by
+//! [`play`]. After every action the machine is checked (see [`Finding`]): in no behaviour that the architecture allows
+//! does a stream reach a byte that is not the host's, all audits are clean, the hardware is not misused, and the work
+//! per trap is bounded. At the end the host restarts its driver, which must work.
 //!
 //! ```
 //! use model_tests::Defence;
 //! use model_tests::hostile::{Action, Diet, Run, TRANSITIONS, Value, play};
 //!
-//! // The host gives a page to EL2, and its device may write there no more.
+//! // The host donates a page to EL2; its device must not write there any more.
 //! let donate = Action::Own { how: TRANSITIONS[0], page: Value::Word(0x4100_0000), count: 0 };
 //! let run = Run { machine: 0, seed: 0, actions: vec![donate] };
 //! assert_eq!(Run::decode(Diet::Everything, &run.encode(Diet::Everything)), run);
 //! assert!(play(&run, Defence::Whole).is_ok());
-//! // Without the invalidation it may: the oracle finds it.
+//! // Without the invalidation it can: the oracle detects it.
 //! assert!(play(&run, Defence::NoInvalidate).is_err());
 //! ```
 
@@ -56,10 +56,10 @@ use value::pick;
 
 /// CPUs of the host.
 const CPUS: usize = 3;
-/// Guests at most.
+/// Maximum guests.
 const GUESTS: usize = 3;
 
-/// A store that asked to be executed again.
+/// A store that must be repeated.
 #[derive(Clone, Copy, Debug)]
 struct Pending {
     smmu: usize,
@@ -68,16 +68,16 @@ struct Pending {
     value: u64,
 }
 
-/// What the host remembers of an SMMU.
+/// The host's state of an SMMU.
 #[derive(Clone, Copy, Debug, Default)]
 struct Driver {
     /// CMDQ_PROD as it will be written next.
     prod: u32,
-    /// Its last start asked for a 2-level table.
+    /// Its last start used a 2-level table.
     two_level: bool,
-    /// Its hardware was made to fail, so that it may be marked failed.
+    /// A hardware failure was injected, so that it may be marked as failed.
     doomed: bool,
-    /// It was quiesced: its streams abort for good.
+    /// It was quiesced: its streams abort permanently.
     quiesced: bool,
 }
 
@@ -87,28 +87,28 @@ struct Play {
     drivers: Vec<Driver>,
     cpus: [Option<Pending>; CPUS],
     guests: Vec<u64>,
-    /// `stores` when the machine was judged last; `None` if something else may have changed since.
+    /// `stores` at the last check; `None` if something else may have changed since.
     judged: Option<u64>,
     audited: Audited,
-    /// How often it was judged.
+    /// Number of checks.
     age: u32,
-    /// Commands or events that hardware was told to refuse.
+    /// Injected command or event failures.
     injected: bool,
 }
 
-/// What a run came to.
+/// Summary of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
     /// Actions taken.
     pub actions: usize,
-    /// Most stores of EL2 in one trap.
+    /// Maximum stores of EL2 in one trap.
     pub worst_trap: u64,
 }
 
-/// Plays a run on a machine where `missing` is missing.
+/// Executes a run on a machine without the defence `missing`.
 ///
 /// # Errors
-/// The first thing that was not as it must be.
+/// The first finding.
 pub fn play(run: &Run, missing: Defence) -> Result<Summary, Finding> {
     let mut play = Play::new(Ready::take(run.machine, run.seed), missing);
     let result = play.run(run);
@@ -229,7 +229,7 @@ impl Play {
         let range = UncheckedRange { pfn: page >> 12, count };
         let guest = self.guests.last().copied().unwrap_or(0);
         let owner = self.on.m.owner();
-        // Refusals are the map's own business, and tested there.
+        // Errors are tested in the ownership map's own tests.
         match how {
             Transition::VmCreate if self.guests.len() >= GUESTS => {}
             Transition::VmDestroy(_) => {
@@ -248,8 +248,7 @@ impl Play {
         let sid = pick(&SIDS, sid);
         let ssid = ssid.checked_sub(1).map(u32::from);
         let mut model = self.on.m.models[self.smmu(smmu)].borrow_mut();
-        // What stale entries let through is the judge's business, whether or not a device tries. Here devices go the newest way,
-        // which takes no search.
+        // The oracle covers accesses by stale entries. Here devices use the current entries, which needs no search.
         let cache = model.set_cache(Cache::None);
         match request {
             Request::Write => {
@@ -282,8 +281,8 @@ thread_local! {
     static PLAYED: Played = const { Played(Cell::new(0)) };
 }
 
-/// Plays `bytes` for a fuzz target. With `PORTCULLIS_WITHOUT` in the environment the defences that it names are missing, as
-/// in [`lacking`]; with `PORTCULLIS_SHOW` the actions are printed.
+/// Executes `bytes` for a fuzz target. `PORTCULLIS_WITHOUT` in the environment names defences to remove, as in
+/// [`lacking`]; with `PORTCULLIS_SHOW` the actions are printed.
 ///
 /// # Panics
 /// On a finding.

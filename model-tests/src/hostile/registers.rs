@@ -1,4 +1,4 @@
-//! What the host's CPUs do with registers: single stores that may have to be repeated, and the sequences of a driver.
+//! Register accesses of the host's CPUs: single stores, which may have to be repeated, and driver sequences.
 
 use smmu_drv::{AccessSize, WriteOutcome};
 use smmu_model::arch::regs as r;
@@ -7,23 +7,23 @@ use super::finding::Finding;
 use super::{CPUS, Pending, Play};
 use crate::host::{LOG2_QUEUE, ON, QUEUES};
 
-/// Stores of EL2 in one trap at most: about one for each word of the four level-2 tables that a budget pays for, those of
-/// the tables it gives back, and the commands between.
+/// Maximum stores of EL2 in one trap: about one per word of the four level-2 tables in a budget, of the freed tables,
+/// and of the commands.
 const MOST_STORES: u64 = 60_000;
-/// Times that a store asks to be executed again at most when nothing comes in between: the walk over 2^16 streams.
+/// Maximum repetitions of a store without other actions in between: the walk over 2^16 streams.
 const MOST_REPEATS: u32 = 2_000;
 /// Times after which a store of any host need not go on to its end, as long as it gets anywhere.
 const ENOUGH_REPEATS: u32 = 100;
 
 impl Play {
-    /// A store by `cpu`, executed once; if the CPU has one under way, that one.
+    /// A store by `cpu`, executed once; repeats a pending one instead.
     pub(super) fn store(&mut self, cpu: u8, store: Pending) -> Result<(), Finding> {
         let cpu = usize::from(cpu) % CPUS;
         self.cpus[cpu].get_or_insert(store);
         self.resume(cpu)
     }
 
-    /// Executes the store that `cpu` has under way once more.
+    /// Repeats the pending store of `cpu` once.
     pub(super) fn resume(&mut self, cpu: usize) -> Result<(), Finding> {
         let Some(store) = self.cpus[cpu] else { return Ok(()) };
         if self.once(store)? == WriteOutcome::Done {
@@ -100,7 +100,7 @@ impl Play {
         self.store(cpu, Pending { smmu: n, offset: r::CMDQ_PROD, size: AccessSize::Word, value })
     }
 
-    /// Programs the SMMU as a driver does, whatever it was before.
+    /// Programs the SMMU as a driver does, from any state.
     pub(super) fn start(&mut self, n: usize, shape: u8) -> Result<(), Finding> {
         self.drivers[n].prod = 0;
         self.drivers[n].two_level = shape & 1 != 0;

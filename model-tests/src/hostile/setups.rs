@@ -1,4 +1,4 @@
-//! The machines that runs are played on.
+//! The machines for runs.
 
 use smmu_drv::MsiAdvert;
 use smmu_model::arch::regs as r;
@@ -19,7 +19,7 @@ pub(super) fn number(machine: u8) -> u8 {
     if machine == LESS_LARGE { machine } else { machine % MACHINES }
 }
 
-/// The machine that a number means; `seed` decides what its hardware does where it is free to choose.
+/// The machine with this number; `seed` selects the hardware's choices.
 pub(super) fn setup(machine: u8, seed: u8) -> Setup {
     let qemu = Config { sid_bits: 9, seed: seed.into(), ..Config::qemu() };
     let full = Config { sid_bits: 9, seed: seed.into(), pace: Pace::Lazy, ..Config::full() };
@@ -33,7 +33,7 @@ pub(super) fn setup(machine: u8, seed: u8) -> Setup {
         4 => one(Config { snoop: Snoop::NonCoherent, ..lazy }),
         5 => Setup { smmus: 2, ..one(qemu) },
         6 => one(Config { ssid_bits: 6, cd2l: true, stall: StallModel::Both, term_model: false, ..qemu }),
-        // Its walks do not fit into one trap.
+        // Its walks need more than one trap.
         LARGE => one(Config { sid_bits: 16, ..qemu }),
         LESS_LARGE => one(Config { sid_bits: 12, ..qemu }),
         8 => Setup { msi: MsiAdvert::Hidden, ..one(Config { asid16: false, bbml: Bbml::Level1, ..lazy }) },
@@ -48,7 +48,7 @@ pub(super) fn setup(machine: u8, seed: u8) -> Setup {
     }
 }
 
-/// What firmware did before EL2 came.
+/// State left by firmware.
 pub(super) fn firmware(machine: u8) -> fn(&mut Model) {
     match number(machine) {
         10 => |model| {

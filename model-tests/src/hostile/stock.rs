@@ -1,6 +1,6 @@
-//! Machines to play on: each is built once and goes back to its snapshot for every run.
+//! A cache of machines: each is built once and restored to its snapshot for every run.
 //!
-//! A run starts right after take-over either way; what it finds on a machine out of the stock is what it finds on a new one.
+//! The result of a run must not depend on whether the machine is new or restored.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -12,7 +12,7 @@ use crate::machine::Machine;
 use crate::missing;
 use crate::snapshot::Snapshot;
 
-/// What decides what a machine is after take-over.
+/// Parameters of a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Kind {
     machine: u8,
@@ -21,18 +21,18 @@ struct Kind {
     missing: &'static str,
 }
 
-/// A machine that was played on, or never.
+/// A machine, new or restored.
 pub(super) struct Ready {
     kind: Kind,
     pub(super) m: Machine,
     pub(super) watch: Watch,
-    /// What it goes back to, and what had been seen then.
+    /// The snapshot, with the store hook's state.
     start: (Snapshot, Seen),
     /// What was audited then.
     audited: Audited,
 }
 
-/// Machines kept at most, by each thread: those of a corpus come back often.
+/// Maximum cached machines per thread.
 const MOST: usize = 96;
 /// Ways in which hardware behaves during take-over, for each machine; what it does afterwards is decided by the whole seed of a run.
 const TAKE_OVERS: u8 = 4;
@@ -69,14 +69,14 @@ impl Ready {
         let mut m = Machine::watched(&setup, setups::firmware(kind.machine), watch.spy());
         let start = (m.snapshot(), watch.seen());
         let mut audited = Audited::default();
-        // What is found is found again when the run is judged.
+        // A finding here is reported again by the first check of the run.
         if audited.audit(&mut m).is_err() {
             audited = Audited::default();
         }
         Self { kind, m, watch, start, audited }
     }
 
-    /// What audits right after take-over looked at, if they found nothing.
+    /// The audit cache right after take-over, if there was no finding.
     pub(super) fn audited(&self) -> Audited {
         self.audited.clone()
     }
@@ -100,7 +100,7 @@ mod tests {
     use crate::hostile::Finding;
     use smmu_model::mem;
 
-    /// What a run came to on this machine, and what it left behind.
+    /// Result of a run on this machine, and the memory after it.
     fn end(ready: Ready, run: &Run) -> (Ready, Result<Summary, Finding>, mem::Saved) {
         let mut play = Play::new(ready, Defence::Whole);
         let result = play.run(run);

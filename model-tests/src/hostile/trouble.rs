@@ -1,4 +1,4 @@
-//! What fails without the host: memory, power, hardware.
+//! Fault injection: memory, power, hardware.
 
 use smmu_drv::AccessSize;
 use smmu_model::Injection;
@@ -18,7 +18,8 @@ impl Play {
             Trouble::PowerLoss => {
                 self.on.watch.power_lost();
                 self.on.m.models[n].borrow_mut().reset();
-                // The loss is noticed at the next trap that writes, whatever it writes. Until then nothing is promised.
+                // The loss is noticed at the next trap that writes, whatever it writes. Until then there is no
+                // guarantee.
                 let _ = self.on.m.write_once(n, r::IDR0, AccessSize::Word, 0);
             }
             Trouble::CommandError => self.inject(n, Injection::CommandError((arg % 3).into())),
@@ -33,7 +34,7 @@ impl Play {
             }
             Trouble::Quiesce => {
                 self.drivers[n].quiesced = true;
-                // Refused only where hardware fails, and then SMMUEN goes down with GBPA aborting.
+                // Refused only where hardware fails, and then SMMUEN is cleared with GBPA set to abort.
                 let _ = self.on.m.driver(n, |smmu, _| smmu.quiesce());
             }
         }

@@ -6,7 +6,7 @@ use smmu_drv::emul::table::Register;
 
 use crate::layout as l;
 
-/// Places that mean something to somebody: the host's structures, pages that change hands, EL2, devices, nowhere.
+/// Interesting addresses: the host's structures, pages that change owner, EL2, devices, unmapped addresses.
 pub const PLACES: [u64; 28] = [
     l::HOST_STRTAB,
     l::HOST_L2,
@@ -41,7 +41,7 @@ pub const PLACES: [u64; 28] = [
 /// StreamIDs that devices have: edges of tables and of blocks, and one that is too large for most machines.
 pub const SIDS: [u32; 8] = [0, l::SID, 9, 63, 255, 256, 511, 0x1_0000];
 
-/// An address: a place, and a word after it.
+/// An address: an entry of [`PLACES`] plus a word offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Spot {
     /// Which of [`PLACES`].
@@ -74,7 +74,7 @@ pub enum Value {
     Word(u32),
     /// Any.
     Wide(u64),
-    /// A pointer with flags in its low and its top byte.
+    /// An address with flags in its low and its top byte.
     Pointer {
         /// Where to.
         to: Spot,
@@ -86,7 +86,7 @@ pub enum Value {
 }
 
 impl Value {
-    /// The shortest that means `value`.
+    /// The shortest encoding of `value`.
     #[must_use]
     pub fn of(value: u64) -> Self {
         if let Ok(small) = u8::try_from(value) {
@@ -144,7 +144,7 @@ impl At {
     }
 }
 
-/// The element that a number means.
+/// The element selected by a number.
 pub(crate) fn pick<T: Copy>(from: &[T], index: u8) -> T {
     from[usize::from(index) % from.len()]
 }

@@ -1,4 +1,4 @@
-//! Who looks on at every store of EL2, between what a trap begins with and what it ends with.
+//! A hook that checks the SMMUs at every store of EL2 within a trap.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -8,7 +8,7 @@ use smmu_model::Model;
 
 use crate::bus::Spy;
 
-/// Somebody who looks on. Copies share what was seen.
+/// The hook. Clones share its state.
 #[derive(Clone, Default)]
 pub(super) struct Watch(Rc<RefCell<Seen>>);
 
@@ -16,13 +16,13 @@ pub(super) struct Watch(Rc<RefCell<Seen>>);
 #[derive(Clone, Default)]
 pub(super) struct Seen {
     stores: u64,
-    /// SMMUs that were closed, by their addresses: from then on they have to be.
+    /// SMMUs that were set to abort, by address: they must never bypass later.
     closed: BTreeSet<usize>,
     opened: bool,
 }
 
 impl Watch {
-    /// The one that looks.
+    /// The hook function.
     pub(super) fn spy(&self) -> Spy {
         Rc::new(RefCell::new(Some(self.look())))
     }
@@ -47,7 +47,7 @@ impl Watch {
         self.0.borrow().clone()
     }
 
-    /// Back to what had been seen then.
+    /// Restores the state.
     pub(super) fn restore(&self, seen: &Seen) {
         self.0.borrow_mut().clone_from(seen);
     }
@@ -57,12 +57,12 @@ impl Watch {
         self.0.borrow().stores
     }
 
-    /// An SMMU loses its power: until EL2 has closed it again, it is open.
+    /// After a power loss: the SMMU may bypass until EL2 sets it to abort again.
     pub(super) fn power_lost(&self) {
         self.0.borrow_mut().closed.clear();
     }
 
-    /// An SMMU that was closed was open again, for a moment at least, without having lost its power.
+    /// An SMMU bypassed at some store although it had been set to abort and did not lose its power.
     pub(super) fn opened(&self) -> bool {
         self.0.borrow().opened
     }

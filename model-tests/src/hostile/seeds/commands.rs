@@ -1,4 +1,4 @@
-//! Hosts that use every command, in every variant that the policy tells apart.
+//! Seeds with every command, in every variant that the policy distinguishes.
 
 use super::{EVENTS, Named, REPAIR, RING, SID, base, own, queue, start, trouble, write};
 use crate::hostile::action::{Action, Cmd, Entry, Trouble, UNNAMED};
@@ -8,7 +8,7 @@ use mem_protect::Transition;
 use smmu_drv::AccessSize::{Double, Word};
 use smmu_model::arch::regs as r;
 
-/// Opcodes of all worlds [IHI 0070 4.1.3], and one that is none.
+/// Opcodes for all worlds [IHI 0070 4.1.3], and an undefined one.
 const OPCODES: [u8; 40] = [
     0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x07, 0x08, 0x10, 0x11, 0x12, 0x13, 0x18, 0x1a, 0x20, 0x21, 0x22, 0x23, 0x28,
     0x2a, 0x30, 0x40, 0x41, 0x42, 0x44, 0x45, 0x46, 0x50, 0x51, 0x52, 0x53, 0x55, 0x58, 0x5a, 0x5b, 0x60, 0x70, 0x73,
@@ -97,7 +97,7 @@ fn completions() -> Vec<Action> {
     for place in [HOST_FLAG, HOST_CMDQ, HOST_STRTAB] {
         out.push(queue(Cmd::SyncMsi { to: Value::Pointer { to: Spot::at(place), low: 4, top: 0 }, data: 7 }));
     }
-    // On a page that is not the host's any more, and then is again.
+    // On a page that is donated and then returned.
     let flag = || queue(Cmd::SyncMsi { to: Value::of(VICTIM), data: 9 });
     out.extend([
         own(Transition::HostDonateHyp(UNNAMED), VICTIM),
@@ -154,7 +154,7 @@ fn entry(entry: Entry) -> Action {
 
 const ONE: Action = Action::Queue { smmu: 0, cmd: Cmd::CfgiSte { sid: SID, leaf: 1 } };
 
-/// Hardware takes no command any more when `room` of its 16 slots are used, and then `rest` comes.
+/// Hardware stops consuming commands when `room` of its 16 slots are used; then `rest` follows.
 fn stopping(room: usize, rest: &[Action]) -> Vec<Action> {
     let mut out = vec![start(0), trouble(Trouble::Failure)];
     out.extend(std::iter::repeat_n(queue(Cmd::NhAll), room));
@@ -164,7 +164,7 @@ fn stopping(room: usize, rest: &[Action]) -> Vec<Action> {
     out
 }
 
-/// The same with a queue of 256 slots, and a table that a level-1 descriptor comes and goes from.
+/// The same with a queue of 256 slots, and a level-1 descriptor that is set and cleared.
 fn stopping_two_levels() -> Vec<Action> {
     let mut out = vec![start(1), trouble(Trouble::Failure)];
     for _ in 0..2 {
@@ -197,7 +197,7 @@ fn elsewhere() -> Vec<Action> {
     ]
 }
 
-/// Another CPU makes a CMD_SYNC of what EL2 just read.
+/// Another CPU overwrites the command that EL2 just read with a CMD_SYNC.
 fn changing() -> Vec<Action> {
     let change = |word| Action::Race { at: Spot { word, ..Spot::at(HOST_CMDQ) }, value: Value::Small(0x46) };
     vec![

@@ -1,4 +1,4 @@
-//! Hardware that reports whatever can be reported, and more than there is room for; and an EL2 that misreads its own tables.
+//! Seeds with every event type, with queue overflow, and with corrupted reads of EL2's own tables.
 
 use super::{EVENTS, Named, SID, base, dma, start, trouble, write};
 use crate::hostile::action::{Action, Entry, Request, Trouble};
@@ -7,7 +7,7 @@ use crate::layout::{EL2, HOST_STRTAB};
 use smmu_drv::AccessSize::{Double, Word};
 use smmu_model::arch::regs as r;
 
-/// Types of events [IHI 0070 7.3]; one that is none.
+/// Event types [IHI 0070 7.3]; one is undefined.
 const TYPES: [u8; 21] = [
     0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x07, 0x08, 0x09, 0x0a, 0x0b, 0x10, 0x11, 0x12, 0x13, 0x20, 0x21, 0x24, 0x25,
     0x00, 0xe0,

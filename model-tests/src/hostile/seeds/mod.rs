@@ -1,6 +1,6 @@
-//! Runs that fuzzing starts from: hosts that do what hosts do, the register accesses of two Linux kernels among them.
+//! Seed runs for fuzzing: normal host behaviour, including the register accesses of two Linux kernels.
 //!
-//! The files under `fuzz/corpus` are these runs. A test compares them, and writes them anew where it is asked to.
+//! The files under `fuzz/corpus` are these runs. A test compares them, and rewrites them on request.
 
 mod commands;
 mod events;
@@ -19,7 +19,7 @@ use super::value::{At, Half, Spot, Value};
 use crate::host::LOG2_QUEUE;
 use crate::layout::{HOST_CMDQ, HOST_EVTQ, HOST_FLAG, HOST_L2, HOST_S1, HOST_STRTAB, IOVA, VICTIM};
 
-/// Machines on which every diet has its life; on the others, all of them together.
+/// Machines with a `life` seed for every action set; the others have one for all actions.
 const COMMON: u8 = 10;
 /// Index of the attacking device's StreamID.
 const SID: u8 = 1;
@@ -93,7 +93,7 @@ fn trouble(what: Trouble) -> Action {
     Action::Trouble { smmu: 0, what, arg: 1 }
 }
 
-/// The life of a host: start, streams, DMA, a page that goes and comes back, an error and its repair, an end.
+/// A typical host: start, streams, DMA, a page donated and returned, an error and its repair, stop.
 fn life(diet: Diet) -> Vec<Action> {
     let mut out = vec![
         start(0),
@@ -183,7 +183,7 @@ fn life(diet: Diet) -> Vec<Action> {
     Run::decode(diet, &Run { machine: 0, seed: 0, actions: out }.encode(diet)).actions
 }
 
-/// Pages change hands while hardware is not well.
+/// Pages change owner while hardware fails.
 fn owners() -> Named {
     let mut refused = life(Diet::Transitions);
     refused.extend([
@@ -205,7 +205,7 @@ fn owners() -> Named {
     ]
 }
 
-/// A machine that fails again and again.
+/// A machine with repeated failures.
 fn troubles() -> Vec<Action> {
     let mut out = life(Diet::Everything);
     for what in [Trouble::PowerLoss, Trouble::CommandError, Trouble::NoMemory, Trouble::Memory, Trouble::EventAbort] {
@@ -217,8 +217,8 @@ fn troubles() -> Vec<Action> {
 
 /// Lines `L index R|W offset size = value cpu phase` as actions.
 ///
-/// The traced kernel's structures move to where the host's are here. Its commands are not in the trace: each batch becomes
-/// CMD_CFGI_ALLs and a CMD_SYNC.
+/// The addresses of the traced kernel's structures are replaced by those of the host here. Its commands are not in the
+/// trace: each batch becomes CMD_CFGI_ALLs and a CMD_SYNC.
 fn trace(text: &str) -> Vec<Action> {
     let mask = (2 << LOG2_QUEUE) - 1;
     let mut prod = 0;

@@ -1,4 +1,4 @@
-//! Hosts that read and write every register, and put their queues where they do not belong.
+//! Seeds that read and write every register, and place queues at foreign addresses.
 
 use mem_protect::Transition;
 use smmu_drv::AccessSize::{Byte, Double, Word};
@@ -91,7 +91,7 @@ fn read_all() -> Vec<Action> {
 
 fn write_all(before: &[Action]) -> Vec<Action> {
     let mut out = before.to_vec();
-    // CR0 at last: it changes what the others may be.
+    // CR0 last: it guards the others.
     for row in rows().filter(|row| Register::ROWS[usize::from(*row)].0 != Register::Cr0) {
         for (half, size) in [(Half::Low, Word), (Half::High, Word), (Half::Low, Double)] {
             let value = Value::of(0x40ff_ff47);
@@ -105,7 +105,7 @@ fn write_all(before: &[Action]) -> Vec<Action> {
     out
 }
 
-/// Everything is on, and one queue lies where the host has no memory.
+/// Everything is enabled, with one queue outside host memory.
 fn elsewhere(register: u32, place: u64) -> Vec<Action> {
     vec![
         start(16),

@@ -1,4 +1,4 @@
-//! Hosts whose stream tables have every shape, and entries with every configuration.
+//! Seeds with every stream table format, and entries with every configuration.
 
 use super::{EVENTS, Named, RING, SID, base, dma, queue, start, trouble, write};
 use crate::hostile::action::{Action, Cmd, Entry, Request, Trouble};
@@ -115,7 +115,7 @@ fn foreign(place: u64) -> Vec<Action> {
     ]
 }
 
-/// Linear, 2-level, off, and again; hardware remembers what it can in between.
+/// Linear, 2-level, off, and again; hardware keeps its caches in between.
 fn turns(larger: u8) -> Vec<Action> {
     let mut out = Vec::new();
     for shape in [0, 1, larger, larger | 1, 16, 1] {
