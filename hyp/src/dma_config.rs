@@ -51,7 +51,7 @@ fn supported(bits: u32) -> u32 {
 mod tests {
     use super::*;
     use io_pgtable::{HeapMemory, Ipa, Pa};
-    use shadow_s2::{IpaRange, ShadowS2};
+    use shadow_s2::{PageRange, ShadowS2};
     use smmu_drv::IdRegisters;
 
     /// An SMMU with this IDR5.OAS, coherent, of break-before-make level 2.
@@ -87,14 +87,14 @@ mod tests {
         let mut shadow = ShadowS2::new(cfg, HeapMemory::new(Pa(0x1_0000_0000), 4 << 20)).unwrap();
         let limit = 1 << 36;
         assert_eq!(shadow.limit(), Ipa(limit));
-        let ram = IpaRange::new(Ipa(limit - GIB), 2 * GIB).unwrap();
+        let ram = PageRange::covering(Ipa(limit - GIB), 2 * GIB).unwrap();
         assert_eq!(shadow.snapshot([ram], []), Ok(()));
         assert!(shadow.leaf(Ipa(limit - 4096)).is_some());
         for above in [limit, limit + GIB - 4096, 1 << 39] {
             assert_eq!(shadow.leaf(Ipa(above)), None, "{above:#x}");
         }
         assert_eq!(shadow.leaf(Ipa(0)), None, "an address cut to 36 bits");
-        assert_eq!(shadow.grant(IpaRange::new(Ipa(limit), 4096).unwrap()), Ok(()), "and nothing is mapped later");
+        assert_eq!(shadow.grant(PageRange::covering(Ipa(limit), 4096).unwrap()), Ok(()), "and nothing is mapped later");
         assert_eq!(shadow.leaf(Ipa(limit)), None);
     }
 

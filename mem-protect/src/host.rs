@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::ownership::Ownership;
 use crate::page::{HypUse, Owner, PageInfo, PageState};
 use crate::range::{PageRange, UncheckedRange};
-use crate::traits::{DmaError, DmaStage2, HostStage2, PageOps, Stage2Error};
+use crate::traits::{DmaStage2, HostStage2, PageOps, TableError};
 
 /// What to do about a stage-2 fault of the host on RAM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,21 +36,13 @@ pub(crate) enum GrantFailure {
     Kept,
 }
 
-impl From<Stage2Error> for Error {
-    fn from(error: Stage2Error) -> Self {
+impl From<TableError> for Error {
+    fn from(error: TableError) -> Self {
         match error {
-            Stage2Error::NoMemory => Self::NoMemory,
-            Stage2Error::Conflict => Self::Inconsistent,
-        }
-    }
-}
-
-impl From<DmaError> for Error {
-    fn from(error: DmaError) -> Self {
-        match error {
-            DmaError::NoMemory => Self::NoMemory,
-            DmaError::NotCompleted => Self::Dma,
-            DmaError::Conflict => Self::Inconsistent,
+            TableError::NoMemory => Self::NoMemory,
+            TableError::NotCompleted => Self::Dma,
+            // The table and the ownership map disagree.
+            TableError::NotMapped(_) | TableError::Overlap(_) | TableError::Unmappable => Self::Inconsistent,
         }
     }
 }

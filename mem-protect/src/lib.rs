@@ -55,5 +55,5 @@ pub use ownership::Ownership;
 pub use page::{GuestId, HypUse, MAX_GUESTS, MAX_PINS, Owner, PageInfo, PageState};
 pub use range::{PAGE_BYTES, PAGE_SHIFT, PFN_LIMIT, PageRange, UncheckedRange};
 pub use stats::Stats;
-pub use traits::{DmaError, DmaStage2, HostStage2, InUse, Leaf, LeafKind, NoMemory, PageOps, Stage2Error};
+pub use traits::{DmaStage2, HostStage2, InUse, Leaf, LeafKind, NoMemory, PageOps, TableError};
 pub use transition::Transition;

@@ -1,15 +1,8 @@
-//! Page ranges: what a caller names, and what has been checked.
+//! What a caller names, before it is a [`PageRange`].
 
-use io_pgtable::{Ipa, Pa};
+pub use shadow_s2::{PAGE_BYTES, PAGE_SHIFT, PFN_LIMIT, PageRange};
 
 use crate::error::Error;
-
-/// log2 of the page size: ownership is kept for 4 KiB pages whatever the block size of the tables.
-pub const PAGE_SHIFT: u32 = 12;
-/// Bytes in a page.
-pub const PAGE_BYTES: u64 = 1 << PAGE_SHIFT;
-/// One past the highest page frame number: 52-bit physical addresses are the most that the architecture has.
-pub const PFN_LIMIT: u64 = 1 << (52 - PAGE_SHIFT);
 
 /// A page range as a caller named it: two numbers and nothing known about them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,104 +23,6 @@ impl UncheckedRange {
             return Err(Error::BadRange);
         }
         PageRange::new(self.pfn, self.count).ok_or(Error::BadRange)
-    }
-}
-
-/// A non-empty range of pages that ends within the physical address space. It says nothing about who owns them.
-///
-/// The host's stage 2 is the identity, so that one range is both the IPAs and the physical addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PageRange {
-    first: u64,
-    count: u64,
-}
-
-impl PageRange {
-    /// `count` pages from page `first`; `None` if empty or past the end of the address space.
-    #[must_use]
-    pub const fn new(first: u64, count: u64) -> Option<Self> {
-        match first.checked_add(count) {
-            Some(end) if count > 0 && end <= PFN_LIMIT => Some(Self { first, count }),
-            _ => None,
-        }
-    }
-
-    /// The pages that the `bytes` bytes at `start` touch; `None` if there are none or they wrap around.
-    #[must_use]
-    pub const fn covering(start: Ipa, bytes: u64) -> Option<Self> {
-        if bytes == 0 {
-            return None;
-        }
-        // The last byte, not the end: a range may end exactly at the top of the address space.
-        let Some(last) = start.0.checked_add(bytes.wrapping_sub(1)) else { return None };
-        let first = start.0 >> PAGE_SHIFT;
-        let count = (last >> PAGE_SHIFT).wrapping_sub(first).wrapping_add(1);
-        Self::new(first, count)
-    }
-
-    /// The single page `pfn`; `None` past the end of the address space.
-    #[must_use]
-    pub const fn page(pfn: u64) -> Option<Self> {
-        Self::new(pfn, 1)
-    }
-
-    /// First page frame number.
-    #[must_use]
-    pub const fn first(self) -> u64 {
-        self.first
-    }
-
-    /// Number of pages, at least one.
-    #[must_use]
-    pub const fn count(self) -> u64 {
-        self.count
-    }
-
-    /// One past the last page frame number.
-    #[must_use]
-    pub const fn end(self) -> u64 {
-        // Bounded by PFN_LIMIT: `new` checked it.
-        self.first.wrapping_add(self.count)
-    }
-
-    /// Address of the first byte, as the host and its devices name it.
-    #[must_use]
-    pub const fn ipa(self) -> Ipa {
-        Ipa(self.first << PAGE_SHIFT)
-    }
-
-    /// Address of the first byte, as the memory system decodes it.
-    #[must_use]
-    pub const fn pa(self) -> Pa {
-        Pa(self.first << PAGE_SHIFT)
-    }
-
-    /// Size in bytes.
-    #[must_use]
-    pub const fn bytes(self) -> u64 {
-        self.count << PAGE_SHIFT
-    }
-
-    /// Whether every page of `other` is in this range.
-    #[must_use]
-    pub const fn contains(self, other: Self) -> bool {
-        self.first <= other.first && other.end() <= self.end()
-    }
-
-    /// Whether the two ranges have a page in common.
-    #[must_use]
-    pub const fn overlaps(self, other: Self) -> bool {
-        self.first < other.end() && other.first < self.end()
-    }
-
-    /// The page frame numbers, in order.
-    pub fn pfns(self) -> impl DoubleEndedIterator<Item = u64> + use<> {
-        self.first..self.end()
-    }
-
-    /// The pages as ranges of one page each, in order.
-    pub fn pages(self) -> impl DoubleEndedIterator<Item = Self> + use<> {
-        self.pfns().map(|first| Self { first, count: 1 })
     }
 }
 
@@ -152,26 +47,5 @@ mod tests {
         }
         assert_eq!(check(PFN_LIMIT - 1, 1).map(PageRange::end), Ok(PFN_LIMIT));
         assert_eq!(check(0x40000, 512).map(PageRange::bytes), Ok(2 << 20));
-    }
-
-    #[test]
-    fn covers_partial_pages_at_both_ends() {
-        let covering = |start, bytes| PageRange::covering(Ipa(start), bytes).map(|r| (r.first(), r.count()));
-        assert_eq!(covering(0x1000, 0x1000), Some((1, 1)));
-        assert_eq!(covering(0x1fff, 2), Some((1, 2)));
-        assert_eq!(covering(0x1001, 0x1000), Some((1, 2)));
-        assert_eq!(covering(0x1000, 0), None);
-        assert_eq!(covering(u64::MAX, 2), None);
-        assert_eq!(covering(u64::MAX, 1), None, "beyond the physical address space");
-    }
-
-    #[test]
-    fn relations() {
-        let a = PageRange::new(10, 4).unwrap();
-        let inner = PageRange::new(11, 3).unwrap();
-        let next = PageRange::new(14, 1).unwrap();
-        assert!(a.contains(inner) && !inner.contains(a));
-        assert!(a.overlaps(inner) && !a.overlaps(next) && !a.contains(next));
-        assert!(a.pages().map(PageRange::first).eq(10..14));
     }
 }

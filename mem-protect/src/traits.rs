@@ -1,7 +1,8 @@
 //! What the transitions ask of the machine. Whatever touches a table, a cache or an SMMU is behind these traits, so that
 //! the logic runs on the build machine with every step made to fail.
 
-use io_pgtable::{Ipa, MapError, Pa, UnmapError};
+use io_pgtable::{Ipa, Pa};
+pub use shadow_s2::TableError;
 
 use crate::range::PageRange;
 
@@ -13,13 +14,13 @@ pub trait HostStage2 {
     ///
     /// # Errors
     /// The table is as before then, on every CPU.
-    fn unmap(&mut self, range: PageRange) -> Result<(), Stage2Error>;
+    fn unmap(&mut self, range: PageRange) -> Result<(), TableError>;
 
     /// Maps `range`, none of it mapped, as normal memory with all rights.
     ///
     /// # Errors
     /// Nothing of it is mapped then, and no TLB holds any of it.
-    fn map(&mut self, range: PageRange) -> Result<(), Stage2Error>;
+    fn map(&mut self, range: PageRange) -> Result<(), TableError>;
 
     /// The first leaf at or after `from`, cut to start no lower than `from`; `None` when there is none.
     fn next_leaf(&self, from: Ipa) -> Option<Leaf>;
@@ -53,52 +54,20 @@ pub enum LeafKind {
     Device,
 }
 
-/// Why a CPU stage-2 operation failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage2Error {
-    /// No memory for a table.
-    NoMemory,
-    /// The table held something else than the caller said: a defect of EL2.
-    Conflict,
-}
-
-impl From<MapError> for Stage2Error {
-    fn from(error: MapError) -> Self {
-        match error {
-            MapError::NoMemory => Self::NoMemory,
-            MapError::Misaligned | MapError::OutOfRange | MapError::BadProt | MapError::Overlap { .. } => {
-                Self::Conflict
-            }
-        }
-    }
-}
-
-/// A CPU's TLB always answers, so [`UnmapError::Tlb`] cannot come from its table.
-impl From<UnmapError> for Stage2Error {
-    fn from(error: UnmapError) -> Self {
-        match error {
-            UnmapError::NoMemory => Self::NoMemory,
-            UnmapError::Misaligned | UnmapError::OutOfRange | UnmapError::NotMapped(_) | UnmapError::Tlb(_) => {
-                Self::Conflict
-            }
-        }
-    }
-}
-
 /// The IOMMU stage 2 of the host's streams, with the invalidation on every SMMU.
 pub trait DmaStage2 {
     /// Takes `range` away from every stream. On success no translation of it is left in any SMMU.
     ///
     /// # Errors
-    /// [`DmaError::NotCompleted`]: a device may still reach the pages, so they must stay the host's. Else nothing
+    /// [`TableError::NotCompleted`]: a device may still reach the pages, so they must stay the host's. Else nothing
     /// changed.
-    fn revoke(&mut self, range: PageRange) -> Result<(), DmaError>;
+    fn revoke(&mut self, range: PageRange) -> Result<(), TableError>;
 
     /// Lets the host's streams reach `range`.
     ///
     /// # Errors
     /// No stream reaches any of it, and no SMMU holds a translation of it.
-    fn grant(&mut self, range: PageRange) -> Result<(), DmaError>;
+    fn grant(&mut self, range: PageRange) -> Result<(), TableError>;
 
     /// The first leaf at or after `from`, cut to start no lower than `from`; `None` when there is none.
     fn next_leaf(&self, from: Ipa) -> Option<Leaf>;
@@ -111,17 +80,6 @@ pub trait DmaStage2 {
 
     /// The part of the address space that DMA can reach at all: memory above an SMMU's output size is never mapped.
     fn window(&self) -> PageRange;
-}
-
-/// Why an IOMMU stage-2 operation failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DmaError {
-    /// No memory for a table.
-    NoMemory,
-    /// An SMMU did not complete an invalidation in its bound, now or earlier.
-    NotCompleted,
-    /// The table held something else than the ownership map says: a defect of EL2.
-    Conflict,
 }
 
 /// EL2's own access to pages, cache maintenance and the pool.

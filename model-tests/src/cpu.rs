@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use io_pgtable::{Ipa, Pa};
-use mem_protect::{HostStage2, Leaf, LeafKind, PAGE_BYTES, PageRange, Stage2Error};
+use mem_protect::{HostStage2, Leaf, LeafKind, PAGE_BYTES, PageRange, TableError};
 
 /// Pages that the host's CPUs can reach, as runs of page numbers: the first and the one after the last.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,10 +24,10 @@ impl Cpu {
 }
 
 impl HostStage2 for Cpu {
-    fn unmap(&mut self, range: PageRange) -> Result<(), Stage2Error> {
+    fn unmap(&mut self, range: PageRange) -> Result<(), TableError> {
         let mut first = range.first();
         while first < range.end() {
-            (_, first) = self.run(first).ok_or(Stage2Error::Conflict)?;
+            (_, first) = self.run(first).ok_or(TableError::Unmappable)?;
         }
         while let Some((first, end)) = self
             .runs
@@ -47,10 +47,10 @@ impl HostStage2 for Cpu {
         Ok(())
     }
 
-    fn map(&mut self, range: PageRange) -> Result<(), Stage2Error> {
+    fn map(&mut self, range: PageRange) -> Result<(), TableError> {
         let before = self.runs.range(..range.end()).next_back();
         if before.is_some_and(|(_, end)| *end > range.first()) {
-            return Err(Stage2Error::Conflict);
+            return Err(TableError::Unmappable);
         }
         self.add(range);
         Ok(())
@@ -78,13 +78,13 @@ mod tests {
         let mut cpu = Cpu::default();
         cpu.add(range(10, 10));
         assert_eq!(cpu.unmap(range(12, 3)), Ok(()));
-        assert_eq!(cpu.unmap(range(14, 2)), Err(Stage2Error::Conflict));
+        assert_eq!(cpu.unmap(range(14, 2)), Err(TableError::Unmappable));
         let leaf = |pfn: u64| cpu.next_leaf(Ipa(pfn * PAGE_BYTES)).map(|leaf| (leaf.ipa.0 >> 12, leaf.bytes >> 12));
         assert_eq!(
             (leaf(0), leaf(11), leaf(12), leaf(19), leaf(20)),
             (Some((10, 2)), Some((11, 1)), Some((15, 5)), Some((19, 1)), None)
         );
-        assert_eq!(cpu.map(range(11, 2)), Err(Stage2Error::Conflict));
+        assert_eq!(cpu.map(range(11, 2)), Err(TableError::Unmappable));
         assert_eq!(cpu.map(range(12, 3)), Ok(()));
         assert_eq!(cpu.unmap(range(10, 10)), Ok(()));
         assert!(cpu.next_leaf(Ipa(0)).is_none());

@@ -5,8 +5,8 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use io_pgtable::{HeapMemory, Ipa, MemType, Pa};
-use mem_protect::{DmaError, DmaStage2, Leaf, LeafKind, PAGE_BYTES, PageRange};
-use shadow_s2::{GrantError, Invalidate, InvalidateError, IpaRange, Plan, RevokeError, ShadowS2, Target};
+use mem_protect::{DmaStage2, Leaf, LeafKind, PAGE_BYTES, PageRange, TableError};
+use shadow_s2::{Invalidate, InvalidateError, Plan, ShadowS2, Target};
 use smmu_drv::{Smmu, Stage2Cfg, Stale};
 use smmu_model::{Memory, Model};
 
@@ -243,37 +243,26 @@ impl Dma {
     }
 }
 
-fn ipa_range(range: PageRange) -> Result<IpaRange, DmaError> {
-    IpaRange::new(range.ipa(), range.bytes()).ok_or(DmaError::Conflict)
-}
-
 impl DmaStage2 for Dma {
-    fn revoke(&mut self, range: PageRange) -> Result<(), DmaError> {
+    fn revoke(&mut self, range: PageRange) -> Result<(), TableError> {
         if self.smmus.defence.get() == Defence::NoUnmap {
             return Ok(());
         }
         self.mirror.heap.forget_touched();
         let mut step = Step { smmus: &self.smmus, mirror: &mut self.mirror };
-        let result = self.shadow.revoke(ipa_range(range)?, &mut step);
+        let result = self.shadow.revoke(range, &mut step);
         self.mirror.update();
-        result.map_err(|error| match error {
-            RevokeError::NoMemory => DmaError::NoMemory,
-            RevokeError::NotCompleted => DmaError::NotCompleted,
-            RevokeError::NotMapped(_) | RevokeError::Unmappable => DmaError::Conflict,
-        })
+        result
     }
 
-    fn grant(&mut self, range: PageRange) -> Result<(), DmaError> {
+    fn grant(&mut self, range: PageRange) -> Result<(), TableError> {
         if self.smmus.defence.get() == Defence::NoUnmap {
             return Ok(());
         }
         self.mirror.heap.forget_touched();
-        let result = self.shadow.grant(ipa_range(range)?);
+        let result = self.shadow.grant(range);
         self.mirror.update();
-        result.map_err(|error| match error {
-            GrantError::NoMemory => DmaError::NoMemory,
-            GrantError::Overlap(_) | GrantError::Unmappable => DmaError::Conflict,
-        })
+        result
     }
 
     fn next_leaf(&self, from: Ipa) -> Option<Leaf> {
@@ -297,7 +286,6 @@ impl DmaStage2 for Dma {
     }
 
     fn coalesce(&mut self, range: PageRange) {
-        let Ok(range) = ipa_range(range) else { return };
         self.mirror.heap.forget_touched();
         let mut step = Step { smmus: &self.smmus, mirror: &mut self.mirror };
         let _ = self.shadow.coalesce(range, &mut step);

@@ -8,7 +8,7 @@ use io_pgtable::{Bbm, Cfg, Ipa};
 use mem_protect::{
     Error, Owner as PageOwner, Ownership, PAGE_BYTES, PageInfo, PageMap, PageRange, Transition, UncheckedRange,
 };
-use shadow_s2::{IpaRange, ShadowS2};
+use shadow_s2::ShadowS2;
 use smmu_drv::errata::Quirks;
 use smmu_drv::platform::WiredIrq;
 use smmu_drv::{AccessSize, Coherency, ProbeConfig, Probed, ReadsAs, Smmu, WriteOutcome};
@@ -162,8 +162,8 @@ impl Machine {
         let bits = config.oas_bits().min(48);
         let cfg = Cfg { coherent_walk: self.walks_snoop(), bbm, ..Cfg::new(40.min(bits), bits) };
         let Ok(mut shadow) = ShadowS2::new(cfg, mirror.emptied()) else { panic!("shadow table") };
-        let memory = IpaRange::new(Ipa(layout::RAM), layout::EL2 - layout::RAM);
-        let registers = IpaRange::new(Ipa(layout::TRANSLATER), layout::TRANSLATER_BYTES);
+        let memory = PageRange::covering(Ipa(layout::RAM), layout::EL2 - layout::RAM);
+        let registers = PageRange::covering(Ipa(layout::TRANSLATER), layout::TRANSLATER_BYTES);
         if shadow.snapshot(memory, registers).is_err() {
             panic!("snapshot");
         }

@@ -4,7 +4,7 @@ use core::fmt;
 
 use io_pgtable::{Ipa, MemType, TableMemory};
 
-use crate::{IpaRange, ShadowS2};
+use crate::{PageRange, ShadowS2};
 
 /// Kind of mismatch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,8 +42,8 @@ impl<M: TableMemory> ShadowS2<M> {
     /// The first [`Disagreement`], lowest address first.
     pub fn audit(
         &self,
-        memory: impl IntoIterator<Item = IpaRange>,
-        registers: &[IpaRange],
+        memory: impl IntoIterator<Item = PageRange>,
+        registers: &[PageRange],
     ) -> Result<(), Disagreement> {
         let limit = self.limit().0;
         let mut memory = memory.into_iter().filter_map(|range| range.below(limit));
@@ -59,34 +59,34 @@ impl<M: TableMemory> ShadowS2<M> {
                 continue;
             }
             while at < end {
-                let Some(range) = expected.filter(|range| range.start().0 <= at) else {
+                let Some(range) = expected.filter(|range| range.ipa().0 <= at) else {
                     return disagree(at, unexpected(at, registers));
                 };
-                if range.start().0 < at {
-                    return disagree(range.start().0, Finding::Missing);
+                if range.ipa().0 < at {
+                    return disagree(range.ipa().0, Finding::Missing);
                 }
-                at = end.min(range.end().0);
-                expected = IpaRange::between(Ipa(at), range.end()).or_else(|| memory.next());
+                at = end.min(range.ipa_end().0);
+                expected = PageRange::between(Ipa(at), range.ipa_end()).or_else(|| memory.next());
             }
         }
-        expected.map_or(Ok(()), |range| disagree(range.start().0, Finding::Missing))
+        expected.map_or(Ok(()), |range| disagree(range.ipa().0, Finding::Missing))
     }
 }
 
 /// Checks that the registers from `at` to `end` were given.
-fn check_registers(mut at: u64, end: u64, registers: &[IpaRange]) -> Result<(), Disagreement> {
+fn check_registers(mut at: u64, end: u64, registers: &[PageRange]) -> Result<(), Disagreement> {
     while at < end {
-        let Some(given) = registers.iter().find(|range| range.contains(Ipa(at))) else {
+        let Some(given) = registers.iter().find(|range| range.contains_ipa(Ipa(at))) else {
             return disagree(at, Finding::Foreign);
         };
-        at = given.end().0;
+        at = given.ipa_end().0;
     }
     Ok(())
 }
 
 /// The finding for memory mapped at `at` that is not the owner's.
-fn unexpected(at: u64, registers: &[IpaRange]) -> Finding {
-    if registers.iter().any(|range| range.contains(Ipa(at))) { Finding::WrongKind } else { Finding::Foreign }
+fn unexpected(at: u64, registers: &[PageRange]) -> Finding {
+    if registers.iter().any(|range| range.contains_ipa(Ipa(at))) { Finding::WrongKind } else { Finding::Foreign }
 }
 
 fn disagree(ipa: u64, finding: Finding) -> Result<(), Disagreement> {

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use io_pgtable::{Ipa, MapError};
+use io_pgtable::{Ipa, MapError, UnmapError};
 
 /// Why the snapshot failed. Pages mapped before the error stay mapped; the table must not be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,36 +15,40 @@ pub enum SnapshotError {
     Unmappable(Ipa),
 }
 
-/// Why a revocation failed. The pages stay with their owner in every case.
+/// Why a change of a stage-2 table failed: of this one, or of another that follows the same ownership. Nothing changed, but after
+/// [`TableError::NotCompleted`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RevokeError {
-    /// No memory for a table; nothing changed.
-    NoMemory,
-    /// An SMMU did not complete an invalidation, now or in an earlier call. Devices may still reach the pages.
-    NotCompleted,
-    /// The pages were not all mapped; the first that was not. Nothing changed.
-    NotMapped(Ipa),
-    /// The range cannot be mapped in this table; nothing changed.
-    Unmappable,
-}
-
-/// Why a grant failed. No device reaches any page of the range that it did not reach before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GrantError {
+pub enum TableError {
     /// No memory for a table.
     NoMemory,
-    /// Something is mapped at this address already.
+    /// A TLB or an SMMU did not complete an invalidation, now or in an earlier call: the pages are mapped as before, and must stay
+    /// with their owner, since the old translations may be in use.
+    NotCompleted,
+    /// The pages to unmap were not all mapped; the first that was not.
+    NotMapped(Ipa),
+    /// Something is mapped already at this address, which was to be mapped.
     Overlap(Ipa),
     /// The range cannot be mapped in this table.
     Unmappable,
 }
 
-impl From<MapError> for GrantError {
+impl From<MapError> for TableError {
     fn from(error: MapError) -> Self {
         match error {
             MapError::NoMemory => Self::NoMemory,
             MapError::Overlap { iova, .. } => Self::Overlap(Ipa(iova.0)),
             MapError::Misaligned | MapError::OutOfRange | MapError::BadProt => Self::Unmappable,
+        }
+    }
+}
+
+impl From<UnmapError> for TableError {
+    fn from(error: UnmapError) -> Self {
+        match error {
+            UnmapError::NoMemory => Self::NoMemory,
+            UnmapError::NotMapped(iova) => Self::NotMapped(Ipa(iova.0)),
+            UnmapError::Misaligned | UnmapError::OutOfRange => Self::Unmappable,
+            UnmapError::Tlb(_) => Self::NotCompleted,
         }
     }
 }
@@ -59,21 +63,12 @@ impl fmt::Display for SnapshotError {
     }
 }
 
-impl fmt::Display for RevokeError {
+impl fmt::Display for TableError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoMemory => f.write_str("no memory for a table"),
             Self::NotCompleted => f.write_str("an SMMU did not complete an invalidation"),
             Self::NotMapped(ipa) => write!(f, "{ipa} is not mapped"),
-            Self::Unmappable => f.write_str("the range cannot be mapped"),
-        }
-    }
-}
-
-impl fmt::Display for GrantError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoMemory => f.write_str("no memory for a table"),
             Self::Overlap(ipa) => write!(f, "{ipa} is mapped already"),
             Self::Unmappable => f.write_str("the range cannot be mapped"),
         }
@@ -81,5 +76,4 @@ impl fmt::Display for GrantError {
 }
 
 impl core::error::Error for SnapshotError {}
-impl core::error::Error for RevokeError {}
-impl core::error::Error for GrantError {}
+impl core::error::Error for TableError {}

@@ -16,7 +16,7 @@
 //!
 //! ```
 //! use io_pgtable::{Bbm, Cfg, HeapMemory, Ipa, Pa};
-//! use shadow_s2::{Invalidate, InvalidateError, IpaRange, Plan, ShadowS2};
+//! use shadow_s2::{Invalidate, InvalidateError, PageRange, Plan, ShadowS2};
 //!
 //! /// Counts the invalidations.
 //! struct Smmus(u32);
@@ -29,11 +29,11 @@
 //!
 //! let memory = HeapMemory::new(Pa(0), 1 << 20);
 //! let mut shadow = ShadowS2::new(Cfg { bbm: Bbm::Level2, ..Cfg::new(40, 40) }, memory).unwrap();
-//! let ram = IpaRange::new(Ipa(0x4000_0000), 0x4000_0000).unwrap();
+//! let ram = PageRange::covering(Ipa(0x4000_0000), 0x4000_0000).unwrap();
 //! shadow.snapshot([ram], []).unwrap();
 //!
 //! let mut smmus = Smmus(0);
-//! let page = IpaRange::new(Ipa(0x4020_1000), 0x1000).unwrap();
+//! let page = PageRange::covering(Ipa(0x4020_1000), 0x1000).unwrap();
 //! shadow.revoke(page, &mut smmus).unwrap();
 //! assert_eq!(smmus.0, 1);
 //! assert_eq!(shadow.leaf(Ipa(0x4020_1000)), None);
@@ -67,7 +67,7 @@ mod table;
 mod tests;
 
 pub use audit::{Disagreement, Finding};
-pub use error::{GrantError, RevokeError, SnapshotError};
+pub use error::{SnapshotError, TableError};
 pub use plan::{Invalidate, InvalidateError, Plan, Target};
-pub use range::IpaRange;
+pub use range::{PAGE_BYTES, PAGE_SHIFT, PFN_LIMIT, PageRange};
 pub use table::{ShadowS2, Stats};

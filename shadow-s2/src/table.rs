@@ -5,7 +5,7 @@ use io_pgtable::{
 };
 
 use crate::plan::Collector;
-use crate::{GrantError, Invalidate, InvalidateError, IpaRange, Plan, RevokeError, SnapshotError};
+use crate::{Invalidate, InvalidateError, PageRange, Plan, SnapshotError, TableError};
 
 /// Leaf size where blocks cannot be replaced while they are in use.
 const PAGES_ONLY: u64 = 1 << 12;
@@ -38,7 +38,7 @@ pub struct ShadowS2<M: TableMemory> {
     /// Set by a failed invalidation until a full invalidation has completed.
     owed: bool,
     /// The range that a failed revocation could not map again because memory ran out.
-    hole: Option<IpaRange>,
+    hole: Option<PageRange>,
     stats: Stats,
 }
 
@@ -117,8 +117,8 @@ impl<M: TableMemory> ShadowS2<M> {
     /// [`SnapshotError`]; the table must not be used then.
     pub fn snapshot(
         &mut self,
-        memory: impl IntoIterator<Item = IpaRange>,
-        registers: impl IntoIterator<Item = IpaRange>,
+        memory: impl IntoIterator<Item = PageRange>,
+        registers: impl IntoIterator<Item = PageRange>,
     ) -> Result<(), SnapshotError> {
         let limit = self.limit;
         for range in memory.into_iter().filter_map(|range| range.below(limit)) {
@@ -133,10 +133,10 @@ impl<M: TableMemory> ShadowS2<M> {
     /// Takes `range` from every stream. When it returns `Ok`, no SMMU holds a translation of it and none is in use.
     ///
     /// # Errors
-    /// [`RevokeError`]: the pages must stay with their owner. After [`RevokeError::NotCompleted`] they are mapped
+    /// [`TableError`]: the pages must stay with their owner. After [`TableError::NotCompleted`] they are mapped
     /// again, immediately or, if memory ran out, by the next successful [`ShadowS2::retry_invalidation`], which
     /// `revoke` and `coalesce` call first.
-    pub fn revoke(&mut self, range: IpaRange, smmus: &mut impl Invalidate) -> Result<(), RevokeError> {
+    pub fn revoke(&mut self, range: PageRange, smmus: &mut impl Invalidate) -> Result<(), TableError> {
         self.retry_invalidation(smmus)?;
         let Some(range) = range.below(self.limit) else { return Ok(()) };
         let mut gather = Collector::new(smmus);
@@ -147,13 +147,12 @@ impl<M: TableMemory> ShadowS2<M> {
                 self.stats.revoked = self.stats.revoked.saturating_add(range.bytes());
                 Ok(())
             }
-            Err(UnmapError::NoMemory) => Err(RevokeError::NoMemory),
-            Err(UnmapError::NotMapped(iova)) => Err(RevokeError::NotMapped(Ipa(iova.0))),
-            Err(UnmapError::Misaligned | UnmapError::OutOfRange) => Err(RevokeError::Unmappable),
-            Err(UnmapError::Tlb(_)) => {
-                self.fail();
-                self.refill(range);
-                Err(RevokeError::NotCompleted)
+            Err(error) => {
+                if let UnmapError::Tlb(_) = error {
+                    self.fail();
+                    self.refill(range);
+                }
+                Err(error.into())
             }
         }
     }
@@ -161,8 +160,8 @@ impl<M: TableMemory> ShadowS2<M> {
     /// Lets every stream reach `range`. No invalidation is needed, since SMMUs cache no faults.
     ///
     /// # Errors
-    /// [`GrantError`]; nothing of the range is mapped then that was not mapped before.
-    pub fn grant(&mut self, range: IpaRange) -> Result<(), GrantError> {
+    /// [`TableError`]; nothing of the range is mapped then that was not mapped before.
+    pub fn grant(&mut self, range: PageRange) -> Result<(), TableError> {
         let Some(range) = range.below(self.limit) else { return Ok(()) };
         self.map(range, MEMORY)?;
         self.stats.granted = self.stats.granted.saturating_add(range.bytes());
@@ -173,9 +172,9 @@ impl<M: TableMemory> ShadowS2<M> {
     /// grant, off the critical path; revocations do not depend on it. Below BBML 2 there is nothing to do.
     ///
     /// # Errors
-    /// As [`ShadowS2::retry_invalidation`], or [`RevokeError::NotCompleted`] when an SMMU did not complete the
+    /// As [`ShadowS2::retry_invalidation`], or [`TableError::NotCompleted`] when an SMMU did not complete the
     /// invalidation of the replaced tables. Every page is mapped as before in either case.
-    pub fn coalesce(&mut self, range: IpaRange, smmus: &mut impl Invalidate) -> Result<u64, RevokeError> {
+    pub fn coalesce(&mut self, range: PageRange, smmus: &mut impl Invalidate) -> Result<u64, TableError> {
         self.retry_invalidation(smmus)?;
         let Some(range) = range.below(self.limit) else { return Ok(0) };
         let mut gather = Collector::new(smmus);
@@ -183,7 +182,7 @@ impl<M: TableMemory> ShadowS2<M> {
         self.stats.plans = self.stats.plans.saturating_add(gather.issued);
         let Ok(bytes) = merged else {
             self.fail();
-            return Err(RevokeError::NotCompleted);
+            return Err(TableError::NotCompleted);
         };
         self.stats.coalesced = self.stats.coalesced.saturating_add(bytes);
         Ok(bytes)
@@ -193,13 +192,13 @@ impl<M: TableMemory> ShadowS2<M> {
     /// nothing if none is pending.
     ///
     /// # Errors
-    /// [`RevokeError::NotCompleted`] or [`RevokeError::NoMemory`]; revocations stay refused.
-    pub fn retry_invalidation(&mut self, smmus: &mut impl Invalidate) -> Result<(), RevokeError> {
+    /// [`TableError::NotCompleted`] or [`TableError::NoMemory`]; revocations stay refused.
+    pub fn retry_invalidation(&mut self, smmus: &mut impl Invalidate) -> Result<(), TableError> {
         if self.owed {
             self.stats.plans = self.stats.plans.saturating_add(1);
             if let Err(InvalidateError) = smmus.invalidate(&Plan::everything()) {
                 self.stats.failed_plans = self.stats.failed_plans.saturating_add(1);
-                return Err(RevokeError::NotCompleted);
+                return Err(TableError::NotCompleted);
             }
             self.owed = false;
         }
@@ -207,13 +206,13 @@ impl<M: TableMemory> ShadowS2<M> {
             None => Ok(()),
             Some(range) => {
                 self.refill(range);
-                if self.hole.is_some() { Err(RevokeError::NoMemory) } else { Ok(()) }
+                if self.hole.is_some() { Err(TableError::NoMemory) } else { Ok(()) }
             }
         }
     }
 
     /// Maps `range` again after a failed revocation, or records it for [`ShadowS2::retry_invalidation`].
-    fn refill(&mut self, range: IpaRange) {
+    fn refill(&mut self, range: PageRange) {
         if self.map(range, MEMORY).is_err() {
             self.hole = Some(range);
         }
@@ -225,19 +224,19 @@ impl<M: TableMemory> ShadowS2<M> {
         self.stats.failed_plans = self.stats.failed_plans.saturating_add(1);
     }
 
-    fn map(&mut self, range: IpaRange, attrs: Attrs) -> Result<(), MapError> {
-        self.table.map(iova(range), io_pgtable::Pa(range.start().0), range.bytes(), attrs)
+    fn map(&mut self, range: PageRange, attrs: Attrs) -> Result<(), MapError> {
+        self.table.map(iova(range), range.pa(), range.bytes(), attrs)
     }
 }
 
-fn iova(range: IpaRange) -> Iova {
-    range.start().into()
+fn iova(range: PageRange) -> Iova {
+    range.ipa().into()
 }
 
-fn failed_at(range: IpaRange, error: MapError) -> SnapshotError {
-    match GrantError::from(error) {
-        GrantError::NoMemory => SnapshotError::NoMemory,
-        GrantError::Overlap(ipa) => SnapshotError::Overlap(ipa),
-        GrantError::Unmappable => SnapshotError::Unmappable(range.start()),
+fn failed_at(range: PageRange, error: MapError) -> SnapshotError {
+    match error {
+        MapError::NoMemory => SnapshotError::NoMemory,
+        MapError::Overlap { iova, .. } => SnapshotError::Overlap(Ipa(iova.0)),
+        MapError::Misaligned | MapError::OutOfRange | MapError::BadProt => SnapshotError::Unmappable(range.ipa()),
     }
 }

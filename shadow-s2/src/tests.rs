@@ -5,8 +5,7 @@ use std::vec::Vec;
 use io_pgtable::{Bbm, Cfg, HeapMemory, Ipa, MemType, Pa, Prot};
 
 use crate::{
-    Disagreement, Finding, GrantError, Invalidate, InvalidateError, IpaRange, Plan, RevokeError, ShadowS2,
-    SnapshotError, Target,
+    Disagreement, Finding, Invalidate, InvalidateError, PageRange, Plan, ShadowS2, SnapshotError, TableError, Target,
 };
 
 const RAM: u64 = 0x4000_0000;
@@ -56,14 +55,14 @@ impl Invalidate for Smmus {
     }
 }
 
-fn range(start: u64, bytes: u64) -> IpaRange {
-    IpaRange::new(Ipa(start), bytes).unwrap()
+fn range(start: u64, bytes: u64) -> PageRange {
+    PageRange::covering(Ipa(start), bytes).unwrap()
 }
 
 /// Memory that is mapped page by page; under Miri each page takes long.
 const PAGED: u64 = if cfg!(miri) { 2 * MIB2 } else { 16 * MIB2 };
 
-fn shadow(bbm: Bbm, ram: &[IpaRange]) -> (ShadowS2<HeapMemory>, HeapMemory) {
+fn shadow(bbm: Bbm, ram: &[PageRange]) -> (ShadowS2<HeapMemory>, HeapMemory) {
     let memory = HeapMemory::new(Pa(0x1_0000_0000), 24 << 20);
     let mut shadow = ShadowS2::new(Cfg { bbm, ..Cfg::new(40, 40) }, memory.clone()).unwrap();
     shadow.snapshot(ram.iter().copied(), [range(ITS, 0x1_0000)]).unwrap();
@@ -113,7 +112,7 @@ fn t02_t04_t46_a_cached_block_does_not_outlive_the_revocation_of_a_page() {
             assert!(smmus.reach(&shadow, start - PAGE) && smmus.reach(&shadow, start + bytes));
             assert_eq!(smmus.plans.len(), 1, "one plan, whatever the page count");
             let before = range(RAM, start - RAM);
-            let after = IpaRange::between(Ipa(start + bytes), Ipa(RAM + ram)).unwrap();
+            let after = PageRange::between(Ipa(start + bytes), Ipa(RAM + ram)).unwrap();
             assert_eq!(shadow.audit([before, after], &[range(ITS, 0x1_0000)]), Ok(()));
         }
     }
@@ -139,7 +138,7 @@ fn a_granted_page_is_reachable_without_an_invalidation() {
     shadow.grant(range(RAM, PAGE)).unwrap();
     assert!(smmus.reach(&shadow, RAM) && !smmus.reach(&shadow, RAM + PAGE));
     assert_eq!(smmus.plans.len(), 1);
-    assert_eq!(shadow.grant(range(RAM, 2 * PAGE)), Err(GrantError::Overlap(Ipa(RAM))));
+    assert_eq!(shadow.grant(range(RAM, 2 * PAGE)), Err(TableError::Overlap(Ipa(RAM))));
     assert!(!smmus.reach(&shadow, RAM + PAGE), "all or nothing");
 }
 
@@ -151,7 +150,7 @@ fn t35_without_memory_nothing_changes() {
     let mut smmus = Smmus::default();
     for allowed in 0..2 {
         memory.fail_after(Some(allowed));
-        assert_eq!(shadow.revoke(range(RAM + PAGE, PAGE), &mut smmus), Err(RevokeError::NoMemory), "{allowed}");
+        assert_eq!(shadow.revoke(range(RAM + PAGE, PAGE), &mut smmus), Err(TableError::NoMemory), "{allowed}");
         assert_eq!(shadow.audit(ram, &its), Ok(()));
     }
     assert!(smmus.plans.is_empty());
@@ -168,13 +167,13 @@ fn t47_an_smmu_that_does_not_answer_keeps_the_page_with_its_owner() {
     for bbm in [Bbm::Level0, Bbm::Level2] {
         let (mut shadow, memory) = shadow(bbm, &ram);
         let mut smmus = Smmus { failing: 3, ..Smmus::default() };
-        assert_eq!(shadow.revoke(range(RAM, MIB2), &mut smmus), Err(RevokeError::NotCompleted));
+        assert_eq!(shadow.revoke(range(RAM, MIB2), &mut smmus), Err(TableError::NotCompleted));
         assert_eq!(shadow.audit(ram, &its), Ok(()), "the owner has all of it");
         assert!(shadow.invalidation_pending());
         // A retry costs one invalidation: no table is leaked each time.
         let (tables, lost) = (memory.live_tables(), shadow.quarantined());
         for _ in 0..2 {
-            assert_eq!(shadow.revoke(range(RAM, MIB2), &mut smmus), Err(RevokeError::NotCompleted));
+            assert_eq!(shadow.revoke(range(RAM, MIB2), &mut smmus), Err(TableError::NotCompleted));
             assert_eq!(smmus.plans.last(), Some(&Plan::everything()));
         }
         assert_eq!((memory.live_tables(), shadow.quarantined()), (tables, lost));
@@ -193,7 +192,7 @@ fn t47_tables_that_a_failed_smmu_may_walk_are_never_used_again() {
     let lost = shadow.table().lookup(Ipa(RAM).into()).map(|leaf| leaf.level);
     assert_eq!(lost, Some(3));
     let live = memory.live_tables();
-    assert_eq!(shadow.revoke(range(RAM, MIB2), &mut smmus), Err(RevokeError::NotCompleted));
+    assert_eq!(shadow.revoke(range(RAM, MIB2), &mut smmus), Err(TableError::NotCompleted));
     assert!(shadow.quarantined() > 0);
     assert_eq!(memory.live_bytes(), shadow.table().table_bytes() + shadow.quarantined());
     assert!(memory.live_tables() > live, "the old tables were not reused");
@@ -206,10 +205,10 @@ fn a_page_that_cannot_be_mapped_again_at_once_is_mapped_later() {
     let (mut shadow, memory) = shadow(Bbm::Level0, &ram);
     let mut smmus = Smmus { failing: 1, ..Smmus::default() };
     memory.fail_after(Some(0));
-    assert_eq!(shadow.revoke(range(RAM, MIB2), &mut smmus), Err(RevokeError::NotCompleted));
+    assert_eq!(shadow.revoke(range(RAM, MIB2), &mut smmus), Err(TableError::NotCompleted));
     assert_eq!(shadow.leaf(Ipa(RAM)), None);
-    assert_eq!(shadow.revoke(range(RAM, PAGE), &mut smmus), Err(RevokeError::NoMemory));
-    assert_eq!(shadow.retry_invalidation(&mut smmus), Err(RevokeError::NoMemory));
+    assert_eq!(shadow.revoke(range(RAM, PAGE), &mut smmus), Err(TableError::NoMemory));
+    assert_eq!(shadow.retry_invalidation(&mut smmus), Err(TableError::NoMemory));
     memory.fail_after(None);
     assert_eq!(shadow.retry_invalidation(&mut smmus), Ok(()));
     assert_eq!(shadow.audit(ram, &its), Ok(()));
@@ -239,7 +238,7 @@ fn bad_requests_have_names() {
     let mut smmus = Smmus::default();
     assert_eq!(
         shadow.revoke(range(RAM + MIB2 - PAGE, 2 * PAGE), &mut smmus),
-        Err(RevokeError::NotMapped(Ipa(RAM + MIB2)))
+        Err(TableError::NotMapped(Ipa(RAM + MIB2)))
     );
     assert!(smmus.plans.is_empty() && smmus.reach(&shadow, RAM + MIB2 - PAGE));
     assert_eq!(shadow.snapshot([range(RAM + PAGE, PAGE)], []), Err(SnapshotError::Overlap(Ipa(RAM + PAGE))));
@@ -277,8 +276,8 @@ fn every_error_says_what_happened_and_where() {
     let located: [String; 5] = [
         SnapshotError::Overlap(at).to_string(),
         SnapshotError::Unmappable(at).to_string(),
-        RevokeError::NotMapped(at).to_string(),
-        GrantError::Overlap(at).to_string(),
+        TableError::NotMapped(at).to_string(),
+        TableError::Overlap(at).to_string(),
         Disagreement { ipa: at, finding: Finding::Foreign }.to_string(),
     ];
     for text in located {
@@ -286,11 +285,11 @@ fn every_error_says_what_happened_and_where() {
     }
     for (text, word) in [
         (SnapshotError::NoMemory.to_string(), "memory"),
-        (RevokeError::NoMemory.to_string(), "memory"),
-        (RevokeError::NotCompleted.to_string(), "complete"),
-        (RevokeError::Unmappable.to_string(), "mapped"),
-        (GrantError::NoMemory.to_string(), "memory"),
-        (GrantError::Unmappable.to_string(), "mapped"),
+        (TableError::NoMemory.to_string(), "memory"),
+        (TableError::NotCompleted.to_string(), "complete"),
+        (TableError::Unmappable.to_string(), "mapped"),
+        (TableError::NoMemory.to_string(), "memory"),
+        (TableError::Unmappable.to_string(), "mapped"),
         (InvalidateError.to_string(), "complete"),
     ] {
         assert!(text.contains(word), "{text}");
@@ -302,7 +301,7 @@ fn the_audit_names_the_first_page() {
     let ram = range(RAM, MIB2);
     let its = range(ITS, 0x1_0000);
     let (shadow, _) = shadow(Bbm::Level2, &[ram]);
-    let found = |memory: &[IpaRange], registers: &[IpaRange]| shadow.audit(memory.iter().copied(), registers);
+    let found = |memory: &[PageRange], registers: &[PageRange]| shadow.audit(memory.iter().copied(), registers);
     let disagree = |ipa, finding| Err(Disagreement { ipa: Ipa(ipa), finding });
     assert_eq!(found(&[ram], &[its]), Ok(()));
     assert_eq!(found(&[ram], &[]), disagree(ITS, Finding::Foreign));
@@ -357,11 +356,11 @@ fn a_timeout_in_coalescing_blocks_revocations_until_a_full_invalidation() {
     shadow.grant(range(RAM, PAGE)).unwrap();
     smmus.failing = 2;
     let live = memory.live_tables();
-    assert_eq!(shadow.coalesce(range(RAM, PAGE), &mut smmus), Err(RevokeError::NotCompleted));
+    assert_eq!(shadow.coalesce(range(RAM, PAGE), &mut smmus), Err(TableError::NotCompleted));
     assert_eq!((memory.live_tables(), shadow.quarantined()), (live, 4096));
     assert!(shadow.invalidation_pending());
     assert!(smmus.reach(&shadow, RAM), "the owner has the page");
-    assert_eq!(shadow.revoke(range(RAM, PAGE), &mut smmus), Err(RevokeError::NotCompleted));
+    assert_eq!(shadow.revoke(range(RAM, PAGE), &mut smmus), Err(TableError::NotCompleted));
     assert_eq!(shadow.revoke(range(RAM, PAGE), &mut smmus), Ok(()));
     assert!(!smmus.reach(&shadow, RAM));
 }

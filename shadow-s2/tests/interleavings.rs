@@ -9,7 +9,7 @@
 use std::collections::BTreeSet;
 
 use io_pgtable::{Bbm, Cfg, HeapMemory, Ipa, Pa};
-use shadow_s2::{Invalidate, InvalidateError, IpaRange, Plan, RevokeError, ShadowS2, Target};
+use shadow_s2::{Invalidate, InvalidateError, PageRange, Plan, ShadowS2, TableError, Target};
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::sync::{Arc, Mutex};
 use shuttle::thread;
@@ -144,8 +144,8 @@ impl Device {
     }
 }
 
-fn pages(page: u64, count: u64) -> IpaRange {
-    IpaRange::new(Ipa(RAM + page * PAGE), count * PAGE).unwrap()
+fn pages(page: u64, count: u64) -> PageRange {
+    PageRange::covering(Ipa(RAM + page * PAGE), count * PAGE).unwrap()
 }
 
 /// One run: two CPUs, two devices behind two SMMUs.
@@ -187,11 +187,11 @@ fn run(bbm: Bbm, failing: bool) {
                             foreign.lock().unwrap().extend(first..first + count);
                             true
                         }
-                        Err(RevokeError::NotMapped(_)) => {
+                        Err(TableError::NotMapped(_)) => {
                             assert!(!free);
                             false
                         }
-                        Err(RevokeError::NotCompleted) => {
+                        Err(TableError::NotCompleted) => {
                             assert!(failing);
                             false
                         }

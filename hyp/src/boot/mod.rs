@@ -279,13 +279,13 @@ fn host_table(bits: u32, platform: &Platform<'_>, policy: &MmioPolicy, division:
         .unwrap_or_else(|error| refuse(format_args!("host stage 2: {error}"), Conduit::Smc));
     for run in division.map.runs_of(Owner::Host) {
         if let Err(error) = table.map(run) {
-            refuse(format_args!("host stage 2 of {:#x} pages at {}: {error:?}", run.count(), run.ipa()), Conduit::Smc);
+            refuse(format_args!("host stage 2 of {:#x} pages at {}: {error}", run.count(), run.ipa()), Conduit::Smc);
         }
     }
     let own = platform.smmus.iter().map(|smmu| smmu.range).filter(|_| cfg!(feature = "no-isolation"));
     for range in policy.mmio().iter().copied().chain(own) {
         if let Err(error) = table.map_device(range.base(), range.size()) {
-            refuse(format_args!("host stage 2 of registers at {range}: {error:?}"), Conduit::Smc);
+            refuse(format_args!("host stage 2 of registers at {range}: {error}"), Conduit::Smc);
         }
     }
     table

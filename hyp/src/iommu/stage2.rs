@@ -5,8 +5,8 @@ use crate::memory::host_s2::{self, HOST_VMID};
 use crate::memory::tables::PoolTables;
 use hyp::dma_config::DmaConfig;
 use io_pgtable::{CfgError, Ipa, Pa};
-use mem_protect::{DmaError, DmaStage2, Leaf, Owner, PageMap, PageRange};
-use shadow_s2::{GrantError, IpaRange, RevokeError, ShadowS2, SnapshotError};
+use mem_protect::{DmaStage2, Leaf, Owner, PageMap, PageRange, TableError};
+use shadow_s2::{ShadowS2, SnapshotError};
 use smmu_drv::Stage2Cfg;
 
 /// Bytes of an ITS translater page.
@@ -43,8 +43,8 @@ impl DmaTable {
     /// [`SnapshotError`]; the table must not be used then.
     pub fn snapshot(&mut self, map: &PageMap<'_>, translaters: impl Iterator<Item = Pa>) -> Result<(), SnapshotError> {
         let Some(shadow) = &mut self.shadow else { return Ok(()) };
-        let memory = map.runs_of(Owner::Host).filter_map(|run| IpaRange::new(run.ipa(), run.bytes()));
-        shadow.snapshot(memory, translaters.filter_map(|page| IpaRange::new(Ipa(page.0), TRANSLATER)))
+        let memory = map.runs_of(Owner::Host);
+        shadow.snapshot(memory, translaters.filter_map(|page| PageRange::covering(Ipa(page.0), TRANSLATER)))
     }
 
     /// What every STE of the host says for its stage 2.
@@ -69,26 +69,15 @@ impl DmaTable {
     }
 }
 
-fn ipa_range(range: PageRange) -> Result<IpaRange, DmaError> {
-    IpaRange::new(range.ipa(), range.bytes()).ok_or(DmaError::Conflict)
-}
-
 impl DmaStage2 for DmaTable {
-    fn revoke(&mut self, range: PageRange) -> Result<(), DmaError> {
+    fn revoke(&mut self, range: PageRange) -> Result<(), TableError> {
         let Some(shadow) = &mut self.shadow else { return Ok(()) };
-        shadow.revoke(ipa_range(range)?, &mut Smmus).map_err(|error| match error {
-            RevokeError::NoMemory => DmaError::NoMemory,
-            RevokeError::NotCompleted => DmaError::NotCompleted,
-            RevokeError::NotMapped(_) | RevokeError::Unmappable => DmaError::Conflict,
-        })
+        shadow.revoke(range, &mut Smmus)
     }
 
-    fn grant(&mut self, range: PageRange) -> Result<(), DmaError> {
+    fn grant(&mut self, range: PageRange) -> Result<(), TableError> {
         let Some(shadow) = &mut self.shadow else { return Ok(()) };
-        shadow.grant(ipa_range(range)?).map_err(|error| match error {
-            GrantError::NoMemory => DmaError::NoMemory,
-            GrantError::Overlap(_) | GrantError::Unmappable => DmaError::Conflict,
-        })
+        shadow.grant(range)
     }
 
     fn next_leaf(&self, from: Ipa) -> Option<Leaf> {
@@ -98,7 +87,7 @@ impl DmaStage2 for DmaTable {
     fn coalesce(&mut self, range: PageRange) {
         // A block that stays split costs a table and nothing else; an SMMU that did not answer is remembered by the
         // shadow.
-        if let (Some(shadow), Ok(range)) = (&mut self.shadow, ipa_range(range)) {
+        if let Some(shadow) = &mut self.shadow {
             let _ = shadow.coalesce(range, &mut Smmus);
         }
     }

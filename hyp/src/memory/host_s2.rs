@@ -7,7 +7,7 @@ use crate::stopping;
 use io_pgtable::{
     Attrs, Cfg, CfgError, IoPgtable, Iova, Ipa, MemType, Pa, Prot, S2, TlbError, TlbOps, TlbRange, TlbScope,
 };
-use mem_protect::{HostStage2, Leaf, LeafKind, PageRange, Stage2Error};
+use mem_protect::{HostStage2, Leaf, LeafKind, PageRange, TableError};
 
 /// VMID of the host, on the CPUs and in every SMMU.
 pub const HOST_VMID: u16 = 1;
@@ -37,9 +37,9 @@ impl HostTable {
     /// Gives the host the device registers at `pa`.
     ///
     /// # Errors
-    /// See [`Stage2Error`]; nothing is mapped then.
-    pub fn map_device(&mut self, pa: Pa, size: u64) -> Result<(), Stage2Error> {
-        self.table.map(Iova(pa.0), pa, size, Attrs::device(Prot::RW)).map_err(Stage2Error::from)
+    /// See [`TableError`]; nothing is mapped then.
+    pub fn map_device(&mut self, pa: Pa, size: u64) -> Result<(), TableError> {
+        self.table.map(Iova(pa.0), pa, size, Attrs::device(Prot::RW)).map_err(TableError::from)
     }
 
     /// What the CPUs' registers must hold for this table.
@@ -69,15 +69,15 @@ impl HostTable {
 }
 
 impl HostStage2 for HostTable {
-    fn unmap(&mut self, range: PageRange) -> Result<(), Stage2Error> {
+    fn unmap(&mut self, range: PageRange) -> Result<(), TableError> {
         stop_at_the_end();
-        self.table.unmap(range.ipa().into(), range.bytes(), &mut CpuTlb).map_err(Stage2Error::from)
+        self.table.unmap(range.ipa().into(), range.bytes(), &mut CpuTlb).map_err(TableError::from)
     }
 
-    fn map(&mut self, range: PageRange) -> Result<(), Stage2Error> {
+    fn map(&mut self, range: PageRange) -> Result<(), TableError> {
         stop_at_the_end();
         let mapped = self.table.map(range.ipa().into(), range.pa(), range.bytes(), Attrs::normal(Prot::RWX));
-        mapped.map_err(Stage2Error::from)
+        mapped.map_err(TableError::from)
     }
 
     fn next_leaf(&self, from: Ipa) -> Option<Leaf> {

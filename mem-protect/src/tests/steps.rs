@@ -4,7 +4,7 @@ use super::{
     named, range,
     world::{Owned, RAM, Step, Step::*, World, check, machine, records},
 };
-use crate::{Devices, DmaError, Error, FaultAnswer, GuestLife, Lost, Owner, PageState};
+use crate::{Devices, Error, FaultAnswer, GuestLife, Lost, Owner, PageState, TableError};
 
 /// A transition with the state it starts from and the steps it takes.
 struct Case {
@@ -107,7 +107,7 @@ fn each_transition_takes_its_steps_in_the_one_order() {
 fn t35_t47_every_step_that_fails_leaves_everything_as_it_was() {
     for case in CASES {
         for (number, &step) in case.steps.iter().enumerate().filter(|&(_, &step)| can_fail(step)) {
-            for dma_error in [DmaError::NoMemory, DmaError::NotCompleted] {
+            for dma_error in [TableError::NoMemory, TableError::NotCompleted] {
                 let (mut owned, world) = machine();
                 (case.prepare)(&mut owned, &world);
                 world.get().dma_error = Some(dma_error);

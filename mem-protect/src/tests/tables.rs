@@ -8,13 +8,13 @@ use std::{
     vec::Vec,
 };
 
-use io_pgtable::{Attrs, Bbm, Cfg, HeapMemory, IoPgtable, Ipa, MapError, MemType, NoTlb, Pa, Prot, S2, UnmapError};
-use shadow_s2::{GrantError, Invalidate, InvalidateError, IpaRange, Plan, RevokeError, ShadowS2, Target};
+use io_pgtable::{Attrs, Bbm, Cfg, HeapMemory, IoPgtable, Ipa, MemType, NoTlb, Pa, Prot, S2};
+use shadow_s2::{Invalidate, InvalidateError, Plan, ShadowS2, Target};
 
 use super::{named, range};
 use crate::{
-    Devices, DmaError, DmaStage2, Error, HostStage2, InUse, Leaf, LeafKind, NoMemory, Owner, Ownership, PAGE_SHIFT,
-    PageInfo, PageMap, PageOps, PageRange, Stage2Error,
+    Devices, DmaStage2, Error, HostStage2, InUse, Leaf, LeafKind, NoMemory, Owner, Ownership, PAGE_SHIFT, PageInfo,
+    PageMap, PageOps, PageRange, TableError,
 };
 
 const RAM: u64 = 0x40000;
@@ -31,19 +31,13 @@ fn leaf(leaf: io_pgtable::Leaf, from: Ipa) -> Leaf {
 }
 
 impl HostStage2 for Cpu {
-    fn unmap(&mut self, range: PageRange) -> Result<(), Stage2Error> {
-        self.0.unmap(range.ipa().into(), range.bytes(), &mut NoTlb).map_err(|error| match error {
-            UnmapError::NoMemory => Stage2Error::NoMemory,
-            _ => Stage2Error::Conflict,
-        })
+    fn unmap(&mut self, range: PageRange) -> Result<(), TableError> {
+        self.0.unmap(range.ipa().into(), range.bytes(), &mut NoTlb).map_err(TableError::from)
     }
 
-    fn map(&mut self, range: PageRange) -> Result<(), Stage2Error> {
+    fn map(&mut self, range: PageRange) -> Result<(), TableError> {
         let attrs = Attrs::normal(Prot::RWX);
-        self.0.map(range.ipa().into(), range.pa(), range.bytes(), attrs).map_err(|error| match error {
-            MapError::NoMemory => Stage2Error::NoMemory,
-            _ => Stage2Error::Conflict,
-        })
+        self.0.map(range.ipa().into(), range.pa(), range.bytes(), attrs).map_err(TableError::from)
     }
 
     fn coalesce(&mut self, range: PageRange) {
@@ -83,10 +77,6 @@ struct Dma {
     smmus: Smmus,
 }
 
-fn ipas(range: PageRange) -> IpaRange {
-    IpaRange::new(range.ipa(), range.bytes()).unwrap()
-}
-
 impl Dma {
     /// A device touches the page.
     fn touch(&self, pfn: u64) {
@@ -102,19 +92,12 @@ impl Dma {
 }
 
 impl DmaStage2 for Dma {
-    fn revoke(&mut self, range: PageRange) -> Result<(), DmaError> {
-        self.shadow.revoke(ipas(range), &mut self.smmus).map_err(|error| match error {
-            RevokeError::NoMemory => DmaError::NoMemory,
-            RevokeError::NotCompleted => DmaError::NotCompleted,
-            RevokeError::NotMapped(_) | RevokeError::Unmappable => DmaError::Conflict,
-        })
+    fn revoke(&mut self, range: PageRange) -> Result<(), TableError> {
+        self.shadow.revoke(range, &mut self.smmus)
     }
 
-    fn grant(&mut self, range: PageRange) -> Result<(), DmaError> {
-        self.shadow.grant(ipas(range)).map_err(|error| match error {
-            GrantError::NoMemory => DmaError::NoMemory,
-            GrantError::Overlap(_) | GrantError::Unmappable => DmaError::Conflict,
-        })
+    fn grant(&mut self, range: PageRange) -> Result<(), TableError> {
+        self.shadow.grant(range)
     }
 
     fn next_leaf(&self, from: Ipa) -> Option<Leaf> {
@@ -122,7 +105,7 @@ impl DmaStage2 for Dma {
     }
 
     fn coalesce(&mut self, range: PageRange) {
-        let _ = self.shadow.coalesce(ipas(range), &mut self.smmus);
+        let _ = self.shadow.coalesce(range, &mut self.smmus);
     }
 
     fn window(&self) -> PageRange {
@@ -180,7 +163,7 @@ fn rig(bbm: Bbm) -> Rig {
     for run in map.runs_of(Owner::Host) {
         cpu.map(run).unwrap();
     }
-    shadow.snapshot(map.runs_of(Owner::Host).map(ipas), [ipas(range(ITS, 1))]).unwrap();
+    shadow.snapshot(map.runs_of(Owner::Host), [range(ITS, 1)]).unwrap();
     let smmus = Smmus::default();
     let dma = Dma { shadow, smmus: smmus.clone() };
     Rig { owned: Ownership::new(map, cpu, dma, Hands::default(), 512), cpu_memory, dma_memory, smmus }

@@ -12,8 +12,8 @@ use io_pgtable::{Ipa, Pa};
 
 use super::range;
 use crate::{
-    DmaError, DmaStage2, HostStage2, InUse, Leaf, LeafKind, NoMemory, Owner, Ownership, PAGE_BYTES, PAGE_SHIFT,
-    PFN_LIMIT, PageInfo, PageMap, PageOps, PageRange, Stage2Error,
+    DmaStage2, HostStage2, InUse, Leaf, LeafKind, NoMemory, Owner, Ownership, PAGE_BYTES, PAGE_SHIFT, PFN_LIMIT,
+    PageInfo, PageMap, PageOps, PageRange, TableError,
 };
 
 /// One call into the machine.
@@ -61,7 +61,7 @@ pub(super) struct Machine {
     /// Steps that fail, by their number since the last `arm`.
     pub(super) fail: Vec<usize>,
     /// What a failing IOMMU step reports.
-    pub(super) dma_error: Option<DmaError>,
+    pub(super) dma_error: Option<TableError>,
     /// Devices in both tables, outside RAM.
     pub(super) devices: Vec<PageRange>,
     /// Leaves of both tables that are wrong: the page, where it leads, and as what.
@@ -128,22 +128,22 @@ impl World {
 }
 
 impl HostStage2 for World {
-    fn unmap(&mut self, range: PageRange) -> Result<(), Stage2Error> {
+    fn unmap(&mut self, range: PageRange) -> Result<(), TableError> {
         let mut m = self.get();
         if m.fails(Step::CpuUnmap) {
-            return Err(Stage2Error::NoMemory);
+            return Err(TableError::NoMemory);
         }
         if !range.pfns().all(|pfn| m.state.cpu.contains(&pfn)) {
-            return Err(Stage2Error::Conflict);
+            return Err(TableError::Unmappable);
         }
         range.pfns().for_each(|pfn| assert!(m.state.cpu.remove(&pfn)));
         Ok(())
     }
 
-    fn map(&mut self, range: PageRange) -> Result<(), Stage2Error> {
+    fn map(&mut self, range: PageRange) -> Result<(), TableError> {
         let mut m = self.get();
         if m.fails(Step::CpuMap) {
-            return Err(Stage2Error::NoMemory);
+            return Err(TableError::NoMemory);
         }
         for pfn in range.pfns() {
             // Either it never left, or it was zeroed and settled before the host could see it.
@@ -162,25 +162,25 @@ impl HostStage2 for World {
 }
 
 impl DmaStage2 for World {
-    fn revoke(&mut self, range: PageRange) -> Result<(), DmaError> {
+    fn revoke(&mut self, range: PageRange) -> Result<(), TableError> {
         let mut m = self.get();
         if m.fails(Step::DmaRevoke) {
-            return Err(m.dma_error.unwrap_or(DmaError::NoMemory));
+            return Err(m.dma_error.unwrap_or(TableError::NoMemory));
         }
         for pfn in range.pfns() {
             assert!(!m.state.cpu.contains(&pfn), "page {pfn:#x} is revoked from devices before CPUs");
         }
         if !range.pfns().all(|pfn| m.state.dma.contains(&pfn)) {
-            return Err(DmaError::Conflict);
+            return Err(TableError::Unmappable);
         }
         range.pfns().for_each(|pfn| assert!(m.state.dma.remove(&pfn)));
         Ok(())
     }
 
-    fn grant(&mut self, range: PageRange) -> Result<(), DmaError> {
+    fn grant(&mut self, range: PageRange) -> Result<(), TableError> {
         let mut m = self.get();
         if m.fails(Step::DmaGrant) {
-            return Err(m.dma_error.unwrap_or(DmaError::NoMemory));
+            return Err(m.dma_error.unwrap_or(TableError::NoMemory));
         }
         range.pfns().for_each(|pfn| assert!(m.state.dma.insert(pfn), "page {pfn:#x} mapped twice"));
         Ok(())

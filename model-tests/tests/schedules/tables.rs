@@ -1,10 +1,8 @@
 //! What the ownership map drives: the CPUs' stage 2, the IOMMU's stage 2 with its plans, and EL2's hands on pages.
 
 use io_pgtable::{HeapMemory, Ipa, MemType, Pa};
-use mem_protect::{
-    DmaError, DmaStage2, HostStage2, InUse, Leaf, LeafKind, NoMemory, PAGE_BYTES, PageOps, PageRange, Stage2Error,
-};
-use shadow_s2::{GrantError, Invalidate, InvalidateError, IpaRange, Plan, RevokeError, ShadowS2, Target};
+use mem_protect::{DmaStage2, HostStage2, InUse, Leaf, LeafKind, NoMemory, PAGE_BYTES, PageOps, PageRange, TableError};
+use shadow_s2::{Invalidate, InvalidateError, Plan, ShadowS2, Target};
 use smmu_drv::{Stage2Cfg, Stale};
 
 use crate::faults::{Fault, fault};
@@ -14,23 +12,23 @@ use crate::world::{TABLES, TABLES_BYTES, VMID, point, world};
 pub(crate) struct Cpu;
 
 impl HostStage2 for Cpu {
-    fn unmap(&mut self, range: PageRange) -> Result<(), Stage2Error> {
+    fn unmap(&mut self, range: PageRange) -> Result<(), TableError> {
         point();
         let world = world();
         let mut pages = world.cpu_pages.borrow_mut();
         if range.pfns().any(|pfn| !pages.contains(&pfn)) {
-            return Err(Stage2Error::Conflict);
+            return Err(TableError::Unmappable);
         }
         pages.retain(|pfn| !range.pfns().any(|gone| gone == *pfn));
         Ok(())
     }
 
-    fn map(&mut self, range: PageRange) -> Result<(), Stage2Error> {
+    fn map(&mut self, range: PageRange) -> Result<(), TableError> {
         point();
         let world = world();
         let mut pages = world.cpu_pages.borrow_mut();
         if range.pfns().any(|pfn| pages.contains(&pfn)) {
-            return Err(Stage2Error::Conflict);
+            return Err(TableError::Unmappable);
         }
         pages.extend(range.pfns());
         Ok(())
@@ -125,33 +123,22 @@ impl Dma {
     }
 }
 
-fn ipa_range(range: PageRange) -> Result<IpaRange, DmaError> {
-    IpaRange::new(range.ipa(), range.bytes()).ok_or(DmaError::Conflict)
-}
-
 impl DmaStage2 for Dma {
-    fn revoke(&mut self, range: PageRange) -> Result<(), DmaError> {
+    fn revoke(&mut self, range: PageRange) -> Result<(), TableError> {
         if fault() == Fault::InvalidateFirst {
             let _ = tell(Stale::Range { ipa: range.ipa(), size: range.bytes() }, usize::MAX);
             point();
         }
-        let result = self.shadow.revoke(ipa_range(range)?, &mut Smmus(&mut self.mirror));
+        let result = self.shadow.revoke(range, &mut Smmus(&mut self.mirror));
         self.mirror.update();
-        result.map_err(|error| match error {
-            RevokeError::NoMemory => DmaError::NoMemory,
-            RevokeError::NotCompleted => DmaError::NotCompleted,
-            RevokeError::NotMapped(_) | RevokeError::Unmappable => DmaError::Conflict,
-        })
+        result
     }
 
-    fn grant(&mut self, range: PageRange) -> Result<(), DmaError> {
-        let result = self.shadow.grant(ipa_range(range)?);
+    fn grant(&mut self, range: PageRange) -> Result<(), TableError> {
+        let result = self.shadow.grant(range);
         self.mirror.update();
         point();
-        result.map_err(|error| match error {
-            GrantError::NoMemory => DmaError::NoMemory,
-            GrantError::Overlap(_) | GrantError::Unmappable => DmaError::Conflict,
-        })
+        result
     }
 
     fn next_leaf(&self, from: Ipa) -> Option<Leaf> {
@@ -163,7 +150,6 @@ impl DmaStage2 for Dma {
     }
 
     fn coalesce(&mut self, range: PageRange) {
-        let Ok(range) = ipa_range(range) else { return };
         let _ = self.shadow.coalesce(range, &mut Smmus(&mut self.mirror));
         self.mirror.update();
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use io_pgtable::{Bbm, Cfg, HeapMemory, Ipa, Pa};
 use mem_protect::{HostPages, Owner as PageOwner, Ownership, PAGE_BYTES, PageInfo, PageMap, PageRange};
-use shadow_s2::{IpaRange, ShadowS2};
+use shadow_s2::ShadowS2;
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::thread;
 use smmu_drv::errata::Quirks;
@@ -162,7 +162,7 @@ pub(crate) fn boot(shape: Shape) -> Rc<World> {
     let heap = HeapMemory::new(Pa(TABLES), usize::try_from(TABLES_BYTES).unwrap_or(0));
     let bbm = if config.bbml == Bbml::Level2 { Bbm::Level2 } else { Bbm::Level0 };
     let Ok(mut shadow) = ShadowS2::new(Cfg { bbm, ..Cfg::new(40, 40) }, heap.clone()) else { panic!("shadow") };
-    assert_eq!(shadow.snapshot(IpaRange::new(host.ipa(), host.bytes()), []), Ok(()));
+    assert_eq!(shadow.snapshot(PageRange::covering(host.ipa(), host.bytes()), []), Ok(()));
     let dma = Dma::new(shadow, heap);
     let stage2 = dma.config();
     let owner = Ownership::new(map, Cpu, dma, Pages, 64);
