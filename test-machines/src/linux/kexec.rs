@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn the_transfer_under_way_is_judged_by_its_page_only_where_the_page_can_be_seen() {
+    fn the_transfer_in_flight_is_checked_by_its_page_only_where_the_page_can_be_read() {
         let has = |kind, below| expect(kind, below).attacks.iter().any(|(name, _)| *name == "flight");
         assert!(has(Kind::Crash, &Hypervisor::None) && !has(Kind::Exec, &Hypervisor::None));
         assert!(!has(Kind::Crash, &Hypervisor::Portcullis("hyp".into())));

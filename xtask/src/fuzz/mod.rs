@@ -107,8 +107,8 @@ impl Target {
             Self::Registers => "register accesses of any offset, size and value",
             Self::Commands => "commands, events and both queues",
             Self::StreamTable => "stream tables of any content and shape",
-            Self::Transitions => "pages that change their owner between traps and DMA",
-            Self::Costs => "much of the same at once: what makes one trap long",
+            Self::Transitions => "page ownership changes between traps and DMA",
+            Self::Costs => "bulk actions: expensive traps",
         }
     }
 }
