@@ -17,18 +17,18 @@ use crate::ownership::HostOwnership;
 use mem_protect::{Devices, Finding, Lost, PageRange};
 use spin::Once;
 
-/// Most ranges of registers that the host can have.
+/// Maximum register ranges of the host.
 const RANGES: usize = hyp::boot_info::policy::MMIO_MAX;
 
 static GIVEN: Once<Given> = Once::new();
 
-/// Registers that the host's CPUs and its devices reach.
+/// Register ranges mapped for the host's CPUs and for its devices.
 struct Given {
     cpu: Ranges,
     dma: Ranges,
 }
 
-/// Ranges in a fixed place.
+/// Ranges in a fixed array.
 struct Ranges {
     slots: [Option<PageRange>; RANGES],
 }
@@ -53,12 +53,12 @@ impl Ranges {
     }
 }
 
-/// Remembers the registers that boot gave to the host's CPUs and devices; called once, before the host runs.
+/// Stores the register ranges mapped for the host's CPUs and devices; called once, before the host runs.
 pub fn init(cpu: impl Iterator<Item = PageRange>, dma: impl Iterator<Item = PageRange>) {
     GIVEN.call_once(|| Given { cpu: Ranges::of(cpu), dma: Ranges::of(dma) });
 }
 
-/// Compares all there is, and counts the pages that the host lost: those harm nobody else.
+/// Compares everything; pages that the host lost are only counted, since no one gained access.
 ///
 /// # Errors
 /// The first finding.
@@ -71,12 +71,12 @@ pub fn all(ownership: &HostOwnership) -> Result<Lost, Finding> {
 /// Compares both stage 2 tables with the map, page by page, and counts the pages that the host lost.
 ///
 /// # Errors
-/// The first page that disagrees in any other way.
+/// The first other mismatch.
 pub fn tables(ownership: &HostOwnership) -> Result<Lost, Finding> {
     let (Some(given), Some(page)) = (GIVEN.get(), PageRange::page(0)) else { return Ok(Lost::default()) };
     let (mut cpu, mut dma) = ([page; RANGES], [page; RANGES]);
     let devices = Devices { cpu: given.cpu.list(&mut cpu), dma: given.dma.list(&mut dma) };
-    // Without isolation there is no IOMMU table to agree with.
+    // Without isolation there is no IOMMU table to compare.
     if cfg!(feature = "no-isolation") {
         return Ok(Lost::default());
     }

@@ -1,19 +1,20 @@
-//! Lines that wait for the console: a trap writes a bounded number of bytes and waits for no transmitter, the rest follows.
+//! Buffered console lines: a trap writes a bounded number of bytes and never waits for the transmitter; the rest is
+//! written later.
 //!
-//! A part of the room is kept for EL2's own lines, so that a host that makes EL2 print cannot keep its errors from being told.
+//! Part of the buffer is reserved for EL2's own lines, so that output caused by the host cannot suppress EL2's
+//! errors.
 
 use core::fmt::{self, Write};
 
-/// Bytes that one trap hands to the console at most, whatever it has to say: 11 ms at 115,200 baud if the transmitter took them no
-/// faster, and it is not waited for.
+/// Maximum bytes that one trap writes to the console (11 ms at 115,200 baud), without waiting for the transmitter.
 pub const CONSOLE_BYTES: usize = 128;
 
-/// Who makes EL2 print a line.
+/// Origin of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// The host, as often as it likes: DMA faults, counters that it asks for.
+    /// Caused by the host, unlimited: DMA faults, requested counters.
     Host,
-    /// EL2: its errors and what else it says a bounded number of times.
+    /// EL2: errors and other messages with a bounded number.
     El2,
 }
 
@@ -24,7 +25,7 @@ pub struct Backlog<const N: usize, const RESERVE: usize> {
     len: usize,
 }
 
-/// A line did not fit; nothing of it was kept.
+/// A line did not fit and was dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full {
     /// Its bytes.
@@ -44,7 +45,7 @@ impl<const N: usize, const RESERVE: usize> Backlog<N, RESERVE> {
         Self { bytes: [0; N], first: 0, len: 0 }
     }
 
-    /// Whether nothing waits.
+    /// Whether it is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
@@ -71,7 +72,7 @@ impl<const N: usize, const RESERVE: usize> Backlog<N, RESERVE> {
         Err(Full { bytes })
     }
 
-    /// Offers the bytes of one trap to `sink`, until it does not take one.
+    /// Passes up to one trap's bytes to `sink`, until it refuses one.
     pub fn hand_over(&mut self, mut sink: impl FnMut(u8) -> bool) {
         for _ in 0..CONSOLE_BYTES {
             let Some(byte) = self.bytes.get(self.first).copied().filter(|_| self.len > 0) else { return };
@@ -101,13 +102,13 @@ impl<const N: usize, const RESERVE: usize> Backlog<N, RESERVE> {
     }
 }
 
-/// `at` and `more`, both at most `N`, around the end.
+/// `at` + `more` modulo `N`; both at most `N`.
 fn wrapped<const N: usize>(at: usize, more: usize) -> usize {
     let sum = at.saturating_add(more);
     sum.checked_sub(N).unwrap_or(sum)
 }
 
-/// Gives `byte` each byte of `text`, and a carriage return before each line feed.
+/// Calls `byte` for each byte of `text`, with a carriage return before each line feed.
 pub fn for_each_byte(text: &str, mut byte: impl FnMut(u8)) {
     for each in text.bytes() {
         if each == b'\n' {
@@ -117,12 +118,12 @@ pub fn for_each_byte(text: &str, mut byte: impl FnMut(u8)) {
     }
 }
 
-/// A line on its way in.
+/// A line being added.
 struct Line<'a, const N: usize, const RESERVE: usize> {
     backlog: &'a mut Backlog<N, RESERVE>,
-    /// Bytes that may wait, with those of this line.
+    /// Maximum buffered bytes, including this line.
     room: usize,
-    /// Its bytes, with those that found no room.
+    /// Bytes of the line, including those that did not fit.
     bytes: usize,
 }
 
@@ -170,7 +171,7 @@ mod tests {
             true
         });
         assert_eq!((taken, whole - backlog.len), (CONSOLE_BYTES, CONSOLE_BYTES));
-        // A transmitter that takes five and no more.
+        // A transmitter with room for five bytes.
         let mut offered = 0;
         backlog.hand_over(|_| {
             offered += 1;
@@ -192,7 +193,7 @@ mod tests {
         assert_eq!(backlog.line(Cause::El2, format_args!("{error}")), Ok(()));
         assert_eq!(backlog.len, 64);
         assert_eq!(backlog.line(Cause::El2, format_args!("")), Err(Full { bytes: 2 }));
-        // EL2's own lines in the reserve leave the host less, and never more.
+        // EL2's own lines also reduce the space for the host's.
         (0..33).for_each(|_| assert!(backlog.pop().is_some()));
         assert_eq!(fault(&mut backlog), Err(Full { bytes: 11 }));
         assert_eq!(all(&mut backlog), format!("{error}\r\n"));

@@ -1,4 +1,5 @@
-//! A set of small numbers that finds its next member in a few reads, however large and empty it is.
+//! A hierarchical bitmap: a set of small numbers that finds its next member in a few reads, even if it is large and
+//! sparse.
 //!
 //! Three bitmaps: one bit for each number, one for each word of the first that is not zero, one for each word of the second.
 #![deny(
@@ -11,7 +12,7 @@
 
 /// Bits of one word.
 const WORD: u64 = 64;
-/// Bitmaps on top of each other.
+/// Number of bitmap levels.
 const LEVELS: usize = 3;
 
 /// Words of a bitmap of `bits` bits.
@@ -54,7 +55,7 @@ impl Bits {
         bit(first, number)
     }
 
-    /// Adds `number`; nothing happens beyond the limit.
+    /// Adds `number`; ignored above the limit.
     pub(crate) fn insert(&mut self, number: u64) {
         if number >= self.limit {
             return;
@@ -78,8 +79,8 @@ impl Bits {
         }
     }
 
-    /// The first member that is not below `from`. Reads at most two words of a bitmap, and the rest of the last, which has
-    /// one for 2^18 numbers.
+    /// The first member at or above `from`. Reads at most two words per level, plus the rest of the top level, which
+    /// has one word per 2^18 numbers.
     pub(crate) fn next(&self, from: u64) -> Option<u64> {
         let mut at = from;
         for (level, bits) in self.levels.iter().enumerate() {
@@ -87,7 +88,7 @@ impl Bits {
             if ahead != 0 {
                 return Some(self.first_below(level, at.saturating_add(u64::from(ahead.trailing_zeros()))));
             }
-            // The words after this one are bits of the next bitmap.
+            // The following words are represented by bits of the next level.
             at = at.checked_div(WORD)?.saturating_add(1);
         }
         let last = self.levels.last()?;
@@ -96,7 +97,7 @@ impl Bits {
         Some(self.first_below(LEVELS.saturating_sub(1), bit))
     }
 
-    /// The first number that bit `at` of bitmap `level` stands for.
+    /// The first number covered by bit `at` of level `level`.
     fn first_below(&self, level: usize, at: u64) -> u64 {
         let lower = self.levels.iter().take(level).rev();
         lower.fold(at, |at, bits| {

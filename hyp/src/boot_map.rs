@@ -1,8 +1,8 @@
-//! How the boot table makes a range of memory normal: which gigabytes as a whole, which by blocks of 2 MiB.
+//! Computes how the boot table maps a range as normal memory: whole gigabytes, or blocks of 2 MiB.
 //!
 //! Before EL2 has its own tables it runs on one level-1 table, in which the assembly makes the gigabytes of the image and of the device tree
-//! normal memory and all else device memory. Whatever boot writes must be normal: what is written past the caches can be hidden by a stale
-//! line, or overwritten by it, when it is used through them later. Pure.
+//! normal memory and all else device memory. All memory that boot writes must be mapped as normal: data written with
+//! device attributes can be hidden or overwritten by a stale cache line. Pure.
 
 use crate::boot_info::PhysRange;
 
@@ -13,7 +13,7 @@ pub const BLOCK: u64 = 2 << 20;
 /// First address beyond the boot table.
 pub const LIMIT: u64 = 512 * GIGABYTE;
 
-/// What becomes normal within one gigabyte.
+/// The part of one gigabyte to map as normal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     /// All of it.
@@ -70,7 +70,7 @@ mod tests {
     }
 
     proptest! {
-        /// Block by block: normal is what the range touches, all of it and nothing else.
+        /// Exactly the blocks that the range touches are normal.
         #[test]
         fn exactly_the_blocks_of_the_range(start in 0..(4 * GIGABYTE), bytes in 1..(3 * GIGABYTE)) {
             let end = start + bytes;

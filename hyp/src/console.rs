@@ -1,11 +1,11 @@
 //! EL2's console: lines that start with `portcullis: `, on a UART that the host cannot reach when the machine has a
 //! second one.
 //!
-//! Lines wait in a backlog. While the host runs, a trap hands a bounded number of bytes to the transmitter and never waits for it;
-//! before and after, every wait is bounded, since a host may own the other end of a shared UART, or a peer may stop reading.
-//! What does not fit is dropped and counted; what the host can make EL2 print leaves room for EL2's own lines. Where the host had the
-//! UART too, it is set up again before the last lines. One of the modules that may use `unsafe`: it turns the UART's address into its
-//! one driver.
+//! Lines are buffered. While the host runs, a trap writes a bounded number of bytes and never waits for the
+//! transmitter; before and after, every wait is bounded, since flow control may stall the UART. What does not fit is
+//! dropped and counted; what the host can make EL2 print leaves room for EL2's own lines. Where the host had the UART
+//! too, it is set up again before the last lines. One of the modules that may use `unsafe`: it turns the UART's
+//! address into its one driver.
 #![allow(unsafe_code)]
 
 use crate::{arch, stopping};
@@ -20,15 +20,15 @@ use spin::mutex::{TicketMutex, TicketMutexGuard};
 /// How long a panic waits for the console, whose holder may be the panicking CPU itself: longer than the bytes of a line need.
 const PANIC_MS: u64 = 500;
 
-/// Bytes of lines that wait: some eighty faults.
+/// Size of the line buffer: about eighty faults.
 const BACKLOG: usize = 8192;
-/// Those of them that only EL2's own lines may use: some twenty errors.
+/// Reserved bytes for EL2's own lines: about twenty errors.
 const RESERVE: usize = 2048;
 
 static CONSOLE: TicketMutex<Console> =
     TicketMutex::new(Console { port: Port::new(None), backlog: Backlog::new(), dropped: 0 });
 static BASE: AtomicU64 = AtomicU64::new(0);
-/// Lines wait for [`drain`], because the host runs.
+/// Lines are buffered until [`drain`], since the host runs.
 static HOST_RUNS: AtomicBool = AtomicBool::new(false);
 /// [`drain`] has something to do.
 static WAITING: AtomicBool = AtomicBool::new(false);
@@ -36,12 +36,12 @@ static WAITING: AtomicBool = AtomicBool::new(false);
 struct Console {
     port: Port<'static>,
     backlog: Backlog<BACKLOG, RESERVE>,
-    /// Bytes that the backlog had no room for.
+    /// Bytes dropped because the buffer was full.
     dropped: u64,
 }
 
 impl Console {
-    /// Adds a line to what waits.
+    /// Adds a line to the buffer.
     fn queue(&mut self, cause: Cause, text: fmt::Arguments<'_>) {
         if let Err(full) = self.backlog.line(cause, format_args!("portcullis: {text}")) {
             self.dropped = self.dropped.wrapping_add(full.bytes as u64);
@@ -79,8 +79,8 @@ fn driver(base: u64) -> Option<(Uart<'static>, UniqueMmioPointer<'static, Modes>
     let registers = NonNull::new(base as *mut PL011Registers)?;
     let modes = NonNull::new(base.wrapping_add(MODES) as *mut Modes)?;
     // SAFETY: (1) `base` is a PL011 from the device tree, mapped for EL2; (2) only this module makes drivers, one per
-    // console, and a second one only when the first can no longer be used (see `last_words`); (3) the driver never accesses the
-    // registers of `Modes`.
+    // console, and a second one only when the first is not used any more (see `last_words`); (3) the driver never
+    // accesses the registers of `Modes`.
     let (uart, modes) = unsafe { (UniqueMmioPointer::new(registers), UniqueMmioPointer::new(modes)) };
     Some((Uart::new(uart), modes))
 }
@@ -98,14 +98,14 @@ pub fn base() -> u64 {
     BASE.load(Ordering::Relaxed)
 }
 
-/// Bytes that were given up because the transmitter did not take them.
+/// Bytes dropped because the transmitter was full.
 pub fn dropped() -> u64 {
     let console = lock();
     console.dropped.wrapping_add(console.port.dropped())
 }
 
-/// Prints one line; the macros [`log!`](crate::log) and [`host_log!`](crate::host_log) are the way to call it. While the host runs it
-/// waits for [`drain`].
+/// Prints one line; the macros [`log!`](crate::log) and [`host_log!`](crate::host_log) are the way to call it. While
+/// the host runs it is buffered until [`drain`].
 pub fn line(cause: Cause, text: fmt::Arguments<'_>) {
     let mut console = lock();
     console.queue(cause, text);
@@ -116,12 +116,12 @@ pub fn line(cause: Cause, text: fmt::Arguments<'_>) {
     }
 }
 
-/// The host runs from here on: what is printed waits for [`drain`].
+/// The host runs from here on: output is buffered until [`drain`].
 pub fn host_runs() {
     HOST_RUNS.store(true, Ordering::Relaxed);
 }
 
-/// The host runs no more, and has no way to the UART: what waits is printed, and what follows at once.
+/// The host is stopped and the UART unmapped from it: prints the buffer; later lines are printed immediately.
 pub fn host_stops() {
     HOST_RUNS.store(false, Ordering::Relaxed);
     let mut console = lock();
@@ -130,13 +130,13 @@ pub fn host_stops() {
     drop(stand_still_without(console));
 }
 
-/// Whether lines wait. Cheap enough for every trap.
+/// Whether lines are buffered. Cheap enough for every trap.
 #[inline]
 pub fn waits() -> bool {
     WAITING.load(Ordering::Relaxed)
 }
 
-/// Prints a part of what waits, at the end of a trap: a bounded number of bytes, and without waiting for the transmitter.
+/// Prints a part of the buffer at the end of a trap: a bounded number of bytes, without waiting for the transmitter.
 #[cold]
 pub fn drain() {
     let mut guard = lock();
@@ -145,7 +145,8 @@ pub fn drain() {
     WAITING.store(!backlog.is_empty(), Ordering::Relaxed);
 }
 
-/// Prints the last line of a run that ends as it should: on a line of its own, and no CPU prints after it but one that found a bug.
+/// Prints the last line of a run that ends as it should: on a separate line; no CPU prints after it but one that
+/// found a bug.
 pub fn last_line(text: fmt::Arguments<'_>) {
     let mut console = lock();
     console.flush();
@@ -173,13 +174,14 @@ pub fn last_words(error: fmt::Arguments<'_>, last: fmt::Arguments<'_>) {
     both(&mut port);
 }
 
-/// Prints one line of EL2's own with the arguments of `format_args!`: an error, or what it says a bounded number of times.
+/// Prints one line of EL2's own with the arguments of `format_args!`: an error, or another message with a bounded
+/// number.
 #[macro_export]
 macro_rules! log {
     ($($arg:tt)*) => { $crate::console::line(hyp::backlog::Cause::El2, format_args!($($arg)*)) };
 }
 
-/// As [`log!`], for what the host can make EL2 print again and again.
+/// As [`log!`], for messages that the host can cause without limit.
 #[macro_export]
 macro_rules! host_log {
     ($($arg:tt)*) => { $crate::console::line(hyp::backlog::Cause::Host, format_args!($($arg)*)) };

@@ -1,8 +1,8 @@
-//! Pages that the host donated to EL2's pool: which they are, and which of them are free.
+//! Tracks the pages that the host donated to EL2's pool, and which of them are free.
 //!
-//! All of it is kept beside the pages, little more than two bits for each, and nothing in them. What lies in such a page is never looked
-//! at before EL2 has written it: the host chose it once, and a device that was told to write the page while it was the
-//! host's may be late (QEMU's disks are, see docs/threat-model.md).
+//! The bookkeeping is outside the pages, a bit more than two bits each. The content of such a page is never read
+//! before EL2 has written it: the host chose it, and a device write started earlier may still arrive (as with QEMU's
+//! disks, see docs/threat-model.md).
 #![deny(
     clippy::indexing_slicing,
     clippy::unwrap_used,
@@ -14,7 +14,7 @@
 use crate::bits::{self, Bits, bit, clear, set};
 use core::ops::Range;
 
-/// Ranges of RAM that can donate.
+/// Maximum ranges of RAM with donated pages.
 pub const MAX_RAM_RANGES: usize = 16;
 
 /// Words that [`Donated::add_range`] needs for `pages` pages.
@@ -35,23 +35,23 @@ struct Section {
 /// The donated pages of the pool. Pages are named by their number, address / 4096.
 pub struct Donated {
     sections: [Option<Section>; MAX_RAM_RANGES],
-    /// Where the search for a free page goes on, so that a page just given back is not the next to be handed out.
+    /// Where the search for a free page continues, so that a page just freed is allocated last.
     cursor: u64,
     donated: u64,
     free: u64,
 }
 
 impl Donated {
-    /// Knows no page and has none.
+    /// Empty, without ranges.
     pub const fn new() -> Self {
         Self { sections: [const { None }; MAX_RAM_RANGES], cursor: 0, donated: 0, free: 0 }
     }
 
-    /// Knows `pages` from now on, none of them donated. Their bits live in `words`, of which the first [`bitmap_words`]
+    /// Adds the range `pages`, none of them donated. The bitmap is in `words`, of which the first [`bitmap_words`]
     /// are used and cleared.
     ///
-    /// A range that overlaps a known one, that finds [`MAX_RAM_RANGES`] known already, or whose `words` are too few is
-    /// left out: its pages cannot be donated.
+    /// A range that overlaps a known one, that finds [`MAX_RAM_RANGES`] known already, or whose `words` are too few
+    /// is ignored: its pages cannot be donated.
     pub fn add_range(&mut self, pages: Range<u64>, words: &'static mut [u64]) {
         let count = pages.end.saturating_sub(pages.start);
         let overlaps = |known: &Section| known.pages.start.max(pages.start) < known.pages.end.min(pages.end);
@@ -97,7 +97,7 @@ impl Donated {
         }
     }
 
-    /// Takes `page` back from its user; `false` if it is not a donated one.
+    /// Frees `page`; `false` if it is not a donated one.
     pub fn give_back(&mut self, page: u64) -> bool {
         if !self.is_donated(page) {
             return false;
@@ -112,7 +112,8 @@ impl Donated {
         true
     }
 
-    /// Hands out one free page; `None` if there is none. Reads a few words for each range, and one for each GiB of it.
+    /// Allocates one free page; `None` if there is none. Reads a few words for each range, and one for each GiB of
+    /// it.
     pub fn take(&mut self) -> Option<u64> {
         if self.free == 0 {
             return None;
@@ -135,7 +136,7 @@ impl Donated {
         }
     }
 
-    /// Takes `pages` out for good: all, or none and `false` unless every one is donated and free.
+    /// Removes `pages`: all, or none and `false` unless every one is donated and free.
     pub fn remove(&mut self, pages: Range<u64>) -> bool {
         if !pages.clone().all(|page| self.is_free(page)) {
             return false;
@@ -164,7 +165,7 @@ impl Default for Donated {
 }
 
 impl Section {
-    /// Number of the bit of `page`, which is one of the section's.
+    /// Bit number of `page`, which is in the section.
     fn index(&self, page: u64) -> u64 {
         page.saturating_sub(self.pages.start)
     }

@@ -1,18 +1,19 @@
-//! Errata of CPU cores that touch isolation: what becomes of a core that has one.
+//! CPU errata that affect isolation, and how each is handled.
 //!
-//! Two lists were held against each other: Linux 7.2 (`arm64_repeat_tlbi_list` and the errata below KVM, with their texts) and Arm's
-//! notices as TF-A repeats them (advisory TFV-17 for CVE-2025-10263; MIDR values). What Linux works around and EL2 does not need stands
-//! in docs/cpu-errata.md, each with its reason.
+//! Checked against two sources: Linux 7.2 (`arm64_repeat_tlbi_list` and the errata below KVM, with their texts) and
+//! Arm's notices as TF-A repeats them (advisory TFV-17 for CVE-2025-10263; MIDR values). Errata that Linux works
+//! around but EL2 need not are in docs/cpu-errata.md, each with the reason.
 //!
-//! A core is asked when it enters EL2, before it runs the host ([`of`]). Device trees name cores, but they are only a claim.
+//! Each core is checked when it enters EL2, before it runs the host ([`of`]). The core names in the device tree are
+//! not trusted.
 
 /// Variant and revision: the n and the m of rnpm.
 pub type Revision = (u8, u8);
 
-/// What EL2 does about an erratum.
+/// Workaround for an erratum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// Every broadcast TLBI and its DSB are followed by one more of each, on every core of the machine.
+    /// Every broadcast TLBI and DSB is repeated once, on every core.
     RepeatTlbi,
     /// The core never runs the host; as the first one of a machine it ends the boot.
     Refuse,
@@ -47,17 +48,17 @@ pub struct Part {
 /// An erratum of one part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Erratum {
-    /// Who has it.
+    /// The affected part.
     pub part: Part,
     /// What else such a core must have.
     pub when: When,
     /// Its number.
     pub number: &'static str,
-    /// What is done about it.
+    /// The workaround.
     pub answer: Answer,
 }
 
-/// What a core says of itself.
+/// ID registers of a core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Core {
     /// MIDR_EL1.
@@ -111,7 +112,7 @@ const fn refuse(
     }
 }
 
-/// Every erratum that EL2 does something about, in the order of docs/cpu-errata.md.
+/// Every erratum with a workaround, in the order of docs/cpu-errata.md.
 pub const ERRATA: [Erratum; 35] = [
     // CVE-2025-10263: a store across a page boundary may be observed after TLBI and DSB. All revisions.
     repeat("Cortex-A76", ARM, 0xd0b, ANY, "4193800"),
@@ -137,23 +138,24 @@ pub const ERRATA: [Erratum; 35] = [
     repeat("Neoverse-V3AE", ARM, 0xd83, ANY, "4193784"),
     repeat("Azure Cobalt 100", MICROSOFT, 0xd49, ANY, "4193789"),
     repeat("Olympus", NVIDIA, 0x010, ANY, "T410-OLY-1029"),
-    // Older ones with the same remedy. 1286807 of Cortex-A76 is among the above.
+    // Older ones with the same workaround. 1286807 of Cortex-A76 is covered above.
     repeat("Cortex-A55", ARM, 0xd05, ANY, "2441007"),
     repeat("Cortex-A510", ARM, 0xd46, ((0, 0), (1, 1)), "2441009"),
     repeat("Falkor", QUALCOMM, 0x800, ((0, 0), (0, 0)), "1009"),
     family("Kryo", QUALCOMM, (0x200, 0x2ff), "1009"),
-    // Made from cores above, and named by no list for all that their origin has: once more than needed does no harm.
+    // Derived from the cores above, but not listed for all of their errata: an extra repetition is harmless.
     family("Kryo 3xx Silver", QUALCOMM, (0x803, 0x803), "2441007"),
     family("Kryo 4xx Gold and Silver", QUALCOMM, (0x804, 0x805), "1286807, 2441007"),
     family("Rainier", PROTOTYPE, (0x412, 0x412), "4193800"),
-    // TLBI and DSB do not wait for stores in streaming mode at all; some r1p2 are mended, but by REVIDR_EL1 only.
+    // TLBI and DSB do not wait for stores in streaming mode at all; some r1p2 are fixed, but only REVIDR_EL1 shows
+    // it.
     refuse("C1-Pro", ARM, 0xd8b, ((0, 0), (1, 2)), When::Sme, "4193714"),
-    // The host's write to TTBR0_EL1 may give any thread of the core, and so EL2 there, a data abort of nothing.
+    // The host's write to TTBR0_EL1 may cause a spurious data abort in any thread of the core, also at EL2.
     refuse("ThunderX2", CAVIUM, 0x0af, ANY, When::LaterThread, "219"),
     refuse("Vulcan", BROADCOM, 0x516, ANY, When::LaterThread, "219"),
     // Cleaning a line, which EL2 does for SMMUs that do not snoop, may corrupt it.
     refuse("Cortex-A53", ARM, 0xd03, ((0, 0), (0, 2)), When::Always, "826319"),
-    // Stores and loads under way while HCR_EL2 changes: EL2 changes it on entry only, between a DSB and an ISB.
+    // Loads and stores in flight while HCR_EL2 changes: EL2 changes it on entry only, between a DSB and an ISB.
     Erratum { answer: Answer::HcrBetweenBarriers, ..repeat("AmpereOne", AMPERE, 0xac4, ANY, "AC04_CPU_23") },
 ];
 

@@ -1,4 +1,4 @@
-//! Exception syndromes: what a trap from the host was, decoded from ESR_EL2 before anything acts on it.
+//! Exception syndromes: decodes ESR_EL2 of a trap from the host.
 //!
 //! Layout from the Arm ARM (DDI 0487, issue L.a), D24.2.46 "ESR_EL2". Decoding is total: whatever is not listed is
 //! [`Trap::Other`], and the host gets an Undefined Instruction exception for it.
@@ -39,7 +39,7 @@ impl SystemAccess {
     }
 }
 
-/// A stage-2 abort: its syndrome, of which each answer decodes its own part, so that a trap pays for what it asks.
+/// A stage-2 abort: the raw syndrome; each accessor decodes its own part, to keep traps fast.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Abort(u64);
 
@@ -68,7 +68,7 @@ impl Abort {
     #[inline]
     pub fn access(self) -> Option<Access> {
         let Self(esr) = self;
-        // CM (bit 8): cache maintenance moves no data, whatever ISV says.
+        // CM (bit 8): cache maintenance transfers no data, whatever ISV is.
         if class(esr) != EC_DABT_LOW || !bit(esr, 24) || bit(esr, 8) {
             return None;
         }
@@ -214,7 +214,7 @@ impl Size {
 }
 
 impl Size {
-    /// `value`, which has this size, with its bytes the other way round.
+    /// `value`, which has this size, with its bytes reversed.
     #[must_use]
     pub const fn reversed(self, value: u64) -> u64 {
         match self {

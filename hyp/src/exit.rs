@@ -1,8 +1,8 @@
 //! The end of a run: one line on EL2's console that only EL2 can write, then power off.
 //!
 //! The line repeats the token that the runner gave EL2, so that neither an exit status nor text on the host's console
-//! can stand for it. Where host and EL2 share a UART, the host loses it first ([`ownership::withdraw_console`]). After a bug of EL2 one CPU
-//! ends the run, and the others stand still as soon as they ask for what is the host's.
+//! can replace it. If host and EL2 share a UART, EL2 unmaps it from the host first ([`ownership::withdraw_console`]).
+//! After a bug in EL2 one CPU ends the run, and the others park when they take the ownership lock.
 #![deny(
     clippy::indexing_slicing,
     clippy::unwrap_used,
@@ -30,7 +30,7 @@ struct Token {
     len: usize,
 }
 
-/// Why a run ended.
+/// Reason for the end of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
     /// The host called PSCI SYSTEM_OFF.
@@ -39,7 +39,7 @@ pub enum Reason {
     SystemReset,
     /// EL2 refused to start the host.
     Boot,
-    /// EL2 found a bug of its own.
+    /// A bug in EL2.
     Panic,
 }
 
@@ -79,7 +79,7 @@ fn token() -> &'static str {
 pub enum Audit {
     /// Nothing, and the host has all its pages.
     Clean,
-    /// Nothing that gives anybody access, but the host lost pages.
+    /// No one gained access, but the host lost pages.
     Lost,
     /// Something that should not be, or it could not be carried out.
     Failed,
@@ -125,7 +125,7 @@ fn begin() {
     match stopping::ending().begin(MPIDR_EL1.get()) {
         Role::Ends => ownership::withdraw_console(),
         Role::EndsAtOnce => arch::end_run(Failed::Yes, Conduit::Smc),
-        // With whatever it holds: the other CPU waits for nothing.
+        // Keeps its locks: the ending CPU does not wait for them.
         Role::Parks => stopping::park(),
     }
 }
@@ -138,7 +138,7 @@ pub fn requested(reason: Reason, audit: Audit) -> ! {
     }
     console::last_line(format_args!("{}", Line(reason, audit)));
     if reason == Reason::SystemReset {
-        // Comes back only from firmware that cannot reset: then the power goes off instead.
+        // Returns only if firmware cannot reset: power off instead.
         arch::smc([u64::from(smccc::SYSTEM_RESET), 0, 0, 0]);
     }
     arch::end_run(Failed::No, Conduit::Smc)
@@ -151,14 +151,14 @@ pub fn refuse(why: fmt::Arguments<'_>, conduit: Conduit) -> ! {
     arch::end_run(Failed::Yes, conduit)
 }
 
-/// Refuses to go on because of what firmware withholds, from any state.
+/// Ends the boot because EL3 traps a register; callable in any state.
 pub fn withheld(what: &dyn fmt::Display) -> ! {
     begin();
     console::last_words(format_args!("error: {what}"), format_args!("{}", Line(Reason::Boot, Audit::None)));
     arch::end_run(Failed::Yes, Conduit::Smc)
 }
 
-/// Ends the run after a bug of EL2, from any state.
+/// Ends the run after a bug in EL2; callable in any state.
 pub fn broken(why: fmt::Arguments<'_>) -> ! {
     begin();
     console::last_words(format_args!("error: {why}"), format_args!("{}", Line(Reason::Panic, Audit::None)));

@@ -1,4 +1,4 @@
-//! The one thing that EL2 asks of the interrupt controller: that an SPI of the host becomes pending.
+//! GIC access of EL2: only sets an SPI of the host pending.
 //!
 //! The distributor belongs to the host; setting a pending bit is a single write that disturbs no other interrupt. One
 //! of the modules that may use `unsafe`.
@@ -24,12 +24,12 @@ const INTIDS: u32 = 1020;
 
 static DISTRIBUTOR: AtomicU64 = AtomicU64::new(0);
 
-/// Remembers the distributor at physical address `base`, mapped for EL2.
+/// Stores the distributor's physical address `base`, mapped for EL2.
 pub fn init(base: u64) {
     DISTRIBUTOR.store(base, Ordering::Relaxed);
 }
 
-/// Whether the GIC has LPIs (`GICD_TYPER.LPIS`), whose tables lie where the host says.
+/// Whether the GIC has LPIs (`GICD_TYPER.LPIS`), whose tables are at addresses chosen by the host.
 pub fn has_lpis() -> bool {
     let base = DISTRIBUTOR.load(Ordering::Relaxed);
     if base == 0 {

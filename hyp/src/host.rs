@@ -42,7 +42,7 @@ pub fn enter(cpu: usize, entry: u64, context: u64) -> ! {
 ///
 /// Never returns, and so neither does the ownership lock: no other CPU of the host can undo what it does.
 pub fn stop(reason: Reason, ownership: &mut HostOwnership) -> ! {
-    // Of the tables as the host had them: they change next.
+    // Audit before the tables are changed below.
     let audit = audit::all(ownership);
     ownership::cut_console();
     console::host_stops();
@@ -80,7 +80,7 @@ pub fn stop(reason: Reason, ownership: &mut HostOwnership) -> ! {
     exit::requested(reason, found)
 }
 
-/// An audit that found nothing which gives anybody access.
+/// An audit without a finding that gives access.
 struct Clean(Lost);
 
 impl fmt::Display for Clean {

@@ -1,11 +1,11 @@
-//! Exceptions that EL2 injects into the host: the architecture's answer to an access that has none.
+//! Exceptions that EL2 injects into the host for accesses that it does not emulate.
 //!
 //! Pure: from the interrupted state to the state in which the host's handler starts (Arm ARM DDI 0487, issue L.a, D1.3
 //! "Exceptions" and AArch64.TakeException).
 
 use crate::esr::Direction;
 
-/// What the host finds in EL1's exception registers, and where it continues.
+/// EL1's exception registers, and the PC and PSTATE of the handler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// Offset from `VBAR_EL1`.
@@ -38,7 +38,7 @@ impl Exception {
     }
 }
 
-/// What decides, besides the interrupted state, how EL1 is entered.
+/// Control registers that affect exception entry to EL1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HostControl {
     /// `SCTLR_EL1`.
@@ -131,8 +131,8 @@ pub const fn enter(exception: Exception, spsr: u64, control: HostControl) -> Ent
     Entry { vector: vector | offset, pstate: handler_pstate(spsr, from, control), esr: class << 26 | ESR_IL | status }
 }
 
-/// PSTATE after AArch64.TakeException to EL1 (J1.1.2.35): built from zero, so what is not named is 0, as there: BTYPE, IL, SS, UAO, PACM,
-/// PPEND, UINJ, and IT and T of AArch32.
+/// PSTATE after AArch64.TakeException to EL1 (J1.1.2.35): built from zero, so that the following are 0, as in the
+/// pseudocode: BTYPE, IL, SS, UAO, PACM, PPEND, UINJ, and IT and T of AArch32.
 const fn handler_pstate(spsr: u64, from: Level, control: HostControl) -> u64 {
     let HostControl { sctlr, gcscr, pfr1, dfr1, mmfr1, .. } = control;
     // PAN of AArch32 is the same bit.
@@ -205,7 +205,8 @@ mod tests {
         }
     }
 
-    /// AArch32 has IT in bits 26, 25 and 15 to 10, where AArch64 has TCO, BTYPE and ALLINT, GE and Q in others: all of it goes.
+    /// AArch32 has IT in bits 26, 25 and 15 to 10, where AArch64 has TCO, BTYPE and ALLINT, GE and Q in others: none
+    /// of it is kept.
     #[test]
     fn what_is_kept_of_aarch32() {
         for control in [NONE, ALL] {

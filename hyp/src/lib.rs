@@ -1,6 +1,6 @@
-//! The pure half of Portcullis' reference hypervisor: what is decided, apart from the hardware it is decided about.
+//! The library of the reference hypervisor: pure logic without hardware access.
 //!
-//! The binary of this package wires these modules to exception vectors, page tables and devices. Everything here builds
+//! The binary connects these modules to exception vectors, page tables and devices. Everything here builds
 //! and is tested on the build machine.
 #![no_std]
 #![cfg_attr(

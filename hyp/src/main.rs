@@ -1,8 +1,7 @@
-//! Portcullis' reference hypervisor: EL2 under an unmodified Linux host, with every DMA master behind a stage 2 that
-//! EL2 owns.
+//! Portcullis' reference hypervisor: EL2 below an unmodified Linux host, with a stage 2 of EL2 for every DMA master.
 //!
-//! The binary is the rim: assembly, system registers, memory by address, and the wiring of the library crates. What is
-//! decided is decided in the package's library, where the build machine tests it.
+//! The binary has the hardware access: assembly, system registers, memory by address. The decisions are in the
+//! package's library, which is tested on the build machine.
 #![cfg_attr(target_os = "none", no_std)]
 #![no_main]
 #![deny(

@@ -1,8 +1,8 @@
 //! EL2's memory pool: pages for tables, queues and shadow structures.
 //!
 //! Single pages come from a list in O(1); larger blocks, and the list's refills, from a buddy allocator. Pages that the
-//! host donated are kept apart and used last, so that unused ones can be found and given back. All of it is memory that
-//! the host never sees. One of the modules that may use `unsafe`: it gives memory out and takes it back.
+//! host donated are kept apart and used last, so that unused ones can be found and given back. The host has no access
+//! to any of it. One of the modules that may use `unsafe`: it allocates and frees memory by address.
 #![deny(
     clippy::indexing_slicing,
     clippy::unwrap_used,
@@ -41,10 +41,10 @@ struct Pool {
     donated: Donated,
 }
 
-/// How full the pool is, in bytes.
+/// Usage of the pool, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Level {
-    /// Bytes that belong to the pool.
+    /// Total bytes.
     pub total: u64,
     /// Bytes that are free.
     pub free: u64,
@@ -55,10 +55,10 @@ pub struct Level {
 /// Adds `[start, end)` to the pool.
 ///
 /// # Safety
-/// The range is page aligned, mapped for EL2, and used by nobody.
+/// The range is page aligned, mapped for EL2, and not used.
 pub unsafe fn add(start: u64, end: u64) {
     let mut pool = POOL.lock();
-    // SAFETY: (1) the caller gives the range up; (2) it is ordinary memory that EL2 maps.
+    // SAFETY: (1) the caller passes ownership of the range; (2) it is ordinary memory that EL2 maps.
     unsafe { pool.heap.add_to_heap(start as usize, end as usize) };
     pool.total = pool.total.saturating_add(end.saturating_sub(start));
 }
@@ -66,9 +66,9 @@ pub unsafe fn add(start: u64, end: u64) {
 /// Prepares for donations of pages of RAM `[first, first + count)` (page numbers), with their bookkeeping at `bitmaps`.
 ///
 /// # Safety
-/// `bitmaps` is initialized memory of [`bitmap_bytes`]`(count)` bytes, aligned to 8, that nobody else uses, ever.
+/// `bitmaps` is initialized memory of [`bitmap_bytes`]`(count)` bytes, aligned to 8, that nothing else ever uses.
 pub unsafe fn expect_donations(first: u64, count: u64, bitmaps: Pa) {
-    // SAFETY: (1) the caller vouches for the memory, its length and that it is ours for good.
+    // SAFETY: (1) by the caller's contract.
     let words = unsafe { core::slice::from_raw_parts_mut(bitmaps.0 as *mut u64, donated::bitmap_words(count)) };
     POOL.lock().donated.add_range(first..first.saturating_add(count), words);
 }
@@ -84,8 +84,8 @@ pub fn alloc(size: usize) -> Option<Pa> {
     let size = size.max(PAGE_SIZE);
     let block = take(size);
     let block = block?;
-    // SAFETY: (1) the block is ours alone since it left the pool; (2) it is at least `size` bytes long, mapped, and
-    // page aligned.
+    // SAFETY: (1) the block is not shared after it was taken from the pool; (2) it is at least `size` bytes long,
+    // mapped, and page aligned.
     unsafe { core::ptr::write_bytes(block as *mut u8, 0, size) };
     Some(Pa(block))
 }
@@ -106,7 +106,7 @@ fn take(size: usize) -> Option<u64> {
     if size == PAGE_SIZE { pool.donated.take().map(|page| page.saturating_mul(PAGE)) } else { None }
 }
 
-/// Gives a block of [`alloc`] back.
+/// Frees a block of [`alloc`].
 ///
 /// # Safety
 /// `block` came from [`alloc`] with this `size`, and neither a CPU nor a device uses it any more.
@@ -145,7 +145,7 @@ pub fn take_donated(first: u64, count: u64) -> bool {
     POOL.lock().donated.remove(first..first.saturating_add(count))
 }
 
-/// Current level of the pool.
+/// Current usage of the pool.
 pub fn level() -> Level {
     let pool = POOL.lock();
     let in_use = pool.heap.stats_alloc_actual() as u64;

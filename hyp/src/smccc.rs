@@ -6,33 +6,33 @@
 
 /// What EL2 does with an SMC of the host.
 ///
-/// What is relayed and what is refused agree: firmware's answer to a question about a call is passed on only as far as the call is.
+/// Features are reported consistently: a feature query is relayed only for calls that are relayed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// Handled by EL2, which keeps track of CPUs and of DMA.
+    /// Handled by EL2.
     Psci(Psci),
     /// Answered by EL2 with this value in X0.
     Answer(i64),
     /// Passed to firmware with at most three arguments, none of which is an address.
     Relay,
-    /// As [`Decision::Relay`]; what X0 says, unless it is an error, becomes what [`Promise::kept`] makes of it.
+    /// As [`Decision::Relay`]; a successful X0 is filtered by [`Promise::kept`].
     RelayPromise(Promise),
 }
 
-/// An answer of firmware that promises more than EL2 keeps.
+/// A firmware response to be filtered, since EL2 supports less.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Promise {
     /// `PSCI_FEATURES` of a call without flags: DEN0022 5.15.2 has them reserved, and a later edition may give them a meaning.
     NoFlags,
-    /// `PSCI_FEATURES` of `CPU_SUSPEND`: bit 1 is the format of `power_state`, which EL2 follows, bit 0 OS-initiated mode, for which
-    /// `SET_SUSPEND_MODE` would be needed.
+    /// `PSCI_FEATURES` of `CPU_SUSPEND`: bit 1 is the format of `power_state`, which EL2 passes on; bit 0 is
+    /// OS-initiated mode, which would need `SET_SUSPEND_MODE`.
     SuspendFlags,
     /// `MIGRATE_INFO_TYPE`: 0 is a trusted OS that can be migrated, which EL2 refuses; 1 is one that cannot.
     TrustedOs,
 }
 
 impl Promise {
-    /// What the host is told, when firmware's X0 is `answer`.
+    /// The filtered value for firmware's X0 `answer`.
     #[must_use]
     pub const fn kept(self, answer: i64) -> i64 {
         match self {
@@ -95,21 +95,21 @@ const EXTENDED_STATE_ID: i64 = 1 << 1;
 /// SMCCC 1.3, 2.5: set in a function identifier, it says that the caller has no live SVE state. It is no part of the identifier.
 pub const SVE_HINT: u32 = 1 << 16;
 
-/// What CPU a question is about, as EL2's own table of CPUs has it.
+/// State of a CPU in EL2's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Power {
-    /// Off, or on its way down: firmware knows.
+    /// Off, or turning off: ask firmware.
     Off,
     /// Turned on, and not yet at EL2's entry.
     Pending,
     /// It runs, or it is suspended.
     On,
-    /// It entered EL2 once, which refused it: it has an erratum for which it cannot be isolated.
+    /// Refused when it entered EL2: it has an erratum that breaks isolation.
     Refused,
 }
 
 impl Power {
-    /// What `CPU_ON` answers without firmware being asked, if it does.
+    /// The result of `CPU_ON` without a firmware call, if any.
     #[must_use]
     pub const fn cpu_on(self) -> Option<i64> {
         match self {
@@ -120,19 +120,19 @@ impl Power {
         }
     }
 
-    /// The answer to `AFFINITY_INFO` of this one CPU, with `firmware` to be asked: never another one than `CPU_ON` goes by.
+    /// The result of `AFFINITY_INFO` for one CPU, consistent with `CPU_ON`; `firmware` queries firmware.
     pub fn affinity_info(self, firmware: impl FnOnce() -> i64) -> i64 {
         match self {
             Self::On => 0,
             Self::Pending => 2,
             Self::Off => firmware(),
-            // Off, as far as a host can tell: it executes nothing of the host's.
+            // Reported as off: it does not run the host.
             Self::Refused => 1,
         }
     }
 }
 
-/// PSCI calls that EL2 must see.
+/// PSCI calls that EL2 handles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Psci {
     /// `CPU_SUSPEND`.
@@ -157,7 +157,7 @@ pub const INVALID_PARAMETERS: i64 = -2;
 pub const ALREADY_ON: i64 = -4;
 /// PSCI: the CPU is being turned on.
 pub const ON_PENDING: i64 = -5;
-/// PSCI: the CPU cannot be turned on, whatever the caller does.
+/// PSCI: the CPU cannot be turned on.
 pub const INTERNAL_FAILURE: i64 = -6;
 /// PSCI: an entry point is not memory of the caller.
 pub const INVALID_ADDRESS: i64 = -9;
@@ -204,7 +204,7 @@ pub const fn decide(function: u32, arg: u32) -> Decision {
     match identifier(function) {
         SMCCC_VERSION | PSCI_VERSION | MIGRATE_INFO_UP_CPU_32 | MIGRATE_INFO_UP_CPU_64 => Decision::Relay,
         MIGRATE_INFO_TYPE => Decision::RelayPromise(Promise::TrustedOs),
-        // Firmware is asked only about what the host could then call.
+        // Only queries for allowed calls are relayed.
         SMCCC_ARCH_FEATURES => match arg {
             SMCCC_VERSION
             | SMCCC_ARCH_FEATURES
@@ -249,7 +249,7 @@ pub const fn decide(function: u32, arg: u32) -> Decision {
     }
 }
 
-/// The status in X0 after a call: a signed word of 32 bits. What the 32-bit convention leaves above it says nothing.
+/// The status in X0 after a call: a signed word of 32 bits. The upper half is undefined in the 32-bit convention.
 #[must_use]
 pub fn status(x0: u64) -> i64 {
     // Masked to 32 bits, so the conversion never falls back.

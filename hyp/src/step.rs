@@ -1,4 +1,4 @@
-//! Stepping over an instruction that EL2 has executed for the host, or that must have no effect.
+//! Skipping an instruction that EL2 has emulated for the host, or that must have no effect.
 //!
 //! Pure. AArch64 needs little, and has a fast path in the trap handler; AArch32 processes have instructions of two lengths, and conditions.
 //! Arm ARM DDI 0487, issue L.a: J1.2.3.81 "AArch32.ITAdvance", C5.2.19 and G8.2 for the two layouts of the saved state.
@@ -94,7 +94,7 @@ pub const fn endianness(pstate: u64, sctlr: u64) -> Endianness {
     if big { Endianness::Big } else { Endianness::Little }
 }
 
-/// Whether a trapped instruction would have been executed at all.
+/// Condition check of a trapped instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Condition {
     /// It would.
@@ -159,7 +159,7 @@ mod tests {
         assert_eq!(over_aarch32(DABT, State { pc: 0xffff_fffe, ..at }).pc, 0);
     }
 
-    /// What an IT block does by hand: ITTEE EQ is 0x03 with the condition 0000 above, and so on.
+    /// IT block encodings: ITTEE EQ is 0x03 with the condition 0000 above, and so on.
     #[test]
     fn an_it_block_goes_on_by_one_instruction() {
         let next = |it| over_aarch32(DABT, State { pc: 0, pstate: with_it(it) }).pstate;
@@ -219,7 +219,7 @@ mod tests {
         }
     }
 
-    /// Each condition against the words of C1.2.4, for all sixteen flags.
+    /// Each condition compared with the table in C1.2.4, for all 16 flag values.
     #[test]
     fn conditions_are_what_their_names_say() {
         for flags in 0..16_u64 {

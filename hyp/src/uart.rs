@@ -1,11 +1,11 @@
-//! EL2's PL011: how it is set up, also after a host had it, and bytes that wait for its transmitter, but not for ever.
+//! EL2's PL011: configuration, also after the host used it, and transmission with bounded waits.
 
 use crate::backlog::for_each_byte;
 use arm_pl011_uart::{DataBits, LineConfig, Parity, StopBits, Uart, UniqueMmioPointer};
 use core::fmt::{self, Write};
 use safe_mmio::{field, fields::ReadPureWrite};
 
-/// Polls of a full transmitter before a byte is given up: far beyond the time of a byte at any baud rate.
+/// Maximum polls of a full transmitter before a byte is dropped: much longer than one byte takes at any baud rate.
 const TX_POLLS: u32 = 100_000;
 /// UARTCLK of the boards that set none: used only for a divisor that emulated UARTs ignore.
 const UARTCLK: u32 = 24_000_000;
@@ -26,10 +26,10 @@ pub struct Modes {
     tcr: ReadPureWrite<u32>,
 }
 
-/// A transmitter, or none yet.
+/// The UART, if there is one.
 pub struct Port<'a> {
     uart: Option<(Uart<'a>, UniqueMmioPointer<'a, Modes>)>,
-    /// The transmitter let a byte's time pass: bytes are tried once each until it takes one again.
+    /// The transmitter timed out: each byte is tried only once until one succeeds.
     stuck: bool,
     dropped: u64,
 }
@@ -51,8 +51,8 @@ impl<'a> Port<'a> {
         let _ = uart.enable(config, BAUD, UARTCLK);
     }
 
-    /// Sets the UART up again, whatever the host did to it, after what it is sending has left it, as a PL011 asks for (DDI 0183, UARTCR). That
-    /// is not waited for beyond the time of a byte: a host may have switched it off with bytes in it.
+    /// Reconfigures the UART after the host used it. Waits until it is idle, as required (DDI 0183, UARTCR), but not
+    /// longer than one byte takes: the host may have disabled it with bytes in the FIFO.
     pub fn start_again(&mut self) {
         if let Some((uart, _)) = &self.uart {
             let _ = (0..TX_POLLS).find(|_| idle(uart.is_busy()));
@@ -61,7 +61,7 @@ impl<'a> Port<'a> {
         self.stuck = false;
     }
 
-    /// Sends `byte`, or gives it up after a bounded wait.
+    /// Sends `byte`, or drops it after a bounded wait.
     pub fn put(&mut self, byte: u8) {
         let Some((uart, _)) = &mut self.uart else { return };
         let polls = if self.stuck { 1 } else { TX_POLLS };
@@ -81,14 +81,14 @@ impl<'a> Port<'a> {
         true
     }
 
-    /// Bytes that were given up.
+    /// Dropped bytes.
     #[must_use]
     pub const fn dropped(&self) -> u64 {
         self.dropped
     }
 }
 
-/// Waits a moment where the UART is not yet ready.
+/// Waits briefly until the UART is ready.
 fn idle(pending: bool) -> bool {
     if pending {
         core::hint::spin_loop();

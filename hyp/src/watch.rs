@@ -1,7 +1,7 @@
 //! The ghost build's check after every trap: ownership, both stage 2 tables and every SMMU's shadow must agree.
 //!
 //! Every SMMU is audited after every trap, and the pages of a hypercall are looked up in both tables before it returns.
-//! What visits all of RAM is spread: the map against the abstract state after every hypercall, firmware call and
+//! Checks of all RAM are done less often: the map against the abstract state after every hypercall, firmware call and
 //! refused access and every 128th access to an SMMU register (which moves no page between owners), both tables against
 //! the map after every 32nd of those.
 //!
@@ -28,7 +28,7 @@ use spin::mutex::TicketMutex;
 
 static WATCH: Once<TicketMutex<Watch>> = Once::new();
 
-/// What the check knows besides the real state.
+/// State of the check besides the real state.
 pub struct Watch {
     ghost: Ghost<'static>,
 }
@@ -40,7 +40,7 @@ impl Watch {
     }
 }
 
-/// Starts watching; called once, before the host runs.
+/// Enables the check; called once, before the host runs.
 pub fn init(watch: Watch) {
     WATCH.call_once(|| TicketMutex::new(watch));
 }

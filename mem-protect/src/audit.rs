@@ -1,5 +1,4 @@
-//! The audit: both stage-2 tables against the ownership map, page by page where it must be, leaf by leaf where it can
-//! be.
+//! The audit: compares both stage-2 tables with the ownership map, by leaf where possible, else by page.
 //!
 //! It is the invariant as a function. Tests run it after every step; the ghost build of the hypervisor runs it after every
 //! trap.
@@ -15,7 +14,7 @@ use crate::page::Owner;
 use crate::range::{PAGE_SHIFT, PFN_LIMIT, PageRange};
 use crate::traits::{DmaStage2, HostStage2, Leaf, LeafKind, PageOps};
 
-/// What the host was given outside RAM, by a policy that is none of this module's business.
+/// Register ranges of the host outside RAM, from the boot policy.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Devices<'a> {
     /// Device registers that its CPUs may reach, in any order.
@@ -24,9 +23,9 @@ pub struct Devices<'a> {
     pub dma: &'a [PageRange],
 }
 
-/// Pages of the host that a table does not map: the host lost access, nobody gained any.
+/// Pages of the host that a table does not map: the host lost access, no one gained any.
 ///
-/// This is no defect where an SMMU did not answer while memory for tables had run out: see `docs/ownership.md`.
+/// Not a bug if an SMMU timed out while table memory had run out: see `docs/ownership.md`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lost {
     /// Pages that its CPUs miss.
@@ -47,9 +46,9 @@ impl Lost {
 
 /// What to do about a page that is missing.
 enum Missing<'l> {
-    /// It is a finding like any other.
+    /// Report it.
     IsAFinding,
-    /// It is counted here, and the search goes on.
+    /// Count it here and continue.
     IsCounted(&'l Cell<Lost>),
 }
 
@@ -63,8 +62,8 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
         self.audit_tables(devices, &Missing::IsAFinding)
     }
 
-    /// As [`Ownership::audit`], but pages that the host lost are counted: whatever gives somebody access is found behind
-    /// them too.
+    /// As [`Ownership::audit`], but pages that the host lost are counted: the audit continues and still finds pages
+    /// with wrong access.
     ///
     /// # Errors
     /// The first [`Finding`] that is not [`Mismatch::Missing`].
@@ -74,8 +73,8 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
         Ok(lost.get())
     }
 
-    /// Whether calls that failed half-way account for what an audit says that the host lost. What they do not account for is a
-    /// defect: such pages may be in use by EL2 while the map says that they are the host's.
+    /// Whether failed calls explain the pages that the host lost. Otherwise it is a bug: EL2 may use pages that the
+    /// map gives to the host.
     pub fn explains(&self, lost: Lost) -> bool {
         let stats = self.stats();
         lost.cpu <= stats.unmapped && (lost.dma == 0 || stats.rolled_back > 0)

@@ -11,11 +11,11 @@ pub enum Error {
     NotRam,
     /// Some page is not in the state that the transition starts from.
     WrongState,
-    /// EL2 uses some page on the host's behalf (a queue, a table): give it up first.
+    /// EL2 uses some page on the host's behalf (a queue, a table): disable that first.
     Claimed,
-    /// A page carries as many claims as it can.
+    /// A page has the maximum number of claims.
     TooManyClaims,
-    /// EL2's pool has handed some page out.
+    /// EL2's pool has allocated some page.
     InUse,
     /// There is no memory for a table.
     NoMemory,
@@ -23,13 +23,13 @@ pub enum Error {
     NoSuchGuest,
     /// The guest is being torn down: it gets no more pages.
     GuestDying,
-    /// The guest still lives: destroy it before its pages are taken.
+    /// The guest is still alive: destroy it before reclaiming its pages.
     GuestAlive,
     /// Every guest handle is taken.
     TooManyGuests,
     /// An SMMU did not complete the invalidation in its bound, now or earlier; it is needed for this transition.
     Dma,
-    /// A table disagrees with the ownership map: a defect of EL2.
+    /// A table does not match the ownership map: a bug in EL2.
     Inconsistent,
 }
 

@@ -1,23 +1,23 @@
 //! Guests as owners of pages: which exist, and how many pages name each.
 //!
-//! A handle is free again only when no page names it any more, so that a new guest never inherits an old one's pages.
+//! A handle is reused only when no page refers to it, so that a new guest never gets an old one's pages.
 
 use crate::error::Error;
 use crate::page::{GuestId, MAX_GUESTS};
 
-/// Where a guest is in its life.
+/// State of a guest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum GuestLife {
     /// The handle is free.
     #[default]
     Free,
-    /// It gets pages.
+    /// Alive: it can get pages.
     Alive,
-    /// It was ended and some page still names it.
+    /// Destroyed, but some page still refers to it.
     Dying,
 }
 
-/// One guest: its life, and how many pages name it.
+/// One guest: its state, and how many pages refer to it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Guest {
     pub(crate) life: GuestLife,
@@ -47,12 +47,12 @@ impl Guests {
         self.0.get_mut(usize::from(id.handle()))
     }
 
-    /// The guest that `handle` names, if it exists in any way.
+    /// The guest `handle`, alive or dying.
     pub(crate) fn existing(&self, handle: u64) -> Result<GuestId, Error> {
         GuestId::new(handle).filter(|&id| self.get(id).life != GuestLife::Free).ok_or(Error::NoSuchGuest)
     }
 
-    /// The guest that `handle` names, if it can get pages.
+    /// The guest `handle`, if alive.
     pub(crate) fn alive(&self, handle: u64) -> Result<GuestId, Error> {
         let id = self.existing(handle)?;
         match self.get(id).life {

@@ -1,7 +1,7 @@
-//! Taking pages from the host and giving them back: the one order of steps that all transitions use.
+//! Revoke and grant: the order of steps used by all transitions.
 //!
-//! Taking: CPU stage 2 and TLBs, then IOMMU stage 2 and every SMMU. Giving: the reverse of neither, but CPU first
-//! again, since undoing the CPU side cannot fail while undoing the IOMMU side needs the SMMUs to answer.
+//! Revoke: CPU stage 2 and TLBs, then IOMMU stage 2 and every SMMU. Grant: CPU first too, since rolling back the CPU
+//! side cannot fail, while rolling back the IOMMU side needs an SMMU invalidation.
 
 use crate::error::Error;
 use crate::ownership::Ownership;
@@ -12,9 +12,9 @@ use crate::traits::{DmaStage2, HostStage2, PageOps, TableError};
 /// What to do about a stage-2 fault of the host on RAM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FaultAnswer {
-    /// The page is the host's and is mapped: let it execute the access again.
+    /// The page is the host's and is mapped: retry the access.
     Retry,
-    /// The page is not the host's, or is not RAM, or there is no memory to map it: an external abort is the answer.
+    /// The page is not the host's, or not RAM, or there is no memory to map it: inject an external abort.
     Deny,
 }
 
@@ -27,12 +27,12 @@ pub(crate) enum Recipient {
     Guest(u64),
 }
 
-/// How giving pages to the host failed.
+/// Why a grant failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum GrantFailure {
-    /// The host reaches nothing of it, neither by CPU nor by DMA.
+    /// Rolled back: neither CPUs nor devices of the host reach any page of it.
     Undone(Error),
-    /// The CPU mapping could not be undone, so the host has the pages.
+    /// The CPU mapping could not be rolled back, so the host keeps the pages.
     Kept,
 }
 
@@ -70,7 +70,8 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
                 if self.cpu.map(range).is_err() {
                     self.stats.unmapped = self.stats.unmapped.saturating_add(range.count());
                 }
-                // The tables of a block that was split in vain would be kept, and may lie in pages that the host wants back.
+                // Coalesce: otherwise the tables of the unnecessary split would stay, possibly in donated pages that
+                // the host wants back.
                 self.cpu.coalesce(range);
                 Error::from(error)
             })
@@ -98,7 +99,7 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
         Ok(())
     }
 
-    /// Gives `range`, which holds nothing secret any more, to the host's CPUs and streams.
+    /// Maps `range`, which has no secret content, for the host's CPUs and streams.
     pub(crate) fn grant_host(&mut self, range: PageRange) -> Result<(), GrantFailure> {
         let failure = match self.cpu.map(range) {
             Err(error) => GrantFailure::Undone(error.into()),
@@ -115,13 +116,13 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
         Err(failure)
     }
 
-    /// Puts the blocks around `range` together again, after it was granted and written down.
+    /// Coalesces the blocks around `range`, after the grant.
     pub(crate) fn tidy(&mut self, range: PageRange) {
         self.cpu.coalesce(range);
         self.dma.coalesce(range);
     }
 
-    /// Decides about a stage-2 fault of the host on page `pfn`, and repairs what a rollback had to leave unmapped.
+    /// Decides about a stage-2 fault of the host on page `pfn`, and maps pages that a rollback left unmapped.
     ///
     /// A fault on a mapped page is no error either: another CPU was replacing the block around it.
     pub fn host_fault(&mut self, pfn: u64) -> FaultAnswer {

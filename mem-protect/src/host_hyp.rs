@@ -8,7 +8,8 @@ use crate::range::{PageRange, UncheckedRange};
 use crate::traits::{DmaStage2, HostStage2, PageOps};
 
 impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
-    /// Lends pages of the host to EL2: host OWNED becomes SHARED_OWNED. The host and its devices keep their access.
+    /// Shares pages of the host with EL2: host OWNED becomes SHARED_OWNED. The host and its devices keep their
+    /// access.
     ///
     /// # Errors
     /// [`Error::BadRange`], [`Error::NotRam`], [`Error::WrongState`], [`Error::Claimed`]; nothing changed.
@@ -20,7 +21,7 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
         Ok(())
     }
 
-    /// Ends a loan to EL2: host SHARED_OWNED becomes OWNED.
+    /// Unshares pages shared with EL2: host SHARED_OWNED becomes OWNED.
     ///
     /// # Errors
     /// [`Error::BadRange`], [`Error::NotRam`], [`Error::WrongState`], [`Error::Claimed`]; nothing changed.
@@ -33,7 +34,7 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
         Ok(())
     }
 
-    /// Gives donated pages back to the host, zeroed: only pages that the pool does not use, and only donated ones.
+    /// Returns donated pages to the host, zeroed: only pages that the pool does not use, and only donated ones.
     ///
     /// # Errors
     /// [`Error::BadRange`], [`Error::NotRam`], [`Error::WrongState`] (never donated), [`Error::InUse`],
@@ -59,7 +60,7 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
         answer
     }
 
-    /// Checks that the host once donated every page of `range`: what EL2 has from boot never leaves it.
+    /// Checks that the host once donated every page of `range`: EL2's boot memory is never returned.
     fn check_donated(&self, range: PageRange) -> Result<(), Error> {
         let donated = |page: &PageInfo| page.hyp_use() == Some(HypUse::Donated);
         if self.memory.map.pages(range)?.iter().all(donated) { Ok(()) } else { Err(Error::WrongState) }

@@ -4,7 +4,7 @@ use crate::error::Error;
 use crate::page::{Owner, PageInfo};
 use crate::range::PageRange;
 
-/// How many separate ranges of RAM a machine can have.
+/// Maximum separate ranges of RAM.
 pub const MAX_RAM_RANGES: usize = 16;
 
 /// One range of RAM and where its records start in the storage.
@@ -82,7 +82,7 @@ impl<'m> PageMap<'m> {
         Ok(Self { sections, pages })
     }
 
-    /// The storage that it was made of: for another map.
+    /// Returns its storage, for another map.
     #[must_use]
     pub fn into_storage(self) -> &'m mut [PageInfo] {
         self.pages
@@ -123,7 +123,7 @@ impl<'m> PageMap<'m> {
         self.pages.get_mut(at).ok_or(Error::NotRam)
     }
 
-    /// Gives the RAM of `range` to `owner` while EL2 boots, before the host's tables are made: what is not RAM is
+    /// Sets `owner` for the RAM in `range` at boot, before the host's tables exist; addresses outside RAM are
     /// skipped.
     pub fn reserve(&mut self, range: PageRange, owner: Owner) {
         let Self { sections, pages } = self;
@@ -197,8 +197,8 @@ fn gap_length(pages: &[PageInfo], owner: Owner) -> Option<usize> {
     Some(crossed.saturating_add(more))
 }
 
-/// How many of `pages` from the first on are `owner`'s. At boot nearly all of memory is one run of the host: it is
-/// crossed in strides.
+/// How many of `pages` from the first on are `owner`'s. At boot most memory is one run of the host's: checked many
+/// pages at a time.
 fn run_length(pages: &[PageInfo], owner: Owner) -> usize {
     const STRIDE: usize = 64;
     let (strides, _) = pages.as_chunks::<STRIDE>();

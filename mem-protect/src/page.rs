@@ -5,9 +5,9 @@
 
 use static_assertions::{const_assert, const_assert_eq};
 
-/// How many guests can exist at one time.
+/// Maximum guests.
 pub const MAX_GUESTS: u8 = 32;
-/// How many claims a page can carry at one time.
+/// Maximum claims per page.
 pub const MAX_PINS: u16 = 1024;
 
 /// Who owns or borrows a page.
@@ -19,7 +19,7 @@ pub enum Owner {
     Hyp,
     /// A guest; the number is its handle.
     Guest(GuestId),
-    /// Nobody's memory: device registers, holes, memory that firmware keeps. No transition applies to it.
+    /// No owner: device registers, holes, memory reserved by firmware. No transition applies to it.
     Device,
 }
 
@@ -41,29 +41,29 @@ impl GuestId {
     }
 }
 
-/// What a page is to one owner.
+/// State of a page for one owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PageState {
-    /// Owned, and nobody else may reach it.
+    /// Owned exclusively.
     Owned,
-    /// Owned, and lent to one other.
+    /// Owned, and shared with one borrower.
     SharedOwned,
-    /// Somebody else's, lent to this one.
+    /// Owned by another, shared with this one.
     SharedBorrowed,
-    /// Not this one's at all.
+    /// No access.
     NoPage,
 }
 
-/// Why EL2 has a page: decides whether it can ever go back to the host.
+/// Why EL2 owns a page: only donated pages can be returned to the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum HypUse {
-    /// Image, stacks, tables and memory reserved at boot: never given back.
+    /// Image, stacks, tables and memory reserved at boot: never returned to the host.
     Boot,
-    /// Donated by the host: given back on request when the pool does not use it.
+    /// Donated by the host: returned on request if the pool does not use it.
     Donated,
 }
 
-/// The record of one page. Zero is a page of the host that is neither lent nor claimed, so that zeroed memory is a
+/// The record of one page. Zero is a page of the host that is neither shared nor claimed, so that zeroed memory is a
 /// valid map.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 #[repr(transparent)]
@@ -89,7 +89,7 @@ const NOBODY: u32 = 0;
 const_assert!(MAX_GUESTS <= 240);
 
 impl PageInfo {
-    /// Whether all of these pages are the host's, neither lent nor claimed.
+    /// Whether all of these pages are the host's, neither shared nor claimed.
     #[must_use]
     pub fn are_plain(pages: &[Self]) -> bool {
         // Eight at a time: that is one decision for all of them.
@@ -98,7 +98,7 @@ impl PageInfo {
         eights.iter().all(|pages| bits(pages) == 0) && rest.iter().all(|page| page.0 == 0)
     }
 
-    /// A page of `owner`, neither lent nor claimed; of EL2's as reserved at boot.
+    /// A page of `owner`, neither shared nor claimed; for EL2 as reserved at boot.
     #[must_use]
     pub fn owned_by(owner: Owner) -> Self {
         Self(code(owner))
@@ -121,7 +121,7 @@ impl PageInfo {
         self.0 >> BORROWER_SHIFT & CODE
     }
 
-    /// Who owns the page. A code that no constructor makes reads as [`Owner::Device`]: nobody gets such a page.
+    /// Who owns the page. An invalid code reads as [`Owner::Device`]: no one gets such a page.
     #[must_use]
     pub fn owner(self) -> Owner {
         match self.owner_code() {
@@ -131,7 +131,7 @@ impl PageInfo {
         }
     }
 
-    /// Whether `who` owns the page: what walks over all of RAM ask, without decoding each record.
+    /// Whether `who` owns the page: fast check for walks over all RAM, without decoding each record.
     #[must_use]
     pub fn is_owned_by(self, who: Owner) -> bool {
         match who {
@@ -160,7 +160,7 @@ impl PageInfo {
         }
     }
 
-    /// What the page is to `who`.
+    /// State of the page for `who`.
     #[must_use]
     pub fn state(self, who: Owner) -> PageState {
         if self.owner() == who {
@@ -178,7 +178,7 @@ impl PageInfo {
         u16::try_from(self.0 >> PINS_SHIFT).unwrap_or(u16::MAX)
     }
 
-    /// The same page lent to `who`. The host and nobody's memory borrow nothing: they leave the page unlent.
+    /// The same page shared with `who`. The host and `Device` cannot borrow: the page is then not shared.
     #[must_use]
     pub(crate) fn lent_to(self, who: Owner) -> Self {
         let borrower = match who {
@@ -188,7 +188,7 @@ impl PageInfo {
         Self(self.unlent().0 | borrower << BORROWER_SHIFT)
     }
 
-    /// The same page, lent to nobody.
+    /// The same page, not shared.
     #[must_use]
     pub(crate) fn unlent(self) -> Self {
         Self(self.0 & !(CODE << BORROWER_SHIFT))

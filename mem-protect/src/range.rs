@@ -4,7 +4,7 @@ pub use shadow_s2::{PAGE_BYTES, PAGE_SHIFT, PFN_LIMIT, PageRange};
 
 use crate::error::Error;
 
-/// A page range as a caller named it: two numbers and nothing known about them.
+/// An unchecked page range from a caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UncheckedRange {
     /// First page frame number (address / 4096).

@@ -6,7 +6,7 @@ pub use shadow_s2::TableError;
 
 use crate::range::PageRange;
 
-/// The host's CPU stage 2: identity mapping of what the host may touch.
+/// The host's CPU stage 2: identity mapping of what the host may access.
 pub trait HostStage2 {
     /// Takes `range`, all of it mapped, out of the table and completes the TLB invalidation on every CPU.
     ///
@@ -25,7 +25,7 @@ pub trait HostStage2 {
     /// The first leaf at or after `from`, cut to start no lower than `from`; `None` when there is none.
     fn next_leaf(&self, from: Ipa) -> Option<Leaf>;
 
-    /// Upkeep after `range` was mapped: puts blocks together again, so that their tables come back. Other CPUs may
+    /// Called after `range` was mapped: coalesces blocks, so that their tables are freed. Other CPUs may
     /// fault on the block meanwhile, as when it is split; see [`Ownership::host_fault`](crate::Ownership::host_fault).
     fn coalesce(&mut self, range: PageRange) {
         let _ = range;
@@ -41,11 +41,11 @@ pub struct Leaf {
     pub pa: Pa,
     /// Size in bytes.
     pub bytes: u64,
-    /// What it is mapped as.
+    /// Its memory type.
     pub kind: LeafKind,
 }
 
-/// What a leaf makes of the memory behind it.
+/// Memory type of a leaf.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeafKind {
     /// Normal memory.
@@ -72,8 +72,7 @@ pub trait DmaStage2 {
     /// The first leaf at or after `from`, cut to start no lower than `from`; `None` when there is none.
     fn next_leaf(&self, from: Ipa) -> Option<Leaf>;
 
-    /// Upkeep after `range` was granted: puts blocks together again, if that is worth anything here. Nothing depends on
-    /// it.
+    /// Called after `range` was granted: coalesces blocks. Optional.
     fn coalesce(&mut self, range: PageRange) {
         let _ = range;
     }
@@ -93,24 +92,25 @@ pub trait PageOps {
     /// Takes `range`, mapped by [`PageOps::map`], out of EL2 again and completes the TLB invalidation. Needs no memory.
     fn unmap(&mut self, range: PageRange);
 
-    /// Cleans and invalidates the mapped pages of `range` to the point of coherency: whatever the host left in a cache,
-    /// or wrote past it, is settled.
+    /// Cleans and invalidates the mapped pages of `range` to the point of coherency: no dirty line or pending
+    /// uncached write of the host remains.
     fn clean_invalidate(&mut self, range: PageRange);
 
     /// Writes zeroes over the mapped pages of `range`, then cleans and invalidates them to the point of coherency.
     fn zero(&mut self, range: PageRange);
 
-    /// Hands the mapped pages of `range` to EL2's pool.
+    /// Adds the mapped pages of `range` to EL2's pool.
     fn give(&mut self, range: PageRange);
 
     /// Takes the pages of `range` out of EL2's pool: all of them, or none.
     ///
     /// # Errors
-    /// [`InUse`]: the pool has handed some page out; nothing is taken.
+    /// [`InUse`]: the pool has allocated some page; nothing is taken.
     fn take(&mut self, range: PageRange) -> Result<(), InUse>;
 
     /// Cleans and invalidates `bytes` bytes at `pa`, at most 32 and aligned to their size, in a mapped page to the point of
-    /// coherency: before a load, so that what the host wrote past the caches is read; after a store, so that it is seen there.
+    /// coherency: before a load, so that non-cacheable writes of the host are read; after a store, so that
+    /// non-cacheable reads see it.
     fn settle(&self, pa: Pa, bytes: u64);
 
     /// Loads the little-endian word at `pa` in a mapped page with one access. `pa` is a multiple of 8.
@@ -125,6 +125,6 @@ pub trait PageOps {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoMemory;
 
-/// The pool has handed the page out.
+/// The pool has allocated the page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InUse;

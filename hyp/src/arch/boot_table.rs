@@ -1,4 +1,4 @@
-//! The boot table after the assembly: more of memory becomes normal before boot writes there (`hyp::boot_map`).
+//! The boot table, extended from Rust: maps more memory as normal before boot writes there (`hyp::boot_map`).
 //!
 //! One of the modules that may use `unsafe`: it changes the table that EL2 runs on, while no other CPU runs.
 
@@ -17,7 +17,7 @@ const TABLES: usize = 8;
 /// As head.S has them: normal write-back, inner shareable; and device, never executed.
 const NORMAL: u64 = 0x741;
 const DEVICE: u64 = 0x0040_0000_0000_0445;
-/// The bits that tell a block from a table.
+/// The bits that distinguish a block from a table.
 const KIND: u64 = 0b11;
 const TABLE: u64 = 0b11;
 const ATTR_DEVICE: u64 = 1 << 2;
@@ -31,17 +31,17 @@ unsafe extern "C" {
 #[derive(Clone, Copy, Debug)]
 pub struct Beyond;
 
-/// Makes the memory of `range` normal, by blocks of 2 MiB at least; what is normal already stays so.
+/// Maps `range` as normal memory, in blocks of 2 MiB or more; already normal memory is unchanged.
 ///
 /// # Errors
 /// [`Beyond`]; parts of the range may be normal then.
 ///
 /// # Safety
-/// Only the boot CPU runs, on the boot table, and nothing within the blocks of `range` is a device's.
+/// Only the boot CPU runs, on the boot table, and no device is within the blocks of `range`.
 pub unsafe fn make_normal(range: &PhysRange) -> Result<(), Beyond> {
     for (gigabyte, part) in parts(range).ok_or(Beyond)? {
         let index = usize::try_from(gigabyte).map_err(|_| Beyond)?;
-        // SAFETY: (1) the index is below 512, since `parts` stays below the limit; (2) nobody else uses the table.
+        // SAFETY: (1) the index is below 512, since `parts` stays below the limit; (2) no one else uses the table.
         let entry = unsafe { (&raw mut boot_l1).cast::<u64>().add(index) };
         // SAFETY: (1) as above.
         let old = unsafe { entry.read_volatile() };
@@ -73,7 +73,8 @@ pub unsafe fn make_normal(range: &PhysRange) -> Result<(), Beyond> {
     Ok(())
 }
 
-/// A table of device blocks for the gigabyte at `base`; `None` when all are in use, which their first descriptor tells.
+/// A table of device blocks for the gigabyte at `base`; `None` when all are in use (the first descriptor is not 0
+/// then).
 fn new_table(base: u64) -> Option<*mut u64> {
     for n in 0..TABLES {
         // SAFETY: (1) `n` is an index of the tables, which only this module uses, on one CPU.
@@ -84,7 +85,7 @@ fn new_table(base: u64) -> Option<*mut u64> {
         }
         let mut block = base | DEVICE;
         for index in 0..ENTRIES {
-            // SAFETY: (1) as above; (2) no walker knows the table yet.
+            // SAFETY: (1) as above; (2) the table is not linked yet.
             unsafe { table.add(index).write_volatile(block) };
             block = block.wrapping_add(BLOCK);
         }
@@ -100,11 +101,12 @@ fn new_table(base: u64) -> Option<*mut u64> {
 /// `entry` is a descriptor of the boot table, and nothing under it is used meanwhile.
 unsafe fn replace(entry: *mut u64, value: u64) {
     for step in [0, value] {
-        // SAFETY: (1) the caller vouches for the descriptor.
+        // SAFETY: (1) by the caller's contract.
         unsafe { ptr::write_volatile(entry, step) };
-        // The walker reads the table past the caches: clean_to_poc ends with a DSB, which orders the store before the invalidation.
+        // The walker does not snoop the caches: clean_to_poc ends with a DSB, which orders the store before the
+        // invalidation.
         clean_to_poc(entry as u64, size_of::<u64>() as u64);
-        // SAFETY: (1) dropping a cached translation only costs a walk.
+        // SAFETY: (1) a TLB invalidation only causes a new table walk.
         unsafe { asm!("tlbi alle2", options(nostack, preserves_flags)) };
         barrier::dsb(barrier::NSH);
         barrier::isb(barrier::SY);

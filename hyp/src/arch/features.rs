@@ -1,6 +1,6 @@
-//! What the CPU has: the ID registers as hardware shows them to EL2, and the fields that gate EL2's own registers.
+//! CPU features: the ID registers as read at EL2, and the fields that gate EL2 registers.
 //!
-//! A register whose feature is absent is UNDEFINED, so every optional control asks here first.
+//! A register whose feature is absent is UNDEFINED, so check here before each optional register.
 
 use core::arch::asm;
 use hyp::cpu::{self, Buffer, Controls, Cpu, Id, Optional};
@@ -117,7 +117,7 @@ pub fn shown(id: Id) -> u64 {
     cpu::shown(&ThisCpu, id)
 }
 
-/// What EL2 sets on this CPU for what the host is shown of it.
+/// EL2 control values on this CPU for the features that the host sees.
 pub fn controls() -> Controls {
     Controls::of(&ThisCpu)
 }

@@ -1,5 +1,4 @@
-//! The rim to the CPU: assembly, barriers, cache and TLB maintenance, system registers that the register crate does not
-//! know.
+//! CPU access: assembly, barriers, cache and TLB maintenance, system registers that the register crate lacks.
 //!
 //! One of the modules that may use `unsafe`: each function wraps one instruction sequence whose effect Rust cannot see.
 #![allow(unsafe_code)]
@@ -39,7 +38,7 @@ unsafe extern "C" {
     static __image_end: u8;
 }
 
-/// CPUs that EL2 has stacks for; `MAX_CPUS` of link.ld.
+/// Maximum CPUs (one stack each); `MAX_CPUS` of link.ld.
 pub const MAX_CPUS: usize = 16;
 /// Translation granule of every table of EL2, in bytes.
 pub const PAGE: u64 = 4096;
@@ -89,7 +88,7 @@ pub fn image() -> Image {
 /// Top of the stack of CPU `index`.
 pub fn stack_top(index: usize) -> u64 {
     let image = image();
-    // Every index has a stack, so nothing saturates.
+    // Every index has a stack, so this does not saturate.
     image.stacks_start.saturating_add((index as u64).saturating_add(1).saturating_mul(image.stack_stride))
 }
 
@@ -112,8 +111,8 @@ pub enum Conduit {
     Hvc,
 }
 
-/// Ends the run: with status `ok` by PSCI SYSTEM_OFF, otherwise by a failing semihosting exit when somebody answers it,
-/// else by PSCI.
+/// Ends the run: if it succeeded by PSCI SYSTEM_OFF, otherwise by a failing semihosting exit, or by PSCI if
+/// semihosting is not available.
 pub fn end_run(failed: Failed, conduit: Conduit) -> ! {
     // SAFETY: (1) `leave` never returns and touches no memory but constants; (2) it runs at any exception level with
     // any MMU state.
@@ -125,11 +124,11 @@ pub fn end_run(failed: Failed, conduit: Conduit) -> ! {
 pub enum Failed {
     /// It does.
     Yes,
-    /// It ends as the host asked.
+    /// Normal end, requested by the host.
     No,
 }
 
-/// Leaves EL2 for the host's EL1 with X0 = `context`; the stack of CPU `cpu` is empty from here on.
+/// Leaves EL2 for the host's EL1 with X0 = `context`; the stack of CPU `cpu` is reset.
 pub fn start_host(cpu: usize, context: u64, entry: u64, spsr: u64) -> ! {
     // SAFETY: (1) the stack belongs to this CPU alone; (2) the caller has set up every EL2 control, so EL1 runs under
     // stage 2.
@@ -152,13 +151,13 @@ pub struct StageOneRegs {
 #[unsafe(no_mangle)]
 static mut SECONDARY_REGS: StageOneRegs = StageOneRegs { mair: 0, tcr: 0, ttbr: 0, sctlr: 0 };
 
-/// Switches this CPU to the stage 1 that `regs` describes and keeps it for CPUs that start later.
+/// Switches this CPU to the stage 1 in `regs` and saves it for CPUs that start later.
 ///
 /// # Safety
 /// The table must identity map the image with the rights that its sections need, and everything that is referenced.
 pub unsafe fn switch_stage1(regs: StageOneRegs) {
-    // SAFETY: (1) called once, by the boot CPU, before another CPU runs, so nobody else accesses the static; (2) the
-    // caller vouches for the table.
+    // SAFETY: (1) called once, by the boot CPU, before another CPU runs, so there is no other access to the static;
+    // (2) the table is valid by the caller's contract.
     unsafe {
         let slot = &raw mut SECONDARY_REGS;
         switch_tables(regs.mair, regs.tcr, regs.ttbr, regs.sctlr);
@@ -217,7 +216,7 @@ by_line!(clean_and_invalidate, "dc civac", "Cleans and invalidates `len` bytes a
 /// Zeroes the page at `page`, which EL2 maps, and cleans and invalidates it to the point of coherency.
 ///
 /// # Safety
-/// The page is mapped writable for EL2 and nobody else uses it.
+/// The page is mapped writable for EL2 and not used elsewhere.
 pub unsafe fn zero_page(page: Pa) {
     // SAFETY: (1) the caller owns the page; (2) its address is a multiple of its size.
     unsafe { core::ptr::write_bytes(page.0 as *mut u64, 0, 512) };
@@ -242,16 +241,18 @@ host_register! {
     gcscr_el1 = "s3_0_c2_c5_0";
 }
 
-/// The register whose access made EL2 take an exception, if that is what `esr` and `elr` say and EL3 can withhold it.
+/// The register whose access made EL2 take an exception, if `esr` and `elr` describe such an access and EL3 can trap
+/// it.
 pub fn withheld(esr: u64, elr: u64) -> Option<&'static Withheld> {
-    // By its end and its size: the start of the code is that of `_head`, and a pointer to a function is one that may be called.
+    // Computed from end and size: the start symbol is `_head`, and taking its address would count as a function
+    // pointer in the panic check.
     let text_end = symbol!(__text_end);
     let text = text_end.wrapping_sub(symbol!(__text_size))..text_end;
     if esr::class(esr) != 0 || !elr.is_multiple_of(4) || !text.contains(&elr) {
         return None;
     }
     // SAFETY: (1) the address is a multiple of four inside EL2's code, which is mapped to itself and readable with the
-    // MMU on and off; (2) nobody writes code.
+    // MMU on and off; (2) code is never written.
     Withheld::of(unsafe { (elr as *const u32).read_volatile() })
 }
 

@@ -1,10 +1,9 @@
-//! Every EL2 control register, for each CPU that enters: what the host may do on its own, and what traps.
+//! EL2 control registers of each CPU: what the host may use, and what traps.
 //!
-//! The values come from the table of ID fields (`hyp::cpu`): what the host is shown works, and nothing else does.
-//! Whatever a feature lets a CPU write to memory (profiling and trace buffers) stays in the EL1&0 regime and so behind
-//! stage 2. Every register that a feature of this CPU gives meaning is written, also where that is the value at reset:
-//! after a warm reset it may be UNKNOWN. What EL2's own stage 1 depends on is written before, by head.S. Fields: Arm
-//! ARM, DDI 0487 issue L.a, D24.2.
+//! The values come from the table of ID fields (`hyp::cpu`): only features that the host sees are enabled. Buffers
+//! that a CPU writes (profiling and trace) use the EL1&0 regime, so stage 2 applies. The registers of every feature
+//! of this CPU are written, also with their reset values: after a warm reset they may be UNKNOWN. Registers that
+//! EL2's own stage 1 depends on are written earlier, by head.S. Fields: Arm ARM, DDI 0487 issue L.a, D24.2.
 
 use super::{features, vectors};
 use aarch64_cpu::asm::barrier;
@@ -15,7 +14,7 @@ use aarch64_cpu::registers::{
 use core::arch::asm;
 use hyp::cpu::{Controls, Optional};
 
-/// The host's stage 2, as its registers want it.
+/// Register values for the host's stage 2.
 #[derive(Clone, Copy, Debug)]
 pub struct HostStage2Regs {
     /// `VTTBR_EL2`, with the VMID.
@@ -108,7 +107,7 @@ pub fn cpu(index: usize, stage2: HostStage2Regs) {
     super::tlb::complete();
 }
 
-/// The host's own control registers, which an older kernel does not know and would leave as they are.
+/// Control registers of EL1 that an older kernel does not know and would not initialise.
 fn entry_state() {
     SCTLR_EL1.set(SCTLR_EL1_ENTRY);
     cpacr_el1(0);
@@ -126,20 +125,19 @@ fn entry_state() {
 }
 
 fn traps(controls: &Controls) {
-    // No access is under way while it changes (docs/cpu-errata.md).
+    // No memory access may be in progress while it changes (docs/cpu-errata.md).
     barrier::dsb(barrier::SY);
     HCR_EL2.set(controls.hcr);
     barrier::isb(barrier::SY);
     hstr(0);
-    // With TIDCP and TACR: implementation-defined registers, which may show or steer what EL2 leaves in caches, are not
-    // the host's.
+    // With TIDCP and TACR: IMPLEMENTATION DEFINED registers, which may read or control cache content of EL2, trap.
     actlr(0);
     if features::hcx() != 0 {
         hcrx(controls.hcrx);
     }
 }
 
-/// Everything runs in the default partition, and the host cannot choose another.
+/// Everything runs in the default MPAM partition, and the host cannot select another.
 fn partitions(optional: &Optional) {
     let Some(value) = optional.mpam2 else { return };
     mpam2(value);
@@ -153,7 +151,7 @@ fn partitions(optional: &Optional) {
     mpam0_el1(0);
 }
 
-/// Floating point, SVE and SME are the host's, at their full lengths.
+/// The host may use floating point, SVE and SME, with the full vector length.
 fn vector_lengths(controls: &Controls) {
     CPTR_EL2.set(controls.cptr);
     barrier::isb(barrier::SY);
@@ -165,7 +163,7 @@ fn vector_lengths(controls: &Controls) {
     }
 }
 
-/// Counters stop at EL2, and what the CPU writes by itself goes through the host's stage 2.
+/// Counters do not count at EL2, and the buffers that the CPU writes go through the host's stage 2.
 fn debug_and_trace(controls: &Controls, optional: &Optional) {
     let mut mdcr = controls.mdcr;
     if features::pmu() != 0 && features::pmu() != 0xf {
@@ -183,7 +181,7 @@ fn debug_and_trace(controls: &Controls, optional: &Optional) {
     }
 }
 
-/// What stays denied has negative polarity and is not in the table, or is AMU's and trapped as a whole.
+/// Denied features have negative-polarity bits that no table row sets, or belong to AMU, which is trapped as a whole.
 fn fine_grained_traps(controls: &Controls) {
     if features::fgt() == 0 {
         return;
@@ -211,7 +209,7 @@ fn interrupts_and_time() {
     CNTHCTL_EL2.write(CNTHCTL_EL2::EL1PCEN::SET + CNTHCTL_EL2::EL1PCTEN::SET);
     CNTVOFF_EL2.set(0);
     if features::gic() != 0 {
-        // SRE, DFB, DIB and Enable: the host uses the system register interface by itself.
+        // SRE, DFB, DIB and Enable: the host uses the system register interface without traps.
         ICC_SRE_EL2.set(0xf);
         barrier::isb(barrier::SY);
         ICH_HCR_EL2.set(0);

@@ -1,4 +1,4 @@
-//! What a core says of itself when it enters EL2, held against the errata of cores.
+//! Checks each core for errata when it enters EL2.
 
 use crate::arch::tlb;
 use aarch64_cpu::registers::{ID_AA64PFR1_EL1, MIDR_EL1, MPIDR_EL1, Readable};
@@ -21,7 +21,7 @@ impl fmt::Display for Refused {
     }
 }
 
-/// Looks this core up and has EL2 do what it needs, before the host runs here.
+/// Looks up this core's errata and applies the workaround, before the host runs on it.
 ///
 /// # Errors
 /// The erratum for which it must not.

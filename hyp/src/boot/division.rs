@@ -1,4 +1,4 @@
-//! Memory divided: EL2's pool set up, and an owner written down for every page.
+//! Memory layout at boot: sets up EL2's pool and the owner of every page.
 
 use super::{normal, pages};
 use crate::arch::{self, Conduit, PAGE};
@@ -10,12 +10,12 @@ use mem_protect::{Owner, PageInfo, PageMap};
 
 /// Pool for every machine, in bytes: stream tables, queues, and the first splits.
 const POOL_MIN: u64 = 8 << 20;
-/// Share of memory that the pool adds for tables: 1/128.
+/// Fraction of memory added to the pool for tables: 1/128.
 const POOL_SHIFT: u32 = 7;
 
 /// The division of the machine's memory.
 pub struct Division {
-    /// Where everything lies.
+    /// The memory layout.
     pub layout: Layout,
     /// Who owns each page.
     pub map: PageMap<'static>,
@@ -24,8 +24,8 @@ pub struct Division {
 }
 
 impl Division {
-    /// Divides the memory of `platform`, whose device tree is `blob` at `dtb`. Refuses to boot when there is too
-    /// little, and when the plan, now finished, would give the host what `policy` or EL2 keeps from it.
+    /// Divides the memory of `platform`, whose device tree is `blob` at `dtb`. Refuses to boot if there is too little
+    /// memory, or if the finished plan would map for the host what `policy` withholds or EL2 owns.
     pub fn of(platform: &Platform<'_>, policy: &MmioPolicy, dtb: Pa, blob: &[u8]) -> Self {
         let image = arch::image();
         let ram: u64 = platform.memory.ram.total();
@@ -53,7 +53,7 @@ impl Division {
         };
         let layout =
             layout::plan(platform, &request).unwrap_or_else(|error| refuse(format_args!("{error}"), Conduit::Smc));
-        // Nothing has been written yet to what the tree calls memory.
+        // No memory described by the tree has been written yet.
         plan::check(platform, policy, &layout).unwrap_or_else(|error| refuse(format_args!("{error}"), Conduit::Smc));
         normal("EL2's pool", &layout.pool);
         normal("the host's device tree", &layout.host_dtb);
@@ -61,7 +61,7 @@ impl Division {
         Self { layout, map, distributor: platform.gic.distributor.base().0 }
     }
 
-    /// Carves the ownership map and the donation bitmaps out of the pool's range and gives the rest to the pool.
+    /// Allocates the ownership map and the donation bitmaps from the pool's range and adds the rest to the pool.
     fn bookkeeping(platform: &Platform<'_>, layout: &Layout, count: u64, map_bytes: u64) -> PageMap<'static> {
         let mut next = layout.pool.base().0;
         let end = layout.pool.end().0;
@@ -82,9 +82,9 @@ impl Division {
                 Conduit::Smc,
             );
         }
-        // SAFETY: (1) the records lie at the start of the pool's range and are used for nothing else, ever; (2) zeroes
-        // are valid records; (3) the bitmaps lie behind them, in the range as checked above, and are zeroed before they are
-        // used; (4) the rest of the range is used by nobody.
+        // SAFETY: (1) the records lie at the start of the pool's range and are never used for anything else; (2)
+        // zeroes are valid records; (3) the bitmaps lie behind them, in the range as checked above, and are zeroed
+        // before they are used; (4) the rest of the range is unused.
         let storage = unsafe {
             core::ptr::write_bytes(records, 0, usize::try_from(count).unwrap_or(0));
             for (first, pages, bitmaps) in sections.into_iter().flatten() {

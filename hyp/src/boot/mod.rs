@@ -1,8 +1,7 @@
-//! From the boot loader's state to a running host, in the order that leaves no window: memory, tables, SMMUs, and only
-//! then EL1.
+//! The boot sequence: memory, tables, SMMUs, then the host. This order leaves no time with unprotected DMA.
 //!
-//! Whatever is missing or malformed ends the run with a message that names it and its remedy: isolation is never
-//! silently off. One of the modules that may use `unsafe`: it takes memory by address while nobody else runs.
+//! Whatever is missing or malformed ends the run with a message that says what to do: isolation is never silently
+//! disabled. One of the modules that may use `unsafe`: it accesses memory by address while no other CPU runs.
 #![allow(unsafe_code)]
 
 mod admit;
@@ -26,9 +25,9 @@ use io_pgtable::{Ipa, Pa};
 use mem_protect::PageMap;
 use mem_protect::{HostStage2, Owner, Ownership, PageRange};
 
-/// A UART to complain on when not even the device tree can be read: the first one of the reference machine.
+/// UART for errors when the device tree cannot be read: the first one of QEMU's virt machine.
 const FALLBACK_UART: u64 = 0x0900_0000;
-/// What the assembly passes in the place of an exception level when EL2 cannot leave VHE.
+/// Passed by the assembly instead of an exception level if HCR_EL2.E2H is fixed to 1.
 const VHE_ONLY: u64 = 0x22;
 /// Likewise: an exception was taken before EL2 had its vectors.
 const EARLY_TRAP: u64 = 0x23;
@@ -73,11 +72,11 @@ extern "C" fn rust_main(dtb: u64) -> ! {
     announce_holes(&platform);
     let mut translaters = Array::<Pa, ITS_MAX>::new();
     for page in policy.translaters(&platform) {
-        // As many places as there are frames.
+        // Capacity is one per frame.
         let _ = translaters.push(page);
     }
     scrub(&layout.scrub);
-    // From here on nothing of the boot loader's device tree exists any more.
+    // From here on the boot loader's device tree must not be used.
     // SAFETY: (1) the table maps the image by section, the pool, and the devices that EL2 uses; (2) no other CPU runs.
     unsafe { arch::switch_stage1(el2_table.registers()) };
 
@@ -100,7 +99,7 @@ extern "C" fn rust_main(dtb: u64) -> ! {
     host::enter(cpu, start, context)
 }
 
-/// Starts the abstract state beside the real one.
+/// Starts the abstract ownership state of the ghost build.
 #[cfg(feature = "ghost")]
 fn watch(map: &PageMap<'_>) {
     use mem_protect::{Page, ghost::Ghost};
@@ -147,7 +146,7 @@ extern "C" fn rust_secondary_withheld(esr: u64, elr: u64) -> ! {
     }
 }
 
-/// Started at the wrong exception level, or where EL3 withholds a register: all that can be done is to say so. With an
+/// Started at the wrong exception level, or EL3 traps a register: prints the error. With an
 /// early exception, `esr` and `elr` describe it.
 #[unsafe(no_mangle)]
 extern "C" fn rust_wrong_el(dtb: u64, level: u64, esr: u64, elr: u64) -> ! {
@@ -165,11 +164,11 @@ extern "C" fn rust_wrong_el(dtb: u64, level: u64, esr: u64, elr: u64) -> ! {
         );
     }
     let remedy = "start it at EL2 (QEMU: -machine virtualization=on)";
-    // Below EL2 without a hypervisor, firmware is reached by HVC; above it there is no firmware.
+    // At EL1 without a hypervisor, PSCI uses HVC; at EL3 there is no firmware.
     refuse(format_args!("started at EL{level}: Portcullis is a hypervisor, {remedy}"), Conduit::Hvc)
 }
 
-/// Finds the device tree and starts the console. Refuses what is no device tree.
+/// Finds the device tree and starts the console. Refuses anything that is not a device tree.
 fn early(dtb: u64) -> &'static [u8] {
     if dtb == 0 || !dtb.is_multiple_of(8) {
         console::init(FALLBACK_UART);
@@ -178,7 +177,7 @@ fn early(dtb: u64) -> &'static [u8] {
             Conduit::Smc,
         );
     }
-    // SAFETY: (1) the boot protocol puts a device tree at x0, 8-byte aligned; (2) nobody writes it while EL2 boots.
+    // SAFETY: (1) the boot protocol puts a device tree at x0, 8-byte aligned; (2) it is not written while EL2 boots.
     let start = unsafe { &*(dtb as *const [u8; 8]) };
     let size = boot_info::dtb_size(start).unwrap_or_else(|error| {
         console::init(FALLBACK_UART);
@@ -201,10 +200,10 @@ fn early(dtb: u64) -> &'static [u8] {
     blob
 }
 
-/// Makes memory that boot reads or writes normal in the boot table. Refuses to boot where that table does not reach.
+/// Maps memory that boot accesses as normal in the boot table. Refuses to boot above the table's limit.
 fn normal(what: &str, range: &PhysRange) {
-    // SAFETY: (1) only the boot CPU runs yet; (2) the range is memory, and devices are not within 2 MiB of where a loader or the layout puts
-    // things.
+    // SAFETY: (1) only the boot CPU runs yet; (2) the range is memory, and no device is within 2 MiB of these
+    // addresses.
     if unsafe { arch::boot_table::make_normal(range) }.is_err() {
         refuse(
             format_args!("{what} at {range} lies beyond the first 512 GiB, which is all that boot maps"),
@@ -213,7 +212,7 @@ fn normal(what: &str, range: &PhysRange) {
     }
 }
 
-/// Says what of the interrupt controller reaches memory past every stage 2.
+/// Prints which parts of the interrupt controller access memory without stage 2.
 fn announce_holes(platform: &Platform<'_>) {
     for frame in platform.gic.its.iter() {
         log!("hole: {}: ITS: host-named tables are written past stage 2", platform.path(frame.node));
@@ -223,7 +222,7 @@ fn announce_holes(platform: &Platform<'_>) {
     }
 }
 
-/// Says which masters the host gets and which it does not, and why.
+/// Prints which masters are given to the host or withheld, and why.
 fn announce(platform: &Platform<'_>, policy: &MmioPolicy) {
     if platform.uarts.el2.is_none() {
         log!("WARNING: one UART only: this console is shared with the host, which can jam and forge it");
@@ -252,7 +251,7 @@ fn register_cpus(platform: &Platform<'_>) {
     }
 }
 
-/// Address bits that cover all memory and all registers that the host gets.
+/// Address bits needed for all memory and registers of the host.
 fn address_bits(platform: &Platform<'_>, policy: &MmioPolicy) -> u32 {
     let ends = platform.memory.ram.iter().chain(policy.mmio()).map(|range| range.end().0);
     let highest = ends.max().unwrap_or(0).saturating_sub(1);
@@ -308,7 +307,7 @@ fn el2_table(bits: u32, platform: &Platform<'_>, division: &Division) -> El2Tabl
 fn write_host_dtb(platform: &Platform<'_>, policy: &MmioPolicy, layout: &Layout) {
     let range = layout.host_dtb;
     let length = usize::try_from(range.size()).unwrap_or(0);
-    // SAFETY: (1) the layout keeps this range apart from everything else that is in use; (2) the host does not run yet.
+    // SAFETY: (1) the layout ensures that this range overlaps nothing in use; (2) the host does not run yet.
     let out = unsafe { core::slice::from_raw_parts_mut(range.base().0 as *mut u8, length) };
     if let Err(error) = fdt_edit::write_host_dtb(platform, policy, layout, out) {
         refuse(format_args!("{error}"), Conduit::Smc);

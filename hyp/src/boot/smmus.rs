@@ -1,4 +1,4 @@
-//! Taking every SMMU of the device tree away from firmware, before the host runs.
+//! Take-over of every SMMU in the device tree, before the host runs.
 
 use crate::arch::{self, Conduit};
 use crate::exit::refuse;
@@ -12,7 +12,7 @@ use smmu_drv::{HOST_CMDQS, MsiAdvert, ProbeConfig, Probed, ReadsAs};
 
 /// Reads the ID registers of every SMMU; refuses to boot if one of them cannot isolate.
 ///
-/// The host may have command queues of 2^`cmdq_log2` entries, or of as many as the driver can offer.
+/// Command queues of the host have at most 2^`cmdq_log2` entries, by default the driver's maximum.
 pub fn probe(nodes: &Array<SmmuNode, SMMUS_MAX>, cmdq_log2: Option<u32>) -> [Option<Probed<Bus>>; SMMUS_MAX] {
     core::array::from_fn(|n| {
         let node = nodes.get(n).filter(|_| cfg!(not(feature = "no-isolation")))?;
@@ -20,7 +20,7 @@ pub fn probe(nodes: &Array<SmmuNode, SMMUS_MAX>, cmdq_log2: Option<u32>) -> [Opt
             Coherency::Coherent => smmu_drv::Coherency::Coherent,
             Coherency::NonCoherent => smmu_drv::Coherency::NonCoherent,
         };
-        // With an msi-parent the host would ask for MSIs of the SMMU's own, which EL2 does not forward.
+        // With an msi-parent the host would configure the SMMU's own MSIs, which EL2 does not forward.
         let msi = if node.msi_parent { MsiAdvert::Hidden } else { MsiAdvert::WhenCoherent };
         let reads = if node.data_override { ReadsAs::Data } else { ReadsAs::Incoming };
         let cmdq_log2 = cmdq_log2.unwrap_or(HOST_CMDQS);
@@ -32,7 +32,7 @@ pub fn probe(nodes: &Array<SmmuNode, SMMUS_MAX>, cmdq_log2: Option<u32>) -> [Opt
     })
 }
 
-/// An empty IOMMU stage 2 that every one of them can walk, with addresses of at most `bits` bits.
+/// An empty IOMMU stage 2 that all SMMUs can walk, with addresses of at most `bits` bits.
 pub fn stage2(bits: u32, smmus: &[Option<Probed<Bus>>; SMMUS_MAX]) -> DmaTable {
     if cfg!(feature = "no-isolation") {
         return DmaTable::none();
@@ -42,7 +42,7 @@ pub fn stage2(bits: u32, smmus: &[Option<Probed<Bus>>; SMMUS_MAX]) -> DmaTable {
     DmaTable::new(&config).unwrap_or_else(|error| refuse(format_args!("IOMMU stage 2: {error}"), Conduit::Smc))
 }
 
-/// Programs every SMMU: from here on each stream reaches what `table` maps, or nothing.
+/// Takes over every SMMU: from here on each stream reaches only what `table` maps.
 pub fn take_over(table: &DmaTable, nodes: &Array<SmmuNode, SMMUS_MAX>, probed: [Option<Probed<Bus>>; SMMUS_MAX]) {
     let Some(stage2) = table.config() else { return };
     for (n, (smmu, node)) in probed.into_iter().flatten().zip(nodes.iter()).enumerate() {

@@ -1,5 +1,5 @@
-//! A list with room for `N` items and no allocator behind it: before EL2 has taken its memory there is none, and a
-//! count out of a device tree must end in an error, not in an overflow.
+//! A list of up to `N` items without an allocator, which does not exist yet at boot: too large a count in a device
+//! tree must give an error, not an overflow.
 
 use core::fmt;
 use core::ops::{Deref, DerefMut};
@@ -28,7 +28,7 @@ impl<T: Copy + Default, const N: usize> Array<T, N> {
     /// Appends `item`.
     ///
     /// # Errors
-    /// [`Full`] when `N` items are in; the list is unchanged.
+    /// [`Full`] if the list has `N` items; it is unchanged.
     pub fn push(&mut self, item: T) -> Result<(), Full> {
         self.insert(self.len, item)
     }

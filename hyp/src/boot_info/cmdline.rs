@@ -1,14 +1,14 @@
-//! EL2's own command line, `/chosen/bootargs`: the policy of the person who starts the machine. The host never sees it.
+//! EL2's own command line, `/chosen/bootargs`: options of the person who starts the machine. The host never sees it.
 
 use super::array::Array;
 use super::error::BootError;
 
-/// How many `allow=` options are accepted.
+/// Maximum `allow=` options.
 pub const ALLOW_MAX: usize = 16;
 /// The greatest value of `cmdq=`.
 const CMDQ_MAX: u32 = smmu_drv::HOST_CMDQS;
 
-/// What EL2's command line asks for.
+/// Options of EL2's command line.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Options<'a> {
     /// `token=`: hexadecimal digits that EL2's last console line repeats, so that the host cannot forge a verdict.
@@ -25,8 +25,8 @@ impl<'a> Options<'a> {
     /// Reads the words of `line`.
     ///
     /// # Errors
-    /// [`BootError::UnknownOption`] for a word that is none of the above: what is not understood is not ignored,
-    /// since it may have been meant to restrict. [`BootError::BadOption`] for a bad or repeated value.
+    /// [`BootError::UnknownOption`] for a word that is none of the above: unknown words are not ignored, since they
+    /// may be misspelt restrictions. [`BootError::BadOption`] for a bad or repeated value.
     pub fn parse(line: &'a str) -> Result<Self, BootError<'a>> {
         let mut options = Self::default();
         for word in line.split_ascii_whitespace() {
@@ -70,7 +70,7 @@ impl<'a> Options<'a> {
     }
 }
 
-/// The token of a command line of which nothing else needs to make sense.
+/// The token, from a command line that may be otherwise invalid.
 pub(super) fn token(line: &str) -> Option<&str> {
     line.split_ascii_whitespace().filter_map(|word| word.strip_prefix("token=")).find(|t| is_token(t))
 }

@@ -1,4 +1,4 @@
-//! The CPUs that the host may turn on, and the firmware that does it.
+//! The CPUs of the host, and PSCI.
 
 use super::array::Array;
 use super::error::BootError;

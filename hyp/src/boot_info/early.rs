@@ -1,11 +1,11 @@
-//! The little that EL2 must know to refuse properly: where to print, and the token of the run.
+//! What EL2 needs to print an error: the console and the token.
 
 use super::cells::string;
 use super::cmdline;
 use super::tree::Tree;
 use super::uart::Uarts;
 
-/// Console and token, as far as the tree tells.
+/// Console and token, if the tree has them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Early<'a> {
     /// The UARTs.
@@ -15,8 +15,8 @@ pub struct Early<'a> {
 }
 
 impl<'a> Early<'a> {
-    /// Reads what can be read of `dtb`; what cannot is left empty. [`Platform::parse`](super::Platform::parse) then
-    /// tells what is wrong.
+    /// Reads what can be read of `dtb`; what cannot is left empty. [`Platform::parse`](super::Platform::parse)
+    /// reports the error later.
     #[must_use]
     pub fn read(dtb: &'a [u8]) -> Self {
         let Ok(tree) = Tree::parse(dtb) else {

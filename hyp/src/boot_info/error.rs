@@ -19,19 +19,19 @@ pub enum BootError<'a> {
         /// The first 32 bits found there.
         magic: u32,
     },
-    /// A total size that no device tree has, or more than the boot protocol's 2 MiB.
+    /// A total size that is invalid, or more than the boot protocol's 2 MiB.
     DtbSize {
         /// Bytes claimed.
         size: u32,
     },
-    /// The structure is broken at a byte offset that the inner error tells.
+    /// The structure is malformed; the inner error has the byte offset.
     Dtb(FdtParseError),
     /// A property has a name that is too long to be read. Some bindings have such names.
     LongName {
         /// The name.
         name: &'a str,
     },
-    /// A property that does not say what it must.
+    /// An invalid property.
     Property {
         /// The node.
         path: Path<'a>,
@@ -72,7 +72,7 @@ pub enum BootError<'a> {
         /// The second node's range.
         range: PhysRange,
     },
-    /// Two nodes with one phandle: whoever names it may mean either.
+    /// Two nodes with one phandle: references are ambiguous.
     SamePhandle {
         /// The phandle.
         phandle: u32,
@@ -81,7 +81,7 @@ pub enum BootError<'a> {
         /// The second node.
         second: Path<'a>,
     },
-    /// The finished plan has two things in one place, of which the host is to have one only or none.
+    /// The finished plan has an overlap between something of the host and something withheld from it.
     PlanOverlap {
         /// The first thing.
         first: Named<'a>,
@@ -92,7 +92,7 @@ pub enum BootError<'a> {
         /// Where it is.
         second_range: PhysRange,
     },
-    /// The finished plan has something outside the host's memory that has to be in it.
+    /// The finished plan places something outside the host's memory that must be in it.
     PlanOutside {
         /// What.
         name: Named<'a>,
@@ -112,7 +112,7 @@ pub enum BootError<'a> {
     NotInRam {
         /// What.
         what: &'static str,
-        /// Where it was said to be.
+        /// Its address range.
         range: PhysRange,
         /// The end of the machine's memory.
         ram_end: Pa,
@@ -151,7 +151,7 @@ pub enum BootError<'a> {
         /// All of the machine's memory, in bytes.
         ram: u64,
     },
-    /// EL2's command line has a word that means nothing to it.
+    /// EL2's command line has an unknown word.
     UnknownOption {
         /// The word.
         word: &'a str,

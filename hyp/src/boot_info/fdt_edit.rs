@@ -1,7 +1,7 @@
-//! The device tree that the host sees: the machine without EL2.
+//! The host's device tree.
 //!
-//! The tree is written anew rather than edited in place: what is taken out, EL2's command line and token above all,
-//! must leave no trace in slack space, and the result is compact.
+//! The tree is written anew instead of edited in place: removed data, above all EL2's command line and token, must
+//! not remain in slack space.
 
 use super::cells::string;
 use super::error::BootError;
@@ -22,10 +22,10 @@ const MAGIC: u32 = 0xd00d_feed;
 const VERSION: u32 = 17;
 const COMPATIBLE_VERSION: u32 = 16;
 
-/// A token of fewer digits than this may appear by chance, and is not searched for.
+/// A shorter token could match by chance and is not searched for.
 const TOKEN_MIN: usize = 8;
 
-/// Separate ranges that one memory node may fall into.
+/// Maximum separate ranges of one memory node.
 const NODE_RANGES_MAX: usize = 20;
 
 /// Properties of `/chosen` that EL2 sets itself, or that are EL2's own.
@@ -34,13 +34,14 @@ const CHOSEN_REPLACED: [&str; 3] = ["bootargs", "linux,initrd-start", "linux,ini
 /// Writes the host's tree to the start of `out` and zeroes the rest; returns its length in bytes.
 ///
 /// The host's tree differs from EL2's in this: memory lacks what `layout` gives to EL2; `/chosen` has the kernel
-/// module's command line and the ramdisk's place instead of EL2's command line and the modules; every node that
-/// `policy` withholds is disabled, and no alias or console path leads to it; an SMMU lacks what EL2 does for it
-/// (`arm,instdata-override`).
+/// module's command line and the ramdisk's address instead of EL2's command line and the modules; every node that
+/// `policy` withholds is disabled, and no alias or console path leads to it; SMMU nodes lack the property that EL2
+/// implements itself (`arm,instdata-override`).
 ///
 /// # Errors
-/// [`BootError::HostDtbRoom`] when `out` is too small (see [`layout::plan`](super::layout::plan)); [`BootError::TokenLeft`] when the token is in the
-/// result all the same, because the source has it elsewhere too. After an error all of `out` is zero.
+/// [`BootError::HostDtbRoom`] when `out` is too small (see [`layout::plan`](super::layout::plan));
+/// [`BootError::TokenLeft`] if the token is still in the result, because the source has it elsewhere too. After an
+/// error all of `out` is zero.
 pub fn write_host_dtb<'a>(
     platform: &Platform<'a>,
     policy: &MmioPolicy,
@@ -120,7 +121,7 @@ struct Editor<'e, 'a, 'b> {
     writer: Option<Writer<'b>>,
     /// Nodes begun and not ended.
     open: usize,
-    /// Depth of a node that is being left out with all below it.
+    /// Depth of the node that is being skipped with its subtree.
     skipping: Option<usize>,
 }
 
@@ -203,7 +204,8 @@ impl<'e, 'a, 'b> Editor<'e, 'a, 'b> {
         Ok(())
     }
 
-    /// What the host keeps of a memory node. `no-map` reservations stay in it: `/reserved-memory` tells of them.
+    /// What the host keeps of a memory node. `no-map` reservations are not cut out: `/reserved-memory` describes
+    /// them.
     fn memory_left(&self, node: &NodeRef<'a, '_>) -> Result<RangeSet<NODE_RANGES_MAX>, BootError<'a>> {
         let full = |_| BootError::TooMany { what: "ranges of the host's memory in one node", limit: NODE_RANGES_MAX };
         let mut left = RangeSet::new();

@@ -1,4 +1,4 @@
-//! The interrupt controller: a GICv3, and the ITS frames that make it a DMA master.
+//! The interrupt controller: a GICv3 and its ITSs, which are DMA masters.
 
 use io_pgtable::Pa;
 
@@ -54,7 +54,7 @@ pub struct Gic {
     pub its: Array<Its, ITS_MAX>,
 }
 
-/// What makes an interrupt line active.
+/// Trigger type of an interrupt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trigger {
     /// A rising edge.

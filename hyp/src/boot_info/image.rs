@@ -23,12 +23,12 @@ pub enum PageSize {
     Size64K,
 }
 
-/// What the header asks of a boot loader.
+/// Fields of the header for a boot loader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ImageHeader {
-    /// Where the image wants to lie above a multiple of 2 MiB, in bytes.
+    /// Offset of the image from a 2 MiB boundary, in bytes.
     pub text_offset: u64,
-    /// Memory that the kernel needs from its load address on, its zeroed data included, in bytes.
+    /// Memory that the kernel needs from its load address, .bss included, in bytes.
     pub image_size: u64,
     /// Granule of the kernel's own tables.
     pub page_size: PageSize,
@@ -38,7 +38,7 @@ impl ImageHeader {
     /// Reads the first bytes of a kernel module.
     ///
     /// # Errors
-    /// [`BootError::KernelImage`] for anything but a little-endian Image that tells its size.
+    /// [`BootError::KernelImage`] for anything but a little-endian Image with a size field.
     pub fn parse(header: &[u8; HEADER_SIZE]) -> Result<Self, BootError<'static>> {
         let refuse = |problem, value| Err(BootError::KernelImage { problem, value });
         let magic = u32_at(header, 56);

@@ -1,5 +1,5 @@
-//! Who gets which memory: EL2's image where it was loaded, a pool for EL2 beside it, the host's device tree in free
-//! memory, the rest for the host.
+//! The memory layout: EL2's image at its load address, EL2's pool next to it, the host's device tree in free memory,
+//! the rest for the host.
 
 use io_pgtable::Pa;
 
@@ -18,27 +18,27 @@ const FREE_MAX: usize = 96;
 /// Size and alignment of the blocks that keep both stage 2 tables small, in bytes.
 const BLOCK: u64 = 2 << 20;
 
-/// What the caller knows and the device tree does not.
+/// Input that is not in the device tree.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'h> {
     /// EL2's own image: everything between its first and last link symbol, stacks and zeroed data included.
     pub image: PhysRange,
     /// The device tree that EL2 was given.
     pub dtb: PhysRange,
-    /// Bytes that EL2 wants for page descriptors and its pool, in one piece; `pool=` on its command line overrides it.
+    /// Contiguous bytes for EL2's page records and pool; `pool=` on its command line overrides it.
     pub pool_size: u64,
     /// The first bytes of the kernel module. [`Platform::parse`] checked that they are in memory.
     pub kernel_header: &'h [u8; HEADER_SIZE],
 }
 
-/// The division of memory.
+/// The memory layout.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Layout {
     /// The kernel's header.
     pub kernel: ImageHeader,
     /// Where the host starts: the kernel's first byte.
     pub entry: Pa,
-    /// What the kernel takes from there on: its file, or the memory that its header asks for.
+    /// The memory that the kernel uses from there: its file size, or the image size in its header.
     pub kernel_room: PhysRange,
     /// EL2's image in whole pages.
     pub image: PhysRange,
@@ -56,7 +56,7 @@ pub struct Layout {
 ///
 /// # Errors
 /// [`BootError::KernelImage`], [`BootError::KernelMisaligned`], [`BootError::NotInRam`], [`BootError::Overlap`] for a
-/// module that cannot be started where it lies; [`BootError::NoRoom`] when there is too little memory.
+/// module that cannot be started at its address; [`BootError::NoRoom`] when there is too little memory.
 pub fn plan<'a>(platform: &Platform<'a>, request: &Request<'_>) -> Result<Layout, BootError<'a>> {
     let memory = &platform.memory;
     let image = request.image.page_rounded();
@@ -64,7 +64,7 @@ pub fn plan<'a>(platform: &Platform<'a>, request: &Request<'_>) -> Result<Layout
         return Err(BootError::NotInRam { what: "EL2's image", range: image, ram_end: memory.end() });
     }
     if !memory.ram.contains(&request.dtb) {
-        // It could not be scrubbed.
+        // It could not be zeroed.
         return Err(BootError::NotInRam { what: "EL2's device tree", range: request.dtb, ram_end: memory.end() });
     }
     let kernel = ImageHeader::parse(request.kernel_header)?;
@@ -160,7 +160,7 @@ fn check_apart<'a>(platform: &Platform<'a>, request: &Request<'_>, footprint: &P
     Ok(())
 }
 
-/// `size` bytes or a little more directly at `start`, up to the next block boundary.
+/// At least `size` bytes from `start`, up to the next block boundary.
 fn beside<const N: usize>(free: &RangeSet<N>, start: Pa, size: u64) -> Option<PhysRange> {
     let end = align_up(start.0.checked_add(size)?, BLOCK)?;
     PhysRange::between(start, Pa(end)).filter(|r| !r.is_empty() && free.contains(r))

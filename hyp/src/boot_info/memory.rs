@@ -1,4 +1,4 @@
-//! The machine's memory, and the parts of it that firmware has spoken for.
+//! The machine's memory and firmware's reservations.
 
 use io_pgtable::Pa;
 
@@ -16,8 +16,8 @@ pub const RESERVED_MAX: usize = 32;
 pub struct Memory {
     /// All memory, in whole pages.
     pub ram: RangeSet<RAM_MAX>,
-    /// Reserved by `/memreserve/` or `/reserved-memory`, or shown on a screen: EL2 takes none of it. The host has it, unless it is in
-    /// `no_map`.
+    /// Reserved by `/memreserve/` or `/reserved-memory`, or a framebuffer: EL2 does not use it. The host gets it,
+    /// unless it is in `no_map`.
     pub reserved: RangeSet<RESERVED_MAX>,
     /// Reserved with `no-map`: firmware's own. The host does not get it.
     pub no_map: RangeSet<RESERVED_MAX>,
@@ -37,7 +37,7 @@ impl Memory {
             } else if is_reservation(node) && is_active(node)? {
                 memory.add_reserved(node)?;
             } else if is_framebuffer(node) {
-                // Scanned out since before EL2 began; the host's as any memory.
+                // Already used by the display; the host gets it like other memory.
                 for reg in node.reg()? {
                     if let Reg::Visible(range) = reg? {
                         memory.reserve(&range)?;
@@ -54,7 +54,7 @@ impl Memory {
             })?;
             memory.reserve(&range)?;
         }
-        // Zero is no address of a page here: lists end with it, and a pointer to it is null.
+        // Page 0 is not used: 0 ends lists, and is the null pointer.
         if let Some(zero) = PhysRange::new(Pa(0), PAGE_SIZE) {
             memory.ram.remove(&zero).map_err(|_| BootError::TooMany { what: "ranges of memory", limit: RAM_MAX })?;
         }
@@ -75,7 +75,7 @@ impl Memory {
 
     fn add_ram<'a>(&mut self, node: &NodeRef<'a, '_>) -> Result<(), BootError<'a>> {
         if node.has("linux,usable-memory") {
-            // Linux believes it rather than `reg`. The rest belongs to a kernel that crashed, whose devices may still run.
+            // Linux uses it instead of `reg`. The rest belongs to a crashed kernel, whose devices may still do DMA.
             return Err(node.bad("linux,usable-memory", "leaves out memory that somebody else owns"));
         }
         for reg in node.reg()? {
@@ -92,8 +92,7 @@ impl Memory {
         Ok(())
     }
 
-    /// A reservation that names a place must have one. One with a `size` only is Linux's to place, in memory that is the
-    /// host's.
+    /// A reservation with `reg` must be translatable. One with only a `size` is placed by Linux, in host memory.
     fn add_reserved<'a>(&mut self, node: &NodeRef<'a, '_>) -> Result<(), BootError<'a>> {
         if !node.has("reg") && node.has("size") {
             return Ok(());
@@ -126,14 +125,14 @@ pub(super) fn is_reservation(node: &NodeRef<'_, '_>) -> bool {
     node.parent().is_some_and(|p| p.is_top("reserved-memory"))
 }
 
-/// Whether `node` describes memory that is shown on a screen.
+/// Whether `node` describes a framebuffer.
 pub(super) fn is_framebuffer(node: &NodeRef<'_, '_>) -> bool {
     node.parent().is_some_and(|p| p.is_top("chosen"))
         && node.compatible() == Some("simple-framebuffer")
         && node.on_visible_bus()
 }
 
-/// Whether a reservation holds. Linux asks the reservation alone, whatever the nodes above it say.
+/// Whether a reservation is active. As in Linux, only its own `status` counts, not that of its parents.
 fn is_active<'a>(node: &NodeRef<'a, '_>) -> Result<bool, BootError<'a>> {
     match node.string("status")? {
         None | Some("okay" | "ok") => Ok(true),

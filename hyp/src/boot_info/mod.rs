@@ -1,19 +1,18 @@
-//! What the boot loader handed over, judged before anything else runs.
+//! Checks of the boot loader's input, before anything else runs.
 //!
-//! EL2 learns about the machine from a flattened device tree that it did not write, and everything that later keeps the
-//! host in its place starts here: which memory is whose, which registers the host may reach, which masters sit behind
-//! an SMMU. So the modules below are pure functions from bytes to plain data, they hold no address that they have not
-//! checked, and they refuse what they do not understand.
+//! EL2 gets the description of the machine from an untrusted flattened device tree. All later isolation depends on
+//! it: the owner of each page, the registers that the host may access, the masters behind each SMMU. So the modules
+//! below are pure functions from bytes to plain data, return only checked addresses, and refuse unknown input.
 //!
 //! The order of a boot:
 //!
-//! 1. [`dtb_size`] on the first bytes at x0, then [`Early::read`]: the console and the token, even when the rest is
-//!    bad.
+//! 1. [`dtb_size`] on the first bytes at x0, then [`Early::read`]: the console and the token, even if the rest is
+//!    invalid.
 //! 2. [`Platform::parse`]: memory, modules, CPUs, GIC, SMMUs, PCI hosts.
 //! 3. [`MmioPolicy::decide`]: each node with registers is given, emulated or withheld, with a reason.
 //! 4. [`layout::plan`]: EL2's pool, the host's memory, the place of the host's own device tree.
-//! 5. [`plan::check`]: the finished plan, held against one sentence.
-//! 6. [`fdt_edit::write_host_dtb`]: that tree, without a trace of EL2's command line.
+//! 5. [`plan::check`]: the check of the finished plan.
+//! 6. [`fdt_edit::write_host_dtb`]: writes that tree, without EL2's command line.
 #![forbid(unsafe_code)]
 #![deny(
     clippy::indexing_slicing,

@@ -15,9 +15,9 @@ use super::tree::{NodeId, NodeRef, Tree};
 pub struct Module<'a> {
     /// Its node.
     pub node: NodeId,
-    /// Where it lies: in memory, all of it.
+    /// Its address range, all of it in memory.
     pub range: PhysRange,
-    /// The command line that came with it.
+    /// Its command line.
     pub bootargs: Option<&'a str>,
 }
 
@@ -93,7 +93,7 @@ pub(super) fn is_module(node: &NodeRef<'_, '_>) -> bool {
 fn read<'a>(node: &NodeRef<'a, '_>, kind: ModuleKind, memory: &Memory) -> Result<Module<'a>, BootError<'a>> {
     let one = || node.bad("reg", "must hold one address and one size above zero");
     let chosen = node.parent().ok_or_else(one)?;
-    // QEMU leaves the cell counts of /chosen out and means the root's.
+    // QEMU omits the cell counts of /chosen and uses the root's.
     let counted = if chosen.has("#address-cells") { chosen } else { chosen.parent().ok_or_else(one)? };
     let (address, size) = counted.child_cells()?;
     let mut cells = node.cells("reg")?.ok_or_else(one)?;

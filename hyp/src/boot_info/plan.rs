@@ -1,9 +1,9 @@
-//! The finished plan, held against one sentence:
+//! The check of the finished plan:
 //!
 //! > Nothing that EL2 keeps, emulates or withholds overlaps what the host gets, whatever the description of the machine says.
 //!
-//! [`Plan`] is plain data, ranges with names, so that it does not matter who described the machine. [`check`] makes one of
-//! what the device tree led to; it looks at the results alone, and not at how they came about.
+//! [`Plan`] is plain data, ranges with names, independent of the source of the machine description. [`check`] builds
+//! one from the results of the device tree parser, independent of how they were computed.
 
 mod gather;
 
@@ -12,7 +12,7 @@ use super::range::PhysRange;
 pub use gather::check;
 pub(super) use gather::overlap;
 
-/// A range of addresses and what is there.
+/// A named address range.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Part<N> {
     /// The addresses.
@@ -21,16 +21,16 @@ pub struct Part<N> {
     pub name: N,
 }
 
-/// Who has what, when the host starts.
+/// The address ranges of the host and of EL2 when the host starts.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan<'p, N> {
     /// What the host owns and its devices reach.
     pub memory: &'p [Part<N>],
-    /// What lies in the host's memory for it to find.
+    /// Data in host memory passed to the host.
     pub loaded: &'p [Part<N>],
     /// Registers that the host reaches.
     pub registers: &'p [Part<N>],
-    /// Windows of bridges that the host reaches: what answers there, the host decides.
+    /// Windows of bridges mapped for the host; the host configures the BARs there.
     pub windows: &'p [Part<N>],
     /// Registers that the host's devices reach.
     pub doorbells: &'p [Part<N>],
@@ -40,10 +40,10 @@ pub struct Plan<'p, N> {
     pub scrubbed: &'p [Part<N>],
     /// Registers that EL2 alone uses: its console, SMMUs.
     pub devices: &'p [Part<N>],
-    /// What nobody gets.
+    /// Withheld ranges.
     pub withheld: &'p [Part<N>],
-    /// What buses let through that nobody gets. Register blocks described by themselves may lie there: of the two, the bus
-    /// says it less exactly, and on boards often too generously.
+    /// Windows of withheld buses. A separately described register block may be in one: bus `ranges` are often larger
+    /// than needed.
     pub buses: &'p [Part<N>],
 }
 
@@ -57,7 +57,7 @@ pub enum Clash<N> {
 }
 
 impl<N: Copy> Plan<'_, N> {
-    /// Checks the plan. What is mapped is mapped in whole pages, so a page in common is an overlap.
+    /// Checks the plan. Mappings have page granularity, so a common page is an overlap.
     ///
     /// # Errors
     /// The first [`Clash`].
@@ -84,7 +84,7 @@ impl<N: Copy> Plan<'_, N> {
                 list = rest;
             }
         }
-        // Files may end and begin in one page of the host's.
+        // Kernel and ramdisk may share a page.
         let mut files = self.loaded;
         while let Some((first, rest)) = files.split_first() {
             apart(first, rest, PhysRange::clone)?;
@@ -103,7 +103,7 @@ impl<N: Copy> Plan<'_, N> {
             return true;
         }
         let mut reached = range.base();
-        // Each round gets beyond one piece at least.
+        // Each iteration advances past at least one range.
         for _ in self.memory {
             let piece = self.memory.iter().find(|part| part.range.base() <= reached && reached < part.range.end());
             match piece {
@@ -118,7 +118,7 @@ impl<N: Copy> Plan<'_, N> {
     }
 }
 
-/// Whether `first` and each of `others` have nothing in common, each taken as `whole` has it.
+/// Checks that `first` does not overlap any of `others`, each rounded by `whole`.
 fn apart<N: Copy>(first: &Part<N>, others: &[Part<N>], whole: fn(&PhysRange) -> PhysRange) -> Result<(), Clash<N>> {
     let range = whole(&first.range);
     match others.iter().find(|other| whole(&other.range).overlaps(&range)) {

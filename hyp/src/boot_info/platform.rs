@@ -1,4 +1,4 @@
-//! The machine in one value: what [`Platform::parse`] makes of the device tree.
+//! The machine description, parsed by [`Platform::parse`] from the device tree.
 
 use super::array::Array;
 use super::cells::string;
@@ -34,18 +34,17 @@ pub struct Platform<'a> {
     pub gic: Gic,
     /// All SMMUs.
     pub smmus: Array<SmmuNode, SMMUS_MAX>,
-    /// What the SMMUs depend upon.
+    /// Nodes that the SMMUs depend on.
     pub providers: Providers,
     /// All PCI hosts.
     pub pci: Array<PciHost, PCI_MAX>,
 }
 
 impl<'a> Platform<'a> {
-    /// Reads `dtb`, which has exactly the length that [`dtb_size`](super::dtb_size) told.
+    /// Reads `dtb`, which must have the length returned by [`dtb_size`](super::dtb_size).
     ///
     /// # Errors
-    /// Any [`BootError`] that a device tree can cause; isolation is never quietly weaker because something was not
-    /// understood.
+    /// Any [`BootError`] that a device tree can cause; unknown input is an error, never ignored.
     pub fn parse(dtb: &'a [u8]) -> Result<Self, BootError<'a>> {
         let tree = Tree::parse(dtb)?;
         tree.check_phandles()?;
@@ -75,8 +74,8 @@ impl<'a> Platform<'a> {
     }
 }
 
-/// Properties of `/chosen` that say that somebody besides firmware owns a part of the machine, and that memory nodes and
-/// reservations do not tell of it.
+/// Properties of `/chosen` that mean another owner of some memory, which memory nodes and reservations do not
+/// describe.
 const OTHER_OWNERS: [(&str, &str); 5] = [
     ("linux,usable-memory-range", "leaves out the memory of a kernel that crashed, whose devices may still run"),
     ("linux,elfcorehdr", "tells of a kernel that crashed, whose devices may still run"),

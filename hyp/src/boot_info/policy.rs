@@ -1,6 +1,6 @@
-//! Which registers the host gets. An allow-list: a node is given when it is known to be unable to reach memory by
-//! itself, or when an SMMU stands between it and memory, or when the person who starts the machine says so on EL2's
-//! command line. Everything else, described or not, stays unmapped in the host's stage 2.
+//! Which registers the host gets. An allow-list: a node is given if it is known not to be a DMA master, if it is
+//! behind an SMMU, or if EL2's command line allows it. Everything else, described or not, stays unmapped in the
+//! host's stage 2.
 
 mod classes;
 mod draft;
@@ -55,7 +55,7 @@ pub struct MmioPolicy {
 }
 
 impl MmioPolicy {
-    /// Decides about every node of `platform` that has registers, or through which registers are seen.
+    /// Decides about every node of `platform` with registers or windows.
     ///
     /// # Errors
     /// [`BootError::BadOption`] for an `allow=` that names no such node, or an SMMU or EL2's console;
@@ -114,8 +114,8 @@ impl MmioPolicy {
         platform.gic.its.iter().filter(|frame| !self.is_withheld(frame.node)).map(Its::translater)
     }
 
-    /// What to map in the host's stage 2 as device memory: whole pages, apart from everything withheld or emulated. That
-    /// it is apart from memory too is for [`plan::check`](super::plan::check) to say.
+    /// What to map in the host's stage 2 as device memory: whole pages, apart from everything withheld or emulated.
+    /// [`plan::check`](super::plan::check) checks overlaps with memory.
     #[must_use]
     pub fn mmio(&self) -> &RangeSet<MMIO_MAX> {
         &self.mmio
@@ -140,8 +140,8 @@ impl MmioPolicy {
         &self.withheld
     }
 
-    /// What withheld buses let through. Memory and windows must not be there; a register block that says that it is there
-    /// says so more exactly than the bus does.
+    /// Windows of withheld buses. Memory and windows must not overlap them; a separately described register block
+    /// may.
     #[must_use]
     pub fn buses(&self) -> &[Part<Name>] {
         &self.buses

@@ -1,5 +1,5 @@
-//! Who could take an SMMU's power, clock or reset away: an SMMU that comes back from reset lets everything through until EL2
-//! looks at it. Whoever the tree names for that is withheld from the host, whatever else would give it.
+//! Nodes that control an SMMU's power, clock or reset: an SMMU out of reset bypasses everything until EL2 reprograms
+//! it. These nodes are withheld, even if another rule would give them.
 
 use super::array::Array;
 use super::cells::Cells;
@@ -10,8 +10,8 @@ use super::tree::{NodeId, NodeRef, Tree};
 /// How many nodes can be named, their parents included.
 pub const PROVIDERS_MAX: usize = 64;
 
-/// What a property that names providers is called, or ends in, and where a provider says how many cells follow its phandle; without that
-/// none do.
+/// Names or suffixes of properties with provider references, and the provider's cell-count property; no cells without
+/// that.
 const KINDS: [(&str, Option<&str>); 8] = [
     ("power-domains", Some("#power-domain-cells")),
     ("clocks", Some("#clock-cells")),
@@ -34,12 +34,12 @@ impl Providers {
     /// Finds them.
     ///
     /// # Errors
-    /// [`BootError::Property`] for a reference that cannot be followed: who is meant is then not known;
+    /// [`BootError::Property`] for a reference that cannot be resolved;
     /// [`BootError::TooMany`].
     pub fn find<'a>(tree: &Tree<'a>) -> Result<Self, BootError<'a>> {
         let mut found = Self::default();
         tree.walk(&mut |node| if is_smmu(node) && node.enabled() { found.follow_all(node) } else { Ok(()) })?;
-        // Each turn adds a phandle, or it is the last.
+        // Each iteration adds a phandle, or is the last.
         loop {
             let known = found.phandles.len();
             let mut nodes = Self { nodes: found.nodes, phandles: found.phandles };
@@ -78,7 +78,7 @@ impl Providers {
         Ok(())
     }
 
-    /// Notes what `node` and the buses above it name.
+    /// Records the references of `node` and of the buses above it.
     fn follow_all<'a>(&mut self, node: &NodeRef<'a, '_>) -> Result<(), BootError<'a>> {
         let mut next = Some(node);
         while let Some(part) = next {
@@ -105,7 +105,7 @@ impl Providers {
         let bad = || node.bad(kind, "of an SMMU, or of what it depends upon, cannot be followed");
         let mut cells = Cells::new(value).ok_or_else(bad)?;
         while let Some(phandle) = cells.u32() {
-            // The place of one that is not there.
+            // An empty entry.
             if phandle == 0 {
                 continue;
             }
@@ -125,7 +125,7 @@ fn full<'a>() -> BootError<'a> {
     BootError::TooMany { what: "nodes that SMMUs depend upon", limit: PROVIDERS_MAX }
 }
 
-/// How many cells follow `phandle`, as the node that has it says.
+/// Number of cells after `phandle`, from the provider's node.
 fn cells_of<'a>(node: &NodeRef<'a, '_>, phandle: u32, count: &'static str) -> Result<Option<u32>, BootError<'a>> {
     let mut found = None;
     node.tree().walk(&mut |other| {

@@ -1,5 +1,4 @@
-//! Every SMMUv3 that the tree describes. EL2 takes all of them or none: one that it does not know of would be a way
-//! around all the others.
+//! Every SMMUv3 that the tree describes. EL2 takes over all of them: an unmanaged SMMU would bypass the isolation.
 
 use super::array::Array;
 use super::cells::strings;
@@ -18,12 +17,12 @@ const PAGE_ALIGN: u64 = 0x1_0000;
 /// The registers of page 1 answer in page 0 only, for EL2 and for the host alike.
 const PAGE_0_ONLY: &str = "cavium,cn9900-broken-page1-regspace";
 
-/// Who walks memory without snooping the CPUs' caches.
+/// Coherency of an SMMU's accesses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Coherency {
-    /// The tree says `dma-coherent`; IDR0.COHACC must agree before anyone relies on it.
+    /// The tree says `dma-coherent`; only valid if IDR0.COHACC is set too.
     Coherent,
-    /// What the SMMU reads must be cleaned to memory first.
+    /// Data for the SMMU must be cleaned to memory first.
     #[default]
     NonCoherent,
 }
@@ -48,7 +47,7 @@ pub struct SmmuInterrupts {
 pub struct SmmuNode {
     /// Its node.
     pub node: NodeId,
-    /// What `iommu-map` and `iommus` call it.
+    /// Its phandle in `iommu-map` and `iommus`.
     pub phandle: Option<u32>,
     /// Its registers: at least two 64 KiB pages.
     pub range: PhysRange,
@@ -58,14 +57,14 @@ pub struct SmmuNode {
     pub interrupts: SmmuInterrupts,
     /// The node has an `msi-parent`: the host will program MSIs rather than use the wired interrupts.
     pub msi_parent: bool,
-    /// Errata that only the node tells of.
+    /// Errata identified by the node.
     pub quirks: Quirks,
     /// The node has [`DATA_OVERRIDE`].
     pub data_override: bool,
 }
 
-/// The property that asks for reads of instructions to be taken as reads of data. Linux refuses an SMMU that cannot
-/// (SMMU_IDR1.ATTR_PERMS_OVR), and the host's never can: EL2 does it where hardware can, and takes the property out.
+/// The property for instruction reads to be treated as data reads. Linux refuses an SMMU that cannot
+/// (SMMU_IDR1.ATTR_PERMS_OVR), and the emulated one cannot: EL2 does it if hardware can, and removes the property.
 pub const DATA_OVERRIDE: &str = "arm,instdata-override";
 
 /// Finds every enabled `arm,smmu-v3`.

@@ -1,4 +1,4 @@
-//! What a boot accepts and refuses, on trees that resemble QEMU's `virt` machine and on damaged ones.
+//! Tests with trees like QEMU's `virt` machine and with corrupted ones.
 #![allow(
     clippy::indexing_slicing,
     clippy::unwrap_used,

@@ -1,5 +1,4 @@
-//! Walking a validated device tree with what a node inherits from its ancestors: its place in the CPU's address space,
-//! coherency, the interrupt parent, being disabled.
+//! Walks a validated device tree with inherited state: address translation, coherency, interrupt parent, disabled.
 
 mod node;
 pub(super) mod path;
@@ -23,7 +22,7 @@ const DEPTH_MAX: usize = 16;
 
 const DTB_MAGIC: u32 = 0xd00d_feed;
 
-/// The size in bytes that a blob's first 8 bytes claim, so that the caller can make a slice of it.
+/// The total size from a blob's first 8 bytes, so that the caller can make a slice.
 ///
 /// # Errors
 /// [`BootError::NotADtb`] for a wrong magic, [`BootError::DtbSize`] for a size that cannot be one.
@@ -75,7 +74,7 @@ impl<'a> Tree<'a> {
             _ => BootError::Dtb(error),
         })?;
         let tree = Self { fdt };
-        // One whole walk now: depth and number of nodes are settled before anyone relies on them.
+        // Walk the whole tree now, to check depth and number of nodes.
         tree.walk(&mut |_| Ok(()))?;
         Ok(tree)
     }

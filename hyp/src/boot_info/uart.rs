@@ -1,5 +1,5 @@
 //! The two consoles. The host gets the one that `stdout-path` names; EL2 takes the next PL011 for itself, so that the
-//! host can neither forge nor jam what EL2 says.
+//! host can neither forge nor block EL2's output.
 
 use super::cells::string;
 use super::error::BootError;
@@ -15,12 +15,12 @@ pub struct Uart {
     pub range: PhysRange,
 }
 
-/// Who speaks where.
+/// The UARTs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Uarts {
     /// The host's console, when it is a PL011.
     pub host: Option<Uart>,
-    /// EL2's own console. `None` on a machine with one UART: EL2 then has to share the host's and to say so.
+    /// EL2's own console. `None` on a machine with one UART: EL2 then shares the host's and prints a warning.
     pub el2: Option<Uart>,
 }
 

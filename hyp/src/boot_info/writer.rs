@@ -1,4 +1,4 @@
-//! Writing a flattened device tree in one go. The structure block's length must be known before the strings block can
+//! Writes a flattened device tree. The structure block's length must be known before the strings block can
 //! be placed, so that a writer runs twice: once to measure, once to write.
 
 /// There is no room left.
@@ -89,7 +89,7 @@ impl<'b> Writer<'b> {
         Ok((self.structure.len, self.strings.len))
     }
 
-    /// The offset of `name` in the strings block, where each name stands once.
+    /// The offset of `name` in the strings block, where each name occurs once.
     fn string(&mut self, name: &str) -> Result<u32, NoRoom> {
         let Some(out) = &self.strings.out else {
             return Ok(0);

@@ -1,12 +1,12 @@
-//! The controls of EL2 over what the host may use, built from the table's rows.
+//! EL2's trap and enable controls, built from the table's rows.
 //!
-//! Each starts at the value that denies, and rows take back what the host is shown. A bit that no row names keeps
-//! denying, whatever a later architecture puts there: trap bits of positive polarity that EL2 does not know are zero,
-//! and belong to features that were there before the trap was.
+//! Each starts with everything trapped; the rows of visible features change their bits. Other bits keep trapping,
+//! also bits of later extensions. Unknown positive-polarity trap bits are zero; their features existed before the
+//! trap did.
 
 use super::{Cpu, registers, usable};
 
-/// A register of EL2 that lets features through. Bits: DDI 0487, D24.2.38 (`CPTR_EL2`), D24.2.62 to D24.2.75, D24.3.17
+/// A control register of EL2. Bits: DDI 0487, D24.2.38 (`CPTR_EL2`), D24.2.62 to D24.2.75, D24.3.17
 /// (`MDCR_EL2`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Control {
@@ -65,7 +65,7 @@ pub(super) const HDFGR_TRBIDR: u64 = 1 << 51;
 const SMCR_LEN: u64 = 0xf;
 
 impl Control {
-    /// The value under which the host has none of the features of the table.
+    /// The value that traps all features of the table.
     #[must_use]
     pub const fn denied(self) -> u64 {
         self.traps()
@@ -123,7 +123,7 @@ pub struct Controls {
 }
 
 impl Controls {
-    /// Every control at the value that denies.
+    /// Every control with everything trapped.
     #[must_use]
     pub const fn denied() -> Self {
         Self {
@@ -142,7 +142,7 @@ impl Controls {
         }
     }
 
-    /// What lets the host use what it is shown of `cpu`, and nothing else.
+    /// The values that enable exactly the visible features of `cpu`.
     #[must_use]
     pub fn of(cpu: &impl Cpu) -> Self {
         let mut controls = Self::denied();

@@ -1,15 +1,15 @@
-//! A field of an ID register: how its values compare, the greatest one understood, and what lets it through.
+//! A field of an ID register: signedness, highest supported value, and the controls that enable it.
 
 use super::Control;
 
 /// How the values of a field compare.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// Zero is none, and more is more.
+    /// Unsigned: 0 is not implemented.
     Unsigned,
-    /// Two's complement: negative values say what is missing.
+    /// Signed: negative is not implemented.
     Signed,
-    /// A number or a list of alternatives without features behind it: shown as it is.
+    /// A number or an enumeration without a feature to enable: shown unchanged.
     Number,
     /// A version of the Performance Monitors (DDI 0487, D24.1.3.2): unsigned, but all ones is a form that is not
     /// architectural, and is shown as none.
@@ -27,16 +27,16 @@ pub struct Field {
     pub width: u32,
     /// How its values compare.
     pub order: Order,
-    /// The greatest value that EL2 understands and lets the host use. Zero hides an unsigned field.
+    /// The highest value that the host may see. Zero hides an unsigned field.
     pub known: u8,
-    /// What EL2 sets where the host is shown the feature.
+    /// Control bits for the visible feature.
     pub allows: &'static [Allow],
 }
 
-/// Bits of one control that let a feature through.
+/// Bits of one control that enable a feature.
 #[derive(Clone, Copy, Debug)]
 pub struct Allow {
-    /// From which shown value on.
+    /// Minimum visible value.
     pub from: u8,
     /// The register.
     pub control: Control,
@@ -56,14 +56,14 @@ impl Field {
         1_u64.wrapping_shl(self.width).wrapping_sub(1)
     }
 
-    /// What the host is shown where hardware has `value`.
+    /// The visible value for hardware value `value`.
     #[must_use]
     pub const fn shown(&self, value: u8) -> u8 {
         let all_ones = self.mask().to_le_bytes()[0];
         match self.order {
             Order::Number => value,
             Order::Pmu if value == all_ones => 0,
-            // The upper half is negative: less than every value that says something is there.
+            // The upper half is negative: less than every implemented value.
             Order::Signed if value > all_ones / 2 => value,
             Order::Unsigned | Order::Signed | Order::Pmu => {
                 if value < self.known {
@@ -96,7 +96,7 @@ pub(super) const fn pmu(name: &'static str, lsb: u32, known: u8, allows: &'stati
     Field { name, lsb, width: 4, order: Order::Pmu, known, allows }
 }
 
-/// `field` with what lets it through.
+/// `field` with its controls.
 pub(super) const fn with(field: Field, allows: &'static [Allow]) -> Field {
     Field { allows, ..field }
 }

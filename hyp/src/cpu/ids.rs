@@ -1,7 +1,7 @@
-//! The AArch64 ID registers, field by field: what is understood, and what lets it through.
+//! The AArch64 ID registers, field by field: highest supported value and controls.
 //!
-//! Fields and values: DDI 0487 issue L.a, D24.2.80 to D24.2.97; `GCIE` from the GICv5 architecture (ARM AES 0070). What
-//! a row hides says why, unless it is of EL2, EL3 or stage 2, which the host has not.
+//! Fields and values: DDI 0487 issue L.a, D24.2.80 to D24.2.97; `GCIE` from the GICv5 architecture (ARM AES 0070). A
+//! hidden field has a reason in its row, except fields of EL2, EL3 or stage 2.
 
 use super::controls::{
     CPTR_TSM, CPTR_TTA, CPTR_TZ, Control, HDFGR_PMBIDR, HDFGR_TRBIDR, MDCR_TPM, MDCR_TPMS, MDCR_TTRF,
@@ -208,11 +208,11 @@ const AA64FPFR0: &[Field] = &[
 ];
 
 // ID_AA64DFR1_EL1 and ID_AA64DFR2_EL1 are not in the table: more breakpoints, system PMUs, profiling exceptions and
-// what else they describe stays behind MDCR_EL2 and HDFGxTR2_EL2.
+// what else they describe stays trapped by MDCR_EL2 and HDFGxTR2_EL2.
 const AA64DFR0: &[Field] = &[
     up("DebugVer", 0, 10), // banked breakpoints come with 11
     with(up("TraceVer", 4, 1), &[allow(1, Control::Cptr, CPTR_TTA)]),
-    // The ninth revision needs EL3's consent, which EL2 cannot see.
+    // PMUv3p9 needs an EL3 setting that EL2 cannot read.
     pmu("PMUVer", 8, 8, &[allow(1, Control::Mdcr, MDCR_TPM)]),
     number("BRPs", 12),
     up("PMSS", 16, 0),

@@ -1,10 +1,10 @@
-//! The CPU that the host sees: which ID fields it is shown, and what EL2 sets so that what is shown works.
+//! The CPU that the host sees: the ID register fields, and the EL2 controls that enable the visible features.
 //!
-//! `HCR_EL2.TID3` traps the host's reads of the ID registers, and the answer is built from zero out of the fields of one
-//! table ([`ids`], [`ids32`]). A field that is not in it, and a register that is not in it, read as zero; a value greater
-//! than the greatest one understood reads as that one. So a CPU that is newer than EL2 looks like the newest that EL2
-//! knows. The same row names the controls that let a feature through ([`controls`]); what no row lets through stays
-//! trapped, and the host gets an Undefined Instruction exception as on a core without it.
+//! `HCR_EL2.TID3` traps the host's reads of the ID registers, and the value is built from zero from the fields of one
+//! table ([`ids`], [`ids32`]). A field that is not in it, and a register that is not in it, read as zero; a value
+//! above the highest supported one reads as that one. So a newer CPU looks like the newest that EL2 knows. The same
+//! row has the controls that enable a feature ([`controls`]); everything else stays trapped, and the host gets an
+//! Undefined Instruction exception as on a core without it.
 //!
 //! Arm ARM, DDI 0487 issue L.a: D24.1.3 "Principles of the ID scheme", D24.2 for the fields.
 
@@ -42,22 +42,22 @@ pub struct Register {
     pub fields: &'static [Field],
 }
 
-/// Who may use a buffer that the CPU fills by itself.
+/// Owner of a buffer that the CPU writes (SPE, TRBE).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Buffer {
-    /// Non-secure state, so the host if it is shown.
+    /// Non-secure state: the host, if the feature is visible.
     Usable,
     /// Firmware keeps it (`PMBIDR_EL1.P`, `TRBIDR_EL1.P`): accesses trap to EL3.
     Withheld,
 }
 
-/// What a CPU says of itself.
+/// ID registers of a CPU.
 pub trait Cpu {
     /// The ID register as hardware has it; reserved ones read as zero.
     fn id(&self, id: Id) -> u64;
-    /// Who may use the buffer of Statistical Profiling; asked only where the CPU has it.
+    /// Owner of the Statistical Profiling buffer; called only if the CPU has it.
     fn profiling(&self) -> Buffer;
-    /// Who may use the trace buffer; asked only where the CPU has it.
+    /// Owner of the trace buffer; called only if the CPU has it.
     fn tracing(&self) -> Buffer;
     /// `MPAMIDR_EL1`; asked only where the CPU has MPAM.
     fn mpamidr(&self) -> u64;
@@ -74,7 +74,7 @@ pub fn registers() -> impl Iterator<Item = &'static Register> {
     ids::REGISTERS.iter().chain(ids32::REGISTERS)
 }
 
-/// What hardware has, as far as it is usable at all.
+/// The hardware value, with unusable features removed.
 fn usable(cpu: &impl Cpu, id: Id) -> u64 {
     let value = cpu.id(id);
     if id != ids::DFR0 {

@@ -1,4 +1,4 @@
-//! The table over faked ID registers: machines that nobody has yet, and those that say odd things.
+//! The table with fake ID registers: future CPUs and inconsistent values.
 
 use super::*;
 use proptest::prelude::*;
@@ -9,7 +9,7 @@ mod booting;
 mod firmware;
 mod optional;
 
-/// A CPU made of ID values.
+/// A fake CPU.
 #[derive(Clone, Debug)]
 pub(super) struct Fake {
     ids: BTreeMap<Id, u64>,
@@ -66,7 +66,7 @@ fn shown_field(cpu: &Fake, id: Id, name: &str) -> u8 {
     field(id, name).of(shown(cpu, id))
 }
 
-/// Every field at seven: newer than anything known, in whatever order its values compare.
+/// Every field at 7: above every supported value, signed or unsigned.
 const NEWER: u64 = 0x7777_7777_7777_7777;
 
 fn every_id() -> impl Iterator<Item = Id> {
@@ -230,7 +230,7 @@ fn software_context_numbers_come_with_either_of_their_fields() {
 }
 
 proptest! {
-    /// Whatever a CPU says, the host sees no field greater than known, and only bits that a row names are let through.
+    /// For any CPU: no visible field exceeds the supported value, and only controls in the table are enabled.
     #[test]
     fn t66_no_cpu_shows_or_lets_through_more_than_the_table(values in prop::collection::vec(any::<u64>(), 56)) {
         let cpu = Fake { ids: every_id().zip(values).collect(), ..Fake::all(0) };

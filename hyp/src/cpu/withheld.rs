@@ -1,8 +1,8 @@
-//! Registers of EL2 that EL3 may withhold: what to say when one of them cannot be accessed.
+//! Registers of EL2 that EL3 may trap: the error message for each.
 //!
 //! Firmware that traps such an access sends EL2 an Undefined Instruction exception whose syndrome names no register, so
-//! the instruction itself is decoded. Encodings: DDI 0487 issue L.a, C5.6.130 `MRS` and C5.6.135 `MSR (register)`; what
-//! withholds each register is in its own description.
+//! the instruction itself is decoded. Encodings: DDI 0487 issue L.a, C5.6.130 `MRS` and C5.6.135 `MSR (register)`;
+//! the trap is in the description of each register.
 
 use core::fmt;
 
@@ -13,7 +13,7 @@ pub struct Withheld {
     pub register: &'static str,
     /// op0, op1, CRn, CRm and op2 of its encoding.
     pub encoding: [u32; 5],
-    /// What EL3 must do.
+    /// Required EL3 setting.
     pub duty: &'static str,
 }
 
@@ -34,7 +34,7 @@ const TCPAC: &str = "clear CPTR_EL3.TCPAC";
 const ICC_SRE: &str = "set ICC_SRE_EL3.SRE and ICC_SRE_EL3.Enable";
 const NSPB: &str = "set MDCR_EL3.NSPB to 0b11";
 
-/// Every register that EL2 accesses and EL3 can withhold.
+/// Every register that EL2 accesses and EL3 can trap.
 pub const TABLE: &[Withheld] = &[
     row("HCRX_EL2", [3, 4, 1, 2, 2], HXEN),
     row("HFGRTR_EL2", [3, 4, 1, 1, 4], FGTEN),

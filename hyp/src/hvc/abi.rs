@@ -5,7 +5,7 @@ use bitflags::bitflags;
 use crate::smccc::SVE_HINT;
 use mem_protect::{Error, GuestId, Transition, UncheckedRange};
 
-/// Changes when a caller written for an older number would misunderstand.
+/// Changes with incompatible changes.
 pub const VERSION_MAJOR: u32 = 1;
 /// Changes when calls are added.
 pub const VERSION_MINOR: u32 = 0;
@@ -16,29 +16,29 @@ pub const VERSION_MINOR: u32 = 0;
 pub enum Function {
     /// Version, page cap and features.
     Version = 0xc600_0100,
-    /// X1 = first page frame, X2 = count: lend pages to EL2.
+    /// X1 = first page frame, X2 = count: share pages with EL2.
     HostShareHyp = 0xc600_0101,
-    /// X1, X2: end the loan.
+    /// X1, X2: unshare.
     HostUnshareHyp = 0xc600_0102,
-    /// X1, X2: give pages to EL2's pool.
+    /// X1, X2: donate pages to EL2's pool.
     HostDonateHyp = 0xc600_0103,
-    /// X1, X2: get unused donated pages back.
+    /// X1, X2: take unused donated pages back.
     HypDonateHost = 0xc600_0104,
-    /// Make a guest; its handle comes back in X1.
+    /// Creates a guest; its handle is returned in X1.
     VmCreate = 0xc600_0105,
-    /// X1 = handle: end a guest; its pages are reclaimed after.
+    /// X1 = handle: destroys a guest; its pages are reclaimed later.
     VmDestroy = 0xc600_0106,
-    /// X1, X2, X3 = handle: give pages to a guest.
+    /// X1, X2, X3 = handle: donate pages to a guest.
     HostDonateGuest = 0xc600_0107,
-    /// X1, X2, X3 = handle: lend pages to a guest.
+    /// X1, X2, X3 = handle: share pages with a guest.
     HostShareGuest = 0xc600_0108,
-    /// X1, X2, X3 = handle: end the loan.
+    /// X1, X2, X3 = handle: unshare.
     HostUnshareGuest = 0xc600_0109,
-    /// X1, X2: take back the pages of a guest that was ended.
+    /// X1, X2: reclaim the pages of a destroyed guest.
     HostReclaimPage = 0xc600_010a,
     /// X1 = index: one counter, in X1.
     IommuStats = 0xc600_0110,
-    /// Print what EL2 knows of its SMMUs on its console.
+    /// Prints the counters of the SMMUs on EL2's console.
     IommuTrace = 0xc600_0111,
 }
 
@@ -60,14 +60,14 @@ impl Function {
         Self::IommuTrace,
     ];
 
-    /// The function identifier, as it stands in X0.
+    /// The function identifier, as in X0.
     #[must_use]
     pub const fn id(self) -> u32 {
         // Field-less with an explicit representation: the discriminant is the identifier.
         self as u32
     }
 
-    /// The function that X0 names. SMCCC: the identifier is W0 without the SVE hint, the upper half says nothing.
+    /// The function that X0 names. SMCCC: the identifier is W0 without the SVE hint, the upper half is ignored.
     #[must_use]
     pub fn from_x0(x0: u64) -> Option<Self> {
         let w0 = x0 & u64::from(!SVE_HINT);
@@ -113,7 +113,7 @@ bitflags! {
     /// What this EL2 offers, in X3 of [`Function::Version`].
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct Features: u64 {
-        /// Share, unshare, donate and give back between host and EL2.
+        /// Share, unshare, donate and take back between host and EL2.
         const HYP_PAGES = 1 << 0;
         /// Guests as owners of pages.
         const GUEST_PAGES = 1 << 1;
@@ -126,7 +126,7 @@ bitflags! {
     }
 }
 
-/// A decoded hypercall. Its numbers are still the host's word: ranges and handles are checked where they are used.
+/// A decoded hypercall. Its arguments are unchecked: ranges and handles are checked where they are used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request {
     /// [`Function::Version`].
@@ -173,17 +173,17 @@ impl Request {
 pub enum Status {
     /// Done.
     Success = 0,
-    /// No such call, here.
+    /// Unknown call.
     NotSupported = -1,
-    /// A number that cannot be: an empty, overlong or non-RAM range, an unknown handle or counter.
+    /// Invalid argument: an empty, too long or non-RAM range, an unknown handle or counter.
     InvalidParameter = -2,
     /// The pages, or the guest, are not in the state that the call needs.
     Denied = -3,
-    /// In use: a claim, the pool, a living guest. Later it may work.
+    /// In use: a claim, the pool, a guest that is alive. May succeed later.
     Busy = -4,
     /// No memory for a table, no free handle, or too many claims.
     NoMemory = -5,
-    /// An SMMU did not answer, or EL2's tables disagree.
+    /// An SMMU timed out, or EL2's tables are inconsistent.
     Io = -6,
 }
 
@@ -208,7 +208,7 @@ impl From<Error> for Status {
     }
 }
 
-/// What X0 to X3 hold when the host continues. Registers that say nothing are zero, so that nothing of EL2's leaks.
+/// What X0 to X3 hold when the host continues. Unused registers are zero, so that EL2's values do not leak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// X0.

@@ -1,5 +1,4 @@
-//! Holds `docs/hypercalls.md` against the numbers: what is in the code is on the page, and the page names no function
-//! that does not exist.
+//! Compares `docs/hypercalls.md` with the code, in both directions.
 
 use core::fmt::Debug;
 use std::format;

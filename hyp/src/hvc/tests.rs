@@ -5,7 +5,7 @@ use std::vec::Vec;
 use super::{Answer, Features, Function, Request, Stat, Status};
 use mem_protect::{Error, GuestId, Transition, UncheckedRange};
 
-/// The numbers are an interface: they are written down here a second time, by hand.
+/// The numbers are ABI: an independent copy.
 #[test]
 fn the_numbers_never_change() {
     let ids: Vec<u32> = Function::ALL.into_iter().map(Function::id).collect();
@@ -82,7 +82,7 @@ fn t37_everything_else_is_not_supported() {
     assert_eq!(Request::decode([0xc601_0100, 0, 0, 0]), Ok(Request::Version));
 }
 
-/// Records what reaches it and answers with what it is told to.
+/// Records its calls and returns a preset result.
 struct Recorder {
     calls: Vec<Transition>,
     answer: Result<(), Error>,

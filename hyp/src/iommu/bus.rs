@@ -1,4 +1,5 @@
-//! One SMMU's surroundings on this machine: registers, queue and table memory, time, and the host's wired interrupts.
+//! The `smmu_drv::Platform` of this machine: registers, queue and table memory, clock, and the host's wired
+//! interrupts.
 //!
 //! One of the modules that may use `unsafe`: it turns register offsets and buffer offsets into accesses.
 #![deny(
@@ -22,7 +23,7 @@ use smmu_drv::platform::{DmaBuffer, Platform, WiredIrq};
 pub const REGISTERS: u64 = 0x2_0000;
 const US_PER_S: u64 = 1_000_000;
 
-/// One SMMU as the driver reaches it.
+/// The platform of one SMMU.
 pub struct Bus {
     base: u64,
     eventq: Option<Spi>,
@@ -79,7 +80,7 @@ impl Platform for Bus {
 
     fn alloc(&self, size: usize) -> Option<PoolBuffer> {
         let pa = pool::alloc(size)?;
-        // The zeroes reach memory now, so that none is written back later over what the SMMU wrote.
+        // Clean the zeroes to memory now, so that no dirty line is written back later over data of the SMMU.
         arch::clean_and_invalidate(pa.0, size as u64);
         Some(PoolBuffer { pa, size })
     }
@@ -91,7 +92,7 @@ impl Platform for Bus {
     fn now_us(&self) -> u64 {
         let hz = CNTFRQ_EL0.get();
         let ticks = arch::counter();
-        // Split so that the product fits for every uptime.
+        // Split to avoid an overflow.
         let (seconds, rest) = (ticks.checked_div(hz).unwrap_or(0), ticks.checked_rem(hz).unwrap_or(0));
         let rest = rest.wrapping_mul(US_PER_S).checked_div(hz).unwrap_or(0);
         seconds.wrapping_mul(US_PER_S).wrapping_add(rest)
@@ -113,7 +114,7 @@ impl Platform for Bus {
     }
 }
 
-/// A block of the pool that an SMMU reads or writes; goes back to the pool when dropped.
+/// A block of the pool that an SMMU reads or writes; freed when dropped.
 pub struct PoolBuffer {
     pa: Pa,
     size: usize,
@@ -162,8 +163,7 @@ impl DmaBuffer for PoolBuffer {
     }
 
     fn invalidate(&self, offset: usize, len: usize) {
-        // The CPU never dirties what the SMMU writes, so cleaning as well costs nothing and is safe at the edges of a
-        // line.
+        // The CPU never writes what the SMMU writes, so clean-and-invalidate is safe at line boundaries.
         if let Some((start, len)) = self.part(offset, len) {
             arch::clean_and_invalidate(start, len);
         }
@@ -172,8 +172,8 @@ impl DmaBuffer for PoolBuffer {
 
 impl Drop for PoolBuffer {
     fn drop(&mut self) {
-        // SAFETY: (1) the block came from the pool with this size; (2) the driver drops a buffer only after the SMMU
-        // has forgotten it.
+        // SAFETY: (1) the block came from the pool with this size; (2) the driver drops a buffer only after its
+        // invalidation in the SMMU is complete.
         unsafe { pool::free(self.pa, self.size) };
     }
 }

@@ -1,4 +1,4 @@
-//! Every SMMU of the machine, behind one lock each, and the host's accesses to their registers.
+//! The SMMUs of the machine, one lock each, and the host's accesses to their registers.
 //!
 //! Lock order: ownership first, then one SMMU; the pool and the console are leaves. See docs/locking.md.
 #![deny(
@@ -24,7 +24,7 @@ use smmu_drv::{AccessSize, FaultRecord, Smmu, SmmuError, Stale, Stats, WriteOutc
 use spin::Once;
 use spin::mutex::{TicketMutex, TicketMutexGuard};
 
-/// Most SMMUs of a machine.
+/// Maximum SMMUs.
 pub const MAX: usize = hyp::boot_info::smmu::SMMUS_MAX;
 /// Faults taken from the log for one trap at most: a trap prints no more, and a flood costs the host its own time only.
 const FAULT_LINES: usize = 2;
@@ -41,13 +41,13 @@ struct Unit {
     number: usize,
     base: u64,
     smmu: TicketMutex<HostSmmu>,
-    /// Whether the console was told that it failed.
+    /// Whether the failure was logged.
     failure_told: AtomicBool,
 }
 
 /// All of them, in the order of the device tree.
 static UNITS: [Once<Unit>; MAX] = [const { Once::new() }; MAX];
-/// The sums of a machine that is stopping.
+/// Totals, saved at power-off.
 static FINAL: TicketMutex<Option<Totals>> = TicketMutex::new(None);
 /// States printed so far.
 static TRACES: AtomicU64 = AtomicU64::new(0);
@@ -97,7 +97,7 @@ pub fn locate(ipa: Ipa) -> Option<Register> {
     register.or_else(|| locate_in(rest, ipa))
 }
 
-/// Machines with several SMMUs pay for looking further; all others find it in the first place or not at all.
+/// Most machines have one SMMU: check the first one inline, the others out of line.
 #[inline(never)]
 fn locate_in(units: &'static [Once<Unit>], ipa: Ipa) -> Option<Register> {
     units.iter().filter_map(Once::get).find_map(|unit| unit.register(ipa))
@@ -157,7 +157,7 @@ pub fn report(register: Register) {
     console::drain();
 }
 
-/// Prints faults of an SMMU that is not locked: no lock is held across it.
+/// Prints faults of an SMMU that is not locked: holds no lock while printing.
 #[cold]
 fn print_faults(unit: &Unit) {
     for _ in 0..FAULT_LINES {
@@ -211,8 +211,8 @@ impl Invalidate for Smmus {
     }
 }
 
-/// Looks at every SMMU, one load each, and programs those again that lost their state: when a CPU wakes, before the host runs on it.
-/// Firmware may have switched off what the CPU shares with an SMMU.
+/// Checks every SMMU (one load each) and reprograms those that lost their state: called when a CPU resumes, before
+/// the host runs on it. Firmware may have powered off a domain shared with an SMMU.
 pub fn check_alive() {
     for (_, unit) in units() {
         let answer = unit.smmu.lock().check_alive();
@@ -241,8 +241,8 @@ pub fn audit(pages: &HostPages) -> Result<(), Finding> {
     Ok(())
 }
 
-/// Makes every stream of every SMMU abort, prints the last faults, and keeps the SMMUs locked for good: the machine is
-/// about to stop, and no CPU of the host may undo it.
+/// Makes every stream of every SMMU abort, prints the last faults, and never releases the SMMU locks: no CPU of the
+/// host may undo it before power-off.
 pub fn quiesce_and_hold(pages: &mut HostPages) {
     let mut sum = Totals::start();
     for (n, unit) in units() {
@@ -291,8 +291,8 @@ pub fn totals() -> Totals {
     units().fold(Totals::start(), |sum, (_, unit)| sum.plus(unit.smmu.lock().stats()))
 }
 
-/// Sums the counters for the last line of a run. In a panic an SMMU that is locked is left out, since this CPU may hold
-/// it.
+/// Sums the counters for the last line of a run. In a panic a locked SMMU is skipped, since this CPU may hold the
+/// lock.
 pub fn final_totals() -> Totals {
     if let Some(sum) = FINAL.try_lock().and_then(|sum| *sum) {
         return sum;

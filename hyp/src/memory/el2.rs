@@ -1,4 +1,4 @@
-//! EL2's own stage 1: the identity, with each page having the least rights that its use needs.
+//! EL2's own stage 1: identity mapped, with minimal permissions for each page.
 //!
 //! Code is never writable, data never executable, stacks end at unmapped pages, and a page of the host is mapped only while it is claimed or
 //! donated. One of the modules that may use `unsafe`: it touches pages by address.

@@ -1,6 +1,6 @@
 //! Table memory: pages of the pool, at their physical addresses, since EL2 maps itself identically.
 //!
-//! One of the modules that may use `unsafe`: it vouches to `io-pgtable` for the memory of every table.
+//! One of the modules that may use `unsafe`: it implements the unsafe trait `TableMemory`.
 #![allow(unsafe_code)]
 
 use crate::{arch, pool};

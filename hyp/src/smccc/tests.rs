@@ -1,4 +1,4 @@
-//! Tests of the policy: what is refused, what is promised, and that the two agree.
+//! Tests of the policy: refused calls, reported features, and their consistency.
 
 use super::*;
 
@@ -49,7 +49,7 @@ fn the_sve_hint_changes_nothing_and_the_bits_above_it_make_a_call_unknown() {
     assert_eq!(decide(0xc401_0001, 0), Decision::Psci(Psci::CpuSuspend));
 }
 
-/// The numbers of DEN0028, written down a second time: whatever can be asked about can be called.
+/// The numbers of DEN0028, an independent copy: each reported feature can be called.
 #[test]
 fn every_workaround_that_can_be_asked_about_can_be_called() {
     for workaround in [0x8000_8000, 0x8000_7fff, 0x8000_3fff, 0x8000_0004] {
@@ -62,7 +62,7 @@ fn every_workaround_that_can_be_asked_about_can_be_called() {
     }
 }
 
-/// What firmware says, as TF-A with PSCI_OS_INIT_MODE=1 does.
+/// Firmware response as of TF-A with PSCI_OS_INIT_MODE=1.
 #[test]
 fn os_initiated_suspend_is_not_promised_without_set_suspend_mode() {
     let Decision::RelayPromise(promise) = decide(0x8400_000a, 0xc400_0001) else { panic!("not a promise") };
@@ -79,7 +79,7 @@ fn flags_that_nobody_knows_are_not_passed_on() {
     }
 }
 
-/// MIGRATE is refused, so no trusted OS can be migrated; where one stays on a CPU, the host can ask which.
+/// MIGRATE is refused, so no trusted OS can be migrated; for a uniprocessor trusted OS the host can query its CPU.
 #[test]
 fn a_trusted_os_is_described_by_what_can_be_called() {
     let Decision::RelayPromise(promise) = decide(0x8400_0006, 0) else { panic!("not a promise") };
@@ -137,7 +137,7 @@ fn a_status_is_the_signed_word_in_w0_whatever_the_upper_half_holds() {
     assert_eq!([0, 1, 0xffff_ffff, 0xdead_0000_ffff_fffe, u64::MAX].map(status), [0, 1, -1, -2, -1]);
 }
 
-/// Whatever firmware says: a CPU that AFFINITY_INFO calls on is on for CPU_ON, too.
+/// For any firmware response: a CPU that is on for AFFINITY_INFO is on for CPU_ON too.
 #[test]
 fn affinity_info_and_cpu_on_have_one_source() {
     assert_eq!([0, 1, 2].map(|word| Power::On.affinity_info(|| word)), [0, 0, 0]);
@@ -145,7 +145,7 @@ fn affinity_info_and_cpu_on_have_one_source() {
     assert_eq!([0, 1, 2, -2].map(|word| Power::Off.affinity_info(|| word)), [0, 1, 2, -2]);
 }
 
-/// What a refused CPU says is said once: it is not turned on again, and firmware is not asked about it.
+/// A refused CPU is not turned on again, and firmware is not called for it.
 #[test]
 fn a_cpu_that_el2_refused_is_off_and_stays_off() {
     let answers = [Power::Off, Power::Pending, Power::On, Power::Refused].map(Power::cpu_on);

@@ -1,5 +1,5 @@
-//! Aborts of the host's stage 2: SMMU registers are emulated, transient faults retried, everything else becomes an
-//! external abort in the host.
+//! Aborts of the host's stage 2: SMMU registers are emulated, transient faults retried, everything else gets an
+//! external abort.
 
 use super::locks::{with_ownership, with_smmu, with_smmu_alone};
 use super::{Frame, inject, skip_aarch64, skip_instruction};
@@ -64,8 +64,8 @@ pub fn instruction(abort: Abort) {
     }
 }
 
-/// While a block is split the rest of it is unmapped for a moment: a fault there is over once the table's lock was
-/// held.
+/// While a block is split the rest of it is briefly unmapped: such a fault can be retried after taking the table's
+/// lock.
 #[cold]
 fn retry_or(exception: Exception, ipa: Ipa) {
     if !with_ownership(|ownership| may_retry(ownership, ipa)) {

@@ -1,7 +1,7 @@
-//! Traps from the host: the one way in.
+//! Traps from the host.
 //!
-//! Each is decoded by [`hyp::esr`] and answered here; what has no answer becomes an exception in the host, never a
-//! panic of EL2.
+//! Each is decoded by [`hyp::esr`] and handled here; unhandled ones are injected into the host as an exception and
+//! never panic EL2.
 #![deny(
     clippy::indexing_slicing,
     clippy::unwrap_used,
@@ -47,7 +47,7 @@ extern "C" fn lower_sync_handler(frame: &mut Frame) {
     locks::with_ownership(|ownership| crate::watch::check(ownership, esr));
 }
 
-/// Reports an exception that EL2 itself took: a register that EL3 withholds, or a bug; nothing a host does leads here.
+/// Reports an exception that EL2 itself took: a register that EL3 withholds, or a bug; the host cannot cause it.
 #[unsafe(no_mangle)]
 #[allow(unsafe_code)] // The vector names this function.
 extern "C" fn current_el_handler(kind: u64, stack: u64) -> ! {
@@ -62,7 +62,7 @@ extern "C" fn current_el_handler(kind: u64, stack: u64) -> ! {
     ))
 }
 
-/// An instruction that the host cannot have. One of AArch32 whose condition fails has no effect, trapped or not.
+/// An instruction that the host must not use. One of AArch32 whose condition fails has no effect, trapped or not.
 #[cold]
 fn other(esr: u64) {
     match step::condition(esr, SPSR_EL2.get()) {
@@ -97,7 +97,7 @@ fn resume(at: State) {
     SPSR_EL2.set(at.pstate);
 }
 
-/// What decides how the host's EL1 is entered.
+/// The control registers for exception entry to EL1.
 fn host_control() -> HostControl {
     HostControl {
         sctlr: SCTLR_EL1.get(),

@@ -1,12 +1,12 @@
-//! System registers that trap: the ID space is answered, everything else is not there.
+//! System registers that trap: the ID registers are emulated, everything else is UNDEFINED.
 
 use super::{Frame, inject, skip_instruction};
 use crate::arch::features;
 use hyp::esr::SystemAccess;
 use hyp::inject::Exception;
 
-/// An access to a system register that EL2 traps. Hosts read ID registers while they boot, and touch nothing else here
-/// unless they try what they are not shown.
+/// An access to a system register that EL2 traps. Hosts read ID registers at boot; other traps mean use of a hidden
+/// feature.
 #[cold]
 #[inline(never)]
 pub fn access(frame: &mut Frame, access: SystemAccess) {

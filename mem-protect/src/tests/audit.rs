@@ -1,4 +1,4 @@
-//! The audit finds what it is there to find.
+//! Tests that the audit detects each kind of mismatch.
 
 use super::{
     named, range,
@@ -66,7 +66,7 @@ fn pages_that_the_host_lost_are_counted_and_hide_nothing_behind_them() {
     assert_eq!(owned.audit_access(Devices::default()), Ok(lost));
     assert!(!owned.explains(lost), "no call failed");
     assert!(owned.explains(Lost::default()));
-    // Behind each of them, in either table, what gives access is still found.
+    // After a missing page, in either table, wrong access is still found.
     for (table, pfn) in [(Table::Cpu, BOOT), (Table::Dma, BOOT), (Table::Dma, HIGH + 8), (Table::Cpu, RAM - 1)] {
         {
             let state = &mut world.get().state;
@@ -106,7 +106,7 @@ fn devices_are_what_a_policy_gave_and_never_ram() {
         |table, pfn| Err(Finding::Table { table, ipa: at(pfn), owner: Owner::Device, what: Mismatch::Foreign });
     assert_eq!(owned.audit(Devices { dma: &given[..1], ..both }), foreign(Table::Dma, 0x9000));
     assert_eq!(owned.audit(Devices { cpu: &given[1..], ..both }), foreign(Table::Cpu, 0x8090));
-    // A device range that covers RAM which is not the host's is no excuse.
+    // A device range over RAM of another owner is still a finding.
     world.get().devices = std::vec![range(BOOT, 1)];
     let cover = [range(RAM, 64)];
     let found = owned.audit(Devices { cpu: &cover, dma: &cover });

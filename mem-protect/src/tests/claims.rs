@@ -109,7 +109,7 @@ fn what_the_host_shares_past_the_caches_is_read_from_memory_and_written_to_it() 
         world.get().words.insert(at, 0);
         let claim = owned.memory_mut().claim(Ipa(at), 0x20, sharing).unwrap();
         assert_eq!(owned.memory_mut().read64(&claim, 0), Some(0));
-        // The host stores past its caches, and looks there.
+        // The host accesses its memory non-cacheable.
         world.get().words.insert(at, 5);
         assert_eq!(owned.memory_mut().read64(&claim, 0), Some(seen), "{sharing:?}");
         assert_eq!(owned.memory_mut().write64(&claim, 0, 7), Some(()));

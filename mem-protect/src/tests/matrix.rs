@@ -1,4 +1,4 @@
-//! Every state of a page against every operation.
+//! Every page state with every operation.
 
 use std::vec::Vec;
 
@@ -9,7 +9,7 @@ use super::{
 use crate::Error::{self, *};
 use crate::{PageRange, Transition};
 
-/// What a page can be. Guest 0 lives; guest 1 is dying.
+/// Page states. Guest 0 is alive; guest 1 is dying.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Host,
@@ -77,7 +77,7 @@ const IU: Result<(), Error> = Err(InUse);
 const NR: Result<(), Error> = Err(NotRam);
 /// The guest is dying.
 const GD: Result<(), Error> = Err(GuestDying);
-/// The guest lives.
+/// The guest is alive.
 const GA: Result<(), Error> = Err(GuestAlive);
 
 /// What each operation answers, by state. Read a row as "such a page can …".
@@ -105,7 +105,7 @@ fn prepared(kind: Kind, at: u64) -> (Owned, World) {
     let (mut owned, world) = machine();
     owned.vm_create().unwrap();
     owned.vm_create().unwrap();
-    // Keeps guest 1 from vanishing when it ends.
+    // Keeps the handle of guest 1 in use after it is destroyed.
     owned.host_donate_guest(named(HIGH, 1), 1).unwrap();
     let page = || PageRange::new(at, 1).unwrap();
     match kind {

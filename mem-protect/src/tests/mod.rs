@@ -1,5 +1,5 @@
-//! Tests of the transitions on a machine of sets: every step can be made to fail, and every translation that was ever
-//! usable stays cached until it is invalidated.
+//! Tests of the transitions on a mock machine made of sets: every step can fail on request, and every translation
+//! stays cached until it is invalidated.
 
 mod audit;
 mod claims;
@@ -15,12 +15,12 @@ use crate::{DmaStage2, Error, HostStage2, Ownership, PageOps, UncheckedRange};
 
 use crate::PageRange;
 
-/// A range as a caller names it.
+/// An unchecked range.
 fn named(pfn: u64, count: u64) -> UncheckedRange {
     UncheckedRange { pfn, count }
 }
 
-/// A range that is one.
+/// A checked range.
 fn range(first: u64, count: u64) -> PageRange {
     PageRange::new(first, count).unwrap()
 }

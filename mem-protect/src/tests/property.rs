@@ -1,4 +1,4 @@
-//! Long random runs against a plain model that knows only sentences, no states.
+//! Long random runs compared with a simple reference model.
 
 use std::{collections::BTreeMap, vec::Vec};
 
@@ -36,13 +36,13 @@ struct Page {
     claims: u32,
 }
 
-/// The model: pages, and which guests exist (true: alive).
+/// The model: pages, and which guests exist (true: not dying).
 struct Model {
     pages: BTreeMap<u64, Page>,
     guests: BTreeMap<u64, bool>,
 }
 
-/// Whether the model lets a call through; the names of refusals are the matrix test's business.
+/// Whether the model allows a call; the error codes are tested in matrix.rs.
 impl Model {
     fn new() -> Self {
         let pages = (RAM..RAM + PAGES).chain(HIGH..HIGH + 8).map(|pfn| {
@@ -66,7 +66,7 @@ impl Model {
         fits
     }
 
-    /// Forgets ended guests that no page names.
+    /// Removes destroyed guests without pages.
     fn bury(&mut self) {
         let Self { pages, guests } = self;
         let named = |id: u64| pages.values().any(|p| p.owner == Who::Guest(id) || p.lent == Some(Who::Guest(id)));
@@ -116,7 +116,7 @@ fn step(random: &mut Random, model: &mut Model, owned: &mut Owned) -> bool {
         }
         8 => {
             let free = (0..).find(|id| !model.guests.contains_key(id)).unwrap();
-            // Three guests are enough to be confused about.
+            // Three guests are enough.
             if free > 2 {
                 return false;
             }
@@ -210,7 +210,7 @@ fn random_failures_never_break_the_invariant() {
                 _ => owned.vm_destroy(0),
             };
             failed += u32::from(matches!(answer, Err(Error::NoMemory | Error::InUse | Error::Inconsistent)));
-            // What the host reaches is the host's; what it misses, a failed rollback has taken.
+            // The host reaches only its own pages; missing ones come from a failed rollback.
             let state = world.state();
             for pfn in state.cpu.iter().chain(&state.dma) {
                 assert_eq!(owned.map().owner(*pfn), Owner::Host, "page {pfn:#x} after {answer:?}");

@@ -74,7 +74,7 @@ const CASES: [Case; 8] = [
     },
 ];
 
-/// The new owner writes secrets into the pages.
+/// The new owner writes to the pages.
 fn use_pages(world: &World) {
     let mut machine = world.get();
     for pfn in AT..AT + COUNT {
@@ -158,7 +158,7 @@ fn a_grant_that_cannot_be_undone_is_the_hosts() {
         prepare(&mut owned, &world);
         world.get().arm(&fail);
         assert_eq!(call(&mut owned), Err(Error::Inconsistent));
-        // The host's CPUs reach the pages, so they are its own; its devices do not.
+        // The host's CPUs reach the pages, so it owns them; its devices do not.
         assert_eq!(owned.map().page(AT).unwrap().state(Owner::Host), PageState::Owned);
         assert!(world.state().cpu.contains(&AT) && !world.state().dma.contains(&AT));
         assert!(!world.state().pool.contains(&AT) && !world.state().el2.contains(&AT));

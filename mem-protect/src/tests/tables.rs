@@ -1,4 +1,4 @@
-//! The transitions on real tables: both stage 2s, the caches that keep whatever they may, and memory that runs out.
+//! The transitions on real tables: both stage 2s, caches that evict nothing, and allocation failures.
 
 use std::{
     boxed::Box,
@@ -49,7 +49,7 @@ impl HostStage2 for Cpu {
     }
 }
 
-/// SMMUs that keep what they saw, and can be told not to answer.
+/// SMMUs that keep cached translations, and can be set to time out.
 #[derive(Clone, Default)]
 struct Smmus {
     cached: Rc<RefCell<Vec<(u64, u64)>>>,
@@ -78,7 +78,7 @@ struct Dma {
 }
 
 impl Dma {
-    /// A device touches the page.
+    /// A device accesses the page.
     fn touch(&self, pfn: u64) {
         let found = self.shadow.leaf(Ipa(pfn << PAGE_SHIFT));
         self.smmus.cached.borrow_mut().extend(found.map(|leaf| (leaf.iova.0, leaf.size)));
@@ -113,7 +113,7 @@ impl DmaStage2 for Dma {
     }
 }
 
-/// EL2's hands, with nothing in them but the pool.
+/// A `PageOps` that implements only the pool.
 #[derive(Default)]
 struct Hands {
     pool: BTreeSet<u64>,
@@ -239,7 +239,7 @@ fn t47_a_dead_smmu_stops_transitions_and_nothing_else() {
         audit(&owned);
     }
     assert_eq!(dma_memory.live_tables(), level, "failing again and again exhausts nothing");
-    // Pages come back without the SMMU, and bookkeeping goes on.
+    // Pages can be returned without the SMMU.
     owned.hyp_donate_host(named(RAM + 5, 1)).unwrap();
     owned.host_share_hyp(named(RAM + 6, 1)).unwrap();
     audit(&owned);
@@ -255,7 +255,7 @@ fn a_refused_revocation_keeps_no_table() {
         let Rig { mut owned, cpu_memory, dma_memory, .. } = rig(bbm);
         let start = (cpu_memory.live_tables(), dma_memory.live_tables());
         dma_memory.fail_after(Some(0));
-        // Where the IOMMU has pages from the start it needs no table, and refuses nothing.
+        // With 4 KiB leaves the IOMMU needs no new table, so it never fails.
         let answer = owned.host_donate_hyp(named(RAM + 5, 1));
         dma_memory.fail_after(None);
         if answer.is_err() {
@@ -316,7 +316,7 @@ fn random_runs_on_real_tables_pass_the_audit_and_leak_nothing() {
         });
         audit(&owned);
         let lost = owned.dma().shadow.quarantined() / 4096;
-        // Upkeep that found an SMMU dead is made up for.
+        // Coalescing that failed on a dead SMMU is retried.
         let all = range(RAM, 0x1f00);
         owned.cpu_mut().coalesce(all);
         owned.dma_mut().coalesce(all);

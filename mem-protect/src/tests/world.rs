@@ -1,4 +1,4 @@
-//! The machine of sets behind the transitions.
+//! The mock machine for the transitions.
 
 use std::{
     boxed::Box,
@@ -47,13 +47,13 @@ pub(super) struct State {
 #[derive(Debug, Default)]
 pub(super) struct Machine {
     pub(super) state: State,
-    /// Pages whose contents somebody wrote and nobody zeroed since.
+    /// Pages written since they were last zeroed.
     pub(super) dirty: BTreeSet<u64>,
     /// Pages that were cleaned and invalidated after the last write.
     pub(super) settled: BTreeSet<u64>,
     /// Calls of [`PageOps::settle`].
     pub(super) settles: u32,
-    /// Memory, as the host sees it that looks past the caches.
+    /// Memory content, as seen by non-cacheable accesses of the host.
     pub(super) words: BTreeMap<u64, u64>,
     /// Lines of eight words in EL2's cache, and whether they are dirty.
     pub(super) lines: BTreeMap<u64, ([u64; 8], bool)>,
@@ -87,7 +87,7 @@ impl Machine {
         self.fail.contains(&number)
     }
 
-    /// Forgets the steps so far and lets the given ones fail from now on.
+    /// Clears the recorded steps and sets which steps fail from now on.
     pub(super) fn arm(&mut self, fail: &[usize]) {
         self.steps.clear();
         self.fail = fail.to_vec();
@@ -113,7 +113,7 @@ impl Machine {
     }
 }
 
-/// One handle on the machine; the three traits are implemented on it.
+/// A handle to the machine, with the three traits.
 #[derive(Clone, Debug, Default)]
 pub(super) struct World(Rc<RefCell<Machine>>);
 
@@ -146,7 +146,7 @@ impl HostStage2 for World {
             return Err(TableError::NoMemory);
         }
         for pfn in range.pfns() {
-            // Either it never left, or it was zeroed and settled before the host could see it.
+            // Either it never changed owner, or it was zeroed and cleaned before the host could see it.
             let back_from_elsewhere = !m.state.dma.contains(&pfn);
             assert!(!back_from_elsewhere || !m.dirty.contains(&pfn), "page {pfn:#x} shows what it held");
             assert!(!back_from_elsewhere || m.settled.contains(&pfn), "page {pfn:#x} has lines in caches");

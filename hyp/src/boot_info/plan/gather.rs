@@ -1,4 +1,4 @@
-//! The plan that a device tree led to.
+//! Builds the plan from the parsed device tree.
 
 use super::{Clash, Name, Named, Part, Plan};
 use crate::boot_info::array::Array;
@@ -12,10 +12,10 @@ use crate::boot_info::range::{PAGE_SIZE, PhysRange};
 use crate::boot_info::smmu::SMMUS_MAX;
 use crate::boot_info::tree::{NodeId, Path, Reg};
 
-/// Checks what `policy` and `layout` made of `platform`: to be called when all is decided and nothing is done yet.
+/// Checks what `policy` and `layout` made of `platform`: call it after all decisions and before any write.
 ///
 /// # Errors
-/// [`BootError::PlanOverlap`] or [`BootError::PlanOutside`] for the first thing that is where it must not be. The host must
+/// [`BootError::PlanOverlap`] or [`BootError::PlanOutside`] for the first conflict. The host must
 /// not be started then.
 pub fn check<'a>(platform: &Platform<'a>, policy: &MmioPolicy, layout: &Layout) -> Result<(), BootError<'a>> {
     let mut memory = Array::<Part<Name>, HOST_RAM_MAX>::new();
@@ -81,7 +81,7 @@ fn named<'a>(platform: &Platform<'a>, part: &Part<Name>, other: &PhysRange) -> N
     Named { name: part.name, path: path(platform, part, other) }
 }
 
-/// The node that says so: of memory the one that has `other` in it.
+/// The node that describes it; for memory, the node that contains `other`.
 fn path<'a>(platform: &Platform<'a>, part: &Part<Name>, other: &PhysRange) -> Option<Path<'a>> {
     let mut found: Option<NodeId> = None;
     match part.name {

@@ -19,7 +19,7 @@ pub(super) fn known_bad(node: &NodeRef<'_, '_>) -> Option<Withheld> {
     .or_else(|| (node.is_compatible("virtio,mmio") && !node.has("iommus")).then_some(Withheld::VirtioMmio))
 }
 
-/// Devices that cannot start a transaction, by their most specific `compatible` string: a variant may have learnt to.
+/// Devices that cannot start a transaction, by their most specific `compatible` string: a variant may be a master.
 pub(super) fn non_master(platform: &Platform<'_>, node: &NodeRef<'_, '_>) -> Option<Given> {
     if node.id == platform.gic.node {
         return Some(Given::Gic);

@@ -1,4 +1,4 @@
-//! The decisions while they are made: node by node in the order of the tree, then taken back where they do not fit together.
+//! The decisions in progress: node by node in tree order, then revised where they conflict.
 
 use super::classes::{known_bad, non_master};
 use super::{
@@ -15,19 +15,19 @@ use crate::boot_info::range::PhysRange;
 use crate::boot_info::smmu::is_smmu;
 use crate::boot_info::tree::{NodeRef, Reg};
 
-/// What a node claims a range for.
+/// Kind of a node's range.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Use {
     /// Its own registers.
     #[default]
     Registers,
-    /// A window of a bridge: what answers there is decided by whoever programs the devices behind it.
+    /// A window of a bridge: the BARs there are programmed by the host.
     Bridge,
-    /// What a bus lets through: its children's registers, each of which says where it is.
+    /// A window of a bus: its children's registers, each with its own `reg`.
     Bus,
 }
 
-/// A range that comes with a decision to give.
+/// A range of a node that is given.
 #[derive(Clone, Copy, Debug, Default)]
 struct Held {
     decision: u16,
@@ -35,7 +35,7 @@ struct Held {
     range: PhysRange,
 }
 
-/// The policy, and what is needed until it is settled. Large, so it is changed in place: boots have a small stack.
+/// The policy with the state needed to compute it. Large, so it is updated in place: the boot stack is small.
 #[derive(Default)]
 pub(super) struct Draft {
     policy: MmioPolicy,
@@ -43,7 +43,7 @@ pub(super) struct Draft {
     above: Array<Option<u16>, DECISIONS_MAX>,
     /// What the host gets.
     held: Array<Held, GIVEN_MAX>,
-    /// What the host does not get with a node that it gets, and is withheld if the node is taken back.
+    /// Ranges of a given node that the host does not get; withheld if the node's decision is revised.
     beside: Array<Held, GIVEN_MAX>,
 }
 
@@ -121,8 +121,8 @@ impl Draft {
         }))
     }
 
-    /// Takes back what is given of the nodes above `node` if it is a master that the SMMUs do not stand before: who has
-    /// a device's registers can start the DMA of its parts, and a part that the tree calls disabled is there all the same.
+    /// Withholds the nodes above `node` if it is a master not behind an SMMU: access to a device's registers can
+    /// start the DMA of its child nodes, also of disabled ones.
     pub(super) fn judge_part<'a>(
         &mut self,
         platform: &Platform<'a>,
@@ -152,7 +152,7 @@ impl Draft {
         Ok(())
     }
 
-    /// Writes the decision about `node` down, with every range that comes with it.
+    /// Records the decision about `node`, with all its ranges.
     pub(super) fn record<'a>(
         &mut self,
         platform: &Platform<'a>,
@@ -175,7 +175,7 @@ impl Draft {
             let held = Held { decision, usage, range: range.page_rounded() };
             let list = match (given, passed_on, usage, bridge) {
                 (true, true, ..) => &mut self.held,
-                // Not mapped, but nothing that is kept from the host either.
+                // Not mapped, but not withheld either.
                 (true, false, Use::Bridge | Use::Bus, None) => &mut self.beside,
                 (false, ..) | (true, false, ..) => return self.keep(Name::Node(node.id), usage, &range),
             };
@@ -183,7 +183,7 @@ impl Draft {
         })
     }
 
-    /// Writes down that the host does not get `range`, whatever else the tree says to be there.
+    /// Records `range` as withheld, whatever else the tree describes there.
     pub(super) fn withhold<'a>(&mut self, name: Name, range: &PhysRange) -> Result<(), BootError<'a>> {
         self.keep(name, Use::Registers, range)
     }
@@ -207,11 +207,12 @@ impl Draft {
         }
     }
 
-    /// Takes back what cannot be given in whole pages, and what is below a node taken back, until nothing more changes.
+    /// Withholds nodes that share a page with withheld registers, and nodes below withheld nodes, until nothing
+    /// changes.
     pub(super) fn settle<'a>(&mut self) -> Result<(), BootError<'a>> {
         loop {
             let below = self.policy.decisions.iter().zip(self.above.iter()).position(|(decision, above)| {
-                // SMMUs are EL2's wherever they are, and what is allowed is allowed.
+                // SMMUs always belong to EL2, and `allow=` overrides.
                 matches!(decision.verdict, Verdict::Given(why) if why != Given::Allowed) && self.below_withheld(*above)
             });
             let shares = || {
@@ -230,7 +231,7 @@ impl Draft {
         }
     }
 
-    /// The policy, once all is settled.
+    /// The final policy.
     pub(super) fn finish<'a>(mut self, platform: &Platform<'a>) -> Result<MmioPolicy, BootError<'a>> {
         if self.policy.is_withheld(platform.gic.node) {
             return Err(self.gic_lost(platform));
@@ -249,7 +250,7 @@ impl Draft {
         Ok(self.policy)
     }
 
-    /// Why the interrupt controller, which the host cannot do without, is withheld.
+    /// The error if the interrupt controller, which the host needs, is withheld.
     fn gic_lost<'a>(&self, platform: &Platform<'a>) -> BootError<'a> {
         let gic = Name::Node(platform.gic.node);
         let frames = || core::iter::once(&platform.gic.distributor).chain(platform.gic.redistributors.iter());
@@ -335,7 +336,7 @@ fn claims<'a>(
             visit(Use::Registers, range)?;
         }
     }
-    // Three cells: the first one tells spaces apart, as PCI has them.
+    // Three cells: the first one is the address space, as for PCI.
     let usage = if node.u32("#address-cells")? == Some(3) { Use::Bridge } else { Use::Bus };
     node.windows(&mut |_, range| range.map_or(Ok(()), |range| visit(usage, range)))
 }

@@ -1,4 +1,4 @@
-//! What is done with a node, and why: the words that the boot log uses.
+//! The decision about a node, with the texts of the boot log.
 
 use core::fmt;
 
@@ -13,7 +13,7 @@ pub enum Given {
     Gpio,
     /// The distributor and the redistributors.
     Gic,
-    /// An ITS: it writes tables where the host says, past every stage 2.
+    /// An ITS: it writes tables at addresses chosen by the host, without stage 2.
     Its,
     /// A PCI host, all of whose requesters are behind SMMUs, this one first.
     Pci {
@@ -38,15 +38,15 @@ pub enum Withheld {
     FwCfg,
     /// A virtio slot on the system bus.
     VirtioMmio,
-    /// Flash that outlives the run.
+    /// Flash: persistent state.
     Flash,
     /// QEMU's bus for dynamically added devices.
     PlatformBus,
     /// An SMMU's performance counters, which can write MSIs.
     Pmcg,
-    /// Queues beside an SMMU's own, whose commands would go to hardware past EL2.
+    /// Extra command queues of an SMMU, whose commands would bypass EL2.
     Cmdqv,
-    /// It can take an SMMU's power, clock or reset away.
+    /// It controls an SMMU's power, clock or reset.
     SmmuDepends,
     /// A PCI host without `iommu-map`.
     NoIommuMap,
@@ -54,7 +54,7 @@ pub enum Withheld {
     IommuMapPartly,
     /// A master behind an IOMMU that EL2 does not own.
     ForeignIommu,
-    /// Nothing is known about it.
+    /// Unknown device.
     Unknown,
     /// It is disabled, or a node above it is.
     Disabled,

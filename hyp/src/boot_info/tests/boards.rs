@@ -1,9 +1,9 @@
 //! The device trees of real boards, as distributions ship them beside their kernels. Ignored by default: the folder with the
 //! `.dtb` files is named by `PORTCULLIS_DTBS`, the file to write a line a board to by `PORTCULLIS_DTBS_REPORT`.
 //!
-//! Such a tree is what firmware starts from, not what it hands over: memory may be left out, and so are the modules. So the
-//! test puts them in. Each board is tried twice: as it is, and with an SMMU, a GICv3 and PSCI where it has none, so that the
-//! rest of its tree is judged too.
+//! Firmware completes such a tree: memory may be missing, and the modules are. So the test adds them. Each board is
+//! tried twice: as it is, and with an SMMU, a GICv3 and PSCI where it has none, so that the rest of its tree is
+//! checked too.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -81,7 +81,7 @@ fn fill_memory(tree: &mut DeviceTree) -> bool {
     true
 }
 
-/// Adds what EL2 cannot do without, at addresses that boards do not use.
+/// Adds what EL2 requires, at addresses that boards do not use.
 fn help(tree: &mut DeviceTree) {
     let root = &mut tree.root;
     if !any(root, "arm,gic-v3") {
@@ -201,7 +201,7 @@ fn real_boards_are_judged_without_a_panic() {
     for path in &found {
         let bytes = fs::read(path).unwrap();
         let name = path.strip_prefix(&folder).unwrap().display();
-        // Names of more than 31 characters are cut, as long as a tree that has one is refused for it alone.
+        // Names of more than 31 characters are truncated, since such trees are refused for that reason.
         let mut whole = DeviceTree::from_fdt(&Fdt::new_unchecked(&bytes));
         if Fdt::new(&bytes).is_err() {
             long_names += 1;

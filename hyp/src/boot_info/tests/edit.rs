@@ -178,7 +178,7 @@ fn too_small_a_buffer_is_an_error_and_left_empty() {
 
 #[test]
 fn slack_in_the_source_is_not_copied() {
-    // QEMU's tree is 1 MiB long, most of it slack: a loader may have left anything there.
+    // QEMU's tree is 1 MiB long, most of it slack with arbitrary content.
     let mut dtb = bent(|_| {});
     let stray = format!("token={TOKEN}");
     dtb.extend(stray.bytes());
@@ -190,7 +190,7 @@ fn slack_in_the_source_is_not_copied() {
     assert!(out.len() < 64 << 10, "{}", out.len().to_string());
 }
 
-/// What the property asks for is EL2's to do: the host sees an SMMU without the override, and its driver would give up.
+/// EL2 implements the property: the emulated SMMU has no override, and the host's driver would fail to probe.
 #[test]
 fn the_smmus_data_override_is_el2s_and_not_the_hosts() {
     let property = "arm,instdata-override";

@@ -1,4 +1,4 @@
-//! Damaged trees: whatever they hold, a boot is refused or what it decides keeps its promises.
+//! Corrupted trees: either the boot is refused or the plan satisfies all checks.
 
 use std::vec;
 use std::vec::Vec;
@@ -24,7 +24,7 @@ fn survive(dtb: &[u8]) {
         Ok(accepted) => accepted,
         Err(error) => return drop(std::format!("{error}")),
     };
-    // `boot` has called the plan's check; this is another's opinion of the same tree.
+    // `boot` has called the plan's check; this is the independent oracle.
     oracle::judge(dtb, &platform, &policy, &layout);
     let ram = &platform.memory.ram;
     for mmio in policy.mmio() {
@@ -50,7 +50,7 @@ fn survive(dtb: &[u8]) {
     }
 }
 
-/// A number that a parser is likely to trip over.
+/// A boundary value.
 fn awkward() -> impl Strategy<Value = u32> {
     prop_oneof![
         Just(0),
@@ -92,7 +92,7 @@ fn fuller(bend: impl FnOnce(&mut DeviceTree)) -> Vec<u8> {
     })
 }
 
-/// An address at which something is, or a size.
+/// An address used in the tree, or a size.
 fn somewhere() -> impl Strategy<Value = u32> {
     prop::sample::select(vec![
         0,
@@ -244,7 +244,7 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
 
-    /// One thing moved over another, or two.
+    /// One or two ranges moved over others.
     #[test]
     fn ranges_moved(
         changes in prop::collection::vec((any::<Index>(), any::<Index>(), any::<Index>(), somewhere()), 1..4)

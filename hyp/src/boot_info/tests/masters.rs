@@ -1,4 +1,4 @@
-//! Masters that an SMMU stands before in one word and not in another: row T64 of the attack catalogue.
+//! Masters that one property puts behind an SMMU and another does not: row T64 of the attack catalogue.
 
 use std::string::ToString;
 use std::vec;
@@ -57,18 +57,18 @@ fn t64_iommus_and_iommu_map_both_have_to_lead_to_the_smmu() {
         &dma(&[("iommu-map-mask", vec![1]), ("iommu-map", cells(&[0, SMMU, 0, 0x1_0000]))]),
         &["iommu-map-mask"],
     );
-    // And with the words the other way round.
+    // And with the properties exchanged.
     let only_map = dma(&[("iommus", cells(&[FOREIGN, 5])), ("iommu-map", cells(&[0, SMMU, 0, 0x1_0000]))]);
     assert_eq!(verdict(&only_map, path), foreign);
     let bridge = |iommus: &[u32]| with_properties("/pcie@10000000", &[("iommus", cells(iommus))]);
     assert_eq!(verdict(&bridge(&[SMMU, 5]), "/pcie@10000000"), Verdict::Given(Given::Pci { smmu: 0 }));
     assert_eq!(verdict(&bridge(&[FOREIGN, 5]), "/pcie@10000000"), foreign);
-    // A device that is known to have no DMA, and says that it has.
+    // A known non-master with an `iommu-map`.
     let clock = with_properties("/pl031@9010000", &[("iommu-map", cells(&[0, FOREIGN, 0, 0x10]))]);
     assert_eq!(verdict(&clock, "/pl031@9010000"), foreign);
 }
 
-/// Whoever has the registers of a device can start the DMA of its parts.
+/// Access to a device's registers can start the DMA of its child nodes.
 #[test]
 fn t64_a_part_behind_another_iommu_withholds_the_device() {
     let part = |properties: &[(&str, Vec<u8>)]| {
@@ -105,7 +105,7 @@ fn t64_an_smmu_with_another_count_of_iommu_cells_is_refused() {
     refused_for(&without("/smmuv3@9050000", "#iommu-cells"), &["#iommu-cells"]);
 }
 
-/// None of these says where DMA may go: stage 2 stands behind whatever they say.
+/// None of these affects isolation: stage 2 applies whatever they say.
 #[test]
 fn t64_what_changes_the_hosts_view_alone_changes_no_decision() {
     let decisions = |dtb: &[u8]| {

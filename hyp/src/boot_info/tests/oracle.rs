@@ -1,5 +1,4 @@
-//! What an accepted tree allows, found without the code under test: from the tree as a model, with segments of addresses that
-//! are handed down from bus to bus.
+//! Independent oracle for accepted trees: uses another parser, and translates address ranges from bus to bus.
 
 use std::collections::BTreeMap;
 use std::format;
@@ -111,14 +110,14 @@ fn span(range: &PhysRange) -> Span {
     (u128::from(range.base().0), u128::from(range.end().0) - 1)
 }
 
-/// What of `spans` shares a page with what of `others`.
+/// The first overlap, in pages, of `spans` with `others`.
 fn meet(spans: &[Span], others: &[Span]) -> Option<(Span, Span)> {
     let page = |address: u128| address >> 12;
     let touch = |a: &Span, b: &Span| page(a.0) <= page(b.1) && page(b.0) <= page(a.1);
     spans.iter().find_map(|a| others.iter().find(|b| touch(a, b)).map(|b| (*a, *b)))
 }
 
-/// Panics unless `policy` and `layout`, made from `dtb`, keep what the tree does not give away.
+/// Panics if `policy` or `layout` gives the host something that `dtb` does not allow.
 pub(super) fn judge(dtb: &[u8], platform: &Platform<'_>, policy: &MmioPolicy, layout: &Layout) {
     let tree = DeviceTree::from_fdt(&Fdt::new(dtb).unwrap());
     let mut seen = Vec::new();

@@ -1,4 +1,4 @@
-//! Memory that a tree lies about, or reserves without saying where: row T64 of the attack catalogue.
+//! Memory nodes over other ranges, and reservations without a usable address: row T64 of the attack catalogue.
 
 use std::string::ToString;
 use std::vec::Vec;
@@ -35,11 +35,11 @@ fn t64_memory_over_registers_is_refused() {
         let dtb = plus(memory("ram@1", base, size));
         refused_for(&dtb, &["/ram@1", other, "overlap", &format!("{base:#x}")]);
     }
-    // Beside it, memory is memory.
+    // Adjacent to it, memory is accepted.
     assert!(boot(&plus(memory("ram@1", 0x908_0000, 0x1_0000))).is_ok());
 }
 
-/// What is said to be off is somewhere all the same: secure memory is described like this.
+/// A disabled memory node still describes memory: secure memory is described like this.
 #[test]
 fn t64_disabled_memory_is_withheld() {
     let mut secure = memory("secram@e000000", 0xe00_0000, 0x100_0000);
@@ -75,7 +75,7 @@ fn t64_a_reservation_that_cannot_be_translated_is_refused() {
         properties
     };
     for (properties, reg) in [
-        // No ranges: nothing says that these are the CPU's addresses.
+        // No ranges: not CPU addresses.
         (cells_of(2, 2), whole.clone()),
         // Ranges that show something else, or only a part.
         (with_ranges(cells_of(2, 2), wide(&[0, 0, 0x1000_0000])), whole.clone()),
@@ -85,7 +85,7 @@ fn t64_a_reservation_that_cannot_be_translated_is_refused() {
         (with_ranges(cells_of(3, 2), vec![]), cells(&[0, 0, 0x6000_0000, 0, 0x10_0000])),
         (with_ranges(cells_of(2, 1), vec![]), whole.clone()),
         (vec![("ranges", vec![])], whole.clone()),
-        // Reservations of nothing, of half a number, over the end of all addresses.
+        // Empty reservations, truncated numbers, ranges past the end of the address space.
         (usual_cells(), wide(&[0x6000_0000, 0])),
         (usual_cells(), vec![]),
         (usual_cells(), cells(&[0x6000_0000, 0x10_0000])),
@@ -112,7 +112,7 @@ fn t64_a_reservation_without_a_place_is_refused_unless_the_host_chooses_it() {
     };
     assert!(refused(&[("no-map", vec![])]));
     assert!(refused(&[]));
-    // Linux takes a place for it out of the memory that it was given.
+    // Linux allocates it from its own memory.
     let chosen = node("pool", &[("size", wide(&[0x10_0000])), ("no-map", vec![])]);
     let (platform, ..) = (Platform::parse(&reserved_memory(&usual_cells(), vec![chosen])).map(|p| p.memory))
         .map_or_else(|error| panic!("{error}"), |memory| (memory, ()));
@@ -129,7 +129,7 @@ fn t64_the_status_of_a_reservation_is_its_own() {
     };
     assert_eq!(no_map(&with_status(text(&["okay"]))), "0x60000000..0x60001000");
     assert_eq!(no_map(&with_status(text(&["disabled"]))), "none");
-    // The host's kernel looks at the reservation only, not at what is above it.
+    // Linux checks the reservation's own status only.
     let mut above = usual_cells();
     above.push(("status", text(&["disabled"])));
     assert_eq!(no_map(&reserved_memory(&above, vec![tee(wide(&[0x6000_0000, 0x1000]))])), "0x60000000..0x60001000");
@@ -166,7 +166,7 @@ fn t64_memreserve_is_whole_or_refused() {
     assert!(boot(&with(0, 0x1000)).is_ok());
 }
 
-/// What firmware keeps is no device's either.
+/// No device may overlap a reservation.
 #[test]
 fn t64_nothing_is_given_over_a_reservation_that_firmware_keeps() {
     let over = |base: u64| reserved_memory(&usual_cells(), vec![tee(wide(&[base, 0x1000]))]);
@@ -179,7 +179,7 @@ fn t64_nothing_is_given_over_a_reservation_that_firmware_keeps() {
     refused_for(&over(RAMDISK), &["ramdisk"]);
 }
 
-/// A machine that is handed over by a kernel that crashed, or by UEFI, has owners that this tree does not name.
+/// After a crash kernel or UEFI, memory has owners that this tree does not describe.
 #[test]
 fn t64_a_machine_with_owners_that_the_tree_does_not_name_is_refused() {
     for name in [
@@ -217,7 +217,7 @@ fn t64_memory_in_other_forms() {
     assert_eq!(verdict(&dtb, "/numa/memory@880000000"), Verdict::Withheld(Withheld::Unknown));
 }
 
-/// `/chosen` may show its children to the CPU: modules are memory all the same, and so is what firmware left on a screen.
+/// `/chosen` may show its children to the CPU: modules still count as memory, and so does a framebuffer.
 #[test]
 fn t64_what_chosen_describes_is_memory() {
     let dtb = bent(|tree| {

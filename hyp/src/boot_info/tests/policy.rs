@@ -117,7 +117,7 @@ fn t55_a_page_is_given_only_if_nothing_withheld_is_in_it() {
         tree.root.add_child(node("reset@9010800", &properties));
     });
     assert_eq!(decided(&neighbour, "/pl031@9010000"), Verdict::Withheld(Withheld::SharesPage));
-    // And on to the next: the clock's page falls with it.
+    // This propagates: the clock's page is withheld too.
     let chain = bent(|tree| {
         let reset = [("reg", wide(&[0x901_0800, 0x10])), ("compatible", text(&["vendor,reset"]))];
         tree.root.add_child(node("reset@9010800", &reset));
@@ -217,7 +217,7 @@ fn el2s_command_line_can_allow_a_node() {
     assert_eq!(decided(&dtb, "/pcie@10000000"), Verdict::Given(Given::Allowed));
     let (_, mmio) = decide(&dtb);
     assert!(mmio.starts_with("0x0..0x8010000") && mmio.contains("0x4010000000"), "{mmio}");
-    // One slot alone would hand out the seven others in its page.
+    // One slot alone would also map the seven others in its page.
     let slot = bent(allow(&["/virtio_mmio@a000200"]));
     assert_eq!(decided(&slot, "/virtio_mmio@a000200"), Verdict::Withheld(Withheld::SharesPage));
 }

@@ -1,4 +1,4 @@
-//! What an SMMU's power, clock or reset depends upon is not the host's: row T09 of the attack catalogue.
+//! Providers of an SMMU's power, clock or reset are withheld: row T09 of the attack catalogue.
 
 use std::vec;
 use std::vec::Vec;
@@ -54,7 +54,7 @@ fn t09_what_an_smmu_depends_upon_is_withheld_even_behind_an_smmu() {
         ("reset-gpios", cells(&[CONTROLLER, 3, 4])),
         ("vdd-supply", cells(&[CONTROLLER])),
     ] {
-        // The fixed clock says how many cells it takes, as it must.
+        // The fixed clock has `#clock-cells`, as required.
         let dtb = bent(|tree| {
             tree.root.add_child(controller());
             set(tree.find_node_mut("/apb-pclk").unwrap(), &[("#clock-cells", cells(&[0]))]);

@@ -1,6 +1,6 @@
 //! A tree with the nodes, addresses and numbers of QEMU 10.0's `virt` with
-//! `gic-version=3,iommu=smmuv3,virtualization=on` and two guest-loader modules, built so that a test can bend one thing
-//! at a time.
+//! `gic-version=3,iommu=smmuv3,virtualization=on` and two guest-loader modules, built so that a test can change one
+//! property at a time.
 
 use std::string::{String, ToString};
 use std::vec::Vec;
@@ -229,7 +229,7 @@ fn chosen() -> DeviceTreeNode {
     )
 }
 
-/// The usual machine after `bend`.
+/// The default machine, modified by `bend`.
 pub(super) fn bent(bend: impl FnOnce(&mut DeviceTree)) -> Vec<u8> {
     let mut tree = virt(4, 1024 * MIB);
     bend(&mut tree);
@@ -270,7 +270,7 @@ pub(super) fn request<'h>(dtb: &[u8], header: &'h [u8; HEADER_SIZE]) -> Request<
     }
 }
 
-/// Everything up to the checked plan.
+/// All boot steps up to the plan check.
 pub(super) fn boot(dtb: &[u8]) -> Result<(Platform<'_>, MmioPolicy, Layout), BootError<'_>> {
     let platform = Platform::parse(dtb)?;
     let policy = MmioPolicy::decide(&platform)?;
@@ -280,7 +280,7 @@ pub(super) fn boot(dtb: &[u8]) -> Result<(Platform<'_>, MmioPolicy, Layout), Boo
     Ok((platform, policy, layout))
 }
 
-/// The message with which a tree is refused.
+/// The error message for a refused tree.
 #[track_caller]
 pub(super) fn refusal(dtb: &[u8]) -> String {
     match boot(dtb) {

@@ -1,4 +1,4 @@
-//! What comes with a node that is withheld, and stays withheld too: row T64 of the attack catalogue.
+//! Ranges withheld together with a node: row T64 of the attack catalogue.
 
 use std::vec;
 use std::vec::Vec;
@@ -40,7 +40,7 @@ fn t64_the_windows_of_a_withheld_bridge_are_withheld() {
         assert_eq!(verdict(&over, "/pcie@10000000"), shares, "{status} {compatible}");
         let beside = plus(other_pci(status, compatible, 0x3f00_0000));
         assert_eq!(verdict(&beside, "/pcie@10000000"), given, "{status} {compatible}");
-        // The host's own memory is not what a withheld bridge can be told to answer to.
+        // The window of a withheld bridge must not overlap host memory.
         refused_for(&plus(other_pci(status, compatible, 0x5000_0000)), &["/pcie@5000000000", "overlap", "memory"]);
         refused_for(&plus(other_pci(status, compatible, 0x80a_0000)), &["/intc@8000000"]);
         let mut cut = other_pci(status, compatible, 0x3f00_0000);
@@ -75,14 +75,14 @@ fn t64_the_ranges_of_a_withheld_bus_are_withheld() {
         assert_eq!(bridge(&plus(bus(withheld, 0xf01_0000, vec![]))), given);
         refused_for(&plus(bus(withheld, 0x5000_0000, vec![])), &["/bus@f000000", "overlap", "memory"]);
         refused_for(&plus(bus(withheld, IMAGE as u32, vec![])), &["/bus@f000000", "overlap", "EL2's image"]);
-        // A register block says where it is, and says it better than a bus that it is not on.
+        // A register block wins over the `ranges` of a bus that is not its parent.
         let around_clock = plus(bus(withheld, 0x901_0000, vec![]));
         assert_eq!(verdict(&around_clock, "/pl031@9010000"), Verdict::Given(Given::Rtc));
         let mut cut = bus(withheld, 0x2000_0000, vec![]);
         set(&mut cut, &[("ranges", cells(&[0, 0, 0x2000_0000]))]);
         refused_for(&plus(cut), &["/bus@f000000", "ranges"]);
     }
-    // A bus that is not withheld is judged by what is on it.
+    // The ranges of a bus that is not withheld are not withheld either.
     assert_eq!(bridge(&plus(bus(&[], 0x2000_0000, vec![]))), given);
     // A bus below a withheld one, and a withheld one below a bus.
     let inner = |base: u32, properties: &[(&str, Vec<u8>)]| {
@@ -98,7 +98,7 @@ fn t64_the_ranges_of_a_withheld_bus_are_withheld() {
     assert_eq!(bridge(&plus(wide_bus)), shares);
 }
 
-/// What lies below a node that is withheld only in the end falls with it.
+/// Nodes below a node that is withheld later are withheld too.
 #[test]
 fn t64_what_is_below_a_node_withheld_late_is_withheld() {
     let rtc = node("rtc@8000", &[("reg", cells(&[0x8000, 0x1000])), ("compatible", text(&["arm,pl031"]))]);
@@ -116,7 +116,7 @@ fn t64_what_is_below_a_node_withheld_late_is_withheld() {
     assert_eq!(verdict(&dtb(0xf00_0800), "/bus@f000000/rtc@8000"), Verdict::Withheld(Withheld::Parent));
 }
 
-/// What EL2 does not hand on of a node that it gives is withheld from every other node too.
+/// Ranges of a given node that the host does not get are withheld from every other node too.
 #[test]
 fn t64_registers_left_out_of_a_given_node_are_withheld() {
     // The legacy frames of the CPU interface: GICC, GICH, GICV.

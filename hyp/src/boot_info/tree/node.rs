@@ -1,4 +1,4 @@
-//! A node during a walk: its properties, what it inherits, and its registers as the CPU addresses them.
+//! A node during a walk: properties, inherited state, and registers as CPU addresses.
 
 use dtoolkit::fdt::FdtNode;
 use dtoolkit::{Node, Property};
@@ -40,8 +40,7 @@ pub(in crate::boot_info) enum Reg {
 }
 
 impl<'a, 'p> NodeRef<'a, 'p> {
-    /// Takes what the node says itself over what its ancestors say, in one pass: this runs for every node of every
-    /// walk.
+    /// The node's own properties override inherited ones; one pass, since it runs for every node of every walk.
     pub(super) fn inheriting(mut self) -> Result<Self, BootError<'a>> {
         let (mut coherent, mut noncoherent, mut parent, mut status) = (false, false, None, None);
         self.properties(&mut |name, value| {
@@ -162,7 +161,7 @@ impl<'a, 'p> NodeRef<'a, 'p> {
     }
 
     /// `#address-cells` and `#size-cells` of this node's children. There is no default: the specification has 2 and 1,
-    /// Linux takes the counts of the nearest node above that has some, and so the two would not mean the same addresses.
+    /// Linux takes the counts of the nearest node above that has some, and so the addresses would differ.
     pub(in crate::boot_info) fn child_cells(&self) -> Result<(u32, u32), BootError<'a>> {
         let count = |name| self.u32(name)?.ok_or_else(|| self.bad(name, "is missing"));
         let (address, size) = (count("#address-cells")?, count("#size-cells")?);
@@ -197,8 +196,8 @@ impl<'a, 'p> NodeRef<'a, 'p> {
         Ok(RegIter { node: *self, cells: cells.filter(|_| address > 0).unwrap_or(empty), address, size })
     }
 
-    /// Where the bus that this node is shows `size` bytes at `address` to the CPU; `None` when it shows none of them. It is
-    /// an error when it shows some: Linux looks at the first byte only.
+    /// CPU address of `size` bytes at `address` on the bus of this node; `None` if `ranges` does not map them. An
+    /// error if it maps only a part: Linux checks the first byte only.
     pub(in crate::boot_info) fn translate(&self, address: u64, size: u64) -> Result<Option<u64>, BootError<'a>> {
         let Some(parent) = self.parent else {
             return Ok(Some(address));
@@ -249,7 +248,7 @@ impl<'a> RegIter<'a, '_> {
         let node = self.node;
         let short = || node.bad("reg", "is cut short or has a number of more than 64 bits");
         if self.address > 2 {
-            // PCI and the like: a child's numbers say nothing about the CPU's address space.
+            // PCI and similar buses: a child's `reg` is not a CPU address.
             let upper = self.address.saturating_sub(1);
             let first = self.cells.u32().ok_or_else(short)?;
             for _ in 0..upper.saturating_add(self.size) {
@@ -282,7 +281,7 @@ impl<'a> Iterator for RegIter<'a, '_> {
             match self.entry() {
                 Ok(Reg::Visible(range)) if range.is_empty() => {}
                 Err(error) => {
-                    // After a fault the rest has no meaning.
+                    // After an error the rest is not parsed.
                     self.cells = Cells::new(&[])?;
                     return Some(Err(error));
                 }

@@ -1,4 +1,4 @@
-//! Paths of nodes, composed when they are shown: a number per node is all that is kept.
+//! Paths of nodes, computed on display from the node number.
 
 use core::fmt;
 

@@ -1,5 +1,5 @@
-//! Phandles, by which one node names another. Whoever is behind the SMMU is known by the SMMU's phandle alone: a node that
-//! uses it too could stand in the SMMU's place.
+//! Phandles, by which one node names another. Masters refer to the SMMU by its phandle only: with a duplicate phandle
+//! another node could be taken for the SMMU.
 
 use super::{NodeId, Tree};
 use crate::boot_info::array::Array;
@@ -12,7 +12,7 @@ impl<'a> Tree<'a> {
     /// Checks that no phandle is used twice.
     ///
     /// # Errors
-    /// [`BootError::SamePhandle`]; [`BootError::Property`] for one that is no phandle; [`BootError::TooMany`].
+    /// [`BootError::SamePhandle`]; [`BootError::Property`] for an invalid one; [`BootError::TooMany`].
     pub(in crate::boot_info) fn check_phandles(&self) -> Result<(), BootError<'a>> {
         // In order, so that finding one costs little.
         let mut known = Array::<u32, PHANDLES_MAX>::new();

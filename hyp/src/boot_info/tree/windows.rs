@@ -1,4 +1,4 @@
-//! What a bus shows of itself to the CPU, taken from its `ranges`.
+//! The CPU windows of a bus, from its `ranges`.
 
 use io_pgtable::Pa;
 
@@ -10,8 +10,8 @@ use crate::boot_info::range::{PA_LIMIT, PhysRange};
 type WindowVisitor<'v, 'a> = dyn FnMut(u32, Option<PhysRange>) -> Result<(), BootError<'a>> + 'v;
 
 impl<'a> NodeRef<'a, '_> {
-    /// Calls `visit` for each entry of `ranges` that has a size. A bus with an empty `ranges` has no window: what is on it
-    /// stands in its children.
+    /// Calls `visit` for each entry of `ranges` that has a size. A bus with an empty `ranges` has no window: its
+    /// children's `reg` are CPU addresses.
     pub(in crate::boot_info) fn windows(&self, visit: &mut WindowVisitor<'_, 'a>) -> Result<(), BootError<'a>> {
         let (Some(mut cells), Some(parent)) = (self.cells("ranges")?, self.parent) else {
             return Ok(());
@@ -21,7 +21,7 @@ impl<'a> NodeRef<'a, '_> {
         }
         let ((address_cells, size_cells), (parent_cells, _)) = (self.child_cells()?, parent.child_cells()?);
         if parent_cells > 2 {
-            // Below PCI: numbers there say nothing about the CPU's addresses.
+            // Below PCI: addresses there are not CPU addresses.
             return Ok(());
         }
         let rest =
@@ -38,7 +38,7 @@ impl<'a> NodeRef<'a, '_> {
                 continue;
             }
             let seen = match parent.translate(address, size)? {
-                // Beyond every physical address nothing is seen.
+                // Above the physical address limit there is no window.
                 Some(base) if base < PA_LIMIT => {
                     let outside = || self.bad("ranges", "has a window that leaves the CPU's address space");
                     Some(PhysRange::new(Pa(base), size).ok_or_else(outside)?)

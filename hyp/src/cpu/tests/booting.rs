@@ -1,14 +1,14 @@
-//! The table against what Linux asks of whoever enters its kernel at EL1 with EL2 below
+//! The table compared with Linux's requirements for entering the kernel at EL1 when there is an EL2
 //! (Documentation/arch/arm64/booting.rst, as of Linux 7.0): each entry that concerns EL2, in the order of that page.
 //!
-//! What the page asks that no ID field decides is in `arch/setup.rs`: `CNTHCTL_EL2.EL1PCTEN`, `CNTVOFF_EL2`,
+//! Requirements without an ID field are in `arch/setup.rs`: `CNTHCTL_EL2.EL1PCTEN`, `CNTVOFF_EL2`,
 //! `ICC_SRE_EL2`, `ZCR_EL2.LEN`, `SMCR_EL2.LEN`, `GCSCR_EL2`, `GCSCR_EL1`, `GCSCRE0_EL1`. What it asks of EL3 is in
 //! `withheld.rs` and docs/boot.md.
 
 use super::super::*;
 use super::{Fake, field};
 
-/// How the host gets what an entry is about.
+/// How a requirement is met.
 enum Answer {
     /// These bits of a control are ones.
     Ones(fn(&Controls) -> u64, u64),
@@ -19,7 +19,7 @@ enum Answer {
 }
 use Answer::{Hidden, Ones, Zeroes};
 
-/// What a CPU with the feature says, and what the page asks for then.
+/// ID field value of the feature, and the requirement.
 const ENTRIES: &[(Id, &str, u64, Answer)] = &[
     (ids::PFR2, "GCIE", 1, Hidden),
     (ids::ISAR1, "APA", 1, Ones(|c| c.hcr, 1 << 40)),
@@ -39,7 +39,7 @@ const ENTRIES: &[(Id, &str, u64, Answer)] = &[
     (ids::DFR0, "PMUVer", 9, Zeroes(|c| c.mdcr, 0b11 << 5)),
     // HDFGxTR2_EL2.nPMSDSFR_EL1 depends on PMSIDR_EL1: arch/setup.rs.
     (ids::DFR0, "PMSVer", 4, Ones(|c| c.mdcr, 0b11 << 12)),
-    // Not HCRX_EL2.MCE2: the host takes these exceptions itself, as it is never moved between CPUs behind its back.
+    // Not HCRX_EL2.MCE2: the host takes these exceptions itself, since EL2 never migrates it between CPUs.
     (ids::ISAR2, "MOPS", 1, Ones(|c| c.hcrx, 1 << 11)),
     (ids::MMFR3, "TCRX", 1, Ones(|c| c.hcrx, 1 << 14)),
     (ids::MMFR3, "S1PIE", 1, Ones(|c| c.hfgrtr, 0b11 << 57)),
@@ -48,7 +48,7 @@ const ENTRIES: &[(Id, &str, u64, Answer)] = &[
     (ids::PFR1, "GCS", 1, Ones(|c| c.hfgitr, 0b111 << 57)),
     (ids::PFR1, "GCS", 1, Ones(|c| c.hfgrtr, 0b11 << 52)),
     (ids::PFR1, "GCS", 1, Ones(|c| c.hfgwtr, 0b11 << 52)),
-    // Not on the page, but in what the kernel sets up for itself where it has EL2.
+    // Not on the page, but set by the kernel itself when it boots at EL2.
     (ids::PFR2, "FPMR", 1, Ones(|c| c.hcrx, 1 << 23)),
     (ids::MMFR3, "SCTLRX", 1, Ones(|c| c.hcrx, 1 << 15)),
     (ids::MMFR3, "S1POE", 1, Ones(|c| c.hfgrtr, 0b11 << 59)),
