@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{BUF, CDTAB, CMDQ, EVTQ, L2TAB, Rig, STRTAB, r, two_level_cfg};
+use common::{BUF, CDTAB, CMDQ, CONFIG_BYPASS, CONFIG_S1, EVTQ, L2TAB, Rig, STRTAB, dw0, r, two_level_cfg};
 use io_pgtable::Pa;
 use smmu_drv::{Probed, Stage2Cfg};
 use smmu_model::{Config, Transfer};
@@ -53,7 +53,7 @@ fn t16_a_context_pointer_above_the_output_size_is_an_illegal_entry() {
         assert!(matches!(rig.dma_write(9, 0, 1), Transfer::Aborted(_)));
         assert_eq!(event(&mut rig, F_CD_FETCH)[3], 1 << 39 | (CDTAB + 64) & !0xfff);
         // Where stage 1 is off the pointer is IGNORED [5.2].
-        rig.set_ste(9, [1 | 4 << 1 | 1 << 50, 0, 0, 0, 0, 0, 0, 0]);
+        rig.set_ste(9, [dw0(CONFIG_BYPASS, 1 << 50), 0, 0, 0, 0, 0, 0, 0]);
         assert_eq!(rig.dma_write(9, BUF, 1), Transfer::Done);
         let ste = rig.context(1);
         rig.set_ste(9, ste);
@@ -66,7 +66,7 @@ fn a_level_2_pointer_above_the_output_size_is_a_bad_substream() {
     let mut rig = rig(Config { ssid_bits: 16, cd2l: true, ..Config::qemu() }, 40);
     let mut ste = rig.context(1);
     // 4K leaves, 2^7 descriptors.
-    ste[0] = 1 | 5 << 1 | 1 << 4 | CDTAB | 7 << 59;
+    ste[0] = dw0(CONFIG_S1, CDTAB) | 1 << 4 | 7 << 59;
     // Within it, but nowhere; and above it.
     rig.store(CDTAB, 1 << 39 | (CDTAB + 0x1000) | 1);
     rig.store(CDTAB + 8, 1 << 42 | (CDTAB + 0x1000) | 1);

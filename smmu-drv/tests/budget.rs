@@ -22,7 +22,7 @@ fn part(config: Config, issue: Issue) -> Rig {
 
 /// An entry whose change takes three stores.
 fn nested(context: u64) -> [u64; 2] {
-    [1 | 5 << 1 | common::CDTAB | context << 6, (context % 4) << 2]
+    [common::dw0(common::CONFIG_S1, common::CDTAB | context << 6), (context % 4) << 2]
 }
 
 #[test]

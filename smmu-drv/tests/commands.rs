@@ -3,7 +3,10 @@
 
 mod common;
 
-use common::{BUF, BYPASS, C_BAD_CD, C_BAD_STE, CERROR_ILL, CMDQ, POOL, Rig, SYNC, cfgi_ste, cmdq_error, r, record};
+use common::{
+    BUF, BYPASS, C_BAD_CD, C_BAD_STE, CERROR_ILL, CMDQ, CS_RESERVED, POOL, Rig, SYNC, cfgi_ste, cmdq_error, r, record,
+    sync_cs,
+};
 use smmu_model::{Config, Pace, Transfer};
 
 /// Issues one command and expects CERROR_ILL at it; repairs the queue as Linux does.
@@ -86,7 +89,7 @@ fn secure_streams_and_reserved_encodings_are_illegal() {
         illegal(&mut rig, [op | 1 << 10, 0]);
     }
     // Reserved completion signal.
-    illegal(&mut rig, [0x46 | 3 << 12, 0]);
+    illegal(&mut rig, sync_cs(CS_RESERVED));
     // Range fields that say nothing: a level that the granule does not have says nothing either.
     for op in [0x12, 0x13] {
         for granule in 1..4 {

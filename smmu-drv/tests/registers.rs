@@ -174,7 +174,7 @@ fn gerrorn_acknowledges_active_errors_only() {
     assert_eq!(rig.read(r::GERROR), 1);
     rig.write(r::GERRORN, 0x1fc);
     assert_eq!(rig.read(r::GERRORN), 0, "the active one was not acknowledged");
-    rig.store(common::CMDQ + u64::from(rig.prod - 1) * 16, 0x46);
+    rig.store(common::CMDQ + u64::from(rig.prod - 1) * 16, common::SYNC[0]);
     rig.write(r::GERRORN, 0x1fd);
     assert_eq!(rig.read(r::GERRORN), 1);
     assert_eq!(rig.read(r::CMDQ_CONS) & 0xff, u64::from(rig.prod));

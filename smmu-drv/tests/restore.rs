@@ -25,7 +25,7 @@ fn nothing_is_consumed_before_cr0_and_the_overflow_flag_is_kept() {
             rig.read(r::EVENTQ_PROD);
         }
         let mut saved = SAVED.map(|offset| rig.read(offset));
-        assert_eq!(saved[11], 1 << 31 | 128);
+        assert_eq!(saved[11], OVERFLOW | 128);
         // Two commands wait, and PROD has bits that are the driver's own.
         rig.queue([0xff, 0]);
         rig.prod -= 1;

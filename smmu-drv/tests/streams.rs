@@ -4,8 +4,9 @@
 mod common;
 
 use common::{
-    ABORT, BUF, BYPASS, C_BAD_STE, C_BAD_STREAMID, CFGI_ALL, EVTQ, GBPA_ABORT, GBPA_UPDATE, POOL, RAM, Rig, STRTAB,
-    aborted, cfgi_ste, cfgi_ste_range, cfgi_ste_walk, enable_two_level, l1, l2_ste, r, record,
+    ABORT, BUF, BYPASS, C_BAD_STE, C_BAD_STREAMID, CFGI_ALL, CONFIG_S1, EVTQ, F_STE_FETCH, GBPA_ABORT, GBPA_UPDATE,
+    POOL, RAM, Rig, STRTAB, aborted, cfgi_ste, cfgi_ste_range, cfgi_ste_walk, dw0, enable_two_level, l1, l2_ste, r,
+    record, s1_page,
 };
 use smmu_model::{Config, Pace, Snoop, Transfer};
 
@@ -109,14 +110,14 @@ fn t18_tables_in_foreign_memory_are_fetch_faults() {
     rig.store(STRTAB, POOL | 9);
     rig.issue(&[CFGI_ALL]);
     assert!(aborted(&rig.dma_write(5, BUF, 1)));
-    assert_eq!(rig.events(), [[3 | 5 << 32, 0, 0, POOL + 5 * 64]], "F_STE_FETCH with the address");
+    assert_eq!(rig.events(), [[F_STE_FETCH | 5 << 32, 0, 0, POOL + 5 * 64]], "F_STE_FETCH with the address");
     // Level 1 itself.
     rig.write(r::CR0, r::CMDQEN | r::EVENTQEN);
     rig.write64(r::STRTAB_BASE, POOL);
     rig.write(r::CR0, r::CMDQEN | r::EVENTQEN | r::SMMUEN);
     assert_eq!(rig.read(r::CR0ACK) & 1, 1);
     assert!(aborted(&rig.dma_write(5, BUF, 1)));
-    assert_eq!(rig.events(), [[3 | 5 << 32, 0, 0, POOL]]);
+    assert_eq!(rig.events(), [[F_STE_FETCH | 5 << 32, 0, 0, POOL]]);
     assert_eq!(rig.hazards(), []);
 }
 
@@ -146,7 +147,7 @@ fn t15_entries_are_fetched_once() {
 fn t20_structures_in_foreign_memory_are_fetch_and_walk_aborts_for_the_host() {
     let mut rig = Rig::qemu();
     rig.enable_linear(5);
-    rig.set_ste(8, [1 | 5 << 1 | EL2, 0, 0, 0, 0, 0, 0, 0]);
+    rig.set_ste(8, [dw0(CONFIG_S1, EL2), 0, 0, 0, 0, 0, 0, 0]);
     assert!(aborted(&rig.dma_write(8, 0x1234_5678, 1)));
     let events = rig.events();
     assert_eq!(events, [[9 | 8 << 32, 0, 0, EL2]], "F_CD_FETCH, no trace of stage 2");
@@ -163,7 +164,7 @@ fn t20_structures_in_foreign_memory_are_fetch_and_walk_aborts_for_the_host() {
     assert_eq!(events[0][3] & !0xfff, EL2 & !0xfff);
     // A page of EL2's as the target: an abort on the bus, no event.
     ste = rig.context(2);
-    rig.store(common::S1TAB + 2 * 0x4000 + 0x2000, EL2 | 1 << 11 | 1 << 10 | 3 << 8 | 1 << 6 | 3);
+    rig.store(common::S1TAB + 2 * 0x4000 + 0x2000, s1_page(EL2));
     rig.set_ste(8, ste);
     while rig.smmu.take_fault().is_some() {}
     assert!(aborted(&rig.dma_write(8, 0x10, 1)));

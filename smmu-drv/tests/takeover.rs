@@ -44,7 +44,7 @@ fn left_on(board: &Board) {
     let mem = &board.0.mem;
     let strtab = RAM + 0x50_0000;
     for sid in 0..16 {
-        mem.cpu_write64(strtab + sid * 64, 1 | 4 << 1);
+        mem.cpu_write64(strtab + sid * 64, common::dw0(common::CONFIG_BYPASS, 0));
         mem.cpu_write64(strtab + sid * 64 + 8, 1 << 44);
     }
     mem.clean(strtab..strtab + 1024);

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{ABORT, BUF, BYPASS, C_BAD_STE, CDTAB, MMIO, POOL, RAM, Rig, S1TAB, r, record};
+use common::{ABORT, BUF, BYPASS, C_BAD_STE, CDTAB, MMIO, POOL, RAM, Rig, S1TAB, r, record, s1_page};
 use io_pgtable::Ipa;
 use smmu_drv::Stale;
 use smmu_drv::fault::{Class, Direction, Stage};
@@ -33,7 +33,7 @@ fn t01_el2_memory_is_neither_read_nor_written_and_the_attempt_is_recorded() {
     rig.enable_linear(5);
     let stage1 = rig.context(1);
     // IOVA 0x1000 of the stage-1 stream leads to the victim.
-    rig.store(S1TAB + 0x4000 + 0x2000 + 8, VICTIM | 1 << 11 | 1 << 10 | 3 << 8 | 1 << 6 | 3);
+    rig.store(S1TAB + 0x4000 + 0x2000 + 8, s1_page(VICTIM));
     rig.set_ste(1, BYPASS);
     rig.set_ste(2, stage1);
     for (sid, iova) in [(1, VICTIM), (2, 0x1000)] {

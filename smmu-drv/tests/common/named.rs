@@ -5,6 +5,13 @@ pub fn sync_irq(data: u64, address: u64) -> [u64; 2] {
     [0x46 | 1 << 12 | data << 32, address]
 }
 
+/// CMD_SYNC with this CS and nothing else.
+pub fn sync_cs(cs: u64) -> [u64; 2] {
+    [0x46 | cs << 12, 0]
+}
+
+pub const CS_RESERVED: u64 = 3;
+
 /// CMD_CFGI_STE, Leaf == 0.
 pub fn cfgi_ste_walk(sid: u32) -> [u64; 2] {
     [3 | u64::from(sid) << 32, 0]
@@ -27,6 +34,7 @@ pub fn record(kind: u64, sid: u32) -> [u64; 4] {
 
 pub const C_BAD_STREAMID: u64 = 2;
 pub const C_BAD_STE: u64 = 4;
+pub const F_STE_FETCH: u64 = 3;
 pub const C_BAD_CD: u64 = 0xa;
 
 /// SMMU_GBPA.
@@ -52,4 +60,17 @@ pub const OVERFLOW: u64 = 1 << 31;
 /// SMMU_STRTAB_BASE_CFG of a 2-level table.
 pub fn two_level_cfg(log2: u32, split: u32) -> u64 {
     u64::from(log2) | u64::from(split) << 6 | 1 << 16
+}
+
+/// Dword 0 of a valid entry of the stream table.
+pub fn dw0(config: u64, context_table: u64) -> u64 {
+    1 | config << 1 | context_table
+}
+
+pub const CONFIG_BYPASS: u64 = 4;
+pub const CONFIG_S1: u64 = 5;
+
+/// A level-3 descriptor of stage 1: not global, accessed, inner shareable, readable and writable at EL0.
+pub fn s1_page(pa: u64) -> u64 {
+    pa | 1 << 11 | 1 << 10 | 3 << 8 | 1 << 6 | 3
 }

@@ -186,7 +186,7 @@ impl Rig {
         self.mem().cpu_write(l1, &[0; 0x3000]);
         self.store(l1, l2 | 3);
         self.store(l2, l3 | 3);
-        self.store(l3, BUF | 1 << 11 | 1 << 10 | 3 << 8 | 1 << 6 | 3);
+        self.store(l3, s1_page(BUF));
         self.mem().clean(l1..l1 + 0x3000);
         let cd = CDTAB + asid * 64;
         // T0SZ=25, 4K, WBWA, ISH, EPD1, V, AA64, R, A, ASET, IPS=40 bits.
@@ -209,6 +209,6 @@ impl Rig {
         for n in 4..8 {
             self.store(cd + n * 8, 0);
         }
-        [1 | 5 << 1 | cd, 1 << 2 | 1 << 4 | 3 << 6, 0, 0, 0, 0, 0, 0]
+        [dw0(CONFIG_S1, cd), 1 << 2 | 1 << 4 | 3 << 6, 0, 0, 0, 0, 0, 0]
     }
 }
