@@ -93,6 +93,7 @@ _start:
     b.ne    1f
     adrp    x1, early_vectors
     add     x1, x1, :lo12:early_vectors
+    msr     tpidr_el2, xzr
     msr     vbar_el2, x1
     isb
     reset_el2
@@ -173,7 +174,11 @@ _start:
     msr     vbar_el2, x1
     isb
     bl      rust_main
-4:  mov     x1, x20
+4:  cmp     x20, #EARLY_TRAP
+    b.ne    6f
+    mov     x1, #-1                  // another exception stops this CPU
+    msr     tpidr_el2, x1
+6:  mov     x1, x20
     mov     x2, x21
     mov     x3, x22
     bl      rust_wrong_el
@@ -181,6 +186,8 @@ _start:
 // An exception before the MMU is on: a register that EL3 withholds. x21 and x22 say which. On the boot CPU the rest is as for a
 // wrong exception level.
 early_exception:
+    mrs     x24, tpidr_el2           // not zero while the first one is being reported: what x23 holds then is Rust's
+4:  cbnz    x24, 4b
     cbz     x23, 2f
     mrs     x21, esr_el2
     mrs     x22, elr_el2
@@ -189,15 +196,16 @@ early_exception:
     // A later CPU cannot report it here: other CPUs share the console and the state of the run, and exclusive accesses work in
     // cacheable memory only. So it goes on without that register, whose value counts as zero as long as EL3 withholds it (DDI
     // 0487 issue L.a, D24.2.169), and reports it with the MMU on. It stops at any other exception.
-2:  mrs     x1, esr_el2
-    lsr     x2, x1, #26              // EC 0: the instruction is undefined
-3:  cbnz    x2, 3b
-    mrs     x2, elr_el2
+    // Only x24 and x25 are free: what was interrupted goes on with all others.
+2:  mrs     x24, esr_el2
+    lsr     x25, x24, #26            // EC 0: the instruction is undefined
+3:  cbnz    x25, 3b
+    mrs     x25, elr_el2
     cbnz    x21, 5f                  // the first one is reported; its address is not zero
-    mov     x20, x1
-    mov     x21, x2
-5:  add     x2, x2, #4
-    br      x2                       // not by ERET, which registers that are not reset yet may make illegal (GCSCR_EL2)
+    mov     x20, x24
+    mov     x21, x25
+5:  add     x25, x25, #4
+    br      x25                      // not by ERET, which registers that are not reset yet may make illegal (GCSCR_EL2)
 
 .balign 0x800
 early_vectors:
@@ -237,6 +245,7 @@ secondary_entry:
 6:  tbnz    x1, #34, 6b
     adrp    x1, early_vectors
     add     x1, x1, :lo12:early_vectors
+    msr     tpidr_el2, xzr
     msr     vbar_el2, x1
     isb
     reset_el2

@@ -13,6 +13,7 @@ pub mod tlb;
 use aarch64_cpu::asm::barrier;
 use aarch64_cpu::registers::{CNTFRQ_EL0, Readable};
 use core::arch::{asm, global_asm};
+use core::sync::atomic::{AtomicU64, Ordering};
 use hyp::cpu::withheld::Withheld;
 use hyp::esr;
 use io_pgtable::Pa;
@@ -264,7 +265,24 @@ pub fn counter() -> u64 {
     count
 }
 
+/// Ticks of the counter per second, from the boot CPU; 0 before [`keep_counter_hz`].
+static COUNTER_HZ: AtomicU64 = AtomicU64::new(0);
+
+/// Keeps CNTFRQ_EL0 of this CPU for all of them: they share the counter, and firmware may leave the register zero on a CPU that it
+/// starts later, where no wait would end.
+pub fn keep_counter_hz() {
+    COUNTER_HZ.store(CNTFRQ_EL0.get(), Ordering::Relaxed);
+}
+
+/// Ticks of the [`counter`] per second.
+pub fn counter_hz() -> u64 {
+    match COUNTER_HZ.load(Ordering::Relaxed) {
+        0 => CNTFRQ_EL0.get(),
+        hz => hz,
+    }
+}
+
 /// The [`counter`] in `ms` milliseconds.
 pub fn deadline_ms(ms: u64) -> u64 {
-    counter().saturating_add((CNTFRQ_EL0.get() / 1000).saturating_mul(ms))
+    counter().saturating_add((counter_hz() / 1000).saturating_mul(ms))
 }

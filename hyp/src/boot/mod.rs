@@ -48,6 +48,7 @@ extern "C" fn rust_main(dtb: u64) -> ! {
             Conduit::Smc,
         );
     }
+    arch::keep_counter_hz();
     match admit::this_core() {
         Ok(None) => {}
         Ok(Some(erratum)) => log!("{} has erratum {}: TLB maintenance is repeated", erratum.part.name, erratum.number),

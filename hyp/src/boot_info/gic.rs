@@ -122,6 +122,10 @@ impl Gic {
             Some(Reg::Visible(range)) if range.size() >= ITS_SIZE => range,
             _ => return Err(node.bad("reg", "is not the 128 KiB of an ITS")),
         };
+        // Else the pages that devices may write to would begin in front of GITS_TRANSLATER's.
+        if !range.base().0.is_multiple_of(TRANSLATER_OFFSET) {
+            return Err(node.bad("reg", "is not aligned to the 64 KiB of an ITS's pages"));
+        }
         if self.overlaps(&range) {
             let first = self.its.iter().find(|i| i.range.overlaps(&range)).map_or(self.node, |i| i.node);
             return Err(BootError::NodesOverlap { first: tree.path(first), second: node.path(), range });

@@ -42,7 +42,15 @@ pub fn dtb_size(start: &[u8; 8]) -> Result<usize, BootError<'static>> {
 /// Characters of a property's name at most (Devicetree Specification 0.4, 2.2.4.1).
 const NAME_MAX: usize = 31;
 
-/// The first property name of `dtb` that is too long.
+/// Characters of a longer name that are shown.
+const NAME_SHOWN: usize = 64;
+
+/// Whether a property's name may have this character (Devicetree Specification 0.4, 2.2.4.1).
+fn is_name(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || b",._+?#-".contains(byte)
+}
+
+/// The first property name of `dtb` that is too long, or how it begins.
 fn long_name(dtb: &[u8]) -> Option<&str> {
     let word = |at: usize| {
         let bytes = dtb.get(at..)?.first_chunk::<4>()?;
@@ -50,8 +58,8 @@ fn long_name(dtb: &[u8]) -> Option<&str> {
     };
     // off_dt_strings and size_dt_strings of the header.
     let names = dtb.get(word(12)?..)?.get(..word(32)?)?;
-    let long = names.split(|&byte| byte == 0).find(|name| name.len() > NAME_MAX)?;
-    str::from_utf8(long).ok()
+    let long = names.split(|&byte| byte == 0).find(|name| name.len() > NAME_MAX && name.iter().all(is_name))?;
+    str::from_utf8(long.get(..NAME_SHOWN).unwrap_or(long)).ok()
 }
 
 /// A structurally valid device tree.

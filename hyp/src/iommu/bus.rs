@@ -13,7 +13,6 @@
 
 use crate::{arch, gic, pool};
 use aarch64_cpu::asm::barrier;
-use aarch64_cpu::registers::{CNTFRQ_EL0, Readable};
 use hyp::boot_info::gic::Spi;
 use hyp::boot_info::smmu::SmmuNode;
 use io_pgtable::Pa;
@@ -90,7 +89,7 @@ impl Platform for Bus {
     }
 
     fn now_us(&self) -> u64 {
-        let hz = CNTFRQ_EL0.get();
+        let hz = arch::counter_hz();
         let ticks = arch::counter();
         // Split to avoid an overflow.
         let (seconds, rest) = (ticks.checked_div(hz).unwrap_or(0), ticks.checked_rem(hz).unwrap_or(0));

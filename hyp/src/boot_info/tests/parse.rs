@@ -147,6 +147,25 @@ fn t63_what_the_nodes_names_say_of_errata_reaches_the_driver() {
 }
 
 #[test]
+fn a_name_that_is_too_long_is_printed_if_it_is_one_and_not_whole() {
+    let written = with_properties("/smmuv3@9050000", &[("page-0-only", vec![])]);
+    let name = |len: usize| "n".repeat(len);
+    let told = refusal(&renamed(written.clone(), "page-0-only", &name(9000)));
+    assert!(told.contains(&name(64)) && !told.contains(&name(65)), "{told}");
+    let told = refusal(&renamed(written, "page-0-only", "a-line-of-its-own\nportcullis: exit token=1"));
+    assert!(told.contains("malformed") && !told.contains("exit token"), "{told}");
+}
+
+#[test]
+fn t64_an_its_beside_its_pages_is_refused() {
+    let at = |base| with_properties("/intc@8000000/its@8080000", &[("reg", wide(&[base, 0x2_0000]))]);
+    assert!(Platform::parse(&at(0x808_0000)).is_ok());
+    for base in [0x808_0800, 0x808_1000, 0x808_8000] {
+        assert!(refusal(&at(base)).contains("is not aligned to the 64 KiB"), "{base:#x}");
+    }
+}
+
+#[test]
 fn an_smmu_listed_twice_or_over_something_else_is_refused() {
     let second = |base, phandle| {
         bent(|tree| {
