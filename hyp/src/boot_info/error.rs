@@ -220,6 +220,23 @@ impl fmt::Display for BootError<'_> {
             Self::DuplicateModule { kind, first, second } => {
                 write!(f, "two {kind} modules, {first} and {second}: pass one of them only")
             }
+            Self::NotInRam { .. }
+            | Self::Overlap { .. }
+            | Self::KernelImage { .. }
+            | Self::KernelMisaligned { .. }
+            | Self::NoRoom { .. }
+            | Self::UnknownOption { .. }
+            | Self::BadOption { .. }
+            | Self::HostDtbRoom { .. }
+            | Self::TokenLeft { .. } => self.fmt_loaded(f),
+        }
+    }
+}
+
+impl BootError<'_> {
+    /// What is wrong with the modules, their place or EL2's command line; an error for every other variant.
+    fn fmt_loaded(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Self::NotInRam { what, range, ram_end } => write!(
                 f,
                 "{what} at {range} is not in the machine's memory, which ends at {ram_end}: \
@@ -258,6 +275,7 @@ impl fmt::Display for BootError<'_> {
                 "the run's token would be visible to the host at offset {offset:#x} of its device tree: \
                  do not use the token outside EL2's command line"
             ),
+            _ => Err(fmt::Error),
         }
     }
 }

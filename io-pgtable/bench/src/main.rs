@@ -288,28 +288,38 @@ fn row(report: &mut Report, workload: Workload, bits: u32, options: &Options, sc
             note: format!("floor {floor:.3} ns"),
         },
     );
-    let tlb = Figure {
+    report.add(name("tlb"), tlb(tlbi, syncs));
+    if options.insns {
+        instructions(report, workload, bits, name("insns"));
+    }
+}
+
+/// TLB maintenance of an operation.
+fn tlb(tlbi: u64, syncs: u64) -> Figure {
+    Figure {
         value: tlbi.max(syncs) as f64,
         unit: "count",
         target: None,
         peer: None,
         note: format!("{tlbi} TLBI, {syncs} sync"),
-    };
-    report.add(name("tlb"), tlb);
-    if options.insns {
-        let count = |subject: &str| insns::per_op(subject, workload, bits);
-        let ours = count(Ours::NAME);
-        let best = live.iter().filter_map(|subject| count(subject)).fold(f64::INFINITY, f64::min);
-        if let Some(ours) = ours {
-            println!("{:<14}{ours:>17.1} instructions, best crate {best:.1}, target {}", "", target.insns);
-            let figure = Figure {
-                value: ours,
-                unit: "instructions",
-                target: Some(target.insns),
-                peer: Some(best),
-                note: String::new(),
-            };
-            report.add(name("insns"), figure);
-        }
+    }
+}
+
+/// Counts the instructions of an operation, and reports them as `name`.
+fn instructions(report: &mut Report, workload: Workload, bits: u32, name: String) {
+    let (live, target) = (workload.peers(), workload.target());
+    let count = |subject: &str| insns::per_op(subject, workload, bits);
+    let ours = count(Ours::NAME);
+    let best = live.iter().filter_map(|subject| count(subject)).fold(f64::INFINITY, f64::min);
+    if let Some(ours) = ours {
+        println!("{:<14}{ours:>17.1} instructions, best crate {best:.1}, target {}", "", target.insns);
+        let figure = Figure {
+            value: ours,
+            unit: "instructions",
+            target: Some(target.insns),
+            peer: Some(best),
+            note: String::new(),
+        };
+        report.add(name, figure);
     }
 }

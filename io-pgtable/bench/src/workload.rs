@@ -207,18 +207,7 @@ pub(crate) fn run<S: Subject>(workload: Workload, bits: u32) -> Sample {
         Workload::Map4kBulk => measure(ops, || each(&mut table, space, space, page)),
         Workload::Map2mEach => measure(ops, || each(&mut table, BLOCKS * block, block, block)),
         Workload::Map2mBulk => measure(ops, || each(&mut table, BLOCKS * block, BLOCKS * block, block)),
-        Workload::Map1gMu64 => {
-            // Blocks of 1 GiB with 4K pages, the only ones of their granule else.
-            let giant = if page == 0x1000 { GIB } else { block };
-            let size = 64 * giant;
-            table.map(0, 0, giant, giant);
-            measure(ops, move || {
-                for _ in 0..ROUNDS {
-                    table.map(black_box(size), size, size, giant);
-                    table.unmap(black_box(size), size, giant);
-                }
-            })
-        }
+        Workload::Map1gMu64 => giants(table, ops),
         Workload::Unmap4kEach => {
             table.map(0, page, space, page);
             measure(ops, || {
@@ -269,6 +258,22 @@ pub(crate) fn run<S: Subject>(workload: Workload, bits: u32) -> Sample {
             })
         }
     }
+}
+
+/// Maps and unmaps 64 of the largest blocks.
+#[inline]
+fn giants<S: Subject>(mut table: S, ops: u64) -> Sample {
+    let (page, block) = (S::PAGE, S::BLOCK);
+    // Blocks of 1 GiB with 4K pages, the only ones of their granule else.
+    let giant = if page == 0x1000 { GIB } else { block };
+    let size = 64 * giant;
+    table.map(0, 0, giant, giant);
+    measure(ops, move || {
+        for _ in 0..ROUNDS {
+            table.map(black_box(size), size, size, giant);
+            table.unmap(black_box(size), size, giant);
+        }
+    })
 }
 
 /// Maps `total` bytes, `step` bytes a call, in leaves of `leaf` bytes.

@@ -103,22 +103,7 @@ impl Draft {
         if let Some(reason) = known_bad(node) {
             return withheld(reason);
         }
-        if let Some(host) = platform.pci.iter().find(|p| p.node == node.id) {
-            return Ok(Some(match host.upstream {
-                Upstream::Smmu { first } => Verdict::Given(Given::Pci { smmu: first }),
-                Upstream::Nothing => Verdict::Withheld(Withheld::NoIommuMap),
-                Upstream::Partly => Verdict::Withheld(Withheld::IommuMapPartly),
-                Upstream::Foreign => Verdict::Withheld(Withheld::ForeignIommu),
-            }));
-        }
-        Ok(Some(match pci::of_device(node, &platform.smmus)? {
-            Upstream::Smmu { first } => Verdict::Given(Given::BehindSmmu { smmu: first }),
-            Upstream::Foreign => Verdict::Withheld(Withheld::ForeignIommu),
-            Upstream::Partly => Verdict::Withheld(Withheld::IommuMapPartly),
-            Upstream::Nothing => {
-                non_master(platform, node).map_or(Verdict::Withheld(Withheld::Unknown), Verdict::Given)
-            }
-        }))
+        by_upstream(platform, node).map(Some)
     }
 
     /// Withholds the nodes above `node` if it is a master not behind an SMMU: access to a device's registers can
@@ -339,4 +324,22 @@ fn claims<'a>(
     // Three cells: the first one is the address space, as for PCI.
     let usage = if node.u32("#address-cells")? == Some(3) { Use::Bridge } else { Use::Bus };
     node.windows(&mut |_, range| range.map_or(Ok(()), |range| visit(usage, range)))
+}
+
+/// Decides about a node by what its DMA goes through.
+fn by_upstream<'a>(platform: &Platform<'a>, node: &NodeRef<'a, '_>) -> Result<Verdict, BootError<'a>> {
+    if let Some(host) = platform.pci.iter().find(|p| p.node == node.id) {
+        return Ok(match host.upstream {
+            Upstream::Smmu { first } => Verdict::Given(Given::Pci { smmu: first }),
+            Upstream::Nothing => Verdict::Withheld(Withheld::NoIommuMap),
+            Upstream::Partly => Verdict::Withheld(Withheld::IommuMapPartly),
+            Upstream::Foreign => Verdict::Withheld(Withheld::ForeignIommu),
+        });
+    }
+    Ok(match pci::of_device(node, &platform.smmus)? {
+        Upstream::Smmu { first } => Verdict::Given(Given::BehindSmmu { smmu: first }),
+        Upstream::Foreign => Verdict::Withheld(Withheld::ForeignIommu),
+        Upstream::Partly => Verdict::Withheld(Withheld::IommuMapPartly),
+        Upstream::Nothing => non_master(platform, node).map_or(Verdict::Withheld(Withheld::Unknown), Verdict::Given),
+    })
 }
