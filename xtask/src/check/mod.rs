@@ -13,9 +13,9 @@ use crate::defences;
 use crate::deny;
 use crate::setup::rust::{self, BARE_METAL};
 
-/// Check formatting, lints, documentation, the unsafe inventory, dependencies, packages and panics
+/// Check formatting, lints, documentation, the unsafe inventory, dependencies, packages, patches and panics
 ///
-/// All checks run even if one fails. `cargo xtask check --fix` formats the sources and adds new modules with unsafe
+/// All checks run even if one fails. The first run builds cargo-deny, which takes minutes. `cargo xtask check --fix` formats the sources and adds new modules with unsafe
 /// code, and new panics that a host can reach, to the lists; you add the reasons.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
