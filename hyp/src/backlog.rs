@@ -73,7 +73,7 @@ impl<const N: usize, const RESERVE: usize> Backlog<N, RESERVE> {
     }
 
     /// Passes up to one trap's bytes to `sink`, until it refuses one.
-    pub fn hand_over(&mut self, mut sink: impl FnMut(u8) -> bool) {
+    pub fn transmit(&mut self, mut sink: impl FnMut(u8) -> bool) {
         for _ in 0..CONSOLE_BYTES {
             let Some(byte) = self.bytes.get(self.first).copied().filter(|_| self.len > 0) else { return };
             if !sink(byte) {
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_come_out_as_they_went_in_around_the_end() {
+    fn lines_are_unchanged_across_the_end_of_the_buffer() {
         let mut backlog = Backlog::<16, 0>::new();
         for n in 0..40 {
             assert_eq!(backlog.line(Cause::El2, format_args!("n={n}")), Ok(()));
@@ -166,14 +166,14 @@ mod tests {
         });
         let whole = backlog.len;
         let mut taken = 0;
-        backlog.hand_over(|_| {
+        backlog.transmit(|_| {
             taken += 1;
             true
         });
         assert_eq!((taken, whole - backlog.len), (CONSOLE_BYTES, CONSOLE_BYTES));
         // A transmitter with room for five bytes.
         let mut offered = 0;
-        backlog.hand_over(|_| {
+        backlog.transmit(|_| {
             offered += 1;
             offered <= 5
         });
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_does_not_fit_leaves_nothing_behind() {
+    fn a_line_that_does_not_fit_is_dropped_whole() {
         let mut backlog = Backlog::<16, 0>::new();
         assert_eq!(backlog.line(Cause::El2, format_args!("0123456789abcd")), Ok(()));
         assert_eq!(backlog.pop(), Some(b'0'));

@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_beyond_the_limit_leave_no_trace() {
+    fn numbers_beyond_the_limit_are_ignored() {
         for limit in [1, 100, 4097, 1 << 20] {
             let mut bits = set_of(limit);
             for number in [limit, limit + 1, limit + 64, limit * 2, u64::MAX] {

@@ -62,11 +62,11 @@ impl Console {
 /// CPU's, and it waits for this lock for a bounded time only.
 fn lock() -> TicketMutexGuard<'static, Console> {
     let console = CONSOLE.lock();
-    stand_still_without(console)
+    park_if_ending(console)
 }
 
 /// Hands `console` back, or gives it up and stands still.
-fn stand_still_without(console: TicketMutexGuard<'static, Console>) -> TicketMutexGuard<'static, Console> {
+fn park_if_ending(console: TicketMutexGuard<'static, Console>) -> TicketMutexGuard<'static, Console> {
     if stopping::elsewhere() {
         drop(console);
         stopping::park();
@@ -79,7 +79,7 @@ fn driver(base: u64) -> Option<(Uart<'static>, UniqueMmioPointer<'static, Modes>
     let registers = NonNull::new(base as *mut PL011Registers)?;
     let modes = NonNull::new(base.wrapping_add(MODES) as *mut Modes)?;
     // SAFETY: (1) `base` is a PL011 from the device tree, mapped for EL2; (2) only this module makes drivers, one per
-    // console, and a second one only when the first is not used any more (see `last_words`); (3) the driver never
+    // console, and a second one only when the first is not used any more (see `print_final_lines`); (3) the driver never
     // accesses the registers of `Modes`.
     let (uart, modes) = unsafe { (UniqueMmioPointer::new(registers), UniqueMmioPointer::new(modes)) };
     Some((Uart::new(uart), modes))
@@ -125,9 +125,9 @@ pub fn host_runs() {
 pub fn host_stops() {
     HOST_RUNS.store(false, Ordering::Relaxed);
     let mut console = lock();
-    console.port.start_again();
+    console.port.restart();
     console.flush();
-    drop(stand_still_without(console));
+    drop(park_if_ending(console));
 }
 
 /// Whether lines are buffered. Cheap enough for every trap.
@@ -141,7 +141,7 @@ pub fn waits() -> bool {
 pub fn drain() {
     let mut guard = lock();
     let Console { port, backlog, .. } = &mut *guard;
-    backlog.hand_over(|byte| port.offer(byte));
+    backlog.transmit(|byte| port.try_put(byte));
     WAITING.store(!backlog.is_empty(), Ordering::Relaxed);
 }
 
@@ -150,27 +150,27 @@ pub fn drain() {
 pub fn last_line(text: fmt::Arguments<'_>) {
     let mut console = lock();
     console.flush();
-    let mut console = stand_still_without(console);
+    let mut console = park_if_ending(console);
     // Where the host shares the UART, it may have stopped in the middle of a line.
     let _ = writeln!(console.port, "\nportcullis: {text}");
     core::mem::forget(console);
 }
 
 /// Prints the last two lines of a run that ends with a bug, from a CPU that may hold the console already. The UART is set up again.
-pub fn last_words(error: fmt::Arguments<'_>, last: fmt::Arguments<'_>) {
+pub fn print_final_lines(error: fmt::Arguments<'_>, last: fmt::Arguments<'_>) {
     let both = |port: &mut Port<'_>| {
         let _ = writeln!(port, "\nportcullis: {error}\n\nportcullis: {last}");
     };
     let until = arch::deadline_ms(PANIC_MS);
     if let Some(mut console) = stopping::ending().take(&CONSOLE, || arch::counter() < until) {
-        console.port.start_again();
+        console.port.restart();
         console.flush();
         both(&mut console.port);
         core::mem::forget(console);
         return;
     }
     let mut port = Port::new(driver(base()));
-    port.start_again();
+    port.restart();
     both(&mut port);
 }
 

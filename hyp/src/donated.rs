@@ -98,7 +98,7 @@ impl Donated {
     }
 
     /// Frees `page`; `false` if it is not a donated one.
-    pub fn give_back(&mut self, page: u64) -> bool {
+    pub fn free(&mut self, page: u64) -> bool {
         if !self.is_donated(page) {
             return false;
         }
@@ -114,12 +114,12 @@ impl Donated {
 
     /// Allocates one free page; `None` if there is none. Reads a few words for each range, and one for each GiB of
     /// it.
-    pub fn take(&mut self) -> Option<u64> {
+    pub fn alloc(&mut self) -> Option<u64> {
         if self.free == 0 {
             return None;
         }
         let page = self.first_free(self.cursor..u64::MAX).or_else(|| self.first_free(0..self.cursor))?;
-        self.use_up(page);
+        self.mark_used(page);
         self.cursor = page.saturating_add(1);
         Some(page)
     }
@@ -128,7 +128,7 @@ impl Donated {
         self.sections.iter().flatten().filter_map(|section| section.first_free(&pages)).min()
     }
 
-    fn use_up(&mut self, page: u64) {
+    fn mark_used(&mut self, page: u64) {
         if let Some(section) = self.section_mut(page) {
             let index = section.index(page);
             section.free.remove(index);
@@ -142,7 +142,7 @@ impl Donated {
             return false;
         }
         for page in pages {
-            self.use_up(page);
+            self.mark_used(page);
             if let Some(section) = self.section_mut(page) {
                 let index = section.index(page);
                 clear(section.donated, index);
@@ -196,17 +196,17 @@ mod tests {
     }
 
     #[test]
-    fn a_page_outside_the_ranges_is_never_taken_in() {
+    fn a_page_outside_the_ranges_is_ignored() {
         let mut donated = with(&[100..300]);
         donated.insert(99);
         donated.insert(300);
         assert_eq!(donated.level(), (0, 0));
-        assert!(!donated.give_back(99));
-        assert_eq!(donated.take(), None);
+        assert!(!donated.free(99));
+        assert_eq!(donated.alloc(), None);
     }
 
     #[test]
-    fn a_range_without_room_or_over_another_is_left_out() {
+    fn a_range_without_room_or_over_another_is_ignored() {
         let mut donated = with(&[0..64]);
         donated.add_range(63..70, Box::leak(vec![0; bitmap_words(7)].into_boxed_slice()));
         donated.add_range(128..256, Box::leak(vec![0; bitmap_words(128) - 1].into_boxed_slice()));
@@ -216,30 +216,30 @@ mod tests {
     }
 
     #[test]
-    fn a_page_given_back_is_the_last_to_be_handed_out_again() {
+    fn a_freed_page_is_allocated_last() {
         let mut donated = with(&[0..200, 1000..1100]);
         for page in [3, 70, 199, 1099] {
             donated.insert(page);
         }
-        let first = donated.take();
+        let first = donated.alloc();
         assert_eq!(first, Some(3));
-        assert!(donated.give_back(3));
-        assert_eq!([(); 4].map(|()| donated.take()), [Some(70), Some(199), Some(1099), Some(3)]);
+        assert!(donated.free(3));
+        assert_eq!([(); 4].map(|()| donated.alloc()), [Some(70), Some(199), Some(1099), Some(3)]);
     }
 
     #[test]
-    fn pages_in_use_are_not_removed_and_nothing_else_is_either() {
+    fn removing_a_range_with_a_page_in_use_removes_nothing() {
         let mut donated = with(&[0..64]);
         for page in 10..20 {
             donated.insert(page);
         }
-        assert_eq!(donated.take(), Some(10));
+        assert_eq!(donated.alloc(), Some(10));
         assert!(!donated.remove(9..12));
         assert!(!donated.remove(10..12));
         assert_eq!(donated.level(), (10, 9));
         assert!(donated.remove(11..20));
         assert_eq!(donated.level(), (1, 0));
-        assert!(donated.give_back(10));
+        assert!(donated.free(10));
         assert!(donated.remove(10..11));
         assert_eq!(donated.level(), (0, 0));
     }
@@ -259,12 +259,12 @@ mod tests {
                             free.insert(page);
                         }
                     }
-                    1 => match donated.take() {
+                    1 => match donated.alloc() {
                         Some(page) => prop_assert!(free.remove(&page)),
                         None => prop_assert!(free.is_empty()),
                     },
                     2 => {
-                        prop_assert_eq!(donated.give_back(page), all.contains(&page));
+                        prop_assert_eq!(donated.free(page), all.contains(&page));
                         if all.contains(&page) {
                             free.insert(page);
                         }

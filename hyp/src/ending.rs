@@ -85,7 +85,7 @@ mod tests {
     use std::{thread, vec::Vec};
 
     #[test]
-    fn one_cpu_ends_the_run_and_speaks_once() {
+    fn one_cpu_ends_the_run_and_prints_once() {
         let ending = Ending::new();
         assert!(!ending.has_begun());
         let roles = [0x8000_0001, 0x8000_0000, 0x8000_0001].map(|cpu| ending.begin(cpu));
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_is_taken_when_its_holder_lets_go_and_not_waited_for_for_ever() {
+    fn a_lock_is_taken_once_released_or_the_wait_times_out() {
         let (ending, lock) = (Ending::new(), TicketMutex::new(()));
         let guard = ending.lock(&lock);
         assert!(guard.is_some());

@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn t62_revisions_that_are_mended_are_left_alone() {
+    fn t62_fixed_revisions_need_no_workaround() {
         let a510 = |variant: u64, revision: u64| answers(0x410f_d460 | variant << 20 | revision);
         assert_eq!(a510(0, 0), [Answer::RepeatTlbi]);
         assert_eq!(a510(0, 9), [Answer::RepeatTlbi]);
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_made_sound_is_refused_only_where_it_is_broken() {
+    fn a_core_without_a_workaround_is_refused_in_affected_revisions_only() {
         let core = |midr, mpidr, pfr1| of(Core { midr, mpidr, pfr1 }).map(|erratum| erratum.answer).collect::<Vec<_>>();
         assert_eq!(core(0x411f_d8b2, 0, 1 << 24), [Answer::Refuse]);
         assert_eq!((core(0x411f_d8b2, 0, 0), core(0x411f_d8b3, 0, 1 << 24)), (Vec::new(), Vec::new()));

@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_of_the_id_space_are_told_from_everything_else() {
+    fn only_reads_of_the_id_space_decode_as_id_reads() {
         let access = |op0: u64, op1: u64, crn: u64, crm: u64, op2: u64, read: u64| {
             let esr = 0x18 << 26 | 1 << 25 | op0 << 20 | op2 << 17 | op1 << 14 | crn << 10 | 7 << 5 | crm << 1 | read;
             let Trap::SystemRegister(access) = decode(esr) else { panic!("not a system register") };

@@ -1,7 +1,7 @@
 //! The end of a run: one line on EL2's console that only EL2 can write, then power off.
 //!
 //! The line repeats the token that the runner gave EL2, so that neither an exit status nor text on the host's console
-//! can replace it. If host and EL2 share a UART, EL2 unmaps it from the host first ([`ownership::withdraw_console`]).
+//! can replace it. If host and EL2 share a UART, EL2 unmaps it from the host first ([`ownership::take_console`]).
 //! After a bug in EL2 one CPU ends the run, and the others park when they take the ownership lock.
 #![deny(
     clippy::indexing_slicing,
@@ -123,7 +123,7 @@ impl fmt::Display for Line {
 /// The run ends on this CPU; returns on the first only, and once.
 fn begin() {
     match stopping::ending().begin(MPIDR_EL1.get()) {
-        Role::Ends => ownership::withdraw_console(),
+        Role::Ends => ownership::take_console(),
         Role::EndsAtOnce => arch::end_run(Failed::Yes, Conduit::Smc),
         // Keeps its locks: the ending CPU does not wait for them.
         Role::Parks => stopping::park(),
@@ -154,13 +154,13 @@ pub fn refuse(why: fmt::Arguments<'_>, conduit: Conduit) -> ! {
 /// Ends the boot because EL3 traps a register; callable in any state.
 pub fn withheld(what: &dyn fmt::Display) -> ! {
     begin();
-    console::last_words(format_args!("error: {what}"), format_args!("{}", Line(Reason::Boot, Audit::None)));
+    console::print_final_lines(format_args!("error: {what}"), format_args!("{}", Line(Reason::Boot, Audit::None)));
     arch::end_run(Failed::Yes, Conduit::Smc)
 }
 
 /// Ends the run after a bug in EL2; callable in any state.
-pub fn broken(why: fmt::Arguments<'_>) -> ! {
+pub fn fatal(why: fmt::Arguments<'_>) -> ! {
     begin();
-    console::last_words(format_args!("error: {why}"), format_args!("{}", Line(Reason::Panic, Audit::None)));
+    console::print_final_lines(format_args!("error: {why}"), format_args!("{}", Line(Reason::Panic, Audit::None)));
     arch::end_run(Failed::Yes, Conduit::Smc)
 }

@@ -31,7 +31,7 @@ pub fn init(stage2: HostStage2Regs) {
 pub fn enter(cpu: usize, entry: u64, context: u64) -> ! {
     match STAGE2.get() {
         Some(stage2) => setup::cpu(cpu, *stage2),
-        None => exit::broken(format_args!("the host starts before its stage 2 exists")),
+        None => exit::fatal(format_args!("the host starts before its stage 2 exists")),
     }
     psci::mark_on(cpu);
     console::host_runs();
@@ -44,7 +44,7 @@ pub fn enter(cpu: usize, entry: u64, context: u64) -> ! {
 pub fn stop(reason: Reason, ownership: &mut HostOwnership) -> ! {
     // Audit before the tables are changed below.
     let audit = audit::all(ownership);
-    ownership::cut_console();
+    ownership::unmap_console();
     console::host_stops();
     iommu::quiesce_and_hold(ownership.memory_mut());
     let stats = ownership.stats();
@@ -66,7 +66,7 @@ pub fn stop(reason: Reason, ownership: &mut HostOwnership) -> ! {
     };
     match audit {
         Ok(lost) if !ownership.explains(lost) => {
-            exit::broken(format_args!("audit at the end: no call explains that the host lost pages: {lost:?}"))
+            exit::fatal(format_args!("audit at the end: no call explains that the host lost pages: {lost:?}"))
         }
         Ok(lost) => log!(
             "audit {}; free in the pool: {} KiB, {} KiB at the host's start, {} KiB donated",
@@ -75,7 +75,7 @@ pub fn stop(reason: Reason, ownership: &mut HostOwnership) -> ! {
             POOL_AT_START.get().copied().unwrap_or(0) / 1024,
             level.donated / 1024
         ),
-        Err(finding) => exit::broken(format_args!("audit at the end: {finding}")),
+        Err(finding) => exit::fatal(format_args!("audit at the end: {finding}")),
     }
     exit::requested(reason, found)
 }

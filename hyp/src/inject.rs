@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn external_aborts_go_where_the_host_wants_them() {
+    fn external_aborts_use_the_serror_vector_with_ease() {
         let ease = HostControl { sctlr2: 1 << 5, ..NONE };
         let vectors =
             |spsr| [READ, Exception::InstructionAbort, Exception::Undefined].map(|e| enter(e, spsr, ease).vector);

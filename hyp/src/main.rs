@@ -19,6 +19,8 @@ mod audit;
 mod boot;
 mod console;
 mod exit;
+#[cfg(feature = "ghost")]
+mod ghost;
 mod gic;
 mod host;
 mod iommu;
@@ -30,5 +32,3 @@ mod pool;
 mod psci;
 mod stopping;
 mod trap;
-#[cfg(feature = "ghost")]
-mod watch;

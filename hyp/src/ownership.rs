@@ -69,18 +69,18 @@ pub fn may_retry(ownership: &mut HostOwnership, ipa: Ipa) -> bool {
 ///
 /// Whoever still holds the lock afterwards is this CPU, or waits for a lock that this CPU never gives back, or for an SMMU; the last one looks
 /// whether the run ends before it changes the table again (`memory/host_s2.rs`).
-pub fn withdraw_console() {
+pub fn take_console() {
     if let Some(lock) = OWNERSHIP.get() {
         let until = arch::deadline_ms(WAIT_MS);
         core::mem::forget(stopping::ending().take(lock, || arch::counter() < until));
     }
-    cut_console();
+    unmap_console();
 }
 
 /// Cuts the host off from the console's UART, where the two share it, with all else under the same root descriptor. The caller has seen
 /// to it that nobody writes the host's stage 2.
-pub fn cut_console() {
+pub fn unmap_console() {
     if let Some(descriptor) = CONSOLE.get() {
-        tlb::cut_host(*descriptor);
+        tlb::clear_root_descriptor(*descriptor);
     }
 }

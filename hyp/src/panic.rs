@@ -6,7 +6,7 @@ use core::panic::PanicInfo;
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
     match info.location() {
-        Some(at) => exit::broken(format_args!("EL2 panicked at {}:{}: {}", at.file(), at.line(), info.message())),
-        None => exit::broken(format_args!("EL2 panicked: {}", info.message())),
+        Some(at) => exit::fatal(format_args!("EL2 panicked at {}:{}: {}", at.file(), at.line(), info.message())),
+        None => exit::fatal(format_args!("EL2 panicked: {}", info.message())),
     }
 }

@@ -67,7 +67,7 @@ pub unsafe fn add(start: u64, end: u64) {
 ///
 /// # Safety
 /// `bitmaps` is initialized memory of [`bitmap_bytes`]`(count)` bytes, aligned to 8, that nothing else ever uses.
-pub unsafe fn expect_donations(first: u64, count: u64, bitmaps: Pa) {
+pub unsafe fn add_donation_bitmaps(first: u64, count: u64, bitmaps: Pa) {
     // SAFETY: (1) by the caller's contract.
     let words = unsafe { core::slice::from_raw_parts_mut(bitmaps.0 as *mut u64, donated::bitmap_words(count)) };
     POOL.lock().donated.add_range(first..first.saturating_add(count), words);
@@ -103,7 +103,7 @@ fn take(size: usize) -> Option<u64> {
     if let Ok(block) = pool.heap.alloc(layout) {
         return Some(block.addr().get() as u64);
     }
-    if size == PAGE_SIZE { pool.donated.take().map(|page| page.saturating_mul(PAGE)) } else { None }
+    if size == PAGE_SIZE { pool.donated.alloc().map(|page| page.saturating_mul(PAGE)) } else { None }
 }
 
 /// Frees a block of [`alloc`].
@@ -114,7 +114,7 @@ pub unsafe fn free(block: Pa, size: usize) {
     let size = size.max(PAGE_SIZE);
     let mut pool = POOL.lock();
     if size == PAGE_SIZE {
-        if !pool.donated.give_back(block.0 / PAGE) {
+        if !pool.donated.free(block.0 / PAGE) {
             // SAFETY: (1) the caller gives the page up, and it never was the host's, so its first word may become a
             // link.
             unsafe { (block.0 as *mut u64).write(pool.free_pages) };
@@ -141,7 +141,7 @@ pub unsafe fn donate(first: u64, count: u64) {
 
 /// Takes the `count` donated pages from page number `first` out of the pool: all, or none and `false` if one of them is
 /// in use.
-pub fn take_donated(first: u64, count: u64) -> bool {
+pub fn remove_donated(first: u64, count: u64) -> bool {
     POOL.lock().donated.remove(first..first.saturating_add(count))
 }
 

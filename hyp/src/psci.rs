@@ -116,7 +116,7 @@ pub fn affinity_info(target: u64, level: u64) -> i64 {
 }
 
 /// A CPU that must not run the host, and has not: off for good, and said so once, since it is never turned on again.
-pub fn turn_away(index: usize, why: &dyn fmt::Display) -> ! {
+pub fn refuse_cpu(index: usize, why: &dyn fmt::Display) -> ! {
     set_state(index, Power::Refused);
     log!("CPU {index} stays off: {why}");
     loop {

@@ -15,13 +15,13 @@ pub enum Decision {
     Answer(i64),
     /// Passed to firmware with at most three arguments, none of which is an address.
     Relay,
-    /// As [`Decision::Relay`]; a successful X0 is filtered by [`Promise::kept`].
-    RelayPromise(Promise),
+    /// As [`Decision::Relay`]; a successful X0 is filtered by [`Filter::apply`].
+    RelayFiltered(Filter),
 }
 
 /// A firmware response to be filtered, since EL2 supports less.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Promise {
+pub enum Filter {
     /// `PSCI_FEATURES` of a call without flags: DEN0022 5.15.2 has them reserved, and a later edition may give them a meaning.
     NoFlags,
     /// `PSCI_FEATURES` of `CPU_SUSPEND`: bit 1 is the format of `power_state`, which EL2 passes on; bit 0 is
@@ -31,10 +31,10 @@ pub enum Promise {
     TrustedOs,
 }
 
-impl Promise {
+impl Filter {
     /// The filtered value for firmware's X0 `answer`.
     #[must_use]
-    pub const fn kept(self, answer: i64) -> i64 {
+    pub const fn apply(self, answer: i64) -> i64 {
         match self {
             _ if answer < 0 => answer,
             Self::NoFlags => 0,
@@ -203,7 +203,7 @@ const TRNG_RND_64: u32 = 0xc400_0053;
 pub const fn decide(function: u32, arg: u32) -> Decision {
     match identifier(function) {
         SMCCC_VERSION | PSCI_VERSION | MIGRATE_INFO_UP_CPU_32 | MIGRATE_INFO_UP_CPU_64 => Decision::Relay,
-        MIGRATE_INFO_TYPE => Decision::RelayPromise(Promise::TrustedOs),
+        MIGRATE_INFO_TYPE => Decision::RelayFiltered(Filter::TrustedOs),
         // Only queries for allowed calls are relayed.
         SMCCC_ARCH_FEATURES => match arg {
             SMCCC_VERSION
@@ -218,7 +218,7 @@ pub const fn decide(function: u32, arg: u32) -> Decision {
             Decision::Relay
         }
         PSCI_FEATURES => match arg {
-            CPU_SUSPEND_32 | CPU_SUSPEND_64 => Decision::RelayPromise(Promise::SuspendFlags),
+            CPU_SUSPEND_32 | CPU_SUSPEND_64 => Decision::RelayFiltered(Filter::SuspendFlags),
             SMCCC_VERSION
             | PSCI_VERSION
             | CPU_OFF
@@ -231,7 +231,7 @@ pub const fn decide(function: u32, arg: u32) -> Decision {
             | MIGRATE_INFO_UP_CPU_64
             | SYSTEM_OFF
             | SYSTEM_RESET
-            | PSCI_FEATURES => Decision::RelayPromise(Promise::NoFlags),
+            | PSCI_FEATURES => Decision::RelayFiltered(Filter::NoFlags),
             _ => Decision::Answer(NOT_SUPPORTED),
         },
         TRNG_FEATURES => match arg {

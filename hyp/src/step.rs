@@ -161,7 +161,7 @@ mod tests {
 
     /// IT block encodings: ITTEE EQ is 0x03 with the condition 0000 above, and so on.
     #[test]
-    fn an_it_block_goes_on_by_one_instruction() {
+    fn an_it_block_advances_by_one_instruction() {
         let next = |it| over_aarch32(DABT, State { pc: 0, pstate: with_it(it) }).pstate;
         // ITE EQ: the second instruction has NE and is the last.
         assert_eq!(next(0b0000_1100), with_it(0b0001_1000));
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trapped_instruction_whose_condition_fails_is_told() {
+    fn a_trapped_instruction_whose_condition_fails_is_detected() {
         let mcr = 0x03 << 26 | WIDE;
         let (eq, ne) = (1 << 24, 1 << 24 | 1 << 20);
         let z = 1 << 30;

@@ -30,7 +30,7 @@ pub struct Modes {
 pub struct Port<'a> {
     uart: Option<(Uart<'a>, UniqueMmioPointer<'a, Modes>)>,
     /// The transmitter timed out: each byte is tried only once until one succeeds.
-    stuck: bool,
+    timed_out: bool,
     dropped: u64,
 }
 
@@ -38,7 +38,7 @@ impl<'a> Port<'a> {
     /// Uses `uart` as it is; the second pointer is to its registers at [`MODES`].
     #[must_use]
     pub const fn new(uart: Option<(Uart<'a>, UniqueMmioPointer<'a, Modes>)>) -> Self {
-        Self { uart, stuck: false, dropped: 0 }
+        Self { uart, timed_out: false, dropped: 0 }
     }
 
     /// Sets the UART up: 115,200 baud, 8 bits, no parity, 1 stop bit, no flow control, no loopback, no DMA, no test mode, FIFOs on.
@@ -53,29 +53,29 @@ impl<'a> Port<'a> {
 
     /// Reconfigures the UART after the host used it. Waits until it is idle, as required (DDI 0183, UARTCR), but not
     /// longer than one byte takes: the host may have disabled it with bytes in the FIFO.
-    pub fn start_again(&mut self) {
+    pub fn restart(&mut self) {
         if let Some((uart, _)) = &self.uart {
             let _ = (0..TX_POLLS).find(|_| idle(uart.is_busy()));
         }
         self.start();
-        self.stuck = false;
+        self.timed_out = false;
     }
 
     /// Sends `byte`, or drops it after a bounded wait.
     pub fn put(&mut self, byte: u8) {
         let Some((uart, _)) = &mut self.uart else { return };
-        let polls = if self.stuck { 1 } else { TX_POLLS };
+        let polls = if self.timed_out { 1 } else { TX_POLLS };
         if (0..polls).any(|_| idle(uart.is_tx_fifo_full())) {
             uart.write_word(byte);
-            self.stuck = false;
+            self.timed_out = false;
         } else {
-            self.stuck = true;
+            self.timed_out = true;
             self.dropped = self.dropped.wrapping_add(1);
         }
     }
 
     /// Sends `byte` if the transmitter has room at once; whether it had.
-    pub fn offer(&mut self, byte: u8) -> bool {
+    pub fn try_put(&mut self, byte: u8) -> bool {
         let Some((uart, _)) = self.uart.as_mut().filter(|(uart, _)| !uart.is_tx_fifo_full()) else { return false };
         uart.write_word(byte);
         true
@@ -139,7 +139,7 @@ mod tests {
         for (dmacr, tcr) in [(0b111, 0), (0, 0b111), (0b111, 0b111)] {
             let mut registers = [0; 1024];
             let mut modes = modes(dmacr, tcr);
-            port_with(&mut registers, &mut modes).start_again();
+            port_with(&mut registers, &mut modes).restart();
             assert_eq!((modes.dmacr.0, modes.tcr.0), (0, 0));
         }
     }
@@ -151,36 +151,36 @@ mod tests {
         let set_up = |registers: &[u32; 1024]| [CR, LCR_H, IBRD, FBRD].map(|n| registers[n]);
         // 8 bits and FIFOs; UARTEN, TXE, RXE; 13 and 1/64 for 115,200 baud at 24 MHz.
         assert_eq!(set_up(&fresh), [0x301, 0x70, 13, 1]);
-        // Off; loopback; both flow controls; each with a break, 5 bits, two stop bits and even parity; sending, or stuck.
+        // Off; loopback; both flow controls; each with a break, 5 bits, two stop bits and even parity; sending, or timed_out.
         for (cr, fr) in [(0, 0), (0x381, 0), (0xc301, BUSY), (0, BUSY | TXFF)] {
             let mut registers = [0; 1024];
             for (n, value) in [(CR, cr), (FR, fr), (LCR_H, 0xf), (IBRD, 1), (FBRD, 63)] {
                 registers[n] = value;
             }
-            port(&mut registers).start_again();
+            port(&mut registers).restart();
             assert_eq!(set_up(&registers), set_up(&fresh), "CR {cr:#x}, FR {fr:#x}");
         }
     }
 
     #[test]
-    fn t57_a_transmitter_that_takes_nothing_is_not_waited_for_twice() {
+    fn t57_a_full_transmitter_is_waited_for_once() {
         let mut registers = [0; 1024];
         registers[FR] = TXFF;
         let mut port = port(&mut registers);
-        assert!(!port.offer(b'x'));
+        assert!(!port.try_put(b'x'));
         assert_eq!(writeln!(port, "ab"), Ok(()));
-        assert_eq!((port.dropped(), port.stuck), (4, true));
-        port.start_again();
-        assert!(!port.stuck);
+        assert_eq!((port.dropped(), port.timed_out), (4, true));
+        port.restart();
+        assert!(!port.timed_out);
     }
 
     #[test]
     fn bytes_leave_with_a_carriage_return_before_each_line_feed() {
         let mut registers = [0; 1024];
-        assert!(port(&mut registers).offer(b'x'));
+        assert!(port(&mut registers).try_put(b'x'));
         assert_eq!(registers[0], u32::from(b'x'));
         assert_eq!(write!(port(&mut registers), "a\n"), Ok(()));
         assert_eq!(registers[0], u32::from(b'\n'));
-        assert!(!Port::new(None).offer(b'x'));
+        assert!(!Port::new(None).try_put(b'x'));
     }
 }

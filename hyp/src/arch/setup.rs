@@ -103,7 +103,7 @@ pub fn cpu(index: usize, stage2: HostStage2Regs) {
     VTTBR_EL2.set(stage2.vttbr);
     entry_state();
     barrier::isb(barrier::SY);
-    super::tlb::forget_host();
+    super::tlb::invalidate_host();
     super::tlb::complete();
 }
 

@@ -26,7 +26,7 @@ pub fn repeated() -> u64 {
 }
 
 /// Forgets EL2's translation of the page at `va`, from before the stores that changed it.
-pub fn forget_el2_page(va: u64) {
+pub fn invalidate_el2_page(va: u64) {
     // Orders the store to the descriptor before the invalidation.
     barrier::dsb(barrier::ISHST);
     // SAFETY: (1) dropping a cached translation only costs a walk.
@@ -34,13 +34,13 @@ pub fn forget_el2_page(va: u64) {
 }
 
 /// Forgets the host's stage-2 translation of the page at `ipa`, but not yet what stage 1 and 2 combined to.
-pub fn forget_ipa(ipa: u64) {
+pub fn invalidate_ipa(ipa: u64) {
     // SAFETY: (1) dropping a cached translation only costs a walk.
     unsafe { asm!("tlbi ipas2e1is, {}", in(reg) ipa >> 12, options(nostack, preserves_flags)) };
 }
 
 /// Forgets all combined translations of the host, after the stage-2 ones are gone.
-pub fn forget_combined() {
+pub fn invalidate_combined() {
     // Orders the end of the stage-2 invalidations before the next, lest a walk combine what is left of them.
     barrier::dsb(barrier::ISH);
     // SAFETY: (1) dropping a cached translation only costs a walk.
@@ -48,20 +48,20 @@ pub fn forget_combined() {
 }
 
 /// Forgets every translation of the host, of both stages.
-pub fn forget_host() {
+pub fn invalidate_host() {
     // SAFETY: (1) dropping a cached translation only costs a walk.
     unsafe { asm!("tlbi vmalls12e1is", options(nostack, preserves_flags)) };
 }
 
 /// Clears a descriptor in the root of the host's stage 2: what lies under it is gone for every CPU of the host when this returns, and stays
 /// so as long as no other CPU changes that table. To see to that is the caller's part.
-pub fn cut_host(descriptor: Pa) {
+pub fn clear_root_descriptor(descriptor: Pa) {
     // SAFETY: (1) the address is that of a descriptor in the root of the host's table: 8 bytes, aligned, mapped, never freed; (2) whoever else
     // accesses it, EL2's table code on a CPU that has not come to a stop yet included, does so by atomic 64-bit accesses, and finds nothing
     // mapped there.
     unsafe { AtomicU64::from_ptr(descriptor.0 as *mut u64) }.store(0, Ordering::Relaxed);
     super::clean_to_poc(descriptor.0, size_of::<u64>() as u64);
-    forget_host();
+    invalidate_host();
     complete();
 }
 

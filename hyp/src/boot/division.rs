@@ -93,7 +93,7 @@ impl Division {
                     0,
                     usize::try_from(pool::bitmap_bytes(pages)).unwrap_or(0),
                 );
-                pool::expect_donations(first, pages, bitmaps);
+                pool::add_donation_bitmaps(first, pages, bitmaps);
             }
             pool::add(next, end);
             core::slice::from_raw_parts_mut(records, usize::try_from(count).unwrap_or(0))

@@ -90,7 +90,7 @@ extern "C" fn rust_main(dtb: u64) -> ! {
     let frames = translaters.iter().filter_map(|page| PageRange::covering(Ipa(page.0), TRANSLATER));
     audit::init(mmio.iter().filter_map(pages), frames);
     #[cfg(feature = "ghost")]
-    watch(&division.map);
+    start_ghost(&division.map);
     host::init(host_table.registers());
     ownership::init(Ownership::new(division.map, host_table, dma_table, el2_table, ownership::MAX_PAGES));
     log!("host starts at {start:#x}, device tree at {context:#x}");
@@ -102,7 +102,7 @@ extern "C" fn rust_main(dtb: u64) -> ! {
 
 /// Starts the abstract ownership state of the ghost build.
 #[cfg(feature = "ghost")]
-fn watch(map: &PageMap<'_>) {
+fn start_ghost(map: &PageMap<'_>) {
     use mem_protect::{Page, ghost::Ghost};
     let count: u64 = map.ram().map(PageRange::count).sum();
     let count = usize::try_from(count).unwrap_or(usize::MAX);
@@ -122,7 +122,7 @@ fn watch(map: &PageMap<'_>) {
     let Some(ghost) = Ghost::new(map, storage) else {
         refuse(format_args!("the abstract state does not fit its memory"), Conduit::Smc)
     };
-    crate::watch::init(crate::watch::Watch::new(ghost));
+    crate::ghost::init(ghost);
     log!("ghost: every trap is checked");
 }
 
@@ -131,7 +131,7 @@ fn watch(map: &PageMap<'_>) {
 extern "C" fn rust_secondary(cpu: u64) -> ! {
     let cpu = usize::try_from(cpu).unwrap_or(usize::MAX);
     if let Err(refused) = admit::this_core() {
-        psci::turn_away(cpu, &refused);
+        psci::refuse_cpu(cpu, &refused);
     }
     iommu::check_alive();
     let (entry, context) = psci::entry_of(cpu);

@@ -3,7 +3,7 @@
 use crate::arch::{self, Conduit};
 use crate::exit::refuse;
 use crate::iommu::stage2::DmaTable;
-use crate::iommu::{self, Bus};
+use crate::iommu::{self, SmmuPlatform};
 use crate::log;
 use hyp::boot_info::Array;
 use hyp::boot_info::smmu::{Coherency, SMMUS_MAX, SmmuNode};
@@ -13,7 +13,7 @@ use smmu_drv::{HOST_CMDQS, MsiAdvert, ProbeConfig, Probed, ReadsAs};
 /// Reads the ID registers of every SMMU; refuses to boot if one of them cannot isolate.
 ///
 /// Command queues of the host have at most 2^`cmdq_log2` entries, by default the driver's maximum.
-pub fn probe(nodes: &Array<SmmuNode, SMMUS_MAX>, cmdq_log2: Option<u32>) -> [Option<Probed<Bus>>; SMMUS_MAX] {
+pub fn probe(nodes: &Array<SmmuNode, SMMUS_MAX>, cmdq_log2: Option<u32>) -> [Option<Probed<SmmuPlatform>>; SMMUS_MAX] {
     core::array::from_fn(|n| {
         let node = nodes.get(n).filter(|_| cfg!(not(feature = "no-isolation")))?;
         let coherent = match node.coherency {
@@ -26,14 +26,14 @@ pub fn probe(nodes: &Array<SmmuNode, SMMUS_MAX>, cmdq_log2: Option<u32>) -> [Opt
         let cmdq_log2 = cmdq_log2.unwrap_or(HOST_CMDQS);
         let config = ProbeConfig { coherent, msi, reads, cmdq_log2, quirks: node.quirks };
         Some(
-            Probed::probe(Bus::new(node), config)
+            Probed::probe(SmmuPlatform::new(node), config)
                 .unwrap_or_else(|error| refuse(format_args!("smmu{n} at {}: {error}", node.range), Conduit::Smc)),
         )
     })
 }
 
 /// An empty IOMMU stage 2 that all SMMUs can walk, with addresses of at most `bits` bits.
-pub fn stage2(bits: u32, smmus: &[Option<Probed<Bus>>; SMMUS_MAX]) -> DmaTable {
+pub fn stage2(bits: u32, smmus: &[Option<Probed<SmmuPlatform>>; SMMUS_MAX]) -> DmaTable {
     if cfg!(feature = "no-isolation") {
         return DmaTable::none();
     }
@@ -43,7 +43,11 @@ pub fn stage2(bits: u32, smmus: &[Option<Probed<Bus>>; SMMUS_MAX]) -> DmaTable {
 }
 
 /// Takes over every SMMU: from here on each stream reaches only what `table` maps.
-pub fn take_over(table: &DmaTable, nodes: &Array<SmmuNode, SMMUS_MAX>, probed: [Option<Probed<Bus>>; SMMUS_MAX]) {
+pub fn take_over(
+    table: &DmaTable,
+    nodes: &Array<SmmuNode, SMMUS_MAX>,
+    probed: [Option<Probed<SmmuPlatform>>; SMMUS_MAX],
+) {
     let Some(stage2) = table.config() else { return };
     for (n, (smmu, node)) in probed.into_iter().flatten().zip(nodes.iter()).enumerate() {
         let features = *smmu.features();

@@ -49,7 +49,7 @@ pub struct Plan<'p, N> {
 
 /// What is wrong with a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Clash<N> {
+pub enum Conflict<N> {
     /// Two parts have a page in common.
     Overlap(Part<N>, Part<N>),
     /// A part that has to be in the host's memory is not.
@@ -60,8 +60,8 @@ impl<N: Copy> Plan<'_, N> {
     /// Checks the plan. Mappings have page granularity, so a common page is an overlap.
     ///
     /// # Errors
-    /// The first [`Clash`].
-    pub fn check(&self) -> Result<(), Clash<N>> {
+    /// The first [`Conflict`].
+    pub fn check(&self) -> Result<(), Conflict<N>> {
         let not_hosts = [self.own, self.devices, self.withheld];
         for (one, others) in [
             (self.memory, [self.registers, self.windows, self.doorbells, self.buses].as_slice()),
@@ -92,7 +92,7 @@ impl<N: Copy> Plan<'_, N> {
             files = rest;
         }
         match self.loaded.iter().chain(self.scrubbed).find(|part| !self.is_memory(&part.range)) {
-            Some(part) => Err(Clash::Outside(*part)),
+            Some(part) => Err(Conflict::Outside(*part)),
             None => Ok(()),
         }
     }
@@ -119,10 +119,10 @@ impl<N: Copy> Plan<'_, N> {
 }
 
 /// Checks that `first` does not overlap any of `others`, each rounded by `whole`.
-fn apart<N: Copy>(first: &Part<N>, others: &[Part<N>], whole: fn(&PhysRange) -> PhysRange) -> Result<(), Clash<N>> {
+fn apart<N: Copy>(first: &Part<N>, others: &[Part<N>], whole: fn(&PhysRange) -> PhysRange) -> Result<(), Conflict<N>> {
     let range = whole(&first.range);
     match others.iter().find(|other| whole(&other.range).overlaps(&range)) {
-        Some(second) => Err(Clash::Overlap(*first, *second)),
+        Some(second) => Err(Conflict::Overlap(*first, *second)),
         None => Ok(()),
     }
 }

@@ -67,26 +67,26 @@ impl MmioPolicy {
         for range in &platform.memory.no_map {
             draft.withhold(Name::Reservation, range)?;
         }
-        let mut allows_met = Array::<&'a str, { super::cmdline::ALLOW_MAX }>::new();
+        let mut allows_used = Array::<&'a str, { super::cmdline::ALLOW_MAX }>::new();
         platform.tree.walk(&mut |node| {
             let allow = platform.options.allow.iter().find(|path| is_at(node, path)).copied();
-            draft.judge_part(platform, node)?;
+            draft.withhold_parents(platform, node)?;
             let Some(verdict) = draft.classify(platform, node, allow)? else {
                 return Ok(());
             };
             if let Some(word) = allow {
-                if allows_met.contains(&word) {
+                if allows_used.contains(&word) {
                     return Err(BootError::BadOption { word, expected: "the full path of one node, not of two" });
                 }
                 // There are at most as many as options.
-                let _ = allows_met.push(word);
+                let _ = allows_used.push(word);
             }
             draft.record(platform, node, verdict)
         })?;
-        if let Some(word) = platform.options.allow.iter().find(|path| !allows_met.contains(path)) {
+        if let Some(word) = platform.options.allow.iter().find(|path| !allows_used.contains(path)) {
             return Err(BootError::BadOption { word, expected: "the full path of a node that has registers" });
         }
-        draft.settle()?;
+        draft.withhold_dependents()?;
         draft.finish(platform)
     }
 

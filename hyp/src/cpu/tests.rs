@@ -74,7 +74,7 @@ fn every_id() -> impl Iterator<Item = Id> {
 }
 
 #[test]
-fn fields_are_apart_and_in_ascending_order() {
+fn fields_do_not_overlap_and_ascend() {
     let mut ids: Vec<Id> = registers().map(|register| register.id).collect();
     let count = ids.len();
     ids.dedup();
@@ -94,15 +94,15 @@ fn fields_are_apart_and_in_ascending_order() {
 }
 
 #[test]
-fn t66_a_newer_value_of_any_field_reads_as_the_greatest_one_understood() {
+fn t66_a_newer_value_of_any_field_reads_as_the_highest_supported_one() {
     for register in registers() {
         for field in register.fields.iter().filter(|field| field.order != Order::Number) {
             let most: u8 = (1 << field.width) - 1;
             let last = if field.order == Order::Signed { most / 2 } else { most };
             for newer in field.known..=last {
                 let shown = field.shown(newer);
-                let formless = field.order == Order::Pmu && newer == most;
-                assert_eq!(shown, if formless { 0 } else { field.known }, "{}.{} = {newer}", register.name, field.name);
+                let all_ones = field.order == Order::Pmu && newer == most;
+                assert_eq!(shown, if all_ones { 0 } else { field.known }, "{}.{} = {newer}", register.name, field.name);
             }
             for older in 0..field.known {
                 assert_eq!(field.shown(older), older, "{}.{} = {older}", register.name, field.name);
@@ -112,7 +112,7 @@ fn t66_a_newer_value_of_any_field_reads_as_the_greatest_one_understood() {
 }
 
 #[test]
-fn t66_negative_values_of_signed_fields_say_that_something_is_missing_and_stay() {
+fn t66_negative_values_of_signed_fields_are_unchanged() {
     let cpu = Fake::all(0).with(ids::PFR0, "FP", 15).with(ids::PFR0, "AdvSIMD", 15).with(ids::MMFR0, "TGran4", 15);
     assert_eq!(shown(&cpu, ids::PFR0), 0xff << 16);
     assert_eq!(shown_field(&cpu, ids::MMFR0, "TGran4"), 15);
@@ -177,7 +177,7 @@ const HIDDEN: &[(Id, &str)] = &[
 ];
 
 #[test]
-fn t66_what_is_kept_from_the_host_is_neither_shown_nor_let_through() {
+fn t66_hidden_features_read_as_absent_and_stay_trapped() {
     let cpu = Fake::all(NEWER);
     for (id, name) in HIDDEN {
         assert_eq!(shown_field(&cpu, *id, name), 0, "{name}");
@@ -232,7 +232,7 @@ fn software_context_numbers_come_with_either_of_their_fields() {
 proptest! {
     /// For any CPU: no visible field exceeds the supported value, and only controls in the table are enabled.
     #[test]
-    fn t66_no_cpu_shows_or_lets_through_more_than_the_table(values in prop::collection::vec(any::<u64>(), 56)) {
+    fn t66_no_cpu_shows_or_enables_more_than_the_table(values in prop::collection::vec(any::<u64>(), 56)) {
         let cpu = Fake { ids: every_id().zip(values).collect(), ..Fake::all(0) };
         for register in registers() {
             for field in register.fields.iter().filter(|field| field.order == Order::Unsigned) {

@@ -14,11 +14,11 @@ pub struct Withheld {
     /// op0, op1, CRn, CRm and op2 of its encoding.
     pub encoding: [u32; 5],
     /// Required EL3 setting.
-    pub duty: &'static str,
+    pub el3_setting: &'static str,
 }
 
-const fn row(register: &'static str, encoding: [u32; 5], duty: &'static str) -> Withheld {
-    Withheld { register, encoding, duty }
+const fn row(register: &'static str, encoding: [u32; 5], el3_setting: &'static str) -> Withheld {
+    Withheld { register, encoding, el3_setting }
 }
 
 const HXEN: &str = "set SCR_EL3.HXEn";
@@ -98,6 +98,6 @@ impl Withheld {
 
 impl fmt::Display for Withheld {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is not accessible: EL3 must {}", self.register, self.duty)
+        write!(f, "{} is not accessible: EL3 must {}", self.register, self.el3_setting)
     }
 }

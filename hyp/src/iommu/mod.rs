@@ -9,16 +9,16 @@
     clippy::arithmetic_side_effects
 )]
 
-mod bus;
+mod platform;
 pub mod stage2;
 
 use crate::memory::HostPages;
 use crate::{console, host_log, log};
-pub use bus::Bus;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use hyp::esr::Size;
 use io_pgtable::Ipa;
 use mem_protect::Finding;
+pub use platform::SmmuPlatform;
 use shadow_s2::{Invalidate, InvalidateError, Plan, Target};
 use smmu_drv::{AccessSize, FaultRecord, Smmu, SmmuError, Stale, Stats, WriteOutcome};
 use spin::Once;
@@ -34,7 +34,7 @@ const TRACES_PRINTED: u64 = 64;
 const FAULTS_PRINTED: u64 = 512;
 
 /// The driver of one SMMU.
-pub type HostSmmu = Smmu<Bus, HostPages>;
+pub type HostSmmu = Smmu<SmmuPlatform, HostPages>;
 
 /// One SMMU.
 struct Unit {
@@ -42,7 +42,7 @@ struct Unit {
     base: u64,
     smmu: TicketMutex<HostSmmu>,
     /// Whether the failure was logged.
-    failure_told: AtomicBool,
+    failure_logged: AtomicBool,
 }
 
 /// All of them, in the order of the device tree.
@@ -81,7 +81,12 @@ pub struct Totals {
 /// Publishes SMMU number `n`, whose registers are at `base` and which is taken over already.
 pub fn add(n: usize, base: u64, smmu: HostSmmu) {
     if let Some(unit) = UNITS.get(n) {
-        unit.call_once(|| Unit { number: n, base, smmu: TicketMutex::new(smmu), failure_told: AtomicBool::new(false) });
+        unit.call_once(|| Unit {
+            number: n,
+            base,
+            smmu: TicketMutex::new(smmu),
+            failure_logged: AtomicBool::new(false),
+        });
     }
 }
 
@@ -107,7 +112,7 @@ impl Unit {
     /// The register at `ipa`, if it is one of this SMMU.
     #[inline]
     fn register(&'static self, ipa: Ipa) -> Option<Register> {
-        let offset = ipa.0.checked_sub(self.base).filter(|offset| *offset < bus::REGISTERS)?;
+        let offset = ipa.0.checked_sub(self.base).filter(|offset| *offset < platform::REGISTERS)?;
         Some(Register { unit: self, offset: u32::try_from(offset).ok()? })
     }
 }
@@ -153,13 +158,13 @@ pub fn count_denied() {
 /// At the end of a trap: prints faults of a register's SMMU, and a part of what waits for the console. No lock is held.
 #[cold]
 pub fn report(register: Register) {
-    print_faults(register.unit);
+    print_faults_of(register.unit);
     console::drain();
 }
 
 /// Prints faults of an SMMU that is not locked: holds no lock while printing.
 #[cold]
-fn print_faults(unit: &Unit) {
+fn print_faults_of(unit: &Unit) {
     for _ in 0..FAULT_LINES {
         let fault = unit.smmu.lock().take_fault();
         let Some(fault) = fault else { return };
@@ -183,9 +188,9 @@ pub fn poll(pages: &mut HostPages) {
 }
 
 /// Prints faults that were kept. No lock is held.
-pub fn print_kept_faults() {
+pub fn print_faults() {
     for (_, unit) in units() {
-        print_faults(unit);
+        print_faults_of(unit);
     }
 }
 
@@ -203,7 +208,7 @@ impl Invalidate for Smmus {
         for (_, unit) in units() {
             let answer = unit.smmu.lock().tlb_invalidate(stale);
             if let Err(error) = answer {
-                tell_failure(unit, error);
+                log_failure(unit, error);
                 result = Err(InvalidateError);
             }
         }
@@ -217,15 +222,15 @@ pub fn check_alive() {
     for (_, unit) in units() {
         let answer = unit.smmu.lock().check_alive();
         if let Err(error) = answer {
-            tell_failure(unit, error);
+            log_failure(unit, error);
         }
     }
 }
 
 /// Says once that an SMMU failed: it stays so, and a host can ask again and again.
 #[cold]
-fn tell_failure(unit: &Unit, error: SmmuError) {
-    if !unit.failure_told.swap(true, Ordering::Relaxed) {
+fn log_failure(unit: &Unit, error: SmmuError) {
+    if !unit.failure_logged.swap(true, Ordering::Relaxed) {
         log!("smmu{}: {error}: revocations that need it are refused", unit.number);
     }
 }

@@ -134,7 +134,7 @@ impl PageOps for El2Table {
     }
 
     fn take(&mut self, range: PageRange) -> Result<(), InUse> {
-        if pool::take_donated(range.first(), range.count()) { Ok(()) } else { Err(InUse) }
+        if pool::remove_donated(range.first(), range.count()) { Ok(()) } else { Err(InUse) }
     }
 
     fn settle(&self, pa: Pa, bytes: u64) {
@@ -165,7 +165,7 @@ impl TlbOps for El2Tlb {
         let mut va = range.iova.0;
         let end = va.saturating_add(range.size);
         while va < end {
-            tlb::forget_el2_page(va);
+            tlb::invalidate_el2_page(va);
             va = va.saturating_add(range.granule.max(arch::PAGE));
         }
     }

@@ -124,13 +124,13 @@ impl TlbOps for CpuTlb {
         // Between the break and the make of a split: long enough for another CPU to meet it.
         let pages = range.size.checked_div(range.granule).unwrap_or(u64::MAX);
         if range.scope == TlbScope::Table || pages > TLBI_PAGES {
-            tlb::forget_host();
+            tlb::invalidate_host();
             return;
         }
         for n in 0..pages {
-            tlb::forget_ipa(range.iova.0.saturating_add(n.saturating_mul(range.granule)));
+            tlb::invalidate_ipa(range.iova.0.saturating_add(n.saturating_mul(range.granule)));
         }
-        tlb::forget_combined();
+        tlb::invalidate_combined();
     }
 
     fn sync(&mut self) -> Result<(), TlbError> {

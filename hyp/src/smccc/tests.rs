@@ -21,11 +21,11 @@ fn t54_ffa_sdei_vendor_and_suspend_are_not_supported() {
 }
 
 #[test]
-fn features_never_promises_what_is_refused() {
+fn features_never_reports_a_refused_call() {
     for function in (0x8400_0000..0x8400_0100).chain(0xc400_0000..0xc400_0100) {
         let refused = matches!(decide(function, 0), Decision::Answer(_)) && function != PSCI_FEATURES;
-        let promised = !matches!(decide(PSCI_FEATURES, function), Decision::Answer(_));
-        assert!(!(refused && promised), "{function:#x}");
+        let reported = !matches!(decide(PSCI_FEATURES, function), Decision::Answer(_));
+        assert!(!(refused && reported), "{function:#x}");
     }
 }
 
@@ -64,32 +64,32 @@ fn every_workaround_that_can_be_asked_about_can_be_called() {
 
 /// Firmware response as of TF-A with PSCI_OS_INIT_MODE=1.
 #[test]
-fn os_initiated_suspend_is_not_promised_without_set_suspend_mode() {
-    let Decision::RelayPromise(promise) = decide(0x8400_000a, 0xc400_0001) else { panic!("not a promise") };
-    assert_eq!([0b01, 0b11, 0b10, 0, -1, 0xff].map(|word| promise.kept(word)), [0, 2, 2, 0, -1, 2]);
+fn os_initiated_suspend_is_not_reported_without_set_suspend_mode() {
+    let Decision::RelayFiltered(filter) = decide(0x8400_000a, 0xc400_0001) else { panic!("not a filter") };
+    assert_eq!([0b01, 0b11, 0b10, 0, -1, 0xff].map(|word| filter.apply(word)), [0, 2, 2, 0, -1, 2]);
     assert_eq!(decide(0x8400_000a, 0x8400_000f), Decision::Answer(NOT_SUPPORTED));
     assert_eq!(decide(0x8400_000f, 1), Decision::Answer(NOT_SUPPORTED));
 }
 
 #[test]
-fn flags_that_nobody_knows_are_not_passed_on() {
+fn unknown_flags_are_not_passed_on() {
     for function in [0x8400_0002, 0xc400_0003, 0xc400_0004, 0x8400_0008, 0x8400_0009, 0x8400_000a, 0x8000_0000] {
-        let Decision::RelayPromise(promise) = decide(0x8400_000a, function) else { panic!("{function:#x}") };
-        assert_eq!([0, 1, 6, -1].map(|word| promise.kept(word)), [0, 0, 0, -1], "{function:#x}");
+        let Decision::RelayFiltered(filter) = decide(0x8400_000a, function) else { panic!("{function:#x}") };
+        assert_eq!([0, 1, 6, -1].map(|word| filter.apply(word)), [0, 0, 0, -1], "{function:#x}");
     }
 }
 
 /// MIGRATE is refused, so no trusted OS can be migrated; for a uniprocessor trusted OS the host can query its CPU.
 #[test]
 fn a_trusted_os_is_described_by_what_can_be_called() {
-    let Decision::RelayPromise(promise) = decide(0x8400_0006, 0) else { panic!("not a promise") };
-    assert_eq!([0, 1, 2, -1].map(|word| promise.kept(word)), [1, 1, 2, -1]);
+    let Decision::RelayFiltered(filter) = decide(0x8400_0006, 0) else { panic!("not a filter") };
+    assert_eq!([0, 1, 2, -1].map(|word| filter.apply(word)), [1, 1, 2, -1]);
     assert_eq!(decide(0x8400_0005, 0), Decision::Answer(NOT_SUPPORTED));
     assert_eq!((decide(0x8400_0007, 0), decide(0xc400_0007, 0)), (Decision::Relay, Decision::Relay));
 }
 
 #[test]
-fn trng_features_never_promises_what_is_refused() {
+fn trng_features_never_reports_a_refused_call() {
     for function in (0x8400_0000..0x8400_0100).chain(0xc400_0000..0xc400_0100) {
         if decide(0x8400_0051, function) == Decision::Relay {
             assert_eq!(decide(function, 0x8400_0050), Decision::Relay, "{function:#x}");
@@ -99,7 +99,7 @@ fn trng_features_never_promises_what_is_refused() {
 
 /// DEN0022 table 8 and 9: bit 16 in the original format, bit 30 in the extended one, in which bit 16 is part of StateID.
 #[test]
-fn a_power_down_state_is_told_by_the_bit_of_its_format() {
+fn a_power_down_state_is_decoded_by_its_format() {
     let formats = [-1, 0, 1, 2, 3].map(StateFormat::of);
     let (original, extended) = (StateFormat::Original, StateFormat::Extended);
     assert_eq!(formats, [original, original, original, extended, extended]);

@@ -24,7 +24,7 @@ pub fn hvc(frame: &mut Frame) {
         Ok(Request::Transition(transition)) => Answer::of(with_ownership(|ownership| ownership.apply(transition))),
         #[cfg(feature = "ghost")]
         Ok(Request::Transition(transition)) => {
-            Answer::of(with_ownership(|ownership| crate::watch::apply(ownership, transition)))
+            Answer::of(with_ownership(|ownership| crate::ghost::apply(ownership, transition)))
         }
         Ok(Request::IommuStats(stat)) => {
             poll();
@@ -46,7 +46,7 @@ pub fn hvc(frame: &mut Frame) {
 /// Drains the event queues and prints the faults.
 fn poll() {
     with_ownership(|ownership| iommu::poll(ownership.memory_mut()));
-    iommu::print_kept_faults();
+    iommu::print_faults();
 }
 
 /// `SMC`: the immediate is ignored, as SMCCC has only zero.
@@ -60,9 +60,9 @@ pub fn smc(frame: &mut Frame) {
     match smccc::decide(function, low32(frame.get(1))) {
         Decision::Answer(value) => frame.set(0, value.cast_unsigned()),
         Decision::Relay => frame.answer(relay(function, args)),
-        Decision::RelayPromise(promise) => {
+        Decision::RelayFiltered(filter) => {
             let [answer, ..] = relay(function, args);
-            frame.set(0, promise.kept(smccc::status(answer)).cast_unsigned());
+            frame.set(0, filter.apply(smccc::status(answer)).cast_unsigned());
         }
         Decision::Psci(call) => frame.set(0, power(call, args).cast_unsigned()),
     }

@@ -49,5 +49,5 @@ fn ownership() -> TicketMutexGuard<'static, HostOwnership> {
 #[cold]
 #[inline(never)]
 fn before_init() -> ! {
-    exit::broken(format_args!("the host runs before its stage 2 exists"))
+    exit::fatal(format_args!("the host runs before its stage 2 exists"))
 }

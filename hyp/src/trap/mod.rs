@@ -44,7 +44,7 @@ extern "C" fn lower_sync_handler(frame: &mut Frame) {
         Trap::Other(_) => other(esr),
     }
     #[cfg(feature = "ghost")]
-    locks::with_ownership(|ownership| crate::watch::check(ownership, esr));
+    locks::with_ownership(|ownership| crate::ghost::check(ownership, esr));
 }
 
 /// Reports an exception that EL2 itself took: a register that EL3 withholds, or a bug; the host cannot cause it.
@@ -54,7 +54,7 @@ extern "C" fn current_el_handler(kind: u64, stack: u64) -> ! {
     if let Some(withheld) = arch::withheld(ESR_EL2.get(), ELR_EL2.get()) {
         exit::withheld(withheld);
     }
-    exit::broken(format_args!(
+    exit::fatal(format_args!(
         "EL2 took an exception of its own (kind {kind}): ESR {:#x}, FAR {:#x}, ELR {:#x}, SP {stack:#x}",
         ESR_EL2.get(),
         FAR_EL2.get(),

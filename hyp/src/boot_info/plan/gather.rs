@@ -1,6 +1,6 @@
 //! Builds the plan from the parsed device tree.
 
-use super::{Clash, Name, Named, Part, Plan};
+use super::{Conflict, Name, Named, Part, Plan};
 use crate::boot_info::array::Array;
 use crate::boot_info::error::BootError;
 use crate::boot_info::gic::ITS_MAX;
@@ -56,10 +56,12 @@ pub fn check<'a>(platform: &Platform<'a>, policy: &MmioPolicy, layout: &Layout) 
     plan.check().map_err(|clash| refused(platform, clash))
 }
 
-fn refused<'a>(platform: &Platform<'a>, clash: Clash<Name>) -> BootError<'a> {
+fn refused<'a>(platform: &Platform<'a>, clash: Conflict<Name>) -> BootError<'a> {
     match clash {
-        Clash::Overlap(first, second) => overlap(platform, &first, &second),
-        Clash::Outside(part) => BootError::PlanOutside { name: named(platform, &part, &part.range), range: part.range },
+        Conflict::Overlap(first, second) => overlap(platform, &first, &second),
+        Conflict::Outside(part) => {
+            BootError::PlanOutside { name: named(platform, &part, &part.range), range: part.range }
+        }
     }
 }
 

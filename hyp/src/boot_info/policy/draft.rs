@@ -29,7 +29,7 @@ enum Use {
 
 /// A range of a node that is given.
 #[derive(Clone, Copy, Debug, Default)]
-struct Held {
+struct NodeRange {
     decision: u16,
     usage: Use,
     range: PhysRange,
@@ -42,9 +42,9 @@ pub(super) struct Draft {
     /// For each decision the one about the nearest node above that has one.
     above: Array<Option<u16>, DECISIONS_MAX>,
     /// What the host gets.
-    held: Array<Held, GIVEN_MAX>,
+    mapped: Array<NodeRange, GIVEN_MAX>,
     /// Ranges of a given node that the host does not get; withheld if the node's decision is revised.
-    beside: Array<Held, GIVEN_MAX>,
+    unmapped: Array<NodeRange, GIVEN_MAX>,
 }
 
 impl Draft {
@@ -108,7 +108,7 @@ impl Draft {
 
     /// Withholds the nodes above `node` if it is a master not behind an SMMU: access to a device's registers can
     /// start the DMA of its child nodes, also of disabled ones.
-    pub(super) fn judge_part<'a>(
+    pub(super) fn withhold_parents<'a>(
         &mut self,
         platform: &Platform<'a>,
         node: &NodeRef<'a, '_>,
@@ -130,7 +130,7 @@ impl Draft {
             let on_the_smmu =
                 |d: &Decision| matches!(d.verdict, Verdict::Given(Given::Pci { .. } | Given::BehindSmmu { .. }));
             if self.decision(at).is_some_and(on_the_smmu) {
-                self.take_back(at, reason)?;
+                self.withhold_decided(at, reason)?;
             }
             above = self.above_of(at);
         }
@@ -151,29 +151,29 @@ impl Draft {
         let given = matches!(verdict, Verdict::Given(_));
         let bridge = platform.pci.iter().find(|p| p.node == node.id);
         claims(node, &mut |usage, range| {
-            let passed_on = match (node.id == platform.gic.node, bridge) {
+            let is_mapped = match (node.id == platform.gic.node, bridge) {
                 // The legacy CPU interface frames that may follow are not.
                 (true, _) => platform.gic.distributor == range || platform.gic.redistributors.contains(&range),
                 (false, Some(host)) => host.ecam == range || host.windows.contains(&range),
                 (false, None) => usage == Use::Registers,
             };
-            let held = Held { decision, usage, range: range.page_rounded() };
-            let list = match (given, passed_on, usage, bridge) {
-                (true, true, ..) => &mut self.held,
+            let entry = NodeRange { decision, usage, range: range.page_rounded() };
+            let list = match (given, is_mapped, usage, bridge) {
+                (true, true, ..) => &mut self.mapped,
                 // Not mapped, but not withheld either.
-                (true, false, Use::Bridge | Use::Bus, None) => &mut self.beside,
-                (false, ..) | (true, false, ..) => return self.keep(Name::Node(node.id), usage, &range),
+                (true, false, Use::Bridge | Use::Bus, None) => &mut self.unmapped,
+                (false, ..) | (true, false, ..) => return self.add_withheld(Name::Node(node.id), usage, &range),
             };
-            list.push(held).map_err(|_| BootError::TooMany { what: "register ranges for the host", limit: GIVEN_MAX })
+            list.push(entry).map_err(|_| BootError::TooMany { what: "register ranges for the host", limit: GIVEN_MAX })
         })
     }
 
     /// Records `range` as withheld, whatever else the tree describes there.
     pub(super) fn withhold<'a>(&mut self, name: Name, range: &PhysRange) -> Result<(), BootError<'a>> {
-        self.keep(name, Use::Registers, range)
+        self.add_withheld(name, Use::Registers, range)
     }
 
-    fn keep<'a>(&mut self, name: Name, usage: Use, range: &PhysRange) -> Result<(), BootError<'a>> {
+    fn add_withheld<'a>(&mut self, name: Name, usage: Use, range: &PhysRange) -> Result<(), BootError<'a>> {
         let part = Part { range: *range, name };
         let known = |parts: &[Part<Name>]| parts.iter().any(|part| part.range.contains(range));
         match usage {
@@ -194,23 +194,24 @@ impl Draft {
 
     /// Withholds nodes that share a page with withheld registers, and nodes below withheld nodes, until nothing
     /// changes.
-    pub(super) fn settle<'a>(&mut self) -> Result<(), BootError<'a>> {
+    pub(super) fn withhold_dependents<'a>(&mut self) -> Result<(), BootError<'a>> {
         loop {
             let below = self.policy.decisions.iter().zip(self.above.iter()).position(|(decision, above)| {
                 // SMMUs always belong to EL2, and `allow=` overrides.
                 matches!(decision.verdict, Verdict::Given(why) if why != Given::Allowed) && self.below_withheld(*above)
             });
             let shares = || {
-                let shared = |held: &&Held| {
-                    let meets = |parts: &[Part<Name>]| parts.iter().any(|part| part.range.overlaps(&held.range));
-                    !self.is_withheld(held.decision)
-                        && (meets(&self.policy.withheld) || (held.usage == Use::Bridge && meets(&self.policy.buses)))
+                let shared = |entry: &&NodeRange| {
+                    let overlaps = |parts: &[Part<Name>]| parts.iter().any(|part| part.range.overlaps(&entry.range));
+                    !self.is_withheld(entry.decision)
+                        && (overlaps(&self.policy.withheld)
+                            || (entry.usage == Use::Bridge && overlaps(&self.policy.buses)))
                 };
-                self.held.iter().find(shared).map(|held| (held.decision, Withheld::SharesPage))
+                self.mapped.iter().find(shared).map(|entry| (entry.decision, Withheld::SharesPage))
             };
             let below = below.and_then(|at| u16::try_from(at).ok());
             match below.map(|at| (at, Withheld::Parent)).or_else(shares) {
-                Some((at, reason)) => self.take_back(at, reason)?,
+                Some((at, reason)) => self.withhold_decided(at, reason)?,
                 None => return Ok(()),
             }
         }
@@ -219,28 +220,29 @@ impl Draft {
     /// The final policy.
     pub(super) fn finish<'a>(mut self, platform: &Platform<'a>) -> Result<MmioPolicy, BootError<'a>> {
         if self.policy.is_withheld(platform.gic.node) {
-            return Err(self.gic_lost(platform));
+            return Err(self.gic_withheld(platform));
         }
         let full = |limit| BootError::TooMany { what: "separate register ranges for the host", limit };
-        for held in &self.held {
-            let Some(decision) = self.decision(held.decision).filter(|_| !self.is_withheld(held.decision)) else {
+        for entry in &self.mapped {
+            let Some(decision) = self.decision(entry.decision).filter(|_| !self.is_withheld(entry.decision)) else {
                 continue;
             };
-            let part = Part { range: held.range, name: Name::Node(decision.node) };
+            let part = Part { range: entry.range, name: Name::Node(decision.node) };
             let policy = &mut self.policy;
-            let list = if held.usage == Use::Bridge { &mut policy.windows } else { &mut policy.given };
+            let list = if entry.usage == Use::Bridge { &mut policy.windows } else { &mut policy.given };
             list.push(part).map_err(|_| full(GIVEN_MAX))?;
-            policy.mmio.insert(held.range).map_err(|_| full(MMIO_MAX))?;
+            policy.mmio.insert(entry.range).map_err(|_| full(MMIO_MAX))?;
         }
         Ok(self.policy)
     }
 
     /// The error if the interrupt controller, which the host needs, is withheld.
-    fn gic_lost<'a>(&self, platform: &Platform<'a>) -> BootError<'a> {
+    fn gic_withheld<'a>(&self, platform: &Platform<'a>) -> BootError<'a> {
         let gic = Name::Node(platform.gic.node);
         let frames = || core::iter::once(&platform.gic.distributor).chain(platform.gic.redistributors.iter());
-        let meets = |part: &&Part<Name>| part.name != gic && frames().any(|f| f.page_rounded().overlaps(&part.range));
-        match self.policy.withheld.iter().find(meets) {
+        let overlaps =
+            |part: &&Part<Name>| part.name != gic && frames().any(|f| f.page_rounded().overlaps(&part.range));
+        match self.policy.withheld.iter().find(overlaps) {
             Some(part) => {
                 let frame = frames().find(|f| f.page_rounded().overlaps(&part.range)).copied().unwrap_or_default();
                 overlap(platform, &Part { range: frame, name: gic }, part)
@@ -253,14 +255,14 @@ impl Draft {
         }
     }
 
-    fn take_back<'a>(&mut self, at: u16, reason: Withheld) -> Result<(), BootError<'a>> {
+    fn withhold_decided<'a>(&mut self, at: u16, reason: Withheld) -> Result<(), BootError<'a>> {
         let Some(decision) = self.policy.decisions.get_mut(usize::from(at)) else { return Ok(()) };
         decision.verdict = Verdict::Withheld(reason);
         let name = Name::Node(decision.node);
         for n in 0..GIVEN_MAX {
-            for held in [self.held.get(n).copied(), self.beside.get(n).copied()].into_iter().flatten() {
-                if held.decision == at {
-                    self.keep(name, held.usage, &held.range)?;
+            for entry in [self.mapped.get(n).copied(), self.unmapped.get(n).copied()].into_iter().flatten() {
+                if entry.decision == at {
+                    self.add_withheld(name, entry.usage, &entry.range)?;
                 }
             }
         }

@@ -82,7 +82,7 @@ fn fill_memory(tree: &mut DeviceTree) -> bool {
 }
 
 /// Adds what EL2 requires, at addresses that boards do not use.
-fn help(tree: &mut DeviceTree) {
+fn complete(tree: &mut DeviceTree) {
     let root = &mut tree.root;
     if !any(root, "arm,gic-v3") {
         let mut gic = virt(1, 1024 * MIB).root.child("intc@8000000").unwrap().clone();
@@ -135,7 +135,7 @@ fn cut_names(from: &DeviceTreeNode, name: &str) -> DeviceTreeNode {
 }
 
 /// Boots the board; the message of a refusal.
-fn judge(mut tree: DeviceTree) -> Result<String, String> {
+fn try_boot(mut tree: DeviceTree) -> Result<String, String> {
     if !fill_memory(&mut tree) {
         return Err("(no cell counts)".into());
     }
@@ -189,7 +189,7 @@ fn judge(mut tree: DeviceTree) -> Result<String, String> {
 
 #[test]
 #[ignore = "needs a folder of device trees: PORTCULLIS_DTBS"]
-fn real_boards_are_judged_without_a_panic() {
+fn real_boards_cause_no_panic() {
     let folder = env::var_os("PORTCULLIS_DTBS").expect("PORTCULLIS_DTBS");
     let mut found = Vec::new();
     files(Path::new(&folder), &mut found);
@@ -207,14 +207,14 @@ fn real_boards_are_judged_without_a_panic() {
             long_names += 1;
             whole.root = cut_names(&whole.root, whole.root.name());
         }
-        for helped in [false, true] {
+        for completed in [false, true] {
             let mut tree = whole.clone();
-            if helped {
-                help(&mut tree);
+            if completed {
+                complete(&mut tree);
             }
-            let line = match panic::catch_unwind(|| judge(tree)) {
+            let line = match panic::catch_unwind(|| try_boot(tree)) {
                 Ok(Ok(line)) => {
-                    accepted[usize::from(helped)] += 1;
+                    accepted[usize::from(completed)] += 1;
                     std::format!("accepted: {line}")
                 }
                 Ok(Err(line)) => std::format!("refused: {line}"),
@@ -223,7 +223,7 @@ fn real_boards_are_judged_without_a_panic() {
                     "panicked".into()
                 }
             };
-            writeln!(report, "{name} {}: {line}", if helped { "helped" } else { "as it is" }).unwrap();
+            writeln!(report, "{name} {}: {line}", if completed { "completed" } else { "as it is" }).unwrap();
         }
     }
     if let Some(file) = env::var_os("PORTCULLIS_DTBS_REPORT") {

@@ -12,7 +12,7 @@ fn options_are_read() {
 }
 
 #[test]
-fn what_is_not_understood_is_refused() {
+fn unknown_options_are_refused() {
     for word in ["console=ttyAMA0", "quiet", "=", "Token=00", "alow=/x"] {
         assert_eq!(Options::parse(word), Err(BootError::UnknownOption { word }));
     }

@@ -67,8 +67,8 @@ fn the_hosts_tree_differs_in_exactly_what_it_must() {
 }
 
 #[test]
-fn no_trace_of_el2s_command_line_is_left() {
-    let dtb = bent(|tree| {
+fn el2s_command_line_is_not_in_the_hosts_tree() {
+    let dtb = modified(|tree| {
         let line = format!("token={TOKEN} allow=/flash@0");
         set(tree.find_node_mut("/chosen").unwrap(), &[("bootargs", text(&[&line]))]);
     });
@@ -80,7 +80,7 @@ fn no_trace_of_el2s_command_line_is_left() {
 }
 
 #[test]
-fn a_token_that_stands_elsewhere_too_is_refused() {
+fn a_token_elsewhere_in_the_tree_is_refused() {
     let places: [(&str, &str, String); 3] = [
         ("/chosen/module@0x49000000", "bootargs", format!("x={TOKEN}")),
         ("/", "model", TOKEN.into()),
@@ -97,8 +97,8 @@ fn a_token_that_stands_elsewhere_too_is_refused() {
 }
 
 #[test]
-fn without_ramdisk_or_bootargs_none_is_told() {
-    let dtb = bent(|tree| {
+fn without_ramdisk_or_bootargs_the_properties_are_absent() {
+    let dtb = modified(|tree| {
         let chosen = tree.find_node_mut("/chosen").unwrap();
         chosen.remove_child("module@0x4d000000").unwrap();
         chosen.child_mut("module@0x49000000").unwrap().remove_property("bootargs").unwrap();
@@ -121,8 +121,8 @@ fn a_status_is_replaced_not_doubled() {
 }
 
 #[test]
-fn stdout_leads_to_the_hosts_uart_or_nowhere() {
-    let (tree, ..) = host(&bent(|_| {}));
+fn stdout_path_is_removed_if_it_names_a_withheld_node() {
+    let (tree, ..) = host(&modified(|_| {}));
     assert_eq!(at(&tree, "/chosen", "stdout-path"), Some(text(&["/pl011@9000000"])));
     let (tree, ..) = host(&with_properties("/chosen", &[("stdout-path", text(&["serial1:9600"]))]));
     assert_eq!(at(&tree, "/chosen", "stdout-path"), Some(text(&["serial1:9600"])));
@@ -133,8 +133,8 @@ fn stdout_leads_to_the_hosts_uart_or_nowhere() {
 }
 
 #[test]
-fn memory_nodes_keep_their_place_and_empty_ones_go() {
-    let dtb = bent(|tree| {
+fn memory_nodes_keep_their_place_and_empty_ones_are_removed() {
+    let dtb = modified(|tree| {
         set(tree.find_node_mut("/memory@40000000").unwrap(), &[("reg", wide(&[0x4040_0000, 0x3fc0_0000]))]);
         let small = [("reg", wide(&[IMAGE, 0x8_4000])), ("device_type", text(&["memory"]))];
         tree.root.add_child(node("memory@40200000", &small));
@@ -154,13 +154,13 @@ fn memory_nodes_keep_their_place_and_empty_ones_go() {
 #[test]
 fn reservations_are_kept() {
     let kept = MemoryReservation::new(0x7000_0000, 0x1000);
-    let (tree, ..) = host(&bent(|tree| tree.memory_reservations.push(kept)));
+    let (tree, ..) = host(&modified(|tree| tree.memory_reservations.push(kept)));
     assert_eq!(tree.memory_reservations, [kept]);
 }
 
 #[test]
 fn too_small_a_buffer_is_an_error_and_left_empty() {
-    let dtb = bent(|_| {});
+    let dtb = modified(|_| {});
     let (platform, policy, layout) = boot(&dtb).unwrap();
     let mut out = vec![0; layout.host_dtb.size() as usize];
     let needed = write_host_dtb(&platform, &policy, &layout, &mut out).unwrap();
@@ -179,7 +179,7 @@ fn too_small_a_buffer_is_an_error_and_left_empty() {
 #[test]
 fn slack_in_the_source_is_not_copied() {
     // QEMU's tree is 1 MiB long, most of it slack with arbitrary content.
-    let mut dtb = bent(|_| {});
+    let mut dtb = modified(|_| {});
     let stray = format!("token={TOKEN}");
     dtb.extend(stray.bytes());
     dtb.resize(1 << 20, 0);
@@ -194,7 +194,7 @@ fn slack_in_the_source_is_not_copied() {
 #[test]
 fn the_smmus_data_override_is_el2s_and_not_the_hosts() {
     let property = "arm,instdata-override";
-    let dtb = bent(|tree| set(tree.find_node_mut("/smmuv3@9050000").unwrap(), &[(property, vec![])]));
+    let dtb = modified(|tree| set(tree.find_node_mut("/smmuv3@9050000").unwrap(), &[(property, vec![])]));
     let (platform, ..) = boot(&dtb).unwrap();
     assert!(platform.smmus[0].data_override);
     let (tree, ..) = host(&dtb);

@@ -15,7 +15,7 @@ use crate::boot_info::policy::Verdict;
 use crate::boot_info::{Early, dtb_size};
 
 /// Runs a whole boot; what is accepted must be safe.
-fn survive(dtb: &[u8]) {
+fn check_boot(dtb: &[u8]) {
     let _ = Early::read(dtb);
     if let Some(start) = dtb.first_chunk() {
         let _ = dtb_size(start);
@@ -25,7 +25,7 @@ fn survive(dtb: &[u8]) {
         Err(error) => return drop(std::format!("{error}")),
     };
     // `boot` has called the plan's check; this is the independent oracle.
-    oracle::judge(dtb, &platform, &policy, &layout);
+    oracle::check(dtb, &platform, &policy, &layout);
     let ram = &platform.memory.ram;
     for mmio in policy.mmio() {
         assert!(!ram.overlaps(mmio), "{mmio} is memory");
@@ -51,7 +51,7 @@ fn survive(dtb: &[u8]) {
 }
 
 /// A boundary value.
-fn awkward() -> impl Strategy<Value = u32> {
+fn boundary_value() -> impl Strategy<Value = u32> {
     prop_oneof![
         Just(0),
         Just(1),
@@ -70,8 +70,8 @@ fn awkward() -> impl Strategy<Value = u32> {
 
 /// The usual machine with one of each thing that can overlap another: memory, a reservation, a bridge and a bus that are
 /// withheld, a master.
-fn fuller(bend: impl FnOnce(&mut DeviceTree)) -> Vec<u8> {
-    bent(|tree| {
+fn larger(modify: impl FnOnce(&mut DeviceTree)) -> Vec<u8> {
+    modified(|tree| {
         let counts = |address, size| [("#address-cells", cells(&[address])), ("#size-cells", cells(&[size]))];
         let mut reserved = node("reserved-memory", &counts(2, 2));
         set(&mut reserved, &[("ranges", vec![])]);
@@ -88,12 +88,12 @@ fn fuller(bend: impl FnOnce(&mut DeviceTree)) -> Vec<u8> {
         let more = [("device_type", text(&["memory"])), ("reg", wide(&[0x8_8000_0000, 0x100_0000]))];
         let new = [reserved, bridge, bus, node("dma@f100000", &master), node("memory@880000000", &more)];
         new.into_iter().for_each(|node| tree.root.add_child(node));
-        bend(tree);
+        modify(tree);
     })
 }
 
 /// An address used in the tree, or a size.
-fn somewhere() -> impl Strategy<Value = u32> {
+fn used_address() -> impl Strategy<Value = u32> {
     prop::sample::select(vec![
         0,
         1,
@@ -136,27 +136,27 @@ fn somewhere() -> impl Strategy<Value = u32> {
 }
 
 #[test]
-fn the_fuller_machine_survives() {
-    let dtb = fuller(|_| {});
-    survive(&dtb);
+fn the_larger_machine_boots() {
+    let dtb = larger(|_| {});
+    check_boot(&dtb);
     assert!(boot(&dtb).is_ok());
 }
 
 #[test]
-fn the_usual_machine_survives() {
-    let dtb = bent(|_| {});
-    survive(&dtb);
+fn the_usual_machine_boots() {
+    let dtb = modified(|_| {});
+    check_boot(&dtb);
     assert!(boot(&dtb).is_ok());
 }
 
 /// Puts each of `values` into cells at distances of `step`.
 fn damage_cells(step: usize, values: &[u32]) {
-    let dtb = bent(|_| {});
+    let dtb = modified(|_| {});
     for (turn, at) in (0..dtb.len() - 3).step_by(4 * step).enumerate() {
         for value in values.iter().skip(turn % step).step_by(step) {
             let mut damaged = dtb.clone();
             damaged[at..at + 4].copy_from_slice(&value.to_be_bytes());
-            survive(&damaged);
+            check_boot(&damaged);
         }
     }
 }
@@ -176,39 +176,39 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
     #[test]
-    fn cells_replaced(changes in prop::collection::vec((any::<Index>(), awkward()), 1..8)) {
-        let mut dtb = bent(|_| {});
+    fn cells_replaced(changes in prop::collection::vec((any::<Index>(), boundary_value()), 1..8)) {
+        let mut dtb = modified(|_| {});
         for (at, value) in changes {
             let at = at.index(dtb.len() / 4) * 4;
             let end = (at + 4).min(dtb.len());
             dtb[at..end].copy_from_slice(&value.to_be_bytes()[..end - at]);
         }
-        survive(&dtb);
+        check_boot(&dtb);
     }
 
     #[test]
     fn bytes_replaced(changes in prop::collection::vec((any::<Index>(), any::<u8>()), 1..16)) {
-        let mut dtb = bent(|_| {});
+        let mut dtb = modified(|_| {});
         for (at, value) in changes {
             let at = at.index(dtb.len());
             dtb[at] = value;
         }
-        survive(&dtb);
+        check_boot(&dtb);
     }
 
     #[test]
     fn parts_moved(from in any::<Index>(), to in any::<Index>(), length in 1usize..512) {
-        let mut dtb = bent(|_| {});
+        let mut dtb = modified(|_| {});
         let last = dtb.len() - length;
         let (from, to) = (from.index(last) & !3, to.index(last) & !3);
         dtb.copy_within(from..from + length, to);
-        survive(&dtb);
+        check_boot(&dtb);
     }
 
     /// The structure stays valid, so that every parser above it is reached.
     #[test]
     fn properties_replaced(
-        changes in prop::collection::vec((any::<Index>(), any::<Index>(), prop::collection::vec(awkward(), 0..9)), 1..6)
+        changes in prop::collection::vec((any::<Index>(), any::<Index>(), prop::collection::vec(boundary_value(), 0..9)), 1..6)
     ) {
         let paths = [
             "/", "/psci", "/memory@40000000", "/platform-bus@c000000", "/fw-cfg@9020000", "/smmuv3@9050000",
@@ -221,22 +221,22 @@ proptest! {
             "iommus", "bus-range", "#redistributor-regions", "status", "compatible", "device_type", "bootargs",
             "interrupt-names", "stdout-path", "#interrupt-cells", "no-map", "iommu-map-mask",
         ];
-        let dtb = bent(|tree| {
+        let dtb = modified(|tree| {
             for (path, name, value) in changes {
                 let node = tree.find_node_mut(paths[path.index(paths.len())]).unwrap();
                 set(node, &[(names[name.index(names.len())], cells(&value))]);
             }
         });
-        survive(&dtb);
+        check_boot(&dtb);
     }
 
     #[test]
     fn noise(bytes in prop::collection::vec(any::<u8>(), 0..256)) {
-        survive(&bytes);
+        check_boot(&bytes);
         let mut headed = vec![0xd0, 0x0d, 0xfe, 0xed];
         headed.extend((bytes.len() as u32 + 8).to_be_bytes());
         headed.extend(&bytes);
-        survive(&headed);
+        check_boot(&headed);
         let _: Vec<u8> = headed;
     }
 }
@@ -247,7 +247,7 @@ proptest! {
     /// One or two ranges moved over others.
     #[test]
     fn ranges_moved(
-        changes in prop::collection::vec((any::<Index>(), any::<Index>(), any::<Index>(), somewhere()), 1..4)
+        changes in prop::collection::vec((any::<Index>(), any::<Index>(), any::<Index>(), used_address()), 1..4)
     ) {
         use dtoolkit::{Node, Property};
         let paths = [
@@ -257,7 +257,7 @@ proptest! {
             "/pl031@9010000", "/intc@8000000", "/intc@8000000/its@8080000", "/flash@0", "/apb-pclk",
             "/chosen/module@0x49000000", "/chosen/module@0x4d000000",
         ];
-        let dtb = fuller(|tree| {
+        let dtb = larger(|tree| {
             for (path, name, cell, value) in changes {
                 let node = tree.find_node_mut(paths[path.index(paths.len())]).unwrap();
                 let names: Vec<_> = ["reg", "ranges", "phandle", "iommus", "iommu-map", "#address-cells", "#size-cells"]
@@ -271,6 +271,6 @@ proptest! {
                 set(node, &[(name, old)]);
             }
         });
-        survive(&dtb);
+        check_boot(&dtb);
     }
 }

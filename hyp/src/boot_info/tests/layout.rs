@@ -8,10 +8,10 @@ use super::virt::*;
 use crate::boot_info::image::{HEADER_SIZE, PageSize};
 use crate::boot_info::{Layout, Platform, Request, layout};
 
-fn plan(dtb: &[u8], bend: impl FnOnce(&mut Request<'_>)) -> Result<Layout, std::string::String> {
+fn plan(dtb: &[u8], modify: impl FnOnce(&mut Request<'_>)) -> Result<Layout, std::string::String> {
     let header = kernel_header(KERNEL_SIZE + 0x40_0000);
     let mut request = request(dtb, &header);
-    bend(&mut request);
+    modify(&mut request);
     let platform = Platform::parse(dtb).unwrap();
     layout::plan(&platform, &request).map_err(|e| e.to_string())
 }
@@ -22,8 +22,8 @@ fn plan_with_header(dtb: &[u8], header: [u8; HEADER_SIZE]) -> Result<Layout, std
 }
 
 #[test]
-fn el2_takes_memory_beside_its_image_up_to_a_block_boundary() {
-    let dtb = bent(|_| {});
+fn the_pool_follows_the_image_up_to_a_block_boundary() {
+    let dtb = modified(|_| {});
     let plan = plan(&dtb, |_| {}).unwrap();
     assert_eq!(plan.image, range(IMAGE, 0x8_4000));
     assert_eq!(plan.pool.base(), plan.image.end());
@@ -40,14 +40,14 @@ fn el2_takes_memory_beside_its_image_up_to_a_block_boundary() {
 
 #[test]
 fn a_pool_that_does_not_fit_beside_the_image_goes_elsewhere() {
-    let dtb = bent(|_| {});
+    let dtb = modified(|_| {});
     let plan = plan(&dtb, |r| r.pool_size = 256 * MIB).unwrap();
     assert_eq!(plan.pool, range(0x4d20_0000, 256 * MIB));
     assert_eq!(plan.host_ram.iter().count(), 3);
 }
 
 #[test]
-fn the_pool_option_wins() {
+fn the_pool_option_overrides_the_default() {
     let line = format!("token={TOKEN} pool=4M");
     let dtb = with_properties("/chosen", &[("bootargs", text(&[&line]))]);
     let plan = plan(&dtb, |_| {}).unwrap();
@@ -55,8 +55,8 @@ fn the_pool_option_wins() {
 }
 
 #[test]
-fn reservations_are_left_alone_and_no_map_is_not_the_hosts() {
-    let dtb = bent(|tree| {
+fn the_pool_avoids_reservations_and_no_map_is_not_the_hosts() {
+    let dtb = modified(|tree| {
         let mut reserved = node(
             "reserved-memory",
             &[("#address-cells", cells(&[2])), ("#size-cells", cells(&[2])), ("ranges", vec![])],
@@ -73,7 +73,7 @@ fn reservations_are_left_alone_and_no_map_is_not_the_hosts() {
 
 #[test]
 fn memory_in_two_banks() {
-    let dtb = bent(|tree| {
+    let dtb = modified(|tree| {
         tree.root.add_child(node(
             "memory@880000000",
             &[("reg", wide(&[0x8_8000_0000, 512 * MIB])), ("device_type", text(&["memory"]))],
@@ -101,8 +101,8 @@ fn too_little_memory_is_named() {
 /// T58.
 #[test]
 fn t58_things_loaded_over_each_other_are_refused() {
-    let dtb = bent(|_| {});
-    let clash = |bend: fn(&mut Request<'_>)| plan(&dtb, bend).unwrap_err();
+    let dtb = modified(|_| {});
+    let clash = |modify: fn(&mut Request<'_>)| plan(&dtb, modify).unwrap_err();
     assert!(clash(|r| r.image = range(0x4a00_0000, 0x10_0000)).contains("the kernel at"));
     assert!(clash(|r| r.dtb = range(IMAGE + 0x1000, 0x1000)).contains("EL2's device tree at"));
     assert!(clash(|r| r.dtb = range(RAMDISK, 0x1000)).contains("the ramdisk at"));
@@ -114,14 +114,15 @@ fn t58_things_loaded_over_each_other_are_refused() {
 /// T58.
 #[test]
 fn t58_the_kernel_needs_room_for_all_of_itself() {
-    let dtb = bent(|_| {});
+    let dtb = modified(|_| {});
     let over = plan_with_header(&dtb, kernel_header(RAMDISK - KERNEL + 1)).unwrap_err();
     assert!(
         over.contains("the ramdisk at 0x4d000000") && over.contains("load the ramdisk at 0x4d000001 or above"),
         "{over}"
     );
     assert!(plan_with_header(&dtb, kernel_header(RAMDISK - KERNEL)).is_ok());
-    let alone = bent(|tree| drop(tree.find_node_mut("/chosen").unwrap().remove_child("module@0x4d000000").unwrap()));
+    let alone =
+        modified(|tree| drop(tree.find_node_mut("/chosen").unwrap().remove_child("module@0x4d000000").unwrap()));
     assert!(plan_with_header(&alone, kernel_header(0x3700_0000)).is_ok());
     assert!(plan_with_header(&alone, kernel_header(0x3700_0001)).unwrap_err().contains("not in the machine's memory"));
 }
@@ -129,7 +130,7 @@ fn t58_the_kernel_needs_room_for_all_of_itself() {
 /// T58.
 #[test]
 fn t58_only_a_little_endian_image_is_started() {
-    let dtb = bent(|_| {});
+    let dtb = modified(|_| {});
     let with = |change: fn(&mut [u8; HEADER_SIZE])| {
         let mut header = kernel_header(KERNEL_SIZE);
         change(&mut header);

@@ -11,7 +11,7 @@ use crate::boot_info::{MmioPolicy, Platform};
 #[test]
 fn t64_one_phandle_twice_is_refused() {
     let second = |name: &str, property: &str, phandle: u32| {
-        plus(node(name, &[(property, cells(&[phandle])), ("compatible", text(&["vendor,iommu"]))]))
+        with_node(node(name, &[(property, cells(&[phandle])), ("compatible", text(&["vendor,iommu"]))]))
     };
     refused_for(&second("iommu", "phandle", SMMU), &["/iommu", "/smmuv3@9050000", "phandle"]);
     refused_for(&second("iommu", "linux,phandle", SMMU), &["/iommu", "phandle"]);
@@ -21,7 +21,7 @@ fn t64_one_phandle_twice_is_refused() {
     let both = |old: u32| with_properties("/apb-pclk", &[("linux,phandle", cells(&[old]))]);
     assert!(boot(&both(0x8000)).is_ok());
     refused_for(&both(0x8001), &["/apb-pclk", "phandle"]);
-    refused_for(&plus(node("iommu", &[("phandle", vec![1])])), &["/iommu", "phandle"]);
+    refused_for(&with_node(node("iommu", &[("phandle", vec![1])])), &["/iommu", "phandle"]);
 }
 
 const FOREIGN: u32 = 0x77;
@@ -33,7 +33,7 @@ fn dma(properties: &[(&str, Vec<u8>)]) -> Vec<u8> {
         &[("reg", wide(&[0xf01_0000, 0x1000])), ("compatible", text(&["vendor,dma"])), ("iommus", cells(&[SMMU, 5]))],
     );
     set(&mut device, properties);
-    plus(device)
+    with_node(device)
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn t64_iommus_and_iommu_map_both_have_to_lead_to_the_smmu() {
 #[test]
 fn t64_a_part_behind_another_iommu_withholds_the_device() {
     let part = |properties: &[(&str, Vec<u8>)]| {
-        bent(|tree| {
+        modified(|tree| {
             let mut device =
                 node("dma@f010000", &[("reg", wide(&[0xf01_0000, 0x1000])), ("iommus", cells(&[SMMU, 5]))]);
             let mut middle = node("engine", &[]);
@@ -88,7 +88,7 @@ fn t64_a_part_behind_another_iommu_withholds_the_device() {
     assert_eq!(verdict(&part(&[("iommu-map", cells(&[0, FOREIGN, 0, 1]))]), path), foreign);
     let off = part(&[("iommus", cells(&[FOREIGN, 6])), ("status", text(&["disabled"]))]);
     assert_eq!(verdict(&off, path), foreign);
-    let below_bridge = bent(|tree| {
+    let below_bridge = modified(|tree| {
         let properties = [("reg", cells(&[0x800, 0, 0, 0, 0])), ("iommus", cells(&[FOREIGN, 6]))];
         tree.find_node_mut("/pcie@10000000").unwrap().add_child(node("nic@1,0", &properties));
     });
@@ -113,7 +113,7 @@ fn t64_what_changes_the_hosts_view_alone_changes_no_decision() {
         let policy = MmioPolicy::decide(&platform).unwrap();
         (policy.decisions().to_vec(), policy.mmio().to_string())
     };
-    let usual = decisions(&bent(|_| {}));
+    let usual = decisions(&modified(|_| {}));
     for (name, value) in [
         ("dma-ranges", cells(&[1, 2, 3])),
         ("dma-ranges", vec![]),

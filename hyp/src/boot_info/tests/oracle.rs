@@ -53,7 +53,7 @@ fn is(node: &DeviceTreeNode, compatible: &str) -> bool {
 }
 
 /// Where the CPU sees `size` bytes at `at`.
-fn look(segments: &[Segment], at: u128, size: u128) -> Vec<Span> {
+fn translate(segments: &[Segment], at: u128, size: u128) -> Vec<Span> {
     let through = |&(from, to, length): &Segment| {
         let (first, end) = (at.max(from), (at + size).min(from + length));
         (first < end).then(|| (first - from + to, end - from + to - 1))
@@ -75,7 +75,7 @@ fn walk<'t>(
     let mut registers = Vec::new();
     if !root && (1..=2).contains(&address) && size > 0 {
         for entry in cells(node, "reg").chunks_exact(address + size) {
-            registers.extend(look(bus, join(&entry[..address]), join(&entry[address..])));
+            registers.extend(translate(bus, join(&entry[..address]), join(&entry[address..])));
         }
     }
     let inner = (count(node, "#address-cells"), count(node, "#size-cells"));
@@ -88,7 +88,7 @@ fn walk<'t>(
             for entry in cells(node, "ranges").chunks_exact(inner.0 + address + inner.1) {
                 let (from, rest) = entry.split_at(inner.0);
                 let (to, length) = rest.split_at(address);
-                for (first, last) in look(bus, join(to), join(length)) {
+                for (first, last) in translate(bus, join(to), join(length)) {
                     windows.push((first, last));
                     if inner.0 <= 2 {
                         // Only the usual case: the bus above shows the whole entry.
@@ -111,14 +111,14 @@ fn span(range: &PhysRange) -> Span {
 }
 
 /// The first overlap, in pages, of `spans` with `others`.
-fn meet(spans: &[Span], others: &[Span]) -> Option<(Span, Span)> {
+fn overlap(spans: &[Span], others: &[Span]) -> Option<(Span, Span)> {
     let page = |address: u128| address >> 12;
     let touch = |a: &Span, b: &Span| page(a.0) <= page(b.1) && page(b.0) <= page(a.1);
     spans.iter().find_map(|a| others.iter().find(|b| touch(a, b)).map(|b| (*a, *b)))
 }
 
 /// Panics if `policy` or `layout` gives the host something that `dtb` does not allow.
-pub(super) fn judge(dtb: &[u8], platform: &Platform<'_>, policy: &MmioPolicy, layout: &Layout) {
+pub(super) fn check(dtb: &[u8], platform: &Platform<'_>, policy: &MmioPolicy, layout: &Layout) {
     let tree = DeviceTree::from_fdt(&Fdt::new(dtb).unwrap());
     let mut seen = Vec::new();
     let all = [(0, 0, 1 << 64)];
@@ -127,9 +127,9 @@ pub(super) fn judge(dtb: &[u8], platform: &Platform<'_>, policy: &MmioPolicy, la
     let host_ram: Vec<Span> = layout.host_ram.iter().map(span).collect();
     let mmio: Vec<Span> = policy.mmio().iter().map(span).collect();
     let own = vec![span(&layout.image), span(&layout.pool)];
-    assert_eq!(meet(&host_ram, &mmio), None, "memory and registers");
+    assert_eq!(overlap(&host_ram, &mmio), None, "memory and registers");
     for (what, hosts) in [("memory", &host_ram), ("registers", &mmio)] {
-        assert_eq!(meet(&own, hosts), None, "EL2's memory and the host's {what}");
+        assert_eq!(overlap(&own, hosts), None, "EL2's memory and the host's {what}");
     }
 
     let verdicts: BTreeMap<String, Verdict> =
@@ -148,11 +148,11 @@ pub(super) fn judge(dtb: &[u8], platform: &Platform<'_>, policy: &MmioPolicy, la
             let holds = okay(node);
             if holds && value(node, "no-map").is_some() {
                 assert!(!registers.is_empty() || value(node, "reg").is_none(), "{path} is not kept");
-                assert_eq!(meet(registers, &host_ram), None, "{path} and the host's memory");
-                assert_eq!(meet(registers, &mmio), None, "{path} and the host's registers");
+                assert_eq!(overlap(registers, &host_ram), None, "{path} and the host's memory");
+                assert_eq!(overlap(registers, &mmio), None, "{path} and the host's registers");
             }
             if holds {
-                assert_eq!(meet(registers, &own[1..]), None, "{path} and EL2's pool");
+                assert_eq!(overlap(registers, &own[1..]), None, "{path} and EL2's pool");
             }
             continue;
         }
@@ -166,14 +166,14 @@ pub(super) fn judge(dtb: &[u8], platform: &Platform<'_>, policy: &MmioPolicy, la
         if !given {
             let mut kept = registers.clone();
             let of_bridge = count(node, "#address-cells") == 3;
-            assert_eq!(meet(windows, if of_bridge { &mmio } else { &hosts_windows }), None, "{path} and the host's");
-            assert_eq!(meet(&kept, &mmio), None, "{path} and the host's registers");
+            assert_eq!(overlap(windows, if of_bridge { &mmio } else { &hosts_windows }), None, "{path} and the host's");
+            assert_eq!(overlap(&kept, &mmio), None, "{path} and the host's registers");
             kept.extend(windows);
-            assert_eq!(meet(&kept, &host_ram), None, "{path} and the host's memory");
-            assert_eq!(meet(&kept, &own), None, "{path} and EL2's memory");
+            assert_eq!(overlap(&kept, &host_ram), None, "{path} and the host's memory");
+            assert_eq!(overlap(&kept, &own), None, "{path} and EL2's memory");
         }
         if verdict.is_some() && given {
-            assert_eq!(meet(registers, &host_ram), None, "{path} and the host's memory");
+            assert_eq!(overlap(registers, &host_ram), None, "{path} and the host's memory");
         }
         if let Some(Verdict::Given(Given::Pci { .. } | Given::BehindSmmu { .. })) = verdict {
             let smmus: Vec<u32> = seen

@@ -32,11 +32,11 @@ fn t64_memory_over_registers_is_refused() {
         (0x3000_0000, 0x1000, "/pcie@10000000"),
         (0x40_1000_0000, 0x1000, "/pcie@10000000"),
     ] {
-        let dtb = plus(memory("ram@1", base, size));
+        let dtb = with_node(memory("ram@1", base, size));
         refused_for(&dtb, &["/ram@1", other, "overlap", &format!("{base:#x}")]);
     }
     // Adjacent to it, memory is accepted.
-    assert!(boot(&plus(memory("ram@1", 0x908_0000, 0x1_0000))).is_ok());
+    assert!(boot(&with_node(memory("ram@1", 0x908_0000, 0x1_0000))).is_ok());
 }
 
 /// A disabled memory node still describes memory: secure memory is described like this.
@@ -44,18 +44,18 @@ fn t64_memory_over_registers_is_refused() {
 fn t64_disabled_memory_is_withheld() {
     let mut secure = memory("secram@e000000", 0xe00_0000, 0x100_0000);
     set(&mut secure, &[("status", text(&["disabled"])), ("secure-status", text(&["okay"]))]);
-    assert_eq!(verdict(&plus(secure.clone()), "/secram@e000000"), Verdict::Withheld(Withheld::Disabled));
+    assert_eq!(verdict(&with_node(secure.clone()), "/secram@e000000"), Verdict::Withheld(Withheld::Disabled));
     set(&mut secure, &[("reg", wide(&[0x2000_0000, 0x1000]))]);
-    assert_eq!(verdict(&plus(secure), "/pcie@10000000"), Verdict::Withheld(Withheld::SharesPage));
+    assert_eq!(verdict(&with_node(secure), "/pcie@10000000"), Verdict::Withheld(Withheld::SharesPage));
     let mut over = memory("secram@50000000", 0x5000_0000, 0x1000);
     set(&mut over, &[("status", text(&["reserved"]))]);
-    refused_for(&plus(over), &["/secram@50000000", "overlap"]);
+    refused_for(&with_node(over), &["/secram@50000000", "overlap"]);
 }
 
 fn reserved_memory(properties: &[(&str, Vec<u8>)], children: Vec<DeviceTreeNode>) -> Vec<u8> {
     let mut reserved = node("reserved-memory", properties);
     children.into_iter().for_each(|child| reserved.add_child(child));
-    plus(reserved)
+    with_node(reserved)
 }
 
 fn usual_cells() -> Vec<(&'static str, Vec<u8>)> {
@@ -159,7 +159,7 @@ fn t64_one_reservation_twice_is_one() {
 
 #[test]
 fn t64_memreserve_is_whole_or_refused() {
-    let with = |address, size| bent(|tree| tree.memory_reservations.push(MemoryReservation::new(address, size)));
+    let with = |address, size| modified(|tree| tree.memory_reservations.push(MemoryReservation::new(address, size)));
     for (address, size) in [(u64::MAX, 2), (1 << 52, 0x1000), (0x6000_0000, 0), (0, u64::MAX)] {
         refused_for(&with(address, size), &["/memreserve/"]);
     }
@@ -196,7 +196,7 @@ fn t64_a_machine_with_owners_that_the_tree_does_not_name_is_refused() {
     let dtb = with_properties("/memory@40000000", &[("linux,usable-memory", capped)]);
     refused_for(&dtb, &["/memory@40000000", "linux,usable-memory"]);
     let twice =
-        bent(|tree: &mut DeviceTree| tree.root.add_child(node("chosen@1", &[("bootargs", text(&["pool=4M"]))])));
+        modified(|tree: &mut DeviceTree| tree.root.add_child(node("chosen@1", &[("bootargs", text(&["pool=4M"]))])));
     refused_for(&twice, &["/chosen@1"]);
 }
 
@@ -205,14 +205,14 @@ fn t64_a_machine_with_owners_that_the_tree_does_not_name_is_refused() {
 fn t64_memory_in_other_forms() {
     let mut pluggable = memory("memory@880000000", 0x8_8000_0000, 0x1000_0000);
     set(&mut pluggable, &[("hotpluggable", vec![]), ("numa-node-id", cells(&[1]))]);
-    let dtb = plus(pluggable.clone());
+    let dtb = with_node(pluggable.clone());
     assert_eq!(
         Platform::parse(&dtb).unwrap().memory.ram.to_string(),
         "0x40000000..0x80000000, 0x880000000..0x890000000"
     );
     let mut numa = node("numa", &usual_cells());
     numa.add_child(pluggable);
-    let dtb = plus(numa);
+    let dtb = with_node(numa);
     assert_eq!(Platform::parse(&dtb).unwrap().memory.ram.to_string(), "0x40000000..0x80000000");
     assert_eq!(verdict(&dtb, "/numa/memory@880000000"), Verdict::Withheld(Withheld::Unknown));
 }
@@ -220,7 +220,7 @@ fn t64_memory_in_other_forms() {
 /// `/chosen` may show its children to the CPU: modules still count as memory, and so does a framebuffer.
 #[test]
 fn t64_what_chosen_describes_is_memory() {
-    let dtb = bent(|tree| {
+    let dtb = modified(|tree| {
         let chosen = tree.find_node_mut("/chosen").unwrap();
         set(chosen, &usual_cells());
         let screen = [("compatible", text(&["simple-framebuffer"])), ("reg", wide(&[0x4030_0000, 0x10_0000]))];

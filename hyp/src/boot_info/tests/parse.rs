@@ -14,7 +14,7 @@ use smmu_drv::errata::{Issue, Quirks};
 
 #[test]
 fn the_usual_machine_is_read_whole() {
-    let dtb = bent(|_| {});
+    let dtb = modified(|_| {});
     let platform = Platform::parse(&dtb).unwrap();
     assert_eq!(platform.options.token, Some(TOKEN));
     assert_eq!(platform.memory.ram.to_string(), "0x40000000..0x80000000");
@@ -45,7 +45,7 @@ fn the_usual_machine_is_read_whole() {
 
 #[test]
 fn size_is_taken_from_a_real_header_only() {
-    let dtb = bent(|_| {});
+    let dtb = modified(|_| {});
     let start = |bytes: &[u8]| <[u8; 8]>::try_from(&bytes[..8]).unwrap();
     assert_eq!(dtb_size(&start(&dtb)), Ok(dtb.len()));
     assert_eq!(dtb_size(b"\x7fELF\x02\x01\x01\x00"), Err(BootError::NotADtb { magic: 0x7f45_4c46 }));
@@ -58,7 +58,7 @@ fn size_is_taken_from_a_real_header_only() {
 
 #[test]
 fn every_truncation_is_refused() {
-    let dtb = bent(|_| {});
+    let dtb = modified(|_| {});
     for length in 0..dtb.len() {
         let mut cut = dtb[..length].to_vec();
         assert!(matches!(Platform::parse(&cut), Err(BootError::Dtb(_))), "{length} bytes");
@@ -74,7 +74,7 @@ fn every_truncation_is_refused() {
 
 #[test]
 fn console_and_token_are_known_even_when_the_machine_is_refused() {
-    let dtb = bent(|tree| {
+    let dtb = modified(|tree| {
         tree.root.remove_child("smmuv3@9050000").unwrap();
     });
     let early = Early::read(&dtb);
@@ -85,7 +85,7 @@ fn console_and_token_are_known_even_when_the_machine_is_refused() {
 
 #[test]
 fn a_machine_that_cannot_be_isolated_is_refused() {
-    let removed = |name: &str| refusal(&bent(|tree| drop(tree.root.remove_child(name).unwrap())));
+    let removed = |name: &str| refusal(&modified(|tree| drop(tree.root.remove_child(name).unwrap())));
     assert!(removed("smmuv3@9050000").contains("iommu=smmuv3"));
     assert!(removed("intc@8000000").contains("gic-version=3"));
     assert!(removed("psci").starts_with("no PSCI"));
@@ -150,10 +150,10 @@ fn t63_what_the_nodes_names_say_of_errata_reaches_the_driver() {
 fn a_name_that_is_too_long_is_printed_if_it_is_one_and_not_whole() {
     let written = with_properties("/smmuv3@9050000", &[("page-0-only", vec![])]);
     let name = |len: usize| "n".repeat(len);
-    let told = refusal(&renamed(written.clone(), "page-0-only", &name(9000)));
-    assert!(told.contains(&name(64)) && !told.contains(&name(65)), "{told}");
-    let told = refusal(&renamed(written, "page-0-only", "a-line-of-its-own\nportcullis: exit token=1"));
-    assert!(told.contains("malformed") && !told.contains("exit token"), "{told}");
+    let message = refusal(&renamed(written.clone(), "page-0-only", &name(9000)));
+    assert!(message.contains(&name(64)) && !message.contains(&name(65)), "{message}");
+    let message = refusal(&renamed(written, "page-0-only", "a-line-of-its-own\nportcullis: exit token=1"));
+    assert!(message.contains("malformed") && !message.contains("exit token"), "{message}");
 }
 
 #[test]
@@ -168,7 +168,7 @@ fn t64_an_its_beside_its_pages_is_refused() {
 #[test]
 fn an_smmu_listed_twice_or_over_something_else_is_refused() {
     let second = |base, phandle| {
-        bent(|tree| {
+        modified(|tree| {
             let mut copy = tree.find_node("/smmuv3@9050000").unwrap().clone();
             set(&mut copy, &[("reg", wide(&[base, 0x2_0000])), ("phandle", cells(&[phandle]))]);
             let mut other = node("iommu@1", &[]);
@@ -191,9 +191,10 @@ fn an_smmu_listed_twice_or_over_something_else_is_refused() {
 #[test]
 fn coherency_is_inherited_and_can_be_taken_back() {
     let coherency = |dtb: Vec<u8>| Platform::parse(&dtb).unwrap().smmus[0].coherency;
-    let inherited = bent(|tree| drop(tree.find_node_mut("/smmuv3@9050000").unwrap().remove_property("dma-coherent")));
+    let inherited =
+        modified(|tree| drop(tree.find_node_mut("/smmuv3@9050000").unwrap().remove_property("dma-coherent")));
     assert_eq!(coherency(inherited), Coherency::Coherent);
-    let neither = bent(|tree| {
+    let neither = modified(|tree| {
         tree.root.remove_property("dma-coherent");
         tree.find_node_mut("/smmuv3@9050000").unwrap().remove_property("dma-coherent");
     });
@@ -204,7 +205,7 @@ fn coherency_is_inherited_and_can_be_taken_back() {
 
 /// T58.
 #[test]
-fn t58_modules_that_cannot_be_are_refused() {
+fn t58_invalid_modules_are_refused() {
     let kernel = |properties: &[(&str, Vec<u8>)]| refusal(&with_properties("/chosen/module@0x49000000", properties));
     let outside = kernel(&[("reg", wide(&[0x8000_0000, KERNEL_SIZE]))]);
     assert!(outside.contains("0x80000000..0x829f0000") && outside.contains("ends at 0x80000000"), "{outside}");
@@ -228,7 +229,7 @@ fn t58_modules_that_cannot_be_are_refused() {
 
 #[test]
 fn modules_may_have_cell_counts_of_their_own() {
-    let dtb = bent(|tree| {
+    let dtb = modified(|tree| {
         let chosen = tree.find_node_mut("/chosen").unwrap();
         set(chosen, &[("#address-cells", cells(&[1])), ("#size-cells", cells(&[1]))]);
         for (name, base, size) in
@@ -292,9 +293,9 @@ fn t58_huge_counts_are_refused() {
     assert!(refusal(&cpus).contains("more than 64 CPUs"));
     let gic = with_properties("/intc@8000000", &[("#redistributor-regions", cells(&[u32::MAX]))]);
     assert!(refusal(&gic).contains("#redistributor") || refusal(&gic).contains("all redistributors"));
-    let address_cells = bent(|tree| set(&mut tree.root, &[("#address-cells", cells(&[u32::MAX]))]));
+    let address_cells = modified(|tree| set(&mut tree.root, &[("#address-cells", cells(&[u32::MAX]))]));
     assert!(refusal(&address_cells).contains("#address-cells"));
-    let deep = bent(|tree| {
+    let deep = modified(|tree| {
         let mut inner = node("n", &[]);
         for _ in 0..40 {
             let mut outer = node("n", &[]);
@@ -304,7 +305,7 @@ fn t58_huge_counts_are_refused() {
         tree.root.add_child(inner);
     });
     assert!(refusal(&deep).contains("levels"));
-    let wide_tree = bent(|tree| {
+    let wide_tree = modified(|tree| {
         for n in 0..600 {
             tree.root.add_child(node(&std::format!("d@{n}"), &[("reg", wide(&[n << 12, 1]))]));
         }
@@ -314,7 +315,7 @@ fn t58_huge_counts_are_refused() {
 
 #[test]
 fn reserved_memory_is_known() {
-    let dtb = bent(|tree| {
+    let dtb = modified(|tree| {
         let mut reserved = node(
             "reserved-memory",
             &[("#address-cells", cells(&[2])), ("#size-cells", cells(&[2])), ("ranges", vec![])],
@@ -328,7 +329,7 @@ fn reserved_memory_is_known() {
     let memory = Platform::parse(&dtb).unwrap().memory;
     assert_eq!(memory.reserved.to_string(), "0x50000000..0x50001000, 0x60000000..0x60002000, 0x70000000..0x70001000");
     assert_eq!(memory.no_map.to_string(), "0x60000000..0x60002000");
-    let bad = bent(|tree| tree.memory_reservations.push(MemoryReservation::new(u64::MAX, 2)));
+    let bad = modified(|tree| tree.memory_reservations.push(MemoryReservation::new(u64::MAX, 2)));
     assert!(refusal(&bad).contains("/memreserve/"));
 }
 
@@ -342,7 +343,7 @@ fn the_page_at_address_zero_is_no_memory() {
 
 #[test]
 fn overlapping_memory_nodes_are_refused() {
-    let dtb = bent(|tree| {
+    let dtb = modified(|tree| {
         tree.root.add_child(node(
             "memory@50000000",
             &[("reg", wide(&[0x5000_0000, 0x1000])), ("device_type", text(&["memory"]))],
@@ -364,7 +365,7 @@ fn the_consoles_follow_stdout_path() {
     assert_eq!(uarts("serial1:115200n8"), (second, first));
     assert_eq!(uarts("/no/such/node"), (first, second));
     assert_eq!(uarts("nonsense"), (first, second));
-    let one = bent(|tree| drop(tree.root.remove_child("pl011@9040000").unwrap()));
+    let one = modified(|tree| drop(tree.root.remove_child("pl011@9040000").unwrap()));
     let found = Platform::parse(&one).unwrap().uarts;
     assert_eq!(found.host.unwrap().range.base().0, first);
     assert_eq!(found.el2, None);

@@ -35,7 +35,7 @@ fn allow(paths: &[&str]) -> impl FnOnce(&mut DeviceTree) {
 /// T40, T55.
 #[test]
 fn t40_t55_the_usual_machine() {
-    let (lines, mmio) = decide(&bent(|_| {}));
+    let (lines, mmio) = decide(&modified(|_| {}));
     let others: Vec<_> = lines.iter().filter(|l| !l.starts_with("/virtio_mmio@")).map(String::as_str).collect();
     assert_eq!(
         others,
@@ -67,7 +67,7 @@ fn t40_t55_the_usual_machine() {
 #[test]
 fn t55_unknown_nodes_are_withheld_by_their_most_specific_name() {
     let unknown = |compatible: &[&str]| {
-        let dtb = bent(|tree| {
+        let dtb = modified(|tree| {
             let properties = [("reg", wide(&[0x90a_0000, 0x1000])), ("compatible", text(compatible))];
             tree.root.add_child(node("thing@90a0000", &properties));
         });
@@ -95,7 +95,7 @@ fn pci_without_a_whole_iommu_map_is_withheld() {
 #[test]
 fn a_platform_device_is_given_only_behind_a_known_smmu() {
     let device = |iommus: Vec<u8>| {
-        bent(|tree| {
+        modified(|tree| {
             let properties =
                 [("reg", wide(&[0x90a_0000, 0x1000])), ("compatible", text(&["vendor,dma"])), ("iommus", iommus)];
             tree.root.add_child(node("dma@90a0000", &properties));
@@ -112,13 +112,13 @@ fn a_platform_device_is_given_only_behind_a_known_smmu() {
 /// T55.
 #[test]
 fn t55_a_page_is_given_only_if_nothing_withheld_is_in_it() {
-    let neighbour = bent(|tree| {
+    let neighbour = modified(|tree| {
         let properties = [("reg", wide(&[0x901_0800, 0x10])), ("compatible", text(&["vendor,reset"]))];
         tree.root.add_child(node("reset@9010800", &properties));
     });
     assert_eq!(decided(&neighbour, "/pl031@9010000"), Verdict::Withheld(Withheld::SharesPage));
     // This propagates: the clock's page is withheld too.
-    let chain = bent(|tree| {
+    let chain = modified(|tree| {
         let reset = [("reg", wide(&[0x901_0800, 0x10])), ("compatible", text(&["vendor,reset"]))];
         tree.root.add_child(node("reset@9010800", &reset));
         set(tree.find_node_mut("/pl031@9010000").unwrap(), &[("reg", wide(&[0x901_0000, 0x1004]))]);
@@ -164,7 +164,7 @@ fn t06_devices_reach_the_translater_of_a_given_its_only() {
         let policy = MmioPolicy::decide(&platform).unwrap();
         policy.translaters(&platform).map(|page| page.0).collect::<Vec<_>>()
     };
-    assert_eq!(pages(&bent(|_| ())), [0x809_0000]);
+    assert_eq!(pages(&modified(|_| ())), [0x809_0000]);
     let off = with_properties("/intc@8000000/its@8080000", &[("status", text(&["disabled"]))]);
     assert_eq!(pages(&off), []);
     let shared = with_properties("/fw-cfg@9020000", &[("reg", wide(&[0x808_0800, 0x18]))]);
@@ -176,7 +176,7 @@ fn t06_devices_reach_the_translater_of_a_given_its_only() {
 fn disabled_nodes_and_what_is_below_withheld_ones_stay_out() {
     let disabled = with_properties("/pl031@9010000", &[("status", text(&["disabled"]))]);
     assert_eq!(decided(&disabled, "/pl031@9010000"), Verdict::Withheld(Withheld::Disabled));
-    let dtb = bent(|tree| {
+    let dtb = modified(|tree| {
         let bus = tree.find_node_mut("/platform-bus@c000000").unwrap();
         let rtc = [("reg", cells(&[0x1000, 0x1000])), ("compatible", text(&["arm,pl031"]))];
         bus.add_child(node("rtc@1000", &rtc));
@@ -186,7 +186,7 @@ fn disabled_nodes_and_what_is_below_withheld_ones_stay_out() {
 
 #[test]
 fn registers_are_translated_through_buses() {
-    let dtb = bent(|tree| {
+    let dtb = modified(|tree| {
         let mut soc = node(
             "soc",
             &[
@@ -212,20 +212,20 @@ fn registers_are_translated_through_buses() {
 
 #[test]
 fn el2s_command_line_can_allow_a_node() {
-    let dtb = bent(allow(&["/flash@0", "/pcie@10000000"]));
+    let dtb = modified(allow(&["/flash@0", "/pcie@10000000"]));
     assert_eq!(decided(&dtb, "/flash@0"), Verdict::Given(Given::Allowed));
     assert_eq!(decided(&dtb, "/pcie@10000000"), Verdict::Given(Given::Allowed));
     let (_, mmio) = decide(&dtb);
     assert!(mmio.starts_with("0x0..0x8010000") && mmio.contains("0x4010000000"), "{mmio}");
     // One slot alone would also map the seven others in its page.
-    let slot = bent(allow(&["/virtio_mmio@a000200"]));
+    let slot = modified(allow(&["/virtio_mmio@a000200"]));
     assert_eq!(decided(&slot, "/virtio_mmio@a000200"), Verdict::Withheld(Withheld::SharesPage));
 }
 
 #[test]
-fn an_allowance_that_cannot_be_is_refused() {
+fn an_invalid_allow_option_is_refused() {
     for path in ["/smmuv3@9050000", "/fw-cfg@9020000", "/pl011@9040000", "/nothing", "/timer", "/", "/flash"] {
-        let dtb = bent(allow(&[path]));
+        let dtb = modified(allow(&[path]));
         assert!(refusal(&dtb).starts_with(&format!("option '{path}'")), "{path}");
     }
 }

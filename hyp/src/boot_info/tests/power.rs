@@ -35,7 +35,7 @@ fn smmu(tree: &mut DeviceTree) -> &mut DeviceTreeNode {
 }
 
 fn machine(properties: &[(&str, Vec<u8>)]) -> Vec<u8> {
-    bent(|tree| {
+    modified(|tree| {
         tree.root.add_child(controller());
         set(smmu(tree), properties);
     })
@@ -55,7 +55,7 @@ fn t09_what_an_smmu_depends_upon_is_withheld_even_behind_an_smmu() {
         ("vdd-supply", cells(&[CONTROLLER])),
     ] {
         // The fixed clock has `#clock-cells`, as required.
-        let dtb = bent(|tree| {
+        let dtb = modified(|tree| {
             tree.root.add_child(controller());
             set(tree.find_node_mut("/apb-pclk").unwrap(), &[("#clock-cells", cells(&[0]))]);
             set(smmu(tree), &[(name, value)]);
@@ -66,11 +66,11 @@ fn t09_what_an_smmu_depends_upon_is_withheld_even_behind_an_smmu() {
 }
 
 #[test]
-fn t09_so_is_what_that_depends_upon_and_what_it_is_a_part_of() {
+fn t09_indirect_dependencies_and_parent_devices_are_withheld() {
     // SMMU, regulator, pin: the GPIO that the host usually gets.
     let gpio = "/pl061@9030000";
     let through = |supply: &str| {
-        bent(|tree| {
+        modified(|tree| {
             set(tree.find_node_mut("/apb-pclk").unwrap(), &[("#clock-cells", cells(&[0]))]);
             let pins = [("phandle", cells(&[GPIO])), ("#gpio-cells", cells(&[2]))];
             set(tree.find_node_mut(gpio).unwrap(), &pins);
@@ -81,7 +81,7 @@ fn t09_so_is_what_that_depends_upon_and_what_it_is_a_part_of() {
     assert_eq!(verdict(&through("vdd-supply"), gpio), DEPENDS);
     assert_eq!(verdict(&through("vdd-other"), gpio), Verdict::Given(Given::Gpio));
     // A controller without registers of its own, below the device that has them.
-    let dtb = bent(|tree| {
+    let dtb = modified(|tree| {
         let mut device = controller();
         device.remove_property("phandle").unwrap();
         let part = [("phandle", cells(&[CONTROLLER])), ("#power-domain-cells", cells(&[0]))];
@@ -93,8 +93,8 @@ fn t09_so_is_what_that_depends_upon_and_what_it_is_a_part_of() {
 }
 
 #[test]
-fn t09_nobody_can_allow_it_and_what_cannot_be_followed_is_refused() {
-    let dtb = bent(|tree| {
+fn t09_it_cannot_be_allowed_and_a_bad_reference_is_refused() {
+    let dtb = modified(|tree| {
         tree.root.add_child(controller());
         set(smmu(tree), &[("power-domains", cells(&[CONTROLLER, 3]))]);
         let line = std::format!("token={TOKEN} allow={PATH}");
@@ -112,5 +112,5 @@ fn t09_nobody_can_allow_it_and_what_cannot_be_followed_is_refused() {
 fn t63_queues_beside_an_smmus_own_are_withheld() {
     let mut queues = controller();
     set(&mut queues, &[("compatible", text(&["nvidia,tegra264-cmdqv"]))]);
-    assert_eq!(verdict(&plus(queues), PATH), Verdict::Withheld(Withheld::Cmdqv));
+    assert_eq!(verdict(&with_node(queues), PATH), Verdict::Withheld(Withheld::Cmdqv));
 }

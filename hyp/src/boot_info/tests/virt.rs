@@ -229,21 +229,21 @@ fn chosen() -> DeviceTreeNode {
     )
 }
 
-/// The default machine, modified by `bend`.
-pub(super) fn bent(bend: impl FnOnce(&mut DeviceTree)) -> Vec<u8> {
+/// The default machine, modified by `modify`.
+pub(super) fn modified(modify: impl FnOnce(&mut DeviceTree)) -> Vec<u8> {
     let mut tree = virt(4, 1024 * MIB);
-    bend(&mut tree);
+    modify(&mut tree);
     tree.to_dtb()
 }
 
 /// The usual machine with properties of one node replaced.
 pub(super) fn with_properties(path: &str, properties: &[(&str, Vec<u8>)]) -> Vec<u8> {
-    bent(|tree| set(tree.find_node_mut(path).unwrap(), properties))
+    modified(|tree| set(tree.find_node_mut(path).unwrap(), properties))
 }
 
 /// The usual machine without a property.
 pub(super) fn without(path: &str, property: &str) -> Vec<u8> {
-    bent(|tree| {
+    modified(|tree| {
         tree.find_node_mut(path).unwrap().remove_property(property).unwrap();
     })
 }
@@ -298,8 +298,8 @@ pub(super) fn verdict(dtb: &[u8], path: &str) -> Verdict {
 }
 
 /// The usual machine with one node more.
-pub(super) fn plus(new: DeviceTreeNode) -> Vec<u8> {
-    bent(|tree| tree.root.add_child(new))
+pub(super) fn with_node(new: DeviceTreeNode) -> Vec<u8> {
+    modified(|tree| tree.root.add_child(new))
 }
 
 #[track_caller]

@@ -23,14 +23,14 @@ pub const REGISTERS: u64 = 0x2_0000;
 const US_PER_S: u64 = 1_000_000;
 
 /// The platform of one SMMU.
-pub struct Bus {
+pub struct SmmuPlatform {
     base: u64,
     eventq: Option<Spi>,
     gerror: Option<Spi>,
     cmdq_sync: Option<Spi>,
 }
 
-impl Bus {
+impl SmmuPlatform {
     /// The SMMU of a device-tree node, whose registers EL2 maps and the host does not.
     pub fn new(node: &SmmuNode) -> Self {
         let wired = &node.interrupts;
@@ -50,7 +50,7 @@ impl Bus {
     }
 }
 
-impl Platform for Bus {
+impl Platform for SmmuPlatform {
     type Buffer = PoolBuffer;
 
     fn read32(&self, offset: u32) -> u32 {

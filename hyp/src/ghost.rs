@@ -5,7 +5,7 @@
 //! refused access and every 128th access to an SMMU register (which moves no page between owners), both tables against
 //! the map after every 32nd of those.
 //!
-//! A disagreement is a bug of EL2 that may already let DMA through, so it ends the run with a report of the trap that
+//! A difference is a bug of EL2 that may already let DMA through, so it ends the run with a report of the trap that
 //! caused it.
 
 #![deny(
@@ -26,23 +26,12 @@ use mem_protect::{Error, GuestId, Transition};
 use spin::Once;
 use spin::mutex::TicketMutex;
 
-static WATCH: Once<TicketMutex<Watch>> = Once::new();
+/// The abstract ownership state.
+static GHOST: Once<TicketMutex<Ghost<'static>>> = Once::new();
 
-/// State of the check besides the real state.
-pub struct Watch {
-    ghost: Ghost<'static>,
-}
-
-impl Watch {
-    /// Starts from a state that boot has just built.
-    pub const fn new(ghost: Ghost<'static>) -> Self {
-        Self { ghost }
-    }
-}
-
-/// Enables the check; called once, before the host runs.
-pub fn init(watch: Watch) {
-    WATCH.call_once(|| TicketMutex::new(watch));
+/// Enables the check from a state that boot has just built; called once, before the host runs.
+pub fn init(ghost: Ghost<'static>) {
+    GHOST.call_once(|| TicketMutex::new(ghost));
 }
 
 /// Register accesses of SMMUs since the last comparison of all pages.
@@ -55,7 +44,7 @@ static COMPARISONS: AtomicU64 = AtomicU64::new(0);
 /// Comparisons for one audit of both tables. The pages of a hypercall are looked up in both at once.
 const COMPARISONS_PER_AUDIT: u64 = 32;
 
-/// Checks what the trap with syndrome `esr` may have changed. Ends the run on a disagreement.
+/// Checks what the trap with syndrome `esr` may have changed. Ends the run if something differs.
 pub fn check(ownership: &HostOwnership, esr: u64) {
     let skip = matches!(esr::decode(esr), Trap::DataAbort(abort) if abort.access().is_some())
         && !ACCESSES.fetch_add(1, Ordering::Relaxed).is_multiple_of(ACCESSES_PER_COMPARISON);
@@ -63,37 +52,37 @@ pub fn check(ownership: &HostOwnership, esr: u64) {
         compare(ownership, esr);
     }
     if let Err(finding) = audit::smmus(ownership) {
-        disagree(&finding, esr);
+        report(&finding, esr);
     }
 }
 
 /// Compares every page of RAM in the map, the abstract state and both tables.
 fn compare(ownership: &HostOwnership, esr: u64) {
-    let Some(watch) = WATCH.get().map(TicketMutex::lock) else { return };
-    if let Err(violation) = watch.ghost.compare(ownership.map()) {
-        disagree(&violation, esr);
+    let Some(ghost) = GHOST.get().map(TicketMutex::lock) else { return };
+    if let Err(violation) = ghost.compare(ownership.map()) {
+        report(&violation, esr);
     }
     if !COMPARISONS.fetch_add(1, Ordering::Relaxed).is_multiple_of(COMPARISONS_PER_AUDIT) {
         return;
     }
     match audit::tables(ownership) {
-        Err(finding) => disagree(&finding, esr),
-        Ok(lost) if !ownership.explains(lost) => disagree(&format_args!("the host lost pages: {lost:?}"), esr),
+        Err(finding) => report(&finding, esr),
+        Ok(lost) if !ownership.explains(lost) => report(&format_args!("the host lost pages: {lost:?}"), esr),
         Ok(_) => {}
     }
 }
 
-fn disagree(what: &dyn fmt::Display, esr: u64) -> ! {
-    exit::broken(format_args!("ghost: {what}; seen after the trap with ESR {esr:#x}"))
+fn report(what: &dyn fmt::Display, esr: u64) -> ! {
+    exit::fatal(format_args!("ghost: {what}; seen after the trap with ESR {esr:#x}"))
 }
 
-/// Carries out a transition, and lets the abstract state follow it. Ends the run where the two do not agree.
+/// Carries out a transition and applies it to the abstract state too. Ends the run if the two differ.
 pub fn apply(ownership: &mut HostOwnership, transition: Transition) -> Result<Option<GuestId>, Error> {
     let result = ownership.apply(transition);
-    if let Some(mut watch) = WATCH.get().map(TicketMutex::lock)
-        && let Err(finding) = watch.ghost.follow(ownership, transition, result)
+    if let Some(mut ghost) = GHOST.get().map(TicketMutex::lock)
+        && let Err(finding) = ghost.follow(ownership, transition, result)
     {
-        exit::broken(format_args!("ghost: {finding}"))
+        exit::fatal(format_args!("ghost: {finding}"))
     }
     result
 }
