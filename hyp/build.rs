@@ -1,4 +1,4 @@
-//! Hands the linker the one memory layout of the image.
+//! Passes the memory layout of the image to the linker.
 
 fn main() {
     let root = std::env::var("CARGO_MANIFEST_DIR").unwrap_or_default();
@@ -6,7 +6,7 @@ fn main() {
     if std::env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("none") {
         println!("cargo:rustc-link-arg-bins=-T{root}/../link.ld");
         println!("cargo:rustc-link-arg-bins=--no-dynamic-linker");
-        // `cargo xtask check` needs to know where each constant begins and ends.
+        // `cargo xtask check` reads from the map where each constant begins and ends.
         let out = std::env::var("OUT_DIR").unwrap_or_default();
         println!("cargo:rustc-link-arg-bins=-Map={out}/hyp.map");
     }

@@ -1,6 +1,6 @@
 //! EL2 compares its tables with the ownership map: both stage 2 tables and every SMMU's shadow against it.
 //!
-//! Done once when the host ends the run, in every build, so that a run's last lines say whether all agreed in the end;
+//! Done once when the host ends the run, in every build, so that a run's last lines say whether they agree;
 //! and by the ghost build after every trap. What it needs beside the map are the registers that boot gave to the
 //! host, which it keeps.
 

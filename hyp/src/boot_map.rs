@@ -22,8 +22,8 @@ pub enum Part {
     Blocks(u64, u64),
 }
 
-/// What has to become normal for `range`: the number of each gigabyte that it touches, with the part. `None` when it reaches beyond the
-/// boot table.
+/// What to map as normal for `range`: the number of each gigabyte that it overlaps, with the part of it. `None` if it ends beyond the boot
+/// table.
 #[must_use]
 pub fn parts(range: &PhysRange) -> Option<impl Iterator<Item = (u64, Part)> + use<>> {
     let (start, end) = (range.base().0, range.end().0);

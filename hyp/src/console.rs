@@ -3,9 +3,9 @@
 //!
 //! Lines are buffered. While the host runs, a trap writes a bounded number of bytes and never waits for the
 //! transmitter; before and after, every wait is bounded, since flow control may stall the UART. What does not fit is
-//! dropped and counted; what the host can make EL2 print leaves room for EL2's own lines. Where the host had the UART
-//! too, it is set up again before the last lines. One of the modules that may use `unsafe`: it turns the UART's
-//! address into its one driver.
+//! dropped and counted; a part of the buffer is reserved for EL2's own lines. A UART shared with the host is set up
+//! again before the last lines. One of the modules that may use `unsafe`: it makes the UART's one driver from its
+//! address.
 #![allow(unsafe_code)]
 
 use crate::{arch, stopping};
@@ -17,7 +17,7 @@ use hyp::backlog::{Backlog, Cause};
 use hyp::uart::{MODES, Modes, Port};
 use spin::mutex::{TicketMutex, TicketMutexGuard};
 
-/// How long a panic waits for the console, whose holder may be the panicking CPU itself: longer than the bytes of a line need.
+/// How long a panic waits for the console lock, which the panicking CPU itself may hold: longer than printing a line takes.
 const PANIC_MS: u64 = 500;
 
 /// Size of the line buffer: about eighty faults.
@@ -48,7 +48,7 @@ impl Console {
         }
     }
 
-    /// Prints all that waits, with a bounded wait for each byte, but no more once another CPU ends the run.
+    /// Prints the buffer, with a bounded wait for each byte; stops when another CPU ends the run.
     fn flush(&mut self) {
         while !stopping::elsewhere()
             && let Some(byte) = self.backlog.pop()
@@ -58,14 +58,14 @@ impl Console {
     }
 }
 
-/// Takes the console. Where another CPU ends the run after a bug of EL2, this one stands still instead: the last words are that
-/// CPU's, and it waits for this lock for a bounded time only.
+/// Takes the console. If another CPU ends the run after a bug of EL2, this one parks instead: that CPU prints the final lines, and it
+/// waits for this lock for a bounded time only.
 fn lock() -> TicketMutexGuard<'static, Console> {
     let console = CONSOLE.lock();
     park_if_ending(console)
 }
 
-/// Hands `console` back, or gives it up and stands still.
+/// Returns `console`, or releases it and parks if another CPU ends the run.
 fn park_if_ending(console: TicketMutexGuard<'static, Console>) -> TicketMutexGuard<'static, Console> {
     if stopping::elsewhere() {
         drop(console);
@@ -130,7 +130,7 @@ pub fn host_stops() {
     drop(park_if_ending(console));
 }
 
-/// Whether lines are buffered. Cheap enough for every trap.
+/// Whether lines are buffered. One load: called in every trap.
 #[inline]
 pub fn waits() -> bool {
     WAITING.load(Ordering::Relaxed)
@@ -145,8 +145,8 @@ pub fn drain() {
     WAITING.store(!backlog.is_empty(), Ordering::Relaxed);
 }
 
-/// Prints the last line of a run that ends as it should: on a separate line; no CPU prints after it but one that
-/// found a bug.
+/// Prints the last line of a run that ends without an error, on a separate line. After it only a CPU that found a bug
+/// prints.
 pub fn last_line(text: fmt::Arguments<'_>) {
     let mut console = lock();
     console.flush();

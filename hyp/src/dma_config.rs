@@ -19,7 +19,7 @@ pub struct DmaConfig {
 impl DmaConfig {
     /// For SMMUs with these features, with addresses of at most `bits` bits, on CPUs with physical addresses of `pa_bits` bits.
     ///
-    /// The least of each counts: an SMMU would cut an address that it cannot put out, which is then another page.
+    /// The minimum of each: an SMMU truncates an address above its output size, and would access another page.
     pub fn common<'f>(smmus: impl Iterator<Item = &'f Features> + Clone, bits: u32, pa_bits: u32) -> Self {
         let oas = smmus.clone().map(|smmu| smmu.oas);
         Self {
@@ -93,7 +93,7 @@ mod tests {
         for above in [limit, limit + GIB - 4096, 1 << 39] {
             assert_eq!(shadow.leaf(Ipa(above)), None, "{above:#x}");
         }
-        assert_eq!(shadow.leaf(Ipa(0)), None, "an address cut to 36 bits");
+        assert_eq!(shadow.leaf(Ipa(0)), None, "an address truncated to 36 bits");
         assert_eq!(shadow.grant(PageRange::covering(Ipa(limit), 4096).unwrap()), Ok(()), "and nothing is mapped later");
         assert_eq!(shadow.leaf(Ipa(limit)), None);
     }

@@ -1,6 +1,6 @@
 //! Tracks the pages that the host donated to EL2's pool, and which of them are free.
 //!
-//! The bookkeeping is outside the pages, a bit more than two bits each. The content of such a page is never read
+//! Two bitmaps outside the pages, a bit more than two bits for each page. The content of such a page is never read
 //! before EL2 has written it: the host chose it, and a device write started earlier may still arrive (as with QEMU's
 //! disks, see docs/threat-model.md).
 #![deny(

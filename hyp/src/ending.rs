@@ -1,6 +1,6 @@
-//! The end of a run after a bug of EL2: one CPU ends it, and no other one changes a table of the host any more.
+//! The end of a run after a bug of EL2: one CPU ends it, and no other CPU changes a table of the host any more.
 //!
-//! The CPU that ends the run may hold any lock, and so may another one that waits for it: nothing here waits for ever.
+//! The CPU that ends the run may hold any lock, and so may a CPU that waits for it: every wait here is bounded.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 use spin::mutex::{TicketMutex, TicketMutexGuard};
@@ -11,11 +11,11 @@ pub struct Ending(AtomicU64);
 /// What a CPU that wants to end the run has to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// To end it: it is the first.
+    /// End it: it is the first.
     Ends,
-    /// To switch the power off at once: it failed in ending it, and would again.
+    /// Switch the power off at once: it failed while ending the run.
     EndsAtOnce,
-    /// To stand still: another CPU ends it.
+    /// Park: another CPU ends it.
     Parks,
 }
 
@@ -54,14 +54,14 @@ impl Ending {
         ends != 0 && ends != mpidr
     }
 
-    /// Takes `lock`; `None` where the run ends, which is looked at with the lock held: the caller has to stand still without it.
+    /// Takes `lock`; `None` if the run ends, which is checked with the lock held: the caller then parks without it.
     #[inline]
     pub fn lock<'l, T>(&self, lock: &'l TicketMutex<T>) -> Option<TicketMutexGuard<'l, T>> {
         let guard = lock.lock();
         if self.has_begun() { None } else { Some(guard) }
     }
 
-    /// After [`Ending::begin`]: takes `lock`, once those that hold it or wait for it have let go. The caller keeps it for good.
+    /// After [`Ending::begin`]: takes `lock` after all who hold it or wait for it. The caller never releases it.
     ///
     /// `None` when no `time_is_left`: its holder is this CPU, or waits for one of this CPU's locks, or for hardware.
     pub fn take<'l, T>(
@@ -106,7 +106,7 @@ mod tests {
         });
         assert!(taken.is_none() && left == 0, "it waits as long as there is time");
         drop(guard);
-        assert!(ending.lock(&lock).is_none(), "who comes later must not have it");
+        assert!(ending.lock(&lock).is_none(), "nobody gets it later");
         assert!(ending.take(&lock, || false).is_some(), "no time is needed");
     }
 
@@ -127,7 +127,7 @@ mod tests {
                 let donations: Vec<_> = (0..3)
                     .map(|_| {
                         cpus.spawn(|| {
-                            // Not for ever, where nothing stops them.
+                            // Bounded, in case nothing stops them.
                             for _ in 0..2000 {
                                 let Some(_guard) = ending.lock(&lock) else { break };
                                 root.store(root.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);

@@ -21,7 +21,7 @@ pub enum Answer {
     HcrBetweenBarriers,
 }
 
-/// What a core must have besides its part number.
+/// Condition besides the part number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
     /// Nothing.
@@ -50,7 +50,7 @@ pub struct Part {
 pub struct Erratum {
     /// The affected part.
     pub part: Part,
-    /// What else such a core must have.
+    /// Condition besides the part number.
     pub when: When,
     /// Its number.
     pub number: &'static str,
@@ -165,7 +165,7 @@ pub fn of(core: Core) -> impl Iterator<Item = &'static Erratum> {
 }
 
 impl Part {
-    /// Whether MIDR_EL1 `midr` is of this part, in a revision that is named.
+    /// Whether MIDR_EL1 `midr` is this part in an affected revision.
     fn is(&self, midr: u64) -> bool {
         let field = |shift: u32, bits: u64| u16::try_from(midr >> shift & bits).unwrap_or(u16::MAX);
         let nibble = |shift| u8::try_from(midr >> shift & 0xf).unwrap_or(u8::MAX);
@@ -179,7 +179,7 @@ impl Part {
 }
 
 impl When {
-    /// Whether `core` has it.
+    /// Whether it holds for `core`.
     fn holds(self, core: Core) -> bool {
         match self {
             Self::Always => true,

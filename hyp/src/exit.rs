@@ -81,7 +81,7 @@ pub enum Audit {
     Clean,
     /// No one gained access, but the host lost pages.
     Lost,
-    /// Something that should not be, or it could not be carried out.
+    /// A finding, or the audit could not run.
     Failed,
     /// There was none.
     None,
@@ -130,11 +130,11 @@ fn begin() {
     }
 }
 
-/// Ends the run as the host asked, after DMA is quiet and the console is EL2's alone. `reason` is one of the host's.
+/// Ends the run as the host asked. DMA is stopped, and the host has no access to the console. `reason` is one of the host's.
 pub fn requested(reason: Reason, audit: Audit) -> ! {
     let dropped = console::dropped();
     if dropped > 0 {
-        log!("{dropped} bytes of this console were dropped because nobody took them");
+        log!("{dropped} bytes of this console were dropped because the transmitter was full");
     }
     console::last_line(format_args!("{}", Line(reason, audit)));
     if reason == Reason::SystemReset {

@@ -1,4 +1,4 @@
-//! The host: how it is entered, how it ends, and what EL2 tells it of itself.
+//! The host: entry, end, and the features and counters that EL2 reports to it.
 #![deny(
     clippy::indexing_slicing,
     clippy::unwrap_used,
@@ -88,7 +88,7 @@ impl fmt::Display for Clean {
         match self.0 {
             Lost { cpu: 0, dma: 0 } => f.write_str("clean"),
             Lost { cpu, dma } => {
-                write!(f, "clean but for pages that the host lost: {cpu} for its CPUs, {dma} for its devices")
+                write!(f, "clean except for pages that the host lost: {cpu} for its CPUs, {dma} for its devices")
             }
         }
     }

@@ -103,7 +103,7 @@ enum Level {
     El1,
 }
 
-/// State in which the host's handler starts, for an exception taken from `spsr` (the interrupted PSTATE).
+/// The state in which the host's handler starts, for an exception taken with PSTATE `spsr`.
 #[must_use]
 pub const fn enter(exception: Exception, spsr: u64, control: HostControl) -> Entry {
     let aarch32 = spsr & pstate::AARCH32 != 0;

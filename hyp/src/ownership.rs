@@ -1,6 +1,6 @@
 //! The ownership of this machine's pages and its lock: the first of the lock order, before any SMMU (docs/locking.md).
 //!
-//! Only the trap handler takes it (`trap/locks.rs`), and the end of a run after a bug, for good.
+//! Only the trap handler takes it (`trap/locks.rs`), and the CPU that ends a run after a bug, which never releases it.
 #![deny(
     clippy::indexing_slicing,
     clippy::unwrap_used,
@@ -29,7 +29,7 @@ pub const MAX_PAGES: u64 = 512;
 static OWNERSHIP: Once<TicketMutex<HostOwnership>> = Once::new();
 /// The descriptor in the root of the host's stage 2 under which the console's UART lies, if the host has that.
 static CONSOLE: Once<Pa> = Once::new();
-/// How long the lock is waited for after a bug of EL2: longer than a trap takes, the time-out of an SMMU apart.
+/// How long to wait for the lock after a bug of EL2: longer than a trap takes, unless an SMMU times out.
 const WAIT_MS: u64 = 500;
 
 /// Publishes the ownership; called once, before the host runs.
@@ -40,8 +40,8 @@ pub fn init(ownership: HostOwnership) {
     OWNERSHIP.call_once(|| TicketMutex::new(ownership));
 }
 
-/// Takes the lock; `None` only before [`init`]. Where the run ends after a bug of EL2, this CPU stands still instead: whoever changes a
-/// table of the host comes by here.
+/// Takes the lock; `None` only before [`init`]. If the run ends after a bug of EL2, this CPU parks instead: every change of a table of the
+/// host needs this lock.
 #[inline]
 pub fn lock() -> Option<TicketMutexGuard<'static, HostOwnership>> {
     let lock = OWNERSHIP.get()?;
@@ -64,11 +64,11 @@ pub fn may_retry(ownership: &mut HostOwnership, ipa: Ipa) -> bool {
     }
 }
 
-/// Takes the console's UART from the host, where the two share it, after a bug of EL2: from here on no CPU of the host writes to it. Waits
-/// for nothing for ever, so that a panic can call it in any state.
+/// Unmaps a shared console UART from the host after a bug of EL2: when it returns no CPU of the host writes to it. Every wait is bounded, so
+/// that a panic can call it in any state.
 ///
-/// Whoever still holds the lock afterwards is this CPU, or waits for a lock that this CPU never gives back, or for an SMMU; the last one looks
-/// whether the run ends before it changes the table again (`memory/host_s2.rs`).
+/// A CPU that still holds the lock afterwards is this one, waits for a lock that this CPU never releases, or waits for an SMMU; the last one
+/// checks whether the run ends before it changes the table again (`memory/host_s2.rs`).
 pub fn take_console() {
     if let Some(lock) = OWNERSHIP.get() {
         let until = arch::deadline_ms(WAIT_MS);
@@ -77,8 +77,8 @@ pub fn take_console() {
     unmap_console();
 }
 
-/// Cuts the host off from the console's UART, where the two share it, with all else under the same root descriptor. The caller has seen
-/// to it that nobody writes the host's stage 2.
+/// Unmaps a shared console UART from the host, with everything else under the same root descriptor. The caller ensures that no CPU changes
+/// the host's stage 2.
 pub fn unmap_console() {
     if let Some(descriptor) = CONSOLE.get() {
         tlb::clear_root_descriptor(*descriptor);

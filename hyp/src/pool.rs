@@ -1,8 +1,8 @@
 //! EL2's memory pool: pages for tables, queues and shadow structures.
 //!
 //! Single pages come from a list in O(1); larger blocks, and the list's refills, from a buddy allocator. Pages that the
-//! host donated are kept apart and used last, so that unused ones can be found and given back. The host has no access
-//! to any of it. One of the modules that may use `unsafe`: it allocates and frees memory by address.
+//! host donated are kept apart and used last, so that unused ones can be returned to it. The host has no access to the
+//! pool. One of the modules that may use `unsafe`: it allocates and frees memory by address.
 #![deny(
     clippy::indexing_slicing,
     clippy::unwrap_used,
@@ -63,7 +63,7 @@ pub unsafe fn add(start: u64, end: u64) {
     pool.total = pool.total.saturating_add(end.saturating_sub(start));
 }
 
-/// Prepares for donations of pages of RAM `[first, first + count)` (page numbers), with their bookkeeping at `bitmaps`.
+/// Prepares for donations of pages of RAM `[first, first + count)` (page numbers), with their bitmaps at `bitmaps`.
 ///
 /// # Safety
 /// `bitmaps` is initialized memory of [`bitmap_bytes`]`(count)` bytes, aligned to 8, that nothing else ever uses.
@@ -73,7 +73,7 @@ pub unsafe fn add_donation_bitmaps(first: u64, count: u64, bitmaps: Pa) {
     POOL.lock().donated.add_range(first..first.saturating_add(count), words);
 }
 
-/// Bytes of bookkeeping for donations of `pages` pages.
+/// Bytes of the bitmaps for donations of `pages` pages.
 pub fn bitmap_bytes(pages: u64) -> u64 {
     (donated::bitmap_words(pages) as u64).saturating_mul(8)
 }

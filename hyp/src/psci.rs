@@ -1,6 +1,6 @@
-//! The host's CPUs: every way in and out of one goes through EL2, so that none ever runs without its stage 2.
+//! Power states of the host's CPUs: EL2 handles every start, suspend and stop, so that no CPU runs without stage 2.
 //!
-//! Firmware starts and resumes a CPU at EL2's own entry; where the host wanted it to start is kept here meanwhile.
+//! Firmware starts and resumes a CPU at EL2's own entry; the host's entry point is stored here meanwhile.
 #![deny(
     clippy::indexing_slicing,
     clippy::unwrap_used,
@@ -35,7 +35,7 @@ struct Cpu {
     context: AtomicU64,
 }
 
-/// Tells EL2 of a CPU with this MPIDR, in the order of the device tree.
+/// Registers a CPU with this MPIDR; `index` follows the order of the device tree.
 ///
 /// # Errors
 /// There are more CPUs than EL2 has stacks for ([`MAX_CPUS`]).
@@ -100,7 +100,7 @@ pub fn cpu_on(target: u64, entry: u64, context: u64, is_hosts: impl FnOnce(Ipa) 
     smccc::status(status)
 }
 
-/// `AFFINITY_INFO`. Above the level of CPUs firmware alone can tell.
+/// `AFFINITY_INFO`. Levels above CPUs are answered by firmware.
 pub fn affinity_info(target: u64, level: u64) -> i64 {
     let firmware = || {
         let [state, ..] = arch::smc([u64::from(smccc::AFFINITY_INFO_64), target, level, 0]);
@@ -115,7 +115,7 @@ pub fn affinity_info(target: u64, level: u64) -> i64 {
     states.get(index).map_or(INVALID_PARAMETERS, |power| power.affinity_info(firmware))
 }
 
-/// A CPU that must not run the host, and has not: off for good, and said so once, since it is never turned on again.
+/// Keeps a CPU off that must not run the host. It is never turned on again, so this is logged once.
 pub fn refuse_cpu(index: usize, why: &dyn fmt::Display) -> ! {
     set_state(index, Power::Refused);
     log!("CPU {index} stays off: {why}");
@@ -154,7 +154,7 @@ pub fn cpu_suspend(
     set_entry(index, entry, context);
     let [status, ..] =
         arch::smc([u64::from(smccc::CPU_SUSPEND_64), u64::from(power_state), arch::secondary_entry_pa(), index as u64]);
-    // A standby state of a whole cluster or system may cost an SMMU its state as well; who comes back at the entry point looks there.
+    // An SMMU may lose its state in a standby state of a cluster or system too. A CPU that resumes at the entry point checks it there.
     iommu::check_alive();
     smccc::status(status)
 }

@@ -1,7 +1,7 @@
 //! The SMC policy: which firmware calls of the host are answered, relayed, or handled by EL2 itself.
 //!
 //! An allow-list in one exhaustive match: everything else is NOT_SUPPORTED and never reaches firmware, since firmware
-//! calls can name memory (FF-A, SDEI, vendor services) or stop EL2 from resuming (SYSTEM_SUSPEND). Function
+//! calls can pass addresses (FF-A, SDEI, vendor services) or stop EL2 from resuming (SYSTEM_SUSPEND). Function
 //! identifiers: Arm DEN0028 (SMCCC 1.5), DEN0022 (PSCI 1.3), DEN0098 (TRNG 1.0).
 
 /// What EL2 does with an SMC of the host.
@@ -71,8 +71,8 @@ impl StateFormat {
         if power_state & 1 << bit != 0 { SuspendKind::PowerDown } else { SuspendKind::Standby }
     }
 
-    /// What `CPU_SUSPEND` answers without firmware being asked, if it does. The CPU comes back at `entry` from a power-down state, so
-    /// `is_hosts` is asked whether that is memory of the host.
+    /// The result of `CPU_SUSPEND` without a firmware call, if any. From a power-down state the CPU resumes at `entry`: `is_hosts` says
+    /// whether that is memory of the host.
     pub fn refusal(self, power_state: u32, entry: u64, is_hosts: impl FnOnce(u64) -> bool) -> Option<i64> {
         match self.kind(power_state) {
             SuspendKind::PowerDown if entry & 3 != 0 || !is_hosts(entry) => Some(INVALID_ADDRESS),
@@ -86,7 +86,7 @@ impl StateFormat {
 pub enum SuspendKind {
     /// The call returns; its entry point is ignored.
     Standby,
-    /// The CPU comes back at the entry point.
+    /// The CPU resumes at the entry point.
     PowerDown,
 }
 
@@ -256,7 +256,7 @@ pub fn status(x0: u64) -> i64 {
     i64::from(u32::try_from(x0 & u64::from(u32::MAX)).unwrap_or(0).cast_signed())
 }
 
-/// The function that W0 names, which is what firmware is given: older firmware does not know the hint.
+/// The function identifier without the hint, as passed to firmware: older firmware rejects the hint.
 #[must_use]
 pub const fn identifier(function: u32) -> u32 {
     function & !SVE_HINT

@@ -1,6 +1,6 @@
 //! Skipping an instruction that EL2 has emulated for the host, or that must have no effect.
 //!
-//! Pure. AArch64 needs little, and has a fast path in the trap handler; AArch32 processes have instructions of two lengths, and conditions.
+//! Pure. AArch64 has a fast path in the trap handler; AArch32 has instructions of two lengths, and conditions.
 //! Arm ARM DDI 0487, issue L.a: J1.2.3.81 "AArch32.ITAdvance", C5.2.19 and G8.2 for the two layouts of the saved state.
 
 /// Program counter and PSTATE of the interrupted code.
@@ -74,7 +74,7 @@ pub enum Endianness {
 const SCTLR_EE: u64 = 1 << 25;
 const SCTLR_E0E: u64 = 1 << 24;
 
-/// Whether an access was one of AArch64 on a host that is little-endian throughout: one test for nearly all there are.
+/// Whether an access was one of AArch64 on a host that is little-endian at EL1 and EL0: one test, true for nearly all accesses.
 #[must_use]
 #[inline]
 pub const fn is_plain(pstate: u64, sctlr: u64) -> bool {
@@ -97,14 +97,14 @@ pub const fn endianness(pstate: u64, sctlr: u64) -> Endianness {
 /// Condition check of a trapped instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Condition {
-    /// It would.
+    /// Its condition holds, or it has none.
     Passed,
-    /// Its condition does not hold: a core may trap it all the same, and it has to have no effect.
+    /// Its condition does not hold: a core may trap it anyway, but it must have no effect.
     Failed,
 }
 
-/// The condition of the AArch32 instruction that trapped with syndrome `esr` in state `pstate`; always passed for AArch64, and for
-/// exceptions that only executed instructions have.
+/// The condition of the AArch32 instruction that trapped with syndrome `esr` in state `pstate`; always passed for AArch64 and for
+/// exceptions that only an executed instruction takes.
 #[must_use]
 pub const fn condition(esr: u64, pstate: u64) -> Condition {
     let class = esr >> 26 & 0x3f;

@@ -1,4 +1,4 @@
-//! Whether the run ends after a bug of EL2, on this machine ([`hyp::ending`]), and how a CPU stands still meanwhile.
+//! Whether the run ends after a bug of EL2, on this machine ([`hyp::ending`]), and parking of the other CPUs.
 
 use aarch64_cpu::asm;
 use aarch64_cpu::registers::{MPIDR_EL1, Readable};
@@ -17,7 +17,7 @@ pub fn elsewhere() -> bool {
     ENDING.has_begun_elsewhere(MPIDR_EL1.get())
 }
 
-/// Stands still until the power is off.
+/// Waits until the power is off.
 #[cold]
 #[inline(never)]
 pub fn park() -> ! {

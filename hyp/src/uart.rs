@@ -15,14 +15,13 @@ const BAUD: u32 = 115_200;
 /// Offset of [`Modes`] from the base of a PL011.
 pub const MODES: u64 = 0x48;
 
-/// Registers that redirect a PL011's bytes, and that its driver has no name for (DDI 0183 issue G, 3.3.14 and 4.4.2). Zero after
-/// reset.
+/// Registers that redirect a PL011's bytes and are not in its driver (DDI 0183 issue G, 3.3.14 and 4.4.2). Zero after reset.
 #[repr(C)]
 pub struct Modes {
-    /// `UARTDMACR`: TXDMAE and RXDMAE hand the FIFOs to a DMA controller.
+    /// `UARTDMACR`: TXDMAE and RXDMAE connect the FIFOs to a DMA controller.
     dmacr: ReadPureWrite<u32>,
     _reserved: [u32; 13],
-    /// `UARTTCR`: ITEN has a register drive the pins, TESTFIFO turns the FIFOs around, SIRTEST is for infrared.
+    /// `UARTTCR`: with ITEN a register drives the pins, TESTFIFO swaps the FIFOs, SIRTEST is for infrared.
     tcr: ReadPureWrite<u32>,
 }
 
@@ -151,7 +150,7 @@ mod tests {
         let set_up = |registers: &[u32; 1024]| [CR, LCR_H, IBRD, FBRD].map(|n| registers[n]);
         // 8 bits and FIFOs; UARTEN, TXE, RXE; 13 and 1/64 for 115,200 baud at 24 MHz.
         assert_eq!(set_up(&fresh), [0x301, 0x70, 13, 1]);
-        // Off; loopback; both flow controls; each with a break, 5 bits, two stop bits and even parity; sending, or timed_out.
+        // Off; loopback; both flow controls; each with a break, 5 bits, two stop bits and even parity; sending, or full.
         for (cr, fr) in [(0, 0), (0x381, 0), (0xc301, BUSY), (0, BUSY | TXFF)] {
             let mut registers = [0; 1024];
             for (n, value) in [(CR, cr), (FR, fr), (LCR_H, 0xf), (IBRD, 1), (FBRD, 63)] {

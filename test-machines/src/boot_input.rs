@@ -82,7 +82,7 @@ pub const BAD_TREES: [BadTree; 13] = [
         name: "instdata_override_is_taken_out",
         change: |tree| rename_property(tree, "smmuv3@", "dma-coherent", "arm,instdata-override"),
         end: Expected::Said(
-            "smmu0: arm,instdata-override: taken out of the host's tree; this SMMU cannot (IDR1.ATTR_PERMS_OVR is 0), and goes without",
+            "smmu0: arm,instdata-override: removed from the host's tree; not supported by this SMMU (IDR1.ATTR_PERMS_OVR is 0)",
         ),
     },
 ];

@@ -100,7 +100,7 @@ _start:
 
     // One level-1 table: the gigabytes of the image and of the DTB are normal memory, all else is device memory. The
     // real table replaces it before the host runs.
-    // A line that the boot loader left over the tables would be written back over them, or stand before them: gone first.
+    // A cache line that the boot loader left over the tables could be written back over them or hide them: invalidate those lines first.
     mrs     x2, ctr_el0
     ubfx    x2, x2, #16, #4
     mov     x3, #4
@@ -134,7 +134,7 @@ _start:
     b.hs    2f
     orr     x4, x3, x2, lsl #30
     str     x4, [x1, x2, lsl #3]
-2:  // The walker reads this table uncached (TCR IRGN0 = ORGN0 = 0), so no stale line can stand before it.
+2:  // The walker reads this table uncached (TCR IRGN0 = ORGN0 = 0), so no stale line can hide it.
     mov     x2, #MAIR_BOOT
     msr     mair_el2, x2
     mrs     x3, id_aa64mmfr0_el1
@@ -196,7 +196,7 @@ early_exception:
     // A later CPU cannot report it here: other CPUs share the console and the state of the run, and exclusive accesses work in
     // cacheable memory only. So it goes on without that register, whose value counts as zero as long as EL3 withholds it (DDI
     // 0487 issue L.a, D24.2.169), and reports it with the MMU on. It stops at any other exception.
-    // Only x24 and x25 are free: what was interrupted goes on with all others.
+    // Only x24 and x25 are free: the interrupted code uses all others.
 2:  mrs     x24, esr_el2
     lsr     x25, x24, #26            // EC 0: the instruction is undefined
 3:  cbnz    x25, 3b
@@ -264,7 +264,7 @@ secondary_entry:
     msr     sctlr_el2, x5
     isb
     mrs     x1, sctlr_el2
-7:  tbz     x1, #0, 7b               // a mask of EL3's over it (SCTLRMASK_EL2): never without the MMU
+7:  tbz     x1, #0, 7b               // EL3 masks the write (SCTLRMASK_EL2): never run without the MMU
     msr     tpidr_el2, x19
     mov     x1, x19
     stack_top x1, x2, x3
@@ -294,7 +294,7 @@ switch_tables:
     bic     x4, x4, #SCTLR_M
     bic     x4, x4, #SCTLR_C
     dsb     sy
-    isb                              // Falkor fetches from anywhere otherwise (docs/cpu-errata.md)
+    isb                              // otherwise Falkor may fetch from any address (docs/cpu-errata.md)
     msr     sctlr_el2, x4
     isb
     msr     mair_el2, x0

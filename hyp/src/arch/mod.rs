@@ -115,7 +115,7 @@ pub enum Conduit {
 /// Ends the run: if it succeeded by PSCI SYSTEM_OFF, otherwise by a failing semihosting exit, or by PSCI if
 /// semihosting is not available.
 pub fn end_run(failed: Failed, conduit: Conduit) -> ! {
-    // SAFETY: (1) `leave` never returns and touches no memory but constants; (2) it runs at any exception level with
+    // SAFETY: (1) `leave` never returns and accesses no memory but constants; (2) it runs at any exception level with
     // any MMU state.
     unsafe { leave(u64::from(failed == Failed::Yes), u64::from(conduit == Conduit::Hvc)) }
 }
@@ -181,7 +181,7 @@ pub fn smc(args: [u64; 4]) -> [u64; 4] {
     [x0, x1, x2, x3]
 }
 
-/// A build machine checks EL2's sources and runs none of them; its compiler does not know those registers.
+/// For builds that only check these sources on another architecture, which has no such registers. Never runs.
 #[cfg(not(target_arch = "aarch64"))]
 pub fn smc(args: [u64; 4]) -> [u64; 4] {
     args

@@ -1,6 +1,6 @@
 //! TLB maintenance of every CPU.
 //!
-//! Each function that forgets something only issues; [`complete`] waits, and knows of the errata. One of the modules that may use
+//! The invalidate functions only issue; [`complete`] waits, and applies the erratum workaround. One of the modules that may use
 //! `unsafe`: instructions whose effect Rust cannot see.
 
 use aarch64_cpu::asm::barrier;
@@ -10,13 +10,13 @@ use io_pgtable::Pa;
 
 /// Whether a core that needs TLBI and DSB twice has entered EL2 (`hyp::errata`).
 static REPEAT: AtomicBool = AtomicBool::new(false);
-/// How often they were repeated.
+/// How often TLBI and DSB were repeated.
 static REPEATED: AtomicU64 = AtomicU64::new(0);
 
 /// Has every CPU repeat its TLB maintenance from now on: called by a core that needs it, before its stage 2 is on.
 pub fn repeat_from_now_on() {
     REPEAT.store(true, Ordering::Relaxed);
-    // Orders the store before this core's first walk for the host, so that who does not see it has changed the tables before.
+    // Orders the store before this core's first walk for the host: a CPU that does not see the store has changed its tables before that walk.
     barrier::dsb(barrier::SY);
 }
 
@@ -25,7 +25,7 @@ pub fn repeated() -> u64 {
     REPEATED.load(Ordering::Relaxed)
 }
 
-/// Forgets EL2's translation of the page at `va`, from before the stores that changed it.
+/// Invalidates EL2's translation of the page at `va`, as it was before the stores that changed it.
 pub fn invalidate_el2_page(va: u64) {
     // Orders the store to the descriptor before the invalidation.
     barrier::dsb(barrier::ISHST);
@@ -33,39 +33,39 @@ pub fn invalidate_el2_page(va: u64) {
     unsafe { asm!("tlbi vae2is, {}", in(reg) va >> 12, options(nostack, preserves_flags)) };
 }
 
-/// Forgets the host's stage-2 translation of the page at `ipa`, but not yet what stage 1 and 2 combined to.
+/// Invalidates the host's stage-2 translation of the page at `ipa`, but no combined entry.
 pub fn invalidate_ipa(ipa: u64) {
     // SAFETY: (1) dropping a cached translation only costs a walk.
     unsafe { asm!("tlbi ipas2e1is, {}", in(reg) ipa >> 12, options(nostack, preserves_flags)) };
 }
 
-/// Forgets all combined translations of the host, after the stage-2 ones are gone.
+/// Invalidates all combined entries of the host, after the stage-2 ones.
 pub fn invalidate_combined() {
-    // Orders the end of the stage-2 invalidations before the next, lest a walk combine what is left of them.
+    // Completes the stage-2 invalidations before the next one: a walk could still combine a stale stage-2 entry.
     barrier::dsb(barrier::ISH);
     // SAFETY: (1) dropping a cached translation only costs a walk.
     unsafe { asm!("tlbi vmalle1is", options(nostack, preserves_flags)) };
 }
 
-/// Forgets every translation of the host, of both stages.
+/// Invalidates every translation of the host, of both stages.
 pub fn invalidate_host() {
     // SAFETY: (1) dropping a cached translation only costs a walk.
     unsafe { asm!("tlbi vmalls12e1is", options(nostack, preserves_flags)) };
 }
 
-/// Clears a descriptor in the root of the host's stage 2: what lies under it is gone for every CPU of the host when this returns, and stays
-/// so as long as no other CPU changes that table. To see to that is the caller's part.
+/// Clears a descriptor in the root of the host's stage 2 and invalidates: when this returns, nothing under it is mapped for any CPU of the
+/// host. The caller ensures that no other CPU changes that table afterwards.
 pub fn clear_root_descriptor(descriptor: Pa) {
-    // SAFETY: (1) the address is that of a descriptor in the root of the host's table: 8 bytes, aligned, mapped, never freed; (2) whoever else
-    // accesses it, EL2's table code on a CPU that has not come to a stop yet included, does so by atomic 64-bit accesses, and finds nothing
-    // mapped there.
+    // SAFETY: (1) the address is that of a descriptor in the root of the host's table: 8 bytes, aligned, mapped, never freed; (2) all other
+    // accesses, also those of EL2's table code on a CPU that is not parked yet, are atomic 64-bit accesses, and they find an invalid
+    // descriptor.
     unsafe { AtomicU64::from_ptr(descriptor.0 as *mut u64) }.store(0, Ordering::Relaxed);
     super::clean_to_poc(descriptor.0, size_of::<u64>() as u64);
     invalidate_host();
     complete();
 }
 
-/// Waits until what was issued is done on every CPU, and every access by a translation that is gone has been observed.
+/// Waits until the issued invalidations are complete on every CPU, with every access that used an invalidated translation.
 #[inline]
 pub fn complete() {
     barrier::dsb(barrier::ISH);

@@ -32,8 +32,8 @@ el2_vectors:
     vector  current_other
     vector  current_other
 
-// Vectors for the last moments of a run: if the HLT of semihosting is not answered it lands here, and PSCI ends the run
-// instead.
+// Vectors for the end of a run: if HLT is not handled as a semihosting call, its exception is taken here, and PSCI ends the
+// run instead.
 .balign 0x800
 .global exit_vectors
 exit_vectors:
@@ -86,7 +86,7 @@ lower_sync:
     isb
 
 // A fault of EL2 itself may be a stack overflow, and other CPUs may take one at the same time: it is reported from the top of
-// this CPU's own stack, whose contents nobody needs any more. TPIDR_EL2 is the CPU's index; -1, before it is known, is the boot
+// this CPU's own stack, whose contents are not needed any more. TPIDR_EL2 is the CPU's index; -1, before it is known, is the boot
 // stack.
 current_sync:
     mov     x0, #0

@@ -27,17 +27,17 @@ impl fmt::Display for Refused {
 /// The erratum for which it must not.
 pub fn this_core() -> Result<Option<&'static Erratum>, Refused> {
     let core = Core { midr: MIDR_EL1.get(), mpidr: MPIDR_EL1.get(), pfr1: ID_AA64PFR1_EL1.get() };
-    let mut told = None;
+    let mut repeats = None;
     for erratum in errata::of(core) {
         match erratum.answer {
             Answer::RepeatTlbi => {
                 tlb::repeat_from_now_on();
-                told = Some(erratum);
+                repeats = Some(erratum);
             }
             Answer::Refuse => return Err(Refused(erratum)),
             // Where HCR_EL2 is written, on every core.
             Answer::HcrBetweenBarriers => {}
         }
     }
-    Ok(told)
+    Ok(repeats)
 }

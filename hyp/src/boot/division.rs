@@ -57,12 +57,12 @@ impl Division {
         plan::check(platform, policy, &layout).unwrap_or_else(|error| refuse(format_args!("{error}"), Conduit::Smc));
         normal("EL2's pool", &layout.pool);
         normal("the host's device tree", &layout.host_dtb);
-        let map = Self::bookkeeping(platform, &layout, pages_of_ram, rounded(map_bytes));
+        let map = Self::ownership_map(platform, &layout, pages_of_ram, rounded(map_bytes));
         Self { layout, map, distributor: platform.gic.distributor.base().0 }
     }
 
     /// Allocates the ownership map and the donation bitmaps from the pool's range and adds the rest to the pool.
-    fn bookkeeping(platform: &Platform<'_>, layout: &Layout, count: u64, map_bytes: u64) -> PageMap<'static> {
+    fn ownership_map(platform: &Platform<'_>, layout: &Layout, count: u64, map_bytes: u64) -> PageMap<'static> {
         let mut next = layout.pool.base().0;
         let end = layout.pool.end().0;
         let records = next as *mut PageInfo;
@@ -76,7 +76,7 @@ impl Division {
         if next > end {
             refuse(
                 format_args!(
-                    "pool of {} KiB is too small for the bookkeeping of {count} pages: raise pool=",
+                    "pool of {} KiB is too small for the ownership map of {count} pages: raise pool=",
                     (end - layout.pool.base().0) / 1024
                 ),
                 Conduit::Smc,

@@ -44,7 +44,7 @@ extern "C" fn rust_main(dtb: u64) -> ! {
     }
     if CNTFRQ_EL0.get() == 0 {
         refuse(
-            format_args!("CNTFRQ_EL0 is 0: firmware must set it, since every bounded wait needs the time"),
+            format_args!("CNTFRQ_EL0 is 0: firmware must set it, since every bounded wait uses the counter"),
             Conduit::Smc,
         );
     }
@@ -100,7 +100,7 @@ extern "C" fn rust_main(dtb: u64) -> ! {
     host::enter(cpu, start, context)
 }
 
-/// Starts the abstract ownership state of the ghost build.
+/// Creates the abstract ownership state of the ghost build.
 #[cfg(feature = "ghost")]
 fn start_ghost(map: &PageMap<'_>) {
     use mem_protect::{Page, ghost::Ghost};
@@ -184,7 +184,7 @@ fn early(dtb: u64) -> &'static [u8] {
         console::init(FALLBACK_UART);
         refuse(format_args!("{error}"), Conduit::Smc)
     });
-    // Below EL2, and above it, the MMU is off.
+    // At other exception levels the MMU is off.
     if CurrentEL.read(CurrentEL::EL) == 2
         && let Some(range) = PhysRange::new(Pa(dtb), size as u64)
     {
@@ -226,7 +226,7 @@ fn announce_holes(platform: &Platform<'_>) {
 /// Prints which masters are given to the host or withheld, and why.
 fn announce(platform: &Platform<'_>, policy: &MmioPolicy) {
     if platform.uarts.el2.is_none() {
-        log!("WARNING: one UART only: this console is shared with the host, which can jam and forge it");
+        log!("WARNING: one UART only: this console is shared with the host, which can block it and forge lines");
     }
     for decision in policy.decisions() {
         let path = platform.path(decision.node);

@@ -66,9 +66,9 @@ pub fn take_over(
             let how = if features.attr_perms_ovr() {
                 "set in every stream table entry"
             } else {
-                "this SMMU cannot (IDR1.ATTR_PERMS_OVR is 0), and goes without"
+                "not supported by this SMMU (IDR1.ATTR_PERMS_OVR is 0)"
             };
-            log!("smmu{n}: arm,instdata-override: taken out of the host's tree; {how}");
+            log!("smmu{n}: arm,instdata-override: removed from the host's tree; {how}");
         }
     }
 }

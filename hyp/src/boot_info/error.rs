@@ -119,11 +119,11 @@ pub enum BootError<'a> {
     },
     /// Two things were loaded over each other.
     Overlap {
-        /// The thing that stays.
+        /// The first thing.
         first: &'static str,
         /// Where it is.
         first_range: PhysRange,
-        /// The thing to be moved.
+        /// The second thing, to be loaded elsewhere.
         second: &'static str,
         /// Where it is.
         second_range: PhysRange,
@@ -208,7 +208,7 @@ impl fmt::Display for BootError<'_> {
             }
             Self::PlanOverlap { first, first_range, second, second_range } => write!(
                 f,
-                "{first} at {first_range} overlaps {second} at {second_range}: the host would get what it must not have; \
+                "{first} at {first_range} overlaps {second} at {second_range}: the host would get access to both; \
                  correct the device tree"
             ),
             Self::PlanOutside { name, range } => {
@@ -261,7 +261,7 @@ impl BootError<'_> {
             ),
             Self::UnknownOption { word } => write!(
                 f,
-                "unknown option '{word}' on EL2's command line: EL2 knows token=, allow=, pool= and cmdq=; \
+                "unknown option '{word}' on EL2's command line: the options are token=, allow=, pool= and cmdq=; \
                  the host kernel's parameters belong to the kernel module's bootargs"
             ),
             Self::BadOption { word, expected } => {

@@ -54,7 +54,7 @@ impl ImageHeader {
             return refuse("a big-endian kernel: pass a little-endian one", flags);
         }
         if image_size == 0 {
-            return refuse("its header does not tell the memory it needs (Linux before 3.17): pass a newer one", 0);
+            return refuse("its header has no image size (Linux before 3.17): pass a newer one", 0);
         }
         if image_size > 1 << 40 || text_offset >= 1 << 40 {
             return refuse("its header asks for an impossible amount of memory: pass an intact one", image_size);

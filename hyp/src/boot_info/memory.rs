@@ -76,7 +76,7 @@ impl Memory {
     fn add_ram<'a>(&mut self, node: &NodeRef<'a, '_>) -> Result<(), BootError<'a>> {
         if node.has("linux,usable-memory") {
             // Linux uses it instead of `reg`. The rest belongs to a crashed kernel, whose devices may still do DMA.
-            return Err(node.bad("linux,usable-memory", "leaves out memory that somebody else owns"));
+            return Err(node.bad("linux,usable-memory", "leaves out memory with another owner"));
         }
         for reg in node.reg()? {
             let Reg::Visible(range) = reg? else {
@@ -138,7 +138,7 @@ fn is_active<'a>(node: &NodeRef<'a, '_>) -> Result<bool, BootError<'a>> {
         None | Some("okay" | "ok") => Ok(true),
         Some("disabled" | "reserved" | "fail") => Ok(false),
         Some(status) if status.starts_with("fail-") => Ok(false),
-        Some(_) => Err(node.bad("status", "is no status that the specification knows")),
+        Some(_) => Err(node.bad("status", "is not a status that the specification defines")),
     }
 }
 

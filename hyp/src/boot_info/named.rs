@@ -47,7 +47,7 @@ impl fmt::Display for Named<'_> {
             Name::HostDtb => "the host's device tree",
             Name::Kernel => "the kernel",
             Name::Ramdisk => "the ramdisk",
-            Name::Reservation => "memory that firmware keeps",
+            Name::Reservation => "memory reserved with no-map",
             Name::Doorbell => "the page of an ITS that devices write to",
             Name::Node(_) => "",
         };

@@ -27,7 +27,7 @@ pub enum Upstream {
         /// Index of the first of them.
         first: u8,
     },
-    /// The tree says nothing: straight to memory, as far as EL2 knows.
+    /// No IOMMU in the tree: EL2 assumes that the DMA goes straight to memory.
     #[default]
     Nothing,
     /// Some requesters are not covered.
@@ -37,7 +37,7 @@ pub enum Upstream {
 }
 
 impl Upstream {
-    /// Where the DMA of a master goes of which `self` and `other` are each said, of all or a part of it.
+    /// Where the DMA of a master goes if one property says `self` and another one `other`.
     const fn and(self, other: Self) -> Self {
         match (self, other) {
             (Self::Foreign, _) | (_, Self::Foreign) => Self::Foreign,
@@ -89,7 +89,7 @@ fn read<'a>(node: &NodeRef<'a, '_>, smmus: &[SmmuNode]) -> Result<PciHost, BootE
         return Err(node.bad("reg", "has less configuration space than bus-range needs"));
     }
     let upstream = match (iommu_map(node, smmus)?, iommus(node, smmus)?) {
-        // What the host bridge itself may have says nothing about the requesters behind it.
+        // `iommus` of the bridge itself does not apply to the requesters behind it.
         (Upstream::Nothing, _) => Upstream::Nothing,
         (mapped, direct) => mapped.and(direct),
     };
@@ -134,7 +134,7 @@ fn iommu_map<'a>(node: &NodeRef<'a, '_>, smmus: &[SmmuNode]) -> Result<Upstream,
         let mut cell = || cells.u32().ok_or_else(|| node.bad("iommu-map", "is not a whole number of 4-cell entries"));
         let (rid, phandle) = (cell()?, cell()?);
         let Some(smmu) = index_of(smmus, phandle) else {
-            // Nor is the length of its entries known here.
+            // The length of its entries is not known either.
             return Ok(Upstream::Foreign);
         };
         let (sid, length) = (cell()?, cell()?);
@@ -151,7 +151,7 @@ fn iommu_map<'a>(node: &NodeRef<'a, '_>, smmus: &[SmmuNode]) -> Result<Upstream,
         first = first.or(Some(smmu));
     }
     if node.u32("iommu-map-mask")?.is_some_and(|mask| u64::from(mask) != RIDS.saturating_sub(1)) {
-        // Requesters would share StreamIDs in a way that nothing here models.
+        // Requesters would share StreamIDs, which is not supported.
         return Ok(Upstream::Partly);
     }
     match first {
@@ -168,7 +168,7 @@ fn index_of(smmus: &[SmmuNode], phandle: u32) -> Option<u8> {
 /// an `iommu-map` beside it has. [`Upstream::Nothing`] without both.
 pub(super) fn of_device<'a>(node: &NodeRef<'a, '_>, smmus: &[SmmuNode]) -> Result<Upstream, BootError<'a>> {
     Ok(match (iommus(node, smmus)?, iommu_map(node, smmus)?) {
-        // Where its own accesses go is not said.
+        // The tree does not say where its own accesses go.
         (Upstream::Nothing, Upstream::Smmu { .. }) => Upstream::Partly,
         (direct, mapped) => direct.and(mapped),
     })

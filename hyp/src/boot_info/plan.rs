@@ -47,7 +47,7 @@ pub struct Plan<'p, N> {
     pub buses: &'p [Part<N>],
 }
 
-/// What is wrong with a plan.
+/// An error in a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Conflict<N> {
     /// Two parts have a page in common.
@@ -70,7 +70,7 @@ impl<N: Copy> Plan<'_, N> {
             (self.windows, &not_hosts),
             (self.windows, &[self.buses]),
             (self.doorbells, &not_hosts),
-            // What EL2 takes for memory, and what it takes for registers.
+            // EL2's memory against registers.
             (self.own, &[self.devices, self.withheld, self.buses, self.scrubbed]),
             (self.scrubbed, &[self.devices, self.withheld]),
         ] {

@@ -78,10 +78,10 @@ impl<'a> Platform<'a> {
 /// describe.
 const OTHER_OWNERS: [(&str, &str); 5] = [
     ("linux,usable-memory-range", "leaves out the memory of a kernel that crashed, whose devices may still run"),
-    ("linux,elfcorehdr", "tells of a kernel that crashed, whose devices may still run"),
-    ("linux,uefi-system-table", "tells of UEFI, whose memory map says more than this tree: start EL2 without UEFI"),
-    ("linux,uefi-mmap-start", "tells of UEFI, whose memory map says more than this tree: start EL2 without UEFI"),
-    ("linux,kho-fdt", "tells of memory that another kernel handed over"),
+    ("linux,elfcorehdr", "describes a kernel that crashed, whose devices may still run"),
+    ("linux,uefi-system-table", "means UEFI, whose memory map this tree does not contain: start EL2 without UEFI"),
+    ("linux,uefi-mmap-start", "means UEFI, whose memory map this tree does not contain: start EL2 without UEFI"),
+    ("linux,kho-fdt", "describes memory that a previous kernel handed over"),
 ];
 
 /// EL2's command line, from the one node that has it.

@@ -61,7 +61,7 @@ impl MmioPolicy {
     /// [`BootError::BadOption`] for an `allow=` that names no such node, or an SMMU or EL2's console;
     /// [`BootError::Unsupported`] when the interrupt controller cannot be given; [`BootError::Property`];
     /// [`BootError::TooMany`].
-    #[inline(never)] // Its frame is large, and ends with it.
+    #[inline(never)] // Its stack frame is large, and is freed when it returns.
     pub fn decide<'a>(platform: &Platform<'a>) -> Result<Self, BootError<'a>> {
         let mut draft = Draft::default();
         for range in &platform.memory.no_map {
@@ -121,13 +121,13 @@ impl MmioPolicy {
         &self.mmio
     }
 
-    /// What of it are registers, each with the node that it is given with.
+    /// The registers among [`MmioPolicy::mmio`], each with its node.
     #[must_use]
     pub fn given(&self) -> &[Part<Name>] {
         &self.given
     }
 
-    /// What of it are windows of bridges.
+    /// The windows of bridges among [`MmioPolicy::mmio`].
     #[must_use]
     pub fn windows(&self) -> &[Part<Name>] {
         &self.windows

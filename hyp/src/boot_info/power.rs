@@ -23,7 +23,7 @@ const KINDS: [(&str, Option<&str>); 8] = [
     ("-supply", None),
 ];
 
-/// The nodes that SMMUs depend upon, directly or through another such node, and what they are parts of.
+/// The nodes that SMMUs depend on, directly or through another such node, and what they are parts of.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Providers {
     nodes: Array<NodeId, PROVIDERS_MAX>,
@@ -58,7 +58,7 @@ impl Providers {
         }
     }
 
-    /// Whether an SMMU depends upon `node`.
+    /// Whether an SMMU depends on `node`.
     #[must_use]
     pub fn contains(&self, node: NodeId) -> bool {
         self.nodes.contains(&node)
@@ -102,7 +102,7 @@ impl Providers {
         value: &[u8],
         count: Option<&'static str>,
     ) -> Result<(), BootError<'a>> {
-        let bad = || node.bad(kind, "of an SMMU, or of what it depends upon, cannot be followed");
+        let bad = || node.bad(kind, "of an SMMU, or of what it depends on, cannot be followed");
         let mut cells = Cells::new(value).ok_or_else(bad)?;
         while let Some(phandle) = cells.u32() {
             // An empty entry.
@@ -122,7 +122,7 @@ impl Providers {
 }
 
 fn full<'a>() -> BootError<'a> {
-    BootError::TooMany { what: "nodes that SMMUs depend upon", limit: PROVIDERS_MAX }
+    BootError::TooMany { what: "nodes that SMMUs depend on", limit: PROVIDERS_MAX }
 }
 
 /// Number of cells after `phandle`, from the provider's node.

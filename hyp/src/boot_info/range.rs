@@ -1,4 +1,4 @@
-//! Ranges of physical addresses and sets of them, with every edge checked once, at construction.
+//! Ranges of physical addresses and sets of them; overflow is checked once, at construction.
 
 use core::fmt;
 
@@ -6,7 +6,7 @@ use io_pgtable::Pa;
 
 use super::array::{Array, Full};
 
-/// EL2's own granule, in bytes: what stage 2 can give or withhold.
+/// EL2's granule in bytes: the smallest unit that stage 2 can map.
 pub const PAGE_SIZE: u64 = 4096;
 
 /// The first address that no Armv8 physical address reaches (52 bits, FEAT_LPA).
@@ -181,7 +181,7 @@ impl<const N: usize> RangeSet<N> {
     /// Takes `range` out.
     ///
     /// # Errors
-    /// [`Full`] when the hole would make more than `N` ranges; the set is unchanged.
+    /// [`Full`] if more than `N` ranges would be left; the set is unchanged.
     pub fn remove(&mut self, range: &PhysRange) -> Result<(), Full> {
         let mut left = Self::new();
         for r in self.iter() {

@@ -165,7 +165,7 @@ fn interrupts<'a>(node: &NodeRef<'a, '_>, gic: &Gic) -> Result<SmmuInterrupts, B
             "gerror" => &mut found.gerror,
             "combined" => &mut found.combined,
             _ => {
-                return Err(node.bad("interrupt-names", "has a name that the binding does not know"));
+                return Err(node.bad("interrupt-names", "has a name that is not in the binding"));
             }
         };
         if slot.replace(spi).is_some() {

@@ -2,7 +2,7 @@
 //!
 //! `HCR_EL2.TID3` traps the host's reads of the ID registers, and the value is built from zero from the fields of one
 //! table ([`ids`], [`ids32`]). A field that is not in it, and a register that is not in it, read as zero; a value
-//! above the highest supported one reads as that one. So a newer CPU looks like the newest that EL2 knows. The same
+//! above the highest supported one reads as that one. So a newer CPU looks like the newest supported one. The same
 //! row has the controls that enable a feature ([`controls`]); everything else stays trapped, and the host gets an
 //! Undefined Instruction exception as on a core without it.
 //!
@@ -59,7 +59,7 @@ pub trait Cpu {
     fn profiling(&self) -> Buffer;
     /// Owner of the trace buffer; called only if the CPU has it.
     fn tracing(&self) -> Buffer;
-    /// `MPAMIDR_EL1`; asked only where the CPU has MPAM.
+    /// `MPAMIDR_EL1`; called only if the CPU has MPAM.
     fn mpamidr(&self) -> u64;
 }
 

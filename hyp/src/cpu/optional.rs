@@ -30,7 +30,7 @@ const TIDR: u64 = 1 << 58;
 /// `MPAMHCR_EL2.TRAP_MPAMIDR_EL1`: the same, where that register is there.
 const TRAP_IDR: u64 = 1 << 31;
 
-/// A value for each of them; `None` where the register is left alone.
+/// A value for each of them; `None` if the register is not written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Optional {
     /// `MPAM2_EL2`; with it `MPAM1_EL1` and `MPAM0_EL1` are there.

@@ -16,7 +16,7 @@ pub(super) struct Fake {
     others: u64,
     profiling: Buffer,
     tracing: Buffer,
-    /// `None` on a CPU that must not be asked.
+    /// `None` if the register must not be read.
     mpamidr: Option<u64>,
 }
 
@@ -80,7 +80,7 @@ fn fields_do_not_overlap_and_ascend() {
     ids.dedup();
     ids.sort();
     ids.dedup();
-    assert_eq!(ids.len(), count, "a register stands there twice");
+    assert_eq!(ids.len(), count, "a register is listed twice");
     for register in registers() {
         let mut end = 0;
         for field in register.fields {
@@ -116,7 +116,7 @@ fn t66_negative_values_of_signed_fields_are_unchanged() {
     let cpu = Fake::all(0).with(ids::PFR0, "FP", 15).with(ids::PFR0, "AdvSIMD", 15).with(ids::MMFR0, "TGran4", 15);
     assert_eq!(shown(&cpu, ids::PFR0), 0xff << 16);
     assert_eq!(shown_field(&cpu, ids::MMFR0, "TGran4"), 15);
-    // An unsigned field of the same bits is a great number.
+    // The same bits of an unsigned field are a large number.
     assert_eq!(shown_field(&Fake::all(0).with(ids::PFR1, "GCS", 15), ids::PFR1, "GCS"), 1);
     // But this one is an implementation defined form of performance monitors.
     assert_eq!(shown_field(&Fake::all(0).with(ids::DFR0, "PMUVer", 15), ids::DFR0, "PMUVer"), 0);

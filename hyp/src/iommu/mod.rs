@@ -139,7 +139,7 @@ pub fn read_plain(register: Register, smmu: &mut HostSmmu, size: Size) -> Option
     smmu.mmio_read_plain(register.offset, access_size(size))
 }
 
-/// The host loads any register, also one that shows what is in memory of the host.
+/// The host loads any register, also one whose value comes from memory of the host.
 pub fn read(register: Register, pages: &mut HostPages, smmu: &mut HostSmmu, size: Size) -> u64 {
     smmu.mmio_read(pages, register.offset, access_size(size))
 }
@@ -155,7 +155,7 @@ pub fn count_denied() {
     UNDESCRIBED.fetch_add(1, Ordering::Relaxed);
 }
 
-/// At the end of a trap: prints faults of a register's SMMU, and a part of what waits for the console. No lock is held.
+/// At the end of a trap: prints faults of a register's SMMU and a part of the console's buffer. No lock is held.
 #[cold]
 pub fn report(register: Register) {
     print_faults_of(register.unit);
@@ -175,26 +175,31 @@ fn print_faults_of(unit: &Unit) {
 fn print_fault(unit: usize, fault: &FaultRecord) {
     match PRINTED.fetch_add(1, Ordering::Relaxed) {
         0..FAULTS_PRINTED => host_log!("dma fault: smmu{unit} {fault}"),
-        FAULTS_PRINTED => host_log!("dma faults beyond the first {FAULTS_PRINTED} are only counted"),
+        FAULTS_PRINTED => host_log!("dma faults after the first {FAULTS_PRINTED} are only counted"),
         _ => {}
     }
 }
 
-/// Drains every event queue; the faults are kept.
+/// Reads every event queue into the fault logs.
 pub fn poll(pages: &mut HostPages) {
     for (_, unit) in units() {
         unit.smmu.lock().poll_events(pages);
     }
 }
 
-/// Prints faults that were kept. No lock is held.
+/// Prints the logged faults. No lock is held.
 pub fn print_faults() {
     for (_, unit) in units() {
         print_faults_of(unit);
     }
 }
 
-/// Every SMMU of the machine. From under ownership; each is locked in turn.
+/// Every SMMU of the machine: where a revocation waits for hardware.
+///
+/// Locks: ownership is held by the caller; each SMMU is locked in turn, and meanwhile stores to its registers and
+/// ownership calls of other CPUs spin. Commands: TLBI of the range, CMD_SYNC, TLBI of the combined entries, CMD_SYNC;
+/// or one TLBI of everything and CMD_SYNC (`smmu-drv`, `Device::tlb_invalidate`). Each CMD_SYNC waits for at most one
+/// second. After the first timeout the SMMU is failed, and no later call waits for it; the revocation returns `IO`.
 pub struct Smmus;
 
 impl Invalidate for Smmus {
@@ -227,7 +232,7 @@ pub fn check_alive() {
     }
 }
 
-/// Says once that an SMMU failed: it stays so, and a host can ask again and again.
+/// Logs once that an SMMU failed: it stays failed, and the host can repeat the request.
 #[cold]
 fn log_failure(unit: &Unit, error: SmmuError) {
     if !unit.failure_logged.swap(true, Ordering::Relaxed) {
@@ -253,7 +258,7 @@ pub fn quiesce_and_hold(pages: &mut HostPages) {
     for (n, unit) in units() {
         let mut smmu = unit.smmu.lock();
         if let Err(error) = smmu.quiesce() {
-            log!("smmu{n}: {error}: DMA may go on until the power is off");
+            log!("smmu{n}: {error}: DMA may continue until the power is off");
         }
         smmu.poll_events(pages);
         while let Some(fault) = smmu.take_fault() {

@@ -12,13 +12,13 @@ use smmu_drv::Stage2Cfg;
 /// Bytes of an ITS translater page.
 pub const TRANSLATER: u64 = 0x1_0000;
 
-/// The window of no table: page 0 alone, since a range is never empty.
+/// The window if there is no table: page 0 alone, since a range is never empty.
 const NO_WINDOW: PageRange = match PageRange::new(0, 1) {
     Some(range) => range,
     None => panic!("one page is a range"), // At compile time.
 };
 
-/// The table that every STE of the host names. Without isolation there is none, and nothing is taken from any device.
+/// The table that every shadow STE points to. The build without isolation has none, and revokes nothing.
 pub struct DmaTable {
     shadow: Option<ShadowS2<PoolTables>>,
 }
@@ -47,7 +47,7 @@ impl DmaTable {
         shadow.snapshot(memory, translaters.filter_map(|page| PageRange::covering(Ipa(page.0), TRANSLATER)))
     }
 
-    /// What every STE of the host says for its stage 2.
+    /// The stage-2 fields of every shadow STE.
     pub fn config(&self) -> Option<Stage2Cfg> {
         let config = self.shadow.as_ref()?.config();
         Some(Stage2Cfg {
@@ -85,8 +85,7 @@ impl DmaStage2 for DmaTable {
     }
 
     fn coalesce(&mut self, range: PageRange) {
-        // A block that stays split costs a table and nothing else; an SMMU that did not answer is remembered by the
-        // shadow.
+        // A block that stays split costs one table. After a timeout of an SMMU `ShadowS2` has an invalidation pending.
         if let Some(shadow) = &mut self.shadow {
             let _ = shadow.coalesce(range, &mut Smmus);
         }

@@ -11,7 +11,7 @@ use mem_protect::{HostStage2, Leaf, LeafKind, PageRange, TableError};
 
 /// VMID of the host, on the CPUs and in every SMMU.
 pub const HOST_VMID: u16 = 1;
-/// Pages beyond which forgetting everything is cheaper than one by one.
+/// Above this number of pages, invalidating everything is cheaper than page by page.
 const TLBI_PAGES: u64 = 64;
 
 /// Bits of an address below a page, and per level of the table.
@@ -29,7 +29,7 @@ impl HostTable {
     /// # Errors
     /// [`CfgError`]; nothing is allocated then.
     pub fn new(bits: u32, pa_bits: u32) -> Result<Self, CfgError> {
-        // Break-before-make on every core: a core may promise more, but a fault of another CPU in between is answered
+        // Break-before-make on every core, also on one with FEAT_BBM: a fault of another CPU in between is retried
         // anyway.
         Ok(Self { table: IoPgtable::new(&Cfg::new(bits, pa_bits), PoolTables)? })
     }
@@ -86,13 +86,13 @@ impl HostStage2 for HostTable {
 
     fn coalesce(&mut self, range: PageRange) {
         stop_at_the_end();
-        // A block that stays split costs a table and nothing else.
+        // A block that stays split costs one table.
         let _ = self.table.coalesce_range(range.ipa().into(), range.bytes(), &mut CpuTlb);
     }
 }
 
-/// Comes to a stop, with its locks, where another CPU ends the run and may have cut the host off in this table: a transition that was waiting
-/// for an SMMU must not link again what is gone.
+/// Parks, with its locks, if another CPU ends the run and may have cleared a root descriptor of this table: a transition that was waiting for
+/// an SMMU must not map anything under it again.
 #[inline]
 fn stop_at_the_end() {
     if stopping::ending().has_begun() {
@@ -121,7 +121,7 @@ struct CpuTlb;
 
 impl TlbOps for CpuTlb {
     fn invalidate(&mut self, range: TlbRange) {
-        // Between the break and the make of a split: long enough for another CPU to meet it.
+        // In the middle of a split: until the new table is linked, accesses of other CPUs fault and are retried.
         let pages = range.size.checked_div(range.granule).unwrap_or(u64::MAX);
         if range.scope == TlbScope::Table || pages > TLBI_PAGES {
             tlb::invalidate_host();

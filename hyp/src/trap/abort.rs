@@ -12,7 +12,7 @@ use hyp::step::{self, Endianness};
 use io_pgtable::Ipa;
 use smmu_drv::WriteOutcome;
 
-/// The address that stage 2 refused, where the hardware reports it.
+/// The address that stage 2 refused, if the hardware reports it.
 fn fault_ipa(abort: Abort) -> Option<Ipa> {
     // FIPA [43:4] is IPA[51:12]; only these faults set it.
     match abort.fault() {
@@ -122,7 +122,7 @@ fn write(register: iommu::Register, size: Size, value: u64) -> WriteOutcome {
     with_smmu(register, |pages, smmu| iommu::write(register, pages, smmu, size, value))
 }
 
-/// A load that needs memory of the host: few do, so it is out of the way of the others.
+/// A load that needs memory of the host: rare, so it is out of line.
 #[cold]
 #[inline(never)]
 fn load(register: iommu::Register, size: Size) -> u64 {

@@ -1,7 +1,8 @@
-//! Where a trap takes the locks of what all CPUs share, in their order: ownership, then one SMMU (docs/locking.md).
+//! Where a trap takes the locks of state that all CPUs share, in their order: ownership, then one SMMU. The leaf locks are
+//! in `pool.rs`, `console.rs`, `psci.rs` (CPU states), `iommu/mod.rs` (totals) and `ghost.rs`. See docs/locking.md.
 //!
-//! What needs them gets `&mut` handed down. Where an SMMU is locked elsewhere, all of them are, one after the other: by the
-//! invalidation of a transition, under ownership (`iommu::Smmus`), by a CPU that wakes, with no other lock, and at the end.
+//! Callees get `&mut`. Three other places lock every SMMU, one after the other: the invalidation of a transition, under
+//! ownership (`iommu::Smmus`); a CPU that resumes, with no other lock; and the end of a run.
 
 use crate::iommu::{self, HostSmmu, Register};
 use crate::memory::HostPages;
@@ -15,8 +16,7 @@ pub fn with_ownership<R>(work: impl FnOnce(&mut HostOwnership) -> R) -> R {
     work(&mut ownership())
 }
 
-/// Runs `work` with the SMMU of `register` locked, and the pages that it may claim. Afterwards, and without a lock, the console gets the
-/// faults that were found.
+/// Runs `work` with the SMMU of `register` locked, and the pages that it may claim. Prints new faults afterwards, without a lock.
 #[inline]
 pub fn with_smmu<R>(register: Register, work: impl FnOnce(&mut HostPages, &mut HostSmmu) -> R) -> R {
     let Some(mut ownership) = ownership::lock() else { before_init() };
@@ -31,21 +31,21 @@ pub fn with_smmu<R>(register: Register, work: impl FnOnce(&mut HostPages, &mut H
     answer
 }
 
-/// Runs `work` with the SMMU of `register` locked alone: a part of the order, since `work` gets nothing with which it could take
+/// Runs `work` with only the SMMU of `register` locked. This keeps the order, since `work` gets nothing with which it could take
 /// ownership.
 #[inline]
 pub fn with_smmu_alone<R>(register: Register, work: impl FnOnce(&mut HostSmmu) -> R) -> R {
     work(&mut register.lock())
 }
 
-/// Out of line: of what takes ownership alone, only transitions are frequent, and those are long.
+/// Out of line: among its callers only transitions are frequent, and those are long.
 #[inline(never)]
 fn ownership() -> TicketMutexGuard<'static, HostOwnership> {
     let Some(ownership) = ownership::lock() else { before_init() };
     ownership
 }
 
-/// The host cannot run before the ownership of its pages is published; should it all the same, nothing confines it.
+/// Unreachable: the host starts after `ownership::init`. Without the map EL2 could not isolate it, so the run ends.
 #[cold]
 #[inline(never)]
 fn before_init() -> ! {

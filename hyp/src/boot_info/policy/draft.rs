@@ -83,7 +83,7 @@ impl Draft {
             if let Some(word) = allow {
                 return Err(BootError::BadOption {
                     word,
-                    expected: "a node that no SMMU's power, clock or reset depends upon",
+                    expected: "a node that no SMMU's power, clock or reset depends on",
                 });
             }
             return withheld(Withheld::SmmuDepends);

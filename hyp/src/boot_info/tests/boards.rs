@@ -49,7 +49,7 @@ fn number(value: u64, cells: u32) -> Vec<u8> {
     value.to_be_bytes()[8 - 4 * cells as usize..].to_vec()
 }
 
-/// Gives the board 1 GiB where its tree leaves memory out.
+/// Adds 1 GiB of memory if the tree has less than 512 MiB.
 fn fill_memory(tree: &mut DeviceTree) -> bool {
     let root = &mut tree.root;
     let (Some(a), Some(s)) = (cell(root, "#address-cells"), cell(root, "#size-cells")) else { return false };

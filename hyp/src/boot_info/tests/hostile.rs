@@ -14,7 +14,7 @@ use crate::boot_info::fdt_edit::write_host_dtb;
 use crate::boot_info::policy::Verdict;
 use crate::boot_info::{Early, dtb_size};
 
-/// Runs a whole boot; what is accepted must be safe.
+/// Runs a whole boot; an accepted plan must be safe.
 fn check_boot(dtb: &[u8]) {
     let _ = Early::read(dtb);
     if let Some(start) = dtb.first_chunk() {
@@ -68,7 +68,7 @@ fn boundary_value() -> impl Strategy<Value = u32> {
     ]
 }
 
-/// The usual machine with one of each thing that can overlap another: memory, a reservation, a bridge and a bus that are
+/// The default machine with one of each kind that can overlap another: memory, a reservation, a bridge and a bus that are
 /// withheld, a master.
 fn larger(modify: impl FnOnce(&mut DeviceTree)) -> Vec<u8> {
     modified(|tree| {

@@ -45,8 +45,8 @@ const PATH: &str = "/controller@b000000";
 const DEPENDS: Verdict = Verdict::Withheld(Withheld::SmmuDepends);
 
 #[test]
-fn t09_what_an_smmu_depends_upon_is_withheld_even_behind_an_smmu() {
-    assert_eq!(verdict(&machine(&[]), PATH), Verdict::Given(Given::BehindSmmu { smmu: 0 }), "nobody depends upon it");
+fn t09_what_an_smmu_depends_on_is_withheld_even_behind_an_smmu() {
+    assert_eq!(verdict(&machine(&[]), PATH), Verdict::Given(Given::BehindSmmu { smmu: 0 }), "nobody depends on it");
     for (name, value) in [
         ("power-domains", cells(&[CONTROLLER, 3])),
         ("clocks", cells(&[0x8000, 0, CONTROLLER])),

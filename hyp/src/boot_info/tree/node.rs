@@ -231,7 +231,7 @@ impl<'a, 'p> NodeRef<'a, 'p> {
                 return parent.translate(moved, size);
             }
         }
-        if partly { Err(self.bad("ranges", "shows a part only of what lies on the bus")) } else { Ok(None) }
+        if partly { Err(self.bad("ranges", "maps only a part of a register block")) } else { Ok(None) }
     }
 }
 

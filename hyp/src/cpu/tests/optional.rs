@@ -1,4 +1,4 @@
-//! Registers that are not on every CPU, or that firmware keeps: those that are there and no others are written.
+//! Registers that are not on every CPU, or that firmware withholds: only accessible ones are written.
 
 use super::*;
 use crate::cpu::Optional;
