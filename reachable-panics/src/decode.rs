@@ -123,7 +123,7 @@ mod tests {
 
     /// Words as LLVM's assembler encodes the text beside them.
     #[test]
-    fn instructions_are_told_apart() {
+    fn instructions_are_decoded() {
         for (word, expected) in [
             (0x1400_0002, I::Jump(PC + 8)),         // b .+8
             (0x17ff_ffff, I::Jump(PC - 4)),         // b .-4

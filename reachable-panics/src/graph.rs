@@ -86,7 +86,7 @@ pub(crate) struct Reach<'a> {
     /// Reached instructions, including those still to be processed.
     seen: BTreeSet<u64>,
     /// Those among them that are reached otherwise than by a jump table.
-    plainly: BTreeSet<u64>,
+    directly: BTreeSet<u64>,
     queue: VecDeque<u64>,
     /// Constants.
     objects: BTreeSet<u64>,
@@ -106,7 +106,7 @@ impl<'a> Reach<'a> {
             image,
             more: panics,
             seen: BTreeSet::new(),
-            plainly: BTreeSet::new(),
+            directly: BTreeSet::new(),
             queue: VecDeque::new(),
             objects: BTreeSet::new(),
             parents: BTreeMap::new(),
@@ -127,7 +127,7 @@ impl<'a> Reach<'a> {
     pub(crate) fn sites(&self) -> Vec<Site> {
         let mut all = Vec::new();
         for (pc, call) in &self.sites {
-            let entered = if self.plainly.contains(pc) { Entered::Directly } else { Entered::ByJumpTable };
+            let entered = if self.directly.contains(pc) { Entered::Directly } else { Entered::ByJumpTable };
             let site = |location| Site { pc: *pc, call: call.clone(), entered, location };
             match self.locations.get(pc) {
                 Some(locations) => all.extend(locations.iter().cloned().map(|location| site(Some(location)))),
@@ -166,7 +166,7 @@ impl<'a> Reach<'a> {
         if parent != Some(function.range.start) {
             self.parents.entry(function.range.start).or_insert(parent);
         }
-        self.plainly.insert(pc);
+        self.directly.insert(pc);
         self.see(pc);
     }
 

@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_named_where_they_stay() {
+    fn lines_are_in_the_key_for_dependencies_only() {
         let core = site("/rustc/0123abcd/library/core/src/slice/index.rs");
         assert_eq!(key(&core, "f"), "core/src/slice/index.rs:7 panic_bounds_check");
         let other = site("/home/a/.cargo/registry/src/index.x-1/arm-gic-0.6.1/src/a.rs");

@@ -35,7 +35,7 @@ enum Expected {
     /// EL2 does not start its host, for a reason that has these words.
     Refusal(&'static [&'static str]),
     /// The host runs, and EL2 says what it did about it: this line.
-    Said(&'static str),
+    Message(&'static str),
 }
 
 /// Where EL2's own image lies.
@@ -69,19 +69,19 @@ pub const BAD_TREES: [BadTree; 13] = [
     BadTree {
         name: "t64_window_over_withheld_bus",
         change: |tree| change_cell(tree, "platform-bus@", "ranges", 2, 0x2000_0000),
-        end: Expected::Said("withheld: /pcie@10000000: shares a 4 KiB page with registers that are withheld"),
+        end: Expected::Message("withheld: /pcie@10000000: shares a 4 KiB page with registers that are withheld"),
     },
     refused("t64_one_phandle_twice", |tree| second_smmu_phandle(tree), &["phandle", "/apb-pclk", "/smmuv3@9050000"]),
     BadTree {
         name: "t64_iommus_good_and_iommu_map_not",
         change: master_with_foreign_map,
-        end: Expected::Said("withheld: /dma@f010000: DMA master behind an IOMMU that EL2 does not own"),
+        end: Expected::Message("withheld: /dma@f010000: DMA master behind an IOMMU that EL2 does not own"),
     },
     // Linux gives an SMMU up that has the property and not the override, as QEMU's has not. The root says `dma-coherent` as well.
     BadTree {
-        name: "instdata_override_is_taken_out",
+        name: "instdata_override_is_removed",
         change: |tree| rename_property(tree, "smmuv3@", "dma-coherent", "arm,instdata-override"),
-        end: Expected::Said(
+        end: Expected::Message(
             "smmu0: arm,instdata-override: removed from the host's tree; not supported by this SMMU (IDR1.ATTR_PERMS_OVR is 0)",
         ),
     },
@@ -113,12 +113,12 @@ impl BadTree {
             machine
         };
         let tree = dir.join("bad-tree.dtb");
-        let mut honest = new();
+        let mut plain = new();
         let host =
             HostModules { kernel: payload.clone(), initrd: Some(payload.clone()), bootargs: "test=list".to_owned() };
-        honest.boot_el2(hyp, &token, Some(&host))?;
-        honest.machine.push_str(&format!(",dumpdtb={}", tree.display()));
-        honest.run(&dir.join("dump"), DEADLINE)?.require_clean_exit()?;
+        plain.boot_el2(hyp, &token, Some(&host))?;
+        plain.machine.push_str(&format!(",dumpdtb={}", tree.display()));
+        plain.run(&dir.join("dump"), DEADLINE)?.require_clean_exit()?;
         let mut bytes = fs::read(&tree)?;
         cut(&mut bytes)?;
         (self.change)(&mut bytes)?;
@@ -134,13 +134,13 @@ impl BadTree {
     }
 
     fn check(&self, outcome: &Outcome, token: &str) -> Result<()> {
-        let said = &outcome.el2_console;
-        let exit = console::exit_line(said, token).with_context(|| format!("EL2 said: {said}"))?;
+        let console = &outcome.el2_console;
+        let exit = console::exit_line(console, token).with_context(|| format!("EL2 console: {console}"))?;
         let reason = match self.end {
             Expected::Refusal(reason) => reason,
-            Expected::Said(line) => {
-                console::verdict(said, token)?;
-                ensure!(said.contains(&format!("portcullis: {line}")), "EL2 does not say `{line}`: {said}");
+            Expected::Message(line) => {
+                console::verdict(console, token)?;
+                ensure!(console.contains(&format!("portcullis: {line}")), "EL2 did not print `{line}`: {console}");
                 return Ok(());
             }
         };
@@ -150,9 +150,9 @@ impl BadTree {
             End::Exited(status) if !status.success() => {}
             end => bail!("the machine ended with success: {end:?}"),
         }
-        let errors = console::error_lines(said).join("; ");
-        let unsaid: Vec<_> = reason.iter().filter(|word| !errors.contains(**word)).collect();
-        ensure!(unsaid.is_empty(), "the reason does not contain {unsaid:?}: {errors}");
+        let errors = console::error_lines(console).join("; ");
+        let missing: Vec<_> = reason.iter().filter(|word| !errors.contains(**word)).collect();
+        ensure!(missing.is_empty(), "the reason does not contain {missing:?}: {errors}");
         Ok(())
     }
 }

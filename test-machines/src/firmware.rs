@@ -85,13 +85,13 @@ pub const FIRMWARE: [Firmware; 11] = [
         ..passing("t66_registers_hold_anything_at_cpu_on", "t66_registers_hold_anything_at_cpu_on")
     },
     passing("t66_registers_hold_anything_at_resume", "t66_registers_hold_anything_at_resume"),
-    keeping("t66_firmware_keeps_hcrx", (1 << 38, 0), "HCRX_EL2 is not accessible: EL3 must set SCR_EL3.HXEn"),
-    keeping("t66_firmware_keeps_fgt", (1 << 27, 0), "HFGRTR_EL2 is not accessible: EL3 must set SCR_EL3.FGTEn"),
-    keeping("t66_firmware_keeps_sve", (0, 1 << 8), "ZCR_EL2 is not accessible: EL3 must set CPTR_EL3.EZ"),
+    trapping("t66_firmware_traps_hcrx", (1 << 38, 0), "HCRX_EL2 is not accessible: EL3 must set SCR_EL3.HXEn"),
+    trapping("t66_firmware_traps_fgt", (1 << 27, 0), "HFGRTR_EL2 is not accessible: EL3 must set SCR_EL3.FGTEn"),
+    trapping("t66_firmware_traps_sve", (0, 1 << 8), "ZCR_EL2 is not accessible: EL3 must set CPTR_EL3.EZ"),
     // Accessed after EL2's MMU is on.
-    later("t66_later_cores_keep_hcrx", 1 << 38, "HCRX_EL2 is not accessible: EL3 must set SCR_EL3.HXEn"),
+    later("t66_later_cores_trap_hcrx", 1 << 38, "HCRX_EL2 is not accessible: EL3 must set SCR_EL3.HXEn"),
     // Accessed before; cores without it have the other one only.
-    later("t66_later_cores_keep_tcr2", 1 << 43 | 1 << 38, "is not accessible: EL3 must set SCR_EL3."),
+    later("t66_later_cores_trap_tcr2", 1 << 43 | 1 << 38, "is not accessible: EL3 must set SCR_EL3."),
     passing("t09_smmu_lost_in_standby", "t09_smmu_lost_in_standby"),
     passing("t09_smmu_lost_in_power_down", "t09_smmu_lost_in_power_down"),
     // As TF-A with PSCI_EXTENDED_STATE_ID=1 and PSCI_OS_INIT_MODE=1.
@@ -105,7 +105,7 @@ const fn passing(name: &'static str, test: &'static str) -> Firmware {
 }
 
 /// Firmware that leaves bits out of `SCR_EL3` and `CPTR_EL3`.
-const fn keeping(name: &'static str, (scr, cptr): (u64, u64), reason: &'static str) -> Firmware {
+const fn trapping(name: &'static str, (scr, cptr): (u64, u64), reason: &'static str) -> Firmware {
     Firmware { scr, cptr, end: Expected::Refusal(reason), ..passing(name, HOST_TEST) }
 }
 
@@ -129,25 +129,25 @@ impl Firmware {
         let token = fresh_token()?;
         let outcome = self.boot(images, &token, dir)?;
         // The second port is Secure state's where EL3 is there, so both share the first.
-        let said = &outcome.host_console;
-        let exit = console::exit_line(said, &token).with_context(|| format!("EL2 said: {said}"))?;
-        let errors = console::error_lines(said).join("; ");
-        let ran = |test| said.contains(&format!("TEST {test}: PASS"));
+        let console = &outcome.host_console;
+        let exit = console::exit_line(console, &token).with_context(|| format!("EL2 console: {console}"))?;
+        let errors = console::error_lines(console).join("; ");
+        let passed = |test| console.contains(&format!("TEST {test}: PASS"));
         match self.end {
             Expected::Pass(test) => {
                 ensure!(exit.status == "ok", "EL2 ended with {} at {}: {errors}", exit.status, exit.reason);
-                ensure!(ran(test), "the host did not pass: {said}");
+                ensure!(passed(test), "the host did not pass: {console}");
             }
             Expected::Refusal(reason) => {
-                ensure!(!ran(HOST_TEST), "the host ran: {said}");
-                ensure!(errors.contains(reason), "the reason does not say `{reason}`: {errors}");
+                ensure!(!passed(HOST_TEST), "the host ran: {console}");
+                ensure!(errors.contains(reason), "the error does not contain `{reason}`: {errors}");
                 ensure!(exit.reason == "boot", "EL2 ended with {} at {}", exit.status, exit.reason);
             }
             Expected::End(reason) => {
-                ensure!(said.contains(CPUS_ON), "the host did not turn its CPUs on: {said}");
-                ensure!(errors.contains(reason), "the reason does not say `{reason}`: {errors}");
-                let (reasons, exits) = (console::error_lines(said).len(), said.matches("exit token=").count());
-                ensure!((reasons, exits) == (1, 1), "EL2 ended {exits} times, for {reasons} reasons: {said}");
+                ensure!(console.contains(CPUS_ON), "the host did not turn its CPUs on: {console}");
+                ensure!(errors.contains(reason), "the error does not contain `{reason}`: {errors}");
+                let (reasons, exits) = (console::error_lines(console).len(), console.matches("exit token=").count());
+                ensure!((reasons, exits) == (1, 1), "EL2 ended {exits} times, for {reasons} reasons: {console}");
                 ensure!(exit.reason == "boot", "EL2 ended with {} at {}", exit.status, exit.reason);
             }
         }

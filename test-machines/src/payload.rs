@@ -287,9 +287,12 @@ impl Report {
         }
         self.outcome.require_clean_exit()?;
         if let Some(Ok(exit)) = &self.exit {
-            ensure!(exit.audit_is_clean(), "EL2 does not say that its last audit was clean");
+            ensure!(exit.audit_is_clean(), "EL2 did not report a clean audit at its end");
             for words in console::announced_lines(&self.outcome.host_console) {
-                ensure!(console::is_announced(&self.outcome.el2_console, words), "EL2's console does not say: {words}");
+                ensure!(
+                    console::is_announced(&self.outcome.el2_console, words),
+                    "EL2's console does not contain: {words}"
+                );
             }
         }
         Ok(match &line.result {

@@ -7,7 +7,7 @@ use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// Steps shorter than this get no line at the end.
-const WORTH_A_LINE: Duration = Duration::from_secs(2);
+const MIN_REPORTED: Duration = Duration::from_secs(2);
 
 /// Runs `work` with progress output `what`.
 ///
@@ -33,7 +33,7 @@ pub fn step<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
         bar.finish_and_clear();
     }
     match &result {
-        Ok(_) if took >= WORTH_A_LINE => {
+        Ok(_) if took >= MIN_REPORTED => {
             say(&format!("{what}: done in {:.1} s", took.as_secs_f64()));
         }
         Ok(_) => {}

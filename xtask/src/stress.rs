@@ -147,7 +147,7 @@ fn conclude(report: &Report, transitions: u64, least: u64) -> Result<()> {
     }
     ensure!(counter(counted, "wrong")? == 0, "transfers had the wrong result");
     let pool = pool_at_end(&report.outcome.el2_console)?;
-    ensure!(pool.is_as_it_was(), "EL2's pool is not as it was when the host started: {pool:?}");
+    ensure!(pool.is_unchanged(), "EL2's pool is not as it was when the host started: {pool:?}");
     // EL2's last lines: page counts, pool, audit, result.
     for line in report.outcome.el2_console.lines().rev().take(EL2_LINES).collect::<Vec<_>>().into_iter().rev() {
         println!("{line}");
@@ -170,7 +170,7 @@ struct Pool {
 
 impl Pool {
     /// Whether EL2 uses as much memory as when the host started: donated pages are subtracted.
-    fn is_as_it_was(&self) -> bool {
+    fn is_unchanged(&self) -> bool {
         self.free.checked_sub(self.donated) == Some(self.at_start)
     }
 }
@@ -178,7 +178,7 @@ impl Pool {
 /// From the line in which EL2 says that its audit found nothing.
 fn pool_at_end(el2_console: &str) -> Result<Pool> {
     let line = el2_console.lines().rev().find_map(|line| line.trim().strip_prefix("portcullis: audit clean; "));
-    let line = line.context("EL2 does not say that its audit at the end was clean")?;
+    let line = line.context("EL2 did not report a clean audit at its end")?;
     let mut numbers = line.split(|c: char| !c.is_ascii_digit()).filter_map(|word| word.parse().ok());
     let mut next = || numbers.next().with_context(|| format!("EL2's line about its pool is incomplete: {line}"));
     Ok(Pool { free: next()?, at_start: next()?, donated: next()? })
@@ -216,10 +216,10 @@ mod tests {
     #[test]
     fn donated_pages_are_subtracted() {
         let pool = |free, donated| Pool { free, at_start: 100, donated };
-        assert!(pool(100, 0).is_as_it_was() && pool(108, 8).is_as_it_was());
+        assert!(pool(100, 0).is_unchanged() && pool(108, 8).is_unchanged());
         // A page of either kind that is in use and was not.
-        assert!(!pool(96, 0).is_as_it_was() && !pool(104, 8).is_as_it_was() && !pool(100, 8).is_as_it_was());
-        assert!(!pool(0, 8).is_as_it_was());
+        assert!(!pool(96, 0).is_unchanged() && !pool(104, 8).is_unchanged() && !pool(100, 8).is_unchanged());
+        assert!(!pool(0, 8).is_unchanged());
     }
 
     #[test]

@@ -206,7 +206,7 @@ fn a_cpu_without_anything_has_every_trap_set() {
 }
 
 #[test]
-fn t53_a_buffer_that_firmware_keeps_is_not_shown_and_stays_trapped() {
+fn t53_a_buffer_that_firmware_owns_is_not_shown_and_stays_trapped() {
     let has = Fake::all(0).with(ids::DFR0, "PMSVer", 3).with(ids::DFR0, "TraceBuffer", 1);
     assert_eq!((shown_field(&has, ids::DFR0, "PMSVer"), shown_field(&has, ids::DFR0, "TraceBuffer")), (3, 1));
     // Owned by EL1, and so behind stage 2: E2PB and E2TB.

@@ -259,7 +259,7 @@ impl Boot {
         if !matches!(self.hypervisor, Hypervisor::None) {
             findings.push(match console::verdict(&outcome.el2_console, token) {
                 Ok(exit) if matches!(self.hypervisor, Hypervisor::Portcullis(_)) && !exit.audit_is_clean() => {
-                    Finding::bad("EL2 does not say that its last audit was clean")
+                    Finding::bad("EL2 did not report a clean audit at its end")
                 }
                 Ok(exit) => Finding::good(format!(
                     "EL2: {} after {} SMMU exits and {} DMA faults",

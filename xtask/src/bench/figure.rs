@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn json_comes_back_as_it_was() {
+    fn json_is_read_back_unchanged() {
         let mut report = Report::default();
         report.add("a.b", Figure::new(1.5, "ratio").target(2.0).note("why \"so\""));
         let parsed: Map<String, Value> = serde_json::from_str(&report.json()).unwrap_or_default();
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_have_no_idle_digits() {
+    fn numbers_have_no_insignificant_digits() {
         assert_eq!(number(150.0), "150");
         assert_eq!(number(0.25), "0.250");
         assert_eq!(number(123.456), "123.5");

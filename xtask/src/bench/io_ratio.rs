@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use test_machines::progress::say;
 
 use crate::bench::figure::{Figure, Report};
-use crate::bench::linux::{Below, Stage};
+use crate::bench::linux::{Below, BenchGuest};
 use crate::bench::traps::from_count;
 
 /// What the guest times.
@@ -24,7 +24,7 @@ const ENOUGH: usize = 15;
 ///
 /// # Errors
 /// When a boot fails.
-pub(crate) fn measure(stage: &Stage<'_>, repeats: u32, report: &mut Report) -> Result<()> {
+pub(crate) fn measure(guest: &BenchGuest<'_>, repeats: u32, report: &mut Report) -> Result<()> {
     for (policy, append, target) in POLICIES {
         let mut ratios: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
         for repeat in 0..repeats {
@@ -33,7 +33,7 @@ pub(crate) fn measure(stage: &Stage<'_>, repeats: u32, report: &mut Report) -> R
             let order = if repeat % 2 == 0 { [Below::Native, Below::El2] } else { [Below::El2, Below::Native] };
             let mut times: BTreeMap<&str, [f64; 2]> = BTreeMap::new();
             for below in order {
-                let (lines, _) = stage.boot(below, 1, append, "portcullis.io_ratio=1")?;
+                let (lines, _) = guest.boot(below, 1, append, "portcullis.io_ratio=1")?;
                 for name in WORKLOADS {
                     let time = lines.value(name).and_then(|value| value.parse::<f64>().ok());
                     let time = time.with_context(|| format!("the guest timed no {name}"))?;

@@ -75,14 +75,14 @@ struct Totals {
 
 /// What boots.
 #[derive(Clone, Debug)]
-pub(crate) struct Stage<'a> {
+pub(crate) struct BenchGuest<'a> {
     checkout: &'a Checkout,
     qemu: PathBuf,
     guest: Guest,
     hypervisor: Hypervisor,
 }
 
-impl<'a> Stage<'a> {
+impl<'a> BenchGuest<'a> {
     /// Fetches the kernel and makes the guest.
     ///
     /// # Errors
@@ -160,11 +160,11 @@ pub(crate) enum Below {
 ///
 /// # Errors
 /// When a boot fails.
-pub(crate) fn measure(stage: &Stage<'_>, report: &mut Report) -> Result<()> {
+pub(crate) fn measure(guest: &BenchGuest<'_>, report: &mut Report) -> Result<()> {
     for (word, append) in [("strict", "iommu.strict=1"), ("lazy", "iommu.strict=0")] {
-        let nothing = stage.totals(1, append, None)?;
+        let nothing = guest.totals(1, append, None)?;
         for (job, target, peer) in JOBS {
-            let total = stage.totals(1, append, Some(&job))?;
+            let total = guest.totals(1, append, Some(&job))?;
             let value = per_read(total.exits, nothing.exits, f64::from(job.reads()));
             let note = format!(
                 "{} direct reads, depth 1: {} exits of a boot with them, {} of one without; peer: plain trap-and-emulate",
@@ -177,10 +177,10 @@ pub(crate) fn measure(stage: &Stage<'_>, report: &mut Report) -> Result<()> {
             report.add(format!("exits.{}.{word}.qd1", job.name), figure);
         }
         if word == "strict" {
-            depths(stage, append, nothing, report)?;
+            depths(guest, append, nothing, report)?;
         }
     }
-    smp4(stage, report)
+    smp4(guest, report)
 }
 
 /// Exits per read, to a hundredth: boots differ by a few exits anyway.
@@ -188,10 +188,10 @@ fn per_read(with: f64, without: f64, reads: f64) -> f64 {
     ((with - without) / reads * 100.0).round() / 100.0
 }
 
-fn depths(stage: &Stage<'_>, append: &str, nothing: Totals, report: &mut Report) -> Result<()> {
+fn depths(guest: &BenchGuest<'_>, append: &str, nothing: Totals, report: &mut Report) -> Result<()> {
     for readers in DEPTHS {
         let job = Job { readers, count: 512 / readers, ..SMP4 };
-        let total = stage.totals(1, append, Some(&job))?;
+        let total = guest.totals(1, append, Some(&job))?;
         let value = per_read(total.exits, nothing.exits, f64::from(job.reads()));
         let note = format!("{readers} processes read at once, one CPU, {} reads", job.reads());
         report.add(format!("exits.nvme_4k.strict.qd{readers}"), Figure::new(value, "exits per read").note(note));
@@ -199,10 +199,10 @@ fn depths(stage: &Stage<'_>, append: &str, nothing: Totals, report: &mut Report)
     Ok(())
 }
 
-fn smp4(stage: &Stage<'_>, report: &mut Report) -> Result<()> {
+fn smp4(guest: &BenchGuest<'_>, report: &mut Report) -> Result<()> {
     let append = "iommu.strict=1";
-    let nothing = stage.totals(4, append, None)?;
-    let total = stage.totals(4, append, Some(&SMP4))?;
+    let nothing = guest.totals(4, append, None)?;
+    let total = guest.totals(4, append, Some(&SMP4))?;
     let (reads, exits) = (f64::from(SMP4.reads()), total.exits - nothing.exits);
     let note = format!("4 CPUs, 4 readers: {exits} exits for {reads} reads; peer: plain trap-and-emulate");
     report.add(

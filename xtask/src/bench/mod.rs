@@ -18,7 +18,7 @@ use test_machines::packages;
 use test_machines::payload::Images;
 
 use crate::bench::figure::Report;
-use crate::bench::linux::Stage;
+use crate::bench::linux::BenchGuest;
 use crate::checkout::Checkout;
 use crate::images::{self, Isolation};
 
@@ -125,10 +125,10 @@ fn measure(checkout: &Checkout, args: &Args, report: &mut Report, tables: &mut V
     }
     if wants(Group::Linux) {
         let hyp = images.hyp.as_ref().context("no hypervisor image")?;
-        let stage = Stage::new(checkout, &images.qemu, hyp)?;
-        linux::measure(&stage, report)?;
+        let guest = BenchGuest::new(checkout, &images.qemu, hyp)?;
+        linux::measure(&guest, report)?;
         if args.io_ratio {
-            io_ratio::measure(&stage, args.repeats, report)?;
+            io_ratio::measure(&guest, args.repeats, report)?;
         }
     }
     Ok(())

@@ -47,7 +47,7 @@ fn files(checkout: &Checkout) -> Result<Vec<PathBuf>> {
 /// # Errors
 /// Naming each patch that does not apply any more, or whose header is wrong.
 pub(crate) fn check(checkout: &Checkout) -> Result<()> {
-    let mut rotten = Vec::new();
+    let mut stale = Vec::new();
     for file in files(checkout)? {
         let applies = Defence::read(&file).and_then(|defence| {
             let mut git = tree::git(checkout.root());
@@ -55,14 +55,14 @@ pub(crate) fn check(checkout: &Checkout) -> Result<()> {
             exec::output(&mut git).map(|_| ())
         });
         if let Err(error) = applies {
-            rotten.push(format!("{}: {error:#}", file.display()));
+            stale.push(format!("{}: {error:#}", file.display()));
         }
     }
     ensure!(
-        rotten.is_empty(),
+        stale.is_empty(),
         "{} of the patches in {FOLDER} do not apply; regenerate each so that it removes its defence again:\n{}",
-        rotten.len(),
-        rotten.join("\n")
+        stale.len(),
+        stale.join("\n")
     );
     Ok(())
 }

@@ -56,13 +56,13 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
         hyp: Some(images::hyp(checkout, Isolation::On)?),
         open: Some(images::hyp(checkout, Isolation::Off)?),
     };
-    let stage = Stage { checkout, images, deadline: Duration::from_secs(args.timeout) };
+    let demo = Demo { checkout, images, deadline: Duration::from_secs(args.timeout) };
     let mut rows = Vec::new();
     let mut notes = Vec::new();
     for name in DEMO_ATTACKS {
         let what = words(name);
         let (open, closed) = step(&format!("Attacking: {what}"), || {
-            Ok((stage.attack(name, Below::Open)?, stage.attack(name, Below::Portcullis)?))
+            Ok((demo.attack(name, Below::Open)?, demo.attack(name, Below::Portcullis)?))
         })?;
         if notes.is_empty() {
             notes = boot_notes(&closed.outcome.el2_console);
@@ -114,13 +114,13 @@ fn boot_notes(el2_console: &str) -> Vec<String> {
     notes
 }
 
-struct Stage<'a> {
+struct Demo<'a> {
     checkout: &'a Checkout,
     images: Images,
     deadline: Duration,
 }
 
-impl Stage<'_> {
+impl Demo<'_> {
     fn attack(&self, name: &str, below: Below) -> Result<Report> {
         let dir = self.checkout.work_dir(&format!("runs/demo-{name}-{}", below.word()))?;
         let run = Run { deadline: self.deadline, ..Run::new(&self.images, below, name) };

@@ -34,15 +34,15 @@ pub(super) fn print(checkout: &Checkout, targets: &[Target], jobs: u8) -> Result
     if profiles.is_dir() {
         fs::remove_dir_all(&profiles)?;
     }
-    let mut games = Vec::new();
+    let mut runs = Vec::new();
     for target in targets {
         for inputs in run::inputs(checkout, *target)?.chunks(AT_ONCE) {
             let mut command = Command::new(programs.join(target.name()));
             command.arg("-detect_leaks=0").args(inputs).env("LLVM_PROFILE_FILE", profiles.join("%p-%m.profraw"));
-            games.push(command);
+            runs.push(command);
         }
     }
-    step("Playing every input", || at_once(games, jobs))?;
+    step("Playing every input", || at_once(runs, jobs))?;
     let merged = folder.join("all.profdata");
     let raw: Vec<PathBuf> = fs::read_dir(&profiles)?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
     exec::output(Command::new(tools.join("llvm-profdata")).args(["merge", "-sparse", "-o"]).arg(&merged).args(raw))?;

@@ -13,20 +13,20 @@ use crate::defences::{self, Tree};
 
 /// What takes a defence away.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum By {
+pub(super) enum RemovedBy {
     /// A patch of its name.
     Patch,
     /// The tests' EL2, when `PORTCULLIS_WITHOUT` names it.
     Tests,
 }
 
-/// One defence that can be taken away.
+/// Removal defence that can be taken away.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct One {
+pub(super) struct Removal {
     /// Its word.
     pub(super) word: &'static str,
     /// What takes it away.
-    pub(super) by: By,
+    pub(super) by: RemovedBy,
     /// The target that it is for.
     pub(super) target: Target,
 }
@@ -43,14 +43,14 @@ macro_rules! removed {
 
         impl Removed {
             /// Every single one.
-            pub(super) const EACH: &[(Self, One)] =
-                &[$((Self::$name, One { word: $word, by: By::$by, target: Target::$target }),)*];
+            pub(super) const EACH: &[(Self, Removal)] =
+                &[$((Self::$name, Removal { word: $word, by: RemovedBy::$by, target: Target::$target }),)*];
 
             /// The one that it stands for.
             ///
             /// # Errors
             /// For `all`.
-            pub(super) fn single(self) -> Result<One> {
+            pub(super) fn single(self) -> Result<Removal> {
                 let each = Self::EACH.iter().find(|(defence, _)| *defence == self);
                 each.map(|(_, one)| *one).context("--replay needs a single defence with --without")
             }
@@ -86,8 +86,8 @@ removed! {
 ///
 /// # Errors
 /// When its patch does not apply, or as [`build::targets`].
-pub(super) fn programs(checkout: &Checkout, one: Option<One>) -> Result<PathBuf> {
-    let Some(One { word, by: By::Patch, .. }) = one else { return build::targets(checkout, checkout) };
+pub(super) fn programs(checkout: &Checkout, one: Option<Removal>) -> Result<PathBuf> {
+    let Some(Removal { word, by: RemovedBy::Patch, .. }) = one else { return build::targets(checkout, checkout) };
     let patches = defences::all(checkout)?;
     let defence =
         patches.iter().find(|defence| defence.word == word).with_context(|| format!("no patch removes {word}"))?;
@@ -104,11 +104,11 @@ mod tests {
     #[test]
     fn every_defence_is_one_that_can_be_removed() {
         let tests = include_str!("../../../model-tests/src/missing.rs");
-        for (defence, One { word, by, .. }) in Removed::EACH {
+        for (defence, Removal { word, by, .. }) in Removed::EACH {
             let patch = concat!(env!("CARGO_MANIFEST_DIR"), "/defences/").to_owned() + word + ".patch";
             let known = match by {
-                By::Patch => PathBuf::from(patch).is_file(),
-                By::Tests => tests.contains(&format!("\"{word}\"")),
+                RemovedBy::Patch => PathBuf::from(patch).is_file(),
+                RemovedBy::Tests => tests.contains(&format!("\"{word}\"")),
             };
             assert!(known, "{word}");
             let shown = defence.to_possible_value().map(|value| value.get_name().to_owned());

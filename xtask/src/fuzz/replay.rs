@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 use test_machines::exec;
 
-use super::removed::{By, One};
+use super::removed::{Removal, RemovedBy};
 use super::{Target, run};
 
 /// Which of `targets` an input is for: the only one, or the one in whose folder it lies.
@@ -31,9 +31,9 @@ pub(super) fn target(targets: &[Target], input: &Path) -> Result<Target> {
 ///
 /// # Errors
 /// When the program cannot be started, or with the finding.
-pub(super) fn main(programs: &Path, target: Target, input: &Path, without: Option<One>) -> Result<()> {
+pub(super) fn main(programs: &Path, target: Target, input: &Path, without: Option<Removal>) -> Result<()> {
     let mut command = Command::new(programs.join(target.name()));
-    if let Some(One { word, by: By::Tests, .. }) = without {
+    if let Some(Removal { word, by: RemovedBy::Tests, .. }) = without {
         command.env("PORTCULLIS_WITHOUT", word);
     }
     let finished = exec::capture(command.arg("-detect_leaks=0").arg(input).env("PORTCULLIS_SHOW", "1"))?;

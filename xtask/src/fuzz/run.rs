@@ -12,11 +12,11 @@ use anyhow::{Context, Result};
 use test_machines::exec;
 use test_machines::progress::say;
 
-use super::removed::{By as RemovedBy, One};
+use super::removed::{Removal, RemovedBy};
 use super::{Args, Target};
 use crate::checkout::Checkout;
 
-/// One input that takes longer than this, in seconds, is a finding.
+/// Removal input that takes longer than this, in seconds, is a finding.
 const TIMEOUT: u32 = 60;
 
 /// Additional start corpus.
@@ -28,13 +28,13 @@ pub(super) enum Corpus {
     Fresh,
 }
 
-/// One run of one target.
+/// Removal run of one target.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Job {
     pub(super) target: Target,
     pub(super) corpus: Corpus,
     /// The removed defence.
-    pub(super) without: Option<One>,
+    pub(super) without: Option<Removal>,
 }
 
 /// Origin of an input with a finding.
@@ -57,7 +57,7 @@ pub(super) struct Outcome {
     seconds: u64,
     finding: Option<String>,
     by: By,
-    without: Option<One>,
+    without: Option<Removal>,
 }
 
 impl Outcome {
@@ -134,7 +134,7 @@ fn one(checkout: &Checkout, programs: &Path, job: Job, args: &Args) -> Result<Ou
     command.arg(if seconds == 0 { "-runs=0".into() } else { format!("-max_total_time={seconds}") });
     command.arg(kept).arg(checkout.root().join("fuzz/corpus").join(name));
     match job.without {
-        Some(One { word, by, .. }) => {
+        Some(Removal { word, by, .. }) => {
             if by == RemovedBy::Tests {
                 command.env("PORTCULLIS_WITHOUT", word);
             }

@@ -179,7 +179,7 @@ impl Round {
     }
 
     /// Timeout of the tests, in seconds. On an idle machine they take 5 and 50.
-    fn hangs_s(self) -> &'static str {
+    fn timeout_s(self) -> &'static str {
         match self {
             Self::Own => "60",
             Self::Model => "300",
@@ -242,7 +242,7 @@ impl Run<'_> {
             return Ok(mutants);
         }
         mutants.arg("--output").arg(self.checkout.work_dir("mutants")?.join(self.module.name()));
-        mutants.args(["--jobs", &self.args.jobs.to_string(), "--timeout", round.hangs_s(), "--no-shuffle"]);
+        mutants.args(["--jobs", &self.args.jobs.to_string(), "--timeout", round.timeout_s(), "--no-shuffle"]);
         // Without the examples in the documentation: each is a program to link, and none is there to find a defect.
         mutants.arg("--cargo-arg=--tests");
         match round {
@@ -277,29 +277,33 @@ impl Run<'_> {
         let results = self.results()?;
         for round in Round::BOTH {
             if self.resumes(round) {
-                notice_hangs(&results)?;
+                count_hangs_as_caught(&results)?;
             }
             let mut command = self.command(round)?;
             say(&format!("{name}, by {}: {}", round.whose(), exec::shown(&command)));
             let status = command.status().with_context(|| format!("cannot start `{}`", exec::shown(&command)))?;
             match status.code() {
-                Some(ALL_NOTICED) => break,
+                Some(ALL_CAUGHT) => break,
                 Some(SOME_SURVIVED | SOME_HUNG) => {}
                 _ => bail!("cargo-mutants ended with {status}: the tests fail or do not build without any change"),
             }
         }
         let lines = |file: &str| fs::read_to_string(results.join(file)).unwrap_or_default();
         let missed = lines("missed.txt");
-        for mutant in missed.lines().filter(|mutant| !survivors.meet(mutant)) {
+        for mutant in missed.lines().filter(|mutant| !survivors.mark_seen(mutant)) {
             tally.fail(name, mutant);
         }
-        println!("{name}: {} left in the last round, of which {} listed", missed.lines().count(), survivors.met());
+        println!(
+            "{name}: {} left in the last round, of which {} listed",
+            missed.lines().count(),
+            survivors.seen_count()
+        );
         Ok(())
     }
 }
 
 /// Counts mutants with a hanging test as caught: cargo-mutants itself would test them in every round.
-fn notice_hangs(results: &Path) -> Result<()> {
+fn count_hangs_as_caught(results: &Path) -> Result<()> {
     let Ok(hung) = fs::read_to_string(results.join("timeout.txt")) else { return Ok(()) };
     let caught = results.join("caught.txt");
     let mut noticed = fs::read_to_string(&caught).unwrap_or_default();
@@ -313,7 +317,7 @@ fn notice_hangs(results: &Path) -> Result<()> {
 }
 
 /// What cargo-mutants ends with.
-const ALL_NOTICED: i32 = 0;
+const ALL_CAUGHT: i32 = 0;
 const SOME_SURVIVED: i32 = 2;
 const SOME_HUNG: i32 = 3;
 
@@ -336,11 +340,11 @@ mod tests {
     fn a_hanging_mutant_counts_as_caught_once() -> Result<()> {
         let results = std::env::temp_dir().join(format!("portcullis-hangs-{}", std::process::id()));
         fs::create_dir_all(&results)?;
-        notice_hangs(&results)?;
+        count_hangs_as_caught(&results)?;
         fs::write(results.join("caught.txt"), "a.rs:1:1: x\n")?;
         fs::write(results.join("timeout.txt"), "b.rs:1:1: y\n")?;
-        notice_hangs(&results)?;
-        notice_hangs(&results)?;
+        count_hangs_as_caught(&results)?;
+        count_hangs_as_caught(&results)?;
         let noticed = fs::read_to_string(results.join("caught.txt"))?;
         fs::remove_dir_all(&results)?;
         assert_eq!(noticed, "a.rs:1:1: x\nb.rs:1:1: y\n");

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-/// The list, and which of it was met in this run.
+/// The list, and which of it was seen in this run.
 #[derive(Debug)]
 pub(super) struct Survivors {
     entries: Vec<Entry>,
@@ -15,7 +15,7 @@ pub(super) struct Survivors {
 struct Entry {
     /// File and change, without the line, which moves.
     mutant: String,
-    met: bool,
+    seen: bool,
 }
 
 impl Survivors {
@@ -33,7 +33,7 @@ impl Survivors {
         for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
             match line.split_once(" => ") {
                 Some((mutant, reason)) if !reason.trim().is_empty() => {
-                    entries.push(Entry { mutant: mutant.trim().to_owned(), met: false });
+                    entries.push(Entry { mutant: mutant.trim().to_owned(), seen: false });
                 }
                 _ => bail!("`{line}` has no reason: write `<file>: <change> => <why it is equivalent>`"),
             }
@@ -50,21 +50,21 @@ impl Survivors {
         Ok(())
     }
 
-    /// Whether a mutant, as cargo-mutants names it, is listed; it counts as met then.
-    pub(super) fn meet(&mut self, mutant: &str) -> bool {
+    /// Whether a mutant, as cargo-mutants names it, is listed; it counts as seen then.
+    pub(super) fn mark_seen(&mut self, mutant: &str) -> bool {
         let mutant = without_line(mutant);
         let found = self.entries.iter_mut().find(|entry| entry.mutant == mutant);
-        found.map(|entry| entry.met = true).is_some()
+        found.map(|entry| entry.seen = true).is_some()
     }
 
-    /// How many were met.
-    pub(super) fn met(&self) -> usize {
-        self.entries.iter().filter(|entry| entry.met).count()
+    /// How many were seen.
+    pub(super) fn seen_count(&self) -> usize {
+        self.entries.iter().filter(|entry| entry.seen).count()
     }
 
     /// Listed ones that were not seen in this run.
     pub(super) fn unseen(&self) -> impl Iterator<Item = &str> {
-        self.entries.iter().filter(|entry| !entry.met).map(|entry| entry.mutant.as_str())
+        self.entries.iter().filter(|entry| !entry.seen).map(|entry| entry.mutant.as_str())
     }
 }
 
@@ -85,10 +85,10 @@ mod tests {
     #[test]
     fn a_listed_mutant_is_found_on_any_line() -> Result<()> {
         let mut list = Survivors::parse(TEXT)?;
-        assert!(list.meet("a.rs:12:3: replace + with - in f"));
-        assert!(!list.meet("a.rs:12:3: replace + with * in f"));
-        assert!(!list.meet("c.rs:12:3: replace + with - in f"));
-        assert_eq!((list.met(), list.unseen().collect::<Vec<_>>()), (1, vec!["b.rs: delete ! in g"]));
+        assert!(list.mark_seen("a.rs:12:3: replace + with - in f"));
+        assert!(!list.mark_seen("a.rs:12:3: replace + with * in f"));
+        assert!(!list.mark_seen("c.rs:12:3: replace + with - in f"));
+        assert_eq!((list.seen_count(), list.unseen().collect::<Vec<_>>()), (1, vec!["b.rs: delete ! in g"]));
         Ok(())
     }
 

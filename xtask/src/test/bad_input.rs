@@ -89,19 +89,19 @@ fn refused(checkout: &Checkout, qemu: &Path, images: &Images, case: &Case) -> Re
     let dir = checkout.work_dir(&format!("runs/bad-{}", case.name.replace(' ', "-")))?;
     let outcome = step(&format!("Refusing: {}", case.name), || machine.run(&dir, DEADLINE))?;
     check_refusal(&outcome, case.reason)?;
-    let exit = console::exit_line(&el2_said(&outcome), &token)?;
+    let exit = console::exit_line(&el2_output(&outcome), &token)?;
     ensure!(exit.status == "error", "EL2's exit line says status={}", exit.status);
     Ok(())
 }
 
 /// EL2's console: its own port, or the host's if shared.
-fn el2_said(outcome: &Outcome) -> String {
+fn el2_output(outcome: &Outcome) -> String {
     if outcome.el2_console.trim().is_empty() { outcome.host_console.clone() } else { outcome.el2_console.clone() }
 }
 
 fn check_refusal(outcome: &Outcome, reason: &[&str]) -> Result<()> {
-    let said = el2_said(outcome);
-    let shown = || format!("EL2 said:\n{}", last_lines(&said, 6));
+    let text = el2_output(outcome);
+    let shown = || format!("EL2 text:\n{}", last_lines(&text, 6));
     match outcome.end {
         End::Killed(after) => bail!("it hung and was killed after {} s; {}", after.as_secs(), shown()),
         End::Exited(status) if status.success() => {
@@ -109,7 +109,7 @@ fn check_refusal(outcome: &Outcome, reason: &[&str]) -> Result<()> {
         }
         End::Exited(_) => {}
     }
-    let errors = console::error_lines(&said).join("\n").to_lowercase();
+    let errors = console::error_lines(&text).join("\n").to_lowercase();
     ensure!(!errors.is_empty(), "no `portcullis: error:` line (QEMU: {}); {}", outcome.qemu_messages.trim(), shown());
     for word in reason {
         ensure!(errors.contains(&word.to_lowercase()), "the reason does not name `{word}`: {errors}");

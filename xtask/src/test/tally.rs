@@ -178,11 +178,11 @@ mod tests {
     }
 
     #[test]
-    fn the_gist_of_a_failure_is_its_last_line() {
+    fn the_summary_of_a_failure_is_its_last_line() {
         let text = "failures:\n\n---- a stdout ----\n\nthread 'a' panicked at x.rs:1:\nleft is not right\n\
-            note: run with `RUST_BACKTRACE=1`\n\n---- b ----\nconsole:\n  EL2 died\n\n\nfailures:\n    a\n    b\n";
+            note: run with `RUST_BACKTRACE=1`\n\n---- b ----\nconsole:\n  EL2 panicked\n\n\nfailures:\n    a\n    b\n";
         assert_eq!(summary_line(text, "a").as_deref(), Some("left is not right"));
-        assert_eq!(summary_line(text, "b").as_deref(), Some("EL2 died"));
+        assert_eq!(summary_line(text, "b").as_deref(), Some("EL2 panicked"));
         assert_eq!(summary_line(text, "c"), None);
     }
 

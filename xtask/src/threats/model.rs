@@ -71,7 +71,7 @@ fn parse(package: &str, text: &str) -> Vec<Found> {
         {
             // `: what was missing: what caught it`, where that is an assertion.
             let reason = how.strip_prefix(": ").map(str::to_owned);
-            test.without = if reason.is_some() && test.without != End::Landed { End::Caught } else { End::Landed };
+            test.without = if reason.is_some() && test.without != End::Landed { End::Detected } else { End::Landed };
             test.reason = test.reason.take().or(reason);
         }
     }
@@ -83,12 +83,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_catching_assertion_is_reported() {
+    fn the_failed_assertion_is_reported() {
         let text =
             format!("test t01_a ... ok\n\n---- t01_a stdout ----\n{UNDEFENDED}: budget: 9000 commands in one trap\n");
         let tests = parse("p", &text);
         let ends: Vec<_> = tests.iter().map(|test| (test.without, test.reason.as_deref())).collect();
-        assert_eq!(ends, [(End::Caught, Some("budget: 9000 commands in one trap"))]);
+        assert_eq!(ends, [(End::Detected, Some("budget: 9000 commands in one trap"))]);
     }
 
     #[test]

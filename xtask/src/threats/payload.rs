@@ -19,7 +19,7 @@ use crate::threats::rows::rows_of;
 use crate::threats::table::{End, Found};
 
 /// Timeout of a machine without a defence: it counts as hung.
-const HANGS: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 /// EL2's line before its host runs.
 const HOST_STARTS: &str = "portcullis: host starts at";
 
@@ -76,11 +76,11 @@ fn both(checkout: &Checkout, programs: &Programs, test: &Listed) -> Found {
         Found { name: test.name.clone(), test: test.name.clone(), without: End::NotRun, with, reason: None };
     // The build without isolation is the same hypervisor otherwise; tests that need it use the bare machine instead.
     let open = [Below::Open, Below::Native].into_iter().find(|below| test.runs.contains(below));
-    let mut lacking = programs.removed.iter().filter(|image| image.tests.contains(&test.name)).peekable();
-    if let (None, Some(below)) = (lacking.peek(), open) {
+    let mut images = programs.removed.iter().filter(|image| image.tests.contains(&test.name)).peekable();
+    if let (None, Some(below)) = (images.peek(), open) {
         found.without = one(checkout, programs, test, below);
     }
-    for image in lacking {
+    for image in images {
         match without(checkout, programs, test, image) {
             Ok(end) => removed::note(&mut found, &image.word, end),
             Err(error) => removed::note(&mut found, &image.word, (End::Wrong, format!("{error:#}"))),
@@ -101,19 +101,19 @@ fn without(checkout: &Checkout, programs: &Programs, test: &Listed, image: &Imag
         ensure!(qemu::host_console(&dir).contains(HOST_STARTS), "EL2 did not start its host");
         return Ok(match run {
             Ok(()) => (End::PassedWithoutDefence, "it passes".to_owned()),
-            Err(error) => (End::Caught, error.root_cause().to_string()),
+            Err(error) => (End::Detected, error.root_cause().to_string()),
         });
     }
     let run = Run::new(&images, Below::Portcullis, &test.name);
-    let report =
-        Run { smp: test.cpus, clock: test.clock, el2_options: &test.el2_options, deadline: HANGS, ..run }.run(&dir)?;
+    let report = Run { smp: test.cpus, clock: test.clock, el2_options: &test.el2_options, deadline: TIMEOUT, ..run }
+        .run(&dir)?;
     ensure!(report.outcome.el2_console.contains(HOST_STARTS), "EL2 did not start its host");
     let landed = report.attacks.iter().any(|(_, result)| *result == AttackResult::Landed);
     Ok(match report.verdict() {
         _ if landed => (End::Landed, "it lands".to_owned()),
         Ok(Verdict::Passed) => (End::PassedWithoutDefence, "it passes".to_owned()),
         Ok(Verdict::Skipped(reason)) => (End::NotRun, reason),
-        Err(error) => (End::Caught, error.root_cause().to_string()),
+        Err(error) => (End::Detected, error.root_cause().to_string()),
     })
 }
 

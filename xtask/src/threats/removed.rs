@@ -12,7 +12,7 @@ use crate::images;
 use crate::threats::table::{End, Found};
 
 /// Timeout of tests on the build machine, in seconds: an attack without its defence may hang.
-const HANGS: u32 = 300;
+const TIMEOUT_S: u32 = 300;
 
 /// A hypervisor without one defence.
 pub(crate) struct Image {
@@ -54,7 +54,7 @@ fn one_package(tree: &Tree, defence: &Defence, package: &str, found: &mut [Found
     let mut cargo = tree.checkout().cargo();
     cargo.args(["test", "--no-fail-fast", "-p", package]).args(&targets);
     cargo.args(["--", "--exact"]).args(&names);
-    let output = exec::capture(&mut exec::within(&cargo, HANGS))?;
+    let output = exec::capture(&mut exec::within(&cargo, TIMEOUT_S))?;
     let text = String::from_utf8_lossy(&output.stdout);
     for name in names {
         let test = found
@@ -64,8 +64,8 @@ fn one_package(tree: &Tree, defence: &Defence, package: &str, found: &mut [Found
         let end = match &built {
             Err(error) => (End::PassedWithoutDefence, error.clone()),
             Ok(_) => end(&text, name).unwrap_or_else(|| match output.status.code() {
-                Some(TIMED_OUT) => (End::Caught, format!("it does not end within {HANGS} s")),
-                _ => (End::Caught, "the test program ends early".to_owned()),
+                Some(TIMED_OUT) => (End::Detected, format!("it does not end within {TIMEOUT_S} s")),
+                _ => (End::Detected, "the test program ends early".to_owned()),
             }),
         };
         note(test, &defence.word, end);
@@ -105,7 +105,7 @@ fn end(text: &str, name: &str) -> Option<(End, String)> {
     let line = text.lines().find_map(|line| line.strip_prefix("test ")?.strip_prefix(name)?.strip_prefix(" ... "))?;
     match line {
         "ok" => Some((End::PassedWithoutDefence, "it passes".to_owned())),
-        _ => Some((End::Caught, message(text, name))),
+        _ => Some((End::Detected, message(text, name))),
     }
 }
 
@@ -156,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failed_test_is_caught_with_its_reason() {
+    fn a_failed_test_is_detected_with_its_reason() {
         let text = "\
 running 2 tests
 test t61_a ... ok
@@ -171,18 +171,18 @@ a page is open
 note: run with
 ";
         assert_eq!(end(text, "t61_a").map(|end| end.0), Some(End::PassedWithoutDefence));
-        assert_eq!(end(text, "m::t61_b"), Some((End::Caught, "a page is open".to_owned())));
+        assert_eq!(end(text, "m::t61_b"), Some((End::Detected, "a page is open".to_owned())));
         assert_eq!(end(text, "t61_c"), None);
     }
 
     #[test]
-    fn to_pass_without_one_defence_is_remembered() {
+    fn passing_without_one_defence_is_kept() {
         let mut test =
             Found { name: "x".into(), test: "x".into(), without: End::NotRun, with: End::Blocked, reason: None };
-        note(&mut test, "one", (End::Caught, "y".into()));
-        assert_eq!((test.without, test.reason.as_deref()), (End::Caught, Some("one: y")));
+        note(&mut test, "one", (End::Detected, "y".into()));
+        assert_eq!((test.without, test.reason.as_deref()), (End::Detected, Some("one: y")));
         note(&mut test, "two", (End::PassedWithoutDefence, "it passes".into()));
-        note(&mut test, "three", (End::Caught, "y".into()));
+        note(&mut test, "three", (End::Detected, "y".into()));
         assert_eq!((test.without, test.reason.as_deref()), (End::PassedWithoutDefence, Some("two: it passes")));
     }
 

@@ -8,7 +8,7 @@ pub(crate) enum End {
     /// It reached its victim.
     Landed,
     /// Without its defence: an assertion, EL2's own end or the deadline caught it.
-    Caught,
+    Detected,
     /// It did not, and nothing else went wrong.
     Blocked,
     /// The test passes without its defence: it is useless.
@@ -27,9 +27,9 @@ impl End {
     pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Landed => "landed",
-            Self::Caught => "caught",
-            Self::PassedWithoutDefence => "INERT",
-            Self::Blocked => "held",
+            Self::Detected => "detected",
+            Self::PassedWithoutDefence => "PASSED",
+            Self::Blocked => "blocked",
             Self::NoAttack => "passed",
             Self::NotRun => "-",
             Self::Wrong => "FAILED",
@@ -101,7 +101,8 @@ impl<'a> Row<'a> {
             if !tests.iter().any(|test| test.with == End::Blocked) {
                 return Some(format!("no test {place}"));
             }
-            let shown = |test: &&&Found| test.with == End::Blocked && matches!(test.without, End::Landed | End::Caught);
+            let shown =
+                |test: &&&Found| test.with == End::Blocked && matches!(test.without, End::Landed | End::Detected);
             if !tests.iter().any(|test| shown(&test)) {
                 return Some(format!("no attack {place} is shown without its defence"));
             }
@@ -142,7 +143,7 @@ mod tests {
     use super::*;
 
     fn found(test: &str, with: End) -> Found {
-        ends(test, End::Caught, with)
+        ends(test, End::Detected, with)
     }
 
     fn ends(test: &str, without: End, with: End) -> Found {
@@ -165,7 +166,7 @@ mod tests {
             let model = [ends("t01_a", without, End::Blocked)];
             Row::new((1, "x", Layers::Model), &model, &[]).wrong(Layers::Both)
         };
-        assert_eq!((row(End::Landed), row(End::Caught)), (None, None));
+        assert_eq!((row(End::Landed), row(End::Detected)), (None, None));
         assert!(row(End::NotRun).is_some_and(|why| why.contains("shown")));
         assert!(row(End::NoAttack).is_some_and(|why| why.contains("shown")));
         assert!(row(End::PassedWithoutDefence).is_some_and(|why| why.contains("passes without")));

@@ -168,7 +168,7 @@ fn t64_memreserve_is_whole_or_refused() {
 
 /// No device may overlap a reservation.
 #[test]
-fn t64_nothing_is_given_over_a_reservation_that_firmware_keeps() {
+fn t64_nothing_is_given_over_a_no_map_reservation() {
     let over = |base: u64| reserved_memory(&usual_cells(), vec![tee(wide(&[base, 0x1000]))]);
     assert_eq!(verdict(&over(0x901_0000), "/pl031@9010000"), Verdict::Withheld(Withheld::SharesPage));
     assert_eq!(verdict(&over(0x2000_0000), "/pcie@10000000"), Verdict::Withheld(Withheld::SharesPage));

@@ -33,7 +33,7 @@ fn t66_mpam_registers_are_written_where_mpamidr_has_them() {
 }
 
 #[test]
-fn t66_the_profiling_control_is_written_unless_firmware_keeps_profiling() {
+fn t66_the_profiling_control_is_written_unless_firmware_owns_profiling() {
     let spe = |profiling| Fake { profiling, ..with(nothing(), ids::DFR0, 32, 1) };
     assert_eq!(Optional::of(&spe(Buffer::Usable)), Optional { pmscr: Some(0), ..Optional::default() });
     assert_eq!(Optional::of(&spe(Buffer::Withheld)), Optional::default());

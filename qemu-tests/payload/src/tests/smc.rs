@@ -193,10 +193,10 @@ fn t39_suspend(ctx: &Ctx) -> TestResult {
     Ok(())
 }
 
-payload_test!(t66_later_cores_keep_hcrx, Runs::ON_REQUEST, cpus = 8);
+payload_test!(t66_later_cores_trap_hcrx, Runs::ON_REQUEST, cpus = 8);
 /// For a machine with the payload's own firmware, which traps a register of EL2 on later CPUs: they are turned on, which ends
 /// the run.
-fn t66_later_cores_keep_hcrx(ctx: &Ctx) -> TestResult {
+fn t66_later_cores_trap_hcrx(ctx: &Ctx) -> TestResult {
     println!("all CPUs are on");
     for (index, mpidr) in ctx.machine.cpus.iter().enumerate().take(ctx.machine.cpu_count).skip(1) {
         let on = firmware::cpu_on(*mpidr, secondary_entry(), u64_of(index));
@@ -206,8 +206,8 @@ fn t66_later_cores_keep_hcrx(ctx: &Ctx) -> TestResult {
     Ok(())
 }
 
-payload_test!(t66_later_cores_keep_tcr2, Runs::ON_REQUEST, cpus = 8);
+payload_test!(t66_later_cores_trap_tcr2, Runs::ON_REQUEST, cpus = 8);
 /// As above, for a register that EL2 writes before its MMU is on.
-fn t66_later_cores_keep_tcr2(ctx: &Ctx) -> TestResult {
-    t66_later_cores_keep_hcrx(ctx)
+fn t66_later_cores_trap_tcr2(ctx: &Ctx) -> TestResult {
+    t66_later_cores_trap_hcrx(ctx)
 }
