@@ -95,7 +95,7 @@ static int control(struct edu *edu, struct mapped *own, struct mapped *target, c
 	return 0;
 }
 
-static const char *end_of(u64 seen)
+static const char *result_of(u64 seen)
 {
 	return seen == CANARY || seen == 0 ? "blocked" : "landed";
 }
@@ -108,7 +108,7 @@ static int attack_given(struct edu *edu, struct mapped *own, struct mapped *targ
 
 	if (error)
 		return error;
-	report(edu, "ATTACK %s_read: %s (read %llx)\n", who, end_of(seen), seen);
+	report(edu, "ATTACK %s_read: %s (read %llx)\n", who, result_of(seen), seen);
 	drain_events();
 	error = write_through(edu, own, target->bus, POISON);
 	/* Contents are zeroed on the way back; only now can the device tell what is there. */

@@ -15,9 +15,9 @@
 #define MAX_ORDER_GIVEN	9
 #define SECRET		0x5ec2e7005ec2e700ULL
 
-static int held(struct edu *edu, struct page *pages, struct transfer *transfer)
+static int give_and_check(struct edu *edu, struct page *pages, struct transfer *transfer)
 {
-	u64 back = transfer->receiver == LENT_TO_HYP || !portcullis_below.present ? SECRET : 0;
+	u64 back = transfer->receiver == SHARED_WITH_HYP || !portcullis_below.present ? SECRET : 0;
 	u64 i;
 	int error;
 
@@ -46,8 +46,8 @@ static int one_round(struct edu *edu)
 	struct device *dev = &edu->pdev->dev;
 	unsigned int order = get_random_u32_below(MAX_ORDER_GIVEN + 1);
 	/* A driver unmaps before it gives a page away; a careless one after. */
-	bool careless = get_random_u32_below(2);
-	struct transfer transfer = { .receiver = get_random_u32_below(LENT_TO_HYP + 1) };
+	bool unmap_late = get_random_u32_below(2);
+	struct transfer transfer = { .receiver = get_random_u32_below(SHARED_WITH_HYP + 1) };
 	struct page *pages = alloc_pages(GFP_KERNEL | __GFP_NOWARN, order);
 	size_t bytes;
 	dma_addr_t bus;
@@ -60,17 +60,17 @@ static int one_round(struct edu *edu)
 	if (order == MAX_ORDER_GIVEN && get_random_u32_below(2))
 		transfer.count = 1 << order;
 	if (portcullis_below.present)
-		transfer.count = min(transfer.count, portcullis_below.most_pages);
+		transfer.count = min(transfer.count, portcullis_below.max_pages);
 	bytes = transfer.count * PAGE_SIZE;
 	bus = dma_map_page(dev, pages, 0, bytes, DMA_BIDIRECTIONAL);
 	if (dma_mapping_error(dev, bus)) {
 		__free_pages(pages, order);
 		return -ENOMEM;
 	}
-	if (!careless)
+	if (!unmap_late)
 		dma_unmap_page(dev, bus, bytes, DMA_BIDIRECTIONAL);
-	error = held(edu, pages, &transfer);
-	if (careless)
+	error = give_and_check(edu, pages, &transfer);
+	if (unmap_late)
 		dma_unmap_page(dev, bus, bytes, DMA_BIDIRECTIONAL);
 	/* Lost pages stay allocated. */
 	if (error != -EUCLEAN)

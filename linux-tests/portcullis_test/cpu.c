@@ -80,12 +80,12 @@ static int attack_page(struct edu *edu, struct page *page)
 	struct transfer transfer = { .receiver = TO_HYP, .pfn = page_to_pfn(page), .count = 1 };
 	u64 *words = page_address(page);
 	u64 seen = 0;
-	bool fine;
+	bool works;
 	int error;
 
 	page_fill(page, 0);
-	fine = writes(words, SECRET) && reads(words, &seen) && seen == SECRET;
-	report(edu, "CONTROL cpu_before: %s\n", fine ? "ok" : "FAIL");
+	works = writes(words, SECRET) && reads(words, &seen) && seen == SECRET;
+	report(edu, "CONTROL cpu_before: %s\n", works ? "ok" : "FAIL");
 	if (!portcullis_below.present)
 		return 0;
 	error = pages_give(&transfer);
@@ -95,8 +95,8 @@ static int attack_page(struct edu *edu, struct page *page)
 	if (pages_take_back(&transfer))
 		return -EUCLEAN;
 	report(edu, "CHECK cpu_zeroed: %s\n", page_is_all(page, 0) ? "ok the page came back empty" : "FAIL");
-	fine = writes(words, SECRET) && reads(words, &seen) && seen == SECRET;
-	report(edu, "CONTROL cpu_after: %s\n", fine ? "ok" : "FAIL");
+	works = writes(words, SECRET) && reads(words, &seen) && seen == SECRET;
+	report(edu, "CONTROL cpu_after: %s\n", works ? "ok" : "FAIL");
 	return 0;
 }
 

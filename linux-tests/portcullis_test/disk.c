@@ -53,29 +53,29 @@ static int control(struct edu *edu, struct block_device *disk, struct page *own,
 		   const char *when)
 {
 	u64 seen = 0;
-	bool came;
+	bool arrived;
 	int error = write_word(disk, own, SECTOR_IN, POISON);
 
 	if (!error)
 		error = move(disk, target, SECTOR_IN, REQ_OP_READ);
 	if (error)
 		return error;
-	came = READ_ONCE(*(u64 *)page_address(target)) == POISON;
+	arrived = READ_ONCE(*(u64 *)page_address(target)) == POISON;
 	page_fill(target, SECRET);
 	error = move(disk, target, SECTOR_OUT, REQ_OP_WRITE | REQ_SYNC);
 	if (!error)
 		error = read_word(disk, own, SECTOR_OUT, &seen);
 	if (error)
 		return error;
-	if (came && seen == SECRET)
+	if (arrived && seen == SECRET)
 		report(edu, "CONTROL nvme_%s: ok\n", when);
 	else
-		report(edu, "CONTROL nvme_%s: FAIL came=%d went %llx\n", when, came, seen);
+		report(edu, "CONTROL nvme_%s: FAIL arrived=%d read %llx\n", when, arrived, seen);
 	return write_word(disk, own, SECTOR_OUT, CANARY);
 }
 
 /* Writes the page to the disk and looks at what got there. */
-static int leak(struct edu *edu, struct block_device *disk, struct page *own, struct page *target,
+static int write_out(struct edu *edu, struct block_device *disk, struct page *own, struct page *target,
 		const char *name, u64 landed)
 {
 	int moved = move(disk, target, SECTOR_OUT, REQ_OP_WRITE | REQ_SYNC);
@@ -89,7 +89,7 @@ static int leak(struct edu *edu, struct block_device *disk, struct page *own, st
 
 static int attack_given(struct edu *edu, struct block_device *disk, struct page *own, struct page *target)
 {
-	int error = leak(edu, disk, own, target, "read", SECRET);
+	int error = write_out(edu, disk, own, target, "read", SECRET);
 
 	drain_events();
 	if (error)
@@ -97,7 +97,7 @@ static int attack_given(struct edu *edu, struct block_device *disk, struct page 
 	/* Whatever it answers: whether it got there is seen by leaking the page again. */
 	move(disk, target, SECTOR_IN, REQ_OP_READ);
 	drain_events();
-	return leak(edu, disk, own, target, "write", POISON);
+	return write_out(edu, disk, own, target, "write", POISON);
 }
 
 static int attack_page(struct edu *edu, struct block_device *disk, struct page *own, struct page *target)

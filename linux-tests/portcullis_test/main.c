@@ -26,7 +26,7 @@ MODULE_PARM_DESC(hypervisor, "EL2 answers hypercalls (N: there is no EL2, HVC is
 
 struct below portcullis_below;
 
-static int ask_version(void)
+static int check_version(void)
 {
 	struct arm_smccc_res res;
 	long answer;
@@ -42,7 +42,7 @@ static int ask_version(void)
 		pr_err("EL2 lacks the calls for pages\n");
 		return -ENODEV;
 	}
-	portcullis_below = (struct below){ .present = true, .most_pages = res.a2 };
+	portcullis_below = (struct below){ .present = true, .max_pages = res.a2 };
 	return 0;
 }
 
@@ -169,7 +169,7 @@ static struct pci_driver edu_driver = {
 
 static int __init portcullis_test_init(void)
 {
-	return ask_version() ?: pci_register_driver(&edu_driver);
+	return check_version() ?: pci_register_driver(&edu_driver);
 }
 module_init(portcullis_test_init);
 

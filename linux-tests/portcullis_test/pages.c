@@ -49,7 +49,7 @@ int pages_give(struct transfer *transfer)
 		return one_call("HOST_DONATE_HYP", PORTCULLIS_HOST_DONATE_HYP, transfer);
 	case TO_GUEST:
 		return to_guest(transfer);
-	case LENT_TO_HYP:
+	case SHARED_WITH_HYP:
 		return one_call("HOST_SHARE_HYP", PORTCULLIS_HOST_SHARE_HYP, transfer);
 	}
 	return -EINVAL;
@@ -71,7 +71,7 @@ int pages_take_back(struct transfer *transfer)
 		if (answer != PORTCULLIS_SUCCESS)
 			return refused("VM_DESTROY", answer);
 		return one_call("HOST_RECLAIM_PAGE", PORTCULLIS_HOST_RECLAIM_PAGE, transfer);
-	case LENT_TO_HYP:
+	case SHARED_WITH_HYP:
 		return one_call("HOST_UNSHARE_HYP", PORTCULLIS_HOST_UNSHARE_HYP, transfer);
 	}
 	return -EINVAL;

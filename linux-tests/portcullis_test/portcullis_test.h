@@ -12,7 +12,7 @@
 enum receiver {
 	TO_HYP,		/* donated to EL2's pool, given back */
 	TO_GUEST,	/* donated to a guest, reclaimed after its end */
-	LENT_TO_HYP,	/* shared and unshared: the host keeps its access */
+	SHARED_WITH_HYP,	/* shared and unshared: the host keeps its access */
 };
 
 /* A range that changed hands, and what is needed to get it back. */
@@ -43,7 +43,7 @@ struct edu {
 /* What VERSION said; zeroes without a hypervisor below. */
 struct below {
 	bool present;
-	u64 most_pages;
+	u64 max_pages;
 };
 extern struct below portcullis_below;
 

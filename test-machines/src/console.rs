@@ -251,8 +251,8 @@ mod tests {
     fn an_error_is_reported_with_its_reason() {
         let text = "portcullis: error: no arm,smmu-v3 node in the device tree\n\
             portcullis: exit token=ab12 status=error reason=boot audit=none smmu_exits=0 dma_faults=0\n";
-        let said = verdict(text, "ab12").err().map(|error| error.to_string());
-        assert!(said.is_some_and(|said| said.contains("no arm,smmu-v3 node")));
+        let error = verdict(text, "ab12").err().map(|error| error.to_string());
+        assert!(error.is_some_and(|error| error.contains("no arm,smmu-v3 node")));
         assert!(exit_line(text, "ab12").is_ok());
     }
 

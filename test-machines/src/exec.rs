@@ -106,8 +106,8 @@ mod tests {
 
     #[test]
     fn programs_get_no_input() {
-        let said = output(Command::new("sh").args(["-c", "read line || echo none"]));
-        assert_eq!(said.ok().as_deref(), Some("none\n"));
+        let text = output(Command::new("sh").args(["-c", "read line || echo none"]));
+        assert_eq!(text.ok().as_deref(), Some("none\n"));
     }
 
     #[test]

@@ -37,7 +37,7 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(20);
 /// it is many times slower.
 ///
 /// Of the counters, blocked and through are disk commands at pages that were not the host's
-/// and that were, unjudged those at pages that changed owner meanwhile, and wrong those of
+/// and that were, undecided those at pages that changed owner meanwhile, and wrong those of
 /// both devices with the wrong result: it must be 0. edu, edu_blocked and edu_through are
 /// the transfers of the edu device, which is slow and may have no result in a short run; us
 /// is the time of the run in microseconds. dma_faults in EL2's exit line can be far smaller

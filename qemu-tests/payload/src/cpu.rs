@@ -24,7 +24,7 @@ struct Mailbox {
     result: AtomicU64,
 }
 
-static MAIL: [Mailbox; MAX_CPUS] = [const {
+static MAILBOXES: [Mailbox; MAX_CPUS] = [const {
     Mailbox {
         state: AtomicU32::new(OFF),
         work: SpinMutex::new(None),
@@ -41,7 +41,7 @@ const TIMEOUT_US: u64 = 60_000_000;
 /// # Errors
 /// PSCI's error, or that it did not start.
 pub fn start(machine: &Machine, index: usize) -> Result<(), &'static str> {
-    let mail = &MAIL[index];
+    let mail = &MAILBOXES[index];
     firmware::cpu_on(machine.cpus[index], secondary_entry(), u64_of(index)).map_err(|_| "CPU_ON was refused")?;
     if sysreg::poll_us(TIMEOUT_US, || mail.state.load(Ordering::SeqCst) == IDLE) {
         Ok(())
@@ -52,12 +52,12 @@ pub fn start(machine: &Machine, index: usize) -> Result<(), &'static str> {
 
 /// Whether CPU `index` has ever run.
 pub fn has_started(index: usize) -> bool {
-    MAIL[index].state.load(Ordering::SeqCst) != OFF
+    MAILBOXES[index].state.load(Ordering::SeqCst) != OFF
 }
 
 /// Gives work to CPU `index`, which must be idle.
 pub fn send(index: usize, work: Work, argument: u64) {
-    let mail = &MAIL[index];
+    let mail = &MAILBOXES[index];
     *mail.work.lock() = Some(work);
     mail.argument.store(argument, Ordering::SeqCst);
     mail.state.store(BUSY, Ordering::SeqCst);
@@ -68,7 +68,7 @@ pub fn send(index: usize, work: Work, argument: u64) {
 /// # Errors
 /// It did not finish in time.
 pub fn wait(index: usize) -> Result<u64, &'static str> {
-    let mail = &MAIL[index];
+    let mail = &MAILBOXES[index];
     if sysreg::poll_us(TIMEOUT_US, || mail.state.load(Ordering::SeqCst) == IDLE) {
         Ok(mail.result.load(Ordering::SeqCst))
     } else {
@@ -81,7 +81,7 @@ pub fn wait(index: usize) -> Result<u64, &'static str> {
 /// # Errors
 /// It is still on.
 pub fn stop(machine: &Machine, index: usize) -> Result<(), &'static str> {
-    let mail = &MAIL[index];
+    let mail = &MAILBOXES[index];
     mail.state.store(STOP, Ordering::SeqCst);
     if sysreg::poll_us(TIMEOUT_US, || firmware::is_off(machine.cpus[index])) {
         Ok(())
@@ -96,7 +96,7 @@ pub fn stop(machine: &Machine, index: usize) -> Result<(), &'static str> {
 #[unsafe(no_mangle)]
 extern "C" fn payload_secondary_main(index: u64) -> ! {
     mmu::enable();
-    let mail = &MAIL[crate::num::usize_of(index) % MAX_CPUS];
+    let mail = &MAILBOXES[crate::num::usize_of(index) % MAX_CPUS];
     // Work that was there before the CPU comes first.
     let _ = mail.state.compare_exchange(OFF, IDLE, Ordering::SeqCst, Ordering::SeqCst);
     loop {

@@ -106,8 +106,8 @@ prepare_target() {
     devmem $((write_at)) 64 0x1122334455667788
 }
 
-# judge_read NAME: a blocked transaction reads zeros.
-judge_read() {
+# check_read NAME: a blocked transaction reads zeros.
+check_read() {
     got=$(empty_device)
     case $got in
     "$(printf 'canary!!' | hex)" | 0000000000000000) echo "ATTACK $1: blocked" ;;
@@ -115,8 +115,8 @@ judge_read() {
     esac
 }
 
-# judge_write NAME: EL2's memory cannot be read; EL2 reports the blocked access.
-judge_write() {
+# check_write NAME: EL2's memory cannot be read; EL2 reports the blocked access.
+check_write() {
     if [ "$kind" = scratch ]; then
         got=$(devmem $((write_at)) 64)
         case $got in
@@ -139,14 +139,14 @@ read_attack() {
     prepare_target
     fill_device "canary!!"
     dma $((read_at)) $buffer $TO_DEVICE
-    judge_read "$1"
+    check_read "$1"
 }
 
 write_attack() {
     prepare_target
     fill_device "attack!!"
     dma $buffer $write_at $FROM_DEVICE
-    judge_write "$1"
+    check_write "$1"
 }
 
 # The target must be memory that the kernel does not have.
@@ -210,13 +210,13 @@ attack_runtime() {
     set_domain DMA
     dma $((read_at)) $buffer $TO_DEVICE
     set_domain identity
-    judge_read translated_read
+    check_read translated_read
 
     prepare_target
     fill_device "attack!!"
     set_domain DMA
     dma $buffer $write_at $FROM_DEVICE
     set_domain identity
-    judge_write translated_write
+    check_write translated_write
     control identity_after
 }

@@ -16,17 +16,17 @@ pinned() { taskset "$(printf '%x' $((1 << $3)))" sh -c ". /load.sh; reader $1 $2
 
 all_ended() { [ "$(ls /tmp/ended.* 2>/dev/null | wc -l)" -eq $((2 * cpus)) ]; }
 
-# fewest NAME: the smallest number of rounds of any CPU.
-fewest() {
-    least=
+# min_rounds NAME: the smallest number of rounds of any CPU.
+min_rounds() {
+    lowest=
     for cpu in $(seq 0 $((cpus - 1))); do
         rounds=$(cat "/tmp/rounds.$1.$cpu" 2>/dev/null | wc -l)
-        [ -n "$least" ] && [ "$least" -le "$rounds" ] || least=$rounds
+        [ -n "$lowest" ] && [ "$lowest" -le "$rounds" ] || lowest=$rounds
     done
-    echo "$least"
+    echo "$lowest"
 }
 
-complaints() {
+kernel_errors() {
     dmesg | grep -E -i 'soft lockup|hard lockup|rcu.*stall|hung task|blocked for more than|BUG:|Oops|(CMD_SYNC|CMDQ) timeout|CMDQ error|GERROR|nvme.*timeout|I/O error'
 }
 
@@ -43,10 +43,10 @@ load_test() {
     sleep "$(option load)"
     touch /tmp/stop
     wait_for 120 all_ended || bad load "a reader is stuck"
-    value load_nvme_rounds "$(fewest nvme)"
-    value load_virtio_blk_rounds "$(fewest virtio_blk)"
+    value load_nvme_rounds "$(min_rounds nvme)"
+    value load_virtio_blk_rounds "$(min_rounds virtio_blk)"
     check load_reads "none failed" test ! -e /tmp/failed
-    check load_log "nothing locked up or timed out $(complaints | head -n 3 | tr '\n' ' ')" sh -c ". /load.sh; ! complaints >/dev/null"
+    check load_log "nothing locked up or timed out $(kernel_errors | head -n 3 | tr '\n' ' ')" sh -c ". /load.sh; ! kernel_errors >/dev/null"
     drop_caches
     value nvme_md5 "$(md5_of /dev/nvme0n1 0 16)"
     value virtio_blk_md5 "$(md5_of /dev/vda 0 16)"

@@ -65,8 +65,8 @@ impl GuestLines {
 }
 
 fn check(text: &str, prefix: &str) -> Option<Check> {
-    let (name, said) = text.split_once(": ")?;
-    let (word, detail) = said.split_once(' ').unwrap_or((said, ""));
+    let (name, text) = text.split_once(": ")?;
+    let (word, detail) = text.split_once(' ').unwrap_or((text, ""));
     let detail = detail.to_owned();
     let result = match word {
         "ok" => Ok(detail),
@@ -77,8 +77,8 @@ fn check(text: &str, prefix: &str) -> Option<Check> {
 }
 
 fn attack(text: &str) -> Option<Attack> {
-    let (name, said) = text.split_once(": ")?;
-    let result = match said.split_whitespace().next()? {
+    let (name, text) = text.split_once(": ")?;
+    let result = match text.split_whitespace().next()? {
         "landed" => AttackResult::Landed,
         "blocked" => AttackResult::Blocked,
         _ => return None,

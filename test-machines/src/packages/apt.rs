@@ -128,8 +128,8 @@ impl Side {
         match self {
             Self::Guest => Ok("arm64".to_owned()),
             Self::Build => {
-                let said = exec::output(Command::new("dpkg").arg("--print-architecture"))?;
-                Ok(said.trim().to_owned())
+                let text = exec::output(Command::new("dpkg").arg("--print-architecture"))?;
+                Ok(text.trim().to_owned())
             }
         }
     }
@@ -245,8 +245,8 @@ impl PrivateApt {
     }
 
     fn names(&self, prefix: &str) -> Result<Vec<String>> {
-        let said = exec::output(self.command("apt-cache").args(["pkgnames", prefix]))?;
-        Ok(said.lines().map(str::to_owned).collect())
+        let text = exec::output(self.command("apt-cache").args(["pkgnames", prefix]))?;
+        Ok(text.lines().map(str::to_owned).collect())
     }
 
     /// Downloads a package and unpacks it into a folder.

@@ -93,12 +93,12 @@ fn require(path: &Path, version: (u32, u32)) -> Result<()> {
 }
 
 fn version_of(program: &Path) -> Result<(u32, u32)> {
-    let said = exec::output(Command::new(program).arg("--version"))?;
-    parse_version(&said).with_context(|| format!("{} --version names no version: is it QEMU?", program.display()))
+    let text = exec::output(Command::new(program).arg("--version"))?;
+    parse_version(&text).with_context(|| format!("{} --version names no version: is it QEMU?", program.display()))
 }
 
-fn parse_version(said: &str) -> Option<(u32, u32)> {
-    let (_, after) = said.split_once("version ")?;
+fn parse_version(text: &str) -> Option<(u32, u32)> {
+    let (_, after) = text.split_once("version ")?;
     let mut numbers = after.split(|c: char| !c.is_ascii_digit());
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }

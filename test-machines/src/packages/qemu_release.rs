@@ -89,14 +89,14 @@ mod tests {
         fs::write(&linker, "#!/bin/sh\necho \"$QEMU_MODULE_DIR\"; for a; do echo \"$a\"; done\n")?;
         fs::set_permissions(&linker, fs::Permissions::from_mode(0o755))?;
         make_startable(&dir)?;
-        let said = exec::output(Command::new(dir.join(PROGRAM)).args(["-cpu", "max,a=b c"]))?;
+        let text = exec::output(Command::new(dir.join(PROGRAM)).args(["-cpu", "max,a=b c"]))?;
         let root = dir.display();
         let libraries = format!("{root}/usr/lib/x86_64-linux-gnu");
         let wanted = format!(
             "{libraries}/qemu\n--library-path\n{libraries}:{libraries}/pulseaudio\n{root}/usr/bin/{PROGRAM}\n-L\n\
              {root}/usr/share/qemu\n-cpu\nmax,a=b c\n"
         );
-        assert_eq!(said, wanted);
+        assert_eq!(text, wanted);
         assert!(fs::symlink_metadata(dir.join("lib64"))?.is_symlink());
         fs::remove_dir_all(&dir)?;
         Ok(())

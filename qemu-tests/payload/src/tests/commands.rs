@@ -75,9 +75,9 @@ fn t23_every_opcode(ctx: &Ctx) -> TestResult {
     check_isolation(ctx)
 }
 
-payload_test!(t24_index_games, Runs::HYP);
+payload_test!(t24_inconsistent_indices, Runs::HYP);
 /// PROD ahead by more than the queue, behind, with junk bits; CONS written while enabled: no hang, usable afterwards.
-fn t24_index_games(ctx: &Ctx) -> TestResult {
+fn t24_inconsistent_indices(ctx: &Ctx) -> TestResult {
     let mut smmu = Smmu::new(ctx.machine, Format::TwoLevel);
     let entries = 1_u32 << smmu.cmdq.log2;
     for slot in 0..entries {
@@ -161,9 +161,9 @@ fn t18_stream_ids(ctx: &Ctx) -> TestResult {
     lab.control(ctx)
 }
 
-payload_test!(t19_cfgi_all_again_and_again, Runs::HYP);
+payload_test!(t19_cfgi_all_repeated, Runs::HYP);
 /// CFGI_ALL and full ranges, many times: each batch takes bounded time, and the table is correct afterwards.
-fn t19_cfgi_all_again_and_again(ctx: &Ctx) -> TestResult {
+fn t19_cfgi_all_repeated(ctx: &Ctx) -> TestResult {
     let lab = Lab::new(ctx, Mode::Stage1)?;
     lab.control(ctx)?;
     let (begin, exits) = (sysreg::cntvct(), firmware::stat(Stat::Exits));
@@ -194,7 +194,7 @@ fn t14_queue_changes_under_check(ctx: &Ctx) -> TestResult {
     cpu::send(1, flip_entries, smmu.cmdq.base | u64::from(smmu.cmdq.log2));
     let mut answers = Answers::default();
     let deadline = sysreg::cntvct() + sysreg::ticks(20_000_000);
-    while !answers.reach(ENOUGH) && sysreg::cntvct() < deadline {
+    while !answers.has_each(ENOUGH) && sysreg::cntvct() < deadline {
         FLIPPED.store(u64::from(smmu.cmdq.prod() & (entries - 1)), Ordering::SeqCst);
         for _ in 0..BATCH {
             smmu.command(Cmd::cfgi_all());
@@ -204,7 +204,7 @@ fn t14_queue_changes_under_check(ctx: &Ctx) -> TestResult {
     FLIP.store(false, Ordering::SeqCst);
     cpu::wait(1)?;
     println!("{answers}");
-    ensure!(answers.reach(1), "the other CPU's writes never raced with EL2: {answers}");
+    ensure!(answers.has_each(1), "the other CPU's writes never raced with EL2: {answers}");
     smmu.off()?;
     smmu.acknowledge();
     check_isolation(ctx)
@@ -213,8 +213,8 @@ fn t14_queue_changes_under_check(ctx: &Ctx) -> TestResult {
 /// How often a concurrently rewritten queue was accepted and rejected.
 #[derive(Default)]
 pub struct Answers {
-    fine: u32,
-    illegal: u32,
+    accepted: u32,
+    refused: u32,
 }
 
 impl Answers {
@@ -223,9 +223,9 @@ impl Answers {
     pub fn submit(&mut self, smmu: &mut Smmu) -> TestResult {
         smmu.publish();
         match smmu.drain() {
-            Ok(()) => self.fine += 1,
+            Ok(()) => self.accepted += 1,
             Err(SmmuError::Command(CERROR_ILL)) => {
-                self.illegal += 1;
+                self.refused += 1;
                 smmu.off()?;
                 smmu.acknowledge();
                 smmu.start_cmdq(0)?;
@@ -236,14 +236,14 @@ impl Answers {
     }
 
     /// Whether each answer came at least `times` times.
-    pub fn reach(&self, times: u32) -> bool {
-        self.fine >= times && self.illegal >= times
+    pub fn has_each(&self, times: u32) -> bool {
+        self.accepted >= times && self.refused >= times
     }
 }
 
 impl fmt::Display for Answers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} batches accepted, {} refused", self.fine, self.illegal)
+        write!(f, "{} batches accepted, {} refused", self.accepted, self.refused)
     }
 }
 

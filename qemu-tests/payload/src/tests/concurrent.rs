@@ -267,7 +267,7 @@ fn t14_queue_changes_by_dma(ctx: &Ctx) -> TestResult {
     nvme.ring();
     let (mut answers, mut written) = (Answers::default(), 0);
     let deadline = sysreg::cntvct() + sysreg::ticks(60_000_000);
-    while !(answers.reach(50) && written >= 200) && sysreg::cntvct() < deadline {
+    while !(answers.has_each(50) && written >= 200) && sysreg::cntvct() < deadline {
         while let Some((id, result)) = nvme.completion() {
             result?;
             written += 1;
@@ -280,7 +280,7 @@ fn t14_queue_changes_by_dma(ctx: &Ctx) -> TestResult {
         answers.submit(&mut smmu)?;
     }
     println!("{answers}, {written} times the disk wrote the queue");
-    ensure!(answers.reach(50) && written >= 200, "too few transitions or transfers");
+    ensure!(answers.has_each(50) && written >= 200, "too few transitions or transfers");
     smmu.off()?;
     smmu.acknowledge();
     drop(smmu);

@@ -60,9 +60,9 @@ fn share_unshare(_ctx: &Ctx) -> TestResult {
     Ok(())
 }
 
-payload_test!(donate_give_back, Runs::EITHER);
+payload_test!(donate_and_return, Runs::EITHER);
 /// A donated page is inaccessible; it is returned zeroed and usable. Ranges of one page, several, and a whole block.
-fn donate_give_back(_ctx: &Ctx) -> TestResult {
+fn donate_and_return(_ctx: &Ctx) -> TestResult {
     let block = alloc(2 * BLOCK, BLOCK);
     let room = max_pages();
     for (offset, pages) in [(0, 1), (3 * PAGE, 5), (BLOCK - 4 * PAGE, 8), (0, 512)] {

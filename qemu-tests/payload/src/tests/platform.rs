@@ -178,9 +178,9 @@ fn t56_bus_renumbered(ctx: &Ctx) -> TestResult {
     attack.check(ctx, Landed::No)
 }
 
-payload_test!(t56_command_register_games, Runs::HYP);
+payload_test!(t56_bus_master_toggled, Runs::HYP);
 /// Bus mastering toggled during a transfer: EL2's memory stays inaccessible.
-fn t56_command_register_games(ctx: &Ctx) -> TestResult {
+fn t56_bus_master_toggled(ctx: &Ctx) -> TestResult {
     let lab = Lab::new(ctx, Mode::Stage1)?;
     lab.control(ctx)?;
     let command = lab.edu.function.config(crate::pci::COMMAND);

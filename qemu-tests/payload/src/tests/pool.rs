@@ -91,10 +91,10 @@ fn t35_pool_exhaustion(ctx: &Ctx) -> TestResult {
     check_isolation(ctx)
 }
 
-payload_test!(t35_pool_tops_itself_up, Runs::HYP, el2 = "pool=2M");
+payload_test!(t35_pool_allocates_donated_pages, Runs::HYP, el2 = "pool=2M");
 /// As above, but the pages go to EL2, which allocates tables from them: they cannot be returned before those tables are
 /// freed.
-fn t35_pool_tops_itself_up(ctx: &Ctx) -> TestResult {
+fn t35_pool_allocates_donated_pages(ctx: &Ctx) -> TestResult {
     let lab = Lab::new(ctx, Mode::Bypass)?;
     lab.control(ctx)?;
     let blocks = left() / BLOCK - 8;

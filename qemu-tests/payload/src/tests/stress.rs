@@ -32,7 +32,7 @@ const DEFAULT: (u64, u64) = (2_000, 200);
 /// Poll interval of the CPU that drives the devices, in microseconds.
 const POLL_US: u64 = 200;
 /// Polls per ownership change by that CPU.
-const LOOKS_PER_CHANGE: u64 = 6;
+const POLLS_PER_CHANGE: u64 = 6;
 /// Number of wrong transfers that ends the run.
 const ENOUGH_WRONG: u64 = 16;
 /// Between two lines of progress, in microseconds.
@@ -63,11 +63,11 @@ fn stress_ownership(ctx: &Ctx) -> TestResult {
     }
     let mut random = Random::new(ctx.seed);
     let begin = sysreg::cntvct();
-    let mut progress = Progress { made: 0, at: begin, news: begin };
+    let mut progress = Progress { made: 0, at: begin, printed: begin };
     while !STOP.load(Ordering::SeqCst) {
         disk.poll()?;
         slow.poll(&mut random)?;
-        if random.below(LOOKS_PER_CHANGE) == 0 {
+        if random.below(POLLS_PER_CHANGE) == 0 {
             let mut broken = Ok(());
             let made = change::change(&mut random, &mut || {
                 broken = disk.poll();
@@ -111,10 +111,10 @@ fn report(disk: &Disk<'_>, slow: &Slow<'_>, begin: u64) -> TestResult {
     }
     let tally = disk.tally;
     println!(
-        "STRESS transitions={made} blocked={} through={} unjudged={} wrong={} edu={} edu_blocked={} edu_through={} us={us}",
+        "STRESS transitions={made} blocked={} through={} undecided={} wrong={} edu={} edu_blocked={} edu_through={} us={us}",
         tally.blocked,
         tally.through,
-        tally.unjudged,
+        tally.undecided,
         tally.wrong + slow.wrong,
         slow.transfers,
         slow.blocked,
@@ -136,7 +136,7 @@ fn t38_devices_at_once(ctx: &Ctx) -> TestResult {
     let mut slow = Slow::new(&lab);
     let mut random = Random::new(ctx.seed);
     let begin = sysreg::cntvct();
-    let mut progress = Progress { made: 0, at: begin, news: begin };
+    let mut progress = Progress { made: 0, at: begin, printed: begin };
     while MADE.load(Ordering::SeqCst) < 500 || disk.tally.blocked.min(disk.tally.through) < 100 {
         disk.poll()?;
         slow.poll(&mut random)?;
@@ -183,7 +183,7 @@ const OTHER_STREAM: u32 = 0xf0;
 struct Progress {
     made: u64,
     at: u64,
-    news: u64,
+    printed: u64,
 }
 
 impl Progress {
@@ -193,8 +193,8 @@ impl Progress {
             (self.made, self.at) = (made, now);
         }
         ensure!(now - self.at < sysreg::ticks(TIMEOUT_US), "no transition for two minutes: {made} made");
-        if now - self.news > sysreg::ticks(PROGRESS_US) {
-            self.news = now;
+        if now - self.printed > sysreg::ticks(PROGRESS_US) {
+            self.printed = now;
             println!("PROGRESS transitions={made} blocked={} through={}", disk.tally.blocked, disk.tally.through);
         }
         Ok(())

@@ -195,13 +195,13 @@ fn t20_foreign_tables(ctx: &Ctx) -> TestResult {
         // The context descriptor itself.
         lab.smmu.borrow_mut().set_ste(sid, Ste::stage1(foreign))?;
         ensure!(!works(&lab)?, "a context descriptor at {foreign:#x} works");
-        ensure!(saw(&lab, event::F_CD_FETCH), "no F_CD_FETCH for a context descriptor at {foreign:#x}");
+        ensure!(has_event(&lab, event::F_CD_FETCH), "no F_CD_FETCH for a context descriptor at {foreign:#x}");
         // The root table.
         lab.stage1.write_cd(context_descriptor(foreign, ASID));
         lab.smmu.borrow_mut().set_ste(sid, lab.stage1.ste())?;
         flush(&lab)?;
         ensure!(!works(&lab)?, "a root table at {foreign:#x} works");
-        ensure!(saw(&lab, event::F_WALK_EABT), "no F_WALK_EABT for a root table at {foreign:#x}");
+        ensure!(has_event(&lab, event::F_WALK_EABT), "no F_WALK_EABT for a root table at {foreign:#x}");
         lab.stage1.write_cd(context_descriptor(lab.stage1.root, ASID));
         flush(&lab)?;
         ensure!(works(&lab)?, "the plain set-up does not work any more");
@@ -223,7 +223,7 @@ fn t20_foreign_tables(ctx: &Ctx) -> TestResult {
 
 /// Empties the host's event queue; whether an event of this type was in it. The host's event is that of a stage-1-only
 /// SMMU for an unmapped address.
-fn saw(lab: &Lab, kind: u32) -> bool {
+fn has_event(lab: &Lab, kind: u32) -> bool {
     let mut found = false;
     while let Some(event) = lab.smmu.borrow_mut().next_event() {
         found |= event.kind() == kind && !event.is_stage2();

@@ -202,13 +202,13 @@ fn move_out(locked: LockedPages, random: &mut Random, meanwhile: Meanwhile<'_>) 
 /// ticket lock, and with fewer host cores than CPUs the next one in turn is often not running.
 const PAUSE_US: u64 = 4_000;
 /// Poll interval of a secondary, in microseconds.
-const LOOK_US: u64 = 100;
+const POLL_US: u64 = 100;
 
 /// The work of a secondary: changes until stopped.
 pub fn change_until_stopped(seed: u64) -> u64 {
     let mut random = Random::new(seed);
     let mut wait = || {
-        sysreg::delay_us(LOOK_US);
+        sysreg::delay_us(POLL_US);
         Ok(())
     };
     while !STOP.load(Ordering::SeqCst) {

@@ -38,7 +38,7 @@ pub struct Tally {
     /// Commands that named a page of the host's while they were in flight, and moved everything.
     pub through: u64,
     /// Commands to pages that changed owner meanwhile.
-    pub unjudged: u64,
+    pub undecided: u64,
     /// Commands with the wrong result.
     pub wrong: u64,
 }
@@ -65,7 +65,7 @@ struct Probe {
     index: usize,
     seen: u64,
     /// Whether the page did not change during the probe.
-    still: bool,
+    unchanged: bool,
     refused: bool,
     bus: u64,
     sectors: u64,
@@ -94,7 +94,7 @@ impl<'l> Disk<'l> {
         let probes = core::array::from_fn(|_| {
             let own = page();
             let (step, own) = (Step::Idle, (own, lab.bus(own)));
-            Probe { step, index: 0, seen: 0, still: true, refused: false, bus: 0, sectors: 1, round: 0, own }
+            Probe { step, index: 0, seen: 0, unchanged: true, refused: false, bus: 0, sectors: 1, round: 0, own }
         });
         let staging = page();
         for number in 0..PROBES {
@@ -180,7 +180,7 @@ impl<'l> Disk<'l> {
             }
             Step::ReadBack => {
                 probe.refused |= result.is_err();
-                probe.still = pages::word(probe.index) == probe.seen;
+                probe.unchanged = pages::word(probe.index) == probe.seen;
                 pages::transfers_ended(probe.index);
                 probe.step = Step::Return;
                 mmio::fill(own.0, bytes, !source_word(number, probe.round));
@@ -205,7 +205,7 @@ impl<'l> Disk<'l> {
         let nothing = probe.refused || mmio::find_other(probe.own.0, bytes, 0).is_none();
         let owner = Owner::of(probe.seen);
         match (owner.is_reachable(), landed, nothing) {
-            _ if !probe.still => self.tally.unjudged += NAMING,
+            _ if !probe.unchanged => self.tally.undecided += NAMING,
             (Some(true), true, _) => self.tally.through += NAMING,
             (Some(false), false, true) => self.tally.blocked += NAMING,
             _ => {

@@ -44,7 +44,7 @@ pub struct Slow<'l> {
     step: Step,
     index: usize,
     seen: u64,
-    still: bool,
+    unchanged: bool,
     word: u64,
     /// Transfers that named a page.
     pub transfers: u64,
@@ -69,7 +69,7 @@ impl<'l> Slow<'l> {
             step,
             index: 0,
             seen: 0,
-            still: false,
+            unchanged: false,
             word: EDU_WORD,
             transfers,
             blocked,
@@ -114,7 +114,7 @@ impl<'l> Slow<'l> {
                 Step::ReadBack
             }
             Step::ReadBack => {
-                self.still = pages::word(self.index) == self.seen;
+                self.unchanged = pages::word(self.index) == self.seen;
                 mmio::write64(self.own.0 + 8, MARK);
                 self.edu.start(Direction::ToMemory, self.own.1 + 8, 0, 8);
                 Step::Return
@@ -135,7 +135,7 @@ impl<'l> Slow<'l> {
     fn check(&mut self, shown: u64) {
         let owner = Owner::of(self.seen);
         match (owner.is_reachable(), shown) {
-            _ if !self.still => {}
+            _ if !self.unchanged => {}
             (None, _) => {}
             (Some(true), word) if word == self.word => self.through += 2,
             (Some(false), BEFORE | 0) => self.blocked += 2,
