@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /*
- * A driver that keeps a page mapped for its device, gives the page away, and lets the
- * device go on. Stage 1 still says yes: what says no is EL2.
+  * A driver that keeps a page mapped for its device, gives the page away, and starts a
+  * transfer to it. Stage 1 still maps the page: only EL2's stage 2 can block the access.
  *
- * The device has used the very address a moment before, so a translation is cached.
- * The results are lines in the format that the guest's script and xtask share.
+  * The device has just used the same address, so a translation is cached.
+  * The results are lines in the format that the guest's script and xtask parse.
  */
 #include <linux/dma-mapping.h>
 #include <linux/gfp.h>
@@ -40,14 +40,14 @@ static void unmap(struct edu *edu, struct mapped *mapped)
 	dma_unmap_page(&edu->pdev->dev, mapped->bus, PAGE_SIZE, DMA_BIDIRECTIONAL);
 }
 
-/* Puts a word into the device by way of the attacker's own page. */
+/* Copies a word into the device's buffer through the attacker's own page. */
 static int load(struct edu *edu, struct mapped *own, u64 word)
 {
 	page_fill(own->page, word);
 	return edu_transfer(edu, own->bus, sizeof(word), TO_DEVICE);
 }
 
-/* What the device holds, by the same way. */
+/* Reads the device's buffer through the same page. */
 static int fetch(struct edu *edu, struct mapped *own, u64 *word)
 {
 	int error;
@@ -100,7 +100,7 @@ static const char *result_of(u64 seen)
 	return seen == CANARY || seen == 0 ? "blocked" : "landed";
 }
 
-/* The page is somebody else's now, and its address is still in the device's stage 1. */
+/* The page has another owner now, and its address is still in the device's stage 1. */
 static int attack_given(struct edu *edu, struct mapped *own, struct mapped *target, const char *who)
 {
 	u64 seen = 0;
@@ -111,7 +111,7 @@ static int attack_given(struct edu *edu, struct mapped *own, struct mapped *targ
 	report(edu, "ATTACK %s_read: %s (read %llx)\n", who, result_of(seen), seen);
 	drain_events();
 	error = write_through(edu, own, target->bus, POISON);
-	/* Contents are zeroed on the way back; only now can the device tell what is there. */
+	/* EL2 zeroes the page when it returns it, so read it through the device before. */
 	if (!error)
 		error = read_through(edu, own, target->bus, &seen);
 	if (error)
@@ -140,7 +140,7 @@ static int attack_mapped(struct edu *edu, struct mapped *own, struct mapped *tar
 		return -EUCLEAN;
 	if (error)
 		return error;
-	report(edu, "CHECK %s_zeroed: %s\n", who, page_is_all(target->page, 0) ? "ok the page came back empty" : "FAIL");
+	report(edu, "CHECK %s_zeroed: %s\n", who, page_is_all(target->page, 0) ? "ok the page is zero" : "FAIL");
 	return control(edu, own, target, who, "after", AFTER);
 }
 

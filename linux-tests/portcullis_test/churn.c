@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /*
- * Pages change hands over and over, in ranges of every size, while the machine's disks
- * work. Nothing here does DMA to a page that was given away; what is tested is that the
- * host's own DMA and its own pages are left alone.
+  * Changes the owner of pages repeatedly, in ranges of every size, while the disks are
+  * in use. Nothing here does DMA to a page that was given away; this tests that the
+  * host's own DMA and pages are unaffected.
  */
 #include <linux/dma-mapping.h>
 #include <linux/gfp.h>
@@ -33,7 +33,7 @@ static int give_and_check(struct edu *edu, struct page *pages, struct transfer *
 		return -EUCLEAN;
 	for (i = 0; i < transfer->count; i++) {
 		if (!page_is_all(pages + i, back)) {
-			dev_err(&edu->pdev->dev, "page %llu of %llu came back with other contents\n",
+			dev_err(&edu->pdev->dev, "page %llu of %llu was returned with other contents\n",
 				i, transfer->count);
 			return -EILSEQ;
 		}
@@ -45,7 +45,7 @@ static int one_round(struct edu *edu)
 {
 	struct device *dev = &edu->pdev->dev;
 	unsigned int order = get_random_u32_below(MAX_ORDER_GIVEN + 1);
-	/* A driver unmaps before it gives a page away; a careless one after. */
+	/* A correct driver unmaps before it gives a page away, a wrong one after. */
 	bool unmap_late = get_random_u32_below(2);
 	struct transfer transfer = { .receiver = get_random_u32_below(SHARED_WITH_HYP + 1) };
 	struct page *pages = alloc_pages(GFP_KERNEL | __GFP_NOWARN, order);

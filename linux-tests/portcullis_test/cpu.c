@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /*
- * The kernel itself reaches for a page that it gave away. The access must end in a
- * synchronous external abort, which would be the end of the task: a die notifier steps
- * over the one instruction that is expected to fail.
+  * The kernel itself accesses a page that it gave away. The access must end in a
+  * synchronous external abort, which would kill the task: a die notifier skips the one
+  * instruction that is expected to fail.
  */
 #include <linux/gfp.h>
 #include <linux/kdebug.h>
@@ -34,7 +34,7 @@ static int on_die(struct notifier_block *block, unsigned long event, void *data)
 
 static struct notifier_block die_block = { .notifier_call = on_die, .priority = INT_MAX };
 
-/* Whether the read got an answer, which is then in *value. */
+/* Whether the read completed; its result is in *value. */
 static noinline bool reads(u64 *address, u64 *value)
 {
 	unsigned long instruction;
@@ -94,7 +94,7 @@ static int attack_page(struct edu *edu, struct page *page)
 	attack_given(edu, words);
 	if (pages_take_back(&transfer))
 		return -EUCLEAN;
-	report(edu, "CHECK cpu_zeroed: %s\n", page_is_all(page, 0) ? "ok the page came back empty" : "FAIL");
+	report(edu, "CHECK cpu_zeroed: %s\n", page_is_all(page, 0) ? "ok the page is zero" : "FAIL");
 	works = writes(words, SECRET) && reads(words, &seen) && seen == SECRET;
 	report(edu, "CONTROL cpu_after: %s\n", works ? "ok" : "FAIL");
 	return 0;

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /*
- * The same attack by way of a driver that means no harm: the block layer is asked to
- * move a sector between the disk and a page that was given away. The NVMe driver maps
- * the page and rings the doorbell as for any other.
+  * The same attack through the unmodified NVMe driver: a bio moves a sector between the
+  * disk and a page that was given away. The driver maps the page and rings the doorbell
+  * as for any other.
  *
- * Nothing that the disk reports decides; what lies on the disk does.
+ * The result is the content of the disk, not the status that the disk reports.
  */
 #include <linux/bio.h>
 #include <linux/blkdev.h>
@@ -74,7 +74,7 @@ static int control(struct edu *edu, struct block_device *disk, struct page *own,
 	return write_word(disk, own, SECTOR_OUT, CANARY);
 }
 
-/* Writes the page to the disk and looks at what got there. */
+/* Writes the page to the disk and reads the sector back. */
 static int write_out(struct edu *edu, struct block_device *disk, struct page *own, struct page *target,
 		const char *name, u64 landed)
 {
@@ -94,7 +94,7 @@ static int attack_given(struct edu *edu, struct block_device *disk, struct page 
 	drain_events();
 	if (error)
 		return error;
-	/* Whatever it answers: whether it got there is seen by leaking the page again. */
+	/* The status is ignored: writing the page out again shows whether the data arrived. */
 	move(disk, target, SECTOR_IN, REQ_OP_READ);
 	drain_events();
 	return write_out(edu, disk, own, target, "write", POISON);
@@ -116,7 +116,7 @@ static int attack_page(struct edu *edu, struct block_device *disk, struct page *
 		return -EUCLEAN;
 	if (error)
 		return error;
-	report(edu, "CHECK nvme_zeroed: %s\n", page_is_all(target, 0) ? "ok the page came back empty" : "FAIL");
+	report(edu, "CHECK nvme_zeroed: %s\n", page_is_all(target, 0) ? "ok the page is zero" : "FAIL");
 	return control(edu, disk, own, target, "after");
 }
 

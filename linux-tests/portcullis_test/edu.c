@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /*
- * The DMA engine of QEMU's edu device. It resolves an address when a transfer fires,
- * 100 ms after it was started, so what it does after a donation began after it.
+  * The DMA engine of QEMU's edu device. It translates the address 100 ms after the start
+  * of a transfer, so a transfer that is started after a donation accesses the page after it.
  */
 #include <linux/delay.h>
 #include <linux/io.h>
@@ -13,7 +13,7 @@
 #define EDU_DESTINATION	0x88
 #define EDU_COUNT	0x90
 #define EDU_COMMAND	0x98
-/* Only the engine sees its buffer; the CPU gets at it by another transfer. */
+/* Only the engine can access its buffer; the CPU reads it by another transfer. */
 #define EDU_BUFFER	0x40000
 
 #define EDU_START	BIT(0)
@@ -22,7 +22,7 @@
 #define POLL_MS		5
 #define TIMEOUT_MS	5000
 
-/* Begins to move bytes between the bus address and the start of the device's buffer. */
+/* Starts to move bytes between the bus address and the start of the device's buffer. */
 void edu_start(struct edu *edu, dma_addr_t bus, u32 bytes, enum direction direction)
 {
 	void __iomem *registers = edu->registers;

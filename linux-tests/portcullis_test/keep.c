@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /*
- * For kernels that follow another: pages that are given to EL2 and never asked back, and
- * a transfer that is on its way to one of them when the kernel ends. Nothing here is
- * undone, since the next kernel knows nothing of it.
+  * For tests with kexec: pages that are given to EL2 and never taken back, and a transfer
+  * to one of them that is in flight when the kernel ends. Nothing here is undone: the next
+  * kernel has no record of these pages.
  */
 #include <linux/dma-mapping.h>
 #include <linux/gfp.h>
@@ -13,7 +13,7 @@
 
 #define POISON		0x6e6f73696f70203aULL	/* what the device holds, and is to write */
 #define BLOCK_ORDER	10
-/* Two for the next kernel to aim at, by their addresses; one for the transfer. */
+/* Two that the next kernel attacks by their addresses; one for the transfer. */
 #define KEPT_PAGES	3
 #define FLIGHT_PAGE	2
 
@@ -39,7 +39,7 @@ static struct page *block_above(u64 least)
 	return found;
 }
 
-/* Puts the word into the device, by way of the page that it will aim at. */
+/* Copies the word into the device's buffer, through the page that it will write. */
 static int arm(struct edu *edu, struct page *page)
 {
 	struct device *dev = &edu->pdev->dev;
@@ -77,7 +77,7 @@ int keep(struct edu *edu, u64 least)
 	return 0;
 }
 
-/* Any page of the machine's that is the kernel's, for a moment. */
+/* Gives any one page of the kernel's and takes it back. */
 int give_and_take_back(u64 address)
 {
 	struct transfer transfer = { .receiver = TO_HYP, .pfn = address >> PAGE_SHIFT, .count = 1 };
@@ -85,7 +85,7 @@ int give_and_take_back(u64 address)
 	return pages_give(&transfer) ?: pages_take_back(&transfer);
 }
 
-/* Does not come back where a kernel for the panic is loaded. */
+/* Does not return if a crash kernel is loaded. */
 int crash(struct edu *edu)
 {
 	if (!edu->kept)

@@ -2,16 +2,16 @@
 /*
  * Binds QEMU's edu device and offers files in its sysfs folder:
  *
- *   churn   write N: N pages or ranges change hands and come back, in the writer's
- *           time, so that several writers do it at once; read: what was done so far
- *   attack  write hyp or guest: give a page to that one and aim the device at it;
- *           nvme or cpu: give a page to EL2 and have the disk or the kernel reach for
- *           it; read: the results, one line each
- *   keep    write an address: pages at or above it are given to EL2 for good; read: which
+  *   churn   write N: give away and take back N ranges of pages before the write returns;
+  *           several writers run at once; read: counters
+  *   attack  write hyp or guest: give a page to that owner and let the device access it;
+  *           nvme or cpu: give a page to EL2 and let the disk or the kernel access it;
+  *           read: the results, one line each
+  *   keep    write an address: give pages at or above it to EL2 for good; read: which
  *   give    write an address: that page is given to EL2 and taken back
  *   crash   write anything: a transfer to one of those pages is started, then a panic
  *
- * For tests of Portcullis under its reference hypervisor; no driver for daily use.
+ * For tests of Portcullis under its reference hypervisor only.
  */
 #include <linux/module.h>
 #include <linux/pci.h>
@@ -179,5 +179,5 @@ static void __exit portcullis_test_exit(void)
 }
 module_exit(portcullis_test_exit);
 
-MODULE_DESCRIPTION("Pages of a Linux host change hands under Portcullis, and a device aims at them");
+MODULE_DESCRIPTION("Gives pages of a Linux host away under Portcullis and lets a device access them");
 MODULE_LICENSE("Dual MIT/GPL");

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /*
- * Pages on their way to EL2 or a guest and back. The one rule of this file: a page that
- * is not certainly the kernel's again is never freed.
+  * Gives pages to EL2 or a guest and takes them back. The rule of this file: a page that
+  * may still have another owner is never freed.
  */
 #include <linux/highmem.h>
 #include <linux/mm.h>
@@ -77,7 +77,7 @@ int pages_take_back(struct transfer *transfer)
 	return -EINVAL;
 }
 
-/* Has EL2 print the faults it knows of: its event queue is short. */
+/* Makes EL2 read and print its events: its event queue is short. */
 void drain_events(void)
 {
 	struct arm_smccc_res res;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
-/* What the parts of the test know of each other. */
+/* Declarations shared by the files of the test module. */
 #ifndef PORTCULLIS_TEST_H
 #define PORTCULLIS_TEST_H
 
@@ -8,14 +8,14 @@
 #include <linux/pci.h>
 #include <linux/types.h>
 
-/* Who gets the pages. */
+/* The new owner of the pages. */
 enum receiver {
 	TO_HYP,		/* donated to EL2's pool, given back */
 	TO_GUEST,	/* donated to a guest, reclaimed after its end */
 	SHARED_WITH_HYP,	/* shared and unshared: the host keeps its access */
 };
 
-/* A range that changed hands, and what is needed to get it back. */
+/* A range that was given away, and what is needed to take it back. */
 struct transfer {
 	enum receiver receiver;
 	u64 pfn;
@@ -28,7 +28,7 @@ struct edu {
 	void __iomem *registers;
 	/* One DMA engine, one buffer: an attack holds this from start to end. */
 	struct mutex engine;
-	/* Every churner adds to these. */
+	/* Totals of all writers of churn. */
 	atomic64_t rounds;
 	atomic64_t pages;
 	atomic64_t failures;
@@ -40,7 +40,7 @@ struct edu {
 	dma_addr_t flight;
 };
 
-/* What VERSION said; zeroes without a hypervisor below. */
+/* Result of VERSION; zeroes without a hypervisor. */
 struct below {
 	bool present;
 	u64 max_pages;

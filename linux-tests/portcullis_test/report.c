@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-/* Which attack is made, and the lines that tell of it. */
+/* The lines that report the results of an attack. */
 #include <linux/string.h>
 
 #include "portcullis_test.h"

@@ -52,7 +52,7 @@ const MACHINES: [(Below, &str, u32, &str, Suite); 10] = [
 /// The test whose device causes more faults than EL2 prints at once.
 const EVENT_FLOOD: &str = "t43_event_flood";
 
-/// Bytes that EL2 hands to its console in a trap at most (docs/smmu-emulation.md).
+/// Bytes that EL2 writes to its console in a trap at most (docs/smmu-emulation.md).
 const TRAP_BYTES: usize = 128;
 
 impl Suite {
@@ -163,7 +163,7 @@ fn console_off_trial(images: &Arc<Images>) -> Trial {
     })
 }
 
-/// A flood of faults: whatever EL2 has to say of them, it hands the console a bounded number of bytes in a trap.
+/// A flood of faults: EL2 writes a bounded number of bytes to its console in a trap, however much it has to report.
 fn trap_bytes_trial(images: &Arc<Images>) -> Trial {
     let name = format!("{}/max-1/t65_bytes_of_each_trap", Below::Portcullis.word());
     let (images, dir) = (Arc::clone(images), run_dir(&name));

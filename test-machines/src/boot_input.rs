@@ -1,6 +1,6 @@
 //! Boot input that EL2 must refuse, for rows 58 and 64 of the attack catalogue: well-formed but wrong device trees.
 //!
-//! The payload cannot test this, since it must not run. QEMU generates the tree of a valid machine; one number is
+//! The payload cannot test this, since it does not run. QEMU generates the tree of a valid machine; one number is
 //! changed or one node added, and the machine boots with that.
 
 mod tree;
@@ -32,9 +32,9 @@ pub struct BadTree {
 /// Expected result of a wrong tree.
 #[derive(Clone, Copy, Debug)]
 enum Expected {
-    /// EL2 does not start its host, for a reason that has these words.
+    /// EL2 does not start its host; its error contains these words.
     Refusal(&'static [&'static str]),
-    /// The host runs, and EL2 says what it did about it: this line.
+    /// The host runs, and EL2 prints this line.
     Message(&'static str),
 }
 
@@ -65,7 +65,7 @@ pub const BAD_TREES: [BadTree; 13] = [
         &["overlaps", "/pl011@9040000"],
     ),
     refused("t64_reservation_without_ranges", reserve_without_ranges, &["/reserved-memory/tee@60000000"]),
-    // The bus's only entry: address there, address for the CPU in two cells, size.
+    // The bus's only entry: child bus address, parent bus address in two cells, size.
     BadTree {
         name: "t64_window_over_withheld_bus",
         change: |tree| change_cell(tree, "platform-bus@", "ranges", 2, 0x2000_0000),
@@ -77,7 +77,8 @@ pub const BAD_TREES: [BadTree; 13] = [
         change: master_with_foreign_map,
         end: Expected::Message("withheld: /dma@f010000: DMA master behind an IOMMU that EL2 does not own"),
     },
-    // Linux gives an SMMU up that has the property and not the override, as QEMU's has not. The root says `dma-coherent` as well.
+    // Linux rejects an SMMU that has the property but not the override; QEMU's SMMU lacks it. The root node has
+    // `dma-coherent` as well.
     BadTree {
         name: "instdata_override_is_removed",
         change: |tree| rename_property(tree, "smmuv3@", "dma-coherent", "arm,instdata-override"),
@@ -162,7 +163,7 @@ fn move_ramdisk(tree: &mut [u8], addr: u32) -> Result<()> {
     change_cell(tree, &format!("module@{HOST_INITRD_ADDRESS:#x}"), "reg", 1, addr)
 }
 
-/// Numbers as a tree has them.
+/// The cells of a property (big-endian).
 fn cells(values: &[u32]) -> Vec<u8> {
     values.iter().flat_map(|value| value.to_be_bytes()).collect()
 }

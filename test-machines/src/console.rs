@@ -155,7 +155,7 @@ fn test_line(line: &str) -> Option<TestLine> {
 /// Result of an attack, as reported by the payload.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum AttackResult {
-    /// It reached its victim.
+    /// It reached a byte of another owner.
     Landed,
     /// It did not.
     Blocked,

@@ -98,18 +98,18 @@ pub const FIRMWARE: [Firmware; 11] = [
     Firmware { suspend_flags: 0b11, ..passing("t39_extended_states", "t39_extended_states") },
 ];
 
-/// Firmware that keeps nothing, below a host that passes `test`.
+/// Firmware that traps nothing, with a host that passes `test`.
 const fn passing(name: &'static str, test: &'static str) -> Firmware {
     let end = Expected::Pass(test);
     Firmware { name, scr: 0, cptr: 0, later_cpus: 0, later_scr: 0, suspend_flags: NOT_SUPPORTED, end }
 }
 
-/// Firmware that leaves bits out of `SCR_EL3` and `CPTR_EL3`.
+/// Firmware that clears bits of `SCR_EL3` and `CPTR_EL3`.
 const fn trapping(name: &'static str, (scr, cptr): (u64, u64), reason: &'static str) -> Firmware {
     Firmware { scr, cptr, end: Expected::Refusal(reason), ..passing(name, HOST_TEST) }
 }
 
-/// Firmware that leaves bits out of `SCR_EL3` on seven later CPUs.
+/// Firmware that clears bits of `SCR_EL3` on seven later CPUs.
 const fn later(name: &'static str, later_scr: u64, reason: &'static str) -> Firmware {
     Firmware { later_cpus: 7, later_scr, end: Expected::End(reason), ..passing(name, HOST_TEST) }
 }
@@ -120,7 +120,7 @@ impl Firmware {
     /// # Errors
     /// When the result is wrong, or when the machine cannot be started.
     pub fn run(&self, images: &Images, dir: &Path) -> Result<()> {
-        // What happens on several CPUs at once is not the same every time.
+        // The order of several CPUs' accesses differs from run to run.
         let rounds = if matches!(self.end, Expected::End(_)) { ROUNDS } else { 1 };
         (0..rounds).try_for_each(|_| self.run_once(images, dir))
     }
@@ -128,7 +128,7 @@ impl Firmware {
     fn run_once(&self, images: &Images, dir: &Path) -> Result<()> {
         let token = fresh_token()?;
         let outcome = self.boot(images, &token, dir)?;
-        // The second port is Secure state's where EL3 is there, so both share the first.
+        // With EL3 the second UART is Secure, so EL2 and the host share the first.
         let console = &outcome.host_console;
         let exit = console::exit_line(console, &token).with_context(|| format!("EL2 console: {console}"))?;
         let errors = console::error_lines(console).join("; ");

@@ -130,7 +130,7 @@ pub struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    /// `test` on one CPU of type `max` with 1 GiB, or on what it is about: a core that has to repeat TLBI and DSB, a machine with one UART.
+    /// `test` on one CPU of type `max` with 1 GiB, or on the machine that the test needs: a core that has to repeat TLBI and DSB, one UART.
     #[must_use]
     pub fn new(images: &'a Images, below: Below, test: &'a str) -> Self {
         let cpu = match test {

@@ -17,7 +17,7 @@ pub(crate) struct Checkout {
 }
 
 impl Checkout {
-    /// Finds the checkout from the manifest folder that cargo hands to what it runs.
+    /// Finds the checkout from the manifest folder that cargo sets for the programs it runs.
     ///
     /// # Errors
     /// When the folder of the workspace cannot be resolved.

@@ -10,7 +10,7 @@ const VERSION: &str = "0.20.2";
 /// The fuzz targets are a workspace of their own.
 const WORKSPACES: [&str; 2] = ["Cargo.toml", "fuzz/Cargo.toml"];
 
-/// What is said where advisories are not looked at.
+/// Printed when advisories are not checked.
 pub(crate) const NO_ADVISORIES: &str =
     "advisories about dependencies were not checked: `cargo xtask advisories` does, where github.com is reachable";
 

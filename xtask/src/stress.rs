@@ -15,7 +15,7 @@ use crate::images::{self, Isolation};
 
 /// The payload's test.
 const TEST: &str = "stress_ownership";
-/// For this many transitions one device transfer at a foreign page and one at an own page is asked for.
+/// One device transfer to a page of another owner and one to a page of the host are run per this many transitions.
 const TRANSITIONS_PER_TRANSFER: u64 = 10;
 /// Poll interval for the payload's output.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
@@ -175,7 +175,7 @@ impl Pool {
     }
 }
 
-/// From the line in which EL2 says that its audit found nothing.
+/// From EL2's line about its clean audit.
 fn pool_at_end(el2_console: &str) -> Result<Pool> {
     let line = el2_console.lines().rev().find_map(|line| line.trim().strip_prefix("portcullis: audit clean; "));
     let line = line.context("EL2 did not report a clean audit at its end")?;

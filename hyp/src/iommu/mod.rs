@@ -203,7 +203,7 @@ pub fn print_faults() {
 pub struct Smmus;
 
 impl Invalidate for Smmus {
-    /// All SMMUs are asked, even if one fails.
+    /// All SMMUs are called, even if one fails.
     fn invalidate(&mut self, plan: &Plan) -> Result<(), InvalidateError> {
         let stale = match plan.target {
             Target::All => Stale::All,

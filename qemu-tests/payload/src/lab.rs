@@ -69,11 +69,11 @@ impl From<SmmuError> for Fail {
     }
 }
 
-/// The bench.
+/// The SMMU and the DMA device that an attack uses.
 pub struct Lab {
     /// The device.
     pub edu: Edu,
-    /// The SMMU; in a cell because mapping an address is part of naming it.
+    /// The SMMU; in a cell, as [`Lab::bus`] maps addresses through a shared reference.
     pub smmu: RefCell<Smmu>,
     /// The device's address space.
     pub stage1: Stage1,
@@ -206,7 +206,7 @@ pub struct Attack {
 }
 
 impl Attack {
-    /// Begins to count.
+    /// Starts counting.
     pub fn begin() -> Self {
         Self { faults_before: firmware::stat(Stat::Faults) }
     }
@@ -243,7 +243,7 @@ impl From<bool> for Landed {
     }
 }
 
-/// A target that is not the host's: a word with known content, and one that is safe to overwrite.
+/// Addresses in memory of another owner: a word with known content, and one that is safe to overwrite.
 #[derive(Clone, Copy, Debug)]
 pub struct Victim {
     /// A word with a known content.
@@ -260,7 +260,7 @@ const IMAGE_MAGIC: (u64, u64) = (0x38, 0x644d_5241);
 const IMAGE_RESERVED: u64 = 0x28;
 
 impl Victim {
-    /// EL2's image, whose header is still in memory; natively an own page instead.
+    /// EL2's image, whose header is still in memory; without a hypervisor, a page of the host.
     pub fn el2(ctx: &Ctx) -> Result<Self, Fail> {
         let base = if !ctx.machine.under_hypervisor() {
             let scratch = page();

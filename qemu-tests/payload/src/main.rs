@@ -11,7 +11,7 @@
 //! | `lab`, `registry`, `outcome` | test support |
 //! | `tests` | the tests |
 //! | `bench` | benchmarks of EL2 |
-// Elsewhere this is an empty program, so that `cargo check --workspace` and editors have nothing to complain of on a build machine.
+// On other targets this is an empty program, so that `cargo check --workspace` and editors work on a build machine.
 #![cfg_attr(target_arch = "aarch64", no_std)]
 #![no_main]
 #![cfg(target_arch = "aarch64")]

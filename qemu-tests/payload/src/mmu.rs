@@ -49,7 +49,7 @@ pub fn enable() {
     let ips = (sysreg::id_aa64mmfr0() & 0xf).min(5);
     let tcr = 16 | (1 << 8) | (1 << 10) | (3 << 12) | (1 << 23) | (2 << 30) | (ips << 32);
     let sctlr = sysreg::sctlr_el1() | 1 | (1 << 2) | (1 << 12);
-    // SAFETY: (1) the tables map the image, the stacks and all RAM one to one, so execution goes on where it is;
+    // SAFETY: (1) the tables map the image, the stacks and all RAM one to one, so execution continues at the same address;
     // (2) stale entries are invalidated before the MMU is on.
     unsafe {
         asm!(

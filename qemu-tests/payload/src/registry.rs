@@ -19,7 +19,7 @@ impl Runs {
     pub const ALL: Self = Self(7);
     /// Under Portcullis, with or without isolation.
     pub const EITHER: Self = Self(5);
-    /// Only when asked for by name: benchmarks.
+    /// Only when named: benchmarks.
     pub const ON_REQUEST: Self = Self(0);
 
     /// Whether all of `other` is in `self`.

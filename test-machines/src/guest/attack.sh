@@ -33,8 +33,8 @@ find_edu() {
 # Command register: memory space and bus mastering.
 enable_edu() { printf '\006\000' | dd of="$edu/config" bs=1 seek=4 conv=notrunc 2>/dev/null; }
 
-# Without a driver Linux sets up no stream for the device, and the test is meaningless unless the kernel lets unknown
-# streams bypass.
+# Without a driver Linux configures no stream table entry for the device; the attack then needs a kernel that lets
+# unknown streams bypass.
 bind_edu() {
     echo uio_pci_generic >"$edu/driver_override"
     echo "$slot" >/sys/bus/pci/drivers_probe

@@ -1,7 +1,7 @@
 # Sourced by init for the kexec modes. The first kernel gets mode kexec_exec, kexec_crash or kexec_adopt, the second
 # one after_kexec_*.
 #
-#   exec   the kernel is asked to start the next one: kexec -e
+#   exec   the kernel starts the next one: kexec -e
 #   crash  it panics, and the crash kernel starts in its reserved memory
 #   adopt  as crash, but the next kernel has no driver for the SMMU: root makes the register accesses of a kernel
 #          that takes over a running SMMU with its tables

@@ -60,7 +60,7 @@ impl Mode {
         matches!(self, Self::AttackPassthrough | Self::AttackRuntime | Self::AttackUnbound)
     }
 
-    /// The name that the guest's script knows it by.
+    /// Its name in the guest's script.
     pub fn name(self) -> &'static str {
         match self {
             Self::Check => "check",

@@ -179,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_read_from_what_qemu_says() {
+    fn versions_are_read_from_qemus_output() {
         let debian = "QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2)\nCopyright";
         assert_eq!(parse_version(debian), Some((10, 0)));
         assert_eq!(parse_version("QEMU emulator version 9.1.0"), Some((9, 1)));

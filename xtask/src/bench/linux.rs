@@ -73,7 +73,7 @@ struct Totals {
     cons_reads: Option<f64>,
 }
 
-/// What boots.
+/// The systems that boot.
 #[derive(Clone, Debug)]
 pub(crate) struct BenchGuest<'a> {
     checkout: &'a Checkout,

@@ -42,7 +42,7 @@ pub(super) fn print(checkout: &Checkout, targets: &[Target], jobs: u8) -> Result
             runs.push(command);
         }
     }
-    step("Playing every input", || at_once(runs, jobs))?;
+    step("Running every input", || at_once(runs, jobs))?;
     let merged = folder.join("all.profdata");
     let raw: Vec<PathBuf> = fs::read_dir(&profiles)?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
     exec::output(Command::new(tools.join("llvm-profdata")).args(["merge", "-sparse", "-o"]).arg(&merged).args(raw))?;

@@ -65,7 +65,7 @@ removed! {
     WrongPage "wrong-page" Tests Transitions "Revocation: the wrong page is invalidated";
     OnePage "one-page" Tests Transitions "Revocation: one page is invalidated, whatever was revoked";
     TakeOver "take-over" Patch HostileHost "Take-over: GBPA does not abort while the SMMU is off";
-    Reset "reset" Patch HostileHost "Reset: an SMMU that lost its registers is not noticed";
+    Reset "reset" Patch HostileHost "Reset: an SMMU that lost its registers is not detected";
     Quiesce "quiesce" Patch HostileHost "Power-off: streams keep running";
     Cr0 "cr0" Patch Registers "Registers: the host's CR0 goes to hardware";
     Index "index" Patch Registers "Queues: CMDQ_PROD is not masked to the queue's size";

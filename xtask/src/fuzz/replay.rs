@@ -27,7 +27,7 @@ pub(super) fn target(targets: &[Target], input: &Path) -> Result<Target> {
     }
 }
 
-/// Plays an input, without a defence where one is named.
+/// Runs an input, without a defence if one is named.
 ///
 /// # Errors
 /// When the program cannot be started, or with the finding.

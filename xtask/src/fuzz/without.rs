@@ -10,7 +10,7 @@ use crate::checkout::Checkout;
 /// Runs what `wanted` means, on its target or on those that are named.
 ///
 /// # Errors
-/// When a target does not notice what is missing, or cannot be run.
+/// When a target does not detect that the defence is missing, or cannot be run.
 pub(super) fn main(checkout: &Checkout, wanted: Removed, args: &Args) -> Result<()> {
     let mut results = Vec::new();
     for (_, one) in Removed::EACH.iter().filter(|(defence, _)| wanted == Removed::All || *defence == wanted) {
@@ -25,7 +25,7 @@ pub(super) fn main(checkout: &Checkout, wanted: Removed, args: &Args) -> Result<
     }
     let missed = results.iter().filter(|result| result.finding().is_none()).count();
     if missed > 0 {
-        bail!("{missed} of {} runs did not notice what is missing", results.len());
+        bail!("{missed} of {} runs did not detect the missing defence", results.len());
     }
     Ok(())
 }

@@ -25,13 +25,13 @@ const MOST_SURVIVORS: usize = 15;
 /// Where they are listed, from the root of the checkout.
 const LIST: &str = "xtask/equivalent-mutants.txt";
 
-/// Mutate the driver and the ownership map and see that the tests notice
+/// Mutate the driver and the ownership map and check that a test fails
 ///
 /// Runs cargo-mutants in two rounds: the package's own tests, which are fast and catch
 /// most, then the tests on the SMMU model for the rest. Mutants that survive both must be
 /// listed in xtask/equivalent-mutants.txt with the reason why they are equivalent. All 900
 /// mutants take about an hour on two idle cores with --jobs 2: 3 to 5 s each in the first
-/// round, a minute where a test hangs, which counts as noticed, and a minute in the second
+/// round, a minute where a test hangs, which counts as caught, and a minute in the second
 /// round. The first run builds cargo-mutants into target/ as well: 1 to 5 minutes. Results
 /// are kept in target/ and --continue resumes from them. They are keyed by file and line:
 /// start again after a change of the product.
@@ -214,7 +214,7 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
         }
     }
     if tally.failed() > 0 {
-        bail!("{} mutants survived that {LIST} does not list: write the test that notices them", tally.failed());
+        bail!("{} mutants survived that {LIST} does not list: write a test that fails with them", tally.failed());
     }
     Ok(())
 }
@@ -259,7 +259,7 @@ impl Run<'_> {
         Ok(mutants)
     }
 
-    /// Whether a round tests only what nothing noticed before.
+    /// Whether a round tests only mutants that no test caught before.
     fn resumes(&self, round: Round) -> bool {
         match round {
             Round::Own => self.args.resume,

@@ -103,7 +103,7 @@ fn check_refusal(outcome: &Outcome, reason: &[&str]) -> Result<()> {
     let text = el2_output(outcome);
     let shown = || format!("EL2 text:\n{}", last_lines(&text, 6));
     match outcome.end {
-        End::Killed(after) => bail!("it hung and was killed after {} s; {}", after.as_secs(), shown()),
+        End::Killed(after) => bail!("it did not end and was killed after {} s; {}", after.as_secs(), shown()),
         End::Exited(status) if status.success() => {
             bail!("it ended with success; {}", shown())
         }

@@ -37,7 +37,7 @@ pub(crate) fn run_with_qemu(checkout: &Checkout, qemu: &Path, tally: &mut Tally)
     tally.cargo_test("hyp, QEMU's device trees", &mut cargo);
 }
 
-/// The packages that build for the build machine, as the workspace says.
+/// The packages that build for the build machine: the workspace's default members.
 fn default_members(checkout: &Checkout) -> Result<Vec<String>> {
     let mut cargo = checkout.cargo();
     cargo.args(["metadata", "--no-deps", "--format-version", "1"]);

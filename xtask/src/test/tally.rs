@@ -122,7 +122,7 @@ fn parse(text: &str) -> (usize, Vec<String>) {
 /// How much of each harness's failure report is shown.
 const SHOWN_LINES: usize = 40;
 
-/// What a test harness says about its failures: from `failures:` to its result line.
+/// A test harness's output about its failures: from `failures:` to its result line.
 fn failure_reports(text: &str) -> Vec<&str> {
     let mut shown = Vec::new();
     let mut left = 0;

@@ -25,12 +25,12 @@ use crate::threats::table::Row;
 ///
 /// Tests on the build machine (M) attack the driver on an adversarial model of the SMMU.
 /// Payload tests (Q) attack under QEMU: without the one defence that should stop them, and
-/// under Portcullis. In the column "without", `landed` means that the attack reached its
-/// victim, and `caught` that an assertion failed, EL2 died or the machine hung; in the
-/// column "with", `held` means neither. It is an error if a row has no test in one of its
-/// layers, none that runs without its defence, or a test that passes without it; exempted
-/// rows are shown with the reason. About 15 minutes on two idle cores; all packages with
-/// tests are built, also for a single row.
+/// under Portcullis. In the column "without", `landed` means that the attack reached a byte
+/// of another owner, and `detected` that an assertion failed, EL2 panicked or the machine
+/// hung; in the column "with", `blocked` means neither. It is an error if a row has no test
+/// in one of its layers, none that runs without its defence, or a test that passes without
+/// it; exempted rows are shown with the reason. About 15 minutes on two idle cores; all
+/// packages with tests are built, also for a single row.
 ///
 /// Examples:
 ///   cargo xtask threats
@@ -81,7 +81,7 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
     } else {
         Vec::new()
     };
-    println!("row  where attack and its tests {:56}without  with       what was missing, what was noticed", "");
+    println!("row  where attack and its tests {:56}without  with       what was missing, how it was detected", "");
     let mut wrong = 0;
     let rows: Vec<Row<'_>> = ROWS
         .into_iter()

@@ -69,7 +69,7 @@ fn parse(package: &str, text: &str) -> Vec<Found> {
         } else if let Some((_, how)) = line.split_once(UNDEFENDED)
             && let Some(test) = printing.and_then(|index| tests.get_mut(index))
         {
-            // `: what was missing: what caught it`, where that is an assertion.
+            // `: what was missing: how it was detected`, where that is an assertion.
             let reason = how.strip_prefix(": ").map(str::to_owned);
             test.without = if reason.is_some() && test.without != End::Landed { End::Detected } else { End::Landed };
             test.reason = test.reason.take().or(reason);

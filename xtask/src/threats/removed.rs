@@ -28,8 +28,8 @@ pub(crate) struct Image {
 /// they ended.
 ///
 /// # Errors
-/// When a patch does not apply, or names a test that is not in `found`. What does not build without its defence is noted as shown
-/// by nothing.
+/// When a patch does not apply, or names a test that is not in `found`. A package that does not build without the
+/// defence counts as passed without it, which is wrong.
 pub(crate) fn model(tree: &Tree, defences: &[Defence], found: &mut [Found]) -> Result<()> {
     let with_tests: Vec<_> = defences.iter().filter(|defence| !defence.tests.is_empty()).collect();
     for (number, defence) in with_tests.iter().enumerate() {
@@ -73,7 +73,7 @@ fn one_package(tree: &Tree, defence: &Defence, package: &str, found: &mut [Found
     Ok(())
 }
 
-/// The test programs of the package at `root` that have `tests`: a program less to build is a minute less, patch by patch.
+/// The test programs of the package at `root` that have `tests`: each program that is not built saves a minute per patch.
 ///
 /// # Errors
 /// When a source cannot be read.
@@ -116,7 +116,7 @@ fn message(text: &str, name: &str) -> String {
     panic.unwrap_or("an assertion failed").trim().to_owned()
 }
 
-/// Merges another result: passing without one defence outweighs failing without others.
+/// Merges another result: a test that passes without one defence stays so, whatever the results without others.
 pub(crate) fn note(test: &mut Found, word: &str, (end, why): (End, String)) {
     if test.without == End::PassedWithoutDefence {
         return;
@@ -125,7 +125,7 @@ pub(crate) fn note(test: &mut Found, word: &str, (end, why): (End, String)) {
     test.reason = Some(format!("{word}: {why}"));
 }
 
-/// Builds a hypervisor without each of the `defences` that payload tests are about.
+/// Builds, for each of the `defences` that name payload tests, a hypervisor without it.
 ///
 /// # Errors
 /// When a patch does not apply, what is left does not build, or a patch changes nothing of the image.

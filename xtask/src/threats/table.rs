@@ -5,16 +5,15 @@ use crate::threats::rows::{Layers, rows_of};
 /// Result of one of the two runs of an attack.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum End {
-    /// It reached its victim.
+    /// It reached a byte of another owner.
     Landed,
-    /// Without its defence: an assertion, EL2's own end or the deadline caught it.
+    /// Without its defence: an assertion failed, EL2 ended itself or the deadline passed.
     Detected,
     /// It did not, and nothing else went wrong.
     Blocked,
     /// The test passes without its defence: it is useless.
     PassedWithoutDefence,
-    /// The test passed without isolation too: it has no attack with a victim (it checks correct operation or an error
-    /// code).
+    /// The test passed without isolation too: it has no attack (it checks correct operation or an error code).
     NoAttack,
     /// There is no such run: the attack is of something that does not exist without EL2.
     NotRun,
@@ -48,7 +47,7 @@ pub(crate) struct Found {
     pub(crate) without: End,
     /// With it.
     pub(crate) with: End,
-    /// What was missing in the run without, and how it was noticed.
+    /// What was missing in the run without, and how it was detected.
     pub(crate) reason: Option<String>,
 }
 

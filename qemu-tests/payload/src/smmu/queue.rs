@@ -137,7 +137,7 @@ impl EventQueue {
         self.cons
     }
 
-    /// Takes one record, where EVENTQ_PROD = `prod` says there is one.
+    /// Takes one record, if EVENTQ_PROD = `prod` shows one.
     pub fn pop(&mut self, prod: u32) -> Option<Event> {
         if prod & mask(self.log2) == self.cons & mask(self.log2) {
             return None;

@@ -1,4 +1,4 @@
-//! SMMU registers read by AArch32 processes: an instruction is stepped over by its own length, and an IT block goes on.
+//! SMMU registers read by AArch32 processes: an instruction is skipped by its own length, and an IT block continues.
 
 use crate::aarch32::{self, Set, run};
 use crate::lab::Ctx;

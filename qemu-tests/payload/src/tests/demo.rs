@@ -58,7 +58,7 @@ fn smmu_off(ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(bypass_stream, Runs::ALL);
-/// DMA read of EL2's image by a stream whose entry says bypass.
+/// DMA read of EL2's image by a stream with a bypass entry.
 fn bypass_stream(ctx: &Ctx) -> TestResult {
     read_el2(ctx, Mode::Bypass)
 }

@@ -111,7 +111,7 @@ macro_rules! try_registers {
 }
 
 payload_test!(t53_profiling_and_debug, Runs::EITHER);
-/// Profiling, trace and EL2's own registers: undefined or trapped at EL1, or the host's; EL2 goes on.
+/// Profiling, trace and EL2's own registers: undefined or trapped at EL1, or the host's; EL2 keeps running.
 fn t53_profiling_and_debug(ctx: &Ctx) -> TestResult {
     // PMSCR, PMBLIMITR, PMBPTR (SPE); TRFCR; TRBLIMITR, TRBPTR (TRBE); MDSCR, PMCR.
     for (name, read) in try_registers!("S3_0_C9_C9_0" "S3_0_C9_C10_0" "S3_0_C9_C10_1" "S3_0_C1_C2_1" "S3_0_C9_C11_0" "S3_0_C9_C11_1" "mdscr_el1" "pmcr_el0")

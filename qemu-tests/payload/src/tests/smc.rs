@@ -135,7 +135,7 @@ fn smp_affinity_info_agrees(ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(smc_sve_hint, Runs::EITHER);
-/// Bit 16 of a function identifier says that no SVE state is live, and nothing else: the same call is answered.
+/// Bit 16 of a function identifier only says that no SVE state is live: the call has the same result.
 fn smc_sve_hint(ctx: &Ctx) -> TestResult {
     const HINT: u64 = 1 << 16;
     for id in [PSCI_VERSION, SMCCC_VERSION] {

@@ -62,7 +62,7 @@ fn resumed(_argument: u64) -> u64 {
     firmware::system_off()
 }
 
-/// Suspends this CPU, which goes on with `work` at its entry point. Returns only if the call is refused.
+/// Suspends this CPU, which runs `work` at its entry point. Returns only if the call is refused.
 fn power_down(work: cpu::Work) -> TestResult {
     cpu::send(MAILBOX, work, 0);
     let answer = firmware::cpu_suspend(POWER_DOWN, secondary_entry(), crate::num::u64_of(MAILBOX));

@@ -79,7 +79,7 @@ fn mmio_sizes(ctx: &Ctx) -> TestResult {
 type AccessForm = fn(u64) -> u64;
 
 payload_test!(t30_no_syndrome, Runs::HYP);
-/// Accesses that cannot be emulated abort at EL1; EL2 goes on.
+/// Accesses that cannot be emulated abort at EL1; EL2 keeps running.
 fn t30_no_syndrome(ctx: &Ctx) -> TestResult {
     let addr = ctx.machine.smmu + reg::STRTAB_BASE;
     mmio::write64(addr, 0x4000);
