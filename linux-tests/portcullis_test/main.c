@@ -15,6 +15,7 @@
  */
 #include <linux/module.h>
 #include <linux/pci.h>
+#include <linux/string.h>
 #include <linux/sysfs.h>
 
 #include "hypercalls.h"
@@ -65,6 +66,24 @@ static ssize_t churn_show(struct device *dev, struct device_attribute *attr, cha
 			  atomic64_read(&edu->failures));
 }
 static DEVICE_ATTR_RW(churn);
+
+static int attack(struct edu *edu, const char *by)
+{
+	int error = -EINVAL;
+
+	mutex_lock(&edu->engine);
+	edu->report_length = 0;
+	if (sysfs_streq(by, "hyp"))
+		error = attack_by_edu(edu, TO_HYP);
+	else if (sysfs_streq(by, "guest"))
+		error = attack_by_edu(edu, TO_GUEST);
+	else if (sysfs_streq(by, "nvme"))
+		error = attack_by_disk(edu);
+	else if (sysfs_streq(by, "cpu"))
+		error = attack_by_cpu(edu);
+	mutex_unlock(&edu->engine);
+	return error;
+}
 
 static ssize_t attack_store(struct device *dev, struct device_attribute *attr, const char *buf, size_t count)
 {

@@ -64,7 +64,6 @@ int churn(struct edu *edu, unsigned int rounds);
 
 /* report.c */
 __printf(2, 3) void report(struct edu *edu, const char *format, ...);
-int attack(struct edu *edu, const char *by);
 
 /* attack.c, disk.c, cpu.c: all with the engine's lock held */
 int attack_by_edu(struct edu *edu, enum receiver receiver);

@@ -6,11 +6,10 @@
 use core::arch::global_asm;
 
 use crate::num::u64_of;
+use crate::sysreg::MAX_CPUS;
 
 /// Bytes of stack that each CPU has.
 pub const STACK_SIZE: usize = 0x1_0000;
-/// Maximum CPUs.
-pub const MAX_CPUS: usize = 8;
 
 /// The CPUs' stacks, used by the boot code only.
 #[repr(C, align(4096))]
@@ -98,14 +97,7 @@ cpu_setup:
 );
 
 unsafe extern "C" {
-    static _head: u8;
-    static _end: u8;
     fn payload_secondary();
-}
-
-/// Address range of the payload's own image, stacks and statics included.
-pub fn image() -> core::ops::Range<u64> {
-    u64_of((&raw const _head).addr())..u64_of((&raw const _end).addr())
 }
 
 /// Address at which secondaries are to start.

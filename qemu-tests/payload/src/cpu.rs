@@ -4,9 +4,10 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use spin::mutex::SpinMutex;
 
-use crate::boot::{MAX_CPUS, secondary_entry};
+use crate::boot::secondary_entry;
 use crate::machine::Machine;
 use crate::num::u64_of;
+use crate::sysreg::MAX_CPUS;
 use crate::{firmware, mmu, sysreg};
 
 /// Work for a secondary.

@@ -4,7 +4,7 @@ use crate::machine::Machine;
 use crate::mmio;
 use crate::num::u64_of;
 use crate::pci::{self, Function};
-use crate::sysreg;
+use crate::{sysreg, time};
 
 const VENDOR_DEVICE: u32 = 0x11e8_1234;
 const IDENTIFICATION: u64 = 0x00;
@@ -83,7 +83,7 @@ impl Edu {
     /// # Errors
     /// Timeout: twenty times its delay.
     pub fn finish(&self) -> Result<(), &'static str> {
-        sysreg::delay_us(DELAY_US);
+        time::delay_us(DELAY_US);
         let done = sysreg::poll_us(TIMEOUT_US, || mmio::read64(self.bar + DMA_COMMAND) & COMMAND_RUN == 0);
         sysreg::dsb();
         if done { Ok(()) } else { Err("edu DMA timed out") }

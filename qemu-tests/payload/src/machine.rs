@@ -6,9 +6,9 @@ use dtoolkit::fdt::{Fdt, FdtNode};
 use dtoolkit::standard::NodeStandard;
 use dtoolkit::{Node, Property, ToCellInt};
 
-use crate::boot::MAX_CPUS;
 use crate::mmio;
 use crate::num::{u64_of, usize_of};
+use crate::sysreg::MAX_CPUS;
 
 /// Largest device tree that is accepted, in bytes.
 const DTB_MAX: usize = 2 << 20;

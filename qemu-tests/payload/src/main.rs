@@ -5,7 +5,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `el3` | firmware, where the image is started at EL3 |
-//! | `boot`, `vectors`, `mmu`, `sysreg`, `cpu` | the machine's CPUs |
+//! | `boot`, `image`, `vectors`, `mmu`, `sysreg`, `cpu`, `time` | the machine's CPUs |
 //! | `machine`, `mem`, `mmio`, `console`, `firmware`, `gic` | what the device tree describes, memory, calls out of EL1 |
 //! | `pci`, `edu`, `nvme`, `smmu` | drivers |
 //! | `lab`, `registry`, `outcome` | test support |
@@ -28,6 +28,7 @@ pub mod edu;
 pub mod el3;
 pub mod firmware;
 pub mod gic;
+pub mod image;
 pub mod lab;
 pub mod machine;
 pub mod mem;
@@ -42,6 +43,7 @@ pub mod registry;
 pub mod smmu;
 pub mod sysreg;
 pub mod tests;
+pub mod time;
 pub mod vectors;
 
 use core::panic::PanicInfo;

@@ -4,7 +4,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use crate::boot::image;
+use crate::image;
 use crate::machine::Machine;
 use crate::mmio;
 use crate::num::align_up;
@@ -19,7 +19,7 @@ static END: AtomicU64 = AtomicU64::new(0);
 
 /// Takes the largest free piece of `machine`'s RAM.
 pub fn init(machine: &Machine) {
-    let image = image();
+    let image = image::range();
     let mut best = (0, 0);
     for range in machine.ram() {
         // Below and above the image, where the image is in this range.

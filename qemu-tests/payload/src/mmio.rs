@@ -2,17 +2,17 @@
 //!
 //! The compiler may fold a volatile access into a pre- or post-indexed one, which has no valid syndrome and cannot be
 //! emulated by a hypervisor; so each access is written out. Addresses inside the payload's image are rejected, so no
-//! Rust object is accessed and these functions can be safe. An access that aborts under [`crate::vectors::catch`] reads
+//! Rust object is accessed and these functions can be safe. An access that aborts under `vectors::catch` reads
 //! as 0.
 #![allow(unsafe_code)]
 
 use core::arch::asm;
 
-use crate::boot::image;
+use crate::image;
 
 #[track_caller]
 fn outside_image(addr: u64, size: u64) {
-    let image = image();
+    let image = image::range();
     assert!(
         addr.saturating_add(size) <= image.start || addr >= image.end,
         "access to {addr:#x} in the payload's own image"

@@ -3,6 +3,9 @@
 
 use core::arch::asm;
 
+/// Maximum CPUs; [`cpu_index`] is less.
+pub const MAX_CPUS: usize = 8;
+
 macro_rules! read_register {
     ($(#[$doc:meta] $name:ident = $register:literal;)*) => {$(
         #[$doc]
@@ -75,28 +78,19 @@ pub fn wfi() {
     unsafe { asm!("wfi", options(nostack, preserves_flags)) };
 }
 
-/// Waits until the virtual counter reaches `deadline`: by WFIT where there is FEAT_WFxT, else by the timer interrupt where
-/// the GIC is set up, else by spinning.
-pub fn wait_until(deadline: u64) {
-    let has_wfit = id_aa64isar2() & 0xf == 2;
-    while cntvct() < deadline {
-        if has_wfit {
-            // SAFETY: (1) WFIT x0 (FEAT_WFxT, just checked) only waits, and returns at the deadline at the latest.
-            unsafe { asm!(".inst 0xd5031020", in("x0") deadline, options(nostack, preserves_flags)) };
-        } else if !crate::gic::sleep_until(deadline) {
-            relax();
-        }
+/// Waits for an interrupt until the virtual counter reaches `deadline`; whether this CPU can (FEAT_WFxT).
+pub fn wfit(deadline: u64) -> bool {
+    let supported = id_aa64isar2() & 0xf == 2;
+    if supported {
+        // SAFETY: (1) WFIT x0 (FEAT_WFxT, just checked) only waits, and returns at the deadline at the latest.
+        unsafe { asm!(".inst 0xd5031020", in("x0") deadline, options(nostack, preserves_flags)) };
     }
+    supported
 }
 
 /// `us` microseconds in counter ticks.
 pub fn ticks(us: u64) -> u64 {
     us.saturating_mul(cntfrq()) / 1_000_000
-}
-
-/// Waits `us` microseconds of virtual time.
-pub fn delay_us(us: u64) {
-    wait_until(cntvct().saturating_add(ticks(us)));
 }
 
 /// Polls `done` for at most `us` microseconds; whether it became true.

@@ -5,8 +5,8 @@
 use core::arch::global_asm;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use crate::boot::MAX_CPUS;
 use crate::num::usize_of;
+use crate::sysreg::MAX_CPUS;
 use crate::{gic, sysreg};
 
 global_asm!(

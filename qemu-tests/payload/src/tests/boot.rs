@@ -1,9 +1,9 @@
 //! How the host is started: exception level, CPUs, memory.
 
-use crate::boot::MAX_CPUS;
 use crate::lab::Ctx;
 use crate::outcome::TestResult;
 use crate::registry::Runs;
+use crate::sysreg::MAX_CPUS;
 use crate::{cpu, ensure, payload_test, println, sysreg};
 
 payload_test!(boot_el1, Runs::ALL);

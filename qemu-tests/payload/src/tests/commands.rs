@@ -15,7 +15,7 @@ use crate::registry::{Clock, Runs};
 use crate::smmu::spec::{CERROR_ILL, Cmd, cr0, reg};
 use crate::smmu::{Format, Smmu, SmmuError};
 use crate::tests::registers::check_isolation;
-use crate::{cpu, ensure, fail, payload_test, println, sysreg};
+use crate::{cpu, ensure, fail, payload_test, println, sysreg, time};
 
 const ILLEGAL: Result<(), SmmuError> = Err(SmmuError::Command(CERROR_ILL));
 /// SSec: the command is for the secure side.
@@ -102,7 +102,7 @@ fn t24_inconsistent_indices(ctx: &Ctx) -> TestResult {
         if round % 3 == 0 {
             smmu.write(reg::CMDQ_CONS, random.word());
         }
-        sysreg::delay_us(50);
+        time::delay_us(50);
         let cons = smmu.read(reg::CMDQ_CONS);
         if round == 0 {
             let done = sysreg::poll_us(1000, || smmu.read(reg::CMDQ_CONS) & (2 * entries - 1) == value);

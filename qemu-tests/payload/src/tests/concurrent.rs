@@ -5,9 +5,9 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use spin::mutex::SpinMutex;
 
-use crate::boot::{MAX_CPUS, image};
 use crate::edu::Direction;
 use crate::firmware::{Answer, Hypercall};
+use crate::image;
 use crate::lab::{Ctx, Lab, Mode};
 use crate::mem::{BLOCK, PAGE, alloc, page};
 use crate::mmio;
@@ -16,6 +16,7 @@ use crate::nvme::{Nvme, SECTOR, Transfer};
 use crate::outcome::TestResult;
 use crate::registry::{Clock, Runs};
 use crate::smmu::spec::{Cmd, Ste};
+use crate::sysreg::MAX_CPUS;
 use crate::tests::commands::{Answers, ILLEGAL_WORDS};
 use crate::tests::drivers::{find_nvme, nvme_round_trip};
 use crate::tests::ownership::{donate, take_back};
@@ -51,7 +52,7 @@ fn t49_split_while_in_use(ctx: &Ctx) -> TestResult {
 payload_test!(t49_split_around_the_caller, Runs::EITHER);
 /// The block that is split and coalesced contains the calling CPU's own code and stack.
 fn t49_split_around_the_caller(_ctx: &Ctx) -> TestResult {
-    let image = image();
+    let image = image::range();
     let victim = align_down(image.end - 1, BLOCK) + BLOCK - PAGE;
     ensure!(victim >= image.end, "the image ends in the last page of its block");
     for _ in 0..200 {

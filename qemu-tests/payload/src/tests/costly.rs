@@ -1,6 +1,5 @@
 //! Queues of the most expensive commands: bounded work per trap, and interrupts are taken in between.
 
-use crate::boot::MAX_CPUS;
 use crate::lab::Ctx;
 use crate::machine::EL2_IMAGE;
 use crate::mem::{PAGE, alloc};
@@ -10,6 +9,7 @@ use crate::outcome::{Fail, TestResult};
 use crate::registry::{Clock, Runs};
 use crate::smmu::spec::{Cmd, reg};
 use crate::smmu::{Format, Smmu};
+use crate::sysreg::MAX_CPUS;
 use crate::tests::registers::check_isolation;
 use crate::{cpu, ensure, fail, gic, payload_test, println, sysreg};
 

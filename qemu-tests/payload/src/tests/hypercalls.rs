@@ -1,6 +1,5 @@
 //! The hypercall interface: correct operation and errors.
 
-use crate::boot::MAX_CPUS;
 use crate::firmware::{Answer, Hypercall, try_hvc};
 use crate::lab::Ctx;
 use crate::machine::EL2_IMAGE;
@@ -8,6 +7,7 @@ use crate::mem::{BLOCK, PAGE, alloc, page};
 use crate::outcome::TestResult;
 use crate::random::Random;
 use crate::registry::{Clock, Runs};
+use crate::sysreg::MAX_CPUS;
 use crate::vectors::catch;
 use crate::{cpu, ensure, fail, mmio, payload_test, println, sysreg};
 

@@ -14,7 +14,7 @@ use crate::smmu::spec::{BASE_ALLOCATE, Cmd, GERROR_MSI_CMDQ_ABT, IDR0_MSI, Ste, 
 use crate::smmu::{Format, Smmu};
 use crate::tests::registers::check_isolation;
 use crate::vectors::catch;
-use crate::{ensure, payload_test, println, skip, sysreg};
+use crate::{ensure, payload_test, println, skip, sysreg, time};
 
 payload_test!(t56_peer_to_peer, Runs::ALL);
 /// One device reads another's BAR.
@@ -76,7 +76,7 @@ fn t52_queues_in_device_memory(ctx: &Ctx) -> TestResult {
         smmu.write(reg::CMDQ_CONS, 0);
         if smmu.set_cr0(cr0::CMDQEN).is_ok() {
             smmu.write(reg::CMDQ_PROD, 1);
-            sysreg::delay_us(100);
+            time::delay_us(100);
             ensure!(smmu.error().is_some(), "a command queue at {addr:#x} is consumed");
         }
     }
@@ -187,7 +187,7 @@ fn t56_bus_master_toggled(ctx: &Ctx) -> TestResult {
     let attack = Attack::begin();
     lab.edu.start(Direction::ToMemory, lab.bus(EL2_IMAGE + 0x28), 0, 4);
     mmio::write16(command, crate::pci::COMMAND_MEMORY);
-    sysreg::delay_us(1000);
+    time::delay_us(1000);
     mmio::write16(command, crate::pci::COMMAND_MEMORY | crate::pci::COMMAND_MASTER);
     lab.edu.finish()?;
     attack.check(ctx, Landed::No)?;

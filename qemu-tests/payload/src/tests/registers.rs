@@ -14,7 +14,7 @@ use crate::registry::Runs;
 use crate::smmu::spec::{BASE_ALLOCATE, Cmd, GERROR_MSI_CMDQ_ABT, IDR0_MSI, cr0, reg};
 use crate::smmu::{Format, Smmu};
 use crate::tests::ownership::{donate, take_back};
-use crate::{ensure, payload_test, println, sysreg};
+use crate::{ensure, payload_test, println, time};
 
 /// A new set-up works, and EL2's memory is inaccessible.
 pub fn check_isolation(ctx: &Ctx) -> TestResult {
@@ -60,7 +60,7 @@ fn t12_foreign_cmdq(ctx: &Ctx) -> TestResult {
             continue;
         }
         smmu.write(reg::CMDQ_PROD, 1);
-        sysreg::delay_us(100);
+        time::delay_us(100);
         let (error, cons) = (smmu.error(), smmu.read(reg::CMDQ_CONS));
         ensure!(error.is_some(), "command queue at {addr:#x} is consumed: CONS {cons:#x}");
     }

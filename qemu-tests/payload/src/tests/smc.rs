@@ -1,6 +1,6 @@
 //! The SMC allow-list: PSCI works, other calls do not reach firmware.
 
-use crate::boot::{MAX_CPUS, secondary_entry};
+use crate::boot::secondary_entry;
 use crate::firmware::{self, Hypercall, NOT_SUPPORTED, smc, try_smc};
 use crate::lab::{Ctx, Expect};
 use crate::machine::EL2_IMAGE;
@@ -9,6 +9,7 @@ use crate::num::{low32, u64_of};
 use crate::outcome::TestResult;
 use crate::random::Random;
 use crate::registry::{Clock, Runs};
+use crate::sysreg::MAX_CPUS;
 use crate::{cpu, ensure, gic, payload_test, println, sysreg};
 
 const PSCI_VERSION: u64 = 0x8400_0000;

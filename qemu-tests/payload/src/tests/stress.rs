@@ -13,16 +13,16 @@ pub mod slow;
 
 use core::sync::atomic::Ordering;
 
-use crate::boot::MAX_CPUS;
 use crate::lab::{Ctx, Lab, Mode};
 use crate::num::u64_of;
 use crate::outcome::TestResult;
 use crate::random::Random;
 use crate::registry::{Clock, Runs};
 use crate::smmu::spec::{Cmd, Ste, cr0};
+use crate::sysreg::MAX_CPUS;
 use crate::tests::drivers::{find_nvme, nvme_round_trip};
 use crate::tests::registers::check_isolation;
-use crate::{cpu, ensure, fail, payload_test, println, sysreg};
+use crate::{cpu, ensure, fail, payload_test, println, sysreg, time};
 use change::{FAILURE, Failure, MADE, STOP};
 use disk::Disk;
 use slow::Slow;
@@ -71,7 +71,7 @@ fn stress_ownership(ctx: &Ctx) -> TestResult {
             let mut broken = Ok(());
             let made = change::change(&mut random, &mut || {
                 broken = disk.poll();
-                sysreg::delay_us(POLL_US);
+                time::delay_us(POLL_US);
                 if broken.is_ok() { Ok(()) } else { Err(Failure::Disk) }
             });
             broken?;
@@ -81,7 +81,7 @@ fn stress_ownership(ctx: &Ctx) -> TestResult {
         }
         progress.check(&disk)?;
         // The emulator's disk needs some of the build machine's time as well.
-        sysreg::delay_us(POLL_US);
+        time::delay_us(POLL_US);
         let least = disk.tally.blocked.min(disk.tally.through);
         let enough = MADE.load(Ordering::SeqCst) >= transitions && least >= transfers;
         if enough || disk.tally.wrong + slow.wrong >= ENOUGH_WRONG {

@@ -10,7 +10,7 @@ use crate::firmware::{Answer, Hypercall};
 use crate::num::{u64_of, usize_of};
 use crate::nvme::DISK_WORD;
 use crate::random::Random;
-use crate::{mmio, sysreg};
+use crate::{mmio, time};
 
 /// One in this many picks of an alive guest's page destroys the guest.
 const PICKS_PER_GUEST: u64 = 6;
@@ -208,14 +208,14 @@ const POLL_US: u64 = 100;
 pub fn change_until_stopped(seed: u64) -> u64 {
     let mut random = Random::new(seed);
     let mut wait = || {
-        sysreg::delay_us(POLL_US);
+        time::delay_us(POLL_US);
         Ok(())
     };
     while !STOP.load(Ordering::SeqCst) {
         if change(&mut random, &mut wait).is_err() {
             break;
         }
-        sysreg::delay_us(random.below(PAUSE_US));
+        time::delay_us(random.below(PAUSE_US));
     }
     0
 }
