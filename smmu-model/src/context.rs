@@ -10,7 +10,8 @@ use crate::inval::{Tag, World};
 use crate::item::Item;
 use crate::mem::Version;
 use crate::stage2::S2Result;
-use crate::strtab::{S1, S2, granule_supported};
+use crate::stages::{S1, S2};
+use crate::strtab::granule_supported;
 use crate::view::{View, combinations};
 
 /// Where a fault came from, for the event record and for stall and abort.

@@ -32,13 +32,8 @@
 #![forbid(unsafe_code)]
 
 pub mod arch;
-mod ats;
-mod cmdq;
 mod config;
 mod context;
-mod dma;
-mod evtq;
-mod handshake;
 mod hash;
 mod hazard;
 pub mod inval;
@@ -46,24 +41,23 @@ pub mod item;
 mod mapped;
 pub mod mem;
 mod model;
-mod oracle;
-mod regs;
+mod reach;
 mod source;
 mod stage1;
 mod stage2;
+mod stages;
 mod strtab;
+mod tables;
 mod transaction;
 mod view;
 mod ways;
 mod write_buffer;
 
-pub use ats::AtsReply;
 pub use config::{Bbml, Cache, Config, Httu, Pace, Res0, StallModel};
-pub use dma::{Access, Transfer};
-pub use evtq::{PageRequest, Recorded};
 pub use hazard::Hazard;
 pub use mapped::Mapped;
 pub use mem::{Memory, MmioWrite, Region, Snoop};
-pub use model::{Injection, Irq, Model};
-pub use oracle::{Basis, Originated, Reach, Reachable, Via};
+pub use model::{AtsReply, Basis, Injection, Irq, Model, Originated, PageRequest, Reach, Recorded, Transfer};
+pub use reach::{Reachable, Via};
+pub use transaction::Access;
 pub use write_buffer::WriteBuffer;

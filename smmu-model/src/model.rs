@@ -1,5 +1,13 @@
 //! The model: state, scheduling, fault injection and inspection by tests.
 
+mod ats;
+mod cmdq;
+mod dma;
+mod evtq;
+mod handshake;
+mod oracle;
+mod regs;
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -8,14 +16,19 @@ use crate::arch::cmd::Cmd;
 use crate::arch::event::Event;
 use crate::arch::regs as r;
 use crate::config::{Cache, Config, Pace};
-use crate::dma::{StalledTransaction, Transfer};
 use crate::hazard::Hazard;
 use crate::inval::{Invalidation, Scope};
 use crate::item::{Regimes, Timeline};
 use crate::mapped::Walks;
 use crate::mem::{ExternalAbort, Memory, MmioWrite, Time};
-use crate::regs::Regs;
 use crate::view::{History, Lookups, Strtab, View};
+use dma::StalledTransaction;
+use regs::Regs;
+
+pub use ats::AtsReply;
+pub use dma::Transfer;
+pub use evtq::{PageRequest, Recorded};
+pub use oracle::{Basis, Originated, Reach};
 
 /// An interrupt or event that the SMMU signalled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

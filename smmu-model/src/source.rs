@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use crate::inval::World;
 use crate::item::Item;
-use crate::strtab::{Detail, Lookup, Stages, SteKind, SteUse};
+use crate::stages::{Detail, Lookup, Stages, SteKind, SteUse};
 use crate::view::View;
 
 /// An entry that TLB entries may have been made from.

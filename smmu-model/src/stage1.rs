@@ -10,7 +10,7 @@ use crate::inval::{AsidTag, Depth, Span, Tag, World};
 use crate::item::Item;
 use crate::mem::Version;
 use crate::stage2::Update;
-use crate::strtab::S2;
+use crate::stages::S2;
 use crate::view::View;
 
 /// A stage 1 translation that may be used.

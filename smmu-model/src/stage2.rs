@@ -8,7 +8,7 @@ use crate::inval::{Depth, Span, Tag};
 use crate::item::Item;
 use crate::mapped::Mapped;
 use crate::mem::Version;
-use crate::strtab::S2;
+use crate::stages::{S2, root_table};
 use crate::view::View;
 
 /// A write that hardware makes to a descriptor (Access flag, dirty state).
@@ -218,21 +218,6 @@ impl View<'_> {
             Desc::Table { .. } | Desc::Invalid => {}
         }
     }
-}
-
-impl S2 {
-    /// Whether the leaf `raw`, as it is in memory now, can be read, and whether it can be written.
-    pub(crate) fn allows(&self, raw: u64) -> (bool, bool) {
-        let ap = desc::s2ap(raw);
-        (ap & 1 != 0, ap & 2 != 0 || (self.hd && desc::dbm(raw)))
-    }
-}
-
-/// Address and index width of the (concatenated) first table.
-pub(crate) fn root_table(s2: &S2) -> (u64, u32) {
-    let width = s2.ia_bits - s2.granule.level_shift(s2.start_level);
-    let size = (8u64 << width).max(16);
-    (s2.ttb & !(size - 1), width)
 }
 
 fn leaf(s2: &S2, ipa: u64, level: u32, at: u64, pa: u64, raw: u64, item: Rc<Item>) -> S2Leaf {

@@ -8,84 +8,8 @@ use crate::config::{Config, Httu, StallModel};
 use crate::inval::{Tag, World};
 use crate::item::Item;
 use crate::mem::Version;
-use crate::view::{View, clip, combinations};
-
-/// How much of what a lookup finds is of interest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Detail {
-    /// All of it.
-    All,
-    /// Entries by which something can be reached, as far as they differ in that: see [`View::ways`].
-    Reach,
-}
-
-/// What a stream table lookup may find.
-#[derive(Clone, Debug)]
-pub(crate) enum Lookup {
-    /// An entry.
-    Found(SteUse),
-    /// C_BAD_STREAMID.
-    BadStreamId(Rc<Item>),
-    /// F_STE_FETCH at this address.
-    Abort(u64, Rc<Item>),
-}
-
-/// An entry as a cache may hold it.
-#[derive(Clone, Debug)]
-pub(crate) struct SteUse {
-    pub(crate) kind: SteKind,
-    pub(crate) item: Rc<Item>,
-}
-
-/// Meaning of an entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum SteKind {
-    /// V is 0, or an ILLEGAL combination: C_BAD_STE.
-    Illegal,
-    /// Config 0b0xx: silent abort.
-    Abort,
-    /// Config 0b100.
-    Bypass,
-    /// At least one stage translates.
-    Translate(Stages),
-}
-
-/// The decoded stages of a valid entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Stages {
-    pub(crate) s1: Option<S1>,
-    pub(crate) s2: Option<S2>,
-    pub(crate) world: World,
-    pub(crate) eats: u64,
-}
-
-/// Stage 1 part of an entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct S1 {
-    pub(crate) ptr: u64,
-    pub(crate) fmt: u64,
-    pub(crate) cdmax: u32,
-    pub(crate) dss: u64,
-    pub(crate) stalld: bool,
-}
-
-/// Stage 2 part of an entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct S2 {
-    pub(crate) vmid: u32,
-    pub(crate) ttb: u64,
-    pub(crate) ia_bits: u32,
-    pub(crate) start_level: u32,
-    pub(crate) granule: Granule,
-    pub(crate) oa_bits: u32,
-    pub(crate) affd: bool,
-    pub(crate) ha: bool,
-    pub(crate) hd: bool,
-    pub(crate) ptw: bool,
-    pub(crate) fwb: bool,
-    pub(crate) stall: bool,
-    pub(crate) record: bool,
-}
+use crate::stages::{Detail, Lookup, S1, S2, Stages, SteKind, SteUse};
+use crate::view::{Strtab, View, clip, combinations};
 
 impl View<'_> {
     /// Every entry (or failure) that a lookup of `sid` may end in, by any legal caching; not filtered for liveness.
@@ -122,15 +46,7 @@ impl View<'_> {
         out
     }
 
-    fn fetch_l1std(
-        &self,
-        sid: u32,
-        address: u64,
-        split: u32,
-        table: &crate::view::Strtab,
-        detail: Detail,
-        out: &mut Vec<Lookup>,
-    ) {
+    fn fetch_l1std(&self, sid: u32, address: u64, split: u32, table: &Strtab, detail: Detail, out: &mut Vec<Lookup>) {
         let Ok(versions) = self.versions(address) else {
             if table.end.is_none() {
                 out.push(Lookup::Abort(address, Item::live(vec![], vec![])));
@@ -156,7 +72,7 @@ impl View<'_> {
         &self,
         sid: u32,
         address: u64,
-        table: &crate::view::Strtab,
+        table: &Strtab,
         source: Option<Rc<Item>>,
         detail: Detail,
         out: &mut Vec<Lookup>,

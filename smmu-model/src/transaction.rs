@@ -6,12 +6,20 @@ use std::rc::Rc;
 use crate::arch::event::{self, Class, Event};
 use crate::arch::{cd, truncate};
 use crate::context::{CdUse, Fault, bad_cd};
-use crate::dma::Access;
 use crate::item::Item;
 use crate::source::{Source, tlb_sources};
 use crate::stage2::{S2Result, Update};
-use crate::strtab::{Detail, Lookup, S2, Stages, SteKind, SteUse};
+use crate::stages::{Detail, Lookup, S2, Stages, SteKind, SteUse};
 use crate::view::View;
+
+/// Direction of a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// The device reads memory.
+    Read,
+    /// The device writes memory.
+    Write,
+}
 
 /// A transaction, as far as translation sees it.
 #[derive(Clone, Copy, Debug)]

@@ -8,7 +8,7 @@ use crate::hash::ByKey;
 use crate::item::{Item, Timeline};
 use crate::mapped::Walks;
 use crate::mem::{ExternalAbort, Memory, Time, Version};
-use crate::strtab::{Detail, Lookup};
+use crate::stages::{Detail, Lookup};
 
 /// STRTAB_BASE and STRTAB_BASE_CFG during a period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use crate::arch::ste;
 use crate::inval::Tag;
 use crate::item::Item;
 use crate::mem::Version;
-use crate::strtab::{Lookup, S1, Stages, SteKind, SteUse};
+use crate::stages::{Lookup, S1, Stages, SteKind, SteUse};
 use crate::view::View;
 
 /// What counts in the words of an entry: all but the place of context descriptors in dword 0 (V, Config, S1Fmt, S1CDMax are left), of

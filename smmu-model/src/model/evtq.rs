@@ -1,9 +1,9 @@
 //! Output queues (events, page requests), global errors and interrupts [IHI 0070G 7.2 to 7.5, 8.1, 3.18].
 
+use super::regs::IrqCfg;
+use super::{Injection, Irq, Model};
 use crate::arch::event::Event;
 use crate::arch::{bits, regs as r, truncate};
-use crate::model::{Injection, Irq, Model};
-use crate::regs::IrqCfg;
 
 /// Whether a record was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,47 +1,13 @@
 //! Registers whose writes take effect later: CR0, GBPA, IRQ_CTRL, and the acknowledgement of errors
 //! [IHI 0070G 6.3.9, 6.3.14, 6.3.16, 7.5].
 
+use super::Model;
+use super::regs::ADDR;
 use crate::arch::regs as r;
 use crate::config::Pace;
 use crate::hazard::Hazard;
 use crate::mem::Time;
-use crate::model::Model;
-use crate::regs::ADDR;
 use crate::view::Strtab;
-
-/// A register whose new value takes effect some time after the write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Handshake {
-    /// What reads return.
-    pub(crate) written: u32,
-    /// What has taken effect.
-    pub(crate) acked: u32,
-}
-
-impl Handshake {
-    pub(crate) fn settled(value: u32) -> Self {
-        Self { written: value, acked: value }
-    }
-
-    /// Set now, or perhaps already.
-    pub(crate) fn maybe(&self, bit: u32) -> bool {
-        (self.written | self.acked) & bit != 0
-    }
-
-    /// Clear now, or perhaps already.
-    pub(crate) fn maybe_clear(&self, bit: u32) -> bool {
-        self.written & self.acked & bit == 0
-    }
-
-    /// Certainly set.
-    pub(crate) fn is(&self, bit: u32) -> bool {
-        self.written & self.acked & bit != 0
-    }
-
-    pub(crate) fn pending(&self) -> bool {
-        self.written != self.acked
-    }
-}
 
 impl Model {
     pub(crate) fn set_cr0(&mut self, value: u32) {

@@ -1,10 +1,43 @@
 //! The register file: write protection, handshakes, both access sizes [IHI 0070G 6.2, 6.3].
 
+use super::Model;
 use crate::arch::regs as r;
 use crate::config::Config;
-use crate::handshake::Handshake;
 use crate::hazard::Hazard;
-use crate::model::Model;
+
+/// A register whose new value takes effect some time after the write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Handshake {
+    /// What reads return.
+    pub(crate) written: u32,
+    /// What has taken effect.
+    pub(crate) acked: u32,
+}
+
+impl Handshake {
+    pub(crate) fn settled(value: u32) -> Self {
+        Self { written: value, acked: value }
+    }
+
+    /// Set now, or perhaps already.
+    pub(crate) fn maybe(&self, bit: u32) -> bool {
+        (self.written | self.acked) & bit != 0
+    }
+
+    /// Clear now, or perhaps already.
+    pub(crate) fn maybe_clear(&self, bit: u32) -> bool {
+        self.written & self.acked & bit == 0
+    }
+
+    /// Certainly set.
+    pub(crate) fn is(&self, bit: u32) -> bool {
+        self.written & self.acked & bit != 0
+    }
+
+    pub(crate) fn pending(&self) -> bool {
+        self.written != self.acked
+    }
+}
 
 /// An MSI target: IRQ_CFG0, 1 and 2.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

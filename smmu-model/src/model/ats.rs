@@ -1,12 +1,11 @@
 //! ATS: translation requests, and Translated transactions [IHI 0070G 3.9].
 
+use super::{Model, Transfer};
 use crate::arch::event::{self, Class};
 use crate::arch::regs as r;
-use crate::dma::{Access, Transfer};
 use crate::item::Item;
-use crate::model::Model;
-use crate::strtab::{Lookup, SteKind, SteUse};
-use crate::transaction::{End, Request, Transaction, blank};
+use crate::stages::{Lookup, SteKind, SteUse};
+use crate::transaction::{Access, End, Request, Transaction, blank};
 
 /// Answer to an ATS translation request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

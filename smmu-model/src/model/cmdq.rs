@@ -1,12 +1,12 @@
 //! The command queue: consumption in order at any later time, execution, and errors [IHI 0070G 4, 7.1].
 
+use super::{Injection, Irq, Model};
 use crate::arch::cmd::{self, Cmd};
 use crate::arch::{bits, regs as r, truncate};
 use crate::config::{Res0, StallModel};
 use crate::hazard::Hazard;
 use crate::inval::{ByAddress, Invalidation, Scope, VmidMatch, World};
 use crate::item::Regimes;
-use crate::model::{Injection, Irq, Model};
 
 /// Result of one command.
 enum Outcome {

@@ -1,21 +1,12 @@
 //! Transactions: computes all legal outcomes and applies one of them.
 
+use super::Model;
 use crate::arch::event::Event;
 use crate::arch::{bits, cmd, regs as r};
 use crate::config::Cache;
 use crate::item::Item;
-use crate::model::Model;
 use crate::stage2::Update;
-use crate::transaction::{End, Outcome, Request, Transaction};
-
-/// Direction of a transaction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
-    /// The device reads memory.
-    Read,
-    /// The device writes memory.
-    Write,
-}
+use crate::transaction::{Access, End, Outcome, Request, Transaction};
 
 /// Result of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]

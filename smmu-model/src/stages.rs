@@ -1,0 +1,99 @@
+//! Stream table entries, decoded: what a lookup finds, and the stages of an entry.
+
+use std::rc::Rc;
+
+use crate::arch::desc::{self, Granule};
+use crate::inval::World;
+use crate::item::Item;
+
+/// How much of what a lookup finds is of interest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Detail {
+    /// All of it.
+    All,
+    /// Entries by which something can be reached, as far as they differ in that: see [`View::ways`].
+    Reach,
+}
+
+/// What a stream table lookup may find.
+#[derive(Clone, Debug)]
+pub(crate) enum Lookup {
+    /// An entry.
+    Found(SteUse),
+    /// C_BAD_STREAMID.
+    BadStreamId(Rc<Item>),
+    /// F_STE_FETCH at this address.
+    Abort(u64, Rc<Item>),
+}
+
+/// An entry as a cache may hold it.
+#[derive(Clone, Debug)]
+pub(crate) struct SteUse {
+    pub(crate) kind: SteKind,
+    pub(crate) item: Rc<Item>,
+}
+
+/// Meaning of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SteKind {
+    /// V is 0, or an ILLEGAL combination: C_BAD_STE.
+    Illegal,
+    /// Config 0b0xx: silent abort.
+    Abort,
+    /// Config 0b100.
+    Bypass,
+    /// At least one stage translates.
+    Translate(Stages),
+}
+
+/// The decoded stages of a valid entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stages {
+    pub(crate) s1: Option<S1>,
+    pub(crate) s2: Option<S2>,
+    pub(crate) world: World,
+    pub(crate) eats: u64,
+}
+
+/// Stage 1 part of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct S1 {
+    pub(crate) ptr: u64,
+    pub(crate) fmt: u64,
+    pub(crate) cdmax: u32,
+    pub(crate) dss: u64,
+    pub(crate) stalld: bool,
+}
+
+/// Stage 2 part of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct S2 {
+    pub(crate) vmid: u32,
+    pub(crate) ttb: u64,
+    pub(crate) ia_bits: u32,
+    pub(crate) start_level: u32,
+    pub(crate) granule: Granule,
+    pub(crate) oa_bits: u32,
+    pub(crate) affd: bool,
+    pub(crate) ha: bool,
+    pub(crate) hd: bool,
+    pub(crate) ptw: bool,
+    pub(crate) fwb: bool,
+    pub(crate) stall: bool,
+    pub(crate) record: bool,
+}
+
+impl S2 {
+    /// Whether the leaf `raw`, as it is in memory now, can be read, and whether it can be written.
+    pub(crate) fn allows(&self, raw: u64) -> (bool, bool) {
+        let ap = desc::s2ap(raw);
+        (ap & 1 != 0, ap & 2 != 0 || (self.hd && desc::dbm(raw)))
+    }
+}
+
+/// Address and index width of the (concatenated) first table.
+pub(crate) fn root_table(s2: &S2) -> (u64, u32) {
+    let width = s2.ia_bits - s2.granule.level_shift(s2.start_level);
+    let size = (8u64 << width).max(16);
+    (s2.ttb & !(size - 1), width)
+}
