@@ -56,3 +56,5 @@ pub const VICTIM: u64 = RAM + 0x100_0000;
 pub const IOVA: u64 = 0x10_0000;
 /// The StreamID of the attacking device.
 pub const SID: u32 = 8;
+/// StreamIDs that tests check: the first, the attacking one, another, and the last of the linear table.
+pub const SIDS: [u32; 4] = [0, SID, 9, 63];

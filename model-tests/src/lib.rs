@@ -9,28 +9,26 @@
 
 mod bus;
 mod cpu;
-mod dma;
+mod defence;
 pub mod host;
 pub mod hostile;
-mod invariant;
 pub mod layout;
 mod machine;
-mod missing;
 mod owner;
 mod pages;
+mod rng;
 mod setup;
 mod snapshot;
 mod twice;
 mod work;
 
 pub use bus::{Bus, Damage, Pool, Spy};
-pub use dma::{Defence, Dma};
-pub use invariant::Breach;
-pub use machine::{CANARY, Machine};
-pub use missing::{caught_without, lacking, undefended};
-pub use owner::{Held, Owner};
+pub use defence::{Defence, lacking};
+pub use machine::{Breach, CANARY, Machine};
+pub use owner::{Dma, Held, Owner};
 pub use pages::Hook;
+pub use rng::Rng;
 pub use setup::{Guard, Setup};
 pub use snapshot::Snapshot;
-pub use twice::{Verdict, twice, twice_with};
+pub use twice::{Verdict, caught_without, twice, twice_with, undefended};
 pub use work::{BOUND, Work};

@@ -1,5 +1,7 @@
 //! A machine: RAM, SMMUs, with or without EL2.
 
+mod invariant;
+
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -16,13 +18,14 @@ use smmu_model::{Bbml, Memory, Model, Region, Snoop, Transfer, WriteBuffer};
 
 use crate::bus::{Bus, Damage, Pool, Spy};
 use crate::cpu::Cpu;
-use crate::dma::{Defence, Dma, Drivers, Mirror};
-use crate::invariant::Judged;
+use crate::defence::{self, Defence, UNDEFENDED};
 use crate::layout;
-use crate::missing;
-use crate::owner::Owner;
+use crate::owner::{Dma, Drivers, Mirror, Owner};
 use crate::pages::{Hook, Pages};
 use crate::setup::{Guard, Setup};
+use invariant::Judged;
+
+pub use invariant::Breach;
 
 pub(crate) struct El2 {
     pub(crate) owner: Owner,
@@ -96,7 +99,7 @@ impl Machine {
             foreign: (layout::EL2..layout::EL2 + layout::EL2_BYTES).step_by(4096).collect(),
             skip_cleans: Rc::default(),
             damage: Damage::default(),
-            defence: Rc::new(Cell::new(missing::of_revocations())),
+            defence: Rc::new(Cell::new(defence::of_revocations())),
             setup: setup.clone(),
             judged: RefCell::default(),
         };
@@ -186,7 +189,7 @@ impl Machine {
         self.agains = 0;
         self.skip_cleans.set(false);
         self.damage.set(None);
-        self.defence.set(missing::of_revocations());
+        self.defence.set(defence::of_revocations());
         self.pages.forget();
         self.judged.get_mut().set_back();
     }
@@ -194,7 +197,7 @@ impl Machine {
     /// Skips a step of revocations.
     pub fn without(&mut self, defence: Defence) {
         if defence != Defence::Whole {
-            println!("{}", crate::twice::UNDEFENDED);
+            println!("{}", UNDEFENDED);
         }
         self.defence.set(defence);
     }

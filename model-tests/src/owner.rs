@@ -1,5 +1,7 @@
 //! The ownership map as the drivers' `HostMemory`.
 
+mod dma;
+
 use std::ops::{Deref, DerefMut};
 
 use io_pgtable::Ipa;
@@ -7,8 +9,10 @@ use mem_protect::{Claim, Ownership};
 use smmu_drv::platform::{ClaimError, HostMemory, Sharing};
 
 use crate::cpu::Cpu;
-use crate::dma::Dma;
 use crate::pages::Pages;
+
+pub use dma::Dma;
+pub(crate) use dma::{Drivers, Mirror};
 
 /// The ownership map with its tables.
 pub struct Owner {

@@ -8,7 +8,7 @@ use io_pgtable::Pa;
 use mem_protect::{InUse, NoMemory, PageOps, PageRange};
 use smmu_model::Memory;
 
-use crate::missing::is_missing;
+use crate::defence::is_missing;
 
 /// Access to pages, and the pool of donated ones.
 #[derive(Clone)]

@@ -1,10 +1,12 @@
 //! Runs every attack twice: without isolation and with it.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use smmu_model::{Config, Transfer};
 
-use crate::invariant::Breach;
-use crate::layout::SID;
-use crate::machine::Machine;
+use crate::defence::{UNDEFENDED, lacking};
+use crate::layout::SIDS;
+use crate::machine::{Breach, Machine};
 use crate::setup::Setup;
 
 /// Result of an attack.
@@ -31,9 +33,6 @@ impl From<Result<(), Breach>> for Verdict {
     }
 }
 
-/// Printed by a test that runs an attack without its defence; parsed by `cargo xtask threats`.
-pub(crate) const UNDEFENDED: &str = "attack run without its defence";
-
 /// Runs `attack` on a machine without EL2, where it must land, and on one with EL2, where it must not.
 pub fn twice(attack: impl Fn(&mut Machine) -> Verdict) {
     twice_with(Config::qemu(), attack);
@@ -47,8 +46,57 @@ pub fn twice_with(config: Config, attack: impl Fn(&mut Machine) -> Verdict) {
     let mut guarded = Machine::new(&Setup::guarded().with(config));
     assert_eq!(attack(&mut guarded), Verdict::Blocked, "the attack got through EL2");
     assert!(guarded.secret_intact(), "EL2's memory changed");
-    assert_eq!(guarded.isolated(&[0, SID, 9, 63]), Ok(()));
+    assert_eq!(guarded.isolated(&SIDS), Ok(()));
     for model in &guarded.models {
         assert_eq!(model.borrow_mut().take_hazards(), [], "the driver misused the SMMU");
+    }
+}
+
+/// Runs `test` without each of `defences`, where it must fail, then with all. A comma-separated entry disables several
+/// at once.
+///
+/// # Panics
+/// When `test` passes without a defence, or fails with all of them.
+pub fn caught_without(defences: &[&'static str], test: impl Fn()) {
+    for words in defences {
+        let end = lacking(words, || catch_unwind(AssertUnwindSafe(&test)));
+        let Err(payload) = end else { panic!("the test passes without {words}") };
+        let text = payload.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("an assertion failed");
+        println!("{UNDEFENDED}: {words}: {}", text.lines().collect::<Vec<_>>().join(" "));
+    }
+    test();
+}
+
+/// Reports the result of an attack run without isolation.
+///
+/// # Panics
+/// If it did not land: the attack is ineffective.
+pub fn undefended(verdict: impl Into<Verdict>) {
+    assert_eq!(verdict.into(), Verdict::Landed, "the attack is none");
+    println!("{UNDEFENDED}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::defence::is_missing;
+    use crate::layout::VICTIM;
+
+    #[test]
+    fn a_machine_lacks_what_is_named_and_only_while_it_is() {
+        let donated = || {
+            let mut m = Machine::new(&Setup::guarded());
+            assert_eq!(m.donate(VICTIM, 1), Ok(()));
+            assert_eq!(m.isolated(&[0]), Ok(()));
+        };
+        caught_without(&["no-unmap", "no-invalidate,not-zeroed"], donated);
+        assert!(!is_missing("no-unmap"));
+    }
+
+    #[test]
+    #[should_panic(expected = "passes without not-zeroed")]
+    fn a_test_that_does_not_look_is_found_out() {
+        caught_without(&["not-zeroed"], || {});
     }
 }

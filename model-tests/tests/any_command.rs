@@ -1,24 +1,10 @@
 //! Any command with any payload, against what an SMMU like the one that the host sees answers.
 
 use model_tests::host::{Host, ON, STAGE1, Shape};
-use model_tests::layout::{IOVA, RAM, RAM_BYTES, SID, VICTIM};
-use model_tests::{CANARY, Machine, Setup};
+use model_tests::layout::{IOVA, RAM, RAM_BYTES, SID, SIDS, VICTIM};
+use model_tests::{CANARY, Machine, Rng, Setup};
 use smmu_model::arch::{cmd as c, regs as r};
 use smmu_model::{Config, Hazard, Memory, Model, Pace, Region, Res0, Snoop, StallModel, Transfer};
-
-const SIDS: [u32; 4] = [0, SID, 9, 63];
-
-/// A pseudo-random sequence (xorshift64*).
-struct Rng(u64);
-
-impl Rng {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-}
 
 /// The SMMU that the host is shown, as hardware would be it.
 fn reference(shown: &Config) -> Model {
@@ -59,7 +45,7 @@ fn t23_every_opcode_with_any_payload() {
     for config in [Config::qemu(), Config { pace: Pace::Lazy, seed: 21, ..Config::full() }] {
         let mut m = Machine::new(&Setup::guarded().with(config.clone()));
         let mut host = Host::with_stage1(&mut m, IOVA, VICTIM);
-        let mut rng = Rng(0x1234_5678_9abc_def1);
+        let mut rng = Rng::new(0x1234_5678_9abc_def1);
         for op in 0..256 {
             for round in 0..6 {
                 let defined = c::defined(op, config.ril).unwrap_or([0xff, 0]);
@@ -68,8 +54,8 @@ fn t23_every_opcode_with_any_payload() {
                     1 => [op | 1 << 10, 0],
                     2 => [op | 3 << 12, 0],
                     // Payload in defined fields only, then anywhere.
-                    3 | 4 => [op | (rng.next() & defined[0] & !0x4ff), rng.next() & defined[1]],
-                    _ => [op | (rng.next() & !0xff), rng.next()],
+                    3 | 4 => [op | (rng.next64() & defined[0] & !0x4ff), rng.next64() & defined[1]],
+                    _ => [op | (rng.next64() & !0xff), rng.next64()],
                 };
                 let wanted = [Res0::Checked, Res0::Ignored].map(|res0| answer(&config, res0, cmd));
                 host.cmd(&mut m, cmd);
@@ -93,7 +79,7 @@ fn t23_every_opcode_with_any_payload() {
 #[test]
 fn t48_el2s_own_queue_never_errs() {
     // Hardware that checks reserved bits, and a host that sets them where its own view allows, or not.
-    let mut rng = Rng(77);
+    let mut rng = Rng::new(77);
     for config in
         [Config { res0: Res0::Checked, ..Config::full() }, Config { res0: Res0::Checked, ril: false, ..Config::qemu() }]
     {
@@ -101,7 +87,7 @@ fn t48_el2s_own_queue_never_errs() {
         let mut host = Host::enable(&mut m, 0, Shape::Linear);
         for op in [1, 2, 3, 4, 5, 6, 0x10, 0x11, 0x12, 0x13, 0x30, 0x46] {
             for _ in 0..40 {
-                host.cmd(&mut m, [op | (rng.next() & rng.next() & !0xff), rng.next() & rng.next()]);
+                host.cmd(&mut m, [op | (rng.next64() & rng.next64() & !0xff), rng.next64() & rng.next64()]);
                 if host.cerror(&mut m).is_some() {
                     host.repair(&mut m);
                 }

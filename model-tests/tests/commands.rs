@@ -2,15 +2,13 @@
 
 use model_tests::host::{ASID, BYPASS, Host, LOG2_QUEUE, ON, Shape, cd};
 use model_tests::layout::{
-    BAR, EL2, GIC, HOST_FLAG, HOST_S1, IOVA, RAM, RAM_BYTES, SECRET, SID, TRANSLATER, UART, VICTIM,
+    BAR, EL2, GIC, HOST_FLAG, HOST_S1, IOVA, RAM, RAM_BYTES, SECRET, SID, SIDS, TRANSLATER, UART, VICTIM,
 };
 use model_tests::{Machine, Setup, Verdict, twice_with};
 use smmu_drv::{AccessSize, WriteOutcome};
 use smmu_model::arch::regs as r;
 use smmu_model::inval::Scope;
 use smmu_model::{Config, Injection, Pace, Transfer};
-
-const SIDS: [u32; 4] = [0, SID, 9, 63];
 
 #[test]
 fn t10_completion_by_store_anywhere() {

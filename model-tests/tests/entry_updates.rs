@@ -1,12 +1,10 @@
 //! Every change of an entry, as hardware may see it.
 
 use model_tests::host::{Host, INVALID, STAGE1, Shape};
-use model_tests::layout::{EL2, HOST_CD, IOVA, RAM, SECRET, SID, VICTIM};
+use model_tests::layout::{EL2, HOST_CD, IOVA, RAM, SECRET, SID, SIDS, VICTIM};
 use model_tests::{Machine, Setup, Verdict};
 use smmu_model::arch::regs as r;
 use smmu_model::{Config, Model, Pace};
-
-const SIDS: [u32; 4] = [0, SID, 9, 63];
 
 /// Words 0 and 1 of entries that differ in V, Config and S1DSS.
 fn states() -> Vec<[u64; 2]> {

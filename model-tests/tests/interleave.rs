@@ -2,30 +2,11 @@
 //! order of traps, with devices in between. Random orders of what hosts do most; the fuzz targets draw from all that they can.
 
 use mem_protect::Transition;
-use model_tests::Defence;
 use model_tests::hostile::{Action, At, Cmd, Entry, Finding, Request, Run, Spot, Summary, UNNAMED, Value, play};
 use model_tests::layout::{EL2, HOST_CMDQ, HOST_EVTQ, HOST_S1, HOST_STRTAB, IOVA, VICTIM};
+use model_tests::{Defence, Rng};
 use smmu_drv::AccessSize;
 use smmu_model::arch::regs as r;
-
-struct Rng(u64);
-
-impl Rng {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    fn below(&mut self, limit: u8) -> u8 {
-        u8::try_from(self.next() % u64::from(limit)).unwrap_or(0)
-    }
-
-    fn one<T: Copy>(&mut self, of: &[T]) -> T {
-        of[usize::from(self.below(u8::try_from(of.len()).unwrap_or(u8::MAX)))]
-    }
-}
 
 /// Indices of the StreamIDs 0, 8 and 63.
 const SIDS: [u8; 3] = [0, 1, 3];
@@ -82,7 +63,7 @@ fn step(rng: &mut Rng, smmus: u8, out: &mut Vec<Action>) {
 }
 
 fn run(machine: u8, seed: u64, missing: Defence) -> Result<Summary, Finding> {
-    let mut rng = Rng(seed);
+    let mut rng = Rng::new(seed);
     let smmus = if machine == TWO { 2 } else { 1 };
     let mut actions: Vec<_> = (0..smmus).map(|smmu| Action::Start { smmu, shape: 0 }).collect();
     actions.push(Action::Context { ssid: 0, table: Spot::at(HOST_S1) });

@@ -2,12 +2,10 @@
 
 use mem_protect::Error;
 use model_tests::host::{BYPASS, Host, Shape};
-use model_tests::layout::{SECRET, SID, TABLES, VICTIM};
+use model_tests::layout::{SECRET, SID, SIDS, TABLES, VICTIM};
 use model_tests::{Defence, Machine, Setup, Verdict};
 use smmu_drv::SmmuError;
 use smmu_model::{Bbml, Config, Injection, Transfer, Via};
-
-const SIDS: [u32; 4] = [0, SID, 9, 63];
 
 #[test]
 fn t46_one_page_of_a_cached_block() {

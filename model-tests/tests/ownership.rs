@@ -3,12 +3,10 @@
 use mem_protect::{DmaStage2, Error, PageRange, Transition, UncheckedRange};
 use model_tests::host::{ABORT, BYPASS, Host, STAGE1, Shape};
 use model_tests::layout::{
-    BAR, ECAM, EL2, GIC, IOVA, ITS, RAM, RAM_BYTES, SECRET, SID, SMMU, TABLES, TRANSLATER, UART, VICTIM,
+    BAR, ECAM, EL2, GIC, IOVA, ITS, RAM, RAM_BYTES, SECRET, SID, SIDS, SMMU, TABLES, TRANSLATER, UART, VICTIM,
 };
 use model_tests::{Defence, Machine, Setup, Verdict, caught_without, twice, twice_with, undefended};
 use smmu_model::{Bbml, Config, MmioWrite, Pace, Transfer};
-
-const SIDS: [u32; 4] = [0, SID, 9, 63];
 
 fn configs() -> [(&'static str, Config); 4] {
     [

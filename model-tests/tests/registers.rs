@@ -2,32 +2,15 @@
 
 use mem_protect::Error;
 use model_tests::host::{ABORT, BYPASS, Host, ON, QUEUES, Shape};
-use model_tests::layout::{EL2, HOST_CMDQ, HOST_EVTQ, IOVA, RAM, RAM_BYTES, SECRET, SID, VICTIM};
-use model_tests::{Machine, Setup, Verdict, twice, twice_with, undefended};
+use model_tests::layout::{EL2, HOST_CMDQ, HOST_EVTQ, IOVA, RAM, RAM_BYTES, SECRET, SID, SIDS, VICTIM};
+use model_tests::{Machine, Rng, Setup, Verdict, twice, twice_with, undefended};
 use smmu_drv::AccessSize;
 use smmu_model::arch::{event as e, regs as r};
 use smmu_model::{Config, Transfer};
 
-const SIDS: [u32; 4] = [0, SID, 9, 63];
-
 /// Every feature, but few streams: switching SMMUEN visits them all.
 fn full() -> Config {
     Config { sid_bits: 10, ..Config::full() }
-}
-
-struct Rng(u64);
-
-impl Rng {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    fn low(&mut self) -> u32 {
-        u32::try_from(self.next() >> 32).unwrap_or(0)
-    }
 }
 
 /// One of the host's streams faults, so that an event is recorded.
@@ -217,19 +200,19 @@ fn t26_the_hosts_queue_is_off_while_a_page_goes() {
 
 #[test]
 fn t27_enables_in_any_order() {
-    let mut rng = Rng(5);
+    let mut rng = Rng::new(5);
     let mut m = Machine::new(&Setup::guarded().with(full()));
     let mut host = Host::prepare(&mut m, 0, Shape::TwoLevel);
     host.write_ste(&m, SID, BYPASS);
     let bits = [r::CR0_SMMUEN, r::CR0_PRIQEN, r::CR0_EVENTQEN, r::CR0_CMDQEN, 1 << 4, 1 << 6];
     let mut value = QUEUES;
     for step in 0..200 {
-        value ^= bits[usize::try_from(rng.next()).unwrap_or(0) % bits.len()];
+        value ^= bits[usize::try_from(rng.next64()).unwrap_or(0) % bits.len()];
         m.write32(0, r::CR0, value);
-        match rng.next() % 5 {
+        match rng.next64() % 5 {
             0 => fault(&mut m),
-            1 => m.write32(0, r::CMDQ_PROD, u32::try_from(rng.next() % 64).unwrap_or(0)),
-            2 => m.write32(0, r::GBPA, r::GBPA_UPDATE | if rng.next().is_multiple_of(2) { r::GBPA_ABORT } else { 0 }),
+            1 => m.write32(0, r::CMDQ_PROD, u32::try_from(rng.next64() % 64).unwrap_or(0)),
+            2 => m.write32(0, r::GBPA, r::GBPA_UPDATE | if rng.next64().is_multiple_of(2) { r::GBPA_ABORT } else { 0 }),
             3 => {
                 let gerror = m.read32(0, r::GERROR);
                 m.write32(0, r::GERRORN, gerror);
@@ -258,8 +241,9 @@ fn t28_control_registers_are_filtered() {
     let hardware = |m: &Machine, at| m.models[0].borrow_mut().read32(at);
     let (cr0, cr1, cr2) = (hardware(&m, r::CR0), hardware(&m, r::CR1), hardware(&m, r::CR2));
     assert_eq!(cr0 & r::CR0_ATSCHK, r::CR0_ATSCHK, "hardware has ATS: Translated traffic is checked");
-    let mut rng = Rng(28);
-    for value in [u32::MAX, 0, 1 << 4, 0x7 << 6, 1 << 10, 1 << 9, 1 << 31].into_iter().chain((0..40).map(|_| rng.low()))
+    let mut rng = Rng::new(28);
+    for value in
+        [u32::MAX, 0, 1 << 4, 0x7 << 6, 1 << 10, 1 << 9, 1 << 31].into_iter().chain((0..40).map(|_| rng.next32()))
     {
         m.write32(0, r::CR0, value);
         m.write32(0, r::CR1, value);
@@ -286,13 +270,13 @@ fn t29_every_offset_and_size() {
     for config in [Config { sid_bits: 10, ..Config::qemu() }, full()] {
         let mut m = Machine::new(&Setup::guarded().with(config));
         Host::enable(&mut m, 0, Shape::Linear);
-        let mut rng = Rng(29);
+        let mut rng = Rng::new(29);
         let interesting = (0..0x400).chain(0xfd0..0x1000).chain(0x1_0000..0x1_0200);
         let sampled = (0x1000..0x2_0000).step_by(61);
         for offset in interesting.chain(sampled) {
             for size in sizes {
                 let _ = m.read(0, offset, size);
-                for value in [0, u64::MAX, rng.next()] {
+                for value in [0, u64::MAX, rng.next64()] {
                     m.write(0, offset, size, value);
                 }
             }

@@ -5,13 +5,12 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use model_tests::host::{self, BYPASS, Host, INVALID, ON, QUEUES, STAGE1, Shape};
-use model_tests::layout::{HOST_CMDQ, HOST_EVTQ, HOST_STRTAB, IOVA, RAM, SECRET, SID, VICTIM};
+use model_tests::layout::{HOST_CMDQ, HOST_EVTQ, HOST_STRTAB, IOVA, RAM, SECRET, SID, SIDS, VICTIM};
 use model_tests::{Machine, Setup, Spy};
 use smmu_drv::{AccessSize, WriteOutcome};
 use smmu_model::arch::regs as r;
 use smmu_model::{Config, Model, Pace, Transfer};
 
-const SIDS: [u32; 4] = [0, SID, 9, 63];
 /// Where the second kernel has its queues and tables: beyond those of a first SMMU.
 const SECOND: u64 = RAM + 0x40_0000;
 /// A page that the first kernel gave away before it went.

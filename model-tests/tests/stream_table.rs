@@ -1,13 +1,11 @@
 //! Stream tables that lie, change under EL2's eyes, or point where they must not.
 
 use model_tests::host::{ABORT, BYPASS, Host, LOG2_STREAMS, ON, QUEUES, STAGE1, Shape, cd};
-use model_tests::layout::{EL2, HOST_L2, HOST_S1, IOVA, RAM, SECRET, SID, UART, VICTIM};
+use model_tests::layout::{EL2, HOST_L2, HOST_S1, IOVA, RAM, SECRET, SID, SIDS, UART, VICTIM};
 use model_tests::{Machine, Setup, twice, twice_with};
 use smmu_drv::AccessSize;
 use smmu_model::arch::{event as e, regs as r};
 use smmu_model::{Config, Model, Pace, Transfer};
-
-const SIDS: [u32; 4] = [0, SID, 9, 63];
 
 fn invalidate(host: &mut Host, m: &mut Machine, sid: u32) {
     host.cmd(m, [u64::from(sid) << 32 | 3, 0]);

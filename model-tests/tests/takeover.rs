@@ -4,13 +4,11 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use model_tests::host::{BYPASS, Host, STAGE1, Shape};
-use model_tests::layout::{HOST_STRTAB, IOVA, SECRET, SID, VICTIM};
+use model_tests::layout::{HOST_STRTAB, IOVA, SECRET, SID, SIDS, VICTIM};
 use model_tests::{Machine, Setup, Spy, Verdict, undefended};
 use smmu_drv::AccessSize;
 use smmu_model::arch::regs as r;
 use smmu_model::{Config, Model, Pace, Snoop, Transfer, Via};
-
-const SIDS: [u32; 4] = [0, SID, 9, 63];
 
 /// Firmware translates with a bypass entry, and has queues somewhere.
 fn firmware(model: &mut Model) {

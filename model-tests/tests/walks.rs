@@ -1,12 +1,10 @@
 //! What the SMMU itself fetches and writes on the host's behalf: context descriptors, stage 1 tables, Access flags.
 
 use model_tests::host::{ASID, Host, LEAF, ON, STAGE1, Shape, cd};
-use model_tests::layout::{BAR, EL2, GIC, HOST_CD, HOST_S1, IOVA, ITS, SECRET, SID, UART, VICTIM};
+use model_tests::layout::{BAR, EL2, GIC, HOST_CD, HOST_S1, IOVA, ITS, SECRET, SID, SIDS, UART, VICTIM};
 use model_tests::{Machine, Setup, Verdict, twice, twice_with, undefended};
 use smmu_model::arch::{event as e, regs as r};
 use smmu_model::{Access, AtsReply, Config, Httu, Injection, Transfer};
-
-const SIDS: [u32; 4] = [0, SID, 9, 63];
 
 fn stage2_fault(transfer: &Transfer) -> Option<e::Class> {
     match transfer {

@@ -48,8 +48,7 @@ pub use diet::Diet;
 pub use finding::Finding;
 pub use value::{At, Half, PLACES, SIDS, Spot, Value};
 
-use crate::dma::Defence;
-use crate::missing::lacking;
+use crate::defence::{Defence, lacking};
 use audits::Audited;
 use stock::Ready;
 use value::pick;

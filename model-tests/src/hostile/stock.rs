@@ -8,8 +8,8 @@ use std::collections::VecDeque;
 use super::audits::Audited;
 use super::setups;
 use super::watch::{Seen, Watch};
+use crate::defence;
 use crate::machine::Machine;
-use crate::missing;
 use crate::snapshot::Snapshot;
 
 /// Parameters of a machine.
@@ -45,7 +45,7 @@ thread_local! {
 impl Ready {
     /// The machine that two bytes of a run mean, right after take-over.
     pub(super) fn take(machine: u8, seed: u8) -> Self {
-        let kind = Kind { machine: setups::number(machine), seed: seed % TAKE_OVERS, missing: missing::words() };
+        let kind = Kind { machine: setups::number(machine), seed: seed % TAKE_OVERS, missing: defence::words() };
         let kept = STOCK.with_borrow_mut(|stock| {
             let at = stock.iter().rposition(|ready| ready.kind == kind)?;
             stock.remove(at)

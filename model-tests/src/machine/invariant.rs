@@ -7,8 +7,8 @@ use io_pgtable::Ipa;
 use mem_protect::{Owner as PageOwner, PageInfo, PageRange, Stats};
 use smmu_model::{Basis, Mapped, Model, Reachable};
 
+use super::Machine;
 use crate::layout;
-use crate::machine::Machine;
 
 /// A byte that a stream can reach and must not, or memory that an SMMU may write by itself and must not.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,47 +10,13 @@ use shadow_s2::{Invalidate, InvalidateError, Plan, ShadowS2, Target};
 use smmu_drv::{Smmu, Stage2Cfg, Stale};
 use smmu_model::{Memory, Model};
 
-use crate::Bus;
+use super::Owner;
+use crate::bus::Bus;
+use crate::defence::Defence;
 use crate::layout;
-use crate::owner::Owner;
 
 /// Drivers of all SMMUs.
 pub(crate) type Drivers = Rc<RefCell<Vec<Smmu<Bus, Owner>>>>;
-
-/// Which step of a revocation is missing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Defence {
-    /// Nothing.
-    #[default]
-    Whole,
-    /// The IOMMU's table is not changed.
-    NoUnmap,
-    /// The table changes, but no SMMU is invalidated.
-    NoInvalidate,
-    /// Only the first SMMU is invalidated.
-    FirstSmmuOnly,
-    /// The wrong page is invalidated.
-    WrongPage,
-    /// Only a single page is invalidated.
-    OnePage,
-}
-
-impl Defence {
-    /// Every one, with its name.
-    pub const ALL: [(Self, &'static str); 5] = [
-        (Self::NoUnmap, "no-unmap"),
-        (Self::NoInvalidate, "no-invalidate"),
-        (Self::FirstSmmuOnly, "first-smmu-only"),
-        (Self::WrongPage, "wrong-page"),
-        (Self::OnePage, "one-page"),
-    ];
-
-    /// The one of that name.
-    #[must_use]
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|(_, known)| *known == name).map(|(defence, _)| defence)
-    }
-}
 
 /// The shadow table and its environment.
 pub struct Dma {
