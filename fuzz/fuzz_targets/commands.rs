@@ -1,6 +1,6 @@
 //! Commands, events, and what the host does with both queues.
 #![no_main]
 
-use model_tests::hostile::{Diet, fuzz};
+use model_tests::hostile::{ActionSet, fuzz};
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz(Diet::Commands, bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz(ActionSet::Commands, bytes));

@@ -1,6 +1,6 @@
 //! The trap that does the most: much of the same at once.
 #![no_main]
 
-use model_tests::hostile::{Diet, fuzz};
+use model_tests::hostile::{ActionSet, fuzz};
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz(Diet::Costs, bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz(ActionSet::Costs, bytes));

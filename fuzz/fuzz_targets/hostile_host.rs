@@ -1,6 +1,6 @@
 //! Everything that a host, its devices and its hardware can do.
 #![no_main]
 
-use model_tests::hostile::{Diet, fuzz};
+use model_tests::hostile::{ActionSet, fuzz};
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz(Diet::Everything, bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz(ActionSet::Everything, bytes));

@@ -1,6 +1,6 @@
 //! Register accesses of any offset, size and value.
 #![no_main]
 
-use model_tests::hostile::{Diet, fuzz};
+use model_tests::hostile::{ActionSet, fuzz};
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz(Diet::Registers, bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz(ActionSet::Registers, bytes));

@@ -11,7 +11,7 @@ use crate::layout;
 
 /// A hook called at every barrier and register write of the driver: the only points at which new states become visible
 /// to hardware.
-pub type Spy = Rc<RefCell<Option<Box<dyn FnMut(&Model)>>>>;
+pub type StoreHook = Rc<RefCell<Option<Box<dyn FnMut(&Model)>>>>;
 
 /// A word of EL2's buffers that reads corrupted, and the flipped bits.
 pub type Damage = Rc<Cell<Option<(u64, u64)>>>;
@@ -28,7 +28,7 @@ struct PoolState {
     live: Cell<u64>,
     allocations: Cell<u64>,
     /// Dropped buffers are not freed.
-    abandoned: Cell<bool>,
+    no_free: Cell<bool>,
 }
 
 /// Which blocks of a pool are free, and which were never used.
@@ -67,10 +67,10 @@ impl Pool {
     }
 
     /// Runs `what`, in which dropped buffers (copies, or of a discarded machine) are not freed.
-    pub(crate) fn abandon(&self, what: impl FnOnce()) {
-        self.0.abandoned.set(true);
+    pub(crate) fn without_free(&self, what: impl FnOnce()) {
+        self.0.no_free.set(true);
         what();
-        self.0.abandoned.set(false);
+        self.0.no_free.set(false);
     }
 
     /// The current free lists.
@@ -115,20 +115,20 @@ impl Pool {
 
 /// One SMMU as the driver sees it.
 #[derive(Clone)]
-pub struct Bus(Rc<Wires>);
+pub struct Bus(Rc<BusState>);
 
 /// A page that was read, by address, and its words.
 type Read = (u64, Box<[u64; 512]>);
 
-struct Wires {
+struct BusState {
     model: Rc<RefCell<Model>>,
     mem: Memory,
     stores: Rc<WriteBuffer>,
     pool: Pool,
     clock: Cell<u64>,
-    spy: Spy,
+    store_hook: StoreHook,
     irqs: Rc<RefCell<Vec<WiredIrq>>>,
-    lazy_clean: Rc<Cell<bool>>,
+    skip_cleans: Rc<Cell<bool>>,
     damage: Damage,
     /// Pages that the driver reads of its buffers, by address, while somebody asks; nobody stores to them meanwhile.
     read: RefCell<Option<Vec<Read>>>,
@@ -141,28 +141,28 @@ impl Bus {
         model: Rc<RefCell<Model>>,
         stores: Rc<WriteBuffer>,
         pool: Pool,
-        spy: Spy,
+        store_hook: StoreHook,
         irqs: Rc<RefCell<Vec<WiredIrq>>>,
-        lazy_clean: Rc<Cell<bool>>,
+        skip_cleans: Rc<Cell<bool>>,
         damage: Damage,
     ) -> Self {
         let mem = model.borrow().mem().clone();
-        Self(Rc::new(Wires {
+        Self(Rc::new(BusState {
             model,
             mem,
             stores,
             pool,
             clock: Cell::default(),
-            spy,
+            store_hook,
             irqs,
-            lazy_clean,
+            skip_cleans,
             damage,
             read: RefCell::default(),
         }))
     }
 
-    fn look(&self) {
-        look(&self.0.model, &self.0.spy);
+    fn call_hook(&self) {
+        call_hook(&self.0.model, &self.0.store_hook);
     }
 
     /// What `what` comes to, and which pages of buffers the driver read for it, with what tells a change.
@@ -170,7 +170,7 @@ impl Bus {
         self.0.read.replace(Some(Vec::new()));
         let result = what();
         let read = self.0.read.take().unwrap_or_default();
-        (result, read.into_iter().map(|(page, _)| (page, self.0.mem.growth_for_cpu(page))).collect())
+        (result, read.into_iter().map(|(page, _)| (page, self.0.mem.cpu_stamp(page))).collect())
     }
 
     /// The page of `pa`, and which of its words `pa` is, out of the pages in `read`.
@@ -199,13 +199,13 @@ impl Bus {
     }
 }
 
-fn look(model: &Rc<RefCell<Model>>, spy: &Spy) {
+fn call_hook(model: &Rc<RefCell<Model>>, store_hook: &StoreHook) {
     // The hook itself may have panicked: then skip it while unwinding.
     if std::thread::panicking() {
         return;
     }
-    if let Some(look) = spy.borrow_mut().as_mut() {
-        look(&model.borrow());
+    if let Some(hook) = store_hook.borrow_mut().as_mut() {
+        hook(&model.borrow());
     }
 }
 
@@ -218,7 +218,7 @@ impl Platform for Bus {
 
     fn write32(&self, offset: u32, value: u32) {
         self.0.model.borrow_mut().write32(offset, value);
-        self.look();
+        self.call_hook();
     }
 
     fn read64(&self, offset: u32) -> u64 {
@@ -227,7 +227,7 @@ impl Platform for Bus {
 
     fn write64(&self, offset: u32, value: u64) {
         self.0.model.borrow_mut().write64(offset, value);
-        self.look();
+        self.call_hook();
     }
 
     fn alloc(&self, size: usize) -> Option<Buffer> {
@@ -240,9 +240,9 @@ impl Platform for Bus {
 
     fn dsb(&self) {
         // Until here each store only added to what hardware may see, so one check covers all.
-        self.look();
+        self.call_hook();
         self.0.stores.barrier();
-        self.look();
+        self.call_hook();
     }
 
     fn now_us(&self) -> u64 {
@@ -253,7 +253,7 @@ impl Platform for Bus {
     fn relax(&self) {
         self.0.clock.set(self.0.clock.get() + 500);
         self.0.model.borrow_mut().relax();
-        self.look();
+        self.call_hook();
     }
 
     fn raise(&self, irq: WiredIrq) {
@@ -318,7 +318,7 @@ impl DmaBuffer for Buffer {
     }
 
     fn clean(&self, offset: usize, len: usize) {
-        if self.bus.0.lazy_clean.get() {
+        if self.bus.0.skip_cleans.get() {
             return;
         }
         self.bus.0.stores.clean(self.range(offset, len));
@@ -331,15 +331,15 @@ impl DmaBuffer for Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        if self.bus.0.pool.0.abandoned.get() {
+        if self.bus.0.pool.0.no_free.get() {
             return;
         }
-        self.bus.look();
+        self.bus.call_hook();
         self.bus.0.stores.discard(&(self.pa..self.pa + self.bytes));
         // Freed memory may be reused with any content: here, bypass stream table entries.
         self.bus.0.mem.cpu_fill((self.pa..self.pa + self.bytes).step_by(64), 0b1001);
         self.bus.0.mem.clean(self.pa..self.pa + self.bytes);
-        self.bus.look();
+        self.bus.call_hook();
         self.bus.0.pool.free(self.pa, self.bytes);
     }
 }

@@ -162,7 +162,7 @@ impl Host {
     }
 
     /// Writes PROD.
-    pub fn ring(&mut self, m: &mut Machine) {
+    pub fn write_prod(&mut self, m: &mut Machine) {
         m.write32(self.smmu, r::CMDQ_PROD, self.prod);
         m.settle();
     }
@@ -170,7 +170,7 @@ impl Host {
     /// Submits one command.
     pub fn cmd(&mut self, m: &mut Machine, cmd: [u64; 2]) {
         self.queue(m, cmd);
-        self.ring(m);
+        self.write_prod(m);
     }
 
     /// Submits a SYNC and expects it to be consumed.

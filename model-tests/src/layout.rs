@@ -51,7 +51,7 @@ pub const HOST_S1: u64 = RAM + 0x1b_0000;
 /// Where the host's CMD_SYNC completions go.
 pub const HOST_FLAG: u64 = RAM + 0x1c_0000;
 /// Memory that the host may donate.
-pub const VICTIM: u64 = RAM + 0x100_0000;
+pub const HOST_DATA: u64 = RAM + 0x100_0000;
 /// An IOVA the host's stage 1 maps.
 pub const IOVA: u64 = 0x10_0000;
 /// The StreamID of the attacking device.

@@ -3,13 +3,13 @@
 //!
 //! The tests of this package are the rows of the attack catalogue that need no CPU. Each attack is a function of a
 //! [`Machine`]; it runs twice, on a machine where the host drives the SMMU itself ([`Guard::None`], where it must land)
-//! or where one defence is missing ([`Defence`]), and under EL2, where it must not land.
+//! or where one defence is missing ([`Defect`]), and under EL2, where it must not land.
 #![forbid(unsafe_code)]
 #![allow(clippy::missing_panics_doc, reason = "test support: a panic is a failed test")]
 
 mod bus;
 mod cpu;
-mod defence;
+mod defects;
 pub mod host;
 pub mod hostile;
 pub mod layout;
@@ -22,13 +22,13 @@ mod snapshot;
 mod twice;
 mod work;
 
-pub use bus::{Bus, Damage, Pool, Spy};
-pub use defence::{Defence, lacking};
+pub use bus::{Bus, Damage, Pool, StoreHook};
+pub use defects::{Defect, with_defects};
 pub use machine::{Breach, CANARY, Machine};
 pub use owner::{Dma, Held, Owner};
-pub use pages::Hook;
+pub use pages::LoadHook;
 pub use rng::Rng;
 pub use setup::{Guard, Setup};
 pub use snapshot::Snapshot;
-pub use twice::{Verdict, caught_without, twice, twice_with, undefended};
+pub use twice::{Verdict, assert_landed, detects_defects, twice, twice_with};
 pub use work::{BOUND, Work};

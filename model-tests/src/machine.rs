@@ -16,14 +16,14 @@ use smmu_drv::platform::WiredIrq;
 use smmu_drv::{AccessSize, Coherency, ProbeConfig, Probed, ReadsAs, Smmu, WriteOutcome};
 use smmu_model::{Bbml, Memory, Model, Region, Snoop, Transfer, WriteBuffer};
 
-use crate::bus::{Bus, Damage, Pool, Spy};
+use crate::bus::{Bus, Damage, Pool, StoreHook};
 use crate::cpu::Cpu;
-use crate::defence::{self, Defence, UNDEFENDED};
+use crate::defects::{self, Defect, UNDEFENDED};
 use crate::layout;
 use crate::owner::{Dma, Drivers, Mirror, Owner};
-use crate::pages::{Hook, Pages};
+use crate::pages::{LoadHook, Pages};
 use crate::setup::{Guard, Setup};
-use invariant::Judged;
+use invariant::Checked;
 
 pub use invariant::Breach;
 
@@ -41,21 +41,21 @@ pub struct Machine {
     /// EL2's pool.
     pub pool: Pool,
     /// Hook for every store of the drivers.
-    pub spy: Spy,
+    pub store_hook: StoreHook,
     /// Interrupts that EL2 raised for the host.
     pub irqs: Rc<RefCell<Vec<WiredIrq>>>,
     /// Repetitions of the store in the last write.
-    pub agains: u32,
+    pub repeats: u32,
     pub(crate) el2: Option<El2>,
     pub(crate) foreign: BTreeSet<u64>,
     /// While set, the drivers' buffers are not cleaned.
     pub skip_cleans: Rc<Cell<bool>>,
     /// Corrupted reads of EL2's buffers.
     pub damage: Damage,
-    defence: Rc<Cell<Defence>>,
+    defect: Rc<Cell<Defect>>,
     pages: Pages,
     setup: Setup,
-    pub(crate) judged: RefCell<Judged>,
+    pub(crate) checked: RefCell<Checked>,
 }
 
 impl Machine {
@@ -68,12 +68,12 @@ impl Machine {
     /// A machine whose firmware configured each SMMU before EL2.
     #[must_use]
     pub fn after_firmware(setup: &Setup, firmware: impl Fn(&mut Model)) -> Self {
-        Self::watched(setup, firmware, Spy::default())
+        Self::with_store_hook(setup, firmware, StoreHook::default())
     }
 
     /// The same, with the store hook active from the first store of EL2.
     #[must_use]
-    pub fn watched(setup: &Setup, firmware: impl Fn(&mut Model), spy: Spy) -> Self {
+    pub fn with_store_hook(setup: &Setup, firmware: impl Fn(&mut Model), store_hook: StoreHook) -> Self {
         let mem = Memory::new(setup.config.snoop);
         mem.add(layout::RAM, layout::RAM_BYTES, Region::Ram);
         for device in [layout::GIC, layout::TRANSLATER, layout::SMMU, layout::UART, layout::BAR, layout::ECAM] {
@@ -92,16 +92,16 @@ impl Machine {
             mem,
             models,
             pool: Pool::default(),
-            spy,
+            store_hook,
             irqs: Rc::default(),
-            agains: 0,
+            repeats: 0,
             el2: None,
             foreign: (layout::EL2..layout::EL2 + layout::EL2_BYTES).step_by(4096).collect(),
             skip_cleans: Rc::default(),
             damage: Damage::default(),
-            defence: Rc::new(Cell::new(defence::of_revocations())),
+            defect: Rc::new(Cell::new(defects::revocation_defect())),
             setup: setup.clone(),
-            judged: RefCell::default(),
+            checked: RefCell::default(),
         };
         machine.mem.cpu_write64(layout::SECRET, CANARY);
         machine.mem.clean(layout::SECRET..layout::SECRET + 8);
@@ -122,7 +122,7 @@ impl Machine {
                 model.clone(),
                 stores.clone(),
                 self.pool.clone(),
-                self.spy.clone(),
+                self.store_hook.clone(),
                 self.irqs.clone(),
                 self.skip_cleans.clone(),
                 self.damage.clone(),
@@ -164,19 +164,19 @@ impl Machine {
         };
         let bits = config.oas_bits().min(48);
         let cfg = Cfg { coherent_walk: self.walks_snoop(), bbm, ..Cfg::new(40.min(bits), bits) };
-        let Ok(mut shadow) = ShadowS2::new(cfg, mirror.emptied()) else { panic!("shadow table") };
+        let Ok(mut shadow) = ShadowS2::new(cfg, mirror.reset()) else { panic!("shadow table") };
         let memory = PageRange::covering(Ipa(layout::RAM), layout::EL2 - layout::RAM);
         let registers = PageRange::covering(Ipa(layout::TRANSLATER), layout::TRANSLATER_BYTES);
         if shadow.snapshot(memory, registers).is_err() {
             panic!("snapshot");
         }
         mirror.begin();
-        let dma = Dma::new(shadow, mirror, drivers, self.defence.clone(), self.models.clone());
-        self.own(storage, cpu, dma)
+        let dma = Dma::new(shadow, mirror, drivers, self.defect.clone(), self.models.clone());
+        self.new_owner(storage, cpu, dma)
     }
 
     /// The ownership map as it is at boot, with tables that agree with it.
-    pub(crate) fn own(&self, storage: &'static mut [PageInfo], cpu: Cpu, dma: Dma) -> Owner {
+    pub(crate) fn new_owner(&self, storage: &'static mut [PageInfo], cpu: Cpu, dma: Dma) -> Owner {
         let ram = range(layout::RAM, layout::RAM_BYTES);
         let Ok(mut map) = PageMap::new(storage, &[ram]) else { panic!("page map") };
         map.reserve(range(layout::EL2, layout::EL2_BYTES), PageOwner::Hyp);
@@ -184,22 +184,22 @@ impl Machine {
     }
 
     /// Resets the test settings of the machine; only defences disabled for new machines stay disabled.
-    pub(crate) fn forget(&mut self) {
+    pub(crate) fn reset_settings(&mut self) {
         self.irqs.borrow_mut().clear();
-        self.agains = 0;
+        self.repeats = 0;
         self.skip_cleans.set(false);
         self.damage.set(None);
-        self.defence.set(defence::of_revocations());
-        self.pages.forget();
-        self.judged.get_mut().set_back();
+        self.defect.set(defects::revocation_defect());
+        self.pages.reset();
+        self.checked.get_mut().reset();
     }
 
     /// Skips a step of revocations.
-    pub fn without(&mut self, defence: Defence) {
-        if defence != Defence::Whole {
+    pub fn set_defect(&mut self, defect: Defect) {
+        if defect != Defect::None {
             println!("{}", UNDEFENDED);
         }
-        self.defence.set(defence);
+        self.defect.set(defect);
     }
 
     /// The driver of SMMU `n`.
@@ -236,7 +236,7 @@ impl Machine {
 
     /// A store of the host to SMMU `n`, executed until it is done.
     pub fn write(&mut self, n: usize, offset: u32, size: AccessSize, value: u64) {
-        self.agains = 0;
+        self.repeats = 0;
         let Some(el2) = &mut self.el2 else {
             let mut model = self.models[n].borrow_mut();
             match size {
@@ -247,8 +247,8 @@ impl Machine {
             return;
         };
         while el2.drivers.borrow_mut()[n].mmio_write(&mut el2.owner, offset, size, value) == WriteOutcome::Again {
-            self.agains += 1;
-            assert!(self.agains < 2_000, "a store to {offset:#x} never ends");
+            self.repeats += 1;
+            assert!(self.repeats < 2_000, "a store to {offset:#x} never ends");
         }
     }
 
@@ -305,7 +305,7 @@ impl Machine {
     ///
     /// # Errors
     /// The ownership map's.
-    pub fn give_back(&mut self, pa: u64, pages: u64) -> Result<(), Error> {
+    pub fn return_pages(&mut self, pa: u64, pages: u64) -> Result<(), Error> {
         match &mut self.el2 {
             Some(el2) => {
                 let range = UncheckedRange { pfn: pa / PAGE_BYTES, count: pages };
@@ -320,18 +320,18 @@ impl Machine {
 
     /// Lets another CPU act between EL2's fetches from host memory.
     #[must_use]
-    pub fn hook(&self) -> Hook {
-        self.pages.hook()
+    pub fn load_hook(&self) -> LoadHook {
+        self.pages.load_hook()
     }
 
     /// How many lines EL2 cleaned and invalidated.
-    pub(crate) fn settled(&self) -> u64 {
-        self.pages.settled()
+    pub(crate) fn cleaned_lines(&self) -> u64 {
+        self.pages.cleaned_lines()
     }
 
     /// How many pages EL2 mapped, and how many words it fetched.
-    pub(crate) fn handled(&self) -> (u64, u64) {
-        self.pages.handled()
+    pub(crate) fn page_work(&self) -> (u64, u64) {
+        self.pages.work()
     }
 
     /// Claims that EL2 holds on host pages.

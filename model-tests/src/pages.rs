@@ -8,7 +8,7 @@ use io_pgtable::Pa;
 use mem_protect::{InUse, NoMemory, PageOps, PageRange};
 use smmu_model::Memory;
 
-use crate::defence::is_missing;
+use crate::defects::has_defect;
 
 /// Access to pages, and the pool of donated ones.
 #[derive(Clone)]
@@ -16,15 +16,15 @@ pub struct Pages {
     mem: Memory,
     mapped: Rc<RefCell<BTreeSet<u64>>>,
     donated: Rc<RefCell<BTreeSet<u64>>>,
-    hook: Hook,
+    hook: LoadHook,
     /// Pages that were mapped, words that were fetched.
     work: Rc<Cell<(u64, u64)>>,
     /// How often a line was cleaned and invalidated for a host that shares memory without its cache.
-    settled: Rc<Cell<u64>>,
+    cleaned_lines: Rc<Cell<u64>>,
 }
 
-/// Hook called right after EL2 read a word of host memory.
-pub type Hook = Rc<RefCell<Option<Box<dyn FnMut(u64)>>>>;
+/// LoadHook called right after EL2 read a word of host memory.
+pub type LoadHook = Rc<RefCell<Option<Box<dyn FnMut(u64)>>>>;
 
 impl Pages {
     /// Page operations on `mem`.
@@ -34,32 +34,32 @@ impl Pages {
             mem,
             mapped: Rc::default(),
             donated: Rc::default(),
-            hook: Hook::default(),
+            hook: LoadHook::default(),
             work: Rc::default(),
-            settled: Rc::default(),
+            cleaned_lines: Rc::default(),
         }
     }
 
     /// How often a line was cleaned and invalidated for a host that shares memory without its cache.
     #[must_use]
-    pub fn settled(&self) -> u64 {
-        self.settled.get()
+    pub fn cleaned_lines(&self) -> u64 {
+        self.cleaned_lines.get()
     }
 
     /// How many pages were mapped, and how many words fetched.
     #[must_use]
-    pub fn handled(&self) -> (u64, u64) {
+    pub fn work(&self) -> (u64, u64) {
         self.work.get()
     }
 
     /// Lets another CPU act between EL2's fetches.
     #[must_use]
-    pub fn hook(&self) -> Hook {
+    pub fn load_hook(&self) -> LoadHook {
         self.hook.clone()
     }
 
     /// Resets: nothing mapped or donated, no hook.
-    pub(crate) fn forget(&self) {
+    pub(crate) fn reset(&self) {
         self.mapped.borrow_mut().clear();
         self.donated.borrow_mut().clear();
         *self.hook.borrow_mut() = None;
@@ -89,7 +89,7 @@ impl PageOps for Pages {
     }
 
     fn clean_invalidate(&mut self, range: PageRange) {
-        if is_missing("not-cleaned") {
+        if has_defect("not-cleaned") {
             return;
         }
         self.mem.clean(bytes(range));
@@ -97,7 +97,7 @@ impl PageOps for Pages {
     }
 
     fn zero(&mut self, range: PageRange) {
-        if is_missing("not-zeroed") {
+        if has_defect("not-zeroed") {
             return;
         }
         self.mem.cpu_fill(bytes(range).step_by(8), 0);
@@ -123,7 +123,7 @@ impl PageOps for Pages {
         let line = pa.0 & !7..(pa.0 & !7) + bytes.next_multiple_of(8);
         self.mem.clean(line.clone());
         self.mem.invalidate(line);
-        self.settled.set(self.settled.get() + 1);
+        self.cleaned_lines.set(self.cleaned_lines.get() + 1);
     }
 
     fn load64(&self, pa: Pa) -> u64 {

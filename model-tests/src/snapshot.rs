@@ -26,7 +26,7 @@ impl Drop for Snapshot {
     fn drop(&mut self) {
         // These are copies: do not free their buffers.
         let drivers = &mut self.drivers;
-        self.pool.abandon(|| drivers.clear());
+        self.pool.without_free(|| drivers.clear());
     }
 }
 
@@ -57,10 +57,10 @@ impl Machine {
     /// If the snapshot is from another machine.
     pub fn restore(&mut self, snapshot: &Snapshot) {
         assert!(self.pool.is(&snapshot.pool), "another machine's");
-        *self.spy.borrow_mut() = None;
-        self.forget();
+        *self.store_hook.borrow_mut() = None;
+        self.reset_settings();
         let Some(El2 { owner, drivers }) = self.el2.take() else { panic!("no EL2") };
-        self.pool.abandon(|| drivers.borrow_mut().clone_from(&snapshot.drivers));
+        self.pool.without_free(|| drivers.borrow_mut().clone_from(&snapshot.drivers));
         self.pool.set_buffers(&snapshot.buffers);
         self.mem.restore(&snapshot.mem);
         for (model, was) in self.models.iter().zip(&snapshot.models) {
@@ -73,7 +73,7 @@ impl Machine {
         let (map, cpu, dma, _) = owner.into_inner().into_parts();
         let storage = PageMap::into_storage(map);
         let owner = if only_claims {
-            self.own(storage, cpu, dma)
+            self.new_owner(storage, cpu, dma)
         } else {
             self.protect(storage, dma.into_mirror(), drivers.clone())
         };

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use smmu_model::{Config, Transfer};
 
-use crate::defence::{UNDEFENDED, lacking};
+use crate::defects::{UNDEFENDED, with_defects};
 use crate::layout::SIDS;
 use crate::machine::{Breach, Machine};
 use crate::setup::Setup;
@@ -57,9 +57,9 @@ pub fn twice_with(config: Config, attack: impl Fn(&mut Machine) -> Verdict) {
 ///
 /// # Panics
 /// When `test` passes without a defence, or fails with all of them.
-pub fn caught_without(defences: &[&'static str], test: impl Fn()) {
+pub fn detects_defects(defences: &[&'static str], test: impl Fn()) {
     for words in defences {
-        let end = lacking(words, || catch_unwind(AssertUnwindSafe(&test)));
+        let end = with_defects(words, || catch_unwind(AssertUnwindSafe(&test)));
         let Err(payload) = end else { panic!("the test passes without {words}") };
         let text = payload.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("an assertion failed");
@@ -72,7 +72,7 @@ pub fn caught_without(defences: &[&'static str], test: impl Fn()) {
 ///
 /// # Panics
 /// If it did not land: the attack is ineffective.
-pub fn undefended(verdict: impl Into<Verdict>) {
+pub fn assert_landed(verdict: impl Into<Verdict>) {
     assert_eq!(verdict.into(), Verdict::Landed, "the attack is none");
     println!("{UNDEFENDED}");
 }
@@ -80,23 +80,23 @@ pub fn undefended(verdict: impl Into<Verdict>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::defence::is_missing;
-    use crate::layout::VICTIM;
+    use crate::defects::has_defect;
+    use crate::layout::HOST_DATA;
 
     #[test]
     fn a_machine_lacks_what_is_named_and_only_while_it_is() {
         let donated = || {
             let mut m = Machine::new(&Setup::guarded());
-            assert_eq!(m.donate(VICTIM, 1), Ok(()));
+            assert_eq!(m.donate(HOST_DATA, 1), Ok(()));
             assert_eq!(m.isolated(&[0]), Ok(()));
         };
-        caught_without(&["no-unmap", "no-invalidate,not-zeroed"], donated);
-        assert!(!is_missing("no-unmap"));
+        detects_defects(&["no-unmap", "no-invalidate,not-zeroed"], donated);
+        assert!(!has_defect("no-unmap"));
     }
 
     #[test]
     #[should_panic(expected = "passes without not-zeroed")]
     fn a_test_that_does_not_look_is_found_out() {
-        caught_without(&["not-zeroed"], || {});
+        detects_defects(&["not-zeroed"], || {});
     }
 }

@@ -77,8 +77,9 @@ impl Work {
 impl Machine {
     /// EL2's work so far, for all SMMUs.
     pub fn work(&mut self) -> Work {
-        let (pages, loads) = self.handled();
-        let mut work = Work { pages, loads, lines: self.settled(), tables: self.pool.allocations(), ..Work::default() };
+        let (pages, loads) = self.page_work();
+        let mut work =
+            Work { pages, loads, lines: self.cleaned_lines(), tables: self.pool.allocations(), ..Work::default() };
         for n in 0..self.models.len() {
             let stats = self.driver(n, |smmu, _| *smmu.stats());
             work.refused += stats.claims_refused;

@@ -1,7 +1,7 @@
 //! Any command with any payload, against what an SMMU like the one that the host sees answers.
 
 use model_tests::host::{Host, ON, STAGE1, Shape};
-use model_tests::layout::{IOVA, RAM, RAM_BYTES, SID, SIDS, VICTIM};
+use model_tests::layout::{HOST_DATA, IOVA, RAM, RAM_BYTES, SID, SIDS};
 use model_tests::{CANARY, Machine, Rng, Setup};
 use smmu_model::arch::{cmd as c, regs as r};
 use smmu_model::{Config, Hazard, Memory, Model, Pace, Region, Res0, Snoop, StallModel, Transfer};
@@ -44,7 +44,7 @@ fn answer(shown: &Config, res0: Res0, cmd: [u64; 2]) -> Option<u32> {
 fn t23_every_opcode_with_any_payload() {
     for config in [Config::qemu(), Config { pace: Pace::Lazy, seed: 21, ..Config::full() }] {
         let mut m = Machine::new(&Setup::guarded().with(config.clone()));
-        let mut host = Host::with_stage1(&mut m, IOVA, VICTIM);
+        let mut host = Host::with_stage1(&mut m, IOVA, HOST_DATA);
         let mut rng = Rng::new(0x1234_5678_9abc_def1);
         for op in 0..256 {
             for round in 0..6 {

@@ -2,7 +2,7 @@
 
 use model_tests::host::{ASID, BYPASS, Host, LOG2_QUEUE, ON, Shape, cd};
 use model_tests::layout::{
-    BAR, EL2, GIC, HOST_FLAG, HOST_S1, IOVA, RAM, RAM_BYTES, SECRET, SID, SIDS, TRANSLATER, UART, VICTIM,
+    BAR, EL2, GIC, HOST_DATA, HOST_FLAG, HOST_S1, IOVA, RAM, RAM_BYTES, SECRET, SID, SIDS, TRANSLATER, UART,
 };
 use model_tests::{Machine, Setup, Verdict, twice_with};
 use smmu_drv::{AccessSize, WriteOutcome};
@@ -23,7 +23,7 @@ fn t10_completion_by_store_anywhere() {
         });
     }
     for (name, target) in [
-        ("donated", VICTIM),
+        ("donated", HOST_DATA),
         ("EL2's first word", EL2),
         ("GIC", GIC),
         ("translater", TRANSLATER + 0x40),
@@ -35,7 +35,7 @@ fn t10_completion_by_store_anywhere() {
         let mut m = Machine::new(&Setup::guarded().with(config.clone()));
         let mut host = Host::enable(&mut m, 0, Shape::Linear);
         if name == "donated" {
-            assert_eq!(m.donate(VICTIM, 1), Ok(()));
+            assert_eq!(m.donate(HOST_DATA, 1), Ok(()));
         }
         let before = m.mem.cpu_read64(target & !7);
         let _ = m.mem.take_mmio_writes();
@@ -60,7 +60,7 @@ fn a_sync_between_two_sets_of_commands_keeps_their_order() {
     // The first command may be one that hardware refuses: then EL2 makes up for it.
     for (config, refused) in configs.into_iter().flat_map(|config| [(config.clone(), 0), (config, 1)]) {
         let mut m = Machine::new(&Setup::guarded().with(config));
-        let mut host = Host::with_stage1(&mut m, IOVA, VICTIM);
+        let mut host = Host::with_stage1(&mut m, IOVA, HOST_DATA);
         assert_eq!(m.dma_write(0, SID, IOVA, 1), Transfer::Done);
         // The same ASID, with tables that map nothing.
         host.context_words(&m, cd(HOST_S1 + 0x3000));
@@ -75,7 +75,7 @@ fn a_sync_between_two_sets_of_commands_keeps_their_order() {
         for _ in 0..refused {
             m.models[0].borrow_mut().inject(Injection::CommandError(1));
         }
-        host.ring(&mut m);
+        host.write_prod(&mut m);
         assert_eq!(m.driver(0, |smmu, _| smmu.stats().cmdq_recoveries), refused);
         assert_eq!(m.read32(0, r::CMDQ_CONS) & 0xf_ffff, host.prod);
         assert_eq!([HOST_FLAG, HOST_FLAG + 4].map(|at| m.mem.cpu_read32(at)), [7; 2]);
@@ -166,12 +166,12 @@ fn queues_of_every_size_run_around_their_ends() {
 #[test]
 fn t14_commands_change_between_check_and_use() {
     let mut m = Machine::new(&Setup::guarded());
-    let mut host = Host::with_stage1(&mut m, IOVA, VICTIM);
+    let mut host = Host::with_stage1(&mut m, IOVA, HOST_DATA);
     let queue = host.cmdq();
     let mem = m.mem.clone();
     let fetched = std::rc::Rc::new(std::cell::RefCell::new(std::collections::BTreeMap::new()));
     let log = fetched.clone();
-    *m.hook().borrow_mut() = Some(Box::new(move |pa| {
+    *m.load_hook().borrow_mut() = Some(Box::new(move |pa| {
         if (queue..queue + (16 << LOG2_QUEUE)).contains(&pa) {
             *log.borrow_mut().entry(pa).or_insert(0) += 1;
             // Whatever it was, it is a reserved opcode now.
@@ -181,8 +181,8 @@ fn t14_commands_change_between_check_and_use() {
     for cmd in [[7 << 48 | 0x11, 0], [u64::from(SID) << 32 | 5, 1], [u64::from(SID) << 32 | 3, 1], [0x46, 0]] {
         host.queue(&m, cmd);
     }
-    host.ring(&mut m);
-    *m.hook().borrow_mut() = None;
+    host.write_prod(&mut m);
+    *m.load_hook().borrow_mut() = None;
     assert_eq!(host.cerror(&mut m), None, "what was checked is what was sent");
     assert_eq!(m.read32(0, r::CMDQ_CONS) & 0xf_ffff, host.prod);
     let fetched = fetched.borrow();
@@ -211,7 +211,7 @@ fn t19_ranges_and_everything_repeatedly() {
             trap_by_trap(&mut m, host.prod, "ranges");
             m.settle();
             assert_eq!(m.read32(0, r::CMDQ_CONS) & 0xf_ffff, host.prod);
-            let passes = m.dma_write(0, SID, VICTIM, 1) == Transfer::Done;
+            let passes = m.dma_write(0, SID, HOST_DATA, 1) == Transfer::Done;
             assert_eq!(passes, round % 2 == 0, "{shape:?}");
             m.models[0].borrow_mut().drop_caches();
         }
@@ -224,7 +224,7 @@ fn t19_ranges_and_everything_repeatedly() {
 fn t22_invalidations_that_are_not_the_hosts() {
     let vmid = Setup::guarded().vmid;
     let mut m = Machine::new(&Setup::guarded().with(Config::full()));
-    let mut host = Host::with_stage1(&mut m, IOVA, VICTIM);
+    let mut host = Host::with_stage1(&mut m, IOVA, HOST_DATA);
     for op in [0x18, 0x1a, 0x20, 0x21, 0x22, 0x23, 0x28, 0x2a, 0x50, 0x51, 0x52, 0x53, 0x58, 0x5a, 0x60, 0x70, 0x73] {
         host.cmd(&mut m, [op, 0]);
         assert_eq!(host.cerror(&mut m), Some(r::CERROR_ILL), "{op:#x}");

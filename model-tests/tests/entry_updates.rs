@@ -1,7 +1,7 @@
 //! Every change of an entry, as hardware may see it.
 
 use model_tests::host::{Host, INVALID, STAGE1, Shape};
-use model_tests::layout::{EL2, HOST_CD, IOVA, RAM, SECRET, SID, SIDS, VICTIM};
+use model_tests::layout::{EL2, HOST_CD, HOST_DATA, IOVA, RAM, SECRET, SID, SIDS};
 use model_tests::{Machine, Setup, Verdict};
 use smmu_model::arch::regs as r;
 use smmu_model::{Config, Model, Pace};
@@ -49,9 +49,9 @@ fn t17_hardware_sees_the_old_or_the_new_entry() {
                 let look = move |model: &Model| {
                     log.borrow_mut().extend(model.entries(SID).iter().map(|entry| effect(entry)));
                 };
-                *m.spy.borrow_mut() = Some(Box::new(look));
+                *m.store_hook.borrow_mut() = Some(Box::new(look));
                 host.install(&mut m, SID, new);
-                *m.spy.borrow_mut() = None;
+                *m.store_hook.borrow_mut() = None;
                 m.models[0].borrow_mut().drop_caches();
                 let after = now(&m);
                 for entry in seen.borrow().iter() {
@@ -73,7 +73,7 @@ fn t17_every_transition_of_an_entry() {
         let mut m = Machine::new(&Setup::guarded().with(config));
         let mut host = Host::enable(&mut m, 0, shape);
         host.context(&m);
-        host.map(&m, IOVA, VICTIM);
+        host.map(&m, IOVA, HOST_DATA);
         for old in states() {
             for new in states() {
                 host.install(&mut m, SID, old);
@@ -86,14 +86,14 @@ fn t17_every_transition_of_an_entry() {
                     let reach = model.can_reach_any(SID, EL2..EL2 + 0x10_0000);
                     assert_eq!(reach, None, "{old:x?} to {new:x?}, store {}", count.get());
                 };
-                *m.spy.borrow_mut() = Some(Box::new(look));
+                *m.store_hook.borrow_mut() = Some(Box::new(look));
                 host.install(&mut m, SID, new);
-                *m.spy.borrow_mut() = None;
+                *m.store_hook.borrow_mut() = None;
                 assert!(looks.get() > 0);
                 let passes = |m: &mut Machine, iova| Verdict::from(m.dma_write(0, SID, iova, 1)) == Verdict::Landed;
                 let wanted_bypass = new[0] & 0b1111 == 0b1001;
                 assert_eq!(
-                    passes(&mut m, VICTIM),
+                    passes(&mut m, HOST_DATA),
                     wanted_bypass
                         || new[0] & 0xf == 0b1011
                             && new[1] & 3 == 1

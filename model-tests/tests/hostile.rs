@@ -3,19 +3,19 @@
 use std::fs;
 use std::path::PathBuf;
 
-use model_tests::Defence;
+use model_tests::Defect;
 use model_tests::host::ON;
-use model_tests::hostile::{Action, At, Cmd, Diet, Run, Trouble, Value, play, seeds};
+use model_tests::hostile::{Action, ActionSet, Cmd, Fault, Reg, Run, Value, execute, seeds};
 use proptest::prelude::*;
 use smmu_drv::AccessSize;
 use smmu_model::arch::regs as r;
 
-fn corpus(diet: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(diet)
+fn corpus(target: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target)
 }
 
-fn name(wanted: Diet) -> &'static str {
-    match Diet::ALL.into_iter().find(|(diet, _)| *diet == wanted) {
+fn name(wanted: ActionSet) -> &'static str {
+    match ActionSet::ALL.into_iter().find(|(set, _)| *set == wanted) {
         Some((_, name)) => name,
         None => panic!("{wanted:?} has no name"),
     }
@@ -26,27 +26,27 @@ proptest! {
 
     #[test]
     fn t38_any_bytes_are_a_host_that_reaches_nothing(which in 0..6_usize, bytes in prop::collection::vec(any::<u8>(), 2..300)) {
-        let (diet, _) = Diet::ALL[which];
-        let run = Run::decode(diet, &bytes);
-        prop_assert!(play(&run, Defence::Whole).is_ok(), "{:x?}: {:?}", run, play(&run, Defence::Whole));
+        let (set, _) = ActionSet::ALL[which];
+        let run = Run::decode(set, &bytes);
+        prop_assert!(execute(&run, Defect::None).is_ok(), "{:x?}: {:?}", run, execute(&run, Defect::None));
     }
 
     #[test]
     fn a_run_is_what_its_bytes_mean(which in 0..6_usize, bytes in prop::collection::vec(any::<u8>(), 2..300)) {
-        let (diet, _) = Diet::ALL[which];
-        let run = Run::decode(diet, &bytes);
-        prop_assert_eq!(Run::decode(diet, &run.encode(diet)), run);
+        let (set, _) = ActionSet::ALL[which];
+        let run = Run::decode(set, &bytes);
+        prop_assert_eq!(Run::decode(set, &run.encode(set)), run);
     }
 }
 
 #[test]
 fn t09_a_failed_smmu_that_loses_its_power_stays_closed() {
-    let trouble = |what| Action::Trouble { smmu: 0, what, arg: 0 };
+    let fault = |what| Action::Fault { smmu: 0, what, arg: 0 };
     for machine in 0..10 {
         // The failure is noticed where events are taken.
-        let actions = vec![trouble(Trouble::Failure), Action::Interrupt { smmu: 0 }, trouble(Trouble::PowerLoss)];
+        let actions = vec![fault(Fault::Failure), Action::Interrupt { smmu: 0 }, fault(Fault::PowerLoss)];
         let run = Run { machine, seed: 1, actions };
-        assert_eq!(play(&run, Defence::Whole).map(|summary| summary.actions), Ok(3), "machine {machine}");
+        assert_eq!(execute(&run, Defect::None).map(|summary| summary.actions), Ok(3), "machine {machine}");
     }
 }
 
@@ -55,7 +55,7 @@ fn t65_a_queue_of_walks_is_switched_on_at_the_end() {
     let write = |offset, value| Action::Write {
         cpu: 1,
         smmu: 0,
-        at: At::Raw(offset),
+        at: Reg::Raw(offset),
         size: AccessSize::Word,
         value: Value::Word(value),
     };
@@ -64,16 +64,16 @@ fn t65_a_queue_of_walks_is_switched_on_at_the_end() {
     let actions =
         vec![Action::Start { smmu: 0, shape: 4 }, write(r::CR0, 0), walks, write(r::CMDQ_PROD, 126), write(r::CR0, ON)];
     let run = Run { machine: 7, seed: 1, actions };
-    assert_eq!(play(&run, Defence::Whole).map(|summary| summary.actions), Ok(5));
+    assert_eq!(execute(&run, Defect::None).map(|summary| summary.actions), Ok(5));
 }
 
 #[test]
 fn seeds_reach_nothing() {
     let mut longest = 0;
-    for (diet, file, run) in seeds::all() {
-        match play(&run, Defence::Whole) {
+    for (set, file, run) in seeds::all() {
+        match execute(&run, Defect::None) {
             Ok(summary) => longest = longest.max(summary.actions),
-            Err(finding) => panic!("{diet:?} {file}: {finding:?}"),
+            Err(finding) => panic!("{set:?} {file}: {finding:?}"),
         }
     }
     assert!(longest > 400, "the traces of Linux are long");
@@ -81,8 +81,8 @@ fn seeds_reach_nothing() {
 
 #[test]
 fn t38_seeds_without_a_defence_are_caught() {
-    for (missing, word) in Defence::ALL {
-        let caught = seeds::all().iter().any(|(_, _, run)| play(run, missing).is_err());
+    for (missing, word) in Defect::ALL {
+        let caught = seeds::all().iter().any(|(_, _, run)| execute(run, missing).is_err());
         assert!(caught, "{word}");
     }
 }
@@ -90,9 +90,9 @@ fn t38_seeds_without_a_defence_are_caught() {
 /// `PORTCULLIS_WRITE_SEEDS=1 cargo test -p model-tests --test hostile` writes the files.
 #[test]
 fn the_committed_corpus_is_the_seeds() {
-    for (diet, file, run) in seeds::all() {
-        let path = corpus(name(diet)).join(file);
-        let bytes = run.encode(diet);
+    for (set, file, run) in seeds::all() {
+        let path = corpus(name(set)).join(file);
+        let bytes = run.encode(set);
         if std::env::var_os("PORTCULLIS_WRITE_SEEDS").is_some() {
             let written = path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(&path, &bytes));
             assert!(written.is_ok(), "{}: {written:?}", path.display());
@@ -101,21 +101,21 @@ fn the_committed_corpus_is_the_seeds() {
             Ok(committed) => assert!(committed == bytes, "{} is of another time", path.display()),
             Err(error) => panic!("{}: {error}", path.display()),
         }
-        assert_eq!(Run::decode(diet, &bytes), run, "{}", path.display());
+        assert_eq!(Run::decode(set, &bytes), run, "{}", path.display());
     }
 }
 
 #[test]
 fn what_was_found_once_stays_away() {
     // Inputs that fuzzing found, beside the seeds, which are played above.
-    let seeds: Vec<_> = seeds::all().into_iter().map(|(diet, file, _)| corpus(name(diet)).join(file)).collect();
+    let seeds: Vec<_> = seeds::all().into_iter().map(|(set, file, _)| corpus(name(set)).join(file)).collect();
     let mut played = 0;
-    for (diet, name) in Diet::ALL {
+    for (set, name) in ActionSet::ALL {
         let Ok(files) = fs::read_dir(corpus(name)) else { panic!("no corpus for {name}") };
         for path in files.flatten().map(|file| file.path()).filter(|path| !seeds.contains(path)) {
             let Ok(bytes) = fs::read(&path) else { panic!("{path:?}") };
-            let run = Run::decode(diet, &bytes);
-            let result = play(&run, Defence::Whole);
+            let run = Run::decode(set, &bytes);
+            let result = execute(&run, Defect::None);
             assert!(result.is_ok(), "{path:?}: {result:?}");
             played += run.actions.len();
         }

@@ -2,9 +2,9 @@
 //! order of traps, with devices in between. Random orders of what hosts do most; the fuzz targets draw from all that they can.
 
 use mem_protect::Transition;
-use model_tests::hostile::{Action, At, Cmd, Entry, Finding, Request, Run, Spot, Summary, UNNAMED, Value, play};
-use model_tests::layout::{EL2, HOST_CMDQ, HOST_EVTQ, HOST_S1, HOST_STRTAB, IOVA, VICTIM};
-use model_tests::{Defence, Rng};
+use model_tests::hostile::{Action, Cmd, Entry, Finding, Reg, Request, Run, Spot, Summary, UNNAMED, Value, execute};
+use model_tests::layout::{EL2, HOST_CMDQ, HOST_DATA, HOST_EVTQ, HOST_S1, HOST_STRTAB, IOVA};
+use model_tests::{Defect, Rng};
 use smmu_drv::AccessSize;
 use smmu_model::arch::regs as r;
 
@@ -16,10 +16,10 @@ const ENABLES: [u8; 5] = [0, 0xc, 0xd, 1, 8];
 /// One step of somebody, and what devices do then.
 fn step(rng: &mut Rng, smmus: u8, out: &mut Vec<Action>) {
     let pages = [
-        Spot::at(VICTIM),
-        Spot { word: 512, ..Spot::at(VICTIM) },
-        Spot::at(VICTIM + 0x1f_f000),
-        Spot::at(VICTIM + 0x20_0000),
+        Spot::at(HOST_DATA),
+        Spot { word: 512, ..Spot::at(HOST_DATA) },
+        Spot::at(HOST_DATA + 0x1f_f000),
+        Spot::at(HOST_DATA + 0x20_0000),
         Spot::at(HOST_CMDQ),
         Spot::at(HOST_EVTQ),
         Spot::at(HOST_STRTAB),
@@ -28,10 +28,10 @@ fn step(rng: &mut Rng, smmus: u8, out: &mut Vec<Action>) {
     let to = rng.one(&pages);
     let (page, count) = (Value::of(to.pa()), rng.below(3));
     let (smmu, cpu, sid) = (rng.below(smmus), rng.below(3), rng.one(&SIDS));
-    let own = |how| Action::Own { how, page, count };
+    let own = |how| Action::Transition { how, page, count };
     let queue = |cmd| Action::Queue { smmu, cmd };
-    let write = |offset, value| Action::Write { cpu, smmu, at: At::Raw(offset), size: AccessSize::Word, value };
-    let ring = Action::Ring { cpu, smmu };
+    let write = |offset, value| Action::Write { cpu, smmu, at: Reg::Raw(offset), size: AccessSize::Word, value };
+    let ring = Action::WriteProd { cpu, smmu };
     match rng.below(16) {
         0 | 1 => out.push(own(Transition::HostDonateHyp(UNNAMED))),
         2 => out.push(own(Transition::HypDonateHost(UNNAMED))),
@@ -62,16 +62,16 @@ fn step(rng: &mut Rng, smmus: u8, out: &mut Vec<Action>) {
     }
 }
 
-fn run(machine: u8, seed: u64, missing: Defence) -> Result<Summary, Finding> {
+fn run(machine: u8, seed: u64, missing: Defect) -> Result<Summary, Finding> {
     let mut rng = Rng::new(seed);
     let smmus = if machine == TWO { 2 } else { 1 };
     let mut actions: Vec<_> = (0..smmus).map(|smmu| Action::Start { smmu, shape: 0 }).collect();
     actions.push(Action::Context { ssid: 0, table: Spot::at(HOST_S1) });
-    actions.push(Action::Map { page: 0, to: Spot::at(VICTIM) });
+    actions.push(Action::Map { page: 0, to: Spot::at(HOST_DATA) });
     for _ in 0..120 {
         step(&mut rng, smmus, &mut actions);
     }
-    play(&Run { machine, seed: 4, actions }, missing)
+    execute(&Run { machine, seed: 4, actions }, missing)
 }
 
 /// The machine with two SMMUs.
@@ -82,7 +82,7 @@ fn t38_any_order_of_traps_and_transitions() {
     // Blocks or pages, fast or slow, one level or two, snooping or not, one SMMU or two.
     for machine in 0..=TWO {
         for seed in 1..4 {
-            let result = run(machine, seed * 7919 + u64::from(machine), Defence::Whole);
+            let result = run(machine, seed * 7919 + u64::from(machine), Defect::None);
             assert!(result.is_ok(), "machine {machine}, seed {seed}: {result:?}");
         }
     }
@@ -90,8 +90,8 @@ fn t38_any_order_of_traps_and_transitions() {
 
 #[test]
 fn t38_the_same_without_a_defence_is_caught() {
-    for (missing, word) in Defence::ALL {
-        let machine = if missing == Defence::FirstSmmuOnly { TWO } else { 0 };
+    for (missing, word) in Defect::ALL {
+        let machine = if missing == Defect::FirstSmmuOnly { TWO } else { 0 };
         let caught = (1..12).any(|seed| matches!(run(machine, seed, missing), Err(Finding::Escape(_))));
         assert!(caught, "{word}");
     }

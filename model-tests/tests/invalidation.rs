@@ -2,31 +2,31 @@
 
 use mem_protect::Error;
 use model_tests::host::{BYPASS, Host, Shape};
-use model_tests::layout::{SECRET, SID, SIDS, TABLES, VICTIM};
-use model_tests::{Defence, Machine, Setup, Verdict};
+use model_tests::layout::{HOST_DATA, SECRET, SID, SIDS, TABLES};
+use model_tests::{Defect, Machine, Setup, Verdict};
 use smmu_drv::SmmuError;
 use smmu_model::{Bbml, Config, Injection, Transfer, Via};
 
 #[test]
 fn t46_one_page_of_a_cached_block() {
     let mut m = Machine::new(&Setup::guarded());
-    let block = m.models[0].borrow().can_reach(SID, VICTIM).map(|r| r.size);
+    let block = m.models[0].borrow().can_reach(SID, HOST_DATA).map(|r| r.size);
     assert_eq!(block, Some(0x20_0000), "the test needs a block");
     let mut host = Host::enable(&mut m, 0, Shape::Linear);
     host.install(&mut m, SID, BYPASS);
     for page in 0..3 {
-        assert_eq!(m.dma_write(0, SID, VICTIM + page * 4096, 1), Transfer::Done);
+        assert_eq!(m.dma_write(0, SID, HOST_DATA + page * 4096, 1), Transfer::Done);
     }
-    assert_eq!(m.donate(VICTIM + 4096, 1), Ok(()));
-    assert!(matches!(m.dma_write(0, SID, VICTIM + 4096, 2), Transfer::Aborted(_)));
-    assert_eq!(m.dma_write(0, SID, VICTIM, 2), Transfer::Done);
+    assert_eq!(m.donate(HOST_DATA + 4096, 1), Ok(()));
+    assert!(matches!(m.dma_write(0, SID, HOST_DATA + 4096, 2), Transfer::Aborted(_)));
+    assert_eq!(m.dma_write(0, SID, HOST_DATA, 2), Transfer::Done);
     assert_eq!(m.isolated(&SIDS), Ok(()));
     // Back: the block is put together while its pages are cached; then a page of it goes again.
-    assert_eq!(m.give_back(VICTIM + 4096, 1), Ok(()));
-    assert_eq!(m.models[0].borrow().can_reach(SID, VICTIM + 4096).map(|r| r.via), Some(Via::Stage2));
-    assert_eq!(m.dma_write(0, SID, VICTIM + 4096, 3), Transfer::Done);
-    assert_eq!(m.donate(VICTIM + 2 * 4096, 1), Ok(()));
-    assert!(matches!(m.dma_write(0, SID, VICTIM + 2 * 4096, 2), Transfer::Aborted(_)));
+    assert_eq!(m.return_pages(HOST_DATA + 4096, 1), Ok(()));
+    assert_eq!(m.models[0].borrow().can_reach(SID, HOST_DATA + 4096).map(|r| r.via), Some(Via::Stage2));
+    assert_eq!(m.dma_write(0, SID, HOST_DATA + 4096, 3), Transfer::Done);
+    assert_eq!(m.donate(HOST_DATA + 2 * 4096, 1), Ok(()));
+    assert!(matches!(m.dma_write(0, SID, HOST_DATA + 2 * 4096, 2), Transfer::Aborted(_)));
     assert_eq!(m.isolated(&SIDS), Ok(()));
     m.models[0].borrow_mut().check_break_before_make(SID);
     assert_eq!(m.models[0].borrow_mut().take_hazards(), []);
@@ -34,12 +34,12 @@ fn t46_one_page_of_a_cached_block() {
 
 #[test]
 fn t46_a_range_needs_all_its_pages_invalidated() {
-    for (missing, landed) in [(Defence::OnePage, true), (Defence::Whole, false)] {
+    for (missing, landed) in [(Defect::OnePage, true), (Defect::None, false)] {
         let mut m = Machine::new(&Setup::guarded().with(Config { bbml: Bbml::Level0, ..Config::qemu() }));
-        m.without(missing);
-        assert_eq!(m.dma_write(0, SID, VICTIM + 5 * 4096, 1), Transfer::Done);
-        assert_eq!(m.donate(VICTIM, 40), Ok(()));
-        assert_eq!(Verdict::from(m.dma_write(0, SID, VICTIM + 5 * 4096, 2)) == Verdict::Landed, landed);
+        m.set_defect(missing);
+        assert_eq!(m.dma_write(0, SID, HOST_DATA + 5 * 4096, 1), Transfer::Done);
+        assert_eq!(m.donate(HOST_DATA, 40), Ok(()));
+        assert_eq!(Verdict::from(m.dma_write(0, SID, HOST_DATA + 5 * 4096, 2)) == Verdict::Landed, landed);
         assert_eq!(m.isolated(&SIDS).is_err(), landed);
     }
 }
@@ -55,10 +55,10 @@ fn t47_an_smmu_that_stops_answering() {
         let mut m = Machine::new(&Setup::guarded());
         let mut host = Host::enable(&mut m, 0, Shape::Linear);
         host.install(&mut m, SID, BYPASS);
-        assert_eq!(m.dma_write(0, SID, VICTIM, 1), Transfer::Done);
+        assert_eq!(m.dma_write(0, SID, HOST_DATA, 1), Transfer::Done);
         fail(&mut m);
-        assert_eq!(m.donate(VICTIM, 1), Err(Error::Dma), "{name}");
-        assert_eq!(m.donate(VICTIM + 4096, 1), Err(Error::Dma), "{name}: further revocations are refused");
+        assert_eq!(m.donate(HOST_DATA, 1), Err(Error::Dma), "{name}");
+        assert_eq!(m.donate(HOST_DATA + 4096, 1), Err(Error::Dma), "{name}: further revocations are refused");
         assert_eq!(m.isolated(&SIDS), Ok(()), "{name}: the page stays the host's");
         assert!(m.driver(0, |smmu, _| smmu.failed()).is_some(), "{name}");
         // The host goes on being emulated.
@@ -71,25 +71,25 @@ fn t47_an_smmu_that_stops_answering() {
 fn t47_a_command_error_on_el2s_queue() {
     for (code, name) in [(1, "CERROR_ILL"), (2, "CERROR_ABT")] {
         let mut m = Machine::new(&Setup::guarded());
-        assert_eq!(m.dma_write(0, SID, VICTIM, 1), Transfer::Done);
+        assert_eq!(m.dma_write(0, SID, HOST_DATA, 1), Transfer::Done);
         m.models[0].borrow_mut().inject(Injection::CommandError(code));
-        assert_eq!(m.donate(VICTIM, 1), Ok(()), "{name}");
-        assert!(matches!(m.dma_write(0, SID, VICTIM, 2), Transfer::Aborted(_)), "{name}");
+        assert_eq!(m.donate(HOST_DATA, 1), Ok(()), "{name}");
+        assert!(matches!(m.dma_write(0, SID, HOST_DATA, 2), Transfer::Aborted(_)), "{name}");
         assert_eq!(m.isolated(&SIDS), Ok(()), "{name}");
         assert_eq!(m.driver(0, |smmu, _| smmu.stats().cmdq_recoveries), 1, "{name}");
         // A queue that keeps failing is given up.
         for _ in 0..64 {
             m.models[0].borrow_mut().inject(Injection::CommandError(code));
         }
-        assert_eq!(m.donate(VICTIM + 0x1000, 1), Err(Error::Dma), "{name}");
+        assert_eq!(m.donate(HOST_DATA + 0x1000, 1), Err(Error::Dma), "{name}");
         assert_eq!(m.driver(0, |smmu, _| smmu.failed()), Some(SmmuError::CommandRejected), "{name}");
         assert_eq!(m.isolated(&SIDS), Ok(()), "{name}");
     }
 }
 
-/// The table that replaced the block of [`VICTIM`], as the last descriptor for it that names one.
-fn page_table_of_victim(m: &Machine) -> u64 {
-    let index = ((VICTIM >> 21) & 511) * 8;
+/// The table that replaced the block of [`HOST_DATA`], as the last descriptor for it that names one.
+fn table_of_host_data(m: &Machine) -> u64 {
+    let index = ((HOST_DATA >> 21) & 511) * 8;
     let words = (TABLES..TABLES + 0x8_0000).step_by(4096).map(|page| m.mem.cpu_read64(page + index));
     let mut tables = words.filter(|word| word & 3 == 3).map(|word| word & 0xffff_ffff_f000);
     let Some(table) = tables.find(|table| (TABLES..TABLES + 0x8_0000).contains(table)) else { panic!("no table") };
@@ -101,18 +101,22 @@ fn t46_a_replaced_table_is_forgotten() {
     let mut m = Machine::new(&Setup::guarded());
     let mut host = Host::enable(&mut m, 0, Shape::Linear);
     host.install(&mut m, SID, BYPASS);
-    assert_eq!(m.donate(VICTIM, 1), Ok(()));
-    let table = page_table_of_victim(&m);
-    assert_eq!(m.dma_write(0, SID, VICTIM + 0x5000, 1), Transfer::Done);
+    assert_eq!(m.donate(HOST_DATA, 1), Ok(()));
+    let table = table_of_host_data(&m);
+    assert_eq!(m.dma_write(0, SID, HOST_DATA + 0x5000, 1), Transfer::Done);
     // What becomes of a table's memory is anything. Hardware that still knew the table would follow it to the secret.
     let bait = |m: &mut Machine| m.mem.cpu_write64(table + 5 * 8, SECRET | 1 << 10 | 3 << 6 | 3 << 8 | 0xf << 2 | 3);
     bait(&mut m);
     assert!(m.models[0].borrow().can_reach(SID, SECRET).is_some(), "the attack is none: the table is in use");
-    m.mem.cpu_write64(table + 5 * 8, (VICTIM + 0x5000) | 1 << 10 | 3 << 6 | 3 << 8 | 0xf << 2 | 3);
+    m.mem.cpu_write64(table + 5 * 8, (HOST_DATA + 0x5000) | 1 << 10 | 3 << 6 | 3 << 8 | 0xf << 2 | 3);
     m.models[0].borrow_mut().drop_caches();
     // The page comes back, the block is put together, the table is freed.
-    assert_eq!(m.give_back(VICTIM, 1), Ok(()));
-    assert_eq!(m.models[0].borrow().can_reach(SID, VICTIM).map(|r| r.size), Some(0x20_0000), "the test needs a block");
+    assert_eq!(m.return_pages(HOST_DATA, 1), Ok(()));
+    assert_eq!(
+        m.models[0].borrow().can_reach(SID, HOST_DATA).map(|r| r.size),
+        Some(0x20_0000),
+        "the test needs a block"
+    );
     bait(&mut m);
     assert!(m.models[0].borrow().can_reach(SID, SECRET).is_none());
     assert_eq!(m.isolated(&SIDS), Ok(()));

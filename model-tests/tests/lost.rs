@@ -1,7 +1,7 @@
 //! What the host loses when an SMMU fails while there is no memory for tables: its own pages, and nothing of anybody else's.
 
 use mem_protect::{Devices, Error, Finding, Lost, Mismatch, PageRange, Table};
-use model_tests::layout::{SID, TRANSLATER, TRANSLATER_BYTES, VICTIM};
+use model_tests::layout::{HOST_DATA, SID, TRANSLATER, TRANSLATER_BYTES};
 use model_tests::{Machine, Setup};
 use smmu_model::{Bbml, Config, Injection};
 
@@ -20,15 +20,15 @@ fn t35_t47_pages_lost_with_an_smmu_and_an_empty_pool_are_counted_by_the_audit() 
     m.models[0].borrow_mut().inject(Injection::SyncNever);
     m.owner().dma().fail_tables_after(Some(0));
     // All that one table maps: it is taken out, and there is no other to put the pages back.
-    assert_eq!(m.donate(VICTIM, PAGES), Err(Error::Dma));
+    assert_eq!(m.donate(HOST_DATA, PAGES), Err(Error::Dma));
     assert_eq!(m.owner().audit_access(devices), Ok(Lost { cpu: 0, dma: PAGES }));
     let strict = m.owner().audit(devices);
     let Err(Finding::Table { table, ipa, what, .. }) = strict else { panic!("{strict:?}") };
-    assert_eq!((table, ipa.0, what), (Table::Dma, VICTIM, Mismatch::Missing));
+    assert_eq!((table, ipa.0, what), (Table::Dma, HOST_DATA, Mismatch::Missing));
     assert_eq!(m.isolated(&[0, SID]), Ok(()));
 
     // The machine goes on: later calls are refused and change nothing.
-    assert_eq!(m.donate(VICTIM + PAGES * 4096, 1), Err(Error::Dma));
+    assert_eq!(m.donate(HOST_DATA + PAGES * 4096, 1), Err(Error::Dma));
     assert_eq!(m.owner().audit_access(devices), Ok(Lost { cpu: 0, dma: PAGES }));
     m.owner().dma().fail_tables_after(None);
 }

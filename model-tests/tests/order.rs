@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use model_tests::host::{ABORT, BYPASS, Host, INVALID, ON, QUEUES, STAGE1, Shape};
-use model_tests::layout::{IOVA, SID, VICTIM};
+use model_tests::layout::{HOST_DATA, IOVA, SID};
 use model_tests::{Machine, Setup};
 use smmu_model::{Config, Model, Pace, Snoop, Transfer};
 
@@ -38,7 +38,7 @@ fn watched(m: &Machine) -> Rc<RefCell<BTreeSet<Effect>>> {
             log.borrow_mut().extend(model.entries(sid).iter().map(|entry| effect(entry)));
         }
     };
-    *m.spy.borrow_mut() = Some(Box::new(look));
+    *m.store_hook.borrow_mut() = Some(Box::new(look));
     seen
 }
 
@@ -65,7 +65,7 @@ fn t61_tables_are_linked_when_their_entries_can_be_seen() {
         let shape = if config.two_level { Shape::TwoLevel } else { Shape::Linear };
         let mut host = Host::enable(&mut m, 0, shape);
         host.context(&m);
-        host.map(&m, IOVA, VICTIM);
+        host.map(&m, IOVA, HOST_DATA);
         for _ in 0..2 {
             for words in [INVALID, ABORT, STAGE1, BYPASS] {
                 host.install(&mut m, SID, words);
@@ -83,11 +83,11 @@ fn t61_tables_are_linked_when_their_entries_can_be_seen() {
             host.cr0(&mut m, ON);
             m.models[0].borrow_mut().drop_caches();
         }
-        *m.spy.borrow_mut() = None;
+        *m.store_hook.borrow_mut() = None;
         let strange: Vec<Effect> = seen.borrow().iter().copied().filter(|effect| !stage2.contains(effect)).collect();
         assert_eq!(strange, [Effect::Nothing], "{config:?}");
         host.install(&mut m, SID, BYPASS);
-        assert_eq!(m.dma_write(0, SID, VICTIM, 1), Transfer::Done, "{config:?}");
+        assert_eq!(m.dma_write(0, SID, HOST_DATA, 1), Transfer::Done, "{config:?}");
         assert_eq!(m.models[0].borrow_mut().take_hazards(), [], "{config:?}");
     }
 }

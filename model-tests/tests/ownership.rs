@@ -3,9 +3,9 @@
 use mem_protect::{DmaStage2, Error, PageRange, Transition, UncheckedRange};
 use model_tests::host::{ABORT, BYPASS, Host, STAGE1, Shape};
 use model_tests::layout::{
-    BAR, ECAM, EL2, GIC, IOVA, ITS, RAM, RAM_BYTES, SECRET, SID, SIDS, SMMU, TABLES, TRANSLATER, UART, VICTIM,
+    BAR, ECAM, EL2, GIC, HOST_DATA, IOVA, ITS, RAM, RAM_BYTES, SECRET, SID, SIDS, SMMU, TABLES, TRANSLATER, UART,
 };
-use model_tests::{Defence, Machine, Setup, Verdict, caught_without, twice, twice_with, undefended};
+use model_tests::{Defect, Machine, Setup, Verdict, assert_landed, detects_defects, twice, twice_with};
 use smmu_model::{Bbml, Config, MmioWrite, Pace, Transfer};
 
 fn configs() -> [(&'static str, Config); 4] {
@@ -49,9 +49,9 @@ fn t01_the_attack_is_recorded() {
 }
 
 fn donate_after_use(m: &mut Machine) -> Verdict {
-    Host::with_stage1(m, IOVA, VICTIM);
+    Host::with_stage1(m, IOVA, HOST_DATA);
     assert_eq!(m.dma_write(0, SID, IOVA, 1), Transfer::Done);
-    assert_eq!(m.donate(VICTIM, 1), Ok(()));
+    assert_eq!(m.donate(HOST_DATA, 1), Ok(()));
     m.dma_write(0, SID, IOVA, 2).into()
 }
 
@@ -60,9 +60,9 @@ fn t02_dma_to_a_donated_page() {
     for (_, config) in configs() {
         twice_with(config, donate_after_use);
     }
-    for missing in [Defence::NoUnmap, Defence::NoInvalidate, Defence::WrongPage] {
+    for missing in [Defect::NoUnmap, Defect::NoInvalidate, Defect::WrongPage] {
         let mut m = Machine::new(&Setup::guarded());
-        m.without(missing);
+        m.set_defect(missing);
         assert_eq!(donate_after_use(&mut m), Verdict::Landed, "{missing:?}");
         assert!(m.isolated(&SIDS).is_err(), "{missing:?}");
     }
@@ -71,17 +71,17 @@ fn t02_dma_to_a_donated_page() {
 #[test]
 fn t03_dma_to_a_guests_page() {
     let donate = |m: &mut Machine| {
-        Host::with_stage1(m, IOVA, VICTIM);
-        m.mem.cpu_write64(VICTIM, 0x1111);
+        Host::with_stage1(m, IOVA, HOST_DATA);
+        m.mem.cpu_write64(HOST_DATA, 0x1111);
         assert_eq!(m.dma_write(0, SID, IOVA, 1), Transfer::Done);
         let Ok(Some(guest)) = m.owner().apply(Transition::VmCreate) else { panic!("no guest") };
-        let page = UncheckedRange { pfn: VICTIM / 4096, count: 1 };
+        let page = UncheckedRange { pfn: HOST_DATA / 4096, count: 1 };
         let handle = u64::from(guest.handle());
         assert_eq!(m.owner().apply(Transition::HostDonateGuest(page, handle)), Ok(None));
         handle
     };
     let mut open = Machine::new(&Setup::guarded());
-    open.without(Defence::NoInvalidate);
+    open.set_defect(Defect::NoInvalidate);
     donate(&mut open);
     assert_eq!(open.dma_write(0, SID, IOVA, 2), Transfer::Done, "the attack is none");
 
@@ -89,12 +89,12 @@ fn t03_dma_to_a_guests_page() {
     let handle = donate(&mut m);
     assert!(matches!(m.dma_write(0, SID, IOVA, 2), Transfer::Aborted(_)));
     assert_eq!(m.isolated(&SIDS), Ok(()));
-    m.mem.cpu_write64(VICTIM, 0xdead);
-    let page = UncheckedRange { pfn: VICTIM / 4096, count: 1 };
+    m.mem.cpu_write64(HOST_DATA, 0xdead);
+    let page = UncheckedRange { pfn: HOST_DATA / 4096, count: 1 };
     assert_eq!(m.owner().apply(Transition::HostReclaimPage(page)), Err(Error::GuestAlive));
     assert_eq!(m.owner().apply(Transition::VmDestroy(handle)), Ok(None));
     assert_eq!(m.owner().apply(Transition::HostReclaimPage(page)), Ok(None));
-    assert_eq!(m.mem.cpu_read64(VICTIM), 0, "it comes back empty");
+    assert_eq!(m.mem.cpu_read64(HOST_DATA), 0, "it comes back empty");
     assert_eq!(m.dma_write(0, SID, IOVA, 3), Transfer::Done);
 }
 
@@ -102,24 +102,24 @@ fn t03_dma_to_a_guests_page() {
 fn t04_stale_translations() {
     type Path = fn(&mut Machine);
     let both: Path = |m| {
-        Host::with_stage1(m, IOVA, VICTIM);
+        Host::with_stage1(m, IOVA, HOST_DATA);
     };
     let stage2: Path = |m| {
         let mut host = Host::enable(m, 0, Shape::TwoLevel);
         host.install(m, SID, BYPASS);
-        host.map(m, VICTIM, VICTIM);
+        host.map(m, HOST_DATA, HOST_DATA);
     };
     let off: Path = |_| {};
     for (name, config) in configs() {
-        for (path, iova) in [(both, IOVA), (stage2, VICTIM), (off, VICTIM)] {
+        for (path, iova) in [(both, IOVA), (stage2, HOST_DATA), (off, HOST_DATA)] {
             let attack = |m: &mut Machine| {
                 path(m);
                 assert_eq!(m.dma_write(0, SID, iova, 1), Transfer::Done);
-                assert_eq!(m.donate(VICTIM, 1), Ok(()));
+                assert_eq!(m.donate(HOST_DATA, 1), Ok(()));
                 m.dma_write(0, SID, iova, 2)
             };
             let mut without = Machine::new(&Setup::guarded().with(config.clone()));
-            without.without(Defence::NoInvalidate);
+            without.set_defect(Defect::NoInvalidate);
             assert_eq!(attack(&mut without), Transfer::Done, "{name}: no cache kept it");
             let mut m = Machine::new(&Setup::guarded().with(config.clone()));
             assert!(matches!(attack(&mut m), Transfer::Aborted(_)), "{name}");
@@ -134,12 +134,12 @@ fn t05_donate_while_the_hosts_smmu_is_off() {
         twice_with(config, |m| {
             let mut host = Host::prepare(m, 0, Shape::Linear);
             host.context(m);
-            host.map(m, IOVA, VICTIM);
+            host.map(m, IOVA, HOST_DATA);
             host.write_ste(m, SID, STAGE1);
-            assert_eq!(m.dma_write(0, SID, VICTIM, 1), Transfer::Done);
-            assert_eq!(m.donate(VICTIM, 1), Ok(()));
+            assert_eq!(m.dma_write(0, SID, HOST_DATA, 1), Transfer::Done);
+            assert_eq!(m.donate(HOST_DATA, 1), Ok(()));
             host.cr0(m, model_tests::host::ON);
-            let direct = m.dma_write(0, SID, VICTIM, 2);
+            let direct = m.dma_write(0, SID, HOST_DATA, 2);
             if Verdict::from(m.dma_write(0, SID, IOVA, 2)) == Verdict::Landed { Verdict::Landed } else { direct.into() }
         });
     }
@@ -170,39 +170,39 @@ fn t07_the_hosts_smmu_is_off() {
         m.dma_write(0, SID, SECRET, 1).into()
     });
     let mut m = Machine::new(&Setup::guarded());
-    assert_eq!(m.dma_write(0, SID, VICTIM, 1), Transfer::Done, "the host's memory, it has");
+    assert_eq!(m.dma_write(0, SID, HOST_DATA, 1), Transfer::Done, "the host's memory, it has");
     m.write32(0, GBPA, GBPA_ABORT | GBPA_UPDATE);
     assert_eq!(m.read32(0, GBPA) & (GBPA_ABORT | GBPA_UPDATE), GBPA_ABORT);
-    assert_eq!(m.dma_write(0, SID, VICTIM, 2), Transfer::Aborted(None));
+    assert_eq!(m.dma_write(0, SID, HOST_DATA, 2), Transfer::Aborted(None));
     assert!(m.models[0].borrow().reach(SID).is_empty());
     m.write32(0, GBPA, GBPA_UPDATE);
-    assert_eq!(m.dma_write(0, SID, VICTIM, 3), Transfer::Done);
+    assert_eq!(m.dma_write(0, SID, HOST_DATA, 3), Transfer::Done);
     // On and off again: abort stays what the host said.
     let mut host = Host::prepare(&mut m, 0, Shape::Linear);
     m.write32(0, GBPA, GBPA_ABORT | GBPA_UPDATE);
     host.cr0(&mut m, model_tests::host::ON);
     host.install(&mut m, SID, BYPASS);
-    assert_eq!(m.dma_write(0, SID, VICTIM, 3), Transfer::Done);
+    assert_eq!(m.dma_write(0, SID, HOST_DATA, 3), Transfer::Done);
     host.cr0(&mut m, model_tests::host::QUEUES);
-    assert_eq!(m.dma_write(0, SID, VICTIM, 4), Transfer::Aborted(None));
+    assert_eq!(m.dma_write(0, SID, HOST_DATA, 4), Transfer::Aborted(None));
 }
 
 #[test]
 fn t34_two_smmus() {
     let attack = |missing| {
         let mut m = Machine::new(&Setup { smmus: 2, ..Setup::guarded() });
-        m.without(missing);
+        m.set_defect(missing);
         for n in 0..2 {
             let mut host = Host::enable(&mut m, n, Shape::Linear);
             host.install(&mut m, SID, BYPASS);
-            assert_eq!(m.dma_write(n, SID, VICTIM, 1), Transfer::Done);
+            assert_eq!(m.dma_write(n, SID, HOST_DATA, 1), Transfer::Done);
         }
-        assert_eq!(m.donate(VICTIM, 3), Ok(()));
-        let landed = Verdict::from(m.dma_write(1, SID, VICTIM, 2));
+        assert_eq!(m.donate(HOST_DATA, 3), Ok(()));
+        let landed = Verdict::from(m.dma_write(1, SID, HOST_DATA, 2));
         (landed, m.isolated(&SIDS).is_ok())
     };
-    assert_eq!(attack(Defence::FirstSmmuOnly), (Verdict::Landed, false));
-    assert_eq!(attack(Defence::Whole), (Verdict::Blocked, true));
+    assert_eq!(attack(Defect::FirstSmmuOnly), (Verdict::Landed, false));
+    assert_eq!(attack(Defect::None), (Verdict::Blocked, true));
 }
 
 #[test]
@@ -216,12 +216,12 @@ fn t35_no_memory() {
         m.owner().dma().fail_tables_after(Some(1));
         let mut refused = 0;
         for page in (0..2048).step_by(2) {
-            match m.donate(VICTIM + page * 4096, 1) {
+            match m.donate(HOST_DATA + page * 4096, 1) {
                 Ok(()) => {}
                 Err(Error::NoMemory) => {
                     refused += 1;
                     assert_eq!(
-                        m.dma_write(0, SID, VICTIM + page * 4096, 1),
+                        m.dma_write(0, SID, HOST_DATA + page * 4096, 1),
                         Transfer::Done,
                         "{name}: it stays the host's"
                     );
@@ -236,7 +236,7 @@ fn t35_no_memory() {
         m.owner().dma().fail_tables_after(None);
         all_refused += refused;
         if refused > 0 {
-            assert_eq!(m.donate(VICTIM + 2046 * 4096, 1), Ok(()), "{name}: it recovers");
+            assert_eq!(m.donate(HOST_DATA + 2046 * 4096, 1), Ok(()), "{name}: it recovers");
         }
         assert_eq!(m.isolated(&SIDS), Ok(()), "{name}");
     }
@@ -250,11 +250,11 @@ fn t35_no_memory_for_stream_tables() {
     host.write_ste(&m, SID, BYPASS);
     m.pool.exhaust();
     host.cr0(&mut m, model_tests::host::ON);
-    assert!(matches!(m.dma_write(0, SID, VICTIM, 1), Transfer::Aborted(_)), "no table, no DMA");
+    assert!(matches!(m.dma_write(0, SID, HOST_DATA, 1), Transfer::Aborted(_)), "no table, no DMA");
     assert_eq!(m.isolated(&SIDS), Ok(()));
     m.pool.refill();
     host.install(&mut m, SID, BYPASS);
-    assert_eq!(m.dma_write(0, SID, VICTIM, 1), Transfer::Done);
+    assert_eq!(m.dma_write(0, SID, HOST_DATA, 1), Transfer::Done);
 }
 
 #[test]
@@ -263,8 +263,8 @@ fn t36_bad_ranges() {
     let mut unchecked = Machine::new(&Setup::guarded());
     let Some(secret) = PageRange::page(SECRET / 4096) else { panic!("a page") };
     assert_eq!(unchecked.owner().dma_mut().grant(secret), Ok(()));
-    undefended(unchecked.isolated(&SIDS));
-    let pfn = VICTIM / 4096;
+    assert_landed(unchecked.isolated(&SIDS));
+    let pfn = HOST_DATA / 4096;
     let cases = [
         (pfn, 0, Error::BadRange),
         (pfn, 1 << 63, Error::BadRange),
@@ -286,36 +286,36 @@ fn t36_bad_ranges() {
         assert!(m.owner().apply(Transition::HostReclaimPage(range)).is_err(), "{pfn:#x}+{count:#x}");
         assert!(m.owner().apply(Transition::HostShareHyp(range)).is_err(), "{pfn:#x}+{count:#x}");
     }
-    assert_eq!(m.donate(VICTIM, 2), Ok(()));
-    assert_eq!(m.donate(VICTIM + 4096, 1), Err(Error::WrongState), "twice");
-    assert_eq!(m.give_back(VICTIM, 2), Ok(()));
-    assert_eq!(m.give_back(VICTIM, 1), Err(Error::WrongState), "twice");
+    assert_eq!(m.donate(HOST_DATA, 2), Ok(()));
+    assert_eq!(m.donate(HOST_DATA + 4096, 1), Err(Error::WrongState), "twice");
+    assert_eq!(m.return_pages(HOST_DATA, 2), Ok(()));
+    assert_eq!(m.return_pages(HOST_DATA, 1), Err(Error::WrongState), "twice");
     assert_eq!(m.isolated(&SIDS), Ok(()));
-    assert_eq!(m.dma_write(0, SID, VICTIM, 1), Transfer::Done);
+    assert_eq!(m.dma_write(0, SID, HOST_DATA, 1), Transfer::Done);
 }
 
 #[test]
 fn t50_pages_change_hands_clean() {
-    caught_without(&["not-zeroed", "not-cleaned"], pages_change_hands_clean);
+    detects_defects(&["not-zeroed", "not-cleaned"], pages_change_hands_clean);
 }
 
 fn pages_change_hands_clean() {
     use smmu_model::Snoop;
     let mut m = Machine::new(&Setup::guarded().with(Config { snoop: Snoop::NonCoherent, ..Config::qemu() }));
     // The host leaves a dirty line behind; EL2 must not see it come back over its own data.
-    m.mem.cpu_write64(VICTIM, 0x0d17);
-    assert_eq!(m.mem.dev_read64(VICTIM), Ok(0), "the test needs a dirty line");
-    assert_eq!(m.donate(VICTIM, 1), Ok(()));
-    assert_eq!(m.mem.dev_read64(VICTIM), Ok(0x0d17), "written back before EL2 uses the page");
-    m.mem.cpu_write64(VICTIM + 8, 0x5ec7);
-    assert_eq!(m.give_back(VICTIM, 1), Ok(()));
-    for word in (VICTIM..VICTIM + 4096).step_by(8) {
+    m.mem.cpu_write64(HOST_DATA, 0x0d17);
+    assert_eq!(m.mem.dev_read64(HOST_DATA), Ok(0), "the test needs a dirty line");
+    assert_eq!(m.donate(HOST_DATA, 1), Ok(()));
+    assert_eq!(m.mem.dev_read64(HOST_DATA), Ok(0x0d17), "written back before EL2 uses the page");
+    m.mem.cpu_write64(HOST_DATA + 8, 0x5ec7);
+    assert_eq!(m.return_pages(HOST_DATA, 1), Ok(()));
+    for word in (HOST_DATA..HOST_DATA + 4096).step_by(8) {
         assert_eq!(m.mem.dev_read64(word), Ok(0), "read past the caches");
         assert_eq!(m.mem.cpu_read64(word), 0);
     }
     let mut host = Host::enable(&mut m, 0, Shape::Linear);
     host.install(&mut m, SID, BYPASS);
-    assert_eq!(m.dma_read(0, SID, VICTIM + 8), (Transfer::Done, 0));
+    assert_eq!(m.dma_read(0, SID, HOST_DATA + 8), (Transfer::Done, 0));
 }
 
 #[test]
@@ -330,7 +330,7 @@ fn t52_queues_and_tables_in_device_registers() {
             m.write32(0, r::EVENTQ_PROD, 0);
             m.write32(0, r::EVENTQ_CONS, 0);
             host.cr0(m, model_tests::host::ON);
-            let _ = m.dma_write(0, 9, VICTIM, 1);
+            let _ = m.dma_write(0, 9, HOST_DATA, 1);
             let _ = m.read32(0, r::EVENTQ_PROD);
             if m.mem.take_mmio_writes().is_empty() { Verdict::Blocked } else { Verdict::Landed }
         };

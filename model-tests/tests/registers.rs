@@ -2,8 +2,8 @@
 
 use mem_protect::Error;
 use model_tests::host::{ABORT, BYPASS, Host, ON, QUEUES, Shape};
-use model_tests::layout::{EL2, HOST_CMDQ, HOST_EVTQ, IOVA, RAM, RAM_BYTES, SECRET, SID, SIDS, VICTIM};
-use model_tests::{Machine, Rng, Setup, Verdict, twice, twice_with, undefended};
+use model_tests::layout::{EL2, HOST_CMDQ, HOST_DATA, HOST_EVTQ, IOVA, RAM, RAM_BYTES, SECRET, SID, SIDS};
+use model_tests::{Machine, Rng, Setup, Verdict, assert_landed, twice, twice_with};
 use smmu_drv::AccessSize;
 use smmu_model::arch::{event as e, regs as r};
 use smmu_model::{Config, Transfer};
@@ -15,7 +15,7 @@ fn full() -> Config {
 
 /// One of the host's streams faults, so that an event is recorded.
 fn fault(m: &mut Machine) {
-    let _ = m.dma_write(0, 9, VICTIM, 1);
+    let _ = m.dma_write(0, 9, HOST_DATA, 1);
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn t12_bases_that_are_nowhere() {
             assert_eq!(m.claims(), 0, "{base:#x} {log2}");
             let mut host = Host::enable(&mut m, 0, Shape::Linear);
             host.install(&mut m, SID, BYPASS);
-            assert_eq!(m.dma_write(0, SID, VICTIM, 1), Transfer::Done);
+            assert_eq!(m.dma_write(0, SID, HOST_DATA, 1), Transfer::Done);
         }
     }
 }
@@ -133,7 +133,7 @@ fn t13_the_event_queues_page_is_donated() {
     };
     let mut bare = Machine::new(&Setup::bare());
     let landed = attack(&mut bare) == (Ok(()), true);
-    undefended(if landed { Verdict::Landed } else { Verdict::Blocked });
+    assert_landed(if landed { Verdict::Landed } else { Verdict::Blocked });
     let mut m = Machine::new(&Setup::guarded());
     let (answer, written) = attack(&mut m);
     assert_eq!((answer, written), (Err(Error::Claimed), true), "refused, so it is still the host's");
@@ -162,7 +162,7 @@ fn t24_index_games() {
     }
     let loads = std::rc::Rc::new(std::cell::RefCell::new(Vec::new()));
     let log = loads.clone();
-    *m.hook().borrow_mut() = Some(Box::new(move |pa| log.borrow_mut().push(pa)));
+    *m.load_hook().borrow_mut() = Some(Box::new(move |pa| log.borrow_mut().push(pa)));
     for prod in [0, 1, 127, 128, 129, 255, 256, 0x1ff, 0xffff, 0xf_ffff, u32::MAX, 0x8000_0000, 64, 3] {
         m.write32(0, r::CMDQ_PROD, prod);
         m.write32(0, r::CMDQ_CONS, prod.rotate_left(3));
@@ -171,7 +171,7 @@ fn t24_index_games() {
             m.write32(0, r::GERRORN, gerror);
         }
     }
-    *m.hook().borrow_mut() = None;
+    *m.load_hook().borrow_mut() = None;
     let outside: Vec<u64> = loads
         .borrow()
         .iter()
@@ -183,17 +183,17 @@ fn t24_index_games() {
     // Set up again, the queue works.
     let mut host = Host::enable(&mut m, 0, Shape::Linear);
     host.install(&mut m, SID, BYPASS);
-    assert_eq!(m.dma_write(0, SID, VICTIM, 1), Transfer::Done);
+    assert_eq!(m.dma_write(0, SID, HOST_DATA, 1), Transfer::Done);
     assert_eq!(m.models[0].borrow_mut().take_hazards(), []);
 }
 
 #[test]
 fn t26_the_hosts_queue_is_off_while_a_page_goes() {
     twice(|m| {
-        let mut host = Host::with_stage1(m, IOVA, VICTIM);
+        let mut host = Host::with_stage1(m, IOVA, HOST_DATA);
         assert_eq!(m.dma_write(0, SID, IOVA, 1), Transfer::Done);
         host.cr0(m, r::CR0_SMMUEN);
-        assert_eq!(m.donate(VICTIM, 1), Ok(()));
+        assert_eq!(m.donate(HOST_DATA, 1), Ok(()));
         m.dma_write(0, SID, IOVA, 2).into()
     });
 }
@@ -257,7 +257,7 @@ fn t28_control_registers_are_filtered() {
     }
     let mut host = Host::enable(&mut m, 0, Shape::Linear);
     host.install(&mut m, SID, ABORT);
-    assert_eq!(m.dma_write(0, SID, VICTIM, 1), Transfer::Aborted(None));
+    assert_eq!(m.dma_write(0, SID, HOST_DATA, 1), Transfer::Aborted(None));
     // Without EL2 ATSCHK goes, and Translated traffic with it.
     let mut bare = Machine::new(&Setup::bare().with(Config::full()));
     Host::enable(&mut bare, 0, Shape::Linear);
@@ -291,7 +291,7 @@ fn t29_every_offset_and_size() {
         assert_eq!(m.claims(), 0);
         let mut host = Host::enable(&mut m, 0, Shape::Linear);
         host.install(&mut m, SID, BYPASS);
-        assert_eq!(m.dma_write(0, SID, VICTIM, 1), Transfer::Done);
+        assert_eq!(m.dma_write(0, SID, HOST_DATA, 1), Transfer::Done);
     }
 }
 

@@ -5,8 +5,8 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use model_tests::host::{self, BYPASS, Host, INVALID, ON, QUEUES, STAGE1, Shape};
-use model_tests::layout::{HOST_CMDQ, HOST_EVTQ, HOST_STRTAB, IOVA, RAM, SECRET, SID, SIDS, VICTIM};
-use model_tests::{Machine, Setup, Spy};
+use model_tests::layout::{HOST_CMDQ, HOST_DATA, HOST_EVTQ, HOST_STRTAB, IOVA, RAM, SECRET, SID, SIDS};
+use model_tests::{Machine, Setup, StoreHook};
 use smmu_drv::{AccessSize, WriteOutcome};
 use smmu_model::arch::regs as r;
 use smmu_model::{Config, Model, Pace, Transfer};
@@ -14,7 +14,7 @@ use smmu_model::{Config, Model, Pace, Transfer};
 /// Where the second kernel has its queues and tables: beyond those of a first SMMU.
 const SECOND: u64 = RAM + 0x40_0000;
 /// A page that the first kernel gave away before it went.
-const GONE: u64 = VICTIM + 0x10_0000;
+const GONE: u64 = HOST_DATA + 0x10_0000;
 /// Where the first kernel's stage 1 maps that page, beside [`IOVA`].
 const IOVA_GONE: u64 = IOVA + 0x1000;
 
@@ -27,9 +27,9 @@ fn configs() -> [Config; 3] {
 }
 
 /// The first kernel: a device that writes by stage 1, a page given away that its stage 1 still maps.
-fn first_kernel(config: Config, spy: Spy) -> (Machine, Host) {
-    let mut m = Machine::watched(&Setup::guarded().with(config), |_| {}, spy);
-    let mut host = Host::with_stage1(&mut m, IOVA, VICTIM);
+fn first_kernel(config: Config, store_hook: StoreHook) -> (Machine, Host) {
+    let mut m = Machine::with_store_hook(&Setup::guarded().with(config), |_| {}, store_hook);
+    let mut host = Host::with_stage1(&mut m, IOVA, HOST_DATA);
     m.mem.cpu_write64(host::leaf(IOVA_GONE), GONE | host::LEAF);
     m.mem.clean(host::leaf(IOVA_GONE)..host::leaf(IOVA_GONE) + 8);
     host.flush(&mut m);
@@ -42,19 +42,19 @@ fn first_kernel(config: Config, spy: Spy) -> (Machine, Host) {
 /// Whoever looks at hardware between EL2's stores: the page that is gone stays gone, and whether the old stream
 /// goes on.
 struct Looking {
-    spy: Spy,
+    store_hook: StoreHook,
     interrupted: Rc<Cell<bool>>,
     looks: Rc<Cell<u64>>,
 }
 
 impl Looking {
     fn new() -> Self {
-        Self { spy: Rc::new(RefCell::new(None)), interrupted: Rc::default(), looks: Rc::default() }
+        Self { store_hook: Rc::new(RefCell::new(None)), interrupted: Rc::default(), looks: Rc::default() }
     }
 
     fn start(&self) {
         let (interrupted, looks) = (self.interrupted.clone(), self.looks.clone());
-        *self.spy.borrow_mut() = Some(Box::new(move |model: &Model| {
+        *self.store_hook.borrow_mut() = Some(Box::new(move |model: &Model| {
             looks.set(looks.get() + 1);
             // Most stores fill tables that nothing refers to yet; a look takes a while.
             if looks.get() % 16 != 0 {
@@ -63,7 +63,7 @@ impl Looking {
             for page in [GONE, SECRET] {
                 assert_eq!(model.can_reach(SID, page).map(|reach| reach.via), None, "{page:#x} in reach");
             }
-            if model.can_reach(SID, VICTIM).is_none() {
+            if model.can_reach(SID, HOST_DATA).is_none() {
                 interrupted.set(true);
             }
         }));
@@ -109,7 +109,7 @@ fn command(m: &mut Machine, prod: &mut u32, cmd: [u64; 2]) {
 fn t67_a_crash_kernel_adopts_the_running_smmu() {
     for (config, pending) in configs().into_iter().flat_map(|config| [(config.clone(), false), (config, true)]) {
         let looking = Looking::new();
-        let (mut m, mut host) = first_kernel(config, looking.spy.clone());
+        let (mut m, mut host) = first_kernel(config, looking.store_hook.clone());
         if pending {
             // It went with a command error that nobody repaired, and a command behind it.
             host.cmd(&mut m, [0xff, 0]);
@@ -152,11 +152,11 @@ fn t67_a_crash_kernel_adopts_the_running_smmu() {
         let mut prod = 0;
         host.write_ste(&m, 9, BYPASS);
         command(&mut m, &mut prod, [9 << 32 | 3, 1]);
-        assert_eq!(m.dma_write(0, 9, VICTIM, 4), Transfer::Done);
+        assert_eq!(m.dma_write(0, 9, HOST_DATA, 4), Transfer::Done);
         assert_eq!(m.isolated(&SIDS), Ok(()));
-        *looking.spy.borrow_mut() = None;
-        assert_eq!(m.donate(VICTIM, 1), Ok(()));
-        for (sid, iova) in [(SID, IOVA), (9, VICTIM)] {
+        *looking.store_hook.borrow_mut() = None;
+        assert_eq!(m.donate(HOST_DATA, 1), Ok(()));
+        for (sid, iova) in [(SID, IOVA), (9, HOST_DATA)] {
             assert!(matches!(m.dma_write(0, sid, iova, 5), Transfer::Aborted(_)), "stream {sid}");
         }
         command(&mut m, &mut prod, [0x30, 0]);
@@ -176,7 +176,7 @@ fn t67_a_kernel_that_programs_everything_anew_gets_no_more_than_the_first() {
     for (config, abort) in configs().into_iter().zip([false, true, true]) {
         let looking = Looking::new();
         let shape = if config.two_level { Shape::TwoLevel } else { Shape::Linear };
-        let (mut m, first) = first_kernel(config, looking.spy.clone());
+        let (mut m, first) = first_kernel(config, looking.store_hook.clone());
         looking.start();
         assert_running(&mut m, &first);
         if abort {
@@ -189,7 +189,7 @@ fn t67_a_kernel_that_programs_everything_anew_gets_no_more_than_the_first() {
         // DMA in flight: by the address as it is, or not at all; never to what is gone.
         assert!(matches!(m.dma_write(0, SID, GONE, 2), Transfer::Aborted(_)));
         let expected = if abort { Transfer::Aborted(None) } else { Transfer::Done };
-        assert_eq!(m.dma_write(0, SID, VICTIM, 2), expected);
+        assert_eq!(m.dma_write(0, SID, HOST_DATA, 2), expected);
         assert_eq!(m.claims(), 0, "claims of the first kernel");
         let mut second = Host::enable(&mut m, 0, shape);
         assert_eq!(m.isolated(&SIDS), Ok(()));
@@ -198,10 +198,10 @@ fn t67_a_kernel_that_programs_everything_anew_gets_no_more_than_the_first() {
             assert!(matches!(m.dma_write(0, SID, GONE, 3), Transfer::Aborted(_)));
             assert!(matches!(m.dma_write(0, SID, IOVA_GONE, 3), Transfer::Aborted(_)));
         }
-        assert_eq!(m.dma_write(0, SID, VICTIM, 4), Transfer::Done);
-        *looking.spy.borrow_mut() = None;
-        assert_eq!(m.donate(VICTIM, 1), Ok(()));
-        assert!(matches!(m.dma_write(0, SID, VICTIM, 5), Transfer::Aborted(_)));
+        assert_eq!(m.dma_write(0, SID, HOST_DATA, 4), Transfer::Done);
+        *looking.store_hook.borrow_mut() = None;
+        assert_eq!(m.donate(HOST_DATA, 1), Ok(()));
+        assert!(matches!(m.dma_write(0, SID, HOST_DATA, 5), Transfer::Aborted(_)));
         assert_eq!(m.isolated(&SIDS), Ok(()));
         assert_eq!(m.models[0].borrow_mut().take_hazards(), []);
         assert!(looking.looks.get() > 0 && m.secret_intact());
@@ -214,7 +214,7 @@ fn t67_a_store_that_nobody_repeats_holds_nothing_up() {
     // Hardware's linear table makes a change of SMMUEN, or of all entries, long.
     let config = Config { two_level: false, sid_bits: 16, ..Config::qemu() };
     for half in [QUEUES, ON] {
-        let (mut m, mut first) = first_kernel(config.clone(), Spy::default());
+        let (mut m, mut first) = first_kernel(config.clone(), StoreHook::default());
         let wanted = if half == ON {
             // CFGI_ALL, half done.
             first.queue(&m, [4, 31]);
@@ -237,7 +237,7 @@ fn t67_a_store_that_nobody_repeats_holds_nothing_up() {
         command(&mut m, &mut 0, [4, 31]);
         assert_eq!(m.dma_write(0, SID, IOVA, 2), Transfer::Done);
         assert!(matches!(m.dma_write(0, SID, IOVA_GONE, 2), Transfer::Aborted(_)));
-        assert_eq!(m.donate(VICTIM, 1), Ok(()));
+        assert_eq!(m.donate(HOST_DATA, 1), Ok(()));
         assert!(matches!(m.dma_write(0, SID, IOVA, 3), Transfer::Aborted(_)));
         assert_eq!(m.isolated(&SIDS), Ok(()));
     }

@@ -1,7 +1,7 @@
 //! The machine works at all: a host that behaves gets its DMA, in every configuration that matters.
 
 use model_tests::host::{BYPASS, Host, STAGE1, Shape};
-use model_tests::layout::{IOVA, SID, VICTIM};
+use model_tests::layout::{HOST_DATA, IOVA, SID};
 use model_tests::{Guard, Machine, Setup};
 use smmu_drv::MsiAdvert;
 use smmu_model::{Bbml, Config, Pace, Res0, Snoop, StallModel, Transfer};
@@ -27,15 +27,15 @@ fn a_host_that_behaves_gets_its_dma() {
         for guard in [Guard::None, Guard::El2] {
             let setup = Setup { guard, ..Setup::guarded().with(config.clone()) };
             let mut m = Machine::new(&setup);
-            assert_eq!(m.dma_write(0, SID, VICTIM, 1), Transfer::Done, "{name} {guard:?}: bypass at boot");
-            let mut host = Host::with_stage1(&mut m, IOVA, VICTIM);
+            assert_eq!(m.dma_write(0, SID, HOST_DATA, 1), Transfer::Done, "{name} {guard:?}: bypass at boot");
+            let mut host = Host::with_stage1(&mut m, IOVA, HOST_DATA);
             assert_eq!(m.dma_write(0, SID, IOVA + 5, 42), Transfer::Done, "{name} {guard:?}");
             let (end, byte) = m.dma_read(0, SID, IOVA + 5);
             assert_eq!((end, byte), (Transfer::Done, 42), "{name} {guard:?}");
             host.install(&mut m, SID, BYPASS);
             host.cmd(&mut m, [0x30, 0]);
             host.sync(&mut m);
-            assert_eq!(m.dma_write(0, SID, VICTIM + 9, 7), Transfer::Done, "{name} {guard:?}: bypass");
+            assert_eq!(m.dma_write(0, SID, HOST_DATA + 9, 7), Transfer::Done, "{name} {guard:?}: bypass");
             for model in &m.models {
                 assert_eq!(model.borrow_mut().take_hazards(), [], "{name} {guard:?}");
             }
@@ -54,7 +54,7 @@ fn completion_by_store_works_where_it_is_shown() {
     host.sync_msi(&mut m, flag, 0x1234);
     assert_eq!(m.mem.cpu_read32(flag), 0x1234);
     host.context(&m);
-    host.map(&m, IOVA, VICTIM);
+    host.map(&m, IOVA, HOST_DATA);
     host.install(&mut m, SID, STAGE1);
     assert_eq!(m.dma_write(0, SID, IOVA, 1), Transfer::Done);
 }

@@ -1,7 +1,7 @@
 //! Stream tables that lie, change under EL2's eyes, or point where they must not.
 
 use model_tests::host::{ABORT, BYPASS, Host, LOG2_STREAMS, ON, QUEUES, STAGE1, Shape, cd};
-use model_tests::layout::{EL2, HOST_L2, HOST_S1, IOVA, RAM, SECRET, SID, SIDS, UART, VICTIM};
+use model_tests::layout::{EL2, HOST_DATA, HOST_L2, HOST_S1, IOVA, RAM, SECRET, SID, SIDS, UART};
 use model_tests::{Machine, Setup, twice, twice_with};
 use smmu_drv::AccessSize;
 use smmu_model::arch::{event as e, regs as r};
@@ -33,7 +33,7 @@ fn a_range_of_streams_is_followed_wherever_it_lies_in_a_block() {
         host.cmd(&mut m, [u64::from(sid) << 32 | 4, range]);
         host.sync(&mut m);
         for (sid, aborted) in (0..).zip(aborts) {
-            let passes = m.dma_write(0, sid, VICTIM, 1) == Transfer::Done;
+            let passes = m.dma_write(0, sid, HOST_DATA, 1) == Transfer::Done;
             assert_eq!(passes, !aborted, "stream {sid} after {count} from {first}");
         }
         m.models[0].borrow_mut().drop_caches();
@@ -48,7 +48,7 @@ fn t15_entries_change_between_check_and_use() {
         let mut m = Machine::new(&Setup::guarded());
         let mut host = Host::enable(&mut m, 0, shape);
         host.context(&m);
-        host.map(&m, IOVA, VICTIM);
+        host.map(&m, IOVA, HOST_DATA);
         host.install(&mut m, SID, ABORT);
         let entry = host.ste_at(SID);
         let strtab = host.strtab();
@@ -56,7 +56,7 @@ fn t15_entries_change_between_check_and_use() {
         let mem = m.mem.clone();
         let fetches = std::rc::Rc::new(std::cell::RefCell::new(Vec::new()));
         let log = fetches.clone();
-        *m.hook().borrow_mut() = Some(Box::new(move |pa| {
+        *m.load_hook().borrow_mut() = Some(Box::new(move |pa| {
             if pa == entry {
                 log.borrow_mut().push(pa);
                 mem.cpu_write64(pa, SECRET | 0b1111);
@@ -69,12 +69,12 @@ fn t15_entries_change_between_check_and_use() {
             }
         }));
         invalidate(&mut host, &mut m, SID);
-        *m.hook().borrow_mut() = None;
+        *m.load_hook().borrow_mut() = None;
         let fetches = fetches.borrow();
         let times = |pa: u64| fetches.iter().filter(|at| **at == pa).count();
         assert_eq!((times(entry), times(entry + 8)), (1, 1), "{shape:?}: each word is fetched once");
         assert_eq!(m.mem.cpu_read64(entry), SECRET | 0b1111, "the attack is none: nothing changed in between");
-        assert_eq!(m.dma_write(0, SID, VICTIM, 1), Transfer::Done, "{shape:?}: what was checked is what is used");
+        assert_eq!(m.dma_write(0, SID, HOST_DATA, 1), Transfer::Done, "{shape:?}: what was checked is what is used");
         assert_eq!(m.isolated(&SIDS), Ok(()), "{shape:?}");
     }
 }
@@ -130,7 +130,7 @@ fn t16_fields_that_are_not_the_hosts() {
     for config in [Config::qemu(), Config::full()] {
         for (word, bits) in fields {
             let mut m = Machine::new(&Setup::guarded().with(config.clone()));
-            let mut host = Host::with_stage1(&mut m, IOVA, VICTIM);
+            let mut host = Host::with_stage1(&mut m, IOVA, HOST_DATA);
             let at = host.ste_at(SID);
             let old = m.mem.cpu_read64(at + word * 8);
             m.mem.cpu_write64(at + word * 8, old | bits);
@@ -157,7 +157,7 @@ fn t18_stream_ids_and_spans() {
         let mut host = Host::enable(m, 0, Shape::TwoLevel);
         m.mem.cpu_write64(host.strtab(), (EL2 + 0x8000) | 9);
         invalidate(&mut host, m, SID);
-        m.dma_write(0, SID, VICTIM, 1).into()
+        m.dma_write(0, SID, HOST_DATA, 1).into()
     };
     twice(attack);
 
@@ -178,7 +178,7 @@ fn t18_stream_ids_and_spans() {
     // And it works again.
     m.mem.cpu_write64(strtab, host.l2() | 9);
     host.install(&mut m, SID, BYPASS);
-    assert_eq!(m.dma_write(0, SID, VICTIM, 1), Transfer::Done);
+    assert_eq!(m.dma_write(0, SID, HOST_DATA, 1), Transfer::Done);
     assert_eq!(m.claims(), 2, "the two queues, nothing else");
 }
 
@@ -188,7 +188,7 @@ fn t18_a_table_in_foreign_memory_is_a_fetch_fault() {
     let mut host = Host::enable(&mut m, 0, Shape::TwoLevel);
     m.mem.cpu_write64(host.strtab(), (EL2 + 0x8000) | 9);
     invalidate(&mut host, &mut m, SID);
-    assert!(matches!(m.dma_write(0, SID, VICTIM, 1), Transfer::Aborted(_)));
+    assert!(matches!(m.dma_write(0, SID, HOST_DATA, 1), Transfer::Aborted(_)));
     let events = host.events(&mut m);
     let kinds: Vec<u64> = events.iter().map(|event| event[0] & 0xff).collect();
     assert_eq!(kinds, [u64::from(e::F_STE_FETCH)]);
@@ -199,7 +199,7 @@ fn t41_the_table_changes_its_shape() {
     let mut m = Machine::new(&Setup::guarded());
     let mut host = Host::enable(&mut m, 0, Shape::Linear);
     host.install(&mut m, SID, BYPASS);
-    assert_eq!(m.dma_write(0, SID, VICTIM, 1), Transfer::Done);
+    assert_eq!(m.dma_write(0, SID, HOST_DATA, 1), Transfer::Done);
     // To two levels, through SMMUEN = 0.
     host.cr0(&mut m, QUEUES);
     host.shape = Shape::TwoLevel;
@@ -210,15 +210,15 @@ fn t41_the_table_changes_its_shape() {
     m.write32(0, r::STRTAB_BASE_CFG, host.table_cfg());
     host.write_ste(&m, 0x55, BYPASS);
     host.cr0(&mut m, ON);
-    assert!(matches!(m.dma_write(0, SID, VICTIM, 2), Transfer::Aborted(_)), "its entry is gone");
-    assert_eq!(m.dma_write(0, 0x55, VICTIM, 2), Transfer::Done);
+    assert!(matches!(m.dma_write(0, SID, HOST_DATA, 2), Transfer::Aborted(_)), "its entry is gone");
+    assert_eq!(m.dma_write(0, 0x55, HOST_DATA, 2), Transfer::Done);
     // The old table's memory becomes data: it looks like entries, and means nothing.
     for sid in 0..64 {
         m.mem.cpu_write64(host.strtab() + 512 + sid * 64, 0b1001);
     }
     host.cmd(&mut m, [4, 31]);
     host.sync(&mut m);
-    assert!(matches!(m.dma_write(0, SID, VICTIM, 3), Transfer::Aborted(_)));
+    assert!(matches!(m.dma_write(0, SID, HOST_DATA, 3), Transfer::Aborted(_)));
     // It grows while it is off, shrinks to one entry, moves into EL2.
     for (base, cfg) in
         [(host.strtab(), 16 | 8 << 6 | 1 << 16), (host.strtab(), 0), (EL2, LOG2_STREAMS), (u64::MAX, u32::MAX)]
@@ -238,10 +238,10 @@ fn t41_the_table_changes_its_shape() {
     m.write64(0, r::STRTAB_BASE, host.strtab());
     m.write32(0, r::STRTAB_BASE_CFG, host.table_cfg());
     host.cr0(&mut m, ON);
-    assert_eq!(m.dma_write(0, 0x55, VICTIM, 4), Transfer::Done);
+    assert_eq!(m.dma_write(0, 0x55, HOST_DATA, 4), Transfer::Done);
     assert_eq!(m.donate(host.l2() & !0xfff, 4), Ok(()));
     invalidate(&mut host, &mut m, 0x55);
-    assert!(matches!(m.dma_write(0, 0x55, VICTIM, 5), Transfer::Aborted(_)));
+    assert!(matches!(m.dma_write(0, 0x55, HOST_DATA, 5), Transfer::Aborted(_)));
     assert_eq!(m.isolated(&SIDS), Ok(()));
     let _ = cd(0);
 }
@@ -260,7 +260,7 @@ fn t41_every_store_of_a_change_of_shape() {
                 assert_eq!(holes.count(), 0, "stream {sid}");
             }
         };
-        *m.spy.borrow_mut() = Some(Box::new(look));
+        *m.store_hook.borrow_mut() = Some(Box::new(look));
         for _ in 0..3 {
             // Off and on; the level-1 descriptor away and back. Old tables are freed on the way.
             host.cr0(&mut m, QUEUES);
@@ -270,10 +270,10 @@ fn t41_every_store_of_a_change_of_shape() {
             invalidate(&mut host, &mut m, SID);
             m.mem.cpu_write64(strtab, host.l2() | 9);
             invalidate(&mut host, &mut m, SID);
-            assert_eq!(m.dma_write(0, SID, VICTIM, 1), Transfer::Done);
+            assert_eq!(m.dma_write(0, SID, HOST_DATA, 1), Transfer::Done);
             m.models[0].borrow_mut().drop_caches();
         }
-        *m.spy.borrow_mut() = None;
+        *m.store_hook.borrow_mut() = None;
         assert_eq!(m.isolated(&SIDS), Ok(()));
     }
 }

@@ -4,8 +4,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use model_tests::host::{BYPASS, Host, STAGE1, Shape};
-use model_tests::layout::{HOST_STRTAB, IOVA, SECRET, SID, SIDS, VICTIM};
-use model_tests::{Machine, Setup, Spy, Verdict, undefended};
+use model_tests::layout::{HOST_DATA, HOST_STRTAB, IOVA, SECRET, SID, SIDS};
+use model_tests::{Machine, Setup, StoreHook, Verdict, assert_landed};
 use smmu_drv::AccessSize;
 use smmu_model::arch::regs as r;
 use smmu_model::{Config, Model, Pace, Snoop, Transfer, Via};
@@ -17,8 +17,8 @@ fn firmware(model: &mut Model) {
     mem.clean(HOST_STRTAB..HOST_STRTAB + 4096);
     model.write64(r::STRTAB_BASE, HOST_STRTAB);
     model.write32(r::STRTAB_BASE_CFG, 6);
-    model.write64(r::EVENTQ_BASE, VICTIM | 7);
-    model.write64(r::CMDQ_BASE, (VICTIM + 0x1_0000) | 7);
+    model.write64(r::EVENTQ_BASE, HOST_DATA | 7);
+    model.write64(r::CMDQ_BASE, (HOST_DATA + 0x1_0000) | 7);
     if model.config().msi {
         model.write64(r::EVENTQ_IRQ_CFG0, SECRET);
         model.write32(r::EVENTQ_IRQ_CFG1, 0xbad);
@@ -41,8 +41,8 @@ fn t08_firmware_left_it_on() {
             assert_ne!(reach, Some(Via::Disabled), "a window while it is off");
             log.borrow_mut().push(reach.is_some());
         };
-        let spy: Spy = Rc::new(RefCell::new(Some(Box::new(look))));
-        let m = Machine::watched(&Setup::guarded().with(config), firmware, spy);
+        let store_hook: StoreHook = Rc::new(RefCell::new(Some(Box::new(look))));
+        let m = Machine::with_store_hook(&Setup::guarded().with(config), firmware, store_hook);
         let open = open.borrow();
         let closed = open.iter().position(|open| !open).unwrap_or(open.len());
         assert!(open.first() == Some(&true), "firmware's bypass is there at first");
@@ -66,7 +66,7 @@ fn t08_turning_it_off_first_is_a_window() {
 fn t09_reset_in_mid_life() {
     for config in [Config::qemu(), Config { pace: Pace::Lazy, seed: 5, ..Config::full() }] {
         let mut m = Machine::new(&Setup::guarded().with(config));
-        let mut host = Host::with_stage1(&mut m, IOVA, VICTIM);
+        let mut host = Host::with_stage1(&mut m, IOVA, HOST_DATA);
         m.models[0].borrow_mut().reset();
         assert!(m.isolated(&SIDS).is_err(), "hardware out of reset lets everything through");
         // The next trap closes it.
@@ -77,7 +77,7 @@ fn t09_reset_in_mid_life() {
         host.install(&mut m, SID, STAGE1);
         // So does the next revocation.
         m.models[0].borrow_mut().reset();
-        assert_eq!(m.donate(VICTIM, 1), Ok(()));
+        assert_eq!(m.donate(HOST_DATA, 1), Ok(()));
         assert_eq!(m.isolated(&SIDS), Ok(()));
         assert!(matches!(m.dma_write(0, SID, IOVA, 2), Transfer::Aborted(_)));
         assert_eq!(m.driver(0, |smmu, _| smmu.stats().reprograms), 2);
@@ -94,8 +94,8 @@ fn t09_every_access_notices_an_smmu_that_lost_its_state() {
         for size in sizes {
             for load in [true, false] {
                 let mut m = Machine::new(&Setup::guarded());
-                Host::with_stage1(&mut m, IOVA, VICTIM);
-                assert_eq!(m.donate(VICTIM + 0x1000, 1), Ok(()));
+                Host::with_stage1(&mut m, IOVA, HOST_DATA);
+                assert_eq!(m.donate(HOST_DATA + 0x1000, 1), Ok(()));
                 m.models[0].borrow_mut().reset();
                 assert!(m.isolated(&SIDS).is_err(), "hardware out of reset lets everything through");
                 if load {
@@ -107,7 +107,7 @@ fn t09_every_access_notices_an_smmu_that_lost_its_state() {
                     continue;
                 }
                 assert_eq!(m.isolated(&SIDS), Ok(()), "{offset:#x} {size:?}, load: {load}");
-                assert!(matches!(m.dma_write(0, SID, VICTIM + 0x1000, 1), Transfer::Aborted(_)), "{offset:#x}");
+                assert!(matches!(m.dma_write(0, SID, HOST_DATA + 0x1000, 1), Transfer::Aborted(_)), "{offset:#x}");
                 assert_eq!(m.driver(0, |smmu, _| smmu.stats().reprograms), 1);
             }
         }
@@ -118,15 +118,15 @@ fn t09_every_access_notices_an_smmu_that_lost_its_state() {
 #[test]
 fn t09_a_cpu_that_wakes_looks_before_the_host_goes_on() {
     let mut m = Machine::new(&Setup::guarded());
-    Host::with_stage1(&mut m, IOVA, VICTIM);
+    Host::with_stage1(&mut m, IOVA, HOST_DATA);
     assert_eq!(m.driver(0, |smmu, _| smmu.check_alive()), Ok(()));
     assert_eq!(m.driver(0, |smmu, _| smmu.stats().reprograms), 0);
-    assert_eq!(m.donate(VICTIM + 0x1000, 1), Ok(()));
+    assert_eq!(m.donate(HOST_DATA + 0x1000, 1), Ok(()));
     m.models[0].borrow_mut().reset();
     assert!(m.isolated(&SIDS).is_err(), "hardware out of reset lets everything through");
     assert_eq!(m.driver(0, |smmu, _| smmu.check_alive()), Ok(()));
     assert_eq!(m.isolated(&SIDS), Ok(()));
-    assert!(matches!(m.dma_write(0, SID, VICTIM + 0x1000, 1), Transfer::Aborted(_)));
+    assert!(matches!(m.dma_write(0, SID, HOST_DATA + 0x1000, 1), Transfer::Aborted(_)));
     assert_eq!(m.driver(0, |smmu, _| smmu.stats().reprograms), 1);
 }
 
@@ -135,7 +135,7 @@ fn t44_a_walker_that_does_not_snoop() {
     let config = Config { snoop: Snoop::NonCoherent, ..Config::qemu() };
     let run = |skip: bool| {
         let mut m = Machine::new(&Setup::guarded().with(config.clone()));
-        let mut host = Host::with_stage1(&mut m, IOVA, VICTIM);
+        let mut host = Host::with_stage1(&mut m, IOVA, HOST_DATA);
         assert_eq!(m.dma_write(0, SID, IOVA, 1), Transfer::Done);
         m.skip_cleans.set(skip);
         host.install(&mut m, SID, model_tests::host::ABORT);
@@ -143,7 +143,7 @@ fn t44_a_walker_that_does_not_snoop() {
     };
     let stale = std::panic::catch_unwind(|| run(true));
     // Without cleaning the walker sees old tables.
-    undefended(stale.map_or(Verdict::Landed, |end| {
+    assert_landed(stale.map_or(Verdict::Landed, |end| {
         if end == Transfer::Aborted(None) { Verdict::Blocked } else { Verdict::Landed }
     }));
     assert_eq!(run(false), Transfer::Aborted(None));
@@ -151,9 +151,9 @@ fn t44_a_walker_that_does_not_snoop() {
     let mut m = Machine::new(&Setup::guarded().with(config));
     let mut host = Host::enable(&mut m, 0, Shape::Linear);
     host.install(&mut m, SID, BYPASS);
-    assert_eq!(m.dma_write(0, SID, VICTIM, 1), Transfer::Done);
-    assert_eq!(m.donate(VICTIM, 1), Ok(()));
-    assert!(matches!(m.dma_write(0, SID, VICTIM, 2), Transfer::Aborted(_)));
+    assert_eq!(m.dma_write(0, SID, HOST_DATA, 1), Transfer::Done);
+    assert_eq!(m.donate(HOST_DATA, 1), Ok(()));
+    assert!(matches!(m.dma_write(0, SID, HOST_DATA, 2), Transfer::Aborted(_)));
     assert_eq!(m.isolated(&SIDS), Ok(()));
     // Events of a device that does not snoop are read from memory, not from a stale cache.
     let events = host.events(&mut m);
@@ -166,13 +166,13 @@ fn t44_a_walker_that_does_not_snoop() {
 fn t39_everything_aborts_before_power_off() {
     for config in [Config::qemu(), Config { two_level: false, sid_bits: 8, ..Config::full() }] {
         let mut m = Machine::new(&Setup::guarded().with(config));
-        let mut host = Host::with_stage1(&mut m, IOVA, VICTIM);
+        let mut host = Host::with_stage1(&mut m, IOVA, HOST_DATA);
         assert_eq!(m.dma_write(0, SID, IOVA, 1), Transfer::Done);
         assert_eq!(m.driver(0, |smmu, _| smmu.quiesce()), Ok(()));
         let quiet = |m: &mut Machine| {
             for sid in SIDS {
                 assert!(m.models[0].borrow().reach(sid).is_empty());
-                assert!(matches!(m.dma_write(0, sid, VICTIM, 2), Transfer::Aborted(_)));
+                assert!(matches!(m.dma_write(0, sid, HOST_DATA, 2), Transfer::Aborted(_)));
             }
         };
         quiet(&mut m);

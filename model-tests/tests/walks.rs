@@ -1,8 +1,8 @@
 //! What the SMMU itself fetches and writes on the host's behalf: context descriptors, stage 1 tables, Access flags.
 
 use model_tests::host::{ASID, Host, LEAF, ON, STAGE1, Shape, cd};
-use model_tests::layout::{BAR, EL2, GIC, HOST_CD, HOST_S1, IOVA, ITS, SECRET, SID, SIDS, UART, VICTIM};
-use model_tests::{Machine, Setup, Verdict, twice, twice_with, undefended};
+use model_tests::layout::{BAR, EL2, GIC, HOST_CD, HOST_DATA, HOST_S1, IOVA, ITS, SECRET, SID, SIDS, UART};
+use model_tests::{Machine, Setup, Verdict, assert_landed, twice, twice_with};
 use smmu_model::arch::{event as e, regs as r};
 use smmu_model::{Access, AtsReply, Config, Httu, Injection, Transfer};
 
@@ -21,7 +21,7 @@ fn bait(m: &Machine) -> u64 {
     }
     m.mem.cpu_write64(base + 0x1000 + ((IOVA >> 30) & 511) * 8, (base + 0x2000) | 3);
     m.mem.cpu_write64(base + 0x2000 + ((IOVA >> 21) & 511) * 8, (base + 0x3000) | 3);
-    m.mem.cpu_write64(base + 0x3000 + ((IOVA >> 12) & 511) * 8, VICTIM | LEAF);
+    m.mem.cpu_write64(base + 0x3000 + ((IOVA >> 12) & 511) * 8, HOST_DATA | LEAF);
     base
 }
 
@@ -60,7 +60,7 @@ fn t20_configuration_and_tables_in_foreign_memory() {
             let bait = bait(m);
             let mut host = Host::enable(m, 0, Shape::Linear);
             host.context(m);
-            host.map(m, IOVA, VICTIM);
+            host.map(m, IOVA, HOST_DATA);
             point(m, &mut host, bait);
             let end = m.dma_write(0, SID, IOVA, 1);
             if let Transfer::Aborted(_) = end {
@@ -96,10 +96,10 @@ fn t21_hardware_updates_of_foreign_pages() {
             words[0] |= 1 << 43 | 1 << 42;
             words
         });
-        host.map(m, IOVA, VICTIM);
+        host.map(m, IOVA, HOST_DATA);
         // The level 3 table moves into the page that is then donated: Access flag clear, dirty state clear.
-        let page = VICTIM + 0x8000;
-        let old = (VICTIM | LEAF | 1 << 7 | 1 << 51) & !(1 << 10);
+        let page = HOST_DATA + 0x8000;
+        let old = (HOST_DATA | LEAF | 1 << 7 | 1 << 51) & !(1 << 10);
         m.mem.cpu_write64(page + ((IOVA >> 12) & 511) * 8, old);
         m.mem.cpu_write64(HOST_S1 + 0x1000 + ((IOVA >> 21) & 511) * 8, page | 3);
         host.install(m, SID, STAGE1);
@@ -116,13 +116,13 @@ fn t32_ats_with_the_feature_hidden() {
     twice_with(Config::full(), |m| {
         let mut host = Host::enable(m, 0, Shape::Linear);
         host.context(m);
-        host.map(m, IOVA, VICTIM);
+        host.map(m, IOVA, HOST_DATA);
         host.install(m, SID, STAGE1);
         m.models[0].borrow_mut().dma_write_translated(SID, SECRET, &[1]).into()
     });
     let mut m = Machine::new(&Setup::guarded().with(Config::full()));
     assert_eq!(m.read32(0, r::IDR0) & (1 << 10 | 1 << 16), 0, "ATS and PRI are hidden");
-    let mut host = Host::with_stage1(&mut m, IOVA, VICTIM);
+    let mut host = Host::with_stage1(&mut m, IOVA, HOST_DATA);
     assert_eq!(m.models[0].borrow_mut().ats_translate(SID, None, IOVA, Access::Read), AtsReply::Refused);
     for cmd in [[0x40, 0], [0x41, 0]] {
         host.cmd(&mut m, cmd);
@@ -149,13 +149,13 @@ fn t55_nothing_but_ram_and_the_translater_is_mapped() {
     // Without EL2 all of it is there.
     let mut bare = Machine::new(&Setup::bare());
     Host::with_stage1(&mut bare, IOVA, UART);
-    undefended(bare.dma_write(0, SID, IOVA, 1));
+    assert_landed(bare.dma_write(0, SID, IOVA, 1));
 }
 
 #[test]
 fn t59_stalls() {
     let stalling = |m: &mut Machine| {
-        let mut host = Host::with_stage1(m, IOVA, VICTIM);
+        let mut host = Host::with_stage1(m, IOVA, HOST_DATA);
         host.context_words(m, {
             let mut words = cd(HOST_S1);
             words[0] |= 1 << 44;

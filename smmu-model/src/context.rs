@@ -112,12 +112,12 @@ impl View<'_> {
                 out.push(Err(fault));
                 continue;
             }
-            for mixture in combinations(&words) {
+            for combination in combinations(&words) {
                 let mut raw = [0; 8];
-                for (to, from) in raw.iter_mut().zip(&mixture) {
+                for (to, from) in raw.iter_mut().zip(&combination) {
                     *to = from.value;
                 }
-                let item = Item::new(Tag::Cd { sid, ssid }, mixture, sources.clone());
+                let item = Item::new(Tag::Cd { sid, ssid }, combination, sources.clone());
                 out.push(Ok(CdUse { raw, item }));
             }
         }

@@ -42,6 +42,7 @@ mod mapped;
 pub mod mem;
 mod model;
 mod reach;
+mod reach_entries;
 mod source;
 mod stage1;
 mod stage2;
@@ -50,7 +51,6 @@ mod strtab;
 mod tables;
 mod transaction;
 mod view;
-mod ways;
 mod write_buffer;
 
 pub use config::{Bbml, Cache, Config, Httu, Pace, Res0, StallModel};

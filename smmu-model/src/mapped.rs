@@ -1,7 +1,7 @@
 //! A cache of the current mappings of a stage 2 table, for the oracle.
 //!
 //! Most of a table is unchanged since the last query and has no overwritten descriptors. Such a part is decoded once,
-//! as long as the stamps of its pages are unchanged. Overwritten descriptors are walked each time ([`View::s2_past`]).
+//! as long as the stamps of its pages are unchanged. Overwritten descriptors are walked each time ([`View::s2_overwritten`]).
 
 use std::cell::{RefCell, RefMut};
 use std::sync::Arc;
@@ -106,9 +106,9 @@ pub(crate) struct Known {
 
 /// Tables that were decoded before.
 #[derive(Debug, Default)]
-pub(crate) struct Walks(RefCell<Known>);
+pub(crate) struct TableCache(RefCell<Known>);
 
-impl Walks {
+impl TableCache {
     pub(crate) fn known(&self) -> RefMut<'_, Known> {
         self.0.borrow_mut()
     }

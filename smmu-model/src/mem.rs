@@ -262,10 +262,10 @@ impl Memory {
         m.floors.len() - 1
     }
 
-    /// SMMU `who` has nothing cached from before `before`. Drops history that no SMMU needs.
-    pub fn forget(&self, who: usize, before: Time) {
+    /// SMMU `observer` has nothing cached from before `before`. Drops history that no SMMU needs.
+    pub fn drop_history(&self, observer: usize, before: Time) {
         let mut m = self.lock();
-        if let Some(floor) = m.floors.get_mut(who) {
+        if let Some(floor) = m.floors.get_mut(observer) {
             *floor = before.max(*floor);
         }
         let before = m.floors.iter().copied().min().unwrap_or(0);
@@ -319,12 +319,12 @@ impl Inner {
         self.poc.get(page).map_or(0, |page| page.stamp)
     }
 
-    fn growth_of(&self, page: u64) -> u64 {
-        self.poc.get(page).map_or(0, |page| page.grown)
+    fn value_stamp(&self, page: u64) -> u64 {
+        self.poc.get(page).map_or(0, |page| page.value_stamp)
     }
 
-    fn growth_for_cpu(&self, page: u64) -> u64 {
-        self.cpu_view().get(page).map_or(0, |page| page.grown)
+    fn cpu_stamp(&self, page: u64) -> u64 {
+        self.cpu_view().get(page).map_or(0, |page| page.value_stamp)
     }
 
     fn cpu_view(&self) -> &Pages {

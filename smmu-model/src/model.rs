@@ -19,9 +19,9 @@ use crate::config::{Cache, Config, Pace};
 use crate::hazard::Hazard;
 use crate::inval::{Invalidation, Scope};
 use crate::item::{Regimes, Timeline};
-use crate::mapped::Walks;
+use crate::mapped::TableCache;
 use crate::mem::{ExternalAbort, Memory, MmioWrite, Time};
-use crate::view::{History, Lookups, Strtab, View};
+use crate::view::{History, LookupCache, Strtab, View};
 use dma::StalledTransaction;
 use regs::Regs;
 
@@ -68,7 +68,7 @@ pub struct Model {
     config: Config,
     mem: Memory,
     /// Which of the memory's observers this is.
-    pub(crate) seat: usize,
+    pub(crate) observer: usize,
     pub(crate) regs: Regs,
     pub(crate) timeline: Timeline,
     pub(crate) strtab: Vec<Strtab>,
@@ -88,8 +88,8 @@ pub struct Model {
     pub(crate) completions: Vec<(u16, Transfer)>,
     pub(crate) next_stag: u16,
     rng: u64,
-    walks: Rc<Walks>,
-    pub(crate) lookups: Rc<Lookups>,
+    table_cache: Rc<TableCache>,
+    pub(crate) lookup_cache: Rc<LookupCache>,
 }
 
 impl Model {
@@ -100,7 +100,7 @@ impl Model {
         let rng = config.seed;
         let now: Time = mem.now();
         Self {
-            seat: mem.attach(),
+            observer: mem.attach(),
             regs,
             config,
             mem,
@@ -121,8 +121,8 @@ impl Model {
             completions: Vec::new(),
             next_stag: 1,
             rng,
-            walks: Rc::default(),
-            lookups: Rc::default(),
+            table_cache: Rc::default(),
+            lookup_cache: Rc::default(),
         }
     }
 
@@ -310,7 +310,7 @@ impl Model {
             self.timeline.invalidations.push(Invalidation { scope, consumed, completed });
         }
         if let Some(before) = self.timeline.prune(Regimes::El1AndEl2) {
-            self.mem.forget(self.seat, before);
+            self.mem.drop_history(self.observer, before);
         }
     }
 
@@ -326,7 +326,7 @@ impl Model {
     }
 
     /// From now on its choices follow from `seed`.
-    pub fn choose_by(&mut self, seed: u64) {
+    pub fn set_seed(&mut self, seed: u64) {
         self.rng = seed;
     }
 
@@ -340,19 +340,19 @@ impl Model {
     }
 
     pub(crate) fn view(&self) -> View<'_> {
-        let past = if self.config.cache == Cache::None { History::Now } else { History::Any };
+        let history = if self.config.cache == Cache::None { History::Now } else { History::Any };
         View {
             config: &self.config,
             mem: &self.mem,
             timeline: &self.timeline,
             strtab: &self.strtab,
-            past,
+            history,
             now: self.mem.now(),
             e2h: self.regs.cr2 & r::CR2_E2H != 0,
             recinvsid: self.regs.cr2 & r::CR2_RECINVSID != 0,
             atschk: self.regs.cr0.is(r::CR0_ATSCHK),
-            walks: &self.walks,
-            lookups: &self.lookups,
+            table_cache: &self.table_cache,
+            lookup_cache: &self.lookup_cache,
             read: RefCell::default(),
         }
     }

@@ -27,7 +27,7 @@ pub(crate) fn tlb_sources(
     let mut out: Vec<Source> = Vec::new();
     let order = std::iter::once(own).chain(streams.iter().copied().filter(|sid| *sid != own));
     for sid in order {
-        for lookup in view.looked_up(sid, detail).iter() {
+        for lookup in view.cached_lookup(sid, detail).iter() {
             let Lookup::Found(SteUse { kind: SteKind::Translate(stages), item }) = lookup else {
                 continue;
             };

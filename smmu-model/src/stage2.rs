@@ -166,7 +166,7 @@ impl View<'_> {
         let end = table + (8 << width);
         let mut page = table & !0xfff;
         while page < end {
-            self.looks_at(page);
+            self.note_page(page);
             for offset in self.mem.used_words(page) {
                 let at = page + offset;
                 if at < table || at >= end {

@@ -11,7 +11,7 @@ use crate::item::Item;
 pub(crate) enum Detail {
     /// All of it.
     All,
-    /// Entries by which something can be reached, as far as they differ in that: see [`View::ways`].
+    /// Entries by which something can be reached, as far as they differ in that: see [`View::add_reaching`].
     Reach,
 }
 

@@ -95,16 +95,16 @@ impl View<'_> {
             *word = read.filter_map(|version| clip(*version, start, end)).collect();
         }
         if detail == Detail::Reach {
-            self.ways(sid, &words, &sources, out);
+            self.add_reaching(sid, &words, &sources, out);
             return;
         }
-        for mixture in combinations(&words) {
+        for combination in combinations(&words) {
             let mut raw = [0; 8];
-            for (to, from) in raw.iter_mut().zip(&mixture) {
+            for (to, from) in raw.iter_mut().zip(&combination) {
                 *to = from.value;
             }
             let kind = self.check_ste(&raw);
-            let item = Item::new(Tag::Ste { sid }, mixture, sources.clone());
+            let item = Item::new(Tag::Ste { sid }, combination, sources.clone());
             out.push(Lookup::Found(SteUse { kind, item }));
         }
     }

@@ -1,4 +1,4 @@
-//! Walks of all tables of a stage 2, for the oracle.
+//! TableCache of all tables of a stage 2, for the oracle.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,16 +18,16 @@ const MOST_TABLES: usize = 4096;
 impl View<'_> {
     /// Everything that the table of `s2` maps now.
     pub(crate) fn mapped_now(&self, s2: &S2) -> Arc<Mapped> {
-        let known = self.walks.known().whole.get(s2).cloned();
+        let known = self.table_cache.known().whole.get(s2).cloned();
         if let Some(known) = known.filter(|known| self.mem.unchanged(&known.pages)) {
-            known.pages.iter().for_each(|(page, _)| self.looks_at(*page));
+            known.pages.iter().for_each(|(page, _)| self.note_page(*page));
             return known;
         }
         let (table, width) = root_table(s2);
         let mut mapped = Mapped { runs: Vec::new(), pages: Vec::new() };
         self.map_table(s2, 0, Place { table, level: s2.start_level, width }, &mut mapped);
         let mapped = Arc::new(mapped);
-        self.walks.known().whole.insert(*s2, mapped.clone());
+        self.table_cache.known().whole.insert(*s2, mapped.clone());
         mapped
     }
 
@@ -48,12 +48,12 @@ impl View<'_> {
 
     /// The table at `place`, decoded again if it changed.
     fn decoded(&self, s2: &S2, place: Place) -> Arc<Decoded> {
-        let known = self.walks.known().tables.get(&(*s2, place)).cloned();
+        let known = self.table_cache.known().tables.get(&(*s2, place)).cloned();
         if let Some(known) = known.filter(|known| self.mem.unchanged(&known.pages)) {
             return known;
         }
         let decoded = Arc::new(self.decode(s2, place));
-        let mut known = self.walks.known();
+        let mut known = self.table_cache.known();
         if known.tables.len() > MOST_TABLES {
             *known = Known::default();
         }
@@ -66,7 +66,7 @@ impl View<'_> {
         let (start, end) = (place.table, place.table + (8 << place.width));
         let shift = s2.granule.level_shift(place.level);
         for page in place.pages() {
-            self.looks_at(page);
+            self.note_page(page);
             out.pages.push((page, self.mem.stamp(page)));
             if self.mem.region(page) != Some(Region::Ram) {
                 continue;
@@ -94,16 +94,16 @@ impl View<'_> {
 
     /// Every leaf that a walk may find through a descriptor that was overwritten; not filtered for liveness, and without those that
     /// lead nowhere but where `now` does.
-    pub(crate) fn s2_past(&self, s2: &S2, source: &Rc<Item>, now: &Mapped) -> Vec<S2Mapping> {
+    pub(crate) fn s2_overwritten(&self, s2: &S2, source: &Rc<Item>, now: &Mapped) -> Vec<S2Mapping> {
         let mut out = Vec::new();
-        if self.past == History::Any {
+        if self.history == History::Any {
             let (table, width) = root_table(s2);
-            self.past_table(s2, 0, Place { table, level: s2.start_level, width }, source, now, &mut out);
+            self.overwritten_table(s2, 0, Place { table, level: s2.start_level, width }, source, now, &mut out);
         }
         out
     }
 
-    fn past_table(
+    fn overwritten_table(
         &self,
         s2: &S2,
         base: u64,
@@ -115,7 +115,7 @@ impl View<'_> {
         let (start, end) = (place.table, place.table + (8 << place.width));
         let shift = s2.granule.level_shift(place.level);
         for page in place.pages() {
-            self.looks_at(page);
+            self.note_page(page);
             for at in self.mem.words_with_history(page).into_iter().map(|offset| page + offset) {
                 if at < start || at >= end {
                     continue;
@@ -132,7 +132,7 @@ impl View<'_> {
         for &(at, ipa, next) in &self.decoded(s2, place).children {
             let below = child(s2, place.level, next);
             let ipa = base + ipa;
-            below.pages().for_each(|page| self.looks_at(page));
+            below.pages().for_each(|page| self.note_page(page));
             // Nothing is below the tables of the last level.
             if below.level == 3 && below.pages().all(|page| self.mem.words_with_history(page).is_empty()) {
                 continue;
@@ -143,7 +143,7 @@ impl View<'_> {
             let (span, depth) = (Span::around(ipa, shift), Depth::Table(place.level));
             let tag = Tag::S2 { vmid: s2.vmid, span, depth, granule: s2.granule };
             let item = Item::new(tag, vec![version], vec![source.clone()]);
-            self.past_table(s2, ipa, below, &item, mapped, out);
+            self.overwritten_table(s2, ipa, below, &item, mapped, out);
         }
     }
 }

@@ -69,7 +69,7 @@ pub(crate) struct Transaction<'a> {
 impl Transaction<'_> {
     pub(crate) fn run(&self) -> Vec<Outcome> {
         let mut out = Vec::new();
-        for lookup in self.view.looked_up(self.request.sid, Detail::All).iter() {
+        for lookup in self.view.cached_lookup(self.request.sid, Detail::All).iter() {
             match lookup {
                 Lookup::BadStreamId(item) => {
                     let event = self.view.recinvsid.then(|| blank(event::C_BAD_STREAMID, &self.request, Class::In));
@@ -348,7 +348,7 @@ impl Transaction<'_> {
     /// A Translated transaction under ATSCHK [3.9.1].
     pub(crate) fn translated(&self) -> Vec<Outcome> {
         let mut out = Vec::new();
-        for lookup in self.view.looked_up(self.request.sid, Detail::All).iter() {
+        for lookup in self.view.cached_lookup(self.request.sid, Detail::All).iter() {
             let Lookup::Found(ste) = lookup else {
                 out.push(terminate(None, vec![]));
                 continue;

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use crate::config::Config;
 use crate::hash::ByKey;
 use crate::item::{Item, Timeline};
-use crate::mapped::Walks;
+use crate::mapped::TableCache;
 use crate::mem::{ExternalAbort, Memory, Time, Version};
 use crate::stages::{Detail, Lookup};
 
@@ -38,33 +38,33 @@ pub(crate) struct View<'a> {
     pub(crate) mem: &'a Memory,
     pub(crate) timeline: &'a Timeline,
     pub(crate) strtab: &'a [Strtab],
-    pub(crate) past: History,
+    pub(crate) history: History,
     pub(crate) now: Time,
     pub(crate) e2h: bool,
     pub(crate) recinvsid: bool,
     pub(crate) atschk: bool,
-    pub(crate) walks: &'a Walks,
-    /// Lookups that were made before, through any view.
-    pub(crate) lookups: &'a Lookups,
+    pub(crate) table_cache: &'a TableCache,
+    /// LookupCache that were made before, through any view.
+    pub(crate) lookup_cache: &'a LookupCache,
     /// Pages that were looked at through this view; some more than once.
     pub(crate) read: RefCell<Vec<u64>>,
 }
 
-/// Lookups that were made before, by StreamID.
+/// LookupCache that were made before, by StreamID.
 #[derive(Debug, Default)]
-pub(crate) struct Lookups {
+pub(crate) struct LookupCache {
     known: RefCell<ByKey<(u32, Detail), Known>>,
-    /// Most mixtures of words that one entry could be.
-    mixtures: Cell<usize>,
+    /// Most combinations of words that one entry could be.
+    combinations: Cell<usize>,
 }
 
-impl Lookups {
-    pub(crate) fn count(&self, mixtures: usize) {
-        self.mixtures.set(self.mixtures.get().max(mixtures));
+impl LookupCache {
+    pub(crate) fn count(&self, combinations: usize) {
+        self.combinations.set(self.combinations.get().max(combinations));
     }
 
-    pub(crate) fn take_mixtures(&self) -> usize {
-        self.mixtures.take()
+    pub(crate) fn take_combinations(&self) -> usize {
+        self.combinations.take()
     }
 }
 
@@ -73,7 +73,7 @@ impl Lookups {
 struct Known {
     found: Rc<[Lookup]>,
     strtab: Vec<Strtab>,
-    past: History,
+    history: History,
     e2h: bool,
     atschk: bool,
     /// Pages with their stamps.
@@ -81,8 +81,8 @@ struct Known {
 }
 
 impl Known {
-    fn is_true(&self, view: &View<'_>) -> bool {
-        (self.past, self.e2h, self.atschk) == (view.past, view.e2h, view.atschk)
+    fn is_current(&self, view: &View<'_>) -> bool {
+        (self.history, self.e2h, self.atschk) == (view.history, view.e2h, view.atschk)
             && self.strtab == view.strtab
             && view.mem.unchanged(&self.pages)
     }
@@ -91,9 +91,9 @@ impl Known {
 impl View<'_> {
     /// The values of the word at `pa` that a cached item may hold.
     pub(crate) fn versions(&self, pa: u64) -> Result<Vec<Version>, ExternalAbort> {
-        self.looks_at(pa);
+        self.note_page(pa);
         let mut all = self.mem.versions(pa, 0)?;
-        if self.past == History::Now {
+        if self.history == History::Now {
             all.retain(|version| version.end.is_none());
         }
         Ok(all)
@@ -101,9 +101,9 @@ impl View<'_> {
 
     /// The same for each of the words from `pa` to the end of its 64 bytes.
     pub(crate) fn versions_of_line(&self, pa: u64) -> Result<Vec<Vec<Version>>, ExternalAbort> {
-        self.looks_at(pa);
+        self.note_page(pa);
         let mut all = self.mem.versions_of_line(pa, 0)?;
-        if self.past == History::Now {
+        if self.history == History::Now {
             for word in &mut all {
                 word.retain(|version| version.end.is_none());
             }
@@ -112,7 +112,7 @@ impl View<'_> {
     }
 
     /// Notes that the page of `pa` was looked at.
-    pub(crate) fn looks_at(&self, pa: u64) {
+    pub(crate) fn note_page(&self, pa: u64) {
         let mut read = self.read.borrow_mut();
         let page = pa & !0xfff;
         if read.last() != Some(&page) {
@@ -121,9 +121,10 @@ impl View<'_> {
     }
 
     /// [`View::lookup_for`], made once as long as nothing changes that it depends on.
-    pub(crate) fn looked_up(&self, sid: u32, detail: Detail) -> Rc<[Lookup]> {
-        if let Some(known) = self.lookups.known.borrow().get(&(sid, detail)).filter(|known| known.is_true(self)) {
-            known.pages.iter().for_each(|(page, _)| self.looks_at(*page));
+    pub(crate) fn cached_lookup(&self, sid: u32, detail: Detail) -> Rc<[Lookup]> {
+        if let Some(known) = self.lookup_cache.known.borrow().get(&(sid, detail)).filter(|known| known.is_current(self))
+        {
+            known.pages.iter().for_each(|(page, _)| self.note_page(*page));
             return known.found.clone();
         }
         let before = self.read.borrow().len();
@@ -132,9 +133,9 @@ impl View<'_> {
         // The first of these pages may be the last one that was noted before.
         let pages = read.iter().skip(before.saturating_sub(1));
         let pages = pages.map(|page| (*page, self.mem.stamp(*page))).collect();
-        let (strtab, past, e2h, atschk) = (self.strtab.to_vec(), self.past, self.e2h, self.atschk);
-        let known = Known { found: found.clone(), strtab, past, e2h, atschk, pages };
-        self.lookups.known.borrow_mut().insert((sid, detail), known);
+        let (strtab, history, e2h, atschk) = (self.strtab.to_vec(), self.history, self.e2h, self.atschk);
+        let known = Known { found: found.clone(), strtab, history, e2h, atschk, pages };
+        self.lookup_cache.known.borrow_mut().insert((sid, detail), known);
         found
     }
 

@@ -90,7 +90,7 @@ mod tests {
     use crate::mem::{Region, Snoop};
 
     #[test]
-    fn a_barrier_ends_what_is_under_way() {
+    fn a_barrier_ends_pending_accesses() {
         let mem = Memory::new(Snoop::Coherent);
         mem.add(0, 0x1000, Region::Ram);
         let buffer = WriteBuffer::new(mem.clone());

@@ -6,7 +6,7 @@
 use mem_protect::{Transition, UncheckedRange};
 use smmu_drv::AccessSize;
 
-use super::value::{At, Spot, Value};
+use super::value::{Reg, Spot, Value};
 
 /// An entry of the host's stream table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,12 +98,12 @@ pub enum Request {
 
 /// Faults that are not caused by the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trouble {
+pub enum Fault {
     /// EL2's pool is empty.
     NoMemory,
     /// EL2's pool has memory again.
     Memory,
-    /// Allocations of table pages fail, after as many as `Trouble::arg` says.
+    /// Allocations of table pages fail, after as many as `Fault::arg` says.
     NoTables,
     /// They succeed again.
     Tables,
@@ -129,7 +129,7 @@ pub enum Action {
         /// Which SMMU.
         smmu: u8,
         /// Register.
-        at: At,
+        at: Reg,
         /// Width.
         size: AccessSize,
     },
@@ -140,7 +140,7 @@ pub enum Action {
         /// Which SMMU.
         smmu: u8,
         /// Register.
-        at: At,
+        at: Reg,
         /// Width.
         size: AccessSize,
         /// Value.
@@ -187,7 +187,7 @@ pub enum Action {
         cmd: Cmd,
     },
     /// The host writes CMDQ_PROD.
-    Ring {
+    WriteProd {
         /// Which CPU.
         cpu: u8,
         /// Which SMMU.
@@ -225,7 +225,7 @@ pub enum Action {
         to: Spot,
     },
     /// Memory changes its owner.
-    Own {
+    Transition {
         /// How: one of [`TRANSITIONS`].
         how: Transition,
         /// An address in the first page.
@@ -257,7 +257,7 @@ pub enum Action {
         smmu: u8,
     },
     /// Hardware drops its caches.
-    Forget,
+    DropCaches,
     /// Hardware records an event of any type, with any fields.
     Record {
         /// Which SMMU.
@@ -298,7 +298,7 @@ pub enum Action {
         count: u8,
     },
     /// The host writes the same entry for the first streams.
-    Spread {
+    SteRange {
         /// Whose table.
         smmu: u8,
         /// Contents.
@@ -318,7 +318,7 @@ pub enum Action {
         count: u8,
     },
     /// Devices of many streams do a transfer.
-    Storm {
+    ManyDma {
         /// Which SMMU.
         smmu: u8,
         /// First StreamID.
@@ -327,11 +327,11 @@ pub enum Action {
         count: u8,
     },
     /// Injects a fault.
-    Trouble {
+    Fault {
         /// Where.
         smmu: u8,
         /// What.
-        what: Trouble,
+        what: Fault,
         /// How.
         arg: u8,
     },

@@ -1,15 +1,15 @@
 //! Byte encoding of runs, for the fuzzer, the property tests and the committed corpus.
 //!
 //! Two bytes select the machine; then actions follow, each with one byte for its kind and the bytes of its fields. The
-//! kinds depend on the [`Diet`], so that each fuzz target covers its own part.
+//! kinds depend on the [`ActionSet`], so that each fuzz target covers its own part.
 
 use arbitrary::{Result, Unstructured};
 use mem_protect::Transition;
 use smmu_drv::AccessSize;
 
-use super::action::{Action, Cmd, Entry, Request, TRANSITIONS, Trouble, UNNAMED};
-use super::diet::{Diet, Kind};
-use super::value::{At, Half, SIDS, Spot, Value, pick};
+use super::action::{Action, Cmd, Entry, Fault, Request, TRANSITIONS, UNNAMED};
+use super::action_set::{ActionSet, Kind};
+use super::value::{Half, Reg, SIDS, Spot, Value, pick};
 
 /// A run: machine and actions.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,16 +28,16 @@ const MAX_ACTIONS: usize = 2048;
 impl Run {
     /// Decodes a run. Stops at an incomplete action.
     #[must_use]
-    pub fn decode(diet: Diet, bytes: &[u8]) -> Self {
+    pub fn decode(set: ActionSet, bytes: &[u8]) -> Self {
         let mut u = Unstructured::new(bytes);
         let (machine, seed) = (byte(&mut u).unwrap_or(0), byte(&mut u).unwrap_or(0));
-        let machine = diet.machine(machine);
+        let machine = set.machine(machine);
         let mut actions = Vec::new();
         while !u.is_empty() && actions.len() < MAX_ACTIONS {
             let before = u.len();
-            let Ok(action) = Action::decode(diet, &mut u) else { break };
+            let Ok(action) = Action::decode(set, &mut u) else { break };
             // Missing bytes decode as zeros: drop such an action.
-            if u.is_empty() && before < encoded_len(diet, action) {
+            if u.is_empty() && before < encoded_len(set, action) {
                 break;
             }
             actions.push(action);
@@ -47,18 +47,18 @@ impl Run {
 
     /// Encodes this run; actions that are not in the set are omitted.
     #[must_use]
-    pub fn encode(&self, diet: Diet) -> Vec<u8> {
-        let mut out = vec![Diet::machine_byte(self.machine), self.seed];
+    pub fn encode(&self, set: ActionSet) -> Vec<u8> {
+        let mut out = vec![ActionSet::machine_byte(self.machine), self.seed];
         for action in &self.actions {
-            action.encode(diet, &mut out);
+            action.encode(set, &mut out);
         }
         out
     }
 }
 
-fn encoded_len(diet: Diet, action: Action) -> usize {
+fn encoded_len(set: ActionSet, action: Action) -> usize {
     let mut out = Vec::new();
-    action.encode(diet, &mut out);
+    action.encode(set, &mut out);
     out.len()
 }
 
@@ -102,8 +102,8 @@ use AccessSize::{Byte, Double, Half as HalfWord, Word};
 listed! {
     AccessSize: Word, Double, Word, Double, Word, Word, HalfWord, Byte;
     Request: Request::Write, Request::Read, Request::Translated, Request::Translation;
-    Trouble: Trouble::NoMemory, Trouble::Memory, Trouble::NoTables, Trouble::Tables, Trouble::PowerLoss,
-        Trouble::CommandError, Trouble::EventAbort, Trouble::SyncNever, Trouble::Failure, Trouble::Quiesce;
+    Fault: Fault::NoMemory, Fault::Memory, Fault::NoTables, Fault::Tables, Fault::PowerLoss,
+        Fault::CommandError, Fault::EventAbort, Fault::SyncNever, Fault::Failure, Fault::Quiesce;
 }
 
 impl Field for Transition {
@@ -163,7 +163,7 @@ const RAW: u8 = 0x80;
 /// Set in the byte of a row whose second word is meant.
 const HIGH: u8 = 0x40;
 
-impl Field for At {
+impl Field for Reg {
     fn take(u: &mut Unstructured<'_>) -> Result<Self> {
         let tag = byte(u)?;
         if tag & RAW != 0 {
@@ -250,16 +250,16 @@ impl Field for Cmd {
 macro_rules! actions {
     ($($kind:ident { $($field:ident),* })*) => {
         impl Action {
-            fn decode(diet: Diet, u: &mut Unstructured<'_>) -> Result<Self> {
-                Ok(match diet.kind(byte(u)?) {
+            fn decode(set: ActionSet, u: &mut Unstructured<'_>) -> Result<Self> {
+                Ok(match set.kind(byte(u)?) {
                     $(Kind::$kind => Self::$kind { $($field: Field::take(u)?),* },)*
                 })
             }
 
-            fn encode(&self, diet: Diet, out: &mut Vec<u8>) {
+            fn encode(&self, set: ActionSet, out: &mut Vec<u8>) {
                 match self {
                     $(Self::$kind { $($field),* } => {
-                        let Some(kind) = diet.byte(Kind::$kind) else { return };
+                        let Some(kind) = set.byte(Kind::$kind) else { return };
                         out.push(kind);
                         $($field.put(out);)*
                     })*
@@ -278,24 +278,24 @@ actions! {
     Race { at, value }
     Ste { smmu, sid, entry }
     Queue { smmu, cmd }
-    Ring { cpu, smmu }
+    WriteProd { cpu, smmu }
     Start { smmu, shape }
     Repair { smmu }
     Events { smmu }
     Context { ssid, table }
     Map { page, to }
-    Own { how, page, count }
+    Transition { how, page, count }
     Dma { smmu, sid, ssid, request, iova }
     Time { steps }
     Interrupt { smmu }
-    Forget {}
-    Trouble { smmu, what, arg }
+    DropCaches {}
+    Fault { smmu, what, arg }
     Record { smmu, kind, sid, ssid, syndrome, input, fetched }
     Damage { smmu, sid, word, bit }
     Fill { smmu, first, second, count }
-    Spread { smmu, entry, count }
+    SteRange { smmu, entry, count }
     Level1 { smmu, to, span, count }
-    Storm { smmu, sid, count }
+    ManyDma { smmu, sid, count }
 }
 
 impl Cmd {

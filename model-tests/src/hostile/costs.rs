@@ -3,13 +3,13 @@
 use std::hint::black_box;
 
 use super::action::Cmd;
-use super::{Finding, Play};
+use super::{Execution, Finding};
 use crate::work::{BOUND, Work};
 
 /// CMD_CFGI_STE.
 const CFGI_STE: u64 = 3;
 
-impl Play {
+impl Execution {
     /// Pairs of commands; commands with a StreamID use the next one each time.
     pub(super) fn fill(&mut self, n: usize, pair: [Cmd; 2], count: u8) {
         for step in 0..u64::from(count % 128) {
@@ -30,8 +30,8 @@ impl Play {
 
     /// Checks the work of a trap since `before` against the bound.
     pub(super) fn bounded(&mut self, before: Work, offset: u32) -> Result<(), Finding> {
-        let work = self.on.m.work().since(before);
-        steer(work);
+        let work = self.cached.m.work().since(before);
+        mark_coverage(work);
         match work.excess() {
             // Each command that hardware rejects causes extra work.
             Some(_) if self.injected => Ok(()),
@@ -42,7 +42,7 @@ impl Play {
 }
 
 /// A separate code location for each sixteenth of each bound, so that more work counts as new coverage.
-fn steer(work: Work) {
+fn mark_coverage(work: Work) {
     for (part, ((_, done), (_, most))) in work.parts().into_iter().zip(BOUND.parts()).enumerate() {
         let sixteenth = usize::try_from(done * 16 / most).unwrap_or(15).min(15);
         visit(part * 16 + sixteenth);

@@ -4,7 +4,7 @@
 
 use smmu_model::arch::regs as r;
 
-use super::Play;
+use super::Execution;
 use super::finding::Finding;
 use crate::layout::{POOL, POOL_BYTES};
 
@@ -15,16 +15,16 @@ const DW1: u64 = 0xff | 1 << 19 | 1 << 27 | 3 << 44;
 /// Span of a level-1 descriptor.
 const SPAN_BITS: u8 = 5;
 
-impl Play {
+impl Execution {
     /// Flips `bit` of `word` of the entry of `sid`, or of the level-1 descriptor if `word` is above 7, and audits.
     ///
     /// # Errors
     /// The audit missed a corruption that could let a stream escape.
     pub(super) fn damage(&mut self, n: usize, sid: u32, word: u8, bit: u8) -> Result<(), Finding> {
-        let Some((pa, flipped, must)) = self.victim(n, sid, word, bit) else { return Ok(()) };
-        self.on.m.damage.set(Some((pa, flipped)));
-        let found = self.on.m.driver(n, |smmu, owner| smmu.audit(owner));
-        self.on.m.damage.set(None);
+        let Some((pa, flipped, must)) = self.corrupted_word(n, sid, word, bit) else { return Ok(()) };
+        self.cached.m.damage.set(Some((pa, flipped)));
+        let found = self.cached.m.driver(n, |smmu, owner| smmu.audit(owner));
+        self.cached.m.damage.set(None);
         match found {
             Ok(()) if must => Err(Finding::Audit(format!("bit {bit} of word {word} of {sid:#x} flipped unnoticed"))),
             Err(finding) if finding.to_string().is_empty() => Err(Finding::Audit("a finding without a word".into())),
@@ -33,8 +33,8 @@ impl Play {
     }
 
     /// The corrupted word, its bits, and whether the audit must detect it; `None` where hardware has no such table now.
-    fn victim(&self, n: usize, sid: u32, word: u8, bit: u8) -> Option<(u64, u64, bool)> {
-        let mut model = self.on.m.models[n].borrow_mut();
+    fn corrupted_word(&self, n: usize, sid: u32, word: u8, bit: u8) -> Option<(u64, u64, bool)> {
+        let mut model = self.cached.m.models[n].borrow_mut();
         let base = model.read64(r::STRTAB_BASE) & 0x000f_ffff_ffff_ffc0;
         let cfg = model.read32(r::STRTAB_BASE_CFG);
         drop(model);
@@ -48,7 +48,7 @@ impl Play {
             if word >= 8 {
                 return Some((descriptor, 1 << (bit % SPAN_BITS), true));
             }
-            let table = self.on.m.mem.cpu_read64(descriptor) & 0x000f_ffff_ffff_ffc0;
+            let table = self.cached.m.mem.cpu_read64(descriptor) & 0x000f_ffff_ffff_ffc0;
             if table == 0 {
                 return None;
             }
@@ -58,7 +58,7 @@ impl Play {
         };
         let (word, flipped) = (word % 8, 1_u64 << (bit % 64));
         let read = |number: u8| {
-            let value = self.on.m.mem.cpu_read64(table + u64::from(number) * 8);
+            let value = self.cached.m.mem.cpu_read64(table + u64::from(number) * 8);
             if number == word { value ^ flipped } else { value }
         };
         let valid = read(0) & 1 == 1;

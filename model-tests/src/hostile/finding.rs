@@ -4,8 +4,8 @@ use smmu_model::arch::regs as r;
 use smmu_model::{Cache, Hazard, Transfer};
 
 use super::action::{Action, Cmd};
-use super::{Play, SIDS};
-use crate::layout::{HOST_CMDQ, HOST_EVTQ, HOST_L2, HOST_STRTAB, SID, TRANSLATER, TRANSLATER_BYTES, VICTIM};
+use super::{Execution, SIDS};
+use crate::layout::{HOST_CMDQ, HOST_DATA, HOST_EVTQ, HOST_L2, HOST_STRTAB, SID, TRANSLATER, TRANSLATER_BYTES};
 
 /// A failed check.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,37 +39,37 @@ impl Finding {
 /// StreamID of a device that has no entry when the host starts over.
 const FAULTS: u32 = 9;
 /// Number of checks after which hardware drops its caches: the search grows with each store that may still be cached.
-const PAST: u32 = 4;
+const CHECKS_PER_CACHE_DROP: u32 = 4;
 /// Mixtures of words of an entry after which it does so sooner: an action adds to them, and the oracle searches all.
-const MOST_MIXTURES: usize = 256;
+const MAX_COMBINATIONS: usize = 256;
 
-impl Play {
+impl Execution {
     /// Checks the machine. Skipped if EL2 made no store and no page changed its owner since the last check.
-    pub(super) fn judge(&mut self) -> Result<(), Finding> {
-        let stores = self.on.watch.stores();
-        if self.on.watch.opened() {
+    pub(super) fn check(&mut self) -> Result<(), Finding> {
+        let stores = self.cached.bypass_check.stores();
+        if self.cached.bypass_check.bypassed() {
             return Err(Finding::Escape("an SMMU was open in the middle of a trap".into()));
         }
-        if self.judged == Some(stores) {
+        if self.last_check == Some(stores) {
             return Ok(());
         }
-        self.judged = Some(stores);
-        self.on.m.isolated(&SIDS[..4]).map_err(|breach| Finding::Escape(format!("{breach:x?}")))?;
-        if !self.on.m.secret_intact() {
+        self.last_check = Some(stores);
+        self.cached.m.isolated(&SIDS[..4]).map_err(|breach| Finding::Escape(format!("{breach:x?}")))?;
+        if !self.cached.m.secret_intact() {
             return Err(Finding::Escape("EL2's memory changed".into()));
         }
-        let written = self.on.m.mem.take_mmio_writes();
+        let written = self.cached.m.mem.take_mmio_writes();
         let translater = TRANSLATER..TRANSLATER + TRANSLATER_BYTES;
         if let Some(write) = written.iter().find(|write| !translater.contains(&write.pa)) {
             return Err(Finding::Escape(format!("a device register was written: {write:x?}")));
         }
-        self.audited.audit(&mut self.on.m)?;
-        self.misuse()?;
-        self.silent()?;
-        self.age += 1;
-        for model in &self.on.m.models {
-            let many = model.borrow().take_mixtures() > MOST_MIXTURES;
-            if many || self.age.is_multiple_of(PAST) {
+        self.audited.audit(&mut self.cached.m)?;
+        self.check_misuse()?;
+        self.check_quiesced()?;
+        self.checks += 1;
+        for model in &self.cached.m.models {
+            let many = model.borrow().take_combinations() > MAX_COMBINATIONS;
+            if many || self.checks.is_multiple_of(CHECKS_PER_CACHE_DROP) {
                 model.borrow_mut().drop_caches();
             }
         }
@@ -77,9 +77,10 @@ impl Play {
     }
 
     /// Quiesced streams must reach nothing.
-    fn silent(&self) -> Result<(), Finding> {
+    fn check_quiesced(&self) -> Result<(), Finding> {
         for (n, driver) in self.drivers.iter().enumerate().filter(|(_, driver)| driver.quiesced) {
-            let reached = SIDS[..4].iter().find_map(|sid| self.on.m.models[n].borrow().reach(*sid).first().copied());
+            let reached =
+                SIDS[..4].iter().find_map(|sid| self.cached.m.models[n].borrow().reach(*sid).first().copied());
             if let Some(reached) = reached {
                 return Err(Finding::Escape(format!("SMMU {n}: {driver:?}, and yet {reached:x?}")));
             }
@@ -87,8 +88,8 @@ impl Play {
         Ok(())
     }
 
-    fn misuse(&self) -> Result<(), Finding> {
-        for (n, model) in self.on.m.models.iter().enumerate() {
+    fn check_misuse(&self) -> Result<(), Finding> {
+        for (n, model) in self.cached.m.models.iter().enumerate() {
             let mut hazards = model.borrow_mut().take_hazards();
             if self.injected {
                 hazards.retain(|hazard| !matches!(hazard, Hazard::CommandError { .. }));
@@ -108,9 +109,9 @@ impl Play {
     /// The end of a run: every store under way completes, at the latest when its queue is switched off, everything that is
     /// switched off lets go of its claims, and a host that does everything right has its DMA.
     pub(super) fn finish(&mut self) -> Result<(), Finding> {
-        self.on.m.pool.refill();
-        self.on.m.owner().dma().fail_tables_after(None);
-        *self.on.m.hook().borrow_mut() = None;
+        self.cached.m.pool.refill();
+        self.cached.m.owner().dma().fail_tables_after(None);
+        *self.cached.m.load_hook().borrow_mut() = None;
         for cpu in 0..self.cpus.len() {
             // One to CR0 is given up where it is long: it would switch the queue on again.
             if let Some(store) = self.cpus[cpu]
@@ -127,16 +128,16 @@ impl Play {
                 self.complete(store)?;
             }
         }
-        let claims = self.on.m.claims();
+        let claims = self.cached.m.claims();
         if claims != 0 {
             return Err(Finding::Stuck(format!("{claims} claims leak")));
         }
-        self.judged = None;
-        self.judge()?;
+        self.last_check = None;
+        self.check()?;
         for n in 0..self.drivers.len() {
-            let failed = self.on.m.driver(n, |smmu, _| smmu.failed());
+            let failed = self.cached.m.driver(n, |smmu, _| smmu.failed());
             // A hardware failure may not have been detected yet.
-            if self.drivers[n].doomed {
+            if self.drivers[n].may_fail {
                 continue;
             }
             if let Some(error) = failed {
@@ -146,18 +147,18 @@ impl Play {
                 self.start_over(n)?;
             }
         }
-        self.judged = None;
+        self.last_check = None;
         self.audited.forget();
-        self.on.m.judge_anew();
-        self.judge()
+        self.cached.m.forget_checked();
+        self.check()
     }
 
     /// A correct driver after the hostile one, if its memory is still the host's.
     fn start_over(&mut self, n: usize) -> Result<(), Finding> {
         self.write32(n, r::GBPA, r::GBPA_UPDATE)?;
         let host = self.host(n);
-        let needed = [host.strtab(), host.cmdq(), host.evtq(), VICTIM, HOST_STRTAB, HOST_L2, HOST_CMDQ, HOST_EVTQ];
-        let map = self.on.m.owner().map();
+        let needed = [host.strtab(), host.cmdq(), host.evtq(), HOST_DATA, HOST_STRTAB, HOST_L2, HOST_CMDQ, HOST_EVTQ];
+        let map = self.cached.m.owner().map();
         if needed.iter().any(|page| map.owner(page >> 12) != mem_protect::Owner::Host) {
             return Ok(());
         }
@@ -168,21 +169,21 @@ impl Play {
             self.queue(n, cmd.words());
         }
         self.write32(n, r::CMDQ_PROD, self.drivers[n].prod)?;
-        let cons = self.on.m.read32(n, r::CMDQ_CONS);
+        let cons = self.cached.m.read32(n, r::CMDQ_CONS);
         if cons != self.drivers[n].prod {
             return Err(Finding::Stuck(format!("SMMU {n}: a new start leaves CMDQ_CONS at {cons:#x}")));
         }
-        let cache = self.on.m.models[n].borrow_mut().set_cache(Cache::None);
-        let transfer = self.on.m.dma_write(n, SID, VICTIM, 1);
+        let cache = self.cached.m.models[n].borrow_mut().set_cache(Cache::None);
+        let transfer = self.cached.m.dma_write(n, SID, HOST_DATA, 1);
         if transfer != Transfer::Done {
             return Err(Finding::Stuck(format!("SMMU {n}: a new start gets no DMA: {transfer:x?}")));
         }
         self.events(n)?;
-        let before = self.on.m.read32(n, r::EVENTQ_PROD);
-        let _ = self.on.m.dma_write(n, FAULTS, VICTIM, 1);
-        self.on.m.models[n].borrow_mut().set_cache(cache);
+        let before = self.cached.m.read32(n, r::EVENTQ_PROD);
+        let _ = self.cached.m.dma_write(n, FAULTS, HOST_DATA, 1);
+        self.cached.m.models[n].borrow_mut().set_cache(cache);
         // An injected failure may have dropped this record.
-        if !self.injected && self.on.m.read32(n, r::EVENTQ_PROD) == before {
+        if !self.injected && self.cached.m.read32(n, r::EVENTQ_PROD) == before {
             return Err(Finding::Stuck(format!("SMMU {n}: a new start gets no events")));
         }
         Ok(())

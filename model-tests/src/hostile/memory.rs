@@ -3,29 +3,29 @@
 use mem_protect::Owner as PageOwner;
 
 use super::action::Entry;
-use super::{Driver, Play};
+use super::{Driver, Execution};
 use crate::host::{ABORT, BYPASS, Host, INVALID, LEAF, LOG2_QUEUE, STAGE1, Shape, cd};
 use crate::layout::{HOST_CD, HOST_S1, IOVA};
 
-impl Play {
+impl Execution {
     /// A store of the host to memory. Stage 2 blocks it if the page is not the host's; device registers are not memory.
     pub(super) fn poke(&mut self, pa: u64, value: u64) {
         let pa = pa & !7;
-        if self.on.m.owner().map().owner(pa >> 12) == PageOwner::Host {
-            self.on.m.mem.cpu_write64(pa, value);
-            self.on.m.mem.clean(pa..pa + 8);
+        if self.cached.m.owner().map().owner(pa >> 12) == PageOwner::Host {
+            self.cached.m.mem.cpu_write64(pa, value);
+            self.cached.m.mem.clean(pa..pa + 8);
         }
     }
 
     /// Another CPU stores right after EL2 next fetched this word.
     pub(super) fn race(&mut self, pa: u64, value: u64) {
         let pa = pa & !7;
-        if self.on.m.owner().map().owner(pa >> 12) != PageOwner::Host {
+        if self.cached.m.owner().map().owner(pa >> 12) != PageOwner::Host {
             return;
         }
-        let mem = self.on.m.mem.clone();
+        let mem = self.cached.m.mem.clone();
         let mut armed = true;
-        *self.on.m.hook().borrow_mut() = Some(Box::new(move |fetched| {
+        *self.cached.m.load_hook().borrow_mut() = Some(Box::new(move |fetched| {
             // EL2 reads pages under a claim, so that the page is still the host's here.
             if armed && fetched == pa {
                 armed = false;

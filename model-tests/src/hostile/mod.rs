@@ -2,38 +2,38 @@
 //! driver and ownership map.
 //!
 //! Property tests generate runs at random, fuzz targets by coverage; both are byte strings ([`Run`]) executed by
-//! [`play`]. After every action the machine is checked (see [`Finding`]): in no behaviour that the architecture allows
+//! [`execute`]. After every action the machine is checked (see [`Finding`]): in no behaviour that the architecture allows
 //! does a stream reach a byte that is not the host's, all audits are clean, the hardware is not misused, and the work
 //! per trap is bounded. At the end the host restarts its driver, which must work.
 //!
 //! ```
-//! use model_tests::Defence;
-//! use model_tests::hostile::{Action, Diet, Run, TRANSITIONS, Value, play};
+//! use model_tests::Defect;
+//! use model_tests::hostile::{Action, ActionSet, Run, TRANSITIONS, Value, execute};
 //!
 //! // The host donates a page to EL2; its device must not write there any more.
-//! let donate = Action::Own { how: TRANSITIONS[0], page: Value::Word(0x4100_0000), count: 0 };
+//! let donate = Action::Transition { how: TRANSITIONS[0], page: Value::Word(0x4100_0000), count: 0 };
 //! let run = Run { machine: 0, seed: 0, actions: vec![donate] };
-//! assert_eq!(Run::decode(Diet::Everything, &run.encode(Diet::Everything)), run);
-//! assert!(play(&run, Defence::Whole).is_ok());
+//! assert_eq!(Run::decode(ActionSet::Everything, &run.encode(ActionSet::Everything)), run);
+//! assert!(execute(&run, Defect::None).is_ok());
 //! // Without the invalidation it can: the oracle detects it.
-//! assert!(play(&run, Defence::NoInvalidate).is_err());
+//! assert!(execute(&run, Defect::NoInvalidate).is_err());
 //! ```
 
 mod action;
+mod action_set;
 mod audits;
+mod bypass_check;
 mod codec;
 mod costs;
 mod damage;
-mod diet;
+mod fault;
 mod finding;
+mod machine_cache;
 mod memory;
 mod registers;
 pub mod seeds;
 mod setups;
-mod stock;
-mod trouble;
 mod value;
-mod watch;
 
 use std::cell::Cell;
 use std::sync::LazyLock;
@@ -42,15 +42,15 @@ use mem_protect::{Transition, UncheckedRange};
 use smmu_drv::AccessSize;
 use smmu_model::{Access, Cache};
 
-pub use action::{Action, Cmd, Entry, Request, TRANSITIONS, Trouble, UNNAMED};
+pub use action::{Action, Cmd, Entry, Fault, Request, TRANSITIONS, UNNAMED};
+pub use action_set::ActionSet;
 pub use codec::Run;
-pub use diet::Diet;
 pub use finding::Finding;
-pub use value::{At, Half, PLACES, SIDS, Spot, Value};
+pub use value::{Half, PLACES, Reg, SIDS, Spot, Value};
 
-use crate::defence::{Defence, lacking};
+use crate::defects::{Defect, with_defects};
 use audits::Audited;
-use stock::Ready;
+use machine_cache::CachedMachine;
 use value::pick;
 
 /// CPUs of the host.
@@ -75,22 +75,22 @@ struct Driver {
     /// Its last start used a 2-level table.
     two_level: bool,
     /// A hardware failure was injected, so that it may be marked as failed.
-    doomed: bool,
+    may_fail: bool,
     /// It was quiesced: its streams abort permanently.
     quiesced: bool,
 }
 
 /// A machine with a hostile host on it.
-struct Play {
-    on: Ready,
+struct Execution {
+    cached: CachedMachine,
     drivers: Vec<Driver>,
     cpus: [Option<Pending>; CPUS],
     guests: Vec<u64>,
     /// `stores` at the last check; `None` if something else may have changed since.
-    judged: Option<u64>,
+    last_check: Option<u64>,
     audited: Audited,
     /// Number of checks.
-    age: u32,
+    checks: u32,
     /// Injected command or event failures.
     injected: bool,
 }
@@ -108,30 +108,39 @@ pub struct Summary {
 ///
 /// # Errors
 /// The first finding.
-pub fn play(run: &Run, missing: Defence) -> Result<Summary, Finding> {
-    let mut play = Play::new(Ready::take(run.machine, run.seed), missing);
-    let result = play.run(run);
-    play.on.keep();
+pub fn execute(run: &Run, defect: Defect) -> Result<Summary, Finding> {
+    let mut execution = Execution::new(CachedMachine::take(run.machine, run.seed), defect);
+    let result = execution.run(run);
+    execution.cached.put_back();
     result
 }
 
-impl Play {
-    fn new(mut on: Ready, missing: Defence) -> Self {
-        if missing != Defence::Whole {
-            on.m.without(missing);
+impl Execution {
+    fn new(mut cached: CachedMachine, defect: Defect) -> Self {
+        if defect != Defect::None {
+            cached.m.set_defect(defect);
         }
-        let drivers = vec![Driver::default(); on.m.models.len()];
-        let audited = on.audited();
-        Self { on, drivers, cpus: [None; CPUS], guests: Vec::new(), judged: None, audited, age: 0, injected: false }
+        let drivers = vec![Driver::default(); cached.m.models.len()];
+        let audited = cached.audited();
+        Self {
+            cached,
+            drivers,
+            cpus: [None; CPUS],
+            guests: Vec::new(),
+            last_check: None,
+            audited,
+            checks: 0,
+            injected: false,
+        }
     }
 
     fn run(&mut self, run: &Run) -> Result<Summary, Finding> {
         let mut summary = Summary { actions: run.actions.len(), worst_trap: 0 };
         for (number, action) in run.actions.iter().enumerate() {
-            let before = self.on.watch.stores();
+            let before = self.cached.bypass_check.stores();
             self.act(*action)?;
-            summary.worst_trap = summary.worst_trap.max(self.on.watch.stores() - before);
-            self.judge().map_err(|finding| finding.at(number, action))?;
+            summary.worst_trap = summary.worst_trap.max(self.cached.bypass_check.stores() - before);
+            self.check().map_err(|finding| finding.at(number, action))?;
         }
         self.finish()?;
         Ok(summary)
@@ -144,8 +153,8 @@ impl Play {
     fn act(&mut self, action: Action) -> Result<(), Finding> {
         match action {
             Action::Read { smmu, at, size } => {
-                let before = self.on.m.work();
-                let _ = self.on.m.read(self.smmu(smmu), at.offset(), size);
+                let before = self.cached.m.work();
+                let _ = self.cached.m.read(self.smmu(smmu), at.offset(), size);
                 self.bounded(before, at.offset())?;
             }
             Action::Write { cpu, smmu, at, size, value } => {
@@ -158,33 +167,33 @@ impl Play {
             Action::Race { at, value } => self.race(at.pa(), value.get()),
             Action::Ste { smmu, sid, entry } => self.write_entry(self.smmu(smmu), pick(&SIDS, sid), entry),
             Action::Queue { smmu, cmd } => self.queue(self.smmu(smmu), cmd.words()),
-            Action::Ring { cpu, smmu } => self.ring(cpu, self.smmu(smmu))?,
+            Action::WriteProd { cpu, smmu } => self.write_prod(cpu, self.smmu(smmu))?,
             Action::Start { smmu, shape } => self.start(self.smmu(smmu), shape)?,
             Action::Repair { smmu } => self.repair(self.smmu(smmu))?,
             Action::Events { smmu } => self.events(self.smmu(smmu))?,
             Action::Context { ssid, table } => self.context(ssid, table.pa()),
             Action::Map { page, to } => self.map(page, to.pa()),
-            Action::Own { how, page, count } => self.own(how, page.get(), count),
+            Action::Transition { how, page, count } => self.transition(how, page.get(), count),
             Action::Dma { smmu, sid, ssid, request, iova } => self.dma(smmu, sid, ssid, request, iova.get()),
             Action::Time { steps } => {
-                for model in &self.on.m.models {
+                for model in &self.cached.m.models {
                     for _ in 0..steps {
                         if !model.borrow_mut().step() {
                             break;
                         }
                     }
                 }
-                self.judged = None;
+                self.last_check = None;
             }
             Action::Interrupt { smmu } => {
                 let n = self.smmu(smmu);
-                self.on.m.driver(n, |smmu, owner| {
+                self.cached.m.driver(n, |smmu, owner| {
                     smmu.poll_events(owner);
                     while smmu.has_fault() && smmu.take_fault().is_some() {}
                 });
             }
-            Action::Forget => {
-                for model in &self.on.m.models {
+            Action::DropCaches => {
+                for model in &self.cached.m.models {
                     model.borrow_mut().drop_caches();
                 }
             }
@@ -197,16 +206,16 @@ impl Play {
                     input.get(),
                     fetched.get(),
                 ];
-                let _ = self.on.m.models[self.smmu(smmu)].borrow_mut().report(words);
-                self.judged = None;
+                let _ = self.cached.m.models[self.smmu(smmu)].borrow_mut().report(words);
+                self.last_check = None;
             }
             Action::Fill { smmu, first, second, count } => self.fill(self.smmu(smmu), [first, second], count),
-            Action::Spread { smmu, entry, count } => {
+            Action::SteRange { smmu, entry, count } => {
                 (0..count).for_each(|sid| self.write_entry(self.smmu(smmu), sid.into(), entry));
             }
             Action::Level1 { smmu, to, span, count } => self.level1(self.smmu(smmu), to.pa(), span, count),
-            Action::Storm { smmu, sid, count } => {
-                let mut model = self.on.m.models[self.smmu(smmu)].borrow_mut();
+            Action::ManyDma { smmu, sid, count } => {
+                let mut model = self.cached.m.models[self.smmu(smmu)].borrow_mut();
                 // As in `dma`.
                 let cache = model.set_cache(Cache::None);
                 for n in 0..u32::from(count % 200) {
@@ -214,20 +223,20 @@ impl Play {
                 }
                 model.set_cache(cache);
                 drop(model);
-                self.judged = None;
+                self.last_check = None;
             }
             Action::Damage { smmu, sid, word, bit } => self.damage(self.smmu(smmu), pick(&SIDS, sid), word, bit)?,
-            Action::Trouble { smmu, what, arg } => self.trouble(self.smmu(smmu), what, arg),
+            Action::Fault { smmu, what, arg } => self.fault(self.smmu(smmu), what, arg),
         }
         Ok(())
     }
 
-    fn own(&mut self, how: Transition, page: u64, count: u8) {
-        self.judged = None;
+    fn transition(&mut self, how: Transition, page: u64, count: u8) {
+        self.last_check = None;
         let count = [1, 2, 3, 1, 8, 512, 0, u64::MAX >> 12][usize::from(count % 8)];
         let range = UncheckedRange { pfn: page >> 12, count };
         let guest = self.guests.last().copied().unwrap_or(0);
-        let owner = self.on.m.owner();
+        let owner = self.cached.m.owner();
         // Errors are tested in the ownership map's own tests.
         match how {
             Transition::VmCreate if self.guests.len() >= GUESTS => {}
@@ -246,7 +255,7 @@ impl Play {
     fn dma(&mut self, smmu: u8, sid: u8, ssid: u8, request: Request, iova: u64) {
         let sid = pick(&SIDS, sid);
         let ssid = ssid.checked_sub(1).map(u32::from);
-        let mut model = self.on.m.models[self.smmu(smmu)].borrow_mut();
+        let mut model = self.cached.m.models[self.smmu(smmu)].borrow_mut();
         // The oracle covers accesses by stale entries. Here devices use the current entries, which needs no search.
         let cache = model.set_cache(Cache::None);
         match request {
@@ -268,37 +277,37 @@ impl Play {
 }
 
 /// Actions of all runs; says how many there were when the program ends.
-struct Played(Cell<u64>);
+struct ActionCount(Cell<u64>);
 
-impl Drop for Played {
+impl Drop for ActionCount {
     fn drop(&mut self) {
         eprintln!("stat::number_of_actions: {}", self.0.get());
     }
 }
 
 thread_local! {
-    static PLAYED: Played = const { Played(Cell::new(0)) };
+    static ACTION_COUNT: ActionCount = const { ActionCount(Cell::new(0)) };
 }
 
 /// Executes `bytes` for a fuzz target. `PORTCULLIS_WITHOUT` in the environment names defences to remove, as in
-/// [`lacking`]; with `PORTCULLIS_SHOW` the actions are printed.
+/// [`with_defects`]; with `PORTCULLIS_SHOW` the actions are printed.
 ///
 /// # Panics
 /// On a finding.
-pub fn fuzz(diet: Diet, bytes: &[u8]) {
+pub fn fuzz(set: ActionSet, bytes: &[u8]) {
     static WITHOUT: LazyLock<Option<&'static str>> =
         LazyLock::new(|| std::env::var("PORTCULLIS_WITHOUT").ok().map(|words| &*words.leak()));
-    let run = Run::decode(diet, bytes);
+    let run = Run::decode(set, bytes);
     if std::env::var_os("PORTCULLIS_SHOW").is_some() {
         println!("machine {}, seed {}", run.machine, run.seed);
         for (number, action) in run.actions.iter().enumerate() {
             println!("{number:4} {action:x?}");
         }
     }
-    PLAYED.with(|played| played.0.set(played.0.get() + u64::try_from(run.actions.len()).unwrap_or(0)));
+    ACTION_COUNT.with(|count| count.0.set(count.0.get() + u64::try_from(run.actions.len()).unwrap_or(0)));
     let result = match *WITHOUT {
-        Some(words) => lacking(words, || play(&run, Defence::Whole)),
-        None => play(&run, Defence::Whole),
+        Some(words) => with_defects(words, || execute(&run, Defect::None)),
+        None => execute(&run, Defect::None),
     };
     if let Err(finding) = result {
         panic!("{finding:?}");

@@ -4,7 +4,7 @@ use smmu_drv::{AccessSize, WriteOutcome};
 use smmu_model::arch::regs as r;
 
 use super::finding::Finding;
-use super::{CPUS, Pending, Play};
+use super::{CPUS, Execution, Pending};
 use crate::host::{LOG2_QUEUE, ON, QUEUES};
 
 /// Maximum stores of EL2 in one trap: about one per word of the four level-2 tables in a budget, of the freed tables,
@@ -15,7 +15,7 @@ const MOST_REPEATS: u32 = 2_000;
 /// Times after which a store of any host need not go on to its end, as long as it gets anywhere.
 const ENOUGH_REPEATS: u32 = 100;
 
-impl Play {
+impl Execution {
     /// A store by `cpu`, executed once; repeats a pending one instead.
     pub(super) fn store(&mut self, cpu: u8, store: Pending) -> Result<(), Finding> {
         let cpu = usize::from(cpu) % CPUS;
@@ -33,9 +33,9 @@ impl Play {
     }
 
     fn once(&mut self, store: Pending) -> Result<WriteOutcome, Finding> {
-        let (before, work_before) = (self.on.watch.stores(), self.on.m.work());
-        let outcome = self.on.m.write_once(store.smmu, store.offset, store.size, store.value);
-        let work = self.on.watch.stores() - before;
+        let (before, work_before) = (self.cached.bypass_check.stores(), self.cached.m.work());
+        let outcome = self.cached.m.write_once(store.smmu, store.offset, store.size, store.value);
+        let work = self.cached.bypass_check.stores() - before;
         if work > MOST_STORES {
             return Err(Finding::Unbounded(format!("a trap at {:#x} made {work} stores", store.offset)));
         }
@@ -80,9 +80,9 @@ impl Play {
 
     /// How many commands lie between CMDQ_CONS and CMDQ_PROD.
     fn commands_left(&mut self, n: usize) -> u64 {
-        let most = self.on.m.read32(n, r::IDR1) >> 21 & 31;
-        let log2 = self.on.m.read32(n, r::CMDQ_BASE) & 31;
-        let (prod, cons) = (self.on.m.read32(n, r::CMDQ_PROD), self.on.m.read32(n, r::CMDQ_CONS));
+        let most = self.cached.m.read32(n, r::IDR1) >> 21 & 31;
+        let log2 = self.cached.m.read32(n, r::CMDQ_BASE) & 31;
+        let (prod, cons) = (self.cached.m.read32(n, r::CMDQ_PROD), self.cached.m.read32(n, r::CMDQ_CONS));
         u64::from(prod.wrapping_sub(cons)) & ((2 << log2.min(most)) - 1)
     }
 
@@ -95,7 +95,7 @@ impl Play {
     }
 
     /// CMDQ_PROD.
-    pub(super) fn ring(&mut self, cpu: u8, n: usize) -> Result<(), Finding> {
+    pub(super) fn write_prod(&mut self, cpu: u8, n: usize) -> Result<(), Finding> {
         let value = self.drivers[n].prod.into();
         self.store(cpu, Pending { smmu: n, offset: r::CMDQ_PROD, size: AccessSize::Word, value })
     }
@@ -106,7 +106,7 @@ impl Play {
         self.drivers[n].two_level = shape & 1 != 0;
         let host = self.host(n);
         self.write32(n, r::CR0, 0)?;
-        let gerror = self.on.m.read32(n, r::GERROR);
+        let gerror = self.cached.m.read32(n, r::GERROR);
         self.write32(n, r::GERRORN, gerror)?;
         self.write32(n, r::CR1, 0xd75)?;
         self.write32(n, r::CR2, r::CR2_PTM | r::CR2_RECINVSID)?;
@@ -129,18 +129,18 @@ impl Play {
 
     /// Overwrites the command at CONS with a SYNC and acknowledges what is active, as Linux does.
     pub(super) fn repair(&mut self, n: usize) -> Result<(), Finding> {
-        let cons = self.on.m.read32(n, r::CMDQ_CONS) & ((1 << LOG2_QUEUE) - 1);
+        let cons = self.cached.m.read32(n, r::CMDQ_CONS) & ((1 << LOG2_QUEUE) - 1);
         let slot = self.host(n).cmdq() + u64::from(cons) * 16;
         self.poke(slot, 0x46);
         self.poke(slot + 8, 0);
-        let value = self.on.m.read32(n, r::GERROR).into();
+        let value = self.cached.m.read32(n, r::GERROR).into();
         // What is still queued then waits for the next store that consumes, as after an interrupt that never returns to this one.
         self.goes_on(Pending { smmu: n, offset: r::GERRORN, size: AccessSize::Word, value }).map(drop)
     }
 
     /// Takes all records and acknowledges an overflow.
     pub(super) fn events(&mut self, n: usize) -> Result<(), Finding> {
-        let prod = self.on.m.read32(n, r::EVENTQ_PROD);
+        let prod = self.cached.m.read32(n, r::EVENTQ_PROD);
         self.write32(n, r::EVENTQ_CONS, prod)
     }
 }

@@ -17,9 +17,9 @@ pub const PLACES: [u64; 28] = [
     l::HOST_S1 + 0x1000,
     l::HOST_S1 + 0x2000,
     l::HOST_FLAG,
-    l::VICTIM,
-    l::VICTIM + 0x1f_f000,
-    l::VICTIM + 0x20_0000,
+    l::HOST_DATA,
+    l::HOST_DATA + 0x1f_f000,
+    l::HOST_DATA + 0x20_0000,
     l::EL2 - 0x1000,
     l::EL2,
     l::SECRET,
@@ -109,7 +109,7 @@ impl Value {
 
 /// A register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum At {
+pub enum Reg {
     /// A row of the policy, or the word after it.
     Row {
         /// Number of the row.
@@ -130,7 +130,7 @@ pub enum Half {
     High,
 }
 
-impl At {
+impl Reg {
     /// The offset from the base of page 0.
     #[must_use]
     pub fn offset(self) -> u32 {

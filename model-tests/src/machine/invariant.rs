@@ -23,20 +23,20 @@ pub struct Breach {
     pub how: String,
 }
 
-/// What was judged and found to be fine, as long as pages have these owners.
+/// What was checked and found to be clean, as long as pages have these owners.
 #[derive(Default)]
-pub(crate) struct Judged {
+pub(crate) struct Checked {
     /// How often pages changed their owner.
     owners: Stats,
     /// Tables whose mappings are all the host's.
-    fine: Vec<Arc<Mapped>>,
+    clean: Vec<Arc<Mapped>>,
     /// For each SMMU what the last answer depended on.
     basis: Vec<Option<Basis>>,
 }
 
-impl Judged {
+impl Checked {
     /// Every page has its first owner again, and the SMMUs were set back.
-    pub(crate) fn set_back(&mut self) {
+    pub(crate) fn reset(&mut self) {
         if self.owners != Stats::default() {
             *self = Self::default();
         }
@@ -50,14 +50,14 @@ impl Machine {
     /// # Errors
     /// The first breach.
     pub fn isolated(&self, sids: &[u32]) -> Result<(), Breach> {
-        self.forget_judged();
+        self.drop_outdated();
         for (smmu, model) in self.models.iter().enumerate() {
             let model = model.borrow();
-            let known = self.judged.borrow_mut().basis.get_mut(smmu).and_then(Option::take);
+            let known = self.checked.borrow_mut().basis.get_mut(smmu).and_then(Option::take);
             let known = known.filter(|known| model.reach_no_more(sids, known));
             let basis = known.map_or_else(|| self.check(smmu, &model, sids).map(Some), |known| Ok(Some(known)))?;
             Self::check_own_writes(smmu, &model)?;
-            if let Some(known) = self.judged.borrow_mut().basis.get_mut(smmu) {
+            if let Some(known) = self.checked.borrow_mut().basis.get_mut(smmu) {
                 *known = basis;
             }
         }
@@ -65,28 +65,28 @@ impl Machine {
     }
 
     /// Judges everything anew the next time.
-    pub(crate) fn judge_anew(&mut self) {
-        *self.judged.get_mut() = Judged::default();
+    pub(crate) fn forget_checked(&mut self) {
+        *self.checked.get_mut() = Checked::default();
     }
 
-    /// Forgets what was found fine if pages have changed their owner since.
-    fn forget_judged(&self) {
+    /// Forgets what was found clean if pages have changed their owner since.
+    fn drop_outdated(&self) {
         let Some(el2) = &self.el2 else { return };
         let owners = el2.owner.stats();
-        let mut judged = self.judged.borrow_mut();
-        if judged.owners != owners {
-            *judged = Judged { owners, ..Judged::default() };
+        let mut checked = self.checked.borrow_mut();
+        if checked.owners != owners {
+            *checked = Checked { owners, ..Checked::default() };
         }
-        judged.basis.resize_with(self.models.len(), || None);
+        checked.basis.resize_with(self.models.len(), || None);
     }
 
     fn check(&self, smmu: usize, model: &Model, sids: &[u32]) -> Result<Basis, Breach> {
         let (reach, basis) = model.reach_each(sids);
         for (sid, reach) in sids.iter().zip(reach) {
             for mapped in reach.now {
-                if !self.is_judged(&mapped) {
+                if !self.is_checked(&mapped) {
                     mapped.ranges().try_for_each(|range| self.check_range(smmu, *sid, range))?;
-                    self.judged.borrow_mut().fine.push(mapped);
+                    self.checked.borrow_mut().clean.push(mapped);
                 }
             }
             reach.other.into_iter().try_for_each(|range| self.check_range(smmu, *sid, range))?;
@@ -122,8 +122,8 @@ impl Machine {
     }
 
     /// Whether everything in `mapped` was already checked with the current owners.
-    fn is_judged(&self, mapped: &Arc<Mapped>) -> bool {
-        self.judged.borrow().fine.iter().any(|known| Arc::ptr_eq(known, mapped))
+    fn is_checked(&self, mapped: &Arc<Mapped>) -> bool {
+        self.checked.borrow().clean.iter().any(|known| Arc::ptr_eq(known, mapped))
     }
 
     /// The first byte of the range that is not the host's; the translater page is allowed.

@@ -12,7 +12,7 @@ use smmu_model::{Memory, Model};
 
 use super::Owner;
 use crate::bus::Bus;
-use crate::defence::Defence;
+use crate::defects::Defect;
 use crate::layout;
 
 /// Drivers of all SMMUs.
@@ -38,7 +38,7 @@ pub(crate) struct Mirror {
 /// The SMMUs that share the table.
 struct Smmus {
     drivers: Drivers,
-    defence: Rc<Cell<Defence>>,
+    defect: Rc<Cell<Defect>>,
     models: Vec<Rc<RefCell<Model>>>,
 }
 
@@ -56,10 +56,10 @@ impl Mirror {
     }
 
     /// The memory for tables, reset: earlier tables are gone.
-    pub(crate) fn emptied(&mut self) -> HeapMemory {
+    pub(crate) fn reset(&mut self) -> HeapMemory {
         let used = self.heap.used();
         assert!(self.heap.reset(), "somebody has a table there");
-        self.see(used);
+        self.read(used);
         self.heap.clone()
     }
 
@@ -67,17 +67,17 @@ impl Mirror {
     pub(crate) fn begin(&mut self) {
         if self.seen.is_empty() {
             self.seen = vec![0; usize::try_from(layout::TABLES_BYTES / 8).unwrap_or(0)];
-            self.see(layout::TABLES_BYTES);
+            self.read(layout::TABLES_BYTES);
             self.mem.preset((layout::TABLES..).step_by(8).zip(self.seen.iter().copied()));
         } else {
             self.changes = 0;
             // The machine was restored to when they were created: the memory contains them.
-            self.see(self.heap.used());
+            self.read(self.heap.used());
         }
     }
 
     /// Reads the first `bytes`.
-    fn see(&mut self, bytes: u64) {
+    fn read(&mut self, bytes: u64) {
         for (index, pa) in (layout::TABLES..layout::TABLES + bytes).step_by(8).enumerate() {
             let word = self.word(pa);
             if let Some(seen) = self.seen.get_mut(index) {
@@ -112,7 +112,7 @@ impl Mirror {
     }
 
     /// Whether walkers see the current tables.
-    fn is_true(&self) -> bool {
+    fn is_current(&self) -> bool {
         let words = |page: Pa| (page.0..page.0 + PAGE_BYTES).step_by(8);
         let seen =
             |pa: u64| usize::try_from((pa - layout::TABLES) / 8).ok().and_then(|index| self.seen.get(index).copied());
@@ -131,13 +131,13 @@ impl Invalidate for Step<'_> {
             Target::All => Stale::All,
             Target::Range { start, bytes, .. } => Stale::Range { ipa: start, size: bytes },
         };
-        let (stale, count) = match (self.smmus.defence.get(), stale) {
-            (Defence::Whole | Defence::NoUnmap, stale) => (stale, usize::MAX),
-            (Defence::NoInvalidate, stale) => (stale, 0),
-            (Defence::FirstSmmuOnly, stale) => (stale, 1),
-            (Defence::WrongPage, _) => (Stale::Range { ipa: Ipa(layout::RAM), size: 4096 }, usize::MAX),
-            (Defence::OnePage, Stale::Range { ipa, .. }) => (Stale::Range { ipa, size: 4096 }, usize::MAX),
-            (Defence::OnePage, Stale::All) => (Stale::All, usize::MAX),
+        let (stale, count) = match (self.smmus.defect.get(), stale) {
+            (Defect::None | Defect::NoUnmap, stale) => (stale, usize::MAX),
+            (Defect::NoInvalidate, stale) => (stale, 0),
+            (Defect::FirstSmmuOnly, stale) => (stale, 1),
+            (Defect::WrongPage, _) => (Stale::Range { ipa: Ipa(layout::RAM), size: 4096 }, usize::MAX),
+            (Defect::OnePage, Stale::Range { ipa, .. }) => (Stale::Range { ipa, size: 4096 }, usize::MAX),
+            (Defect::OnePage, Stale::All) => (Stale::All, usize::MAX),
         };
         let mut result = Ok(());
         for smmu in self.smmus.drivers.borrow_mut().iter_mut().take(count) {
@@ -156,10 +156,10 @@ impl Dma {
         shadow: ShadowS2<HeapMemory>,
         mirror: Mirror,
         drivers: Drivers,
-        defence: Rc<Cell<Defence>>,
+        defect: Rc<Cell<Defect>>,
         models: Vec<Rc<RefCell<Model>>>,
     ) -> Self {
-        Self { shadow, mirror, smmus: Smmus { drivers, defence, models } }
+        Self { shadow, mirror, smmus: Smmus { drivers, defect, models } }
     }
 
     /// Returns the copier; the tables are dropped.
@@ -171,7 +171,7 @@ impl Dma {
     /// A number that differs after each change of the table; `None` while walkers do not see all of it.
     #[must_use]
     pub fn content(&self) -> Option<u64> {
-        self.mirror.is_true().then_some(self.mirror.changes)
+        self.mirror.is_current().then_some(self.mirror.changes)
     }
 
     /// The stage-2 fields of every STE.
@@ -211,7 +211,7 @@ impl Dma {
 
 impl DmaStage2 for Dma {
     fn revoke(&mut self, range: PageRange) -> Result<(), TableError> {
-        if self.smmus.defence.get() == Defence::NoUnmap {
+        if self.smmus.defect.get() == Defect::NoUnmap {
             return Ok(());
         }
         self.mirror.heap.forget_touched();
@@ -222,7 +222,7 @@ impl DmaStage2 for Dma {
     }
 
     fn grant(&mut self, range: PageRange) -> Result<(), TableError> {
-        if self.smmus.defence.get() == Defence::NoUnmap {
+        if self.smmus.defect.get() == Defect::NoUnmap {
             return Ok(());
         }
         self.mirror.heap.forget_touched();

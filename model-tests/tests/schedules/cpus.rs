@@ -119,7 +119,7 @@ fn call(world: &World, transition: Transition) -> Result<Option<GuestId>, Error>
 fn keep_secret(world: &World, number: u64) {
     world.mem.store_at_once(&[(page(number), SECRET), (page(number) + 8, SECRET)]);
     world.foreign.borrow_mut().insert(page(number));
-    world.judge();
+    world.check();
 }
 
 /// Nobody has touched the page, which now goes back.
@@ -301,7 +301,7 @@ pub(crate) fn everybody(world: &World) {
             assert_eq!(transfer, Transfer::Done, "page {number} is the host's");
         }
     }
-    world.judge();
+    world.check();
     for n in [LOUD, QUIET] {
         world.write32(n, r::CR0, 0);
     }

@@ -85,7 +85,7 @@ pub(crate) fn point() {
     let world = world();
     world.points.set(world.points.get() + 1);
     if world.points.get().is_multiple_of(world.looks) {
-        world.judge();
+        world.check();
     }
 }
 
@@ -249,7 +249,7 @@ impl World {
     }
 
     /// The invariant: no stream reaches, by any legal choice, what is EL2's or a page whose donation has returned.
-    pub(crate) fn judge(&self) {
+    pub(crate) fn check(&self) {
         if self.smmus.get().is_none() {
             return;
         }

@@ -100,7 +100,7 @@ impl Memory {
             return Vec::new();
         };
         let words = page.words().iter().enumerate();
-        let used = words.filter(|(index, value)| **value != 0 || page.has_past(*index));
+        let used = words.filter(|(index, value)| **value != 0 || page.has_history(*index));
         used.map(|(index, _)| wide(index) * 8).collect()
     }
 
@@ -117,7 +117,7 @@ impl Memory {
     #[must_use]
     pub fn words_with_history(&self, page: u64) -> Vec<u64> {
         let m = self.lock();
-        m.poc.get(page).map_or_else(Vec::new, |page| page.with_past().map(|index| wide(index) * 8).collect())
+        m.poc.get(page).map_or_else(Vec::new, |page| page.words_with_history().map(|index| wide(index) * 8).collect())
     }
 
     /// A number that differs after each change of the 4096 bytes at `page`, or of their history.
@@ -128,29 +128,29 @@ impl Memory {
 
     /// These pages, by address, each with a number that is another one after each change but a forgetting.
     #[must_use]
-    pub fn with_growth(&self, pages: impl IntoIterator<Item = u64>) -> Vec<(u64, u64)> {
+    pub fn with_value_stamps(&self, pages: impl IntoIterator<Item = u64>) -> Vec<(u64, u64)> {
         let m = self.lock();
-        pages.into_iter().map(|page| (page, m.growth_of(page))).collect()
+        pages.into_iter().map(|page| (page, m.value_stamp(page))).collect()
     }
 
     /// Whether nothing can be read of these pages that could not be read when they had these numbers.
     #[must_use]
-    pub fn has_not_grown(&self, pages: &[(u64, u64)]) -> bool {
+    pub fn has_no_new_values(&self, pages: &[(u64, u64)]) -> bool {
         let m = self.lock();
-        pages.iter().all(|(page, growth)| m.growth_of(*page) == *growth)
+        pages.iter().all(|(page, stamp)| m.value_stamp(*page) == *stamp)
     }
 
     /// A number that is another one after each change of what CPUs see of the 4096 bytes at `page`.
     #[must_use]
-    pub fn growth_for_cpu(&self, page: u64) -> u64 {
-        self.lock().growth_for_cpu(page)
+    pub fn cpu_stamp(&self, page: u64) -> u64 {
+        self.lock().cpu_stamp(page)
     }
 
     /// Whether every one of these pages, by address, still is for CPUs what the number beside it says.
     #[must_use]
     pub fn unchanged_for_cpu(&self, pages: &[(u64, u64)]) -> bool {
         let m = self.lock();
-        pages.iter().all(|(page, growth)| m.growth_for_cpu(*page) == *growth)
+        pages.iter().all(|(page, stamp)| m.cpu_stamp(*page) == *stamp)
     }
 
     /// Whether every one of these pages, by address, still has the stamp beside it.

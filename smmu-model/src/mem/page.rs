@@ -12,11 +12,11 @@ pub(super) const WORDS: usize = 512;
 pub(super) struct Page {
     words: [u64; WORDS],
     /// Other values that caches may hold, if any.
-    past: Option<Box<History>>,
+    history: Option<Box<History>>,
     /// Changes with each modification: pages with the same stamp are equal.
     pub(super) stamp: u64,
     /// The stamp of the last change other than dropping history: no value is readable that was not readable then.
-    pub(super) grown: u64,
+    pub(super) value_stamp: u64,
 }
 
 #[derive(Clone)]
@@ -25,7 +25,7 @@ struct History {
     last: [u32; WORDS],
     records: Vec<Record>,
     /// A bit for each word that has a pending store: a word that changed often has many records to search.
-    under_way: [u64; WORDS / 64],
+    pending: [u64; WORDS / 64],
     /// Nothing here is over before this.
     over: Time,
 }
@@ -53,7 +53,7 @@ enum Kind {
 }
 
 impl Kind {
-    fn is_under_way(self) -> bool {
+    fn is_pending(self) -> bool {
         matches!(self, Self::Stored | Self::Cleaned)
     }
 }
@@ -70,7 +70,7 @@ pub(super) enum Ends {
 }
 
 impl Page {
-    pub(super) const EMPTY: Self = Self { words: [0; WORDS], past: None, stamp: 0, grown: 0 };
+    pub(super) const EMPTY: Self = Self { words: [0; WORDS], history: None, stamp: 0, value_stamp: 0 };
 
     pub(super) fn word(&self, index: usize) -> u64 {
         self.words.get(index).copied().unwrap_or(0)
@@ -82,7 +82,7 @@ impl Page {
 
     pub(super) fn changes(&mut self, stamp: u64) {
         self.stamp = stamp;
-        self.grown = stamp;
+        self.value_stamp = stamp;
     }
 
     /// Sets a word that has no history.
@@ -108,21 +108,21 @@ impl Page {
     }
 
     /// The value of the last pending store to a word.
-    pub(super) fn under_way(&self, index: usize) -> Option<u64> {
-        self.past.as_ref().filter(|past| past.is_under_way(index))?;
-        self.records(index).find(|record| record.kind.is_under_way()).map(|record| record.value)
+    pub(super) fn pending(&self, index: usize) -> Option<u64> {
+        self.history.as_ref().filter(|history| history.is_pending(index))?;
+        self.records(index).find(|record| record.kind.is_pending()).map(|record| record.value)
     }
 
     /// Cleans the pending stores to a word.
     pub(super) fn clean(&mut self, index: usize) {
-        self.each_under_way(index, |record| record.kind = Kind::Cleaned);
+        self.each_pending(index, |record| record.kind = Kind::Cleaned);
     }
 
     /// A barrier at `now`, or the end of pending stores; returns whether a store to the word is still pending.
     pub(super) fn settle(&mut self, index: usize, ends: Ends, now: Time) -> bool {
         let mut newest = None;
         let mut left = false;
-        self.each_under_way(index, |record| {
+        self.each_pending(index, |record| {
             // The latest comes first.
             if newest.is_none() && ends == Ends::Cleaned && record.kind == Kind::Stored {
                 left = true;
@@ -131,9 +131,9 @@ impl Page {
             newest.get_or_insert(record.value);
             record.kind = Kind::Early(now);
         });
-        if let Some(past) = self.past.as_deref_mut().filter(|_| newest.is_some()) {
-            past.over = past.over.min(now);
-            if !left && let Some(bits) = past.under_way.get_mut(index / 64) {
+        if let Some(history) = self.history.as_deref_mut().filter(|_| newest.is_some()) {
+            history.over = history.over.min(now);
+            if !left && let Some(bits) = history.pending.get_mut(index / 64) {
                 *bits &= !(1 << (index % 64));
             }
         }
@@ -144,20 +144,20 @@ impl Page {
     }
 
     /// Whether observers may read more than one value of a word.
-    pub(super) fn has_past(&self, index: usize) -> bool {
-        self.past.as_ref().is_some_and(|past| past.last.get(index).is_some_and(|last| *last != 0))
+    pub(super) fn has_history(&self, index: usize) -> bool {
+        self.history.as_ref().is_some_and(|history| history.last.get(index).is_some_and(|last| *last != 0))
     }
 
     /// These words.
-    pub(super) fn with_past(&self) -> impl Iterator<Item = usize> {
-        let last = self.past.iter().flat_map(|past| past.last.iter().enumerate());
+    pub(super) fn words_with_history(&self) -> impl Iterator<Item = usize> {
+        let last = self.history.iter().flat_map(|history| history.last.iter().enumerate());
         last.filter(|(_, last)| **last != 0).map(|(index, _)| index)
     }
 
     /// Every value that a word had since `from`: those that were ordered, oldest first, then those of stores that no
     /// barrier has ordered. Values that ended come before those that can be read now.
     pub(super) fn versions(&self, index: usize, from: Time) -> Vec<Version> {
-        if !self.has_past(index) {
+        if !self.has_history(index) {
             return vec![Version { value: self.word(index), start: 0, end: None }];
         }
         let mut certain = Vec::with_capacity(4);
@@ -196,8 +196,8 @@ impl Page {
                 None => out.push(Version { value: record.value, start: record.start, end: Some(end) }),
             }
         }
-        let under_way = others.iter().filter(|record| record.kind.is_under_way());
-        out.extend(under_way.map(|record| Version { value: record.value, start: record.start, end: None }));
+        let pending = others.iter().filter(|record| record.kind.is_pending());
+        out.extend(pending.map(|record| Version { value: record.value, start: record.start, end: None }));
         if out.len() > certain {
             // Ended versions first, by time; then the others in order.
             out.sort_by_key(|version| version.end.map_or(Time::MAX, |_| version.start));
@@ -205,20 +205,20 @@ impl Page {
     }
 
     /// Whether the two are indistinguishable.
-    pub(super) fn is_like(&self, other: &Self) -> bool {
+    pub(super) fn is_equivalent(&self, other: &Self) -> bool {
         let same = |index| self.versions(index, 0) == other.versions(index, 0);
-        self.words == other.words && self.with_past().chain(other.with_past()).all(same)
+        self.words == other.words && self.words_with_history().chain(other.words_with_history()).all(same)
     }
 
     /// Whether some of its history ended at `before`.
     pub(super) fn has_history_before(&self, before: Time) -> bool {
-        self.past.as_ref().is_some_and(|past| past.over <= before)
+        self.history.as_ref().is_some_and(|history| history.over <= before)
     }
 
     /// No observer has anything cached from before `before`: drops the history that ended then.
     pub(super) fn forget(&mut self, before: Time) {
-        let Some(old) = self.past.take() else { return };
-        let mut new = History { last: [0; WORDS], records: Vec::new(), under_way: [0; WORDS / 64], over: Time::MAX };
+        let Some(old) = self.history.take() else { return };
+        let mut new = History { last: [0; WORDS], records: Vec::new(), pending: [0; WORDS / 64], over: Time::MAX };
         let mut chain = Vec::new();
         for last in old.last.iter().filter(|last| **last != 0) {
             chain.clear();
@@ -239,43 +239,39 @@ impl Page {
             }
             chain.iter().rev().for_each(|record| new.add(*record));
         }
-        self.past = Some(Box::new(new)).filter(|new| !new.records.is_empty());
+        self.history = Some(Box::new(new)).filter(|new| !new.records.is_empty());
     }
 
     fn add(&mut self, index: usize, value: u64, start: Time, kind: Kind, now: Time) {
-        let new = || History {
-            last: [0; WORDS],
-            records: Vec::with_capacity(16),
-            under_way: [0; WORDS / 64],
-            over: Time::MAX,
-        };
-        let past = self.past.get_or_insert_with(|| Box::new(new()));
-        past.over = past.over.min(now);
-        past.add(Record { value, start, before: 0, word: u16::try_from(index).unwrap_or(0), kind });
+        let new =
+            || History { last: [0; WORDS], records: Vec::with_capacity(16), pending: [0; WORDS / 64], over: Time::MAX };
+        let history = self.history.get_or_insert_with(|| Box::new(new()));
+        history.over = history.over.min(now);
+        history.add(Record { value, start, before: 0, word: u16::try_from(index).unwrap_or(0), kind });
     }
 
     /// The records of a word, latest first.
     fn records(&self, index: usize) -> impl Iterator<Item = &Record> {
-        let past = self.past.as_deref();
-        let mut at = past.and_then(|past| past.last.get(index)).copied().unwrap_or(0);
+        let history = self.history.as_deref();
+        let mut at = history.and_then(|history| history.last.get(index)).copied().unwrap_or(0);
         std::iter::from_fn(move || {
-            let record = past?.record(at)?;
+            let record = history?.record(at)?;
             at = record.before;
             Some(record)
         })
     }
 
     /// Changes records of pending stores, latest first.
-    fn each_under_way(&mut self, index: usize, mut change: impl FnMut(&mut Record)) {
-        let Some(past) = self.past.as_deref_mut().filter(|past| past.is_under_way(index)) else { return };
-        let mut at = past.last.get(index).copied().unwrap_or(0);
-        while let Some(record) = place(at).and_then(|at| past.records.get_mut(at)) {
+    fn each_pending(&mut self, index: usize, mut change: impl FnMut(&mut Record)) {
+        let Some(history) = self.history.as_deref_mut().filter(|history| history.is_pending(index)) else { return };
+        let mut at = history.last.get(index).copied().unwrap_or(0);
+        while let Some(record) = place(at).and_then(|at| history.records.get_mut(at)) {
             at = record.before;
             // Stores end in their order, so that none from before one that ended is pending.
             if matches!(record.kind, Kind::Early(_)) {
                 return;
             }
-            if record.kind.is_under_way() {
+            if record.kind.is_pending() {
                 change(record);
             }
         }
@@ -283,8 +279,8 @@ impl Page {
 }
 
 impl History {
-    fn is_under_way(&self, index: usize) -> bool {
-        self.under_way.get(index / 64).is_some_and(|bits| bits >> (index % 64) & 1 != 0)
+    fn is_pending(&self, index: usize) -> bool {
+        self.pending.get(index / 64).is_some_and(|bits| bits >> (index % 64) & 1 != 0)
     }
 
     fn record(&self, at: u32) -> Option<&Record> {
@@ -294,7 +290,7 @@ impl History {
     fn add(&mut self, record: Record) {
         let index = usize::from(record.word);
         let Some(last) = self.last.get_mut(index) else { return };
-        if let Some(bits) = self.under_way.get_mut(index / 64).filter(|_| record.kind.is_under_way()) {
+        if let Some(bits) = self.pending.get_mut(index / 64).filter(|_| record.kind.is_pending()) {
             *bits |= 1 << (index % 64);
         }
         self.records.push(Record { before: *last, ..record });

@@ -120,7 +120,7 @@ impl Pages {
         }
     }
 
-    /// Makes it ready to be cloned: the clone shares every page, and is what [`Pages::put_back`] takes.
+    /// Makes it ready to be cloned: the clone shares every page, and is what [`Pages::restore`] takes.
     pub(super) fn freeze(&mut self) {
         for at in self.own.drain(..).filter_map(|at| usize::try_from(at).ok()) {
             if let Some(place) = self.places.get_mut(at)
@@ -133,7 +133,7 @@ impl Pages {
     }
 
     /// Makes it what `saved` is, a clone that was made when it was frozen.
-    pub(super) fn put_back(&mut self, saved: &Self) {
+    pub(super) fn restore(&mut self, saved: &Self) {
         if !Arc::ptr_eq(&self.base, &saved.base) {
             self.clone_from(saved);
             return;
@@ -148,15 +148,15 @@ impl Pages {
     }
 
     /// Whether the pages have the same content and history; one that was never written is zero.
-    pub(super) fn is_like(&self, other: &Self) -> bool {
-        let alike = |(a, b): (&Place, &Place)| match (a, b) {
+    pub(super) fn is_equivalent(&self, other: &Self) -> bool {
+        let same = |(a, b): (&Place, &Place)| match (a, b) {
             (Place::Saved(a), Place::Saved(b)) if Arc::ptr_eq(a, b) => true,
             _ => match (a.page(), b.page()) {
-                (Some(a), Some(b)) => a.is_like(b),
-                (Some(only), None) | (None, Some(only)) => only.is_like(&Page::EMPTY),
+                (Some(a), Some(b)) => a.is_equivalent(b),
+                (Some(only), None) | (None, Some(only)) => only.is_equivalent(&Page::EMPTY),
                 (None, None) => true,
             },
         };
-        self.places.len() == other.places.len() && self.places.iter().zip(&other.places).all(alike)
+        self.places.len() == other.places.len() && self.places.iter().zip(&other.places).all(same)
     }
 }

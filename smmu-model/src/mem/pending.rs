@@ -97,8 +97,8 @@ impl Inner {
         if page.is_none() && self.region(word) != Some(Region::Ram) {
             return;
         }
-        let under_way = page.filter(|_| !self.pending.is_empty()).and_then(|page| page.under_way(index));
-        let newest = match under_way {
+        let pending = page.filter(|_| !self.pending.is_empty()).and_then(|page| page.pending(index));
+        let newest = match pending {
             Some(value) => value,
             None if self.snoop == Snoop::Coherent => page.map_or(0, |page| page.word(index)),
             None => self.cpu_get(word),
@@ -106,7 +106,7 @@ impl Inner {
         if newest == value {
             return;
         }
-        if under_way.is_none() {
+        if pending.is_none() {
             self.pending.push(word);
         }
         self.now += 1;
@@ -122,7 +122,7 @@ impl Inner {
     /// The value of the last store to `word`, visible to others or not.
     fn newest(&self, word: u64) -> u64 {
         let page = self.poc.get(word).filter(|_| !self.pending.is_empty());
-        page.and_then(|page| page.under_way(index_of(word))).unwrap_or_else(|| self.cpu_get(word))
+        page.and_then(|page| page.pending(index_of(word))).unwrap_or_else(|| self.cpu_get(word))
     }
 
     /// Ends the pending stores to some words.
@@ -188,7 +188,7 @@ mod tests {
             assert!(at_once, "{a} with {b}");
         }
         let who = mem.attach();
-        mem.forget(who, mem.now());
+        mem.drop_history(who, mem.now());
         assert_eq!(mem.versions(8, 0).map(|all| all.len()), Ok(1));
     }
 

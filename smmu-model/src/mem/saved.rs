@@ -11,8 +11,8 @@ impl PartialEq for Saved {
         let (a, b) = (&self.0, &other.0);
         (a.now, a.snoop, &a.floors, &a.mmio) == (b.now, b.snoop, &b.floors, &b.mmio)
             && a.regions == b.regions
-            && a.cpu.is_like(&b.cpu)
-            && a.poc.is_like(&b.poc)
+            && a.cpu.is_equivalent(&b.cpu)
+            && a.poc.is_equivalent(&b.poc)
     }
 }
 
@@ -36,7 +36,7 @@ impl Memory {
         m.mmio.clone_from(mmio);
         m.floors.clone_from(floors);
         m.pending.clone_from(pending);
-        m.cpu.put_back(cpu);
-        m.poc.put_back(poc);
+        m.cpu.restore(cpu);
+        m.poc.restore(poc);
     }
 }

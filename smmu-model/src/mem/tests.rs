@@ -20,7 +20,7 @@ fn a_word_keeps_its_history() {
     let since: Vec<u64> = m.versions(0x1000, between).unwrap().iter().map(|v| v.value).collect();
     assert_eq!(since, [5, 7]);
     let smmu = m.attach();
-    m.forget(smmu, m.now());
+    m.drop_history(smmu, m.now());
     assert_eq!(m.versions(0x1000, 0).unwrap().len(), 1);
     assert_eq!(m.versions(0x1000, 0).unwrap()[0].value, 7);
 }
@@ -62,7 +62,7 @@ fn bytes_and_halves_land_where_they_belong() {
 }
 
 #[test]
-fn what_was_saved_is_put_back_whichever_was_saved_last() {
+fn what_was_saved_is_restored_whichever_was_saved_last() {
     let m = ram(Snoop::NonCoherent);
     let words = |m: &Memory| [0x1000, 0x2000, 0x2008].map(|pa| (m.cpu_read64(pa), m.dev_read64(pa).unwrap()));
     m.cpu_write64(0x1000, 1);

@@ -284,7 +284,7 @@ impl Model {
         self.raced.iter_mut().for_each(|raced| raced.1 = true);
         let regimes = if self.config().hyp { Regimes::El1AndEl2 } else { Regimes::El1 };
         if let Some(before) = self.timeline.prune(regimes) {
-            self.mem().forget(self.seat, before);
+            self.mem().drop_history(self.observer, before);
         }
         match cmd::sync_cs(cmd) {
             1 => {

@@ -66,7 +66,7 @@ impl Model {
         if after {
             if self.timeline.enabled.is_empty() {
                 // No cache can have anything from before translation was on for the first time.
-                self.mem().forget(self.seat, now);
+                self.mem().drop_history(self.observer, now);
             }
             self.timeline.enabled.push((now, None));
         } else if let Some(last) = self.timeline.enabled.last_mut() {

@@ -91,7 +91,7 @@ impl From<'_> {
         }
         let now = self.now.iter().find(|(known, _)| *known == s2);
         let mappings = match now {
-            Some((_, now)) => self.view.s2_past(&s2, &source.item, now),
+            Some((_, now)) => self.view.s2_overwritten(&s2, &source.item, now),
             None => self.view.s2_mappings(&s2, &source.item),
         };
         for mapping in mappings {
@@ -133,7 +133,7 @@ fn any_stage1(source: &Source) -> Tag {
 impl Model {
     /// Whether SMMUEN is 0, or may be, and GBPA does not abort, or may not: everything is bypassed then.
     #[must_use]
-    pub fn is_open(&self) -> bool {
+    pub fn may_bypass(&self) -> bool {
         self.regs.cr0.maybe_clear(r::CR0_SMMUEN) && self.regs.gbpa.maybe_clear(r::GBPA_ABORT)
     }
 
@@ -154,7 +154,7 @@ impl Model {
         pages.dedup();
         let basis = Basis {
             sids: sids.to_vec(),
-            pages: self.mem().with_growth(pages),
+            pages: self.mem().with_value_stamps(pages),
             strtab: self.strtab.clone(),
             enabled: self.timeline.enabled.clone(),
             streams: self.streams.clone(),
@@ -173,21 +173,21 @@ impl Model {
             && basis.strtab == self.strtab
             && basis.enabled == self.timeline.enabled
             && basis.streams == self.streams
-            && self.mem().has_not_grown(&basis.pages)
+            && self.mem().has_no_new_values(&basis.pages)
     }
 
-    /// How many mixtures of old and new words one entry could be read as, at most, of those that the oracle looked at since the last
+    /// How many combinations of old and new words one entry could be read as, at most, of those that the oracle looked at since the last
     /// call: it searches all of them.
     #[must_use]
-    pub fn take_mixtures(&self) -> usize {
-        self.lookups.take_mixtures()
+    pub fn take_combinations(&self) -> usize {
+        self.lookup_cache.take_combinations()
     }
 
     fn reach_by(&self, view: &View<'_>, sid: u32) -> Reach {
         let everything =
             |via| Reachable { pa: 0, size: 1 << self.config().oas_bits(), ipa: 0, write: true, via, stale: false };
         let mut out = Reach::default();
-        if self.is_open() {
+        if self.may_bypass() {
             out.other.push(everything(Via::Disabled));
         }
         if !self.regs.cr0.maybe(r::CR0_SMMUEN) {
@@ -197,7 +197,7 @@ impl Model {
             out.other.push(everything(Via::AtsUnchecked));
         }
         let mut seen = Vec::new();
-        for lookup in view.looked_up(sid, Detail::Reach).iter() {
+        for lookup in view.cached_lookup(sid, Detail::Reach).iter() {
             let Lookup::Found(SteUse { kind, item }) = lookup else {
                 continue;
             };

@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn every_defence_is_one_that_can_be_removed() {
-        let tests = include_str!("../../../model-tests/src/defence.rs");
+        let tests = include_str!("../../../model-tests/src/defects.rs");
         for (defence, Removal { word, by, .. }) in Removed::EACH {
             let patch = concat!(env!("CARGO_MANIFEST_DIR"), "/defences/").to_owned() + word + ".patch";
             let known = match by {

@@ -1,9 +1,9 @@
 //! Seeds with every command, in every variant that the policy distinguishes.
 
-use super::{EVENTS, Named, REPAIR, RING, SID, base, own, queue, start, trouble, write};
-use crate::hostile::action::{Action, Cmd, Entry, Trouble, UNNAMED};
+use super::{EVENTS, Named, REPAIR, SID, WRITE_PROD, base, fault, own, queue, start, write};
+use crate::hostile::action::{Action, Cmd, Entry, Fault, UNNAMED};
 use crate::hostile::value::{Spot, Value};
-use crate::layout::{EL2, HOST_CMDQ, HOST_FLAG, HOST_L2, HOST_STRTAB, IOVA, VICTIM};
+use crate::layout::{EL2, HOST_CMDQ, HOST_DATA, HOST_FLAG, HOST_L2, HOST_STRTAB, IOVA};
 use mem_protect::Transition;
 use smmu_drv::AccessSize::{Double, Word};
 use smmu_model::arch::regs as r;
@@ -25,7 +25,7 @@ fn any(first: u64, second: u64) -> Action {
 fn one_by_one(commands: impl IntoIterator<Item = Action>) -> Vec<Action> {
     let mut out = vec![start(0)];
     for command in commands {
-        out.extend([command, RING, REPAIR]);
+        out.extend([command, WRITE_PROD, REPAIR]);
     }
     out
 }
@@ -51,12 +51,12 @@ pub(super) fn all() -> Named {
         ("seventeen-syncs", 0, many([], 20)),
         ("syncs-after-work", 0, many((0..3).map(|_| Cmd::CfgiRange { sid: 0, range: 7 }), 100)),
         ("syncs-and-all-streams", 9, alternating()),
-        ("all-streams-at-last", 0, vec![start(0), queue(Cmd::CfgiAll), RING, queue(Cmd::CfgiAll), RING]),
+        ("all-streams-at-last", 0, vec![start(0), queue(Cmd::CfgiAll), WRITE_PROD, queue(Cmd::CfgiAll), WRITE_PROD]),
         ("all-streams-of-a-large-table", 7, large()),
-        ("no-sync-completes", 0, failing(Trouble::SyncNever)),
-        ("service-failure", 0, failing(Trouble::Failure)),
-        ("hardware-refuses-a-command", 0, failing(Trouble::CommandError)),
-        ("stopped-while-commands-wait", 0, failing(Trouble::Quiesce)),
+        ("no-sync-completes", 0, failing(Fault::SyncNever)),
+        ("service-failure", 0, failing(Fault::Failure)),
+        ("hardware-refuses-a-command", 0, failing(Fault::CommandError)),
+        ("stopped-while-commands-wait", 0, failing(Fault::Quiesce)),
         ("hardware-refuses-too-much", 0, refusing()),
         ("hardware-stops-while-commands-are-queued", 9, stopping(16, &[queue(Cmd::NhAll)])),
         ("hardware-stops-before-an-entry-changes", 9, stopping(15, &[entry(Entry::Bypass), ONE])),
@@ -98,11 +98,11 @@ fn completions() -> Vec<Action> {
         out.push(queue(Cmd::SyncMsi { to: Value::Pointer { to: Spot::at(place), low: 4, top: 0 }, data: 7 }));
     }
     // On a page that is donated and then returned.
-    let flag = || queue(Cmd::SyncMsi { to: Value::of(VICTIM), data: 9 });
+    let flag = || queue(Cmd::SyncMsi { to: Value::of(HOST_DATA), data: 9 });
     out.extend([
-        own(Transition::HostDonateHyp(UNNAMED), VICTIM),
+        own(Transition::HostDonateHyp(UNNAMED), HOST_DATA),
         flag(),
-        own(Transition::HypDonateHost(UNNAMED), VICTIM),
+        own(Transition::HypDonateHost(UNNAMED), HOST_DATA),
         flag(),
     ]);
     out
@@ -111,7 +111,7 @@ fn completions() -> Vec<Action> {
 fn many(before: impl IntoIterator<Item = Cmd>, syncs: usize) -> Vec<Action> {
     let mut out = vec![start(0)];
     out.extend(before.into_iter().chain(std::iter::repeat_n(Cmd::Sync, syncs)).map(queue));
-    out.extend([RING, Action::Resume { cpu: 0 }, EVENTS]);
+    out.extend([WRITE_PROD, Action::Resume { cpu: 0 }, EVENTS]);
     out
 }
 
@@ -120,31 +120,31 @@ fn alternating() -> Vec<Action> {
     for _ in 0..20 {
         out.extend([queue(Cmd::CfgiAll), queue(Cmd::Sync)]);
     }
-    out.extend([RING, Action::Resume { cpu: 0 }, Action::Resume { cpu: 0 }]);
+    out.extend([WRITE_PROD, Action::Resume { cpu: 0 }, Action::Resume { cpu: 0 }]);
     out
 }
 
 fn large() -> Vec<Action> {
     let mut out = vec![start(4), Action::Ste { smmu: 0, sid: SID, entry: Entry::Bypass }];
-    out.extend([queue(Cmd::CfgiAll), queue(Cmd::Sync), queue(Cmd::CfgiAll), RING]);
+    out.extend([queue(Cmd::CfgiAll), queue(Cmd::Sync), queue(Cmd::CfgiAll), WRITE_PROD]);
     out.extend([Action::Resume { cpu: 0 }; 6]);
     out
 }
 
 /// The hardware fails before a batch with more CMD_SYNCs than are completed at once.
-fn failing(what: Trouble) -> Vec<Action> {
-    let mut out = vec![start(0), queue(Cmd::CfgiAll), queue(Cmd::CfgiSte { sid: SID, leaf: 1 }), trouble(what)];
+fn failing(what: Fault) -> Vec<Action> {
+    let mut out = vec![start(0), queue(Cmd::CfgiAll), queue(Cmd::CfgiSte { sid: SID, leaf: 1 }), fault(what)];
     out.extend(std::iter::repeat_n(queue(Cmd::Sync), 20));
-    out.extend([RING, REPAIR, queue(Cmd::NhAll), queue(Cmd::Sync), RING, EVENTS]);
+    out.extend([WRITE_PROD, REPAIR, queue(Cmd::NhAll), queue(Cmd::Sync), WRITE_PROD, EVENTS]);
     out
 }
 
 /// More errors than are repaired while one CMD_SYNC is waited for.
 fn refusing() -> Vec<Action> {
     let mut out = vec![start(0)];
-    out.extend(std::iter::repeat_n(trouble(Trouble::CommandError), 6));
+    out.extend(std::iter::repeat_n(fault(Fault::CommandError), 6));
     out.extend(std::iter::repeat_n(queue(Cmd::NhAll), 6));
-    out.extend([queue(Cmd::Sync), RING, REPAIR, write(r::CR0, Word, Value::Small(0)), start(0)]);
+    out.extend([queue(Cmd::Sync), WRITE_PROD, REPAIR, write(r::CR0, Word, Value::Small(0)), start(0)]);
     out
 }
 
@@ -156,29 +156,29 @@ const ONE: Action = Action::Queue { smmu: 0, cmd: Cmd::CfgiSte { sid: SID, leaf:
 
 /// Hardware stops consuming commands when `room` of its 16 slots are used; then `rest` follows.
 fn stopping(room: usize, rest: &[Action]) -> Vec<Action> {
-    let mut out = vec![start(0), trouble(Trouble::Failure)];
+    let mut out = vec![start(0), fault(Fault::Failure)];
     out.extend(std::iter::repeat_n(queue(Cmd::NhAll), room));
-    out.push(RING);
+    out.push(WRITE_PROD);
     out.extend(rest);
-    out.extend([RING, write(r::CR0, Word, Value::Small(0)), RING]);
+    out.extend([WRITE_PROD, write(r::CR0, Word, Value::Small(0)), WRITE_PROD]);
     out
 }
 
 /// The same with a queue of 256 slots, and a level-1 descriptor that is set and cleared.
 fn stopping_two_levels() -> Vec<Action> {
-    let mut out = vec![start(1), trouble(Trouble::Failure)];
+    let mut out = vec![start(1), fault(Fault::Failure)];
     for _ in 0..2 {
         out.extend(std::iter::repeat_n(queue(Cmd::NhAll), 126));
-        out.push(RING);
+        out.push(WRITE_PROD);
     }
     for word in [0, 9] {
         out.push(Action::Store {
             to: Spot::at(HOST_STRTAB),
             value: Value::Pointer { to: Spot::at(HOST_L2), low: word, top: 0 },
         });
-        out.extend([queue(Cmd::CfgiSte { sid: SID, leaf: 0 }), queue(Cmd::CfgiRange { sid: 0, range: 7 }), RING]);
+        out.extend([queue(Cmd::CfgiSte { sid: SID, leaf: 0 }), queue(Cmd::CfgiRange { sid: 0, range: 7 }), WRITE_PROD]);
     }
-    out.extend([queue(Cmd::CfgiAll), RING, write(r::CR0, Word, Value::Small(0))]);
+    out.extend([queue(Cmd::CfgiAll), WRITE_PROD, write(r::CR0, Word, Value::Small(0))]);
     out
 }
 
@@ -189,9 +189,9 @@ fn elsewhere() -> Vec<Action> {
         write(r::CMDQ_BASE, Double, base(EL2, 3)),
         write(r::CR0, Word, Value::Small(0xd)),
         queue(Cmd::Sync),
-        RING,
+        WRITE_PROD,
         write(r::GERRORN, Word, Value::Small(1)),
-        RING,
+        WRITE_PROD,
         write(r::CR0, Word, Value::Small(0)),
         start(0),
     ]
@@ -204,14 +204,14 @@ fn changing() -> Vec<Action> {
         start(0),
         change(0),
         queue(Cmd::CfgiAll),
-        RING,
+        WRITE_PROD,
         change(3),
         queue(Cmd::NhAll),
-        RING,
+        WRITE_PROD,
         queue(Cmd::Sync),
-        RING,
+        WRITE_PROD,
         change(6),
         queue(Cmd::CfgiSte { sid: SID, leaf: 1 }),
-        RING,
+        WRITE_PROD,
     ]
 }

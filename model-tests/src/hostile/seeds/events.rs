@@ -1,7 +1,7 @@
 //! Seeds with every event type, with queue overflow, and with corrupted reads of EL2's own tables.
 
-use super::{EVENTS, Named, SID, base, dma, start, trouble, write};
-use crate::hostile::action::{Action, Entry, Request, Trouble};
+use super::{EVENTS, Named, SID, base, dma, fault, start, write};
+use crate::hostile::action::{Action, Entry, Fault, Request};
 use crate::hostile::value::Value;
 use crate::layout::{EL2, HOST_STRTAB};
 use smmu_drv::AccessSize::{Double, Word};
@@ -39,7 +39,7 @@ pub(super) fn all() -> Named {
         (
             "an-event-is-not-written",
             0,
-            vec![start(0), trouble(Trouble::EventAbort), dma(0, Request::Write), dma(8, Request::Write), EVENTS],
+            vec![start(0), fault(Fault::EventAbort), dma(0, Request::Write), dma(8, Request::Write), EVENTS],
         ),
         ("entries-that-hardware-does-not-find", 0, not_found(0)),
         ("entries-that-hardware-does-not-find-in-two-levels", 0, not_found(1)),
@@ -104,7 +104,7 @@ fn damage() -> Vec<Action> {
             Action::Ste { smmu: 0, sid: SID, entry },
             super::queue(super::Cmd::CfgiSte { sid: SID, leaf: 1 }),
             super::queue(super::Cmd::Sync),
-            super::RING,
+            super::WRITE_PROD,
         ]);
         for (word, bit) in [(0, 2), (0, 3), (0, 56), (1, 28), (1, 63), (2, 0), (3, 12), (4, 0), (7, 63), (8, 0), (8, 4)]
         {

@@ -11,53 +11,53 @@ use mem_protect::Transition;
 use smmu_drv::AccessSize;
 use smmu_model::arch::regs as r;
 
-use super::action::{Action, Cmd, Entry, Request, Trouble, UNNAMED};
+use super::action::{Action, Cmd, Entry, Fault, Request, UNNAMED};
+use super::action_set::ActionSet;
 use super::codec::Run;
-use super::diet::Diet;
 use super::setups::MACHINES;
-use super::value::{At, Half, Spot, Value};
+use super::value::{Half, Reg, Spot, Value};
 use crate::host::LOG2_QUEUE;
-use crate::layout::{HOST_CMDQ, HOST_EVTQ, HOST_FLAG, HOST_L2, HOST_S1, HOST_STRTAB, IOVA, VICTIM};
+use crate::layout::{HOST_CMDQ, HOST_DATA, HOST_EVTQ, HOST_FLAG, HOST_L2, HOST_S1, HOST_STRTAB, IOVA};
 
-/// Machines with a `life` seed for every action set; the others have one for all actions.
+/// Machines with a `typical` seed for every action set; the others have one for all actions.
 const COMMON: u8 = 10;
 /// Index of the attacking device's StreamID.
 const SID: u8 = 1;
 
-/// Every seed: the diet it is for, its file's name, the run.
+/// Every seed: the action set it is for, its file's name, the run.
 #[must_use]
-pub fn all() -> Vec<(Diet, String, Run)> {
+pub fn all() -> Vec<(ActionSet, String, Run)> {
     let mut out = Vec::new();
-    for (diet, _) in Diet::ALL {
-        for machine in 0..if diet == Diet::Everything { MACHINES } else { COMMON } {
-            let run = Run { machine: diet.machine(machine), seed: 7, actions: life(diet) };
-            out.push((diet, format!("life-{machine}"), run));
+    for (set, _) in ActionSet::ALL {
+        for machine in 0..if set == ActionSet::Everything { MACHINES } else { COMMON } {
+            let run = Run { machine: set.machine(machine), seed: 7, actions: typical(set) };
+            out.push((set, format!("typical-{machine}"), run));
         }
     }
     for (name, text) in [
         ("linux-6.1", include_str!("../../../../smmu-drv/tests/data/linux-6.1.192-smmu.trace")),
         ("linux-6.12", include_str!("../../../../smmu-drv/tests/data/linux-6.12.117-smmu.trace")),
     ] {
-        out.push((Diet::Registers, name.into(), Run { machine: 0, seed: 0, actions: trace(text) }));
+        out.push((ActionSet::Registers, name.into(), Run { machine: 0, seed: 0, actions: trace(text) }));
     }
-    out.push((Diet::Everything, "troubles".into(), Run { machine: 1, seed: 3, actions: troubles() }));
-    for (diet, seeds) in [
-        (Diet::Registers, registers::all()),
-        (Diet::Commands, commands::all()),
-        (Diet::Everything, events::all()),
-        (Diet::StreamTable, tables::all()),
-        (Diet::Transitions, owners()),
+    out.push((ActionSet::Everything, "faults".into(), Run { machine: 1, seed: 3, actions: faults() }));
+    for (set, seeds) in [
+        (ActionSet::Registers, registers::all()),
+        (ActionSet::Commands, commands::all()),
+        (ActionSet::Everything, events::all()),
+        (ActionSet::StreamTable, tables::all()),
+        (ActionSet::Transitions, owners()),
     ] {
         for (name, machine, actions) in seeds {
-            // A diet without an action leaves it out of the bytes; the run has to be what the bytes mean.
-            let run = Run::decode(diet, &Run { machine, seed: 1, actions }.encode(diet));
-            out.push((diet, name.into(), run));
+            // A set without an action leaves it out of the bytes; the run has to be what the bytes mean.
+            let run = Run::decode(set, &Run { machine, seed: 1, actions }.encode(set));
+            out.push((set, name.into(), run));
         }
     }
     out
 }
 
-/// Seeds of one diet: name, machine, actions.
+/// Seeds of one action set: name, machine, actions.
 type Named = Vec<(&'static str, u8, Vec<Action>)>;
 
 fn start(shape: u8) -> Action {
@@ -68,12 +68,12 @@ fn queue(cmd: Cmd) -> Action {
     Action::Queue { smmu: 0, cmd }
 }
 
-const RING: Action = Action::Ring { cpu: 0, smmu: 0 };
+const WRITE_PROD: Action = Action::WriteProd { cpu: 0, smmu: 0 };
 const REPAIR: Action = Action::Repair { smmu: 0 };
 const EVENTS: Action = Action::Events { smmu: 0 };
 
 fn write(offset: u32, size: AccessSize, value: Value) -> Action {
-    Action::Write { cpu: 1, smmu: 0, at: At::Raw(offset), size, value }
+    Action::Write { cpu: 1, smmu: 0, at: Reg::Raw(offset), size, value }
 }
 
 fn dma(iova: u64, request: Request) -> Action {
@@ -81,7 +81,7 @@ fn dma(iova: u64, request: Request) -> Action {
 }
 
 fn own(how: Transition, page: u64) -> Action {
-    Action::Own { how, page: Value::of(page), count: 0 }
+    Action::Transition { how, page: Value::of(page), count: 0 }
 }
 
 /// A pointer into a place, as the host writes it into a base register: RA or WA, and a size.
@@ -89,35 +89,35 @@ fn base(place: u64, low: u8) -> Value {
     Value::Pointer { to: Spot::at(place), low, top: 0x40 }
 }
 
-fn trouble(what: Trouble) -> Action {
-    Action::Trouble { smmu: 0, what, arg: 1 }
+fn fault(what: Fault) -> Action {
+    Action::Fault { smmu: 0, what, arg: 1 }
 }
 
 /// A typical host: start, streams, DMA, a page donated and returned, an error and its repair, stop.
-fn life(diet: Diet) -> Vec<Action> {
+fn typical(set: ActionSet) -> Vec<Action> {
     let mut out = vec![
         start(0),
         Action::Context { ssid: 0, table: Spot::at(HOST_S1) },
-        Action::Map { page: 0, to: Spot::at(VICTIM) },
+        Action::Map { page: 0, to: Spot::at(HOST_DATA) },
         Action::Ste { smmu: 0, sid: SID, entry: Entry::Stage1 },
         queue(Cmd::CfgiSte { sid: SID, leaf: 1 }),
         queue(Cmd::Sync),
-        RING,
+        WRITE_PROD,
         dma(IOVA, Request::Write),
-        own(Transition::HostDonateHyp(UNNAMED), VICTIM),
+        own(Transition::HostDonateHyp(UNNAMED), HOST_DATA),
         dma(IOVA, Request::Read),
-        own(Transition::HypDonateHost(UNNAMED), VICTIM),
+        own(Transition::HypDonateHost(UNNAMED), HOST_DATA),
         dma(IOVA, Request::Write),
         EVENTS,
     ];
-    match diet {
-        Diet::Everything => out.extend([
+    match set {
+        ActionSet::Everything => out.extend([
             Action::Interrupt { smmu: 0 },
-            Action::Forget,
-            Action::Read { smmu: 0, at: At::Row { row: 8, half: Half::Low }, size: AccessSize::Word },
+            Action::DropCaches,
+            Action::Read { smmu: 0, at: Reg::Row { row: 8, half: Half::Low }, size: AccessSize::Word },
             write(r::CR0, AccessSize::Word, Value::Small(0)),
         ]),
-        Diet::Registers => out.extend([
+        ActionSet::Registers => out.extend([
             write(r::GBPA, AccessSize::Word, Value::of(1 << 31 | 1 << 20)),
             write(r::CR0, AccessSize::Word, Value::Small(0)),
             write(r::GBPA, AccessSize::Word, Value::of(1 << 31 | 1 << 20)),
@@ -127,18 +127,18 @@ fn life(diet: Diet) -> Vec<Action> {
             write(r::EVENTQ_IRQ_CFG0, AccessSize::Double, Value::Pointer { to: Spot::at(HOST_FLAG), low: 0, top: 0 }),
             write(0x1_1234, AccessSize::Half, Value::Small(1)),
         ]),
-        Diet::Costs => out.extend([
+        ActionSet::Costs => out.extend([
             start(5),
-            Action::Spread { smmu: 0, entry: Entry::Bypass, count: 40 },
+            Action::SteRange { smmu: 0, entry: Entry::Bypass, count: 40 },
             Action::Level1 { smmu: 0, to: Spot::at(HOST_L2), span: 9, count: 4 },
             Action::Fill { smmu: 0, first: Cmd::CfgiAll, second: Cmd::Sync, count: 2 },
-            RING,
+            WRITE_PROD,
             Action::Fill { smmu: 0, first: Cmd::CfgiSte { sid: 0, leaf: 1 }, second: Cmd::NhAll, count: 9 },
-            RING,
-            Action::Storm { smmu: 0, sid: 6, count: 7 },
+            WRITE_PROD,
+            Action::ManyDma { smmu: 0, sid: 6, count: 7 },
             EVENTS,
         ]),
-        Diet::Commands => out.extend([
+        ActionSet::Commands => out.extend([
             queue(Cmd::SyncMsi { to: Value::Pointer { to: Spot::at(HOST_FLAG), low: 0, top: 0 }, data: 5 }),
             queue(Cmd::SyncMsi { to: Value::Pointer { to: Spot::at(HOST_CMDQ), low: 0, top: 0 }, data: 5 }),
             queue(Cmd::CfgiRange { sid: 2, range: 4 }),
@@ -147,57 +147,61 @@ fn life(diet: Diet) -> Vec<Action> {
             queue(Cmd::Any([Value::of(7 << 48 | 1 << 20 | 3 << 12 | 0x12), Value::of(IOVA | 1 << 10 | 1 << 8)])),
             queue(Cmd::Any([Value::of(8 << 32 | 0x05), Value::Small(1)])),
             queue(Cmd::Sync),
-            RING,
+            WRITE_PROD,
             queue(Cmd::Any([Value::Small(0x20), Value::Small(0)])),
-            RING,
+            WRITE_PROD,
             REPAIR,
             dma(0xdead_b000, Request::Write),
             EVENTS,
         ]),
-        Diet::StreamTable => out.extend([
+        ActionSet::StreamTable => out.extend([
             start(1),
             Action::Ste { smmu: 0, sid: SID, entry: Entry::Bypass },
             Action::Ste { smmu: 0, sid: 3, entry: Entry::Substreams { format: 1, log2: 6, default: 1 } },
             queue(Cmd::CfgiSte { sid: SID, leaf: 0 }),
             queue(Cmd::CfgiAll),
             queue(Cmd::Sync),
-            RING,
+            WRITE_PROD,
             Action::Store { to: Spot::at(HOST_STRTAB), value: Value::Small(0) },
             queue(Cmd::CfgiSte { sid: SID, leaf: 0 }),
             queue(Cmd::Sync),
-            RING,
-            dma(VICTIM, Request::Write),
+            WRITE_PROD,
+            dma(HOST_DATA, Request::Write),
         ]),
-        Diet::Transitions => out.extend([
-            Action::Own { how: Transition::VmCreate, page: Value::Small(0), count: 0 },
-            own(Transition::HostDonateGuest(UNNAMED, 0), VICTIM),
-            Action::Own { how: Transition::VmDestroy(0), page: Value::Small(0), count: 0 },
-            own(Transition::HostReclaimPage(UNNAMED), VICTIM),
-            own(Transition::HostShareHyp(UNNAMED), VICTIM),
-            own(Transition::HostUnshareHyp(UNNAMED), VICTIM),
-            Action::Own { how: Transition::HostDonateHyp(UNNAMED), page: Value::of(VICTIM + 0x20_0000), count: 5 },
-            Action::Own { how: Transition::HostDonateHyp(UNNAMED), page: Value::of(HOST_EVTQ), count: 0 },
+        ActionSet::Transitions => out.extend([
+            Action::Transition { how: Transition::VmCreate, page: Value::Small(0), count: 0 },
+            own(Transition::HostDonateGuest(UNNAMED, 0), HOST_DATA),
+            Action::Transition { how: Transition::VmDestroy(0), page: Value::Small(0), count: 0 },
+            own(Transition::HostReclaimPage(UNNAMED), HOST_DATA),
+            own(Transition::HostShareHyp(UNNAMED), HOST_DATA),
+            own(Transition::HostUnshareHyp(UNNAMED), HOST_DATA),
+            Action::Transition {
+                how: Transition::HostDonateHyp(UNNAMED),
+                page: Value::of(HOST_DATA + 0x20_0000),
+                count: 5,
+            },
+            Action::Transition { how: Transition::HostDonateHyp(UNNAMED), page: Value::of(HOST_EVTQ), count: 0 },
         ]),
     }
-    // A diet without an action leaves it out of the bytes; the run has to be what the bytes mean.
-    Run::decode(diet, &Run { machine: 0, seed: 0, actions: out }.encode(diet)).actions
+    // A set without an action leaves it out of the bytes; the run has to be what the bytes mean.
+    Run::decode(set, &Run { machine: 0, seed: 0, actions: out }.encode(set)).actions
 }
 
 /// Pages change owner while hardware fails.
 fn owners() -> Named {
-    let mut refused = life(Diet::Transitions);
+    let mut refused = typical(ActionSet::Transitions);
     refused.extend([
         start(0),
-        dma(VICTIM, Request::Write),
-        trouble(Trouble::CommandError),
-        own(Transition::HostDonateHyp(UNNAMED), VICTIM),
-        dma(VICTIM, Request::Write),
-        own(Transition::HypDonateHost(UNNAMED), VICTIM),
-        trouble(Trouble::NoTables),
-        own(Transition::HostDonateHyp(UNNAMED), VICTIM + 0x20_0000),
-        trouble(Trouble::Tables),
-        trouble(Trouble::PowerLoss),
-        own(Transition::HostDonateHyp(UNNAMED), VICTIM + 0x20_0000),
+        dma(HOST_DATA, Request::Write),
+        fault(Fault::CommandError),
+        own(Transition::HostDonateHyp(UNNAMED), HOST_DATA),
+        dma(HOST_DATA, Request::Write),
+        own(Transition::HypDonateHost(UNNAMED), HOST_DATA),
+        fault(Fault::NoTables),
+        own(Transition::HostDonateHyp(UNNAMED), HOST_DATA + 0x20_0000),
+        fault(Fault::Tables),
+        fault(Fault::PowerLoss),
+        own(Transition::HostDonateHyp(UNNAMED), HOST_DATA + 0x20_0000),
     ]);
     vec![
         ("hardware-refuses-an-invalidation", 0, refused.clone()),
@@ -206,11 +210,11 @@ fn owners() -> Named {
 }
 
 /// A machine with repeated failures.
-fn troubles() -> Vec<Action> {
-    let mut out = life(Diet::Everything);
-    for what in [Trouble::PowerLoss, Trouble::CommandError, Trouble::NoMemory, Trouble::Memory, Trouble::EventAbort] {
-        out.push(trouble(what));
-        out.extend(life(Diet::Everything));
+fn faults() -> Vec<Action> {
+    let mut out = typical(ActionSet::Everything);
+    for what in [Fault::PowerLoss, Fault::CommandError, Fault::NoMemory, Fault::Memory, Fault::EventAbort] {
+        out.push(fault(what));
+        out.extend(typical(ActionSet::Everything));
     }
     out
 }
@@ -232,7 +236,7 @@ fn trace(text: &str) -> Vec<Action> {
         let offset = u32::try_from(hex(3)).unwrap_or(0);
         let size = if fields[4] == "8" { AccessSize::Double } else { AccessSize::Word };
         let value = hex(6);
-        let at = At::Raw(offset);
+        let at = Reg::Raw(offset);
         if fields[2] == "R" {
             out.push(Action::Read { smmu: 0, at, size });
             continue;
@@ -249,7 +253,7 @@ fn trace(text: &str) -> Vec<Action> {
                     let cmd = if prod == new { Cmd::Sync } else { Cmd::CfgiAll };
                     out.push(Action::Queue { smmu: 0, cmd });
                 }
-                out.push(Action::Ring { cpu: 0, smmu: 0 });
+                out.push(Action::WriteProd { cpu: 0, smmu: 0 });
                 continue;
             }
             _ => Value::of(value),

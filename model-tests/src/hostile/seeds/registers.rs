@@ -5,11 +5,11 @@ use smmu_drv::AccessSize::{Byte, Double, Word};
 use smmu_drv::emul::table::Register;
 use smmu_model::arch::regs as r;
 
-use super::{Named, RING, base, dma, own, start, write};
+use super::{Named, WRITE_PROD, base, dma, own, start, write};
 use crate::host::{LOG2_QUEUE, ON, QUEUES};
-use crate::hostile::action::{Action, Cmd, Request, Trouble, UNNAMED};
-use crate::hostile::value::{At, Half, Value};
-use crate::layout::{EL2, HOST_CMDQ, HOST_EVTQ, HOST_STRTAB, VICTIM};
+use crate::hostile::action::{Action, Cmd, Fault, Request, UNNAMED};
+use crate::hostile::value::{Half, Reg, Value};
+use crate::layout::{EL2, HOST_CMDQ, HOST_DATA, HOST_EVTQ, HOST_STRTAB};
 
 pub(super) fn all() -> Named {
     let update = |bits: u64| write(r::GBPA, Word, Value::of(1 << 31 | bits));
@@ -25,7 +25,7 @@ pub(super) fn all() -> Named {
             9,
             vec![
                 update(1 << 20),
-                Action::Read { smmu: 0, at: At::Raw(r::GBPA), size: Word },
+                Action::Read { smmu: 0, at: Reg::Raw(r::GBPA), size: Word },
                 Action::Resume { cpu: 1 },
             ],
         ),
@@ -37,7 +37,7 @@ pub(super) fn all() -> Named {
                 write(r::STRTAB_BASE_CFG, Word, Value::Small(11)),
                 write(r::CR0, Word, Value::of(ON.into())),
                 Action::Abandon { cpu: 1 },
-                Action::Write { cpu: 0, smmu: 0, at: At::Raw(r::CR0), size: Word, value: Value::Small(0) },
+                Action::Write { cpu: 0, smmu: 0, at: Reg::Raw(r::CR0), size: Word, value: Value::Small(0) },
                 update(1 << 20),
                 Action::Resume { cpu: 0 },
                 Action::Resume { cpu: 1 },
@@ -54,13 +54,13 @@ pub(super) fn all() -> Named {
             0,
             vec![
                 start(0),
-                Action::Trouble { smmu: 0, what: Trouble::PowerLoss, arg: 0 },
-                dma(VICTIM, Request::Write),
-                Action::Trouble { smmu: 0, what: Trouble::Failure, arg: 0 },
+                Action::Fault { smmu: 0, what: Fault::PowerLoss, arg: 0 },
+                dma(HOST_DATA, Request::Write),
+                Action::Fault { smmu: 0, what: Fault::Failure, arg: 0 },
                 interrupt,
                 write(r::GERRORN, Word, Value::Small(0xff)),
                 write(r::CR0, Word, Value::Small(0)),
-                RING,
+                WRITE_PROD,
                 write(r::CR0, Word, Value::of(ON.into())),
             ],
         ),
@@ -83,7 +83,7 @@ fn read_all() -> Vec<Action> {
     let mut out = vec![start(0)];
     for row in rows() {
         for (half, size) in [(Half::Low, Word), (Half::High, Word), (Half::Low, Double), (Half::Low, Byte)] {
-            out.push(Action::Read { smmu: 0, at: At::Row { row, half }, size });
+            out.push(Action::Read { smmu: 0, at: Reg::Row { row, half }, size });
         }
     }
     out
@@ -95,7 +95,7 @@ fn write_all(before: &[Action]) -> Vec<Action> {
     for row in rows().filter(|row| Register::ROWS[usize::from(*row)].0 != Register::Cr0) {
         for (half, size) in [(Half::Low, Word), (Half::High, Word), (Half::Low, Double)] {
             let value = Value::of(0x40ff_ff47);
-            out.push(Action::Write { cpu: 0, smmu: 0, at: At::Row { row, half }, size, value });
+            out.push(Action::Write { cpu: 0, smmu: 0, at: Reg::Row { row, half }, size, value });
         }
     }
     for cr0 in [ON, QUEUES, ON, 0] {
@@ -112,13 +112,13 @@ fn elsewhere(register: u32, place: u64) -> Vec<Action> {
         write(r::CR0, Word, Value::Small(0)),
         write(register, Double, base(place, 3)),
         write(r::CR0, Word, Value::of(ON.into())),
-        RING,
+        WRITE_PROD,
         Action::Queue { smmu: 0, cmd: crate::hostile::action::Cmd::Sync },
-        RING,
+        WRITE_PROD,
         dma(0xdead_b000, Request::Write),
         Action::Events { smmu: 0 },
         Action::Repair { smmu: 0 },
-        RING,
+        WRITE_PROD,
         dma(0xdead_b000, Request::Write),
         Action::Events { smmu: 0 },
     ]
@@ -132,14 +132,14 @@ fn comes_back() -> Vec<Action> {
     out.extend([
         write(r::CR0, Word, Value::of(ON.into())),
         Action::Queue { smmu: 0, cmd: crate::hostile::action::Cmd::Sync },
-        RING,
+        WRITE_PROD,
         dma(0xdead_b000, Request::Write),
         Action::Events { smmu: 0 },
     ]);
     out.extend(queues.map(|page| own(Transition::HypDonateHost(UNNAMED), page)));
     out.extend([
         Action::Repair { smmu: 0 },
-        RING,
+        WRITE_PROD,
         dma(0xdead_b000, Request::Write),
         Action::Events { smmu: 0 },
         dma(0xdead_b000, Request::Write),

@@ -1,15 +1,15 @@
 //! Seeds with every stream table format, and entries with every configuration.
 
-use super::{EVENTS, Named, RING, SID, base, dma, queue, start, trouble, write};
-use crate::hostile::action::{Action, Cmd, Entry, Request, Trouble};
+use super::{EVENTS, Named, SID, WRITE_PROD, base, dma, fault, queue, start, write};
+use crate::hostile::action::{Action, Cmd, Entry, Fault, Request};
 use crate::hostile::value::{Spot, Value};
-use crate::layout::{EL2, HOST_CD, HOST_L2, HOST_STRTAB, VICTIM};
+use crate::layout::{EL2, HOST_CD, HOST_DATA, HOST_L2, HOST_STRTAB};
 use smmu_drv::AccessSize::{Double, Word};
 use smmu_model::arch::regs as r;
 
 fn ste(first: u64, second: u64) -> [Action; 4] {
     let entry = Entry::Words([Value::of(first), Value::of(second)]);
-    [Action::Ste { smmu: 0, sid: SID, entry }, queue(Cmd::CfgiSte { sid: SID, leaf: 1 }), queue(Cmd::Sync), RING]
+    [Action::Ste { smmu: 0, sid: SID, entry }, queue(Cmd::CfgiSte { sid: SID, leaf: 1 }), queue(Cmd::Sync), WRITE_PROD]
 }
 
 pub(super) fn all() -> Named {
@@ -29,7 +29,7 @@ pub(super) fn all() -> Named {
         (
             "more-blocks-than-tables",
             7,
-            vec![start(5), Action::Resume { cpu: 0 }, queue(Cmd::CfgiAll), queue(Cmd::Sync), RING],
+            vec![start(5), Action::Resume { cpu: 0 }, queue(Cmd::CfgiAll), queue(Cmd::Sync), WRITE_PROD],
         ),
         ("stopped-for-good", 3, stopped()),
         ("stopped-for-good-with-two-levels", 0, stopped()),
@@ -49,7 +49,7 @@ fn configurations() -> Vec<Action> {
     for (format, log2) in [(0, 1), (0, 6), (0, 17), (1, 5), (1, 7), (2, 6), (2, 11), (3, 4)] {
         out.extend(ste(HOST_CD | 5 << 1 | 1 | format << 4 | log2 << 59, 1));
     }
-    out.extend([dma(VICTIM, Request::Write), EVENTS]);
+    out.extend([dma(HOST_DATA, Request::Write), EVENTS]);
     out
 }
 
@@ -59,7 +59,7 @@ fn contexts() -> Vec<Action> {
     for (first, second) in [(HOST_CD | 11, 0), (HOST_CD | 0x40 | 11, 0x14), (HOST_CD | 11, 0x28), (HOST_CD | 11, 0x3c)]
     {
         out.extend(ste(first, second));
-        out.push(dma(VICTIM, Request::Write));
+        out.push(dma(HOST_DATA, Request::Write));
     }
     out
 }
@@ -82,10 +82,10 @@ fn splits() -> Vec<Action> {
                 queue(Cmd::CfgiSte { sid: 0, leaf: 0 }),
                 queue(Cmd::CfgiSte { sid: SID, leaf: 0 }),
                 queue(Cmd::Sync),
-                RING,
+                WRITE_PROD,
             ]);
         }
-        out.push(dma(VICTIM, Request::Read));
+        out.push(dma(HOST_DATA, Request::Read));
     }
     out
 }
@@ -99,8 +99,8 @@ fn foreign(place: u64) -> Vec<Action> {
         queue(Cmd::CfgiSte { sid: SID, leaf: 1 }),
         queue(Cmd::CfgiAll),
         queue(Cmd::Sync),
-        RING,
-        dma(VICTIM, Request::Write),
+        WRITE_PROD,
+        dma(HOST_DATA, Request::Write),
         EVENTS,
         start(1),
         write(r::CR0, Word, Value::Small(0)),
@@ -109,8 +109,8 @@ fn foreign(place: u64) -> Vec<Action> {
         queue(Cmd::CfgiAll),
         queue(Cmd::CfgiSte { sid: SID, leaf: 0 }),
         queue(Cmd::Sync),
-        RING,
-        dma(VICTIM, Request::Write),
+        WRITE_PROD,
+        dma(HOST_DATA, Request::Write),
         EVENTS,
     ]
 }
@@ -120,23 +120,23 @@ fn turns(larger: u8) -> Vec<Action> {
     let mut out = Vec::new();
     for shape in [0, 1, larger, larger | 1, 16, 1] {
         out.extend([start(shape), Action::Ste { smmu: 0, sid: SID, entry: Entry::Bypass }]);
-        out.extend([queue(Cmd::CfgiAll), queue(Cmd::Sync), RING, dma(VICTIM, Request::Write)]);
+        out.extend([queue(Cmd::CfgiAll), queue(Cmd::Sync), WRITE_PROD, dma(HOST_DATA, Request::Write)]);
     }
     out
 }
 
 fn poor(larger: u8) -> Vec<Action> {
     let mut out =
-        vec![start(16), trouble(Trouble::NoMemory), start(larger | 1), queue(Cmd::CfgiAll), queue(Cmd::Sync), RING];
+        vec![start(16), fault(Fault::NoMemory), start(larger | 1), queue(Cmd::CfgiAll), queue(Cmd::Sync), WRITE_PROD];
     out.extend([
-        dma(VICTIM, Request::Write),
+        dma(HOST_DATA, Request::Write),
         EVENTS,
-        trouble(Trouble::Memory),
+        fault(Fault::Memory),
         queue(Cmd::CfgiAll),
         queue(Cmd::Sync),
-        RING,
+        WRITE_PROD,
     ]);
-    out.extend([dma(VICTIM, Request::Write), EVENTS]);
+    out.extend([dma(HOST_DATA, Request::Write), EVENTS]);
     out
 }
 
@@ -146,13 +146,13 @@ fn stopped() -> Vec<Action> {
         Action::Ste { smmu: 0, sid: SID, entry: Entry::Bypass },
         queue(Cmd::CfgiAll),
         queue(Cmd::Sync),
-        RING,
-        trouble(Trouble::Quiesce),
+        WRITE_PROD,
+        fault(Fault::Quiesce),
         queue(Cmd::CfgiAll),
         queue(Cmd::CfgiSte { sid: SID, leaf: 1 }),
         queue(Cmd::Sync),
-        RING,
-        dma(VICTIM, Request::Write),
+        WRITE_PROD,
+        dma(HOST_DATA, Request::Write),
         start(0),
     ]
 }

@@ -9,10 +9,10 @@ use std::cell::Cell;
 
 /// Which step of a revocation is missing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Defence {
+pub enum Defect {
     /// Nothing.
     #[default]
-    Whole,
+    None,
     /// The IOMMU's table is not changed.
     NoUnmap,
     /// The table changes, but no SMMU is invalidated.
@@ -25,7 +25,7 @@ pub enum Defence {
     OnePage,
 }
 
-impl Defence {
+impl Defect {
     /// Every one, with its name.
     pub const ALL: [(Self, &'static str); 5] = [
         (Self::NoUnmap, "no-unmap"),
@@ -47,40 +47,40 @@ pub(crate) const UNDEFENDED: &str = "attack run without its defence";
 
 thread_local! {
     /// Defences disabled in new machines of this thread, separated by commas.
-    static MISSING: Cell<&'static str> = const { Cell::new("") };
+    static DEFECTS: Cell<&'static str> = const { Cell::new("") };
 }
 
 /// Names of the page operations at a change of owner.
 const PAGES: [&str; 2] = ["not-zeroed", "not-cleaned"];
 
 /// Whether the defence `word` is disabled in new machines.
-pub(crate) fn is_missing(word: &str) -> bool {
-    MISSING.get().split(',').any(|missing| missing == word)
+pub(crate) fn has_defect(word: &str) -> bool {
+    DEFECTS.get().split(',').any(|name| name == word)
 }
 
 /// Names of the defences disabled in new machines.
-pub(crate) fn words() -> &'static str {
-    MISSING.get()
+pub(crate) fn names() -> &'static str {
+    DEFECTS.get()
 }
 
 /// The step of revocations that new machines skip.
-pub(crate) fn of_revocations() -> Defence {
-    Defence::ALL.into_iter().find(|(_, word)| is_missing(word)).map_or(Defence::Whole, |(defence, _)| defence)
+pub(crate) fn revocation_defect() -> Defect {
+    Defect::ALL.into_iter().find(|(_, word)| has_defect(word)).map_or(Defect::None, |(defence, _)| defence)
 }
 
 /// Whether there is a defence that `word` names.
 fn is_known(word: &str) -> bool {
-    Defence::named(word).is_some() || PAGES.contains(&word)
+    Defect::named(word).is_some() || PAGES.contains(&word)
 }
 
 /// Runs `with` with the defences `words` (comma separated) disabled in new machines of this thread.
 ///
 /// # Panics
 /// There is no such defence.
-pub fn lacking<T>(words: &'static str, with: impl FnOnce() -> T) -> T {
+pub fn with_defects<T>(words: &'static str, with: impl FnOnce() -> T) -> T {
     assert!(words.split(',').all(is_known), "the tests' EL2 cannot do without {words}");
-    let before = MISSING.replace(words);
+    let before = DEFECTS.replace(words);
     let result = with();
-    MISSING.set(before);
+    DEFECTS.set(before);
     result
 }

@@ -6,50 +6,50 @@ use std::rc::Rc;
 
 use smmu_model::Model;
 
-use crate::bus::Spy;
+use crate::bus::StoreHook;
 
 /// The hook. Clones share its state.
 #[derive(Clone, Default)]
-pub(super) struct Watch(Rc<RefCell<Seen>>);
+pub(super) struct BypassCheck(Rc<RefCell<State>>);
 
 /// What was seen.
 #[derive(Clone, Default)]
-pub(super) struct Seen {
+pub(super) struct State {
     stores: u64,
     /// SMMUs that were set to abort, by address: they must never bypass later.
-    closed: BTreeSet<usize>,
-    opened: bool,
+    aborting: BTreeSet<usize>,
+    bypassed: bool,
 }
 
-impl Watch {
+impl BypassCheck {
     /// The hook function.
-    pub(super) fn spy(&self) -> Spy {
-        Rc::new(RefCell::new(Some(self.look())))
+    pub(super) fn hook(&self) -> StoreHook {
+        Rc::new(RefCell::new(Some(self.new_hook())))
     }
 
     /// What it does at each store.
-    pub(super) fn look(&self) -> Box<dyn FnMut(&Model)> {
+    pub(super) fn new_hook(&self) -> Box<dyn FnMut(&Model)> {
         let seen = self.0.clone();
         Box::new(move |model: &Model| {
             let mut seen = seen.borrow_mut();
             seen.stores += 1;
             let smmu = std::ptr::from_ref(model).addr();
-            if !model.is_open() {
-                seen.closed.insert(smmu);
-            } else if seen.closed.contains(&smmu) {
-                seen.opened = true;
+            if !model.may_bypass() {
+                seen.aborting.insert(smmu);
+            } else if seen.aborting.contains(&smmu) {
+                seen.bypassed = true;
             }
         })
     }
 
     /// What was seen so far.
-    pub(super) fn seen(&self) -> Seen {
+    pub(super) fn state(&self) -> State {
         self.0.borrow().clone()
     }
 
     /// Restores the state.
-    pub(super) fn restore(&self, seen: &Seen) {
-        self.0.borrow_mut().clone_from(seen);
+    pub(super) fn restore(&self, state: &State) {
+        self.0.borrow_mut().clone_from(state);
     }
 
     /// Stores of EL2 to registers and buffers so far.
@@ -59,11 +59,11 @@ impl Watch {
 
     /// After a power loss: the SMMU may bypass until EL2 sets it to abort again.
     pub(super) fn power_lost(&self) {
-        self.0.borrow_mut().closed.clear();
+        self.0.borrow_mut().aborting.clear();
     }
 
     /// An SMMU bypassed at some store although it had been set to abort and did not lose its power.
-    pub(super) fn opened(&self) -> bool {
-        self.0.borrow().opened
+    pub(super) fn bypassed(&self) -> bool {
+        self.0.borrow().bypassed
     }
 }

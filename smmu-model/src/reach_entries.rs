@@ -1,8 +1,8 @@
 //! Entries as the oracle sees them: by what can be reached through them, and nothing else.
 //!
-//! An entry that changed often can be read as any mixture of what its words were. Most mixtures are alike to the oracle: where
+//! An entry that changed often can be read as any combination of what its words were. Most combinations are merged to the oracle: where
 //! stage 1 is taken to say what helps its owner, its pointer says nothing, and an entry that is not valid leads nowhere. So words
-//! are compared by what counts in them, times that meet are one, and of mixtures that ask for the same only those are kept that
+//! are compared by what relevant in them, times that meet are one, and of combinations that ask for the same only those are kept that
 //! can be used at some time at which no other can.
 
 use std::rc::Rc;
@@ -14,20 +14,24 @@ use crate::mem::Version;
 use crate::stages::{Lookup, S1, Stages, SteKind, SteUse};
 use crate::view::View;
 
-/// What counts in the words of an entry: all but the place of context descriptors in dword 0 (V, Config, S1Fmt, S1CDMax are left), of
+/// What relevant in the words of an entry: all but the place of context descriptors in dword 0 (V, Config, S1Fmt, S1CDMax are left), of
 /// dword 1 S1STALLD, EATS and STRW, and the whole of dwords 2 and 3 [5.2].
-const COUNTS: [u64; 8] = [0x3f | 0x1f << 59, 0x1f << 27, u64::MAX, u64::MAX, 0, 0, 0, 0];
+const RELEVANT: [u64; 8] = [0x3f | 0x1f << 59, 0x1f << 27, u64::MAX, u64::MAX, 0, 0, 0, 0];
 /// Mixtures of one entry at most.
-const MOST: usize = 1 << 16;
+const MAX_COMBINATIONS: usize = 1 << 16;
 
 impl View<'_> {
     /// Adds the entries that can be read as these versions of words, as far as they are of use.
-    pub(crate) fn ways(&self, sid: u32, words: &[Vec<Version>], sources: &[Rc<Item>], out: &mut Vec<Lookup>) {
-        let words: Vec<Vec<Version>> = words.iter().zip(COUNTS).map(|(word, counts)| alike(word, counts)).collect();
+    pub(crate) fn add_reaching(&self, sid: u32, words: &[Vec<Version>], sources: &[Rc<Item>], out: &mut Vec<Lookup>) {
+        let words: Vec<Vec<Version>> =
+            words.iter().zip(RELEVANT).map(|(word, relevant)| merged(word, relevant)).collect();
         let Some((first, others)) = words.split_first() else { return };
         let total: usize = words.iter().map(Vec::len).product();
-        self.lookups.count(total);
-        assert!(total <= MOST, "a structure changed too often without a full invalidation: {total} mixtures");
+        self.lookup_cache.count(total);
+        assert!(
+            total <= MAX_COMBINATIONS,
+            "a structure changed too often without a full invalidation: {total} combinations"
+        );
         let mut found: Vec<SteUse> = Vec::new();
         for &dword0 in first {
             let raw = [dword0.value, 0, 0, 0, 0, 0, 0, 0];
@@ -40,11 +44,11 @@ impl View<'_> {
                 continue;
             }
             for number in 0..total / first.len() {
-                let mixture = mixture(dword0, others, number);
+                let combination = combination(dword0, others, number);
                 let mut raw = [0; 8];
-                raw.iter_mut().zip(&mixture).for_each(|(to, from)| *to = from.value);
+                raw.iter_mut().zip(&combination).for_each(|(to, from)| *to = from.value);
                 if let SteKind::Translate(stages) = self.check_ste(&raw) {
-                    add(&mut found, SteKind::Translate(in_short(stages)), mixture, sid, sources);
+                    add(&mut found, SteKind::Translate(reduced(stages)), combination, sid, sources);
                 }
             }
         }
@@ -62,8 +66,8 @@ fn add(found: &mut Vec<SteUse>, kind: SteKind, words: Vec<Version>, sid: u32, so
     found.push(SteUse { kind, item });
 }
 
-/// The mixture of this number of versions.
-fn mixture(first: Version, others: &[Vec<Version>], number: usize) -> Vec<Version> {
+/// The combination of this number of versions.
+fn combination(first: Version, others: &[Vec<Version>], number: usize) -> Vec<Version> {
     let mut rest = number;
     let mut out = vec![first];
     for versions in others {
@@ -74,15 +78,15 @@ fn mixture(first: Version, others: &[Vec<Version>], number: usize) -> Vec<Versio
 }
 
 /// The same stages without what the oracle does not ask for.
-fn in_short(stages: Stages) -> Stages {
+fn reduced(stages: Stages) -> Stages {
     let s1 = stages.s1.map(|_| S1 { ptr: 0, fmt: 0, cdmax: 0, dss: 0, stalld: false });
     let eats = if stages.eats == 0b01 { 0b01 } else { 0 };
     Stages { s1, eats, ..stages }
 }
 
-/// The versions of a word by what counts in it: those that cannot be told from each other and meet in time are one.
-fn alike(word: &[Version], counts: u64) -> Vec<Version> {
-    let mut all: Vec<Version> = word.iter().map(|v| Version { value: v.value & counts, ..*v }).collect();
+/// The versions of a word by what relevant in it: those that cannot be told from each other and meet in time are one.
+fn merged(word: &[Version], relevant: u64) -> Vec<Version> {
+    let mut all: Vec<Version> = word.iter().map(|v| Version { value: v.value & relevant, ..*v }).collect();
     all.sort_by_key(|version| (version.value, version.start));
     let mut out: Vec<Version> = Vec::with_capacity(all.len());
     for version in all {
@@ -110,10 +114,10 @@ mod tests {
         let word =
             [version(0x10, 0, 5), version(0x11, 5, 9), version(2, 9, 12), version(0x12, 20, 0), version(0x32, 11, 13)];
         assert_eq!(
-            alike(&word, 0x10),
+            merged(&word, 0x10),
             [version(0, 9, 12), version(0x10, 0, 9), version(0x10, 11, 13), version(0x10, 20, 0)]
         );
-        assert_eq!(alike(&word, 0), [version(0, 0, 13), version(0, 20, 0)]);
+        assert_eq!(merged(&word, 0), [version(0, 0, 13), version(0, 20, 0)]);
     }
 
     #[test]
@@ -124,7 +128,7 @@ mod tests {
             vec![version(4, 0, 0), version(5, 0, 0)],
         ];
         let all: std::collections::BTreeSet<Vec<u64>> =
-            (0..4).map(|n| mixture(version(0, 0, 0), &others, n).iter().map(|v| v.value).collect()).collect();
+            (0..4).map(|n| combination(version(0, 0, 0), &others, n).iter().map(|v| v.value).collect()).collect();
         assert_eq!(all.len(), 4);
     }
 }
