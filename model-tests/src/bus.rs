@@ -66,7 +66,7 @@ impl Pool {
         Rc::ptr_eq(&self.0, &other.0)
     }
 
-    /// Runs `what`, in which dropped buffers (copies, or of a discarded machine) are not freed.
+    /// Runs `what` without freeing the buffers that it drops: they are copies, or belong to a discarded machine.
     pub(crate) fn without_free(&self, what: impl FnOnce()) {
         self.0.no_free.set(true);
         what();
@@ -130,7 +130,7 @@ struct BusState {
     irqs: Rc<RefCell<Vec<WiredIrq>>>,
     skip_cleans: Rc<Cell<bool>>,
     damage: Damage,
-    /// Pages that the driver reads of its buffers, by address, while somebody asks; nobody stores to them meanwhile.
+    /// The pages of its buffers that the driver has read, while [`Bus::reads`] runs; nothing stores to them meanwhile.
     read: RefCell<Option<Vec<Read>>>,
 }
 
@@ -165,7 +165,7 @@ impl Bus {
         call_hook(&self.0.model, &self.0.store_hook);
     }
 
-    /// What `what` comes to, and which pages of buffers the driver read for it, with what tells a change.
+    /// Runs `what`; returns its result, and the pages of buffers that the driver read, each with its stamp.
     pub(crate) fn reads<T>(&self, what: impl FnOnce() -> T) -> (T, Vec<(u64, u64)>) {
         self.0.read.replace(Some(Vec::new()));
         let result = what();
@@ -173,7 +173,7 @@ impl Bus {
         (result, read.into_iter().map(|(page, _)| (page, self.0.mem.cpu_stamp(page))).collect())
     }
 
-    /// The page of `pa`, and which of its words `pa` is, out of the pages in `read`.
+    /// The page of `pa` out of the pages in `read`, and the index of the word at `pa`.
     fn read_of_page<'a>(&self, read: &'a mut Vec<Read>, pa: u64) -> (&'a [u64; 512], usize) {
         let page = pa & !0xfff;
         // A page is usually read sequentially.
@@ -200,7 +200,7 @@ impl Bus {
 }
 
 fn call_hook(model: &Rc<RefCell<Model>>, store_hook: &StoreHook) {
-    // The hook itself may have panicked: then skip it while unwinding.
+    // The hook itself may have panicked: do not call it again while unwinding.
     if std::thread::panicking() {
         return;
     }
@@ -239,7 +239,7 @@ impl Platform for Bus {
     }
 
     fn dsb(&self) {
-        // Until here each store only added to what hardware may see, so one check covers all.
+        // Each store so far only added values that hardware may see, so one call of the hook covers all of them.
         self.call_hook();
         self.0.stores.barrier();
         self.call_hook();

@@ -12,7 +12,7 @@ pub struct Cpu {
 }
 
 impl Cpu {
-    /// Everything in `range` is mapped.
+    /// Maps all of `range`.
     pub fn add(&mut self, range: PageRange) {
         self.runs.insert(range.first(), range.end());
     }
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hole_is_cut_and_filled() {
+    fn a_range_is_unmapped_and_mapped_again() {
         let mut cpu = Cpu::default();
         cpu.add(range(10, 10));
         assert_eq!(cpu.unmap(range(12, 3)), Ok(()));

@@ -1,16 +1,14 @@
-//! Tests of what must not go wrong, run without the part of the tests' EL2 that keeps it from going wrong: then an assertion has to
-//! notice.
+//! Defects of the tests' own EL2: a step of a revocation or of a change of owner that it leaves out.
 //!
-//! Attacks with a victim run in [`crate::twice()`]. The others have no victim; what shows that such a test looks is that it fails
-//! without the defence. Here a machine can do without what the tests' own EL2 does: a part of a revocation, or of a change of owner.
-//! Defences of the driver are removed by patches (`xtask/defences`), which name the tests that have to fail.
+//! A test must fail with the defect that it is about. That shows that the test can fail. Defences of the driver are removed
+//! by patches (`xtask/defences`), which name the tests that have to fail.
 
 use std::cell::Cell;
 
-/// Which step of a revocation is missing.
+/// A defect of revocations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Defect {
-    /// Nothing.
+    /// None.
     #[default]
     None,
     /// The IOMMU's table is not changed.
@@ -46,39 +44,39 @@ impl Defect {
 pub(crate) const UNDEFENDED: &str = "attack run without its defence";
 
 thread_local! {
-    /// Defences disabled in new machines of this thread, separated by commas.
+    /// Names of the defects of new machines of this thread, separated by commas.
     static DEFECTS: Cell<&'static str> = const { Cell::new("") };
 }
 
-/// Names of the page operations at a change of owner.
+/// Names of the defects of page operations at a change of owner.
 const PAGES: [&str; 2] = ["not-zeroed", "not-cleaned"];
 
-/// Whether the defence `word` is disabled in new machines.
+/// Whether new machines have the defect `word`.
 pub(crate) fn has_defect(word: &str) -> bool {
     DEFECTS.get().split(',').any(|name| name == word)
 }
 
-/// Names of the defences disabled in new machines.
+/// Names of the defects of new machines, separated by commas.
 pub(crate) fn names() -> &'static str {
     DEFECTS.get()
 }
 
-/// The step of revocations that new machines skip.
+/// The defect of new machines' revocations.
 pub(crate) fn revocation_defect() -> Defect {
     Defect::ALL.into_iter().find(|(_, word)| has_defect(word)).map_or(Defect::None, |(defence, _)| defence)
 }
 
-/// Whether there is a defence that `word` names.
+/// Whether `word` names a defect.
 fn is_known(word: &str) -> bool {
     Defect::named(word).is_some() || PAGES.contains(&word)
 }
 
-/// Runs `with` with the defences `words` (comma separated) disabled in new machines of this thread.
+/// Runs `with`; meanwhile new machines of this thread have the defects `words`, separated by commas.
 ///
 /// # Panics
-/// There is no such defence.
+/// If there is no such defect.
 pub fn with_defects<T>(words: &'static str, with: impl FnOnce() -> T) -> T {
-    assert!(words.split(',').all(is_known), "the tests' EL2 cannot do without {words}");
+    assert!(words.split(',').all(is_known), "the tests' EL2 has no defect {words}");
     let before = DEFECTS.replace(words);
     let result = with();
     DEFECTS.set(before);

@@ -34,11 +34,11 @@ pub struct Host {
 
 /// STE dword 0 and 1 of a silent abort.
 pub const ABORT: [u64; 2] = [1, 0];
-/// Of a bypass.
+/// The same of a bypass.
 pub const BYPASS: [u64; 2] = [0b1001, 0];
-/// Of an invalid entry.
+/// The same of an invalid entry.
 pub const INVALID: [u64; 2] = [0, 0];
-/// Of stage 1 with the host's context descriptor.
+/// The same of stage 1 with the host's context descriptor.
 pub const STAGE1: [u64; 2] = [HOST_CD | 0b1011, 0x55 << 2];
 /// Queue and translation enables.
 pub const ON: u32 = r::CR0_SMMUEN | r::CR0_CMDQEN | r::CR0_EVENTQEN;
@@ -52,7 +52,7 @@ impl Host {
         let mut host = Self { smmu, prod: 0, shape };
         m.write32(smmu, r::CR0, 0);
         m.settle();
-        // Errors from before.
+        // Acknowledges earlier errors.
         let gerror = m.read32(smmu, r::GERROR);
         m.write32(smmu, r::GERRORN, gerror);
         m.write32(smmu, r::CR1, 0xd75);
@@ -231,7 +231,7 @@ impl Host {
         m.mem.clean(HOST_S1..HOST_S1 + 0x3000);
     }
 
-    /// Drops the host's translations of its ASID and waits.
+    /// Invalidates the translations of the host's ASID and waits.
     pub fn flush(&mut self, m: &mut Machine) {
         self.cmd(m, [ASID << 48 | 0x11, 0]);
         self.sync(m);
@@ -269,7 +269,7 @@ impl Host {
         active.then(|| m.read32(self.smmu, r::CMDQ_CONS) >> r::CONS_ERR_SHIFT)
     }
 
-    /// Word that completions by store go to.
+    /// Address for completions of CMD_SYNC by a store.
     #[must_use]
     pub fn flag(&self) -> u64 {
         HOST_FLAG

@@ -4,7 +4,7 @@
 pub const RAM: u64 = 0x4000_0000;
 /// Bytes of RAM.
 pub const RAM_BYTES: u64 = 0x400_0000;
-/// Memory that EL2 keeps from boot: its image, its tables, its pool.
+/// EL2's memory from boot on: its image, its tables, its pool.
 pub const EL2: u64 = RAM + RAM_BYTES - EL2_BYTES;
 /// Bytes of it.
 pub const EL2_BYTES: u64 = 0x100_0000;
@@ -50,7 +50,7 @@ pub const HOST_CD: u64 = RAM + 0x1a_0000;
 pub const HOST_S1: u64 = RAM + 0x1b_0000;
 /// Where the host's CMD_SYNC completions go.
 pub const HOST_FLAG: u64 = RAM + 0x1c_0000;
-/// Memory that the host may donate.
+/// Data pages of the host, which it may donate.
 pub const HOST_DATA: u64 = RAM + 0x100_0000;
 /// An IOVA the host's stage 1 maps.
 pub const IOVA: u64 = 0x10_0000;

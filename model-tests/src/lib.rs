@@ -2,8 +2,8 @@
 //! attacking host.
 //!
 //! The tests of this package are the rows of the attack catalogue that need no CPU. Each attack is a function of a
-//! [`Machine`]; it runs twice, on a machine where the host drives the SMMU itself ([`Guard::None`], where it must land)
-//! or where one defence is missing ([`Defect`]), and under EL2, where it must not land.
+//! [`Machine`] and runs twice: without isolation ([`Guard::None`]) or with a [`Defect`] of EL2, where it must land; and
+//! under EL2, where it must not.
 #![forbid(unsafe_code)]
 #![allow(clippy::missing_panics_doc, reason = "test support: a panic is a failed test")]
 

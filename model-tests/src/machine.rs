@@ -44,7 +44,7 @@ pub struct Machine {
     pub store_hook: StoreHook,
     /// Interrupts that EL2 raised for the host.
     pub irqs: Rc<RefCell<Vec<WiredIrq>>>,
-    /// Repetitions of the store in the last write.
+    /// How often the last store was executed again.
     pub repeats: u32,
     pub(crate) el2: Option<El2>,
     pub(crate) foreign: BTreeSet<u64>,
@@ -183,7 +183,7 @@ impl Machine {
         Owner::new(Ownership::new(map, cpu, dma, self.pages.clone(), 4096))
     }
 
-    /// Resets the test settings of the machine; only defences disabled for new machines stay disabled.
+    /// Resets the test settings of the machine to those of a new one.
     pub(crate) fn reset_settings(&mut self) {
         self.irqs.borrow_mut().clear();
         self.repeats = 0;
@@ -194,7 +194,7 @@ impl Machine {
         self.checked.get_mut().reset();
     }
 
-    /// Skips a step of revocations.
+    /// Gives revocations this defect.
     pub fn set_defect(&mut self, defect: Defect) {
         if defect != Defect::None {
             println!("{}", UNDEFENDED);
@@ -248,7 +248,7 @@ impl Machine {
         };
         while el2.drivers.borrow_mut()[n].mmio_write(&mut el2.owner, offset, size, value) == WriteOutcome::Again {
             self.repeats += 1;
-            assert!(self.repeats < 2_000, "a store to {offset:#x} never ends");
+            assert!(self.repeats < 2_000, "a store to {offset:#x} is never complete");
         }
     }
 
@@ -301,7 +301,7 @@ impl Machine {
         }
     }
 
-    /// The host gets donated pages back.
+    /// EL2 returns donated pages to the host.
     ///
     /// # Errors
     /// The ownership map's.
@@ -318,7 +318,7 @@ impl Machine {
         }
     }
 
-    /// Lets another CPU act between EL2's fetches from host memory.
+    /// The hook that runs after each word of host memory that EL2 reads: another CPU may act there.
     #[must_use]
     pub fn load_hook(&self) -> LoadHook {
         self.pages.load_hook()
@@ -338,12 +338,12 @@ impl Machine {
     pub fn claims(&mut self) -> u64 {
         let pages = self.owner().map().pages(range(layout::RAM, layout::RAM_BYTES));
         let claimed = |pages: &[PageInfo]| pages.iter().map(|page| u64::from(page.pins())).sum::<u64>();
-        // Most pages have never been touched.
+        // Most pages have no owner but the host and no claims.
         let parts = pages.into_iter().flat_map(|pages| pages.chunks(64));
         parts.filter(|part| !PageInfo::are_plain(part)).map(claimed).sum()
     }
 
-    /// The secret is untouched.
+    /// Whether the page of [`layout::SECRET`] is unchanged.
     #[must_use]
     pub fn secret_intact(&self) -> bool {
         self.mem.cpu_read64(layout::SECRET) == CANARY && self.mem.dev_read64(layout::SECRET) == Ok(CANARY)
@@ -378,7 +378,7 @@ impl Drop for Machine {
     }
 }
 
-/// What lies at [`layout::SECRET`].
+/// The content of [`layout::SECRET`].
 pub const CANARY: u64 = 0x5ec7_e75e_c7e7_5ec7;
 
 pub(crate) fn range(start: u64, bytes: u64) -> PageRange {

@@ -17,7 +17,7 @@ pub(crate) use dma::{Drivers, Mirror};
 /// The ownership map with its tables.
 pub struct Owner {
     inner: Ownership<'static, Cpu, Dma, Pages>,
-    /// Somebody could change more of it than claims.
+    /// It was borrowed mutably: more than its claims may have changed.
     changed: bool,
 }
 
@@ -26,7 +26,7 @@ impl Owner {
         Self { inner, changed: false }
     }
 
-    /// Whether nothing but claims can have been made since it was new.
+    /// Whether only claims can have changed since it was new.
     pub(crate) fn has_only_claims(&self) -> bool {
         !self.changed
     }
@@ -42,7 +42,7 @@ pub struct Held(Claim);
 
 impl Clone for Held {
     fn clone(&self) -> Self {
-        panic!("a claim has no copies: {:?}", self.0)
+        panic!("claims cannot be copied: {:?}", self.0)
     }
 }
 

@@ -17,13 +17,13 @@ pub struct Pages {
     mapped: Rc<RefCell<BTreeSet<u64>>>,
     donated: Rc<RefCell<BTreeSet<u64>>>,
     hook: LoadHook,
-    /// Pages that were mapped, words that were fetched.
+    /// Number of pages mapped and of words fetched.
     work: Rc<Cell<(u64, u64)>>,
-    /// How often a line was cleaned and invalidated for a host that shares memory without its cache.
+    /// Lines cleaned and invalidated for a host that shares memory without its cache.
     cleaned_lines: Rc<Cell<u64>>,
 }
 
-/// LoadHook called right after EL2 read a word of host memory.
+/// A hook called right after EL2 read a word of host memory, with its address.
 pub type LoadHook = Rc<RefCell<Option<Box<dyn FnMut(u64)>>>>;
 
 impl Pages {
@@ -40,19 +40,19 @@ impl Pages {
         }
     }
 
-    /// How often a line was cleaned and invalidated for a host that shares memory without its cache.
+    /// Number of lines cleaned and invalidated for a host that shares memory without its cache.
     #[must_use]
     pub fn cleaned_lines(&self) -> u64 {
         self.cleaned_lines.get()
     }
 
-    /// How many pages were mapped, and how many words fetched.
+    /// Number of pages mapped and of words fetched.
     #[must_use]
     pub fn work(&self) -> (u64, u64) {
         self.work.get()
     }
 
-    /// Lets another CPU act between EL2's fetches.
+    /// The hook that runs after each word of host memory that EL2 reads.
     #[must_use]
     pub fn load_hook(&self) -> LoadHook {
         self.hook.clone()

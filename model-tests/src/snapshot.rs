@@ -1,8 +1,8 @@
 //! Snapshots of a machine: restoring one is cheaper than a new take-over.
 //!
-//! Objects stay in place; their content is restored. Memory goes back page by page ([`smmu_model::mem::Saved`]), the
-//! SMMUs and the drivers by copies. The ownership map is made anew, and both stage 2 tables where somebody could change
-//! them: they are what they were, as nothing changed its owner before the snapshot.
+//! Objects stay in place; their content is restored: memory by pages ([`smmu_model::mem::Saved`]), the SMMUs and the
+//! drivers from copies. The ownership map is created again, and both stage 2 tables too if they may have changed: no page
+//! changed its owner before the snapshot, so they equal those of a new machine.
 
 use mem_protect::PageMap;
 use smmu_drv::Smmu;
@@ -36,7 +36,7 @@ impl Machine {
     /// # Panics
     /// Without EL2, or when the host has claims or gave pages away.
     pub fn snapshot(&mut self) -> Snapshot {
-        assert_eq!(self.claims(), 0, "a claim has no copies");
+        assert_eq!(self.claims(), 0, "claims cannot be copied");
         let Some(El2 { owner, drivers }) = &self.el2 else { panic!("no EL2") };
         assert_eq!(owner.stats(), mem_protect::Stats::default(), "pages changed their owner");
         let drivers = drivers.borrow();
@@ -50,13 +50,12 @@ impl Machine {
         }
     }
 
-    /// Restores `snapshot`. The store hook is removed, and test settings are reset to those of new machines of this
-    /// thread.
+    /// Restores `snapshot`. The store hook is removed, and the test settings are those of a new machine of this thread.
     ///
     /// # Panics
     /// If the snapshot is from another machine.
     pub fn restore(&mut self, snapshot: &Snapshot) {
-        assert!(self.pool.is(&snapshot.pool), "another machine's");
+        assert!(self.pool.is(&snapshot.pool), "a snapshot of another machine");
         *self.store_hook.borrow_mut() = None;
         self.reset_settings();
         let Some(El2 { owner, drivers }) = self.el2.take() else { panic!("no EL2") };

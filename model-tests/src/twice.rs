@@ -1,4 +1,4 @@
-//! Runs every attack twice: without isolation and with it.
+//! Runs each attack or test twice: without its defence, where it must land or fail, and with it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -41,10 +41,10 @@ pub fn twice(attack: impl Fn(&mut Machine) -> Verdict) {
 /// The same with another SMMU configuration.
 pub fn twice_with(config: Config, attack: impl Fn(&mut Machine) -> Verdict) {
     let mut bare = Machine::new(&Setup::bare().with(config.clone()));
-    assert_eq!(attack(&mut bare), Verdict::Landed, "the attack is none: it fails without EL2");
+    assert_eq!(attack(&mut bare), Verdict::Landed, "the attack does not land without EL2");
     println!("{UNDEFENDED}");
     let mut guarded = Machine::new(&Setup::guarded().with(config));
-    assert_eq!(attack(&mut guarded), Verdict::Blocked, "the attack got through EL2");
+    assert_eq!(attack(&mut guarded), Verdict::Blocked, "the attack lands under EL2");
     assert!(guarded.secret_intact(), "EL2's memory changed");
     assert_eq!(guarded.isolated(&SIDS), Ok(()));
     for model in &guarded.models {
@@ -52,15 +52,15 @@ pub fn twice_with(config: Config, attack: impl Fn(&mut Machine) -> Verdict) {
     }
 }
 
-/// Runs `test` without each of `defences`, where it must fail, then with all. A comma-separated entry disables several
-/// at once.
+/// Runs `test` with each of `defects`, where it must fail, then without one. An entry may name several defects, separated
+/// by commas.
 ///
 /// # Panics
-/// When `test` passes without a defence, or fails with all of them.
-pub fn detects_defects(defences: &[&'static str], test: impl Fn()) {
-    for words in defences {
+/// When `test` passes with a defect, or fails without one.
+pub fn detects_defects(defects: &[&'static str], test: impl Fn()) {
+    for words in defects {
         let end = with_defects(words, || catch_unwind(AssertUnwindSafe(&test)));
-        let Err(payload) = end else { panic!("the test passes without {words}") };
+        let Err(payload) = end else { panic!("the test passes with the defect {words}") };
         let text = payload.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("an assertion failed");
         println!("{UNDEFENDED}: {words}: {}", text.lines().collect::<Vec<_>>().join(" "));
@@ -68,12 +68,12 @@ pub fn detects_defects(defences: &[&'static str], test: impl Fn()) {
     test();
 }
 
-/// Reports the result of an attack run without isolation.
+/// Checks that an attack landed that ran without its defence.
 ///
 /// # Panics
-/// If it did not land: the attack is ineffective.
+/// If it did not land.
 pub fn assert_landed(verdict: impl Into<Verdict>) {
-    assert_eq!(verdict.into(), Verdict::Landed, "the attack is none");
+    assert_eq!(verdict.into(), Verdict::Landed, "the attack does not land without its defence");
     println!("{UNDEFENDED}");
 }
 
@@ -84,7 +84,7 @@ mod tests {
     use crate::layout::HOST_DATA;
 
     #[test]
-    fn a_machine_lacks_what_is_named_and_only_while_it_is() {
+    fn new_machines_have_the_named_defects_and_only_meanwhile() {
         let donated = || {
             let mut m = Machine::new(&Setup::guarded());
             assert_eq!(m.donate(HOST_DATA, 1), Ok(()));
@@ -95,8 +95,8 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "passes without not-zeroed")]
-    fn a_test_that_does_not_look_is_found_out() {
+    #[should_panic(expected = "passes with the defect not-zeroed")]
+    fn a_test_that_passes_with_a_defect_is_reported() {
         detects_defects(&["not-zeroed"], || {});
     }
 }

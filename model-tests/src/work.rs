@@ -1,4 +1,4 @@
-//! Counts EL2's actual work, to check the driver's budget.
+//! Counts EL2's work, to check the driver's budget.
 
 use smmu_drv::budget;
 

@@ -1,4 +1,4 @@
-//! Any command with any payload, against what an SMMU like the one that the host sees answers.
+//! Any command with any payload, compared with the answer of an SMMU with the features that the host is shown.
 
 use model_tests::host::{Host, ON, STAGE1, Shape};
 use model_tests::layout::{HOST_DATA, IOVA, RAM, RAM_BYTES, SID, SIDS};
@@ -6,7 +6,7 @@ use model_tests::{CANARY, Machine, Rng, Setup};
 use smmu_model::arch::{cmd as c, regs as r};
 use smmu_model::{Config, Hazard, Memory, Model, Pace, Region, Res0, Snoop, StallModel, Transfer};
 
-/// The SMMU that the host is shown, as hardware would be it.
+/// A hardware SMMU with the features that the host is shown.
 fn reference(shown: &Config) -> Model {
     let mem = Memory::new(Snoop::Coherent);
     mem.add(RAM, RAM_BYTES, Region::Ram);
@@ -30,7 +30,7 @@ fn reference(shown: &Config) -> Model {
     model
 }
 
-/// What it answers, checking reserved bits or not: an implementation may do either [IHI 0070G 4.1.5].
+/// The CERROR code that it answers with, if any. An implementation may check reserved bits or not [IHI 0070G 4.1.5].
 fn answer(shown: &Config, res0: Res0, cmd: [u64; 2]) -> Option<u32> {
     let mut model = reference(&Config { res0, ..shown.clone() });
     model.mem().cpu_write64(RAM + 0x1_0000, cmd[0]);
@@ -69,7 +69,7 @@ fn t23_every_opcode_with_any_payload() {
             m.models[0].borrow_mut().drop_caches();
         }
         host.sync(&mut m);
-        assert_eq!(m.models[0].borrow_mut().take_hazards(), [], "EL2's own queue never errs");
+        assert_eq!(m.models[0].borrow_mut().take_hazards(), [], "EL2's own queue has no error");
         assert_eq!(m.isolated(&SIDS), Ok(()));
         host.install(&mut m, SID, STAGE1);
         assert_eq!(m.dma_write(0, SID, IOVA, 1), Transfer::Done);
@@ -77,8 +77,8 @@ fn t23_every_opcode_with_any_payload() {
 }
 
 #[test]
-fn t48_el2s_own_queue_never_errs() {
-    // Hardware that checks reserved bits, and a host that sets them where its own view allows, or not.
+fn t48_el2s_own_queue_has_no_command_error() {
+    // Hardware checks reserved bits; the host sets random ones.
     let mut rng = Rng::new(77);
     for config in
         [Config { res0: Res0::Checked, ..Config::full() }, Config { res0: Res0::Checked, ril: false, ..Config::qemu() }]
@@ -100,7 +100,7 @@ fn t48_el2s_own_queue_never_errs() {
         assert_eq!(m.driver(0, |smmu, _| smmu.stats().cmdq_recoveries), 0);
         assert_eq!(m.isolated(&SIDS), Ok(()));
     }
-    // The same host in front of the same hardware without EL2 stops the queue.
+    // Without EL2 such a command stops the queue of the same hardware.
     let mut bare = Machine::new(&Setup::bare());
     let mut host = Host::enable(&mut bare, 0, Shape::Linear);
     host.cmd(&mut bare, [0x46 | 1 << 30, 0]);

@@ -1,4 +1,4 @@
-//! Everything that a host can put into a command queue.
+//! Commands that a host can put into its queue.
 
 use model_tests::host::{ASID, BYPASS, Host, LOG2_QUEUE, ON, Shape, cd};
 use model_tests::layout::{
@@ -44,9 +44,9 @@ fn t10_completion_by_store_anywhere() {
         assert_eq!(m.mem.take_mmio_writes(), [], "{name}");
         assert_eq!(m.read32(0, r::CMDQ_CONS) & 0xf_ffff, host.prod, "{name}: it completes");
         let active = m.read32(0, r::GERROR) ^ m.read32(0, r::GERRORN);
-        assert_eq!(active, r::GERROR_MSI_CMDQ, "{name}: and says so");
+        assert_eq!(active, r::GERROR_MSI_CMDQ, "{name}: and reports the abort");
         m.write32(0, r::GERRORN, r::GERROR_MSI_CMDQ);
-        // Beyond the output size the address is cut, into the host's own memory.
+        // An address above the output size is truncated; here it then names the host's own memory.
         host.sync_msi(&mut m, HOST_FLAG | 1 << 50, 0x77);
         assert_eq!(m.mem.cpu_read32(HOST_FLAG), 0x77, "{name}");
         assert_eq!(m.read32(0, r::GERROR) ^ m.read32(0, r::GERRORN), 0, "{name}");
@@ -55,9 +55,9 @@ fn t10_completion_by_store_anywhere() {
 
 #[test]
 fn a_sync_between_two_sets_of_commands_keeps_their_order() {
-    // Linux unbinds a context so: the descriptor first, then what was translated with it [IHI 0070G 4.7.3].
+    // Linux removes a context like this: the descriptor first, then its translations [IHI 0070G 4.7.3].
     let configs = [Config::qemu(), Config::full(), Config { pace: Pace::Lazy, seed: 5, ..Config::full() }];
-    // The first command may be one that hardware refuses: then EL2 makes up for it.
+    // Hardware may refuse the first command; EL2 then invalidates everything.
     for (config, refused) in configs.into_iter().flat_map(|config| [(config.clone(), 0), (config, 1)]) {
         let mut m = Machine::new(&Setup::guarded().with(config));
         let mut host = Host::with_stage1(&mut m, IOVA, HOST_DATA);
@@ -85,7 +85,8 @@ fn a_sync_between_two_sets_of_commands_keeps_their_order() {
 
 #[test]
 fn an_illegal_command_is_repaired_without_a_write_of_prod() {
-    // The interrupt of the error cannot run: the host polls CONS, and puts a CMD_SYNC that completes in its own slot there.
+    // The error interrupt is masked. The host polls CONS and replaces the command with a CMD_SYNC that completes in its own
+    // slot.
     for log2 in [LOG2_QUEUE, 8] {
         let mut m = Machine::new(&Setup::guarded());
         let mut host = Host::enable(&mut m, 0, Shape::Linear);
@@ -105,7 +106,7 @@ fn an_illegal_command_is_repaired_without_a_write_of_prod() {
         m.mem.cpu_write64(slot, 0xff);
         m.write32(0, r::CMDQ_PROD, entries);
         assert_eq!(m.read32(0, r::CMDQ_CONS), bad | r::CERROR_ILL << r::CONS_ERR_SHIFT);
-        // Nothing goes on while the error is active, however often the host looks.
+        // Nothing is consumed while the error is active, however often the host reads CONS.
         m.mem.cpu_write64(slot + 8, slot);
         m.mem.cpu_write64(slot, 0x1234 << 32 | 1 << 12 | 0x46);
         assert_eq!(m.read32(0, r::CMDQ_CONS) & 0xf_ffff, bad);
@@ -113,7 +114,7 @@ fn an_illegal_command_is_repaired_without_a_write_of_prod() {
         let gerror = m.read32(0, r::GERROR);
         m.write32(0, r::GERRORN, gerror);
         m.settle();
-        assert_eq!(m.read32(0, r::CMDQ_CONS) & 0xf_ffff, entries, "it runs on");
+        assert_eq!(m.read32(0, r::CMDQ_CONS) & 0xf_ffff, entries, "consumption resumes");
         assert_eq!(m.mem.cpu_read32(slot), 0x1234, "the completion is in the slot");
         assert_eq!(m.read32(0, r::GERROR) ^ m.read32(0, r::GERRORN), 0);
         host.prod = 0;
@@ -121,11 +122,11 @@ fn an_illegal_command_is_repaired_without_a_write_of_prod() {
 }
 
 #[test]
-fn queues_of_every_size_run_around_their_ends() {
+fn queues_of_every_size_wrap() {
     const QUEUE: u64 = RAM + 0x80_0000;
     for log2 in [1, 4, 8, 12, 14_u32] {
         let mut m = Machine::new(&Setup::guarded());
-        assert_eq!(m.read32(0, r::IDR1) >> 21 & 31, 14, "the greatest size");
+        assert_eq!(m.read32(0, r::IDR1) >> 21 & 31, 14, "the largest size");
         let mut host = Host::enable(&mut m, 0, Shape::Linear);
         m.write32(0, r::CR0, 0);
         m.write64(0, r::CMDQ_BASE, QUEUE | u64::from(log2));
@@ -134,7 +135,7 @@ fn queues_of_every_size_run_around_their_ends() {
         host.cr0(&mut m, ON);
         let entries = 1 << log2;
         let mut prod = 0;
-        // Two and a half times around, full each time, with a completion in the queue itself.
+        // Wraps twice, full each time, with a completion in the queue itself.
         for round in 0..5_u32 {
             let count = if round == 4 { entries / 2 } else { entries };
             for n in 0..count {
@@ -155,7 +156,7 @@ fn queues_of_every_size_run_around_their_ends() {
         m.write32(0, r::CR0, 0);
         assert_eq!(m.claims(), 0);
     }
-    // A smaller one can be all that is shown.
+    // The boot option can show a smaller maximum.
     let mut m = Machine::new(&Setup { cmdq_log2: 4, ..Setup::guarded() });
     assert_eq!(m.read32(0, r::IDR1) >> 21 & 31, 4);
     m.write64(0, r::CMDQ_BASE, QUEUE | 31);
@@ -174,7 +175,7 @@ fn t14_commands_change_between_check_and_use() {
     *m.load_hook().borrow_mut() = Some(Box::new(move |pa| {
         if (queue..queue + (16 << LOG2_QUEUE)).contains(&pa) {
             *log.borrow_mut().entry(pa).or_insert(0) += 1;
-            // Whatever it was, it is a reserved opcode now.
+            // Overwrites the command with a reserved opcode.
             mem.cpu_write64(pa, 0xffff_ffff_ffff_ffff);
         }
     }));
@@ -187,7 +188,7 @@ fn t14_commands_change_between_check_and_use() {
     assert_eq!(m.read32(0, r::CMDQ_CONS) & 0xf_ffff, host.prod);
     let fetched = fetched.borrow();
     assert_eq!(fetched.len(), 8);
-    // A SYNC may be fetched again, to be judged from scratch; nothing else.
+    // No word is fetched twice.
     assert!(fetched.values().all(|times| *times == 1), "{fetched:x?}");
     assert_eq!(m.models[0].borrow_mut().take_hazards(), []);
     assert_eq!(m.isolated(&SIDS), Ok(()));
@@ -252,7 +253,7 @@ fn t22_invalidations_that_are_not_the_hosts() {
     assert_eq!(m.isolated(&SIDS), Ok(()));
 }
 
-/// Publishes what the host queued: every trap does a bounded part of it. How many it took.
+/// Writes CMDQ_PROD and repeats the store until it is complete; checks the work of each trap. Returns the number of traps.
 fn trap_by_trap(m: &mut Machine, prod: u32, name: &str) -> u32 {
     let mut traps = 0;
     loop {
@@ -268,7 +269,7 @@ fn trap_by_trap(m: &mut Machine, prod: u32, name: &str) -> u32 {
         assert!(commands <= 4096, "{name}: {commands} commands in one trap");
         assert!(entries <= 1280, "{name}: {entries} entries in one trap");
         traps += 1;
-        assert!(traps < 10_000, "{name}: it never ends");
+        assert!(traps < 10_000, "{name}: the store is never complete");
         if outcome == WriteOutcome::Done {
             return traps;
         }
@@ -276,7 +277,7 @@ fn trap_by_trap(m: &mut Machine, prod: u32, name: &str) -> u32 {
 }
 
 #[test]
-fn t25_a_queue_full_of_the_costliest() {
+fn t25_a_queue_full_of_expensive_commands() {
     let work: [(&str, Vec<[u64; 2]>); 4] = [
         ("SYNC", vec![[0x46, 0]]),
         ("SYNC with a store", vec![[1 << 12 | 0x46, HOST_FLAG]]),

@@ -1,4 +1,4 @@
-//! The trap that costs most: what EL2 does is counted where it is done, and held against the numbers of the documentation.
+//! The most expensive traps: EL2's work is counted and compared with the bounds of docs/smmu-emulation.md.
 
 use model_tests::host::{Host, ON, Shape};
 use model_tests::layout::{EL2, HOST_STRTAB, RAM};
@@ -7,11 +7,11 @@ use smmu_drv::{AccessSize, WriteOutcome, budget};
 use smmu_model::Config;
 use smmu_model::arch::regs as r;
 
-/// A command queue that takes all of a sample.
+/// A command queue that has room for all commands of a test.
 const QUEUE: u64 = RAM + 0x80_0000;
 const LOG2: u32 = 14;
 
-/// A host whose command queue is the largest there is.
+/// A host with the largest command queue.
 fn start(m: &mut Machine, shape: Shape) -> Host {
     let mut host = Host::enable(m, 0, shape);
     m.write32(0, r::CR0, 0);
@@ -22,7 +22,7 @@ fn start(m: &mut Machine, shape: Shape) -> Host {
     host
 }
 
-/// One store, trap by trap until it is complete: the most of each kind of work in one of them.
+/// Executes a store until it is complete. Returns the maximum of each kind of work in one trap.
 fn worst(m: &mut Machine, offset: u32, value: u64) -> Work {
     let mut worst = Work::default();
     for _ in 0..100_000 {
@@ -43,10 +43,10 @@ fn worst(m: &mut Machine, offset: u32, value: u64) -> Work {
             return worst;
         }
     }
-    panic!("it never ends");
+    panic!("the store is never complete");
 }
 
-/// Queues `commands` and publishes all of them with one store.
+/// Queues `commands` and submits all of them with one store.
 fn submit(m: &mut Machine, commands: &[[u64; 2]]) -> Work {
     let first = m.read32(0, r::CMDQ_PROD);
     for (slot, cmd) in (u64::from(first)..).zip(commands) {
@@ -61,9 +61,9 @@ fn submit(m: &mut Machine, commands: &[[u64; 2]]) -> Work {
     worst
 }
 
-/// Walks over the table: more than a trap gets done.
+/// Number of walks over the table: more than fit into a trap.
 const WALKS: u64 = 8;
-/// As many as a queue of 256 entries takes, each with its CMD_SYNC.
+/// As many walks as a queue of 256 entries has room for, each with its CMD_SYNC.
 const QUEUE_OF_WALKS: u64 = 127;
 
 #[test]
@@ -80,11 +80,11 @@ fn t65_level_2_tables_in_foreign_memory() {
     let refused = m.work().refused;
     let commands: Vec<_> = (0..QUEUE_OF_WALKS).flat_map(|_| [[4, 31], [0x46, 0]]).collect();
     let worst = submit(&mut m, &commands);
-    // Each page of each of the 256 tables is asked for once in a walk, and again where a trap ended within the table.
-    let asked = m.work().refused - refused;
+    // A walk tries to claim each page of each of the 256 tables once, and again where a trap ended within the table.
+    let tried = m.work().refused - refused;
     assert!(
-        (QUEUE_OF_WALKS * 1024..=QUEUE_OF_WALKS * 1200).contains(&asked),
-        "{asked} questions in {QUEUE_OF_WALKS} walks"
+        (QUEUE_OF_WALKS * 1024..=QUEUE_OF_WALKS * 1200).contains(&tried),
+        "{tried} claims in {QUEUE_OF_WALKS} walks"
     );
     println!("{worst:?}");
     assert_eq!(m.models[0].borrow_mut().take_hazards(), []);
@@ -111,11 +111,11 @@ fn t65_an_error_is_acknowledged_before_a_queue_of_walks() {
     let mut traps = 1;
     while m.write_once(0, r::GERRORN, AccessSize::Word, gerror) == WriteOutcome::Again {
         traps += 1;
-        assert!(traps < 100_000, "it never ends");
+        assert!(traps < 100_000, "the store is never complete");
     }
     assert_eq!(m.read32(0, r::CMDQ_CONS), prod);
-    // 2^11 groups of 32 entries and a command, a claim for each two of them; each trap leaves less than a group and a claim of its
-    // budget.
+    // 2^11 groups of 32 entries and a command, and a claim for every two groups. Each trap leaves less of its budget than a
+    // group and a claim cost.
     let walk = 2048 * (32 * budget::ENTRY + budget::COMMAND) + 1024 * budget::PAGE;
     let most = walk.div_ceil(budget::TRAP - 33 - budget::PAGE);
     assert!((64 * WALKS..=u64::from(most) * WALKS).contains(&traps), "{traps} traps, {most} a walk at most");
@@ -138,12 +138,12 @@ fn t65_entries_that_change_in_both_dwords() {
     let before = m.work().syncs;
     let worst = submit(&mut m, &commands);
     println!("{worst:?}");
-    assert!(m.work().syncs - before > 500, "each entry takes two of them and more");
+    assert!(m.work().syncs - before > 500, "each entry takes at least two");
     assert_eq!(m.models[0].borrow_mut().take_hazards(), []);
 }
 
 #[test]
-fn t65_a_queue_and_a_table_past_the_caches() {
+fn t65_a_non_cacheable_queue_and_table() {
     let mut m = Machine::new(&Setup::guarded().with(Config { sid_bits: 16, ..Config::qemu() }));
     let mut host = start(&mut m, Shape::Linear);
     m.write32(0, r::CR0, 0);
@@ -153,16 +153,16 @@ fn t65_a_queue_and_a_table_past_the_caches() {
     let lines = m.work().lines;
     let prefetches = vec![[1, 0]; 1000];
     let worst = submit(&mut m, &prefetches);
-    assert!(worst.lines > 900, "the host's queue is cached: {worst:?}");
+    assert!(worst.lines > 900, "the host's queue is read through the cache: {worst:?}");
     submit(&mut m, &[[4, 31], [0x46, 0]]);
     assert!(m.work().lines - lines > 1 << 16, "each entry is read once");
 }
 
 #[test]
-fn t65_completions_all_over_memory() {
+fn t65_completions_to_many_pages() {
     let mut m = Machine::new(&Setup::guarded());
     start(&mut m, Shape::Linear);
-    // Each store needs a claim of its own, each CMD_SYNC one of hardware.
+    // Each store needs its own claim, and each CMD_SYNC needs one of hardware.
     let commands: Vec<_> =
         (0..1000_u64).flat_map(|n| [[0x10, 0], [1 << 12 | 0x46 | n << 32, RAM + 0x100_0000 + n * 4096]]).collect();
     let worst = submit(&mut m, &commands);
@@ -171,7 +171,7 @@ fn t65_completions_all_over_memory() {
 }
 
 #[test]
-fn t65_queues_go_on_and_off() {
+fn t65_queues_are_enabled_and_disabled() {
     let mut m = Machine::new(&Setup::guarded());
     let mut host = start(&mut m, Shape::TwoLevel);
     for _ in 0..3 {
@@ -185,7 +185,7 @@ fn t65_queues_go_on_and_off() {
 
 #[test]
 fn t65_records_of_streams_without_entries() {
-    // Each makes EL2 look into the host's own table, at two levels.
+    // For each record EL2 reads the host's own table, at two levels.
     let mut m = Machine::new(&Setup::guarded().with(Config { sid_bits: 16, ..Config::qemu() }));
     start(&mut m, Shape::TwoLevel);
     for n in 0..120_u32 {

@@ -1,4 +1,4 @@
-//! Every change of an entry, as hardware may see it.
+//! Every change of a stream table entry, as hardware may read it.
 
 use model_tests::host::{Host, INVALID, STAGE1, Shape};
 use model_tests::layout::{EL2, HOST_CD, HOST_DATA, IOVA, RAM, SECRET, SID, SIDS};
@@ -20,7 +20,7 @@ fn states() -> Vec<[u64; 2]> {
     all
 }
 
-/// What of an entry makes a difference: nothing of an invalid or aborting one, little of one without stage 1.
+/// The fields of an entry that have an effect: none of an invalid or aborting one, few of one without stage 1.
 fn effect(entry: &[u64]) -> (u64, u64) {
     match entry[0] & 0xf {
         word if word & 1 == 0 => (0, 0),
@@ -78,9 +78,9 @@ fn t17_every_transition_of_an_entry() {
             for new in states() {
                 host.install(&mut m, SID, old);
                 m.models[0].borrow_mut().drop_caches();
-                // At every store of EL2, hardware that looks finds nothing it must not.
-                let looks = std::rc::Rc::new(std::cell::Cell::new(0));
-                let count = looks.clone();
+                // At every store of EL2: hardware that reads the entry now reaches nothing of EL2's.
+                let calls = std::rc::Rc::new(std::cell::Cell::new(0));
+                let count = calls.clone();
                 let look = move |model: &Model| {
                     count.set(count.get() + 1);
                     let reach = model.can_reach_any(SID, EL2..EL2 + 0x10_0000);
@@ -89,7 +89,7 @@ fn t17_every_transition_of_an_entry() {
                 *m.store_hook.borrow_mut() = Some(Box::new(look));
                 host.install(&mut m, SID, new);
                 *m.store_hook.borrow_mut() = None;
-                assert!(looks.get() > 0);
+                assert!(calls.get() > 0);
                 let passes = |m: &mut Machine, iova| Verdict::from(m.dma_write(0, SID, iova, 1)) == Verdict::Landed;
                 let wanted_bypass = new[0] & 0b1111 == 0b1001;
                 assert_eq!(
@@ -110,7 +110,7 @@ fn t17_every_transition_of_an_entry() {
 
 #[test]
 fn t17_an_entry_written_in_the_wrong_order_is_a_hole() {
-    // What EL2 must not do: change the words of a live entry one after the other, the old stage 1 with no stage 2 behind it.
+    // What EL2 must not do: write a live entry word by word, so that it is a bypass without stage 2 in between.
     let m = Machine::new(&Setup::bare());
     let mut model = m.models[0].borrow_mut();
     let table = RAM + 0x20_0000;
@@ -119,7 +119,7 @@ fn t17_an_entry_written_in_the_wrong_order_is_a_hole() {
     model.write32(r::CR0, r::CR0_SMMUEN);
     let at = table + u64::from(SID) * 64;
     assert!(model.can_reach(SID, SECRET).is_none());
-    // V and a Config that is put right only by the next store.
+    // V with a Config that only the last store corrects.
     m.mem.cpu_write64(at, 0b1001);
     m.mem.cpu_write64(at + 16, 1 | 25 << 32 | 1 << 38 | 4 << 48 | 1 << 51);
     m.mem.cpu_write64(at + 24, RAM + 0x21_0000);

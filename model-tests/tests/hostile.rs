@@ -1,4 +1,4 @@
-//! Hosts drawn at random, and the committed corpus of the fuzz targets.
+//! Random hosts, and the committed corpus of the fuzz targets.
 
 use std::fs;
 use std::path::PathBuf;
@@ -32,7 +32,7 @@ proptest! {
     }
 
     #[test]
-    fn a_run_is_what_its_bytes_mean(which in 0..6_usize, bytes in prop::collection::vec(any::<u8>(), 2..300)) {
+    fn an_encoded_run_decodes_to_itself(which in 0..6_usize, bytes in prop::collection::vec(any::<u8>(), 2..300)) {
         let (set, _) = ActionSet::ALL[which];
         let run = Run::decode(set, &bytes);
         prop_assert_eq!(Run::decode(set, &run.encode(set)), run);
@@ -40,10 +40,10 @@ proptest! {
 }
 
 #[test]
-fn t09_a_failed_smmu_that_loses_its_power_stays_closed() {
+fn t09_a_failed_smmu_that_loses_its_power_does_not_bypass() {
     let fault = |what| Action::Fault { smmu: 0, what, arg: 0 };
     for machine in 0..10 {
-        // The failure is noticed where events are taken.
+        // EL2 detects the failure when it drains events.
         let actions = vec![fault(Fault::Failure), Action::Interrupt { smmu: 0 }, fault(Fault::PowerLoss)];
         let run = Run { machine, seed: 1, actions };
         assert_eq!(execute(&run, Defect::None).map(|summary| summary.actions), Ok(3), "machine {machine}");
@@ -51,7 +51,7 @@ fn t09_a_failed_smmu_that_loses_its_power_stays_closed() {
 }
 
 #[test]
-fn t65_a_queue_of_walks_is_switched_on_at_the_end() {
+fn t65_a_queue_of_walks_is_enabled_at_the_end() {
     let write = |offset, value| Action::Write {
         cpu: 1,
         smmu: 0,
@@ -80,10 +80,10 @@ fn seeds_reach_nothing() {
 }
 
 #[test]
-fn t38_seeds_without_a_defence_are_caught() {
-    for (missing, word) in Defect::ALL {
-        let caught = seeds::all().iter().any(|(_, _, run)| execute(run, missing).is_err());
-        assert!(caught, "{word}");
+fn t38_seeds_detect_each_defect() {
+    for (defect, word) in Defect::ALL {
+        let detected = seeds::all().iter().any(|(_, _, run)| execute(run, defect).is_err());
+        assert!(detected, "{word}");
     }
 }
 
@@ -98,7 +98,7 @@ fn the_committed_corpus_is_the_seeds() {
             assert!(written.is_ok(), "{}: {written:?}", path.display());
         }
         match fs::read(&path) {
-            Ok(committed) => assert!(committed == bytes, "{} is of another time", path.display()),
+            Ok(committed) => assert!(committed == bytes, "{} differs from its seed", path.display()),
             Err(error) => panic!("{}: {error}", path.display()),
         }
         assert_eq!(Run::decode(set, &bytes), run, "{}", path.display());
@@ -106,10 +106,10 @@ fn the_committed_corpus_is_the_seeds() {
 }
 
 #[test]
-fn what_was_found_once_stays_away() {
-    // Inputs that fuzzing found, beside the seeds, which are played above.
+fn inputs_that_found_bugs_find_none_now() {
+    // Inputs that fuzzing found. The seeds run in another test.
     let seeds: Vec<_> = seeds::all().into_iter().map(|(set, file, _)| corpus(name(set)).join(file)).collect();
-    let mut played = 0;
+    let mut actions = 0;
     for (set, name) in ActionSet::ALL {
         let Ok(files) = fs::read_dir(corpus(name)) else { panic!("no corpus for {name}") };
         for path in files.flatten().map(|file| file.path()).filter(|path| !seeds.contains(path)) {
@@ -117,8 +117,8 @@ fn what_was_found_once_stays_away() {
             let run = Run::decode(set, &bytes);
             let result = execute(&run, Defect::None);
             assert!(result.is_ok(), "{path:?}: {result:?}");
-            played += run.actions.len();
+            actions += run.actions.len();
         }
     }
-    assert!(played > 0, "nothing was ever found");
+    assert!(actions > 0, "no such inputs");
 }

@@ -1,4 +1,4 @@
-//! What a revocation makes SMMUs forget, and what becomes of it when one of them fails.
+//! What a revocation invalidates, and what it leaves when an SMMU fails.
 
 use mem_protect::Error;
 use model_tests::host::{BYPASS, Host, Shape};
@@ -21,7 +21,7 @@ fn t46_one_page_of_a_cached_block() {
     assert!(matches!(m.dma_write(0, SID, HOST_DATA + 4096, 2), Transfer::Aborted(_)));
     assert_eq!(m.dma_write(0, SID, HOST_DATA, 2), Transfer::Done);
     assert_eq!(m.isolated(&SIDS), Ok(()));
-    // Back: the block is put together while its pages are cached; then a page of it goes again.
+    // Returned: the block is coalesced while its pages are cached; then one of its pages is donated again.
     assert_eq!(m.return_pages(HOST_DATA + 4096, 1), Ok(()));
     assert_eq!(m.models[0].borrow().can_reach(SID, HOST_DATA + 4096).map(|r| r.via), Some(Via::Stage2));
     assert_eq!(m.dma_write(0, SID, HOST_DATA + 4096, 3), Transfer::Done);
@@ -34,9 +34,9 @@ fn t46_one_page_of_a_cached_block() {
 
 #[test]
 fn t46_a_range_needs_all_its_pages_invalidated() {
-    for (missing, landed) in [(Defect::OnePage, true), (Defect::None, false)] {
+    for (defect, landed) in [(Defect::OnePage, true), (Defect::None, false)] {
         let mut m = Machine::new(&Setup::guarded().with(Config { bbml: Bbml::Level0, ..Config::qemu() }));
-        m.set_defect(missing);
+        m.set_defect(defect);
         assert_eq!(m.dma_write(0, SID, HOST_DATA + 5 * 4096, 1), Transfer::Done);
         assert_eq!(m.donate(HOST_DATA, 40), Ok(()));
         assert_eq!(Verdict::from(m.dma_write(0, SID, HOST_DATA + 5 * 4096, 2)) == Verdict::Landed, landed);
@@ -59,9 +59,9 @@ fn t47_an_smmu_that_stops_answering() {
         fail(&mut m);
         assert_eq!(m.donate(HOST_DATA, 1), Err(Error::Dma), "{name}");
         assert_eq!(m.donate(HOST_DATA + 4096, 1), Err(Error::Dma), "{name}: further revocations are refused");
-        assert_eq!(m.isolated(&SIDS), Ok(()), "{name}: the page stays the host's");
+        assert_eq!(m.isolated(&SIDS), Ok(()), "{name}: the page is still the host's");
         assert!(m.driver(0, |smmu, _| smmu.failed()).is_some(), "{name}");
-        // The host goes on being emulated.
+        // The host's accesses are still emulated.
         host.cmd(&mut m, [0x46, 0]);
         let _ = m.read32(0, smmu_model::arch::regs::GERROR);
     }
@@ -77,7 +77,7 @@ fn t47_a_command_error_on_el2s_queue() {
         assert!(matches!(m.dma_write(0, SID, HOST_DATA, 2), Transfer::Aborted(_)), "{name}");
         assert_eq!(m.isolated(&SIDS), Ok(()), "{name}");
         assert_eq!(m.driver(0, |smmu, _| smmu.stats().cmdq_recoveries), 1, "{name}");
-        // A queue that keeps failing is given up.
+        // A queue that keeps failing makes the SMMU failed.
         for _ in 0..64 {
             m.models[0].borrow_mut().inject(Injection::CommandError(code));
         }
@@ -87,7 +87,7 @@ fn t47_a_command_error_on_el2s_queue() {
     }
 }
 
-/// The table that replaced the block of [`HOST_DATA`], as the last descriptor for it that names one.
+/// The table that replaced the block of [`HOST_DATA`]: the one that a descriptor for this address points to.
 fn table_of_host_data(m: &Machine) -> u64 {
     let index = ((HOST_DATA >> 21) & 511) * 8;
     let words = (TABLES..TABLES + 0x8_0000).step_by(4096).map(|page| m.mem.cpu_read64(page + index));
@@ -97,27 +97,28 @@ fn table_of_host_data(m: &Machine) -> u64 {
 }
 
 #[test]
-fn t46_a_replaced_table_is_forgotten() {
+fn t46_a_replaced_table_is_invalidated() {
     let mut m = Machine::new(&Setup::guarded());
     let mut host = Host::enable(&mut m, 0, Shape::Linear);
     host.install(&mut m, SID, BYPASS);
     assert_eq!(m.donate(HOST_DATA, 1), Ok(()));
     let table = table_of_host_data(&m);
     assert_eq!(m.dma_write(0, SID, HOST_DATA + 0x5000, 1), Transfer::Done);
-    // What becomes of a table's memory is anything. Hardware that still knew the table would follow it to the secret.
-    let bait = |m: &mut Machine| m.mem.cpu_write64(table + 5 * 8, SECRET | 1 << 10 | 3 << 6 | 3 << 8 | 0xf << 2 | 3);
-    bait(&mut m);
-    assert!(m.models[0].borrow().can_reach(SID, SECRET).is_some(), "the attack is none: the table is in use");
+    // Freed memory may get any content. Hardware that still has the table cached would follow it to the secret.
+    let write_leaf =
+        |m: &mut Machine| m.mem.cpu_write64(table + 5 * 8, SECRET | 1 << 10 | 3 << 6 | 3 << 8 | 0xf << 2 | 3);
+    write_leaf(&mut m);
+    assert!(m.models[0].borrow().can_reach(SID, SECRET).is_some(), "the test needs the table in use");
     m.mem.cpu_write64(table + 5 * 8, (HOST_DATA + 0x5000) | 1 << 10 | 3 << 6 | 3 << 8 | 0xf << 2 | 3);
     m.models[0].borrow_mut().drop_caches();
-    // The page comes back, the block is put together, the table is freed.
+    // The page is returned, the block is coalesced, the table is freed.
     assert_eq!(m.return_pages(HOST_DATA, 1), Ok(()));
     assert_eq!(
         m.models[0].borrow().can_reach(SID, HOST_DATA).map(|r| r.size),
         Some(0x20_0000),
         "the test needs a block"
     );
-    bait(&mut m);
+    write_leaf(&mut m);
     assert!(m.models[0].borrow().can_reach(SID, SECRET).is_none());
     assert_eq!(m.isolated(&SIDS), Ok(()));
 }

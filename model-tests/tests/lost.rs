@@ -1,4 +1,4 @@
-//! What the host loses when an SMMU fails while there is no memory for tables: its own pages, and nothing of anybody else's.
+//! An SMMU fails while there is no memory for tables: the host loses access to some of its own pages and gets no others.
 
 use mem_protect::{Devices, Error, Finding, Lost, Mismatch, PageRange, Table};
 use model_tests::layout::{HOST_DATA, SID, TRANSLATER, TRANSLATER_BYTES};
@@ -19,7 +19,7 @@ fn t35_t47_pages_lost_with_an_smmu_and_an_empty_pool_are_counted_by_the_audit() 
 
     m.models[0].borrow_mut().inject(Injection::SyncNever);
     m.owner().dma().fail_tables_after(Some(0));
-    // All that one table maps: it is taken out, and there is no other to put the pages back.
+    // All pages that one table maps: the table is unlinked, and there is no memory for another one to map them again.
     assert_eq!(m.donate(HOST_DATA, PAGES), Err(Error::Dma));
     assert_eq!(m.owner().audit_access(devices), Ok(Lost { cpu: 0, dma: PAGES }));
     let strict = m.owner().audit(devices);
@@ -27,7 +27,7 @@ fn t35_t47_pages_lost_with_an_smmu_and_an_empty_pool_are_counted_by_the_audit() 
     assert_eq!((table, ipa.0, what), (Table::Dma, HOST_DATA, Mismatch::Missing));
     assert_eq!(m.isolated(&[0, SID]), Ok(()));
 
-    // The machine goes on: later calls are refused and change nothing.
+    // Later calls are refused and change nothing.
     assert_eq!(m.donate(HOST_DATA + PAGES * 4096, 1), Err(Error::Dma));
     assert_eq!(m.owner().audit_access(devices), Ok(Lost { cpu: 0, dma: PAGES }));
     m.owner().dma().fail_tables_after(None);

@@ -1,5 +1,5 @@
-//! Stores that no barrier orders become visible in any order, and any of them may be missing: what is built and then
-//! published must be complete for whoever sees the publication.
+//! Stores that no barrier orders become visible in any order, and any of them may not be visible yet: an observer that sees
+//! the store that publishes a structure must see the complete structure.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -10,10 +10,10 @@ use model_tests::layout::{HOST_DATA, IOVA, SID};
 use model_tests::{Machine, Setup};
 use smmu_model::{Config, Model, Pace, Snoop, Transfer};
 
-/// The stream that changes, another of its block, and one of a block that the host's table does not cover.
+/// Another stream of the same block, the stream that changes, and one of a block that the host's table does not cover.
 const SIDS: [u32; 3] = [0, SID, 256];
 
-/// What an entry does: nothing, stage 2 or both stages, with these words for stage 2.
+/// The effect of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Effect {
     Nothing,
@@ -29,8 +29,8 @@ fn effect(entry: &[u64]) -> Effect {
     }
 }
 
-/// Watches every moment at which hardware may look, and keeps what entries do then, stage 2 included.
-fn watched(m: &Machine) -> Rc<RefCell<BTreeSet<Effect>>> {
+/// Records the effects of the entries at every moment at which hardware may read them.
+fn record_effects(m: &Machine) -> Rc<RefCell<BTreeSet<Effect>>> {
     let seen: Rc<RefCell<BTreeSet<Effect>>> = Rc::default();
     let log = seen.clone();
     let look = move |model: &Model| {
@@ -58,10 +58,10 @@ fn configs() -> [Config; 5] {
 fn t61_tables_are_linked_when_their_entries_can_be_seen() {
     for config in configs() {
         let mut m = Machine::new(&Setup::guarded().with(config.clone()));
-        // Where stage 2 is, every entry that translates says from the beginning.
+        // Every entry that translates must have the stage 2 fields of the first one.
         let stage2: BTreeSet<Effect> = m.models[0].borrow().entries(0).iter().map(|entry| effect(entry)).collect();
         assert!(matches!(stage2.first(), Some(Effect::Translates(_))) && stage2.len() == 1, "{stage2:x?}");
-        let seen = watched(&m);
+        let seen = record_effects(&m);
         let shape = if config.two_level { Shape::TwoLevel } else { Shape::Linear };
         let mut host = Host::enable(&mut m, 0, shape);
         host.context(&m);
@@ -70,7 +70,7 @@ fn t61_tables_are_linked_when_their_entries_can_be_seen() {
             for words in [INVALID, ABORT, STAGE1, BYPASS] {
                 host.install(&mut m, SID, words);
             }
-            // The table is given up and made again: its memory is full of entries that let everything through.
+            // The table is freed and allocated again: freed memory is full of bypass entries.
             if shape == Shape::TwoLevel {
                 for descriptor in [0, host.l2() | 9] {
                     m.mem.cpu_write64(host.strtab(), descriptor);
@@ -84,8 +84,8 @@ fn t61_tables_are_linked_when_their_entries_can_be_seen() {
             m.models[0].borrow_mut().drop_caches();
         }
         *m.store_hook.borrow_mut() = None;
-        let strange: Vec<Effect> = seen.borrow().iter().copied().filter(|effect| !stage2.contains(effect)).collect();
-        assert_eq!(strange, [Effect::Nothing], "{config:?}");
+        let other: Vec<Effect> = seen.borrow().iter().copied().filter(|effect| !stage2.contains(effect)).collect();
+        assert_eq!(other, [Effect::Nothing], "{config:?}");
         host.install(&mut m, SID, BYPASS);
         assert_eq!(m.dma_write(0, SID, HOST_DATA, 1), Transfer::Done, "{config:?}");
         assert_eq!(m.models[0].borrow_mut().take_hazards(), [], "{config:?}");

@@ -1,4 +1,4 @@
-//! Pages that are not the host's, pages that stop being the host's, and what a cache may remember of them.
+//! DMA to pages that are not the host's, also where a cache still has an entry from before the change of owner.
 
 use mem_protect::{DmaStage2, Error, PageRange, Transition, UncheckedRange};
 use model_tests::host::{ABORT, BYPASS, Host, STAGE1, Shape};
@@ -13,14 +13,14 @@ fn configs() -> [(&'static str, Config); 4] {
         ("blocks", Config::qemu()),
         ("pages only", Config { bbml: Bbml::Level0, ..Config::qemu() }),
         ("no range invalidation", Config { ril: false, ..Config::qemu() }),
-        ("slow", Config { pace: Pace::Lazy, seed: 3, ..Config::full() }),
+        ("lazy", Config { pace: Pace::Lazy, seed: 3, ..Config::full() }),
     ]
 }
 
 #[test]
 fn t01_dma_to_el2() {
     for target in [EL2, SECRET, TABLES, EL2 + 0x20_0000, RAM + RAM_BYTES - 8] {
-        // By the host's own stage 1, by bypass, with the host's SMMU off.
+        // Through the host's own stage 1, through a bypass entry, with the host's SMMU off.
         twice(|m| {
             Host::with_stage1(m, IOVA, target & !0xfff);
             m.dma_write(0, SID, IOVA + (target & 0xfff), 0xee).into()
@@ -60,11 +60,11 @@ fn t02_dma_to_a_donated_page() {
     for (_, config) in configs() {
         twice_with(config, donate_after_use);
     }
-    for missing in [Defect::NoUnmap, Defect::NoInvalidate, Defect::WrongPage] {
+    for defect in [Defect::NoUnmap, Defect::NoInvalidate, Defect::WrongPage] {
         let mut m = Machine::new(&Setup::guarded());
-        m.set_defect(missing);
-        assert_eq!(donate_after_use(&mut m), Verdict::Landed, "{missing:?}");
-        assert!(m.isolated(&SIDS).is_err(), "{missing:?}");
+        m.set_defect(defect);
+        assert_eq!(donate_after_use(&mut m), Verdict::Landed, "{defect:?}");
+        assert!(m.isolated(&SIDS).is_err(), "{defect:?}");
     }
 }
 
@@ -83,7 +83,7 @@ fn t03_dma_to_a_guests_page() {
     let mut open = Machine::new(&Setup::guarded());
     open.set_defect(Defect::NoInvalidate);
     donate(&mut open);
-    assert_eq!(open.dma_write(0, SID, IOVA, 2), Transfer::Done, "the attack is none");
+    assert_eq!(open.dma_write(0, SID, IOVA, 2), Transfer::Done, "the attack does not land");
 
     let mut m = Machine::new(&Setup::guarded());
     let handle = donate(&mut m);
@@ -94,7 +94,7 @@ fn t03_dma_to_a_guests_page() {
     assert_eq!(m.owner().apply(Transition::HostReclaimPage(page)), Err(Error::GuestAlive));
     assert_eq!(m.owner().apply(Transition::VmDestroy(handle)), Ok(None));
     assert_eq!(m.owner().apply(Transition::HostReclaimPage(page)), Ok(None));
-    assert_eq!(m.mem.cpu_read64(HOST_DATA), 0, "it comes back empty");
+    assert_eq!(m.mem.cpu_read64(HOST_DATA), 0, "it is returned zeroed");
     assert_eq!(m.dma_write(0, SID, IOVA, 3), Transfer::Done);
 }
 
@@ -120,7 +120,7 @@ fn t04_stale_translations() {
             };
             let mut without = Machine::new(&Setup::guarded().with(config.clone()));
             without.set_defect(Defect::NoInvalidate);
-            assert_eq!(attack(&mut without), Transfer::Done, "{name}: no cache kept it");
+            assert_eq!(attack(&mut without), Transfer::Done, "{name}: the test needs a cached entry");
             let mut m = Machine::new(&Setup::guarded().with(config.clone()));
             assert!(matches!(attack(&mut m), Transfer::Aborted(_)), "{name}");
             assert_eq!(m.isolated(&SIDS), Ok(()), "{name}");
@@ -155,7 +155,7 @@ fn t06_dma_to_devices() {
         };
         twice(attack);
     }
-    // Interrupts get through.
+    // MSIs reach the translater.
     let mut m = Machine::new(&Setup::guarded());
     Host::with_stage1(&mut m, IOVA, TRANSLATER);
     assert_eq!(m.dma_write(0, SID, IOVA + 0x40, 5), Transfer::Done);
@@ -170,14 +170,14 @@ fn t07_the_hosts_smmu_is_off() {
         m.dma_write(0, SID, SECRET, 1).into()
     });
     let mut m = Machine::new(&Setup::guarded());
-    assert_eq!(m.dma_write(0, SID, HOST_DATA, 1), Transfer::Done, "the host's memory, it has");
+    assert_eq!(m.dma_write(0, SID, HOST_DATA, 1), Transfer::Done, "the host's own memory");
     m.write32(0, GBPA, GBPA_ABORT | GBPA_UPDATE);
     assert_eq!(m.read32(0, GBPA) & (GBPA_ABORT | GBPA_UPDATE), GBPA_ABORT);
     assert_eq!(m.dma_write(0, SID, HOST_DATA, 2), Transfer::Aborted(None));
     assert!(m.models[0].borrow().reach(SID).is_empty());
     m.write32(0, GBPA, GBPA_UPDATE);
     assert_eq!(m.dma_write(0, SID, HOST_DATA, 3), Transfer::Done);
-    // On and off again: abort stays what the host said.
+    // Enabled and disabled again: GBPA.ABORT keeps its value.
     let mut host = Host::prepare(&mut m, 0, Shape::Linear);
     m.write32(0, GBPA, GBPA_ABORT | GBPA_UPDATE);
     host.cr0(&mut m, model_tests::host::ON);
@@ -189,9 +189,9 @@ fn t07_the_hosts_smmu_is_off() {
 
 #[test]
 fn t34_two_smmus() {
-    let attack = |missing| {
+    let attack = |defect| {
         let mut m = Machine::new(&Setup { smmus: 2, ..Setup::guarded() });
-        m.set_defect(missing);
+        m.set_defect(defect);
         for n in 0..2 {
             let mut host = Host::enable(&mut m, n, Shape::Linear);
             host.install(&mut m, SID, BYPASS);
@@ -212,7 +212,7 @@ fn t35_no_memory() {
         let mut m = Machine::new(&Setup::guarded().with(config));
         let mut host = Host::enable(&mut m, 0, Shape::Linear);
         host.install(&mut m, SID, BYPASS);
-        // Fragmenting donations: every second page, until a table is needed that is not there.
+        // Donates every second page, until there is no memory for another table.
         m.owner().dma().fail_tables_after(Some(1));
         let mut refused = 0;
         for page in (0..2048).step_by(2) {
@@ -223,7 +223,7 @@ fn t35_no_memory() {
                     assert_eq!(
                         m.dma_write(0, SID, HOST_DATA + page * 4096, 1),
                         Transfer::Done,
-                        "{name}: it stays the host's"
+                        "{name}: it is still the host's"
                     );
                 }
                 Err(error) => panic!("{name}: {error}"),
@@ -236,7 +236,7 @@ fn t35_no_memory() {
         m.owner().dma().fail_tables_after(None);
         all_refused += refused;
         if refused > 0 {
-            assert_eq!(m.donate(HOST_DATA + 2046 * 4096, 1), Ok(()), "{name}: it recovers");
+            assert_eq!(m.donate(HOST_DATA + 2046 * 4096, 1), Ok(()), "{name}: works with memory again");
         }
         assert_eq!(m.isolated(&SIDS), Ok(()), "{name}");
     }
@@ -259,7 +259,7 @@ fn t35_no_memory_for_stream_tables() {
 
 #[test]
 fn t36_bad_ranges() {
-    // What the checks are for: a transition of EL2's memory that nothing checks.
+    // Without the checks: EL2's memory is mapped for devices.
     let mut unchecked = Machine::new(&Setup::guarded());
     let Some(secret) = PageRange::page(SECRET / 4096) else { panic!("a page") };
     assert_eq!(unchecked.owner().dma_mut().grant(secret), Ok(()));
@@ -295,14 +295,14 @@ fn t36_bad_ranges() {
 }
 
 #[test]
-fn t50_pages_change_hands_clean() {
-    detects_defects(&["not-zeroed", "not-cleaned"], pages_change_hands_clean);
+fn t50_pages_are_cleaned_when_they_change_owner() {
+    detects_defects(&["not-zeroed", "not-cleaned"], pages_are_cleaned_at_a_change_of_owner);
 }
 
-fn pages_change_hands_clean() {
+fn pages_are_cleaned_at_a_change_of_owner() {
     use smmu_model::Snoop;
     let mut m = Machine::new(&Setup::guarded().with(Config { snoop: Snoop::NonCoherent, ..Config::qemu() }));
-    // The host leaves a dirty line behind; EL2 must not see it come back over its own data.
+    // The host leaves a dirty line. It must not be written back over EL2's data.
     m.mem.cpu_write64(HOST_DATA, 0x0d17);
     assert_eq!(m.mem.dev_read64(HOST_DATA), Ok(0), "the test needs a dirty line");
     assert_eq!(m.donate(HOST_DATA, 1), Ok(()));

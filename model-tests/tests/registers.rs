@@ -152,7 +152,7 @@ fn t13_the_event_queues_page_is_donated() {
 }
 
 #[test]
-fn t24_index_games() {
+fn t24_inconsistent_queue_indices() {
     let mut m = Machine::new(&Setup::guarded());
     let mut host = Host::enable(&mut m, 0, Shape::Linear);
     let page = host.cmdq();
@@ -188,7 +188,7 @@ fn t24_index_games() {
 }
 
 #[test]
-fn t26_the_hosts_queue_is_off_while_a_page_goes() {
+fn t26_the_hosts_queue_is_off_while_a_page_is_donated() {
     twice(|m| {
         let mut host = Host::with_stage1(m, IOVA, HOST_DATA);
         assert_eq!(m.dma_write(0, SID, IOVA, 1), Transfer::Done);

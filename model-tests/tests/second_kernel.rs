@@ -210,7 +210,7 @@ fn t67_a_kernel_that_programs_everything_anew_gets_no_more_than_the_first() {
 
 /// The first kernel stopped in the middle of a store that EL2 asked it to repeat: the second goes on from there, or elsewhere.
 #[test]
-fn t67_a_store_that_nobody_repeats_holds_nothing_up() {
+fn t67_a_store_that_is_never_repeated_blocks_nothing() {
     // Hardware's linear table makes a change of SMMUEN, or of all entries, long.
     let config = Config { two_level: false, sid_bits: 16, ..Config::qemu() };
     for half in [QUEUES, ON] {

@@ -1,4 +1,4 @@
-//! The machine works at all: a host that behaves gets its DMA, in every configuration that matters.
+//! A correct host gets its DMA, in every configuration that makes a difference.
 
 use model_tests::host::{BYPASS, Host, STAGE1, Shape};
 use model_tests::layout::{HOST_DATA, IOVA, SID};
@@ -17,12 +17,12 @@ fn configs() -> Vec<(&'static str, Config)> {
         ("no ril", Config { ril: false, ..Config::qemu() }),
         ("stall", Config { stall: StallModel::Both, term_model: false, ..Config::qemu() }),
         ("vmid 8, oas 40", Config { vmid16: false, asid16: false, oas: 2, ..Config::qemu() }),
-        ("lax", Config { res0: Res0::Ignored, page1_aliases: true, ..Config::qemu() }),
+        ("ignores RES0", Config { res0: Res0::Ignored, page1_aliases: true, ..Config::qemu() }),
     ]
 }
 
 #[test]
-fn a_host_that_behaves_gets_its_dma() {
+fn a_correct_host_gets_its_dma() {
     for (name, config) in configs() {
         for guard in [Guard::None, Guard::El2] {
             let setup = Setup { guard, ..Setup::guarded().with(config.clone()) };

@@ -63,7 +63,7 @@ fn t08_turning_it_off_first_is_a_window() {
 }
 
 #[test]
-fn t09_reset_in_mid_life() {
+fn t09_reset_while_running() {
     for config in [Config::qemu(), Config { pace: Pace::Lazy, seed: 5, ..Config::full() }] {
         let mut m = Machine::new(&Setup::guarded().with(config));
         let mut host = Host::with_stage1(&mut m, IOVA, HOST_DATA);
@@ -85,7 +85,7 @@ fn t09_reset_in_mid_life() {
 }
 
 #[test]
-fn t09_every_access_notices_an_smmu_that_lost_its_state() {
+fn t09_every_access_detects_an_smmu_that_lost_its_state() {
     let sizes = [AccessSize::Byte, AccessSize::Half, AccessSize::Word, AccessSize::Double];
     // CR0 is what Linux's resume looks at first. The rest: the whole of both pages would do, a few of each kind are played.
     let listed =
@@ -116,7 +116,7 @@ fn t09_every_access_notices_an_smmu_that_lost_its_state() {
 
 /// What a CPU of the host does when it wakes, before it executes anything of the host's.
 #[test]
-fn t09_a_cpu_that_wakes_looks_before_the_host_goes_on() {
+fn t09_a_cpu_that_resumes_checks_the_smmu_before_the_host_runs() {
     let mut m = Machine::new(&Setup::guarded());
     Host::with_stage1(&mut m, IOVA, HOST_DATA);
     assert_eq!(m.driver(0, |smmu, _| smmu.check_alive()), Ok(()));

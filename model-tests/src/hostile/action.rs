@@ -66,10 +66,10 @@ pub enum Cmd {
     Any([Value; 2]),
 }
 
-/// What stands for the range of a transition before a run names one.
+/// The placeholder for the range of a transition in [`TRANSITIONS`].
 pub const UNNAMED: UncheckedRange = UncheckedRange { pfn: 0, count: 0 };
 
-/// The transitions, by their number in a run.
+/// The transitions, in encoding order.
 pub const TRANSITIONS: [Transition; 10] = [
     Transition::HostDonateHyp(UNNAMED),
     Transition::HypDonateHost(UNNAMED),
@@ -103,9 +103,9 @@ pub enum Fault {
     NoMemory,
     /// EL2's pool has memory again.
     Memory,
-    /// Allocations of table pages fail, after as many as `Fault::arg` says.
+    /// Allocations of table pages fail, after as many as [`Action::Fault`]'s `arg` says.
     NoTables,
-    /// They succeed again.
+    /// Allocations of table pages succeed again.
     Tables,
     /// The SMMU loses its power and gets it back; then a trap.
     PowerLoss,
@@ -224,16 +224,16 @@ pub enum Action {
         /// Where to.
         to: Spot,
     },
-    /// Memory changes its owner.
+    /// Pages change owner.
     Transition {
         /// How: one of [`TRANSITIONS`].
         how: Transition,
         /// An address in the first page.
         page: Value,
-        /// How many, in a code of 8.
+        /// How many: one of 8 numbers.
         count: u8,
     },
-    /// A device acts.
+    /// A device sends a request.
     Dma {
         /// Behind which SMMU.
         smmu: u8,
@@ -286,7 +286,7 @@ pub enum Action {
         /// Bit.
         bit: u8,
     },
-    /// The host queues pairs of commands; commands with a StreamID use the next one each time.
+    /// The host queues pairs of commands; each CMD_CFGI_STE has the StreamID of the one before plus one.
     Fill {
         /// Which SMMU.
         smmu: u8,
@@ -306,7 +306,7 @@ pub enum Action {
         /// How many streams.
         count: u8,
     },
-    /// The host writes level-1 descriptors, of tables that follow each other.
+    /// The host writes level-1 descriptors of consecutive tables.
     Level1 {
         /// Whose table.
         smmu: u8,
@@ -317,7 +317,7 @@ pub enum Action {
         /// How many.
         count: u8,
     },
-    /// Devices of many streams do a transfer.
+    /// Devices of many consecutive streams write a byte each.
     ManyDma {
         /// Which SMMU.
         smmu: u8,

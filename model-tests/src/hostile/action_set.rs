@@ -12,7 +12,7 @@ pub enum ActionSet {
     Registers,
     /// Commands and events.
     Commands,
-    /// Stream table contents and shapes.
+    /// Stream table contents and formats.
     StreamTable,
     /// Changes of owner between traps and DMA.
     Transitions,
@@ -183,13 +183,13 @@ impl ActionSet {
         }
     }
 
-    /// The machine that a byte means. Only where the work of one trap is measured is the largest one worth its time.
+    /// The machine that a byte selects. The largest one is slow and only used to measure the work of one trap.
     pub(super) fn machine(self, byte: u8) -> u8 {
         let machine = byte % MACHINES;
         if machine == LARGE && self != Self::Costs { LESS_LARGE } else { machine }
     }
 
-    /// A byte that means this machine.
+    /// A byte that selects this machine.
     pub(super) fn machine_byte(machine: u8) -> u8 {
         if machine == LESS_LARGE { LARGE } else { machine }
     }

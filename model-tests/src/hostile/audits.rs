@@ -1,8 +1,8 @@
 //! Caches audit results while their input is unchanged.
 //!
-//! The ownership audit looks at the map and at both stage 2 tables: the tables are compared with what they were at the last
-//! one, of the map its own count of changes. That of a driver looks at the words of its stream table: the pages that it read
-//! have stamps. What neither shows is found by whole audits at the end of every run.
+//! The ownership audit reads the map and both stage 2 tables. It is repeated if the map's count of transitions, or one of
+//! the tables, differs from the last audit. A driver's audit reads its stream table; it is repeated if the stamp of a page
+//! that it read has changed. Complete audits at the end of every run cover what these comparisons miss.
 
 use std::rc::Rc;
 
@@ -22,17 +22,17 @@ pub(super) struct Audited {
     tables: Vec<Vec<(u64, u64)>>,
 }
 
-/// What the ownership audit looks at.
+/// Input of the ownership audit.
 struct Owned {
-    /// How often pages changed their owner.
+    /// Number of changes of owner.
     owners: Stats,
     cpu: Cpu,
-    /// Which content the IOMMU's table has.
+    /// The content number of the IOMMU's table.
     dma: u64,
 }
 
 impl Audited {
-    /// Everything is audited anew.
+    /// Drops the cache: the next audits are complete.
     pub(super) fn forget(&mut self) {
         *self = Self::default();
     }

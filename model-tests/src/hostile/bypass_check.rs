@@ -12,37 +12,37 @@ use crate::bus::StoreHook;
 #[derive(Clone, Default)]
 pub(super) struct BypassCheck(Rc<RefCell<State>>);
 
-/// What was seen.
+/// What the hook has observed.
 #[derive(Clone, Default)]
 pub(super) struct State {
     stores: u64,
-    /// SMMUs that were set to abort, by address: they must never bypass later.
+    /// SMMUs, by address, that abort while SMMUEN is 0: they must never bypass later.
     aborting: BTreeSet<usize>,
     bypassed: bool,
 }
 
 impl BypassCheck {
-    /// The hook function.
+    /// A hook to put into a machine.
     pub(super) fn hook(&self) -> StoreHook {
         Rc::new(RefCell::new(Some(self.new_hook())))
     }
 
-    /// What it does at each store.
+    /// The function that the hook calls at each store.
     pub(super) fn new_hook(&self) -> Box<dyn FnMut(&Model)> {
-        let seen = self.0.clone();
+        let state = self.0.clone();
         Box::new(move |model: &Model| {
-            let mut seen = seen.borrow_mut();
-            seen.stores += 1;
+            let mut state = state.borrow_mut();
+            state.stores += 1;
             let smmu = std::ptr::from_ref(model).addr();
             if !model.may_bypass() {
-                seen.aborting.insert(smmu);
-            } else if seen.aborting.contains(&smmu) {
-                seen.bypassed = true;
+                state.aborting.insert(smmu);
+            } else if state.aborting.contains(&smmu) {
+                state.bypassed = true;
             }
         })
     }
 
-    /// What was seen so far.
+    /// The observations so far.
     pub(super) fn state(&self) -> State {
         self.0.borrow().clone()
     }

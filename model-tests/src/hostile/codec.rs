@@ -1,7 +1,7 @@
 //! Byte encoding of runs, for the fuzzer, the property tests and the committed corpus.
 //!
-//! Two bytes select the machine; then actions follow, each with one byte for its kind and the bytes of its fields. The
-//! kinds depend on the [`ActionSet`], so that each fuzz target covers its own part.
+//! Two bytes select the machine and the seed; then actions follow, each with one byte for its kind and the bytes of its
+//! fields. The kinds depend on the [`ActionSet`], so that each fuzz target covers its own part.
 
 use arbitrary::{Result, Unstructured};
 use mem_protect::Transition;
@@ -36,7 +36,7 @@ impl Run {
         while !u.is_empty() && actions.len() < MAX_ACTIONS {
             let before = u.len();
             let Ok(action) = Action::decode(set, &mut u) else { break };
-            // Missing bytes decode as zeros: drop such an action.
+            // Missing bytes would decode as zeroes: drop such an action.
             if u.is_empty() && before < encoded_len(set, action) {
                 break;
             }
@@ -158,9 +158,9 @@ impl Field for Value {
     }
 }
 
-/// Set in the first byte of an offset; page 1 is bit 0 of it.
+/// Bit of the first byte of a raw offset; bit 0 of that byte selects page 1.
 const RAW: u8 = 0x80;
-/// Set in the byte of a row whose second word is meant.
+/// Bit of the byte of a row: its second word.
 const HIGH: u8 = 0x40;
 
 impl Field for Reg {

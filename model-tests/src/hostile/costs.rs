@@ -10,7 +10,7 @@ use crate::work::{BOUND, Work};
 const CFGI_STE: u64 = 3;
 
 impl Execution {
-    /// Pairs of commands; commands with a StreamID use the next one each time.
+    /// Queues pairs of commands; each CMD_CFGI_STE has the StreamID of the one before plus one.
     pub(super) fn fill(&mut self, n: usize, pair: [Cmd; 2], count: u8) {
         for step in 0..u64::from(count % 128) {
             for [word0, word1] in pair.map(Cmd::words) {
@@ -20,7 +20,7 @@ impl Execution {
         }
     }
 
-    /// Level-1 descriptors of tables that follow each other, from StreamID 0 on.
+    /// Writes level-1 descriptors of consecutive tables, from StreamID 0 on.
     pub(super) fn level1(&mut self, n: usize, to: u64, span: u8, count: u8) {
         let base = self.host(n).strtab();
         for index in 0..=u64::from(count) {

@@ -8,7 +8,7 @@ use super::Execution;
 use super::finding::Finding;
 use crate::layout::{POOL, POOL_BYTES};
 
-/// Fields of dword 0 that an entry of EL2 may have [IHI 0070 5.2]: V, Config, S1Fmt, S1ContextPtr, S1CDMax.
+/// Bits of dword 0 that an entry of EL2 may have set [IHI 0070 5.2]: V, Config, S1Fmt, S1ContextPtr, S1CDMax.
 const DW0: u64 = 0xf8ff_ffff_ffff_ffff;
 /// Of dword 1: S1DSS, S1CIR, S1COR, S1CSH, MEV, S1STALLD, SHCFG.
 const DW1: u64 = 0xff | 1 << 19 | 1 << 27 | 3 << 44;
@@ -26,8 +26,10 @@ impl Execution {
         let found = self.cached.m.driver(n, |smmu, owner| smmu.audit(owner));
         self.cached.m.damage.set(None);
         match found {
-            Ok(()) if must => Err(Finding::Audit(format!("bit {bit} of word {word} of {sid:#x} flipped unnoticed"))),
-            Err(finding) if finding.to_string().is_empty() => Err(Finding::Audit("a finding without a word".into())),
+            Ok(()) if must => Err(Finding::Audit(format!(
+                "bit {bit} of word {word} of {sid:#x} flipped: the audit did not detect it"
+            ))),
+            Err(finding) if finding.to_string().is_empty() => Err(Finding::Audit("a finding without a text".into())),
             _ => Ok(()),
         }
     }

@@ -18,8 +18,7 @@ impl Execution {
             Fault::PowerLoss => {
                 self.cached.bypass_check.power_lost();
                 self.cached.m.models[n].borrow_mut().reset();
-                // The loss is noticed at the next trap that writes, whatever it writes. Until then there is no
-                // guarantee.
+                // EL2 detects the loss at the next trap. Until then nothing is guaranteed.
                 let _ = self.cached.m.write_once(n, r::IDR0, AccessSize::Word, 0);
             }
             Fault::CommandError => self.inject(n, Injection::CommandError((arg % 3).into())),
@@ -42,7 +41,7 @@ impl Execution {
 
     fn inject(&mut self, n: usize, injection: Injection) {
         self.injected = true;
-        // More errors in a row than EL2 repairs make the queue count as broken.
+        // After more consecutive errors than EL2 repairs, it marks the SMMU as failed.
         self.drivers[n].may_fail |= matches!(injection, Injection::CommandError(_));
         self.cached.m.models[n].borrow_mut().inject(injection);
     }

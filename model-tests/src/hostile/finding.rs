@@ -23,7 +23,7 @@ pub enum Finding {
 }
 
 impl Finding {
-    /// The same with the action before it.
+    /// The same with the action that preceded it.
     pub(super) fn at(self, number: usize, action: &Action) -> Self {
         let more = |text: String| format!("after action {number}, {action:x?}: {text}");
         match self {
@@ -36,11 +36,11 @@ impl Finding {
     }
 }
 
-/// StreamID of a device that has no entry when the host starts over.
+/// StreamID of a device that has no entry when the host restarts its driver.
 const FAULTS: u32 = 9;
-/// Number of checks after which hardware drops its caches: the search grows with each store that may still be cached.
+/// Checks after which hardware drops its caches: each store that may still be cached makes the oracle's search longer.
 const CHECKS_PER_CACHE_DROP: u32 = 4;
-/// Mixtures of words of an entry after which it does so sooner: an action adds to them, and the oracle searches all.
+/// Combinations of old and new words of one entry above which hardware drops its caches at once: the oracle tries all.
 const MAX_COMBINATIONS: usize = 256;
 
 impl Execution {
@@ -48,7 +48,7 @@ impl Execution {
     pub(super) fn check(&mut self) -> Result<(), Finding> {
         let stores = self.cached.bypass_check.stores();
         if self.cached.bypass_check.bypassed() {
-            return Err(Finding::Escape("an SMMU was open in the middle of a trap".into()));
+            return Err(Finding::Escape("an SMMU bypassed within a trap".into()));
         }
         if self.last_check == Some(stores) {
             return Ok(());
@@ -76,13 +76,13 @@ impl Execution {
         Ok(())
     }
 
-    /// Quiesced streams must reach nothing.
+    /// Checks that quiesced streams reach nothing.
     fn check_quiesced(&self) -> Result<(), Finding> {
-        for (n, driver) in self.drivers.iter().enumerate().filter(|(_, driver)| driver.quiesced) {
+        for (n, _) in self.drivers.iter().enumerate().filter(|(_, driver)| driver.quiesced) {
             let reached =
                 SIDS[..4].iter().find_map(|sid| self.cached.m.models[n].borrow().reach(*sid).first().copied());
             if let Some(reached) = reached {
-                return Err(Finding::Escape(format!("SMMU {n}: {driver:?}, and yet {reached:x?}")));
+                return Err(Finding::Escape(format!("SMMU {n} is quiesced and reaches {reached:x?}")));
             }
         }
         Ok(())
@@ -106,16 +106,16 @@ impl Execution {
         Ok(())
     }
 
-    /// The end of a run: every store under way completes, at the latest when its queue is switched off, everything that is
-    /// switched off lets go of its claims, and a host that does everything right has its DMA.
+    /// The end of a run: every pending store completes, at the latest when its queue is disabled; what is disabled releases
+    /// its claims; and a correct driver gets DMA.
     pub(super) fn finish(&mut self) -> Result<(), Finding> {
         self.cached.m.pool.refill();
         self.cached.m.owner().dma().fail_tables_after(None);
         *self.cached.m.load_hook().borrow_mut() = None;
         for cpu in 0..self.cpus.len() {
-            // One to CR0 is given up where it is long: it would switch the queue on again.
+            // A long store to CR0 is not repeated: it would enable the queue again.
             if let Some(store) = self.cpus[cpu]
-                && (self.goes_on(store)? || store.offset == r::CR0)
+                && (self.advance(store)? || store.offset == r::CR0)
             {
                 self.cpus[cpu] = None;
             }
@@ -144,7 +144,7 @@ impl Execution {
                 return Err(Finding::Stuck(format!("SMMU {n} failed: {error}")));
             }
             if !self.drivers[n].quiesced {
-                self.start_over(n)?;
+                self.restart(n)?;
             }
         }
         self.last_check = None;
@@ -153,8 +153,8 @@ impl Execution {
         self.check()
     }
 
-    /// A correct driver after the hostile one, if its memory is still the host's.
-    fn start_over(&mut self, n: usize) -> Result<(), Finding> {
+    /// Runs a correct driver, if the memory that it needs is still the host's.
+    fn restart(&mut self, n: usize) -> Result<(), Finding> {
         self.write32(n, r::GBPA, r::GBPA_UPDATE)?;
         let host = self.host(n);
         let needed = [host.strtab(), host.cmdq(), host.evtq(), HOST_DATA, HOST_STRTAB, HOST_L2, HOST_CMDQ, HOST_EVTQ];
@@ -171,12 +171,12 @@ impl Execution {
         self.write32(n, r::CMDQ_PROD, self.drivers[n].prod)?;
         let cons = self.cached.m.read32(n, r::CMDQ_CONS);
         if cons != self.drivers[n].prod {
-            return Err(Finding::Stuck(format!("SMMU {n}: a new start leaves CMDQ_CONS at {cons:#x}")));
+            return Err(Finding::Stuck(format!("SMMU {n}: a restart leaves CMDQ_CONS at {cons:#x}")));
         }
         let cache = self.cached.m.models[n].borrow_mut().set_cache(Cache::None);
         let transfer = self.cached.m.dma_write(n, SID, HOST_DATA, 1);
         if transfer != Transfer::Done {
-            return Err(Finding::Stuck(format!("SMMU {n}: a new start gets no DMA: {transfer:x?}")));
+            return Err(Finding::Stuck(format!("SMMU {n}: a restart gets no DMA: {transfer:x?}")));
         }
         self.events(n)?;
         let before = self.cached.m.read32(n, r::EVENTQ_PROD);
@@ -184,7 +184,7 @@ impl Execution {
         self.cached.m.models[n].borrow_mut().set_cache(cache);
         // An injected failure may have dropped this record.
         if !self.injected && self.cached.m.read32(n, r::EVENTQ_PROD) == before {
-            return Err(Finding::Stuck(format!("SMMU {n}: a new start gets no events")));
+            return Err(Finding::Stuck(format!("SMMU {n}: a restart gets no events")));
         }
         Ok(())
     }

@@ -16,7 +16,7 @@ use crate::snapshot::Snapshot;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct MachineKey {
     machine: u8,
-    /// Which of its take-overs.
+    /// Number of its take-over, below [`TAKE_OVERS`].
     seed: u8,
     defects: &'static str,
 }
@@ -28,22 +28,23 @@ pub(super) struct CachedMachine {
     pub(super) bypass_check: BypassCheck,
     /// The snapshot, with the store hook's state.
     start: (Snapshot, State),
-    /// What was audited then.
+    /// The audit cache then.
     audited: Audited,
 }
 
 /// Maximum cached machines per thread.
 const MAX_MACHINES: usize = 96;
-/// Ways in which hardware behaves during take-over, for each machine; what it does afterwards is decided by the whole seed of a run.
+/// Number of take-overs of each machine: seeds of the hardware's choices during take-over. Its later choices follow from
+/// the seed of the run.
 const TAKE_OVERS: u8 = 4;
 
 thread_local! {
-    /// Those that were used last come last.
+    /// The most recently used machine is last.
     static CACHE: RefCell<VecDeque<CachedMachine>> = const { RefCell::new(VecDeque::new()) };
 }
 
 impl CachedMachine {
-    /// The machine that two bytes of a run mean, right after take-over.
+    /// The machine that the first two bytes of an input select, right after take-over.
     pub(super) fn take(machine: u8, seed: u8) -> Self {
         let key = MachineKey { machine: setups::number(machine), seed: seed % TAKE_OVERS, defects: defects::names() };
         let kept = CACHE.with_borrow_mut(|cache| {
@@ -55,7 +56,7 @@ impl CachedMachine {
         machine
     }
 
-    /// As it was right after take-over.
+    /// Restores it to its state right after take-over.
     fn restored(mut self) -> Self {
         self.m.restore(&self.start.0);
         self.bypass_check.restore(&self.start.1);
@@ -81,7 +82,7 @@ impl CachedMachine {
         self.audited.clone()
     }
 
-    /// Keeps it for another run.
+    /// Returns it to the cache.
     pub(super) fn put_back(self) {
         CACHE.with_borrow_mut(|cache| {
             if cache.len() >= MAX_MACHINES {
@@ -109,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_on_a_machine_that_was_played_on_is_the_run_on_a_new_one() {
+    fn a_restored_machine_gives_the_same_result_as_a_new_one() {
         let all: Vec<Run> =
             seeds::all().into_iter().map(|(_, _, run)| run).filter(|run| run.actions.len() < 100).collect();
         for machine in 0..=setups::LESS_LARGE {
@@ -119,18 +120,18 @@ mod tests {
                 let (_, result, memory) = end(CachedMachine::new(key), run);
                 let (again, second, after) = end(used.restored(), run);
                 assert_eq!(result, second, "machine {machine}: {run:x?}");
-                assert!(memory == after, "machine {machine}: {run:x?} leaves another memory");
+                assert!(memory == after, "machine {machine}: {run:x?} leaves a different memory");
                 used = again;
             }
         }
     }
 
     #[test]
-    fn bytes_mean_the_same_machine_each_time() {
+    fn equal_bytes_select_the_same_machine() {
         let run = Run::decode(ActionSet::Costs, &[7, 3]);
         CachedMachine::take(run.machine, run.seed).put_back();
         let taken = CachedMachine::take(run.machine + 2 * setups::MACHINES, run.seed + TAKE_OVERS);
         assert_eq!(taken.key, MachineKey { machine: 7, seed: 3, defects: "" });
-        assert!(CACHE.with_borrow(VecDeque::is_empty), "it was made anew");
+        assert!(CACHE.with_borrow(VecDeque::is_empty), "the machine was not cached");
     }
 }

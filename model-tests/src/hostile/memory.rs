@@ -1,4 +1,4 @@
-//! Stores of the host's CPUs to host memory: tables, queues, anything.
+//! Stores of the host's CPUs to host memory: tables, queues, other words.
 
 use mem_protect::Owner as PageOwner;
 

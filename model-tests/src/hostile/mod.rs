@@ -15,7 +15,7 @@
 //! let run = Run { machine: 0, seed: 0, actions: vec![donate] };
 //! assert_eq!(Run::decode(ActionSet::Everything, &run.encode(ActionSet::Everything)), run);
 //! assert!(execute(&run, Defect::None).is_ok());
-//! // Without the invalidation it can: the oracle detects it.
+//! // Without the invalidation it still can; the oracle detects that.
 //! assert!(execute(&run, Defect::NoInvalidate).is_err());
 //! ```
 
@@ -70,7 +70,7 @@ struct Pending {
 /// The host's state of an SMMU.
 #[derive(Clone, Copy, Debug, Default)]
 struct Driver {
-    /// CMDQ_PROD as it will be written next.
+    /// The next value of CMDQ_PROD.
     prod: u32,
     /// Its last start used a 2-level table.
     two_level: bool,
@@ -80,7 +80,7 @@ struct Driver {
     quiesced: bool,
 }
 
-/// A machine with a hostile host on it.
+/// The execution of one run: a machine and the state of its hostile host.
 struct Execution {
     cached: CachedMachine,
     drivers: Vec<Driver>,
@@ -104,7 +104,7 @@ pub struct Summary {
     pub worst_trap: u64,
 }
 
-/// Executes a run on a machine without the defence `missing`.
+/// Executes a run on a machine with this defect.
 ///
 /// # Errors
 /// The first finding.
@@ -237,7 +237,7 @@ impl Execution {
         let range = UncheckedRange { pfn: page >> 12, count };
         let guest = self.guests.last().copied().unwrap_or(0);
         let owner = self.cached.m.owner();
-        // Errors are tested in the ownership map's own tests.
+        // The ownership map's own tests cover its errors.
         match how {
             Transition::VmCreate if self.guests.len() >= GUESTS => {}
             Transition::VmDestroy(_) => {
@@ -276,7 +276,7 @@ impl Execution {
     }
 }
 
-/// Actions of all runs; says how many there were when the program ends.
+/// The number of actions of all runs; printed when the program ends.
 struct ActionCount(Cell<u64>);
 
 impl Drop for ActionCount {
@@ -289,8 +289,8 @@ thread_local! {
     static ACTION_COUNT: ActionCount = const { ActionCount(Cell::new(0)) };
 }
 
-/// Executes `bytes` for a fuzz target. `PORTCULLIS_WITHOUT` in the environment names defences to remove, as in
-/// [`with_defects`]; with `PORTCULLIS_SHOW` the actions are printed.
+/// Executes `bytes` for a fuzz target. `PORTCULLIS_WITHOUT` in the environment names defects, as in [`with_defects`]; with
+/// `PORTCULLIS_SHOW` the actions are printed.
 ///
 /// # Panics
 /// On a finding.

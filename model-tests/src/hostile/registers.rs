@@ -12,7 +12,7 @@ use crate::host::{LOG2_QUEUE, ON, QUEUES};
 const MOST_STORES: u64 = 60_000;
 /// Maximum repetitions of a store without other actions in between: the walk over 2^16 streams.
 const MOST_REPEATS: u32 = 2_000;
-/// Times after which a store of any host need not go on to its end, as long as it gets anywhere.
+/// Repetitions after which a store of a hostile host need not be complete, as long as it makes progress.
 const ENOUGH_REPEATS: u32 = 100;
 
 impl Execution {
@@ -43,31 +43,32 @@ impl Execution {
         Ok(outcome)
     }
 
-    /// A store executed until it is complete, with nothing in between.
+    /// Executes a store until it is complete, without other actions in between.
     pub(super) fn complete(&mut self, store: Pending) -> Result<(), Finding> {
         for _ in 0..MOST_REPEATS {
             if self.once(store)? == WriteOutcome::Done {
                 return Ok(());
             }
         }
-        Err(Finding::Unbounded(format!("a store to {:#x} never ends", store.offset)))
+        Err(Finding::Unbounded(format!("a store to {:#x} is never complete", store.offset)))
     }
 
-    /// The same for a store of any host, who may have queued many commands that each last long; whether it is complete.
+    /// The same for a store of a hostile host, which may have queued many long commands: returns whether it is complete.
     ///
-    /// CMDQ_PROD, CMDQEN and an acknowledged CMDQ_ERR let EL2 consume them. A walk over 2^16 streams takes 78 traps at most where
-    /// no entry changes, and a queue of 2^14 entries has room for 2^13 walks: 640,000 traps for one store, each of which gets on.
-    pub(super) fn goes_on(&mut self, store: Pending) -> Result<bool, Finding> {
+    /// EL2 consumes them at a store to CMDQ_PROD, when CMDQEN is set, and when CMDQ_ERR is acknowledged. A walk over 2^16
+    /// streams takes at most 78 traps if no entry changes, and a queue of 2^14 entries has room for 2^13 walks: 640,000
+    /// traps for one store, each of which makes progress.
+    pub(super) fn advance(&mut self, store: Pending) -> Result<bool, Finding> {
         let mut first = None;
         let mut left = u64::MAX;
         for repeat in 0..MOST_REPEATS {
             if self.once(store)? == WriteOutcome::Done {
                 return Ok(true);
             }
-            // CMDQ_PROD has been written by now, if it is what the store is to.
+            // If the store is to CMDQ_PROD, the new value is in effect by now.
             let now = self.commands_left(store.smmu);
             if now > left {
-                return Err(Finding::Unbounded(format!("a store to {:#x} went past its end", store.offset)));
+                return Err(Finding::Unbounded(format!("a store to {:#x} adds commands", store.offset)));
             }
             if repeat >= ENOUGH_REPEATS && first.is_some_and(|first| now < first) {
                 return Ok(false);
@@ -75,10 +76,10 @@ impl Execution {
             first.get_or_insert(now);
             left = now;
         }
-        Err(Finding::Unbounded(format!("a store to {:#x} gets nowhere", store.offset)))
+        Err(Finding::Unbounded(format!("a store to {:#x} makes no progress", store.offset)))
     }
 
-    /// How many commands lie between CMDQ_CONS and CMDQ_PROD.
+    /// The number of commands between CMDQ_CONS and CMDQ_PROD.
     fn commands_left(&mut self, n: usize) -> u64 {
         let most = self.cached.m.read32(n, r::IDR1) >> 21 & 31;
         let log2 = self.cached.m.read32(n, r::CMDQ_BASE) & 31;
@@ -94,7 +95,7 @@ impl Execution {
         self.complete(Pending { smmu: n, offset, size: AccessSize::Double, value })
     }
 
-    /// CMDQ_PROD.
+    /// Writes CMDQ_PROD.
     pub(super) fn write_prod(&mut self, cpu: u8, n: usize) -> Result<(), Finding> {
         let value = self.drivers[n].prod.into();
         self.store(cpu, Pending { smmu: n, offset: r::CMDQ_PROD, size: AccessSize::Word, value })
@@ -134,11 +135,12 @@ impl Execution {
         self.poke(slot, 0x46);
         self.poke(slot + 8, 0);
         let value = self.cached.m.read32(n, r::GERROR).into();
-        // What is still queued then waits for the next store that consumes, as after an interrupt that never returns to this one.
-        self.goes_on(Pending { smmu: n, offset: r::GERRORN, size: AccessSize::Word, value }).map(drop)
+        // Commands that are still queued wait for the next store that consumes, as when an interrupt handler does not return
+        // to this store.
+        self.advance(Pending { smmu: n, offset: r::GERRORN, size: AccessSize::Word, value }).map(drop)
     }
 
-    /// Takes all records and acknowledges an overflow.
+    /// Consumes all records and acknowledges an overflow.
     pub(super) fn events(&mut self, n: usize) -> Result<(), Finding> {
         let prod = self.cached.m.read32(n, r::EVENTQ_PROD);
         self.write32(n, r::EVENTQ_CONS, prod)

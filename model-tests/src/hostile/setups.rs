@@ -1,4 +1,4 @@
-//! The machines for runs.
+//! The machines of runs.
 
 use smmu_drv::MsiAdvert;
 use smmu_model::arch::regs as r;
@@ -7,14 +7,14 @@ use smmu_model::{Bbml, Config, Model, Pace, Snoop, StallModel};
 use crate::layout::HOST_L2;
 use crate::setup::Setup;
 
-/// Number of machines that a byte can mean.
+/// Number of machines that a byte can select.
 pub(super) const MACHINES: u8 = 14;
 /// The one with the most streams: 2^16.
 pub(super) const LARGE: u8 = 7;
-/// The same with 2^11 streams. Its walks do not fit into one trap either, and take a 32nd of the time.
+/// The same with 2^11 streams: its walks also need more than one trap, but a 32nd of the time.
 pub(super) const LESS_LARGE: u8 = MACHINES;
 
-/// Which machine a number means: those from [`LESS_LARGE`] on start over.
+/// The machine that a number selects; numbers above [`LESS_LARGE`] wrap.
 pub(super) fn number(machine: u8) -> u8 {
     if machine == LESS_LARGE { machine } else { machine % MACHINES }
 }
@@ -37,7 +37,7 @@ pub(super) fn setup(machine: u8, seed: u8) -> Setup {
         LARGE => one(Config { sid_bits: 16, ..qemu }),
         LESS_LARGE => one(Config { sid_bits: 11, ..qemu }),
         8 => Setup { msi: MsiAdvert::Hidden, ..one(Config { asid16: false, bbml: Bbml::Level1, ..lazy }) },
-        // Small: a command queue and an event queue that run full.
+        // Small: its command queue and event queue get full.
         9 => one(Config { two_level: false, sid_bits: 11, cmdq_bits: 4, eventq_bits: 3, ..qemu }),
         // Firmware left it on.
         10 => one(lazy),

@@ -1,12 +1,12 @@
 //! Addresses, values and registers in a run.
 //!
-//! Everything here has a meaning for every value of its fields: numbers are taken modulo what there is.
+//! Every value of a field is valid: numbers are taken modulo the number of choices.
 
 use smmu_drv::emul::table::Register;
 
 use crate::layout as l;
 
-/// Interesting addresses: the host's structures, pages that change owner, EL2, devices, unmapped addresses.
+/// Addresses to use: the host's structures, pages that change owner, EL2, devices, unmapped addresses.
 pub const PLACES: [u64; 28] = [
     l::HOST_STRTAB,
     l::HOST_L2,
@@ -38,7 +38,7 @@ pub const PLACES: [u64; 28] = [
     !0xfff,
 ];
 
-/// StreamIDs that devices have: edges of tables and of blocks, and one that is too large for most machines.
+/// StreamIDs of devices: at the ends of tables and blocks, and one that is too large for most machines.
 pub const SIDS: [u32; 8] = [0, l::SID, 9, 63, 255, 256, 511, 0x1_0000];
 
 /// An address: an entry of [`PLACES`] plus a word offset.
@@ -114,7 +114,7 @@ pub enum Reg {
     Row {
         /// Number of the row.
         row: u8,
-        /// How far into it.
+        /// Which word of it.
         half: Half,
     },
     /// An offset of either page.
@@ -124,9 +124,9 @@ pub enum Reg {
 /// Which word of a register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Half {
-    /// The first.
+    /// The first word.
     Low,
-    /// The second, or what lies after a 32-bit register.
+    /// The second word, or the word after a 32-bit register.
     High,
 }
 

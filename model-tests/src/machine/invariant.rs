@@ -10,7 +10,7 @@ use smmu_model::{Basis, Mapped, Model, Reachable};
 use super::Machine;
 use crate::layout;
 
-/// A byte that a stream can reach and must not, or memory that an SMMU may write by itself and must not.
+/// A byte that a stream can reach, or that an SMMU may write by itself, although it must not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Breach {
     /// Which SMMU.
@@ -23,19 +23,19 @@ pub struct Breach {
     pub how: String,
 }
 
-/// What was checked and found to be clean, as long as pages have these owners.
+/// Results of earlier checks, valid while pages have these owners.
 #[derive(Default)]
 pub(crate) struct Checked {
-    /// How often pages changed their owner.
+    /// Number of changes of owner.
     owners: Stats,
-    /// Tables whose mappings are all the host's.
+    /// Tables that map only pages of the host.
     clean: Vec<Arc<Mapped>>,
-    /// For each SMMU what the last answer depended on.
+    /// For each SMMU, the state that the oracle's last answer depended on.
     basis: Vec<Option<Basis>>,
 }
 
 impl Checked {
-    /// Every page has its first owner again, and the SMMUs were set back.
+    /// Adapts to a restored machine: every page has its first owner again.
     pub(crate) fn reset(&mut self) {
         if self.owners != Stats::default() {
             *self = Self::default();
@@ -64,12 +64,12 @@ impl Machine {
         Ok(())
     }
 
-    /// Judges everything anew the next time.
+    /// Drops all cached results: the next check is complete.
     pub(crate) fn forget_checked(&mut self) {
         *self.checked.get_mut() = Checked::default();
     }
 
-    /// Forgets what was found clean if pages have changed their owner since.
+    /// Drops cached results if pages have changed their owner since.
     fn drop_outdated(&self) {
         let Some(el2) = &self.el2 else { return };
         let owners = el2.owner.stats();
@@ -121,7 +121,7 @@ impl Machine {
         pages.is_some_and(|pages| pages.chunks(64).all(hosts))
     }
 
-    /// Whether everything in `mapped` was already checked with the current owners.
+    /// Whether `mapped` was already checked with the current owners.
     fn is_checked(&self, mapped: &Arc<Mapped>) -> bool {
         self.checked.borrow().clean.iter().any(|known| Arc::ptr_eq(known, mapped))
     }

@@ -1,5 +1,4 @@
-//! The IOMMU stage 2 with its invalidation on every SMMU, connected as in the hypervisor; with switches that remove one
-//! step.
+//! The IOMMU stage 2 with its invalidation on every SMMU, connected as in the hypervisor; [`Defect`] leaves a step out.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -49,7 +48,7 @@ struct Step<'a> {
 }
 
 impl Mirror {
-    /// Copies nothing yet.
+    /// A copier that has copied nothing yet.
     pub(crate) fn new(mem: Memory, snooping: bool) -> Self {
         let heap = HeapMemory::new(Pa(layout::TABLES), usize::try_from(layout::TABLES_BYTES).unwrap_or(0));
         Self { heap, mem, seen: Vec::new(), changes: 0, snooping }
@@ -58,12 +57,12 @@ impl Mirror {
     /// The memory for tables, reset: earlier tables are gone.
     pub(crate) fn reset(&mut self) -> HeapMemory {
         let used = self.heap.used();
-        assert!(self.heap.reset(), "somebody has a table there");
+        assert!(self.heap.reset(), "a table is still in use");
         self.read(used);
         self.heap.clone()
     }
 
-    /// The tables as they are before any SMMU walks them.
+    /// Copies the tables before any SMMU walks them.
     pub(crate) fn begin(&mut self) {
         if self.seen.is_empty() {
             self.seen = vec![0; usize::try_from(layout::TABLES_BYTES / 8).unwrap_or(0)];
@@ -71,12 +70,12 @@ impl Mirror {
             self.mem.preset((layout::TABLES..).step_by(8).zip(self.seen.iter().copied()));
         } else {
             self.changes = 0;
-            // The machine was restored to when they were created: the memory contains them.
+            // The memory was restored to the state in which it contains these tables.
             self.read(self.heap.used());
         }
     }
 
-    /// Reads the first `bytes`.
+    /// Records the words of the first `bytes`, without copying them.
     fn read(&mut self, bytes: u64) {
         for (index, pa) in (layout::TABLES..layout::TABLES + bytes).step_by(8).enumerate() {
             let word = self.word(pa);
@@ -86,13 +85,13 @@ impl Mirror {
         }
     }
 
-    /// A word as walkers see it.
+    /// The word that walkers read at `pa`.
     fn word(&self, pa: u64) -> u64 {
         let word = if self.snooping { self.heap.read64(Pa(pa)) } else { self.heap.read64_poc(Pa(pa)) };
         word.unwrap_or(0)
     }
 
-    /// All stores since the last time appear at once: their order is tested in io-pgtable.
+    /// Copies all stores since the last call at once: their order is tested in io-pgtable.
     fn update(&mut self) {
         let mut changed = Vec::new();
         for page in self.heap.touched() {
@@ -111,7 +110,7 @@ impl Mirror {
         self.mem.store_at_once(&changed);
     }
 
-    /// Whether walkers see the current tables.
+    /// Whether the copy has every store to the tables.
     fn is_current(&self) -> bool {
         let words = |page: Pa| (page.0..page.0 + PAGE_BYTES).step_by(8);
         let seen =
@@ -168,7 +167,7 @@ impl Dma {
         self.mirror
     }
 
-    /// A number that differs after each change of the table; `None` while walkers do not see all of it.
+    /// A number that changes with each change of the table; `None` while the copy lacks a store.
     #[must_use]
     pub fn content(&self) -> Option<u64> {
         self.mirror.is_current().then_some(self.mirror.changes)

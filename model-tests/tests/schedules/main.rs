@@ -94,41 +94,41 @@ fn is_found(fault: Fault, words: &str) {
 }
 
 #[test]
-fn t38_pages_change_hands_in_the_middle_of_traps() {
+fn t38_pages_change_owner_within_traps() {
     holds(Shape::Leaves, Choice::Random, 20);
     holds(Shape::Leaves, Choice::Priorities, 20);
 }
 
 #[test]
-fn t38_t41_tables_of_two_levels_come_and_go_in_the_middle_of_transitions() {
+fn t38_t41_two_level_tables_change_within_transitions() {
     holds(Shape::TwoLevel, Choice::Random, 10);
     holds(Shape::TwoLevel, Choice::Priorities, 10);
 }
 
 #[test]
-fn t38_t46_blocks_are_split_in_the_middle_of_traps() {
+fn t38_t46_blocks_are_split_within_traps() {
     holds(Shape::Block, Choice::Random, 10);
     holds(Shape::Block, Choice::Priorities, 10);
 }
 
 #[test]
-fn a_lock_that_is_left_out_is_missed() {
+fn a_missing_lock_is_detected() {
     is_found(Fault::LeftOut(Rank::Ownership), "two CPUs at once: Ownership");
     is_found(Fault::LeftOut(Rank::Smmu), "two CPUs at once: Smmu");
 }
 
 #[test]
-fn a_lock_taken_out_of_order_is_noticed_and_would_stop_two_cpus() {
+fn a_wrong_lock_order_is_detected_and_can_deadlock() {
     is_found(Fault::SmmuFirst, "lock order: Ownership under Some(Smmu)");
     is_found(Fault::SmmuFirstUnnoticed, "deadlock");
 }
 
 #[test]
-fn t04_an_invalidation_before_the_table_changes_is_found() {
+fn t04_an_invalidation_before_the_table_changes_is_detected() {
     is_found(Fault::InvalidateFirst, "foreign");
 }
 
 #[test]
-fn t34_an_smmu_that_was_not_asked_is_found() {
+fn t34_a_skipped_smmu_is_detected() {
     is_found(Fault::OneSmmu, "foreign");
 }

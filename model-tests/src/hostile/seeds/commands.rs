@@ -38,7 +38,7 @@ pub(super) fn all() -> Named {
     let substreams = one_by_one([1_u64, 2, 63, 64, 0xf_ffff].map(|ssid| any(5 | ssid << 12, 1)));
     vec![
         ("every-opcode", 0, one_by_one(opcodes().map(|opcode| any(opcode, 0)))),
-        ("every-opcode-of-a-full-smmu", 1, one_by_one(opcodes().map(|opcode| any(opcode, 0x1001)))),
+        ("every-opcode-with-all-features", 1, one_by_one(opcodes().map(|opcode| any(opcode, 0x1001)))),
         ("secure-streams", 0, secure),
         ("streams-out-of-range", 0, far),
         ("substreams", 6, substreams),
@@ -46,18 +46,18 @@ pub(super) fn all() -> Named {
         ("ranges-of-addresses-without-ril", 2, one_by_one(ranges())),
         ("ranges-of-streams", 0, one_by_one(stream_ranges())),
         ("completions", 0, one_by_one(completions())),
-        ("completions-without-messages", 8, one_by_one(completions())),
-        ("completions-of-a-full-smmu", 1, one_by_one(completions())),
+        ("completions-without-msi", 8, one_by_one(completions())),
+        ("completions-with-all-features", 1, one_by_one(completions())),
         ("seventeen-syncs", 0, many([], 20)),
         ("syncs-after-work", 0, many((0..3).map(|_| Cmd::CfgiRange { sid: 0, range: 7 }), 100)),
         ("syncs-and-all-streams", 9, alternating()),
-        ("all-streams-at-last", 0, vec![start(0), queue(Cmd::CfgiAll), WRITE_PROD, queue(Cmd::CfgiAll), WRITE_PROD]),
+        ("all-streams-last", 0, vec![start(0), queue(Cmd::CfgiAll), WRITE_PROD, queue(Cmd::CfgiAll), WRITE_PROD]),
         ("all-streams-of-a-large-table", 7, large()),
         ("no-sync-completes", 0, failing(Fault::SyncNever)),
         ("service-failure", 0, failing(Fault::Failure)),
         ("hardware-refuses-a-command", 0, failing(Fault::CommandError)),
-        ("stopped-while-commands-wait", 0, failing(Fault::Quiesce)),
-        ("hardware-refuses-too-much", 0, refusing()),
+        ("quiesced-while-commands-are-queued", 0, failing(Fault::Quiesce)),
+        ("hardware-refuses-too-many-commands", 0, refusing()),
         ("hardware-stops-while-commands-are-queued", 9, stopping(16, &[queue(Cmd::NhAll)])),
         ("hardware-stops-before-an-entry-changes", 9, stopping(15, &[entry(Entry::Bypass), ONE])),
         ("hardware-stops-after-an-entry-changed", 9, stopping(14, &[entry(Entry::Stage1), ONE, queue(Cmd::NhAll)])),
@@ -91,7 +91,7 @@ fn stream_ranges() -> Vec<Action> {
     out
 }
 
-/// CMD_SYNC with every way to complete.
+/// CMD_SYNC with every kind of completion.
 fn completions() -> Vec<Action> {
     let mut out: Vec<_> = (0..4_u64).map(|how| any(0x46 | how << 12, 0)).collect();
     for place in [HOST_FLAG, HOST_CMDQ, HOST_STRTAB] {

@@ -31,11 +31,11 @@ pub(super) fn all() -> Named {
     nobody.extend([interrupt, start(0), EVENTS]);
     vec![
         ("every-event", 0, every()),
-        ("every-event-of-a-full-smmu", 1, every()),
+        ("every-event-with-all-features", 1, every()),
         ("events-fill-the-hosts-queue", 0, full.clone()),
         ("events-fill-hardwares-queue", 9, full),
         ("a-whole-queue-of-events", 0, longer),
-        ("events-that-nobody-waits-for", 0, nobody),
+        ("events-with-the-queue-off", 0, nobody),
         (
             "an-event-is-not-written",
             0,

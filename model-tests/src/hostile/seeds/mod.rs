@@ -1,6 +1,6 @@
 //! Seed runs for fuzzing: normal host behaviour, including the register accesses of two Linux kernels.
 //!
-//! The files under `fuzz/corpus` are these runs. A test compares them, and rewrites them on request.
+//! `fuzz/corpus` has these runs as files. A test compares them, and writes them again if asked to.
 
 mod commands;
 mod events;
@@ -49,7 +49,7 @@ pub fn all() -> Vec<(ActionSet, String, Run)> {
         (ActionSet::Transitions, owners()),
     ] {
         for (name, machine, actions) in seeds {
-            // A set without an action leaves it out of the bytes; the run has to be what the bytes mean.
+            // Encoding omits actions that are not in the set; the run must be what the bytes decode to.
             let run = Run::decode(set, &Run { machine, seed: 1, actions }.encode(set));
             out.push((set, name.into(), run));
         }
@@ -84,7 +84,7 @@ fn own(how: Transition, page: u64) -> Action {
     Action::Transition { how, page: Value::of(page), count: 0 }
 }
 
-/// A pointer into a place, as the host writes it into a base register: RA or WA, and a size.
+/// A value for a base register: an address, RA or WA, and a size.
 fn base(place: u64, low: u8) -> Value {
     Value::Pointer { to: Spot::at(place), low, top: 0x40 }
 }
@@ -183,7 +183,7 @@ fn typical(set: ActionSet) -> Vec<Action> {
             Action::Transition { how: Transition::HostDonateHyp(UNNAMED), page: Value::of(HOST_EVTQ), count: 0 },
         ]),
     }
-    // A set without an action leaves it out of the bytes; the run has to be what the bytes mean.
+    // Encoding omits actions that are not in the set; the run must be what the bytes decode to.
     Run::decode(set, &Run { machine: 0, seed: 0, actions: out }.encode(set)).actions
 }
 
@@ -209,7 +209,7 @@ fn owners() -> Named {
     ]
 }
 
-/// A machine with repeated failures.
+/// A machine with one failure after another.
 fn faults() -> Vec<Action> {
     let mut out = typical(ActionSet::Everything);
     for what in [Fault::PowerLoss, Fault::CommandError, Fault::NoMemory, Fault::Memory, Fault::EventAbort] {

@@ -18,10 +18,10 @@ pub(super) fn all() -> Named {
         ("every-register-read", 0, read_all()),
         ("every-register-written-off", 0, write_all(&[])),
         ("every-register-written-on", 1, write_all(&[start(0)])),
-        ("every-register-without-messages", 8, write_all(&[])),
+        ("every-register-without-msi", 8, write_all(&[])),
         // The walk over eight linear blocks takes more than one trap.
         (
-            "gbpa-is-read-while-it-is-busy",
+            "gbpa-read-during-an-update",
             9,
             vec![
                 update(1 << 20),
@@ -30,7 +30,7 @@ pub(super) fn all() -> Named {
             ],
         ),
         (
-            "smmuen-goes-down-while-it-comes-up",
+            "smmuen-cleared-while-it-is-being-set",
             9,
             vec![
                 write(r::STRTAB_BASE, Double, base(HOST_STRTAB, 0)),
@@ -45,12 +45,12 @@ pub(super) fn all() -> Named {
         ),
         ("interrupts", 0, vec![start(0), dma(0, Request::Write), interrupt, dma(0, Request::Read), interrupt]),
         ("command-queue-in-el2", 0, elsewhere(r::CMDQ_BASE, EL2)),
-        ("command-queue-nowhere", 0, elsewhere(r::CMDQ_BASE, 1 << 40)),
+        ("command-queue-outside-memory", 0, elsewhere(r::CMDQ_BASE, 1 << 40)),
         ("event-queue-in-el2", 0, elsewhere(r::EVENTQ_BASE, EL2)),
-        ("queues-on-a-page-that-comes-back", 0, comes_back()),
+        ("queues-on-a-returned-page", 0, comes_back()),
         ("an-index-beyond-a-full-queue", 0, beyond()),
         (
-            "power-goes-between-traps",
+            "power-loss-between-traps",
             0,
             vec![
                 start(0),

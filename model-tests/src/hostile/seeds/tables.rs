@@ -15,15 +15,15 @@ fn ste(first: u64, second: u64) -> [Action; 4] {
 pub(super) fn all() -> Named {
     vec![
         ("every-configuration", 0, configurations()),
-        ("every-configuration-of-a-full-smmu", 1, configurations()),
+        ("every-configuration-with-all-features", 1, configurations()),
         ("every-configuration-with-substreams", 6, configurations()),
         ("from-one-context-to-another", 1, contexts()),
         ("splits-and-spans", 0, splits()),
         ("splits-and-spans-without-snooping", 4, splits()),
         ("a-table-in-el2", 0, foreign(EL2)),
-        ("a-table-nowhere", 3, foreign(1 << 40)),
-        ("shapes-that-take-turns", 0, turns(0)),
-        ("shapes-that-take-turns-in-a-large-table", 7, turns(4)),
+        ("a-table-outside-memory", 3, foreign(1 << 40)),
+        ("formats-in-turn", 0, turns(0)),
+        ("formats-in-turn-in-a-large-table", 7, turns(4)),
         ("no-memory-for-a-level-2-table", 0, poor(0)),
         ("no-memory-for-many-level-2-tables", 7, poor(4)),
         (
@@ -31,8 +31,8 @@ pub(super) fn all() -> Named {
             7,
             vec![start(5), Action::Resume { cpu: 0 }, queue(Cmd::CfgiAll), queue(Cmd::Sync), WRITE_PROD],
         ),
-        ("stopped-for-good", 3, stopped()),
-        ("stopped-for-good-with-two-levels", 0, stopped()),
+        ("quiesced", 3, stopped()),
+        ("quiesced-with-two-levels", 0, stopped()),
     ]
 }
 
