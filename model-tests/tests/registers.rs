@@ -1,4 +1,4 @@
-//! Every register, every size, every value, in every order.
+//! Registers: every offset and size, all kinds of values, enables in any order.
 
 use mem_protect::Error;
 use model_tests::host::{ABORT, BYPASS, Host, ON, QUEUES, Shape};
@@ -8,7 +8,7 @@ use smmu_drv::AccessSize;
 use smmu_model::arch::{event as e, regs as r};
 use smmu_model::{Config, Transfer};
 
-/// Every feature, but few streams: switching SMMUEN visits them all.
+/// Every feature, but few streams: a change of SMMUEN walks over all of them.
 fn full() -> Config {
     Config { sid_bits: 10, ..Config::full() }
 }
@@ -40,7 +40,7 @@ fn t11_msi_configuration_of_hardware() {
 
 #[test]
 fn t12_event_queue_in_foreign_memory() {
-    // Bases are aligned to the queue's size, so a queue lies on one side of EL2's border.
+    // Bases are aligned to the queue's size, so a queue is either all in EL2's memory or all outside.
     for (base, log2) in [(SECRET & !0xfff, 7), (SECRET & !0x1f, 0), (EL2, 19)] {
         twice(|m| {
             let mut host = Host::prepare(m, 0, Shape::Linear);
@@ -64,7 +64,7 @@ fn t12_event_queue_in_foreign_memory() {
 }
 
 #[test]
-fn t12_bases_that_are_nowhere() {
+fn t12_queue_bases_in_no_host_memory() {
     let bases = [
         0,
         EL2,
@@ -94,7 +94,7 @@ fn t12_bases_that_are_nowhere() {
             let _ = m.read32(0, r::EVENTQ_PROD);
             assert_eq!(m.isolated(&SIDS), Ok(()), "{base:#x} {log2}");
             assert!(m.secret_intact());
-            // Off again, nothing stays claimed; set up again, it works.
+            // After it is disabled nothing is claimed; set up again, it works.
             m.write32(0, r::CR0, 0);
             assert_eq!(m.claims(), 0, "{base:#x} {log2}");
             let mut host = Host::enable(&mut m, 0, Shape::Linear);
@@ -136,8 +136,8 @@ fn t13_the_event_queues_page_is_donated() {
     assert_landed(if landed { Verdict::Landed } else { Verdict::Blocked });
     let mut m = Machine::new(&Setup::guarded());
     let (answer, written) = attack(&mut m);
-    assert_eq!((answer, written), (Err(Error::Claimed), true), "refused, so it is still the host's");
-    // With the queue off it goes, and is never written again.
+    assert_eq!((answer, written), (Err(Error::Claimed), true), "the donation is refused");
+    // With the queue off the page can be donated, and is not written any more.
     let page = HOST_EVTQ;
     assert_eq!(m.donate(page, 1), Ok(()));
     let content: Vec<u64> = (page..page + 4096).step_by(8).map(|pa| m.mem.cpu_read64(pa)).collect();
@@ -227,7 +227,7 @@ fn t27_enables_in_any_order() {
         }
     }
     m.write32(0, r::CR0, 0);
-    assert_eq!(m.claims(), 0, "no claim leaks");
+    assert_eq!(m.claims(), 0, "claims leak");
     assert_eq!(m.donate(HOST_CMDQ, 1), Ok(()));
     assert_eq!(m.donate(HOST_EVTQ, 1), Ok(()));
     assert_eq!(m.isolated(&SIDS), Ok(()));
@@ -258,7 +258,7 @@ fn t28_control_registers_are_filtered() {
     let mut host = Host::enable(&mut m, 0, Shape::Linear);
     host.install(&mut m, SID, ABORT);
     assert_eq!(m.dma_write(0, SID, HOST_DATA, 1), Transfer::Aborted(None));
-    // Without EL2 ATSCHK goes, and Translated traffic with it.
+    // Without EL2 the host can clear ATSCHK, and Translated traffic passes.
     let mut bare = Machine::new(&Setup::bare().with(Config::full()));
     Host::enable(&mut bare, 0, Shape::Linear);
     assert_eq!(bare.models[0].borrow_mut().dma_write_translated(SID, SECRET, &[1]), Transfer::Done);
@@ -349,7 +349,7 @@ fn t43_an_event_flood() {
     let kept = 1 + m.driver(0, |smmu, _| std::iter::from_fn(|| smmu.take_fault()).count());
     assert_eq!(kept, smmu_drv::fault::FAULT_LOG);
     assert_eq!(host.events(&mut m).len(), 0, "stage 2 faults are EL2's");
-    // The host's own: exact overflow.
+    // The host's own queue overflows exactly as hardware's.
     host.install(&mut m, SID, [0, 0]);
     for _ in 0..130 {
         let _ = m.dma_write(0, SID, IOVA, 1);
@@ -358,7 +358,7 @@ fn t43_an_event_flood() {
     let prod = m.read32(0, r::EVENTQ_PROD);
     assert_eq!(prod & 0xff, 128, "the queue is full");
     let cons = m.read32(0, r::EVENTQ_CONS);
-    assert_ne!((prod ^ cons) & r::QUEUE_OVERFLOW, 0, "and says that it lost some");
+    assert_ne!((prod ^ cons) & r::QUEUE_OVERFLOW, 0, "and its overflow flag is set");
     let events = host.events(&mut m);
     assert_eq!(events.len(), 128);
     assert!(events.iter().all(|event| event[0] & 0xff == u64::from(e::C_BAD_STE)));

@@ -1,5 +1,5 @@
-//! A kernel that follows another on the same machine, with the other's devices still running: a crash kernel that adopts the
-//! SMMU as it is, and one that programs it anew.
+//! A second kernel on the same machine, while devices of the first still run: a crash kernel that adopts the running SMMU,
+//! and one that programs it from the beginning.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -11,12 +11,12 @@ use smmu_drv::{AccessSize, WriteOutcome};
 use smmu_model::arch::regs as r;
 use smmu_model::{Config, Model, Pace, Transfer};
 
-/// Where the second kernel has its queues and tables: beyond those of a first SMMU.
+/// Queues and tables of the second kernel.
 const SECOND: u64 = RAM + 0x40_0000;
-/// A page that the first kernel gave away before it went.
-const GONE: u64 = HOST_DATA + 0x10_0000;
-/// Where the first kernel's stage 1 maps that page, beside [`IOVA`].
-const IOVA_GONE: u64 = IOVA + 0x1000;
+/// A page that the first kernel donated.
+const DONATED: u64 = HOST_DATA + 0x10_0000;
+/// The address at which the first kernel's stage 1 still maps that page.
+const IOVA_DONATED: u64 = IOVA + 0x1000;
 
 fn configs() -> [Config; 3] {
     [
@@ -26,42 +26,42 @@ fn configs() -> [Config; 3] {
     ]
 }
 
-/// The first kernel: a device that writes by stage 1, a page given away that its stage 1 still maps.
+/// Runs the first kernel: a device writes through stage 1, which still maps a donated page.
 fn first_kernel(config: Config, store_hook: StoreHook) -> (Machine, Host) {
     let mut m = Machine::with_store_hook(&Setup::guarded().with(config), |_| {}, store_hook);
     let mut host = Host::with_stage1(&mut m, IOVA, HOST_DATA);
-    m.mem.cpu_write64(host::leaf(IOVA_GONE), GONE | host::LEAF);
-    m.mem.clean(host::leaf(IOVA_GONE)..host::leaf(IOVA_GONE) + 8);
+    m.mem.cpu_write64(host::leaf(IOVA_DONATED), DONATED | host::LEAF);
+    m.mem.clean(host::leaf(IOVA_DONATED)..host::leaf(IOVA_DONATED) + 8);
     host.flush(&mut m);
     assert_eq!(m.dma_write(0, SID, IOVA, 1), Transfer::Done);
-    assert_eq!(m.dma_write(0, SID, IOVA_GONE, 1), Transfer::Done);
-    assert_eq!(m.donate(GONE, 1), Ok(()));
+    assert_eq!(m.dma_write(0, SID, IOVA_DONATED, 1), Transfer::Done);
+    assert_eq!(m.donate(DONATED, 1), Ok(()));
     (m, host)
 }
 
-/// Whoever looks at hardware between EL2's stores: the page that is gone stays gone, and whether the old stream
-/// goes on.
-struct Looking {
+/// A hook at EL2's stores: checks that the donated page is never reachable, and records whether the old stream ever lost
+/// its own page.
+struct ReachCheck {
     store_hook: StoreHook,
     interrupted: Rc<Cell<bool>>,
-    looks: Rc<Cell<u64>>,
+    calls: Rc<Cell<u64>>,
 }
 
-impl Looking {
+impl ReachCheck {
     fn new() -> Self {
-        Self { store_hook: Rc::new(RefCell::new(None)), interrupted: Rc::default(), looks: Rc::default() }
+        Self { store_hook: Rc::new(RefCell::new(None)), interrupted: Rc::default(), calls: Rc::default() }
     }
 
     fn start(&self) {
-        let (interrupted, looks) = (self.interrupted.clone(), self.looks.clone());
+        let (interrupted, calls) = (self.interrupted.clone(), self.calls.clone());
         *self.store_hook.borrow_mut() = Some(Box::new(move |model: &Model| {
-            looks.set(looks.get() + 1);
-            // Most stores fill tables that nothing refers to yet; a look takes a while.
-            if looks.get() % 16 != 0 {
+            calls.set(calls.get() + 1);
+            // Most stores fill tables that are not linked yet, and a check takes long.
+            if calls.get() % 16 != 0 {
                 return;
             }
-            for page in [GONE, SECRET] {
-                assert_eq!(model.can_reach(SID, page).map(|reach| reach.via), None, "{page:#x} in reach");
+            for page in [DONATED, SECRET] {
+                assert_eq!(model.can_reach(SID, page).map(|reach| reach.via), None, "{page:#x} is reachable");
             }
             if model.can_reach(SID, HOST_DATA).is_none() {
                 interrupted.set(true);
@@ -77,7 +77,7 @@ fn cr0(m: &mut Machine, value: u32) {
     assert_eq!(m.read32(0, r::CR0ACK), value, "CR0ACK");
 }
 
-/// What the registers say that the first kernel has set up.
+/// Checks that the registers have the first kernel's values.
 fn assert_running(m: &mut Machine, host: &Host) {
     assert_eq!((m.read32(0, r::CR0), m.read32(0, r::CR0ACK)), (ON, ON));
     assert_eq!((m.read32(0, r::CR1), m.read32(0, r::CR2)), (0xd75, r::CR2_PTM | r::CR2_RECINVSID));
@@ -103,28 +103,28 @@ fn command(m: &mut Machine, prod: &mut u32, cmd: [u64; 2]) {
     assert_eq!(m.read32(0, r::CMDQ_CONS), *prod, "the second kernel's commands are consumed");
 }
 
-/// A crash kernel keeps the stream table, so that devices that nobody stopped write where they always did, and brings its own
-/// command queue: CR0 read, CR0 = SMMUEN alone, GERRORN = GERROR, the new queue, CR0 = SMMUEN | CMDQEN.
+/// A crash kernel keeps the stream table, so that devices that were not stopped write to the same pages as before. It has its
+/// own command queue: CR0 read, CR0 = SMMUEN alone, GERRORN = GERROR, the new queue, CR0 = SMMUEN | CMDQEN.
 #[test]
 fn t67_a_crash_kernel_adopts_the_running_smmu() {
     for (config, pending) in configs().into_iter().flat_map(|config| [(config.clone(), false), (config, true)]) {
-        let looking = Looking::new();
-        let (mut m, mut host) = first_kernel(config, looking.store_hook.clone());
+        let check = ReachCheck::new();
+        let (mut m, mut host) = first_kernel(config, check.store_hook.clone());
         if pending {
-            // It went with a command error that nobody repaired, and a command behind it.
+            // The first kernel left a command error, and a command behind it.
             host.cmd(&mut m, [0xff, 0]);
             host.cmd(&mut m, [u64::from(SID) << 32 | 3, 1]);
             assert_eq!(host.cerror(&mut m), Some(1));
         }
-        looking.start();
+        check.start();
         assert_running(&mut m, &host);
-        // While the old queues are in use their pages cannot go.
+        // While the old queues are enabled their pages cannot be donated.
         assert!(m.donate(HOST_CMDQ, 1).is_err());
         assert!(m.donate(HOST_EVTQ, 1).is_err());
         let commands = m.driver(0, |smmu, _| smmu.stats().host_commands);
         cr0(&mut m, r::CR0_SMMUEN);
-        assert_eq!(m.dma_write(0, SID, IOVA, 2), Transfer::Done, "the old stream goes on without queues");
-        // What the first kernel's queues held is released: its pages can go, and do not come back by themselves.
+        assert_eq!(m.dma_write(0, SID, IOVA, 2), Transfer::Done, "the old stream works without queues");
+        // The claims of the first kernel's queues are released: the pages can be donated.
         assert_eq!(m.claims(), 0, "claims of the first kernel");
         assert_eq!(m.donate(HOST_CMDQ, 1), Ok(()));
         assert_eq!(m.donate(HOST_EVTQ, 1), Ok(()));
@@ -138,46 +138,50 @@ fn t67_a_crash_kernel_adopts_the_running_smmu() {
         assert_eq!(m.read(0, r::CMDQ_BASE, AccessSize::Double), SECOND | 7);
         assert_eq!((m.read32(0, r::CMDQ_PROD), m.read32(0, r::CMDQ_CONS)), (0, 0));
         cr0(&mut m, r::CR0_SMMUEN | r::CR0_CMDQEN);
-        assert_eq!(m.driver(0, |smmu, _| smmu.stats().host_commands), commands, "nothing of the old queue");
-        assert_eq!(m.read(0, r::STRTAB_BASE, AccessSize::Double), host.strtab() | 1 << 62, "the old table stays");
-        // Its event queue comes last.
+        assert_eq!(m.driver(0, |smmu, _| smmu.stats().host_commands), commands, "no command of the old queue");
+        assert_eq!(
+            m.read(0, r::STRTAB_BASE, AccessSize::Double),
+            host.strtab() | 1 << 62,
+            "the old table is still used"
+        );
+        // It enables its event queue last.
         m.write64(0, r::EVENTQ_BASE, (SECOND + 0x1000) | 7);
         m.write32(0, r::EVENTQ_PROD, 0);
         m.write32(0, r::EVENTQ_CONS, 0);
         cr0(&mut m, ON);
         assert_eq!(m.dma_write(0, SID, IOVA, 3), Transfer::Done);
-        assert!(!looking.interrupted.get(), "the old stream was never interrupted");
-        assert!(matches!(m.dma_write(0, SID, IOVA_GONE, 3), Transfer::Aborted(_)));
+        assert!(!check.interrupted.get(), "the old stream was never interrupted");
+        assert!(matches!(m.dma_write(0, SID, IOVA_DONATED, 3), Transfer::Aborted(_)));
         // The new queue works on the old table: another stream, and revocations.
         let mut prod = 0;
         host.write_ste(&m, 9, BYPASS);
         command(&mut m, &mut prod, [9 << 32 | 3, 1]);
         assert_eq!(m.dma_write(0, 9, HOST_DATA, 4), Transfer::Done);
         assert_eq!(m.isolated(&SIDS), Ok(()));
-        *looking.store_hook.borrow_mut() = None;
+        *check.store_hook.borrow_mut() = None;
         assert_eq!(m.donate(HOST_DATA, 1), Ok(()));
         for (sid, iova) in [(SID, IOVA), (9, HOST_DATA)] {
             assert!(matches!(m.dma_write(0, sid, iova, 5), Transfer::Aborted(_)), "stream {sid}");
         }
         command(&mut m, &mut prod, [0x30, 0]);
-        // The tables may go, too: what is in foreign memory is nobody's entry.
+        // The tables can be donated too. Entries in foreign memory are not read.
         assert_eq!(m.donate(HOST_STRTAB, 1), Ok(()));
         command(&mut m, &mut prod, [4, 31]);
         assert!(matches!(m.dma_write(0, SID, IOVA, 6), Transfer::Aborted(_)));
         assert_eq!(m.isolated(&SIDS), Ok(()));
         assert_eq!(m.models[0].borrow_mut().take_hazards(), []);
-        assert!(looking.looks.get() > 0 && m.secret_intact());
+        assert!(check.calls.get() > 0 && m.secret_intact());
     }
 }
 
-/// The next kernel finds the SMMU on, blocks or lets through what is not its own, and programs everything anew.
+/// The second kernel finds the SMMU enabled, sets GBPA to abort or bypass, and programs everything from the beginning.
 #[test]
 fn t67_a_kernel_that_programs_everything_anew_gets_no_more_than_the_first() {
     for (config, abort) in configs().into_iter().zip([false, true, true]) {
-        let looking = Looking::new();
+        let check = ReachCheck::new();
         let shape = if config.two_level { Shape::TwoLevel } else { Shape::Linear };
-        let (mut m, first) = first_kernel(config, looking.store_hook.clone());
-        looking.start();
+        let (mut m, first) = first_kernel(config, check.store_hook.clone());
+        check.start();
         assert_running(&mut m, &first);
         if abort {
             m.write32(0, r::GBPA, r::GBPA_UPDATE | r::GBPA_ABORT);
@@ -186,8 +190,8 @@ fn t67_a_kernel_that_programs_everything_anew_gets_no_more_than_the_first() {
         }
         m.write32(0, r::CR0, 0);
         m.settle();
-        // DMA in flight: by the address as it is, or not at all; never to what is gone.
-        assert!(matches!(m.dma_write(0, SID, GONE, 2), Transfer::Aborted(_)));
+        // DMA in flight: untranslated, or aborted; never to the donated page.
+        assert!(matches!(m.dma_write(0, SID, DONATED, 2), Transfer::Aborted(_)));
         let expected = if abort { Transfer::Aborted(None) } else { Transfer::Done };
         assert_eq!(m.dma_write(0, SID, HOST_DATA, 2), expected);
         assert_eq!(m.claims(), 0, "claims of the first kernel");
@@ -195,28 +199,28 @@ fn t67_a_kernel_that_programs_everything_anew_gets_no_more_than_the_first() {
         assert_eq!(m.isolated(&SIDS), Ok(()));
         for words in [BYPASS, STAGE1, INVALID, BYPASS] {
             second.install(&mut m, SID, words);
-            assert!(matches!(m.dma_write(0, SID, GONE, 3), Transfer::Aborted(_)));
-            assert!(matches!(m.dma_write(0, SID, IOVA_GONE, 3), Transfer::Aborted(_)));
+            assert!(matches!(m.dma_write(0, SID, DONATED, 3), Transfer::Aborted(_)));
+            assert!(matches!(m.dma_write(0, SID, IOVA_DONATED, 3), Transfer::Aborted(_)));
         }
         assert_eq!(m.dma_write(0, SID, HOST_DATA, 4), Transfer::Done);
-        *looking.store_hook.borrow_mut() = None;
+        *check.store_hook.borrow_mut() = None;
         assert_eq!(m.donate(HOST_DATA, 1), Ok(()));
         assert!(matches!(m.dma_write(0, SID, HOST_DATA, 5), Transfer::Aborted(_)));
         assert_eq!(m.isolated(&SIDS), Ok(()));
         assert_eq!(m.models[0].borrow_mut().take_hazards(), []);
-        assert!(looking.looks.get() > 0 && m.secret_intact());
+        assert!(check.calls.get() > 0 && m.secret_intact());
     }
 }
 
-/// The first kernel stopped in the middle of a store that EL2 asked it to repeat: the second goes on from there, or elsewhere.
+/// The first kernel stopped while EL2 waited for it to repeat a store. The second one works whatever it does first.
 #[test]
 fn t67_a_store_that_is_never_repeated_blocks_nothing() {
-    // Hardware's linear table makes a change of SMMUEN, or of all entries, long.
+    // With a linear table in hardware, a change of SMMUEN or of all entries takes several traps.
     let config = Config { two_level: false, sid_bits: 16, ..Config::qemu() };
     for half in [QUEUES, ON] {
         let (mut m, mut first) = first_kernel(config.clone(), StoreHook::default());
         let wanted = if half == ON {
-            // CFGI_ALL, half done.
+            // CFGI_ALL, not complete.
             first.queue(&m, [4, 31]);
             first.queue(&m, [0x46, 0]);
             assert_eq!(m.write_once(0, r::CMDQ_PROD, AccessSize::Word, u64::from(first.prod)), WriteOutcome::Again);
@@ -236,7 +240,7 @@ fn t67_a_store_that_is_never_repeated_blocks_nothing() {
         cr0(&mut m, r::CR0_SMMUEN | r::CR0_CMDQEN);
         command(&mut m, &mut 0, [4, 31]);
         assert_eq!(m.dma_write(0, SID, IOVA, 2), Transfer::Done);
-        assert!(matches!(m.dma_write(0, SID, IOVA_GONE, 2), Transfer::Aborted(_)));
+        assert!(matches!(m.dma_write(0, SID, IOVA_DONATED, 2), Transfer::Aborted(_)));
         assert_eq!(m.donate(HOST_DATA, 1), Ok(()));
         assert!(matches!(m.dma_write(0, SID, IOVA, 3), Transfer::Aborted(_)));
         assert_eq!(m.isolated(&SIDS), Ok(()));

@@ -1,4 +1,4 @@
-//! Stream tables that lie, change under EL2's eyes, or point where they must not.
+//! Stream tables with illegal fields, that change while EL2 reads them, or that point to memory of others.
 
 use model_tests::host::{ABORT, BYPASS, Host, LOG2_STREAMS, ON, QUEUES, STAGE1, Shape, cd};
 use model_tests::layout::{EL2, HOST_DATA, HOST_L2, HOST_S1, IOVA, RAM, SECRET, SID, SIDS, UART};
@@ -13,7 +13,7 @@ fn invalidate(host: &mut Host, m: &mut Machine, sid: u32) {
 }
 
 #[test]
-fn a_range_of_streams_is_followed_wherever_it_lies_in_a_block() {
+fn a_range_of_streams_is_invalidated_anywhere_in_a_block() {
     let mut m = Machine::new(&Setup::guarded());
     let mut host = Host::enable(&mut m, 0, Shape::TwoLevel);
     let mut aborts = [false; 256];
@@ -73,7 +73,7 @@ fn t15_entries_change_between_check_and_use() {
         let fetches = fetches.borrow();
         let times = |pa: u64| fetches.iter().filter(|at| **at == pa).count();
         assert_eq!((times(entry), times(entry + 8)), (1, 1), "{shape:?}: each word is fetched once");
-        assert_eq!(m.mem.cpu_read64(entry), SECRET | 0b1111, "the attack is none: nothing changed in between");
+        assert_eq!(m.mem.cpu_read64(entry), SECRET | 0b1111, "the test needs a change in between");
         assert_eq!(m.dma_write(0, SID, HOST_DATA, 1), Transfer::Done, "{shape:?}: what was checked is what is used");
         assert_eq!(m.isolated(&SIDS), Ok(()), "{shape:?}");
     }
@@ -81,7 +81,7 @@ fn t15_entries_change_between_check_and_use() {
 
 #[test]
 fn t16_fields_that_are_not_the_hosts() {
-    // Without EL2 the host's own stage 2, Config 0b110, goes where it likes.
+    // Without EL2 the host's own stage 2 (Config 0b110) reaches any address.
     twice(|m| {
         let mut host = Host::enable(m, 0, Shape::Linear);
         let root = HOST_S1 + 0x8000;
@@ -102,7 +102,7 @@ fn t16_fields_that_are_not_the_hosts() {
         host.install(m, SID, [STAGE1[0], 0b01 << 28]);
         m.models[0].borrow_mut().dma_write_translated(SID, SECRET, &[1]).into()
     });
-    // Everything else, field by field: the shadow is neutral, or the entry is C_BAD_STE.
+    // All other fields, one by one: no effect on the shadow entry, or C_BAD_STE.
     let fields = [
         (1, 0b10 << 30),           // STRW = EL2
         (1, 0b01 << 30),           // STRW reserved
@@ -150,7 +150,7 @@ fn t16_fields_that_are_not_the_hosts() {
 
 #[test]
 fn t18_stream_ids_and_spans() {
-    // Without EL2 a level-1 descriptor makes hardware read entries out of anybody's memory.
+    // Without EL2 a level-1 descriptor makes hardware read entries from any memory.
     let attack = |m: &mut Machine| {
         // Something in EL2's memory that looks like a bypass entry.
         m.mem.cpu_write64(EL2 + 0x8000 + u64::from(SID) * 64, 0b1001);
@@ -175,7 +175,7 @@ fn t18_stream_ids_and_spans() {
         }
         m.models[0].borrow_mut().drop_caches();
     }
-    // And it works again.
+    // A valid table works again.
     m.mem.cpu_write64(strtab, host.l2() | 9);
     host.install(&mut m, SID, BYPASS);
     assert_eq!(m.dma_write(0, SID, HOST_DATA, 1), Transfer::Done);
@@ -212,14 +212,14 @@ fn t41_the_table_changes_its_shape() {
     host.cr0(&mut m, ON);
     assert!(matches!(m.dma_write(0, SID, HOST_DATA, 2), Transfer::Aborted(_)), "its entry is gone");
     assert_eq!(m.dma_write(0, 0x55, HOST_DATA, 2), Transfer::Done);
-    // The old table's memory becomes data: it looks like entries, and means nothing.
+    // The old table's memory is reused. Data there that looks like entries has no effect.
     for sid in 0..64 {
         m.mem.cpu_write64(host.strtab() + 512 + sid * 64, 0b1001);
     }
     host.cmd(&mut m, [4, 31]);
     host.sync(&mut m);
     assert!(matches!(m.dma_write(0, SID, HOST_DATA, 3), Transfer::Aborted(_)));
-    // It grows while it is off, shrinks to one entry, moves into EL2.
+    // While disabled, the table grows, shrinks to one entry, and moves into EL2's memory.
     for (base, cfg) in
         [(host.strtab(), 16 | 8 << 6 | 1 << 16), (host.strtab(), 0), (EL2, LOG2_STREAMS), (u64::MAX, u32::MAX)]
     {
@@ -230,10 +230,10 @@ fn t41_the_table_changes_its_shape() {
         m.models[0].borrow_mut().drop_caches();
         assert_eq!(m.isolated(&[0, SID, 0x55, 0x155, 0xffff]), Ok(()), "{base:#x} {cfg:#x}");
     }
-    // The registers themselves are locked while it is on.
+    // The registers are read-only while it is enabled.
     m.write64(0, r::STRTAB_BASE, SECRET);
     assert_ne!(m.read(0, r::STRTAB_BASE, AccessSize::Double) & !(1 << 62), SECRET);
-    // The table is donated while it is in use: the entry that was checked stays, nothing is read from it any more.
+    // The table is donated while it is in use: the checked entry stays, and the table is not read any more.
     host.cr0(&mut m, QUEUES);
     m.write64(0, r::STRTAB_BASE, host.strtab());
     m.write32(0, r::STRTAB_BASE_CFG, host.table_cfg());
@@ -253,7 +253,7 @@ fn t41_every_store_of_a_change_of_shape() {
         let mut host = Host::enable(&mut m, 0, Shape::TwoLevel);
         host.install(&mut m, SID, BYPASS);
         host.install(&mut m, 9, ABORT);
-        // Without stage 2 behind it an entry is a hole, whatever it says.
+        // An entry without stage 2 breaks isolation.
         let look = |model: &Model| {
             for sid in [SID, 9] {
                 let holes = model.entries(sid).into_iter().filter(|entry| matches!(entry[0] & 0xf, 0b1001 | 0b1011));
@@ -262,7 +262,7 @@ fn t41_every_store_of_a_change_of_shape() {
         };
         *m.store_hook.borrow_mut() = Some(Box::new(look));
         for _ in 0..3 {
-            // Off and on; the level-1 descriptor away and back. Old tables are freed on the way.
+            // Disabled and enabled; the level-1 descriptor cleared and set again. This frees old tables.
             host.cr0(&mut m, QUEUES);
             host.cr0(&mut m, ON);
             let strtab = host.strtab();

@@ -1,4 +1,4 @@
-//! Firmware's leavings, resets, and an SMMU without coherency.
+//! Take-over after firmware, after a reset, and of an SMMU that does not snoop.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -10,7 +10,7 @@ use smmu_drv::AccessSize;
 use smmu_model::arch::regs as r;
 use smmu_model::{Config, Model, Pace, Snoop, Transfer, Via};
 
-/// Firmware translates with a bypass entry, and has queues somewhere.
+/// Firmware that left a bypass entry and enabled queues.
 fn firmware(model: &mut Model) {
     let mem = model.mem().clone();
     mem.cpu_write64(HOST_STRTAB + u64::from(SID) * 64, BYPASS[0]);
@@ -38,23 +38,23 @@ fn t08_firmware_left_it_on() {
         let log = open.clone();
         let look = move |model: &Model| {
             let reach = model.can_reach(SID, SECRET).map(|reach| reach.via);
-            assert_ne!(reach, Some(Via::Disabled), "a window while it is off");
+            assert_ne!(reach, Some(Via::Disabled), "it bypasses while it is disabled");
             log.borrow_mut().push(reach.is_some());
         };
         let store_hook: StoreHook = Rc::new(RefCell::new(Some(Box::new(look))));
         let m = Machine::with_store_hook(&Setup::guarded().with(config), firmware, store_hook);
         let open = open.borrow();
-        let closed = open.iter().position(|open| !open).unwrap_or(open.len());
-        assert!(open.first() == Some(&true), "firmware's bypass is there at first");
-        assert!(closed < open.len(), "it is closed in the end");
-        assert!(open.iter().skip(closed).all(|open| !open), "once closed it stays closed");
+        let blocked = open.iter().position(|open| !open).unwrap_or(open.len());
+        assert!(open.first() == Some(&true), "the test needs firmware's bypass entry");
+        assert!(blocked < open.len(), "it is blocked in the end");
+        assert!(open.iter().skip(blocked).all(|open| !open), "once blocked it stays blocked");
         assert_eq!(m.isolated(&SIDS), Ok(()));
         assert_eq!(m.models[0].borrow_mut().take_hazards(), []);
     }
 }
 
 #[test]
-fn t08_turning_it_off_first_is_a_window() {
+fn t08_disabling_it_first_lets_dma_through() {
     let m = Machine::after_firmware(&Setup::bare(), firmware);
     let mut model = m.models[0].borrow_mut();
     model.write32(r::CR0, 0);
@@ -69,11 +69,11 @@ fn t09_reset_while_running() {
         let mut host = Host::with_stage1(&mut m, IOVA, HOST_DATA);
         m.models[0].borrow_mut().reset();
         assert!(m.isolated(&SIDS).is_err(), "hardware out of reset lets everything through");
-        // The next trap closes it.
+        // The next trap programs it again.
         let prod = host.prod;
         m.write32(0, r::CMDQ_PROD, prod);
         assert_eq!(m.isolated(&SIDS), Ok(()));
-        assert_eq!(m.dma_write(0, SID, IOVA, 1), Transfer::Done, "the host's own DMA goes on");
+        assert_eq!(m.dma_write(0, SID, IOVA, 1), Transfer::Done, "the host's own DMA still works");
         host.install(&mut m, SID, STAGE1);
         // So does the next revocation.
         m.models[0].borrow_mut().reset();
@@ -87,7 +87,7 @@ fn t09_reset_while_running() {
 #[test]
 fn t09_every_access_detects_an_smmu_that_lost_its_state() {
     let sizes = [AccessSize::Byte, AccessSize::Half, AccessSize::Word, AccessSize::Double];
-    // CR0 is what Linux's resume looks at first. The rest: the whole of both pages would do, a few of each kind are played.
+    // CR0 is what Linux's resume reads first. The others are examples of each kind of offset in both pages.
     let listed =
         [r::CR0, r::CR0ACK, r::GBPA, r::GERROR, r::CMDQ_CONS, r::IDR0, r::IIDR, r::STRTAB_BASE, r::EVENTQ_PROD];
     for offset in listed.into_iter().chain([r::EVENTQ_CONS, 0x100, 0xffc, 0x1_fffc]) {
@@ -101,7 +101,7 @@ fn t09_every_access_detects_an_smmu_that_lost_its_state() {
                 if load {
                     let _ = m.read(0, offset, size);
                 } else if matches!(offset, r::CR0ACK | r::IDR0 | r::IIDR | r::GERROR | 0x100..) {
-                    // Nothing that the host may set; where it may, t09 above looks.
+                    // An offset that the host may write is tested above.
                     m.write(0, offset, size, u64::MAX);
                 } else {
                     continue;
@@ -114,7 +114,7 @@ fn t09_every_access_detects_an_smmu_that_lost_its_state() {
     }
 }
 
-/// What a CPU of the host does when it wakes, before it executes anything of the host's.
+/// A CPU that resumes runs EL2's check before any instruction of the host.
 #[test]
 fn t09_a_cpu_that_resumes_checks_the_smmu_before_the_host_runs() {
     let mut m = Machine::new(&Setup::guarded());
@@ -142,7 +142,7 @@ fn t44_a_walker_that_does_not_snoop() {
         m.dma_write(0, SID, IOVA, 2)
     };
     let stale = std::panic::catch_unwind(|| run(true));
-    // Without cleaning the walker sees old tables.
+    // Without cleans the walker reads old tables.
     assert_landed(stale.map_or(Verdict::Landed, |end| {
         if end == Transfer::Aborted(None) { Verdict::Blocked } else { Verdict::Landed }
     }));
@@ -155,9 +155,9 @@ fn t44_a_walker_that_does_not_snoop() {
     assert_eq!(m.donate(HOST_DATA, 1), Ok(()));
     assert!(matches!(m.dma_write(0, SID, HOST_DATA, 2), Transfer::Aborted(_)));
     assert_eq!(m.isolated(&SIDS), Ok(()));
-    // Events of a device that does not snoop are read from memory, not from a stale cache.
+    // Event records of an SMMU that does not snoop are read from memory, not from stale cache lines.
     let events = host.events(&mut m);
-    assert_eq!(events.len(), 0, "a stage 2 fault is EL2's business");
+    assert_eq!(events.len(), 0, "the host gets no record of a stage 2 fault");
     let faults = m.driver(0, |smmu, _| std::iter::from_fn(|| smmu.take_fault()).count());
     assert_eq!(faults, 1);
 }
@@ -176,7 +176,7 @@ fn t39_everything_aborts_before_power_off() {
             }
         };
         quiet(&mut m);
-        // The host cannot bring it back.
+        // The host cannot enable it again.
         host.write_ste(&m, SID, BYPASS);
         host.cmd(&mut m, [u64::from(SID) << 32 | 3, 1]);
         host.cmd(&mut m, [4, 31]);

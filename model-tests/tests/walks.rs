@@ -13,8 +13,8 @@ fn stage2_fault(transfer: &Transfer) -> Option<e::Class> {
     }
 }
 
-/// A context descriptor and a table of EL2's own, which an attacker would like hardware to use.
-fn bait(m: &Machine) -> u64 {
+/// A context descriptor and a table in EL2's memory, for attacks that make hardware use them.
+fn el2_tables(m: &Machine) -> u64 {
     let base = EL2 + 0x4000;
     for (at, word) in (base..).step_by(8).zip(cd(base + 0x1000)) {
         m.mem.cpu_write64(at, word);
@@ -29,27 +29,27 @@ fn bait(m: &Machine) -> u64 {
 fn t20_configuration_and_tables_in_foreign_memory() {
     type Point = fn(&mut Machine, &mut Host, u64);
     let points: [(&str, Point, e::Class); 4] = [
-        ("S1ContextPtr", |m, host, bait| host.install(m, SID, [bait | 0b1011, 0]), e::Class::Cd),
+        ("S1ContextPtr", |m, host, tables| host.install(m, SID, [tables | 0b1011, 0]), e::Class::Cd),
         (
             "TTB0",
-            |m, host, bait| {
-                host.context_words(m, cd(bait + 0x1000));
+            |m, host, tables| {
+                host.context_words(m, cd(tables + 0x1000));
                 host.install(m, SID, STAGE1);
             },
             e::Class::Tt,
         ),
         (
             "level 2 table",
-            |m, host, bait| {
-                m.mem.cpu_write64(HOST_S1 + ((IOVA >> 30) & 511) * 8, (bait + 0x2000) | 3);
+            |m, host, tables| {
+                m.mem.cpu_write64(HOST_S1 + ((IOVA >> 30) & 511) * 8, (tables + 0x2000) | 3);
                 host.install(m, SID, STAGE1);
             },
             e::Class::Tt,
         ),
         (
             "level 3 table",
-            |m, host, bait| {
-                m.mem.cpu_write64(HOST_S1 + 0x1000 + ((IOVA >> 21) & 511) * 8, (bait + 0x3000) | 3);
+            |m, host, tables| {
+                m.mem.cpu_write64(HOST_S1 + 0x1000 + ((IOVA >> 21) & 511) * 8, (tables + 0x3000) | 3);
                 host.install(m, SID, STAGE1);
             },
             e::Class::Tt,
@@ -57,17 +57,17 @@ fn t20_configuration_and_tables_in_foreign_memory() {
     ];
     for (name, point, class) in points {
         let attack = |m: &mut Machine| {
-            let bait = bait(m);
+            let tables = el2_tables(m);
             let mut host = Host::enable(m, 0, Shape::Linear);
             host.context(m);
             host.map(m, IOVA, HOST_DATA);
-            point(m, &mut host, bait);
+            point(m, &mut host, tables);
             let end = m.dma_write(0, SID, IOVA, 1);
             if let Transfer::Aborted(_) = end {
                 assert_eq!(stage2_fault(&end), Some(class), "{name}");
                 let wanted = if class == e::Class::Cd { e::F_CD_FETCH } else { e::F_WALK_EABT };
                 let kinds: Vec<u64> = host.events(m).iter().map(|event| event[0] & 0xff).collect();
-                assert_eq!(kinds, [u64::from(wanted)], "{name}: the host sees what a stage 1 SMMU shows");
+                assert_eq!(kinds, [u64::from(wanted)], "{name}: the host gets the event of an SMMU with stage 1 only");
             }
             end.into()
         };
@@ -78,9 +78,9 @@ fn t20_configuration_and_tables_in_foreign_memory() {
 #[test]
 fn t20_two_level_context_tables_in_foreign_memory() {
     twice_with(Config::full(), |m| {
-        let bait = bait(m);
+        let tables = el2_tables(m);
         let mut host = Host::enable(m, 0, Shape::Linear);
-        m.mem.cpu_write64(HOST_CD + 0x1000, bait | 1);
+        m.mem.cpu_write64(HOST_CD + 0x1000, tables | 1);
         host.install(m, SID, [(HOST_CD + 0x1000) | 0b1011 | 1 << 4 | 7 << 59, 0]);
         m.models[0].borrow_mut().dma_write(SID, Some(0), IOVA, &[1]).into()
     });
@@ -97,7 +97,7 @@ fn t21_hardware_updates_of_foreign_pages() {
             words
         });
         host.map(m, IOVA, HOST_DATA);
-        // The level 3 table moves into the page that is then donated: Access flag clear, dirty state clear.
+        // The level 3 table is in the page that is then donated; its Access flag and dirty state are clear.
         let page = HOST_DATA + 0x8000;
         let old = (HOST_DATA | LEAF | 1 << 7 | 1 << 51) & !(1 << 10);
         m.mem.cpu_write64(page + ((IOVA >> 12) & 511) * 8, old);
@@ -131,7 +131,7 @@ fn t32_ats_with_the_feature_hidden() {
         assert_eq!(host.cerror(&mut m), None);
     }
     assert_eq!(m.models[0].borrow_mut().read32(r::CR0) & r::CR0_ATSCHK, r::CR0_ATSCHK);
-    // The host cannot take the check away.
+    // The host cannot disable the check.
     host.cr0(&mut m, ON);
     m.write32(0, r::CR0, ON | 1 << 4 | 1 << 10);
     assert_eq!(m.models[0].borrow_mut().read32(r::CR0) & r::CR0_ATSCHK, r::CR0_ATSCHK);
@@ -146,7 +146,7 @@ fn t55_nothing_but_ram_and_the_translater_is_mapped() {
         assert_eq!(stage2_fault(&m.dma_write(0, SID, IOVA, 1)), Some(e::Class::In), "{target:#x}");
         assert!(m.models[0].borrow().can_reach(SID, target).is_none(), "{target:#x}");
     }
-    // Without EL2 all of it is there.
+    // Without EL2 all of it is reachable.
     let mut bare = Machine::new(&Setup::bare());
     Host::with_stage1(&mut bare, IOVA, UART);
     assert_landed(bare.dma_write(0, SID, IOVA, 1));
@@ -168,12 +168,12 @@ fn t59_stalls() {
     };
     let config = Config { term_model: false, ..Config::full() };
     let mut bare = Machine::new(&Setup::bare().with(config.clone()));
-    assert!(matches!(stalling(&mut bare), Transfer::Stalled(_)), "the attack is none");
+    assert!(matches!(stalling(&mut bare), Transfer::Stalled(_)), "the attack does not land");
     let mut m = Machine::new(&Setup::guarded().with(config));
     let end = stalling(&mut m);
     assert!(matches!(&end, Transfer::Aborted(Some(event)) if event.kind == e::C_BAD_CD), "{end:?}");
     assert_eq!(m.models[0].borrow().stalled(), 0);
-    // Nor by the commands for stalls.
+    // The commands for stalls are illegal too.
     let mut host = Host::enable(&mut m, 0, Shape::Linear);
     for cmd in [[0x44 | 1 << 12, 0], [0x45, 0]] {
         host.cmd(&mut m, cmd);

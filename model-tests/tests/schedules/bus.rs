@@ -86,7 +86,7 @@ pub(crate) struct Pool {
 
 impl Pool {
     fn alloc(&mut self, bytes: u64) -> Option<u64> {
-        // What the model remembers of each word stays short while there is memory that nobody had.
+        // Unused memory first: the model keeps a history of each word.
         let start = (POOL + self.used).next_multiple_of(bytes);
         if start + bytes <= POOL + POOL_BYTES {
             self.used = start + bytes - POOL;
@@ -140,11 +140,11 @@ impl DmaBuffer for Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        // A schedule that failed is torn down without its threads.
-        if std::thread::panicking() || self.world.over.get() {
+        // After a failed schedule this runs outside of its threads.
+        if std::thread::panicking() || self.world.ended.get() {
             return;
         }
-        // The next owner writes what it likes: here, entries that let everything through.
+        // Freed memory may be reused with any content: here, bypass stream table entries.
         self.world.stores.discard(&(self.pa..self.pa + self.bytes));
         let words: Vec<_> = (self.pa..self.pa + self.bytes).step_by(64).map(|word| (word, 0b1001)).collect();
         self.world.mem.store_at_once(&words);

@@ -1,4 +1,4 @@
-//! Who acts: CPUs of the host, its devices, and the SMMU by itself.
+//! The threads of a schedule: CPUs of the host, its devices, and the SMMUs.
 
 use std::cell::Cell;
 
@@ -12,21 +12,21 @@ use crate::world::{RAM, SIDS, World, point, world};
 
 /// Log2 of the entries of both queues.
 const LOG2_QUEUE: u32 = 6;
-/// Stream of every SMMU that is always a bypass on the quiet one.
+/// StreamID whose entry is always a bypass on the normal SMMU.
 const SID: u32 = 1;
-/// The SMMU that is tormented, and the quiet one.
-const LOUD: usize = 0;
-const QUIET: usize = 1;
-/// Pages that the first CPU gives away.
+/// The SMMU whose tables and queues the host attacks, and the one that it uses as a correct host does.
+const ATTACKED: usize = 0;
+const NORMAL: usize = 1;
+/// Pages that the first CPU donates and shares.
 const CHANGING: [u64; 4] = [16, 17, 18, 40];
-/// A page that never changes hands.
+/// A page that never changes owner.
 const CONSTANT: u64 = 24;
-/// What EL2 keeps in a page that it was given.
+/// What EL2 writes into donated pages.
 const SECRET: u64 = 0x5ec7_e75e_c7e7_5ec7;
 
 const BYPASS: [u64; 2] = [0b1001, 0];
 const ABORT: [u64; 2] = [1, 0];
-/// Stage 2 of the host's own making, over memory that is not its.
+/// An entry with the host's own stage 2.
 const STAGE2: [u64; 2] = [0b1101, 0];
 const ENTRIES: [[u64; 2]; 4] = [BYPASS, ABORT, STAGE2, [0, 0]];
 
@@ -34,15 +34,15 @@ const QUEUES: u32 = r::CR0_CMDQEN | r::CR0_EVENTQEN;
 const ON: u32 = QUEUES | r::CR0_SMMUEN;
 
 thread_local! {
-    /// Where the last command for the tormented SMMU was put.
-    static LAST: Cell<u32> = const { Cell::new(0) };
+    /// Index of the last command for the attacked SMMU.
+    static LAST_SLOT: Cell<u32> = const { Cell::new(0) };
 }
 
 fn page(number: u64) -> u64 {
     RAM + number * PAGE_BYTES
 }
 
-/// Where the host has the tables and queues of SMMU `n`.
+/// Addresses of the host's tables and queues for SMMU `n`.
 struct Places {
     tables: [u64; 2],
     cmdq: u64,
@@ -50,7 +50,7 @@ struct Places {
 }
 
 fn places(n: usize) -> Places {
-    let first = if n == LOUD { 0 } else { 8 };
+    let first = if n == ATTACKED { 0 } else { 8 };
     Places { tables: [page(first), page(first + 1)], cmdq: page(first + 2), evtq: page(first + 3) }
 }
 
@@ -79,14 +79,14 @@ impl Driver {
         driver
     }
 
-    /// Writes commands and tells the SMMU, which may have its queue off, or be in an error.
+    /// Queues commands and writes CMDQ_PROD; the queue may be disabled or stopped by an error.
     fn commands(&mut self, world: &World, commands: &[[u64; 2]]) {
         for command in commands {
             let slot = places(self.n).cmdq + u64::from(self.prod % (1 << LOG2_QUEUE)) * 16;
             world.store(slot, command[0]);
             world.store(slot + 8, command[1]);
-            if self.n == LOUD {
-                LAST.set(self.prod);
+            if self.n == ATTACKED {
+                LAST_SLOT.set(self.prod);
             }
             self.prod = (self.prod + 1) % (2 << LOG2_QUEUE);
         }
@@ -96,7 +96,7 @@ impl Driver {
             if (gerror ^ world.read32(self.n, r::GERRORN)) & r::GERROR_CMDQ == 0 {
                 return;
             }
-            // As Linux does: a SYNC in the place of the command that stopped the queue.
+            // As Linux does: replace the command that stopped the queue with a CMD_SYNC.
             let cons = world.read32(self.n, r::CMDQ_CONS) % (1 << LOG2_QUEUE);
             let slot = places(self.n).cmdq + u64::from(cons) * 16;
             world.store(slot + 8, 0);
@@ -115,33 +115,33 @@ fn call(world: &World, transition: Transition) -> Result<Option<GuestId>, Error>
     world.ownership().lock().apply(transition)
 }
 
-/// EL2 writes into a page that is its own now.
-fn keep_secret(world: &World, number: u64) {
+/// EL2 writes into a page that was donated to it.
+fn write_secret(world: &World, number: u64) {
     world.mem.store_at_once(&[(page(number), SECRET), (page(number) + 8, SECRET)]);
     world.foreign.borrow_mut().insert(page(number));
     world.check();
 }
 
-/// Nobody has touched the page, which now goes back.
-fn give_up_secret(world: &World, number: u64) {
+/// Checks that a donated page was not written, before it is returned.
+fn check_secret(world: &World, number: u64) {
     assert_eq!(world.mem.cpu_read64(page(number) + 8), SECRET, "a device wrote to page {number}");
     world.foreign.borrow_mut().remove(&page(number));
 }
 
-/// The page is the host's again: zeroed, for its CPUs, and for its devices.
-fn is_back(world: &World, number: u64) {
-    assert_eq!(world.mem.cpu_read64(page(number)), 0, "page {number} tells what EL2 had in it");
-    assert!(world.store(page(number), 0), "the host's CPU misses page {number}");
-    works(world, number);
+/// Checks that a returned page is zeroed, and that the host's CPUs and devices can access it.
+fn check_returned(world: &World, number: u64) {
+    assert_eq!(world.mem.cpu_read64(page(number)), 0, "page {number} is not zeroed");
+    assert!(world.store(page(number), 0), "the host's CPU cannot access page {number}");
+    check_dma(world, number);
 }
 
-/// A device behind the quiet SMMU reaches a page of the host.
-fn works(world: &World, number: u64) {
-    let transfer = world.models[QUIET].borrow_mut().dma_write(SID, None, page(number) + 16, &[0xaa]);
-    assert_eq!(transfer, Transfer::Done, "page {number} is the host's and its device faults");
+/// Checks that a device behind the normal SMMU reaches a page of the host.
+fn check_dma(world: &World, number: u64) {
+    let transfer = world.models[NORMAL].borrow_mut().dma_write(SID, None, page(number) + 16, &[0xaa]);
+    assert_eq!(transfer, Transfer::Done, "page {number} is the host's, and its device faults");
 }
 
-/// Pages go to EL2 and to guests, are lent, and come back.
+/// Pages are donated to EL2 and guests, shared, and returned.
 fn transitions(rounds: usize) {
     let world = world();
     for _ in 0..rounds {
@@ -149,33 +149,33 @@ fn transitions(rounds: usize) {
         match thread_rng().gen_range(0..4) {
             0 | 1 => {
                 assert_eq!(call(&world, Transition::HostDonateHyp(range(number))), Ok(None));
-                keep_secret(&world, number);
+                write_secret(&world, number);
                 point();
-                give_up_secret(&world, number);
+                check_secret(&world, number);
                 assert_eq!(call(&world, Transition::HypDonateHost(range(number))), Ok(None));
-                is_back(&world, number);
+                check_returned(&world, number);
             }
             2 => {
                 let Ok(Some(guest)) = call(&world, Transition::VmCreate) else { panic!("no guest") };
                 let handle = u64::from(guest.handle());
                 assert_eq!(call(&world, Transition::HostDonateGuest(range(number), handle)), Ok(None));
-                keep_secret(&world, number);
+                write_secret(&world, number);
                 assert_eq!(call(&world, Transition::VmDestroy(handle)), Ok(None));
-                give_up_secret(&world, number);
+                check_secret(&world, number);
                 assert_eq!(call(&world, Transition::HostReclaimPage(range(number))), Ok(None));
-                is_back(&world, number);
+                check_returned(&world, number);
             }
             _ => {
                 assert_eq!(call(&world, Transition::HostShareHyp(range(number))), Ok(None));
-                works(&world, number);
+                check_dma(&world, number);
                 assert_eq!(call(&world, Transition::HostUnshareHyp(range(number))), Ok(None));
-                works(&world, number);
+                check_dma(&world, number);
             }
         }
     }
 }
 
-/// Entries change and are invalidated, translations are dropped, all with SYNCs.
+/// Entries are changed and invalidated, and translations too, each with a CMD_SYNC.
 fn commands(rounds: usize, mut driver: Driver) {
     let world = world();
     for _ in 0..rounds {
@@ -183,12 +183,12 @@ fn commands(rounds: usize, mut driver: Driver) {
         let invalidate = match thread_rng().gen_range(0..4) {
             0 => [0x30, 0],
             1 => [u64::from(sid) << 32 | 3, 1],
-            2 if driver.n == LOUD => [4, 31],
+            2 if driver.n == ATTACKED => [4, 31],
             _ => [0x28, 0],
         };
-        if driver.n == LOUD {
+        if driver.n == ATTACKED {
             let words = ENTRIES[thread_rng().gen_range(0..ENTRIES.len())];
-            let entry = places(LOUD).tables[0] + u64::from(sid) * 64;
+            let entry = places(ATTACKED).tables[0] + u64::from(sid) * 64;
             world.store(entry + 8, words[1]);
             world.store(entry, words[0]);
         }
@@ -196,52 +196,52 @@ fn commands(rounds: usize, mut driver: Driver) {
     }
 }
 
-/// Queues and translation go off and on, the stream table moves, and what was a queue's page is given away.
+/// Queues and translation are disabled and enabled, the stream table moves, and the page of a disabled queue is donated.
 fn enables(rounds: usize) {
     let world = world();
     for _ in 0..rounds {
-        let at = places(LOUD);
+        let at = places(ATTACKED);
         match thread_rng().gen_range(0..3) {
             0 => {
                 let value = [0, QUEUES, ON, r::CR0_SMMUEN][thread_rng().gen_range(0..4)];
-                world.write32(LOUD, r::CR0, value);
+                world.write32(ATTACKED, r::CR0, value);
             }
             1 => {
-                world.write32(LOUD, r::CR0, QUEUES);
-                world.write64(LOUD, r::STRTAB_BASE, at.tables[thread_rng().gen_range(0..2)]);
-                world.write32(LOUD, r::CR0, ON);
+                world.write32(ATTACKED, r::CR0, QUEUES);
+                world.write64(ATTACKED, r::STRTAB_BASE, at.tables[thread_rng().gen_range(0..2)]);
+                world.write32(ATTACKED, r::CR0, ON);
             }
             _ => {
-                world.write32(LOUD, r::CR0, thread_rng().gen_range(0..2) * ON);
+                world.write32(ATTACKED, r::CR0, thread_rng().gen_range(0..2) * ON);
                 let number = (at.evtq - RAM) / PAGE_BYTES;
                 match call(&world, Transition::HostDonateHyp(range(number))) {
                     Ok(_) => {
-                        keep_secret(&world, number);
-                        world.write32(LOUD, r::CR0, ON);
-                        give_up_secret(&world, number);
+                        write_secret(&world, number);
+                        world.write32(ATTACKED, r::CR0, ON);
+                        check_secret(&world, number);
                         assert_eq!(call(&world, Transition::HypDonateHost(range(number))), Ok(None));
-                        is_back(&world, number);
+                        check_returned(&world, number);
                     }
                     Err(error) => assert_eq!(error, Error::Claimed),
                 }
-                world.write32(LOUD, r::CR0, ON);
+                world.write32(ATTACKED, r::CR0, ON);
             }
         }
-        let _ = world.read32(LOUD, r::EVENTQ_PROD);
+        let _ = world.read32(ATTACKED, r::EVENTQ_PROD);
     }
 }
 
-/// The host writes to its tables and its queue behind everybody's back.
-fn scribble(rounds: usize) {
+/// Another CPU of the host writes to its tables and its queue at any time.
+fn overwrite(rounds: usize) {
     let world = world();
     for _ in 0..rounds {
-        let at = places(LOUD);
+        let at = places(ATTACKED);
         let words = ENTRIES[thread_rng().gen_range(0..ENTRIES.len())];
         let sid = u64::from(SIDS[thread_rng().gen_range(0..SIDS.len())]);
         match thread_rng().gen_range(0..4) {
             0 | 3 => {
-                // The commands that EL2 is most likely to be at.
-                let index = LAST.get().wrapping_sub(thread_rng().gen_range(0..3)) % (1 << LOG2_QUEUE);
+                // The commands that EL2 is most likely handling now.
+                let index = LAST_SLOT.get().wrapping_sub(thread_rng().gen_range(0..3)) % (1 << LOG2_QUEUE);
                 let slot = at.cmdq + u64::from(index) * 16;
                 let command = [[0x46, 0], [4, 31], [0xff, 0], [0xff, 1]][thread_rng().gen_range(0..4)];
                 world.store(slot + 8, command[1]);
@@ -255,7 +255,7 @@ fn scribble(rounds: usize) {
     }
 }
 
-/// Devices transfer at any moment, and the SMMUs do what they have to do whenever they like.
+/// Devices transfer and the SMMUs make progress at any time.
 fn devices(rounds: usize) {
     let world = world();
     for _ in 0..rounds {
@@ -270,31 +270,31 @@ fn devices(rounds: usize) {
             let _ = model.borrow_mut().dma_write(sid, None, page(number) + 16, &[0xbb]);
             model.borrow_mut().step();
         }
-        works(&world, CONSTANT);
+        check_dma(&world, CONSTANT);
     }
 }
 
-/// One schedule on `world`: everybody at once, then everything in order again.
-pub(crate) fn everybody(world: &World) {
-    let loud = Driver::enable(world, LOUD);
-    let quiet = Driver::enable(world, QUIET);
+/// One schedule on `world`: all threads at once, then a correct host.
+pub(crate) fn run_all(world: &World) {
+    let attacked = Driver::enable(world, ATTACKED);
+    let normal = Driver::enable(world, NORMAL);
     for number in CHANGING {
-        works(world, number);
+        check_dma(world, number);
     }
     let threads = [
         thread::spawn(|| transitions(3)),
-        thread::spawn(move || commands(3, loud)),
-        thread::spawn(move || commands(2, quiet)),
+        thread::spawn(move || commands(3, attacked)),
+        thread::spawn(move || commands(2, normal)),
         thread::spawn(|| enables(3)),
-        thread::spawn(|| scribble(24)),
+        thread::spawn(|| overwrite(24)),
         thread::spawn(|| devices(24)),
     ];
     for thread in threads {
         assert!(thread.join().is_ok());
     }
-    // What the host does in order works on the tormented SMMU too.
-    world.write32(LOUD, r::CR0, 0);
-    Driver::enable(world, LOUD).commands(world, &[[0x30, 0], [0x46, 0]]);
+    // A correct host works on the attacked SMMU too.
+    world.write32(ATTACKED, r::CR0, 0);
+    Driver::enable(world, ATTACKED).commands(world, &[[0x30, 0], [0x46, 0]]);
     for number in CHANGING {
         for model in &world.models {
             let transfer = model.borrow_mut().dma_write(SID, None, page(number) + 24, &[0xcc]);
@@ -302,7 +302,7 @@ pub(crate) fn everybody(world: &World) {
         }
     }
     world.check();
-    for n in [LOUD, QUIET] {
+    for n in [ATTACKED, NORMAL] {
         world.write32(n, r::CR0, 0);
     }
     let ownership = world.ownership().lock();

@@ -1,4 +1,4 @@
-//! What is wrong with EL2 in a run: nothing, or one thing that schedules have to bring to light.
+//! Defects of EL2 that schedules must detect.
 
 use std::cell::Cell;
 
@@ -13,11 +13,11 @@ pub(crate) enum Fault {
     LeftOut(Rank),
     /// A trap takes its SMMU before ownership.
     SmmuFirst,
-    /// The same, where nobody looks at the order: the CPUs have to meet.
-    SmmuFirstUnnoticed,
-    /// SMMUs forget a page before the table does.
+    /// The same without the check of the order: only a deadlock shows it.
+    SmmuFirstUnchecked,
+    /// SMMUs are invalidated before the table changes.
     InvalidateFirst,
-    /// A revocation returns before the second SMMU was asked.
+    /// The second SMMU is not invalidated.
     OneSmmu,
 }
 
@@ -30,7 +30,7 @@ pub(crate) fn fault() -> Fault {
     FAULT.get()
 }
 
-/// From now on `fault` is the defect of runs on this thread.
+/// Sets the defect of later runs on this thread.
 pub(crate) fn set_fault(fault: Fault) {
     FAULT.set(fault);
 }

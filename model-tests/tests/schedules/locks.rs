@@ -1,4 +1,4 @@
-//! EL2's locks, under shuttle: who holds what, in which order, and what happens where one is left out.
+//! EL2's locks under shuttle, with a check of their order; a [`Fault`] leaves one out.
 
 use std::cell::{RefCell, RefMut};
 use std::collections::HashMap;
@@ -9,7 +9,7 @@ use shuttle::thread::{self, ThreadId};
 use crate::faults::{Fault, fault};
 use crate::world::point;
 
-/// Places in the order of docs/locking.md: a lock is taken only while holding locks of lower rank.
+/// Ranks in the order of docs/locking.md: a lock is taken only while holding locks of lower rank.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Rank {
     /// The ownership map and its tables.
@@ -21,11 +21,11 @@ pub(crate) enum Rank {
 }
 
 thread_local! {
-    /// What each CPU holds, in the order in which it was taken. Shuttle's threads share one thread of the system.
+    /// The locks that each CPU holds, in the order in which it took them. All threads of shuttle run on one system thread.
     static HELD: RefCell<HashMap<ThreadId, Vec<Rank>>> = RefCell::new(HashMap::new());
 }
 
-/// Forgets what an earlier schedule held.
+/// Clears what an earlier schedule held.
 pub(crate) fn forget() {
     HELD.with_borrow_mut(HashMap::clear);
 }
@@ -39,7 +39,7 @@ pub(crate) struct Lock<T> {
 
 /// A lock that is held.
 pub(crate) struct Guard<'l, T> {
-    // Given up in this order.
+    // Dropped in this order.
     data: RefMut<'l, T>,
     _held: Held,
     _gate: Option<shuttle::sync::MutexGuard<'l, ()>>,
@@ -49,14 +49,14 @@ pub(crate) struct Guard<'l, T> {
 struct Held(ThreadId);
 
 impl Held {
-    /// Writes down that this CPU takes a lock of `rank`, which it then has to wait for.
+    /// Records that this CPU takes a lock of `rank`, before it waits for it; checks the order.
     fn new(rank: Rank) -> Self {
         let me = thread::current().id();
         HELD.with_borrow_mut(|held| {
             let mine = held.entry(me).or_default();
             let above = mine.iter().max().copied();
             let in_order = above.is_none_or(|above| above < rank);
-            assert!(in_order || fault() == Fault::SmmuFirstUnnoticed, "lock order: {rank:?} under {above:?}");
+            assert!(in_order || fault() == Fault::SmmuFirstUnchecked, "lock order: {rank:?} under {above:?}");
             mine.push(rank);
         });
         Self(me)
@@ -84,7 +84,7 @@ impl<T> Lock<T> {
         } else {
             Some(self.gate.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
         };
-        // What the lock is for: nobody else is inside.
+        // Fails if another CPU is inside.
         let Ok(data) = self.data.try_borrow_mut() else { panic!("two CPUs at once: {:?}", self.rank) };
         Guard { data, _held: held, _gate: gate }
     }

@@ -2,8 +2,8 @@
 //! schedules that shuttle chooses.
 //!
 //! The driver, the ownership map and the IOMMU's tables are the real ones, and the locks are those of docs/locking.md, taken
-//! as `hyp` takes them. Every register access, every load and store of EL2 and each turn of a wait is a moment at which
-//! somebody else may go on: devices and other CPUs act in the middle of a trap, not only between two.
+//! as `hyp` takes them. The scheduler may switch at every register access, every load and store of EL2 and every poll:
+//! devices and other CPUs act within a trap, not only between two.
 //!
 //! `PORTCULLIS_SCHEDULES=N` runs N schedules of each kind, from `PORTCULLIS_SEED=N` on.
 #![allow(unreachable_pub, clippy::unwrap_used)]
@@ -25,11 +25,11 @@ use faults::{Fault, set_fault};
 use locks::Rank;
 use world::Shape;
 
-/// Threads' stacks: the model's walks and the driver are deep.
+/// Stack bytes of a thread: the model's walks and the driver need much.
 const STACK: usize = 1 << 18;
-/// Turns of a schedule after which something waits for ever.
+/// Steps of a schedule after which a thread is taken to wait for ever.
 const STEPS: usize = 200_000;
-/// Places where a thread of high priority loses it.
+/// Number of changes of priority in a schedule.
 const CHANGES: usize = 3;
 
 /// How threads are chosen.
@@ -51,13 +51,13 @@ fn run(shape: Shape, choice: Choice, fault: Fault, seed: u64, schedules: usize) 
         config.stack_size = STACK;
         config.max_steps = MaxSteps::FailAfter(STEPS);
         config.silence_warnings = true;
-        // A schedule is some thousand turns long: its seed says the same.
+        // A schedule has thousands of steps: its seed is enough to repeat it.
         config.failure_persistence = FailurePersistence::None;
         Runner::new(scheduler, config).run(move || {
             set_fault(fault);
             let world = world::boot(shape);
-            cpus::everybody(&world);
-            world.over.set(true);
+            cpus::run_all(&world);
+            world.ended.set(true);
         });
     }
     match choice {
@@ -67,7 +67,7 @@ fn run(shape: Shape, choice: Choice, fault: Fault, seed: u64, schedules: usize) 
 }
 
 /// Runs schedules of an EL2 without a defect.
-fn holds(shape: Shape, choice: Choice, schedules: usize) {
+fn finds_nothing(shape: Shape, choice: Choice, schedules: usize) {
     let schedules = number("PORTCULLIS_SCHEDULES").unwrap_or(schedules);
     let seed = number("PORTCULLIS_SEED").and_then(|seed| u64::try_from(seed).ok()).unwrap_or(1);
     let end = catch_unwind(AssertUnwindSafe(|| run(shape, choice, Fault::None, seed, schedules)));
@@ -77,58 +77,58 @@ fn holds(shape: Shape, choice: Choice, schedules: usize) {
     }
 }
 
-/// Some schedule brings `fault` to light, with these words.
-fn is_found(fault: Fault, words: &str) {
+/// Checks that some schedule fails with `fault`, with a message that contains `words`.
+fn is_detected(fault: Fault, words: &str) {
     for (seed, choice) in (1..).zip([Choice::Random, Choice::Priorities]) {
         let end = catch_unwind(AssertUnwindSafe(|| run(Shape::Leaves, choice, fault, seed, 100)));
         set_fault(Fault::None);
         if let Err(why) = end {
             let text = why.downcast_ref::<String>().map(String::as_str).or_else(|| why.downcast_ref::<&str>().copied());
             let text = text.unwrap_or("something");
-            assert!(text.contains(words), "{fault:?} is found, but by {text}");
+            assert!(text.contains(words), "{fault:?} is detected, but by {text}");
             println!("attack run without its defence: {fault:?}: {}", text.lines().collect::<Vec<_>>().join(" "));
             return;
         }
     }
-    panic!("no schedule shows {fault:?}");
+    panic!("no schedule detects {fault:?}");
 }
 
 #[test]
 fn t38_pages_change_owner_within_traps() {
-    holds(Shape::Leaves, Choice::Random, 20);
-    holds(Shape::Leaves, Choice::Priorities, 20);
+    finds_nothing(Shape::Leaves, Choice::Random, 20);
+    finds_nothing(Shape::Leaves, Choice::Priorities, 20);
 }
 
 #[test]
 fn t38_t41_two_level_tables_change_within_transitions() {
-    holds(Shape::TwoLevel, Choice::Random, 10);
-    holds(Shape::TwoLevel, Choice::Priorities, 10);
+    finds_nothing(Shape::TwoLevel, Choice::Random, 10);
+    finds_nothing(Shape::TwoLevel, Choice::Priorities, 10);
 }
 
 #[test]
 fn t38_t46_blocks_are_split_within_traps() {
-    holds(Shape::Block, Choice::Random, 10);
-    holds(Shape::Block, Choice::Priorities, 10);
+    finds_nothing(Shape::Block, Choice::Random, 10);
+    finds_nothing(Shape::Block, Choice::Priorities, 10);
 }
 
 #[test]
 fn a_missing_lock_is_detected() {
-    is_found(Fault::LeftOut(Rank::Ownership), "two CPUs at once: Ownership");
-    is_found(Fault::LeftOut(Rank::Smmu), "two CPUs at once: Smmu");
+    is_detected(Fault::LeftOut(Rank::Ownership), "two CPUs at once: Ownership");
+    is_detected(Fault::LeftOut(Rank::Smmu), "two CPUs at once: Smmu");
 }
 
 #[test]
 fn a_wrong_lock_order_is_detected_and_can_deadlock() {
-    is_found(Fault::SmmuFirst, "lock order: Ownership under Some(Smmu)");
-    is_found(Fault::SmmuFirstUnnoticed, "deadlock");
+    is_detected(Fault::SmmuFirst, "lock order: Ownership under Some(Smmu)");
+    is_detected(Fault::SmmuFirstUnchecked, "deadlock");
 }
 
 #[test]
 fn t04_an_invalidation_before_the_table_changes_is_detected() {
-    is_found(Fault::InvalidateFirst, "foreign");
+    is_detected(Fault::InvalidateFirst, "foreign");
 }
 
 #[test]
 fn t34_a_skipped_smmu_is_detected() {
-    is_found(Fault::OneSmmu, "foreign");
+    is_detected(Fault::OneSmmu, "foreign");
 }

@@ -1,4 +1,4 @@
-//! What the ownership map drives: the CPUs' stage 2, the IOMMU's stage 2 with its plans, and EL2's hands on pages.
+//! The ownership map's traits: the CPUs' stage 2, the IOMMU's stage 2 with its plans, and page operations.
 
 use io_pgtable::{HeapMemory, Ipa, MemType, Pa};
 use mem_protect::{DmaStage2, HostStage2, InUse, Leaf, LeafKind, NoMemory, PAGE_BYTES, PageOps, PageRange, TableError};
@@ -8,7 +8,7 @@ use smmu_drv::{Stage2Cfg, Stale};
 use crate::faults::{Fault, fault};
 use crate::world::{TABLES, TABLES_BYTES, VMID, point, world};
 
-/// The CPUs' stage 2: what [`crate::world::World::cpu_pages`] says.
+/// The CPUs' stage 2, kept in [`crate::world::World::cpu_pages`].
 pub(crate) struct Cpu;
 
 impl HostStage2 for Cpu {
@@ -53,7 +53,7 @@ struct Mirror {
 }
 
 impl Mirror {
-    /// Lets walkers see every store so far. They appear at once: their order is the business of the table's own tests.
+    /// Copies every store so far, at once: io-pgtable's own tests cover their order.
     fn update(&mut self) {
         let mut changed = Vec::new();
         for (pa, seen) in (TABLES..TABLES + TABLES_BYTES).step_by(8).zip(&mut self.seen) {
@@ -70,7 +70,7 @@ impl Mirror {
 /// All SMMUs, one after the other.
 struct Smmus<'m>(&'m mut Mirror);
 
-fn tell(stale: Stale, count: usize) -> Result<(), InvalidateError> {
+fn invalidate_all(stale: Stale, count: usize) -> Result<(), InvalidateError> {
     let mut result = Ok(());
     for smmu in world().smmus().iter().take(count) {
         if smmu.lock().tlb_invalidate(stale).is_err() {
@@ -89,10 +89,10 @@ impl Invalidate for Smmus<'_> {
             Target::Range { start, bytes } => Stale::Range { ipa: start, size: bytes },
         };
         match fault() {
-            // Asked before, when the table still had the page.
+            // Invalidated before, when the table still had the page.
             Fault::InvalidateFirst => Ok(()),
-            Fault::OneSmmu => tell(stale, 1),
-            _ => tell(stale, usize::MAX),
+            Fault::OneSmmu => invalidate_all(stale, 1),
+            _ => invalidate_all(stale, usize::MAX),
         }
     }
 }
@@ -106,7 +106,7 @@ impl Dma {
         Self { shadow, mirror }
     }
 
-    /// What every STE says for its stage 2.
+    /// The stage-2 fields of every STE.
     pub(crate) fn config(&self) -> Stage2Cfg {
         let config = self.shadow.config();
         Stage2Cfg {
@@ -126,7 +126,7 @@ impl Dma {
 impl DmaStage2 for Dma {
     fn revoke(&mut self, range: PageRange) -> Result<(), TableError> {
         if fault() == Fault::InvalidateFirst {
-            let _ = tell(Stale::Range { ipa: range.ipa(), size: range.bytes() }, usize::MAX);
+            let _ = invalidate_all(Stale::Range { ipa: range.ipa(), size: range.bytes() }, usize::MAX);
             point();
         }
         let result = self.shadow.revoke(range, &mut Smmus(&mut self.mirror));

@@ -1,4 +1,4 @@
-//! The machine of one schedule: memory, SMMUs, EL2's locks, and who may reach what by now.
+//! The machine of one schedule: memory, SMMUs, EL2's locks, and the pages that are not the host's.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::BTreeSet;
@@ -35,12 +35,12 @@ pub(crate) const POOL: u64 = EL2 + 0x2_0000;
 pub(crate) const POOL_BYTES: u64 = EL2_BYTES - 0x2_0000;
 /// VMID of the host's streams.
 pub(crate) const VMID: u16 = 1;
-/// SMMUs: one that the host torments, and one whose devices only work.
+/// Number of SMMUs: one that the host attacks, and one that it uses correctly.
 pub(crate) const SMMUS: usize = 2;
-/// Streams that are judged.
+/// Streams that are checked.
 pub(crate) const SIDS: [u32; 3] = [0, 1, 5];
 
-/// The ownership map with everything that follows it.
+/// The ownership map with its tables.
 pub(crate) type Owner = Ownership<'static, Cpu, Dma, Pages>;
 
 /// The driver of one SMMU.
@@ -57,17 +57,17 @@ pub(crate) struct World {
     pub(crate) cpu_pages: RefCell<BTreeSet<u64>>,
     /// Pages, by address, whose donation has returned.
     pub(crate) foreign: RefCell<BTreeSet<u64>>,
-    /// The schedule has ended.
-    pub(crate) over: Cell<bool>,
+    /// Whether the schedule has ended.
+    pub(crate) ended: Cell<bool>,
     ownership: OnceCell<Lock<Owner>>,
     smmus: OnceCell<Vec<Lock<Driver>>>,
     points: Cell<u64>,
-    /// Points between two looks at everything that devices could reach.
-    looks: u64,
+    /// Number of points between two checks of the invariant.
+    interval: u64,
 }
 
 thread_local! {
-    /// Shuttle's threads share one thread of the system.
+    /// All threads of shuttle run on one system thread.
     static WORLD: RefCell<Option<Rc<World>>> = const { RefCell::new(None) };
 }
 
@@ -76,7 +76,7 @@ pub(crate) fn world() -> Rc<World> {
     WORLD.with_borrow(|world| world.clone()).unwrap_or_else(|| panic!("no machine"))
 }
 
-/// A moment at which anybody else may act, in the middle of whatever this CPU does.
+/// A point at which the scheduler may switch to another thread.
 pub(crate) fn point() {
     if std::thread::panicking() {
         return;
@@ -84,7 +84,7 @@ pub(crate) fn point() {
     thread::sleep(Duration::ZERO);
     let world = world();
     world.points.set(world.points.get() + 1);
-    if world.points.get().is_multiple_of(world.looks) {
+    if world.points.get().is_multiple_of(world.interval) {
         world.check();
     }
 }
@@ -96,7 +96,7 @@ pub(crate) enum Shape {
     Leaves,
     /// The same with a stream table of two levels.
     TwoLevel,
-    /// A 2 MiB block that is split and put together.
+    /// A 2 MiB block that is split and coalesced.
     Block,
 }
 
@@ -108,8 +108,8 @@ impl Shape {
         }
     }
 
-    /// A look takes the longer the more leaves there are.
-    fn looks(self) -> u64 {
+    /// Number of points between two checks: more leaves make a check longer.
+    fn interval(self) -> u64 {
         match self {
             Self::Leaves => 64,
             Self::TwoLevel => 256,
@@ -147,11 +147,11 @@ pub(crate) fn boot(shape: Shape) -> Rc<World> {
         pool: Lock::new(Rank::Pool, Pool::default()),
         cpu_pages: RefCell::new(host.pfns().collect()),
         foreign: RefCell::default(),
-        over: Cell::new(false),
+        ended: Cell::new(false),
         ownership: OnceCell::new(),
         smmus: OnceCell::new(),
         points: Cell::new(0),
-        looks: shape.looks(),
+        interval: shape.interval(),
     });
     WORLD.with_borrow_mut(|slot| *slot = Some(world.clone()));
 
@@ -203,11 +203,11 @@ impl World {
         })
     }
 
-    /// The host stores to a register, as hyp's `trap::locks` has it: again and again, each time a trap of its own.
+    /// The host stores to a register, as hyp's `trap::locks` handles it: repeated until complete, each time in its own trap.
     pub(crate) fn write(&self, n: usize, offset: u32, size: AccessSize, value: u64) {
         for _ in 0..1_000 {
             let smmu = &self.smmus()[n];
-            let outcome = if matches!(fault(), Fault::SmmuFirst | Fault::SmmuFirstUnnoticed) {
+            let outcome = if matches!(fault(), Fault::SmmuFirst | Fault::SmmuFirstUnchecked) {
                 let mut smmu = smmu.lock();
                 let mut ownership = self.ownership().lock();
                 smmu.mmio_write(ownership.memory_mut(), offset, size, value)
@@ -220,7 +220,7 @@ impl World {
             }
             point();
         }
-        panic!("a store to {offset:#x} never ends");
+        panic!("a store to {offset:#x} is never complete");
     }
 
     /// A 32-bit store to a register.
