@@ -7,9 +7,9 @@ use crate::mem::Snoop;
 pub enum Bbml {
     /// Every change of block size needs break-before-make.
     Level0,
-    /// nT makes it possible.
+    /// With nT it is not needed.
     Level1,
-    /// Always possible.
+    /// Never needed.
     Level2,
 }
 
@@ -62,7 +62,7 @@ pub enum Cache {
     Adversarial,
     /// The newest information: no cache at all.
     None,
-    /// Any, by the seed.
+    /// A random one.
     Random,
 }
 

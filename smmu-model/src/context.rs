@@ -32,7 +32,7 @@ pub(crate) struct CdUse {
 }
 
 impl View<'_> {
-    /// Every context descriptor that index `ssid` may give; not filtered for liveness.
+    /// Every context descriptor that index `ssid` may give; not filtered for usability.
     pub(crate) fn lookup_cd(
         &self,
         sid: u32,

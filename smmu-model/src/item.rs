@@ -76,8 +76,8 @@ impl Item {
         self.words.iter().all(|word| word.end.is_none())
     }
 
-    /// Whether this item is usable whenever `other`, found in the same way, is: it was created earlier and overwritten
-    /// later.
+    /// Whether this item is usable whenever `other` is, which was found in the same way: it was created no later and was
+    /// overwritten no earlier.
     #[must_use]
     pub fn outlasts(&self, other: &Self) -> bool {
         let located = self.sources.iter().map(|source| source.since).max().unwrap_or(0);
@@ -134,7 +134,7 @@ impl Timeline {
         self.enabled.last().is_some_and(|(start, end)| *start <= now && end.is_none())
     }
 
-    /// From when on no cache can hold `item`, which has been overwritten; [`Time::MAX`] while one can.
+    /// The time from which no cache can hold the overwritten `item`; [`Time::MAX`] while one can.
     #[must_use]
     pub fn gone_at(&self, item: &Item) -> Time {
         let removes = |inval: &&Invalidation| inval.consumed >= item.until && inval.scope.covers(&item.tag);

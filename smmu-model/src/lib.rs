@@ -4,7 +4,7 @@
 //! position on one side fails a test. It is adversarial in three ways:
 //!
 //! - **Time.** Register handshakes and commands take effect at any later legal moment ([`Pace`]), chosen by a seed.
-//! - **Caches.** Memory remembers ([`mem`]), and every structure, walk-cache entry and TLB entry, combined or not,
+//! - **Caches.** Memory keeps the history of every word ([`mem`]), and every structure, walk-cache entry and TLB entry, combined or not,
 //!   stays usable until an invalidation that must remove it has been consumed and a later SYNC has completed ([`item`],
 //!   [`inval`]). [`Model::dma_read`] and [`Model::dma_write`] use the oldest cached information that succeeds.
 //! - **The oracle.** [`Model::reach`] answers which bytes a stream can reach by any legal choice, whether or not a

@@ -31,7 +31,7 @@ impl Run {
     }
 }
 
-/// Adds `run` to `runs`, to the last of them if it goes on there.
+/// Adds `run` to `runs`; extends the last one if it is contiguous.
 pub(crate) fn add(runs: &mut Vec<Run>, run: Run) {
     if let Some(last) = runs.last_mut()
         && (last.shift, last.write) == (run.shift, run.write)
@@ -43,7 +43,7 @@ pub(crate) fn add(runs: &mut Vec<Run>, run: Run) {
     }
 }
 
-/// Everything that a stage 2 table maps now: what hardware may use without having cached anything.
+/// Everything that a stage 2 table maps now, that is without cached entries.
 #[derive(Debug)]
 pub struct Mapped {
     pub(crate) runs: Vec<Run>,
@@ -89,12 +89,12 @@ impl Place {
     }
 }
 
-/// A table by itself; addresses in `runs` count from what it maps first.
+/// One decoded table; addresses in `runs` are relative to the first address that it maps.
 #[derive(Debug)]
 pub(crate) struct Decoded {
     pub(crate) pages: Vec<(u64, u64)>,
     pub(crate) runs: Vec<Run>,
-    /// Where a descriptor is, what it maps first, and the table that it names.
+    /// Table descriptors: their address, the first address that they map, and the next table.
     pub(crate) children: Vec<(u64, u64, u64)>,
 }
 
@@ -104,7 +104,7 @@ pub(crate) struct Known {
     pub(crate) whole: ByKey<S2, Arc<Mapped>>,
 }
 
-/// Tables that were decoded before.
+/// Cache of decoded tables.
 #[derive(Debug, Default)]
 pub(crate) struct TableCache(RefCell<Known>);
 

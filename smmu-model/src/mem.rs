@@ -202,7 +202,7 @@ impl Memory {
         }
     }
 
-    /// Changes aligned words for every observer at one and the same moment, cleaned.
+    /// Changes aligned words for every observer at the same moment, and cleans them.
     pub fn store_at_once(&self, words: &[(u64, u64)]) {
         let mut m = self.lock();
         m.now += 1;
@@ -262,7 +262,7 @@ impl Memory {
         m.floors.len() - 1
     }
 
-    /// SMMU `observer` has nothing cached from before `before`. Drops history that no SMMU needs.
+    /// SMMU `observer` has nothing cached from before `before`: drops history that no SMMU needs.
     pub fn drop_history(&self, observer: usize, before: Time) {
         let mut m = self.lock();
         if let Some(floor) = m.floors.get_mut(observer) {
@@ -284,7 +284,7 @@ impl Memory {
         );
     }
 
-    /// Writes that reached devices so far, emptied.
+    /// Writes that reached devices since the last call.
     #[must_use]
     pub fn take_mmio_writes(&self) -> Vec<MmioWrite> {
         std::mem::take(&mut self.lock().mmio)
@@ -314,7 +314,7 @@ impl Inner {
         }
     }
 
-    /// Of the point of coherency.
+    /// The stamp of `page` at the point of coherency.
     fn stamp_of(&self, page: u64) -> u64 {
         self.poc.get(page).map_or(0, |page| page.stamp)
     }

@@ -67,7 +67,7 @@ pub enum Injection {
 pub struct Model {
     config: Config,
     mem: Memory,
-    /// Which of the memory's observers this is.
+    /// Its number among the observers of the memory.
     pub(crate) observer: usize,
     pub(crate) regs: Regs,
     pub(crate) timeline: Timeline,
@@ -160,7 +160,7 @@ impl Model {
         self.raced.clear();
     }
 
-    /// Makes one random step of what is outstanding; whether there was anything to do.
+    /// Makes one random step of the pending work; returns whether there was any.
     pub fn step(&mut self) -> bool {
         let mut ready = Vec::new();
         if self.regs.cr0.pending() && !self.injected(|i| matches!(i, Injection::Cr0Never)) {
@@ -188,7 +188,7 @@ impl Model {
         true
     }
 
-    /// Steps until nothing is outstanding.
+    /// Steps until no work is pending.
     pub fn run_to_idle(&mut self) {
         while self.step() {}
     }
@@ -245,7 +245,7 @@ impl Model {
         Some(self.injections.remove(at))
     }
 
-    /// Misuses so far, emptied. A correct driver has none (commands that a test injects an error into excepted).
+    /// Misuses since the last call. A correct driver has none, except commands that a test injects an error into.
     pub fn take_hazards(&mut self) -> Vec<Hazard> {
         std::mem::take(&mut self.hazards)
     }
@@ -264,12 +264,12 @@ impl Model {
         std::mem::take(&mut self.irqs)
     }
 
-    /// Stores that signalled an interrupt or the completion of a CMD_SYNC, since the last call; those that met an abort too.
+    /// Stores that signalled an interrupt or the completion of a CMD_SYNC, since the last call, including those that aborted.
     pub fn take_messages(&mut self) -> Vec<MmioWrite> {
         std::mem::take(&mut self.messages)
     }
 
-    /// Signals by a store.
+    /// Signals an interrupt or a completion by a store.
     pub(crate) fn message(&mut self, address: u64, data: u32) -> Result<(), ExternalAbort> {
         self.messages.push(MmioWrite { pa: address, value: data.into(), size: 4 });
         self.mem.dev_write(address, &data.to_le_bytes())
@@ -291,7 +291,7 @@ impl Model {
         self.syncs
     }
 
-    /// A CPU broadcasts a TLB invalidation and waits for it; whether the SMMU took part (IDR0.BTM, and CR2.PTM clear).
+    /// A CPU broadcasts a TLB invalidation and waits for it; returns whether the SMMU took part: IDR0.BTM is 1, CR2.PTM 0.
     pub fn broadcast_invalidate(&mut self, scope: Scope) -> bool {
         let takes_part = self.config.btm && self.regs.cr2 & r::CR2_PTM == 0;
         if takes_part {
@@ -325,12 +325,12 @@ impl Model {
         self.streams.insert(sid);
     }
 
-    /// From now on its choices follow from `seed`.
+    /// Sets the seed of later random choices.
     pub fn set_seed(&mut self, seed: u64) {
         self.rng = seed;
     }
 
-    /// A 64-bit random number out of the seed (splitmix64).
+    /// The next 64-bit random number (splitmix64).
     pub fn random(&mut self) -> u64 {
         self.rng = self.rng.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.rng;

@@ -1,9 +1,9 @@
-//! Entries as the oracle sees them: by what can be reached through them, and nothing else.
+//! Stream table entries for the oracle: only what decides which bytes a stream can reach.
 //!
-//! An entry that changed often can be read as any combination of what its words were. Most combinations are merged to the oracle: where
-//! stage 1 is taken to say what helps its owner, its pointer says nothing, and an entry that is not valid leads nowhere. So words
-//! are compared by what relevant in them, times that meet are one, and of combinations that ask for the same only those are kept that
-//! can be used at some time at which no other can.
+//! An entry that changed often can be read as any combination of the old and new values of its words. Most combinations
+//! are the same for the oracle: it assumes the worst stage 1, so the pointer to it is irrelevant, and an invalid entry reaches
+//! nothing. So only the relevant bits of words are compared, versions with equal bits and adjoining times are merged, and a
+//! combination is dropped if another one with the same effect is usable whenever it is.
 
 use std::rc::Rc;
 
@@ -14,14 +14,14 @@ use crate::mem::Version;
 use crate::stages::{Lookup, S1, Stages, SteKind, SteUse};
 use crate::view::View;
 
-/// What relevant in the words of an entry: all but the place of context descriptors in dword 0 (V, Config, S1Fmt, S1CDMax are left), of
-/// dword 1 S1STALLD, EATS and STRW, and the whole of dwords 2 and 3 [5.2].
+/// Relevant bits of the words of an entry [5.2]. In dword 0 V, Config, S1Fmt and S1CDMax, not S1ContextPtr; in dword 1
+/// S1STALLD, EATS and STRW; all of dwords 2 and 3.
 const RELEVANT: [u64; 8] = [0x3f | 0x1f << 59, 0x1f << 27, u64::MAX, u64::MAX, 0, 0, 0, 0];
-/// Mixtures of one entry at most.
+/// Maximum number of combinations of one entry.
 const MAX_COMBINATIONS: usize = 1 << 16;
 
 impl View<'_> {
-    /// Adds the entries that can be read as these versions of words, as far as they are of use.
+    /// Adds the entries that can be read from these versions of words, except those that reach nothing.
     pub(crate) fn add_reaching(&self, sid: u32, words: &[Vec<Version>], sources: &[Rc<Item>], out: &mut Vec<Lookup>) {
         let words: Vec<Vec<Version>> =
             words.iter().zip(RELEVANT).map(|(word, relevant)| merged(word, relevant)).collect();
@@ -39,7 +39,7 @@ impl View<'_> {
                 continue;
             }
             if ste::config(&raw) == 0b100 {
-                // Whatever the other words are: there is something to be read of them at any time.
+                // The other words have no effect in a bypass entry.
                 add(&mut found, SteKind::Bypass, vec![dword0], sid, sources);
                 continue;
             }
@@ -56,7 +56,7 @@ impl View<'_> {
     }
 }
 
-/// Adds an entry unless another one does as well, and takes away those that it stands for.
+/// Adds an entry unless a known one is usable whenever it is, and removes those that it makes redundant in that way.
 fn add(found: &mut Vec<SteUse>, kind: SteKind, words: Vec<Version>, sid: u32, sources: &[Rc<Item>]) {
     let item = Item::new(Tag::Ste { sid }, words, sources.to_vec());
     if found.iter().any(|known| known.kind == kind && known.item.outlasts(&item)) {
@@ -77,14 +77,14 @@ fn combination(first: Version, others: &[Vec<Version>], number: usize) -> Vec<Ve
     out
 }
 
-/// The same stages without what the oracle does not ask for.
+/// The stages without the fields that are irrelevant for the oracle.
 fn reduced(stages: Stages) -> Stages {
     let s1 = stages.s1.map(|_| S1 { ptr: 0, fmt: 0, cdmax: 0, dss: 0, stalld: false });
     let eats = if stages.eats == 0b01 { 0b01 } else { 0 };
     Stages { s1, eats, ..stages }
 }
 
-/// The versions of a word by what relevant in it: those that cannot be told from each other and meet in time are one.
+/// The versions of a word with its relevant bits only; equal ones with adjoining times are merged.
 fn merged(word: &[Version], relevant: u64) -> Vec<Version> {
     let mut all: Vec<Version> = word.iter().map(|v| Version { value: v.value & relevant, ..*v }).collect();
     all.sort_by_key(|version| (version.value, version.start));
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_alike_that_meet_are_one() {
+    fn equal_versions_with_adjoining_times_are_merged() {
         let word =
             [version(0x10, 0, 5), version(0x11, 5, 9), version(2, 9, 12), version(0x12, 20, 0), version(0x32, 11, 13)];
         assert_eq!(
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mixture_has_a_number() {
+    fn every_combination_has_a_number() {
         let others = [
             vec![version(1, 0, 0), version(2, 0, 0)],
             vec![version(3, 0, 0)],

@@ -66,7 +66,7 @@ pub(crate) struct S2Mapping {
 }
 
 impl View<'_> {
-    /// Every legal end of the walk of `ipa`; not filtered for liveness.
+    /// Every legal end of the walk of `ipa`; not filtered for usability.
     pub(crate) fn walk_s2(&self, s2: &S2, ipa: u64, source: &Rc<Item>) -> Vec<S2Result> {
         let mut out = Vec::new();
         if ipa >> s2.ia_bits != 0 {
@@ -133,7 +133,7 @@ impl View<'_> {
                     }
                     return;
                 }
-                // An entry is cached with its Access flag set: a clear one is met only in memory.
+                // Entries are cached with their Access flag set: a clear one can only be in memory.
                 if !desc::af(raw) && s2.ha && !current {
                     return;
                 }
@@ -143,7 +143,7 @@ impl View<'_> {
         }
     }
 
-    /// Every leaf that any walk through the tables of `s2` may find; not filtered for liveness.
+    /// Every leaf that any walk through the tables of `s2` may find; not filtered for usability.
     pub(crate) fn s2_mappings(&self, s2: &S2, source: &Rc<Item>) -> Vec<S2Mapping> {
         let mut out = Vec::new();
         let (root, width) = root_table(s2);
@@ -181,8 +181,7 @@ impl View<'_> {
         }
     }
 
-    /// Every leaf that a walk may find through this value of the descriptor at `at`, without those that lead nowhere but where
-    /// `now` does.
+    /// Every leaf that a walk may find through this value of the descriptor at `at`, except those that `now` covers.
     #[expect(clippy::too_many_arguments, reason = "a step of a walk has this much state")]
     pub(crate) fn s2_version(
         &self,

@@ -6,12 +6,12 @@ use crate::arch::desc::{self, Granule};
 use crate::inval::World;
 use crate::item::Item;
 
-/// How much of what a lookup finds is of interest.
+/// What a lookup returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Detail {
-    /// All of it.
+    /// All entries.
     All,
-    /// Entries by which something can be reached, as far as they differ in that: see [`View::add_reaching`].
+    /// Only entries through which something can be reached, one of each kind: see [`View::add_reaching`].
     Reach,
 }
 

@@ -12,7 +12,7 @@ use crate::stages::{Detail, Lookup, S1, S2, Stages, SteKind, SteUse};
 use crate::view::{Strtab, View, clip, combinations};
 
 impl View<'_> {
-    /// Every entry (or failure) that a lookup of `sid` may end in, by any legal caching; not filtered for liveness.
+    /// Every entry (or failure) that a lookup of `sid` may end in, by any legal caching; not filtered for usability.
     pub(crate) fn lookup(&self, sid: u32) -> Vec<Lookup> {
         self.lookup_for(sid, Detail::All)
     }
@@ -86,8 +86,7 @@ impl View<'_> {
         let (start, end) = if sources.is_empty() { (table.start, table.end) } else { (0, None) };
         // A value overwritten before the descriptor was visible cannot be read through it.
         let linked = sources.iter().map(|source| source.since()).max().unwrap_or(0);
-        // Nor is a value stored after the descriptor was invalidated: a table that was freed may have had other uses
-        // since.
+        // Nor can a value stored after the descriptor was invalidated: the memory of a freed table may have been reused.
         let forgotten = sources.iter().map(|source| self.timeline.gone_at(source)).min().unwrap_or(u64::MAX);
         for word in &mut words {
             let meets = |version: &&Version| version.start < forgotten && version.end.is_none_or(|end| end > linked);

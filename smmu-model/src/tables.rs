@@ -92,8 +92,8 @@ impl View<'_> {
         out
     }
 
-    /// Every leaf that a walk may find through a descriptor that was overwritten; not filtered for liveness, and without those that
-    /// lead nowhere but where `now` does.
+    /// Every leaf that a walk may find through an overwritten descriptor, except those that `now` covers; not filtered for
+    /// usability.
     pub(crate) fn s2_overwritten(&self, s2: &S2, source: &Rc<Item>, now: &Mapped) -> Vec<S2Mapping> {
         let mut out = Vec::new();
         if self.history == History::Any {
@@ -122,7 +122,7 @@ impl View<'_> {
                 }
                 let ipa = base + (((at - start) / 8) << shift);
                 let now = self.mem.dev_read64(at).ok();
-                // A store not yet ordered by a barrier has no end time either, and is not certain to be visible.
+                // A store that no barrier has ordered has no end time either, and may not be visible yet.
                 let other = |old: &Version| old.end.is_some() || Some(old.value) != now;
                 for version in self.versions(at).unwrap_or_default().into_iter().rev().filter(other) {
                     self.s2_version(s2, ipa, place.level, at, version, source, Some(mapped), out);

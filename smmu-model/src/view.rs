@@ -44,17 +44,17 @@ pub(crate) struct View<'a> {
     pub(crate) recinvsid: bool,
     pub(crate) atschk: bool,
     pub(crate) table_cache: &'a TableCache,
-    /// LookupCache that were made before, through any view.
+    /// Results of earlier lookups, through any view.
     pub(crate) lookup_cache: &'a LookupCache,
-    /// Pages that were looked at through this view; some more than once.
+    /// Pages that were read through this view; some more than once.
     pub(crate) read: RefCell<Vec<u64>>,
 }
 
-/// LookupCache that were made before, by StreamID.
+/// A cache of lookups, by StreamID.
 #[derive(Debug, Default)]
 pub(crate) struct LookupCache {
     known: RefCell<ByKey<(u32, Detail), Known>>,
-    /// Most combinations of words that one entry could be.
+    /// Maximum number of combinations of words of one entry.
     combinations: Cell<usize>,
 }
 
@@ -68,7 +68,7 @@ impl LookupCache {
     }
 }
 
-/// What a lookup came to, and what it depends on.
+/// The result of a lookup, and the state that it depends on.
 #[derive(Debug)]
 struct Known {
     found: Rc<[Lookup]>,
@@ -111,7 +111,7 @@ impl View<'_> {
         Ok(all)
     }
 
-    /// Notes that the page of `pa` was looked at.
+    /// Notes that the page of `pa` was read.
     pub(crate) fn note_page(&self, pa: u64) {
         let mut read = self.read.borrow_mut();
         let page = pa & !0xfff;
@@ -120,7 +120,7 @@ impl View<'_> {
         }
     }
 
-    /// [`View::lookup_for`], made once as long as nothing changes that it depends on.
+    /// [`View::lookup_for`], cached while nothing changes that it depends on.
     pub(crate) fn cached_lookup(&self, sid: u32, detail: Detail) -> Rc<[Lookup]> {
         if let Some(known) = self.lookup_cache.known.borrow().get(&(sid, detail)).filter(|known| known.is_current(self))
         {
@@ -130,7 +130,7 @@ impl View<'_> {
         let before = self.read.borrow().len();
         let found: Rc<[Lookup]> = self.lookup_for(sid, detail).into();
         let read = self.read.borrow();
-        // The first of these pages may be the last one that was noted before.
+        // The first of these pages may be the last one noted before this lookup.
         let pages = read.iter().skip(before.saturating_sub(1));
         let pages = pages.map(|page| (*page, self.mem.stamp(*page))).collect();
         let (strtab, history, e2h, atschk) = (self.strtab.to_vec(), self.history, self.e2h, self.atschk);

@@ -3,7 +3,7 @@
 //! A store to a queue or a table and a store to a register are two stores to different places: without a barrier
 //! between them the SMMU may see the register first, and any or none of the stores. [`Memory`] keeps the pending
 //! stores, and every walk of the model considers all legal subsets; a command is fetched with its old content, which is
-//! the legal worst case. This module tells whether any store is pending at a register write.
+//! the legal worst case. This module reports whether a store is pending at a register write.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,4 +1,4 @@
-//! ATS: translation requests, Translated transactions, and what ATSCHK is for.
+//! ATS: translation requests, Translated transactions, and ATSCHK.
 
 mod common;
 
@@ -23,7 +23,7 @@ fn rig(eats: u64) -> Rig {
 }
 
 #[test]
-fn without_the_check_translated_traffic_goes_anywhere() {
+fn without_atschk_translated_traffic_reaches_everything() {
     let mut rig = rig(0);
     rig.cr0(ON);
     assert_eq!(rig.smmu.dma_write_translated(SID, SECRET, &[1]), Transfer::Done);
@@ -31,7 +31,7 @@ fn without_the_check_translated_traffic_goes_anywhere() {
 }
 
 #[test]
-fn with_it_the_entry_decides() {
+fn with_atschk_the_entry_decides() {
     let mut off = rig(0);
     assert!(matches!(
         off.smmu.dma_write_translated(SID, SECRET, &[1]),
@@ -55,7 +55,7 @@ fn with_it_the_entry_decides() {
 }
 
 #[test]
-fn an_implementation_without_ats_knows_no_translated_traffic() {
+fn an_implementation_without_ats_has_no_translated_traffic() {
     let mut rig = Rig::on(Config::qemu());
     rig.install(SID, bypass());
     assert_eq!(rig.smmu.dma_write_translated(SID, SECRET, &[1]), Transfer::Aborted(None));

@@ -56,7 +56,7 @@ fn the_wrong_address_or_vmid_removes_nothing() {
 #[test]
 fn a_leaf_invalidation_leaves_the_table_that_was_replaced() {
     let mut rig = page_rig();
-    // The table goes; a block takes its place, then the block goes: only leaves are invalidated.
+    // A block replaces the table and is then removed; only leaves are invalidated.
     rig.mem.cpu_write64(S2_L2 + ((DATA >> 21) & 511) * 8, 0);
     rig.cmd([VMID << 32 | 0x2a, DATA | 1]);
     rig.sync();
@@ -67,7 +67,7 @@ fn a_leaf_invalidation_leaves_the_table_that_was_replaced() {
 }
 
 #[test]
-fn a_stale_table_pointer_reads_whatever_the_memory_became() {
+fn a_stale_table_pointer_reads_the_new_content_of_the_memory() {
     let mut rig = page_rig();
     rig.mem.cpu_write64(S2_L2 + ((DATA >> 21) & 511) * 8, 0);
     rig.cmd([VMID << 32 | 0x2a, DATA | 1]);
@@ -149,7 +149,7 @@ fn a_torn_entry_mixes_old_and_new_words() {
     let mut rig = Rig::on(Config::qemu());
     rig.map_pages();
     rig.install(SID, abort());
-    // V and Config are there before the table is: hardware may have fetched that.
+    // V and Config are stored before the table pointer: hardware may fetch this state.
     rig.mem.cpu_write64(STRTAB + u64::from(SID) * 64, s2_only()[0]);
     rig.mem.cpu_write64(STRTAB + u64::from(SID) * 64 + 16, S2_WORD);
     assert_eq!(rig.write(DATA, 1), Transfer::Aborted(None), "nothing is mapped at address 0");
@@ -158,7 +158,7 @@ fn a_torn_entry_mixes_old_and_new_words() {
 }
 
 #[test]
-fn a_stage_1_only_past_haunts_the_vmid() {
+fn a_stale_stage_1_only_entry_affects_its_vmid() {
     let mut rig = Rig::on(Config::qemu());
     rig.map_pages();
     rig.map_host_tables();
@@ -175,7 +175,7 @@ fn a_stage_1_only_past_haunts_the_vmid() {
 }
 
 #[test]
-fn another_streams_tables_leak_through_a_shared_vmid() {
+fn tables_of_another_stream_with_the_same_vmid_are_reachable() {
     let mut rig = page_rig();
     rig.smmu.add_stream(SID + 1);
     let mut other = s2_only();
@@ -187,7 +187,7 @@ fn another_streams_tables_leak_through_a_shared_vmid() {
 }
 
 #[test]
-fn a_model_without_caches_sees_the_present_only() {
+fn a_model_without_caches_reads_current_values_only() {
     let mut rig = Rig::on(Config { cache: Cache::None, ..Config::qemu() });
     rig.map_pages();
     rig.install(SID, s2_only());
@@ -196,7 +196,7 @@ fn a_model_without_caches_sees_the_present_only() {
 }
 
 #[test]
-fn the_queue_is_consumed_when_the_hardware_likes() {
+fn the_queue_is_consumed_at_any_later_time() {
     let mut rig = Rig::new(Config { pace: Pace::Manual, ..Config::qemu() });
     rig.queues();
     rig.cr0(8);
@@ -207,7 +207,7 @@ fn the_queue_is_consumed_when_the_hardware_likes() {
     assert_eq!(rig.smmu.read32(0x9c), 1);
     assert!(rig.smmu.step() && !rig.smmu.step());
     assert_eq!((rig.smmu.read32(0x9c), rig.smmu.syncs()), (2, 1));
-    // A change of a submitted command is seen as misuse.
+    // A change of a submitted command is a hazard.
     rig.cmd([0x30, 0]);
     rig.mem.cpu_write64(CMDQ + 2 * 16, 0x46);
     rig.smmu.run_to_idle();
@@ -215,7 +215,7 @@ fn the_queue_is_consumed_when_the_hardware_likes() {
 }
 
 #[test]
-fn break_before_make_is_demanded_where_it_is_needed() {
+fn missing_break_before_make_is_a_hazard() {
     for (bbml, wrong) in [(Bbml::Level0, true), (Bbml::Level1, true), (Bbml::Level2, false)] {
         let mut rig = Rig::on(Config { bbml, ..Config::qemu() });
         rig.map_block();
@@ -236,7 +236,7 @@ fn break_before_make_is_demanded_where_it_is_needed() {
 }
 
 #[test]
-fn broadcast_maintenance_is_for_those_who_take_part() {
+fn broadcast_maintenance_needs_btm_and_ptm_clear() {
     use smmu_model::arch::regs as r;
     use smmu_model::inval::Scope;
     for (ptm, gone) in [(0, true), (r::CR2_PTM, false)] {

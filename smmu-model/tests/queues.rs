@@ -22,7 +22,7 @@ fn recover(rig: &mut Rig) {
 }
 
 #[test]
-fn every_opcode_gets_the_architectures_answer() {
+fn every_opcode_has_the_answer_of_the_architecture() {
     // Opcode, legal on the QEMU-like configuration, legal with every feature.
     let legal = |op: u64, full: bool| match op {
         0x01..=0x06 | 0x10..=0x13 | 0x28 | 0x2a | 0x30 | 0x46 => true,
@@ -116,7 +116,7 @@ fn an_inconsistent_producer_index_is_misuse() {
 }
 
 #[test]
-fn a_sync_can_signal_and_can_hang() {
+fn a_sync_can_signal_and_can_be_stuck() {
     let mut rig = Rig::on(Config::full());
     let flag = RAM + 0x30_0000;
     rig.cmd([1 << 12 | 0x46 | 0x55 << 32, flag]);
@@ -124,7 +124,7 @@ fn a_sync_can_signal_and_can_hang() {
     assert_eq!(rig.smmu.take_irqs(), [Irq::CmdSync]);
     rig.cmd([2 << 12 | 0x46, 0]);
     assert_eq!(rig.smmu.take_irqs(), [Irq::Event]);
-    // An MSI that nothing answers is reported, and the SYNC still completes [7.5].
+    // An MSI that aborts is reported, and the SYNC still completes [7.5].
     rig.cmd([1 << 12 | 0x46, 0x7000_0000_0000]);
     assert_eq!(rig.smmu.read32(r::GERROR), r::GERROR_MSI_CMDQ);
     assert_eq!(rig.smmu.read32(r::CMDQ_CONS), rig.prod);

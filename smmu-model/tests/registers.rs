@@ -93,7 +93,7 @@ fn cr0_takes_effect_between_the_write_and_its_acknowledgement() {
 }
 
 #[test]
-fn gbpa_wants_update_and_patience() {
+fn gbpa_needs_update_and_takes_time() {
     let mut rig = Rig::new(Config { pace: Pace::Manual, ..Config::qemu() });
     rig.smmu.write32(r::GBPA, r::GBPA_ABORT);
     assert_eq!(rig.smmu.read32(r::GBPA), 0x1000);
@@ -105,7 +105,7 @@ fn gbpa_wants_update_and_patience() {
 }
 
 #[test]
-fn features_decide_which_bits_exist() {
+fn features_determine_which_bits_exist() {
     let mut rig = Rig::new(Config::qemu());
     rig.smmu.write32(r::CR0, u32::MAX);
     assert_eq!(rig.smmu.read32(r::CR0), r::CR0_SMMUEN | r::CR0_EVENTQEN | r::CR0_CMDQEN);
@@ -117,7 +117,7 @@ fn features_decide_which_bits_exist() {
 }
 
 #[test]
-fn an_acknowledgement_can_stay_away() {
+fn an_acknowledgement_may_never_come() {
     let mut rig = Rig::new(Config::qemu());
     rig.smmu.inject(Injection::Cr0Never);
     rig.smmu.inject(Injection::GbpaNever);
@@ -130,7 +130,7 @@ fn an_acknowledgement_can_stay_away() {
 }
 
 #[test]
-fn reset_turns_translation_off_and_forgets_the_registers() {
+fn reset_disables_translation_and_resets_the_registers() {
     let mut rig = Rig::on(Config::qemu());
     rig.map_pages();
     rig.install(SID, s2_only());

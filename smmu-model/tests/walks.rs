@@ -113,7 +113,7 @@ fn stage_2_guards_descriptors_and_tables_of_stage_1() {
     rig.install(SID, ste);
     rig.cmd(S12_VMALL);
     rig.sync();
-    let Transfer::Aborted(Some(event)) = rig.write(VA, 1) else { panic!("it passed") };
+    let Transfer::Aborted(Some(event)) = rig.write(VA, 1) else { panic!("it was not aborted") };
     assert_eq!((event.kind, event.stage2, event.class, event.ipa), (e::F_TRANSLATION, true, e::Class::Cd, SECRET));
     // The first table there.
     let mut rig = nested_rig(Config::qemu());
@@ -122,14 +122,14 @@ fn stage_2_guards_descriptors_and_tables_of_stage_1() {
     rig.sync();
     rig.cmd(S12_VMALL);
     rig.sync();
-    let Transfer::Aborted(Some(event)) = rig.write(VA, 1) else { panic!("it passed") };
+    let Transfer::Aborted(Some(event)) = rig.write(VA, 1) else { panic!("it was not aborted") };
     assert_eq!((event.kind, event.stage2, event.class), (e::F_TRANSLATION, true, e::Class::Tt));
     // The output there.
     let mut rig = nested_rig(Config::qemu());
     rig.stage1(VA, SECRET);
     rig.cmd(NH_ALL);
     rig.sync();
-    let Transfer::Aborted(Some(event)) = rig.write(VA, 1) else { panic!("it passed") };
+    let Transfer::Aborted(Some(event)) = rig.write(VA, 1) else { panic!("it was not aborted") };
     assert_eq!((event.class, event.ipa, event.input), (e::Class::In, SECRET, VA));
 }
 
@@ -146,17 +146,17 @@ fn permissions_of_both_stages_hold() {
     rig.mem.cpu_write64(rig.s2_page(3), (DATA + 0x3000) | (S2_LEAF & !(2 << 6)) | 3);
     rig.cmd(S12_VMALL);
     rig.sync();
-    let Transfer::Aborted(Some(event)) = rig.write(VA, 1) else { panic!("it passed") };
+    let Transfer::Aborted(Some(event)) = rig.write(VA, 1) else { panic!("it was not aborted") };
     assert_eq!((event.kind, event.stage2), (e::F_PERMISSION, true));
     assert!(!rig.smmu.can_reach(SID, DATA + 0x3000).is_some_and(|r| r.write));
-    // Device memory is no place for tables under S2PTW.
+    // Under S2PTW tables must not be in Device memory.
     rig.mem.cpu_write64(S2_L2 + ((CDS >> 21) & 511) * 8, (CDS & !0x1f_ffff) | (S2_LEAF & !0x3c) | 1);
     let mut ste = nested();
     ste[2] |= 1 << 54;
     rig.install(SID, ste);
     rig.cmd(S12_VMALL);
     rig.sync();
-    let Transfer::Aborted(Some(event)) = rig.write(VA, 1) else { panic!("it passed") };
+    let Transfer::Aborted(Some(event)) = rig.write(VA, 1) else { panic!("it was not aborted") };
     assert_eq!((event.kind, event.class), (e::F_PERMISSION, e::Class::Cd));
 }
 
@@ -353,7 +353,7 @@ fn stage_1_hardware_updates_need_stage_2_write_permission() {
     rig.cmd([4, 31]);
     rig.cmd(S12_VMALL);
     rig.sync();
-    let Transfer::Aborted(Some(event)) = rig.write(VA, 1) else { panic!("it passed") };
+    let Transfer::Aborted(Some(event)) = rig.write(VA, 1) else { panic!("it was not aborted") };
     assert_eq!((event.kind, event.stage2, event.class), (e::F_PERMISSION, true, e::Class::Tt));
     assert_eq!(rig.mem.cpu_read64(s1) & 1 << 10, 0);
 }
@@ -385,7 +385,7 @@ fn a_stalled_transaction_waits_for_resume() {
 }
 
 #[test]
-fn a_quiet_context_terminates_without_a_trace() {
+fn a_context_without_recording_terminates_without_an_event() {
     let mut rig = nested_rig(Config { stall: StallModel::Both, term_model: false, ..Config::qemu() });
     rig.mem.cpu_write64(CDS, cd(S1_ROOT)[0] & !(1 << 45 | 1 << 46));
     rig.cmd([4, 31]);

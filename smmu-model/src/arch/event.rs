@@ -42,7 +42,7 @@ pub enum Class {
     In,
 }
 
-/// One event, before it is laid out.
+/// One event, before it is encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Event {
     /// Event number.

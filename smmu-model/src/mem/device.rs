@@ -31,7 +31,7 @@ impl Memory {
     /// Stores bytes as a device does; a write to a device is logged.
     ///
     /// # Errors
-    /// Nothing answers at one of the addresses; bytes before it are written.
+    /// No region at one of the addresses; bytes before it are written.
     pub fn dev_write(&self, pa: u64, bytes: &[u8]) -> Result<(), ExternalAbort> {
         let mut m = self.lock();
         let mut at = pa;
@@ -120,40 +120,40 @@ impl Memory {
         m.poc.get(page).map_or_else(Vec::new, |page| page.words_with_history().map(|index| wide(index) * 8).collect())
     }
 
-    /// A number that differs after each change of the 4096 bytes at `page`, or of their history.
+    /// The stamp of the 4096 bytes at `page`: it increases with each change of them or of their history.
     #[must_use]
     pub fn stamp(&self, page: u64) -> u64 {
         self.lock().stamp_of(page)
     }
 
-    /// These pages, by address, each with a number that is another one after each change but a forgetting.
+    /// These pages, by address, each with the stamp of its last change other than dropped history.
     #[must_use]
     pub fn with_value_stamps(&self, pages: impl IntoIterator<Item = u64>) -> Vec<(u64, u64)> {
         let m = self.lock();
         pages.into_iter().map(|page| (page, m.value_stamp(page))).collect()
     }
 
-    /// Whether nothing can be read of these pages that could not be read when they had these numbers.
+    /// Whether no value can be read from these pages that could not be read when they had these stamps.
     #[must_use]
     pub fn has_no_new_values(&self, pages: &[(u64, u64)]) -> bool {
         let m = self.lock();
         pages.iter().all(|(page, stamp)| m.value_stamp(*page) == *stamp)
     }
 
-    /// A number that is another one after each change of what CPUs see of the 4096 bytes at `page`.
+    /// The stamp of the last change of the 4096 bytes at `page` as CPUs see them.
     #[must_use]
     pub fn cpu_stamp(&self, page: u64) -> u64 {
         self.lock().cpu_stamp(page)
     }
 
-    /// Whether every one of these pages, by address, still is for CPUs what the number beside it says.
+    /// Whether each of these pages, by address, still has this stamp for CPUs.
     #[must_use]
     pub fn unchanged_for_cpu(&self, pages: &[(u64, u64)]) -> bool {
         let m = self.lock();
         pages.iter().all(|(page, stamp)| m.cpu_stamp(*page) == *stamp)
     }
 
-    /// Whether every one of these pages, by address, still has the stamp beside it.
+    /// Whether each of these pages, by address, still has this stamp.
     #[must_use]
     pub fn unchanged(&self, pages: &[(u64, u64)]) -> bool {
         let m = self.lock();

@@ -1,7 +1,7 @@
 //! One page: its words, and the other values that observers may read of them.
 //!
-//! Tests and fuzzing fill whole tables through this, so that a store needs no allocation of its own: the changes of the
-//! words of a page is one list, in the order of time, and each record names the one before it of the same word.
+//! Tests and fuzzing store whole tables, so a store must not allocate: all changes of the words of a page are one list, in
+//! the order of time, and each record has the number of the one before it of the same word.
 
 use super::{PAGE, Time, Version};
 
@@ -26,7 +26,7 @@ struct History {
     records: Vec<Record>,
     /// A bit for each word that has a pending store: a word that changed often has many records to search.
     pending: [u64; WORDS / 64],
-    /// Nothing here is over before this.
+    /// No record ended before this.
     over: Time,
 }
 
@@ -42,9 +42,9 @@ struct Record {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// All observers read it from `start` on, until the next of this kind.
+    /// All observers read it from `start` until the start of the next record of this kind.
     Certain,
-    /// It could be read until then, besides the ordered value.
+    /// It could be read until this time, besides the ordered value.
     Early(Time),
     /// A store not yet ordered by a barrier.
     Stored,
@@ -118,7 +118,7 @@ impl Page {
         self.each_pending(index, |record| record.kind = Kind::Cleaned);
     }
 
-    /// A barrier at `now`, or the end of pending stores; returns whether a store to the word is still pending.
+    /// Ends pending stores at `now`; returns whether a store to the word is still pending.
     pub(super) fn settle(&mut self, index: usize, ends: Ends, now: Time) -> bool {
         let mut newest = None;
         let mut left = false;
@@ -148,7 +148,7 @@ impl Page {
         self.history.as_ref().is_some_and(|history| history.last.get(index).is_some_and(|last| *last != 0))
     }
 
-    /// These words.
+    /// The words with history.
     pub(super) fn words_with_history(&self) -> impl Iterator<Item = usize> {
         let last = self.history.iter().flat_map(|history| history.last.iter().enumerate());
         last.filter(|(_, last)| **last != 0).map(|(index, _)| index)
@@ -204,7 +204,7 @@ impl Page {
         }
     }
 
-    /// Whether the two are indistinguishable.
+    /// Whether the two have the same content and history.
     pub(super) fn is_equivalent(&self, other: &Self) -> bool {
         let same = |index| self.versions(index, 0) == other.versions(index, 0);
         self.words == other.words && self.words_with_history().chain(other.words_with_history()).all(same)
@@ -261,13 +261,13 @@ impl Page {
         })
     }
 
-    /// Changes records of pending stores, latest first.
+    /// Calls `change` for the records of pending stores, latest first.
     fn each_pending(&mut self, index: usize, mut change: impl FnMut(&mut Record)) {
         let Some(history) = self.history.as_deref_mut().filter(|history| history.is_pending(index)) else { return };
         let mut at = history.last.get(index).copied().unwrap_or(0);
         while let Some(record) = place(at).and_then(|at| history.records.get_mut(at)) {
             at = record.before;
-            // Stores end in their order, so that none from before one that ended is pending.
+            // Stores end in their order: none from before an ended one is pending.
             if matches!(record.kind, Kind::Early(_)) {
                 return;
             }
@@ -298,7 +298,7 @@ impl History {
     }
 }
 
-/// Where the record of this number is.
+/// The index of the record of this number.
 fn place(at: u32) -> Option<usize> {
     usize::try_from(at).ok()?.checked_sub(1)
 }

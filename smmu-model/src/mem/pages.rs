@@ -1,4 +1,4 @@
-//! The pages of RAM, by address. What was saved is shared with the memory until it changes; only that is put back.
+//! The pages of RAM, by address. Saved pages are shared until they are written; only written ones are restored.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ pub(super) struct Pages {
     written: Vec<u32>,
     /// The places of pages that are [`Place::Own`].
     own: Vec<u32>,
-    /// What was saved or put back last: the same place for the same saved state.
+    /// Identifies the state that was last saved or restored.
     base: Arc<()>,
 }
 
@@ -31,7 +31,7 @@ enum Place {
     /// Zero.
     #[default]
     Empty,
-    /// As it was saved.
+    /// Unchanged since it was saved.
     Saved(Arc<Page>),
     /// Written since.
     Own(Box<Page>),
@@ -108,7 +108,7 @@ impl Pages {
         }
     }
 
-    /// Lets `act` write every page for which `which` says so.
+    /// Calls `act` for every page that `which` selects.
     pub(super) fn each_mut(&mut self, which: impl Fn(&Page) -> bool, mut act: impl FnMut(&mut Page)) {
         for number in 0..self.written.len() {
             let Some(at) = self.written.get(number).and_then(|at| usize::try_from(*at).ok()) else { continue };
@@ -120,7 +120,7 @@ impl Pages {
         }
     }
 
-    /// Makes it ready to be cloned: the clone shares every page, and is what [`Pages::restore`] takes.
+    /// Prepares for cloning: the clone shares every page, and is the argument of [`Pages::restore`].
     pub(super) fn freeze(&mut self) {
         for at in self.own.drain(..).filter_map(|at| usize::try_from(at).ok()) {
             if let Some(place) = self.places.get_mut(at)
@@ -132,7 +132,7 @@ impl Pages {
         self.base = Arc::default();
     }
 
-    /// Makes it what `saved` is, a clone that was made when it was frozen.
+    /// Restores `saved`, a clone of the frozen pages.
     pub(super) fn restore(&mut self, saved: &Self) {
         if !Arc::ptr_eq(&self.base, &saved.base) {
             self.clone_from(saved);
@@ -143,7 +143,7 @@ impl Pages {
                 place.clone_from(was);
             }
         }
-        // Pages that were written since come last.
+        // Pages written since then are at the end.
         self.written.truncate(saved.written.len());
     }
 

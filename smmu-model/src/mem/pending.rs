@@ -36,7 +36,7 @@ impl Memory {
         }
     }
 
-    /// The word at `pa` as the CPU reads it that made the unordered stores.
+    /// The word at `pa` as read by the CPU that made the unordered stores.
     #[must_use]
     pub fn read_own64(&self, pa: u64) -> u64 {
         self.lock().newest(pa & !7)
@@ -92,7 +92,7 @@ impl Memory {
 impl Inner {
     fn store_unordered(&mut self, word: u64, value: u64) {
         let index = index_of(word);
-        // Where a page is, there is RAM.
+        // A page exists only where RAM is.
         let page = self.poc.get(word);
         if page.is_none() && self.region(word) != Some(Region::Ram) {
             return;
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_may_be_seen_at_once_and_is_seen_after_a_barrier() {
+    fn a_store_may_be_seen_at_once_and_must_be_after_a_barrier() {
         let mem = ram(Snoop::Coherent);
         mem.store_unordered(8, 1);
         mem.store_unordered(8, 2);
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_read_out_of_order_is_remembered() {
+    fn values_read_out_of_order_stay_cached() {
         let mem = ram(Snoop::Coherent);
         mem.store_unordered(8, 1);
         mem.store_unordered(16, 1);

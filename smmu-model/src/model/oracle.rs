@@ -37,9 +37,9 @@ pub struct Reach {
     pub other: Vec<Reachable>,
 }
 
-/// What an answer depended on, as far as it can come to allow more.
+/// The state that an answer depended on. While it is unchanged, streams can reach no more than the answer says.
 ///
-/// Invalidations, time and forgetting only take away: what a cache may hold is what was read since.
+/// Invalidations, time and dropped history are not part of it: they only remove cached entries.
 #[derive(Debug)]
 pub struct Basis {
     sids: Vec<u32>,
@@ -63,8 +63,8 @@ pub struct Originated {
     pub size: u64,
 }
 
-/// What TLB entries with one tag may reach, source after source.
-struct From<'a> {
+/// Collects what TLB entries with one tag may reach, one source after the other.
+struct Collector<'a> {
     view: &'a View<'a>,
     nested: bool,
     /// Overwritten leaves that were found: address, size, and whether they can be written.
@@ -73,7 +73,7 @@ struct From<'a> {
     now: Vec<(S2, Arc<Mapped>)>,
 }
 
-impl From<'_> {
+impl Collector<'_> {
     fn reach(&mut self, source: &Source, out: &mut Reach) {
         let Some(s2) = source.stages.s2 else {
             let item = Item::new(any_stage1(source), vec![], vec![source.item.clone()]);
@@ -131,7 +131,7 @@ fn any_stage1(source: &Source) -> Tag {
 }
 
 impl Model {
-    /// Whether SMMUEN is 0, or may be, and GBPA does not abort, or may not: everything is bypassed then.
+    /// Whether all transactions may bypass the SMMU: SMMUEN may be 0 and GBPA.ABORT may be 0.
     #[must_use]
     pub fn may_bypass(&self) -> bool {
         self.regs.cr0.maybe_clear(r::CR0_SMMUEN) && self.regs.gbpa.maybe_clear(r::GBPA_ABORT)
@@ -144,7 +144,7 @@ impl Model {
         reach.now.iter().flat_map(|mapped| mapped.leaves()).chain(reach.other).collect()
     }
 
-    /// The same for several streams, in the order of `sids`; what tables map now is not listed leaf by leaf.
+    /// The same for several streams, in the order of `sids`; current mappings of tables are shared, not listed by leaves.
     #[must_use]
     pub fn reach_each(&self, sids: &[u32]) -> (Vec<Reach>, Basis) {
         let view = self.view();
@@ -164,7 +164,7 @@ impl Model {
         (reach, basis)
     }
 
-    /// Whether `sids` can reach no more than the answer said that came with `basis`, of this SMMU, which was not set back since.
+    /// Whether `sids` can reach no more than the answer that came with `basis`. The SMMU must not have been restored since.
     #[must_use]
     pub fn reach_no_more(&self, sids: &[u32], basis: &Basis) -> bool {
         basis.sids == sids
@@ -176,8 +176,7 @@ impl Model {
             && self.mem().has_no_new_values(&basis.pages)
     }
 
-    /// How many combinations of old and new words one entry could be read as, at most, of those that the oracle looked at since the last
-    /// call: it searches all of them.
+    /// The maximum number of combinations of old and new words of one entry that the oracle has tried since the last call.
     #[must_use]
     pub fn take_combinations(&self) -> usize {
         self.lookup_cache.take_combinations()
@@ -221,12 +220,13 @@ impl Model {
                         continue;
                     }
                     seen.push(key);
-                    // Current mappings first: what they reach need not be searched in the history.
+                    // Current mappings first: what they reach is not searched in the history.
                     let mut sources = tlb_sources(view, &self.streams, sid, stages.world, Detail::Reach);
                     sources.sort_by_key(|source| !source.item.fresh());
-                    let mut from = From { view, nested: stages.s1.is_some(), found: SetOf::default(), now: Vec::new() };
+                    let mut collector =
+                        Collector { view, nested: stages.s1.is_some(), found: SetOf::default(), now: Vec::new() };
                     for source in sources {
-                        from.reach(&source, &mut out);
+                        collector.reach(&source, &mut out);
                     }
                 }
             }
