@@ -1,4 +1,4 @@
-//! Commands, events, and what the host does with both queues.
+//! Commands, events, and the registers of both queues.
 #![no_main]
 
 use model_tests::hostile::{ActionSet, fuzz};

@@ -1,4 +1,4 @@
-//! The trap that does the most: much of the same at once.
+//! Expensive traps: the same action many times at once.
 #![no_main]
 
 use model_tests::hostile::{ActionSet, fuzz};

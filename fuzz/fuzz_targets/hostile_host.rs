@@ -1,4 +1,4 @@
-//! Everything that a host, its devices and its hardware can do.
+//! All actions of a host, its devices and its hardware.
 #![no_main]
 
 use model_tests::hostile::{ActionSet, fuzz};

@@ -1,4 +1,4 @@
-//! Stream tables of any content and shape, changed at any moment.
+//! Stream tables of any content and format, changed at any time.
 #![no_main]
 
 use model_tests::hostile::{ActionSet, fuzz};

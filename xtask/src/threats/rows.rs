@@ -95,7 +95,7 @@ pub(crate) const ROWS: [(u8, &str, Layers); 67] = [
     (54, "firmware calls that name memory", Payload),
     (55, "undescribed registers", Both),
     (56, "PCI: windows over other things, peer-to-peer", Payload),
-    (57, "EL2's console jammed and forged", Payload),
+    (57, "EL2's console blocked, its lines forged", Payload),
     (58, "boot input: overlaps, huge counts, malformed maps", Model),
     (59, "stalls", Model),
     (60, "the time of the longest hypercall", Payload),
