@@ -1,7 +1,7 @@
 //! Defects of the tests' own EL2: a step of a revocation or of a change of owner that it leaves out.
 //!
-//! A test must fail with the defect that it is about. That shows that the test can fail. Defences of the driver are removed
-//! by patches (`xtask/defences`), which name the tests that have to fail.
+//! A test must fail with the defect that it is about. That shows that the test can fail. Defences of the driver are
+//! removed by patches (`xtask/defences`), which name the tests that have to fail.
 
 use std::cell::Cell;
 

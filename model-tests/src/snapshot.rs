@@ -1,8 +1,8 @@
 //! Snapshots of a machine: restoring one is cheaper than a new take-over.
 //!
 //! Objects stay in place; their content is restored: memory by pages ([`smmu_model::mem::Saved`]), the SMMUs and the
-//! drivers from copies. The ownership map is created again, and both stage 2 tables too if they may have changed: no page
-//! changed its owner before the snapshot, so they equal those of a new machine.
+//! drivers from copies. The ownership map is created again, and both stage 2 tables too if they may have changed: no
+//! page changed its owner before the snapshot, so they equal those of a new machine.
 
 use mem_protect::PageMap;
 use smmu_drv::Smmu;

@@ -52,8 +52,8 @@ pub fn twice_with(config: Config, attack: impl Fn(&mut Machine) -> Verdict) {
     }
 }
 
-/// Runs `test` with each of `defects`, where it must fail, then without one. An entry may name several defects, separated
-/// by commas.
+/// Runs `test` with each of `defects`, where it must fail, then without one. An entry may name several defects,
+/// separated by commas.
 ///
 /// # Panics
 /// When `test` passes with a defect, or fails without one.

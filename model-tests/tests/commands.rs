@@ -85,8 +85,8 @@ fn a_sync_between_two_sets_of_commands_keeps_their_order() {
 
 #[test]
 fn an_illegal_command_is_repaired_without_a_write_of_prod() {
-    // The error interrupt is masked. The host polls CONS and replaces the command with a CMD_SYNC that completes in its own
-    // slot.
+    // The error interrupt is masked. The host polls CONS and replaces the command with a CMD_SYNC that completes in
+    // its own slot.
     for log2 in [LOG2_QUEUE, 8] {
         let mut m = Machine::new(&Setup::guarded());
         let mut host = Host::enable(&mut m, 0, Shape::Linear);
@@ -253,7 +253,8 @@ fn t22_invalidations_that_are_not_the_hosts() {
     assert_eq!(m.isolated(&SIDS), Ok(()));
 }
 
-/// Writes CMDQ_PROD and repeats the store until it is complete; checks the work of each trap. Returns the number of traps.
+/// Writes CMDQ_PROD and repeats the store until it is complete; checks the work of each trap. Returns the number of
+/// traps.
 fn trap_by_trap(m: &mut Machine, prod: u32, name: &str) -> u32 {
     let mut traps = 0;
     loop {

@@ -114,8 +114,8 @@ fn t65_an_error_is_acknowledged_before_a_queue_of_walks() {
         assert!(traps < 100_000, "the store is never complete");
     }
     assert_eq!(m.read32(0, r::CMDQ_CONS), prod);
-    // 2^11 groups of 32 entries and a command, and a claim for every two groups. Each trap leaves less of its budget than a
-    // group and a claim cost.
+    // 2^11 groups of 32 entries and a command, and a claim for every two groups. Each trap leaves less of its budget
+    // than a group and a claim cost.
     let walk = 2048 * (32 * budget::ENTRY + budget::COMMAND) + 1024 * budget::PAGE;
     let most = walk.div_ceil(budget::TRAP - 33 - budget::PAGE);
     assert!((64 * WALKS..=u64::from(most) * WALKS).contains(&traps), "{traps} traps, {most} a walk at most");

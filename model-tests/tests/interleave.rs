@@ -1,5 +1,5 @@
-//! Several CPUs of the host at once. Every trap holds its locks from begin to end, so CPUs interleave only by the order of
-//! traps, with DMA in between. These are random orders of frequent actions; the fuzz targets use all actions.
+//! Several CPUs of the host at once. Every trap holds its locks from begin to end, so CPUs interleave only by the
+//! order of traps, with DMA in between. These are random orders of frequent actions; the fuzz targets use all actions.
 
 use mem_protect::Transition;
 use model_tests::hostile::{Action, Cmd, Entry, Finding, Reg, Request, Run, Spot, Summary, UNNAMED, Value, execute};

@@ -1,5 +1,5 @@
-//! Stores that no barrier orders become visible in any order, and any of them may not be visible yet: an observer that sees
-//! the store that publishes a structure must see the complete structure.
+//! Stores that no barrier orders become visible in any order, and any of them may not be visible yet: an observer that
+//! sees the store that publishes a structure must see the complete structure.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;

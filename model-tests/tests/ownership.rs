@@ -310,7 +310,7 @@ fn pages_are_cleaned_at_a_change_of_owner() {
     m.mem.cpu_write64(HOST_DATA + 8, 0x5ec7);
     assert_eq!(m.return_pages(HOST_DATA, 1), Ok(()));
     for word in (HOST_DATA..HOST_DATA + 4096).step_by(8) {
-        assert_eq!(m.mem.dev_read64(word), Ok(0), "read past the caches");
+        assert_eq!(m.mem.dev_read64(word), Ok(0), "read at the point of coherency");
         assert_eq!(m.mem.cpu_read64(word), 0);
     }
     let mut host = Host::enable(&mut m, 0, Shape::Linear);

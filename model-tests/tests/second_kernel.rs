@@ -1,5 +1,5 @@
-//! A second kernel on the same machine, while devices of the first still run: a crash kernel that adopts the running SMMU,
-//! and one that programs it from the beginning.
+//! A second kernel on the same machine, while devices of the first still run: a crash kernel that adopts the running
+//! SMMU, and one that programs it from the beginning.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -39,8 +39,8 @@ fn first_kernel(config: Config, store_hook: StoreHook) -> (Machine, Host) {
     (m, host)
 }
 
-/// A hook at EL2's stores: checks that the donated page is never reachable, and records whether the old stream ever lost
-/// its own page.
+/// A hook at EL2's stores: checks that the donated page is never reachable, and records whether the old stream ever
+/// lost its own page.
 struct ReachCheck {
     store_hook: StoreHook,
     interrupted: Rc<Cell<bool>>,
@@ -103,8 +103,8 @@ fn command(m: &mut Machine, prod: &mut u32, cmd: [u64; 2]) {
     assert_eq!(m.read32(0, r::CMDQ_CONS), *prod, "the second kernel's commands are consumed");
 }
 
-/// A crash kernel keeps the stream table, so that devices that were not stopped write to the same pages as before. It has its
-/// own command queue: CR0 read, CR0 = SMMUEN alone, GERRORN = GERROR, the new queue, CR0 = SMMUEN | CMDQEN.
+/// A crash kernel keeps the stream table, so that devices that were not stopped write to the same pages as before. It
+/// has its own command queue: CR0 read, CR0 = SMMUEN alone, GERRORN = GERROR, the new queue, CR0 = SMMUEN | CMDQEN.
 #[test]
 fn t67_a_crash_kernel_adopts_the_running_smmu() {
     for (config, pending) in configs().into_iter().flat_map(|config| [(config.clone(), false), (config, true)]) {

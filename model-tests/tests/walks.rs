@@ -112,7 +112,7 @@ fn t21_hardware_updates_of_foreign_pages() {
 
 #[test]
 fn t32_ats_with_the_feature_hidden() {
-    // Without the check Translated traffic goes anywhere.
+    // Without the check Translated traffic reaches any address.
     twice_with(Config::full(), |m| {
         let mut host = Host::enable(m, 0, Shape::Linear);
         host.context(m);

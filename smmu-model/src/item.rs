@@ -76,8 +76,8 @@ impl Item {
         self.words.iter().all(|word| word.end.is_none())
     }
 
-    /// Whether this item is usable whenever `other` is, which was found in the same way: it was created no later and was
-    /// overwritten no earlier.
+    /// Whether this item is usable whenever `other` is, which was found in the same way: it was created no later and
+    /// was overwritten no earlier.
     #[must_use]
     pub fn outlasts(&self, other: &Self) -> bool {
         let located = self.sources.iter().map(|source| source.since).max().unwrap_or(0);
@@ -191,8 +191,8 @@ impl Timeline {
 
     /// Drops items that can no longer be used, and returns the time before which memory history can be dropped.
     ///
-    /// After CFGI_ALL is complete and a later TLBI_NSNH_ALL (and TLBI_EL2_ALL, where there are EL2 contexts) is complete too, nothing that
-    /// was read before the CFGI_ALL can be in any cache.
+    /// After CFGI_ALL is complete and a later TLBI_NSNH_ALL (and TLBI_EL2_ALL, where there are EL2 contexts) is
+    /// complete too, nothing that was read before the CFGI_ALL can be in any cache.
     pub fn prune(&mut self, regimes: Regimes) -> Option<Time> {
         use crate::inval::Scope;
         let done = |wanted: fn(&Scope) -> bool, after: Time, all: &[Invalidation]| {

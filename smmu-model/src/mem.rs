@@ -3,8 +3,8 @@
 //! A cache of an SMMU may hold whatever a word contained at any moment since the last invalidation. Instead of
 //! modelling one particular cache, the model asks memory for all these values. There are two views: what CPUs see, and
 //! what is at the point of coherency. In a coherent system they are the same; an SMMU that does not snoop sees a CPU
-//! store only after [`Memory::clean`], and a CPU sees its writes only after [`Memory::invalidate`]. Stores that no barrier
-//! orders have methods of their own ([`Memory::store_unordered`]).
+//! store only after [`Memory::clean`], and a CPU sees its writes only after [`Memory::invalidate`]. Stores that no
+//! barrier orders have methods of their own ([`Memory::store_unordered`]).
 //!
 //! A test that often starts from the same state keeps a [`Saved`]. Pages are copy-on-write, so restoring costs only the
 //! changed pages.
@@ -279,7 +279,7 @@ impl Memory {
             |page| {
                 m.stamp += 1;
                 page.stamp = m.stamp;
-                page.forget(before);
+                page.drop_history(before);
             },
         );
     }

@@ -264,7 +264,8 @@ impl Model {
         std::mem::take(&mut self.irqs)
     }
 
-    /// Stores that signalled an interrupt or the completion of a CMD_SYNC, since the last call, including those that aborted.
+    /// Stores that signalled an interrupt or the completion of a CMD_SYNC, since the last call, including those that
+    /// aborted.
     pub fn take_messages(&mut self) -> Vec<MmioWrite> {
         std::mem::take(&mut self.messages)
     }
@@ -291,7 +292,8 @@ impl Model {
         self.syncs
     }
 
-    /// A CPU broadcasts a TLB invalidation and waits for it; returns whether the SMMU took part: IDR0.BTM is 1, CR2.PTM 0.
+    /// A CPU broadcasts a TLB invalidation and waits for it; returns whether the SMMU took part: IDR0.BTM is 1,
+    /// CR2.PTM 0.
     pub fn broadcast_invalidate(&mut self, scope: Scope) -> bool {
         let takes_part = self.config.btm && self.regs.cr2 & r::CR2_PTM == 0;
         if takes_part {

@@ -1,9 +1,10 @@
 //! Stream table entries for the oracle: only what decides which bytes a stream can reach.
 //!
-//! An entry that changed often can be read as any combination of the old and new values of its words. Most combinations
-//! are the same for the oracle: it assumes the worst stage 1, so the pointer to it is irrelevant, and an invalid entry reaches
-//! nothing. So only the relevant bits of words are compared, versions with equal bits and adjoining times are merged, and a
-//! combination is dropped if another one with the same effect is usable whenever it is.
+//! An entry that changed often can be read as any combination of the old and new values of its words. Most
+//! combinations are the same for the oracle: it assumes the worst stage 1, so the pointer to it is irrelevant, and an
+//! invalid entry reaches nothing. So only the relevant bits of words are compared, versions with equal bits and
+//! adjoining times are merged, and a combination is dropped if another one with the same effect is usable whenever it
+//! is.
 
 use std::rc::Rc;
 

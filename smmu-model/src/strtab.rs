@@ -86,7 +86,8 @@ impl View<'_> {
         let (start, end) = if sources.is_empty() { (table.start, table.end) } else { (0, None) };
         // A value overwritten before the descriptor was visible cannot be read through it.
         let linked = sources.iter().map(|source| source.since()).max().unwrap_or(0);
-        // Nor can a value stored after the descriptor was invalidated: the memory of a freed table may have been reused.
+        // Nor can a value stored after the descriptor was invalidated: the memory of a freed table may have been
+        // reused.
         let forgotten = sources.iter().map(|source| self.timeline.gone_at(source)).min().unwrap_or(u64::MAX);
         for word in &mut words {
             let meets = |version: &&Version| version.start < forgotten && version.end.is_none_or(|end| end > linked);

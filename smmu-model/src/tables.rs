@@ -92,8 +92,8 @@ impl View<'_> {
         out
     }
 
-    /// Every leaf that a walk may find through an overwritten descriptor, except those that `now` covers; not filtered for
-    /// usability.
+    /// Every leaf that a walk may find through an overwritten descriptor, except those that `now` covers; not filtered
+    /// for usability.
     pub(crate) fn s2_overwritten(&self, s2: &S2, source: &Rc<Item>, now: &Mapped) -> Vec<S2Mapping> {
         let mut out = Vec::new();
         if self.history == History::Any {

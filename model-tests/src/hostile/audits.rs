@@ -1,8 +1,8 @@
 //! Caches audit results while their input is unchanged.
 //!
-//! The ownership audit reads the map and both stage 2 tables. It is repeated if the map's count of transitions, or one of
-//! the tables, differs from the last audit. A driver's audit reads its stream table; it is repeated if the stamp of a page
-//! that it read has changed. Complete audits at the end of every run cover what these comparisons miss.
+//! The ownership audit reads the map and both stage 2 tables. It is repeated if the map's count of transitions, or one
+//! of the tables, differs from the last audit. A driver's audit reads its stream table; it is repeated if the stamp of
+//! a page that it read has changed. Complete audits at the end of every run cover what these comparisons miss.
 
 use std::rc::Rc;
 
@@ -33,7 +33,7 @@ struct Owned {
 
 impl Audited {
     /// Drops the cache: the next audits are complete.
-    pub(super) fn forget(&mut self) {
+    pub(super) fn clear(&mut self) {
         *self = Self::default();
     }
 

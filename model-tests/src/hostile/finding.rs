@@ -106,8 +106,8 @@ impl Execution {
         Ok(())
     }
 
-    /// The end of a run: every pending store completes, at the latest when its queue is disabled; what is disabled releases
-    /// its claims; and a correct driver gets DMA.
+    /// The end of a run: every pending store completes, at the latest when its queue is disabled; what is disabled
+    /// releases its claims; and a correct driver gets DMA.
     pub(super) fn finish(&mut self) -> Result<(), Finding> {
         self.cached.m.pool.refill();
         self.cached.m.owner().dma().fail_tables_after(None);
@@ -148,8 +148,8 @@ impl Execution {
             }
         }
         self.last_check = None;
-        self.audited.forget();
-        self.cached.m.forget_checked();
+        self.audited.clear();
+        self.cached.m.clear_checked();
         self.check()
     }
 

@@ -34,8 +34,8 @@ pub(super) struct CachedMachine {
 
 /// Maximum cached machines per thread.
 const MAX_MACHINES: usize = 96;
-/// Number of take-overs of each machine: seeds of the hardware's choices during take-over. Its later choices follow from
-/// the seed of the run.
+/// Number of take-overs of each machine: seeds of the hardware's choices during take-over. Its later choices follow
+/// from the seed of the run.
 const TAKE_OVERS: u8 = 4;
 
 thread_local! {

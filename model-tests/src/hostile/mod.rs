@@ -2,9 +2,9 @@
 //! driver and ownership map.
 //!
 //! Property tests generate runs at random, fuzz targets by coverage; both are byte strings ([`Run`]) executed by
-//! [`execute`]. After every action the machine is checked (see [`Finding`]): in no behaviour that the architecture allows
-//! does a stream reach a byte that is not the host's, all audits are clean, the hardware is not misused, and the work
-//! per trap is bounded. At the end the host restarts its driver, which must work.
+//! [`execute`]. After every action the machine is checked (see [`Finding`]): in no behaviour that the architecture
+//! allows does a stream reach a byte that is not the host's, all audits are clean, the hardware is not misused, and
+//! the work per trap is bounded. At the end the host restarts its driver, which must work.
 //!
 //! ```
 //! use model_tests::Defect;
@@ -289,8 +289,8 @@ thread_local! {
     static ACTION_COUNT: ActionCount = const { ActionCount(Cell::new(0)) };
 }
 
-/// Executes `bytes` for a fuzz target. `PORTCULLIS_WITHOUT` in the environment names defects, as in [`with_defects`]; with
-/// `PORTCULLIS_SHOW` the actions are printed.
+/// Executes `bytes` for a fuzz target. `PORTCULLIS_WITHOUT` in the environment names defects, as in [`with_defects`];
+/// `PORTCULLIS_SHOW` prints the actions.
 ///
 /// # Panics
 /// On a finding.

@@ -53,11 +53,12 @@ impl Execution {
         Err(Finding::Unbounded(format!("a store to {:#x} is never complete", store.offset)))
     }
 
-    /// The same for a store of a hostile host, which may have queued many long commands: returns whether it is complete.
+    /// The same for a store of a hostile host, which may have queued many long commands: returns whether it is
+    /// complete.
     ///
-    /// EL2 consumes them at a store to CMDQ_PROD, when CMDQEN is set, and when CMDQ_ERR is acknowledged. A walk over 2^16
-    /// streams takes at most 78 traps if no entry changes, and a queue of 2^14 entries has room for 2^13 walks: 640,000
-    /// traps for one store, each of which makes progress.
+    /// EL2 consumes them at a store to CMDQ_PROD, when CMDQEN is set, and when CMDQ_ERR is acknowledged. A walk over
+    /// 2^16 streams takes at most 78 traps if no entry changes, and a queue of 2^14 entries has room for 2^13 walks:
+    /// 640,000 traps for one store, each of which makes progress.
     pub(super) fn advance(&mut self, store: Pending) -> Result<bool, Finding> {
         let mut first = None;
         let mut left = u64::MAX;
@@ -135,8 +136,8 @@ impl Execution {
         self.poke(slot, 0x46);
         self.poke(slot + 8, 0);
         let value = self.cached.m.read32(n, r::GERROR).into();
-        // Commands that are still queued wait for the next store that consumes, as when an interrupt handler does not return
-        // to this store.
+        // Commands that are still queued wait for the next store that consumes, as when an interrupt handler does not
+        // return to this store.
         self.advance(Pending { smmu: n, offset: r::GERRORN, size: AccessSize::Word, value }).map(drop)
     }
 

@@ -65,7 +65,7 @@ impl Machine {
     }
 
     /// Drops all cached results: the next check is complete.
-    pub(crate) fn forget_checked(&mut self) {
+    pub(crate) fn clear_checked(&mut self) {
         *self.checked.get_mut() = Checked::default();
     }
 

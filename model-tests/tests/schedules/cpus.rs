@@ -196,7 +196,8 @@ fn commands(rounds: usize, mut driver: Driver) {
     }
 }
 
-/// Queues and translation are disabled and enabled, the stream table moves, and the page of a disabled queue is donated.
+/// Queues and translation are disabled and enabled, the stream table moves, and the page of a disabled queue is
+/// donated.
 fn enables(rounds: usize) {
     let world = world();
     for _ in 0..rounds {

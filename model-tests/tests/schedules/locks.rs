@@ -21,12 +21,13 @@ pub(crate) enum Rank {
 }
 
 thread_local! {
-    /// The locks that each CPU holds, in the order in which it took them. All threads of shuttle run on one system thread.
+    /// The locks that each CPU holds, in the order in which it took them. All threads of shuttle run on one system
+    /// thread.
     static HELD: RefCell<HashMap<ThreadId, Vec<Rank>>> = RefCell::new(HashMap::new());
 }
 
 /// Clears what an earlier schedule held.
-pub(crate) fn forget() {
+pub(crate) fn clear() {
     HELD.with_borrow_mut(HashMap::clear);
 }
 
@@ -70,7 +71,7 @@ impl Drop for Held {
 }
 
 impl<T> Lock<T> {
-    /// A lock that nobody holds.
+    /// A lock that is not held.
     pub(crate) fn new(rank: Rank, data: T) -> Self {
         Self { rank, gate: shuttle::sync::Mutex::new(()), data: RefCell::new(data) }
     }

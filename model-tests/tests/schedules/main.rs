@@ -1,9 +1,9 @@
 //! Transitions of pages against traps of the host's driver, its stores to memory, DMA and the SMMU's own pace, under
 //! schedules that shuttle chooses.
 //!
-//! The driver, the ownership map and the IOMMU's tables are the real ones, and the locks are those of docs/locking.md, taken
-//! as `hyp` takes them. The scheduler may switch at every register access, every load and store of EL2 and every poll:
-//! devices and other CPUs act within a trap, not only between two.
+//! The driver, the ownership map and the IOMMU's tables are the real ones, and the locks are those of docs/locking.md,
+//! taken as `hyp` takes them. The scheduler may switch at every register access, every load and store of EL2 and every
+//! poll: devices and other CPUs act within a trap, not only between two.
 //!
 //! `PORTCULLIS_SCHEDULES=N` runs N schedules of each kind, from `PORTCULLIS_SEED=N` on.
 #![allow(unreachable_pub, clippy::unwrap_used)]

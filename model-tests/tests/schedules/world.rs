@@ -133,7 +133,7 @@ fn range(start: u64, pages: u64) -> PageRange {
 
 /// Builds the machine and has EL2 take it over.
 pub(crate) fn boot(shape: Shape) -> Rc<World> {
-    locks::forget();
+    locks::clear();
     let config = shape.config();
     let mem = Memory::new(config.snoop);
     mem.add(RAM, shape.pages() * PAGE_BYTES, Region::Ram);
@@ -203,7 +203,8 @@ impl World {
         })
     }
 
-    /// The host stores to a register, as hyp's `trap::locks` handles it: repeated until complete, each time in its own trap.
+    /// The host stores to a register, as hyp's `trap::locks` handles it: repeated until complete, each time in its own
+    /// trap.
     pub(crate) fn write(&self, n: usize, offset: u32, size: AccessSize, value: u64) {
         for _ in 0..1_000 {
             let smmu = &self.smmus()[n];

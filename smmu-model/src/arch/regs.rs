@@ -132,7 +132,7 @@ pub const GERROR_MSI_PRIQ: u32 = 1 << 6;
 pub const GERROR_MSI_GERROR: u32 = 1 << 7;
 /// GERROR.SFM_ERR.
 pub const GERROR_SFM: u32 = 1 << 8;
-/// Every defined bit of GERROR that the model knows.
+/// Every defined bit of GERROR that the model implements.
 pub const GERROR_ALL: u32 = 0x1fd;
 /// CMDQ_CONS.ERR: an illegal command.
 pub const CERROR_ILL: u32 = 1;

@@ -1,7 +1,7 @@
 //! One page: its words, and the other values that observers may read of them.
 //!
-//! Tests and fuzzing store whole tables, so a store must not allocate: all changes of the words of a page are one list, in
-//! the order of time, and each record has the number of the one before it of the same word.
+//! Tests and fuzzing store whole tables, so a store must not allocate: all changes of the words of a page are one
+//! list, in the order of time, and each record has the number of the one before it of the same word.
 
 use super::{PAGE, Time, Version};
 
@@ -216,7 +216,7 @@ impl Page {
     }
 
     /// No observer has anything cached from before `before`: drops the history that ended then.
-    pub(super) fn forget(&mut self, before: Time) {
+    pub(super) fn drop_history(&mut self, before: Time) {
         let Some(old) = self.history.take() else { return };
         let mut new = History { last: [0; WORDS], records: Vec::new(), pending: [0; WORDS / 64], over: Time::MAX };
         let mut chain = Vec::new();

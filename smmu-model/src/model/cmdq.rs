@@ -66,7 +66,7 @@ impl Model {
         }
     }
 
-    pub(crate) fn forget_cached_commands(&mut self) {
+    pub(crate) fn drop_cached_commands(&mut self) {
         self.fetched.clear();
     }
 
@@ -111,7 +111,7 @@ impl Model {
                 let cons = self.regs.cmdq_cons & r::QUEUE_INDEX;
                 self.regs.cmdq_cons = cons | code << r::CONS_ERR_SHIFT;
                 self.raise_gerror(r::GERROR_CMDQ);
-                self.forget_cached_commands();
+                self.drop_cached_commands();
                 true
             }
         }

@@ -44,7 +44,7 @@ impl Model {
         self.regs.cr0.acked = self.regs.cr0.written;
         let now = self.regs.cr0.acked;
         if was & r::CR0_CMDQEN != 0 && now & r::CR0_CMDQEN == 0 {
-            self.forget_cached_commands();
+            self.drop_cached_commands();
         }
         if was & r::CR0_SMMUEN != 0 && now & r::CR0_SMMUEN == 0 {
             self.terminate_stalls();
@@ -124,7 +124,7 @@ impl Model {
         }
         self.regs.gerrorn ^= toggled;
         if toggled & r::GERROR_CMDQ != 0 {
-            self.forget_cached_commands();
+            self.drop_cached_commands();
         }
     }
 }

@@ -144,7 +144,8 @@ impl Model {
         reach.now.iter().flat_map(|mapped| mapped.leaves()).chain(reach.other).collect()
     }
 
-    /// The same for several streams, in the order of `sids`; current mappings of tables are shared, not listed by leaves.
+    /// The same for several streams, in the order of `sids`; current mappings of tables are shared, not listed by
+    /// leaves.
     #[must_use]
     pub fn reach_each(&self, sids: &[u32]) -> (Vec<Reach>, Basis) {
         let view = self.view();
@@ -164,7 +165,8 @@ impl Model {
         (reach, basis)
     }
 
-    /// Whether `sids` can reach no more than the answer that came with `basis`. The SMMU must not have been restored since.
+    /// Whether `sids` can reach no more than the answer that came with `basis`. The SMMU must not have been restored
+    /// since.
     #[must_use]
     pub fn reach_no_more(&self, sids: &[u32], basis: &Basis) -> bool {
         basis.sids == sids
@@ -176,7 +178,8 @@ impl Model {
             && self.mem().has_no_new_values(&basis.pages)
     }
 
-    /// The maximum number of combinations of old and new words of one entry that the oracle has tried since the last call.
+    /// The maximum number of combinations of old and new words of one entry that the oracle has tried since the last
+    /// call.
     #[must_use]
     pub fn take_combinations(&self) -> usize {
         self.lookup_cache.take_combinations()

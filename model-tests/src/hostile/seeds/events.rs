@@ -27,15 +27,15 @@ pub(super) fn all() -> Named {
     let mut longer = vec![start(0)];
     longer.extend(flood(130));
     longer.extend([interrupt, EVENTS, EVENTS]);
-    let mut nobody: Vec<_> = flood(3).collect();
-    nobody.extend([interrupt, start(0), EVENTS]);
+    let mut queue_off: Vec<_> = flood(3).collect();
+    queue_off.extend([interrupt, start(0), EVENTS]);
     vec![
         ("every-event", 0, every()),
         ("every-event-with-all-features", 1, every()),
         ("events-fill-the-hosts-queue", 0, full.clone()),
         ("events-fill-hardwares-queue", 9, full),
         ("a-whole-queue-of-events", 0, longer),
-        ("events-with-the-queue-off", 0, nobody),
+        ("events-with-the-queue-off", 0, queue_off),
         (
             "an-event-is-not-written",
             0,

@@ -22,10 +22,10 @@ pub(super) fn all() -> Named {
         ("splits-and-spans-without-snooping", 4, splits()),
         ("a-table-in-el2", 0, foreign(EL2)),
         ("a-table-outside-memory", 3, foreign(1 << 40)),
-        ("formats-in-turn", 0, turns(0)),
-        ("formats-in-turn-in-a-large-table", 7, turns(4)),
-        ("no-memory-for-a-level-2-table", 0, poor(0)),
-        ("no-memory-for-many-level-2-tables", 7, poor(4)),
+        ("formats-in-turn", 0, formats_in_turn(0)),
+        ("formats-in-turn-in-a-large-table", 7, formats_in_turn(4)),
+        ("no-memory-for-a-level-2-table", 0, no_memory(0)),
+        ("no-memory-for-many-level-2-tables", 7, no_memory(4)),
         (
             "more-blocks-than-tables",
             7,
@@ -116,7 +116,7 @@ fn foreign(place: u64) -> Vec<Action> {
 }
 
 /// Linear, 2-level, off, and again; hardware keeps its caches in between.
-fn turns(larger: u8) -> Vec<Action> {
+fn formats_in_turn(larger: u8) -> Vec<Action> {
     let mut out = Vec::new();
     for shape in [0, 1, larger, larger | 1, 16, 1] {
         out.extend([start(shape), Action::Ste { smmu: 0, sid: SID, entry: Entry::Bypass }]);
@@ -125,7 +125,7 @@ fn turns(larger: u8) -> Vec<Action> {
     out
 }
 
-fn poor(larger: u8) -> Vec<Action> {
+fn no_memory(larger: u8) -> Vec<Action> {
     let mut out =
         vec![start(16), fault(Fault::NoMemory), start(larger | 1), queue(Cmd::CfgiAll), queue(Cmd::Sync), WRITE_PROD];
     out.extend([
