@@ -2,7 +2,7 @@
 //! order of traps, with DMA in between. These are random orders of frequent actions; the fuzz targets use all actions.
 
 use mem_protect::Transition;
-use model_tests::hostile::{Action, Cmd, Entry, Finding, Reg, Request, Run, Spot, Summary, UNNAMED, Value, execute};
+use model_tests::hostile::{Action, Cmd, Entry, Finding, NO_RANGE, Reg, Request, Run, Spot, Summary, Value, execute};
 use model_tests::layout::{EL2, HOST_CMDQ, HOST_DATA, HOST_EVTQ, HOST_S1, HOST_STRTAB, IOVA};
 use model_tests::{Defect, Rng};
 use smmu_drv::AccessSize;
@@ -33,12 +33,12 @@ fn step(rng: &mut Rng, smmus: u8, out: &mut Vec<Action>) {
     let write = |offset, value| Action::Write { cpu, smmu, at: Reg::Raw(offset), size: AccessSize::Word, value };
     let ring = Action::WriteProd { cpu, smmu };
     match rng.below(16) {
-        0 | 1 => out.push(own(Transition::HostDonateHyp(UNNAMED))),
-        2 => out.push(own(Transition::HypDonateHost(UNNAMED))),
+        0 | 1 => out.push(own(Transition::HostDonateHyp(NO_RANGE))),
+        2 => out.push(own(Transition::HypDonateHost(NO_RANGE))),
         3 => out.push(own(Transition::VmCreate)),
-        4 => out.push(own(Transition::HostDonateGuest(UNNAMED, 0))),
-        5 => out.extend([own(Transition::VmDestroy(0)), own(Transition::HostReclaimPage(UNNAMED))]),
-        6 => out.extend([own(Transition::HostShareHyp(UNNAMED)), own(Transition::HostUnshareHyp(UNNAMED))]),
+        4 => out.push(own(Transition::HostDonateGuest(NO_RANGE, 0))),
+        5 => out.extend([own(Transition::VmDestroy(0)), own(Transition::HostReclaimPage(NO_RANGE))]),
+        6 => out.extend([own(Transition::HostShareHyp(NO_RANGE)), own(Transition::HostUnshareHyp(NO_RANGE))]),
         7 => out.push(write(r::CR0, Value::Small(rng.one(&ENABLES)))),
         8 => out.push(write(r::GBPA, Value::Word(r::GBPA_UPDATE | rng.one(&[0, r::GBPA_ABORT])))),
         9 | 10 => {
@@ -64,7 +64,7 @@ fn step(rng: &mut Rng, smmus: u8, out: &mut Vec<Action>) {
 
 fn run(machine: u8, seed: u64, defect: Defect) -> Result<Summary, Finding> {
     let mut rng = Rng::new(seed);
-    let smmus = if machine == TWO { 2 } else { 1 };
+    let smmus = if machine == TWO_SMMUS { 2 } else { 1 };
     let mut actions: Vec<_> = (0..smmus).map(|smmu| Action::Start { smmu, shape: 0 }).collect();
     actions.push(Action::Context { ssid: 0, table: Spot::at(HOST_S1) });
     actions.push(Action::Map { page: 0, to: Spot::at(HOST_DATA) });
@@ -75,12 +75,12 @@ fn run(machine: u8, seed: u64, defect: Defect) -> Result<Summary, Finding> {
 }
 
 /// The machine with two SMMUs.
-const TWO: u8 = 5;
+const TWO_SMMUS: u8 = 5;
 
 #[test]
 fn t38_any_order_of_traps_and_transitions() {
     // Blocks or pages, eager or lazy, one level or two, snooping or not, one SMMU or two.
-    for machine in 0..=TWO {
+    for machine in 0..=TWO_SMMUS {
         for seed in 1..4 {
             let result = run(machine, seed * 7919 + u64::from(machine), Defect::None);
             assert!(result.is_ok(), "machine {machine}, seed {seed}: {result:?}");
@@ -91,7 +91,7 @@ fn t38_any_order_of_traps_and_transitions() {
 #[test]
 fn t38_random_orders_detect_each_defect() {
     for (defect, word) in Defect::ALL {
-        let machine = if defect == Defect::FirstSmmuOnly { TWO } else { 0 };
+        let machine = if defect == Defect::FirstSmmuOnly { TWO_SMMUS } else { 0 };
         let detected = (1..12).any(|seed| matches!(run(machine, seed, defect), Err(Finding::Escape(_))));
         assert!(detected, "{word}");
     }

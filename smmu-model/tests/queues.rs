@@ -79,7 +79,7 @@ fn reserved_encodings_are_illegal() {
 }
 
 #[test]
-fn consumption_stops_at_the_error_and_goes_on_after_the_repair() {
+fn consumption_stops_at_the_error_and_resumes_after_the_repair() {
     let mut rig = Rig::on(Config { pace: Pace::Manual, ..Config::qemu() });
     rig.smmu.run_to_idle();
     let start = rig.prod;

@@ -67,20 +67,20 @@ pub enum Cmd {
 }
 
 /// The placeholder for the range of a transition in [`TRANSITIONS`].
-pub const UNNAMED: UncheckedRange = UncheckedRange { pfn: 0, count: 0 };
+pub const NO_RANGE: UncheckedRange = UncheckedRange { pfn: 0, count: 0 };
 
 /// The transitions, in encoding order.
 pub const TRANSITIONS: [Transition; 10] = [
-    Transition::HostDonateHyp(UNNAMED),
-    Transition::HypDonateHost(UNNAMED),
-    Transition::HostShareHyp(UNNAMED),
-    Transition::HostUnshareHyp(UNNAMED),
+    Transition::HostDonateHyp(NO_RANGE),
+    Transition::HypDonateHost(NO_RANGE),
+    Transition::HostShareHyp(NO_RANGE),
+    Transition::HostUnshareHyp(NO_RANGE),
     Transition::VmCreate,
     Transition::VmDestroy(0),
-    Transition::HostDonateGuest(UNNAMED, 0),
-    Transition::HostShareGuest(UNNAMED, 0),
-    Transition::HostUnshareGuest(UNNAMED, 0),
-    Transition::HostReclaimPage(UNNAMED),
+    Transition::HostDonateGuest(NO_RANGE, 0),
+    Transition::HostShareGuest(NO_RANGE, 0),
+    Transition::HostUnshareGuest(NO_RANGE, 0),
+    Transition::HostReclaimPage(NO_RANGE),
 ];
 
 /// A device request.

@@ -1,6 +1,6 @@
 //! The action set of each fuzz target.
 
-use super::setups::{LARGE, LESS_LARGE, MACHINES};
+use super::setups::{LARGE, MACHINES, MEDIUM};
 use super::value::pick;
 
 /// An action set.
@@ -186,12 +186,12 @@ impl ActionSet {
     /// The machine that a byte selects. The largest one is slow and only used to measure the work of one trap.
     pub(super) fn machine(self, byte: u8) -> u8 {
         let machine = byte % MACHINES;
-        if machine == LARGE && self != Self::Costs { LESS_LARGE } else { machine }
+        if machine == LARGE && self != Self::Costs { MEDIUM } else { machine }
     }
 
     /// A byte that selects this machine.
     pub(super) fn machine_byte(machine: u8) -> u8 {
-        if machine == LESS_LARGE { LARGE } else { machine }
+        if machine == MEDIUM { LARGE } else { machine }
     }
 
     pub(super) fn kind(self, byte: u8) -> Kind {

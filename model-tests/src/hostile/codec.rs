@@ -7,7 +7,7 @@ use arbitrary::{Result, Unstructured};
 use mem_protect::Transition;
 use smmu_drv::AccessSize;
 
-use super::action::{Action, Cmd, Entry, Fault, Request, TRANSITIONS, UNNAMED};
+use super::action::{Action, Cmd, Entry, Fault, NO_RANGE, Request, TRANSITIONS};
 use super::action_set::{ActionSet, Kind};
 use super::value::{Half, Reg, SIDS, Spot, Value, pick};
 
@@ -112,7 +112,7 @@ impl Field for Transition {
     }
 
     fn put(&self, out: &mut Vec<u8>) {
-        let at = TRANSITIONS.iter().position(|kind| *kind == self.with(UNNAMED, 0));
+        let at = TRANSITIONS.iter().position(|kind| *kind == self.with(NO_RANGE, 0));
         out.push(at.and_then(|at| u8::try_from(at).ok()).unwrap_or(0));
     }
 }

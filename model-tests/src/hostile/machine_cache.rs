@@ -113,7 +113,7 @@ mod tests {
     fn a_restored_machine_gives_the_same_result_as_a_new_one() {
         let all: Vec<Run> =
             seeds::all().into_iter().map(|(_, _, run)| run).filter(|run| run.actions.len() < 100).collect();
-        for machine in 0..=setups::LESS_LARGE {
+        for machine in 0..=setups::MEDIUM {
             let key = MachineKey { machine, seed: machine * 17, defects: "" };
             let mut used = CachedMachine::new(key);
             for run in all.iter().skip(usize::from(machine)).step_by(14) {

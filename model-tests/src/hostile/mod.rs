@@ -42,7 +42,7 @@ use mem_protect::{Transition, UncheckedRange};
 use smmu_drv::AccessSize;
 use smmu_model::{Access, Cache};
 
-pub use action::{Action, Cmd, Entry, Fault, Request, TRANSITIONS, UNNAMED};
+pub use action::{Action, Cmd, Entry, Fault, NO_RANGE, Request, TRANSITIONS};
 pub use action_set::ActionSet;
 pub use codec::Run;
 pub use finding::Finding;

@@ -13,7 +13,7 @@ const MOST_STORES: u64 = 60_000;
 /// Maximum repetitions of a store without other actions in between: the walk over 2^16 streams.
 const MOST_REPEATS: u32 = 2_000;
 /// Repetitions after which a store of a hostile host need not be complete, as long as it makes progress.
-const ENOUGH_REPEATS: u32 = 100;
+const MIN_REPEATS: u32 = 100;
 
 impl Execution {
     /// A store by `cpu`, executed once; repeats a pending one instead.
@@ -71,7 +71,7 @@ impl Execution {
             if now > left {
                 return Err(Finding::Unbounded(format!("a store to {:#x} adds commands", store.offset)));
             }
-            if repeat >= ENOUGH_REPEATS && first.is_some_and(|first| now < first) {
+            if repeat >= MIN_REPEATS && first.is_some_and(|first| now < first) {
                 return Ok(false);
             }
             first.get_or_insert(now);

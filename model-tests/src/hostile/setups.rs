@@ -12,11 +12,11 @@ pub(super) const MACHINES: u8 = 14;
 /// The one with the most streams: 2^16.
 pub(super) const LARGE: u8 = 7;
 /// The same with 2^11 streams: its walks also need more than one trap, but a 32nd of the time.
-pub(super) const LESS_LARGE: u8 = MACHINES;
+pub(super) const MEDIUM: u8 = MACHINES;
 
-/// The machine that a number selects; numbers above [`LESS_LARGE`] wrap.
+/// The machine that a number selects; numbers above [`MEDIUM`] wrap.
 pub(super) fn number(machine: u8) -> u8 {
-    if machine == LESS_LARGE { machine } else { machine % MACHINES }
+    if machine == MEDIUM { machine } else { machine % MACHINES }
 }
 
 /// The machine with this number; `seed` selects the hardware's choices.
@@ -35,7 +35,7 @@ pub(super) fn setup(machine: u8, seed: u8) -> Setup {
         6 => one(Config { ssid_bits: 6, cd2l: true, stall: StallModel::Both, term_model: false, ..qemu }),
         // Its walks need more than one trap.
         LARGE => one(Config { sid_bits: 16, ..qemu }),
-        LESS_LARGE => one(Config { sid_bits: 11, ..qemu }),
+        MEDIUM => one(Config { sid_bits: 11, ..qemu }),
         8 => Setup { msi: MsiAdvert::Hidden, ..one(Config { asid16: false, bbml: Bbml::Level1, ..lazy }) },
         // Small: its command queue and event queue get full.
         9 => one(Config { two_level: false, sid_bits: 11, cmdq_bits: 4, eventq_bits: 3, ..qemu }),

@@ -37,7 +37,7 @@ fn leaf_keeps_walk_caches() {
 }
 
 #[test]
-fn the_level_hint_spares_entries_of_other_levels() {
+fn the_level_hint_keeps_entries_of_other_levels() {
     let by = ByAddress { first: 0x20_0000, last: 0x20_0fff, leaf: false, hint: Some((1, 3)), void: false };
     let scope = Scope::S2Ipa { vmid: vm(1), by };
     assert!(!scope.covers(&s2(0x20_0000, Depth::Leaf(2), 21)), "a stale block has the level it was inserted at");

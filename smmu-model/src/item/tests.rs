@@ -47,7 +47,7 @@ fn a_combined_entry_survives_the_stage_2_invalidation() {
 }
 
 #[test]
-fn without_a_sync_between_them_a_combined_entry_is_made_again() {
+fn without_a_sync_between_them_a_combined_entry_is_created_again() {
     let entry = combined(s2_leaf(2, Some(10)));
     let nh = Scope::NhAll { vmid: VMID };
     assert!(line(&[(s2_ipa(), 12, Some(17)), (nh, 13, Some(17))]).usable_at(&entry, 20));
@@ -56,7 +56,7 @@ fn without_a_sync_between_them_a_combined_entry_is_made_again() {
 }
 
 #[test]
-fn tlb_entries_are_made_again_out_of_stale_configuration() {
+fn tlb_entries_are_created_again_from_stale_configuration() {
     let ste = Item::new(Tag::Ste { sid: 4 }, vec![word(1, Some(10))], vec![]);
     let tag = Tag::S2 { vmid: 1, span: Span::around(0, 12), depth: Depth::Leaf(3), granule: Granule::K4 };
     let leaf = Item::new(tag, vec![word(2, None)], vec![ste]);

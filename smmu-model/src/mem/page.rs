@@ -60,7 +60,7 @@ impl Kind {
 
 /// How a barrier handles the stores to a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ends {
+pub(super) enum Settle {
     /// All are ordered.
     All,
     /// Those up to the last one that was cleaned.
@@ -118,13 +118,13 @@ impl Page {
         self.each_pending(index, |record| record.kind = Kind::Cleaned);
     }
 
-    /// Ends pending stores at `now`; returns whether a store to the word is still pending.
-    pub(super) fn settle(&mut self, index: usize, ends: Ends, now: Time) -> bool {
+    /// Settle pending stores at `now`; returns whether a store to the word is still pending.
+    pub(super) fn settle(&mut self, index: usize, ends: Settle, now: Time) -> bool {
         let mut newest = None;
         let mut left = false;
         self.each_pending(index, |record| {
             // The latest comes first.
-            if newest.is_none() && ends == Ends::Cleaned && record.kind == Kind::Stored {
+            if newest.is_none() && ends == Settle::Cleaned && record.kind == Kind::Stored {
                 left = true;
                 return;
             }
@@ -137,7 +137,7 @@ impl Page {
                 *bits &= !(1 << (index % 64));
             }
         }
-        if let Some(value) = newest.filter(|value| ends != Ends::Discarded && *value != self.word(index)) {
+        if let Some(value) = newest.filter(|value| ends != Settle::Discarded && *value != self.word(index)) {
             self.set_at(index, value, now);
         }
         left

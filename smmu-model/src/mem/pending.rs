@@ -8,7 +8,7 @@
 //! So a word has several values at a time. [`Memory::versions`] returns all of them, each with the time during which it
 //! could be read, and code that combines words tries all combinations: the search over the legal subsets is exhaustive.
 
-use super::page::{Ends, index_of};
+use super::page::{Settle, index_of};
 use super::{Inner, Memory, PAGE, Region, Snoop};
 use std::ops::Range;
 
@@ -77,7 +77,7 @@ impl Memory {
             return;
         }
         m.now += 1;
-        let ends = if m.snoop == Snoop::Coherent { Ends::All } else { Ends::Cleaned };
+        let ends = if m.snoop == Snoop::Coherent { Settle::All } else { Settle::Cleaned };
         m.settle(ends, |_| true);
     }
 
@@ -85,7 +85,7 @@ impl Memory {
     pub fn discard_unordered(&self, range: &Range<u64>) {
         let mut m = self.lock();
         m.now += 1;
-        m.settle(Ends::Discarded, |word| range.contains(&word));
+        m.settle(Settle::Discarded, |word| range.contains(&word));
     }
 }
 
@@ -125,8 +125,8 @@ impl Inner {
         page.and_then(|page| page.pending(index_of(word))).unwrap_or_else(|| self.cpu_get(word))
     }
 
-    /// Ends the pending stores to some words.
-    fn settle(&mut self, ends: Ends, which: impl Fn(u64) -> bool) {
+    /// Settle the pending stores to some words.
+    fn settle(&mut self, ends: Settle, which: impl Fn(u64) -> bool) {
         let mut pending = std::mem::take(&mut self.pending);
         pending.retain(|word| {
             if !which(*word) {

@@ -34,7 +34,7 @@ impl Model {
         if self.config().pace == Pace::Eager {
             self.settle_cr0();
         }
-        self.translation_edge(before);
+        self.translation_changed(before);
     }
 
     /// Makes the last CR0 write take effect.
@@ -49,7 +49,7 @@ impl Model {
         if was & r::CR0_SMMUEN != 0 && now & r::CR0_SMMUEN == 0 {
             self.terminate_stalls();
         }
-        self.translation_edge(before);
+        self.translation_changed(before);
     }
 
     /// Whether translation may be on.
@@ -57,7 +57,7 @@ impl Model {
         self.regs.cr0.maybe(r::CR0_SMMUEN)
     }
 
-    fn translation_edge(&mut self, before: bool) {
+    fn translation_changed(&mut self, before: bool) {
         let after = self.possible_translation();
         if before == after {
             return;

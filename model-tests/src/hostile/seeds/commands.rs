@@ -1,7 +1,7 @@
 //! Seeds with every command, in every variant that the policy distinguishes.
 
 use super::{EVENTS, Named, REPAIR, SID, WRITE_PROD, base, fault, own, queue, start, write};
-use crate::hostile::action::{Action, Cmd, Entry, Fault, UNNAMED};
+use crate::hostile::action::{Action, Cmd, Entry, Fault, NO_RANGE};
 use crate::hostile::value::{Spot, Value};
 use crate::layout::{EL2, HOST_CMDQ, HOST_DATA, HOST_FLAG, HOST_L2, HOST_STRTAB, IOVA};
 use mem_protect::Transition;
@@ -66,7 +66,7 @@ pub(super) fn all() -> Named {
         ("hardware-stops-among-all-streams", 9, stopping(12, &[entry(Entry::Bypass), queue(Cmd::CfgiAll)])),
         ("hardware-stops-before-a-sync", 9, stopping(15, &[queue(Cmd::CfgiAll), queue(Cmd::Sync)])),
         ("hardware-stops-before-two-levels", 0, stopping_two_levels()),
-        ("a-queue-in-el2", 0, elsewhere()),
+        ("a-queue-in-el2", 0, foreign_queue()),
         ("a-command-changes-after-it-was-fetched", 0, changing()),
     ]
 }
@@ -100,9 +100,9 @@ fn completions() -> Vec<Action> {
     // On a page that is donated and then returned.
     let flag = || queue(Cmd::SyncMsi { to: Value::of(HOST_DATA), data: 9 });
     out.extend([
-        own(Transition::HostDonateHyp(UNNAMED), HOST_DATA),
+        own(Transition::HostDonateHyp(NO_RANGE), HOST_DATA),
         flag(),
-        own(Transition::HypDonateHost(UNNAMED), HOST_DATA),
+        own(Transition::HypDonateHost(NO_RANGE), HOST_DATA),
         flag(),
     ]);
     out
@@ -182,7 +182,7 @@ fn stopping_two_levels() -> Vec<Action> {
     out
 }
 
-fn elsewhere() -> Vec<Action> {
+fn foreign_queue() -> Vec<Action> {
     vec![
         start(16),
         write(r::CR0, Word, Value::Small(0)),

@@ -11,7 +11,7 @@ use mem_protect::Transition;
 use smmu_drv::AccessSize;
 use smmu_model::arch::regs as r;
 
-use super::action::{Action, Cmd, Entry, Fault, Request, UNNAMED};
+use super::action::{Action, Cmd, Entry, Fault, NO_RANGE, Request};
 use super::action_set::ActionSet;
 use super::codec::Run;
 use super::setups::MACHINES;
@@ -104,9 +104,9 @@ fn typical(set: ActionSet) -> Vec<Action> {
         queue(Cmd::Sync),
         WRITE_PROD,
         dma(IOVA, Request::Write),
-        own(Transition::HostDonateHyp(UNNAMED), HOST_DATA),
+        own(Transition::HostDonateHyp(NO_RANGE), HOST_DATA),
         dma(IOVA, Request::Read),
-        own(Transition::HypDonateHost(UNNAMED), HOST_DATA),
+        own(Transition::HypDonateHost(NO_RANGE), HOST_DATA),
         dma(IOVA, Request::Write),
         EVENTS,
     ];
@@ -170,17 +170,17 @@ fn typical(set: ActionSet) -> Vec<Action> {
         ]),
         ActionSet::Transitions => out.extend([
             Action::Transition { how: Transition::VmCreate, page: Value::Small(0), count: 0 },
-            own(Transition::HostDonateGuest(UNNAMED, 0), HOST_DATA),
+            own(Transition::HostDonateGuest(NO_RANGE, 0), HOST_DATA),
             Action::Transition { how: Transition::VmDestroy(0), page: Value::Small(0), count: 0 },
-            own(Transition::HostReclaimPage(UNNAMED), HOST_DATA),
-            own(Transition::HostShareHyp(UNNAMED), HOST_DATA),
-            own(Transition::HostUnshareHyp(UNNAMED), HOST_DATA),
+            own(Transition::HostReclaimPage(NO_RANGE), HOST_DATA),
+            own(Transition::HostShareHyp(NO_RANGE), HOST_DATA),
+            own(Transition::HostUnshareHyp(NO_RANGE), HOST_DATA),
             Action::Transition {
-                how: Transition::HostDonateHyp(UNNAMED),
+                how: Transition::HostDonateHyp(NO_RANGE),
                 page: Value::of(HOST_DATA + 0x20_0000),
                 count: 5,
             },
-            Action::Transition { how: Transition::HostDonateHyp(UNNAMED), page: Value::of(HOST_EVTQ), count: 0 },
+            Action::Transition { how: Transition::HostDonateHyp(NO_RANGE), page: Value::of(HOST_EVTQ), count: 0 },
         ]),
     }
     // Encoding omits actions that are not in the set; the run must be what the bytes decode to.
@@ -194,14 +194,14 @@ fn owners() -> Named {
         start(0),
         dma(HOST_DATA, Request::Write),
         fault(Fault::CommandError),
-        own(Transition::HostDonateHyp(UNNAMED), HOST_DATA),
+        own(Transition::HostDonateHyp(NO_RANGE), HOST_DATA),
         dma(HOST_DATA, Request::Write),
-        own(Transition::HypDonateHost(UNNAMED), HOST_DATA),
+        own(Transition::HypDonateHost(NO_RANGE), HOST_DATA),
         fault(Fault::NoTables),
-        own(Transition::HostDonateHyp(UNNAMED), HOST_DATA + 0x20_0000),
+        own(Transition::HostDonateHyp(NO_RANGE), HOST_DATA + 0x20_0000),
         fault(Fault::Tables),
         fault(Fault::PowerLoss),
-        own(Transition::HostDonateHyp(UNNAMED), HOST_DATA + 0x20_0000),
+        own(Transition::HostDonateHyp(NO_RANGE), HOST_DATA + 0x20_0000),
     ]);
     vec![
         ("hardware-refuses-an-invalidation", 0, refused.clone()),

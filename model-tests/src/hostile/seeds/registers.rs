@@ -7,7 +7,7 @@ use smmu_model::arch::regs as r;
 
 use super::{Named, WRITE_PROD, base, dma, own, start, write};
 use crate::host::{LOG2_QUEUE, ON, QUEUES};
-use crate::hostile::action::{Action, Cmd, Fault, Request, UNNAMED};
+use crate::hostile::action::{Action, Cmd, Fault, NO_RANGE, Request};
 use crate::hostile::value::{Half, Reg, Value};
 use crate::layout::{EL2, HOST_CMDQ, HOST_DATA, HOST_EVTQ, HOST_STRTAB};
 
@@ -44,10 +44,10 @@ pub(super) fn all() -> Named {
             ],
         ),
         ("interrupts", 0, vec![start(0), dma(0, Request::Write), interrupt, dma(0, Request::Read), interrupt]),
-        ("command-queue-in-el2", 0, elsewhere(r::CMDQ_BASE, EL2)),
-        ("command-queue-outside-memory", 0, elsewhere(r::CMDQ_BASE, 1 << 40)),
-        ("event-queue-in-el2", 0, elsewhere(r::EVENTQ_BASE, EL2)),
-        ("queues-on-a-returned-page", 0, comes_back()),
+        ("command-queue-in-el2", 0, foreign_queue(r::CMDQ_BASE, EL2)),
+        ("command-queue-outside-memory", 0, foreign_queue(r::CMDQ_BASE, 1 << 40)),
+        ("event-queue-in-el2", 0, foreign_queue(r::EVENTQ_BASE, EL2)),
+        ("queues-on-a-returned-page", 0, page_returned()),
         ("an-index-beyond-a-full-queue", 0, beyond()),
         (
             "power-loss-between-traps",
@@ -106,7 +106,7 @@ fn write_all(before: &[Action]) -> Vec<Action> {
 }
 
 /// Everything is enabled, with one queue outside host memory.
-fn elsewhere(register: u32, place: u64) -> Vec<Action> {
+fn foreign_queue(register: u32, place: u64) -> Vec<Action> {
     vec![
         start(16),
         write(r::CR0, Word, Value::Small(0)),
@@ -125,10 +125,10 @@ fn elsewhere(register: u32, place: u64) -> Vec<Action> {
 }
 
 /// Both queues are enabled on pages that are EL2's, and used when they are the host's again.
-fn comes_back() -> Vec<Action> {
+fn page_returned() -> Vec<Action> {
     let queues = [HOST_CMDQ, HOST_EVTQ];
     let mut out = vec![start(16), write(r::CR0, Word, Value::Small(0))];
-    out.extend(queues.map(|page| own(Transition::HostDonateHyp(UNNAMED), page)));
+    out.extend(queues.map(|page| own(Transition::HostDonateHyp(NO_RANGE), page)));
     out.extend([
         write(r::CR0, Word, Value::of(ON.into())),
         Action::Queue { smmu: 0, cmd: crate::hostile::action::Cmd::Sync },
@@ -136,7 +136,7 @@ fn comes_back() -> Vec<Action> {
         dma(0xdead_b000, Request::Write),
         Action::Events { smmu: 0 },
     ]);
-    out.extend(queues.map(|page| own(Transition::HypDonateHost(UNNAMED), page)));
+    out.extend(queues.map(|page| own(Transition::HypDonateHost(NO_RANGE), page)));
     out.extend([
         Action::Repair { smmu: 0 },
         WRITE_PROD,
