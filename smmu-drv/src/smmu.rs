@@ -77,7 +77,7 @@ impl<P: Platform> Probed<P> {
         let (platform, features, config) = self.into_parts();
         stage2.check(&features).map_err(TakeOverError::BadStage2)?;
         let ids = HostIds::new(&features, config.msi, stage2.ipa_bits()).with_cmdq(config.cmdq_log2);
-        let rules = SteRules::new(&features, &ids).taking_reads_as(config.reads, &features);
+        let rules = SteRules::new(&features, &ids).with_reads_as(config.reads, &features);
         let found = platform.read32(reg::GBPA);
         let initial = if get32(gbpa::ABORT, found) == 1 { Shared::Abort } else { Shared::Stage2 };
         let shadow = ShadowTable::new(&platform, &features, Stage2Words::new(&stage2), rules.fixed(), initial)
@@ -208,8 +208,8 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     ///
     /// # Errors
     /// The first thing that is wrong: a defect of EL2. Nothing is changed.
-    pub fn audit(&self, host: &H) -> Result<(), SmmuFinding> {
+    pub fn audit(&self, host_mem: &H) -> Result<(), SmmuFinding> {
         self.shadow.audit().map_err(SmmuFinding::Strtab)?;
-        self.vsmmu.audit(host).map_err(SmmuFinding::Unclaimed)
+        self.vsmmu.audit(host_mem).map_err(SmmuFinding::Unclaimed)
     }
 }

@@ -90,12 +90,12 @@ fn ste_bits(treatment: &str) -> [u64; 8] {
 
 #[test]
 fn the_stream_table_entry_table_is_the_codes() {
-    use smmu_drv::emul::policy::Verdict;
+    use smmu_drv::emul::policy::SteCheck;
     let rules = common::rules();
     let (host, checked, el2) = (ste_bits("host"), ste_bits("checked"), ste_bits("EL2"));
-    let legal = |word0: u64, word1: u64| match rules.judge(word0, word1) {
-        Verdict::Legal(ste) => Some(ste),
-        Verdict::Invalid | Verdict::Illegal => None,
+    let legal = |word0: u64, word1: u64| match rules.check(word0, word1) {
+        SteCheck::Legal(ste) => Some(ste),
+        SteCheck::Invalid | SteCheck::Illegal => None,
     };
     let mut followed = [0_u64; 2];
     // V and Config are checked, not copied; the other bits go through or do not.

@@ -20,12 +20,12 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     /// Answers a load of the host: `offset` bytes from the base of page 0.
     ///
     /// Never fails: what no policy row allows reads as zero and is counted.
-    pub fn mmio_read(&mut self, memory: &mut H, offset: u32, size: AccessSize) -> u64 {
+    pub fn mmio_read(&mut self, host_mem: &mut H, offset: u32, size: AccessSize) -> u64 {
         if let Some(value) = self.mmio_read_plain(offset, size) {
             return value;
         }
         self.budget = Budget::for_one_trap();
-        self.drain_events(memory);
+        self.drain_events(host_mem);
         self.end_trap();
         self.vsmmu.load_eventq(size)
     }
@@ -42,13 +42,13 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     /// Answers a store of the host: `offset` bytes from the base of page 0.
     ///
     /// Never fails: what no policy row allows is ignored and counted. After [`WriteOutcome::Again`] the host must repeat the store.
-    pub fn mmio_write(&mut self, memory: &mut H, offset: u32, size: AccessSize, value: u64) -> WriteOutcome {
+    pub fn mmio_write(&mut self, host_mem: &mut H, offset: u32, size: AccessSize, value: u64) -> WriteOutcome {
         self.budget = Budget::for_one_trap();
         // A failed SMMU is still emulated, without hardware access.
         let _ = self.check_alive();
         let outcome = match self.vsmmu.store(offset, size, value) {
-            Some(store) => self.carry_store(memory, store),
-            None => self.carry_stores(memory, offset, size, value),
+            Some(store) => self.handle_store(host_mem, store),
+            None => self.handle_stores(host_mem, offset, size, value),
         };
         if outcome == WriteOutcome::Again {
             self.vsmmu.count_budget_exit();
@@ -59,10 +59,10 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
 
     /// A store to two registers, or to none.
     #[cold]
-    fn carry_stores(&mut self, memory: &mut H, offset: u32, size: AccessSize, value: u64) -> WriteOutcome {
+    fn handle_stores(&mut self, host_mem: &mut H, offset: u32, size: AccessSize, value: u64) -> WriteOutcome {
         // If this ends early, the repeated store does the rest: no register has an effect a second time.
         for store in self.vsmmu.stores(offset, size, value).into_iter().flatten() {
-            if self.carry_store(memory, store) == WriteOutcome::Again {
+            if self.handle_store(host_mem, store) == WriteOutcome::Again {
                 return WriteOutcome::Again;
             }
         }

@@ -105,7 +105,7 @@ pub(super) struct Costs {
     /// A CMD_SYNC.
     pub(super) sync: u32,
     /// An order of later commands after those queued so far: a CMD_SYNC, or nothing.
-    pub(super) separate: u32,
+    pub(super) queue_sync: u32,
 }
 
 /// Why work stopped early.

@@ -4,7 +4,7 @@ use super::Smmu;
 use super::access::WriteOutcome;
 use super::budget::{Budget, Costs, Unfinished};
 use super::device::{Device, Left, Sink};
-use super::emul::{Effect, Mode, Source, Step, Stop, Store, Told};
+use super::emul::{CommandStep, Effect, Mode, Notify, Source, Stop, Store};
 use super::shadow::{Entered, Entries, Hardware, Shared};
 use super::ste::Group;
 use super::stream::Cursor;
@@ -53,7 +53,7 @@ impl<H: HostMemory> Entries for Source<'_, H> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Drained {
     /// Nothing.
-    Quiet,
+    Nothing,
     /// The host's queue was empty and got a record.
     HostQueueWasEmpty,
     /// Records are left in hardware's queue, which raises no interrupt for them: the host must read its queue again.
@@ -63,12 +63,12 @@ enum Drained {
 impl<P: Platform, H: HostMemory> Smmu<P, H> {
     /// A store of the host to one register, and all that follows from it.
     #[inline]
-    pub(super) fn carry_store(&mut self, memory: &mut H, store: Store) -> WriteOutcome {
+    pub(super) fn handle_store(&mut self, host_mem: &mut H, store: Store) -> WriteOutcome {
         loop {
-            let done = match self.vsmmu.write_register(memory, &mut self.budget, store) {
+            let done = match self.vsmmu.write_register(host_mem, &mut self.budget, store) {
                 Ok(Effect::Done) => return WriteOutcome::Done,
-                Ok(Effect::Commands) => return self.consume_commands(memory),
-                Ok(effect) => self.carry_out(memory, effect),
+                Ok(Effect::Commands) => return self.consume_commands(host_mem),
+                Ok(effect) => self.execute(host_mem, effect),
                 Err(unfinished) => Err(unfinished),
             };
             match done {
@@ -76,7 +76,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
                 Ok(WriteOutcome::Done) => return WriteOutcome::Done,
                 Err(Unfinished::Budget) => return WriteOutcome::Again,
                 Err(Unfinished::Failed(_)) => {
-                    self.vsmmu.give_up_change();
+                    self.vsmmu.cancel_change();
                     return WriteOutcome::Done;
                 }
             }
@@ -85,22 +85,22 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
 
     /// Everything but commands. [`WriteOutcome::Again`]: the store is to be asked again.
     #[cold]
-    fn carry_out(&mut self, memory: &mut H, effect: Effect) -> Result<WriteOutcome, Unfinished> {
+    fn execute(&mut self, host_mem: &mut H, effect: Effect) -> Result<WriteOutcome, Unfinished> {
         match effect {
             Effect::Done | Effect::Commands => return Ok(WriteOutcome::Done),
             Effect::Events => {
-                self.drain_events(memory);
+                self.drain_events(host_mem);
                 return Ok(WriteOutcome::Done);
             }
-            Effect::DrainBeforeEdge => self.drain_before_edge(memory)?,
+            Effect::DrainBeforeChange => self.drain_before_change(host_mem)?,
             Effect::Interrupts => {
                 if !self.device.set_irq_ctrl(self.vsmmu.wanted_irqs()).is_empty() {
-                    self.events_can_interrupt(memory);
+                    self.events_can_interrupt(host_mem);
                 }
             }
-            Effect::ChangeMode => self.change_mode(memory)?,
+            Effect::ChangeMode => self.change_mode(host_mem)?,
             Effect::ContinueChange => {
-                let _ = self.change_mode(memory);
+                let _ = self.change_mode(host_mem);
                 return Ok(WriteOutcome::Done);
             }
         }
@@ -134,17 +134,17 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     /// invalidations that are complete; (4) the invalidation is queued for hardware. (5) At a CMD_SYNC of the host, or the end of
     /// the batch, `complete` waits for hardware if there was a CMD_SYNC, and then signals it and updates CONS.
     #[inline]
-    fn consume_commands(&mut self, memory: &mut H) -> WriteOutcome {
+    fn consume_commands(&mut self, host_mem: &mut H) -> WriteOutcome {
         // A failed SMMU completes none of them, and its entries change no more: nothing could be invalidated after a store.
         if self.device.failed().is_some() || !self.vsmmu.begin_commands() {
             return WriteOutcome::Done;
         }
         let mut stop = loop {
             let costs = self.device.costs();
-            let done = match self.vsmmu.next_command(memory, &mut self.budget, costs) {
-                Step::Forward(command) => self.device.push(command).map_err(|error| self.push_failed(error)),
-                Step::Separate => self.device.separate().map_err(|error| self.push_failed(error)),
-                Step::Enter(sid, depth, entry) => {
+            let done = match self.vsmmu.next_command(host_mem, &mut self.budget, costs) {
+                CommandStep::Forward(command) => self.device.push(command).map_err(|error| self.push_failed(error)),
+                CommandStep::QueueSync => self.device.queue_sync().map_err(|error| self.push_failed(error)),
+                CommandStep::Enter(sid, depth, entry) => {
                     match self.shadow.enter(&mut self.device, &mut self.budget, sid, depth, entry) {
                         Ok(Entered::Done) => Ok(()),
                         Ok(Entered::NeedsBlock) => {
@@ -157,15 +157,15 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
                         }
                     }
                 }
-                Step::Refresh(cursor, end) => self.refresh(memory, cursor, end),
-                Step::Complete => self.complete(memory).map_err(Unfinished::Failed),
-                Step::Stop(stop) => break stop,
+                CommandStep::Refresh(cursor, end) => self.refresh(host_mem, cursor, end),
+                CommandStep::Complete => self.complete(host_mem).map_err(Unfinished::Failed),
+                CommandStep::Stop(stop) => break stop,
             };
             if let Err(unfinished) = done {
                 break Stop::from(unfinished);
             }
         };
-        if self.complete(memory).is_err() {
+        if self.complete(host_mem).is_err() {
             stop = Stop::Failed;
         }
         match stop {
@@ -188,21 +188,21 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     ///
     /// On error nothing is signalled and CONS stays: the host sees a CMD_SYNC that does not complete.
     #[inline]
-    fn complete(&mut self, memory: &mut H) -> Result<(), SmmuError> {
+    fn complete(&mut self, host_mem: &mut H) -> Result<(), SmmuError> {
         if self.vsmmu.has_signals() {
             self.device.sync()?;
             self.shadow.synchronised();
         } else {
             self.device.submit();
         }
-        self.vsmmu.complete(memory);
+        self.vsmmu.complete(host_mem);
         Ok(())
     }
 
     /// Translates the host's entries from `cursor` to before `end`; done when it returns `Ok`.
     #[inline(never)]
-    fn refresh(&mut self, memory: &mut H, mut cursor: Cursor, end: u64) -> Result<(), Unfinished> {
-        let mut source = Source::new(memory, &mut self.vsmmu);
+    fn refresh(&mut self, host_mem: &mut H, mut cursor: Cursor, end: u64) -> Result<(), Unfinished> {
+        let mut source = Source::new(host_mem, &mut self.vsmmu);
         let done = self.shadow.refresh(&mut self.device, &mut self.budget, &mut source, &mut cursor, end);
         source.end();
         self.vsmmu.save_refresh(cursor);
@@ -214,7 +214,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     }
 
     /// Continues a change of the mode of all streams; complete and synchronised when it returns `Ok`.
-    fn change_mode(&mut self, memory: &mut H) -> Result<(), Unfinished> {
+    fn change_mode(&mut self, host_mem: &mut H) -> Result<(), Unfinished> {
         let Some((mode, mut cursor)) = self.vsmmu.change() else { return Ok(()) };
         if let Some(error) = self.device.failed() {
             return Err(Unfinished::Failed(error));
@@ -222,7 +222,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         let (shadow, device, budget) = (&mut self.shadow, &mut self.device, &mut self.budget);
         let done = match mode {
             Mode::Table => {
-                let mut source = Source::new(memory, &mut self.vsmmu);
+                let mut source = Source::new(host_mem, &mut self.vsmmu);
                 let done = shadow.refresh(device, budget, &mut source, &mut cursor, u64::MAX);
                 source.end();
                 done
@@ -241,18 +241,18 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     ///
     /// At most one budget of records per call. When the host's queue became non-empty its interrupt is raised: hardware's own
     /// may have been taken for a queue that was already drained.
-    pub fn poll_events(&mut self, memory: &mut H) {
+    pub fn poll_events(&mut self, host_mem: &mut H) {
         let _ = self.check_alive();
         self.budget = Budget::for_one_trap();
-        if self.drain(memory) != Drained::Quiet {
+        if self.drain(host_mem) != Drained::Nothing {
             self.vsmmu.interrupt_for_events();
         }
         self.end_trap();
     }
 
     /// As [`Smmu::poll_events`] from an access of the host to its own queue, which it reads anyway.
-    pub(super) fn drain_events(&mut self, memory: &mut H) {
-        if self.drain(memory) == Drained::RecordsRemain {
+    pub(super) fn drain_events(&mut self, host_mem: &mut H) {
+        if self.drain(host_mem) == Drained::RecordsRemain {
             self.vsmmu.interrupt_for_events();
         }
     }
@@ -263,11 +263,11 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     ///
     /// Records that arrive after the first of these calls may count for either side, so that continuous events cannot delay the
     /// change: it ends after one full queue.
-    fn drain_before_edge(&mut self, memory: &mut H) -> Result<(), Unfinished> {
+    fn drain_before_change(&mut self, host_mem: &mut H) -> Result<(), Unfinished> {
         if !self.vsmmu.begin_draining() {
             self.device.mark_records();
         }
-        if self.drain(memory) == Drained::RecordsRemain {
+        if self.drain(host_mem) == Drained::RecordsRemain {
             self.vsmmu.interrupt_for_events();
             if !self.device.is_past_mark() {
                 return Err(Unfinished::Budget);
@@ -279,21 +279,21 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
 
     /// Hardware's interrupt was just enabled. It is raised when a queue becomes non-empty [S 3.18.2]: if hardware's queue has
     /// records now it would never be raised, so it is drained, and the host is interrupted if records were found.
-    fn events_can_interrupt(&mut self, memory: &mut H) {
-        let left = self.drain(memory) == Drained::RecordsRemain;
+    fn events_can_interrupt(&mut self, host_mem: &mut H) {
+        let left = self.drain(host_mem) == Drained::RecordsRemain;
         if left || !self.vsmmu.host_queue_is_empty() {
             self.vsmmu.interrupt_for_events();
         }
     }
 
-    fn drain(&mut self, memory: &mut H) -> Drained {
+    fn drain(&mut self, host_mem: &mut H) -> Drained {
         // One for all records: those of one device mean the same page of the host's table.
-        let mut source = Source::new(memory, &mut self.vsmmu);
+        let mut source = Source::new(host_mem, &mut self.vsmmu);
         let left = self.device.drain(&mut self.budget, &mut source);
         match (left, source.end()) {
-            (Left::Records, Told::Nothing | Told::First) => Drained::RecordsRemain,
-            (Left::Nothing, Told::First) => Drained::HostQueueWasEmpty,
-            (Left::Nothing, Told::Nothing) => Drained::Quiet,
+            (Left::Records, Notify::Nothing | Notify::First) => Drained::RecordsRemain,
+            (Left::Nothing, Notify::First) => Drained::HostQueueWasEmpty,
+            (Left::Nothing, Notify::Nothing) => Drained::Nothing,
         }
     }
 }

@@ -208,7 +208,7 @@ impl Hardware<Block> for Queue {
         &self.machine
     }
     fn costs(&self) -> Costs {
-        Costs { command: super::budget::COMMAND, sync: super::budget::SYNC, separate: 0 }
+        Costs { command: super::budget::COMMAND, sync: super::budget::SYNC, queue_sync: 0 }
     }
     fn push(&mut self, command: Command) -> Result<(), SmmuError> {
         self.usable()?;
@@ -228,13 +228,13 @@ pub(super) struct Claimed(u64, u64);
 
 /// Memory of the host: what it put there, the pages that it does not own, what is claimed.
 #[derive(Default)]
-pub(super) struct Guest {
+pub(super) struct FakeHostMemory {
     pub(super) words: BTreeMap<u64, u64>,
     pub(super) foreign: BTreeSet<u64>,
     claims: Vec<Claimed>,
 }
 
-impl Guest {
+impl FakeHostMemory {
     /// Puts `words` to `address` and after it.
     pub(super) fn put(&mut self, address: u64, words: &[u64]) {
         self.words.extend((address..).step_by(8).zip(words.iter().copied()));
@@ -246,7 +246,7 @@ impl Guest {
     }
 }
 
-impl HostMemory for Guest {
+impl HostMemory for FakeHostMemory {
     type Claim = Claimed;
 
     fn claim(&mut self, ipa: Ipa, size: u64, _: Sharing) -> Result<Claimed, ClaimError> {

@@ -44,7 +44,7 @@ pub(super) fn valid(config: u64) -> u64 {
 
 /// The host's entry for one stream, checked: its shadow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Judged {
+pub(super) enum CheckedEntry {
     /// The host has no entry there, or it could not be read.
     Unmapped,
     /// There is one; this is its shadow, an invalid entry if it is invalid or illegal.

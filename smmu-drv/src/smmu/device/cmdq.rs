@@ -78,7 +78,7 @@ impl<B: DmaBuffer> Cmdq<B> {
             log2,
             indices,
             room,
-            costs: Costs { command, sync, separate: sync },
+            costs: Costs { command, sync, queue_sync: sync },
             prod: 0,
             cons: 0,
             submitted: 0,
@@ -173,7 +173,7 @@ impl<B: DmaBuffer> Cmdq<B> {
     /// What commands cost a trap now.
     #[inline]
     pub(super) fn costs(&self) -> Costs {
-        Costs { separate: if self.ends_in_sync { 0 } else { self.costs.sync }, ..self.costs }
+        Costs { queue_sync: if self.ends_in_sync { 0 } else { self.costs.sync }, ..self.costs }
     }
 
     /// Adds to `stats` what this queue counts.
@@ -185,7 +185,7 @@ impl<B: DmaBuffer> Cmdq<B> {
 
     /// Queues a CMD_SYNC, unless nothing was queued since the last one: later commands start after earlier ones are complete [S
     /// 4.7.3]. Does not wait.
-    pub(super) fn separate<P: Platform<Buffer = B>>(&mut self, hw: &Hw<P>) -> Result<(), CmdqError> {
+    pub(super) fn queue_sync<P: Platform<Buffer = B>>(&mut self, hw: &Hw<P>) -> Result<(), CmdqError> {
         if self.ends_in_sync {
             return Ok(());
         }
@@ -235,7 +235,7 @@ impl<B: DmaBuffer> Cmdq<B> {
 
     /// Submits, with a CMD_SYNC at the end, and waits until that is consumed.
     pub(super) fn sync<P: Platform<Buffer = B>>(&mut self, hw: &Hw<P>) -> Result<(), CmdqError> {
-        self.separate(hw)?;
+        self.queue_sync(hw)?;
         self.ends_in_sync = false;
         self.submit(hw);
         // Usually done already; the clock is not read then.

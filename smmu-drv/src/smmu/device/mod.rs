@@ -34,7 +34,7 @@ pub use program::TakeOverError;
 
 /// Whether to wait when a failed SMMU is set to abort.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum CloseWait {
+enum AbortWait {
     /// Wait up to the timeout of each register.
     Bounded,
     /// No: it timed out once, and each access of the host would wait again.
@@ -57,11 +57,11 @@ pub(super) struct Device<P: Platform> {
     vmid: u16,
     table: TableRegisters,
     /// CR0ACK as programmed; once the SMMU is failed, more than any 32-bit register can read as.
-    expected: u64,
+    expected_cr0ack: u64,
     cmdq: Cmdq<P::Buffer>,
     evtq: Evtq<P::Buffer>,
     failed: Option<SmmuError>,
-    close_wait: CloseWait,
+    abort_wait: AbortWait,
     /// Interrupts that are enabled, in SMMU_IRQ_CTRL too once it is programmed.
     irq_ctrl: IrqCtrl,
     faults: FaultLog,
@@ -78,11 +78,11 @@ where
             features: self.features,
             vmid: self.vmid,
             table: self.table,
-            expected: self.expected,
+            expected_cr0ack: self.expected_cr0ack,
             cmdq: self.cmdq.clone(),
             evtq: self.evtq.clone(),
             failed: self.failed,
-            close_wait: self.close_wait,
+            abort_wait: self.abort_wait,
             irq_ctrl: self.irq_ctrl,
             faults: self.faults.clone(),
             stats: self.stats,
@@ -110,11 +110,11 @@ impl<P: Platform> Device<P> {
             features,
             vmid,
             table,
-            expected: u64::from(program::cr0_live(&features).bits()),
+            expected_cr0ack: u64::from(program::cr0_live(&features).bits()),
             cmdq: Cmdq::new(commands, features.cmdq_log2, features.coherent, issue),
             evtq: Evtq::new(events, features.evtq_log2, features.coherent),
             failed: None,
-            close_wait: CloseWait::Bounded,
+            abort_wait: AbortWait::Bounded,
             irq_ctrl: IrqCtrl::empty(),
             faults: FaultLog::new(),
             stats: Stats::default(),
@@ -158,14 +158,14 @@ impl<P: Platform> Device<P> {
     #[cold]
     fn fail(&mut self, error: SmmuError) -> SmmuError {
         self.failed = self.failed.or(Some(error));
-        self.expected = u64::MAX;
+        self.expected_cr0ack = u64::MAX;
         error
     }
 
     /// Whether the SMMU is programmed and not failed: one load. If not, [`Device::recover`] is due.
     #[inline]
     pub(super) fn is_alive(&self) -> bool {
-        u64::from(self.hw.read32(reg::CR0ACK)) == self.expected
+        u64::from(self.hw.read32(reg::CR0ACK)) == self.expected_cr0ack
     }
 
     /// Programs an SMMU again that lost its state; a failed one is kept at abort.
@@ -191,19 +191,19 @@ impl<P: Platform> Device<P> {
     #[cold]
     fn keep_aborting(&mut self) {
         let on = Cr0::from_bits_truncate(self.hw.read32(reg::CR0ACK)).contains(Cr0::SMMUEN);
-        if on || program::is_closed(self.hw.read32(reg::GBPA)) {
+        if on || program::gbpa_aborts(self.hw.read32(reg::GBPA)) {
             return;
         }
-        match self.close_wait {
-            CloseWait::Bounded if self.close().is_err() => self.close_wait = CloseWait::None,
-            CloseWait::Bounded => {}
-            CloseWait::None => self.ask_to_close(),
+        match self.abort_wait {
+            AbortWait::Bounded if self.close().is_err() => self.abort_wait = AbortWait::None,
+            AbortWait::Bounded => {}
+            AbortWait::None => self.request_gbpa_abort(),
         }
     }
 
     /// The next wait for GBPA is bounded by its timeout again: before the last access to this SMMU.
     pub(super) fn wait_again(&mut self) {
-        self.close_wait = CloseWait::Bounded;
+        self.abort_wait = AbortWait::Bounded;
     }
 
     /// Clears SMMUEN: GBPA.ABORT, set since take-over, is in force then if hardware responds.
@@ -227,9 +227,9 @@ impl<P: Platform> Device<P> {
     /// # Errors
     /// The SMMU is failed, now or before.
     #[inline]
-    pub(super) fn separate(&mut self) -> Result<(), SmmuError> {
+    pub(super) fn queue_sync(&mut self) -> Result<(), SmmuError> {
         self.usable()?;
-        self.cmdq.separate(&self.hw).map_err(|error| self.fail(smmu_error(error)))
+        self.cmdq.queue_sync(&self.hw).map_err(|error| self.fail(smmu_error(error)))
     }
 
     /// Makes everything queued so far visible to hardware.

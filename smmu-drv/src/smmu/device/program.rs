@@ -92,9 +92,9 @@ impl<P: Platform> Device<P> {
 
     /// As [`Device::close`], without waiting: nothing is written while an earlier update is in progress, which is not allowed
     /// [S 6.3.14].
-    pub(super) fn ask_to_close(&self) {
+    pub(super) fn request_gbpa_abort(&self) {
         if gbpa_is_idle(&self.hw) {
-            self.hw.write32(reg::GBPA, GBPA_CLOSED);
+            self.hw.write32(reg::GBPA, GBPA_ABORT_ALL);
         }
     }
 
@@ -102,7 +102,7 @@ impl<P: Platform> Device<P> {
     pub(super) fn invalidate_everything(&mut self) -> Result<(), CmdqError> {
         self.cmdq.push(&self.hw, Command::CfgiAll)?;
         // While streams are active, cached configuration could refill the TLBs [S 4.7.3].
-        self.cmdq.separate(&self.hw)?;
+        self.cmdq.queue_sync(&self.hw)?;
         self.cmdq.push(&self.hw, Command::TlbiNsnhAll)?;
         if self.features.hyp() {
             self.cmdq.push(&self.hw, Command::TlbiEl2All)?;
@@ -126,12 +126,12 @@ fn cr0_before_smmuen(features: &Features, queues: Cr0) -> Cr0 {
 }
 
 /// Whether GBPA already aborts all transactions: a value can be read back before its update is complete [S 6.3.14].
-pub(super) fn is_closed(gbpa: u32) -> bool {
+pub(super) fn gbpa_aborts(gbpa: u32) -> bool {
     get32(gbpa::ABORT, gbpa) == 1 && get32(gbpa::UPDATE, gbpa) == 0
 }
 
 /// The write of SMMU_GBPA that terminates everything while SMMUEN is 0.
-const GBPA_CLOSED: u32 = union32([put32(gbpa::UPDATE, 1), put32(gbpa::ABORT, 1)]);
+const GBPA_ABORT_ALL: u32 = union32([put32(gbpa::UPDATE, 1), put32(gbpa::ABORT, 1)]);
 
 fn gbpa_is_idle<P: Platform>(hw: &Hw<P>) -> bool {
     get32(gbpa::UPDATE, hw.read32(reg::GBPA)) == 0
@@ -140,7 +140,7 @@ fn gbpa_is_idle<P: Platform>(hw: &Hw<P>) -> bool {
 /// Terminates everything while SMMUEN is 0 [S 6.3.14]: one write with UPDATE, the flag polled before and after.
 fn set_gbpa_abort<P: Platform>(hw: &Hw<P>) -> Result<(), TakeOverError> {
     hw.wait(ACK_TIMEOUT_US, || gbpa_is_idle(hw)).map_err(ack(reg::GBPA))?;
-    hw.write32(reg::GBPA, GBPA_CLOSED);
+    hw.write32(reg::GBPA, GBPA_ABORT_ALL);
     hw.wait(ACK_TIMEOUT_US, || gbpa_is_idle(hw)).map_err(ack(reg::GBPA))?;
     if get32(gbpa::ABORT, hw.read32(reg::GBPA)) == 1 { Ok(()) } else { Err(TakeOverError::NoAck(reg::GBPA)) }
 }

@@ -132,8 +132,8 @@ fn commands_are_stored_before_a_barrier_and_the_barrier_before_prod() {
     assert!(matches!(did[..], [Did::Store(..), Did::Store(..), Did::Dsb, Did::Write(reg::CMDQ_PROD, 6)]), "{did:?}");
     // Nothing is queued: no second CMD_SYNC in a row without a command.
     device.push(Command::CfgiAll).unwrap();
-    device.separate().unwrap();
-    device.separate().unwrap();
+    device.queue_sync().unwrap();
+    device.queue_sync().unwrap();
     device.submit();
     assert_eq!(machine.register(reg::CMDQ_PROD), 8);
 }

@@ -9,10 +9,10 @@ impl<C> VirtualSmmu<C> {
     ///
     /// # Errors
     /// The queue that is not.
-    pub(crate) fn audit<H: HostMemory<Claim = C>>(&self, host: &H) -> Result<(), &'static str> {
+    pub(crate) fn audit<H: HostMemory<Claim = C>>(&self, host_mem: &H) -> Result<(), &'static str> {
         for (queue, name) in [(&self.cmdq, "command queue"), (&self.eventq, "event queue")] {
             if let HostQueue::On(_, claim) = queue
-                && !host.holds(claim)
+                && !host_mem.holds(claim)
             {
                 return Err(name);
             }

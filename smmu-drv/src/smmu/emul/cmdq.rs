@@ -14,7 +14,7 @@ use crate::command::{Command, Depth};
 use crate::platform::{HostMemory, Sharing, WiredIrq};
 use crate::smmu::budget::{self, Budget, Costs, Unfinished};
 use crate::smmu::index::{CMD_LOG2, Indices};
-use crate::smmu::ste::Judged;
+use crate::smmu::ste::CheckedEntry;
 use crate::smmu::stream::{Cursor, SPLIT, next_block};
 use crate::spec::commands::RawCmd;
 use crate::spec::registers::{Cerror, cr0::Cr0, gerror::Gerror, queue_index};
@@ -85,13 +85,13 @@ impl From<Unfinished> for Stop {
 
 /// What the next command asks of the device and the shadow table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
+pub(crate) enum CommandStep {
     /// To queue this command for hardware.
     Forward(Command),
     /// To enter the host's entry for this stream, and to invalidate it to this depth.
-    Enter(u32, Depth, Judged),
+    Enter(u32, Depth, CheckedEntry),
     /// To order later commands after everything queued so far. Its completion is signalled by [`VirtualSmmu::complete`].
-    Separate,
+    QueueSync,
     /// To translate the streams from here to before a StreamID that ends a block again, and to say how far that got.
     Refresh(Cursor, u64),
     /// To wait until everything queued is complete, and to call [`VirtualSmmu::complete`]: no more completions fit.
@@ -117,51 +117,51 @@ impl<C> VirtualSmmu<C> {
     #[inline(always)]
     pub(crate) fn next_command<H: HostMemory<Claim = C>>(
         &mut self,
-        host: &mut H,
+        host_mem: &mut H,
         budget: &mut Budget,
         costs: Costs,
-    ) -> Step {
-        match self.next(host, budget, costs) {
+    ) -> CommandStep {
+        match self.next(host_mem, budget, costs) {
             Ok(step) => step,
-            Err(stop) => Step::Stop(stop),
+            Err(stop) => CommandStep::Stop(stop),
         }
     }
 
     #[inline(always)]
     fn next<H: HostMemory<Claim = C>>(
         &mut self,
-        host: &mut H,
+        host_mem: &mut H,
         budget: &mut Budget,
         costs: Costs,
-    ) -> Result<Step, Stop> {
+    ) -> Result<CommandStep, Stop> {
         loop {
             // Work started by a command must be complete before the next command is processed.
             if let Some(pending) = self.pending {
-                return Ok(self.pending_step(host, budget, pending)?);
+                return Ok(self.pending_step(host_mem, budget, pending)?);
             }
             if self.head == self.indices().of(self.regs.cmdq_prod) {
-                if self.start_pending() {
+                if self.start_cfgi_all() {
                     continue;
                 }
                 return Err(Stop::Empty);
             }
             budget.charge(costs.command)?;
-            let raw = self.fetch_command(host, budget)?.ok_or(Stop::Error(Cerror::Abt))?;
+            let raw = self.fetch_command(host_mem, budget)?.ok_or(Stop::Error(Cerror::Abt))?;
             let step = match decide(raw, &self.view) {
-                Decision::Forward(command) => Step::Forward(command),
+                Decision::Forward(command) => CommandStep::Forward(command),
                 Decision::Sync(signal) => {
                     // The entry is fetched and checked again when the walk is done.
-                    if self.all_pending && self.start_pending() {
+                    if self.cfgi_all_pending && self.start_cfgi_all() {
                         continue;
                     }
                     if self.signals.is_full() {
-                        return Ok(Step::Complete);
+                        return Ok(CommandStep::Complete);
                     }
-                    budget.charge(costs.separate.saturating_add(self.store_cost(signal)))?;
+                    budget.charge(costs.queue_sync.saturating_add(self.store_cost(signal)))?;
                     self.signals.push(signal);
-                    Step::Separate
+                    CommandStep::QueueSync
                 }
-                Decision::Reshadow(Scope::One { sid, depth }) => self.fetch_for(host, budget, sid, depth)?,
+                Decision::Reshadow(Scope::One { sid, depth }) => self.entry_step(host_mem, budget, sid, depth)?,
                 Decision::Reshadow(Scope::Range { first, log2 }) => {
                     self.start_range(first, log2);
                     self.advance();
@@ -169,7 +169,7 @@ impl<C> VirtualSmmu<C> {
                 }
                 // Several of them before a CMD_SYNC cause one walk.
                 Decision::Reshadow(Scope::All) => {
-                    self.all_pending = true;
+                    self.cfgi_all_pending = true;
                     self.advance();
                     continue;
                 }
@@ -192,21 +192,21 @@ impl<C> VirtualSmmu<C> {
     #[cold]
     fn pending_step<H: HostMemory<Claim = C>>(
         &mut self,
-        host: &mut H,
+        host_mem: &mut H,
         budget: &mut Budget,
         pending: Pending,
-    ) -> Result<Step, Unfinished> {
+    ) -> Result<CommandStep, Unfinished> {
         match pending {
             // The host's table is not in use: there is nothing to translate, only the command is due.
-            Pending::Blocks { end, .. } if !self.uses_table() => Ok(Step::Refresh(Cursor::at(end), end)),
-            Pending::Blocks { cursor, end, .. } => Ok(Step::Refresh(cursor, end)),
+            Pending::Blocks { end, .. } if !self.uses_table() => Ok(CommandStep::Refresh(Cursor::at(end), end)),
+            Pending::Blocks { cursor, end, .. } => Ok(CommandStep::Refresh(cursor, end)),
             Pending::Entry { sid, depth } if !self.uses_table() => {
                 self.refresh_block_of(sid, depth);
                 let end = next_block(sid >> SPLIT);
-                Ok(Step::Refresh(Cursor::at(end), end))
+                Ok(CommandStep::Refresh(Cursor::at(end), end))
             }
             Pending::Entry { sid, depth } => {
-                let step = self.fetch_for(host, budget, sid, depth)?;
+                let step = self.entry_step(host_mem, budget, sid, depth)?;
                 self.pending = None;
                 Ok(step)
             }
@@ -233,8 +233,8 @@ impl<C> VirtualSmmu<C> {
     }
 
     /// Starts the walk of a CFGI_ALL, if one is pending.
-    fn start_pending(&mut self) -> bool {
-        if !core::mem::take(&mut self.all_pending) {
+    fn start_cfgi_all(&mut self) -> bool {
+        if !core::mem::take(&mut self.cfgi_all_pending) {
             return false;
         }
         let end = 1_u64.checked_shl(self.view.sid_bits).unwrap_or(0);
@@ -276,7 +276,7 @@ impl<C> VirtualSmmu<C> {
         self.table.is_some() && !self.quiesced
     }
 
-    /// Saves the progress of the walk of [`Step::Refresh`].
+    /// Saves the progress of the walk of [`CommandStep::Refresh`].
     pub(crate) fn save_refresh(&mut self, to: Cursor) {
         if let Some(Pending::Blocks { cursor, .. }) = &mut self.pending {
             *cursor = to;
@@ -294,17 +294,17 @@ impl<C> VirtualSmmu<C> {
     /// The host's entry for `sid`, fetched and checked. While translation is off its table is not used; it is read when SMMUEN is
     /// set.
     #[inline]
-    fn fetch_for<H: HostMemory<Claim = C>>(
+    fn entry_step<H: HostMemory<Claim = C>>(
         &mut self,
-        host: &mut H,
+        host_mem: &mut H,
         budget: &mut Budget,
         sid: u32,
         depth: Depth,
-    ) -> Result<Step, Unfinished> {
+    ) -> Result<CommandStep, Unfinished> {
         if !self.uses_table() {
-            return Ok(Step::Forward(Command::CfgiSte { sid, depth }));
+            return Ok(CommandStep::Forward(Command::CfgiSte { sid, depth }));
         }
-        Ok(Step::Enter(sid, depth, self.fetch_entry(host, budget, sid)?))
+        Ok(CommandStep::Enter(sid, depth, self.checked_entry(host_mem, budget, sid)?))
     }
 
     /// What the store of a completion costs: a page, unless it goes into the queue.
@@ -323,12 +323,12 @@ impl<C> VirtualSmmu<C> {
     #[inline]
     fn fetch_command<H: HostMemory<Claim = C>>(
         &mut self,
-        host: &mut H,
+        host_mem: &mut H,
         budget: &mut Budget,
     ) -> Result<Option<RawCmd>, Unfinished> {
         if let HostQueue::Unreachable(geometry) = self.cmdq {
             budget.charge(geometry.cost())?;
-            let (queue, result) = HostQueue::enable(host, geometry, self.queue_sharing());
+            let (queue, result) = HostQueue::enable(host_mem, geometry, self.queue_sharing());
             self.cmdq = queue;
             self.count_claim(result);
         }
@@ -336,7 +336,7 @@ impl<C> VirtualSmmu<C> {
             return Ok(None);
         };
         let offset = u64::from(self.indices().offset(self.head, CMD_LOG2));
-        Ok(host.read_pair(claim, offset).map(RawCmd))
+        Ok(host_mem.read_pair(claim, offset).map(RawCmd))
     }
 
     /// Whether completions are to be signalled, which hardware has to complete first.
@@ -347,25 +347,25 @@ impl<C> VirtualSmmu<C> {
 
     /// Signals the completions, and updates CONS.
     #[inline]
-    pub(crate) fn complete<H: HostMemory<Claim = C>>(&mut self, host: &mut H) {
+    pub(crate) fn complete<H: HostMemory<Claim = C>>(&mut self, host_mem: &mut H) {
         let mut n = 0_usize;
         while let Some(signal) = self.signals.get(n) {
             if signal != Signal::None {
                 self.interrupts.add(WiredIrq::CmdqSync);
             }
-            self.signal(host, signal);
+            self.signal(host_mem, signal);
             n = n.wrapping_add(1);
         }
         self.signals.count = 0;
         self.regs.cmdq_cons = replace32(self.regs.cmdq_cons, mask32(queue_index::INDEX), self.head);
     }
 
-    fn signal<H: HostMemory<Claim = C>>(&mut self, host: &mut H, signal: Signal) {
+    fn signal<H: HostMemory<Claim = C>>(&mut self, host_mem: &mut H, signal: Signal) {
         match signal {
             Signal::None | Signal::Wired => {}
             Signal::Msi { address, data } => {
                 // Truncated to OAS [S 3.4.3]; the store goes to claimed host memory, or is not done.
-                if self.msi_write(host, address & self.oas_mask, data).is_some() {
+                if self.msi_write(host_mem, address & self.oas_mask, data).is_some() {
                     bump(&mut self.stats.msi_writes);
                 } else {
                     bump(&mut self.stats.msi_denied);
@@ -375,17 +375,17 @@ impl<C> VirtualSmmu<C> {
         }
     }
 
-    fn msi_write<H: HostMemory<Claim = C>>(&mut self, host: &mut H, address: u64, data: u32) -> Option<()> {
+    fn msi_write<H: HostMemory<Claim = C>>(&mut self, host_mem: &mut H, address: u64, data: u32) -> Option<()> {
         // The usual target is the queue itself, which is claimed already.
         if let HostQueue::On(geometry, claim) = &self.cmdq
             && let Some(offset) = geometry.offset_of(address)
         {
-            return host.write32(claim, offset, data);
+            return host_mem.write32(claim, offset, data);
         }
         // Visible to cacheable and non-cacheable readers.
-        let claim = host.claim(Ipa(address), 4, Sharing::Memory).ok()?;
-        let written = host.write32(&claim, 0, data);
-        host.release(claim);
+        let claim = host_mem.claim(Ipa(address), 4, Sharing::Memory).ok()?;
+        let written = host_mem.write32(&claim, 0, data);
+        host_mem.release(claim);
         written
     }
 }

@@ -130,7 +130,7 @@ impl<C> VirtualSmmu<C> {
     /// table, or lie outside host memory.
     pub(super) fn reclassify<H: HostMemory<Claim = C>>(
         &self,
-        host: &mut H,
+        host_mem: &mut H,
         walk: &mut Walk<C>,
         budget: &mut Budget,
         record: &FaultRecord,
@@ -144,12 +144,12 @@ impl<C> VirtualSmmu<C> {
         if record.sid.checked_shr(self.view.sid_bits).unwrap_or(0) != 0 {
             return bad_stream_id();
         }
-        match self.host_entry(host, walk, budget, record.sid) {
+        match self.host_entry(host_mem, walk, budget, record.sid) {
             HostEntry::OutOfRange => bad_stream_id(),
             HostEntry::Unreadable(address) => Some(typed(EventType::SteFetch, address & mask64(ev::FETCH_ADDR))),
-            HostEntry::Bad => Some(typed(EventType::BadSte, 0)),
+            HostEntry::BadSte => Some(typed(EventType::BadSte, 0)),
             // The entry is valid but has no shadow entry: not invalidated yet, or EL2 had no memory for it.
-            HostEntry::Good => match record.kind {
+            HostEntry::Legal => match record.kind {
                 Some(EventType::BadStreamId) => bad_stream_id(),
                 _ => Some(typed(EventType::BadSte, 0)),
             },

@@ -37,7 +37,7 @@ pub(super) struct Change {
 
 /// How far a change of an enable is with the records from before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Edge {
+pub(super) enum DrainState {
     /// It has not begun to take them.
     None,
     /// It has.
@@ -49,33 +49,33 @@ pub(super) enum Edge {
 impl<C> VirtualSmmu<C> {
     pub(super) fn write_cr0<H: HostMemory<Claim = C>>(
         &mut self,
-        host: &mut H,
+        host_mem: &mut H,
         budget: &mut Budget,
         wanted: Cr0,
     ) -> Result<Effect, Unfinished> {
         if core::mem::replace(&mut self.regs.cr0, wanted) != wanted {
             // A change that was given up.
-            self.edge = Edge::None;
+            self.drain_state = DrainState::None;
         }
-        self.switch_cmdq(host, budget, wanted)?;
+        self.switch_cmdq(host_mem, budget, wanted)?;
         if wanted.contains(Cr0::EVENTQEN) != self.regs.cr0ack.contains(Cr0::EVENTQEN) {
-            if self.edge != Edge::Drained {
+            if self.drain_state != DrainState::Drained {
                 budget.charge(self.regs.eventq_geometry().cost())?;
             }
             // Events of transactions that ended before the queue goes off are visible in it [S 6.3.9.4]; events from before it
             // is enabled are not shown to the host.
-            if !self.edge_is_drained() {
-                return Ok(Effect::DrainBeforeEdge);
+            if !self.take_drained() {
+                return Ok(Effect::DrainBeforeChange);
             }
-            self.switch_eventq(host);
+            self.switch_eventq(host_mem);
         }
         if let Some(effect) = self.follow_irq_ctrl() {
             return Ok(effect);
         }
         if wanted.contains(Cr0::SMMUEN) != self.pending_smmuen() {
             // Records up to here belong to the old value of SMMUEN and are converted with it.
-            if !self.edge_is_drained() {
-                return Ok(Effect::DrainBeforeEdge);
+            if !self.take_drained() {
+                return Ok(Effect::DrainBeforeChange);
             }
             self.begin_smmuen(wanted);
         }
@@ -121,7 +121,7 @@ impl<C> VirtualSmmu<C> {
         }
         // Also while SMMUEN is being cleared: the value applies from then on.
         self.begin_change(after);
-        self.edge = Edge::None;
+        self.drain_state = DrainState::None;
         self.regs.gbpa_update = true;
         self.continue_change().unwrap_or(Effect::Done)
     }
@@ -154,8 +154,8 @@ impl<C> VirtualSmmu<C> {
             return Some(Effect::ChangeMode);
         }
         // Faults of streams that were not switched yet: the CMD_SYNC at the end made their records visible.
-        if change.mode != Mode::Table && self.regs.cr0ack.contains(Cr0::SMMUEN) && !self.edge_is_drained() {
-            return Some(Effect::DrainBeforeEdge);
+        if change.mode != Mode::Table && self.regs.cr0ack.contains(Cr0::SMMUEN) && !self.take_drained() {
+            return Some(Effect::DrainBeforeChange);
         }
         self.change = None;
         self.event_table = self.table;
@@ -185,32 +185,32 @@ impl<C> VirtualSmmu<C> {
 
     /// The SMMU is failed: the enable is never acknowledged, as on hardware that hangs.
     #[cold]
-    pub(crate) fn give_up_change(&mut self) {
+    pub(crate) fn cancel_change(&mut self) {
         self.change = None;
     }
 
     /// Begins to take the records from before a change. Returns whether it had begun already.
     pub(crate) fn begin_draining(&mut self) -> bool {
-        core::mem::replace(&mut self.edge, Edge::Draining) == Edge::Draining
+        core::mem::replace(&mut self.drain_state, DrainState::Draining) == DrainState::Draining
     }
 
     /// The records from before a change were taken.
     pub(crate) fn end_draining(&mut self) {
-        self.edge = Edge::Drained;
+        self.drain_state = DrainState::Drained;
     }
 
     /// Whether the records from before the change that is asked for were taken; they are for this change only.
-    pub(super) fn edge_is_drained(&mut self) -> bool {
-        let drained = self.edge == Edge::Drained;
+    pub(super) fn take_drained(&mut self) -> bool {
+        let drained = self.drain_state == DrainState::Drained;
         if drained {
-            self.edge = Edge::None;
+            self.drain_state = DrainState::None;
         }
         drained
     }
 
     fn switch_cmdq<H: HostMemory<Claim = C>>(
         &mut self,
-        host: &mut H,
+        host_mem: &mut H,
         budget: &mut Budget,
         wanted: Cr0,
     ) -> Result<(), Unfinished> {
@@ -222,9 +222,9 @@ impl<C> VirtualSmmu<C> {
         let geometry = self.regs.cmdq_geometry();
         budget.charge(geometry.cost())?;
         if on {
-            self.cmdq.disable(host);
+            self.cmdq.disable(host_mem);
         } else {
-            let (queue, result) = HostQueue::enable(host, geometry, self.queue_sharing());
+            let (queue, result) = HostQueue::enable(host_mem, geometry, self.queue_sharing());
             self.cmdq = queue;
             self.regs.cmdq_cons = geometry.indices().of(self.regs.cmdq_cons);
             self.count_claim(result);
@@ -233,11 +233,11 @@ impl<C> VirtualSmmu<C> {
         Ok(())
     }
 
-    fn switch_eventq<H: HostMemory<Claim = C>>(&mut self, host: &mut H) {
+    fn switch_eventq<H: HostMemory<Claim = C>>(&mut self, host_mem: &mut H) {
         if self.regs.cr0ack.contains(Cr0::EVENTQEN) {
-            self.eventq.disable(host);
+            self.eventq.disable(host_mem);
         } else {
-            let (queue, result) = HostQueue::enable(host, self.regs.eventq_geometry(), self.queue_sharing());
+            let (queue, result) = HostQueue::enable(host_mem, self.regs.eventq_geometry(), self.queue_sharing());
             self.eventq = queue;
             self.count_claim(result);
         }

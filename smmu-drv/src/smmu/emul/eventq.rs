@@ -14,7 +14,7 @@ use crate::stats::bump;
 
 /// What the host has to notice of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Told {
+pub(crate) enum Notify {
     /// Nothing.
     Nothing,
     /// Its queue was empty and got a record.
@@ -55,64 +55,64 @@ impl<C> VirtualSmmu<C> {
     /// one device mean the same page of the host's table.
     pub(super) fn record<H: HostMemory<Claim = C>>(
         &mut self,
-        host: &mut H,
+        host_mem: &mut H,
         walk: &mut Walk<C>,
         budget: &mut Budget,
         record: &FaultRecord,
-    ) -> Told {
+    ) -> Notify {
         if !self.host_sees_events() {
-            return Told::Nothing;
+            return Notify::Nothing;
         }
         let event = match convert(record, !self.oas_mask) {
-            HostEvent::Hidden => return Told::Nothing,
+            HostEvent::Hidden => return Notify::Nothing,
             HostEvent::Show(event) => Some(event),
-            HostEvent::Configuration => self.reclassify(host, walk, budget, record),
+            HostEvent::Configuration => self.reclassify(host_mem, walk, budget, record),
         };
         match event {
-            Some(event) => self.deliver(host, budget, event),
-            None => Told::Nothing,
+            Some(event) => self.deliver(host_mem, budget, event),
+            None => Notify::Nothing,
         }
     }
 
-    fn deliver<H: HostMemory<Claim = C>>(&mut self, host: &mut H, budget: &mut Budget, event: RawEvent) -> Told {
+    fn deliver<H: HostMemory<Claim = C>>(&mut self, host_mem: &mut H, budget: &mut Budget, event: RawEvent) -> Notify {
         let Some(geometry) = self.eventq.geometry() else {
-            return Told::Nothing;
+            return Notify::Nothing;
         };
         let indices = geometry.indices();
         let (prod, cons) = (indices.of(self.regs.eventq_prod), indices.of(self.regs.eventq_cons));
         if indices.is_full(prod, cons) {
             bump(&mut self.stats.host_events_lost);
             self.overflow_host_queue();
-            return Told::Nothing;
+            return Notify::Nothing;
         }
         let offset = u64::from(indices.offset(prod, EVENT_LOG2));
-        if self.write_event(host, budget, offset, event).is_none() {
+        if self.write_event(host_mem, budget, offset, event).is_none() {
             bump(&mut self.stats.host_events_lost);
             self.raise_gerror(Gerror::EVENTQ_ABT_ERR);
-            return Told::Nothing;
+            return Notify::Nothing;
         }
         bump(&mut self.stats.host_events);
         self.regs.eventq_prod = (self.regs.eventq_prod & OVERFLOW) | indices.next(prod);
-        if prod == cons { Told::First } else { Told::Nothing }
+        if prod == cons { Notify::First } else { Notify::Nothing }
     }
 
     fn write_event<H: HostMemory<Claim = C>>(
         &mut self,
-        host: &mut H,
+        host_mem: &mut H,
         budget: &mut Budget,
         offset: u64,
         event: RawEvent,
     ) -> Option<()> {
         if let HostQueue::Unreachable(geometry) = self.eventq {
             budget.charge(geometry.cost()).ok()?;
-            let (queue, result) = HostQueue::enable(host, geometry, self.queue_sharing());
+            let (queue, result) = HostQueue::enable(host_mem, geometry, self.queue_sharing());
             self.eventq = queue;
             self.count_claim(result);
         }
         let HostQueue::On(_, claim) = &self.eventq else {
             return None;
         };
-        host.write_record(claim, offset, event.0)
+        host_mem.write_record(claim, offset, event.0)
     }
 
     /// Sets the overflow condition, unless one is pending [S 7.4].

@@ -83,8 +83,8 @@ impl<C> VirtualSmmu<C> {
         let active = self.active_gerror();
         let stays = active & (written ^ self.regs.gerror);
         // The queue was not writable until now.
-        if active.difference(stays).contains(Gerror::EVENTQ_ABT_ERR) && !self.edge_is_drained() {
-            return Effect::DrainBeforeEdge;
+        if active.difference(stays).contains(Gerror::EVENTQ_ABT_ERR) && !self.take_drained() {
+            return Effect::DrainBeforeChange;
         }
         self.acknowledge_gerror(written);
         Effect::Commands

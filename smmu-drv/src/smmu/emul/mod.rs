@@ -1,7 +1,7 @@
 //! The virtual SMMU: the registers, queues and stream table that the host sees, and the checks of what it puts there.
 //!
 //! It knows neither the device nor the shadow table. What has to be done to them is returned: an `Effect` of a store, a
-//! `Step` of a command, a set of interrupts.
+//! `CommandStep` of a command, a set of interrupts.
 //!
 //! Its interface: `load`, `load_eventq`; `store`, `stores` and `write_register`; `begin_commands`, `next_command` and `complete`,
 //! with what becomes of a step (`step_back`, `refresh_block_of`, `retry_entry`, `save_refresh`, `end_refresh`, `raise_cerror`);
@@ -32,12 +32,12 @@ use crate::platform::ClaimError;
 use crate::spec::registers::{cr0::Cr0, irq_ctrl::IrqCtrl};
 use crate::stats::{Stats, bump};
 pub(super) use access::Store;
+pub(super) use cmdq::{CommandStep, Stop};
 use cmdq::{Pending, Signals};
-pub(super) use cmdq::{Step, Stop};
 use command::CommandView;
 pub(super) use cr0::Mode;
-use cr0::{Change, Edge};
-pub(super) use eventq::Told;
+use cr0::{Change, DrainState};
+pub(super) use eventq::Notify;
 use gerror::Interrupts;
 use ids::HostIds;
 use policy::SteRules;
@@ -56,7 +56,7 @@ pub(super) enum Effect {
     /// To take hardware's records for the host, which reads its queue anyway; then the store is complete.
     Events,
     /// To take the records that hardware wrote up to now, since a change follows; then the store is asked again.
-    DrainBeforeEdge,
+    DrainBeforeChange,
     /// To enable exactly the interrupts of [`VirtualSmmu::wanted_irqs`]; then the store is asked again.
     Interrupts,
     /// To continue [`VirtualSmmu::change`]; then the store is asked again.
@@ -89,9 +89,9 @@ pub(super) struct VirtualSmmu<C> {
     /// What the last command left to do.
     pending: Option<Pending>,
     /// A CFGI_ALL that is pending until the next CMD_SYNC or the end of the queue.
-    all_pending: bool,
+    cfgi_all_pending: bool,
     /// Whether a change of an enable waits for records from before it.
-    edge: Edge,
+    drain_state: DrainState,
     /// A change of what all streams do, in progress.
     change: Option<Change>,
     /// Interrupts of hardware that were asked for last.
@@ -123,8 +123,8 @@ impl<C> VirtualSmmu<C> {
             head: 0,
             signals: Signals::new(),
             pending: None,
-            all_pending: false,
-            edge: Edge::None,
+            cfgi_all_pending: false,
+            drain_state: DrainState::None,
             change: None,
             irqs_enabled: IrqCtrl::empty(),
             interrupts: Interrupts::default(),

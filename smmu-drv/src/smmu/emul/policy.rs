@@ -35,7 +35,7 @@ pub struct SteRules {
 
 /// Result of the check of a host entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum SteCheck {
     /// V == 0.
     Invalid,
     /// V == 1 but illegal in the host's view.
@@ -58,7 +58,7 @@ impl SteRules {
 
     /// The same, with instruction reads treated as `reads` says, if hardware with `features` can override it [S 5.2, INSTCFG].
     #[must_use]
-    pub fn taking_reads_as(self, reads: ReadsAs, features: &Features) -> Self {
+    pub fn with_reads_as(self, reads: ReadsAs, features: &Features) -> Self {
         let instcfg = match reads {
             ReadsAs::Data if features.attr_perms_ovr() => put64(dw1::INSTCFG, dw1::INSTCFG_DATA),
             ReadsAs::Data | ReadsAs::Incoming => 0,
@@ -72,46 +72,46 @@ impl SteRules {
     }
 
     /// Checks dwords 0 and 1 of a host entry. The others are ignored on a stage-1-only SMMU.
-    pub fn judge(&self, host0: u64, host1: u64) -> Verdict {
+    pub fn check(&self, host0: u64, host1: u64) -> SteCheck {
         if get64(dw0::V, host0) == 0 {
-            return Verdict::Invalid;
+            return SteCheck::Invalid;
         }
         let mev = host1 & mask64(dw1::MEV);
         match get64(dw0::CONFIG, host0) {
             // 0b0xx: reserved encodings behave as abort.
-            0b000..=0b011 => Verdict::Legal(self.fixed.abort()),
+            0b000..=0b011 => SteCheck::Legal(self.fixed.abort()),
             dw0::CONFIG_BYPASS => {
                 let ste = self.fixed.stage2();
-                Verdict::Legal(Ste { dw0: ste.dw0, dw1: union64([ste.dw1, mev]) })
+                SteCheck::Legal(Ste { dw0: ste.dw0, dw1: union64([ste.dw1, mev]) })
             }
             dw0::CONFIG_S1 => self.nested(host0, host1),
             // Stage 2 only, both stages: the host sees IDR0.S2P == 0. This arm also takes any other encoding, so that the
             // default is to deny.
-            _ => Verdict::Illegal,
+            _ => SteCheck::Illegal,
         }
     }
 
-    fn nested(&self, host0: u64, host1: u64) -> Verdict {
+    fn nested(&self, host0: u64, host1: u64) -> SteCheck {
         // The host sees STALL_MODEL == 0b01.
         if get64(dw1::S1STALLD, host1) == 1 {
-            return Verdict::Illegal;
+            return SteCheck::Illegal;
         }
         // IGNORED without substreams.
         let cdmax = if self.ssid_bits == 0 { 0 } else { get64(dw0::S1CDMAX, host0) };
         if cdmax > self.ssid_bits {
-            return Verdict::Illegal;
+            return SteCheck::Illegal;
         }
         // C_BAD_STE from SMMUv3.1 on, and one of the behaviours of SMMUv3.0 [S 3.4.3]. Truncated, it would point to other
         // memory.
         if host0 & self.pointer_beyond != 0 {
-            return Verdict::Illegal;
+            return SteCheck::Illegal;
         }
         let mut fmt = dw0::S1FMT_LINEAR;
         let mut dss = dw1::S1DSS_TERMINATE;
         if cdmax != 0 {
             let host_fmt = get64(dw0::S1FMT, host0);
             if host_fmt != dw0::S1FMT_LINEAR && !self.cd2l {
-                return Verdict::Illegal;
+                return SteCheck::Illegal;
             }
             // 0b11 is reserved and behaves as linear.
             if matches!(host_fmt, dw0::S1FMT_4K | dw0::S1FMT_64K) {
@@ -128,7 +128,7 @@ impl SteRules {
             csh => csh,
         };
         let pointer = host0 & mask64(dw0::S1CONTEXTPTR) & !alignment(fmt, cdmax);
-        Verdict::Legal(Ste {
+        SteCheck::Legal(Ste {
             dw0: union64([valid(dw0::CONFIG_NESTED), put64(dw0::S1FMT, fmt), put64(dw0::S1CDMAX, cdmax), pointer]),
             dw1: union64([
                 self.fixed.dw1,

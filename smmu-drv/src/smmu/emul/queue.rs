@@ -60,20 +60,20 @@ pub(super) enum HostQueue<C> {
 impl<C> HostQueue<C> {
     /// Claims the queue's memory. Any earlier claim must have been released.
     pub(super) fn enable<H: HostMemory<Claim = C>>(
-        host: &mut H,
+        host_mem: &mut H,
         geometry: Geometry,
         sharing: Sharing,
     ) -> (Self, Result<(), ClaimError>) {
-        match host.claim(Ipa(geometry.base), geometry.size, sharing) {
+        match host_mem.claim(Ipa(geometry.base), geometry.size, sharing) {
             Ok(claim) => (Self::On(geometry, claim), Ok(())),
             Err(error) => (Self::Unreachable(geometry), Err(error)),
         }
     }
 
     /// Releases what is claimed.
-    pub(super) fn disable<H: HostMemory<Claim = C>>(&mut self, host: &mut H) {
+    pub(super) fn disable<H: HostMemory<Claim = C>>(&mut self, host_mem: &mut H) {
         if let Self::On(_, claim) = core::mem::replace(self, Self::Off) {
-            host.release(claim);
+            host_mem.release(claim);
         }
     }
 

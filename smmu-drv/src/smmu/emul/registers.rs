@@ -80,7 +80,7 @@ impl<C> VirtualSmmu<C> {
     #[inline]
     pub(crate) fn write_register<H: HostMemory<Claim = C>>(
         &mut self,
-        host: &mut H,
+        host_mem: &mut H,
         budget: &mut Budget,
         store: Store,
     ) -> Result<Effect, Unfinished> {
@@ -93,7 +93,7 @@ impl<C> VirtualSmmu<C> {
                 regs.cmdq_prod = regs.cmdq_indices.of(word);
                 return Ok(Effect::Commands);
             }
-            Register::Cr0 => return self.write_cr0(host, budget, Cr0::from_bits_truncate(word) & CR0_ALLOWED),
+            Register::Cr0 => return self.write_cr0(host_mem, budget, Cr0::from_bits_truncate(word) & CR0_ALLOWED),
             Register::Gbpa => return Ok(self.write_gbpa(word)),
             Register::Gerrorn => return Ok(self.write_gerrorn(Gerror::from_bits_truncate(word))),
             Register::IrqCtrl => {

@@ -1,7 +1,7 @@
 //! One walk over the host's table, as its caller outside this part uses it: for entries, or for the records of events.
 
 use super::VirtualSmmu;
-use super::eventq::Told;
+use super::eventq::Notify;
 use super::strtab::Walk;
 use crate::fault::FaultRecord;
 use crate::platform::HostMemory;
@@ -10,16 +10,16 @@ use crate::smmu::ste::Group;
 
 /// Entries of the host's table, with the pages that one walk has claimed.
 pub(crate) struct Source<'a, H: HostMemory> {
-    host: &'a mut H,
+    host_mem: &'a mut H,
     smmu: &'a mut VirtualSmmu<H::Claim>,
     walk: Walk<H::Claim>,
-    told: Told,
+    notify: Notify,
 }
 
 impl<'a, H: HostMemory> Source<'a, H> {
     /// Begins a walk.
-    pub(crate) fn new(host: &'a mut H, smmu: &'a mut VirtualSmmu<H::Claim>) -> Self {
-        Self { host, smmu, walk: Walk::new(), told: Told::Nothing }
+    pub(crate) fn new(host_mem: &'a mut H, smmu: &'a mut VirtualSmmu<H::Claim>) -> Self {
+        Self { host_mem, smmu, walk: Walk::new(), notify: Notify::Nothing }
     }
 
     /// Fetches and checks `count` entries from `sid` on; they lie in one group.
@@ -27,13 +27,13 @@ impl<'a, H: HostMemory> Source<'a, H> {
     /// # Errors
     /// The budget does not suffice.
     pub(crate) fn group(&mut self, budget: &mut Budget, sid: u32, count: usize) -> Result<Group, Unfinished> {
-        self.smmu.fetch_group(self.host, &mut self.walk, budget, sid, count)
+        self.smmu.checked_group(self.host_mem, &mut self.walk, budget, sid, count)
     }
 
     /// Converts a record of hardware, and writes what the host may see of it to its queue.
     pub(crate) fn record(&mut self, budget: &mut Budget, record: &FaultRecord) {
-        if self.smmu.record(self.host, &mut self.walk, budget, record) == Told::First {
-            self.told = Told::First;
+        if self.smmu.record(self.host_mem, &mut self.walk, budget, record) == Notify::First {
+            self.notify = Notify::First;
         }
     }
 
@@ -43,8 +43,8 @@ impl<'a, H: HostMemory> Source<'a, H> {
     }
 
     /// Ends the walk and its claims. Returns what the host has to notice of the records.
-    pub(crate) fn end(self) -> Told {
-        self.smmu.end_walk(self.host, self.walk);
-        self.told
+    pub(crate) fn end(self) -> Notify {
+        self.smmu.end_walk(self.host_mem, self.walk);
+        self.notify
     }
 }

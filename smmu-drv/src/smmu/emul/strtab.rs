@@ -73,30 +73,30 @@ impl<C> Walk<C> {
     /// No budget for another page.
     pub(super) fn entries<H: HostMemory<Claim = C>>(
         &mut self,
-        host: &mut H,
+        host_mem: &mut H,
         budget: &mut Budget,
         sharing: Sharing,
         address: u64,
     ) -> Result<Option<&C>, Unfinished> {
-        claim(&mut self.entries, &mut self.refused, host, budget, sharing, address)
+        claim(&mut self.entries, &mut self.refused, host_mem, budget, sharing, address)
     }
 
     /// Fetches one word of level 1.
     fn descriptor<H: HostMemory<Claim = C>>(
         &mut self,
-        host: &mut H,
+        host_mem: &mut H,
         budget: &mut Budget,
         sharing: Sharing,
         address: u64,
     ) -> Result<Option<u64>, Unfinished> {
-        let claim = claim(&mut self.level1, &mut self.refused, host, budget, sharing, address)?;
-        Ok(claim.and_then(|claim| host.read64(claim, in_page(address))))
+        let claim = claim(&mut self.level1, &mut self.refused, host_mem, budget, sharing, address)?;
+        Ok(claim.and_then(|claim| host_mem.read64(claim, in_page(address))))
     }
 
     /// Ends the claims. Returns how many pages were refused.
-    pub(super) fn end<H: HostMemory<Claim = C>>(self, host: &mut H) -> u64 {
+    pub(super) fn end<H: HostMemory<Claim = C>>(self, host_mem: &mut H) -> u64 {
         let pages = [self.level1, self.entries];
-        pages.into_iter().flatten().filter_map(|page| page.claim).for_each(|claim| host.release(claim));
+        pages.into_iter().flatten().filter_map(|page| page.claim).for_each(|claim| host_mem.release(claim));
         self.refused
     }
 }
@@ -105,7 +105,7 @@ impl<C> Walk<C> {
 fn claim<'a, H: HostMemory>(
     page: &'a mut Option<Page<H::Claim>>,
     refused: &mut u64,
-    host: &mut H,
+    host_mem: &mut H,
     budget: &mut Budget,
     sharing: Sharing,
     address: u64,
@@ -114,9 +114,9 @@ fn claim<'a, H: HostMemory>(
     if page.as_ref().is_none_or(|page| page.base != base) {
         budget.charge(budget::PAGE)?;
         if let Some(claim) = page.take().and_then(|page| page.claim) {
-            host.release(claim);
+            host_mem.release(claim);
         }
-        let claim = host.claim(Ipa(base), PAGE, sharing).ok();
+        let claim = host_mem.claim(Ipa(base), PAGE, sharing).ok();
         if claim.is_none() {
             bump(refused);
         }
@@ -160,7 +160,7 @@ impl HostStrtab {
     /// No budget to look.
     pub(super) fn locate<H: HostMemory>(
         &self,
-        host: &mut H,
+        host_mem: &mut H,
         walk: &mut Walk<H::Claim>,
         budget: &mut Budget,
         sid: u32,
@@ -182,7 +182,7 @@ impl HostStrtab {
         let index = sid.checked_shr(split).unwrap_or(0);
         let next = index.saturating_add(1).checked_shl(split).unwrap_or(u64::MAX);
         let address = at(self.base, index, L1STD_SIZE);
-        let Some(descriptor) = walk.descriptor(host, budget, self.sharing, address)? else {
+        let Some(descriptor) = walk.descriptor(host_mem, budget, self.sharing, address)? else {
             return Ok(Located::Unreadable(address));
         };
         let span = get64(l1std::SPAN, descriptor);

@@ -10,7 +10,7 @@ use super::*;
 use crate::platform::WiredIrq;
 use crate::smmu::budget::Budget;
 use crate::smmu::budget::Unfinished;
-use crate::smmu::fake::{Claimed, Guest, features};
+use crate::smmu::fake::{Claimed, FakeHostMemory, features};
 use crate::spec::commands::{self as cmd, Opcode, RawCmd};
 use crate::spec::registers::{self as reg, gbpa, gerror::Gerror, idr0, queue_base};
 use crate::spec::{low32, put32, put64};
@@ -27,7 +27,7 @@ const STRTAB: u64 = 0xa000;
 
 struct Host {
     smmu: VirtualSmmu<Claimed>,
-    memory: Guest,
+    memory: FakeHostMemory,
 }
 
 impl Host {
@@ -36,7 +36,7 @@ impl Host {
         let features = features(idr0::ST_TWO_LEVEL);
         let ids = HostIds::new(&features, ids::MsiAdvert::WhenCoherent, 40);
         let rules = SteRules::new(&features, &ids);
-        Self { smmu: VirtualSmmu::new(ids, rules, VMID, &features, 0), memory: Guest::default() }
+        Self { smmu: VirtualSmmu::new(ids, rules, VMID, &features, 0), memory: FakeHostMemory::default() }
     }
 
     /// With its command queue on.
@@ -65,7 +65,7 @@ impl Host {
             effects.push(effect);
             match effect {
                 Effect::Done | Effect::Commands | Effect::Events => return effects,
-                Effect::DrainBeforeEdge => {
+                Effect::DrainBeforeChange => {
                     self.smmu.begin_draining();
                     self.smmu.end_draining();
                 }

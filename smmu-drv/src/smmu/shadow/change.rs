@@ -10,7 +10,7 @@ use crate::spec::{get64, mask64, put64, union64};
 
 /// One 64-bit store into a live entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum SteStore {
     /// Into dword 0.
     Dw0(u64),
     /// Into dword 1.
@@ -32,24 +32,24 @@ fn used(word0: u64) -> u64 {
 /// The next store that brings `now` closer to `target`; `None` when they are equivalent for hardware.
 ///
 /// After each store the entry has to be invalidated and synchronised before the next. At most three are needed.
-pub fn next_step(now: Ste, target: Ste) -> Option<Step> {
+pub fn next_store(now: Ste, target: Ste) -> Option<SteStore> {
     let differs = now.dw1 ^ target.dw1;
     let matters = differs & used(target.dw0);
     if matters == 0 {
-        return (now.dw0 != target.dw0).then_some(Step::Dw0(target.dw0));
+        return (now.dw0 != target.dw0).then_some(SteStore::Dw0(target.dw0));
     }
     if differs & used(now.dw0) == 0 || now.dw0 == target.dw0 {
-        return Some(Step::Dw1(target.dw1));
+        return Some(SteStore::Dw1(target.dw1));
     }
-    Some(Step::Dw0(union64([put64(dw0::V, 1), put64(dw0::CONFIG, dw0::CONFIG_ABORT)])))
+    Some(SteStore::Dw0(union64([put64(dw0::V, 1), put64(dw0::CONFIG, dw0::CONFIG_ABORT)])))
 }
 
 impl Ste {
     /// The entry after `step`.
-    pub fn after(self, step: Step) -> Self {
-        match step {
-            Step::Dw0(dw0) => Self { dw0, ..self },
-            Step::Dw1(dw1) => Self { dw1, ..self },
+    pub fn after(self, store: SteStore) -> Self {
+        match store {
+            SteStore::Dw0(dw0) => Self { dw0, ..self },
+            SteStore::Dw1(dw1) => Self { dw1, ..self },
         }
     }
 }

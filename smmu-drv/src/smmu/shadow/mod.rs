@@ -23,7 +23,7 @@ use crate::spec::registers::{strtab_base, strtab_base_cfg};
 use crate::spec::ste::{L1STD_SIZE, STE_SIZE};
 use crate::spec::{mask64, put32, put64, union32, union64};
 use crate::stage2::Stage2Words;
-use change::Step;
+use change::SteStore;
 use link::{Complete, Link, publish};
 pub(super) use refresh::{Entered, Entries, Hardware};
 
@@ -223,7 +223,7 @@ impl<B: DmaBuffer> ShadowTable<B> {
     }
 
     /// One store into an entry of a private block; ignored elsewhere.
-    fn store(&mut self, sid: u32, step: Step) {
+    fn store(&mut self, sid: u32, store: SteStore) {
         let coherent = self.coherent;
         let (table, entry) = match &mut self.shape {
             Shape::Linear { table } => (table, index(sid)),
@@ -238,9 +238,9 @@ impl<B: DmaBuffer> ShadowTable<B> {
             }
         };
         let offset = entry.saturating_mul(STE_SIZE);
-        match step {
-            Step::Dw0(word) => table.write64(offset, word),
-            Step::Dw1(word) => table.write64(offset.saturating_add(8), word),
+        match store {
+            SteStore::Dw0(word) => table.write64(offset, word),
+            SteStore::Dw1(word) => table.write64(offset.saturating_add(8), word),
         }
         clean(table, offset, STE_SIZE, coherent);
     }

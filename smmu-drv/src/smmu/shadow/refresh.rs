@@ -3,13 +3,13 @@
 //! Between two stores into a live entry its configuration is invalidated and synchronised: [`Hardware`] takes the commands. Where
 //! the host's entries come from this part does not know: it asks [`Entries`].
 
-use super::change::{Step, next_step};
+use super::change::{SteStore, next_store};
 use super::{ShadowTable, Shared};
 use crate::command::{Command, Depth};
 use crate::error::SmmuError;
 use crate::platform::{DmaBuffer, Platform};
 use crate::smmu::budget::{self, Budget, Costs, Unfinished};
-use crate::smmu::ste::{Group, Judged, Ste};
+use crate::smmu::ste::{CheckedEntry, Group, Ste};
 use crate::smmu::stream::{BLOCK, Cursor, GROUP, GROUP_U32, LOG2_GROUP, SPLIT, next_block};
 use crate::spec::low32;
 use crate::stats::bump;
@@ -81,7 +81,7 @@ impl<B: DmaBuffer> ShadowTable<B> {
             let abort = self.shared_ste(Shared::Abort);
             for sid in 0..self.streams() {
                 let Ok(sid) = u32::try_from(sid) else { break };
-                self.store(sid, Step::Dw0(abort.dw0));
+                self.store(sid, SteStore::Dw0(abort.dw0));
             }
         }
         self.invalidate_all(device)
@@ -108,24 +108,24 @@ impl<B: DmaBuffer> ShadowTable<B> {
         budget: &mut Budget,
         sid: u32,
         depth: Depth,
-        entry: Judged,
+        entry: CheckedEntry,
     ) -> Result<Entered, Unfinished> {
         let target = match entry {
-            Judged::Entry(target) => target,
-            Judged::Unmapped if self.is_two_level() => return Ok(Entered::NeedsBlock),
-            Judged::Unmapped => self.fixed.invalid(),
+            CheckedEntry::Entry(target) => target,
+            CheckedEntry::Unmapped if self.is_two_level() => return Ok(Entered::NeedsBlock),
+            CheckedEntry::Unmapped => self.fixed.invalid(),
         };
         let Some(now) = self.read(sid) else {
             // A linear table has an entry for every StreamID that is in range.
             return Ok(if self.is_two_level() { Entered::NeedsBlock } else { Entered::Done });
         };
         // Nearly always one store at most, whose invalidation is the host's own.
-        if let Some(step) = next_step(now, target) {
-            if next_step(now.after(step), target).is_some() {
+        if let Some(store) = next_store(now, target) {
+            if next_store(now.after(store), target).is_some() {
                 self.update(device, budget, sid, &[target])?;
             } else {
                 self.before_store(device, budget)?;
-                self.store(sid, step);
+                self.store(sid, store);
             }
         }
         self.cfgi_pending = true;
@@ -324,15 +324,15 @@ impl<B: DmaBuffer> ShadowTable<B> {
                 let Some(now) = self.read(sid) else {
                     continue;
                 };
-                let Some(step) = next_step(now, *target) else {
+                let Some(store) = next_store(now, *target) else {
                     continue;
                 };
                 if !stored {
                     self.before_store(device, budget)?;
                 }
-                self.store(sid, step);
+                self.store(sid, store);
                 stored = true;
-                more |= next_step(now.after(step), *target).is_some();
+                more |= next_store(now.after(store), *target).is_some();
             }
             if stored {
                 self.cfgi_pending = true;

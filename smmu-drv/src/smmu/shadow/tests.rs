@@ -11,7 +11,7 @@ use crate::command::{Command, Depth};
 use crate::error::SmmuError;
 use crate::smmu::budget::{self, Budget, Unfinished};
 use crate::smmu::fake::{Block, Did, Machine, Queue, SID_BITS, features};
-use crate::smmu::ste::{Group, Judged};
+use crate::smmu::ste::{CheckedEntry, Group};
 use crate::smmu::stream::{Cursor, GROUP};
 use crate::spec::registers::idr0;
 use crate::spec::ste::{dw0, dw1, l1std};
@@ -108,7 +108,7 @@ fn with(ste: Ste) -> (ShadowTable<Block>, Queue) {
 }
 
 fn enter(table: &mut ShadowTable<Block>, queue: &mut Queue, sid: u32, ste: Ste) -> Result<Entered, Unfinished> {
-    table.enter(queue, &mut Budget::for_one_trap(), sid, Depth::Leaf, Judged::Entry(ste))
+    table.enter(queue, &mut Budget::for_one_trap(), sid, Depth::Leaf, CheckedEntry::Entry(ste))
 }
 
 #[test]
@@ -269,12 +269,12 @@ fn an_entry_without_a_place_asks_for_its_block() {
     assert_eq!(enter(&mut table, &mut queue, 5, nested(0x1000, 1)), Ok(Entered::NeedsBlock));
     let (mut table, mut queue) = with(nested(0x1000, 1));
     let mut budget = Budget::for_one_trap();
-    let gone = table.enter(&mut queue, &mut budget, 5, Depth::Walk, Judged::Unmapped);
+    let gone = table.enter(&mut queue, &mut budget, 5, Depth::Walk, CheckedEntry::Unmapped);
     assert_eq!(gone, Ok(Entered::NeedsBlock));
     assert_eq!(queue.machine.did(), []);
     // A linear table has a place for each.
     let (mut table, mut queue) = self::table(ST_LINEAR, Shared::Stage2);
-    let gone = table.enter(&mut queue, &mut budget, 5, Depth::Walk, Judged::Unmapped);
+    let gone = table.enter(&mut queue, &mut budget, 5, Depth::Walk, CheckedEntry::Unmapped);
     assert_eq!((gone, seen(&table, &queue.machine, 5)), (Ok(Entered::Done), full(FIXED.invalid())));
 }
 

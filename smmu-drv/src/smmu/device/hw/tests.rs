@@ -18,7 +18,7 @@ struct Scripted {
     clock: RefCell<VecDeque<u64>>,
     readings: Cell<usize>,
     acked: Cell<u32>,
-    deaf: Cell<bool>,
+    unresponsive: Cell<bool>,
 }
 
 /// Unused memory.
@@ -48,7 +48,7 @@ impl Platform for Scripted {
         if offset == reg::CR0ACK { self.acked.get() } else { 0 }
     }
     fn write32(&self, offset: u32, value: u32) {
-        if offset == reg::CR0 && !self.deaf.get() {
+        if offset == reg::CR0 && !self.unresponsive.get() {
             self.acked.set(value);
         }
     }
@@ -105,7 +105,7 @@ fn a_register_is_acknowledged_by_the_value_that_was_written() {
     let hw = at(&[0, 0, 1, 2_000_000]);
     assert_eq!(hw.write_acked(reg::CR0, reg::CR0ACK, 0xd), Ok(()));
     assert_eq!(hw.platform().acked.get(), 0xd);
-    hw.platform().deaf.set(true);
+    hw.platform().unresponsive.set(true);
     assert_eq!(hw.write_acked(reg::CR0, reg::CR0ACK, 0x5), Err(TimedOut));
 }
 

@@ -24,9 +24,9 @@ const NO_STALL: u32 = 1 << 24;
 const BEYOND: u64 = 0xff_ff00_0000_0000;
 
 fn legal(rules: &SteRules, word0: u64, word1: u64) -> Option<Ste> {
-    match rules.judge(word0, word1) {
-        Verdict::Legal(ste) => Some(ste),
-        Verdict::Invalid | Verdict::Illegal => None,
+    match rules.check(word0, word1) {
+        SteCheck::Legal(ste) => Some(ste),
+        SteCheck::Invalid | SteCheck::Illegal => None,
     }
 }
 
@@ -44,7 +44,7 @@ fn t16_t17_every_config_becomes_what_a_stage_1_only_smmu_would_do_under_stage_2(
                 _ => None,
             };
             assert_eq!(seen, expected, "config {config}");
-            assert_eq!(rules.judge(host0 & !1, host1), Verdict::Invalid);
+            assert_eq!(rules.check(host0 & !1, host1), SteCheck::Invalid);
             // A pointer beyond OAS matters where stage 1 is on.
             let beyond = legal(&rules, host0 | BEYOND, host1).is_some();
             assert_eq!(beyond, config < 5, "config {config}");
@@ -100,5 +100,5 @@ fn substream_fields_follow_the_view() {
     let ste = legal(&both, nested(3, 5), 3 | 1 << 6).unwrap();
     assert_eq!((get64(dw0::S1FMT, ste.dw0), ste.dw1 & 0xff), (0, 0));
     // Stall.
-    assert_eq!(both.judge(nested(0, 0), mask64(dw1::S1STALLD)), Verdict::Illegal);
+    assert_eq!(both.check(nested(0, 0), mask64(dw1::S1STALLD)), SteCheck::Illegal);
 }

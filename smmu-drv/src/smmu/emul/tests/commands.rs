@@ -3,14 +3,14 @@
 use super::*;
 use crate::command::{Command, Depth};
 use crate::smmu::budget::Costs;
-use crate::smmu::ste::Judged;
+use crate::smmu::ste::CheckedEntry;
 use crate::smmu::stream::Cursor;
 use crate::spec::commands::{cfgi, sync};
 use crate::spec::get32;
 use crate::spec::registers::{Cerror, queue_index, strtab_base_cfg};
 use crate::spec::ste::dw0;
 
-const COSTS: Costs = Costs { command: 1, sync: 16, separate: 16 };
+const COSTS: Costs = Costs { command: 1, sync: 16, queue_sync: 16 };
 
 impl Host {
     /// Puts `commands` at the start of the queue, with PROD after them, and asks for steps until one of `last` kind.
@@ -22,17 +22,17 @@ impl Host {
         assert!(self.smmu.begin_commands());
     }
 
-    fn next(&mut self, budget: &mut Budget) -> Step {
+    fn next(&mut self, budget: &mut Budget) -> CommandStep {
         self.smmu.next_command(&mut self.memory, budget, COSTS)
     }
 
     /// Every step of one trap.
-    fn steps(&mut self) -> Vec<Step> {
+    fn steps(&mut self) -> Vec<CommandStep> {
         let mut budget = Budget::for_one_trap();
         let mut steps = Vec::new();
         loop {
             steps.push(self.next(&mut budget));
-            if let Some(Step::Stop(_) | Step::Complete | Step::Refresh(..)) = steps.last() {
+            if let Some(CommandStep::Stop(_) | CommandStep::Complete | CommandStep::Refresh(..)) = steps.last() {
                 return steps;
             }
         }
@@ -75,11 +75,11 @@ fn commands_become_steps_with_the_hosts_vmid() {
     assert_eq!(
         host.steps(),
         [
-            Step::Forward(Command::TlbiNhAll { vmid: VMID }),
-            Step::Forward(Command::CfgiSte { sid: 9, depth: Depth::Leaf }),
-            Step::Forward(Command::CfgiCdAll { sid: 3 }),
-            Step::Separate,
-            Step::Stop(Stop::Empty),
+            CommandStep::Forward(Command::TlbiNhAll { vmid: VMID }),
+            CommandStep::Forward(Command::CfgiSte { sid: 9, depth: Depth::Leaf }),
+            CommandStep::Forward(Command::CfgiCdAll { sid: 3 }),
+            CommandStep::QueueSync,
+            CommandStep::Stop(Stop::Empty),
         ]
     );
     assert_eq!((host.smmu.stats().host_commands, host.smmu.stats().dropped_commands), (6, 2));
@@ -91,7 +91,10 @@ fn cons_moves_and_interrupts_come_when_hardware_has_completed() {
     let msi =
         RawCmd([op(Opcode::Sync) | put64(sync::CS, sync::CS_IRQ) | put64(sync::MSIDATA, 0x1234), CMDQ + 16 * 3 + 4]);
     host.queue(&[sync_by(sync::CS_IRQ), sync_by(sync::CS_IRQ), msi]);
-    assert_eq!(host.steps(), [Step::Separate, Step::Separate, Step::Separate, Step::Stop(Stop::Empty)]);
+    assert_eq!(
+        host.steps(),
+        [CommandStep::QueueSync, CommandStep::QueueSync, CommandStep::QueueSync, CommandStep::Stop(Stop::Empty)]
+    );
     assert!(host.smmu.has_signals());
     assert_eq!((host.cons(), host.interrupts(), host.memory.words.get(&(CMDQ + 48))), (0, Vec::new(), None));
     host.smmu.complete(&mut host.memory);
@@ -119,7 +122,7 @@ fn an_illegal_command_stops_the_queue_until_it_is_acknowledged() {
     host.store(reg::IRQ_CTRL, IrqCtrl::GERROR_IRQEN.bits());
     host.queue(&[plain(Opcode::TlbiNhAll), plain(Opcode::TlbiS12Vmall), plain(Opcode::TlbiNhAll)]);
     let stop = Stop::Error(Cerror::Ill);
-    assert_eq!(host.steps(), [Step::Forward(Command::TlbiNhAll { vmid: VMID }), Step::Stop(stop)]);
+    assert_eq!(host.steps(), [CommandStep::Forward(Command::TlbiNhAll { vmid: VMID }), CommandStep::Stop(stop)]);
     host.smmu.complete(&mut host.memory);
     host.smmu.raise_cerror(Cerror::Ill);
     assert_eq!(host.cons(), 1 | put32(queue_index::ERR, 1), "CERROR_ILL at the command");
@@ -141,9 +144,9 @@ fn a_queue_that_is_not_the_hosts_is_cerror_abt_and_is_claimed_again() {
     host.store64(reg::CMDQ_BASE, CMDQ | put64(queue_base::LOG2SIZE, u64::from(CMDQ_LOG2)));
     host.store(reg::CR0, Cr0::CMDQEN.bits());
     host.queue(&[plain(Opcode::TlbiNhAll)]);
-    assert_eq!(host.steps(), [Step::Stop(Stop::Error(Cerror::Abt))]);
+    assert_eq!(host.steps(), [CommandStep::Stop(Stop::Error(Cerror::Abt))]);
     host.memory.foreign.clear();
-    assert_eq!(host.steps().first(), Some(&Step::Forward(Command::TlbiNhAll { vmid: VMID })));
+    assert_eq!(host.steps().first(), Some(&CommandStep::Forward(Command::TlbiNhAll { vmid: VMID })));
     assert_eq!(host.memory.claimed(), [(CMDQ, 16 << CMDQ_LOG2)]);
 }
 
@@ -166,9 +169,9 @@ fn a_batch_ends_when_the_budget_does_and_goes_on_from_there() {
     let mut budget = Budget::for_one_trap();
     budget.charge(super::super::super::budget::TRAP - 7).unwrap();
     for _ in 0..7 {
-        assert_eq!(host.next(&mut budget), Step::Forward(Command::TlbiNhAll { vmid: VMID }));
+        assert_eq!(host.next(&mut budget), CommandStep::Forward(Command::TlbiNhAll { vmid: VMID }));
     }
-    assert_eq!(host.next(&mut budget), Step::Stop(Stop::Budget));
+    assert_eq!(host.next(&mut budget), CommandStep::Stop(Stop::Budget));
     host.smmu.complete(&mut host.memory);
     assert_eq!(host.cons(), 7);
     assert!(host.smmu.begin_commands());
@@ -180,10 +183,10 @@ fn sixteen_completions_are_signalled_together() {
     let mut host = Host::running();
     host.queue(&[sync_by(sync::CS_NONE); 17]);
     let steps = host.steps();
-    assert_eq!((steps.len(), steps.last()), (17, Some(&Step::Complete)));
+    assert_eq!((steps.len(), steps.last()), (17, Some(&CommandStep::Complete)));
     host.smmu.complete(&mut host.memory);
     assert_eq!(host.cons(), 16);
-    assert_eq!(host.steps(), [Step::Separate, Step::Stop(Stop::Empty)]);
+    assert_eq!(host.steps(), [CommandStep::QueueSync, CommandStep::Stop(Stop::Empty)]);
 }
 
 #[test]
@@ -198,10 +201,10 @@ fn the_entry_of_a_stream_is_fetched_and_checked_when_the_host_says_it_changed() 
     assert_eq!(
         host.steps(),
         [
-            Step::Enter(3, Depth::Walk, Judged::Entry(fixed.stage2())),
-            Step::Enter(4, Depth::Walk, Judged::Entry(fixed.invalid())),
-            Step::Enter(64, Depth::Walk, Judged::Unmapped),
-            Step::Stop(Stop::Empty),
+            CommandStep::Enter(3, Depth::Walk, CheckedEntry::Entry(fixed.stage2())),
+            CommandStep::Enter(4, Depth::Walk, CheckedEntry::Entry(fixed.invalid())),
+            CommandStep::Enter(64, Depth::Walk, CheckedEntry::Unmapped),
+            CommandStep::Stop(Stop::Empty),
         ]
     );
     assert_eq!((host.smmu.stats().ste_updates, host.smmu.stats().ste_illegal), (2, 1));
@@ -214,24 +217,24 @@ fn what_a_command_has_left_to_do_comes_before_the_next_command() {
     let all = RawCmd([op(Opcode::CfgiSteRange), put64(cfgi::RANGE, cfgi::RANGE_ALL)]);
     host.queue(&[all, all, sync_by(sync::CS_NONE)]);
     let end = 1 << crate::smmu::fake::SID_BITS;
-    assert_eq!(host.steps(), [Step::Refresh(Cursor::at(0), end)], "one walk, before the CMD_SYNC");
+    assert_eq!(host.steps(), [CommandStep::Refresh(Cursor::at(0), end)], "one walk, before the CMD_SYNC");
     host.smmu.save_refresh(Cursor::at(0x100));
-    assert_eq!(host.steps(), [Step::Refresh(Cursor::at(0x100), end)]);
+    assert_eq!(host.steps(), [CommandStep::Refresh(Cursor::at(0x100), end)]);
     assert_eq!(host.smmu.end_refresh(), Some(Command::CfgiAll));
-    assert_eq!(host.steps(), [Step::Separate, Step::Stop(Stop::Empty)]);
+    assert_eq!(host.steps(), [CommandStep::QueueSync, CommandStep::Stop(Stop::Empty)]);
     // One stream: its block, or the entry again.
     host.smmu.refresh_block_of(0x105, Depth::Leaf);
-    assert_eq!(host.steps(), [Step::Refresh(Cursor::at(0x100), 0x200)]);
+    assert_eq!(host.steps(), [CommandStep::Refresh(Cursor::at(0x100), 0x200)]);
     assert_eq!(host.smmu.end_refresh(), Some(Command::CfgiSte { sid: 0x105, depth: Depth::Leaf }));
     host.smmu.retry_entry(3, Depth::Leaf);
-    assert!(matches!(host.steps()[..], [Step::Enter(3, Depth::Leaf, _), Step::Stop(Stop::Empty)]));
+    assert!(matches!(host.steps()[..], [CommandStep::Enter(3, Depth::Leaf, _), CommandStep::Stop(Stop::Empty)]));
 }
 
 #[test]
 fn while_translation_is_off_only_the_invalidation_of_a_range_is_due() {
     let mut host = Host::running();
     host.queue(&[RawCmd([op(Opcode::CfgiSteRange) | put64(cmd::SID, 0x20), put64(cfgi::RANGE, 3)])]);
-    let nothing = Step::Refresh(Cursor::at(0x100), 0x100);
+    let nothing = CommandStep::Refresh(Cursor::at(0x100), 0x100);
     assert_eq!(host.steps(), [nothing]);
     host.smmu.save_refresh(Cursor::at(0x100));
     assert_eq!(host.smmu.end_refresh(), Some(Command::CfgiSteRange { sid: 0x20, range: 3 }));
@@ -239,6 +242,6 @@ fn while_translation_is_off_only_the_invalidation_of_a_range_is_due() {
     host.smmu.retry_entry(3, Depth::Leaf);
     assert_eq!(host.steps(), [nothing]);
     assert_eq!(host.smmu.end_refresh(), Some(Command::CfgiSte { sid: 3, depth: Depth::Leaf }));
-    assert_eq!(host.steps(), [Step::Stop(Stop::Empty)]);
+    assert_eq!(host.steps(), [CommandStep::Stop(Stop::Empty)]);
     assert_eq!(get32(queue_index::ERR, host.cons()), 0);
 }

@@ -55,12 +55,12 @@ fn an_edge_of_eventqen_takes_what_hardware_recorded_first() {
     let on = Cr0::CMDQEN.union(Cr0::EVENTQEN);
     // Not acknowledged before hardware's records were taken.
     let store = host.smmu.store(reg::CR0, AccessSize::Word, u64::from(on.bits())).unwrap();
-    assert_eq!(host.ask(store), Ok(Effect::DrainBeforeEdge));
+    assert_eq!(host.ask(store), Ok(Effect::DrainBeforeChange));
     assert_eq!(host.load(reg::CR0ACK), Cr0::CMDQEN.bits());
-    assert_eq!(host.store(reg::CR0, on.bits()), [Effect::DrainBeforeEdge, Effect::Interrupts, Effect::Commands]);
+    assert_eq!(host.store(reg::CR0, on.bits()), [Effect::DrainBeforeChange, Effect::Interrupts, Effect::Commands]);
     assert_eq!(host.smmu.wanted_irqs(), IrqCtrl::EVENTQ_IRQEN);
     assert_eq!(host.load(reg::CR0ACK), on.bits());
-    assert_eq!(host.store(reg::CR0, 0), [Effect::DrainBeforeEdge, Effect::Interrupts, Effect::Commands]);
+    assert_eq!(host.store(reg::CR0, 0), [Effect::DrainBeforeChange, Effect::Interrupts, Effect::Commands]);
     assert_eq!((host.smmu.wanted_irqs(), host.memory.claimed()), (IrqCtrl::empty(), Vec::new()));
 }
 
@@ -69,7 +69,7 @@ fn smmuen_is_acknowledged_when_all_streams_have_changed() {
     let mut host = Host::running();
     let on = Cr0::CMDQEN.union(Cr0::SMMUEN).bits();
     let store = host.smmu.store(reg::CR0, AccessSize::Word, u64::from(on)).unwrap();
-    assert_eq!(host.ask(store), Ok(Effect::DrainBeforeEdge));
+    assert_eq!(host.ask(store), Ok(Effect::DrainBeforeChange));
     host.smmu.begin_draining();
     host.smmu.end_draining();
     assert_eq!(host.ask(store), Ok(Effect::ChangeMode));
@@ -83,8 +83,8 @@ fn smmuen_is_acknowledged_when_all_streams_have_changed() {
     assert_eq!((host.load(reg::CR0ACK), host.smmu.change()), (on, None));
     // Off again: records of streams that are not switched yet are taken after the change too.
     let off = host.store(reg::CR0, Cr0::CMDQEN.bits());
-    use Effect::{ChangeMode, Commands, DrainBeforeEdge};
-    assert_eq!(off, [DrainBeforeEdge, ChangeMode, DrainBeforeEdge, Commands]);
+    use Effect::{ChangeMode, Commands, DrainBeforeChange};
+    assert_eq!(off, [DrainBeforeChange, ChangeMode, DrainBeforeChange, Commands]);
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn records_fill_the_hosts_queue_and_then_overflow_it() {
     host.store(reg::CR0, Cr0::CMDQEN.union(Cr0::EVENTQEN).union(Cr0::SMMUEN).bits());
     let raw = |sid: u64| put64(ev::ID, EventType::BadCd.bits()) | put64(ev::SID, sid);
     for (sid, told) in
-        [(1, Told::First), (2, Told::Nothing), (3, Told::Nothing), (4, Told::Nothing), (5, Told::Nothing)]
+        [(1, Notify::First), (2, Notify::Nothing), (3, Notify::Nothing), (4, Notify::Nothing), (5, Notify::Nothing)]
     {
         let mut source = Source::new(&mut host.memory, &mut host.smmu);
         source.record(&mut Budget::for_one_trap(), &FaultRecord::decode(RawEvent([raw(sid), 0, 0, 0])));
@@ -151,8 +151,8 @@ fn an_event_queue_that_is_not_the_hosts_reports_an_abort() {
     let record = FaultRecord::decode(RawEvent([put64(ev::ID, EventType::BadCd.bits()), 0, 0, 0]));
     let mut source = Source::new(&mut host.memory, &mut host.smmu);
     source.record(&mut Budget::for_one_trap(), &record);
-    assert_eq!(source.end(), Told::Nothing);
+    assert_eq!(source.end(), Notify::Nothing);
     assert_eq!(host.load(reg::GERROR), Gerror::EVENTQ_ABT_ERR.bits());
     // Its acknowledgement makes the queue writable: records from before are not shown.
-    assert_eq!(host.store(reg::GERRORN, Gerror::EVENTQ_ABT_ERR.bits()), [Effect::DrainBeforeEdge, Effect::Commands]);
+    assert_eq!(host.store(reg::GERRORN, Gerror::EVENTQ_ABT_ERR.bits()), [Effect::DrainBeforeChange, Effect::Commands]);
 }

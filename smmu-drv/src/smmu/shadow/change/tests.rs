@@ -37,12 +37,12 @@ fn t17_a_change_shows_the_old_or_the_new_entry_and_aborts_only_where_it_must() {
             let mut now = old;
             let mut steps = 0;
             let mut broke = false;
-            while let Some(step) = next_step(now, new) {
+            while let Some(step) = next_store(now, new) {
                 // In flight, hardware may have the words before and after: one dword differs.
                 let after = now.after(step);
                 let changed = match step {
-                    Step::Dw0(_) => now.dw1 == after.dw1,
-                    Step::Dw1(_) => now.dw0 == after.dw0,
+                    SteStore::Dw0(_) => now.dw1 == after.dw1,
+                    SteStore::Dw1(_) => now.dw0 == after.dw0,
                 };
                 assert!(changed);
                 now = after;
