@@ -5,9 +5,9 @@
 
 mod access;
 pub mod budget;
-mod carry;
 mod device;
 pub mod emul;
+mod execute;
 #[cfg(test)]
 mod fake;
 mod index;
@@ -34,7 +34,6 @@ use emul::policy::SteRules;
 use shadow::audit::StrtabFinding;
 use shadow::{ShadowTable, Shared};
 
-pub use access::WriteOutcome;
 pub use device::{Stale, TakeOverError};
 pub use index::HOST_CMDQS;
 pub use ste::{Fixed, Ste};
@@ -92,6 +91,17 @@ impl<P: Platform> Probed<P> {
             stats: Stats::default(),
         })
     }
+}
+
+/// How an emulated store ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum WriteOutcome {
+    /// Complete: advance the PC.
+    Done,
+    /// The budget of one trap is used up and progress is saved: return without advancing the PC, so that pending interrupts are
+    /// taken and the host repeats the store.
+    Again,
 }
 
 /// The first error of an audit.

@@ -1,20 +1,9 @@
 //! The host's register accesses.
 
-use super::Smmu;
 use super::budget::Budget;
 use super::emul::table::AccessSize;
+use super::{Smmu, WriteOutcome};
 use crate::platform::{HostMemory, Platform};
-
-/// How an emulated store ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub enum WriteOutcome {
-    /// Complete: advance the PC.
-    Done,
-    /// The budget of one trap is used up and progress is saved: return without advancing the PC, so that pending interrupts are
-    /// taken and the host repeats the store.
-    Again,
-}
 
 impl<P: Platform, H: HostMemory> Smmu<P, H> {
     /// Answers a load of the host: `offset` bytes from the base of page 0.

@@ -15,7 +15,7 @@ use crate::checkout::Checkout;
 use crate::setup::rust;
 
 /// Covered modules: the emulation, the queues, the stream table. Paths below smmu-drv/src.
-const MODULES: [&str; 4] = ["smmu/emul/", "smmu/device/cmdq.rs", "smmu/device/evtq.rs", "smmu/shadow/"];
+const MODULES: [&str; 4] = ["smmu/emul/", "smmu/device/el2_cmdq.rs", "smmu/device/el2_eventq.rs", "smmu/shadow/"];
 /// Percentage of regions of all of them.
 const WANTED: u64 = 95;
 /// Inputs that one process plays.
@@ -144,13 +144,13 @@ mod tests {
     #[test]
     fn only_the_modules_that_count_are_added_up() {
         let file = |name: &str, count: u64, covered: u64| serde_json::json!({"filename": format!("/x/smmu-drv/src/{name}"), "summary": {"regions": {"count": count, "covered": covered}}});
-        let export = serde_json::json!({"data": [{"files": [file("smmu/emul/mod.rs", 10, 9), file("probe.rs", 5, 0), file("smmu/device/cmdq.rs", 4, 4)]}]});
+        let export = serde_json::json!({"data": [{"files": [file("smmu/emul/mod.rs", 10, 9), file("probe.rs", 5, 0), file("smmu/device/el2_cmdq.rs", 4, 4)]}]});
         let found = regions(&export).unwrap_or_default();
         assert_eq!(
             found,
             [
                 ("smmu/emul/mod.rs", Regions { all: 10, reached: 9 }),
-                ("smmu/device/cmdq.rs", Regions { all: 4, reached: 4 })
+                ("smmu/device/el2_cmdq.rs", Regions { all: 4, reached: 4 })
             ]
         );
         assert!(report(&export).is_err());

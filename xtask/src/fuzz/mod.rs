@@ -53,7 +53,7 @@ pub(crate) struct Args {
     #[arg(long)]
     list: bool,
     /// Afterwards, run the corpora again and print the covered regions of the driver, per file; fails below 95 % of
-    /// those in the folders emul and shadow of smmu-drv/src/smmu and in device/cmdq.rs and device/evtq.rs there,
+    /// those in the folders emul and shadow of smmu-drv/src/smmu and in device/el2_cmdq.rs and device/el2_eventq.rs there,
     /// together
     #[arg(long)]
     coverage: bool,

@@ -1,7 +1,7 @@
 //! Hardware's fault records: counted, logged and handed on. Whom they are for the device does not know: it asks [`Sink`].
 
 use super::Device;
-use super::evtq::Overflow;
+use super::el2_eventq::Overflow;
 use crate::error::SmmuError;
 use crate::fault::FaultRecord;
 use crate::platform::Platform;

@@ -7,9 +7,9 @@
 //! Every function is bounded in time: a wait for a CMD_SYNC or a register by its timeout, and a function by the waits in it. A device that does not complete what it was asked within its bound is failed, for good:
 //! from then on every function that needs it returns the same error at once.
 
-mod cmdq;
 mod drain;
-mod evtq;
+mod el2_cmdq;
+mod el2_eventq;
 mod hw;
 mod invalidate;
 mod log;
@@ -24,9 +24,9 @@ use crate::platform::Platform;
 use crate::smmu::budget::Costs;
 use crate::spec::registers::{self as reg, cr0::Cr0, irq_ctrl::IrqCtrl};
 use crate::stats::{Stats, bump};
-use cmdq::{Cmdq, CmdqError};
 pub(super) use drain::{Left, Sink};
-use evtq::Evtq;
+use el2_cmdq::{Cmdq, CmdqError};
+use el2_eventq::Evtq;
 use hw::Hw;
 pub use invalidate::Stale;
 use log::FaultLog;
@@ -103,8 +103,8 @@ impl<P: Platform> Device<P> {
         vmid: u16,
         table: TableRegisters,
     ) -> Result<Self, TakeOverError> {
-        let commands = platform.alloc(cmdq::RING_SIZE).ok_or(TakeOverError::NoMemory)?;
-        let events = platform.alloc(evtq::RING_SIZE).ok_or(TakeOverError::NoMemory)?;
+        let commands = platform.alloc(el2_cmdq::RING_SIZE).ok_or(TakeOverError::NoMemory)?;
+        let events = platform.alloc(el2_eventq::RING_SIZE).ok_or(TakeOverError::NoMemory)?;
         let mut device = Self {
             hw: Hw::new(platform),
             features,

@@ -7,7 +7,7 @@
 use core::fmt;
 
 use super::Device;
-use super::cmdq::CmdqError;
+use super::el2_cmdq::CmdqError;
 use super::hw::{ACK_TIMEOUT_US, Hw, TimedOut};
 use crate::command::Command;
 use crate::features::{Coherency, Features};

@@ -1,7 +1,7 @@
 //! One walk over the host's table, as its caller outside this part uses it: for entries, or for the records of events.
 
 use super::VirtualSmmu;
-use super::eventq::Notify;
+use super::host_eventq::Notify;
 use super::strtab::Walk;
 use crate::fault::FaultRecord;
 use crate::platform::HostMemory;

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::vec;
 use std::vec::Vec;
 
-use super::super::cmdq::{Cmdq, CmdqError, RING_SIZE};
+use super::super::el2_cmdq::{Cmdq, CmdqError, RING_SIZE};
 use super::*;
 use crate::features::Coherency;
 use crate::platform::{DmaBuffer, WiredIrq};

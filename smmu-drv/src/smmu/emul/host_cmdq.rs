@@ -5,52 +5,18 @@
 //! completions are signalled and CONS is updated: both under the SMMU's lock. A read of CONS takes the same lock, so a slot is
 //! never reused before its completion was written.
 
-use io_pgtable::Ipa;
-
 use super::VirtualSmmu;
-use super::command::{Decision, Scope, Signal, decide};
+use super::command::{Decision, Scope, decide};
 use super::queue::HostQueue;
 use crate::command::{Command, Depth};
-use crate::platform::{HostMemory, Sharing, WiredIrq};
-use crate::smmu::budget::{self, Budget, Costs, Unfinished};
+use crate::platform::HostMemory;
+use crate::smmu::budget::{Budget, Costs, Unfinished};
 use crate::smmu::index::{CMD_LOG2, Indices};
 use crate::smmu::ste::CheckedEntry;
 use crate::smmu::stream::{Cursor, SPLIT, next_block};
 use crate::spec::commands::RawCmd;
-use crate::spec::registers::{Cerror, cr0::Cr0, gerror::Gerror, queue_index};
-use crate::spec::{mask32, replace32};
+use crate::spec::registers::{Cerror, cr0::Cr0, gerror::Gerror};
 use crate::stats::bump;
-
-/// Maximum CMD_SYNCs of the host that complete together.
-const MAX_SIGNALS: usize = 16;
-
-/// Pending completions of the batch. Empty between traps; kept here so that no trap has to initialise it.
-#[derive(Clone)]
-pub(super) struct Signals {
-    waiting: [Signal; MAX_SIGNALS],
-    count: usize,
-}
-
-impl Signals {
-    pub(super) const fn new() -> Self {
-        Self { waiting: [Signal::None; MAX_SIGNALS], count: 0 }
-    }
-
-    fn push(&mut self, signal: Signal) {
-        if let Some(slot) = self.waiting.get_mut(self.count) {
-            *slot = signal;
-            self.count = self.count.saturating_add(1);
-        }
-    }
-
-    fn is_full(&self) -> bool {
-        self.count >= MAX_SIGNALS
-    }
-
-    fn get(&self, n: usize) -> Option<Signal> {
-        self.waiting.get(n).copied().filter(|_| n < self.count)
-    }
-}
 
 /// What a command that is consumed has left to do.
 #[derive(Clone, Copy, Debug)]
@@ -307,18 +273,6 @@ impl<C> VirtualSmmu<C> {
         Ok(CommandStep::Enter(sid, depth, self.checked_entry(host_mem, budget, sid)?))
     }
 
-    /// What the store of a completion costs: a page, unless it goes into the queue.
-    #[inline]
-    fn store_cost(&self, signal: Signal) -> u32 {
-        match signal {
-            Signal::None | Signal::Wired => 0,
-            Signal::Msi { address, .. } => {
-                let inside = self.cmdq.geometry().and_then(|geometry| geometry.offset_of(address & self.oas_mask));
-                if inside.is_some() { 0 } else { budget::PAGE }
-            }
-        }
-    }
-
     /// One entry, each word read once. If the queue is not claimed, the claim is tried again first: the host may own the page again.
     #[inline]
     fn fetch_command<H: HostMemory<Claim = C>>(
@@ -337,55 +291,5 @@ impl<C> VirtualSmmu<C> {
         };
         let offset = u64::from(self.indices().offset(self.head, CMD_LOG2));
         Ok(host_mem.read_pair(claim, offset).map(RawCmd))
-    }
-
-    /// Whether completions are to be signalled, which hardware has to complete first.
-    #[inline]
-    pub(crate) fn has_signals(&self) -> bool {
-        self.signals.count != 0
-    }
-
-    /// Signals the completions, and updates CONS.
-    #[inline]
-    pub(crate) fn complete<H: HostMemory<Claim = C>>(&mut self, host_mem: &mut H) {
-        let mut n = 0_usize;
-        while let Some(signal) = self.signals.get(n) {
-            if signal != Signal::None {
-                self.interrupts.add(WiredIrq::CmdqSync);
-            }
-            self.signal(host_mem, signal);
-            n = n.wrapping_add(1);
-        }
-        self.signals.count = 0;
-        self.regs.cmdq_cons = replace32(self.regs.cmdq_cons, mask32(queue_index::INDEX), self.head);
-    }
-
-    fn signal<H: HostMemory<Claim = C>>(&mut self, host_mem: &mut H, signal: Signal) {
-        match signal {
-            Signal::None | Signal::Wired => {}
-            Signal::Msi { address, data } => {
-                // Truncated to OAS [S 3.4.3]; the store goes to claimed host memory, or is not done.
-                if self.msi_write(host_mem, address & self.oas_mask, data).is_some() {
-                    bump(&mut self.stats.msi_writes);
-                } else {
-                    bump(&mut self.stats.msi_denied);
-                    self.raise_gerror(Gerror::MSI_CMDQ_ABT_ERR);
-                }
-            }
-        }
-    }
-
-    fn msi_write<H: HostMemory<Claim = C>>(&mut self, host_mem: &mut H, address: u64, data: u32) -> Option<()> {
-        // The usual target is the queue itself, which is claimed already.
-        if let HostQueue::On(geometry, claim) = &self.cmdq
-            && let Some(offset) = geometry.offset_of(address)
-        {
-            return host_mem.write32(claim, offset, data);
-        }
-        // Visible to cacheable and non-cacheable readers.
-        let claim = host_mem.claim(Ipa(address), 4, Sharing::Memory).ok()?;
-        let written = host_mem.write32(&claim, 0, data);
-        host_mem.release(claim);
-        written
     }
 }

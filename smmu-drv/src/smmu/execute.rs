@@ -1,13 +1,12 @@
 //! Carries out what the virtual SMMU returns, on the shadow table and the device.
 
-use super::Smmu;
-use super::access::WriteOutcome;
 use super::budget::{Budget, Costs, Unfinished};
 use super::device::{Device, Left, Sink};
 use super::emul::{CommandStep, Effect, Mode, Notify, Source, Stop, Store};
 use super::shadow::{Entered, Entries, Hardware, Shared};
 use super::ste::Group;
 use super::stream::Cursor;
+use super::{Smmu, WriteOutcome};
 use crate::command::Command;
 use crate::error::SmmuError;
 use crate::fault::FaultRecord;

@@ -1,0 +1,107 @@
+//! Completion of the host's CMD_SYNCs: by a store of EL2 in place of hardware's MSI, by the wired interrupt, and by CMDQ_CONS.
+
+use io_pgtable::Ipa;
+
+use super::VirtualSmmu;
+use super::command::Signal;
+use super::queue::HostQueue;
+use crate::platform::{HostMemory, Sharing, WiredIrq};
+use crate::smmu::budget;
+use crate::spec::registers::{gerror::Gerror, queue_index};
+use crate::spec::{mask32, replace32};
+use crate::stats::bump;
+
+/// Maximum CMD_SYNCs of the host that complete together.
+const MAX_SIGNALS: usize = 16;
+
+/// Pending completions of the batch. Empty between traps; kept here so that no trap has to initialise it.
+#[derive(Clone)]
+pub(super) struct Signals {
+    waiting: [Signal; MAX_SIGNALS],
+    pub(super) count: usize,
+}
+
+impl Signals {
+    pub(super) const fn new() -> Self {
+        Self { waiting: [Signal::None; MAX_SIGNALS], count: 0 }
+    }
+
+    pub(super) fn push(&mut self, signal: Signal) {
+        if let Some(slot) = self.waiting.get_mut(self.count) {
+            *slot = signal;
+            self.count = self.count.saturating_add(1);
+        }
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.count >= MAX_SIGNALS
+    }
+
+    fn get(&self, n: usize) -> Option<Signal> {
+        self.waiting.get(n).copied().filter(|_| n < self.count)
+    }
+}
+
+impl<C> VirtualSmmu<C> {
+    /// What the store of a completion costs: a page, unless it goes into the queue.
+    #[inline]
+    pub(super) fn store_cost(&self, signal: Signal) -> u32 {
+        match signal {
+            Signal::None | Signal::Wired => 0,
+            Signal::Msi { address, .. } => {
+                let inside = self.cmdq.geometry().and_then(|geometry| geometry.offset_of(address & self.oas_mask));
+                if inside.is_some() { 0 } else { budget::PAGE }
+            }
+        }
+    }
+
+    /// Whether completions are to be signalled, which hardware has to complete first.
+    #[inline]
+    pub(crate) fn has_signals(&self) -> bool {
+        self.signals.count != 0
+    }
+
+    /// Signals the completions, and updates CONS.
+    #[inline]
+    pub(crate) fn complete<H: HostMemory<Claim = C>>(&mut self, host_mem: &mut H) {
+        let mut n = 0_usize;
+        while let Some(signal) = self.signals.get(n) {
+            if signal != Signal::None {
+                self.interrupts.add(WiredIrq::CmdqSync);
+            }
+            self.signal(host_mem, signal);
+            n = n.wrapping_add(1);
+        }
+        self.signals.count = 0;
+        self.regs.cmdq_cons = replace32(self.regs.cmdq_cons, mask32(queue_index::INDEX), self.head);
+    }
+
+    fn signal<H: HostMemory<Claim = C>>(&mut self, host_mem: &mut H, signal: Signal) {
+        match signal {
+            Signal::None | Signal::Wired => {}
+            Signal::Msi { address, data } => {
+                // Truncated to OAS [S 3.4.3]; the store goes to claimed host memory, or is not done.
+                if self.msi_write(host_mem, address & self.oas_mask, data).is_some() {
+                    bump(&mut self.stats.msi_writes);
+                } else {
+                    bump(&mut self.stats.msi_denied);
+                    self.raise_gerror(Gerror::MSI_CMDQ_ABT_ERR);
+                }
+            }
+        }
+    }
+
+    fn msi_write<H: HostMemory<Claim = C>>(&mut self, host_mem: &mut H, address: u64, data: u32) -> Option<()> {
+        // The usual target is the queue itself, which is claimed already.
+        if let HostQueue::On(geometry, claim) = &self.cmdq
+            && let Some(offset) = geometry.offset_of(address)
+        {
+            return host_mem.write32(claim, offset, data);
+        }
+        // Visible to cacheable and non-cacheable readers.
+        let claim = host_mem.claim(Ipa(address), 4, Sharing::Memory).ok()?;
+        let written = host_mem.write32(&claim, 0, data);
+        host_mem.release(claim);
+        written
+    }
+}
