@@ -157,8 +157,8 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
                     }
                 }
                 CommandStep::Refresh(cursor, end) => self.refresh(host_mem, cursor, end),
-                CommandStep::Complete => self.complete(host_mem).map_err(Unfinished::Failed),
                 CommandStep::Stop(stop) => break stop,
+                CommandStep::Complete => self.complete(host_mem).map_err(Unfinished::Failed),
             };
             if let Err(unfinished) = done {
                 break Stop::from(unfinished);

@@ -1,6 +1,6 @@
 //! Shadow entries: what the check of a host's entry returns, and what the table that hardware reads holds.
 
-use crate::smmu::stream::GROUP;
+use crate::smmu::stream::{GROUP, HostEntries};
 use crate::spec::ste::dw0;
 use crate::spec::{put64, union64};
 
@@ -55,8 +55,8 @@ pub(super) enum CheckedEntry {
 pub(super) struct Group {
     /// Their shadows; invalid entries where there is none.
     pub(super) targets: [Ste; GROUP],
-    /// Some entry exists and could be read.
-    pub(super) mapped: bool,
+    /// Whether the host has any of them.
+    pub(super) entries: HostEntries,
     /// No entry exists below this StreamID.
     pub(super) until: u64,
 }

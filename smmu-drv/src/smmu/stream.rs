@@ -29,17 +29,26 @@ pub(super) fn next_block(block: u32) -> u64 {
     (u64::from(block) + 1) << SPLIT
 }
 
+/// Whether the host has entries for some of these streams that could be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum HostEntries {
+    /// For none.
+    None,
+    /// For at least one.
+    Some,
+}
+
 /// Progress of a walk over many streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Cursor {
     next: u64,
-    mapped: bool,
+    entries: HostEntries,
 }
 
 impl Cursor {
     /// A walk that continues at `next`, the first StreamID of a block.
     pub(super) fn at(next: u64) -> Self {
-        Self { next, mapped: false }
+        Self { next, entries: HostEntries::None }
     }
 
     /// The next StreamID.
@@ -47,13 +56,14 @@ impl Cursor {
         self.next
     }
 
-    /// Some entry before it in its block exists and could be read.
-    pub(super) fn mapped(&self) -> bool {
-        self.mapped
+    /// The host's entries in the block of [`Cursor::next`], before it.
+    pub(super) fn entries(&self) -> HostEntries {
+        self.entries
     }
 
-    /// Continues after a group in which `mapped` says whether some entry exists and could be read.
-    pub(super) fn after_group(self, mapped: bool) -> Self {
-        Self { next: self.next.saturating_add(u64::from(GROUP_U32)), mapped: self.mapped || mapped }
+    /// Continues after a group with these entries.
+    pub(super) fn after_group(self, entries: HostEntries) -> Self {
+        let entries = if entries == HostEntries::Some { entries } else { self.entries };
+        Self { next: self.next.saturating_add(u64::from(GROUP_U32)), entries }
     }
 }

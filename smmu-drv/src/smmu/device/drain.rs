@@ -95,7 +95,7 @@ impl<P: Platform> Device<P> {
     fn take_record(&mut self, records: &Records) -> Option<FaultRecord> {
         let record = FaultRecord::decode(self.evtq.pop(records.end)?);
         bump(&mut self.stats.faults);
-        if !self.faults.push(record) {
+        if self.faults.try_push(record).is_err() {
             bump(&mut self.stats.faults_not_logged);
         }
         Some(record)

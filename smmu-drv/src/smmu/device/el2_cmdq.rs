@@ -6,6 +6,7 @@
 use super::hw::{Hw, queue_base};
 use crate::command::Command;
 use crate::errata::Issue;
+use crate::error::SmmuError;
 use crate::features::Coherency;
 use crate::platform::{DmaBuffer, Platform};
 use crate::smmu::budget::{self, Costs};
@@ -26,14 +27,19 @@ const MAX_RECOVERIES: u32 = 4;
 /// Why a batch did not complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CmdqError {
-    /// CONS did not reach the CMD_SYNC within the bound.
-    Timeout,
-    /// A command of the batch was rejected and dropped; the queue works again.
-    Lost,
-    /// The queue keeps failing.
-    Broken,
-    /// GERROR.SFM_ERR is active.
-    ServiceFailure,
+    /// Hardware rejected a command of the batch and did not execute it; the queue works again.
+    Rejected,
+    /// The queue does not work.
+    Failed(SmmuError),
+}
+
+impl From<CmdqError> for SmmuError {
+    fn from(error: CmdqError) -> Self {
+        match error {
+            CmdqError::Rejected => Self::CommandRejected,
+            CmdqError::Failed(error) => error,
+        }
+    }
 }
 
 /// The ring and its producer index.
@@ -57,8 +63,8 @@ pub(super) struct Cmdq<B> {
     batch: u32,
     /// The last entry queued is a CMD_SYNC that was not waited for yet.
     ends_in_sync: bool,
-    /// A command was dropped by recovery since the last completed sync.
-    lost: bool,
+    /// Recovery replaced a rejected command since the last completed CMD_SYNC.
+    rejected: bool,
     recoveries: u64,
     commands: u64,
     syncs: u64,
@@ -86,7 +92,7 @@ impl<B: DmaBuffer> Cmdq<B> {
             issue,
             batch: 0,
             ends_in_sync: false,
-            lost: false,
+            rejected: false,
             recoveries: 0,
             commands: 0,
             syncs: 0,
@@ -105,7 +111,7 @@ impl<B: DmaBuffer> Cmdq<B> {
         self.submitted = 0;
         self.batch = 0;
         self.ends_in_sync = false;
-        self.lost = false;
+        self.rejected = false;
     }
 
     /// Commands that hardware has not consumed yet.
@@ -243,7 +249,7 @@ impl<B: DmaBuffer> Cmdq<B> {
         if self.used() != 0 {
             self.wait(hw, |queue| queue.used() == 0)?;
         }
-        if core::mem::take(&mut self.lost) { Err(CmdqError::Lost) } else { Ok(()) }
+        if core::mem::take(&mut self.rejected) { Err(CmdqError::Rejected) } else { Ok(()) }
     }
 
     /// Hardware's consumer index.
@@ -265,16 +271,16 @@ impl<B: DmaBuffer> Cmdq<B> {
             let gerrorn = hw.read32(reg::GERRORN);
             let active = Gerror::from_bits_truncate(gerror ^ gerrorn);
             if active.contains(Gerror::SFM_ERR) {
-                return Err(CmdqError::ServiceFailure);
+                return Err(CmdqError::Failed(SmmuError::ServiceFailure));
             }
             if active.contains(Gerror::CMDQ_ERR) {
                 recoveries = recoveries.saturating_add(1);
                 if recoveries > MAX_RECOVERIES {
-                    return Err(CmdqError::Broken);
+                    return Err(CmdqError::Failed(SmmuError::CommandRejected));
                 }
                 self.recover(hw, gerrorn);
             } else if hw.now_us().wrapping_sub(start) > SYNC_TIMEOUT_US {
-                return Err(CmdqError::Timeout);
+                return Err(CmdqError::Failed(SmmuError::SyncTimeout));
             }
             hw.platform().relax();
         }
@@ -284,7 +290,7 @@ impl<B: DmaBuffer> Cmdq<B> {
     fn recover<P: Platform<Buffer = B>>(&mut self, hw: &Hw<P>, gerrorn: u32) {
         let stopped = self.indices.of(hw.read32(reg::CMDQ_CONS));
         self.write_slot(stopped, Command::Sync);
-        self.lost = true;
+        self.rejected = true;
         self.recoveries = self.recoveries.wrapping_add(1);
         // The acknowledgement makes hardware fetch the slot again.
         hw.publish32(reg::GERRORN, gerrorn ^ Gerror::CMDQ_ERR.bits());

@@ -12,13 +12,14 @@ mod el2_cmdq;
 mod el2_eventq;
 mod hw;
 mod invalidate;
-mod log;
 mod program;
+
+use arrayvec::ArrayVec;
 
 use crate::command::Command;
 use crate::errata::Issue;
 use crate::error::SmmuError;
-use crate::fault::FaultRecord;
+use crate::fault::{FAULT_LOG, FaultRecord};
 use crate::features::Features;
 use crate::platform::Platform;
 use crate::smmu::budget::Costs;
@@ -29,7 +30,6 @@ use el2_cmdq::{Cmdq, CmdqError};
 use el2_eventq::Evtq;
 use hw::Hw;
 pub use invalidate::Stale;
-use log::FaultLog;
 pub use program::TakeOverError;
 
 /// Whether to wait when a failed SMMU is set to abort.
@@ -64,7 +64,8 @@ pub(super) struct Device<P: Platform> {
     abort_wait: AbortWait,
     /// Interrupts that are enabled, in SMMU_IRQ_CTRL too once it is programmed.
     irq_ctrl: IrqCtrl,
-    faults: FaultLog,
+    /// Records kept for the console, oldest first; later ones are only counted.
+    faults: ArrayVec<FaultRecord, FAULT_LOG>,
     stats: Stats,
 }
 
@@ -116,7 +117,7 @@ impl<P: Platform> Device<P> {
             failed: None,
             abort_wait: AbortWait::Bounded,
             irq_ctrl: IrqCtrl::empty(),
-            faults: FaultLog::new(),
+            faults: ArrayVec::new_const(),
             stats: Stats::default(),
         };
         device.program()?;
@@ -195,7 +196,7 @@ impl<P: Platform> Device<P> {
             return;
         }
         match self.abort_wait {
-            AbortWait::Bounded if self.close().is_err() => self.abort_wait = AbortWait::None,
+            AbortWait::Bounded if self.set_gbpa_abort().is_err() => self.abort_wait = AbortWait::None,
             AbortWait::Bounded => {}
             AbortWait::None => self.request_gbpa_abort(),
         }
@@ -219,7 +220,7 @@ impl<P: Platform> Device<P> {
     #[inline]
     pub(super) fn push(&mut self, command: Command) -> Result<(), SmmuError> {
         self.usable()?;
-        self.cmdq.push(&self.hw, command).map_err(|error| self.fail(smmu_error(error)))
+        self.cmdq.push(&self.hw, command).map_err(|error| self.fail(error.into()))
     }
 
     /// Orders later commands after everything queued so far, without waiting.
@@ -229,7 +230,7 @@ impl<P: Platform> Device<P> {
     #[inline]
     pub(super) fn queue_sync(&mut self) -> Result<(), SmmuError> {
         self.usable()?;
-        self.cmdq.queue_sync(&self.hw).map_err(|error| self.fail(smmu_error(error)))
+        self.cmdq.queue_sync(&self.hw).map_err(|error| self.fail(error.into()))
     }
 
     /// Makes everything queued so far visible to hardware.
@@ -256,10 +257,10 @@ impl<P: Platform> Device<P> {
     #[cold]
     fn sync_again(&mut self, error: CmdqError) -> Result<(), SmmuError> {
         let result = match error {
-            CmdqError::Lost => self.invalidate_everything(),
-            CmdqError::Timeout | CmdqError::Broken | CmdqError::ServiceFailure => Err(error),
+            CmdqError::Rejected => self.invalidate_everything(),
+            CmdqError::Failed(_) => Err(error),
         };
-        result.map_err(|error| self.fail(smmu_error(error)))
+        result.map_err(|error| self.fail(error.into()))
     }
 
     /// What commands cost a trap now.
@@ -299,15 +300,7 @@ impl<P: Platform> Device<P> {
 
     /// Takes the oldest fault record kept for the console.
     pub(super) fn take_fault(&mut self) -> Option<FaultRecord> {
-        self.faults.take()
-    }
-}
-
-fn smmu_error(error: CmdqError) -> SmmuError {
-    match error {
-        CmdqError::Timeout => SmmuError::SyncTimeout,
-        CmdqError::Lost | CmdqError::Broken => SmmuError::CommandRejected,
-        CmdqError::ServiceFailure => SmmuError::ServiceFailure,
+        self.faults.pop_at(0)
     }
 }
 

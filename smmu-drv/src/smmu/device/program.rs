@@ -48,7 +48,7 @@ fn ack(offset: u32) -> impl Fn(TimedOut) -> TakeOverError {
 impl<P: Platform> Device<P> {
     /// Programs the hardware from reset with the current tables.
     pub(super) fn program(&mut self) -> Result<(), TakeOverError> {
-        self.close()?;
+        self.set_gbpa_abort()?;
         let hw = &self.hw;
         hw.write_acked(reg::CR0, reg::CR0ACK, 0).map_err(ack(reg::CR0))?;
         hw.write_acked(reg::IRQ_CTRL, reg::IRQ_CTRLACK, 0).map_err(ack(reg::IRQ_CTRL))?;
@@ -85,13 +85,17 @@ impl<P: Platform> Device<P> {
         Ok(())
     }
 
-    /// Makes every transaction abort while SMMUEN is 0.
-    pub(super) fn close(&self) -> Result<(), TakeOverError> {
-        set_gbpa_abort(&self.hw)
+    /// Makes every transaction abort while SMMUEN is 0 [S 6.3.14]: one write with UPDATE, which is polled before and after.
+    pub(super) fn set_gbpa_abort(&self) -> Result<(), TakeOverError> {
+        let hw = &self.hw;
+        hw.wait(ACK_TIMEOUT_US, || gbpa_is_idle(hw)).map_err(ack(reg::GBPA))?;
+        hw.write32(reg::GBPA, GBPA_ABORT_ALL);
+        hw.wait(ACK_TIMEOUT_US, || gbpa_is_idle(hw)).map_err(ack(reg::GBPA))?;
+        if get32(gbpa::ABORT, hw.read32(reg::GBPA)) == 1 { Ok(()) } else { Err(TakeOverError::NoAck(reg::GBPA)) }
     }
 
-    /// As [`Device::close`], without waiting: nothing is written while an earlier update is in progress, which is not allowed
-    /// [S 6.3.14].
+    /// As [`Device::set_gbpa_abort`], without waiting: nothing is written while an earlier update is in progress, which is not
+    /// allowed [S 6.3.14].
     pub(super) fn request_gbpa_abort(&self) {
         if gbpa_is_idle(&self.hw) {
             self.hw.write32(reg::GBPA, GBPA_ABORT_ALL);
@@ -135,14 +139,6 @@ const GBPA_ABORT_ALL: u32 = union32([put32(gbpa::UPDATE, 1), put32(gbpa::ABORT, 
 
 fn gbpa_is_idle<P: Platform>(hw: &Hw<P>) -> bool {
     get32(gbpa::UPDATE, hw.read32(reg::GBPA)) == 0
-}
-
-/// Terminates everything while SMMUEN is 0 [S 6.3.14]: one write with UPDATE, the flag polled before and after.
-fn set_gbpa_abort<P: Platform>(hw: &Hw<P>) -> Result<(), TakeOverError> {
-    hw.wait(ACK_TIMEOUT_US, || gbpa_is_idle(hw)).map_err(ack(reg::GBPA))?;
-    hw.write32(reg::GBPA, GBPA_ABORT_ALL);
-    hw.wait(ACK_TIMEOUT_US, || gbpa_is_idle(hw)).map_err(ack(reg::GBPA))?;
-    if get32(gbpa::ABORT, hw.read32(reg::GBPA)) == 1 { Ok(()) } else { Err(TakeOverError::NoAck(reg::GBPA)) }
 }
 
 /// Attributes of the SMMU's own accesses: write-back and inner shareable, or non-cacheable where it does not snoop.

@@ -1,5 +1,6 @@
 //! Completion of the host's CMD_SYNCs: by a store of EL2 in place of hardware's MSI, by the wired interrupt, and by CMDQ_CONS.
 
+use arrayvec::ArrayVec;
 use io_pgtable::Ipa;
 
 use super::VirtualSmmu;
@@ -14,33 +15,8 @@ use crate::stats::bump;
 /// Maximum CMD_SYNCs of the host that complete together.
 const MAX_SIGNALS: usize = 16;
 
-/// Pending completions of the batch. Empty between traps; kept here so that no trap has to initialise it.
-#[derive(Clone)]
-pub(super) struct Signals {
-    waiting: [Signal; MAX_SIGNALS],
-    pub(super) count: usize,
-}
-
-impl Signals {
-    pub(super) const fn new() -> Self {
-        Self { waiting: [Signal::None; MAX_SIGNALS], count: 0 }
-    }
-
-    pub(super) fn push(&mut self, signal: Signal) {
-        if let Some(slot) = self.waiting.get_mut(self.count) {
-            *slot = signal;
-            self.count = self.count.saturating_add(1);
-        }
-    }
-
-    pub(super) fn is_full(&self) -> bool {
-        self.count >= MAX_SIGNALS
-    }
-
-    fn get(&self, n: usize) -> Option<Signal> {
-        self.waiting.get(n).copied().filter(|_| n < self.count)
-    }
-}
+/// CMD_SYNCs of the current batch whose completion is not signalled yet.
+pub(super) type Signals = ArrayVec<Signal, MAX_SIGNALS>;
 
 impl<C> VirtualSmmu<C> {
     /// What the store of a completion costs: a page, unless it goes into the queue.
@@ -58,21 +34,21 @@ impl<C> VirtualSmmu<C> {
     /// Whether completions are to be signalled, which hardware has to complete first.
     #[inline]
     pub(crate) fn has_signals(&self) -> bool {
-        self.signals.count != 0
+        !self.signals.is_empty()
     }
 
     /// Signals the completions, and updates CONS.
     #[inline]
     pub(crate) fn complete<H: HostMemory<Claim = C>>(&mut self, host_mem: &mut H) {
         let mut n = 0_usize;
-        while let Some(signal) = self.signals.get(n) {
+        while let Some(signal) = self.signals.get(n).copied() {
             if signal != Signal::None {
                 self.interrupts.add(WiredIrq::CmdqSync);
             }
             self.signal(host_mem, signal);
             n = n.wrapping_add(1);
         }
-        self.signals.count = 0;
+        self.signals.clear();
         self.regs.cmdq_cons = replace32(self.regs.cmdq_cons, mask32(queue_index::INDEX), self.head);
     }
 

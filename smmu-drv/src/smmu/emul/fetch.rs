@@ -6,7 +6,7 @@ use super::strtab::{HostStrtab, Located, Walk, in_page};
 use crate::platform::HostMemory;
 use crate::smmu::budget::{self, Budget, Unfinished};
 use crate::smmu::ste::{CheckedEntry, Group, Ste};
-use crate::smmu::stream::{GROUP, GROUP_U32};
+use crate::smmu::stream::{GROUP, GROUP_U32, HostEntries};
 use crate::spec::ste::STE_SIZE;
 use crate::stats::bump;
 
@@ -96,7 +96,7 @@ impl<C> VirtualSmmu<C> {
         sid: u32,
         count: usize,
     ) -> Result<Group, Unfinished> {
-        let mut group = Group { targets: [self.rules.fixed().invalid(); GROUP], mapped: false, until: 0 };
+        let mut group = Group { targets: [self.rules.fixed().invalid(); GROUP], entries: HostEntries::None, until: 0 };
         let Some(table) = self.table else {
             return Ok(group);
         };
@@ -113,7 +113,7 @@ impl<C> VirtualSmmu<C> {
             return Ok(group);
         };
         budget.charge(budget::ENTRY.saturating_mul(u32::try_from(count).unwrap_or(GROUP_U32)))?;
-        group.mapped = true;
+        group.entries = HostEntries::Some;
         let mut offset = in_page(address);
         for target in group.targets.iter_mut().take(count) {
             let checked = check_entry(&self.rules, host_mem, claim, offset);

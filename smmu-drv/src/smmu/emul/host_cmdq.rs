@@ -74,7 +74,7 @@ impl<C> VirtualSmmu<C> {
             return false;
         }
         // A failed trap may have left some; they are never signalled.
-        self.signals.count = 0;
+        self.signals.clear();
         self.head = self.indices().of(self.regs.cmdq_cons);
         true
     }
@@ -124,7 +124,8 @@ impl<C> VirtualSmmu<C> {
                         return Ok(CommandStep::Complete);
                     }
                     budget.charge(costs.queue_sync.saturating_add(self.store_cost(signal)))?;
-                    self.signals.push(signal);
+                    // There is room.
+                    let _ = self.signals.try_push(signal);
                     CommandStep::QueueSync
                 }
                 Decision::Reshadow(Scope::One { sid, depth }) => self.entry_step(host_mem, budget, sid, depth)?,

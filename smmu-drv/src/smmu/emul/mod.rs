@@ -123,7 +123,7 @@ impl<C> VirtualSmmu<C> {
             table: None,
             event_table: None,
             head: 0,
-            signals: Signals::new(),
+            signals: Signals::new_const(),
             pending: None,
             cfgi_all_pending: false,
             drain_state: DrainState::None,

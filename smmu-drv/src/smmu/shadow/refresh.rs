@@ -10,7 +10,7 @@ use crate::error::SmmuError;
 use crate::platform::{DmaBuffer, Platform};
 use crate::smmu::budget::{self, Budget, Costs, Unfinished};
 use crate::smmu::ste::{CheckedEntry, Group, Ste};
-use crate::smmu::stream::{BLOCK, Cursor, GROUP, GROUP_U32, LOG2_GROUP, SPLIT, next_block};
+use crate::smmu::stream::{BLOCK, Cursor, GROUP, GROUP_U32, HostEntries, LOG2_GROUP, SPLIT, next_block};
 use crate::spec::low32;
 use crate::stats::bump;
 
@@ -175,7 +175,7 @@ impl<B: DmaBuffer> ShadowTable<B> {
                 let ste = self.shared_ste(shared);
                 budget.charge(budget::ENTRY.saturating_mul(GROUP_U32))?;
                 self.update(device, budget, low32(cursor.next()), [ste; GROUP].get(..count).unwrap_or(&[]))?;
-                *cursor = cursor.after_group(false);
+                *cursor = cursor.after_group(HostEntries::None);
             }
         }
         Ok(())
@@ -232,9 +232,9 @@ impl<B: DmaBuffer> ShadowTable<B> {
         let count = self.group(cursor.next(), end);
         let group = entries.group(budget, low32(cursor.next()), count)?;
         self.update(device, budget, low32(cursor.next()), group.targets.get(..count).unwrap_or(&[]))?;
-        *cursor = cursor.after_group(group.mapped);
+        *cursor = cursor.after_group(group.entries);
         if cursor.next() >= end {
-            if !cursor.mapped() {
+            if cursor.entries() == HostEntries::None {
                 self.detach_block(device, block)?;
             }
             *cursor = Cursor::at(end);
@@ -256,7 +256,7 @@ impl<B: DmaBuffer> ShadowTable<B> {
         while sid < end {
             let count = self.group(sid, end);
             let group = entries.group(budget, low32(sid), count)?;
-            if group.mapped && prepared.is_none() {
+            if group.entries == HostEntries::Some && prepared.is_none() {
                 budget.charge(budget::TABLE)?;
                 prepared = self.prepare(device.platform());
                 if prepared.is_none() {
@@ -265,7 +265,7 @@ impl<B: DmaBuffer> ShadowTable<B> {
                     break;
                 }
             }
-            if let Some(table) = prepared.as_mut().filter(|_| group.mapped) {
+            if let Some(table) = prepared.as_mut().filter(|_| group.entries == HostEntries::Some) {
                 for (index, ste) in (low32(sid)..=u32::MAX).zip(group.targets.iter().take(count)) {
                     self.prepare_entry(table, index & (BLOCK - 1), *ste);
                 }

@@ -12,7 +12,7 @@ use crate::error::SmmuError;
 use crate::smmu::budget::{self, Budget, Unfinished};
 use crate::smmu::fake::{Block, Did, Machine, Queue, SID_BITS, features};
 use crate::smmu::ste::{CheckedEntry, Group};
-use crate::smmu::stream::{Cursor, GROUP};
+use crate::smmu::stream::{Cursor, GROUP, HostEntries};
 use crate::spec::registers::idr0;
 use crate::spec::ste::{dw0, dw1, l1std};
 use crate::spec::{get32, get64};
@@ -74,11 +74,11 @@ struct Host(BTreeMap<u32, Ste>);
 impl Entries for Host {
     fn group(&mut self, budget: &mut Budget, sid: u32, count: usize) -> Result<Group, Unfinished> {
         budget.charge(budget::ENTRY * u32::try_from(count).unwrap())?;
-        let mut group = Group { targets: [FIXED.invalid(); GROUP], mapped: false, until: 0 };
+        let mut group = Group { targets: [FIXED.invalid(); GROUP], entries: HostEntries::None, until: 0 };
         for (at, target) in (sid..).zip(group.targets.iter_mut()).take(count) {
             if let Some(ste) = self.0.get(&at) {
                 *target = *ste;
-                group.mapped = true;
+                group.entries = HostEntries::Some;
             }
         }
         Ok(group)

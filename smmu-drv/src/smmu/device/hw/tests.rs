@@ -8,6 +8,7 @@ use std::vec::Vec;
 
 use super::super::el2_cmdq::{Cmdq, CmdqError, RING_SIZE};
 use super::*;
+use crate::error::SmmuError;
 use crate::features::Coherency;
 use crate::platform::{DmaBuffer, WiredIrq};
 use crate::spec::registers as reg;
@@ -113,6 +114,6 @@ fn a_register_is_acknowledged_by_the_value_that_was_written() {
 fn a_sync_is_waited_for_one_second() {
     let hw = at(&[0, 1, 999_999, 1_000_000, 1_000_001, 1_000_002]);
     let mut queue = Cmdq::new(Ring(vec![0; RING_SIZE / 8]), 8, Coherency::Coherent, crate::errata::Issue::Once);
-    assert_eq!(queue.sync(&hw), Err(CmdqError::Timeout));
+    assert_eq!(queue.sync(&hw), Err(CmdqError::Failed(SmmuError::SyncTimeout)));
     assert_eq!(hw.platform().readings.get(), 5, "at the timeout it is polled once more");
 }
