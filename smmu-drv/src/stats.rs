@@ -53,6 +53,13 @@ pub struct Stats {
     pub budget_exits: u64,
 }
 
+impl Stats {
+    /// Accesses and stream table entries of the host that EL2 refused.
+    pub fn denied(&self) -> u64 {
+        self.denied_accesses.wrapping_add(self.ste_illegal)
+    }
+}
+
 /// Adds one; wraps on overflow.
 pub(crate) fn bump(counter: &mut u64) {
     *counter = counter.wrapping_add(1);

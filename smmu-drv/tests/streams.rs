@@ -216,3 +216,19 @@ fn reads_are_data_in_every_entry_where_that_is_asked_for_and_possible() {
         assert_eq!(rig.hazards(), []);
     }
 }
+
+#[test]
+fn refused_accesses_and_refused_entries_count_as_denied() {
+    let mut rig = Rig::qemu();
+    rig.enable_linear(8);
+    let before = rig.smmu.stats().denied();
+    rig.read(0xffc);
+    assert_eq!(rig.smmu.stats().denied(), before + 1, "a register that the host does not have");
+    // Stage 2 only: the host sees an SMMU without stage 2.
+    rig.set_ste(8, [1 | 6 << 1, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(rig.smmu.stats().denied(), before + 2, "an illegal entry");
+    // Neither is refused.
+    rig.set_ste(8, [0; 8]);
+    rig.set_ste(8, BYPASS);
+    assert_eq!(rig.smmu.stats().denied(), before + 2);
+}

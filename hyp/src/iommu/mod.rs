@@ -291,7 +291,7 @@ impl Totals {
             faults: self.faults.wrapping_add(stats.faults),
             commands: self.commands.wrapping_add(stats.forwarded_commands),
             syncs: self.syncs.wrapping_add(stats.syncs),
-            denied: self.denied.wrapping_add(stats.denied_accesses),
+            denied: self.denied.wrapping_add(stats.denied()),
         }
     }
 }
