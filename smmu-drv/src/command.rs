@@ -1,4 +1,4 @@
-//! Commands that EL2 itself issues, built from fields: no bit pattern of the host reaches hardware.
+//! Commands that EL2 itself issues. Each is built from its fields: no bit pattern of the host reaches hardware.
 //!
 //! Hardware may answer a non-zero reserved bit with CERROR_ILL and stop the queue [S 4.1.5].
 

@@ -25,7 +25,7 @@ impl Revisions {
     /// Whether `revision` is one of them.
     pub fn contain(self, revision: Revision) -> bool {
         match self {
-            Self::Before(mended) => revision < mended,
+            Self::Before(fixed) => revision < fixed,
             Self::Between(first, last) => first <= revision && revision <= last,
             Self::All => true,
         }
@@ -129,10 +129,11 @@ pub const NAMED: [Named; 3] = [
 /// How often a batch of invalidations is issued.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Issue {
-    /// As the architecture has it.
+    /// As the architecture requires.
     #[default]
     Once,
-    /// Again after its CMD_SYNC has completed: an entry can survive an invalidation that races with traffic on it.
+    /// Again after its CMD_SYNC has completed. For the erratum of `nvidia,tegra264-smmu` in [`NAMED`]: an entry can survive an
+    /// invalidation that races with traffic on it.
     Twice,
 }
 

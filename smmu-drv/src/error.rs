@@ -1,14 +1,14 @@
-//! Errors of the live driver. CERROR_* codes, which a host sees, are another type: [`crate::spec::registers::Cerror`].
+//! Errors after take-over. CERROR_* codes, which the host sees, are another type: [`crate::spec::registers::Cerror`].
 
 use core::fmt;
 
-/// Why an SMMU cannot be relied on any more, or an operation on it failed.
+/// Why an SMMU is failed.
 ///
-/// All of them mark the SMMU as failed: its programming is not changed any more, later invalidations return the same error at
-/// once, and no page that it can reach may change its owner.
+/// A failed SMMU stays failed: it is not programmed again, later invalidations return the same error at once, and no page that it
+/// can reach may change its owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SmmuError {
-    /// EL2's command queue did not consume a CMD_SYNC within its bound.
+    /// EL2's command queue did not consume a CMD_SYNC within the timeout.
     SyncTimeout,
     /// EL2's command queue kept reporting errors after recovery.
     CommandRejected,

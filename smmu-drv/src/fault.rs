@@ -1,4 +1,4 @@
-//! Fault records: the first ones kept whole for the console, the rest only counted.
+//! Fault records, decoded for the console.
 
 use core::fmt;
 
@@ -7,7 +7,7 @@ use io_pgtable::{Iova, Ipa};
 use crate::spec::events::{self as ev, EventType, RawEvent};
 use crate::spec::{get64, mask64};
 
-/// Records kept for the console between two drains.
+/// Maximum records kept for the console until they are taken; more are only counted.
 pub const FAULT_LOG: usize = 16;
 
 /// Stage of a fault.

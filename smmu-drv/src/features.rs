@@ -53,7 +53,7 @@ pub struct Features {
     pub oas: u32,
     /// Break-before-make level (SMMU_IDR3.BBML), 0 to 2.
     pub bbml: u32,
-    /// Coherency: SMMU_IDR0.COHACC and what the firmware says, both.
+    /// Coherent only if SMMU_IDR0.COHACC and firmware both say so.
     pub coherent: Coherency,
     /// StreamID bits of the hardware.
     pub sid_bits: u32,
@@ -104,7 +104,7 @@ impl Features {
         get32(idr0::PRI, self.ids.idr0) == 1
     }
 
-    /// EL2 contexts are supported: their TLB entries have to be dropped at take-over.
+    /// EL2 contexts are supported: their TLB entries have to be invalidated at take-over.
     pub fn hyp(&self) -> bool {
         get32(idr0::HYP, self.ids.idr0) == 1
     }

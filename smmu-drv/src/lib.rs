@@ -13,7 +13,7 @@
 //!    └─── quiesce                    before power-off
 //! ```
 //!
-//! The policy is pure functions, which can be called directly:
+//! The checks are pure functions, which can be called directly:
 //!
 //! ```
 //! use smmu_drv::emul::command::{CommandView, Decision, MsiCompletion, Ranges, decide};
@@ -28,7 +28,7 @@
 //!     msi: MsiCompletion::Shown,
 //!     vmid: 1,
 //! };
-//! // The host drops all its translations: of its own VMID.
+//! // The host invalidates everything: only translations with its own VMID.
 //! assert_eq!(decide(RawCmd([0x30, 0]), &view), Decision::Forward(Command::TlbiNhAll { vmid: 1 }));
 //! // The host must not invalidate stage 2: CERROR_ILL.
 //! assert_eq!(decide(RawCmd([0x28, 0]), &view), Decision::Illegal);

@@ -24,7 +24,7 @@ pub trait Platform {
     fn dsb(&self);
     /// Monotonic time in microseconds.
     fn now_us(&self) -> u64;
-    /// Lets other CPUs and the device make progress inside a bounded wait.
+    /// Called in each round of a bounded wait: lets other CPUs and the device make progress.
     fn relax(&self);
     /// Sets the host's wired interrupt for `irq` pending, once.
     fn raise(&self, irq: WiredIrq);
@@ -76,20 +76,20 @@ pub trait HostMemory {
     fn claim(&mut self, ipa: Ipa, size: u64, sharing: Sharing) -> Result<Self::Claim, ClaimError>;
     /// Ends a claim.
     fn release(&mut self, claim: Self::Claim);
-    /// Whether every page of the claim is the host's and still claimed, by what the ownership map says now: false only after a
-    /// defect. For audits.
+    /// Whether every page of the claim is still the host's and still claimed in the ownership map: false only after a defect of EL2.
+    /// For audits.
     fn holds(&self, claim: &Self::Claim) -> bool;
     /// Fetches the little-endian 64-bit word at byte `offset` of the claim exactly once; `None` outside it or unaligned.
     fn read64(&self, claim: &Self::Claim, offset: u64) -> Option<u64>;
-    /// Fetches two words likewise, at a multiple of 16: a command, or what EL2 reads of an entry. Where sharing costs cache
-    /// maintenance, once for both.
+    /// Fetches two words in the same way, at a multiple of 16: a command, or dwords 0 and 1 of an entry. Cache maintenance, where the
+    /// sharing needs it, is done once for both.
     fn read_pair(&self, claim: &Self::Claim, offset: u64) -> Option<[u64; 2]> {
         Some([self.read64(claim, offset)?, self.read64(claim, offset.checked_add(8)?)?])
     }
     /// Stores a little-endian 64-bit word with one access; `None` outside the claim or unaligned, and nothing is stored.
     fn write64(&mut self, claim: &Self::Claim, offset: u64, value: u64) -> Option<()>;
-    /// Stores the four words of an event record, in ascending order, at a multiple of 32; otherwise as [`HostMemory::write64`], and
-    /// as [`HostMemory::read_pair`] for cache maintenance.
+    /// Stores the four words of an event record, in ascending order, at a multiple of 32, otherwise as [`HostMemory::write64`]. Cache
+    /// maintenance, where the sharing needs it, is done once for all four.
     fn write_record(&mut self, claim: &Self::Claim, offset: u64, record: [u64; 4]) -> Option<()> {
         for (word, at) in record.into_iter().zip([0_u64, 8, 16, 24]) {
             self.write64(claim, offset.checked_add(at)?, word)?;

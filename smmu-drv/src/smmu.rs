@@ -1,7 +1,7 @@
-//! An SMMU after take-over: the device, its shadow table and the virtual SMMU of the host, joined.
+//! An SMMU after take-over: the device, its shadow table, and the virtual SMMU of the host.
 //!
-//! The three know nothing of each other. What the host does enters the virtual SMMU; what that returns is carried out here. Here
-//! too the shadow table gets hardware for its commands, and the device someone who takes its records.
+//! None of the three uses another. Accesses of the host go to the virtual SMMU, and this module executes what it returns. It also
+//! gives the shadow table the device as its `Hardware`, and the device a `Sink` for its records.
 
 mod access;
 pub mod budget;
@@ -45,7 +45,7 @@ pub struct Smmu<P: Platform, H: HostMemory> {
     vsmmu: VirtualSmmu<H::Claim>,
     /// Remaining budget of the current trap.
     budget: Budget,
-    /// All counters, as last asked for.
+    /// The sum of the counters, from the last call of [`Smmu::stats`].
     stats: Stats,
 }
 
@@ -99,8 +99,8 @@ impl<P: Platform> Probed<P> {
 pub enum WriteOutcome {
     /// Complete: advance the PC.
     Done,
-    /// The budget of one trap is used up and progress is saved: return without advancing the PC, so that pending interrupts are
-    /// taken and the host repeats the store.
+    /// The budget of one trap is used up and progress is saved: return without advancing the PC, so that the host takes pending
+    /// interrupts and executes the store again.
     Again,
 }
 
@@ -195,10 +195,10 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     }
 
     /// Detects an SMMU that lost its state, and programs it again before it is used. Every access of the host and every
-    /// invalidation does so; this is for other times at which power may have been off, such as a CPU that wakes.
+    /// invalidation does this; call it also at other times at which power may have been off, such as when a CPU wakes.
     ///
     /// # Errors
-    /// It could not be programmed again, now or before: it is marked as failed, and was asked to abort everything if it responds.
+    /// It could not be programmed again, now or earlier: it is marked as failed, and GBPA.ABORT was written.
     #[inline]
     pub fn check_alive(&mut self) -> Result<(), SmmuError> {
         if self.device.is_alive() { Ok(()) } else { self.recover() }
@@ -217,7 +217,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     /// Checks that every stream is confined, and that the memory of the enabled queues is still the host's.
     ///
     /// # Errors
-    /// The first thing that is wrong: a defect of EL2. Nothing is changed.
+    /// The first finding: a defect of EL2. Nothing is changed.
     pub fn audit(&self, host_mem: &H) -> Result<(), SmmuFinding> {
         self.shadow.audit().map_err(SmmuFinding::Strtab)?;
         self.vsmmu.audit(host_mem).map_err(SmmuFinding::Unclaimed)

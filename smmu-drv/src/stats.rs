@@ -43,7 +43,7 @@ pub struct Stats {
     pub strtab_no_memory: u64,
     /// Queues and tables of the host that were not host-owned normal memory.
     pub claims_refused: u64,
-    /// Errors of EL2's own command queue that were recovered from.
+    /// Errors of EL2's own command queue from which it recovered.
     pub cmdq_recoveries: u64,
     /// Times that the SMMU was programmed again after it lost its state.
     pub reprograms: u64,

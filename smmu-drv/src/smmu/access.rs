@@ -8,7 +8,7 @@ use crate::platform::{HostMemory, Platform};
 impl<P: Platform, H: HostMemory> Smmu<P, H> {
     /// Answers a load of the host: `offset` bytes from the base of page 0.
     ///
-    /// Never fails: what no policy row allows reads as zero and is counted.
+    /// Never fails: an access that no row of the register table allows reads as zero and is counted.
     pub fn mmio_read(&mut self, host_mem: &mut H, offset: u32, size: AccessSize) -> u64 {
         if let Some(value) = self.mmio_read_plain(offset, size) {
             return value;
@@ -19,18 +19,18 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         self.vsmmu.load_eventq(size)
     }
 
-    /// As [`Smmu::mmio_read`], for every register but those whose value depends on the host's memory (EVENTQ_PROD): there it is
-    /// `None`, and changes nothing of the host's.
+    /// As [`Smmu::mmio_read`], for every register except EVENTQ_PROD, whose value depends on the host's memory: for that one it
+    /// returns `None` and changes nothing that the host sees.
     #[inline(always)]
     pub fn mmio_read_plain(&mut self, offset: u32, size: AccessSize) -> Option<u64> {
-        // A resuming host reads before it writes, and an SMMU that lost its state bypasses everything until EL2 notices.
+        // A host that resumes reads before it writes, and an SMMU that lost its state bypasses everything until EL2 detects it.
         let _ = self.check_alive();
         self.vsmmu.load(offset, size)
     }
 
     /// Answers a store of the host: `offset` bytes from the base of page 0.
     ///
-    /// Never fails: what no policy row allows is ignored and counted. After [`WriteOutcome::Again`] the host must repeat the store.
+    /// Never fails: an access that no row of the register table allows is ignored and counted. After [`WriteOutcome::Again`] the host must repeat the store.
     pub fn mmio_write(&mut self, host_mem: &mut H, offset: u32, size: AccessSize, value: u64) -> WriteOutcome {
         self.budget = Budget::for_one_trap();
         // A failed SMMU is still emulated, without hardware access.
@@ -49,7 +49,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     /// A store to two registers, or to none.
     #[cold]
     fn handle_stores(&mut self, host_mem: &mut H, offset: u32, size: AccessSize, value: u64) -> WriteOutcome {
-        // If this ends early, the repeated store does the rest: no register has an effect a second time.
+        // If this ends early, the repeated store does the rest: a register that is written twice with one value has its effect once.
         for store in self.vsmmu.stores(offset, size, value).into_iter().flatten() {
             if self.handle_store(host_mem, store) == WriteOutcome::Again {
                 return WriteOutcome::Again;

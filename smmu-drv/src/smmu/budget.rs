@@ -15,9 +15,9 @@ pub const COMMAND: u32 = 1;
 pub const ENTRY: u32 = 1;
 /// A block of StreamIDs that is checked, or set to a shared table.
 pub const BLOCK: u32 = 1;
-/// A host page that is claimed: mapped, unmapped, and invalidated in every CPU's TLB; or a failed claim.
+/// A claim of one page of the host, also one that fails: the page is mapped, unmapped, and invalidated in every CPU's TLB.
 pub const PAGE: u32 = 8;
-/// A CMD_SYNC of hardware.
+/// A CMD_SYNC in EL2's queue.
 pub const SYNC: u32 = 16;
 /// Charge of a CMD_SYNC if batches are issued twice.
 pub(super) const SYNC_TWICE: u32 = 2 * SYNC;
@@ -26,24 +26,24 @@ pub const TABLE: u32 = 256;
 /// A record of hardware's event queue.
 pub const EVENT: u32 = 4;
 
-/// Maximum charge of a record: both levels of the host's table, and its queue.
+/// Maximum charge of a record: a page of each level of the host's table, and one of its queue.
 pub(super) const RECORD: u32 = EVENT + 3 * PAGE;
 
-/// A command where batches of `most` are issued twice, each with a CMD_SYNC.
+/// Charge of a command if batches of `most` commands are issued twice, each time with a CMD_SYNC.
 pub(super) const fn command_twice(most: u32) -> u32 {
     let batch = if most == 0 { 1 } else { most };
     (2 * COMMAND).saturating_add(SYNC_TWICE.div_ceil(batch))
 }
 
-/// The most expensive command: a ring of two entries has room for one command and its CMD_SYNC.
+/// Charge of the most expensive command: a ring of two entries has room for one command and its CMD_SYNC.
 const MAX_COMMAND_COST: u32 = command_twice(1);
 /// A claim of the host's largest command queue.
 const QUEUE: u32 = PAGE << (HOST_CMDQS + 4 - 12);
 /// An update of entries: three stores, each synchronised.
 const UPDATE: u32 = 3 * SYNC_TWICE;
 
-/// Steps that are restarted from their beginning if the budget does not suffice, with their maximum charge (on parts with
-/// repeated batches). Longer work is split into these steps, with a cursor.
+/// Steps that start again from their beginning if the budget does not suffice, with their maximum charge, which is that of parts
+/// whose batches are issued twice. Longer work is split into these steps, with a cursor.
 const STEPS: [(&str, u32); 9] = [
     ("a command of a queue that has to be claimed", MAX_COMMAND_COST + QUEUE + SYNC_TWICE + PAGE),
     ("an entry", MAX_COMMAND_COST + QUEUE + 2 * PAGE + ENTRY + UPDATE),
@@ -52,8 +52,8 @@ const STEPS: [(&str, u32); 9] = [
     ("a private table", MAX_COMMAND_COST + PAGE + (stream::BLOCK / 64) * PAGE + stream::BLOCK * ENTRY + TABLE),
     ("a group of shared entries", BLOCK + stream::GROUP_U32 * ENTRY + UPDATE),
     ("the end of a change of mode", SYNC_TWICE),
-    ("an edge of CMDQEN", QUEUE),
-    ("an edge of EVENTQEN", PAGE + RECORD),
+    ("a change of CMDQEN", QUEUE),
+    ("a change of EVENTQEN", PAGE + RECORD),
     ("a record", RECORD),
 ];
 
@@ -67,8 +67,8 @@ const _: () = {
 
 /// Maximum host pages that one trap claims or tries to claim.
 pub const MOST_PAGES: u32 = 128;
-/// Maximum CMD_SYNCs that one trap sends to hardware: those charged, one at the end of a batch, and two that make up for a
-/// command that hardware refused; the last three twice where batches are.
+/// Maximum CMD_SYNCs that one trap sends to hardware: those charged, one at the end of a batch, and two of the invalidation of
+/// everything that follows a rejected command; the last three twice where batches are issued twice.
 pub const MOST_SYNCS: u32 = 70;
 /// Maximum commands that one trap sends to hardware, without CMD_SYNC: one per host command, per group of entries, per block.
 pub const MOST_COMMANDS: u32 = 1032;
@@ -104,7 +104,7 @@ pub(super) struct Costs {
     pub(super) command: u32,
     /// A CMD_SYNC.
     pub(super) sync: u32,
-    /// An order of later commands after those queued so far: a CMD_SYNC, or nothing.
+    /// [`super::device`]'s `queue_sync`: a CMD_SYNC, or nothing if the last command is one.
     pub(super) queue_sync: u32,
 }
 
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_charged_is_gone_and_nothing_is_charged_in_part() {
+    fn a_charge_is_subtracted_in_full_or_not_at_all() {
         let mut budget = Budget::for_one_trap();
         assert_eq!(budget.charge(TRAP - 1), Ok(()));
         assert_eq!(budget.charge(2), Err(Unfinished::Budget));

@@ -1,4 +1,4 @@
-//! Carries out what the virtual SMMU returns, on the shadow table and the device.
+//! Executes what the virtual SMMU returns, on the shadow table and the device.
 
 use super::budget::{Budget, Costs, Unfinished};
 use super::device::{Device, Left, Sink};
@@ -48,19 +48,19 @@ impl<H: HostMemory> Entries for Source<'_, H> {
     }
 }
 
-/// What a drain of hardware's queue left for the host to do.
+/// Result of a drain of hardware's queue, for the host's interrupt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Drained {
-    /// Nothing.
+    /// No interrupt is needed.
     Nothing,
     /// The host's queue was empty and got a record.
     HostQueueWasEmpty,
-    /// Records are left in hardware's queue, which raises no interrupt for them: the host must read its queue again.
+    /// Records remain in hardware's queue, which raises no interrupt for them, so the host has to read its queue again.
     RecordsRemain,
 }
 
 impl<P: Platform, H: HostMemory> Smmu<P, H> {
-    /// A store of the host to one register, and all that follows from it.
+    /// Handles a store of the host to one register, with all its effects.
     #[inline]
     pub(super) fn handle_store(&mut self, host_mem: &mut H, store: Store) -> WriteOutcome {
         loop {
@@ -82,7 +82,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         }
     }
 
-    /// Everything but commands. [`WriteOutcome::Again`]: the store is to be asked again.
+    /// Executes every effect except commands. [`WriteOutcome::Again`]: call `write_register` again with the same store.
     #[cold]
     fn execute(&mut self, host_mem: &mut H, effect: Effect) -> Result<WriteOutcome, Unfinished> {
         match effect {
@@ -106,7 +106,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         Ok(WriteOutcome::Again)
     }
 
-    /// At the end of a trap: what the host is to notice.
+    /// At the end of a trap: shows the host a failure and raises its interrupts.
     #[inline]
     pub(super) fn end_trap(&mut self) {
         if self.device.failed().is_some() || self.vsmmu.has_interrupts() {
@@ -129,7 +129,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     /// into its queue and its stream table before does not trap.
     ///
     /// For a CMD_CFGI_STE: (1) `next_command` fetches the command once and decides; (2) it fetches the host's entry once and checks
-    /// it, and a forged entry becomes an invalid one here; (3) the shadow table stores what differs, one dword between two
+    /// it, and an illegal entry becomes one with V = 0 here; (3) the shadow table stores what differs, one dword between two
     /// invalidations that are complete; (4) the invalidation is queued for hardware. (5) At a CMD_SYNC of the host, or the end of
     /// the batch, `complete` waits for hardware if there was a CMD_SYNC, and then signals it and updates CONS.
     #[inline]
@@ -185,7 +185,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
 
     /// Lets hardware complete the batch; then the host's completions are signalled and its CONS is updated.
     ///
-    /// On error nothing is signalled and CONS stays: the host sees a CMD_SYNC that does not complete.
+    /// On error nothing is signalled and CONS is not updated: the host sees a CMD_SYNC that does not complete.
     #[inline]
     fn complete(&mut self, host_mem: &mut H) -> Result<(), SmmuError> {
         if self.vsmmu.has_signals() {
@@ -198,7 +198,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         Ok(())
     }
 
-    /// Translates the host's entries from `cursor` to before `end`; done when it returns `Ok`.
+    /// Refreshes the shadow entries from `cursor` to before `end`; done when it returns `Ok`.
     #[inline(never)]
     fn refresh(&mut self, host_mem: &mut H, mut cursor: Cursor, end: u64) -> Result<(), Unfinished> {
         let mut source = Source::new(host_mem, &mut self.vsmmu);
@@ -236,10 +236,10 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         Ok(())
     }
 
-    /// Empties EL2's event queue into fault records, counters and the host's queue.
+    /// Moves records from hardware's event queue to the fault log, the counters and the host's queue.
     ///
-    /// At most one budget of records per call. When the host's queue became non-empty its interrupt is raised: hardware's own
-    /// may have been taken for a queue that was already drained.
+    /// At most one budget of records per call. If the host's queue was empty and got a record, its interrupt is raised: hardware's
+    /// interrupt may have been taken before, for a queue that was already drained.
     pub fn poll_events(&mut self, host_mem: &mut H) {
         let _ = self.check_alive();
         self.budget = Budget::for_one_trap();
@@ -249,19 +249,19 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         self.end_trap();
     }
 
-    /// As [`Smmu::poll_events`] from an access of the host to its own queue, which it reads anyway.
+    /// As [`Smmu::poll_events`], from an access of the host to its event queue: no interrupt for records that it reads now.
     pub(super) fn drain_events(&mut self, host_mem: &mut H) {
         if self.drain(host_mem) == Drained::RecordsRemain {
             self.vsmmu.interrupt_for_events();
         }
     }
 
-    /// Takes what hardware recorded before a change of EVENTQEN or SMMUEN, or before an abort is acknowledged, to be converted with
-    /// what holds up to there: committed records are visible before an update completes, and those of a queue that was not writable
-    /// never are [S 6.3.9.4, 7.2.1].
+    /// Takes the records that hardware wrote before a change of EVENTQEN or SMMUEN, or before EVENTQ_ABT_ERR is acknowledged, and
+    /// converts them with the old values: committed records are visible before an update completes, and records of a queue that was
+    /// not writable never are [S 6.3.9.4, 7.2.1].
     ///
-    /// Records that arrive after the first of these calls may count for either side, so that continuous events cannot delay the
-    /// change: it ends after one full queue.
+    /// Records that arrive after the first of these calls may be converted with either value. So continuous events cannot delay the
+    /// change: it takes one full queue of records at most.
     fn drain_before_change(&mut self, host_mem: &mut H) -> Result<(), Unfinished> {
         if !self.vsmmu.begin_draining() {
             self.device.mark_records();
@@ -276,8 +276,8 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         Ok(())
     }
 
-    /// Hardware's interrupt was just enabled. It is raised when a queue becomes non-empty [S 3.18.2]: if hardware's queue has
-    /// records now it would never be raised, so it is drained, and the host is interrupted if records were found.
+    /// Hardware's interrupt was just enabled. It is raised when the queue becomes non-empty [S 3.18.2], so records that are in the
+    /// queue now would raise none: the queue is drained, and the host is interrupted if it has records.
     fn events_can_interrupt(&mut self, host_mem: &mut H) {
         let left = self.drain(host_mem) == Drained::RecordsRemain;
         if left || !self.vsmmu.host_queue_is_empty() {
@@ -286,7 +286,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     }
 
     fn drain(&mut self, host_mem: &mut H) -> Drained {
-        // One for all records: those of one device mean the same page of the host's table.
+        // One walk for all records: those of one device need the same page of the host's table.
         let mut source = Source::new(host_mem, &mut self.vsmmu);
         let left = self.device.drain(&mut self.budget, &mut source);
         match (left, source.end()) {

@@ -1,5 +1,5 @@
-//! What the unit tests put around one part: EL2's memory and a register file, and memory of the host. Everything that is done to
-//! them is kept in its order.
+//! The environment of one part in unit tests: EL2's memory, registers, and memory of the host. Everything that is done to them is
+//! logged in order.
 
 use core::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,7 +17,7 @@ use crate::platform::{ClaimError, DmaBuffer, HostMemory, Platform, Sharing, Wire
 use crate::spec::put32;
 use crate::spec::registers::{idr0, idr1, idr5};
 
-/// Something that was done.
+/// One access or command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Did {
     /// A word of EL2's memory was stored: its address and value.

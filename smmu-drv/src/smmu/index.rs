@@ -58,7 +58,7 @@ impl Indices {
         index.wrapping_sub(1) & self.mask
     }
 
-    /// Number of entries from `cons` to before `prod`. Up to twice the size, if a host or hardware says so.
+    /// Number of entries from `cons` to before `prod`; up to twice the size of the queue, if the indices are inconsistent.
     #[inline]
     pub(super) const fn used(self, prod: u32, cons: u32) -> u32 {
         prod.wrapping_sub(cons) & self.mask

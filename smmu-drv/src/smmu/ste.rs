@@ -1,4 +1,4 @@
-//! Shadow entries: what the check of a host's entry returns, and what the table that hardware reads holds.
+//! Shadow entries: the result of the check of a host's entry, and the entries of the table that hardware reads.
 
 use crate::smmu::stream::{GROUP, HostEntries};
 use crate::spec::ste::dw0;
@@ -47,13 +47,13 @@ pub(super) fn valid(config: u64) -> u64 {
 pub(super) enum CheckedEntry {
     /// The host has no entry there, or it could not be read.
     Unmapped,
-    /// There is one; this is its shadow, an invalid entry if it is invalid or illegal.
+    /// Its shadow; an entry with V = 0 if the host's is invalid or illegal.
     Entry(Ste),
 }
 
 /// The host's entries for consecutive streams, from one fetch, checked.
 pub(super) struct Group {
-    /// Their shadows; invalid entries where there is none.
+    /// Their shadows; entries with V = 0 where the host has none.
     pub(super) targets: [Ste; GROUP],
     /// Whether the host has any of them.
     pub(super) entries: HostEntries,

@@ -1,4 +1,4 @@
-//! Hardware's fault records: counted, logged and handed on. Whom they are for the device does not know: it asks [`Sink`].
+//! Hardware's fault records: counted, logged, and given to a [`Sink`], which converts them for the host.
 
 use super::Device;
 use super::el2_eventq::Overflow;
@@ -10,7 +10,7 @@ use crate::spec::get32;
 use crate::spec::registers::{self as reg, gerror::Gerror, queue_index};
 use crate::stats::bump;
 
-/// Where records go.
+/// Takes the records; the virtual SMMU implements it.
 pub(crate) trait Sink {
     /// Hardware wrote `record`.
     fn record(&mut self, budget: &mut Budget, record: &FaultRecord);
@@ -18,7 +18,7 @@ pub(crate) trait Sink {
     fn lost(&mut self);
 }
 
-/// What is left in hardware's queue.
+/// What remains in hardware's queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Left {
     /// Nothing.
@@ -27,7 +27,7 @@ pub(crate) enum Left {
     Records,
 }
 
-/// What hardware's event queue holds, at one point in time.
+/// State of hardware's event queue when it was read.
 struct Records {
     /// SMMU_EVENTQ_PROD.
     prod: u32,
@@ -38,7 +38,7 @@ struct Records {
 }
 
 impl<P: Platform> Device<P> {
-    /// Takes hardware's records one by one, as far as the budget goes; at most one queue of them.
+    /// Takes hardware's records one by one while the budget suffices; at most one full queue.
     pub(crate) fn drain(&mut self, budget: &mut Budget, sink: &mut impl Sink) -> Left {
         if self.failed.is_some() {
             return Left::Nothing;
@@ -86,7 +86,7 @@ impl<P: Platform> Device<P> {
             bump(&mut self.stats.event_overflows);
         }
         let prod = self.evtq.prod(&self.hw);
-        // Orders the read of PROD before the reads of the records that it announced.
+        // Orders the read of PROD before the reads of the records before it.
         self.hw.dsb();
         Records { prod, end: self.evtq.index(prod), lost }
     }

@@ -1,7 +1,7 @@
 //! EL2's own command queue: bounded waits, and recovery when the hardware rejects a command.
 //!
-//! The queue is small (one page): a batch is submitted when it is full or synchronised. A command that hardware rejected was
-//! not executed, so a batch that lost one never counts as synchronised, even though the queue keeps running.
+//! The queue is one page: a batch is submitted when the queue is full or a CMD_SYNC is waited for. A command that hardware rejected
+//! was not executed, so its batch never counts as synchronised, even though the queue works again.
 
 use super::hw::{Hw, queue_base};
 use crate::command::Command;
@@ -21,7 +21,7 @@ const LOG2_ENTRIES: u32 = 8;
 pub(super) const RING_SIZE: usize = 4096;
 /// Longest wait for a CMD_SYNC, in microseconds.
 const SYNC_TIMEOUT_US: u64 = 1_000_000;
-/// Errors recovered from within one wait before the queue counts as broken.
+/// Maximum recoveries within one wait; with one more error the SMMU is failed.
 const MAX_RECOVERIES: u32 = 4;
 
 /// Why a batch did not complete.
@@ -48,9 +48,9 @@ pub(super) struct Cmdq<B> {
     ring: B,
     log2: u32,
     indices: Indices,
-    /// Number of queued commands from which [`Cmdq::make_room`] is called; 0 if batches are repeated.
+    /// [`Cmdq::make_room`] is called if at least this number of commands is queued; 0 if batches are issued twice.
     room: u32,
-    /// What commands cost a trap, if the last entry is no CMD_SYNC.
+    /// Charges of commands, if the last entry is not a CMD_SYNC.
     costs: Costs,
     prod: u32,
     /// CONS as last seen.
@@ -74,7 +74,7 @@ impl<B: DmaBuffer> Cmdq<B> {
     pub(super) fn new(ring: B, max_log2: u32, coherent: Coherency, issue: Issue) -> Self {
         let log2 = LOG2_ENTRIES.min(max_log2);
         let indices = Indices::new(log2);
-        // Where batches are repeated, each command pays its share of the CMD_SYNCs of a full ring.
+        // If batches are issued twice, each command is charged its share of the CMD_SYNCs of a full ring.
         let (room, command, sync) = match issue {
             Issue::Once => (indices.entries(), budget::COMMAND, budget::SYNC),
             Issue::Twice => (0, budget::command_twice(most_twice(indices)), budget::SYNC_TWICE),
@@ -176,7 +176,7 @@ impl<B: DmaBuffer> Cmdq<B> {
         self.submitted = self.prod;
     }
 
-    /// What commands cost a trap now.
+    /// Charges of commands now.
     #[inline]
     pub(super) fn costs(&self) -> Costs {
         Costs { queue_sync: if self.ends_in_sync { 0 } else { self.costs.sync }, ..self.costs }
@@ -205,7 +205,8 @@ impl<B: DmaBuffer> Cmdq<B> {
         }
     }
 
-    /// Completes the queued commands, issues them again and completes them again. The waits keep the order with later commands.
+    /// Completes the queued commands, issues them again and completes them again. It waits both times, which orders them before later
+    /// commands.
     #[cold]
     fn complete_twice<P: Platform<Buffer = B>>(&mut self, hw: &Hw<P>) -> Result<(), CmdqError> {
         let (mut from, end) = (self.batch, self.prod);
@@ -244,7 +245,7 @@ impl<B: DmaBuffer> Cmdq<B> {
         self.queue_sync(hw)?;
         self.ends_in_sync = false;
         self.submit(hw);
-        // Usually done already; the clock is not read then.
+        // Usually consumed already: then the clock is not read.
         self.read_cons(hw);
         if self.used() != 0 {
             self.wait(hw, |queue| queue.used() == 0)?;

@@ -12,7 +12,7 @@ use crate::spec::{get32, union32};
 const LOG2_ENTRIES: u32 = 7;
 /// Bytes of the ring.
 pub(super) const RING_SIZE: usize = 4096;
-/// Maximum records per trap: a full queue, whatever PROD says.
+/// Maximum records per trap: a full queue, whatever PROD reads as.
 const MAX_DRAIN: u32 = crate::smmu::budget::MOST_EVENTS;
 const _: () = assert!(MAX_DRAIN == 1 << LOG2_ENTRIES);
 
@@ -50,7 +50,7 @@ impl<B: DmaBuffer> Evtq<B> {
         queue_base(self.ring.pa(), self.log2)
     }
 
-    /// The registers were just set to 0 with the queue disabled.
+    /// For registers that were just set to 0 with the queue disabled.
     pub(super) fn reset(&mut self) {
         self.cons = 0;
         self.marked = 0;
@@ -67,7 +67,7 @@ impl<B: DmaBuffer> Evtq<B> {
         hw.read32(reg::EVENTQ_PROD)
     }
 
-    /// Counts the records in the queue now, at most its capacity, whatever PROD says.
+    /// Counts the records in the queue now: at most a full queue, whatever PROD reads as.
     pub(super) fn mark<P: Platform<Buffer = B>>(&mut self, hw: &Hw<P>) {
         let held = self.indices.used(self.prod(hw), self.cons);
         self.marked = held.min(MAX_DRAIN);

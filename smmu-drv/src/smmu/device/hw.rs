@@ -43,7 +43,7 @@ impl<P: Platform> Hw<P> {
     }
 
     /// Orders everything before it before everything after it: stores to a table before the store of a pointer to it, a
-    /// register read before reads of the records that it announced.
+    /// read of PROD before reads of the records.
     pub(super) fn dsb(&self) {
         self.platform.dsb();
     }

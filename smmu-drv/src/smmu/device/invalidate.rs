@@ -1,4 +1,4 @@
-//! Invalidation of what a change of stage 2 made stale, before pages change their owner.
+//! Invalidation of translations after a change of stage 2, before pages change their owner.
 
 use io_pgtable::Ipa;
 
@@ -18,7 +18,7 @@ pub enum Stale {
         /// Bytes.
         size: u64,
     },
-    /// Everything of the host's VMID.
+    /// All translations with the host's VMID.
     All,
 }
 

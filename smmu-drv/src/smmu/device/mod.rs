@@ -1,11 +1,11 @@
 //! The device: registers, command queue and event queue of the SMMU itself. It holds no state of the host.
 //!
-//! Its interface: `take_over`, `is_alive` and `recover`; commands by `push`, `separate`, `submit`, `sync`, and their `costs`;
+//! Its interface: `take_over`, `is_alive` and `recover`; commands by `push`, `queue_sync`, `submit`, `sync`, and their `costs`;
 //! `tlb_invalidate`; `set_irq_ctrl`; records by `drain` to a [`Sink`], with `mark_records` and `is_past_mark`; `wait_again` and
 //! `disable` before power-off; the fault log and counters.
 //!
-//! Every function is bounded in time: a wait for a CMD_SYNC or a register by its timeout, and a function by the waits in it. A device that does not complete what it was asked within its bound is failed, for good:
-//! from then on every function that needs it returns the same error at once.
+//! Each wait, for a CMD_SYNC or for a register, has a timeout of one second, and each function a fixed number of waits. A device
+//! that times out is failed and stays failed: every function that needs it returns the same error at once.
 
 mod drain;
 mod el2_cmdq;
@@ -32,12 +32,12 @@ use hw::Hw;
 pub use invalidate::Stale;
 pub use program::TakeOverError;
 
-/// Whether to wait when a failed SMMU is set to abort.
+/// Whether to wait for GBPA when a failed SMMU is set to abort.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum AbortWait {
     /// Wait up to the timeout of each register.
     Bounded,
-    /// No: it timed out once, and each access of the host would wait again.
+    /// Do not wait: it timed out once, and each access of the host would wait again.
     None,
 }
 
@@ -92,8 +92,8 @@ where
 }
 
 impl<P: Platform> Device<P> {
-    /// Allocates the queues and takes the SMMU over, with the stream table of `table`, whose streams have `vmid`. Commands are
-    /// issued as `issue` says.
+    /// Allocates the queues and takes the SMMU over, with the stream table at `table` and the VMID of its streams. `issue`: how
+    /// often a batch of commands is issued.
     ///
     /// # Errors
     /// See [`TakeOverError`].
@@ -163,7 +163,7 @@ impl<P: Platform> Device<P> {
         error
     }
 
-    /// Whether the SMMU is programmed and not failed: one load. If not, [`Device::recover`] is due.
+    /// Whether the SMMU is programmed and not failed: one load. If not, call [`Device::recover`].
     #[inline]
     pub(super) fn is_alive(&self) -> bool {
         u64::from(self.hw.read32(reg::CR0ACK)) == self.expected_cr0ack
@@ -174,7 +174,7 @@ impl<P: Platform> Device<P> {
     /// Everything is invalidated afterwards.
     ///
     /// # Errors
-    /// It could not be programmed again, now or before: it is failed, and was asked to abort everything if it responds.
+    /// It could not be programmed again, now or earlier: it is failed, and GBPA.ABORT was written.
     #[cold]
     pub(super) fn recover(&mut self) -> Result<(), SmmuError> {
         if let Some(error) = self.failed {
@@ -187,8 +187,8 @@ impl<P: Platform> Device<P> {
 
     /// A failed SMMU is not programmed again; but after a loss of power it may bypass everything, so it is set to abort.
     ///
-    /// Hardware that does not respond cannot be set to abort; the error that is reported anyway says that it failed. It is waited
-    /// for once. After that each access checks, and writes GBPA again if no update is pending.
+    /// Hardware that does not respond cannot be set to abort; the failure is reported anyway. GBPA is waited for once; later accesses
+    /// write it again, without waiting, if it does not abort and no update is pending.
     #[cold]
     fn keep_aborting(&mut self) {
         let on = Cr0::from_bits_truncate(self.hw.read32(reg::CR0ACK)).contains(Cr0::SMMUEN);
@@ -202,12 +202,12 @@ impl<P: Platform> Device<P> {
         }
     }
 
-    /// The next wait for GBPA is bounded by its timeout again: before the last access to this SMMU.
+    /// Waits for GBPA again next time: for the last access to this SMMU, before power-off.
     pub(super) fn wait_again(&mut self) {
         self.abort_wait = AbortWait::Bounded;
     }
 
-    /// Clears SMMUEN: GBPA.ABORT, set since take-over, is in force then if hardware responds.
+    /// Clears SMMUEN, if hardware responds: GBPA.ABORT, set at take-over, is then in effect.
     pub(super) fn disable(&mut self) {
         let cr0 = Cr0::from_bits_truncate(self.hw.read32(reg::CR0ACK)).difference(Cr0::SMMUEN);
         let _ = self.hw.write_acked(reg::CR0, reg::CR0ACK, cr0.bits());
@@ -216,17 +216,17 @@ impl<P: Platform> Device<P> {
     /// Queues a command; waits if the queue is full.
     ///
     /// # Errors
-    /// The SMMU is failed, now or before.
+    /// The SMMU is failed.
     #[inline]
     pub(super) fn push(&mut self, command: Command) -> Result<(), SmmuError> {
         self.usable()?;
         self.cmdq.push(&self.hw, command).map_err(|error| self.fail(error.into()))
     }
 
-    /// Orders later commands after everything queued so far, without waiting.
+    /// Queues a CMD_SYNC, so that later commands start after all earlier ones are complete, and does not wait for it.
     ///
     /// # Errors
-    /// The SMMU is failed, now or before.
+    /// The SMMU is failed.
     #[inline]
     pub(super) fn queue_sync(&mut self) -> Result<(), SmmuError> {
         self.usable()?;
@@ -244,7 +244,7 @@ impl<P: Platform> Device<P> {
     /// A command that hardware rejected was not executed; everything is invalidated instead, once.
     ///
     /// # Errors
-    /// The SMMU is failed, now or before.
+    /// The SMMU is failed.
     #[inline]
     pub(super) fn sync(&mut self) -> Result<(), SmmuError> {
         self.usable()?;
@@ -263,7 +263,7 @@ impl<P: Platform> Device<P> {
         result.map_err(|error| self.fail(error.into()))
     }
 
-    /// What commands cost a trap now.
+    /// Charges of commands now.
     #[inline]
     pub(super) fn costs(&self) -> Costs {
         self.cmdq.costs()
@@ -271,7 +271,7 @@ impl<P: Platform> Device<P> {
 
     /// Enables exactly the interrupts of `wanted`; none, once the SMMU is failed. Returns those that were off before.
     ///
-    /// Not acknowledged: the interrupt does not come, and the host has to poll; nothing else depends on it.
+    /// If it is not acknowledged, the interrupt does not come and the host has to poll; nothing else depends on it.
     pub(super) fn set_irq_ctrl(&mut self, wanted: IrqCtrl) -> IrqCtrl {
         let wanted = if self.failed.is_some() { IrqCtrl::empty() } else { wanted };
         let before = core::mem::replace(&mut self.irq_ctrl, wanted);
@@ -281,7 +281,7 @@ impl<P: Platform> Device<P> {
         wanted.difference(before)
     }
 
-    /// Remembers which records are in hardware's event queue now.
+    /// Counts the records in hardware's event queue now, for [`Device::is_past_mark`].
     pub(super) fn mark_records(&mut self) {
         if self.failed.is_none() {
             self.evtq.mark(&self.hw);

@@ -15,7 +15,7 @@ use crate::platform::Platform;
 use crate::spec::registers::{self as reg, cr0::Cr0, cr1, cr2::Cr2, gbpa};
 use crate::spec::{get32, put32, union32};
 
-/// Why a take-over failed. The SMMU is left with GBPA=ABORT if that could be programmed; otherwise it does not respond.
+/// Why a take-over failed. GBPA.ABORT is set, unless the error is that GBPA was not acknowledged or that nothing was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TakeOverError {
     /// The stage-2 configuration is not valid for this hardware; the SMMU was not written.
@@ -46,7 +46,7 @@ fn ack(offset: u32) -> impl Fn(TimedOut) -> TakeOverError {
 }
 
 impl<P: Platform> Device<P> {
-    /// Programs the hardware from reset with the current tables.
+    /// Programs the SMMU from any state with the current tables.
     pub(super) fn program(&mut self) -> Result<(), TakeOverError> {
         self.set_gbpa_abort()?;
         let hw = &self.hw;
@@ -76,7 +76,7 @@ impl<P: Platform> Device<P> {
         hw.write32(reg::EVENTQ_CONS, 0);
         // The interrupt is raised when the queue becomes non-empty [S 3.18.2]: enable it before the first record.
         if !self.irq_ctrl.is_empty() {
-            // As in Device::set_irq_ctrl, nothing but the interrupt depends on the acknowledgement.
+            // As in Device::set_irq_ctrl, only the interrupt depends on the acknowledgement.
             let _ = hw.write_acked(reg::IRQ_CTRL, reg::IRQ_CTRLACK, self.irq_ctrl.bits());
         }
         let queues = cr0_before_smmuen(&self.features, Cr0::CMDQEN.union(Cr0::EVENTQEN));
@@ -129,7 +129,7 @@ fn cr0_before_smmuen(features: &Features, queues: Cr0) -> Cr0 {
     if features.ats() { queues.union(Cr0::ATSCHK) } else { queues }
 }
 
-/// Whether GBPA already aborts all transactions: a value can be read back before its update is complete [S 6.3.14].
+/// Whether `gbpa` aborts all transactions while SMMUEN is 0: a value can be read back before its update is complete [S 6.3.14].
 pub(super) fn gbpa_aborts(gbpa: u32) -> bool {
     get32(gbpa::ABORT, gbpa) == 1 && get32(gbpa::UPDATE, gbpa) == 0
 }

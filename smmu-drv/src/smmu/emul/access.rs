@@ -1,4 +1,4 @@
-//! The host's accesses: which registers they mean.
+//! The host's accesses: which registers they access.
 //!
 //! The architecture leaves a 64-bit access to two adjacent 32-bit registers CONSTRAINED UNPREDICTABLE [S 6.2]. Of the permitted
 //! behaviours EL2 implements two 32-bit accesses: FreeBSD's driver reads both indices of a queue at once.
@@ -17,7 +17,7 @@ pub(crate) struct Store {
 
 impl<C> VirtualSmmu<C> {
     /// The answer to a load; `None`, and nothing changes, for EVENTQ_PROD: its value depends on the host's memory, see
-    /// [`VirtualSmmu::load_eventq`]. What no row allows reads as zero and is counted.
+    /// [`VirtualSmmu::load_eventq`]. An access that no row of the table allows reads as zero and is counted.
     #[inline(always)]
     pub(crate) fn load(&mut self, offset: u32, size: AccessSize) -> Option<u64> {
         let Some((register, part)) = lookup(offset, size) else {
@@ -44,7 +44,7 @@ impl<C> VirtualSmmu<C> {
         }
     }
 
-    /// What a store means, if one register; see [`VirtualSmmu::stores`].
+    /// The register and value of a store; `None` if it is not to one register, see [`VirtualSmmu::stores`].
     #[inline(always)]
     pub(crate) fn store(&mut self, offset: u32, size: AccessSize, value: u64) -> Option<Store> {
         bump(&mut self.stats.exits);
@@ -58,7 +58,7 @@ impl<C> VirtualSmmu<C> {
         Some(Store { register, value })
     }
 
-    /// What a store to two registers means, the lower one first; `None` if no row allows it, which is counted.
+    /// The registers and values of a store to two registers, the lower one first; `None` if no row allows it, which is counted.
     #[cold]
     pub(crate) fn stores(&mut self, offset: u32, size: AccessSize, value: u64) -> Option<[Store; 2]> {
         let Some((low, high)) = pair(offset, size) else {

@@ -9,7 +9,7 @@ use crate::spec::commands::{self as cmd, Opcode, RawCmd, cfgi, sync, tlbi};
 use crate::spec::registers::idr0;
 use crate::spec::{get32, get64, low32, mask64};
 
-/// The host's view, as far as commands depend on it.
+/// The features that the host sees and on which the check of a command depends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CommandView {
     /// StreamID bits.
@@ -31,7 +31,7 @@ pub struct CommandView {
 pub enum Ranges {
     /// It does.
     Shown,
-    /// It does not: the fields are reserved.
+    /// It does not: the fields are ignored.
     Hidden,
 }
 
@@ -40,7 +40,7 @@ pub enum Ranges {
 pub enum MsiCompletion {
     /// It does.
     Shown,
-    /// It does not: the fields are reserved.
+    /// It does not: the fields are ignored.
     Hidden,
 }
 
@@ -79,14 +79,14 @@ pub enum Scope {
     All,
 }
 
-/// How a CMD_SYNC signals completion.
+/// How a CMD_SYNC of the host signals its completion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
     /// By CONS alone.
     None,
     /// By the wired interrupt.
     Wired,
-    /// By a 32-bit store, and by the wired interrupt, which comes regardless of the address [S 4.7.3].
+    /// By a 32-bit store, and by the wired interrupt, which is raised regardless of the address [S 4.7.3].
     Msi {
         /// MSIAddress, not truncated to OAS yet; word aligned.
         address: u64,
@@ -95,7 +95,7 @@ pub enum Signal {
     },
 }
 
-/// What to do with a command.
+/// The handling of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// CERROR_ILL.
@@ -106,7 +106,7 @@ pub enum Decision {
     Reshadow(Scope),
     /// Queue this for hardware.
     Forward(Command),
-    /// Complete everything before, then signal.
+    /// Complete all earlier commands, then signal.
     Sync(Signal),
 }
 
@@ -148,7 +148,7 @@ pub fn decide(raw: RawCmd, view: &CommandView) -> Decision {
                 depth: depth(word1),
             }),
         },
-        // Not on an SMMU without HYP, without stage 2, without ATS and PRI, without stall, without MPAM, without DPT.
+        // They need HYP, stage 2, ATS, PRI, stalls, MPAM or DPT, which the host does not see.
         Opcode::TlbiEl2All
         | Opcode::TlbiEl2Asid
         | Opcode::TlbiEl2Va
@@ -162,7 +162,7 @@ pub fn decide(raw: RawCmd, view: &CommandView) -> Decision {
         | Opcode::CfgiVmsPidm
         | Opcode::DptiAll
         | Opcode::DptiPa => Decision::Illegal,
-        // Not on a non-secure queue.
+        // Illegal on a non-secure queue.
         Opcode::TlbiEl3All
         | Opcode::TlbiEl3Va
         | Opcode::TlbiSEl2All
@@ -225,7 +225,7 @@ fn cfgi_range(word0: u64, word1: u64, view: &CommandView) -> Decision {
     }
     let log2 = low32(get64(cfgi::RANGE, word1)).saturating_add(1);
     if log2 >= view.sid_bits {
-        // A StreamID aligned to so large a range is 0, or out of range.
+        // The range covers all StreamIDs; it begins at 0, unless the StreamID is out of range.
         let above = get64(cmd::SID, word0).checked_shr(log2).unwrap_or(0) != 0;
         return if above { Decision::Drop } else { Decision::Reshadow(Scope::All) };
     }

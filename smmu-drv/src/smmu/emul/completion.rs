@@ -19,7 +19,7 @@ const MAX_SIGNALS: usize = 16;
 pub(super) type Signals = ArrayVec<Signal, MAX_SIGNALS>;
 
 impl<C> VirtualSmmu<C> {
-    /// What the store of a completion costs: a page, unless it goes into the queue.
+    /// Charge of the store of a completion: a page, unless the address is in the queue, which is claimed already.
     #[inline]
     pub(super) fn store_cost(&self, signal: Signal) -> u32 {
         match signal {
@@ -31,7 +31,7 @@ impl<C> VirtualSmmu<C> {
         }
     }
 
-    /// Whether completions are to be signalled, which hardware has to complete first.
+    /// Whether completions are to be signalled: hardware has to complete a CMD_SYNC first.
     #[inline]
     pub(crate) fn has_signals(&self) -> bool {
         !self.signals.is_empty()
@@ -56,7 +56,7 @@ impl<C> VirtualSmmu<C> {
         match signal {
             Signal::None | Signal::Wired => {}
             Signal::Msi { address, data } => {
-                // Truncated to OAS [S 3.4.3]; the store goes to claimed host memory, or is not done.
+                // Truncated to OAS [S 3.4.3]. The store is to claimed host memory, or is not done.
                 if self.msi_write(host_mem, address & self.oas_mask, data).is_some() {
                     bump(&mut self.stats.msi_writes);
                 } else {
@@ -74,7 +74,7 @@ impl<C> VirtualSmmu<C> {
         {
             return host_mem.write32(claim, offset, data);
         }
-        // Visible to cacheable and non-cacheable readers.
+        // So that it is visible to cacheable and to non-cacheable reads.
         let claim = host_mem.claim(Ipa(address), 4, Sharing::Memory).ok()?;
         let written = host_mem.write32(&claim, 0, data);
         host_mem.release(claim);

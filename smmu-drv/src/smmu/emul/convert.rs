@@ -1,10 +1,10 @@
-//! Conversion of fault records for the host: an allow-list of event types, rebuilt from fields.
+//! Conversion of fault records for the host: an allow-list of event types, each record built from its fields.
 //!
-//! The host sees an SMMU with stage 1 only, so a stage-2 fault is converted to what such an SMMU reports for an address with no
-//! memory behind it:
+//! The host sees an SMMU with stage 1 only, so a stage-2 fault is converted to what such an SMMU records if the address has no
+//! memory:
 //!
-//! - of a CD fetch (CLASS=CD): the fetch meets an external abort, F_CD_FETCH [S 7.3.10];
-//! - of a stage-1 walk (CLASS=TT): the walk meets an external abort, F_WALK_EABT with S2=0, CLASS=TT [S 7.3.12];
+//! - of a CD fetch (CLASS=CD): the fetch gets an external abort, F_CD_FETCH [S 7.3.10];
+//! - of a stage-1 walk (CLASS=TT): the walk gets an external abort, F_WALK_EABT with S2=0, CLASS=TT [S 7.3.12];
 //! - above the emulated output size, the SMMU would have terminated it before any access [S 3.4]: a CD whose
 //!   L1CD.L2Ptr is out of range is C_BAD_SUBSTREAMID [S 3.4.3], anything else F_ADDR_SIZE with S2=0. Hardware's output size may
 //!   be larger, so EL2 checks this. A CD.TTB out of range would be C_BAD_CD: hardware does not distinguish it from the lower
@@ -25,14 +25,14 @@ use crate::spec::events::{self as ev, EventType, RawEvent};
 use crate::spec::registers::cr2::Cr2;
 use crate::spec::{mask64, put64, union64};
 
-/// The host's record for a hardware record.
+/// What the host gets for a record of hardware.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum HostEvent {
-    /// Nothing.
+    /// No record.
     Hidden,
-    /// This.
+    /// This record.
     Show(RawEvent),
-    /// A configuration error of the shadow table: the host's record depends on the host's table.
+    /// The shadow entry is missing or invalid: the host's record depends on the host's table.
     Configuration,
 }
 
@@ -88,7 +88,7 @@ fn translation(kind: EventType, record: &FaultRecord, beyond: u64) -> HostEvent 
         ]));
     }
     let Some(ipa) = detail.ipa else {
-        // A stage-2 walk met an abort.
+        // An external abort of a stage-2 walk.
         return HostEvent::Hidden;
     };
     if ipa.0 & beyond != 0 {
@@ -126,8 +126,8 @@ fn above_output_size(kind: EventType, class: Class, record: &FaultRecord) -> Hos
 }
 
 impl<C> VirtualSmmu<C> {
-    /// A shadow entry was missing or invalid. The reason is in the host's table: it may have another size or split than the shadow
-    /// table, or lie outside host memory.
+    /// The host's record for a shadow entry that is missing or invalid. The reason is in the host's table, which may have another size
+    /// or split than the shadow table, or be outside host memory.
     pub(super) fn reclassify<H: HostMemory<Claim = C>>(
         &self,
         host_mem: &mut H,

@@ -1,7 +1,7 @@
 //! SMMU_CR0 and SMMU_GBPA of the host: changes of the enable bits, which never reach the hardware register.
 //!
-//! Turning translation on or off changes what every stream does. That is a walk over the shadow table, done in steps so
-//! that a trap stays bounded: CR0ACK, or GBPA.UPDATE, follows when the walk is complete.
+//! A change of SMMUEN changes the mode of every stream: a walk over the shadow table, in steps, so that each trap is bounded. CR0ACK,
+//! or GBPA.UPDATE, is updated when the walk is complete.
 
 use super::queue::HostQueue;
 use super::registers::GBPA_ALLOWED;
@@ -27,20 +27,20 @@ pub(crate) enum Mode {
 /// A change of the mode of all streams, in progress.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Change {
-    /// The mode that streams change to.
+    /// The new mode.
     mode: Mode,
-    /// How far they have.
+    /// Progress over the streams.
     cursor: Cursor,
-    /// All have, and it is synchronised.
+    /// All streams have it, and the invalidation is synchronised.
     complete: bool,
 }
 
-/// How far a change of an enable is with the records from before it.
+/// Whether the records from before a change of an enable were taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DrainState {
-    /// It has not begun to take them.
+    /// Not begun.
     None,
-    /// It has.
+    /// Begun.
     Draining,
     /// All were taken: the change can be made.
     Drained,
@@ -54,7 +54,7 @@ impl<C> VirtualSmmu<C> {
         wanted: Cr0,
     ) -> Result<Effect, Unfinished> {
         if core::mem::replace(&mut self.regs.cr0, wanted) != wanted {
-            // A change that was given up.
+            // The earlier change, if one was in progress, is replaced.
             self.drain_state = DrainState::None;
         }
         self.switch_cmdq(host_mem, budget, wanted)?;
@@ -62,7 +62,7 @@ impl<C> VirtualSmmu<C> {
             if self.drain_state != DrainState::Drained {
                 budget.charge(self.regs.eventq_geometry().cost())?;
             }
-            // Events of transactions that ended before the queue goes off are visible in it [S 6.3.9.4]; events from before it
+            // Events of transactions that ended before the queue is disabled are visible in it [S 6.3.9.4]; events from before it
             // is enabled are not shown to the host.
             if !self.take_drained() {
                 return Ok(Effect::DrainBeforeChange);
@@ -142,7 +142,7 @@ impl<C> VirtualSmmu<C> {
         if self.regs.gbpa_aborts() { Mode::Abort } else { Mode::Bypass }
     }
 
-    /// What a change of the mode of all streams needs next; acknowledges it when it is complete. `None` when nothing is to be done.
+    /// The next effect of a change of the mode of all streams; `None` if there is none, and then the change is acknowledged.
     fn continue_change(&mut self) -> Option<Effect> {
         let change = self.change?;
         if self.quiesced {
@@ -153,7 +153,7 @@ impl<C> VirtualSmmu<C> {
         if !change.complete {
             return Some(Effect::ChangeMode);
         }
-        // Faults of streams that were not switched yet: the CMD_SYNC at the end made their records visible.
+        // The CMD_SYNC at the end of the change made the records of faults under the old mode visible.
         if change.mode != Mode::Table && self.regs.cr0ack.contains(Cr0::SMMUEN) && !self.take_drained() {
             return Some(Effect::DrainBeforeChange);
         }
@@ -164,7 +164,7 @@ impl<C> VirtualSmmu<C> {
         None
     }
 
-    /// The mode that streams are to change to, and where to continue; `None` if none is left to change.
+    /// The mode that streams are to get, and where to continue; `None` if all have it.
     pub(crate) fn change(&self) -> Option<(Mode, Cursor)> {
         self.change.filter(|change| !change.complete).map(|change| (change.mode, change.cursor))
     }
@@ -176,20 +176,20 @@ impl<C> VirtualSmmu<C> {
         }
     }
 
-    /// All streams have changed, and it is synchronised.
+    /// All streams have the new mode, and the invalidation is synchronised.
     pub(crate) fn streams_changed(&mut self) {
         if let Some(change) = &mut self.change {
             change.complete = true;
         }
     }
 
-    /// The SMMU is failed: the enable is never acknowledged, as on hardware that hangs.
+    /// The SMMU is failed: the change is never acknowledged, as on hardware that does not respond.
     #[cold]
     pub(crate) fn cancel_change(&mut self) {
         self.change = None;
     }
 
-    /// Begins to take the records from before a change. Returns whether it had begun already.
+    /// Begins to take the records from before a change. Returns whether this had begun already.
     pub(crate) fn begin_draining(&mut self) -> bool {
         core::mem::replace(&mut self.drain_state, DrainState::Draining) == DrainState::Draining
     }
@@ -199,7 +199,7 @@ impl<C> VirtualSmmu<C> {
         self.drain_state = DrainState::Drained;
     }
 
-    /// Whether the records from before the change that is asked for were taken; they are for this change only.
+    /// Whether the records from before this change were taken. `true` once: the next change takes records again.
     pub(super) fn take_drained(&mut self) -> bool {
         let drained = self.drain_state == DrainState::Drained;
         if drained {
@@ -218,7 +218,7 @@ impl<C> VirtualSmmu<C> {
         if wanted.contains(Cr0::CMDQEN) == on {
             return Ok(());
         }
-        // The base is guarded by the enable, so that it is the same when the claim ends.
+        // The base cannot change while the queue is enabled, so it is the same when the claim ends.
         let geometry = self.regs.cmdq_geometry();
         budget.charge(geometry.cost())?;
         if on {

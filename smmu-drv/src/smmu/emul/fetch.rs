@@ -23,8 +23,8 @@ pub(super) enum HostEntry {
     Legal,
 }
 
-/// Fetches dwords 0 and 1 of the entry at `offset` of a claim, each once, and checks them: every entry of a host passes here. `None`
-/// if they cannot be read.
+/// Fetches dwords 0 and 1 of the entry at `offset` of a claim, each once, and checks them. Every entry of the host is checked here.
+/// `None` if they cannot be read.
 #[inline]
 fn check_entry<H: HostMemory>(rules: &SteRules, host_mem: &H, claim: &H::Claim, offset: u64) -> Option<SteCheck> {
     let [word0, word1] = host_mem.read_pair(claim, offset)?;
@@ -32,7 +32,7 @@ fn check_entry<H: HostMemory>(rules: &SteRules, host_mem: &H, claim: &H::Claim, 
 }
 
 impl<C> VirtualSmmu<C> {
-    /// The shadow of an entry that was checked; an invalid one unless it is legal.
+    /// The shadow of an entry that was checked: an entry with V = 0 unless it is legal.
     #[inline]
     fn target(&mut self, checked: Option<SteCheck>) -> Ste {
         let Some(checked) = checked else { return self.rules.fixed().invalid() };
@@ -53,7 +53,7 @@ impl<C> VirtualSmmu<C> {
         self.stats.claims_refused = self.stats.claims_refused.wrapping_add(refused);
     }
 
-    /// The host's entry for `sid`.
+    /// Fetches and checks the host's entry for `sid`.
     #[inline]
     pub(super) fn checked_entry<H: HostMemory<Claim = C>>(
         &mut self,
@@ -88,6 +88,7 @@ impl<C> VirtualSmmu<C> {
         Ok(CheckedEntry::Entry(self.target(checked)))
     }
 
+    /// Fetches and checks the host's entries for `count` streams from `sid` on.
     pub(super) fn checked_group<H: HostMemory<Claim = C>>(
         &mut self,
         host_mem: &mut H,
@@ -123,7 +124,7 @@ impl<C> VirtualSmmu<C> {
         Ok(group)
     }
 
-    /// Checks the host's present entry for `sid`, for the conversion of an event. The caller has charged this for the record.
+    /// Fetches and checks the host's entry for `sid`, for the conversion of an event. Its charge is part of that of the record.
     pub(super) fn host_entry<H: HostMemory<Claim = C>>(
         &self,
         host_mem: &mut H,

@@ -1,11 +1,11 @@
-//! SMMU_GERROR and SMMU_GERRORN of the host, and the interrupts that are to be raised for it.
+//! SMMU_GERROR and SMMU_GERRORN of the host, and the interrupts to raise.
 
 use super::{Effect, VirtualSmmu};
 use crate::platform::WiredIrq;
 use crate::spec::registers::{Cerror, gerror::Gerror, irq_ctrl::IrqCtrl, queue_index};
 use crate::spec::{mask32, put32, replace32};
 
-/// A set of wired interrupts. Each is an edge: once in a trap is enough.
+/// A set of wired interrupts. They are edge-triggered: each is raised at most once in a trap.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Interrupts {
     eventq: bool,
@@ -49,7 +49,7 @@ impl<C> VirtualSmmu<C> {
         self.interrupts.take()
     }
 
-    /// The device failed: the host sees service failure mode, from now on and once.
+    /// The device failed: the host sees service failure mode. Raised once.
     #[cold]
     pub(crate) fn fail(&mut self) {
         if !core::mem::replace(&mut self.failed, true) {
@@ -57,7 +57,7 @@ impl<C> VirtualSmmu<C> {
         }
     }
 
-    /// Activates an error. One that is active already stays so; there is no second interrupt [S 6.3.19].
+    /// Activates an error. If it is active already, nothing changes and there is no second interrupt [S 6.3.19].
     pub(super) fn raise_gerror(&mut self, error: Gerror) {
         if self.active_gerror().contains(error) {
             return;
@@ -82,7 +82,7 @@ impl<C> VirtualSmmu<C> {
     pub(super) fn write_gerrorn(&mut self, written: Gerror) -> Effect {
         let active = self.active_gerror();
         let stays = active & (written ^ self.regs.gerror);
-        // The queue was not writable until now.
+        // Until now the event queue was not writable.
         if active.difference(stays).contains(Gerror::EVENTQ_ABT_ERR) && !self.take_drained() {
             return Effect::DrainBeforeChange;
         }

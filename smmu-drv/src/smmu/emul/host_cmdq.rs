@@ -1,8 +1,8 @@
 //! Consumption of the host's command queue.
 //!
-//! Each entry is fetched once and checked; forwarded commands are queued for hardware. A CMD_SYNC of the host becomes one of
-//! hardware, so that commands before and after it keep their order, but only the last one of a batch is waited for. Then all
-//! completions are signalled and CONS is updated: both under the SMMU's lock. A read of CONS takes the same lock, so a slot is
+//! Each entry is fetched once and checked; forwarded commands are queued for hardware. For a CMD_SYNC of the host one is queued for
+//! hardware, so that commands before and after it keep their order; only the last one of a batch is waited for. Then all
+//! completions are signalled and CONS is updated, both under the SMMU's lock. A read of CONS takes the same lock, so a slot is
 //! never reused before its completion was written.
 
 use super::VirtualSmmu;
@@ -18,19 +18,19 @@ use crate::spec::commands::RawCmd;
 use crate::spec::registers::{Cerror, cr0::Cr0, gerror::Gerror};
 use crate::stats::bump;
 
-/// What a command that is consumed has left to do.
+/// Work of the last command that is not done yet.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Pending {
-    /// To enter the host's entry for one stream.
+    /// To update the shadow entry of one stream.
     Entry { sid: u32, depth: Depth },
-    /// To translate the blocks from `cursor` to before `end` again; then `command` invalidates them.
+    /// To refresh the blocks from `cursor` to before `end`, and then to queue `command`, which invalidates them.
     Blocks { cursor: Cursor, end: u64, command: Command },
 }
 
 /// Why consumption stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stop {
-    /// Nothing more to do.
+    /// All commands are consumed.
     Empty,
     /// Budget used up.
     Budget,
@@ -49,16 +49,17 @@ impl From<Unfinished> for Stop {
     }
 }
 
-/// What the next command asks of the device and the shadow table.
+/// What the next command needs from the device or the shadow table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CommandStep {
     /// To queue this command for hardware.
     Forward(Command),
-    /// To enter the host's entry for this stream, and to invalidate it to this depth.
+    /// To update the shadow entry of this stream, and to invalidate it to this depth.
     Enter(u32, Depth, CheckedEntry),
-    /// To order later commands after everything queued so far. Its completion is signalled by [`VirtualSmmu::complete`].
+    /// To queue a CMD_SYNC, without waiting. [`VirtualSmmu::complete`] signals its completion to the host.
     QueueSync,
-    /// To translate the streams from here to before a StreamID that ends a block again, and to say how far that got.
+    /// To refresh the streams from the cursor to before this StreamID, the end of a block; [`VirtualSmmu::save_refresh`] then gets the
+    /// progress.
     Refresh(Cursor, u64),
     /// To wait until everything queued is complete, and to call [`VirtualSmmu::complete`]: no more completions fit.
     Complete,
@@ -73,13 +74,13 @@ impl<C> VirtualSmmu<C> {
         if !self.regs.cr0ack.contains(Cr0::CMDQEN) || self.active_gerror().contains(Gerror::CMDQ_ERR) {
             return false;
         }
-        // A failed trap may have left some; they are never signalled.
+        // Completions of a batch that failed are never signalled.
         self.signals.clear();
         self.head = self.indices().of(self.regs.cmdq_cons);
         true
     }
 
-    /// The next command, fetched and checked: what it asks for. `costs` are those of now.
+    /// Fetches and checks the next command. `costs`: charges of commands now.
     #[inline(always)]
     pub(crate) fn next_command<H: HostMemory<Claim = C>>(
         &mut self,
@@ -101,7 +102,7 @@ impl<C> VirtualSmmu<C> {
         costs: Costs,
     ) -> Result<CommandStep, Stop> {
         loop {
-            // Work started by a command must be complete before the next command is processed.
+            // The work of a command must be complete before the next command is consumed.
             if let Some(pending) = self.pending {
                 return Ok(self.pending_step(host_mem, budget, pending)?);
             }
@@ -155,7 +156,7 @@ impl<C> VirtualSmmu<C> {
         }
     }
 
-    /// What a command before the next one left to do.
+    /// The step for the work of the last command.
     #[cold]
     fn pending_step<H: HostMemory<Claim = C>>(
         &mut self,
@@ -164,7 +165,7 @@ impl<C> VirtualSmmu<C> {
         pending: Pending,
     ) -> Result<CommandStep, Unfinished> {
         match pending {
-            // The host's table is not in use: there is nothing to translate, only the command is due.
+            // The host's table is not in use: only the command is to be queued.
             Pending::Blocks { end, .. } if !self.uses_table() => Ok(CommandStep::Refresh(Cursor::at(end), end)),
             Pending::Blocks { cursor, end, .. } => Ok(CommandStep::Refresh(cursor, end)),
             Pending::Entry { sid, depth } if !self.uses_table() => {
@@ -192,7 +193,7 @@ impl<C> VirtualSmmu<C> {
         self.head = self.indices().next(self.head);
     }
 
-    /// The last command could not be queued: the SMMU is failed. It is never consumed.
+    /// Undoes the consumption of the last command, which could not be queued because the SMMU is failed.
     #[cold]
     pub(crate) fn step_back(&mut self) {
         self.stats.host_commands = self.stats.host_commands.wrapping_sub(1);
@@ -209,7 +210,7 @@ impl<C> VirtualSmmu<C> {
         true
     }
 
-    /// Whole blocks are walked, from their first group on: their end asks what was mapped in all of them.
+    /// Whole blocks are refreshed, from their first group on: at its end a block without entries loses its table.
     #[cold]
     fn start_range(&mut self, first: u32, log2: u32) {
         let count = 1_u64.checked_shl(log2).unwrap_or(u64::MAX);
@@ -220,7 +221,7 @@ impl<C> VirtualSmmu<C> {
         self.pending = Some(Pending::Blocks { cursor, end, command });
     }
 
-    /// The block of a stream whose entry could not be entered on its own is refreshed.
+    /// Refreshes the block of a stream whose shadow entry cannot be updated alone.
     #[cold]
     pub(crate) fn refresh_block_of(&mut self, sid: u32, depth: Depth) {
         let block = sid >> SPLIT;
@@ -231,13 +232,13 @@ impl<C> VirtualSmmu<C> {
         });
     }
 
-    /// The budget did not suffice to enter the entry of a stream: the next trap fetches it again.
+    /// The budget did not suffice to update the entry of a stream: the next trap fetches the host's entry again.
     #[cold]
     pub(crate) fn retry_entry(&mut self, sid: u32, depth: Depth) {
         self.pending = Some(Pending::Entry { sid, depth });
     }
 
-    /// Whether the host's stream table decides about its streams.
+    /// Whether the host's stream table is in use.
     #[inline]
     fn uses_table(&self) -> bool {
         self.table.is_some() && !self.quiesced
@@ -250,7 +251,7 @@ impl<C> VirtualSmmu<C> {
         }
     }
 
-    /// Ends the walk. Returns the command that invalidates what it translated.
+    /// Ends the walk. Returns the command that invalidates the refreshed entries.
     pub(crate) fn end_refresh(&mut self) -> Option<Command> {
         match self.pending.take() {
             Some(Pending::Blocks { command, .. }) => Some(command),
@@ -274,7 +275,7 @@ impl<C> VirtualSmmu<C> {
         Ok(CommandStep::Enter(sid, depth, self.checked_entry(host_mem, budget, sid)?))
     }
 
-    /// One entry, each word read once. If the queue is not claimed, the claim is tried again first: the host may own the page again.
+    /// Reads one command, each word once. If the queue is not claimed, the claim is tried again first: the host may own the pages now.
     #[inline]
     fn fetch_command<H: HostMemory<Claim = C>>(
         &mut self,

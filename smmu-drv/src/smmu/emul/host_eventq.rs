@@ -1,4 +1,4 @@
-//! The host's event queue: filled from hardware's records, with the flags that hardware would show.
+//! The host's event queue: filled from hardware's records, with the flags that hardware would set.
 
 use super::VirtualSmmu;
 use super::convert::{HostEvent, convert};
@@ -12,19 +12,19 @@ use crate::spec::events::RawEvent;
 use crate::spec::registers::{cr0::Cr0, gerror::Gerror, irq_ctrl::IrqCtrl};
 use crate::stats::bump;
 
-/// What the host has to notice of a record.
+/// Whether the host is to be notified of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Notify {
-    /// Nothing.
+    /// No.
     Nothing,
-    /// Its queue was empty and got a record.
+    /// Yes: its queue was empty and got a record.
     First,
 }
 
 const _: () = assert!(1 << (HOST_EVENTQS + EVENT_LOG2) <= 4096, "the host's queue is one page");
 
 impl<C> VirtualSmmu<C> {
-    /// The host's event interrupt, if it is enabled.
+    /// Raises the host's event interrupt, if it is enabled.
     #[cold]
     pub(crate) fn interrupt_for_events(&mut self) {
         if self.regs.irq_ctrl.contains(IrqCtrl::EVENTQ_IRQEN) {
@@ -51,8 +51,8 @@ impl<C> VirtualSmmu<C> {
             && !self.active_gerror().contains(Gerror::EVENTQ_ABT_ERR)
     }
 
-    /// Converts a record of hardware, and writes what the host may see of it to its queue. `walk` is one for all records: those of
-    /// one device mean the same page of the host's table.
+    /// Converts a record of hardware, and writes the result, if there is one, to the host's queue. One `walk` serves all records: those
+    /// of one device need the same page of the host's table.
     pub(super) fn record<H: HostMemory<Claim = C>>(
         &mut self,
         host_mem: &mut H,

@@ -1,4 +1,4 @@
-//! The ID registers that the host sees: an allow-list of fields, cut to what is emulated.
+//! The ID registers that the host sees: an allow-list of fields, limited to what is emulated.
 
 use crate::features::{Coherency, Features, oas_bits};
 use crate::smmu::index::{HOST_CMDQS, HOST_EVENTQS};
@@ -15,7 +15,7 @@ pub enum MsiAdvert {
     Hidden,
 }
 
-/// ID registers as the host reads them. IDR2, IDR4, IDR6 and everything not named here read as zero.
+/// ID registers as the host reads them. IDR2, IDR4, IDR6 and all others read as zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HostIds {
     /// SMMU_IDR0.
@@ -54,7 +54,7 @@ const IDR5_PASS: u32 = union32([mask32(idr5::GRAN4K), mask32(idr5::GRAN16K), mas
 const AIDR_PASS: u32 = 0xff;
 
 impl HostIds {
-    /// The view for an SMMU with `features` whose host has `ipa_bits` bits of IPA space.
+    /// The ID registers for the host of an SMMU with `features`; the host has `ipa_bits` bits of IPA space.
     pub fn new(features: &Features, msi: MsiAdvert, ipa_bits: u32) -> Self {
         let ids = &features.ids;
         let coherent = match features.coherent {
@@ -98,7 +98,7 @@ impl HostIds {
         get32(idr1::CMDQS, self.idr1)
     }
 
-    /// Addresses of the host's tables and queues are cut to this many bits [S 3.4.3].
+    /// Mask of the output size, to which addresses of the host's tables and queues are truncated [S 3.4.3].
     pub(super) fn oas_mask(&self) -> u64 {
         let bits = oas_bits(get32(idr5::OAS, self.idr5));
         u64::MAX.checked_shr(64_u32.saturating_sub(bits)).unwrap_or(0)

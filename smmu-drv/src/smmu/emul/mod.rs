@@ -1,12 +1,12 @@
 //! The virtual SMMU: the registers, queues and stream table that the host sees, and the checks of what it puts there.
 //!
-//! It knows neither the device nor the shadow table. What has to be done to them is returned: an `Effect` of a store, a
+//! It uses neither the device nor the shadow table. What has to be done to them is returned: an `Effect` of a store, a
 //! `CommandStep` of a command, a set of interrupts.
 //!
 //! Its interface: `load`, `load_eventq`; `store`, `stores` and `write_register`; `begin_commands`, `next_command` and `complete`,
-//! with what becomes of a step (`step_back`, `refresh_block_of`, `retry_entry`, `save_refresh`, `end_refresh`, `raise_cerror`);
-//! `change` of what all streams do and its progress; a `Source` of checked entries, which takes records as well; interrupts to
-//! raise; `fail` and `quiesce`.
+//! with the results of a step (`step_back`, `refresh_block_of`, `retry_entry`, `save_refresh`, `end_refresh`, `raise_cerror`);
+//! `change`, the new mode of all streams, and its progress; a `Source`, which gives checked entries and takes records; interrupts
+//! to raise; `fail` and `quiesce`.
 
 mod access;
 mod audit;
@@ -48,22 +48,22 @@ use regs::HostRegs;
 pub(super) use source::Source;
 use strtab::HostStrtab;
 
-/// What a store of the host asks of the device and the shadow table.
+/// What a store of the host needs from the device or the shadow table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Effect {
     /// Nothing: the store is complete.
     Done,
     /// To consume commands, see [`VirtualSmmu::next_command`]; then the store is complete.
     Commands,
-    /// To take hardware's records for the host, which reads its queue anyway; then the store is complete.
+    /// To take hardware's records, without an interrupt, since the host reads its queue now; then the store is complete.
     Events,
-    /// To take the records that hardware wrote up to now, since a change follows; then the store is asked again.
+    /// To take the records that hardware has written, since a change follows; then `write_register` is called again.
     DrainBeforeChange,
-    /// To enable exactly the interrupts of [`VirtualSmmu::wanted_irqs`]; then the store is asked again.
+    /// To enable exactly the interrupts of [`VirtualSmmu::wanted_irqs`]; then `write_register` is called again.
     Interrupts,
-    /// To continue [`VirtualSmmu::change`]; then the store is asked again.
+    /// To continue [`VirtualSmmu::change`]; then `write_register` is called again.
     ChangeMode,
-    /// The same, but the store itself is ignored, and complete in any case.
+    /// To continue [`VirtualSmmu::change`]; the store itself is ignored, and complete in any case.
     ContinueChange,
 }
 
@@ -88,28 +88,28 @@ pub(super) struct VirtualSmmu<C> {
     head: u32,
     /// Completions that the current trap still has to signal.
     signals: Signals,
-    /// What the last command left to do.
+    /// Work of the last command that is not done yet.
     pending: Option<Pending>,
-    /// A CFGI_ALL that is pending until the next CMD_SYNC or the end of the queue.
+    /// A CMD_CFGI_ALL is pending until the next CMD_SYNC or the end of the queue.
     cfgi_all_pending: bool,
-    /// Whether a change of an enable waits for records from before it.
+    /// Whether the records from before a change of an enable were taken.
     drain_state: DrainState,
-    /// A change of what all streams do, in progress.
+    /// A change of the mode of all streams, in progress.
     change: Option<Change>,
-    /// Interrupts of hardware that were asked for last.
+    /// Interrupts of hardware as last requested.
     irqs_enabled: IrqCtrl,
     /// Interrupts that the current trap still has to raise.
     interrupts: Interrupts,
-    /// The device failed, and the host was told so.
+    /// The device failed, and the host sees it.
     failed: bool,
-    /// Every stream aborts for good.
+    /// Every stream aborts until power-off.
     quiesced: bool,
     stats: Stats,
 }
 
 impl<C> VirtualSmmu<C> {
-    /// After reset: what `ids` show, with entries checked by `rules`, for streams with `vmid`, on an SMMU with `features`. `gbpa` is
-    /// what hardware had.
+    /// The state after reset, with these ID registers and rules for stream table entries, and with the VMID of the host's streams.
+    /// `gbpa`: SMMU_GBPA of hardware before take-over.
     pub(super) fn new(ids: HostIds, rules: SteRules, vmid: u16, features: &Features, gbpa: u32) -> Self {
         Self {
             ids,
@@ -136,36 +136,36 @@ impl<C> VirtualSmmu<C> {
         }
     }
 
-    /// What this part counts; the other counters are zero.
+    /// The counters of the virtual SMMU; the others are zero.
     pub(super) fn stats(&self) -> &Stats {
         &self.stats
     }
 
-    /// A trap that ended because its budget was used up.
+    /// Counts a trap that ended because its budget was used up.
     pub(super) fn count_budget_exit(&mut self) {
         bump(&mut self.stats.budget_exits);
     }
 
-    /// Every stream aborts for good: registers are emulated on, but change no stream any more.
+    /// Every stream aborts until power-off: registers are still emulated, but change no stream.
     pub(super) fn quiesce(&mut self) {
         self.quiesced = true;
         self.change = None;
     }
 
-    /// Interrupts that hardware should raise: exactly those that the host has enabled and whose cause it would see. The interrupt
-    /// of global errors stays off: hardware's errors are EL2's, and the host's are raised by EL2.
+    /// Interrupts that hardware should raise: the event queue's, if the host has enabled it and its queue. The interrupt of global
+    /// errors stays off: hardware's errors are EL2's, and EL2 raises the host's.
     pub(super) fn wanted_irqs(&self) -> IrqCtrl {
         let on = self.regs.irq_ctrl.contains(IrqCtrl::EVENTQ_IRQEN) && self.regs.cr0ack.contains(Cr0::EVENTQEN);
         if on { IrqCtrl::EVENTQ_IRQEN } else { IrqCtrl::empty() }
     }
 
-    /// An effect, if hardware's interrupts are not as wanted.
+    /// The effect that is needed if other interrupts of hardware are enabled than [`VirtualSmmu::wanted_irqs`].
     fn follow_irq_ctrl(&mut self) -> Option<Effect> {
         let wanted = self.wanted_irqs();
         (core::mem::replace(&mut self.irqs_enabled, wanted) != wanted).then_some(Effect::Interrupts)
     }
 
-    /// Counts a refusal of the host's memory.
+    /// Counts a claim that failed.
     fn count_claim(&mut self, answer: Result<(), ClaimError>) {
         if answer.is_err() {
             bump(&mut self.stats.claims_refused);

@@ -1,4 +1,4 @@
-//! The STE policy: the shadow entry is built from zero, with an allow-list of host fields.
+//! The STE policy: the shadow entry is built from zero, with an allow-list of the host's fields.
 //!
 //! The host sees an SMMU with stage 1 only. Its bypass becomes stage 2 only, its stage 1 becomes both stages, its abort stays
 //! abort; whatever is illegal on a stage-1-only SMMU becomes an invalid entry, so that hardware itself reports C_BAD_STE.
@@ -10,22 +10,22 @@ use crate::smmu::ste::{Fixed, Ste, valid};
 use crate::spec::ste::{dw0, dw1};
 use crate::spec::{cd, get32, get64, mask64, put64, union64};
 
-/// What a read marked as an instruction fetch is treated as [S 5.2, INSTCFG].
+/// How a read that the device marks as an instruction fetch is treated [S 5.2, INSTCFG].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ReadsAs {
-    /// As the device marks it.
+    /// As an instruction fetch.
     #[default]
     Incoming,
     /// As data.
     Data,
 }
 
-/// What the host's view allows, and what hardware needs in every entry.
+/// Which entries of the host are legal, and the fields that hardware needs in every entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SteRules {
     ssid_bits: u64,
     cd2l: bool,
-    /// Bits of S1ContextPtr that are beyond the output size.
+    /// Bits of S1ContextPtr above the output size.
     pointer_beyond: u64,
     /// Shareability from the transaction, where that is configurable; reads as data, where that is asked for.
     fixed: Fixed,
@@ -38,7 +38,7 @@ pub struct SteRules {
 pub enum SteCheck {
     /// V == 0.
     Invalid,
-    /// V == 1 but illegal in the host's view.
+    /// V == 1, but illegal on the SMMU that the host sees.
     Illegal,
     /// Legal: its shadow.
     Legal(Ste),
@@ -101,8 +101,8 @@ impl SteRules {
         if cdmax > self.ssid_bits {
             return SteCheck::Illegal;
         }
-        // C_BAD_STE from SMMUv3.1 on, and one of the behaviours of SMMUv3.0 [S 3.4.3]. Truncated, it would point to other
-        // memory.
+        // C_BAD_STE from SMMUv3.1 on, and one of the permitted behaviours of SMMUv3.0 [S 3.4.3]. A truncated pointer would point to
+        // other memory.
         if host0 & self.pointer_beyond != 0 {
             return SteCheck::Illegal;
         }
@@ -141,7 +141,7 @@ impl SteRules {
     }
 }
 
-/// Dword 1 of a nested entry: what passes through as the host wrote it.
+/// Fields in dword 1 of a nested entry that are as the host wrote them.
 const NESTED_PASS: u64 = union64([mask64(dw1::S1CIR), mask64(dw1::S1COR), mask64(dw1::MEV)]);
 
 /// Low bits of S1ContextPtr that are RES0 because the table is aligned to its size [S 5.2, S1Fmt].

@@ -8,7 +8,7 @@ use crate::smmu::index::Indices;
 use crate::spec::registers::queue_base;
 use crate::spec::{get64, low32, mask64};
 
-/// Geometry of a queue, cut to what the host's view supports.
+/// Geometry of a queue, limited to the sizes that the host sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Geometry {
     /// First byte, aligned to the queue's size.
@@ -27,7 +27,7 @@ impl Geometry {
         Self { base, indices: Indices::new(log2), size }
     }
 
-    /// What a claim of it costs a trap.
+    /// Charge of a claim of it.
     pub(super) fn cost(&self) -> u32 {
         let pages = u32::try_from(self.size.div_ceil(4096)).unwrap_or(u32::MAX);
         pages.saturating_mul(budget::PAGE)
@@ -51,7 +51,7 @@ impl Geometry {
 pub(super) enum HostQueue<C> {
     /// Disabled: nothing is claimed.
     Off,
-    /// Enabled, but not in host-owned memory: every access aborts. Claimed again when the host acknowledges the abort.
+    /// Enabled, but not in host-owned memory: an access first tries the claim again, and aborts if that fails.
     Unreachable(Geometry),
     /// Enabled and claimed.
     On(Geometry, C),

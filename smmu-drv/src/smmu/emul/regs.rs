@@ -1,4 +1,4 @@
-//! What the host's registers hold.
+//! The values of the host's registers.
 
 use super::ids::HostIds;
 use super::queue::Geometry;
@@ -20,7 +20,7 @@ pub(super) struct IrqCfg {
     pub(super) cfg2: u32,
 }
 
-/// Everything the host can observe or set.
+/// All registers that the host can read or write, except the ID registers.
 #[derive(Clone)]
 pub(super) struct HostRegs {
     msi: bool,
@@ -31,7 +31,7 @@ pub(super) struct HostRegs {
     pub(super) cr1: u32,
     pub(super) cr2: Cr2,
     pub(super) gbpa: u32,
-    /// GBPA.UPDATE: the change of all streams is in progress.
+    /// GBPA.UPDATE: the change of the mode of all streams is in progress.
     pub(super) gbpa_update: bool,
     pub(super) irq_ctrl: IrqCtrl,
     pub(super) gerror: Gerror,
@@ -43,7 +43,7 @@ pub(super) struct HostRegs {
     pub(super) strtab_base: u64,
     pub(super) strtab_base_cfg: u32,
     pub(super) cmdq_base: u64,
-    /// Of `cmdq_base`.
+    /// Indices of the queue at `cmdq_base`.
     pub(super) cmdq_indices: Indices,
     pub(super) cmdq_prod: u32,
     pub(super) cmdq_cons: u32,
@@ -53,7 +53,7 @@ pub(super) struct HostRegs {
 }
 
 impl HostRegs {
-    /// The state after reset; `gbpa` is what hardware had.
+    /// The state after reset. `gbpa`: SMMU_GBPA of hardware before take-over.
     pub(super) fn new(ids: &HostIds, gbpa: u32) -> Self {
         Self {
             msi: ids.msi(),
@@ -83,7 +83,7 @@ impl HostRegs {
         }
     }
 
-    /// A field guarded by `enable` can be written: neither requested nor in effect.
+    /// Whether a field guarded by `enable` can be written: `enable` is clear in CR0 and in CR0ACK.
     fn unguarded(&self, enable: Cr0) -> bool {
         !self.cr0.union(self.cr0ack).intersects(enable)
     }
@@ -155,16 +155,16 @@ impl HostRegs {
         self.eventq_geometry().indices()
     }
 
-    /// Where a write to SMMU_GERROR_IRQ_CFG* goes.
+    /// The target of a write to SMMU_GERROR_IRQ_CFG*.
     pub(super) fn gerror_irq_cfg(&mut self) -> &mut IrqCfg {
-        let open = self.msi && !self.irq_ctrl.contains(IrqCtrl::GERROR_IRQEN);
-        if open { &mut self.gerror_irq } else { &mut self.ignored }
+        let writable = self.msi && !self.irq_ctrl.contains(IrqCtrl::GERROR_IRQEN);
+        if writable { &mut self.gerror_irq } else { &mut self.ignored }
     }
 
-    /// Where a write to SMMU_EVENTQ_IRQ_CFG* goes.
+    /// The target of a write to SMMU_EVENTQ_IRQ_CFG*.
     pub(super) fn eventq_irq_cfg(&mut self) -> &mut IrqCfg {
-        let open = self.msi && !self.irq_ctrl.contains(IrqCtrl::EVENTQ_IRQEN);
-        if open { &mut self.eventq_irq } else { &mut self.ignored }
+        let writable = self.msi && !self.irq_ctrl.contains(IrqCtrl::EVENTQ_IRQEN);
+        if writable { &mut self.eventq_irq } else { &mut self.ignored }
     }
 
     pub(super) fn gbpa_aborts(&self) -> bool {

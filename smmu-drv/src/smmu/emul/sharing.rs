@@ -1,7 +1,7 @@
 //! Cacheability of memory shared between the host and its SMMU, from SMMU_CR1 and the SMMU's coherency.
 //!
 //! The attributes in CR1 are those of the SMMU's accesses [S 6.3.11]. A host that maps its queues non-cacheable sets CR1
-//! accordingly, also on an SMMU that could snoop [S 3.15]: EL2, which emulates the SMMU, must then read memory and not its
+//! accordingly, also on an SMMU that could snoop [S 3.15]. EL2, which emulates the SMMU, must then read memory and not its
 //! cache. Anything but write-back and shareable is treated as non-cacheable: an unnecessary clean and invalidate is harmless.
 
 use super::VirtualSmmu;
@@ -11,9 +11,9 @@ use crate::platform::Sharing;
 use crate::spec::registers::cr1;
 use crate::spec::{Field32, put32};
 
-/// Of the queues: CR1\[5:0\] for write-back, inner or outer shareable.
+/// Cacheable queues: CR1\[5:0\] for write-back, inner or outer shareable.
 const QUEUES: [u32; 2] = write_back([cr1::QUEUE_IC, cr1::QUEUE_OC], cr1::QUEUE_SH);
-/// Of the stream table: CR1\[11:6\] likewise.
+/// A cacheable stream table: CR1\[11:6\] likewise.
 const TABLES: [u32; 2] = write_back([cr1::TABLE_IC, cr1::TABLE_OC], cr1::TABLE_SH);
 
 const fn write_back([inner, outer]: [Field32; 2], shareability: Field32) -> [u32; 2] {
@@ -22,12 +22,12 @@ const fn write_back([inner, outer]: [Field32; 2], shareability: Field32) -> [u32
 }
 
 impl<C> VirtualSmmu<C> {
-    /// Of the queues.
+    /// Cacheability of the queues.
     pub(super) fn queue_sharing(&self) -> Sharing {
         self.sharing(CR1_QUEUE, QUEUES)
     }
 
-    /// Of the stream table.
+    /// Cacheability of the stream table.
     pub(super) fn table_sharing(&self) -> Sharing {
         self.sharing(CR1_TABLE, TABLES)
     }

@@ -1,4 +1,4 @@
-//! One walk over the host's table, as its caller outside this part uses it: for entries, or for the records of events.
+//! A walk over the host's table, for callers outside the virtual SMMU: to get checked entries, or to convert records.
 
 use super::VirtualSmmu;
 use super::host_eventq::Notify;
@@ -30,7 +30,7 @@ impl<'a, H: HostMemory> Source<'a, H> {
         self.smmu.checked_group(self.host_mem, &mut self.walk, budget, sid, count)
     }
 
-    /// Converts a record of hardware, and writes what the host may see of it to its queue.
+    /// Converts a record of hardware, and writes the result to the host's queue.
     pub(crate) fn record(&mut self, budget: &mut Budget, record: &FaultRecord) {
         if self.smmu.record(self.host_mem, &mut self.walk, budget, record) == Notify::First {
             self.notify = Notify::First;
@@ -42,7 +42,7 @@ impl<'a, H: HostMemory> Source<'a, H> {
         self.smmu.events_were_lost();
     }
 
-    /// Ends the walk and its claims. Returns what the host has to notice of the records.
+    /// Ends the walk and its claims. Returns whether the host is to be notified of the records.
     pub(crate) fn end(self) -> Notify {
         self.smmu.end_walk(self.host_mem, self.walk);
         self.notify

@@ -1,8 +1,8 @@
 //! The host's stream table: locates an entry from the emulated registers and from host memory, which may change at any time.
 //!
-//! Every pointer is fetched once. Every fetch goes through a claim, which lasts until the walk needs another page or ends. An address above
-//! the output size is not truncated, which would give another address: the claim fails, and the result is F_STE_FETCH, the other
-//! behaviour that [S 3.4.3] allows.
+//! Every pointer is fetched once, through a claim that lasts until the walk needs another page or ends. An address above the output
+//! size is not truncated, since that would give another address: the claim fails, and the result is F_STE_FETCH, the other
+//! behaviour that [S 3.4.3] permits.
 
 use io_pgtable::Ipa;
 
@@ -14,7 +14,7 @@ use crate::spec::ste::{L1STD_SIZE, STE_SIZE, l1std};
 use crate::spec::{get32, get64, mask64};
 use crate::stats::bump;
 
-/// Geometry that the host programmed, cut to what its view of the SMMU supports.
+/// Geometry that the host programmed, limited to what the host's ID registers show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct HostStrtab {
     base: u64,
@@ -149,7 +149,7 @@ impl HostStrtab {
         Self { base: base & mask64(strtab_base::ADDR) & !ones(log2bytes), log2size, split, sharing }
     }
 
-    /// How the host keeps it.
+    /// Cacheability of the table.
     pub(super) fn sharing(&self) -> Sharing {
         self.sharing
     }
@@ -157,7 +157,7 @@ impl HostStrtab {
     /// Finds the entry of `sid`.
     ///
     /// # Errors
-    /// No budget to look.
+    /// No budget to claim the page of the level-1 descriptor.
     pub(super) fn locate<H: HostMemory>(
         &self,
         host_mem: &mut H,

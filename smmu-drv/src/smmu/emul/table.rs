@@ -80,7 +80,7 @@ registers! {
     Idr5 reg::IDR5, Bits32, "granules, OAS capped", "ignored";
     Iidr reg::IIDR, Bits32, "hardware", "ignored";
     Aidr reg::AIDR, Bits32, "architecture version", "ignored";
-    Cr0 reg::CR0, Bits32, "last written", "SMMUEN, EVENTQEN, CMDQEN; edges are emulated";
+    Cr0 reg::CR0, Bits32, "last written", "SMMUEN, EVENTQEN, CMDQEN; changes are emulated";
     Cr0Ack reg::CR0ACK, Bits32, "what is in effect", "ignored";
     Cr1 reg::CR1, Bits32, "last written", "stored, guarded by SMMUEN and the queue enables";
     Cr2 reg::CR2, Bits32, "last written", "RECINVSID, PTM; guarded by SMMUEN";
@@ -137,7 +137,7 @@ struct Word {
 /// Words of a register page that have rows: all are below 0x200.
 const WORDS: usize = 0x80;
 
-/// [`search`] as a lookup table built at compile time: it is used in every trap.
+/// The results of [`search`], in a table that is built at compile time, because every trap needs one.
 static PAGES: [[Word; WORDS]; 2] = [words(0), words(0x1_0000)];
 
 const fn words(page: u32) -> [Word; WORDS] {
@@ -152,7 +152,7 @@ const fn words(page: u32) -> [Word; WORDS] {
     words
 }
 
-/// Which register an access means; `None` for offsets, sizes and alignments that no row allows.
+/// The register of an access; `None` for offsets, sizes and alignments that no row allows.
 #[inline]
 pub fn lookup(offset: u32, size: AccessSize) -> Option<(Register, Part)> {
     let page = usize::try_from(offset >> 16).ok()?;
@@ -204,7 +204,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table_says_what_the_rows_say() {
+    fn the_table_has_the_results_of_the_search() {
         for offset in (0..0x400).chain(0xff00..0x1_0400).chain([0x1_fffc, 0x2_0000, u32::MAX]) {
             for size in [AccessSize::Byte, AccessSize::Half, AccessSize::Word, AccessSize::Double] {
                 assert_eq!(lookup(offset, size), search(offset, size), "{offset:#x} {size:?}");

@@ -48,7 +48,7 @@ impl Host {
         host
     }
 
-    /// Stores, and answers every effect as a joint does whose device and shadow table succeed at once. Returns the effects.
+    /// Stores, and answers every effect as `Smmu` does if device and shadow table succeed at once. Returns the effects.
     fn store(&mut self, offset: u32, value: u32) -> Vec<Effect> {
         self.store_sized(offset, AccessSize::Word, u64::from(value))
     }

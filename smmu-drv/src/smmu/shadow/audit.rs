@@ -67,11 +67,11 @@ impl<B: DmaBuffer> ShadowTable<B> {
     fn audit_two_level(&self, two: &TwoLevel<B>) -> Result<(), StrtabFinding> {
         self.audit_table(&two.stage2.table, 0)?;
         self.audit_table(&two.abort.table, 0)?;
-        // Hardware may have the descriptor of a detached table cached, or not see yet that it went, until a CMD_SYNC completes.
+        // Until a CMD_SYNC completes, hardware may use the descriptor of a detached table.
         for slot in &two.slots {
             match slot {
                 Slot::Detached { table, .. } | Slot::InvalidationQueued(table) => self.audit_table(table, 0)?,
-                // A block's own is checked with its descriptor.
+                // The table of a block is checked with its descriptor.
                 Slot::Live(_) | Slot::Empty => {}
             }
         }

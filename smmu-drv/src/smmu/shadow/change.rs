@@ -2,7 +2,7 @@
 //!
 //! Hardware reads an entry as separate 64-bit words, so only one dword may change between two invalidations that are
 //! synchronised [S 3.21.3]. Every step below leaves an entry that behaves as the old one, as the new one, or as a silent abort;
-//! the abort is used only when no order of single stores works.
+//! the abort is used only if no order of single stores works.
 
 use crate::smmu::ste::Ste;
 use crate::spec::ste::{dw0, dw1};

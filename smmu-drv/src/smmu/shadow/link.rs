@@ -1,7 +1,7 @@
 //! Level-1 descriptors, and the barrier before each is stored.
 //!
-//! A level-2 table is fetched as soon as a valid pointer to it can be seen, as a whole and in any order, and what is fetched
-//! may be cached [S 3.21.3]. So all stores to the table must be visible before the descriptor is stored: only [`publish`] makes
+//! Hardware may fetch all of a level-2 table, in any order, as soon as a valid pointer to it is visible, and may cache it
+//! [S 3.21.3]. So all stores to the table must be visible before the descriptor is stored: only [`publish`] makes
 //! a [`Link`] to a table, and only a [`Link`] is ever stored.
 
 use super::{L2_SIZE, NoMemory, clean, filled};
@@ -40,7 +40,7 @@ pub(super) fn descriptor_of<B: DmaBuffer>(table: &B) -> u64 {
     union64([table.pa().0 & mask64(l1std::L2PTR), put64(l1std::SPAN, u64::from(SPLIT) + 1)])
 }
 
-/// A finished level-2 table.
+/// A published level-2 table.
 #[derive(Clone)]
 pub(super) struct Complete<B> {
     pub(super) table: B,

@@ -1,14 +1,13 @@
-//! The shadow stream table: the only one that hardware reads. It takes checked entries, and knows no register of the host.
+//! The shadow stream table: the only one that hardware reads. It takes checked entries, and uses no register of the host.
 //!
 //! Its interface: `base` and `cfg` for hardware; `enter` one entry, `refresh` a range from `Entries`, `share` one entry by all
-//! and `finish`, or `abort_all`; `invalidate`; `synchronised` when a CMD_SYNC of others completed, `forgotten` when hardware was
-//! programmed again; `audit`. Commands go to a `Hardware`.
+//! streams and `finish`, or `abort_all`; `invalidate`; `synchronised` after a CMD_SYNC that another part waited for,
+//! `after_reprogram` when hardware was programmed again; `audit`. Commands go to a `Hardware`.
 //!
-//! Where hardware has 2-level tables, level 1 covers every StreamID from the start and level-2 tables are allocated and freed: one shared
-//! table of stage-2-only entries is used while the host has translation off, one of abort entries while it aborts everything,
-//! and private ones are allocated as the host's table gets entries. A table that hardware may still have cached is detached
-//! first, and freed only when an invalidation that covers it was queued and is complete. Elsewhere the table is linear and
-//! complete.
+//! If hardware has 2-level tables, level 1 covers every StreamID from the start. One shared level-2 table of stage-2-only entries
+//! is used while the host's SMMUEN is 0, one of abort entries while GBPA.ABORT is set too, and private ones are allocated when the
+//! host's table has entries. A private table is detached first and freed only when an invalidation that covers it is complete.
+//! Otherwise the table is linear and complete.
 
 pub mod audit;
 pub mod change;
@@ -52,7 +51,7 @@ enum Slot<B> {
         table: B,
         block: u32,
     },
-    /// An invalidation that covers it is queued; free once that is synchronised.
+    /// An invalidation that covers it is queued; freed when that is synchronised.
     InvalidationQueued(B),
 }
 
@@ -188,7 +187,7 @@ impl<B: DmaBuffer> ShadowTable<B> {
         1_u32.checked_shl(self.bits.saturating_sub(SPLIT)).unwrap_or(1)
     }
 
-    /// Blocks share one entry for all their streams where there are two levels.
+    /// With two levels a block can have one entry for all its streams.
     fn is_two_level(&self) -> bool {
         matches!(self.shape, Shape::TwoLevel(_))
     }
@@ -260,7 +259,7 @@ impl<B: DmaBuffer> ShadowTable<B> {
         write_ste(&mut prepared.table, index(entry), ste, &self.words);
     }
 
-    /// Publishes a prepared table as the block's private one. The caller invalidates the block's configuration afterwards.
+    /// Publishes a prepared table as the block's private one. The caller then invalidates the block's configuration.
     fn attach<P: Platform<Buffer = B>>(&mut self, platform: &P, block: u32, prepared: Prepared<B>) {
         let coherent = self.coherent;
         let Shape::TwoLevel(two) = &mut self.shape else {
@@ -306,15 +305,15 @@ impl<B: DmaBuffer> ShadowTable<B> {
         changed
     }
 
-    /// An invalidation of the configuration of `block`, or of everything, was just queued.
-    fn cover(&mut self, covered: Option<u32>) {
+    /// An invalidation of the configuration of block `of`, or of everything, was just queued.
+    fn invalidation_queued(&mut self, of: Option<u32>) {
         let Shape::TwoLevel(two) = &mut self.shape else { return };
         if two.detached == 0 {
             return;
         }
         for slot in &mut two.slots {
             let Slot::Detached { block, .. } = slot else { continue };
-            if covered.is_none_or(|covered| covered == *block)
+            if of.is_none_or(|of| of == *block)
                 && let Slot::Detached { table, .. } = core::mem::replace(slot, Slot::Empty)
             {
                 *slot = Slot::InvalidationQueued(table);
@@ -343,7 +342,7 @@ struct Prepared<B> {
     table: B,
 }
 
-/// A level-2 table in which every entry is `ste`; hardware does not see it yet.
+/// A level-2 table in which every entry is `ste`; not published yet.
 fn filled<P: Platform>(platform: &P, words: &Stage2Words, ste: Ste) -> Result<P::Buffer, NoMemory> {
     let mut table = platform.alloc(L2_SIZE).ok_or(NoMemory)?;
     for entry in 0..index(BLOCK) {
@@ -352,7 +351,7 @@ fn filled<P: Platform>(platform: &P, words: &Stage2Words, ste: Ste) -> Result<P:
     Ok(table)
 }
 
-/// Writes a whole entry that hardware does not see yet; dwords 4 to 7 are zero since the allocation.
+/// Writes a whole entry of a table that is not published yet; dwords 4 to 7 are zero since the allocation.
 fn write_ste<B: DmaBuffer>(table: &mut B, entry: usize, ste: Ste, words: &Stage2Words) {
     let offset = entry.saturating_mul(STE_SIZE);
     let values = [ste.dw0, ste.dw1, words.dw2, words.dw3];

@@ -1,7 +1,7 @@
-//! How entries get into the shadow table: one, all of a range, or the same for all, in bounded steps.
+//! Updates of the shadow table: one entry, the entries of a range, or the same entry for all streams, in bounded steps.
 //!
-//! Between two stores into a live entry its configuration is invalidated and synchronised: [`Hardware`] takes the commands. Where
-//! the host's entries come from this part does not know: it asks [`Entries`].
+//! Between two stores into a live entry its configuration is invalidated and synchronised: [`Hardware`] takes the commands.
+//! [`Entries`] gives the host's entries, checked.
 
 use super::change::{SteStore, next_store};
 use super::{ShadowTable, Shared};
@@ -14,7 +14,7 @@ use crate::smmu::stream::{BLOCK, Cursor, GROUP, GROUP_U32, HostEntries, LOG2_GRO
 use crate::spec::low32;
 use crate::stats::bump;
 
-/// Where checked entries come from.
+/// Gives checked entries; the virtual SMMU implements it.
 pub(crate) trait Entries {
     /// Fetches and checks `count` entries from `sid` on; they lie in one group.
     ///
@@ -23,33 +23,33 @@ pub(crate) trait Entries {
     fn group(&mut self, budget: &mut Budget, sid: u32, count: usize) -> Result<Group, Unfinished>;
 }
 
-/// What carries the invalidations of this table to hardware, and has memory `B` for it.
+/// Takes the invalidations of this table and has memory `B` for it; the device implements it.
 pub(crate) trait Hardware<B> {
-    /// Where tables are allocated and published.
+    /// Allocates and publishes tables.
     type Platform: Platform<Buffer = B>;
 
     /// The platform.
     fn platform(&self) -> &Self::Platform;
-    /// What commands cost a trap now.
+    /// Charges of commands now.
     fn costs(&self) -> Costs;
     /// Queues a command.
     ///
     /// # Errors
-    /// The SMMU is failed, now or before.
+    /// The SMMU is failed.
     fn push(&mut self, command: Command) -> Result<(), SmmuError>;
     /// Waits until everything queued is complete.
     ///
     /// # Errors
-    /// The SMMU is failed, now or before.
+    /// The SMMU is failed.
     fn sync(&mut self) -> Result<(), SmmuError>;
 }
 
-/// What became of a single entry.
+/// Result of [`ShadowTable::enter`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Entered {
-    /// It is in the table, and its invalidation is queued.
+    /// The entry is in the table, and its invalidation is queued.
     Done,
-    /// Its block has to be refreshed as a whole.
+    /// Nothing was done: its block has to be refreshed as a whole.
     NeedsBlock,
 }
 
@@ -64,11 +64,11 @@ impl<B: DmaBuffer> ShadowTable<B> {
     /// The SMMU was programmed again: nothing of this table is cached.
     #[cold]
     pub(crate) fn after_reprogram(&mut self) {
-        self.cover(None);
+        self.invalidation_queued(None);
         self.synchronised();
     }
 
-    /// Makes every stream abort; complete when it returns.
+    /// Makes every stream abort; in effect when it returns.
     ///
     /// # Errors
     /// The SMMU is failed.
@@ -87,7 +87,7 @@ impl<B: DmaBuffer> ShadowTable<B> {
         self.invalidate_all(device)
     }
 
-    /// Ends a walk over all streams: every entry that it left is in force when this returns.
+    /// Ends a walk over all streams: its entries are in effect when this returns.
     ///
     /// # Errors
     /// The budget does not suffice, and nothing was done; or the SMMU is failed.
@@ -96,8 +96,8 @@ impl<B: DmaBuffer> ShadowTable<B> {
         Ok(self.invalidate_all(device)?)
     }
 
-    /// Enters the host's entry for `sid`, and invalidates it to `depth`. A block that has no private table yet, or whose level-1
-    /// descriptor is gone, is left alone.
+    /// Stores the shadow of the host's entry for `sid`, and invalidates it to `depth`. Does nothing if the block has no private table,
+    /// or if the host's level-1 descriptor for it is no longer valid.
     ///
     /// # Errors
     /// The budget is used up before all stores were made, or the SMMU is failed.
@@ -119,7 +119,7 @@ impl<B: DmaBuffer> ShadowTable<B> {
             // A linear table has an entry for every StreamID that is in range.
             return Ok(if self.is_two_level() { Entered::NeedsBlock } else { Entered::Done });
         };
-        // Nearly always one store at most, whose invalidation is the host's own.
+        // Nearly always at most one store, and the command below invalidates it.
         if let Some(store) = next_store(now, target) {
             if next_store(now.after(store), target).is_some() {
                 self.update(device, budget, sid, &[target])?;
@@ -191,11 +191,11 @@ impl<B: DmaBuffer> ShadowTable<B> {
         Ok(())
     }
 
-    /// Invalidates the configuration of every stream; complete when it returns.
+    /// Invalidates the configuration of every stream; synchronised when it returns.
     fn invalidate_all(&mut self, device: &mut impl Hardware<B>) -> Result<(), SmmuError> {
         self.cfgi_pending = true;
         device.push(Command::CfgiAll)?;
-        self.cover(None);
+        self.invalidation_queued(None);
         device.sync()?;
         self.synchronised();
         Ok(())
@@ -212,7 +212,7 @@ impl<B: DmaBuffer> ShadowTable<B> {
         usize::try_from(end.saturating_sub(sid)).unwrap_or(GROUP).min(GROUP)
     }
 
-    /// Refreshes a block from `cursor` on: one group of a private one, another as a whole.
+    /// Refreshes a block from `cursor` on: one group if it has a private table, otherwise the whole block.
     fn refresh_block(
         &mut self,
         device: &mut impl Hardware<B>,
@@ -221,7 +221,7 @@ impl<B: DmaBuffer> ShadowTable<B> {
         block: u32,
         cursor: &mut Cursor,
     ) -> Result<(), Unfinished> {
-        // One command at most, besides those that are synchronised one by one.
+        // At most one command, besides those that are charged with their CMD_SYNC.
         budget.charge(budget::BLOCK.max(device.costs().command))?;
         let end = next_block(block).min(self.streams());
         if !self.is_private(block) {
@@ -282,7 +282,7 @@ impl<B: DmaBuffer> ShadowTable<B> {
         Ok(())
     }
 
-    /// Nothing of the block is mapped, or there is no memory for it.
+    /// Removes the private table of a block without entries, or for whose entries there is no memory.
     fn detach_block(&mut self, device: &mut impl Hardware<B>, block: u32) -> Result<(), SmmuError> {
         if self.is_two_level() && self.set_shared(block, Shared::None) {
             self.invalidate_block(device, block)?;
@@ -293,7 +293,7 @@ impl<B: DmaBuffer> ShadowTable<B> {
     fn invalidate_block(&mut self, device: &mut impl Hardware<B>, block: u32) -> Result<(), SmmuError> {
         self.cfgi_pending = true;
         device.push(Command::CfgiSteRange { sid: block << SPLIT, range: SPLIT - 1 })?;
-        self.cover(Some(block));
+        self.invalidation_queued(Some(block));
         Ok(())
     }
 

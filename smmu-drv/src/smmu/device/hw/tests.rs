@@ -13,7 +13,7 @@ use crate::features::Coherency;
 use crate::platform::{DmaBuffer, WiredIrq};
 use crate::spec::registers as reg;
 
-/// An SMMU that stores register writes, or ignores them while `deaf`, and a scripted clock.
+/// An SMMU that stores register writes, or ignores them while `unresponsive`, and a scripted clock.
 #[derive(Default)]
 struct Scripted {
     clock: RefCell<VecDeque<u64>>,
@@ -79,24 +79,24 @@ fn at(microseconds: &[u64]) -> Hw<Scripted> {
 
 #[test]
 fn a_wait_lasts_its_whole_bound_and_no_longer() {
-    for (bound, looks) in [(100, 4), (1_000_000, 4)] {
+    for (bound, polls) in [(100, 4), (1_000_000, 4)] {
         let hw = at(&[0, 1, bound - 1, bound, bound + 1, bound + 2]);
         let mut seen = 0;
         let result = hw.wait(bound, || {
             seen += 1;
             false
         });
-        assert_eq!((result, seen), (Err(TimedOut), looks), "the last poll is after the timeout");
+        assert_eq!((result, seen), (Err(TimedOut), polls), "the last poll is after the timeout");
     }
     // A condition that is true at once needs only the first clock read; one that becomes true exactly at the timeout still
     // counts.
     let hw = at(&[0]);
     assert_eq!((hw.wait(0, || true), hw.platform().readings.get()), (Ok(()), 1));
     let hw = at(&[0, 100, 101]);
-    let mut looks = 0;
+    let mut polls = 0;
     let late = hw.wait(100, || {
-        looks += 1;
-        looks == 2
+        polls += 1;
+        polls == 2
     });
     assert_eq!(late, Ok(()));
 }
