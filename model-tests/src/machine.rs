@@ -13,7 +13,7 @@ use mem_protect::{
 use shadow_s2::ShadowS2;
 use smmu_drv::errata::Quirks;
 use smmu_drv::platform::WiredIrq;
-use smmu_drv::{AccessSize, Coherency, ProbeConfig, Probed, ReadsAs, Smmu, WriteOutcome};
+use smmu_drv::{AccessSize, Coherency, HostedSmmu, ProbeConfig, Probed, ReadsAs, Unassigned, WriteOutcome};
 use smmu_model::{Bbml, Memory, Model, Region, Snoop, Transfer, WriteBuffer};
 
 use crate::bus::{Bus, Damage, Pool, StoreHook};
@@ -134,12 +134,13 @@ impl Machine {
                 reads: ReadsAs::Incoming,
                 cmdq_log2: self.setup.cmdq_log2,
                 quirks: Quirks::default(),
+                unassigned: Unassigned::Host,
             };
             let probed = match Probed::probe(bus, config) {
                 Ok(probed) => probed,
                 Err(error) => panic!("probe: {error}"),
             };
-            match probed.take_over(stage2) {
+            match probed.take_over_with_host(stage2) {
                 Ok(smmu) => drivers.borrow_mut().push(smmu),
                 Err(error) => panic!("take-over: {error}"),
             }
@@ -206,7 +207,7 @@ impl Machine {
     ///
     /// # Panics
     /// Without EL2.
-    pub fn driver<T>(&mut self, n: usize, with: impl FnOnce(&mut Smmu<Bus, Owner>, &mut Owner) -> T) -> T {
+    pub fn driver<T>(&mut self, n: usize, with: impl FnOnce(&mut HostedSmmu<Bus, Owner>, &mut Owner) -> T) -> T {
         let Some(el2) = &mut self.el2 else { panic!("no EL2") };
         with(&mut el2.drivers.borrow_mut()[n], &mut el2.owner)
     }

@@ -5,7 +5,7 @@
 //! page changed its owner before the snapshot, so they equal those of a new machine.
 
 use mem_protect::PageMap;
-use smmu_drv::Smmu;
+use smmu_drv::HostedSmmu;
 use smmu_model::{Model, mem};
 
 use crate::bus::{Buffers, Bus};
@@ -18,7 +18,7 @@ pub struct Snapshot {
     models: Vec<Model>,
     buffers: Buffers,
     clocks: Vec<u64>,
-    drivers: Vec<Smmu<Bus, Owner>>,
+    drivers: Vec<HostedSmmu<Bus, Owner>>,
     pool: crate::Pool,
 }
 

@@ -158,6 +158,24 @@ pub enum Command {
 }
 
 impl Command {
+    /// The one stream that it names; `None` for ranges, and for what is not about a stream.
+    pub(crate) fn stream(self) -> Option<u32> {
+        match self {
+            Self::CfgiSte { sid, .. } | Self::CfgiCd { sid, .. } | Self::CfgiCdAll { sid } => Some(sid),
+            Self::CfgiSteRange { .. }
+            | Self::CfgiAll
+            | Self::TlbiNhAll { .. }
+            | Self::TlbiNhAsid { .. }
+            | Self::TlbiNhVa { .. }
+            | Self::TlbiNhVaa { .. }
+            | Self::TlbiS2Ipa { .. }
+            | Self::TlbiS12Vmall { .. }
+            | Self::TlbiNsnhAll
+            | Self::TlbiEl2All
+            | Self::Sync => None,
+        }
+    }
+
     /// Its encoding; every bit that no field names is zero.
     pub fn encode(self) -> RawCmd {
         match self {

@@ -68,10 +68,14 @@ pub use error::SmmuError;
 pub use fault::FaultRecord;
 pub use features::{Coherency, Features, IdRegisters};
 pub use platform::{ClaimError, DmaBuffer, HostMemory, Platform, Sharing, WiredIrq};
-pub use probe::{ProbeConfig, ProbeError, Probed};
+pub use probe::{ProbeConfig, ProbeError, Probed, Unassigned};
 pub use smmu::emul::ids::{HostIds, MsiAdvert};
-pub use smmu::emul::policy::ReadsAs;
 pub use smmu::emul::table::AccessSize;
-pub use smmu::{Fixed, HOST_CMDQS, Smmu, SmmuFinding, Stale, Ste, TakeOverError, WriteOutcome, budget, emul, shadow};
+pub use smmu::shadow::assign::{AssignError, MAX_ASSIGNED, RetireError};
+pub use smmu::shadow::owners::{StreamOwner, StreamRange};
+pub use smmu::{
+    Fixed, HOST_CMDQS, HostedSmmu, ReadsAs, Smmu, SmmuFinding, Stale, Ste, TakeOverError, WriteOutcome, budget, emul,
+    shadow,
+};
 pub use stage2::{Stage2Cfg, Stage2Words};
 pub use stats::Stats;

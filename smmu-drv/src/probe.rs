@@ -5,8 +5,8 @@ use core::fmt;
 use crate::errata::{self, Answer, Quirks};
 use crate::features::{Coherency, Features, IdRegisters};
 use crate::platform::Platform;
+use crate::smmu::ReadsAs;
 use crate::smmu::emul::ids::MsiAdvert;
-use crate::smmu::emul::policy::ReadsAs;
 use crate::spec::get32;
 use crate::spec::registers::{idr0, idr1, idr5};
 
@@ -24,6 +24,18 @@ pub struct ProbeConfig {
     pub quirks: Quirks,
     /// How instruction reads are treated: the device tree's `arm,instdata-override`.
     pub reads: ReadsAs,
+    /// Whose the streams are that were not assigned; only where there is a host.
+    pub unassigned: Unassigned,
+}
+
+/// Whose the streams are that were not assigned.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unassigned {
+    /// The host's.
+    #[default]
+    Host,
+    /// Nobody's: they abort.
+    Blocked,
 }
 
 /// A probed SMMU; nothing was written yet.

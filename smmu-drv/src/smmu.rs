@@ -10,119 +10,93 @@ pub mod emul;
 mod execute;
 #[cfg(test)]
 mod fake;
+mod hosted;
 mod index;
 pub mod shadow;
 mod ste;
 mod stream;
+mod streams;
 
-use core::fmt;
-
+use crate::errata::Issue;
 use crate::error::SmmuError;
 use crate::fault::FaultRecord;
 use crate::features::Features;
-use crate::platform::{HostMemory, Platform};
+use crate::platform::Platform;
 use crate::probe::Probed;
-use crate::spec::get32;
-use crate::spec::registers::{self as reg, gbpa};
-use crate::stage2::{Stage2Cfg, Stage2Words};
+use crate::stage2::Stage2Words;
 use crate::stats::Stats;
 use budget::Budget;
-use device::{Device, TableRegisters};
-use emul::VirtualSmmu;
-use emul::ids::HostIds;
-use emul::policy::SteRules;
+use device::{Device, Sink, TableRegisters};
 use shadow::audit::StrtabFinding;
+use shadow::owners::StreamOwner;
 use shadow::{ShadowTable, Shared};
 
 pub use device::{Stale, TakeOverError};
+pub use hosted::{HostedSmmu, SmmuFinding, WriteOutcome};
 pub use index::HOST_CMDQS;
-pub use ste::{Fixed, Ste};
+pub use ste::{Fixed, ReadsAs, Ste};
 
-/// An SMMU under EL2's control. See the crate documentation for the life cycle.
-pub struct Smmu<P: Platform, H: HostMemory> {
+/// An SMMU under EL2's control, without a host: its streams are assigned to domains, or blocked. See the crate documentation for
+/// the life cycle.
+pub struct Smmu<P: Platform> {
     device: Device<P>,
     shadow: ShadowTable<P::Buffer>,
-    vsmmu: VirtualSmmu<H::Claim>,
-    /// Remaining budget of the current trap.
-    budget: Budget,
-    /// The sum of the counters, from the last call of [`Smmu::stats`].
+    /// All counters, as last asked for.
     stats: Stats,
 }
 
 /// Copies the driver's state, not the hardware. For tests that restore an earlier state of a modelled machine; not possible with
-/// real buffers and claims, which cannot be cloned.
-impl<P: Platform + Clone, H: HostMemory> Clone for Smmu<P, H>
+/// real buffers, which cannot be cloned.
+impl<P: Platform + Clone> Clone for Smmu<P>
 where
     P::Buffer: Clone,
-    H::Claim: Clone,
 {
     fn clone(&self) -> Self {
-        Self {
-            device: self.device.clone(),
-            shadow: self.shadow.clone(),
-            vsmmu: self.vsmmu.clone(),
-            budget: self.budget,
-            stats: self.stats,
-        }
+        Self { device: self.device.clone(), shadow: self.shadow.clone(), stats: self.stats }
     }
 }
 
 impl<P: Platform> Probed<P> {
-    /// Takes the SMMU over: afterwards every stream is confined by `stage2`, and the host's accesses are emulated.
+    /// Takes the SMMU over: afterwards every stream aborts until it is assigned.
     ///
     /// # Errors
     /// See [`TakeOverError`].
-    pub fn take_over<H: HostMemory>(self, stage2: Stage2Cfg) -> Result<Smmu<P, H>, TakeOverError> {
+    pub fn take_over(self) -> Result<Smmu<P>, TakeOverError> {
         let (platform, features, config) = self.into_parts();
-        stage2.check(&features).map_err(TakeOverError::BadStage2)?;
-        let ids = HostIds::new(&features, config.msi, stage2.ipa_bits()).with_cmdq(config.cmdq_log2);
-        let rules = SteRules::new(&features, &ids).with_reads_as(config.reads, &features);
-        let found = platform.read32(reg::GBPA);
-        let initial = if get32(gbpa::ABORT, found) == 1 { Shared::Abort } else { Shared::Stage2 };
-        let shadow = ShadowTable::new(&platform, &features, Stage2Words::new(&stage2), rules.fixed(), initial)
-            .map_err(|_| TakeOverError::NoMemory)?;
+        let fixed = Fixed::new(config.reads, &features);
+        Smmu::new(platform, features, config.quirks.issue, Stage2Words::NONE, fixed, Initial::Blocked)
+    }
+}
+
+/// What every stream does after take-over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Initial {
+    /// It belongs to nobody.
+    Blocked,
+    /// It belongs to the host.
+    Host(Shared),
+}
+
+impl<P: Platform> Smmu<P> {
+    fn new(
+        platform: P,
+        features: Features,
+        issue: Issue,
+        words: Stage2Words,
+        fixed: Fixed,
+        initial: Initial,
+    ) -> Result<Self, TakeOverError> {
+        let (owner, shared) = match initial {
+            Initial::Blocked => (StreamOwner::Blocked, Shared::Abort),
+            Initial::Host(shared) => (StreamOwner::Host, shared),
+        };
+        let shadow =
+            ShadowTable::new(&platform, &features, words, fixed, shared, owner).map_err(|_| TakeOverError::NoMemory)?;
         let table = TableRegisters { base: shadow.base(), cfg: shadow.cfg() };
-        let device = Device::take_over(platform, features, config.quirks.issue, stage2.vmid, table)?;
-        Ok(Smmu {
-            device,
-            shadow,
-            vsmmu: VirtualSmmu::new(ids, rules, stage2.vmid, &features, found),
-            budget: Budget::for_one_trap(),
-            stats: Stats::default(),
-        })
+        let device = Device::take_over(platform, features, issue, table)?;
+        Ok(Self { device, shadow, stats: Stats::default() })
     }
-}
 
-/// How an emulated store ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub enum WriteOutcome {
-    /// Complete: advance the PC.
-    Done,
-    /// The budget of one trap is used up and progress is saved: return without advancing the PC, so that the host takes pending
-    /// interrupts and executes the store again.
-    Again,
-}
-
-/// The first error of an audit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SmmuFinding {
-    /// The shadow stream table does not confine a stream.
-    Strtab(StrtabFinding),
-    /// A queue is enabled but its memory is no longer claimed.
-    Unclaimed(&'static str),
-}
-
-impl fmt::Display for SmmuFinding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Strtab(finding) => finding.fmt(f),
-            Self::Unclaimed(queue) => write!(f, "the host's {queue} is in use and not claimed"),
-        }
-    }
-}
-
-impl<P: Platform, H: HostMemory> Smmu<P, H> {
     /// The hardware features.
     pub fn features(&self) -> &Features {
         self.device.features()
@@ -135,10 +109,16 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
 
     /// Counters since take-over.
     pub fn stats(&mut self) -> &Stats {
-        self.stats = *self.vsmmu.stats();
-        self.stats.strtab_no_memory = self.shadow.no_memory();
-        self.device.count(&mut self.stats);
+        let mut stats = Stats::default();
+        self.count(&mut stats);
+        self.stats = stats;
         &self.stats
+    }
+
+    /// Adds to `stats` what an SMMU counts, with or without a host.
+    fn count(&self, stats: &mut Stats) {
+        stats.strtab_no_memory = self.shadow.no_memory();
+        self.device.count(stats);
     }
 
     /// The error that marked this SMMU as failed, if any.
@@ -151,51 +131,65 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         self.device.has_fault()
     }
 
-    /// Takes the oldest fault record kept for the console.
+    /// Takes the oldest fault record kept for the console; [`Smmu::owner`] says whose stream it is.
     pub fn take_fault(&mut self) -> Option<FaultRecord> {
         self.device.take_fault()
     }
 
-    /// Invalidates the translations in `stale`, and waits until transactions that used one are complete.
+    /// Takes what hardware's event queue holds into counters and fault records, at most one queue of them.
+    pub fn poll_faults(&mut self) {
+        let _ = self.check_alive();
+        let _ = self.device.drain(&mut Budget::for_one_trap(), &mut Discard);
+    }
+
+    /// Invalidates the translations in `stale` of the domain with `vmid`, and waits until transactions that used one are complete.
     ///
     /// One call per transition, after the tables changed and before the transition returns.
     ///
     /// # Errors
     /// Stale translations may still be cached: the pages must keep their owner, and the old tables must not be reused. The SMMU is
     /// marked as failed.
-    pub fn tlb_invalidate(&mut self, stale: Stale) -> Result<(), SmmuError> {
-        self.check_alive()?;
-        let result = self.device.tlb_invalidate(stale);
-        match result {
-            Ok(()) => self.shadow.synchronised(),
-            Err(_) => self.report_failure(),
-        }
-        result
+    pub fn tlb_invalidate(&mut self, vmid: u16, stale: Stale) -> Result<(), SmmuError> {
+        self.tlb_submit(vmid, stale)?;
+        self.tlb_wait()
     }
 
-    /// Makes every stream abort permanently: the host's accesses are still emulated, but no longer change any stream.
+    /// The first half of [`Smmu::tlb_invalidate`]: hardware begins, nothing is waited for. With several SMMUs each begins before
+    /// the first is waited for, so that they work at the same time.
+    ///
+    /// # Errors
+    /// As [`Smmu::tlb_invalidate`].
+    pub fn tlb_submit(&mut self, vmid: u16, stale: Stale) -> Result<(), SmmuError> {
+        self.check_alive()?;
+        self.device.tlb_submit(vmid, stale)
+    }
+
+    /// The second half: waits until everything that was submitted is complete.
+    ///
+    /// # Errors
+    /// As [`Smmu::tlb_invalidate`].
+    pub fn tlb_wait(&mut self) -> Result<(), SmmuError> {
+        self.device.sync()?;
+        self.shadow.synchronised();
+        Ok(())
+    }
+
+    /// Makes every stream abort permanently.
     ///
     /// # Errors
     /// The invalidation did not complete. SMMUEN was then cleared, which leaves GBPA=ABORT in effect if hardware still responds.
     pub fn quiesce(&mut self) -> Result<(), SmmuError> {
-        self.vsmmu.quiesce();
         // Last attempt: this SMMU is not checked again.
         self.device.wait_again();
-        let result = self.quiesce_streams();
+        let result = self.check_alive().and_then(|()| self.shadow.abort_all(&mut self.device));
         if result.is_err() {
             self.device.disable();
-            self.report_failure();
         }
         result
     }
 
-    fn quiesce_streams(&mut self) -> Result<(), SmmuError> {
-        self.check_alive()?;
-        self.shadow.abort_all(&mut self.device)
-    }
-
-    /// Detects an SMMU that lost its state, and programs it again before it is used. Every access of the host and every
-    /// invalidation does this; call it also at other times at which power may have been off, such as when a CPU wakes.
+    /// Detects an SMMU that lost its state, and programs it again before it is used. Every invalidation and assignment does so;
+    /// this is for other times at which power may have been off, such as a CPU that wakes.
     ///
     /// # Errors
     /// It could not be programmed again, now or earlier: it is marked as failed, and GBPA.ABORT was written.
@@ -206,20 +200,24 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
 
     #[cold]
     fn recover(&mut self) -> Result<(), SmmuError> {
-        let result = self.device.recover();
-        match result {
-            Ok(()) => self.shadow.after_reprogram(),
-            Err(_) => self.report_failure(),
-        }
-        result
+        self.device.recover()?;
+        self.shadow.after_reprogram();
+        Ok(())
     }
 
-    /// Checks that every stream is confined, and that the memory of the enabled queues is still the host's.
+    /// Checks that every stream is confined by its owner's stage 2.
     ///
     /// # Errors
-    /// The first finding: a defect of EL2. Nothing is changed.
-    pub fn audit(&self, host_mem: &H) -> Result<(), SmmuFinding> {
-        self.shadow.audit().map_err(SmmuFinding::Strtab)?;
-        self.vsmmu.audit(host_mem).map_err(SmmuFinding::Unclaimed)
+    /// The first entry that is wrong: a defect of EL2. Nothing is changed.
+    pub fn audit(&self) -> Result<(), StrtabFinding> {
+        self.shadow.audit()
     }
+}
+
+/// Fault records without a host: counted and logged, nothing else.
+struct Discard;
+
+impl Sink for Discard {
+    fn record(&mut self, _: &mut Budget, _: &FaultRecord) {}
+    fn lost(&mut self) {}
 }

@@ -72,6 +72,9 @@ pub struct Stage2Words {
 }
 
 impl Stage2Words {
+    /// Of entries that have no stage 2: they abort.
+    pub const NONE: Self = Self { dw2: 0, dw3: 0 };
+
     /// S2PTW, S2R and S2AA64 set; S2S, S2HA, S2HD, S2ENDI and S2AFFD clear.
     pub fn new(cfg: &Stage2Cfg) -> Self {
         Self {

@@ -8,7 +8,7 @@ use io_pgtable::{Ipa, Pa};
 use smmu_drv::errata::Quirks;
 use smmu_drv::{
     ClaimError, Coherency, DmaBuffer, Features, HOST_CMDQS, HostIds, HostMemory, IdRegisters, MsiAdvert, Platform,
-    ProbeConfig, ProbeError, Probed, Stage2Cfg, TakeOverError, WiredIrq,
+    ProbeConfig, ProbeError, Probed, Stage2Cfg, TakeOverError, Unassigned, WiredIrq,
 };
 
 /// An SMMU that is only looked at: six registers, and no memory to take it over with.
@@ -126,6 +126,7 @@ fn probe(ids: IdRegisters) -> Result<Probed<Registers>, ProbeError> {
         reads: smmu_drv::ReadsAs::Incoming,
         cmdq_log2: HOST_CMDQS,
         quirks: Quirks::default(),
+        unassigned: Unassigned::Host,
     };
     Probed::probe(Registers { ids, asked: RefCell::default() }, firmware)
 }
@@ -223,10 +224,14 @@ fn a_stage_2_is_refused_just_beyond_what_hardware_can_do() {
     ];
     for (ids, cfg) in good {
         // It gets as far as memory, which there is none of.
-        assert_eq!(probe(ids).unwrap().take_over::<NoHost>(cfg).err(), Some(TakeOverError::NoMemory), "{cfg:?}");
+        assert_eq!(
+            probe(ids).unwrap().take_over_with_host::<NoHost>(cfg).err(),
+            Some(TakeOverError::NoMemory),
+            "{cfg:?}"
+        );
     }
     for (ids, cfg) in bad {
-        let error = probe(ids).unwrap().take_over::<NoHost>(cfg).err().unwrap();
+        let error = probe(ids).unwrap().take_over_with_host::<NoHost>(cfg).err().unwrap();
         assert!(
             matches!(error, TakeOverError::BadStage2(what) if error.to_string().ends_with(what)),
             "{cfg:?}: {error}"

@@ -159,8 +159,11 @@ fn t47_hardware_that_does_not_answer_is_reported_in_bounded_time() {
         let board = Board::new(config.clone());
         board.0.model.borrow_mut().inject(injection);
         let s2 = Stage2::new(&board.0.mem);
-        let error =
-            Probed::probe(board.clone(), firmware(&config)).unwrap().take_over::<common::Host>(s2.cfg()).err().unwrap();
+        let error = Probed::probe(board.clone(), firmware(&config))
+            .unwrap()
+            .take_over_with_host::<common::Host>(s2.cfg())
+            .err()
+            .unwrap();
         assert!(matches!(error, TakeOverError::NoAck(_) | TakeOverError::Invalidation), "{error}");
         assert!(board.0.clock.get() < 5_000_000);
     }
@@ -173,7 +176,8 @@ fn allocation_failure_leaves_the_smmu_untouched_and_frees_everything() {
             let board = Board::new(config.clone());
             board.0.allocations.set(budget);
             let s2 = Stage2::new(&board.0.mem);
-            match Probed::probe(board.clone(), firmware(&config)).unwrap().take_over::<common::Host>(s2.cfg()) {
+            match Probed::probe(board.clone(), firmware(&config)).unwrap().take_over_with_host::<common::Host>(s2.cfg())
+            {
                 Ok(_) => break,
                 Err(error) => {
                     assert_eq!(error, TakeOverError::NoMemory);
@@ -200,9 +204,12 @@ fn a_stage_2_that_hardware_would_not_accept_is_refused() {
         smmu_drv::Stage2Cfg { ttb: io_pgtable::Pa(1 << 44), ..good },
     ];
     for cfg in bad {
-        assert!(matches!(probe().take_over::<common::Host>(cfg), Err(TakeOverError::BadStage2(_))), "{cfg:?}");
+        assert!(
+            matches!(probe().take_over_with_host::<common::Host>(cfg), Err(TakeOverError::BadStage2(_))),
+            "{cfg:?}"
+        );
     }
     let narrow = Config { vmid16: false, ..Config::qemu() };
     let probed = Probed::probe(Board::new(narrow.clone()), firmware(&narrow)).unwrap();
-    assert!(probed.take_over::<common::Host>(smmu_drv::Stage2Cfg { vmid: 256, ..good }).is_err());
+    assert!(probed.take_over_with_host::<common::Host>(smmu_drv::Stage2Cfg { vmid: 256, ..good }).is_err());
 }

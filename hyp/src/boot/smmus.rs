@@ -8,7 +8,7 @@ use crate::log;
 use hyp::boot_info::Array;
 use hyp::boot_info::smmu::{Coherency, SMMUS_MAX, SmmuNode};
 use hyp::dma_config::DmaConfig;
-use smmu_drv::{HOST_CMDQS, MsiAdvert, ProbeConfig, Probed, ReadsAs};
+use smmu_drv::{HOST_CMDQS, MsiAdvert, ProbeConfig, Probed, ReadsAs, Unassigned};
 
 /// Reads the ID registers of every SMMU; refuses to boot if one of them cannot isolate.
 ///
@@ -24,7 +24,7 @@ pub fn probe(nodes: &Array<SmmuNode, SMMUS_MAX>, cmdq_log2: Option<u32>) -> [Opt
         let msi = if node.msi_parent { MsiAdvert::Hidden } else { MsiAdvert::WhenCoherent };
         let reads = if node.data_override { ReadsAs::Data } else { ReadsAs::Incoming };
         let cmdq_log2 = cmdq_log2.unwrap_or(HOST_CMDQS);
-        let config = ProbeConfig { coherent, msi, reads, cmdq_log2, quirks: node.quirks };
+        let config = ProbeConfig { coherent, msi, reads, cmdq_log2, quirks: node.quirks, unassigned: Unassigned::Host };
         Some(
             Probed::probe(SmmuPlatform::new(node), config)
                 .unwrap_or_else(|error| refuse(format_args!("smmu{n} at {}: {error}", node.range), Conduit::Smc)),
@@ -51,7 +51,7 @@ pub fn take_over(
     let Some(stage2) = table.config() else { return };
     for (n, (smmu, node)) in probed.into_iter().flatten().zip(nodes.iter()).enumerate() {
         let features = *smmu.features();
-        match smmu.take_over(stage2) {
+        match smmu.take_over_with_host(stage2) {
             Ok(live) => iommu::add(n, node.range.base().0, live),
             Err(error) => refuse(format_args!("smmu{n} at {}: {error}", node.range), Conduit::Smc),
         }

@@ -20,7 +20,7 @@ use io_pgtable::Ipa;
 use mem_protect::Finding;
 pub use platform::SmmuPlatform;
 use shadow_s2::{Invalidate, InvalidateError, Plan, Target};
-use smmu_drv::{AccessSize, FaultRecord, Smmu, SmmuError, Stale, Stats, WriteOutcome};
+use smmu_drv::{AccessSize, FaultRecord, HostedSmmu, SmmuError, Stale, Stats, WriteOutcome};
 use spin::Once;
 use spin::mutex::{TicketMutex, TicketMutexGuard};
 
@@ -34,7 +34,7 @@ const TRACES_PRINTED: u64 = 64;
 const FAULTS_PRINTED: u64 = 512;
 
 /// The driver of one SMMU.
-pub type HostSmmu = Smmu<SmmuPlatform, HostPages>;
+pub type HostSmmu = HostedSmmu<SmmuPlatform, HostPages>;
 
 /// One SMMU.
 struct Unit {

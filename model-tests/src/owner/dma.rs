@@ -6,7 +6,7 @@ use std::rc::Rc;
 use io_pgtable::{HeapMemory, Ipa, MemType, Pa};
 use mem_protect::{DmaStage2, Leaf, LeafKind, PAGE_BYTES, PageRange, TableError};
 use shadow_s2::{Invalidate, InvalidateError, Plan, ShadowS2, Target};
-use smmu_drv::{Smmu, Stage2Cfg, Stale};
+use smmu_drv::{HostedSmmu, Stage2Cfg, Stale};
 use smmu_model::{Memory, Model};
 
 use super::Owner;
@@ -15,7 +15,7 @@ use crate::defects::Defect;
 use crate::layout;
 
 /// Drivers of all SMMUs.
-pub(crate) type Drivers = Rc<RefCell<Vec<Smmu<Bus, Owner>>>>;
+pub(crate) type Drivers = Rc<RefCell<Vec<HostedSmmu<Bus, Owner>>>>;
 
 /// The shadow table and its environment.
 pub struct Dma {

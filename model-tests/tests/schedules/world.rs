@@ -11,7 +11,7 @@ use shadow_s2::ShadowS2;
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::thread;
 use smmu_drv::errata::Quirks;
-use smmu_drv::{AccessSize, Coherency, HOST_CMDQS, MsiAdvert, ProbeConfig, Probed, Smmu, WriteOutcome};
+use smmu_drv::{AccessSize, Coherency, HOST_CMDQS, HostedSmmu, MsiAdvert, ProbeConfig, Probed, Unassigned, WriteOutcome};
 use smmu_model::{Bbml, Config, Memory, Model, Pace, Region, WriteBuffer};
 
 use crate::bus::{Bus, Pool};
@@ -44,7 +44,7 @@ pub(crate) const SIDS: [u32; 3] = [0, 1, 5];
 pub(crate) type Owner = Ownership<'static, Cpu, Dma, Pages>;
 
 /// The driver of one SMMU.
-pub(crate) type Driver = Smmu<Bus, HostPages<'static, Pages>>;
+pub(crate) type Driver = HostedSmmu<Bus, HostPages<'static, Pages>>;
 
 /// The machine.
 pub(crate) struct World {
@@ -173,9 +173,10 @@ pub(crate) fn boot(shape: Shape) -> Rc<World> {
             reads: smmu_drv::ReadsAs::Incoming,
             cmdq_log2: HOST_CMDQS,
             quirks: Quirks::default(),
+            unassigned: Unassigned::Host,
         };
         let Ok(probed) = Probed::probe(Bus::new(n), firmware) else { panic!("probe") };
-        let Ok(smmu) = probed.take_over(stage2) else { panic!("take-over") };
+        let Ok(smmu) = probed.take_over_with_host(stage2) else { panic!("take-over") };
         Lock::new(Rank::Smmu, smmu)
     });
     assert!(world.smmus.set(smmus.collect()).is_ok() && world.ownership.set(Lock::new(Rank::Ownership, owner)).is_ok());

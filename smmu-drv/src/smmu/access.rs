@@ -2,10 +2,10 @@
 
 use super::budget::Budget;
 use super::emul::table::AccessSize;
-use super::{Smmu, WriteOutcome};
+use super::hosted::{HostedSmmu, WriteOutcome};
 use crate::platform::{HostMemory, Platform};
 
-impl<P: Platform, H: HostMemory> Smmu<P, H> {
+impl<P: Platform, H: HostMemory> HostedSmmu<P, H> {
     /// Answers a load of the host: `offset` bytes from the base of page 0.
     ///
     /// Never fails: an access that no row of the register table allows reads as zero and is counted.
@@ -19,7 +19,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         self.vsmmu.load_eventq(size)
     }
 
-    /// As [`Smmu::mmio_read`], for every register except EVENTQ_PROD, whose value depends on the host's memory: for that one it
+    /// As [`HostedSmmu::mmio_read`], for every register except EVENTQ_PROD, whose value depends on the host's memory: for that one it
     /// returns `None` and changes nothing that the host sees.
     #[inline(always)]
     pub fn mmio_read_plain(&mut self, offset: u32, size: AccessSize) -> Option<u64> {

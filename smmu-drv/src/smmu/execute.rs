@@ -3,14 +3,14 @@
 use super::budget::{Budget, Costs, Unfinished};
 use super::device::{Device, Left, Sink};
 use super::emul::{CommandStep, Effect, Mode, Notify, Source, Stop, Store};
-use super::shadow::{Entered, Entries, Hardware, Shared};
+use super::hosted::{HostedSmmu, WriteOutcome};
+use super::shadow::{Entered, Entries, Hardware, ShadowTable, Shared};
 use super::ste::Group;
 use super::stream::Cursor;
-use super::{Smmu, WriteOutcome};
 use crate::command::Command;
 use crate::error::SmmuError;
 use crate::fault::FaultRecord;
-use crate::platform::{HostMemory, Platform};
+use crate::platform::{DmaBuffer, HostMemory, Platform};
 
 impl<P: Platform> Hardware<P::Buffer> for Device<P> {
     type Platform = P;
@@ -33,12 +33,20 @@ impl<P: Platform> Hardware<P::Buffer> for Device<P> {
     }
 }
 
-impl<H: HostMemory> Sink for Source<'_, H> {
+/// Takes the records of the host's streams to the host; those of others stay in EL2's log.
+struct HostsRecords<'a, 'b, B, H: HostMemory> {
+    source: &'a mut Source<'b, H>,
+    shadow: &'a ShadowTable<B>,
+}
+
+impl<B: DmaBuffer, H: HostMemory> Sink for HostsRecords<'_, '_, B, H> {
     fn record(&mut self, budget: &mut Budget, record: &FaultRecord) {
-        Source::record(self, budget, record);
+        if self.shadow.is_hosts(record.sid) {
+            self.source.record(budget, record);
+        }
     }
     fn lost(&mut self) {
-        self.events_were_lost();
+        self.source.events_were_lost();
     }
 }
 
@@ -59,7 +67,7 @@ enum Drained {
     RecordsRemain,
 }
 
-impl<P: Platform, H: HostMemory> Smmu<P, H> {
+impl<P: Platform, H: HostMemory> HostedSmmu<P, H> {
     /// Handles a store of the host to one register, with all its effects.
     #[inline]
     pub(super) fn handle_store(&mut self, host_mem: &mut H, store: Store) -> WriteOutcome {
@@ -93,7 +101,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
             }
             Effect::DrainBeforeChange => self.drain_before_change(host_mem)?,
             Effect::Interrupts => {
-                if !self.device.set_irq_ctrl(self.vsmmu.wanted_irqs()).is_empty() {
+                if !self.smmu.device.set_irq_ctrl(self.vsmmu.wanted_irqs()).is_empty() {
                     self.events_can_interrupt(host_mem);
                 }
             }
@@ -109,7 +117,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     /// At the end of a trap: shows the host a failure and raises its interrupts.
     #[inline]
     pub(super) fn end_trap(&mut self) {
-        if self.device.failed().is_some() || self.vsmmu.has_interrupts() {
+        if self.smmu.device.failed().is_some() || self.vsmmu.has_interrupts() {
             self.report_failure();
         }
     }
@@ -117,11 +125,11 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     /// Shows the host a failure, and raises the interrupts that are due.
     #[cold]
     pub(super) fn report_failure(&mut self) {
-        if self.device.failed().is_some() {
+        if self.smmu.device.failed().is_some() {
             self.vsmmu.fail();
         }
         for irq in self.vsmmu.take_interrupts() {
-            self.device.platform().raise(irq);
+            self.smmu.device.platform().raise(irq);
         }
     }
 
@@ -135,16 +143,16 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     #[inline]
     fn consume_commands(&mut self, host_mem: &mut H) -> WriteOutcome {
         // A failed SMMU completes none of them, and its entries change no more: nothing could be invalidated after a store.
-        if self.device.failed().is_some() || !self.vsmmu.begin_commands() {
+        if self.smmu.device.failed().is_some() || !self.vsmmu.begin_commands() {
             return WriteOutcome::Done;
         }
         let mut stop = loop {
-            let costs = self.device.costs();
+            let costs = self.smmu.device.costs();
             let done = match self.vsmmu.next_command(host_mem, &mut self.budget, costs) {
-                CommandStep::Forward(command) => self.device.push(command).map_err(|error| self.push_failed(error)),
-                CommandStep::QueueSync => self.device.queue_sync().map_err(|error| self.push_failed(error)),
+                CommandStep::Forward(command) => self.forward(command).map_err(|error| self.push_failed(error)),
+                CommandStep::QueueSync => self.smmu.device.queue_sync().map_err(|error| self.push_failed(error)),
                 CommandStep::Enter(sid, depth, entry) => {
-                    match self.shadow.enter(&mut self.device, &mut self.budget, sid, depth, entry) {
+                    match self.smmu.shadow.enter(&mut self.smmu.device, &mut self.budget, sid, depth, entry) {
                         Ok(Entered::Done) => Ok(()),
                         Ok(Entered::NeedsBlock) => {
                             self.vsmmu.refresh_block_of(sid, depth);
@@ -177,6 +185,15 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         }
     }
 
+    /// Queues a command of the host; one for a stream of another owner has no effect.
+    #[inline]
+    fn forward(&mut self, command: Command) -> Result<(), SmmuError> {
+        match command.stream() {
+            Some(sid) if !self.smmu.shadow.is_hosts(sid) => Ok(()),
+            Some(_) | None => self.smmu.device.push(command),
+        }
+    }
+
     #[cold]
     fn push_failed(&mut self, error: SmmuError) -> Unfinished {
         self.vsmmu.step_back();
@@ -189,10 +206,10 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     #[inline]
     fn complete(&mut self, host_mem: &mut H) -> Result<(), SmmuError> {
         if self.vsmmu.has_signals() {
-            self.device.sync()?;
-            self.shadow.synchronised();
+            self.smmu.device.sync()?;
+            self.smmu.shadow.synchronised();
         } else {
-            self.device.submit();
+            self.smmu.device.submit();
         }
         self.vsmmu.complete(host_mem);
         Ok(())
@@ -202,12 +219,12 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     #[inline(never)]
     fn refresh(&mut self, host_mem: &mut H, mut cursor: Cursor, end: u64) -> Result<(), Unfinished> {
         let mut source = Source::new(host_mem, &mut self.vsmmu);
-        let done = self.shadow.refresh(&mut self.device, &mut self.budget, &mut source, &mut cursor, end);
+        let done = self.smmu.shadow.refresh(&mut self.smmu.device, &mut self.budget, &mut source, &mut cursor, end);
         source.end();
         self.vsmmu.save_refresh(cursor);
         done?;
         if let Some(command) = self.vsmmu.end_refresh() {
-            self.shadow.invalidate(&mut self.device, command)?;
+            self.smmu.shadow.invalidate(&mut self.smmu.device, command)?;
         }
         Ok(())
     }
@@ -215,25 +232,36 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     /// Continues a change of the mode of all streams; complete and synchronised when it returns `Ok`.
     fn change_mode(&mut self, host_mem: &mut H) -> Result<(), Unfinished> {
         let Some((mode, mut cursor)) = self.vsmmu.change() else { return Ok(()) };
-        if let Some(error) = self.device.failed() {
+        if let Some(error) = self.smmu.device.failed() {
             return Err(Unfinished::Failed(error));
         }
-        let (shadow, device, budget) = (&mut self.shadow, &mut self.device, &mut self.budget);
-        let done = match mode {
+        let done = self.set_streams(host_mem, mode, &mut cursor, u64::MAX);
+        self.vsmmu.save_change(cursor);
+        done?;
+        self.smmu.shadow.finish(&mut self.smmu.device, &mut self.budget)?;
+        self.vsmmu.streams_changed();
+        Ok(())
+    }
+
+    /// Brings the host's streams from `cursor` to before `end`, which ends a block, to `mode`. [`ShadowTable::finish`] puts it in force.
+    pub(super) fn set_streams(
+        &mut self,
+        host_mem: &mut H,
+        mode: Mode,
+        cursor: &mut Cursor,
+        end: u64,
+    ) -> Result<(), Unfinished> {
+        let (shadow, device, budget) = (&mut self.smmu.shadow, &mut self.smmu.device, &mut self.budget);
+        match mode {
             Mode::Table => {
                 let mut source = Source::new(host_mem, &mut self.vsmmu);
-                let done = shadow.refresh(device, budget, &mut source, &mut cursor, u64::MAX);
+                let done = shadow.refresh(device, budget, &mut source, cursor, end);
                 source.end();
                 done
             }
-            Mode::Bypass => shadow.share(device, budget, &mut cursor, Shared::Stage2),
-            Mode::Abort => shadow.share(device, budget, &mut cursor, Shared::Abort),
-        };
-        self.vsmmu.save_change(cursor);
-        done?;
-        self.shadow.finish(&mut self.device, &mut self.budget)?;
-        self.vsmmu.streams_changed();
-        Ok(())
+            Mode::Bypass => shadow.share(device, budget, cursor, end, Shared::Stage2),
+            Mode::Abort => shadow.share(device, budget, cursor, end, Shared::Abort),
+        }
     }
 
     /// Moves records from hardware's event queue to the fault log, the counters and the host's queue.
@@ -249,7 +277,7 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
         self.end_trap();
     }
 
-    /// As [`Smmu::poll_events`], from an access of the host to its event queue: no interrupt for records that it reads now.
+    /// As [`HostedSmmu::poll_events`], from an access of the host to its event queue: no interrupt for records that it reads now.
     pub(super) fn drain_events(&mut self, host_mem: &mut H) {
         if self.drain(host_mem) == Drained::RecordsRemain {
             self.vsmmu.interrupt_for_events();
@@ -264,11 +292,11 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     /// change: it takes one full queue of records at most.
     fn drain_before_change(&mut self, host_mem: &mut H) -> Result<(), Unfinished> {
         if !self.vsmmu.begin_draining() {
-            self.device.mark_records();
+            self.smmu.device.mark_records();
         }
         if self.drain(host_mem) == Drained::RecordsRemain {
             self.vsmmu.interrupt_for_events();
-            if !self.device.is_past_mark() {
+            if !self.smmu.device.is_past_mark() {
                 return Err(Unfinished::Budget);
             }
         }
@@ -288,7 +316,8 @@ impl<P: Platform, H: HostMemory> Smmu<P, H> {
     fn drain(&mut self, host_mem: &mut H) -> Drained {
         // One walk for all records: those of one device need the same page of the host's table.
         let mut source = Source::new(host_mem, &mut self.vsmmu);
-        let left = self.device.drain(&mut self.budget, &mut source);
+        let mut sink = HostsRecords { source: &mut source, shadow: &self.smmu.shadow };
+        let left = self.smmu.device.drain(&mut self.budget, &mut sink);
         match (left, source.end()) {
             (Left::Records, Notify::Nothing | Notify::First) => Drained::RecordsRemain,
             (Left::Nothing, Notify::First) => Drained::HostQueueWasEmpty,

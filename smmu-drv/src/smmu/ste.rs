@@ -1,7 +1,8 @@
 //! Shadow entries: the result of the check of a host's entry, and the entries of the table that hardware reads.
 
+use crate::features::Features;
 use crate::smmu::stream::{GROUP, HostEntries};
-use crate::spec::ste::dw0;
+use crate::spec::ste::{dw0, dw1};
 use crate::spec::{put64, union64};
 
 /// The two dwords of a shadow entry that differ between streams. Only a check of a host's entry, or [`Fixed`], makes one.
@@ -13,6 +14,16 @@ pub struct Ste {
     pub dw1: u64,
 }
 
+/// What a read marked as an instruction fetch is treated as [S 5.2, INSTCFG].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReadsAs {
+    /// As the device marks it.
+    #[default]
+    Incoming,
+    /// As data.
+    Data,
+}
+
 /// The entries that do not depend on the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fixed {
@@ -21,6 +32,17 @@ pub struct Fixed {
 }
 
 impl Fixed {
+    /// Shareability from the transaction, where hardware with `features` can override it, and instruction reads treated as `reads`
+    /// says, where it can override that [S 5.2, SHCFG, INSTCFG].
+    pub fn new(reads: ReadsAs, features: &Features) -> Self {
+        let shareability = if features.attr_types_ovr() { put64(dw1::SHCFG, dw1::SHCFG_INCOMING) } else { 0 };
+        let instcfg = match reads {
+            ReadsAs::Data if features.attr_perms_ovr() => put64(dw1::INSTCFG, dw1::INSTCFG_DATA),
+            ReadsAs::Data | ReadsAs::Incoming => 0,
+        };
+        Self { dw1: union64([shareability, instcfg]) }
+    }
+
     /// A shadow entry with V = 0: hardware reports C_BAD_STE.
     pub fn invalid(self) -> Ste {
         Ste { dw0: 0, dw1: self.dw1 }

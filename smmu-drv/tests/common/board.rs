@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use io_pgtable::Pa;
 use smmu_drv::{DmaBuffer, Platform, WiredIrq};
-use smmu_model::{Config, Memory, Model, Region, Snoop, WriteBuffer};
+use smmu_model::{Config, Injection, Memory, Model, Region, Snoop, WriteBuffer};
 
 use super::*;
 
@@ -29,6 +29,8 @@ pub struct World {
     pub allocations: Cell<usize>,
     /// Called after every register write of EL2.
     pub watch: RefCell<Option<Watch>>,
+    /// Called whenever EL2 waits a moment.
+    pub on_relax: RefCell<Option<Box<dyn FnMut()>>>,
     pub mmio: Cell<u64>,
     /// Loads of EL2 from registers.
     pub loads: Cell<u64>,
@@ -36,6 +38,8 @@ pub struct World {
     pub broken_gbpa: Cell<Option<u32>>,
     /// A register of hardware that reads as this, whatever it is.
     pub forged: Cell<Option<(u32, u32)>>,
+    /// Number of register writes after which no CMD_SYNC completes any more.
+    pub stuck_after: Cell<Option<u64>>,
 }
 
 #[derive(Clone)]
@@ -59,10 +63,12 @@ impl Board {
             live_bytes: Cell::new(0),
             allocations: Cell::new(usize::MAX),
             watch: RefCell::new(None),
+            on_relax: RefCell::new(None),
             mmio: Cell::new(0),
             loads: Cell::new(0),
             broken_gbpa: Cell::new(None),
             forged: Cell::new(None),
+            stuck_after: Cell::new(None),
         }))
     }
 
@@ -82,6 +88,9 @@ impl Board {
 
     fn after_write(&self) {
         self.0.mmio.set(self.0.mmio.get() + 1);
+        if self.0.stuck_after.get() == Some(self.0.mmio.get()) {
+            self.0.model.borrow_mut().inject(Injection::SyncNever);
+        }
         if let Some(watch) = self.0.watch.borrow_mut().as_mut() {
             watch(&self.0.model.borrow());
         }
@@ -146,6 +155,9 @@ impl Platform for Board {
     }
     fn relax(&self) {
         self.0.model.borrow_mut().relax();
+        if let Some(on_relax) = self.0.on_relax.borrow_mut().as_mut() {
+            on_relax();
+        }
         self.0.clock.set(self.0.clock.get() + 50);
     }
     fn raise(&self, irq: WiredIrq) {

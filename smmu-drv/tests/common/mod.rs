@@ -26,6 +26,9 @@ pub const MMIO: u64 = 0x900_0000;
 /// VMID of the host's streams.
 pub const VMID: u16 = 1;
 
+/// Memory of guests.
+pub const GUEST: u64 = POOL + POOL_SIZE - 0x10_0000;
+
 /// Register offsets, written down here a second time on purpose.
 pub mod r {
     pub const IDR0: u32 = 0x0;

@@ -2,7 +2,8 @@
 
 use smmu_drv::errata::Quirks;
 use smmu_drv::{
-    AccessSize, Coherency, HOST_CMDQS, MsiAdvert, ProbeConfig, Probed, ReadsAs, Smmu, WiredIrq, WriteOutcome,
+    AccessSize, Coherency, HOST_CMDQS, HostedSmmu, MsiAdvert, ProbeConfig, Probed, ReadsAs, Unassigned, WiredIrq,
+    WriteOutcome,
 };
 use smmu_model::{Config, Memory, Region, Snoop};
 
@@ -12,7 +13,7 @@ use super::*;
 pub struct Rig {
     pub board: Board,
     pub host: Host,
-    pub smmu: Smmu<Board, Host>,
+    pub smmu: HostedSmmu<Board, Host>,
     pub s2: Stage2,
     pub prod: u32,
     pub again: u32,
@@ -26,6 +27,7 @@ pub fn firmware(config: &Config) -> ProbeConfig {
         reads: ReadsAs::Incoming,
         cmdq_log2: HOST_CMDQS,
         quirks: Quirks::default(),
+        unassigned: Unassigned::Host,
     }
 }
 
@@ -46,7 +48,7 @@ impl Rig {
     /// With a stage 2 of `bits` bits.
     pub fn on_stage2(board: Board, firmware: ProbeConfig, bits: u8) -> Self {
         let s2 = Stage2::new(&board.0.mem);
-        let smmu = Probed::probe(board.clone(), firmware).unwrap().take_over(s2.cfg_of(bits)).unwrap();
+        let smmu = Probed::probe(board.clone(), firmware).unwrap().take_over_with_host(s2.cfg_of(bits)).unwrap();
         let host = Host::new(board.0.mem.clone());
         Self { board, host, smmu, s2, prod: 0, again: 0 }
     }

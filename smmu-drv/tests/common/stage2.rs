@@ -6,17 +6,24 @@ use smmu_model::Memory;
 
 use super::*;
 
-/// EL2's stage 2 of tests: identity, 4K leaves, 40 bits, two concatenated level-1 tables.
+/// A stage 2 of tests: identity, 4K leaves, 40 bits, two concatenated level-1 tables.
 pub struct Stage2 {
     mem: Memory,
     root: u64,
     next: u64,
+    vmid: u16,
 }
 
 impl Stage2 {
+    /// That of a guest with `vmid`: it maps nothing yet. Different VMIDs have different tables.
+    pub fn of_guest(mem: &Memory, vmid: u16) -> Self {
+        let root = POOL + 0x4_0000 + u64::from(vmid % 8) * 0x1_0000;
+        Self { mem: mem.clone(), root, next: root + 0x2000, vmid }
+    }
+
     pub fn new(mem: &Memory) -> Self {
         let root = POOL;
-        let mut table = Self { mem: mem.clone(), root, next: POOL + 0x2000 };
+        let mut table = Self { mem: mem.clone(), root, next: POOL + 0x2000, vmid: VMID };
         // 4K leaves around BUF, 2M blocks elsewhere.
         let mut block = RAM;
         while block < RAM + RAM_SIZE {
@@ -93,6 +100,6 @@ impl Stage2 {
     pub fn cfg_of(&self, bits: u8) -> Stage2Cfg {
         let (irgn, orgn, sh) = (1, 1, 3);
         let ps = [32, 36, 40, 42].iter().rposition(|&size| size <= bits).unwrap() as u8;
-        Stage2Cfg { ttb: Pa(self.root), t0sz: 64 - bits, sl0: 1, irgn, orgn, sh, tg: 0, ps, vmid: VMID }
+        Stage2Cfg { ttb: Pa(self.root), t0sz: 64 - bits, sl0: 1, irgn, orgn, sh, tg: 0, ps, vmid: self.vmid }
     }
 }

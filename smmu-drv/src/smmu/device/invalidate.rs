@@ -18,7 +18,7 @@ pub enum Stale {
         /// Bytes.
         size: u64,
     },
-    /// All translations with the host's VMID.
+    /// Everything of the VMID.
     All,
 }
 
@@ -26,49 +26,42 @@ pub enum Stale {
 const MAX_SINGLE: u64 = 32;
 
 impl<P: Platform> Device<P> {
-    /// Invalidates the translations in `stale`, and waits until transactions that used one are complete.
-    ///
-    /// One call per transition, after the tables changed and before the transition returns.
+    /// Queues the invalidation of the translations in `stale` of the domain with `vmid`, and lets hardware begin. It is complete,
+    /// with the transactions that used one, after [`Device::sync`].
     ///
     /// # Errors
-    /// Stale translations may still be cached: the pages must keep their owner, and the old tables must not be reused. The SMMU is
-    /// marked as failed.
-    pub(crate) fn tlb_invalidate(&mut self, stale: Stale) -> Result<(), SmmuError> {
+    /// Stale translations may still be cached. The SMMU is marked as failed.
+    pub(crate) fn tlb_submit(&mut self, vmid: u16, stale: Stale) -> Result<(), SmmuError> {
         bump(&mut self.stats.s2_invalidations);
-        let vmid = self.vmid;
         match stale {
-            Stale::All => {
-                self.push(Command::TlbiS12Vmall { vmid })?;
-                self.sync()
-            }
-            Stale::Range { ipa, size } => {
-                let Some((first, pages)) = pages(ipa, size) else {
-                    return self.tlb_invalidate_all();
-                };
-                if self.features.ril() {
-                    let Some(extent) = range(pages) else {
-                        return self.tlb_invalidate_all();
-                    };
-                    self.push(Command::TlbiS2Ipa { vmid, ipa: first, extent, depth: Depth::Walk })?;
-                } else if pages <= MAX_SINGLE {
-                    for page in 0..pages {
+            Stale::Range { ipa, size } => match pages(ipa, size) {
+                Some((first, count)) if self.features.ril() => match range(count) {
+                    Some(extent) => {
+                        self.push(Command::TlbiS2Ipa { vmid, ipa: first, extent, depth: Depth::Walk })?;
+                        self.combined_entries(vmid)?;
+                    }
+                    None => self.push(Command::TlbiS12Vmall { vmid })?,
+                },
+                Some((first, count)) if count <= MAX_SINGLE => {
+                    for page in 0..count {
                         let ipa = Ipa(first.0.wrapping_add(page.wrapping_mul(4096)));
                         self.push(Command::TlbiS2Ipa { vmid, ipa, extent: Extent::Single, depth: Depth::Walk })?;
                     }
-                } else {
-                    return self.tlb_invalidate_all();
+                    self.combined_entries(vmid)?;
                 }
-                // Combined entries may survive an invalidation by IPA, and only a SYNC orders the two [S 4.4.3, 4.7.3].
-                self.sync()?;
-                self.push(Command::TlbiNhAll { vmid })?;
-                self.sync()
-            }
+                Some(_) | None => self.push(Command::TlbiS12Vmall { vmid })?,
+            },
+            Stale::All => self.push(Command::TlbiS12Vmall { vmid })?,
         }
+        self.queue_sync()?;
+        self.submit();
+        Ok(())
     }
 
-    fn tlb_invalidate_all(&mut self) -> Result<(), SmmuError> {
-        self.push(Command::TlbiS12Vmall { vmid: self.vmid })?;
-        self.sync()
+    /// Combined entries may survive an invalidation by IPA, and only a CMD_SYNC orders the two [S 4.4.3, 4.7.3].
+    fn combined_entries(&mut self, vmid: u16) -> Result<(), SmmuError> {
+        self.queue_sync()?;
+        self.push(Command::TlbiNhAll { vmid })
     }
 }
 

@@ -1,7 +1,7 @@
 //! The device: registers, command queue and event queue of the SMMU itself. It holds no state of the host.
 //!
 //! Its interface: `take_over`, `is_alive` and `recover`; commands by `push`, `queue_sync`, `submit`, `sync`, and their `costs`;
-//! `tlb_invalidate`; `set_irq_ctrl`; records by `drain` to a [`Sink`], with `mark_records` and `is_past_mark`; `wait_again` and
+//! `tlb_submit`; `set_irq_ctrl`; records by `drain` to a [`Sink`], with `mark_records` and `is_past_mark`; `wait_again` and
 //! `disable` before power-off; the fault log and counters.
 //!
 //! Each wait, for a CMD_SYNC or for a register, has a timeout of one second, and each function a fixed number of waits. A device
@@ -54,7 +54,6 @@ pub(super) struct TableRegisters {
 pub(super) struct Device<P: Platform> {
     hw: Hw<P>,
     features: Features,
-    vmid: u16,
     table: TableRegisters,
     /// CR0ACK as programmed; once the SMMU is failed, more than any 32-bit register can read as.
     expected_cr0ack: u64,
@@ -77,7 +76,6 @@ where
         Self {
             hw: self.hw.clone(),
             features: self.features,
-            vmid: self.vmid,
             table: self.table,
             expected_cr0ack: self.expected_cr0ack,
             cmdq: self.cmdq.clone(),
@@ -92,8 +90,8 @@ where
 }
 
 impl<P: Platform> Device<P> {
-    /// Allocates the queues and takes the SMMU over, with the stream table at `table` and the VMID of its streams. `issue`: how
-    /// often a batch of commands is issued.
+    /// Allocates the queues and takes the SMMU over, with the stream table at `table`. `issue`: how often a batch of commands
+    /// is issued.
     ///
     /// # Errors
     /// See [`TakeOverError`].
@@ -101,7 +99,6 @@ impl<P: Platform> Device<P> {
         platform: P,
         features: Features,
         issue: Issue,
-        vmid: u16,
         table: TableRegisters,
     ) -> Result<Self, TakeOverError> {
         let commands = platform.alloc(el2_cmdq::RING_SIZE).ok_or(TakeOverError::NoMemory)?;
@@ -109,7 +106,6 @@ impl<P: Platform> Device<P> {
         let mut device = Self {
             hw: Hw::new(platform),
             features,
-            vmid,
             table,
             expected_cr0ack: u64::from(program::cr0_live(&features).bits()),
             cmdq: Cmdq::new(commands, features.cmdq_log2, features.coherent, issue),

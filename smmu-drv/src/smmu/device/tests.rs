@@ -35,7 +35,13 @@ fn gets_stuck(machine: &Machine, offset: u32, value: u64) {
 }
 
 fn take_over(machine: &Machine) -> Result<Device<Machine>, TakeOverError> {
-    Device::take_over(machine.clone(), features(idr0::ST_TWO_LEVEL), Issue::Once, VMID, TABLE)
+    Device::take_over(machine.clone(), features(idr0::ST_TWO_LEVEL), Issue::Once, TABLE)
+}
+
+/// Both halves of an invalidation of [`VMID`].
+fn invalidate(device: &mut Device<Machine>, stale: Stale) -> Result<(), SmmuError> {
+    device.tlb_submit(VMID, stale)?;
+    device.sync()
 }
 
 /// A device, and nothing in the log.
@@ -106,7 +112,7 @@ fn stale_translations_are_invalidated_by_ipa_and_then_by_vmid() {
     let machine = Machine::reacting(answers);
     let mut device = device(&machine);
     let from = machine.register(reg::CMDQ_PROD);
-    device.tlb_invalidate(Stale::Range { ipa: Ipa(0x5000), size: 0x2000 }).unwrap();
+    invalidate(&mut device, Stale::Range { ipa: Ipa(0x5000), size: 0x2000 }).unwrap();
     let page = |ipa| Command::TlbiS2Ipa {
         vmid: VMID,
         ipa: Ipa(ipa),
@@ -116,7 +122,7 @@ fn stale_translations_are_invalidated_by_ipa_and_then_by_vmid() {
     let wanted = [page(0x5000), page(0x6000), Command::Sync, Command::TlbiNhAll { vmid: VMID }, Command::Sync];
     assert_eq!(commands(&machine, from, from + 5), encoded(&wanted));
     assert_eq!(machine.register(reg::CMDQ_PROD), from + 5);
-    device.tlb_invalidate(Stale::All).unwrap();
+    invalidate(&mut device, Stale::All).unwrap();
     let all = [Command::TlbiS12Vmall { vmid: VMID }, Command::Sync];
     assert_eq!(commands(&machine, from + 5, from + 7), encoded(&all));
 }
@@ -148,7 +154,7 @@ fn a_queue_that_does_not_move_fails_the_device_for_good() {
     assert_eq!(device.failed(), Some(SmmuError::SyncTimeout));
     assert!(!device.is_alive());
     assert_eq!(device.push(Command::CfgiAll), Err(SmmuError::SyncTimeout));
-    assert_eq!(device.tlb_invalidate(Stale::All), Err(SmmuError::SyncTimeout));
+    assert_eq!(invalidate(&mut device, Stale::All), Err(SmmuError::SyncTimeout));
     assert_eq!(device.set_irq_ctrl(IrqCtrl::EVENTQ_IRQEN), IrqCtrl::empty());
     assert_eq!(machine.did(), [], "at once, without a wait");
     // It lost power since: it is made to abort, not programmed.

@@ -138,6 +138,15 @@ impl<C> VirtualSmmu<C> {
         }
     }
 
+    /// What all streams of the host do, or are changing to.
+    pub(crate) fn mode(&self) -> Mode {
+        match &self.change {
+            Some(change) => change.mode,
+            None if self.regs.cr0ack.contains(Cr0::SMMUEN) => Mode::Table,
+            None => self.mode_when_disabled(),
+        }
+    }
+
     fn mode_when_disabled(&self) -> Mode {
         if self.regs.gbpa_aborts() { Mode::Abort } else { Mode::Bypass }
     }

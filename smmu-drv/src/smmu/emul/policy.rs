@@ -6,19 +6,9 @@
 
 use super::ids::HostIds;
 use crate::features::Features;
-use crate::smmu::ste::{Fixed, Ste, valid};
+use crate::smmu::ste::{Fixed, ReadsAs, Ste, valid};
 use crate::spec::ste::{dw0, dw1};
 use crate::spec::{cd, get32, get64, mask64, put64, union64};
-
-/// How a read that the device marks as an instruction fetch is treated [S 5.2, INSTCFG].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ReadsAs {
-    /// As an instruction fetch.
-    #[default]
-    Incoming,
-    /// As data.
-    Data,
-}
 
 /// Which entries of the host are legal, and the fields that hardware needs in every entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +41,7 @@ impl SteRules {
             ssid_bits: u64::from(ids.ssid_bits()),
             cd2l: get32(crate::spec::registers::idr0::CD2L, ids.idr0) == 1,
             pointer_beyond: mask64(dw0::S1CONTEXTPTR) & !ids.oas_mask(),
-            fixed: Fixed { dw1: if features.attr_types_ovr() { put64(dw1::SHCFG, dw1::SHCFG_INCOMING) } else { 0 } },
+            fixed: Fixed::new(ReadsAs::Incoming, features),
             nested_dw1: if features.can_stall() { put64(dw1::S1STALLD, 1) } else { 0 },
         }
     }
@@ -59,11 +49,7 @@ impl SteRules {
     /// The same, with instruction reads treated as `reads` says, if hardware with `features` can override it [S 5.2, INSTCFG].
     #[must_use]
     pub fn with_reads_as(self, reads: ReadsAs, features: &Features) -> Self {
-        let instcfg = match reads {
-            ReadsAs::Data if features.attr_perms_ovr() => put64(dw1::INSTCFG, dw1::INSTCFG_DATA),
-            ReadsAs::Data | ReadsAs::Incoming => 0,
-        };
-        Self { fixed: Fixed { dw1: union64([self.fixed.dw1, instcfg]) }, ..self }
+        Self { fixed: Fixed::new(reads, features), ..self }
     }
 
     /// The entries that do not depend on the host.

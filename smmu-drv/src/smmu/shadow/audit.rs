@@ -1,16 +1,17 @@
-//! The audit of the shadow stream table: every entry must be confined by stage 2.
+//! The audit of the shadow stream table: every entry must be confined by the stage 2 of the stream's owner.
 //!
-//! It checks less than the policy and does not read the host's table: every valid entry aborts or has EL2's stage 2, and has no
+//! It checks less than the policy and does not read the host's table: every valid entry aborts or has that stage 2, and has no
 //! other fields than those that the host may set. Tests and the `ghost` build run it after every trap.
 
 use core::fmt;
 
 use super::link::descriptor_of;
+use super::owners::{StreamOwner, StreamRange};
 use super::{ShadowTable, Shape, Slot, TwoLevel, index};
 use crate::platform::DmaBuffer;
 use crate::smmu::stream::BLOCK;
 use crate::spec::ste::{L1STD_SIZE, STE_SIZE, dw0, dw1};
-use crate::spec::{get64, mask64, union64};
+use crate::spec::{get64, low32, mask64, union64};
 
 /// What is wrong with the shadow table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,31 +60,34 @@ impl<B: DmaBuffer> ShadowTable<B> {
     /// The first entry or descriptor that is wrong.
     pub(crate) fn audit(&self) -> Result<(), StrtabFinding> {
         match &self.shape {
-            Shape::Linear { table } => self.audit_table(table, 0),
+            Shape::Linear { table } => self.audit_table(table, Entries::From(0)),
             Shape::TwoLevel(two) => self.audit_two_level(two),
         }
     }
 
     fn audit_two_level(&self, two: &TwoLevel<B>) -> Result<(), StrtabFinding> {
-        self.audit_table(&two.stage2.table, 0)?;
-        self.audit_table(&two.abort.table, 0)?;
+        self.audit_table(&two.stage2.table, Entries::Alike)?;
+        self.audit_table(&two.abort.table, Entries::Alike)?;
         // Until a CMD_SYNC completes, hardware may use the descriptor of a detached table.
         for slot in &two.slots {
             match slot {
-                Slot::Detached { table, .. } | Slot::InvalidationQueued(table) => self.audit_table(table, 0)?,
+                Slot::Detached { table, .. } | Slot::InvalidationQueued(table) => {
+                    self.audit_table(table, Entries::Alike)?;
+                }
                 // The table of a block is checked with its descriptor.
                 Slot::Live(_) | Slot::Empty => {}
             }
         }
-        let shared = [0, descriptor_of(&two.stage2.table), descriptor_of(&two.abort.table)];
+        let [none, stage2, abort] = [0, descriptor_of(&two.stage2.table), descriptor_of(&two.abort.table)];
         for block in 0..self.blocks() {
             let descriptor = two.l1.read64(index(block).saturating_mul(L1STD_SIZE));
-            if shared.contains(&descriptor) {
+            let hosts = self.owner_of_block(block) == Some(StreamOwner::Host);
+            if descriptor == none || descriptor == abort || (descriptor == stage2 && hosts) {
                 continue;
             }
             match Self::slot_of(two, block).and_then(|slot| two.slots.get(slot)) {
                 Some(Slot::Live(table)) if descriptor == descriptor_of(table) => {
-                    self.audit_table(table, u64::from(block).saturating_mul(u64::from(BLOCK)))?;
+                    self.audit_table(table, Entries::From(u64::from(block).saturating_mul(u64::from(BLOCK))))?;
                 }
                 _ => return Err(StrtabFinding::Descriptor { block }),
             }
@@ -91,25 +95,57 @@ impl<B: DmaBuffer> ShadowTable<B> {
         Ok(())
     }
 
-    /// Checks the entries of one table, whose first one is that of StreamID `first`.
-    fn audit_table(&self, table: &B, first: u64) -> Result<(), StrtabFinding> {
+    /// Checks the entries of one table.
+    fn audit_table(&self, table: &B, entries: Entries) -> Result<(), StrtabFinding> {
+        let (first, one) = match entries {
+            Entries::Alike => (0, Some(StreamOwner::Host)),
+            Entries::From(first) => {
+                let last = first.saturating_add(u64::try_from(table.size() / STE_SIZE).unwrap_or(0)).saturating_sub(1);
+                let count = last.saturating_sub(first).saturating_add(1);
+                let range = StreamRange::new(low32(first), low32(count));
+                (first, range.and_then(|range| self.owners.of_all(range)))
+            }
+        };
+        let mut words = self.words_of(one.unwrap_or(StreamOwner::Host));
+        let mut owner = one.unwrap_or(StreamOwner::Host);
         for entry in 0..table.size() / STE_SIZE {
+            let index = first.saturating_add(u64::try_from(entry).unwrap_or(u64::MAX));
+            if one.is_none() {
+                owner = self.owner(low32(index));
+                words = self.words_of(owner);
+            }
             let [dw0, dw1, dw2, dw3, rest @ ..] = table.read_entry(entry.saturating_mul(STE_SIZE));
-            let config = get64(dw0::CONFIG, dw0);
-            let confined = match (get64(dw0::V, dw0), config) {
+            let confined = match (get64(dw0::V, dw0), get64(dw0::CONFIG, dw0)) {
                 (0, _) => true,
-                (_, dw0::CONFIG_ABORT | dw0::CONFIG_S2 | dw0::CONFIG_NESTED) => {
-                    dw0 & !DW0 == 0 && (dw1 ^ self.fixed.dw1) & !DW1 == 0
+                (_, dw0::CONFIG_ABORT) => is_allowed(dw0, DW0) && is_allowed(dw1 ^ self.fixed.dw1, DW1),
+                (_, dw0::CONFIG_S2) => {
+                    owner != StreamOwner::Blocked && is_allowed(dw0, DW0) && is_allowed(dw1 ^ self.fixed.dw1, DW1)
+                }
+                (_, dw0::CONFIG_NESTED) => {
+                    owner == StreamOwner::Host && is_allowed(dw0, DW0) && is_allowed(dw1 ^ self.fixed.dw1, DW1)
                 }
                 _ => false,
             };
-            let constant = dw2 == self.words.dw2 && dw3 == self.words.dw3;
-            let reserved = rest == [0; 4];
-            if !(confined && constant && reserved) {
-                let index = first.saturating_add(u64::try_from(entry).unwrap_or(u64::MAX));
+            // An abort uses no stage 2; after a failed assignment that of the domain may be left.
+            let stage2 = owner == StreamOwner::Blocked || (dw2 == words.dw2 && dw3 == words.dw3);
+            if !confined || !stage2 || rest != [0; 4] {
                 return Err(StrtabFinding::Entry { index, dw0 });
             }
         }
         Ok(())
     }
+}
+
+/// Whose entries a table has.
+#[derive(Clone, Copy)]
+enum Entries {
+    /// Those of many blocks, or of one that was detached: the host's stage 2.
+    Alike,
+    /// Those of the streams from this one on.
+    From(u64),
+}
+
+/// Whether `word` has no bits but those of `fields`.
+fn is_allowed(word: u64, fields: u64) -> bool {
+    word & !fields == 0
 }

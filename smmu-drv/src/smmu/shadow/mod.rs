@@ -9,9 +9,11 @@
 //! host's table has entries. A private table is detached first and freed only when an invalidation that covers it is complete.
 //! Otherwise the table is linear and complete.
 
+pub mod assign;
 pub mod audit;
 pub mod change;
 mod link;
+pub mod owners;
 mod refresh;
 
 use crate::features::{Coherency, Features};
@@ -24,6 +26,7 @@ use crate::spec::{mask64, put32, put64, union32, union64};
 use crate::stage2::Stage2Words;
 use change::SteStore;
 use link::{Complete, Link, publish};
+use owners::{Domains, Owners, StreamOwner};
 pub(super) use refresh::{Entered, Entries, Hardware};
 
 /// Bytes of a level-2 table.
@@ -73,14 +76,20 @@ enum Shape<B> {
     TwoLevel(TwoLevel<B>),
 }
 
-/// The table and what its entries have in common.
+/// The table, what its entries have in common, and whose they are.
 #[derive(Clone)]
 pub(super) struct ShadowTable<B> {
     shape: Shape<B>,
     bits: u32,
     words: Stage2Words,
     fixed: Fixed,
+    /// Who owns each stream.
+    owners: Owners,
+    /// The stage 2 of each domain.
+    domains: Domains,
     coherent: Coherency,
+    /// Every stream aborts for good.
+    quiesced: bool,
     /// Configuration invalidations are queued without a CMD_SYNC after them.
     cfgi_pending: bool,
     /// Level-2 tables that could not be allocated.
@@ -92,13 +101,14 @@ pub(super) struct ShadowTable<B> {
 pub(super) struct NoMemory;
 
 impl<B: DmaBuffer> ShadowTable<B> {
-    /// A table in which every stream has `initial`.
+    /// A table in which every stream is `unassigned`'s: the host's have `initial`, others abort.
     pub(super) fn new<P: Platform<Buffer = B>>(
         platform: &P,
         features: &Features,
         words: Stage2Words,
         fixed: Fixed,
         initial: Shared,
+        unassigned: StreamOwner,
     ) -> Result<Self, NoMemory> {
         let bits = covered_sid_bits(features);
         let coherent = features.coherent;
@@ -117,8 +127,19 @@ impl<B: DmaBuffer> ShadowTable<B> {
             let bytes = STE_SIZE.checked_shl(bits).ok_or(NoMemory)?.max(4096);
             Shape::Linear { table: platform.alloc(bytes).ok_or(NoMemory)? }
         };
-        let mut table = Self { shape, bits, words, fixed, coherent, cfgi_pending: false, no_memory: 0 };
-        table.fill(initial);
+        let mut table = Self {
+            shape,
+            bits,
+            words,
+            fixed,
+            owners: Owners::all(unassigned),
+            domains: Domains::new(),
+            coherent,
+            quiesced: false,
+            cfgi_pending: false,
+            no_memory: 0,
+        };
+        table.fill(if unassigned == StreamOwner::Host { initial } else { Shared::Abort });
         Ok(table)
     }
 
@@ -223,6 +244,23 @@ impl<B: DmaBuffer> ShadowTable<B> {
 
     /// One store into an entry of a private block; ignored elsewhere.
     fn store(&mut self, sid: u32, store: SteStore) {
+        self.with_entry(sid, |table, offset| match store {
+            SteStore::Dw0(word) => table.write64(offset, word),
+            SteStore::Dw1(word) => table.write64(offset.saturating_add(8), word),
+        });
+    }
+
+    /// Dwords 2 and 3 of an entry of a private block, which must abort; ignored elsewhere.
+    fn store_words(&mut self, sid: u32, words: Stage2Words) {
+        self.with_entry(sid, |table, offset| {
+            table.write64(offset.saturating_add(16), words.dw2);
+            table.write64(offset.saturating_add(24), words.dw3);
+        });
+    }
+
+    /// Runs `store` with the table and the offset of an entry of a private block, and cleans it; not elsewhere.
+    #[inline]
+    fn with_entry(&mut self, sid: u32, store: impl FnOnce(&mut B, usize)) {
         let coherent = self.coherent;
         let (table, entry) = match &mut self.shape {
             Shape::Linear { table } => (table, index(sid)),
@@ -237,10 +275,7 @@ impl<B: DmaBuffer> ShadowTable<B> {
             }
         };
         let offset = entry.saturating_mul(STE_SIZE);
-        match store {
-            SteStore::Dw0(word) => table.write64(offset, word),
-            SteStore::Dw1(word) => table.write64(offset.saturating_add(8), word),
-        }
+        store(table, offset);
         clean(table, offset, STE_SIZE, coherent);
     }
 

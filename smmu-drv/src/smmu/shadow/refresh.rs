@@ -4,6 +4,7 @@
 //! [`Entries`] gives the host's entries, checked.
 
 use super::change::{SteStore, next_store};
+use super::owners::StreamOwner;
 use super::{ShadowTable, Shared};
 use crate::command::{Command, Depth};
 use crate::error::SmmuError;
@@ -84,6 +85,7 @@ impl<B: DmaBuffer> ShadowTable<B> {
                 self.store(sid, SteStore::Dw0(abort.dw0));
             }
         }
+        self.quiesced = true;
         self.invalidate_all(device)
     }
 
@@ -96,8 +98,8 @@ impl<B: DmaBuffer> ShadowTable<B> {
         Ok(self.invalidate_all(device)?)
     }
 
-    /// Stores the shadow of the host's entry for `sid`, and invalidates it to `depth`. Does nothing if the block has no private table,
-    /// or if the host's level-1 descriptor for it is no longer valid.
+    /// Stores the shadow of the host's entry for `sid`, and invalidates it to `depth`. Does nothing for a stream of another owner, if
+    /// the block has no private table, or if the host's level-1 descriptor for it is no longer valid.
     ///
     /// # Errors
     /// The budget is used up before all stores were made, or the SMMU is failed.
@@ -110,6 +112,9 @@ impl<B: DmaBuffer> ShadowTable<B> {
         depth: Depth,
         entry: CheckedEntry,
     ) -> Result<Entered, Unfinished> {
+        if !self.is_hosts(sid) {
+            return Ok(Entered::Done);
+        }
         let target = match entry {
             CheckedEntry::Entry(target) => target,
             CheckedEntry::Unmapped if self.is_two_level() => return Ok(Entered::NeedsBlock),
@@ -153,7 +158,7 @@ impl<B: DmaBuffer> ShadowTable<B> {
         Ok(())
     }
 
-    /// Sets all streams from `cursor` on to the same entry.
+    /// Sets all streams of the host from `cursor` to before `end`, which ends a block, to the same entry.
     ///
     /// # Errors
     /// As [`ShadowTable::refresh`].
@@ -162,11 +167,17 @@ impl<B: DmaBuffer> ShadowTable<B> {
         device: &mut impl Hardware<B>,
         budget: &mut Budget,
         cursor: &mut Cursor,
+        end: u64,
         shared: Shared,
     ) -> Result<(), Unfinished> {
-        while let Some(block) = self.block_at(cursor.next()) {
+        while cursor.next() < end
+            && let Some(block) = self.block_at(cursor.next())
+        {
             budget.charge(budget::BLOCK)?;
-            if self.is_two_level() {
+            let owner = self.owner_of_block(block);
+            if owner.is_some_and(|owner| owner != StreamOwner::Host) {
+                *cursor = Cursor::at(next_block(block));
+            } else if owner.is_some() && self.is_two_level() {
                 self.set_shared(block, shared);
                 *cursor = Cursor::at(next_block(block));
             } else {
@@ -224,6 +235,10 @@ impl<B: DmaBuffer> ShadowTable<B> {
         // At most one command, besides those that are charged with their CMD_SYNC.
         budget.charge(budget::BLOCK.max(device.costs().command))?;
         let end = next_block(block).min(self.streams());
+        if self.owner_of_block(block).is_some_and(|owner| owner != StreamOwner::Host) {
+            *cursor = Cursor::at(end);
+            return Ok(());
+        }
         if !self.is_private(block) {
             self.prepare_block(device, budget, entries, block)?;
             *cursor = Cursor::at(end);
@@ -282,15 +297,17 @@ impl<B: DmaBuffer> ShadowTable<B> {
         Ok(())
     }
 
-    /// Removes the private table of a block without entries, or for whose entries there is no memory.
+    /// Removes the private table of a block without entries, or for whose entries there is no memory; not if it has streams of
+    /// another owner.
     fn detach_block(&mut self, device: &mut impl Hardware<B>, block: u32) -> Result<(), SmmuError> {
-        if self.is_two_level() && self.set_shared(block, Shared::None) {
+        let hosts = self.owner_of_block(block) == Some(StreamOwner::Host);
+        if hosts && self.is_two_level() && self.set_shared(block, Shared::None) {
             self.invalidate_block(device, block)?;
         }
         Ok(())
     }
 
-    fn invalidate_block(&mut self, device: &mut impl Hardware<B>, block: u32) -> Result<(), SmmuError> {
+    pub(super) fn invalidate_block(&mut self, device: &mut impl Hardware<B>, block: u32) -> Result<(), SmmuError> {
         self.cfgi_pending = true;
         device.push(Command::CfgiSteRange { sid: block << SPLIT, range: SPLIT - 1 })?;
         self.invalidation_queued(Some(block));
@@ -308,7 +325,7 @@ impl<B: DmaBuffer> ShadowTable<B> {
         Ok(())
     }
 
-    /// Updates consecutive live entries, one store per entry between two synchronised invalidations.
+    /// Updates those of consecutive live entries that are the host's, one store per entry between two synchronised invalidations.
     fn update(
         &mut self,
         device: &mut impl Hardware<B>,
@@ -321,7 +338,7 @@ impl<B: DmaBuffer> ShadowTable<B> {
             let mut stored = false;
             let mut more = false;
             for (sid, target) in (first..=u32::MAX).zip(targets) {
-                let Some(now) = self.read(sid) else {
+                let Some(now) = self.read(sid).filter(|_| self.is_hosts(sid)) else {
                     continue;
                 };
                 let Some(store) = next_store(now, *target) else {

@@ -29,7 +29,7 @@ fn words() -> Stage2Words {
 /// A table in which every stream has `initial`, and hardware for it; nothing is in the log.
 fn table(st_level: u32, initial: Shared) -> (ShadowTable<Block>, Queue) {
     let machine = Machine::new();
-    let table = ShadowTable::new(&machine, &features(st_level), words(), FIXED, initial).unwrap();
+    let table = ShadowTable::new(&machine, &features(st_level), words(), FIXED, initial, StreamOwner::Host).unwrap();
     machine.did();
     (table, Queue::new(&machine))
 }
@@ -134,12 +134,15 @@ fn without_memory_there_is_no_table_and_nothing_is_kept() {
     for st_level in [ST_LINEAR, idr0::ST_TWO_LEVEL] {
         let machine = Machine::new();
         let needed = {
-            let _table = ShadowTable::new(&machine, &features(st_level), words(), FIXED, Shared::Abort).unwrap();
+            let _table =
+                ShadowTable::new(&machine, &features(st_level), words(), FIXED, Shared::Abort, StreamOwner::Host)
+                    .unwrap();
             machine.live()
         };
         for allowed in 0..needed {
             machine.allow(allowed);
-            let made = ShadowTable::new(&machine, &features(st_level), words(), FIXED, Shared::Abort);
+            let made =
+                ShadowTable::new(&machine, &features(st_level), words(), FIXED, Shared::Abort, StreamOwner::Host);
             assert_eq!((made.err(), machine.live()), (Some(NoMemory), 0), "{allowed}");
         }
     }
@@ -238,7 +241,7 @@ fn a_table_whose_invalidation_is_not_queued_yet_outlives_a_sync() {
     let (mut table, mut queue) = with(nested(0x1000, 1));
     let live = queue.machine.live();
     let mut budget = Budget::for_one_trap();
-    assert_eq!(table.share(&mut queue, &mut budget, &mut Cursor::at(0), Shared::Abort), Ok(()));
+    assert_eq!(table.share(&mut queue, &mut budget, &mut Cursor::at(0), u64::MAX, Shared::Abort), Ok(()));
     assert_eq!(seen(&table, &queue.machine, 5), full(FIXED.abort()));
     table.synchronised();
     assert_eq!(queue.machine.live(), live);
