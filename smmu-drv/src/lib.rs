@@ -6,12 +6,16 @@
 //!
 //! ```text
 //! Probed::probe ── refuses SMMUs that cannot isolate; writes nothing
-//!    │ take_over(stage 2)
-//! Smmu ── mmio_read / mmio_write     the host's accesses
-//!    ├─── tlb_invalidate             a page changes its owner
-//!    ├─── poll_events / take_fault   faults of devices
-//!    └─── quiesce                    before power-off
+//!    │ take_over_with_host(stage 2)
+//! HostedSmmu ── mmio_read / mmio_write   the host's accesses
+//!    ├─── tlb_invalidate                 a page changes its owner
+//!    ├─── assign / block / release       a stream changes its owner
+//!    ├─── poll_events / take_fault       faults of devices
+//!    └─── quiesce                        before power-off
 //! ```
+//!
+//! Without a host, [`Probed::take_over`] gives an [`Smmu`]: its streams abort until they are assigned to a domain, which is a VMID
+//! and a stage 2.
 //!
 //! The checks are pure functions, which can be called directly:
 //!

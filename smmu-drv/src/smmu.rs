@@ -1,6 +1,6 @@
-//! An SMMU after take-over: the device, its shadow table, and the virtual SMMU of the host.
+//! An SMMU after take-over: the device and its shadow table, and in [`HostedSmmu`] the virtual SMMU of a host.
 //!
-//! None of the three uses another. Accesses of the host go to the virtual SMMU, and this module executes what it returns. It also
+//! None of the three uses another. Accesses of the host go to the virtual SMMU, and `execute` does what it returns. This module
 //! gives the shadow table the device as its `Hardware`, and the device a `Sink` for its records.
 
 mod access;

@@ -13,6 +13,7 @@ mod platform;
 pub mod stage2;
 
 use crate::memory::HostPages;
+use crate::memory::host_s2::HOST_VMID;
 use crate::{console, host_log, log};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use hyp::esr::Size;
@@ -198,20 +199,24 @@ pub fn print_faults() {
 ///
 /// Locks: ownership is held by the caller; each SMMU is locked in turn, and meanwhile stores to its registers and
 /// ownership calls of other CPUs spin. Commands: TLBI of the range, CMD_SYNC, TLBI of the combined entries, CMD_SYNC;
-/// or one TLBI of everything and CMD_SYNC (`smmu-drv`, `Device::tlb_invalidate`). Each CMD_SYNC waits for at most one
+/// or one TLBI of everything and CMD_SYNC (`smmu-drv`, `Device::tlb_submit`). Each CMD_SYNC waits for at most one
 /// second. After the first timeout the SMMU is failed, and no later call waits for it; the revocation returns `IO`.
 pub struct Smmus;
 
 impl Invalidate for Smmus {
-    /// All SMMUs are called, even if one fails.
+    /// Every SMMU begins before the first is waited for, so that they work at the same time; all are called, even if one fails.
     fn invalidate(&mut self, plan: &Plan) -> Result<(), InvalidateError> {
         let stale = match plan.target {
             Target::All => Stale::All,
             Target::Range { start, bytes } => Stale::Range { ipa: start, size: bytes },
         };
+        for (_, unit) in units() {
+            // A failure is returned again by the wait.
+            let _ = unit.smmu.lock().tlb_submit(HOST_VMID, stale);
+        }
         let mut result = Ok(());
         for (_, unit) in units() {
-            let answer = unit.smmu.lock().tlb_invalidate(stale);
+            let answer = unit.smmu.lock().tlb_wait();
             if let Err(error) = answer {
                 log_failure(unit, error);
                 result = Err(InvalidateError);

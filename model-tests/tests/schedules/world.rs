@@ -11,7 +11,9 @@ use shadow_s2::ShadowS2;
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::thread;
 use smmu_drv::errata::Quirks;
-use smmu_drv::{AccessSize, Coherency, HOST_CMDQS, HostedSmmu, MsiAdvert, ProbeConfig, Probed, Unassigned, WriteOutcome};
+use smmu_drv::{
+    AccessSize, Coherency, HOST_CMDQS, HostedSmmu, MsiAdvert, ProbeConfig, Probed, Unassigned, WriteOutcome,
+};
 use smmu_model::{Bbml, Config, Memory, Model, Pace, Region, WriteBuffer};
 
 use crate::bus::{Bus, Pool};
