@@ -9,43 +9,16 @@
 # portcullis.mode= selects check (default), attack_passthrough, attack_runtime, attack_unbound,
 # module, load, shell, or a kexec_ mode; the second kernel gets an after_ mode.
 
-/bin/busybox mkdir -p /proc /sys /dev /tmp
-/bin/busybox --install -s /bin
-export PATH=/bin
-mount -t proc proc /proc
-mount -t sysfs sysfs /sys
-mount -t devtmpfs devtmpfs /dev 2>/dev/null
-mount -t tmpfs tmpfs /tmp
-# From here on the console is for results; the kernel's log is read with dmesg.
-dmesg -n 1
-echo
-
-option() {
-    for word in $(cat /proc/cmdline); do
-        case "$word" in "portcullis.$1="*) echo "${word#*=}"; return ;; esac
-    done
-}
+. /common.sh
 
 value() { echo "VALUE $*"; }
 ok() { echo "CHECK $1: ok $2"; }
-bad() { echo "CHECK $1: FAIL $2"; }
 
 # check NAME DETAIL COMMAND...: ok if the command succeeds.
 check() {
     name=$1 detail=$2
     shift 2
     if "$@"; then ok "$name" "$detail"; else bad "$name" "$detail"; fi
-}
-
-# wait_for SECONDS COMMAND...
-wait_for() {
-    left=$(($1 * 10))
-    shift
-    until "$@" 2>/dev/null; do
-        left=$((left - 1))
-        [ $left -gt 0 ] || return 1
-        usleep 100000
-    done
 }
 
 leave() {
@@ -65,12 +38,6 @@ drop_caches() {
 
 # md5_of DEVICE SKIP_MIB COUNT_MIB
 md5_of() { dd if="$1" bs=1M skip="$2" count="$3" 2>/dev/null | md5sum | cut -d' ' -f1; }
-
-load_drivers() {
-    for module in $(cat /modules/order); do
-        insmod "/modules/$module.ko" || bad insmod "$module"
-    done
-}
 
 check_boot() {
     check el1 "$(dmesg | grep -o 'CPU: All CPU(s) started at .*' | head -n 1)" \

@@ -11,6 +11,8 @@ use crate::guest::{self, modules, programs};
 /// Drivers of the devices that `linux` puts into the machine.
 const MODULES: [&str; 6] = ["nvme", "virtio_pci", "virtio_blk", "virtio_net", "e1000e", "uio_pci_generic"];
 
+/// Mounts and functions that every script uses.
+const COMMON: &str = include_str!("common.sh");
 /// What the guest runs; its modes are chosen on the kernel's command line.
 const INIT: &str = include_str!("init.sh");
 /// Parts of the script that only the attack modes source.
@@ -47,22 +49,7 @@ pub struct Kexec<'a> {
 /// # Errors
 /// When busybox, a module or an extra cannot be read, or the file cannot be written.
 pub fn build(into: &Path, busybox: &Path, modules_dir: &Path, extras: Extras<'_>) -> Result<PathBuf> {
-    let mut archive = Archive::default();
-    for folder in ["bin", "dev", "proc", "sys", "tmp", "lib", "modules", "kexec"] {
-        archive.folder(folder);
-    }
-    archive.device("dev/console", 5, 1);
-    archive.device("dev/null", 1, 3);
-    let program = fs::read(busybox).with_context(|| format!("cannot read {}", busybox.display()))?;
-    archive.program("bin/busybox", &program);
-    archive.symlink("bin/sh", "busybox");
-    let mut order = String::new();
-    for module in modules::closure(modules_dir, &MODULES)? {
-        archive.file(&format!("modules/{}.ko", module.name), &module.bytes);
-        order.push_str(&module.name);
-        order.push('\n');
-    }
-    archive.file("modules/order", order.as_bytes());
+    let mut archive = base(busybox, modules_dir, &MODULES)?;
     if let Some(file) = extras.module {
         let bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
         let name = file.file_name().context("a module without a name")?.to_string_lossy();
@@ -79,6 +66,32 @@ pub fn build(into: &Path, busybox: &Path, modules_dir: &Path, extras: Extras<'_>
     let path = into.join("initramfs.cpio");
     guest::write_if_changed(&path, &archive.finish())?;
     Ok(path)
+}
+
+/// An initramfs without a script: busybox, `modules` and those that they need with their loading order, and
+/// `common.sh`, which the scripts source.
+///
+/// # Errors
+/// When busybox or a module cannot be read.
+pub fn base(busybox: &Path, modules_dir: &Path, modules: &[&str]) -> Result<Archive> {
+    let mut archive = Archive::default();
+    for folder in ["bin", "dev", "proc", "sys", "tmp", "lib", "modules", "kexec"] {
+        archive.folder(folder);
+    }
+    archive.device("dev/console", 5, 1);
+    archive.device("dev/null", 1, 3);
+    let program = fs::read(busybox).with_context(|| format!("cannot read {}", busybox.display()))?;
+    archive.program("bin/busybox", &program);
+    archive.symlink("bin/sh", "busybox");
+    let mut order = String::new();
+    for module in modules::closure(modules_dir, modules)? {
+        archive.file(&format!("modules/{}.ko", module.name), &module.bytes);
+        order.push_str(&module.name);
+        order.push('\n');
+    }
+    archive.file("modules/order", order.as_bytes());
+    archive.file("common.sh", COMMON.as_bytes());
+    Ok(archive)
 }
 
 fn add_kexec(archive: &mut Archive, kexec: Kexec<'_>) -> Result<()> {

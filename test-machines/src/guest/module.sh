@@ -13,17 +13,21 @@ md5_direct() {
     dd if="$1" bs=256k skip=$(($2 * 4)) count=$((CHUNK_MIB * 4)) iflag=direct 2>/dev/null | md5sum | cut -d' ' -f1
 }
 
-round() { echo . >>"/tmp/rounds.$1"; }
 wrong() { echo "$2" >>"/tmp/wrong.$1"; }
 rounds() { [ -e "/tmp/rounds.$1" ] && wc -l <"/tmp/rounds.$1" || echo 0; }
+
+# compare NAME DEVICE AT_MIB EXPECTED: ends a round by reading the chunk.
+compare() {
+    seen=$(md5_direct "$2" "$3")
+    [ "$seen" = "$4" ] || wrong "$1" "round $(rounds "$1"): $seen, not $4"
+    echo . >>"/tmp/rounds.$1"
+}
 
 # reader NAME DEVICE AT_MIB: the same data again and again.
 reader() {
     before=$(md5_direct "$2" "$3")
     while [ ! -e /tmp/stop ]; do
-        seen=$(md5_direct "$2" "$3")
-        [ "$seen" = "$before" ] || wrong "$1" "round $(rounds "$1"): $seen, not $before"
-        round "$1"
+        compare "$1" "$2" "$3" "$before"
     done
     touch "/tmp/ended.$1"
 }
@@ -37,9 +41,7 @@ writer() {
         written=$(md5sum <"$data" | cut -d' ' -f1)
         dd if="$data" of="$2" bs=256k seek=$(($3 * 4)) oflag=direct conv=notrunc 2>/dev/null ||
             wrong "$1" "round $(rounds "$1"): not written"
-        seen=$(md5_direct "$2" "$3")
-        [ "$seen" = "$written" ] || wrong "$1" "round $(rounds "$1"): $seen, not $written"
-        round "$1"
+        compare "$1" "$2" "$3" "$written"
     done
     touch "/tmp/ended.$1"
 }

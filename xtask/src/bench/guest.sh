@@ -4,29 +4,7 @@
 #
 #   portcullis.job=DEVICE,BLOCK_SIZE,COUNT,READERS,PASSES     portcullis.io_ratio=1
 
-/bin/busybox mkdir -p /proc /sys /dev
-/bin/busybox --install -s /bin
-export PATH=/bin
-mount -t proc proc /proc
-mount -t sysfs sysfs /sys
-mount -t devtmpfs devtmpfs /dev 2>/dev/null
-dmesg -n 1
-echo
-
-option() {
-    for word in $(cat /proc/cmdline); do
-        case "$word" in "portcullis.$1="*) echo "${word#*=}"; return ;; esac
-    done
-}
-
-wait_for() {
-    left=200
-    until [ -b "$1" ]; do
-        left=$((left - 1))
-        [ $left -gt 0 ] || { echo "CHECK $1: FAIL no such device"; return; }
-        usleep 100000
-    done
-}
+. /common.sh
 
 # read_direct DEVICE BLOCK_SIZE COUNT READERS PASSES: every reader has its own part of the disk.
 read_direct() {
@@ -64,12 +42,10 @@ timed_random() {
     echo "VALUE $1 $(($(now) - begin))"
 }
 
-mount -t tmpfs tmpfs /tmp 2>/dev/null || { mkdir -p /tmp; mount -t tmpfs tmpfs /tmp; }
-for module in $(cat /modules/order); do
-    insmod "/modules/$module.ko" || echo "CHECK insmod: FAIL $module"
+load_drivers
+for disk in nvme0n1 vda; do
+    wait_for 20 test -b "/dev/$disk" || bad "$disk" "no such device"
 done
-wait_for /dev/nvme0n1
-wait_for /dev/vda
 echo "VALUE nvme_domain $(cat /sys/class/nvme/nvme0/device/iommu_group/type)"
 job=$(option job)
 if [ -n "$job" ]; then

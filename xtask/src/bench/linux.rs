@@ -7,8 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use test_machines::guest::cpio::Archive;
-use test_machines::guest::modules;
+use test_machines::guest::initramfs;
 use test_machines::linux::boot::Boot;
 use test_machines::linux::guest::Guest;
 use test_machines::linux::guest_lines::GuestLines;
@@ -91,7 +90,7 @@ impl<'a> BenchGuest<'a> {
         let kernel = apt::ensure_kernel(checkout.work(), SERIES)?;
         let busybox = apt::ensure_busybox(checkout.work())?;
         let initrd = checkout.work_dir("bench")?.join("guest.cpio");
-        std::fs::write(&initrd, initramfs(&busybox, &kernel.modules)?)
+        std::fs::write(&initrd, guest_root(&busybox, &kernel.modules)?)
             .with_context(|| format!("cannot write {}", initrd.display()))?;
         let mut guest = Guest::own(&kernel.image, Some(&initrd))?;
         guest.name = format!("Linux {SERIES}");
@@ -226,24 +225,9 @@ fn totals(console: &str) -> Result<Totals> {
     Ok(Totals { exits, cons_reads })
 }
 
-/// The guest's root: one busybox, the disks' drivers, the script.
-fn initramfs(busybox: &Path, modules_dir: &Path) -> Result<Vec<u8>> {
-    let mut archive = Archive::default();
-    for folder in ["bin", "dev", "proc", "sys", "tmp", "modules"] {
-        archive.folder(folder);
-    }
-    archive.device("dev/console", 5, 1);
-    archive.device("dev/null", 1, 3);
-    let program = std::fs::read(busybox).with_context(|| format!("cannot read {}", busybox.display()))?;
-    archive.program("bin/busybox", &program);
-    archive.symlink("bin/sh", "busybox");
-    let mut order = String::new();
-    for module in modules::closure(modules_dir, &MODULES)? {
-        archive.file(&format!("modules/{}.ko", module.name), &module.bytes);
-        order.push_str(&module.name);
-        order.push('\n');
-    }
-    archive.file("modules/order", order.as_bytes());
+/// The guest's root: busybox, the disks' drivers, the script.
+fn guest_root(busybox: &Path, modules_dir: &Path) -> Result<Vec<u8>> {
+    let mut archive = initramfs::base(busybox, modules_dir, &MODULES)?;
     archive.program("init", INIT.as_bytes());
     Ok(archive.finish())
 }
