@@ -14,6 +14,7 @@
 
 use crate::iommu;
 use crate::ownership::HostOwnership;
+use arrayvec::ArrayVec;
 use mem_protect::{Devices, Finding, Lost, PageRange};
 use spin::Once;
 
@@ -24,38 +25,14 @@ static GIVEN: Once<Given> = Once::new();
 
 /// Register ranges mapped for the host's CPUs and for its devices.
 struct Given {
-    cpu: Ranges,
-    dma: Ranges,
+    cpu: ArrayVec<PageRange, RANGES>,
+    dma: ArrayVec<PageRange, RANGES>,
 }
 
-/// Ranges in a fixed array.
-struct Ranges {
-    slots: [Option<PageRange>; RANGES],
-}
-
-impl Ranges {
-    fn of(ranges: impl Iterator<Item = PageRange>) -> Self {
-        let mut slots = [None; RANGES];
-        for (slot, range) in slots.iter_mut().zip(ranges) {
-            *slot = Some(range);
-        }
-        Self { slots }
-    }
-
-    /// All of them, at the front of `buffer`.
-    fn list<'b>(&self, buffer: &'b mut [PageRange; RANGES]) -> &'b [PageRange] {
-        let mut used: usize = 0;
-        for (to, from) in buffer.iter_mut().zip(self.slots.iter().flatten()) {
-            *to = *from;
-            used = used.saturating_add(1);
-        }
-        buffer.get(..used).unwrap_or_default()
-    }
-}
-
-/// Stores the register ranges mapped for the host's CPUs and devices; called once, before the host runs.
+/// Stores the register ranges mapped for the host's CPUs and devices, at most [`RANGES`] of each; called once, before the
+/// host runs.
 pub fn init(cpu: impl Iterator<Item = PageRange>, dma: impl Iterator<Item = PageRange>) {
-    GIVEN.call_once(|| Given { cpu: Ranges::of(cpu), dma: Ranges::of(dma) });
+    GIVEN.call_once(|| Given { cpu: cpu.take(RANGES).collect(), dma: dma.take(RANGES).collect() });
 }
 
 /// Compares everything; pages that the host lost are only counted, since no one gained access.
@@ -73,14 +50,12 @@ pub fn all(ownership: &HostOwnership) -> Result<Lost, Finding> {
 /// # Errors
 /// The first other mismatch.
 pub fn tables(ownership: &HostOwnership) -> Result<Lost, Finding> {
-    let (Some(given), Some(page)) = (GIVEN.get(), PageRange::page(0)) else { return Ok(Lost::default()) };
-    let (mut cpu, mut dma) = ([page; RANGES], [page; RANGES]);
-    let devices = Devices { cpu: given.cpu.list(&mut cpu), dma: given.dma.list(&mut dma) };
+    let Some(given) = GIVEN.get() else { return Ok(Lost::default()) };
     // Without isolation there is no IOMMU table to compare.
     if cfg!(feature = "no-isolation") {
         return Ok(Lost::default());
     }
-    ownership.audit_access(devices)
+    ownership.audit_access(Devices { cpu: &given.cpu, dma: &given.dma })
 }
 
 /// Compares every SMMU's shadow with the map.

@@ -14,21 +14,16 @@
 use crate::arch::{self, Conduit, Failed};
 use crate::{console, iommu, log, ownership, stopping};
 use aarch64_cpu::registers::{MPIDR_EL1, Readable};
+use arrayvec::ArrayString;
 use core::fmt;
 use hyp::ending::Role;
 use hyp::smccc;
 use spin::Once;
 
-/// Bytes of the longest token.
+/// Bytes of the longest token of the runner.
 const TOKEN_MAX: usize = 128;
 
-static TOKEN: Once<Token> = Once::new();
-
-/// The runner's token.
-struct Token {
-    text: [u8; TOKEN_MAX],
-    len: usize,
-}
+static TOKEN: Once<ArrayString<TOKEN_MAX>> = Once::new();
 
 /// Reason for the end of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,21 +52,18 @@ impl fmt::Display for Reason {
 /// Keeps the runner's token; longer ones are cut.
 pub fn set_token(token: &str) {
     TOKEN.call_once(|| {
-        let mut text = [0; TOKEN_MAX];
-        let len = token.len().min(TOKEN_MAX);
-        if let (Some(to), Some(from)) = (text.get_mut(..len), token.as_bytes().get(..len)) {
-            to.copy_from_slice(from);
+        let mut kept = ArrayString::new();
+        for c in token.chars() {
+            if kept.try_push(c).is_err() {
+                break;
+            }
         }
-        Token { text, len }
+        kept
     });
 }
 
 fn token() -> &'static str {
-    TOKEN
-        .get()
-        .and_then(|token| token.text.get(..token.len))
-        .and_then(|text| core::str::from_utf8(text).ok())
-        .unwrap_or("none")
+    TOKEN.get().map_or("none", ArrayString::as_str)
 }
 
 /// What the audit at the end of a run found.

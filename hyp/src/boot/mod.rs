@@ -17,9 +17,10 @@ use crate::memory::host_s2::HostTable;
 use crate::pool;
 use crate::{audit, console, gic, host, iommu, log, ownership, psci};
 use aarch64_cpu::registers::{CNTFRQ_EL0, CurrentEL, MPIDR_EL1, Readable};
+use arrayvec::ArrayVec;
 use division::Division;
+use hyp::boot_info::gic::ITS_MAX;
 use hyp::boot_info::{self, Early, Layout, MmioPolicy, PhysRange, Platform, fdt_edit, policy};
-use hyp::boot_info::{Array, gic::ITS_MAX};
 use io_pgtable::{Ipa, Pa};
 #[cfg(feature = "ghost")]
 use mem_protect::PageMap;
@@ -60,22 +61,21 @@ extern "C" fn rust_main(dtb: u64) -> ! {
     register_cpus(&platform);
     psci::init();
     let division = Division::of(&platform, &policy, Pa(dtb), blob);
-    let layout = division.layout;
+    let layout = &division.layout;
     let (start, context) = (layout.entry.0, layout.host_dtb.base().0);
 
     let bits = address_bits(&platform, &policy);
     let host_table = host_table(bits, &platform, &policy, &division);
     let el2_table = el2_table(bits, &platform, &division);
-    write_host_dtb(&platform, &policy, &layout);
-    let smmu_nodes = platform.smmus;
-    let mmio = *policy.mmio();
+    write_host_dtb(&platform, &policy, layout);
     gic::init(division.distributor);
     announce_holes(&platform);
-    let mut translaters = Array::<Pa, ITS_MAX>::new();
+    let mut translaters = ArrayVec::<Pa, ITS_MAX>::new();
     for page in policy.translaters(&platform) {
         // Capacity is one per frame.
-        let _ = translaters.push(page);
+        let _ = translaters.try_push(page);
     }
+    let smmu_nodes = platform.smmus;
     scrub(&layout.scrub);
     // From here on the boot loader's device tree must not be used.
     // SAFETY: (1) the table maps the image by section, the pool, and the devices that EL2 uses; (2) no other CPU runs.
@@ -88,7 +88,7 @@ extern "C" fn rust_main(dtb: u64) -> ! {
     }
     smmus::take_over(&dma_table, &smmu_nodes, probed);
     let frames = translaters.iter().filter_map(|page| PageRange::covering(Ipa(page.0), TRANSLATER));
-    audit::init(mmio.iter().filter_map(pages), frames);
+    audit::init(policy.mmio().iter().filter_map(pages), frames);
     #[cfg(feature = "ghost")]
     start_ghost(&division.map);
     host::init(host_table.registers());

@@ -5,7 +5,7 @@ use crate::exit::refuse;
 use crate::iommu::stage2::DmaTable;
 use crate::iommu::{self, SmmuPlatform};
 use crate::log;
-use hyp::boot_info::Array;
+use arrayvec::ArrayVec;
 use hyp::boot_info::smmu::{Coherency, SMMUS_MAX, SmmuNode};
 use hyp::dma_config::DmaConfig;
 use smmu_drv::{HOST_CMDQS, MsiAdvert, ProbeConfig, Probed, ReadsAs, Unassigned};
@@ -13,7 +13,10 @@ use smmu_drv::{HOST_CMDQS, MsiAdvert, ProbeConfig, Probed, ReadsAs, Unassigned};
 /// Reads the ID registers of every SMMU; refuses to boot if one of them cannot isolate.
 ///
 /// Command queues of the host have at most 2^`cmdq_log2` entries, by default the driver's maximum.
-pub fn probe(nodes: &Array<SmmuNode, SMMUS_MAX>, cmdq_log2: Option<u32>) -> [Option<Probed<SmmuPlatform>>; SMMUS_MAX] {
+pub fn probe(
+    nodes: &ArrayVec<SmmuNode, SMMUS_MAX>,
+    cmdq_log2: Option<u32>,
+) -> [Option<Probed<SmmuPlatform>>; SMMUS_MAX] {
     core::array::from_fn(|n| {
         let node = nodes.get(n).filter(|_| cfg!(not(feature = "no-isolation")))?;
         let coherent = match node.coherency {
@@ -45,7 +48,7 @@ pub fn stage2(bits: u32, smmus: &[Option<Probed<SmmuPlatform>>; SMMUS_MAX]) -> D
 /// Takes over every SMMU: from here on each stream reaches only what `table` maps.
 pub fn take_over(
     table: &DmaTable,
-    nodes: &Array<SmmuNode, SMMUS_MAX>,
+    nodes: &ArrayVec<SmmuNode, SMMUS_MAX>,
     probed: [Option<Probed<SmmuPlatform>>; SMMUS_MAX],
 ) {
     let Some(stage2) = table.config() else { return };

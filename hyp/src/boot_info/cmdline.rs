@@ -1,7 +1,7 @@
 //! EL2's own command line, `/chosen/bootargs`: options of the person who starts the machine. The host never sees it.
 
-use super::array::Array;
 use super::error::BootError;
+use arrayvec::ArrayVec;
 
 /// Maximum `allow=` options.
 pub const ALLOW_MAX: usize = 16;
@@ -9,12 +9,12 @@ pub const ALLOW_MAX: usize = 16;
 const CMDQ_MAX: u32 = smmu_drv::HOST_CMDQS;
 
 /// Options of EL2's command line.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Options<'a> {
     /// `token=`: hexadecimal digits that EL2's last console line repeats, so that the host cannot forge a verdict.
     pub token: Option<&'a str>,
     /// `allow=`: paths of nodes to give to the host although the built-in policy withholds them.
-    pub allow: Array<&'a str, ALLOW_MAX>,
+    pub allow: ArrayVec<&'a str, ALLOW_MAX>,
     /// `pool=`: size of EL2's memory pool in bytes, given with a suffix K, M or G or none.
     pub pool: Option<u64>,
     /// `cmdq=`: log2 of the largest command queue that the host may have, for tests.
@@ -47,7 +47,7 @@ impl<'a> Options<'a> {
                     }
                     options
                         .allow
-                        .push(value)
+                        .try_push(value)
                         .map_err(|_| BootError::TooMany { what: "allow= options", limit: ALLOW_MAX })?;
                 }
                 "pool" => {

@@ -1,8 +1,8 @@
 //! The CPUs of the host, and PSCI.
 
-use super::array::Array;
 use super::error::BootError;
 use super::tree::{NodeId, Reg, Tree};
+use arrayvec::ArrayVec;
 
 /// How many CPUs are accepted.
 pub const CPUS_MAX: usize = 64;
@@ -21,8 +21,8 @@ pub struct Cpu {
 /// # Errors
 /// [`BootError::Missing`] without any; [`BootError::Unsupported`] for one that is not turned on by PSCI;
 /// [`BootError::Property`] for a bad or repeated `reg`; [`BootError::TooMany`].
-pub fn find<'a>(tree: &Tree<'a>) -> Result<Array<Cpu, CPUS_MAX>, BootError<'a>> {
-    let mut cpus = Array::<Cpu, CPUS_MAX>::new();
+pub fn find<'a>(tree: &Tree<'a>) -> Result<ArrayVec<Cpu, CPUS_MAX>, BootError<'a>> {
+    let mut cpus = ArrayVec::<Cpu, CPUS_MAX>::new();
     tree.walk(&mut |node| {
         let in_cpus = node.parent().is_some_and(|p| p.is_top("cpus"));
         if !in_cpus || node.value("device_type") != Some(b"cpu\0") || !node.enabled() {
@@ -47,7 +47,7 @@ pub fn find<'a>(tree: &Tree<'a>) -> Result<Array<Cpu, CPUS_MAX>, BootError<'a>> 
                 remedy: "use firmware that offers PSCI",
             });
         }
-        cpus.push(Cpu { node: node.id, mpidr }).map_err(|_| BootError::TooMany { what: "CPUs", limit: CPUS_MAX })
+        cpus.try_push(Cpu { node: node.id, mpidr }).map_err(|_| BootError::TooMany { what: "CPUs", limit: CPUS_MAX })
     })?;
     if cpus.is_empty() {
         return Err(BootError::Missing { what: "CPU in the device tree", remedy: "correct the device tree" });

@@ -168,7 +168,7 @@ impl<'e, 'a, 'b> Editor<'e, 'a, 'b> {
         }
         self.skipping = None;
         let memory = if is_memory(node) && node.enabled() { Some(self.memory_left(node)?) } else { None };
-        if is_module(node) || memory.is_some_and(|left| left.total() == 0) {
+        if is_module(node) || memory.as_ref().is_some_and(|left| left.total() == 0) {
             self.skipping = Some(node.depth);
             return Ok(());
         }

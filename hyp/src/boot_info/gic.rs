@@ -2,10 +2,10 @@
 
 use io_pgtable::Pa;
 
-use super::array::Array;
 use super::error::BootError;
 use super::range::PhysRange;
 use super::tree::{NodeId, NodeRef, Reg, Tree};
+use arrayvec::ArrayVec;
 
 /// How many redistributor regions are accepted.
 pub const REDISTRIBUTORS_MAX: usize = 8;
@@ -40,7 +40,7 @@ impl Its {
 }
 
 /// A GICv3.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Gic {
     /// Its node.
     pub node: NodeId,
@@ -49,9 +49,9 @@ pub struct Gic {
     /// The distributor's registers.
     pub distributor: PhysRange,
     /// The redistributors' registers.
-    pub redistributors: Array<PhysRange, REDISTRIBUTORS_MAX>,
+    pub redistributors: ArrayVec<PhysRange, REDISTRIBUTORS_MAX>,
     /// The ITS frames.
-    pub its: Array<Its, ITS_MAX>,
+    pub its: ArrayVec<Its, ITS_MAX>,
 }
 
 /// Trigger type of an interrupt.
@@ -86,12 +86,9 @@ impl Gic {
             }
             if node.compatible() == Some("arm,gic-v3") {
                 let found = read(node)?;
+                let range = found.distributor;
                 if let Some(first) = gic.replace(found) {
-                    return Err(BootError::NodesOverlap {
-                        first: tree.path(first.node),
-                        second: node.path(),
-                        range: found.distributor,
-                    });
+                    return Err(BootError::NodesOverlap { first: tree.path(first.node), second: node.path(), range });
                 }
             }
             Ok(())
@@ -131,7 +128,7 @@ impl Gic {
             return Err(BootError::NodesOverlap { first: tree.path(first), second: node.path(), range });
         }
         self.its
-            .push(Its { node: node.id, range })
+            .try_push(Its { node: node.id, range })
             .map_err(|_| BootError::TooMany { what: "ITS frames", limit: ITS_MAX })
     }
 
@@ -161,14 +158,14 @@ fn read<'a>(node: &NodeRef<'a, '_>) -> Result<Gic, BootError<'a>> {
         Some(Reg::OnBus(_)) | None => Err(node.bad("reg", "does not hold the distributor and all redistributors")),
     };
     let mut gic =
-        Gic { node: node.id, phandle, distributor: visible()?, redistributors: Array::new(), its: Array::new() };
+        Gic { node: node.id, phandle, distributor: visible()?, redistributors: ArrayVec::new(), its: ArrayVec::new() };
     for _ in 0..regions {
         let range = visible()?;
         if gic.overlaps(&range) {
             return Err(node.bad("reg", "has frames that overlap"));
         }
         gic.redistributors
-            .push(range)
+            .try_push(range)
             .map_err(|_| BootError::TooMany { what: "redistributor regions", limit: REDISTRIBUTORS_MAX })?;
     }
     Ok(gic)

@@ -3,13 +3,13 @@
 
 use io_pgtable::Pa;
 
-use super::array::Array;
 use super::error::BootError;
 use super::image::{HEADER_SIZE, ImageHeader};
 use super::memory::RAM_MAX;
 use super::platform::Platform;
 use super::range::{PAGE_SIZE, PhysRange, RangeSet, align_up};
 use super::tree::DTB_MAX;
+use arrayvec::ArrayVec;
 
 /// How many separate ranges of memory the host can get.
 pub const HOST_RAM_MAX: usize = 64;
@@ -32,7 +32,7 @@ pub struct Request<'h> {
 }
 
 /// The memory layout.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Layout {
     /// The kernel's header.
     pub kernel: ImageHeader,
@@ -139,7 +139,7 @@ fn check_kernel<'a>(platform: &Platform<'a>, header: &ImageHeader) -> Result<Phy
 }
 
 fn check_apart<'a>(platform: &Platform<'a>, request: &Request<'_>, footprint: &PhysRange) -> Result<(), BootError<'a>> {
-    let mut placed = Array::<(&'static str, PhysRange), 4>::new();
+    let mut placed = ArrayVec::<(&'static str, PhysRange), 4>::new();
     let ramdisk = platform.modules.ramdisk.map_or(PhysRange::default(), |m| m.range);
     let all = [
         ("EL2's image", request.image.page_rounded()),
@@ -153,7 +153,7 @@ fn check_apart<'a>(platform: &Platform<'a>, request: &Request<'_>, footprint: &P
         }
         if !second_range.is_empty() {
             placed
-                .push((second, second_range))
+                .try_push((second, second_range))
                 .map_err(|_| BootError::TooMany { what: "boot modules", limit: RAM_MAX })?;
         }
     }

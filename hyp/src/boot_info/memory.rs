@@ -12,7 +12,7 @@ pub const RAM_MAX: usize = 16;
 pub const RESERVED_MAX: usize = 32;
 
 /// Memory as the device tree describes it.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Memory {
     /// All memory, in whole pages.
     pub ram: RangeSet<RAM_MAX>,

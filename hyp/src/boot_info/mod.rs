@@ -23,7 +23,6 @@
     clippy::as_conversions
 )]
 
-pub mod array;
 mod cells;
 pub mod cmdline;
 pub mod cpus;
@@ -51,7 +50,6 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-pub use array::Array;
 pub use early::Early;
 pub use error::BootError;
 pub use image::ImageHeader;

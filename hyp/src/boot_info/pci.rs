@@ -1,10 +1,10 @@
 //! PCI hosts, and whether every requester behind them reaches memory through an SMMU that EL2 owns.
 
-use super::array::Array;
 use super::error::BootError;
 use super::range::{PhysRange, RangeSet};
 use super::smmu::{SMMUS_MAX, SmmuNode};
 use super::tree::{NodeId, NodeRef, Reg, Tree};
+use arrayvec::ArrayVec;
 use io_pgtable::Pa;
 
 /// How many PCI hosts are accepted.
@@ -49,14 +49,14 @@ impl Upstream {
 }
 
 /// A PCI host bridge with a plain ECAM.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct PciHost {
     /// Its node.
     pub node: NodeId,
     /// Configuration space.
     pub ecam: PhysRange,
     /// What the CPU sees of PCI memory and I/O space.
-    pub windows: Array<PhysRange, WINDOWS_MAX>,
+    pub windows: ArrayVec<PhysRange, WINDOWS_MAX>,
     /// Where its devices' DMA goes.
     pub upstream: Upstream,
 }
@@ -65,13 +65,16 @@ pub struct PciHost {
 ///
 /// # Errors
 /// [`BootError::Property`] for a malformed `reg`, `ranges`, `bus-range` or `iommu-map`; [`BootError::TooMany`].
-pub fn find<'a>(tree: &Tree<'a>, smmus: &Array<SmmuNode, SMMUS_MAX>) -> Result<Array<PciHost, PCI_MAX>, BootError<'a>> {
-    let mut hosts = Array::<PciHost, PCI_MAX>::new();
+pub fn find<'a>(
+    tree: &Tree<'a>,
+    smmus: &ArrayVec<SmmuNode, SMMUS_MAX>,
+) -> Result<ArrayVec<PciHost, PCI_MAX>, BootError<'a>> {
+    let mut hosts = ArrayVec::<PciHost, PCI_MAX>::new();
     tree.walk(&mut |node| {
         if node.compatible() != Some("pci-host-ecam-generic") || !node.enabled() {
             return Ok(());
         }
-        hosts.push(read(node, smmus)?).map_err(|_| BootError::TooMany { what: "PCI hosts", limit: PCI_MAX })
+        hosts.try_push(read(node, smmus)?).map_err(|_| BootError::TooMany { what: "PCI hosts", limit: PCI_MAX })
     })?;
     Ok(hosts)
 }
@@ -106,8 +109,8 @@ fn bus_range<'a>(node: &NodeRef<'a, '_>) -> Result<(u32, u32), BootError<'a>> {
     if cells.is_empty() && first <= last && last <= 0xff { Ok((first, last)) } else { Err(bad()) }
 }
 
-fn windows<'a>(node: &NodeRef<'a, '_>) -> Result<Array<PhysRange, WINDOWS_MAX>, BootError<'a>> {
-    let mut windows = Array::new();
+fn windows<'a>(node: &NodeRef<'a, '_>) -> Result<ArrayVec<PhysRange, WINDOWS_MAX>, BootError<'a>> {
+    let mut windows = ArrayVec::new();
     if node.has("ranges") && node.child_cells()? != (3, 2) {
         return Err(node.bad("#address-cells", "must be 3, and #size-cells 2, in a PCI host"));
     }
@@ -116,7 +119,7 @@ fn windows<'a>(node: &NodeRef<'a, '_>) -> Result<Array<PhysRange, WINDOWS_MAX>, 
             return Err(node.bad("ranges", "has a window onto configuration space"));
         }
         let range = range.ok_or_else(|| node.bad("ranges", "has a window outside the CPU's address space"))?;
-        windows.push(range).map_err(|_| BootError::TooMany { what: "windows of a PCI host", limit: WINDOWS_MAX })
+        windows.try_push(range).map_err(|_| BootError::TooMany { what: "windows of a PCI host", limit: WINDOWS_MAX })
     })?;
     Ok(windows)
 }

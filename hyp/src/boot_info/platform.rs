@@ -1,6 +1,5 @@
 //! The machine description, parsed by [`Platform::parse`] from the device tree.
 
-use super::array::Array;
 use super::cells::string;
 use super::cmdline::Options;
 use super::cpus::{self, CPUS_MAX, Cpu};
@@ -13,10 +12,11 @@ use super::power::Providers;
 use super::smmu::{self, SMMUS_MAX, SmmuNode};
 use super::tree::{NodeId, Path, Tree};
 use super::uart::Uarts;
+use arrayvec::ArrayVec;
 
 /// Everything about the machine that EL2 relies on. Borrows the device tree: it must stay as it is until the host's own
 /// copy has been written.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Platform<'a> {
     /// The tree itself.
     pub tree: Tree<'a>,
@@ -27,17 +27,17 @@ pub struct Platform<'a> {
     /// The host's kernel and ramdisk.
     pub modules: Modules<'a>,
     /// The CPUs; the one that boots is among them.
-    pub cpus: Array<Cpu, CPUS_MAX>,
+    pub cpus: ArrayVec<Cpu, CPUS_MAX>,
     /// The consoles.
     pub uarts: Uarts,
     /// The interrupt controller.
     pub gic: Gic,
     /// All SMMUs.
-    pub smmus: Array<SmmuNode, SMMUS_MAX>,
+    pub smmus: ArrayVec<SmmuNode, SMMUS_MAX>,
     /// Nodes that the SMMUs depend on.
     pub providers: Providers,
     /// All PCI hosts.
-    pub pci: Array<PciHost, PCI_MAX>,
+    pub pci: ArrayVec<PciHost, PCI_MAX>,
 }
 
 impl<'a> Platform<'a> {

@@ -6,13 +6,13 @@ mod classes;
 mod draft;
 mod verdict;
 
-use super::array::Array;
 use super::error::BootError;
 use super::gic::Its;
 use super::plan::{Name, Part};
 use super::platform::Platform;
 use super::range::RangeSet;
 use super::tree::{NodeId, is_at};
+use arrayvec::ArrayVec;
 use draft::Draft;
 use io_pgtable::Pa;
 pub use verdict::{Given, Verdict, Withheld};
@@ -44,13 +44,13 @@ impl Default for Decision {
 }
 
 /// The decisions for a platform.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct MmioPolicy {
-    decisions: Array<Decision, DECISIONS_MAX>,
-    given: Array<Part<Name>, GIVEN_MAX>,
-    windows: Array<Part<Name>, GIVEN_MAX>,
-    withheld: Array<Part<Name>, WITHHELD_MAX>,
-    buses: Array<Part<Name>, BUSES_MAX>,
+    decisions: ArrayVec<Decision, DECISIONS_MAX>,
+    given: ArrayVec<Part<Name>, GIVEN_MAX>,
+    windows: ArrayVec<Part<Name>, GIVEN_MAX>,
+    withheld: ArrayVec<Part<Name>, WITHHELD_MAX>,
+    buses: ArrayVec<Part<Name>, BUSES_MAX>,
     mmio: RangeSet<MMIO_MAX>,
 }
 
@@ -67,7 +67,7 @@ impl MmioPolicy {
         for range in &platform.memory.no_map {
             draft.withhold(Name::Reservation, range)?;
         }
-        let mut allows_used = Array::<&'a str, { super::cmdline::ALLOW_MAX }>::new();
+        let mut allows_used = ArrayVec::<&'a str, { super::cmdline::ALLOW_MAX }>::new();
         platform.tree.walk(&mut |node| {
             let allow = platform.options.allow.iter().find(|path| is_at(node, path)).copied();
             draft.withhold_parents(platform, node)?;
@@ -79,7 +79,7 @@ impl MmioPolicy {
                     return Err(BootError::BadOption { word, expected: "the full path of one node, not of two" });
                 }
                 // There are at most as many as options.
-                let _ = allows_used.push(word);
+                let _ = allows_used.try_push(word);
             }
             draft.record(platform, node, verdict)
         })?;

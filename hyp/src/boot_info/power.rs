@@ -1,11 +1,11 @@
 //! Nodes that control an SMMU's power, clock or reset: an SMMU out of reset bypasses everything until EL2 reprograms
 //! it. These nodes are withheld, even if another rule would give them.
 
-use super::array::Array;
 use super::cells::Cells;
 use super::error::BootError;
 use super::smmu::is_smmu;
 use super::tree::{NodeId, NodeRef, Tree};
+use arrayvec::ArrayVec;
 
 /// How many nodes can be named, their parents included.
 pub const PROVIDERS_MAX: usize = 64;
@@ -24,10 +24,10 @@ const KINDS: [(&str, Option<&str>); 8] = [
 ];
 
 /// The nodes that SMMUs depend on, directly or through another such node, and what they are parts of.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Providers {
-    nodes: Array<NodeId, PROVIDERS_MAX>,
-    phandles: Array<u32, PROVIDERS_MAX>,
+    nodes: ArrayVec<NodeId, PROVIDERS_MAX>,
+    phandles: ArrayVec<u32, PROVIDERS_MAX>,
 }
 
 impl Providers {
@@ -42,7 +42,7 @@ impl Providers {
         // Each iteration adds a phandle, or is the last.
         loop {
             let known = found.phandles.len();
-            let mut nodes = Self { nodes: found.nodes, phandles: found.phandles };
+            let mut nodes = found.clone();
             tree.walk(&mut |node| {
                 let named = node.u32("phandle")?.is_some_and(|phandle| found.phandles.contains(&phandle));
                 if named && !nodes.nodes.contains(&node.id) {
@@ -71,7 +71,7 @@ impl Providers {
             next.filter(|part| part.parent().is_some() && !(part.has("ranges") && part.id != node.id))
         {
             if !self.nodes.contains(&part.id) {
-                self.nodes.push(part.id).map_err(|_| full())?;
+                self.nodes.try_push(part.id).map_err(|_| full())?;
             }
             next = part.parent();
         }
@@ -110,7 +110,7 @@ impl Providers {
                 continue;
             }
             if !self.phandles.contains(&phandle) {
-                self.phandles.push(phandle).map_err(|_| full())?;
+                self.phandles.try_push(phandle).map_err(|_| full())?;
             }
             let Some(count) = count else { continue };
             for _ in 0..cells_of(node, phandle, count)?.ok_or_else(bad)? {

@@ -2,9 +2,8 @@
 
 use core::fmt;
 
+use arrayvec::ArrayVec;
 use io_pgtable::Pa;
-
-use super::array::{Array, Full};
 
 /// EL2's granule in bytes: the smallest unit that stage 2 can map.
 pub const PAGE_SIZE: u64 = 4096;
@@ -111,10 +110,14 @@ pub(super) fn align_up(value: u64, align: u64) -> Option<u64> {
     value.checked_add(align.wrapping_sub(1)).map(|v| align_down(v, align))
 }
 
+/// A set had `N` ranges already; it is unchanged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full;
+
 /// Up to `N` ranges, sorted, disjoint, and merged where they touch.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct RangeSet<const N: usize> {
-    ranges: Array<PhysRange, N>,
+    ranges: ArrayVec<PhysRange, N>,
 }
 
 impl<const N: usize> RangeSet<N> {
@@ -156,26 +159,16 @@ impl<const N: usize> RangeSet<N> {
             return Ok(());
         }
         let mut merged = range;
-        let mut first = None;
-        let mut touching = 0usize;
-        for (at, r) in self.ranges.iter().enumerate() {
-            if r.start <= range.end && range.start <= r.end {
-                first = first.or(Some(at));
-                touching = touching.saturating_add(1);
+        self.ranges.retain(|r| {
+            let touches = r.start <= range.end && range.start <= r.end;
+            if touches {
                 merged.start = merged.start.min(r.start);
                 merged.end = merged.end.max(r.end);
             }
-        }
-        let at = match first {
-            Some(at) => {
-                for _ in 0..touching {
-                    self.ranges.remove(at);
-                }
-                at
-            }
-            None => self.ranges.iter().position(|r| range.end < r.start).unwrap_or(self.ranges.len()),
-        };
-        self.ranges.insert(at, merged)
+            !touches
+        });
+        let at = self.ranges.iter().take_while(|r| r.end < merged.start).count();
+        self.ranges.try_insert(at, merged).map_err(|_| Full)
     }
 
     /// Takes `range` out.

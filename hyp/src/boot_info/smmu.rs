@@ -1,11 +1,11 @@
 //! Every SMMUv3 that the tree describes. EL2 takes over all of them: an unmanaged SMMU would bypass the isolation.
 
-use super::array::Array;
 use super::cells::strings;
 use super::error::BootError;
 use super::gic::{Gic, Spi};
 use super::range::PhysRange;
 use super::tree::{NodeId, NodeRef, Reg, Tree};
+use arrayvec::ArrayVec;
 use smmu_drv::errata::{Place, Quirks};
 
 /// How many SMMUs are accepted.
@@ -72,8 +72,8 @@ pub const DATA_OVERRIDE: &str = "arm,instdata-override";
 /// # Errors
 /// [`BootError::Missing`] without any, [`BootError::NodesOverlap`] for one listed twice or over another,
 /// [`BootError::Property`], [`BootError::TooMany`].
-pub fn find<'a>(tree: &Tree<'a>, gic: &Gic) -> Result<Array<SmmuNode, SMMUS_MAX>, BootError<'a>> {
-    let mut smmus = Array::<SmmuNode, SMMUS_MAX>::new();
+pub fn find<'a>(tree: &Tree<'a>, gic: &Gic) -> Result<ArrayVec<SmmuNode, SMMUS_MAX>, BootError<'a>> {
+    let mut smmus = ArrayVec::<SmmuNode, SMMUS_MAX>::new();
     tree.walk(&mut |node| {
         if !is_smmu(node) || !node.enabled() {
             return Ok(());
@@ -89,7 +89,7 @@ pub fn find<'a>(tree: &Tree<'a>, gic: &Gic) -> Result<Array<SmmuNode, SMMUS_MAX>
         if gic.overlaps(&smmu.range) {
             return Err(BootError::NodesOverlap { first: tree.path(gic.node), second: node.path(), range: smmu.range });
         }
-        smmus.push(smmu).map_err(|_| BootError::TooMany { what: "SMMUs", limit: SMMUS_MAX })
+        smmus.try_push(smmu).map_err(|_| BootError::TooMany { what: "SMMUs", limit: SMMUS_MAX })
     })?;
     if smmus.is_empty() {
         return Err(BootError::Missing {

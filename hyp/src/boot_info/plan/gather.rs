@@ -1,7 +1,6 @@
 //! Builds the plan from the parsed device tree.
 
 use super::{Conflict, Name, Named, Part, Plan};
-use crate::boot_info::array::Array;
 use crate::boot_info::error::BootError;
 use crate::boot_info::gic::ITS_MAX;
 use crate::boot_info::layout::{HOST_RAM_MAX, Layout};
@@ -11,6 +10,7 @@ use crate::boot_info::policy::MmioPolicy;
 use crate::boot_info::range::{PAGE_SIZE, PhysRange};
 use crate::boot_info::smmu::SMMUS_MAX;
 use crate::boot_info::tree::{NodeId, Path, Reg};
+use arrayvec::ArrayVec;
 
 /// Checks what `policy` and `layout` made of `platform`: call it after all decisions and before any write.
 ///
@@ -18,23 +18,23 @@ use crate::boot_info::tree::{NodeId, Path, Reg};
 /// [`BootError::PlanOverlap`] or [`BootError::PlanOutside`] for the first conflict. The host must
 /// not be started then.
 pub fn check<'a>(platform: &Platform<'a>, policy: &MmioPolicy, layout: &Layout) -> Result<(), BootError<'a>> {
-    let mut memory = Array::<Part<Name>, HOST_RAM_MAX>::new();
-    let mut doorbells = Array::<Part<Name>, ITS_MAX>::new();
-    let mut devices = Array::<Part<Name>, { SMMUS_MAX + 1 }>::new();
+    let mut memory = ArrayVec::<Part<Name>, HOST_RAM_MAX>::new();
+    let mut doorbells = ArrayVec::<Part<Name>, ITS_MAX>::new();
+    let mut devices = ArrayVec::<Part<Name>, { SMMUS_MAX + 1 }>::new();
     let full = |_| BootError::TooMany { what: "parts of the plan", limit: HOST_RAM_MAX };
     let part = |name, range| Part { range, name };
     for range in &layout.host_ram {
-        memory.push(part(Name::Memory, *range)).map_err(full)?;
+        memory.try_push(part(Name::Memory, *range)).map_err(full)?;
     }
     for page in policy.translaters(platform) {
         let range = PhysRange::new(page, PAGE_SIZE).unwrap_or_default();
-        doorbells.push(part(Name::Doorbell, range)).map_err(full)?;
+        doorbells.try_push(part(Name::Doorbell, range)).map_err(full)?;
     }
     for smmu in &platform.smmus {
-        devices.push(part(Name::Node(smmu.node), smmu.range)).map_err(full)?;
+        devices.try_push(part(Name::Node(smmu.node), smmu.range)).map_err(full)?;
     }
     if let Some(console) = platform.uarts.el2 {
-        devices.push(part(Name::Node(console.node), console.range)).map_err(full)?;
+        devices.try_push(part(Name::Node(console.node), console.range)).map_err(full)?;
     }
     let ramdisk = platform.modules.ramdisk.map_or_else(PhysRange::default, |module| module.range);
     let plan = Plan {

@@ -4,7 +4,6 @@ use super::classes::{known_bad, non_master};
 use super::{
     BUSES_MAX, DECISIONS_MAX, Decision, GIVEN_MAX, Given, MMIO_MAX, MmioPolicy, Verdict, WITHHELD_MAX, Withheld,
 };
-use crate::boot_info::array::Array;
 use crate::boot_info::error::BootError;
 use crate::boot_info::memory::{is_framebuffer, is_memory, is_reservation};
 use crate::boot_info::modules::is_module;
@@ -14,6 +13,7 @@ use crate::boot_info::platform::Platform;
 use crate::boot_info::range::PhysRange;
 use crate::boot_info::smmu::is_smmu;
 use crate::boot_info::tree::{NodeRef, Reg};
+use arrayvec::ArrayVec;
 
 /// Kind of a node's range.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,11 +40,11 @@ struct NodeRange {
 pub(super) struct Draft {
     policy: MmioPolicy,
     /// For each decision the one about the nearest node above that has one.
-    above: Array<Option<u16>, DECISIONS_MAX>,
+    above: ArrayVec<Option<u16>, DECISIONS_MAX>,
     /// What the host gets.
-    mapped: Array<NodeRange, GIVEN_MAX>,
+    mapped: ArrayVec<NodeRange, GIVEN_MAX>,
     /// Ranges of a given node that the host does not get; withheld if the node's decision is revised.
-    unmapped: Array<NodeRange, GIVEN_MAX>,
+    unmapped: ArrayVec<NodeRange, GIVEN_MAX>,
 }
 
 impl Draft {
@@ -145,9 +145,9 @@ impl Draft {
         verdict: Verdict,
     ) -> Result<(), BootError<'a>> {
         let decision = u16::try_from(self.policy.decisions.len()).unwrap_or(u16::MAX);
-        let full = |_| BootError::TooMany { what: "device tree nodes with registers", limit: DECISIONS_MAX };
-        self.above.push(self.above(node)).map_err(full)?;
-        self.policy.decisions.push(Decision { node: node.id, verdict }).map_err(full)?;
+        let full = || BootError::TooMany { what: "device tree nodes with registers", limit: DECISIONS_MAX };
+        self.above.try_push(self.above(node)).map_err(|_| full())?;
+        self.policy.decisions.try_push(Decision { node: node.id, verdict }).map_err(|_| full())?;
         let given = matches!(verdict, Verdict::Given(_));
         let bridge = platform.pci.iter().find(|p| p.node == node.id);
         claims(node, &mut |usage, range| {
@@ -164,7 +164,8 @@ impl Draft {
                 (true, false, Use::Bridge | Use::Bus, None) => &mut self.unmapped,
                 (false, ..) | (true, false, ..) => return self.add_withheld(Name::Node(node.id), usage, &range),
             };
-            list.push(entry).map_err(|_| BootError::TooMany { what: "register ranges for the host", limit: GIVEN_MAX })
+            list.try_push(entry)
+                .map_err(|_| BootError::TooMany { what: "register ranges for the host", limit: GIVEN_MAX })
         })
     }
 
@@ -181,13 +182,13 @@ impl Draft {
             Use::Registers | Use::Bridge => self
                 .policy
                 .withheld
-                .push(part)
+                .try_push(part)
                 .map_err(|_| BootError::TooMany { what: "withheld register ranges", limit: WITHHELD_MAX }),
             Use::Bus if known(&self.policy.buses) => Ok(()),
             Use::Bus => self
                 .policy
                 .buses
-                .push(part)
+                .try_push(part)
                 .map_err(|_| BootError::TooMany { what: "ranges of withheld buses", limit: BUSES_MAX }),
         }
     }
@@ -230,7 +231,7 @@ impl Draft {
             let part = Part { range: entry.range, name: Name::Node(decision.node) };
             let policy = &mut self.policy;
             let list = if entry.usage == Use::Bridge { &mut policy.windows } else { &mut policy.given };
-            list.push(part).map_err(|_| full(GIVEN_MAX))?;
+            list.try_push(part).map_err(|_| full(GIVEN_MAX))?;
             policy.mmio.insert(entry.range).map_err(|_| full(MMIO_MAX))?;
         }
         Ok(self.policy)

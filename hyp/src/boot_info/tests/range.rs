@@ -5,7 +5,7 @@ use io_pgtable::Pa;
 use proptest::prelude::*;
 
 use super::virt::range;
-use crate::boot_info::{Array, PhysRange, RangeSet};
+use crate::boot_info::{PhysRange, RangeSet};
 
 #[test]
 fn a_range_neither_wraps_nor_leaves_the_physical_address_space() {
@@ -20,17 +20,6 @@ fn page_rounding_goes_outwards_for_registers_and_inwards_for_memory() {
     assert_eq!(range(0x1001, 0x1000).page_rounded(), range(0x1000, 0x2000));
     assert_eq!(range(0x1001, 0x1fff).whole_pages(), Some(range(0x2000, 0x1000)));
     assert_eq!(range(0x1001, 0xffe).whole_pages(), None);
-}
-
-#[test]
-fn a_full_list_refuses_and_stays_as_it_is() {
-    let mut list = Array::<u32, 2>::new();
-    assert!(list.push(1).is_ok() && list.insert(0, 0).is_ok());
-    assert!(list.push(2).is_err() && list.insert(9, 2).is_err());
-    assert_eq!(&*list, [0, 1]);
-    assert_eq!(list.remove(0), Some(0));
-    assert_eq!(list.remove(1), None);
-    assert_eq!(&*list, [1]);
 }
 
 #[test]

@@ -2,8 +2,8 @@
 //! another node could be taken for the SMMU.
 
 use super::{NodeId, Tree};
-use crate::boot_info::array::Array;
 use crate::boot_info::error::BootError;
+use arrayvec::ArrayVec;
 
 /// How many phandles are accepted.
 const PHANDLES_MAX: usize = 4096;
@@ -15,7 +15,7 @@ impl<'a> Tree<'a> {
     /// [`BootError::SamePhandle`]; [`BootError::Property`] for an invalid one; [`BootError::TooMany`].
     pub(in crate::boot_info) fn check_phandles(&self) -> Result<(), BootError<'a>> {
         // In order, so that finding one costs little.
-        let mut known = Array::<u32, PHANDLES_MAX>::new();
+        let mut known = ArrayVec::<u32, PHANDLES_MAX>::new();
         self.walk(&mut |node| {
             let (new, old) = (node.u32("phandle")?, node.u32("linux,phandle")?);
             if let (Some(new), Some(old)) = (new, old)
@@ -33,9 +33,9 @@ impl<'a> Tree<'a> {
                     first: self.path(self.first_with(phandle)?),
                     second: node.path(),
                 }),
-                Err(at) => {
-                    known.insert(at, phandle).map_err(|_| BootError::TooMany { what: "phandles", limit: PHANDLES_MAX })
-                }
+                Err(at) => known
+                    .try_insert(at, phandle)
+                    .map_err(|_| BootError::TooMany { what: "phandles", limit: PHANDLES_MAX }),
             }
         })
     }
