@@ -28,7 +28,7 @@ pub(crate) fn main(checkout: &Checkout, _: &Args) -> Result<()> {
     let program = tools::ensure(checkout, "cargo-deny", VERSION, Build::Dev)?;
     let mut fetch = checkout.tool(&program);
     fetch.args(["fetch", "db"]);
-    exec::output(&mut fetch).context("no advisory was looked at: run this where github.com is reachable")?;
+    exec::output(&mut fetch).context("no advisory was checked: run this where github.com is reachable")?;
     for manifest in WORKSPACES {
         let mut deny = checkout.tool(&program);
         deny.args(["--manifest-path", manifest, "check", "--disable-fetch", "advisories"]);

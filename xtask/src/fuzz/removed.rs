@@ -11,7 +11,7 @@ use super::{Target, build};
 use crate::checkout::Checkout;
 use crate::defences::{self, Tree};
 
-/// What takes a defence away.
+/// How a defence is removed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum RemovedBy {
     /// A patch of its name.
@@ -20,12 +20,12 @@ pub(super) enum RemovedBy {
     Tests,
 }
 
-/// Removal defence that can be taken away.
+/// One defence that can be removed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Removal {
     /// Its word.
     pub(super) word: &'static str,
-    /// What takes it away.
+    /// How it is removed.
     pub(super) by: RemovedBy,
     /// The target that it is for.
     pub(super) target: Target,

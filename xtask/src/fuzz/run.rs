@@ -16,7 +16,7 @@ use super::removed::{Removal, RemovedBy};
 use super::{Args, Target};
 use crate::checkout::Checkout;
 
-/// Removal input that takes longer than this, in seconds, is a finding.
+/// An input that takes longer than this, in seconds, is a finding.
 const TIMEOUT: u32 = 60;
 
 /// Additional start corpus.
@@ -28,7 +28,7 @@ pub(super) enum Corpus {
     Fresh,
 }
 
-/// Removal run of one target.
+/// One run of one target.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Job {
     pub(super) target: Target,

@@ -27,7 +27,7 @@ fn t66_mpam_registers_are_written_where_mpamidr_has_them() {
     assert_eq!(Optional::of(&mpam(1 << 17)), Optional { mpamhcr: Some(1 << 31), ..none });
     assert_eq!(Optional::of(&mpam(1 << 56)), Optional { mpambw2: Some(0), ..none });
     assert_eq!(Optional::of(&mpam(1 << 58)), Optional { mpam2: Some(traps | 1 << 58), ..none });
-    // Version 0.1 is told by the fraction alone.
+    // Version 0.1 is distinguished by the fraction alone.
     let fraction = Fake { mpamidr: Some(1 << 17), ..with(nothing(), ids::PFR1, 16, 1) };
     assert_eq!(Optional::of(&fraction), Optional { mpamhcr: Some(1 << 31), ..none });
 }
@@ -51,7 +51,7 @@ fn t66_the_trace_filter_control_is_written_where_later_fields_of_it_are_there() 
         assert_eq!(Optional::of(&buffer(2)), written);
     }
     assert_eq!(Optional::of(&with(filter(), ids::DFR2, 24, 1)), written);
-    // Without trace filters there is no such register, whatever else is said.
+    // Without trace filters there is no such register, whatever other fields say.
     let without = with(with(nothing(), ids::DFR0, 44, 2), ids::DFR2, 24, 1);
     assert_eq!(Optional::of(&without), Optional::default());
 }

@@ -75,9 +75,9 @@ fn t23_every_opcode(ctx: &Ctx) -> TestResult {
     check_isolation(ctx)
 }
 
-payload_test!(t24_inconsistent_indices, Runs::HYP);
+payload_test!(t24_inconsistent_queue_indices, Runs::HYP);
 /// PROD ahead by more than the queue, behind, with junk bits; CONS written while enabled: no hang, usable afterwards.
-fn t24_inconsistent_indices(ctx: &Ctx) -> TestResult {
+fn t24_inconsistent_queue_indices(ctx: &Ctx) -> TestResult {
     let mut smmu = Smmu::new(ctx.machine, Format::TwoLevel);
     let entries = 1_u32 << smmu.cmdq.log2;
     for slot in 0..entries {

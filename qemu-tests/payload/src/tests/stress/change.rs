@@ -12,7 +12,7 @@ use crate::nvme::DISK_WORD;
 use crate::random::Random;
 use crate::{mmio, time};
 
-/// One in this many picks of an alive guest's page destroys the guest.
+/// One in this many picks of a page of an existing guest destroys the guest.
 const PICKS_PER_GUEST: u64 = 6;
 
 /// Set to stop all CPUs.
@@ -91,12 +91,12 @@ fn call(locked: LockedPages, call: Hypercall, handle: u64, to: Owner) -> Result<
 /// As [`call`], for pages returned to the host: they must be zeroed.
 fn call_back(locked: LockedPages, call: Hypercall) -> Result<(), Failure> {
     // A transfer that began earlier may reach the pages once they are the host's again.
-    let quiet = locked.has_no_transfers();
+    let idle = locked.has_no_transfers();
     let answer = call.call(locked.base(), u64_of(locked.count));
     if answer != Answer::Success {
         return Err(fail(Failure::Refused(call, locked.base(), answer)));
     }
-    let late = |word: u64| word >> 48 == EDU_WORD >> 48 || !quiet && word >> 48 == DISK_WORD >> 48;
+    let late = |word: u64| word >> 48 == EDU_WORD >> 48 || !idle && word >> 48 == DISK_WORD >> 48;
     for addr in (locked.base()..locked.base() + locked.bytes()).step_by(8) {
         let word = mmio::read64(addr);
         if word != 0 && !late(word) {
