@@ -22,7 +22,7 @@ pub(crate) struct TableList(u64);
 
 /// What to do with detached tables.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub(crate) enum Disposal {
     /// No walker can reach them: free them.
     Free,
     /// A walker may still use them: never free them.
@@ -85,7 +85,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         let mut spares = TableList::EMPTY;
         for _ in 0..n {
             let Some(pa) = alloc_table(self.memory(), R::Granule::TABLE_BYTES, self.cfg().oas) else {
-                self.reclaim(spares, Fate::Free);
+                self.dispose(spares, Disposal::Free);
                 return None;
             };
             self.count_table();
@@ -95,18 +95,18 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
     }
 
     /// Frees or quarantines every tree on the list.
-    pub(crate) fn reclaim(&mut self, mut chain: TableList, fate: Fate) {
+    pub(crate) fn dispose(&mut self, mut chain: TableList, disposal: Disposal) {
         while let Some((pa, level)) = chain.pop::<R::Granule, M>(self.memory()) {
             if level < LAST_LEVEL {
                 // The first descriptor held the link; the table that it pointed to is on the list too.
-                self.reclaim_below(pa, level, 1, fate);
+                self.dispose_below(pa, level, 1, disposal);
             }
-            self.reclaim_table(pa, fate);
+            self.dispose_table(pa, disposal);
         }
     }
 
     /// Frees or quarantines every child tree from descriptor `first` on.
-    fn reclaim_below(&mut self, pa: Pa, level: u64, first: usize, fate: Fate) {
+    fn dispose_below(&mut self, pa: Pa, level: u64, first: usize, disposal: Disposal) {
         let table = Table::at(self.memory(), pa, R::Granule::ENTRIES.wrapping_sub(1));
         for index in first..R::Granule::ENTRIES {
             let desc = table.load(index);
@@ -116,18 +116,18 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
             let child = Pa(desc & ADDR);
             let below = level.wrapping_add(1);
             if below < LAST_LEVEL {
-                self.reclaim_below(child, below, 0, fate);
+                self.dispose_below(child, below, 0, disposal);
             }
-            self.reclaim_table(child, fate);
+            self.dispose_table(child, disposal);
         }
     }
 
     /// Frees or quarantines one table.
     #[inline]
-    pub(crate) fn reclaim_table(&mut self, pa: Pa, fate: Fate) {
-        match fate {
-            Fate::Free => self.free_table(pa),
-            Fate::Quarantine => self.quarantine_table(),
+    pub(crate) fn dispose_table(&mut self, pa: Pa, disposal: Disposal) {
+        match disposal {
+            Disposal::Free => self.free_table(pa),
+            Disposal::Quarantine => self.quarantine_table(),
         }
     }
 }

@@ -4,7 +4,7 @@
 
 use crate::addr::{Iova, Pa};
 use crate::cfg::Bbm;
-use crate::chain::Fate;
+use crate::chain::Disposal;
 use crate::desc::{self, ADDR};
 use crate::granule::{At, Granule, L2, Level};
 use crate::pte::{Table, TableMemory};
@@ -96,9 +96,9 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
             synced?;
         }
         // The invalidation failed: a walker may still use them, so not even a list link is written to them.
-        let fate = if synced.is_ok() { Fate::Free } else { Fate::Quarantine };
+        let disposal = if synced.is_ok() { Disposal::Free } else { Disposal::Quarantine };
         for pa in merged.tables.into_iter().flatten() {
-            self.reclaim_table(pa, fate);
+            self.dispose_table(pa, disposal);
         }
         synced.map(|()| merged.size)
     }

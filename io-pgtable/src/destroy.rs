@@ -1,6 +1,6 @@
 //! Destruction: detach everything, invalidate, then free.
 
-use crate::chain::{Fate, TableList};
+use crate::chain::{Disposal, TableList};
 use crate::desc;
 use crate::granule::{Granule, Level};
 use crate::pte::TableMemory;
@@ -17,11 +17,11 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
     /// [`TlbError`]: the tables are leaked.
     pub fn destroy(mut self, tlb: &mut impl TlbOps) -> Result<(), TlbError> {
         let root = self.root_table();
-        let mut dead = TableList::EMPTY;
+        let mut detached = TableList::EMPTY;
         for index in 0..root.left(0) {
             let desc = root.load(index);
             root.store(index, 0);
-            from_start!(self, L => self.push_detached_below::<L>(desc, &mut dead));
+            from_start!(self, L => self.push_detached_below::<L>(desc, &mut detached));
         }
         if !self.cfg().coherent_walk {
             root.clean(self.memory(), 0, root.left(0));
@@ -30,15 +30,15 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         let size = 1u64.wrapping_shl(self.cfg().ias);
         tlb.invalidate(TlbRange { iova: self.iova(0), size, granule: R::Granule::PAGE, scope: TlbScope::Table });
         tlb.sync()?;
-        self.reclaim(dead, Fate::Free);
+        self.dispose(detached, Disposal::Free);
         self.free_root();
         Ok(())
     }
 
     /// Adds the table that a descriptor of level `L` points to, if any, to the list.
-    fn push_detached_below<L: Level>(&self, desc: u64, dead: &mut TableList) {
+    fn push_detached_below<L: Level>(&self, desc: u64, detached: &mut TableList) {
         if !L::LAST && desc & desc::TYPE == desc::TABLE {
-            dead.push_detached::<R::Granule, M, L::Next>(self.memory(), desc);
+            detached.push_detached::<R::Granule, M, L::Next>(self.memory(), desc);
         }
     }
 }

@@ -6,7 +6,7 @@
 
 use crate::addr::{Iova, Pa};
 use crate::cfg::Bbm;
-use crate::chain::{Fate, TableList};
+use crate::chain::{Disposal, TableList};
 use crate::desc::{self, ADDR, VALID};
 use crate::error::UnmapError;
 use crate::granule::{At, Granule, Level};
@@ -31,7 +31,7 @@ struct Gather {
     granule: u64,
     scope: TlbScope,
     /// Detached tables.
-    dead: TableList,
+    detached: TableList,
     spares: TableList,
     /// Tables that replace the blocks at the two ends of the range, to be linked after the sync (break-before-make).
     pending: [Option<(Table, usize, u64)>; 2],
@@ -99,7 +99,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
             span,
             granule: u64::MAX,
             scope: TlbScope::Leaf,
-            dead: TableList::EMPTY,
+            detached: TableList::EMPTY,
             spares,
             pending: [None, None],
         };
@@ -111,7 +111,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
             self.memory().publish();
         }
         let done = marked.and(synced);
-        self.reclaim(gather.dead, if done.is_ok() { Fate::Free } else { Fate::Quarantine });
+        self.dispose(gather.detached, if done.is_ok() { Disposal::Free } else { Disposal::Quarantine });
         done
     }
 
@@ -189,7 +189,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
                 self.clear(table, index, 1);
                 gather.scope = TlbScope::Table;
                 gather.leaf(R::Granule::PAGE);
-                gather.dead.push_detached::<R::Granule, M, L::Next>(self.memory(), desc);
+                gather.detached.push_detached::<R::Granule, M, L::Next>(self.memory(), desc);
                 true
             } else {
                 self.detach_from_child::<L>(table, index, desc, head, gather)
@@ -218,7 +218,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         }
         self.clear(table, index, 1);
         gather.scope = TlbScope::Table;
-        gather.dead.push::<R::Granule, M>(self.memory(), Pa(desc & ADDR));
+        gather.detached.push::<R::Granule, M>(self.memory(), Pa(desc & ADDR));
         true
     }
 

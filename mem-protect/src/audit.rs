@@ -47,9 +47,9 @@ impl Lost {
 /// What to do about a page that is missing.
 enum Missing<'l> {
     /// Report it.
-    IsAFinding,
+    Report,
     /// Count it here and continue.
-    IsCounted(&'l Cell<Lost>),
+    Count(&'l Cell<Lost>),
 }
 
 impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
@@ -59,7 +59,7 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
     /// # Errors
     /// See [`Finding`].
     pub fn audit(&self, devices: Devices<'_>) -> Result<(), Finding> {
-        self.audit_tables(devices, &Missing::IsAFinding)
+        self.audit_tables(devices, &Missing::Report)
     }
 
     /// As [`Ownership::audit`], but pages that the host lost are counted: the audit continues and still finds pages
@@ -69,7 +69,7 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
     /// The first [`Finding`] that is not [`Mismatch::Missing`].
     pub fn audit_access(&self, devices: Devices<'_>) -> Result<Lost, Finding> {
         let lost = Cell::new(Lost::default());
-        self.audit_tables(devices, &Missing::IsCounted(&lost))?;
+        self.audit_tables(devices, &Missing::Count(&lost))?;
         Ok(lost.get())
     }
 
@@ -127,8 +127,8 @@ impl<L: Fn(Ipa) -> Option<Leaf>> Walk<'_, '_, L> {
     }
 
     /// Pages `from` to `to` of the host are not mapped.
-    fn miss(&self, from: u64, to: u64) -> Result<(), Finding> {
-        let Missing::IsCounted(lost) = self.missing else { return self.disagree(from, Mismatch::Missing) };
+    fn missing_pages(&self, from: u64, to: u64) -> Result<(), Finding> {
+        let Missing::Count(lost) = self.missing else { return self.disagree(from, Mismatch::Missing) };
         let mut sum = lost.get();
         sum.add(self.table, to.saturating_sub(from));
         lost.set(sum);
@@ -146,7 +146,7 @@ impl<L: Fn(Ipa) -> Option<Leaf>> Walk<'_, '_, L> {
                     // Not a leaf of this page, and not one after it.
                     return self.disagree(at, Mismatch::Missing);
                 }
-                self.miss(at, back)?;
+                self.missing_pages(at, back)?;
                 at = back;
                 continue;
             };

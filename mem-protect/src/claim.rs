@@ -124,9 +124,9 @@ impl<P: PageOps> HostPages<'_, P> {
             Sharing::Cacheable => store(&mut self.pages),
             Sharing::Memory => {
                 // Before too: a line of an earlier load is older than what the host has stored beside it since.
-                self.pages.settle(pa, bytes);
+                self.pages.clean_invalidate_bytes(pa, bytes);
                 store(&mut self.pages);
-                self.pages.settle(pa, bytes);
+                self.pages.clean_invalidate_bytes(pa, bytes);
             }
         }
     }
@@ -163,7 +163,7 @@ impl<P: PageOps> HostMemory for HostPages<'_, P> {
     fn read64(&self, claim: &Claim, offset: u64) -> Option<u64> {
         let pa = claim.at(offset, 8)?;
         if claim.sharing == Sharing::Memory {
-            self.pages.settle(pa, 8);
+            self.pages.clean_invalidate_bytes(pa, 8);
         }
         Some(self.pages.load64(pa))
     }
@@ -172,7 +172,7 @@ impl<P: PageOps> HostMemory for HostPages<'_, P> {
     fn read_pair(&self, claim: &Claim, offset: u64) -> Option<[u64; 2]> {
         let pa = claim.at(offset, 16)?;
         if claim.sharing == Sharing::Memory {
-            self.pages.settle(pa, 16);
+            self.pages.clean_invalidate_bytes(pa, 16);
         }
         Some([self.pages.load64(pa), self.pages.load64(Pa(pa.0.wrapping_add(8)))])
     }

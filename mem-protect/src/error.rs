@@ -28,7 +28,7 @@ pub enum Error {
     /// Every guest handle is taken.
     TooManyGuests,
     /// An SMMU did not complete the invalidation in its bound, now or earlier; it is needed for this transition.
-    Dma,
+    NotCompleted,
     /// A table does not match the ownership map: a bug in EL2.
     Inconsistent,
 }
@@ -47,7 +47,7 @@ impl fmt::Display for Error {
             Self::GuestDying => "guest is being torn down",
             Self::GuestAlive => "guest still lives",
             Self::TooManyGuests => "no free guest handle",
-            Self::Dma => "an SMMU did not complete an invalidation",
+            Self::NotCompleted => "an SMMU did not complete an invalidation",
             Self::Inconsistent => "tables and ownership disagree",
         })
     }

@@ -115,9 +115,9 @@ impl<'m> Ghost<'m> {
             (_, Ok(_)) => {
                 let Some(range) = transition.range() else { return Ok(()) };
                 self.succeeded(transition, range)?;
-                look_up(ownership, transition, range)
+                check_tables(ownership, transition, range)
             }
-            (_, Err(Error::Dma | Error::Inconsistent)) => {
+            (_, Err(Error::NotCompleted | Error::Inconsistent)) => {
                 if let Some(range) = transition.range() {
                     self.unknown(ownership.map(), range);
                 }
@@ -229,18 +229,18 @@ enum Access {
 
 /// Where a table leads from a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Leads {
-    Nowhere,
-    ToItself,
-    Elsewhere,
+enum Mapping {
+    None,
+    Identity,
+    Other,
 }
 
-impl Leads {
+impl Mapping {
     fn of(leaf: Option<Leaf>, page: PageRange) -> Self {
         match leaf.filter(|leaf| leaf.ipa == page.ipa()) {
-            None => Self::Nowhere,
-            Some(leaf) if leaf.pa == page.pa() => Self::ToItself,
-            Some(_) => Self::Elsewhere,
+            None => Self::None,
+            Some(leaf) if leaf.pa == page.pa() => Self::Identity,
+            Some(_) => Self::Other,
         }
     }
 }
@@ -248,7 +248,7 @@ impl Leads {
 /// Looks the pages of a transition that succeeded up in both tables: mapped to themselves if they are the host's now, absent if not.
 ///
 /// Pages that were the host's before may be absent as far as failed calls account for it ([`Ownership::explains`]).
-fn look_up<S: HostStage2, D: DmaStage2, P: PageOps>(
+fn check_tables<S: HostStage2, D: DmaStage2, P: PageOps>(
     ownership: &Ownership<'_, S, D, P>,
     transition: Transition,
     range: UncheckedRange,
@@ -266,18 +266,18 @@ fn look_up<S: HostStage2, D: DmaStage2, P: PageOps>(
     let window = ownership.dma().window();
     let mut lost = Lost::default();
     for page in pfns(range).filter_map(PageRange::page) {
-        let cpu = Leads::of(ownership.cpu().next_leaf(page.ipa()), page);
-        let dma = window.contains(page).then(|| Leads::of(ownership.dma().next_leaf(page.ipa()), page));
-        for (table, leads) in [(Table::Cpu, Some(cpu)), (Table::Dma, dma)] {
-            let agrees = match (access, leads) {
+        let cpu = Mapping::of(ownership.cpu().next_leaf(page.ipa()), page);
+        let dma = window.contains(page).then(|| Mapping::of(ownership.dma().next_leaf(page.ipa()), page));
+        for (table, mapping) in [(Table::Cpu, Some(cpu)), (Table::Dma, dma)] {
+            let agrees = match (access, mapping) {
                 (_, None) => true,
-                (Access::Taken, Some(leads)) => leads == Leads::Nowhere,
-                (Access::Given | Access::Kept, Some(Leads::ToItself)) => true,
-                (Access::Kept, Some(Leads::Nowhere)) => {
+                (Access::Taken, Some(mapping)) => mapping == Mapping::None,
+                (Access::Given | Access::Kept, Some(Mapping::Identity)) => true,
+                (Access::Kept, Some(Mapping::None)) => {
                     lost.add(table, 1);
                     ownership.explains(lost)
                 }
-                (Access::Given | Access::Kept, Some(Leads::Nowhere | Leads::Elsewhere)) => false,
+                (Access::Given | Access::Kept, Some(Mapping::None | Mapping::Other)) => false,
             };
             if !agrees {
                 return Err(Finding::Reach { transition, pfn: page.first(), table });

@@ -27,7 +27,7 @@ pub(crate) struct Guest {
 
 impl Guest {
     /// Frees the handle of a dying guest that no page names.
-    pub(crate) fn settle(&mut self) {
+    pub(crate) fn free_if_unused(&mut self) {
         if self.life == GuestLife::Dying && self.owned == 0 && self.borrowed == 0 {
             self.life = GuestLife::Free;
         }

@@ -31,16 +31,16 @@ pub(crate) enum Recipient {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum GrantFailure {
     /// Rolled back: neither CPUs nor devices of the host reach any page of it.
-    Undone(Error),
+    RolledBack(Error),
     /// The CPU mapping could not be rolled back, so the host keeps the pages.
-    Kept,
+    HostKeeps,
 }
 
 impl From<TableError> for Error {
     fn from(error: TableError) -> Self {
         match error {
             TableError::NoMemory => Self::NoMemory,
-            TableError::NotCompleted => Self::Dma,
+            TableError::NotCompleted => Self::NotCompleted,
             // The table and the ownership map disagree.
             TableError::NotMapped(_) | TableError::Overlap(_) | TableError::Unmappable => Self::Inconsistent,
         }
@@ -53,7 +53,7 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
     ///
     /// # Errors
     /// [`Error::BadRange`], [`Error::NotRam`], [`Error::NoSuchGuest`], [`Error::GuestDying`], [`Error::WrongState`],
-    /// [`Error::Claimed`], [`Error::NoMemory`], [`Error::Dma`], [`Error::Inconsistent`]; the pages stay the host's. See
+    /// [`Error::Claimed`], [`Error::NoMemory`], [`Error::NotCompleted`], [`Error::Inconsistent`]; the pages stay the host's. See
     /// [`Stats::unmapped`](crate::Stats::unmapped) for the one exception, which costs the host a fault.
     pub(crate) fn host_donate(&mut self, range: UncheckedRange, to: Recipient) -> Result<(), Error> {
         let range = range.check(self.max_pages)?;
@@ -102,14 +102,14 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
     /// Maps `range`, which has no secret content, for the host's CPUs and streams.
     pub(crate) fn grant_host(&mut self, range: PageRange) -> Result<(), GrantFailure> {
         let failure = match self.cpu.map(range) {
-            Err(error) => GrantFailure::Undone(error.into()),
+            Err(error) => GrantFailure::RolledBack(error.into()),
             Ok(()) => match self.dma.grant(range) {
                 Ok(()) => {
                     self.stats.granted = self.stats.granted.saturating_add(range.count());
                     return Ok(());
                 }
-                Err(_) if self.cpu.unmap(range).is_err() => GrantFailure::Kept,
-                Err(error) => GrantFailure::Undone(error.into()),
+                Err(_) if self.cpu.unmap(range).is_err() => GrantFailure::HostKeeps,
+                Err(error) => GrantFailure::RolledBack(error.into()),
             },
         };
         self.stats.rolled_back = self.stats.rolled_back.saturating_add(1);
@@ -117,7 +117,7 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
     }
 
     /// Coalesces the blocks around `range`, after the grant.
-    pub(crate) fn tidy(&mut self, range: PageRange) {
+    pub(crate) fn coalesce(&mut self, range: PageRange) {
         self.cpu.coalesce(range);
         self.dma.coalesce(range);
     }

@@ -32,7 +32,7 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
         let id = self.guests.alive(handle)?;
         if let Some(guest) = self.guests.get_mut(id) {
             guest.life = GuestLife::Dying;
-            guest.settle();
+            guest.free_if_unused();
         }
         Ok(())
     }
@@ -78,7 +78,7 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
     ///
     /// # Errors
     /// [`Error::BadRange`], [`Error::NotRam`], [`Error::WrongState`] (not pages of one guest), [`Error::GuestAlive`],
-    /// [`Error::NoMemory`], [`Error::Dma`]: the pages are the ended guest's as before, though they may hold zeroes
+    /// [`Error::NoMemory`], [`Error::NotCompleted`]: the pages are the ended guest's as before, though they may hold zeroes
     /// already. [`Error::Inconsistent`]: likewise, or the host has them.
     pub(crate) fn host_reclaim_page(&mut self, range: UncheckedRange) -> Result<(), Error> {
         let range = range.check(self.max_pages)?;
@@ -94,12 +94,12 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
         self.memory.pages.unmap(range);
         let answer = match self.grant_host(range) {
             Ok(()) => Ok(()),
-            Err(GrantFailure::Undone(error)) => return Err(error),
-            Err(GrantFailure::Kept) => Err(Error::Inconsistent),
+            Err(GrantFailure::RolledBack(error)) => return Err(error),
+            Err(GrantFailure::HostKeeps) => Err(Error::Inconsistent),
         };
         self.memory.set(range, |_| PageInfo::owned_by(Owner::Host));
         self.count(id, |guest| guest.owned = guest.owned.saturating_sub(range.count()));
-        self.tidy(range);
+        self.coalesce(range);
         answer
     }
 
@@ -107,7 +107,7 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
     pub(crate) fn count(&mut self, id: GuestId, change: impl FnOnce(&mut Guest)) {
         if let Some(guest) = self.guests.get_mut(id) {
             change(guest);
-            guest.settle();
+            guest.free_if_unused();
         }
     }
 }

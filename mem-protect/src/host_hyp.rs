@@ -38,7 +38,7 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
     ///
     /// # Errors
     /// [`Error::BadRange`], [`Error::NotRam`], [`Error::WrongState`] (never donated), [`Error::InUse`],
-    /// [`Error::NoMemory`], [`Error::Dma`]: the pages are in EL2's pool as before, though they may hold zeroes.
+    /// [`Error::NoMemory`], [`Error::NotCompleted`]: the pages are in EL2's pool as before, though they may hold zeroes.
     /// [`Error::Inconsistent`]: likewise, or the host has them.
     pub(crate) fn hyp_donate_host(&mut self, range: UncheckedRange) -> Result<(), Error> {
         let range = range.check(self.max_pages)?;
@@ -48,15 +48,15 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
         self.memory.pages.zero(range);
         let answer = match self.grant_host(range) {
             Ok(()) => Ok(()),
-            Err(GrantFailure::Undone(error)) => {
+            Err(GrantFailure::RolledBack(error)) => {
                 self.memory.pages.give(range);
                 return Err(error);
             }
-            Err(GrantFailure::Kept) => Err(Error::Inconsistent),
+            Err(GrantFailure::HostKeeps) => Err(Error::Inconsistent),
         };
         self.memory.set(range, |_| PageInfo::owned_by(Owner::Host));
         self.memory.pages.unmap(range);
-        self.tidy(range);
+        self.coalesce(range);
         answer
     }
 

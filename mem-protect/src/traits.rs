@@ -111,7 +111,7 @@ pub trait PageOps {
     /// Cleans and invalidates `bytes` bytes at `pa`, at most 32 and aligned to their size, in a mapped page to the point of
     /// coherency: before a load, so that non-cacheable writes of the host are read; after a store, so that
     /// non-cacheable reads see it.
-    fn settle(&self, pa: Pa, bytes: u64);
+    fn clean_invalidate_bytes(&self, pa: Pa, bytes: u64);
 
     /// Loads the little-endian word at `pa` in a mapped page with one access. `pa` is a multiple of 8.
     fn load64(&self, pa: Pa) -> u64;

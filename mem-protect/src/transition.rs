@@ -92,7 +92,7 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
     /// # Errors
     /// [`Error::BadRange`], [`Error::NotRam`], [`Error::NoSuchGuest`], [`Error::GuestDying`], [`Error::GuestAlive`],
     /// [`Error::WrongState`], [`Error::Claimed`], [`Error::InUse`], [`Error::TooManyGuests`]: nothing changed.
-    /// [`Error::NoMemory`], [`Error::Dma`]: the pages have the owner that they had; of a return or a reclaim they may hold zeroes.
+    /// [`Error::NoMemory`], [`Error::NotCompleted`]: the pages have the owner that they had; of a return or a reclaim they may hold zeroes.
     /// [`Error::Inconsistent`]: likewise, or, of a return or a reclaim, the host has them.
     pub fn apply(&mut self, transition: Transition) -> Result<Option<GuestId>, Error> {
         match transition {

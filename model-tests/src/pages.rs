@@ -119,7 +119,7 @@ impl PageOps for Pages {
         Ok(())
     }
 
-    fn settle(&self, pa: Pa, bytes: u64) {
+    fn clean_invalidate_bytes(&self, pa: Pa, bytes: u64) {
         let line = pa.0 & !7..(pa.0 & !7) + bytes.next_multiple_of(8);
         self.mem.clean(line.clone());
         self.mem.invalidate(line);

@@ -57,8 +57,8 @@ fn t47_an_smmu_that_stops_answering() {
         host.install(&mut m, SID, BYPASS);
         assert_eq!(m.dma_write(0, SID, HOST_DATA, 1), Transfer::Done);
         fail(&mut m);
-        assert_eq!(m.donate(HOST_DATA, 1), Err(Error::Dma), "{name}");
-        assert_eq!(m.donate(HOST_DATA + 4096, 1), Err(Error::Dma), "{name}: further revocations are refused");
+        assert_eq!(m.donate(HOST_DATA, 1), Err(Error::NotCompleted), "{name}");
+        assert_eq!(m.donate(HOST_DATA + 4096, 1), Err(Error::NotCompleted), "{name}: further revocations are refused");
         assert_eq!(m.isolated(&SIDS), Ok(()), "{name}: the page is still the host's");
         assert!(m.driver(0, |smmu, _| smmu.failed()).is_some(), "{name}");
         // The host's accesses are still emulated.
@@ -81,7 +81,7 @@ fn t47_a_command_error_on_el2s_queue() {
         for _ in 0..64 {
             m.models[0].borrow_mut().inject(Injection::CommandError(code));
         }
-        assert_eq!(m.donate(HOST_DATA + 0x1000, 1), Err(Error::Dma), "{name}");
+        assert_eq!(m.donate(HOST_DATA + 0x1000, 1), Err(Error::NotCompleted), "{name}");
         assert_eq!(m.driver(0, |smmu, _| smmu.failed()), Some(SmmuError::CommandRejected), "{name}");
         assert_eq!(m.isolated(&SIDS), Ok(()), "{name}");
     }

@@ -21,7 +21,7 @@ fn t35_t47_pages_lost_with_an_smmu_and_an_empty_pool_are_counted_by_the_audit() 
     m.models[0].borrow_mut().inject(Injection::SyncNever);
     m.owner().dma().fail_tables_after(Some(0));
     // All pages that one table maps: the table is unlinked, and there is no memory for another one to map them again.
-    assert_eq!(m.donate(HOST_DATA, PAGES), Err(Error::Dma));
+    assert_eq!(m.donate(HOST_DATA, PAGES), Err(Error::NotCompleted));
     assert_eq!(m.owner().audit_access(devices), Ok(Lost { cpu: 0, dma: PAGES }));
     let strict = m.owner().audit(devices);
     let Err(Finding::Table { table, ipa, what, .. }) = strict else { panic!("{strict:?}") };
@@ -29,7 +29,7 @@ fn t35_t47_pages_lost_with_an_smmu_and_an_empty_pool_are_counted_by_the_audit() 
     assert_eq!(m.isolated(&[0, SID]), Ok(()));
 
     // Later calls are refused and change nothing.
-    assert_eq!(m.donate(HOST_DATA + PAGES * 4096, 1), Err(Error::Dma));
+    assert_eq!(m.donate(HOST_DATA + PAGES * 4096, 1), Err(Error::NotCompleted));
     assert_eq!(m.owner().audit_access(devices), Ok(Lost { cpu: 0, dma: PAGES }));
     m.owner().dma().fail_tables_after(None);
 }

@@ -80,7 +80,7 @@ impl<I: Invalidate> TlbOps for Collector<'_, I> {
         let new = Target::Range { start: Ipa(range.iova.0), bytes: range.size };
         self.plan = Some(match self.plan {
             None => Plan { target: new },
-            Some(old) => Plan { target: hull(old.target, new) },
+            Some(old) => Plan { target: covering_range(old.target, new) },
         });
     }
 
@@ -96,7 +96,7 @@ impl<I: Invalidate> TlbOps for Collector<'_, I> {
 }
 
 /// The smallest range that covers both.
-fn hull(a: Target, b: Target) -> Target {
+fn covering_range(a: Target, b: Target) -> Target {
     match (a, b) {
         (Target::Range { start: Ipa(a), bytes: a_bytes }, Target::Range { start: Ipa(b), bytes: b_bytes }) => {
             let start = a.min(b);
@@ -134,14 +134,14 @@ mod tests {
         let plan = Plan { target: Target::Range { start: Ipa(0x5000), bytes: 0x3f_b000 } };
         for order in [[0, 1], [1, 0]] {
             let mut record = Record::default();
-            let mut gather = Collector::new(&mut record);
-            gather.sync().unwrap();
+            let mut collector = Collector::new(&mut record);
+            collector.sync().unwrap();
             for index in order {
-                gather.invalidate(pieces[index]);
+                collector.invalidate(pieces[index]);
             }
-            gather.sync().unwrap();
-            gather.sync().unwrap();
-            assert_eq!(gather.issued, 1);
+            collector.sync().unwrap();
+            collector.sync().unwrap();
+            assert_eq!(collector.issued, 1);
             assert_eq!(record.0, [plan]);
         }
     }

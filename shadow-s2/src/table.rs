@@ -36,9 +36,9 @@ pub struct ShadowS2<M: TableMemory> {
     /// End of the addresses that devices can reach: the smaller of input and output size.
     limit: u64,
     /// Set by a failed invalidation until a full invalidation has completed.
-    owed: bool,
+    invalidation_pending: bool,
     /// The range that a failed revocation could not map again because memory ran out.
-    hole: Option<PageRange>,
+    unmapped_by_rollback: Option<PageRange>,
     stats: Stats,
 }
 
@@ -58,7 +58,7 @@ impl<M: TableMemory> ShadowS2<M> {
         let cfg = Cfg { page_sizes, ..cfg };
         let table = IoPgtable::new(&cfg, memory)?;
         let limit = 1_u64.wrapping_shl(cfg.ias.min(cfg.oas));
-        Ok(Self { table, limit, owed: false, hole: None, stats: Stats::default() })
+        Ok(Self { table, limit, invalidation_pending: false, unmapped_by_rollback: None, stats: Stats::default() })
     }
 
     /// The stage-2 fields of every STE of the owner.
@@ -95,7 +95,7 @@ impl<M: TableMemory> ShadowS2<M> {
     /// Whether an invalidation is pending after a timeout; revocations fail meanwhile.
     #[must_use]
     pub fn invalidation_pending(&self) -> bool {
-        self.owed
+        self.invalidation_pending
     }
 
     /// The leaf that lets devices reach `ipa`; `None` if they do not.
@@ -139,9 +139,9 @@ impl<M: TableMemory> ShadowS2<M> {
     pub fn revoke(&mut self, range: PageRange, smmus: &mut impl Invalidate) -> Result<(), TableError> {
         self.retry_invalidation(smmus)?;
         let Some(range) = range.below(self.limit) else { return Ok(()) };
-        let mut gather = Collector::new(smmus);
-        let result = self.table.unmap(iova(range), range.bytes(), &mut gather);
-        self.stats.plans = self.stats.plans.saturating_add(gather.issued);
+        let mut collector = Collector::new(smmus);
+        let result = self.table.unmap(iova(range), range.bytes(), &mut collector);
+        self.stats.plans = self.stats.plans.saturating_add(collector.issued);
         match result {
             Ok(()) => {
                 self.stats.revoked = self.stats.revoked.saturating_add(range.bytes());
@@ -149,8 +149,8 @@ impl<M: TableMemory> ShadowS2<M> {
             }
             Err(error) => {
                 if let UnmapError::Tlb(_) = error {
-                    self.fail();
-                    self.refill(range);
+                    self.mark_pending();
+                    self.map_again(range);
                 }
                 Err(error.into())
             }
@@ -177,11 +177,11 @@ impl<M: TableMemory> ShadowS2<M> {
     pub fn coalesce(&mut self, range: PageRange, smmus: &mut impl Invalidate) -> Result<u64, TableError> {
         self.retry_invalidation(smmus)?;
         let Some(range) = range.below(self.limit) else { return Ok(0) };
-        let mut gather = Collector::new(smmus);
-        let merged = self.table.coalesce_range(iova(range), range.bytes(), &mut gather);
-        self.stats.plans = self.stats.plans.saturating_add(gather.issued);
+        let mut collector = Collector::new(smmus);
+        let merged = self.table.coalesce_range(iova(range), range.bytes(), &mut collector);
+        self.stats.plans = self.stats.plans.saturating_add(collector.issued);
         let Ok(bytes) = merged else {
-            self.fail();
+            self.mark_pending();
             return Err(TableError::NotCompleted);
         };
         self.stats.coalesced = self.stats.coalesced.saturating_add(bytes);
@@ -194,33 +194,33 @@ impl<M: TableMemory> ShadowS2<M> {
     /// # Errors
     /// [`TableError::NotCompleted`] or [`TableError::NoMemory`]; revocations stay refused.
     pub fn retry_invalidation(&mut self, smmus: &mut impl Invalidate) -> Result<(), TableError> {
-        if self.owed {
+        if self.invalidation_pending {
             self.stats.plans = self.stats.plans.saturating_add(1);
             if let Err(InvalidateError) = smmus.invalidate(&Plan::everything()) {
                 self.stats.failed_plans = self.stats.failed_plans.saturating_add(1);
                 return Err(TableError::NotCompleted);
             }
-            self.owed = false;
+            self.invalidation_pending = false;
         }
-        match self.hole.take() {
+        match self.unmapped_by_rollback.take() {
             None => Ok(()),
             Some(range) => {
-                self.refill(range);
-                if self.hole.is_some() { Err(TableError::NoMemory) } else { Ok(()) }
+                self.map_again(range);
+                if self.unmapped_by_rollback.is_some() { Err(TableError::NoMemory) } else { Ok(()) }
             }
         }
     }
 
     /// Maps `range` again after a failed revocation, or records it for [`ShadowS2::retry_invalidation`].
-    fn refill(&mut self, range: PageRange) {
+    fn map_again(&mut self, range: PageRange) {
         if self.map(range, MEMORY).is_err() {
-            self.hole = Some(range);
+            self.unmapped_by_rollback = Some(range);
         }
     }
 
     /// An SMMU timed out: revocations fail until a full invalidation has completed.
-    fn fail(&mut self) {
-        self.owed = true;
+    fn mark_pending(&mut self) {
+        self.invalidation_pending = true;
         self.stats.failed_plans = self.stats.failed_plans.saturating_add(1);
     }
 

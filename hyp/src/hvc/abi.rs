@@ -203,7 +203,7 @@ impl From<Error> for Status {
             Error::WrongState | Error::GuestDying => Self::Denied,
             Error::Claimed | Error::InUse | Error::GuestAlive => Self::Busy,
             Error::NoMemory | Error::TooManyClaims | Error::TooManyGuests => Self::NoMemory,
-            Error::Dma | Error::Inconsistent => Self::Io,
+            Error::NotCompleted | Error::Inconsistent => Self::Io,
         }
     }
 }

@@ -178,7 +178,7 @@ fn errors_come_back_as_codes_and_nothing_else() {
         (Error::NoMemory, -5),
         (Error::TooManyClaims, -5),
         (Error::TooManyGuests, -5),
-        (Error::Dma, -6),
+        (Error::NotCompleted, -6),
         (Error::Inconsistent, -6),
     ];
     for (error, code) in codes {

@@ -137,7 +137,7 @@ impl PageOps for El2Table {
         if pool::remove_donated(range.first(), range.count()) { Ok(()) } else { Err(InUse) }
     }
 
-    fn settle(&self, pa: Pa, bytes: u64) {
+    fn clean_invalidate_bytes(&self, pa: Pa, bytes: u64) {
         arch::clean_and_invalidate(pa.0, bytes);
     }
 

@@ -118,15 +118,15 @@ fn what_the_host_shares_past_the_caches_is_read_from_memory_and_written_to_it() 
         assert_eq!(owned.memory_mut().write32(&claim, 4, 1), Some(()));
         assert_eq!(world.get().words[&at] >> 32, u64::from(sharing == Sharing::Memory));
         // A command and a record are maintained once each way, whatever their words.
-        let before = world.get().settles;
+        let before = world.get().cleans;
         world.get().words.insert(at + 8, 6);
         let pair = owned.memory_mut().read_pair(&claim, 0);
         assert_eq!(pair.map(|[_, second]| second == 6), Some(sharing == Sharing::Memory));
         assert_eq!(owned.memory_mut().write_record(&claim, 0, [1, 2, 3, 4]), Some(()));
         let last = world.get().words.get(&(at + 24)).copied();
         assert_eq!(last == Some(4), sharing == Sharing::Memory);
-        let settles = world.get().settles - before;
-        assert_eq!(settles, if sharing == Sharing::Memory { 3 } else { 0 });
+        let cleans = world.get().cleans - before;
+        assert_eq!(cleans, if sharing == Sharing::Memory { 3 } else { 0 });
         assert_eq!(owned.memory_mut().read_pair(&claim, 8), None, "not at a multiple of its size");
         assert_eq!(owned.memory_mut().write_record(&claim, 8, [0; 4]), None);
         // What the host stores beside it, in the same line, stays.

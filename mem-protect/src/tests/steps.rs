@@ -79,7 +79,7 @@ fn use_pages(world: &World) {
     let mut machine = world.get();
     for pfn in AT..AT + COUNT {
         machine.dirty.insert(pfn);
-        machine.settled.remove(&pfn);
+        machine.cleaned.remove(&pfn);
     }
 }
 

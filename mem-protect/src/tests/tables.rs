@@ -136,7 +136,7 @@ impl PageOps for Hands {
         self.pool.retain(|&pfn| pfn < range.first() || range.end() <= pfn);
         Ok(())
     }
-    fn settle(&self, _pa: Pa, _bytes: u64) {}
+    fn clean_invalidate_bytes(&self, _pa: Pa, _bytes: u64) {}
     fn load64(&self, _pa: Pa) -> u64 {
         0
     }
@@ -234,7 +234,7 @@ fn t47_a_dead_smmu_stops_transitions_and_nothing_else() {
     owned.dma().touch(RAM + 9);
     let level = dma_memory.live_tables();
     for _ in 0..100 {
-        assert_eq!(owned.host_donate_hyp(named(RAM + 9, 1)), Err(Error::Dma));
+        assert_eq!(owned.host_donate_hyp(named(RAM + 9, 1)), Err(Error::NotCompleted));
         assert_eq!(owned.map().owner(RAM + 9), Owner::Host);
         audit(&owned);
     }

@@ -50,9 +50,9 @@ pub(super) struct Machine {
     /// Pages written since they were last zeroed.
     pub(super) dirty: BTreeSet<u64>,
     /// Pages that were cleaned and invalidated after the last write.
-    pub(super) settled: BTreeSet<u64>,
-    /// Calls of [`PageOps::settle`].
-    pub(super) settles: u32,
+    pub(super) cleaned: BTreeSet<u64>,
+    /// Calls of [`PageOps::clean_invalidate_bytes`].
+    pub(super) cleans: u32,
     /// Memory content, as seen by non-cacheable accesses of the host.
     pub(super) words: BTreeMap<u64, u64>,
     /// Lines of eight words in EL2's cache, and whether they are dirty.
@@ -149,7 +149,7 @@ impl HostStage2 for World {
             // Either it never changed owner, or it was zeroed and cleaned before the host could see it.
             let back_from_elsewhere = !m.state.dma.contains(&pfn);
             assert!(!back_from_elsewhere || !m.dirty.contains(&pfn), "page {pfn:#x} shows what it held");
-            assert!(!back_from_elsewhere || m.settled.contains(&pfn), "page {pfn:#x} has lines in caches");
+            assert!(!back_from_elsewhere || m.cleaned.contains(&pfn), "page {pfn:#x} has lines in caches");
             assert!(m.state.cpu.insert(pfn), "page {pfn:#x} mapped twice");
         }
         Ok(())
@@ -223,7 +223,7 @@ impl PageOps for World {
         for pfn in range.pfns() {
             assert!(m.state.el2.contains(&pfn));
             assert!(!m.state.cpu.contains(&pfn) && !m.state.dma.contains(&pfn), "the host can dirty it again");
-            m.settled.insert(pfn);
+            m.cleaned.insert(pfn);
         }
     }
 
@@ -234,7 +234,7 @@ impl PageOps for World {
             assert!(m.state.el2.contains(&pfn));
             assert!(!m.state.cpu.contains(&pfn) && !m.state.dma.contains(&pfn), "the host sees it being zeroed");
             m.dirty.remove(&pfn);
-            m.settled.insert(pfn);
+            m.cleaned.insert(pfn);
         }
     }
 
@@ -242,7 +242,7 @@ impl PageOps for World {
         let mut m = self.get();
         m.fails(Step::Give);
         for pfn in range.pfns() {
-            assert!(m.state.el2.contains(&pfn) && m.settled.contains(&pfn));
+            assert!(m.state.el2.contains(&pfn) && m.cleaned.contains(&pfn));
             assert!(!m.state.cpu.contains(&pfn) && !m.state.dma.contains(&pfn), "the host reaches pool pages");
             assert!(m.state.pool.insert(pfn));
         }
@@ -257,10 +257,10 @@ impl PageOps for World {
         Ok(())
     }
 
-    fn settle(&self, pa: Pa, bytes: u64) {
+    fn clean_invalidate_bytes(&self, pa: Pa, bytes: u64) {
         assert!(bytes <= 32 && pa.0.is_multiple_of(bytes), "it may cross a line");
         let mut m = self.0.borrow_mut();
-        m.settles += 1;
+        m.cleans += 1;
         let line = pa.0 & !63;
         // A dirty line goes to memory whole, and no line is left.
         if let Some((words, true)) = m.lines.remove(&line) {

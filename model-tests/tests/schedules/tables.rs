@@ -197,7 +197,7 @@ impl PageOps for Pages {
         Ok(())
     }
 
-    fn settle(&self, _: Pa, _: u64) {
+    fn clean_invalidate_bytes(&self, _: Pa, _: u64) {
         point();
     }
 
