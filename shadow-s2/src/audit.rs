@@ -4,7 +4,8 @@ use core::fmt;
 
 use io_pgtable::{Ipa, MemType, TableMemory};
 
-use crate::{PageRange, ShadowS2};
+use crate::range::PageRange;
+use crate::table::ShadowS2;
 
 /// Kind of mismatch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,8 +4,9 @@ use io_pgtable::{
     Attrs, Bbm, Cfg, CfgError, IoPgtable, Iova, Ipa, Leaf, MapError, Prot, S2, S2Cfg, TableMemory, UnmapError,
 };
 
-use crate::plan::Collector;
-use crate::{Invalidate, InvalidateError, PageRange, Plan, SnapshotError, TableError};
+use crate::error::{SnapshotError, TableError};
+use crate::plan::{Collector, Invalidate, InvalidateError, Plan};
+use crate::range::PageRange;
 
 /// Leaf size where blocks cannot be replaced while they are in use.
 const PAGES_ONLY: u64 = 1 << 12;
