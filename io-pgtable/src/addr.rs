@@ -1,11 +1,11 @@
-//! Address newtypes: a physical address cannot be confused with one that a host or a device chose.
+//! Address types: a physical address cannot be used where an address from a host or a device is meant.
 
 /// A physical address, as the memory system decodes it: in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(transparent)]
 pub struct Pa(pub u64);
 
-/// An intermediate physical address: what stage 1 of an untrusted host outputs and stage 2 takes in, in bytes.
+/// An intermediate physical address: output of stage 1 and input of stage 2, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(transparent)]
 pub struct Ipa(pub u64);

@@ -1,4 +1,4 @@
-//! Builds the tables that a mapping lacks: privately, with plain stores, from the bottom up.
+//! Builds the tables that a mapping needs: with plain stores, since they are not linked yet, from the bottom up.
 
 use crate::chain::TableList;
 use crate::granule::{At, Granule, Level};
@@ -9,7 +9,7 @@ use crate::table::IoPgtable;
 
 impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
     /// Builds a table of level `L` that maps the run and nothing else; returns its table descriptor. `None` if there are
-    /// less than [`tables_for`] spare tables: what was built then is never linked.
+    /// fewer than [`tables_for`] spare tables; then nothing is linked.
     pub(crate) fn build<L: Level>(&self, mut run: Run, spares: &mut TableList) -> Option<u64> {
         let mut fresh = spares.take::<R::Granule, M>(self.memory())?;
         let first = index_in::<R::Granule, L>(run.iova);
@@ -33,7 +33,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         Some(self.finish(&fresh, next.wrapping_sub(first)))
     }
 
-    /// Makes a private table ready to be linked: returns its descriptor.
+    /// Cleans a table that is complete, if the walker does not snoop; returns its descriptor.
     #[inline]
     pub(crate) fn finish(&self, fresh: &Fresh, count: usize) -> u64 {
         if !self.cfg().coherent_walk {
@@ -42,7 +42,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         self.table_desc(fresh.pa, u64::try_from(count).unwrap_or(0))
     }
 
-    /// Links a finished table: its content is visible to every walker before the descriptor.
+    /// Links a complete table: its content is visible to every walker before the descriptor.
     #[inline]
     pub(crate) fn link(&self, table: Table, index: usize, desc: u64) {
         table.link(self.memory(), index, desc);
@@ -58,7 +58,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
     }
 }
 
-/// Consecutive leaves of level `L` in a private table. The step is a constant, so the compiler uses vector stores.
+/// Writes consecutive leaves of level `L` into an unlinked table. The step is a constant, so the compiler uses vector stores.
 #[inline(never)]
 pub(crate) fn fill_leaves<G: Granule, L: Level>(words: &mut [u64], first: u64) {
     const PIECE: usize = 64;
@@ -79,8 +79,8 @@ pub(crate) fn fill_leaves<G: Granule, L: Level>(words: &mut [u64], first: u64) {
     }
 }
 
-/// Invalid descriptors in a private table. In pieces of 128 words: for a page or less, a memset (`rep stos`) takes
-/// longer to start than to run.
+/// Writes invalid descriptors into an unlinked table. In pieces of 128 words: for a page or less, a memset (`rep stos`)
+/// takes longer to start than to run.
 #[inline]
 pub(crate) fn fill_invalid(words: &mut [u64]) {
     if !words.is_empty() {
@@ -95,7 +95,7 @@ fn fill_some_invalid(words: &mut [u64]) {
     }
 }
 
-/// Tables that it takes to map a run below an invalid descriptor: one of level `L` and those under it.
+/// Number of tables needed to map a run below an invalid descriptor: one of level `L` and those below it.
 pub(crate) fn tables_for<G: Granule, L: Level>(mut run: Run) -> usize {
     let mut need = 1usize;
     if L::LAST {

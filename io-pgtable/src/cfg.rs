@@ -27,13 +27,13 @@ pub enum Bbm {
     /// Break, invalidate and synchronise, make. Accesses to the rest of the block may fault meanwhile.
     #[default]
     Level0,
-    /// The block is marked nT and invalidated first, so that no TLB holds it when the table takes its place.
+    /// The block is marked nT and invalidated first, so that no TLB has it when the table replaces it.
     ///
-    /// The table never lacks a translation, but whether hardware faults on a block marked nT is left to the
+    /// The table always has the translation, but whether hardware faults on a block marked nT is left to the
     /// implementation (Arm ARM DDI 0487 D8.7.3, R_MRRPW): if that is not acceptable, leave block sizes out of
     /// `page_sizes`.
     Level1,
-    /// The table is swapped in and the old block is invalidated afterwards.
+    /// The table replaces the block by one store, and the block is invalidated afterwards.
     Level2,
 }
 
@@ -50,7 +50,7 @@ pub struct Cfg {
     pub ias: u32,
     /// Output address size in bits: 32, 36, 40, 42, 44 or 48. Tables lie below it too.
     pub oas: u32,
-    /// Leaf sizes that may be used, one bit for each size in bytes; 0 stands for all that the granule has. The page size
+    /// Leaf sizes that may be used, one bit for each size in bytes; 0 means all that the granule has. The page size
     /// must be among them, and no size between two others may be left out (a split needs it).
     pub page_sizes: u64,
     /// Whether the walker snoops the caches of the CPU that writes the table.

@@ -20,7 +20,7 @@ const LAST_LEVEL: u64 = 3;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TableList(u64);
 
-/// What to do with detached tables.
+/// How detached tables are disposed of.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Disposal {
     /// No walker can reach them: free them.

@@ -1,6 +1,6 @@
 //! Coalescing: a live table whose leaves form one larger leaf is replaced by a block.
 //!
-//! The reverse of a split. Not part of `map`, so that callers who do not need it have no cost.
+//! The reverse of a split. It is not part of `map`, so that callers who do not need it do not pay for it.
 
 use crate::addr::{Iova, Pa};
 use crate::cfg::Bbm;
@@ -12,9 +12,9 @@ use crate::regime::Regime;
 use crate::table::{IoPgtable, from_start};
 use crate::tlb::{TlbError, TlbOps, TlbRange, TlbScope};
 
-/// What one step replaced.
+/// The result of one step.
 struct Merged {
-    /// Tables that are not linked any more. Walkers may use them until the sync, so they are unchanged until then.
+    /// Tables that were unlinked. Walkers may use them until the sync, so they are not changed until then.
     tables: [Option<Pa>; 3],
     /// Size of the largest new block; 0 if nothing was replaced.
     size: u64,
@@ -75,7 +75,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         Ok(covered)
     }
 
-    /// Replaces what one invalidation covers; returns the size of the largest new block.
+    /// Replaces tables as far as one invalidation covers them; returns the size of the largest new block.
     fn coalesce_step(&mut self, input: u64, tlb: &mut impl TlbOps) -> Result<u64, TlbError> {
         let root = self.root_table();
         let mut merged = Merged { tables: [None; 3], size: 0, broken: None };
@@ -103,7 +103,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         synced.map(|()| merged.size)
     }
 
-    /// Merges what lies below the descriptor of level `L` that covers `iova`, then its table if all its leaves form one
+    /// Coalesces below the descriptor of level `L` that covers `iova`, then replaces its table if all leaves form one
     /// leaf.
     fn merge<L: Level>(&self, table: Table, iova: u64, merged: &mut Merged) {
         if L::LAST {
@@ -120,7 +120,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         if !full || !At::<R::Granule, L>::LEAF || self.cfg().page_sizes & At::<R::Granule, L>::SIZE == 0 {
             return;
         }
-        // A child with a broken descriptor is not one leaf, so that nothing is broken above it.
+        // A child with a descriptor between break and make does not form one leaf, so that no descriptor above it is broken.
         let Some(block) = one_leaf::<R::Granule, L>(child) else { return };
         let Some(slot) = merged.tables.iter_mut().find(|slot| slot.is_none()) else { return };
         *slot = Some(Pa(old & ADDR));

@@ -1,4 +1,4 @@
-//! Destruction: detach everything, invalidate, then free.
+//! Destroys a table: detaches everything, invalidates, then frees.
 
 use crate::chain::{Disposal, TableList};
 use crate::desc;

@@ -13,14 +13,14 @@ pub enum CfgError {
     Ias(u32),
     /// The output address size is not supported (bits).
     Oas(u32),
-    /// A stage-2 input size larger than its output size: no physical address size permits it.
+    /// The stage-2 input size is larger than the output size, which the architecture does not permit.
     IasAboveOas {
         /// Input address size in bits.
         ias: u32,
         /// Output address size in bits.
         oas: u32,
     },
-    /// 52-bit addresses need another descriptor format, which is not implemented (bits asked for).
+    /// 52-bit addresses need another descriptor format, which is not implemented (requested bits).
     Lpa(u32),
     /// The set of leaf sizes lacks the page size, has a gap, or has a size that the granule does not support.
     PageSizes(u64),

@@ -1,8 +1,8 @@
-//! The fast path of map and unmap: leaves of one level, in one table that exists and stays.
+//! The fast path of map and unmap: leaves of one level, in one table that exists already and is not freed.
 //!
-//! Nothing is allocated or freed there, so that check and change are one pass. Where the fast path does not apply it
-//! changes nothing, and `map` or `unmap` does the whole call, or finds out why it is refused. Where it applies it
-//! leaves what they would leave: the tests compare the two word by word.
+//! It allocates and frees nothing, so that check and change are one pass. If the fast path does not apply, it changes
+//! nothing, and the slow path does the whole call or returns the error. If it applies, the result is the same as that
+//! of the slow path: the tests compare the two word by word.
 
 use crate::addr::{Iova, Pa};
 use crate::attrs::Attrs;
@@ -23,7 +23,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
             return false;
         }
         let run = Run { iova: input, pa: pa.0, size, bits, sizes };
-        // Leaves of one table end in the input space if they begin there; an aligned leaf in the output space as well.
+        // Leaves of one table that begin in the input space end in it; so does an aligned leaf in the output space.
         from_start!(self, L => self.map_fast_below::<L>(self.root_table(), None, run))
     }
 
@@ -65,8 +65,8 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         true
     }
 
-    /// Unmaps the range if it is whole leaves of one level in one table that keeps others; returns their size. `None`:
-    /// nothing changed.
+    /// Unmaps the range if it is whole leaves of one level in one table that has others too; returns the size of a leaf.
+    /// `None`: nothing changed.
     #[inline(never)]
     pub(crate) fn unmap_fast(&self, iova: Iova, size: u64) -> Option<u64> {
         let start = self.input(iova, size)?;
@@ -106,7 +106,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         if count == Some(removed) || n > table.left(index) {
             return None;
         }
-        // Most tables are full, and need no check.
+        // A full table of pages needs no check, and most are full.
         let kind = if L::LAST { desc::PAGE } else { desc::BLOCK };
         let full = L::LAST && count == u64::try_from(R::Granule::ENTRIES).ok();
         if !full && !table.all_of_type(index, n, kind) {

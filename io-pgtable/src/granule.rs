@@ -87,7 +87,7 @@ impl<G: Granule, L: Level> At<G, L> {
     pub(crate) const SHIFT: u32 = shift(G::PAGE_SHIFT, G::BITS, L::N);
     /// Bytes that one descriptor covers.
     pub(crate) const SIZE: u64 = 1u64.wrapping_shl(Self::SHIFT);
-    /// Address bits below the descriptor's reach.
+    /// Address bits below those that the descriptor resolves.
     pub(crate) const OFFSET: u64 = Self::SIZE.wrapping_sub(1);
     /// Whether a leaf is possible at this level: a block or page size of the granule.
     pub(crate) const LEAF: bool = G::LEAF_SIZES & Self::SIZE != 0;

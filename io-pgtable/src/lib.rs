@@ -22,7 +22,7 @@
 //!     }
 //! }
 //!
-//! // A 40-bit stage 2 with 4K pages, for walkers that may see a block turn into a table.
+//! // A 40-bit stage 2 with 4K pages, for walkers with break-before-make level 2.
 //! let memory = HeapMemory::new(Pa(0x8000_0000), 1 << 20);
 //! let cfg = Cfg { bbm: Bbm::Level2, ..Cfg::new(40, 40) };
 //! let mut table = IoPgtable::<S2, _>::new(&cfg, memory)?;
@@ -45,8 +45,8 @@
 //! - **All or nothing.** [`IoPgtable::map`] and [`IoPgtable::unmap`] check the whole range and allocate every table
 //!   they need before their first store: after an error the table is unchanged (one exception, a TLB timeout: see
 //!   [`UnmapError::Tlb`]).
-//! - **Always valid for a walker.** Live descriptors change by single 64-bit stores; a table is complete before it is
-//!   linked. A concurrent walker sees the old or the new translation, or, only with [`Bbm::Level0`], a fault.
+//! - **Always valid for a walker.** Live descriptors change by single 64-bit stores; a table is complete and visible
+//!   before it is linked. A concurrent walker sees the old or the new translation, or, only with [`Bbm::Level0`], a fault.
 //! - **Deferred free.** A table is freed after the invalidation that covers it has completed, or never.
 //! - **No panic.** Every invalid address, size and attribute combination returns an error.
 //!
@@ -58,8 +58,8 @@
 //!   on hardware with `FEAT_XNX`; and a table that becomes empty is freed, where Linux keeps it.
 //!
 //! The modules, from the bottom: `desc`, `granule`, `regime` and `out` are layouts; `range` is arithmetic on the range of
-//! a call; `pte` is all of the unsafe code; `chain` has the lists of unlinked tables. `map` and `unmap` check first, then
-//! apply what cannot fail any more, with `build` and `split` for new tables; `fast` is their common case, in one pass.
+//! a call; `pte` has all unsafe code; `chain` has the lists of unlinked tables. `map` and `unmap` check first and then
+//! apply changes that cannot fail, with `build` and `split` for new tables; `fast` is their common case, in one pass.
 //! `coalesce` and `destroy` change tables too; `walk` reads them; `pages` has Linux's `map_pages` and `unmap_pages`.
 #![no_std]
 #![deny(unsafe_code)]

@@ -1,7 +1,7 @@
 //! Mapping: check, then apply.
 //!
-//! The check changes nothing and counts the tables that are missing. They are allocated before the first store, so that
-//! nothing can fail after it. Missing tables are built privately and linked by one store (`build`).
+//! The check changes nothing and counts the missing tables. They are allocated before the first store, so that nothing
+//! can fail after it. Missing tables are built unlinked, and linked by one store (`build`).
 
 use crate::addr::{Iova, Pa};
 use crate::attrs::Attrs;
@@ -17,9 +17,9 @@ use crate::table::{IoPgtable, from_start};
 
 /// A checked mapping.
 struct MapPlan {
-    /// Nothing is mapped in it.
+    /// The range, in which nothing is mapped.
     run: Run,
-    /// Tables that are missing, exactly.
+    /// Number of missing tables, exact.
     tables: usize,
 }
 
@@ -52,13 +52,13 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         self.map_any(iova, pa, size, attrs, sizes)
     }
 
-    /// Checks the arguments and hoists what all leaves share.
+    /// Checks the arguments and computes the attributes that all leaves have.
     fn run(&self, iova: Iova, pa: Pa, size: u64, attrs: Attrs, sizes: u64) -> Result<Run, MapError> {
         if size == 0 || (iova.0 | pa.0 | size) & R::Granule::PAGE.wrapping_sub(1) != 0 {
             return Err(MapError::Misaligned);
         }
         let input = self.input(iova, size).ok_or(MapError::OutOfRange)?;
-        // The size is inside the input space: this wraps around only where the address alone is refused.
+        // The size fits in the input space, so that the sum wraps around only if the address alone is refused.
         if !self.has_output(pa.0 | pa.0.wrapping_add(size.wrapping_sub(1))) {
             return Err(MapError::OutOfRange);
         }

@@ -106,7 +106,7 @@ impl Reader for Combination<'_> {
     }
 }
 
-/// An address and what a walker may find there during the operation.
+/// An address, and its translations before and after the operation.
 struct Probe {
     iova: u64,
     old: Option<u64>,
@@ -120,7 +120,7 @@ enum Between {
     Fault,
 }
 
-struct Watch {
+struct Observer {
     walker: Walker,
     words: Words,
     probes: Vec<Probe>,
@@ -132,7 +132,7 @@ struct Watch {
     gone: bool,
 }
 
-impl Watch {
+impl Observer {
     /// Everything that may be found at `iova`.
     fn outcomes(&self, iova: u64) -> BTreeSet<Option<u64>> {
         let way = Combination { words: &self.words, script: RefCell::default(), at: Cell::new(0) };
@@ -145,7 +145,7 @@ impl Watch {
         }
     }
 
-    fn look(&mut self) {
+    fn check(&mut self) {
         for probe in &self.probes {
             for seen in self.outcomes(probe.iova) {
                 if seen == probe.old || seen == probe.new {
@@ -173,16 +173,16 @@ impl Watch {
                 self.words.since.entry(index).or_default().push(value);
             }
             Event::Published => {
-                self.look();
+                self.check();
                 self.words.publish();
-                self.look();
+                self.check();
             }
         }
     }
 }
 
 /// A `TlbOps` that checks that walkers can no longer find the removed mappings.
-struct CheckedTlb(Rc<RefCell<Watch>>);
+struct CheckedTlb(Rc<RefCell<Observer>>);
 
 impl TlbOps for CheckedTlb {
     fn invalidate(&mut self, _range: TlbRange) {
@@ -250,7 +250,7 @@ fn run_one<G: Granule>(bbm: Bbm, seed: u64, snooping: bool) -> Run {
         let between = if bbm == Bbm::Level0 && !mapping { Between::Fault } else { Between::Nothing };
         let probes = probes.collect();
         let words = Words::new(mem.clone(), snooping);
-        let watch = Watch { walker, words, probes, between, stores: 0, faults: 0, gone: true };
+        let watch = Observer { walker, words, probes, between, stores: 0, faults: 0, gone: true };
         let watch = Rc::new(RefCell::new(watch));
         let observer = Rc::clone(&watch);
         observe(

@@ -1,4 +1,4 @@
-//! The operations with the names and the meaning of Linux's `io_pgtable_ops`: pages of one size, and a count.
+//! `map_pages` and `unmap_pages` with the meaning of Linux's `io_pgtable_ops`: pages of one size, and a count.
 
 use crate::addr::{Iova, Pa};
 use crate::attrs::Attrs;
@@ -35,7 +35,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
     }
 
     /// Unmaps `count` leaves of `page_size` bytes each from `iova`, up to the first that is not mapped; returns the bytes
-    /// that it unmapped. Larger leaves are split, smaller ones are taken together.
+    /// that it unmapped. Larger leaves are split; smaller ones count towards the size.
     ///
     /// # Errors
     /// [`UnmapError::Misaligned`] as in [`map_pages`](Self::map_pages), [`UnmapError::NotMapped`] if not even the first
@@ -61,7 +61,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         }
     }
 
-    /// The size of `count` pages, if they are possible.
+    /// The size of `count` pages in bytes; `None` if page size, alignment or count are not valid.
     fn pages(&self, iova: Iova, page_size: u64, count: u64) -> Option<u64> {
         let known = page_size.is_power_of_two() && self.cfg().page_sizes & page_size != 0;
         if !known || page_size < R::Granule::PAGE || iova.0 & page_size.wrapping_sub(1) != 0 {

@@ -1,4 +1,4 @@
-//! The only module with `unsafe`: it turns table addresses into memory and loads and stores descriptors.
+//! The only module with `unsafe`: it accesses the memory of tables, and loads and stores descriptors.
 //!
 //! Safety rests on one invariant of this crate: **a [`Table`] refers to memory that was allocated from the same
 //! [`TableMemory`] and is not freed yet.** Tables come from [`Table::at`] with the root, with the address in a
@@ -24,16 +24,16 @@ pub(crate) mod observer;
 /// While a table returned by [`alloc`](Self::alloc) is not passed to [`free`](Self::free):
 /// 1. `ptr` of it points to `size` bytes that are initialised, readable, writable and aligned to 8;
 /// 2. nothing else in the program accesses these bytes, except by atomic 64-bit loads;
-/// 3. `ptr` gives the same answer each time.
+/// 3. `ptr` returns the same pointer each time.
 pub unsafe trait TableMemory {
     /// Allocates a table of `size` bytes (a power of two, at least 4096), aligned to `size`; its content is arbitrary.
     /// `None` when there is no memory.
     fn alloc(&self, size: usize) -> Option<Pa>;
 
-    /// Takes back a table of `size` bytes that `alloc` returned for the same `size`.
+    /// Frees a table of `size` bytes that `alloc` returned for the same `size`.
     fn free(&self, table: Pa, size: usize);
 
-    /// Where this program accesses the table.
+    /// The address at which this program accesses the table.
     fn ptr(&self, table: Pa) -> NonNull<u64>;
 
     /// Cleans `bytes` bytes at `ptr` to the point of coherency, complete at the next [`publish`](Self::publish).
@@ -68,7 +68,7 @@ unsafe impl<M: TableMemory + ?Sized> TableMemory for &M {
     }
 }
 
-/// Stores a descriptor into a live table. Nothing orders it: see [`Table::link`].
+/// Stores a descriptor into a live table, without a barrier: see [`Table::link`].
 #[inline(always)]
 fn set(slot: &AtomicU64, desc: u64) {
     slot.store(desc, Ordering::Relaxed);
@@ -121,7 +121,7 @@ impl Table {
         unsafe { core::slice::from_raw_parts(self.base.as_ptr().add(first).cast::<AtomicU64>(), n) }
     }
 
-    /// Where descriptor `index` is (taken modulo the table size).
+    /// Address of descriptor `index` (taken modulo the table size).
     #[inline]
     pub(crate) fn slot(self, index: usize) -> Slot {
         // SAFETY: (1) the masked index is inside the live table, which is one allocation.
@@ -140,8 +140,8 @@ impl Table {
         self.slot(index).store(desc);
     }
 
-    /// Stores a descriptor that leads to a table. The table's content is visible before the descriptor: the barrier is
-    /// here, also for snooping walkers, which may see two stores in another order.
+    /// Stores a descriptor that points to a table. The barrier before it makes the table's content visible first; snooping
+    /// walkers need it too, since they may see two stores in another order.
     #[inline]
     pub(crate) fn link<M: TableMemory>(self, mem: &M, index: usize, desc: u64) {
         mem.publish();
@@ -206,7 +206,7 @@ impl Table {
     }
 }
 
-/// One descriptor of a live table: a pointer, so that a walk can keep the one above it in a register.
+/// Pointer to one descriptor of a live table, so that a walk can keep that of the parent table in a register.
 #[derive(Clone, Copy)]
 pub(crate) struct Slot(NonNull<u64>);
 

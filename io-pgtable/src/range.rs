@@ -1,4 +1,4 @@
-//! Ranges of a call, and how much of them one level covers: a run is to be mapped, a span to be unmapped.
+//! The range of a call: a run is to be mapped, a span to be unmapped. And the part of it that one level covers.
 
 use crate::desc;
 use crate::granule::{At, Granule, Level};

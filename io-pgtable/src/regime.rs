@@ -21,7 +21,7 @@ pub trait Regime: private::Sealed + Send + Sync + 'static {
     /// The configuration that registers, an STE or a context descriptor need.
     type Out;
 
-    /// Quirks that exist here.
+    /// Quirks that this regime supports.
     #[doc(hidden)]
     const QUIRKS: Quirks;
     /// Whether this is a stage 2: concatenated roots, no input size above the output size.
@@ -232,7 +232,7 @@ pub(crate) fn output_size(oas: u32) -> Result<u8, CfgError> {
     }
 }
 
-/// A snooping walker uses the caches, another does not, except for the outer one on request.
+/// A snooping walker uses the caches. One that does not snoop uses none, or the outer cache with [`Quirks::OUTER_WBWA`].
 fn walk_attrs(cfg: &Cfg) -> WalkAttrs {
     const NON_CACHEABLE: u8 = 0b00;
     const WRITE_BACK: u8 = 0b01;

@@ -1,4 +1,4 @@
-//! Splitting: builds the table that replaces a block, already with the hole, and the nT step before it.
+//! Splits: the table that replaces a block and already lacks the unmapped pages (the hole), and the nT step before it.
 
 use crate::build::fill_leaves;
 use crate::chain::TableList;
@@ -11,7 +11,7 @@ use crate::table::{IoPgtable, from_start};
 use crate::tlb::{TlbError, TlbOps, TlbScope};
 
 impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
-    /// Builds the table that replaces block `desc` of level `L`, without the hole; returns its descriptor.
+    /// Builds the table that replaces block `desc` of level `L` and lacks the hole; returns its descriptor.
     pub(crate) fn split<L: Level>(&self, desc: u64, hole: Span, spares: &mut TableList) -> Option<u64> {
         let mut fresh = spares.take::<R::Granule, M>(self.memory())?;
         let size = At::<R::Granule, L::Next>::SIZE;
@@ -45,7 +45,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         Some(self.finish(&fresh, count))
     }
 
-    /// Marks the blocks at the ends of the span nT and invalidates them: after that no TLB caches one.
+    /// Marks the blocks at the ends of the span nT and invalidates them: after that no TLB has one.
     pub(crate) fn mark_not_cached(&self, root: Table, span: Span, tlb: &mut impl TlbOps) -> Result<(), TlbError> {
         let mut all = span;
         for end in [span.start, span.last] {

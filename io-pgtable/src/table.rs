@@ -25,9 +25,9 @@ pub struct IoPgtable<R: Regime, M: TableMemory> {
     start_level: u8,
     /// Checked; `page_sizes` is resolved.
     cfg: Cfg,
-    /// The bits above `ias` that every input address has: none, or all for TTBR1.
+    /// The bits from `ias` up, which are set in every input address of TTBR1; otherwise 0.
     top: u64,
-    /// The bits that an input address without `top`, and an output address, do not have.
+    /// Masks of the bits that are clear in every input address (without `top`) and output address.
     input_high: u64,
     output_high: u64,
     tables: usize,
@@ -145,7 +145,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
     pub(crate) fn input(&self, iova: Iova, size: u64) -> Option<u64> {
         let low = self.low(iova);
         let more = size.wrapping_sub(1);
-        // The sum wraps around only where one of the two is refused already.
+        // The sum wraps around only if one of the two is refused already.
         ((low | more | low.wrapping_add(more)) & self.input_high == 0).then_some(low)
     }
 
@@ -173,7 +173,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         pa & self.output_high == 0
     }
 
-    /// A table was allocated.
+    /// Counts an allocated table.
     #[inline]
     pub(crate) fn count_table(&mut self) {
         self.tables = self.tables.saturating_add(1);
@@ -186,14 +186,14 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         self.mem.free(pa, R::Granule::TABLE_BYTES);
     }
 
-    /// A table that a walker may still use is never freed.
+    /// Counts a table that is never freed, because a walker may still use it.
     #[inline]
     pub(crate) fn quarantine_table(&mut self) {
         self.tables = self.tables.saturating_sub(1);
         self.quarantined = self.quarantined.saturating_add(R::Granule::TABLE_BYTES);
     }
 
-    /// Frees the root, at the end.
+    /// Frees the root.
     pub(crate) fn free_root(self) {
         self.mem.free(self.root, root_bytes(self.root_mask));
     }

@@ -1,15 +1,15 @@
-//! TLB maintenance: what Linux calls `iommu_flush_ops`, gathered so that one call does one invalidation and one sync.
+//! TLB maintenance, as Linux's `iommu_flush_ops`; each operation needs one invalidation and one sync.
 
 use core::fmt;
 
 use crate::addr::Iova;
 
-/// What has to be invalidated.
+/// The TLB entries to invalidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TlbScope {
-    /// Only last-level entries changed: cached intermediate walk steps may stay.
+    /// Only last-level entries changed: walk cache entries need not be invalidated.
     Leaf,
-    /// A table was replaced or removed: cached intermediate walk steps must go as well.
+    /// A table was replaced or removed: walk cache entries have to be invalidated too.
     Table,
 }
 
@@ -42,10 +42,10 @@ impl core::error::Error for TlbError {}
 ///
 /// The descriptor stores are [published](crate::TableMemory::publish) before `invalidate` is called.
 pub trait TlbOps {
-    /// Starts the invalidation of `range`. It need not be complete on return.
+    /// Queues the invalidation of `range`. It need not be complete on return.
     fn invalidate(&mut self, range: TlbRange);
 
-    /// Waits until every invalidation started so far is complete: no walker uses an old translation after it.
+    /// Waits until every queued invalidation is complete: no walker uses an old translation after it.
     ///
     /// # Errors
     /// [`TlbError`] if that could not be confirmed; the old translations must be assumed to be in use.

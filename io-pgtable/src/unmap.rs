@@ -1,7 +1,7 @@
 //! Unmapping: check, then apply.
 //!
-//! The check changes nothing and counts the tables that splits need. They are allocated before the first store. Applying
-//! detaches, invalidates one range, syncs once, then frees. A block that is unmapped in part is replaced by a table that
+//! The check changes nothing and counts the tables that splits need. They are allocated before the first store. To apply it
+//! detaches, invalidates one range, syncs once, and frees. A block that is unmapped in part is replaced by a table that
 //! already has the hole.
 
 use crate::addr::{Iova, Pa};
@@ -19,13 +19,13 @@ use crate::tlb::{TlbError, TlbOps, TlbRange, TlbScope};
 
 /// A checked removal.
 struct UnmapPlan {
-    /// All of it is mapped.
+    /// The range, all of it mapped.
     span: Span,
-    /// Tables that splits need, exactly.
+    /// Number of tables that splits need, exact.
     tables: usize,
 }
 
-/// Changes of one call, for the invalidation and the steps after it.
+/// The changes of one call, as the invalidation and the steps after it need them.
 struct Gather {
     span: Span,
     granule: u64,
@@ -200,7 +200,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         removed
     }
 
-    /// Removes a part of a child table, and the child when nothing is left in it.
+    /// Removes a part of a child table, and the child if it becomes empty.
     fn detach_from_child<L: Level>(
         &self,
         table: Table,
@@ -222,7 +222,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         true
     }
 
-    /// Removes a block, or replaces it by a table with a hole; returns whether the descriptor stays invalid.
+    /// Removes a block, or replaces it by a table that lacks the hole; returns whether the descriptor stays invalid.
     fn detach_block<L: Level>(&self, table: Table, index: usize, desc: u64, hole: Span, gather: &mut Gather) -> bool {
         gather.leaf(At::<R::Granule, L>::SIZE);
         if hole.whole::<R::Granule, L>() {

@@ -17,7 +17,7 @@ pub struct Leaf {
     pub pa: Pa,
     /// Its size in bytes.
     pub size: u64,
-    /// What it allows.
+    /// Its permissions and memory type.
     pub attrs: Attrs,
     /// Its level, 1 to 3.
     pub level: u8,
@@ -36,7 +36,7 @@ pub struct Extent {
     pub size: u64,
 }
 
-/// The end of a walk: a leaf and its level, or an invalid descriptor and the level where the walk met it.
+/// The end of a walk: a leaf or an invalid descriptor, and its level.
 #[derive(Clone, Copy)]
 struct End {
     table: Table,
@@ -46,7 +46,7 @@ struct End {
 }
 
 impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
-    /// The output address of `iova` (any alignment); `None` where nothing is mapped.
+    /// The output address of `iova` (any alignment); `None` if it is not mapped.
     #[must_use]
     #[inline]
     pub fn iova_to_phys(&self, iova: Iova) -> Option<Pa> {
@@ -59,15 +59,15 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         Some(Pa(end.desc & ADDR & !offset | input & offset))
     }
 
-    /// Translates `size` bytes from `iova` in one walk: as few extents as possible, in ascending order, cut to the range.
-    /// What is not mapped is left out.
+    /// Translates `size` bytes from `iova` in one walk: as few extents as possible, in ascending order, within the range.
+    /// Addresses that are not mapped are left out.
     #[must_use]
     pub fn translate(&self, iova: Iova, size: u64) -> Extents<'_, R, M> {
         let last = iova.0.saturating_add(size.saturating_sub(1));
         Extents { leaves: self.leaves(iova, size), pending: None, first: iova.0, last }
     }
 
-    /// The leaf that maps `iova` (any alignment); `None` where nothing is mapped.
+    /// The leaf that maps `iova` (any alignment); `None` if it is not mapped.
     #[must_use]
     pub fn lookup(&self, iova: Iova) -> Option<Leaf> {
         let input = self.input(iova, 1)?;

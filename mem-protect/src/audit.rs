@@ -1,6 +1,6 @@
 //! The audit: compares both stage-2 tables with the ownership map, by leaf where possible, else by page.
 //!
-//! It is the invariant as a function. Tests run it after every step; the ghost build of the hypervisor runs it after every
+//! It checks the invariant. Tests run it after every step; the ghost build of the hypervisor runs it after every
 //! trap.
 
 use core::cell::Cell;
@@ -23,14 +23,14 @@ pub struct Devices<'a> {
     pub dma: &'a [PageRange],
 }
 
-/// Pages of the host that a table does not map: the host lost access, no one gained any.
+/// Pages of the host that a table does not map: the host has no access, and nobody else has.
 ///
 /// Not a bug if an SMMU timed out while table memory had run out: see `docs/ownership.md`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lost {
-    /// Pages that its CPUs miss.
+    /// Pages that are not mapped for its CPUs.
     pub cpu: u64,
-    /// Pages that its devices miss.
+    /// Pages that are not mapped for its devices.
     pub dma: u64,
 }
 
@@ -44,7 +44,7 @@ impl Lost {
     }
 }
 
-/// What to do about a page that is missing.
+/// What to do if a page is not mapped.
 enum Missing<'l> {
     /// Report it.
     Report,
@@ -53,7 +53,7 @@ enum Missing<'l> {
 }
 
 impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
-    /// Walks both tables and the map and reports the first disagreement, lowest address first, the CPU's table before
+    /// Compares both tables with the map and reports the first mismatch, lowest address first, the CPU's table before
     /// the IOMMU's.
     ///
     /// # Errors
@@ -62,8 +62,8 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
         self.audit_tables(devices, &Missing::Report)
     }
 
-    /// As [`Ownership::audit`], but pages that the host lost are counted: the audit continues and still finds pages
-    /// with wrong access.
+    /// As [`Ownership::audit`], but pages of the host that are not mapped are counted: the audit continues and still finds
+    /// pages with wrong access.
     ///
     /// # Errors
     /// The first [`Finding`] that is not [`Mismatch::Missing`].
@@ -73,8 +73,8 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
         Ok(lost.get())
     }
 
-    /// Whether failed calls explain the pages that the host lost. Otherwise it is a bug: EL2 may use pages that the
-    /// map gives to the host.
+    /// Whether rollbacks of failed calls explain the pages that are not mapped. Otherwise it is a bug: EL2 may use pages that
+    /// are the host's in the map.
     pub fn explains(&self, lost: Lost) -> bool {
         let stats = self.stats();
         lost.cpu <= stats.unmapped && (lost.dma == 0 || stats.rolled_back > 0)
@@ -161,7 +161,7 @@ impl<L: Fn(Ipa) -> Option<Leaf>> Walk<'_, '_, L> {
         Ok(())
     }
 
-    /// Checks that between page `from` and page `to`, none of them the host's, nothing is mapped but its devices.
+    /// Checks that between page `from` and page `to`, none of them the host's, only its devices are mapped.
     fn gap(&self, from: u64, to: u64) -> Result<(), Finding> {
         let mut at = from;
         while at < to {
@@ -177,7 +177,7 @@ impl<L: Fn(Ipa) -> Option<Leaf>> Walk<'_, '_, L> {
                     return self.disagree(pfn, Mismatch::Foreign);
                 };
                 let part_end = end.min(device.end());
-                // RAM that the host does not own is foreign, whatever range of devices covers it.
+                // RAM that the host does not own is foreign, even if a range of devices covers it.
                 if let Some(ram) = self.first_ram(pfn, part_end) {
                     return self.disagree(ram, Mismatch::Foreign);
                 }

@@ -1,7 +1,7 @@
-//! Claims: host pages that EL2 reads or writes on the host's behalf and that therefore cannot change owner meanwhile.
+//! Claims: host pages that EL2 reads or writes on the host's behalf. A claimed page cannot change its owner.
 //!
-//! A claim is a pin count, so that a queue and a table may lie in one page. EL2 maps a host page while it is claimed
-//! and not a moment longer.
+//! A claim is a count (pins), so that a queue and a table may lie in one page. EL2 maps a host page only while it is
+//! claimed.
 
 use io_pgtable::{Ipa, Pa};
 use smmu_drv::platform::{ClaimError, HostMemory, Sharing};
@@ -12,13 +12,13 @@ use crate::page::{Owner, PageInfo};
 use crate::range::PageRange;
 use crate::traits::PageOps;
 
-/// Most pages of one claim (64 MiB): more than any table or queue of an SMMU that Portcullis emulates.
+/// Most pages of one claim (64 MiB): more than any table or queue of an emulated SMMU.
 pub const MAX_CLAIM_PAGES: u64 = 1 << 14;
 
-/// Host memory that EL2 may access; given back with [`HostMemory::release`].
+/// Host memory that EL2 may access, until [`HostMemory::release`].
 ///
-/// Only [`HostMemory::claim`] makes one and nothing copies it: while it exists its pages are pinned, mapped and the
-/// host's, so that an access needs no look at the map.
+/// Only [`HostMemory::claim`] makes one, and it cannot be copied: while it exists its pages are claimed, mapped and the
+/// host's, so that an access need not check the map.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "the pages stay claimed until the claim is released"]
 pub struct Claim {
@@ -41,7 +41,7 @@ impl Claim {
         self.bytes
     }
 
-    /// Where the `size` bytes at `offset` are; `None` unless they lie in the claim, aligned to their size in memory.
+    /// Address of the `size` bytes at `offset`; `None` unless they lie in the claim, aligned to their size in memory.
     fn at(&self, offset: u64, size: u64) -> Option<Pa> {
         let end = offset.checked_add(size)?;
         let at = self.start.0.checked_add(offset)?;
@@ -49,7 +49,7 @@ impl Claim {
     }
 }
 
-/// The ownership map and EL2's access to pages: what claims need, and nothing that changes an owner. An SMMU's driver gets no more.
+/// The ownership map and EL2's access to pages, as far as claims need them. An SMMU's driver gets this: it can change no owner.
 #[derive(Debug)]
 pub struct HostPages<'m, P> {
     pub(crate) map: PageMap<'m>,
@@ -66,11 +66,11 @@ impl<P: PageOps> HostPages<'_, P> {
         }
     }
 
-    /// Claims every page of `range`: normal memory that the host owns, lent or not.
+    /// Claims every page of `range`: normal memory that the host owns, shared or not.
     ///
     /// # Errors
     /// [`Error::NotRam`], [`Error::WrongState`], [`Error::TooManyClaims`], [`Error::NoMemory`] (to map a page into
-    /// EL2); nothing is claimed or mapped more than before.
+    /// EL2); nothing changed.
     pub fn pin(&mut self, range: PageRange) -> Result<(), Error> {
         let pages = self.map.pages(range)?;
         if pages.iter().any(|page| page.owner() != Owner::Host) {
@@ -118,12 +118,12 @@ impl<P: PageOps> HostPages<'_, P> {
 }
 
 impl<P: PageOps> HostPages<'_, P> {
-    /// A store of `bytes` bytes at `pa` for a host that shares the memory as `sharing` says.
+    /// Does `store`, of `bytes` bytes at `pa`, with the cache maintenance that `sharing` needs.
     fn store(&mut self, sharing: Sharing, pa: Pa, bytes: u64, store: impl FnOnce(&mut P)) {
         match sharing {
             Sharing::Cacheable => store(&mut self.pages),
             Sharing::Memory => {
-                // Before too: a line of an earlier load is older than what the host has stored beside it since.
+                // Also before the store: EL2's cache may have an older copy of the line than the host has stored beside it.
                 self.pages.clean_invalidate_bytes(pa, bytes);
                 store(&mut self.pages);
                 self.pages.clean_invalidate_bytes(pa, bytes);
@@ -141,7 +141,7 @@ impl<P: PageOps> HostMemory for HostPages<'_, P> {
             return Err(ClaimError::BadRange);
         }
         let pinned = self.pin(pages);
-        // What is not the host's is neither pinned nor mapped: much of it EL2 maps anyway.
+        // A page that is not the host's is neither claimed nor mapped here; EL2 may map it for other reasons.
         match pinned {
             Ok(()) => Ok(Claim { start: ipa, bytes: size, pages, sharing }),
             Err(Error::NoMemory | Error::TooManyClaims) => Err(ClaimError::NoMemory),

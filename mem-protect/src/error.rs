@@ -13,7 +13,7 @@ pub enum Error {
     WrongState,
     /// EL2 uses some page on the host's behalf (a queue, a table): disable that first.
     Claimed,
-    /// A page has the maximum number of claims.
+    /// Some page has the maximum number of claims.
     TooManyClaims,
     /// EL2's pool has allocated some page.
     InUse,
@@ -21,13 +21,13 @@ pub enum Error {
     NoMemory,
     /// No guest has this handle.
     NoSuchGuest,
-    /// The guest is being torn down: it gets no more pages.
+    /// The guest was destroyed and still has pages: it gets no more.
     GuestDying,
-    /// The guest is still alive: destroy it before reclaiming its pages.
+    /// The guest was not destroyed: its pages cannot be reclaimed.
     GuestAlive,
     /// Every guest handle is taken.
     TooManyGuests,
-    /// An SMMU did not complete the invalidation in its bound, now or earlier; it is needed for this transition.
+    /// An SMMU did not complete an invalidation in time, in this or an earlier call.
     NotCompleted,
     /// A table does not match the ownership map: a bug in EL2.
     Inconsistent,
@@ -37,15 +37,15 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::BadRange => "page range empty, too long or past the address space",
-            Self::NotRam => "page range is not one piece of RAM",
+            Self::NotRam => "page range is not within one range of RAM",
             Self::WrongState => "page in another state than the call needs",
             Self::Claimed => "page in use by EL2 on the host's behalf",
             Self::TooManyClaims => "page claimed too often",
             Self::InUse => "page in use by EL2",
             Self::NoMemory => "no memory for a table",
             Self::NoSuchGuest => "no such guest",
-            Self::GuestDying => "guest is being torn down",
-            Self::GuestAlive => "guest still lives",
+            Self::GuestDying => "guest was destroyed",
+            Self::GuestAlive => "guest was not destroyed",
             Self::TooManyGuests => "no free guest handle",
             Self::NotCompleted => "an SMMU did not complete an invalidation",
             Self::Inconsistent => "tables and ownership disagree",

@@ -1,4 +1,4 @@
-//! What an audit or the ghost finds: a defect of EL2, whatever it is.
+//! Findings of an audit or of the ghost. Each is a defect of EL2.
 
 use core::fmt;
 
@@ -8,7 +8,7 @@ use smmu_drv::SmmuFinding;
 use crate::page::Owner;
 use crate::transition::Transition;
 
-/// Which table does not agree.
+/// The table that does not agree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Table {
     /// The host's CPU stage 2.
@@ -20,37 +20,37 @@ pub enum Table {
 /// How a table does not agree with the ownership map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mismatch {
-    /// A page of the host is not mapped: the host loses access, nobody gains any.
+    /// A page of the host is not mapped: the host has no access, and nobody else has.
     Missing,
     /// Something is mapped that the host neither owns nor was given as a device: the invariant is broken.
     Foreign,
-    /// A leaf leads to another address than its own: the invariant may be broken.
+    /// A leaf maps to another address (not the identity): the invariant may be broken.
     NotIdentity,
     /// RAM mapped as a device, or a device mapped as RAM.
     WrongKind,
 }
 
-/// What a page is, in the words of the specification: the ghost's own record.
+/// Owner and sharing of a page by the specification: the ghost's record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Page {
-    /// The host's alone.
+    /// The host's, not shared.
     #[default]
     Host,
-    /// The host's, lent to EL2.
+    /// The host's, shared with EL2.
     LentToHyp,
-    /// The host's, lent to the guest with this handle.
+    /// The host's, shared with the guest with this handle.
     LentToGuest(u8),
     /// EL2's since boot.
     HypBoot,
-    /// EL2's by donation.
+    /// EL2's, donated by the host.
     HypDonated,
     /// The guest's with this handle.
     Guest(u8),
-    /// Nobody's: firmware keeps it.
+    /// Nobody's: reserved by firmware.
     Nobody,
 }
 
-/// The first thing that does not agree.
+/// The first mismatch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finding {
     /// A page in a stage-2 table does not agree with the ownership map.
@@ -64,7 +64,7 @@ pub enum Finding {
         /// What is wrong.
         what: Mismatch,
     },
-    /// Something in an SMMU's shadow.
+    /// A finding of an SMMU's audit.
     Smmu(SmmuFinding),
     /// A transition succeeded that the specification refuses for this page.
     Forbidden {
@@ -84,7 +84,7 @@ pub enum Finding {
         /// Owner in the map.
         owner: Owner,
     },
-    /// After a transition that took this page from the host a table still maps it, or after one that did not a table does not.
+    /// After a transition, a table still maps a page that is no longer the host's, or does not map one that is.
     Reach {
         /// The transition.
         transition: Transition,
@@ -93,7 +93,7 @@ pub enum Finding {
         /// The table.
         table: Table,
     },
-    /// A guest was created or destroyed out of turn.
+    /// A guest was created although its handle was in use, or destroyed although it did not exist.
     Life(u64),
 }
 
@@ -119,7 +119,7 @@ impl fmt::Display for Finding {
             Self::Reach { transition, pfn, table } => {
                 write!(f, "after {} the {table:?} stage 2 does not agree about page {pfn:#x}", transition.name())
             }
-            Self::Life(handle) => write!(f, "guest {handle} was created or destroyed out of turn"),
+            Self::Life(handle) => write!(f, "guest {handle} was created while in use, or destroyed while not in use"),
         }
     }
 }

@@ -1,8 +1,8 @@
-//! A second opinion on ownership: an abstract state that follows the calls of the host by their specification alone.
+//! A reference model of ownership: an abstract state that follows the calls of the host by their specification alone.
 //!
-//! The `ghost` build keeps it beside the real map and compares the two after every trap. It shares no code with
-//! the rest of this crate but the types it compares: a page is one of a few words here, and a call that
-//! succeeds moves pages from one word to another or is itself the disagreement.
+//! The `ghost` build keeps it beside the real map and compares the two after every trap. It shares only the types that it
+//! compares with the rest of this crate. Each page has one of the states of [`Page`]. A call that succeeds changes the
+//! state of its pages as the specification says; if the specification refuses it, that is a finding.
 
 use crate::audit::Lost;
 use crate::error::Error;
@@ -14,7 +14,7 @@ use crate::range::{PageRange, UncheckedRange};
 use crate::traits::{DmaStage2, HostStage2, Leaf, PageOps};
 use crate::transition::Transition;
 
-/// Pages that are told apart from others at a time.
+/// Pages that are compared together.
 const CHUNK: usize = 64;
 
 /// Life of a guest.
@@ -35,7 +35,7 @@ pub struct Ghost<'m> {
 }
 
 impl<'m> Ghost<'m> {
-    /// Starts from the real map as it is at boot, when it has just been checked against both tables. `storage` needs
+    /// Starts from the real map at boot, which an audit has just compared with both tables. `storage` needs
     /// one [`Page`] for each page of RAM; `None` if it is too small.
     pub fn new(map: &PageMap<'_>, storage: &'m mut [Page]) -> Option<Self> {
         let mut sections = [None; MAX_RAM_RANGES];
@@ -99,10 +99,10 @@ impl<'m> Ghost<'m> {
         }
     }
 
-    /// Lets the abstract state follow `transition`, which the real map has answered with `result`, and looks its pages up in both tables.
+    /// Applies `transition`, for which the real map returned `result`, to the abstract state, and checks its pages in both tables.
     ///
     /// # Errors
-    /// What the specification refuses, or what a table has or misses after it.
+    /// The specification refuses the transition, or a table does not agree with it.
     pub fn follow<S: HostStage2, D: DmaStage2, P: PageOps>(
         &mut self,
         ownership: &Ownership<'_, S, D, P>,
@@ -130,7 +130,7 @@ impl<'m> Ghost<'m> {
     /// A transition of pages succeeded.
     ///
     /// # Errors
-    /// [`Finding::Forbidden`] for the first page for which it must not.
+    /// [`Finding::Forbidden`] for the first page for which the specification refuses it.
     fn succeeded(&mut self, transition: Transition, range: UncheckedRange) -> Result<(), Finding> {
         for pfn in pfns(range) {
             let was = self.page(pfn).copied();
@@ -146,7 +146,7 @@ impl<'m> Ghost<'m> {
         if range.count == 0 { Err(Finding::Forbidden { transition, pfn: range.pfn, was: None }) } else { Ok(()) }
     }
 
-    /// The specification of every transition: what a page becomes, or nothing if it must be refused.
+    /// The specification of every transition: the new state of a page, or `None` if the transition must be refused.
     fn next(&mut self, transition: Transition, was: Page) -> Option<Page> {
         match (transition, was) {
             (Transition::HostShareHyp(_), Page::Host) => Some(Page::LentToHyp),
@@ -169,7 +169,7 @@ impl<'m> Ghost<'m> {
         u8::try_from(handle).ok().filter(|_| self.life(handle).copied() == Some(Life::Alive))
     }
 
-    /// An SMMU did not answer during a transition of these pages: what became of them is the real map's word.
+    /// An SMMU did not complete an invalidation during a transition of these pages: their owner is taken from the real map.
     fn unknown(&mut self, map: &PageMap<'_>, range: UncheckedRange) {
         for pfn in pfns(range) {
             let owner = map.owner(pfn);
@@ -190,7 +190,7 @@ impl<'m> Ghost<'m> {
         for (range, base) in self.sections.iter().flatten() {
             let real = map.pages(*range).unwrap_or_default();
             let expected = self.pages.get(*base..).unwrap_or_default();
-            // Nearly every page is the host's alone: told many at a time, without decoding any.
+            // Nearly every page is the host's and not shared: many are compared at a time, without decoding each.
             let chunks = expected.chunks(CHUNK).zip(real.chunks(CHUNK)).zip(range.pfns().step_by(CHUNK));
             let marked = chunks.filter(|((expected, real), _)| !(all_host(expected) && PageInfo::are_plain(real)));
             let pages = marked.flat_map(|((expected, real), first)| expected.iter().zip(real).zip(first..));
@@ -216,18 +216,18 @@ fn pfns(range: UncheckedRange) -> core::ops::Range<u64> {
     range.pfn..range.pfn.saturating_add(range.count)
 }
 
-/// What becomes of the host's access to pages, by a transition that succeeded.
+/// Change of the host's access to pages by a transition that succeeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Access {
-    /// It ends.
+    /// Access ends.
     Taken,
-    /// It begins.
+    /// Access begins.
     Given,
-    /// It stays. A rollback of an earlier call may have left pages unmapped.
+    /// No change. A rollback of an earlier call may have left pages unmapped.
     Kept,
 }
 
-/// Where a table leads from a page.
+/// The mapping of a page in a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mapping {
     None,
@@ -245,9 +245,9 @@ impl Mapping {
     }
 }
 
-/// Looks the pages of a transition that succeeded up in both tables: mapped to themselves if they are the host's now, absent if not.
+/// Checks the pages of a transition that succeeded in both tables: identity-mapped if they are the host's now, otherwise unmapped.
 ///
-/// Pages that were the host's before may be absent as far as failed calls account for it ([`Ownership::explains`]).
+/// Pages that were the host's before may be unmapped if failed calls explain it ([`Ownership::explains`]).
 fn check_tables<S: HostStage2, D: DmaStage2, P: PageOps>(
     ownership: &Ownership<'_, S, D, P>,
     transition: Transition,
@@ -287,7 +287,7 @@ fn check_tables<S: HostStage2, D: DmaStage2, P: PageOps>(
     Ok(())
 }
 
-/// Whether all of them are the host's. Without a branch for each, since all of RAM is looked at after each trap.
+/// Whether all of them are the host's. Without a branch for each, since all of RAM is compared after each trap.
 fn all_host(pages: &[Page]) -> bool {
     pages.iter().fold(true, |all, page| all & matches!(page, Page::Host))
 }

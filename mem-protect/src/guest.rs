@@ -1,4 +1,4 @@
-//! Guests as owners of pages: which exist, and how many pages name each.
+//! Guests as owners of pages: which exist, and how many pages each owns or borrows.
 //!
 //! A handle is reused only when no page refers to it, so that a new guest never gets an old one's pages.
 
@@ -11,7 +11,7 @@ pub enum GuestLife {
     /// The handle is free.
     #[default]
     Free,
-    /// Alive: it can get pages.
+    /// Created: it can get pages.
     Alive,
     /// Destroyed, but some page still refers to it.
     Dying,
@@ -26,7 +26,7 @@ pub(crate) struct Guest {
 }
 
 impl Guest {
-    /// Frees the handle of a dying guest that no page names.
+    /// Frees the handle of a dying guest that owns and borrows no page.
     pub(crate) fn free_if_unused(&mut self) {
         if self.life == GuestLife::Dying && self.owned == 0 && self.borrowed == 0 {
             self.life = GuestLife::Free;

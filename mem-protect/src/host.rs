@@ -9,7 +9,7 @@ use crate::page::{HypUse, Owner, PageInfo, PageState};
 use crate::range::{PageRange, UncheckedRange};
 use crate::traits::{DmaStage2, HostStage2, PageOps, TableError};
 
-/// What to do about a stage-2 fault of the host on RAM.
+/// How to handle a stage-2 fault of the host on RAM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FaultAnswer {
     /// The page is the host's and is mapped: retry the access.
@@ -18,7 +18,7 @@ pub enum FaultAnswer {
     Deny,
 }
 
-/// Who gets pages of the host.
+/// The new owner of pages of the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Recipient {
     /// EL2's pool.
@@ -48,13 +48,13 @@ impl From<TableError> for Error {
 }
 
 impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
-    /// Gives pages of the host to EL2's pool, or to a guest with their contents. When it returns `Ok`, no CPU and no stream of the
-    /// host reaches them, and nothing in flight will.
+    /// Donates pages of the host to EL2's pool, or to a guest with their contents. When it returns `Ok`, no CPU and no stream of
+    /// the host reaches them, and no earlier access is still in progress.
     ///
     /// # Errors
     /// [`Error::BadRange`], [`Error::NotRam`], [`Error::NoSuchGuest`], [`Error::GuestDying`], [`Error::WrongState`],
-    /// [`Error::Claimed`], [`Error::NoMemory`], [`Error::NotCompleted`], [`Error::Inconsistent`]; the pages stay the host's. See
-    /// [`Stats::unmapped`](crate::Stats::unmapped) for the one exception, which costs the host a fault.
+    /// [`Error::Claimed`], [`Error::NoMemory`], [`Error::NotCompleted`], [`Error::Inconsistent`]; the pages stay the host's. After a
+    /// rollback that fails they may be unmapped for its CPUs: see [`Stats::unmapped`](crate::Stats::unmapped).
     pub(crate) fn host_donate(&mut self, range: UncheckedRange, to: Recipient) -> Result<(), Error> {
         let range = range.check(self.max_pages)?;
         let guest = match to {
@@ -63,15 +63,15 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
         };
         self.check_state(range, Owner::Host, PageState::Owned)?;
         self.check_unclaimed(range)?;
-        // First what can fail and is undone for certain, so that nothing can fail after the revocation.
+        // First the step that can fail and whose rollback cannot, so that nothing can fail after the revocation.
         self.memory.pages.map(range).map_err(|_| Error::NoMemory)?;
         let revoked = self.cpu.unmap(range).map_err(Error::from).and_then(|()| {
             self.dma.revoke(range).map_err(|error| {
                 if self.cpu.map(range).is_err() {
                     self.stats.unmapped = self.stats.unmapped.saturating_add(range.count());
                 }
-                // Coalesce: otherwise the tables of the unnecessary split would stay, possibly in donated pages that
-                // the host wants back.
+                // Coalesce: otherwise the tables of the split would stay, possibly in donated pages that the host may
+                // take back.
                 self.cpu.coalesce(range);
                 Error::from(error)
             })
@@ -82,8 +82,8 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
             return Err(error);
         }
         self.stats.revoked = self.stats.revoked.saturating_add(range.count());
-        // The host may have written past the caches, or left dirty lines: they would land on EL2's data later, and a guest, which
-        // starts with its MMU off, must not read past them.
+        // The host may have written non-cacheably, or left dirty lines, which would overwrite EL2's data later. A guest starts with
+        // its MMU off and would read memory without them.
         self.memory.pages.clean_invalidate(range);
         match guest {
             None => {
@@ -99,7 +99,7 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
         Ok(())
     }
 
-    /// Maps `range`, which has no secret content, for the host's CPUs and streams.
+    /// Maps `range`, which contains no data of its old owner, for the host's CPUs and streams.
     pub(crate) fn grant_host(&mut self, range: PageRange) -> Result<(), GrantFailure> {
         let failure = match self.cpu.map(range) {
             Err(error) => GrantFailure::RolledBack(error.into()),
@@ -122,9 +122,9 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
         self.dma.coalesce(range);
     }
 
-    /// Decides about a stage-2 fault of the host on page `pfn`, and maps pages that a rollback left unmapped.
+    /// Handles a stage-2 fault of the host on page `pfn`: maps the page if a rollback left it unmapped.
     ///
-    /// A fault on a mapped page is no error either: another CPU was replacing the block around it.
+    /// A fault on a mapped page is not an error: another CPU was replacing the block around it.
     pub fn host_fault(&mut self, pfn: u64) -> FaultAnswer {
         if self.memory.map.owner(pfn) != Owner::Host {
             return FaultAnswer::Deny;

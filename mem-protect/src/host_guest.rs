@@ -9,7 +9,7 @@ use crate::range::UncheckedRange;
 use crate::traits::{DmaStage2, HostStage2, PageOps};
 
 impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
-    /// Makes a guest without pages and returns its handle.
+    /// Creates a guest without pages and returns its handle.
     ///
     /// # Errors
     /// [`Error::TooManyGuests`].
@@ -23,8 +23,8 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
         Ok(id)
     }
 
-    /// Ends a guest. Its pages stay its own until [`Ownership::host_reclaim_page`] zeroes them; loans to it end with
-    /// [`Ownership::host_unshare_guest`]. The handle is free once no page names it.
+    /// Destroys a guest. It keeps its pages until [`Ownership::host_reclaim_page`] zeroes them; pages shared with it are unshared
+    /// with [`Ownership::host_unshare_guest`]. The handle is free when it owns and borrows no page.
     ///
     /// # Errors
     /// [`Error::NoSuchGuest`], [`Error::GuestDying`]; nothing changed.
@@ -37,13 +37,13 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
         Ok(())
     }
 
-    /// Where the guest with this handle is in its life.
+    /// State of the guest with this handle.
     #[must_use]
     pub fn guest_life(&self, id: GuestId) -> GuestLife {
         self.guests.get(id).life
     }
 
-    /// Lends pages of the host to a guest: host OWNED becomes SHARED_OWNED. The host and its devices keep their access.
+    /// Shares pages of the host with a guest: host OWNED becomes SHARED_OWNED. The host and its devices keep their access.
     ///
     /// # Errors
     /// [`Error::BadRange`], [`Error::NotRam`], [`Error::NoSuchGuest`], [`Error::GuestDying`], [`Error::WrongState`],
@@ -58,7 +58,7 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
         Ok(())
     }
 
-    /// Ends a loan to a guest, living or ended: host SHARED_OWNED becomes OWNED.
+    /// Unshares pages shared with a guest, also one that was destroyed: host SHARED_OWNED becomes OWNED.
     ///
     /// # Errors
     /// [`Error::BadRange`], [`Error::NotRam`], [`Error::NoSuchGuest`], [`Error::WrongState`], [`Error::Claimed`];
@@ -74,12 +74,12 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
         Ok(())
     }
 
-    /// Takes back pages of one guest that was ended, zeroed.
+    /// Reclaims pages of one guest that was destroyed: they are zeroed and become the host's.
     ///
     /// # Errors
     /// [`Error::BadRange`], [`Error::NotRam`], [`Error::WrongState`] (not pages of one guest), [`Error::GuestAlive`],
-    /// [`Error::NoMemory`], [`Error::NotCompleted`]: the pages are the ended guest's as before, though they may hold zeroes
-    /// already. [`Error::Inconsistent`]: likewise, or the host has them.
+    /// [`Error::NoMemory`], [`Error::NotCompleted`]: the pages stay the guest's, but may be zeroed
+    /// already. [`Error::Inconsistent`]: the same, or the host has them.
     pub(crate) fn host_reclaim_page(&mut self, range: UncheckedRange) -> Result<(), Error> {
         let range = range.check(self.max_pages)?;
         let Owner::Guest(id) = self.memory.map.owner(range.first()) else {
@@ -103,7 +103,7 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
         answer
     }
 
-    /// Changes the counts of guest `id` and frees its handle if they have become zero after its end.
+    /// Changes the counts of guest `id`, and frees its handle if it was destroyed and they are zero.
     pub(crate) fn count(&mut self, id: GuestId, change: impl FnOnce(&mut Guest)) {
         if let Some(guest) = self.guests.get_mut(id) {
             change(guest);

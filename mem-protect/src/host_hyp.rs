@@ -1,4 +1,4 @@
-//! Transitions between the host and EL2: share, unshare, give back. [`Ownership::host_donate`] gives pages to EL2.
+//! Transitions between the host and EL2: share, unshare, return. [`Ownership::host_donate`] donates pages to EL2.
 
 use crate::error::Error;
 use crate::host::GrantFailure;
@@ -34,12 +34,12 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
         Ok(())
     }
 
-    /// Returns donated pages to the host, zeroed: only pages that the pool does not use, and only donated ones.
+    /// Returns donated pages that the pool does not use to the host, zeroed.
     ///
     /// # Errors
     /// [`Error::BadRange`], [`Error::NotRam`], [`Error::WrongState`] (never donated), [`Error::InUse`],
-    /// [`Error::NoMemory`], [`Error::NotCompleted`]: the pages are in EL2's pool as before, though they may hold zeroes.
-    /// [`Error::Inconsistent`]: likewise, or the host has them.
+    /// [`Error::NoMemory`], [`Error::NotCompleted`]: the pages are in EL2's pool as before, but may be zeroed.
+    /// [`Error::Inconsistent`]: the same, or the host has them.
     pub(crate) fn hyp_donate_host(&mut self, range: UncheckedRange) -> Result<(), Error> {
         let range = range.check(self.max_pages)?;
         self.check_state(range, Owner::Hyp, PageState::Owned)?;

@@ -1,12 +1,12 @@
-//! Who owns which page, and the only code that changes it.
+//! Page ownership, and the only code that changes it.
 //!
-//! Everything else in Portcullis serves one sentence: no stream reaches a byte whose owner is not the stream's owner.
-//! This module keeps the owners. A transition checks both sides, changes the tables, waits until every TLB and every
-//! SMMU has forgotten, and only then writes the new owner down: whoever reads the map under the lock reads the truth.
+//! The invariant: no stream reaches a byte whose owner is not the stream's owner. A transition checks owner and state of
+//! every page, changes the tables, waits until every TLB and every SMMU has completed the invalidation, and only then
+//! records the new owner. So the map agrees with the tables whenever its lock is free.
 //!
 //! The logic is pure. Tables, SMMUs, caches and EL2's own mapping are reached through [`HostStage2`], [`DmaStage2`] and
-//! [`PageOps`]; on the build machine the tests make each of their steps fail. `docs/ownership.md` tells the whole
-//! story.
+//! [`PageOps`]; on the build machine the tests make each of their steps fail. `docs/ownership.md` has the states, the
+//! transitions and the order of their steps.
 #![no_std]
 #![forbid(unsafe_code)]
 #![cfg_attr(

@@ -1,4 +1,4 @@
-//! The ownership map: one record for every page of RAM, over several RAM ranges.
+//! The ownership map: one record for every page of RAM, which may be several ranges.
 
 use crate::error::Error;
 use crate::page::{Owner, PageInfo};
@@ -14,7 +14,7 @@ struct Section {
     base: usize,
 }
 
-/// Owner, borrower and claims of every page of RAM. What is not RAM has no record: it is [`Owner::Device`].
+/// Owner, borrower and claims of every page of RAM. A page that is not RAM has no record: its owner is [`Owner::Device`].
 #[derive(Debug)]
 pub struct PageMap<'m> {
     sections: [Option<Section>; MAX_RAM_RANGES],
@@ -46,7 +46,7 @@ impl core::fmt::Display for MapSetupError {
 }
 
 impl<'m> PageMap<'m> {
-    /// Bytes of storage that the map of `pages` pages takes; `None` if that is not a size.
+    /// Bytes of storage that the map of `pages` pages needs; `None` if they do not fit in a `usize`.
     #[must_use]
     pub fn storage_bytes(pages: u64) -> Option<usize> {
         usize::try_from(pages).ok()?.checked_mul(size_of::<PageInfo>())
@@ -153,7 +153,7 @@ impl<'m> PageMap<'m> {
 }
 
 impl Section {
-    /// Where the records of `range` are; `None` outside the section.
+    /// Indices of the records of `range`; `None` outside the section.
     fn index(&self, range: PageRange) -> Option<core::ops::Range<usize>> {
         let skip = usize::try_from(range.first().checked_sub(self.range.first())?).ok()?;
         let start = self.base.checked_add(skip)?;
@@ -184,7 +184,7 @@ impl Iterator for Runs<'_, '_> {
     }
 }
 
-/// How many of `pages` from the first on are not `owner`'s; `None` if none is. Memory that EL2 keeps is crossed in strides.
+/// How many of `pages` from the first on are not `owner`'s; `None` if none is. Checked many pages at a time.
 fn gap_length(pages: &[PageInfo], owner: Owner) -> Option<usize> {
     const STRIDE: usize = 64;
     let (strides, _) = pages.as_chunks::<STRIDE>();

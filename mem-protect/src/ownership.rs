@@ -21,9 +21,9 @@ pub struct Ownership<'m, S, D, P> {
 }
 
 impl<'m, S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'m, S, D, P> {
-    /// Takes over a map whose reserved pages are marked, and tables that agree with it: the host's pages mapped in
-    /// `cpu` and, below its limit, in `dma`; no other RAM in either. `max_pages` caps the pages of one call, so that
-    /// none runs long with interrupts masked.
+    /// From a map whose reserved pages are marked, and tables that agree with it: the host's pages are mapped in `cpu` and,
+    /// below its limit, in `dma`; no other RAM is in either. `max_pages` limits the pages of one call, which runs with
+    /// interrupts masked.
     pub fn new(map: PageMap<'m>, cpu: S, dma: D, pages: P, max_pages: u64) -> Self {
         Self {
             memory: HostPages { map, pages },
@@ -35,13 +35,13 @@ impl<'m, S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'m, S, D, P> {
         }
     }
 
-    /// What [`Ownership::new`] got, as it is now.
+    /// The parts given to [`Ownership::new`], in their present state.
     #[must_use]
     pub fn into_parts(self) -> (PageMap<'m>, S, D, P) {
         (self.memory.map, self.cpu, self.dma, self.memory.pages)
     }
 
-    /// Most pages that one call takes.
+    /// Maximum pages of one call.
     #[must_use]
     pub fn max_pages(&self) -> u64 {
         self.max_pages
@@ -59,7 +59,7 @@ impl<'m, S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'m, S, D, P> {
         &self.memory.map
     }
 
-    /// What claims need of it: for an SMMU's driver.
+    /// The part that claims need, for an SMMU's driver.
     pub fn memory_mut(&mut self) -> &mut HostPages<'m, P> {
         &mut self.memory
     }
@@ -87,12 +87,12 @@ impl<'m, S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'m, S, D, P> {
         &self.dma
     }
 
-    /// The IOMMU stage 2, for upkeep off the revocation path such as coalescing.
+    /// The IOMMU stage 2, for work that is not part of a revocation, such as coalescing.
     pub fn dma_mut(&mut self) -> &mut D {
         &mut self.dma
     }
 
-    /// Checks that every page of `range` is `want` to `who`.
+    /// Checks that every page of `range` has the state `want` for `who`.
     pub(crate) fn check_state(&self, range: PageRange, who: Owner, want: PageState) -> Result<(), Error> {
         if self.memory.map.pages(range)?.iter().all(|page| page.state(who) == want) {
             Ok(())

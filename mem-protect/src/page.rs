@@ -1,7 +1,7 @@
 //! The record kept for every page of RAM, and the states that follow from it.
 //!
-//! Only two facts are stored: who owns the page and who borrows it. The four page states are answers to the question
-//! "what is this page to *that* owner", so that the two sides of a transition can never disagree.
+//! Stored are the owner and the borrower of the page. Its state for each of them is derived from that, so that the states
+//! of the two sides of a transition always agree.
 
 use static_assertions::{const_assert, const_assert_eq};
 
@@ -77,7 +77,7 @@ const PINS_SHIFT: u32 = 16;
 const ONE_PIN: u32 = 1 << PINS_SHIFT;
 
 // Codes of the owner. A guest's code is GUEST plus its handle.
-// Zero: the codes of many pages are compared with it at once.
+// Zero, so that the codes of many pages are compared with it at once.
 const HOST: u32 = 0;
 const HYP_BOOT: u32 = 1;
 const HYP_DONATED: u32 = 2;
@@ -92,7 +92,7 @@ impl PageInfo {
     /// Whether all of these pages are the host's, neither shared nor claimed.
     #[must_use]
     pub fn are_plain(pages: &[Self]) -> bool {
-        // Eight at a time: that is one decision for all of them.
+        // Eight at a time, with one branch for all of them.
         let (eights, rest) = pages.as_chunks::<8>();
         let bits = |pages: &[Self; 8]| pages.iter().fold(0, |bits, page| bits | page.0);
         eights.iter().all(|pages| bits(pages) == 0) && rest.iter().all(|page| page.0 == 0)
@@ -104,7 +104,7 @@ impl PageInfo {
         Self(code(owner))
     }
 
-    /// A page that EL2 has for the reason `why`.
+    /// A page that EL2 owns for the reason `why`.
     #[must_use]
     pub fn hyp(why: HypUse) -> Self {
         match why {
@@ -121,7 +121,7 @@ impl PageInfo {
         self.0 >> BORROWER_SHIFT & CODE
     }
 
-    /// Who owns the page. An invalid code reads as [`Owner::Device`]: no one gets such a page.
+    /// Who owns the page. An invalid code reads as [`Owner::Device`], to which no transition applies.
     #[must_use]
     pub fn owner(self) -> Owner {
         match self.owner_code() {
@@ -150,7 +150,7 @@ impl PageInfo {
         }
     }
 
-    /// Why EL2 has the page; `None` if EL2 does not own it.
+    /// Why EL2 owns the page; `None` if it does not.
     #[must_use]
     pub fn hyp_use(self) -> Option<HypUse> {
         match self.owner_code() {
@@ -172,7 +172,7 @@ impl PageInfo {
         }
     }
 
-    /// How many claims hold the page.
+    /// Number of claims of the page.
     #[must_use]
     pub fn pins(self) -> u16 {
         u16::try_from(self.0 >> PINS_SHIFT).unwrap_or(u16::MAX)
@@ -206,7 +206,7 @@ impl PageInfo {
         (self.pins() > 0).then(|| Self(self.0.wrapping_sub(ONE_PIN)))
     }
 
-    /// Whether all of `pages` are the host's, lent and claimed ones too, without a decision for each of them.
+    /// Whether all of `pages` are the host's, including shared and claimed ones. Without a branch for each of them.
     #[must_use]
     pub(crate) fn all_are_hosts(pages: &[Self]) -> bool {
         let (eights, rest) = pages.as_chunks::<8>();
@@ -214,7 +214,7 @@ impl PageInfo {
         eights.iter().all(|pages| codes(pages) == HOST) && rest.iter().all(|page| page.owner_code() == HOST)
     }
 
-    /// Whether none of `pages` is the host's, without a decision for each of them.
+    /// Whether none of `pages` is the host's. Without a branch for each of them.
     #[must_use]
     pub(crate) fn none_is_hosts(pages: &[Self]) -> bool {
         let (eights, rest) = pages.as_chunks::<8>();

@@ -1,4 +1,4 @@
-//! What a caller names, before it is a [`PageRange`].
+//! Page ranges from a caller, before and after their check.
 
 pub use shadow_s2::{PAGE_BYTES, PAGE_SHIFT, PFN_LIMIT, PageRange};
 
@@ -14,12 +14,12 @@ pub struct UncheckedRange {
 }
 
 impl UncheckedRange {
-    /// Turns the numbers into a range: not empty, at most `cap` pages, below the end of the address space.
+    /// Turns the numbers into a range: not empty, at most `max_pages` pages, below the end of the address space.
     ///
     /// # Errors
     /// [`Error::BadRange`].
-    pub fn check(self, cap: u64) -> Result<PageRange, Error> {
-        if self.count > cap {
+    pub fn check(self, max_pages: u64) -> Result<PageRange, Error> {
+        if self.count > max_pages {
             return Err(Error::BadRange);
         }
         PageRange::new(self.pfn, self.count).ok_or(Error::BadRange)

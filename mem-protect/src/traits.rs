@@ -1,5 +1,5 @@
-//! What the transitions ask of the machine. Whatever touches a table, a cache or an SMMU is behind these traits, so that
-//! the logic runs on the build machine with every step made to fail.
+//! The machine, as the transitions use it. Every access to a table, a cache or an SMMU is behind these traits, so that the
+//! logic runs on the build machine, where tests make every step fail.
 
 use io_pgtable::{Ipa, Pa};
 pub use shadow_s2::TableError;
@@ -8,24 +8,24 @@ use crate::range::PageRange;
 
 /// The host's CPU stage 2: identity mapping of what the host may access.
 pub trait HostStage2 {
-    /// Takes `range`, all of it mapped, out of the table and completes the TLB invalidation on every CPU.
+    /// Unmaps `range`, all of it mapped, and completes the TLB invalidation on every CPU.
     ///
-    /// Undoing [`HostStage2::map`] of the very same range needs no memory.
+    /// To undo [`HostStage2::map`] of the same range needs no memory.
     ///
     /// # Errors
-    /// The table is as before then, on every CPU.
+    /// Nothing changed, on any CPU.
     fn unmap(&mut self, range: PageRange) -> Result<(), TableError>;
 
     /// Maps `range`, none of it mapped, as normal memory with all rights.
     ///
     /// # Errors
-    /// Nothing of it is mapped then, and no TLB holds any of it.
+    /// Nothing of it is mapped, and no TLB has a translation of it.
     fn map(&mut self, range: PageRange) -> Result<(), TableError>;
 
     /// The first leaf at or after `from`, cut to start no lower than `from`; `None` when there is none.
     fn next_leaf(&self, from: Ipa) -> Option<Leaf>;
 
-    /// Called after `range` was mapped: coalesces blocks, so that their tables are freed. Other CPUs may
+    /// Called after `range` was mapped: coalesces tables into blocks, so that the tables are freed. Other CPUs may
     /// fault on the block meanwhile, as when it is split; see [`Ownership::host_fault`](crate::Ownership::host_fault).
     fn coalesce(&mut self, range: PageRange) {
         let _ = range;
@@ -56,23 +56,23 @@ pub enum LeafKind {
 
 /// The IOMMU stage 2 of the host's streams, with the invalidation on every SMMU.
 pub trait DmaStage2 {
-    /// Takes `range` away from every stream. On success no translation of it is left in any SMMU.
+    /// Unmaps `range` for every stream. On success no SMMU has a translation of it.
     ///
     /// # Errors
-    /// [`TableError::NotCompleted`]: a device may still reach the pages, so they must stay the host's. Else nothing
-    /// changed.
+    /// [`TableError::NotCompleted`]: a device may still reach the pages, so they must stay the host's. Other errors:
+    /// nothing changed.
     fn revoke(&mut self, range: PageRange) -> Result<(), TableError>;
 
     /// Lets the host's streams reach `range`.
     ///
     /// # Errors
-    /// No stream reaches any of it, and no SMMU holds a translation of it.
+    /// No stream reaches any of it, and no SMMU has a translation of it.
     fn grant(&mut self, range: PageRange) -> Result<(), TableError>;
 
     /// The first leaf at or after `from`, cut to start no lower than `from`; `None` when there is none.
     fn next_leaf(&self, from: Ipa) -> Option<Leaf>;
 
-    /// Called after `range` was granted: coalesces blocks. Optional.
+    /// Called after `range` was granted: coalesces tables into blocks. Optional.
     fn coalesce(&mut self, range: PageRange) {
         let _ = range;
     }
@@ -83,13 +83,13 @@ pub trait DmaStage2 {
 
 /// EL2's own access to pages, cache maintenance and the pool.
 pub trait PageOps {
-    /// Maps `range` into EL2, in leaves that [`PageOps::unmap`] can take out one page at a time.
+    /// Maps `range` into EL2, so that [`PageOps::unmap`] can unmap it page by page.
     ///
     /// # Errors
     /// [`NoMemory`]: nothing of it is mapped.
     fn map(&mut self, range: PageRange) -> Result<(), NoMemory>;
 
-    /// Takes `range`, mapped by [`PageOps::map`], out of EL2 again and completes the TLB invalidation. Needs no memory.
+    /// Unmaps `range`, mapped by [`PageOps::map`], from EL2 and completes the TLB invalidation. Needs no memory.
     fn unmap(&mut self, range: PageRange);
 
     /// Cleans and invalidates the mapped pages of `range` to the point of coherency: no dirty line or pending
@@ -102,15 +102,15 @@ pub trait PageOps {
     /// Adds the mapped pages of `range` to EL2's pool.
     fn give(&mut self, range: PageRange);
 
-    /// Takes the pages of `range` out of EL2's pool: all of them, or none.
+    /// Removes the pages of `range` from EL2's pool: all of them, or none.
     ///
     /// # Errors
     /// [`InUse`]: the pool has allocated some page; nothing is taken.
     fn take(&mut self, range: PageRange) -> Result<(), InUse>;
 
-    /// Cleans and invalidates `bytes` bytes at `pa`, at most 32 and aligned to their size, in a mapped page to the point of
-    /// coherency: before a load, so that non-cacheable writes of the host are read; after a store, so that
-    /// non-cacheable reads see it.
+    /// Cleans and invalidates `bytes` bytes at `pa`, at most 32 and aligned to their size, in a mapped page, to the point of
+    /// coherency: before a load or a store, so that non-cacheable writes of the host are read and kept; after a store, so
+    /// that non-cacheable reads see it.
     fn clean_invalidate_bytes(&self, pa: Pa, bytes: u64);
 
     /// Loads the little-endian word at `pa` in a mapped page with one access. `pa` is a multiple of 8.

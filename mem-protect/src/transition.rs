@@ -1,4 +1,5 @@
-//! A transition as a value: what a hypercall decodes to, [`Ownership::apply`] carries out and [`Ghost`](crate::ghost::Ghost) follows.
+//! A transition as a value: decoded from a hypercall, executed by [`Ownership::apply`], followed by
+//! [`Ghost`](crate::ghost::Ghost).
 
 use crate::error::Error;
 use crate::host::Recipient;
@@ -7,34 +8,34 @@ use crate::page::GuestId;
 use crate::range::UncheckedRange;
 use crate::traits::{DmaStage2, HostStage2, PageOps};
 
-/// One change of the owner or the sharing of pages, or of the life of a guest. Its numbers are the caller's: [`Ownership::apply`]
-/// checks them. A `u64` is the handle of a guest.
+/// One change of the owner or the sharing of pages, or of the state of a guest. Its numbers are the caller's:
+/// [`Ownership::apply`] checks them. A `u64` is the handle of a guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transition {
-    /// Lend pages of the host to EL2.
+    /// Share pages of the host with EL2.
     HostShareHyp(UncheckedRange),
-    /// End a loan to EL2.
+    /// Unshare pages shared with EL2.
     HostUnshareHyp(UncheckedRange),
-    /// Give pages of the host to EL2's pool.
+    /// Donate pages of the host to EL2's pool.
     HostDonateHyp(UncheckedRange),
-    /// Give donated pages that the pool does not use back to the host, zeroed.
+    /// Return donated pages that the pool does not use to the host, zeroed.
     HypDonateHost(UncheckedRange),
-    /// Make a guest.
+    /// Create a guest.
     VmCreate,
-    /// End a guest.
+    /// Destroy a guest.
     VmDestroy(u64),
-    /// Give pages of the host to a guest.
+    /// Donate pages of the host to a guest.
     HostDonateGuest(UncheckedRange, u64),
-    /// Lend pages of the host to a guest.
+    /// Share pages of the host with a guest.
     HostShareGuest(UncheckedRange, u64),
-    /// End a loan to a guest.
+    /// Unshare pages shared with a guest.
     HostUnshareGuest(UncheckedRange, u64),
-    /// Take back pages of a guest that was ended, zeroed.
+    /// Reclaim pages of a guest that was destroyed, zeroed.
     HostReclaimPage(UncheckedRange),
 }
 
 impl Transition {
-    /// Its name, as docs/ownership.md has it.
+    /// Its name in docs/ownership.md.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -67,7 +68,7 @@ impl Transition {
         }
     }
 
-    /// The same transition with these numbers, where it has such: for tests that choose the kind first.
+    /// The same transition with these numbers, if it has such: for tests that choose the kind first.
     #[must_use]
     pub const fn with(self, range: UncheckedRange, handle: u64) -> Self {
         match self {
@@ -86,14 +87,14 @@ impl Transition {
 }
 
 impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
-    /// Carries out `transition`; the guest that it made, if it makes one. All-or-nothing. When it returns `Ok` of a donation, no CPU and
-    /// no stream of the host reaches the pages.
+    /// Executes `transition`, for all pages or for none. Returns the guest that it created, if it creates one. When a donation returns
+    /// `Ok`, no CPU and no stream of the host reaches the pages.
     ///
     /// # Errors
     /// [`Error::BadRange`], [`Error::NotRam`], [`Error::NoSuchGuest`], [`Error::GuestDying`], [`Error::GuestAlive`],
     /// [`Error::WrongState`], [`Error::Claimed`], [`Error::InUse`], [`Error::TooManyGuests`]: nothing changed.
-    /// [`Error::NoMemory`], [`Error::NotCompleted`]: the pages have the owner that they had; of a return or a reclaim they may hold zeroes.
-    /// [`Error::Inconsistent`]: likewise, or, of a return or a reclaim, the host has them.
+    /// [`Error::NoMemory`], [`Error::NotCompleted`]: the pages keep their owner; a return or a reclaim may have zeroed them.
+    /// [`Error::Inconsistent`]: the same, or, after a return or a reclaim, the host has them.
     pub fn apply(&mut self, transition: Transition) -> Result<Option<GuestId>, Error> {
         match transition {
             Transition::HostShareHyp(range) => self.host_share_hyp(range)?,

@@ -10,7 +10,7 @@ use crate::table::ShadowS2;
 /// Kind of mismatch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finding {
-    /// A page of the owner is not mapped: the owner loses access, no one gains any.
+    /// A page of the owner is not mapped: the owner has no access, and nobody else has.
     Missing,
     /// A page is mapped that should not be.
     Foreign,
@@ -74,7 +74,7 @@ impl<M: TableMemory> ShadowS2<M> {
     }
 }
 
-/// Checks that the registers from `at` to `end` were given.
+/// Checks that devices may write the registers from `at` to `end`.
 fn check_registers(mut at: u64, end: u64, registers: &[PageRange]) -> Result<(), Disagreement> {
     while at < end {
         let Some(given) = registers.iter().find(|range| range.contains_ipa(Ipa(at))) else {

@@ -15,18 +15,18 @@ pub enum SnapshotError {
     Unmappable(Ipa),
 }
 
-/// Why a change of a stage-2 table failed: of this one, or of another that follows the same ownership. Nothing changed, but after
+/// Why a change of a stage-2 table failed: of this one, or of the CPU's that follows the same ownership. Nothing changed, except after
 /// [`TableError::NotCompleted`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TableError {
     /// No memory for a table.
     NoMemory,
-    /// A TLB or an SMMU did not complete an invalidation, now or in an earlier call: the pages are mapped as before, and must stay
+    /// A TLB or an SMMU did not complete an invalidation, in this or an earlier call. The pages are mapped as before and must stay
     /// with their owner, since the old translations may be in use.
     NotCompleted,
-    /// The pages to unmap were not all mapped; the first that was not.
+    /// Some page to unmap was not mapped; the first such.
     NotMapped(Ipa),
-    /// Something is mapped already at this address, which was to be mapped.
+    /// Something is mapped already at this address.
     Overlap(Ipa),
     /// The range cannot be mapped in this table.
     Unmappable,

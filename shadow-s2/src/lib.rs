@@ -1,13 +1,13 @@
-//! The IOMMU stage-2 table that follows page ownership: ownership changes in, table changes and invalidations out.
+//! The IOMMU stage-2 table that follows page ownership: each change of an owner changes the table and invalidates every SMMU.
 //!
 //! A hypervisor that gives devices the same view of memory as their owner's CPUs keeps one stage-2 table for all
 //! streams of the host. [`ShadowS2`] is that table, with these guarantees:
 //!
 //! - **A revocation is complete when it returns.** [`ShadowS2::revoke`] unmaps, issues one [`Plan`] through
 //!   [`Invalidate`], and reports success only after every SMMU has completed it.
-//! - **A failure changes no owner.** Without memory nothing changes. When an SMMU times out, the pages are mapped
-//!   again, detached tables are never reused, and further revocations are refused until an invalidation of everything
-//!   has completed.
+//! - **A failure changes no owner.** Without memory nothing changes. If an SMMU does not complete an invalidation, the
+//!   pages are mapped again, detached tables are never reused, and each further revocation first retries an
+//!   invalidation of everything. With an SMMU that is failed for good, that never succeeds: revocations then stay refused.
 //! - **No break-before-make.** Blocks larger than a page are used only where every SMMU can replace them while they are
 //!   in use (`SMMU_IDR3.BBML` = 2), so that host DMA next to a revoked page never faults.
 //!

@@ -9,7 +9,7 @@ use io_pgtable::{Ipa, TlbError, TlbOps, TlbRange};
 pub enum Target {
     /// Every translation of the host's stage 2.
     All,
-    /// Every translation of an address in the range, at whatever level it was inserted.
+    /// Every translation of an address in the range, of every level.
     Range {
         /// First address.
         start: Ipa,
@@ -24,7 +24,7 @@ pub enum Target {
 /// no walk cache entry points to a table that was replaced or removed, and transactions that used them are complete.
 /// For SMMUv3 that is TLBI_S2_IPA, SYNC, TLBI_NH_ALL, SYNC (TLBI_S2_IPA need not remove a combined entry), or
 /// TLBI_S12_VMALL, SYNC (IHI 0070, 4.4.3 and 4.7.3), with Leaf=0 and no TTL hint: a stale block entry has the level
-/// that it was inserted at (4.4.1.1).
+/// at which it was inserted (4.4.1.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// What to invalidate.
@@ -41,7 +41,7 @@ impl Plan {
 
 /// Every SMMU that walks the table.
 pub trait Invalidate {
-    /// Carries out `plan` and returns when it is complete on every SMMU. It may invalidate more than requested.
+    /// Executes `plan` and returns when it is complete on every SMMU. It may invalidate more than requested.
     ///
     /// # Errors
     /// [`InvalidateError`] if some SMMU did not complete it in time, or has failed before: old translations must be
@@ -61,7 +61,7 @@ impl fmt::Display for InvalidateError {
 
 impl core::error::Error for InvalidateError {}
 
-/// Gathers the ranges of one table operation into one plan.
+/// Collects the ranges of one table operation into one plan.
 pub(crate) struct Collector<'a, I> {
     smmus: &'a mut I,
     plan: Option<Plan>,

@@ -1,4 +1,4 @@
-//! Ranges of whole pages: of intermediate physical addresses, which are the physical ones.
+//! Ranges of whole pages. The host's stage 2 is an identity map, so an IPA is also the physical address.
 
 use io_pgtable::{Ipa, Pa};
 
@@ -9,7 +9,7 @@ pub const PAGE_BYTES: u64 = 1 << PAGE_SHIFT;
 /// One past the highest page frame number: 52-bit physical addresses are the most that the architecture has.
 pub const PFN_LIMIT: u64 = 1 << (52 - PAGE_SHIFT);
 
-/// A non-empty range of pages that ends within the physical address space. It says nothing about who owns them.
+/// A non-empty range of pages that ends within the physical address space. Their owner is not checked.
 ///
 /// The host's stage 2 is the identity, so that one range is both the IPAs and the physical addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +75,7 @@ impl PageRange {
         self.first.wrapping_add(self.count)
     }
 
-    /// Address of the first byte, as the host and its devices name it.
+    /// Address of the first byte, as IPA.
     #[must_use]
     pub const fn ipa(self) -> Ipa {
         Ipa(self.first << PAGE_SHIFT)
@@ -99,7 +99,7 @@ impl PageRange {
         self.ipa().0 <= ipa.0 && ipa.0 < self.ipa_end().0
     }
 
-    /// Address of the first byte, as the memory system decodes it.
+    /// Address of the first byte, as physical address.
     #[must_use]
     pub const fn pa(self) -> Pa {
         Pa(self.first << PAGE_SHIFT)

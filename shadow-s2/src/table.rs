@@ -8,11 +8,11 @@ use crate::error::{SnapshotError, TableError};
 use crate::plan::{Collector, Invalidate, InvalidateError, Plan};
 use crate::range::PageRange;
 
-/// Leaf size where blocks cannot be replaced while they are in use.
+/// Leaf size if an SMMU cannot replace blocks while they are in use.
 const PAGES_ONLY: u64 = 1 << 12;
-/// What devices may do with memory of the host. Devices need no execute permission.
+/// Access of devices to memory of the host. Devices need no execute permission.
 const MEMORY: Attrs = Attrs::normal(Prot::RW);
-/// What devices may do with the registers that they are given.
+/// Access of devices to the registers that they may write.
 const REGISTERS: Attrs = Attrs::device(Prot::RW);
 
 /// Counters since the table was made.
@@ -30,21 +30,21 @@ pub struct Stats {
     pub coalesced: u64,
 }
 
-/// The IOMMU stage 2 of all streams of one owner: the identity, for what is the owner's.
+/// The IOMMU stage 2 of all streams of one owner: an identity map of the owner's pages.
 #[derive(Debug)]
 pub struct ShadowS2<M: TableMemory> {
     pub(crate) table: IoPgtable<S2, M>,
     /// End of the addresses that devices can reach: the smaller of input and output size.
     limit: u64,
-    /// Set by a failed invalidation until a full invalidation has completed.
+    /// An invalidation failed, and no invalidation of everything has completed since.
     invalidation_pending: bool,
-    /// The range that a failed revocation could not map again because memory ran out.
+    /// Pages that the rollback of a failed revocation could not map again, because memory ran out.
     unmapped_by_rollback: Option<PageRange>,
     stats: Stats,
 }
 
 impl<M: TableMemory> ShadowS2<M> {
-    /// An empty table: no stream reaches anything.
+    /// An empty table: every access of a stream faults.
     ///
     /// `cfg.oas` is the smallest output size and `cfg.bbm` the lowest `BBML` of all SMMUs. Below level 2 only 4 KiB leaves
     /// are used, whatever `cfg.page_sizes` allows: any other way to split a block would fault host DMA beside it.
@@ -87,13 +87,13 @@ impl<M: TableMemory> ShadowS2<M> {
         self.stats
     }
 
-    /// Bytes in tables that are never used again, because an SMMU did not complete their invalidation.
+    /// Bytes in tables that are never freed, because an SMMU did not complete their invalidation.
     #[must_use]
     pub fn quarantined(&self) -> usize {
         self.table.quarantined()
     }
 
-    /// Whether an invalidation is pending after a timeout; revocations fail meanwhile.
+    /// Whether an invalidation of everything is pending after one that did not complete.
     #[must_use]
     pub fn invalidation_pending(&self) -> bool {
         self.invalidation_pending
@@ -105,13 +105,13 @@ impl<M: TableMemory> ShadowS2<M> {
         self.table.lookup(ipa.into())
     }
 
-    /// The first leaf at or after `from`, whole even where it starts before `from`; `None` if there is none.
+    /// The first leaf that ends after `from`, whole even if it starts before `from`; `None` if there is none.
     #[must_use]
     pub fn next_leaf(&self, from: Ipa) -> Option<Leaf> {
         self.table.leaves(from.into(), self.limit.checked_sub(from.0)?).next()
     }
 
-    /// Maps what the owner has before any SMMU uses the table: its memory, and the registers that its devices write,
+    /// Maps everything that the owner has, before any SMMU uses the table: its memory, and the registers that its devices write,
     /// such as GITS_TRANSLATER. Memory above the limit is left out; registers there are an error.
     ///
     /// # Errors
@@ -131,7 +131,7 @@ impl<M: TableMemory> ShadowS2<M> {
         Ok(())
     }
 
-    /// Takes `range` from every stream. When it returns `Ok`, no SMMU holds a translation of it and none is in use.
+    /// Unmaps `range` for every stream. When it returns `Ok`, no SMMU has a translation of it and none is in use.
     ///
     /// # Errors
     /// [`TableError`]: the pages must stay with their owner. After [`TableError::NotCompleted`] they are mapped
@@ -169,8 +169,8 @@ impl<M: TableMemory> ShadowS2<M> {
         Ok(())
     }
 
-    /// Replaces full tables in `range` by blocks, and returns how many bytes the new blocks cover. To be called after a
-    /// grant, off the critical path; revocations do not depend on it. Below BBML 2 there is nothing to do.
+    /// Replaces full tables in `range` by blocks, and returns how many bytes the new blocks cover. Optional, after a grant:
+    /// no revocation depends on it. Below BBML 2 it does nothing.
     ///
     /// # Errors
     /// As [`ShadowS2::retry_invalidation`], or [`TableError::NotCompleted`] when an SMMU did not complete the
@@ -193,7 +193,7 @@ impl<M: TableMemory> ShadowS2<M> {
     /// nothing if none is pending.
     ///
     /// # Errors
-    /// [`TableError::NotCompleted`] or [`TableError::NoMemory`]; revocations stay refused.
+    /// [`TableError::NotCompleted`] or [`TableError::NoMemory`]; revocations fail with the same error.
     pub fn retry_invalidation(&mut self, smmus: &mut impl Invalidate) -> Result<(), TableError> {
         if self.invalidation_pending {
             self.stats.plans = self.stats.plans.saturating_add(1);
@@ -219,7 +219,7 @@ impl<M: TableMemory> ShadowS2<M> {
         }
     }
 
-    /// An SMMU timed out: revocations fail until a full invalidation has completed.
+    /// An SMMU did not complete an invalidation: revocations fail until an invalidation of everything has completed.
     fn mark_pending(&mut self) {
         self.invalidation_pending = true;
         self.stats.failed_plans = self.stats.failed_plans.saturating_add(1);

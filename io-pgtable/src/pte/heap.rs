@@ -16,7 +16,7 @@ use crate::addr::Pa;
 /// An arena with its own physical addresses. Clones share it, so that a test can inspect the memory while a table owns
 /// a clone.
 ///
-/// It counts live tables, can be told to fail allocations, and keeps a second copy of its memory with only the cleaned
+/// It counts live tables, can fail allocations, and keeps a second copy of its memory with only the cleaned
 /// data, as a non-snooping walker sees it.
 #[derive(Clone)]
 pub struct HeapMemory {
@@ -26,7 +26,7 @@ pub struct HeapMemory {
 struct Shared {
     base: u64,
     words: Words,
-    /// What reached the point of coherency.
+    /// The values at the point of coherency.
     poc: Words,
     /// By page: whether its pointer was requested since [`HeapMemory::forget_touched`].
     touched: Vec<AtomicBool>,

@@ -1,4 +1,4 @@
-//! The ghost follows real transitions, and notices those that did not happen.
+//! The ghost follows real transitions, and finds those that did not happen.
 
 use std::{format, string::String, vec};
 
@@ -43,7 +43,7 @@ fn it_follows_every_transition_with_its_own_numbers() {
 }
 
 #[test]
-fn a_refusal_moves_nothing_and_a_failed_invalidation_leaves_the_word_to_the_map() {
+fn a_refusal_changes_nothing_and_after_a_failed_invalidation_the_map_counts() {
     let (mut owned, world) = machine();
     let mut pages = vec![Page::default(); 1024];
     let mut ghost = Ghost::new(owned.map(), &mut pages).unwrap();
@@ -52,7 +52,7 @@ fn a_refusal_moves_nothing_and_a_failed_invalidation_leaves_the_word_to_the_map(
     assert_eq!(result, Err(Error::BadRange));
     assert_eq!(ghost.follow(&owned, too_long, result), Ok(()));
     assert_eq!(ghost.compare(owned.map()), Ok(()));
-    // Of these the map says the host's, whatever the ghost thought.
+    // The map says that these are the host's; the ghost takes that over.
     let donate = Transition::HostDonateHyp(named(AT, 1));
     let done = owned.apply(donate);
     assert_eq!(ghost.follow(&owned, donate, done), Ok(()));
@@ -82,8 +82,8 @@ fn a_table_that_keeps_what_was_taken_is_found() {
     }
 }
 
-/// A rollback that found no memory leaves a page of the host out of a table until a fault repairs it: the map knows, and it gives access to
-/// nobody.
+/// A rollback without memory leaves a page of the host unmapped until a fault maps it again. It gives access to nobody, and
+/// `Stats::unmapped` counts it.
 #[test]
 fn a_share_of_pages_that_a_rollback_left_unmapped_is_no_finding() {
     let (mut owned, world) = machine();
@@ -107,7 +107,7 @@ fn a_share_of_pages_that_a_rollback_left_unmapped_is_no_finding() {
 }
 
 #[test]
-fn what_was_left_out_once_excuses_no_return_and_no_page_that_leads_elsewhere() {
+fn a_page_left_unmapped_explains_no_other_page_and_no_wrong_mapping() {
     let rolled_back = || {
         let (mut owned, world) = machine();
         world.get().arm(&[2, 3]);
@@ -141,7 +141,7 @@ fn what_was_left_out_once_excuses_no_return_and_no_page_that_leads_elsewhere() {
 }
 
 #[test]
-fn a_page_that_was_taken_leads_nowhere_else_either() {
+fn a_page_that_was_taken_has_no_other_mapping_either() {
     let (mut owned, world) = machine();
     let mut pages = vec![Page::default(); 1024];
     let mut ghost = Ghost::new(owned.map(), &mut pages).unwrap();
