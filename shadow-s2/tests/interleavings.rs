@@ -1,8 +1,8 @@
 //! Revocations, grants and coalescing on several CPUs while devices translate, under schedules that shuttle chooses.
 //!
-//! The devices' SMMUs cache leaves and walk steps, and drop neither before they are told to. Their walks take one descriptor
+//! The devices' SMMUs cache leaves and walk steps, and drop neither before an invalidation. Their walks take one descriptor
 //! at a time and can be overtaken anywhere. What must hold: once a revocation has returned, no transaction reaches the page,
-//! not even one that started long before; and a page that stays its owner's never faults, whatever happens beside it.
+//! not even one that started long before; and a page that keeps its owner never faults, whatever happens beside it.
 
 #![allow(clippy::unwrap_used)]
 
@@ -17,24 +17,24 @@ use shuttle::thread;
 const RAM: u64 = 0x4000_0000;
 const PAGE: u64 = 4096;
 const PAGES: u64 = 1024;
-/// Ranges that change hands: first page and count. The last one spans two blocks.
+/// Ranges that are revoked and granted: first page and count. The last one spans two blocks.
 const CHANGING: [(u64, u64); 3] = [(1, 1), (200, 3), (510, 4)];
-/// Pages that never do, one in each block.
+/// Pages that are never revoked, one in each block.
 const CONSTANT: [u64; 2] = [100, 900];
 
-/// What one SMMU remembers.
+/// State of one SMMU.
 #[derive(Default)]
 struct Caches {
     /// Leaves: first address, size, output address.
     leaves: Vec<(u64, u64, u64)>,
     /// Walk steps: first address and size that a table covers, its address, its level.
     steps: Vec<(u64, u64, u64, u32)>,
-    /// Invalidations so far: a walk that one has overtaken leaves nothing behind.
+    /// Number of invalidations: a walk during which one happened caches nothing.
     epoch: u64,
-    /// Transactions under way.
+    /// Transactions in progress.
     running: BTreeSet<u64>,
     next: u64,
-    /// Does not answer any more.
+    /// Completes no invalidation any more.
     dead: bool,
 }
 
@@ -80,7 +80,7 @@ impl Invalidate for Smmus {
     }
 }
 
-/// A walker of its own: it knows the format, not the crate under test.
+/// An independent walker: it shares no code with the crate under test.
 struct Device {
     smmu: Smmu,
     memory: HeapMemory,

@@ -1,5 +1,5 @@
-//! Which SMMU and which stage 2 are good enough, to the last value on either side of each border; and what the ID registers
-//! say of the rest.
+//! Which SMMUs and stage-2 configurations are accepted, with the values on both sides of each limit; and what the ID registers
+//! show of the features.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::cell::RefCell;

@@ -1,4 +1,4 @@
-//! Addresses above what the host's SMMU can reach: what IHI 0070G 3.4 has for each structure, and no other address.
+//! Addresses above the output size that the host sees: the behaviour of IHI 0070G 3.4 for each structure; no other address is used.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;

@@ -1,4 +1,4 @@
-//! The audit of an SMMU finds whatever is wrong with the table that hardware reads: every word of every entry in every table.
+//! The audit of an SMMU finds every wrong word in the table that hardware reads: every word of every entry in every table.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -8,7 +8,7 @@ use smmu_drv::shadow::audit::StrtabFinding;
 use smmu_drv::{AccessSize, ProbeConfig, ReadsAs, SmmuFinding, WriteOutcome};
 use smmu_model::{Config, Injection};
 
-/// Where hardware's stream table lies.
+/// Address of hardware's stream table.
 fn table(rig: &Rig) -> u64 {
     rig.board.0.model.borrow_mut().read64(r::STRTAB_BASE) & 0x00ff_ffff_ffff_ffc0
 }
@@ -181,7 +181,7 @@ fn the_audit_holds_instcfg_against_what_el2_sets() {
     const INSTCFG_DATA: u64 = 2 << 50;
     for reads in [ReadsAs::Data, ReadsAs::Incoming] {
         let board = Board::new(Config::qemu());
-        board.0.forged.set(Some((r::IDR1, Config::qemu().idr1() | PERMS_OVR)));
+        board.0.read_as.set(Some((r::IDR1, Config::qemu().idr1() | PERMS_OVR)));
         let mut rig = Rig::on(board, ProbeConfig { reads, ..firmware(&Config::qemu()) });
         assert_eq!(rig.smmu.audit(&rig.host), Ok(()), "{reads:?}: after take-over");
         rig.enable_linear(10);

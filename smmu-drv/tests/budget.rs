@@ -1,4 +1,4 @@
-//! Whatever a host asks for, each trap gets on: what is begun again in the next trap fits one budget, on every part.
+//! Each trap makes progress, whatever the host requests: each step that is restarted in the next trap fits in one budget, on every part.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;

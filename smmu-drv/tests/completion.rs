@@ -203,7 +203,7 @@ fn a_command_error_stays_until_it_is_acknowledged() {
     rig.write(r::GERRORN, 0x11);
     assert_eq!(rig.read(r::CMDQ_CONS), u64::from(rig.prod));
     assert_eq!(rig.smmu.stats().host_commands, count + 2);
-    // The next error toggles back, and is told.
+    // The next error toggles back, and is reported.
     rig.queue([0xff, 0]);
     rig.ring();
     assert_eq!((rig.read(r::GERROR), rig.irqs()), (0x10, vec![WiredIrq::Gerror]));

@@ -1,4 +1,4 @@
-//! What the driver makes of single commands, field by field: the answers of [`decide`], and what they depend on.
+//! The decision about each command, field by field: the results of [`decide`], and the features on which they depend.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use smmu_drv::command::{Command, Depth, Extent, Granule};

@@ -1,4 +1,4 @@
-//! docs/smmu-emulation.md says what the code does: its tables are read back and compared.
+//! Compares the tables of docs/smmu-emulation.md with the code.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use smmu_drv::emul::command::{CommandView, Decision, MsiCompletion, Ranges, decide};

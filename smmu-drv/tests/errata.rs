@@ -58,14 +58,14 @@ fn the_errata_table_is_the_codes() {
 #[test]
 fn exactly_the_revisions_that_break_nesting_are_refused() {
     // From the numbers of IIDR, apart from the code: MMU-600 before r2p0, MMU-700 before r1p1.
-    for (product, mended) in [(0x483, (2, 0)), (0x487, (1, 1)), (0x48a, (0, 0))] {
+    for (product, fixed) in [(0x483, (2, 0)), (0x487, (1, 1)), (0x48a, (0, 0))] {
         for revision in (0..4).flat_map(|major| (0..4).map(move |minor| (major, minor))) {
             let iidr = product << 20 | revision.0 << 16 | revision.1 << 12 | 0x43b;
             let probe = |iidr| {
                 let config = Config { iidr, ..Config::qemu() };
                 Probed::probe(Board::new(config.clone()), firmware(&config)).err()
             };
-            let expected = (revision < mended).then_some(ProbeError::NestingErratum(iidr));
+            let expected = (revision < fixed).then_some(ProbeError::NestingErratum(iidr));
             assert_eq!(probe(iidr), expected, "{product:#x} r{}p{}", revision.0, revision.1);
             // The same numbers of another implementer mean another part.
             assert_eq!(probe(iidr ^ 1), None);
@@ -116,7 +116,7 @@ fn t63_a_part_that_cannot_be_made_sound_is_refused_by_name() {
     assert_eq!(Quirks::of(|_| false), Quirks::default());
 }
 
-/// An SMMU on which entries in use survive the first invalidation, and a driver that may know.
+/// An SMMU on which entries in use survive the first invalidation, with `issue` as the driver's quirk.
 fn racing(config: Config, issue: Issue) -> Rig {
     let config = Config { invalidations_race: true, ..config };
     let quirks = Quirks { issue, ..Quirks::default() };
@@ -141,7 +141,7 @@ fn t63_an_entry_that_survives_the_first_invalidation_does_not_survive_a_revocati
         Config { cmdq_bits: 3, ril: false, ..Config::qemu() },
     ] {
         for stale in [page, Stale::Range { ipa: Ipa(BUF), size: 12 * 4096 }, Stale::All] {
-            assert!(revoke(&mut racing(config.clone(), Issue::Once), stale), "lands on a driver that does not know");
+            assert!(revoke(&mut racing(config.clone(), Issue::Once), stale), "lands without the workaround");
             let mut rig = racing(config.clone(), Issue::Twice);
             assert!(!revoke(&mut rig, stale), "{stale:?}");
             assert_eq!(rig.hazards(), []);

@@ -1,4 +1,4 @@
-//! The host's event queue: what gets into it, overflow, interrupts.
+//! The host's event queue: which records it gets, overflow, interrupts.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -88,7 +88,7 @@ fn a_poll_from_outside_interrupts_the_host_that_has_something_to_read() {
 }
 
 #[test]
-fn recinvsid_and_the_enables_decide_what_the_host_is_told() {
+fn recinvsid_and_the_enables_decide_which_records_the_host_gets() {
     let mut rig = Rig::qemu();
     rig.enable_linear(4);
     rig.dma_write(900, BUF, 1);

@@ -1,5 +1,5 @@
-//! Events on their way from EL2's queue to the host's: queues that hardware cannot write or that the host does not own, and an
-//! index that makes no sense.
+//! Events from EL2's queue to the host's: queues that hardware cannot write or that the host does not own, and inconsistent
+//! indices.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -50,7 +50,7 @@ fn a_queue_that_the_host_does_not_own_gets_one_abort_and_no_record_until_it_is_a
         rig.smmu.poll_events(&mut rig.host);
         assert_eq!(rig.read(r::GERROR) ^ rig.read(r::GERRORN), 4);
         let expected = if n == 1 { vec![WiredIrq::Gerror] } else { vec![] };
-        assert_eq!(rig.irqs(), expected, "told once");
+        assert_eq!(rig.irqs(), expected, "one interrupt");
         assert_eq!((rig.smmu.stats().host_events_lost, rig.smmu.stats().host_events), (1, 0));
     }
     assert_eq!(rig.read(r::EVENTQ_PROD), 0);
@@ -120,7 +120,7 @@ fn hardware_that_names_more_records_than_its_queue_has_costs_one_queue_of_them()
         // Indices as far ahead as they can be: one that the wrap bit covers, and one with bits beyond it.
         for (prod, at_most) in [(0xff, 128), (0xf_ffff, 128), (0x80, 128)] {
             let before = rig.smmu.stats().faults;
-            rig.board.0.forged.set(Some((r::EVENTQ_PROD, prod)));
+            rig.board.0.read_as.set(Some((r::EVENTQ_PROD, prod)));
             rig.smmu.poll_events(&mut rig.host);
             let seen = rig.smmu.stats().faults - before;
             assert!((1..=at_most).contains(&seen), "{prod:#x}: {seen} records of a queue of 128");

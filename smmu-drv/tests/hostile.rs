@@ -1,5 +1,5 @@
-//! A host that does anything at all: after every step EL2's memory is out of reach, hardware was used as the architecture
-//! demands, and the host can start over.
+//! A host that takes random steps: after each, no stream reaches EL2's memory, hardware was used as the architecture requires,
+//! and the host can program its SMMU again.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;

@@ -1,4 +1,4 @@
-//! What the driver asks of hardware when pages leave the host, when hardware fails it, and when it is over.
+//! Invalidations for revocations, failures of hardware, and quiescing.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -56,7 +56,7 @@ fn t02_t04_t05_a_page_is_out_of_reach_when_the_invalidation_returns() {
 }
 
 #[test]
-fn an_invalidation_names_the_pages_in_as_few_commands_as_hardware_knows() {
+fn an_invalidation_of_pages_takes_as_few_commands_as_hardware_allows() {
     // Start, bytes, and what is named with range invalidation and without: addresses, or all of the VMID.
     let all = |rig: &Rig| rig.board.0.model.borrow().invalidations().to_vec();
     for ril in [true, false] {

@@ -1,5 +1,5 @@
-//! The driver's layouts against the model's, which were written from the architecture by someone else: a wrong bit position
-//! on one side shows here instead of cancelling out.
+//! The driver's layouts against the model's, which were written from the architecture independently: a wrong bit position
+//! in one of them is found here.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use smmu_drv::command::{Command, Depth, Extent, Granule};

@@ -1,5 +1,5 @@
-//! The register traces of an unmodified Linux driver, replayed: no access is denied, and what it read on hardware it reads
-//! here, apart from the differences listed.
+//! The register traces of an unmodified Linux driver, replayed: no access is denied, and each read returns what hardware
+//! returned, except for the listed differences.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;

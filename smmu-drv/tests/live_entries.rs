@@ -1,4 +1,4 @@
-//! Changes of live entries: the order of stores, and the invalidations that go with them.
+//! Changes of live entries: the order of the stores and of their invalidations.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;

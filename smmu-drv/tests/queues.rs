@@ -1,4 +1,4 @@
-//! The host's queues: commands with the architecture's answers, completions, events and their overflow.
+//! The host's queues: commands as the architecture requires, completions, events and their overflow.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;

@@ -1,4 +1,4 @@
-//! A driver that puts its registers back after the SMMU was off: in its own order, by 32-bit stores, and CR0 last.
+//! A driver that restores its registers after the SMMU was off: in its own order, by 32-bit stores, and CR0 last.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;

@@ -1,4 +1,4 @@
-//! A host that maps what it shares with its SMMU past the caches, on an SMMU that could snoop.
+//! A host that maps its queues and tables non-cacheable, on an SMMU that could snoop.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;

@@ -169,7 +169,7 @@ fn t20_structures_in_foreign_memory_are_fetch_and_walk_aborts_for_the_host() {
     while rig.smmu.take_fault().is_some() {}
     assert!(aborted(&rig.dma_write(8, 0x10, 1)));
     assert_eq!(rig.events(), Vec::<[u64; 4]>::new());
-    // EL2 knows.
+    // EL2 has the record.
     let fault = rig.smmu.take_fault().unwrap();
     assert_eq!(fault.to_string(), format!("F_TRANSLATION sid=0x8 stage=2 class=IN ipa={EL2:#x} iova=0x10 write"));
     // A stage-1 fault is the host's own.
@@ -189,7 +189,7 @@ fn reads_are_data_in_every_entry_where_that_is_asked_for_and_possible() {
         let board = common::Board::new(Config::qemu());
         if able {
             let idr1 = Config::qemu().idr1() | PERMS_OVR;
-            board.0.forged.set(Some((r::IDR1, idr1)));
+            board.0.read_as.set(Some((r::IDR1, idr1)));
         }
         let reads = if asked { smmu_drv::ReadsAs::Data } else { smmu_drv::ReadsAs::Incoming };
         let firmware = smmu_drv::ProbeConfig { reads, ..common::firmware(&Config::qemu()) };

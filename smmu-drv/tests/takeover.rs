@@ -1,4 +1,4 @@
-//! Taking over: nothing passes that stage 2 does not allow, from the first moment, whatever firmware left behind.
+//! Take-over: from the first write on, no transaction passes that stage 2 does not allow, in whatever state firmware left the SMMU.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;

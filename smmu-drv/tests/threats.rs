@@ -1,5 +1,4 @@
-//! Attacks that need no cleverness, each with the same attack where nothing stands in its way: so that none passes by
-//! accident.
+//! Simple attacks, each also without the defence, where it must succeed: so that no test passes by accident.
 #![allow(clippy::unwrap_used)]
 
 mod common;

@@ -1,4 +1,4 @@
-//! Stream tables of two levels: the formats of the host, and the tables that come and go.
+//! Stream tables of two levels: the formats of the host, and the tables that are allocated and freed.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;

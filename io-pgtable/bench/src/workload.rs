@@ -127,7 +127,7 @@ impl Sample {
     }
 }
 
-/// The measured region: its name is what callgrind is told to look for.
+/// The measured region: callgrind finds it by its name.
 #[inline(never)]
 pub(crate) fn measured_region(body: &mut dyn FnMut()) {
     body();

@@ -1,6 +1,6 @@
 //! An independent table walker, written from the Arm ARM (DDI 0487, D8.2 and D8.3), that shares no constant with the crate.
 //!
-//! It is told what hardware is told, the register words, and reads memory word by word.
+//! Like hardware it gets only the register words, and it reads memory word by word.
 
 #![allow(dead_code, unreachable_pub)]
 

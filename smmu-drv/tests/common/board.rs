@@ -37,7 +37,7 @@ pub struct World {
     /// What GBPA reads as while it is broken: what is written can be read, but its update never ends.
     pub broken_gbpa: Cell<Option<u32>>,
     /// A register of hardware that reads as this, whatever it is.
-    pub forged: Cell<Option<(u32, u32)>>,
+    pub read_as: Cell<Option<(u32, u32)>>,
     /// Number of register writes after which no CMD_SYNC completes any more.
     pub stuck_after: Cell<Option<u64>>,
 }
@@ -67,14 +67,14 @@ impl Board {
             mmio: Cell::new(0),
             loads: Cell::new(0),
             broken_gbpa: Cell::new(None),
-            forged: Cell::new(None),
+            read_as: Cell::new(None),
             stuck_after: Cell::new(None),
         }))
     }
 
-    /// A register write that hands memory over to hardware comes after a barrier, whatever this hardware would forgive.
+    /// Checks that a register write after which hardware accesses memory comes after a barrier, even if this model does not need it.
     fn check_order(&self, offset: u32, value: u32) {
-        // Asked only in need: hardware takes its time by the number of reads.
+        // Read only if needed: the model's time advances with each read.
         let enabled = || u64::from(self.0.model.borrow_mut().read32(r::CR0ACK));
         let stored = self.0.stores.has_stores();
         let unordered = match offset {
@@ -108,7 +108,7 @@ impl Platform for Board {
         if let (r::GBPA, Some(value)) = (offset, self.0.broken_gbpa.get()) {
             return value;
         }
-        if let Some((register, value)) = self.0.forged.get()
+        if let Some((register, value)) = self.0.read_as.get()
             && register == offset
         {
             return value;

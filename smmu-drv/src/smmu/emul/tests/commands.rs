@@ -1,4 +1,4 @@
-//! Commands: what each asks for, and when the host sees it consumed.
+//! Commands: the step of each, and when the host sees it consumed.
 
 use super::*;
 use crate::command::{Command, Depth};

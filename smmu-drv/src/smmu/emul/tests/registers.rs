@@ -1,4 +1,4 @@
-//! Loads and stores: what can be read, what is guarded, and the effects of each edge.
+//! Loads and stores: values, guards, and the effects of each change of an enable.
 
 use super::*;
 use crate::fault::FaultRecord;
@@ -49,7 +49,7 @@ fn cmdqen_claims_the_queue_and_its_registers_are_fixed_until_it_is_clear() {
 }
 
 #[test]
-fn an_edge_of_eventqen_takes_what_hardware_recorded_first() {
+fn a_change_of_eventqen_takes_what_hardware_recorded_first() {
     let mut host = Host::running();
     assert_eq!(host.store(reg::IRQ_CTRL, IrqCtrl::EVENTQ_IRQEN.bits()), [Effect::Done], "there is no queue yet");
     let on = Cr0::CMDQEN.union(Cr0::EVENTQEN);
@@ -127,12 +127,12 @@ fn records_fill_the_hosts_queue_and_then_overflow_it() {
     host.store(reg::IRQ_CTRL, IrqCtrl::EVENTQ_IRQEN.bits());
     host.store(reg::CR0, Cr0::CMDQEN.union(Cr0::EVENTQEN).union(Cr0::SMMUEN).bits());
     let raw = |sid: u64| put64(ev::ID, EventType::BadCd.bits()) | put64(ev::SID, sid);
-    for (sid, told) in
+    for (sid, notify) in
         [(1, Notify::First), (2, Notify::Nothing), (3, Notify::Nothing), (4, Notify::Nothing), (5, Notify::Nothing)]
     {
         let mut source = Source::new(&mut host.memory, &mut host.smmu);
         source.record(&mut Budget::for_one_trap(), &FaultRecord::decode(RawEvent([raw(sid), 0, 0, 0])));
-        assert_eq!(source.end(), told, "{sid}");
+        assert_eq!(source.end(), notify, "{sid}");
     }
     assert_eq!(host.smmu.load_eventq(AccessSize::Word), u64::from(4 | put32(queue_index::OVERFLOW, 1)));
     for sid in 1..=4 {

@@ -1,5 +1,5 @@
-//! Records of hardware's queue that one trap has no budget for, at the edges of the enables: they are judged by what held when they
-//! were recorded [IHI 0070G 6.3.9.4, 7.2.1], and the edge is acknowledged after them.
+//! Records that remain in hardware's queue when the budget of a trap is used up, before a change of an enable: they are converted
+//! with the values at the time of recording [IHI 0070G 6.3.9.4, 7.2.1], and the change is acknowledged after them.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -10,7 +10,7 @@ use smmu_model::Config;
 
 const QUEUES: u64 = r::CMDQEN | r::EVENTQEN;
 const ALL: u64 = QUEUES | r::SMMUEN;
-/// Where the largest command queue lies: claiming it takes half a budget.
+/// Address of the largest command queue: claiming it takes half a budget.
 const LARGE: u64 = common::RAM + 0x60_0000;
 /// More than one trap has budget for, where each makes EL2 look into another page.
 const COSTLY: u64 = 120;
@@ -147,7 +147,7 @@ fn smmuen_goes_down_behind_what_was_recorded_on_its_way() {
 }
 
 #[test]
-fn another_value_of_cr0_begins_its_own_edge() {
+fn another_value_of_cr0_begins_its_own_change() {
     let mut rig = off();
     rig.write(r::CR0, ALL);
     let first = faults(&mut rig, COSTLY);

@@ -1,4 +1,4 @@
-//! Events around the edges of enables: what is recorded before one, between two, and while the host does not look.
+//! Events around changes of the enables: recorded before a change, between two, and while the host does not read its queue.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -26,10 +26,10 @@ fn prepared() -> Rig {
     rig
 }
 
-/// Hardware raises the interrupt when its queue becomes non-empty [IHI 0070G 3.18.2], so a record that waits in it while
-/// the interrupt is being enabled would be the last that anybody hears of.
+/// Hardware raises the interrupt when its queue becomes non-empty [IHI 0070G 3.18.2], so after a record that is in it when
+/// the interrupt is enabled there would be none.
 #[test]
-fn a_record_from_before_the_interrupt_was_enabled_swallows_none_of_the_interrupts_after() {
+fn a_record_from_before_the_interrupt_was_enabled_prevents_no_later_interrupt() {
     let mut rig = prepared();
     // A fault of stage 2, between EVENTQEN and IRQ_CTRL.
     rig.dma_write(9, POOL, 1);
@@ -106,7 +106,7 @@ fn what_was_recorded_before_smmuen_goes_down_reaches_the_host() {
 }
 
 #[test]
-fn what_is_recorded_while_smmuen_goes_down_is_judged_by_the_table_of_its_time() {
+fn what_is_recorded_while_smmuen_is_cleared_is_converted_by_the_table_of_its_time() {
     // A linear table of hardware: the change takes many traps.
     let mut rig = Rig::new(Config { two_level: false, sid_bits: 13, ..Config::qemu() });
     rig.enable_queues();
