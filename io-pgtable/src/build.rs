@@ -8,8 +8,8 @@ use crate::regime::Regime;
 use crate::table::IoPgtable;
 
 impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
-    /// Builds a table of level `L` that maps the run and nothing else; returns its table descriptor. `None` if there are
-    /// fewer than [`tables_for`] spare tables; then nothing is linked.
+    /// Builds a table of level `L` that maps the run and nothing else; returns its table descriptor. `None` if there
+    /// are fewer than [`tables_for`] spare tables; then nothing is linked.
     pub(crate) fn build<L: Level>(&self, mut run: Run, spares: &mut TableList) -> Option<u64> {
         let mut fresh = spares.take::<R::Granule, M>(self.memory())?;
         let first = index_in::<R::Granule, L>(run.iova);
@@ -58,7 +58,8 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
     }
 }
 
-/// Writes consecutive leaves of level `L` into an unlinked table. The step is a constant, so the compiler uses vector stores.
+/// Writes consecutive leaves of level `L` into an unlinked table. The step is a constant, so the compiler uses vector
+/// stores.
 #[inline(never)]
 pub(crate) fn fill_leaves<G: Granule, L: Level>(words: &mut [u64], first: u64) {
     const PIECE: usize = 64;

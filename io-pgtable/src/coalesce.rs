@@ -120,7 +120,8 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         if !full || !At::<R::Granule, L>::LEAF || self.cfg().page_sizes & At::<R::Granule, L>::SIZE == 0 {
             return;
         }
-        // A child with a descriptor between break and make does not form one leaf, so that no descriptor above it is broken.
+        // A child with a descriptor between break and make does not form one leaf, so that no descriptor above it is
+        // broken.
         let Some(block) = one_leaf::<R::Granule, L>(child) else { return };
         let Some(slot) = merged.tables.iter_mut().find(|slot| slot.is_none()) else { return };
         *slot = Some(Pa(old & ADDR));

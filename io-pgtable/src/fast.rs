@@ -65,8 +65,8 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         true
     }
 
-    /// Unmaps the range if it is whole leaves of one level in one table that has others too; returns the size of a leaf.
-    /// `None`: nothing changed.
+    /// Unmaps the range if it is whole leaves of one level in one table that has others too; returns the size of a
+    /// leaf. `None`: nothing changed.
     #[inline(never)]
     pub(crate) fn unmap_fast(&self, iova: Iova, size: u64) -> Option<u64> {
         let start = self.input(iova, size)?;

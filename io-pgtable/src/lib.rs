@@ -57,10 +57,11 @@
 //! - Two deviations from Linux: no-execute at stage 2 is XN\[1:0\] = 0b10 where Linux writes 0b11, which lets EL1 execute
 //!   on hardware with `FEAT_XNX`; and a table that becomes empty is freed, where Linux keeps it.
 //!
-//! The modules, from the bottom: `desc`, `granule`, `regime` and `out` are layouts; `range` is arithmetic on the range of
-//! a call; `pte` has all unsafe code; `chain` has the lists of unlinked tables. `map` and `unmap` check first and then
-//! apply changes that cannot fail, with `build` and `split` for new tables; `fast` is their common case, in one pass.
-//! `coalesce` and `destroy` change tables too; `walk` reads them; `pages` has Linux's `map_pages` and `unmap_pages`.
+//! The modules, from the bottom: `desc`, `granule`, `regime` and `out` are layouts; `range` is arithmetic on the range
+//! of a call; `pte` has all unsafe code; `chain` has the lists of unlinked tables. `map` and `unmap` check first and
+//! then apply changes that cannot fail, with `build` and `split` for new tables; `fast` is their common case, in one
+//! pass. `coalesce` and `destroy` change tables too; `walk` reads them; `pages` has Linux's `map_pages` and
+//! `unmap_pages`.
 #![no_std]
 #![deny(unsafe_code)]
 #![cfg_attr(

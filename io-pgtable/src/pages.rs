@@ -34,8 +34,8 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         }
     }
 
-    /// Unmaps `count` leaves of `page_size` bytes each from `iova`, up to the first that is not mapped; returns the bytes
-    /// that it unmapped. Larger leaves are split; smaller ones count towards the size.
+    /// Unmaps `count` leaves of `page_size` bytes each from `iova`, up to the first that is not mapped; returns the
+    /// bytes that it unmapped. Larger leaves are split; smaller ones count towards the size.
     ///
     /// # Errors
     /// [`UnmapError::Misaligned`] as in [`map_pages`](Self::map_pages), [`UnmapError::NotMapped`] if not even the first

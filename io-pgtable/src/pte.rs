@@ -115,9 +115,9 @@ impl Table {
     fn slots(&self, first: usize, n: usize) -> &[AtomicU64] {
         let first = first & self.mask;
         let n = n.min(self.left(first));
-        // SAFETY: (1) the table is live by the invariant of the module, so `base` points to `mask + 1` initialised words
-        // aligned to 8, as `AtomicU64` is; (2) `first` and `n` were cut to them; (3) other accesses are atomic by the
-        // contract of `TableMemory`, and `Fresh::words` is used only while a table is not linked.
+        // SAFETY: (1) the table is live by the invariant of the module, so `base` points to `mask + 1` initialised
+        // words aligned to 8, as `AtomicU64` is; (2) `first` and `n` were cut to them; (3) other accesses are atomic by
+        // the contract of `TableMemory`, and `Fresh::words` is used only while a table is not linked.
         unsafe { core::slice::from_raw_parts(self.base.as_ptr().add(first).cast::<AtomicU64>(), n) }
     }
 
@@ -140,8 +140,8 @@ impl Table {
         self.slot(index).store(desc);
     }
 
-    /// Stores a descriptor that points to a table. The barrier before it makes the table's content visible first; snooping
-    /// walkers need it too, since they may see two stores in another order.
+    /// Stores a descriptor that points to a table. The barrier before it makes the table's content visible first;
+    /// snooping walkers need it too, since they may see two stores in another order.
     #[inline]
     pub(crate) fn link<M: TableMemory>(self, mem: &M, index: usize, desc: u64) {
         mem.publish();

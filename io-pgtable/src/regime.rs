@@ -232,7 +232,8 @@ pub(crate) fn output_size(oas: u32) -> Result<u8, CfgError> {
     }
 }
 
-/// A snooping walker uses the caches. One that does not snoop uses none, or the outer cache with [`Quirks::OUTER_WBWA`].
+/// A snooping walker uses the caches. One that does not snoop uses none, or the outer cache with
+/// [`Quirks::OUTER_WBWA`].
 fn walk_attrs(cfg: &Cfg) -> WalkAttrs {
     const NON_CACHEABLE: u8 = 0b00;
     const WRITE_BACK: u8 = 0b01;

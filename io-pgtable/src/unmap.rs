@@ -1,8 +1,8 @@
 //! Unmapping: check, then apply.
 //!
-//! The check changes nothing and counts the tables that splits need. They are allocated before the first store. To apply it
-//! detaches, invalidates one range, syncs once, and frees. A block that is unmapped in part is replaced by a table that
-//! already has the hole.
+//! The check changes nothing and counts the tables that splits need. They are allocated before the first store. To
+//! apply it detaches, invalidates one range, syncs once, and frees. A block that is unmapped in part is replaced by a
+//! table that already has the hole.
 
 use crate::addr::{Iova, Pa};
 use crate::cfg::Bbm;

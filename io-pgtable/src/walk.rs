@@ -59,8 +59,8 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         Some(Pa(end.desc & ADDR & !offset | input & offset))
     }
 
-    /// Translates `size` bytes from `iova` in one walk: as few extents as possible, in ascending order, within the range.
-    /// Addresses that are not mapped are left out.
+    /// Translates `size` bytes from `iova` in one walk: as few extents as possible, in ascending order, within the
+    /// range. Addresses that are not mapped are left out.
     #[must_use]
     pub fn translate(&self, iova: Iova, size: u64) -> Extents<'_, R, M> {
         let last = iova.0.saturating_add(size.saturating_sub(1));

@@ -103,7 +103,8 @@ fn mair_is_linuxs() {
     assert_eq!(MAIR, 0xf404_ff44);
 }
 
-/// (ias, oas, stage-2 start level, stage-2 root entries, VTCR_EL2, stage-1 start level, TCR_EL2, TCR_EL1 for TTBR0, for TTBR1)
+/// (ias, oas, stage-2 start level, stage-2 root entries, VTCR_EL2, stage-1 start level, TCR_EL2, TCR_EL1 for TTBR0, for
+/// TTBR1)
 type Row = (u32, u32, u8, u64, u64, u8, u64, u64, u64);
 
 #[rustfmt::skip]

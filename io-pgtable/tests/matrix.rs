@@ -1,5 +1,5 @@
-//! The operations of Linux's io-pgtable self-test on every granule, every pair of address sizes and every regime, checked
-//! by an independent walker that gets the register words only.
+//! The operations of Linux's io-pgtable self-test on every granule, every pair of address sizes and every regime,
+//! checked by an independent walker that gets the register words only.
 
 #![allow(clippy::unwrap_used)]
 

@@ -62,8 +62,8 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
         self.audit_tables(devices, &Missing::Report)
     }
 
-    /// As [`Ownership::audit`], but pages of the host that are not mapped are counted: the audit continues and still finds
-    /// pages with wrong access.
+    /// As [`Ownership::audit`], but pages of the host that are not mapped are counted: the audit continues and still
+    /// finds pages with wrong access.
     ///
     /// # Errors
     /// The first [`Finding`] that is not [`Mismatch::Missing`].
@@ -73,8 +73,8 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
         Ok(lost.get())
     }
 
-    /// Whether rollbacks of failed calls explain the pages that are not mapped. Otherwise it is a bug: EL2 may use pages that
-    /// are the host's in the map.
+    /// Whether rollbacks of failed calls explain the pages that are not mapped. Otherwise it is a bug: EL2 may use
+    /// pages that are the host's in the map.
     pub fn explains(&self, lost: Lost) -> bool {
         let stats = self.stats();
         lost.cpu <= stats.unmapped && (lost.dma == 0 || stats.rolled_back > 0)

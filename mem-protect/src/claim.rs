@@ -49,7 +49,8 @@ impl Claim {
     }
 }
 
-/// The ownership map and EL2's access to pages, as far as claims need them. An SMMU's driver gets this: it can change no owner.
+/// The ownership map and EL2's access to pages, as far as claims need them. An SMMU's driver gets this: it can change
+/// no owner.
 #[derive(Debug)]
 pub struct HostPages<'m, P> {
     pub(crate) map: PageMap<'m>,
@@ -123,7 +124,8 @@ impl<P: PageOps> HostPages<'_, P> {
         match sharing {
             Sharing::Cacheable => store(&mut self.pages),
             Sharing::Memory => {
-                // Also before the store: EL2's cache may have an older copy of the line than the host has stored beside it.
+                // Also before the store: EL2's cache may have an older copy of the line than the host has stored beside
+                // it.
                 self.pages.clean_invalidate_bytes(pa, bytes);
                 store(&mut self.pages);
                 self.pages.clean_invalidate_bytes(pa, bytes);

@@ -1,8 +1,8 @@
 //! A reference model of ownership: an abstract state that follows the calls of the host by their specification alone.
 //!
-//! The `ghost` build keeps it beside the real map and compares the two after every trap. It shares only the types that it
-//! compares with the rest of this crate. Each page has one of the states of [`Page`]. A call that succeeds changes the
-//! state of its pages as the specification says; if the specification refuses it, that is a finding.
+//! The `ghost` build keeps it beside the real map and compares the two after every trap. It shares only the types that
+//! it compares with the rest of this crate. Each page has one of the states of [`Page`]. A call that succeeds changes
+//! the state of its pages as the specification says; if the specification refuses it, that is a finding.
 
 use crate::audit::Lost;
 use crate::error::Error;
@@ -99,7 +99,8 @@ impl<'m> Ghost<'m> {
         }
     }
 
-    /// Applies `transition`, for which the real map returned `result`, to the abstract state, and checks its pages in both tables.
+    /// Applies `transition`, for which the real map returned `result`, to the abstract state, and checks its pages in
+    /// both tables.
     ///
     /// # Errors
     /// The specification refuses the transition, or a table does not agree with it.
@@ -169,7 +170,8 @@ impl<'m> Ghost<'m> {
         u8::try_from(handle).ok().filter(|_| self.life(handle).copied() == Some(Life::Alive))
     }
 
-    /// An SMMU did not complete an invalidation during a transition of these pages: their owner is taken from the real map.
+    /// An SMMU did not complete an invalidation during a transition of these pages: their owner is taken from the real
+    /// map.
     fn unknown(&mut self, map: &PageMap<'_>, range: UncheckedRange) {
         for pfn in pfns(range) {
             let owner = map.owner(pfn);
@@ -245,7 +247,8 @@ impl Mapping {
     }
 }
 
-/// Checks the pages of a transition that succeeded in both tables: identity-mapped if they are the host's now, otherwise unmapped.
+/// Checks the pages of a transition that succeeded in both tables: identity-mapped if they are the host's now,
+/// otherwise unmapped.
 ///
 /// Pages that were the host's before may be unmapped if failed calls explain it ([`Ownership::explains`]).
 fn check_tables<S: HostStage2, D: DmaStage2, P: PageOps>(

@@ -48,13 +48,14 @@ impl From<TableError> for Error {
 }
 
 impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
-    /// Donates pages of the host to EL2's pool, or to a guest with their contents. When it returns `Ok`, no CPU and no stream of
-    /// the host reaches them, and no earlier access is still in progress.
+    /// Donates pages of the host to EL2's pool, or to a guest with their contents. When it returns `Ok`, no CPU and no
+    /// stream of the host reaches them, and no earlier access is still in progress.
     ///
     /// # Errors
     /// [`Error::BadRange`], [`Error::NotRam`], [`Error::NoSuchGuest`], [`Error::GuestDying`], [`Error::WrongState`],
-    /// [`Error::Claimed`], [`Error::NoMemory`], [`Error::NotCompleted`], [`Error::Inconsistent`]; the pages stay the host's. After a
-    /// rollback that fails they may be unmapped for its CPUs: see [`Stats::unmapped`](crate::Stats::unmapped).
+    /// [`Error::Claimed`], [`Error::NoMemory`], [`Error::NotCompleted`], [`Error::Inconsistent`]; the pages stay the
+    /// host's. After a rollback that fails they may be unmapped for its CPUs: see
+    /// [`Stats::unmapped`](crate::Stats::unmapped).
     pub(crate) fn host_donate(&mut self, range: UncheckedRange, to: Recipient) -> Result<(), Error> {
         let range = range.check(self.max_pages)?;
         let guest = match to {
@@ -82,8 +83,8 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
             return Err(error);
         }
         self.stats.revoked = self.stats.revoked.saturating_add(range.count());
-        // The host may have written non-cacheably, or left dirty lines, which would overwrite EL2's data later. A guest starts with
-        // its MMU off and would read memory without them.
+        // The host may have written non-cacheably, or left dirty lines, which would overwrite EL2's data later. A guest
+        // starts with its MMU off and would read memory without them.
         self.memory.pages.clean_invalidate(range);
         match guest {
             None => {

@@ -23,8 +23,8 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
         Ok(id)
     }
 
-    /// Destroys a guest. It keeps its pages until [`Ownership::host_reclaim_page`] zeroes them; pages shared with it are unshared
-    /// with [`Ownership::host_unshare_guest`]. The handle is free when it owns and borrows no page.
+    /// Destroys a guest. It keeps its pages until [`Ownership::host_reclaim_page`] zeroes them; pages shared with it
+    /// are unshared with [`Ownership::host_unshare_guest`]. The handle is free when it owns and borrows no page.
     ///
     /// # Errors
     /// [`Error::NoSuchGuest`], [`Error::GuestDying`]; nothing changed.
@@ -43,7 +43,8 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
         self.guests.get(id).life
     }
 
-    /// Shares pages of the host with a guest: host OWNED becomes SHARED_OWNED. The host and its devices keep their access.
+    /// Shares pages of the host with a guest: host OWNED becomes SHARED_OWNED. The host and its devices keep their
+    /// access.
     ///
     /// # Errors
     /// [`Error::BadRange`], [`Error::NotRam`], [`Error::NoSuchGuest`], [`Error::GuestDying`], [`Error::WrongState`],

@@ -14,7 +14,8 @@ struct Section {
     base: usize,
 }
 
-/// Owner, borrower and claims of every page of RAM. A page that is not RAM has no record: its owner is [`Owner::Device`].
+/// Owner, borrower and claims of every page of RAM. A page that is not RAM has no record: its owner is
+/// [`Owner::Device`].
 #[derive(Debug)]
 pub struct PageMap<'m> {
     sections: [Option<Section>; MAX_RAM_RANGES],

@@ -1,4 +1,5 @@
-//! The ownership of all RAM, as one value: the map, the tables that follow it, and the checks that every transition begins with.
+//! The ownership of all RAM, as one value: the map, the tables that follow it, and the checks that every transition
+//! begins with.
 
 use crate::claim::HostPages;
 use crate::error::Error;
@@ -21,9 +22,9 @@ pub struct Ownership<'m, S, D, P> {
 }
 
 impl<'m, S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'m, S, D, P> {
-    /// From a map whose reserved pages are marked, and tables that agree with it: the host's pages are mapped in `cpu` and,
-    /// below its limit, in `dma`; no other RAM is in either. `max_pages` limits the pages of one call, which runs with
-    /// interrupts masked.
+    /// From a map whose reserved pages are marked, and tables that agree with it: the host's pages are mapped in `cpu`
+    /// and, below its limit, in `dma`; no other RAM is in either. `max_pages` limits the pages of one call, which runs
+    /// with interrupts masked.
     pub fn new(map: PageMap<'m>, cpu: S, dma: D, pages: P, max_pages: u64) -> Self {
         Self {
             memory: HostPages { map, pages },

@@ -1,7 +1,7 @@
 //! The record kept for every page of RAM, and the states that follow from it.
 //!
-//! Stored are the owner and the borrower of the page. Its state for each of them is derived from that, so that the states
-//! of the two sides of a transition always agree.
+//! Stored are the owner and the borrower of the page. Its state for each of them is derived from that, so that the
+//! states of the two sides of a transition always agree.
 
 use static_assertions::{const_assert, const_assert_eq};
 

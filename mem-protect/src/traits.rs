@@ -1,5 +1,5 @@
-//! The machine, as the transitions use it. Every access to a table, a cache or an SMMU is behind these traits, so that the
-//! logic runs on the build machine, where tests make every step fail.
+//! The machine, as the transitions use it. Every access to a table, a cache or an SMMU is behind these traits, so that
+//! the logic runs on the build machine, where tests make every step fail.
 
 use io_pgtable::{Ipa, Pa};
 pub use shadow_s2::TableError;
@@ -108,9 +108,9 @@ pub trait PageOps {
     /// [`InUse`]: the pool has allocated some page; nothing is taken.
     fn take(&mut self, range: PageRange) -> Result<(), InUse>;
 
-    /// Cleans and invalidates `bytes` bytes at `pa`, at most 32 and aligned to their size, in a mapped page, to the point of
-    /// coherency: before a load or a store, so that non-cacheable writes of the host are read and kept; after a store, so
-    /// that non-cacheable reads see it.
+    /// Cleans and invalidates `bytes` bytes at `pa`, at most 32 and aligned to their size, in a mapped page, to the
+    /// point of coherency: before a load or a store, so that non-cacheable writes of the host are read and kept; after
+    /// a store, so that non-cacheable reads see it.
     fn clean_invalidate_bytes(&self, pa: Pa, bytes: u64);
 
     /// Loads the little-endian word at `pa` in a mapped page with one access. `pa` is a multiple of 8.

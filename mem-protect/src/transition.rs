@@ -87,14 +87,14 @@ impl Transition {
 }
 
 impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
-    /// Executes `transition`, for all pages or for none. Returns the guest that it created, if it creates one. When a donation returns
-    /// `Ok`, no CPU and no stream of the host reaches the pages.
+    /// Executes `transition`, for all pages or for none. Returns the guest that it created, if it creates one. When a
+    /// donation returns `Ok`, no CPU and no stream of the host reaches the pages.
     ///
     /// # Errors
     /// [`Error::BadRange`], [`Error::NotRam`], [`Error::NoSuchGuest`], [`Error::GuestDying`], [`Error::GuestAlive`],
     /// [`Error::WrongState`], [`Error::Claimed`], [`Error::InUse`], [`Error::TooManyGuests`]: nothing changed.
-    /// [`Error::NoMemory`], [`Error::NotCompleted`]: the pages keep their owner; a return or a reclaim may have zeroed them.
-    /// [`Error::Inconsistent`]: the same, or, after a return or a reclaim, the host has them.
+    /// [`Error::NoMemory`], [`Error::NotCompleted`]: the pages keep their owner; a return or a reclaim may have zeroed
+    /// them. [`Error::Inconsistent`]: the same, or, after a return or a reclaim, the host has them.
     pub fn apply(&mut self, transition: Transition) -> Result<Option<GuestId>, Error> {
         match transition {
             Transition::HostShareHyp(range) => self.host_share_hyp(range)?,

@@ -36,8 +36,8 @@ impl fmt::Display for Disagreement {
 }
 
 impl<M: TableMemory> ShadowS2<M> {
-    /// Compares the table with the owner's `memory`, in ascending order and without overlaps, and with the `registers` that
-    /// its devices were given.
+    /// Compares the table with the owner's `memory`, in ascending order and without overlaps, and with the `registers`
+    /// that its devices were given.
     ///
     /// # Errors
     /// The first [`Disagreement`], lowest address first.

@@ -15,14 +15,14 @@ pub enum SnapshotError {
     Unmappable(Ipa),
 }
 
-/// Why a change of a stage-2 table failed: of this one, or of the CPU's that follows the same ownership. Nothing changed, except after
-/// [`TableError::NotCompleted`].
+/// Why a change of a stage-2 table failed: of this one, or of the CPU's that follows the same ownership. Nothing
+/// changed, except after [`TableError::NotCompleted`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TableError {
     /// No memory for a table.
     NoMemory,
-    /// A TLB or an SMMU did not complete an invalidation, in this or an earlier call. The pages are mapped as before and must stay
-    /// with their owner, since the old translations may be in use.
+    /// A TLB or an SMMU did not complete an invalidation, in this or an earlier call. The pages are mapped as before
+    /// and must stay with their owner, since the old translations may be in use.
     NotCompleted,
     /// Some page to unmap was not mapped; the first such.
     NotMapped(Ipa),

@@ -1,4 +1,5 @@
-//! The IOMMU stage-2 table that follows page ownership: each change of an owner changes the table and invalidates every SMMU.
+//! The IOMMU stage-2 table that follows page ownership: each change of an owner changes the table and invalidates every
+//! SMMU.
 //!
 //! A hypervisor that gives devices the same view of memory as their owner's CPUs keeps one stage-2 table for all
 //! streams of the host. [`ShadowS2`] is that table, with these guarantees:

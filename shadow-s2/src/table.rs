@@ -46,8 +46,9 @@ pub struct ShadowS2<M: TableMemory> {
 impl<M: TableMemory> ShadowS2<M> {
     /// An empty table: every access of a stream faults.
     ///
-    /// `cfg.oas` is the smallest output size and `cfg.bbm` the lowest `BBML` of all SMMUs. Below level 2 only 4 KiB leaves
-    /// are used, whatever `cfg.page_sizes` allows: any other way to split a block would fault host DMA beside it.
+    /// `cfg.oas` is the smallest output size and `cfg.bbm` the lowest `BBML` of all SMMUs. Below level 2 only 4 KiB
+    /// leaves are used, whatever `cfg.page_sizes` allows: any other way to split a block would fault host DMA beside
+    /// it.
     ///
     /// # Errors
     /// [`CfgError`]; nothing is allocated then.
@@ -111,8 +112,8 @@ impl<M: TableMemory> ShadowS2<M> {
         self.table.leaves(from.into(), self.limit.checked_sub(from.0)?).next()
     }
 
-    /// Maps everything that the owner has, before any SMMU uses the table: its memory, and the registers that its devices write,
-    /// such as GITS_TRANSLATER. Memory above the limit is left out; registers there are an error.
+    /// Maps everything that the owner has, before any SMMU uses the table: its memory, and the registers that its
+    /// devices write, such as GITS_TRANSLATER. Memory above the limit is left out; registers there are an error.
     ///
     /// # Errors
     /// [`SnapshotError`]; the table must not be used then.
@@ -169,8 +170,8 @@ impl<M: TableMemory> ShadowS2<M> {
         Ok(())
     }
 
-    /// Replaces full tables in `range` by blocks, and returns how many bytes the new blocks cover. Optional, after a grant:
-    /// no revocation depends on it. Below BBML 2 it does nothing.
+    /// Replaces full tables in `range` by blocks, and returns how many bytes the new blocks cover. Optional, after a
+    /// grant: no revocation depends on it. Below BBML 2 it does nothing.
     ///
     /// # Errors
     /// As [`ShadowS2::retry_invalidation`], or [`TableError::NotCompleted`] when an SMMU did not complete the

@@ -1,8 +1,9 @@
 //! Revocations, grants and coalescing on several CPUs while devices translate, under schedules that shuttle chooses.
 //!
-//! The devices' SMMUs cache leaves and walk steps, and drop neither before an invalidation. Their walks take one descriptor
-//! at a time and can be overtaken anywhere. What must hold: once a revocation has returned, no transaction reaches the page,
-//! not even one that started long before; and a page that keeps its owner never faults, whatever happens beside it.
+//! The devices' SMMUs cache leaves and walk steps, and drop neither before an invalidation. Their walks take one
+//! descriptor at a time and can be overtaken anywhere. What must hold: once a revocation has returned, no transaction
+//! reaches the page, not even one that started long before; and a page that keeps its owner never faults, whatever
+//! happens beside it.
 
 #![allow(clippy::unwrap_used)]
 

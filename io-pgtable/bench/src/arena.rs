@@ -56,7 +56,8 @@ fn map_arena() {
     let got = unsafe { mmap(want, PAGES * PAGE, READ_WRITE, PRIVATE_ANONYMOUS_FIXED_NOREPLACE, -1, 0) };
     assert_eq!(got.expose_provenance() as u64, BASE, "the arena's address is in use");
     const HUGE_PAGES: i32 = 14;
-    // SAFETY: (1) the range is the mapping just made. EL2 maps its memory by blocks as well; a refusal costs speed only.
+    // SAFETY: (1) the range is the mapping just made. EL2 maps its memory by blocks as well; a refusal costs speed
+    // only.
     let _ = unsafe { madvise(got, PAGES * PAGE, HUGE_PAGES) };
 }
 
@@ -114,8 +115,8 @@ pub(crate) fn ptr(pa: u64) -> *mut u64 {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Pool;
 
-// SAFETY: (1) pages come from the arena, which is initialised, aligned and never freed; (2) the free list hands each page
-// out once; (3) the mapping of addresses is fixed.
+// SAFETY: (1) pages come from the arena, which is initialised, aligned and never freed; (2) the free list hands each
+// page out once; (3) the mapping of addresses is fixed.
 unsafe impl TableMemory for Pool {
     #[inline]
     fn alloc(&self, size: usize) -> Option<Pa> {

@@ -1,7 +1,8 @@
 //! Measures io-pgtable against other page-table crates on the same workloads, in one run.
 //!
-//! Repeats are interleaved (every subject once, then again), figures are medians, and absolute times are only printed for
-//! orientation: what counts are ratios, instruction counts (`--insns`, under valgrind) and counts of TLB maintenance.
+//! Repeats are interleaved (every subject once, then again), figures are medians, and absolute times are only printed
+//! for orientation: what counts are ratios, instruction counts (`--insns`, under valgrind) and counts of TLB
+//! maintenance.
 
 mod arena;
 mod floor;

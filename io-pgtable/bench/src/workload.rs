@@ -32,8 +32,8 @@ pub(crate) enum Workload {
     I2p4k,
 }
 
-/// What the row's target is: ratio to the best peer, instructions per operation; and what Linux 7.3 or 6.1 (the better of
-/// what the project was given) needed in nanoseconds on the machine where the best crate needed `crate_ns`.
+/// What the row's target is: ratio to the best peer, instructions per operation; and what Linux 7.3 or 6.1 (the better
+/// of what the project was given) needed in nanoseconds on the machine where the best crate needed `crate_ns`.
 pub(crate) struct Target {
     pub(crate) ratio: f64,
     pub(crate) insns: f64,

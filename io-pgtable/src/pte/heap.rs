@@ -33,13 +33,15 @@ struct Shared {
     state: Mutex<State>,
 }
 
-/// A boxed slice that is only ever borrowed word by word: under Miri, borrowing all of it for each access takes minutes.
+/// A boxed slice that is only ever borrowed word by word: under Miri, borrowing all of it for each access takes
+/// minutes.
 struct Words {
     first: NonNull<AtomicU64>,
     len: usize,
 }
 
-// SAFETY: (1) the words are atomics, which any thread may access; (2) they are freed by the one owner, when it is dropped.
+// SAFETY: (1) the words are atomics, which any thread may access; (2) they are freed by the one owner, when it is
+// dropped.
 unsafe impl Send for Words {}
 // SAFETY: (1) as above.
 unsafe impl Sync for Words {}
@@ -87,8 +89,8 @@ const PAGE: usize = 4096;
 impl HeapMemory {
     /// An arena of `bytes` bytes whose first byte has the physical address `base`.
     ///
-    /// Memory starts with arbitrary content. Blocks are aligned to their size relative to address 0, so `base` should be
-    /// a multiple of the largest table (16 granules).
+    /// Memory starts with arbitrary content. Blocks are aligned to their size relative to address 0, so `base` should
+    /// be a multiple of the largest table (16 granules).
     #[must_use]
     pub fn new(base: Pa, bytes: usize) -> Self {
         let shared = Shared {
@@ -200,8 +202,8 @@ impl HeapMemory {
     }
 }
 
-// SAFETY: (1) `alloc` returns ranges inside the arena only, whose words are initialised atomics; (2) the arena is reached
-// otherwise through `read64` and `clean` only, which load atomically; (3) the arena never moves.
+// SAFETY: (1) `alloc` returns ranges inside the arena only, whose words are initialised atomics; (2) the arena is
+// reached otherwise through `read64` and `clean` only, which load atomically; (3) the arena never moves.
 unsafe impl TableMemory for HeapMemory {
     fn alloc(&self, size: usize) -> Option<Pa> {
         let mut state = self.state();

@@ -1,4 +1,5 @@
-//! An independent table walker, written from the Arm ARM (DDI 0487, D8.2 and D8.3), that shares no constant with the crate.
+//! An independent table walker, written from the Arm ARM (DDI 0487, D8.2 and D8.3), that shares no constant with the
+//! crate.
 //!
 //! Like hardware it gets only the register words, and it reads memory word by word.
 

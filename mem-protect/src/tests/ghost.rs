@@ -82,8 +82,8 @@ fn a_table_that_keeps_what_was_taken_is_found() {
     }
 }
 
-/// A rollback without memory leaves a page of the host unmapped until a fault maps it again. It gives access to nobody, and
-/// `Stats::unmapped` counts it.
+/// A rollback without memory leaves a page of the host unmapped until a fault maps it again. It gives access to nobody,
+/// and `Stats::unmapped` counts it.
 #[test]
 fn a_share_of_pages_that_a_rollback_left_unmapped_is_no_finding() {
     let (mut owned, world) = machine();
