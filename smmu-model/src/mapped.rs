@@ -2,7 +2,7 @@
 //!
 //! Most of a table is unchanged since the last query and has no overwritten descriptors. Such a part is decoded once,
 //! as long as the stamps of its pages are unchanged. Overwritten descriptors are walked each time
-//! ([`View::s2_overwritten`]).
+//! (`View::s2_overwritten`).
 
 use std::cell::{RefCell, RefMut};
 use std::sync::Arc;

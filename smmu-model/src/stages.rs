@@ -11,7 +11,7 @@ use crate::item::Item;
 pub(crate) enum Detail {
     /// All entries.
     All,
-    /// Only entries through which something can be reached, one of each kind: see [`View::add_reaching`].
+    /// Only entries through which something can be reached, one of each kind: see `View::add_reaching`.
     Reach,
 }
 

@@ -12,6 +12,7 @@
 pub mod assign;
 pub mod audit;
 pub mod change;
+mod entry;
 mod link;
 pub mod owners;
 mod refresh;
@@ -24,7 +25,7 @@ use crate::spec::registers::{strtab_base, strtab_base_cfg};
 use crate::spec::ste::{L1STD_SIZE, STE_SIZE};
 use crate::spec::{mask64, put32, put64, union32, union64};
 use crate::stage2::Stage2Words;
-use change::SteStore;
+use entry::write_ste;
 use link::{Complete, Link, publish};
 use owners::{Domains, Owners, StreamOwner};
 pub(super) use refresh::{Entered, Entries, Hardware};
@@ -226,59 +227,6 @@ impl<B: DmaBuffer> ShadowTable<B> {
         }
     }
 
-    /// Dwords 0 and 1 of an entry of a private block.
-    fn read(&self, sid: u32) -> Option<Ste> {
-        let (table, entry) = match &self.shape {
-            Shape::Linear { table } => (table, index(sid)),
-            Shape::TwoLevel(two) => {
-                let slot = Self::slot_of(two, sid >> SPLIT)?;
-                match two.slots.get(slot)? {
-                    Slot::Live(table) => (table, index(sid & (BLOCK - 1))),
-                    Slot::Empty | Slot::Detached { .. } | Slot::InvalidationQueued(_) => return None,
-                }
-            }
-        };
-        let offset = entry.checked_mul(STE_SIZE)?;
-        Some(Ste { dw0: table.read64(offset), dw1: table.read64(offset.checked_add(8)?) })
-    }
-
-    /// One store into an entry of a private block; ignored elsewhere.
-    fn store(&mut self, sid: u32, store: SteStore) {
-        self.with_entry(sid, |table, offset| match store {
-            SteStore::Dw0(word) => table.write64(offset, word),
-            SteStore::Dw1(word) => table.write64(offset.saturating_add(8), word),
-        });
-    }
-
-    /// Dwords 2 and 3 of an entry of a private block, which must abort; ignored elsewhere.
-    fn store_words(&mut self, sid: u32, words: Stage2Words) {
-        self.with_entry(sid, |table, offset| {
-            table.write64(offset.saturating_add(16), words.dw2);
-            table.write64(offset.saturating_add(24), words.dw3);
-        });
-    }
-
-    /// Runs `store` with the table and the offset of an entry of a private block, and cleans it; not elsewhere.
-    #[inline]
-    fn with_entry(&mut self, sid: u32, store: impl FnOnce(&mut B, usize)) {
-        let coherent = self.coherent;
-        let (table, entry) = match &mut self.shape {
-            Shape::Linear { table } => (table, index(sid)),
-            Shape::TwoLevel(two) => {
-                let Some(slot) = Self::slot_of(two, sid >> SPLIT) else {
-                    return;
-                };
-                match two.slots.get_mut(slot) {
-                    Some(Slot::Live(table)) => (table, index(sid & (BLOCK - 1))),
-                    Some(Slot::Empty | Slot::Detached { .. } | Slot::InvalidationQueued(_)) | None => return,
-                }
-            }
-        };
-        let offset = entry.saturating_mul(STE_SIZE);
-        store(table, offset);
-        clean(table, offset, STE_SIZE, coherent);
-    }
-
     /// A new level-2 table of invalid entries, not yet referenced. `None` when the pool or the slots are used up.
     fn prepare<P: Platform<Buffer = B>>(&self, platform: &P) -> Option<Prepared<B>> {
         let Shape::TwoLevel(two) = &self.shape else {
@@ -384,15 +332,6 @@ fn filled<P: Platform>(platform: &P, words: &Stage2Words, ste: Ste) -> Result<P:
         write_ste(&mut table, entry, ste, words);
     }
     Ok(table)
-}
-
-/// Writes a whole entry of a table that is not published yet; dwords 4 to 7 are zero since the allocation.
-fn write_ste<B: DmaBuffer>(table: &mut B, entry: usize, ste: Ste, words: &Stage2Words) {
-    let offset = entry.saturating_mul(STE_SIZE);
-    let values = [ste.dw0, ste.dw1, words.dw2, words.dw3];
-    for (word, value) in values.into_iter().enumerate() {
-        table.write64(offset.saturating_add(word.saturating_mul(8)), value);
-    }
 }
 
 fn write_l1<B: DmaBuffer>(l1: &mut B, block: u32, link: Link, coherent: Coherency) {
