@@ -22,7 +22,6 @@ mod bits;
 pub mod boot_info;
 pub mod boot_map;
 pub mod cpu;
-pub mod dma_config;
 pub mod donated;
 pub mod ending;
 pub mod errata;

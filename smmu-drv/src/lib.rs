@@ -57,6 +57,7 @@
 extern crate std;
 
 pub mod command;
+mod dma_config;
 pub mod errata;
 mod error;
 pub mod fault;
@@ -68,6 +69,7 @@ pub mod spec;
 mod stage2;
 mod stats;
 
+pub use dma_config::DmaConfig;
 pub use error::SmmuError;
 pub use fault::FaultRecord;
 pub use features::{Coherency, Features, IdRegisters};

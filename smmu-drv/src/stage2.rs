@@ -1,6 +1,6 @@
 //! The stage 2 that confines every stream.
 
-use io_pgtable::Pa;
+use io_pgtable::{Pa, S2Cfg};
 
 use crate::features::{Features, oas_bits};
 use crate::spec::ste::{dw2, dw3};
@@ -25,11 +25,18 @@ pub struct Stage2Cfg {
     pub tg: u8,
     /// Output size.
     pub ps: u8,
-    /// VMID of the host's streams; 8 bits unless the SMMU has 16.
+    /// VMID of the streams; 8 bits unless the SMMU has 16.
     pub vmid: u16,
 }
 
 impl Stage2Cfg {
+    /// The table that [`io_pgtable::IoPgtable::config`] describes, for a domain with `vmid`.
+    #[must_use]
+    pub fn of(table: &S2Cfg, vmid: u16) -> Self {
+        let S2Cfg { ttb, t0sz, sl0, walk, tg, ps, start_level: _ } = *table;
+        Self { ttb, t0sz, sl0, irgn: walk.irgn, orgn: walk.orgn, sh: walk.sh, tg, ps, vmid }
+    }
+
     /// Bits of the IPA space.
     pub(crate) fn ipa_bits(&self) -> u32 {
         64_u32.saturating_sub(u32::from(self.t0sz))

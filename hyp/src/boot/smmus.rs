@@ -7,8 +7,7 @@ use crate::iommu::{self, SmmuPlatform};
 use crate::log;
 use arrayvec::ArrayVec;
 use hyp::boot_info::smmu::{Coherency, SMMUS_MAX, SmmuNode};
-use hyp::dma_config::DmaConfig;
-use smmu_drv::{HOST_CMDQS, MsiAdvert, ProbeConfig, Probed, ReadsAs, Unassigned};
+use smmu_drv::{DmaConfig, HOST_CMDQS, MsiAdvert, ProbeConfig, Probed, ReadsAs, Unassigned};
 
 /// Reads the ID registers of every SMMU; refuses to boot if one of them cannot isolate.
 ///

@@ -3,11 +3,10 @@
 use super::Smmus;
 use crate::memory::host_s2::{self, HOST_VMID};
 use crate::memory::tables::PoolTables;
-use hyp::dma_config::DmaConfig;
 use io_pgtable::{CfgError, Ipa, Pa};
 use mem_protect::{DmaStage2, Leaf, Owner, PageMap, PageRange, TableError};
 use shadow_s2::{ShadowS2, SnapshotError};
-use smmu_drv::Stage2Cfg;
+use smmu_drv::{DmaConfig, Stage2Cfg};
 
 /// Bytes of an ITS translater page.
 pub const TRANSLATER: u64 = 0x1_0000;
@@ -49,18 +48,7 @@ impl DmaTable {
 
     /// The stage-2 fields of every shadow STE.
     pub fn config(&self) -> Option<Stage2Cfg> {
-        let config = self.shadow.as_ref()?.config();
-        Some(Stage2Cfg {
-            ttb: config.ttb,
-            t0sz: config.t0sz,
-            sl0: config.sl0,
-            irgn: config.walk.irgn,
-            orgn: config.walk.orgn,
-            sh: config.walk.sh,
-            tg: config.tg,
-            ps: config.ps,
-            vmid: HOST_VMID,
-        })
+        Some(Stage2Cfg::of(&self.shadow.as_ref()?.config(), HOST_VMID))
     }
 
     /// Bytes in tables now.

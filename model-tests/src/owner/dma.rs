@@ -176,18 +176,7 @@ impl Dma {
     /// The stage-2 fields of every STE.
     #[must_use]
     pub fn config(&self, vmid: u16) -> Stage2Cfg {
-        let config = self.shadow.config();
-        Stage2Cfg {
-            ttb: config.ttb,
-            t0sz: config.t0sz,
-            sl0: config.sl0,
-            irgn: config.walk.irgn,
-            orgn: config.walk.orgn,
-            sh: config.walk.sh,
-            tg: config.tg,
-            ps: config.ps,
-            vmid,
-        }
+        Stage2Cfg::of(&self.shadow.config(), vmid)
     }
 
     /// The shadow.

@@ -1,9 +1,21 @@
-//! What every SMMU of a machine can walk: they share one IOMMU stage 2.
+//! What every SMMU of a machine can walk, where they share one stage 2.
 
 use io_pgtable::{Bbm, Cfg};
-use smmu_drv::{Coherency, Features};
 
-/// What all SMMUs together can walk.
+use crate::features::{Coherency, Features};
+
+/// What all SMMUs together can walk: the configuration of a stage 2 that they share.
+///
+/// ```
+/// use smmu_drv::{Coherency, DmaConfig, Features, IdRegisters};
+///
+/// // SMMU_IDR5.OAS of 36 and of 44 bits.
+/// let [small, large] = [1, 4].map(|oas| {
+///     Features::decode(IdRegisters { idr5: oas, ..IdRegisters::default() }, Coherency::Coherent)
+/// });
+/// let common = DmaConfig::common([&small, &large].into_iter(), 40, 48);
+/// assert_eq!((common.ias, common.oas, common.bbml, common.coherent), (36, 36, 0, false));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DmaConfig {
     /// Input bits. No stream reaches memory above them.
@@ -17,7 +29,7 @@ pub struct DmaConfig {
 }
 
 impl DmaConfig {
-    /// For SMMUs with these features, with addresses of at most `bits` bits, on CPUs with physical addresses of `pa_bits` bits.
+    /// For SMMUs with these features, with input addresses of at most `bits` bits, on CPUs with physical addresses of `pa_bits` bits.
     ///
     /// The minimum of each: an SMMU truncates an address above its output size, and would access another page.
     pub fn common<'f>(smmus: impl Iterator<Item = &'f Features> + Clone, bits: u32, pa_bits: u32) -> Self {
@@ -30,7 +42,7 @@ impl DmaConfig {
         }
     }
 
-    /// The table's configuration.
+    /// The configuration of a table that all of them can walk, for [`io_pgtable::IoPgtable::new`].
     #[must_use]
     pub fn table(&self) -> Cfg {
         let bbm = match self.bbml {
@@ -50,9 +62,7 @@ fn supported(bits: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use io_pgtable::{HeapMemory, Ipa, Pa};
-    use shadow_s2::{PageRange, ShadowS2};
-    use smmu_drv::IdRegisters;
+    use crate::features::IdRegisters;
 
     /// An SMMU with this IDR5.OAS, coherent, of break-before-make level 2.
     fn smmu(oas: u32) -> Features {
@@ -75,27 +85,6 @@ mod tests {
         for all in [[large, older, apart], [apart, large, older], [older, apart, large]] {
             assert_eq!(DmaConfig::common(all.iter(), 40, 48), DmaConfig { bbml: 1, coherent: false, ..whole });
         }
-    }
-
-    /// Memory on both sides of the smaller SMMU's limit: neither SMMU reaches what lies above it, by this or by a lower address.
-    #[test]
-    fn t16_memory_above_the_least_output_size_is_mapped_for_no_smmu() {
-        const GIB: u64 = 1 << 30;
-        let smmus = [smmu(1), smmu(4)];
-        let cfg = DmaConfig::common(smmus.iter(), 40, 48).table();
-        assert_eq!((cfg.ias, cfg.oas, cfg.bbm, cfg.coherent_walk), (36, 36, Bbm::Level2, true));
-        let mut shadow = ShadowS2::new(cfg, HeapMemory::new(Pa(0x1_0000_0000), 4 << 20)).unwrap();
-        let limit = 1 << 36;
-        assert_eq!(shadow.limit(), Ipa(limit));
-        let ram = PageRange::covering(Ipa(limit - GIB), 2 * GIB).unwrap();
-        assert_eq!(shadow.snapshot([ram], []), Ok(()));
-        assert!(shadow.leaf(Ipa(limit - 4096)).is_some());
-        for above in [limit, limit + GIB - 4096, 1 << 39] {
-            assert_eq!(shadow.leaf(Ipa(above)), None, "{above:#x}");
-        }
-        assert_eq!(shadow.leaf(Ipa(0)), None, "an address truncated to 36 bits");
-        assert_eq!(shadow.grant(PageRange::covering(Ipa(limit), 4096).unwrap()), Ok(()), "and nothing is mapped later");
-        assert_eq!(shadow.leaf(Ipa(limit)), None);
     }
 
     #[test]
