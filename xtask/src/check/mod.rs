@@ -119,7 +119,8 @@ fn formatting(checkout: &Checkout, action: Action) -> Result<()> {
 type Run = (&'static str, Vec<&'static str>);
 
 fn lints() -> [Run; 4] {
-    let bare = || vec!["--target", BARE_METAL, "-p", "hyp", "-p", "payload", "--lib", "--bins"];
+    let bare =
+        || vec!["--target", BARE_METAL, "-p", "hyp", "-p", "payload", "-p", "example-partitions", "--lib", "--bins"];
     let mut libraries = vec!["--target", BARE_METAL, "--lib"];
     libraries.extend(LIBRARIES);
     let mut open = vec!["--target", BARE_METAL, "-p", "hyp", "--lib", "--bins"];

@@ -15,6 +15,8 @@ use crate::checkout::Checkout;
 const INVENTORY: &str = "xtask/unsafe-modules.txt";
 /// Crates that must not be able to contain any.
 const FORBID: [&str; 3] = ["smmu-drv/src/lib.rs", "shadow-s2/src/lib.rs", "mem-protect/src/lib.rs"];
+/// The folder of packages that is no package itself.
+const EXAMPLES: &str = "examples";
 /// Placeholder that `--fix` writes for a missing reason.
 const NO_REASON: &str = "REASON MISSING";
 
@@ -95,7 +97,7 @@ fn scan(checkout: &Checkout) -> Result<Vec<String>> {
     let packages: Vec<PathBuf> = fs::read_dir(checkout.root())?
         .flatten()
         .map(|entry| entry.path())
-        .filter(|path| path.join("Cargo.toml").is_file())
+        .filter(|path| path.join("Cargo.toml").is_file() || path.ends_with(EXAMPLES))
         .collect();
     for package in packages {
         rust_files(&package, checkout.target(), &mut files)?;

@@ -8,6 +8,7 @@ use serde_json::Value;
 use test_machines::exec;
 
 use crate::checkout::Checkout;
+use crate::setup::rust;
 use crate::test::tally::Tally;
 
 /// A package whose only tests boot machines: they are a suite of their own.
@@ -19,6 +20,10 @@ pub(crate) fn run(checkout: &Checkout, tally: &mut Tally) {
         Ok(packages) => packages,
         Err(error) => return tally.fail("host tests", &format!("{error:#}")),
     };
+    // The example for bare metal is linked by one of its tests.
+    if let Err(error) = rust::ensure_target(checkout) {
+        return tally.fail("host tests", &format!("{error:#}"));
+    }
     // The hypervisor's binary does not link for the build machine; its library does.
     for package in packages.iter().map(String::as_str).filter(|package| *package != MACHINES).chain(["hyp"]) {
         let mut cargo = checkout.cargo();

@@ -1,0 +1,165 @@
+//! A hypervisor below one host that it does not trust, whose memory is not where the host sees it: a stage 2 that is not one to one.
+//!
+//! The host drives its SMMU as if it were its own. Each of its register accesses traps, and [`Hypervisor`] passes it to the driver;
+//! everything that the host names by address is an IPA, which [`Pages`] translates. The table below the host's streams is
+//! `io-pgtable`'s, with the addresses of [`Pages`]; where a host's memory is mapped one to one, `shadow-s2` keeps such a table.
+//!
+//! ```text
+//! start       every stream runs under the table, before the host runs
+//! load,store  the host's accesses to the SMMU's registers, from the abort handler
+//! revoke      a page of the host, under DMA
+//! faults      what devices tried
+//! ```
+#![forbid(unsafe_code)]
+
+pub mod host;
+mod pages;
+
+use example_board::Board;
+use io_pgtable::{Attrs, HeapMemory, IoPgtable, Ipa, Pa, Prot, S2, TlbError, TlbOps, TlbRange, UnmapError};
+use smmu_drv::errata::Quirks;
+use smmu_drv::{
+    AccessSize, DmaConfig, FaultRecord, HOST_CMDQS, HostedSmmu, MsiAdvert, ProbeConfig, Probed, ReadsAs, Stage2Cfg,
+    Stale, Unassigned, WriteOutcome,
+};
+
+pub use pages::{Claim, Pages};
+
+/// Bytes of a page.
+pub const PAGE: u64 = 4096;
+/// VMID of the host: its CPUs and its streams. It is in no other table.
+const VMID: u16 = 1;
+/// Bits of the host's addresses.
+const IPA_BITS: u32 = 40;
+/// Bits of the CPUs' physical addresses.
+const PA_BITS: u32 = 48;
+
+/// Why a page was not taken from the host. It is still the host's then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RevokeError {
+    /// It is not the host's.
+    NotOwned,
+    /// It is claimed: a queue of the host lies in it.
+    Claimed,
+    /// No memory for a table.
+    NoMemory,
+    /// The SMMU does not answer: devices may still reach it.
+    Unsafe,
+}
+
+/// The hypervisor, as far as DMA is concerned. Its locks are yours: ownership first, then one SMMU.
+pub struct Hypervisor {
+    pages: Pages,
+    /// The table of the host's streams. The CPUs' has the same pages, and may be the same.
+    table: IoPgtable<S2, HeapMemory>,
+    smmu: HostedSmmu<Board, Pages>,
+}
+
+impl Hypervisor {
+    /// Takes the SMMU over: from here on every stream reaches the host's memory in `runs`, and nothing else.
+    ///
+    /// `runs` says for each part of the host's memory its IPA, its PA and its bytes.
+    ///
+    /// # Errors
+    /// A text that says why. The host must not run.
+    pub fn start(board: &Board, runs: &[(Ipa, Pa, u64)]) -> Result<Self, String> {
+        let config = ProbeConfig {
+            coherent: board.coherency(),
+            // What the host sees: CMD_SYNC that completes by a store, where the SMMU is coherent.
+            msi: MsiAdvert::WhenCoherent,
+            reads: ReadsAs::Incoming,
+            cmdq_log2: HOST_CMDQS,
+            quirks: Quirks::default(),
+            unassigned: Unassigned::Host,
+        };
+        let probed = Probed::probe(board.clone(), config).map_err(|error| error.to_string())?;
+        let walkers = DmaConfig::common([probed.features()].into_iter(), IPA_BITS, PA_BITS);
+        let mut table = IoPgtable::new(&walkers.table(), board.tables()).map_err(|error| error.to_string())?;
+        for &(ipa, pa, bytes) in runs {
+            table.map(ipa.into(), pa, bytes, Attrs::normal(Prot::RW)).map_err(|error| error.to_string())?;
+        }
+        let pages = Pages::new(board.mem().clone(), runs);
+        let stage2 = Stage2Cfg::of(&table.config(), VMID);
+        let smmu = probed.take_over_with_host(stage2).map_err(|error| error.to_string())?;
+        Ok(Self { pages, table, smmu })
+    }
+
+    /// The host loads the register at `offset`.
+    pub fn load(&mut self, offset: u32, size: AccessSize) -> u64 {
+        self.smmu.mmio_read(&mut self.pages, offset, size)
+    }
+
+    /// The host stores to the register at `offset`. After [`WriteOutcome::Again`] the program counter stays: the host takes its
+    /// interrupts and executes the store again.
+    pub fn store(&mut self, offset: u32, size: AccessSize, value: u64) -> WriteOutcome {
+        self.smmu.mmio_write(&mut self.pages, offset, size, value)
+    }
+
+    /// Takes the page at `ipa` from the host, and returns where it is. When this returns `Ok` no device reaches it.
+    ///
+    /// # Errors
+    /// See [`RevokeError`].
+    pub fn revoke(&mut self, ipa: Ipa) -> Result<Pa, RevokeError> {
+        let pa = self.pages.can_go(ipa)?;
+        // Here the page leaves the table of the host's CPUs, before that of its devices.
+        let mut tlb = Tlb { smmu: &mut self.smmu, stale: None };
+        if let Err(error) = self.table.unmap(ipa.into(), PAGE, &mut tlb) {
+            let refused = refusal(error);
+            if refused == RevokeError::Unsafe {
+                // It stays the host's, so it is mapped again. Without memory for that the host's devices lose it, which is safe.
+                let _ = self.table.map(ipa.into(), pa, PAGE, Attrs::normal(Prot::RW));
+            }
+            return Err(refused);
+        }
+        self.pages.remove(ipa);
+        Ok(pa)
+    }
+
+    /// Calls `tell` for each fault since the last call. To be called by a timer, and after traps while [`HostedSmmu::has_fault`] says so.
+    pub fn faults(&mut self, mut tell: impl FnMut(&FaultRecord)) {
+        self.smmu.poll_events(&mut self.pages);
+        while let Some(fault) = self.smmu.take_fault() {
+            tell(&fault);
+        }
+    }
+
+    /// The host's pages.
+    #[must_use]
+    pub fn pages(&self) -> &Pages {
+        &self.pages
+    }
+
+    /// Checks that every stream is confined, and that the memory of the host's queues is its own.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, as text.
+    pub fn audit(&self) -> Result<(), String> {
+        self.smmu.audit(&self.pages).map_err(|finding| finding.to_string())
+    }
+}
+
+fn refusal(error: UnmapError) -> RevokeError {
+    match error {
+        UnmapError::NoMemory => RevokeError::NoMemory,
+        UnmapError::Tlb(_) => RevokeError::Unsafe,
+        UnmapError::NotMapped(_) | UnmapError::Misaligned | UnmapError::OutOfRange => RevokeError::NotOwned,
+    }
+}
+
+/// The SMMU, as what has to forget translations.
+struct Tlb<'a> {
+    smmu: &'a mut HostedSmmu<Board, Pages>,
+    stale: Option<Stale>,
+}
+
+impl TlbOps for Tlb<'_> {
+    fn invalidate(&mut self, range: TlbRange) {
+        let one = Stale::Range { ipa: Ipa(range.iova.0), size: range.size };
+        self.stale = Some(if self.stale.is_none() { one } else { Stale::All });
+    }
+
+    fn sync(&mut self) -> Result<(), TlbError> {
+        let Some(stale) = self.stale.take() else { return Ok(()) };
+        self.smmu.tlb_invalidate(stale).map_err(|_| TlbError)
+    }
+}

@@ -1,0 +1,257 @@
+//! The machine that the examples run on: memory, and SMMUs of the model with devices behind them.
+//!
+//! Only this crate knows that the machine is a model. At EL2 you write [`Platform`] and `DmaBuffer` over registers and memory, and
+//! `TableMemory` over your page allocator; `examples/partitions/src/bare.rs` has all three.
+#![forbid(unsafe_code)]
+
+mod buffer;
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::rc::Rc;
+
+use io_pgtable::{HeapMemory, Pa};
+use smmu_drv::{Coherency, Platform, WiredIrq};
+use smmu_model::{Config, Hazard, Memory, Model, Region, Snoop, Transfer, WriteBuffer};
+
+pub use buffer::Buffer;
+
+/// Memory that is given to hosts and guests.
+pub const RAM: u64 = 0x4000_0000;
+/// Bytes of it.
+pub const RAM_BYTES: u64 = 0x400_0000;
+/// The hypervisor's own memory: queues and stream tables.
+pub const POOL: u64 = 0x8000_0000;
+/// Bytes of it.
+pub const POOL_BYTES: u64 = 0x100_0000;
+/// The hypervisor's own memory: stage-2 tables.
+pub const TABLES: u64 = 0x9000_0000;
+/// Bytes of it.
+pub const TABLES_BYTES: u64 = 0x20_0000;
+
+/// Bytes of a cache line.
+const LINE: u64 = 64;
+/// Microseconds that pass between two looks at the clock.
+const TICK_US: u64 = 50;
+
+/// What all SMMUs of a machine share.
+pub(crate) struct Shared {
+    pub(crate) mem: Memory,
+    /// Stores of the hypervisor that hardware need not see before a barrier.
+    pub(crate) stores: WriteBuffer,
+    /// Lines that were stored to and not cleaned.
+    pub(crate) dirty: RefCell<BTreeSet<u64>>,
+    snoop: Snoop,
+    /// The memory of tables, whose stores are made in ordinary memory: [`Board::show_tables`].
+    tables: HeapMemory,
+    /// Free memory of the pool.
+    next: Cell<u64>,
+    allocated: Cell<u64>,
+    clock: Cell<u64>,
+    irqs: RefCell<Vec<WiredIrq>>,
+}
+
+/// One SMMU of the machine, and the devices behind it. Clones are the same SMMU.
+#[derive(Clone)]
+pub struct Board {
+    pub(crate) shared: Rc<Shared>,
+    model: Rc<RefCell<Model>>,
+}
+
+impl Board {
+    /// A machine with one SMMU, out of reset.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        let mem = Memory::new(config.snoop);
+        mem.add(RAM, RAM_BYTES, Region::Ram);
+        mem.add(POOL, POOL_BYTES, Region::Ram);
+        mem.add(TABLES, TABLES_BYTES, Region::Ram);
+        let shared = Shared {
+            stores: WriteBuffer::new(mem.clone()),
+            dirty: RefCell::default(),
+            snoop: config.snoop,
+            tables: HeapMemory::new(Pa(TABLES), usize::try_from(TABLES_BYTES).unwrap_or(0)),
+            next: Cell::new(POOL),
+            allocated: Cell::new(0),
+            clock: Cell::new(0),
+            irqs: RefCell::default(),
+            mem: mem.clone(),
+        };
+        Self { shared: Rc::new(shared), model: Rc::new(RefCell::new(Model::new(config, mem))) }
+    }
+
+    /// Another SMMU of the same machine, out of reset; `config.snoop` has to be the same.
+    #[must_use]
+    pub fn another(&self, config: Config) -> Self {
+        let model = Model::new(config, self.shared.mem.clone());
+        Self { shared: self.shared.clone(), model: Rc::new(RefCell::new(model)) }
+    }
+
+    /// Whether its SMMUs snoop, as firmware would say it.
+    #[must_use]
+    pub fn coherency(&self) -> Coherency {
+        if self.shared.snoop == Snoop::Coherent { Coherency::Coherent } else { Coherency::NonCoherent }
+    }
+
+    /// The memory for stage-2 tables.
+    #[must_use]
+    pub fn tables(&self) -> HeapMemory {
+        self.shared.tables.clone()
+    }
+
+    /// The memory, as CPUs and devices see it.
+    #[must_use]
+    pub fn mem(&self) -> &Memory {
+        &self.shared.mem
+    }
+
+    /// A device transfers `value` to `iova` as stream `sid`.
+    pub fn dma_write(&self, sid: u32, iova: u64, value: u64) -> Transfer {
+        self.show_tables();
+        self.model.borrow_mut().dma_write(sid, None, iova, &value.to_le_bytes())
+    }
+
+    /// Whether a device with stream `sid` could reach the byte at `pa` now, by anything that the architecture allows: old translations in
+    /// a TLB count.
+    #[must_use]
+    pub fn reaches(&self, sid: u32, pa: u64) -> bool {
+        self.show_tables();
+        self.model.borrow().can_reach(sid, pa).is_some()
+    }
+
+    /// The same for any byte of `range`.
+    #[must_use]
+    pub fn reaches_any(&self, sid: u32, range: Range<u64>) -> bool {
+        self.show_tables();
+        self.model.borrow().can_reach_any(sid, range).is_some()
+    }
+
+    /// The same for anything of the machine.
+    #[must_use]
+    pub fn reaches_anything(&self, sid: u32) -> bool {
+        let memory = [(RAM, RAM_BYTES), (POOL, POOL_BYTES), (TABLES, TABLES_BYTES)];
+        memory.into_iter().any(|(start, bytes)| self.reaches_any(sid, start..start + bytes))
+    }
+
+    /// Bytes that were ever allocated from the pool.
+    #[must_use]
+    pub fn allocated(&self) -> u64 {
+        self.shared.allocated.get()
+    }
+
+    /// The SMMU loses its power and gets it back.
+    pub fn lose_power(&self) {
+        self.model.borrow_mut().reset();
+    }
+
+    /// No CMD_SYNC completes any more.
+    pub fn fail(&self) {
+        self.model.borrow_mut().fail();
+    }
+
+    /// What software did wrong, since the last call.
+    #[must_use]
+    pub fn hazards(&self) -> Vec<Hazard> {
+        self.model.borrow_mut().take_hazards()
+    }
+
+    /// Wired interrupts that were raised for the host, since the last call.
+    #[must_use]
+    pub fn irqs(&self) -> Vec<WiredIrq> {
+        self.shared.irqs.take()
+    }
+
+    /// A device writes the word at `pa`, which is the hypervisor's, as the SMMU itself does.
+    pub fn device_write64(&self, pa: Pa, value: u64) {
+        // A clean line that is evicted changes nothing; a store that is pending has been made before.
+        self.shared.stores.discard(&(pa.0..pa.0 + 8));
+        let _ = self.shared.mem.dev_write(pa.0, &value.to_le_bytes());
+    }
+
+    /// A barrier of the CPU.
+    pub fn barrier(&self) {
+        self.shared.stores.barrier();
+    }
+
+    /// Writes back every dirty line, as a cache does whenever it likes.
+    pub fn write_back(&self) {
+        let lines = self.shared.dirty.take();
+        for line in &lines {
+            self.shared.stores.clean(*line..line + LINE);
+        }
+        self.shared.stores.barrier();
+        // The whole line, also what a device has written there meanwhile.
+        for line in &lines {
+            self.shared.mem.clean(*line..line + LINE);
+        }
+    }
+
+    /// Tables live in memory of this program. What it stored there is in the machine's memory before hardware does anything.
+    fn show_tables(&self) {
+        let Shared { mem, tables, .. } = &*self.shared;
+        let mut changed = Vec::new();
+        for page in tables.touched() {
+            for pa in (page.0..page.0 + 4096).step_by(8) {
+                let word = if self.shared.snoop == Snoop::Coherent {
+                    tables.read64(Pa(pa))
+                } else {
+                    tables.read64_poc(Pa(pa))
+                };
+                if let Some(word) = word.filter(|word| *word != mem.cpu_read64(pa)) {
+                    changed.push((pa, word));
+                }
+            }
+        }
+        mem.store_at_once(&changed);
+    }
+}
+
+impl Platform for Board {
+    type Buffer = Buffer;
+
+    fn read32(&self, offset: u32) -> u32 {
+        self.model.borrow_mut().read32(offset)
+    }
+
+    fn write32(&self, offset: u32, value: u32) {
+        self.show_tables();
+        self.model.borrow_mut().write32(offset, value);
+    }
+
+    fn read64(&self, offset: u32) -> u64 {
+        self.model.borrow_mut().read64(offset)
+    }
+
+    fn write64(&self, offset: u32, value: u64) {
+        self.show_tables();
+        self.model.borrow_mut().write64(offset, value);
+    }
+
+    fn alloc(&self, size: usize) -> Option<Buffer> {
+        let bytes = u64::try_from(size).ok()?;
+        // Memory is never used twice, and is zero at the beginning.
+        let pa = self.shared.next.get().checked_next_multiple_of(bytes)?;
+        let end = pa.checked_add(bytes).filter(|end| *end <= POOL + POOL_BYTES)?;
+        self.shared.next.set(end);
+        self.shared.allocated.set(self.shared.allocated.get() + bytes);
+        Some(Buffer::new(self.shared.clone(), pa, size))
+    }
+
+    fn dsb(&self) {
+        self.shared.stores.barrier();
+    }
+
+    fn now_us(&self) -> u64 {
+        self.shared.clock.set(self.shared.clock.get() + TICK_US);
+        self.shared.clock.get()
+    }
+
+    fn relax(&self) {
+        self.model.borrow_mut().relax();
+    }
+
+    fn raise(&self, irq: WiredIrq) {
+        self.shared.irqs.borrow_mut().push(irq);
+    }
+}

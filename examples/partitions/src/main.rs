@@ -1,0 +1,46 @@
+//! Two guests with a device each, on the model; on bare metal, the same without a console.
+#![cfg_attr(target_os = "none", no_std, no_main)]
+
+#[cfg(target_os = "none")]
+mod bare;
+
+#[cfg(not(target_os = "none"))]
+fn main() -> Result<(), Box<dyn core::error::Error>> {
+    use example_board::{Board, RAM};
+    use example_partitions::Partitions;
+    use io_pgtable::{Ipa, Pa};
+    use smmu_drv::errata::Quirks;
+    use smmu_drv::{HOST_CMDQS, MsiAdvert, ProbeConfig, ReadsAs, Unassigned};
+
+    // The machine: one SMMU, as firmware describes it. What concerns a host has no effect here.
+    let board = Board::new(smmu_model::Config::qemu());
+    let config = ProbeConfig {
+        coherent: board.coherency(),
+        msi: MsiAdvert::Hidden,
+        reads: ReadsAs::Incoming,
+        cmdq_log2: HOST_CMDQS,
+        quirks: Quirks::default(),
+        unassigned: Unassigned::Blocked,
+    };
+    let say = |what: &str, sid, ipa| {
+        println!("{what}: stream {sid:#x} writes to {ipa:#x}: {:?}", board.dma_write(sid, ipa, 1))
+    };
+
+    let mut partitions = Partitions::start([(board.clone(), config)], board.tables(), 40, 48)
+        .map_err(|error| format!("the SMMU cannot be used: {error:?}"))?;
+    say("after take-over", 8, RAM);
+
+    // Each guest has a page at the same address of its own, which is another page of the machine.
+    for (vmid, sid, pa) in [(1, 8, RAM), (2, 9, RAM + 0x1000)] {
+        partitions.create(vmid).map_err(|error| format!("guest {vmid}: {error:?}"))?;
+        partitions.map(vmid, Ipa(0x1_0000), Pa(pa)).map_err(|error| format!("guest {vmid}: {error:?}"))?;
+        partitions.give(vmid, 0, sid).map_err(|error| format!("guest {vmid}: {error:?}"))?;
+        say("its guest's page", sid, 0x1_0000);
+        say("the machine's address of it", sid, pa);
+    }
+
+    partitions.revoke(1, Ipa(0x1_0000)).map_err(|error| format!("revoke: {error:?}"))?;
+    say("after it was revoked", 8, 0x1_0000);
+    partitions.faults(|owner, fault| println!("{owner:?}: {fault}"));
+    Ok(())
+}
