@@ -20,6 +20,12 @@ pub(crate) mod observer;
 
 /// Memory for tables. All methods take `&self`: an implementation that is shared does its own locking.
 ///
+/// # Caches
+/// [`ptr`](Self::ptr) reaches the memory as normal, write-back and inner shareable. For a walker that snoops
+/// ([`coherent_walk`](crate::Cfg::coherent_walk)) that is all. For one that does not, each descriptor is cleaned after it was stored
+/// and before the next [`publish`](Self::publish), and each word of a new table before it is linked: what [`alloc`](Self::alloc)
+/// returns may have dirty lines, and what [`free`](Self::free) gets may.
+///
 /// # Safety
 /// While a table returned by [`alloc`](Self::alloc) is not passed to [`free`](Self::free):
 /// 1. `ptr` of it points to `size` bytes that are initialised, readable, writable and aligned to 8;

@@ -6,6 +6,9 @@
 use io_pgtable::{Ipa, Pa};
 
 /// The platform of one SMMU: registers, memory for queues and tables, clock, wired interrupts.
+///
+/// Registers are device memory (nGnRE or stronger), mapped for EL2 alone; each access is one load or store of its size. The crate
+/// `smmu-conformance` checks the rest of the contract.
 pub trait Platform {
     /// Memory of EL2 that the SMMU reads or writes; freed when dropped.
     type Buffer: DmaBuffer;
@@ -19,8 +22,12 @@ pub trait Platform {
     /// Writes the 64-bit register at `offset`.
     fn write64(&self, offset: u32, value: u64);
     /// Allocates `size` bytes (a power of two, at least 4096), zeroed and aligned to `size`; `None` when the pool is empty.
+    ///
+    /// No line of them is dirty in a cache then, where the SMMU does not snoop: the zeroes are cleaned to the point of coherency, and
+    /// that is complete. A dirty line would be written back later, over what the SMMU wrote.
     fn alloc(&self, size: usize) -> Option<Self::Buffer>;
-    /// Makes all earlier memory accesses of this CPU visible to the SMMU before any later register access.
+    /// Makes all earlier memory accesses of this CPU visible to the SMMU before any later register access, completes earlier cleans, and
+    /// orders earlier register reads before later reads of buffers: `DSB SY`.
     fn dsb(&self);
     /// Monotonic time in microseconds.
     fn now_us(&self) -> u64;
@@ -44,6 +51,12 @@ pub enum WiredIrq {
 /// EL2 memory that the SMMU walks or writes: naturally aligned, zeroed when allocated, accessed by offset only.
 ///
 /// Every access is single-copy atomic and volatile: the SMMU accesses the memory concurrently.
+///
+/// # Caches
+/// EL2 maps the memory as normal, write-back and inner shareable, and nobody maps it in another way. For an SMMU that snoops
+/// ([`crate::Coherency::Coherent`]) that is all: [`DmaBuffer::clean`] and [`DmaBuffer::invalidate`] are not called. For one that does
+/// not, the driver calls `clean` after its stores and before [`Platform::dsb`], and `invalidate` before it reads what the SMMU wrote.
+/// CPU and SMMU never write to the same line between the two, so that an `invalidate` may clean as well.
 pub trait DmaBuffer {
     /// Physical address of the first byte.
     fn pa(&self) -> Pa;
@@ -57,13 +70,22 @@ pub trait DmaBuffer {
     }
     /// Writes the 64-bit word at byte `offset`; ignored outside the buffer or when `offset` is not a multiple of 8.
     fn write64(&mut self, offset: usize, value: u64);
-    /// Cleans `len` bytes at `offset` to the point of coherency, for an SMMU that does not snoop.
+    /// Cleans the lines of `len` bytes at `offset` to the point of coherency; complete at the next [`Platform::dsb`].
     fn clean(&self, offset: usize, len: usize);
-    /// Invalidates `len` bytes at `offset`, so that what a non-snooping SMMU wrote is read.
+    /// Invalidates the lines of `len` bytes at `offset`; complete on return: the next read is of memory.
     fn invalidate(&self, offset: usize, len: usize);
 }
 
 /// Host memory, accessed only through claims. The implementor owns the page ownership map, already locked.
+///
+/// Accesses are single-copy atomic and volatile: a hostile host writes to the memory at the same time. A claim stops the change of
+/// the owner, not the host.
+///
+/// # Caches
+/// EL2 maps the host's memory as normal, write-back and inner shareable. That is coherent with a host, and an SMMU, that uses it so
+/// ([`Sharing::Cacheable`]). Where the host's queues and tables are non-cacheable ([`Sharing::Memory`]), a line that EL2 has is old:
+/// it is cleaned and invalidated, to the point of coherency and complete, before each read and each write, and again after each
+/// write.
 pub trait HostMemory {
     /// A claimed range: host-owned normal memory that cannot change its owner until released.
     type Claim;

@@ -34,7 +34,8 @@ enum Action {
 }
 
 /// Crates without hardware access: they are linted for both targets.
-const LIBRARIES: [&str; 8] = ["-p", "io-pgtable", "-p", "smmu-drv", "-p", "shadow-s2", "-p", "mem-protect"];
+const LIBRARIES: [&str; 10] =
+    ["-p", "io-pgtable", "-p", "smmu-drv", "-p", "shadow-s2", "-p", "mem-protect", "-p", "smmu-conformance"];
 
 /// Runs the command.
 ///

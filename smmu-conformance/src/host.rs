@@ -1,0 +1,174 @@
+//! Claims: memory of the host that cannot change its owner, fetched once, written inside.
+
+use io_pgtable::Ipa;
+use smmu_drv::{ClaimError, HostMemory, Sharing};
+
+use crate::{Violation, pattern, require};
+
+const PAGE: u64 = 4096;
+
+/// A page was not taken from the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused;
+
+/// The host that `memory` belongs to, and your change of a page's owner.
+pub trait Host<H: HostMemory> {
+    /// The host reads the 64-bit word at `ipa`, with its mapping as `sharing` says: through the caches, or past them.
+    fn read64(&mut self, memory: &mut H, ipa: Ipa, sharing: Sharing) -> u64;
+    /// The host writes the 64-bit word at `ipa` in the same way.
+    fn write64(&mut self, memory: &mut H, ipa: Ipa, sharing: Sharing, value: u64);
+    /// Your hypervisor takes the page at `ipa` from the host, as for a donation.
+    ///
+    /// # Errors
+    /// It refuses to, and the page is still the host's.
+    fn take(&mut self, memory: &mut H, ipa: Ipa) -> Result<(), Refused>;
+    /// The page at `ipa` is the host's again.
+    fn give_back(&mut self, memory: &mut H, ipa: Ipa);
+    /// 64-bit words fetched from memory of the host since the last call, where the implementation loads them: count them in the function
+    /// that contains the load.
+    fn fetches(&mut self, memory: &H) -> u64;
+}
+
+/// Checks claims on two pages of the host, the one at `ipa` and the next, which it may use; `foreign` is a page that is not the host's,
+/// and [`Ipa`]s of the two have to be whole pages.
+///
+/// # Errors
+/// The first contract that is broken.
+pub fn check_host_memory<H: HostMemory, O: Host<H>>(
+    memory: &mut H,
+    host: &mut O,
+    ipa: Ipa,
+    foreign: Ipa,
+) -> Result<(), Violation> {
+    for sharing in [Sharing::Cacheable, Sharing::Memory] {
+        check_reads(memory, host, ipa, sharing)?;
+        check_writes(memory, host, ipa, sharing)?;
+    }
+    check_owner(memory, host, ipa)?;
+    check_refusals(memory, host, ipa, foreign)
+}
+
+/// `ipa` and `bytes` more.
+fn after(ipa: Ipa, bytes: u64) -> Ipa {
+    Ipa(ipa.0.wrapping_add(bytes))
+}
+
+fn claim<H: HostMemory>(memory: &mut H, ipa: Ipa, size: u64, sharing: Sharing) -> Result<H::Claim, Violation> {
+    memory.claim(ipa, size, sharing).map_err(|_| Violation::ClaimRefused)
+}
+
+fn check_reads<H: HostMemory, O: Host<H>>(
+    memory: &mut H,
+    host: &mut O,
+    ipa: Ipa,
+    sharing: Sharing,
+) -> Result<(), Violation> {
+    // Two pages, less a word: the second need not be behind the first.
+    let size = PAGE.wrapping_mul(2).wrapping_sub(8);
+    let claim = claim(memory, ipa, size, sharing)?;
+    let offsets = [0, PAGE.wrapping_sub(16), PAGE, size.wrapping_sub(16)];
+    for round in 0..2 {
+        for offset in offsets {
+            let at = after(ipa, offset);
+            let words = [pattern(offset.wrapping_add(round)), pattern(offset.wrapping_add(round.wrapping_add(7)))];
+            host.write64(memory, at, sharing, words[0]);
+            host.write64(memory, after(at, 8), sharing, words[1]);
+            let _ = host.fetches(memory);
+            let word = memory.read64(&claim, offset);
+            require(host.fetches(memory) == 1, Violation::FetchedTwice)?;
+            require(word == Some(words[0]), Violation::StaleRead)?;
+            if offset.is_multiple_of(16) {
+                let pair = memory.read_pair(&claim, offset);
+                require(host.fetches(memory) == 2, Violation::FetchedTwice)?;
+                require(pair == Some(words), Violation::StaleRead)?;
+            }
+        }
+    }
+    for offset in [size, size.wrapping_sub(4), 4, u64::MAX, u64::MAX.wrapping_sub(7)] {
+        require(memory.read64(&claim, offset).is_none(), Violation::OutsideClaim)?;
+    }
+    require(memory.read_pair(&claim, size.wrapping_sub(8)).is_none(), Violation::OutsideClaim)?;
+    memory.release(claim);
+    Ok(())
+}
+
+fn check_writes<H: HostMemory, O: Host<H>>(
+    memory: &mut H,
+    host: &mut O,
+    ipa: Ipa,
+    sharing: Sharing,
+) -> Result<(), Violation> {
+    // Four words of which a claim has the middle two: the first and the last are the neighbours.
+    let start = after(ipa, PAGE.wrapping_sub(16));
+    let all = [0, 8, 16, 24].map(|offset| after(start, offset));
+    for (at, n) in all.into_iter().zip(20..) {
+        host.write64(memory, at, sharing, pattern(n));
+    }
+    let claim = claim(memory, after(start, 8), 16, sharing)?;
+    let [outer, first, second, last] = all;
+    require(memory.write64(&claim, 0, pattern(30)).is_some(), Violation::StoreLost)?;
+    require(host.read64(memory, first, sharing) == pattern(30), Violation::StoreLost)?;
+    require(host.read64(memory, second, sharing) == pattern(22), Violation::NeighbourChanged)?;
+    require(memory.write32(&claim, 12, 0x1234_5678).is_some(), Violation::StoreLost)?;
+    let word = host.read64(memory, second, sharing);
+    require(word >> 32 == 0x1234_5678, Violation::StoreLost)?;
+    require(low(word) == low(pattern(22)), Violation::NeighbourChanged)?;
+    for offset in [16, 4, 12, u64::MAX, u64::MAX.wrapping_sub(7)] {
+        require(memory.write64(&claim, offset, pattern(31)).is_none(), Violation::OutsideClaim)?;
+    }
+    for offset in [16, 2, u64::MAX.wrapping_sub(3)] {
+        require(memory.write32(&claim, offset, 0).is_none(), Violation::OutsideClaim)?;
+    }
+    let kept = host.read64(memory, outer, sharing) == pattern(20) && host.read64(memory, last, sharing) == pattern(23);
+    require(kept && host.read64(memory, first, sharing) == pattern(30), Violation::OutsideClaim)?;
+    memory.release(claim);
+    Ok(())
+}
+
+/// The low half of a word.
+fn low(word: u64) -> u64 {
+    word & 0xffff_ffff
+}
+
+fn check_owner<H: HostMemory, O: Host<H>>(memory: &mut H, host: &mut O, ipa: Ipa) -> Result<(), Violation> {
+    let next = after(ipa, PAGE);
+    // Two claims that share the second page.
+    let both = claim(memory, after(ipa, 8), PAGE, Sharing::Cacheable)?;
+    let second = claim(memory, next, 64, Sharing::Cacheable)?;
+    require(memory.holds(&both) && memory.holds(&second), Violation::HoldsIsWrong)?;
+    for page in [ipa, next] {
+        require(host.take(memory, page) == Err(Refused), Violation::OwnerChanged)?;
+    }
+    memory.release(both);
+    require(host.take(memory, next) == Err(Refused), Violation::ReleasedEarly)?;
+    require(memory.holds(&second), Violation::ReleasedEarly)?;
+    memory.release(second);
+    for page in [ipa, next] {
+        require(host.take(memory, page).is_ok(), Violation::ReleaseIgnored)?;
+        require(memory.claim(page, 8, Sharing::Cacheable).is_err(), Violation::ClaimedForeign)?;
+        host.give_back(memory, page);
+    }
+    Ok(())
+}
+
+fn check_refusals<H: HostMemory, O: Host<H>>(
+    memory: &mut H,
+    host: &mut O,
+    ipa: Ipa,
+    foreign: Ipa,
+) -> Result<(), Violation> {
+    let last = after(ipa, PAGE);
+    // All of memory, from the first page on: what is not the host's is somewhere behind it.
+    let everything = u64::MAX.wrapping_sub(ipa.0);
+    let wrong = [(foreign, 8), (ipa, 0), (ipa, u64::MAX), (Ipa(u64::MAX), 2), (ipa, everything)];
+    for (at, size) in wrong {
+        require(memory.claim(at, size, Sharing::Cacheable).is_err(), Violation::ClaimedForeign)?;
+    }
+    let empty = memory.claim(ipa, 0, Sharing::Cacheable).err();
+    require(empty == Some(ClaimError::BadRange), Violation::ClaimedForeign)?;
+    for page in [ipa, last] {
+        require(host.take(memory, page).is_ok(), Violation::ClaimLeft)?;
+        host.give_back(memory, page);
+    }
+    Ok(())
+}

@@ -1,0 +1,75 @@
+//! Checks of the traits that a hypervisor implements for `smmu-drv`, `io-pgtable` and `shadow-s2`.
+//!
+//! | you implement | check | what it needs from you |
+//! |---|---|---|
+//! | `smmu_drv::Platform`, `DmaBuffer` | [`check_platform`] | [`Observer`]: memory as the SMMU sees it |
+//! | `smmu_drv::HostMemory` | [`check_host_memory`] | [`Host`]: what the host does, and your change of owner |
+//! | `io_pgtable::TableMemory` | [`check_table_memory`] | [`Observer`] |
+//! | `shadow_s2::Invalidate` | [`check_invalidate`] | [`Devices`]: DMA through old translations |
+//!
+//! Each returns the first contract that is broken, by name. Nothing that they allocate or claim is left after success; after a
+//! violation what was claimed may be left, so throw the implementation away.
+//!
+//! ```
+//! use io_pgtable::Pa;
+//! use smmu_conformance::{Observer, Violation, check_platform};
+//! use smmu_drv::Platform;
+//!
+//! /// One for the board at hand, and one for the simulator that your tests run on.
+//! fn my_platform_is_sound<P: Platform>(platform: &P, observer: &mut impl Observer) {
+//!     if let Err(violation) = check_platform(platform, observer) {
+//!         panic!("the platform breaks a contract of smmu-drv: {violation}");
+//!     }
+//! }
+//! ```
+#![no_std]
+#![forbid(unsafe_code)]
+#![deny(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::arithmetic_side_effects
+)]
+
+mod host;
+mod invalidate;
+mod platform;
+mod tables;
+mod violation;
+
+use io_pgtable::Pa;
+
+pub use host::{Host, Refused, check_host_memory};
+pub use invalidate::{Devices, check_invalidate};
+pub use platform::check_platform;
+pub use tables::check_table_memory;
+pub use violation::Violation;
+
+/// Memory of the hypervisor as the SMMU sees it. On a board: a device that transfers, through a stream that bypasses; on the build
+/// machine: what the simulated SMMU reads.
+///
+/// Addresses are those of buffers and tables that are allocated now.
+pub trait Observer {
+    /// Reads the 64-bit word at `pa` as the SMMU does, at the latest moment that the architecture allows: a store that no barrier has
+    /// ordered is not seen, nor, if the SMMU does not snoop, one that was not cleaned.
+    fn device_read64(&mut self, pa: Pa) -> u64;
+    /// Writes the 64-bit word at `pa` as the SMMU does.
+    fn device_write64(&mut self, pa: Pa, value: u64);
+    /// Completes all earlier stores and cleans of this CPU, with an instruction of its own and not by the implementation that is
+    /// checked.
+    fn barrier(&mut self);
+    /// Writes back every dirty line of this CPU's caches, as they do whenever they like: a clean of everything by set and way. Nothing
+    /// where there are no caches.
+    fn write_back(&mut self);
+}
+
+/// `Err(violation)` if `kept` is false.
+fn require(kept: bool, violation: Violation) -> Result<(), Violation> {
+    if kept { Ok(()) } else { Err(violation) }
+}
+
+/// A word that is in no memory by chance; others for other numbers.
+fn pattern(n: u64) -> u64 {
+    n.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
