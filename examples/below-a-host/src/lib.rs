@@ -15,6 +15,11 @@
 pub mod host;
 mod pages;
 
+// The guide's programs are compiled as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/integration.md")]
+struct Guide;
+
 use example_board::Board;
 use io_pgtable::{Attrs, HeapMemory, IoPgtable, Ipa, Pa, Prot, S2, TlbError, TlbOps, TlbRange, UnmapError};
 use smmu_drv::errata::Quirks;
