@@ -43,6 +43,7 @@ pub fn check_host_memory<H: HostMemory, O: Host<H>>(
     for sharing in [Sharing::Cacheable, Sharing::Memory] {
         check_reads(memory, host, ipa, sharing)?;
         check_writes(memory, host, ipa, sharing)?;
+        check_records(memory, host, ipa, sharing)?;
     }
     check_owner(memory, host, ipa)?;
     check_refusals(memory, host, ipa, foreign)
@@ -121,6 +122,33 @@ fn check_writes<H: HostMemory, O: Host<H>>(
     }
     let kept = host.read64(memory, outer, sharing) == pattern(20) && host.read64(memory, last, sharing) == pattern(23);
     require(kept && host.read64(memory, first, sharing) == pattern(30), Violation::OutsideClaim)?;
+    memory.release(claim);
+    Ok(())
+}
+
+/// Event records: one at the end of a page, one at the beginning of the next.
+fn check_records<H: HostMemory, O: Host<H>>(
+    memory: &mut H,
+    host: &mut O,
+    ipa: Ipa,
+    sharing: Sharing,
+) -> Result<(), Violation> {
+    let start = after(ipa, PAGE.wrapping_sub(32));
+    let beyond = after(start, 64);
+    host.write64(memory, beyond, sharing, pattern(40));
+    let claim = claim(memory, start, 64, sharing)?;
+    for (offset, n) in [(0, 41), (32, 51)] {
+        let record = [0, 1, 2, 3].map(|word: u64| pattern(word.wrapping_add(n)));
+        require(memory.write_record(&claim, offset, record).is_some(), Violation::StoreLost)?;
+        for (word, at) in record.into_iter().zip([0_u64, 8, 16, 24]) {
+            let at = after(start, at.wrapping_add(offset));
+            require(host.read64(memory, at, sharing) == word, Violation::StoreLost)?;
+        }
+    }
+    for offset in [64, u64::MAX.wrapping_sub(31)] {
+        require(memory.write_record(&claim, offset, [0; 4]).is_none(), Violation::OutsideClaim)?;
+    }
+    require(host.read64(memory, beyond, sharing) == pattern(40), Violation::OutsideClaim)?;
     memory.release(claim);
     Ok(())
 }

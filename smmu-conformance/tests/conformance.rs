@@ -96,6 +96,8 @@ fn every_broken_host_memory_is_found() {
         (Broken::WritesUnaligned, Some(Violation::OutsideClaim)),
         (Broken::StoresWords, Some(Violation::NeighbourChanged)),
         (Broken::StoresNothing, Some(Violation::StoreLost)),
+        (Broken::RecordCutShort, Some(Violation::StoreLost)),
+        (Broken::RecordOutside, Some(Violation::OutsideClaim)),
     ] {
         assert_eq!(found(how), expected, "{how:?}");
     }

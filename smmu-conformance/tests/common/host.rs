@@ -29,6 +29,8 @@ pub enum Broken {
     WritesUnaligned,
     StoresWords,
     StoresNothing,
+    RecordCutShort,
+    RecordOutside,
 }
 
 pub const RAM: u64 = 0x4000_0000;
@@ -71,7 +73,7 @@ impl Fake {
         let aligned =
             offset.is_multiple_of(size) || self.how == Broken::WritesUnaligned && broken == Broken::WritesOutside;
         let inside = end <= claim.size || self.how == broken && end <= claim.size + 64;
-        (inside && aligned).then_some(claim.ipa + offset)
+        (inside && aligned).then(|| claim.ipa + offset)
     }
 
     fn fetch(&self, at: u64) -> u64 {
@@ -150,6 +152,16 @@ impl HostMemory for Fake {
         let at = self.at(claim, offset, 8, Broken::WritesOutside)?;
         self.before(claim, at);
         self.store(claim, at & !7, value);
+        Some(())
+    }
+    fn write_record(&mut self, claim: &Claim, offset: u64, record: [u64; 4]) -> Option<()> {
+        let words = if self.how == Broken::RecordCutShort { 3 } else { 4 };
+        if self.how == Broken::RecordOutside && offset == claim.size {
+            return Some(());
+        }
+        for (word, at) in record.into_iter().zip([0_u64, 8, 16, 24]).take(words) {
+            self.write64(claim, offset.checked_add(at)?, word)?;
+        }
         Some(())
     }
     fn write32(&mut self, claim: &Claim, offset: u64, value: u32) -> Option<()> {
