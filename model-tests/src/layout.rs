@@ -14,6 +14,12 @@ pub const SECRET: u64 = EL2 + 0x1000;
 pub const TABLES: u64 = EL2 + 0x10_0000;
 /// Bytes of them.
 pub const TABLES_BYTES: u64 = 0x8_0000;
+/// Tables of the guests' DMA.
+pub const GUEST_TABLES: u64 = TABLES + TABLES_BYTES;
+/// Bytes of them.
+pub const GUEST_TABLES_BYTES: u64 = POOL - GUEST_TABLES;
+/// Bytes of those of one guest.
+pub const GUEST_TABLE_BYTES: u64 = 0x2_0000;
 /// Buffers of the drivers.
 pub const POOL: u64 = EL2 + 0x20_0000;
 /// Bytes of them.

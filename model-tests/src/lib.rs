@@ -24,7 +24,7 @@ mod work;
 
 pub use bus::{Bus, Damage, Pool, StoreHook};
 pub use defects::{Defect, with_defects};
-pub use machine::{Breach, CANARY, Machine};
+pub use machine::{Breach, CANARY, DomainId, Machine, NotAssigned, StreamUser};
 pub use owner::{Dma, Held, Owner};
 pub use pages::LoadHook;
 pub use rng::Rng;

@@ -1,5 +1,7 @@
 //! A machine: RAM, SMMUs, with or without EL2.
 
+mod domains;
+mod guest_table;
 mod invariant;
 
 use std::cell::{Cell, RefCell};
@@ -23,8 +25,10 @@ use crate::layout;
 use crate::owner::{Dma, Drivers, Mirror, Owner};
 use crate::pages::{LoadHook, Pages};
 use crate::setup::{Guard, Setup};
+use domains::Domains;
 use invariant::Checked;
 
+pub use domains::{DomainId, NotAssigned, StreamUser};
 pub use invariant::Breach;
 
 pub(crate) struct El2 {
@@ -55,6 +59,7 @@ pub struct Machine {
     defect: Rc<Cell<Defect>>,
     pages: Pages,
     setup: Setup,
+    domains: Domains,
     pub(crate) checked: RefCell<Checked>,
 }
 
@@ -101,6 +106,7 @@ impl Machine {
             damage: Damage::default(),
             defect: Rc::new(Cell::new(defects::revocation_defect())),
             setup: setup.clone(),
+            domains: Domains::default(),
             checked: RefCell::default(),
         };
         machine.mem.cpu_write64(layout::SECRET, CANARY);
@@ -192,6 +198,7 @@ impl Machine {
         self.damage.set(None);
         self.defect.set(defects::revocation_defect());
         self.pages.reset();
+        self.domains = Domains::default();
         self.checked.get_mut().reset();
     }
 

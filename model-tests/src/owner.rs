@@ -12,7 +12,7 @@ use crate::cpu::Cpu;
 use crate::pages::Pages;
 
 pub use dma::Dma;
-pub(crate) use dma::{Drivers, Mirror};
+pub(crate) use dma::{Drivers, Mirror, narrowed};
 
 /// The ownership map with its tables.
 pub struct Owner {

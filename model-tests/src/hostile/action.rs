@@ -326,6 +326,49 @@ pub enum Action {
         /// How many.
         count: u8,
     },
+    /// EL2 gives streams to a guest, which it makes if there is none.
+    Assign {
+        /// Which SMMU.
+        smmu: u8,
+        /// The first: which of [`super::SIDS`].
+        sid: u8,
+        /// How many: one of 8 numbers.
+        count: u8,
+        /// Which of the guests.
+        guest: u8,
+    },
+    /// EL2 takes streams from their owner.
+    Block {
+        /// Which SMMU.
+        smmu: u8,
+        /// The first: which of [`super::SIDS`].
+        sid: u8,
+        /// How many: one of 8 numbers.
+        count: u8,
+    },
+    /// EL2 gives streams to the host.
+    Release {
+        /// Which SMMU.
+        smmu: u8,
+        /// The first: which of [`super::SIDS`].
+        sid: u8,
+        /// How many: one of 8 numbers.
+        count: u8,
+    },
+    /// EL2 ends a domain, if it has no streams: another guest can have its VMID.
+    Retire {
+        /// Which of the domains.
+        domain: u8,
+    },
+    /// A page of a guest enters its table of DMA, or leaves it.
+    GuestPage {
+        /// Which of the guests.
+        guest: u8,
+        /// An address in the page.
+        page: Value,
+        /// Bit 0: it enters.
+        how: u8,
+    },
     /// Injects a fault.
     Fault {
         /// Where.

@@ -49,9 +49,20 @@ pub(super) enum Kind {
     SteRange,
     Level1,
     ManyDma,
+    Assign,
+    Block,
+    Release,
+    Retire,
+    GuestPage,
 }
 
 use Kind as K;
+
+/// The kinds of actions by which streams change their owner. They have bytes of their own, of which the files committed
+/// before them use none: so these keep their meaning.
+const STREAMS: [Kind; 5] = [K::Assign, K::Block, K::Release, K::Retire, K::GuestPage];
+/// The bytes of [`STREAMS`], each kind several times.
+const STREAM_BYTES: std::ops::RangeInclusive<u8> = 0xe8..=0xf7;
 
 impl ActionSet {
     /// Every one, with the name of its fuzz target.
@@ -64,7 +75,7 @@ impl ActionSet {
         (Self::Costs, "costs"),
     ];
 
-    /// Add new kinds at the end: the encoding is used by committed files.
+    /// The encoding is used by committed files: another number of kinds would change what their bytes mean.
     fn kinds(self) -> &'static [Kind] {
         match self {
             Self::Everything => &[
@@ -194,11 +205,22 @@ impl ActionSet {
         if machine == MEDIUM { LARGE } else { machine }
     }
 
+    /// Whether streams change their owner: that is no trap, so it is not among expensive ones.
+    fn has_streams(self) -> bool {
+        self != Self::Costs
+    }
+
     pub(super) fn kind(self, byte: u8) -> Kind {
+        if self.has_streams() && STREAM_BYTES.contains(&byte) {
+            return pick(&STREAMS, byte - STREAM_BYTES.start());
+        }
         pick(self.kinds(), byte)
     }
 
     pub(super) fn byte(self, kind: Kind) -> Option<u8> {
+        if let Some(at) = STREAMS.iter().position(|known| *known == kind) {
+            return u8::try_from(at).ok().filter(|_| self.has_streams()).map(|at| STREAM_BYTES.start() + at);
+        }
         self.kinds().iter().position(|known| *known == kind).and_then(|at| u8::try_from(at).ok())
     }
 }

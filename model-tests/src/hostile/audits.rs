@@ -37,6 +37,11 @@ impl Audited {
         *self = Self::default();
     }
 
+    /// Streams changed their owner: the next audits of stream tables are complete.
+    pub(super) fn clear_tables(&mut self) {
+        self.tables.clear();
+    }
+
     /// Runs the audits that are not cached.
     pub(super) fn audit(&mut self, m: &mut Machine) -> Result<(), Finding> {
         if !self.ownership_is_as_audited(m) {

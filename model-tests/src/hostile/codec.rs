@@ -296,6 +296,11 @@ actions! {
     SteRange { smmu, entry, count }
     Level1 { smmu, to, span, count }
     ManyDma { smmu, sid, count }
+    Assign { smmu, sid, count, guest }
+    Block { smmu, sid, count }
+    Release { smmu, sid, count }
+    Retire { domain }
+    GuestPage { guest, page, how }
 }
 
 impl Cmd {

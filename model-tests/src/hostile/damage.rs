@@ -2,6 +2,7 @@
 //!
 //! Hardware is not affected: only the driver's loads return wrong values, for one audit.
 
+use smmu_drv::StreamOwner;
 use smmu_model::arch::regs as r;
 
 use super::Execution;
@@ -35,7 +36,7 @@ impl Execution {
     }
 
     /// The corrupted word, its bits, and whether the audit must detect it; `None` where hardware has no such table now.
-    fn corrupted_word(&self, n: usize, sid: u32, word: u8, bit: u8) -> Option<(u64, u64, bool)> {
+    fn corrupted_word(&mut self, n: usize, sid: u32, word: u8, bit: u8) -> Option<(u64, u64, bool)> {
         let mut model = self.cached.m.models[n].borrow_mut();
         let base = model.read64(r::STRTAB_BASE) & 0x000f_ffff_ffff_ffc0;
         let cfg = model.read32(r::STRTAB_BASE_CFG);
@@ -43,7 +44,7 @@ impl Execution {
         if !(POOL..POOL + POOL_BYTES).contains(&base) || u64::from(sid) >> (cfg & 0x3f) != 0 {
             return None;
         }
-        let sid = u64::from(sid);
+        let (stream, sid) = (sid, u64::from(sid));
         let table = if cfg >> 16 & 3 == 1 {
             let split = cfg >> 6 & 0x1f;
             let descriptor = base + (sid >> split) * 8;
@@ -59,15 +60,24 @@ impl Execution {
             base + sid * 64
         };
         let (word, flipped) = (word % 8, 1_u64 << (bit % 64));
+        let owner = self.cached.m.driver(n, |smmu, _| smmu.owner(stream));
         let read = |number: u8| {
             let value = self.cached.m.mem.cpu_read64(table + u64::from(number) * 8);
             if number == word { value ^ flipped } else { value }
         };
         let valid = read(0) & 1 == 1;
+        // Configurations that no entry of that owner has: a bypass, stage 1 alone, and what reaches more than its owner.
+        let bad: &[u64] = match owner {
+            StreamOwner::Host => &[4, 5],
+            StreamOwner::Domain(_) => &[4, 5, 7],
+            StreamOwner::Blocked => &[4, 5, 6, 7],
+        };
         let must = match word {
-            // Valid, and a bypass, stage 1 alone, or a field that EL2 never sets.
-            0 => valid && (matches!(read(0) >> 1 & 7, 4 | 5) || read(0) & !DW0 != 0),
+            // Valid, and a field that EL2 never sets.
+            0 => valid && (bad.contains(&(read(0) >> 1 & 7)) || read(0) & !DW0 != 0),
             1 => valid && read(1) & !DW1 != 0,
+            // An abort has no stage 2.
+            2 | 3 => owner != StreamOwner::Blocked,
             _ => true,
         };
         Some((table + u64::from(word) * 8, flipped, must))

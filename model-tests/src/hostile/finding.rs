@@ -64,6 +64,7 @@ impl Execution {
             return Err(Finding::Escape(format!("a device register was written: {write:x?}")));
         }
         self.audited.audit(&mut self.cached.m)?;
+        self.cached.m.owners_agree(&SIDS).map_err(Finding::Audit)?;
         self.check_misuse()?;
         self.check_quiesced()?;
         self.checks += 1;
@@ -134,6 +135,7 @@ impl Execution {
         }
         self.last_check = None;
         self.check()?;
+        self.release_all()?;
         for n in 0..self.drivers.len() {
             let failed = self.cached.m.driver(n, |smmu, _| smmu.failed());
             // A hardware failure may not have been detected yet.

@@ -33,6 +33,7 @@ mod memory;
 mod registers;
 pub mod seeds;
 mod setups;
+mod streams;
 mod value;
 
 use std::cell::Cell;
@@ -40,7 +41,7 @@ use std::sync::LazyLock;
 
 use mem_protect::{Transition, UncheckedRange};
 use smmu_drv::AccessSize;
-use smmu_model::{Access, Cache};
+use smmu_model::{Access, Cache, Transfer};
 
 pub use action::{Action, Cmd, Entry, Fault, NO_RANGE, Request, TRANSITIONS};
 pub use action_set::ActionSet;
@@ -174,7 +175,7 @@ impl Execution {
             Action::Context { ssid, table } => self.context(ssid, table.pa()),
             Action::Map { page, to } => self.map(page, to.pa()),
             Action::Transition { how, page, count } => self.transition(how, page.get(), count),
-            Action::Dma { smmu, sid, ssid, request, iova } => self.dma(smmu, sid, ssid, request, iova.get()),
+            Action::Dma { smmu, sid, ssid, request, iova } => self.dma(self.smmu(smmu), pick(&SIDS, sid), ssid, request, iova.get())?,
             Action::Time { steps } => {
                 for model in &self.cached.m.models {
                     for _ in 0..steps {
@@ -226,6 +227,11 @@ impl Execution {
                 self.last_check = None;
             }
             Action::Damage { smmu, sid, word, bit } => self.damage(self.smmu(smmu), pick(&SIDS, sid), word, bit)?,
+            Action::Assign { smmu, sid, count, guest } => self.assign(self.smmu(smmu), streams::range(sid, count), guest)?,
+            Action::Block { smmu, sid, count } => self.block(self.smmu(smmu), streams::range(sid, count))?,
+            Action::Release { smmu, sid, count } => self.release(self.smmu(smmu), streams::range(sid, count))?,
+            Action::Retire { domain } => self.retire(domain)?,
+            Action::GuestPage { guest, page, how } => self.guest_page(guest, page.get(), how),
             Action::Fault { smmu, what, arg } => self.fault(self.smmu(smmu), what, arg),
         }
         Ok(())
@@ -236,43 +242,39 @@ impl Execution {
         let count = [1, 2, 3, 1, 8, 512, 0, u64::MAX >> 12][usize::from(count % 8)];
         let range = UncheckedRange { pfn: page >> 12, count };
         let guest = self.guests.last().copied().unwrap_or(0);
-        let owner = self.cached.m.owner();
+        let m = &mut self.cached.m;
         // The ownership map's own tests cover its errors.
         match how {
             Transition::VmCreate if self.guests.len() >= GUESTS => {}
             Transition::VmDestroy(_) => {
                 let _ = self.guests.pop();
-                let _ = owner.apply(how.with(range, guest));
+                let _ = m.apply(how.with(range, guest));
             }
             _ => {
-                if let Ok(Some(made)) = owner.apply(how.with(range, guest)) {
+                if let Ok(Some(made)) = m.apply(how.with(range, guest)) {
                     self.guests.push(made.handle().into());
                 }
             }
         }
     }
 
-    fn dma(&mut self, smmu: u8, sid: u8, ssid: u8, request: Request, iova: u64) {
-        let sid = pick(&SIDS, sid);
+    fn dma(&mut self, n: usize, sid: u32, ssid: u8, request: Request, iova: u64) -> Result<(), Finding> {
         let ssid = ssid.checked_sub(1).map(u32::from);
-        let mut model = self.cached.m.models[self.smmu(smmu)].borrow_mut();
+        let mut model = self.cached.m.models[n].borrow_mut();
         // The oracle covers accesses by stale entries. Here devices use the current entries, which needs no search.
         let cache = model.set_cache(Cache::None);
-        match request {
-            Request::Write => {
-                let _ = model.dma_write(sid, ssid, iova, &[0xaa]);
-            }
-            Request::Read => {
-                let _ = model.dma_read(sid, ssid, iova, &mut [0]);
-            }
-            Request::Translated => {
-                let _ = model.dma_write_translated(sid, iova, &[0xaa]);
-            }
+        let transfer = match request {
+            Request::Write => model.dma_write(sid, ssid, iova, &[0xaa]),
+            Request::Read => model.dma_read(sid, ssid, iova, &mut [0]),
+            Request::Translated => model.dma_write_translated(sid, iova, &[0xaa]),
             Request::Translation => {
                 let _ = model.ats_translate(sid, ssid, iova, Access::Write);
+                Transfer::RazWi
             }
-        }
+        };
         model.set_cache(cache);
+        drop(model);
+        self.check_transfer(n, sid, iova, &transfer)
     }
 }
 

@@ -8,6 +8,7 @@ use mem_protect::{Owner as PageOwner, PageInfo, PageRange, Stats};
 use smmu_model::{Basis, Mapped, Model, Reachable};
 
 use super::Machine;
+use super::domains::StreamUser;
 use crate::layout;
 
 /// A byte that a stream can reach, or that an SMMU may write by itself, although it must not.
@@ -23,13 +24,13 @@ pub struct Breach {
     pub how: String,
 }
 
-/// Results of earlier checks, valid while pages have these owners.
+/// Results of earlier checks, valid while pages and streams have these owners.
 #[derive(Default)]
 pub(crate) struct Checked {
-    /// Number of changes of owner.
-    owners: Stats,
-    /// Tables that map only pages of the host.
-    clean: Vec<Arc<Mapped>>,
+    /// Number of changes of owner of pages, and of streams and domains.
+    owners: (Stats, u64),
+    /// Tables that map only pages of this user of a stream.
+    clean: Vec<(StreamUser, Arc<Mapped>)>,
     /// For each SMMU, the state that the oracle's last answer depended on.
     basis: Vec<Option<Basis>>,
 }
@@ -37,7 +38,7 @@ pub(crate) struct Checked {
 impl Checked {
     /// Adapts to a restored machine: every page has its first owner again.
     pub(crate) fn reset(&mut self) {
-        if self.owners != Stats::default() {
+        if self.owners != Default::default() {
             *self = Self::default();
         }
         self.basis.clear();
@@ -72,7 +73,7 @@ impl Machine {
     /// Drops cached results if pages have changed their owner since.
     fn drop_outdated(&self) {
         let Some(el2) = &self.el2 else { return };
-        let owners = el2.owner.stats();
+        let owners = (el2.owner.stats(), self.domains.changes());
         let mut checked = self.checked.borrow_mut();
         if checked.owners != owners {
             *checked = Checked { owners, ..Checked::default() };
@@ -83,13 +84,15 @@ impl Machine {
     fn check(&self, smmu: usize, model: &Model, sids: &[u32]) -> Result<Basis, Breach> {
         let (reach, basis) = model.reach_each(sids);
         for (sid, reach) in sids.iter().zip(reach) {
+            let users: Vec<_> = self.domains.users(smmu, *sid).into_iter().collect();
             for mapped in reach.now {
-                if !self.is_checked(&mapped) {
-                    mapped.ranges().try_for_each(|range| self.check_range(smmu, *sid, range))?;
-                    self.checked.borrow_mut().clean.push(mapped);
+                let only = if let [user] = users[..] { Some(user) } else { None };
+                if only.is_none_or(|user| !self.is_checked(user, &mapped)) {
+                    mapped.ranges().try_for_each(|range| self.check_range(smmu, *sid, &users, range))?;
+                    self.checked.borrow_mut().clean.extend(only.map(|user| (user, mapped)));
                 }
             }
-            reach.other.into_iter().try_for_each(|range| self.check_range(smmu, *sid, range))?;
+            reach.other.into_iter().try_for_each(|range| self.check_range(smmu, *sid, &users, range))?;
         }
         Ok(basis)
     }
@@ -104,12 +107,33 @@ impl Machine {
         Ok(())
     }
 
-    fn check_range(&self, smmu: usize, sid: u32, range: Reachable) -> Result<(), Breach> {
-        if self.is_hosts(range.pa, range.size) {
-            return Ok(());
+    fn check_range(&self, smmu: usize, sid: u32, users: &[StreamUser], range: Reachable) -> Result<(), Breach> {
+        let breach = |pa| Breach { smmu, sid: Some(sid), pa, how: format!("{range:x?}") };
+        let mut first = Some(range.pa);
+        for user in users {
+            first = self.first_not_of(*user, range.pa, range.size);
+            if first.is_none() {
+                break;
+            }
         }
-        let bad = self.first_foreign(range.pa, range.size);
-        bad.map_or(Ok(()), |pa| Err(Breach { smmu, sid: Some(sid), pa, how: format!("{range:x?}") }))
+        first.map_or(Ok(()), |pa| Err(breach(pa)))
+    }
+
+    /// The first byte of the range that is not that user's.
+    pub(super) fn first_not_of(&self, user: StreamUser, pa: u64, size: u64) -> Option<u64> {
+        match user {
+            StreamUser::Host if self.is_hosts(pa, size) => None,
+            StreamUser::Host => self.first_foreign(pa, size),
+            StreamUser::Domain(id) => {
+                let Some(el2) = &self.el2 else { return Some(pa) };
+                let mut pages = pa >> 12..=pa.saturating_add(size.saturating_sub(1)) >> 12;
+                let is_guests = |pfn: &u64| {
+                    let guest = self.domains.guest_with_page(id, *pfn);
+                    guest.is_some_and(|guest| el2.owner.map().owner(*pfn) == PageOwner::Guest(guest))
+                };
+                pages.find(|pfn| !is_guests(pfn)).map(|pfn| (pfn << 12).max(pa))
+            }
+        }
     }
 
     /// Whether all of the range is RAM of the host.
@@ -121,9 +145,9 @@ impl Machine {
         pages.is_some_and(|pages| pages.chunks(64).all(hosts))
     }
 
-    /// Whether `mapped` was already checked with the current owners.
-    fn is_checked(&self, mapped: &Arc<Mapped>) -> bool {
-        self.checked.borrow().clean.iter().any(|known| Arc::ptr_eq(known, mapped))
+    /// Whether `mapped` was already checked for this user with the current owners.
+    fn is_checked(&self, user: StreamUser, mapped: &Arc<Mapped>) -> bool {
+        self.checked.borrow().clean.iter().any(|(of, known)| *of == user && Arc::ptr_eq(known, mapped))
     }
 
     /// The first byte of the range that is not the host's; the translater page is allowed.

@@ -123,6 +123,18 @@ impl Mirror {
     }
 }
 
+/// What is invalidated with a defect, and on how many SMMUs.
+pub(crate) fn narrowed(defect: Defect, stale: Stale) -> (Stale, usize) {
+    match (defect, stale) {
+        (Defect::None | Defect::NoUnmap, stale) => (stale, usize::MAX),
+        (Defect::NoInvalidate, stale) => (stale, 0),
+        (Defect::FirstSmmuOnly, stale) => (stale, 1),
+        (Defect::WrongPage, _) => (Stale::Range { ipa: Ipa(layout::RAM), size: 4096 }, usize::MAX),
+        (Defect::OnePage, Stale::Range { ipa, .. }) => (Stale::Range { ipa, size: 4096 }, usize::MAX),
+        (Defect::OnePage, Stale::All) => (Stale::All, usize::MAX),
+    }
+}
+
 impl Invalidate for Step<'_> {
     fn invalidate(&mut self, plan: &Plan) -> Result<(), InvalidateError> {
         self.mirror.update();
@@ -130,14 +142,7 @@ impl Invalidate for Step<'_> {
             Target::All => Stale::All,
             Target::Range { start, bytes, .. } => Stale::Range { ipa: start, size: bytes },
         };
-        let (stale, count) = match (self.smmus.defect.get(), stale) {
-            (Defect::None | Defect::NoUnmap, stale) => (stale, usize::MAX),
-            (Defect::NoInvalidate, stale) => (stale, 0),
-            (Defect::FirstSmmuOnly, stale) => (stale, 1),
-            (Defect::WrongPage, _) => (Stale::Range { ipa: Ipa(layout::RAM), size: 4096 }, usize::MAX),
-            (Defect::OnePage, Stale::Range { ipa, .. }) => (Stale::Range { ipa, size: 4096 }, usize::MAX),
-            (Defect::OnePage, Stale::All) => (Stale::All, usize::MAX),
-        };
+        let (stale, count) = narrowed(self.smmus.defect.get(), stale);
         let mut result = Ok(());
         for smmu in self.smmus.drivers.borrow_mut().iter_mut().take(count) {
             if smmu.tlb_invalidate(stale).is_err() {

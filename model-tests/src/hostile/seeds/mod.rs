@@ -5,6 +5,7 @@
 mod commands;
 mod events;
 mod registers;
+mod streams;
 mod tables;
 
 use mem_protect::Transition;
@@ -47,6 +48,11 @@ pub fn all() -> Vec<(ActionSet, String, Run)> {
         (ActionSet::Everything, events::all()),
         (ActionSet::StreamTable, tables::all()),
         (ActionSet::Transitions, owners()),
+        (ActionSet::Everything, streams::all()),
+        (ActionSet::Registers, streams::with_registers()),
+        (ActionSet::Commands, streams::with_commands()),
+        (ActionSet::StreamTable, streams::with_entries()),
+        (ActionSet::Transitions, streams::with_transitions()),
     ] {
         for (name, machine, actions) in seeds {
             // Encoding omits actions that are not in the set; the run must be what the bytes decode to.

@@ -1,0 +1,339 @@
+//! Guests with devices: their domains, and who uses which stream.
+//!
+//! EL2 as the tests have it. A domain belongs to one guest: a VMID and a table with the guest's pages. It is made for the guest's
+//! first stream, and ends when its VMID is retired on every SMMU. A page enters the table after the host's side is gone, and
+//! leaves it, with an invalidation on every SMMU, before the host gets it.
+
+use std::collections::BTreeSet;
+
+use io_pgtable::Ipa;
+use mem_protect::{
+    Error, GuestId, GuestLife, Owner as PageOwner, PAGE_BYTES, PageRange, Transition, UncheckedRange,
+};
+use smmu_drv::{AssignError, RetireError, SmmuError, Stage2Cfg, Stale, StreamOwner, StreamRange};
+
+use super::Machine;
+use super::guest_table::GuestTable;
+use crate::defects::Defect;
+use crate::layout;
+use crate::owner::narrowed;
+
+/// VMIDs of domains: few, so that they are used again.
+const VMIDS: [u16; 3] = [2, 3, 4];
+
+/// A domain of this machine; a number is never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DomainId(u32);
+
+/// Who may use a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum StreamUser {
+    /// The host.
+    Host,
+    /// The guest of a domain.
+    Domain(DomainId),
+}
+
+/// Why a stream was not assigned to a guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotAssigned {
+    /// The guest is not alive, or there is no free VMID.
+    NoDomain,
+    /// The driver refused.
+    Refused(AssignError),
+}
+
+struct Domain {
+    id: DomainId,
+    guest: GuestId,
+    /// The guest was destroyed.
+    dying: bool,
+    vmid: u16,
+    area: usize,
+    table: GuestTable,
+}
+
+/// Streams that changed their owner.
+#[derive(Clone, Debug)]
+struct Given {
+    streams: StreamRange,
+    /// None for a blocked stream; several where hardware failed in between.
+    users: BTreeSet<StreamUser>,
+}
+
+/// The domains of a machine.
+#[derive(Default)]
+pub(crate) struct Domains {
+    list: Vec<Domain>,
+    /// For each SMMU, in the order of time: the last that has a stream counts.
+    given: Vec<Vec<Given>>,
+    /// Number of changes.
+    changes: u64,
+    made: u32,
+}
+
+impl Domains {
+    /// Number of changes of domains and of streams' owners.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    fn get(&self, id: DomainId) -> Option<&Domain> {
+        self.list.iter().find(|domain| domain.id == id)
+    }
+
+    /// Who may use stream `sid` of SMMU `n`.
+    pub(super) fn users(&self, n: usize, sid: u32) -> BTreeSet<StreamUser> {
+        let given = self.given.get(n).and_then(|given| {
+            given.iter().rev().find(|given| (given.streams.first()..=given.streams.last()).contains(&sid))
+        });
+        given.map_or_else(|| BTreeSet::from([StreamUser::Host]), |given| given.users.clone())
+    }
+
+    /// The guest of a domain, if page `pfn` is in its table.
+    pub(super) fn guest_with_page(&self, id: DomainId, pfn: u64) -> Option<GuestId> {
+        self.get(id).filter(|domain| domain.table.may_reach(pfn)).map(|domain| domain.guest)
+    }
+
+    /// Records the end of a change of owner.
+    fn record(&mut self, n: usize, streams: StreamRange, next: Option<StreamUser>, end: Result<(), AssignError>) {
+        self.changes += 1;
+        if self.given.len() <= n {
+            self.given.resize_with(n + 1, Vec::new);
+        }
+        let overlaps = |given: &Given| given.streams.first() <= streams.last() && given.streams.last() >= streams.first();
+        let mut users: BTreeSet<_> = next.into_iter().collect();
+        match end {
+            Ok(()) => self.given[n].retain(|given| {
+                given.streams.first() < streams.first() || given.streams.last() > streams.last()
+            }),
+            Err(AssignError::Failed(_)) => {
+                // They reach nothing, or what they reached before, or what they were to reach.
+                users.insert(StreamUser::Host);
+                users.extend(self.given[n].iter().filter(|given| overlaps(given)).flat_map(|given| given.users.clone()));
+            }
+            Err(_) => return,
+        }
+        self.given[n].push(Given { streams, users });
+    }
+}
+
+impl Machine {
+    /// The domain of a guest that is alive, made if it has none yet.
+    fn domain_for(&mut self, guest: GuestId) -> Option<DomainId> {
+        let known = self.domains.list.iter().find(|domain| domain.guest == guest && !domain.dying);
+        if let Some(domain) = known {
+            return Some(domain.id);
+        }
+        let used = |vmid: u16| self.domains.list.iter().any(|domain| domain.vmid == vmid);
+        let vmid = VMIDS.into_iter().find(|vmid| !used(*vmid))?;
+        // Another area than that of the domain before, so that the same VMID has another table.
+        let areas = usize::try_from(layout::GUEST_TABLES_BYTES / layout::GUEST_TABLE_BYTES).unwrap_or(1);
+        let first = usize::try_from(self.domains.made).unwrap_or(0);
+        let free = |area: &usize| self.domains.list.iter().all(|domain| domain.area != *area);
+        let area = (first..first + areas).map(|area| area % areas).find(free)?;
+        let mut table = GuestTable::new(self.mem.clone(), area);
+        let owner = self.owner();
+        if owner.guest_life(guest) != GuestLife::Alive {
+            return None;
+        }
+        let pages = owner.map().runs_of(PageOwner::Guest(guest)).flat_map(PageRange::pfns);
+        pages.for_each(|pfn| table.map(pfn));
+        self.domains.changes += 1;
+        self.domains.made += 1;
+        let id = DomainId(self.domains.made);
+        self.domains.list.push(Domain { id, guest, dying: false, vmid, area, table });
+        Some(id)
+    }
+
+    /// The stage 2 of the host's streams.
+    fn host_stage2(&mut self) -> Stage2Cfg {
+        let vmid = self.setup.vmid;
+        self.owner().dma().config(vmid)
+    }
+
+    /// Assigns streams of SMMU `n` to a guest.
+    ///
+    /// # Errors
+    /// See [`NotAssigned`].
+    pub fn assign(&mut self, n: usize, streams: StreamRange, guest: GuestId) -> Result<(), NotAssigned> {
+        let id = self.domain_for(guest).ok_or(NotAssigned::NoDomain)?;
+        let host = self.host_stage2();
+        let domain = self.domains.get(id).ok_or(NotAssigned::NoDomain)?;
+        let config = domain.table.config(host, domain.vmid);
+        let end = self.driver(n, |smmu, owner| smmu.assign(owner, streams, &config));
+        self.domains.record(n, streams, Some(StreamUser::Domain(id)), end);
+        end.map_err(NotAssigned::Refused)
+    }
+
+    /// Takes streams of SMMU `n` from their owner.
+    ///
+    /// # Errors
+    /// See [`AssignError`].
+    pub fn block(&mut self, n: usize, streams: StreamRange) -> Result<(), AssignError> {
+        let end = self.driver(n, |smmu, owner| smmu.block(owner, streams));
+        self.domains.record(n, streams, None, end);
+        end
+    }
+
+    /// Gives streams of SMMU `n` to the host.
+    ///
+    /// # Errors
+    /// See [`AssignError`].
+    pub fn release(&mut self, n: usize, streams: StreamRange) -> Result<(), AssignError> {
+        let end = self.driver(n, |smmu, owner| smmu.release(owner, streams));
+        self.domains.record(n, streams, Some(StreamUser::Host), end);
+        end
+    }
+
+    /// The ranges of streams of SMMU `n` that were given to somebody, or to nobody, in the order of time.
+    #[must_use]
+    pub fn given(&self, n: usize) -> Vec<StreamRange> {
+        self.domains.given.get(n).map_or_else(Vec::new, |given| given.iter().map(|given| given.streams).collect())
+    }
+
+    /// The VMID of the domain of a guest that is alive.
+    #[must_use]
+    pub fn vmid_of(&self, guest: GuestId) -> Option<u16> {
+        self.domains.list.iter().find(|domain| domain.guest == guest && !domain.dying).map(|domain| domain.vmid)
+    }
+
+    /// The domains there are, the oldest first.
+    #[must_use]
+    pub fn domains(&self) -> Vec<DomainId> {
+        self.domains.list.iter().map(|domain| domain.id).collect()
+    }
+
+    /// Ends a domain without streams: its VMID and its table are free.
+    ///
+    /// # Errors
+    /// The first SMMU's that has an error. The domain goes on.
+    pub fn retire(&mut self, id: DomainId) -> Result<(), RetireError> {
+        let Some(at) = self.domains.list.iter().position(|domain| domain.id == id) else { return Ok(()) };
+        let vmid = self.domains.list[at].vmid;
+        for n in 0..self.models.len() {
+            self.driver(n, |smmu, _| smmu.retire(vmid))?;
+        }
+        self.domains.changes += 1;
+        self.domains.list.remove(at).table.clear();
+        Ok(())
+    }
+
+    /// A transition, with the guests' tables: see the module documentation.
+    ///
+    /// # Errors
+    /// The ownership map's; [`Error::Dma`] if an SMMU did not complete an invalidation.
+    pub fn apply(&mut self, transition: Transition) -> Result<Option<GuestId>, Error> {
+        if let Transition::HostReclaimPage(range) = transition
+            && let Ok(range) = range.check(self.owner().max_pages())
+        {
+            let dying: Vec<_> = self.domains.list.iter().filter(|domain| domain.dying).map(|domain| domain.id).collect();
+            dying.into_iter().try_for_each(|id| self.unmap_in_domain(id, range)).map_err(|_| Error::Dma)?;
+        }
+        let made = self.owner().apply(transition)?;
+        match transition {
+            Transition::HostDonateGuest(range, handle) => self.map_for_guest(range, handle),
+            Transition::VmDestroy(handle) => {
+                let guest = GuestId::new(handle);
+                let ended = self.domains.list.iter_mut().filter(|domain| Some(domain.guest) == guest);
+                ended.for_each(|domain| domain.dying = true);
+            }
+            Transition::HostShareHyp(_)
+            | Transition::HostUnshareHyp(_)
+            | Transition::HostDonateHyp(_)
+            | Transition::HypDonateHost(_)
+            | Transition::VmCreate
+            | Transition::HostShareGuest(..)
+            | Transition::HostUnshareGuest(..)
+            | Transition::HostReclaimPage(_) => {}
+        }
+        Ok(made)
+    }
+
+    /// Maps those pages of a range that are the guest's, if it has a domain.
+    pub fn map_for_guest(&mut self, range: UncheckedRange, handle: u64) {
+        let (Some(guest), Ok(range)) = (GuestId::new(handle), range.check(self.owner().max_pages())) else { return };
+        let map = self.owner().map();
+        let pages: Vec<_> = range.pfns().filter(|pfn| map.owner(*pfn) == PageOwner::Guest(guest)).collect();
+        let domain = self.domains.list.iter_mut().find(|domain| domain.guest == guest && !domain.dying);
+        if let Some(domain) = domain {
+            pages.into_iter().for_each(|pfn| domain.table.map(pfn));
+            self.domains.changes += 1;
+        }
+    }
+
+    /// Takes pages out of the table of a guest that is alive; they stay its own.
+    ///
+    /// # Errors
+    /// Translations may be left in an SMMU.
+    pub fn unmap_for_guest(&mut self, range: UncheckedRange, handle: u64) -> Result<(), SmmuError> {
+        let Ok(range) = range.check(self.owner().max_pages()) else { return Ok(()) };
+        let known = |domain: &&Domain| u64::from(domain.guest.handle()) == handle && !domain.dying;
+        let id = self.domains.list.iter().find(known).map(|domain| domain.id);
+        id.map_or(Ok(()), |id| self.unmap_in_domain(id, range))
+    }
+
+    /// The table first, then every SMMU at the same time.
+    fn unmap_in_domain(&mut self, id: DomainId, range: PageRange) -> Result<(), SmmuError> {
+        let defect = self.defect.get();
+        let Some(domain) = self.domains.list.iter_mut().find(|domain| domain.id == id) else { return Ok(()) };
+        let pages = domain.table.pages(range.first(), range.end());
+        if pages.is_empty() {
+            return Ok(());
+        }
+        let vmid = domain.vmid;
+        if defect != Defect::NoUnmap {
+            domain.table.unmap(&pages);
+        }
+        self.domains.changes += 1;
+        let (stale, count) = narrowed(defect, Stale::Range { ipa: Ipa(range.first() * PAGE_BYTES), size: range.bytes() });
+        let Some(el2) = &self.el2 else { return Ok(()) };
+        let mut drivers = el2.drivers.borrow_mut();
+        let begun: Vec<_> = drivers.iter_mut().take(count).map(|smmu| smmu.tlb_submit(vmid, stale)).collect();
+        let ended: Vec<_> = drivers.iter_mut().take(count).map(|smmu| smmu.tlb_wait()).collect();
+        drop(drivers);
+        begun.into_iter().chain(ended).collect::<Result<(), _>>()?;
+        if let Some(domain) = self.domains.list.iter_mut().find(|domain| domain.id == id) {
+            domain.table.invalidated(&pages);
+        }
+        Ok(())
+    }
+
+    /// Who may use stream `sid` of SMMU `n`: nobody, one owner, or several where hardware failed in between.
+    #[must_use]
+    pub fn users(&self, n: usize, sid: u32) -> BTreeSet<StreamUser> {
+        self.domains.users(n, sid)
+    }
+
+    /// Whether the byte at `pa` belongs to an owner of stream `sid` of SMMU `n`.
+    #[must_use]
+    pub fn may_reach(&self, n: usize, sid: u32, pa: u64) -> bool {
+        self.domains.users(n, sid).into_iter().any(|user| self.first_not_of(user, pa, 1).is_none())
+    }
+
+    /// Whether the drivers have the same owners of these streams; where hardware failed in between they may have any.
+    ///
+    /// # Errors
+    /// A text that names the stream.
+    pub fn owners_agree(&self, sids: &[u32]) -> Result<(), String> {
+        let Some(el2) = &self.el2 else { return Ok(()) };
+        for (n, smmu) in el2.drivers.borrow().iter().enumerate() {
+            for sid in sids {
+                let users = self.domains.users(n, *sid);
+                let expected = match users.first() {
+                    _ if users.len() > 1 => continue,
+                    None => StreamOwner::Blocked,
+                    Some(StreamUser::Host) => StreamOwner::Host,
+                    Some(StreamUser::Domain(id)) => {
+                        StreamOwner::Domain(self.domains.get(*id).map_or(0, |domain| domain.vmid))
+                    }
+                };
+                let owner = smmu.owner(*sid);
+                if owner != expected {
+                    return Err(format!("SMMU {n}, stream {sid:#x}: {owner:?}, not {expected:?}"));
+                }
+            }
+        }
+        Ok(())
+    }
+}
