@@ -2,7 +2,7 @@
 
 use mem_protect::{GuestId, Transition, UncheckedRange};
 use smmu_drv::{AssignError, RetireError, SmmuError, StreamRange};
-use smmu_model::Transfer;
+use smmu_model::{Cache, Transfer};
 
 use super::value::{SIDS, pick};
 use super::{Execution, Finding};
@@ -25,7 +25,8 @@ impl Execution {
         }
         let Some(guest) = self.guest(guest) else { return Ok(()) };
         match self.cached.m.assign(n, streams, guest) {
-            Ok(()) | Err(NotAssigned::NoDomain) => Ok(()),
+            Ok(()) => self.check_service(n, streams.first(), guest),
+            Err(NotAssigned::NoDomain) => Ok(()),
             Err(NotAssigned::Refused(error)) => self.check_refusal(n, error),
         }
     }
@@ -80,6 +81,19 @@ impl Execution {
             return Ok(());
         }
         Err(Finding::Escape(format!("SMMU {n}: stream {sid:#x} reached {pa:#x}")))
+    }
+
+    /// A stream that was just assigned reaches a page of its guest.
+    fn check_service(&self, n: usize, sid: u32, guest: GuestId) -> Result<(), Finding> {
+        let Some(page) = self.cached.m.page_of(guest) else { return Ok(()) };
+        let mut model = self.cached.m.models[n].borrow_mut();
+        let cache = model.set_cache(Cache::None);
+        let transfer = model.dma_read(sid, None, page, &mut [0]);
+        model.set_cache(cache);
+        if transfer == Transfer::Done {
+            return Ok(());
+        }
+        Err(Finding::Stuck(format!("SMMU {n}: stream {sid:#x} was assigned and does not reach {page:#x}: {transfer:?}")))
     }
 
     /// An assignment was refused for a reason that there is.

@@ -198,6 +198,13 @@ impl Machine {
         self.domains.list.iter().find(|domain| domain.guest == guest && !domain.dying).map(|domain| domain.vmid)
     }
 
+    /// The address of a page in the table of a guest that is alive.
+    #[must_use]
+    pub fn page_of(&self, guest: GuestId) -> Option<u64> {
+        let domain = self.domains.list.iter().find(|domain| domain.guest == guest && !domain.dying);
+        domain.and_then(|domain| domain.table.first())
+    }
+
     /// The domains there are, the oldest first.
     #[must_use]
     pub fn domains(&self) -> Vec<DomainId> {

@@ -36,9 +36,9 @@ impl GuestTable {
         Self { mem, area, free: area + ROOT, mapped: BTreeSet::new(), stale: BTreeSet::new() }
     }
 
-    /// The stage 2 of a stream: as the host's, but for the table and `vmid`.
+    /// The stage 2 of a stream: as the host's, which has 40 bits or fewer, but for `vmid` and the table, which starts at level 1.
     pub(super) fn config(&self, host: Stage2Cfg, vmid: u16) -> Stage2Cfg {
-        Stage2Cfg { ttb: Pa(self.area), vmid, ..host }
+        Stage2Cfg { ttb: Pa(self.area), sl0: 1, vmid, ..host }
     }
 
     /// Whether a stream with this table may reach page `pfn`.
@@ -75,6 +75,11 @@ impl GuestTable {
             self.mem.store_at_once(&[(at, pfn * PAGE_BYTES | LEAF)]);
             self.mapped.insert(pfn);
         }
+    }
+
+    /// The address of a page that is mapped.
+    pub(super) fn first(&self) -> Option<u64> {
+        self.mapped.first().map(|pfn| pfn * PAGE_BYTES)
     }
 
     /// The pages from `first` up to `end` that a stream may reach.

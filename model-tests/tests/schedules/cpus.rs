@@ -8,6 +8,7 @@ use shuttle::thread;
 use smmu_model::Transfer;
 use smmu_model::arch::regs as r;
 
+use crate::streams;
 use crate::world::{RAM, SIDS, World, point, world};
 
 /// Log2 of the entries of both queues.
@@ -287,6 +288,7 @@ pub(crate) fn run_all(world: &World) {
         thread::spawn(move || commands(3, attacked)),
         thread::spawn(move || commands(2, normal)),
         thread::spawn(|| enables(3)),
+        thread::spawn(|| streams::assignments(2)),
         thread::spawn(|| overwrite(24)),
         thread::spawn(|| devices(24)),
     ];
@@ -312,7 +314,9 @@ pub(crate) fn run_all(world: &World) {
     assert_eq!(claimed.map(|page| u64::from(page.pins())).sum::<u64>(), 0, "claims leak");
     drop(ownership);
     for smmu in world.smmus() {
+        let ownership = world.ownership().lock();
         let mut smmu = smmu.lock();
+        assert_eq!(smmu.audit(ownership.memory()), Ok(()));
         assert_eq!(smmu.stats().cmdq_recoveries, 0, "hardware refused a command of EL2");
         assert_eq!(smmu.failed(), None);
     }

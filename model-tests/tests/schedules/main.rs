@@ -12,6 +12,7 @@ mod bus;
 mod cpus;
 mod faults;
 mod locks;
+mod streams;
 mod tables;
 mod world;
 
@@ -109,6 +110,12 @@ fn t38_t41_two_level_tables_change_within_transitions() {
 fn t38_t46_blocks_are_split_within_traps() {
     finds_nothing(Shape::Block, Choice::Random, 10);
     finds_nothing(Shape::Block, Choice::Priorities, 10);
+}
+
+#[test]
+fn t69_assignments_race_revocations() {
+    finds_nothing(Shape::Leaves, Choice::Random, 12);
+    finds_nothing(Shape::TwoLevel, Choice::Priorities, 8);
 }
 
 #[test]

@@ -19,6 +19,7 @@ use smmu_model::{Bbml, Config, Memory, Model, Pace, Region, WriteBuffer};
 use crate::bus::{Bus, Pool};
 use crate::faults::{Fault, fault};
 use crate::locks::{self, Lock, Rank};
+use crate::streams::{self, User};
 use crate::tables::{Cpu, Dma, Pages};
 
 /// The host's memory.
@@ -59,6 +60,8 @@ pub(crate) struct World {
     pub(crate) cpu_pages: RefCell<BTreeSet<u64>>,
     /// Pages, by address, whose donation has returned.
     pub(crate) foreign: RefCell<BTreeSet<u64>>,
+    /// Who uses stream [`streams::SID`] of each SMMU.
+    users: Cell<[User; SMMUS]>,
     /// Whether the schedule has ended.
     pub(crate) ended: Cell<bool>,
     ownership: OnceCell<Lock<Owner>>,
@@ -149,6 +152,7 @@ pub(crate) fn boot(shape: Shape) -> Rc<World> {
         pool: Lock::new(Rank::Pool, Pool::default()),
         cpu_pages: RefCell::new(host.pfns().collect()),
         foreign: RefCell::default(),
+        users: Cell::new([User::Host; SMMUS]),
         ended: Cell::new(false),
         ownership: OnceCell::new(),
         smmus: OnceCell::new(),
@@ -186,6 +190,13 @@ pub(crate) fn boot(shape: Shape) -> Rc<World> {
 }
 
 impl World {
+    /// Changes who uses the stream of SMMU `n` that changes its owner.
+    pub(crate) fn set_user(&self, n: usize, user: User) {
+        let mut users = self.users.get();
+        users[n] = user;
+        self.users.set(users);
+    }
+
     /// The ownership lock: the first of the order.
     pub(crate) fn ownership(&self) -> &Lock<Owner> {
         self.ownership.get().unwrap_or_else(|| panic!("before boot"))
@@ -260,7 +271,8 @@ impl World {
         let foreign = self.foreign.borrow();
         for (n, model) in self.models.iter().enumerate() {
             let model = model.borrow();
-            for sid in SIDS {
+            streams::check(self, n, &model, self.users.get()[n]);
+            for sid in SIDS.into_iter().filter(|sid| *sid != streams::SID) {
                 for reached in model.reach(sid) {
                     let end = reached.pa.saturating_add(reached.size);
                     let page = foreign.range(reached.pa & !(PAGE_BYTES - 1)..end).next().copied();
