@@ -171,7 +171,9 @@ fn t68_events_of_an_assigned_stream_do_not_reach_the_host() {
             assert_eq!(m.release(n, one()), Ok(()));
             m.driver(n, |smmu, owner| smmu.poll_events(owner));
             assert_eq!(host.events(&mut m), [[0; 4]; 0], "after it came back");
-            let taken = m.driver(n, |smmu, _| std::iter::from_fn(|| smmu.take_fault()).map(|fault| fault.sid).collect::<Vec<_>>());
+            let taken = m.driver(n, |smmu, _| {
+                std::iter::from_fn(|| smmu.take_fault()).map(|fault| fault.sid).collect::<Vec<_>>()
+            });
             assert_eq!(taken.iter().filter(|sid| **sid == SID).count(), 2, "EL2 has them: {taken:x?}");
             assert_eq!(m.isolated(&SIDS), Ok(()));
         }
@@ -260,7 +262,7 @@ fn t69_hardware_that_does_not_answer_keeps_pages_and_vmid() {
         assert_eq!(m.apply(Transition::VmDestroy(guest.handle().into())), Ok(None));
         m.models[failing].borrow_mut().inject(smmu_model::Injection::SyncNever);
         for _ in 0..2 {
-            assert_eq!(m.apply(Transition::HostReclaimPage(page(PAGE))), Err(Error::Dma));
+            assert_eq!(m.apply(Transition::HostReclaimPage(page(PAGE))), Err(Error::NotCompleted));
             assert_eq!(m.owner().map().owner(PAGE / 4096), mem_protect::Owner::Guest(guest));
         }
         assert!(m.block(failing, one()).is_err());

@@ -175,7 +175,9 @@ impl Execution {
             Action::Context { ssid, table } => self.context(ssid, table.pa()),
             Action::Map { page, to } => self.map(page, to.pa()),
             Action::Transition { how, page, count } => self.transition(how, page.get(), count),
-            Action::Dma { smmu, sid, ssid, request, iova } => self.dma(self.smmu(smmu), pick(&SIDS, sid), ssid, request, iova.get())?,
+            Action::Dma { smmu, sid, ssid, request, iova } => {
+                self.dma(self.smmu(smmu), pick(&SIDS, sid), ssid, request, iova.get())?
+            }
             Action::Time { steps } => {
                 for model in &self.cached.m.models {
                     for _ in 0..steps {
@@ -227,7 +229,9 @@ impl Execution {
                 self.last_check = None;
             }
             Action::Damage { smmu, sid, word, bit } => self.damage(self.smmu(smmu), pick(&SIDS, sid), word, bit)?,
-            Action::Assign { smmu, sid, count, guest } => self.assign(self.smmu(smmu), streams::range(sid, count), guest)?,
+            Action::Assign { smmu, sid, count, guest } => {
+                self.assign(self.smmu(smmu), streams::range(sid, count), guest)?
+            }
             Action::Block { smmu, sid, count } => self.block(self.smmu(smmu), streams::range(sid, count))?,
             Action::Release { smmu, sid, count } => self.release(self.smmu(smmu), streams::range(sid, count))?,
             Action::Retire { domain } => self.retire(domain)?,

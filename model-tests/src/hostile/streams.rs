@@ -93,7 +93,9 @@ impl Execution {
         if transfer == Transfer::Done {
             return Ok(());
         }
-        Err(Finding::Stuck(format!("SMMU {n}: stream {sid:#x} was assigned and does not reach {page:#x}: {transfer:?}")))
+        Err(Finding::Stuck(format!(
+            "SMMU {n}: stream {sid:#x} was assigned and does not reach {page:#x}: {transfer:?}"
+        )))
     }
 
     /// An assignment was refused for a reason that there is.

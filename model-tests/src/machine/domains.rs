@@ -7,9 +7,7 @@
 use std::collections::BTreeSet;
 
 use io_pgtable::Ipa;
-use mem_protect::{
-    Error, GuestId, GuestLife, Owner as PageOwner, PAGE_BYTES, PageRange, Transition, UncheckedRange,
-};
+use mem_protect::{Error, GuestId, GuestLife, Owner as PageOwner, PAGE_BYTES, PageRange, Transition, UncheckedRange};
 use smmu_drv::{AssignError, RetireError, SmmuError, Stage2Cfg, Stale, StreamOwner, StreamRange};
 
 use super::Machine;
@@ -101,16 +99,17 @@ impl Domains {
         if self.given.len() <= n {
             self.given.resize_with(n + 1, Vec::new);
         }
-        let overlaps = |given: &Given| given.streams.first() <= streams.last() && given.streams.last() >= streams.first();
+        let overlaps =
+            |given: &Given| given.streams.first() <= streams.last() && given.streams.last() >= streams.first();
         let mut users: BTreeSet<_> = next.into_iter().collect();
         match end {
-            Ok(()) => self.given[n].retain(|given| {
-                given.streams.first() < streams.first() || given.streams.last() > streams.last()
-            }),
+            Ok(()) => self.given[n]
+                .retain(|given| given.streams.first() < streams.first() || given.streams.last() > streams.last()),
             Err(AssignError::Failed(_)) => {
                 // They reach nothing, or what they reached before, or what they were to reach.
                 users.insert(StreamUser::Host);
-                users.extend(self.given[n].iter().filter(|given| overlaps(given)).flat_map(|given| given.users.clone()));
+                users
+                    .extend(self.given[n].iter().filter(|given| overlaps(given)).flat_map(|given| given.users.clone()));
             }
             Err(_) => return,
         }
@@ -229,13 +228,14 @@ impl Machine {
     /// A transition, with the guests' tables: see the module documentation.
     ///
     /// # Errors
-    /// The ownership map's; [`Error::Dma`] if an SMMU did not complete an invalidation.
+    /// The ownership map's; [`Error::NotCompleted`] if an SMMU did not complete an invalidation.
     pub fn apply(&mut self, transition: Transition) -> Result<Option<GuestId>, Error> {
         if let Transition::HostReclaimPage(range) = transition
             && let Ok(range) = range.check(self.owner().max_pages())
         {
-            let dying: Vec<_> = self.domains.list.iter().filter(|domain| domain.dying).map(|domain| domain.id).collect();
-            dying.into_iter().try_for_each(|id| self.unmap_in_domain(id, range)).map_err(|_| Error::Dma)?;
+            let dying: Vec<_> =
+                self.domains.list.iter().filter(|domain| domain.dying).map(|domain| domain.id).collect();
+            dying.into_iter().try_for_each(|id| self.unmap_in_domain(id, range)).map_err(|_| Error::NotCompleted)?;
         }
         let made = self.owner().apply(transition)?;
         match transition {
@@ -293,7 +293,8 @@ impl Machine {
             domain.table.unmap(&pages);
         }
         self.domains.changes += 1;
-        let (stale, count) = narrowed(defect, Stale::Range { ipa: Ipa(range.first() * PAGE_BYTES), size: range.bytes() });
+        let (stale, count) =
+            narrowed(defect, Stale::Range { ipa: Ipa(range.first() * PAGE_BYTES), size: range.bytes() });
         let Some(el2) = &self.el2 else { return Ok(()) };
         let mut drivers = el2.drivers.borrow_mut();
         let begun: Vec<_> = drivers.iter_mut().take(count).map(|smmu| smmu.tlb_submit(vmid, stale)).collect();

@@ -41,7 +41,8 @@ impl Table {
     fn new(world: &World, slot: usize, page: u64) -> Self {
         let area = TABLES + u64::try_from(slot).unwrap() * TABLE_BYTES;
         let table = Self(area);
-        let entries = [(area + (RAM >> 30) * 8, area + 0x2000), (area + 0x2000 + (RAM >> 21 & 0x1ff) * 8, area + 0x3000)];
+        let entries =
+            [(area + (RAM >> 30) * 8, area + 0x2000), (area + 0x2000 + (RAM >> 21 & 0x1ff) * 8, area + 0x3000)];
         world.mem.store_at_once(&entries.map(|(at, next)| (at, next | 3)));
         world.mem.store_at_once(&[(table.leaf(page), page | LEAF)]);
         table
@@ -147,7 +148,8 @@ pub(crate) fn check(world: &World, n: usize, model: &Model, user: User) {
     let within = |reached: &Reachable, page: u64| reached.pa >= page && reached.pa + reached.size <= page + PAGE_BYTES;
     let is_foreign = |reached: &Reachable| {
         let end = reached.pa.saturating_add(reached.size);
-        foreign.range(reached.pa & !(PAGE_BYTES - 1)..end).next().is_some() || (reached.pa < EL2 + EL2_BYTES && end > EL2)
+        foreign.range(reached.pa & !(PAGE_BYTES - 1)..end).next().is_some()
+            || (reached.pa < EL2 + EL2_BYTES && end > EL2)
     };
     let bad = match user {
         User::Host => reach.iter().find(|reached| is_foreign(reached)),
