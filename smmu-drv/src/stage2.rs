@@ -42,6 +42,17 @@ impl Stage2Cfg {
         64_u32.saturating_sub(u32::from(self.t0sz))
     }
 
+    /// Bytes of the top-level table, up to 16 concatenated ones; `None` if it would resolve no address bits, or too many [S 5.2].
+    fn top_level_bytes(&self) -> Option<u64> {
+        let (shift, most) = match self.sl0 {
+            0 => (21, 13),
+            1 => (30, 13),
+            _ => (39, 9),
+        };
+        let bits = self.ipa_bits().checked_sub(shift).filter(|bits| (1..=most).contains(bits))?;
+        8_u64.checked_shl(bits)
+    }
+
     /// Checks that an SMMU with `features` accepts it.
     ///
     /// # Errors
@@ -62,8 +73,14 @@ impl Stage2Cfg {
         if features.vmid_bits == 8 && self.vmid > 0xff {
             return Err("VMID needs 16 bits, the SMMU has 8");
         }
-        if self.ttb.0 & 0xf != 0 || self.ttb.0.checked_shr(features.oas).unwrap_or(0) != 0 {
-            return Err("table address is misaligned or above the SMMU's output size");
+        let size = oas_bits(u32::from(self.ps)).min(features.oas);
+        if self.ttb.0.checked_shr(size).unwrap_or(0) != 0 {
+            return Err("table address is above the SMMU's output size or PS");
+        }
+        // Hardware takes the address bits below the size of the top-level table, concatenated tables included, as zero.
+        let Some(bytes) = self.top_level_bytes() else { return Err("SL0 does not fit T0SZ") };
+        if self.ttb.0 & bytes.wrapping_sub(1) != 0 {
+            return Err("table address is not aligned to the size of the top-level table");
         }
         Ok(())
     }

@@ -182,7 +182,16 @@ fn an_smmu_is_refused_for_every_single_thing_that_it_lacks() {
 fn a_stage_2_is_refused_just_beyond_what_hardware_can_do() {
     let oas = |encoding: u32| IdRegisters { idr5: 1 << 4 | encoding, ..GOOD };
     let vmid8 = IdRegisters { idr0: GOOD.idr0 & !(1 << 18), ..GOOD };
-    let of = |t0sz, ps| Stage2Cfg { t0sz, ps, ..STAGE2 };
+    // The start level that the input size needs.
+    let of = |t0sz, ps| {
+        let sl0 = match t0sz {
+            0..=20 => 2,
+            21..=33 => 1,
+            _ => 0,
+        };
+        Stage2Cfg { t0sz, sl0, ps, ..STAGE2 }
+    };
+    let level = |t0sz, sl0| Stage2Cfg { ttb: Pa(0x1_0000), t0sz, sl0, ps: 5, ..STAGE2 };
     let at = |ttb| Stage2Cfg { ttb: Pa(ttb), ..STAGE2 };
     let good = [
         (oas(5), STAGE2),
@@ -191,13 +200,17 @@ fn a_stage_2_is_refused_just_beyond_what_hardware_can_do() {
         (oas(2), of(24, 2)),
         (oas(0), of(32, 0)),
         (oas(6), of(16, 6)),
-        (oas(5), Stage2Cfg { sl0: 0, ..STAGE2 }),
-        (oas(5), Stage2Cfg { sl0: 2, ..STAGE2 }),
+        // One to 16 tables of 512 descriptors at levels 1 and 2, one at level 0.
+        (oas(5), level(24, 2)),
+        (oas(5), level(21, 1)),
+        (oas(5), level(33, 1)),
+        (oas(5), level(30, 0)),
         (oas(5), Stage2Cfg { vmid: 0xffff, ..STAGE2 }),
         (vmid8, Stage2Cfg { vmid: 0xff, ..STAGE2 }),
-        (oas(5), at(0x10)),
-        (oas(5), at(0xffff_ffff_fff0)),
-        (oas(2), at(0xff_ffff_fff0)),
+        (oas(5), at(0x2000)),
+        (oas(5), Stage2Cfg { ps: 5, ..at(0xffff_ffff_e000) }),
+        (oas(2), at(0xff_ffff_e000)),
+        (oas(5), Stage2Cfg { ttb: Pa(0x1000), ..level(25, 1) }),
     ];
     let bad = [
         (oas(5), of(15, 5)),
@@ -218,6 +231,15 @@ fn a_stage_2_is_refused_just_beyond_what_hardware_can_do() {
         (vmid8, Stage2Cfg { vmid: 0xffff, ..STAGE2 }),
         (oas(5), at(1)),
         (oas(5), at(8)),
+        // Two concatenated tables at an odd page: hardware would begin at the page before.
+        (oas(5), at(0x1000)),
+        (oas(5), Stage2Cfg { ttb: Pa(0x8000), ..level(21, 1) }),
+        (oas(5), level(25, 2)),
+        (oas(5), level(20, 1)),
+        (oas(5), level(34, 1)),
+        (oas(5), level(29, 0)),
+        // Within what the SMMU puts out, and above PS.
+        (oas(5), at(1 << 40)),
         (oas(5), at(1 << 48)),
         (oas(2), at(1 << 40)),
         (oas(2), at(!0xf)),

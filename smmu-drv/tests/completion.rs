@@ -84,7 +84,7 @@ fn a_ring_that_lost_its_place_starts_from_the_beginning() {
     let executed = |rig: &Rig| rig.board.0.model.borrow().commands();
     let ordered = |rig: &mut Rig| rig.smmu.stats().forwarded_commands + rig.smmu.stats().syncs;
     let before = (executed(&rig), ordered(&mut rig));
-    rig.smmu.tlb_invalidate(Stale::All).unwrap();
+    rig.smmu.tlb_invalidate_host(Stale::All).unwrap();
     assert_eq!(rig.smmu.stats().reprograms, 1);
     // What was in the ring before is not executed a second time.
     assert_eq!(executed(&rig) - before.0, ordered(&mut rig) - before.1);
@@ -98,7 +98,7 @@ fn four_refusals_in_one_wait_are_made_up_for_and_the_fifth_is_too_many() {
             for _ in 0..refusals {
                 rig.board.0.model.borrow_mut().inject(Injection::CommandError(1));
             }
-            assert_eq!(rig.smmu.tlb_invalidate(Stale::All), expected, "{refusals}, {pace:?} {seed}");
+            assert_eq!(rig.smmu.tlb_invalidate_host(Stale::All), expected, "{refusals}, {pace:?} {seed}");
             assert_eq!(rig.smmu.failed().is_none(), expected.is_ok());
         }
     }
@@ -112,7 +112,7 @@ fn what_was_refused_is_overwritten_and_nothing_else() {
     for n in 0..300 {
         let before = syncs(&rig);
         rig.board.0.model.borrow_mut().inject(Injection::CommandError(1));
-        rig.smmu.tlb_invalidate(Stale::All).unwrap();
+        rig.smmu.tlb_invalidate_host(Stale::All).unwrap();
         // The one in its place, that of the batch, and the two of what makes up for it.
         assert_eq!(syncs(&rig) - before, 4, "refusal {n}");
     }
@@ -252,10 +252,10 @@ fn a_failed_smmu_is_left_as_it_is_while_it_confines_or_stops_everything() {
     let mut rig = Rig::qemu();
     rig.enable_linear(4);
     rig.board.0.model.borrow_mut().inject(Injection::SyncNever);
-    assert_eq!(rig.smmu.tlb_invalidate(Stale::All), Err(SmmuError::SyncTimeout));
+    assert_eq!(rig.smmu.tlb_invalidate_host(Stale::All), Err(SmmuError::SyncTimeout));
     let before = (rig.board.0.mmio.get(), rig.board.0.clock.get());
     for _ in 0..10 {
-        assert_eq!(rig.smmu.tlb_invalidate(Stale::All), Err(SmmuError::SyncTimeout));
+        assert_eq!(rig.smmu.tlb_invalidate_host(Stale::All), Err(SmmuError::SyncTimeout));
         rig.smmu.poll_events(&mut rig.host);
     }
     // Every stream is confined by its table still: nothing is written, and nothing waited for.

@@ -64,7 +64,13 @@ fn is_guests(rig: &mut Rig, what: &str) {
 }
 
 fn assign(rig: &mut Rig, streams: StreamRange, stage2: &Stage2) -> Result<(), AssignError> {
-    rig.smmu.assign(&mut rig.host, streams, &stage2.cfg())
+    rig.smmu.block(&mut rig.host, streams)?;
+    rig.smmu.assign(streams, &stage2.cfg())
+}
+
+fn release(rig: &mut Rig, streams: StreamRange) -> Result<(), AssignError> {
+    rig.smmu.block(&mut rig.host, streams)?;
+    rig.smmu.release(&mut rig.host, streams)
 }
 
 #[test]
@@ -119,7 +125,7 @@ fn t68_a_stream_never_reaches_two_owners_memory() {
         for _ in 0..4 {
             assign(&mut rig, one(), &stage2).unwrap();
             assert!(!rig.can_reach(SID, BUF) && rig.can_reach(SID, GUEST));
-            rig.smmu.release(&mut rig.host, one()).unwrap();
+            release(&mut rig, one()).unwrap();
             assert!(rig.can_reach(SID, BUF) && !rig.can_reach(SID, GUEST));
             assert_eq!(rig.dma_write(SID, BUF, 1), Transfer::Done);
         }
@@ -137,7 +143,7 @@ fn t68_a_released_stream_has_the_hosts_present_entry() {
         for (ste, reaches) in [(BYPASS, true), (ABORT, false), (stage1, true), ([0; 8], false)] {
             assign(&mut rig, one(), &stage2).unwrap();
             rig.set_ste(SID, ste);
-            rig.smmu.release(&mut rig.host, one()).unwrap();
+            release(&mut rig, one()).unwrap();
             assert_eq!(rig.smmu.owner(SID), StreamOwner::Host);
             assert_eq!((rig.can_reach(SID, BUF), rig.can_reach(SID, GUEST)), (reaches, false), "{ste:x?}");
             check(&rig);
@@ -147,7 +153,7 @@ fn t68_a_released_stream_has_the_hosts_present_entry() {
             assign(&mut rig, one(), &stage2).unwrap();
             rig.write(r::CR0, r::CMDQEN | r::EVENTQEN);
             rig.write(r::GBPA, GBPA_UPDATE | gbpa);
-            rig.smmu.release(&mut rig.host, one()).unwrap();
+            release(&mut rig, one()).unwrap();
             assert_eq!((rig.can_reach(SID, BUF), rig.can_reach(SID, GUEST)), (reaches, false));
             check(&rig);
         }
@@ -177,7 +183,7 @@ fn blocks_of_a_two_level_table_keep_foreign_streams() {
     is_guests(&mut rig, "the host's table went");
     assert_eq!(live(&rig), before + 0x4000);
     // With the last foreign stream the table goes too.
-    rig.smmu.release(&mut rig.host, one()).unwrap();
+    release(&mut rig, one()).unwrap();
     assert_eq!(live(&rig), before);
     assert!(aborted(&rig.dma_write(SID, GUEST, 1)));
     check(&rig);
@@ -203,10 +209,10 @@ fn blocked_streams_abort_and_need_no_table() {
             let reached: Vec<_> = (0..0x200).map(|sid| rig.can_reach(sid, BUF)).collect();
             let expected: Vec<_> = (0..0x200).map(|sid| sid != SID && !(first..first + 0x100).contains(&sid)).collect();
             assert_eq!(reached, expected);
-            rig.smmu.release(&mut rig.host, streams).unwrap();
+            release(&mut rig, streams).unwrap();
             rig.write(r::CR0, r::CMDQEN | r::EVENTQEN | r::SMMUEN);
         }
-        rig.smmu.release(&mut rig.host, one()).unwrap();
+        release(&mut rig, one()).unwrap();
         assert_eq!(rig.dma_write(SID, BUF, 1), Transfer::Done);
         assert!(rig.board.0.live_bytes.get() <= before);
         check(&rig);
@@ -222,18 +228,21 @@ fn t69_a_vmid_is_used_again_when_nothing_of_it_is_cached() {
         assign(&mut rig, one(), &first).unwrap();
         assert_eq!(rig.dma_write(SID, GUEST, 1), Transfer::Done);
         let other = smmu_drv::Stage2Cfg { vmid: VM, ttb: Pa(first.cfg().ttb.0 + 0x8000), ..second.cfg() };
-        assert_eq!(rig.smmu.assign(&mut rig.host, StreamRange::one(NEXT), &other), Err(AssignError::VmidInUse));
+        assert_eq!(rig.smmu.assign(one(), &first.cfg()), Err(AssignError::NotBlocked));
+        assert_eq!(rig.smmu.release(&mut rig.host, one()), Err(AssignError::NotBlocked));
+        rig.smmu.block(&mut rig.host, StreamRange::one(NEXT)).unwrap();
+        assert_eq!(rig.smmu.assign(StreamRange::one(NEXT), &other), Err(AssignError::VmidInUse));
         assert_eq!(rig.smmu.retire(VM), Err(RetireError::InUse));
         assert_eq!((rig.smmu.retire(VMID), rig.smmu.retire(77)), (Err(RetireError::InUse), Ok(())));
         let of_host = smmu_drv::Stage2Cfg { vmid: VMID, ..second.cfg() };
-        assert_eq!(rig.smmu.assign(&mut rig.host, one(), &of_host), Err(AssignError::VmidInUse));
+        assert_eq!(rig.smmu.assign(one(), &of_host), Err(AssignError::VmidInUse));
         is_guests(&mut rig, "refusals change nothing");
-        rig.smmu.release(&mut rig.host, one()).unwrap();
+        rig.smmu.block(&mut rig.host, one()).unwrap();
         // Still cached: the same VMID must not come back with another table before it was retired.
         let again = smmu_drv::Stage2Cfg { vmid: VM, ..second.cfg() };
-        assert_eq!(rig.smmu.assign(&mut rig.host, one(), &again), Err(AssignError::VmidInUse));
+        assert_eq!(rig.smmu.assign(one(), &again), Err(AssignError::VmidInUse));
         rig.smmu.retire(VM).unwrap();
-        rig.smmu.assign(&mut rig.host, one(), &again).unwrap();
+        rig.smmu.assign(one(), &again).unwrap();
         assert!(!rig.can_reach(SID, GUEST), "a translation of the domain before is cached");
         assert!(rig.can_reach(SID, GUEST + 0x1000));
         check(&rig);
@@ -258,7 +267,7 @@ fn t68_records_of_a_foreign_stream_stay_with_el2() {
     assert_eq!(rig.events(), [[0; 4]; 0]);
     assert_eq!(rig.smmu.take_fault().map(|fault| (fault.sid, fault.ssid)), Some((SID, Some(1))));
     bad(&mut rig);
-    rig.smmu.release(&mut rig.host, one()).unwrap();
+    release(&mut rig, one()).unwrap();
     rig.smmu.poll_events(&mut rig.host);
     assert_eq!(rig.events(), [[0; 4]; 0]);
     assert_eq!(rig.smmu.take_fault().map(|fault| fault.sid), Some(SID));
@@ -278,10 +287,10 @@ fn refused_assignments_change_nothing() {
     for streams in [beyond, many, StreamRange::one(u32::MAX)] {
         assert_eq!(assign(&mut rig, streams, &stage2), Err(AssignError::Range));
         assert_eq!(rig.smmu.block(&mut rig.host, streams), Err(AssignError::Range));
-        assert_eq!(rig.smmu.release(&mut rig.host, streams), Err(AssignError::Range));
+        assert_eq!(release(&mut rig, streams), Err(AssignError::Range));
     }
     let wide = smmu_drv::Stage2Cfg { t0sz: 0, ..stage2.cfg() };
-    assert!(matches!(rig.smmu.assign(&mut rig.host, one(), &wide), Err(AssignError::BadStage2(_))));
+    assert!(matches!(rig.smmu.assign(one(), &wide), Err(AssignError::BadStage2(_))));
     // A stream in a block that shares a table, without memory for one of its own.
     rig.board.0.allocations.set(0);
     assert_eq!(assign(&mut rig, StreamRange::one(0x300), &stage2), Err(AssignError::NoMemory));
@@ -290,10 +299,13 @@ fn refused_assignments_change_nothing() {
         rig.smmu.block(&mut rig.host, StreamRange::one(0x200 + 2 * n)).unwrap();
     }
     assert_eq!(assign(&mut rig, one(), &stage2), Err(AssignError::TooMany));
+    // What was blocked at once is given back at once, also while no range is free.
+    rig.smmu.release(&mut rig.host, StreamRange::one(0x200)).unwrap();
+    rig.smmu.block(&mut rig.host, StreamRange::one(0x200)).unwrap();
     assert_eq!((rig.smmu.owner(SID), rig.smmu.owner(0x300)), (StreamOwner::Host, StreamOwner::Host));
     assert_eq!(rig.dma_write(SID, BUF, 1), Transfer::Done);
     rig.smmu.quiesce().unwrap();
-    assert_eq!(assign(&mut rig, one(), &stage2), Err(AssignError::Quiesced));
+    assert_eq!(rig.smmu.assign(one(), &stage2.cfg()), Err(AssignError::Quiesced));
     assert_eq!(rig.smmu.release(&mut rig.host, one()), Err(AssignError::Quiesced));
     assert!(!rig.can_reach(SID, BUF));
     check(&rig);
@@ -377,7 +389,7 @@ fn unassigned_streams_can_be_nobodys_beside_a_host() {
     rig.set_ste(SID, BYPASS);
     rig.set_ste(NEXT, BYPASS);
     assert!(!rig.can_reach(SID, BUF) && !rig.can_reach(NEXT, BUF));
-    rig.smmu.release(&mut rig.host, one()).unwrap();
+    release(&mut rig, one()).unwrap();
     assert!(rig.can_reach(SID, BUF) && !rig.can_reach(NEXT, BUF));
     rig.set_ste(SID, ABORT);
     assert!(!rig.can_reach(SID, BUF));

@@ -131,7 +131,7 @@ fn t63_an_entry_that_survives_the_first_invalidation_does_not_survive_a_revocati
         rig.set_ste(8, BYPASS);
         assert_eq!(rig.dma_write(8, BUF, 1), Transfer::Done);
         rig.s2.unmap(BUF);
-        assert_eq!(rig.smmu.tlb_invalidate(stale), Ok(()));
+        assert_eq!(rig.smmu.tlb_invalidate_host(stale), Ok(()));
         rig.can_reach(8, BUF)
     };
     let page = Stale::Range { ipa: Ipa(BUF), size: 4096 };
@@ -179,8 +179,8 @@ fn t63_what_the_host_invalidates_is_gone_too() {
     rig.set_ste(8, BYPASS);
     rig.s2.unmap(BUF);
     rig.board.0.model.borrow_mut().inject(Injection::CommandError(1));
-    assert_eq!(rig.smmu.tlb_invalidate(Stale::All), Ok(()));
+    assert_eq!(rig.smmu.tlb_invalidate_host(Stale::All), Ok(()));
     assert!(!rig.can_reach(8, BUF));
     rig.board.0.model.borrow_mut().inject(Injection::SyncNever);
-    assert_eq!(rig.smmu.tlb_invalidate(Stale::All), Err(SmmuError::SyncTimeout));
+    assert_eq!(rig.smmu.tlb_invalidate_host(Stale::All), Err(SmmuError::SyncTimeout));
 }

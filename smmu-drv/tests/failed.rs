@@ -22,7 +22,7 @@ fn failed_and_deaf(seed: u64, gbpa: u32) -> Rig {
     rig.enable_linear(5);
     rig.set_ste(8, BYPASS);
     rig.board.0.model.borrow_mut().inject(Injection::SyncNever);
-    assert_eq!(rig.smmu.tlb_invalidate(Stale::All), Err(SmmuError::SyncTimeout));
+    assert_eq!(rig.smmu.tlb_invalidate_host(Stale::All), Err(SmmuError::SyncTimeout));
     rig.board.0.broken_gbpa.set(Some(gbpa));
     rig.board.0.model.borrow_mut().reset();
     assert!(rig.el2_reachable(8), "out of reset everything passes");
@@ -35,7 +35,7 @@ fn touch(rig: &mut Rig, n: u64) {
         0 => rig.write(r::CMDQ_PROD, 0),
         1 => rig.smmu.poll_events(&mut rig.host),
         2 => assert_eq!(rig.smmu.mmio_read(&mut rig.host, r::EVENTQ_PROD, AccessSize::Word), 0),
-        _ => assert_eq!(rig.smmu.tlb_invalidate(Stale::All), Err(SmmuError::SyncTimeout)),
+        _ => assert_eq!(rig.smmu.tlb_invalidate_host(Stale::All), Err(SmmuError::SyncTimeout)),
     }
 }
 
@@ -138,7 +138,7 @@ fn t47_a_failed_smmu_consumes_nothing_and_changes_no_entry() {
     rig.set_ste(8, BYPASS);
     let nested = rig.context(1);
     rig.board.0.model.borrow_mut().inject(Injection::SyncNever);
-    assert_eq!(rig.smmu.tlb_invalidate(Stale::All), Err(SmmuError::SyncTimeout));
+    assert_eq!(rig.smmu.tlb_invalidate_host(Stale::All), Err(SmmuError::SyncTimeout));
     let (before, cons) = (shadow_entry(&rig), rig.read(r::CMDQ_CONS));
     rig.ste(8, nested);
     let reads = rig.host.reads.get();
@@ -161,7 +161,7 @@ fn t47_a_failed_smmu_consumes_nothing_and_changes_no_entry() {
 fn t47_a_failed_smmu_that_reads_all_ones_is_still_reported_as_failed() {
     let mut rig = Rig::qemu();
     rig.board.0.model.borrow_mut().inject(Injection::SyncNever);
-    assert_eq!(rig.smmu.tlb_invalidate(Stale::All), Err(SmmuError::SyncTimeout));
+    assert_eq!(rig.smmu.tlb_invalidate_host(Stale::All), Err(SmmuError::SyncTimeout));
     // Without power.
     rig.board.0.read_as.set(Some((r::CR0ACK, u32::MAX)));
     assert_eq!(rig.smmu.check_alive(), Err(SmmuError::SyncTimeout));

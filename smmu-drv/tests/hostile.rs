@@ -131,7 +131,7 @@ fn step(rig: &mut Rig, random: &mut Random) {
             if rig.host.donate(page) {
                 rig.host.owned.insert(page / 4096);
             }
-            rig.smmu.tlb_invalidate(Stale::All).unwrap();
+            rig.smmu.tlb_invalidate_host(Stale::All).unwrap();
             rig.smmu.poll_events(&mut rig.host);
         }
     }

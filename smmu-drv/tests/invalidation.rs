@@ -43,7 +43,7 @@ fn t02_t04_t05_a_page_is_out_of_reach_when_the_invalidation_returns() {
                     rig.s2.unmap(BUF + page * 4096);
                 }
                 assert!(rig.can_reach(9, BUF), "the model keeps the stale entry");
-                rig.smmu.tlb_invalidate(Stale::Range { ipa: Ipa(BUF), size: pages * 4096 }).unwrap();
+                rig.smmu.tlb_invalidate_host(Stale::Range { ipa: Ipa(BUF), size: pages * 4096 }).unwrap();
                 for sid in if enabled { 8..10 } else { 9..10 } {
                     assert!(!rig.can_reach(sid, BUF), "{config:?} {pages}");
                     assert!(!rig.can_reach(sid, last), "{config:?} {pages}");
@@ -75,7 +75,7 @@ fn an_invalidation_of_pages_takes_as_few_commands_as_hardware_allows() {
             (u64::MAX - 4095, 4097),
         ] {
             let before = all(&rig).len();
-            rig.smmu.tlb_invalidate(Stale::Range { ipa: Ipa(start), size: bytes }).unwrap();
+            rig.smmu.tlb_invalidate_host(Stale::Range { ipa: Ipa(start), size: bytes }).unwrap();
             let issued = all(&rig).split_off(before);
             let first = start & !0xfff;
             let pages =
@@ -130,7 +130,7 @@ fn invalidation_of_everything_and_of_odd_ranges_is_enough() {
         let mut rig = Rig::qemu();
         assert_eq!(rig.dma_write(9, BUF, 1), Transfer::Done);
         rig.s2.unmap(BUF);
-        rig.smmu.tlb_invalidate(stale).unwrap();
+        rig.smmu.tlb_invalidate_host(stale).unwrap();
         assert!(!rig.can_reach(9, BUF), "{stale:?}");
         assert_eq!(rig.hazards(), []);
     }
@@ -143,12 +143,12 @@ fn t47_a_sync_that_never_completes_fails_the_smmu_in_bounded_time() {
     rig.write(r::IRQ_CTRL, 5);
     rig.board.0.model.borrow_mut().inject(Injection::SyncNever);
     let start = rig.board.0.clock.get();
-    let error = rig.smmu.tlb_invalidate(Stale::All).unwrap_err();
+    let error = rig.smmu.tlb_invalidate_host(Stale::All).unwrap_err();
     assert_eq!(error, SmmuError::SyncTimeout);
     assert!(rig.board.0.clock.get() - start < 2_500_000);
     // Refused at once from now on, and the host learns of it.
     let start = rig.board.0.clock.get();
-    assert_eq!(rig.smmu.tlb_invalidate(Stale::All), Err(SmmuError::SyncTimeout));
+    assert_eq!(rig.smmu.tlb_invalidate_host(Stale::All), Err(SmmuError::SyncTimeout));
     assert_eq!(rig.board.0.clock.get(), start);
     assert_eq!(rig.read(r::GERROR) ^ rig.read(r::GERRORN), SFM_ERR);
     // The host's own commands do not complete, and do not hang either.
@@ -166,7 +166,7 @@ fn t47_a_rejected_command_is_made_up_for_by_invalidating_everything() {
     for code in [1, 2] {
         rig.s2.unmap(BUF);
         rig.board.0.model.borrow_mut().inject(Injection::CommandError(code));
-        rig.smmu.tlb_invalidate(Stale::Range { ipa: Ipa(BUF), size: 4096 }).unwrap();
+        rig.smmu.tlb_invalidate_host(Stale::Range { ipa: Ipa(BUF), size: 4096 }).unwrap();
         assert!(!rig.can_reach(9, BUF));
         rig.s2.map(BUF);
     }
@@ -176,14 +176,14 @@ fn t47_a_rejected_command_is_made_up_for_by_invalidating_everything() {
     for _ in 0..20 {
         rig.board.0.model.borrow_mut().inject(Injection::CommandError(1));
     }
-    assert_eq!(rig.smmu.tlb_invalidate(Stale::All), Err(SmmuError::CommandRejected));
+    assert_eq!(rig.smmu.tlb_invalidate_host(Stale::All), Err(SmmuError::CommandRejected));
 }
 
 #[test]
 fn service_failure_is_reported() {
     let mut rig = Rig::qemu();
     rig.board.0.model.borrow_mut().fail();
-    assert_eq!(rig.smmu.tlb_invalidate(Stale::All), Err(SmmuError::ServiceFailure));
+    assert_eq!(rig.smmu.tlb_invalidate_host(Stale::All), Err(SmmuError::ServiceFailure));
 }
 
 #[test]
@@ -200,7 +200,7 @@ fn t09_an_smmu_that_lost_its_state_is_programmed_again_before_the_host_goes_on()
     assert_eq!(rig.board.0.model.borrow_mut().read32(r::IRQ_CTRL), 4);
     assert_eq!(rig.smmu.stats().reprograms, 1);
     rig.board.0.model.borrow_mut().reset();
-    rig.smmu.tlb_invalidate(Stale::All).unwrap();
+    rig.smmu.tlb_invalidate_host(Stale::All).unwrap();
     assert!(!rig.el2_reachable(8));
     rig.board.0.model.borrow_mut().reset();
     rig.smmu.poll_events(&mut rig.host);

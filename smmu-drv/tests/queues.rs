@@ -235,7 +235,7 @@ fn t26_el2s_invalidation_does_not_need_the_hosts_queue() {
     rig.write(r::CR0, r::SMMUEN);
     assert_eq!(rig.read(r::CR0ACK), r::SMMUEN);
     rig.s2.unmap(BUF);
-    rig.smmu.tlb_invalidate(smmu_drv::Stale::Range { ipa: io_pgtable::Ipa(BUF), size: 4096 }).unwrap();
+    rig.smmu.tlb_invalidate_host(smmu_drv::Stale::Range { ipa: io_pgtable::Ipa(BUF), size: 4096 }).unwrap();
     assert!(!rig.can_reach(8, BUF));
 }
 

@@ -139,7 +139,7 @@ fn t46_one_page_of_a_cached_block_is_revoked() {
         // A table with the hole already in it takes the block's place (BBML 2).
         rig.s2.split(block, page);
         assert!(rig.can_reach(8, page), "the cached block still leads there");
-        rig.smmu.tlb_invalidate(Stale::Range { ipa: Ipa(page), size: 4096 }).unwrap();
+        rig.smmu.tlb_invalidate_host(Stale::Range { ipa: Ipa(page), size: 4096 }).unwrap();
         assert!(!rig.can_reach(8, page));
         assert!(matches!(rig.dma_write(8, page, 1), Transfer::Aborted(_)));
         assert_eq!(rig.dma_write(8, page + 4096, 1), Transfer::Done);

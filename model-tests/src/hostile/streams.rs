@@ -104,7 +104,7 @@ impl Execution {
             AssignError::Range | AssignError::NoMemory | AssignError::TooMany => Ok(()),
             AssignError::Quiesced if self.drivers[n].quiesced => Ok(()),
             AssignError::Failed(error) => self.check_failure(error),
-            AssignError::BadStage2(_) | AssignError::VmidInUse | AssignError::Quiesced => {
+            AssignError::BadStage2(_) | AssignError::VmidInUse | AssignError::NotBlocked | AssignError::Quiesced => {
                 Err(Finding::Stuck(format!("SMMU {n}: {error}")))
             }
         }

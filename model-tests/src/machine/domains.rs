@@ -151,7 +151,7 @@ impl Machine {
         self.owner().dma().config(vmid)
     }
 
-    /// Assigns streams of SMMU `n` to a guest.
+    /// Takes streams of SMMU `n` from their owner and assigns them to a guest.
     ///
     /// # Errors
     /// See [`NotAssigned`].
@@ -160,7 +160,8 @@ impl Machine {
         let host = self.host_stage2();
         let domain = self.domains.get(id).ok_or(NotAssigned::NoDomain)?;
         let config = domain.table.config(host, domain.vmid);
-        let end = self.driver(n, |smmu, owner| smmu.assign(owner, streams, &config));
+        self.block(n, streams).map_err(NotAssigned::Refused)?;
+        let end = self.driver(n, |smmu, _| smmu.assign(streams, &config));
         self.domains.record(n, streams, Some(StreamUser::Domain(id)), end);
         end.map_err(NotAssigned::Refused)
     }
@@ -175,11 +176,12 @@ impl Machine {
         end
     }
 
-    /// Gives streams of SMMU `n` to the host.
+    /// Takes streams of SMMU `n` from their owner and gives them to the host.
     ///
     /// # Errors
     /// See [`AssignError`].
     pub fn release(&mut self, n: usize, streams: StreamRange) -> Result<(), AssignError> {
+        self.block(n, streams)?;
         let end = self.driver(n, |smmu, owner| smmu.release(owner, streams));
         self.domains.record(n, streams, Some(StreamUser::Host), end);
         end

@@ -145,7 +145,7 @@ impl Invalidate for Step<'_> {
         let (stale, count) = narrowed(self.smmus.defect.get(), stale);
         let mut result = Ok(());
         for smmu in self.smmus.drivers.borrow_mut().iter_mut().take(count) {
-            if smmu.tlb_invalidate(stale).is_err() {
+            if smmu.tlb_invalidate_host(stale).is_err() {
                 result = Err(InvalidateError);
             }
         }

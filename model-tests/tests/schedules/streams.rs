@@ -67,10 +67,11 @@ fn change(world: &World, n: usize, page: u64, next: User, table: &Table) {
     let mut ownership = world.ownership().lock();
     let config = table.config(ownership.dma().config());
     let mut smmu = world.smmus()[n].lock();
+    assert_eq!(smmu.block(ownership.memory_mut(), one()), Ok(()));
     let end = match next {
         User::Host => smmu.release(ownership.memory_mut(), one()),
-        User::Nobody => smmu.block(ownership.memory_mut(), one()),
-        User::Guest(_) | User::Changing(_) => smmu.assign(ownership.memory_mut(), one(), &config),
+        User::Nobody => Ok(()),
+        User::Guest(_) | User::Changing(_) => smmu.assign(one(), &config),
     };
     assert_eq!(end, Ok(()), "{next:?}");
     world.set_user(n, next);

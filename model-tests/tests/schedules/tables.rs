@@ -73,7 +73,7 @@ struct Smmus<'m>(&'m mut Mirror);
 fn invalidate_all(stale: Stale, count: usize) -> Result<(), InvalidateError> {
     let mut result = Ok(());
     for smmu in world().smmus().iter().take(count) {
-        if smmu.lock().tlb_invalidate(stale).is_err() {
+        if smmu.lock().tlb_invalidate_host(stale).is_err() {
             result = Err(InvalidateError);
         }
     }

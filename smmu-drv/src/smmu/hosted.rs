@@ -153,7 +153,7 @@ impl<P: Platform, H: HostMemory> HostedSmmu<P, H> {
     ///
     /// # Errors
     /// As there; the host sees the failure.
-    pub fn tlb_invalidate(&mut self, stale: Stale) -> Result<(), SmmuError> {
+    pub fn tlb_invalidate_host(&mut self, stale: Stale) -> Result<(), SmmuError> {
         self.tlb_submit(self.vmid, stale)?;
         self.tlb_wait()
     }

@@ -1,10 +1,10 @@
-//! Streams change their owner, on an SMMU with a host and on one without.
+//! Streams change their owner, on an SMMU with a host and on one without: first to nobody, then to the new owner.
 //!
-//! First they are taken: they abort, and nothing of their old owner is in progress. Then the records that hardware wrote about them
-//! up to there are taken, so that none is shown to the new owner. Then they are given.
+//! In between the caller stops the device: what it has sent and the SMMU has not seen yet would be the new owner's
+//! [S 4.7.2.1]. Records about a stream are taken before its owner changes, so that each belongs to the owner of its time.
 
 use super::budget::{self, Budget, Unfinished};
-use super::shadow::assign::{AssignError, NewOwner, RetireError};
+use super::shadow::assign::{AssignError, RetireError};
 use super::shadow::owners::{StreamOwner, StreamRange};
 use super::stream::{Cursor, SPLIT, next_block};
 use super::{HostedSmmu, Smmu};
@@ -16,53 +16,21 @@ use crate::stage2::{Stage2Cfg, Stage2Words};
 const MAX_DRAINS: u32 = budget::MOST_EVENTS;
 
 impl<P: Platform> Smmu<P> {
-    /// The owner of a stream.
+    /// The owner of a stream: what EL2 decided. A failed SMMU may go on with what it had before.
     pub fn owner(&self, sid: u32) -> StreamOwner {
         self.shadow.owner(sid)
     }
 
-    /// Assigns streams to the domain with the VMID and the stage 2 of `domain`. When this returns no transaction of their old owner
-    /// is in progress, and theirs reach what `domain` maps.
-    ///
-    /// # Errors
-    /// See [`AssignError`].
-    pub fn assign(&mut self, streams: StreamRange, domain: &Stage2Cfg) -> Result<(), AssignError> {
-        let next = self.domain(domain)?;
-        self.take_streams(streams, Some(next))?;
-        self.shadow.give(&mut self.device, streams, next)
-    }
-
-    /// Takes streams from their owner and gives them to nobody: they abort when this returns, and no transaction of their old owner
-    /// is in progress.
+    /// Takes streams from their owner and gives them to nobody: they abort when this returns, and no transaction of before is in
+    /// progress in the SMMU. What the device itself still holds aborts too; stop it before the streams are assigned.
     ///
     /// # Errors
     /// See [`AssignError`].
     pub fn block(&mut self, streams: StreamRange) -> Result<(), AssignError> {
-        self.take_streams(streams, None)?;
-        Ok(self.shadow.share_blocked(&mut self.device, streams)?)
-    }
-
-    /// Invalidates everything of a domain without streams. When every SMMU has done so its VMID can have another stage 2.
-    ///
-    /// # Errors
-    /// See [`RetireError`].
-    pub fn retire(&mut self, vmid: u16) -> Result<(), RetireError> {
-        self.check_alive()?;
-        self.shadow.retire(&mut self.device, vmid)
-    }
-
-    pub(super) fn domain(&self, domain: &Stage2Cfg) -> Result<NewOwner, AssignError> {
-        domain.check(self.device.features()).map_err(AssignError::BadStage2)?;
-        Ok(NewOwner::Domain(domain.vmid, Stage2Words::new(domain)))
-    }
-
-    fn take(&mut self, streams: StreamRange, next: Option<NewOwner>) -> Result<(), AssignError> {
-        self.check_alive()?;
-        self.shadow.take(&mut self.device, streams, next)
-    }
-
-    fn take_streams(&mut self, streams: StreamRange, next: Option<NewOwner>) -> Result<(), AssignError> {
-        self.take(streams, next)?;
+        if self.shadow.is_blocked(streams)? {
+            return Ok(());
+        }
+        self.abort_streams(streams)?;
         self.device.mark_records();
         for _ in 0..MAX_DRAINS {
             self.poll_faults();
@@ -70,47 +38,94 @@ impl<P: Platform> Smmu<P> {
                 break;
             }
         }
-        Ok(())
+        self.take_streams(streams)
+    }
+
+    /// Assigns streams that nobody owns to the domain with the VMID and the stage 2 of `domain`: they reach what it maps when this
+    /// returns.
+    ///
+    /// # Errors
+    /// See [`AssignError`].
+    pub fn assign(&mut self, streams: StreamRange, domain: &Stage2Cfg) -> Result<(), AssignError> {
+        domain.check(self.device.features()).map_err(AssignError::BadStage2)?;
+        self.check_alive()?;
+        self.shadow.assign(&mut self.device, streams, domain.vmid, Stage2Words::new(domain))?;
+        Ok(self.check_alive()?)
+    }
+
+    /// Invalidates everything of a domain without streams. When every SMMU has done so its VMID can have another stage 2. Needs no
+    /// hardware on an SMMU on which the domain had no streams.
+    ///
+    /// # Errors
+    /// See [`RetireError`].
+    pub fn retire(&mut self, vmid: u16) -> Result<(), RetireError> {
+        if !self.shadow.has_domain(vmid) {
+            return Ok(());
+        }
+        self.check_alive()?;
+        self.shadow.retire(&mut self.device, vmid)
+    }
+
+    fn abort_streams(&mut self, streams: StreamRange) -> Result<(), AssignError> {
+        self.check_alive()?;
+        self.shadow.abort(&mut self.device, streams)
+    }
+
+    fn take_streams(&mut self, streams: StreamRange) -> Result<(), AssignError> {
+        self.shadow.take(streams)?;
+        Ok(self.shadow.share_blocked(&mut self.device, streams)?)
     }
 }
 
 impl<P: Platform, H: HostMemory> HostedSmmu<P, H> {
-    /// The owner of a stream.
+    /// See [`Smmu::owner`].
     pub fn owner(&self, sid: u32) -> StreamOwner {
         self.smmu.owner(sid)
     }
 
-    /// See [`Smmu::assign`]. The host's entry for the streams has no effect from now on, and neither have its commands.
-    ///
-    /// # Errors
-    /// See [`AssignError`].
-    pub fn assign(&mut self, host_mem: &mut H, streams: StreamRange, domain: &Stage2Cfg) -> Result<(), AssignError> {
-        if domain.vmid == self.vmid() {
-            return Err(AssignError::VmidInUse);
-        }
-        let next = self.smmu.domain(domain)?;
-        self.take_streams(host_mem, streams, Some(next))?;
-        let given = self.smmu.shadow.give(&mut self.smmu.device, streams, next);
-        self.reported(given)
-    }
-
-    /// See [`Smmu::block`].
+    /// See [`Smmu::block`]. What the host has for the streams has no effect from now on, and neither have its commands for them; it
+    /// gets the records of its own streams up to here.
     ///
     /// # Errors
     /// See [`AssignError`].
     pub fn block(&mut self, host_mem: &mut H, streams: StreamRange) -> Result<(), AssignError> {
-        self.take_streams(host_mem, streams, None)?;
-        let shared = self.smmu.shadow.share_blocked(&mut self.smmu.device, streams);
-        Ok(self.reported(shared)?)
+        if self.smmu.shadow.is_blocked(streams)? {
+            return Ok(());
+        }
+        let aborted = self.smmu.abort_streams(streams);
+        self.reported(aborted)?;
+        self.smmu.device.mark_records();
+        for _ in 0..MAX_DRAINS {
+            self.poll_events(host_mem);
+            if self.smmu.device.is_past_mark() {
+                break;
+            }
+        }
+        let taken = self.smmu.take_streams(streams);
+        self.reported(taken)
     }
 
-    /// Gives streams to the host: its entries for them, or what it has set for all streams, are in force when this returns.
+    /// See [`Smmu::assign`].
+    ///
+    /// # Errors
+    /// See [`AssignError`].
+    pub fn assign(&mut self, streams: StreamRange, domain: &Stage2Cfg) -> Result<(), AssignError> {
+        if domain.vmid == self.vmid() {
+            return Err(AssignError::VmidInUse);
+        }
+        let assigned = self.smmu.assign(streams, domain);
+        self.reported(assigned)
+    }
+
+    /// Gives streams that nobody owns to the host: its entries for them, or what it has set for all streams, are in force when this
+    /// returns.
     ///
     /// # Errors
     /// See [`AssignError`].
     pub fn release(&mut self, host_mem: &mut H, streams: StreamRange) -> Result<(), AssignError> {
-        self.take_streams(host_mem, streams, Some(NewOwner::Host))?;
-        self.smmu.shadow.give(&mut self.smmu.device, streams, NewOwner::Host)?;
+        self.check_alive()?;
+        let released = self.smmu.shadow.release(&mut self.smmu.device, streams);
+        self.reported(released)?;
         let entered = self.enter_streams(host_mem, streams);
         Ok(self.reported(entered)?)
     }
@@ -125,26 +140,6 @@ impl<P: Platform, H: HostMemory> HostedSmmu<P, H> {
         }
         let retired = self.smmu.retire(vmid);
         self.reported(retired)
-    }
-
-    /// Records of before are the host's if the streams are. Those that hardware writes while the streams are taken are nobody's.
-    fn take_streams(
-        &mut self,
-        host_mem: &mut H,
-        streams: StreamRange,
-        next: Option<NewOwner>,
-    ) -> Result<(), AssignError> {
-        self.poll_events(host_mem);
-        let taken = self.smmu.take(streams, next);
-        self.reported(taken)?;
-        self.smmu.device.mark_records();
-        for _ in 0..MAX_DRAINS {
-            self.poll_events(host_mem);
-            if self.smmu.device.is_past_mark() {
-                break;
-            }
-        }
-        Ok(())
     }
 
     /// Enters what the host has for the blocks of `streams`.

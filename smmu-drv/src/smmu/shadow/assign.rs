@@ -9,7 +9,7 @@
 use super::change::SteStore;
 use super::owners::{DomainError, Owners, StreamOwner, StreamRange};
 use super::refresh::Hardware;
-use super::{ShadowTable, Shape, Shared};
+use super::{Reserve, ShadowTable, Shape, Shared};
 use crate::command::{Command, Depth};
 use crate::error::SmmuError;
 use crate::platform::DmaBuffer;
@@ -25,6 +25,8 @@ pub const MAX_ASSIGNED: u64 = 1 << SPLIT;
 pub enum AssignError {
     /// More than [`MAX_ASSIGNED`] streams, or one that the stream table does not cover. Nothing changed.
     Range,
+    /// Streams that somebody owns: they have to be blocked, and the device stopped, before they get another owner. Nothing changed.
+    NotBlocked,
     /// The SMMU does not accept this stage 2. Nothing changed.
     BadStage2(&'static str),
     /// The VMID is the host's, or is in use with another stage 2. Nothing changed.
@@ -35,8 +37,8 @@ pub enum AssignError {
     NoMemory,
     /// The SMMU is quiesced: every stream aborts for good. Nothing changed.
     Quiesced,
-    /// The SMMU failed, now or before. The streams belong to nobody, unless it had failed before; they may still reach what they
-    /// reached before, or what they were to reach.
+    /// The SMMU failed, now or before. The streams have their old owner or none; until [`Smmu::quiesce`](crate::Smmu::quiesce) they may
+    /// go on to reach what they reached before, or what they were to reach.
     Failed(SmmuError),
 }
 
@@ -50,6 +52,7 @@ impl core::fmt::Display for AssignError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::Range => write!(f, "more than {MAX_ASSIGNED} streams, or beyond the stream table"),
+            Self::NotBlocked => f.write_str("the streams have an owner: block them first"),
             Self::BadStage2(why) => f.write_str(why),
             Self::VmidInUse => f.write_str("the VMID is in use with another stage 2"),
             Self::TooMany => f.write_str("too many domains, or ranges of streams with different owners"),
@@ -75,15 +78,6 @@ impl From<SmmuError> for RetireError {
     }
 }
 
-/// Whose the streams are to be: the host's, or those of the domain with this VMID and stage 2.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NewOwner {
-    /// The host; its entries are entered afterwards.
-    Host,
-    /// A domain.
-    Domain(u16, Stage2Words),
-}
-
 impl<B: DmaBuffer> ShadowTable<B> {
     /// The owner of a stream.
     #[inline]
@@ -102,79 +96,120 @@ impl<B: DmaBuffer> ShadowTable<B> {
         self.owners.of_all(StreamRange::of_block(block))
     }
 
-    /// The stage 2 of `owner` in its entries; that of the host where there is none.
-    pub(super) fn words_of(&self, owner: StreamOwner) -> Stage2Words {
+    /// The stage 2 that the entries of `owner` have; `None` if it has none, or is a domain that is not known.
+    pub(super) fn words_of(&self, owner: StreamOwner) -> Option<Stage2Words> {
         match owner {
-            StreamOwner::Host | StreamOwner::Blocked => self.words,
-            StreamOwner::Domain(vmid) => self.domains.get(vmid).unwrap_or(self.words),
+            StreamOwner::Host => Some(self.words),
+            StreamOwner::Blocked => None,
+            StreamOwner::Domain(vmid) => self.domains.get(vmid),
         }
     }
 
-    /// Takes `streams` from their owners: they abort when this returns, and no transaction of before is in progress.
-    ///
-    /// `next` is whose they will be, so that what [`ShadowTable::give`] needs is known to be there.
+    /// Whether nobody owns any of `streams`.
     ///
     /// # Errors
-    /// See [`AssignError`].
-    pub(crate) fn take(
-        &mut self,
-        device: &mut impl Hardware<B>,
-        streams: StreamRange,
-        next: Option<NewOwner>,
-    ) -> Result<(), AssignError> {
-        if self.quiesced {
-            return Err(AssignError::Quiesced);
-        }
+    /// [`AssignError::Range`].
+    pub(crate) fn is_blocked(&self, streams: StreamRange) -> Result<bool, AssignError> {
         if streams.count() > MAX_ASSIGNED || u64::from(streams.last()) >= self.streams() {
             return Err(AssignError::Range);
         }
-        let blocked = self.with_owner(streams, StreamOwner::Blocked)?;
-        let mut domains = self.domains.clone();
-        match next {
-            Some(NewOwner::Domain(vmid, words)) => {
-                self.with_owner(streams, StreamOwner::Domain(vmid))?;
-                domains.add(vmid, words).map_err(|error| match error {
-                    DomainError::VmidInUse => AssignError::VmidInUse,
-                    DomainError::Full => AssignError::TooMany,
-                })?;
-            }
-            Some(NewOwner::Host) => drop(self.with_owner(streams, StreamOwner::Host)?),
-            None => {}
+        Ok(self.owners.of_all(streams) == Some(StreamOwner::Blocked))
+    }
+
+    /// Makes `streams` abort; when this returns, no transaction of before is in progress in the SMMU. They keep their owner until
+    /// [`ShadowTable::take`].
+    ///
+    /// # Errors
+    /// [`AssignError::TooMany`], [`AssignError::NoMemory`] or [`AssignError::Failed`].
+    pub(crate) fn abort(&mut self, device: &mut impl Hardware<B>, streams: StreamRange) -> Result<(), AssignError> {
+        if self.quiesced {
+            return Ok(());
         }
-        for block in blocks(streams) {
-            self.make_private(device, block)?;
+        self.with_owner(streams, StreamOwner::Blocked)?;
+        if let Some(block) = whole_block(streams).filter(|_| self.is_two_level()) {
+            self.set_shared(block, Shared::Abort);
+            self.invalidate_block(device, block)?;
+        } else {
+            self.make_private(device, streams)?;
+            self.store_all(streams, Shared::Abort);
+            self.invalidate_streams(device, streams)?;
         }
-        (self.owners, self.domains) = (blocked, domains);
-        self.store_all(streams, Shared::Abort);
-        self.complete_streams(device, streams)?;
-        self.put_words(device, streams, self.words)?;
+        self.complete(device)?;
+        // The host's stage 2 again, so that a block can share a table when all of it is the host's or nobody's.
+        Ok(self.put_words(device, streams, self.words)?)
+    }
+
+    /// `streams`, which abort, belong to nobody from now on.
+    ///
+    /// # Errors
+    /// [`AssignError::TooMany`], but not after [`ShadowTable::abort`].
+    pub(crate) fn take(&mut self, streams: StreamRange) -> Result<(), AssignError> {
+        self.owners = self.with_owner(streams, StreamOwner::Blocked)?;
         Ok(())
     }
 
-    /// Gives `streams`, which were just taken, to their new owner. Those of a domain reach its stage 2 when this returns; those of
-    /// the host abort until its entries are entered.
+    /// Gives `streams`, which nobody owns, to the host: they abort until its entries are entered.
     ///
     /// # Errors
-    /// [`AssignError::Failed`], or [`AssignError::TooMany`] if they were not taken for this owner.
-    pub(crate) fn give(
-        &mut self,
-        device: &mut impl Hardware<B>,
-        streams: StreamRange,
-        next: NewOwner,
-    ) -> Result<(), AssignError> {
-        let NewOwner::Domain(vmid, words) = next else {
-            self.owners = self.with_owner(streams, StreamOwner::Host)?;
-            return Ok(());
-        };
-        let owners = self.with_owner(streams, StreamOwner::Domain(vmid))?;
-        self.put_words(device, streams, words)?;
-        self.store_all(streams, Shared::Stage2);
-        if let Err(error) = self.complete_streams(device, streams) {
-            self.store_all(streams, Shared::Abort);
-            return Err(error.into());
+    /// See [`AssignError`].
+    pub(crate) fn release(&mut self, device: &mut impl Hardware<B>, streams: StreamRange) -> Result<(), AssignError> {
+        self.check_free(streams)?;
+        let owners = self.with_owner(streams, StreamOwner::Host)?;
+        // A block that is not all the host's then has a table of its own.
+        if whole_block(streams).is_none() {
+            self.make_private(device, streams)?;
         }
         self.owners = owners;
         Ok(())
+    }
+
+    /// Assigns `streams`, which nobody owns, to the domain with `vmid` and the stage 2 `words`: they reach it when this returns.
+    ///
+    /// # Errors
+    /// See [`AssignError`].
+    pub(crate) fn assign(
+        &mut self,
+        device: &mut impl Hardware<B>,
+        streams: StreamRange,
+        vmid: u16,
+        words: Stage2Words,
+    ) -> Result<(), AssignError> {
+        self.check_free(streams)?;
+        let owners = self.with_owner(streams, StreamOwner::Domain(vmid))?;
+        let mut domains = self.domains.clone();
+        domains.add(vmid, words).map_err(|error| match error {
+            DomainError::VmidInUse => AssignError::VmidInUse,
+            DomainError::Full => AssignError::TooMany,
+        })?;
+        self.make_private(device, streams)?;
+        // From here on translations with this VMID may be cached.
+        self.domains = domains;
+        let done = self.enter_domain(device, streams, words);
+        if done.is_ok() {
+            self.owners = owners;
+        } else {
+            self.store_all(streams, Shared::Abort);
+        }
+        Ok(done?)
+    }
+
+    fn check_free(&self, streams: StreamRange) -> Result<(), AssignError> {
+        if self.quiesced {
+            return Err(AssignError::Quiesced);
+        }
+        if self.is_blocked(streams)? { Ok(()) } else { Err(AssignError::NotBlocked) }
+    }
+
+    fn enter_domain(
+        &mut self,
+        device: &mut impl Hardware<B>,
+        streams: StreamRange,
+        words: Stage2Words,
+    ) -> Result<(), SmmuError> {
+        self.put_words(device, streams, words)?;
+        self.store_all(streams, Shared::Stage2);
+        self.invalidate_streams(device, streams)?;
+        self.complete(device)
     }
 
     /// Stores dword 0 of `shared` into the entries of `streams`.
@@ -194,13 +229,15 @@ impl<B: DmaBuffer> ShadowTable<B> {
         if self.owners.has_domain(vmid) {
             return Err(RetireError::InUse);
         }
-        if self.domains.get(vmid).is_some() {
-            device.push(Command::TlbiS12Vmall { vmid })?;
-            device.sync()?;
-            self.synchronised();
-            self.domains.remove(vmid);
-        }
+        device.push(Command::TlbiS12Vmall { vmid })?;
+        self.complete(device)?;
+        self.domains.remove(vmid);
         Ok(())
+    }
+
+    /// Whether a domain has, or had, streams here since its VMID was retired last.
+    pub(crate) fn has_domain(&self, vmid: u16) -> bool {
+        self.domains.get(vmid).is_some()
     }
 
     /// Frees the private tables of blocks of `streams` whose streams all belong to nobody, where that is what unassigned streams do.
@@ -216,8 +253,7 @@ impl<B: DmaBuffer> ShadowTable<B> {
             let blocked = self.owner_of_block(block) == Some(StreamOwner::Blocked);
             if blocked && self.is_two_level() && self.set_shared(block, Shared::Abort) {
                 self.invalidate_block(device, block)?;
-                device.sync()?;
-                self.synchronised();
+                self.complete(device)?;
             }
         }
         Ok(())
@@ -230,21 +266,31 @@ impl<B: DmaBuffer> ShadowTable<B> {
         Ok(owners)
     }
 
-    /// Gives a block that shares a table a private one, with the same entries.
-    fn make_private(&mut self, device: &mut impl Hardware<B>, block: u32) -> Result<(), AssignError> {
-        if self.is_private(block) {
+    /// Gives blocks of `streams` that share a table private ones with the same entries: all of them, or none.
+    fn make_private(&mut self, device: &mut impl Hardware<B>, streams: StreamRange) -> Result<(), AssignError> {
+        let shared = || blocks(streams).filter(|block| !self.is_private(*block));
+        let wanted = shared().count();
+        if wanted == 0 {
             return Ok(());
         }
-        let Some(mut prepared) = self.prepare(device.platform()) else { return Err(AssignError::NoMemory) };
-        let ste = self.shared_ste(self.shared(block));
-        for entry in 0..BLOCK {
-            self.prepare_entry(&mut prepared, entry, ste);
+        if self.free_slots() < wanted {
+            return Err(AssignError::NoMemory);
         }
-        self.attach(device.platform(), block, prepared);
-        self.invalidate_block(device, block)?;
-        device.sync()?;
-        self.synchronised();
-        Ok(())
+        // At most two: MAX_ASSIGNED streams lie in no more blocks.
+        let mut tables = [const { None }; 2];
+        for (block, place) in shared().zip(&mut tables) {
+            let mut table = self.prepare(device.platform(), Reserve::Used).ok_or(AssignError::NoMemory)?;
+            let ste = self.shared_ste(self.shared(block));
+            for entry in 0..BLOCK {
+                self.prepare_entry(&mut table, entry, ste);
+            }
+            *place = Some((block, table));
+        }
+        for (block, table) in tables.into_iter().flatten() {
+            self.attach(device.platform(), block, table);
+            self.invalidate_block(device, block)?;
+        }
+        Ok(self.complete(device)?)
     }
 
     /// What the streams of a block without a private table do.
@@ -260,7 +306,7 @@ impl<B: DmaBuffer> ShadowTable<B> {
         }
     }
 
-    /// Changes dwords 1 to 3 of entries that abort.
+    /// Changes dwords 1 to 3 of entries that abort; complete when it returns.
     fn put_words(
         &mut self,
         device: &mut impl Hardware<B>,
@@ -271,23 +317,31 @@ impl<B: DmaBuffer> ShadowTable<B> {
             self.store(sid, SteStore::Dw1(self.fixed.dw1));
             self.store_words(sid, words);
         }
-        self.complete_streams(device, streams)
+        self.invalidate_streams(device, streams)?;
+        self.complete(device)
     }
 
-    /// Invalidates the entries of `streams`; complete when it returns.
-    fn complete_streams(&mut self, device: &mut impl Hardware<B>, streams: StreamRange) -> Result<(), SmmuError> {
+    /// Queues the invalidation of the entries of `streams`.
+    fn invalidate_streams(&mut self, device: &mut impl Hardware<B>, streams: StreamRange) -> Result<(), SmmuError> {
         self.cfgi_pending = true;
         if streams.count() == 1 {
-            device.push(Command::CfgiSte { sid: streams.first(), depth: Depth::Leaf })?;
-        } else {
-            for block in blocks(streams) {
-                device.push(Command::CfgiSteRange { sid: block << SPLIT, range: SPLIT - 1 })?;
-            }
+            return device.push(Command::CfgiSte { sid: streams.first(), depth: Depth::Leaf });
         }
+        blocks(streams)
+            .try_for_each(|block| device.push(Command::CfgiSteRange { sid: block << SPLIT, range: SPLIT - 1 }))
+    }
+
+    /// Waits until everything queued is complete.
+    fn complete(&mut self, device: &mut impl Hardware<B>) -> Result<(), SmmuError> {
         device.sync()?;
         self.synchronised();
         Ok(())
     }
+}
+
+/// The block that `streams` are, if they are one.
+fn whole_block(streams: StreamRange) -> Option<u32> {
+    (streams.count() == u64::from(BLOCK) && streams.first() & (BLOCK - 1) == 0).then_some(streams.first() >> SPLIT)
 }
 
 /// The blocks in which `streams` lie.

@@ -12,6 +12,7 @@ use crate::platform::DmaBuffer;
 use crate::smmu::stream::BLOCK;
 use crate::spec::ste::{L1STD_SIZE, STE_SIZE, dw0, dw1};
 use crate::spec::{get64, low32, mask64, union64};
+use crate::stage2::Stage2Words;
 
 /// What is wrong with the shadow table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +43,8 @@ impl fmt::Display for StrtabFinding {
 /// Fields of dword 0 that an entry can have.
 const DW0: u64 =
     union64([mask64(dw0::V), mask64(dw0::CONFIG), mask64(dw0::S1FMT), mask64(dw0::S1CONTEXTPTR), mask64(dw0::S1CDMAX)]);
+/// Fields of dword 0 that an entry of another owner can have.
+const SIMPLE: u64 = union64([mask64(dw0::V), mask64(dw0::CONFIG)]);
 /// Fields of dword 1 in which entries can differ; the others are as in [`crate::Fixed`], zero but for INSTCFG.
 const DW1: u64 = union64([
     mask64(dw1::S1DSS),
@@ -66,13 +69,13 @@ impl<B: DmaBuffer> ShadowTable<B> {
     }
 
     fn audit_two_level(&self, two: &TwoLevel<B>) -> Result<(), StrtabFinding> {
-        self.audit_table(&two.stage2.table, Entries::Alike)?;
-        self.audit_table(&two.abort.table, Entries::Alike)?;
+        self.audit_table(&two.stage2.table, Entries::Shared)?;
+        self.audit_table(&two.abort.table, Entries::Shared)?;
         // Until a CMD_SYNC completes, hardware may use the descriptor of a detached table.
         for slot in &two.slots {
             match slot {
                 Slot::Detached { table, .. } | Slot::InvalidationQueued(table) => {
-                    self.audit_table(table, Entries::Alike)?;
+                    self.audit_table(table, Entries::Detached)?;
                 }
                 // The table of a block is checked with its descriptor.
                 Slot::Live(_) | Slot::Empty => {}
@@ -98,7 +101,7 @@ impl<B: DmaBuffer> ShadowTable<B> {
     /// Checks the entries of one table.
     fn audit_table(&self, table: &B, entries: Entries) -> Result<(), StrtabFinding> {
         let (first, one) = match entries {
-            Entries::Alike => (0, Some(StreamOwner::Host)),
+            Entries::Shared | Entries::Detached => (0, Some(StreamOwner::Host)),
             Entries::From(first) => {
                 let last = first.saturating_add(u64::try_from(table.size() / STE_SIZE).unwrap_or(0)).saturating_sub(1);
                 let count = last.saturating_sub(first).saturating_add(1);
@@ -106,41 +109,58 @@ impl<B: DmaBuffer> ShadowTable<B> {
                 (first, range.and_then(|range| self.owners.of_all(range)))
             }
         };
-        let mut words = self.words_of(one.unwrap_or(StreamOwner::Host));
         let mut owner = one.unwrap_or(StreamOwner::Host);
+        let mut words = self.words_of(owner);
         for entry in 0..table.size() / STE_SIZE {
             let index = first.saturating_add(u64::try_from(entry).unwrap_or(u64::MAX));
             if one.is_none() {
                 owner = self.owner(low32(index));
                 words = self.words_of(owner);
             }
-            let [dw0, dw1, dw2, dw3, rest @ ..] = table.read_entry(entry.saturating_mul(STE_SIZE));
-            let confined = match (get64(dw0::V, dw0), get64(dw0::CONFIG, dw0)) {
-                (0, _) => true,
-                (_, dw0::CONFIG_ABORT) => is_allowed(dw0, DW0) && is_allowed(dw1 ^ self.fixed.dw1, DW1),
-                (_, dw0::CONFIG_S2) => {
-                    owner != StreamOwner::Blocked && is_allowed(dw0, DW0) && is_allowed(dw1 ^ self.fixed.dw1, DW1)
-                }
-                (_, dw0::CONFIG_NESTED) => {
-                    owner == StreamOwner::Host && is_allowed(dw0, DW0) && is_allowed(dw1 ^ self.fixed.dw1, DW1)
-                }
-                _ => false,
+            let word = table.read_entry(entry.saturating_mul(STE_SIZE));
+            let confined = match entries {
+                Entries::Detached => self.is_anybodys(word),
+                Entries::Shared | Entries::From(_) => self.is_owners(word, owner, words),
             };
-            // An abort uses no stage 2; after a failed assignment that of the domain may be left.
-            let stage2 = owner == StreamOwner::Blocked || (dw2 == words.dw2 && dw3 == words.dw3);
-            if !confined || !stage2 || rest != [0; 4] {
-                return Err(StrtabFinding::Entry { index, dw0 });
+            if !confined {
+                return Err(StrtabFinding::Entry { index, dw0: word[0] });
             }
         }
         Ok(())
+    }
+
+    /// Whether an entry, its eight dwords, is one that a stream of `owner` may have; `words` are the owner's stage 2.
+    fn is_owners(&self, entry: [u64; 8], owner: StreamOwner, words: Option<Stage2Words>) -> bool {
+        let [dw0, dw1, dw2, dw3, rest @ ..] = entry;
+        let fields = match owner {
+            StreamOwner::Host => is_allowed(dw0, DW0) && is_allowed(dw1 ^ self.fixed.dw1, DW1),
+            StreamOwner::Blocked | StreamOwner::Domain(_) => is_allowed(dw0, SIMPLE) && dw1 == self.fixed.dw1,
+        };
+        let stage2 = words.is_some_and(|words| (dw2, dw3) == (words.dw2, words.dw3));
+        let confined = match (get64(dw0::V, dw0), get64(dw0::CONFIG, dw0)) {
+            // After a failed assignment the stage 2 of the domain may be left where nobody owns the stream.
+            (0, _) | (1, dw0::CONFIG_ABORT) => stage2 || owner == StreamOwner::Blocked,
+            (_, dw0::CONFIG_S2) => stage2,
+            (_, dw0::CONFIG_NESTED) => stage2 && owner == StreamOwner::Host,
+            _ => false,
+        };
+        confined && (fields || dw0 & mask64(dw0::V) == 0) && rest == [0; 4]
+    }
+
+    /// Whether an entry is one that a stream of the host or of a domain may have.
+    fn is_anybodys(&self, entry: [u64; 8]) -> bool {
+        self.is_owners(entry, StreamOwner::Host, Some(self.words))
+            || self.domains.iter().any(|(vmid, words)| self.is_owners(entry, StreamOwner::Domain(vmid), Some(words)))
     }
 }
 
 /// Whose entries a table has.
 #[derive(Clone, Copy)]
 enum Entries {
-    /// Those of many blocks, or of one that was detached: the host's stage 2.
-    Alike,
+    /// Those of many blocks: the host's stage 2.
+    Shared,
+    /// Those of a block that was detached: of anybody, if hardware failed before it was freed.
+    Detached,
     /// Those of the streams from this one on.
     From(u64),
 }

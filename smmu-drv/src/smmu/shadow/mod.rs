@@ -32,8 +32,19 @@ pub(super) use refresh::{Entered, Entries, Hardware};
 
 /// Bytes of a level-2 table.
 const L2_SIZE: usize = STE_SIZE << SPLIT;
-/// Maximum private level-2 tables; streams beyond them abort.
-const MAX_L2: usize = 256;
+/// Maximum private level-2 tables of blocks that the host uses; its streams beyond them abort.
+const MAX_HOST_L2: usize = 256;
+/// Maximum private level-2 tables: no host can use up the rest, which is for blocks with streams of other owners.
+const MAX_L2: usize = MAX_HOST_L2 + 32;
+
+/// Whether a new table may be one of those that a host must leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reserve {
+    /// No.
+    Kept,
+    /// Yes.
+    Used,
+}
 
 /// The shared configuration of a block without a private table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -227,12 +238,23 @@ impl<B: DmaBuffer> ShadowTable<B> {
         }
     }
 
+    /// Level-2 tables that can be attached now.
+    fn free_slots(&self) -> usize {
+        match &self.shape {
+            Shape::Linear { .. } => 0,
+            Shape::TwoLevel(two) => two.slots.iter().filter(|slot| matches!(slot, Slot::Empty)).count(),
+        }
+    }
+
     /// A new level-2 table of invalid entries, not yet referenced. `None` when the pool or the slots are used up.
-    fn prepare<P: Platform<Buffer = B>>(&self, platform: &P) -> Option<Prepared<B>> {
-        let Shape::TwoLevel(two) = &self.shape else {
-            return None;
+    fn prepare<P: Platform<Buffer = B>>(&self, platform: &P, reserve: Reserve) -> Option<Prepared<B>> {
+        let kept = match reserve {
+            Reserve::Kept => MAX_L2 - MAX_HOST_L2,
+            Reserve::Used => 0,
         };
-        two.slots.iter().position(|slot| matches!(slot, Slot::Empty))?;
+        if self.free_slots() <= kept {
+            return None;
+        }
         let table = filled(platform, &self.words, self.fixed.invalid()).ok()?;
         Some(Prepared { table })
     }

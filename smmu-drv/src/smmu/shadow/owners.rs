@@ -79,7 +79,8 @@ pub(super) struct Full;
 pub(super) struct Owners {
     /// Of streams in no range.
     unassigned: StreamOwner,
-    /// Sorted and disjoint. Adjacent ranges have different owners, and no range has that of unassigned streams.
+    /// Sorted and disjoint; no range has the owner of unassigned streams. Ranges that touch are not merged: what was set at once can
+    /// get another owner at once without a place in this list.
     ranges: ArrayVec<(StreamRange, StreamOwner), MAX_RANGES>,
 }
 
@@ -106,11 +107,28 @@ impl Owners {
     /// The owner of all of `streams`, if they have one.
     #[inline]
     pub(super) fn of_all(&self, streams: StreamRange) -> Option<StreamOwner> {
-        match self.at(streams.first) {
-            Some((range, owner)) if range.first <= streams.first => (range.last >= streams.last).then_some(*owner),
-            Some((range, _)) if range.first <= streams.last => None,
+        let from = self.ranges.partition_point(|(range, _)| range.last < streams.first);
+        match self.ranges.get(from) {
+            Some((range, _)) if range.first <= streams.last => self.of_ranges(from, streams),
             Some(_) | None => Some(self.unassigned),
         }
+    }
+
+    /// The same, where the range at `from` contains one of `streams`.
+    #[cold]
+    fn of_ranges(&self, from: usize, streams: StreamRange) -> Option<StreamOwner> {
+        let owner = self.of(streams.first);
+        let mut next = streams.first;
+        for (range, of) in self.ranges.iter().skip(from) {
+            if range.first > next || *of != owner {
+                return None;
+            }
+            if range.last >= streams.last {
+                return Some(owner);
+            }
+            next = range.last.saturating_add(1);
+        }
+        None
     }
 
     /// Whether a stream belongs to the domain with `vmid`.
@@ -171,6 +189,11 @@ impl Domains {
         self.0.iter().find(|(known, _)| *known == vmid).map(|(_, words)| *words)
     }
 
+    /// Every domain: its VMID and its stage 2.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u16, Stage2Words)> {
+        self.0.iter().copied()
+    }
+
     /// `vmid` has `words` from now on, until [`Domains::remove`].
     ///
     /// # Errors
@@ -189,19 +212,12 @@ impl Domains {
     }
 }
 
-/// Appends a range, as part of the one before if that touches it and has the same owner.
+/// Appends a range.
 fn push(
     ranges: &mut ArrayVec<(StreamRange, StreamOwner), MAX_RANGES>,
     range: StreamRange,
     owner: StreamOwner,
 ) -> Result<(), Full> {
-    if let Some((before, of)) = ranges.last_mut()
-        && *of == owner
-        && before.last.checked_add(1) == Some(range.first)
-    {
-        before.last = range.last;
-        return Ok(());
-    }
     ranges.try_push((range, owner)).map_err(|_| Full)
 }
 
@@ -219,11 +235,11 @@ mod tests {
         u32::try_from(*state >> 33).unwrap()
     }
 
-    /// Sorted, disjoint, merged, and nothing of the owner of all others.
+    /// Sorted, disjoint, and nothing of the owner of all others.
     fn check(owners: &Owners) {
         for pair in owners.ranges.windows(2) {
-            let [(left, of), (right, other)] = pair else { unreachable!() };
-            assert!(left.last < right.first && (left.last + 1 < right.first || of != other), "{owners:?}");
+            let [(left, _), (right, _)] = pair else { unreachable!() };
+            assert!(left.last < right.first, "{owners:?}");
         }
         assert!(
             owners.ranges.iter().all(|(range, of)| range.first <= range.last && *of != owners.unassigned),
@@ -270,7 +286,10 @@ mod tests {
             (StreamOwner::Domain(2), StreamOwner::Host, StreamOwner::Blocked)
         );
         owners.set(StreamRange::new(0, u32::MAX).unwrap(), StreamOwner::Blocked).unwrap();
-        assert_eq!(owners.ranges.len(), 1);
+        assert_eq!(
+            (owners.of(0), owners.of(u32::MAX), owners.ranges.len()),
+            (StreamOwner::Blocked, StreamOwner::Blocked, 2)
+        );
         assert_eq!(
             (StreamRange::new(1, 0), StreamRange::new(1, u32::MAX).map(StreamRange::last)),
             (None, Some(u32::MAX))
@@ -288,7 +307,8 @@ mod tests {
         assert_eq!(owners.set(StreamRange::one(1000), StreamOwner::Blocked), Err(Full));
         // In the middle of a range: two more.
         assert_eq!(owners, before);
-        owners.set(StreamRange::one(1), StreamOwner::Blocked).unwrap();
-        assert_eq!(owners.of(1), StreamOwner::Blocked);
+        // What was set at once can always change at once.
+        owners.set(StreamRange::one(2), StreamOwner::Domain(2)).unwrap();
+        assert_eq!((owners.of(1), owners.of(2)), (StreamOwner::Host, StreamOwner::Domain(2)));
     }
 }

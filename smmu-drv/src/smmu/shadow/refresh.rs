@@ -5,7 +5,7 @@
 
 use super::change::{SteStore, next_store};
 use super::owners::StreamOwner;
-use super::{ShadowTable, Shared};
+use super::{Reserve, ShadowTable, Shared};
 use crate::command::{Command, Depth};
 use crate::error::SmmuError;
 use crate::platform::{DmaBuffer, Platform};
@@ -273,7 +273,7 @@ impl<B: DmaBuffer> ShadowTable<B> {
             let group = entries.group(budget, low32(sid), count)?;
             if group.entries == HostEntries::Some && prepared.is_none() {
                 budget.charge(budget::TABLE)?;
-                prepared = self.prepare(device.platform());
+                prepared = self.prepare(device.platform(), Reserve::Kept);
                 if prepared.is_none() {
                     // No memory: the streams of this block abort.
                     bump(&mut self.no_memory);
@@ -282,7 +282,9 @@ impl<B: DmaBuffer> ShadowTable<B> {
             }
             if let Some(table) = prepared.as_mut().filter(|_| group.entries == HostEntries::Some) {
                 for (index, ste) in (low32(sid)..=u32::MAX).zip(group.targets.iter().take(count)) {
-                    self.prepare_entry(table, index & (BLOCK - 1), *ste);
+                    if self.is_hosts(index) {
+                        self.prepare_entry(table, index & (BLOCK - 1), *ste);
+                    }
                 }
             }
             sid = sid.saturating_add(u64::from(GROUP_U32)).max(group.until);
