@@ -1,0 +1,28 @@
+//! The work of one trap. See `docs/gic-emulation.md`.
+
+/// Units of one trap; one is about the work of one command.
+pub const TRAP: u32 = 1024;
+/// A command: of the host, or one for hardware that it causes.
+pub const COMMAND: u32 = 1;
+/// A record of an event that is looked at, or a word of 64 LPIs.
+pub const EVENT: u32 = 1;
+/// A host page that is claimed and read, or a failed claim.
+pub const PAGE: u32 = 8;
+/// A SYNC of hardware.
+pub const SYNC: u32 = 16;
+/// 4 KiB of memory that is allocated, and zeroed, or freed.
+pub const ALLOC: u32 = 4;
+
+/// The most expensive step that is begun again from its start: MAPD, with an ITT of 32-byte entries, records of 8 bytes, and a
+/// level-2 table of 64 KiB.
+const MAPD: u32 = 4 * COMMAND + PAGE + ALLOC * ((32 << (crate::limits::MAX_EVENT_BITS - 12)) + (8 << (crate::limits::MAX_EVENT_BITS - 12)) + 16);
+const _: () = assert!(MAPD <= TRAP);
+
+/// The rows of docs/gic-emulation.md: the work, its charge, and its maximum per trap.
+pub const CHARGES: [(&str, u32, u32); 5] = [
+    ("command", COMMAND, TRAP),
+    ("event", EVENT, TRAP),
+    ("page", PAGE, TRAP / PAGE),
+    ("SYNC", SYNC, TRAP / SYNC),
+    ("allocation", ALLOC, TRAP / ALLOC),
+];

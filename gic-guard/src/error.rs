@@ -1,0 +1,76 @@
+//! Errors of hardware and of take-over.
+
+use core::fmt;
+
+use crate::platform::Frame;
+
+/// Why an ITS cannot be relied on any more. It is closed: disabled if it responds, and never written again; its memory stays with
+/// it; the host sees a queue that does not go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ItsError {
+    /// The queue did not consume its commands within the bound.
+    Timeout,
+    /// The queue keeps stalling.
+    Stalls,
+    /// The ITS did not become quiescent, or its Enabled bit does not follow.
+    NoAck,
+}
+
+impl fmt::Display for ItsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Timeout => "commands were not consumed in time",
+            Self::Stalls => "the command queue keeps stalling",
+            Self::NoAck => "GITS_CTLR was not acknowledged",
+        })
+    }
+}
+
+impl core::error::Error for ItsError {}
+
+/// Why a take-over failed. What EL2 had already given to hardware stays allocated; no frame may be given to the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TakeOverError {
+    /// More ITSs or redistributors than [`crate::limits`] has room for.
+    TooMany,
+    /// The pool is empty.
+    NoMemory,
+    /// EnableLPIs is 1 in this redistributor and stays so: tables of someone else are in use.
+    LpisOn(usize),
+    /// This ITS did not become quiescent.
+    Busy(usize),
+    /// This ITS has no physical LPIs, or accepts no table that EL2 can give it.
+    Unusable(usize),
+}
+
+impl fmt::Display for TakeOverError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooMany => f.write_str("more ITSs or redistributors than are supported"),
+            Self::NoMemory => f.write_str("no memory for interrupt tables; give EL2 a larger pool"),
+            Self::LpisOn(n) => write!(f, "redistributor {n}: LPIs are on and cannot be turned off"),
+            Self::Busy(n) => write!(f, "ITS {n} does not become quiescent"),
+            Self::Unusable(n) => write!(f, "ITS {n} has no physical LPIs, or accepts no table"),
+        }
+    }
+}
+
+impl core::error::Error for TakeOverError {}
+
+/// The first error of an audit: a defect of EL2, or of hardware.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GicFinding {
+    /// A table of EL2 is not in EL2's memory: the register or table that names it.
+    NotOwned(Frame, &'static str),
+    /// A register does not have what EL2 wrote.
+    Changed(Frame, &'static str),
+}
+
+impl fmt::Display for GicFinding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotOwned(frame, what) => write!(f, "{frame:?}: {what} is not in EL2's memory"),
+            Self::Changed(frame, what) => write!(f, "{frame:?}: {what} is not as EL2 wrote it"),
+        }
+    }
+}

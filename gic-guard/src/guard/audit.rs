@@ -1,0 +1,34 @@
+//! The audit: what hardware's registers and tables name lies in EL2's memory.
+
+use host_access::memory::DmaBuffer;
+use io_pgtable::Pa;
+
+use super::Guard;
+use crate::error::GicFinding;
+use crate::platform::{Frame, Platform};
+
+impl<P: Platform> Guard<P> {
+    /// Checks that every table of hardware is the one that EL2 gave it, and that `owned` says of each that it is EL2's memory.
+    ///
+    /// # Errors
+    /// The first thing that is wrong: a defect. Nothing is changed.
+    pub fn audit(&self, owned: impl Fn(Pa, usize) -> bool) -> Result<(), GicFinding> {
+        for its in self.its.iter().flatten() {
+            its.hardware.audit(&self.platform, &owned)?;
+        }
+        for device in self.devices.iter() {
+            if !owned(device.itt.pa(), device.itt.size()) {
+                return Err(GicFinding::NotOwned(Frame::Its(device.its), "an interrupt translation table"));
+            }
+        }
+        let Some(lpis) = &self.lpis else { return Ok(()) };
+        let (config, size) = lpis.config_table();
+        if !owned(config, size) {
+            return Err(GicFinding::NotOwned(Frame::Rd(0), "GICR_PROPBASER"));
+        }
+        for rd in self.rds.iter().flatten() {
+            rd.audit(&self.platform, config, &owned)?;
+        }
+        Ok(())
+    }
+}

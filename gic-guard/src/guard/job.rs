@@ -1,0 +1,234 @@
+//! Work that may take several traps: a walk over events or LPIs, with a cursor.
+//!
+//! There is one job at most. A command that starts one is read once; GITS_CREADR passes it when the job is done.
+
+use host_access::memory::{DmaBuffer, HostMemory};
+
+use super::devices::State;
+use super::{Guard, Stop};
+use crate::budget;
+use crate::command::{Command, Event};
+use crate::its::Completion;
+use crate::limits::{MAX_ITS, MAX_RDS};
+use crate::platform::Platform;
+
+/// What follows when a device is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Then {
+    /// Nothing.
+    Nothing,
+    /// It is mapped again, with this many EventID bits.
+    Map(u32),
+    /// All other devices of its ITS go too.
+    Others,
+}
+
+/// How far a device that is unmapped has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Events from this one on have to be discarded.
+    Discard(u32),
+    /// Redistributors from this one on have to be synchronised: a SYNC covers one.
+    Sync(usize),
+    /// Hardware has to forget the device.
+    Unmap,
+}
+
+/// A job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Job {
+    /// Unmaps the device of `slot`, whose state is leaving.
+    Unmap { slot: usize, phase: Phase, then: Then },
+    /// Brings every event's mapping in hardware up to date, of one ITS or of all, from this one on; then redistributor `sync` has
+    /// seen it.
+    Follow { its: Option<usize>, slot: usize, event: u32, sync: Option<usize> },
+    /// Copies the configuration of all LPIs from bitmap word `word` on; then hardware reads that of redistributor `rd`.
+    Invall { its: usize, rd: usize, word: u32 },
+}
+
+impl<P: Platform> Guard<P> {
+    /// Carries on with the job until it is done.
+    ///
+    /// # Errors
+    /// [`Stop::Budget`]: the cursor is saved. A job of an ITS that is closed ends.
+    pub(super) fn run_job<H: HostMemory>(&mut self, host: &mut H) -> Result<(), Stop> {
+        while let Some(job) = self.job {
+            let result = match job {
+                Job::Unmap { slot, phase, then } => self.unmap_step(slot, phase, then),
+                Job::Follow { its, slot, event, sync } => self.follow_step(host, its, slot, event, sync),
+                Job::Invall { its, rd, word } => self.invall_step(host, its, rd, word),
+            };
+            match result {
+                Ok(next) => self.job = next,
+                Err(Stop::Budget) => return Err(Stop::Budget),
+                // Its devices stay as they are, with their memory. A walk over all ITSs goes on with the next device.
+                Err(Stop::Failed) => {
+                    self.job = match job {
+                        Job::Follow { its: None, slot, sync, .. } => {
+                            let slot = slot.saturating_add(1);
+                            Some(Job::Follow { its: None, slot, event: 0, sync })
+                        }
+                        Job::Follow { its: Some(_), .. } | Job::Unmap { .. } | Job::Invall { .. } => None,
+                    };
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts to unmap the device of `slot`.
+    pub(super) fn start_unmap(&mut self, slot: usize, then: Then) {
+        if let Some(device) = self.devices.get_mut(slot) {
+            device.state = State::Leaving;
+            self.job = Some(Job::Unmap { slot, phase: Phase::Discard(0), then });
+        }
+    }
+
+    /// Starts to unmap all devices of `its`.
+    pub(super) fn start_unmap_all(&mut self, its: usize) {
+        let mut from = 0;
+        while let Some(slot) = self.devices.next_mapped(from) {
+            if self.devices.get(slot).is_some_and(|device| device.its == its) {
+                return self.start_unmap(slot, Then::Others);
+            }
+            from = slot.saturating_add(1);
+        }
+    }
+
+    fn unmap_step(&mut self, slot: usize, phase: Phase, then: Then) -> Result<Option<Job>, Stop> {
+        let Some(device) = self.devices.get(slot) else { return Ok(None) };
+        let (its, id) = (device.its, device.id);
+        match phase {
+            Phase::Discard(event) => {
+                if device.live == 0 || event >= device.events {
+                    return Ok(Some(Job::Unmap { slot, phase: Phase::Sync(0), then }));
+                }
+                self.budget.charge(budget::EVENT.saturating_add(budget::COMMAND))?;
+                self.forget(slot, event)?;
+                Ok(Some(Job::Unmap { slot, phase: Phase::Discard(event.saturating_add(1)), then }))
+            }
+            Phase::Sync(rd) => {
+                let found = (rd..MAX_RDS).find(|rd| self.its(its).is_ok_and(|its| its.hardware.is_mapped(*rd)));
+                let Some(rd) = found else { return Ok(Some(Job::Unmap { slot, phase: Phase::Unmap, then })) };
+                self.budget.charge(budget::SYNC)?;
+                let target = self.target(its, rd)?;
+                self.push(its, Command::Sync(target))?;
+                Ok(Some(Job::Unmap { slot, phase: Phase::Sync(rd.saturating_add(1)), then }))
+            }
+            Phase::Unmap => {
+                self.budget.charge(budget::SYNC.saturating_add(self.release_cost(slot)))?;
+                self.release_device(its, slot, id)?;
+                match then {
+                    Then::Nothing => {}
+                    Then::Map(bits) => self.map_device(its, id, bits)?,
+                    Then::Others => {
+                        self.job = None;
+                        self.start_unmap_all(its);
+                        return Ok(self.job);
+                    }
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    /// What freeing and allocating a device's memory costs a trap.
+    fn release_cost(&self, slot: usize) -> u32 {
+        // Freed, and a new device of the same ITS allocated: checked at compile time to fit.
+        let bytes = self.devices.get(slot).map_or(0, |device| device.itt.size().saturating_add(device.records.size()));
+        u32::try_from(bytes >> 12).unwrap_or(u32::MAX).min(16)
+    }
+
+    /// Has hardware forget the device, whose events are gone, and frees its memory once hardware is done with it.
+    fn release_device(&mut self, its: usize, slot: usize, id: u32) -> Result<(), Stop> {
+        self.push(its, Command::Unmapd { device: id })?;
+        // Writes to the ITT are complete before the memory is free.
+        if self.rds.iter().flatten().any(super::Rd::is_on) {
+            let any = self.any(its)?;
+            self.push(its, Command::Sync(any))?;
+        }
+        match self.complete(its)? {
+            Completion::All => {
+                if let Some(device) = self.devices.take(slot) {
+                    self.store.free(device.itt);
+                    self.store.free(device.records);
+                }
+            }
+            // It may still be mapped.
+            Completion::Lost => {
+                if let Some(device) = self.devices.get_mut(slot) {
+                    device.state = State::Kept;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn follow_step<H: HostMemory>(
+        &mut self,
+        host: &mut H,
+        only: Option<usize>,
+        slot: usize,
+        event: u32,
+        sync: Option<usize>,
+    ) -> Result<Option<Job>, Stop> {
+        let Some(slot) = self.devices.next_mapped(slot) else {
+            self.sync_all(only, sync)?;
+            return Ok(None);
+        };
+        let next_device = Some(Job::Follow { its: only, slot: slot.saturating_add(1), event: 0, sync });
+        let Some(device) = self.devices.get(slot) else { return Ok(next_device) };
+        let skipped = only.is_some_and(|its| its != device.its) || device.live == 0 || self.is_closed(device.its);
+        if skipped || event >= device.events {
+            self.budget.charge(budget::EVENT)?;
+            return Ok(next_device);
+        }
+        self.budget.charge(budget::EVENT)?;
+        if let Err(stop) = self.follow_event(host, slot, event) {
+            self.job = Some(Job::Follow { its: only, slot, event, sync });
+            return Err(stop);
+        }
+        Ok(Some(Job::Follow { its: only, slot, event: event.saturating_add(1), sync }))
+    }
+
+    /// SYNC with `rd` on each ITS that a walk was about.
+    fn sync_all(&mut self, only: Option<usize>, rd: Option<usize>) -> Result<(), Stop> {
+        let Some(rd) = rd else { return Ok(()) };
+        let about = |its: &usize| only.is_none_or(|only| only == *its);
+        let concerned = |guard: &Self, its: usize| {
+            guard.its(its).is_ok_and(|its| its.hardware.failed().is_none() && its.hardware.is_mapped(rd))
+        };
+        let count = (0..MAX_ITS).filter(about).filter(|its| concerned(self, *its)).count();
+        self.budget.charge(budget::SYNC.saturating_mul(u32::try_from(count).unwrap_or(0)))?;
+        for its in (0..MAX_ITS).filter(about) {
+            if concerned(self, its) {
+                let target = self.target(its, rd)?;
+                // One that fails here is closed; the others are synchronised all the same.
+                let _ = self.push(its, Command::Sync(target));
+            }
+        }
+        Ok(())
+    }
+
+    fn invall_step<H: HostMemory>(&mut self, host: &mut H, its: usize, rd: usize, word: u32) -> Result<Option<Job>, Stop> {
+        let Some(lpis) = &mut self.lpis else { return Ok(None) };
+        if word >= lpis.words() {
+            self.budget.charge(budget::COMMAND)?;
+            let icid = u16::try_from(rd).unwrap_or(u16::MAX);
+            self.push(its, Command::Invall { icid })?;
+            return Ok(None);
+        }
+        self.budget.charge(budget::EVENT)?;
+        if lpis.taken(word) != 0 {
+            self.budget.charge(budget::PAGE.saturating_mul(2))?;
+            let copied = lpis.copy_word(host, word);
+            self.count_claim(copied);
+        }
+        Ok(Some(Job::Invall { its, rd, word: word.saturating_add(1) }))
+    }
+
+    /// The interrupt of `event` of the device of `slot`.
+    pub(super) fn event_of(&self, slot: usize, event: u32) -> Event {
+        Event { device: self.devices.get(slot).map_or(0, |device| device.id), event }
+    }
+}

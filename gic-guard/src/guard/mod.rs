@@ -1,0 +1,167 @@
+//! The guard: every ITS and redistributor of the machine, the devices and LPIs that the host mapped.
+//!
+//! An event is mapped in hardware exactly while the host has mapped it, the host has mapped its collection to a redistributor, and
+//! the host's EnableLPIs there is 1. In hardware each redistributor has one collection, which stays for ever; the host's
+//! collections are virtual. So hardware is never asked for anything UNPREDICTABLE: no collection is unmapped, no event is mapped
+//! twice, no device is forgotten that has events.
+
+mod access;
+mod audit;
+mod carry;
+mod control;
+mod devices;
+mod job;
+mod lpis;
+mod queue;
+mod rd;
+pub(crate) mod store;
+mod take_over;
+pub(crate) mod wait;
+
+use host_access::budget::{Budget, Spent};
+
+use crate::budget::TRAP;
+use crate::command::{Command, Target};
+use crate::error::ItsError;
+use crate::its::{Completion, Its};
+use crate::limits::{MAX_ITS, MAX_RDS};
+use crate::platform::Platform;
+use crate::stats::Stats;
+pub use access::WriteOutcome;
+use devices::Devices;
+use job::Job;
+use lpis::Lpis;
+use rd::Rd;
+use store::Store;
+pub use take_over::{Config, RdConfig};
+
+/// The GIC under EL2's control. See the crate documentation for the life cycle.
+pub struct Guard<P: Platform> {
+    platform: P,
+    its: [Option<Its<P::Buffer>>; MAX_ITS],
+    rds: [Option<Rd<P::Buffer>>; MAX_RDS],
+    devices: Devices<P::Buffer>,
+    lpis: Option<Lpis<P::Buffer>>,
+    store: Store,
+    /// Work that a trap left to the next ones. Every store completes it first.
+    job: Option<Job>,
+    budget: Budget,
+    stats: Stats,
+}
+
+/// Why work stopped early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stop {
+    /// The budget is used up; the next trap continues.
+    Budget,
+    /// The ITS is closed.
+    Failed,
+}
+
+impl From<Spent> for Stop {
+    fn from(_: Spent) -> Self {
+        Self::Budget
+    }
+}
+
+impl From<ItsError> for Stop {
+    fn from(_: ItsError) -> Self {
+        Self::Failed
+    }
+}
+
+impl<P: Platform> Guard<P> {
+    /// A guard that has taken nothing over: every access of the host is RAZ/WI.
+    pub const fn new(platform: P) -> Self {
+        Self {
+            platform,
+            its: [const { None }; MAX_ITS],
+            rds: [const { None }; MAX_RDS],
+            devices: Devices::new(),
+            lpis: None,
+            store: Store::new(),
+            job: None,
+            budget: Budget::new(TRAP),
+            stats: Stats {
+                exits: 0,
+                denied_accesses: 0,
+                host_commands: 0,
+                ignored_commands: 0,
+                limited_commands: 0,
+                commands: 0,
+                stalls: 0,
+                claims_refused: 0,
+                budget_exits: 0,
+            },
+        }
+    }
+
+    /// The platform given to [`Guard::new`].
+    pub fn platform(&self) -> &P {
+        &self.platform
+    }
+
+    /// Counters since take-over.
+    pub fn stats(&self) -> Stats {
+        let sum = |count: fn(&Its<P::Buffer>) -> u64| {
+            self.its.iter().flatten().fold(0_u64, |all, its| all.wrapping_add(count(its)))
+        };
+        Stats {
+            commands: sum(|its| its.hardware.ring.commands),
+            stalls: sum(|its| its.hardware.ring.stalls),
+            ..self.stats
+        }
+    }
+
+    /// The error that closed an ITS, if any.
+    pub fn failed(&self, its: usize) -> Option<ItsError> {
+        self.its.get(its)?.as_ref()?.hardware.failed()
+    }
+
+    fn its(&self, n: usize) -> Result<&Its<P::Buffer>, Stop> {
+        self.its.get(n).and_then(Option::as_ref).ok_or(Stop::Failed)
+    }
+
+    fn its_mut(&mut self, n: usize) -> Result<&mut Its<P::Buffer>, Stop> {
+        self.its.get_mut(n).and_then(Option::as_mut).ok_or(Stop::Failed)
+    }
+
+    fn rd(&self, n: usize) -> Option<&Rd<P::Buffer>> {
+        self.rds.get(n)?.as_ref()
+    }
+
+    /// The redistributor of a processor number that the host named.
+    fn rd_of(&self, processor: u64) -> Option<usize> {
+        self.rds.iter().position(|rd| rd.as_ref().is_some_and(|rd| u64::from(rd.processor()) == processor))
+    }
+
+    /// How ITS `its` names redistributor `rd`.
+    fn target(&self, its: usize, rd: usize) -> Result<Target, Stop> {
+        let rd = self.rd(rd).ok_or(Stop::Failed)?;
+        Ok(self.its(its)?.hardware.target(rd.processor(), rd.base))
+    }
+
+    /// A redistributor that a SYNC can name in place of a command that stalled: one that is on, if any is.
+    fn any(&self, its: usize) -> Result<Target, Stop> {
+        let on = self.rds.iter().position(|rd| rd.as_ref().is_some_and(Rd::is_on));
+        self.target(its, on.unwrap_or(0))
+    }
+
+    /// Queues a command for hardware.
+    fn push(&mut self, its: usize, command: Command) -> Result<(), Stop> {
+        let any = self.any(its)?;
+        let its = self.its.get_mut(its).and_then(Option::as_mut).ok_or(Stop::Failed)?;
+        Ok(its.hardware.push(&self.platform, any, command)?)
+    }
+
+    /// Waits until hardware has consumed everything queued.
+    fn complete(&mut self, its: usize) -> Result<Completion, Stop> {
+        let any = self.any(its)?;
+        let its = self.its.get_mut(its).and_then(Option::as_mut).ok_or(Stop::Failed)?;
+        Ok(its.hardware.complete(&self.platform, any)?)
+    }
+
+    fn is_closed(&self, its: usize) -> bool {
+        self.its(its).map_or(true, |its| its.hardware.failed().is_some())
+    }
+}

@@ -1,0 +1,128 @@
+//! Consumption of the host's command queue: each command is fetched once, under a claim of its page, and checked.
+
+use host_access::memory::HostMemory;
+use io_pgtable::Ipa;
+
+use super::{Guard, Stop};
+use crate::budget;
+use crate::emul::decide::decide;
+use crate::its::Enable;
+use crate::platform::Platform;
+use crate::spec::commands::RawCmd;
+use crate::stats::bump;
+
+/// Bytes of a page of the host's queue.
+const PAGE: u64 = 0x1000;
+
+/// The page of the host's queue that is claimed.
+struct Window<C> {
+    page: u64,
+    claim: C,
+}
+
+impl<P: Platform> Guard<P> {
+    /// Consumes commands of ITS `its` until there are none, the job of one of them has to go on in another trap, or the budget is
+    /// used up. GITS_CREADR passes commands that hardware has executed.
+    ///
+    /// # Errors
+    /// [`Stop::Budget`]: the host has to repeat its store.
+    pub(super) fn consume<H: HostMemory>(&mut self, host: &mut H, its: usize) -> Result<(), Stop> {
+        let mut window = None;
+        let result = self.consume_in(host, its, &mut window);
+        if let Some(Window { claim, .. }) = window {
+            host.release(claim);
+        }
+        // What was consumed is executed before the host sees that it was; a job's command is not consumed before the job is done.
+        let completed = self.complete(its);
+        let idle = self.job.is_none();
+        if let Ok(its) = self.its_mut(its)
+            && completed.is_ok()
+            && idle
+        {
+            its.regs.creadr = its.regs.head;
+        }
+        match result {
+            Err(Stop::Budget) => Err(Stop::Budget),
+            // The host sees a queue that does not go on.
+            Ok(()) | Err(Stop::Failed) => Ok(()),
+        }
+    }
+
+    fn consume_in<H: HostMemory>(
+        &mut self,
+        host: &mut H,
+        its: usize,
+        window: &mut Option<Window<H::Claim>>,
+    ) -> Result<(), Stop> {
+        loop {
+            self.run_job(host)?;
+            if self.is_closed(its) || !self.its(its)?.regs.has_command() {
+                return Ok(());
+            }
+            self.budget.charge(budget::COMMAND)?;
+            let Some(raw) = self.fetch(host, its, window)? else {
+                self.its_mut(its)?.regs.stalled = true;
+                return Ok(());
+            };
+            let intid_bits = self.lpis.as_ref().map_or(0, super::Lpis::intid_bits);
+            match decide(raw, &self.its(its)?.view(intid_bits)) {
+                Ok(request) => {
+                    // Before the command counts as read: if the budget does not suffice, the next trap reads it again.
+                    self.charge_request(its, &request)?;
+                    self.advance(its)?;
+                    self.carry(host, its, request)?;
+                }
+                Err(_) => {
+                    self.advance(its)?;
+                    self.ignore();
+                }
+            }
+        }
+    }
+
+    fn advance(&mut self, its: usize) -> Result<(), Stop> {
+        bump(&mut self.stats.host_commands);
+        self.its_mut(its)?.regs.advance();
+        Ok(())
+    }
+
+    /// The next command; `None` if it is not in the host's own memory.
+    fn fetch<H: HostMemory>(
+        &mut self,
+        host: &mut H,
+        its: usize,
+        window: &mut Option<Window<H::Claim>>,
+    ) -> Result<Option<RawCmd>, Stop> {
+        let regs = &self.its(its)?.regs;
+        let address = regs.queue_base().wrapping_add(regs.head);
+        let sharing = regs.queue_sharing();
+        let page = address & !PAGE.wrapping_sub(1);
+        if window.as_ref().is_none_or(|window| window.page != page) {
+            self.budget.charge(budget::PAGE)?;
+            if let Some(Window { claim, .. }) = window.take() {
+                host.release(claim);
+            }
+            let claimed = host.claim(Ipa(page), PAGE, sharing);
+            self.count_claim(claimed.as_ref().map(|_| ()).map_err(|error| *error));
+            *window = claimed.ok().map(|claim| Window { page, claim });
+        }
+        let Some(Window { claim, .. }) = window else { return Ok(None) };
+        let at = address.wrapping_sub(page);
+        let low = host.read_pair(claim, at);
+        let high = host.read_pair(claim, at.saturating_add(16));
+        Ok(low.zip(high).map(|([a, b], [c, d])| RawCmd([a, b, c, d])))
+    }
+
+    /// Switches hardware off when the host has, and nothing is left to do.
+    pub(super) fn settle(&mut self) {
+        if self.job.is_some() {
+            return;
+        }
+        for its in self.its.iter_mut().flatten() {
+            if its.regs.enabled == Enable::Off {
+                // An ITS that does not obey is closed.
+                let _ = its.hardware.follow(&self.platform, Enable::Off);
+            }
+        }
+    }
+}

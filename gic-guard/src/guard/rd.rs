@@ -1,0 +1,235 @@
+//! One redistributor: its tables in hardware, which are EL2's, and the registers that the host sees.
+//!
+//! EnableLPIs of hardware is set when the host first sets its own, and never cleared, since hardware need not be able to
+//! [G 12.11.2]. While the host's is 0, no event is mapped to the redistributor in hardware, and no LPI reaches the CPU.
+
+use host_access::memory::DmaBuffer;
+use io_pgtable::Pa;
+
+use super::wait;
+use crate::error::{GicFinding, TakeOverError};
+use crate::its::Enable;
+use crate::platform::{Frame, Platform};
+use crate::spec::gicr::{self as reg, ctlr, pendbaser, propbaser, typer, waker};
+use crate::spec::gits::memory;
+use crate::spec::{Field64, get32, get64, low32, mask32, mask64, put32, put64, union32, union64};
+
+/// Bytes of a pending table: 2^16 bits, aligned to 64 KiB.
+const PENDING_BYTES: usize = 0x1_0000;
+
+/// Bits of GICR_PROPBASER that a host can write.
+const PROPBASER_WRITABLE: u64 = union64([
+    mask64(propbaser::ID_BITS),
+    mask64(propbaser::INNER),
+    mask64(propbaser::SHAREABILITY),
+    mask64(propbaser::ADDRESS),
+    mask64(propbaser::OUTER),
+]);
+/// Bits of GICR_PENDBASER that a host can write and read back.
+const PENDBASER_WRITABLE: u64 = union64([
+    mask64(propbaser::INNER),
+    mask64(propbaser::SHAREABILITY),
+    mask64(pendbaser::ADDRESS),
+    mask64(propbaser::OUTER),
+]);
+
+/// A redistributor.
+pub(crate) struct Rd<B> {
+    frame: Frame,
+    /// Address of the RD frame, as an ITS may name it.
+    pub(crate) base: Pa,
+    typer: u64,
+    /// `None` without LPIs.
+    pending: Option<B>,
+    /// EnableLPIs of hardware.
+    on: bool,
+    /// It did not take EnableLPIs.
+    failed: bool,
+    /// EnableLPIs of the host.
+    pub(crate) enabled: Enable,
+    dpg: u32,
+    pub(crate) propbaser: u64,
+    pub(crate) pendbaser: u64,
+}
+
+impl<B: DmaBuffer> Rd<B> {
+    /// Makes sure that redistributor `n` uses no table, and allocates its pending table.
+    ///
+    /// # Errors
+    /// See [`TakeOverError`].
+    pub(crate) fn take_over<P: Platform<Buffer = B>>(platform: &P, n: usize, base: Pa) -> Result<Self, TakeOverError> {
+        let frame = Frame::Rd(n);
+        let typer = platform.read64(frame, reg::TYPER);
+        let has_lpis = get64(typer::PLPIS, typer) == 1;
+        let mut pending = None;
+        if has_lpis {
+            clear_enable(platform, frame).map_err(|_| TakeOverError::LpisOn(n))?;
+            pending = Some(platform.alloc(PENDING_BYTES).ok_or(TakeOverError::NoMemory)?);
+        }
+        Ok(Self {
+            frame,
+            base,
+            typer,
+            pending,
+            on: false,
+            failed: false,
+            enabled: Enable::Off,
+            dpg: 0,
+            propbaser: 0,
+            pendbaser: 0,
+        })
+    }
+
+    /// Processor number.
+    pub(crate) fn processor(&self) -> u32 {
+        low32(get64(typer::PROCESSOR_NUMBER, self.typer))
+    }
+
+    /// Whether an ITS can be told to deliver to it, or to SYNC with it.
+    pub(crate) fn is_on(&self) -> bool {
+        self.on
+    }
+
+    /// Whether the host may enable LPIs.
+    pub(crate) fn has_lpis(&self) -> bool {
+        self.pending.is_some() && !self.failed
+    }
+
+    /// GICR_TYPER of the host's view. VLPIS stays: it tells how long the frames are.
+    pub(crate) fn typer(&self) -> u64 {
+        let shown = [
+            typer::PLPIS,
+            typer::VLPIS,
+            typer::LAST,
+            typer::DPGS,
+            typer::PROCESSOR_NUMBER,
+            typer::COMMON_LPI_AFF,
+            typer::PPI_NUM,
+            typer::AFFINITY,
+        ];
+        union64(shown.map(|field: Field64| put64(field, get64(field, self.typer))))
+    }
+
+    /// GICR_CTLR of the host's view. SGI frames are the host's, so RWP and UWP are hardware's.
+    pub(crate) fn ctlr<P: Platform<Buffer = B>>(&self, platform: &P) -> u32 {
+        let hardware = platform.read32(self.frame, reg::CTLR) & union32([mask32(ctlr::RWP), mask32(ctlr::UWP)]);
+        let enabled = u32::from(self.enabled == Enable::On);
+        let lpis = u32::from(self.pending.is_some());
+        union32([hardware, put32(ctlr::ENABLE_LPIS, enabled), put32(ctlr::CES, lpis), put32(ctlr::DPG, self.dpg)])
+    }
+
+    /// Gives DPG to hardware.
+    pub(crate) fn set_dpg<P: Platform<Buffer = B>>(&mut self, platform: &P, dpg: u32) {
+        if get64(typer::DPGS, self.typer) == 1 && dpg != self.dpg {
+            self.dpg = dpg;
+            platform.write32(self.frame, reg::CTLR, self.hardware_ctlr());
+        }
+    }
+
+    fn hardware_ctlr(&self) -> u32 {
+        union32([put32(ctlr::ENABLE_LPIS, u32::from(self.on)), put32(ctlr::DPG, self.dpg)])
+    }
+
+    /// Stores to GICR_PROPBASER; ignored while LPIs are enabled.
+    pub(crate) fn set_propbaser(&mut self, value: u64) {
+        if self.enabled == Enable::Off {
+            self.propbaser = value & PROPBASER_WRITABLE;
+        }
+    }
+
+    /// Stores to GICR_PENDBASER; ignored while LPIs are enabled.
+    pub(crate) fn set_pendbaser(&mut self, value: u64) {
+        if self.enabled == Enable::Off {
+            self.pendbaser = value & PENDBASER_WRITABLE;
+        }
+    }
+
+    /// GICR_WAKER.
+    pub(crate) fn waker<P: Platform<Buffer = B>>(&self, platform: &P) -> u32 {
+        platform.read32(self.frame, reg::WAKER) & union32([mask32(waker::PROCESSOR_SLEEP), mask32(waker::CHILDREN_ASLEEP)])
+    }
+
+    /// Gives ProcessorSleep to hardware.
+    pub(crate) fn set_waker<P: Platform<Buffer = B>>(&self, platform: &P, value: u32) {
+        let sleep = put32(waker::PROCESSOR_SLEEP, get32(waker::PROCESSOR_SLEEP, value));
+        platform.write32(self.frame, reg::WAKER, sleep);
+    }
+
+    /// Sets EnableLPIs of hardware, with EL2's tables, unless it is set: once, or again after the redistributor lost its state.
+    /// Without success the redistributor has no LPIs for the host from then on.
+    pub(crate) fn switch_on<P: Platform<Buffer = B>>(&mut self, platform: &P, config: Pa, intid_bits: u32) {
+        let Some(pending) = &self.pending else { return };
+        let enabled = || get32(ctlr::ENABLE_LPIS, platform.read32(self.frame, reg::CTLR)) == 1;
+        if self.failed || self.on && enabled() {
+            return;
+        }
+        let config = union64([
+            config.0 & mask64(propbaser::ADDRESS),
+            put64(propbaser::ID_BITS, u64::from(intid_bits.saturating_sub(1))),
+        ]);
+        // EL2 zeroed the table; nothing wrote to it unless the redistributor was on before.
+        let zero = put64(pendbaser::PTZ, u64::from(!self.on));
+        let table = pending.pa().0 & mask64(pendbaser::ADDRESS);
+        write_base(platform, self.frame, reg::PROPBASER, config, 0);
+        write_base(platform, self.frame, reg::PENDBASER, table, zero);
+        self.on = true;
+        // Orders the zeroing of the tables before the register write that makes hardware use them.
+        platform.dsb();
+        platform.write32(self.frame, reg::CTLR, self.hardware_ctlr());
+        self.failed = wait::until(platform, enabled).is_err();
+    }
+
+    /// Checks that hardware's registers name EL2's tables.
+    ///
+    /// # Errors
+    /// The first that does not.
+    pub(crate) fn audit<P: Platform<Buffer = B>>(
+        &self,
+        platform: &P,
+        config: Pa,
+        owned: &impl Fn(Pa, usize) -> bool,
+    ) -> Result<(), GicFinding> {
+        let Some(pending) = &self.pending else { return Ok(()) };
+        if !owned(pending.pa(), pending.size()) {
+            return Err(GicFinding::NotOwned(self.frame, "GICR_PENDBASER"));
+        }
+        let enabled = get32(ctlr::ENABLE_LPIS, platform.read32(self.frame, reg::CTLR)) == 1;
+        if !enabled {
+            return Ok(());
+        }
+        if !self.on {
+            return Err(GicFinding::Changed(self.frame, "GICR_CTLR"));
+        }
+        if platform.read64(self.frame, reg::PROPBASER) & mask64(propbaser::ADDRESS) != config.0 {
+            return Err(GicFinding::Changed(self.frame, "GICR_PROPBASER"));
+        }
+        if platform.read64(self.frame, reg::PENDBASER) & mask64(pendbaser::ADDRESS) != pending.pa().0 {
+            return Err(GicFinding::Changed(self.frame, "GICR_PENDBASER"));
+        }
+        Ok(())
+    }
+}
+
+/// Writes a base with attributes: shareable and write-back where hardware can, else non-cacheable. `once` are bits that do not
+/// read back.
+fn write_base<P: Platform>(platform: &P, frame: Frame, offset: u32, fixed: u64, once: u64) {
+    let attributes = |inner, shareable| {
+        union64([fixed, once, put64(propbaser::INNER, inner), put64(propbaser::SHAREABILITY, shareable)])
+    };
+    platform.write64(frame, offset, attributes(memory::WRITE_BACK, memory::INNER_SHAREABLE));
+    if get64(propbaser::SHAREABILITY, platform.read64(frame, offset)) == 0 {
+        platform.write64(frame, offset, attributes(memory::NON_CACHEABLE, 0));
+    }
+}
+
+/// Clears EnableLPIs if someone left it set.
+fn clear_enable<P: Platform>(platform: &P, frame: Frame) -> Result<(), wait::TimedOut> {
+    if get32(ctlr::ENABLE_LPIS, platform.read32(frame, reg::CTLR)) == 0 {
+        return Ok(());
+    }
+    platform.write32(frame, reg::CTLR, 0);
+    // Until RWP is 0 the old tables are in use [G 12.11.2].
+    wait::until(platform, || {
+        platform.read32(frame, reg::CTLR) & union32([mask32(ctlr::ENABLE_LPIS), mask32(ctlr::RWP)]) == 0
+    })
+}

@@ -1,0 +1,70 @@
+//! Take-over: before the host runs, every table of the GIC is EL2's.
+
+use io_pgtable::Pa;
+
+use super::{Guard, Lpis, Rd};
+use crate::error::TakeOverError;
+use crate::its::{Hardware, HostRegs, Its};
+use crate::limits::{MAX_COLLECTIONS, MAX_INTID_BITS, MAX_ITS, MAX_RDS};
+use crate::platform::{Frame, Platform};
+use crate::spec::gits::{BASERS, baser};
+use crate::spec::{get64, put64, union64};
+
+/// A redistributor of the machine; [`Frame::Rd`] counts them in the order of the list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RdConfig {
+    /// Address of its RD frame.
+    pub base: Pa,
+}
+
+/// What firmware says of the GIC.
+#[derive(Clone, Copy, Debug)]
+pub struct Config<'a> {
+    /// Number of ITSs.
+    pub its: usize,
+    /// Every redistributor of the machine, also of CPUs that never run.
+    pub rds: &'a [RdConfig],
+    /// INTID bits of the distributor: GICD_TYPER.IDbits plus one, or less, if GICD_TYPER.num_LPIs says so.
+    pub intid_bits: u32,
+}
+
+impl<P: Platform> Guard<P> {
+    /// Takes the GIC over. Afterwards the host's accesses are emulated, and hardware has no table that is not EL2's.
+    ///
+    /// # Errors
+    /// See [`TakeOverError`].
+    pub fn take_over(&mut self, config: &Config<'_>) -> Result<(), TakeOverError> {
+        if config.its > MAX_ITS || config.rds.len() > MAX_RDS {
+            return Err(TakeOverError::TooMany);
+        }
+        // ITSs first: a disabled one sends no redistributor anything.
+        let collections = u64::try_from(config.rds.len()).unwrap_or(u64::MAX);
+        for (n, slot) in self.its.iter_mut().enumerate().take(config.its) {
+            let hardware = Hardware::take_over(&self.platform, n, collections)?;
+            let bytes = usize::try_from(MAX_COLLECTIONS).unwrap_or(0).saturating_mul(8);
+            let collections = self.platform.alloc(bytes).ok_or(TakeOverError::NoMemory)?;
+            let regs = HostRegs::new(shown_basers(&self.platform, n));
+            *slot = Some(Its { hardware, regs, collections });
+        }
+        for ((n, slot), rd) in self.rds.iter_mut().enumerate().zip(config.rds) {
+            *slot = Some(Rd::take_over(&self.platform, n, rd.base)?);
+        }
+        let bits = config.intid_bits.min(MAX_INTID_BITS);
+        self.lpis = Some(Lpis::new(&self.platform, bits).ok_or(TakeOverError::NoMemory)?);
+        Ok(())
+    }
+}
+
+/// Type and Entry_Size of the tables that the host sees: devices and collections.
+fn shown_basers<P: Platform>(platform: &P, its: usize) -> [u64; 8] {
+    BASERS.map(|offset| {
+        let found = platform.read64(Frame::Its(its), offset);
+        match get64(baser::TYPE, found) {
+            kind @ (baser::TYPE_DEVICE | baser::TYPE_COLLECTION) => union64([
+                put64(baser::TYPE, kind),
+                put64(baser::ENTRY_SIZE, get64(baser::ENTRY_SIZE, found)),
+            ]),
+            _ => 0,
+        }
+    })
+}

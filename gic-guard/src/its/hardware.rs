@@ -1,0 +1,257 @@
+//! The hardware of an ITS: take-over, its queue, switching on and off, closing.
+
+use io_pgtable::Pa;
+
+use super::ring::{Completion, RING_SIZE, Ring};
+use super::tables::{NoTable, Tables};
+use crate::command::{Command, Target};
+use crate::error::{GicFinding, ItsError, TakeOverError};
+use crate::guard::wait;
+use crate::limits::{MAX_COLLECTIONS, MAX_EVENT_BITS};
+use crate::platform::{Frame, Platform};
+use crate::spec::gits::{self as reg, cbaser, ctlr, memory, typer};
+use crate::spec::{get32, get64, low32, mask64, put32, put64, union64};
+use host_access::memory::DmaBuffer;
+
+/// GITS_TYPER of hardware.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ids(u64);
+
+impl Ids {
+    fn field(self, field: crate::spec::Field64) -> u32 {
+        low32(get64(field, self.0))
+    }
+
+    /// DeviceID bits, 1 to 32.
+    pub(super) fn device_bits(self) -> u32 {
+        self.field(typer::DEVBITS).saturating_add(1)
+    }
+
+    /// EventID bits of the host's view.
+    pub(super) fn event_bits(self) -> u32 {
+        self.field(typer::ID_BITS).saturating_add(1).min(MAX_EVENT_BITS)
+    }
+
+    /// Bytes of an ITT entry.
+    pub(crate) fn itt_entry(self) -> usize {
+        usize::try_from(get64(typer::ITT_ENTRY_SIZE, self.0)).unwrap_or(0).saturating_add(1)
+    }
+
+    /// Collections that need no memory.
+    pub(super) fn hcc(self) -> u32 {
+        self.field(typer::HCC)
+    }
+
+    /// The host's view: physical LPIs, `devices` DeviceIDs, processor numbers instead of addresses, and collections in a table if
+    /// hardware has one. GICv4, SEIs and everything else is hidden.
+    pub(super) fn shown(self, devices: u32, collections: Option<usize>) -> u64 {
+        let devbits = devices.checked_ilog2().unwrap_or(0).saturating_sub(1);
+        let hcc = if collections.is_some() { 0 } else { self.hcc() };
+        union64([
+            put64(typer::PHYSICAL, 1),
+            put64(typer::ITT_ENTRY_SIZE, get64(typer::ITT_ENTRY_SIZE, self.0)),
+            put64(typer::ID_BITS, u64::from(self.event_bits().saturating_sub(1))),
+            put64(typer::DEVBITS, u64::from(devbits)),
+            put64(typer::HCC, u64::from(hcc)),
+            put64(typer::CIL, 1),
+            put64(typer::CIDBITS, u64::from(MAX_COLLECTIONS.ilog2().saturating_sub(1))),
+        ])
+    }
+}
+
+/// An ITS as EL2 uses it.
+pub(crate) struct Hardware<B> {
+    frame: Frame,
+    pub(crate) ids: Ids,
+    pub(crate) tables: Tables<B>,
+    pub(crate) ring: Ring<B>,
+    /// GITS_CBASER as programmed.
+    cbaser: u64,
+    /// GITS_CTLR.Enabled.
+    on: bool,
+    /// Redistributors whose collection is mapped, by bit.
+    mapped: u64,
+    failed: Option<ItsError>,
+}
+
+impl<B: DmaBuffer> Hardware<B> {
+    /// Disables ITS `n` and gives it tables and a queue of EL2; it stays disabled. `collections` is the number of redistributors.
+    ///
+    /// # Errors
+    /// See [`TakeOverError`]. The ITS is disabled, or does not respond.
+    pub(crate) fn take_over<P: Platform<Buffer = B>>(
+        platform: &P,
+        n: usize,
+        collections: u64,
+    ) -> Result<Self, TakeOverError> {
+        let frame = Frame::Its(n);
+        disable(platform, frame).map_err(|_| TakeOverError::Busy(n))?;
+        let ids = Ids(platform.read64(frame, reg::TYPER));
+        if get64(typer::PHYSICAL, ids.0) == 0 {
+            return Err(TakeOverError::Unusable(n));
+        }
+        let refused = |error| match error {
+            NoTable::NoMemory => TakeOverError::NoMemory,
+            NoTable::Refused => TakeOverError::Unusable(n),
+        };
+        let tables = Tables::new(platform, frame, ids, collections).map_err(refused)?;
+        let ring = Ring::new(platform.alloc(RING_SIZE).ok_or(TakeOverError::NoMemory)?);
+        let cbaser = place_ring(platform, frame, ring.pa()).ok_or(TakeOverError::Unusable(n))?;
+        platform.write64(frame, reg::CWRITER, 0);
+        Ok(Self { frame, ids, tables, ring, cbaser, on: false, mapped: 0, failed: None })
+    }
+
+    /// Its frame.
+    pub(crate) fn frame(&self) -> Frame {
+        self.frame
+    }
+
+    /// How it names the redistributor with this processor number and RD frame.
+    pub(crate) fn target(&self, processor: u32, frame: Pa) -> Target {
+        if get64(typer::PTA, self.ids.0) == 1 { Target::address(frame) } else { Target::number(processor) }
+    }
+
+    /// The error that closed it.
+    pub(crate) fn failed(&self) -> Option<ItsError> {
+        self.failed
+    }
+
+    /// Whether the collection of redistributor `rd` is mapped.
+    pub(crate) fn is_mapped(&self, rd: usize) -> bool {
+        self.mapped & bit(rd) != 0
+    }
+
+    /// The collection of redistributor `rd` is mapped from now on.
+    pub(crate) fn set_mapped(&mut self, rd: usize) {
+        self.mapped |= bit(rd);
+    }
+
+    /// Queues a command; the ITS is switched on for it. `any` is a redistributor to SYNC with.
+    ///
+    /// # Errors
+    /// The ITS is closed, now or before.
+    pub(crate) fn push<P: Platform<Buffer = B>>(
+        &mut self,
+        platform: &P,
+        any: Target,
+        command: Command,
+    ) -> Result<(), ItsError> {
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
+        if !self.on {
+            platform.dsb();
+            platform.write32(self.frame, reg::CTLR, put32(ctlr::ENABLED, 1));
+            self.on = true;
+        }
+        let result = self.ring.push(platform, self.frame, any, command);
+        self.close_on_error(platform, result)
+    }
+
+    /// Waits until all queued commands are consumed.
+    ///
+    /// # Errors
+    /// The ITS is closed, now or before.
+    pub(crate) fn complete<P: Platform<Buffer = B>>(&mut self, platform: &P, any: Target) -> Result<Completion, ItsError> {
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
+        if !self.ring.is_busy() {
+            return Ok(Completion::All);
+        }
+        let result = self.ring.complete(platform, self.frame, any);
+        self.close_on_error(platform, result)
+    }
+
+    /// Switches translation on or off, as the host sees it; off when no command is queued.
+    ///
+    /// # Errors
+    /// The ITS is closed, now or before.
+    pub(crate) fn follow<P: Platform<Buffer = B>>(&mut self, platform: &P, wanted: super::Enable) -> Result<(), ItsError> {
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
+        let on = wanted == super::Enable::On;
+        if on == self.on {
+            return Ok(());
+        }
+        if on {
+            platform.dsb();
+            platform.write32(self.frame, reg::CTLR, put32(ctlr::ENABLED, 1));
+            self.on = true;
+            return Ok(());
+        }
+        let result = disable(platform, self.frame);
+        self.close_on_error(platform, result)?;
+        self.on = false;
+        Ok(())
+    }
+
+    /// GITS_CTLR.Quiescent.
+    pub(crate) fn quiescent<P: Platform<Buffer = B>>(&self, platform: &P) -> u32 {
+        if self.failed.is_some() { 1 } else { get32(ctlr::QUIESCENT, platform.read32(self.frame, reg::CTLR)) }
+    }
+
+    fn close_on_error<P: Platform<Buffer = B>, T>(&mut self, platform: &P, result: Result<T, ItsError>) -> Result<T, ItsError> {
+        if let Err(error) = result {
+            self.failed = Some(error);
+            // Not waited for: each access of the host would wait again.
+            platform.write32(self.frame, reg::CTLR, 0);
+            self.on = false;
+        }
+        result
+    }
+
+    /// Checks that hardware's registers name EL2's memory.
+    ///
+    /// # Errors
+    /// The first that does not.
+    pub(crate) fn audit<P: Platform<Buffer = B>>(
+        &self,
+        platform: &P,
+        owned: &impl Fn(Pa, usize) -> bool,
+    ) -> Result<(), GicFinding> {
+        if platform.read64(self.frame, reg::CBASER) != self.cbaser {
+            return Err(GicFinding::Changed(self.frame, "GITS_CBASER"));
+        }
+        if !owned(self.ring.pa(), RING_SIZE) {
+            return Err(GicFinding::NotOwned(self.frame, "GITS_CBASER"));
+        }
+        self.tables.audit(platform, self.frame, owned)
+    }
+}
+
+fn bit(rd: usize) -> u64 {
+    u32::try_from(rd).ok().and_then(|rd| 1_u64.checked_shl(rd)).unwrap_or(0)
+}
+
+/// Clears Enabled and waits until everything is written [G 12.18.4].
+fn disable<P: Platform>(platform: &P, frame: Frame) -> Result<(), ItsError> {
+    platform.write32(frame, reg::CTLR, 0);
+    let quiet = || {
+        let found = platform.read32(frame, reg::CTLR);
+        get32(ctlr::ENABLED, found) == 0 && get32(ctlr::QUIESCENT, found) == 1
+    };
+    wait::until(platform, quiet).map_err(|_| ItsError::NoAck)
+}
+
+/// Writes GITS_CBASER; what it reads as, unless hardware does not accept the address.
+fn place_ring<P: Platform>(platform: &P, frame: Frame, ring: Pa) -> Option<u64> {
+    let fixed = union64([ring.0 & mask64(cbaser::ADDRESS), put64(cbaser::VALID, 1)]);
+    let checked = union64([mask64(cbaser::ADDRESS), mask64(cbaser::VALID), mask64(cbaser::SIZE)]);
+    let mut inner = memory::WRITE_BACK;
+    loop {
+        let shareable = if inner == memory::WRITE_BACK { memory::INNER_SHAREABLE } else { 0 };
+        let value = union64([fixed, put64(cbaser::INNER, inner), put64(cbaser::SHAREABILITY, shareable)]);
+        platform.write64(frame, reg::CBASER, value);
+        let found = platform.read64(frame, reg::CBASER);
+        if found & checked != fixed {
+            return None;
+        }
+        if inner == memory::WRITE_BACK && get64(cbaser::SHAREABILITY, found) == 0 {
+            inner = memory::NON_CACHEABLE;
+            continue;
+        }
+        return Some(found);
+    }
+}

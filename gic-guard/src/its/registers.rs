@@ -1,0 +1,195 @@
+//! What the host's registers of an ITS hold.
+
+use host_access::memory::Sharing;
+
+use crate::spec::commands::CMD_SIZE;
+use crate::spec::gits::{baser, cbaser, memory, queue};
+use crate::spec::tables::L1_ENTRY;
+use crate::spec::{Field64, get64, mask64, union64};
+
+/// GITS_CTLR.Enabled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Enable {
+    /// 0.
+    Off,
+    /// 1.
+    On,
+}
+
+/// GITS_BASER bits that a host can write.
+const BASER_WRITABLE: u64 = union64([
+    mask64(baser::SIZE),
+    mask64(baser::PAGE_SIZE),
+    mask64(baser::SHAREABILITY),
+    mask64(baser::ADDRESS),
+    mask64(baser::OUTER),
+    mask64(baser::INNER),
+    mask64(baser::INDIRECT),
+    mask64(baser::VALID),
+]);
+/// GITS_BASER bits that say where a table is and how large.
+const BASER_PLACE: u64 = union64([
+    mask64(baser::SIZE),
+    mask64(baser::PAGE_SIZE),
+    mask64(baser::ADDRESS),
+    mask64(baser::INDIRECT),
+    mask64(baser::VALID),
+]);
+/// GITS_CBASER bits that a host can write.
+const CBASER_WRITABLE: u64 = union64([
+    mask64(cbaser::SIZE),
+    mask64(cbaser::SHAREABILITY),
+    mask64(cbaser::ADDRESS),
+    mask64(cbaser::OUTER),
+    mask64(cbaser::INNER),
+    mask64(cbaser::VALID),
+]);
+
+/// Everything of an ITS that the host can set or observe.
+#[derive(Clone, Debug)]
+pub(crate) struct HostRegs {
+    pub(crate) enabled: Enable,
+    pub(crate) cbaser: u64,
+    /// Offset in bytes.
+    pub(crate) cwriter: u64,
+    /// Offset in bytes, as the host reads it: every command before it is done.
+    pub(crate) creadr: u64,
+    /// The next command to be read.
+    pub(crate) head: u64,
+    /// The command at `head` could not be read.
+    pub(crate) stalled: bool,
+    baser: [u64; 8],
+    /// GITS_BASER for which mappings were made.
+    in_use: [u64; 8],
+}
+
+impl HostRegs {
+    /// After reset. `shown` are the GITS_BASERs of hardware, as far as the host sees them: Type and Entry_Size.
+    pub(crate) fn new(shown: [u64; 8]) -> Self {
+        Self {
+            enabled: Enable::Off,
+            cbaser: 0,
+            cwriter: 0,
+            creadr: 0,
+            head: 0,
+            stalled: false,
+            baser: shown,
+            in_use: shown,
+        }
+    }
+
+    /// GITS_BASER.
+    pub(crate) fn baser(&self, n: usize) -> u64 {
+        self.baser.get(n).copied().unwrap_or(0)
+    }
+
+    /// Stores to GITS_BASER of a disabled ITS. A register without a table stays zero.
+    pub(crate) fn set_baser(&mut self, n: usize, value: u64) {
+        if let Some(register) = self.baser.get_mut(n)
+            && get64(baser::TYPE, *register) != baser::TYPE_NONE
+        {
+            *register = union64([*register & !BASER_WRITABLE, value & BASER_WRITABLE]);
+        }
+    }
+
+    /// Whether GITS_BASER names another table than the one that mappings were made for; afterwards it does not.
+    pub(crate) fn take_moved(&mut self, n: usize) -> bool {
+        let now = self.baser(n);
+        self.in_use.get_mut(n).is_some_and(|before| core::mem::replace(before, now) & BASER_PLACE != now & BASER_PLACE)
+    }
+
+    /// Entries of the host's table.
+    pub(crate) fn capacity(&self, n: usize) -> u64 {
+        let register = self.baser(n);
+        if get64(baser::VALID, register) == 0 {
+            return 0;
+        }
+        let page: u64 = match get64(baser::PAGE_SIZE, register) {
+            baser::PAGE_4K => 0x1000,
+            baser::PAGE_16K => 0x4000,
+            _ => 0x1_0000,
+        };
+        let bytes = page.saturating_mul(get64(baser::SIZE, register).saturating_add(1));
+        let entry = get64(baser::ENTRY_SIZE, register).saturating_add(1);
+        let entries = |bytes: u64| bytes.checked_div(entry).unwrap_or(0);
+        match get64(baser::INDIRECT, register) {
+            0 => entries(bytes),
+            _ => bytes.checked_div(u64::from(L1_ENTRY)).unwrap_or(0).saturating_mul(entries(page)),
+        }
+    }
+
+    /// Whether every table and the queue are there, so that the ITS can be enabled.
+    pub(crate) fn is_complete(&self) -> bool {
+        let tables = self.baser.iter().all(|register| {
+            get64(baser::TYPE, *register) == baser::TYPE_NONE || get64(baser::VALID, *register) == 1
+        });
+        tables && get64(cbaser::VALID, self.cbaser) == 1
+    }
+
+    /// Stores to GITS_CBASER of a disabled ITS.
+    pub(crate) fn set_cbaser(&mut self, value: u64) {
+        self.cbaser = value & CBASER_WRITABLE;
+        self.creadr = 0;
+        self.head = 0;
+        self.stalled = false;
+        if self.cwriter >= self.queue_bytes() {
+            self.cwriter = 0;
+        }
+    }
+
+    /// Bytes of the host's queue.
+    pub(crate) fn queue_bytes(&self) -> u64 {
+        get64(cbaser::SIZE, self.cbaser).saturating_add(1).saturating_mul(0x1000)
+    }
+
+    /// Address of the host's queue.
+    pub(crate) fn queue_base(&self) -> u64 {
+        self.cbaser & mask64(cbaser::ADDRESS)
+    }
+
+    /// Cacheability of the host's queue.
+    pub(crate) fn queue_sharing(&self) -> Sharing {
+        sharing(self.cbaser, cbaser::INNER, cbaser::OUTER, cbaser::SHAREABILITY)
+    }
+
+    /// Stores to GITS_CWRITER. An offset beyond the queue is ignored.
+    pub(crate) fn set_cwriter(&mut self, value: u64) {
+        let offset = value & mask64(queue::OFFSET);
+        if offset < self.queue_bytes() {
+            self.cwriter = offset;
+        }
+        if get64(queue::RETRY, value) == 1 {
+            self.stalled = false;
+        }
+    }
+
+    /// GITS_CREADR.
+    pub(crate) fn read_creadr(&self) -> u64 {
+        union64([self.creadr, crate::spec::put64(queue::STALLED, u64::from(self.stalled))])
+    }
+
+    /// Whether a command is there to be read.
+    pub(crate) fn has_command(&self) -> bool {
+        self.enabled == Enable::On && !self.stalled && self.head != self.cwriter
+    }
+
+    /// The command at `head` was read.
+    pub(crate) fn advance(&mut self) {
+        let next = self.head.saturating_add(u64::from(CMD_SIZE));
+        self.head = if next >= self.queue_bytes() { 0 } else { next };
+    }
+}
+
+/// Cacheability of host memory, from the attributes that the host gave it. What is not write-back and shareable is treated as
+/// non-cacheable: an unnecessary clean and invalidate is harmless.
+pub(crate) fn sharing(register: u64, inner: Field64, outer: Field64, shareability: Field64) -> Sharing {
+    let write_back = |field| {
+        let kinds = [memory::READ_ALLOCATE_WRITE_BACK, memory::WRITE_ALLOCATE_WRITE_BACK, memory::WRITE_BACK];
+        kinds.contains(&get64(field, register))
+    };
+    let outer_too = get64(outer, register) == memory::AS_INNER || write_back(outer);
+    match get64(shareability, register) {
+        memory::INNER_SHAREABLE | memory::OUTER_SHAREABLE if write_back(inner) && outer_too => Sharing::Cacheable,
+        _ => Sharing::Memory,
+    }
+}

@@ -1,0 +1,60 @@
+//! A guard for the GICv3 of a hypervisor with an untrusted host: nothing of the host's memory is ever given to the GIC.
+//!
+//! An ITS and the redistributors read and write memory at addresses that software gives them, past every stage 2 and every SMMU.
+//! Here all of these tables are EL2's. The host keeps its own, unmodified driver: its accesses to the control frame of an ITS and to
+//! the RD frame of a redistributor trap, and are answered as a GICv3 would. The host's tables are values that read back. See
+//! `docs/gic-emulation.md` for the registers and commands.
+//!
+//! ```text
+//! Guard::new
+//!    │ take_over      before the host runs: tables, queues; refuses what it cannot confine
+//!    ├─── mmio_read / mmio_write     the host's accesses
+//!    └─── audit                      every table of hardware is in EL2's memory
+//! ```
+//!
+//! The policy is pure functions, which can be called directly:
+//!
+//! ```
+//! use gic_guard::emul::decide::{CommandView, Ignored, Request, decide};
+//! use gic_guard::spec::commands::RawCmd;
+//!
+//! let view = CommandView { devices: 0x1_0000, event_bits: 11, collections: 512, intids: 0x1_0000 };
+//! // MAPD of device 8 with 32 events: the address of the ITT is dropped.
+//! let mapd = RawCmd([8 << 32 | 0x08, 4, 1 << 63 | 0x4000_0000, 0]);
+//! assert_eq!(decide(mapd, &view), Ok(Request::Mapd { device: 8, bits: 5 }));
+//! // VMAPP belongs to GICv4, which is hidden.
+//! assert_eq!(decide(RawCmd([0x29, 0, 0, 0]), &view), Err(Ignored::Hidden));
+//! ```
+//!
+//! The crate accesses no memory itself: hardware, EL2's memory and the host's memory come through traits.
+#![no_std]
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::indexing_slicing,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::arithmetic_side_effects
+    )
+)]
+
+pub mod budget;
+pub mod command;
+pub mod emul;
+mod error;
+mod guard;
+mod its;
+pub mod limits;
+pub mod platform;
+pub mod spec;
+mod stats;
+
+pub use error::{GicFinding, ItsError, TakeOverError};
+pub use guard::{Config, Guard, RdConfig, WriteOutcome};
+pub use host_access::access::AccessSize;
+pub use host_access::memory::{ClaimError, DmaBuffer, HostMemory, Sharing};
+pub use platform::{Frame, Platform};
+pub use stats::Stats;
