@@ -28,7 +28,8 @@ impl fmt::Display for ItsError {
 
 impl core::error::Error for ItsError {}
 
-/// Why a take-over failed. What EL2 had already given to hardware stays allocated; no frame may be given to the host.
+/// Why a take-over failed. ITSs that were written are disabled, and may name memory that is free again: no frame may be given to the
+/// host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TakeOverError {
     /// More ITSs or redistributors than [`crate::limits`] has room for.

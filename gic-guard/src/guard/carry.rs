@@ -3,7 +3,7 @@
 use host_access::memory::{ClaimError, HostMemory};
 
 use super::devices::{Device, Record, State};
-use super::job::{Job, Then};
+use super::job::{Job, Then, pages};
 use super::{Guard, Stop, store};
 use crate::budget;
 use crate::command::{Command, Event};
@@ -20,7 +20,9 @@ impl<P: Platform> Guard<P> {
     /// The budget does not suffice: nothing was done.
     pub(super) fn charge_request(&mut self, its: usize, request: &Request) -> Result<(), Stop> {
         let units = match request {
-            Request::Mapd { device, bits } => self.mapd_cost(its, *device, *bits)?,
+            // If it is mapped, a job unmaps it first.
+            Request::Mapd { device, .. } if self.devices.find(its, *device).is_some() => 2 * budget::COMMAND,
+            Request::Mapd { device, bits } => self.map_cost(its, *device, *bits)?,
             Request::Mapti { .. } => 5 * budget::COMMAND + budget::PAGE + budget::SYNC,
             Request::Inv(_) => 2 * budget::COMMAND + budget::PAGE,
             Request::Movi { .. } => 5 * budget::COMMAND + budget::PAGE + budget::SYNC,
@@ -37,13 +39,13 @@ impl<P: Platform> Guard<P> {
         Ok(self.budget.charge(units)?)
     }
 
-    fn mapd_cost(&self, its: usize, device: u32, bits: u32) -> Result<u32, Stop> {
+    /// What [`Guard::map_device`] costs a trap.
+    pub(super) fn map_cost(&self, its: usize, device: u32, bits: u32) -> Result<u32, Stop> {
         let its = self.its(its)?;
         let bytes = itt_bytes(its.hardware.ids.itt_entry(), bits)
             .saturating_add(record_bytes(bits))
             .saturating_add(its.hardware.tables.missing(device));
-        let pages = u32::try_from(bytes >> 12).unwrap_or(u32::MAX);
-        Ok(pages.saturating_mul(budget::ALLOC).saturating_add(2 * budget::COMMAND))
+        Ok(pages(bytes).saturating_add(2 * budget::COMMAND))
     }
 
     /// Carries `request` out, or starts a job that does.

@@ -13,6 +13,7 @@ impl<P: Platform> Guard<P> {
     /// # Errors
     /// [`Stop::Budget`].
     pub(super) fn set_its_enable<H: HostMemory>(&mut self, host: &mut H, n: usize, enable: Enable) -> Result<(), Stop> {
+        let quiesced = self.quiesced;
         let its = self.its_mut(n)?;
         let device = its.hardware.tables.device_register;
         let collection = its.hardware.tables.collection_register;
@@ -21,7 +22,7 @@ impl<P: Platform> Guard<P> {
             return Ok(());
         }
         if its.regs.enabled == Enable::Off {
-            if !its.regs.is_complete() || its.hardware.failed().is_some() {
+            if quiesced || !its.regs.is_complete() || its.hardware.failed().is_some() {
                 return Ok(());
             }
             // Other tables: what was mapped by the old ones is gone.

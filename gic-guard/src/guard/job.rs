@@ -116,7 +116,8 @@ impl<P: Platform> Guard<P> {
                 Ok(Some(Job::Unmap { slot, phase: Phase::Sync(rd.saturating_add(1)), then }))
             }
             Phase::Unmap => {
-                self.budget.charge(budget::SYNC.saturating_add(self.release_cost(slot)))?;
+                let units = self.release_cost(slot, then)?;
+                self.budget.charge(units)?;
                 self.release_device(its, slot, id)?;
                 match then {
                     Then::Nothing => {}
@@ -132,11 +133,15 @@ impl<P: Platform> Guard<P> {
         }
     }
 
-    /// What freeing and allocating a device's memory costs a trap.
-    fn release_cost(&self, slot: usize) -> u32 {
-        // Freed, and a new device of the same ITS allocated: checked at compile time to fit.
-        let bytes = self.devices.get(slot).map_or(0, |device| device.itt.size().saturating_add(device.records.size()));
-        u32::try_from(bytes >> 12).unwrap_or(u32::MAX).min(16)
+    /// What freeing the device's memory, and allocating what follows, costs a trap.
+    fn release_cost(&self, slot: usize, then: Then) -> Result<u32, Stop> {
+        let Some(device) = self.devices.get(slot) else { return Ok(0) };
+        let freed = pages(device.itt.size().saturating_add(device.records.size()));
+        let mapped = match then {
+            Then::Map(bits) => self.map_cost(device.its, device.id, bits)?,
+            Then::Nothing | Then::Others => 0,
+        };
+        Ok(freed.saturating_add(mapped).saturating_add(2 * budget::COMMAND + budget::SYNC))
     }
 
     /// Has hardware forget the device, whose events are gone, and frees its memory once hardware is done with it.
@@ -231,4 +236,9 @@ impl<P: Platform> Guard<P> {
     pub(super) fn event_of(&self, slot: usize, event: u32) -> Event {
         Event { device: self.devices.get(slot).map_or(0, |device| device.id), event }
     }
+}
+
+/// What allocating or freeing `bytes` costs a trap.
+pub(super) fn pages(bytes: usize) -> u32 {
+    u32::try_from(bytes >> 12).unwrap_or(u32::MAX).saturating_mul(budget::ALLOC)
 }

@@ -12,6 +12,7 @@ mod control;
 mod devices;
 mod job;
 mod lpis;
+mod power;
 mod queue;
 mod rd;
 pub(crate) mod store;
@@ -46,6 +47,8 @@ pub struct Guard<P: Platform> {
     /// Work that a trap left to the next ones. Every store completes it first.
     job: Option<Job>,
     budget: Budget,
+    /// No ITS is enabled any more.
+    quiesced: bool,
     stats: Stats,
 }
 
@@ -82,6 +85,7 @@ impl<P: Platform> Guard<P> {
             store: Store::new(),
             job: None,
             budget: Budget::new(TRAP),
+            quiesced: false,
             stats: Stats {
                 exits: 0,
                 denied_accesses: 0,
@@ -150,6 +154,9 @@ impl<P: Platform> Guard<P> {
     /// Queues a command for hardware.
     fn push(&mut self, its: usize, command: Command) -> Result<(), Stop> {
         let any = self.any(its)?;
+        if self.quiesced {
+            return Err(Stop::Failed);
+        }
         let its = self.its.get_mut(its).and_then(Option::as_mut).ok_or(Stop::Failed)?;
         Ok(its.hardware.push(&self.platform, any, command)?)
     }

@@ -87,7 +87,7 @@ impl<B: DmaBuffer> Rd<B> {
 
     /// Whether an ITS can be told to deliver to it, or to SYNC with it.
     pub(crate) fn is_on(&self) -> bool {
-        self.on
+        self.on && !self.failed
     }
 
     /// Whether the host may enable LPIs.

@@ -61,6 +61,8 @@ pub(crate) struct HostRegs {
     baser: [u64; 8],
     /// GITS_BASER for which mappings were made.
     in_use: [u64; 8],
+    /// It had another value since.
+    moved: [bool; 8],
 }
 
 impl HostRegs {
@@ -75,6 +77,7 @@ impl HostRegs {
             stalled: false,
             baser: shown,
             in_use: shown,
+            moved: [false; 8],
         }
     }
 
@@ -85,17 +88,23 @@ impl HostRegs {
 
     /// Stores to GITS_BASER of a disabled ITS. A register without a table stays zero.
     pub(crate) fn set_baser(&mut self, n: usize, value: u64) {
-        if let Some(register) = self.baser.get_mut(n)
+        let slots = (self.baser.get_mut(n), self.in_use.get(n), self.moved.get_mut(n));
+        if let (Some(register), Some(in_use), Some(moved)) = slots
             && get64(baser::TYPE, *register) != baser::TYPE_NONE
         {
             *register = union64([*register & !BASER_WRITABLE, value & BASER_WRITABLE]);
+            *moved |= *register & BASER_PLACE != in_use & BASER_PLACE;
         }
     }
 
-    /// Whether GITS_BASER names another table than the one that mappings were made for; afterwards it does not.
+    /// Whether GITS_BASER named another table since mappings were made, or none; now they are made for this one. A table that is
+    /// written again as it was keeps its mappings, as Linux expects when it resumes.
     pub(crate) fn take_moved(&mut self, n: usize) -> bool {
         let now = self.baser(n);
-        self.in_use.get_mut(n).is_some_and(|before| core::mem::replace(before, now) & BASER_PLACE != now & BASER_PLACE)
+        if let Some(in_use) = self.in_use.get_mut(n) {
+            *in_use = now;
+        }
+        self.moved.get_mut(n).is_some_and(core::mem::take)
     }
 
     /// Entries of the host's table.

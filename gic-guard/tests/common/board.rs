@@ -1,0 +1,171 @@
+//! What the guard sees of the world: the model's registers, memory, and a clock that runs when it is read.
+#![allow(unreachable_pub)]
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use gic_guard::platform::Frame;
+use gic_guard::{DmaBuffer, Platform};
+use gic_model::{Config, Memory, Model, Place};
+use io_pgtable::Pa;
+
+pub const POOL: u64 = 0x1_0000_0000;
+pub const POOL_SIZE: u64 = 0x40_0000_0000;
+
+pub struct World {
+    pub model: RefCell<Model>,
+    memory: Memory,
+    /// Stores that are in EL2's cache only, on a GIC that does not snoop.
+    cache: RefCell<BTreeMap<u64, u64>>,
+    snoops: bool,
+    /// A store to a buffer that no barrier has followed.
+    unordered: Cell<bool>,
+    clock: Cell<u64>,
+    next: Cell<u64>,
+    pub live: Cell<usize>,
+    /// Allocations that still succeed.
+    pub allocations: Cell<usize>,
+}
+
+#[derive(Clone)]
+pub struct Board(pub Rc<World>);
+
+impl Board {
+    pub fn new(config: Config) -> Self {
+        let memory = Memory::new();
+        Self(Rc::new(World {
+            model: RefCell::new(Model::new(config, memory.clone())),
+            memory,
+            cache: RefCell::new(BTreeMap::new()),
+            snoops: config.shareable,
+            unordered: Cell::new(false),
+            clock: Cell::new(0),
+            next: Cell::new(POOL),
+            live: Cell::new(0),
+            allocations: Cell::new(usize::MAX),
+        }))
+    }
+
+    pub fn memory(&self) -> &Memory {
+        &self.0.memory
+    }
+
+    /// Register accesses so far.
+    pub fn work(&self) -> u64 {
+        self.0.model.borrow().accesses()
+    }
+
+    /// Microseconds so far.
+    pub fn now(&self) -> u64 {
+        self.0.clock.get()
+    }
+}
+
+fn place(frame: Frame) -> Place {
+    match frame {
+        Frame::Its(n) => Place::Its(n),
+        Frame::Rd(n) => Place::Rd(n),
+    }
+}
+
+impl Platform for Board {
+    type Buffer = Buffer;
+
+    fn read32(&self, frame: Frame, offset: u32) -> u32 {
+        self.0.model.borrow_mut().read32(place(frame), offset)
+    }
+
+    fn write32(&self, frame: Frame, offset: u32, value: u32) {
+        let enables = offset == 0 && value & 1 == 1;
+        assert!(!enables || !self.0.unordered.get(), "no barrier before an enable");
+        self.0.model.borrow_mut().write32(place(frame), offset, value);
+    }
+
+    fn read64(&self, frame: Frame, offset: u32) -> u64 {
+        self.0.model.borrow_mut().read64(place(frame), offset)
+    }
+
+    fn write64(&self, frame: Frame, offset: u32, value: u64) {
+        let publishes = matches!(frame, Frame::Its(_)) && offset == 0x88;
+        assert!(!publishes || !self.0.unordered.get(), "no barrier before GITS_CWRITER");
+        self.0.model.borrow_mut().write64(place(frame), offset, value);
+    }
+
+    fn alloc(&self, size: usize) -> Option<Buffer> {
+        assert!(size >= 4096 && size.is_power_of_two());
+        self.0.allocations.set(self.0.allocations.get().checked_sub(1)?);
+        let bytes = size as u64;
+        let start = self.0.next.get().next_multiple_of(bytes);
+        self.0.next.set(start + bytes);
+        assert!(start + bytes < POOL + POOL_SIZE);
+        self.0.live.set(self.0.live.get() + size);
+        self.0.memory.give(start, bytes);
+        Some(Buffer { board: self.clone(), start, size })
+    }
+
+    fn dsb(&self) {
+        self.0.unordered.set(false);
+    }
+
+    fn now_us(&self) -> u64 {
+        self.0.clock.set(self.0.clock.get() + 100);
+        self.0.clock.get()
+    }
+
+    fn relax(&self) {}
+}
+
+pub struct Buffer {
+    board: Board,
+    start: u64,
+    size: usize,
+}
+
+impl DmaBuffer for Buffer {
+    fn pa(&self) -> Pa {
+        Pa(self.start)
+    }
+
+    fn size(&self) -> usize {
+        self.size
+    }
+
+    fn read64(&self, offset: usize) -> u64 {
+        assert!(offset.is_multiple_of(8) && offset < self.size, "offset {offset:#x} of {:#x}", self.size);
+        let at = self.start + offset as u64;
+        let cached = self.board.0.cache.borrow().get(&at).copied();
+        cached.unwrap_or_else(|| self.board.0.memory.read64(at))
+    }
+
+    fn write64(&mut self, offset: usize, value: u64) {
+        assert!(offset.is_multiple_of(8) && offset < self.size, "offset {offset:#x} of {:#x}", self.size);
+        let at = self.start + offset as u64;
+        self.board.0.unordered.set(true);
+        if self.board.0.snoops {
+            self.board.0.memory.write64(at, value);
+        } else {
+            self.board.0.cache.borrow_mut().insert(at, value);
+        }
+    }
+
+    fn clean(&self, offset: usize, len: usize) {
+        let (from, to) = (self.start + offset as u64, self.start + (offset + len) as u64);
+        let mut cache = self.board.0.cache.borrow_mut();
+        let dirty: Vec<u64> = cache.range(from & !63..to).map(|(at, _)| *at).collect();
+        for at in dirty {
+            let word = cache.remove(&at).unwrap();
+            self.board.0.memory.write64(at, word);
+        }
+        self.board.0.unordered.set(true);
+    }
+
+    fn invalidate(&self, _offset: usize, _len: usize) {}
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        self.board.0.memory.take(self.start);
+        self.board.0.live.set(self.board.0.live.get() - self.size);
+    }
+}

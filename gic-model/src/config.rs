@@ -1,0 +1,76 @@
+//! The machines that the model can be.
+
+/// What a GIC is like.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// ITSs.
+    pub its: usize,
+    /// Redistributors.
+    pub cpus: usize,
+    /// DeviceID bits.
+    pub device_bits: u32,
+    /// EventID bits.
+    pub event_bits: u32,
+    /// Bytes of an ITT entry.
+    pub itt_entry: u64,
+    /// Bytes of a device table entry.
+    pub device_entry: u64,
+    /// Bytes of a collection table entry.
+    pub collection_entry: u64,
+    /// Whether there is a collection table; collections are held in hardware otherwise.
+    pub collection_table: bool,
+    /// Whether device tables can have two levels.
+    pub indirect: bool,
+    /// The only page size, as GITS_BASER encodes it; `None`: all of them.
+    pub page_size: Option<u64>,
+    /// GICv4: a vPE table, VLPI frames.
+    pub virtual_lpis: bool,
+    /// RDbase is an address.
+    pub addresses: bool,
+    /// Accesses snoop caches.
+    pub shareable: bool,
+    /// EnableLPIs can be cleared.
+    pub clearable: bool,
+    /// EnableLPIs is set at reset, with a configuration table here.
+    pub left_on: Option<u64>,
+    /// This ITS stops consuming commands after this many.
+    pub dies_after: Option<(usize, u64)>,
+    /// This opcode stalls the queue, this many times.
+    pub stalls: Option<(u64, u32)>,
+    /// GITS_CTLR.Quiescent never becomes 1.
+    pub never_quiescent: bool,
+    /// For every choice.
+    pub seed: u64,
+}
+
+impl Config {
+    /// QEMU's `virt` with `gic-version=3`, two CPUs.
+    pub const fn qemu() -> Self {
+        Self {
+            its: 1,
+            cpus: 2,
+            device_bits: 16,
+            event_bits: 16,
+            itt_entry: 12,
+            device_entry: 8,
+            collection_entry: 8,
+            collection_table: true,
+            indirect: true,
+            page_size: None,
+            virtual_lpis: false,
+            addresses: false,
+            shareable: true,
+            clearable: true,
+            left_on: None,
+            dies_after: None,
+            stalls: None,
+            never_quiescent: false,
+            seed: 1,
+        }
+    }
+
+    /// The address of redistributor `n`, as MAPC names it where RDbase is an address.
+    pub const fn rd_address(self, n: usize) -> u64 {
+        0x80a_0000 + (n as u64) * if self.virtual_lpis { 0x4_0000 } else { 0x2_0000 }
+    }
+}

@@ -1,0 +1,145 @@
+//! Redistributors [IHI 0069 H.b, 12.10].
+
+use crate::{Config, Hazard, Model};
+
+/// A redistributor.
+pub(crate) struct Rd {
+    pub(crate) enabled: bool,
+    pub(crate) dpg: u32,
+    pub(crate) waker: u32,
+    pub(crate) propbaser: u64,
+    pub(crate) pendbaser: u64,
+    pub(crate) delivered: Vec<u32>,
+    /// Reads until RWP is 0.
+    rwp: u32,
+}
+
+/// Attributes: shareability and both cacheabilities.
+const ATTRIBUTES: u64 = 0b11 << 10 | 0b111 << 7 | 0b111 << 56;
+
+impl Rd {
+    pub(crate) fn new(config: &Config) -> Self {
+        Self {
+            enabled: config.left_on.is_some(),
+            dpg: 0,
+            waker: 0b110,
+            propbaser: config.left_on.map_or(0, |table| table | 15),
+            pendbaser: 0,
+            delivered: Vec::new(),
+            rwp: 0,
+        }
+    }
+
+    /// LPIs below this have a configuration.
+    pub(crate) fn intids(&self) -> u64 {
+        let bits = (self.propbaser & 0x1f) + 1;
+        if bits < 14 { 0 } else { 1 << bits.min(16) }
+    }
+
+    pub(crate) fn config_base(&self) -> u64 {
+        self.propbaser & ((1 << 52) - 1) & !0xfff
+    }
+
+    pub(crate) fn pending_base(&self) -> u64 {
+        self.pendbaser & ((1 << 52) - 1) & !0xffff
+    }
+}
+
+impl Model {
+    pub(crate) fn rd_typer(&self, n: usize) -> u64 {
+        let last = u64::from(n + 1 == self.rds.len());
+        let four = if self.config.virtual_lpis { 1 << 1 | 1 << 7 | 1 << 26 } else { 0 };
+        // Everything that a GIC may have besides: DirectLPI, Dirty, DPGS.
+        1 | four | 1 << 2 | 1 << 3 | last << 4 | 1 << 5 | (n as u64) << 8 | 1 << 24 | (n as u64) << 32
+    }
+
+    pub(crate) fn rd_ctlr(&mut self, n: usize) -> u32 {
+        let rd = &mut self.rds[n];
+        let rwp = u32::from(rd.rwp > 0);
+        rd.rwp = rd.rwp.saturating_sub(1);
+        u32::from(rd.enabled) | u32::from(self.config.clearable) << 1 | 1 << 2 | rwp << 3 | rd.dpg << 24
+    }
+
+    pub(crate) fn set_rd_ctlr(&mut self, n: usize, value: u32) {
+        self.rds[n].dpg = value >> 24 & 7;
+        let enable = value & 1 == 1;
+        let before = self.rds[n].enabled;
+        if before && !enable {
+            if self.config.clearable {
+                self.rds[n].enabled = false;
+                self.rds[n].rwp = 3;
+            }
+            return;
+        }
+        if !before && enable {
+            let base = self.rds[n].pending_base();
+            if self.rds[n].pendbaser >> 62 & 1 == 1 {
+                let bytes = self.rds[n].intids() / 8;
+                if !self.memory.set(base, bytes).is_empty() {
+                    self.memory.report(Hazard::NotZero(base));
+                }
+            }
+            self.rds[n].enabled = true;
+        }
+    }
+
+    fn attributes(&self, value: u64) -> u64 {
+        if self.config.shareable { value } else { value & !(0b11 << 10) }
+    }
+
+    pub(crate) fn set_propbaser(&mut self, n: usize, value: u64) {
+        if self.rds[n].enabled {
+            self.memory.report(Hazard::InUse("GICR_PROPBASER while EnableLPIs is 1"));
+        }
+        let mask = ATTRIBUTES | ((1 << 52) - 1) & !0xfff | 0x1f;
+        self.rds[n].propbaser = self.attributes(value & mask);
+    }
+
+    pub(crate) fn set_pendbaser(&mut self, n: usize, value: u64) {
+        if self.rds[n].enabled {
+            self.memory.report(Hazard::InUse("GICR_PENDBASER while EnableLPIs is 1"));
+        }
+        let mask = ATTRIBUTES | ((1 << 52) - 1) & !0xffff | 1 << 62;
+        self.rds[n].pendbaser = self.attributes(value & mask);
+    }
+
+    /// An LPI arrives at redistributor `n`: its pending bit is written, its configuration read, and it is delivered.
+    pub(crate) fn pend(&mut self, n: usize, lpi: u64) {
+        let rd = &self.rds[n];
+        if !rd.enabled || lpi >= rd.intids() {
+            return;
+        }
+        let at = rd.pending_base() + lpi / 64 * 8;
+        let word = self.memory.device_read(at, "a pending table");
+        self.memory.device_write(at, word | 1 << (lpi % 64), "a pending table");
+        let config = self.memory.device_byte(rd.config_base() + lpi - 8192, "the configuration table");
+        if config & 1 == 1 {
+            self.memory.device_write(at, word & !(1 << (lpi % 64)), "a pending table");
+            self.rds[n].delivered.push(u32::try_from(lpi).unwrap_or(0));
+        }
+    }
+
+    /// The LPI is not pending any more.
+    pub(crate) fn unpend(&mut self, n: usize, lpi: u64) {
+        let rd = &self.rds[n];
+        if rd.enabled && lpi < rd.intids() {
+            let at = rd.pending_base() + lpi / 64 * 8;
+            let word = self.memory.device_read(at, "a pending table");
+            self.memory.device_write(at, word & !(1 << (lpi % 64)), "a pending table");
+        }
+    }
+
+    /// Everything pending and enabled is delivered: configuration was read again.
+    pub(crate) fn reread(&mut self, n: usize) {
+        let rd = &self.rds[n];
+        if !rd.enabled {
+            return;
+        }
+        let (base, bytes) = (rd.pending_base(), rd.intids() / 8);
+        for (at, word) in self.memory.set(base, bytes) {
+            for bit in (0..64).filter(|bit| word >> bit & 1 == 1) {
+                self.pend(n, (at - base) * 8 + bit);
+            }
+        }
+    }
+}
