@@ -37,6 +37,8 @@ pub struct Config {
     pub dies_after: Option<(usize, u64)>,
     /// This opcode stalls the queue, this many times.
     pub stalls: Option<(u64, u32)>,
+    /// Commands with this opcode that do not stall before that.
+    pub stalls_after: u32,
     /// GITS_CTLR.Quiescent never becomes 1.
     pub never_quiescent: bool,
     /// For every choice.
@@ -64,6 +66,7 @@ impl Config {
             left_on: None,
             dies_after: None,
             stalls: None,
+            stalls_after: 0,
             never_quiescent: false,
             seed: 1,
         }

@@ -16,6 +16,7 @@ pub(crate) struct Its {
     busy: u32,
     executed: u64,
     pub(crate) stalls: u32,
+    spared: u32,
     /// Writes to tables that have not reached memory.
     pub(crate) late: Vec<(u64, u64)>,
     /// Address, bytes: translation tables that were given up, in use up to the next SYNC.
@@ -47,11 +48,18 @@ impl Its {
             busy: 0,
             executed: 0,
             stalls: 0,
+            spared: 0,
             late: Vec::new(),
             given_up: Vec::new(),
             devices: BTreeMap::new(),
             collections: BTreeMap::new(),
         }
+    }
+
+    /// Whether this command is one of the first `count` that do not stall.
+    fn spared(&mut self, count: u32) -> bool {
+        self.spared = self.spared.saturating_add(1);
+        self.spared <= count
     }
 
     pub(crate) fn ring(&self) -> u64 {
@@ -167,6 +175,7 @@ impl Model {
             let words = [0, 8, 16, 24].map(|offset| self.memory.device_read(at + offset, "the command queue"));
             if let Some((opcode, times)) = self.config.stalls
                 && words[0] & 0xff == opcode
+                && !self.its[n].spared(self.config.stalls_after)
                 && self.its[n].stalls < times
             {
                 self.its[n].stalls += 1;

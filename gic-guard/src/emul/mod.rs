@@ -1,5 +1,7 @@
 //! What the host sees: its registers, row by row, and the check of its commands.
 
+pub use host_access::access::{Part, Width};
+
 pub mod decide;
 pub mod gicr;
 pub mod gits;

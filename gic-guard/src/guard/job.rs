@@ -152,19 +152,16 @@ impl<P: Platform> Guard<P> {
             let any = self.any(its)?;
             self.push(its, Command::Sync(any))?;
         }
-        match self.complete(its)? {
-            Completion::All => {
-                if let Some(device) = self.devices.take(slot) {
-                    self.store.free(device.itt);
-                    self.store.free(device.records);
-                }
+        let completion = self.complete(its)?;
+        // Hardware that ever refused a command may have what EL2 thinks is gone.
+        let sure = completion == Completion::All && self.its(its)?.hardware.ring.stalls == 0;
+        if sure {
+            if let Some(device) = self.devices.take(slot) {
+                self.store.free(device.itt);
+                self.store.free(device.records);
             }
-            // It may still be mapped.
-            Completion::Lost => {
-                if let Some(device) = self.devices.get_mut(slot) {
-                    device.state = State::Kept;
-                }
-            }
+        } else if let Some(device) = self.devices.get_mut(slot) {
+            device.state = State::Kept;
         }
         Ok(())
     }

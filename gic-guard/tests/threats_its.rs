@@ -1,0 +1,426 @@
+//! A host that attacks through an ITS: hardware reads and writes EL2's memory only.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::*;
+use gic_guard::limits::{MAX_DEVICE_BYTES, MAX_DEVICES};
+use gic_guard::platform::Frame;
+use gic_guard::{AccessSize, WriteOutcome};
+
+const ON: u8 = 0xa1;
+
+/// Addresses that a host must not aim the GIC at: EL2's memory, a guest's, what straddles the end of its own, and nothing at all.
+const TARGETS: [u64; 6] = [POOL, POOL + 0x12_0000, GUEST, RAM + RAM_SIZE - 0x1000, RAM - 0x1000, 0xf_ffff_ffff_0000];
+
+#[test]
+fn t45a_table_bases_are_kept_and_reach_no_hardware() {
+    for config in [Config::qemu(), Config { virtual_lpis: true, ..Config::qemu() }] {
+        let mut rig = Rig::linux(config);
+        let hardware: Vec<u64> = (0..8).map(|n| rig.model().read64(gic_model::Place::Its(0), 0x100 + n * 8)).collect();
+        rig.set_its32(0, r::CTLR, 0);
+        for target in TARGETS {
+            for page in 0..3 {
+                for form in [r::VALID, r::VALID | r::INDIRECT, 0] {
+                    for n in 0..8_u32 {
+                        let kind = rig.its64(0, 0x100 + n * 8) & (7 << 56 | 0x1f << 48);
+                        let value = form | target & 0xffff_ffff_f000 | page << 8 | 0xff | 3 << 10 | 7 << 53;
+                        rig.set_its64(0, 0x100 + n * 8, value | 7 << 56 | 0x1f << 48);
+                        let shown = if kind == 0 { 0 } else { value | kind };
+                        assert_eq!(rig.its64(0, 0x100 + n * 8), shown, "GITS_BASER{n}");
+                    }
+                    rig.set_its32(0, r::CTLR, 1);
+                    rig.check();
+                    if rig.its32(0, r::CTLR) & 1 == 1 {
+                        rig.tail[0] = rig.its64(0, r::CREADR);
+                        rig.post(0, &[mapd(40, 3), mapc(1, 1), mapti(40, 0, 9000, 1), sync(1), unmapd(40)]);
+                    }
+                    rig.set_its32(0, r::CTLR, 0);
+                }
+            }
+        }
+        let after: Vec<u64> = (0..8).map(|n| rig.model().read64(gic_model::Place::Its(0), 0x100 + n * 8)).collect();
+        assert_eq!(hardware, after);
+    }
+}
+
+#[test]
+fn t45b_level_1_entries_of_the_host_are_not_hardwares() {
+    let mut rig = Rig::linux(Config::qemu());
+    for (n, target) in TARGETS.into_iter().cycle().take(8192).enumerate() {
+        rig.board.memory().write64(DEVICES + n as u64 * 8, r::VALID | target);
+    }
+    let devices = [0, 8191, 8192, 0x8000, 0xffff];
+    for (n, device) in devices.into_iter().enumerate() {
+        rig.post(0, &[mapd(device, 4), mapti(device, 15, 8192 + n as u64, 0), sync(0)]);
+        rig.configure(8192 + n as u64, ON);
+        rig.post(0, &[inv(device, 15), sync(0)]);
+        // They change while the device is mapped.
+        rig.board.memory().zero(DEVICES, 0x1_0000);
+        assert_eq!(rig.raise(0, device, 15), [(0, 8192 + n as u32)]);
+    }
+    // Commands did not read them either.
+    rig.host.on_read = Some(Box::new(|_, at| assert!(!(DEVICES..DEVICES + 0x1_0000).contains(&at))));
+    rig.post(0, &[mapd(77, 4), unmapd(77)]);
+}
+
+#[test]
+fn t45c_a_queue_that_is_not_the_hosts_is_not_read() {
+    for target in TARGETS {
+        let mut rig = Rig::linux(Config::qemu());
+        rig.set_its32(0, r::CTLR, 0);
+        let value = r::VALID | r::ITS_WB | target & 0xf_ffff_ffff_f000 | 3;
+        rig.set_its64(0, r::CBASER, value);
+        assert_eq!(rig.its64(0, r::CBASER), value);
+        assert_eq!(rig.its64(0, r::CREADR), 0);
+        let refused = rig.guard.stats().claims_refused;
+        rig.set_its32(0, r::CTLR, 1);
+        rig.host.on_read = Some(Box::new(|_, at| assert!((RAM..RAM + RAM_SIZE).contains(&at), "{at:#x} was read")));
+        rig.set_its64(0, r::CWRITER, 0x3fe0);
+        let stalled = rig.its64(0, r::CREADR) & 1;
+        assert_eq!(stalled, 1, "{target:#x}");
+        assert!(rig.guard.stats().claims_refused > refused);
+        // Again, and only when asked.
+        rig.set_its64(0, r::CWRITER, 0x3fe0);
+        assert_eq!(rig.its64(0, r::CREADR) & 1, 1);
+        rig.set_its64(0, r::CWRITER, 0x3fe1);
+        assert_eq!(rig.its64(0, r::CREADR) & 1, 1);
+        rig.check();
+    }
+}
+
+#[test]
+fn t45c_each_word_of_a_command_is_read_once() {
+    let mut rig = Rig::linux(Config::qemu());
+    let before = rig.host.reads.get();
+    rig.post(0, &[mapd(8, 2), mapti(8, 3, 8192, 0), sync(0)]);
+    // Three commands, and one word of configuration.
+    assert_eq!(rig.host.reads.get() - before, 3 * 4 + 1);
+    // Sizes and EventIDs change while they are read.
+    rig.host.on_read = Some(Box::new(|memory, at| {
+        if at % 32 == 8 {
+            memory.write64(at, memory.read64(at) ^ 0xc);
+        }
+    }));
+    let tail = rig.queue(0, &[mapd(9, 2), mapti(9, 100, 8193, 0), sync(0)]);
+    rig.set_its64(0, r::CWRITER, tail);
+    rig.host.on_read = None;
+    rig.model().settle();
+    rig.check();
+}
+
+#[test]
+fn t45d_a_translation_table_is_el2s_whatever_its_address_and_size() {
+    let mut rig = Rig::linux(Config::qemu());
+    for target in TARGETS {
+        for bits in 1..=32 {
+            rig.post(0, &[[8 << 32 | 8, bits - 1, r::VALID | target & 0xf_ffff_ffff_ff00, 0]]);
+            let lpi = 8192 + bits;
+            rig.configure(lpi, ON);
+            for event in [0, 1, (1 << bits) - 1, 1 << bits] {
+                rig.post(0, &[mapti(8, event, lpi, 0), inv(8, event), sync(0)]);
+                let there = event < 1 << bits && bits <= 13;
+                assert_eq!(!rig.raise(0, 8, event & 0xffff_ffff).is_empty(), there, "{bits} bits, event {event:#x}");
+                rig.post(0, &[discard(8, event), sync(0)]);
+            }
+            // Mapped again with events live, and unmapped with an interrupt pending.
+            rig.configure(lpi, 0xa0);
+            rig.post(0, &[mapti(8, 0, lpi, 0), inv(8, 0), int(8, 0), mapd(8, 1), unmapd(8)]);
+        }
+    }
+    rig.post(0, &[mapd(0x1_0000, 2), mapd(0xffff_ffff, 2), unmapd(0x1_0000), unmapd(5)]);
+    assert!(rig.guard.stats().ignored_commands >= 4);
+}
+
+#[test]
+fn t45d_memory_is_freed_when_hardware_has_left_it() {
+    // Late writes of the model reach memory up to the next SYNC, whatever the pace.
+    for seed in 1..40 {
+        let mut rig = Rig::linux(Config { seed, ..Config::qemu() });
+        for round in 0..4 {
+            let events = (0..16).map(|event| mapti(8, event, 8192 + event, (event + round) % 2));
+            rig.post(0, &[mapd(8, 4)]);
+            rig.post(0, &events.collect::<Vec<_>>());
+            rig.post(0, &[unmapd(8)]);
+            rig.post(0, &[mapd(8, 3), mapd(8, 4), mapd(8, 5), unmapd(8)]);
+        }
+    }
+}
+
+#[test]
+fn t45d_a_device_that_hardware_does_not_forget_keeps_its_memory() {
+    // The second MAPD is the one with V = 0.
+    let mut rig = Rig::linux(Config { stalls: Some((8, 1)), stalls_after: 1, ..Config::qemu() });
+    rig.post(0, &[mapd(8, 4)]);
+    let live = rig.live();
+    rig.post(0, &[unmapd(8)]);
+    assert_eq!(rig.guard.stats().stalls, 1);
+    assert_eq!(rig.live(), live);
+    // The host goes on with the device, on other memory.
+    rig.configure(8192, ON);
+    rig.post(0, &[mapd(8, 4), mapti(8, 0, 8192, 0), sync(0)]);
+    assert_eq!(rig.live(), live + 0x2000);
+    assert_eq!(rig.raise(0, 8, 0), [(0, 8192)]);
+    // From now on nothing is freed: hardware may have refused a DISCARD too.
+    rig.post(0, &[unmapd(8)]);
+    assert_eq!(rig.live(), live + 0x2000);
+}
+
+#[test]
+fn t45e_no_number_out_of_range_gets_into_a_table() {
+    let mut rig = Rig::linux(Config::qemu());
+    rig.post(0, &[mapd(8, 4), mapd(9, 4)]);
+    let ignored = rig.guard.stats().ignored_commands;
+    let wrong = [
+        mapti(8, 0, 0, 0),
+        mapti(8, 0, 1023, 0),
+        mapti(8, 0, 8191, 0),
+        mapti(8, 0, 0x1_0000, 0),
+        mapti(8, 0, 0xffff_ffff, 0),
+        mapi(8, 3, 0),
+        mapi(8, 8192, 0),
+        mapti(8, 16, 8192, 0),
+        mapti(8, 0xffff_ffff, 8192, 0),
+        mapti(10, 0, 8192, 0),
+        mapti(0x1_0000, 0, 8192, 0),
+        mapti(8, 0, 8192, 512),
+        mapti(8, 0, 8192, 0xffff),
+        inv(8, 0),
+        int(8, 0),
+        clear(8, 0),
+        discard(8, 0),
+        movi(8, 0, 1),
+        inv(8, 999),
+        int(11, 0),
+    ];
+    let commands = rig.guard.stats().commands;
+    rig.post(0, &wrong);
+    assert_eq!(rig.guard.stats().ignored_commands - ignored, wrong.len() as u64);
+    assert_eq!(rig.guard.stats().commands, commands, "nothing was given to hardware");
+    // One LPI for one event, of any device.
+    rig.configure(8192, ON);
+    rig.post(0, &[mapti(8, 0, 8192, 0), mapti(9, 0, 8192, 1), mapti(8, 1, 8192, 1), mapti(8, 0, 8193, 1), sync(0)]);
+    assert_eq!(rig.guard.stats().ignored_commands - ignored, wrong.len() as u64 + 3);
+    assert_eq!(rig.raise(0, 8, 0), [(0, 8192)]);
+    assert_eq!(rig.raise(0, 9, 0), []);
+    // A collection that is not mapped yet: the interrupt waits.
+    rig.configure(8200, ON);
+    rig.post(0, &[mapti(8, 2, 8200, 7), sync(0)]);
+    assert_eq!(rig.raise(0, 8, 2), []);
+    rig.post(0, &[movi(8, 2, 9)]);
+    rig.post(0, &[mapc(7, 1), sync(1)]);
+    assert_eq!(rig.raise(0, 8, 2), [(1, 8200)]);
+}
+
+#[test]
+fn t45f_collections_go_to_cpus_that_exist_and_are_on() {
+    let mut rig = Rig::new(Config { cpus: 4, ..Config::qemu() });
+    rig.linux_its(0);
+    // No CPU is on: nothing of this reaches hardware but devices.
+    rig.post(0, &[mapd(8, 4), mapc(0, 0), mapc(1, 3), sync(0), mapti(8, 0, 8192, 0), invall(0), movall(0, 1), sync(3)]);
+    assert_eq!(rig.guard.stats().commands, 1);
+    rig.post(0, &[mapc(2, 4), mapc(3, 0xffff_ffff), mapc(512, 0), mapc(0xffff, 0), movall(0, 9), invall(600), sync(77)]);
+    assert_eq!(rig.guard.stats().commands, 1);
+    rig.configure(8192, ON);
+    rig.linux_cpu(0);
+    assert_eq!(rig.raise(0, 8, 0), [(0, 8192)], "it was waiting for the CPU");
+    // To a CPU that is off: the host's own loss.
+    rig.post(0, &[movi(8, 0, 1), sync(0)]);
+    assert_eq!(rig.raise(0, 8, 0), []);
+    rig.post(0, &[movall(0, 3), movall(3, 0), movi(8, 0, 5), movi(8, 0, 513)]);
+    rig.linux_cpu(3);
+    assert_eq!(rig.raise(0, 8, 0), [(3, 8192)]);
+    rig.check();
+}
+
+#[test]
+fn t45k_indices_that_make_no_sense_do_nothing() {
+    let mut rig = Rig::linux(Config::qemu());
+    let tail = rig.tail[0];
+    for wrong in [0x1_0000, 0x1_0020, 0xf_ffe0, u64::MAX & !0x1e, !0] {
+        rig.set_its64(0, r::CWRITER, wrong);
+        assert_eq!(rig.its64(0, r::CWRITER), tail, "{wrong:#x}");
+        assert_eq!(rig.its64(0, r::CREADR), tail);
+    }
+    // Odd: the low bits are not there.
+    rig.queue(0, &[sync(0)]);
+    rig.set_its64(0, r::CWRITER, tail + 0x3f);
+    assert_eq!(rig.its64(0, r::CREADR), tail + 0x20);
+    // CREADR is read-only.
+    rig.set_its64(0, r::CREADR, 0);
+    rig.set_its32(0, r::CREADR, 0x60);
+    assert_eq!(rig.its64(0, r::CREADR), tail + 0x20);
+    // Disabled, nothing is processed; enabled again, what was queued meanwhile is.
+    rig.set_its32(0, r::CTLR, 0);
+    for _ in 0..10 {
+        rig.its32(0, r::CTLR);
+    }
+    assert_eq!(rig.its32(0, r::CTLR), 1 << 31, "quiescent");
+    let end = rig.queue(0, &[mapd(8, 2)]);
+    rig.set_its64(0, r::CWRITER, end);
+    assert_eq!(rig.its64(0, r::CREADR), tail + 0x20);
+    assert_eq!(rig.guard.stats().host_commands, 4 * 2 + 1);
+    rig.set_its32(0, r::CTLR, 1);
+    assert_eq!(rig.its64(0, r::CREADR), end);
+    // A smaller queue: the index is beyond it.
+    rig.set_its32(0, r::CTLR, 0);
+    rig.set_its64(0, r::CWRITER, 0x4000);
+    rig.set_its64(0, r::CBASER, r::VALID | r::ITS_WB | RING);
+    rig.set_its32(0, r::CTLR, 1);
+    assert_eq!(rig.its64(0, r::CREADR), rig.guard.mmio_read(Frame::Its(0), r::CWRITER, AccessSize::Double));
+    rig.check();
+}
+
+#[test]
+fn t45k_an_its_without_tables_or_queue_stays_off() {
+    for missing in [r::BASER0, r::BASER1, r::CBASER] {
+        let mut rig = Rig::linux(Config::qemu());
+        rig.set_its32(0, r::CTLR, 0);
+        let value = rig.its64(0, missing);
+        rig.set_its64(0, missing, value & !r::VALID);
+        rig.set_its32(0, r::CTLR, 1);
+        assert_eq!(rig.its32(0, r::CTLR), 1 << 31, "{missing:#x}");
+        rig.set_its64(0, missing, value);
+        rig.set_its32(0, r::CTLR, 1);
+        assert_eq!(rig.its32(0, r::CTLR), 1);
+    }
+}
+
+#[test]
+fn t45k_a_store_of_another_cpu_does_not_disturb_one_that_goes_on() {
+    let mut rig = Rig::linux(Config::qemu());
+    rig.post(0, &[mapd(8, 11)]);
+    for event in 0..2048 {
+        rig.queue(0, &[mapti(8, event, 8192 + event * 28, 0)]);
+        if event % 512 == 511 {
+            let tail = rig.tail[0];
+            rig.set_its64(0, r::CWRITER, tail);
+        }
+    }
+    let before = rig.its64(0, r::CREADR);
+    let tail = rig.queue(0, &[invall(0), sync(0), unmapd(8)]);
+    assert_eq!(rig.once(Frame::Its(0), r::CWRITER, AccessSize::Double, tail), WriteOutcome::Again);
+    assert_eq!(rig.its64(0, r::CREADR), before, "INVALL is not done");
+    // Another CPU disables the ITS, which waits for the job, and takes the queue away.
+    rig.set_its32(0, r::CTLR, 0);
+    rig.set_its64(0, r::CBASER, r::VALID | r::ITS_WB | GUEST);
+    rig.set_rd32(1, r::CTLR, 0);
+    assert_eq!(rig.its64(0, r::CREADR), 0);
+    rig.check();
+}
+
+#[test]
+fn t45l_a_flood_ends_at_the_limits() {
+    let mut rig = Rig::linux(Config::qemu());
+    let live = rig.live();
+    for device in 0..0x1_0000 {
+        if device % 1024 == 0 {
+            let tail = rig.tail[0];
+            rig.set_its64(0, r::CWRITER, tail);
+        }
+        let bits = 1 + device % 13;
+        rig.queue(0, &[mapd(device, bits)]);
+    }
+    rig.post(0, &[sync(0)]);
+    assert!(rig.live() - live <= MAX_DEVICE_BYTES + 0x1_0000);
+    assert!(rig.guard.stats().limited_commands > 60_000);
+    let mut mapped = 0;
+    for device in 0..0x1_0000 {
+        if device % 1024 == 0 {
+            let tail = rig.tail[0];
+            rig.set_its64(0, r::CWRITER, tail);
+        }
+        rig.queue(0, &[unmapd(device)]);
+        mapped += 1;
+    }
+    rig.post(0, &[sync(0)]);
+    assert_eq!(mapped, 0x1_0000);
+    // What stays is the level-2 table of the first 8,192.
+    assert_eq!(rig.live() - live, 0x1_0000);
+    for device in 0..MAX_DEVICES as u64 {
+        rig.post(0, &[mapd(device, 1)]);
+    }
+    let limited = rig.guard.stats().limited_commands;
+    rig.post(0, &[mapd(9999, 1)]);
+    assert_eq!(rig.guard.stats().limited_commands - limited, 1);
+}
+
+#[test]
+fn t45l_without_memory_a_device_stays_unmapped() {
+    for left in 0..4 {
+        let mut rig = Rig::linux(Config::qemu());
+        rig.board.0.allocations.set(left);
+        let live = rig.live();
+        rig.post(0, &[mapd(8, 4), mapti(8, 0, 8192, 0), sync(0)]);
+        assert_eq!(rig.guard.stats().limited_commands, u64::from(left < 3), "{left} allocations");
+        assert!(left == 3 || rig.live() <= live + 0x1_0000);
+        rig.board.0.allocations.set(usize::MAX);
+        rig.post(0, &[mapd(8, 4), mapti(8, 0, 8192, 0), sync(0)]);
+        rig.configure(8192, ON);
+        rig.post(0, &[inv(8, 0), sync(0)]);
+        assert_eq!(rig.raise(0, 8, 0), [(0, 8192)]);
+    }
+}
+
+#[test]
+fn t45m_an_interrupt_is_the_writers_own() {
+    let mut rig = Rig::linux(Config::qemu());
+    rig.configure(8192, ON);
+    rig.configure(8193, ON);
+    rig.post(0, &[mapd(8, 2), mapd(9, 2), mapti(8, 0, 8192, 0), mapti(9, 1, 8193, 1), sync(0)]);
+    assert_eq!(rig.raise(0, 9, 0), []);
+    assert_eq!(rig.raise(0, 0, 0), []);
+    // A CPU's store to the translation register does not reach hardware through the guard.
+    let denied = rig.guard.stats().denied_accesses;
+    rig.write(Frame::Its(0), 0x1_0040, AccessSize::Word, 0);
+    assert_eq!(rig.guard.stats().denied_accesses - denied, 1);
+    assert_eq!(rig.delivered(), []);
+    rig.check();
+}
+
+#[test]
+fn t45n_itss_are_kept_apart() {
+    let mut rig = Rig::linux(Config { its: 3, cpus: 3, ..Config::qemu() });
+    for lpi in 0..3 {
+        rig.configure(8192 + lpi, ON);
+    }
+    // The same DeviceID on each, with LPIs of its own; one LPI cannot be had twice.
+    for its in 0..3_u64 {
+        rig.post(its as usize, &[mapd(8, 2), mapti(8, 0, 8192 + its, its), mapti(8, 1, 8192, its), sync(its)]);
+    }
+    for its in 0..3 {
+        assert_eq!(rig.raise(its, 8, 0), [(its, 8192 + its as u32)]);
+        assert_eq!(rig.raise(its, 8, 1), []);
+    }
+    // One goes, the others stay.
+    rig.post(1, &[unmapd(8), unmapc(1), unmapc(0)]);
+    rig.set_its32(1, r::CTLR, 0);
+    rig.set_its64(1, r::BASER0, 0);
+    rig.set_its64(1, r::CBASER, r::VALID | POOL);
+    assert_eq!(rig.raise(1, 8, 0), []);
+    assert_eq!(rig.raise(0, 8, 0), [(0, 8192)]);
+    assert_eq!(rig.raise(2, 8, 0), [(2, 8194)]);
+    rig.check();
+}
+
+#[test]
+fn t45o_the_gic_is_quiet_before_power_off_and_nothing_is_given_back_before() {
+    let mut rig = Rig::linux(Config::qemu());
+    rig.configure(8192, 0xa0);
+    rig.post(0, &[mapd(8, 4), mapti(8, 0, 8192, 0), int(8, 0), sync(0)]);
+    let live = rig.live();
+    rig.guard.quiesce().unwrap();
+    assert_eq!(rig.live(), live);
+    rig.model().settle();
+    rig.check();
+    // For good: the host is emulated on, and hardware is not used.
+    let commands = rig.guard.stats().commands;
+    rig.set_its32(0, r::CTLR, 1);
+    let tail = rig.queue(0, &[unmapd(8), mapd(9, 2)]);
+    rig.set_its64(0, r::CWRITER, tail);
+    rig.set_rd32(0, r::CTLR, 0);
+    assert_eq!(rig.guard.stats().commands, commands);
+    assert_eq!(rig.live(), live);
+    assert_eq!(rig.model().read32(gic_model::Place::Its(0), 0) & 1, 0);
+    rig.check();
+}
