@@ -105,12 +105,9 @@ impl Command {
                 0,
             ]),
             Self::Unmapd { device } => RawCmd([of_device(Opcode::Mapd, device), 0, 0, 0]),
-            Self::Mapc { icid, target } => RawCmd([
-                Opcode::Mapc.bits(),
-                0,
-                union64([collection(icid), target.0, put64(cmd::VALID, 1)]),
-                0,
-            ]),
+            Self::Mapc { icid, target } => {
+                RawCmd([Opcode::Mapc.bits(), 0, union64([collection(icid), target.0, put64(cmd::VALID, 1)]), 0])
+            }
             Self::Mapti { event, lpi, icid } => {
                 let [word0, word1] = of_event(Opcode::Mapti, event);
                 RawCmd([word0, union64([word1, put64(cmd::LPI, u64::from(lpi))]), collection(icid), 0])

@@ -91,7 +91,8 @@ fn step(rig: &mut Rig, random: &mut Random) {
         5 => {
             let (_, offset, ..) = gits::Register::ROWS[random.below(gits::Register::ROWS.len() as u64) as usize];
             let size = random.pick(&[AccessSize::Word, AccessSize::Double]);
-            let value = if random.below(2) == 0 { random.next() } else { random.address() | random.next() & (7 << 61 | 0xfff) };
+            let value =
+                if random.below(2) == 0 { random.next() } else { random.address() | random.next() & (7 << 61 | 0xfff) };
             let at = offset + random.pick(&[0, 0, 4, 1]);
             store(rig, random, Frame::Its(its), at, size, value);
             rig.read(Frame::Its(its), offset, size);

@@ -185,7 +185,8 @@ impl Model {
     pub fn translate(&mut self, n: usize, device: u64, event: u64) {
         // Interrupts are dropped while a table that has to be there is not valid.
         let kinds = [0, 2];
-        let complete = kinds.iter().all(|number| self.its_baser(n, *number) == 0 || self.its_baser(n, *number) >> 63 == 1);
+        let complete =
+            kinds.iter().all(|number| self.its_baser(n, *number) == 0 || self.its_baser(n, *number) >> 63 == 1);
         if !self.its[n].enabled || !complete || self.entry(n, 0, device).is_none() {
             return;
         }

@@ -1,4 +1,4 @@
-//! ITS registers and the command queue [IHI 0069 H.b, 12.18 and 5.3].
+//! ITS registers and the command queue [IHI 0069 H.b, 12.19 and 5.3].
 
 use std::collections::BTreeMap;
 

@@ -58,7 +58,11 @@ impl Model {
             by: "MAPD",
         }));
         let left = its.given_up.iter();
-        all.extend(left.map(|(address, size)| Reach { address: *address, size: *size, by: "a MAPD before the last SYNC" }));
+        all.extend(left.map(|(address, size)| Reach {
+            address: *address,
+            size: *size,
+            by: "a MAPD before the last SYNC",
+        }));
         all.extend(its.late.iter().map(|(at, _)| Reach { address: *at, size: 8, by: "a late write" }));
     }
 }

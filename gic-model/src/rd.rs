@@ -1,4 +1,4 @@
-//! Redistributors [IHI 0069 H.b, 12.10].
+//! Redistributors [IHI 0069 H.b, 12.11].
 
 use crate::{Config, Hazard, Model};
 

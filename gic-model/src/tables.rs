@@ -20,11 +20,8 @@ impl Model {
         }
         let size = value >> 8 & 3;
         let page = [0x1000, 0x4000, 0x1_0000, 0x1_0000][size as usize];
-        let base = if size >= 2 {
-            value & 0xffff_ffff_0000 | (value >> 12 & 0xf) << 48
-        } else {
-            value & 0xffff_ffff_f000
-        };
+        let base =
+            if size >= 2 { value & 0xffff_ffff_0000 | (value >> 12 & 0xf) << 48 } else { value & 0xffff_ffff_f000 };
         let entry = (value >> 48 & 0x1f) + 1;
         Some(Table { base, page, bytes: ((value & 0xff) + 1) * page, indirect: value >> 62 & 1 == 1, entry })
     }

@@ -107,7 +107,6 @@ pub enum Part {
     High,
 }
 
-
 impl Part {
     /// The part of `register`, as a load returns it.
     pub const fn of(self, register: u64) -> u64 {

@@ -9,7 +9,17 @@ use crate::checkout::Checkout;
 use crate::setup::rust;
 
 /// Packages that others may use with an older toolchain than the workspace's.
-const PACKAGES: [&str; 6] = ["io-pgtable", "smmu-drv", "shadow-s2", "mem-protect", "smmu-conformance", "smmu-model"];
+const PACKAGES: [&str; 9] = [
+    "io-pgtable",
+    "host-access",
+    "smmu-drv",
+    "gic-guard",
+    "shadow-s2",
+    "mem-protect",
+    "smmu-conformance",
+    "smmu-model",
+    "gic-model",
+];
 
 /// Check that the library crates build with the oldest Rust that they declare, and with none before it
 ///

@@ -180,8 +180,5 @@ fn collection(word2: u64, view: &CommandView) -> Result<u16, Ignored> {
 }
 
 fn lpi(intid: u64, view: &CommandView) -> Result<u32, Ignored> {
-    u32::try_from(intid)
-        .ok()
-        .filter(|intid| *intid >= FIRST_LPI && *intid < view.intids)
-        .ok_or(Ignored::Lpi)
+    u32::try_from(intid).ok().filter(|intid| *intid >= FIRST_LPI && *intid < view.intids).ok_or(Ignored::Lpi)
 }

@@ -36,8 +36,12 @@ impl<P: Platform> Guard<P> {
     pub fn mmio_read(&mut self, frame: Frame, offset: u32, size: AccessSize) -> u64 {
         bump(&mut self.stats.exits);
         let answer = match frame {
-            Frame::Its(n) => gits::search(offset, size).and_then(|(register, part)| Some(part.of(self.read_its(n, register)?))),
-            Frame::Rd(n) => gicr::search(offset, size).and_then(|(register, part)| Some(part.of(self.read_rd(n, register)?))),
+            Frame::Its(n) => {
+                gits::search(offset, size).and_then(|(register, part)| Some(part.of(self.read_its(n, register)?)))
+            }
+            Frame::Rd(n) => {
+                gicr::search(offset, size).and_then(|(register, part)| Some(part.of(self.read_rd(n, register)?)))
+            }
         };
         answer.unwrap_or_else(|| {
             bump(&mut self.stats.denied_accesses);
@@ -134,7 +138,14 @@ impl<P: Platform> Guard<P> {
         Ok(())
     }
 
-    fn store_its<H: HostMemory>(&mut self, host: &mut H, n: usize, offset: u32, size: AccessSize, value: u64) -> Result<(), Stop> {
+    fn store_its<H: HostMemory>(
+        &mut self,
+        host: &mut H,
+        n: usize,
+        offset: u32,
+        size: AccessSize,
+        value: u64,
+    ) -> Result<(), Stop> {
         let Some((register, part)) = gits::search(offset, size) else { return self.deny() };
         let Some(before) = self.read_stored(n, register, part) else { return self.deny() };
         let value = part.merge(before, value);
@@ -189,7 +200,14 @@ impl<P: Platform> Guard<P> {
         }
     }
 
-    fn store_rd<H: HostMemory>(&mut self, host: &mut H, n: usize, offset: u32, size: AccessSize, value: u64) -> Result<(), Stop> {
+    fn store_rd<H: HostMemory>(
+        &mut self,
+        host: &mut H,
+        n: usize,
+        offset: u32,
+        size: AccessSize,
+        value: u64,
+    ) -> Result<(), Stop> {
         let Some((register, part)) = gicr::search(offset, size) else { return self.deny() };
         let Some(before) = self.read_base(n, register) else { return self.deny() };
         let value = part.merge(before, value);

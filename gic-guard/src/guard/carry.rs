@@ -55,7 +55,7 @@ impl<P: Platform> Guard<P> {
     pub(super) fn carry<H: HostMemory>(&mut self, host: &mut H, its: usize, request: Request) -> Result<(), Stop> {
         match request {
             Request::Mapd { device, bits } => match self.devices.find(its, device) {
-                // All events go [G 5.3.11].
+                // All events go [G 5.3].
                 Some(slot) => self.start_unmap(slot, Then::Map(bits)),
                 None => self.map_device(its, device, bits)?,
             },
@@ -127,7 +127,9 @@ impl<P: Platform> Guard<P> {
         if hardware.tables.reach(&self.platform, &mut self.store, id).is_err() {
             return Ok(None);
         }
-        let Some(itt) = self.store.alloc(&self.platform, itt_bytes(hardware.ids.itt_entry(), bits)) else { return Ok(None) };
+        let Some(itt) = self.store.alloc(&self.platform, itt_bytes(hardware.ids.itt_entry(), bits)) else {
+            return Ok(None);
+        };
         let Some(records) = self.store.alloc(&self.platform, record_bytes(bits)) else {
             self.store.free(itt);
             return Ok(None);
@@ -168,14 +170,22 @@ impl<P: Platform> Guard<P> {
         Ok(())
     }
 
-    fn map_event<H: HostMemory>(&mut self, host: &mut H, its: usize, event: Event, lpi: u32, icid: u16) -> Result<(), Stop> {
+    fn map_event<H: HostMemory>(
+        &mut self,
+        host: &mut H,
+        its: usize,
+        event: Event,
+        lpi: u32,
+        icid: u16,
+    ) -> Result<(), Stop> {
         let Some(slot) = self.devices.find(its, event.device) else {
             self.ignore();
             return Ok(());
         };
         let fits = self.devices.get(slot).is_some_and(|device| event.event < device.events);
         // An event that is mapped keeps its LPI, and an LPI its event.
-        let taken = !fits || self.record(slot, event.event).is_some() || !self.lpis.as_mut().is_some_and(|lpis| lpis.take(lpi));
+        let taken =
+            !fits || self.record(slot, event.event).is_some() || !self.lpis.as_mut().is_some_and(|lpis| lpis.take(lpi));
         if taken {
             self.ignore();
             return Ok(());

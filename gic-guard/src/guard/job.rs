@@ -212,7 +212,13 @@ impl<P: Platform> Guard<P> {
         Ok(())
     }
 
-    fn invall_step<H: HostMemory>(&mut self, host: &mut H, its: usize, rd: usize, word: u32) -> Result<Option<Job>, Stop> {
+    fn invall_step<H: HostMemory>(
+        &mut self,
+        host: &mut H,
+        its: usize,
+        rd: usize,
+        word: u32,
+    ) -> Result<Option<Job>, Stop> {
         let Some(lpis) = &mut self.lpis else { return Ok(None) };
         if word >= lpis.words() {
             self.budget.charge(budget::COMMAND)?;

@@ -101,7 +101,7 @@ impl<B: DmaBuffer> Lpis<B> {
         self.taken.read64(usize::try_from(n).unwrap_or(usize::MAX).saturating_mul(8))
     }
 
-    /// The host's table is the one of this GICR_PROPBASER. Below 14 INTID bits there are no LPIs [G 12.11.31].
+    /// The host's table is the one of this GICR_PROPBASER. Below 14 INTID bits there are no LPIs [G 12.11].
     pub(crate) fn set_table(&mut self, register: u64) {
         let bits = low32(get64(propbaser::ID_BITS, register)).saturating_add(1).min(self.intid_bits);
         let intids = 1_u32.checked_shl(bits).unwrap_or(0);

@@ -1,7 +1,7 @@
 //! One redistributor: its tables in hardware, which are EL2's, and the registers that the host sees.
 //!
 //! EnableLPIs of hardware is set when the host first sets its own, and never cleared, since hardware need not be able to
-//! [G 12.11.2]. While the host's is 0, no event is mapped to the redistributor in hardware, and no LPI reaches the CPU.
+//! [G 12.11]. While the host's is 0, no event is mapped to the redistributor in hardware, and no LPI reaches the CPU.
 
 use host_access::memory::DmaBuffer;
 use io_pgtable::Pa;
@@ -146,7 +146,8 @@ impl<B: DmaBuffer> Rd<B> {
 
     /// GICR_WAKER.
     pub(crate) fn waker<P: Platform<Buffer = B>>(&self, platform: &P) -> u32 {
-        platform.read32(self.frame, reg::WAKER) & union32([mask32(waker::PROCESSOR_SLEEP), mask32(waker::CHILDREN_ASLEEP)])
+        platform.read32(self.frame, reg::WAKER)
+            & union32([mask32(waker::PROCESSOR_SLEEP), mask32(waker::CHILDREN_ASLEEP)])
     }
 
     /// Gives ProcessorSleep to hardware.
@@ -228,7 +229,7 @@ fn clear_enable<P: Platform>(platform: &P, frame: Frame) -> Result<(), wait::Tim
         return Ok(());
     }
     platform.write32(frame, reg::CTLR, 0);
-    // Until RWP is 0 the old tables are in use [G 12.11.2].
+    // Until RWP is 0 the old tables are in use [G 12.11].
     wait::until(platform, || {
         platform.read32(frame, reg::CTLR) & union32([mask32(ctlr::ENABLE_LPIS), mask32(ctlr::RWP)]) == 0
     })

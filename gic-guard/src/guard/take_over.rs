@@ -60,10 +60,9 @@ fn shown_basers<P: Platform>(platform: &P, its: usize) -> [u64; 8] {
     BASERS.map(|offset| {
         let found = platform.read64(Frame::Its(its), offset);
         match get64(baser::TYPE, found) {
-            kind @ (baser::TYPE_DEVICE | baser::TYPE_COLLECTION) => union64([
-                put64(baser::TYPE, kind),
-                put64(baser::ENTRY_SIZE, get64(baser::ENTRY_SIZE, found)),
-            ]),
+            kind @ (baser::TYPE_DEVICE | baser::TYPE_COLLECTION) => {
+                union64([put64(baser::TYPE, kind), put64(baser::ENTRY_SIZE, get64(baser::ENTRY_SIZE, found))])
+            }
             _ => 0,
         }
     })

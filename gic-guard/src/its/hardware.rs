@@ -152,7 +152,11 @@ impl<B: DmaBuffer> Hardware<B> {
     ///
     /// # Errors
     /// The ITS is closed, now or before.
-    pub(crate) fn complete<P: Platform<Buffer = B>>(&mut self, platform: &P, any: Target) -> Result<Completion, ItsError> {
+    pub(crate) fn complete<P: Platform<Buffer = B>>(
+        &mut self,
+        platform: &P,
+        any: Target,
+    ) -> Result<Completion, ItsError> {
         if let Some(error) = self.failed {
             return Err(error);
         }
@@ -167,7 +171,11 @@ impl<B: DmaBuffer> Hardware<B> {
     ///
     /// # Errors
     /// The ITS is closed, now or before.
-    pub(crate) fn follow<P: Platform<Buffer = B>>(&mut self, platform: &P, wanted: super::Enable) -> Result<(), ItsError> {
+    pub(crate) fn follow<P: Platform<Buffer = B>>(
+        &mut self,
+        platform: &P,
+        wanted: super::Enable,
+    ) -> Result<(), ItsError> {
         if let Some(error) = self.failed {
             return Err(error);
         }
@@ -192,7 +200,11 @@ impl<B: DmaBuffer> Hardware<B> {
         if self.failed.is_some() { 1 } else { get32(ctlr::QUIESCENT, platform.read32(self.frame, reg::CTLR)) }
     }
 
-    fn close_on_error<P: Platform<Buffer = B>, T>(&mut self, platform: &P, result: Result<T, ItsError>) -> Result<T, ItsError> {
+    fn close_on_error<P: Platform<Buffer = B>, T>(
+        &mut self,
+        platform: &P,
+        result: Result<T, ItsError>,
+    ) -> Result<T, ItsError> {
         if let Err(error) = result {
             self.failed = Some(error);
             // Not waited for: each access of the host would wait again.
@@ -225,7 +237,7 @@ fn bit(rd: usize) -> u64 {
     u32::try_from(rd).ok().and_then(|rd| 1_u64.checked_shl(rd)).unwrap_or(0)
 }
 
-/// Clears Enabled and waits until everything is written [G 12.18.4].
+/// Clears Enabled and waits until everything is written [G 12.19].
 fn disable<P: Platform>(platform: &P, frame: Frame) -> Result<(), ItsError> {
     platform.write32(frame, reg::CTLR, 0);
     let quiet = || {

@@ -129,9 +129,10 @@ impl HostRegs {
 
     /// Whether every table and the queue are there, so that the ITS can be enabled.
     pub(crate) fn is_complete(&self) -> bool {
-        let tables = self.baser.iter().all(|register| {
-            get64(baser::TYPE, *register) == baser::TYPE_NONE || get64(baser::VALID, *register) == 1
-        });
+        let tables = self
+            .baser
+            .iter()
+            .all(|register| get64(baser::TYPE, *register) == baser::TYPE_NONE || get64(baser::VALID, *register) == 1);
         tables && get64(cbaser::VALID, self.cbaser) == 1
     }
 

@@ -128,7 +128,8 @@ impl<B: DmaBuffer> Ring<B> {
         let start = platform.now_us();
         loop {
             let creadr = platform.read64(frame, reg::CREADR);
-            self.read = low32((creadr & mask64(queue::OFFSET)).checked_div(u64::from(CMD_SIZE)).unwrap_or(0)) & SLOT_MASK;
+            self.read =
+                low32((creadr & mask64(queue::OFFSET)).checked_div(u64::from(CMD_SIZE)).unwrap_or(0)) & SLOT_MASK;
             if done(self) {
                 return Ok(());
             }

@@ -70,7 +70,7 @@ fn page_bytes(page: u64) -> usize {
 
 impl<B: DmaBuffer> Tables<B> {
     /// Probes every GITS_BASER of a disabled ITS and gives each table that exists memory, also those that EL2 does not use: an ITS
-    /// discards every interrupt while one of them is not valid [G 12.18.1]. `collections` collections have room.
+    /// discards every interrupt while one of them is not valid [G 12.19]. `collections` collections have room.
     ///
     /// # Errors
     /// Registers may have been written.
@@ -259,10 +259,9 @@ fn place<P: Platform>(
     let bytes = bytes.max(accepts.page_bytes).checked_next_power_of_two().ok_or(NoTable::NoMemory)?;
     let table = platform.alloc(bytes).ok_or(NoTable::NoMemory)?;
     let address = match accepts.page {
-        baser::PAGE_64K => union64([
-            table.pa().0 & mask64(baser::ADDRESS_64K),
-            put64(baser::ADDRESS_HIGH_64K, table.pa().0 >> 48),
-        ]),
+        baser::PAGE_64K => {
+            union64([table.pa().0 & mask64(baser::ADDRESS_64K), put64(baser::ADDRESS_HIGH_64K, table.pa().0 >> 48)])
+        }
         _ if table.pa().0 >> 48 == 0 => table.pa().0 & mask64(baser::ADDRESS),
         _ => return Err(NoTable::Refused),
     };

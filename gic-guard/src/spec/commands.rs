@@ -41,29 +41,29 @@ macro_rules! opcodes {
 }
 
 opcodes! {
-    /// MOVI [G 5.3.14].
+    /// MOVI [G 5.3].
     Movi = 0x01,
-    /// INT [G 5.3.8].
+    /// INT [G 5.3].
     Int = 0x03,
-    /// CLEAR [G 5.3.6].
+    /// CLEAR [G 5.3].
     Clear = 0x04,
-    /// SYNC [G 5.3.15].
+    /// SYNC [G 5.3].
     Sync = 0x05,
-    /// MAPD [G 5.3.11].
+    /// MAPD [G 5.3].
     Mapd = 0x08,
-    /// MAPC [G 5.3.10].
+    /// MAPC [G 5.3].
     Mapc = 0x09,
-    /// MAPTI [G 5.3.12].
+    /// MAPTI [G 5.3].
     Mapti = 0x0a,
-    /// MAPI [G 5.3.9].
+    /// MAPI [G 5.3].
     Mapi = 0x0b,
-    /// INV [G 5.3.4].
+    /// INV [G 5.3].
     Inv = 0x0c,
-    /// INVALL [G 5.3.5].
+    /// INVALL [G 5.3].
     Invall = 0x0d,
-    /// MOVALL [G 5.3.13].
+    /// MOVALL [G 5.3].
     Movall = 0x0e,
-    /// DISCARD [G 5.3.7].
+    /// DISCARD [G 5.3].
     Discard = 0x0f,
     /// VMOVI, GICv4.
     Vmovi = 0x21,

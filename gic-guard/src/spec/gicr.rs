@@ -1,24 +1,24 @@
-//! Registers of a redistributor [G 12.10]: offsets from the base of its RD frame. The VLPI frame follows the SGI frame.
+//! Registers of a redistributor [G 12.10, 12.11]: offsets from the base of its RD frame. The VLPI frame follows the SGI frame.
 
-/// GICR_CTLR, 32 bits [G 12.11.2].
+/// GICR_CTLR, 32 bits [G 12.11].
 pub const CTLR: u32 = 0x0000;
-/// GICR_IIDR, 32 bits [G 12.11.17].
+/// GICR_IIDR, 32 bits [G 12.11].
 pub const IIDR: u32 = 0x0004;
-/// GICR_TYPER, 64 bits [G 12.11.35].
+/// GICR_TYPER, 64 bits [G 12.11].
 pub const TYPER: u32 = 0x0008;
-/// GICR_STATUSR, 32 bits [G 12.11.33]. Optional.
+/// GICR_STATUSR, 32 bits [G 12.11]. Optional.
 pub const STATUSR: u32 = 0x0010;
-/// GICR_WAKER, 32 bits [G 12.11.42].
+/// GICR_WAKER, 32 bits [G 12.11].
 pub const WAKER: u32 = 0x0014;
-/// GICR_PROPBASER, 64 bits [G 12.11.31].
+/// GICR_PROPBASER, 64 bits [G 12.11].
 pub const PROPBASER: u32 = 0x0070;
-/// GICR_PENDBASER, 64 bits [G 12.11.30].
+/// GICR_PENDBASER, 64 bits [G 12.11].
 pub const PENDBASER: u32 = 0x0078;
 /// GICR_PIDR2, 32 bits [G 12.11].
 pub const PIDR2: u32 = 0xffe8;
-/// GICR_VPROPBASER, 64 bits, in the VLPI frame [G 12.11.39].
+/// GICR_VPROPBASER, 64 bits, in the VLPI frame [G 12.11].
 pub const VPROPBASER: u32 = 0x2_0070;
-/// GICR_VPENDBASER, 64 bits, in the VLPI frame [G 12.11.38].
+/// GICR_VPENDBASER, 64 bits, in the VLPI frame [G 12.11].
 pub const VPENDBASER: u32 = 0x2_0078;
 
 /// Fields of GICR_CTLR.

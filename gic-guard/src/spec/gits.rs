@@ -1,20 +1,20 @@
-//! Registers of an ITS [G 12.18]: offsets from the base of its control frame.
+//! Registers of an ITS [G 12.18, 12.19]: offsets from the base of its control frame.
 
-/// GITS_CTLR, 32 bits [G 12.18.4].
+/// GITS_CTLR, 32 bits [G 12.19].
 pub const CTLR: u32 = 0x0000;
-/// GITS_IIDR, 32 bits [G 12.18.7].
+/// GITS_IIDR, 32 bits [G 12.19].
 pub const IIDR: u32 = 0x0004;
-/// GITS_TYPER, 64 bits [G 12.18.15].
+/// GITS_TYPER, 64 bits [G 12.19].
 pub const TYPER: u32 = 0x0008;
-/// GITS_STATUSR, 32 bits [G 12.18.13]. Optional.
+/// GITS_STATUSR, 32 bits [G 12.19]. Optional.
 pub const STATUSR: u32 = 0x0040;
-/// GITS_CBASER, 64 bits [G 12.18.2].
+/// GITS_CBASER, 64 bits [G 12.19].
 pub const CBASER: u32 = 0x0080;
-/// GITS_CWRITER, 64 bits [G 12.18.5].
+/// GITS_CWRITER, 64 bits [G 12.19].
 pub const CWRITER: u32 = 0x0088;
-/// GITS_CREADR, 64 bits [G 12.18.3].
+/// GITS_CREADR, 64 bits [G 12.19].
 pub const CREADR: u32 = 0x0090;
-/// GITS_BASER0, 64 bits [G 12.18.1].
+/// GITS_BASER0, 64 bits [G 12.19].
 pub const BASER0: u32 = 0x0100;
 /// GITS_BASER1.
 pub const BASER1: u32 = 0x0108;
@@ -30,7 +30,7 @@ pub const BASER5: u32 = 0x0128;
 pub const BASER6: u32 = 0x0130;
 /// GITS_BASER7.
 pub const BASER7: u32 = 0x0138;
-/// GITS_PIDR2, 32 bits [G 12.18.12].
+/// GITS_PIDR2, 32 bits [G 12.19].
 pub const PIDR2: u32 = 0xffe8;
 
 /// The GITS_BASER registers, by number.

@@ -9,4 +9,6 @@ pub mod gicr;
 pub mod gits;
 pub mod tables;
 
-pub use host_access::field::{Field32, Field64, bits32, bits64, get32, get64, low32, mask32, mask64, put32, put64, union32, union64};
+pub use host_access::field::{
+    Field32, Field64, bits32, bits64, get32, get64, low32, mask32, mask64, put32, put64, union32, union64,
+};

@@ -2,12 +2,12 @@
 
 use super::{Field64, bits64};
 
-/// The first LPI [G 2.2.1].
+/// The first LPI [G 2.2].
 pub const FIRST_LPI: u32 = 8192;
-/// Bytes of an entry of a level-1 table [G 5.2.1].
+/// Bytes of an entry of a level-1 table [G 5.2].
 pub const L1_ENTRY: u32 = 8;
 
-/// An entry of a level-1 table [G 5.2.1].
+/// An entry of a level-1 table [G 5.2].
 pub mod l1 {
     use super::{Field64, bits64};
     /// Address of the level-2 table, in place; it is aligned to the page size.
@@ -16,7 +16,7 @@ pub mod l1 {
     pub const VALID: Field64 = bits64(63, 63);
 }
 
-/// A byte of the LPI configuration table [G 5.1.1].
+/// A byte of the LPI configuration table [G 5.1].
 pub mod lpi {
     use super::{Field64, bits64};
     /// The LPI is enabled.

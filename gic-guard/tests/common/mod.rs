@@ -11,7 +11,9 @@ use gic_guard::{AccessSize, Config as GuardConfig, Guard, RdConfig, TakeOverErro
 pub use gic_model::{Config, Model};
 use io_pgtable::Pa;
 
-pub use board::{Board, POOL};
+pub use board::Board;
+#[allow(unused_imports)]
+pub use board::POOL;
 pub use host::Host;
 
 /// The host's memory.
@@ -212,9 +214,9 @@ impl Rig {
         for offset in (0x100..0x140).step_by(8) {
             self.set_its64(n, offset, 0);
         }
-        self.set_its64(n, r::BASER0, r::VALID | r::INDIRECT | r::ITS_WB | r::PAGE_64K | DEVICES + far);
-        self.set_its64(n, r::BASER1, r::VALID | r::ITS_WB | r::PAGE_64K | COLLECTIONS + far);
-        self.set_its64(n, r::CBASER, r::VALID | r::ITS_WB | RING + far | 15);
+        self.set_its64(n, r::BASER0, r::VALID | r::INDIRECT | r::ITS_WB | r::PAGE_64K | (DEVICES + far));
+        self.set_its64(n, r::BASER1, r::VALID | r::ITS_WB | r::PAGE_64K | (COLLECTIONS + far));
+        self.set_its64(n, r::CBASER, r::VALID | r::ITS_WB | (RING + far) | 15);
         self.set_its64(n, r::CWRITER, 0);
         self.set_its32(n, r::CTLR, 1);
         self.tail[n] = 0;
@@ -225,7 +227,7 @@ impl Rig {
     pub fn linux_cpu(&mut self, cpu: usize) {
         self.set_rd32(cpu, r::WAKER, 0);
         self.set_rd64(cpu, r::PROPBASER, r::RD_WB | PROP | 15);
-        self.set_rd64(cpu, r::PENDBASER, r::RD_WB | PEND + 0x1_0000 * cpu as u64);
+        self.set_rd64(cpu, r::PENDBASER, r::RD_WB | (PEND + 0x1_0000 * cpu as u64));
         self.set_rd32(cpu, r::CTLR, 1);
         assert_eq!(self.rd32(cpu, r::CTLR), 3, "EnableLPIs and CES");
         for its in 0..self.config.its {
@@ -279,7 +281,9 @@ impl Rig {
     pub fn delivered(&mut self) -> Vec<(usize, u32)> {
         self.model().settle();
         let cpus = self.config.cpus;
-        (0..cpus).flat_map(|cpu| self.model().take_delivered(cpu).into_iter().map(move |lpi| (cpu, lpi)).collect::<Vec<_>>()).collect()
+        (0..cpus)
+            .flat_map(|cpu| self.model().take_delivered(cpu).into_iter().map(move |lpi| (cpu, lpi)).collect::<Vec<_>>())
+            .collect()
     }
 
     /// Nothing of hardware is outside EL2's memory, now or before, and hardware was used as the architecture demands.

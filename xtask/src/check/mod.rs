@@ -34,8 +34,22 @@ enum Action {
 }
 
 /// Crates without hardware access: they are linted for both targets.
-const LIBRARIES: [&str; 10] =
-    ["-p", "io-pgtable", "-p", "smmu-drv", "-p", "shadow-s2", "-p", "mem-protect", "-p", "smmu-conformance"];
+const LIBRARIES: [&str; 14] = [
+    "-p",
+    "io-pgtable",
+    "-p",
+    "host-access",
+    "-p",
+    "smmu-drv",
+    "-p",
+    "gic-guard",
+    "-p",
+    "shadow-s2",
+    "-p",
+    "mem-protect",
+    "-p",
+    "smmu-conformance",
+];
 
 /// Runs the command.
 ///

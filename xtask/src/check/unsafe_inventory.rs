@@ -14,8 +14,14 @@ use crate::checkout::Checkout;
 /// One module a line: its path, a colon, the reason.
 const INVENTORY: &str = "xtask/unsafe-modules.txt";
 /// Crates that must not be able to contain any.
-const FORBID: [&str; 4] =
-    ["smmu-drv/src/lib.rs", "shadow-s2/src/lib.rs", "mem-protect/src/lib.rs", "smmu-conformance/src/lib.rs"];
+const FORBID: [&str; 6] = [
+    "host-access/src/lib.rs",
+    "smmu-drv/src/lib.rs",
+    "gic-guard/src/lib.rs",
+    "shadow-s2/src/lib.rs",
+    "mem-protect/src/lib.rs",
+    "smmu-conformance/src/lib.rs",
+];
 /// The folder of packages that is no package itself.
 const EXAMPLES: &str = "examples";
 /// Placeholder that `--fix` writes for a missing reason.
