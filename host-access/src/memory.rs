@@ -5,9 +5,15 @@
 
 use io_pgtable::{Ipa, Pa};
 
-/// EL2 memory that a device walks or writes: naturally aligned, zeroed when allocated, accessed by offset only.
+/// EL2 memory that the device reads or writes: naturally aligned, zeroed when allocated, accessed by offset only.
 ///
 /// Every access is single-copy atomic and volatile: the device accesses the memory concurrently.
+///
+/// # Caches
+/// EL2 maps the memory as normal, write-back and inner shareable, and nobody maps it in another way. For a device that snoops
+/// that is all: [`DmaBuffer::clean`] and [`DmaBuffer::invalidate`] are not called. For one that does
+/// not, the driver calls `clean` after its stores and before the barrier of the platform, and `invalidate` before it reads what the device wrote.
+/// CPU and device never write to the same line between the two, so that an `invalidate` may clean as well.
 pub trait DmaBuffer {
     /// Physical address of the first byte.
     fn pa(&self) -> Pa;
@@ -21,13 +27,22 @@ pub trait DmaBuffer {
     }
     /// Writes the 64-bit word at byte `offset`; ignored outside the buffer or when `offset` is not a multiple of 8.
     fn write64(&mut self, offset: usize, value: u64);
-    /// Cleans `len` bytes at `offset` to the point of coherency, for a device that does not snoop.
+    /// Cleans the lines of `len` bytes at `offset` to the point of coherency; complete at the next barrier of the platform.
     fn clean(&self, offset: usize, len: usize);
-    /// Invalidates `len` bytes at `offset`, so that what a non-snooping device wrote is read.
+    /// Invalidates the lines of `len` bytes at `offset`; complete on return: the next read is of memory.
     fn invalidate(&self, offset: usize, len: usize);
 }
 
 /// Host memory, accessed only through claims. The implementor owns the page ownership map, already locked.
+///
+/// Accesses are single-copy atomic and volatile: a hostile host writes to the memory at the same time. A claim stops the change of
+/// the owner, not the host.
+///
+/// # Caches
+/// EL2 maps the host's memory as normal, write-back and inner shareable. That is coherent with a host, and a device, that uses it so
+/// ([`Sharing::Cacheable`]). Where the host's queues and tables are non-cacheable ([`Sharing::Memory`]), a line that EL2 has is old:
+/// it is cleaned and invalidated, to the point of coherency and complete, before each read and each write, and again after each
+/// write.
 pub trait HostMemory {
     /// A claimed range: host-owned normal memory that cannot change its owner until released.
     type Claim;
@@ -40,20 +55,20 @@ pub trait HostMemory {
     fn claim(&mut self, ipa: Ipa, size: u64, sharing: Sharing) -> Result<Self::Claim, ClaimError>;
     /// Ends a claim.
     fn release(&mut self, claim: Self::Claim);
-    /// Whether every page of the claim is the host's and still claimed, by what the ownership map says now: false only after a
-    /// defect. For audits.
+    /// Whether every page of the claim is still the host's and still claimed in the ownership map: false only after a defect of EL2.
+    /// For audits.
     fn holds(&self, claim: &Self::Claim) -> bool;
     /// Fetches the little-endian 64-bit word at byte `offset` of the claim exactly once; `None` outside it or unaligned.
     fn read64(&self, claim: &Self::Claim, offset: u64) -> Option<u64>;
-    /// Fetches two words likewise, at a multiple of 16: a command, or what EL2 reads of an entry. Where sharing costs cache
-    /// maintenance, once for both.
+    /// Fetches two words in the same way, at a multiple of 16: a command, or dwords 0 and 1 of an entry. Cache maintenance, where the
+    /// sharing needs it, is done once for both.
     fn read_pair(&self, claim: &Self::Claim, offset: u64) -> Option<[u64; 2]> {
         Some([self.read64(claim, offset)?, self.read64(claim, offset.checked_add(8)?)?])
     }
     /// Stores a little-endian 64-bit word with one access; `None` outside the claim or unaligned, and nothing is stored.
     fn write64(&mut self, claim: &Self::Claim, offset: u64, value: u64) -> Option<()>;
-    /// Stores the four words of an event record, in ascending order, at a multiple of 32; otherwise as [`HostMemory::write64`], and
-    /// as [`HostMemory::read_pair`] for cache maintenance.
+    /// Stores the four words of an event record, in ascending order, at a multiple of 32, otherwise as [`HostMemory::write64`]. Cache
+    /// maintenance, where the sharing needs it, is done once for all four.
     fn write_record(&mut self, claim: &Self::Claim, offset: u64, record: [u64; 4]) -> Option<()> {
         for (word, at) in record.into_iter().zip([0_u64, 8, 16, 24]) {
             self.write64(claim, offset.checked_add(at)?, word)?;
