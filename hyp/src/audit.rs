@@ -12,9 +12,11 @@
     clippy::arithmetic_side_effects
 )]
 
+use crate::gic::guard;
 use crate::iommu;
 use crate::ownership::HostOwnership;
 use arrayvec::ArrayVec;
+use gic_guard::GicFinding;
 use mem_protect::{Devices, Finding, Lost, PageRange};
 use spin::Once;
 
@@ -64,4 +66,12 @@ pub fn tables(ownership: &HostOwnership) -> Result<Lost, Finding> {
 /// The first finding.
 pub fn smmus(ownership: &HostOwnership) -> Result<(), Finding> {
     iommu::audit(ownership.memory())
+}
+
+/// Checks that every table of the interrupt controller is in EL2's memory.
+///
+/// # Errors
+/// The first finding.
+pub fn gic(ownership: &HostOwnership) -> Result<(), GicFinding> {
+    guard::audit(ownership)
 }

@@ -54,6 +54,9 @@ pub fn check(ownership: &HostOwnership, esr: u64) {
     if let Err(finding) = audit::smmus(ownership) {
         report(&finding, esr);
     }
+    if let Err(finding) = audit::gic(ownership) {
+        report(&finding, esr);
+    }
 }
 
 /// Compares every page of RAM in the map, the abstract state and both tables.

@@ -1,7 +1,7 @@
-//! GIC access of EL2: only sets an SPI of the host pending.
+//! The interrupt controller. Of the distributor, which belongs to the host, EL2 only sets an SPI pending: a single write
+//! that disturbs no other interrupt. ITSs and redistributors are EL2's ([`guard`]).
 //!
-//! The distributor belongs to the host; setting a pending bit is a single write that disturbs no other interrupt. One
-//! of the modules that may use `unsafe`.
+//! One of the modules that may use `unsafe`.
 #![deny(
     clippy::indexing_slicing,
     clippy::unwrap_used,
@@ -11,14 +11,18 @@
 )]
 #![allow(unsafe_code)]
 
+pub mod guard;
+mod platform;
+
+pub use platform::read_typer;
+
 use core::sync::atomic::{AtomicU64, Ordering};
 use hyp::boot_info::gic::Spi;
 
 /// `GICD_ISPENDR<n>`: one bit per interrupt, write one to set (Arm IHI 0069, H.b).
 const GICD_ISPENDR: u64 = 0x200;
-/// `GICD_TYPER` and its LPIS bit.
+/// `GICD_TYPER`.
 const GICD_TYPER: u64 = 0x4;
-const GICD_TYPER_LPIS: u32 = 1 << 17;
 /// Interrupts of GICD_ISPENDR in all.
 const INTIDS: u32 = 1020;
 
@@ -29,15 +33,15 @@ pub fn init(base: u64) {
     DISTRIBUTOR.store(base, Ordering::Relaxed);
 }
 
-/// Whether the GIC has LPIs (`GICD_TYPER.LPIS`), whose tables are at addresses chosen by the host.
-pub fn has_lpis() -> bool {
+/// `GICD_TYPER`; zero before [`init`].
+pub fn typer() -> u32 {
     let base = DISTRIBUTOR.load(Ordering::Relaxed);
     if base == 0 {
-        return false;
+        return 0;
     }
     // SAFETY: (1) the register is in the distributor's page, which EL2 maps as device memory; (2) the read has no side
     // effect.
-    unsafe { (base.wrapping_add(GICD_TYPER) as *const u32).read_volatile() & GICD_TYPER_LPIS != 0 }
+    unsafe { (base.wrapping_add(GICD_TYPER) as *const u32).read_volatile() }
 }
 
 /// Makes `spi` pending, as a rising edge on its line would.

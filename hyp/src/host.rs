@@ -10,6 +10,7 @@
 use crate::arch::setup::{self, HostStage2Regs};
 use crate::arch::{self, tlb};
 use crate::exit::{self, Audit, Reason};
+use crate::gic::guard;
 use crate::ownership::{self, HostOwnership};
 use crate::{audit, console, iommu, log, pool, psci};
 use core::fmt;
@@ -44,9 +45,11 @@ pub fn enter(cpu: usize, entry: u64, context: u64) -> ! {
 pub fn stop(reason: Reason, ownership: &mut HostOwnership) -> ! {
     // Audit before the tables are changed below.
     let audit = audit::all(ownership);
+    let gic_audit = audit::gic(ownership);
     ownership::unmap_console();
     console::host_stops();
     iommu::quiesce_and_hold(ownership.memory_mut());
+    guard::quiesce_and_hold();
     let stats = ownership.stats();
     let level = pool::level();
     log!(
@@ -64,6 +67,9 @@ pub fn stop(reason: Reason, ownership: &mut HostOwnership) -> ! {
         Ok(_) => Audit::Lost,
         Err(_) => Audit::Failed,
     };
+    if let Err(finding) = gic_audit {
+        exit::fatal(format_args!("audit at the end: {finding}"));
+    }
     match audit {
         Ok(lost) if !ownership.explains(lost) => {
             exit::fatal(format_args!("audit at the end: no call explains that the host lost pages: {lost:?}"))

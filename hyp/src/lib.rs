@@ -26,6 +26,7 @@ pub mod donated;
 pub mod ending;
 pub mod errata;
 pub mod esr;
+pub mod gic_frames;
 pub mod hvc;
 pub mod inject;
 pub mod smccc;

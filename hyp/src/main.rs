@@ -29,6 +29,7 @@ mod ownership;
 #[cfg(target_os = "none")]
 mod panic;
 mod pool;
+mod pool_buffer;
 mod psci;
 mod stopping;
 mod trap;

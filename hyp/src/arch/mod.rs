@@ -265,6 +265,17 @@ pub fn counter() -> u64 {
     count
 }
 
+/// Monotonic time in microseconds.
+pub fn now_us() -> u64 {
+    const US_PER_S: u64 = 1_000_000;
+    let hz = counter_hz();
+    let ticks = counter();
+    // Split to avoid an overflow.
+    let (seconds, rest) = (ticks.checked_div(hz).unwrap_or(0), ticks.checked_rem(hz).unwrap_or(0));
+    let rest = rest.wrapping_mul(US_PER_S).checked_div(hz).unwrap_or(0);
+    seconds.wrapping_mul(US_PER_S).wrapping_add(rest)
+}
+
 /// Ticks of the counter per second, from the boot CPU; 0 before [`keep_counter_hz`].
 static COUNTER_HZ: AtomicU64 = AtomicU64::new(0);
 

@@ -48,7 +48,7 @@ impl Division {
         let request = Request {
             image,
             dtb,
-            pool_size: rounded(map_bytes) + bitmaps + POOL_MIN + (ram >> POOL_SHIFT),
+            pool_size: rounded(map_bytes) + bitmaps + POOL_MIN + gic_bytes(platform) + (ram >> POOL_SHIFT),
             kernel_header: header,
         };
         let layout =
@@ -122,6 +122,14 @@ impl Division {
         }
         map
     }
+}
+
+/// Tables of the interrupt controller: for each CPU a pending table, for each ITS its first tables, and the configuration table.
+fn gic_bytes(platform: &Platform<'_>) -> u64 {
+    const PENDING: u64 = 64 << 10;
+    const ITS: u64 = 512 << 10;
+    const CONFIGURATION: u64 = 128 << 10;
+    platform.cpus.len() as u64 * PENDING + platform.gic.its.len() as u64 * ITS + CONFIGURATION
 }
 
 /// Rounded up to whole pages.

@@ -6,6 +6,7 @@
 
 mod admit;
 mod division;
+mod gic_frames;
 mod smmus;
 
 use crate::arch::{self, Conduit, PAGE, features};
@@ -20,7 +21,8 @@ use aarch64_cpu::registers::{CNTFRQ_EL0, CurrentEL, MPIDR_EL1, Readable};
 use arrayvec::ArrayVec;
 use division::Division;
 use hyp::boot_info::gic::ITS_MAX;
-use hyp::boot_info::{self, Early, Layout, MmioPolicy, PhysRange, Platform, fdt_edit, policy};
+use hyp::boot_info::policy::MMIO_MAX;
+use hyp::boot_info::{self, Early, Layout, MmioPolicy, PhysRange, Platform, RangeSet, fdt_edit, policy};
 use io_pgtable::{Ipa, Pa};
 #[cfg(feature = "ghost")]
 use mem_protect::PageMap;
@@ -34,6 +36,8 @@ const VHE_ONLY: u64 = 0x22;
 const EARLY_TRAP: u64 = 0x23;
 /// Bytes of the GIC distributor's page.
 const GICD_SIZE: u64 = 0x1_0000;
+/// `GICD_TYPER.LPIS` (Arm IHI 0069, H.b).
+const GICD_TYPER_LPIS: u32 = 1 << 17;
 
 /// First Rust code of the boot CPU, on the boot stack, with the MMU on through the boot table.
 #[unsafe(no_mangle)]
@@ -65,11 +69,15 @@ extern "C" fn rust_main(dtb: u64) -> ! {
     let (start, context) = (layout.entry.0, layout.host_dtb.base().0);
 
     let bits = address_bits(&platform, &policy);
-    let host_table = host_table(bits, &platform, &policy, &division);
+    gic::init(division.distributor);
+    let gic_frames = gic_frames::find(&platform, &policy);
+    let mmio = gic_frames::without(&policy, gic_frames.as_ref());
+    let host_table = host_table(bits, &platform, &mmio, &division);
     let el2_table = el2_table(bits, &platform, &division);
     write_host_dtb(&platform, &policy, layout);
-    gic::init(division.distributor);
-    announce_holes(&platform);
+    if gic_frames.is_none() {
+        announce_holes(&platform);
+    }
     let mut translaters = ArrayVec::<Pa, ITS_MAX>::new();
     for page in policy.translaters(&platform) {
         // Capacity is one per frame.
@@ -87,8 +95,11 @@ extern "C" fn rust_main(dtb: u64) -> ! {
         refuse(format_args!("IOMMU stage 2: {error}"), Conduit::Smc);
     }
     smmus::take_over(&dma_table, &smmu_nodes, probed);
+    if let Some(frames) = &gic_frames {
+        gic_frames::take_over(frames);
+    }
     let frames = translaters.iter().filter_map(|page| PageRange::covering(Ipa(page.0), TRANSLATER));
-    audit::init(policy.mmio().iter().filter_map(pages), frames);
+    audit::init(mmio.iter().filter_map(pages), frames);
     #[cfg(feature = "ghost")]
     start_ghost(&division.map);
     host::init(host_table.registers());
@@ -218,7 +229,7 @@ fn announce_holes(platform: &Platform<'_>) {
     for frame in platform.gic.its.iter() {
         log!("hole: {}: ITS: host-named tables are written past stage 2", platform.path(frame.node));
     }
-    if gic::has_lpis() {
+    if gic::typer() & GICD_TYPER_LPIS != 0 {
         log!("hole: {}: redistributors: host-named LPI tables are used past stage 2", platform.path(platform.gic.node));
     }
 }
@@ -274,7 +285,7 @@ fn pages(range: &PhysRange) -> Option<PageRange> {
     PageRange::new(range.base().0 / PAGE, range.size() / PAGE)
 }
 
-fn host_table(bits: u32, platform: &Platform<'_>, policy: &MmioPolicy, division: &Division) -> HostTable {
+fn host_table(bits: u32, platform: &Platform<'_>, mmio: &RangeSet<MMIO_MAX>, division: &Division) -> HostTable {
     let mut table = HostTable::new(bits, features::pa_bits())
         .unwrap_or_else(|error| refuse(format_args!("host stage 2: {error}"), Conduit::Smc));
     for run in division.map.runs_of(Owner::Host) {
@@ -283,7 +294,7 @@ fn host_table(bits: u32, platform: &Platform<'_>, policy: &MmioPolicy, division:
         }
     }
     let own = platform.smmus.iter().map(|smmu| smmu.range).filter(|_| cfg!(feature = "no-isolation"));
-    for range in policy.mmio().iter().copied().chain(own) {
+    for range in mmio.iter().copied().chain(own) {
         if let Err(error) = table.map_device(range.base(), range.size()) {
             refuse(format_args!("host stage 2 of registers at {range}: {error}"), Conduit::Smc);
         }
@@ -297,8 +308,10 @@ fn el2_table(bits: u32, platform: &Platform<'_>, division: &Division) -> El2Tabl
         table.data(division.layout.pool.base().0, division.layout.pool.end().0)?;
         table.device(console::base() & !(PAGE - 1), PAGE)?;
         table.device(platform.gic.distributor.base().0, GICD_SIZE)?;
-        for smmu in platform.smmus.iter() {
-            table.device(smmu.range.base().0, smmu.range.size())?;
+        let smmus = platform.smmus.iter().map(|smmu| &smmu.range);
+        let its = platform.gic.its.iter().map(|its| &its.range);
+        for range in smmus.chain(its).chain(platform.gic.redistributors.iter()) {
+            table.device(range.base().0, range.size())?;
         }
         Ok::<_, crate::memory::el2::BuildError>(table)
     };

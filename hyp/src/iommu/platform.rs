@@ -11,16 +11,15 @@
 )]
 #![allow(unsafe_code)]
 
-use crate::{arch, gic, pool};
+use crate::pool_buffer::PoolBuffer;
+use crate::{arch, gic};
 use aarch64_cpu::asm::barrier;
 use hyp::boot_info::gic::Spi;
 use hyp::boot_info::smmu::SmmuNode;
-use io_pgtable::Pa;
-use smmu_drv::platform::{DmaBuffer, Platform, WiredIrq};
+use smmu_drv::platform::{Platform, WiredIrq};
 
 /// Bytes of the two register pages.
 pub const REGISTERS: u64 = 0x2_0000;
-const US_PER_S: u64 = 1_000_000;
 
 /// The platform of one SMMU.
 pub struct SmmuPlatform {
@@ -78,10 +77,7 @@ impl Platform for SmmuPlatform {
     }
 
     fn alloc(&self, size: usize) -> Option<PoolBuffer> {
-        let pa = pool::alloc(size)?;
-        // Clean the zeroes to memory now, so that no dirty line is written back later over data of the SMMU.
-        arch::clean_and_invalidate(pa.0, size as u64);
-        Some(PoolBuffer { pa, size })
+        PoolBuffer::alloc(size)
     }
 
     fn dsb(&self) {
@@ -89,12 +85,7 @@ impl Platform for SmmuPlatform {
     }
 
     fn now_us(&self) -> u64 {
-        let hz = arch::counter_hz();
-        let ticks = arch::counter();
-        // Split to avoid an overflow.
-        let (seconds, rest) = (ticks.checked_div(hz).unwrap_or(0), ticks.checked_rem(hz).unwrap_or(0));
-        let rest = rest.wrapping_mul(US_PER_S).checked_div(hz).unwrap_or(0);
-        seconds.wrapping_mul(US_PER_S).wrapping_add(rest)
+        arch::now_us()
     }
 
     fn relax(&self) {
@@ -110,69 +101,5 @@ impl Platform for SmmuPlatform {
         if let Some(spi) = spi {
             gic::set_pending(spi);
         }
-    }
-}
-
-/// A block of the pool that an SMMU reads or writes; freed when dropped.
-pub struct PoolBuffer {
-    pa: Pa,
-    size: usize,
-}
-
-impl PoolBuffer {
-    fn word(&self, offset: usize) -> Option<*mut u64> {
-        let fits = offset.is_multiple_of(8) && offset.checked_add(8)? <= self.size;
-        fits.then(|| (self.pa.0 as *mut u64).wrapping_byte_add(offset))
-    }
-}
-
-impl PoolBuffer {
-    /// Address and length of `len` bytes at `offset`, cut to the block.
-    fn part(&self, offset: usize, len: usize) -> Option<(u64, u64)> {
-        let len = len.min(self.size.checked_sub(offset)?);
-        Some((self.pa.0.checked_add(offset as u64)?, len as u64))
-    }
-}
-
-impl DmaBuffer for PoolBuffer {
-    fn pa(&self) -> Pa {
-        self.pa
-    }
-
-    fn size(&self) -> usize {
-        self.size
-    }
-
-    fn read64(&self, offset: usize) -> u64 {
-        // SAFETY: (1) the word lies in the block, which this value owns; (2) volatile, since the SMMU may write it.
-        self.word(offset).map_or(0, |word| unsafe { word.read_volatile() })
-    }
-
-    fn write64(&mut self, offset: usize, value: u64) {
-        if let Some(word) = self.word(offset) {
-            // SAFETY: (1) the word lies in the block, which this value owns; (2) volatile, since the SMMU reads it.
-            unsafe { word.write_volatile(value) };
-        }
-    }
-
-    fn clean(&self, offset: usize, len: usize) {
-        if let Some((start, len)) = self.part(offset, len) {
-            arch::clean_to_poc(start, len);
-        }
-    }
-
-    fn invalidate(&self, offset: usize, len: usize) {
-        // The CPU never writes what the SMMU writes, so clean-and-invalidate is safe at line boundaries.
-        if let Some((start, len)) = self.part(offset, len) {
-            arch::clean_and_invalidate(start, len);
-        }
-    }
-}
-
-impl Drop for PoolBuffer {
-    fn drop(&mut self) {
-        // SAFETY: (1) the block came from the pool with this size; (2) the driver drops a buffer only after its
-        // invalidation in the SMMU is complete.
-        unsafe { pool::free(self.pa, self.size) };
     }
 }

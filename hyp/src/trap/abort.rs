@@ -1,8 +1,9 @@
-//! Aborts of the host's stage 2: SMMU registers are emulated, transient faults retried, everything else gets an
+//! Aborts of the host's stage 2: registers of SMMUs, ITSs and redistributors are emulated, transient faults retried, everything else gets an
 //! external abort.
 
-use super::locks::{with_ownership, with_smmu, with_smmu_alone};
+use super::locks::{with_gic, with_gic_alone, with_ownership, with_smmu, with_smmu_alone};
 use super::{Frame, inject, skip_aarch64, skip_instruction};
+use crate::gic::guard;
 use crate::iommu;
 use crate::ownership::may_retry;
 use aarch64_cpu::registers::{FAR_EL2, HPFAR_EL2, Readable, SCTLR_EL1, SPSR_EL2};
@@ -52,7 +53,45 @@ fn answer(frame: &mut Frame, abort: Abort, emulate: impl FnOnce(&mut Frame, iomm
         iommu::count_denied();
         return inject(Exception::DataAbort(abort.direction()));
     }
-    retry_or(Exception::DataAbort(abort.direction()), ipa);
+    not_an_smmu(frame, abort, ipa);
+}
+
+/// A register of the interrupt controller, or anything else.
+#[cold]
+#[inline(never)]
+fn not_an_smmu(frame: &mut Frame, abort: Abort, ipa: Ipa) {
+    let Some(register) = guard::locate(ipa) else { return retry_or(Exception::DataAbort(abort.direction()), ipa) };
+    match abort.access().filter(|_| abort.walk() == Walk::Access) {
+        Some(access) => emulate_gic(frame, register, access, abort.direction()),
+        None => inject(Exception::DataAbort(abort.direction())),
+    }
+}
+
+/// Interrupts are delivered without these: no access of a running host is frequent.
+fn emulate_gic(frame: &mut Frame, register: guard::Register, access: Access, direction: Direction) {
+    match direction {
+        Direction::Read => {
+            let value = ordered(with_gic_alone(|gic| guard::read(register, gic, access.size)), access.size);
+            frame.set(access.register, access.loaded(value));
+            skip_instruction();
+        }
+        Direction::Write => {
+            let value = ordered(access.stored(frame.get(access.register)), access.size);
+            match with_gic(|pages, gic| guard::write(register, pages, gic, access.size, value)) {
+                gic_guard::WriteOutcome::Done => skip_instruction(),
+                // The store executes again, after the host has taken its pending interrupts.
+                gic_guard::WriteOutcome::Again => {}
+            }
+        }
+    }
+}
+
+/// Device registers are little-endian.
+fn ordered(value: u64, size: Size) -> u64 {
+    match step::endianness(SPSR_EL2.get(), SCTLR_EL1.get()) {
+        Endianness::Little => value,
+        Endianness::Big => size.reversed(value),
+    }
 }
 
 /// An instruction fetch that stage 2 refused.
@@ -86,20 +125,15 @@ fn emulate(frame: &mut Frame, register: iommu::Register, access: Access, directi
     }
 }
 
-/// Device registers are little-endian.
 fn emulate_other(frame: &mut Frame, register: iommu::Register, access: Access, direction: Direction) {
-    let ordered = |value| match step::endianness(SPSR_EL2.get(), SCTLR_EL1.get()) {
-        Endianness::Little => value,
-        Endianness::Big => access.size.reversed(value),
-    };
     match direction {
         Direction::Read => {
-            let value = ordered(load(register, access.size));
+            let value = ordered(load(register, access.size), access.size);
             frame.set(access.register, access.loaded(value));
             skip_instruction();
         }
         Direction::Write => {
-            let value = ordered(access.stored(frame.get(access.register)));
+            let value = ordered(access.stored(frame.get(access.register)), access.size);
             if write(register, access.size, value) == WriteOutcome::Done {
                 skip_instruction();
             }

@@ -1,9 +1,11 @@
-//! Where a trap takes the locks of state that all CPUs share, in their order: ownership, then one SMMU. The leaf locks are
+//! Where a trap takes the locks of state that all CPUs share, in their order: ownership, then one SMMU or the
+//! guard of the interrupt controller. The leaf locks are
 //! in `pool.rs`, `console.rs`, `psci.rs` (CPU states), `iommu/mod.rs` (totals) and `ghost.rs`. See docs/locking.md.
 //!
 //! Callees get `&mut`. Three other places lock every SMMU, one after the other: the invalidation of a transition, under
 //! ownership (`iommu::Smmus`); a CPU that resumes, with no other lock; and the end of a run.
 
+use crate::gic::guard::{self, HostGic};
 use crate::iommu::{self, HostSmmu, Register};
 use crate::memory::HostPages;
 use crate::ownership::{self, HostOwnership};
@@ -36,6 +38,22 @@ pub fn with_smmu<R>(register: Register, work: impl FnOnce(&mut HostPages, &mut H
 #[inline]
 pub fn with_smmu_alone<R>(register: Register, work: impl FnOnce(&mut HostSmmu) -> R) -> R {
     work(&mut register.lock())
+}
+
+/// Runs `work` with the guard of the interrupt controller locked, and the pages that it may claim.
+#[cold]
+pub fn with_gic<R>(work: impl FnOnce(&mut HostPages, &mut HostGic) -> R) -> R {
+    let mut ownership = ownership();
+    let answer = work(ownership.memory_mut(), &mut guard::lock());
+    drop(ownership);
+    guard::report();
+    answer
+}
+
+/// Runs `work` with only the guard of the interrupt controller locked.
+#[cold]
+pub fn with_gic_alone<R>(work: impl FnOnce(&mut HostGic) -> R) -> R {
+    work(&mut guard::lock())
 }
 
 /// Out of line: among its callers only transitions are frequent, and those are long.

@@ -1,0 +1,188 @@
+//! The machine's ITSs and redistributors, and the host's accesses to their registers.
+//!
+//! Lock order: ownership first, then the guard; the pool and the console are leaves. See docs/locking.md.
+#![deny(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::arithmetic_side_effects
+)]
+
+use super::platform::GicPlatform;
+use crate::arch::PAGE;
+use crate::log;
+use crate::memory::HostPages;
+use crate::ownership::HostOwnership;
+use arrayvec::ArrayVec;
+use core::sync::atomic::{AtomicBool, Ordering};
+use gic_guard::limits::MAX_RDS;
+use gic_guard::{AccessSize, Config, Frame, GicFinding, Guard, RdConfig, TakeOverError, WriteOutcome};
+use hyp::boot_info::PhysRange;
+use hyp::boot_info::gic::ITS_MAX;
+use hyp::esr::Size;
+use hyp::gic_frames::{FRAME, Redistributor};
+use io_pgtable::{Ipa, Pa};
+use mem_protect::Owner;
+use spin::Once;
+use spin::mutex::{TicketMutex, TicketMutexGuard};
+
+/// The guard of this machine.
+pub type HostGic = Guard<GicPlatform>;
+
+static GUARD: TicketMutex<HostGic> = TicketMutex::new(Guard::new(GicPlatform));
+static FRAMES: Once<Frames> = Once::new();
+/// Whether the failure of an ITS was logged.
+static FAILURE_TOLD: [AtomicBool; ITS_MAX] = [const { AtomicBool::new(false) }; ITS_MAX];
+
+/// An ITS.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ItsFrames {
+    /// Both frames.
+    pub range: PhysRange,
+    /// Whether the host has it; one that is withheld is switched off all the same.
+    pub given: bool,
+}
+
+/// The frames of all.
+#[derive(Clone)]
+pub struct Frames {
+    /// In the order of the device tree.
+    pub its: ArrayVec<ItsFrames, ITS_MAX>,
+    /// In the order of the regions.
+    pub rds: ArrayVec<Redistributor, MAX_RDS>,
+}
+
+impl Frames {
+    /// What the host's CPUs may not reach.
+    pub fn kept(&self) -> impl Iterator<Item = PhysRange> {
+        let its = self.its.iter().map(|its| its.range);
+        its.chain(self.rds.iter().flat_map(Redistributor::kept))
+    }
+}
+
+/// A register of an ITS or of a redistributor.
+#[derive(Clone, Copy)]
+pub struct Register {
+    frame: Frame,
+    offset: u32,
+}
+
+/// Publishes the frames, which EL2 maps, and takes the GIC over; called once, before the host runs.
+///
+/// # Errors
+/// See [`TakeOverError`].
+pub fn take_over(frames: &Frames, intid_bits: u32) -> Result<(), TakeOverError> {
+    FRAMES.call_once(|| frames.clone());
+    let mut rds = [RdConfig { base: Pa(0) }; MAX_RDS];
+    for (slot, rd) in rds.iter_mut().zip(frames.rds.iter()) {
+        slot.base = rd.range.base();
+    }
+    let rds = rds.get(..frames.rds.len()).unwrap_or_default();
+    GUARD.lock().take_over(&Config { its: frames.its.len(), rds, intid_bits })
+}
+
+/// The address of a frame.
+pub(super) fn base_of(frame: Frame) -> Option<u64> {
+    let frames = FRAMES.get()?;
+    let range = match frame {
+        Frame::Its(n) => frames.its.get(n)?.range,
+        Frame::Rd(n) => frames.rds.get(n)?.range,
+    };
+    Some(range.base().0)
+}
+
+/// The register at `ipa`, if it is one that EL2 keeps from the host and emulates.
+#[cold]
+pub fn locate(ipa: Ipa) -> Option<Register> {
+    let frames = FRAMES.get()?;
+    let offset = |range: &PhysRange| {
+        let offset = ipa.0.checked_sub(range.base().0).filter(|offset| *offset < range.size())?;
+        u32::try_from(offset).ok()
+    };
+    let its = frames.its.iter().enumerate().find_map(|(n, its)| {
+        Some(Register { frame: Frame::Its(n), offset: offset(&its.range).filter(|_| its.given)? })
+    });
+    its.or_else(|| {
+        // The SGI frame is the host's own.
+        let kept = |offset: &u32| u64::from(*offset) < FRAME || u64::from(*offset) >= FRAME.saturating_mul(2);
+        frames
+            .rds
+            .iter()
+            .enumerate()
+            .find_map(|(n, rd)| Some(Register { frame: Frame::Rd(n), offset: offset(&rd.range).filter(kept)? }))
+    })
+}
+
+/// Takes the guard's lock: after ownership, if both are needed.
+pub fn lock() -> TicketMutexGuard<'static, HostGic> {
+    GUARD.lock()
+}
+
+fn access_size(size: Size) -> AccessSize {
+    match size {
+        Size::Byte => AccessSize::Byte,
+        Size::Half => AccessSize::Half,
+        Size::Word => AccessSize::Word,
+        Size::Double => AccessSize::Double,
+    }
+}
+
+/// The host loads a register.
+pub fn read(register: Register, gic: &mut HostGic, size: Size) -> u64 {
+    gic.mmio_read(register.frame, register.offset, access_size(size))
+}
+
+/// The host stores to a register.
+pub fn write(register: Register, pages: &mut HostPages, gic: &mut HostGic, size: Size, value: u64) -> WriteOutcome {
+    gic.mmio_write(pages, register.frame, register.offset, access_size(size), value)
+}
+
+/// Says once that an ITS failed. No lock is held.
+pub fn report() {
+    for (n, told) in FAILURE_TOLD.iter().enumerate() {
+        let failed = GUARD.lock().failed(n);
+        if let Some(error) = failed
+            && !told.swap(true, Ordering::Relaxed)
+        {
+            log!("its{n}: {error}: it is closed, and the host goes on without its interrupts");
+        }
+    }
+}
+
+/// Checks that every table of the GIC is in EL2's memory.
+///
+/// # Errors
+/// The first finding: a defect.
+pub fn audit(ownership: &HostOwnership) -> Result<(), GicFinding> {
+    if FRAMES.get().is_none() {
+        return Ok(());
+    }
+    let map = ownership.map();
+    GUARD.lock().audit(|pa, size| {
+        let end = u64::try_from(size).ok().and_then(|size| pa.0.checked_add(size));
+        end.is_some_and(|end| (pa.0 / PAGE..end.div_ceil(PAGE)).all(|page| map.owner(page) == Owner::Hyp))
+    })
+}
+
+/// Disables every ITS, and never releases the lock: no CPU of the host may undo it before power-off.
+pub fn quiesce_and_hold() {
+    if FRAMES.get().is_none() {
+        return;
+    }
+    let mut gic = GUARD.lock();
+    if let Err(error) = gic.quiesce() {
+        log!("ITS: {error}: it may write its tables until the power is off");
+    }
+    let stats = gic.stats();
+    log!(
+        "gic: {} exits of the host, {} denied; {} commands of the host, {} ignored, {} beyond a limit; {} to hardware",
+        stats.exits,
+        stats.denied_accesses,
+        stats.host_commands,
+        stats.ignored_commands,
+        stats.limited_commands,
+        stats.commands
+    );
+    core::mem::forget(gic);
+}

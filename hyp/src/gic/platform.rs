@@ -1,0 +1,84 @@
+//! The `gic_guard::Platform` of this machine: registers of ITSs and redistributors, memory, clock.
+//!
+//! One of the modules that may use `unsafe`: it turns register offsets into accesses.
+#![deny(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::arithmetic_side_effects
+)]
+#![allow(unsafe_code)]
+
+use super::guard;
+use crate::arch;
+use crate::pool_buffer::PoolBuffer;
+use aarch64_cpu::asm::barrier;
+use gic_guard::{Frame, Platform};
+use hyp::gic_frames::FRAME;
+use io_pgtable::Pa;
+
+/// The platform of the machine's GIC.
+pub struct GicPlatform;
+
+impl GicPlatform {
+    /// Address of the register at `offset` of the first 64 KiB of `frame`, checked against the access size.
+    fn register(frame: Frame, offset: u32, size: u64) -> Option<u64> {
+        let offset = u64::from(offset);
+        let fits = offset.is_multiple_of(size) && offset.checked_add(size)? <= FRAME;
+        fits.then(|| guard::base_of(frame))?.map(|base| base.wrapping_add(offset))
+    }
+}
+
+/// GICR_TYPER of the RD frame at `base`, at boot.
+///
+/// # Safety
+/// A redistributor is there, and it is mapped as device memory.
+pub unsafe fn read_typer(register: Pa) -> u64 {
+    // SAFETY: (1) the caller says that this is a register, mapped as device memory; (2) the read has no side effect.
+    unsafe { (register.0 as *const u64).read_volatile() }
+}
+
+impl Platform for GicPlatform {
+    type Buffer = PoolBuffer;
+
+    fn read32(&self, frame: Frame, offset: u32) -> u32 {
+        // SAFETY: (1) the address is a register of the GIC, mapped as device memory for EL2 alone.
+        Self::register(frame, offset, 4).map_or(0, |pa| unsafe { (pa as *const u32).read_volatile() })
+    }
+
+    fn write32(&self, frame: Frame, offset: u32, value: u32) {
+        if let Some(pa) = Self::register(frame, offset, 4) {
+            // SAFETY: (1) the address is a register of the GIC, mapped as device memory for EL2 alone.
+            unsafe { (pa as *mut u32).write_volatile(value) };
+        }
+    }
+
+    fn read64(&self, frame: Frame, offset: u32) -> u64 {
+        // SAFETY: (1) the address is a register of the GIC, mapped as device memory for EL2 alone.
+        Self::register(frame, offset, 8).map_or(0, |pa| unsafe { (pa as *const u64).read_volatile() })
+    }
+
+    fn write64(&self, frame: Frame, offset: u32, value: u64) {
+        if let Some(pa) = Self::register(frame, offset, 8) {
+            // SAFETY: (1) the address is a register of the GIC, mapped as device memory for EL2 alone.
+            unsafe { (pa as *mut u64).write_volatile(value) };
+        }
+    }
+
+    fn alloc(&self, size: usize) -> Option<PoolBuffer> {
+        PoolBuffer::alloc(size)
+    }
+
+    fn dsb(&self) {
+        barrier::dsb(barrier::SY);
+    }
+
+    fn now_us(&self) -> u64 {
+        arch::now_us()
+    }
+
+    fn relax(&self) {
+        core::hint::spin_loop();
+    }
+}
