@@ -9,10 +9,11 @@ use crate::checkout::Checkout;
 use crate::threats::table::{End, Found};
 
 /// The packages with such tests, and which of their targets are run.
-const PACKAGES: [(&str, &[&str]); 6] = [
+const PACKAGES: [(&str, &[&str]); 7] = [
     ("io-pgtable", &["--lib", "--tests"]),
     ("model-tests", &["--tests"]),
     ("smmu-drv", &["--tests"]),
+    ("gic-guard", &["--tests"]),
     ("shadow-s2", &["--tests"]),
     ("mem-protect", &["--tests"]),
     ("hyp", &["--lib"]),
@@ -39,7 +40,7 @@ pub(crate) fn run(checkout: &Checkout, rows: &[u8]) -> Result<Vec<Found>> {
         if rows.is_empty() {
             cargo.args((0..=6).map(|tens| format!("t{tens}")));
         }
-        cargo.args(rows.iter().map(|row| format!("t{row:02}_")));
+        cargo.args(rows.iter().map(|row| format!("t{row:02}")));
         let output = step(&format!("Attacking the model: {package}"), || exec::capture(&mut cargo))?;
         let text = String::from_utf8_lossy(&output.stdout);
         let tests = parse(package, &text);
