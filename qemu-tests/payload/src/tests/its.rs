@@ -7,7 +7,9 @@
 use crate::lab::{Ctx, Expect, Landed, Victim};
 use crate::mem::{PAGE, alloc, page};
 use crate::mmio;
+use crate::num::{low32, usize_of};
 use crate::outcome::TestResult;
+use crate::random::Random;
 use crate::registry::Runs;
 use crate::{ensure, fail, payload_test, println, skip, sysreg};
 
@@ -16,6 +18,9 @@ const GITS_CBASER: u64 = 0x80;
 const GITS_CWRITER: u64 = 0x88;
 const GITS_CREADR: u64 = 0x90;
 const GITS_BASER: u64 = 0x100;
+const GICR_CTLR: u64 = 0x00;
+const GICR_PROPBASER: u64 = 0x70;
+const GICR_PENDBASER: u64 = 0x78;
 const VALID: u64 = 1 << 63;
 /// `GITS_BASER<n>`.Type.
 const DEVICES: u64 = 1;
@@ -62,6 +67,15 @@ impl Its {
 
     fn map_device(&mut self, device: u64, table: u64) -> bool {
         self.command([0x08 | device << 32, 3, VALID | table, 0])
+    }
+
+    /// Makes an LPI of `device` pending at the first CPU.
+    fn raise_lpi(&mut self, device: u64, table: u64) -> bool {
+        self.map_device(device, table)
+            && self.command([0x09, 0, VALID, 0])
+            && self.map_event(device)
+            && self.command([0x03 | device << 32, 0, 0, 0])
+            && self.command([0x05, 0, 0, 0])
     }
 
     fn map_event(&mut self, device: u64) -> bool {
@@ -126,6 +140,101 @@ fn t45d_its_translation_table(ctx: &Ctx) -> TestResult {
         }
     }
     Ok(())
+}
+
+payload_test!(t45g_lpi_tables, Runs::ALL);
+/// A pending table in our own memory, to which the redistributor writes when an LPI becomes pending: where the tables are EL2's,
+/// nothing is written.
+fn t45g_lpi_tables(ctx: &Ctx) -> TestResult {
+    if ctx.machine.its == 0 || ctx.machine.gicr == 0 {
+        skip!("no ITS");
+    }
+    let gicr = ctx.machine.gicr;
+    let (properties, pending) = (alloc(0x1_0000, 0x1_0000), alloc(0x1_0000, 0x1_0000));
+    enable_lpis(gicr, properties, pending)?;
+    let mut its = Its::start(ctx.machine.its, page());
+    // Disabled in the configuration table: it stays pending.
+    ensure!(its.raise_lpi(3, page()), "the ITS does not take commands");
+    println!("CONTROL {}: ok", ctx.name);
+    verdict(ctx, Landed::from(mmio::find_other(pending, 0x1_0000, 0).is_some()))?;
+    if ctx.expect == Expect::Blocked {
+        // At EL2's memory: commands go on, and EL2 audits its tables at the end.
+        let victim = Victim::el2(ctx)?;
+        mmio::write32(gicr + GICR_CTLR, 0);
+        enable_lpis(gicr, victim.unused & !0xfff, victim.unused & !0xffff)?;
+        ensure!(its.raise_lpi(4, page()), "the ITS stopped");
+    }
+    Ok(())
+}
+
+fn enable_lpis(gicr: u64, properties: u64, pending: u64) -> TestResult {
+    mmio::write64(gicr + GICR_PROPBASER, properties | 15);
+    mmio::write64(gicr + GICR_PENDBASER, pending);
+    ensure!(mmio::read64(gicr + GICR_PROPBASER) == properties | 15, "GICR_PROPBASER does not read back");
+    mmio::write32(gicr + GICR_CTLR, 1);
+    ensure!(mmio::read32(gicr + GICR_CTLR) & 1 == 1, "GICR_CTLR.EnableLPIs does not stay");
+    Ok(())
+}
+
+payload_test!(t45j_every_register, Runs::HYP);
+/// Loads and stores of every size at every place of the ITS's and the redistributor's frames, then random ones and random commands;
+/// then the ITS works.
+fn t45j_every_register(ctx: &Ctx) -> TestResult {
+    if ctx.machine.its == 0 || ctx.machine.gicr == 0 {
+        skip!("no ITS");
+    }
+    let (its, gicr) = (ctx.machine.its, ctx.machine.gicr);
+    let victim = Victim::el2(ctx)?.unused;
+    // The SGI frame is ours.
+    let frames = [its, its + 0x1_0000, gicr];
+    for frame in frames {
+        for offset in (0..0x200).chain(0xff80..0xfff8) {
+            for value in [0, victim | VALID | 0x100, u64::MAX] {
+                touch(frame + offset, offset, value);
+            }
+        }
+    }
+    let mut random = Random::new(ctx.seed);
+    for _ in 0..20_000 {
+        let frame = frames[usize_of(random.below(3))];
+        let offset = if random.below(2) == 0 { random.below(0x180) } else { random.below(0xfff8) };
+        let value = if random.below(2) == 0 { random.draw() } else { victim | VALID | random.below(0x1000) };
+        touch(frame + offset, random.draw(), value);
+    }
+    let mut queue = Its::start(its, page());
+    for _ in 0..100 {
+        let opcode = random.below(0x30) | random.below(8) << 32;
+        let words =
+            [opcode, random.below(64) | LPI << 32, victim | random.draw() & VALID | random.below(4), random.draw()];
+        ensure!(queue.command(words), "the ITS stopped at {words:x?}");
+    }
+    let translations = page();
+    let mut queue = Its::start(its, page());
+    ensure!(queue.map_device(3, translations) && queue.map_event(3), "the ITS does not take commands any more");
+    Ok(())
+}
+
+/// A load and a store of the size that `size` picks.
+fn touch(addr: u64, size: u64, value: u64) {
+    let [low, high, ..] = value.to_le_bytes();
+    match size % 4 {
+        0 => {
+            mmio::read64(addr & !7);
+            mmio::write64(addr & !7, value);
+        }
+        1 => {
+            mmio::read32(addr & !3);
+            mmio::write32(addr & !3, low32(value));
+        }
+        2 => {
+            mmio::read16(addr & !1);
+            mmio::write16(addr & !1, u16::from_le_bytes([low, high]));
+        }
+        _ => {
+            mmio::read8(addr);
+            mmio::write8(addr, low);
+        }
+    }
 }
 
 fn verdict(ctx: &Ctx, landed: Landed) -> TestResult {
