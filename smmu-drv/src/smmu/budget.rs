@@ -3,6 +3,8 @@
 //! A trap that has used up its budget saves its progress and returns; the host repeats the same store. A single charge is
 //! smaller than the budget, so every trap makes progress.
 
+use host_access::budget::{self, Spent};
+
 use crate::error::SmmuError;
 use crate::smmu::index::HOST_CMDQS;
 use crate::smmu::stream;
@@ -95,7 +97,7 @@ pub const CHARGES: [(&str, u32, u32); 7] = [
 
 /// Units left in this trap.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Budget(u32);
+pub(super) struct Budget(budget::Budget);
 
 /// What work of the device costs a trap, at one point in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,7 +128,7 @@ impl From<SmmuError> for Unfinished {
 impl Budget {
     /// A full budget.
     pub(super) const fn for_one_trap() -> Self {
-        Self(TRAP)
+        Self(budget::Budget::new(TRAP))
     }
 
     /// Charges `units` for the work that follows.
@@ -135,18 +137,12 @@ impl Budget {
     /// [`Unfinished::Budget`] if fewer units are left; nothing is charged then.
     #[inline]
     pub(super) fn charge(&mut self, units: u32) -> Result<(), Unfinished> {
-        match self.0.checked_sub(units) {
-            Some(left) => {
-                self.0 = left;
-                Ok(())
-            }
-            None => Err(Unfinished::Budget),
-        }
+        self.0.charge(units).map_err(|Spent| Unfinished::Budget)
     }
 
     /// Whether `units` are left.
     pub(super) fn covers(self, units: u32) -> bool {
-        self.0 >= units
+        self.0.covers(units)
     }
 }
 

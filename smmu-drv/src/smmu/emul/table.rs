@@ -1,77 +1,10 @@
 //! The registers that the host sees: everything that is not a row here is RAZ/WI.
 
+pub use host_access::access::{AccessSize, Part, Width};
+
 use crate::spec::registers as reg;
 
-/// Width of a register access.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AccessSize {
-    /// 8 bits.
-    Byte,
-    /// 16 bits.
-    Half,
-    /// 32 bits.
-    Word,
-    /// 64 bits.
-    Double,
-}
-
-impl AccessSize {
-    /// In bytes.
-    pub const fn bytes(self) -> u32 {
-        match self {
-            Self::Byte => 1,
-            Self::Half => 2,
-            Self::Word => 4,
-            Self::Double => 8,
-        }
-    }
-
-    /// From a count of bytes; `None` unless 1, 2, 4 or 8.
-    pub const fn from_bytes(bytes: u32) -> Option<Self> {
-        match bytes {
-            1 => Some(Self::Byte),
-            2 => Some(Self::Half),
-            4 => Some(Self::Word),
-            8 => Some(Self::Double),
-            _ => None,
-        }
-    }
-}
-
-/// Width of a register.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Width {
-    /// 32 bits, by 32-bit accesses, or by a 64-bit access together with its neighbour.
-    Bits32,
-    /// 64 bits, by one 64-bit or two 32-bit accesses.
-    Bits64,
-}
-
-macro_rules! registers {
-    ($($name:ident $offset:path, $width:ident, $read:literal, $write:literal;)*) => {
-        /// A register of the host's view.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum Register {
-            $(#[doc = concat!("Read: ", $read, ". Write: ", $write, ".")] $name,)*
-        }
-
-        impl Register {
-            /// Every row: register, offset, width, and the policy as text.
-            pub const ROWS: &'static [(Register, u32, Width, &'static str, &'static str)] =
-                &[$((Register::$name, $offset, Width::$width, $read, $write),)*];
-
-            /// The register that starts at `offset`.
-            const fn starting_at(offset: u32) -> Option<(Self, Width)> {
-                match offset {
-                    $($offset => Some((Self::$name, Width::$width)),)*
-                    _ => None,
-                }
-            }
-        }
-    };
-}
-
-registers! {
+host_access::register_table! {
     Idr0 reg::IDR0, Bits32, "allow-listed fields", "ignored";
     Idr1 reg::IDR1, Bits32, "allow-listed fields, queues capped", "ignored";
     Idr2 reg::IDR2, Bits32, "zero", "ignored";
@@ -112,19 +45,6 @@ registers! {
     PriqIrqCfg1 reg::PRIQ_IRQ_CFG1, Bits32, "zero", "ignored";
     PriqIrqCfg2 reg::PRIQ_IRQ_CFG2, Bits32, "zero", "ignored";
     Idr6 reg::IDR6, Bits32, "zero", "ignored";
-}
-
-/// The part of a register that an access covers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
-    /// All of a 32-bit register.
-    Word,
-    /// All of a 64-bit register.
-    Double,
-    /// Bits \[31:0\] of a 64-bit register.
-    Low,
-    /// Bits \[63:32\] of a 64-bit register.
-    High,
 }
 
 /// The register accessed at one word, by access size.
@@ -175,26 +95,6 @@ pub fn pair(offset: u32, size: AccessSize) -> Option<(Register, Register)> {
     }
     match (lookup(offset, AccessSize::Word)?, lookup(offset.checked_add(4)?, AccessSize::Word)?) {
         ((low, Part::Word), (high, Part::Word)) => Some((low, high)),
-        _ => None,
-    }
-}
-
-/// As [`lookup`], row by row.
-const fn search(offset: u32, size: AccessSize) -> Option<(Register, Part)> {
-    if let Some((register, width)) = Register::starting_at(offset) {
-        return match (width, size) {
-            (Width::Bits32, AccessSize::Word) => Some((register, Part::Word)),
-            (Width::Bits64, AccessSize::Double) => Some((register, Part::Double)),
-            (Width::Bits64, AccessSize::Word) => Some((register, Part::Low)),
-            (Width::Bits32 | Width::Bits64, AccessSize::Byte | AccessSize::Half)
-            | (Width::Bits32, AccessSize::Double) => None,
-        };
-    }
-    let Some(start) = offset.checked_sub(4) else {
-        return None;
-    };
-    match (Register::starting_at(start), size) {
-        (Some((register, Width::Bits64)), AccessSize::Word) => Some((register, Part::High)),
         _ => None,
     }
 }
