@@ -15,7 +15,8 @@ pub const ALLOC: u32 = 4;
 
 /// 4 KiB blocks of a device with the most events: an ITT of 16-byte entries, and records of 8 bytes.
 const DEVICE: u32 = (16 + 8) << (crate::limits::MAX_EVENT_BITS - 12);
-/// The most expensive step that is begun again from its start: a device is freed and mapped again, with a level-2 table of 64 KiB.
+/// The most expensive step that is begun again from its start: a device is freed and mapped again, with a level-2 table
+/// of 64 KiB.
 const REMAP: u32 = 6 * COMMAND + 2 * PAGE + SYNC + ALLOC * (2 * DEVICE + 16);
 const _: () = assert!(REMAP <= TRAP);
 /// A SYNC on each ITS.

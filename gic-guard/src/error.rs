@@ -4,8 +4,8 @@ use core::fmt;
 
 use crate::platform::Frame;
 
-/// Why an ITS cannot be relied on any more. It is closed: disabled if it responds, and never written again; its memory stays with
-/// it; the host sees a queue that does not go on.
+/// Why an ITS cannot be relied on any more. It is closed: disabled if it responds, and never written again; its memory
+/// stays with it; the host sees a queue that does not go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ItsError {
     /// The queue did not consume its commands within the bound.
@@ -28,8 +28,8 @@ impl fmt::Display for ItsError {
 
 impl core::error::Error for ItsError {}
 
-/// Why a take-over failed. ITSs that were written are disabled, and may name memory that is free again: no frame may be given to the
-/// host.
+/// Why a take-over failed. ITSs that were written are disabled, and may name memory that is free again: no frame may be
+/// given to the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TakeOverError {
     /// More ITSs or redistributors than [`crate::limits`] has room for.

@@ -1,9 +1,9 @@
 //! A guard for the GICv3 of a hypervisor with an untrusted host: nothing of the host's memory is ever given to the GIC.
 //!
-//! An ITS and the redistributors read and write memory at addresses that software gives them, past every stage 2 and every SMMU.
-//! Here all of these tables are EL2's. The host keeps its own, unmodified driver: its accesses to the control frame of an ITS and to
-//! the RD frame of a redistributor trap, and are answered as a GICv3 would. The host's tables are values that read back. See
-//! `docs/gic-emulation.md` for the registers and commands.
+//! An ITS and the redistributors read and write memory at addresses that software gives them, past every stage 2 and
+//! every SMMU. Here all of these tables are EL2's. The host keeps its own, unmodified driver: its accesses to the
+//! control frame of an ITS and to the RD frame of a redistributor trap, and are answered as a GICv3 would. The host's
+//! tables are values that read back. See `docs/gic-emulation.md` for the registers and commands.
 //!
 //! ```text
 //! Guard::new

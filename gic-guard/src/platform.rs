@@ -24,8 +24,8 @@ pub trait Platform {
     fn read64(&self, frame: Frame, offset: u32) -> u64;
     /// Writes the 64-bit register at `offset`.
     fn write64(&self, frame: Frame, offset: u32, value: u64);
-    /// Allocates `size` bytes (a power of two, at least 4096), zeroed, also at the point of coherency, and aligned to `size`;
-    /// `None` when the pool is empty.
+    /// Allocates `size` bytes (a power of two, at least 4096), zeroed, also at the point of coherency, and aligned to
+    /// `size`; `None` when the pool is empty.
     fn alloc(&self, size: usize) -> Option<Self::Buffer>;
     /// Makes all earlier memory accesses of this CPU visible to the GIC before any later register access.
     fn dsb(&self);

@@ -1,5 +1,5 @@
-//! A host that does anything at all: after every step hardware reaches EL2's memory only, was used as the architecture demands, no
-//! trap took long, and the host can start over.
+//! A host that does anything at all: after every step hardware reaches EL2's memory only, was used as the architecture
+//! demands, no trap took long, and the host can start over.
 #![allow(clippy::unwrap_used)]
 
 mod common;

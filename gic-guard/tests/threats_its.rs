@@ -7,7 +7,8 @@ use common::*;
 
 const ON: u8 = 0xa1;
 
-/// Addresses that a host must not aim the GIC at: EL2's memory, a guest's, what straddles the end of its own, and nothing at all.
+/// Addresses that a host must not aim the GIC at: EL2's memory, a guest's, what straddles the end of its own, and
+/// nothing at all.
 const TARGETS: [u64; 6] = [POOL, POOL + 0x12_0000, GUEST, RAM + RAM_SIZE - 0x1000, RAM - 0x1000, 0xf_ffff_ffff_0000];
 
 #[test]

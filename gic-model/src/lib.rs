@@ -1,17 +1,19 @@
-//! An adversarial model of a GICv3's ITSs and redistributors for tests: it takes the worst behaviour that the architecture allows.
+//! An adversarial model of a GICv3's ITSs and redistributors for tests: it takes the worst behaviour that the
+//! architecture allows.
 //!
-//! The model is written from Arm IHI 0069 (issue H.b) and shares no constant with the guard: a wrong bit position on one side
-//! fails a test. It is adversarial in four ways:
+//! The model is written from Arm IHI 0069 (issue H.b) and shares no constant with the guard: a wrong bit position on
+//! one side fails a test. It is adversarial in four ways:
 //!
 //! - **Time.** Commands are executed when the queue is polled, a few at a time, as a seed chooses.
-//! - **Writes.** What an ITS writes to a table may reach memory at any time up to the next SYNC; a table that software gave up
-//!   stays in use until then.
-//! - **Reads.** Configuration bytes and table entries are read when an interrupt arrives, and cached until a command removes them.
-//! - **The oracle.** [`Model::oracle`] names every byte that hardware could read or write by what its registers and tables say
-//!   now, whether or not it did.
+//! - **Writes.** What an ITS writes to a table may reach memory at any time up to the next SYNC; a table that software
+//!   gave up stays in use until then.
+//! - **Reads.** Configuration bytes and table entries are read when an interrupt arrives, and cached until a command
+//!   removes them.
+//! - **The oracle.** [`Model::oracle`] names every byte that hardware could read or write by what its registers and
+//!   tables say now, whether or not it did.
 //!
-//! Errors of software are recorded as [`Hazard`]s: commands that are invalid or UNPREDICTABLE, registers written while in use, and
-//! every access outside the memory that [`Memory::give`] has given to the GIC.
+//! Errors of software are recorded as [`Hazard`]s: commands that are invalid or UNPREDICTABLE, registers written while
+//! in use, and every access outside the memory that [`Memory::give`] has given to the GIC.
 //!
 //! ```
 //! use gic_model::{Config, Memory, Model, Place};

@@ -1,7 +1,7 @@
 //! Memory: of EL2, which a device walks, and of the host, which is claimed while EL2 reads it.
 //!
-//! Emulations hold no address that they could dereference. Memory of EL2 is a [`DmaBuffer`], memory of the host is a claim:
-//! pages that the host owns and whose owner cannot change while they are claimed.
+//! Emulations hold no address that they could dereference. Memory of EL2 is a [`DmaBuffer`], memory of the host is a
+//! claim: pages that the host owns and whose owner cannot change while they are claimed.
 
 use io_pgtable::{Ipa, Pa};
 
@@ -21,7 +21,8 @@ pub trait DmaBuffer {
     fn size(&self) -> usize;
     /// Reads the 64-bit word at byte `offset`; 0 outside the buffer or when `offset` is not a multiple of 8.
     fn read64(&self, offset: usize) -> u64;
-    /// Reads the eight words from byte `offset` on, each as [`DmaBuffer::read64`] does: audits read every entry of every table.
+    /// Reads the eight words from byte `offset` on, each as [`DmaBuffer::read64`] does: audits read every entry of
+    /// every table.
     fn read_entry(&self, offset: usize) -> [u64; 8] {
         core::array::from_fn(|word| self.read64(offset.saturating_add(word.saturating_mul(8))))
     }
@@ -47,35 +48,38 @@ pub trait HostMemory {
     /// A claimed range: host-owned normal memory that cannot change its owner until released.
     type Claim;
 
-    /// Claims `size` bytes from `ipa` (any alignment; whole pages are claimed), with the cacheability `sharing` for every
-    /// access to the claim.
+    /// Claims `size` bytes from `ipa` (any alignment; whole pages are claimed), with the cacheability `sharing` for
+    /// every access to the claim.
     ///
     /// # Errors
     /// Nothing is claimed then.
     fn claim(&mut self, ipa: Ipa, size: u64, sharing: Sharing) -> Result<Self::Claim, ClaimError>;
     /// Ends a claim.
     fn release(&mut self, claim: Self::Claim);
-    /// Whether every page of the claim is still the host's and still claimed in the ownership map: false only after a defect of EL2.
-    /// For audits.
+    /// Whether every page of the claim is still the host's and still claimed in the ownership map: false only after a
+    /// defect of EL2. For audits.
     fn holds(&self, claim: &Self::Claim) -> bool;
-    /// Fetches the little-endian 64-bit word at byte `offset` of the claim exactly once; `None` outside it or unaligned.
+    /// Fetches the little-endian 64-bit word at byte `offset` of the claim exactly once; `None` outside it or
+    /// unaligned.
     fn read64(&self, claim: &Self::Claim, offset: u64) -> Option<u64>;
-    /// Fetches two words in the same way, at a multiple of 16: a command, or dwords 0 and 1 of an entry. Cache maintenance, where the
-    /// sharing needs it, is done once for both.
+    /// Fetches two words in the same way, at a multiple of 16: a command, or dwords 0 and 1 of an entry. Cache
+    /// maintenance, where the sharing needs it, is done once for both.
     fn read_pair(&self, claim: &Self::Claim, offset: u64) -> Option<[u64; 2]> {
         Some([self.read64(claim, offset)?, self.read64(claim, offset.checked_add(8)?)?])
     }
-    /// Stores a little-endian 64-bit word with one access; `None` outside the claim or unaligned, and nothing is stored.
+    /// Stores a little-endian 64-bit word with one access; `None` outside the claim or unaligned, and nothing is
+    /// stored.
     fn write64(&mut self, claim: &Self::Claim, offset: u64, value: u64) -> Option<()>;
-    /// Stores the four words of an event record, in ascending order, at a multiple of 32, otherwise as [`HostMemory::write64`]. Cache
-    /// maintenance, where the sharing needs it, is done once for all four.
+    /// Stores the four words of an event record, in ascending order, at a multiple of 32, otherwise as
+    /// [`HostMemory::write64`]. Cache maintenance, where the sharing needs it, is done once for all four.
     fn write_record(&mut self, claim: &Self::Claim, offset: u64, record: [u64; 4]) -> Option<()> {
         for (word, at) in record.into_iter().zip([0_u64, 8, 16, 24]) {
             self.write64(claim, offset.checked_add(at)?, word)?;
         }
         Some(())
     }
-    /// Stores a little-endian 32-bit word with one access; `None` outside the claim or unaligned, and nothing is stored.
+    /// Stores a little-endian 32-bit word with one access; `None` outside the claim or unaligned, and nothing is
+    /// stored.
     fn write32(&mut self, claim: &Self::Claim, offset: u64, value: u32) -> Option<()>;
 }
 

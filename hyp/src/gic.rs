@@ -1,5 +1,5 @@
-//! The interrupt controller. Of the distributor, which belongs to the host, EL2 only sets an SPI pending: a single write
-//! that disturbs no other interrupt. ITSs and redistributors are EL2's ([`guard`]).
+//! The interrupt controller. Of the distributor, which belongs to the host, EL2 only sets an SPI pending: a single
+//! write that disturbs no other interrupt. ITSs and redistributors are EL2's ([`guard`]).
 //!
 //! One of the modules that may use `unsafe`.
 #![deny(

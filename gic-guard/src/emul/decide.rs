@@ -1,8 +1,8 @@
 //! Checks a command of the host: one exhaustive match, a pure function.
 //!
-//! Numbers are checked against what the host was shown. What depends on earlier commands (whether a device is mapped) is checked
-//! when the command is carried out. Bits that a command does not define are ignored: what goes to hardware is built again from
-//! fields. A command in error is ignored and the queue goes on, which [G 5.3] allows.
+//! Numbers are checked against what the host was shown. What depends on earlier commands (whether a device is mapped)
+//! is checked when the command is carried out. Bits that a command does not define are ignored: what goes to hardware
+//! is built again from fields. A command in error is ignored and the queue goes on, which [G 5.3] allows.
 
 use crate::command::{Event, processor};
 use crate::spec::commands::{self as cmd, Opcode, RawCmd};

@@ -20,8 +20,8 @@ use crate::stats::bump;
 pub enum WriteOutcome {
     /// Complete: advance the PC.
     Done,
-    /// The budget of one trap is used up and progress is saved: return without advancing the PC, so that pending interrupts are
-    /// taken and the host repeats the store.
+    /// The budget of one trap is used up and progress is saved: return without advancing the PC, so that pending
+    /// interrupts are taken and the host repeats the store.
     Again,
 }
 
@@ -51,7 +51,8 @@ impl<P: Platform> Guard<P> {
 
     /// Answers a store of the host: `offset` bytes from the base of `frame`.
     ///
-    /// Never fails: what no policy row allows is ignored and counted. After [`WriteOutcome::Again`] the host must repeat the store.
+    /// Never fails: what no policy row allows is ignored and counted. After [`WriteOutcome::Again`] the host must
+    /// repeat the store.
     pub fn mmio_write<H: HostMemory>(
         &mut self,
         host: &mut H,

@@ -8,7 +8,8 @@ use crate::error::GicFinding;
 use crate::platform::{Frame, Platform};
 
 impl<P: Platform> Guard<P> {
-    /// Checks that every table of hardware is the one that EL2 gave it, and that `owned` says of each that it is EL2's memory.
+    /// Checks that every table of hardware is the one that EL2 gave it, and that `owned` says of each that it is EL2's
+    /// memory.
     ///
     /// # Errors
     /// The first thing that is wrong: a defect. Nothing is changed.

@@ -1,6 +1,7 @@
 //! The devices that the host mapped, and their events.
 //!
-//! A device has an ITT, which hardware reads and writes, and a buffer of records, one for each event, which only EL2 reads.
+//! A device has an ITT, which hardware reads and writes, and a buffer of records, one for each event, which only EL2
+//! reads.
 
 use host_access::memory::DmaBuffer;
 

@@ -39,8 +39,8 @@ pub(super) enum Phase {
 pub(super) enum Job {
     /// Unmaps the device of `slot`, whose state is leaving.
     Unmap { slot: usize, phase: Phase, then: Then },
-    /// Brings every event's mapping in hardware up to date, of one ITS or of all, from this one on; then redistributor `sync` has
-    /// seen it.
+    /// Brings every event's mapping in hardware up to date, of one ITS or of all, from this one on; then redistributor
+    /// `sync` has seen it.
     Follow { its: Option<usize>, slot: usize, event: u32, sync: Option<usize> },
     /// Copies the configuration of all LPIs from bitmap word `word` on; then hardware reads that of redistributor `rd`.
     Invall { its: usize, rd: usize, word: u32 },

@@ -1,7 +1,7 @@
 //! LPIs: which are taken, and their configuration.
 //!
-//! Hardware reads EL2's configuration table only. The host's byte is copied when a command says that it is read, built again from
-//! its fields; LPIs that no event is mapped to stay disabled.
+//! Hardware reads EL2's configuration table only. The host's byte is copied when a command says that it is read, built
+//! again from its fields; LPIs that no event is mapped to stay disabled.
 
 use host_access::memory::{ClaimError, DmaBuffer, HostMemory, Sharing};
 use io_pgtable::{Ipa, Pa};

@@ -1,9 +1,9 @@
 //! The guard: every ITS and redistributor of the machine, the devices and LPIs that the host mapped.
 //!
-//! An event is mapped in hardware exactly while the host has mapped it, the host has mapped its collection to a redistributor, and
-//! the host's EnableLPIs there is 1. In hardware each redistributor has one collection, which stays for ever; the host's
-//! collections are virtual. So hardware is never asked for anything UNPREDICTABLE: no collection is unmapped, no event is mapped
-//! twice, no device is forgotten that has events.
+//! An event is mapped in hardware exactly while the host has mapped it, the host has mapped its collection to a
+//! redistributor, and the host's EnableLPIs there is 1. In hardware each redistributor has one collection, which stays
+//! for ever; the host's collections are virtual. So hardware is never asked for anything UNPREDICTABLE: no collection
+//! is unmapped, no event is mapped twice, no device is forgotten that has events.
 
 mod access;
 mod audit;

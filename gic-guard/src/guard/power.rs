@@ -6,8 +6,8 @@ use crate::its::Enable;
 use crate::platform::Platform;
 
 impl<P: Platform> Guard<P> {
-    /// Disables every ITS for good and waits until it is quiescent; the host's accesses are still emulated. Redistributors keep
-    /// their tables, which stay EL2's: no memory is given back.
+    /// Disables every ITS for good and waits until it is quiescent; the host's accesses are still emulated.
+    /// Redistributors keep their tables, which stay EL2's: no memory is given back.
     ///
     /// # Errors
     /// An ITS that does not become quiescent; the others are disabled all the same.

@@ -21,8 +21,8 @@ struct Window<C> {
 }
 
 impl<P: Platform> Guard<P> {
-    /// Consumes commands of ITS `its` until there are none, the job of one of them has to go on in another trap, or the budget is
-    /// used up. GITS_CREADR passes commands that hardware has executed.
+    /// Consumes commands of ITS `its` until there are none, the job of one of them has to go on in another trap, or the
+    /// budget is used up. GITS_CREADR passes commands that hardware has executed.
     ///
     /// # Errors
     /// [`Stop::Budget`]: the host has to repeat its store.
@@ -32,7 +32,8 @@ impl<P: Platform> Guard<P> {
         if let Some(Window { claim, .. }) = window {
             host.release(claim);
         }
-        // What was consumed is executed before the host sees that it was; a job's command is not consumed before the job is done.
+        // What was consumed is executed before the host sees that it was; a job's command is not consumed before the
+        // job is done.
         let completed = self.complete(its);
         let idle = self.job.is_none();
         if let Ok(its) = self.its_mut(its)

@@ -1,7 +1,8 @@
 //! One redistributor: its tables in hardware, which are EL2's, and the registers that the host sees.
 //!
-//! EnableLPIs of hardware is set when the host first sets its own, and never cleared, since hardware need not be able to
-//! [G 12.11]. While the host's is 0, no event is mapped to the redistributor in hardware, and no LPI reaches the CPU.
+//! EnableLPIs of hardware is set when the host first sets its own, and never cleared, since hardware need not be able
+//! to [G 12.11]. While the host's is 0, no event is mapped to the redistributor in hardware, and no LPI reaches the
+//! CPU.
 
 use host_access::memory::DmaBuffer;
 use io_pgtable::Pa;
@@ -156,8 +157,8 @@ impl<B: DmaBuffer> Rd<B> {
         platform.write32(self.frame, reg::WAKER, sleep);
     }
 
-    /// Sets EnableLPIs of hardware, with EL2's tables, unless it is set: once, or again after the redistributor lost its state.
-    /// Without success the redistributor has no LPIs for the host from then on.
+    /// Sets EnableLPIs of hardware, with EL2's tables, unless it is set: once, or again after the redistributor lost
+    /// its state. Without success the redistributor has no LPIs for the host from then on.
     pub(crate) fn switch_on<P: Platform<Buffer = B>>(&mut self, platform: &P, config: Pa, intid_bits: u32) {
         let Some(pending) = &self.pending else { return };
         let enabled = || get32(ctlr::ENABLE_LPIS, platform.read32(self.frame, reg::CTLR)) == 1;
@@ -211,8 +212,8 @@ impl<B: DmaBuffer> Rd<B> {
     }
 }
 
-/// Writes a base with attributes: shareable and write-back where hardware can, else non-cacheable. `once` are bits that do not
-/// read back.
+/// Writes a base with attributes: shareable and write-back where hardware can, else non-cacheable. `once` are bits that
+/// do not read back.
 fn write_base<P: Platform>(platform: &P, frame: Frame, offset: u32, fixed: u64, once: u64) {
     let attributes = |inner, shareable| {
         union64([fixed, once, put64(propbaser::INNER, inner), put64(propbaser::SHAREABILITY, shareable)])

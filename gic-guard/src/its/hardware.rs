@@ -42,8 +42,8 @@ impl Ids {
         self.field(typer::HCC)
     }
 
-    /// The host's view: physical LPIs, `devices` DeviceIDs, processor numbers instead of addresses, and collections in a table if
-    /// hardware has one. GICv4, SEIs and everything else is hidden.
+    /// The host's view: physical LPIs, `devices` DeviceIDs, processor numbers instead of addresses, and collections in
+    /// a table if hardware has one. GICv4, SEIs and everything else is hidden.
     pub(super) fn shown(self, devices: u32, collections: Option<usize>) -> u64 {
         let devbits = devices.checked_ilog2().unwrap_or(0).saturating_sub(1);
         let hcc = if collections.is_some() { 0 } else { self.hcc() };
@@ -75,7 +75,8 @@ pub(crate) struct Hardware<B> {
 }
 
 impl<B: DmaBuffer> Hardware<B> {
-    /// Disables ITS `n` and gives it tables and a queue of EL2; it stays disabled. `collections` is the number of redistributors.
+    /// Disables ITS `n` and gives it tables and a queue of EL2; it stays disabled. `collections` is the number of
+    /// redistributors.
     ///
     /// # Errors
     /// See [`TakeOverError`]. The ITS is disabled, or does not respond.

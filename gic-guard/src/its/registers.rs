@@ -97,8 +97,8 @@ impl HostRegs {
         }
     }
 
-    /// Whether GITS_BASER named another table since mappings were made, or none; now they are made for this one. A table that is
-    /// written again as it was keeps its mappings, as Linux expects when it resumes.
+    /// Whether GITS_BASER named another table since mappings were made, or none; now they are made for this one. A
+    /// table that is written again as it was keeps its mappings, as Linux expects when it resumes.
     pub(crate) fn take_moved(&mut self, n: usize) -> bool {
         let now = self.baser(n);
         if let Some(in_use) = self.in_use.get_mut(n) {
@@ -190,8 +190,8 @@ impl HostRegs {
     }
 }
 
-/// Cacheability of host memory, from the attributes that the host gave it. What is not write-back and shareable is treated as
-/// non-cacheable: an unnecessary clean and invalidate is harmless.
+/// Cacheability of host memory, from the attributes that the host gave it. What is not write-back and shareable is
+/// treated as non-cacheable: an unnecessary clean and invalidate is harmless.
 pub(crate) fn sharing(register: u64, inner: Field64, outer: Field64, shareability: Field64) -> Sharing {
     let write_back = |field| {
         let kinds = [memory::READ_ALLOCATE_WRITE_BACK, memory::WRITE_ALLOCATE_WRITE_BACK, memory::WRITE_BACK];

@@ -93,7 +93,8 @@ impl<B: DmaBuffer> Ring<B> {
 
     fn submit<P: Platform<Buffer = B>>(&mut self, platform: &P, frame: Frame) {
         if self.submitted != self.write {
-            // Orders stores to slots, tables and configuration bytes before the register write that makes hardware read them.
+            // Orders stores to slots, tables and configuration bytes before the register write that makes hardware read
+            // them.
             platform.dsb();
             platform.write64(frame, reg::CWRITER, offset(self.write));
             self.submitted = self.write;

@@ -1,7 +1,8 @@
 //! The tables that GITS_BASER name: all of them EL2's.
 //!
-//! A table is probed as Linux probes it: write, read back, see what was accepted. The device table is flat if it fits one page,
-//! else of two levels where hardware has them; a level-2 table is there before a device in it is mapped, and stays.
+//! A table is probed as Linux probes it: write, read back, see what was accepted. The device table is flat if it fits
+//! one page, else of two levels where hardware has them; a level-2 table is there before a device in it is mapped, and
+//! stays.
 
 use host_access::memory::DmaBuffer;
 use io_pgtable::Pa;
@@ -69,8 +70,9 @@ fn page_bytes(page: u64) -> usize {
 }
 
 impl<B: DmaBuffer> Tables<B> {
-    /// Probes every GITS_BASER of a disabled ITS and gives each table that exists memory, also those that EL2 does not use: an ITS
-    /// discards every interrupt while one of them is not valid [G 12.19]. `collections` collections have room.
+    /// Probes every GITS_BASER of a disabled ITS and gives each table that exists memory, also those that EL2 does not
+    /// use: an ITS discards every interrupt while one of them is not valid [G 12.19]. `collections` collections have
+    /// room.
     ///
     /// # Errors
     /// Registers may have been written.

@@ -99,7 +99,8 @@ pub const SIZE: Field64 = bits64(4, 0);
 pub const ICID: Field64 = bits64(15, 0);
 /// ITT address of MAPD, in place, dword 2.
 pub const ITT: Field64 = bits64(51, 8);
-/// RDbase, in place, dword 2; the second one of MOVALL in dword 3. An address, or, while GITS_TYPER.PTA is 0, a processor number.
+/// RDbase, in place, dword 2; the second one of MOVALL in dword 3. An address, or, while GITS_TYPER.PTA is 0, a
+/// processor number.
 pub const RDBASE: Field64 = bits64(51, 16);
 /// The same as a number.
 pub const PROCESSOR: Field64 = RDBASE;

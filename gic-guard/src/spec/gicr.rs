@@ -1,4 +1,5 @@
-//! Registers of a redistributor [G 12.10, 12.11]: offsets from the base of its RD frame. The VLPI frame follows the SGI frame.
+//! Registers of a redistributor [G 12.10, 12.11]: offsets from the base of its RD frame. The VLPI frame follows the SGI
+//! frame.
 
 /// GICR_CTLR, 32 bits [G 12.11].
 pub const CTLR: u32 = 0x0000;

@@ -1,5 +1,5 @@
-//! The interrupt translation service as a DMA master: an ITS writes its tables at the addresses in its registers and commands,
-//! without any stage 2 or SMMU. Under EL2 the host's addresses reach no hardware.
+//! The interrupt translation service as a DMA master: an ITS writes its tables at the addresses in its registers and
+//! commands, without any stage 2 or SMMU. Under EL2 the host's addresses reach no hardware.
 //!
 //! The host cannot read the target back, so the ITS is used as evidence: it stores a device table entry at the target,
 //! and a command that needs this entry then changes the host's own memory.
@@ -98,8 +98,8 @@ fn t45a_its_device_table(ctx: &Ctx) -> TestResult {
     let translations = page();
     let written = || Landed::from(mmio::find_other(translations, PAGE, 0).is_some());
 
-    // The control: with the table in our own memory the ITS takes commands, and the event's entry is written, unless the tables of
-    // hardware are EL2's.
+    // The control: with the table in our own memory the ITS takes commands, and the event's entry is written, unless
+    // the tables of hardware are EL2's.
     let mut its = Its::start(ctx.machine.its, page());
     ensure!(its.map_device(device, translations) && its.map_event(device), "the ITS does not take commands");
     if ctx.expect == Expect::Landed {
@@ -120,8 +120,8 @@ fn t45a_its_device_table(ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(t45d_its_translation_table, Runs::ALL);
-/// A translation table in our own memory, to which hardware writes what a MAPTI says: where the tables are EL2's, nothing is written,
-/// whatever address MAPD has.
+/// A translation table in our own memory, to which hardware writes what a MAPTI says: where the tables are EL2's,
+/// nothing is written, whatever address MAPD has.
 fn t45d_its_translation_table(ctx: &Ctx) -> TestResult {
     if ctx.machine.its == 0 {
         skip!("no ITS");
@@ -143,8 +143,8 @@ fn t45d_its_translation_table(ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(t45g_lpi_tables, Runs::ALL);
-/// A pending table in our own memory, to which the redistributor writes when an LPI becomes pending: where the tables are EL2's,
-/// nothing is written.
+/// A pending table in our own memory, to which the redistributor writes when an LPI becomes pending: where the tables
+/// are EL2's, nothing is written.
 fn t45g_lpi_tables(ctx: &Ctx) -> TestResult {
     if ctx.machine.its == 0 || ctx.machine.gicr == 0 {
         skip!("no ITS");
@@ -177,8 +177,8 @@ fn enable_lpis(gicr: u64, properties: u64, pending: u64) -> TestResult {
 }
 
 payload_test!(t45j_every_register, Runs::HYP);
-/// Loads and stores of every size at every place of the ITS's and the redistributor's frames, then random ones and random commands;
-/// then the ITS works.
+/// Loads and stores of every size at every place of the ITS's and the redistributor's frames, then random ones and
+/// random commands; then the ITS works.
 fn t45j_every_register(ctx: &Ctx) -> TestResult {
     if ctx.machine.its == 0 || ctx.machine.gicr == 0 {
         skip!("no ITS");
