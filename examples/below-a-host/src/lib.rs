@@ -165,6 +165,6 @@ impl TlbOps for Tlb<'_> {
 
     fn sync(&mut self) -> Result<(), TlbError> {
         let Some(stale) = self.stale.take() else { return Ok(()) };
-        self.smmu.tlb_invalidate(stale).map_err(|_| TlbError)
+        self.smmu.tlb_invalidate_host(stale).map_err(|_| TlbError)
     }
 }
