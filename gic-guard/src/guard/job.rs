@@ -200,8 +200,10 @@ impl<P: Platform> Guard<P> {
         let concerned = |guard: &Self, its: usize| {
             guard.its(its).is_ok_and(|its| its.hardware.failed().is_none() && its.hardware.is_mapped(rd))
         };
-        let count = (0..MAX_ITS).filter(about).filter(|its| concerned(self, *its)).count();
-        self.budget.charge(budget::SYNC.saturating_mul(u32::try_from(count).unwrap_or(0)))?;
+        let units = (0..MAX_ITS)
+            .filter(|its| about(its) && concerned(self, *its))
+            .fold(0_u32, |units, _| units.saturating_add(budget::SYNC));
+        self.budget.charge(units)?;
         for its in (0..MAX_ITS).filter(about) {
             if concerned(self, its) {
                 let target = self.target(its, rd)?;

@@ -149,7 +149,7 @@ impl<B: DmaBuffer> Lpis<B> {
         let fetched = self.fetch::<H, 8>(host, index);
         let words = fetched.unwrap_or([0; 8]);
         let bytes = words.into_iter().flat_map(u64::to_le_bytes);
-        for (lpi, host_byte) in (FIRST_LPI.saturating_add(index)..).zip(bytes) {
+        for (lpi, host_byte) in (FIRST_LPI.saturating_add(index)..=u32::MAX).zip(bytes) {
             let (_, mask) = Self::place(lpi);
             if taken & mask != 0 {
                 self.set(lpi, if fetched.is_ok() { config(host_byte) } else { DISABLED });

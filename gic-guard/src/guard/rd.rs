@@ -13,7 +13,7 @@ use crate::its::Enable;
 use crate::platform::{Frame, Platform};
 use crate::spec::gicr::{self as reg, ctlr, pendbaser, propbaser, typer, waker};
 use crate::spec::gits::memory;
-use crate::spec::{Field64, get32, get64, low32, mask32, mask64, put32, put64, union32, union64};
+use crate::spec::{get32, get64, low32, mask32, mask64, put32, put64, union32, union64};
 
 /// Bytes of a pending table: 2^16 bits, aligned to 64 KiB.
 const PENDING_BYTES: usize = 0x1_0000;
@@ -98,17 +98,17 @@ impl<B: DmaBuffer> Rd<B> {
 
     /// GICR_TYPER of the host's view. VLPIS stays: it tells how long the frames are.
     pub(crate) fn typer(&self) -> u64 {
-        let shown = [
-            typer::PLPIS,
-            typer::VLPIS,
-            typer::LAST,
-            typer::DPGS,
-            typer::PROCESSOR_NUMBER,
-            typer::COMMON_LPI_AFF,
-            typer::PPI_NUM,
-            typer::AFFINITY,
-        ];
-        union64(shown.map(|field: Field64| put64(field, get64(field, self.typer))))
+        const SHOWN: u64 = union64([
+            mask64(typer::PLPIS),
+            mask64(typer::VLPIS),
+            mask64(typer::LAST),
+            mask64(typer::DPGS),
+            mask64(typer::PROCESSOR_NUMBER),
+            mask64(typer::COMMON_LPI_AFF),
+            mask64(typer::PPI_NUM),
+            mask64(typer::AFFINITY),
+        ]);
+        self.typer & SHOWN
     }
 
     /// GICR_CTLR of the host's view. SGI frames are the host's, so RWP and UWP are hardware's.

@@ -72,7 +72,7 @@ impl GuestTable {
             return;
         }
         if let Some(at) = self.leaf(pfn, true) {
-            self.mem.store_at_once(&[(at, pfn * PAGE_BYTES | LEAF)]);
+            self.mem.store_at_once(&[(at, (pfn * PAGE_BYTES) | LEAF)]);
             self.mapped.insert(pfn);
         }
     }

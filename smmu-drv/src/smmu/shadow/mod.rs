@@ -242,7 +242,10 @@ impl<B: DmaBuffer> ShadowTable<B> {
     fn free_slots(&self) -> usize {
         match &self.shape {
             Shape::Linear { .. } => 0,
-            Shape::TwoLevel(two) => two.slots.iter().filter(|slot| matches!(slot, Slot::Empty)).count(),
+            Shape::TwoLevel(two) => two.slots.iter().fold(0, |free, slot| match slot {
+                Slot::Empty => free.saturating_add(1),
+                Slot::Live(_) | Slot::Detached { .. } | Slot::InvalidationQueued(_) => free,
+            }),
         }
     }
 
