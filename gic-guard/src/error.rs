@@ -38,9 +38,14 @@ pub enum TakeOverError {
     NoMemory,
     /// EnableLPIs is 1 in this redistributor and stays so: tables of someone else are in use.
     LpisOn(usize),
+    /// GICR_CTLR.RWP of this redistributor stays 1: what it still writes is not known.
+    RdBusy(usize),
+    /// This redistributor does not keep the addresses, or the INTID bits, of tables that EL2 can give it.
+    RdUnusable(usize),
     /// This ITS did not become quiescent.
     Busy(usize),
-    /// This ITS has no physical LPIs, or accepts no table that EL2 can give it.
+    /// This ITS has no physical LPIs, fewer collections than there are redistributors, or accepts no table or queue
+    /// that EL2 can give it.
     Unusable(usize),
 }
 
@@ -49,9 +54,25 @@ impl fmt::Display for TakeOverError {
         match self {
             Self::TooMany => f.write_str("more ITSs or redistributors than are supported"),
             Self::NoMemory => f.write_str("no memory for interrupt tables; give EL2 a larger pool"),
-            Self::LpisOn(n) => write!(f, "redistributor {n}: LPIs are on and cannot be turned off"),
+            Self::LpisOn(n) => write!(
+                f,
+                "redistributor {n}: LPIs are on and cannot be turned off: start from a reset of the machine, and have the \
+                 boot loader leave GICR_CTLR.EnableLPIs at 0"
+            ),
+            Self::RdBusy(n) => write!(
+                f,
+                "redistributor {n}: GICR_CTLR.RWP stays 1, so it may still write to memory: start from a reset of the \
+                 machine"
+            ),
+            Self::RdUnusable(n) => write!(
+                f,
+                "redistributor {n} does not keep the addresses or the INTID bits of its LPI tables: give EL2 a pool at \
+                 lower addresses"
+            ),
             Self::Busy(n) => write!(f, "ITS {n} does not become quiescent"),
-            Self::Unusable(n) => write!(f, "ITS {n} has no physical LPIs, or accepts no table"),
+            Self::Unusable(n) => {
+                write!(f, "ITS {n} has no physical LPIs, too few collections, or accepts no table or queue of EL2")
+            }
         }
     }
 }

@@ -84,7 +84,7 @@ impl Model {
             if !before.events.is_empty() {
                 self.unpredictable(8, "MAPD of a device that has events");
             }
-            let bytes = self.config.itt_entry << before.bits;
+            let bytes = self.config.itt_bytes() << before.bits;
             self.its[n].given_up.push((before.itt, bytes));
             // A translation that was under way.
             self.late(n, before.itt, 0);
@@ -103,6 +103,9 @@ impl Model {
             }
         }
         let rd = self.rd_named(word);
+        if icid >> self.config.collection_bits != 0 {
+            return self.wrong(9, "MAPC of a collection beyond CIDbits");
+        }
         if valid && rd.is_none_or(|rd| !self.rds[rd].enabled) {
             return self.wrong(9, "MAPC to a redistributor that does not exist or is off");
         }
@@ -128,7 +131,7 @@ impl Model {
         if others.into_iter().any(|(_, taken)| *taken == lpi) {
             self.unpredictable(10, "MAPTI of an LPI that is mapped");
         }
-        let entry = self.config.itt_entry;
+        let entry = self.config.itt_bytes();
         let Some(found) = self.its[n].devices.get_mut(&device) else {
             return self.wrong(10, "MAPTI of a device that is not mapped");
         };
@@ -146,7 +149,7 @@ impl Model {
         if self.collection(n, icid).is_none() {
             return self.wrong(1, "MOVI to a collection that is not mapped");
         }
-        let entry = self.config.itt_entry;
+        let entry = self.config.itt_bytes();
         let Some((itt, slot)) =
             self.its[n].devices.get_mut(&device).and_then(|device| Some((device.itt, device.events.get_mut(&event)?)))
         else {
@@ -159,7 +162,7 @@ impl Model {
 
     /// INT, CLEAR, INV, DISCARD.
     fn of_event(&mut self, n: usize, opcode: u64, device: u64, event: u64) {
-        let entry = self.config.itt_entry;
+        let entry = self.config.itt_bytes();
         let found = self.its[n].devices.get(&device).and_then(|device| Some((device.itt, *device.events.get(&event)?)));
         let Some((itt, (icid, lpi))) = found else {
             return self.wrong(opcode, "a command about an event that is not mapped");
@@ -192,7 +195,7 @@ impl Model {
         }
         let Some(found) = self.its[n].devices.get(&device) else { return };
         // The entry is read whatever it says.
-        let at = found.itt + event.min((1 << found.bits) - 1) * self.config.itt_entry;
+        let at = found.itt + event.min((1 << found.bits) - 1) * self.config.itt_bytes();
         let target = found.events.get(&event).copied();
         self.memory.device_read(at, "a translation table");
         if let Some((icid, lpi)) = target

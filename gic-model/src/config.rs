@@ -13,12 +13,16 @@ pub struct Config {
     pub event_bits: u32,
     /// Bytes of an ITT entry.
     pub itt_entry: u64,
+    /// Bytes of an ITT entry that GITS_TYPER does not tell of, as on hardware with an erratum.
+    pub itt_hidden: u64,
     /// Bytes of a device table entry.
     pub device_entry: u64,
     /// Bytes of a collection table entry.
     pub collection_entry: u64,
     /// Whether there is a collection table; collections are held in hardware otherwise.
     pub collection_table: bool,
+    /// Collection ID bits.
+    pub collection_bits: u32,
     /// Whether device tables can have two levels.
     pub indirect: bool,
     /// The only page size, as GITS_BASER encodes it; `None`: all of them.
@@ -31,8 +35,16 @@ pub struct Config {
     pub shareable: bool,
     /// EnableLPIs can be cleared.
     pub clearable: bool,
-    /// EnableLPIs is set at reset, with a configuration table here.
+    /// ITSs are enabled, and EnableLPIs is set, with a configuration table here, when EL2 starts.
     pub left_on: Option<u64>,
+    /// EnableLPIs was cleared just before EL2 starts: RWP is still 1.
+    pub flushing: bool,
+    /// Address bits of GICR_PROPBASER and GICR_PENDBASER.
+    pub rd_address_bits: u32,
+    /// INTID bits that GICR_PROPBASER keeps.
+    pub rd_id_bits: u32,
+    /// EnableLPIs cannot be set.
+    pub stays_off: bool,
     /// This ITS stops consuming commands after this many.
     pub dies_after: Option<(usize, u64)>,
     /// This opcode stalls the queue, this many times.
@@ -54,9 +66,11 @@ impl Config {
             device_bits: 16,
             event_bits: 16,
             itt_entry: 12,
+            itt_hidden: 0,
             device_entry: 8,
             collection_entry: 8,
             collection_table: true,
+            collection_bits: 16,
             indirect: true,
             page_size: None,
             virtual_lpis: false,
@@ -64,12 +78,21 @@ impl Config {
             shareable: true,
             clearable: true,
             left_on: None,
+            flushing: false,
+            rd_address_bits: 52,
+            rd_id_bits: 32,
+            stays_off: false,
             dies_after: None,
             stalls: None,
             stalls_after: 0,
             never_quiescent: false,
             seed: 1,
         }
+    }
+
+    /// Bytes of an ITT entry, as hardware writes it.
+    pub(crate) const fn itt_bytes(&self) -> u64 {
+        self.itt_entry + self.itt_hidden
     }
 
     /// The address of redistributor `n`, as MAPC names it where RDbase is an address.

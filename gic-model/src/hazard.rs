@@ -9,6 +9,8 @@ pub enum Hazard {
     Command(u64, &'static str),
     /// A command with UNPREDICTABLE effect.
     Unpredictable(u64, &'static str),
+    /// Address bits are set that have to be zero: hardware may use another address.
+    Unaligned(&'static str),
     /// A register was written while it is in use.
     InUse(&'static str),
     /// A pending table that was said to be zero is not.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{Hazard, Model};
+use crate::{Config, Hazard, Model};
 
 /// An ITS.
 pub(crate) struct Its {
@@ -37,9 +37,9 @@ pub(crate) struct Device {
 }
 
 impl Its {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(config: &Config) -> Self {
         Self {
-            enabled: false,
+            enabled: config.left_on.is_some(),
             cbaser: 0,
             cwriter: 0,
             creadr: 0,
@@ -82,7 +82,7 @@ impl Model {
             | u64::from(config.device_bits - 1) << 13
             | u64::from(config.addresses) << 19
             | hcc << 24
-            | 15 << 32
+            | u64::from(config.collection_bits - 1) << 32
             | 1 << 36
             // UMSI and others that only GICv4.1 has.
             | 1 << 44
@@ -97,6 +97,11 @@ impl Model {
         u32::from(self.its[n].enabled) | u32::from(quiet) << 31
     }
 
+    /// Whether no ITS and no redistributor can access memory.
+    pub fn is_quiet(&self) -> bool {
+        self.its.iter().all(|its| !its.enabled && its.busy == 0) && self.rds.iter().all(|rd| !rd.enabled && rd.rwp == 0)
+    }
+
     pub(crate) fn set_its_ctlr(&mut self, n: usize, value: u32) {
         let enable = value & 1 == 1;
         if self.its[n].enabled && !enable {
@@ -108,6 +113,9 @@ impl Model {
     pub(crate) fn set_cbaser(&mut self, n: usize, value: u64) {
         if self.its[n].enabled {
             self.memory.report(Hazard::InUse("GITS_CBASER while enabled"));
+        }
+        if value >> 63 == 1 && value & 0xf000 != 0 {
+            self.memory.report(Hazard::Unaligned("GITS_CBASER"));
         }
         let value = if self.config.shareable { value } else { value & !(0b11 << 10) };
         self.its[n].cbaser = value;

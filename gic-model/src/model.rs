@@ -30,7 +30,7 @@ impl Model {
         Self {
             config,
             memory,
-            its: (0..config.its).map(|_| Its::new()).collect(),
+            its: (0..config.its).map(|_| Its::new(&config)).collect(),
             rds: (0..config.cpus).map(|_| Rd::new(&config)).collect(),
             seed: config.seed | 1,
             accesses: 0,

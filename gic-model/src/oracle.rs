@@ -51,7 +51,7 @@ impl Model {
                 }
             }
         }
-        let entry = self.config.itt_entry;
+        let entry = self.config.itt_bytes();
         all.extend(its.devices.values().map(|device| Reach {
             address: device.itt,
             size: entry << device.bits,

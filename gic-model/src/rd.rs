@@ -11,7 +11,7 @@ pub(crate) struct Rd {
     pub(crate) pendbaser: u64,
     pub(crate) delivered: Vec<u32>,
     /// Reads until RWP is 0.
-    rwp: u32,
+    pub(crate) rwp: u32,
 }
 
 /// Attributes: shareability and both cacheabilities.
@@ -26,7 +26,7 @@ impl Rd {
             propbaser: config.left_on.map_or(0, |table| table | 15),
             pendbaser: 0,
             delivered: Vec::new(),
-            rwp: 0,
+            rwp: if config.flushing { 3 } else { 0 },
         }
     }
 
@@ -79,8 +79,18 @@ impl Model {
                     self.memory.report(Hazard::NotZero(base));
                 }
             }
-            self.rds[n].enabled = true;
+            self.rds[n].enabled = !self.config.stays_off;
         }
+    }
+
+    /// The power of redistributor `n` was off: its registers hold anything, and LPIs are off. From now on `change` of
+    /// the machine holds.
+    pub fn lose_power(&mut self, n: usize, change: impl FnOnce(&mut Config)) {
+        self.rds[n].enabled = false;
+        self.rds[n].dpg = 0;
+        self.rds[n].propbaser = 0xdead_0000 | 15;
+        self.rds[n].pendbaser = 0xbeef_0000;
+        change(&mut self.config);
     }
 
     fn attributes(&self, value: u64) -> u64 {
@@ -91,15 +101,17 @@ impl Model {
         if self.rds[n].enabled {
             self.memory.report(Hazard::InUse("GICR_PROPBASER while EnableLPIs is 1"));
         }
-        let mask = ATTRIBUTES | ((1 << 52) - 1) & !0xfff | 0x1f;
-        self.rds[n].propbaser = self.attributes(value & mask);
+        let mask = ATTRIBUTES | ((1 << self.config.rd_address_bits) - 1) & !0xfff | 0x1f;
+        let most = u64::from(self.config.rd_id_bits - 1);
+        let bits = (value & 0x1f).min(most);
+        self.rds[n].propbaser = self.attributes(value & mask & !0x1f | bits);
     }
 
     pub(crate) fn set_pendbaser(&mut self, n: usize, value: u64) {
         if self.rds[n].enabled {
             self.memory.report(Hazard::InUse("GICR_PENDBASER while EnableLPIs is 1"));
         }
-        let mask = ATTRIBUTES | ((1 << 52) - 1) & !0xffff | 1 << 62;
+        let mask = ATTRIBUTES | ((1 << self.config.rd_address_bits) - 1) & !0xffff | 1 << 62;
         self.rds[n].pendbaser = self.attributes(value & mask);
     }
 

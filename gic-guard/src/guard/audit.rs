@@ -28,7 +28,7 @@ impl<P: Platform> Guard<P> {
             return Err(GicFinding::NotOwned(Frame::Rd(0), "GICR_PROPBASER"));
         }
         for rd in self.rds.iter().flatten() {
-            rd.audit(&self.platform, config, &owned)?;
+            rd.audit(&self.platform, &owned)?;
         }
         Ok(())
     }

@@ -50,7 +50,7 @@ impl<P: Platform> Guard<P> {
         let Some(rd) = self.rds.get_mut(n).and_then(Option::as_mut) else { return Ok(()) };
         let Some(lpis) = &mut self.lpis else { return Ok(()) };
         if enable == Enable::On {
-            rd.switch_on(&self.platform, lpis.config_table().0, lpis.intid_bits());
+            rd.switch_on(&self.platform);
             if !rd.has_lpis() {
                 return Ok(());
             }

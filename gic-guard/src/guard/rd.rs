@@ -34,6 +34,43 @@ const PENDBASER_WRITABLE: u64 = union64([
     mask64(propbaser::OUTER),
 ]);
 
+/// The configuration table of all redistributors.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ConfigTable {
+    pub(crate) address: Pa,
+    pub(crate) intid_bits: u32,
+}
+
+/// What GICR_PROPBASER and GICR_PENDBASER have to name.
+#[derive(Clone, Copy)]
+struct Bases {
+    prop: u64,
+    pend: u64,
+}
+
+/// Bits of GICR_PROPBASER that have to read back.
+const PROPBASER_CHECKED: u64 = union64([mask64(propbaser::ID_BITS), mask64(propbaser::ADDRESS)]);
+
+impl Bases {
+    fn new(config: ConfigTable, pending: Pa) -> Self {
+        let bits = u64::from(config.intid_bits.saturating_sub(1));
+        let prop = union64([config.address.0 & mask64(propbaser::ADDRESS), put64(propbaser::ID_BITS, bits)]);
+        Self { prop, pend: pending.0 & mask64(pendbaser::ADDRESS) }
+    }
+
+    /// Writes both, while EnableLPIs is 0. `once` are bits of GICR_PENDBASER that do not read back.
+    fn write<P: Platform>(self, platform: &P, frame: Frame, once: u64) {
+        write_base(platform, frame, reg::PROPBASER, self.prop, 0);
+        write_base(platform, frame, reg::PENDBASER, self.pend, once);
+    }
+
+    /// Whether hardware reads back both addresses, and the number of INTIDs.
+    fn are_in<P: Platform>(self, platform: &P, frame: Frame) -> bool {
+        platform.read64(frame, reg::PROPBASER) & PROPBASER_CHECKED == self.prop
+            && platform.read64(frame, reg::PENDBASER) & mask64(pendbaser::ADDRESS) == self.pend
+    }
+}
+
 /// A redistributor.
 pub(crate) struct Rd<B> {
     frame: Frame,
@@ -42,6 +79,7 @@ pub(crate) struct Rd<B> {
     typer: u64,
     /// `None` without LPIs.
     pending: Option<B>,
+    config: ConfigTable,
     /// EnableLPIs of hardware.
     on: bool,
     /// It did not take EnableLPIs.
@@ -54,24 +92,36 @@ pub(crate) struct Rd<B> {
 }
 
 impl<B: DmaBuffer> Rd<B> {
-    /// Makes sure that redistributor `n` uses no table, and allocates its pending table.
+    /// Allocates the pending table of redistributor `n`, which is silent, and checks that hardware keeps its address
+    /// and that of `config`.
     ///
     /// # Errors
     /// See [`TakeOverError`].
-    pub(crate) fn take_over<P: Platform<Buffer = B>>(platform: &P, n: usize, base: Pa) -> Result<Self, TakeOverError> {
+    pub(crate) fn take_over<P: Platform<Buffer = B>>(
+        platform: &P,
+        n: usize,
+        base: Pa,
+        config: ConfigTable,
+    ) -> Result<Self, TakeOverError> {
         let frame = Frame::Rd(n);
         let typer = platform.read64(frame, reg::TYPER);
-        let has_lpis = get64(typer::PLPIS, typer) == 1;
         let mut pending = None;
-        if has_lpis {
-            clear_enable(platform, frame).map_err(|_| TakeOverError::LpisOn(n))?;
-            pending = Some(platform.alloc(PENDING_BYTES).ok_or(TakeOverError::NoMemory)?);
+        if get64(typer::PLPIS, typer) == 1 {
+            let table = platform.alloc(PENDING_BYTES).ok_or(TakeOverError::NoMemory)?;
+            let bases = Bases::new(config, table.pa());
+            // Zeroed by EL2.
+            bases.write(platform, frame, put64(pendbaser::PTZ, 1));
+            if !bases.are_in(platform, frame) {
+                return Err(TakeOverError::RdUnusable(n));
+            }
+            pending = Some(table);
         }
         Ok(Self {
             frame,
             base,
             typer,
             pending,
+            config,
             on: false,
             failed: false,
             enabled: Enable::Off,
@@ -119,16 +169,32 @@ impl<B: DmaBuffer> Rd<B> {
         union32([hardware, put32(ctlr::ENABLE_LPIS, enabled), put32(ctlr::CES, lpis), put32(ctlr::DPG, self.dpg)])
     }
 
-    /// Gives DPG to hardware.
+    /// Gives DPG to hardware. EnableLPIs stays as hardware has it: if it lost its state, [`Rd::switch_on`] comes first.
     pub(crate) fn set_dpg<P: Platform<Buffer = B>>(&mut self, platform: &P, dpg: u32) {
         if get64(typer::DPGS, self.typer) == 1 && dpg != self.dpg {
             self.dpg = dpg;
-            platform.write32(self.frame, reg::CTLR, self.hardware_ctlr());
+            let enable = get32(ctlr::ENABLE_LPIS, platform.read32(self.frame, reg::CTLR));
+            let enable = if self.is_on() { enable } else { 0 };
+            platform.dsb();
+            platform.write32(self.frame, reg::CTLR, self.hardware_ctlr(enable));
+            if enable == 1 {
+                self.check_bases(platform);
+            }
         }
     }
 
-    fn hardware_ctlr(&self) -> u32 {
-        union32([put32(ctlr::ENABLE_LPIS, u32::from(self.on)), put32(ctlr::DPG, self.dpg)])
+    /// EnableLPIs is 1: if hardware names other tables than EL2's, it was not EL2 that set it, or the state was lost
+    /// since. LPIs are given up then.
+    fn check_bases<P: Platform<Buffer = B>>(&mut self, platform: &P) {
+        let Some(pending) = &self.pending else { return };
+        if !self.on || !Bases::new(self.config, pending.pa()).are_in(platform, self.frame) {
+            self.failed = true;
+            let _ = silence(platform, self.frame);
+        }
+    }
+
+    fn hardware_ctlr(&self, enable: u32) -> u32 {
+        union32([put32(ctlr::ENABLE_LPIS, enable), put32(ctlr::DPG, self.dpg)])
     }
 
     /// Stores to GICR_PROPBASER; ignored while LPIs are enabled.
@@ -159,26 +225,27 @@ impl<B: DmaBuffer> Rd<B> {
 
     /// Sets EnableLPIs of hardware, with EL2's tables, unless it is set: once, or again after the redistributor lost
     /// its state. Without success the redistributor has no LPIs for the host from then on.
-    pub(crate) fn switch_on<P: Platform<Buffer = B>>(&mut self, platform: &P, config: Pa, intid_bits: u32) {
+    pub(crate) fn switch_on<P: Platform<Buffer = B>>(&mut self, platform: &P) {
         let Some(pending) = &self.pending else { return };
-        let enabled = || get32(ctlr::ENABLE_LPIS, platform.read32(self.frame, reg::CTLR)) == 1;
-        if self.failed || self.on && enabled() {
+        if self.failed {
             return;
         }
-        let config = union64([
-            config.0 & mask64(propbaser::ADDRESS),
-            put64(propbaser::ID_BITS, u64::from(intid_bits.saturating_sub(1))),
-        ]);
+        let enabled = || get32(ctlr::ENABLE_LPIS, platform.read32(self.frame, reg::CTLR)) == 1;
+        if enabled() {
+            return self.check_bases(platform);
+        }
+        let bases = Bases::new(self.config, pending.pa());
         // EL2 zeroed the table; nothing wrote to it unless the redistributor was on before.
-        let zero = put64(pendbaser::PTZ, u64::from(!self.on));
-        let table = pending.pa().0 & mask64(pendbaser::ADDRESS);
-        write_base(platform, self.frame, reg::PROPBASER, config, 0);
-        write_base(platform, self.frame, reg::PENDBASER, table, zero);
-        self.on = true;
+        bases.write(platform, self.frame, put64(pendbaser::PTZ, u64::from(!self.on)));
+        if !bases.are_in(platform, self.frame) {
+            self.failed = true;
+            return;
+        }
         // Orders the zeroing of the tables before the register write that makes hardware use them.
         platform.dsb();
-        platform.write32(self.frame, reg::CTLR, self.hardware_ctlr());
+        platform.write32(self.frame, reg::CTLR, self.hardware_ctlr(1));
         self.failed = wait::until(platform, enabled).is_err();
+        self.on = true;
     }
 
     /// Checks that hardware's registers name EL2's tables.
@@ -188,7 +255,6 @@ impl<B: DmaBuffer> Rd<B> {
     pub(crate) fn audit<P: Platform<Buffer = B>>(
         &self,
         platform: &P,
-        config: Pa,
         owned: &impl Fn(Pa, usize) -> bool,
     ) -> Result<(), GicFinding> {
         let Some(pending) = &self.pending else { return Ok(()) };
@@ -202,7 +268,7 @@ impl<B: DmaBuffer> Rd<B> {
         if !self.on {
             return Err(GicFinding::Changed(self.frame, "GICR_CTLR"));
         }
-        if platform.read64(self.frame, reg::PROPBASER) & mask64(propbaser::ADDRESS) != config.0 {
+        if platform.read64(self.frame, reg::PROPBASER) & mask64(propbaser::ADDRESS) != self.config.address.0 {
             return Err(GicFinding::Changed(self.frame, "GICR_PROPBASER"));
         }
         if platform.read64(self.frame, reg::PENDBASER) & mask64(pendbaser::ADDRESS) != pending.pa().0 {
@@ -224,14 +290,28 @@ fn write_base<P: Platform>(platform: &P, frame: Frame, offset: u32, fixed: u64, 
     }
 }
 
-/// Clears EnableLPIs if someone left it set.
-fn clear_enable<P: Platform>(platform: &P, frame: Frame) -> Result<(), wait::TimedOut> {
-    if get32(ctlr::ENABLE_LPIS, platform.read32(frame, reg::CTLR)) == 0 {
+/// A redistributor that is not silent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotSilent {
+    /// EnableLPIs stays 1.
+    Enabled,
+    /// RWP stays 1.
+    Busy,
+}
+
+/// Clears EnableLPIs if someone left it set, and waits until the old tables are not in use any more: up to RWP being 0
+/// [G 12.11], also if it was someone else who cleared it.
+///
+/// # Errors
+/// It may use its tables.
+pub(crate) fn silence<P: Platform>(platform: &P, frame: Frame) -> Result<(), NotSilent> {
+    let reads = |field| get32(field, platform.read32(frame, reg::CTLR));
+    if get64(typer::PLPIS, platform.read64(frame, reg::TYPER)) == 0 {
         return Ok(());
     }
-    platform.write32(frame, reg::CTLR, 0);
-    // Until RWP is 0 the old tables are in use [G 12.11].
-    wait::until(platform, || {
-        platform.read32(frame, reg::CTLR) & union32([mask32(ctlr::ENABLE_LPIS), mask32(ctlr::RWP)]) == 0
-    })
+    if reads(ctlr::ENABLE_LPIS) == 1 {
+        platform.write32(frame, reg::CTLR, 0);
+        wait::until(platform, || reads(ctlr::ENABLE_LPIS) == 0).map_err(|_| NotSilent::Enabled)?;
+    }
+    wait::until(platform, || reads(ctlr::RWP) == 0).map_err(|_| NotSilent::Busy)
 }

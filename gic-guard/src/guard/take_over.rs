@@ -2,9 +2,10 @@
 
 use io_pgtable::Pa;
 
+use super::rd::{ConfigTable, NotSilent, silence};
 use super::{Guard, Lpis, Rd};
 use crate::error::TakeOverError;
-use crate::its::{Hardware, HostRegs, Its};
+use crate::its::{Hardware, HostRegs, Its, disable};
 use crate::limits::{MAX_COLLECTIONS, MAX_INTID_BITS, MAX_ITS, MAX_RDS};
 use crate::platform::{Frame, Platform};
 use crate::spec::gits::{BASERS, baser};
@@ -29,15 +30,35 @@ pub struct Config<'a> {
 }
 
 impl<P: Platform> Guard<P> {
+    /// Disables every ITS, clears EnableLPIs of every redistributor, and waits until none of them uses the tables that
+    /// someone left there: from then on they access no memory. [`Guard::take_over`] does the same, before it allocates;
+    /// done earlier, all of EL2's memory is safe from old tables.
+    ///
+    /// # Errors
+    /// See [`TakeOverError`]; the ITSs and redistributors that come before the one that is named are silent.
+    pub fn silence(&self, config: &Config<'_>) -> Result<(), TakeOverError> {
+        if config.its > MAX_ITS || config.rds.len() > MAX_RDS {
+            return Err(TakeOverError::TooMany);
+        }
+        // ITSs first: a disabled one sends no redistributor anything.
+        for n in 0..config.its {
+            disable(&self.platform, Frame::Its(n)).map_err(|_| TakeOverError::Busy(n))?;
+        }
+        for n in 0..config.rds.len() {
+            silence(&self.platform, Frame::Rd(n)).map_err(|reason| match reason {
+                NotSilent::Enabled => TakeOverError::LpisOn(n),
+                NotSilent::Busy => TakeOverError::RdBusy(n),
+            })?;
+        }
+        Ok(())
+    }
+
     /// Takes the GIC over. Afterwards the host's accesses are emulated, and hardware has no table that is not EL2's.
     ///
     /// # Errors
     /// See [`TakeOverError`].
     pub fn take_over(&mut self, config: &Config<'_>) -> Result<(), TakeOverError> {
-        if config.its > MAX_ITS || config.rds.len() > MAX_RDS {
-            return Err(TakeOverError::TooMany);
-        }
-        // ITSs first: a disabled one sends no redistributor anything.
+        self.silence(config)?;
         let collections = u64::try_from(config.rds.len()).unwrap_or(u64::MAX);
         for (n, slot) in self.its.iter_mut().enumerate().take(config.its) {
             let hardware = Hardware::take_over(&self.platform, n, collections)?;
@@ -46,11 +67,15 @@ impl<P: Platform> Guard<P> {
             let regs = HostRegs::new(shown_basers(&self.platform, n));
             *slot = Some(Its { hardware, regs, collections });
         }
+        let intid_bits = config.intid_bits.min(MAX_INTID_BITS);
+        let lpis = Lpis::new(&self.platform, intid_bits).ok_or(TakeOverError::NoMemory)?;
+        let table = ConfigTable { address: lpis.config_table().0, intid_bits };
+        // Orders the zeroing of the tables before the register writes that name them.
+        self.platform.dsb();
         for ((n, slot), rd) in self.rds.iter_mut().enumerate().zip(config.rds) {
-            *slot = Some(Rd::take_over(&self.platform, n, rd.base)?);
+            *slot = Some(Rd::take_over(&self.platform, n, rd.base, table)?);
         }
-        let bits = config.intid_bits.min(MAX_INTID_BITS);
-        self.lpis = Some(Lpis::new(&self.platform, bits).ok_or(TakeOverError::NoMemory)?);
+        self.lpis = Some(lpis);
         Ok(())
     }
 }

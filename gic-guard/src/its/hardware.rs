@@ -2,7 +2,7 @@
 
 use io_pgtable::Pa;
 
-use super::ring::{Completion, RING_SIZE, Ring};
+use super::ring::{Completion, RING_BLOCK, Ring};
 use super::tables::{NoTable, Tables};
 use crate::command::{Command, Target};
 use crate::error::{GicFinding, ItsError, TakeOverError};
@@ -35,6 +35,12 @@ impl Ids {
     /// Bytes of an ITT entry.
     pub(crate) fn itt_entry(self) -> usize {
         usize::try_from(get64(typer::ITT_ENTRY_SIZE, self.0)).unwrap_or(0).saturating_add(1)
+    }
+
+    /// Collections that a command can name.
+    pub(super) fn collections(self) -> u64 {
+        let bits = if get64(typer::CIL, self.0) == 1 { self.field(typer::CIDBITS).saturating_add(1) } else { 16 };
+        1_u64.checked_shl(bits).unwrap_or(0)
     }
 
     /// Collections that need no memory.
@@ -75,18 +81,17 @@ pub(crate) struct Hardware<B> {
 }
 
 impl<B: DmaBuffer> Hardware<B> {
-    /// Disables ITS `n` and gives it tables and a queue of EL2; it stays disabled. `collections` is the number of
+    /// Gives ITS `n`, which is disabled, tables and a queue of EL2; it stays disabled. `collections` is the number of
     /// redistributors.
     ///
     /// # Errors
-    /// See [`TakeOverError`]. The ITS is disabled, or does not respond.
+    /// See [`TakeOverError`].
     pub(crate) fn take_over<P: Platform<Buffer = B>>(
         platform: &P,
         n: usize,
         collections: u64,
     ) -> Result<Self, TakeOverError> {
         let frame = Frame::Its(n);
-        disable(platform, frame).map_err(|_| TakeOverError::Busy(n))?;
         let ids = Ids(platform.read64(frame, reg::TYPER));
         if get64(typer::PHYSICAL, ids.0) == 0 {
             return Err(TakeOverError::Unusable(n));
@@ -96,7 +101,7 @@ impl<B: DmaBuffer> Hardware<B> {
             NoTable::Refused => TakeOverError::Unusable(n),
         };
         let tables = Tables::new(platform, frame, ids, collections).map_err(refused)?;
-        let ring = Ring::new(platform.alloc(RING_SIZE).ok_or(TakeOverError::NoMemory)?);
+        let ring = Ring::new(platform.alloc(RING_BLOCK).ok_or(TakeOverError::NoMemory)?);
         let cbaser = place_ring(platform, frame, ring.pa()).ok_or(TakeOverError::Unusable(n))?;
         platform.write64(frame, reg::CWRITER, 0);
         Ok(Self { frame, ids, tables, ring, cbaser, on: false, mapped: 0, failed: None })
@@ -227,7 +232,7 @@ impl<B: DmaBuffer> Hardware<B> {
         if platform.read64(self.frame, reg::CBASER) != self.cbaser {
             return Err(GicFinding::Changed(self.frame, "GITS_CBASER"));
         }
-        if !owned(self.ring.pa(), RING_SIZE) {
+        if !owned(self.ring.pa(), RING_BLOCK) {
             return Err(GicFinding::NotOwned(self.frame, "GITS_CBASER"));
         }
         self.tables.audit(platform, self.frame, owned)
@@ -239,7 +244,10 @@ fn bit(rd: usize) -> u64 {
 }
 
 /// Clears Enabled and waits until everything is written [G 12.19].
-fn disable<P: Platform>(platform: &P, frame: Frame) -> Result<(), ItsError> {
+///
+/// # Errors
+/// It does not respond.
+pub(crate) fn disable<P: Platform>(platform: &P, frame: Frame) -> Result<(), ItsError> {
     platform.write32(frame, reg::CTLR, 0);
     let quiet = || {
         let found = platform.read32(frame, reg::CTLR);
@@ -250,6 +258,9 @@ fn disable<P: Platform>(platform: &P, frame: Frame) -> Result<(), ItsError> {
 
 /// Writes GITS_CBASER; what it reads as, unless hardware does not accept the address.
 fn place_ring<P: Platform>(platform: &P, frame: Frame, ring: Pa) -> Option<u64> {
+    if !ring.0.is_multiple_of(u64::try_from(RING_BLOCK).unwrap_or(u64::MAX)) {
+        return None;
+    }
     let fixed = union64([ring.0 & mask64(cbaser::ADDRESS), put64(cbaser::VALID, 1)]);
     let checked = union64([mask64(cbaser::ADDRESS), mask64(cbaser::VALID), mask64(cbaser::SIZE)]);
     let mut inner = memory::WRITE_BACK;

@@ -9,7 +9,7 @@ use host_access::memory::DmaBuffer;
 
 use crate::emul::decide::CommandView;
 use crate::limits::MAX_COLLECTIONS;
-pub(crate) use hardware::Hardware;
+pub(crate) use hardware::{Hardware, disable};
 pub(crate) use registers::{Enable, HostRegs, sharing};
 pub(crate) use ring::Completion;
 

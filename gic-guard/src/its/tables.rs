@@ -113,7 +113,11 @@ impl<B: DmaBuffer> Tables<B> {
             }
         }
         let has_collections = tables.collection_register.is_some() || u64::from(ids.hcc()) >= collections;
-        if tables.devices == 0 || !has_collections { Err(NoTable::Refused) } else { Ok(tables) }
+        if tables.devices == 0 || !has_collections || ids.collections() < collections {
+            Err(NoTable::Refused)
+        } else {
+            Ok(tables)
+        }
     }
 
     /// Bytes of the table that GITS_BASER names, and whether it is a first level.

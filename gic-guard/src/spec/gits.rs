@@ -75,7 +75,7 @@ pub mod cbaser {
     pub const SIZE: Field64 = bits64(7, 0);
     /// Shareability.
     pub const SHAREABILITY: Field64 = bits64(11, 10);
-    /// Physical address, in place.
+    /// Physical address, in place; bits \[15:12\] have to be zero.
     pub const ADDRESS: Field64 = bits64(51, 12);
     /// Outer cacheability.
     pub const OUTER: Field64 = bits64(55, 53);

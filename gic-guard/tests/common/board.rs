@@ -26,6 +26,8 @@ pub struct World {
     pub live: Cell<usize>,
     /// Allocations that still succeed.
     pub allocations: Cell<usize>,
+    /// Whether the GIC was quiet at the first allocation.
+    pub was_quiet: Cell<Option<bool>>,
 }
 
 #[derive(Clone)]
@@ -44,6 +46,7 @@ impl Board {
             next: Cell::new(POOL),
             live: Cell::new(0),
             allocations: Cell::new(usize::MAX),
+            was_quiet: Cell::new(None),
         }))
     }
 
@@ -94,6 +97,9 @@ impl Platform for Board {
 
     fn alloc(&self, size: usize) -> Option<Buffer> {
         assert!(size >= 4096 && size.is_power_of_two());
+        if self.0.was_quiet.get().is_none() {
+            self.0.was_quiet.set(Some(self.0.model.borrow().is_quiet()));
+        }
         self.0.allocations.set(self.0.allocations.get().checked_sub(1)?);
         let bytes = size as u64;
         let start = self.0.next.get().next_multiple_of(bytes);
