@@ -10,6 +10,8 @@ pub const EVENT: u32 = 1;
 pub const PAGE: u32 = 8;
 /// A SYNC of hardware.
 pub const SYNC: u32 = 16;
+/// A MOVALL: hardware walks the pending tables of two redistributors.
+pub const MOVALL: u32 = 4 * SYNC;
 /// 4 KiB of memory that is allocated, and zeroed, or freed.
 pub const ALLOC: u32 = 4;
 
@@ -23,10 +25,11 @@ const _: () = assert!(REMAP <= TRAP);
 const _: () = assert!(SYNC * 8 < TRAP && crate::limits::MAX_ITS == 8);
 
 /// The rows of docs/gic-emulation.md: the work, its charge, and its maximum per trap.
-pub const CHARGES: [(&str, u32, u32); 5] = [
+pub const CHARGES: [(&str, u32, u32); 6] = [
     ("command", COMMAND, TRAP),
     ("event", EVENT, TRAP),
     ("page", PAGE, TRAP / PAGE),
     ("SYNC", SYNC, TRAP / SYNC),
+    ("MOVALL", MOVALL, TRAP / MOVALL),
     ("allocation", ALLOC, TRAP / ALLOC),
 ];

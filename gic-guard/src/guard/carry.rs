@@ -27,10 +27,10 @@ impl<P: Platform> Guard<P> {
             Request::Inv(_) => 2 * budget::COMMAND + budget::PAGE,
             Request::Movi { .. } => 5 * budget::COMMAND + budget::PAGE + budget::SYNC,
             Request::Sync { .. } => budget::SYNC,
+            Request::Movall { .. } => budget::MOVALL,
             Request::Unmapd { .. }
             | Request::Mapc { .. }
             | Request::Unmapc { .. }
-            | Request::Movall { .. }
             | Request::Invall { .. }
             | Request::Int(_)
             | Request::Clear(_)
@@ -42,9 +42,8 @@ impl<P: Platform> Guard<P> {
     /// What [`Guard::map_device`] costs a trap.
     pub(super) fn map_cost(&self, its: usize, device: u32, bits: u32) -> Result<u32, Stop> {
         let its = self.its(its)?;
-        let bytes = itt_bytes(its.hardware.ids.itt_entry(), bits)
-            .saturating_add(record_bytes(bits))
-            .saturating_add(its.hardware.tables.missing(device));
+        let bytes =
+            itt_bytes(bits).saturating_add(record_bytes(bits)).saturating_add(its.hardware.tables.missing(device));
         Ok(pages(bytes).saturating_add(2 * budget::COMMAND))
     }
 
@@ -127,7 +126,7 @@ impl<P: Platform> Guard<P> {
         if hardware.tables.reach(&self.platform, &mut self.store, id).is_err() {
             return Ok(None);
         }
-        let Some(itt) = self.store.alloc(&self.platform, itt_bytes(hardware.ids.itt_entry(), bits)) else {
+        let Some(itt) = self.store.alloc(&self.platform, itt_bytes(bits)) else {
             return Ok(None);
         };
         let Some(records) = self.store.alloc(&self.platform, record_bytes(bits)) else {
@@ -218,6 +217,9 @@ impl<P: Platform> Guard<P> {
             self.ignore();
             return Ok(());
         };
+        if from == to {
+            return Ok(());
+        }
         let (from, to) = (self.target(its, from)?, self.target(its, to)?);
         self.push(its, Command::Movall { from, to })
     }
@@ -314,9 +316,10 @@ impl<P: Platform> Guard<P> {
     }
 }
 
-/// Bytes of an ITT.
-fn itt_bytes(entry: usize, bits: u32) -> usize {
-    store::block(1_usize.checked_shl(bits).unwrap_or(usize::MAX).saturating_mul(entry))
+/// Bytes of an ITT. There are ITSs whose GITS_TYPER.ITT_entry_size says less than they write, so entries have the largest
+/// size that it can say.
+fn itt_bytes(bits: u32) -> usize {
+    store::block(1_usize.checked_shl(bits).unwrap_or(usize::MAX).saturating_mul(16))
 }
 
 /// Bytes of the records.

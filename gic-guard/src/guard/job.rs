@@ -148,9 +148,9 @@ impl<P: Platform> Guard<P> {
     fn release_device(&mut self, its: usize, slot: usize, id: u32) -> Result<(), Stop> {
         self.push(its, Command::Unmapd { device: id })?;
         // Writes to the ITT are complete before the memory is free.
-        if self.rds.iter().flatten().any(super::Rd::is_on) {
-            let any = self.any(its)?;
-            self.push(its, Command::Sync(any))?;
+        if let Some(rd) = self.synced(its) {
+            let target = self.target(its, rd)?;
+            self.push(its, Command::Sync(target))?;
         }
         let completion = self.complete(its)?;
         // Hardware that ever refused a command may have what EL2 thinks is gone.

@@ -105,6 +105,12 @@ impl<P: Platform> Guard<P> {
         &self.platform
     }
 
+    /// Lowers the limit of memory for the host's devices, [`crate::limits::MAX_DEVICE_BYTES`], to `bytes`: with a small
+    /// pool, so that a host cannot use it up with devices of an ITS.
+    pub fn limit_memory(&mut self, bytes: usize) {
+        self.store.lower_limit(bytes);
+    }
+
     /// Counters since take-over.
     pub fn stats(&self) -> Stats {
         let sum = |count: fn(&Its<P::Buffer>) -> u64| {
@@ -145,10 +151,17 @@ impl<P: Platform> Guard<P> {
         Ok(self.its(its)?.hardware.target(rd.processor(), rd.base))
     }
 
-    /// A redistributor that a SYNC can name in place of a command that stalled: one that is on, if any is.
+    /// A redistributor that a SYNC of ITS `its` can name: one whose collection is mapped there, also if it lost its
+    /// LPIs since; else one that is on.
+    fn synced(&self, its: usize) -> Option<usize> {
+        let hardware = &self.its(its).ok()?.hardware;
+        let mapped = (0..MAX_RDS).find(|rd| hardware.is_mapped(*rd));
+        mapped.or_else(|| self.rds.iter().position(|rd| rd.as_ref().is_some_and(Rd::is_on)))
+    }
+
+    /// The target of a SYNC that takes the place of a command that stalled.
     fn any(&self, its: usize) -> Result<Target, Stop> {
-        let on = self.rds.iter().position(|rd| rd.as_ref().is_some_and(Rd::is_on));
-        self.target(its, on.unwrap_or(0))
+        self.target(its, self.synced(its).unwrap_or(0))
     }
 
     /// Queues a command for hardware.

@@ -5,9 +5,10 @@ use host_access::memory::DmaBuffer;
 use crate::limits::MAX_DEVICE_BYTES;
 use crate::platform::Platform;
 
-/// Counts bytes against [`MAX_DEVICE_BYTES`].
+/// Counts bytes against a limit: [`MAX_DEVICE_BYTES`], or less.
 pub(crate) struct Store {
     used: usize,
+    limit: usize,
 }
 
 /// The block that holds `bytes`.
@@ -17,13 +18,18 @@ pub(crate) fn block(bytes: usize) -> usize {
 
 impl Store {
     pub(crate) const fn new() -> Self {
-        Self { used: 0 }
+        Self { used: 0, limit: MAX_DEVICE_BYTES }
+    }
+
+    /// Lowers the limit; what is allocated stays.
+    pub(crate) fn lower_limit(&mut self, bytes: usize) {
+        self.limit = self.limit.min(bytes);
     }
 
     /// A block of at least `bytes`, zeroed; `None` at the limit, or when the pool is empty.
     pub(crate) fn alloc<P: Platform>(&mut self, platform: &P, bytes: usize) -> Option<P::Buffer> {
         let size = block(bytes);
-        let used = self.used.checked_add(size).filter(|used| *used <= MAX_DEVICE_BYTES)?;
+        let used = self.used.checked_add(size).filter(|used| *used <= self.limit)?;
         let buffer = platform.alloc(size)?;
         self.used = used;
         Some(buffer)

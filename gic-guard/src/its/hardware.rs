@@ -32,11 +32,6 @@ impl Ids {
         self.field(typer::ID_BITS).saturating_add(1).min(MAX_EVENT_BITS)
     }
 
-    /// Bytes of an ITT entry.
-    pub(crate) fn itt_entry(self) -> usize {
-        usize::try_from(get64(typer::ITT_ENTRY_SIZE, self.0)).unwrap_or(0).saturating_add(1)
-    }
-
     /// Collections that a command can name.
     pub(super) fn collections(self) -> u64 {
         let bits = if get64(typer::CIL, self.0) == 1 { self.field(typer::CIDBITS).saturating_add(1) } else { 16 };

@@ -1,0 +1,71 @@
+//! What a host can make EL2 and hardware do and keep: bounded, and freed only when hardware has left it.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::*;
+use gic_guard::platform::Frame;
+
+const ON: u8 = 0xa1;
+
+#[test]
+fn t45d_memory_is_freed_after_a_sync_also_when_no_redistributor_is_on() {
+    let mut rig = Rig::linux(Config { cpus: 1, ..Config::qemu() });
+    rig.configure(8192, ON);
+    rig.post(0, &[mapd(8, 4), mapti(8, 0, 8192, 0), sync(0)]);
+    rig.model().lose_power(0, |config| config.stays_off = true);
+    rig.set_rd32(0, r::CTLR, 1);
+    let live = rig.live();
+    rig.post(0, &[unmapd(8)]);
+    assert!(rig.live() < live);
+}
+
+#[test]
+fn t45d_an_entry_of_a_translation_table_has_room_for_16_bytes() {
+    for (itt_entry, itt_hidden) in [(8, 8), (8, 0), (12, 4), (1, 15)] {
+        let mut rig = Rig::linux(Config { itt_entry, itt_hidden, ..Config::qemu() });
+        rig.configure(8192, ON);
+        rig.post(0, &[mapd(8, 9), mapti(8, 511, 8192, 0), sync(0)]);
+        assert_eq!(rig.raise(0, 8, 511), [(0, 8192)]);
+        rig.check();
+    }
+}
+
+#[test]
+fn t45l_a_trap_moves_few_pending_tables() {
+    let mut rig = Rig::linux(Config::qemu());
+    let tail = rig.queue(0, &[movall(0, 1); 200]);
+    let mut most = 0;
+    loop {
+        let before = rig.guard.stats().commands;
+        let outcome = rig.once(Frame::Its(0), r::CWRITER, gic_guard::AccessSize::Double, tail);
+        most = most.max(rig.guard.stats().commands - before);
+        if outcome == gic_guard::WriteOutcome::Done {
+            break;
+        }
+    }
+    assert!(most <= 16, "{most} MOVALL in one trap");
+    // Nothing to move.
+    let before = rig.guard.stats().commands;
+    rig.post(0, &[movall(1, 1); 20]);
+    assert_eq!(rig.guard.stats().commands, before);
+}
+
+#[test]
+fn t45l_a_small_pool_lowers_the_limit_of_memory() {
+    let mut rig = Rig::new(Config::qemu());
+    let before = rig.live();
+    rig.guard.limit_memory(0x8_0000);
+    rig.linux_its(0);
+    for device in 0..100 {
+        rig.post(0, &[mapd(device, 9)]);
+    }
+    assert!(rig.guard.stats().limited_commands > 0);
+    assert!(rig.live() - before <= 0x8_0000, "{:#x} bytes", rig.live() - before);
+    // A larger one does not raise it.
+    rig.guard.limit_memory(usize::MAX);
+    for device in 100..200 {
+        rig.post(0, &[mapd(device, 9)]);
+    }
+    assert!(rig.live() - before <= 0x8_0000);
+}
