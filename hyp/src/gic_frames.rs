@@ -1,17 +1,22 @@
-//! The frames of the interrupt controller that EL2 keeps from the host's CPUs: the RD and VLPI frames of every
-//! redistributor, and the ITSs. SGI frames and the distributor stay the host's.
+//! The frames of the interrupt controller that EL2 keeps from the host's CPUs: ITSs, and all of a redistributor region
+//! but the SGI frames of the redistributors that were found and belong to a CPU. The distributor stays the host's.
 //!
 //! A region of the device tree holds redistributors one after the other; how long one is, and which is the last, its
-//! `GICR_TYPER` says (Arm IHI 0069, H.b, 12.10).
+//! `GICR_TYPER` says (Arm IHI 0069, H.b, 12.10). What it says is checked: a region that is not understood is refused.
 
+use core::fmt;
+
+use dtoolkit::fdt::{Fdt, FdtNode};
+use dtoolkit::{Node, Property};
 use gic_guard::limits::MAX_RDS;
 use gic_guard::spec::tables::FIRST_LPI;
-use gic_guard::spec::{get64, gicr};
+use gic_guard::spec::{get64, gicr, low32};
 use io_pgtable::Pa;
 
 use arrayvec::ArrayVec;
 
-use crate::boot_info::PhysRange;
+use crate::boot_info::range::Full;
+use crate::boot_info::{PhysRange, RangeSet};
 
 /// Bytes of a frame.
 pub const FRAME: u64 = 0x1_0000;
@@ -25,51 +30,173 @@ const FRAMES_VLPI: u64 = 4;
 pub struct Redistributor {
     /// All of its frames, the RD frame first.
     pub range: PhysRange,
+    /// The affinity of its CPU, as GICR_TYPER has it.
+    pub affinity: u32,
 }
 
 impl Redistributor {
-    /// What the host's CPUs may not reach: all but the SGI frame.
-    pub fn kept(&self) -> impl Iterator<Item = PhysRange> {
-        let base = self.range.base().0;
-        let behind = base.saturating_add(FRAME.saturating_mul(2));
-        let rd = PhysRange::new(Pa(base), FRAME);
-        let vlpi = PhysRange::between(Pa(behind), self.range.end());
-        [rd, vlpi].into_iter().flatten().filter(|range| !range.is_empty())
+    /// The only frame that the host's CPUs reach.
+    pub fn sgi(&self) -> Option<PhysRange> {
+        PhysRange::new(Pa(self.range.base().0.checked_add(FRAME)?), FRAME)
     }
 }
 
-/// More redistributors than the guard has room for.
+/// Why the redistributors of a machine are not known for certain, so that a frame might be the host's that EL2 has to
+/// keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TooMany;
+pub enum FramesError {
+    /// More redistributors than the guard has room for.
+    TooMany,
+    /// A region does not begin at a frame.
+    Unaligned(PhysRange),
+    /// The redistributor here does not fit its region.
+    Cut(Pa),
+    /// No redistributor of a region is its last.
+    NoLast(PhysRange),
+    /// The redistributor here is of no CPU of the device tree: its affinity.
+    Unknown(Pa, u32),
+    /// The redistributor here has the affinity of another one.
+    Twice(Pa, u32),
+    /// The CPU with this affinity has no redistributor.
+    Missing(u32),
+    /// The device tree has `redistributor-stride`.
+    Stride,
+}
 
-/// The redistributors of `regions`, in their order; `typer` reads GICR_TYPER of the RD frame at an address.
-///
-/// # Errors
-/// [`TooMany`].
-pub fn find<'r>(
-    regions: impl Iterator<Item = &'r PhysRange>,
-    typer: impl Fn(Pa) -> u64,
-) -> Result<ArrayVec<Redistributor, MAX_RDS>, TooMany> {
-    let mut found = ArrayVec::new();
-    for region in regions {
-        let mut at = region.base();
-        while let Some(least) = PhysRange::new(at, FRAME.saturating_mul(FRAMES))
-            && region.contains(&least)
-        {
-            let register = typer(Pa(at.0.saturating_add(u64::from(gicr::TYPER))));
-            let frames = if get64(gicr::typer::VLPIS, register) == 1 { FRAMES_VLPI } else { FRAMES };
-            let Some(range) = PhysRange::new(at, FRAME.saturating_mul(frames)).filter(|all| region.contains(all))
-            else {
-                break;
-            };
-            found.try_push(Redistributor { range }).map_err(|_| TooMany)?;
-            if get64(gicr::typer::LAST, register) == 1 {
-                break;
+impl fmt::Display for FramesError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooMany => write!(f, "the GIC has more than the {MAX_RDS} redistributors that EL2 supports"),
+            Self::Unaligned(region) => {
+                write!(f, "redistributors at {region} are not aligned to 64 KiB: correct reg in the device tree")
             }
-            at = range.end();
+            Self::Cut(at) => write!(
+                f,
+                "the redistributor at {:#x} is longer than its region: correct reg in the device tree",
+                at.0
+            ),
+            Self::NoLast(region) => write!(
+                f,
+                "no redistributor at {region} says that it is the last (GICR_TYPER.Last): correct reg in the device tree"
+            ),
+            Self::Unknown(at, affinity) => write!(
+                f,
+                "the redistributor at {:#x} is of CPU {affinity:#010x}, which the device tree does not have: add the CPU, \
+                 or give each run of redistributors a region of its own",
+                at.0
+            ),
+            Self::Twice(at, affinity) => write!(
+                f,
+                "the redistributor at {:#x} is the second one of CPU {affinity:#010x}: correct reg in the device tree",
+                at.0
+            ),
+            Self::Missing(affinity) => write!(
+                f,
+                "CPU {affinity:#010x} has no redistributor: add its region to the device tree; what follows one with \
+                 GICR_TYPER.Last needs a region of its own"
+            ),
+            Self::Stride => f.write_str(
+                "the device tree has redistributor-stride, which EL2 does not support: give each redistributor a region \
+                 of its own",
+            ),
         }
     }
-    Ok(found)
+}
+
+impl core::error::Error for FramesError {}
+
+/// The affinity of MPIDR_EL1, as GICR_TYPER has it.
+fn affinity(mpidr: u64) -> u32 {
+    let [aff0, aff1, aff2, _, aff3, ..] = mpidr.to_le_bytes();
+    u32::from_le_bytes([aff0, aff1, aff2, aff3])
+}
+
+/// The redistributors of `regions`, in their order: one for each CPU of `mpidrs`, and no other. `typer` reads the
+/// register at an address.
+///
+/// # Errors
+/// See [`FramesError`].
+pub fn find<'r>(
+    regions: impl Iterator<Item = &'r PhysRange>,
+    mpidrs: impl Iterator<Item = u64> + Clone,
+    typer: impl Fn(Pa) -> u64,
+) -> Result<ArrayVec<Redistributor, MAX_RDS>, FramesError> {
+    let mut found = ArrayVec::<Redistributor, MAX_RDS>::new();
+    for region in regions {
+        if !region.base().0.is_multiple_of(FRAME) {
+            return Err(FramesError::Unaligned(*region));
+        }
+        let mut at = region.base();
+        loop {
+            let (rd, is_last) = read(region, at, &typer)?;
+            if !mpidrs.clone().any(|mpidr| affinity(mpidr) == rd.affinity) {
+                return Err(FramesError::Unknown(at, rd.affinity));
+            }
+            if found.iter().any(|other| other.affinity == rd.affinity) {
+                return Err(FramesError::Twice(at, rd.affinity));
+            }
+            found.try_push(rd).map_err(|_| FramesError::TooMany)?;
+            if is_last {
+                break;
+            }
+            at = rd.range.end();
+            if at == region.end() {
+                return Err(FramesError::NoLast(*region));
+            }
+        }
+    }
+    match mpidrs.map(affinity).find(|cpu| found.iter().all(|rd| rd.affinity != *cpu)) {
+        Some(cpu) => Err(FramesError::Missing(cpu)),
+        None => Ok(found),
+    }
+}
+
+/// The redistributor at `at`, and whether it is the last one of its region. Nothing outside `region` is read.
+fn read(region: &PhysRange, at: Pa, typer: impl Fn(Pa) -> u64) -> Result<(Redistributor, bool), FramesError> {
+    let fits = |frames: u64| PhysRange::new(at, FRAME.saturating_mul(frames)).filter(|all| region.contains(all));
+    fits(FRAMES).ok_or(FramesError::Cut(at))?;
+    let register = typer(Pa(at.0.saturating_add(u64::from(gicr::TYPER))));
+    let frames = if get64(gicr::typer::VLPIS, register) == 1 { FRAMES_VLPI } else { FRAMES };
+    let range = fits(frames).ok_or(FramesError::Cut(at))?;
+    let affinity = low32(get64(gicr::typer::AFFINITY, register));
+    Ok((Redistributor { range, affinity }, get64(gicr::typer::LAST, register) == 1))
+}
+
+/// Takes the frames that EL2 keeps out of `mmio`, which the host is to reach: of `regions`, the SGI frames of `rds` are
+/// left, and of `its` nothing.
+///
+/// # Errors
+/// [`Full`]: too many ranges are left.
+pub fn keep<'r, const N: usize>(
+    mmio: &mut RangeSet<N>,
+    regions: impl Iterator<Item = &'r PhysRange>,
+    rds: &[Redistributor],
+    its: impl Iterator<Item = PhysRange>,
+) -> Result<(), Full> {
+    let given = mmio.clone();
+    for region in regions {
+        mmio.remove(&region.page_rounded())?;
+    }
+    for sgi in rds.iter().filter_map(Redistributor::sgi).filter(|sgi| given.contains(sgi)) {
+        mmio.insert(sgi)?;
+    }
+    for range in its {
+        mmio.remove(&range)?;
+    }
+    Ok(())
+}
+
+/// Refuses `redistributor-stride`: the distance of two redistributors is then not what their registers say.
+///
+/// # Errors
+/// [`FramesError::Stride`].
+pub fn check_stride(dtb: &[u8]) -> Result<(), FramesError> {
+    fn is_free(node: &FdtNode<'_>) -> bool {
+        node.properties().all(|property| property.name() != "redistributor-stride")
+            && node.children().all(|child| is_free(&child))
+    }
+    // A blob that is no tree was refused before, as was one that is too deep.
+    if Fdt::new(dtb).is_ok_and(|fdt| is_free(&fdt.root())) { Ok(()) } else { Err(FramesError::Stride) }
 }
 
 /// INTID bits with LPIs, by `GICD_TYPER`: what `IDbits` says, or less if `num_LPIs` is not zero and says so.

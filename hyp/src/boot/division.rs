@@ -1,6 +1,6 @@
 //! Memory layout at boot: sets up EL2's pool and the owner of every page.
 
-use super::{normal, pages};
+use super::{gic_frames, normal, pages};
 use crate::arch::{self, Conduit, PAGE};
 use crate::exit::refuse;
 use crate::pool;
@@ -57,6 +57,8 @@ impl Division {
         plan::check(platform, policy, &layout).unwrap_or_else(|error| refuse(format_args!("{error}"), Conduit::Smc));
         normal("EL2's pool", &layout.pool);
         normal("the host's device tree", &layout.host_dtb);
+        // Tables of an earlier kernel, which the interrupt controller writes, may lie in the pool.
+        gic_frames::silence(platform, policy, blob);
         let map = Self::ownership_map(platform, &layout, pages_of_ram, rounded(map_bytes));
         Self { layout, map, distributor: platform.gic.distributor.base().0 }
     }
@@ -124,7 +126,8 @@ impl Division {
     }
 }
 
-/// Tables of the interrupt controller: for each CPU a pending table, for each ITS its first tables, and the configuration table.
+/// Tables of the interrupt controller: for each CPU a pending table, for each ITS its first tables and its queue, and the
+/// configuration table. Tables for the host's devices come out of the rest of the pool, a quarter of it at most.
 fn gic_bytes(platform: &Platform<'_>) -> u64 {
     const PENDING: u64 = 64 << 10;
     const ITS: u64 = 512 << 10;

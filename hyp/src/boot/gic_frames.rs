@@ -5,7 +5,7 @@ use crate::arch::Conduit;
 use crate::exit::refuse;
 use crate::gic::guard::{self, Frames, ItsFrames};
 use crate::gic::{self, read_typer};
-use crate::log;
+use crate::{log, pool};
 use arrayvec::ArrayVec;
 use hyp::boot_info::{MmioPolicy, Platform, RangeSet, policy::MMIO_MAX};
 use hyp::gic_frames;
@@ -22,16 +22,19 @@ pub fn find(platform: &Platform<'_>, policy: &MmioPolicy) -> Option<Frames> {
     }
     // SAFETY: (1) the device tree says that redistributors are there; (2) the boot table maps them as device memory.
     let typer = |register| unsafe { read_typer(register) };
-    let rds = gic_frames::find(platform.gic.redistributors.iter(), typer)
-        .unwrap_or_else(|_| refuse(format_args!("the GIC has more redistributors than EL2 supports"), Conduit::Smc));
-    Some(Frames { its, rds })
+    let regions = &platform.gic.redistributors;
+    let cpus = platform.cpus.iter().map(|cpu| cpu.mpidr);
+    let rds = gic_frames::find(regions.iter(), cpus, typer)
+        .unwrap_or_else(|error| refuse(format_args!("{error}"), Conduit::Smc));
+    Some(Frames { its, regions: regions.clone(), rds })
 }
 
 /// The registers that the host's CPUs reach: what `policy` gives, without the frames that EL2 keeps.
 pub fn without(policy: &MmioPolicy, frames: Option<&Frames>) -> RangeSet<MMIO_MAX> {
     let mut mmio = policy.mmio().clone();
-    for range in frames.into_iter().flat_map(Frames::kept) {
-        if mmio.remove(&range).is_err() {
+    if let Some(frames) = frames {
+        let its = frames.its.iter().map(|its| its.range);
+        if gic_frames::keep(&mut mmio, frames.regions.iter(), &frames.rds, its).is_err() {
             refuse(
                 format_args!("more than {MMIO_MAX} separate register ranges, with the GIC's frames apart"),
                 Conduit::Smc,
@@ -41,9 +44,22 @@ pub fn without(policy: &MmioPolicy, frames: Option<&Frames>) -> RangeSet<MMIO_MA
     mmio
 }
 
+/// Has every ITS and redistributor access no memory any more, whatever firmware left there. `dtb` is the device tree.
+pub fn silence(platform: &Platform<'_>, policy: &MmioPolicy, dtb: &[u8]) {
+    if let Err(error) = gic_frames::check_stride(dtb) {
+        refuse(format_args!("{error}"), Conduit::Smc);
+    }
+    let Some(frames) = find(platform, policy) else { return };
+    if let Err(error) = guard::silence(&frames) {
+        refuse(format_args!("interrupt controller: {error}"), Conduit::Smc);
+    }
+}
+
 /// Takes every ITS and redistributor over: from here on none has a table that is not EL2's.
 pub fn take_over(frames: &Frames) {
-    if let Err(error) = guard::take_over(frames, gic_frames::intid_bits(gic::typer())) {
+    // The rest of the pool is for tables of SMMUs and guests.
+    let memory = usize::try_from(pool::level().total / 4).unwrap_or(usize::MAX);
+    if let Err(error) = guard::take_over(frames, gic_frames::intid_bits(gic::typer()), memory) {
         refuse(format_args!("interrupt controller: {error}"), Conduit::Smc);
     }
     log!("gic: {} ITS and {} redistributors taken over: their tables are EL2's", frames.its.len(), frames.rds.len());

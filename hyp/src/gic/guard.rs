@@ -19,7 +19,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use gic_guard::limits::MAX_RDS;
 use gic_guard::{AccessSize, Config, Frame, GicFinding, Guard, RdConfig, TakeOverError, WriteOutcome};
 use hyp::boot_info::PhysRange;
-use hyp::boot_info::gic::ITS_MAX;
+use hyp::boot_info::gic::{ITS_MAX, REDISTRIBUTORS_MAX};
 use hyp::esr::Size;
 use hyp::gic_frames::{FRAME, Redistributor};
 use io_pgtable::{Ipa, Pa};
@@ -49,16 +49,10 @@ pub struct ItsFrames {
 pub struct Frames {
     /// In the order of the device tree.
     pub its: ArrayVec<ItsFrames, ITS_MAX>,
+    /// Redistributor regions, all of which EL2 keeps but the SGI frames of [`Frames::rds`].
+    pub regions: ArrayVec<PhysRange, REDISTRIBUTORS_MAX>,
     /// In the order of the regions.
     pub rds: ArrayVec<Redistributor, MAX_RDS>,
-}
-
-impl Frames {
-    /// What the host's CPUs may not reach.
-    pub fn kept(&self) -> impl Iterator<Item = PhysRange> {
-        let its = self.its.iter().map(|its| its.range);
-        its.chain(self.rds.iter().flat_map(Redistributor::kept))
-    }
 }
 
 /// A register of an ITS or of a redistributor.
@@ -68,18 +62,35 @@ pub struct Register {
     offset: u32,
 }
 
-/// Publishes the frames, which EL2 maps, and takes the GIC over; called once, before the host runs.
-///
-/// # Errors
-/// See [`TakeOverError`].
-pub fn take_over(frames: &Frames, intid_bits: u32) -> Result<(), TakeOverError> {
-    FRAMES.call_once(|| frames.clone());
+/// Calls `act` with what the guard has to know of `frames`.
+fn with_config<T>(frames: &Frames, intid_bits: u32, act: impl FnOnce(&Config<'_>) -> T) -> T {
     let mut rds = [RdConfig { base: Pa(0) }; MAX_RDS];
     for (slot, rd) in rds.iter_mut().zip(frames.rds.iter()) {
         slot.base = rd.range.base();
     }
     let rds = rds.get(..frames.rds.len()).unwrap_or_default();
-    GUARD.lock().take_over(&Config { its: frames.its.len(), rds, intid_bits })
+    act(&Config { its: frames.its.len(), rds, intid_bits })
+}
+
+/// Publishes the frames, which are mapped, and has the GIC access no memory any more; called once, before EL2's pool is
+/// written.
+///
+/// # Errors
+/// See [`TakeOverError`].
+pub fn silence(frames: &Frames) -> Result<(), TakeOverError> {
+    FRAMES.call_once(|| frames.clone());
+    with_config(frames, 0, |config| GUARD.lock().silence(config))
+}
+
+/// Takes the GIC over; called once, after [`silence`] and before the host runs. Devices of the host cost `memory` bytes
+/// at most.
+///
+/// # Errors
+/// See [`TakeOverError`].
+pub fn take_over(frames: &Frames, intid_bits: u32, memory: usize) -> Result<(), TakeOverError> {
+    let mut gic = GUARD.lock();
+    gic.limit_memory(memory);
+    with_config(frames, intid_bits, |config| gic.take_over(config))
 }
 
 /// The address of a frame.

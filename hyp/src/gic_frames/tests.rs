@@ -6,47 +6,111 @@ fn region(base: u64, size: u64) -> PhysRange {
     PhysRange::new(Pa(base), size).unwrap()
 }
 
+const LAST: u64 = 1 << 4;
+
+/// GICR_TYPER of the redistributors from `base` on, `size` bytes each, of CPUs 0 to `count`, of which the last is Last.
+fn typers(base: u64, size: u64, count: u64, fields: u64) -> impl Fn(Pa) -> u64 {
+    move |pa: Pa| {
+        let n = (pa.0 - base) / size;
+        assert_eq!((pa.0 - base) % size, 8, "no RD frame");
+        assert!(n < count, "nothing is there");
+        n << 32 | fields | if n + 1 == count { LAST } else { 0 }
+    }
+}
+
+fn list(set: &RangeSet<16>) -> std::vec::Vec<PhysRange> {
+    set.iter().copied().collect()
+}
+
 #[test]
 fn a_region_is_divided_as_its_registers_say() {
     let qemu = region(QEMU, 0xf6_0000);
-    // Two CPUs, then nothing.
-    let typer = |pa: Pa| if pa.0 == QEMU + 0x2_0008 { 1 << 4 | 1 } else { 1 };
-    let found = find([qemu].iter(), typer).unwrap();
+    let found = find([qemu].iter(), 0..2, typers(QEMU, 0x2_0000, 2, 1)).unwrap();
     assert_eq!(
         found.iter().map(|rd| rd.range).collect::<std::vec::Vec<_>>(),
         [region(QEMU, 0x2_0000), region(QEMU + 0x2_0000, 0x2_0000)]
     );
-    assert_eq!(found[1].kept().collect::<std::vec::Vec<_>>(), [region(QEMU + 0x2_0000, 0x1_0000)]);
+    assert_eq!(found[1].sgi(), Some(region(QEMU + 0x3_0000, 0x1_0000)));
 }
 
 #[test]
-fn virtual_lpis_have_frames_that_are_kept_too() {
-    let typer = |pa: Pa| if pa.0 == QEMU + 0x4_0008 { 1 << 4 | 3 } else { 3 };
-    let found = find([region(QEMU, 0xf6_0000)].iter(), typer).unwrap();
-    assert_eq!(found.len(), 2);
-    let kept: std::vec::Vec<_> = found[1].kept().collect();
-    assert_eq!(kept, [region(QEMU + 0x4_0000, 0x1_0000), region(QEMU + 0x6_0000, 0x2_0000)]);
+fn t45_the_host_gets_sgi_frames_only() {
+    for (size, fields) in [(0x2_0000, 1), (0x4_0000, 3)] {
+        let qemu = region(QEMU, 0xf6_0000);
+        let rds = find([qemu].iter(), 0..2, typers(QEMU, size, 2, fields)).unwrap();
+        let its = region(0x808_0000, 0x2_0000);
+        let mut mmio = RangeSet::<16>::new();
+        for given in [region(0x800_0000, 0x1_0000), its, qemu, region(0x900_0000, 0x1000)] {
+            mmio.insert(given).unwrap();
+        }
+        keep(&mut mmio, [qemu].iter(), &rds, [its].into_iter()).unwrap();
+        // Nothing of what follows the last one, nor of any VLPI frame.
+        let sgi = [region(QEMU + 0x1_0000, 0x1_0000), region(QEMU + size + 0x1_0000, 0x1_0000)];
+        assert_eq!(list(&mmio), [region(0x800_0000, 0x1_0000), sgi[0], sgi[1], region(0x900_0000, 0x1000)]);
+        // What the policy does not give is not given.
+        let mut mmio = RangeSet::<16>::new();
+        keep(&mut mmio, [qemu].iter(), &rds, [its].into_iter()).unwrap();
+        assert_eq!(list(&mmio), []);
+    }
 }
 
 #[test]
-fn nothing_is_read_outside_a_region() {
-    let regions = [region(0x1000_0000, 0x6_0000), region(0x2000_0000, 0x3_0000), region(0x3000_0000, 0x1_0000)];
-    let reads = core::cell::RefCell::new(std::vec::Vec::new());
-    // No one is the last; the second has room for one and a half.
-    let found = find(regions.iter(), |pa| {
-        reads.borrow_mut().push(pa.0);
-        1
-    });
-    assert_eq!(found.unwrap().len(), 4);
-    assert_eq!(*reads.borrow(), [0x1000_0008, 0x1002_0008, 0x1004_0008, 0x2000_0008]);
-    // One that says it is longer than its region is none.
-    assert_eq!(find([region(0x1000_0000, 0x2_0000)].iter(), |_| 3).unwrap().len(), 0);
+fn t45_a_redistributor_longer_than_its_region_is_refused() {
+    let cut = |size, fields| find([region(QEMU, size)].iter(), 0..2, typers(QEMU, 0x4_0000, 2, fields)).map(|_| ());
+    assert_eq!(cut(0x2_0000, 3), Err(FramesError::Cut(Pa(QEMU))));
+    assert_eq!(cut(0x6_0000, 3), Err(FramesError::Cut(Pa(QEMU + 0x4_0000))));
+    assert_eq!(cut(0x1_0000, 3), Err(FramesError::Cut(Pa(QEMU))), "it is not read");
+    assert_eq!(cut(0x8_0000, 3), Ok(()));
+    let unaligned = region(QEMU + 0x1000, 0x8_0000);
+    assert_eq!(find([unaligned].iter(), 0..2, |_| 1).map(|_| ()), Err(FramesError::Unaligned(unaligned)));
+}
+
+#[test]
+fn t45_redistributors_and_cpus_have_to_match() {
+    let qemu = region(QEMU, 0x8_0000);
+    let error = |cpus: core::ops::Range<u64>, count| {
+        find([qemu].iter(), cpus, typers(QEMU, 0x2_0000, count, 1)).map(|_| ()).unwrap_err()
+    };
+    // One follows that with Last, or is in no region.
+    assert_eq!(error(0..3, 2), FramesError::Missing(2));
+    // There is one more than CPUs.
+    assert_eq!(error(0..3, 4), FramesError::Unknown(Pa(QEMU + 0x6_0000), 3));
+    let again = find([qemu].iter(), 0..2, |_| 1).map(|_| ());
+    assert_eq!(again, Err(FramesError::Twice(Pa(QEMU + 0x2_0000), 0)));
+    let endless = find([qemu].iter(), 0..9, |pa| (pa.0 - QEMU) / 0x2_0000 << 32 | 1).map(|_| ());
+    assert_eq!(endless, Err(FramesError::NoLast(qemu)));
+    // All of the affinity counts, in the place of MPIDR_EL1.
+    let cpu = |pa: Pa| 0x0403_0201_u64 << 32 | LAST | u64::from(pa.0 == 0) | 1;
+    assert!(find([qemu].iter(), [0x04_8003_0201_u64].into_iter(), cpu).is_ok());
+    assert_eq!(
+        find([qemu].iter(), [0x05_8003_0201_u64].into_iter(), cpu).map(|_| ()),
+        Err(FramesError::Unknown(Pa(QEMU), 0x0403_0201))
+    );
 }
 
 #[test]
 fn more_than_the_guard_has_room_for_are_refused() {
-    assert_eq!(find([region(0x1000_0000, 64 * 0x2_0000)].iter(), |_| 1).unwrap().len(), 64);
-    assert_eq!(find([region(0x1000_0000, 65 * 0x2_0000)].iter(), |_| 1).map(|_| ()), Err(TooMany));
+    let base = 0x1000_0000;
+    let find = |count| find([region(base, count * 0x2_0000)].iter(), 0..count, typers(base, 0x2_0000, count, 1));
+    assert_eq!(find(64).unwrap().len(), 64);
+    assert_eq!(find(65).map(|_| ()), Err(FramesError::TooMany));
+}
+
+#[test]
+fn t45_a_stride_is_refused_wherever_it_is() {
+    use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
+    let gic = |name: &str| {
+        let mut tree = DeviceTree::new();
+        let mut soc = DeviceTreeNode::new("soc").unwrap();
+        let mut gic = DeviceTreeNode::new("interrupt-controller@8000000").unwrap();
+        gic.add_property(DeviceTreeProperty::new(name, [0_u32, 0x4_0000]).unwrap());
+        soc.add_child(gic);
+        tree.root.add_child(soc);
+        tree.to_dtb()
+    };
+    assert_eq!(check_stride(&gic("redistributor-stride")), Err(FramesError::Stride));
+    assert_eq!(check_stride(&gic("reg")), Ok(()));
+    assert_eq!(check_stride(&[]), Err(FramesError::Stride));
 }
 
 #[test]
