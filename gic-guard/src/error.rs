@@ -56,8 +56,8 @@ impl fmt::Display for TakeOverError {
             Self::NoMemory => f.write_str("no memory for interrupt tables; give EL2 a larger pool"),
             Self::LpisOn(n) => write!(
                 f,
-                "redistributor {n}: LPIs are on and cannot be turned off: start from a reset of the machine, and have the \
-                 boot loader leave GICR_CTLR.EnableLPIs at 0"
+                "redistributor {n}: LPIs are on and cannot be turned off: start from a reset of the machine, and have \
+                 the boot loader leave GICR_CTLR.EnableLPIs at 0"
             ),
             Self::RdBusy(n) => write!(
                 f,

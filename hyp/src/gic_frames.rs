@@ -70,19 +70,18 @@ impl fmt::Display for FramesError {
             Self::Unaligned(region) => {
                 write!(f, "redistributors at {region} are not aligned to 64 KiB: correct reg in the device tree")
             }
-            Self::Cut(at) => write!(
-                f,
-                "the redistributor at {:#x} is longer than its region: correct reg in the device tree",
-                at.0
-            ),
+            Self::Cut(at) => {
+                write!(f, "the redistributor at {:#x} is longer than its region: correct reg in the device tree", at.0)
+            }
             Self::NoLast(region) => write!(
                 f,
-                "no redistributor at {region} says that it is the last (GICR_TYPER.Last): correct reg in the device tree"
+                "no redistributor at {region} says that it is the last (GICR_TYPER.Last): correct reg in the device \
+                 tree"
             ),
             Self::Unknown(at, affinity) => write!(
                 f,
-                "the redistributor at {:#x} is of CPU {affinity:#010x}, which the device tree does not have: add the CPU, \
-                 or give each run of redistributors a region of its own",
+                "the redistributor at {:#x} is of CPU {affinity:#010x}, which the device tree does not have: add \
+                 the CPU, or give each run of redistributors a region of its own",
                 at.0
             ),
             Self::Twice(at, affinity) => write!(
@@ -96,8 +95,8 @@ impl fmt::Display for FramesError {
                  GICR_TYPER.Last needs a region of its own"
             ),
             Self::Stride => f.write_str(
-                "the device tree has redistributor-stride, which EL2 does not support: give each redistributor a region \
-                 of its own",
+                "the device tree has redistributor-stride, which EL2 does not support: give each redistributor a \
+                 region of its own",
             ),
         }
     }

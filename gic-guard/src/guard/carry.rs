@@ -316,8 +316,8 @@ impl<P: Platform> Guard<P> {
     }
 }
 
-/// Bytes of an ITT. There are ITSs whose GITS_TYPER.ITT_entry_size says less than they write, so entries have the largest
-/// size that it can say.
+/// Bytes of an ITT. There are ITSs whose GITS_TYPER.ITT_entry_size says less than they write, so entries have the
+/// largest size that it can say.
 fn itt_bytes(bits: u32) -> usize {
     store::block(1_usize.checked_shl(bits).unwrap_or(usize::MAX).saturating_mul(16))
 }

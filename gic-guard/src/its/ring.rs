@@ -15,8 +15,8 @@ use crate::stats::bump;
 
 /// Bytes of the queue: the smallest that there is.
 pub(super) const RING_SIZE: usize = 4096;
-/// Bytes allocated for it: a block is aligned to its size. With bits \[15:12\] of GITS_CBASER.Physical_Address not zero,
-/// hardware may read commands from another address [G 12.19].
+/// Bytes allocated for it: a block is aligned to its size. With bits \[15:12\] of GITS_CBASER.Physical_Address not
+/// zero, hardware may read commands from another address [G 12.19].
 pub(super) const RING_BLOCK: usize = 0x1_0000;
 /// Commands that it has room for, less one.
 const SLOT_MASK: u32 = 127;

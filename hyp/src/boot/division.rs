@@ -126,8 +126,8 @@ impl Division {
     }
 }
 
-/// Tables of the interrupt controller: for each CPU a pending table, for each ITS its first tables and its queue, and the
-/// configuration table. Tables for the host's devices come out of the rest of the pool, a quarter of it at most.
+/// Tables of the interrupt controller: for each CPU a pending table, for each ITS its first tables and its queue, and
+/// the configuration table. Tables for the host's devices come out of the rest of the pool, a quarter of it at most.
 fn gic_bytes(platform: &Platform<'_>) -> u64 {
     const PENDING: u64 = 64 << 10;
     const ITS: u64 = 512 << 10;

@@ -77,7 +77,7 @@ fn t45_redistributors_and_cpus_have_to_match() {
     assert_eq!(error(0..3, 4), FramesError::Unknown(Pa(QEMU + 0x6_0000), 3));
     let again = find([qemu].iter(), 0..2, |_| 1).map(|_| ());
     assert_eq!(again, Err(FramesError::Twice(Pa(QEMU + 0x2_0000), 0)));
-    let endless = find([qemu].iter(), 0..9, |pa| (pa.0 - QEMU) / 0x2_0000 << 32 | 1).map(|_| ());
+    let endless = find([qemu].iter(), 0..9, |pa| (((pa.0 - QEMU) / 0x2_0000) << 32) | 1).map(|_| ());
     assert_eq!(endless, Err(FramesError::NoLast(qemu)));
     // All of the affinity counts, in the place of MPIDR_EL1.
     let cpu = |pa: Pa| 0x0403_0201_u64 << 32 | LAST | u64::from(pa.0 == 0) | 1;
