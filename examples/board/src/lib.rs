@@ -255,3 +255,21 @@ impl Platform for Board {
         self.shared.irqs.borrow_mut().push(irq);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_behind_both_smmus_reach_the_same_memory_until_these_are_taken_over() {
+        for snoop in [Snoop::Coherent, Snoop::NonCoherent] {
+            let config = || Config { snoop, ..Config::qemu() };
+            let board = Board::new(config());
+            let other = board.another(config());
+            assert!(board.reaches_anything(8) && other.reaches_any(9, POOL..POOL + POOL_BYTES));
+            assert_eq!(board.dma_write(8, RAM, 7), Transfer::Done);
+            assert_eq!(other.dma_write(9, RAM + 8, 8), Transfer::Done);
+            assert_eq!((other.mem().dev_read64(RAM), board.mem().dev_read64(RAM + 8)), (Ok(7), Ok(8)));
+        }
+    }
+}
