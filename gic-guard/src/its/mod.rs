@@ -1,6 +1,7 @@
 //! One ITS: the hardware, with tables and a queue of EL2's own, and the registers that the host sees of it.
 
 mod hardware;
+mod ids;
 mod registers;
 mod ring;
 pub(crate) mod tables;

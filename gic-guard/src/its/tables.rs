@@ -7,7 +7,7 @@
 use host_access::memory::DmaBuffer;
 use io_pgtable::Pa;
 
-use super::hardware::Ids;
+use super::ids::Ids;
 use crate::error::GicFinding;
 use crate::guard::store::Store;
 use crate::limits::{MAX_FLAT_TABLE, MAX_L2_TABLES};
