@@ -1,4 +1,4 @@
-//! TableCache of all tables of a stage 2, for the oracle.
+//! Decodes and caches all tables of a stage 2, for the oracle.
 
 use std::rc::Rc;
 use std::sync::Arc;

@@ -275,7 +275,7 @@ fn two_level_context_tables() {
 
 #[test]
 fn every_granule_walks() {
-    // (S2TG, granule shift, T0SZ, SL0, start level): 16K from level 1, 64K from level 1.
+    // (S2TG, granule shift, T0SZ, SL0, number of levels): 16K from level 1, 64K from level 2.
     for (tg, shift, t0sz, sl0, levels) in [(2u64, 14u32, 24u64, 2u64, 3u32), (1, 16, 24, 1, 2)] {
         let mut rig = Rig::on(Config::qemu());
         let stride = shift - 3;

@@ -69,7 +69,7 @@ pub fn enable() {
     }
 }
 
-/// Runs `body` with this CPU's translation root replaced by `root`, which must map the image as [`init`] does in TTBR0's lower part.
+/// Runs `body` with `root` as the table of the upper half of the address space (TTBR1_EL1), which the payload does not use itself.
 pub fn with_ttbr1(root: u64, body: impl FnOnce()) {
     let tcr: u64;
     // SAFETY: (1) only TTBR1's half of the address space changes, which the payload does not use; (2) it is switched
