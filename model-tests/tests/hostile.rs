@@ -51,6 +51,24 @@ fn t09_a_failed_smmu_that_loses_its_power_does_not_bypass() {
 }
 
 #[test]
+fn t69_hardware_that_fails_while_streams_change_their_owner_gives_them_to_the_old_one_or_to_nobody() {
+    let failure = Action::Fault { smmu: 0, what: Fault::SyncNever, arg: 0 };
+    let streams = || (0..8).flat_map(|sid| (0..8).map(move |count| (sid, count)));
+    for (machine, (sid, count)) in
+        [0, 3, 5].into_iter().flat_map(|machine| streams().map(move |streams| (machine, streams)))
+    {
+        let block = Action::Block { smmu: 0, sid, count };
+        let assign = Action::Assign { smmu: 0, sid, count, guest: 0 };
+        let release = Action::Release { smmu: 0, sid, count };
+        for actions in [vec![failure, assign], vec![block, failure, assign, release], vec![assign, failure, release]] {
+            let run = Run { machine, seed: 28, actions };
+            let end = execute(&run, Defect::None).map(|_| ());
+            assert_eq!(end, Ok(()), "machine {machine}, stream {sid}, count {count}: {:x?}", run.actions);
+        }
+    }
+}
+
+#[test]
 fn t65_a_queue_of_walks_is_enabled_at_the_end() {
     let write = |offset, value| Action::Write {
         cpu: 1,

@@ -55,8 +55,10 @@ struct Domain {
 #[derive(Clone, Debug)]
 struct Given {
     streams: StreamRange,
-    /// None for a blocked stream; several where hardware failed in between.
+    /// None for a blocked stream; several where hardware failed during a change.
     users: BTreeSet<StreamUser>,
+    /// Hardware failed during the last change: each of `users` may be the owner, or nobody.
+    failed: bool,
 }
 
 /// The domains of a machine.
@@ -80,12 +82,26 @@ impl Domains {
         self.list.iter().find(|domain| domain.id == id)
     }
 
+    /// The last change of owner of stream `sid` of SMMU `n`, if it changed.
+    fn given(&self, n: usize, sid: u32) -> Option<&Given> {
+        let covers = |given: &&Given| (given.streams.first()..=given.streams.last()).contains(&sid);
+        self.given.get(n).and_then(|given| given.iter().rev().find(covers))
+    }
+
     /// Who may use stream `sid` of SMMU `n`.
     pub(super) fn users(&self, n: usize, sid: u32) -> BTreeSet<StreamUser> {
-        let given = self.given.get(n).and_then(|given| {
-            given.iter().rev().find(|given| (given.streams.first()..=given.streams.last()).contains(&sid))
-        });
-        given.map_or_else(|| BTreeSet::from([StreamUser::Host]), |given| given.users.clone())
+        self.given(n, sid).map_or_else(|| BTreeSet::from([StreamUser::Host]), |given| given.users.clone())
+    }
+
+    /// What the driver of SMMU `n` may say of stream `sid`.
+    fn owners(&self, n: usize, sid: u32) -> Vec<StreamOwner> {
+        let users = self.users(n, sid);
+        let blocked = users.is_empty() || self.given(n, sid).is_some_and(|given| given.failed);
+        let owner = |user| match user {
+            StreamUser::Host => StreamOwner::Host,
+            StreamUser::Domain(id) => StreamOwner::Domain(self.get(id).map_or(0, |domain| domain.vmid)),
+        };
+        users.into_iter().map(owner).chain(blocked.then_some(StreamOwner::Blocked)).collect()
     }
 
     /// The guest of a domain, if page `pfn` is in its table.
@@ -113,7 +129,7 @@ impl Domains {
             }
             Err(_) => return,
         }
-        self.given[n].push(Given { streams, users });
+        self.given[n].push(Given { streams, users, failed: end.is_err() });
     }
 }
 
@@ -321,7 +337,8 @@ impl Machine {
         self.domains.users(n, sid).into_iter().any(|user| self.first_not_of(user, pa, 1).is_none())
     }
 
-    /// Whether the drivers have the same owners of these streams; where hardware failed in between they may have any.
+    /// Whether the drivers have the same owners of these streams. Where hardware failed during a change, a stream may have its old
+    /// owner, the new one, or none.
     ///
     /// # Errors
     /// A text that names the stream.
@@ -329,17 +346,8 @@ impl Machine {
         let Some(el2) = &self.el2 else { return Ok(()) };
         for (n, smmu) in el2.drivers.borrow().iter().enumerate() {
             for sid in sids {
-                let users = self.domains.users(n, *sid);
-                let expected = match users.first() {
-                    _ if users.len() > 1 => continue,
-                    None => StreamOwner::Blocked,
-                    Some(StreamUser::Host) => StreamOwner::Host,
-                    Some(StreamUser::Domain(id)) => {
-                        StreamOwner::Domain(self.domains.get(*id).map_or(0, |domain| domain.vmid))
-                    }
-                };
-                let owner = smmu.owner(*sid);
-                if owner != expected {
+                let (owner, expected) = (smmu.owner(*sid), self.domains.owners(n, *sid));
+                if !expected.contains(&owner) {
                     return Err(format!("SMMU {n}, stream {sid:#x}: {owner:?}, not {expected:?}"));
                 }
             }
