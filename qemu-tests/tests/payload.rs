@@ -12,6 +12,7 @@ use std::time::Duration;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use test_machines::boot_input::{BAD_TREES, BadTree};
 use test_machines::firmware::{FIRMWARE, Firmware};
+use test_machines::load_address::{LOAD_ADDRESSES, LoadAddress, misplaced_is_refused};
 use test_machines::payload::{
     Below, CONSOLE_OFF, Clock, DEADLINE, Images, Listed, REFUSED_CORE, Run, SHARED_CONSOLE, Verdict, list,
 };
@@ -116,6 +117,8 @@ fn trials(images: &Arc<Images>, tests: &[Listed]) -> Vec<Trial> {
         }
         if (below, cpu, smp) == (Below::Portcullis, "max", 1) {
             trials.extend(FIRMWARE.map(|firmware| firmware_trial(images, firmware)));
+            trials.extend(LOAD_ADDRESSES.map(|place| load_address_trial(images, place)));
+            trials.push(misplaced_trial(images));
             trials.push(console_off_trial(images));
             trials.push(trap_bytes_trial(images));
             trials.push(refused_core_trial(images));
@@ -200,6 +203,26 @@ fn bad_tree_trial(images: &Arc<Images>, bad_tree: BadTree, cpu: &'static str, sm
     let (images, dir) = (Arc::clone(images), run_dir(&name));
     Trial::test(name, move || {
         bad_tree.is_refused(&images, cpu, smp, &dir).map_err(|error| Failed::from(format!("{error:#}")))
+    })
+}
+
+/// EL2 at another address; where there are several CPUs, they start too.
+fn load_address_trial(images: &Arc<Images>, place: LoadAddress) -> Trial {
+    let name = format!("{}/max-{}-at-{}/el2_read", Below::Portcullis.word(), place.smp, place.name);
+    let (images, dir) = (Arc::clone(images), run_dir(&name));
+    Trial::test(name, move || {
+        let tests: &[&str] = if place.smp > 1 { &["el2_read", "smp_start"] } else { &["el2_read"] };
+        let mut runs = tests.iter().map(|test| place.run(&images, test, &dir.join(test), deadline()));
+        runs.try_for_each(|run| run.map_err(|error| Failed::from(format!("{error:#}"))))
+    })
+}
+
+/// EL2 between two pages.
+fn misplaced_trial(images: &Arc<Images>) -> Trial {
+    let name = format!("{}/max-1/boot_between_two_pages", Below::Portcullis.word());
+    let (images, dir) = (Arc::clone(images), run_dir(&name));
+    Trial::test(name, move || {
+        misplaced_is_refused(&images, &dir, deadline()).map_err(|error| Failed::from(format!("{error:#}")))
     })
 }
 

@@ -13,6 +13,7 @@ use object::read::elf::{FileHeader, ProgramHeader};
 const MAX_IMAGE: u64 = 64 << 20;
 const MAGIC_OFFSET: usize = 56;
 const MAGIC: &[u8] = b"ARM\x64";
+const TEXT_OFFSET: usize = 8;
 const SIZE_OFFSET: usize = 16;
 
 /// Lays the loadable segments of an ELF out as they lie in memory. Memory beyond the
@@ -63,6 +64,17 @@ pub fn flatten_file(elf: &Path, image: &Path) -> Result<()> {
         return Ok(());
     }
     fs::write(image, flat).with_context(|| format!("cannot write {}", image.display()))
+}
+
+/// Writes the arm64 Image `image` to `to` with `text_offset` in its header: QEMU loads it so far above the start of RAM.
+///
+/// # Errors
+/// When a file cannot be read or written, or is shorter than a header.
+pub fn with_text_offset(image: &Path, text_offset: u64, to: &Path) -> Result<()> {
+    let mut bytes = fs::read(image).with_context(|| format!("cannot read {}", image.display()))?;
+    let field = bytes.get_mut(TEXT_OFFSET..TEXT_OFFSET + 8).context("the image is shorter than its header")?;
+    field.copy_from_slice(&text_offset.to_le_bytes());
+    fs::write(to, bytes).with_context(|| format!("cannot write {}", to.display()))
 }
 
 /// How much memory an arm64 Image takes, from its header or its length, in bytes.

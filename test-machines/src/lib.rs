@@ -13,6 +13,7 @@ pub mod firmware;
 pub mod guest;
 pub mod images;
 pub mod linux;
+pub mod load_address;
 pub mod packages;
 pub mod payload;
 pub mod progress;

@@ -1,6 +1,9 @@
 // The arm64 Image header, and the way from the boot loader's state (MMU off, caches unknown) to Rust.
 //
 // x19 DTB, x20 exception level, x23 on the boot CPU where it goes on after an exception. Nothing before `1:` below touches the stack, .bss or .data.
+//
+// The image runs at any page boundary below 512 GiB. Code has no absolute addresses; those in constants and data are the linked ones
+// until `relocate` adds the distance.
 
 .equ SCTLR_EL2_RES1,  0x30c50830
 .equ SCTLR_M,         1 << 0
@@ -17,7 +20,8 @@
 
 // The index of a CPU in \top becomes the top of its stack; that of -1 is the boot stack, which lies below the first one.
 .macro stack_top top, base, stride
-    ldr     \base, =__stacks_start
+    adrp    \base, __stacks_start
+    add     \base, \base, :lo12:__stacks_start
     ldr     \stride, =__stack_stride
     add     \top, \top, #1
     madd    \top, \top, \stride, \base
@@ -62,7 +66,7 @@ _head:
     .word   0
     .quad   0                        // text_offset
     .quad   __image_size
-    .quad   0x2                      // little endian, 4 KiB pages, position: near the base of RAM
+    .quad   0xa                      // little endian, 4 KiB pages, position: a multiple of 2 MiB anywhere in memory
     .quad   0
     .quad   0
     .quad   0
@@ -75,10 +79,12 @@ _start:
     ubfx    x20, x20, #2, #2
     adr     x23, 1f
     msr     DAIFSet, #0xf
-    adrp    x1, _head
-    ldr     x2, =__image_start
-    cmp     x1, x2
+    adr     x1, _head
+    tst     x1, #0xfff               // ADRP computes addresses for a page boundary
     b.ne    misplaced
+    adrp    x2, __image_end
+    lsr     x2, x2, #39              // the boot table ends there
+    cbnz    x2, misplaced
     cmp     x20, #2
     b.ne    1f
     // EL2 is written for HCR_EL2.E2H = 0; a CPU whose bit is stuck at one is refused below, with its MMU off.
@@ -129,6 +135,11 @@ _start:
     lsr     x2, x2, #30
     orr     x4, x3, x2, lsl #30
     str     x4, [x1, x2, lsl #3]
+    adrp    x2, __image_end
+    sub     x2, x2, #1
+    lsr     x2, x2, #30
+    orr     x4, x3, x2, lsl #30
+    str     x4, [x1, x2, lsl #3]
     lsr     x2, x19, #30
     cmp     x2, #512
     b.hs    2f
@@ -160,7 +171,8 @@ _start:
 3:  stp     xzr, xzr, [x1], #16
     cmp     x1, x2
     b.lo    3b
-    ldr     x1, =__boot_stack_top
+    bl      relocate
+    adrp    x1, __boot_stack_top
     msr     SPSel, #1
     mov     sp, x1
     mov     x29, xzr
@@ -170,7 +182,8 @@ _start:
     b.ne    4f
     mov     x1, #-1                  // no index yet: the boot stack
     msr     tpidr_el2, x1
-    ldr     x1, =el2_vectors         // from here on a bug of EL2 is reported, not looped over
+    adrp    x1, el2_vectors          // from here on a bug of EL2 is reported, not looped over
+    add     x1, x1, :lo12:el2_vectors
     msr     vbar_el2, x1
     isb
     bl      rust_main
@@ -182,6 +195,41 @@ _start:
     mov     x2, x21
     mov     x3, x22
     bl      rust_wrong_el
+
+// Adds the distance between the image's address and the one that it was linked for to each address in constants and data. The linker
+// lists where they are in the format RELR [ELF gABI, "Relative relocations"]: an even entry is the place of an address; an odd one has
+// a bit for each of the 63 doublewords after the last place. Runs once, with the MMU on; changes x1 to x8.
+relocate:
+    adrp    x1, _head
+    ldr     x2, =LINKED_AT
+    subs    x1, x1, x2
+    b.eq    5f
+    adrp    x2, __relr_start
+    add     x2, x2, :lo12:__relr_start
+    adrp    x3, __relr_end
+    add     x3, x3, :lo12:__relr_end
+    mov     x4, xzr                  // the doubleword after the last place
+1:  cmp     x2, x3
+    b.hs    5f
+    ldr     x5, [x2], #8
+    tbnz    x5, #0, 2f
+    add     x4, x5, x1
+    ldr     x6, [x4]
+    add     x6, x6, x1
+    str     x6, [x4], #8
+    b       1b
+2:  mov     x7, x4
+3:  lsr     x5, x5, #1
+    cbz     x5, 4f
+    tbz     x5, #0, 6f
+    ldr     x6, [x7]
+    add     x6, x6, x1
+    str     x6, [x7]
+6:  add     x7, x7, #8
+    b       3b
+4:  add     x4, x4, #(63 * 8)
+    b       1b
+5:  ret
 
 // An exception before the MMU is on: a register that EL3 withholds. x21 and x22 say which. On the boot CPU the rest is as for a
 // wrong exception level.
@@ -214,7 +262,7 @@ early_vectors:
     b       early_exception
     .endr
 
-// Linked for one address and found at another: nothing can be printed safely, so leave with a failing status.
+// Not at a page boundary, or beyond the boot table: nothing can be printed safely, so leave with a failing status.
 misplaced:
     adr     x1, exit_block
     mov     w0, #0x18                // SYS_EXIT
@@ -228,6 +276,13 @@ misplaced:
 exit_block:
     .quad   0x20026
     .quad   1
+
+// Bytes of code, for Rust: the address of a symbol that is not relative to the image cannot be taken.
+.section .rodata.text_size, "a"
+.balign 8
+.global text_size
+text_size:
+    .quad   __text_size
 
 // Secondary CPUs and resumed ones: x0 is the index of the CPU, the MMU is off. What they load was cleaned to memory.
 .section .text.secondary, "ax"

@@ -29,13 +29,12 @@ unsafe extern "C" {
     static el2_vectors: u8;
     static __image_start: u8;
     static __text_end: u8;
-    static __text_size: u8;
+    static text_size: u64;
     static __rodata_end: u8;
     static __data_end: u8;
     static __boot_stack_guard: u8;
     static __stacks_start: u8;
     static __stacks_end: u8;
-    static __stack_stride: u8;
     static __image_end: u8;
 }
 
@@ -81,7 +80,7 @@ pub fn image() -> Image {
         boot_stack_guard: symbol!(__boot_stack_guard),
         stacks_start: symbol!(__stacks_start),
         stacks_end: symbol!(__stacks_end),
-        stack_stride: symbol!(__stack_stride),
+        stack_stride: symbol!(__stacks_end).wrapping_sub(symbol!(__stacks_start)) / MAX_CPUS as u64,
         end: symbol!(__image_end),
     }
 }
@@ -248,7 +247,8 @@ pub fn withheld(esr: u64, elr: u64) -> Option<&'static Withheld> {
     // Computed from end and size: the start symbol is `_head`, and taking its address would count as a function
     // pointer in the panic check.
     let text_end = symbol!(__text_end);
-    let text = text_end.wrapping_sub(symbol!(__text_size))..text_end;
+    // SAFETY: (1) a constant of head.S, which nothing writes.
+    let text = text_end.wrapping_sub(unsafe { text_size })..text_end;
     if esr::class(esr) != 0 || !elr.is_multiple_of(4) || !text.contains(&elr) {
         return None;
     }

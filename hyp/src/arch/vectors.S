@@ -120,7 +120,8 @@ leave:
     mov     x9, x1
     cbz     x0, power_off
     mrs     x3, CurrentEL
-    ldr     x2, =exit_vectors
+    adrp    x2, exit_vectors
+    add     x2, x2, :lo12:exit_vectors
     cmp     x3, #(1 << 2)
     b.eq    3f
     cmp     x3, #(3 << 2)
@@ -131,7 +132,8 @@ leave:
     b       5f
 4:  msr     vbar_el3, x2
 5:  isb
-    ldr     x1, =exit_block
+    adrp    x1, exit_block
+    add     x1, x1, :lo12:exit_block
     mov     w0, #0x18                // SYS_EXIT
     hlt     #0xf000
     b       power_off

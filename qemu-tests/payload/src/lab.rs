@@ -4,7 +4,7 @@ use core::cell::RefCell;
 
 use crate::edu::{Direction, Edu};
 use crate::firmware::{self, Stat};
-use crate::machine::{EL2_IMAGE, Machine};
+use crate::machine::Machine;
 use crate::mem::{PAGE, page};
 use crate::mmio;
 use crate::outcome::{Fail, Kind, TestResult};
@@ -262,17 +262,18 @@ const IMAGE_RESERVED: u64 = 0x28;
 impl Victim {
     /// EL2's image, whose header is still in memory; without a hypervisor, a page of the host.
     pub fn el2(ctx: &Ctx) -> Result<Self, Fail> {
+        let image = ctx.machine.el2_image();
         let base = if !ctx.machine.under_hypervisor() {
             let scratch = page();
             mmio::write64(scratch + IMAGE_MAGIC.0, IMAGE_MAGIC.1);
             scratch
-        } else if ctx.machine.is_ram(EL2_IMAGE) {
+        } else if ctx.machine.is_ram(image) {
             return Err(Fail::new(
                 Kind::Failed,
-                format_args!("the device tree gives {EL2_IMAGE:#x}, EL2's image, to the host"),
+                format_args!("the device tree gives {image:#x}, EL2's image, to the host"),
             ));
         } else {
-            EL2_IMAGE
+            image
         };
         Ok(Self { known: base + IMAGE_MAGIC.0, content: IMAGE_MAGIC.1, unused: base + IMAGE_RESERVED })
     }
