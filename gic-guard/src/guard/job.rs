@@ -8,7 +8,7 @@ use super::devices::State;
 use super::{Guard, Stop};
 use crate::budget;
 use crate::command::{Command, Event};
-use crate::its::Completion;
+use crate::its::{Completion, Enable};
 use crate::limits::{MAX_ITS, MAX_RDS};
 use crate::platform::Platform;
 
@@ -147,12 +147,17 @@ impl<P: Platform> Guard<P> {
     /// Has hardware forget the device, whose events are gone, and frees its memory once hardware is done with it.
     fn release_device(&mut self, its: usize, slot: usize, id: u32) -> Result<(), Stop> {
         self.push(its, Command::Unmapd { device: id })?;
-        // Writes to the ITT are complete before the memory is free.
-        if let Some(rd) = self.synced(its) {
+        // Writes to the ITT are complete before the memory is free: with a SYNC, or, while there is no redistributor that
+        // one could name, with an ITS that is quiescent.
+        let synced = self.synced(its);
+        if let Some(rd) = synced {
             let target = self.target(its, rd)?;
             self.push(its, Command::Sync(target))?;
         }
         let completion = self.complete(its)?;
+        if synced.is_none() {
+            self.pause(its)?;
+        }
         // Hardware that ever refused a command may have what EL2 thinks is gone.
         let sure = completion == Completion::All && self.its(its)?.hardware.ring.stalls == 0;
         if sure {
@@ -164,6 +169,14 @@ impl<P: Platform> Guard<P> {
             device.state = State::Kept;
         }
         Ok(())
+    }
+
+    /// Makes hardware quiescent for a moment.
+    #[cold]
+    fn pause(&mut self, its: usize) -> Result<(), Stop> {
+        let its = self.its.get_mut(its).and_then(Option::as_mut).ok_or(Stop::Failed)?;
+        its.hardware.follow(&self.platform, Enable::Off)?;
+        Ok(its.hardware.follow(&self.platform, its.regs.enabled)?)
     }
 
     fn follow_step<H: HostMemory>(
