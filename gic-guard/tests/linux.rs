@@ -1,9 +1,7 @@
 //! What Linux does works as on hardware.
 #![allow(clippy::unwrap_used)]
 
-mod common;
-
-use common::*;
+use gic_tests::*;
 
 /// LPI 8192 + n, enabled, priority 0xa0.
 const ON: u8 = 0xa1;

@@ -1,10 +1,8 @@
 //! What a host can make EL2 and hardware do and keep: bounded, and freed only when hardware has left it.
 #![allow(clippy::unwrap_used)]
 
-mod common;
-
-use common::*;
 use gic_guard::platform::Frame;
+use gic_tests::*;
 
 const ON: u8 = 0xa1;
 

@@ -1,9 +1,7 @@
 //! A host that attacks through the tables of an ITS: hardware reads and writes EL2's memory only.
 #![allow(clippy::unwrap_used)]
 
-mod common;
-
-use common::*;
+use gic_tests::*;
 
 const ON: u8 = 0xa1;
 
@@ -232,4 +230,25 @@ fn t45f_collections_go_to_cpus_that_exist_and_are_on() {
     rig.linux_cpu(3);
     assert_eq!(rig.raise(0, 8, 0), [(3, 8192)]);
     rig.check();
+}
+
+#[test]
+fn t45d_memory_is_freed_after_hardware_was_quiet_where_no_cpu_has_lpis() {
+    // No redistributor can be named in a SYNC: EnableLPIs is 0 in all of them, or cannot be set.
+    for stays_off in [false, true] {
+        let mut rig = Rig::new(Config { stays_off, ..Config::qemu() });
+        rig.linux_its(0);
+        if stays_off {
+            rig.set_rd32(0, r::CTLR, 1);
+        }
+        let before = rig.live();
+        for _ in 0..20 {
+            rig.post(0, &[mapd(8, 5), mapti(8, 0, 8192, 0), unmapd(8), mapd(9, 5), mapd(9, 4), unmapd(9)]);
+        }
+        assert!(rig.live() <= before + 0x1_0000, "all but a level-2 table is free");
+        // The ITS is on, for the host too.
+        assert_eq!(rig.model().read32(gic_model::Place::Its(0), r::CTLR) & 1, 1);
+        rig.set_its32(0, r::CTLR, 0);
+        assert_eq!(rig.its32(0, r::CTLR), 1 << 31);
+    }
 }

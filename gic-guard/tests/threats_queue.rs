@@ -1,12 +1,10 @@
 //! A host that attacks through the command queue of an ITS, by number and size; several ITSs; power-off.
 #![allow(clippy::unwrap_used)]
 
-mod common;
-
-use common::*;
 use gic_guard::limits::{MAX_DEVICE_BYTES, MAX_DEVICES};
 use gic_guard::platform::Frame;
 use gic_guard::{AccessSize, WriteOutcome};
+use gic_tests::*;
 
 const ON: u8 = 0xa1;
 

@@ -1,12 +1,10 @@
 //! A host that attacks through the redistributors, or the allow-list; and hardware that does not answer.
 #![allow(clippy::unwrap_used)]
 
-mod common;
-
-use common::*;
 use gic_guard::emul::{gicr, gits};
 use gic_guard::platform::Frame;
 use gic_guard::{AccessSize, ItsError, TakeOverError};
+use gic_tests::*;
 
 const ON: u8 = 0xa1;
 const TARGETS: [u64; 5] = [POOL, GUEST, RAM + RAM_SIZE - 0x1000, RAM - 0x1000, 0xf_ffff_ffff_0000];

@@ -53,6 +53,8 @@ pub struct Config {
     pub stalls_after: u32,
     /// GITS_CTLR.Quiescent never becomes 1.
     pub never_quiescent: bool,
+    /// Software has made the GIC quiet for good.
+    pub stays_quiet: bool,
     /// For every choice.
     pub seed: u64,
 }
@@ -86,6 +88,7 @@ impl Config {
             stalls: None,
             stalls_after: 0,
             never_quiescent: false,
+            stays_quiet: false,
             seed: 1,
         }
     }

@@ -13,6 +13,8 @@ pub enum Hazard {
     Unaligned(&'static str),
     /// A register was written while it is in use.
     InUse(&'static str),
+    /// An ITS was enabled after software was to leave it off.
+    Enabled,
     /// A pending table that was said to be zero is not.
     NotZero(u64),
 }

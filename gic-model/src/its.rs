@@ -107,6 +107,9 @@ impl Model {
         if self.its[n].enabled && !enable {
             self.its[n].busy = u32::try_from(self.random(4)).unwrap_or(0);
         }
+        if enable && self.config.stays_quiet {
+            self.memory.report(Hazard::Enabled);
+        }
         self.its[n].enabled = enable;
     }
 

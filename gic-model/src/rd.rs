@@ -80,7 +80,18 @@ impl Model {
                 }
             }
             self.rds[n].enabled = !self.config.stays_off;
+            // Both tables may be read at once.
+            if self.rds[n].enabled && self.rds[n].intids() > 0 {
+                let config = self.rds[n].config_base();
+                self.memory.device_read(base, "a pending table");
+                self.memory.device_read(config, "the configuration table");
+            }
         }
+    }
+
+    /// From now on `change` of the machine holds.
+    pub fn change(&mut self, change: impl FnOnce(&mut Config)) {
+        change(&mut self.config);
     }
 
     /// The power of redistributor `n` was off: its registers hold anything, and LPIs are off. From now on `change` of

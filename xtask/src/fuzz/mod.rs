@@ -1,7 +1,7 @@
 //! `cargo xtask fuzz`: coverage-guided fuzzing of hostile hosts, with the driver and the ownership map.
 //!
 //! The targets are programs of the package in `fuzz/`, which is not a member of the workspace: cargo-fuzz builds them
-//! with the pinned toolchain. They execute `model_tests::hostile`.
+//! with the pinned toolchain. They execute `model_tests::hostile`, and `gic` executes `gic_tests::hostile`.
 
 mod build;
 mod coverage;
@@ -19,12 +19,12 @@ use crate::checkout::Checkout;
 use removed::Removed;
 use run::{Corpus, Job};
 
-/// Fuzz the driver with hostile hosts, coverage-guided, on the adversarial SMMU model
+/// Fuzz the driver and the guard of the GIC with hostile hosts, coverage-guided, on adversarial models
 ///
 /// Each target starts from its committed corpus (fuzz/corpus) and from inputs kept by
 /// earlier runs (target/portcullis/fuzz/corpus). After every action the model checks
 /// whether any behaviour allowed by the architecture lets a stream reach memory that is not
-/// the host's. Needs a C++ compiler. The first run builds cargo-fuzz into target/ if the
+/// the host's, or the GIC memory that is not EL2's. Needs a C++ compiler. The first run builds cargo-fuzz into target/ if the
 /// machine has none, and the targets: 1 to 5 minutes.
 ///
 /// Examples:
@@ -52,9 +52,9 @@ pub(crate) struct Args {
     /// List the targets and exit
     #[arg(long)]
     list: bool,
-    /// Afterwards, run the corpora again and print the covered regions of the driver, per file; fails below 95 % of
-    /// those in the folders emul and shadow of smmu-drv/src/smmu and in device/el2_cmdq.rs and device/el2_eventq.rs there,
-    /// together
+    /// Afterwards, run the corpora again and print the covered regions per file; fails below 95 % of those in the folders
+    /// emul and shadow of smmu-drv/src/smmu and in device/el2_cmdq.rs and device/el2_eventq.rs there, together, or below
+    /// 95 % of those of gic-guard/src, where its target is among those that run
     #[arg(long)]
     coverage: bool,
     /// Remove a defence, or each of them in turn: its target (or each named target) must detect this, starting from
@@ -83,11 +83,20 @@ pub(crate) enum Target {
     Transitions,
     /// Bulk actions: expensive traps
     Costs,
+    /// The GIC: every register, commands, memory and hardware that change meanwhile
+    Gic,
 }
 
 impl Target {
-    const ALL: [Self; 6] =
-        [Self::HostileHost, Self::Registers, Self::Commands, Self::StreamTable, Self::Transitions, Self::Costs];
+    const ALL: [Self; 7] = [
+        Self::HostileHost,
+        Self::Registers,
+        Self::Commands,
+        Self::StreamTable,
+        Self::Transitions,
+        Self::Costs,
+        Self::Gic,
+    ];
 
     /// Its name in fuzz/.
     fn name(self) -> &'static str {
@@ -98,6 +107,7 @@ impl Target {
             Self::StreamTable => "stream_table",
             Self::Transitions => "transitions",
             Self::Costs => "costs",
+            Self::Gic => "gic",
         }
     }
 
@@ -109,6 +119,7 @@ impl Target {
             Self::StreamTable => "stream tables of any content and shape",
             Self::Transitions => "page ownership changes between traps and DMA",
             Self::Costs => "bulk actions: expensive traps",
+            Self::Gic => "the GIC: every register, commands, memory and hardware that change meanwhile",
         }
     }
 }

@@ -80,6 +80,26 @@ removed! {
     ClaimsKept "claims-kept" Patch HostileHost "Claims: a disabled queue keeps its claim";
     PagesFree "pages-free" Patch Costs "Budget: claims cost a trap nothing";
     SyncsFree "syncs-free" Patch Costs "Budget: CMD_SYNCs cost a trap nothing";
+    GicAfterPowerOff "gic-after-power-off" Patch Gic "GIC, power-off: commands are sent afterwards";
+    GicBaserForwarded "gic-baser-forwarded" Patch Gic "GIC, tables: GITS_BASER of the host goes to hardware";
+    GicBasesUnread "gic-bases-unread" Patch Gic "GIC, tables: what the redistributors keep is not compared";
+    GicCpuOff "gic-cpu-off" Patch Gic "GIC, commands: events go to redistributors that are off";
+    GicDpgEnables "gic-dpg-enables" Patch Gic "GIC, registers: a store of DPG sets EnableLPIs without tables";
+    GicEnableStays "gic-enable-stays" Patch Gic "GIC, registers: LPIs reach a CPU after the host disabled them";
+    GicFetchedTwice "gic-fetched-twice" Patch Gic "GIC, commands: they are read again after the check";
+    GicFreedBeforeSync "gic-freed-before-sync" Patch Gic "GIC, tables: one is freed before hardware has left it";
+    GicFreedUnquiet "gic-freed-unquiet" Patch Gic "GIC, tables: one is freed without a SYNC, where no CPU has LPIs";
+    GicFreedThoughRefused "gic-freed-though-refused" Patch Gic "GIC, tables: one that hardware refused to leave is freed";
+    GicIttOfTheHost "gic-itt-of-the-host" Patch Gic "GIC, tables: translation tables lie in the host's memory";
+    GicItssMixed "gic-itss-mixed" Patch Gic "GIC, commands: a device of one ITS is found on another";
+    GicLpiTwice "gic-lpi-twice" Patch Gic "GIC, commands: two events can have one LPI";
+    GicLpiUnchecked "gic-lpi-unchecked" Patch Gic "GIC, commands: the INTID is not checked";
+    GicNoLimit "gic-no-limit" Patch Gic "GIC, memory: translation tables have no limit";
+    GicNotSilenced "gic-not-silenced" Patch Gic "GIC, take-over: memory is given to hardware that still runs";
+    GicPendbaserForwarded "gic-pendbaser-forwarded" Patch Gic "GIC, tables: GICR_PENDBASER of the host goes to hardware";
+    GicQueueUnaligned "gic-queue-unaligned" Patch Gic "GIC, queue: it is aligned to 4 KiB only";
+    GicUnlistedRegister "gic-unlisted-register" Patch Gic "GIC, registers: those without a row reach hardware";
+    GicWaitsEachTime "gic-waits-each-time" Patch Gic "GIC, waits: an ITS that failed is waited for again";
 }
 
 /// Builds the targets without `one`, or whole; the folder that holds them.

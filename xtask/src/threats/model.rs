@@ -9,11 +9,12 @@ use crate::checkout::Checkout;
 use crate::threats::table::{End, Found};
 
 /// The packages with such tests, and which of their targets are run.
-const PACKAGES: [(&str, &[&str]); 7] = [
+const PACKAGES: [(&str, &[&str]); 8] = [
     ("io-pgtable", &["--lib", "--tests"]),
     ("model-tests", &["--tests"]),
     ("smmu-drv", &["--tests"]),
     ("gic-guard", &["--tests"]),
+    ("gic-tests", &["--tests"]),
     ("shadow-s2", &["--tests"]),
     ("mem-protect", &["--tests"]),
     ("hyp", &["--lib"]),

@@ -1,5 +1,4 @@
 //! The host's memory, as EL2 reaches it.
-#![allow(unreachable_pub)]
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -8,28 +7,37 @@ use gic_guard::{ClaimError, HostMemory, Sharing};
 use gic_model::Memory;
 use io_pgtable::Ipa;
 
-use super::{RAM, RAM_SIZE};
+use crate::{RAM, RAM_SIZE};
 
 /// Called with the address of each word before it is read.
 pub type OnRead = Box<dyn Fn(&Memory, u64)>;
 
+/// The host's memory.
 pub struct Host {
+    /// Everyone's memory.
     pub memory: Memory,
     /// Pages of the RAM that are not the host's any more.
     pub donated: BTreeSet<u64>,
+    /// Claims that are not released.
     pub claimed: Cell<u32>,
+    /// Claims so far.
     pub claims: Cell<u64>,
+    /// Words read so far.
     pub reads: Cell<u64>,
+    /// Of the last claim.
     pub last_sharing: Cell<Option<Sharing>>,
+    /// Another CPU of the host.
     pub on_read: Option<OnRead>,
 }
 
+/// A claimed range.
 pub struct Claim {
     base: u64,
     size: u64,
 }
 
 impl Host {
+    /// A host that owns all of its memory.
     pub fn new(memory: Memory) -> Self {
         Self {
             memory,
@@ -40,6 +48,13 @@ impl Host {
             last_sharing: Cell::new(None),
             on_read: None,
         }
+    }
+}
+
+impl Host {
+    /// Whether the host can store to `address`.
+    pub fn owns(&self, address: u64) -> bool {
+        (RAM..RAM + RAM_SIZE).contains(&address) && !self.donated.contains(&(address & !0xfff))
     }
 }
 

@@ -1,105 +1,39 @@
-//! A machine around the guard: the GIC model, EL2's memory, and a host with Linux's habits.
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
-
-pub mod board;
-pub mod host;
-
-use std::rc::Rc;
+//! The machine, and a host with Linux's habits.
 
 use gic_guard::platform::Frame;
 use gic_guard::{AccessSize, Config as GuardConfig, Guard, RdConfig, TakeOverError, WriteOutcome};
-pub use gic_model::{Config, Model};
 use io_pgtable::Pa;
 
-pub use board::Board;
-#[allow(unused_imports)]
-pub use board::POOL;
-pub use host::Host;
+use crate::{Board, Cmd, Config, Host, Model, invall, mapc, r, sync};
 
 /// The host's memory.
 pub const RAM: u64 = 0x4000_0000;
+/// Its size.
 pub const RAM_SIZE: u64 = 0x0400_0000;
 /// A guest's.
 pub const GUEST: u64 = 0x6000_0000;
+/// The host's command queues.
 pub const RING: u64 = RAM + 0x10_0000;
+/// Its device tables.
 pub const DEVICES: u64 = RAM + 0x20_0000;
+/// Its collection tables.
 pub const COLLECTIONS: u64 = RAM + 0x28_0000;
+/// Its translation tables.
 pub const ITT: u64 = RAM + 0x30_0000;
+/// Its configuration table.
 pub const PROP: u64 = RAM + 0x40_0000;
+/// Its pending tables.
 pub const PEND: u64 = RAM + 0x50_0000;
-
-/// Registers, as a host's driver has them.
-pub mod r {
-    pub const CTLR: u32 = 0x0;
-    pub const IIDR: u32 = 0x4;
-    pub const TYPER: u32 = 0x8;
-    pub const WAKER: u32 = 0x14;
-    pub const CBASER: u32 = 0x80;
-    pub const CWRITER: u32 = 0x88;
-    pub const CREADR: u32 = 0x90;
-    pub const BASER0: u32 = 0x100;
-    pub const BASER1: u32 = 0x108;
-    pub const PROPBASER: u32 = 0x70;
-    pub const PENDBASER: u32 = 0x78;
-    pub const PIDR2: u32 = 0xffe8;
-    /// Inner shareable, write-back.
-    pub const ITS_WB: u64 = 7 << 59 | 1 << 10;
-    pub const RD_WB: u64 = 7 << 7 | 1 << 10;
-    pub const VALID: u64 = 1 << 63;
-    pub const INDIRECT: u64 = 1 << 62;
-    pub const PAGE_64K: u64 = 2 << 8;
-}
-
-pub type Cmd = [u64; 4];
-
-pub fn mapd(device: u64, bits: u64) -> Cmd {
-    [device << 32 | 0x08, bits - 1, r::VALID | ITT, 0]
-}
-pub fn unmapd(device: u64) -> Cmd {
-    [device << 32 | 0x08, 0, 0, 0]
-}
-pub fn mapc(icid: u64, cpu: u64) -> Cmd {
-    [0x09, 0, r::VALID | cpu << 16 | icid, 0]
-}
-pub fn unmapc(icid: u64) -> Cmd {
-    [0x09, 0, icid, 0]
-}
-pub fn mapti(device: u64, event: u64, lpi: u64, icid: u64) -> Cmd {
-    [device << 32 | 0x0a, lpi << 32 | event, icid, 0]
-}
-pub fn mapi(device: u64, event: u64, icid: u64) -> Cmd {
-    [device << 32 | 0x0b, event, icid, 0]
-}
-pub fn movi(device: u64, event: u64, icid: u64) -> Cmd {
-    [device << 32 | 0x01, event, icid, 0]
-}
-pub fn movall(from: u64, to: u64) -> Cmd {
-    [0x0e, 0, from << 16, to << 16]
-}
-pub fn inv(device: u64, event: u64) -> Cmd {
-    [device << 32 | 0x0c, event, 0, 0]
-}
-pub fn invall(icid: u64) -> Cmd {
-    [0x0d, 0, icid, 0]
-}
-pub fn int(device: u64, event: u64) -> Cmd {
-    [device << 32 | 0x03, event, 0, 0]
-}
-pub fn clear(device: u64, event: u64) -> Cmd {
-    [device << 32 | 0x04, event, 0, 0]
-}
-pub fn discard(device: u64, event: u64) -> Cmd {
-    [device << 32 | 0x0f, event, 0, 0]
-}
-pub fn sync(cpu: u64) -> Cmd {
-    [0x05, 0, cpu << 16, 0]
-}
 
 /// The machine.
 pub struct Rig {
+    /// Hardware and EL2's memory.
     pub board: Board,
+    /// The guard.
     pub guard: Box<Guard<Board>>,
+    /// The host's memory.
     pub host: Host,
+    /// What the GIC is like.
     pub config: Config,
     /// The host's write offsets.
     pub tail: Vec<u64>,
@@ -120,6 +54,9 @@ pub fn rds(config: Config) -> Vec<RdConfig> {
 }
 
 /// Take-over of a machine.
+///
+/// # Errors
+/// The guard refuses it.
 pub fn take_over(config: Config) -> Result<Rig, TakeOverError> {
     let (board, mut guard, host) = bare(config);
     guard.take_over(&GuardConfig { its: config.its, rds: &rds(config), intid_bits: 16 })?;
@@ -128,6 +65,7 @@ pub fn take_over(config: Config) -> Result<Rig, TakeOverError> {
 }
 
 impl Rig {
+    /// Takes a machine over.
     pub fn new(config: Config) -> Self {
         take_over(config).unwrap()
     }
@@ -145,26 +83,32 @@ impl Rig {
         rig
     }
 
+    /// The GIC.
     pub fn model(&self) -> std::cell::RefMut<'_, Model> {
         self.board.0.model.borrow_mut()
     }
 
+    /// A load of the host.
     pub fn read(&mut self, frame: Frame, offset: u32, size: AccessSize) -> u64 {
         self.guard.mmio_read(frame, offset, size)
     }
 
+    /// A 64-bit load from an ITS.
     pub fn its64(&mut self, n: usize, offset: u32) -> u64 {
         self.read(Frame::Its(n), offset, AccessSize::Double)
     }
 
+    /// A 32-bit load from an ITS.
     pub fn its32(&mut self, n: usize, offset: u32) -> u64 {
         self.read(Frame::Its(n), offset, AccessSize::Word)
     }
 
+    /// A 32-bit load from a redistributor.
     pub fn rd32(&mut self, n: usize, offset: u32) -> u64 {
         self.read(Frame::Rd(n), offset, AccessSize::Word)
     }
 
+    /// A 64-bit load from a redistributor.
     pub fn rd64(&mut self, n: usize, offset: u32) -> u64 {
         self.read(Frame::Rd(n), offset, AccessSize::Double)
     }
@@ -172,12 +116,14 @@ impl Rig {
     /// A store, once.
     pub fn once(&mut self, frame: Frame, offset: u32, size: AccessSize, value: u64) -> WriteOutcome {
         let (before, start) = (self.board.work(), self.board.now());
-        let reads = self.host.reads.get();
+        let (reads, moved) = (self.host.reads.get(), self.board.0.moved.get());
         let outcome = self.guard.mmio_write(&mut self.host, frame, offset, size, value);
         assert_eq!(self.host.claimed.get(), 0, "a claim outlives the trap");
         let (accesses, waited) = (self.board.work() - before, self.board.now() - start);
         assert!(waited < 1_100_000, "one trap waited {waited} us");
         assert!(accesses <= 2000 + waited / 100, "one trap made {accesses} register accesses");
+        let moved = self.board.0.moved.get() - moved;
+        assert!(moved <= 0x11_0000, "one trap allocated and freed {moved:#x} bytes");
         assert!(self.host.reads.get() - reads <= 5000, "one trap read {} words", self.host.reads.get() - reads);
         outcome
     }
@@ -191,18 +137,22 @@ impl Rig {
         }
     }
 
+    /// A 64-bit store to an ITS.
     pub fn set_its64(&mut self, n: usize, offset: u32, value: u64) {
         self.write(Frame::Its(n), offset, AccessSize::Double, value);
     }
 
+    /// A 32-bit store to an ITS.
     pub fn set_its32(&mut self, n: usize, offset: u32, value: u64) {
         self.write(Frame::Its(n), offset, AccessSize::Word, value);
     }
 
+    /// A 64-bit store to a redistributor.
     pub fn set_rd64(&mut self, n: usize, offset: u32, value: u64) {
         self.write(Frame::Rd(n), offset, AccessSize::Double, value);
     }
 
+    /// A 32-bit store to a redistributor.
     pub fn set_rd32(&mut self, n: usize, offset: u32, value: u64) {
         self.write(Frame::Rd(n), offset, AccessSize::Word, value);
     }
@@ -249,7 +199,10 @@ impl Rig {
         let base = cbaser & 0xf_ffff_ffff_f000;
         for command in commands {
             for (word, at) in command.iter().zip([0, 8, 16, 24]) {
-                self.board.memory().write64(base + self.tail[n] + at, *word);
+                let place = base + self.tail[n] + at;
+                if self.host.owns(place) {
+                    self.board.memory().write64(place, *word);
+                }
             }
             self.tail[n] = (self.tail[n] + 32) % bytes;
         }
@@ -278,6 +231,7 @@ impl Rig {
         self.delivered()
     }
 
+    /// The LPIs that reached each CPU since the last call.
     pub fn delivered(&mut self) -> Vec<(usize, u32)> {
         self.model().settle();
         let cpus = self.config.cpus;
@@ -300,9 +254,4 @@ impl Rig {
     pub fn live(&self) -> usize {
         self.board.0.live.get()
     }
-}
-
-/// So that tests can look at one machine from two sides.
-pub fn shared<T>(value: T) -> Rc<std::cell::RefCell<T>> {
-    Rc::new(std::cell::RefCell::new(value))
 }

@@ -1,5 +1,4 @@
 //! What the guard sees of the world: the model's registers, memory, and a clock that runs when it is read.
-#![allow(unreachable_pub)]
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -10,10 +9,13 @@ use gic_guard::{DmaBuffer, Platform};
 use gic_model::{Config, Memory, Model, Place};
 use io_pgtable::Pa;
 
+/// EL2's memory.
 pub const POOL: u64 = 0x1_0000_0000;
-pub const POOL_SIZE: u64 = 0x40_0000_0000;
+const POOL_SIZE: u64 = 0x40_0000_0000;
 
+/// What the guard and the test share.
 pub struct World {
+    /// The GIC.
     pub model: RefCell<Model>,
     memory: Memory,
     /// Stores that are in EL2's cache only, on a GIC that does not snoop.
@@ -23,17 +25,22 @@ pub struct World {
     unordered: Cell<bool>,
     clock: Cell<u64>,
     next: Cell<u64>,
+    /// Bytes of the pool in use.
     pub live: Cell<usize>,
+    /// Bytes that were allocated or freed so far.
+    pub moved: Cell<usize>,
     /// Allocations that still succeed.
     pub allocations: Cell<usize>,
     /// Whether the GIC was quiet at the first allocation.
     pub was_quiet: Cell<Option<bool>>,
 }
 
+/// The platform of a guard on the model.
 #[derive(Clone)]
 pub struct Board(pub Rc<World>);
 
 impl Board {
+    /// A machine after reset.
     pub fn new(config: Config) -> Self {
         let memory = Memory::new();
         Self(Rc::new(World {
@@ -45,11 +52,13 @@ impl Board {
             clock: Cell::new(0),
             next: Cell::new(POOL),
             live: Cell::new(0),
+            moved: Cell::new(0),
             allocations: Cell::new(usize::MAX),
             was_quiet: Cell::new(None),
         }))
     }
 
+    /// Everyone's memory.
     pub fn memory(&self) -> &Memory {
         &self.0.memory
     }
@@ -106,6 +115,7 @@ impl Platform for Board {
         self.0.next.set(start + bytes);
         assert!(start + bytes < POOL + POOL_SIZE);
         self.0.live.set(self.0.live.get() + size);
+        self.0.moved.set(self.0.moved.get() + size);
         self.0.memory.give(start, bytes);
         Some(Buffer { board: self.clone(), start, size })
     }
@@ -122,6 +132,7 @@ impl Platform for Board {
     fn relax(&self) {}
 }
 
+/// EL2's memory that hardware uses; a GIC that does not snoop sees a store when it is cleaned.
 pub struct Buffer {
     board: Board,
     start: u64,
@@ -173,5 +184,6 @@ impl Drop for Buffer {
     fn drop(&mut self) {
         self.board.0.memory.take(self.start);
         self.board.0.live.set(self.board.0.live.get() - self.size);
+        self.board.0.moved.set(self.board.0.moved.get() + self.size);
     }
 }

@@ -1,0 +1,320 @@
+//! A host that does anything at all, on hardware that fails at times: a state machine for property tests and for the
+//! fuzz target `gic`.
+//!
+//! After every action hardware reaches EL2's memory only, by anything that its registers and tables say; it was used
+//! as the architecture demands; no trap took long; no LPI reached a CPU on which the host has disabled them; and what
+//! the host made EL2 keep is within the limit. At the end another kernel starts, and has interrupts.
+
+mod action;
+mod machines;
+pub mod seeds;
+mod value;
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+use gic_guard::limits::MAX_DEVICE_BYTES;
+use gic_guard::platform::Frame;
+use gic_guard::{AccessSize, WriteOutcome};
+use gic_model::Hazard;
+
+pub use action::{Action, Run};
+use machines::{Fate, machine};
+
+use crate::{Cmd, PROP, RING, Rig, inv, mapd, mapti, r, sync, take_over};
+
+/// What is wrong.
+pub type Finding = String;
+
+/// A host and its machine.
+struct Execution {
+    rig: Rig,
+    /// Hardware has not failed: every command for it has to be valid.
+    sound: bool,
+    /// EL2 has taken something from the host for good, so that a kernel that starts need not have interrupts.
+    reduced: bool,
+    quiesced: bool,
+    /// Bytes of EL2's own.
+    base: usize,
+    /// Words of the host's memory that EL2 has read in this trap.
+    seen: Rc<RefCell<BTreeSet<u64>>>,
+    racing: Rc<Cell<bool>>,
+    last: Vec<u64>,
+}
+
+/// Executes a run.
+///
+/// # Errors
+/// What is wrong, with the action after which it is. Work beyond the bounds and defects of the guard panic.
+pub fn execute(run: &Run) -> Result<(), Finding> {
+    let (config, fate) = machine(run.machine, run.seed);
+    let mut rig = match (take_over(config), fate) {
+        (Ok(rig), Fate::Sound | Fate::Failing) => rig,
+        (Err(_), Fate::Refused) => return Ok(()),
+        (Ok(_), Fate::Refused) => return Err(format!("taken over: {config:?}")),
+        (Err(error), Fate::Sound | Fate::Failing) => return Err(format!("{error}: {config:?}")),
+    };
+    if rig.board.0.was_quiet.get() != Some(true) {
+        return Err("memory was given to a GIC that was not quiet".to_owned());
+    }
+    let (seen, racing) = (Rc::<RefCell<BTreeSet<u64>>>::default(), Rc::<Cell<bool>>::default());
+    let (seen_too, racing_too) = (Rc::clone(&seen), Rc::clone(&racing));
+    rig.host.on_read = Some(Box::new(move |memory, at| {
+        // The host has changed what was read once.
+        if racing_too.get() && !seen_too.borrow_mut().insert(at) {
+            memory.write64(at, memory.read64(at) ^ 0xffff_0000_0000_0007);
+        }
+    }));
+    let (base, last) = (rig.live(), vec![0; config.its]);
+    let sound = fate == Fate::Sound;
+    let mut execution = Execution { rig, sound, reduced: false, quiesced: false, base, seen, racing, last };
+    for (number, action) in run.actions.iter().enumerate() {
+        let result = execution.act(*action).and_then(|()| execution.check());
+        result.map_err(|what| format!("{what}, after action {number}, {action:?}, on {config:?}"))?;
+    }
+    execution.finish()
+}
+
+impl Execution {
+    fn its(&self, byte: u8) -> usize {
+        usize::from(byte) % self.rig.config.its
+    }
+
+    fn cpu(&self, byte: u8) -> usize {
+        usize::from(byte) % self.rig.config.cpus
+    }
+
+    /// A store, repeated until it is complete, `times` times at most unless that is zero.
+    fn store(&mut self, frame: Frame, offset: u32, size: AccessSize, value: u64, times: u8) -> Result<(), Finding> {
+        let most = if times == 0 { 4000 } else { u32::from(times) };
+        for _ in 0..most {
+            self.seen.borrow_mut().clear();
+            if self.rig.once(frame, offset, size, value) == WriteOutcome::Done {
+                return self.is_off(frame, offset, size, value);
+            }
+        }
+        if times == 0 { Err("the host repeats its store for ever".to_owned()) } else { Ok(()) }
+    }
+
+    /// An enable that was stored as 0 reads as 0.
+    fn is_off(&mut self, frame: Frame, offset: u32, size: AccessSize, value: u64) -> Result<(), Finding> {
+        let cleared = offset == r::CTLR && size == AccessSize::Word && value & 1 == 0;
+        if cleared && self.rig.read(frame, offset, size) & 1 == 1 {
+            return Err(format!("the enable of {frame:?} stays 1"));
+        }
+        Ok(())
+    }
+
+    fn queue(&mut self, its: usize, command: Cmd) {
+        self.last[its] = self.rig.ring(its) + self.rig.tail[its];
+        self.rig.queue(its, &[command]);
+    }
+
+    fn post(&mut self, its: usize, how: u8, times: u8) -> Result<(), Finding> {
+        let (size, value) = match how & 3 {
+            0 => (AccessSize::Double, self.rig.tail[its]),
+            1 => (AccessSize::Word, self.rig.tail[its]),
+            2 => (AccessSize::Double, self.rig.tail[its] | 1),
+            _ => (AccessSize::Double, self.rig.tail[its].wrapping_add(u64::from(how) << 5 | 1 << 1)),
+        };
+        self.store(Frame::Its(its), r::CWRITER, size, value, times)
+    }
+
+    fn act(&mut self, action: Action) -> Result<(), Finding> {
+        match action {
+            Action::Load { frame, at, size } => {
+                let (frame, offset, size) = value::access(&self.rig.config, frame, at, size);
+                self.rig.read(frame, offset, size);
+            }
+            Action::Store { frame: bits, at, size, value, low } => {
+                let (frame, offset, size) = value::access(&self.rig.config, bits, at, size);
+                let value = value::value(value, low);
+                let value = if size == AccessSize::Word && offset & 4 == 4 { value >> 32 } else { value };
+                self.store(frame, offset, size, value, bits >> 7)?;
+            }
+            Action::Command { what, device, event, lpi, icid } => {
+                let its = value::its_of(&self.rig.config, what);
+                self.queue(its, value::command(what, [device, event, lpi, icid], [0; 3]));
+            }
+            Action::Forge { its, word, shift, byte } => {
+                let at = self.last[self.its(its)] + u64::from(word & 3) * 8;
+                if self.rig.host.owns(at) {
+                    let memory = self.rig.board.memory();
+                    memory.write64(at, memory.read64(at) ^ u64::from(byte) << (shift & 0x38));
+                }
+            }
+            Action::Many { what, device, event, count, step } => self.many(what, [device, event], count, step)?,
+            Action::Post { its, how, times } => self.post(self.its(its), how, times)?,
+            Action::Configure { lpi, byte } => {
+                let lpi = value::lpi(lpi & 0x7f);
+                self.rig.configure(lpi, byte);
+            }
+            Action::Donate { page } => {
+                if page & 0x80 != 0 {
+                    self.rig.host.donated.clear();
+                } else {
+                    let pages = [PROP, RING, RING + 0x1000, RING + 0xf000];
+                    self.rig.host.donated.insert(pages[usize::from(page) % pages.len()]);
+                }
+            }
+            Action::StartIts { its } => self.start_its(self.its(its)),
+            Action::StartCpu { cpu } => self.start_cpu(self.cpu(cpu))?,
+            Action::EnableIts { its, on } => {
+                self.store(Frame::Its(self.its(its)), r::CTLR, AccessSize::Word, u64::from(on & 1), on >> 1 & 3)?;
+            }
+            Action::EnableLpis { cpu, on } => {
+                let value = u64::from(on & 1) | u64::from(on >> 5) << 24;
+                self.store(Frame::Rd(self.cpu(cpu)), r::CTLR, AccessSize::Word, value, on >> 1 & 3)?;
+            }
+            Action::Raise { its, device, event, count } => self.raise(self.its(its), device, event, count)?,
+            Action::Race { on } => self.racing.set(on & 1 == 1),
+            Action::LosePower { cpu } => {
+                let cpu = self.cpu(cpu);
+                self.rig.model().lose_power(cpu, |_| {});
+                self.sound = false;
+            }
+            Action::Fail { what, after } => self.fail(what, after),
+            Action::Pool { left } => {
+                let left = if left == u8::MAX { usize::MAX } else { usize::from(left) };
+                self.rig.board.0.allocations.set(left);
+            }
+            Action::Limit { to } => {
+                self.rig.guard.limit_memory((usize::from(to) + 1) << 16);
+                self.reduced = true;
+            }
+            Action::Quiesce {} => {
+                let _ = self.rig.guard.quiesce();
+                self.rig.model().change(|config| config.stays_quiet = true);
+                self.quiesced = true;
+            }
+        }
+        Ok(())
+    }
+
+    fn many(&mut self, what: u8, numbers: [u8; 2], count: u8, step: u8) -> Result<(), Finding> {
+        let its = value::its_of(&self.rig.config, what);
+        let [device, event] = numbers;
+        for n in 0..=u64::from(count) {
+            let added = [0, 1, 2].map(|bit| if step >> bit & 1 == 1 { n } else { 0 });
+            self.queue(its, value::command(what, [device, event, step >> 4, step >> 3 & 1], added));
+        }
+        self.post(its, 0, 0)
+    }
+
+    fn start_its(&mut self, its: usize) {
+        if self.rig.guard.failed(its).is_none() && !self.quiesced {
+            self.seen.borrow_mut().clear();
+            self.racing.set(false);
+            self.rig.linux_its(its);
+        }
+    }
+
+    fn start_cpu(&mut self, cpu: usize) -> Result<(), Finding> {
+        let frame = Frame::Rd(cpu);
+        self.store(frame, r::WAKER, AccessSize::Word, 0, 0)?;
+        self.store(frame, r::PROPBASER, AccessSize::Double, r::RD_WB | PROP | 15, 0)?;
+        self.store(frame, r::CTLR, AccessSize::Word, 1, 0)
+    }
+
+    fn raise(&mut self, its: usize, device: u8, event: u8, count: u8) -> Result<(), Finding> {
+        for n in 0..=u64::from(count & 7) {
+            self.rig.model().translate(its, value::device(device), value::event(event) + n);
+        }
+        for (cpu, lpi) in self.rig.delivered() {
+            if self.rig.rd32(cpu, r::CTLR) & 1 == 0 && self.sound {
+                return Err(format!("LPI {lpi} reached CPU {cpu}, on which LPIs are disabled"));
+            }
+        }
+        Ok(())
+    }
+
+    fn fail(&mut self, what: u8, after: u8) {
+        self.sound = false;
+        let after = u64::from(after & 0x3f);
+        self.rig.model().change(|config| match what % 4 {
+            0 => config.dies_after = Some((usize::from(what >> 2) % config.its, after)),
+            1 => config.stalls = Some((after & 0xf, 1 + u32::from(what >> 4))),
+            2 => config.never_quiescent = true,
+            _ => config.stays_off = true,
+        });
+    }
+
+    fn check(&mut self) -> Result<(), Finding> {
+        let hazards = self.rig.model().hazards();
+        let mut bad =
+            hazards.iter().filter(|hazard| self.sound || matches!(hazard, Hazard::Foreign(..) | Hazard::Enabled));
+        if let Some(hazard) = bad.next() {
+            return Err(format!("{hazard:?}"));
+        }
+        if let Some(reach) = self.rig.model().foreign().first() {
+            return Err(format!("hardware reaches {reach:x?}"));
+        }
+        let memory = self.rig.board.memory().clone();
+        self.rig.guard.audit(|pa, size| memory.is_given(pa.0, size as u64)).map_err(|finding| finding.to_string())?;
+        if self.rig.live() - self.base > MAX_DEVICE_BYTES {
+            return Err(format!("{:#x} bytes are kept for the host", self.rig.live() - self.base));
+        }
+        let _ = self.rig.guard.stats();
+        Ok(())
+    }
+
+    /// Another kernel starts, and has interrupts.
+    fn finish(mut self) -> Result<(), Finding> {
+        self.rig.host.donated.clear();
+        self.rig.host.on_read = None;
+        self.rig.board.0.allocations.set(usize::MAX);
+        if !self.sound || self.reduced || self.quiesced {
+            return Ok(());
+        }
+        for its in 0..self.rig.config.its {
+            self.rig.linux_its(its);
+        }
+        for cpu in 0..self.rig.config.cpus {
+            self.rig.set_rd32(cpu, r::CTLR, 0);
+            self.rig.linux_cpu(cpu);
+        }
+        self.rig.delivered();
+        for its in 0..self.rig.config.its {
+            let lpi = 8192 + its as u64;
+            self.rig.configure(lpi, 0xa1);
+            self.rig.post(its, &[mapd(8, 3), mapti(8, 0, lpi, 0), inv(8, 0), sync(0)]);
+            let delivered = self.rig.raise(its, 8, 0);
+            if delivered != [(0, 8192 + its as u32)] {
+                return Err(format!("a kernel that starts got {delivered:?} from ITS {its}"));
+            }
+        }
+        self.check()
+    }
+}
+
+thread_local! {
+    static ACTION_COUNT: ActionCount = const { ActionCount(Cell::new(0)) };
+}
+
+/// The number of actions of all runs; printed when the program ends.
+struct ActionCount(Cell<u64>);
+
+impl Drop for ActionCount {
+    fn drop(&mut self) {
+        eprintln!("stat::number_of_actions: {}", self.0.get());
+    }
+}
+
+/// Executes `bytes` for the fuzz target. `PORTCULLIS_SHOW` in the environment prints the actions.
+///
+/// # Panics
+/// On a finding.
+pub fn fuzz(bytes: &[u8]) {
+    let run = Run::decode(bytes);
+    if std::env::var_os("PORTCULLIS_SHOW").is_some() {
+        println!("machine {}, seed {}: {:?}", run.machine, run.seed, machine(run.machine, run.seed));
+        for (number, action) in run.actions.iter().enumerate() {
+            println!("{number:4} {action:?}");
+        }
+    }
+    ACTION_COUNT.with(|count| count.0.set(count.0.get() + u64::try_from(run.actions.len()).unwrap_or(0)));
+    if let Err(finding) = execute(&run) {
+        panic!("{finding}");
+    }
+}

@@ -1,0 +1,410 @@
+//! Runs that fuzzing starts from, named after what the host does. `fuzz/corpus/gic` has them as files; a test compares
+//! them, and writes them again if asked to.
+
+use super::action::{Action, Run};
+
+const MAPD: u8 = 0;
+const UNMAPD: u8 = 2;
+const MAPC: u8 = 3;
+const UNMAPC: u8 = 5;
+const MAPTI: u8 = 6;
+const MOVI: u8 = 11;
+const MOVALL: u8 = 13;
+const INV: u8 = 14;
+const INVALL: u8 = 16;
+const DISCARD: u8 = 19;
+const SYNC: u8 = 22;
+/// Machines.
+const QEMU: u8 = 0;
+const TWO_ITSS: u8 = 1;
+const NON_COHERENT: u8 = 3;
+const FAILING: u8 = 0xc0;
+const REFUSED: u8 = 0xe0;
+
+fn command(what: u8, device: u8, event: u8, lpi: u8, icid: u8) -> Action {
+    Action::Command { what, device, event, lpi, icid }
+}
+
+fn post() -> Action {
+    Action::Post { its: 0, how: 0, times: 0 }
+}
+
+/// Linux's start of an ITS and two CPUs, whose collections are 0 and 1.
+fn start() -> Vec<Action> {
+    let mut actions = vec![
+        Action::StartIts { its: 0 },
+        Action::StartCpu { cpu: 0 },
+        Action::StartCpu { cpu: 1 },
+        Action::Configure { lpi: 0, byte: 0xa1 },
+        Action::Configure { lpi: 1, byte: 0xa1 },
+    ];
+    for cpu in 0..2 {
+        actions.extend([command(MAPC, 0, 0, cpu, cpu), command(SYNC, 0, 0, cpu, 0), command(INVALL, 0, 0, 0, cpu)]);
+    }
+    actions.push(post());
+    actions
+}
+
+/// A device with an interrupt, which comes.
+fn device() -> Vec<Action> {
+    let mut actions = start();
+    actions.extend([
+        command(MAPD, 3, 3, 0, 0),
+        command(MAPTI, 3, 0, 0, 0),
+        command(MAPTI, 3, 1, 1, 1),
+        command(INV, 3, 0, 0, 0),
+        command(SYNC, 0, 0, 0, 0),
+        post(),
+        Action::Raise { its: 0, device: 3, event: 0, count: 1 },
+    ]);
+    actions
+}
+
+fn with(mut first: Vec<Action>, then: impl IntoIterator<Item = Action>) -> Vec<Action> {
+    first.extend(then);
+    first
+}
+
+/// Every register of the frames `frame`, each with one of several values, in different sizes.
+fn registers(frame: u8, rows: u8) -> Vec<Action> {
+    let mut actions = start();
+    for at in (0..rows).chain(0x80..0x88) {
+        for (n, value) in (0x20_u8..0xf0).step_by(0x17).enumerate() {
+            let size = u8::try_from(n % 2).unwrap_or(0) | u8::try_from(n % 4).unwrap_or(0) << 4;
+            actions.push(Action::Store { frame, at, size, value, low: 0xf });
+            if n % 4 == 0 {
+                actions.push(Action::Load { frame, at, size });
+            }
+        }
+    }
+    actions.push(Action::Load { frame, at: 0, size: 2 });
+    actions.truncate(256);
+    actions
+}
+
+/// Table and queue registers at `place`, an index of an address, then a start with them.
+fn bases(place: u8) -> Vec<Action> {
+    let mut actions = vec![Action::EnableIts { its: 0, on: 0 }, Action::EnableLpis { cpu: 0, on: 0 }];
+    // GITS_BASER0 and 1, GITS_CBASER, GICR_PROPBASER, GICR_PENDBASER.
+    for (frame, at, kind, low) in [(0, 7, 5, 0), (0, 8, 4, 0), (0, 4, 6, 0xf), (0x40, 5, 7, 15), (0x40, 6, 8, 0)] {
+        actions.push(Action::Store { frame, at, size: 0, value: kind << 4 | place, low });
+    }
+    actions.extend([Action::EnableLpis { cpu: 0, on: 1 }, Action::EnableIts { its: 0, on: 1 }]);
+    actions.extend([command(MAPD, 3, 3, 0, 0), command(MAPC, 0, 0, 0, 0), command(MAPTI, 3, 0, 0, 0)]);
+    actions.extend([post(), Action::Raise { its: 0, device: 3, event: 0, count: 2 }]);
+    actions
+}
+
+/// Every command, with numbers in range and beyond, before and after the device is mapped.
+fn commands() -> Vec<Action> {
+    let mut actions = start();
+    for mapped in [false, true] {
+        if mapped {
+            actions.extend([command(MAPC, 0, 0, 0, 0), command(MAPD, 3, 3, 0, 0)]);
+            // INTIDs of every kind, each for an event of its own.
+            actions.extend((0..10).map(|n| command(MAPTI, 3, 4 + n, 0x80 | n, 0)));
+            actions.push(command(MAPTI, 3, 0, 0, 0));
+        }
+        for what in 0..32 {
+            actions.push(command(what, 3, 0, 0, 1));
+            actions.push(command(what, 3, 1, what % 3, 0));
+            actions.push(command(what, 3, 2, 0x80 | what % 10, 0));
+            actions.push(command(what, 3, 0x80 | what % 9, what, 0));
+            actions.push(command(what, 0x80 | what % 10, 0x80 | what % 9, 0x80 | what % 10, 0x80 | what % 9));
+        }
+
+        actions.push(post());
+    }
+    actions
+}
+
+/// Everything about collections and the CPUs they go to.
+fn collections() -> Vec<Action> {
+    with(
+        device(),
+        [
+            command(MAPC, 0, 0, 1, 0),
+            command(MOVI, 3, 0, 0, 1),
+            command(MOVALL, 0, 0, 0, 1),
+            command(MOVALL, 0, 0, 1, 1),
+            command(MOVALL, 0, 0, 0x80, 1),
+            command(MAPC, 0, 0, 7, 2),
+            command(MOVI, 3, 0, 0, 3),
+            command(MOVI, 4, 0, 0, 1),
+            command(UNMAPC, 0, 0, 0, 1),
+            command(INVALL, 0, 0, 0, 1),
+            command(SYNC, 0, 0, 9, 0),
+            post(),
+            Action::Raise { its: 0, device: 3, event: 0, count: 1 },
+            command(MAPC, 0, 0, 1, 1),
+            post(),
+            Action::Raise { its: 0, device: 3, event: 0, count: 1 },
+        ],
+    )
+}
+
+/// EnableLPIs of both CPUs in every order, with a device whose interrupts come all the time.
+fn enables() -> Vec<Action> {
+    let mut actions = device();
+    let raise = Action::Raise { its: 0, device: 3, event: 0, count: 1 };
+    for (cpu, on) in [(0, 0), (1, 0), (1, 1), (0, 1), (0, 0x20), (0, 0x21), (1, 0), (0, 0), (0, 1)] {
+        actions.extend([Action::EnableLpis { cpu, on }, raise, command(INVALL, 0, 0, 0, cpu), post()]);
+    }
+    actions.extend([Action::EnableIts { its: 0, on: 0 }, raise, Action::EnableIts { its: 0, on: 1 }, raise]);
+    actions
+}
+
+/// All events of large devices, each of which takes several traps; another CPU stores meanwhile.
+fn large() -> Vec<Action> {
+    let many = |what, device, event, count, step| Action::Many { what, device, event, count, step };
+    with(
+        start(),
+        [
+            // 8,192 events, then those that are mapped.
+            command(MAPD, 5, 0x81, 0, 0),
+            many(MAPTI, 5, 0, 127, 6),
+            Action::Configure { lpi: 9, byte: 0xff },
+            command(INVALL, 0, 0, 0, 0),
+            Action::Post { its: 0, how: 0, times: 1 },
+            Action::EnableLpis { cpu: 0, on: 2 },
+            Action::EnableLpis { cpu: 1, on: 0 },
+            command(MAPC, 0, 0, 1, 0),
+            Action::Post { its: 0, how: 1, times: 1 },
+            Action::Store { frame: 0x80, at: 4, size: 0, value: 0x60, low: 0xf },
+            Action::Load { frame: 0, at: 6, size: 0 },
+            Action::EnableLpis { cpu: 0, on: 1 },
+            Action::EnableLpis { cpu: 1, on: 1 },
+            post(),
+            command(MAPD, 5, 2, 0, 0),
+            Action::Post { its: 0, how: 0, times: 1 },
+            command(UNMAPD, 5, 0, 0, 0),
+            Action::Post { its: 0, how: 0, times: 1 },
+            Action::EnableLpis { cpu: 1, on: 0 },
+            Action::StartIts { its: 0 },
+        ],
+    )
+}
+
+/// Devices and sizes up to the limit, and down again.
+fn flood() -> Vec<Action> {
+    with(
+        start(),
+        [
+            // 2^13 events each.
+            Action::Many { what: MAPD, device: 0, event: 0x81, count: 127, step: 1 },
+            Action::Many { what: MAPD, device: 0x85, event: 0, count: 255, step: 1 },
+            Action::Many { what: MAPD, device: 0x83, event: 0, count: 255, step: 1 },
+            Action::Many { what: MAPD, device: 0x81, event: 1, count: 255, step: 1 },
+            Action::Many { what: UNMAPD, device: 0, event: 0, count: 255, step: 1 },
+            Action::Many { what: MAPD, device: 0, event: 0x81, count: 20, step: 1 },
+            // Again and again, with events.
+            Action::Many { what: MAPTI, device: 1, event: 0, count: 60, step: 6 },
+            Action::Many { what: MAPD, device: 1, event: 0x81, count: 20, step: 0 },
+            Action::StartIts { its: 0 },
+        ],
+    )
+}
+
+/// Two ITSs with the same DeviceIDs, and a device that goes from one of them only.
+fn two_itss() -> Vec<Action> {
+    let second = 1 << 5;
+    with(
+        device(),
+        [
+            Action::StartIts { its: 1 },
+            command(second | MAPC, 0, 0, 0, 0),
+            command(second | MAPTI, 3, 2, 2, 0),
+            command(second | INV, 3, 0, 0, 0),
+            command(second | MAPD, 3, 4, 0, 0),
+            command(second | MAPTI, 3, 0, 0, 0),
+            command(second | MAPTI, 3, 0, 2, 0),
+            command(second | DISCARD, 3, 1, 0, 0),
+            command(second | SYNC, 0, 0, 0, 0),
+            Action::Post { its: 1, how: 0, times: 0 },
+            command(UNMAPD, 3, 0, 0, 0),
+            post(),
+            Action::Raise { its: 1, device: 3, event: 0, count: 2 },
+            Action::EnableLpis { cpu: 0, on: 0 },
+            command(second | UNMAPD, 3, 0, 0, 0),
+            Action::Post { its: 1, how: 0, times: 0 },
+            Action::EnableIts { its: 1, on: 0 },
+        ],
+    )
+}
+
+/// A queue that is not the host's, or not any more, indices beyond it, Retry.
+fn queue() -> Vec<Action> {
+    with(
+        device(),
+        [
+            Action::Donate { page: 1 },
+            command(INV, 3, 0, 0, 0),
+            post(),
+            Action::Load { frame: 0, at: 6, size: 0 },
+            Action::Donate { page: 0x80 },
+            Action::Post { its: 0, how: 2, times: 0 },
+            Action::Post { its: 0, how: 3, times: 0 },
+            Action::Post { its: 0, how: 0xff, times: 0 },
+            Action::Donate { page: 0 },
+            command(INV, 3, 0, 0, 0),
+            command(INVALL, 0, 0, 0, 0),
+            post(),
+            Action::Donate { page: 0x80 },
+            Action::EnableIts { its: 0, on: 0 },
+            // One page, at the end of the memory.
+            Action::Store { frame: 0, at: 4, size: 0, value: 0x67, low: 0 },
+            Action::EnableIts { its: 0, on: 1 },
+            Action::Post { its: 0, how: 0x7f, times: 0 },
+            command(INV, 3, 0, 0, 0),
+            Action::Post { its: 0, how: 1, times: 0 },
+        ],
+    )
+}
+
+/// Words change after they were read.
+fn race() -> Vec<Action> {
+    with(
+        device(),
+        [
+            Action::Race { on: 1 },
+            command(MAPD, 4, 4, 0, 0),
+            command(MAPTI, 4, 0, 2, 0),
+            command(MAPTI, 4, 1, 3, 1),
+            command(MOVI, 4, 0, 0, 1),
+            command(INVALL, 0, 0, 0, 0),
+            post(),
+            Action::Race { on: 0 },
+        ],
+    )
+}
+
+/// A redistributor that loses its state.
+fn power() -> Vec<Action> {
+    with(
+        device(),
+        [
+            Action::LosePower { cpu: 0 },
+            Action::EnableLpis { cpu: 0, on: 0x21 },
+            command(INV, 3, 0, 0, 0),
+            command(MOVI, 3, 0, 0, 1),
+            post(),
+            Action::LosePower { cpu: 1 },
+            Action::EnableLpis { cpu: 1, on: 0x40 },
+            Action::EnableLpis { cpu: 1, on: 1 },
+            command(UNMAPD, 3, 0, 0, 0),
+            post(),
+        ],
+    )
+}
+
+/// No memory, at each allocation of a device.
+fn no_memory() -> Vec<Action> {
+    let mut actions = start();
+    for left in 0..4 {
+        actions.extend([
+            Action::Pool { left },
+            command(MAPD, 2, 2, 0, 0),
+            command(MAPD, 0x81, 2, 0, 0),
+            post(),
+            Action::Pool { left: 255 },
+            command(UNMAPD, 2, 0, 0, 0),
+            post(),
+        ]);
+    }
+    actions.extend([Action::Limit { to: 3 }, Action::Many { what: MAPD, device: 0, event: 5, count: 60, step: 1 }]);
+    actions
+}
+
+/// The GIC is made quiet; the host goes on.
+fn quiet() -> Vec<Action> {
+    with(
+        device(),
+        [
+            Action::Quiesce {},
+            command(INV, 3, 0, 0, 0),
+            command(UNMAPD, 3, 0, 0, 0),
+            post(),
+            Action::EnableIts { its: 0, on: 1 },
+            Action::EnableLpis { cpu: 0, on: 0 },
+            Action::EnableLpis { cpu: 0, on: 1 },
+            post(),
+            Action::Raise { its: 0, device: 3, event: 0, count: 1 },
+        ],
+    )
+}
+
+/// Hardware fails in one of several ways, after so many commands.
+fn failing(what: u8, after: u8) -> Vec<Action> {
+    with(
+        device(),
+        [
+            Action::Fail { what, after },
+            command(INV, 3, 0, 0, 0),
+            command(MAPTI, 3, 2, 2, 0),
+            post(),
+            post(),
+            Action::EnableIts { its: 0, on: 0 },
+            Action::EnableIts { its: 0, on: 1 },
+            command(MAPD, 3, 5, 0, 0),
+            post(),
+            command(UNMAPD, 3, 0, 0, 0),
+            Action::EnableLpis { cpu: 0, on: 0 },
+            Action::EnableLpis { cpu: 0, on: 1 },
+            command(MAPD, 3, 5, 0, 0),
+            post(),
+            Action::Load { frame: 0, at: 0, size: 1 },
+        ],
+    )
+}
+
+/// Every seed: its file's name, and the run.
+#[must_use]
+pub fn all() -> Vec<(String, Run)> {
+    let mut out = Vec::new();
+    let mut add = |name: &str, machine, actions: Vec<Action>| {
+        out.push((name.to_owned(), Run { machine, seed: 1, actions }));
+    };
+    for machine in 0..12 {
+        add(&format!("a-device-{machine}"), machine, device());
+        add(&format!("large-{machine}"), machine, large());
+    }
+    for place in [0, 8, 9, 11, 12, 14, 15] {
+        add(&format!("tables-at-place-{place}"), QEMU, bases(place));
+    }
+    for (machine, place) in [(2, 9), (NON_COHERENT, 11), (5, 0)] {
+        add(&format!("tables-at-place-{place}-machine-{machine}"), machine, bases(place));
+    }
+    add("every-register-of-an-its", QEMU, registers(0, 16));
+    add("every-register-of-an-its-twice", TWO_ITSS, with(device(), registers(0, 16)[13..].to_vec()));
+    add("every-register-of-a-redistributor", QEMU, registers(0x40, 10));
+    add("registers-of-no-frame", QEMU, registers(1, 2));
+    add("registers-of-no-redistributor", QEMU, registers(0x42, 2));
+    for machine in [QEMU, TWO_ITSS, 2, NON_COHERENT, 5] {
+        add(&format!("every-command-{machine}"), machine, commands());
+        add(&format!("collections-{machine}"), machine, collections());
+        add(&format!("enables-{machine}"), machine, enables());
+    }
+    add("flood", QEMU, flood());
+    add("flood-of-many-ids", 6, flood());
+    add("flood-of-a-flat-table", 11, flood());
+    add("two-itss", TWO_ITSS, two_itss());
+    add("two-itss-by-addresses", 2, two_itss());
+    add("queue", QEMU, queue());
+    add("race", QEMU, race());
+    add("race-not-coherent", NON_COHERENT, race());
+    add("power", QEMU, power());
+    add("no-memory", QEMU, no_memory());
+    add("no-memory-in-two-levels", 6, no_memory());
+    add("quiet", QEMU, quiet());
+    add("quiet-failing", FAILING, quiet());
+    for (n, (what, after)) in [(0, 30), (1, 10), (0x41, 12), (1, 8), (2, 0), (3, 0), (0xf1, 5)].into_iter().enumerate()
+    {
+        add(&format!("hardware-fails-{n}"), QEMU, failing(what, after));
+        add(&format!("hardware-fails-{n}-of-two"), TWO_ITSS, failing(what, after));
+    }
+    for n in 0..8 {
+        add(&format!("failing-machine-{n}"), FAILING + n, with(two_itss(), enables()));
+        add(&format!("refused-{n}"), REFUSED + n, Vec::new());
+    }
+    out
+}

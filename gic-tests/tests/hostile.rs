@@ -1,0 +1,81 @@
+//! Random hosts, and the committed corpus of the fuzz target `gic`.
+
+use std::fs;
+use std::path::PathBuf;
+
+use gic_tests::hostile::{Run, execute, seeds};
+use proptest::prelude::*;
+
+fn corpus() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/gic")
+}
+
+/// Bytes of a run: any machine, or one that is taken over; actions of which many are commands and their submission.
+fn bytes() -> impl Strategy<Value = Vec<u8>> {
+    let argument = prop_oneof![4 => 0..4_u8, 2 => any::<u8>()];
+    let kind = prop_oneof![3 => Just(2_u8), 1 => Just(5), 4 => 0..19_u8];
+    let record = (kind, prop::collection::vec(argument, 5)).prop_map(|(kind, mut arguments)| {
+        arguments.insert(0, kind);
+        arguments
+    });
+    let head = prop_oneof![4 => 0..12_u8, 1 => any::<u8>()];
+    (head, any::<u8>(), prop::collection::vec(record, 1..80)).prop_map(|(machine, seed, records)| {
+        // A sound start, so that the rest means something.
+        let start = [[8, 0, 0, 0, 0, 0], [9, 0, 0, 0, 0, 0], [2, 3, 0, 0, 0, 0]];
+        let start = if seed % 4 == 0 { &[] } else { start.as_slice() };
+        [machine, seed].into_iter().chain(start.concat()).chain(records.concat()).collect()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, max_shrink_iters: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn t45_no_host_aims_the_gic_at_memory_that_is_not_el2s(bytes in bytes()) {
+        let run = Run::decode(&bytes);
+        let result = execute(&run);
+        prop_assert!(result.is_ok(), "{:?}: {:?}", run, result);
+    }
+
+    #[test]
+    fn any_bytes_are_a_run(bytes in prop::collection::vec(any::<u8>(), 2..400)) {
+        let run = Run::decode(&bytes);
+        prop_assert_eq!(Run::decode(&run.encode()), run);
+    }
+}
+
+#[test]
+fn t45_seeds_find_nothing() {
+    for (name, run) in seeds::all() {
+        let result = execute(&run);
+        assert!(result.is_ok(), "{name}: {result:?}");
+    }
+}
+
+/// `PORTCULLIS_WRITE_SEEDS=1 cargo test -p gic-tests` writes the files.
+#[test]
+fn the_committed_corpus_is_the_seeds() {
+    for (name, run) in seeds::all() {
+        let path = corpus().join(&name);
+        let bytes = run.encode();
+        if std::env::var_os("PORTCULLIS_WRITE_SEEDS").is_some() {
+            let written = fs::create_dir_all(corpus()).and_then(|()| fs::write(&path, &bytes));
+            assert!(written.is_ok(), "{}: {written:?}", path.display());
+        }
+        match fs::read(&path) {
+            Ok(committed) => assert!(committed == bytes, "{} differs from its seed", path.display()),
+            Err(error) => panic!("{}: {error}", path.display()),
+        }
+        assert!(Run::decode(&bytes) == run, "{name}: longer than a run can be");
+    }
+}
+
+#[test]
+fn inputs_that_fuzzing_kept_find_nothing() {
+    let Ok(files) = fs::read_dir(corpus()) else { panic!("no corpus") };
+    for path in files.flatten().map(|file| file.path()) {
+        let Ok(bytes) = fs::read(&path) else { panic!("{path:?}") };
+        let result = execute(&Run::decode(&bytes));
+        assert!(result.is_ok(), "{path:?}: {result:?}");
+    }
+}
