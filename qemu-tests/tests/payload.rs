@@ -50,6 +50,14 @@ const MACHINES: [(Below, &str, u32, &str, Suite); 10] = [
     (Below::Open, "cortex-a76", 4, "1G", Suite::Core),
 ];
 
+/// Prefix of the tests that also run on machines with a GICv4, whose frames have other places and which has more tables.
+/// Without a hypervisor QEMU has none.
+const GIC: &str = "t45";
+/// Its machines: what is below the payload, `-smp`.
+const GICV4_MACHINES: [(Below, u32); 3] = [(Below::Portcullis, 1), (Below::Portcullis, 4), (Below::Open, 1)];
+/// The arguments that make it one.
+const GICV4: [&str; 2] = ["-machine", "gic-version=4"];
+
 /// The test whose device causes more faults than EL2 prints at once.
 const EVENT_FLOOD: &str = "t43_event_flood";
 
@@ -99,18 +107,7 @@ fn trials(images: &Arc<Images>, tests: &[Listed]) -> Vec<Trial> {
     for (below, cpu, smp, mem, suite) in MACHINES.into_iter().filter(|(below, ..)| images.has(*below)) {
         let fits = |test: &&Listed| test.runs.contains(&below) && test.cpus <= smp && suite.has(&test.name);
         for test in tests.iter().filter(fits) {
-            let name = format!("{}/{cpu}-{smp}/{}", below.word(), test.name);
-            let (images, test, dir) = (Arc::clone(images), test.clone(), run_dir(&name));
-            trials.push(Trial::ignorable_test(name, move || {
-                let (clock, deadline) = (test.clock, deadline());
-                let el2_options = &test.el2_options;
-                let run = Run { cpu, smp, mem, clock, deadline, el2_options, ..Run::new(&images, below, &test.name) };
-                let verdict = run.run(&dir).and_then(|report| report.verdict());
-                match verdict.map_err(|error| Failed::from(format!("{error:#}")))? {
-                    Verdict::Passed => Ok(Completion::Completed),
-                    Verdict::Skipped(reason) => Ok(Completion::ignored_with(reason)),
-                }
-            }));
+            trials.push(payload_trial(images, test, below, (cpu, smp, mem), &[], ""));
         }
         if below == Below::Portcullis && suite == Suite::All {
             trials.extend(BAD_TREES.map(|bad_tree| bad_tree_trial(images, bad_tree, cpu, smp)));
@@ -127,7 +124,37 @@ fn trials(images: &Arc<Images>, tests: &[Listed]) -> Vec<Trial> {
             trials.push(shared_console_trial(images, cpu));
         }
     }
+    for (below, smp) in GICV4_MACHINES.into_iter().filter(|(below, _)| images.has(*below)) {
+        let fits = |test: &&Listed| test.runs.contains(&below) && test.cpus <= smp && test.name.starts_with(GIC);
+        for test in tests.iter().filter(fits) {
+            trials.push(payload_trial(images, test, below, ("max", smp, "1G"), &GICV4, "-gicv4"));
+        }
+    }
     trials
+}
+
+/// One test on one machine: `-cpu`, `-smp`, `-m`, and what else QEMU is told.
+fn payload_trial(
+    images: &Arc<Images>,
+    test: &Listed,
+    below: Below,
+    (cpu, smp, mem): (&'static str, u32, &'static str),
+    qemu_args: &'static [&'static str],
+    suffix: &str,
+) -> Trial {
+    let name = format!("{}/{cpu}-{smp}{suffix}/{}", below.word(), test.name);
+    let (images, test, dir) = (Arc::clone(images), test.clone(), run_dir(&name));
+    Trial::ignorable_test(name, move || {
+        let (clock, deadline) = (test.clock, deadline());
+        let el2_options = &test.el2_options;
+        let run =
+            Run { cpu, smp, mem, clock, deadline, el2_options, qemu_args, ..Run::new(&images, below, &test.name) };
+        let verdict = run.run(&dir).and_then(|report| report.verdict());
+        match verdict.map_err(|error| Failed::from(format!("{error:#}")))? {
+            Verdict::Passed => Ok(Completion::Completed),
+            Verdict::Skipped(reason) => Ok(Completion::ignored_with(reason)),
+        }
+    })
 }
 
 /// One UART for EL2 and the host: three CPUs write forged last lines while the fourth powers off; EL2's own line must

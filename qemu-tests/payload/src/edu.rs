@@ -10,6 +10,8 @@ const VENDOR_DEVICE: u32 = 0x11e8_1234;
 const IDENTIFICATION: u64 = 0x00;
 /// Low byte of the identification register.
 const IDENTITY: u32 = 0xed;
+const IRQ_RAISE: u64 = 0x60;
+const IRQ_ACKNOWLEDGE: u64 = 0x64;
 const DMA_SOURCE: u64 = 0x80;
 const DMA_DESTINATION: u64 = 0x88;
 const DMA_COUNT: u64 = 0x90;
@@ -96,5 +98,28 @@ impl Edu {
     pub fn transfer(&self, direction: Direction, addr: u64, offset: usize, bytes: usize) -> Result<(), &'static str> {
         self.start(direction, addr, offset, bytes);
         self.finish()
+    }
+
+    /// Has the device send messages with `data` to `address`.
+    ///
+    /// # Errors
+    /// It has no MSI.
+    pub fn set_message(&self, address: u64, data: u16) -> Result<(), &'static str> {
+        let capability = self.function.capability(pci::MSI).ok_or("edu has no MSI capability")?;
+        let [a, b, c, d, e, f, g, h] = address.to_le_bytes();
+        mmio::write32(capability + 4, u32::from_le_bytes([a, b, c, d]));
+        mmio::write32(capability + 8, u32::from_le_bytes([e, f, g, h]));
+        mmio::write16(capability + 12, data);
+        // Enable.
+        mmio::write16(capability + 2, mmio::read16(capability + 2) | 1);
+        Ok(())
+    }
+
+    /// The device sends its message.
+    pub fn send_message(&self) {
+        sysreg::dsb();
+        mmio::write32(self.bar + IRQ_RAISE, 1);
+        mmio::write32(self.bar + IRQ_ACKNOWLEDGE, 1);
+        sysreg::dsb();
     }
 }

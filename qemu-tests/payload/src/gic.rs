@@ -116,3 +116,23 @@ pub fn sleep_until(deadline: u64) -> bool {
     }
     armed
 }
+
+/// No interrupt is pending.
+pub const NONE: u64 = 1023;
+
+/// The pending interrupt of highest priority at this CPU, [`NONE`] if there is none; it is completed.
+pub fn take_pending() -> u64 {
+    let id: u64;
+    // SAFETY: (1) acknowledges and completes an interrupt that is masked in PSTATE; nothing else uses it.
+    unsafe {
+        asm!(
+            "dsb sy",
+            "mrs {id}, S3_0_C12_C12_0", // ICC_IAR1_EL1
+            "dsb sy",
+            "msr S3_0_C12_C12_1, {id}", // ICC_EOIR1_EL1
+            "isb",
+            id = out(reg) id, options(nostack),
+        );
+    }
+    id
+}

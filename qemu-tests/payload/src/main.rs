@@ -7,7 +7,7 @@
 //! | `el3` | firmware, where the image is started at EL3 |
 //! | `boot`, `image`, `vectors`, `mmu`, `sysreg`, `cpu`, `time` | the machine's CPUs |
 //! | `machine`, `mem`, `mmio`, `console`, `firmware`, `gic` | what the device tree describes, memory, calls out of EL1 |
-//! | `pci`, `edu`, `nvme`, `smmu` | drivers |
+//! | `pci`, `edu`, `nvme`, `smmu`, `its` | drivers |
 //! | `lab`, `registry`, `outcome` | test support |
 //! | `tests` | the tests |
 //! | `bench` | benchmarks of EL2 |
@@ -29,6 +29,7 @@ pub mod el3;
 pub mod firmware;
 pub mod gic;
 pub mod image;
+pub mod its;
 pub mod lab;
 pub mod machine;
 pub mod mem;

@@ -10,6 +10,10 @@ use crate::num::{align_up, high32, low32};
 pub const COMMAND: u64 = 0x04;
 /// Offset of BAR0.
 pub const BAR0: u64 = 0x10;
+/// Offset of the first capability's offset.
+const CAPABILITIES: u64 = 0x34;
+/// The capability of messages.
+pub const MSI: u8 = 0x05;
 /// Command register: respond to memory accesses.
 pub const COMMAND_MEMORY: u16 = 1 << 1;
 /// Command register: bus mastering.
@@ -95,6 +99,22 @@ impl Function {
     /// Address of the configuration register at `offset`.
     pub fn config(&self, offset: u64) -> u64 {
         self.config + offset
+    }
+
+    /// Address of a capability of this kind.
+    pub fn capability(&self, kind: u8) -> Option<u64> {
+        let mut at = mmio::read8(self.config(CAPABILITIES)) & !3;
+        for _ in 0..48 {
+            if at == 0 {
+                break;
+            }
+            let address = self.config(u64::from(at));
+            if mmio::read8(address) == kind {
+                return Some(address);
+            }
+            at = mmio::read8(address + 1) & !3;
+        }
+        None
     }
 
     /// Assigns memory BAR `index` from the 32-bit window; its address.

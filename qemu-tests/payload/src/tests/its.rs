@@ -4,6 +4,7 @@
 //! The host cannot read the target back, so the ITS is used as evidence: it stores a device table entry at the target,
 //! and a command that needs this entry then changes the host's own memory.
 
+use crate::its::{Its, LPI, TABLE, VALID, enable_lpis, gicr};
 use crate::lab::{Ctx, Expect, Landed, Victim};
 use crate::mem::{PAGE, alloc, page};
 use crate::mmio;
@@ -11,77 +12,7 @@ use crate::num::{low32, usize_of};
 use crate::outcome::TestResult;
 use crate::random::Random;
 use crate::registry::Runs;
-use crate::{ensure, fail, payload_test, println, skip, sysreg};
-
-const GITS_CTLR: u64 = 0x00;
-const GITS_CBASER: u64 = 0x80;
-const GITS_CWRITER: u64 = 0x88;
-const GITS_CREADR: u64 = 0x90;
-const GITS_BASER: u64 = 0x100;
-const GICR_CTLR: u64 = 0x00;
-const GICR_PROPBASER: u64 = 0x70;
-const GICR_PENDBASER: u64 = 0x78;
-const VALID: u64 = 1 << 63;
-/// `GITS_BASER<n>`.Type.
-const DEVICES: u64 = 1;
-const COLLECTIONS: u64 = 4;
-/// An LPI.
-const LPI: u64 = 8192;
-const TIMEOUT_US: u64 = 100_000;
-
-struct Its {
-    base: u64,
-    queue: u64,
-    writer: u64,
-}
-
-impl Its {
-    /// Enables the ITS with its command queue and collection table in our memory, and its device table at `devices`.
-    fn start(base: u64, devices: u64) -> Self {
-        mmio::write32(base + GITS_CTLR, 0);
-        let (queue, collections) = (alloc(0x1_0000, 0x1_0000), alloc(0x1_0000, 0x1_0000));
-        for index in 0..8 {
-            let register = base + GITS_BASER + index * 8;
-            match mmio::read64(register) >> 56 & 7 {
-                DEVICES => mmio::write64(register, VALID | devices),
-                COLLECTIONS => mmio::write64(register, VALID | collections),
-                _ => {}
-            }
-        }
-        mmio::write64(base + GITS_CBASER, VALID | queue | 0xf);
-        mmio::write64(base + GITS_CWRITER, 0);
-        mmio::write32(base + GITS_CTLR, 1);
-        Self { base, queue, writer: 0 }
-    }
-
-    /// Runs one command; whether the ITS consumed it.
-    fn command(&mut self, words: [u64; 4]) -> bool {
-        for (word, offset) in words.into_iter().zip([0, 8, 16, 24]) {
-            mmio::write64(self.queue + self.writer + offset, word);
-        }
-        self.writer += 32;
-        sysreg::dsb();
-        mmio::write64(self.base + GITS_CWRITER, self.writer);
-        sysreg::poll_us(TIMEOUT_US, || mmio::read64(self.base + GITS_CREADR) & !0x1f == self.writer)
-    }
-
-    fn map_device(&mut self, device: u64, table: u64) -> bool {
-        self.command([0x08 | device << 32, 3, VALID | table, 0])
-    }
-
-    /// Makes an LPI of `device` pending at the first CPU.
-    fn raise_lpi(&mut self, device: u64, table: u64) -> bool {
-        self.map_device(device, table)
-            && self.command([0x09, 0, VALID, 0])
-            && self.map_event(device)
-            && self.command([0x03 | device << 32, 0, 0, 0])
-            && self.command([0x05, 0, 0, 0])
-    }
-
-    fn map_event(&mut self, device: u64) -> bool {
-        self.command([0x0a | device << 32, LPI << 32, 0, 0])
-    }
-}
+use crate::{ensure, fail, payload_test, println, skip};
 
 payload_test!(t45a_its_device_table, Runs::ALL);
 /// A device table at the victim: where the ITS is the host's, MAPD writes eight chosen bytes there.
@@ -150,29 +81,20 @@ fn t45g_lpi_tables(ctx: &Ctx) -> TestResult {
         skip!("no ITS");
     }
     let gicr = ctx.machine.gicr;
-    let (properties, pending) = (alloc(0x1_0000, 0x1_0000), alloc(0x1_0000, 0x1_0000));
+    let (properties, pending) = (alloc(TABLE, TABLE), alloc(TABLE, TABLE));
     enable_lpis(gicr, properties, pending)?;
     let mut its = Its::start(ctx.machine.its, page());
     // Disabled in the configuration table: it stays pending.
     ensure!(its.raise_lpi(3, page()), "the ITS does not take commands");
     println!("CONTROL {}: ok", ctx.name);
-    verdict(ctx, Landed::from(mmio::find_other(pending, 0x1_0000, 0).is_some()))?;
+    verdict(ctx, Landed::from(mmio::find_other(pending, TABLE, 0).is_some()))?;
     if ctx.expect == Expect::Blocked {
         // At EL2's memory: commands go on, and EL2 audits its tables at the end.
         let victim = Victim::el2(ctx)?;
-        mmio::write32(gicr + GICR_CTLR, 0);
+        mmio::write32(gicr + gicr::CTLR, 0);
         enable_lpis(gicr, victim.unused & !0xfff, victim.unused & !0xffff)?;
         ensure!(its.raise_lpi(4, page()), "the ITS stopped");
     }
-    Ok(())
-}
-
-fn enable_lpis(gicr: u64, properties: u64, pending: u64) -> TestResult {
-    mmio::write64(gicr + GICR_PROPBASER, properties | 15);
-    mmio::write64(gicr + GICR_PENDBASER, pending);
-    ensure!(mmio::read64(gicr + GICR_PROPBASER) == properties | 15, "GICR_PROPBASER does not read back");
-    mmio::write32(gicr + GICR_CTLR, 1);
-    ensure!(mmio::read32(gicr + GICR_CTLR) & 1 == 1, "GICR_CTLR.EnableLPIs does not stay");
     Ok(())
 }
 
@@ -237,7 +159,8 @@ fn touch(addr: u64, size: u64, value: u64) {
     }
 }
 
-fn verdict(ctx: &Ctx, landed: Landed) -> TestResult {
+/// Prints the attack's line and compares it with what is expected.
+pub(super) fn verdict(ctx: &Ctx, landed: Landed) -> TestResult {
     println!("ATTACK {}: {}", ctx.name, if landed == Landed::Yes { "landed" } else { "blocked" });
     match (ctx.expect, landed) {
         (Expect::Blocked, Landed::Yes) => fail!("the attack landed"),

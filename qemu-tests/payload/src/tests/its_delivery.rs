@@ -1,0 +1,77 @@
+//! Whose interrupts arrive: messages of a CPU and of devices, and configuration in memory that is not the host's any
+//! more.
+
+use super::its::verdict;
+use super::ownership::donate;
+use crate::edu::Edu;
+use crate::gic::{NONE, take_pending};
+use crate::its::{Its, LPI, TABLE, enable_lpis, gits, int, inv, invall, mapc, mapd, mapti, properties, sync};
+use crate::lab::{Ctx, Expect, Lab, Landed, Mode};
+use crate::mem::{alloc, page};
+use crate::nvme::Nvme;
+use crate::outcome::{Fail, TestResult};
+use crate::registry::Runs;
+use crate::{ensure, mmio, payload_test, println, skip, vectors};
+
+payload_test!(t45i_lpi_configuration, Runs::EITHER);
+/// The page with an LPI's configuration byte is donated: that is not refused, and the byte counts no more.
+fn t45i_lpi_configuration(ctx: &Ctx) -> TestResult {
+    if ctx.machine.its == 0 || ctx.machine.gicr == 0 {
+        skip!("no ITS");
+    }
+    let table = properties(64);
+    enable_lpis(ctx.machine.gicr, table, alloc(TABLE, TABLE))?;
+    let mut its = Its::start(ctx.machine.its, alloc(TABLE, TABLE));
+    its.commands([mapc(0, 0), mapd(3, 4, page()), mapti(3, 0, LPI, 0), inv(3, 0)])?;
+    let raised = |its: &mut Its| {
+        its.commands([int(3, 0), sync(0)])?;
+        Ok::<u64, Fail>(take_pending())
+    };
+    let found = raised(&mut its)?;
+    ensure!(found == LPI, "control: {found} is pending");
+    println!("CONTROL {}: ok", ctx.name);
+    if ctx.expect == Expect::Blocked {
+        // The copy counts until the byte is read again.
+        mmio::write8(table, 0);
+        let found = raised(&mut its)?;
+        ensure!(found == LPI, "a byte counts before INV: {found} is pending");
+        mmio::write8(table, crate::its::ENABLED);
+    }
+    donate(table, 1)?;
+    its.commands([inv(3, 0), invall(0)])?;
+    let found = raised(&mut its)?;
+    verdict(ctx, Landed::from(found == LPI))
+}
+
+payload_test!(t45m_messages, Runs::ALL);
+/// A CPU writes to the translation register, which is device 0's interrupt then; a device sends an event that only
+/// another device has.
+fn t45m_messages(ctx: &Ctx) -> TestResult {
+    if ctx.machine.its == 0 || ctx.machine.gicr == 0 {
+        skip!("no ITS");
+    }
+    let lab = Lab::new(ctx, Mode::Bypass)?;
+    let Some(nvme) = Nvme::find(ctx.machine) else { skip!("no NVMe") };
+    let (own, other) = (u64::from(lab.edu.function.rid), u64::from(nvme.function.rid));
+    enable_lpis(ctx.machine.gicr, properties(64), alloc(TABLE, TABLE))?;
+    let mut its = Its::start(ctx.machine.its, alloc(TABLE, TABLE));
+    its.commands([mapc(0, 0), mapd(0, 4, page()), mapd(own, 4, page()), mapd(other, 4, page())])?;
+    its.commands([mapti(0, 7, LPI + 7, 0), mapti(own, 2, LPI + 2, 0), mapti(other, 5, LPI + 5, 0)])?;
+    its.commands([inv(0, 7), inv(own, 2), inv(other, 5), sync(0)])?;
+    let translater = ctx.machine.its + gits::TRANSLATER;
+    let sent = |edu: &Edu, data| {
+        edu.set_message(translater, data)?;
+        edu.send_message();
+        crate::time::delay_us(1000);
+        Ok::<u64, Fail>(take_pending())
+    };
+    let found = sent(&lab.edu, 2)?;
+    ensure!(found == LPI + 2, "control: {found} is pending after the device's own message");
+    println!("CONTROL {}: ok", ctx.name);
+    for data in [5, 7, 0, 15, 16, 0xffff] {
+        let found = sent(&lab.edu, data)?;
+        ensure!(found == NONE, "event {data} of another device: {found} is pending");
+    }
+    let (_, _caught) = vectors::catch(|| mmio::write32(translater, 7));
+    verdict(ctx, Landed::from(take_pending() == LPI + 7))
+}
