@@ -211,6 +211,7 @@ fn call_hook(model: &Rc<RefCell<Model>>, store_hook: &StoreHook) {
 
 impl Platform for Bus {
     type Buffer = Buffer;
+    type Place<T: 'static> = Box<T>;
 
     fn read32(&self, offset: u32) -> u32 {
         self.0.model.borrow_mut().read32(offset)

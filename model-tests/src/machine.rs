@@ -146,7 +146,7 @@ impl Machine {
                 Ok(probed) => probed,
                 Err(error) => panic!("probe: {error}"),
             };
-            match probed.take_over_with_host(stage2) {
+            match probed.take_over_with_host(stage2, Default::default()) {
                 Ok(smmu) => drivers.borrow_mut().push(smmu),
                 Err(error) => panic!("take-over: {error}"),
             }

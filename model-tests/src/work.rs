@@ -81,7 +81,7 @@ impl Machine {
         let mut work =
             Work { pages, loads, lines: self.cleaned_lines(), tables: self.pool.allocations(), ..Work::default() };
         for n in 0..self.models.len() {
-            let stats = self.driver(n, |smmu, _| *smmu.stats());
+            let stats = self.driver(n, |smmu, _| smmu.stats());
             work.refused += stats.claims_refused;
             work.commands += stats.forwarded_commands;
             work.syncs += stats.syncs;

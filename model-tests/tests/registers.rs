@@ -342,7 +342,7 @@ fn t43_an_event_flood() {
         let faults = m.driver(0, |smmu, _| smmu.stats().faults);
         assert!(faults <= (burst + 1) * 150 && faults >= (burst + 1) * 100, "{faults}");
     }
-    let stats = m.driver(0, |smmu, _| *smmu.stats());
+    let stats = m.driver(0, |smmu, _| smmu.stats());
     assert!(stats.event_overflows >= 39, "{stats:?}");
     let first = m.driver(0, |smmu, _| smmu.take_fault().map(|fault| (fault.sid, fault.kind.map(|k| k.name()))));
     assert_eq!(first, Some((SID, Some("F_TRANSLATION"))), "the first are kept");

@@ -82,6 +82,43 @@ pub(crate) fn decode(word: u32, pc: u64) -> Instruction {
     }
 }
 
+/// What an instruction does to SP.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Stack {
+    /// Nothing, or it gives something back.
+    Keeps,
+    /// It takes as many bytes.
+    Takes(u64),
+    /// It writes SP, and does not say what.
+    Unknown,
+}
+
+/// What the instruction `word` does to SP.
+pub(crate) fn stack(word: u32) -> Stack {
+    let (rd, rn) = (bits(word, 0, 5), bits(word, 5, 5));
+    let immediate = u64::from(bits(word, 10, 12)) << if word >> 22 & 1 == 1 { 12 } else { 0 };
+    let less = |value: u32, width| match signed(value, width).cast_signed() {
+        offset @ ..0 => Stack::Takes(offset.unsigned_abs()),
+        _ => Stack::Keeps,
+    };
+    match word >> 22 {
+        // SUB and ADD (immediate): of SP itself, or back from the frame pointer.
+        0x344 | 0x345 if rd == 31 && rn == 31 => Stack::Takes(immediate),
+        0x244 | 0x245 if rd == 31 && (rn == 31 || rn == 29) => Stack::Keeps,
+        0x344 | 0x345 | 0x244 | 0x245 if rd == 31 => Stack::Unknown,
+        // STP with an index before or after: of general-purpose and of vector registers.
+        0x2a6 | 0x2a2 if rn == 31 => less(bits(word, 15, 7) << 3, 10),
+        0x1b6 | 0x1b2 if rn == 31 => less(bits(word, 15, 7) << 3, 10),
+        0x2b6 | 0x2b2 if rn == 31 => less(bits(word, 15, 7) << 4, 11),
+        // STR with an index before or after: bit 10 says that it writes back.
+        _ if word & 0x3b20_0400 == 0x3800_0400 && rn == 31 => less(bits(word, 12, 9), 9),
+        // ADD and SUB (extended register), AND, ORR and EOR (immediate).
+        _ if word & 0xbfe0_0000 == 0x8b20_0000 && rd == 31 => Stack::Unknown,
+        _ if word & 0x9f80_0000 == 0x9200_0000 && word >> 29 & 3 != 3 && rd == 31 => Stack::Unknown,
+        _ => Stack::Keeps,
+    }
+}
+
 /// Load or store with an unsigned offset.
 fn access(word: u32, rd: Reg, rn: Reg) -> Instruction {
     let (size, vector, opc) = (word >> 30, word >> 26 & 1 == 1, bits(word, 22, 2));
@@ -160,6 +197,35 @@ mod tests {
             (0xd503_201f, I::Other),                // nop
         ] {
             assert_eq!(decode(word, PC), expected, "{word:#x}");
+        }
+    }
+
+    /// Words as LLVM's assembler encodes the text beside them.
+    #[test]
+    fn what_takes_stack_is_seen() {
+        use Stack as S;
+        for (word, expected) in [
+            (0xd100_43ff, S::Takes(16)),     // sub sp, sp, #16
+            (0xd140_07ff, S::Takes(0x1000)), // sub sp, sp, #1, lsl #12
+            (0xa9bf_7bfd, S::Takes(16)),     // stp x29, x30, [sp, #-16]!
+            (0xa9b9_5ff8, S::Takes(112)),    // stp x24, x23, [sp, #-112]!
+            (0xf81e_0ffe, S::Takes(32)),     // str x30, [sp, #-32]!
+            (0x6dbf_27e8, S::Takes(16)),     // stp d8, d9, [sp, #-16]!
+            (0xadbf_07e0, S::Takes(32)),     // stp q0, q1, [sp, #-32]!
+            (0x9100_43ff, S::Keeps),         // add sp, sp, #16
+            (0x9100_03bf, S::Keeps),         // mov sp, x29
+            (0xa8c1_7bfd, S::Keeps),         // ldp x29, x30, [sp], #16
+            (0xf842_07fe, S::Keeps),         // ldr x30, [sp], #32
+            (0xd100_43a0, S::Keeps),         // sub x0, x29, #16
+            (0xa900_7bfd, S::Keeps),         // stp x29, x30, [sp]
+            (0xf900_03e0, S::Keeps),         // str x0, [sp]
+            (0xcb29_63ff, S::Unknown),       // sub sp, sp, x9
+            (0x8b29_63ff, S::Unknown),       // add sp, sp, x9
+            (0x927c_ed3f, S::Unknown),       // and sp, x9, #0xfffffffffffffff0
+            (0x9100_013f, S::Unknown),       // mov sp, x9
+            (0xf27c_ed3f, S::Keeps),         // tst x9, #0xfffffffffffffff0
+        ] {
+            assert_eq!(stack(word), expected, "{word:#x}");
         }
     }
 }

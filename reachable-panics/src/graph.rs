@@ -92,6 +92,8 @@ pub(crate) struct Reach<'a> {
     objects: BTreeSet<u64>,
     /// The first caller of each function.
     parents: BTreeMap<u64, Option<u64>>,
+    /// The functions that each function calls, jumps to, or has the address of.
+    callees: BTreeMap<u64, BTreeSet<u64>>,
     sites: BTreeMap<u64, String>,
     /// Locations that may be handed over at an instruction.
     locations: BTreeMap<u64, BTreeSet<(String, u32)>>,
@@ -110,6 +112,7 @@ impl<'a> Reach<'a> {
             queue: VecDeque::new(),
             objects: BTreeSet::new(),
             parents: BTreeMap::new(),
+            callees: BTreeMap::new(),
             sites: BTreeMap::new(),
             locations: BTreeMap::new(),
             lost: BTreeSet::new(),
@@ -142,6 +145,16 @@ impl<'a> Reach<'a> {
         self.parents.len()
     }
 
+    /// Whether the instruction at `pc` is reached.
+    pub(crate) fn reaches(&self, pc: u64) -> bool {
+        self.seen.contains(&pc)
+    }
+
+    /// What the function that begins at `start` calls, jumps to, or has the address of, without itself.
+    pub(crate) fn callees(&self, start: u64) -> impl Iterator<Item = u64> {
+        self.callees.get(&start).into_iter().flatten().copied()
+    }
+
     /// Instructions that compute an address without a known use: the graph may be incomplete.
     pub(crate) fn lost(&self) -> &BTreeSet<u64> {
         &self.lost
@@ -165,6 +178,9 @@ impl<'a> Reach<'a> {
         let parent = from.map(|from| from.range.start);
         if parent != Some(function.range.start) {
             self.parents.entry(function.range.start).or_insert(parent);
+            if let Some(parent) = parent {
+                self.callees.entry(parent).or_default().insert(function.range.start);
+            }
         }
         self.directly.insert(pc);
         self.see(pc);
@@ -368,4 +384,4 @@ struct Uses {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

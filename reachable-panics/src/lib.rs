@@ -4,6 +4,7 @@ mod decode;
 mod graph;
 mod image;
 pub mod list;
+pub mod stack;
 
 use std::collections::BTreeMap;
 

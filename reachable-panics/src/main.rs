@@ -4,15 +4,17 @@ use std::process::ExitCode;
 use std::{env, fs};
 
 use anyhow::{Context, Result, bail, ensure};
-use reachable_panics::{Entry, find, list};
+use reachable_panics::{Entry, find, list, stack};
 
 const HELP: &str = "\
 Lists the panics that an AArch64 image can still reach from given entry points
 
 Usage: reachable-panics IMAGE.elf LINKER.map ENTRY... [--panic NAME]... [--list FILE [--fix]]
+       reachable-panics IMAGE.elf LINKER.map --stack FUNCTION [--panic NAME]...
 
 ENTRY is --vectors SYMBOL for the 16 exception vectors there, or --entry FUNCTION; it may repeat.
   --panic NAME  functions whose names begin with NAME are panics too
+  --stack FUNCTION  prints how much stack FUNCTION needs, and the call path that needs most, instead
   --list FILE   compares with the committed list FILE, one `key: reason` a line; ends with 1 where they differ
   --fix         writes the list, with `REASON MISSING` at what is new";
 
@@ -23,6 +25,7 @@ struct Args {
     vectors: Vec<String>,
     functions: Vec<String>,
     panics: Vec<String>,
+    stack: Option<String>,
     list: Option<String>,
     fix: bool,
 }
@@ -36,13 +39,15 @@ impl Args {
                 "--vectors" => args.vectors.push(value()?),
                 "--entry" => args.functions.push(value()?),
                 "--panic" => args.panics.push(value()?),
+                "--stack" => args.stack = Some(value()?),
                 "--list" => args.list = Some(value()?),
                 "--fix" => args.fix = true,
                 option if option.starts_with('-') => bail!("unknown option {option}\n\n{HELP}"),
                 _ => args.files.push(word),
             }
         }
-        ensure!(!args.vectors.is_empty() || !args.functions.is_empty(), "name an entry point\n\n{HELP}");
+        let named = !args.vectors.is_empty() || !args.functions.is_empty() || args.stack.is_some();
+        ensure!(named, "name an entry point\n\n{HELP}");
         Ok(args)
     }
 }
@@ -54,6 +59,14 @@ fn run(args: &Args) -> Result<ExitCode> {
     let vectors = args.vectors.iter().map(|name| Entry::Vectors(name));
     let entries: Vec<Entry<'_>> = vectors.chain(args.functions.iter().map(|name| Entry::Function(name))).collect();
     let panics: Vec<&str> = args.panics.iter().map(String::as_str).collect();
+    if let Some(function) = &args.stack {
+        let deepest = stack::deepest(&elf, &map, function, &panics)?;
+        for (name, bytes) in &deepest.path {
+            println!("{bytes:6} {name}");
+        }
+        println!("{:6} bytes", deepest.bytes);
+        return Ok(ExitCode::SUCCESS);
+    }
     let found = find(&elf, &map, &entries, &panics)?;
     let Some(file) = &args.list else {
         for (key, path) in found.panics() {

@@ -15,7 +15,7 @@
 //! ```
 //!
 //! Without a host, [`Probed::take_over`] gives an [`Smmu`]: its streams abort until they are assigned to a domain, which is a VMID
-//! and a stage 2.
+//! and a stage 2. Both take-overs get a [`Storage`], which is large, and where it stays.
 //!
 //! The checks are pure functions, which can be called directly:
 //!
@@ -80,8 +80,8 @@ pub use smmu::emul::table::AccessSize;
 pub use smmu::shadow::assign::{AssignError, MAX_ASSIGNED, RetireError};
 pub use smmu::shadow::owners::{StreamOwner, StreamRange};
 pub use smmu::{
-    Fixed, HOST_CMDQS, HostedSmmu, ReadsAs, Smmu, SmmuFinding, Stale, Ste, TakeOverError, WriteOutcome, budget, emul,
-    shadow,
+    Fixed, HOST_CMDQS, HostedSmmu, ReadsAs, Smmu, SmmuFinding, Stale, Ste, Storage, StorageOf, TakeOverError,
+    WriteOutcome, budget, emul, shadow,
 };
 pub use stage2::{Stage2Cfg, Stage2Words};
 pub use stats::Stats;

@@ -3,6 +3,8 @@
 //! The crate holds no address that it could dereference. Registers are offsets, memory of EL2 is a [`DmaBuffer`], memory of the
 //! host is a claim: pages that the host owns and whose owner cannot change while they are claimed.
 
+use core::ops::DerefMut;
+
 pub use host_access::memory::{ClaimError, DmaBuffer, HostMemory, Sharing};
 
 /// The platform of one SMMU: registers, memory for queues and tables, clock, wired interrupts.
@@ -11,7 +13,9 @@ pub use host_access::memory::{ClaimError, DmaBuffer, HostMemory, Sharing};
 /// `smmu-conformance` checks the rest of the contract.
 pub trait Platform {
     /// Memory of EL2 that the SMMU reads or writes; freed when dropped.
-    type Buffer: DmaBuffer;
+    type Buffer: DmaBuffer + 'static;
+    /// How the driver holds what is too large for a stack, its [`Storage`](crate::Storage): `&'static mut T`, or `Box<T>`.
+    type Place<T: 'static>: DerefMut<Target = T>;
 
     /// Reads the 32-bit register at `offset` (bytes from the base of page 0; page 1 starts at 0x10000).
     fn read32(&self, offset: u32) -> u32;

@@ -12,8 +12,10 @@ mod execute;
 mod fake;
 mod hosted;
 mod index;
+mod log;
 pub mod shadow;
 mod ste;
+mod storage;
 mod stream;
 mod streams;
 
@@ -21,12 +23,13 @@ use crate::errata::Issue;
 use crate::error::SmmuError;
 use crate::fault::FaultRecord;
 use crate::features::Features;
-use crate::platform::Platform;
+use crate::platform::{DmaBuffer, Platform};
 use crate::probe::Probed;
 use crate::stage2::Stage2Words;
 use crate::stats::Stats;
 use budget::Budget;
-use device::{Device, Sink, TableRegisters};
+use device::{Device, Left, Sink, TableRegisters};
+use log::FaultLog;
 use shadow::audit::StrtabFinding;
 use shadow::owners::StreamOwner;
 use shadow::{ShadowTable, Shared};
@@ -35,14 +38,13 @@ pub use device::{Stale, TakeOverError};
 pub use hosted::{HostedSmmu, SmmuFinding, WriteOutcome};
 pub use index::HOST_CMDQS;
 pub use ste::{Fixed, ReadsAs, Ste};
+pub use storage::{Storage, StorageOf};
 
 /// An SMMU under EL2's control, without a host: its streams are assigned to domains, or blocked. See the crate documentation for
 /// the life cycle.
 pub struct Smmu<P: Platform> {
     device: Device<P>,
-    shadow: ShadowTable<P::Buffer>,
-    /// All counters, as last asked for.
-    stats: Stats,
+    storage: StorageOf<P>,
 }
 
 /// Copies the driver's state, not the hardware. For tests that restore an earlier state of a modelled machine; not possible with
@@ -50,21 +52,22 @@ pub struct Smmu<P: Platform> {
 impl<P: Platform + Clone> Clone for Smmu<P>
 where
     P::Buffer: Clone,
+    StorageOf<P>: Clone,
 {
     fn clone(&self) -> Self {
-        Self { device: self.device.clone(), shadow: self.shadow.clone(), stats: self.stats }
+        Self { device: self.device.clone(), storage: self.storage.clone() }
     }
 }
 
 impl<P: Platform> Probed<P> {
-    /// Takes the SMMU over: afterwards every stream aborts until it is assigned.
+    /// Takes the SMMU over: afterwards every stream aborts until it is assigned. Its lists are in `storage` from then on.
     ///
     /// # Errors
     /// See [`TakeOverError`].
-    pub fn take_over(self) -> Result<Smmu<P>, TakeOverError> {
+    pub fn take_over(self, storage: StorageOf<P>) -> Result<Smmu<P>, TakeOverError> {
         let (platform, features, config) = self.into_parts();
         let fixed = Fixed::new(config.reads, &features);
-        Smmu::new(platform, features, config.quirks.issue, Stage2Words::NONE, fixed, Initial::Blocked)
+        Smmu::new(platform, features, config.quirks.issue, (Stage2Words::NONE, fixed), Initial::Blocked, storage)
     }
 }
 
@@ -82,19 +85,28 @@ impl<P: Platform> Smmu<P> {
         platform: P,
         features: Features,
         issue: Issue,
-        words: Stage2Words,
-        fixed: Fixed,
+        (words, fixed): (Stage2Words, Fixed),
         initial: Initial,
+        mut storage: StorageOf<P>,
     ) -> Result<Self, TakeOverError> {
         let (owner, shared) = match initial {
             Initial::Blocked => (StreamOwner::Blocked, Shared::Abort),
             Initial::Host(shared) => (StreamOwner::Host, shared),
         };
-        let shadow =
-            ShadowTable::new(&platform, &features, words, fixed, shared, owner).map_err(|_| TakeOverError::NoMemory)?;
+        storage.clear();
+        let shadow = &mut storage.shadow;
+        if shadow.init(&platform, &features, words, fixed, shared, owner).is_err() {
+            storage.clear();
+            return Err(TakeOverError::NoMemory);
+        }
         let table = TableRegisters { base: shadow.base(), cfg: shadow.cfg() };
-        let device = Device::take_over(platform, features, issue, table)?;
-        Ok(Self { device, shadow, stats: Stats::default() })
+        match Device::take_over(platform, features, issue, table) {
+            Ok(device) => Ok(Self { device, storage }),
+            Err(error) => {
+                storage.clear();
+                Err(error)
+            }
+        }
     }
 
     /// The hardware features.
@@ -108,16 +120,16 @@ impl<P: Platform> Smmu<P> {
     }
 
     /// Counters since take-over.
-    pub fn stats(&mut self) -> &Stats {
+    pub fn stats(&self) -> Stats {
         let mut stats = Stats::default();
         self.count(&mut stats);
-        self.stats = stats;
-        &self.stats
+        stats
     }
 
     /// Adds to `stats` what an SMMU counts, with or without a host.
     fn count(&self, stats: &mut Stats) {
-        stats.strtab_no_memory = self.shadow.no_memory();
+        stats.strtab_no_memory = self.storage.shadow.no_memory();
+        stats.faults_not_logged = self.storage.log.not_kept();
         self.device.count(stats);
     }
 
@@ -128,18 +140,24 @@ impl<P: Platform> Smmu<P> {
 
     /// Whether [`Smmu::take_fault`] has a record. Cheap enough for every trap.
     pub fn has_fault(&self) -> bool {
-        self.device.has_fault()
+        !self.storage.log.is_empty()
     }
 
     /// Takes the oldest fault record kept for the console; [`Smmu::owner`] says whose stream it is.
     pub fn take_fault(&mut self) -> Option<FaultRecord> {
-        self.device.take_fault()
+        self.storage.log.take()
     }
 
     /// Takes what hardware's event queue holds into counters and fault records, at most one queue of them.
     pub fn poll_faults(&mut self) {
         let _ = self.check_alive();
-        let _ = self.device.drain(&mut Budget::for_one_trap(), &mut Discard);
+        let _ = self.drain(&mut Budget::for_one_trap(), &mut Discard);
+    }
+
+    /// Takes records one by one while the budget suffices, keeps them in the log, and gives them to `sink`.
+    fn drain(&mut self, budget: &mut Budget, sink: &mut impl Records) -> Left {
+        let Storage { shadow, log } = &mut *self.storage;
+        self.device.drain(budget, &mut Logged { log, shadow, sink })
     }
 
     /// Invalidates the translations in `stale` of the domain with `vmid`, and waits until transactions that used one are complete.
@@ -170,7 +188,7 @@ impl<P: Platform> Smmu<P> {
     /// As [`Smmu::tlb_invalidate`].
     pub fn tlb_wait(&mut self) -> Result<(), SmmuError> {
         self.device.sync()?;
-        self.shadow.synchronised();
+        self.storage.shadow.synchronised();
         Ok(())
     }
 
@@ -181,7 +199,7 @@ impl<P: Platform> Smmu<P> {
     pub fn quiesce(&mut self) -> Result<(), SmmuError> {
         // Last attempt: this SMMU is not checked again.
         self.device.wait_again();
-        let result = self.check_alive().and_then(|()| self.shadow.abort_all(&mut self.device));
+        let result = self.check_alive().and_then(|()| self.storage.shadow.abort_all(&mut self.device));
         if result.is_err() {
             self.device.disable();
         }
@@ -201,7 +219,7 @@ impl<P: Platform> Smmu<P> {
     #[cold]
     fn recover(&mut self) -> Result<(), SmmuError> {
         self.device.recover()?;
-        self.shadow.after_reprogram();
+        self.storage.shadow.after_reprogram();
         Ok(())
     }
 
@@ -210,14 +228,39 @@ impl<P: Platform> Smmu<P> {
     /// # Errors
     /// The first entry that is wrong: a defect of EL2. Nothing is changed.
     pub fn audit(&self) -> Result<(), StrtabFinding> {
-        self.shadow.audit()
+        self.storage.shadow.audit()
     }
 }
 
-/// Fault records without a host: counted and logged, nothing else.
+/// Takes records, with the owners of their streams.
+trait Records {
+    /// Hardware wrote `record` about a stream of `owner`.
+    fn record(&mut self, budget: &mut Budget, owner: StreamOwner, record: &FaultRecord);
+    /// Hardware dropped records.
+    fn lost(&mut self);
+}
+
+/// Without a host: nothing else is done with them.
 struct Discard;
 
-impl Sink for Discard {
-    fn record(&mut self, _: &mut Budget, _: &FaultRecord) {}
+impl Records for Discard {
+    fn record(&mut self, _: &mut Budget, _: StreamOwner, _: &FaultRecord) {}
     fn lost(&mut self) {}
+}
+
+/// Keeps each record, and gives it on.
+struct Logged<'a, B, R> {
+    log: &'a mut FaultLog,
+    shadow: &'a ShadowTable<B>,
+    sink: &'a mut R,
+}
+
+impl<B: DmaBuffer, R: Records> Sink for Logged<'_, B, R> {
+    fn record(&mut self, budget: &mut Budget, record: &FaultRecord) {
+        self.log.add(record);
+        self.sink.record(budget, self.shadow.owner(record.sid), record);
+    }
+    fn lost(&mut self) {
+        self.sink.lost();
+    }
 }

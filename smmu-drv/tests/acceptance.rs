@@ -44,6 +44,7 @@ impl DmaBuffer for Never {
 
 impl Platform for Registers {
     type Buffer = Never;
+    type Place<T: 'static> = Box<T>;
 
     fn read32(&self, offset: u32) -> u32 {
         let IdRegisters { idr0, idr1, idr3, idr5, iidr, aidr } = self.ids;
@@ -247,13 +248,13 @@ fn a_stage_2_is_refused_just_beyond_what_hardware_can_do() {
     for (ids, cfg) in good {
         // It gets as far as memory, which there is none of.
         assert_eq!(
-            probe(ids).unwrap().take_over_with_host::<NoHost>(cfg).err(),
+            probe(ids).unwrap().take_over_with_host::<NoHost>(cfg, Default::default()).err(),
             Some(TakeOverError::NoMemory),
             "{cfg:?}"
         );
     }
     for (ids, cfg) in bad {
-        let error = probe(ids).unwrap().take_over_with_host::<NoHost>(cfg).err().unwrap();
+        let error = probe(ids).unwrap().take_over_with_host::<NoHost>(cfg, Default::default()).err().unwrap();
         assert!(
             matches!(error, TakeOverError::BadStage2(what) if error.to_string().ends_with(what)),
             "{cfg:?}: {error}"

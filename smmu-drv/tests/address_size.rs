@@ -197,6 +197,6 @@ fn a_stage_2_wider_than_one_of_the_smmus_is_refused_by_that_one() {
     let stage2 = common::Stage2::new(&board.0.mem);
     let wide = Stage2Cfg { ttb: Pa(common::POOL), ..stage2.cfg() };
     let probed = Probed::probe(board.clone(), common::firmware(&config)).unwrap();
-    assert!(probed.take_over_with_host::<common::Host>(wide).is_err());
+    assert!(probed.take_over_with_host::<common::Host>(wide, Default::default()).is_err());
     assert_eq!(board.0.model.borrow_mut().read32(r::CR0), 0, "not touched");
 }

@@ -124,12 +124,12 @@ fn seventeen_completions_take_two_hardware_syncs_and_one_trap() {
     for (completions, syncs) in [(15, 1), (16, 1), (17, 2), (33, 3)] {
         let mut rig = Rig::qemu();
         rig.enable_linear(4);
-        let before = *rig.smmu.stats();
+        let before = rig.smmu.stats();
         for n in 0..completions {
             rig.queue(msi(BUF + n * 4, n + 1));
         }
         rig.ring();
-        let after = *rig.smmu.stats();
+        let after = rig.smmu.stats();
         assert_eq!(after.syncs - before.syncs, syncs, "{completions}");
         assert_eq!((after.msi_writes - before.msi_writes, rig.again), (completions, 0));
         assert_eq!(after.forwarded_commands, before.forwarded_commands);
@@ -216,7 +216,7 @@ fn without_the_enable_nothing_is_consumed() {
     rig.set_ste(3, BYPASS);
     rig.write(r::CR0, r::EVENTQEN | r::SMMUEN);
     let cons = rig.read(r::CMDQ_CONS);
-    let before = *rig.smmu.stats();
+    let before = rig.smmu.stats();
     rig.queue([0x11, 0]);
     rig.ring();
     assert_eq!(rig.read(r::CMDQ_CONS), cons);

@@ -337,7 +337,7 @@ fn t69_hardware_that_fails_in_between_leaves_the_stream_to_nobody() {
 fn partitions(config: Config) -> (Board, Smmu<Board>) {
     let firmware = firmware(&config);
     let board = Board::new(config);
-    let smmu = Probed::probe(board.clone(), firmware).unwrap().take_over().unwrap();
+    let smmu = Probed::probe(board.clone(), firmware).unwrap().take_over(Default::default()).unwrap();
     (board, smmu)
 }
 

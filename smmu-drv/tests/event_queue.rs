@@ -59,7 +59,7 @@ fn t43_a_flood_costs_el2_a_bounded_amount_and_keeps_the_first_faults() {
         kept += 1;
     }
     assert_eq!(kept, 16);
-    let stats = *rig.smmu.stats();
+    let stats = rig.smmu.stats();
     assert_eq!(stats.faults_not_logged, stats.faults - 16);
     // Once drained, new ones are kept again.
     rig.dma_write(10, POOL, 1);

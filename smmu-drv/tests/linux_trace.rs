@@ -104,12 +104,12 @@ fn replay(text: &str) -> Rig {
 
 #[test]
 fn linux_6_1_finds_the_smmu_that_it_expects() {
-    let mut rig = replay(include_str!("data/linux-6.1.192-smmu.trace"));
+    let rig = replay(include_str!("data/linux-6.1.192-smmu.trace"));
     assert!(rig.smmu.stats().host_commands > 300);
 }
 
 #[test]
 fn linux_6_12_finds_the_smmu_that_it_expects() {
-    let mut rig = replay(include_str!("data/linux-6.12.117-smmu.trace"));
+    let rig = replay(include_str!("data/linux-6.12.117-smmu.trace"));
     assert!(rig.smmu.stats().host_commands > 300);
 }

@@ -344,11 +344,11 @@ fn two_registers_side_by_side_are_one_64_bit_access() {
     assert!(rig.again > 1);
     assert_eq!(rig.read64(r::CR0), 0);
     // Each is one exit, and none is denied.
-    let before = *rig.smmu.stats();
+    let before = rig.smmu.stats();
     rig.read64(r::EVENTQ_PROD);
     rig.read64(r::IDR0);
     rig.write64(r::GERROR, 0);
-    let after = *rig.smmu.stats();
+    let after = rig.smmu.stats();
     assert_eq!((after.exits - before.exits, after.denied_accesses), (3, before.denied_accesses));
 }
 

@@ -39,8 +39,9 @@ impl Machine {
                 }
             }));
         }
-        let take_over =
-            |board: &Board| Probed::probe(board.clone(), firmware(&config(0))).unwrap().take_over().unwrap();
+        let take_over = |board: &Board| {
+            Probed::probe(board.clone(), firmware(&config(0))).unwrap().take_over(Default::default()).unwrap()
+        };
         let smmus = boards.iter().map(take_over).collect();
         let machine = Self { boards, smmus, ticks };
         machine.ticks.set(0);

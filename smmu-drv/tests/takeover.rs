@@ -161,7 +161,7 @@ fn t47_hardware_that_does_not_answer_is_reported_in_bounded_time() {
         let s2 = Stage2::new(&board.0.mem);
         let error = Probed::probe(board.clone(), firmware(&config))
             .unwrap()
-            .take_over_with_host::<common::Host>(s2.cfg())
+            .take_over_with_host::<common::Host>(s2.cfg(), Default::default())
             .err()
             .unwrap();
         assert!(matches!(error, TakeOverError::NoAck(_) | TakeOverError::Invalidation), "{error}");
@@ -176,7 +176,9 @@ fn allocation_failure_leaves_the_smmu_untouched_and_frees_everything() {
             let board = Board::new(config.clone());
             board.0.allocations.set(budget);
             let s2 = Stage2::new(&board.0.mem);
-            match Probed::probe(board.clone(), firmware(&config)).unwrap().take_over_with_host::<common::Host>(s2.cfg())
+            match Probed::probe(board.clone(), firmware(&config))
+                .unwrap()
+                .take_over_with_host::<common::Host>(s2.cfg(), Default::default())
             {
                 Ok(_) => break,
                 Err(error) => {
@@ -205,11 +207,18 @@ fn a_stage_2_that_hardware_would_not_accept_is_refused() {
     ];
     for cfg in bad {
         assert!(
-            matches!(probe().take_over_with_host::<common::Host>(cfg), Err(TakeOverError::BadStage2(_))),
+            matches!(
+                probe().take_over_with_host::<common::Host>(cfg, Default::default()),
+                Err(TakeOverError::BadStage2(_))
+            ),
             "{cfg:?}"
         );
     }
     let narrow = Config { vmid16: false, ..Config::qemu() };
     let probed = Probed::probe(Board::new(narrow.clone()), firmware(&narrow)).unwrap();
-    assert!(probed.take_over_with_host::<common::Host>(smmu_drv::Stage2Cfg { vmid: 256, ..good }).is_err());
+    assert!(
+        probed
+            .take_over_with_host::<common::Host>(smmu_drv::Stage2Cfg { vmid: 256, ..good }, Default::default())
+            .is_err()
+    );
 }

@@ -85,7 +85,7 @@ impl Hypervisor {
         }
         let pages = Pages::new(board.mem().clone(), runs);
         let stage2 = Stage2Cfg::of(&table.config(), VMID);
-        let smmu = probed.take_over_with_host(stage2).map_err(|error| error.to_string())?;
+        let smmu = probed.take_over_with_host(stage2, Default::default()).map_err(|error| error.to_string())?;
         Ok(Self { pages, table, smmu })
     }
 

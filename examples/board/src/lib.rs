@@ -209,6 +209,7 @@ impl Board {
 
 impl Platform for Board {
     type Buffer = Buffer;
+    type Place<T: 'static> = Box<T>;
 
     fn read32(&self, offset: u32) -> u32 {
         self.model.borrow_mut().read32(offset)

@@ -7,12 +7,14 @@
 use core::arch::{asm, global_asm};
 use core::cell::UnsafeCell;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use example_partitions::Partitions;
 use io_pgtable::{Ipa, Pa, TableMemory};
 use smmu_drv::errata::Quirks;
-use smmu_drv::{Coherency, DmaBuffer, HOST_CMDQS, MsiAdvert, Platform, ProbeConfig, ReadsAs, Unassigned, WiredIrq};
+use smmu_drv::{
+    Coherency, DmaBuffer, HOST_CMDQS, MsiAdvert, Platform, ProbeConfig, ReadsAs, Storage, Unassigned, WiredIrq,
+};
 
 /// Registers of the SMMU: from the device tree of your board.
 const SMMU: usize = 0x905_0000;
@@ -48,6 +50,19 @@ static STACK: Block<STACK_BYTES> = Block(UnsafeCell::new([0; STACK_BYTES]));
 static POOL: Block<POOL_BYTES> = Block(UnsafeCell::new([0; POOL_BYTES]));
 /// Bytes of the pool that are in use.
 static USED: AtomicUsize = AtomicUsize::new(0);
+
+/// The place for the SMMU's lists, and whether it was taken.
+struct Lists(UnsafeCell<Storage<Words>>, AtomicBool);
+
+// SAFETY: (1) the content is given away once, see `storage`.
+unsafe impl Sync for Lists {}
+
+static LISTS: Lists = Lists(UnsafeCell::new(Storage::new()), AtomicBool::new(false));
+
+fn storage() -> Option<&'static mut Storage<Words>> {
+    // SAFETY: (1) only the first call gets here, so there is no other reference.
+    (!LISTS.1.swap(true, Ordering::Relaxed)).then(|| unsafe { &mut *LISTS.0.get() })
+}
 
 /// Takes zeroed memory from the pool, aligned to its size. It is never given back here.
 fn alloc(size: usize) -> Option<usize> {
@@ -110,6 +125,7 @@ impl Mmio {
 
 impl Platform for Mmio {
     type Buffer = Words;
+    type Place<T: 'static> = &'static mut T;
 
     fn read32(&self, offset: u32) -> u32 {
         // SAFETY: (1) the driver names registers of the SMMU's two pages, which are at this address.
@@ -192,8 +208,9 @@ impl DmaBuffer for Words {
     fn invalidate(&self, _offset: usize, _len: usize) {}
 }
 
-/// Takes the SMMU over, and gives each guest its page and its device. If anything fails nothing is started.
-extern "C" fn start() {
+/// Takes the SMMU over.
+#[inline(never)]
+fn take_over() -> Option<Partitions<Mmio, Tables>> {
     let config = ProbeConfig {
         coherent: Coherency::NonCoherent,
         msi: MsiAdvert::Hidden,
@@ -202,7 +219,12 @@ extern "C" fn start() {
         quirks: Quirks::default(),
         unassigned: Unassigned::Blocked,
     };
-    let Ok(mut partitions) = Partitions::start([(Mmio, config)], Tables, 40, 40) else { return };
+    Partitions::start([(Mmio, config, storage()?)], Tables, 40, 40).ok()
+}
+
+/// Takes the SMMU over, and gives each guest its page and its device. If anything fails nothing is started.
+extern "C" fn start() {
+    let Some(mut partitions) = take_over() else { return };
     for (vmid, page, sid) in GUESTS {
         let ready = partitions
             .create(vmid)

@@ -21,7 +21,7 @@ use arrayvec::ArrayVec;
 use io_pgtable::{Cfg, CfgError, IoPgtable, Ipa, NoTlb, Pa, TableMemory, UnmapError};
 use smmu_drv::{
     AssignError, DmaConfig, FaultRecord, Platform, ProbeConfig, ProbeError, Probed, RetireError, Smmu, Stage2Cfg,
-    StreamOwner, StreamRange, TakeOverError,
+    StorageOf, StreamOwner, StreamRange, TakeOverError,
 };
 
 use guest::{Guest, Tlb};
@@ -71,26 +71,27 @@ pub struct Partitions<P: Platform, M: TableMemory + Clone> {
 impl<P: Platform, M: TableMemory + Clone> Partitions<P, M> {
     /// Takes over all SMMUs: every device behind them aborts when this returns.
     ///
-    /// Addresses of guests have at most `bits` bits, those of the CPUs `pa_bits`.
+    /// Each has a place for its lists. Addresses of guests have at most `bits` bits, those of the CPUs `pa_bits`.
     ///
     /// # Errors
     /// See [`StartError`]: do not start guests.
     pub fn start(
-        platforms: impl IntoIterator<Item = (P, ProbeConfig)>,
+        platforms: impl IntoIterator<Item = (P, ProbeConfig, StorageOf<P>)>,
         memory: M,
         bits: u32,
         pa_bits: u32,
     ) -> Result<Self, StartError> {
         // Nothing is written before every SMMU is known to be usable.
         let mut probed = ArrayVec::<_, MAX_SMMUS>::new();
-        for (platform, config) in platforms {
+        for (platform, config, storage) in platforms {
             let one = Probed::probe(platform, config).map_err(StartError::Refused)?;
-            probed.try_push(one).map_err(|_| StartError::TooMany)?;
+            probed.try_push((one, storage)).map_err(|_| StartError::TooMany)?;
         }
-        let tables = DmaConfig::common(probed.iter().map(Probed::features), bits, pa_bits).table();
+        let features = probed.iter().map(|(one, _)| one.features());
+        let tables = DmaConfig::common(features, bits, pa_bits).table();
         let mut smmus = ArrayVec::new();
-        for one in probed {
-            let smmu = one.take_over().map_err(StartError::Failed)?;
+        for (one, storage) in probed {
+            let smmu = one.take_over(storage).map_err(StartError::Failed)?;
             smmus.try_push(smmu).map_err(|_| StartError::TooMany)?;
         }
         Ok(Self { smmus, guests: ArrayVec::new(), tables, memory })

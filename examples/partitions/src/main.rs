@@ -26,7 +26,7 @@ fn main() -> Result<(), Box<dyn core::error::Error>> {
         println!("{what}: stream {sid:#x} writes to {ipa:#x}: {:?}", board.dma_write(sid, ipa, 1))
     };
 
-    let mut partitions = Partitions::start([(board.clone(), config)], board.tables(), 40, 48)
+    let mut partitions = Partitions::start([(board.clone(), config, Default::default())], board.tables(), 40, 48)
         .map_err(|error| format!("the SMMU cannot be used: {error:?}"))?;
     say("after take-over", 8, RAM);
 

@@ -38,7 +38,7 @@ fn config(board: &Board) -> ProbeConfig {
 fn machine(base: Config) -> Machine {
     let disk = Board::new(base.clone());
     let net = disk.another(Config { oas: 2, bbml: smmu_model::Bbml::Level0, seed: 2, ..base });
-    let both = [&disk, &net].map(|board| (board.clone(), config(board)));
+    let both = [&disk, &net].map(|board| (board.clone(), config(board), Default::default()));
     let mut partitions = Partitions::start(both, disk.tables(), 40, 48).unwrap();
     for (vmid, pa) in [(1, A), (2, B)] {
         partitions.create(vmid).unwrap();

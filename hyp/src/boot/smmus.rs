@@ -53,9 +53,8 @@ pub fn take_over(
     let Some(stage2) = table.config() else { return };
     for (n, (smmu, node)) in probed.into_iter().flatten().zip(nodes.iter()).enumerate() {
         let features = *smmu.features();
-        match smmu.take_over_with_host(stage2) {
-            Ok(live) => iommu::add(n, node.range.base().0, live),
-            Err(error) => refuse(format_args!("smmu{n} at {}: {error}", node.range), Conduit::Smc),
+        if let Err(error) = iommu::take_over(n, node.range.base().0, smmu, stage2) {
+            refuse(format_args!("smmu{n} at {}: {error}", node.range), Conduit::Smc);
         }
         log!(
             "smmu{n} at {}: taken over: {} StreamID bits, {}-bit output, BBML {}",

@@ -14,6 +14,7 @@ pub mod stage2;
 
 use crate::memory::HostPages;
 use crate::memory::host_s2::HOST_VMID;
+use crate::pool_buffer::PoolBuffer;
 use crate::{console, host_log, log};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use hyp::esr::Size;
@@ -21,7 +22,10 @@ use io_pgtable::Ipa;
 use mem_protect::Finding;
 pub use platform::SmmuPlatform;
 use shadow_s2::{Invalidate, InvalidateError, Plan, Target};
-use smmu_drv::{AccessSize, FaultRecord, HostedSmmu, SmmuError, Stale, Stats, WriteOutcome};
+use smmu_drv::{
+    AccessSize, FaultRecord, HostedSmmu, Probed, SmmuError, Stage2Cfg, Stale, Stats, Storage, TakeOverError,
+    WriteOutcome,
+};
 use spin::Once;
 use spin::mutex::{TicketMutex, TicketMutexGuard};
 
@@ -48,6 +52,8 @@ struct Unit {
 
 /// All of them, in the order of the device tree.
 static UNITS: [Once<Unit>; MAX] = [const { Once::new() }; MAX];
+/// Their lists, which are too large for a stack. Each is taken once, and never given back.
+static STORAGE: [TicketMutex<Storage<PoolBuffer>>; MAX] = [const { TicketMutex::new(Storage::new()) }; MAX];
 /// Totals, saved at power-off.
 static FINAL: TicketMutex<Option<Totals>> = TicketMutex::new(None);
 /// States printed so far.
@@ -79,16 +85,21 @@ pub struct Totals {
     pub denied: u64,
 }
 
-/// Publishes SMMU number `n`, whose registers are at `base` and which is taken over already.
-pub fn add(n: usize, base: u64, smmu: HostSmmu) {
-    if let Some(unit) = UNITS.get(n) {
-        unit.call_once(|| Unit {
-            number: n,
-            base,
-            smmu: TicketMutex::new(smmu),
-            failure_logged: AtomicBool::new(false),
-        });
-    }
+/// Takes SMMU number `n` over, and publishes it; its registers are at `base`. From here on each stream reaches only what `stage2` maps.
+/// Not inlined: `cargo xtask check` finds out how much stack it needs.
+///
+/// # Errors
+/// See [`TakeOverError`].
+#[inline(never)]
+pub fn take_over(n: usize, base: u64, probed: Probed<SmmuPlatform>, stage2: Stage2Cfg) -> Result<(), TakeOverError> {
+    let storage = STORAGE.get(n).and_then(TicketMutex::try_lock).map(TicketMutexGuard::leak);
+    let (Some(storage), Some(unit)) = (storage, UNITS.get(n)) else { return Err(TakeOverError::NoMemory) };
+    // Where it stays, since it is too large to be moved several times.
+    unit.try_call_once(|| {
+        let smmu = TicketMutex::new(probed.take_over_with_host(stage2, storage)?);
+        Ok(Unit { number: n, base, smmu, failure_logged: AtomicBool::new(false) })
+    })?;
+    Ok(())
 }
 
 fn units() -> impl Iterator<Item = (usize, &'static Unit)> {
@@ -278,7 +289,7 @@ pub fn quiesce_and_hold(pages: &mut HostPages) {
             stats.forwarded_commands,
             stats.syncs
         );
-        sum = sum.plus(stats);
+        sum = sum.plus(&stats);
         core::mem::forget(smmu);
     }
     *FINAL.lock() = Some(sum);
@@ -303,7 +314,7 @@ impl Totals {
 
 /// Sums the counters.
 pub fn totals() -> Totals {
-    units().fold(Totals::start(), |sum, (_, unit)| sum.plus(unit.smmu.lock().stats()))
+    units().fold(Totals::start(), |sum, (_, unit)| sum.plus(&unit.smmu.lock().stats()))
 }
 
 /// Sums the counters for the last line of a run. In a panic a locked SMMU is skipped, since this CPU may hold the
@@ -313,7 +324,7 @@ pub fn final_totals() -> Totals {
         return sum;
     }
     units().fold(Totals::start(), |sum, (_, unit)| match unit.smmu.try_lock() {
-        Some(mut smmu) => sum.plus(smmu.stats()),
+        Some(smmu) => sum.plus(&smmu.stats()),
         None => sum,
     })
 }
@@ -324,7 +335,7 @@ pub fn print_state() {
         return;
     }
     for (n, unit) in units() {
-        let stats = *unit.smmu.lock().stats();
+        let stats = unit.smmu.lock().stats();
         host_log!("smmu{n}: {stats:?}");
     }
 }

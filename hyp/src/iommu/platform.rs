@@ -51,6 +51,7 @@ impl SmmuPlatform {
 
 impl Platform for SmmuPlatform {
     type Buffer = PoolBuffer;
+    type Place<T: 'static> = &'static mut T;
 
     fn read32(&self, offset: u32) -> u32 {
         // SAFETY: (1) the address is a register of this SMMU, mapped as device memory for EL2 alone.

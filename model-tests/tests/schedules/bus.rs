@@ -30,6 +30,7 @@ impl Bus {
 
 impl Platform for Bus {
     type Buffer = Buffer;
+    type Place<T: 'static> = Box<T>;
 
     fn read32(&self, offset: u32) -> u32 {
         self.register(|model| model.read32(offset))

@@ -315,7 +315,7 @@ pub(crate) fn run_all(world: &World) {
     drop(ownership);
     for smmu in world.smmus() {
         let ownership = world.ownership().lock();
-        let mut smmu = smmu.lock();
+        let smmu = smmu.lock();
         assert_eq!(smmu.audit(ownership.memory()), Ok(()));
         assert_eq!(smmu.stats().cmdq_recoveries, 0, "hardware refused a command of EL2");
         assert_eq!(smmu.failed(), None);

@@ -182,7 +182,7 @@ pub(crate) fn boot(shape: Shape) -> Rc<World> {
             unassigned: Unassigned::Host,
         };
         let Ok(probed) = Probed::probe(Bus::new(n), firmware) else { panic!("probe") };
-        let Ok(smmu) = probed.take_over_with_host(stage2) else { panic!("take-over") };
+        let Ok(smmu) = probed.take_over_with_host(stage2, Default::default()) else { panic!("take-over") };
         Lock::new(Rank::Smmu, smmu)
     });
     assert!(world.smmus.set(smmus.collect()).is_ok() && world.ownership.set(Lock::new(Rank::Ownership, owner)).is_ok());

@@ -5,20 +5,20 @@ use object::SectionKind;
 use super::*;
 use crate::image::Bytes;
 
-const TEXT: u64 = 0x4020_0000;
+pub(crate) const TEXT: u64 = 0x4020_0000;
 const DATA: u64 = 0x4020_8000;
 
-const RET: u32 = 0xd65f_03c0;
-const NOP: u32 = 0xd503_201f;
+pub(crate) const RET: u32 = 0xd65f_03c0;
+pub(crate) const NOP: u32 = 0xd503_201f;
 const BRK: u32 = 0xd420_0020;
 const BR_X10: u32 = 0xd61f_0140;
-const BLR_X8: u32 = 0xd63f_0100;
+pub(crate) const BLR_X8: u32 = 0xd63f_0100;
 
 /// `BL` or, with 0, `B` from word `from` to word `to` of the code.
-fn branch(opcode: u32, from: u32, to: u32) -> u32 {
+pub(crate) fn branch(opcode: u32, from: u32, to: u32) -> u32 {
     opcode | (to.wrapping_sub(from) & 0x3ff_ffff)
 }
-const BL: u32 = 0x9400_0000;
+pub(crate) const BL: u32 = 0x9400_0000;
 const B: u32 = 0x1400_0000;
 
 /// `ADR x<reg>` at word `from` of the code, to byte `offset` of the data.
@@ -28,7 +28,7 @@ fn adr(reg: u32, from: u32, offset: u32) -> u32 {
 }
 
 /// Functions of the given words, one after the other, and objects of the given doublewords.
-fn image(functions: &[(&str, &[u32])], objects: &[&[u64]]) -> Image {
+pub(crate) fn image(functions: &[(&str, &[u32])], objects: &[&[u64]]) -> Image {
     let mut code = Vec::new();
     let mut named = BTreeMap::new();
     let end = |bytes: &Vec<u8>, start: u64| start + u64::try_from(bytes.len()).unwrap_or(0);

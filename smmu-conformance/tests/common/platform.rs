@@ -50,6 +50,7 @@ pub struct BrokenBuffer {
 
 impl Platform for BrokenBoard {
     type Buffer = BrokenBuffer;
+    type Place<T: 'static> = Box<T>;
 
     fn read32(&self, offset: u32) -> u32 {
         self.board.read32(offset)

@@ -51,7 +51,7 @@ pub fn two(how: Broken, pace: Pace, cache: Cache) -> (Smmus, Behind) {
             quirks: Quirks::default(),
             unassigned: Unassigned::Blocked,
         };
-        let mut smmu = Probed::probe(board, config).unwrap().take_over().unwrap();
+        let mut smmu = Probed::probe(board, config).unwrap().take_over(Default::default()).unwrap();
         smmu.assign(StreamRange::one(SID), &Stage2Cfg::of(&table.config(), VMID)).unwrap();
         smmu
     });

@@ -1,16 +1,18 @@
 //! Executes what the virtual SMMU returns, on the shadow table and the device.
 
+use super::Records;
 use super::budget::{Budget, Costs, Unfinished};
-use super::device::{Device, Left, Sink};
+use super::device::{Device, Left};
 use super::emul::{CommandStep, Effect, Mode, Notify, Source, Stop, Store};
 use super::hosted::{HostedSmmu, WriteOutcome};
-use super::shadow::{Entered, Entries, Hardware, ShadowTable, Shared};
+use super::shadow::owners::StreamOwner;
+use super::shadow::{Entered, Entries, Hardware, Shared};
 use super::ste::Group;
 use super::stream::Cursor;
 use crate::command::Command;
 use crate::error::SmmuError;
 use crate::fault::FaultRecord;
-use crate::platform::{DmaBuffer, HostMemory, Platform};
+use crate::platform::{HostMemory, Platform};
 
 impl<P: Platform> Hardware<P::Buffer> for Device<P> {
     type Platform = P;
@@ -34,19 +36,14 @@ impl<P: Platform> Hardware<P::Buffer> for Device<P> {
 }
 
 /// Takes the records of the host's streams to the host; those of others stay in EL2's log.
-struct HostsRecords<'a, 'b, B, H: HostMemory> {
-    source: &'a mut Source<'b, H>,
-    shadow: &'a ShadowTable<B>,
-}
-
-impl<B: DmaBuffer, H: HostMemory> Sink for HostsRecords<'_, '_, B, H> {
-    fn record(&mut self, budget: &mut Budget, record: &FaultRecord) {
-        if self.shadow.is_hosts(record.sid) {
-            self.source.record(budget, record);
+impl<H: HostMemory> Records for Source<'_, H> {
+    fn record(&mut self, budget: &mut Budget, owner: StreamOwner, record: &FaultRecord) {
+        if owner == StreamOwner::Host {
+            Source::record(self, budget, record);
         }
     }
     fn lost(&mut self) {
-        self.source.events_were_lost();
+        self.events_were_lost();
     }
 }
 
@@ -152,7 +149,7 @@ impl<P: Platform, H: HostMemory> HostedSmmu<P, H> {
                 CommandStep::Forward(command) => self.forward(command).map_err(|error| self.push_failed(error)),
                 CommandStep::QueueSync => self.smmu.device.queue_sync().map_err(|error| self.push_failed(error)),
                 CommandStep::Enter(sid, depth, entry) => {
-                    match self.smmu.shadow.enter(&mut self.smmu.device, &mut self.budget, sid, depth, entry) {
+                    match self.smmu.storage.shadow.enter(&mut self.smmu.device, &mut self.budget, sid, depth, entry) {
                         Ok(Entered::Done) => Ok(()),
                         Ok(Entered::NeedsBlock) => {
                             self.vsmmu.refresh_block_of(sid, depth);
@@ -189,7 +186,7 @@ impl<P: Platform, H: HostMemory> HostedSmmu<P, H> {
     #[inline]
     fn forward(&mut self, command: Command) -> Result<(), SmmuError> {
         match command.stream() {
-            Some(sid) if !self.smmu.shadow.is_hosts(sid) => Ok(()),
+            Some(sid) if !self.smmu.storage.shadow.is_hosts(sid) => Ok(()),
             Some(_) | None => self.smmu.device.push(command),
         }
     }
@@ -207,7 +204,7 @@ impl<P: Platform, H: HostMemory> HostedSmmu<P, H> {
     fn complete(&mut self, host_mem: &mut H) -> Result<(), SmmuError> {
         if self.vsmmu.has_signals() {
             self.smmu.device.sync()?;
-            self.smmu.shadow.synchronised();
+            self.smmu.storage.shadow.synchronised();
         } else {
             self.smmu.device.submit();
         }
@@ -219,12 +216,13 @@ impl<P: Platform, H: HostMemory> HostedSmmu<P, H> {
     #[inline(never)]
     fn refresh(&mut self, host_mem: &mut H, mut cursor: Cursor, end: u64) -> Result<(), Unfinished> {
         let mut source = Source::new(host_mem, &mut self.vsmmu);
-        let done = self.smmu.shadow.refresh(&mut self.smmu.device, &mut self.budget, &mut source, &mut cursor, end);
+        let done =
+            self.smmu.storage.shadow.refresh(&mut self.smmu.device, &mut self.budget, &mut source, &mut cursor, end);
         source.end();
         self.vsmmu.save_refresh(cursor);
         done?;
         if let Some(command) = self.vsmmu.end_refresh() {
-            self.smmu.shadow.invalidate(&mut self.smmu.device, command)?;
+            self.smmu.storage.shadow.invalidate(&mut self.smmu.device, command)?;
         }
         Ok(())
     }
@@ -238,7 +236,7 @@ impl<P: Platform, H: HostMemory> HostedSmmu<P, H> {
         let done = self.set_streams(host_mem, mode, &mut cursor, u64::MAX);
         self.vsmmu.save_change(cursor);
         done?;
-        self.smmu.shadow.finish(&mut self.smmu.device, &mut self.budget)?;
+        self.smmu.storage.shadow.finish(&mut self.smmu.device, &mut self.budget)?;
         self.vsmmu.streams_changed();
         Ok(())
     }
@@ -251,7 +249,7 @@ impl<P: Platform, H: HostMemory> HostedSmmu<P, H> {
         cursor: &mut Cursor,
         end: u64,
     ) -> Result<(), Unfinished> {
-        let (shadow, device, budget) = (&mut self.smmu.shadow, &mut self.smmu.device, &mut self.budget);
+        let (shadow, device, budget) = (&mut self.smmu.storage.shadow, &mut self.smmu.device, &mut self.budget);
         match mode {
             Mode::Table => {
                 let mut source = Source::new(host_mem, &mut self.vsmmu);
@@ -316,8 +314,7 @@ impl<P: Platform, H: HostMemory> HostedSmmu<P, H> {
     fn drain(&mut self, host_mem: &mut H) -> Drained {
         // One walk for all records: those of one device need the same page of the host's table.
         let mut source = Source::new(host_mem, &mut self.vsmmu);
-        let mut sink = HostsRecords { source: &mut source, shadow: &self.smmu.shadow };
-        let left = self.smmu.device.drain(&mut self.budget, &mut sink);
+        let left = self.smmu.drain(&mut self.budget, &mut source);
         match (left, source.end()) {
             (Left::Records, Notify::Nothing | Notify::First) => Drained::RecordsRemain,
             (Left::Nothing, Notify::First) => Drained::HostQueueWasEmpty,

@@ -154,6 +154,7 @@ impl DmaBuffer for Block {
 
 impl Platform for Machine {
     type Buffer = Block;
+    type Place<T: 'static> = std::boxed::Box<T>;
 
     fn read32(&self, offset: u32) -> u32 {
         u32::try_from(self.register(offset)).unwrap()

@@ -12,7 +12,7 @@ use super::emul::ids::HostIds;
 use super::emul::policy::SteRules;
 use super::shadow::Shared;
 use super::shadow::audit::StrtabFinding;
-use super::{Initial, Smmu, TakeOverError};
+use super::{Initial, Smmu, StorageOf, TakeOverError};
 use crate::error::SmmuError;
 use crate::fault::FaultRecord;
 use crate::features::Features;
@@ -31,8 +31,6 @@ pub struct HostedSmmu<P: Platform, H: HostMemory> {
     vmid: u16,
     /// Remaining budget of the current trap.
     pub(super) budget: Budget,
-    /// All counters, as last asked for.
-    stats: Stats,
 }
 
 /// Copies the driver's state, not the hardware. For tests that restore an earlier state of a modelled machine; not possible with
@@ -40,26 +38,25 @@ pub struct HostedSmmu<P: Platform, H: HostMemory> {
 impl<P: Platform + Clone, H: HostMemory> Clone for HostedSmmu<P, H>
 where
     P::Buffer: Clone,
+    StorageOf<P>: Clone,
     H::Claim: Clone,
 {
     fn clone(&self) -> Self {
-        Self {
-            smmu: self.smmu.clone(),
-            vsmmu: self.vsmmu.clone(),
-            vmid: self.vmid,
-            budget: self.budget,
-            stats: self.stats,
-        }
+        Self { smmu: self.smmu.clone(), vsmmu: self.vsmmu.clone(), vmid: self.vmid, budget: self.budget }
     }
 }
 
 impl<P: Platform> Probed<P> {
     /// Takes the SMMU over for a host: afterwards every stream of it is confined by `stage2`, and its accesses are emulated.
-    /// Whether unassigned streams are the host's, [`crate::ProbeConfig::unassigned`] says.
+    /// Whether unassigned streams are the host's, [`crate::ProbeConfig::unassigned`] says. Its lists are in `storage` from then on.
     ///
     /// # Errors
     /// See [`TakeOverError`].
-    pub fn take_over_with_host<H: HostMemory>(self, stage2: Stage2Cfg) -> Result<HostedSmmu<P, H>, TakeOverError> {
+    pub fn take_over_with_host<H: HostMemory>(
+        self,
+        stage2: Stage2Cfg,
+        storage: StorageOf<P>,
+    ) -> Result<HostedSmmu<P, H>, TakeOverError> {
         let (platform, features, config) = self.into_parts();
         stage2.check(&features).map_err(TakeOverError::BadStage2)?;
         let ids = HostIds::new(&features, config.msi, stage2.ipa_bits()).with_cmdq(config.cmdq_log2);
@@ -70,14 +67,13 @@ impl<P: Platform> Probed<P> {
             Unassigned::Host => Initial::Host(shared),
             Unassigned::Blocked => Initial::Blocked,
         };
-        let words = Stage2Words::new(&stage2);
-        let smmu = Smmu::new(platform, features, config.quirks.issue, words, rules.fixed(), initial)?;
+        let entries = (Stage2Words::new(&stage2), rules.fixed());
+        let smmu = Smmu::new(platform, features, config.quirks.issue, entries, initial, storage)?;
         Ok(HostedSmmu {
             smmu,
             vsmmu: VirtualSmmu::new(ids, rules, stage2.vmid, &features, found),
             vmid: stage2.vmid,
             budget: Budget::for_one_trap(),
-            stats: Stats::default(),
         })
     }
 }
@@ -128,10 +124,10 @@ impl<P: Platform, H: HostMemory> HostedSmmu<P, H> {
     }
 
     /// Counters since take-over.
-    pub fn stats(&mut self) -> &Stats {
-        self.stats = *self.vsmmu.stats();
-        self.smmu.count(&mut self.stats);
-        &self.stats
+    pub fn stats(&self) -> Stats {
+        let mut stats = *self.vsmmu.stats();
+        self.smmu.count(&mut stats);
+        stats
     }
 
     /// The error that marked this SMMU as failed, if any.

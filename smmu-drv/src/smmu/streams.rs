@@ -18,7 +18,7 @@ const MAX_DRAINS: u32 = budget::MOST_EVENTS;
 impl<P: Platform> Smmu<P> {
     /// The owner of a stream: what EL2 decided. A failed SMMU may go on with what it had before.
     pub fn owner(&self, sid: u32) -> StreamOwner {
-        self.shadow.owner(sid)
+        self.storage.shadow.owner(sid)
     }
 
     /// Takes streams from their owner and gives them to nobody: they abort when this returns, and no transaction of before is in
@@ -27,7 +27,7 @@ impl<P: Platform> Smmu<P> {
     /// # Errors
     /// See [`AssignError`].
     pub fn block(&mut self, streams: StreamRange) -> Result<(), AssignError> {
-        if self.shadow.is_blocked(streams)? {
+        if self.storage.shadow.is_blocked(streams)? {
             return Ok(());
         }
         self.abort_streams(streams)?;
@@ -49,7 +49,7 @@ impl<P: Platform> Smmu<P> {
     pub fn assign(&mut self, streams: StreamRange, domain: &Stage2Cfg) -> Result<(), AssignError> {
         domain.check(self.device.features()).map_err(AssignError::BadStage2)?;
         self.check_alive()?;
-        self.shadow.assign(&mut self.device, streams, domain.vmid, Stage2Words::new(domain))?;
+        self.storage.shadow.assign(&mut self.device, streams, domain.vmid, Stage2Words::new(domain))?;
         Ok(self.check_alive()?)
     }
 
@@ -59,21 +59,21 @@ impl<P: Platform> Smmu<P> {
     /// # Errors
     /// See [`RetireError`].
     pub fn retire(&mut self, vmid: u16) -> Result<(), RetireError> {
-        if !self.shadow.has_domain(vmid) {
+        if !self.storage.shadow.has_domain(vmid) {
             return Ok(());
         }
         self.check_alive()?;
-        self.shadow.retire(&mut self.device, vmid)
+        self.storage.shadow.retire(&mut self.device, vmid)
     }
 
     fn abort_streams(&mut self, streams: StreamRange) -> Result<(), AssignError> {
         self.check_alive()?;
-        self.shadow.abort(&mut self.device, streams)
+        self.storage.shadow.abort(&mut self.device, streams)
     }
 
     fn take_streams(&mut self, streams: StreamRange) -> Result<(), AssignError> {
-        self.shadow.take(streams)?;
-        Ok(self.shadow.share_blocked(&mut self.device, streams)?)
+        self.storage.shadow.take(streams)?;
+        Ok(self.storage.shadow.share_blocked(&mut self.device, streams)?)
     }
 }
 
@@ -89,7 +89,7 @@ impl<P: Platform, H: HostMemory> HostedSmmu<P, H> {
     /// # Errors
     /// See [`AssignError`].
     pub fn block(&mut self, host_mem: &mut H, streams: StreamRange) -> Result<(), AssignError> {
-        if self.smmu.shadow.is_blocked(streams)? {
+        if self.smmu.storage.shadow.is_blocked(streams)? {
             return Ok(());
         }
         let aborted = self.smmu.abort_streams(streams);
@@ -124,7 +124,7 @@ impl<P: Platform, H: HostMemory> HostedSmmu<P, H> {
     /// See [`AssignError`].
     pub fn release(&mut self, host_mem: &mut H, streams: StreamRange) -> Result<(), AssignError> {
         self.check_alive()?;
-        let released = self.smmu.shadow.release(&mut self.smmu.device, streams);
+        let released = self.smmu.storage.shadow.release(&mut self.smmu.device, streams);
         self.reported(released)?;
         let entered = self.enter_streams(host_mem, streams);
         Ok(self.reported(entered)?)
@@ -151,7 +151,7 @@ impl<P: Platform, H: HostMemory> HostedSmmu<P, H> {
         loop {
             self.budget = Budget::for_one_trap();
             let done = self.set_streams(host_mem, mode, &mut cursor, end);
-            match done.and_then(|()| self.smmu.shadow.finish(&mut self.smmu.device, &mut self.budget)) {
+            match done.and_then(|()| self.smmu.storage.shadow.finish(&mut self.smmu.device, &mut self.budget)) {
                 Ok(()) => return Ok(()),
                 Err(Unfinished::Budget) => {}
                 Err(Unfinished::Failed(error)) => return Err(error),

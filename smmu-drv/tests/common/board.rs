@@ -99,6 +99,7 @@ impl Board {
 
 impl Platform for Board {
     type Buffer = Buffer;
+    type Place<T: 'static> = Box<T>;
 
     fn read32(&self, offset: u32) -> u32 {
         self.0.loads.set(self.0.loads.get() + 1);

@@ -48,7 +48,10 @@ impl Rig {
     /// With a stage 2 of `bits` bits.
     pub fn on_stage2(board: Board, firmware: ProbeConfig, bits: u8) -> Self {
         let s2 = Stage2::new(&board.0.mem);
-        let smmu = Probed::probe(board.clone(), firmware).unwrap().take_over_with_host(s2.cfg_of(bits)).unwrap();
+        let smmu = Probed::probe(board.clone(), firmware)
+            .unwrap()
+            .take_over_with_host(s2.cfg_of(bits), Default::default())
+            .unwrap();
         let host = Host::new(board.0.mem.clone());
         Self { board, host, smmu, s2, prod: 0, again: 0 }
     }

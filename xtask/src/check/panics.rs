@@ -1,11 +1,11 @@
 //! Nothing that a host does may panic EL2. The panics that the exception vectors still reach in the linked image are compared
-//! with a committed list, where each has its reason (crate `reachable-panics`).
+//! with a committed list, where each has its reason (crate `reachable-panics`). The stack of a take-over is read from the same image.
 
 use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
-use reachable_panics::{Entry, find, list};
+use reachable_panics::{Entry, find, list, stack};
 use serde_json::Value;
 use test_machines::exec;
 use test_machines::progress::{say, step};
@@ -18,6 +18,9 @@ use crate::setup::rust::{self, BARE_METAL};
 const LIST: &str = "xtask/reachable-panics.txt";
 /// The hypervisor's own function that ends a run.
 const PANICS: [&str; 1] = ["hyp::exit::fatal"];
+/// What takes an SMMU over, and the stack that it may need.
+const TAKE_OVER: &str = "hyp::iommu::take_over";
+const TAKE_OVER_STACK: u64 = 4096;
 /// A trap handler reaches hundreds of functions. If it seems to reach fewer than this, the graph is incomplete.
 const MIN_FUNCTIONS: usize = 20;
 /// The symbol of EL2's exception vectors.
@@ -46,12 +49,25 @@ pub(super) fn check(checkout: &Checkout, action: Action) -> Result<()> {
             fs::write(&path, &text).with_context(|| format!("cannot write {LIST}"))?;
             say(&format!("wrote {LIST}"));
         }
+        check_stack(&elf, &map)?;
         let wrong = list::compare(found, &list::parse(&text), LIST);
         if !wrong.is_empty() {
             bail!("{}", wrong.join("\n"));
         }
         Ok(())
     })
+}
+
+/// Compares the stack that the take-over of an SMMU needs with its limit.
+fn check_stack(elf: &[u8], map: &str) -> Result<()> {
+    let deepest = stack::deepest(elf, map, TAKE_OVER, &PANICS)?;
+    ensure!(
+        deepest.bytes <= TAKE_OVER_STACK,
+        "{TAKE_OVER} needs {} bytes of stack, more than {TAKE_OVER_STACK}: {:?}",
+        deepest.bytes,
+        deepest.path
+    );
+    Ok(())
 }
 
 /// Builds the release hypervisor; returns its ELF file and the linker's map of the same link.

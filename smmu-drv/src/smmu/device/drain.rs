@@ -1,4 +1,4 @@
-//! Hardware's fault records: counted, logged, and given to a [`Sink`], which converts them for the host.
+//! Hardware's fault records: counted, and given to a [`Sink`], which logs them and converts them for the host.
 
 use super::Device;
 use super::el2_eventq::Overflow;
@@ -10,7 +10,7 @@ use crate::spec::get32;
 use crate::spec::registers::{self as reg, gerror::Gerror, queue_index};
 use crate::stats::bump;
 
-/// Takes the records; the virtual SMMU implements it.
+/// Takes the records.
 pub(crate) trait Sink {
     /// Hardware wrote `record`.
     fn record(&mut self, budget: &mut Budget, record: &FaultRecord);
@@ -83,7 +83,7 @@ impl<P: Platform> Device<P> {
         let lost = if acknowledged.is_empty() { Overflow::None } else { Overflow::Happened };
         if lost == Overflow::Happened {
             self.hw.write32(reg::GERRORN, gerrorn ^ acknowledged.bits());
-            bump(&mut self.stats.event_overflows);
+            bump(&mut self.counters.event_overflows);
         }
         let prod = self.evtq.prod(&self.hw);
         // Orders the read of PROD before the reads of the records before it.
@@ -91,13 +91,10 @@ impl<P: Platform> Device<P> {
         Records { prod, end: self.evtq.index(prod), lost }
     }
 
-    /// Takes the next record, counts it and logs it.
+    /// Takes the next record, and counts it.
     fn take_record(&mut self, records: &Records) -> Option<FaultRecord> {
         let record = FaultRecord::decode(self.evtq.pop(records.end)?);
-        bump(&mut self.stats.faults);
-        if self.faults.try_push(record).is_err() {
-            bump(&mut self.stats.faults_not_logged);
-        }
+        bump(&mut self.counters.faults);
         Some(record)
     }
 
@@ -110,7 +107,7 @@ impl<P: Platform> Device<P> {
     fn free_records(&mut self, records: &Records) -> Overflow {
         let overflow = self.evtq.publish(&self.hw, records.prod);
         if overflow == Overflow::Happened {
-            bump(&mut self.stats.event_overflows);
+            bump(&mut self.counters.event_overflows);
         }
         overflow
     }

@@ -32,7 +32,7 @@ impl<P: Platform> Device<P> {
     /// # Errors
     /// Stale translations may still be cached. The SMMU is marked as failed.
     pub(crate) fn tlb_submit(&mut self, vmid: u16, stale: Stale) -> Result<(), SmmuError> {
-        bump(&mut self.stats.s2_invalidations);
+        bump(&mut self.counters.s2_invalidations);
         match stale {
             Stale::Range { ipa, size } => match pages(ipa, size) {
                 Some((first, count)) if self.features.ril() => match range(count) {

@@ -2,7 +2,7 @@
 //!
 //! Its interface: `take_over`, `is_alive` and `recover`; commands by `push`, `queue_sync`, `submit`, `sync`, and their `costs`;
 //! `tlb_submit`; `set_irq_ctrl`; records by `drain` to a [`Sink`], with `mark_records` and `is_past_mark`; `wait_again` and
-//! `disable` before power-off; the fault log and counters.
+//! `disable` before power-off; counters.
 //!
 //! Each wait, for a CMD_SYNC or for a register, has a timeout of one second, and each function a fixed number of waits. A device
 //! that times out is failed and stays failed: every function that needs it returns the same error at once.
@@ -14,12 +14,9 @@ mod hw;
 mod invalidate;
 mod program;
 
-use arrayvec::ArrayVec;
-
 use crate::command::Command;
 use crate::errata::Issue;
 use crate::error::SmmuError;
-use crate::fault::{FAULT_LOG, FaultRecord};
 use crate::features::Features;
 use crate::platform::Platform;
 use crate::smmu::budget::Costs;
@@ -50,6 +47,15 @@ pub(super) struct TableRegisters {
     pub(super) cfg: u32,
 }
 
+/// What the device counts; fields as in [`Stats`].
+#[derive(Clone, Copy, Default)]
+struct Counters {
+    faults: u64,
+    event_overflows: u64,
+    reprograms: u64,
+    s2_invalidations: u64,
+}
+
 /// An SMMU under EL2's control.
 pub(super) struct Device<P: Platform> {
     hw: Hw<P>,
@@ -63,9 +69,7 @@ pub(super) struct Device<P: Platform> {
     abort_wait: AbortWait,
     /// Interrupts that are enabled, in SMMU_IRQ_CTRL too once it is programmed.
     irq_ctrl: IrqCtrl,
-    /// Records kept for the console, oldest first; later ones are only counted.
-    faults: ArrayVec<FaultRecord, FAULT_LOG>,
-    stats: Stats,
+    counters: Counters,
 }
 
 impl<P: Platform + Clone> Clone for Device<P>
@@ -83,8 +87,7 @@ where
             failed: self.failed,
             abort_wait: self.abort_wait,
             irq_ctrl: self.irq_ctrl,
-            faults: self.faults.clone(),
-            stats: self.stats,
+            counters: self.counters,
         }
     }
 }
@@ -113,8 +116,7 @@ impl<P: Platform> Device<P> {
             failed: None,
             abort_wait: AbortWait::Bounded,
             irq_ctrl: IrqCtrl::empty(),
-            faults: ArrayVec::new_const(),
-            stats: Stats::default(),
+            counters: Counters::default(),
         };
         device.program()?;
         Ok(device)
@@ -134,11 +136,10 @@ impl<P: Platform> Device<P> {
     /// Adds to `stats` what the device counts.
     pub(super) fn count(&self, stats: &mut Stats) {
         self.cmdq.count(stats);
-        stats.faults = self.stats.faults;
-        stats.faults_not_logged = self.stats.faults_not_logged;
-        stats.event_overflows = self.stats.event_overflows;
-        stats.reprograms = self.stats.reprograms;
-        stats.s2_invalidations = self.stats.s2_invalidations;
+        stats.faults = self.counters.faults;
+        stats.event_overflows = self.counters.event_overflows;
+        stats.reprograms = self.counters.reprograms;
+        stats.s2_invalidations = self.counters.s2_invalidations;
     }
 
     /// The error that marked this SMMU as failed, if any.
@@ -177,7 +178,7 @@ impl<P: Platform> Device<P> {
             self.keep_aborting();
             return Err(error);
         }
-        bump(&mut self.stats.reprograms);
+        bump(&mut self.counters.reprograms);
         self.program().map_err(|_| self.fail(SmmuError::Reset))
     }
 
@@ -287,16 +288,6 @@ impl<P: Platform> Device<P> {
     /// Whether all records that [`Device::mark_records`] found were taken.
     pub(super) fn is_past_mark(&self) -> bool {
         self.evtq.is_past_mark()
-    }
-
-    /// Whether [`Device::take_fault`] has a record.
-    pub(super) fn has_fault(&self) -> bool {
-        !self.faults.is_empty()
-    }
-
-    /// Takes the oldest fault record kept for the console.
-    pub(super) fn take_fault(&mut self) -> Option<FaultRecord> {
-        self.faults.pop_at(0)
     }
 }
 

@@ -63,6 +63,7 @@ impl<B: DmaBuffer> ShadowTable<B> {
     /// The first entry or descriptor that is wrong.
     pub(crate) fn audit(&self) -> Result<(), StrtabFinding> {
         match &self.shape {
+            Shape::None => Ok(()),
             Shape::Linear { table } => self.audit_table(table, Entries::From(0)),
             Shape::TwoLevel(two) => self.audit_two_level(two),
         }
@@ -72,7 +73,7 @@ impl<B: DmaBuffer> ShadowTable<B> {
         self.audit_table(&two.stage2.table, Entries::Shared)?;
         self.audit_table(&two.abort.table, Entries::Shared)?;
         // Until a CMD_SYNC completes, hardware may use the descriptor of a detached table.
-        for slot in &two.slots {
+        for slot in &self.slots {
             match slot {
                 Slot::Detached { table, .. } | Slot::InvalidationQueued(table) => {
                     self.audit_table(table, Entries::Detached)?;
@@ -88,7 +89,7 @@ impl<B: DmaBuffer> ShadowTable<B> {
             if descriptor == none || descriptor == abort || (descriptor == stage2 && hosts) {
                 continue;
             }
-            match Self::slot_of(two, block).and_then(|slot| two.slots.get(slot)) {
+            match Self::slot_of(two, block).and_then(|slot| self.slots.get(slot)) {
                 Some(Slot::Live(table)) if descriptor == descriptor_of(table) => {
                     self.audit_table(table, Entries::From(u64::from(block).saturating_mul(u64::from(BLOCK))))?;
                 }

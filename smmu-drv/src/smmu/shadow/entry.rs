@@ -12,10 +12,11 @@ impl<B: DmaBuffer> ShadowTable<B> {
     /// Dwords 0 and 1 of an entry of a private block.
     pub(super) fn read(&self, sid: u32) -> Option<Ste> {
         let (table, entry) = match &self.shape {
+            Shape::None => return None,
             Shape::Linear { table } => (table, index(sid)),
             Shape::TwoLevel(two) => {
                 let slot = Self::slot_of(two, sid >> SPLIT)?;
-                match two.slots.get(slot)? {
+                match self.slots.get(slot)? {
                     Slot::Live(table) => (table, index(sid & (BLOCK - 1))),
                     Slot::Empty | Slot::Detached { .. } | Slot::InvalidationQueued(_) => return None,
                 }
@@ -46,12 +47,13 @@ impl<B: DmaBuffer> ShadowTable<B> {
     fn with_entry(&mut self, sid: u32, store: impl FnOnce(&mut B, usize)) {
         let coherent = self.coherent;
         let (table, entry) = match &mut self.shape {
+            Shape::None => return,
             Shape::Linear { table } => (table, index(sid)),
             Shape::TwoLevel(two) => {
                 let Some(slot) = Self::slot_of(two, sid >> SPLIT) else {
                     return;
                 };
-                match two.slots.get_mut(slot) {
+                match self.slots.get_mut(slot) {
                     Some(Slot::Live(table)) => (table, index(sid & (BLOCK - 1))),
                     Some(Slot::Empty | Slot::Detached { .. } | Slot::InvalidationQueued(_)) | None => return,
                 }

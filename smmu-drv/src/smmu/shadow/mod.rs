@@ -75,7 +75,6 @@ struct TwoLevel<B> {
     l1: B,
     /// For each block, the number of its slot plus one, or zero.
     map: B,
-    slots: [Slot<B>; MAX_L2],
     /// Number of detached slots: usually 0, so commands need not scan the slots.
     detached: usize,
     stage2: Complete<B>,
@@ -84,14 +83,20 @@ struct TwoLevel<B> {
 
 #[derive(Clone)]
 enum Shape<B> {
-    Linear { table: B },
+    /// No memory: before take-over.
+    None,
+    Linear {
+        table: B,
+    },
     TwoLevel(TwoLevel<B>),
 }
 
-/// The table, what its entries have in common, and whose they are.
+/// The table, what its entries have in common, and whose they are. It is large, and is never moved.
 #[derive(Clone)]
 pub(super) struct ShadowTable<B> {
     shape: Shape<B>,
+    /// Level-2 tables, if there are two levels.
+    slots: [Slot<B>; MAX_L2],
     bits: u32,
     words: Stage2Words,
     fixed: Fixed,
@@ -112,25 +117,56 @@ pub(super) struct ShadowTable<B> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct NoMemory;
 
+impl<B> ShadowTable<B> {
+    /// No table yet. Nothing but zeroes, so that a static takes no space in an image.
+    pub(super) const fn unused() -> Self {
+        Self {
+            shape: Shape::None,
+            slots: [const { Slot::Empty }; MAX_L2],
+            bits: 0,
+            words: Stage2Words::NONE,
+            fixed: Fixed { dw1: 0 },
+            owners: Owners::all(StreamOwner::Host),
+            domains: Domains::new(),
+            coherent: Coherency::Coherent,
+            quiesced: false,
+            cfgi_pending: false,
+            no_memory: 0,
+        }
+    }
+
+    /// Frees all memory: no table, as before [`ShadowTable::init`].
+    pub(super) fn clear(&mut self) {
+        self.shape = Shape::None;
+        for slot in &mut self.slots {
+            *slot = Slot::Empty;
+        }
+    }
+}
+
 impl<B: DmaBuffer> ShadowTable<B> {
-    /// A table in which every stream is `unassigned`'s: the host's have `initial`, others abort.
-    pub(super) fn new<P: Platform<Buffer = B>>(
+    /// Becomes a table in which every stream is `unassigned`'s: the host's have `initial`, others abort.
+    ///
+    /// # Errors
+    /// [`NoMemory`]; there is no table then.
+    pub(super) fn init<P: Platform<Buffer = B>>(
+        &mut self,
         platform: &P,
         features: &Features,
         words: Stage2Words,
         fixed: Fixed,
         initial: Shared,
         unassigned: StreamOwner,
-    ) -> Result<Self, NoMemory> {
+    ) -> Result<(), NoMemory> {
+        self.clear();
         let bits = covered_sid_bits(features);
         let coherent = features.coherent;
-        let shape = if features.two_level() {
+        self.shape = if features.two_level() {
             let blocks = 1_usize.checked_shl(bits.saturating_sub(SPLIT)).ok_or(NoMemory)?;
             let bytes = blocks.checked_mul(L1STD_SIZE).ok_or(NoMemory)?.max(4096);
             Shape::TwoLevel(TwoLevel {
                 l1: platform.alloc(bytes).ok_or(NoMemory)?,
                 map: platform.alloc(bytes).ok_or(NoMemory)?,
-                slots: [const { Slot::Empty }; MAX_L2],
                 detached: 0,
                 stage2: Complete::new(platform, &words, fixed.stage2(), coherent)?,
                 abort: Complete::new(platform, &words, fixed.abort(), coherent)?,
@@ -139,20 +175,17 @@ impl<B: DmaBuffer> ShadowTable<B> {
             let bytes = STE_SIZE.checked_shl(bits).ok_or(NoMemory)?.max(4096);
             Shape::Linear { table: platform.alloc(bytes).ok_or(NoMemory)? }
         };
-        let mut table = Self {
-            shape,
-            bits,
-            words,
-            fixed,
-            owners: Owners::all(unassigned),
-            domains: Domains::new(),
-            coherent,
-            quiesced: false,
-            cfgi_pending: false,
-            no_memory: 0,
-        };
-        table.fill(if unassigned == StreamOwner::Host { initial } else { Shared::Abort });
-        Ok(table)
+        self.bits = bits;
+        self.words = words;
+        self.fixed = fixed;
+        self.owners.reset(unassigned);
+        self.domains.clear();
+        self.coherent = coherent;
+        self.quiesced = false;
+        self.cfgi_pending = false;
+        self.no_memory = 0;
+        self.fill(if unassigned == StreamOwner::Host { initial } else { Shared::Abort });
+        Ok(())
     }
 
     /// Gives every stream `initial`; only while hardware does not use the table.
@@ -160,6 +193,7 @@ impl<B: DmaBuffer> ShadowTable<B> {
         let ste = self.shared_ste(initial);
         let words = self.words;
         match &mut self.shape {
+            Shape::None => {}
             Shape::Linear { table } => {
                 let entries = table.size() / STE_SIZE;
                 for index in 0..entries {
@@ -186,6 +220,7 @@ impl<B: DmaBuffer> ShadowTable<B> {
     /// SMMU_STRTAB_BASE for this table.
     pub(super) fn base(&self) -> u64 {
         let top = match &self.shape {
+            Shape::None => return 0,
             Shape::Linear { table } => table,
             Shape::TwoLevel(two) => &two.l1,
         };
@@ -196,7 +231,9 @@ impl<B: DmaBuffer> ShadowTable<B> {
     pub(super) fn cfg(&self) -> u32 {
         let log2size = put32(strtab_base_cfg::LOG2SIZE, self.bits);
         match &self.shape {
-            Shape::Linear { .. } => union32([log2size, put32(strtab_base_cfg::FMT, strtab_base_cfg::LINEAR)]),
+            Shape::None | Shape::Linear { .. } => {
+                union32([log2size, put32(strtab_base_cfg::FMT, strtab_base_cfg::LINEAR)])
+            }
             Shape::TwoLevel(_) => union32([
                 log2size,
                 put32(strtab_base_cfg::FMT, strtab_base_cfg::TWO_LEVEL),
@@ -233,7 +270,7 @@ impl<B: DmaBuffer> ShadowTable<B> {
     /// Whether the block has its own entries (private table, or linear format).
     fn is_private(&self, block: u32) -> bool {
         match &self.shape {
-            Shape::Linear { .. } => true,
+            Shape::None | Shape::Linear { .. } => true,
             Shape::TwoLevel(two) => Self::slot_of(two, block).is_some(),
         }
     }
@@ -241,8 +278,8 @@ impl<B: DmaBuffer> ShadowTable<B> {
     /// Level-2 tables that can be attached now.
     fn free_slots(&self) -> usize {
         match &self.shape {
-            Shape::Linear { .. } => 0,
-            Shape::TwoLevel(two) => two.slots.iter().fold(0, |free, slot| match slot {
+            Shape::None | Shape::Linear { .. } => 0,
+            Shape::TwoLevel(_) => self.slots.iter().fold(0, |free, slot| match slot {
                 Slot::Empty => free.saturating_add(1),
                 Slot::Live(_) | Slot::Detached { .. } | Slot::InvalidationQueued(_) => free,
             }),
@@ -273,10 +310,10 @@ impl<B: DmaBuffer> ShadowTable<B> {
         let Shape::TwoLevel(two) = &mut self.shape else {
             return;
         };
-        let Some(at) = two.slots.iter().position(|slot| matches!(slot, Slot::Empty)) else {
+        let Some(at) = self.slots.iter().position(|slot| matches!(slot, Slot::Empty)) else {
             return;
         };
-        let Some(slot) = two.slots.get_mut(at) else {
+        let Some(slot) = self.slots.get_mut(at) else {
             return;
         };
         let link = publish(platform, &prepared.table, coherent);
@@ -303,7 +340,7 @@ impl<B: DmaBuffer> ShadowTable<B> {
         if changed {
             write_l1(&mut two.l1, block, link, coherent);
         }
-        if let Some(slot) = Self::slot_of(two, block).and_then(|slot| two.slots.get_mut(slot)) {
+        if let Some(slot) = Self::slot_of(two, block).and_then(|slot| self.slots.get_mut(slot)) {
             if let Slot::Live(table) = core::mem::replace(slot, Slot::Empty) {
                 *slot = Slot::Detached { table, block };
                 two.detached = two.detached.saturating_add(1);
@@ -319,7 +356,7 @@ impl<B: DmaBuffer> ShadowTable<B> {
         if two.detached == 0 {
             return;
         }
-        for slot in &mut two.slots {
+        for slot in &mut self.slots {
             let Slot::Detached { block, .. } = slot else { continue };
             if of.is_none_or(|of| of == *block)
                 && let Slot::Detached { table, .. } = core::mem::replace(slot, Slot::Empty)
@@ -335,7 +372,7 @@ impl<B: DmaBuffer> ShadowTable<B> {
         if let Shape::TwoLevel(two) = &mut self.shape
             && two.detached != 0
         {
-            for slot in &mut two.slots {
+            for slot in &mut self.slots {
                 if matches!(slot, Slot::InvalidationQueued(_)) {
                     *slot = Slot::Empty;
                     two.detached = two.detached.saturating_sub(1);

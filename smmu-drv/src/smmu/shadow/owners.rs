@@ -86,8 +86,14 @@ pub(super) struct Owners {
 
 impl Owners {
     /// Every stream is `owner`'s.
-    pub(super) fn all(owner: StreamOwner) -> Self {
+    pub(super) const fn all(owner: StreamOwner) -> Self {
         Self { unassigned: owner, ranges: ArrayVec::new_const() }
+    }
+
+    /// Every stream is `owner`'s again.
+    pub(super) fn reset(&mut self, owner: StreamOwner) {
+        self.unassigned = owner;
+        self.ranges.clear();
     }
 
     /// The first range that ends at `sid` or after it.
@@ -180,8 +186,13 @@ pub(super) enum DomainError {
 
 impl Domains {
     /// None.
-    pub(super) fn new() -> Self {
+    pub(super) const fn new() -> Self {
         Self(ArrayVec::new_const())
+    }
+
+    /// None again.
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
     }
 
     /// The stage 2 that `vmid` has.

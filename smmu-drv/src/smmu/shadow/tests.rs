@@ -26,10 +26,17 @@ fn words() -> Stage2Words {
     Stage2Words::new(&cfg)
 }
 
+/// A table, or why there is none.
+fn new(machine: &Machine, st_level: u32, initial: Shared) -> Result<ShadowTable<Block>, NoMemory> {
+    let mut table = ShadowTable::unused();
+    table.init(machine, &features(st_level), words(), FIXED, initial, StreamOwner::Host)?;
+    Ok(table)
+}
+
 /// A table in which every stream has `initial`, and hardware for it; nothing is in the log.
 fn table(st_level: u32, initial: Shared) -> (ShadowTable<Block>, Queue) {
     let machine = Machine::new();
-    let table = ShadowTable::new(&machine, &features(st_level), words(), FIXED, initial, StreamOwner::Host).unwrap();
+    let table = new(&machine, st_level, initial).unwrap();
     machine.did();
     (table, Queue::new(&machine))
 }
@@ -134,15 +141,12 @@ fn without_memory_there_is_no_table_and_nothing_is_kept() {
     for st_level in [ST_LINEAR, idr0::ST_TWO_LEVEL] {
         let machine = Machine::new();
         let needed = {
-            let _table =
-                ShadowTable::new(&machine, &features(st_level), words(), FIXED, Shared::Abort, StreamOwner::Host)
-                    .unwrap();
+            let _table = new(&machine, st_level, Shared::Abort).unwrap();
             machine.live()
         };
         for allowed in 0..needed {
             machine.allow(allowed);
-            let made =
-                ShadowTable::new(&machine, &features(st_level), words(), FIXED, Shared::Abort, StreamOwner::Host);
+            let made = new(&machine, st_level, Shared::Abort);
             assert_eq!((made.err(), machine.live()), (Some(NoMemory), 0), "{allowed}");
         }
     }

@@ -44,6 +44,7 @@ impl DmaBuffer for Ring {
 
 impl Platform for Scripted {
     type Buffer = Ring;
+    type Place<T: 'static> = std::boxed::Box<T>;
 
     fn read32(&self, offset: u32) -> u32 {
         if offset == reg::CR0ACK { self.acked.get() } else { 0 }

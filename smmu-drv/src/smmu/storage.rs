@@ -1,0 +1,51 @@
+//! What an SMMU needs and is too large to be moved: it stays where the caller has put it.
+
+use super::log::FaultLog;
+use super::shadow::ShadowTable;
+use crate::platform::Platform;
+
+/// Place for the lists of one SMMU with buffers `B`: level-2 tables, owners of streams, domains, fault records. About 12 KiB.
+///
+/// Usually a static, from which `&'static mut` is taken once. Its content before a take-over does not matter: what another SMMU left
+/// there is dropped.
+///
+/// ```
+/// use smmu_drv::Storage;
+///
+/// # struct Buffer;
+/// static STORAGE: Storage<Buffer> = Storage::new();
+/// ```
+pub struct Storage<B> {
+    pub(super) shadow: ShadowTable<B>,
+    pub(super) log: FaultLog,
+}
+
+/// How the driver holds a [`Storage`] on platform `P`.
+pub type StorageOf<P> = <P as Platform>::Place<Storage<<P as Platform>::Buffer>>;
+
+impl<B> Storage<B> {
+    /// Nothing is in it.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { shadow: ShadowTable::unused(), log: FaultLog::new() }
+    }
+
+    /// Drops everything: memory goes back to the platform.
+    pub(super) fn clear(&mut self) {
+        self.shadow.clear();
+        self.log.clear();
+    }
+}
+
+impl<B> Default for Storage<B> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// For tests that restore an earlier state of a modelled machine; not possible with real buffers, which cannot be cloned.
+impl<B: Clone> Clone for Storage<B> {
+    fn clone(&self) -> Self {
+        Self { shadow: self.shadow.clone(), log: self.log.clone() }
+    }
+}
