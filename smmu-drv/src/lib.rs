@@ -77,11 +77,12 @@ pub use platform::{ClaimError, DmaBuffer, HostMemory, Platform, Sharing, WiredIr
 pub use probe::{ProbeConfig, ProbeError, Probed, Unassigned};
 pub use smmu::emul::ids::{HostIds, MsiAdvert};
 pub use smmu::emul::table::AccessSize;
+pub use smmu::shadow::MAX_L2 as MAX_LEVEL2;
 pub use smmu::shadow::assign::{AssignError, MAX_ASSIGNED, RetireError};
 pub use smmu::shadow::owners::{StreamOwner, StreamRange};
 pub use smmu::{
-    Fixed, HOST_CMDQS, HostedSmmu, ReadsAs, Smmu, SmmuFinding, Stale, Ste, Storage, StorageOf, TakeOverError,
-    WriteOutcome, budget, emul, shadow,
+    Fixed, HOST_CMDQS, HostedSmmu, MemoryNeeded, ReadsAs, Smmu, SmmuFinding, Stale, Ste, Storage, StorageOf,
+    TakeOverError, WriteOutcome, budget, emul, memory_needed, shadow,
 };
 pub use stage2::{Stage2Cfg, Stage2Words};
 pub use stats::Stats;

@@ -13,6 +13,7 @@ mod fake;
 mod hosted;
 mod index;
 mod log;
+mod memory;
 pub mod shadow;
 mod ste;
 mod storage;
@@ -37,6 +38,7 @@ use shadow::{ShadowTable, Shared};
 pub use device::{Stale, TakeOverError};
 pub use hosted::{HostedSmmu, SmmuFinding, WriteOutcome};
 pub use index::HOST_CMDQS;
+pub use memory::{MemoryNeeded, memory_needed};
 pub use ste::{Fixed, ReadsAs, Ste};
 pub use storage::{Storage, StorageOf};
 

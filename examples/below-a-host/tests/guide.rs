@@ -4,7 +4,9 @@
 use example_below_a_host::Pages;
 use example_board::Board;
 use smmu_drv::errata::Quirks;
-use smmu_drv::{HOST_CMDQS, HostedSmmu, MsiAdvert, ProbeConfig, Probed, ReadsAs, Smmu, Storage, Unassigned};
+use smmu_drv::{
+    HOST_CMDQS, HostedSmmu, MsiAdvert, ProbeConfig, Probed, ReadsAs, Smmu, Storage, Unassigned, memory_needed,
+};
 use smmu_model::Config;
 
 const GUIDE: &str = include_str!("../../../docs/integration.md");
@@ -20,8 +22,11 @@ fn taken(config: Config) -> u64 {
         quirks: Quirks::default(),
         unassigned: Unassigned::Blocked,
     };
-    let smmu = Probed::probe(board.clone(), firmware).unwrap().take_over(Default::default());
+    let probed = Probed::probe(board.clone(), firmware).unwrap();
+    let needed = memory_needed(probed.features());
+    let smmu = probed.take_over(Default::default());
     assert!(smmu.is_ok());
+    assert_eq!(u64::try_from(needed.bytes()).unwrap(), board.allocated());
     board.allocated()
 }
 

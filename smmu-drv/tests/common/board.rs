@@ -25,6 +25,8 @@ pub struct World {
     pub irqs: RefCell<Vec<WiredIrq>>,
     pub next: Cell<u64>,
     pub live_bytes: Cell<usize>,
+    /// Sizes of everything that was ever allocated.
+    pub allocated: RefCell<Vec<usize>>,
     /// Allocations that still succeed.
     pub allocations: Cell<usize>,
     /// Called after every register write of EL2.
@@ -61,6 +63,7 @@ impl Board {
             irqs: RefCell::new(Vec::new()),
             next: Cell::new(POOL + 0x10_0000),
             live_bytes: Cell::new(0),
+            allocated: RefCell::default(),
             allocations: Cell::new(usize::MAX),
             watch: RefCell::new(None),
             on_relax: RefCell::new(None),
@@ -144,6 +147,7 @@ impl Platform for Board {
         self.0.next.set(pa + size as u64);
         assert!(pa + size as u64 <= POOL + POOL_SIZE, "test pool too small");
         self.0.live_bytes.set(self.0.live_bytes.get() + size);
+        self.0.allocated.borrow_mut().push(size);
         Some(Buffer { world: Rc::clone(&self.0), pa, size })
     }
     fn dsb(&self) {

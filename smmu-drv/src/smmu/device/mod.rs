@@ -29,6 +29,9 @@ use hw::Hw;
 pub use invalidate::Stale;
 pub use program::TakeOverError;
 
+/// Bytes of the command queue and of the event queue, in the order in which they are allocated; each is aligned to its size.
+pub(super) const QUEUES: [usize; 2] = [el2_cmdq::RING_SIZE, el2_eventq::RING_SIZE];
+
 /// Whether to wait for GBPA when a failed SMMU is set to abort.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum AbortWait {
@@ -104,8 +107,9 @@ impl<P: Platform> Device<P> {
         issue: Issue,
         table: TableRegisters,
     ) -> Result<Self, TakeOverError> {
-        let commands = platform.alloc(el2_cmdq::RING_SIZE).ok_or(TakeOverError::NoMemory)?;
-        let events = platform.alloc(el2_eventq::RING_SIZE).ok_or(TakeOverError::NoMemory)?;
+        let [commands, events] = QUEUES;
+        let commands = platform.alloc(commands).ok_or(TakeOverError::NoMemory)?;
+        let events = platform.alloc(events).ok_or(TakeOverError::NoMemory)?;
         let mut device = Self {
             hw: Hw::new(platform),
             features,

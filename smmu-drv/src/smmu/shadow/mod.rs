@@ -30,12 +30,33 @@ use link::{Complete, Link, publish};
 use owners::{Domains, Owners, StreamOwner};
 pub(super) use refresh::{Entered, Entries, Hardware};
 
-/// Bytes of a level-2 table.
+/// Bytes of a level-2 table, and their alignment.
 const L2_SIZE: usize = STE_SIZE << SPLIT;
 /// Maximum private level-2 tables of blocks that the host uses; its streams beyond them abort.
 const MAX_HOST_L2: usize = 256;
 /// Maximum private level-2 tables: no host can use up the rest, which is for blocks with streams of other owners.
-const MAX_L2: usize = MAX_HOST_L2 + 32;
+pub const MAX_L2: usize = MAX_HOST_L2 + 32;
+
+/// Memory of a table.
+pub(super) struct TableBlocks {
+    /// Bytes of what is allocated at once: the linear table; or level 1, the map of its slots, and the two shared tables of level 2.
+    /// 0 is none.
+    pub(super) fixed: [usize; 4],
+    /// Bytes of each table of level 2 that is allocated later; 0 is none.
+    pub(super) level2: usize,
+}
+
+/// Memory of the table of an SMMU with `features`.
+pub(super) fn table_blocks(features: &Features) -> TableBlocks {
+    let bits = covered_sid_bits(features);
+    let bytes = |entry: usize, bits: u32| entry.checked_shl(bits).unwrap_or(usize::MAX).max(4096);
+    if features.two_level() {
+        let top = bytes(L1STD_SIZE, bits.saturating_sub(SPLIT));
+        TableBlocks { fixed: [top, top, L2_SIZE, L2_SIZE], level2: L2_SIZE }
+    } else {
+        TableBlocks { fixed: [bytes(STE_SIZE, bits), 0, 0, 0], level2: 0 }
+    }
+}
 
 /// Whether a new table may be one of those that a host must leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,19 +182,17 @@ impl<B: DmaBuffer> ShadowTable<B> {
         self.clear();
         let bits = covered_sid_bits(features);
         let coherent = features.coherent;
+        let [top, map, ..] = table_blocks(features).fixed;
         self.shape = if features.two_level() {
-            let blocks = 1_usize.checked_shl(bits.saturating_sub(SPLIT)).ok_or(NoMemory)?;
-            let bytes = blocks.checked_mul(L1STD_SIZE).ok_or(NoMemory)?.max(4096);
             Shape::TwoLevel(TwoLevel {
-                l1: platform.alloc(bytes).ok_or(NoMemory)?,
-                map: platform.alloc(bytes).ok_or(NoMemory)?,
+                l1: platform.alloc(top).ok_or(NoMemory)?,
+                map: platform.alloc(map).ok_or(NoMemory)?,
                 detached: 0,
                 stage2: Complete::new(platform, &words, fixed.stage2(), coherent)?,
                 abort: Complete::new(platform, &words, fixed.abort(), coherent)?,
             })
         } else {
-            let bytes = STE_SIZE.checked_shl(bits).ok_or(NoMemory)?.max(4096);
-            Shape::Linear { table: platform.alloc(bytes).ok_or(NoMemory)? }
+            Shape::Linear { table: platform.alloc(top).ok_or(NoMemory)? }
         };
         self.bits = bits;
         self.words = words;
