@@ -13,9 +13,8 @@ use mem_protect::{
     Error, Owner as PageOwner, Ownership, PAGE_BYTES, PageInfo, PageMap, PageRange, Transition, UncheckedRange,
 };
 use shadow_s2::ShadowS2;
-use smmu_drv::errata::Quirks;
 use smmu_drv::platform::WiredIrq;
-use smmu_drv::{AccessSize, Coherency, HostedSmmu, ProbeConfig, Probed, ReadsAs, Unassigned, WriteOutcome};
+use smmu_drv::{AccessSize, Coherency, HostedSmmu, ProbeConfig, Probed, WriteOutcome};
 use smmu_model::{Bbml, Memory, Model, Region, Snoop, Transfer, WriteBuffer};
 
 use crate::bus::{Bus, Damage, Pool, StoreHook};
@@ -134,14 +133,8 @@ impl Machine {
                 self.damage.clone(),
             );
             let coherent = if self.walks_snoop() { Coherency::Coherent } else { Coherency::NonCoherent };
-            let config = ProbeConfig {
-                coherent,
-                msi: self.setup.msi,
-                reads: ReadsAs::Incoming,
-                cmdq_log2: self.setup.cmdq_log2,
-                quirks: Quirks::default(),
-                unassigned: Unassigned::Host,
-            };
+            let config =
+                ProbeConfig { msi: self.setup.msi, cmdq_log2: self.setup.cmdq_log2, ..ProbeConfig::new(coherent) };
             let probed = match Probed::probe(bus, config) {
                 Ok(probed) => probed,
                 Err(error) => panic!("probe: {error}"),

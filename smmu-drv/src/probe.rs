@@ -4,9 +4,10 @@ use core::fmt;
 
 use crate::errata::{self, Answer, Quirks};
 use crate::features::{Coherency, Features, IdRegisters};
+use crate::limits::{OutOfRange, Timeouts};
 use crate::platform::Platform;
-use crate::smmu::ReadsAs;
 use crate::smmu::emul::ids::MsiAdvert;
+use crate::smmu::{HOST_CMDQS, ReadsAs, budget};
 use crate::spec::get32;
 use crate::spec::registers::{idr0, idr1, idr5};
 
@@ -18,7 +19,7 @@ pub struct ProbeConfig {
     /// Whether IDR0 shows the host that CMD_SYNC can complete by a store (SMMU_IDR0.MSI). Hide it when the device tree gives
     /// the SMMU an `msi-parent`: the host would then ask for MSIs that EL2 does not forward.
     pub msi: MsiAdvert,
-    /// Log2 of the largest command queue that the host may have; [`crate::HOST_CMDQS`] unless a test wants a smaller one.
+    /// Log2 of the largest command queue that the host may have; [`HOST_CMDQS`], the greatest, unless a test wants a smaller one.
     pub cmdq_log2: u32,
     /// Errata identified by the device tree.
     pub quirks: Quirks,
@@ -26,6 +27,38 @@ pub struct ProbeConfig {
     pub reads: ReadsAs,
     /// Whose the streams are that were not assigned; only where there is a host.
     pub unassigned: Unassigned,
+    /// How long hardware is waited for.
+    pub timeouts: Timeouts,
+    /// Units of work of one trap of the host, in [`budget::RANGE`]; [`budget::TRAP`] usually. With other units the bounds of
+    /// [`budget`] change in proportion.
+    pub trap_budget: u32,
+}
+
+impl ProbeConfig {
+    /// For an SMMU without errata, with the device tree's `dma-coherent`; nothing else is said of it. CMD_SYNC does not complete by a
+    /// store, and what is not assigned is the host's.
+    #[must_use]
+    pub fn new(coherent: Coherency) -> Self {
+        Self {
+            coherent,
+            msi: MsiAdvert::Hidden,
+            cmdq_log2: HOST_CMDQS,
+            quirks: Quirks::default(),
+            reads: ReadsAs::Incoming,
+            unassigned: Unassigned::Host,
+            timeouts: Timeouts::default(),
+            trap_budget: budget::TRAP,
+        }
+    }
+
+    /// Checks what is not wrong by its type.
+    fn check(&self) -> Result<(), OutOfRange> {
+        let Timeouts { register_us, sync_us } = self.timeouts;
+        OutOfRange::check("timeouts.register_us", register_us, &Timeouts::RANGE)?;
+        OutOfRange::check("timeouts.sync_us", sync_us, &Timeouts::RANGE)?;
+        OutOfRange::check("trap_budget", self.trap_budget, &budget::RANGE)?;
+        OutOfRange::check("cmdq_log2", self.cmdq_log2, &(0..=HOST_CMDQS))
+    }
 }
 
 /// Whose the streams are that were not assigned.
@@ -51,6 +84,7 @@ impl<P: Platform> Probed<P> {
     /// # Errors
     /// The SMMU cannot be used for isolation; it is as it was.
     pub fn probe(platform: P, firmware: ProbeConfig) -> Result<Self, ProbeError> {
+        firmware.check().map_err(ProbeError::Config)?;
         if let Some(name) = firmware.quirks.refused {
             return Err(ProbeError::NamedErratum(name));
         }
@@ -93,6 +127,8 @@ pub enum ProbeError {
     QueueTooSmall(u32),
     /// StreamIDs wider than the architecture allows; the value is SMMU_IDR1.
     SidSize(u32),
+    /// The configuration has a number that is not possible.
+    Config(OutOfRange),
 }
 
 impl fmt::Display for ProbeError {
@@ -130,6 +166,9 @@ impl fmt::Display for ProbeError {
             }
             Self::QueueTooSmall(idr1) => {
                 write!(f, "SMMU_IDR1={idr1:#x}: queues of fewer than 8 entries; a larger queue is needed")
+            }
+            Self::Config(OutOfRange { name, value, range: (least, most) }) => {
+                write!(f, "ProbeConfig: {name} is {value}; it can be {least} to {most}")
             }
             Self::SidSize(idr1) => {
                 write!(f, "SMMU_IDR1={idr1:#x}: more than 32 StreamID bits; the ID register value is invalid")

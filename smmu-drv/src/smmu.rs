@@ -20,12 +20,11 @@ mod storage;
 mod stream;
 mod streams;
 
-use crate::errata::Issue;
 use crate::error::SmmuError;
 use crate::fault::FaultRecord;
 use crate::features::Features;
 use crate::platform::{DmaBuffer, Platform};
-use crate::probe::Probed;
+use crate::probe::{ProbeConfig, Probed};
 use crate::stage2::Stage2Words;
 use crate::stats::Stats;
 use budget::Budget;
@@ -47,6 +46,8 @@ pub use storage::{Storage, StorageOf};
 pub struct Smmu<P: Platform> {
     device: Device<P>,
     storage: StorageOf<P>,
+    /// The budget of one trap.
+    full_budget: Budget,
 }
 
 /// Copies the driver's state, not the hardware. For tests that restore an earlier state of a modelled machine; not possible with
@@ -57,7 +58,7 @@ where
     StorageOf<P>: Clone,
 {
     fn clone(&self) -> Self {
-        Self { device: self.device.clone(), storage: self.storage.clone() }
+        Self { device: self.device.clone(), storage: self.storage.clone(), full_budget: self.full_budget }
     }
 }
 
@@ -69,7 +70,7 @@ impl<P: Platform> Probed<P> {
     pub fn take_over(self, storage: StorageOf<P>) -> Result<Smmu<P>, TakeOverError> {
         let (platform, features, config) = self.into_parts();
         let fixed = Fixed::new(config.reads, &features);
-        Smmu::new(platform, features, config.quirks.issue, (Stage2Words::NONE, fixed), Initial::Blocked, storage)
+        Smmu::new(platform, features, &config, (Stage2Words::NONE, fixed), Initial::Blocked, storage)
     }
 }
 
@@ -86,7 +87,7 @@ impl<P: Platform> Smmu<P> {
     fn new(
         platform: P,
         features: Features,
-        issue: Issue,
+        config: &ProbeConfig,
         (words, fixed): (Stage2Words, Fixed),
         initial: Initial,
         mut storage: StorageOf<P>,
@@ -102,8 +103,8 @@ impl<P: Platform> Smmu<P> {
             return Err(TakeOverError::NoMemory);
         }
         let table = TableRegisters { base: shadow.base(), cfg: shadow.cfg() };
-        match Device::take_over(platform, features, issue, table) {
-            Ok(device) => Ok(Self { device, storage }),
+        match Device::take_over(platform, features, (config.quirks.issue, config.timeouts), table) {
+            Ok(device) => Ok(Self { device, storage, full_budget: Budget::new(config.trap_budget) }),
             Err(error) => {
                 storage.clear();
                 Err(error)
@@ -153,7 +154,8 @@ impl<P: Platform> Smmu<P> {
     /// Takes what hardware's event queue holds into counters and fault records, at most one queue of them.
     pub fn poll_faults(&mut self) {
         let _ = self.check_alive();
-        let _ = self.drain(&mut Budget::for_one_trap(), &mut Discard);
+        let mut budget = self.full_budget;
+        let _ = self.drain(&mut budget, &mut Discard);
     }
 
     /// Takes records one by one while the budget suffices, keeps them in the log, and gives them to `sink`.

@@ -5,10 +5,9 @@
 use std::cell::RefCell;
 
 use io_pgtable::{Ipa, Pa};
-use smmu_drv::errata::Quirks;
 use smmu_drv::{
-    ClaimError, Coherency, DmaBuffer, Features, HOST_CMDQS, HostIds, HostMemory, IdRegisters, MsiAdvert, Platform,
-    ProbeConfig, ProbeError, Probed, Stage2Cfg, TakeOverError, Unassigned, WiredIrq,
+    ClaimError, Coherency, DmaBuffer, Features, HostIds, HostMemory, IdRegisters, MsiAdvert, Platform, ProbeConfig,
+    ProbeError, Probed, Stage2Cfg, TakeOverError, WiredIrq,
 };
 
 /// An SMMU that is only looked at: six registers, and no memory to take it over with.
@@ -121,14 +120,7 @@ const STAGE2: Stage2Cfg =
     Stage2Cfg { ttb: Pa(0x4000), t0sz: 24, sl0: 1, irgn: 1, orgn: 1, sh: 3, tg: 0, ps: 2, vmid: 1 };
 
 fn probe(ids: IdRegisters) -> Result<Probed<Registers>, ProbeError> {
-    let firmware = ProbeConfig {
-        coherent: Coherency::Coherent,
-        msi: MsiAdvert::WhenCoherent,
-        reads: smmu_drv::ReadsAs::Incoming,
-        cmdq_log2: HOST_CMDQS,
-        quirks: Quirks::default(),
-        unassigned: Unassigned::Host,
-    };
+    let firmware = ProbeConfig { msi: MsiAdvert::WhenCoherent, ..ProbeConfig::new(Coherency::Coherent) };
     Probed::probe(Registers { ids, asked: RefCell::default() }, firmware)
 }
 

@@ -22,10 +22,8 @@ struct Guide;
 
 use example_board::Board;
 use io_pgtable::{Attrs, HeapMemory, IoPgtable, Ipa, Pa, Prot, S2, TlbError, TlbOps, TlbRange, UnmapError};
-use smmu_drv::errata::Quirks;
 use smmu_drv::{
-    AccessSize, DmaConfig, FaultRecord, HOST_CMDQS, HostedSmmu, MsiAdvert, ProbeConfig, Probed, ReadsAs, Stage2Cfg,
-    Stale, Unassigned, WriteOutcome,
+    AccessSize, DmaConfig, FaultRecord, HostedSmmu, MsiAdvert, ProbeConfig, Probed, Stage2Cfg, Stale, WriteOutcome,
 };
 
 pub use pages::{Claim, Pages};
@@ -68,15 +66,7 @@ impl Hypervisor {
     /// # Errors
     /// A text that says why. The host must not run.
     pub fn start(board: &Board, runs: &[(Ipa, Pa, u64)]) -> Result<Self, String> {
-        let config = ProbeConfig {
-            coherent: board.coherency(),
-            // What the host sees: CMD_SYNC that completes by a store, where the SMMU is coherent.
-            msi: MsiAdvert::WhenCoherent,
-            reads: ReadsAs::Incoming,
-            cmdq_log2: HOST_CMDQS,
-            quirks: Quirks::default(),
-            unassigned: Unassigned::Host,
-        };
+        let config = ProbeConfig { msi: MsiAdvert::WhenCoherent, ..ProbeConfig::new(board.coherency()) };
         let probed = Probed::probe(board.clone(), config).map_err(|error| error.to_string())?;
         let walkers = DmaConfig::common([probed.features()].into_iter(), IPA_BITS, PA_BITS);
         let mut table = IoPgtable::new(&walkers.table(), board.tables()).map_err(|error| error.to_string())?;

@@ -3,10 +3,7 @@
 
 use example_below_a_host::Pages;
 use example_board::Board;
-use smmu_drv::errata::Quirks;
-use smmu_drv::{
-    HOST_CMDQS, HostedSmmu, MsiAdvert, ProbeConfig, Probed, ReadsAs, Smmu, Storage, Unassigned, memory_needed,
-};
+use smmu_drv::{HostedSmmu, ProbeConfig, Probed, Smmu, Storage, Unassigned, memory_needed};
 use smmu_model::Config;
 
 const GUIDE: &str = include_str!("../../../docs/integration.md");
@@ -14,14 +11,7 @@ const GUIDE: &str = include_str!("../../../docs/integration.md");
 /// Bytes that a take-over allocates.
 fn taken(config: Config) -> u64 {
     let board = Board::new(config);
-    let firmware = ProbeConfig {
-        coherent: board.coherency(),
-        msi: MsiAdvert::Hidden,
-        reads: ReadsAs::Incoming,
-        cmdq_log2: HOST_CMDQS,
-        quirks: Quirks::default(),
-        unassigned: Unassigned::Blocked,
-    };
+    let firmware = ProbeConfig { unassigned: Unassigned::Blocked, ..ProbeConfig::new(board.coherency()) };
     let probed = Probed::probe(board.clone(), firmware).unwrap();
     let needed = memory_needed(probed.features());
     let smmu = probed.take_over(Default::default());

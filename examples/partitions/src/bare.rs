@@ -11,10 +11,7 @@ use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use example_partitions::Partitions;
 use io_pgtable::{Ipa, Pa, TableMemory};
-use smmu_drv::errata::Quirks;
-use smmu_drv::{
-    Coherency, DmaBuffer, HOST_CMDQS, MsiAdvert, Platform, ProbeConfig, ReadsAs, Storage, Unassigned, WiredIrq,
-};
+use smmu_drv::{Coherency, DmaBuffer, Platform, ProbeConfig, Storage, Unassigned, WiredIrq};
 
 /// Registers of the SMMU: from the device tree of your board.
 const SMMU: usize = 0x905_0000;
@@ -211,14 +208,7 @@ impl DmaBuffer for Words {
 /// Takes the SMMU over.
 #[inline(never)]
 fn take_over() -> Option<Partitions<Mmio, Tables>> {
-    let config = ProbeConfig {
-        coherent: Coherency::NonCoherent,
-        msi: MsiAdvert::Hidden,
-        reads: ReadsAs::Incoming,
-        cmdq_log2: HOST_CMDQS,
-        quirks: Quirks::default(),
-        unassigned: Unassigned::Blocked,
-    };
+    let config = ProbeConfig { unassigned: Unassigned::Blocked, ..ProbeConfig::new(Coherency::NonCoherent) };
     Partitions::start([(Mmio, config, storage()?)], Tables, 40, 40).ok()
 }
 

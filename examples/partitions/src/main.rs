@@ -9,19 +9,12 @@ fn main() -> Result<(), Box<dyn core::error::Error>> {
     use example_board::{Board, RAM};
     use example_partitions::Partitions;
     use io_pgtable::{Ipa, Pa};
-    use smmu_drv::errata::Quirks;
-    use smmu_drv::{HOST_CMDQS, MsiAdvert, ProbeConfig, ReadsAs, Unassigned};
+
+    use smmu_drv::{ProbeConfig, Unassigned};
 
     // The machine: one SMMU, as firmware describes it. What concerns a host has no effect here.
     let board = Board::new(smmu_model::Config::qemu());
-    let config = ProbeConfig {
-        coherent: board.coherency(),
-        msi: MsiAdvert::Hidden,
-        reads: ReadsAs::Incoming,
-        cmdq_log2: HOST_CMDQS,
-        quirks: Quirks::default(),
-        unassigned: Unassigned::Blocked,
-    };
+    let config = ProbeConfig { unassigned: Unassigned::Blocked, ..ProbeConfig::new(board.coherency()) };
     let say = |what: &str, sid, ipa| {
         println!("{what}: stream {sid:#x} writes to {ipa:#x}: {:?}", board.dma_write(sid, ipa, 1))
     };

@@ -4,8 +4,7 @@
 use example_board::{Board, RAM};
 use example_partitions::{Error, Partitions};
 use io_pgtable::{HeapMemory, Ipa, Pa};
-use smmu_drv::errata::Quirks;
-use smmu_drv::{AssignError, HOST_CMDQS, MsiAdvert, ProbeConfig, ReadsAs, StreamOwner, Unassigned};
+use smmu_drv::{AssignError, ProbeConfig, StreamOwner, Unassigned};
 use smmu_model::{Config, Pace, Snoop, Transfer};
 
 /// Both guests have memory here.
@@ -24,14 +23,7 @@ struct Machine {
 }
 
 fn config(board: &Board) -> ProbeConfig {
-    ProbeConfig {
-        coherent: board.coherency(),
-        msi: MsiAdvert::Hidden,
-        reads: ReadsAs::Incoming,
-        cmdq_log2: HOST_CMDQS,
-        quirks: Quirks::default(),
-        unassigned: Unassigned::Blocked,
-    }
+    ProbeConfig { unassigned: Unassigned::Blocked, ..ProbeConfig::new(board.coherency()) }
 }
 
 /// Two SMMUs, of which the second has smaller addresses and cannot change a block in use; two guests with two pages each.

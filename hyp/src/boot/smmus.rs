@@ -7,7 +7,7 @@ use crate::iommu::{self, SmmuPlatform};
 use crate::log;
 use arrayvec::ArrayVec;
 use hyp::boot_info::smmu::{Coherency, SMMUS_MAX, SmmuNode};
-use smmu_drv::{DmaConfig, HOST_CMDQS, MsiAdvert, ProbeConfig, Probed, ReadsAs, Unassigned};
+use smmu_drv::{DmaConfig, HOST_CMDQS, MsiAdvert, ProbeConfig, Probed, ReadsAs};
 
 /// Reads the ID registers of every SMMU; refuses to boot if one of them cannot isolate.
 ///
@@ -26,7 +26,7 @@ pub fn probe(
         let msi = if node.msi_parent { MsiAdvert::Hidden } else { MsiAdvert::WhenCoherent };
         let reads = if node.data_override { ReadsAs::Data } else { ReadsAs::Incoming };
         let cmdq_log2 = cmdq_log2.unwrap_or(HOST_CMDQS);
-        let config = ProbeConfig { coherent, msi, reads, cmdq_log2, quirks: node.quirks, unassigned: Unassigned::Host };
+        let config = ProbeConfig { msi, reads, cmdq_log2, quirks: node.quirks, ..ProbeConfig::new(coherent) };
         Some(
             Probed::probe(SmmuPlatform::new(node), config)
                 .unwrap_or_else(|error| refuse(format_args!("smmu{n} at {}: {error}", node.range), Conduit::Smc)),

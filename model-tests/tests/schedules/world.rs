@@ -10,10 +10,7 @@ use mem_protect::{HostPages, Owner as PageOwner, Ownership, PAGE_BYTES, PageInfo
 use shadow_s2::ShadowS2;
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::thread;
-use smmu_drv::errata::Quirks;
-use smmu_drv::{
-    AccessSize, Coherency, HOST_CMDQS, HostedSmmu, MsiAdvert, ProbeConfig, Probed, Unassigned, WriteOutcome,
-};
+use smmu_drv::{AccessSize, Coherency, HostedSmmu, MsiAdvert, ProbeConfig, Probed, WriteOutcome};
 use smmu_model::{Bbml, Config, Memory, Model, Pace, Region, WriteBuffer};
 
 use crate::bus::{Bus, Pool};
@@ -173,14 +170,7 @@ pub(crate) fn boot(shape: Shape) -> Rc<World> {
     let stage2 = dma.config();
     let owner = Ownership::new(map, Cpu, dma, Pages, 64);
     let smmus = (0..SMMUS).map(|n| {
-        let firmware = ProbeConfig {
-            coherent: Coherency::Coherent,
-            msi: MsiAdvert::WhenCoherent,
-            reads: smmu_drv::ReadsAs::Incoming,
-            cmdq_log2: HOST_CMDQS,
-            quirks: Quirks::default(),
-            unassigned: Unassigned::Host,
-        };
+        let firmware = ProbeConfig { msi: MsiAdvert::WhenCoherent, ..ProbeConfig::new(Coherency::Coherent) };
         let Ok(probed) = Probed::probe(Bus::new(n), firmware) else { panic!("probe") };
         let Ok(smmu) = probed.take_over_with_host(stage2, Default::default()) else { panic!("take-over") };
         Lock::new(Rank::Smmu, smmu)

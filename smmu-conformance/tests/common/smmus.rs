@@ -4,8 +4,7 @@ use example_board::{Board, RAM};
 use io_pgtable::{Attrs, Cfg, HeapMemory, IoPgtable, Ipa, NoTlb, Pa, Prot, S2};
 use shadow_s2::{Invalidate, InvalidateError, PageRange, Plan, Target};
 use smmu_conformance::Devices;
-use smmu_drv::errata::Quirks;
-use smmu_drv::{HOST_CMDQS, MsiAdvert, ProbeConfig, Probed, ReadsAs, Smmu, Stage2Cfg, Stale, StreamRange, Unassigned};
+use smmu_drv::{ProbeConfig, Probed, Smmu, Stage2Cfg, Stale, StreamRange, Unassigned};
 use smmu_model::{Cache, Config, Pace};
 
 /// The contract that is broken.
@@ -43,14 +42,7 @@ pub fn two(how: Broken, pace: Pace, cache: Cache) -> (Smmus, Behind) {
     let mut table = IoPgtable::new(&Cfg { page_sizes: 1 << 12, ..Cfg::new(40, 40) }, first.tables()).unwrap();
     table.map(Ipa(0x1f_f000).into(), Pa(RAM), 4096, Attrs::normal(Prot::RW)).unwrap();
     let smmus = boards.clone().map(|board| {
-        let config = ProbeConfig {
-            coherent: board.coherency(),
-            msi: MsiAdvert::Hidden,
-            reads: ReadsAs::Incoming,
-            cmdq_log2: HOST_CMDQS,
-            quirks: Quirks::default(),
-            unassigned: Unassigned::Blocked,
-        };
+        let config = ProbeConfig { unassigned: Unassigned::Blocked, ..ProbeConfig::new(board.coherency()) };
         let mut smmu = Probed::probe(board, config).unwrap().take_over(Default::default()).unwrap();
         smmu.assign(StreamRange::one(SID), &Stage2Cfg::of(&table.config(), VMID)).unwrap();
         smmu

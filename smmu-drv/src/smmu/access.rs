@@ -1,6 +1,5 @@
 //! The host's register accesses.
 
-use super::budget::Budget;
 use super::emul::table::AccessSize;
 use super::hosted::{HostedSmmu, WriteOutcome};
 use crate::platform::{HostMemory, Platform};
@@ -13,7 +12,7 @@ impl<P: Platform, H: HostMemory> HostedSmmu<P, H> {
         if let Some(value) = self.mmio_read_plain(offset, size) {
             return value;
         }
-        self.budget = Budget::for_one_trap();
+        self.budget = self.smmu.full_budget;
         self.drain_events(host_mem);
         self.end_trap();
         self.vsmmu.load_eventq(size)
@@ -32,7 +31,7 @@ impl<P: Platform, H: HostMemory> HostedSmmu<P, H> {
     ///
     /// Never fails: an access that no row of the register table allows is ignored and counted. After [`WriteOutcome::Again`] the host must repeat the store.
     pub fn mmio_write(&mut self, host_mem: &mut H, offset: u32, size: AccessSize, value: u64) -> WriteOutcome {
-        self.budget = Budget::for_one_trap();
+        self.budget = self.smmu.full_budget;
         // A failed SMMU is still emulated, without hardware access.
         let _ = self.check_alive();
         let outcome = match self.vsmmu.store(offset, size, value) {

@@ -3,14 +3,19 @@
 //! A trap that has used up its budget saves its progress and returns; the host repeats the same store. A single charge is
 //! smaller than the budget, so every trap makes progress.
 
+use core::ops::RangeInclusive;
+
 use host_access::budget::{self, Spent};
 
 use crate::error::SmmuError;
 use crate::smmu::index::HOST_CMDQS;
 use crate::smmu::stream;
 
-/// Units of one trap; one is about the work of one command.
+/// Units of one trap, unless [`ProbeConfig::trap_budget`](crate::ProbeConfig::trap_budget) says otherwise; one is about the work of one
+/// command.
 pub const TRAP: u32 = 1024;
+/// What the units of one trap may be: the most expensive step at least.
+pub const RANGE: RangeInclusive<u32> = LARGEST..=16 * TRAP;
 /// A command of the host: fetched, checked, put into EL2's queue.
 pub const COMMAND: u32 = 1;
 /// An entry of the host's stream table: fetched, checked, compared with its shadow entry.
@@ -59,15 +64,20 @@ const STEPS: [(&str, u32); 9] = [
     ("a record", RECORD),
 ];
 
-const _: () = {
-    let mut rest: &[(&str, u32)] = &STEPS;
+/// The charge of the most expensive step.
+const LARGEST: u32 = {
+    let (mut largest, mut rest): (u32, &[(&str, u32)]) = (0, &STEPS);
     while let [(_, most), others @ ..] = rest {
-        assert!(*most <= TRAP, "each step fits in one full budget");
+        if *most > largest {
+            largest = *most;
+        }
         rest = others;
     }
+    largest
 };
+const _: () = assert!(LARGEST <= TRAP, "each step fits in one full budget");
 
-/// Maximum host pages that one trap claims or tries to claim.
+/// Maximum host pages that one trap with the usual budget claims or tries to claim.
 pub const MOST_PAGES: u32 = 128;
 /// Maximum CMD_SYNCs that one trap sends to hardware: those charged, one at the end of a batch, and two of the invalidation of
 /// everything that follows a rejected command; the last three twice where batches are issued twice.
@@ -126,9 +136,15 @@ impl From<SmmuError> for Unfinished {
 }
 
 impl Budget {
-    /// A full budget.
+    /// A full budget of `units`.
+    pub(super) const fn new(units: u32) -> Self {
+        Self(budget::Budget::new(units))
+    }
+
+    /// The usual one.
+    #[cfg(test)]
     pub(super) const fn for_one_trap() -> Self {
-        Self(budget::Budget::new(TRAP))
+        Self::new(TRAP)
     }
 
     /// Charges `units` for the work that follows.

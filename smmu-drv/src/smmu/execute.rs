@@ -268,7 +268,7 @@ impl<P: Platform, H: HostMemory> HostedSmmu<P, H> {
     /// interrupt may have been taken before, for a queue that was already drained.
     pub fn poll_events(&mut self, host_mem: &mut H) {
         let _ = self.check_alive();
-        self.budget = Budget::for_one_trap();
+        self.budget = self.smmu.full_budget;
         if self.drain(host_mem) != Drained::Nothing {
             self.vsmmu.interrupt_for_events();
         }

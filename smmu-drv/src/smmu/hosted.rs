@@ -68,12 +68,12 @@ impl<P: Platform> Probed<P> {
             Unassigned::Blocked => Initial::Blocked,
         };
         let entries = (Stage2Words::new(&stage2), rules.fixed());
-        let smmu = Smmu::new(platform, features, config.quirks.issue, entries, initial, storage)?;
+        let smmu = Smmu::new(platform, features, &config, entries, initial, storage)?;
         Ok(HostedSmmu {
             smmu,
             vsmmu: VirtualSmmu::new(ids, rules, stage2.vmid, &features, found),
             vmid: stage2.vmid,
-            budget: Budget::for_one_trap(),
+            budget: Budget::new(config.trap_budget),
         })
     }
 }

@@ -3,7 +3,7 @@
 //! In between the caller stops the device: what it has sent and the SMMU has not seen yet would be the new owner's
 //! [S 4.7.2.1]. Records about a stream are taken before its owner changes, so that each belongs to the owner of its time.
 
-use super::budget::{self, Budget, Unfinished};
+use super::budget::{self, Unfinished};
 use super::shadow::assign::{AssignError, RetireError};
 use super::shadow::owners::{StreamOwner, StreamRange};
 use super::stream::{Cursor, SPLIT, next_block};
@@ -149,7 +149,7 @@ impl<P: Platform, H: HostMemory> HostedSmmu<P, H> {
         let end = next_block(streams.last() >> SPLIT);
         // Each round begins with a full budget, which any step fits in: it ends.
         loop {
-            self.budget = Budget::for_one_trap();
+            self.budget = self.smmu.full_budget;
             let done = self.set_streams(host_mem, mode, &mut cursor, end);
             match done.and_then(|()| self.smmu.storage.shadow.finish(&mut self.smmu.device, &mut self.budget)) {
                 Ok(()) => return Ok(()),

@@ -21,14 +21,7 @@ pub struct Rig {
 
 pub fn firmware(config: &Config) -> ProbeConfig {
     let coherent = if config.snoop == Snoop::Coherent { Coherency::Coherent } else { Coherency::NonCoherent };
-    ProbeConfig {
-        coherent,
-        msi: MsiAdvert::WhenCoherent,
-        reads: ReadsAs::Incoming,
-        cmdq_log2: HOST_CMDQS,
-        quirks: Quirks::default(),
-        unassigned: Unassigned::Host,
-    }
+    ProbeConfig { msi: MsiAdvert::WhenCoherent, ..ProbeConfig::new(coherent) }
 }
 
 impl Rig {

@@ -19,8 +19,6 @@ use crate::stats::Stats;
 const LOG2_ENTRIES: u32 = 8;
 /// Bytes of the ring.
 pub(super) const RING_SIZE: usize = 4096;
-/// Longest wait for a CMD_SYNC, in microseconds.
-const SYNC_TIMEOUT_US: u64 = 1_000_000;
 /// Maximum recoveries within one wait; with one more error the SMMU is failed.
 const MAX_RECOVERIES: u32 = 4;
 
@@ -280,7 +278,7 @@ impl<B: DmaBuffer> Cmdq<B> {
                     return Err(CmdqError::Failed(SmmuError::CommandRejected));
                 }
                 self.recover(hw, gerrorn);
-            } else if hw.now_us().wrapping_sub(start) > SYNC_TIMEOUT_US {
+            } else if hw.now_us().wrapping_sub(start) > hw.sync_us() {
                 return Err(CmdqError::Failed(SmmuError::SyncTimeout));
             }
             hw.platform().relax();

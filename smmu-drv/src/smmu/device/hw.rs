@@ -2,14 +2,10 @@
 
 use io_pgtable::Pa;
 
+use crate::limits::Timeouts;
 use crate::platform::Platform;
 use crate::spec::registers::queue_base;
 use crate::spec::{mask64, put64, union64};
-
-/// Longest wait for an acknowledgement register, in microseconds.
-///
-/// The architecture only says "finite time" [S 6.3.9]; Linux also waits up to a second.
-pub(super) const ACK_TIMEOUT_US: u64 = 1_000_000;
 
 /// The SMMU did not reach the expected state within its bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,11 +15,22 @@ pub(super) struct TimedOut;
 #[derive(Clone)]
 pub(super) struct Hw<P> {
     platform: P,
+    timeouts: Timeouts,
 }
 
 impl<P: Platform> Hw<P> {
-    pub(super) fn new(platform: P) -> Self {
-        Self { platform }
+    pub(super) fn new(platform: P, timeouts: Timeouts) -> Self {
+        Self { platform, timeouts }
+    }
+
+    /// Longest wait for the acknowledgement of a register, in microseconds.
+    pub(super) fn register_us(&self) -> u64 {
+        u64::from(self.timeouts.register_us)
+    }
+
+    /// Longest wait for a CMD_SYNC, in microseconds.
+    pub(super) fn sync_us(&self) -> u64 {
+        u64::from(self.timeouts.sync_us)
     }
 
     pub(super) fn platform(&self) -> &P {
@@ -58,7 +65,7 @@ impl<P: Platform> Hw<P> {
     /// As [`Hw::publish32`], and waits until `ack` reads as `value`.
     pub(super) fn publish_acked(&self, offset: u32, ack: u32, value: u32) -> Result<(), TimedOut> {
         self.publish32(offset, value);
-        self.wait(ACK_TIMEOUT_US, || self.read32(ack) == value)
+        self.wait(self.register_us(), || self.read32(ack) == value)
     }
 
     pub(super) fn now_us(&self) -> u64 {
@@ -82,7 +89,7 @@ impl<P: Platform> Hw<P> {
     /// Writes `value` to `offset` and waits until `ack` reads as `value`.
     pub(super) fn write_acked(&self, offset: u32, ack: u32, value: u32) -> Result<(), TimedOut> {
         self.write32(offset, value);
-        self.wait(ACK_TIMEOUT_US, || self.read32(ack) == value)
+        self.wait(self.register_us(), || self.read32(ack) == value)
     }
 }
 

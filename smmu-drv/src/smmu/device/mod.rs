@@ -4,7 +4,7 @@
 //! `tlb_submit`; `set_irq_ctrl`; records by `drain` to a [`Sink`], with `mark_records` and `is_past_mark`; `wait_again` and
 //! `disable` before power-off; counters.
 //!
-//! Each wait, for a CMD_SYNC or for a register, has a timeout of one second, and each function a fixed number of waits. A device
+//! Each wait, for a CMD_SYNC or for a register, has a timeout ([`Timeouts`]), and each function a fixed number of waits. A device
 //! that times out is failed and stays failed: every function that needs it returns the same error at once.
 
 mod drain;
@@ -18,6 +18,7 @@ use crate::command::Command;
 use crate::errata::Issue;
 use crate::error::SmmuError;
 use crate::features::Features;
+use crate::limits::Timeouts;
 use crate::platform::Platform;
 use crate::smmu::budget::Costs;
 use crate::spec::registers::{self as reg, cr0::Cr0, irq_ctrl::IrqCtrl};
@@ -97,21 +98,21 @@ where
 
 impl<P: Platform> Device<P> {
     /// Allocates the queues and takes the SMMU over, with the stream table at `table`. `issue`: how often a batch of commands
-    /// is issued.
+    /// is issued; `timeouts`: how long hardware is waited for.
     ///
     /// # Errors
     /// See [`TakeOverError`].
     pub(super) fn take_over(
         platform: P,
         features: Features,
-        issue: Issue,
+        (issue, timeouts): (Issue, Timeouts),
         table: TableRegisters,
     ) -> Result<Self, TakeOverError> {
         let [commands, events] = QUEUES;
         let commands = platform.alloc(commands).ok_or(TakeOverError::NoMemory)?;
         let events = platform.alloc(events).ok_or(TakeOverError::NoMemory)?;
         let mut device = Self {
-            hw: Hw::new(platform),
+            hw: Hw::new(platform, timeouts),
             features,
             table,
             expected_cr0ack: u64::from(program::cr0_live(&features).bits()),

@@ -8,7 +8,7 @@ use core::fmt;
 
 use super::Device;
 use super::el2_cmdq::CmdqError;
-use super::hw::{ACK_TIMEOUT_US, Hw, TimedOut};
+use super::hw::{Hw, TimedOut};
 use crate::command::Command;
 use crate::features::{Coherency, Features};
 use crate::platform::Platform;
@@ -88,9 +88,9 @@ impl<P: Platform> Device<P> {
     /// Makes every transaction abort while SMMUEN is 0 [S 6.3.14]: one write with UPDATE, which is polled before and after.
     pub(super) fn set_gbpa_abort(&self) -> Result<(), TakeOverError> {
         let hw = &self.hw;
-        hw.wait(ACK_TIMEOUT_US, || gbpa_is_idle(hw)).map_err(ack(reg::GBPA))?;
+        hw.wait(hw.register_us(), || gbpa_is_idle(hw)).map_err(ack(reg::GBPA))?;
         hw.write32(reg::GBPA, GBPA_ABORT_ALL);
-        hw.wait(ACK_TIMEOUT_US, || gbpa_is_idle(hw)).map_err(ack(reg::GBPA))?;
+        hw.wait(hw.register_us(), || gbpa_is_idle(hw)).map_err(ack(reg::GBPA))?;
         if get32(gbpa::ABORT, hw.read32(reg::GBPA)) == 1 { Ok(()) } else { Err(TakeOverError::NoAck(reg::GBPA)) }
     }
 

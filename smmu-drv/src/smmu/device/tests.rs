@@ -36,7 +36,7 @@ fn gets_stuck(machine: &Machine, offset: u32, value: u64) {
 }
 
 fn take_over(machine: &Machine) -> Result<Device<Machine>, TakeOverError> {
-    Device::take_over(machine.clone(), features(idr0::ST_TWO_LEVEL), Issue::Once, TABLE)
+    Device::take_over(machine.clone(), features(idr0::ST_TWO_LEVEL), (Issue::Once, Timeouts::default()), TABLE)
 }
 
 /// Both halves of an invalidation of [`VMID`].

@@ -75,7 +75,7 @@ const START: u64 = u64::MAX - 10;
 
 fn at(microseconds: &[u64]) -> Hw<Scripted> {
     let clock = microseconds.iter().map(|time| START.wrapping_add(*time)).collect();
-    Hw::new(Scripted { clock: RefCell::new(clock), ..Scripted::default() })
+    Hw::new(Scripted { clock: RefCell::new(clock), ..Scripted::default() }, Timeouts::default())
 }
 
 #[test]
