@@ -344,7 +344,8 @@ fn t43_an_event_flood() {
     }
     let stats = m.driver(0, |smmu, _| smmu.stats());
     assert!(stats.event_overflows >= 39, "{stats:?}");
-    let first = m.driver(0, |smmu, _| smmu.take_fault().map(|fault| (fault.sid, fault.kind.map(|k| k.name()))));
+    let first =
+        m.driver(0, |smmu, _| smmu.take_fault().map(|fault| (fault.record.sid, fault.record.kind.map(|k| k.name()))));
     assert_eq!(first, Some((SID, Some("F_TRANSLATION"))), "the first are kept");
     let kept = 1 + m.driver(0, |smmu, _| std::iter::from_fn(|| smmu.take_fault()).count());
     assert_eq!(kept, smmu_drv::fault::FAULT_LOG);

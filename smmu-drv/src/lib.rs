@@ -83,7 +83,7 @@ pub use smmu::shadow::MAX_L2 as MAX_LEVEL2;
 pub use smmu::shadow::assign::{AssignError, MAX_ASSIGNED, RetireError};
 pub use smmu::shadow::owners::{StreamOwner, StreamRange};
 pub use smmu::{
-    Fixed, HOST_CMDQS, HostedSmmu, MemoryNeeded, ReadsAs, Smmu, SmmuFinding, Stale, Ste, Storage, StorageOf,
+    Fault, Fixed, HOST_CMDQS, HostedSmmu, MemoryNeeded, ReadsAs, Smmu, SmmuFinding, Stale, Ste, Storage, StorageOf,
     TakeOverError, WriteOutcome, budget, emul, memory_needed, shadow,
 };
 pub use stage2::{Stage2Cfg, Stage2Words};

@@ -29,6 +29,7 @@ use crate::stage2::Stage2Words;
 use crate::stats::Stats;
 use budget::Budget;
 use device::{Device, Left, Sink, TableRegisters};
+pub use log::Fault;
 use log::FaultLog;
 use shadow::audit::StrtabFinding;
 use shadow::owners::StreamOwner;
@@ -146,8 +147,8 @@ impl<P: Platform> Smmu<P> {
         !self.storage.log.is_empty()
     }
 
-    /// Takes the oldest fault record kept for the console; [`Smmu::owner`] says whose stream it is.
-    pub fn take_fault(&mut self) -> Option<FaultRecord> {
+    /// Takes the oldest fault record kept for the console.
+    pub fn take_fault(&mut self) -> Option<Fault> {
         self.storage.log.take()
     }
 
@@ -261,8 +262,9 @@ struct Logged<'a, B, R> {
 
 impl<B: DmaBuffer, R: Records> Sink for Logged<'_, B, R> {
     fn record(&mut self, budget: &mut Budget, record: &FaultRecord) {
-        self.log.add(record);
-        self.sink.record(budget, self.shadow.owner(record.sid), record);
+        let owner = self.shadow.owner(record.sid);
+        self.log.add(owner, record);
+        self.sink.record(budget, owner, record);
     }
     fn lost(&mut self) {
         self.sink.lost();

@@ -264,17 +264,43 @@ fn t68_records_of_a_foreign_stream_stay_with_el2() {
     bad(&mut rig);
     rig.smmu.poll_events(&mut rig.host);
     assert_eq!(rig.events(), [[0; 4]; 0]);
-    assert_eq!(rig.smmu.take_fault().map(|fault| (fault.sid, fault.ssid)), Some((SID, Some(1))));
+    assert_eq!(rig.smmu.take_fault().map(|fault| (fault.record.sid, fault.record.ssid)), Some((SID, Some(1))));
     bad(&mut rig);
     release(&mut rig, one()).unwrap();
     rig.smmu.poll_events(&mut rig.host);
     assert_eq!(rig.events(), [[0; 4]; 0]);
-    assert_eq!(rig.smmu.take_fault().map(|fault| fault.sid), Some(SID));
+    assert_eq!(rig.smmu.take_fault().map(|fault| fault.record.sid), Some(SID));
     // A host that bypasses is shown its own.
     rig.set_ste(SID, BYPASS);
     bad(&mut rig);
     rig.smmu.poll_events(&mut rig.host);
     assert_eq!(rig.events().len(), 1);
+}
+
+#[test]
+fn t68_a_record_keeps_the_owner_that_the_stream_had_when_it_was_written() {
+    for config in machines() {
+        let mut rig = started(config);
+        let stage2 = guest(&rig, VM);
+        rig.set_ste(SID, [0; 8]);
+        let bad =
+            |rig: &mut Rig| assert!(aborted(&rig.board.0.model.borrow_mut().dma_write(SID, Some(1), GUEST, &[1])));
+        // Nobody looks before the stream has its next owner.
+        bad(&mut rig);
+        assign(&mut rig, one(), &stage2).unwrap();
+        bad(&mut rig);
+        rig.smmu.block(&mut rig.host, one()).unwrap();
+        // Blocked streams abort without a record.
+        bad(&mut rig);
+        release(&mut rig, one()).unwrap();
+        bad(&mut rig);
+        rig.smmu.poll_events(&mut rig.host);
+        let owners = std::iter::from_fn(|| rig.smmu.take_fault()).map(|fault| (fault.record.sid, fault.owner));
+        let expected = [StreamOwner::Host, StreamOwner::Domain(VM), StreamOwner::Host].map(|owner| (SID, owner));
+        assert_eq!(owners.collect::<Vec<_>>(), expected);
+        assert_eq!(rig.events().len(), 2, "the host has its own");
+        check(&rig);
+    }
 }
 
 #[test]
@@ -364,7 +390,7 @@ fn two_guests_have_a_device_each_without_a_host() {
         assert!(!reach(SID, GUEST) && reach(NEXT, GUEST + 0x1000));
         assert!(aborted(&dma(SID, GUEST)));
         smmu.poll_faults();
-        assert_eq!(smmu.take_fault().map(|fault| fault.sid), Some(SID));
+        assert_eq!(smmu.take_fault().map(|fault| fault.record.sid), Some(SID));
         // Power was off: until the SMMU is programmed again, and after it, the same.
         board.0.model.borrow_mut().reset();
         smmu.check_alive().unwrap();

@@ -51,7 +51,7 @@ fn t43_a_flood_costs_el2_a_bounded_amount_and_keeps_the_first_faults() {
     }
     rig.smmu.poll_events(&mut rig.host);
     assert!(rig.smmu.stats().event_overflows > 0);
-    let first = rig.smmu.take_fault().unwrap();
+    let first = rig.smmu.take_fault().unwrap().record;
     assert_eq!(first.sid, 9);
     assert_eq!(first.detail.unwrap().ipa.unwrap().0, POOL & !0xfff);
     let mut kept = 1;
@@ -64,7 +64,7 @@ fn t43_a_flood_costs_el2_a_bounded_amount_and_keeps_the_first_faults() {
     // Once drained, new ones are kept again.
     rig.dma_write(10, POOL, 1);
     rig.smmu.poll_events(&mut rig.host);
-    assert_eq!(rig.smmu.take_fault().unwrap().sid, 10);
+    assert_eq!(rig.smmu.take_fault().unwrap().record.sid, 10);
     assert_eq!(rig.hazards(), []);
 }
 

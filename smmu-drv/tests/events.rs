@@ -166,7 +166,7 @@ fn faults_that_come_while_others_are_being_taken_are_kept() {
     assert!(!rig.smmu.has_fault());
     let take = |rig: &mut Rig, sid| {
         assert!(rig.smmu.has_fault());
-        assert_eq!(rig.smmu.take_fault().map(|fault| fault.sid), Some(sid));
+        assert_eq!(rig.smmu.take_fault().map(|fault| fault.record.sid), Some(sid));
     };
     for round in 0..10 {
         for sid in [100, 101, 102] {

@@ -45,7 +45,7 @@ fn t01_el2_memory_is_neither_read_nor_written_and_the_attempt_is_recorded() {
         assert!(matches!(write, Transfer::Aborted(_)), "{write:?}");
         rig.smmu.poll_events(&mut rig.host);
         for direction in [Direction::Read, Direction::Write] {
-            let fault = rig.smmu.take_fault().unwrap();
+            let fault = rig.smmu.take_fault().unwrap().record;
             let detail = fault.detail.unwrap();
             assert_eq!((fault.kind, fault.sid), (Some(EventType::Translation), sid));
             assert_eq!((detail.stage, detail.class, detail.direction), (Stage::Two, Class::In, direction));

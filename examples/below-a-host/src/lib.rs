@@ -23,7 +23,7 @@ struct Guide;
 use example_board::Board;
 use io_pgtable::{Attrs, HeapMemory, IoPgtable, Ipa, Pa, Prot, S2, TlbError, TlbOps, TlbRange, UnmapError};
 use smmu_drv::{
-    AccessSize, DmaConfig, FaultRecord, HostedSmmu, MsiAdvert, ProbeConfig, Probed, Stage2Cfg, Stale, WriteOutcome,
+    AccessSize, DmaConfig, Fault, HostedSmmu, MsiAdvert, ProbeConfig, Probed, Stage2Cfg, Stale, WriteOutcome,
 };
 
 pub use pages::{Claim, Pages};
@@ -111,7 +111,7 @@ impl Hypervisor {
     }
 
     /// Calls `tell` for each fault since the last call. To be called by a timer, and after traps while [`HostedSmmu::has_fault`] says so.
-    pub fn faults(&mut self, mut tell: impl FnMut(&FaultRecord)) {
+    pub fn faults(&mut self, mut tell: impl FnMut(&Fault)) {
         self.smmu.poll_events(&mut self.pages);
         while let Some(fault) = self.smmu.take_fault() {
             tell(&fault);

@@ -95,7 +95,7 @@ fn a_revoked_page_is_out_of_reach() {
         assert!(board.reaches(SID, PAGE_PA - 1) && board.reaches(SID, PAGE_PA + 0x1000), "its neighbours stay");
         assert!(matches!(board.dma_write(SID, PAGE, 1), Transfer::Aborted(_)));
         let mut seen = Vec::new();
-        el2.faults(|fault| seen.push((fault.sid, fault.detail.unwrap().ipa)));
+        el2.faults(|fault| seen.push((fault.record.sid, fault.record.detail.unwrap().ipa)));
         assert_eq!(seen, [(SID, Some(Ipa(PAGE)))]);
         assert_eq!(el2.revoke(Ipa(PAGE)), Err(RevokeError::NotOwned));
         assert_eq!(board.hazards(), []);

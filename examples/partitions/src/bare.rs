@@ -227,7 +227,7 @@ extern "C" fn start() {
     // Your scheduler; here, what it calls.
     loop {
         let mut refused = None;
-        partitions.faults(|owner, fault| refused = Some((owner, fault.sid)));
+        partitions.faults(|fault| refused = Some((fault.owner, fault.record.sid)));
         if let Some((smmu_drv::StreamOwner::Domain(vmid), sid)) = refused {
             let _ = partitions.revoke(vmid, Ipa(0x1_0000));
             let _ = partitions.destroy(vmid, &[(0, sid)]);

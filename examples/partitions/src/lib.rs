@@ -20,8 +20,8 @@ mod guest;
 use arrayvec::ArrayVec;
 use io_pgtable::{Cfg, CfgError, IoPgtable, Ipa, NoTlb, Pa, TableMemory, UnmapError};
 use smmu_drv::{
-    AssignError, DmaConfig, FaultRecord, Platform, ProbeConfig, ProbeError, Probed, RetireError, Smmu, Stage2Cfg,
-    StorageOf, StreamOwner, StreamRange, TakeOverError,
+    AssignError, DmaConfig, Fault, Platform, ProbeConfig, ProbeError, Probed, RetireError, Smmu, Stage2Cfg, StorageOf,
+    StreamOwner, StreamRange, TakeOverError,
 };
 
 use guest::{Guest, Tlb};
@@ -142,13 +142,13 @@ impl<P: Platform, M: TableMemory + Clone> Partitions<P, M> {
         })
     }
 
-    /// Calls `tell` for each transaction that an SMMU refused, with the owner of its stream. To be called by a timer: without a host the
+    /// Calls `tell` for each transaction that an SMMU refused, which says whose it was. To be called by a timer: without a host the
     /// SMMU's own interrupts are off.
-    pub fn faults(&mut self, mut tell: impl FnMut(StreamOwner, &FaultRecord)) {
+    pub fn faults(&mut self, mut tell: impl FnMut(&Fault)) {
         for smmu in &mut self.smmus {
             smmu.poll_faults();
             while let Some(fault) = smmu.take_fault() {
-                tell(smmu.owner(fault.sid), &fault);
+                tell(&fault);
             }
         }
     }

@@ -34,6 +34,6 @@ fn main() -> Result<(), Box<dyn core::error::Error>> {
 
     partitions.revoke(1, Ipa(0x1_0000)).map_err(|error| format!("revoke: {error:?}"))?;
     say("after it was revoked", 8, 0x1_0000);
-    partitions.faults(|owner, fault| println!("{owner:?}: {fault}"));
+    partitions.faults(|fault| println!("{fault}"));
     Ok(())
 }

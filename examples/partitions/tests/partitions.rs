@@ -86,7 +86,7 @@ fn a_revoked_page_is_out_of_reach_and_its_fault_names_the_guest() {
         assert_eq!(partitions.revoke(1, Ipa(IPA)), Err(Error::Mapping));
         assert!(matches!(net.dma_write(NET, IPA, 1), Transfer::Aborted(_)));
         let mut seen = Vec::new();
-        partitions.faults(|owner, fault| seen.push((owner, fault.sid, fault.detail.unwrap().ipa)));
+        partitions.faults(|fault| seen.push((fault.owner, fault.record.sid, fault.record.detail.unwrap().ipa)));
         assert_eq!(seen, [(StreamOwner::Domain(1), NET, Some(Ipa(IPA)))]);
         machine.check();
     }

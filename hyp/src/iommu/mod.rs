@@ -23,8 +23,7 @@ use mem_protect::Finding;
 pub use platform::SmmuPlatform;
 use shadow_s2::{Invalidate, InvalidateError, Plan, Target};
 use smmu_drv::{
-    AccessSize, FaultRecord, HostedSmmu, Probed, SmmuError, Stage2Cfg, Stale, Stats, Storage, TakeOverError,
-    WriteOutcome,
+    AccessSize, Fault, HostedSmmu, Probed, SmmuError, Stage2Cfg, Stale, Stats, Storage, TakeOverError, WriteOutcome,
 };
 use spin::Once;
 use spin::mutex::{TicketMutex, TicketMutexGuard};
@@ -184,7 +183,7 @@ fn print_faults_of(unit: &Unit) {
     }
 }
 
-fn print_fault(unit: usize, fault: &FaultRecord) {
+fn print_fault(unit: usize, fault: &Fault) {
     match PRINTED.fetch_add(1, Ordering::Relaxed) {
         0..FAULTS_PRINTED => host_log!("dma fault: smmu{unit} {fault}"),
         FAULTS_PRINTED => host_log!("dma faults after the first {FAULTS_PRINTED} are only counted"),

@@ -12,9 +12,8 @@ use super::emul::ids::HostIds;
 use super::emul::policy::SteRules;
 use super::shadow::Shared;
 use super::shadow::audit::StrtabFinding;
-use super::{Initial, Smmu, StorageOf, TakeOverError};
+use super::{Fault, Initial, Smmu, StorageOf, TakeOverError};
 use crate::error::SmmuError;
-use crate::fault::FaultRecord;
 use crate::features::Features;
 use crate::platform::{HostMemory, Platform};
 use crate::probe::{Probed, Unassigned};
@@ -141,7 +140,7 @@ impl<P: Platform, H: HostMemory> HostedSmmu<P, H> {
     }
 
     /// See [`Smmu::take_fault`].
-    pub fn take_fault(&mut self) -> Option<FaultRecord> {
+    pub fn take_fault(&mut self) -> Option<Fault> {
         self.smmu.take_fault()
     }
 

@@ -1,14 +1,41 @@
-//! Fault records kept for the console.
+//! Fault records kept for the console, each with the owner that its stream had when it was read.
+//!
+//! A record that hardware has written before a stream changes its owner is read before the change: see `streams`.
+
+use core::fmt;
 
 use arrayvec::ArrayVec;
+
+use super::shadow::owners::StreamOwner;
 
 use crate::fault::{FAULT_LOG, FaultRecord};
 use crate::stats::bump;
 
+/// A fault record, and whose it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The owner of the stream when the record was read. Whoever owns it now has nothing to do with it.
+    pub owner: StreamOwner,
+    /// What hardware recorded.
+    pub record: FaultRecord,
+}
+
+/// The record; then the owner, unless it is the host.
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.record.fmt(f)?;
+        match self.owner {
+            StreamOwner::Host => Ok(()),
+            StreamOwner::Blocked => f.write_str(" blocked"),
+            StreamOwner::Domain(vmid) => write!(f, " vmid={vmid}"),
+        }
+    }
+}
+
 /// Records, oldest first; later ones are only counted.
 #[derive(Clone)]
 pub(super) struct FaultLog {
-    records: ArrayVec<FaultRecord, FAULT_LOG>,
+    records: ArrayVec<Fault, FAULT_LOG>,
     not_kept: u64,
 }
 
@@ -24,9 +51,9 @@ impl FaultLog {
         self.not_kept = 0;
     }
 
-    /// Keeps `record`, or counts it.
-    pub(super) fn add(&mut self, record: &FaultRecord) {
-        if self.records.try_push(*record).is_err() {
+    /// Keeps a record about a stream of `owner`, or counts it.
+    pub(super) fn add(&mut self, owner: StreamOwner, record: &FaultRecord) {
+        if self.records.try_push(Fault { owner, record: *record }).is_err() {
             bump(&mut self.not_kept);
         }
     }
@@ -38,7 +65,7 @@ impl FaultLog {
     }
 
     /// Takes the oldest.
-    pub(super) fn take(&mut self) -> Option<FaultRecord> {
+    pub(super) fn take(&mut self) -> Option<Fault> {
         self.records.pop_at(0)
     }
 
@@ -63,14 +90,23 @@ mod tests {
         let mut log = FaultLog::new();
         assert!(log.is_empty());
         for sid in 0..u64::try_from(FAULT_LOG).unwrap() + 3 {
-            log.add(&record(sid));
+            log.add(StreamOwner::Host, &record(sid));
         }
-        assert_eq!((log.take().map(|record| record.sid), log.not_kept()), (Some(0), 3));
-        log.add(&record(100));
+        assert_eq!((log.take().map(|fault| fault.record.sid), log.not_kept()), (Some(0), 3));
+        log.add(StreamOwner::Domain(3), &record(100));
         let last = core::iter::from_fn(|| log.take()).last();
-        assert_eq!((last.map(|record| record.sid), log.not_kept()), (Some(100), 3));
-        log.add(&record(1));
+        assert_eq!(last.map(|fault| (fault.record.sid, fault.owner)), Some((100, StreamOwner::Domain(3))));
+        assert_eq!(log.not_kept(), 3);
+        log.add(StreamOwner::Host, &record(1));
         log.clear();
         assert_eq!((log.take(), log.not_kept()), (None, 0));
+    }
+
+    #[test]
+    fn a_line_says_whose_it_is_unless_it_is_the_hosts() {
+        let line = |owner| std::format!("{}", Fault { owner, record: record(5) });
+        assert_eq!(line(StreamOwner::Host), "C_BAD_STE sid=0x5");
+        assert_eq!(line(StreamOwner::Blocked), "C_BAD_STE sid=0x5 blocked");
+        assert_eq!(line(StreamOwner::Domain(7)), "C_BAD_STE sid=0x5 vmid=7");
     }
 }
