@@ -67,7 +67,7 @@ fn t09_reset_while_running() {
     for config in [Config::qemu(), Config { pace: Pace::Lazy, seed: 5, ..Config::full() }] {
         let mut m = Machine::new(&Setup::guarded().with(config));
         let mut host = Host::with_stage1(&mut m, IOVA, HOST_DATA);
-        m.models[0].borrow_mut().reset();
+        m.models[0].borrow_mut().lose_power();
         assert!(m.isolated(&SIDS).is_err(), "hardware out of reset lets everything through");
         // The next trap programs it again.
         let prod = host.prod;
@@ -76,7 +76,7 @@ fn t09_reset_while_running() {
         assert_eq!(m.dma_write(0, SID, IOVA, 1), Transfer::Done, "the host's own DMA still works");
         host.install(&mut m, SID, STAGE1);
         // So does the next revocation.
-        m.models[0].borrow_mut().reset();
+        m.models[0].borrow_mut().lose_power();
         assert_eq!(m.donate(HOST_DATA, 1), Ok(()));
         assert_eq!(m.isolated(&SIDS), Ok(()));
         assert!(matches!(m.dma_write(0, SID, IOVA, 2), Transfer::Aborted(_)));
@@ -96,7 +96,7 @@ fn t09_every_access_detects_an_smmu_that_lost_its_state() {
                 let mut m = Machine::new(&Setup::guarded());
                 Host::with_stage1(&mut m, IOVA, HOST_DATA);
                 assert_eq!(m.donate(HOST_DATA + 0x1000, 1), Ok(()));
-                m.models[0].borrow_mut().reset();
+                m.models[0].borrow_mut().lose_power();
                 assert!(m.isolated(&SIDS).is_err(), "hardware out of reset lets everything through");
                 if load {
                     let _ = m.read(0, offset, size);
@@ -122,7 +122,7 @@ fn t09_a_cpu_that_resumes_checks_the_smmu_before_the_host_runs() {
     assert_eq!(m.driver(0, |smmu, _| smmu.check_alive()), Ok(()));
     assert_eq!(m.driver(0, |smmu, _| smmu.stats().reprograms), 0);
     assert_eq!(m.donate(HOST_DATA + 0x1000, 1), Ok(()));
-    m.models[0].borrow_mut().reset();
+    m.models[0].borrow_mut().lose_power();
     assert!(m.isolated(&SIDS).is_err(), "hardware out of reset lets everything through");
     assert_eq!(m.driver(0, |smmu, _| smmu.check_alive()), Ok(()));
     assert_eq!(m.isolated(&SIDS), Ok(()));

@@ -212,13 +212,29 @@ impl<P: Platform> Smmu<P> {
     }
 
     /// Detects an SMMU that lost its state, and programs it again before it is used. Every invalidation and assignment does so;
-    /// this is for other times at which power may have been off, such as a CPU that wakes.
+    /// this is for other times at which power may have been off, such as a CPU that wakes. It looks at one register: where the power is
+    /// known to have been off, use [`Smmu::resume`].
     ///
     /// # Errors
     /// It could not be programmed again, now or earlier: it is marked as failed, and GBPA.ABORT was written.
     #[inline]
     pub fn check_alive(&mut self) -> Result<(), SmmuError> {
         if self.device.is_alive() { Ok(()) } else { self.recover() }
+    }
+
+    /// Programs the SMMU again after its power was off, whatever it shows: owners and entries are as before, nothing is cached any more.
+    ///
+    /// GBPA aborts first, in the order of take-over: between the return of the power and this call everything passes, during it and after
+    /// it each stream reaches what its owner has, or aborts. On an SMMU that was on, transactions in between abort. Records of before are
+    /// lost.
+    ///
+    /// # Errors
+    /// It could not be programmed, now or earlier: it is marked as failed, and every stream aborts, unless it did not take GBPA.ABORT.
+    #[cold]
+    pub fn resume(&mut self) -> Result<(), SmmuError> {
+        self.device.resume()?;
+        self.storage.shadow.after_reprogram();
+        Ok(())
     }
 
     #[cold]

@@ -80,7 +80,7 @@ fn a_ring_that_lost_its_place_starts_from_the_beginning() {
         rig.queue(tlbi_nh_asid(n));
     }
     rig.ring();
-    rig.board.0.model.borrow_mut().reset();
+    rig.board.0.model.borrow_mut().lose_power();
     let executed = |rig: &Rig| rig.board.0.model.borrow().commands();
     let ordered = |rig: &mut Rig| rig.smmu.stats().forwarded_commands + rig.smmu.stats().syncs;
     let before = (executed(&rig), ordered(&mut rig));
@@ -262,7 +262,7 @@ fn a_failed_smmu_is_left_as_it_is_while_it_confines_or_stops_everything() {
     assert_eq!((rig.board.0.mmio.get(), rig.board.0.clock.get()), before);
     assert!(!rig.el2_reachable(3));
     // It loses its power: closed by the next look, and from then on nothing is left to do.
-    rig.board.0.model.borrow_mut().reset();
+    rig.board.0.model.borrow_mut().lose_power();
     rig.smmu.poll_events(&mut rig.host);
     assert!(!rig.el2_reachable(3));
     let closed = rig.board.0.mmio.get();

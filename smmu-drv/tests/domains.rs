@@ -392,7 +392,7 @@ fn two_guests_have_a_device_each_without_a_host() {
         smmu.poll_faults();
         assert_eq!(smmu.take_fault().map(|fault| fault.record.sid), Some(SID));
         // Power was off: until the SMMU is programmed again, and after it, the same.
-        board.0.model.borrow_mut().reset();
+        board.0.model.borrow_mut().lose_power();
         smmu.check_alive().unwrap();
         assert!(!reach(SID, GUEST + 0x1000) && reach(NEXT, GUEST + 0x1000));
         smmu.block(StreamRange::one(NEXT)).unwrap();

@@ -82,7 +82,7 @@ fn an_smmu_that_is_programmed_again_can_interrupt_before_it_can_record() {
             count.set(count.get() + 1);
         }
     }));
-    rig.board.0.model.borrow_mut().reset();
+    rig.board.0.model.borrow_mut().lose_power();
     rig.smmu.poll_events(&mut rig.host);
     assert!(seen.get() > 0);
     let _ = interrupted(&rig);

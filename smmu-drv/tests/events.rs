@@ -136,7 +136,7 @@ fn a_queue_that_lost_its_place_starts_from_the_beginning() {
         rig.dma_write(9, BUF, 1);
     }
     assert_eq!(rig.events().len(), 5);
-    rig.board.0.model.borrow_mut().reset();
+    rig.board.0.model.borrow_mut().lose_power();
     rig.smmu.poll_events(&mut rig.host);
     assert_eq!((rig.smmu.stats().reprograms, rig.smmu.stats().faults), (1, 5));
     rig.dma_write(10, BUF, 1);

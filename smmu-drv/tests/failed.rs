@@ -24,7 +24,7 @@ fn failed_and_deaf(seed: u64, gbpa: u32) -> Rig {
     rig.board.0.model.borrow_mut().inject(Injection::SyncNever);
     assert_eq!(rig.smmu.tlb_invalidate_host(Stale::All), Err(SmmuError::SyncTimeout));
     rig.board.0.broken_gbpa.set(Some(gbpa));
-    rig.board.0.model.borrow_mut().reset();
+    rig.board.0.model.borrow_mut().lose_power();
     assert!(rig.el2_reachable(8), "out of reset everything passes");
     rig
 }
@@ -79,7 +79,7 @@ fn t09_an_smmu_that_responds_again_is_set_to_abort_without_waiting() {
         }
         assert_ne!(rig.dma_write(8, RAM, 1), Transfer::Done);
         // It loses its power once more, and now there is no update under way that would close it.
-        rig.board.0.model.borrow_mut().reset();
+        rig.board.0.model.borrow_mut().lose_power();
         assert!(rig.el2_reachable(8));
         touched = 0;
         while rig.el2_reachable(8) {
@@ -113,7 +113,7 @@ fn t39_power_off_waits_once_more_for_an_smmu_to_close() {
             touch(&mut rig, n);
         }
         rig.board.0.broken_gbpa.set(None);
-        rig.board.0.model.borrow_mut().reset();
+        rig.board.0.model.borrow_mut().lose_power();
         assert!(rig.el2_reachable(8));
         assert_eq!(rig.smmu.quiesce(), Err(SmmuError::SyncTimeout));
         assert!(!rig.el2_reachable(8), "seed {seed}");

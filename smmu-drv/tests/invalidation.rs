@@ -192,17 +192,17 @@ fn t09_an_smmu_that_lost_its_state_is_programmed_again_before_the_host_goes_on()
     rig.enable_linear(5);
     rig.set_ste(8, BYPASS);
     rig.write(r::IRQ_CTRL, 4);
-    rig.board.0.model.borrow_mut().reset();
+    rig.board.0.model.borrow_mut().lose_power();
     assert!(rig.el2_reachable(8), "out of reset everything passes");
     rig.write(r::CMDQ_PROD, u64::from(rig.prod));
     assert!(!rig.el2_reachable(8));
     assert_eq!(rig.dma_write(8, BUF, 1), Transfer::Done);
     assert_eq!(rig.board.0.model.borrow_mut().read32(r::IRQ_CTRL), 4);
     assert_eq!(rig.smmu.stats().reprograms, 1);
-    rig.board.0.model.borrow_mut().reset();
+    rig.board.0.model.borrow_mut().lose_power();
     rig.smmu.tlb_invalidate_host(Stale::All).unwrap();
     assert!(!rig.el2_reachable(8));
-    rig.board.0.model.borrow_mut().reset();
+    rig.board.0.model.borrow_mut().lose_power();
     rig.smmu.poll_events(&mut rig.host);
     assert!(!rig.el2_reachable(8));
 }

@@ -144,7 +144,7 @@ impl Model {
     }
 
     /// Power loss and return: registers have reset values, cache content is UNKNOWN.
-    pub fn reset(&mut self) {
+    pub fn lose_power(&mut self) {
         let now = self.mem.tick();
         if let Some(last) = self.timeline.enabled.last_mut() {
             last.1.get_or_insert(now);

@@ -136,7 +136,7 @@ fn a_sync_can_signal_and_can_be_stuck() {
     rig.cmd([0x46, 0]);
     rig.smmu.run_to_idle();
     assert_ne!(rig.smmu.read32(r::CMDQ_CONS), rig.prod);
-    rig.smmu.reset();
+    rig.smmu.lose_power();
     assert_eq!(rig.smmu.read32(r::CMDQ_CONS), 0);
 }
 

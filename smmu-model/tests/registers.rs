@@ -134,7 +134,7 @@ fn reset_disables_translation_and_resets_the_registers() {
     let mut rig = Rig::on(Config::qemu());
     rig.map_pages();
     rig.install(SID, s2_only());
-    rig.smmu.reset();
+    rig.smmu.lose_power();
     assert_eq!(rig.smmu.read32(r::CR0), 0);
     assert_eq!(rig.smmu.reach(SID)[0].via, Via::Disabled);
     assert_eq!(rig.write(SECRET, 1), Transfer::Done);

@@ -142,7 +142,7 @@ impl Board {
 
     /// The SMMU loses its power and gets it back.
     pub fn lose_power(&self) {
-        self.model.borrow_mut().reset();
+        self.model.borrow_mut().lose_power();
     }
 
     /// No CMD_SYNC completes any more.

@@ -232,7 +232,7 @@ extern "C" fn start() {
             let _ = partitions.revoke(vmid, Ipa(0x1_0000));
             let _ = partitions.destroy(vmid, &[(0, sid)]);
         }
-        if partitions.resume().is_err() {
+        if partitions.check_alive().is_err() {
             return;
         }
     }

@@ -158,11 +158,23 @@ impl<P: Platform, M: TableMemory + Clone> Partitions<P, M> {
     ///
     /// # Errors
     /// [`Error::Unsafe`]: one could not be programmed.
-    pub fn resume(&mut self) -> Result<(), Error> {
+    pub fn check_alive(&mut self) -> Result<(), Error> {
         for smmu in &mut self.smmus {
             smmu.check_alive().map_err(|_| Error::Unsafe)?;
         }
         Ok(())
+    }
+
+    /// Programs every SMMU again, after the machine was suspended. To be called before a guest or a device runs.
+    ///
+    /// # Errors
+    /// [`Error::Unsafe`]: one could not be programmed. Every other is.
+    pub fn resume(&mut self) -> Result<(), Error> {
+        let mut result = Ok(());
+        for smmu in &mut self.smmus {
+            result = result.and(smmu.resume().map_err(|_| Error::Unsafe));
+        }
+        result
     }
 
     /// Ends a guest, whose devices are `streams`: an SMMU and a stream each. Its pages, its devices and its VMID can have another owner

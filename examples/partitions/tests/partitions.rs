@@ -119,10 +119,12 @@ fn what_lost_its_power_is_programmed_again() {
     for mut machine in machines() {
         let Machine { disk, partitions, .. } = &mut machine;
         partitions.give(1, 0, DISK).unwrap();
-        disk.lose_power();
-        assert!(disk.reaches(DISK, B), "out of reset everything bypasses");
-        partitions.resume().unwrap();
-        assert!(disk.reaches(DISK, A) && !disk.reaches(DISK, B));
+        for programmed in [Partitions::check_alive, Partitions::resume] {
+            disk.lose_power();
+            assert!(disk.reaches(DISK, B), "out of reset everything bypasses");
+            programmed(partitions).unwrap();
+            assert!(disk.reaches(DISK, A) && !disk.reaches(DISK, B));
+        }
         machine.check();
     }
 }

@@ -238,6 +238,9 @@ impl Invalidate for Smmus {
 
 /// Checks every SMMU (one load each) and reprograms those that lost their state: called when a CPU resumes, before
 /// the host runs on it. Firmware may have powered off a domain shared with an SMMU.
+///
+/// `resume` is not for this: it would stop the DMA of an SMMU that was on. Every SMMU would have been off after a
+/// `SYSTEM_SUSPEND`, which is refused.
 pub fn check_alive() {
     for (_, unit) in units() {
         let answer = unit.smmu.lock().check_alive();

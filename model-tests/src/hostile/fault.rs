@@ -17,7 +17,7 @@ impl Execution {
             Fault::Tables => self.cached.m.owner().dma_mut().fail_tables_after(None),
             Fault::PowerLoss => {
                 self.cached.bypass_check.power_lost();
-                self.cached.m.models[n].borrow_mut().reset();
+                self.cached.m.models[n].borrow_mut().lose_power();
                 // EL2 detects the loss at the next trap. Until then nothing is guaranteed.
                 let _ = self.cached.m.write_once(n, r::IDR0, AccessSize::Word, 0);
             }

@@ -190,6 +190,16 @@ impl<P: Platform, H: HostMemory> HostedSmmu<P, H> {
         if self.smmu.device.is_alive() { Ok(()) } else { self.recover() }
     }
 
+    /// Programs the SMMU again after its power was off, see [`Smmu::resume`]. The host sees nothing of it.
+    ///
+    /// # Errors
+    /// As there; the host sees the failure.
+    #[cold]
+    pub fn resume(&mut self) -> Result<(), SmmuError> {
+        let result = self.smmu.resume();
+        self.reported(result)
+    }
+
     #[cold]
     fn recover(&mut self) -> Result<(), SmmuError> {
         let result = self.smmu.recover();

@@ -1,6 +1,6 @@
 //! The device: registers, command queue and event queue of the SMMU itself. It holds no state of the host.
 //!
-//! Its interface: `take_over`, `is_alive` and `recover`; commands by `push`, `queue_sync`, `submit`, `sync`, and their `costs`;
+//! Its interface: `take_over`, `is_alive`, `recover` and `resume`; commands by `push`, `queue_sync`, `submit`, `sync`, and their `costs`;
 //! `tlb_submit`; `set_irq_ctrl`; records by `drain` to a [`Sink`], with `mark_records` and `is_past_mark`; `wait_again` and
 //! `disable` before power-off; counters.
 //!
@@ -183,8 +183,33 @@ impl<P: Platform> Device<P> {
             self.keep_aborting();
             return Err(error);
         }
+        self.reprogram()
+    }
+
+    /// Programs the SMMU again, whatever it has now; a failed one is kept at abort.
+    ///
+    /// # Errors
+    /// As [`Device::recover`].
+    #[cold]
+    pub(super) fn resume(&mut self) -> Result<(), SmmuError> {
+        if let Some(error) = self.failed {
+            self.wait_again();
+            self.keep_aborting();
+            return Err(error);
+        }
+        self.reprogram()
+    }
+
+    /// As at take-over. If it fails, every transaction aborts, unless hardware did not take GBPA.ABORT.
+    fn reprogram(&mut self) -> Result<(), SmmuError> {
         bump(&mut self.counters.reprograms);
-        self.program().map_err(|_| self.fail(SmmuError::Reset))
+        self.program().map_err(|_| {
+            // Not before GBPA aborts: without SMMUEN everything would pass.
+            if program::gbpa_aborts(self.hw.read32(reg::GBPA)) {
+                self.disable();
+            }
+            self.fail(SmmuError::Reset)
+        })
     }
 
     /// A failed SMMU is not programmed again; but after a loss of power it may bypass everything, so it is set to abort.
