@@ -38,7 +38,7 @@ impl Lost {
     pub(crate) fn add(&mut self, table: Table, pages: u64) {
         let count = match table {
             Table::Cpu => &mut self.cpu,
-            Table::Dma => &mut self.dma,
+            Table::Dma | Table::Guest => &mut self.dma,
         };
         *count = count.saturating_add(pages);
     }
@@ -53,8 +53,8 @@ enum Missing<'l> {
 }
 
 impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
-    /// Compares both tables with the map and reports the first mismatch, lowest address first, the CPU's table before
-    /// the IOMMU's.
+    /// Compares the tables with the map and reports the first mismatch, lowest address first: the CPU's table, then the
+    /// IOMMU's, then those of guests.
     ///
     /// # Errors
     /// See [`Finding`].
@@ -83,7 +83,8 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
     fn audit_tables(&self, devices: Devices<'_>, missing: &Missing<'_>) -> Result<(), Finding> {
         let all = PageRange::new(0, PFN_LIMIT);
         self.audit_table(Table::Cpu, devices.cpu, all, missing, |from| self.cpu.next_leaf(from))?;
-        self.audit_table(Table::Dma, devices.dma, Some(self.dma.window()), missing, |from| self.dma.next_leaf(from))
+        self.audit_table(Table::Dma, devices.dma, Some(self.dma.window()), missing, |from| self.dma.next_leaf(from))?;
+        self.audit_guests()
     }
 
     fn audit_table(

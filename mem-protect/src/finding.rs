@@ -15,14 +15,16 @@ pub enum Table {
     Cpu,
     /// The IOMMU stage 2.
     Dma,
+    /// The table of a guest's devices.
+    Guest,
 }
 
 /// How a table does not agree with the ownership map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mismatch {
-    /// A page of the host is not mapped: the host has no access, and nobody else has.
+    /// A page of the table's owner is not mapped: the owner has no access, and nobody else has.
     Missing,
-    /// Something is mapped that the host neither owns nor was given as a device: the invariant is broken.
+    /// Something is mapped that the table's owner neither owns nor was given as a device: the invariant is broken.
     Foreign,
     /// A leaf maps to another address (not the identity): the invariant may be broken.
     NotIdentity,

@@ -9,9 +9,9 @@ use crate::error::Error;
 use crate::finding::{Finding, Page, Table};
 use crate::map::{MAX_RAM_RANGES, PageMap};
 use crate::ownership::Ownership;
-use crate::page::{GuestId, Owner, PageInfo};
+use crate::page::{GuestId, MAX_GUESTS, Owner, PageInfo};
 use crate::range::{PageRange, UncheckedRange};
-use crate::traits::{DmaStage2, HostStage2, Leaf, PageOps};
+use crate::traits::{DmaStage2, GuestTables, HostStage2, Leaf, PageOps};
 use crate::transition::Transition;
 
 /// Pages that are compared together.
@@ -284,6 +284,41 @@ fn check_tables<S: HostStage2, D: DmaStage2, P: PageOps>(
             };
             if !agrees {
                 return Err(Finding::Reach { transition, pfn: page.first(), table });
+            }
+        }
+    }
+    check_guest_tables(ownership, transition, range)
+}
+
+/// Checks the pages of a transition that succeeded in the tables of all guests: identity-mapped for the guest that owns
+/// them now, and for no other.
+fn check_guest_tables<S: HostStage2, D: DmaStage2, P: PageOps>(
+    ownership: &Ownership<'_, S, D, P>,
+    transition: Transition,
+    range: UncheckedRange,
+) -> Result<(), Finding> {
+    if ownership.dma().guest_tables() == GuestTables::None {
+        return Ok(());
+    }
+    let owner = match transition {
+        Transition::HostDonateGuest(_, handle) => GuestId::new(handle),
+        Transition::HostShareHyp(_)
+        | Transition::HostUnshareHyp(_)
+        | Transition::HostDonateHyp(_)
+        | Transition::HypDonateHost(_)
+        | Transition::HostShareGuest(..)
+        | Transition::HostUnshareGuest(..)
+        | Transition::HostReclaimPage(_)
+        | Transition::VmCreate
+        | Transition::VmDestroy(_) => None,
+    };
+    let window = ownership.dma().window();
+    for page in pfns(range).filter_map(PageRange::page).filter(|page| window.contains(*page)) {
+        for guest in (0..u64::from(MAX_GUESTS)).filter_map(GuestId::new) {
+            let mapping = Mapping::of(ownership.dma().next_guest_leaf(guest, page.ipa()), page);
+            let expected = if owner == Some(guest) { Mapping::Identity } else { Mapping::None };
+            if mapping != expected {
+                return Err(Finding::Reach { transition, pfn: page.first(), table: Table::Guest });
             }
         }
     }

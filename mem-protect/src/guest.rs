@@ -1,6 +1,6 @@
-//! Guests as owners of pages: which exist, and how many pages each owns or borrows.
+//! Guests as owners of pages and devices: which exist, and how many each owns or borrows.
 //!
-//! A handle is reused only when no page refers to it, so that a new guest never gets an old one's pages.
+//! A handle is reused only when no page and no device refers to it, so that a new guest never gets an old one's.
 
 use crate::error::Error;
 use crate::page::{GuestId, MAX_GUESTS};
@@ -13,24 +13,23 @@ pub enum GuestLife {
     Free,
     /// Created: it can get pages.
     Alive,
-    /// Destroyed, but some page still refers to it.
+    /// Destroyed, but some page or device still refers to it, or an SMMU may have something of it.
     Dying,
 }
 
-/// One guest: its state, and how many pages refer to it.
+/// One guest: its state, and how many pages and devices refer to it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Guest {
     pub(crate) life: GuestLife,
     pub(crate) owned: u64,
     pub(crate) borrowed: u64,
+    pub(crate) devices: u64,
 }
 
 impl Guest {
-    /// Frees the handle of a dying guest that owns and borrows no page.
-    pub(crate) fn free_if_unused(&mut self) {
-        if self.life == GuestLife::Dying && self.owned == 0 && self.borrowed == 0 {
-            self.life = GuestLife::Free;
-        }
+    /// Whether it was destroyed and nothing refers to it any more.
+    pub(crate) fn is_over(self) -> bool {
+        self.life == GuestLife::Dying && self.owned == 0 && self.borrowed == 0 && self.devices == 0
     }
 }
 

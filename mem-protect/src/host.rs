@@ -86,6 +86,12 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
         // The host may have written non-cacheably, or left dirty lines, which would overwrite EL2's data later. A guest
         // starts with its MMU off and would read memory without them.
         self.memory.pages.clean_invalidate(range);
+        // The guest's devices reach them when the host does not any more.
+        if let Some(id) = guest
+            && let Err(error) = self.dma.grant_guest(id, range)
+        {
+            return Err(self.host_keeps(range, error));
+        }
         match guest {
             None => {
                 self.memory.set(range, |_| PageInfo::hyp(HypUse::Donated));
@@ -98,6 +104,21 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
             }
         }
         Ok(())
+    }
+
+    /// The table of a guest has no room for pages that were just taken from the host: they stay the host's.
+    fn host_keeps(&mut self, range: PageRange, error: TableError) -> Error {
+        self.memory.pages.unmap(range);
+        self.stats.rolled_back = self.stats.rolled_back.saturating_add(1);
+        let granted = self.dma.grant(range);
+        if self.cpu.map(range).is_err() {
+            self.stats.unmapped = self.stats.unmapped.saturating_add(range.count());
+        }
+        self.coalesce(range);
+        match granted {
+            Ok(()) => error.into(),
+            Err(_) => Error::Inconsistent,
+        }
     }
 
     /// Maps `range`, which contains no data of its old owner, for the host's CPUs and streams.

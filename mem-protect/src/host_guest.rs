@@ -1,4 +1,4 @@
-//! Transitions between the host and guests: create, destroy, share, unshare, donate, reclaim.
+//! Transitions between the host and guests: create, destroy, share, unshare, donate, reclaim; and guests' devices.
 
 use crate::error::Error;
 use crate::guest::{Guest, GuestLife};
@@ -12,29 +12,43 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
     /// Creates a guest without pages and returns its handle.
     ///
     /// # Errors
-    /// [`Error::TooManyGuests`].
+    /// [`Error::TooManyGuests`], [`Error::NoMemory`] (for the table of its devices); nothing changed.
     pub(crate) fn vm_create(&mut self) -> Result<GuestId, Error> {
         let id = (0..u64::from(MAX_GUESTS))
             .filter_map(GuestId::new)
             .find(|&id| self.guests.get(id).life == GuestLife::Free)
             .ok_or(Error::TooManyGuests)?;
         let guest = self.guests.get_mut(id).ok_or(Error::TooManyGuests)?;
-        *guest = Guest { life: GuestLife::Alive, owned: 0, borrowed: 0 };
+        self.dma.create_guest(id)?;
+        *guest = Guest { life: GuestLife::Alive, ..Guest::default() };
         Ok(id)
     }
 
     /// Destroys a guest. It keeps its pages until [`Ownership::host_reclaim_page`] zeroes them; pages shared with it
-    /// are unshared with [`Ownership::host_unshare_guest`]. The handle is free when it owns and borrows no page.
+    /// are unshared with [`Ownership::host_unshare_guest`], and its devices come back as those of a guest that is alive. The
+    /// handle is free when it owns and borrows no page and has no device.
     ///
     /// # Errors
     /// [`Error::NoSuchGuest`], [`Error::GuestDying`]; nothing changed.
     pub(crate) fn vm_destroy(&mut self, handle: u64) -> Result<(), Error> {
         let id = self.guests.alive(handle)?;
-        if let Some(guest) = self.guests.get_mut(id) {
-            guest.life = GuestLife::Dying;
-            guest.free_if_unused();
-        }
+        self.count(id, |guest| guest.life = GuestLife::Dying);
         Ok(())
+    }
+
+    /// A guest gets a device: its handle stays in use until [`Ownership::guest_loses_device`].
+    ///
+    /// # Errors
+    /// [`Error::NoSuchGuest`], [`Error::GuestDying`]; nothing changed.
+    pub fn guest_gets_device(&mut self, handle: u64) -> Result<GuestId, Error> {
+        let id = self.guests.alive(handle)?;
+        self.count(id, |guest| guest.devices = guest.devices.saturating_add(1));
+        Ok(id)
+    }
+
+    /// A device of the guest is not its own any more: no stream of it has the guest's table.
+    pub fn guest_loses_device(&mut self, id: GuestId) {
+        self.count(id, |guest| guest.devices = guest.devices.saturating_sub(1));
     }
 
     /// State of the guest with this handle.
@@ -75,12 +89,12 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
         Ok(())
     }
 
-    /// Reclaims pages of one guest that was destroyed: they are zeroed and become the host's.
+    /// Reclaims pages of one guest that was destroyed: its devices lose them, they are zeroed and become the host's.
     ///
     /// # Errors
     /// [`Error::BadRange`], [`Error::NotRam`], [`Error::WrongState`] (not pages of one guest), [`Error::GuestAlive`],
-    /// [`Error::NoMemory`], [`Error::NotCompleted`]: the pages stay the guest's, but may be zeroed
-    /// already. [`Error::Inconsistent`]: the same, or the host has them.
+    /// [`Error::NoMemory`], [`Error::NotCompleted`]: the pages stay the guest's, but may be zeroed and out of reach of
+    /// its devices already. [`Error::Inconsistent`]: the same, or the host has them.
     pub(crate) fn host_reclaim_page(&mut self, range: UncheckedRange) -> Result<(), Error> {
         let range = range.check(self.max_pages)?;
         let Owner::Guest(id) = self.memory.map.owner(range.first()) else {
@@ -91,11 +105,19 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
             return Err(Error::GuestAlive);
         }
         self.memory.pages.map(range).map_err(|_| Error::NoMemory)?;
+        if let Err(error) = self.dma.revoke_guest(id, range) {
+            self.memory.pages.unmap(range);
+            return Err(error.into());
+        }
         self.memory.pages.zero(range);
         self.memory.pages.unmap(range);
         let answer = match self.grant_host(range) {
             Ok(()) => Ok(()),
-            Err(GrantFailure::RolledBack(error)) => return Err(error),
+            Err(GrantFailure::RolledBack(error)) => {
+                // Without memory for this its devices have lost the page: the guest is dying.
+                let _ = self.dma.grant_guest(id, range);
+                return Err(error);
+            }
             Err(GrantFailure::HostKeeps) => Err(Error::Inconsistent),
         };
         self.memory.set(range, |_| PageInfo::owned_by(Owner::Host));
@@ -104,11 +126,13 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
         answer
     }
 
-    /// Changes the counts of guest `id`, and frees its handle if it was destroyed and they are zero.
+    /// Changes the counts of guest `id`, and frees its handle if it was destroyed and they are zero. It stays in use if
+    /// an SMMU did not confirm that it has nothing of the guest.
     pub(crate) fn count(&mut self, id: GuestId, change: impl FnOnce(&mut Guest)) {
-        if let Some(guest) = self.guests.get_mut(id) {
-            change(guest);
-            guest.free_if_unused();
+        let Some(guest) = self.guests.get_mut(id) else { return };
+        change(guest);
+        if guest.is_over() && self.dma.end_guest(id).is_ok() {
+            guest.life = GuestLife::Free;
         }
     }
 }

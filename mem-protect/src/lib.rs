@@ -25,6 +25,7 @@
 extern crate std;
 
 mod audit;
+mod audit_guest;
 mod claim;
 mod error;
 mod finding;
@@ -55,5 +56,5 @@ pub use ownership::Ownership;
 pub use page::{GuestId, HypUse, MAX_GUESTS, MAX_PINS, Owner, PageInfo, PageState};
 pub use range::{PAGE_BYTES, PAGE_SHIFT, PFN_LIMIT, PageRange, UncheckedRange};
 pub use stats::Stats;
-pub use traits::{DmaStage2, HostStage2, InUse, Leaf, LeafKind, NoMemory, PageOps, TableError};
+pub use traits::{DmaStage2, GuestTables, HostStage2, InUse, Leaf, LeafKind, NoMemory, PageOps, TableError};
 pub use transition::Transition;

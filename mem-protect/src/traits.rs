@@ -4,6 +4,7 @@
 use io_pgtable::{Ipa, Pa};
 pub use shadow_s2::TableError;
 
+use crate::page::GuestId;
 use crate::range::PageRange;
 
 /// The host's CPU stage 2: identity mapping of what the host may access.
@@ -79,6 +80,63 @@ pub trait DmaStage2 {
 
     /// The part of the address space that DMA can reach at all: memory above an SMMU's output size is never mapped.
     fn window(&self) -> PageRange;
+
+    /// Whether guests have tables. Those that say [`GuestTables::None`] leave the methods below as they are.
+    fn guest_tables(&self) -> GuestTables {
+        GuestTables::None
+    }
+
+    /// Makes the empty table of a guest's devices, which `guest` has until [`DmaStage2::end_guest`].
+    ///
+    /// # Errors
+    /// Nothing changed.
+    fn create_guest(&mut self, guest: GuestId) -> Result<(), TableError> {
+        let _ = guest;
+        Ok(())
+    }
+
+    /// Frees the table of `guest`, which has no device and no page: no SMMU has anything of it when this returns.
+    ///
+    /// # Errors
+    /// An SMMU may still have something of it: the handle must not be used again.
+    fn end_guest(&mut self, guest: GuestId) -> Result<(), TableError> {
+        let _ = guest;
+        Ok(())
+    }
+
+    /// Lets the devices of `guest` reach `range`.
+    ///
+    /// # Errors
+    /// Nothing changed.
+    fn grant_guest(&mut self, guest: GuestId, range: PageRange) -> Result<(), TableError> {
+        let _ = (guest, range);
+        Ok(())
+    }
+
+    /// Takes `range` from the devices of `guest`; pages of it that they do not reach are left as they are. On success
+    /// no SMMU has a translation of it.
+    ///
+    /// # Errors
+    /// A device may still reach the pages, so they must stay the guest's.
+    fn revoke_guest(&mut self, guest: GuestId, range: PageRange) -> Result<(), TableError> {
+        let _ = (guest, range);
+        Ok(())
+    }
+
+    /// The first leaf of the table of `guest` at or after `from`, cut to start no lower than `from`.
+    fn next_guest_leaf(&self, guest: GuestId, from: Ipa) -> Option<Leaf> {
+        let _ = (guest, from);
+        None
+    }
+}
+
+/// Whether the devices of guests have a table each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GuestTables {
+    /// No guest can have a device.
+    None,
+    /// Each guest has one from its creation until its handle is free: it maps the guest's pages and nothing else.
+    Each,
 }
 
 /// EL2's own access to pages, cache maintenance and the pool.

@@ -1,7 +1,7 @@
 //! The table and its operations: snapshot, revoke, grant, coalesce, and recovery after an SMMU timeout.
 
 use io_pgtable::{
-    Attrs, Bbm, Cfg, CfgError, IoPgtable, Iova, Ipa, Leaf, MapError, Prot, S2, S2Cfg, TableMemory, UnmapError,
+    Attrs, Bbm, Cfg, CfgError, IoPgtable, Iova, Ipa, Leaf, MapError, NoTlb, Prot, S2, S2Cfg, TableMemory, UnmapError,
 };
 
 use crate::error::{SnapshotError, TableError};
@@ -224,6 +224,14 @@ impl<M: TableMemory> ShadowS2<M> {
     fn mark_pending(&mut self) {
         self.invalidation_pending = true;
         self.stats.failed_plans = self.stats.failed_plans.saturating_add(1);
+    }
+
+    /// Frees the table.
+    ///
+    /// The caller ensures that no SMMU walks it or has anything of it: its VMID was retired on each.
+    pub fn destroy(self) {
+        // `NoTlb` completes every invalidation.
+        let _ = self.table.destroy(&mut NoTlb);
     }
 
     fn map(&mut self, range: PageRange, attrs: Attrs) -> Result<(), MapError> {

@@ -2,7 +2,7 @@
 
 use super::{
     named, range,
-    world::{BOOT, FIRMWARE, HIGH, RAM, machine},
+    world::{BOOT, FIRMWARE, HIGH, Machine, RAM, machine},
 };
 use crate::{Devices, Finding, LeafKind, Lost, Mismatch, Owner, Table};
 use io_pgtable::Ipa;
@@ -47,6 +47,29 @@ fn a_missing_page_is_found() {
     world.get().state.dma.remove(&(RAM + 7));
     let expected = Finding::Table { table: Table::Dma, ipa: at(RAM + 7), owner: Owner::Host, what: Mismatch::Missing };
     assert_eq!(owned.audit(Devices::default()), Err(expected));
+}
+
+#[test]
+fn t68_the_table_of_a_guest_has_its_pages_and_nothing_else() {
+    let find = |pfn: u64, what: Mismatch, change: fn(&mut Machine)| {
+        let (mut owned, world) = machine();
+        owned.vm_create().unwrap();
+        owned.vm_create().unwrap();
+        owned.host_donate_guest(named(RAM + 3, 2), 0).unwrap();
+        owned.host_donate_guest(named(RAM + 8, 2), 1).unwrap();
+        assert_eq!(owned.audit(Devices::default()), Ok(()));
+        change(&mut world.get());
+        let owner = if what == Mismatch::Missing { owned.map().owner(RAM + 3) } else { owned.map().owner(pfn) };
+        let expected = Finding::Table { table: Table::Guest, ipa: at(pfn), owner, what };
+        assert_eq!(owned.audit(Devices::default()), Err(expected));
+    };
+    find(RAM + 7, Mismatch::Foreign, |m| assert!(m.state.guests.get_mut(&0).unwrap().insert(RAM + 7)));
+    find(RAM + 9, Mismatch::Foreign, |m| assert!(m.state.guests.get_mut(&0).unwrap().insert(RAM + 9)));
+    find(BOOT, Mismatch::Foreign, |m| assert!(m.state.guests.get_mut(&0).unwrap().insert(BOOT)));
+    find(RAM - 1, Mismatch::Foreign, |m| assert!(m.state.guests.get_mut(&0).unwrap().insert(RAM - 1)));
+    find(0, Mismatch::Missing, |m| assert!(m.state.guests.get_mut(&0).unwrap().remove(&(RAM + 4))));
+    find(RAM + 4, Mismatch::NotIdentity, |m| assert!(m.wrong.insert(RAM + 4, (RAM + 3, LeafKind::Normal)).is_none()));
+    find(RAM + 4, Mismatch::WrongKind, |m| assert!(m.wrong.insert(RAM + 4, (RAM + 4, LeafKind::Device)).is_none()));
 }
 
 #[test]

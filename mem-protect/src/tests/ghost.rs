@@ -75,6 +75,7 @@ fn a_table_that_keeps_what_was_taken_is_found() {
         match table {
             Table::Cpu => world.get().state.cpu.insert(AT + 1),
             Table::Dma => world.get().state.dma.insert(AT + 1),
+            Table::Guest => world.get().state.guests.get_mut(&0).unwrap().insert(AT + 1),
         };
         let found = Finding::Reach { transition: donate, pfn: AT + 1, table };
         assert_eq!(ghost.follow(&owned, donate, result), Err(found));
@@ -126,6 +127,7 @@ fn a_page_left_unmapped_explains_no_other_page_and_no_wrong_mapping() {
         match table {
             Table::Cpu => world.get().state.cpu.remove(&(AT + 8)),
             Table::Dma => world.get().state.dma.remove(&(AT + 8)),
+            Table::Guest => unreachable!("a table of the host"),
         };
         let found = Finding::Reach { transition: back, pfn: AT + 8, table };
         assert_eq!((result, ghost.follow(&owned, back, result)), (Ok(None), Err(found)));

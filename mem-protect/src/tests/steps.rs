@@ -44,7 +44,7 @@ const CASES: [Case; 8] = [
         name: "host_donate_guest",
         prepare: |o, _| assert_eq!(o.vm_create().map(|id| id.handle()), Ok(0)),
         call: |o| o.host_donate_guest(named(AT, COUNT), 0),
-        steps: &[El2Map, CpuUnmap, DmaRevoke, CleanInvalidate, El2Unmap],
+        steps: &[El2Map, CpuUnmap, DmaRevoke, CleanInvalidate, GuestGrant, El2Unmap],
     },
     Case {
         name: "host_share_guest",
@@ -70,7 +70,7 @@ const CASES: [Case; 8] = [
             use_pages(w);
         },
         call: |o| o.host_reclaim_page(named(AT, COUNT)),
-        steps: &[El2Map, Zero, El2Unmap, CpuMap, DmaGrant],
+        steps: &[El2Map, GuestRevoke, Zero, El2Unmap, CpuMap, DmaGrant, GuestEnd],
     },
 ];
 
@@ -86,8 +86,9 @@ fn use_pages(world: &World) {
 /// Whether the step can report an error at all.
 fn can_fail(step: Step) -> bool {
     match step {
-        CpuUnmap | CpuMap | DmaRevoke | DmaGrant | El2Map | Take => true,
-        El2Unmap | CleanInvalidate | Zero | Give => false,
+        CpuUnmap | CpuMap | DmaRevoke | DmaGrant | GuestCreate | GuestGrant | GuestRevoke | El2Map | Take => true,
+        // `GuestEnd` comes after the call's own steps, and has a test of its own.
+        GuestEnd | El2Unmap | CleanInvalidate | Zero | Give => false,
     }
 }
 
@@ -115,7 +116,7 @@ fn t35_t47_every_step_that_fails_leaves_everything_as_it_was() {
                 world.get().arm(&[number]);
                 let error = match step {
                     Take => Error::InUse,
-                    DmaRevoke | DmaGrant => dma_error.into(),
+                    DmaRevoke | DmaGrant | GuestGrant | GuestRevoke => dma_error.into(),
                     _ => Error::NoMemory,
                 };
                 assert_eq!((case.call)(&mut owned), Err(error), "{} without {step:?}", case.name);
@@ -152,7 +153,7 @@ fn a_rollback_that_fails_costs_the_host_a_fault_and_nothing_else() {
 
 #[test]
 fn a_grant_that_cannot_be_undone_is_the_hosts() {
-    for (prepare, call, fail) in [(CASES[3].prepare, CASES[3].call, [3, 4]), (CASES[7].prepare, CASES[7].call, [4, 5])]
+    for (prepare, call, fail) in [(CASES[3].prepare, CASES[3].call, [3, 4]), (CASES[7].prepare, CASES[7].call, [5, 6])]
     {
         let (mut owned, world) = machine();
         prepare(&mut owned, &world);
@@ -204,6 +205,43 @@ fn a_handle_is_free_again_when_no_page_names_it() {
     owned.host_unshare_guest(named(AT + 4, 1), 0).unwrap();
     assert_eq!(owned.guest_life(first), GuestLife::Free);
     assert_eq!(owned.vm_create().map(|id| id.handle()), Ok(0));
+    check(&owned, &world);
+}
+
+#[test]
+fn t69_a_handle_is_not_free_while_a_device_or_an_smmu_has_something_of_it() {
+    let (mut owned, world) = machine();
+    let guest = owned.vm_create().unwrap();
+    assert_eq!(owned.guest_gets_device(0), Ok(guest));
+    assert_eq!(owned.guest_gets_device(1), Err(Error::NoSuchGuest));
+    owned.vm_destroy(0).unwrap();
+    assert_eq!(owned.guest_gets_device(0), Err(Error::GuestDying));
+    assert_eq!(owned.guest_life(guest), GuestLife::Dying);
+    assert_eq!(owned.vm_create().map(|id| id.handle()), Ok(1), "a new guest gets another handle");
+    owned.guest_loses_device(guest);
+    assert_eq!(owned.guest_life(guest), GuestLife::Free);
+    let again = owned.vm_create().unwrap();
+    assert_eq!(again, guest);
+    // An SMMU does not confirm: the handle is never used again.
+    world.get().arm(&[0]);
+    owned.vm_destroy(0).unwrap();
+    assert_eq!(owned.guest_life(guest), GuestLife::Dying);
+    assert_eq!(owned.vm_create().map(|id| id.handle()), Ok(2));
+    check(&owned, &world);
+}
+
+#[test]
+fn t68_a_reclaim_without_memory_can_be_made_again() {
+    let (mut owned, world) = machine();
+    owned.vm_create().unwrap();
+    owned.host_donate_guest(named(AT, COUNT), 0).unwrap();
+    owned.vm_destroy(0).unwrap();
+    // The CPU's mapping, and then the guest's on the way back.
+    world.get().arm(&[4, 5]);
+    assert_eq!(owned.host_reclaim_page(named(AT, COUNT)), Err(Error::NoMemory));
+    assert_eq!(owned.audit(Devices::default()), Ok(()), "a dying guest may have lost pages");
+    world.get().arm(&[]);
+    assert_eq!(owned.host_reclaim_page(named(AT, COUNT)), Ok(()));
     check(&owned, &world);
 }
 

@@ -12,7 +12,7 @@ use io_pgtable::{Ipa, Pa};
 
 use super::range;
 use crate::{
-    DmaStage2, HostStage2, InUse, Leaf, LeafKind, NoMemory, Owner, Ownership, PAGE_BYTES, PAGE_SHIFT, PFN_LIMIT,
+    DmaStage2, GuestId, GuestTables, HostStage2, InUse, Leaf, LeafKind, NoMemory, Owner, Ownership, PAGE_BYTES, PAGE_SHIFT, PFN_LIMIT,
     PageInfo, PageMap, PageOps, PageRange, TableError,
 };
 
@@ -23,6 +23,10 @@ pub(super) enum Step {
     CpuMap,
     DmaRevoke,
     DmaGrant,
+    GuestCreate,
+    GuestEnd,
+    GuestGrant,
+    GuestRevoke,
     El2Map,
     El2Unmap,
     CleanInvalidate,
@@ -38,6 +42,8 @@ pub(super) struct State {
     pub(super) cpu: BTreeSet<u64>,
     /// Pages that host streams reach, by table or by a cached translation.
     pub(super) dma: BTreeSet<u64>,
+    /// Pages that the devices of each guest reach, by table or by a cached translation.
+    pub(super) guests: BTreeMap<u8, BTreeSet<u64>>,
     /// Pages that EL2 maps.
     pub(super) el2: BTreeSet<u64>,
     /// Pages in EL2's pool.
@@ -194,6 +200,57 @@ impl DmaStage2 for World {
     fn window(&self) -> PageRange {
         range(0, PFN_LIMIT)
     }
+
+    fn guest_tables(&self) -> GuestTables {
+        GuestTables::Each
+    }
+
+    fn create_guest(&mut self, guest: GuestId) -> Result<(), TableError> {
+        let mut m = self.get();
+        if m.fails(Step::GuestCreate) {
+            return Err(TableError::NoMemory);
+        }
+        assert_eq!(m.state.guests.insert(guest.handle(), BTreeSet::new()), None, "a guest has two tables");
+        Ok(())
+    }
+
+    fn end_guest(&mut self, guest: GuestId) -> Result<(), TableError> {
+        let mut m = self.get();
+        if m.fails(Step::GuestEnd) {
+            return Err(TableError::NotCompleted);
+        }
+        assert_eq!(m.state.guests.remove(&guest.handle()), Some(BTreeSet::new()), "it ends with pages");
+        Ok(())
+    }
+
+    fn grant_guest(&mut self, guest: GuestId, range: PageRange) -> Result<(), TableError> {
+        let mut m = self.get();
+        if m.fails(Step::GuestGrant) {
+            return Err(m.dma_error.unwrap_or(TableError::NoMemory));
+        }
+        for pfn in range.pfns() {
+            assert!(!m.state.cpu.contains(&pfn) && !m.state.dma.contains(&pfn), "host and guest reach {pfn:#x}");
+            assert!(m.state.guests.get_mut(&guest.handle()).unwrap().insert(pfn), "page {pfn:#x} mapped twice");
+        }
+        Ok(())
+    }
+
+    fn revoke_guest(&mut self, guest: GuestId, range: PageRange) -> Result<(), TableError> {
+        let mut m = self.get();
+        if m.fails(Step::GuestRevoke) {
+            return Err(m.dma_error.unwrap_or(TableError::NoMemory));
+        }
+        m.state.guests.get_mut(&guest.handle()).unwrap().retain(|&pfn| pfn < range.first() || range.end() <= pfn);
+        Ok(())
+    }
+
+    fn next_guest_leaf(&self, guest: GuestId, from: Ipa) -> Option<Leaf> {
+        let m = self.0.borrow();
+        let first = from.0.div_ceil(PAGE_BYTES);
+        let pfn = *m.state.guests.get(&guest.handle())?.range(first..).next()?;
+        let (to, kind) = m.wrong.get(&pfn).copied().unwrap_or((pfn, LeafKind::Normal));
+        Some(Leaf { ipa: Ipa(pfn << PAGE_SHIFT), pa: Pa(to << PAGE_SHIFT), bytes: PAGE_BYTES, kind })
+    }
 }
 
 /// Which word of its line `pa` is in.
@@ -233,6 +290,7 @@ impl PageOps for World {
         for pfn in range.pfns() {
             assert!(m.state.el2.contains(&pfn));
             assert!(!m.state.cpu.contains(&pfn) && !m.state.dma.contains(&pfn), "the host sees it being zeroed");
+            assert!(m.state.guests.values().all(|pages| !pages.contains(&pfn)), "a device writes after the zeroes");
             m.dirty.remove(&pfn);
             m.cleaned.insert(pfn);
         }
@@ -331,6 +389,10 @@ pub(super) fn check(owned: &Owned, world: &World) {
         let host = page.owner() == Owner::Host;
         assert_eq!(state.cpu.contains(&pfn), host, "CPU, page {pfn:#x} {page:?}");
         assert_eq!(state.dma.contains(&pfn), host, "DMA, page {pfn:#x} {page:?}");
+        for (&guest, pages) in &state.guests {
+            let own = matches!(page.owner(), Owner::Guest(id) if id.handle() == guest);
+            assert_eq!(pages.contains(&pfn), own, "devices of guest {guest}, page {pfn:#x} {page:?}");
+        }
         let donated = page.hyp_use() == Some(crate::HypUse::Donated);
         assert_eq!(state.el2.contains(&pfn), donated || page.pins() > 0, "EL2, page {pfn:#x} {page:?}");
         assert!(!state.pool.contains(&pfn) || donated, "pool, page {pfn:#x} {page:?}");
