@@ -17,7 +17,7 @@
 )]
 
 use crate::ownership::HostOwnership;
-use crate::{audit, exit};
+use crate::{audit, devices, exit};
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 use hyp::esr::{self, Trap};
@@ -52,6 +52,9 @@ pub fn check(ownership: &HostOwnership, esr: u64) {
         compare(ownership, esr);
     }
     if let Err(finding) = audit::smmus(ownership) {
+        report(&finding, esr);
+    }
+    if let Err(finding) = devices::audit(ownership) {
         report(&finding, esr);
     }
     if let Err(finding) = audit::gic(ownership) {

@@ -12,7 +12,7 @@ use crate::arch::{self, tlb};
 use crate::exit::{self, Audit, Reason};
 use crate::gic::guard;
 use crate::ownership::{self, HostOwnership};
-use crate::{audit, console, iommu, log, pool, psci};
+use crate::{audit, console, devices, iommu, log, pool, psci};
 use core::fmt;
 use hyp::hvc::{Features, Stat};
 use mem_protect::Lost;
@@ -46,6 +46,7 @@ pub fn stop(reason: Reason, ownership: &mut HostOwnership) -> ! {
     // Audit before the tables are changed below.
     let audit = audit::all(ownership);
     let gic_audit = audit::gic(ownership);
+    let device_audit = devices::audit(ownership);
     ownership::unmap_console();
     console::host_stops();
     iommu::quiesce_and_hold(ownership.memory_mut());
@@ -68,6 +69,9 @@ pub fn stop(reason: Reason, ownership: &mut HostOwnership) -> ! {
         Err(_) => Audit::Failed,
     };
     if let Err(finding) = gic_audit {
+        exit::fatal(format_args!("audit at the end: {finding}"));
+    }
+    if let Err(finding) = device_audit {
         exit::fatal(format_args!("audit at the end: {finding}"));
     }
     match audit {
@@ -103,7 +107,8 @@ impl fmt::Display for Clean {
 /// What this EL2 offers.
 pub fn features() -> Features {
     let isolation = if cfg!(feature = "no-isolation") { Features::empty() } else { Features::DMA_ISOLATION };
-    Features::HYP_PAGES | Features::GUEST_PAGES | Features::IOMMU_STATS | Features::IOMMU_TRACE | isolation
+    let devices = if devices::is_supported() { Features::GUEST_DEVICES } else { Features::empty() };
+    Features::HYP_PAGES | Features::GUEST_PAGES | Features::IOMMU_STATS | Features::IOMMU_TRACE | isolation | devices
 }
 
 /// One counter, summed over all SMMUs.

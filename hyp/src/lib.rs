@@ -29,6 +29,7 @@ pub mod esr;
 pub mod gic_frames;
 pub mod hvc;
 pub mod inject;
+pub mod pci;
 pub mod smccc;
 pub mod step;
 pub mod uart;

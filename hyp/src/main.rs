@@ -18,6 +18,7 @@ mod audit;
 #[allow(clippy::arithmetic_side_effects, clippy::indexing_slicing)] // Runs once, before the host does.
 mod boot;
 mod console;
+mod devices;
 mod exit;
 #[cfg(feature = "ghost")]
 mod ghost;

@@ -16,11 +16,12 @@ use crate::memory::el2::El2Table;
 use crate::memory::host_s2::HostTable;
 #[cfg(feature = "ghost")]
 use crate::pool;
-use crate::{audit, console, gic, host, iommu, log, ownership, psci};
+use crate::{audit, console, devices, gic, host, iommu, log, ownership, psci};
 use aarch64_cpu::registers::{CNTFRQ_EL0, CurrentEL, MPIDR_EL1, Readable};
 use arrayvec::ArrayVec;
 use division::Division;
 use hyp::boot_info::gic::ITS_MAX;
+use hyp::boot_info::pci::{PCI_MAX, PciHost};
 use hyp::boot_info::policy::MMIO_MAX;
 use hyp::boot_info::{self, Early, Layout, MmioPolicy, PhysRange, Platform, RangeSet, fdt_edit, policy};
 use io_pgtable::{Ipa, Pa};
@@ -73,7 +74,7 @@ extern "C" fn rust_main(dtb: u64) -> ! {
     let gic_frames = gic_frames::find(&platform, &policy);
     let mmio = gic_frames::without(&policy, gic_frames.as_ref());
     let host_table = host_table(bits, &platform, &mmio, &division);
-    let el2_table = el2_table(bits, &platform, &division);
+    let el2_table = el2_table(bits, &platform, &policy, &division);
     write_host_dtb(&platform, &policy, layout);
     if gic_frames.is_none() {
         announce_holes(&platform);
@@ -83,6 +84,8 @@ extern "C" fn rust_main(dtb: u64) -> ! {
         // Capacity is one per frame.
         let _ = translaters.try_push(page);
     }
+    let pci_hosts = pci_hosts(&platform, &policy).cloned().collect::<ArrayVec<PciHost, PCI_MAX>>();
+    let no_reset = platform.options.no_reset.clone();
     let smmu_nodes = platform.smmus;
     scrub(&layout.scrub);
     // From here on the boot loader's device tree must not be used.
@@ -100,6 +103,7 @@ extern "C" fn rust_main(dtb: u64) -> ! {
     }
     let frames = translaters.iter().filter_map(|page| PageRange::covering(Ipa(page.0), TRANSLATER));
     audit::init(mmio.iter().filter_map(pages), frames);
+    devices::init(pci_hosts.iter(), &no_reset);
     #[cfg(feature = "ghost")]
     start_ghost(&division.map);
     host::init(host_table.registers());
@@ -302,7 +306,13 @@ fn host_table(bits: u32, platform: &Platform<'_>, mmio: &RangeSet<MMIO_MAX>, div
     table
 }
 
-fn el2_table(bits: u32, platform: &Platform<'_>, division: &Division) -> El2Table {
+/// The PCI hosts that the host gets; none in the build that gives no device to guests.
+fn pci_hosts<'p>(platform: &'p Platform<'_>, policy: &'p MmioPolicy) -> impl Iterator<Item = &'p PciHost> {
+    let isolates = cfg!(not(feature = "no-isolation"));
+    platform.pci.iter().filter(move |host| isolates && !policy.is_withheld(host.node))
+}
+
+fn el2_table(bits: u32, platform: &Platform<'_>, policy: &MmioPolicy, division: &Division) -> El2Table {
     let build = || {
         let mut table = El2Table::build(bits, features::pa_bits(), &arch::image())?;
         table.data(division.layout.pool.base().0, division.layout.pool.end().0)?;
@@ -310,6 +320,9 @@ fn el2_table(bits: u32, platform: &Platform<'_>, division: &Division) -> El2Tabl
         table.device(platform.gic.distributor.base().0, GICD_SIZE)?;
         let smmus = platform.smmus.iter().map(|smmu| &smmu.range);
         let its = platform.gic.its.iter().map(|its| &its.range);
+        for host in pci_hosts(platform, policy) {
+            table.device(host.ecam.base().0, host.ecam.size())?;
+        }
         for range in smmus.chain(its).chain(platform.gic.redistributors.iter()) {
             table.device(range.base().0, range.size())?;
         }

@@ -5,6 +5,8 @@ use arrayvec::ArrayVec;
 
 /// Maximum `allow=` options.
 pub const ALLOW_MAX: usize = 16;
+/// Maximum `no-reset=` options.
+pub const NO_RESET_MAX: usize = 4;
 /// The greatest value of `cmdq=`.
 const CMDQ_MAX: u32 = smmu_drv::HOST_CMDQS;
 
@@ -17,8 +19,19 @@ pub struct Options<'a> {
     pub allow: ArrayVec<&'a str, ALLOW_MAX>,
     /// `pool=`: size of EL2's memory pool in bytes, given with a suffix K, M or G or none.
     pub pool: Option<u64>,
+    /// `no-reset=`: kinds of PCI functions that a guest may get although they have no reset.
+    pub no_reset: ArrayVec<PciKind, NO_RESET_MAX>,
     /// `cmdq=`: log2 of the largest command queue that the host may have, for tests.
     pub cmdq: Option<u32>,
+}
+
+/// A kind of PCI functions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PciKind {
+    /// Vendor ID.
+    pub vendor: u16,
+    /// Device ID.
+    pub device: u16,
 }
 
 impl<'a> Options<'a> {
@@ -56,6 +69,13 @@ impl<'a> Options<'a> {
                         return Err(bad("one pool size only"));
                     }
                 }
+                "no-reset" => {
+                    let kind = pci_kind(value).ok_or_else(|| bad("vendor and device ID, as in 1b36:0010"))?;
+                    options
+                        .no_reset
+                        .try_push(kind)
+                        .map_err(|_| BootError::TooMany { what: "no-reset= options", limit: NO_RESET_MAX })?;
+                }
                 "cmdq" => {
                     let log2 = value.parse().ok().filter(|log2| (1..=CMDQ_MAX).contains(log2));
                     let log2 = log2.ok_or_else(|| bad("log2 of a number of entries, from 1 to 14"))?;
@@ -77,6 +97,15 @@ pub(super) fn token(line: &str) -> Option<&str> {
 
 fn is_token(value: &str) -> bool {
     (1..=128).contains(&value.len()) && value.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+fn pci_kind(value: &str) -> Option<PciKind> {
+    let (vendor, device) = value.split_once(':')?;
+    let id = |digits: &str| {
+        let well_formed = digits.len() == 4 && digits.bytes().all(|b| b.is_ascii_hexdigit());
+        well_formed.then(|| u16::from_str_radix(digits, 16).ok())?
+    };
+    Some(PciKind { vendor: id(vendor)?, device: id(device)? })
 }
 
 fn size(value: &str) -> Option<u64> {

@@ -16,6 +16,8 @@ pub const IOMMU_MAP_MAX: usize = 16;
 
 /// Requester IDs have 16 bits. A host can give a bridge any secondary bus number, so all of them must be covered.
 const RIDS: u64 = 0x1_0000;
+/// The space of a window of 32-bit memory, as the first cell of its address has it; that of 64-bit memory is the next.
+const MEMORY_32: u32 = 2;
 /// Configuration space of one bus, in bytes.
 const ECAM_PER_BUS: u64 = 1 << 20;
 
@@ -59,6 +61,36 @@ pub struct PciHost {
     pub windows: ArrayVec<PhysRange, WINDOWS_MAX>,
     /// Where its devices' DMA goes.
     pub upstream: Upstream,
+    /// `linux,pci-domain`, or its position among the PCI hosts.
+    pub segment: u32,
+    /// Its first and its last bus; configuration space begins with the first.
+    pub buses: (u8, u8),
+    /// Those of `windows` that are memory.
+    pub memory: ArrayVec<MemoryWindow, WINDOWS_MAX>,
+    /// Which StreamIDs its requesters have.
+    pub ids: ArrayVec<IdRange, IOMMU_MAP_MAX>,
+}
+
+/// A window of PCI memory space.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemoryWindow {
+    /// Its first address on the bus.
+    pub bus: u64,
+    /// Where the CPU sees it.
+    pub cpu: PhysRange,
+}
+
+/// An entry of an `iommu-map`: `count` RequesterIDs from `rid` have the StreamIDs from `sid` of one SMMU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IdRange {
+    /// First RequesterID.
+    pub rid: u32,
+    /// Number of them.
+    pub count: u32,
+    /// Index of the SMMU.
+    pub smmu: u8,
+    /// First StreamID.
+    pub sid: u32,
 }
 
 /// Finds every enabled `pci-host-ecam-generic`.
@@ -74,12 +106,13 @@ pub fn find<'a>(
         if node.compatible() != Some("pci-host-ecam-generic") || !node.enabled() {
             return Ok(());
         }
-        hosts.try_push(read(node, smmus)?).map_err(|_| BootError::TooMany { what: "PCI hosts", limit: PCI_MAX })
+        let position = u32::try_from(hosts.len()).unwrap_or(u32::MAX);
+        hosts.try_push(read(node, smmus, position)?).map_err(|_| BootError::TooMany { what: "PCI hosts", limit: PCI_MAX })
     })?;
     Ok(hosts)
 }
 
-fn read<'a>(node: &NodeRef<'a, '_>, smmus: &[SmmuNode]) -> Result<PciHost, BootError<'a>> {
+fn read<'a>(node: &NodeRef<'a, '_>, smmus: &[SmmuNode], position: u32) -> Result<PciHost, BootError<'a>> {
     let ecam = match node.reg()?.next().transpose()? {
         Some(Reg::Visible(range)) => range,
         Some(Reg::OnBus(_)) | None => {
@@ -87,16 +120,21 @@ fn read<'a>(node: &NodeRef<'a, '_>, smmus: &[SmmuNode]) -> Result<PciHost, BootE
         }
     };
     let (first, last) = bus_range(node)?;
+    let segment = node.u32("linux,pci-domain")?.unwrap_or(position);
     let buses = u64::from(last).saturating_sub(u64::from(first)).saturating_add(1);
     if buses.saturating_mul(ECAM_PER_BUS) > ecam.size() {
         return Err(node.bad("reg", "has less configuration space than bus-range needs"));
     }
-    let upstream = match (iommu_map(node, smmus)?, iommus(node, smmus)?) {
+    let mut ids = ArrayVec::new();
+    let upstream = match (iommu_map(node, smmus, &mut ids)?, iommus(node, smmus)?) {
         // `iommus` of the bridge itself does not apply to the requesters behind it.
         (Upstream::Nothing, _) => Upstream::Nothing,
         (mapped, direct) => mapped.and(direct),
     };
-    Ok(PciHost { node: node.id, ecam, windows: windows(node)?, upstream })
+    let (windows, memory) = windows(node)?;
+    // Checked above: both are bytes.
+    let buses = (u8::try_from(first).unwrap_or(0), u8::try_from(last).unwrap_or(0));
+    Ok(PciHost { node: node.id, ecam, windows, upstream, segment, buses, memory, ids })
 }
 
 fn bus_range<'a>(node: &NodeRef<'a, '_>) -> Result<(u32, u32), BootError<'a>> {
@@ -109,22 +147,35 @@ fn bus_range<'a>(node: &NodeRef<'a, '_>) -> Result<(u32, u32), BootError<'a>> {
     if cells.is_empty() && first <= last && last <= 0xff { Ok((first, last)) } else { Err(bad()) }
 }
 
-fn windows<'a>(node: &NodeRef<'a, '_>) -> Result<ArrayVec<PhysRange, WINDOWS_MAX>, BootError<'a>> {
+/// All windows, and those of them that are memory.
+type Windows = (ArrayVec<PhysRange, WINDOWS_MAX>, ArrayVec<MemoryWindow, WINDOWS_MAX>);
+
+fn windows<'a>(node: &NodeRef<'a, '_>) -> Result<Windows, BootError<'a>> {
     let mut windows = ArrayVec::new();
+    let mut memory = ArrayVec::new();
     if node.has("ranges") && node.child_cells()? != (3, 2) {
         return Err(node.bad("#address-cells", "must be 3, and #size-cells 2, in a PCI host"));
     }
-    node.windows(&mut |first, range| {
-        if (first >> 24) & 3 == 0 {
+    node.windows(&mut |bus, range| {
+        let space = bus.first >> 24 & 3;
+        if space == 0 {
             return Err(node.bad("ranges", "has a window onto configuration space"));
         }
         let range = range.ok_or_else(|| node.bad("ranges", "has a window outside the CPU's address space"))?;
+        if space >= MEMORY_32 {
+            // As many as there are windows at most.
+            let _ = memory.try_push(MemoryWindow { bus: bus.address, cpu: range });
+        }
         windows.try_push(range).map_err(|_| BootError::TooMany { what: "windows of a PCI host", limit: WINDOWS_MAX })
     })?;
-    Ok(windows)
+    Ok((windows, memory))
 }
 
-fn iommu_map<'a>(node: &NodeRef<'a, '_>, smmus: &[SmmuNode]) -> Result<Upstream, BootError<'a>> {
+fn iommu_map<'a>(
+    node: &NodeRef<'a, '_>,
+    smmus: &[SmmuNode],
+    ids: &mut ArrayVec<IdRange, IOMMU_MAP_MAX>,
+) -> Result<Upstream, BootError<'a>> {
     let Some(mut cells) = node.cells("iommu-map")? else {
         return Ok(Upstream::Nothing);
     };
@@ -152,6 +203,8 @@ fn iommu_map<'a>(node: &NodeRef<'a, '_>, smmus: &[SmmuNode]) -> Result<Upstream,
         }
         covered.insert(rids).map_err(|_| BootError::TooMany { what: "iommu-map entries", limit: IOMMU_MAP_MAX })?;
         first = first.or(Some(smmu));
+        // As many as there are ranges of RequesterIDs at most.
+        let _ = ids.try_push(IdRange { rid, count: length, smmu, sid });
     }
     if node.u32("iommu-map-mask")?.is_some_and(|mask| u64::from(mask) != RIDS.saturating_sub(1)) {
         // Requesters would share StreamIDs, which is not supported.
@@ -170,7 +223,7 @@ fn index_of(smmus: &[SmmuNode], phandle: u32) -> Option<u8> {
 /// Where the DMA of a node that is no PCI host goes: `iommus` has to lead to the platform's SMMUs, and so has every ID that
 /// an `iommu-map` beside it has. [`Upstream::Nothing`] without both.
 pub(super) fn of_device<'a>(node: &NodeRef<'a, '_>, smmus: &[SmmuNode]) -> Result<Upstream, BootError<'a>> {
-    Ok(match (iommus(node, smmus)?, iommu_map(node, smmus)?) {
+    Ok(match (iommus(node, smmus)?, iommu_map(node, smmus, &mut ArrayVec::new())?) {
         // The tree does not say where its own accesses go.
         (Upstream::Nothing, Upstream::Smmu { .. }) => Upstream::Partly,
         (direct, mapped) => direct.and(mapped),

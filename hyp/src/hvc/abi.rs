@@ -2,13 +2,14 @@
 
 use bitflags::bitflags;
 
+use crate::pci;
 use crate::smccc::SVE_HINT;
 use mem_protect::{Error, GuestId, Transition, UncheckedRange};
 
 /// Changes with incompatible changes.
 pub const VERSION_MAJOR: u32 = 1;
 /// Changes when calls are added.
-pub const VERSION_MINOR: u32 = 0;
+pub const VERSION_MINOR: u32 = 1;
 
 /// The hypercalls, by function identifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -40,11 +41,15 @@ pub enum Function {
     IommuStats = 0xc600_0110,
     /// Prints the counters of the SMMUs on EL2's console.
     IommuTrace = 0xc600_0111,
+    /// X1 = device, X2 = handle: give a PCI function to a guest.
+    DeviceAssign = 0xc600_0120,
+    /// X1 = device: take a PCI function back.
+    DeviceReturn = 0xc600_0121,
 }
 
 impl Function {
     /// Every hypercall.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Version,
         Self::HostShareHyp,
         Self::HostUnshareHyp,
@@ -58,6 +63,8 @@ impl Function {
         Self::HostReclaimPage,
         Self::IommuStats,
         Self::IommuTrace,
+        Self::DeviceAssign,
+        Self::DeviceReturn,
     ];
 
     /// The function identifier, as in X0.
@@ -123,6 +130,8 @@ bitflags! {
         const IOMMU_TRACE = 1 << 3;
         /// DMA follows ownership. Absent in the build without isolation.
         const DMA_ISOLATION = 1 << 4;
+        /// [`Function::DeviceAssign`] and [`Function::DeviceReturn`].
+        const GUEST_DEVICES = 1 << 5;
     }
 }
 
@@ -137,6 +146,17 @@ pub enum Request {
     IommuStats(Stat),
     /// [`Function::IommuTrace`].
     IommuTrace,
+    /// A PCI function changes hands.
+    Device(DeviceCall),
+}
+
+/// What is to be done with a PCI function. The numbers are the caller's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceCall {
+    /// [`Function::DeviceAssign`]: the device, and the handle of a guest.
+    Assign(u64, u64),
+    /// [`Function::DeviceReturn`]: the device.
+    Return(u64),
 }
 
 impl Request {
@@ -152,6 +172,8 @@ impl Request {
                 return Stat::from_index(x1).map(Self::IommuStats).ok_or(Status::InvalidParameter);
             }
             Function::IommuTrace => return Ok(Self::IommuTrace),
+            Function::DeviceAssign => return Ok(Self::Device(DeviceCall::Assign(x1, x2))),
+            Function::DeviceReturn => return Ok(Self::Device(DeviceCall::Return(x1))),
             Function::HostShareHyp => Transition::HostShareHyp(range),
             Function::HostUnshareHyp => Transition::HostUnshareHyp(range),
             Function::HostDonateHyp => Transition::HostDonateHyp(range),
@@ -245,6 +267,21 @@ impl Answer {
             Ok(Some(guest)) => Self::value(guest.handle().into()),
             Err(error) => Self::status(error.into()),
         }
+    }
+
+    /// What a call about a PCI function answered: in X1 why it was refused, or the microseconds that it needs.
+    #[must_use]
+    pub const fn of_device(result: Result<(), pci::Error>) -> Self {
+        let (status, value) = match result {
+            Ok(()) => (Status::Success, 0),
+            Err(pci::Error::Refused(why)) => (Status::Denied, why.number()),
+            Err(pci::Error::Busy(us)) => (Status::Busy, us),
+            Err(pci::Error::NoSuchGuest) => (Status::InvalidParameter, 0),
+            Err(pci::Error::GuestDying) => (Status::Denied, 0),
+            Err(pci::Error::NoMemory) => (Status::NoMemory, 0),
+            Err(pci::Error::Io) => (Status::Io, 0),
+        };
+        Self { status, values: [value, 0, 0] }
     }
 
     /// X0 to X3.

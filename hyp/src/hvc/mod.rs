@@ -29,4 +29,4 @@ mod documented;
 #[cfg(test)]
 mod tests;
 
-pub use abi::{Answer, Features, Function, Request, Stat, Status, VERSION_MAJOR, VERSION_MINOR};
+pub use abi::{Answer, DeviceCall, Features, Function, Request, Stat, Status, VERSION_MAJOR, VERSION_MINOR};

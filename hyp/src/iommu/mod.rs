@@ -11,6 +11,7 @@
 
 mod platform;
 pub mod stage2;
+pub mod streams;
 
 use crate::memory::HostPages;
 use crate::memory::host_s2::HOST_VMID;
@@ -19,12 +20,13 @@ use crate::{console, host_log, log};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use hyp::esr::Size;
 use io_pgtable::Ipa;
-use mem_protect::Finding;
+use mem_protect::{Finding, GuestId};
 pub use platform::SmmuPlatform;
 use shadow_s2::{Invalidate, InvalidateError, Plan, Target};
 use smmu_drv::{
     AccessSize, Fault, HostedSmmu, Probed, SmmuError, Stage2Cfg, Stale, Stats, Storage, TakeOverError, WriteOutcome,
 };
+use streams::retire;
 use spin::Once;
 use spin::mutex::{TicketMutex, TicketMutexGuard};
 
@@ -32,6 +34,8 @@ use spin::mutex::{TicketMutex, TicketMutexGuard};
 pub const MAX: usize = hyp::boot_info::smmu::SMMUS_MAX;
 /// Faults taken from the log for one trap at most: a trap prints no more, and a flood costs the host its own time only.
 const FAULT_LINES: usize = 2;
+/// VMID of guest 0; that of the host is below it.
+const FIRST_GUEST_VMID: u16 = HOST_VMID + 1;
 /// States printed in a run.
 const TRACES_PRINTED: u64 = 64;
 /// Faults printed in a run; later ones are counted.
@@ -59,7 +63,7 @@ static FINAL: TicketMutex<Option<Totals>> = TicketMutex::new(None);
 static TRACES: AtomicU64 = AtomicU64::new(0);
 /// Faults printed so far.
 static PRINTED: AtomicU64 = AtomicU64::new(0);
-/// Accesses to SMMU registers that trapped without a syndrome.
+/// Accesses that were denied outside the registers of an SMMU's driver: without a syndrome, or to configuration space.
 static UNDESCRIBED: AtomicU64 = AtomicU64::new(0);
 
 /// A register of one SMMU.
@@ -161,7 +165,7 @@ pub fn write(register: Register, pages: &mut HostPages, smmu: &mut HostSmmu, siz
     smmu.mmio_write(pages, register.offset, access_size(size), value)
 }
 
-/// Counts an access that its syndrome does not describe, so that it could not be emulated.
+/// Counts an access that its syndrome does not describe, so that it could not be emulated, or that no policy allows.
 pub fn count_denied() {
     UNDESCRIBED.fetch_add(1, Ordering::Relaxed);
 }
@@ -205,13 +209,28 @@ pub fn print_faults() {
     }
 }
 
+/// The VMID of a guest's streams.
+pub fn guest_vmid(guest: GuestId) -> u16 {
+    u16::from(guest.handle()).saturating_add(FIRST_GUEST_VMID)
+}
+
 /// Every SMMU of the machine: where a revocation waits for hardware.
 ///
 /// Locks: ownership is held by the caller; each SMMU is locked in turn, and meanwhile stores to its registers and
 /// ownership calls of other CPUs spin. Commands: TLBI of the range, CMD_SYNC, TLBI of the combined entries, CMD_SYNC;
 /// or one TLBI of everything and CMD_SYNC (`smmu-drv`, `Device::tlb_submit`). Each CMD_SYNC waits for at most one
 /// second. After the first timeout the SMMU is failed, and no later call waits for it; the revocation returns `IO`.
-pub struct Smmus;
+pub struct Smmus {
+    /// VMID of the table that changed.
+    vmid: u16,
+}
+
+impl Smmus {
+    /// For the host's table.
+    pub const fn of_host() -> Self {
+        Self { vmid: HOST_VMID }
+    }
+}
 
 impl Invalidate for Smmus {
     /// Every SMMU begins before the first is waited for, so that they work at the same time; all are called, even if one fails.
@@ -222,7 +241,7 @@ impl Invalidate for Smmus {
         };
         for (_, unit) in units() {
             // A failure is returned again by the wait.
-            let _ = unit.smmu.lock().tlb_submit(HOST_VMID, stale);
+            let _ = unit.smmu.lock().tlb_submit(self.vmid, stale);
         }
         let mut result = Ok(());
         for (_, unit) in units() {

@@ -1,11 +1,13 @@
-//! The IOMMU stage 2 of the host's streams, and its invalidation on every SMMU at once.
+//! The IOMMU stage 2 of the host's streams and of each guest's, and their invalidation on every SMMU at once.
 
-use super::Smmus;
+use super::{Smmus, guest_vmid};
 use crate::memory::host_s2::{self, HOST_VMID};
 use crate::memory::tables::PoolTables;
-use io_pgtable::{CfgError, Ipa, Pa};
-use mem_protect::{DmaStage2, Leaf, Owner, PageMap, PageRange, TableError};
-use shadow_s2::{ShadowS2, SnapshotError};
+use io_pgtable::{Cfg, CfgError, Ipa, Pa};
+use mem_protect::{
+    DmaStage2, GuestId, GuestTables, Leaf, MAX_GUESTS, Owner, PageMap, PageRange, TableError,
+};
+use shadow_s2::{Invalidate, InvalidateError, Plan, ShadowS2, SnapshotError};
 use smmu_drv::{DmaConfig, Stage2Cfg};
 
 /// Bytes of an ITS translater page.
@@ -17,9 +19,59 @@ const NO_WINDOW: PageRange = match PageRange::new(0, 1) {
     None => panic!("one page is a range"), // At compile time.
 };
 
-/// The table that every shadow STE points to. The build without isolation has none, and revokes nothing.
+/// The table that every shadow STE of the host points to, and those of guests. The build without isolation has none,
+/// and revokes nothing.
 pub struct DmaTable {
     shadow: Option<ShadowS2<PoolTables>>,
+    config: Option<Cfg>,
+    guests: [Option<GuestTable>; MAX_GUESTS as usize],
+}
+
+/// The table of one guest's devices.
+struct GuestTable {
+    shadow: ShadowS2<PoolTables>,
+    smmus: GuestSmmus,
+}
+
+/// What a change of a guest's table needs of the SMMUs.
+#[derive(Clone, Copy)]
+enum GuestSmmus {
+    /// No stream has had the table: nothing of it can be cached.
+    Unused,
+    /// Streams have, or had it, with this VMID.
+    Used(u16),
+}
+
+impl Invalidate for GuestSmmus {
+    fn invalidate(&mut self, plan: &Plan) -> Result<(), InvalidateError> {
+        match *self {
+            Self::Unused => Ok(()),
+            Self::Used(vmid) => Smmus { vmid }.invalidate(plan),
+        }
+    }
+}
+
+impl GuestTable {
+    /// Takes the pages of `range` that are mapped, one run at a time.
+    fn revoke(&mut self, range: PageRange) -> Result<(), TableError> {
+        let mut run: Option<PageRange> = None;
+        let mut from = range.ipa();
+        while let Some(leaf) = host_s2::next_leaf(self.shadow.table(), from).filter(|leaf| range.contains_ipa(leaf.ipa)) {
+            let end = Ipa(leaf.ipa.0.saturating_add(leaf.bytes).min(range.ipa_end().0));
+            let joined = run.filter(|run| run.ipa_end() == leaf.ipa).and_then(|run| PageRange::between(run.ipa(), end));
+            if joined.is_none()
+                && let Some(before) = run
+            {
+                self.shadow.revoke(before, &mut self.smmus)?;
+            }
+            run = joined.or_else(|| PageRange::between(leaf.ipa, end));
+            if end <= from || end == range.ipa_end() {
+                break;
+            }
+            from = end;
+        }
+        run.map_or(Ok(()), |run| self.shadow.revoke(run, &mut self.smmus))
+    }
 }
 
 impl DmaTable {
@@ -28,12 +80,13 @@ impl DmaTable {
     /// # Errors
     /// [`CfgError`]; nothing is allocated then.
     pub fn new(config: &DmaConfig) -> Result<Self, CfgError> {
-        Ok(Self { shadow: Some(ShadowS2::new(config.table(), PoolTables)?) })
+        let shadow = Some(ShadowS2::new(config.table(), PoolTables)?);
+        Ok(Self { shadow, config: Some(config.table()), guests: [const { None }; MAX_GUESTS as usize] })
     }
 
     /// No table: the build without isolation.
     pub fn none() -> Self {
-        Self { shadow: None }
+        Self { shadow: None, config: None, guests: [const { None }; MAX_GUESTS as usize] }
     }
 
     /// Maps what the host owns according to `map`, and the pages that its devices write to raise interrupts.
@@ -51,16 +104,35 @@ impl DmaTable {
         Some(Stage2Cfg::of(&self.shadow.as_ref()?.config(), HOST_VMID))
     }
 
+    /// The stage 2 of `guest`, for a stream that is about to get it; `None` if it has no table.
+    #[cold]
+    pub fn use_for(&mut self, guest: GuestId) -> Option<Stage2Cfg> {
+        let vmid = guest_vmid(guest);
+        let table = self.guest_mut(guest)?;
+        table.smmus = GuestSmmus::Used(vmid);
+        Some(Stage2Cfg::of(&table.shadow.config(), vmid))
+    }
+
     /// Bytes in tables now.
     pub fn table_bytes(&self) -> usize {
-        self.shadow.as_ref().map_or(0, |shadow| shadow.table().table_bytes())
+        let guests = self.guests.iter().flatten().map(|guest| guest.shadow.table().table_bytes());
+        let host = self.shadow.as_ref().map_or(0, |shadow| shadow.table().table_bytes());
+        guests.fold(host, usize::saturating_add)
+    }
+
+    fn guest_mut(&mut self, guest: GuestId) -> Option<&mut GuestTable> {
+        self.guests.get_mut(usize::from(guest.handle()))?.as_mut()
+    }
+
+    fn guest(&self, guest: GuestId) -> Option<&GuestTable> {
+        self.guests.get(usize::from(guest.handle()))?.as_ref()
     }
 }
 
 impl DmaStage2 for DmaTable {
     fn revoke(&mut self, range: PageRange) -> Result<(), TableError> {
         let Some(shadow) = &mut self.shadow else { return Ok(()) };
-        shadow.revoke(range, &mut Smmus)
+        shadow.revoke(range, &mut Smmus::of_host())
     }
 
     fn grant(&mut self, range: PageRange) -> Result<(), TableError> {
@@ -75,12 +147,55 @@ impl DmaStage2 for DmaTable {
     fn coalesce(&mut self, range: PageRange) {
         // A block that stays split costs one table. After a timeout of an SMMU `ShadowS2` has an invalidation pending.
         if let Some(shadow) = &mut self.shadow {
-            let _ = shadow.coalesce(range, &mut Smmus);
+            let _ = shadow.coalesce(range, &mut Smmus::of_host());
         }
     }
 
     fn window(&self) -> PageRange {
         let limit = self.shadow.as_ref().map_or(0, |shadow| shadow.limit().0);
         PageRange::covering(Ipa(0), limit).unwrap_or(NO_WINDOW)
+    }
+
+    fn guest_tables(&self) -> GuestTables {
+        if self.config.is_some() { GuestTables::Each } else { GuestTables::None }
+    }
+
+    #[cold]
+    fn create_guest(&mut self, guest: GuestId) -> Result<(), TableError> {
+        let Some(config) = self.config else { return Ok(()) };
+        let slot = self.guests.get_mut(usize::from(guest.handle())).ok_or(TableError::NoMemory)?;
+        let shadow = ShadowS2::new(config, PoolTables).map_err(|_| TableError::NoMemory)?;
+        *slot = Some(GuestTable { shadow, smmus: GuestSmmus::Unused });
+        Ok(())
+    }
+
+    #[cold]
+    fn end_guest(&mut self, guest: GuestId) -> Result<(), TableError> {
+        let Some(slot) = self.guests.get_mut(usize::from(guest.handle())) else { return Ok(()) };
+        if let Some(GuestTable { smmus: GuestSmmus::Used(vmid), .. }) = slot {
+            super::retire(*vmid).map_err(|_| TableError::NotCompleted)?;
+        }
+        if let Some(table) = slot.take() {
+            table.shadow.destroy();
+        }
+        Ok(())
+    }
+
+    fn grant_guest(&mut self, guest: GuestId, range: PageRange) -> Result<(), TableError> {
+        match self.guest_mut(guest) {
+            Some(table) => table.shadow.grant(range),
+            None => Ok(()),
+        }
+    }
+
+    fn revoke_guest(&mut self, guest: GuestId, range: PageRange) -> Result<(), TableError> {
+        match self.guest_mut(guest) {
+            Some(table) => table.revoke(range),
+            None => Ok(()),
+        }
+    }
+
+    fn next_guest_leaf(&self, guest: GuestId, from: Ipa) -> Option<Leaf> {
+        host_s2::next_leaf(self.guest(guest)?.shadow.table(), from)
     }
 }

@@ -1,10 +1,10 @@
-//! Aborts of the host's stage 2: registers of SMMUs, ITSs and redistributors are emulated, transient faults retried, everything else gets an
-//! external abort.
+//! Aborts of the host's stage 2: registers of SMMUs, ITSs and redistributors are emulated, and those of configuration space while a
+//! function is a guest's; transient faults are retried, everything else gets an external abort.
 
 use super::locks::{with_gic, with_gic_alone, with_ownership, with_smmu, with_smmu_alone};
 use super::{Frame, inject, skip_aarch64, skip_instruction};
 use crate::gic::guard;
-use crate::iommu;
+use crate::{devices, iommu};
 use crate::ownership::may_retry;
 use aarch64_cpu::registers::{FAR_EL2, HPFAR_EL2, Readable, SCTLR_EL1, SPSR_EL2};
 use hyp::esr::{Abort, Access, Direction, Fault, Size, Walk};
@@ -60,10 +60,41 @@ fn answer(frame: &mut Frame, abort: Abort, emulate: impl FnOnce(&mut Frame, iomm
 #[cold]
 #[inline(never)]
 fn not_an_smmu(frame: &mut Frame, abort: Abort, ipa: Ipa) {
-    let Some(register) = guard::locate(ipa) else { return retry_or(Exception::DataAbort(abort.direction()), ipa) };
+    let Some(register) = guard::locate(ipa) else { return configuration_space(frame, abort, ipa) };
     match abort.access().filter(|_| abort.walk() == Walk::Access) {
         Some(access) => emulate_gic(frame, register, access, abort.direction()),
         None => inject(Exception::DataAbort(abort.direction())),
+    }
+}
+
+/// A register of configuration space while a function is away, or anything else.
+#[cold]
+#[inline(never)]
+fn configuration_space(frame: &mut Frame, abort: Abort, ipa: Ipa) {
+    let Some(register) = devices::locate(ipa) else { return retry_or(Exception::DataAbort(abort.direction()), ipa) };
+    let access = abort.access().filter(|_| abort.walk() == Walk::Access);
+    // Under one lock: the last function may come back meanwhile, and the host's mapping with it.
+    let answer = with_ownership(|_| {
+        devices::traps(register).then(|| access.map(|access| match abort.direction() {
+            Direction::Read => devices::read(register, access.size),
+            Direction::Write => {
+                let value = ordered(access.stored(frame.get(access.register)), access.size);
+                devices::write(register, access.size, value);
+                0
+            }
+        }))
+    });
+    match (answer, access, abort.direction()) {
+        (None, _, direction) => retry_or(Exception::DataAbort(direction), ipa),
+        (Some(Some(value)), Some(access), Direction::Read) => {
+            frame.set(access.register, access.loaded(ordered(value, access.size)));
+            skip_instruction();
+        }
+        (Some(Some(_)), Some(_), Direction::Write) => skip_instruction(),
+        (Some(_), _, direction) => {
+            iommu::count_denied();
+            inject(Exception::DataAbort(direction));
+        }
     }
 }
 

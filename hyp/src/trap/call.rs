@@ -4,9 +4,9 @@ use super::Frame;
 use super::locks::with_ownership;
 use crate::exit::Reason;
 use crate::ownership::{MAX_PAGES, is_hosts};
-use crate::{arch, console, host, iommu, psci};
+use crate::{arch, console, devices, host, iommu, psci};
 use aarch64_cpu::registers::{Readable, TPIDR_EL2};
-use hyp::hvc::{Answer, Request, Status};
+use hyp::hvc::{Answer, DeviceCall, Request, Status};
 use hyp::smccc::{self, Decision, Psci};
 use io_pgtable::Ipa;
 
@@ -35,12 +35,23 @@ pub fn hvc(frame: &mut Frame) {
             iommu::print_state();
             Answer::status(Status::Success)
         }
+        Ok(Request::Device(call)) => device(call),
         Err(status) => Answer::status(status),
     };
     frame.answer(answer.registers());
     if console::waits() {
         console::drain();
     }
+}
+
+/// A PCI function changes hands.
+#[cold]
+#[inline(never)]
+fn device(call: DeviceCall) -> Answer {
+    if !devices::is_supported() {
+        return Answer::status(Status::NotSupported);
+    }
+    Answer::of_device(with_ownership(|ownership| devices::call(ownership, call)))
 }
 
 /// Drains the event queues and prints the faults.

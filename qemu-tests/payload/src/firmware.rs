@@ -121,6 +121,10 @@ pub enum Hypercall {
     HostReclaimPage,
     /// SMMU statistics; prints new DMA faults on EL2's console.
     IommuStats,
+    /// Gives a PCI function to a guest.
+    DeviceAssign,
+    /// Takes a PCI function back.
+    DeviceReturn,
 }
 
 impl Hypercall {
@@ -139,6 +143,8 @@ impl Hypercall {
             Self::HostUnshareGuest => 0xc600_0109,
             Self::HostReclaimPage => 0xc600_010a,
             Self::IommuStats => 0xc600_0110,
+            Self::DeviceAssign => 0xc600_0120,
+            Self::DeviceReturn => 0xc600_0121,
         }
     }
 

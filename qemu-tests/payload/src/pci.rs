@@ -71,7 +71,7 @@ pub fn number_buses(machine: &Machine) {
 pub struct Bridge(Function);
 
 /// Class code of a PCI-to-PCI bridge.
-const CLASS_BRIDGE: u32 = 0x06_04_00;
+pub const CLASS_BRIDGE: u32 = 0x06_04_00;
 const BRIDGE_BUSES: u64 = 0x18;
 const BRIDGE_MEMORY: u64 = 0x20;
 const MIB: u64 = 1 << 20;

@@ -1,5 +1,5 @@
 use crate::boot_info::BootError;
-use crate::boot_info::cmdline::Options;
+use crate::boot_info::cmdline::{Options, PciKind};
 
 #[test]
 fn options_are_read() {
@@ -8,6 +8,8 @@ fn options_are_read() {
     assert_eq!(&*options.allow, ["/a@1", "/b"]);
     assert_eq!(options.pool, Some(48 << 20));
     assert_eq!(options.cmdq, Some(4));
+    let kinds = Options::parse("no-reset=1234:11e8 no-reset=1b36:0010").unwrap().no_reset;
+    assert_eq!(kinds.as_slice(), [(0x1234, 0x11e8), (0x1b36, 0x10)].map(|(vendor, device)| PciKind { vendor, device }));
     assert_eq!(Options::parse("").unwrap(), Options::default());
 }
 
@@ -29,6 +31,11 @@ fn unknown_options_are_refused() {
         "cmdq=0",
         "cmdq=15",
         "cmdq=x",
+        "no-reset=",
+        "no-reset=1234",
+        "no-reset=1234:11e",
+        "no-reset=+234:11e8",
+        "no-reset=1234:11e8:0",
     ] {
         assert!(
             matches!(Options::parse(word), Err(BootError::BadOption { word: found, .. }) if found == word),

@@ -6,8 +6,17 @@ use super::NodeRef;
 use crate::boot_info::error::BootError;
 use crate::boot_info::range::{PA_LIMIT, PhysRange};
 
-/// What [`NodeRef::windows`] calls with the first cell of the bus address, and with where the CPU sees it, if it does.
-type WindowVisitor<'v, 'a> = dyn FnMut(u32, Option<PhysRange>) -> Result<(), BootError<'a>> + 'v;
+/// Where a window begins on the bus.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::boot_info) struct BusAddress {
+    /// The first cell, which says for PCI which space it is.
+    pub(in crate::boot_info) first: u32,
+    /// The last two cells after it, as one number.
+    pub(in crate::boot_info) address: u64,
+}
+
+/// What [`NodeRef::windows`] calls with the bus address, and with where the CPU sees it, if it does.
+type WindowVisitor<'v, 'a> = dyn FnMut(BusAddress, Option<PhysRange>) -> Result<(), BootError<'a>> + 'v;
 
 impl<'a> NodeRef<'a, '_> {
     /// Calls `visit` for each entry of `ranges` that has a size. A bus with an empty `ranges` has no window: its
@@ -28,9 +37,9 @@ impl<'a> NodeRef<'a, '_> {
             address_cells.checked_sub(1).ok_or_else(|| self.bad("#address-cells", "is 0 in a bus with ranges"))?;
         let short = || self.bad("ranges", "is cut short or has a number of more than 64 bits");
         while !cells.is_empty() {
-            let first = cells.u32().ok_or_else(short)?;
+            let mut bus = BusAddress { first: cells.u32().ok_or_else(short)?, address: 0 };
             for _ in 0..rest {
-                cells.u32().ok_or_else(short)?;
+                bus.address = bus.address << 32 | u64::from(cells.u32().ok_or_else(short)?);
             }
             let address = cells.number(parent_cells).ok_or_else(short)?;
             let size = cells.number(size_cells).ok_or_else(short)?;
@@ -45,7 +54,7 @@ impl<'a> NodeRef<'a, '_> {
                 }
                 Some(_) | None => None,
             };
-            visit(first, seen)?;
+            visit(bus, seen)?;
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ pub mod concurrent;
 pub mod costly;
 pub mod cpu_access;
 pub mod demo;
+pub mod devices;
 pub mod drivers;
 pub mod errata;
 pub mod features;

@@ -1,0 +1,222 @@
+//! The machine's PCI functions: hypercalls that give them to guests and take them back, and the host's accesses to
+//! configuration space while one is away.
+//!
+//! Lock order: ownership, then this, then one SMMU. See docs/locking.md.
+#![deny(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::arithmetic_side_effects
+)]
+
+mod config;
+mod machine;
+
+use crate::arch::PAGE;
+use crate::iommu::{self, streams::Stream};
+use crate::ownership::HostOwnership;
+use config::Ecam;
+use core::fmt;
+use hyp::boot_info::cmdline::PciKind;
+use hyp::boot_info::pci::{PCI_MAX, PciHost};
+use hyp::esr::Size;
+use hyp::hvc::DeviceCall;
+use hyp::pci::ecam::{self, Answer};
+use hyp::pci::handover::StreamIs;
+use hyp::pci::rid::CONFIG_BYTES;
+use hyp::pci::{DeviceId, Devices, Error, Refusal, Rid, Segment};
+use io_pgtable::Ipa;
+use machine::Locked;
+use smmu_drv::StreamOwner;
+use spin::Once;
+use spin::mutex::TicketMutex;
+
+/// The PCI hosts that the host got.
+static SEGMENTS: [Once<Segment>; PCI_MAX] = [const { Once::new() }; PCI_MAX];
+static STATE: TicketMutex<State> = TicketMutex::new(State { devices: Devices::new(), taken: [false; PCI_MAX] });
+
+struct State {
+    devices: Devices,
+    /// Of each segment: whether its configuration space is out of the host's reach.
+    taken: [bool; PCI_MAX],
+}
+
+/// A register of configuration space.
+#[derive(Clone, Copy)]
+pub struct Register {
+    index: usize,
+    rid: Rid,
+    offset: u16,
+}
+
+/// Finds the functions of the root buses of `hosts`, whose configuration space EL2 maps, and asks for the sizes of their BARs;
+/// called once, before the host runs.
+pub fn init<'a>(hosts: impl Iterator<Item = &'a PciHost>, no_reset: &[PciKind]) {
+    for (host, place) in hosts.zip(&SEGMENTS) {
+        add(host, place);
+    }
+    STATE.lock().devices.allow_without_reset(no_reset);
+}
+
+/// Its stack frame is large, and is freed when it returns.
+#[inline(never)]
+fn add(host: &PciHost, place: &Once<Segment>) {
+    if let Some(mut segment) = Segment::new(host) {
+        segment.enumerate(&mut Ecam(segment.area));
+        place.call_once(|| segment);
+    }
+}
+
+/// Whether this EL2 gives functions to guests.
+pub fn is_supported() -> bool {
+    segments().next().is_some()
+}
+
+/// The segments, each with its place.
+fn segments() -> impl Iterator<Item = (usize, &'static Segment)> {
+    SEGMENTS.iter().enumerate().filter_map(|(index, segment)| Some((index, segment.get()?)))
+}
+
+/// Carries out a call.
+///
+/// # Errors
+/// See [`Error`].
+#[cold]
+#[inline(never)]
+pub fn call(ownership: &mut HostOwnership, call: DeviceCall) -> Result<(), Error> {
+    let (number, handle) = match call {
+        DeviceCall::Assign(number, handle) => (number, Some(handle)),
+        DeviceCall::Return(number) => (number, None),
+    };
+    let unknown = Error::Refused(Refusal::UnknownFunction);
+    let id = DeviceId::of(number).ok_or(unknown)?;
+    let (index, segment) = segments().find(|(_, segment)| segment.number == id.segment).ok_or(unknown)?;
+    let State { devices, taken } = &mut *STATE.lock();
+    let taken = taken.get_mut(index).ok_or(unknown)?;
+    let mut machine = Locked { ownership, taken };
+    match handle {
+        Some(handle) => devices.assign(&mut machine, segment, id, handle),
+        None => devices.give_back(&mut machine, segment, id),
+    }
+}
+
+/// The register of configuration space at `ipa`, if it is one.
+#[cold]
+pub fn locate(ipa: Ipa) -> Option<Register> {
+    segments().find_map(|(index, segment)| {
+        let (rid, offset) = segment.area.register(ipa)?;
+        Some(Register { index, rid, offset })
+    })
+}
+
+/// Whether the host's accesses to `register` trap. Ownership is held: it cannot change.
+pub fn traps(register: Register) -> bool {
+    STATE.lock().taken.get(register.index).copied().unwrap_or(false)
+}
+
+const fn bytes(size: Size) -> u16 {
+    match size {
+        Size::Byte => 1,
+        Size::Half => 2,
+        Size::Word => 4,
+        Size::Double => 8,
+    }
+}
+
+impl Register {
+    fn segment(self) -> Option<&'static Segment> {
+        SEGMENTS.get(self.index)?.get()
+    }
+
+    fn is_away(self) -> bool {
+        let id = self.segment().map(|segment| DeviceId { segment: segment.number, rid: self.rid });
+        id.is_none_or(|id| STATE.lock().devices.is_away(id))
+    }
+}
+
+/// The host loads a register that traps.
+#[cold]
+pub fn read(register: Register, size: Size) -> u64 {
+    let Some(segment) = register.segment() else { return u64::MAX };
+    match ecam::load(|| register.is_away(), register.offset, bytes(size)) {
+        Answer::Hardware => Ecam(segment.area).host_load(register.rid, register.offset, bytes(size)),
+        Answer::Denied => {
+            iommu::count_denied();
+            u64::MAX
+        }
+    }
+}
+
+/// The host stores to a register that traps.
+#[cold]
+pub fn write(register: Register, size: Size, value: u64) {
+    let Some(segment) = register.segment() else { return };
+    let mut config = Ecam(segment.area);
+    match ecam::store(&config, || register.is_away(), register.rid, register.offset, bytes(size)) {
+        Answer::Hardware => config.host_store(register.rid, register.offset, bytes(size), value),
+        Answer::Denied => iommu::count_denied(),
+    }
+}
+
+/// What an audit has found: a defect of EL2.
+#[derive(Clone, Copy, Debug)]
+pub enum DeviceFinding {
+    /// The host reaches this page of a function that is away.
+    Reach(Rid, Ipa),
+    /// The stream of a function that is away is not its owner's.
+    Stream(Rid, StreamOwner),
+}
+
+impl fmt::Display for DeviceFinding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Reach(rid, ipa) => write!(f, "the host reaches {ipa} of function {rid}, which is away"),
+            Self::Stream(rid, owner) => write!(f, "the stream of function {rid}, which is away, is {owner:?}"),
+        }
+    }
+}
+
+/// Checks that the host reaches nothing of a function that is away, and that its stream is its owner's.
+///
+/// # Errors
+/// The first finding.
+pub fn audit(ownership: &HostOwnership) -> Result<(), DeviceFinding> {
+    let state = STATE.lock();
+    for away in state.devices.away() {
+        let id = away.id();
+        let segment = segments().find(|(_, segment)| segment.number == id.segment);
+        let config = segment.and_then(|(_, segment)| segment.area.address(id.rid, 0));
+        let config = config.map(|pa| (Ipa(pa.0), CONFIG_BYTES));
+        let registers = away.registers().map(|range| (Ipa(range.base().0), range.size()));
+        for (ipa, size) in config.into_iter().chain(registers) {
+            reaches_none(ownership, ipa, size).map_err(|ipa| DeviceFinding::Reach(id.rid, ipa))?;
+        }
+        let (stream, is) = away.stream();
+        let owner = Stream { smmu: usize::from(stream.smmu), sid: stream.sid }.owner();
+        let agrees = match is {
+            StreamIs::Guests(guest) => owner == StreamOwner::Domain(iommu::guest_vmid(guest)),
+            StreamIs::Blocked => owner == StreamOwner::Blocked,
+            StreamIs::Unknown => true,
+        };
+        if !agrees {
+            return Err(DeviceFinding::Stream(id.rid, owner));
+        }
+    }
+    Ok(())
+}
+
+/// Whether the host's CPUs reach no page of the `size` bytes at `ipa`.
+///
+/// # Errors
+/// The first page that they reach.
+fn reaches_none(ownership: &HostOwnership, ipa: Ipa, size: u64) -> Result<(), Ipa> {
+    let mut at = ipa;
+    while at.0 < ipa.0.saturating_add(size) {
+        if ownership.cpu().is_mapped(at) {
+            return Err(at);
+        }
+        at = Ipa(at.0.saturating_add(PAGE));
+    }
+    Ok(())
+}

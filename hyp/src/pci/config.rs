@@ -1,0 +1,56 @@
+//! Access to configuration space, and the list of capabilities in it.
+
+use super::rid::Rid;
+use super::spec::{self, capability};
+use host_access::field::get32;
+
+/// Configuration space of the functions of one PCI host.
+pub trait ConfigSpace {
+    /// Loads the register at `offset`, a multiple of 4 below 4096. All ones if there is no such function.
+    fn read32(&self, rid: Rid, offset: u16) -> u32;
+    /// Stores the register at `offset`, a multiple of 4 below 4096.
+    fn write32(&mut self, rid: Rid, offset: u16, value: u32);
+    /// Stores 16 bits at `offset`, a multiple of 2 below 4096, and nothing of the register's other half.
+    fn write16(&mut self, rid: Rid, offset: u16, value: u16);
+    /// Stores one byte at `offset`, below 4096.
+    fn write8(&mut self, rid: Rid, offset: u16, value: u8);
+}
+
+/// The lower 16 bits of the register at `offset`.
+pub fn read16(config: &impl ConfigSpace, rid: Rid, offset: u16) -> u16 {
+    let [a, b, _, _] = config.read32(rid, offset).to_le_bytes();
+    u16::from_le_bytes([a, b])
+}
+
+/// Whether there is a function.
+pub fn exists(config: &impl ConfigSpace, rid: Rid) -> bool {
+    config.read32(rid, spec::ID) != spec::ABSENT
+}
+
+/// The type of a function's header.
+pub fn header_type(config: &impl ConfigSpace, rid: Rid) -> u32 {
+    get32(spec::HEADER_TYPE, config.read32(rid, spec::HEADER))
+}
+
+/// Capabilities that fit between the header and the end of conventional configuration space: bounds the walk of a list that
+/// a device has made circular.
+const MOST: usize = 48;
+/// The first offset after the header.
+const AFTER_HEADER: u16 = 0x40;
+
+/// The offset of the capability `id`.
+pub fn capability(config: &impl ConfigSpace, rid: Rid, id: u32) -> Option<u16> {
+    if get32(spec::STATUS_CAPABILITIES, config.read32(rid, spec::COMMAND)) == 0 {
+        return None;
+    }
+    let pointer = |word: u32| u16::try_from(word & 0xfc).ok().filter(|&at| at >= AFTER_HEADER);
+    let mut at = pointer(config.read32(rid, spec::CAPABILITIES))?;
+    for _ in 0..MOST {
+        let word = config.read32(rid, at);
+        if get32(capability::ID, word) == id {
+            return Some(at);
+        }
+        at = pointer(get32(capability::NEXT, word))?;
+    }
+    None
+}

@@ -1,0 +1,170 @@
+//! PCI hosts as boot found them: what a host cannot change later.
+
+use super::bars::{self, Sizes};
+use super::config::{ConfigSpace, header_type};
+use super::numbering;
+use super::rid::{CONFIG_BYTES, DEVICES, FUNCTIONS, Rid};
+use super::spec;
+use crate::boot_info::PhysRange;
+use crate::boot_info::pci::{IOMMU_MAP_MAX, IdRange, MemoryWindow, PciHost, WINDOWS_MAX};
+use arrayvec::ArrayVec;
+use io_pgtable::{Ipa, Pa};
+
+/// Functions of a root bus that are remembered; of one with more none can be given away.
+pub const MOST_FUNCTIONS: usize = 64;
+/// Configuration space of a bus, in bytes.
+const BUS_BYTES: u64 = CONFIG_BYTES * (DEVICES as u64) * (FUNCTIONS as u64);
+
+/// A function of the machine: `segment << 16 | RequesterID`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceId {
+    /// Its segment.
+    pub segment: u32,
+    /// Its RequesterID.
+    pub rid: Rid,
+}
+
+impl DeviceId {
+    /// From a caller's number; `None` if the segment has more than 32 bits.
+    #[must_use]
+    pub fn of(number: u64) -> Option<Self> {
+        let rid = Rid::new(u16::try_from(number & 0xffff).unwrap_or(0));
+        Some(Self { segment: u32::try_from(number >> 16).ok()?, rid })
+    }
+}
+
+/// A stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stream {
+    /// Index of its SMMU.
+    pub smmu: u8,
+    /// Its StreamID.
+    pub sid: u32,
+}
+
+/// A function of the root bus.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    /// Its RequesterID.
+    pub rid: Rid,
+    /// Vendor and device ID.
+    pub id: u32,
+    /// Its sizes.
+    pub sizes: Sizes,
+}
+
+/// A PCI host.
+#[derive(Clone, Debug)]
+pub struct Segment {
+    /// Its number.
+    pub number: u32,
+    /// Its first and last bus; the first is the root.
+    pub buses: (u8, u8),
+    /// Configuration space of these buses.
+    pub area: Area,
+    /// Windows of memory space.
+    pub windows: ArrayVec<MemoryWindow, WINDOWS_MAX>,
+    /// StreamIDs of its requesters.
+    pub ids: ArrayVec<IdRange, IOMMU_MAP_MAX>,
+    /// The functions of the root bus; `None` if there are too many.
+    pub functions: Option<ArrayVec<Known, MOST_FUNCTIONS>>,
+}
+
+impl Segment {
+    /// Of a host in the device tree, whose functions are not known yet; `None` if its configuration space is cut.
+    #[must_use]
+    pub fn new(host: &PciHost) -> Option<Self> {
+        let buses = u64::from(host.buses.1).checked_sub(u64::from(host.buses.0))?.checked_add(1)?;
+        let range = PhysRange::new(host.ecam.base(), buses.checked_mul(BUS_BYTES)?)?;
+        host.ecam.contains(&range).then(|| Self {
+            number: host.segment,
+            buses: host.buses,
+            area: Area { range, first_bus: host.buses.0 },
+            windows: host.memory.clone(),
+            ids: host.ids.clone(),
+            functions: None,
+        })
+    }
+
+    /// Finds the functions of the root bus and asks for the sizes of their BARs: at boot, before the host uses them.
+    pub fn enumerate(&mut self, config: &mut impl ConfigSpace) {
+        let mut found = ArrayVec::<Rid, MOST_FUNCTIONS>::new();
+        for rid in numbering::functions(config, self.buses.0) {
+            if found.try_push(rid).is_err() {
+                return;
+            }
+        }
+        let known = found.iter().map(|&rid| Known {
+            rid,
+            id: config.read32(rid, spec::ID),
+            sizes: match header_type(config, rid) {
+                spec::TYPE_ENDPOINT | spec::TYPE_BRIDGE => bars::measure(config, rid),
+                _ => Sizes::default(),
+            },
+        });
+        self.functions = Some(known.collect());
+    }
+
+    /// The function `rid` of the root bus.
+    #[must_use]
+    pub fn known(&self, rid: Rid) -> Option<&Known> {
+        self.functions.as_ref()?.iter().find(|known| known.rid == rid)
+    }
+
+    /// The stream of `rid`.
+    #[must_use]
+    pub fn stream(&self, rid: Rid) -> Option<Stream> {
+        self.ids.iter().find_map(|range| {
+            let skip = u32::from(rid.bits()).checked_sub(range.rid).filter(|skip| *skip < range.count)?;
+            Some(Stream { smmu: range.smmu, sid: range.sid.checked_add(skip)? })
+        })
+    }
+
+    /// How many RequesterIDs have the stream `stream`, counted up to 2.
+    #[must_use]
+    pub fn requesters_of(&self, stream: Stream) -> u8 {
+        let has = |range: &&IdRange| {
+            range.smmu == stream.smmu
+                && stream.sid.checked_sub(range.sid).is_some_and(|skip| skip < range.count)
+        };
+        self.ids.iter().filter(has).fold(0_u8, |sum, _| sum.saturating_add(1))
+    }
+
+    /// Where the CPU sees `size` bytes at bus address `base`, if one window has all of them.
+    #[must_use]
+    pub fn cpu_range(&self, base: u64, size: u64) -> Option<PhysRange> {
+        self.windows.iter().find_map(|window| {
+            let at = window.cpu.base().0.checked_add(base.checked_sub(window.bus)?)?;
+            PhysRange::new(Pa(at), size).filter(|range| window.cpu.contains(range))
+        })
+    }
+
+}
+
+/// Where configuration space is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Area {
+    /// All of it.
+    pub range: PhysRange,
+    /// Its first bus.
+    pub first_bus: u8,
+}
+
+impl Area {
+    /// The function and the register at `ipa`.
+    #[must_use]
+    pub fn register(self, ipa: Ipa) -> Option<(Rid, u16)> {
+        let offset = ipa.0.checked_sub(self.range.base().0).filter(|offset| *offset < self.range.size())?;
+        let rid = u16::try_from(offset / CONFIG_BYTES).ok()?.checked_add(u16::from(self.first_bus) << 8)?;
+        Some((Rid::new(rid), u16::try_from(offset % CONFIG_BYTES).ok()?))
+    }
+
+    /// The address of the register at `offset` of `rid`; `None` outside configuration space.
+    #[must_use]
+    pub fn address(self, rid: Rid, offset: u16) -> Option<Pa> {
+        let index = u64::from(rid.bits()).checked_sub(u64::from(self.first_bus) << 8)?;
+        let at = index.checked_mul(CONFIG_BYTES)?.checked_add(u64::from(offset))?;
+        (u64::from(offset) < CONFIG_BYTES && at < self.range.size())
+            .then(|| self.range.base().0.checked_add(at).map(Pa))?
+    }
+}

@@ -1,0 +1,193 @@
+//! PCI functions that are given to guests and taken back: what the host reaches meanwhile, and what DMA of before does.
+
+pub mod attacks;
+pub mod refused;
+
+use crate::firmware::{Answer, Hypercall};
+use crate::lab::{Ctx, Lab, Mode};
+use crate::mem::{PAGE, page};
+use crate::mmio;
+use crate::nvme::Nvme;
+use crate::outcome::{Fail, Kind, TestResult};
+use crate::pci::{BAR0, COMMAND, COMMAND_MASTER, COMMAND_MEMORY, Function};
+use crate::registry::{Clock, Runs};
+use crate::tests::drivers::{find_nvme, nvme_round_trip};
+use crate::tests::registers::check_isolation;
+use crate::vectors::catch;
+use crate::{ensure, payload_test, println, time};
+
+/// Calls of one hand-over at most.
+const MOST_CALLS: u64 = 100;
+/// Hand-overs of the loop, unless the command line says otherwise (`transitions=N`).
+const HAND_OVERS: u64 = 200;
+
+/// What a refused call has in X1.
+pub fn reason(call: Hypercall, function: u32, guest: u64) -> (Answer, u64) {
+    let result = call.raw(u64::from(function), guest);
+    (Answer::of(result[0]), result[1])
+}
+
+/// Makes `call` until the function has had the time that it needs; the last answer.
+pub fn until_done(call: Hypercall, function: u32, guest: u64) -> Answer {
+    for _ in 0..MOST_CALLS {
+        let (answer, us) = reason(call, function, guest);
+        if answer != Answer::Busy {
+            return answer;
+        }
+        time::delay_us(us);
+    }
+    Answer::Busy
+}
+
+/// Gives a function to a guest.
+pub fn assign(function: Function, guest: u64) -> TestResult {
+    let answer = until_done(Hypercall::DeviceAssign, function.rid, guest);
+    ensure!(answer == Answer::Success, "DEVICE_ASSIGN({:#x}, {guest}): {answer:?}", function.rid);
+    Ok(())
+}
+
+/// Takes a function back.
+pub fn give_back(function: Function) -> TestResult {
+    let answer = until_done(Hypercall::DeviceReturn, function.rid, 0);
+    ensure!(answer == Answer::Success, "DEVICE_RETURN({:#x}): {answer:?}", function.rid);
+    Ok(())
+}
+
+/// A new guest.
+pub fn create() -> Result<u64, Fail> {
+    let created = Hypercall::VmCreate.raw(0, 0);
+    match Answer::of(created[0]) {
+        Answer::Success => Ok(created[1]),
+        answer => Err(Fail::new(Kind::Failed, format_args!("VM_CREATE: {answer:?}"))),
+    }
+}
+
+/// Makes a call that has to succeed.
+pub fn succeed(call: Hypercall, answer: Answer) -> TestResult {
+    ensure!(answer == Answer::Success, "{call:?}: {answer:?}");
+    Ok(())
+}
+
+/// Donates a page to a guest.
+pub fn donate(page: u64, guest: u64) -> TestResult {
+    succeed(Hypercall::HostDonateGuest, Hypercall::HostDonateGuest.call_for(page, 1, guest))
+}
+
+/// Destroys a guest and takes its page back, which has to be zero.
+pub fn end(guest: u64, page: u64) -> TestResult {
+    succeed(Hypercall::VmDestroy, Answer::of(Hypercall::VmDestroy.raw(guest, 0)[0]))?;
+    succeed(Hypercall::HostReclaimPage, Hypercall::HostReclaimPage.call(page, 1))?;
+    let other = mmio::find_other(page, PAGE, 0);
+    ensure!(other.is_none(), "the returned page is not zero at {other:x?}");
+    Ok(())
+}
+
+/// Checks that the host reaches neither configuration space nor BARs of a function that is away; the number of accesses that
+/// landed.
+pub fn host_reaches(function: Function, bar: u64) -> u64 {
+    let mut landed = 0;
+    for offset in [0, COMMAND, BAR0, 0x34, 0x80, 0xffc] {
+        let (value, caught) = catch(|| mmio::read32(function.config(offset)));
+        landed += u64::from(caught.is_none() && value != u32::MAX);
+    }
+    let command = function.config(COMMAND);
+    let (_, caught) = catch(|| mmio::write16(command, COMMAND_MEMORY | COMMAND_MASTER));
+    // An absent function ignores the store.
+    landed += u64::from(caught.is_some());
+    for at in [bar, bar + 8, bar + PAGE - 8] {
+        landed += u64::from(catch(|| mmio::read32(at)).1.is_none());
+        landed += u64::from(catch(|| mmio::write32(at, 0)).1.is_none());
+    }
+    landed
+}
+
+/// The NVMe behind stage 1, working.
+pub fn working_nvme(ctx: &Ctx) -> Result<(Nvme, Lab), Fail> {
+    let mut nvme = find_nvme(ctx)?;
+    let lab = Lab::new(ctx, Mode::Stage1)?;
+    lab.smmu.borrow_mut().set_ste(nvme.function.sid, lab.stage1.ste())?;
+    nvme_round_trip(&mut nvme, |pa| lab.bus(pa))?;
+    Ok((nvme, lab))
+}
+
+payload_test!(t68_nvme_given_and_taken_back, Runs::HYP);
+/// A guest gets the NVMe: the host reaches nothing of it, and its neighbours go on. Taken back it was reset, its BAR is where
+/// it was, and it works.
+fn t68_nvme_given_and_taken_back(ctx: &Ctx) -> TestResult {
+    let (mut nvme, lab) = working_nvme(ctx)?;
+    let guest = create()?;
+    let secret = page();
+    mmio::fill(secret, PAGE, 0x5ec2_e700_0000_0001);
+    donate(secret, guest)?;
+    let first = reason(Hypercall::DeviceAssign, nvme.function.rid, guest);
+    ensure!(first.0 == Answer::Busy && (1..=100_000).contains(&first.1), "it was given at once: {first:?}");
+    ensure!(host_reaches(nvme.function, nvme.bar()) == 0, "the host reaches it on its way");
+    assign(nvme.function, guest)?;
+    ensure!(host_reaches(nvme.function, nvme.bar()) == 0, "the host reaches it");
+    lab.control(ctx)?;
+    ensure!(mmio::read32(lab.edu.function.config(0)) != u32::MAX, "its neighbour is gone");
+    give_back(nvme.function)?;
+    let (command, bar) = (mmio::read16(nvme.function.config(COMMAND)), mmio::read32(nvme.function.config(BAR0)));
+    ensure!(command & COMMAND_MASTER == 0, "it comes back as a bus master: {command:#x}");
+    ensure!(u64::from(bar & !0xf) == nvme.bar(), "BAR0 is {bar:#x}, and was {:#x}", nvme.bar());
+    ensure!(mmio::read32(nvme.bar() + 0x14) & 1 == 0, "it was not reset: CC.EN is set");
+    nvme.function.enable();
+    nvme_round_trip(&mut nvme, |pa| lab.bus(pa))?;
+    end(guest, secret)?;
+    lab.control(ctx)?;
+    check_isolation(ctx)
+}
+
+payload_test!(t68_hand_overs, Runs::HYP, el2 = "no-reset=1234:11e8");
+/// NVMe and `edu` change hands again and again, with pages, in every order of ending.
+fn t68_hand_overs(ctx: &Ctx) -> TestResult {
+    let (mut nvme, lab) = working_nvme(ctx)?;
+    let count = ctx.machine.argument("transitions").and_then(|text| text.parse().ok()).unwrap_or(HAND_OVERS);
+    let secret = page();
+    for round in 0..count {
+        let guest = create()?;
+        let functions = if round % 2 == 0 {
+            [nvme.function, lab.edu.function]
+        } else {
+            [lab.edu.function, nvme.function]
+        };
+        if round % 3 == 0 {
+            donate(secret, guest)?;
+        }
+        for function in functions {
+            assign(function, guest)?;
+        }
+        if round % 3 != 0 {
+            donate(secret, guest)?;
+        }
+        // Pages before devices, between them, and after them.
+        if round % 4 == 0 {
+            end(guest, secret)?;
+        }
+        give_back(functions[0])?;
+        if matches!(round % 4, 1 | 2) {
+            end(guest, secret)?;
+        }
+        give_back(functions[1])?;
+        if round % 4 == 3 {
+            end(guest, secret)?;
+        }
+        lab.edu.function.enable();
+        nvme.function.enable();
+        if round % 32 == 0 {
+            nvme_round_trip(&mut nvme, |pa| lab.bus(pa))?;
+            lab.control(ctx)?;
+            println!("PROGRESS hand-overs={round}");
+        }
+    }
+    nvme_round_trip(&mut nvme, |pa| lab.bus(pa))?;
+    lab.control(ctx)?;
+    check_isolation(ctx)?;
+    Ok(lab.smmu.borrow().off()?)
+}
+
+payload_test!(t68_given_under_load, Runs::HYP, 4, Clock::Real, "no-reset=1234:11e8");
+/// The same while other CPUs change the owners of pages, destroy guests and look at the functions.
+fn t68_given_under_load(ctx: &Ctx) -> TestResult {
+    attacks::under_load(ctx)
+}

@@ -1,0 +1,219 @@
+//! Attacks by the host, and by DMA that began before a function changed hands.
+
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use super::{assign, create, donate, end, give_back, host_reaches, succeed, working_nvme};
+use crate::edu::Direction;
+use crate::firmware::{Answer, Hypercall};
+use crate::lab::{Ctx, Lab, Mode, Seen};
+use crate::mem::{PAGE, page};
+use crate::num::u64_of;
+use crate::outcome::{Fail, TestResult};
+use crate::pci::COMMAND;
+use crate::registry::Runs;
+use crate::smmu::spec::{Cmd, Ste};
+use crate::tests::drivers::nvme_round_trip;
+use crate::tests::registers::check_isolation;
+use crate::{cpu, ensure, fail, mmio, payload_test, println, time};
+
+/// What the guest's page holds.
+const SECRET: u64 = 0x5ec2_e75e_c2e7_0001;
+/// What `edu` holds before.
+const CANARY: u64 = 0xca9a_11e5_0dd5_ca9a;
+/// Longer than a transfer of `edu`.
+const TRANSFER_US: u64 = 150_000;
+
+/// Prints the attack's line and checks that it did not land.
+fn check(ctx: &Ctx, landed: impl Into<crate::lab::Landed>) -> TestResult {
+    let landed = landed.into() == crate::lab::Landed::Yes;
+    println!("ATTACK {}: {}", ctx.name, if landed { "landed" } else { "blocked" });
+    ensure!(!landed, "the attack landed");
+    Ok(())
+}
+
+/// `edu` is told to read the guest's page, and then given to the guest and taken back; the word that it holds afterwards.
+fn read_across(lab: &Lab, guest: u64, secret: u64) -> Result<u64, Fail> {
+    let own = lab.bus(lab.own);
+    mmio::write64(lab.own, CANARY);
+    lab.edu.transfer(Direction::FromMemory, own, 0, 8)?;
+    // A guest's table is the identity: this address is its page while the stream is its own.
+    lab.edu.start(Direction::FromMemory, secret, 0, 8);
+    assign(lab.edu.function, guest)?;
+    time::delay_us(TRANSFER_US);
+    give_back(lab.edu.function)?;
+    lab.edu.function.enable();
+    time::delay_us(TRANSFER_US);
+    mmio::write64(lab.own, !CANARY);
+    lab.edu.transfer(Direction::ToMemory, own, 0, 8)?;
+    Ok(mmio::read64(lab.own))
+}
+
+payload_test!(t68_dma_started_before, Runs::HYP, el2 = "no-reset=1234:11e8");
+/// A transfer that the host started before a guest got the function does not happen in the guest's time.
+fn t68_dma_started_before(ctx: &Ctx) -> TestResult {
+    let lab = Lab::new(ctx, Mode::Stage1)?;
+    lab.control(ctx)?;
+    let guest = create()?;
+    let secret = page();
+    mmio::fill(secret, PAGE, SECRET);
+    donate(secret, guest)?;
+    let word = read_across(&lab, guest, secret)?;
+    println!("edu holds {word:#x}");
+    check(ctx, word == SECRET)?;
+    ensure!(word == CANARY || word == 0, "edu holds neither what it did nor zero");
+    end(guest, secret)?;
+    lab.control(ctx)?;
+    check_isolation(ctx)
+}
+
+payload_test!(t68_dma_across_the_return, Runs::HYP, el2 = "no-reset=1234:11e8");
+/// A write that began while page and function were the host's. The page is a guest's meanwhile and comes back zeroed; then the
+/// function does, which must not have kept the write for now.
+fn t68_dma_across_the_return(ctx: &Ctx) -> TestResult {
+    let lab = Lab::new(ctx, Mode::Stage1)?;
+    lab.control(ctx)?;
+    let guest = create()?;
+    let victim = page();
+    let bus = lab.bus(victim);
+    let mut late = 0;
+    for pause in [0, 30_000, 90_000] {
+        mmio::write64(lab.own, SECRET);
+        lab.edu.transfer(Direction::FromMemory, lab.bus(lab.own), 0, 8)?;
+        lab.edu.start(Direction::ToMemory, bus, 0, 8);
+        time::delay_us(pause);
+        donate(victim, guest)?;
+        assign(lab.edu.function, guest)?;
+        end(guest, victim)?;
+        give_back(lab.edu.function)?;
+        lab.edu.function.enable();
+        time::delay_us(TRANSFER_US);
+        late += u64::from(mmio::find_other(victim, PAGE, 0).is_some());
+        ensure!(create()? == guest, "the guest's handle stays in use");
+    }
+    check(ctx, late != 0)?;
+    lab.control(ctx)?;
+    check_isolation(ctx)
+}
+
+payload_test!(t68_host_reaches_nothing, Runs::HYP);
+/// Configuration space and BARs of a guest's function, by the CPU; its BAR and the guest's page by DMA; and the host's entry
+/// and commands for its stream.
+fn t68_host_reaches_nothing(ctx: &Ctx) -> TestResult {
+    let (nvme, lab) = working_nvme(ctx)?;
+    let guest = create()?;
+    let secret = page();
+    mmio::fill(secret, PAGE, SECRET);
+    donate(secret, guest)?;
+    assign(nvme.function, guest)?;
+    let mut reached = host_reaches(nvme.function, nvme.bar());
+    println!("{reached} accesses of the CPU landed");
+    reached += u64::from(lab.read(secret)? == Seen::Value(SECRET));
+    let iova = 0x18_0000_0000;
+    lab.stage1.map_page(iova, nvme.bar());
+    mmio::write64(lab.own, 0);
+    let own = lab.bus(lab.own);
+    lab.edu.transfer(Direction::FromMemory, own, 0, 8)?;
+    lab.edu.transfer(Direction::FromMemory, iova + 8, 0, 4)?;
+    lab.edu.transfer(Direction::ToMemory, own, 0, 8)?;
+    reached += u64::from(mmio::read64(lab.own) != 0);
+    {
+        let mut smmu = lab.smmu.borrow_mut();
+        for ste in [Ste::bypass(), Ste::abort(), lab.stage1.ste()] {
+            smmu.set_ste(nvme.function.sid, ste)?;
+        }
+        smmu.command(Cmd::cfgi_all());
+        smmu.sync()?;
+    }
+    check(ctx, reached != 0)?;
+    let command = lab.edu.function.config(COMMAND);
+    ensure!(mmio::read16(command) & 6 == 6, "a neighbour's command register changed");
+    give_back(nvme.function)?;
+    end(guest, secret)?;
+    lab.control(ctx)?;
+    check_isolation(ctx)
+}
+
+payload_test!(t69_destroyed_with_a_device, Runs::HYP);
+/// A guest that ends with a function: its page comes back, zeroed, before the function does; its handle, and with it its VMID,
+/// is used again only afterwards.
+fn t69_destroyed_with_a_device(ctx: &Ctx) -> TestResult {
+    let (nvme, lab) = working_nvme(ctx)?;
+    for _ in 0..8 {
+        let guest = create()?;
+        let secret = page();
+        mmio::fill(secret, PAGE, SECRET);
+        donate(secret, guest)?;
+        assign(nvme.function, guest)?;
+        end(guest, secret)?;
+        let next = create()?;
+        ensure!(next != guest, "handle {guest} is used again while its function is away");
+        give_back(nvme.function)?;
+        let again = create()?;
+        ensure!(again == guest, "handle {guest} stays in use, the next one is {again}");
+        for handle in [next, again] {
+            succeed(Hypercall::VmDestroy, Answer::of(Hypercall::VmDestroy.raw(handle, 0)[0]))?;
+        }
+        ensure!(lab.write_lands(secret)?, "the page is not reachable after it was returned");
+    }
+    lab.control(ctx)?;
+    check_isolation(ctx)
+}
+
+static STOP: AtomicBool = AtomicBool::new(false);
+static CALLS: AtomicU64 = AtomicU64::new(0);
+static FUNCTION: AtomicU64 = AtomicU64::new(0);
+
+/// Another CPU: guests that come and go with a page, and calls about the function.
+fn interfere(_: u64) -> u64 {
+    let own = page();
+    while !STOP.load(Ordering::SeqCst) {
+        let created = Hypercall::VmCreate.raw(0, 0);
+        if Answer::of(created[0]) == Answer::Success {
+            let guest = created[1];
+            let _ = Hypercall::HostDonateGuest.call_for(own, 1, guest);
+            let _ = Hypercall::DeviceAssign.raw(FUNCTION.load(Ordering::SeqCst), guest);
+            let _ = Hypercall::VmDestroy.raw(guest, 0);
+            let _ = Hypercall::HostReclaimPage.call(own, 1);
+        }
+        let _ = Hypercall::DeviceReturn.raw(FUNCTION.load(Ordering::SeqCst), 0);
+        CALLS.fetch_add(1, Ordering::SeqCst);
+        // The others have to get the locks too.
+        time::delay_us(500);
+    }
+    0
+}
+
+/// Three CPUs interfere with each hand-over of the NVMe: whoever wins, EL2's audits agree, and all of it comes back.
+pub(super) fn under_load(ctx: &Ctx) -> TestResult {
+    const ROUNDS: u64 = 20;
+    let (mut nvme, lab) = working_nvme(ctx)?;
+    FUNCTION.store(u64::from(nvme.function.rid), Ordering::SeqCst);
+    for index in 1..4 {
+        cpu::start(ctx.machine, index)?;
+        cpu::send(index, interfere, u64_of(index));
+    }
+    let (mut given, mut lost) = (0, 0);
+    for _ in 0..ROUNDS {
+        let guest = create()?;
+        match super::until_done(Hypercall::DeviceAssign, nvme.function.rid, guest) {
+            Answer::Success => given += 1,
+            Answer::Denied | Answer::Busy => lost += 1,
+            answer => fail!("DEVICE_ASSIGN: {answer:?}"),
+        }
+        lab.control(ctx)?;
+        succeed(Hypercall::VmDestroy, Answer::of(Hypercall::VmDestroy.raw(guest, 0)[0]))?;
+    }
+    STOP.store(true, Ordering::SeqCst);
+    for index in 1..4 {
+        cpu::wait(index)?;
+    }
+    match super::until_done(Hypercall::DeviceReturn, nvme.function.rid, 0) {
+        Answer::Success | Answer::Denied => {}
+        answer => fail!("DEVICE_RETURN: {answer:?}"),
+    }
+    println!("given {given}, not given {lost}, {} rounds of others", CALLS.load(Ordering::SeqCst));
+    nvme.function.enable();
+    nvme_round_trip(&mut nvme, |pa| lab.bus(pa))?;
+    lab.control(ctx)?;
+    check_isolation(ctx)
+}
