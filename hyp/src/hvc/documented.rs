@@ -5,6 +5,8 @@ use std::format;
 use std::string::{String, ToString};
 use std::vec::Vec;
 
+use crate::pci::Refusal;
+
 use super::{Features, Function, Stat, Status, VERSION_MAJOR, VERSION_MINOR};
 
 const PAGE: &str = include_str!("../../../docs/hypercalls.md");
@@ -40,6 +42,13 @@ fn the_page_names_no_other_function() {
     assert_eq!(named.len(), Function::ALL.len());
     for word in named {
         assert!(Function::ALL.into_iter().any(|function| word == format!("{:#x}", function.id())), "{word}");
+    }
+}
+
+#[test]
+fn every_reason_is_on_the_page_with_its_number() {
+    for refusal in Refusal::ALL {
+        assert!(has_row(&refusal.number().to_string(), &name(refusal)), "{refusal:?}");
     }
 }
 

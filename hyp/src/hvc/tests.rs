@@ -2,7 +2,8 @@
 
 use std::vec::Vec;
 
-use super::{Answer, Features, Function, Request, Stat, Status};
+use super::{Answer, DeviceCall, Features, Function, Request, Stat, Status};
+use crate::pci;
 use mem_protect::{Error, GuestId, Transition, UncheckedRange};
 
 /// The numbers are ABI: an independent copy.
@@ -23,6 +24,8 @@ fn the_numbers_never_change() {
         0xc600_010a,
         0xc600_0110,
         0xc600_0111,
+        0xc600_0120,
+        0xc600_0121,
     ];
     assert_eq!(ids, expected);
     for id in ids {
@@ -58,6 +61,8 @@ fn each_call_decodes_to_its_request() {
     assert_eq!(decode(0xc600_0109), Ok(Request::Transition(Transition::HostUnshareGuest(range, 9))));
     assert_eq!(decode(0xc600_010a), Ok(Request::Transition(Transition::HostReclaimPage(range))));
     assert_eq!(decode(0xc600_0111), Ok(Request::IommuTrace));
+    assert_eq!(decode(0xc600_0120), Ok(Request::Device(DeviceCall::Assign(0x40000, 3))));
+    assert_eq!(decode(0xc600_0121), Ok(Request::Device(DeviceCall::Return(0x40000))));
     let stats = [Stat::Exits, Stat::Faults, Stat::Commands, Stat::Syncs, Stat::Denied, Stat::TlbiRepeats];
     for (index, stat) in stats.into_iter().enumerate() {
         let index = u64::try_from(index).unwrap();
@@ -122,8 +127,22 @@ fn dispatch(registers: [u64; 4], services: &mut Recorder) -> Answer {
             services.iommu_trace();
             Answer::status(Status::Success)
         }
+        Ok(Request::Device(_)) => Answer::of_device(Err(pci::Error::Busy(7))),
         Err(status) => Answer::status(status),
     }
+}
+
+#[test]
+fn an_answer_about_a_device_has_the_reason_or_the_time_in_x1() {
+    let registers = |result| Answer::of_device(result).registers();
+    let error = |code: i64, x1| [code.cast_unsigned(), x1, 0, 0];
+    assert_eq!(dispatch([0xc600_0120, 8, 0, 0], &mut recorder(Ok(()))).registers(), error(-4, 7));
+    assert_eq!(registers(Ok(())), [0; 4]);
+    assert_eq!(registers(Err(pci::Error::Refused(pci::Refusal::NoReset))), error(-3, 5));
+    assert_eq!(registers(Err(pci::Error::NoSuchGuest)), error(-2, 0));
+    assert_eq!(registers(Err(pci::Error::GuestDying)), error(-3, 0));
+    assert_eq!(registers(Err(pci::Error::NoMemory)), error(-5, 0));
+    assert_eq!(registers(Err(pci::Error::Io)), error(-6, 0));
 }
 
 fn recorder(answer: Result<(), Error>) -> Recorder {
@@ -156,7 +175,7 @@ fn each_call_reaches_the_transition_of_its_name_with_its_numbers() {
 fn version_statistics_and_handles_come_back_in_registers() {
     let mut services = recorder(Ok(()));
     let features = (Features::HYP_PAGES | Features::DMA_ISOLATION).bits();
-    assert_eq!(dispatch([0xc600_0100, 0, 0, 0], &mut services).registers(), [0, 1 << 16, 512, features]);
+    assert_eq!(dispatch([0xc600_0100, 0, 0, 0], &mut services).registers(), [0, 1 << 16 | 1, 512, features]);
     assert_eq!(dispatch([0xc600_0110, 3, 0, 0], &mut services).registers(), [0, 103, 0, 0]);
     assert_eq!(dispatch([0xc600_0105, 0, 0, 0], &mut services).registers(), [0, 5, 0, 0]);
     assert_eq!(dispatch([0xc600_0111, 0, 0, 0], &mut services).registers(), [0; 4]);

@@ -406,9 +406,10 @@ impl Away {
     fn leave(&mut self, machine: &mut impl Machine, segment: &Segment) -> Result<(), Error> {
         let mut config = machine.config(segment);
         self.restore_bars(&mut config)?;
-        self.give_registers(machine)?;
+        // Whatever fails from here on, a repetition begins with blocking the stream again.
         self.place = Place::Moving(To::Host, Phase::Stopping);
         machine.release(self.function.stream)?;
+        self.give_registers(machine)?;
         let (rid, saved) = (self.function.rid, &self.function.saved);
         let [cache_line, ..] = saved.header.to_le_bytes();
         let [line, ..] = saved.interrupt.to_le_bytes();

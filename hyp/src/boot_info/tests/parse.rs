@@ -7,7 +7,7 @@ use io_pgtable::Pa;
 
 use super::virt::*;
 use crate::boot_info::gic::{Spi, Trigger};
-use crate::boot_info::pci::Upstream;
+use crate::boot_info::pci::{IdRange, Upstream};
 use crate::boot_info::smmu::Coherency;
 use crate::boot_info::{BootError, Early, Platform, dtb_size};
 use smmu_drv::errata::{Issue, Quirks};
@@ -39,6 +39,11 @@ fn the_usual_machine_is_read_whole() {
     assert_eq!(platform.pci[0].ecam, range(0x40_1000_0000, 0x1000_0000));
     assert_eq!(platform.pci[0].windows.len(), 3);
     assert_eq!(platform.pci[0].upstream, Upstream::Smmu { first: 0 });
+    // Memory only, by their addresses on the bus, which are the CPU's here.
+    let memory = platform.pci[0].memory.iter().map(|window| (window.bus, window.cpu.base().0)).collect::<Vec<_>>();
+    assert_eq!(memory, [(0x1000_0000, 0x1000_0000), (0x80_0000_0000, 0x80_0000_0000)]);
+    assert_eq!(platform.pci[0].ids.as_slice(), [IdRange { rid: 0, count: 0x1_0000, smmu: 0, sid: 0 }]);
+    assert_eq!((platform.pci[0].segment, platform.pci[0].buses), (0, (0, 0xff)));
     assert_eq!(platform.path(smmu.node).to_string(), "/smmuv3@9050000");
     assert_eq!(platform.path(platform.gic.its[0].node).to_string(), "/intc@8000000/its@8080000");
 }
