@@ -4,6 +4,7 @@
 //! The commands share how images are built ([`images`]) and the Rust side of what has to be on the machine ([`setup`]).
 
 mod bench;
+mod boards;
 mod check;
 mod checkout;
 mod defences;
@@ -47,6 +48,7 @@ enum Task {
     Check(check::Args),
     Advisories(deny::Args),
     Bench(bench::Args),
+    Boards(boards::Args),
     Fuzz(fuzz::Args),
     Miri(miri::Args),
     Msrv(msrv::Args),
@@ -64,6 +66,7 @@ fn main() -> ExitCode {
         Task::Check(args) => check::main(&checkout, &args),
         Task::Advisories(args) => deny::main(&checkout, &args),
         Task::Bench(args) => bench::main(&checkout, &args),
+        Task::Boards(args) => boards::main(&checkout, &args),
         Task::Fuzz(args) => fuzz::main(&checkout, &args),
         Task::Miri(args) => miri::main(&checkout, &args),
         Task::Msrv(args) => msrv::main(&checkout, &args),

@@ -13,6 +13,8 @@
 //! 4. [`layout::plan`]: EL2's pool, the host's memory, the place of the host's own device tree.
 //! 5. [`plan::check`]: the check of the finished plan.
 //! 6. [`fdt_edit::write_host_dtb`]: writes that tree, without EL2's command line.
+//!
+//! [`judge`] is steps 2 to 5 in one call, for tools and tests.
 #![forbid(unsafe_code)]
 #![deny(
     clippy::indexing_slicing,
@@ -31,6 +33,7 @@ pub mod error;
 pub mod fdt_edit;
 pub mod gic;
 pub mod image;
+mod judge;
 pub mod layout;
 pub mod memory;
 mod module_kind;
@@ -54,6 +57,7 @@ pub use early::Early;
 pub use error::BootError;
 pub use image::ImageHeader;
 pub use layout::{Layout, Request};
+pub use judge::{Judged, judge};
 pub use platform::Platform;
 pub use policy::MmioPolicy;
 pub use range::{PhysRange, RangeSet};

@@ -8,7 +8,7 @@
     clippy::as_conversions
 )]
 
-mod boards;
+mod board_trees;
 mod cmdline;
 mod edit;
 mod hostile;

@@ -58,6 +58,20 @@ pub fn ensure_kernel(work: &WorkFolder, series: &str) -> Result<Kernel> {
     Ok(Kernel { image, modules })
 }
 
+/// The folder with the device trees of an unpacked Debian kernel, and the kernel's version.
+///
+/// # Errors
+/// As [`ensure_kernel`], or when the package has no device trees.
+pub fn ensure_trees(work: &WorkFolder, series: &str) -> Result<(PathBuf, String)> {
+    let kernel = ensure_kernel(work, series)?;
+    let version = kernel.modules.file_name().context("a kernel without version")?.to_string_lossy().into_owned();
+    let dir = work.dir("linux")?.join(series);
+    // Newer packages have them beside the modules.
+    let places = [dir.join(format!("usr/lib/linux-image-{version}")), kernel.modules.join("dtb")];
+    let found = places.into_iter().find(|place| place.is_dir());
+    Ok((found.with_context(|| format!("no device trees of Linux {version} in {}", dir.display()))?, version))
+}
+
 /// Fetches the static busybox for arm64 unless it is there; returns the program's path.
 ///
 /// # Errors

@@ -11,7 +11,7 @@ use io_pgtable::Pa;
 
 use crate::boot_info::image::HEADER_SIZE;
 use crate::boot_info::policy::Verdict;
-use crate::boot_info::{BootError, Layout, MmioPolicy, PhysRange, Platform, Request, layout, plan};
+use crate::boot_info::{BootError, Layout, MmioPolicy, PhysRange, Platform, Request, judge};
 
 pub(super) const TOKEN: &str = "5eC0ffee0123456789abcdef";
 pub(super) const GIC: u32 = 0x8003;
@@ -275,9 +275,8 @@ pub(super) fn boot(dtb: &[u8]) -> Result<(Platform<'_>, MmioPolicy, Layout), Boo
     let platform = Platform::parse(dtb)?;
     let policy = MmioPolicy::decide(&platform)?;
     let header = kernel_header(KERNEL_SIZE + 0x40_0000);
-    let layout = layout::plan(&platform, &request(dtb, &header))?;
-    plan::check(&platform, &policy, &layout)?;
-    Ok((platform, policy, layout))
+    let judged = judge(dtb, &request(dtb, &header))?;
+    Ok((judged.platform, judged.policy, judged.layout))
 }
 
 /// The error message for a refused tree.

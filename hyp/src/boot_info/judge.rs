@@ -1,0 +1,30 @@
+//! All decisions about a device tree, in the order of a boot, without its effects: for tools and tests on the build machine.
+
+use super::error::BootError;
+use super::layout::{self, Layout, Request};
+use super::plan;
+use super::platform::Platform;
+use super::policy::MmioPolicy;
+
+/// What EL2 would do with a machine.
+#[derive(Clone, Debug)]
+pub struct Judged<'a> {
+    /// The machine.
+    pub platform: Platform<'a>,
+    /// Who gets which registers.
+    pub policy: MmioPolicy,
+    /// Who gets which memory.
+    pub layout: Layout,
+}
+
+/// Judges the machine that `dtb` describes; [`plan::check`] has passed when it returns a plan.
+///
+/// # Errors
+/// The reason for which a boot with this tree and `request` is refused.
+pub fn judge<'a>(dtb: &'a [u8], request: &Request<'_>) -> Result<Judged<'a>, BootError<'a>> {
+    let platform = Platform::parse(dtb)?;
+    let policy = MmioPolicy::decide(&platform)?;
+    let layout = layout::plan(&platform, request)?;
+    plan::check(&platform, &policy, &layout)?;
+    Ok(Judged { platform, policy, layout })
+}

@@ -1,0 +1,151 @@
+//! What a boot loader adds to a board's device tree before it starts EL2: memory, the command line, the modules.
+
+use anyhow::{Context, Result, ensure};
+use dtoolkit::fdt::Fdt;
+use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
+use dtoolkit::{Node, Property};
+use hyp::boot_info::memory::Memory;
+use hyp::boot_info::tree::Tree;
+use hyp::boot_info::{PhysRange, RangeSet, dtb_size};
+use io_pgtable::Pa;
+
+const MIB: u64 = 1 << 20;
+/// Boards have at least this; a node with less is an example that the boot loader replaces.
+const MEMORY_MIN: u64 = 512 * MIB;
+/// What is filled in.
+const MEMORY: u64 = 1024 * MIB;
+/// Where memory begins if the tree does not say.
+const MEMORY_BASE: u64 = 0x8000_0000;
+/// Room for EL2's image, its device tree, the kernel, the ramdisk.
+const IMAGE_ROOM: u64 = 4 * MIB;
+const TREE_ROOM: u64 = 2 * MIB;
+const KERNEL_ROOM: u64 = 64 * MIB;
+const RAMDISK_ROOM: u64 = 16 * MIB;
+
+/// A tree as EL2 gets it, and what else the boot loader knows.
+pub(super) struct Filled {
+    pub(super) dtb: Vec<u8>,
+    pub(super) image: PhysRange,
+    pub(super) dtb_at: PhysRange,
+    pub(super) kernel: PhysRange,
+    pub(super) memory: u64,
+    /// What was added, for people.
+    pub(super) notes: Vec<String>,
+}
+
+/// Completes `dtb`, with `options` for EL2's command line.
+///
+/// # Errors
+/// When it is no device tree, or has no room for the modules.
+pub(super) fn fill(dtb: &[u8], options: &str) -> Result<Filled> {
+    let start = dtb.first_chunk().context("the file is shorter than a header")?;
+    let size = dtb_size(start).map_err(|error| anyhow::anyhow!("{error}"))?;
+    let dtb = dtb.get(..size).context("the file is cut short")?;
+    let mut tree = DeviceTree::from_fdt(&Fdt::new_unchecked(dtb));
+    let mut notes = Vec::new();
+    fill_memory(&mut tree.root, &mut notes)?;
+    let bare = tree.to_dtb();
+    let refused = |error| anyhow::anyhow!("{error}");
+    let parsed = Tree::parse(&bare).map_err(refused)?;
+    let memory = Memory::find(&parsed).map_err(refused)?;
+    let mut place = Places::of(&memory)?;
+    let image = place.take(IMAGE_ROOM)?;
+    let (dtb_at, kernel, ramdisk) = (place.take(TREE_ROOM)?, place.take(KERNEL_ROOM)?, place.take(RAMDISK_ROOM)?);
+    notes.push(format!("the command puts EL2 at {:#x}, a kernel at {:#x}", image.base().0, kernel.base().0));
+    let memory = memory.ram.total();
+    add_modules(&mut tree.root, options, kernel, ramdisk);
+    let dtb = tree.to_dtb();
+    let dtb_at = PhysRange::new(dtb_at.base(), u64::try_from(dtb.len())?).context("a tree above all addresses")?;
+    Ok(Filled { dtb, image, dtb_at, kernel, memory, notes })
+}
+
+/// The free memory.
+struct Places(RangeSet<512>);
+
+impl Places {
+    fn of(memory: &Memory) -> Result<Self> {
+        let mut free = RangeSet::new();
+        let full = |_| anyhow::anyhow!("memory is in too many pieces");
+        memory.ram.iter().try_for_each(|range| free.insert(*range)).map_err(full)?;
+        memory.reserved.iter().try_for_each(|range| free.remove(range)).map_err(full)?;
+        Ok(Self(free))
+    }
+
+    fn take(&mut self, size: u64) -> Result<PhysRange> {
+        let fit = |range: &PhysRange| {
+            let start = range.base().0.next_multiple_of(2 * MIB);
+            PhysRange::new(Pa(start), size).filter(|place| range.contains(place))
+        };
+        let place = self.0.iter().find_map(fit).context("no room for EL2, a kernel and a ramdisk in memory")?;
+        self.0.remove(&place).map_err(|_| anyhow::anyhow!("memory is in too many pieces"))?;
+        Ok(place)
+    }
+}
+
+fn fill_memory(root: &mut DeviceTreeNode, notes: &mut Vec<String>) -> Result<()> {
+    let count = |name| cell(root, name).with_context(|| format!("the root has no {name}"));
+    let (address, size) = (count("#address-cells")?, count("#size-cells")?);
+    ensure!((1..=2).contains(&address) && (1..=2).contains(&size), "the root has unusual cell counts");
+    let is_memory = |node: &&DeviceTreeNode| {
+        node.property("device_type").is_some_and(|property| property.value() == b"memory\0")
+    };
+    let names: Vec<String> = root.children().filter(is_memory).map(|node| node.name().to_owned()).collect();
+    let (address_bytes, entry) = (4 * address, 4 * (address + size));
+    let (mut total, mut base) = (0u64, None);
+    for name in &names {
+        let reg = root.child(name).and_then(|node| node.property("reg")).map(|reg| reg.value().to_vec());
+        for part in reg.unwrap_or_default().chunks_exact(entry) {
+            let (at, length) = part.split_at(address_bytes);
+            total = total.saturating_add(number(length));
+            base = base.or(Some(number(at)).filter(|at| *at != 0));
+        }
+    }
+    if total >= MEMORY_MIN {
+        return Ok(());
+    }
+    let base = base.unwrap_or(MEMORY_BASE);
+    for name in &names {
+        root.remove_child(name);
+    }
+    let cells = |value: u64, count: usize| value.to_be_bytes()[8 - 4 * count..].to_vec();
+    let mut node = DeviceTreeNode::new_unchecked(format!("memory@{base:x}"));
+    set(&mut node, "device_type", b"memory\0");
+    set(&mut node, "reg", &[cells(base, address), cells(MEMORY, size)].concat());
+    root.add_child(node);
+    let had = if total == 0 { "no memory".to_owned() } else { format!("{} MiB of memory", total / MIB) };
+    notes.push(format!("the tree has {had}: the command fills in {} MiB at {base:#x}", MEMORY / MIB));
+    Ok(())
+}
+
+fn add_modules(root: &mut DeviceTreeNode, options: &str, kernel: PhysRange, ramdisk: PhysRange) {
+    if root.child("chosen").is_none() {
+        root.add_child(DeviceTreeNode::new_unchecked("chosen"));
+    }
+    let Some(chosen) = root.child_mut("chosen") else { return };
+    set(chosen, "bootargs", &text(&[options]));
+    set(chosen, "#address-cells", &2u32.to_be_bytes());
+    set(chosen, "#size-cells", &2u32.to_be_bytes());
+    for (name, kind, range) in [("module@1", "multiboot,kernel", kernel), ("module@2", "multiboot,ramdisk", ramdisk)] {
+        let mut module = DeviceTreeNode::new_unchecked(name);
+        set(&mut module, "compatible", &text(&["multiboot,module", kind]));
+        set(&mut module, "reg", &[range.base().0.to_be_bytes(), (range.size() / 2).to_be_bytes()].concat());
+        chosen.add_child(module);
+    }
+}
+
+fn set(node: &mut DeviceTreeNode, name: &str, value: &[u8]) {
+    node.add_property(DeviceTreeProperty::new_unchecked(name, value));
+}
+
+fn text(strings: &[&str]) -> Vec<u8> {
+    strings.iter().flat_map(|text| text.bytes().chain([0])).collect()
+}
+
+fn cell(node: &DeviceTreeNode, name: &str) -> Option<usize> {
+    let value = *node.property(name)?.value().first_chunk()?;
+    usize::try_from(u32::from_be_bytes(value)).ok()
+}
+
+fn number(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0, |value, byte| value << 8 | u64::from(*byte))
+}

@@ -1,0 +1,128 @@
+//! `cargo xtask boards`: what EL2 would do on the boards whose device trees Debian's kernel has.
+
+mod fill;
+mod judged;
+mod page;
+mod summary;
+#[cfg(test)]
+mod tests;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::ValueHint;
+use test_machines::packages::apt::ensure_trees;
+use test_machines::progress::{counted, step};
+
+use crate::checkout::Checkout;
+use judged::judge;
+use summary::Summary;
+
+/// Judge the device trees of real boards as a boot would
+///
+/// Debian's arm64 kernel package has a device tree for each board that it supports. Each is read by the functions that a
+/// boot calls, on this machine, and the command prints what the board would get or why it is refused. A boot loader fills
+/// in memory, the command line and the modules; the command does it where they are missing, and says so. Nothing is run,
+/// and nothing here was tested on that hardware.
+///
+/// Examples:
+///   cargo xtask boards
+///   cargo xtask boards --release 7.3 --all
+///   cargo xtask boards --board imx95-19x19-evk
+///   cargo xtask boards --file my-board.dtb
+#[derive(Clone, Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Args {
+    /// Debian kernel series whose device trees are judged
+    #[arg(long, value_parser = ["6.1", "6.12", "7.3"], default_value = "6.12")]
+    release: String,
+    /// A device tree instead of Debian's, or a folder of them
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::AnyPath, conflicts_with = "release")]
+    file: Option<PathBuf>,
+    /// All about one board: every device with the reason, and what the board's author has to do
+    #[arg(long, value_name = "NAME")]
+    board: Option<String>,
+    /// A line for each board, not only for those with an SMMUv3
+    #[arg(long)]
+    all: bool,
+    /// Options of EL2's command line, for example allow=/soc/clock-controller@100000
+    #[arg(long, value_name = "WORDS", default_value = "", allow_hyphen_values = true)]
+    el2_append: String,
+}
+
+/// A device tree of a board.
+struct Board {
+    /// The file's path below the folder, without its extension.
+    name: String,
+    bytes: Vec<u8>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When the trees cannot be fetched or read, or no board has the name.
+pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
+    let folder = match &args.file {
+        Some(file) => file.clone(),
+        None => ensure_trees(checkout.work(), &args.release)?.0,
+    };
+    let boards = read(&folder)?;
+    if let Some(name) = &args.board {
+        let found = boards.iter().filter(|board| is_named(board, name)).collect::<Vec<_>>();
+        ensure!(!found.is_empty(), "no board is named {name}: `cargo xtask boards --all` lists them");
+        found.iter().for_each(|board| page::print(board, &args.el2_append));
+        return Ok(());
+    }
+    let mut summary = Summary::default();
+    step(&format!("Judging {}", counted(boards.len(), "device tree")), || {
+        for board in &boards {
+            let judged = judge(&board.bytes, &args.el2_append);
+            if args.all || judged.smmu || boards.len() == 1 {
+                println!("{}: {}", board.name, judged.line());
+            }
+            summary.add(&judged);
+        }
+        Ok(())
+    })?;
+    println!("\n{summary}");
+    Ok(())
+}
+
+/// Whether `name` is the board's, or the last part of it.
+fn is_named(board: &Board, name: &str) -> bool {
+    board.name == name || board.name.ends_with(&format!("/{name}"))
+}
+
+/// The trees at and below `path`, in order of their names.
+fn read(path: &Path) -> Result<Vec<Board>> {
+    let mut files = Vec::new();
+    if path.is_file() {
+        files.push(path.to_owned());
+    } else {
+        collect(path, &mut files)?;
+    }
+    files.sort();
+    if files.is_empty() {
+        bail!("no .dtb file in {}", path.display());
+    }
+    let board = |file: &PathBuf| {
+        let below = file.strip_prefix(path).ok().filter(|below| !below.as_os_str().is_empty()).unwrap_or(file);
+        let bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+        Ok(Board { name: below.with_extension("").display().to_string(), bytes })
+    };
+    files.iter().map(board).collect()
+}
+
+fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    let entries = fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
+    for entry in entries {
+        let path = entry?.path();
+        if path.is_dir() {
+            collect(&path, files)?;
+        } else if path.extension().is_some_and(|extension| extension == "dtb") {
+            files.push(path);
+        }
+    }
+    Ok(())
+}

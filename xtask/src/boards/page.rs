@@ -1,0 +1,41 @@
+//! All about one board.
+
+use std::collections::BTreeMap;
+
+use super::Board;
+use super::judged::judge;
+
+/// Prints it; `options` is EL2's command line.
+pub(super) fn print(board: &Board, options: &str) {
+    let outcome = judge(&board.bytes, options);
+    println!("{}: {}", board.name, outcome.line());
+    for note in &outcome.notes {
+        println!("  boot loader: {note}");
+    }
+    let Ok(accepted) = &outcome.verdict else {
+        if !outcome.smmu {
+            println!("  the tree describes no arm,smmu-v3, enabled or not");
+        }
+        return;
+    };
+    for smmu in &accepted.smmus {
+        println!("  emulated: {smmu}");
+    }
+    for (path, why) in &accepted.given {
+        println!("  given: {path}: {why}");
+    }
+    let mut reasons = BTreeMap::<&str, Vec<&str>>::new();
+    for (path, why) in &accepted.withheld {
+        reasons.entry(why).or_default().push(path);
+    }
+    for (why, paths) in &reasons {
+        println!("  withheld: {why}: {}", paths.len());
+        for path in paths {
+            println!("    {path}");
+        }
+    }
+    println!(
+        "  The host has no device that is withheld. Where a device is no DMA master and cannot stop or redirect one, \
+         give it with allow=PATH on EL2's command line; try it here with --el2-append."
+    );
+}

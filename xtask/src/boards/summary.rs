@@ -1,0 +1,72 @@
+//! Boards counted by verdict.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::judged::Outcome;
+
+/// How many boards have which verdict: all, and those whose tree has an SMMUv3.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Summary {
+    verdicts: BTreeMap<String, (usize, usize)>,
+}
+
+impl Summary {
+    /// Counts a board.
+    pub(super) fn add(&mut self, outcome: &Outcome) {
+        let verdict = match &outcome.verdict {
+            Ok(board) if board.loads => "accepted".to_owned(),
+            Ok(_) => "accepted, but no memory at EL2's load address".to_owned(),
+            Err(why) => format!("refused: {}", general(why)),
+        };
+        let (all, smmu) = self.verdicts.entry(verdict).or_default();
+        *all += 1;
+        *smmu += usize::from(outcome.smmu);
+    }
+
+    /// Boards with an SMMUv3 by verdict.
+    #[cfg(test)]
+    pub(super) fn with_smmu(&self) -> Vec<(&str, usize)> {
+        self.verdicts.iter().filter(|(_, (_, smmu))| *smmu > 0).map(|(text, (_, smmu))| (text.as_str(), *smmu)).collect()
+    }
+
+    /// How many boards were counted.
+    #[cfg(test)]
+    pub(super) fn total(&self) -> usize {
+        self.verdicts.values().map(|(all, _)| all).sum()
+    }
+}
+
+/// A refusal without what is particular to a board: paths and numbers.
+fn general(why: &str) -> String {
+    let particular = |word: &&str| word.starts_with('/') || word.starts_with("0x");
+    let words = why.split_whitespace().map(|word| if particular(&word) { "..." } else { word });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut lines: Vec<_> = self.verdicts.iter().collect();
+        lines.sort_by_key(|(_, (all, smmu))| std::cmp::Reverse((*smmu, *all)));
+        writeln!(f, "{:>6} {:>12}  verdict", "boards", "with SMMUv3")?;
+        let (mut boards, mut smmus) = (0, 0);
+        for (verdict, (all, smmu)) in lines {
+            writeln!(f, "{all:>6} {smmu:>12}  {verdict}")?;
+            boards += all;
+            smmus += smmu;
+        }
+        write!(f, "{boards:>6} {smmus:>12}  in all")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_particular_to_a_board_is_not_counted_apart() {
+        let (one, other) = ("reg of /soc/a@1 at 0x1..0x2 overlaps", "reg of /b at 0x8..0x9 overlaps");
+        assert_eq!(general(one), general(other));
+        assert_ne!(general(one), general("reg of /b at 0x8..0x9 is missing"));
+    }
+}
