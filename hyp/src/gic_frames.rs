@@ -6,7 +6,7 @@
 
 use core::fmt;
 
-use dtoolkit::fdt::{Fdt, FdtNode};
+use dtoolkit::fdt::FdtNode;
 use dtoolkit::{Node, Property};
 use gic_guard::limits::MAX_RDS;
 use gic_guard::spec::tables::FIRST_LPI;
@@ -16,6 +16,7 @@ use io_pgtable::Pa;
 use arrayvec::ArrayVec;
 
 use crate::boot_info::range::Full;
+use crate::boot_info::tree::structure;
 use crate::boot_info::{PhysRange, RangeSet};
 
 /// Bytes of a frame.
@@ -195,7 +196,7 @@ pub fn check_stride(dtb: &[u8]) -> Result<(), FramesError> {
             && node.children().all(|child| is_free(&child))
     }
     // A blob that is no tree was refused before, as was one that is too deep.
-    if Fdt::new(dtb).is_ok_and(|fdt| is_free(&fdt.root())) { Ok(()) } else { Err(FramesError::Stride) }
+    if structure::check(dtb).is_ok_and(|fdt| is_free(&fdt.root())) { Ok(()) } else { Err(FramesError::Stride) }
 }
 
 /// INTID bits with LPIs, by `GICD_TYPER`: what `IDbits` says, or less if `num_LPIs` is not zero and says so.

@@ -2,7 +2,6 @@
 
 use core::fmt;
 
-use dtoolkit::error::FdtParseError;
 use io_pgtable::Pa;
 
 use super::module_kind::ModuleKind;
@@ -24,12 +23,12 @@ pub enum BootError<'a> {
         /// Bytes claimed.
         size: u32,
     },
-    /// The structure is malformed; the inner error has the byte offset.
-    Dtb(FdtParseError),
-    /// A property has a name that is too long to be read. Some bindings have such names.
-    LongName {
-        /// The name.
-        name: &'a str,
+    /// The structure is malformed.
+    Dtb {
+        /// What is wrong, as a sentence.
+        problem: &'static str,
+        /// Where, in bytes from the start.
+        offset: usize,
     },
     /// An invalid property.
     Property {
@@ -186,12 +185,8 @@ impl fmt::Display for BootError<'_> {
             Self::DtbSize { size } => {
                 write!(f, "device tree of {size:#x} bytes: it must have between 40 bytes and 2 MiB; pass an intact one")
             }
-            Self::Dtb(error) => write!(f, "malformed device tree: {error}; pass an intact one"),
-            Self::LongName { name } => {
-                write!(
-                    f,
-                    "device tree: there is a property {name}, whose name has more than 31 characters: that is not supported"
-                )
+            Self::Dtb { problem, offset } => {
+                write!(f, "malformed device tree: {problem} (offset {offset:#x}); pass an intact one")
             }
             Self::Property { path, property, problem } => {
                 write!(f, "device tree: property {property} of {path} {problem}; correct the device tree")

@@ -3,10 +3,10 @@
 mod node;
 pub(super) mod path;
 mod phandles;
+pub mod structure;
 mod windows;
 
 use dtoolkit::Node;
-use dtoolkit::error::FdtErrorKind;
 use dtoolkit::fdt::Fdt;
 
 use super::error::BootError;
@@ -39,29 +39,6 @@ pub fn dtb_size(start: &[u8; 8]) -> Result<usize, BootError<'static>> {
     }
 }
 
-/// Characters of a property's name at most (Devicetree Specification 0.4, 2.2.4.1).
-const NAME_MAX: usize = 31;
-
-/// Characters of a longer name that are shown.
-const NAME_SHOWN: usize = 64;
-
-/// Whether a property's name may have this character (Devicetree Specification 0.4, 2.2.4.1).
-fn is_name(byte: &u8) -> bool {
-    byte.is_ascii_alphanumeric() || b",._+?#-".contains(byte)
-}
-
-/// The first property name of `dtb` that is too long, or how it begins.
-fn long_name(dtb: &[u8]) -> Option<&str> {
-    let word = |at: usize| {
-        let bytes = dtb.get(at..)?.first_chunk::<4>()?;
-        usize::try_from(u32::from_be_bytes(*bytes)).ok()
-    };
-    // off_dt_strings and size_dt_strings of the header.
-    let names = dtb.get(word(12)?..)?.get(..word(32)?)?;
-    let long = names.split(|&byte| byte == 0).find(|name| name.len() > NAME_MAX && name.iter().all(is_name))?;
-    str::from_utf8(long.get(..NAME_SHOWN).unwrap_or(long)).ok()
-}
-
 /// A structurally valid device tree.
 #[derive(Clone, Copy, Debug)]
 pub struct Tree<'a> {
@@ -72,16 +49,10 @@ impl<'a> Tree<'a> {
     /// Checks the whole structure of `dtb`: header, reservations, every token, every name.
     ///
     /// # Errors
-    /// [`BootError::Dtb`] with the offset of the first fault, [`BootError::LongName`], [`BootError::DtbSize`] when it is too large.
+    /// [`BootError::Dtb`] with the offset of the first fault, [`BootError::DtbSize`] when it is too large,
+    /// [`BootError::TooMany`] for nodes or levels.
     pub fn parse(dtb: &'a [u8]) -> Result<Self, BootError<'a>> {
-        if dtb.len() > DTB_MAX {
-            return Err(BootError::DtbSize { size: u32::try_from(dtb.len()).unwrap_or(u32::MAX) });
-        }
-        let fdt = Fdt::new(dtb).map_err(|error| match long_name(dtb) {
-            Some(name) if error.kind == FdtErrorKind::InvalidPropertyName => BootError::LongName { name },
-            _ => BootError::Dtb(error),
-        })?;
-        let tree = Self { fdt };
+        let tree = Self { fdt: structure::check(dtb)? };
         // Walk the whole tree now, to check depth and number of nodes.
         tree.walk(&mut |_| Ok(()))?;
         Ok(tree)

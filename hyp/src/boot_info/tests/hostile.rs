@@ -3,7 +3,6 @@
 use std::vec;
 use std::vec::Vec;
 
-use dtoolkit::fdt::Fdt;
 use dtoolkit::model::DeviceTree;
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -12,6 +11,7 @@ use super::oracle;
 use super::virt::*;
 use crate::boot_info::fdt_edit::write_host_dtb;
 use crate::boot_info::policy::Verdict;
+use crate::boot_info::tree::Tree;
 use crate::boot_info::{Early, dtb_size};
 
 /// Runs a whole boot; an accepted plan must be safe.
@@ -45,7 +45,7 @@ fn check_boot(dtb: &[u8]) {
     assert!(layout.host_ram.contains(&layout.host_dtb));
     let mut out = vec![0xaa; layout.host_dtb.size() as usize];
     if let Ok(length) = write_host_dtb(&platform, &policy, &layout, &mut out) {
-        Fdt::new(&out[..length]).expect("the host's tree is valid");
+        Tree::parse(&out[..length]).expect("the host's tree is valid");
         assert!(!out.windows(TOKEN.len()).any(|w| w == TOKEN.as_bytes()) || platform.options.token != Some(TOKEN));
     }
 }

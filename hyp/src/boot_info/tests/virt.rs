@@ -39,14 +39,14 @@ pub(super) fn text(strings: &[&str]) -> Vec<u8> {
 }
 
 pub(super) fn node(name: &str, properties: &[(&str, Vec<u8>)]) -> DeviceTreeNode {
-    let mut node = DeviceTreeNode::new(name).unwrap();
+    let mut node = DeviceTreeNode::new_unchecked(name);
     set(&mut node, properties);
     node
 }
 
 pub(super) fn set(node: &mut DeviceTreeNode, properties: &[(&str, Vec<u8>)]) {
     for (name, value) in properties {
-        node.add_property(DeviceTreeProperty::new(*name, value.as_slice()).unwrap());
+        node.add_property(DeviceTreeProperty::new_unchecked(*name, value.as_slice()));
     }
 }
 
@@ -302,25 +302,6 @@ pub(super) fn with_node(new: DeviceTreeNode) -> Vec<u8> {
 }
 
 #[track_caller]
-/// The tree with every property `from` named `to`: a name that the writer would refuse for its length.
-pub(super) fn renamed(mut dtb: Vec<u8>, from: &str, to: &str) -> Vec<u8> {
-    let word = |dtb: &[u8], at: usize| u32::from_be_bytes(dtb[at..at + 4].try_into().unwrap());
-    let (structure, strings, size) = (word(&dtb, 8) as usize, word(&dtb, 12) as usize, word(&dtb, 32));
-    assert!(strings > structure && strings + size as usize == dtb.len(), "the names are last");
-    let old = [b"\0", from.as_bytes(), b"\0"].concat();
-    let old = 1 + dtb[strings..].windows(old.len()).position(|names| names == old).unwrap() as u32;
-    for at in (structure..strings).step_by(4) {
-        if word(&dtb, at) == 3 && word(&dtb, at + 8) == old {
-            dtb[at + 8..at + 12].copy_from_slice(&size.to_be_bytes());
-        }
-    }
-    dtb.extend(text(&[to]));
-    let total = dtb.len() as u32;
-    dtb[4..8].copy_from_slice(&total.to_be_bytes());
-    dtb[32..36].copy_from_slice(&(total - strings as u32).to_be_bytes());
-    dtb
-}
-
 pub(super) fn refused_for(dtb: &[u8], words: &[&str]) {
     let message = refusal(dtb);
     assert!(words.iter().all(|word| message.contains(word)), "{message}");

@@ -1,0 +1,62 @@
+//! What the device trees of real boards have and QEMU's have not.
+
+use std::string::{String, ToString};
+use std::vec;
+use std::vec::Vec;
+
+use dtoolkit::fdt::Fdt;
+use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
+use dtoolkit::{Node, Property};
+
+use super::virt::*;
+use crate::boot_info::fdt_edit::write_host_dtb;
+use crate::boot_info::policy::{Given, Verdict, Withheld};
+use crate::boot_info::{Early, Platform};
+
+/// The tree that the host gets.
+#[track_caller]
+fn hosts(dtb: &[u8]) -> DeviceTree {
+    let (platform, policy, layout) = boot(dtb).unwrap_or_else(|error| panic!("{error}"));
+    let mut out = vec![0; layout.host_dtb.size() as usize];
+    let length = write_host_dtb(&platform, &policy, &layout, &mut out).unwrap();
+    DeviceTree::from_fdt(&Fdt::new_unchecked(&out[..length]))
+}
+
+#[track_caller]
+fn status(tree: &DeviceTree, path: &str) -> Option<String> {
+    let node = tree.find_node(path).unwrap_or_else(|| panic!("no {path}"));
+    node.property("status").map(|status| String::from_utf8(status.value().strip_suffix(&[0]).unwrap().to_vec()).unwrap())
+}
+
+fn named(name: &str, property: &str) -> DeviceTreeNode {
+    let mut node = DeviceTreeNode::new_unchecked(name);
+    node.add_property(DeviceTreeProperty::new_unchecked(property, [1u8, 2, 3].as_slice()));
+    node
+}
+
+const LONG_NODE: &str = "a-node-whose-name-is-longer-than-the-specification-has-it@12345";
+const LONG_PROPERTY: &str = "vendor,a-property-whose-name-is-longer-than-the-specification";
+
+#[test]
+fn long_names_are_read_and_written() {
+    let dtb = with_node(named(LONG_NODE, LONG_PROPERTY));
+    assert_eq!(Early::read(&dtb).token, Some(TOKEN));
+    let tree = hosts(&dtb);
+    let node = tree.find_node(&std::format!("/{LONG_NODE}")).unwrap();
+    assert_eq!(node.property(LONG_PROPERTY).unwrap().value(), [1, 2, 3]);
+    assert_eq!(crate::gic_frames::check_stride(&dtb), Ok(()));
+}
+
+#[test]
+fn t64_names_cannot_write_lines_of_the_log() {
+    let line = "a\nportcullis: exit token=1";
+    for dtb in [with_node(named(line, "reg")), with_node(named("a", line)), with_node(named("a/b", "reg"))] {
+        let message = refusal(&dtb);
+        assert!(message.contains("name") && !message.contains('\n'), "{message}");
+    }
+    // So that a path fits the console's buffer.
+    refused_for(&with_node(named(&"n".repeat(256), "reg")), &["more than 255 characters"]);
+    refused_for(&with_node(named("a", &"n".repeat(256))), &["more than 255 characters"]);
+    assert!(boot(&with_node(named(&"n".repeat(255), &"n".repeat(255)))).is_ok());
+}
+

@@ -1,0 +1,175 @@
+//! The structure of a flattened device tree (Devicetree Specification 0.4, chapter 5): checked whole, before anything in
+//! it is followed. Names may be longer than the specification has it, as Linux, dtc and U-Boot take them, but only made
+//! of its characters: they are printed, and compared with paths.
+
+use dtoolkit::fdt::Fdt;
+
+use super::DTB_MAX;
+use crate::boot_info::error::BootError;
+
+const HEADER_SIZE: usize = 40;
+/// The version whose layout this is.
+const VERSION: u32 = 17;
+const BEGIN_NODE: u32 = 1;
+const END_NODE: u32 = 2;
+const PROPERTY: u32 = 3;
+const NOP: u32 = 4;
+const END: u32 = 9;
+
+/// Characters of a name at most, unit address included: a path of the deepest node still fits the console's buffer.
+pub const NAME_MAX: usize = 255;
+
+/// The tree in `dtb`, if the header, the reservations, every token and every name are valid.
+///
+/// # Errors
+/// [`BootError::Dtb`] with the offset of the first fault; [`BootError::DtbSize`] when it is too large.
+pub(crate) fn check(dtb: &[u8]) -> Result<Fdt<'_>, BootError<'_>> {
+    if dtb.len() > DTB_MAX {
+        return Err(BootError::DtbSize { size: u32::try_from(dtb.len()).unwrap_or(u32::MAX) });
+    }
+    Checker::new(dtb).and_then(|checker| checker.whole()).map_err(|(problem, offset)| BootError::Dtb { problem, offset })?;
+    Ok(Fdt::new_unchecked(dtb))
+}
+
+/// What is wrong, and at which offset.
+type Fault = (&'static str, usize);
+
+struct Checker<'a> {
+    dtb: &'a [u8],
+    reservations: usize,
+    structure: usize,
+    strings: &'a [u8],
+    strings_at: usize,
+}
+
+impl<'a> Checker<'a> {
+    fn new(dtb: &'a [u8]) -> Result<Self, Fault> {
+        let field = |at: usize| word(dtb, at).ok_or(("it is shorter than a header", dtb.len()));
+        let place = |at: usize| {
+            field(at).and_then(|value| usize::try_from(value).map_err(|_| ("an offset is impossible", at)))
+        };
+        if dtb.len() < HEADER_SIZE || place(4)? != dtb.len() {
+            return Err(("the length is not that of the header", 4));
+        }
+        if field(0)? != super::DTB_MAGIC {
+            return Err(("it does not begin like a device tree", 0));
+        }
+        if !(field(24)?..=field(20)?).contains(&VERSION) {
+            return Err(("its version is not supported", 20));
+        }
+        let (structure, strings_at, reservations) = (place(8)?, place(12)?, place(16)?);
+        if reservations < HEADER_SIZE || reservations > structure || !reservations.is_multiple_of(8) {
+            return Err(("the reservations are not between header and structure", 16));
+        }
+        let end = structure.checked_add(place(36)?).filter(|end| *end <= strings_at && structure.is_multiple_of(4));
+        if end.is_none() {
+            return Err(("the structure is not between reservations and names", 8));
+        }
+        let strings = strings_at.checked_add(place(32)?).and_then(|end| dtb.get(strings_at..end));
+        let strings = strings.ok_or(("the names are not in the tree", 12))?;
+        Ok(Self { dtb, reservations, structure, strings, strings_at })
+    }
+
+    fn whole(&self) -> Result<(), Fault> {
+        self.reservations()?;
+        let (mut at, mut depth) = (self.structure, 0usize);
+        // Properties come before children.
+        let mut properties = false;
+        loop {
+            let token = word(self.dtb, at).filter(|_| at < self.strings_at).ok_or(("it is cut short", at))?;
+            let body = at.checked_add(4).ok_or(("it is cut short", at))?;
+            at = match token {
+                BEGIN_NODE => {
+                    depth = depth.saturating_add(1);
+                    properties = true;
+                    self.begin(body, depth)?
+                }
+                END_NODE => {
+                    properties = false;
+                    depth = depth.checked_sub(1).ok_or(("a node ends that did not begin", at))?;
+                    if depth == 0 {
+                        return match word(self.dtb, body) {
+                            Some(END) => Ok(()),
+                            _ => Err(("it goes on after the root", body)),
+                        };
+                    }
+                    body
+                }
+                PROPERTY if properties => self.property(body)?,
+                PROPERTY => return Err(("a property is behind a child or in no node", at)),
+                NOP if depth > 0 => body,
+                _ => return Err(("a token is unknown, or not one for this place", at)),
+            };
+        }
+    }
+
+    fn reservations(&self) -> Result<(), Fault> {
+        let all = self.dtb.get(self.reservations..self.structure).unwrap_or_default();
+        let ended = all.chunks_exact(16).any(|entry| entry.iter().all(|byte| *byte == 0));
+        if ended { Ok(()) } else { Err(("the reservations do not end", self.reservations)) }
+    }
+
+    /// Checks the name of the node whose token ends at `at`; returns where it goes on.
+    fn begin(&self, at: usize, depth: usize) -> Result<usize, Fault> {
+        let name = text(self.dtb.get(at..).unwrap_or_default()).ok_or(("a node's name does not end", at))?;
+        if depth == 1 {
+            if !name.is_empty() {
+                return Err(("the root has a name", at));
+            }
+        } else {
+            let mut parts = name.split(|byte| *byte == b'@');
+            let base = parts.next().unwrap_or_default();
+            let unit = parts.next().unwrap_or(b"0");
+            let valid = |part: &[u8]| !part.is_empty() && part.iter().all(is_node_char);
+            if !valid(base) || !valid(unit) || parts.next().is_some() {
+                return Err(("a node's name is empty, or has a character that no name has", at));
+            }
+        }
+        check_length(name, at)?;
+        after(at, name.len().saturating_add(1)).ok_or(("it is cut short", at))
+    }
+
+    /// Checks the property whose token ends at `at`; returns where it goes on.
+    fn property(&self, at: usize) -> Result<usize, Fault> {
+        let short = ("a property is cut short", at);
+        let field = |at: Option<usize>| usize::try_from(word(self.dtb, at?)?).ok();
+        let length = field(Some(at)).ok_or(short)?;
+        let name_at = field(at.checked_add(4)).ok_or(short)?;
+        let name = self.strings.get(name_at..).and_then(text).ok_or(("a property's name does not end", at))?;
+        if name.is_empty() || !name.iter().all(is_property_char) {
+            return Err(("a property's name is empty, or has a character that no name has", at));
+        }
+        check_length(name, at)?;
+        let value = at.checked_add(8).ok_or(short)?;
+        let end = value.checked_add(length).filter(|end| *end <= self.strings_at);
+        end.and_then(|_| after(value, length)).ok_or(short)
+    }
+}
+
+fn check_length(name: &[u8], at: usize) -> Result<(), Fault> {
+    if name.len() <= NAME_MAX { Ok(()) } else { Err(("a name has more than 255 characters", at)) }
+}
+
+/// The bytes in front of the first NUL.
+fn text(bytes: &[u8]) -> Option<&[u8]> {
+    bytes.get(..bytes.iter().position(|byte| *byte == 0)?)
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_be_bytes(*bytes.get(at..)?.first_chunk()?))
+}
+
+/// The first place for a token after `length` bytes at `at`.
+fn after(at: usize, length: usize) -> Option<usize> {
+    at.checked_add(length)?.checked_next_multiple_of(4)
+}
+
+/// Devicetree Specification 0.4, 2.2.1.1.
+fn is_node_char(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || b",._+-".contains(byte)
+}
+
+/// Devicetree Specification 0.4, 2.2.4.1.
+fn is_property_char(byte: &u8) -> bool {
+    is_node_char(byte) || b"?#".contains(byte)
+}
