@@ -55,15 +55,22 @@ pub fn find<'a>(tree: &Tree<'a>) -> Result<ArrayVec<Cpu, CPUS_MAX>, BootError<'a
     Ok(cpus)
 }
 
-/// Checks that PSCI 0.2 or later is reached by SMC: the only conduit that a hypervisor at EL2 can use.
+/// Checks that PSCI 0.2 or later is reached by SMC: the only conduit that a hypervisor at EL2 can use. The node is found by
+/// its `compatible`, wherever it is.
 ///
 /// # Errors
 /// [`BootError::Missing`] without PSCI, [`BootError::Unsupported`] when it is reached by HVC or too old.
 pub fn check_psci<'a>(tree: &Tree<'a>) -> Result<(), BootError<'a>> {
     let mut found = false;
+    let mut old = None;
     tree.walk(&mut |node| {
-        let psci = node.is_compatible("arm,psci-1.0") || node.is_compatible("arm,psci-0.2");
-        if !node.is_top("psci") || !psci {
+        if !node.enabled() {
+            return Ok(());
+        }
+        if !node.is_compatible("arm,psci-1.0") && !node.is_compatible("arm,psci-0.2") {
+            if node.is_compatible("arm,psci") {
+                old = Some(node.path());
+            }
             return Ok(());
         }
         if node.string("method")? != Some("smc") {
@@ -76,9 +83,11 @@ pub fn check_psci<'a>(tree: &Tree<'a>) -> Result<(), BootError<'a>> {
         found = true;
         Ok(())
     })?;
-    if found {
-        Ok(())
-    } else {
-        Err(BootError::Missing { what: "PSCI 0.2 or later", remedy: "use firmware that offers it" })
+    match old {
+        _ if found => Ok(()),
+        Some(path) => {
+            Err(BootError::Unsupported { path, what: "PSCI 0.1", remedy: "use firmware that offers PSCI 0.2 or later" })
+        }
+        None => Err(BootError::Missing { what: "PSCI 0.2 or later", remedy: "use firmware that offers it" }),
     }
 }

@@ -60,3 +60,23 @@ fn t64_names_cannot_write_lines_of_the_log() {
     assert!(boot(&with_node(named(&"n".repeat(255), &"n".repeat(255)))).is_ok());
 }
 
+fn moved_psci(properties: &[(&str, Vec<u8>)]) -> Vec<u8> {
+    modified(|tree| {
+        tree.root.remove_child("psci").unwrap();
+        let mut firmware = node("firmware", &[]);
+        let usual = [("method", text(&["smc"])), ("compatible", text(&["arm,psci-1.0"]))];
+        let mut psci = node("power-states", &usual);
+        set(&mut psci, properties);
+        firmware.add_child(psci);
+        tree.root.add_child(firmware);
+    })
+}
+
+#[test]
+fn psci_is_found_by_its_compatible() {
+    assert!(boot(&moved_psci(&[])).is_ok());
+    refused_for(&moved_psci(&[("method", text(&["hvc"]))]), &["/firmware/power-states", "virtualization=on"]);
+    refused_for(&moved_psci(&[("compatible", text(&["arm,psci"]))]), &["/firmware/power-states", "PSCI 0.1"]);
+    refused_for(&moved_psci(&[("status", text(&["disabled"]))]), &["no PSCI"]);
+}
+
