@@ -80,3 +80,14 @@ fn psci_is_found_by_its_compatible() {
     refused_for(&moved_psci(&[("status", text(&["disabled"]))]), &["no PSCI"]);
 }
 
+#[test]
+fn a_master_behind_a_foreign_iommu_without_cells_is_withheld_alone() {
+    for iommus in [&[0x77u32][..], &[0x77, 0x78], &[SMMU, 5, 0x77]] {
+        let mut master = node("vop@f100000", &[("reg", wide(&[0xf10_0000, 0x1000]))]);
+        set(&mut master, &[("iommus", cells(iommus))]);
+        assert_eq!(verdict(&with_node(master), "/vop@f100000"), Verdict::Withheld(Withheld::ForeignIommu), "{iommus:?}");
+    }
+    let map = with_properties("/pcie@10000000", &[("iommu-map", cells(&[0, 0x77, 0x1_0000]))]);
+    assert_eq!(verdict(&map, "/pcie@10000000"), Verdict::Withheld(Withheld::ForeignIommu));
+}
+
