@@ -243,6 +243,11 @@ fn announce(platform: &Platform<'_>, policy: &MmioPolicy) {
     if platform.uarts.el2.is_none() {
         log!("WARNING: one UART only: this console is shared with the host, which can block it and forge lines");
     }
+    for (n, smmu) in platform.smmus.iter().enumerate() {
+        if let Some(why) = smmu.interrupts.absent {
+            log!("smmu{n}: an interrupt of {} is not raised: {why}", platform.path(smmu.node));
+        }
+    }
     for decision in policy.decisions() {
         let path = platform.path(decision.node);
         match decision.verdict {

@@ -61,6 +61,8 @@ pub enum Trigger {
     Edge,
     /// A high level.
     Level,
+    /// Cells of one of its interrupts, 3 or more.
+    pub interrupt_cells: u32,
 }
 
 /// A wired interrupt.
@@ -132,7 +134,7 @@ impl Gic {
             .map_err(|_| BootError::TooMany { what: "ITS frames", limit: ITS_MAX })
     }
 
-    /// Reads one interrupt specifier: type, number, flags.
+    /// Reads one interrupt specifier: type, number, flags. `None` if it is not an SPI with a rising edge or high level.
     pub(super) fn spi(kind: u32, number: u32, flags: u32) -> Option<Spi> {
         if kind != 0 || number >= SPI_COUNT {
             return None;
@@ -148,17 +150,22 @@ impl Gic {
 
 fn read<'a>(node: &NodeRef<'a, '_>) -> Result<Gic, BootError<'a>> {
     let phandle = node.u32("phandle")?.ok_or_else(|| node.bad("phandle", "is missing"))?;
-    if node.u32("#interrupt-cells")?.is_none_or(|cells| cells < 3) {
-        return Err(node.bad("#interrupt-cells", "must be 3 or more"));
-    }
+    let interrupt_cells = node.u32("#interrupt-cells")?.filter(|cells| *cells >= 3);
+    let interrupt_cells = interrupt_cells.ok_or_else(|| node.bad("#interrupt-cells", "must be 3 or more"))?;
     let regions = node.u32("#redistributor-regions")?.unwrap_or(1);
     let mut regs = node.reg()?;
     let mut visible = || match regs.next().transpose()? {
         Some(Reg::Visible(range)) => Ok(range),
         Some(Reg::OnBus(_)) | None => Err(node.bad("reg", "does not hold the distributor and all redistributors")),
     };
-    let mut gic =
-        Gic { node: node.id, phandle, distributor: visible()?, redistributors: ArrayVec::new(), its: ArrayVec::new() };
+    let mut gic = Gic {
+        node: node.id,
+        phandle,
+        interrupt_cells,
+        distributor: visible()?,
+        redistributors: ArrayVec::new(),
+        its: ArrayVec::new(),
+    };
     for _ in 0..regions {
         let range = visible()?;
         if gic.overlaps(&range) {

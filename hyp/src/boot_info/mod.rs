@@ -48,6 +48,7 @@ pub mod range;
 pub mod smmu;
 pub mod tree;
 pub mod uart;
+mod wired;
 mod writer;
 
 #[cfg(test)]

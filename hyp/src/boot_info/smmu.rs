@@ -1,10 +1,11 @@
 //! Every SMMUv3 that the tree describes. EL2 takes over all of them: an unmanaged SMMU would bypass the isolation.
 
-use super::cells::strings;
 use super::error::BootError;
-use super::gic::{Gic, Spi};
+use super::gic::Gic;
 use super::range::PhysRange;
 use super::tree::{NodeId, NodeRef, Reg, Tree};
+use super::wired;
+pub use super::wired::{Absent, SmmuInterrupts};
 use arrayvec::ArrayVec;
 use smmu_drv::errata::{Place, Quirks};
 
@@ -25,21 +26,6 @@ pub enum Coherency {
     /// Data for the SMMU must be cleaned to memory first.
     #[default]
     NonCoherent,
-}
-
-/// The wired interrupts that a node lists by name.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SmmuInterrupts {
-    /// `eventq`.
-    pub eventq: Option<Spi>,
-    /// `priq`.
-    pub priq: Option<Spi>,
-    /// `cmdq-sync`.
-    pub cmdq_sync: Option<Spi>,
-    /// `gerror`.
-    pub gerror: Option<Spi>,
-    /// `combined`: one line for all.
-    pub combined: Option<Spi>,
 }
 
 /// An SMMUv3.
@@ -131,7 +117,7 @@ fn read<'a>(node: &NodeRef<'a, '_>, gic: &Gic) -> Result<SmmuNode, BootError<'a>
         phandle: node.u32("phandle")?,
         range,
         coherency,
-        interrupts: interrupts(node, gic)?,
+        interrupts: wired::read(node, gic)?,
         msi_parent: node.has("msi-parent"),
         quirks: Quirks::of(|named| match named.place {
             Place::Compatible => node.is_compatible(named.name),
@@ -141,36 +127,3 @@ fn read<'a>(node: &NodeRef<'a, '_>, gic: &Gic) -> Result<SmmuNode, BootError<'a>
     })
 }
 
-fn interrupts<'a>(node: &NodeRef<'a, '_>, gic: &Gic) -> Result<SmmuInterrupts, BootError<'a>> {
-    let mut found = SmmuInterrupts::default();
-    if node.has("interrupts-extended") {
-        return Err(node.bad("interrupts-extended", "is not supported: use interrupts"));
-    }
-    let Some(mut cells) = node.cells("interrupts")? else {
-        return Ok(found);
-    };
-    if node.interrupt_parent() != Some(gic.phandle) {
-        return Err(node.bad("interrupts", "does not lead to the GICv3"));
-    }
-    let names = node.value("interrupt-names").ok_or_else(|| node.bad("interrupt-names", "is missing"))?;
-    for name in strings(names) {
-        let mut cell = || cells.u32().ok_or_else(|| node.bad("interrupts", "has fewer entries than interrupt-names"));
-        let spi = Gic::spi(cell()?, cell()?, cell()?).ok_or_else(|| {
-            node.bad("interrupts", "has an entry that is not an SPI with a rising edge or high level")
-        })?;
-        let slot = match name {
-            "eventq" => &mut found.eventq,
-            "priq" => &mut found.priq,
-            "cmdq-sync" => &mut found.cmdq_sync,
-            "gerror" => &mut found.gerror,
-            "combined" => &mut found.combined,
-            _ => {
-                return Err(node.bad("interrupt-names", "has a name that is not in the binding"));
-            }
-        };
-        if slot.replace(spi).is_some() {
-            return Err(node.bad("interrupt-names", "has a name twice"));
-        }
-    }
-    if cells.is_empty() { Ok(found) } else { Err(node.bad("interrupts", "has more entries than interrupt-names")) }
-}

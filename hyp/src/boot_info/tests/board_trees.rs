@@ -91,3 +91,42 @@ fn a_master_behind_a_foreign_iommu_without_cells_is_withheld_alone() {
     assert_eq!(verdict(&map, "/pcie@10000000"), Verdict::Withheld(Withheld::ForeignIommu));
 }
 
+fn four_cells(tree: &mut DeviceTree, interrupts: &[u32]) {
+    set(tree.find_node_mut("/intc@8000000").unwrap(), &[("#interrupt-cells", cells(&[4]))]);
+    set(tree.find_node_mut("/smmuv3@9050000").unwrap(), &[("interrupts", cells(interrupts))]);
+}
+
+#[test]
+fn interrupts_have_the_count_of_cells_that_their_parent_says() {
+    let dtb = modified(|tree| four_cells(tree, &[0, 1, 1, 0, 0, 2, 1, 0, 0, 3, 4, 0, 0, 4, 1, 0]));
+    let found = Platform::parse(&dtb).unwrap_or_else(|error| panic!("{error}")).smmus[0].interrupts;
+    let numbers = [found.eventq, found.priq, found.cmdq_sync, found.gerror].map(|spi| spi.unwrap().intid);
+    assert_eq!(numbers, [33, 34, 35, 36]);
+}
+
+#[test]
+fn interrupts_that_el2_cannot_raise_are_absent() {
+    // Extended SPI, PPI, an SPI that is none, a falling edge; and one that can be raised.
+    for bad in [[2, 7, 4], [1, 7, 4], [0, 988, 4], [0, 7, 2]] {
+        let interrupts = [bad, [0, 2, 1], [0, 3, 1], [0, 4, 1]].concat();
+        let dtb = with_properties("/smmuv3@9050000", &[("interrupts", cells(&interrupts))]);
+        let found = Platform::parse(&dtb).unwrap_or_else(|error| panic!("{error}")).smmus[0].interrupts;
+        assert_eq!((found.eventq, found.priq.map(|spi| spi.intid)), (None, Some(34)), "{bad:?}");
+    }
+    let elsewhere = with_properties("/smmuv3@9050000", &[("interrupt-parent", cells(&[0x8000]))]);
+    let found = Platform::parse(&elsewhere).unwrap_or_else(|error| panic!("{error}")).smmus[0].interrupts;
+    assert_eq!((found.eventq, found.gerror), (None, None));
+    let other_name = with_properties("/smmuv3@9050000", &[("interrupt-names", text(&["eventq", "new", "gerror", "priq"]))]);
+    let found = Platform::parse(&other_name).unwrap_or_else(|error| panic!("{error}")).smmus[0].interrupts;
+    assert_eq!((found.eventq.map(|spi| spi.intid), found.cmdq_sync), (Some(106), None));
+    // Each with its parent.
+    let extended = modified(|tree| {
+        set(tree.find_node_mut("/apb-pclk").unwrap(), &[("#interrupt-cells", cells(&[1]))]);
+        let smmu = tree.find_node_mut("/smmuv3@9050000").unwrap();
+        smmu.remove_property("interrupts");
+        set(smmu, &[("interrupts-extended", cells(&[0x8000, 7, GIC, 0, 2, 1, GIC, 0, 3, 1, GIC, 0, 4, 1]))]);
+    });
+    let found = Platform::parse(&extended).unwrap_or_else(|error| panic!("{error}")).smmus[0].interrupts;
+    assert_eq!((found.eventq, found.gerror.map(|spi| spi.intid)), (None, Some(36)));
+}
+
