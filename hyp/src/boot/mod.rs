@@ -256,7 +256,7 @@ fn announce(platform: &Platform<'_>, policy: &MmioPolicy) {
                 log!("given: {path}: SMMU, left to the host")
             }
             policy::Verdict::Emulated => log!("emulated: {path}: {}", decision.verdict),
-            policy::Verdict::Withheld(why) => log!("withheld: {path}: {why}"),
+            policy::Verdict::Withheld(_) => log!("withheld: {path}: {}", policy.shown(platform, decision)),
         }
     }
 }

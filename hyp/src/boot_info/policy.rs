@@ -2,18 +2,20 @@
 //! behind an SMMU, or if EL2's command line allows it. Everything else, described or not, stays unmapped in the
 //! host's stage 2.
 
+mod bus;
 mod classes;
 mod draft;
 mod verdict;
 
 use super::error::BootError;
-use super::gic::Its;
-use super::plan::{Name, Part};
+use super::gic::{Doorbell, Its};
+use super::plan::{Name, Named, Part};
 use super::platform::Platform;
 use super::range::RangeSet;
 use super::tree::{NodeId, is_at};
 use arrayvec::ArrayVec;
 use draft::Draft;
+use core::fmt;
 use io_pgtable::Pa;
 pub use verdict::{Given, Verdict, Withheld};
 
@@ -35,11 +37,29 @@ pub struct Decision {
     pub node: NodeId,
     /// What is done.
     pub verdict: Verdict,
+    /// What it shares a page with, if that is the reason.
+    pub shares: Option<Name>,
 }
 
 impl Default for Decision {
     fn default() -> Self {
-        Self { node: NodeId::default(), verdict: Verdict::Withheld(Withheld::Unknown) }
+        Self { node: NodeId::default(), verdict: Verdict::Withheld(Withheld::Unknown), shares: None }
+    }
+}
+
+/// A decision in words.
+#[derive(Clone, Debug)]
+pub struct Shown<'a> {
+    verdict: Verdict,
+    shares: Option<Named<'a>>,
+}
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.shares {
+            Some(other) => write!(f, "{}: {other}", self.verdict),
+            None => self.verdict.fmt(f),
+        }
     }
 }
 
@@ -72,7 +92,7 @@ impl MmioPolicy {
             let allow = platform.options.allow.iter().find(|path| is_at(node, path)).copied();
             draft.withhold_parents(platform, node)?;
             let Some(verdict) = draft.classify(platform, node, allow)? else {
-                return Ok(());
+                return draft.withhold_bus(node);
             };
             if let Some(word) = allow {
                 if allows_used.contains(&word) {
@@ -88,6 +108,12 @@ impl MmioPolicy {
         }
         draft.withhold_dependents()?;
         draft.finish(platform)
+    }
+
+    /// A decision in words, with the name of what the node shares a page with.
+    pub fn shown<'a>(&self, platform: &Platform<'a>, decision: &Decision) -> Shown<'a> {
+        let path = |name| if let Name::Node(node) = name { Some(platform.path(node)) } else { None };
+        Shown { verdict: decision.verdict, shares: decision.shares.map(|name| Named { name, path: path(name) }) }
     }
 
     /// All decisions in the order of the tree.

@@ -1,5 +1,6 @@
 //! The decisions in progress: node by node in tree order, then revised where they conflict.
 
+use super::bus::is_bus;
 use super::classes::{known_bad, non_master};
 use super::{
     BUSES_MAX, DECISIONS_MAX, Decision, GIVEN_MAX, Given, MMIO_MAX, MmioPolicy, Verdict, WITHHELD_MAX, Withheld,
@@ -17,7 +18,7 @@ use arrayvec::ArrayVec;
 
 /// Kind of a node's range.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Use {
+pub(super) enum Use {
     /// Its own registers.
     #[default]
     Registers,
@@ -71,6 +72,9 @@ impl Draft {
         let withheld = |reason| Ok(Some(Verdict::Withheld(reason)));
         if !node.enabled() {
             return withheld(Withheld::Disabled);
+        }
+        if is_bus(node) && !under_withheld && !platform.providers.contains(node.id) {
+            return Ok(None);
         }
         let el2_console = platform.uarts.el2.is_some_and(|u| u.node == node.id);
         if is_smmu(node) || el2_console {
@@ -147,7 +151,7 @@ impl Draft {
         let decision = u16::try_from(self.policy.decisions.len()).unwrap_or(u16::MAX);
         let full = || BootError::TooMany { what: "device tree nodes with registers", limit: DECISIONS_MAX };
         self.above.try_push(self.above(node)).map_err(|_| full())?;
-        self.policy.decisions.try_push(Decision { node: node.id, verdict }).map_err(|_| full())?;
+        self.policy.decisions.try_push(Decision { node: node.id, verdict, shares: None }).map_err(|_| full())?;
         let given = matches!(verdict, Verdict::Given(_));
         let bridge = platform.pci.iter().find(|p| p.node == node.id);
         claims(node, &mut |usage, range| {
@@ -174,7 +178,7 @@ impl Draft {
         self.add_withheld(name, Use::Registers, range)
     }
 
-    fn add_withheld<'a>(&mut self, name: Name, usage: Use, range: &PhysRange) -> Result<(), BootError<'a>> {
+    pub(super) fn add_withheld<'a>(&mut self, name: Name, usage: Use, range: &PhysRange) -> Result<(), BootError<'a>> {
         let part = Part { range: *range, name };
         let known = |parts: &[Part<Name>]| parts.iter().any(|part| part.range.contains(range));
         match usage {
@@ -202,18 +206,26 @@ impl Draft {
                 matches!(decision.verdict, Verdict::Given(why) if why != Given::Allowed) && self.below_withheld(*above)
             });
             let shares = || {
-                let shared = |entry: &&NodeRange| {
-                    let overlaps = |parts: &[Part<Name>]| parts.iter().any(|part| part.range.overlaps(&entry.range));
-                    !self.is_withheld(entry.decision)
-                        && (overlaps(&self.policy.withheld)
-                            || (entry.usage == Use::Bridge && overlaps(&self.policy.buses)))
+                let shared = |entry: &NodeRange| {
+                    let overlaps = |parts: &[Part<Name>]| {
+                        parts.iter().find(|part| part.range.overlaps(&entry.range)).map(|part| part.name)
+                    };
+                    if self.is_withheld(entry.decision) {
+                        return None;
+                    }
+                    let other = overlaps(&self.policy.withheld);
+                    let other = other.or_else(|| overlaps(&self.policy.buses).filter(|_| entry.usage == Use::Bridge));
+                    other.map(|other| (entry.decision, Withheld::SharesPage, Some(other)))
                 };
-                self.mapped.iter().find(shared).map(|entry| (entry.decision, Withheld::SharesPage))
+                self.mapped.iter().find_map(shared)
             };
             let below = below.and_then(|at| u16::try_from(at).ok());
-            match below.map(|at| (at, Withheld::Parent)).or_else(shares) {
-                Some((at, reason)) => self.withhold_decided(at, reason)?,
-                None => return Ok(()),
+            let Some((at, reason, other)) = below.map(|at| (at, Withheld::Parent, None)).or_else(shares) else {
+                return Ok(());
+            };
+            self.withhold_decided(at, reason)?;
+            if let Some(decision) = self.policy.decisions.get_mut(usize::from(at)) {
+                decision.shares = other;
             }
         }
     }
@@ -307,12 +319,12 @@ impl Draft {
     }
 }
 
-fn is_master(node: &NodeRef<'_, '_>) -> bool {
+pub(super) fn is_master(node: &NodeRef<'_, '_>) -> bool {
     node.has("iommus") || node.has("iommu-map")
 }
 
 /// Calls `visit` with every range of the CPU's addresses that `node` claims: its registers, and what is seen through it.
-fn claims<'a>(
+pub(super) fn claims<'a>(
     node: &NodeRef<'a, '_>,
     visit: &mut dyn FnMut(Use, PhysRange) -> Result<(), BootError<'a>>,
 ) -> Result<(), BootError<'a>> {

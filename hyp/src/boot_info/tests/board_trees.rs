@@ -130,3 +130,48 @@ fn interrupts_that_el2_cannot_raise_are_absent() {
     assert_eq!((found.eventq, found.gerror.map(|spi| spi.intid)), (None, Some(36)));
 }
 
+/// A bus with `reg` and `ranges`, around the SMMU and a master.
+fn around(reg: [u64; 2]) -> Vec<u8> {
+    modified(|tree| {
+        let smmu = tree.root.remove_child("smmuv3@9050000").unwrap();
+        let counts = [("#address-cells", cells(&[2])), ("#size-cells", cells(&[2]))];
+        let mut bus = node("bus@9050000", &counts);
+        set(&mut bus, &[("compatible", text(&["fsl,aips-bus", "simple-bus"])), ("reg", wide(&reg))]);
+        set(&mut bus, &[("ranges", wide(&[0x905_0000, 0x905_0000, 0x8_0000]))]);
+        bus.add_child(smmu);
+        bus.add_child(node("dma@90a0000", &[("reg", wide(&[0x90a_0000, 0x1000])), ("iommus", cells(&[SMMU, 5]))]));
+        tree.root.add_child(bus);
+    })
+}
+
+#[test]
+fn a_bus_is_no_device() {
+    for reg in [[0x905_0000, 0x8_0000], [0x905_0000, 0x1000]] {
+        let dtb = around(reg);
+        assert_eq!(verdict(&dtb, "/bus@9050000/dma@90a0000"), Verdict::Given(Given::BehindSmmu { smmu: 0 }));
+        let tree = hosts(&dtb);
+        assert_eq!(status(&tree, "/bus@9050000"), None);
+        assert_eq!(status(&tree, "/bus@9050000/smmuv3@9050000"), None);
+    }
+}
+
+#[test]
+fn t64_a_buss_own_registers_are_withheld() {
+    let dtb = around([0x90e_0000, 0x1000]);
+    let (platform, policy, _) = boot(&dtb).unwrap();
+    assert!(policy.withheld().iter().any(|part| part.range == range(0x90e_0000, 0x1000)));
+    assert!(!policy.mmio().overlaps(&range(0x90e_0000, 0x1000)));
+    assert_eq!(platform.smmus.len(), 1);
+    assert_eq!(status(&hosts(&dtb), "/bus@9050000"), None);
+    // A child that claims them is not given.
+    let over = modified(|tree| {
+        *tree = DeviceTree::from_fdt(&Fdt::new(&dtb).unwrap());
+        tree.root.add_child(node("x@90e0000", &[("reg", wide(&[0x90e_0000, 0x1000])), ("iommus", cells(&[SMMU, 6]))]));
+    });
+    assert_eq!(verdict(&over, "/x@90e0000"), Verdict::Withheld(Withheld::SharesPage));
+    let (platform, policy, _) = boot(&over).unwrap();
+    let lines = policy.decisions().iter().map(|decision| policy.shown(&platform, decision).to_string());
+    let shared = "shares a 4 KiB page with registers that are withheld: /bus@9050000";
+    assert_eq!(lines.filter(|line| line == shared).count(), 1);
+}
+
