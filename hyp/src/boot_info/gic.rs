@@ -28,7 +28,22 @@ pub struct Its {
     pub node: NodeId,
     /// Control page and translation page.
     pub range: PhysRange,
+    /// Where devices write.
+    pub doorbell: Doorbell,
 }
+
+/// Where devices write to raise an interrupt of an ITS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Doorbell {
+    /// To its own translation page.
+    #[default]
+    Own,
+    /// To a window of the bus that numbers devices by address ([`PRE_ITS`]): EL2 cannot check the numbers.
+    PreIts,
+}
+
+/// The property of an ITS behind such a window; the node may have the control page only.
+pub const PRE_ITS: &str = "socionext,synquacer-pre-its";
 
 impl Its {
     /// The 64 KiB page with GITS_TRANSLATER: what devices behind an SMMU write to raise an interrupt.
@@ -46,6 +61,8 @@ pub struct Gic {
     pub node: NodeId,
     /// What `interrupt-parent` calls it.
     pub phandle: u32,
+    /// Cells of one of its interrupts, 3 or more.
+    pub interrupt_cells: u32,
     /// The distributor's registers.
     pub distributor: PhysRange,
     /// The redistributors' registers.
@@ -61,8 +78,6 @@ pub enum Trigger {
     Edge,
     /// A high level.
     Level,
-    /// Cells of one of its interrupts, 3 or more.
-    pub interrupt_cells: u32,
 }
 
 /// A wired interrupt.
@@ -117,8 +132,13 @@ impl Gic {
     }
 
     fn add_its<'a>(&mut self, tree: &Tree<'a>, node: &NodeRef<'a, '_>) -> Result<(), BootError<'a>> {
+        let doorbell = if node.has(PRE_ITS) { Doorbell::PreIts } else { Doorbell::Own };
+        let least = match doorbell {
+            Doorbell::Own => ITS_SIZE,
+            Doorbell::PreIts => TRANSLATER_OFFSET,
+        };
         let range = match node.reg()?.next().transpose()? {
-            Some(Reg::Visible(range)) if range.size() >= ITS_SIZE => range,
+            Some(Reg::Visible(range)) if range.size() >= least => range,
             _ => return Err(node.bad("reg", "is not the 128 KiB of an ITS")),
         };
         // Else the pages that devices may write to would begin in front of GITS_TRANSLATER's.
@@ -130,7 +150,7 @@ impl Gic {
             return Err(BootError::NodesOverlap { first: tree.path(first), second: node.path(), range });
         }
         self.its
-            .try_push(Its { node: node.id, range })
+            .try_push(Its { node: node.id, range, doorbell })
             .map_err(|_| BootError::TooMany { what: "ITS frames", limit: ITS_MAX })
     }
 

@@ -137,7 +137,8 @@ impl MmioPolicy {
     /// The pages that devices write to raise interrupts, of every ITS that the host gets: the only registers that DMA
     /// may reach.
     pub fn translaters<'p>(&'p self, platform: &'p Platform<'_>) -> impl Iterator<Item = Pa> + 'p {
-        platform.gic.its.iter().filter(|frame| !self.is_withheld(frame.node)).map(Its::translater)
+        let given = |its: &&Its| its.doorbell == Doorbell::Own && !self.is_withheld(its.node);
+        platform.gic.its.iter().filter(given).map(Its::translater)
     }
 
     /// What to map in the host's stage 2 as device memory: whole pages, apart from everything withheld or emulated.

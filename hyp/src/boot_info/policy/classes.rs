@@ -1,6 +1,7 @@
 //! Kinds of devices that the allow-list knows by name.
 
 use super::verdict::{Given, Withheld};
+use crate::boot_info::gic::PRE_ITS;
 use crate::boot_info::platform::Platform;
 use crate::boot_info::tree::NodeRef;
 
@@ -16,6 +17,7 @@ pub(super) fn known_bad(node: &NodeRef<'_, '_>) -> Option<Withheld> {
     .iter()
     .find(|(compatible, _)| node.is_compatible(compatible))
     .map(|&(_, reason)| reason)
+    .or_else(|| (node.is_compatible("arm,gic-v3-its") && node.has(PRE_ITS)).then_some(Withheld::PreIts))
     .or_else(|| (node.is_compatible("virtio,mmio") && !node.has("iommus")).then_some(Withheld::VirtioMmio))
 }
 

@@ -93,13 +93,12 @@ impl Draft {
             return withheld(Withheld::SmmuDepends);
         }
         if let Some(word) = allow {
-            if known_bad(node) == Some(Withheld::FwCfg) {
-                return Err(BootError::BadOption {
-                    word,
-                    expected: "a node that does not show EL2's command line to the host",
-                });
-            }
-            return Ok(Some(Verdict::Given(Given::Allowed)));
+            let expected = match known_bad(node) {
+                Some(Withheld::FwCfg) => "a node that does not show EL2's command line to the host",
+                Some(Withheld::PreIts) => "a node other than an ITS whose doorbell is not its own",
+                _ => return Ok(Some(Verdict::Given(Given::Allowed))),
+            };
+            return Err(BootError::BadOption { word, expected });
         }
         if under_withheld {
             return withheld(Withheld::Parent);

@@ -44,6 +44,8 @@ pub enum Withheld {
     PlatformBus,
     /// An SMMU's performance counters, which can write MSIs.
     Pmcg,
+    /// An ITS with its doorbell elsewhere.
+    PreIts,
     /// Extra command queues of an SMMU, whose commands would bypass EL2.
     Cmdqv,
     /// It controls an SMMU's power, clock or reset.
@@ -100,6 +102,7 @@ impl fmt::Display for Withheld {
             Self::PlatformBus => "platform bus, its devices are behind no SMMU",
             Self::Pmcg => "SMMU performance counters, which can write MSIs without stage 2",
             Self::Cmdqv => "command queues of an SMMU that EL2 does not emulate",
+            Self::PreIts => "ITS whose doorbell is not its own, the devices' numbers cannot be checked",
             Self::SmmuDepends => "an SMMU's power, clock or reset depends on it",
             Self::NoIommuMap => "PCI host without iommu-map, its devices are behind no SMMU",
             Self::IommuMapPartly => "DMA master whose iommu-map does not cover every requester",

@@ -175,3 +175,21 @@ fn t64_a_buss_own_registers_are_withheld() {
     assert_eq!(lines.filter(|line| line == shared).count(), 1);
 }
 
+#[test]
+fn an_its_with_its_doorbell_elsewhere_is_withheld_alone() {
+    let pre = [("socionext,synquacer-pre-its", cells(&[0x100_0000, 0x40_0000]))];
+    for size in [0x1_0000, 0x2_0000] {
+        let mut dtb = with_properties("/intc@8000000/its@8080000", &pre);
+        dtb = modified(|tree| {
+            *tree = DeviceTree::from_fdt(&Fdt::new(&dtb).unwrap());
+            set(tree.find_node_mut("/intc@8000000/its@8080000").unwrap(), &[("reg", wide(&[0x808_0000, size]))]);
+        });
+        assert!(matches!(verdict(&dtb, "/intc@8000000/its@8080000"), Verdict::Withheld(_)));
+        let (platform, policy, _) = boot(&dtb).unwrap();
+        assert_eq!(policy.translaters(&platform).count(), 0, "devices may not write there");
+        // EL2 still has to stop what firmware left it doing.
+        assert_eq!(platform.gic.its.len(), 1);
+        assert_eq!(status(&hosts(&dtb), "/intc@8000000/its@8080000").as_deref(), Some("disabled"));
+    }
+}
+
