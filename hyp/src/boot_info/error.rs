@@ -62,6 +62,15 @@ pub enum BootError<'a> {
         /// What to do.
         remedy: &'static str,
     },
+    /// Every SMMU is disabled.
+    SmmuDisabled {
+        /// The first SMMU.
+        smmu: Path<'a>,
+        /// The node that says so: the SMMU, or one above it.
+        by: Path<'a>,
+        /// The value of its `status`.
+        status: &'a str,
+    },
     /// Two nodes claim the same registers, or one node is listed twice.
     NodesOverlap {
         /// The first node.
@@ -194,6 +203,11 @@ impl fmt::Display for BootError<'_> {
             Self::TooMany { what, limit } => write!(f, "more than {limit} {what}: this build has no room for them"),
             Self::Missing { what, remedy } => write!(f, "no {what}: {remedy}"),
             Self::Unsupported { path, what, remedy } => write!(f, "{path}: {what}: {remedy}"),
+            Self::SmmuDisabled { smmu, by, status } => write!(
+                f,
+                "no SMMUv3 that is enabled: {smmu}: {by} has status \"{status}\": if the board has it and nothing else \
+                 uses it, enable it in the device tree"
+            ),
             Self::NodesOverlap { first, second, range } => write!(
                 f,
                 "device tree: {second} at {range} overlaps {first}: one of them is wrong or listed twice; correct the device tree"

@@ -49,6 +49,9 @@ pub struct SmmuNode {
     pub data_override: bool,
 }
 
+/// Characters of a `status` that is printed.
+const STATUS_SHOWN: usize = 32;
+
 /// The property for instruction reads to be treated as data reads. Linux refuses an SMMU that cannot
 /// (SMMU_IDR1.ATTR_PERMS_OVR), and the emulated one cannot: EL2 does it if hardware can, and removes the property.
 pub const DATA_OVERRIDE: &str = "arm,instdata-override";
@@ -56,7 +59,7 @@ pub const DATA_OVERRIDE: &str = "arm,instdata-override";
 /// Finds every enabled `arm,smmu-v3`.
 ///
 /// # Errors
-/// [`BootError::Missing`] without any, [`BootError::NodesOverlap`] for one listed twice or over another,
+/// [`BootError::Missing`] without any, [`BootError::SmmuDisabled`] if all are disabled, [`BootError::NodesOverlap`] for one listed twice or over another,
 /// [`BootError::Property`], [`BootError::TooMany`].
 pub fn find<'a>(tree: &Tree<'a>, gic: &Gic) -> Result<ArrayVec<SmmuNode, SMMUS_MAX>, BootError<'a>> {
     let mut smmus = ArrayVec::<SmmuNode, SMMUS_MAX>::new();
@@ -78,12 +81,32 @@ pub fn find<'a>(tree: &Tree<'a>, gic: &Gic) -> Result<ArrayVec<SmmuNode, SMMUS_M
         smmus.try_push(smmu).map_err(|_| BootError::TooMany { what: "SMMUs", limit: SMMUS_MAX })
     })?;
     if smmus.is_empty() {
+        refuse_disabled(tree)?;
         return Err(BootError::Missing {
             what: "SMMUv3 (arm,smmu-v3) in the device tree",
             remedy: "without one nothing can be isolated (QEMU: -machine iommu=smmuv3)",
         });
     }
     Ok(smmus)
+}
+
+/// The error that names the first SMMU, if there is one and it is disabled.
+fn refuse_disabled<'a>(tree: &Tree<'a>) -> Result<(), BootError<'a>> {
+    tree.walk(&mut |node| {
+        if !is_smmu(node) {
+            return Ok(());
+        }
+        let mut by = Some(node);
+        while let Some(above) = by {
+            if let Some(status) = above.string("status")?.filter(|status| !matches!(*status, "okay" | "ok")) {
+                let shown = status.len() <= STATUS_SHOWN && status.bytes().all(|byte| byte.is_ascii_graphic());
+                let status = if shown { status } else { "that is not printable" };
+                return Err(BootError::SmmuDisabled { smmu: node.path(), by: above.path(), status });
+            }
+            by = above.parent();
+        }
+        Ok(())
+    })
 }
 
 /// Whether `node` claims to be an SMMUv3 in any of its `compatible` strings.
