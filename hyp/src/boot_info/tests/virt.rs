@@ -272,8 +272,6 @@ pub(super) fn request<'h>(dtb: &[u8], header: &'h [u8; HEADER_SIZE]) -> Request<
 
 /// All boot steps up to the plan check.
 pub(super) fn boot(dtb: &[u8]) -> Result<(Platform<'_>, MmioPolicy, Layout), BootError<'_>> {
-    let platform = Platform::parse(dtb)?;
-    let policy = MmioPolicy::decide(&platform)?;
     let header = kernel_header(KERNEL_SIZE + 0x40_0000);
     let judged = judge(dtb, &request(dtb, &header))?;
     Ok((judged.platform, judged.policy, judged.layout))
