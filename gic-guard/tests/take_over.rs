@@ -81,9 +81,9 @@ fn t45g_a_redistributor_that_came_back_with_other_tables_has_no_lpis() {
     rig.model().lose_power(1, |_| {});
     // Its tables, as `lose_power` leaves their addresses, are its own affair.
     let tables = [0xdead_0000, 0xbeef_0000];
-    tables.map(|table| rig.board.memory().give(table, 0x1_0000));
+    tables.into_iter().for_each(|table| rig.board.memory().give(table, 0x1_0000));
     rig.model().write32(Place::Rd(1), 0, 1);
-    tables.map(|table| rig.board.memory().take(table));
+    tables.into_iter().for_each(|table| rig.board.memory().take(table));
     rig.set_rd32(1, r::CTLR, 1);
     assert_eq!(rig.model().read32(Place::Rd(1), 0) & 1, 0);
     rig.check();

@@ -7,7 +7,7 @@ use mem_protect::{Error, GuestId, GuestLife, Transition, UncheckedRange};
 use model_tests::host::{ABORT, BYPASS, Host, INVALID, ON, QUEUES, STAGE1, Shape};
 use model_tests::layout::{HOST_DATA, IOVA, SID, SIDS};
 use model_tests::{Defect, Machine, Setup, detects_defects};
-use smmu_drv::{RetireError, StreamRange};
+use smmu_drv::{RetireError, StreamOwner, StreamRange};
 use smmu_model::arch::regs as r;
 use smmu_model::{Bbml, Config, Pace, Snoop, Transfer};
 
@@ -176,7 +176,8 @@ fn t68_events_of_an_assigned_stream_do_not_reach_the_host() {
                     .map(|fault| (fault.record.sid, fault.owner))
                     .collect::<Vec<_>>()
             });
-            let own = taken.iter().filter(|fault| **fault == (SID, StreamOwner::Domain(VM))).count();
+            let owner = m.vmid_of(guest).map(StreamOwner::Domain);
+            let own = taken.iter().filter(|(sid, of)| *sid == SID && Some(*of) == owner).count();
             assert_eq!(own, 2, "EL2 has them: {taken:x?}");
             assert_eq!(m.isolated(&SIDS), Ok(()));
         }
