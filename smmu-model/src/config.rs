@@ -7,7 +7,7 @@ use crate::mem::Snoop;
 pub enum Bbml {
     /// Every change of block size needs break-before-make.
     Level0,
-    /// With nT it is not needed.
+    /// Break-before-make is not needed with nT.
     Level1,
     /// Never needed.
     Level2,
@@ -55,14 +55,14 @@ pub enum Pace {
     Manual,
 }
 
-/// Which legal outcome a transaction takes where the architecture allows several.
+/// Which outcome of a transaction is chosen where the architecture allows several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cache {
-    /// The one that succeeds with the oldest information: a cache that keeps everything.
+    /// The outcome that succeeds with the oldest information: the cache keeps every entry.
     Adversarial,
-    /// The newest information: no cache at all.
+    /// The outcome with the newest information: nothing is cached.
     None,
-    /// A random one.
+    /// A random outcome.
     Random,
 }
 
@@ -75,7 +75,7 @@ pub struct Config {
     pub stage2: bool,
     /// IDR0.TTF bit 1; without it only VMSAv8-32 tables, which the model does not walk.
     pub aarch64: bool,
-    /// IDR0.COHACC and what walkers and queues see.
+    /// IDR0.COHACC: whether accesses to tables and queues snoop the CPUs' caches.
     pub snoop: Snoop,
     /// IDR0.BTM.
     pub btm: bool,
@@ -145,21 +145,22 @@ pub struct Config {
     pub gran64k: bool,
     /// IIDR, for the errata of known parts.
     pub iidr: u32,
-    /// An erratum: an entry that is in use survives an invalidation, unless the same one came before the last CMD_SYNC.
+    /// An erratum: an invalidation does not remove an entry that is in use, unless the same invalidation was also
+    /// issued before the last CMD_SYNC.
     pub invalidations_race: bool,
-    /// An erratum: where ranges are known, a CMD_TLBI_S2_IPA without one removes nothing.
+    /// An erratum: on an SMMU with range invalidation, CMD_TLBI_S2_IPA without a range removes nothing.
     pub single_ipa_void: bool,
     /// AIDR.
     pub aidr: u32,
     /// GBPA after reset (without Update).
     pub gbpa_reset: u32,
-    /// Page 1 answers at page 0 as well [6.2].
+    /// The registers of page 1 can also be accessed in page 0 [6.2].
     pub page1_aliases: bool,
     /// RES0 checks of commands.
     pub res0: Res0,
     /// When pending work is done.
     pub pace: Pace,
-    /// Which legal outcome transactions take.
+    /// Which outcome of a transaction is chosen.
     pub cache: Cache,
     /// Seed of every random choice.
     pub seed: u64,

@@ -14,7 +14,7 @@ use crate::stages::{S1, S2};
 use crate::strtab::granule_supported;
 use crate::view::{View, combinations};
 
-/// Where a fault came from, for the event record and for stall and abort.
+/// The source of a fault, for the event record and for the choice of stall or abort.
 #[derive(Clone, Debug)]
 pub(crate) struct Fault {
     pub(crate) kind: u8,
@@ -123,7 +123,7 @@ impl View<'_> {
         }
     }
 
-    /// The values of one word of a configuration structure, with what was used to find them.
+    /// The values of one word of a configuration structure, with the items that were used to find them.
     #[expect(clippy::type_complexity, reason = "used twice, here and above")]
     fn config_access(
         &self,
@@ -146,7 +146,7 @@ impl View<'_> {
         self.translated(address, s2, ste, Class::Cd).into_iter().map(step).collect()
     }
 
-    /// Every physical address that an SMMU-originated read of `address` may go to; whether its page may be written.
+    /// Every physical address that an SMMU-originated read of `address` may access, and whether its page is writable.
     #[expect(clippy::type_complexity, reason = "address, what was used, writable")]
     pub(crate) fn translated(
         &self,
@@ -216,7 +216,7 @@ impl View<'_> {
     }
 }
 
-/// A fault of stage 1, or of configuration.
+/// A fault of stage 1 or of a configuration structure.
 pub(crate) fn plain(kind: u8, class: Class, item: Rc<Item>) -> Fault {
     Fault { kind, stage2: false, class, ipa: 0, item }
 }

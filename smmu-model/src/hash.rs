@@ -3,12 +3,12 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 
-/// A map by something that is made of addresses and other numbers.
+/// A map whose keys consist of addresses and other numbers.
 pub(crate) type ByKey<K, T> = HashMap<K, T, BuildHasherDefault<AddressHasher>>;
-/// A set of such.
+/// A set of such keys.
 pub(crate) type SetOf<K> = HashSet<K, BuildHasherDefault<AddressHasher>>;
 
-/// Multiplicative hash: the maps need no resistance against attacks.
+/// Multiplicative hash. It is not resistant to chosen keys, and need not be.
 #[derive(Default)]
 pub(crate) struct AddressHasher(u64);
 

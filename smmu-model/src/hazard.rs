@@ -3,7 +3,7 @@
 /// One misuse of the programming interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hazard {
-    /// A register that is read-only while its guard is set was written (the write was ignored) [6.2].
+    /// A write to a register that is read-only while an enable is set; it was ignored [6.2].
     Guarded(u32),
     /// An unaligned access, or one of a size the register does not have [6.2].
     BadAccess(u32),
@@ -19,7 +19,7 @@ pub enum Hazard {
     OutputIndex,
     /// GERRORN acknowledged an error that is not active [6.3.20].
     Gerrorn,
-    /// Two valid mappings of different size at one place without break-before-make, on an implementation that needs it.
+    /// Two valid mappings of one address with different sizes, without break-before-make, on an SMMU that needs it.
     BreakBeforeMake {
         /// Physical address of the descriptor.
         descriptor: u64,

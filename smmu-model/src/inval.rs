@@ -1,6 +1,6 @@
 //! Invalidations and what each of them is required to remove [IHI 0070G 4.3, 4.4, 16.2].
 //!
-//! The model never removes more than a command must remove: that is what makes its caches adversarial.
+//! The model never removes more than a command must remove, so its caches keep as much as the architecture allows.
 
 use crate::arch::desc::Granule;
 use crate::mem::Time;
@@ -26,7 +26,7 @@ pub enum AsidTag {
     Asid(u32),
     /// Global, or the regime has no ASIDs.
     Global,
-    /// The ASID that makes the entry hardest to remove: used where the host controls it.
+    /// Any ASID, as the host controls it: the entry has the one with which the fewest invalidations remove it.
     Any,
 }
 
@@ -54,21 +54,21 @@ impl Span {
     }
 }
 
-/// Whether a walk-cache entry or the last level.
+/// Whether an entry is from a table descriptor or a leaf, and its level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Depth {
     /// A table descriptor found at this level.
     Table(u32),
     /// A block or page found at this level.
     Leaf(u32),
-    /// A leaf at whatever level makes it hardest to remove.
+    /// A leaf at the level at which the fewest invalidations remove it.
     AnyLeaf,
 }
 
 /// The invalidation tag of a cached item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Tag {
-    /// Not cached: a fetch that happens now, or a group of other items.
+    /// Not cached: a fetch at this moment, or a group of other items.
     None,
     /// A level 1 stream table descriptor for the StreamIDs `first..first + count`.
     L1Std {
@@ -124,22 +124,22 @@ pub enum Tag {
     },
 }
 
-/// Narrowing of an invalidation by address.
+/// The entries that an invalidation by address selects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ByAddress {
     /// First address.
     pub first: u64,
     /// Last address.
     pub last: u64,
-    /// Only the last level must go.
+    /// Only last-level entries must be removed.
     pub leaf: bool,
-    /// TG and TTL of the command, where TG is not 0: entries of another granule or level need not go.
+    /// TG and TTL of the command, where TG is not 0: entries of another granule or level may stay.
     pub hint: Option<(u64, u64)>,
-    /// Operands without an architectural guarantee: no entry must be removed.
+    /// The architecture guarantees nothing for these operands: the command removes no entry.
     pub void: bool,
 }
 
-/// What an invalidation must remove.
+/// The entries that an invalidation must remove.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
     /// CFGI_STE.
@@ -209,7 +209,7 @@ pub enum Scope {
     El2Va {
         /// The regime that CR2.E2H selects.
         world: World,
-        /// ASID, unless all.
+        /// ASID; `None` for all.
         asid: Option<u32>,
         /// Addresses.
         by: ByAddress,
@@ -237,7 +237,7 @@ pub struct VmidMatch {
     pub vmid: u32,
     /// Low bits that are ignored.
     pub wildcard: u32,
-    /// Non-zero upper bits on an 8-bit implementation: nothing need match.
+    /// Upper bits are not zero on an SMMU with 8-bit VMIDs: no entry must match.
     pub void: bool,
 }
 
@@ -247,14 +247,14 @@ impl VmidMatch {
     }
 }
 
-/// An invalidation command that has been consumed.
+/// A consumed invalidation command.
 #[derive(Clone, Copy, Debug)]
 pub struct Invalidation {
-    /// What it must remove.
+    /// The entries that it must remove.
     pub scope: Scope,
     /// When it was consumed: information read before must not survive it.
     pub consumed: Time,
-    /// When a later SYNC completed; until then entries may still be cached.
+    /// When a later SYNC completed; before that, entries may still be cached.
     pub completed: Option<Time>,
 }
 
@@ -280,7 +280,7 @@ impl ByAddress {
 }
 
 impl Scope {
-    /// Whether an entry with `tag` must be gone when the invalidation is complete.
+    /// Whether an entry with `tag` must have been removed when the invalidation is complete.
     #[must_use]
     pub fn covers(&self, tag: &Tag) -> bool {
         match *tag {

@@ -1,17 +1,17 @@
 //! Cached items, and whether the architecture allows one to be cached.
 //!
 //! An [`Item`] is a piece of information that a cache may hold: the words it was read from (each with the time during
-//! which they had that value), its tag for invalidation, and the items that were used to find it. The question
-//! [`Timeline::usable_at`] answers is whether read times can be chosen for the whole tree so that every item was still
-//! in its cache when it was used. Only completed invalidations count, an invalidation removes only what it must
-//! (`Scope::covers`), and what it removes is what was read before it was consumed:
+//! which they had that value), its tag for invalidation, and the items that were used to find it.
+//! [`Timeline::usable_at`] determines whether each item of the whole tree can have been read at a time such that it
+//! was still in its cache when it was used. Only completed invalidations count. An invalidation removes only the
+//! entries that it must remove (`Scope::covers`), and of these only what was read before the command was consumed:
 //!
 //! - a combined VA to PA entry that was made after NH_ALL was consumed, out of a stage 2 entry whose S2_IPA had not
 //!   completed then, survives both: that is why the two need a SYNC between them [IHI 0070G 4.4.3.1, 4.7.3];
 //! - one command that covers both (S12_VMALL) leaves nothing.
 //!
-//! For given values the earliest possible read times are the best choice: an item that is used earlier has fewer
-//! completed invalidations behind it. So one pass from the use back to the root is enough.
+//! For given values the earliest possible read times are the best choice: fewer invalidations have completed before
+//! an earlier use. So one pass from the use to the root is enough.
 
 use std::rc::Rc;
 
@@ -52,13 +52,13 @@ impl Item {
         item
     }
 
-    /// Whether nothing of it has been overwritten since.
+    /// Whether none of the words has been overwritten since.
     #[must_use]
     pub fn fresh(&self) -> bool {
         self.until == Time::MAX
     }
 
-    /// Whether both hold the same information from the same times.
+    /// Whether both have the same information from the same times.
     #[must_use]
     pub fn same(&self, other: &Self) -> bool {
         self.tag == other.tag && self.words == other.words && self.since == other.since
@@ -70,7 +70,7 @@ impl Item {
         self.words.iter().map(|word| word.value).collect()
     }
 
-    /// Whether its own words (not those it was found through) are the current ones.
+    /// Whether its own words (not those of its sources) are the current ones.
     #[must_use]
     pub fn fresh_word(&self) -> bool {
         self.words.iter().all(|word| word.end.is_none())
@@ -84,7 +84,7 @@ impl Item {
         self.since <= other.since && self.until >= other.until && located < self.until
     }
 
-    /// The word of an item that was read from a single one.
+    /// The word of an item that has exactly one.
     #[must_use]
     pub fn only_word(&self) -> Option<Version> {
         match self.words.as_slice() {
@@ -122,19 +122,19 @@ impl Timeline {
     /// Whether `item` can be used at `now`.
     #[must_use]
     pub fn usable_at(&self, item: &Item, now: Time) -> bool {
-        // What is in memory now can be read now.
+        // The current content of memory can be read.
         if item.fresh() && self.enabled_at(now) {
             return true;
         }
         self.usable(item, now, &[])
     }
 
-    /// Whether translation is on at `now`, the latest time there is.
+    /// Whether translation is on at `now`, the latest time.
     pub(crate) fn enabled_at(&self, now: Time) -> bool {
         self.enabled.last().is_some_and(|(start, end)| *start <= now && end.is_none())
     }
 
-    /// The time from which no cache can hold the overwritten `item`; [`Time::MAX`] while one can.
+    /// The first time at which no cache can hold the overwritten `item`; [`Time::MAX`] while one can.
     #[must_use]
     pub fn gone_at(&self, item: &Item) -> Time {
         let removes = |inval: &&Invalidation| inval.consumed >= item.until && inval.scope.covers(&item.tag);
@@ -152,7 +152,7 @@ impl Timeline {
             }
         }
         let earliest = if item.live { at } else { floor.max(item.since) };
-        // An uncached item passes the constraints of its user on to its sources.
+        // The time limits of an uncached item are those of the item that uses it.
         if item.tag == Tag::None {
             active.extend_from_slice(inherited);
         }

@@ -1,16 +1,17 @@
-//! An adversarial SMMUv3 model for tests: it takes the worst behaviour that the architecture allows.
+//! An adversarial SMMUv3 model for tests: it chooses the worst behaviour that the architecture allows.
 //!
 //! The model is written from Arm IHI 0070 (edition G) and shares no constant and no walker with the driver: a wrong bit
 //! position on one side fails a test. It is adversarial in three ways:
 //!
 //! - **Time.** Register handshakes and commands take effect at any later legal moment ([`Pace`]), chosen by a seed.
-//! - **Caches.** Memory keeps the history of every word ([`mem`]), and every structure, walk-cache entry and TLB entry, combined or not,
-//!   stays usable until an invalidation that must remove it has been consumed and a later SYNC has completed ([`item`],
-//!   [`inval`]). [`Model::dma_read`] and [`Model::dma_write`] use the oldest cached information that succeeds.
-//! - **The oracle.** [`Model::reach`] answers which bytes a stream can reach by any legal choice, whether or not a
-//!   transaction tried.
+//! - **Caches.** Memory keeps the history of every word ([`mem`]). Every structure, walk-cache entry and TLB entry,
+//!   combined or not, stays usable until an invalidation that must remove it has been consumed and a later SYNC has
+//!   completed ([`item`], [`inval`]). [`Model::dma_read`] and [`Model::dma_write`] use the oldest cached information
+//!   that succeeds.
+//! - **The oracle.** [`Model::reach`] returns the bytes that a stream can reach in any legal behaviour, whether or not
+//!   a transaction accessed them.
 //!
-//! Software errors that this model tolerates are recorded as [`Hazard`]s.
+//! Software errors do not stop the model; they are recorded as [`Hazard`]s.
 //!
 //! ```
 //! use smmu_model::{Config, Model, Region, Snoop, Transfer, mem::Memory};
@@ -19,11 +20,11 @@
 //! memory.add(0x4000_0000, 0x10_0000, Region::Ram);
 //! let mut smmu = Model::new(Config::qemu(), memory.clone());
 //!
-//! // Out of reset everything bypasses the SMMU.
+//! // After reset all transactions bypass the SMMU.
 //! assert_eq!(smmu.dma_write(8, None, 0x4000_0000, &[1, 2, 3, 4]), Transfer::Done);
 //! assert!(smmu.can_reach(8, 0x4000_0000).is_some());
 //!
-//! // GBPA.ABORT stops it.
+//! // With GBPA.ABORT they abort.
 //! smmu.write32(0x44, 1 << 31 | 1 << 20);
 //! assert_eq!(smmu.dma_write(8, None, 0x4000_0000, &[9]), Transfer::Aborted(None));
 //! assert!(smmu.can_reach(8, 0x4000_0000).is_none());

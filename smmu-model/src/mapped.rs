@@ -44,7 +44,7 @@ pub(crate) fn add(runs: &mut Vec<Run>, run: Run) {
     }
 }
 
-/// Everything that a stage 2 table maps now, that is without cached entries.
+/// Everything that a stage 2 table maps in memory; cached entries are not included.
 #[derive(Debug)]
 pub struct Mapped {
     pub(crate) runs: Vec<Run>,
@@ -67,7 +67,7 @@ impl Mapped {
         })
     }
 
-    /// Whether all bytes of a leaf of this size at `pa` can be reached, with this permission or more.
+    /// Whether all bytes of a leaf of this size at `pa` can be reached, at least with this permission.
     pub(crate) fn covers(&self, pa: u64, shift: u32, write: bool) -> bool {
         let size = 1 << shift;
         let covers = |run: &Run| (run.write || !write) && pa >= run.pa && pa - run.pa + size <= run.size();

@@ -1,13 +1,13 @@
 //! Physical memory with history: every 64-bit word keeps its earlier values with their times.
 //!
-//! A cache of an SMMU may hold whatever a word contained at any moment since the last invalidation. Instead of
-//! modelling one particular cache, the model asks memory for all these values. There are two views: what CPUs see, and
-//! what is at the point of coherency. In a coherent system they are the same; an SMMU that does not snoop sees a CPU
-//! store only after [`Memory::clean`], and a CPU sees its writes only after [`Memory::invalidate`]. Stores that no
-//! barrier orders have methods of their own ([`Memory::store_unordered`]).
+//! A cache of an SMMU may hold any value that a word had since the last invalidation. The model has no particular
+//! cache; it gets all these values from memory. There are two views: the one of the CPUs, and the point of coherency.
+//! In a coherent system they are the same. An SMMU that does not snoop sees a CPU store only after [`Memory::clean`],
+//! and a CPU sees the SMMU's writes only after [`Memory::invalidate`]. Stores that no barrier has ordered yet have
+//! their own methods ([`Memory::store_unordered`]).
 //!
-//! A test that often starts from the same state keeps a [`Saved`]. Pages are copy-on-write, so restoring costs only the
-//! changed pages.
+//! A test that starts from the same state many times uses [`Saved`]. Pages are copy-on-write, so restoring costs only
+//! the changed pages.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -18,7 +18,7 @@ use pages::Pages;
 
 pub use saved::Saved;
 
-/// Logical time: it advances with every store, command and register write that matters.
+/// Logical time: it advances with every store, command and register write that changes state.
 pub type Time = u64;
 
 /// A value that a word held during `start..end`.
@@ -141,14 +141,14 @@ impl Memory {
         m.now
     }
 
-    /// Reads one byte as a CPU does; zero where no RAM is.
+    /// Reads one byte as a CPU does; zero outside RAM.
     #[must_use]
     pub fn cpu_read8(&self, pa: u64) -> u8 {
         let word = self.cpu_read64(pa & !7);
         word.to_le_bytes()[byte_of(pa)]
     }
 
-    /// Reads the aligned 64-bit word at `pa` as a CPU does; zero where no RAM is.
+    /// Reads the aligned 64-bit word at `pa` as a CPU does; zero outside RAM.
     #[must_use]
     pub fn cpu_read64(&self, pa: u64) -> u64 {
         self.lock().cpu_get(pa & !7)
@@ -161,7 +161,7 @@ impl Memory {
         u32::try_from((word >> ((pa & 4) * 8)) & 0xffff_ffff).unwrap_or(0)
     }
 
-    /// Stores the aligned 64-bit word at `pa` as a CPU does; ignored where no RAM is.
+    /// Stores the aligned 64-bit word at `pa` as a CPU does; ignored outside RAM.
     pub fn cpu_write64(&self, pa: u64, value: u64) {
         let mut m = self.lock();
         if m.region(pa) == Some(Region::Ram) {
@@ -187,7 +187,7 @@ impl Memory {
         self.cpu_write64(pa & !7, word);
     }
 
-    /// Stores bytes as a CPU does, each aligned word of them at once.
+    /// Stores bytes as a CPU does; those of one aligned word in a single store.
     pub fn cpu_write(&self, pa: u64, bytes: &[u8]) {
         let mut at = pa;
         let mut rest = bytes;
@@ -202,7 +202,7 @@ impl Memory {
         }
     }
 
-    /// Changes aligned words for every observer at the same moment, and cleans them.
+    /// Changes aligned words for every observer at the same time, and cleans them.
     pub fn store_at_once(&self, words: &[(u64, u64)]) {
         let mut m = self.lock();
         m.now += 1;
@@ -228,7 +228,7 @@ impl Memory {
         }
     }
 
-    /// Cleans `range` to the point of coherency: what the CPU sees is now what a non-snooping device sees.
+    /// Cleans `range` to the point of coherency: a non-snooping device now reads the CPU's values.
     pub fn clean(&self, range: Range<u64>) {
         let mut m = self.lock();
         if m.snoop == Snoop::Coherent {
@@ -262,7 +262,7 @@ impl Memory {
         m.floors.len() - 1
     }
 
-    /// SMMU `observer` has nothing cached from before `before`: drops history that no SMMU needs.
+    /// SMMU `observer` has nothing in its caches that is older than `before`: drops history that no SMMU needs.
     pub fn drop_history(&self, observer: usize, before: Time) {
         let mut m = self.lock();
         if let Some(floor) = m.floors.get_mut(observer) {

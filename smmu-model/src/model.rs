@@ -45,7 +45,7 @@ pub enum Irq {
     Event,
 }
 
-/// A failure that a test asks for.
+/// A failure that a test injects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Injection {
     /// The next command stops the queue with this CERROR code.
@@ -132,7 +132,7 @@ impl Model {
         &self.config
     }
 
-    /// Changes which legal outcome transactions take from now on; returns what it was.
+    /// Changes which legal outcome later transactions have; returns the former choice.
     pub fn set_cache(&mut self, cache: Cache) -> Cache {
         std::mem::replace(&mut self.config.cache, cache)
     }

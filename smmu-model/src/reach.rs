@@ -3,7 +3,7 @@
 /// How a byte can be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Via {
-    /// SMMUEN is 0, or may be, and GBPA does not abort.
+    /// SMMUEN is 0, or may be 0, and GBPA does not abort.
     Disabled,
     /// The entry bypasses both stages.
     Bypass,
@@ -13,7 +13,7 @@ pub enum Via {
     StaleStage1Only,
     /// Translated transactions are not checked.
     AtsUnchecked,
-    /// The entry lets Translated transactions pass.
+    /// The entry permits Translated transactions.
     AtsFull,
     /// A stage 2 translation.
     Stage2,
@@ -30,11 +30,11 @@ pub struct Reachable {
     pub size: u64,
     /// The IPA of the range.
     pub ipa: u64,
-    /// It can be written.
+    /// The range can be written.
     pub write: bool,
-    /// How.
+    /// How the range is reached.
     pub via: Via,
-    /// An entry used for it has been overwritten in memory: a cache still holds it.
+    /// An entry that it is reached through has been overwritten in memory and is still in a cache.
     pub stale: bool,
 }
 

@@ -1,7 +1,7 @@
-//! Stream table entries for the oracle: only what decides which bytes a stream can reach.
+//! Stream table entries for the oracle: only the fields that determine which bytes a stream can reach.
 //!
 //! An entry that changed often can be read as any combination of the old and new values of its words. Most
-//! combinations are the same for the oracle: it assumes the worst stage 1, so the pointer to it is irrelevant, and an
+//! combinations are the same for the oracle: it assumes the worst stage 1, so S1ContextPtr is irrelevant, and an
 //! invalid entry reaches nothing. So only the relevant bits of words are compared, versions with equal bits and
 //! adjoining times are merged, and a combination is dropped if another one with the same effect is usable whenever it
 //! is.
@@ -57,7 +57,7 @@ impl View<'_> {
     }
 }
 
-/// Adds an entry unless a known one is usable whenever it is, and removes those that it makes redundant in that way.
+/// Adds an entry unless an earlier one is usable at all its times, and removes those whose times it covers.
 fn add(found: &mut Vec<SteUse>, kind: SteKind, words: Vec<Version>, sid: u32, sources: &[Rc<Item>]) {
     let item = Item::new(Tag::Ste { sid }, words, sources.to_vec());
     if found.iter().any(|known| known.kind == kind && known.item.outlasts(&item)) {
@@ -67,7 +67,7 @@ fn add(found: &mut Vec<SteUse>, kind: SteKind, words: Vec<Version>, sid: u32, so
     found.push(SteUse { kind, item });
 }
 
-/// The combination of this number of versions.
+/// The combination of versions with this number.
 fn combination(first: Version, others: &[Vec<Version>], number: usize) -> Vec<Version> {
     let mut rest = number;
     let mut out = vec![first];

@@ -8,7 +8,7 @@ use crate::item::Item;
 use crate::stages::{Detail, Lookup, Stages, SteKind, SteUse};
 use crate::view::View;
 
-/// An entry that TLB entries may have been made from.
+/// A stream table entry from which TLB entries may have been created.
 #[derive(Clone, Debug)]
 pub(crate) struct Source {
     pub(crate) sid: u32,
@@ -35,12 +35,12 @@ pub(crate) fn tlb_sources(
             if stages.world != world {
                 continue;
             }
-            // Another stream with the very same tables adds nothing.
+            // Another stream with the same tables adds nothing.
             let like = |s: &Source| s.stages.s2 == stages.s2 && s.stages.s1.is_some() == stages.s1.is_some();
             if sid != own && out.iter().any(like) {
                 continue;
             }
-            // For stage 2 only its fields matter, not the rest of the entry.
+            // For stage 2 only the stage 2 fields of the entry are compared.
             if out.iter().any(|s| s.sid == sid && s.stages == stages && s.item.outlasts(&item)) {
                 continue;
             }

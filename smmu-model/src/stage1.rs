@@ -1,4 +1,4 @@
-//! The stage 1 walk, each access translated by stage 2 where that is on.
+//! The stage 1 walk, with stage 2 translation of each access if it is enabled.
 
 use std::rc::Rc;
 
@@ -13,7 +13,7 @@ use crate::stage2::Update;
 use crate::stages::S2;
 use crate::view::View;
 
-/// A stage 1 translation that may be used.
+/// A stage 1 translation that a transaction may use.
 #[derive(Clone, Debug)]
 pub(crate) struct S1Leaf {
     /// Output address (an IPA, or a PA without stage 2).
@@ -75,7 +75,7 @@ impl View<'_> {
     }
 }
 
-/// The constants of one stage 1 walk.
+/// The parameters of one stage 1 walk.
 struct Walk<'a> {
     view: &'a View<'a>,
     raw: &'a cd::Cd,
@@ -188,7 +188,7 @@ impl Walk<'_> {
     }
 }
 
-/// Which table translates `va`, if it is inside a range that is enabled [3.4.1].
+/// The table that translates `va`, if `va` is in an enabled range [3.4.1].
 fn half_of(raw: &cd::Cd, world: World, va: u64) -> Option<Half> {
     let two_halves = matches!(world, World::El1 { .. } | World::El2E2h);
     let upper = bit(va, 55);
@@ -200,7 +200,7 @@ fn half_of(raw: &cd::Cd, world: World, va: u64) -> Option<Half> {
     } else {
         (cd::t0sz(raw), Granule::from_tg0(cd::tg0(raw)), cd::ttb0(raw), two_halves && cd::epd0(raw), cd::tbi0(raw))
     };
-    // TxSZ of a range that is disabled was not checked, and may be anything.
+    // TxSZ of a disabled range was not checked and may have any value.
     if disabled {
         return None;
     }

@@ -22,10 +22,10 @@ pub(crate) struct Update {
     pub(crate) new: u64,
 }
 
-/// A stage 2 translation that may be used.
+/// A stage 2 translation that a transaction may use.
 #[derive(Clone, Debug)]
 pub(crate) struct S2Leaf {
-    /// Physical address of the IPA that was asked for.
+    /// Physical address of the translated IPA.
     pub(crate) pa: u64,
     /// log2 of the size of the entry.
     pub(crate) shift: u32,
@@ -43,7 +43,7 @@ pub(crate) struct S2Leaf {
     pub(crate) access: Option<Update>,
     /// Dirty state update that a write makes.
     pub(crate) dirty: Option<Update>,
-    /// What was cached.
+    /// The cached item.
     pub(crate) item: Rc<Item>,
 }
 
@@ -133,7 +133,7 @@ impl View<'_> {
                     }
                     return;
                 }
-                // Entries are cached with their Access flag set: a clear one can only be in memory.
+                // A leaf is cached only with its Access flag set.
                 if !desc::af(raw) && s2.ha && !current {
                     return;
                 }
@@ -226,7 +226,7 @@ fn leaf(s2: &S2, ipa: u64, level: u32, at: u64, pa: u64, raw: u64, item: Rc<Item
     // With S2FWB bit 4 of the descriptor distinguishes Device from Normal [5.2 S2FWB; Arm ARM D8.6.6].
     let device = if s2.fwb { memattr & 0b0100 == 0 } else { memattr >> 2 == 0 };
     let writable = desc::s2ap(raw) & 2 != 0;
-    // The dirty state is updated in memory: a descriptor that is no longer there is read again first.
+    // The dirty state is updated in memory: an overwritten descriptor is first read again.
     let by_dirty = writable_now && !writable && item.fresh_word();
     let marked = if s2.ha { raw | 1 << 10 } else { raw };
     S2Leaf {

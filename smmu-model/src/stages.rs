@@ -1,4 +1,4 @@
-//! Stream table entries, decoded: what a lookup finds, and the stages of an entry.
+//! Stream table entries, decoded: the result of a lookup, and the stages of an entry.
 
 use std::rc::Rc;
 
@@ -6,16 +6,16 @@ use crate::arch::desc::{self, Granule};
 use crate::inval::World;
 use crate::item::Item;
 
-/// What a lookup returns.
+/// Which entries a lookup returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Detail {
     /// All entries.
     All,
-    /// Only entries through which something can be reached, one of each kind: see `View::add_reaching`.
+    /// Only entries through which memory is reachable, one for each distinct configuration: see `View::add_reaching`.
     Reach,
 }
 
-/// What a stream table lookup may find.
+/// Result of a stream table lookup.
 #[derive(Clone, Debug)]
 pub(crate) enum Lookup {
     /// An entry.
@@ -84,7 +84,7 @@ pub(crate) struct S2 {
 }
 
 impl S2 {
-    /// Whether the leaf `raw`, as it is in memory now, can be read, and whether it can be written.
+    /// Whether memory behind the leaf `raw` can be read, and whether it can be written.
     pub(crate) fn allows(&self, raw: u64) -> (bool, bool) {
         let ap = desc::s2ap(raw);
         (ap & 1 != 0, ap & 2 != 0 || (self.hd && desc::dbm(raw)))

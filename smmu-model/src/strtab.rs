@@ -12,7 +12,7 @@ use crate::stages::{Detail, Lookup, S1, S2, Stages, SteKind, SteUse};
 use crate::view::{Strtab, View, clip, combinations};
 
 impl View<'_> {
-    /// Every entry (or failure) that a lookup of `sid` may end in, by any legal caching; not filtered for usability.
+    /// Every entry or failure that a lookup of `sid` may have as its result; not filtered for usability.
     pub(crate) fn lookup(&self, sid: u32) -> Vec<Lookup> {
         self.lookup_for(sid, Detail::All)
     }
@@ -82,11 +82,12 @@ impl View<'_> {
             out.push(Lookup::Abort(address, Item::live(vec![], sources)));
             return;
         };
-        // An entry behind a cached descriptor may be fetched after the table has moved; one in a linear table not.
+        // An entry behind a cached descriptor may be fetched after STRTAB_BASE has changed; an entry of a linear table
+        // may not.
         let (start, end) = if sources.is_empty() { (table.start, table.end) } else { (0, None) };
-        // A value overwritten before the descriptor was visible cannot be read through it.
+        // A value that was overwritten before the descriptor was visible cannot be read through it.
         let linked = sources.iter().map(|source| source.since()).max().unwrap_or(0);
-        // Nor can a value stored after the descriptor was invalidated: the memory of a freed table may have been
+        // The same is true of a value stored after the descriptor was invalidated: a freed table may have been
         // reused.
         let forgotten = sources.iter().map(|source| self.timeline.gone_at(source)).min().unwrap_or(u64::MAX);
         for word in &mut words {
@@ -173,7 +174,7 @@ fn check_s1(config: &Config, raw: &ste::Ste) -> Option<S1> {
     Some(S1 { ptr: ste::s1_context_ptr(raw), fmt, cdmax, dss: ste::s1dss(raw), stalld: ste::s1stalld(raw) })
 }
 
-/// Input size and start level of stage 2, as AArch64.S2InvalidSL and AArch64.S2InconsistentSL of the Arm ARM have it.
+/// Input size and start level of stage 2, see AArch64.S2InvalidSL and AArch64.S2InconsistentSL in the Arm ARM.
 fn start_level(config: &Config, granule: Granule, sl0: u64, ia_bits: u32) -> Option<u32> {
     let oas = config.oas_bits();
     let level = match (granule, sl0) {

@@ -12,11 +12,11 @@ use crate::stage2::S2Mapping;
 use crate::stages::{S2, root_table};
 use crate::view::{History, View};
 
-/// Maximum cached tables: more than a machine has.
+/// Maximum number of cached tables: more than a test machine has.
 const MOST_TABLES: usize = 4096;
 
 impl View<'_> {
-    /// Everything that the table of `s2` maps now.
+    /// All current mappings of the table of `s2`.
     pub(crate) fn mapped_now(&self, s2: &S2) -> Arc<Mapped> {
         let known = self.table_cache.known().whole.get(s2).cloned();
         if let Some(known) = known.filter(|known| self.mem.unchanged(&known.pages)) {
@@ -122,7 +122,7 @@ impl View<'_> {
                 }
                 let ipa = base + (((at - start) / 8) << shift);
                 let now = self.mem.dev_read64(at).ok();
-                // A store that no barrier has ordered has no end time either, and may not be visible yet.
+                // A store that no barrier has ordered also has no end time, but may not be visible yet.
                 let other = |old: &Version| old.end.is_some() || Some(old.value) != now;
                 for version in self.versions(at).unwrap_or_default().into_iter().rev().filter(other) {
                     self.s2_version(s2, ipa, place.level, at, version, source, Some(mapped), out);
@@ -133,7 +133,7 @@ impl View<'_> {
             let below = child(s2, place.level, next);
             let ipa = base + ipa;
             below.pages().for_each(|page| self.note_page(page));
-            // Nothing is below the tables of the last level.
+            // Tables of the last level have no child tables.
             if below.level == 3 && below.pages().all(|page| self.mem.words_with_history(page).is_empty()) {
                 continue;
             }
@@ -148,7 +148,7 @@ impl View<'_> {
     }
 }
 
-/// The table that a descriptor of `level` names.
+/// The table that a descriptor of `level` points to.
 fn child(s2: &S2, level: u32, table: u64) -> Place {
     Place { table, level: level + 1, width: s2.granule.stride() }
 }

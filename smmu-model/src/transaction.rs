@@ -21,7 +21,7 @@ pub enum Access {
     Write,
 }
 
-/// A transaction, as far as translation sees it.
+/// The fields of a transaction that translation uses.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Request {
     pub(crate) sid: u32,
@@ -44,7 +44,7 @@ pub(crate) enum End {
     Stall { event: Event },
 }
 
-/// An event with nothing but the transaction in it.
+/// An event with only the fields of the transaction.
 pub(crate) fn blank(kind: u8, request: &Request, class: Class) -> Event {
     Event {
         kind,
@@ -59,7 +59,7 @@ pub(crate) fn blank(kind: u8, request: &Request, class: Class) -> Event {
     }
 }
 
-/// One transaction's way through the structures.
+/// The translation of one transaction.
 pub(crate) struct Transaction<'a> {
     pub(crate) view: &'a View<'a>,
     pub(crate) request: Request,
@@ -296,7 +296,7 @@ impl Transaction<'_> {
                 out.push(pass(pa, updates, with(&leaf.item)));
                 return;
             }
-            // An entry from a time when this stream had no stage 2: its output address is used as a PA.
+            // The TLB entry was created when this stream had no stage 2: its output address is used as a PA.
             (Some(_), None) => {
                 out.push(pass(truncate(leaf.out, self.view.config.oas_bits()), updates, with(&leaf.item)));
                 return;
@@ -323,7 +323,7 @@ impl Transaction<'_> {
         }
     }
 
-    /// The outcome of a fault: terminated or stalled as CD.{A,R,S} or STE.{S2R,S2S} say [5.5].
+    /// The outcome of a fault: terminated or stalled as CD.{A,R,S} or STE.{S2R,S2S} select [5.5].
     fn fault(&self, fault: &Fault, context: Option<&CdUse>, s2: Option<&S2>, sources: Vec<Rc<Item>>) -> Outcome {
         if fault.stage2
             && let Some(s2) = s2

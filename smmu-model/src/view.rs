@@ -17,18 +17,18 @@ pub(crate) struct Strtab {
     pub(crate) base: u64,
     /// STRTAB_BASE_CFG.
     pub(crate) cfg: u32,
-    /// From when.
+    /// Start of the period.
     pub(crate) start: Time,
-    /// Until when.
+    /// End of the period; `None` if it has not ended.
     pub(crate) end: Option<Time>,
 }
 
 /// Which values of a word a walk may see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum History {
-    /// All that a cache may hold.
+    /// All values that a cache may hold.
     Any,
-    /// The current one.
+    /// The current value.
     Now,
 }
 
@@ -111,7 +111,7 @@ impl View<'_> {
         Ok(all)
     }
 
-    /// Notes that the page of `pa` was read.
+    /// Records that the page of `pa` was read.
     pub(crate) fn note_page(&self, pa: u64) {
         let mut read = self.read.borrow_mut();
         let page = pa & !0xfff;
@@ -120,7 +120,7 @@ impl View<'_> {
         }
     }
 
-    /// [`View::lookup_for`], cached while nothing changes that it depends on.
+    /// [`View::lookup_for`], cached while the state that it depends on is unchanged.
     pub(crate) fn cached_lookup(&self, sid: u32, detail: Detail) -> Rc<[Lookup]> {
         if let Some(known) = self.lookup_cache.known.borrow().get(&(sid, detail)).filter(|known| known.is_current(self))
         {
@@ -130,7 +130,7 @@ impl View<'_> {
         let before = self.read.borrow().len();
         let found: Rc<[Lookup]> = self.lookup_for(sid, detail).into();
         let read = self.read.borrow();
-        // The first of these pages may be the last one noted before this lookup.
+        // The first of these pages may be the last one recorded before this lookup.
         let pages = read.iter().skip(before.saturating_sub(1));
         let pages = pages.map(|page| (*page, self.mem.stamp(*page))).collect();
         let (strtab, history, e2h, atschk) = (self.strtab.to_vec(), self.history, self.e2h, self.atschk);
@@ -160,7 +160,7 @@ pub(crate) fn clip(version: Version, start: Time, end: Option<Time>) -> Option<V
     end.is_none_or(|end| start < end).then_some(Version { value: version.value, start, end })
 }
 
-/// Every way to take one version of each word.
+/// Every combination of one version of each word.
 pub(crate) fn combinations(words: &[Vec<Version>]) -> Vec<Vec<Version>> {
     let total: usize = words.iter().map(Vec::len).product();
     assert!(total <= 1 << 16, "a structure changed too often without a full invalidation: {total} combinations");

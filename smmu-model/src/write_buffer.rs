@@ -1,7 +1,7 @@
 //! A CPU's write buffer: its stores become visible to others in any order until a barrier.
 //!
 //! A store to a queue or a table and a store to a register are two stores to different places: without a barrier
-//! between them the SMMU may see the register first, and any or none of the stores. [`Memory`] keeps the pending
+//! between them the SMMU may see the register write first, and any or none of the stores. [`Memory`] keeps the pending
 //! stores, and every walk of the model considers all legal subsets; a command is fetched with its old content, which is
 //! the legal worst case. This module reports whether a store is pending at a register write.
 
@@ -14,9 +14,9 @@ use crate::mem::Memory;
 /// observed.
 pub struct WriteBuffer {
     mem: Memory,
-    /// Something was stored or cleaned since the last barrier.
+    /// Whether a store or a clean was made since the last barrier.
     stored: AtomicBool,
-    /// Something was loaded since the last barrier.
+    /// Whether a load was made since the last barrier.
     loaded: AtomicBool,
 }
 
@@ -53,32 +53,35 @@ impl WriteBuffer {
         self.mem.read_own64(pa)
     }
 
-    /// The CPU cleans `range` to the point of coherency, after its earlier stores and no sooner than the next barrier.
+    /// The CPU cleans `range` to the point of coherency, ordered after its earlier stores; it is complete at the next
+    /// barrier.
     pub fn clean(&self, range: Range<u64>) {
         self.stored.store(true, Ordering::Relaxed);
         self.mem.clean_unordered(range);
     }
 
-    /// Everything so far reaches memory before anything that follows, as after a DSB.
+    /// All earlier accesses are complete before any later one, as with a DSB.
     pub fn barrier(&self) {
         self.stored.store(false, Ordering::Relaxed);
         self.loaded.store(false, Ordering::Relaxed);
         self.mem.order();
     }
 
-    /// Whether a store or a clean waits for a barrier: a register write may then publish an incomplete entry.
+    /// Whether a store or a clean is not ordered by a barrier yet: the SMMU may read an incomplete entry after a
+    /// register write.
     #[must_use]
     pub fn has_stores(&self) -> bool {
         self.stored.load(Ordering::Relaxed)
     }
 
-    /// Whether a load may still be pending: a register write may then free a slot before it is read.
+    /// Whether a load may still be pending: a register write may then free a queue entry before it is read.
     #[must_use]
     pub fn has_loads(&self) -> bool {
         self.loaded.load(Ordering::Relaxed)
     }
 
-    /// Drops pending stores to `range`: the memory is freed or reused, and the new user orders them first.
+    /// Drops pending stores to `range`: the memory is freed or reused, and its new user must order its own stores
+    /// first.
     pub fn discard(&self, range: &Range<u64>) {
         self.mem.discard_unordered(range);
     }

@@ -1,4 +1,4 @@
-//! What a cache may keep, as a device sees it and as the oracle sees it.
+//! Entries that a cache may keep, tested with transactions and with the oracle.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod common;
@@ -56,11 +56,11 @@ fn the_wrong_address_or_vmid_removes_nothing() {
 #[test]
 fn a_leaf_invalidation_leaves_the_table_that_was_replaced() {
     let mut rig = page_rig();
-    // A block replaces the table and is then removed; only leaves are invalidated.
+    // The table descriptor is removed; only leaves are invalidated.
     rig.mem.cpu_write64(S2_L2 + ((DATA >> 21) & 511) * 8, 0);
     rig.cmd([VMID << 32 | 0x2a, DATA | 1]);
     rig.sync();
-    assert!(rig.smmu.can_reach(SID, DATA).is_some(), "the walk cache still leads to the old table");
+    assert!(rig.smmu.can_reach(SID, DATA).is_some(), "the walk cache still has the old table");
     rig.cmd(s2_ipa(DATA));
     rig.sync();
     assert!(rig.smmu.can_reach(SID, DATA).is_none());

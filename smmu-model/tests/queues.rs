@@ -11,7 +11,7 @@ fn cerror(rig: &mut Rig) -> u32 {
 }
 
 fn recover(rig: &mut Rig) {
-    // Overwrite the bad command with a SYNC and acknowledge, as Linux does.
+    // Overwrites the illegal command with a SYNC and acknowledges the error, as Linux does.
     let cons = rig.smmu.read32(r::CMDQ_CONS) & ((1 << QUEUE) - 1);
     rig.mem.cpu_write64(CMDQ + u64::from(cons) * 16, 0x46);
     rig.mem.cpu_write64(CMDQ + u64::from(cons) * 16 + 8, 0);
@@ -23,7 +23,7 @@ fn recover(rig: &mut Rig) {
 
 #[test]
 fn every_opcode_has_the_answer_of_the_architecture() {
-    // Opcode, legal on the QEMU-like configuration, legal with every feature.
+    // Opcode, whether it is legal on the QEMU-like configuration, whether it is legal with every feature.
     let legal = |op: u64, full: bool| match op {
         0x01..=0x06 | 0x10..=0x13 | 0x28 | 0x2a | 0x30 | 0x46 => true,
         0x20..=0x23 | 0x40 | 0x41 | 0x44 | 0x45 => full,
@@ -128,7 +128,7 @@ fn a_sync_can_signal_and_can_be_stuck() {
     rig.cmd([1 << 12 | 0x46, 0x7000_0000_0000]);
     assert_eq!(rig.smmu.read32(r::GERROR), r::GERROR_MSI_CMDQ);
     assert_eq!(rig.smmu.read32(r::CMDQ_CONS), rig.prod);
-    // An interrupt address in a device's registers is written.
+    // The model also writes to an interrupt address in a device's registers.
     rig.cmd([1 << 12 | 0x46 | 7 << 32, 0x800_0040]);
     assert_eq!(rig.mem.take_mmio_writes()[0].value, 7);
 

@@ -110,7 +110,7 @@ fn features_determine_which_bits_exist() {
     rig.smmu.write32(r::CR0, u32::MAX);
     assert_eq!(rig.smmu.read32(r::CR0), r::CR0_SMMUEN | r::CR0_EVENTQEN | r::CR0_CMDQEN);
     rig.smmu.write64(r::EVENTQ_IRQ_CFG0, 0x800_0040);
-    assert_eq!(rig.smmu.read64(r::EVENTQ_IRQ_CFG0), 0, "no MSIs");
+    assert_eq!(rig.smmu.read64(r::EVENTQ_IRQ_CFG0), 0, "the SMMU has no MSIs");
     let mut full = Rig::new(Config::full());
     full.smmu.write64(r::EVENTQ_IRQ_CFG0, 0x800_0043);
     assert_eq!(full.smmu.read64(r::EVENTQ_IRQ_CFG0), 0x800_0040);

@@ -106,7 +106,7 @@ fn illegal_context_descriptors_are_c_bad_cd() {
 
 #[test]
 fn stage_2_guards_descriptors_and_tables_of_stage_1() {
-    // The context descriptor in memory that stage 2 does not map.
+    // The context descriptor is in memory that stage 2 does not map.
     let mut rig = nested_rig(Config::qemu());
     let mut ste = nested();
     ste[0] = SECRET | 0b1111;
@@ -115,7 +115,7 @@ fn stage_2_guards_descriptors_and_tables_of_stage_1() {
     rig.sync();
     let Transfer::Aborted(Some(event)) = rig.write(VA, 1) else { panic!("it was not aborted") };
     assert_eq!((event.kind, event.stage2, event.class, event.ipa), (e::F_TRANSLATION, true, e::Class::Cd, SECRET));
-    // The first table there.
+    // The stage 1 root table is in memory that stage 2 does not map.
     let mut rig = nested_rig(Config::qemu());
     rig.mem.cpu_write64(CDS + 8, SECRET);
     rig.cmd([u64::from(SID) << 32 | 6, 0]);
@@ -124,7 +124,7 @@ fn stage_2_guards_descriptors_and_tables_of_stage_1() {
     rig.sync();
     let Transfer::Aborted(Some(event)) = rig.write(VA, 1) else { panic!("it was not aborted") };
     assert_eq!((event.kind, event.stage2, event.class), (e::F_TRANSLATION, true, e::Class::Tt));
-    // The output there.
+    // The stage 1 output is in memory that stage 2 does not map.
     let mut rig = nested_rig(Config::qemu());
     rig.stage1(VA, SECRET);
     rig.cmd(NH_ALL);
@@ -149,7 +149,7 @@ fn permissions_of_both_stages_hold() {
     let Transfer::Aborted(Some(event)) = rig.write(VA, 1) else { panic!("it was not aborted") };
     assert_eq!((event.kind, event.stage2), (e::F_PERMISSION, true));
     assert!(!rig.smmu.can_reach(SID, DATA + 0x3000).is_some_and(|r| r.write));
-    // Under S2PTW tables must not be in Device memory.
+    // With S2PTW tables must not be in Device memory.
     rig.mem.cpu_write64(S2_L2 + ((CDS >> 21) & 511) * 8, (CDS & !0x1f_ffff) | (S2_LEAF & !0x3c) | 1);
     let mut ste = nested();
     ste[2] |= 1 << 54;
@@ -275,7 +275,7 @@ fn two_level_context_tables() {
 
 #[test]
 fn every_granule_walks() {
-    // (S2TG, granule shift, T0SZ, SL0, number of levels): 16K from level 1, 64K from level 2.
+    // (S2TG, granule shift, T0SZ, SL0, number of levels). 16K starts at level 1, 64K at level 2.
     for (tg, shift, t0sz, sl0, levels) in [(2u64, 14u32, 24u64, 2u64, 3u32), (1, 16, 24, 1, 2)] {
         let mut rig = Rig::on(Config::qemu());
         let stride = shift - 3;
@@ -347,7 +347,7 @@ fn stage_1_hardware_updates_need_stage_2_write_permission() {
     rig.sync();
     assert_eq!(rig.write(VA, 1), Transfer::Done);
     assert_eq!(rig.mem.cpu_read64(s1) & (1 << 10 | 1 << 7), 1 << 10, "AF set, now writable");
-    // The same with read-only tables at stage 2.
+    // The same, with the tables read-only at stage 2.
     rig.mem.cpu_write64(s1, (DATA + 0x3000) | (S1_LEAF & !(1 << 10)) | 1 << 51 | 1 << 7 | 3);
     rig.mem.cpu_write64(S2_L2 + ((CDS >> 21) & 511) * 8, (CDS & !0x1f_ffff) | (S2_LEAF & !(2 << 6)) | 1);
     rig.cmd([4, 31]);
@@ -370,14 +370,14 @@ fn a_stalled_transaction_waits_for_resume() {
     rig.stage1(VA + 0x1000, DATA + 0x3000);
     rig.mem.cpu_write64(CDS, cd(S1_ROOT)[0] | 1 << 44);
     rig.cmd([u64::from(SID + 1) << 32 | 1 << 12 | 0x44, u64::from(stag)]);
-    assert_eq!(rig.smmu.stalled(), 1, "another stream's STAG");
+    assert_eq!(rig.smmu.stalled(), 1, "the STAG belongs to another stream");
     rig.cmd([u64::from(SID) << 32 | 1 << 12 | 0x44, u64::from(stag)]);
     assert_eq!(rig.smmu.take_completions(), [(stag, Transfer::Done)]);
     assert_eq!(rig.mem.cpu_read8(DATA + 0x3000), 7);
     let Transfer::Stalled(stag) = rig.write(VA + 0x5000, 7) else { panic!("no stall") };
     rig.cmd([u64::from(SID) << 32 | 0x45, 0]);
     assert_eq!(rig.smmu.take_completions(), [(stag, Transfer::Aborted(None))]);
-    // STE.S1STALLD forbids it.
+    // STE.S1STALLD forbids stalls.
     let mut ste = nested();
     ste[1] |= 1 << 27;
     rig.install(SID, ste);

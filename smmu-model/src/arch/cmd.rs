@@ -5,7 +5,7 @@ use super::{bit, bits, bits32, keep};
 /// A command: two little-endian 64-bit words.
 pub type Cmd = [u64; 2];
 
-/// Opcodes of the non-secure command queue.
+/// CMD_PREFETCH_CONFIG, an opcode of the Non-secure command queue, like those below.
 pub const PREFETCH_CONFIG: u64 = 0x01;
 /// See [`PREFETCH_CONFIG`].
 pub const PREFETCH_ADDR: u64 = 0x02;

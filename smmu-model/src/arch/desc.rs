@@ -30,7 +30,7 @@ impl Granule {
         self.shift() - 3
     }
 
-    /// log2 of what one descriptor of `level` maps.
+    /// log2 of the size in bytes that one descriptor of `level` maps.
     #[must_use]
     pub fn level_shift(self, level: u32) -> u32 {
         self.shift() + (3 - level) * self.stride()
@@ -87,14 +87,14 @@ pub enum Desc {
     Table {
         /// Address of the next table.
         next: u64,
-        /// The word (hierarchical attributes).
+        /// The descriptor, with its hierarchical attributes.
         raw: u64,
     },
     /// A block or page.
     Leaf {
         /// Output address of the first byte.
         pa: u64,
-        /// The word.
+        /// The descriptor.
         raw: u64,
     },
 }

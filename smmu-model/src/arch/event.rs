@@ -1,6 +1,6 @@
 //! Event records [IHI 0070G 7.3].
 
-/// Event numbers.
+/// Event number: unsupported upstream transaction.
 pub const F_UUT: u8 = 0x01;
 /// StreamID out of the table.
 pub const C_BAD_STREAMID: u8 = 0x02;
@@ -28,7 +28,7 @@ pub const F_TRANSLATION: u8 = 0x10;
 pub const F_ADDR_SIZE: u8 = 0x11;
 /// Access flag clear.
 pub const F_ACCESS: u8 = 0x12;
-/// Permission.
+/// Access not permitted.
 pub const F_PERMISSION: u8 = 0x13;
 
 /// CLASS: what kind of access failed.

@@ -29,7 +29,7 @@ pub const CR1: u32 = 0x28;
 pub const CR2: u32 = 0x2c;
 /// Dormancy.
 pub const STATUSR: u32 = 0x40;
-/// What happens to transactions while SMMUEN is 0.
+/// Global bypass attributes: bypass or abort while SMMUEN is 0.
 pub const GBPA: u32 = 0x44;
 /// Implementation defined part of GBPA.
 pub const AGBPA: u32 = 0x48;

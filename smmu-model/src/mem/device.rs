@@ -58,7 +58,7 @@ impl Memory {
         Ok(())
     }
 
-    /// Replaces the word at `pa` if it is still `old`, as an atomic hardware update does; whether it was.
+    /// Replaces the word at `pa` if it is still `old`, as an atomic hardware update does. Returns whether it was.
     pub fn dev_compare_swap64(&self, pa: u64, old: u64, new: u64) -> bool {
         let mut m = self.lock();
         if m.region(pa) != Some(Region::Ram) || m.poc_get(pa & !7) != old {
@@ -68,8 +68,8 @@ impl Memory {
         true
     }
 
-    /// Every value that the aligned word at `pa` had for a device since `from`, oldest first, the current one
-    /// last, and after it those of stores that no barrier has ordered.
+    /// Every value that the aligned word at `pa` had for a device since `from`, oldest first and the current one last,
+    /// followed by the values of stores that no barrier has ordered.
     ///
     /// # Errors
     /// No region there.
@@ -86,7 +86,7 @@ impl Memory {
         (pa & !7..(pa | 63)).step_by(8).map(|word| m.versions(word, from)).collect()
     }
 
-    /// Whether a device ever saw anything but zero in the 4096 bytes at `page`.
+    /// Whether the 4096 bytes at `page` ever had a value other than zero for a device.
     #[must_use]
     pub fn ever_written(&self, page: u64) -> bool {
         self.lock().poc.get(page).is_some()
@@ -113,7 +113,7 @@ impl Memory {
         words.map(|(index, word)| (wide(index) * 8, *word)).collect()
     }
 
-    /// The words of the 4096 bytes at `page` with history, as offsets in bytes: a cache may hold other values.
+    /// The words of the 4096 bytes at `page` with history, as offsets in bytes: caches may hold older values of them.
     #[must_use]
     pub fn words_with_history(&self, page: u64) -> Vec<u64> {
         let m = self.lock();
@@ -126,14 +126,14 @@ impl Memory {
         self.lock().stamp_of(page)
     }
 
-    /// These pages, by address, each with the stamp of its last change other than dropped history.
+    /// These pages, by address, each with the stamp of its last change; dropping history is not a change.
     #[must_use]
     pub fn with_value_stamps(&self, pages: impl IntoIterator<Item = u64>) -> Vec<(u64, u64)> {
         let m = self.lock();
         pages.into_iter().map(|page| (page, m.value_stamp(page))).collect()
     }
 
-    /// Whether no value can be read from these pages that could not be read when they had these stamps.
+    /// Whether every value that can be read from these pages could be read when they had these stamps.
     #[must_use]
     pub fn has_no_new_values(&self, pages: &[(u64, u64)]) -> bool {
         let m = self.lock();

@@ -1,7 +1,7 @@
 //! One page: its words, and the other values that observers may read of them.
 //!
-//! Tests and fuzzing store whole tables, so a store must not allocate: all changes of the words of a page are one
-//! list, in the order of time, and each record has the number of the one before it of the same word.
+//! Tests and fuzzing store whole tables, so a store must not allocate. All changes of the words of a page are in one
+//! list, in the order of time, and each record has the number of the previous record of the same word.
 
 use super::{PAGE, Time, Version};
 
@@ -11,22 +11,22 @@ pub(super) const WORDS: usize = 512;
 #[derive(Clone)]
 pub(super) struct Page {
     words: [u64; WORDS],
-    /// Other values that caches may hold, if any.
+    /// Older values that caches may hold, if any.
     history: Option<Box<History>>,
-    /// Changes with each modification: pages with the same stamp are equal.
+    /// Changes with each modification. Pages with the same stamp are equal.
     pub(super) stamp: u64,
-    /// The stamp of the last change other than dropping history: no value is readable that was not readable then.
+    /// The stamp of the last change; dropping history is not a change. No value has become readable since.
     pub(super) value_stamp: u64,
 }
 
 #[derive(Clone)]
 struct History {
-    /// For each word the number of its latest record, counted from 1; 0 without any.
+    /// For each word the number of its latest record, counted from 1; 0 if it has none.
     last: [u32; WORDS],
     records: Vec<Record>,
-    /// A bit for each word that has a pending store: a word that changed often has many records to search.
+    /// A bit for each word that has a pending store: a search through the records of such a word would be slow.
     pending: [u64; WORDS / 64],
-    /// No record ended before this.
+    /// No record has an end before this time.
     over: Time,
 }
 
@@ -34,7 +34,7 @@ struct History {
 struct Record {
     value: u64,
     start: Time,
-    /// The record before it of the same word, counted from 1.
+    /// Number of the previous record of the same word, counted from 1.
     before: u32,
     word: u16,
     kind: Kind,
@@ -44,11 +44,11 @@ struct Record {
 enum Kind {
     /// All observers read it from `start` until the start of the next record of this kind.
     Certain,
-    /// It could be read until this time, besides the ordered value.
+    /// It could be read until this time, in addition to the ordered value.
     Early(Time),
     /// A store not yet ordered by a barrier.
     Stored,
-    /// The same, cleaned.
+    /// A cleaned store not yet ordered by a barrier.
     Cleaned,
 }
 
@@ -63,7 +63,7 @@ impl Kind {
 pub(super) enum Settle {
     /// All are ordered.
     All,
-    /// Those up to the last one that was cleaned.
+    /// Those up to the last cleaned one are ordered.
     Cleaned,
     /// None: they are dropped.
     Discarded,
@@ -118,12 +118,12 @@ impl Page {
         self.each_pending(index, |record| record.kind = Kind::Cleaned);
     }
 
-    /// Settle pending stores at `now`; returns whether a store to the word is still pending.
+    /// Orders or drops pending stores at `now`; returns whether a store to the word is still pending.
     pub(super) fn settle(&mut self, index: usize, ends: Settle, now: Time) -> bool {
         let mut newest = None;
         let mut left = false;
         self.each_pending(index, |record| {
-            // The latest comes first.
+            // The latest store comes first.
             if newest.is_none() && ends == Settle::Cleaned && record.kind == Kind::Stored {
                 left = true;
                 return;
@@ -154,8 +154,8 @@ impl Page {
         last.filter(|(_, last)| **last != 0).map(|(index, _)| index)
     }
 
-    /// Every value that a word had since `from`: those that were ordered, oldest first, then those of stores that no
-    /// barrier has ordered. Values that ended come before those that can be read now.
+    /// Every value that a word had since `from`: first the ordered values, oldest first, then the values of stores
+    /// that no barrier has ordered. Ended values come before those that can be read now.
     pub(super) fn versions(&self, index: usize, from: Time) -> Vec<Version> {
         if !self.has_history(index) {
             return vec![Version { value: self.word(index), start: 0, end: None }];
@@ -189,7 +189,7 @@ impl Page {
             if end <= from {
                 continue;
             }
-            // A store that was ordered then is one version, starting when it was first readable.
+            // A store that was ordered later is one version, which starts when it was first readable.
             let same = |known: &&mut Version| known.value == record.value && known.start == end;
             match out.iter_mut().take(certain).find(same) {
                 Some(known) => known.start = known.start.min(record.start),
@@ -210,12 +210,12 @@ impl Page {
         self.words == other.words && self.words_with_history().chain(other.words_with_history()).all(same)
     }
 
-    /// Whether some of its history ended at `before`.
+    /// Whether a record of its history ended at or before `before`.
     pub(super) fn has_history_before(&self, before: Time) -> bool {
         self.history.as_ref().is_some_and(|history| history.over <= before)
     }
 
-    /// No observer has anything cached from before `before`: drops the history that ended then.
+    /// No observer has anything in its caches that is older than `before`: drops the history that ended by then.
     pub(super) fn drop_history(&mut self, before: Time) {
         let Some(old) = self.history.take() else { return };
         let mut new = History { last: [0; WORDS], records: Vec::new(), pending: [0; WORDS / 64], over: Time::MAX };
@@ -227,7 +227,7 @@ impl Page {
             while let Some(record) = old.record(at) {
                 at = record.before;
                 let over = match record.kind {
-                    // A value that all observers read needs no record once it is older than all caches.
+                    // A value that all observers read needs no record when it is older than the content of all caches.
                     Kind::Certain => next.replace(record.start).unwrap_or(record.start),
                     Kind::Early(end) => end,
                     Kind::Stored | Kind::Cleaned => Time::MAX,
@@ -267,7 +267,7 @@ impl Page {
         let mut at = history.last.get(index).copied().unwrap_or(0);
         while let Some(record) = place(at).and_then(|at| history.records.get_mut(at)) {
             at = record.before;
-            // Stores end in their order: none from before an ended one is pending.
+            // Stores are ordered in sequence: no store before an ordered one is pending.
             if matches!(record.kind, Kind::Early(_)) {
                 return;
             }

@@ -75,13 +75,13 @@ impl Pages {
         self.get(pa).map_or(0, |page| page.word(index_of(pa)))
     }
 
-    /// The page of `pa`, to write; `None` where no RAM is.
+    /// The page of `pa`, mutable; `None` outside RAM.
     pub(super) fn get_mut(&mut self, pa: u64) -> Option<&mut Page> {
         let at = self.place(pa)?;
         self.own(at)
     }
 
-    /// The same, and it gets `stamp`.
+    /// The same; sets its stamp to `stamp`.
     pub(super) fn change(&mut self, pa: u64, stamp: u64) -> Option<&mut Page> {
         let page = self.get_mut(pa)?;
         page.changes(stamp);
@@ -143,7 +143,7 @@ impl Pages {
                 place.clone_from(was);
             }
         }
-        // Pages written since then are at the end.
+        // Pages written since it was saved are at the end.
         self.written.truncate(saved.written.len());
     }
 

@@ -1,9 +1,9 @@
 //! Stores of a CPU that no barrier has ordered yet: an observer may see any subset of them.
 //!
-//! A store may be visible when it is executed and must be visible after the next barrier; in between every observer may
-//! read the old or the new value, independently for each word. A non-snooping observer may also see a store early,
-//! since a line can be written back at any time, but must see it only after a clean of the line and a barrier. Stores
-//! to one word are seen in their order.
+//! A store may be visible when it is executed and must be visible after the next barrier. Between the two every
+//! observer may read the old or the new value, independently for each word. A non-snooping observer may also see a
+//! store early, since a line can be written back at any time; it must see it only after a clean of the line and a
+//! barrier. Stores to one word are seen in their order.
 //!
 //! So a word has several values at a time. [`Memory::versions`] returns all of them, each with the time during which it
 //! could be read, and code that combines words tries all combinations: the search over the legal subsets is exhaustive.
@@ -12,11 +12,11 @@ use super::page::{Settle, index_of};
 use super::{Inner, Memory, PAGE, Region, Snoop};
 use std::ops::Range;
 
-/// Bytes that a clean covers at least.
+/// Minimum number of bytes that a clean covers.
 const LINE: u64 = 64;
 
 impl Memory {
-    /// A CPU stores the aligned word at `pa`, without a barrier; ignored where no RAM is.
+    /// A CPU stores the aligned word at `pa`, without a barrier; ignored outside RAM.
     pub fn store_unordered(&self, pa: u64, value: u64) {
         self.lock().store_unordered(pa & !7, value);
     }
@@ -27,7 +27,7 @@ impl Memory {
         let mut word = range.start & !7;
         while word < range.end {
             if value == 0 && word.is_multiple_of(PAGE) && m.cpu_view().get(word).is_none() {
-                // Never written: it is zero.
+                // A page that was never written is zero.
                 word += PAGE;
                 continue;
             }
@@ -55,7 +55,7 @@ impl Memory {
         words
     }
 
-    /// A CPU cleans `range` to the point of coherency: complete at the next barrier.
+    /// A CPU cleans `range` to the point of coherency: the clean is complete at the next barrier.
     pub fn clean_unordered(&self, range: Range<u64>) {
         let mut guard = self.lock();
         let m = &mut *guard;
@@ -81,7 +81,8 @@ impl Memory {
         m.settle(ends, |_| true);
     }
 
-    /// Drops pending stores to `range`: the memory is freed or reused, and the new user orders them first.
+    /// Drops pending stores to `range`. For memory that is freed or reused: the model does not check the order of its
+    /// last stores.
     pub fn discard_unordered(&self, range: &Range<u64>) {
         let mut m = self.lock();
         m.now += 1;
@@ -92,7 +93,7 @@ impl Memory {
 impl Inner {
     fn store_unordered(&mut self, word: u64, value: u64) {
         let index = index_of(word);
-        // A page exists only where RAM is.
+        // Only RAM has pages.
         let page = self.poc.get(word);
         if page.is_none() && self.region(word) != Some(Region::Ram) {
             return;
@@ -119,13 +120,13 @@ impl Inner {
         }
     }
 
-    /// The value of the last store to `word`, visible to others or not.
+    /// The value of the last store to `word`, visible to other observers or not.
     fn newest(&self, word: u64) -> u64 {
         let page = self.poc.get(word).filter(|_| !self.pending.is_empty());
         page.and_then(|page| page.pending(index_of(word))).unwrap_or_else(|| self.cpu_get(word))
     }
 
-    /// Settle the pending stores to some words.
+    /// Orders or drops the pending stores to some words.
     fn settle(&mut self, ends: Settle, which: impl Fn(u64) -> bool) {
         let mut pending = std::mem::take(&mut self.pending);
         pending.retain(|word| {
@@ -139,8 +140,8 @@ impl Inner {
         self.pending = pending;
     }
 
-    /// A device writes to `word`, or an earlier kind of store orders it: a pending store there would overwrite
-    /// it later.
+    /// Asserts that `word` has no pending store, because a device writes to it or an ordered store changes it: the
+    /// pending store would overwrite the new value later.
     pub(super) fn assert_settled(&self, word: u64) {
         let pending = !self.pending.is_empty() && self.pending.contains(&word);
         assert!(!pending, "a device writes to {word:#x}, which a CPU has stored to without a clean or a barrier since");

@@ -1,4 +1,4 @@
-//! Saved states of memory, to restore.
+//! Saved states of memory, for restoring.
 
 use super::{Inner, Memory};
 

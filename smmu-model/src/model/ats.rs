@@ -48,7 +48,7 @@ impl Model {
                 }
                 End::Stall { .. } | End::Terminate { .. } => AtsReply::NoAccess,
             },
-            // Split stage: the endpoint gets the IPA, which a hostile device could also make up.
+            // Split stage: the endpoint gets the IPA. A hostile device can also send any other IPA.
             0b10 => AtsReply::Granted { address: iova & !0xfff },
             _ => {
                 let event = blank(event::F_BAD_ATS_TREQ, &request, Class::In);

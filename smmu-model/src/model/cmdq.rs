@@ -81,7 +81,7 @@ impl Model {
             && !self.sync_stuck
     }
 
-    /// Consumes one command, if one may be consumed; whether it did.
+    /// Consumes one command if one may be consumed. Returns whether it did.
     pub fn consume(&mut self) -> bool {
         if !self.cmdq_ready() {
             return false;
@@ -167,8 +167,8 @@ impl Model {
         Outcome::Done
     }
 
-    /// Whether the invalidation is lost because of racing traffic (erratum), unless it is the second one after a
-    /// CMD_SYNC.
+    /// Whether the invalidation is lost because of racing traffic (an erratum). The second one after a CMD_SYNC is
+    /// not.
     fn races(&mut self, scope: Scope) -> bool {
         if !self.config().invalidations_race {
             return false;

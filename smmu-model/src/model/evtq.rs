@@ -10,7 +10,7 @@ use crate::arch::{bits, regs as r, truncate};
 pub enum Recorded {
     /// It is in the queue.
     Yes,
-    /// The queue was full; the overflow flag says so.
+    /// The queue was full; the overflow flag is set.
     Overflow,
     /// The queue is disabled or in error.
     Discarded,
@@ -33,8 +33,8 @@ impl Model {
         self.report(event.words())
     }
 
-    /// Writes a record of any words into the event queue: implementations may define types of their own, and unusual
-    /// fields of the others.
+    /// Writes a record with any content into the event queue: implementations may define event types, and values of
+    /// fields, that the model never writes.
     pub fn report(&mut self, words: [u64; 4]) -> Recorded {
         let base = self.regs.eventq_base;
         let log2 = queue_log2(base, self.config().eventq_bits);

@@ -65,7 +65,7 @@ impl Model {
         let now = self.mem().tick();
         if after {
             if self.timeline.enabled.is_empty() {
-                // No cache can have anything from before translation was on for the first time.
+                // Nothing from before the first time that translation was on can be in a cache.
                 self.mem().drop_history(self.observer, now);
             }
             self.timeline.enabled.push((now, None));

@@ -1,11 +1,11 @@
 //! The oracle: the bytes that a stream can reach now, in any behaviour allowed by the architecture and with any stage
 //! 1.
 //!
-//! The owner is taken to be hostile. Structures that it can write (context descriptors and stage 1 tables) are assumed
-//! to have the worst content: with stage 1 enabled, every IPA that stage 2 translates can be accessed, and a combined
-//! TLB entry of any VA and ASID may exist for it. Only stage 2, the stream table and the registers limit a stream. So
-//! the answer is an upper bound of what [`Model::dma_read`] and [`Model::dma_write`] can do, and it does not depend on
-//! what they did.
+//! The owner of the stream is assumed to be hostile, and the structures that it can write (context descriptors and
+//! stage 1 tables) to have the worst content: with stage 1 enabled, every IPA that stage 2 translates can be accessed,
+//! and a combined TLB entry of any VA and ASID may exist for it. Only stage 2, the stream table and the registers
+//! limit a stream. So the result is an upper bound of the accesses of [`Model::dma_read`] and [`Model::dma_write`],
+//! and does not depend on earlier transactions.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -28,16 +28,16 @@ use crate::stage2::S2Mapping;
 use crate::stages::{Detail, Lookup, S2, SteKind, SteUse};
 use crate::view::{Strtab, View};
 
-/// What a stream can reach.
+/// The bytes that a stream can reach.
 #[derive(Debug, Default)]
 pub struct Reach {
     /// Current mappings of the tables, shared by streams with equal entries.
     pub now: Vec<Arc<Mapped>>,
-    /// Everything else: without a table, or by overwritten entries.
+    /// All other ranges: reached without a table, or through overwritten entries.
     pub other: Vec<Reachable>,
 }
 
-/// The state that an answer depended on. While it is unchanged, streams can reach no more than the answer says.
+/// The state that a result depended on. While it is unchanged, streams can reach no more than the result has.
 ///
 /// Invalidations, time and dropped history are not part of it: they only remove cached entries.
 #[derive(Debug)]
@@ -52,10 +52,10 @@ pub struct Basis {
     cache: Cache,
 }
 
-/// Memory that the SMMU writes by itself.
+/// Memory that the SMMU writes without a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Originated {
-    /// Which register names it.
+    /// The register with its address.
     pub register: u32,
     /// First physical address.
     pub pa: u64,
@@ -63,7 +63,7 @@ pub struct Originated {
     pub size: u64,
 }
 
-/// Collects what TLB entries with one tag may reach, one source after the other.
+/// Collects the ranges that TLB entries with one tag may reach, one source after the other.
 struct Collector<'a> {
     view: &'a View<'a>,
     nested: bool,
@@ -83,7 +83,7 @@ impl Collector<'_> {
             }
             return;
         };
-        // Current entries and tables are readable now.
+        // Current entries and tables can be read now.
         if source.item.fresh() && self.view.enabled() && self.now.iter().all(|(known, _)| *known != s2) {
             let mapped = self.view.mapped_now(&s2);
             out.now.push(mapped.clone());
@@ -125,7 +125,7 @@ impl Collector<'_> {
     }
 }
 
-/// The tag of a combined entry that is hardest to remove.
+/// The tag of the combined entry that the fewest invalidations remove.
 fn any_stage1(source: &Source) -> Tag {
     Tag::S1 { world: source.stages.world, asid: AsidTag::Any, span: None, depth: Depth::AnyLeaf, granule: None }
 }
@@ -165,8 +165,8 @@ impl Model {
         (reach, basis)
     }
 
-    /// Whether `sids` can reach no more than the answer that came with `basis`. The SMMU must not have been restored
-    /// since.
+    /// Whether `sids` can reach no more than the result that was returned with `basis`. The SMMU must not have been
+    /// restored since.
     #[must_use]
     pub fn reach_no_more(&self, sids: &[u32], basis: &Basis) -> bool {
         basis.sids == sids
@@ -223,7 +223,7 @@ impl Model {
                         continue;
                     }
                     seen.push(key);
-                    // Current mappings first: what they reach is not searched in the history.
+                    // Current mappings first: ranges that they reach are not searched for in the history.
                     let mut sources = tlb_sources(view, &self.streams, sid, stages.world, Detail::Reach);
                     sources.sort_by_key(|source| !source.item.fresh());
                     let mut collector =

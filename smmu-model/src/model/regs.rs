@@ -8,9 +8,9 @@ use crate::hazard::Hazard;
 /// A register whose new value takes effect some time after the write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Handshake {
-    /// What reads return.
+    /// The value that reads return.
     pub(crate) written: u32,
-    /// What has taken effect.
+    /// The value that has taken effect.
     pub(crate) acked: u32,
 }
 
@@ -19,17 +19,17 @@ impl Handshake {
         Self { written: value, acked: value }
     }
 
-    /// Set now, or perhaps already.
+    /// Whether the bit may be set.
     pub(crate) fn maybe(&self, bit: u32) -> bool {
         (self.written | self.acked) & bit != 0
     }
 
-    /// Clear now, or perhaps already.
+    /// Whether the bit may be clear.
     pub(crate) fn maybe_clear(&self, bit: u32) -> bool {
         self.written & self.acked & bit == 0
     }
 
-    /// Certainly set.
+    /// Whether the bit is certainly set.
     pub(crate) fn is(&self, bit: u32) -> bool {
         self.written & self.acked & bit != 0
     }
@@ -103,7 +103,7 @@ impl Regs {
     }
 }
 
-/// `word` with the half that a register at `offset` is replaced.
+/// `word` with the half at `offset` replaced.
 fn half_of(word: u64, offset: u32, value: u32) -> u64 {
     if offset & 4 != 0 {
         (word & 0xffff_ffff) | u64::from(value) << 32
@@ -116,7 +116,7 @@ fn half_of(word: u64, offset: u32, value: u32) -> u64 {
 pub(crate) const ADDR: u64 = 0x00ff_ffff_ffff_ffff;
 
 impl Model {
-    /// What the 32-bit register at `offset` holds, for inspection by a test, without progress.
+    /// The 32-bit register at `offset`, for inspection by a test: no pending work is done.
     #[must_use]
     pub fn register(&self, offset: u32) -> u32 {
         self.get32(self.fold(offset))
@@ -258,7 +258,7 @@ impl Model {
         }
     }
 
-    /// MSI configuration, and what belongs to the PRI queue.
+    /// Writes MSI configuration and PRI queue registers.
     fn set_irq_cfg(&mut self, offset: u32, value: u32) {
         let msi = self.config().msi;
         let irq = self.regs.irq_ctrl;

@@ -1,4 +1,4 @@
-//! A machine around the model: RAM, a driver's worth of functions, page tables written by hand.
+//! A machine with the model: RAM, the functions of a driver, and page tables written by hand.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part")]
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -19,7 +19,7 @@ pub const S1_L2: u64 = RAM + 0x11_1000;
 pub const S1_L3: u64 = RAM + 0x11_2000;
 /// A 2 MiB area that the tests map to streams.
 pub const DATA: u64 = RAM + 0x100_0000;
-/// Memory no test maps.
+/// Memory that no test maps.
 pub const SECRET: u64 = RAM + 0x200_0000;
 pub const SID: u32 = 8;
 pub const VMID: u64 = 5;
@@ -31,7 +31,7 @@ pub struct Rig {
     pub prod: u32,
 }
 
-/// Log2 of both queues' entries.
+/// log2 of the number of entries of each queue.
 pub const QUEUE: u32 = 5;
 
 impl Rig {
@@ -98,7 +98,7 @@ impl Rig {
         self.sync();
     }
 
-    /// 512 leaves of 4 KiB at IPA `DATA`, identity.
+    /// Maps 2 MiB at IPA `DATA`, identity, with 512 leaves of 4 KiB.
     pub fn map_pages(&mut self) {
         self.mem.cpu_write64(S2_ROOT + (DATA >> 30) * 8, S2_L2 | 3);
         for page in 0..512 {
@@ -107,7 +107,7 @@ impl Rig {
         self.mem.cpu_write64(S2_L2 + ((DATA >> 21) & 511) * 8, S2_L3 | 3);
     }
 
-    /// The same 2 MiB as one block.
+    /// Maps the same 2 MiB with one block.
     pub fn map_block(&mut self) {
         self.mem.cpu_write64(S2_ROOT + (DATA >> 30) * 8, S2_L2 | 3);
         self.mem.cpu_write64(S2_L2 + ((DATA >> 21) & 511) * 8, DATA | S2_LEAF | 1);
@@ -118,13 +118,13 @@ impl Rig {
         S2_L3 + index * 8
     }
 
-    /// Also maps the memory of CDs and stage 1 tables, identity, as one block.
+    /// Also maps the memory of CDs and stage 1 tables, identity, with one block.
     pub fn map_host_tables(&mut self) {
         self.mem.cpu_write64(S2_ROOT + (DATA >> 30) * 8, S2_L2 | 3);
         self.mem.cpu_write64(S2_L2 + ((CDS >> 21) & 511) * 8, (CDS & !0x1f_ffff) | S2_LEAF | 1);
     }
 
-    /// A context descriptor for ASID 3 whose tables map VA `va` to `to` with one page.
+    /// Writes a context descriptor for ASID 3 and its tables, which map VA `va` to `to` with one page.
     pub fn stage1(&mut self, va: u64, to: u64) {
         self.mem.cpu_write64(S1_ROOT + ((va >> 30) & 511) * 8, S1_L2 | 3);
         self.mem.cpu_write64(S1_L2 + ((va >> 21) & 511) * 8, S1_L3 | 3);
