@@ -81,7 +81,7 @@ fn an_invalidation_of_pages_takes_as_few_commands_as_hardware_allows() {
             let pages =
                 start.checked_add(bytes.wrapping_sub(1)).filter(|_| bytes > 0).map(|last| (last - first) / 4096 + 1);
             let by_address = issued.iter().filter_map(|one| match one.scope {
-                Scope::S2Ipa { by, .. } => Some((by.first, by.last, by.leaf, by.void)),
+                Scope::S2Ipa { by, .. } => Some((by.first, by.last, by.leaf, by.removes_nothing)),
                 _ => None,
             });
             let seen: Vec<_> = by_address.collect();

@@ -6,7 +6,7 @@ use crate::arch::desc::Granule;
 use crate::arch::event::{C_BAD_CD, C_BAD_SUBSTREAMID, Class, F_CD_FETCH, F_PERMISSION, F_WALK_EABT};
 use crate::arch::{address_bits, cd, truncate};
 use crate::config::{Httu, StallModel};
-use crate::inval::{Tag, World};
+use crate::inval::{Regime, Tag};
 use crate::item::Item;
 use crate::mem::Version;
 use crate::stage2::S2Result;
@@ -26,7 +26,7 @@ pub(crate) struct Fault {
 
 /// A context descriptor as a cache may hold it.
 #[derive(Clone, Debug)]
-pub(crate) struct CdUse {
+pub(crate) struct CachedCd {
     pub(crate) raw: cd::Cd,
     pub(crate) item: Rc<Item>,
 }
@@ -40,7 +40,7 @@ impl View<'_> {
         s1: &S1,
         s2: Option<&S2>,
         ste: &Rc<Item>,
-    ) -> Vec<Result<CdUse, Fault>> {
+    ) -> Vec<Result<CachedCd, Fault>> {
         let mut out = Vec::new();
         let size = cd::CD_SIZE;
         match s1.fmt {
@@ -87,7 +87,7 @@ impl View<'_> {
         s2: Option<&S2>,
         ste: &Rc<Item>,
         source: &Rc<Item>,
-        out: &mut Vec<Result<CdUse, Fault>>,
+        out: &mut Vec<Result<CachedCd, Fault>>,
     ) {
         for access in self.translated(address, s2, ste, Class::Cd) {
             let (pa, mut sources) = match access {
@@ -118,7 +118,7 @@ impl View<'_> {
                     *to = from.value;
                 }
                 let item = Item::new(Tag::Cd { sid, ssid }, combination, sources.clone());
-                out.push(Ok(CdUse { raw, item }));
+                out.push(Ok(CachedCd { raw, item }));
             }
         }
     }
@@ -170,12 +170,12 @@ impl View<'_> {
     }
 
     /// Whether a context descriptor is legal for an entry [5.4.2]; `false` is C_BAD_CD.
-    pub(crate) fn cd_legal(&self, raw: &cd::Cd, s1: &S1, world: World) -> bool {
+    pub(crate) fn cd_legal(&self, raw: &cd::Cd, s1: &S1, regime: Regime) -> bool {
         let config = self.config;
         if !cd::valid(raw) || !cd::aa64(raw) || !config.aarch64 {
             return false;
         }
-        let two_halves = matches!(world, World::El1 { .. } | World::El2E2h);
+        let two_halves = matches!(regime, Regime::El1 { .. } | Regime::El2E2h);
         let epd0 = two_halves && cd::epd0(raw);
         let epd1 = !two_halves || cd::epd1(raw);
         if !(epd0 && epd1) && cd::endi(raw) {
@@ -222,6 +222,6 @@ pub(crate) fn plain(kind: u8, class: Class, item: Rc<Item>) -> Fault {
 }
 
 /// C_BAD_CD for a descriptor that was found.
-pub(crate) fn bad_cd(context: &CdUse) -> Fault {
+pub(crate) fn bad_cd(context: &CachedCd) -> Fault {
     plain(C_BAD_CD, Class::Cd, context.item.clone())
 }

@@ -7,7 +7,7 @@ use crate::mem::Time;
 
 /// Which translation regime a TLB entry belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum World {
+pub enum Regime {
     /// NS-EL1, with its VMID.
     El1 {
         /// STE.S2VMID, or 0 without stage 2.
@@ -101,7 +101,7 @@ pub enum Tag {
     /// Stage 1 information: a walk-cache entry, a VA to IPA entry, or a combined VA to PA entry.
     S1 {
         /// Regime.
-        world: World,
+        regime: Regime,
         /// ASID.
         asid: AsidTag,
         /// Input addresses; `None` where the host chooses the address.
@@ -136,7 +136,7 @@ pub struct ByAddress {
     /// TG and TTL of the command, where TG is not 0: entries of another granule or level may stay.
     pub hint: Option<(u64, u64)>,
     /// The architecture guarantees nothing for these operands: the command removes no entry.
-    pub void: bool,
+    pub removes_nothing: bool,
 }
 
 /// The entries that an invalidation must remove.
@@ -208,7 +208,7 @@ pub enum Scope {
     /// TLBI_EL2_VA (with an ASID under E2H) and TLBI_EL2_VAA.
     El2Va {
         /// The regime that CR2.E2H selects.
-        world: World,
+        regime: Regime,
         /// ASID; `None` for all.
         asid: Option<u32>,
         /// Addresses.
@@ -238,12 +238,12 @@ pub struct VmidMatch {
     /// Low bits that are ignored.
     pub wildcard: u32,
     /// Upper bits are not zero on an SMMU with 8-bit VMIDs: no entry must match.
-    pub void: bool,
+    pub removes_nothing: bool,
 }
 
 impl VmidMatch {
     fn matches(self, vmid: u32) -> bool {
-        !self.void && (self.vmid >> self.wildcard) == (vmid >> self.wildcard)
+        !self.removes_nothing && (self.vmid >> self.wildcard) == (vmid >> self.wildcard)
     }
 }
 
@@ -261,7 +261,7 @@ pub struct Invalidation {
 impl ByAddress {
     fn hits(&self, span: Option<Span>, depth: Depth, granule: Option<Granule>) -> bool {
         let Some(span) = span else { return false };
-        if self.void || !span.overlaps(self.first, self.last) {
+        if self.removes_nothing || !span.overlaps(self.first, self.last) {
             return false;
         }
         let tables_go = !self.leaf;
@@ -299,7 +299,7 @@ impl Scope {
                 Scope::Cd { sid: s, ssid: x, .. } => s == sid && x == ssid,
                 _ => self.covers_cds_of(sid),
             },
-            Tag::S1 { world, asid, span, depth, granule } => self.covers_s1(world, asid, span, depth, granule),
+            Tag::S1 { regime, asid, span, depth, granule } => self.covers_s1(regime, asid, span, depth, granule),
             Tag::S2 { vmid, span, depth, granule } => match *self {
                 Scope::S12Vmall { vmid: v } => v.matches(vmid),
                 Scope::S2Ipa { vmid: v, by } => v.matches(vmid) && by.hits(Some(span), depth, Some(granule)),
@@ -328,15 +328,15 @@ impl Scope {
 
     fn covers_s1(
         &self,
-        world: World,
+        regime: Regime,
         tag: AsidTag,
         span: Option<Span>,
         depth: Depth,
         granule: Option<Granule>,
     ) -> bool {
-        let vmid = match world {
-            World::El1 { vmid } => Some(vmid),
-            World::El2 | World::El2E2h => None,
+        let vmid = match regime {
+            Regime::El1 { vmid } => Some(vmid),
+            Regime::El2 | Regime::El2E2h => None,
         };
         let vm = |m: VmidMatch| vmid.is_some_and(|vmid| m.matches(vmid));
         let by_asid = |asid: u32| tag == AsidTag::Asid(asid);
@@ -348,9 +348,9 @@ impl Scope {
             Scope::NhVa { vmid, asid, by } => vm(vmid) && by_asid_or_global(asid) && by.hits(span, depth, granule),
             Scope::NhVaa { vmid, by } => vm(vmid) && by.hits(span, depth, granule),
             Scope::El2All => vmid.is_none(),
-            Scope::El2Asid { asid } => world == World::El2E2h && by_asid(asid),
-            Scope::El2Va { world: w, asid, by } => {
-                world == w && asid.is_none_or(by_asid_or_global) && by.hits(span, depth, granule)
+            Scope::El2Asid { asid } => regime == Regime::El2E2h && by_asid(asid),
+            Scope::El2Va { regime: w, asid, by } => {
+                regime == w && asid.is_none_or(by_asid_or_global) && by.hits(span, depth, granule)
             }
             Scope::Ste { .. }
             | Scope::SteRange { .. }

@@ -355,7 +355,7 @@ impl Inner {
     }
 
     fn dev_set(&mut self, word: u64, value: u64) {
-        self.assert_settled(word);
+        self.assert_no_pending_store(word);
         self.poc_set(word, value);
     }
 

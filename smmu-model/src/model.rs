@@ -180,8 +180,8 @@ impl Model {
         }
         let pick = usize::try_from(self.random()).unwrap_or(0) % ready.len();
         match ready[pick] {
-            0 => self.settle_cr0(),
-            1 => self.settle_gbpa(),
+            0 => self.apply_cr0(),
+            1 => self.apply_gbpa(),
             2 => self.regs.irq_ctrl.acked = self.regs.irq_ctrl.written,
             _ => return self.consume() || ready.len() > 1,
         }

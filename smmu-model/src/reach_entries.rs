@@ -12,7 +12,7 @@ use crate::arch::ste;
 use crate::inval::Tag;
 use crate::item::Item;
 use crate::mem::Version;
-use crate::stages::{Lookup, S1, Stages, SteKind, SteUse};
+use crate::stages::{CachedSte, Lookup, S1, Stages, SteKind};
 use crate::view::View;
 
 /// Relevant bits of the words of an entry [5.2]. In dword 0 V, Config, S1Fmt and S1CDMax, not S1ContextPtr; in dword 1
@@ -33,7 +33,7 @@ impl View<'_> {
             total <= MAX_COMBINATIONS,
             "a structure changed too often without a full invalidation: {total} combinations"
         );
-        let mut found: Vec<SteUse> = Vec::new();
+        let mut found: Vec<CachedSte> = Vec::new();
         for &dword0 in first {
             let raw = [dword0.value, 0, 0, 0, 0, 0, 0, 0];
             if !ste::valid(&raw) || ste::config(&raw) & 0b100 == 0 {
@@ -58,13 +58,13 @@ impl View<'_> {
 }
 
 /// Adds an entry unless an earlier one is usable at all its times, and removes those whose times it covers.
-fn add(found: &mut Vec<SteUse>, kind: SteKind, words: Vec<Version>, sid: u32, sources: &[Rc<Item>]) {
+fn add(found: &mut Vec<CachedSte>, kind: SteKind, words: Vec<Version>, sid: u32, sources: &[Rc<Item>]) {
     let item = Item::new(Tag::Ste { sid }, words, sources.to_vec());
     if found.iter().any(|known| known.kind == kind && known.item.outlasts(&item)) {
         return;
     }
     found.retain(|known| known.kind != kind || !item.outlasts(&known.item));
-    found.push(SteUse { kind, item });
+    found.push(CachedSte { kind, item });
 }
 
 /// The combination of versions with this number.

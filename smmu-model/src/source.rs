@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
-use crate::inval::World;
+use crate::inval::Regime;
 use crate::item::Item;
-use crate::stages::{Detail, Lookup, Stages, SteKind, SteUse};
+use crate::stages::{CachedSte, Detail, Lookup, Stages, SteKind};
 use crate::view::View;
 
 /// A stream table entry from which TLB entries may have been created.
@@ -16,23 +16,23 @@ pub(crate) struct Source {
     pub(crate) item: Rc<Item>,
 }
 
-/// Every entry of `streams` that may have filled TLB entries with `world`'s tag.
+/// Every entry of `streams` that may have filled TLB entries with `regime`'s tag.
 pub(crate) fn tlb_sources(
     view: &View<'_>,
     streams: &BTreeSet<u32>,
     own: u32,
-    world: World,
+    regime: Regime,
     detail: Detail,
 ) -> Vec<Source> {
     let mut out: Vec<Source> = Vec::new();
     let order = std::iter::once(own).chain(streams.iter().copied().filter(|sid| *sid != own));
     for sid in order {
         for lookup in view.cached_lookup(sid, detail).iter() {
-            let Lookup::Found(SteUse { kind: SteKind::Translate(stages), item }) = lookup else {
+            let Lookup::Found(CachedSte { kind: SteKind::Translate(stages), item }) = lookup else {
                 continue;
             };
             let (stages, item) = (*stages, item.clone());
-            if stages.world != world {
+            if stages.regime != regime {
                 continue;
             }
             // Another stream with the same tables adds nothing.

@@ -5,8 +5,8 @@ use std::rc::Rc;
 use crate::arch::desc::{self, Desc, Granule};
 use crate::arch::event::{Class, F_ACCESS, F_ADDR_SIZE, F_TRANSLATION, F_WALK_EABT};
 use crate::arch::{address_bits, bit, cd};
-use crate::context::{CdUse, Fault, plain};
-use crate::inval::{AsidTag, Depth, Span, Tag, World};
+use crate::context::{CachedCd, Fault, plain};
+use crate::inval::{AsidTag, Depth, Regime, Span, Tag};
 use crate::item::Item;
 use crate::mem::Version;
 use crate::stage2::Update;
@@ -42,21 +42,21 @@ impl View<'_> {
     /// Every legal end of the stage 1 walk of `va` through `context`; not filtered for usability.
     pub(crate) fn walk_s1(
         &self,
-        context: &CdUse,
-        world: World,
+        context: &CachedCd,
+        regime: Regime,
         va: u64,
         s2: Option<&S2>,
         ste: &Rc<Item>,
     ) -> Vec<Result<S1Leaf, Fault>> {
         let raw = &context.raw;
-        let Some(half) = half_of(raw, world, va) else {
+        let Some(half) = half_of(raw, regime, va) else {
             let item = Item::live(vec![], vec![context.item.clone()]);
             return vec![Err(plain(F_TRANSLATION, Class::In, item))];
         };
         let walk = Walk {
             view: self,
             raw,
-            world,
+            regime,
             va,
             s2,
             ste,
@@ -79,7 +79,7 @@ impl View<'_> {
 struct Walk<'a> {
     view: &'a View<'a>,
     raw: &'a cd::Cd,
-    world: World,
+    regime: Regime,
     va: u64,
     s2: Option<&'a S2>,
     ste: &'a Rc<Item>,
@@ -140,16 +140,16 @@ impl Walk<'_> {
         let shift = self.half.granule.level_shift(level);
         let span = Some(Span::around(self.va, shift));
         let granule = Some(self.half.granule);
-        let asid = match self.world {
-            World::El2 => AsidTag::Global,
-            World::El1 { .. } | World::El2E2h => AsidTag::Asid(cd::asid(self.raw)),
+        let asid = match self.regime {
+            Regime::El2 => AsidTag::Global,
+            Regime::El1 { .. } | Regime::El2E2h => AsidTag::Asid(cd::asid(self.raw)),
         };
         match desc::decode(version.value, level, self.half.granule) {
             Desc::Invalid => fault(F_TRANSLATION),
             Desc::Table { next, .. } if next >> self.ips != 0 => fault(F_ADDR_SIZE),
             Desc::Leaf { pa: out_address, .. } if out_address >> self.ips != 0 => fault(F_ADDR_SIZE),
             Desc::Table { next, raw } => {
-                let tag = Tag::S1 { world: self.world, asid, span, depth: Depth::Table(level), granule };
+                let tag = Tag::S1 { regime: self.regime, asid, span, depth: Depth::Table(level), granule };
                 let item = Item::new(tag, vec![version], sources.to_vec());
                 let had = if bit(self.va, 55) { cd::had1(self.raw) } else { cd::had0(self.raw) };
                 let ap = if self.view.config.had && had { ap_above } else { ap_above | desc::ap_table(raw) };
@@ -161,8 +161,8 @@ impl Walk<'_> {
                     fault(F_ACCESS);
                     return;
                 }
-                let asid = if self.world != World::El2 && !desc::ng(raw) { AsidTag::Global } else { asid };
-                let tag = Tag::S1 { world: self.world, asid, span, depth: Depth::Leaf(level), granule };
+                let asid = if self.regime != Regime::El2 && !desc::ng(raw) { AsidTag::Global } else { asid };
+                let tag = Tag::S1 { regime: self.regime, asid, span, depth: Depth::Leaf(level), granule };
                 let item = Item::new(tag, vec![version], sources.to_vec());
                 let marked = if ha { raw | 1 << 10 } else { raw };
                 if marked != raw && !current {
@@ -170,7 +170,7 @@ impl Walk<'_> {
                 }
                 let readonly = bit(desc::s1_ap(raw), 1);
                 let by_dirty = ha && cd::hd(self.raw) && desc::dbm(raw) && readonly && current;
-                let privileged_only = self.world != World::El2 && !bit(desc::s1_ap(raw) & !(ap_above & 1), 0);
+                let privileged_only = self.regime != Regime::El2 && !bit(desc::s1_ap(raw) & !(ap_above & 1), 0);
                 out.push(Ok(S1Leaf {
                     out: base + (self.va & ((1 << shift) - 1)),
                     descriptor: at,
@@ -189,8 +189,8 @@ impl Walk<'_> {
 }
 
 /// The table that translates `va`, if `va` is in an enabled range [3.4.1].
-fn half_of(raw: &cd::Cd, world: World, va: u64) -> Option<Half> {
-    let two_halves = matches!(world, World::El1 { .. } | World::El2E2h);
+fn half_of(raw: &cd::Cd, regime: Regime, va: u64) -> Option<Half> {
+    let two_halves = matches!(regime, Regime::El1 { .. } | Regime::El2E2h);
     let upper = bit(va, 55);
     if upper && !two_halves {
         return None;

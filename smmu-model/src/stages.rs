@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use crate::arch::desc::{self, Granule};
-use crate::inval::World;
+use crate::inval::Regime;
 use crate::item::Item;
 
 /// Which entries a lookup returns.
@@ -19,7 +19,7 @@ pub(crate) enum Detail {
 #[derive(Clone, Debug)]
 pub(crate) enum Lookup {
     /// An entry.
-    Found(SteUse),
+    Found(CachedSte),
     /// C_BAD_STREAMID.
     BadStreamId(Rc<Item>),
     /// F_STE_FETCH at this address.
@@ -28,7 +28,7 @@ pub(crate) enum Lookup {
 
 /// An entry as a cache may hold it.
 #[derive(Clone, Debug)]
-pub(crate) struct SteUse {
+pub(crate) struct CachedSte {
     pub(crate) kind: SteKind,
     pub(crate) item: Rc<Item>,
 }
@@ -51,7 +51,7 @@ pub(crate) enum SteKind {
 pub(crate) struct Stages {
     pub(crate) s1: Option<S1>,
     pub(crate) s2: Option<S2>,
-    pub(crate) world: World,
+    pub(crate) regime: Regime,
     pub(crate) eats: u64,
 }
 

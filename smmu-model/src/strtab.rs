@@ -5,10 +5,10 @@ use std::rc::Rc;
 use crate::arch::desc::Granule;
 use crate::arch::{address_bits, bits32, ste, truncate};
 use crate::config::{Config, Httu, StallModel};
-use crate::inval::{Tag, World};
+use crate::inval::{Regime, Tag};
 use crate::item::Item;
 use crate::mem::Version;
-use crate::stages::{Detail, Lookup, S1, S2, Stages, SteKind, SteUse};
+use crate::stages::{CachedSte, Detail, Lookup, S1, S2, Stages, SteKind};
 use crate::view::{Strtab, View, clip, combinations};
 
 impl View<'_> {
@@ -106,7 +106,7 @@ impl View<'_> {
             }
             let kind = self.check_ste(&raw);
             let item = Item::new(Tag::Ste { sid }, combination, sources.clone());
-            out.push(Lookup::Found(SteUse { kind, item }));
+            out.push(Lookup::Found(CachedSte { kind, item }));
         }
     }
 }
@@ -146,14 +146,14 @@ impl View<'_> {
         } else {
             None
         };
-        let world = match self.world_of(raw, mode) {
-            Some(world) => world,
+        let regime = match self.regime_of(raw, mode) {
+            Some(regime) => regime,
             None => return SteKind::Illegal,
         };
         let Some(eats) = self.check_eats(raw, mode) else {
             return SteKind::Illegal;
         };
-        SteKind::Translate(Stages { s1, s2, world, eats })
+        SteKind::Translate(Stages { s1, s2, regime, eats })
     }
 }
 
@@ -256,19 +256,19 @@ fn check_s2(config: &Config, raw: &ste::Ste) -> Option<S2> {
 }
 
 impl View<'_> {
-    fn world_of(&self, raw: &ste::Ste, mode: u64) -> Option<World> {
+    fn regime_of(&self, raw: &ste::Ste, mode: u64) -> Option<Regime> {
         let config = self.config;
         let (stage1, stage2) = (mode & 0b001 != 0, mode & 0b010 != 0);
         let vmid = if config.stage2 { ste::s2vmid(raw) } else { 0 };
-        let el1 = World::El1 { vmid };
+        let el1 = Regime::El1 { vmid };
         if stage2 || !stage1 || !config.hyp {
             return Some(el1);
         }
         match ste::strw(raw) {
             0b00 if !config.vmid16 && vmid > 0xff => None,
             0b00 => Some(el1),
-            0b10 if self.e2h => Some(World::El2E2h),
-            0b10 => Some(World::El2),
+            0b10 if self.e2h => Some(Regime::El2E2h),
+            0b10 => Some(Regime::El2),
             _ => None,
         }
     }

@@ -13,7 +13,7 @@ use crate::stages::{S2, root_table};
 use crate::view::{History, View};
 
 /// Maximum number of cached tables: more than a test machine has.
-const MOST_TABLES: usize = 4096;
+const MAX_TABLES: usize = 4096;
 
 impl View<'_> {
     /// All current mappings of the table of `s2`.
@@ -54,7 +54,7 @@ impl View<'_> {
         }
         let decoded = Arc::new(self.decode(s2, place));
         let mut known = self.table_cache.known();
-        if known.tables.len() > MOST_TABLES {
+        if known.tables.len() > MAX_TABLES {
             *known = Known::default();
         }
         known.tables.insert((*s2, place), decoded.clone());

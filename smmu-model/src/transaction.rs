@@ -5,11 +5,11 @@ use std::rc::Rc;
 
 use crate::arch::event::{self, Class, Event};
 use crate::arch::{cd, truncate};
-use crate::context::{CdUse, Fault, bad_cd};
+use crate::context::{CachedCd, Fault, bad_cd};
 use crate::item::Item;
 use crate::source::{Source, tlb_sources};
 use crate::stage2::{S2Result, Update};
-use crate::stages::{Detail, Lookup, S2, Stages, SteKind, SteUse};
+use crate::stages::{CachedSte, Detail, Lookup, S2, Stages, SteKind};
 use crate::view::View;
 
 /// Direction of a transaction.
@@ -90,7 +90,7 @@ impl Transaction<'_> {
         terminate(Some(blank(kind, &self.request, Class::In)), vec![item.clone()])
     }
 
-    fn with_ste(&self, ste: &SteUse, out: &mut Vec<Outcome>) {
+    fn with_ste(&self, ste: &CachedSte, out: &mut Vec<Outcome>) {
         let oas = self.view.config.oas_bits();
         match &ste.kind {
             SteKind::Illegal => out.push(self.error(event::C_BAD_STE, &ste.item)),
@@ -128,7 +128,7 @@ impl Transaction<'_> {
         }
     }
 
-    fn stage2_only(&self, stages: &Stages, ste: &SteUse, out: &mut Vec<Outcome>) {
+    fn stage2_only(&self, stages: &Stages, ste: &CachedSte, out: &mut Vec<Outcome>) {
         let ipa = self.request.address;
         if ipa >> self.view.config.oas_bits() != 0 {
             out.push(self.error(event::F_ADDR_SIZE, &ste.item));
@@ -138,7 +138,7 @@ impl Transaction<'_> {
             out.push(pass(ipa, vec![], vec![ste.item.clone()]));
             return;
         };
-        for source in tlb_sources(self.view, self.streams, self.request.sid, stages.world, Detail::All) {
+        for source in tlb_sources(self.view, self.streams, self.request.sid, stages.regime, Detail::All) {
             let Some(s2) = &source.stages.s2 else {
                 continue;
             };
@@ -196,7 +196,7 @@ impl Transaction<'_> {
         terminate(Some(event).filter(|_| !configurable || s2.record), sources)
     }
 
-    fn stage1(&self, index: u32, stages: &Stages, ste: &SteUse, out: &mut Vec<Outcome>) {
+    fn stage1(&self, index: u32, stages: &Stages, ste: &CachedSte, out: &mut Vec<Outcome>) {
         let Some(s1) = &stages.s1 else { return };
         for found in self.view.lookup_cd(self.request.sid, index, s1, stages.s2.as_ref(), &ste.item) {
             let context = match found {
@@ -207,7 +207,7 @@ impl Transaction<'_> {
                 }
                 Ok(context) => context,
             };
-            if !self.view.cd_legal(&context.raw, s1, stages.world) {
+            if !self.view.cd_legal(&context.raw, s1, stages.regime) {
                 let fault = bad_cd(&context);
                 let sources = vec![ste.item.clone(), fault.item.clone()];
                 out.push(self.fault(&fault, None, None, sources));
@@ -219,23 +219,23 @@ impl Transaction<'_> {
 
     /// Stage 1 (and 2) for one entry and one context descriptor, which determine the tags; TLB entries with these tags
     /// may come from older ones.
-    fn with_context(&self, index: u32, stages: &Stages, ste: &SteUse, context: &CdUse, out: &mut Vec<Outcome>) {
+    fn with_context(&self, index: u32, stages: &Stages, ste: &CachedSte, context: &CachedCd, out: &mut Vec<Outcome>) {
         let asid = cd::asid(&context.raw);
-        let sources = tlb_sources(self.view, self.streams, self.request.sid, stages.world, Detail::All);
+        let sources = tlb_sources(self.view, self.streams, self.request.sid, stages.regime, Detail::All);
         for source in sources.iter().filter(|source| source.sid == self.request.sid) {
             let Some(s1) = &source.stages.s1 else {
                 continue;
             };
             let found = self.view.lookup_cd(source.sid, index, s1, source.stages.s2.as_ref(), &source.item);
             for older in found.into_iter().flatten() {
-                if cd::asid(&older.raw) != asid || !self.view.cd_legal(&older.raw, s1, stages.world) {
+                if cd::asid(&older.raw) != asid || !self.view.cd_legal(&older.raw, s1, stages.regime) {
                     continue;
                 }
                 let is_own = same_item(&older.item, &context.item) && same_item(&source.item, &ste.item);
                 let base = vec![ste.item.clone(), context.item.clone()];
                 for end in self.view.walk_s1(
                     &older,
-                    stages.world,
+                    stages.regime,
                     self.request.address,
                     source.stages.s2.as_ref(),
                     &source.item,
@@ -260,7 +260,7 @@ impl Transaction<'_> {
         leaf: crate::stage1::S1Leaf,
         source: &Source,
         stages: &Stages,
-        context: &CdUse,
+        context: &CachedCd,
         is_own: bool,
         sources: &[Source],
         base: &[Rc<Item>],
@@ -324,7 +324,7 @@ impl Transaction<'_> {
     }
 
     /// The outcome of a fault: terminated or stalled as CD.{A,R,S} or STE.{S2R,S2S} select [5.5].
-    fn fault(&self, fault: &Fault, context: Option<&CdUse>, s2: Option<&S2>, sources: Vec<Rc<Item>>) -> Outcome {
+    fn fault(&self, fault: &Fault, context: Option<&CachedCd>, s2: Option<&S2>, sources: Vec<Rc<Item>>) -> Outcome {
         if fault.stage2
             && let Some(s2) = s2
         {

@@ -1,11 +1,11 @@
 use super::*;
 
 fn vm(vmid: u32) -> VmidMatch {
-    VmidMatch { vmid, wildcard: 0, void: false }
+    VmidMatch { vmid, wildcard: 0, removes_nothing: false }
 }
 
 fn at(address: u64, leaf: bool) -> ByAddress {
-    ByAddress { first: address, last: address | 0xfff, leaf, hint: None, void: false }
+    ByAddress { first: address, last: address | 0xfff, leaf, hint: None, removes_nothing: false }
 }
 
 fn s2(address: u64, depth: Depth, shift: u32) -> Tag {
@@ -14,7 +14,7 @@ fn s2(address: u64, depth: Depth, shift: u32) -> Tag {
 
 fn s1(asid: AsidTag, depth: Depth) -> Tag {
     let span = Some(Span::around(0x20_0000, 21));
-    Tag::S1 { world: World::El1 { vmid: 1 }, asid, span, depth, granule: Some(Granule::K4) }
+    Tag::S1 { regime: Regime::El1 { vmid: 1 }, asid, span, depth, granule: Some(Granule::K4) }
 }
 
 #[test]
@@ -38,7 +38,7 @@ fn leaf_keeps_walk_caches() {
 
 #[test]
 fn the_level_hint_keeps_entries_of_other_levels() {
-    let by = ByAddress { first: 0x20_0000, last: 0x20_0fff, leaf: false, hint: Some((1, 3)), void: false };
+    let by = ByAddress { first: 0x20_0000, last: 0x20_0fff, leaf: false, hint: Some((1, 3)), removes_nothing: false };
     let scope = Scope::S2Ipa { vmid: vm(1), by };
     assert!(!scope.covers(&s2(0x20_0000, Depth::Leaf(2), 21)), "a stale block has the level it was inserted at");
     assert!(scope.covers(&s2(0x20_0000, Depth::Leaf(3), 12)));
@@ -49,8 +49,13 @@ fn the_level_hint_keeps_entries_of_other_levels() {
 
 #[test]
 fn an_entry_whose_tags_the_host_chooses_needs_the_whole_vmid() {
-    let host =
-        Tag::S1 { world: World::El1 { vmid: 1 }, asid: AsidTag::Any, span: None, depth: Depth::AnyLeaf, granule: None };
+    let host = Tag::S1 {
+        regime: Regime::El1 { vmid: 1 },
+        asid: AsidTag::Any,
+        span: None,
+        depth: Depth::AnyLeaf,
+        granule: None,
+    };
     assert!(!Scope::NhVaa { vmid: vm(1), by: at(0, false) }.covers(&host));
     assert!(!Scope::NhAsid { vmid: vm(1), asid: 0 }.covers(&host));
     assert!(Scope::NhAll { vmid: vm(1) }.covers(&host));
@@ -70,7 +75,7 @@ fn global_entries_survive_an_asid() {
 }
 
 #[test]
-fn config_commands_reach_what_the_specification_says() {
+fn config_commands_remove_the_entries_that_the_specification_lists() {
     let ste = Tag::Ste { sid: 0x105 };
     let l1 = Tag::L1Std { first: 0x100, split: 8 };
     let cd = Tag::Cd { sid: 0x105, ssid: 3 };
@@ -88,10 +93,10 @@ fn config_commands_reach_what_the_specification_says() {
 }
 
 #[test]
-fn wildcards_and_wide_vmids() {
-    let m = VmidMatch { vmid: 0x10, wildcard: 2, void: false };
+fn vmid_wildcards_and_vmids_above_8_bits() {
+    let m = VmidMatch { vmid: 0x10, wildcard: 2, removes_nothing: false };
     let entry = |vmid| Tag::S2 { vmid, span: Span::around(0, 12), depth: Depth::Leaf(3), granule: Granule::K4 };
     assert!(Scope::S12Vmall { vmid: m }.covers(&entry(0x13)));
     assert!(!Scope::S12Vmall { vmid: m }.covers(&entry(0x14)));
-    assert!(!Scope::S12Vmall { vmid: VmidMatch { void: true, ..vm(1) } }.covers(&entry(1)));
+    assert!(!Scope::S12Vmall { vmid: VmidMatch { removes_nothing: true, ..vm(1) } }.covers(&entry(1)));
 }

@@ -1,8 +1,8 @@
 use super::*;
 use crate::arch::desc::Granule;
-use crate::inval::{AsidTag, ByAddress, Depth, Scope, Span, VmidMatch, World};
+use crate::inval::{AsidTag, ByAddress, Depth, Regime, Scope, Span, VmidMatch};
 
-const VMID: VmidMatch = VmidMatch { vmid: 1, wildcard: 0, void: false };
+const VMID: VmidMatch = VmidMatch { vmid: 1, wildcard: 0, removes_nothing: false };
 
 fn word(start: Time, end: Option<Time>) -> Version {
     Version { value: 0, start, end }
@@ -14,13 +14,13 @@ fn s2_leaf(start: Time, end: Option<Time>) -> Rc<Item> {
 }
 
 fn combined(source: Rc<Item>) -> Rc<Item> {
-    let world = World::El1 { vmid: 1 };
-    let tag = Tag::S1 { world, asid: AsidTag::Any, span: None, depth: Depth::AnyLeaf, granule: None };
+    let regime = Regime::El1 { vmid: 1 };
+    let tag = Tag::S1 { regime, asid: AsidTag::Any, span: None, depth: Depth::AnyLeaf, granule: None };
     Item::new(tag, vec![], vec![source])
 }
 
 fn s2_ipa() -> Scope {
-    let by = ByAddress { first: 0x1000, last: 0x1fff, leaf: false, hint: None, void: false };
+    let by = ByAddress { first: 0x1000, last: 0x1fff, leaf: false, hint: None, removes_nothing: false };
     Scope::S2Ipa { vmid: VMID, by }
 }
 
@@ -71,7 +71,7 @@ fn tlb_entries_are_created_again_from_stale_configuration() {
 }
 
 #[test]
-fn a_structure_may_be_fetched_torn() {
+fn words_of_a_structure_may_be_fetched_at_different_times() {
     let ste = Item::new(Tag::Ste { sid: 4 }, vec![word(1, Some(10)), word(12, None)], vec![]);
     assert!(line(&[]).usable_at(&ste, 20));
     let cfgi = Scope::Ste { sid: 4, leaf: true };
@@ -89,7 +89,7 @@ fn nothing_is_cached_while_disabled() {
 }
 
 #[test]
-fn pruning_needs_configuration_first() {
+fn pruning_needs_a_complete_cfgi_all_before_the_tlb_invalidation() {
     let all = Scope::SteRange { first: 0, last: u32::MAX };
     let mut good = line(&[(s2_ipa(), 3, Some(4)), (all, 5, Some(6)), (Scope::NsnhAll, 7, Some(8))]);
     assert_eq!(good.prune(Regimes::El1), Some(5));
@@ -100,7 +100,7 @@ fn pruning_needs_configuration_first() {
 }
 
 #[test]
-fn what_was_overwritten_is_gone_when_an_invalidation_after_that_is_complete() {
+fn an_overwritten_item_is_gone_after_a_later_invalidation_is_complete() {
     let leaf = s2_leaf(2, Some(10));
     let all = [(s2_ipa(), 5, Some(7)), (s2_ipa(), 12, Some(14)), (s2_ipa(), 15, Some(18)), (Scope::NsnhAll, 20, None)];
     assert_eq!(line(&all).gone_at(&leaf), 14);

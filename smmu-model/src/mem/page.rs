@@ -60,7 +60,7 @@ impl Kind {
 
 /// How a barrier handles the stores to a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Settle {
+pub(super) enum BarrierEffect {
     /// All are ordered.
     All,
     /// Those up to the last cleaned one are ordered.
@@ -119,12 +119,12 @@ impl Page {
     }
 
     /// Orders or drops pending stores at `now`; returns whether a store to the word is still pending.
-    pub(super) fn settle(&mut self, index: usize, ends: Settle, now: Time) -> bool {
+    pub(super) fn apply_barrier(&mut self, index: usize, ends: BarrierEffect, now: Time) -> bool {
         let mut newest = None;
         let mut left = false;
         self.each_pending(index, |record| {
             // The latest store comes first.
-            if newest.is_none() && ends == Settle::Cleaned && record.kind == Kind::Stored {
+            if newest.is_none() && ends == BarrierEffect::Cleaned && record.kind == Kind::Stored {
                 left = true;
                 return;
             }
@@ -137,7 +137,7 @@ impl Page {
                 *bits &= !(1 << (index % 64));
             }
         }
-        if let Some(value) = newest.filter(|value| ends != Settle::Discarded && *value != self.word(index)) {
+        if let Some(value) = newest.filter(|value| ends != BarrierEffect::Discarded && *value != self.word(index)) {
             self.set_at(index, value, now);
         }
         left

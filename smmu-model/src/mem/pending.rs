@@ -8,7 +8,7 @@
 //! So a word has several values at a time. [`Memory::versions`] returns all of them, each with the time during which it
 //! could be read, and code that combines words tries all combinations: the search over the legal subsets is exhaustive.
 
-use super::page::{Settle, index_of};
+use super::page::{BarrierEffect, index_of};
 use super::{Inner, Memory, PAGE, Region, Snoop};
 use std::ops::Range;
 
@@ -77,8 +77,8 @@ impl Memory {
             return;
         }
         m.now += 1;
-        let ends = if m.snoop == Snoop::Coherent { Settle::All } else { Settle::Cleaned };
-        m.settle(ends, |_| true);
+        let ends = if m.snoop == Snoop::Coherent { BarrierEffect::All } else { BarrierEffect::Cleaned };
+        m.apply_barrier(ends, |_| true);
     }
 
     /// Drops pending stores to `range`. For memory that is freed or reused: the model does not check the order of its
@@ -86,7 +86,7 @@ impl Memory {
     pub fn discard_unordered(&self, range: &Range<u64>) {
         let mut m = self.lock();
         m.now += 1;
-        m.settle(Settle::Discarded, |word| range.contains(&word));
+        m.apply_barrier(BarrierEffect::Discarded, |word| range.contains(&word));
     }
 }
 
@@ -127,7 +127,7 @@ impl Inner {
     }
 
     /// Orders or drops the pending stores to some words.
-    fn settle(&mut self, ends: Settle, which: impl Fn(u64) -> bool) {
+    fn apply_barrier(&mut self, ends: BarrierEffect, which: impl Fn(u64) -> bool) {
         let mut pending = std::mem::take(&mut self.pending);
         pending.retain(|word| {
             if !which(*word) {
@@ -135,14 +135,14 @@ impl Inner {
             }
             self.stamp += 1;
             let page = self.poc.change(*word, self.stamp);
-            page.is_some_and(|page| page.settle(index_of(*word), ends, self.now))
+            page.is_some_and(|page| page.apply_barrier(index_of(*word), ends, self.now))
         });
         self.pending = pending;
     }
 
     /// Asserts that `word` has no pending store, because a device writes to it or an ordered store changes it: the
     /// pending store would overwrite the new value later.
-    pub(super) fn assert_settled(&self, word: u64) {
+    pub(super) fn assert_no_pending_store(&self, word: u64) {
         let pending = !self.pending.is_empty() && self.pending.contains(&word);
         assert!(!pending, "a device writes to {word:#x}, which a CPU has stored to without a clean or a barrier since");
     }

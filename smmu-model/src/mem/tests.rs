@@ -49,7 +49,7 @@ fn accesses_outside_the_regions_abort() {
 }
 
 #[test]
-fn bytes_and_halves_land_where_they_belong() {
+fn sub_word_accesses_change_only_their_bytes() {
     let m = ram(Snoop::Coherent);
     m.cpu_write(0x1006, &[1, 2, 3]);
     assert_eq!(m.cpu_read64(0x1000), 0x0201_0000_0000_0000);
@@ -62,7 +62,7 @@ fn bytes_and_halves_land_where_they_belong() {
 }
 
 #[test]
-fn what_was_saved_is_restored_whichever_was_saved_last() {
+fn each_saved_state_can_be_restored_in_any_order() {
     let m = ram(Snoop::NonCoherent);
     let words = |m: &Memory| [0x1000, 0x2000, 0x2008].map(|pa| (m.cpu_read64(pa), m.dev_read64(pa).unwrap()));
     m.cpu_write64(0x1000, 1);

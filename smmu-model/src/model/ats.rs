@@ -4,7 +4,7 @@ use super::{Model, Transfer};
 use crate::arch::event::{self, Class};
 use crate::arch::regs as r;
 use crate::item::Item;
-use crate::stages::{Lookup, SteKind, SteUse};
+use crate::stages::{CachedSte, Lookup, SteKind};
 use crate::transaction::{Access, End, Request, Transaction, blank};
 
 /// Answer to an ATS translation request.
@@ -37,7 +37,7 @@ impl Model {
             });
             ends.find(|ste| view.usable_at(&Item::live(vec![], vec![ste.item.clone()])))
         };
-        let Some(SteUse { kind: SteKind::Translate(stages), .. }) = found else {
+        let Some(CachedSte { kind: SteKind::Translate(stages), .. }) = found else {
             return AtsReply::Refused;
         };
         match stages.eats {
@@ -65,11 +65,11 @@ impl Model {
         if !self.config().ats || !self.regs.cr0.is(r::CR0_SMMUEN) {
             return Transfer::Aborted(None);
         }
-        let passes = |model: &mut Self, pa: u64| {
+        let write_at = |model: &mut Self, pa: u64| {
             if model.mem().dev_write(pa, data).is_err() { Transfer::Aborted(None) } else { Transfer::Done }
         };
         if self.regs.cr0.maybe_clear(r::CR0_ATSCHK) {
-            return passes(self, address);
+            return write_at(self, address);
         }
         let ends = {
             let view = self.view();
@@ -81,7 +81,7 @@ impl Model {
         };
         let best = ends.into_iter().min_by_key(|o| u8::from(!matches!(o.end, End::Pass { .. })));
         match best.map(|outcome| outcome.end) {
-            Some(End::Pass { pa, .. }) => passes(self, pa),
+            Some(End::Pass { pa, .. }) => write_at(self, pa),
             Some(end) => self.refuse(end, request, data),
             None => Transfer::Aborted(None),
         }

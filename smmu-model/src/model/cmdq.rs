@@ -5,7 +5,7 @@ use crate::arch::cmd::{self, Cmd};
 use crate::arch::{bits, regs as r, truncate};
 use crate::config::{Res0, StallModel};
 use crate::hazard::Hazard;
-use crate::inval::{ByAddress, Invalidation, Scope, VmidMatch, World};
+use crate::inval::{ByAddress, Invalidation, Regime, Scope, VmidMatch};
 use crate::item::Regimes;
 
 /// Result of one command.
@@ -192,7 +192,7 @@ impl Model {
         let leaf = cmd::leaf(cmd);
         let (tg, ttl) = (cmd::tg(cmd), cmd::ttl(cmd));
         if !self.config().ril || tg == 0 {
-            return ByAddress { first: address, last: address | 0xfff, leaf, hint: None, void: false };
+            return ByAddress { first: address, last: address | 0xfff, leaf, hint: None, removes_nothing: false };
         }
         let shift = match tg {
             1 => 12,
@@ -208,16 +208,16 @@ impl Model {
             (_, 2) => shift + stride,
             _ => shift + 2 * stride,
         };
-        let void = address & ((1 << align) - 1) != 0;
+        let removes_nothing = address & ((1 << align) - 1) != 0;
         let ttl = if tg == 2 && ttl == 1 { 0 } else { ttl };
-        ByAddress { first: address, last, leaf, hint: Some((tg, ttl)), void }
+        ByAddress { first: address, last, leaf, hint: Some((tg, ttl)), removes_nothing }
     }
 
     fn scope_of(&self, cmd: Cmd) -> Option<Scope> {
         let vmid = self.vmid_match(cmd);
         let sid = cmd::sid(cmd);
         let e2h = self.regs.cr2 & r::CR2_E2H != 0;
-        let world = if e2h { World::El2E2h } else { World::El2 };
+        let regime = if e2h { Regime::El2E2h } else { Regime::El2 };
         let ssid = cmd::ssid(cmd);
         Some(match cmd::opcode(cmd) {
             // Out of range parameters may have no effect [4.1.7].
@@ -240,13 +240,13 @@ impl Model {
             cmd::TLBI_EL2_ASID => Scope::El2Asid { asid: self.asid(cmd)? },
             cmd::TLBI_EL2_VA => {
                 let asid = if e2h { Some(self.asid(cmd)?) } else { None };
-                Scope::El2Va { world, asid, by: self.by_address(cmd, cmd::va(cmd)) }
+                Scope::El2Va { regime, asid, by: self.by_address(cmd, cmd::va(cmd)) }
             }
-            cmd::TLBI_EL2_VAA => Scope::El2Va { world, asid: None, by: self.by_address(cmd, cmd::va(cmd)) },
+            cmd::TLBI_EL2_VAA => Scope::El2Va { regime, asid: None, by: self.by_address(cmd, cmd::va(cmd)) },
             cmd::TLBI_S12_VMALL => Scope::S12Vmall { vmid },
             cmd::TLBI_S2_IPA => {
                 let mut by = self.by_address(cmd, cmd::ipa(cmd));
-                by.void |= self.config().ril && self.config().single_ipa_void && by.hint.is_none();
+                by.removes_nothing |= self.config().ril && self.config().single_ipa_void && by.hint.is_none();
                 Scope::S2Ipa { vmid, by }
             }
             cmd::TLBI_NSNH_ALL => Scope::NsnhAll,
@@ -265,8 +265,8 @@ impl Model {
             low @ 1..=4 => low,
             _ => 0,
         };
-        let void = (!self.config().vmid16 && vmid > 0xff) || (!self.config().stage2 && vmid != 0);
-        VmidMatch { vmid, wildcard, void }
+        let removes_nothing = (!self.config().vmid16 && vmid > 0xff) || (!self.config().stage2 && vmid != 0);
+        VmidMatch { vmid, wildcard, removes_nothing }
     }
 
     fn sync(&mut self, cmd: Cmd) -> Outcome {

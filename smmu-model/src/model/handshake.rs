@@ -32,13 +32,13 @@ impl Model {
         let before = self.possible_translation();
         self.regs.cr0.written = (value & !in_flight) | (cr0.written & in_flight);
         if self.config().pace == Pace::Eager {
-            self.settle_cr0();
+            self.apply_cr0();
         }
         self.translation_changed(before);
     }
 
     /// Makes the last CR0 write take effect.
-    pub(crate) fn settle_cr0(&mut self) {
+    pub(crate) fn apply_cr0(&mut self) {
         let before = self.possible_translation();
         let was = self.regs.cr0.acked;
         self.regs.cr0.acked = self.regs.cr0.written;
@@ -94,12 +94,12 @@ impl Model {
         self.regs.gbpa.written = value & 0x001f_3f1f;
         self.regs.gbpa_update = true;
         if self.config().pace == Pace::Eager {
-            self.settle_gbpa();
+            self.apply_gbpa();
         }
     }
 
     /// Makes the last GBPA write take effect.
-    pub(crate) fn settle_gbpa(&mut self) {
+    pub(crate) fn apply_gbpa(&mut self) {
         self.regs.gbpa.acked = self.regs.gbpa.written;
         self.regs.gbpa_update = false;
     }

@@ -25,7 +25,7 @@ use crate::mem::Time;
 use crate::reach::{Reachable, Via};
 use crate::source::{Source, tlb_sources};
 use crate::stage2::S2Mapping;
-use crate::stages::{Detail, Lookup, S2, SteKind, SteUse};
+use crate::stages::{CachedSte, Detail, Lookup, S2, SteKind};
 use crate::view::{Strtab, View};
 
 /// The bytes that a stream can reach.
@@ -127,7 +127,7 @@ impl Collector<'_> {
 
 /// The tag of the combined entry that the fewest invalidations remove.
 fn any_stage1(source: &Source) -> Tag {
-    Tag::S1 { world: source.stages.world, asid: AsidTag::Any, span: None, depth: Depth::AnyLeaf, granule: None }
+    Tag::S1 { regime: source.stages.regime, asid: AsidTag::Any, span: None, depth: Depth::AnyLeaf, granule: None }
 }
 
 impl Model {
@@ -200,7 +200,7 @@ impl Model {
         }
         let mut seen = Vec::new();
         for lookup in view.cached_lookup(sid, Detail::Reach).iter() {
-            let Lookup::Found(SteUse { kind, item }) = lookup else {
+            let Lookup::Found(CachedSte { kind, item }) = lookup else {
                 continue;
             };
             if !view.usable_at(&Item::live(vec![], vec![item.clone()])) {
@@ -218,13 +218,13 @@ impl Model {
                         continue;
                     }
                     // The entry determines the tags; TLB content for equal tags is the same.
-                    let key = (stages.world, stages.s1.is_some());
+                    let key = (stages.regime, stages.s1.is_some());
                     if seen.contains(&key) {
                         continue;
                     }
                     seen.push(key);
                     // Current mappings first: ranges that they reach are not searched for in the history.
-                    let mut sources = tlb_sources(view, &self.streams, sid, stages.world, Detail::Reach);
+                    let mut sources = tlb_sources(view, &self.streams, sid, stages.regime, Detail::Reach);
                     sources.sort_by_key(|source| !source.item.fresh());
                     let mut collector =
                         Collector { view, nested: stages.s1.is_some(), found: SetOf::default(), now: Vec::new() };
@@ -298,7 +298,7 @@ impl Model {
         {
             let view = self.view();
             for lookup in view.lookup(sid) {
-                let Lookup::Found(SteUse { kind: SteKind::Translate(stages), item, .. }) = lookup else {
+                let Lookup::Found(CachedSte { kind: SteKind::Translate(stages), item, .. }) = lookup else {
                     continue;
                 };
                 let Some(s2) = stages.s2 else { continue };

@@ -25,7 +25,7 @@ pub const SID: u32 = 8;
 pub const VMID: u64 = 5;
 pub const ASID: u64 = 3;
 
-pub struct Rig {
+pub struct Machine {
     pub smmu: Model,
     pub mem: Memory,
     pub prod: u32,
@@ -34,7 +34,7 @@ pub struct Rig {
 /// log2 of the number of entries of each queue.
 pub const QUEUE: u32 = 5;
 
-impl Rig {
+impl Machine {
     pub fn new(config: Config) -> Self {
         let mem = Memory::new(Snoop::Coherent);
         mem.add(RAM, RAM_SIZE, Region::Ram);
@@ -44,17 +44,17 @@ impl Rig {
 
     /// Tables, queues and enables, in the order that the specification recommends.
     pub fn on(config: Config) -> Self {
-        let mut rig = Self::new(config);
-        rig.queues();
-        rig.smmu.write64(r::STRTAB_BASE, STRTAB);
-        rig.smmu.write32(r::STRTAB_BASE_CFG, 6);
-        rig.smmu.write32(r::CR2, r::CR2_RECINVSID | r::CR2_PTM);
-        rig.cr0(r::CR0_CMDQEN | r::CR0_EVENTQEN);
-        rig.cmd([4, 31]);
-        rig.cmd([0x30, 0]);
-        rig.sync();
-        rig.cr0(r::CR0_CMDQEN | r::CR0_EVENTQEN | r::CR0_SMMUEN);
-        rig
+        let mut machine = Self::new(config);
+        machine.queues();
+        machine.smmu.write64(r::STRTAB_BASE, STRTAB);
+        machine.smmu.write32(r::STRTAB_BASE_CFG, 6);
+        machine.smmu.write32(r::CR2, r::CR2_RECINVSID | r::CR2_PTM);
+        machine.cr0(r::CR0_CMDQEN | r::CR0_EVENTQEN);
+        machine.cmd([4, 31]);
+        machine.cmd([0x30, 0]);
+        machine.sync();
+        machine.cr0(r::CR0_CMDQEN | r::CR0_EVENTQEN | r::CR0_SMMUEN);
+        machine
     }
 
     pub fn queues(&mut self) {
@@ -138,11 +138,11 @@ impl Rig {
         self.smmu.dma_write(SID, None, iova, &[byte])
     }
 
-    pub fn no_hazards(&mut self) {
+    pub fn assert_no_hazards(&mut self) {
         assert_eq!(self.smmu.take_hazards(), []);
     }
 
-    pub fn only_command_errors(&mut self) {
+    pub fn assert_only_command_errors(&mut self) {
         let others: Vec<Hazard> = self.smmu.take_hazards();
         assert!(others.iter().all(|h| matches!(h, Hazard::CommandError { .. })), "{others:?}");
     }
