@@ -9,7 +9,7 @@ use smmu_model::{Memory, Model, WriteBuffer};
 
 use crate::layout;
 
-/// A hook called at every barrier and register write of the driver: the only points at which new states become visible
+/// A hook called at every barrier and register write of the driver: the only points at which new state becomes visible
 /// to hardware.
 pub type StoreHook = Rc<RefCell<Option<Box<dyn FnMut(&Model)>>>>;
 
@@ -31,7 +31,7 @@ struct PoolState {
     no_free: Cell<bool>,
 }
 
-/// Which blocks of a pool are free, and which were never used.
+/// The free blocks of a pool, and the blocks that were never used.
 pub(crate) struct Buffers {
     used: u64,
     free: Vec<(u64, u64)>,
@@ -61,12 +61,12 @@ impl Pool {
         self.0.live.get()
     }
 
-    /// Whether `other` is this pool.
+    /// Whether `other` is a handle to this pool.
     pub(crate) fn is(&self, other: &Self) -> bool {
         Rc::ptr_eq(&self.0, &other.0)
     }
 
-    /// Runs `what` without freeing the buffers that it drops: they are copies, or belong to a discarded machine.
+    /// Calls `what`. The buffers that it drops are not freed: they are copies, or belong to a discarded machine.
     pub(crate) fn without_free(&self, what: impl FnOnce()) {
         self.0.no_free.set(true);
         what();
@@ -113,11 +113,11 @@ impl Pool {
     }
 }
 
-/// One SMMU as the driver sees it.
+/// The platform of one SMMU's driver.
 #[derive(Clone)]
 pub struct Bus(Rc<BusState>);
 
-/// A page that was read, by address, and its words.
+/// The address of a page that was read, and its words.
 type Read = (u64, Box<[u64; 512]>);
 
 struct BusState {
@@ -130,12 +130,13 @@ struct BusState {
     irqs: Rc<RefCell<Vec<WiredIrq>>>,
     skip_cleans: Rc<Cell<bool>>,
     damage: Damage,
-    /// The pages of its buffers that the driver has read, while [`Bus::reads`] runs; nothing stores to them meanwhile.
+    /// The pages of its buffers that the driver has read since [`Bus::reads`] began; they are not written during that
+    /// call.
     read: RefCell<Option<Vec<Read>>>,
 }
 
 impl Bus {
-    /// A bus to `model`; `stores` are those of EL2's CPUs, to all SMMUs.
+    /// A bus to `model`; `stores` is the write buffer of EL2's CPUs, for all SMMUs.
     #[must_use]
     pub fn new(
         model: Rc<RefCell<Model>>,
@@ -165,7 +166,7 @@ impl Bus {
         call_hook(&self.0.model, &self.0.store_hook);
     }
 
-    /// Runs `what`; returns its result, and the pages of buffers that the driver read, each with its stamp.
+    /// Calls `what`; returns its result, and the pages of buffers that the driver read, each with its stamp.
     pub(crate) fn reads<T>(&self, what: impl FnOnce() -> T) -> (T, Vec<(u64, u64)>) {
         self.0.read.replace(Some(Vec::new()));
         let result = what();
@@ -240,7 +241,7 @@ impl Platform for Bus {
     }
 
     fn dsb(&self) {
-        // Each store so far only added values that hardware may see, so one call of the hook covers all of them.
+        // Each earlier store only added values that hardware may see, so one call of the hook checks all of them.
         self.call_hook();
         self.0.stores.barrier();
         self.call_hook();
@@ -337,7 +338,7 @@ impl Drop for Buffer {
         }
         self.bus.call_hook();
         self.bus.0.stores.discard(&(self.pa..self.pa + self.bytes));
-        // Freed memory may be reused with any content: here, bypass stream table entries.
+        // Freed memory may be reused with any content: the test fills it with bypass stream table entries.
         self.bus.0.mem.cpu_fill((self.pa..self.pa + self.bytes).step_by(64), 0b1001);
         self.bus.0.mem.clean(self.pa..self.pa + self.bytes);
         self.bus.call_hook();

@@ -1,11 +1,11 @@
-//! A mock of the host's CPU stage 2, as a set of pages: the attacks here are by devices.
+//! A mock of the CPU stage 2, as a set of pages: only devices attack in these tests.
 
 use std::collections::BTreeMap;
 
 use io_pgtable::{Ipa, Pa};
 use mem_protect::{HostStage2, Leaf, LeafKind, PAGE_BYTES, PageRange, TableError};
 
-/// Pages that the host's CPUs can reach, as runs of page numbers: the first and the one after the last.
+/// Pages that the host's CPUs can reach, as runs of page numbers: the first, and one past the last.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cpu {
     runs: BTreeMap<u64, u64>,
@@ -17,7 +17,7 @@ impl Cpu {
         self.runs.insert(range.first(), range.end());
     }
 
-    /// The run that page `pfn` is in.
+    /// The run with page `pfn`.
     fn run(&self, pfn: u64) -> Option<(u64, u64)> {
         self.runs.range(..=pfn).next_back().map(|(first, end)| (*first, *end)).filter(|(_, end)| pfn < *end)
     }

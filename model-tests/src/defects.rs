@@ -1,7 +1,7 @@
 //! Defects of the tests' own EL2: a step of a revocation or of a change of owner that it leaves out.
 //!
-//! A test must fail with the defect that it is about. That shows that the test can fail. Defences of the driver are
-//! removed by patches (`xtask/defences`), which name the tests that have to fail.
+//! Each defect names tests that must fail with it. Defences of the driver are
+//! removed by patches (`xtask/defences`), which also name the tests that must fail.
 
 use std::cell::Cell;
 
@@ -11,7 +11,7 @@ pub enum Defect {
     /// None.
     #[default]
     None,
-    /// The IOMMU's table is not changed.
+    /// The IOMMU stage 2 is not changed.
     NoUnmap,
     /// The table changes, but no SMMU is invalidated.
     NoInvalidate,
@@ -24,7 +24,7 @@ pub enum Defect {
 }
 
 impl Defect {
-    /// Every one, with its name.
+    /// All defects, with their names.
     pub const ALL: [(Self, &'static str); 5] = [
         (Self::NoUnmap, "no-unmap"),
         (Self::NoInvalidate, "no-invalidate"),
@@ -33,7 +33,7 @@ impl Defect {
         (Self::OnePage, "one-page"),
     ];
 
-    /// The one of that name.
+    /// The defect with this name.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|(_, known)| *known == name).map(|(defence, _)| defence)
@@ -48,7 +48,7 @@ thread_local! {
     static DEFECTS: Cell<&'static str> = const { Cell::new("") };
 }
 
-/// Names of the defects of page operations at a change of owner.
+/// Names of the defects in page operations at a change of owner.
 const PAGES: [&str; 2] = ["not-zeroed", "not-cleaned"];
 
 /// Whether new machines have the defect `word`.
@@ -61,7 +61,7 @@ pub(crate) fn names() -> &'static str {
     DEFECTS.get()
 }
 
-/// The defect of new machines' revocations.
+/// The defect of revocations on new machines.
 pub(crate) fn revocation_defect() -> Defect {
     Defect::ALL.into_iter().find(|(_, word)| has_defect(word)).map_or(Defect::None, |(defence, _)| defence)
 }
@@ -71,7 +71,7 @@ fn is_known(word: &str) -> bool {
     Defect::named(word).is_some() || PAGES.contains(&word)
 }
 
-/// Runs `with`; meanwhile new machines of this thread have the defects `words`, separated by commas.
+/// Calls `with`; during the call new machines of this thread have the defects `words`, separated by commas.
 ///
 /// # Panics
 /// If there is no such defect.

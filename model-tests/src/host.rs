@@ -5,9 +5,9 @@ use smmu_model::arch::regs as r;
 use crate::layout::{HOST_CD, HOST_CMDQ, HOST_EVTQ, HOST_FLAG, HOST_L2, HOST_S1, HOST_STRTAB, SID};
 use crate::machine::Machine;
 
-/// Log2 of the entries of both queues.
+/// log2 of the number of entries of each queue.
 pub const LOG2_QUEUE: u32 = 7;
-/// Log2 of the StreamIDs of the linear table.
+/// log2 of the number of StreamIDs of the linear table.
 pub const LOG2_STREAMS: u32 = 6;
 /// ASID of the host's context.
 pub const ASID: u64 = 7;
@@ -32,13 +32,13 @@ pub struct Host {
     pub shape: Shape,
 }
 
-/// STE dword 0 and 1 of a silent abort.
+/// STE dwords 0 and 1: abort without an event.
 pub const ABORT: [u64; 2] = [1, 0];
-/// The same of a bypass.
+/// STE dwords 0 and 1: bypass.
 pub const BYPASS: [u64; 2] = [0b1001, 0];
-/// The same of an invalid entry.
+/// STE dwords 0 and 1: invalid.
 pub const INVALID: [u64; 2] = [0, 0];
-/// The same of stage 1 with the host's context descriptor.
+/// STE dwords 0 and 1: stage 1 with the host's context descriptor.
 pub const STAGE1: [u64; 2] = [HOST_CD | 0b1011, 0x55 << 2];
 /// Queue and translation enables.
 pub const ON: u32 = r::CR0_SMMUEN | r::CR0_CMDQEN | r::CR0_EVENTQEN;
@@ -77,14 +77,14 @@ impl Host {
         host
     }
 
-    /// As [`Host::prepare`], then SMMUEN.
+    /// As [`Host::prepare`], then sets SMMUEN.
     pub fn enable(m: &mut Machine, smmu: usize, shape: Shape) -> Self {
         let mut host = Self::prepare(m, smmu, shape);
         host.cr0(m, ON);
         host
     }
 
-    /// Translation on, and one stream with stage 1 that maps [`crate::layout::IOVA`] to `pa`.
+    /// Enables translation, and installs one stream with a stage 1 that maps [`crate::layout::IOVA`] to `pa`.
     pub fn with_stage1(m: &mut Machine, iova: u64, pa: u64) -> Self {
         let mut host = Self::enable(m, 0, Shape::Linear);
         host.context(m);
@@ -208,12 +208,12 @@ impl Host {
         self.sync(m);
     }
 
-    /// A context descriptor with stage 1 tables of three levels.
+    /// Writes a context descriptor with stage 1 tables of three levels.
     pub fn context(&mut self, m: &Machine) {
         self.context_words(m, cd(HOST_S1));
     }
 
-    /// A context descriptor of these words.
+    /// Writes a context descriptor with these words.
     pub fn context_words(&mut self, m: &Machine, words: [u64; 4]) {
         for (at, word) in (HOST_CD..).step_by(8).zip(words) {
             m.mem.cpu_write64(at, word);
@@ -279,7 +279,7 @@ impl Host {
 /// AF, `AP[1]`, nG, inner shareable, page.
 pub const LEAF: u64 = 1 << 10 | 1 << 6 | 3 << 8 | 1 << 11 | 3;
 
-/// Where the leaf of `iova` lies in the host's stage 1.
+/// Address of the leaf of `iova` in the host's stage 1.
 #[must_use]
 pub fn leaf(iova: u64) -> u64 {
     HOST_S1 + 0x2000 + ((iova >> 12) & 511) * 8

@@ -4,25 +4,25 @@
 pub const RAM: u64 = 0x4000_0000;
 /// Bytes of RAM.
 pub const RAM_BYTES: u64 = 0x400_0000;
-/// EL2's memory from boot on: its image, its tables, its pool.
+/// EL2's memory from boot on: image, tables and pool.
 pub const EL2: u64 = RAM + RAM_BYTES - EL2_BYTES;
-/// Bytes of it.
+/// Size of EL2's memory in bytes.
 pub const EL2_BYTES: u64 = 0x100_0000;
 /// A page of EL2 with known content.
 pub const SECRET: u64 = EL2 + 0x1000;
 /// Tables of the IOMMU stage 2.
 pub const TABLES: u64 = EL2 + 0x10_0000;
-/// Bytes of them.
+/// Size of that memory in bytes.
 pub const TABLES_BYTES: u64 = 0x8_0000;
-/// Tables of the guests' DMA.
+/// Tables of the guests' IOMMU stage 2.
 pub const GUEST_TABLES: u64 = TABLES + TABLES_BYTES;
-/// Bytes of them.
+/// Size of that memory in bytes.
 pub const GUEST_TABLES_BYTES: u64 = POOL - GUEST_TABLES;
-/// Bytes of those of one guest.
+/// Size in bytes of the tables of one guest.
 pub const GUEST_TABLE_BYTES: u64 = 0x2_0000;
 /// Buffers of the drivers.
 pub const POOL: u64 = EL2 + 0x20_0000;
-/// Bytes of them.
+/// Size of that memory in bytes.
 pub const POOL_BYTES: u64 = EL2_BYTES - 0x20_0000;
 
 /// Distributor and redistributors.
@@ -31,7 +31,7 @@ pub const GIC: u64 = 0x0800_0000;
 pub const ITS: u64 = 0x0808_0000;
 /// ITS translater page: the one device page that DMA may write.
 pub const TRANSLATER: u64 = 0x0809_0000;
-/// Bytes of the translater page.
+/// Size of the translater page in bytes.
 pub const TRANSLATER_BYTES: u64 = 0x1_0000;
 /// First SMMU; others follow.
 pub const SMMU: u64 = 0x0905_0000;
@@ -52,15 +52,15 @@ pub const HOST_CMDQ: u64 = RAM + 0x18_0000;
 pub const HOST_EVTQ: u64 = RAM + 0x19_0000;
 /// Context descriptors of the host.
 pub const HOST_CD: u64 = RAM + 0x1a_0000;
-/// Stage 1 tables of the host: one page a level.
+/// Stage 1 tables of the host: one page per level.
 pub const HOST_S1: u64 = RAM + 0x1b_0000;
-/// Where the host's CMD_SYNC completions go.
+/// Address to which CMD_SYNC of the host stores.
 pub const HOST_FLAG: u64 = RAM + 0x1c_0000;
 /// Data pages of the host, which it may donate.
 pub const HOST_DATA: u64 = RAM + 0x100_0000;
-/// An IOVA the host's stage 1 maps.
+/// An IOVA that the host's stage 1 maps.
 pub const IOVA: u64 = 0x10_0000;
 /// The StreamID of the attacking device.
 pub const SID: u32 = 8;
-/// StreamIDs that tests check: the first, the attacking one, another, and the last of the linear table.
+/// StreamIDs that tests check: the first, the one of the attacking device, another, and the last of the linear table.
 pub const SIDS: [u32; 4] = [0, SID, 9, 63];

@@ -1,4 +1,4 @@
-//! A machine: RAM, SMMUs, with or without EL2.
+//! A machine: RAM and SMMUs, with or without EL2.
 
 mod domains;
 mod guest_table;
@@ -47,11 +47,11 @@ pub struct Machine {
     pub store_hook: StoreHook,
     /// Interrupts that EL2 raised for the host.
     pub irqs: Rc<RefCell<Vec<WiredIrq>>>,
-    /// How often the last store was executed again.
+    /// Number of repetitions of the last store.
     pub repeats: u32,
     pub(crate) el2: Option<El2>,
     pub(crate) foreign: BTreeSet<u64>,
-    /// While set, the drivers' buffers are not cleaned.
+    /// If set, the drivers' buffers are not cleaned.
     pub skip_cleans: Rc<Cell<bool>>,
     /// Corrupted reads of EL2's buffers.
     pub damage: Damage,
@@ -151,7 +151,7 @@ impl Machine {
         self.setup.config.snoop == Snoop::Coherent
     }
 
-    /// The ownership map and both stage 2 tables, with all memory but EL2's given to the host.
+    /// The ownership map and both stage 2 tables, all memory except EL2's belongs to the host.
     pub(crate) fn protect(&self, storage: &'static mut [PageInfo], mut mirror: Mirror, drivers: Drivers) -> Owner {
         let mut cpu = Cpu::default();
         cpu.add(range(layout::RAM, layout::EL2 - layout::RAM));
@@ -175,7 +175,7 @@ impl Machine {
         self.new_owner(storage, cpu, dma)
     }
 
-    /// The ownership map as it is at boot, with tables that agree with it.
+    /// The ownership map in its state at boot, with matching tables.
     pub(crate) fn new_owner(&self, storage: &'static mut [PageInfo], cpu: Cpu, dma: Dma) -> Owner {
         let ram = range(layout::RAM, layout::RAM_BYTES);
         let Ok(mut map) = PageMap::new(storage, &[ram]) else { panic!("page map") };
@@ -212,7 +212,7 @@ impl Machine {
         with(&mut el2.drivers.borrow_mut()[n], &mut el2.owner)
     }
 
-    /// The ownership map, where there is EL2.
+    /// The ownership map of EL2.
     pub fn owner(&mut self) -> &mut Owner {
         match &mut self.el2 {
             Some(el2) => &mut el2.owner,
@@ -235,7 +235,7 @@ impl Machine {
         }
     }
 
-    /// A store of the host to SMMU `n`, executed until it is done.
+    /// A store of the host to SMMU `n`, repeated until it is complete.
     pub fn write(&mut self, n: usize, offset: u32, size: AccessSize, value: u64) {
         self.repeats = 0;
         let Some(el2) = &mut self.el2 else {
@@ -253,7 +253,7 @@ impl Machine {
         }
     }
 
-    /// A store of the host to SMMU `n`, executed once. Only under EL2.
+    /// A store of the host to SMMU `n`, executed once. Only with EL2.
     pub fn write_once(&mut self, n: usize, offset: u32, size: AccessSize, value: u64) -> WriteOutcome {
         self.driver(n, |smmu, owner| smmu.mmio_write(owner, offset, size, value))
     }
@@ -288,7 +288,7 @@ impl Machine {
     /// The host gives pages to EL2. Without EL2 only the ownership map changes.
     ///
     /// # Errors
-    /// The ownership map's.
+    /// Those of the ownership map.
     pub fn donate(&mut self, pa: u64, pages: u64) -> Result<(), Error> {
         match &mut self.el2 {
             Some(el2) => {
@@ -305,7 +305,7 @@ impl Machine {
     /// EL2 returns donated pages to the host.
     ///
     /// # Errors
-    /// The ownership map's.
+    /// Those of the ownership map.
     pub fn return_pages(&mut self, pa: u64, pages: u64) -> Result<(), Error> {
         match &mut self.el2 {
             Some(el2) => {
@@ -319,18 +319,18 @@ impl Machine {
         }
     }
 
-    /// The hook that runs after each word of host memory that EL2 reads: another CPU may act there.
+    /// The hook that runs after each word of host memory that EL2 reads: another CPU may act in it.
     #[must_use]
     pub fn load_hook(&self) -> LoadHook {
         self.pages.load_hook()
     }
 
-    /// How many lines EL2 cleaned and invalidated.
+    /// Number of lines that EL2 cleaned and invalidated.
     pub(crate) fn cleaned_lines(&self) -> u64 {
         self.pages.cleaned_lines()
     }
 
-    /// How many pages EL2 mapped, and how many words it fetched.
+    /// Numbers of pages that EL2 mapped and of words that it fetched.
     pub(crate) fn page_work(&self) -> (u64, u64) {
         self.pages.work()
     }
@@ -339,7 +339,7 @@ impl Machine {
     pub fn claims(&mut self) -> u64 {
         let pages = self.owner().map().pages(range(layout::RAM, layout::RAM_BYTES));
         let claimed = |pages: &[PageInfo]| pages.iter().map(|page| u64::from(page.pins())).sum::<u64>();
-        // Most pages have no owner but the host and no claims.
+        // Most pages belong to the host and have no claims.
         let parts = pages.into_iter().flat_map(|pages| pages.chunks(64));
         parts.filter(|part| !PageInfo::are_plain(part)).map(claimed).sum()
     }

@@ -17,7 +17,7 @@ pub(crate) use dma::{Drivers, Mirror, narrowed};
 /// The ownership map with its tables.
 pub struct Owner {
     inner: Ownership<'static, Cpu, Dma, Pages>,
-    /// It was borrowed mutably: more than its claims may have changed.
+    /// Whether it was borrowed mutably: more than its claims may then have changed.
     changed: bool,
 }
 
@@ -26,7 +26,7 @@ impl Owner {
         Self { inner, changed: false }
     }
 
-    /// Whether only claims can have changed since it was new.
+    /// Whether only claims can have changed since it was created.
     pub(crate) fn has_only_claims(&self) -> bool {
         !self.changed
     }
@@ -36,7 +36,7 @@ impl Owner {
     }
 }
 
-/// A claim. Drivers can be copied only while they have none: see [`crate::Machine::snapshot`].
+/// A claim. A driver can be copied only while it has no claims: see [`crate::Machine::snapshot`].
 #[derive(Debug)]
 pub struct Held(Claim);
 

@@ -10,7 +10,7 @@ use smmu_model::Memory;
 
 use crate::defects::has_defect;
 
-/// Access to pages, and the pool of donated ones.
+/// Page operations, and the set of donated pages.
 #[derive(Clone)]
 pub struct Pages {
     mem: Memory,
@@ -19,7 +19,7 @@ pub struct Pages {
     hook: LoadHook,
     /// Number of pages mapped and of words fetched.
     work: Rc<Cell<(u64, u64)>>,
-    /// Lines cleaned and invalidated for a host that shares memory without its cache.
+    /// Lines cleaned and invalidated for a host whose CR1 makes the memory non-cacheable.
     cleaned_lines: Rc<Cell<u64>>,
 }
 
@@ -40,7 +40,7 @@ impl Pages {
         }
     }
 
-    /// Number of lines cleaned and invalidated for a host that shares memory without its cache.
+    /// Number of lines cleaned and invalidated for a host whose CR1 makes the memory non-cacheable.
     #[must_use]
     pub fn cleaned_lines(&self) -> u64 {
         self.cleaned_lines.get()
@@ -58,7 +58,7 @@ impl Pages {
         self.hook.clone()
     }
 
-    /// Resets: nothing mapped or donated, no hook.
+    /// Resets it: no mapped or donated pages, no hook.
     pub(crate) fn reset(&self) {
         self.mapped.borrow_mut().clear();
         self.donated.borrow_mut().clear();

@@ -1,31 +1,31 @@
-//! What machine to build.
+//! The configuration of a machine.
 
 use smmu_drv::{HOST_CMDQS, MsiAdvert};
 use smmu_model::Config;
 
-/// Who programs the SMMUs.
+/// The software that programs the SMMUs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Guard {
-    /// The host itself, as without DMA isolation.
+    /// The host, without DMA isolation.
     None,
     /// EL2; the host's accesses are emulated.
     El2,
 }
 
-/// What machine to build.
+/// The configuration of a machine.
 #[derive(Clone, Debug)]
 pub struct Setup {
     /// The SMMUs' implementation.
     pub config: Config,
-    /// How many there are.
+    /// Number of SMMUs.
     pub smmus: usize,
-    /// Who programs them.
+    /// The software that programs them.
     pub guard: Guard,
     /// Whether IDR0.MSI may be shown.
     pub msi: MsiAdvert,
     /// VMID of the host's streams.
     pub vmid: u16,
-    /// Log2 of the largest command queue that the host may have.
+    /// log2 of the maximum number of entries of the host's command queue.
     pub cmdq_log2: u32,
 }
 
@@ -49,7 +49,7 @@ impl Setup {
         Self { guard: Guard::None, ..Self::guarded() }
     }
 
-    /// Another implementation.
+    /// The same with another SMMU implementation.
     #[must_use]
     pub fn with(self, config: Config) -> Self {
         Self { config, ..self }

@@ -1,8 +1,8 @@
 //! Snapshots of a machine: restoring one is cheaper than a new take-over.
 //!
-//! Objects stay in place; their content is restored: memory by pages ([`smmu_model::mem::Saved`]), the SMMUs and the
-//! drivers from copies. The ownership map is created again, and both stage 2 tables too if they may have changed: no
-//! page changed its owner before the snapshot, so they equal those of a new machine.
+//! Objects stay in place and their content is restored: memory by pages ([`smmu_model::mem::Saved`]), the SMMUs and
+//! the drivers from copies. The ownership map is created again, and both stage 2 tables too if they may have changed:
+//! no page changed its owner before the snapshot, so they equal those of a new machine.
 
 use mem_protect::PageMap;
 use smmu_drv::HostedSmmu;
@@ -34,7 +34,7 @@ impl Machine {
     /// Takes a snapshot, right after take-over and before any host action.
     ///
     /// # Panics
-    /// Without EL2, or when the host has claims or gave pages away.
+    /// Without EL2, when there are claims, or when a page has changed its owner.
     pub fn snapshot(&mut self) -> Snapshot {
         assert_eq!(self.claims(), 0, "claims cannot be copied");
         let Some(El2 { owner, drivers }) = &self.el2 else { panic!("no EL2") };

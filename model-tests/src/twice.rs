@@ -12,9 +12,9 @@ use crate::setup::Setup;
 /// Result of an attack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// A byte that is not the attacker's was read or written.
+    /// The attacker read or wrote a byte of another owner.
     Landed,
-    /// It was not.
+    /// No byte of another owner was read or written.
     Blocked,
 }
 
@@ -68,7 +68,7 @@ pub fn detects_defects(defects: &[&'static str], test: impl Fn()) {
     test();
 }
 
-/// Checks that an attack landed that ran without its defence.
+/// Checks that an attack without its defence landed.
 ///
 /// # Panics
 /// If it did not land.

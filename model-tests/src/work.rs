@@ -4,7 +4,7 @@ use smmu_drv::budget;
 
 use crate::machine::Machine;
 
-/// Sums since the machine was made.
+/// Sums since the machine was created.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Work {
     /// Host pages that EL2 mapped (and unmapped and invalidated in every TLB).
@@ -13,7 +13,7 @@ pub struct Work {
     pub refused: u64,
     /// Words of the host that EL2 fetched.
     pub loads: u64,
-    /// Lines of the host that EL2 cleaned and invalidated, because the host shares its memory without a cache.
+    /// Lines of the host that EL2 cleaned and invalidated, because the host's CR1 makes the memory non-cacheable.
     pub lines: u64,
     /// Commands for hardware, CMD_SYNC not counted.
     pub commands: u64,
@@ -23,7 +23,7 @@ pub struct Work {
     pub tables: u64,
 }
 
-/// Maximum per trap, as in docs/smmu-emulation.md.
+/// Maxima per trap, as in docs/smmu-emulation.md.
 pub const BOUND: Work = Work {
     pages: budget::MOST_PAGES as u64,
     refused: budget::MOST_PAGES as u64,
@@ -35,7 +35,7 @@ pub const BOUND: Work = Work {
 };
 
 impl Work {
-    /// Its numbers by name.
+    /// The numbers, with their names.
     #[must_use]
     pub fn parts(self) -> [(&'static str, u64); 7] {
         let Self { pages, refused, loads, lines, commands, syncs, tables } = self;
@@ -50,7 +50,7 @@ impl Work {
         ]
     }
 
-    /// What was done since `before`.
+    /// The work since `before`.
     #[must_use]
     pub fn since(self, before: Self) -> Self {
         Self {
@@ -64,7 +64,7 @@ impl Work {
         }
     }
 
-    /// The first number above its bound.
+    /// The first number that exceeds its bound.
     #[must_use]
     pub fn excess(self) -> Option<String> {
         let mut parts = self.parts().into_iter().zip(BOUND.parts());

@@ -1,4 +1,4 @@
-//! Any command with any payload, compared with the answer of an SMMU with the features that the host is shown.
+//! Any command with any payload, compared with the result on an SMMU that has the features of the host's ID registers.
 
 use model_tests::host::{Host, ON, STAGE1, Shape};
 use model_tests::layout::{HOST_DATA, IOVA, RAM, RAM_BYTES, SID, SIDS};
@@ -6,7 +6,7 @@ use model_tests::{CANARY, Machine, Rng, Setup};
 use smmu_model::arch::{cmd as c, regs as r};
 use smmu_model::{Config, Hazard, Memory, Model, Pace, Region, Res0, Snoop, StallModel, Transfer};
 
-/// A hardware SMMU with the features that the host is shown.
+/// An SMMU with the features of the host's ID registers.
 fn reference(shown: &Config) -> Model {
     let mem = Memory::new(Snoop::Coherent);
     mem.add(RAM, RAM_BYTES, Region::Ram);
@@ -30,7 +30,7 @@ fn reference(shown: &Config) -> Model {
     model
 }
 
-/// The CERROR code that it answers with, if any. An implementation may check reserved bits or not [IHI 0070G 4.1.5].
+/// The CERROR code of the command, if any. An implementation may check reserved bits or not [IHI 0070G 4.1.5].
 fn answer(shown: &Config, res0: Res0, cmd: [u64; 2]) -> Option<u32> {
     let mut model = reference(&Config { res0, ..shown.clone() });
     model.mem().cpu_write64(RAM + 0x1_0000, cmd[0]);
@@ -53,7 +53,7 @@ fn t23_every_opcode_with_any_payload() {
                     0 => [op, 0],
                     1 => [op | 1 << 10, 0],
                     2 => [op | 3 << 12, 0],
-                    // Payload in defined fields only, then anywhere.
+                    // Random values in defined fields only, then in all bits.
                     3 | 4 => [op | (rng.next64() & defined[0] & !0x4ff), rng.next64() & defined[1]],
                     _ => [op | (rng.next64() & !0xff), rng.next64()],
                 };

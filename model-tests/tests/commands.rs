@@ -46,7 +46,7 @@ fn t10_completion_by_store_anywhere() {
         let active = m.read32(0, r::GERROR) ^ m.read32(0, r::GERRORN);
         assert_eq!(active, r::GERROR_MSI_CMDQ, "{name}: and reports the abort");
         m.write32(0, r::GERRORN, r::GERROR_MSI_CMDQ);
-        // An address above the output size is truncated; here it then names the host's own memory.
+        // An address above the output size is truncated; the result is in the host's own memory.
         host.sync_msi(&mut m, HOST_FLAG | 1 << 50, 0x77);
         assert_eq!(m.mem.cpu_read32(HOST_FLAG), 0x77, "{name}");
         assert_eq!(m.read32(0, r::GERROR) ^ m.read32(0, r::GERRORN), 0, "{name}");
@@ -55,7 +55,7 @@ fn t10_completion_by_store_anywhere() {
 
 #[test]
 fn a_sync_between_two_sets_of_commands_keeps_their_order() {
-    // Linux removes a context like this: the descriptor first, then its translations [IHI 0070G 4.7.3].
+    // Linux removes a context in this order: the descriptor, then its translations [IHI 0070G 4.7.3].
     let configs = [Config::qemu(), Config::full(), Config { pace: Pace::Lazy, seed: 5, ..Config::full() }];
     // Hardware may refuse the first command; EL2 then invalidates everything.
     for (config, refused) in configs.into_iter().flat_map(|config| [(config.clone(), 0), (config, 1)]) {
@@ -156,7 +156,7 @@ fn queues_of_every_size_wrap() {
         m.write32(0, r::CR0, 0);
         assert_eq!(m.claims(), 0);
     }
-    // The boot option can show a smaller maximum.
+    // The boot option can limit the maximum.
     let mut m = Machine::new(&Setup { cmdq_log2: 4, ..Setup::guarded() });
     assert_eq!(m.read32(0, r::IDR1) >> 21 & 31, 4);
     m.write64(0, r::CMDQ_BASE, QUEUE | 31);
@@ -184,7 +184,7 @@ fn t14_commands_change_between_check_and_use() {
     }
     host.write_prod(&mut m);
     *m.load_hook().borrow_mut() = None;
-    assert_eq!(host.cerror(&mut m), None, "what was checked is what was sent");
+    assert_eq!(host.cerror(&mut m), None, "the checked words were sent");
     assert_eq!(m.read32(0, r::CMDQ_CONS) & 0xf_ffff, host.prod);
     let fetched = fetched.borrow();
     assert_eq!(fetched.len(), 8);

@@ -22,7 +22,7 @@ fn start(m: &mut Machine, shape: Shape) -> Host {
     host
 }
 
-/// Executes a store until it is complete. Returns the maximum of each kind of work in one trap.
+/// Executes a store until it is complete. Returns, for each kind of work, the maximum in one trap.
 fn worst(m: &mut Machine, offset: u32, value: u64) -> Work {
     let mut worst = Work::default();
     for _ in 0..100_000 {
@@ -80,7 +80,7 @@ fn t65_level_2_tables_in_foreign_memory() {
     let refused = m.work().refused;
     let commands: Vec<_> = (0..QUEUE_OF_WALKS).flat_map(|_| [[4, 31], [0x46, 0]]).collect();
     let worst = submit(&mut m, &commands);
-    // A walk tries to claim each page of each of the 256 tables once, and again where a trap ended within the table.
+    // A walk tries to claim each page of each of the 256 tables once, and once more if a trap ended within the table.
     let tried = m.work().refused - refused;
     assert!(
         (QUEUE_OF_WALKS * 1024..=QUEUE_OF_WALKS * 1200).contains(&tried),
@@ -114,8 +114,8 @@ fn t65_an_error_is_acknowledged_before_a_queue_of_walks() {
         assert!(traps < 100_000, "the store is never complete");
     }
     assert_eq!(m.read32(0, r::CMDQ_CONS), prod);
-    // 2^11 groups of 32 entries and a command, and a claim for every two groups. Each trap leaves less of its budget
-    // than a group and a claim cost.
+    // 2^11 groups of 32 entries and a command, and a claim for every two groups. The unused rest of a trap's budget is
+    // less than the cost of one group and one claim.
     let walk = 2048 * (32 * budget::ENTRY + budget::COMMAND) + 1024 * budget::PAGE;
     let most = walk.div_ceil(budget::TRAP - 33 - budget::PAGE);
     assert!((64 * WALKS..=u64::from(most) * WALKS).contains(&traps), "{traps} traps, {most} a walk at most");
@@ -162,7 +162,7 @@ fn t65_a_non_cacheable_queue_and_table() {
 fn t65_completions_to_many_pages() {
     let mut m = Machine::new(&Setup::guarded());
     start(&mut m, Shape::Linear);
-    // Each store needs its own claim, and each CMD_SYNC needs one of hardware.
+    // Each store needs a claim, and each CMD_SYNC of the host needs a CMD_SYNC of EL2.
     let commands: Vec<_> =
         (0..1000_u64).flat_map(|n| [[0x10, 0], [1 << 12 | 0x46 | n << 32, RAM + 0x100_0000 + n * 4096]]).collect();
     let worst = submit(&mut m, &commands);

@@ -1,4 +1,4 @@
-//! Streams that belong to guests: what the host does about them, DMA while they change hands, and VMIDs that are used again.
+//! Streams of guests: actions of the host on them, DMA while they change their owner, and reuse of VMIDs.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -43,7 +43,7 @@ fn guest_with(m: &mut Machine, pa: u64) -> GuestId {
     guest
 }
 
-/// Both streams of both SMMUs bypass, as far as the host decides; each SMMU has used the page that the guest then gets.
+/// Both streams of both SMMUs bypass in the host's tables. Each SMMU has used the page that the guest then gets.
 fn started(setup: &Setup) -> (Machine, Vec<Host>, GuestId) {
     let mut m = Machine::new(setup);
     let mut hosts = Vec::new();
@@ -63,7 +63,7 @@ fn aborts(m: &mut Machine, n: usize, sid: u32, pa: u64) -> bool {
     matches!(m.dma_write(n, sid, pa, 0xee), Transfer::Aborted(_))
 }
 
-/// The oracle, the audits and the device agree that the stream reaches the guest's page and nothing of the host's.
+/// Checks with the oracle, the audits and a device that the stream reaches the guest's page and no page of the host.
 fn is_guests(m: &mut Machine, n: usize, what: &str) {
     assert_eq!(m.isolated(&SIDS), Ok(()), "{what}");
     assert_eq!(m.owners_agree(&SIDS), Ok(()), "{what}");
@@ -100,9 +100,9 @@ fn t68_entries_and_commands_of_the_host_do_not_reach_an_assigned_stream() {
             for (cr0, gbpa) in [(QUEUES, 0), (QUEUES, r::GBPA_ABORT), (ON, 0)] {
                 host.cr0(&mut m, cr0);
                 m.write32(n, r::GBPA, r::GBPA_UPDATE | gbpa);
-                is_guests(&mut m, n, "what all streams do");
+                is_guests(&mut m, n, "after SMMUEN and GBPA changed");
             }
-            // The host's entry counts again, the one that it has now.
+            // The host's entry takes effect again, with its current content.
             host.write_ste(&m, SID, BYPASS);
             assert_eq!(m.release(n, one()), Ok(()));
             assert_eq!(m.dma_write(n, SID, HOSTS, 4), Transfer::Done);
@@ -119,7 +119,7 @@ fn t68_dma_while_a_stream_changes_hands_reaches_one_owner() {
         let seen = Rc::new(RefCell::new([0_u32; 3]));
         let counts = seen.clone();
         *m.store_hook.borrow_mut() = Some(Box::new(move |model| {
-            // A transaction may begin at any store of EL2, and use whatever is cached or half written then.
+            // A transaction may begin at any store of EL2, and use cached or partly written state.
             let reach = model.reach(SID);
             let to = |pa| reach.iter().any(|reached| reached.contains(pa));
             let at = match (to(HOSTS), to(PAGE)) {
@@ -151,10 +151,10 @@ fn t68_events_of_an_assigned_stream_do_not_reach_the_host() {
     for setup in setups() {
         let (mut m, mut hosts, guest) = started(&setup);
         for (n, host) in hosts.iter_mut().enumerate() {
-            // One of its own streams has a bad entry: the host is shown that.
+            // One of the host's own streams has an illegal entry: the host gets that event.
             host.install(&mut m, OTHER, INVALID);
             host.events(&mut m);
-            // A SubstreamID without stage 1: an error of the device, not of stage 2.
+            // A SubstreamID without stage 1 is an error of the device, not of stage 2.
             let bad = |m: &mut Machine, sid| {
                 let transfer = m.models[n].borrow_mut().dma_write(sid, Some(1), PAGE, &[1]);
                 assert!(matches!(transfer, Transfer::Aborted(_)), "{transfer:?}");
@@ -166,11 +166,11 @@ fn t68_events_of_an_assigned_stream_do_not_reach_the_host() {
             bad(&mut m, OTHER);
             let of_host: Vec<_> = host.events(&mut m).iter().map(|record| record[0] >> 32).collect();
             assert_eq!(of_host, [u64::from(OTHER)]);
-            // Recorded before the stream comes back, taken after.
+            // The record is written before the stream is released, and read after.
             let _ = m.models[n].borrow_mut().dma_write(SID, Some(1), PAGE, &[1]);
             assert_eq!(m.release(n, one()), Ok(()));
             m.driver(n, |smmu, owner| smmu.poll_events(owner));
-            assert_eq!(host.events(&mut m), [[0; 4]; 0], "after it came back");
+            assert_eq!(host.events(&mut m), [[0; 4]; 0], "after its release");
             let taken = m.driver(n, |smmu, _| {
                 std::iter::from_fn(|| smmu.take_fault())
                     .map(|fault| (fault.record.sid, fault.owner))
@@ -198,7 +198,7 @@ fn t69_a_vmid_is_used_again_when_nothing_of_its_domain_is_cached() {
         assert_eq!(m.block(0, one()), Ok(()));
         assert_eq!(m.retire(domain), Err(RetireError::InUse), "the other SMMU has a stream");
         assert_eq!(m.release(1, one()), Ok(()));
-        // The guest ends with its page in the table: no page is invalidated, only the VMID.
+        // The guest is destroyed with its page in the table: no page is invalidated, only the VMID.
         assert_eq!(m.apply(Transition::VmDestroy(first.handle().into())), Ok(None));
         assert_eq!(m.retire(domain), Ok(()));
         let second = guest_with(&mut m, HOSTS);
@@ -206,7 +206,7 @@ fn t69_a_vmid_is_used_again_when_nothing_of_its_domain_is_cached() {
             assert_eq!(m.assign(n, one(), second), Ok(()));
             assert_eq!(m.vmid_of(second), vmid, "the test needs the same VMID");
             assert_eq!(m.isolated(&SIDS), Ok(()));
-            assert!(aborts(&mut m, n, SID, PAGE), "a translation of the domain before is cached");
+            assert!(aborts(&mut m, n, SID, PAGE), "a translation of the former domain is cached");
             assert_eq!(m.dma_write(n, SID, HOSTS, 2), Transfer::Done);
         }
         assert_eq!(m.apply(Transition::HostReclaimPage(page(PAGE))), Ok(None));
@@ -215,7 +215,7 @@ fn t69_a_vmid_is_used_again_when_nothing_of_its_domain_is_cached() {
     }
 }
 
-/// The pages of an ended guest go back while its streams still write to them.
+/// The pages of a destroyed guest are reclaimed while its streams still write to them.
 fn destroyed_under_dma() {
     for setup in setups() {
         let (mut m, _, guest) = started(&setup);
@@ -238,7 +238,7 @@ fn destroyed_under_dma() {
             assert!(left.is_none_or(|left| dma(&mut m, left) == [true; 2]));
         }
         assert_eq!(m.owner().guest_life(guest), GuestLife::Free);
-        // Another guest has the handle; the streams are still in the domain of the first.
+        // Another guest has the handle; the streams are still in the domain of the first guest.
         let next = guest_with(&mut m, PAGE);
         assert_eq!(next, guest);
         assert_eq!((m.vmid_of(next), dma(&mut m, PAGE)), (None, [false; 2]));
@@ -287,7 +287,7 @@ fn t68_a_revoked_page_is_not_reached_by_streams_that_come_back() {
         assert_eq!(m.assign(1, one(), guest), Ok(()));
         assert_eq!(m.donate(HOSTS, 1), Ok(()));
         assert_eq!(m.release(1, one()), Ok(()));
-        // Without the invalidation the translation is still there, of the host's VMID.
+        // Without the invalidation the translation with the host's VMID is still cached.
         assert_eq!(m.isolated(&SIDS).is_err(), defect == Defect::FirstSmmuOnly);
         assert_eq!(aborts(&mut m, 1, SID, HOSTS), defect == Defect::None);
     }

@@ -20,7 +20,7 @@ fn states() -> Vec<[u64; 2]> {
     all
 }
 
-/// The fields of an entry that have an effect: none of an invalid or aborting one, few of one without stage 1.
+/// The fields of an entry that have an effect: none for an invalid or abort entry, few without stage 1.
 fn effect(entry: &[u64]) -> (u64, u64) {
     match entry[0] & 0xf {
         word if word & 1 == 0 => (0, 0),
@@ -110,7 +110,7 @@ fn t17_every_transition_of_an_entry() {
 
 #[test]
 fn t17_an_entry_written_in_the_wrong_order_is_a_hole() {
-    // What EL2 must not do: write a live entry word by word, so that it is a bypass without stage 2 in between.
+    // EL2 must not write a live entry word by word: one of the intermediate entries is a bypass without stage 2.
     let m = Machine::new(&Setup::bare());
     let mut model = m.models[0].borrow_mut();
     let table = RAM + 0x20_0000;
@@ -119,7 +119,7 @@ fn t17_an_entry_written_in_the_wrong_order_is_a_hole() {
     model.write32(r::CR0, r::CR0_SMMUEN);
     let at = table + u64::from(SID) * 64;
     assert!(model.can_reach(SID, SECRET).is_none());
-    // V with a Config that only the last store corrects.
+    // V is set with a Config that only the last store corrects.
     m.mem.cpu_write64(at, 0b1001);
     m.mem.cpu_write64(at + 16, 1 | 25 << 32 | 1 << 38 | 4 << 48 | 1 << 51);
     m.mem.cpu_write64(at + 24, RAM + 0x21_0000);

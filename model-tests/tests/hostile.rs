@@ -77,7 +77,7 @@ fn t65_a_queue_of_walks_is_enabled_at_the_end() {
         size: AccessSize::Word,
         value: Value::Word(value),
     };
-    // 2^16 streams, and 63 walks over them.
+    // The machine has 2^16 streams; the queue has 63 walks over them.
     let walks = Action::Fill { smmu: 0, first: Cmd::CfgiAll, second: Cmd::Sync, count: 63 };
     let actions =
         vec![Action::Start { smmu: 0, shape: 4 }, write(r::CR0, 0), walks, write(r::CMDQ_PROD, 126), write(r::CR0, ON)];
@@ -140,7 +140,7 @@ fn committed_inputs_keep_their_meaning() {
         let Ok(paths) = fs::read_dir(corpus(name)) else { panic!("no corpus for {name}") };
         for path in paths.flatten().map(|file| file.path()) {
             let Ok(bytes) = fs::read(&path) else { panic!("{path:?}") };
-            // Files of before streams had owners: none of their bytes has become a change of owner.
+            // Files that are older than owners of streams: none of their bytes may decode to a change of owner.
             let old = path.file_name().is_some_and(|name| !name.to_string_lossy().starts_with("streams-"));
             let found = Run::decode(set, &bytes).actions.iter().any(changes);
             assert!(!(old && found), "{path:?}");

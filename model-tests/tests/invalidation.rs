@@ -1,4 +1,4 @@
-//! What a revocation invalidates, and what it leaves when an SMMU fails.
+//! Entries that a revocation invalidates, and the state after one that fails with an SMMU.
 
 use mem_protect::Error;
 use model_tests::host::{BYPASS, Host, Shape};
@@ -21,7 +21,8 @@ fn t46_one_page_of_a_cached_block() {
     assert!(matches!(m.dma_write(0, SID, HOST_DATA + 4096, 2), Transfer::Aborted(_)));
     assert_eq!(m.dma_write(0, SID, HOST_DATA, 2), Transfer::Done);
     assert_eq!(m.isolated(&SIDS), Ok(()));
-    // Returned: the block is coalesced while its pages are cached; then one of its pages is donated again.
+    // The pages are returned. The block is coalesced while its pages are cached; then one of its pages is donated
+    // again.
     assert_eq!(m.return_pages(HOST_DATA + 4096, 1), Ok(()));
     assert_eq!(m.models[0].borrow().can_reach(SID, HOST_DATA + 4096).map(|r| r.via), Some(Via::Stage2));
     assert_eq!(m.dma_write(0, SID, HOST_DATA + 4096, 3), Transfer::Done);
@@ -77,7 +78,7 @@ fn t47_a_command_error_on_el2s_queue() {
         assert!(matches!(m.dma_write(0, SID, HOST_DATA, 2), Transfer::Aborted(_)), "{name}");
         assert_eq!(m.isolated(&SIDS), Ok(()), "{name}");
         assert_eq!(m.driver(0, |smmu, _| smmu.stats().cmdq_recoveries), 1, "{name}");
-        // A queue that keeps failing makes the SMMU failed.
+        // An SMMU whose queue fails again and again is marked as failed.
         for _ in 0..64 {
             m.models[0].borrow_mut().inject(Injection::CommandError(code));
         }
@@ -104,7 +105,8 @@ fn t46_a_replaced_table_is_invalidated() {
     assert_eq!(m.donate(HOST_DATA, 1), Ok(()));
     let table = table_of_host_data(&m);
     assert_eq!(m.dma_write(0, SID, HOST_DATA + 0x5000, 1), Transfer::Done);
-    // Freed memory may get any content. Hardware that still has the table cached would follow it to the secret.
+    // Freed memory may get any content. Hardware with a cached descriptor of the table would reach the secret through
+    // it.
     let write_leaf =
         |m: &mut Machine| m.mem.cpu_write64(table + 5 * 8, SECRET | 1 << 10 | 3 << 6 | 3 << 8 | 0xf << 2 | 3);
     write_leaf(&mut m);

@@ -1,5 +1,5 @@
-//! An SMMU fails while there is no memory for tables: the host loses access to some of its own pages and gets no
-//! others.
+//! An SMMU fails while there is no memory for tables: the host loses access to some of its own pages, and gets access
+//! to no other page.
 
 use mem_protect::{Devices, Error, Finding, Lost, Mismatch, PageRange, Table};
 use model_tests::layout::{HOST_DATA, SID, TRANSLATER, TRANSLATER_BYTES};

@@ -10,7 +10,8 @@ use model_tests::layout::{HOST_DATA, IOVA, SID};
 use model_tests::{Machine, Setup};
 use smmu_model::{Config, Model, Pace, Snoop, Transfer};
 
-/// Another stream of the same block, the stream that changes, and one of a block that the host's table does not cover.
+/// Another stream of the same block, the stream whose entry changes, and a stream of a block that the host's table
+/// does not cover.
 const SIDS: [u32; 3] = [0, SID, 256];
 
 /// The effect of an entry.
@@ -29,7 +30,7 @@ fn effect(entry: &[u64]) -> Effect {
     }
 }
 
-/// Records the effects of the entries at every moment at which hardware may read them.
+/// Records the effects of all entries that hardware may read, at every barrier and register write.
 fn record_effects(m: &Machine) -> Rc<RefCell<BTreeSet<Effect>>> {
     let seen: Rc<RefCell<BTreeSet<Effect>>> = Rc::default();
     let log = seen.clone();
@@ -70,7 +71,7 @@ fn t61_tables_are_linked_when_their_entries_can_be_seen() {
             for words in [INVALID, ABORT, STAGE1, BYPASS] {
                 host.install(&mut m, SID, words);
             }
-            // The table is freed and allocated again: freed memory is full of bypass entries.
+            // The table is freed and allocated again. Freed memory contains bypass entries.
             if shape == Shape::TwoLevel {
                 for descriptor in [0, host.l2() | 9] {
                     m.mem.cpu_write64(host.strtab(), descriptor);

@@ -1,4 +1,4 @@
-//! DMA to pages that are not the host's, also where a cache still has an entry from before the change of owner.
+//! DMA to pages of other owners, also with a cached entry from before the change of owner.
 
 use mem_protect::{DmaStage2, Error, PageRange, Transition, UncheckedRange};
 use model_tests::host::{ABORT, BYPASS, Host, STAGE1, Shape};
@@ -20,7 +20,7 @@ fn configs() -> [(&'static str, Config); 4] {
 #[test]
 fn t01_dma_to_el2() {
     for target in [EL2, SECRET, TABLES, EL2 + 0x20_0000, RAM + RAM_BYTES - 8] {
-        // Through the host's own stage 1, through a bypass entry, with the host's SMMU off.
+        // Through the host's own stage 1, through a bypass entry, and with SMMUEN = 0.
         twice(|m| {
             Host::with_stage1(m, IOVA, target & !0xfff);
             m.dma_write(0, SID, IOVA + (target & 0xfff), 0xee).into()
@@ -302,7 +302,7 @@ fn t50_pages_are_cleaned_when_they_change_owner() {
 fn pages_are_cleaned_at_a_change_of_owner() {
     use smmu_model::Snoop;
     let mut m = Machine::new(&Setup::guarded().with(Config { snoop: Snoop::NonCoherent, ..Config::qemu() }));
-    // The host leaves a dirty line. It must not be written back over EL2's data.
+    // The host leaves a dirty line, which must not overwrite EL2's data when it is written back.
     m.mem.cpu_write64(HOST_DATA, 0x0d17);
     assert_eq!(m.mem.dev_read64(HOST_DATA), Ok(0), "the test needs a dirty line");
     assert_eq!(m.donate(HOST_DATA, 1), Ok(()));

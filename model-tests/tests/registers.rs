@@ -94,7 +94,7 @@ fn t12_queue_bases_in_no_host_memory() {
             let _ = m.read32(0, r::EVENTQ_PROD);
             assert_eq!(m.isolated(&SIDS), Ok(()), "{base:#x} {log2}");
             assert!(m.secret_intact());
-            // After it is disabled nothing is claimed; set up again, it works.
+            // A disabled queue has no claims, and works with a new configuration.
             m.write32(0, r::CR0, 0);
             assert_eq!(m.claims(), 0, "{base:#x} {log2}");
             let mut host = Host::enable(&mut m, 0, Shape::Linear);
@@ -156,7 +156,7 @@ fn t24_inconsistent_queue_indices() {
     let mut m = Machine::new(&Setup::guarded());
     let mut host = Host::enable(&mut m, 0, Shape::Linear);
     let page = host.cmdq();
-    // Nothing but the indices stops the queue.
+    // No error other than that of the indices stops the queue.
     for _ in 0..128 {
         host.queue(&m, [0x46, 0]);
     }
@@ -180,7 +180,7 @@ fn t24_inconsistent_queue_indices() {
         .collect();
     assert_eq!(outside, [0u64; 0], "no fetch outside the queue");
     assert_eq!(m.isolated(&SIDS), Ok(()));
-    // Set up again, the queue works.
+    // With a new configuration the queue works.
     let mut host = Host::enable(&mut m, 0, Shape::Linear);
     host.install(&mut m, SID, BYPASS);
     assert_eq!(m.dma_write(0, SID, HOST_DATA, 1), Transfer::Done);
@@ -258,7 +258,7 @@ fn t28_control_registers_are_filtered() {
     let mut host = Host::enable(&mut m, 0, Shape::Linear);
     host.install(&mut m, SID, ABORT);
     assert_eq!(m.dma_write(0, SID, HOST_DATA, 1), Transfer::Aborted(None));
-    // Without EL2 the host can clear ATSCHK, and Translated traffic passes.
+    // Without EL2 the host can clear ATSCHK, and Translated transactions are not checked.
     let mut bare = Machine::new(&Setup::bare().with(Config::full()));
     Host::enable(&mut bare, 0, Shape::Linear);
     assert_eq!(bare.models[0].borrow_mut().dma_write_translated(SID, SECRET, &[1]), Transfer::Done);

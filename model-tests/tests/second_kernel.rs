@@ -39,8 +39,8 @@ fn first_kernel(config: Config, store_hook: StoreHook) -> (Machine, Host) {
     (m, host)
 }
 
-/// A hook at EL2's stores: checks that the donated page is never reachable, and records whether the old stream ever
-/// lost its own page.
+/// A hook at EL2's stores: checks that the donated page is never reachable, and records whether the first kernel's
+/// stream ever lost its own page.
 struct ReachCheck {
     store_hook: StoreHook,
     interrupted: Rc<Cell<bool>>,
@@ -56,7 +56,8 @@ impl ReachCheck {
         let (interrupted, calls) = (self.interrupted.clone(), self.calls.clone());
         *self.store_hook.borrow_mut() = Some(Box::new(move |model: &Model| {
             calls.set(calls.get() + 1);
-            // Most stores fill tables that are not linked yet, and a check takes long.
+            // Only some of the stores are checked: a check takes long, and most stores fill tables that are not linked
+            // yet.
             if calls.get() % 16 != 0 {
                 return;
             }
@@ -70,7 +71,7 @@ impl ReachCheck {
     }
 }
 
-/// Writes CR0 as a driver does, waiting for CR0ACK.
+/// Writes CR0 as a driver does, and waits for CR0ACK.
 fn cr0(m: &mut Machine, value: u32) {
     m.write32(0, r::CR0, value);
     m.settle();
@@ -90,7 +91,7 @@ fn assert_running(m: &mut Machine, host: &Host) {
     assert_eq!(m.read32(0, r::CMDQ_PROD), host.prod);
 }
 
-/// A command in the second kernel's queue, then a CMD_SYNC.
+/// Submits a command in the second kernel's queue, then a CMD_SYNC.
 fn command(m: &mut Machine, prod: &mut u32, cmd: [u64; 2]) {
     for cmd in [cmd, [0x46, 0]] {
         let slot = SECOND + u64::from(*prod % 128) * 16;
@@ -111,7 +112,7 @@ fn t67_a_crash_kernel_adopts_the_running_smmu() {
         let check = ReachCheck::new();
         let (mut m, mut host) = first_kernel(config, check.store_hook.clone());
         if pending {
-            // The first kernel left a command error, and a command behind it.
+            // The first kernel left a command error and a command after it.
             host.cmd(&mut m, [0xff, 0]);
             host.cmd(&mut m, [u64::from(SID) << 32 | 3, 1]);
             assert_eq!(host.cerror(&mut m), Some(1));
@@ -152,7 +153,7 @@ fn t67_a_crash_kernel_adopts_the_running_smmu() {
         assert_eq!(m.dma_write(0, SID, IOVA, 3), Transfer::Done);
         assert!(!check.interrupted.get(), "the old stream was never interrupted");
         assert!(matches!(m.dma_write(0, SID, IOVA_DONATED, 3), Transfer::Aborted(_)));
-        // The new queue works on the old table: another stream, and revocations.
+        // The new queue works with the old table: another stream, and revocations.
         let mut prod = 0;
         host.write_ste(&m, 9, BYPASS);
         command(&mut m, &mut prod, [9 << 32 | 3, 1]);
@@ -164,7 +165,7 @@ fn t67_a_crash_kernel_adopts_the_running_smmu() {
             assert!(matches!(m.dma_write(0, sid, iova, 5), Transfer::Aborted(_)), "stream {sid}");
         }
         command(&mut m, &mut prod, [0x30, 0]);
-        // The tables can be donated too. Entries in foreign memory are not read.
+        // The tables can be donated too. Entries outside the host's memory are not read.
         assert_eq!(m.donate(HOST_STRTAB, 1), Ok(()));
         command(&mut m, &mut prod, [4, 31]);
         assert!(matches!(m.dma_write(0, SID, IOVA, 6), Transfer::Aborted(_)));
@@ -190,7 +191,7 @@ fn t67_a_kernel_that_programs_everything_anew_gets_no_more_than_the_first() {
         }
         m.write32(0, r::CR0, 0);
         m.settle();
-        // DMA in flight: untranslated, or aborted; never to the donated page.
+        // DMA is untranslated or aborted, and never reaches the donated page.
         assert!(matches!(m.dma_write(0, SID, DONATED, 2), Transfer::Aborted(_)));
         let expected = if abort { Transfer::Aborted(None) } else { Transfer::Done };
         assert_eq!(m.dma_write(0, SID, HOST_DATA, 2), expected);
@@ -212,7 +213,8 @@ fn t67_a_kernel_that_programs_everything_anew_gets_no_more_than_the_first() {
     }
 }
 
-/// The first kernel stopped while EL2 waited for it to repeat a store. The second one works whatever it does first.
+/// The first kernel stopped while EL2 waited for it to repeat a store. The second one works, whatever its first access
+/// is.
 #[test]
 fn t67_a_store_that_is_never_repeated_blocks_nothing() {
     // With a linear table in hardware, a change of SMMUEN or of all entries takes several traps.
@@ -231,7 +233,7 @@ fn t67_a_store_that_is_never_repeated_blocks_nothing() {
         };
         assert_eq!((m.read32(0, r::CR0), m.read32(0, r::CR0ACK)), (wanted, ON));
         assert!(m.isolated(&SIDS).is_ok());
-        // Adopted: SMMUEN alone, a queue of its own.
+        // The running SMMU is adopted: SMMUEN alone, then a new command queue.
         cr0(&mut m, r::CR0_SMMUEN);
         assert_eq!(m.claims(), 0);
         m.write64(0, r::CMDQ_BASE, SECOND | 7);

@@ -1,4 +1,4 @@
-//! A correct host gets its DMA, in every configuration that makes a difference.
+//! A correct host gets its DMA in every configuration that changes EL2's behaviour.
 
 use model_tests::host::{BYPASS, Host, STAGE1, Shape};
 use model_tests::layout::{HOST_DATA, IOVA, SID};

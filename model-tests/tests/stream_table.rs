@@ -1,4 +1,4 @@
-//! Stream tables with illegal fields, that change while EL2 reads them, or that point to memory of others.
+//! Stream tables with illegal fields, that change while EL2 reads them, or that point outside the host's memory.
 
 use model_tests::host::{ABORT, BYPASS, Host, LOG2_STREAMS, ON, QUEUES, STAGE1, Shape, cd};
 use model_tests::layout::{EL2, HOST_DATA, HOST_L2, HOST_S1, IOVA, RAM, SECRET, SID, SIDS, UART};
@@ -22,7 +22,7 @@ fn a_range_of_streams_is_invalidated_anywhere_in_a_block() {
     }
     host.cmd(&mut m, [4, 31]);
     host.sync(&mut m);
-    // Across the ends of groups and pages, and the last of the block alone.
+    // Ranges across the ends of groups and pages, and the last stream of the block alone.
     for (sid, range) in [(62, 0), (36, 1), (61, 2), (250, 1), (200, 4), (255, 0), (128, 6)] {
         let count = 2_u32 << range;
         let first = sid / count * count;
@@ -74,7 +74,7 @@ fn t15_entries_change_between_check_and_use() {
         let times = |pa: u64| fetches.iter().filter(|at| **at == pa).count();
         assert_eq!((times(entry), times(entry + 8)), (1, 1), "{shape:?}: each word is fetched once");
         assert_eq!(m.mem.cpu_read64(entry), SECRET | 0b1111, "the test needs a change in between");
-        assert_eq!(m.dma_write(0, SID, HOST_DATA, 1), Transfer::Done, "{shape:?}: what was checked is what is used");
+        assert_eq!(m.dma_write(0, SID, HOST_DATA, 1), Transfer::Done, "{shape:?}: the checked words are used");
         assert_eq!(m.isolated(&SIDS), Ok(()), "{shape:?}");
     }
 }
@@ -93,7 +93,7 @@ fn t16_fields_that_are_not_the_hosts() {
         host.install(m, SID, [0b1101, 0]);
         m.dma_write(0, SID, SECRET, 1).into()
     });
-    // EATS = full: Translated traffic passes.
+    // EATS = full ATS: Translated transactions are permitted.
     twice_with(Config::full(), |m| {
         let mut host = Host::enable(m, 0, Shape::Linear);
         let shown = m.read32(0, r::IDR0) & 1 << 10 != 0;
@@ -150,9 +150,9 @@ fn t16_fields_that_are_not_the_hosts() {
 
 #[test]
 fn t18_stream_ids_and_spans() {
-    // Without EL2 a level-1 descriptor makes hardware read entries from any memory.
+    // Without EL2 hardware reads entries from any memory that a level-1 descriptor points to.
     let attack = |m: &mut Machine| {
-        // Something in EL2's memory that looks like a bypass entry.
+        // Data in EL2's memory that would decode as a bypass entry.
         m.mem.cpu_write64(EL2 + 0x8000 + u64::from(SID) * 64, 0b1001);
         let mut host = Host::enable(m, 0, Shape::TwoLevel);
         m.mem.cpu_write64(host.strtab(), (EL2 + 0x8000) | 9);
@@ -179,7 +179,7 @@ fn t18_stream_ids_and_spans() {
     m.mem.cpu_write64(strtab, host.l2() | 9);
     host.install(&mut m, SID, BYPASS);
     assert_eq!(m.dma_write(0, SID, HOST_DATA, 1), Transfer::Done);
-    assert_eq!(m.claims(), 2, "the two queues, nothing else");
+    assert_eq!(m.claims(), 2, "only the two queues are claimed");
 }
 
 #[test]
@@ -200,7 +200,7 @@ fn t41_the_table_changes_its_shape() {
     let mut host = Host::enable(&mut m, 0, Shape::Linear);
     host.install(&mut m, SID, BYPASS);
     assert_eq!(m.dma_write(0, SID, HOST_DATA, 1), Transfer::Done);
-    // To two levels, through SMMUEN = 0.
+    // Changes to a two-level table, through SMMUEN = 0.
     host.cr0(&mut m, QUEUES);
     host.shape = Shape::TwoLevel;
     for word in (host.l2()..host.l2() + 0x4000).step_by(8) {
@@ -212,14 +212,14 @@ fn t41_the_table_changes_its_shape() {
     host.cr0(&mut m, ON);
     assert!(matches!(m.dma_write(0, SID, HOST_DATA, 2), Transfer::Aborted(_)), "its entry is gone");
     assert_eq!(m.dma_write(0, 0x55, HOST_DATA, 2), Transfer::Done);
-    // The old table's memory is reused. Data there that looks like entries has no effect.
+    // The memory of the old table is reused. Data in it that would decode as entries has no effect.
     for sid in 0..64 {
         m.mem.cpu_write64(host.strtab() + 512 + sid * 64, 0b1001);
     }
     host.cmd(&mut m, [4, 31]);
     host.sync(&mut m);
     assert!(matches!(m.dma_write(0, SID, HOST_DATA, 3), Transfer::Aborted(_)));
-    // While disabled, the table grows, shrinks to one entry, and moves into EL2's memory.
+    // With SMMUEN = 0, the table grows, shrinks to one entry, and moves into EL2's memory.
     for (base, cfg) in
         [(host.strtab(), 16 | 8 << 6 | 1 << 16), (host.strtab(), 0), (EL2, LOG2_STREAMS), (u64::MAX, u32::MAX)]
     {
@@ -230,7 +230,7 @@ fn t41_the_table_changes_its_shape() {
         m.models[0].borrow_mut().drop_caches();
         assert_eq!(m.isolated(&[0, SID, 0x55, 0x155, 0xffff]), Ok(()), "{base:#x} {cfg:#x}");
     }
-    // The registers are read-only while it is enabled.
+    // The registers are read-only while SMMUEN is 1.
     m.write64(0, r::STRTAB_BASE, SECRET);
     assert_ne!(m.read(0, r::STRTAB_BASE, AccessSize::Double) & !(1 << 62), SECRET);
     // The table is donated while it is in use: the checked entry stays, and the table is not read any more.
@@ -262,7 +262,7 @@ fn t41_every_store_of_a_change_of_shape() {
         };
         *m.store_hook.borrow_mut() = Some(Box::new(look));
         for _ in 0..3 {
-            // Disabled and enabled; the level-1 descriptor cleared and set again. This frees old tables.
+            // SMMUEN is cleared and set; the level-1 descriptor is cleared and set again. This frees old tables.
             host.cr0(&mut m, QUEUES);
             host.cr0(&mut m, ON);
             let strtab = host.strtab();

@@ -10,7 +10,7 @@ use smmu_drv::AccessSize;
 use smmu_model::arch::regs as r;
 use smmu_model::{Config, Model, Pace, Snoop, Transfer, Via};
 
-/// Firmware that left a bypass entry and enabled queues.
+/// State of firmware that left a bypass entry and enabled queues.
 fn firmware(model: &mut Model) {
     let mem = model.mem().clone();
     mem.cpu_write64(HOST_STRTAB + u64::from(SID) * 64, BYPASS[0]);
@@ -33,7 +33,7 @@ fn firmware(model: &mut Model) {
 #[test]
 fn t08_firmware_left_it_on() {
     for config in [Config::qemu(), Config::full(), Config { pace: Pace::Lazy, seed: 11, ..Config::full() }] {
-        // At each store of EL2: can a device reach the secret?
+        // At each store of EL2, records whether a device can reach the secret.
         let open: Rc<RefCell<Vec<bool>>> = Rc::default();
         let log = open.clone();
         let look = move |model: &Model| {
@@ -87,7 +87,7 @@ fn t09_reset_while_running() {
 #[test]
 fn t09_every_access_detects_an_smmu_that_lost_its_state() {
     let sizes = [AccessSize::Byte, AccessSize::Half, AccessSize::Word, AccessSize::Double];
-    // CR0 is what Linux's resume reads first. The others are examples of each kind of offset in both pages.
+    // Linux reads CR0 first when it resumes. The others are examples of each kind of offset in both pages.
     let listed =
         [r::CR0, r::CR0ACK, r::GBPA, r::GERROR, r::CMDQ_CONS, r::IDR0, r::IIDR, r::STRTAB_BASE, r::EVENTQ_PROD];
     for offset in listed.into_iter().chain([r::EVENTQ_CONS, 0x100, 0xffc, 0x1_fffc]) {
@@ -101,7 +101,7 @@ fn t09_every_access_detects_an_smmu_that_lost_its_state() {
                 if load {
                     let _ = m.read(0, offset, size);
                 } else if matches!(offset, r::CR0ACK | r::IDR0 | r::IIDR | r::GERROR | 0x100..) {
-                    // An offset that the host may write is tested above.
+                    // Offsets that the host may write are tested above.
                     m.write(0, offset, size, u64::MAX);
                 } else {
                     continue;
@@ -114,7 +114,7 @@ fn t09_every_access_detects_an_smmu_that_lost_its_state() {
     }
 }
 
-/// A CPU that resumes runs EL2's check before any instruction of the host.
+/// On a CPU that resumes, EL2's check runs before any instruction of the host.
 #[test]
 fn t09_a_cpu_that_resumes_checks_the_smmu_before_the_host_runs() {
     let mut m = Machine::new(&Setup::guarded());
@@ -142,7 +142,7 @@ fn t44_a_walker_that_does_not_snoop() {
         m.dma_write(0, SID, IOVA, 2)
     };
     let stale = std::panic::catch_unwind(|| run(true));
-    // Without cleans the walker reads old tables.
+    // Without cache cleans the walker reads old tables.
     assert_landed(stale.map_or(Verdict::Landed, |end| {
         if end == Transfer::Aborted(None) { Verdict::Blocked } else { Verdict::Landed }
     }));
@@ -155,7 +155,7 @@ fn t44_a_walker_that_does_not_snoop() {
     assert_eq!(m.donate(HOST_DATA, 1), Ok(()));
     assert!(matches!(m.dma_write(0, SID, HOST_DATA, 2), Transfer::Aborted(_)));
     assert_eq!(m.isolated(&SIDS), Ok(()));
-    // Event records of an SMMU that does not snoop are read from memory, not from stale cache lines.
+    // EL2 reads event records of an SMMU that does not snoop from memory, not from stale cache lines.
     let events = host.events(&mut m);
     assert_eq!(events.len(), 0, "the host gets no record of a stage 2 fault");
     let faults = m.driver(0, |smmu, _| std::iter::from_fn(|| smmu.take_fault()).count());

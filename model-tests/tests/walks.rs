@@ -1,4 +1,4 @@
-//! What the SMMU itself fetches and writes on the host's behalf: context descriptors, stage 1 tables, Access flags.
+//! Accesses that the SMMU makes for the host's streams: context descriptors, stage 1 tables, Access flags.
 
 use model_tests::host::{ASID, Host, LEAF, ON, STAGE1, Shape, cd};
 use model_tests::layout::{BAR, EL2, GIC, HOST_CD, HOST_DATA, HOST_S1, IOVA, ITS, SECRET, SID, SIDS, UART};
@@ -97,7 +97,7 @@ fn t21_hardware_updates_of_foreign_pages() {
             words
         });
         host.map(m, IOVA, HOST_DATA);
-        // The level 3 table is in the page that is then donated; its Access flag and dirty state are clear.
+        // The level 3 table is in the page that is donated; Access flag and dirty state of its leaf are clear.
         let page = HOST_DATA + 0x8000;
         let old = (HOST_DATA | LEAF | 1 << 7 | 1 << 51) & !(1 << 10);
         m.mem.cpu_write64(page + ((IOVA >> 12) & 511) * 8, old);
@@ -112,7 +112,7 @@ fn t21_hardware_updates_of_foreign_pages() {
 
 #[test]
 fn t32_ats_with_the_feature_hidden() {
-    // Without the check Translated traffic reaches any address.
+    // Without the check Translated transactions reach any address.
     twice_with(Config::full(), |m| {
         let mut host = Host::enable(m, 0, Shape::Linear);
         host.context(m);
@@ -146,7 +146,7 @@ fn t55_nothing_but_ram_and_the_translater_is_mapped() {
         assert_eq!(stage2_fault(&m.dma_write(0, SID, IOVA, 1)), Some(e::Class::In), "{target:#x}");
         assert!(m.models[0].borrow().can_reach(SID, target).is_none(), "{target:#x}");
     }
-    // Without EL2 all of it is reachable.
+    // Without EL2 all these addresses are reachable.
     let mut bare = Machine::new(&Setup::bare());
     Host::with_stage1(&mut bare, IOVA, UART);
     assert_landed(bare.dma_write(0, SID, IOVA, 1));
@@ -173,7 +173,7 @@ fn t59_stalls() {
     let end = stalling(&mut m);
     assert!(matches!(&end, Transfer::Aborted(Some(event)) if event.kind == e::C_BAD_CD), "{end:?}");
     assert_eq!(m.models[0].borrow().stalled(), 0);
-    // The commands for stalls are illegal too.
+    // The commands for stalled transactions are also illegal.
     let mut host = Host::enable(&mut m, 0, Shape::Linear);
     for cmd in [[0x44 | 1 << 12, 0], [0x45, 0]] {
         host.cmd(&mut m, cmd);

@@ -10,9 +10,9 @@ use crate::table::ShadowS2;
 /// Kind of mismatch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finding {
-    /// A page of the owner is not mapped: the owner has no access, and nobody else has.
+    /// A page of the owner is not mapped: nobody has access to it.
     Missing,
-    /// A page is mapped that should not be.
+    /// A page is mapped that does not belong to the owner.
     Foreign,
     /// A leaf maps to another address (not the identity).
     NotIdentity,
@@ -25,7 +25,7 @@ pub enum Finding {
 pub struct Disagreement {
     /// The page.
     pub ipa: Ipa,
-    /// What is wrong.
+    /// The kind of mismatch.
     pub finding: Finding,
 }
 
@@ -37,7 +37,7 @@ impl fmt::Display for Disagreement {
 
 impl<M: TableMemory> ShadowS2<M> {
     /// Compares the table with the owner's `memory`, in ascending order and without overlaps, and with the `registers`
-    /// that its devices were given.
+    /// that its devices may write.
     ///
     /// # Errors
     /// The first [`Disagreement`], lowest address first.
@@ -85,7 +85,7 @@ fn check_registers(mut at: u64, end: u64, registers: &[PageRange]) -> Result<(),
     Ok(())
 }
 
-/// The finding for memory mapped at `at` that is not the owner's.
+/// The finding for memory mapped at `at` that does not belong to the owner.
 fn unexpected(at: u64, registers: &[PageRange]) -> Finding {
     if registers.iter().any(|range| range.contains_ipa(Ipa(at))) { Finding::WrongKind } else { Finding::Foreign }
 }

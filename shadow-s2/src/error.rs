@@ -15,7 +15,7 @@ pub enum SnapshotError {
     Unmappable(Ipa),
 }
 
-/// Why a change of a stage-2 table failed: of this one, or of the CPU's that follows the same ownership. Nothing
+/// Why a change of the IOMMU stage 2, or of the CPU stage 2 with the same ownership, failed. Nothing
 /// changed, except after [`TableError::NotCompleted`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TableError {
@@ -24,7 +24,7 @@ pub enum TableError {
     /// A TLB or an SMMU did not complete an invalidation, in this or an earlier call. The pages are mapped as before
     /// and must stay with their owner, since the old translations may be in use.
     NotCompleted,
-    /// Some page to unmap was not mapped; the first such.
+    /// A page to unmap was not mapped; the first one.
     NotMapped(Ipa),
     /// Something is mapped already at this address.
     Overlap(Ipa),
@@ -56,7 +56,7 @@ impl From<UnmapError> for TableError {
 impl fmt::Display for SnapshotError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoMemory => f.write_str("no memory for the IOMMU's tables"),
+            Self::NoMemory => f.write_str("no memory for the IOMMU stage 2"),
             Self::Overlap(ipa) => write!(f, "two ranges overlap at {ipa}"),
             Self::Unmappable(ipa) => write!(f, "the range at {ipa} cannot be mapped"),
         }

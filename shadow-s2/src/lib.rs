@@ -1,14 +1,15 @@
-//! The IOMMU stage-2 table that follows page ownership: each change of an owner changes the table and invalidates every
-//! SMMU.
+//! The IOMMU stage 2, an identity map of the owner's pages: each change of an owner changes the table and invalidates
+//! every SMMU.
 //!
 //! A hypervisor that gives devices the same view of memory as their owner's CPUs keeps one stage-2 table for all
 //! streams of the host. [`ShadowS2`] is that table, with these guarantees:
 //!
 //! - **A revocation is complete when it returns.** [`ShadowS2::revoke`] unmaps, issues one [`Plan`] through
 //!   [`Invalidate`], and reports success only after every SMMU has completed it.
-//! - **A failure changes no owner.** Without memory nothing changes. If an SMMU does not complete an invalidation, the
-//!   pages are mapped again, detached tables are never reused, and each further revocation first retries an
-//!   invalidation of everything. With an SMMU that is failed for good, that never succeeds: revocations then stay refused.
+//! - **A failure changes no owner.** If memory for tables is missing, nothing changes. If an SMMU does not complete an
+//!   invalidation, the pages are mapped again, detached tables are never reused, and each further revocation first
+//!   retries an invalidation of everything. With a permanently failed SMMU it never succeeds, and every later
+//!   revocation fails.
 //! - **No break-before-make.** Blocks larger than a page are used only where every SMMU can replace them while they are
 //!   in use (`SMMU_IDR3.BBML` = 2), so that host DMA next to a revoked page never faults.
 //!

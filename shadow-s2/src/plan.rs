@@ -1,10 +1,10 @@
-//! The invalidation of one transition, for every SMMU: one plan, whatever the number of pages.
+//! The invalidation of one transition, for every SMMU: one plan for any number of pages.
 
 use core::fmt;
 
 use io_pgtable::{Ipa, TlbError, TlbOps, TlbRange};
 
-/// What to invalidate.
+/// The translations to invalidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
     /// Every translation of the host's stage 2.
@@ -27,7 +27,7 @@ pub enum Target {
 /// at which it was inserted (4.4.1.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// What to invalidate.
+    /// The translations to invalidate.
     pub target: Target,
 }
 
@@ -44,7 +44,7 @@ pub trait Invalidate {
     /// Executes `plan` and returns when it is complete on every SMMU. It may invalidate more than requested.
     ///
     /// # Errors
-    /// [`InvalidateError`] if some SMMU did not complete it in time, or has failed before: old translations must be
+    /// [`InvalidateError`] if an SMMU did not complete it in time, or had failed earlier: old translations must be
     /// assumed to be in use. The others may have completed it.
     fn invalidate(&mut self, plan: &Plan) -> Result<(), InvalidateError>;
 }
@@ -65,7 +65,7 @@ impl core::error::Error for InvalidateError {}
 pub(crate) struct Collector<'a, I> {
     smmus: &'a mut I,
     plan: Option<Plan>,
-    /// Plans issued.
+    /// Number of issued plans.
     pub(crate) issued: u64,
 }
 

@@ -2,16 +2,16 @@
 
 use io_pgtable::{Ipa, Pa};
 
-/// log2 of the page size: ownership is kept for 4 KiB pages whatever the block size of the tables.
+/// log2 of the page size: ownership is recorded for 4 KiB pages, independent of the block size of the tables.
 pub const PAGE_SHIFT: u32 = 12;
 /// Bytes in a page.
 pub const PAGE_BYTES: u64 = 1 << PAGE_SHIFT;
-/// One past the highest page frame number: 52-bit physical addresses are the most that the architecture has.
+/// One past the highest page frame number: the architecture has at most 52-bit physical addresses.
 pub const PFN_LIMIT: u64 = 1 << (52 - PAGE_SHIFT);
 
 /// A non-empty range of pages that ends within the physical address space. Their owner is not checked.
 ///
-/// The host's stage 2 is the identity, so that one range is both the IPAs and the physical addresses.
+/// The host's stage 2 is an identity map, so one range has both the IPAs and the physical addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PageRange {
     first: u64,
@@ -93,7 +93,7 @@ impl PageRange {
         Self::between(self.ipa(), Ipa(self.ipa_end().0.min(limit)))
     }
 
-    /// Whether `ipa` lies in it.
+    /// Whether `ipa` is in the range.
     #[must_use]
     pub const fn contains_ipa(self, ipa: Ipa) -> bool {
         self.ipa().0 <= ipa.0 && ipa.0 < self.ipa_end().0

@@ -10,19 +10,19 @@ use crate::range::PageRange;
 
 /// Leaf size if an SMMU cannot replace blocks while they are in use.
 const PAGES_ONLY: u64 = 1 << 12;
-/// Access of devices to memory of the host. Devices need no execute permission.
+/// Access permissions of devices to memory of the host. Devices need no execute permission.
 const MEMORY: Attrs = Attrs::normal(Prot::RW);
-/// Access of devices to the registers that they may write.
+/// Access permissions of devices to the registers that they may write.
 const REGISTERS: Attrs = Attrs::device(Prot::RW);
 
-/// Counters since the table was made.
+/// Counters since the table was created.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Bytes taken from the streams.
+    /// Bytes revoked from the streams.
     pub revoked: u64,
-    /// Bytes given to the streams, the snapshot not included.
+    /// Bytes granted to the streams, without the snapshot.
     pub granted: u64,
-    /// Plans issued: one a revocation.
+    /// Number of issued plans: one per revocation.
     pub plans: u64,
     /// Plans that some SMMU did not complete.
     pub failed_plans: u64,
@@ -47,8 +47,8 @@ impl<M: TableMemory> ShadowS2<M> {
     /// An empty table: every access of a stream faults.
     ///
     /// `cfg.oas` is the smallest output size and `cfg.bbm` the lowest `BBML` of all SMMUs. Below level 2 only 4 KiB
-    /// leaves are used, whatever `cfg.page_sizes` allows: any other way to split a block would fault host DMA beside
-    /// it.
+    /// leaves are used, whatever `cfg.page_sizes` allows: any other way to split a block would fault DMA to
+    /// neighbouring pages.
     ///
     /// # Errors
     /// [`CfgError`]; nothing is allocated then.
@@ -69,7 +69,7 @@ impl<M: TableMemory> ShadowS2<M> {
         self.table.config()
     }
 
-    /// The table, to read.
+    /// The table, read-only.
     #[must_use]
     pub fn table(&self) -> &IoPgtable<S2, M> {
         &self.table
@@ -100,13 +100,14 @@ impl<M: TableMemory> ShadowS2<M> {
         self.invalidation_pending
     }
 
-    /// The leaf that lets devices reach `ipa`; `None` if they do not.
+    /// The leaf that maps `ipa` for devices; `None` if there is none.
     #[must_use]
     pub fn leaf(&self, ipa: Ipa) -> Option<Leaf> {
         self.table.lookup(ipa.into())
     }
 
-    /// The first leaf that ends after `from`, whole even if it starts before `from`; `None` if there is none.
+    /// The first leaf that ends after `from`, from its own start even if that is before `from`; `None` if there is
+    /// none.
     #[must_use]
     pub fn next_leaf(&self, from: Ipa) -> Option<Leaf> {
         self.table.leaves(from.into(), self.limit.checked_sub(from.0)?).next()
@@ -159,10 +160,10 @@ impl<M: TableMemory> ShadowS2<M> {
         }
     }
 
-    /// Lets every stream reach `range`. No invalidation is needed, since SMMUs cache no faults.
+    /// Maps `range` for every stream. No invalidation is needed, since SMMUs cache no faults.
     ///
     /// # Errors
-    /// [`TableError`]; nothing of the range is mapped then that was not mapped before.
+    /// [`TableError`]; no page of the range has become mapped.
     pub fn grant(&mut self, range: PageRange) -> Result<(), TableError> {
         let Some(range) = range.below(self.limit) else { return Ok(()) };
         self.map(range, MEMORY)?;

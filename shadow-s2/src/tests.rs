@@ -1,4 +1,4 @@
-//! Tests with SMMUs that keep every translation they used until it is invalidated.
+//! Tests with SMMUs that keep every used translation until it is invalidated.
 
 use std::vec::Vec;
 
@@ -20,7 +20,7 @@ struct Smmus {
     /// Cached leaves: start and size.
     cached: Vec<(u64, u64)>,
     plans: Vec<Plan>,
-    /// Plans from now on that are not completed.
+    /// Number of later plans that are not completed.
     failing: usize,
 }
 
@@ -30,7 +30,7 @@ impl Smmus {
         self.cached.extend(shadow.leaf(Ipa(ipa)).map(|leaf| (leaf.iova.0, leaf.size)));
     }
 
-    /// Whether a device reaches `ipa`, by the table or by a cached leaf.
+    /// Whether a device reaches `ipa`, through the table or through a cached leaf.
     fn reach(&self, shadow: &ShadowS2<HeapMemory>, ipa: u64) -> bool {
         let cached = self.cached.iter().any(|&(start, size)| (start..start + size).contains(&ipa));
         cached || shadow.leaf(Ipa(ipa)).is_some()
@@ -59,7 +59,7 @@ fn range(start: u64, bytes: u64) -> PageRange {
     PageRange::covering(Ipa(start), bytes).unwrap()
 }
 
-/// Memory that is mapped page by page; under Miri each page takes long.
+/// Memory that is mapped page by page; small under Miri, where each page takes long.
 const PAGED: u64 = if cfg!(miri) { 2 * MIB2 } else { 16 * MIB2 };
 
 fn shadow(bbm: Bbm, ram: &[PageRange]) -> (ShadowS2<HeapMemory>, HeapMemory) {
@@ -110,7 +110,7 @@ fn t02_t04_t46_a_cached_block_does_not_outlive_the_revocation_of_a_page() {
                 assert!(!smmus.reach(&shadow, ipa), "{bbm:?} {ipa:#x}");
             }
             assert!(smmus.reach(&shadow, start - PAGE) && smmus.reach(&shadow, start + bytes));
-            assert_eq!(smmus.plans.len(), 1, "one plan, whatever the page count");
+            assert_eq!(smmus.plans.len(), 1, "one plan for all pages");
             let before = range(RAM, start - RAM);
             let after = PageRange::between(Ipa(start + bytes), Ipa(RAM + ram)).unwrap();
             assert_eq!(shadow.audit([before, after], &[range(ITS, 0x1_0000)]), Ok(()));
@@ -336,7 +336,7 @@ fn t46_a_block_put_together_again_is_revoked_as_any_other() {
     shadow.revoke(a, &mut smmus).unwrap();
     shadow.revoke(b, &mut smmus).unwrap();
     shadow.grant(a).unwrap();
-    assert_eq!(shadow.coalesce(a, &mut smmus), Ok(MIB2), "the gigabyte still has a hole");
+    assert_eq!(shadow.coalesce(a, &mut smmus), Ok(MIB2), "the gigabyte still has an unmapped page");
     shadow.grant(b).unwrap();
     // Pages are cached while their block is coalesced.
     smmus.touch(&shadow, RAM + 4 * MIB2);

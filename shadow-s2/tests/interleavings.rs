@@ -1,9 +1,10 @@
 //! Revocations, grants and coalescing on several CPUs while devices translate, under schedules that shuttle chooses.
 //!
 //! The devices' SMMUs cache leaves and walk steps, and drop neither before an invalidation. Their walks take one
-//! descriptor at a time and can be overtaken anywhere. What must hold: once a revocation has returned, no transaction
-//! reaches the page, not even one that started long before; and a page that keeps its owner never faults, whatever
-//! happens beside it.
+//! The devices' SMMUs cache leaves and walk steps, and drop neither before an invalidation. Their walks read one
+//! descriptor at a time, and stores may occur between any two reads. Two properties are checked: after a revocation
+//! has returned, no transaction reaches the page, not even one that started long before; and a page that keeps its
+//! owner never faults, whatever happens to pages next to it.
 
 #![allow(clippy::unwrap_used)]
 
@@ -47,7 +48,7 @@ struct Smmu(Arc<Mutex<Caches>>);
 struct Smmus(Vec<Smmu>);
 
 impl Smmu {
-    /// Drops what `plan` names, then waits for the transactions that may have used it.
+    /// Drops the translations of `plan`, then waits for the transactions that may have used them.
     fn complete(&self, plan: &Plan) -> Result<(), InvalidateError> {
         let (first, end) = match plan.target {
             Target::All => (0, u64::MAX),
@@ -90,7 +91,7 @@ struct Device {
 }
 
 impl Device {
-    /// One transaction to page `page`; returns whether it got through.
+    /// One transaction to page `page`; returns whether it was completed.
     fn transaction(&self, page: u64) -> bool {
         let ipa = RAM + page * PAGE;
         let (ticket, epoch, hit, step) = {
@@ -106,7 +107,7 @@ impl Device {
         let output = hit.or_else(|| self.walk(ipa, step.unwrap_or((self.root, 1)), epoch));
         thread::yield_now();
         if let Some(pa) = output {
-            assert_eq!(pa, ipa, "a walk led elsewhere");
+            assert_eq!(pa, ipa, "a walk resulted in another address");
             assert!(!self.foreign.lock().unwrap().contains(&page), "page {page} was reached after its revocation");
         }
         self.smmu.0.lock().unwrap().running.remove(&ticket);
@@ -181,7 +182,7 @@ fn run(bbm: Bbm, failing: bool) {
                 }
                 let mine = {
                     let mut shadow = shadow.lock().unwrap();
-                    // The other CPU may have it.
+                    // The other CPU may have revoked it.
                     let free = shadow.leaf(Ipa(RAM + first * PAGE)).is_some();
                     match shadow.revoke(pages(first, count), &mut smmus) {
                         Ok(()) => {

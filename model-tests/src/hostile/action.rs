@@ -13,9 +13,9 @@ use super::value::{Reg, Spot, Value};
 pub enum Entry {
     /// Invalid.
     Invalid,
-    /// A silent abort.
+    /// Abort without an event.
     Abort,
-    /// A bypass.
+    /// Bypass.
     Bypass,
     /// Stage 1 with the host's context descriptor.
     Stage1,
@@ -28,32 +28,32 @@ pub enum Entry {
         /// S1DSS.
         default: u8,
     },
-    /// Any dwords 0 and 1.
+    /// Any values of dwords 0 and 1.
     Words([Value; 2]),
 }
 
 /// A command of the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cmd {
-    /// CMD_SYNC, completing by CONS alone.
+    /// CMD_SYNC that signals completion by CONS alone.
     Sync,
-    /// CMD_SYNC with a store.
+    /// CMD_SYNC that signals completion by a store.
     SyncMsi {
-        /// Where to.
+        /// Address of the store.
         to: Value,
-        /// What.
+        /// Value of the store.
         data: u8,
     },
     /// CMD_CFGI_STE.
     CfgiSte {
-        /// Which of [`super::SIDS`].
+        /// Index in [`super::SIDS`].
         sid: u8,
         /// Leaf.
         leaf: u8,
     },
     /// CMD_CFGI_STE_RANGE.
     CfgiRange {
-        /// Which of [`super::SIDS`].
+        /// Index in [`super::SIDS`].
         sid: u8,
         /// Range.
         range: u8,
@@ -62,7 +62,7 @@ pub enum Cmd {
     CfgiAll,
     /// CMD_TLBI_NH_ALL.
     NhAll,
-    /// Any opcode with any fields.
+    /// Any command words.
     Any([Value; 2]),
 }
 
@@ -83,31 +83,31 @@ pub const TRANSITIONS: [Transition; 10] = [
     Transition::HostReclaimPage(NO_RANGE),
 ];
 
-/// A device request.
+/// A request of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request {
-    /// To write a byte.
+    /// Write a byte.
     Write,
-    /// To read a byte.
+    /// Read a byte.
     Read,
-    /// To write a byte in a Translated transaction.
+    /// Write a byte in a Translated transaction.
     Translated,
-    /// An ATS translation.
+    /// ATS translation request.
     Translation,
 }
 
-/// Faults that are not caused by the host.
+/// Faults that the host does not cause, and their ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// EL2's pool is empty.
     NoMemory,
     /// EL2's pool has memory again.
     Memory,
-    /// Allocations of table pages fail, after as many as [`Action::Fault`]'s `arg` says.
+    /// Allocations of table pages fail after `arg` more allocations (see [`Action::Fault`]).
     NoTables,
     /// Allocations of table pages succeed again.
     Tables,
-    /// The SMMU loses its power and gets it back; then a trap.
+    /// The SMMU loses power and gets it back; then a trap follows.
     PowerLoss,
     /// Hardware refuses the next command.
     CommandError,
@@ -126,7 +126,7 @@ pub enum Fault {
 pub enum Action {
     /// A load of the host from an SMMU.
     Read {
-        /// Which SMMU.
+        /// SMMU.
         smmu: u8,
         /// Register.
         at: Reg,
@@ -135,9 +135,9 @@ pub enum Action {
     },
     /// A store of one of the host's CPUs. A CPU whose last store is not complete repeats that one instead.
     Write {
-        /// Which CPU.
+        /// CPU.
         cpu: u8,
-        /// Which SMMU.
+        /// SMMU.
         smmu: u8,
         /// Register.
         at: Reg,
@@ -148,19 +148,19 @@ pub enum Action {
     },
     /// A CPU repeats a store that is not complete.
     Resume {
-        /// Which CPU.
+        /// CPU.
         cpu: u8,
     },
     /// A CPU never repeats its store.
     Abandon {
-        /// Which CPU.
+        /// CPU.
         cpu: u8,
     },
     /// A store of the host to memory; ignored if the memory is not the host's.
     Store {
-        /// Where.
+        /// Address.
         to: Spot,
-        /// What.
+        /// Value.
         value: Value,
     },
     /// Another CPU stores right after EL2's next read of this word.
@@ -172,101 +172,102 @@ pub enum Action {
     },
     /// The host writes an entry of its stream table.
     Ste {
-        /// Which SMMU's.
+        /// SMMU.
         smmu: u8,
-        /// Which of [`super::SIDS`].
+        /// Index in [`super::SIDS`].
         sid: u8,
         /// The entry.
         entry: Entry,
     },
     /// The host puts a command into its queue.
     Queue {
-        /// Which SMMU's.
+        /// SMMU.
         smmu: u8,
         /// The command.
         cmd: Cmd,
     },
     /// The host writes CMDQ_PROD.
     WriteProd {
-        /// Which CPU.
+        /// CPU.
         cpu: u8,
-        /// Which SMMU.
+        /// SMMU.
         smmu: u8,
     },
     /// The host programs an SMMU as a driver does.
     Start {
-        /// Which.
+        /// SMMU.
         smmu: u8,
-        /// Bit 0: two levels; bits `[3:1]`: fewer or more streams; bit 4: translation stays off.
+        /// Bit 0: two levels; bits `[3:1]`: log2 of the table size, relative to the default; bit 4: translation stays
+        /// off.
         shape: u8,
     },
     /// The host overwrites the command that stopped its queue, and acknowledges the error.
     Repair {
-        /// Which SMMU.
+        /// SMMU.
         smmu: u8,
     },
     /// The host empties its event queue.
     Events {
-        /// Which SMMU.
+        /// SMMU.
         smmu: u8,
     },
     /// The host writes a context descriptor.
     Context {
         /// SubstreamID.
         ssid: u8,
-        /// Stage 1 table.
+        /// Address of the stage 1 table.
         table: Spot,
     },
     /// The host maps a page in its stage 1.
     Map {
-        /// Pages after [`crate::layout::IOVA`].
+        /// Page number, counted from [`crate::layout::IOVA`].
         page: u8,
-        /// Where to.
+        /// Output address.
         to: Spot,
     },
     /// Pages change owner.
     Transition {
-        /// How: one of [`TRANSITIONS`].
+        /// Index in [`TRANSITIONS`].
         how: Transition,
         /// An address in the first page.
         page: Value,
-        /// How many: one of 8 numbers.
+        /// Number of pages: one of 8.
         count: u8,
     },
     /// A device sends a request.
     Dma {
-        /// Behind which SMMU.
+        /// SMMU of the device.
         smmu: u8,
-        /// Which of [`super::SIDS`].
+        /// Index in [`super::SIDS`].
         sid: u8,
-        /// SubstreamID plus one, or none.
+        /// SubstreamID plus one; 0 for none.
         ssid: u8,
-        /// What.
+        /// Kind of request.
         request: Request,
-        /// Where.
+        /// Input address.
         iova: Value,
     },
     /// Time passes for the hardware.
     Time {
-        /// How much.
+        /// Amount of time.
         steps: u8,
     },
     /// EL2 takes an event interrupt.
     Interrupt {
-        /// Of which SMMU.
+        /// SMMU.
         smmu: u8,
     },
     /// Hardware drops its caches.
     DropCaches,
     /// Hardware records an event of any type, with any fields.
     Record {
-        /// Which SMMU.
+        /// SMMU.
         smmu: u8,
         /// Type.
         kind: u8,
-        /// Which of [`super::SIDS`].
+        /// Index in [`super::SIDS`].
         sid: u8,
-        /// SubstreamID plus one, or none.
+        /// SubstreamID plus one; 0 for none.
         ssid: u8,
         /// CLASS in bits `[1:0]`, then S2, RnW, InD, PnU, Stall.
         syndrome: u8,
@@ -277,105 +278,105 @@ pub enum Action {
     },
     /// A bit flip in EL2's own stream table as read by EL2: the audit must detect it.
     Damage {
-        /// Whose table.
+        /// SMMU of the table.
         smmu: u8,
-        /// Which of [`super::SIDS`].
+        /// Index in [`super::SIDS`].
         sid: u8,
-        /// Dword of the entry; beyond them, the level-1 descriptor.
+        /// Dword of the entry; 8 and more: the level-1 descriptor.
         word: u8,
         /// Bit.
         bit: u8,
     },
-    /// The host queues pairs of commands; each CMD_CFGI_STE has the StreamID of the one before plus one.
+    /// The host queues pairs of commands; the StreamID of each CMD_CFGI_STE is one more than that of the previous one.
     Fill {
-        /// Which SMMU.
+        /// SMMU.
         smmu: u8,
-        /// The first of each pair.
+        /// First command of each pair.
         first: Cmd,
-        /// The second.
+        /// Second command.
         second: Cmd,
-        /// How many pairs.
+        /// Number of pairs.
         count: u8,
     },
     /// The host writes the same entry for the first streams.
     SteRange {
-        /// Whose table.
+        /// SMMU of the table.
         smmu: u8,
-        /// Contents.
+        /// Content of the entries.
         entry: Entry,
-        /// How many streams.
+        /// Number of streams.
         count: u8,
     },
     /// The host writes level-1 descriptors of consecutive tables.
     Level1 {
-        /// Whose table.
+        /// SMMU of the table.
         smmu: u8,
         /// The first table.
         to: Spot,
         /// SPAN.
         span: u8,
-        /// How many.
+        /// Number of descriptors.
         count: u8,
     },
     /// Devices of many consecutive streams write a byte each.
     ManyDma {
-        /// Which SMMU.
+        /// SMMU of the devices.
         smmu: u8,
         /// First StreamID.
         sid: u8,
-        /// How many.
+        /// Number of streams.
         count: u8,
     },
-    /// EL2 gives streams to a guest, which it makes if there is none.
+    /// EL2 assigns streams to a guest, and creates the guest if there is none.
     Assign {
-        /// Which SMMU.
+        /// SMMU.
         smmu: u8,
-        /// The first: which of [`super::SIDS`].
+        /// First stream: index in [`super::SIDS`].
         sid: u8,
-        /// How many: one of 8 numbers.
+        /// Number of streams: one of 8.
         count: u8,
-        /// Which of the guests.
+        /// Guest.
         guest: u8,
     },
-    /// EL2 takes streams from their owner.
+    /// EL2 blocks streams.
     Block {
-        /// Which SMMU.
+        /// SMMU.
         smmu: u8,
-        /// The first: which of [`super::SIDS`].
+        /// First stream: index in [`super::SIDS`].
         sid: u8,
-        /// How many: one of 8 numbers.
+        /// Number of streams: one of 8.
         count: u8,
     },
-    /// EL2 gives streams to the host.
+    /// EL2 releases streams to the host.
     Release {
-        /// Which SMMU.
+        /// SMMU.
         smmu: u8,
-        /// The first: which of [`super::SIDS`].
+        /// First stream: index in [`super::SIDS`].
         sid: u8,
-        /// How many: one of 8 numbers.
+        /// Number of streams: one of 8.
         count: u8,
     },
-    /// EL2 ends a domain, if it has no streams: another guest can have its VMID.
+    /// EL2 retires a domain without streams: another guest can have its VMID.
     Retire {
-        /// Which of the domains.
+        /// Domain.
         domain: u8,
     },
-    /// A page of a guest enters its table of DMA, or leaves it.
+    /// A page of a guest is mapped in its IOMMU stage 2, or unmapped from it.
     GuestPage {
-        /// Which of the guests.
+        /// Guest.
         guest: u8,
         /// An address in the page.
         page: Value,
-        /// Bit 0: it enters.
+        /// Bit 0: the page is mapped.
         how: u8,
     },
     /// Injects a fault.
     Fault {
-        /// Where.
+        /// SMMU.
         smmu: u8,
-        /// What.
+        /// Fault.
         what: Fault,
-        /// How.
+        /// Parameter of the fault, for example the number of allocations that still succeed.
         arg: u8,
     },
 }

@@ -6,7 +6,7 @@ use super::value::pick;
 /// An action set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ActionSet {
-    /// All of them.
+    /// All actions.
     Everything,
     /// Register accesses.
     Registers,
@@ -58,14 +58,14 @@ pub(super) enum Kind {
 
 use Kind as K;
 
-/// The kinds of actions by which streams change their owner. They have bytes of their own, of which the files committed
-/// before them use none: so these keep their meaning.
+/// The kinds of actions that change the owner of streams. They have bytes of their own, which no file committed before
+/// these kinds existed contains: such files keep their meaning.
 const STREAMS: [Kind; 5] = [K::Assign, K::Block, K::Release, K::Retire, K::GuestPage];
 /// The bytes of [`STREAMS`], each kind several times.
 const STREAM_BYTES: std::ops::RangeInclusive<u8> = 0xe8..=0xf7;
 
 impl ActionSet {
-    /// Every one, with the name of its fuzz target.
+    /// All action sets, with the names of their fuzz targets.
     pub const ALL: [(Self, &'static str); 6] = [
         (Self::Everything, "hostile_host"),
         (Self::Registers, "registers"),
@@ -75,7 +75,7 @@ impl ActionSet {
         (Self::Costs, "costs"),
     ];
 
-    /// The encoding is used by committed files: another number of kinds would change what their bytes mean.
+    /// Committed files use this encoding: with another number of kinds their bytes would select other actions.
     fn kinds(self) -> &'static [Kind] {
         match self {
             Self::Everything => &[
@@ -205,7 +205,7 @@ impl ActionSet {
         if machine == MEDIUM { LARGE } else { machine }
     }
 
-    /// Whether streams change their owner: that is no trap, so it is not among expensive ones.
+    /// Whether streams change their owner. Such a change is not a trap, so the set of expensive traps does not have it.
     fn has_streams(self) -> bool {
         self != Self::Costs
     }

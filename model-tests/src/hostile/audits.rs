@@ -1,8 +1,9 @@
 //! Caches audit results while their input is unchanged.
 //!
-//! The ownership audit reads the map and both stage 2 tables. It is repeated if the map's count of transitions, or one
-//! of the tables, differs from the last audit. A driver's audit reads its stream table; it is repeated if the stamp of
-//! a page that it read has changed. Complete audits at the end of every run cover what these comparisons miss.
+//! The ownership audit reads the map and both stage 2 tables. It is repeated if the map's number of transitions, or
+//! one of the tables, differs from the last audit. A driver's audit reads its stream table; it is repeated if the
+//! stamp of a page that it read has changed. Complete audits at the end of every run cover what these comparisons
+//! miss.
 
 use std::rc::Rc;
 
@@ -18,16 +19,16 @@ use crate::machine::Machine;
 #[derive(Clone, Default)]
 pub(super) struct Audited {
     ownership: Option<Rc<Owned>>,
-    /// For each SMMU, the pages of its stream table with their stamps; none before its first audit.
+    /// For each SMMU, the pages of its stream table with their stamps; empty before its first audit.
     tables: Vec<Vec<(u64, u64)>>,
 }
 
 /// Input of the ownership audit.
 struct Owned {
-    /// Number of changes of owner.
+    /// Number of transitions.
     owners: Stats,
     cpu: Cpu,
-    /// The content number of the IOMMU's table.
+    /// Stamp of the IOMMU stage 2.
     dma: u64,
 }
 

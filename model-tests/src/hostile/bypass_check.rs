@@ -12,17 +12,17 @@ use crate::bus::StoreHook;
 #[derive(Clone, Default)]
 pub(super) struct BypassCheck(Rc<RefCell<State>>);
 
-/// What the hook has observed.
+/// The observations of the hook.
 #[derive(Clone, Default)]
 pub(super) struct State {
     stores: u64,
-    /// SMMUs, by address, that abort while SMMUEN is 0: they must never bypass later.
+    /// SMMUs, by address, that have been set to abort while SMMUEN is 0. They must not bypass later.
     aborting: BTreeSet<usize>,
     bypassed: bool,
 }
 
 impl BypassCheck {
-    /// A hook to put into a machine.
+    /// A hook for a machine.
     pub(super) fn hook(&self) -> StoreHook {
         Rc::new(RefCell::new(Some(self.new_hook())))
     }
@@ -42,7 +42,7 @@ impl BypassCheck {
         })
     }
 
-    /// The observations so far.
+    /// The observations of the hook.
     pub(super) fn state(&self) -> State {
         self.0.borrow().clone()
     }
@@ -52,7 +52,7 @@ impl BypassCheck {
         self.0.borrow_mut().clone_from(state);
     }
 
-    /// Stores of EL2 to registers and buffers so far.
+    /// Number of stores of EL2 to registers and buffers.
     pub(super) fn stores(&self) -> u64 {
         self.0.borrow().stores
     }
@@ -62,7 +62,7 @@ impl BypassCheck {
         self.0.borrow_mut().aborting.clear();
     }
 
-    /// An SMMU bypassed at some store although it had been set to abort and did not lose its power.
+    /// Whether an SMMU bypassed at a store although it had been set to abort and did not lose power.
     pub(super) fn bypassed(&self) -> bool {
         self.0.borrow().bypassed
     }

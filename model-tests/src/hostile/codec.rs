@@ -1,7 +1,7 @@
 //! Byte encoding of runs, for the fuzzer, the property tests and the committed corpus.
 //!
-//! Two bytes select the machine and the seed; then actions follow, each with one byte for its kind and the bytes of its
-//! fields. The kinds depend on the [`ActionSet`], so that each fuzz target covers its own part.
+//! Two bytes select the machine and the seed. Then the actions follow, each with one byte for its kind and the bytes
+//! of its fields. The kinds depend on the [`ActionSet`], so that each fuzz target covers its own part.
 
 use arbitrary::{Result, Unstructured};
 use mem_protect::Transition;
@@ -14,7 +14,7 @@ use super::value::{Half, Reg, SIDS, Spot, Value, pick};
 /// A run: machine and actions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run {
-    /// Which of the machines.
+    /// Number of the machine.
     pub machine: u8,
     /// Seed of the hardware's choices.
     pub seed: u8,
@@ -158,9 +158,9 @@ impl Field for Value {
     }
 }
 
-/// Bit of the first byte of a raw offset; bit 0 of that byte selects page 1.
+/// Bit of the first byte that selects a raw offset; bit 0 of that byte selects page 1.
 const RAW: u8 = 0x80;
-/// Bit of the byte of a row: its second word.
+/// Bit of a row's byte that selects its second word.
 const HIGH: u8 = 0x40;
 
 impl Field for Reg {
@@ -304,7 +304,7 @@ actions! {
 }
 
 impl Cmd {
-    /// Its two words.
+    /// The two words of the command.
     #[must_use]
     pub fn words(self) -> [u64; 2] {
         match self {

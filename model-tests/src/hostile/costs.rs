@@ -10,7 +10,7 @@ use crate::work::{BOUND, Work};
 const CFGI_STE: u64 = 3;
 
 impl Execution {
-    /// Queues pairs of commands; each CMD_CFGI_STE has the StreamID of the one before plus one.
+    /// Queues pairs of commands; the StreamID of each CMD_CFGI_STE is one more than that of the previous one.
     pub(super) fn fill(&mut self, n: usize, pair: [Cmd; 2], count: u8) {
         for step in 0..u64::from(count % 128) {
             for [word0, word1] in pair.map(Cmd::words) {

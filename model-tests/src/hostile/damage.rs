@@ -9,9 +9,9 @@ use super::Execution;
 use super::finding::Finding;
 use crate::layout::{POOL, POOL_BYTES};
 
-/// Bits of dword 0 that an entry of EL2 may have set [IHI 0070 5.2]: V, Config, S1Fmt, S1ContextPtr, S1CDMax.
+/// Bits of dword 0 that may be set in an entry of EL2 [IHI 0070 5.2]: V, Config, S1Fmt, S1ContextPtr, S1CDMax.
 const DW0: u64 = 0xf8ff_ffff_ffff_ffff;
-/// Of dword 1: S1DSS, S1CIR, S1COR, S1CSH, MEV, S1STALLD, SHCFG.
+/// The same for dword 1: S1DSS, S1CIR, S1COR, S1CSH, MEV, S1STALLD, SHCFG.
 const DW1: u64 = 0xff | 1 << 19 | 1 << 27 | 3 << 44;
 /// Span of a level-1 descriptor.
 const SPAN_BITS: u8 = 5;
@@ -35,7 +35,7 @@ impl Execution {
         }
     }
 
-    /// The corrupted word, its bits, and whether the audit must detect it; `None` where hardware has no such table now.
+    /// The corrupted word, its bits, and whether the audit must detect it; `None` if hardware has no such table now.
     fn corrupted_word(&mut self, n: usize, sid: u32, word: u8, bit: u8) -> Option<(u64, u64, bool)> {
         let mut model = self.cached.m.models[n].borrow_mut();
         let base = model.read64(r::STRTAB_BASE) & 0x000f_ffff_ffff_ffc0;
@@ -66,17 +66,18 @@ impl Execution {
             if number == word { value ^ flipped } else { value }
         };
         let valid = read(0) & 1 == 1;
-        // Configurations that no entry of that owner has: a bypass, stage 1 alone, and what reaches more than its owner.
+        // Configurations that no entry of that owner has: a bypass, stage 1 alone, and those that reach more than its
+        // owner.
         let bad: &[u64] = match owner {
             StreamOwner::Host => &[4, 5],
             StreamOwner::Domain(_) => &[4, 5, 7],
             StreamOwner::Blocked => &[4, 5, 6, 7],
         };
         let must = match word {
-            // Valid, and a field that EL2 never sets.
+            // The entry is valid, with a field that EL2 never sets.
             0 => valid && (bad.contains(&(read(0) >> 1 & 7)) || read(0) & !DW0 != 0),
             1 => valid && read(1) & !DW1 != 0,
-            // An abort has no stage 2.
+            // An abort entry has no stage 2.
             2 | 3 => owner != StreamOwner::Blocked,
             _ => true,
         };

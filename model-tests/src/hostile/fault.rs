@@ -33,7 +33,7 @@ impl Execution {
             }
             Fault::Quiesce => {
                 self.drivers[n].quiesced = true;
-                // Refused only where hardware fails, and then SMMUEN is cleared with GBPA set to abort.
+                // Refused only if hardware has failed; SMMUEN is then cleared with GBPA set to abort.
                 let _ = self.cached.m.driver(n, |smmu, _| smmu.quiesce());
             }
         }
@@ -41,7 +41,7 @@ impl Execution {
 
     fn inject(&mut self, n: usize, injection: Injection) {
         self.injected = true;
-        // After more consecutive errors than EL2 repairs, it marks the SMMU as failed.
+        // After more consecutive errors than EL2 recovers from, it marks the SMMU as failed.
         self.drivers[n].may_fail |= matches!(injection, Injection::CommandError(_));
         self.cached.m.models[n].borrow_mut().inject(injection);
     }

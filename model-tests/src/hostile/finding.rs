@@ -23,7 +23,7 @@ pub enum Finding {
 }
 
 impl Finding {
-    /// The same with the action that preceded it.
+    /// The same finding with the action before it.
     pub(super) fn at(self, number: usize, action: &Action) -> Self {
         let more = |text: String| format!("after action {number}, {action:x?}: {text}");
         match self {
@@ -36,11 +36,13 @@ impl Finding {
     }
 }
 
-/// StreamID of a device that has no entry when the host restarts its driver.
+/// StreamID of a device without an entry when the host restarts its driver.
 const FAULTS: u32 = 9;
-/// Checks after which hardware drops its caches: each store that may still be cached makes the oracle's search longer.
+/// Number of checks after which hardware drops its caches: each store that may still be cached makes the oracle's
+/// search longer.
 const CHECKS_PER_CACHE_DROP: u32 = 4;
-/// Combinations of old and new words of one entry above which hardware drops its caches at once: the oracle tries all.
+/// Number of combinations of old and new words of one entry above which hardware drops its caches immediately: the
+/// oracle tries all.
 const MAX_COMBINATIONS: usize = 256;
 
 impl Execution {
@@ -95,7 +97,7 @@ impl Execution {
             if self.injected {
                 hazards.retain(|hazard| !matches!(hazard, Hazard::CommandError { .. }));
             }
-            // EL2 configures no MSIs: completions and events for the host are checked stores of EL2.
+            // EL2 configures no MSIs: it signals completions and events to the host with checked stores of its own.
             let messages = model.borrow_mut().take_messages();
             if !messages.is_empty() {
                 return Err(Finding::Misuse(format!("SMMU {n} sent messages: {messages:x?}")));
@@ -107,14 +109,14 @@ impl Execution {
         Ok(())
     }
 
-    /// The end of a run: every pending store completes, at the latest when its queue is disabled; what is disabled
-    /// releases its claims; and a correct driver gets DMA.
+    /// The end of a run: every pending store completes, at the latest when its queue is disabled; disabled queues and
+    /// tables have no claims; and a correct driver gets DMA.
     pub(super) fn finish(&mut self) -> Result<(), Finding> {
         self.cached.m.pool.refill();
         self.cached.m.owner().dma().fail_tables_after(None);
         *self.cached.m.load_hook().borrow_mut() = None;
         for cpu in 0..self.cpus.len() {
-            // A long store to CR0 is not repeated: it would enable the queue again.
+            // A pending store to CR0 is not repeated: it would enable the queue again.
             if let Some(store) = self.cpus[cpu]
                 && (self.advance(store)? || store.offset == r::CR0)
             {
@@ -155,7 +157,7 @@ impl Execution {
         self.check()
     }
 
-    /// Runs a correct driver, if the memory that it needs is still the host's.
+    /// Runs a correct driver if the memory that it needs still belongs to the host.
     fn restart(&mut self, n: usize) -> Result<(), Finding> {
         self.write32(n, r::GBPA, r::GBPA_UPDATE)?;
         let host = self.host(n);

@@ -16,7 +16,7 @@ use crate::snapshot::Snapshot;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct MachineKey {
     machine: u8,
-    /// Number of its take-over, below [`TAKE_OVERS`].
+    /// Index of its take-over, below [`TAKE_OVERS`].
     seed: u8,
     defects: &'static str,
 }
@@ -28,7 +28,7 @@ pub(super) struct CachedMachine {
     pub(super) bypass_check: BypassCheck,
     /// The snapshot, with the store hook's state.
     start: (Snapshot, State),
-    /// The audit cache then.
+    /// The audit cache at the snapshot.
     audited: Audited,
 }
 
@@ -44,7 +44,7 @@ thread_local! {
 }
 
 impl CachedMachine {
-    /// The machine that the first two bytes of an input select, right after take-over.
+    /// The machine that the first two bytes of an input select, in its state right after take-over.
     pub(super) fn take(machine: u8, seed: u8) -> Self {
         let key = MachineKey { machine: setups::number(machine), seed: seed % TAKE_OVERS, defects: defects::names() };
         let kept = CACHE.with_borrow_mut(|cache| {
@@ -56,7 +56,7 @@ impl CachedMachine {
         machine
     }
 
-    /// Restores it to its state right after take-over.
+    /// Restores the machine to its state right after take-over.
     fn restored(mut self) -> Self {
         self.m.restore(&self.start.0);
         self.bypass_check.restore(&self.start.1);
@@ -70,7 +70,7 @@ impl CachedMachine {
         let mut m = Machine::with_store_hook(&setup, setups::firmware(key.machine), bypass_check.hook());
         let start = (m.snapshot(), bypass_check.state());
         let mut audited = Audited::default();
-        // A finding here is reported again by the first check of the run.
+        // The first check of the run reports a finding of this audit again.
         if audited.audit(&mut m).is_err() {
             audited = Audited::default();
         }
@@ -82,7 +82,7 @@ impl CachedMachine {
         self.audited.clone()
     }
 
-    /// Returns it to the cache.
+    /// Returns the machine to the cache.
     pub(super) fn put_back(self) {
         CACHE.with_borrow_mut(|cache| {
             if cache.len() >= MAX_MACHINES {

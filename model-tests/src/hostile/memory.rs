@@ -26,7 +26,7 @@ impl Execution {
         let mem = self.cached.m.mem.clone();
         let mut armed = true;
         *self.cached.m.load_hook().borrow_mut() = Some(Box::new(move |fetched| {
-            // EL2 reads pages under a claim, so that the page is still the host's here.
+            // EL2 reads pages under a claim, so the page still belongs to the host.
             if armed && fetched == pa {
                 armed = false;
                 mem.cpu_write64(pa, value);
@@ -41,7 +41,7 @@ impl Execution {
         Host { smmu: n, prod, shape: if two_level { Shape::TwoLevel } else { Shape::Linear } }
     }
 
-    /// Dwords 0 and 1 of an entry.
+    /// Writes dwords 0 and 1 of an entry.
     pub(super) fn write_entry(&mut self, n: usize, sid: u32, entry: Entry) {
         let words = match entry {
             Entry::Invalid => INVALID,
@@ -59,7 +59,7 @@ impl Execution {
         self.poke(at, words[0]);
     }
 
-    /// Puts a command into the queue without a PROD write.
+    /// Writes a command into the queue without a store to PROD.
     pub(super) fn queue(&mut self, n: usize, [first, second]: [u64; 2]) {
         let host = self.host(n);
         let slot = host.cmdq() + u64::from(host.prod % (1 << LOG2_QUEUE)) * 16;
@@ -68,7 +68,7 @@ impl Execution {
         self.drivers[n].prod = (host.prod + 1) % (2 << LOG2_QUEUE);
     }
 
-    /// A context descriptor whose stage 1 table is at `table`.
+    /// Writes a context descriptor whose stage 1 table is at `table`.
     pub(super) fn context(&mut self, ssid: u8, table: u64) {
         let at = HOST_CD + u64::from(ssid) * 64;
         for (word, value) in (at..).step_by(8).zip(cd(table & 0x000f_ffff_ffff_f000)) {
@@ -76,7 +76,7 @@ impl Execution {
         }
     }
 
-    /// A page of the host's stage 1, some pages after [`IOVA`].
+    /// Maps a page in the host's stage 1; the page is counted from [`IOVA`].
     pub(super) fn map(&mut self, page: u8, to: u64) {
         let iova = IOVA + u64::from(page) * 4096;
         let tables = [HOST_S1, HOST_S1 + 0x1000, HOST_S1 + 0x2000];

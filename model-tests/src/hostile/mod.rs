@@ -1,4 +1,4 @@
-//! The hostile host: a state machine of all actions of a host, its devices and its hardware, in any order, on the real
+//! The hostile host: all actions of a host, its devices and its hardware, in any order, with the real
 //! driver and ownership map.
 //!
 //! Property tests generate runs at random, fuzz targets by coverage; both are byte strings ([`Run`]) executed by
@@ -15,7 +15,7 @@
 //! let run = Run { machine: 0, seed: 0, actions: vec![donate] };
 //! assert_eq!(Run::decode(ActionSet::Everything, &run.encode(ActionSet::Everything)), run);
 //! assert!(execute(&run, Defect::None).is_ok());
-//! // Without the invalidation it still can; the oracle detects that.
+//! // Without the invalidation it still can, and the oracle detects it.
 //! assert!(execute(&run, Defect::NoInvalidate).is_err());
 //! ```
 
@@ -68,16 +68,16 @@ struct Pending {
     value: u64,
 }
 
-/// The host's state of an SMMU.
+/// The state of the host's driver of one SMMU.
 #[derive(Clone, Copy, Debug, Default)]
 struct Driver {
     /// The next value of CMDQ_PROD.
     prod: u32,
-    /// Its last start used a 2-level table.
+    /// Whether its last start used a 2-level table.
     two_level: bool,
-    /// A hardware failure was injected, so that it may be marked as failed.
+    /// Whether a hardware failure was injected: EL2 may then mark the SMMU as failed.
     may_fail: bool,
-    /// It was quiesced: its streams abort permanently.
+    /// Whether it was quiesced: its streams then abort permanently.
     quiesced: bool,
 }
 
@@ -87,19 +87,19 @@ struct Execution {
     drivers: Vec<Driver>,
     cpus: [Option<Pending>; CPUS],
     guests: Vec<u64>,
-    /// `stores` at the last check; `None` if something else may have changed since.
+    /// Number of EL2's stores at the last check; `None` if other state may have changed since.
     last_check: Option<u64>,
     audited: Audited,
     /// Number of checks.
     checks: u32,
-    /// Injected command or event failures.
+    /// Whether a command or event failure was injected.
     injected: bool,
 }
 
-/// Summary of a run.
+/// Result of a run without a finding.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// Actions taken.
+    /// Number of executed actions.
     pub actions: usize,
     /// Maximum stores of EL2 in one trap.
     pub worst_trap: u64,
@@ -219,7 +219,7 @@ impl Execution {
             Action::Level1 { smmu, to, span, count } => self.level1(self.smmu(smmu), to.pa(), span, count),
             Action::ManyDma { smmu, sid, count } => {
                 let mut model = self.cached.m.models[self.smmu(smmu)].borrow_mut();
-                // As in `dma`.
+                // Devices use current entries, as in `dma`; the oracle covers stale ones.
                 let cache = model.set_cache(Cache::None);
                 for n in 0..u32::from(count % 200) {
                     let _ = model.dma_write(pick(&SIDS, sid).wrapping_add(n), None, 0, &[1]);
@@ -265,7 +265,7 @@ impl Execution {
     fn dma(&mut self, n: usize, sid: u32, ssid: u8, request: Request, iova: u64) -> Result<(), Finding> {
         let ssid = ssid.checked_sub(1).map(u32::from);
         let mut model = self.cached.m.models[n].borrow_mut();
-        // The oracle covers accesses by stale entries. Here devices use the current entries, which needs no search.
+        // The oracle covers accesses through stale entries. Devices use the current entries, which needs no search.
         let cache = model.set_cache(Cache::None);
         let transfer = match request {
             Request::Write => model.dma_write(sid, ssid, iova, &[0xaa]),

@@ -1,4 +1,4 @@
-//! Register accesses of the host's CPUs: single stores, which may have to be repeated, and driver sequences.
+//! Register accesses of the host's CPUs: single stores, which may need repetition, and driver sequences.
 
 use smmu_drv::{AccessSize, WriteOutcome};
 use smmu_model::arch::regs as r;
@@ -12,7 +12,7 @@ use crate::host::{LOG2_QUEUE, ON, QUEUES};
 const MOST_STORES: u64 = 60_000;
 /// Maximum repetitions of a store without other actions in between: the walk over 2^16 streams.
 const MOST_REPEATS: u32 = 2_000;
-/// Repetitions after which a store of a hostile host need not be complete, as long as it makes progress.
+/// Repetitions after which a store of a hostile host may still be incomplete if it makes progress.
 const MIN_REPEATS: u32 = 100;
 
 impl Execution {
@@ -53,8 +53,7 @@ impl Execution {
         Err(Finding::Unbounded(format!("a store to {:#x} is never complete", store.offset)))
     }
 
-    /// The same for a store of a hostile host, which may have queued many long commands: returns whether it is
-    /// complete.
+    /// Repeats a store of a hostile host, which may have queued many long commands. Returns whether it is complete.
     ///
     /// EL2 consumes them at a store to CMDQ_PROD, when CMDQEN is set, and when CMDQ_ERR is acknowledged. A walk over
     /// 2^16 streams takes at most 78 traps if no entry changes, and a queue of 2^14 entries has room for 2^13 walks:
@@ -66,7 +65,7 @@ impl Execution {
             if self.once(store)? == WriteOutcome::Done {
                 return Ok(true);
             }
-            // If the store is to CMDQ_PROD, the new value is in effect by now.
+            // A new value of CMDQ_PROD has taken effect at this point.
             let now = self.commands_left(store.smmu);
             if now > left {
                 return Err(Finding::Unbounded(format!("a store to {:#x} adds commands", store.offset)));
@@ -129,7 +128,7 @@ impl Execution {
         self.write32(n, r::CR0, if shape & 16 == 0 { ON } else { QUEUES })
     }
 
-    /// Overwrites the command at CONS with a SYNC and acknowledges what is active, as Linux does.
+    /// Overwrites the command at CONS with a SYNC and acknowledges the active errors, as Linux does.
     pub(super) fn repair(&mut self, n: usize) -> Result<(), Finding> {
         let cons = self.cached.m.read32(n, r::CMDQ_CONS) & ((1 << LOG2_QUEUE) - 1);
         let slot = self.host(n).cmdq() + u64::from(cons) * 16;

@@ -9,9 +9,9 @@ use crate::setup::Setup;
 
 /// Number of machines that a byte can select.
 pub(super) const MACHINES: u8 = 14;
-/// The one with the most streams: 2^16.
+/// The machine with the most streams: 2^16.
 pub(super) const LARGE: u8 = 7;
-/// The same with 2^11 streams: its walks also need more than one trap, but a 32nd of the time.
+/// The same with 2^11 streams: its walks also need more than one trap, and take a 32nd of the time.
 pub(super) const MEDIUM: u8 = MACHINES;
 
 /// The machine that a number selects; numbers above [`MEDIUM`] wrap.
@@ -37,13 +37,13 @@ pub(super) fn setup(machine: u8, seed: u8) -> Setup {
         LARGE => one(Config { sid_bits: 16, ..qemu }),
         MEDIUM => one(Config { sid_bits: 11, ..qemu }),
         8 => Setup { msi: MsiAdvert::Hidden, ..one(Config { asid16: false, bbml: Bbml::Level1, ..lazy }) },
-        // Small: its command queue and event queue get full.
+        // Its command queue and event queue are small, so that they get full.
         9 => one(Config { two_level: false, sid_bits: 11, cmdq_bits: 4, eventq_bits: 3, ..qemu }),
-        // Firmware left it on.
+        // Firmware left the SMMU enabled.
         10 => one(lazy),
         11 => Setup { smmus: 2, ..one(Config { snoop: Snoop::NonCoherent, two_level: false, ..full }) },
         12 => one(Config { vmid16: false, oas: 1, ssid_bits: 3, bbml: Bbml::Level1, ril: false, ..full }),
-        // Its stream table has fewer entries than a level-2 table.
+        // The stream table has fewer entries than a level-2 table.
         _ => one(Config { sid_bits: 7, gbpa_reset: 0x10_1000, presets: false, ..qemu }),
     }
 }

@@ -8,7 +8,7 @@ use super::value::{SIDS, pick};
 use super::{Execution, Finding};
 use crate::machine::{NotAssigned, StreamUser};
 
-/// Numbers of streams: within a block, a block, and one more than can change their owner at once.
+/// Numbers of streams: part of a block, a block, and one more than the maximum of one change of owner.
 const COUNTS: [u32; 8] = [1, 1, 1, 2, 55, 64, 256, 257];
 
 /// The streams that two bytes select.
@@ -60,7 +60,7 @@ impl Execution {
         if how & 1 == 1 {
             self.cached.m.map_for_guest(range, guest);
         } else {
-            // Where it fails the page stays the guest's.
+            // If it fails, the page stays the guest's.
             let _ = self.cached.m.unmap_for_guest(range, guest);
         }
     }
@@ -74,7 +74,8 @@ impl Execution {
         self.audited.clear_tables();
     }
 
-    /// What a device transferred belongs to an owner of its stream. The host's streams have a stage 1: the oracle is about them.
+    /// A device may transfer only bytes of an owner of its stream. The host's streams have a stage 1; the oracle
+    /// checks them.
     pub(super) fn check_transfer(&self, n: usize, sid: u32, pa: u64, transfer: &Transfer) -> Result<(), Finding> {
         let m = &self.cached.m;
         if *transfer != Transfer::Done || m.users(n, sid).contains(&StreamUser::Host) || m.may_reach(n, sid, pa) {
@@ -98,7 +99,7 @@ impl Execution {
         )))
     }
 
-    /// An assignment was refused for a reason that there is.
+    /// Checks that the reason for a refused assignment is true.
     fn check_refusal(&self, n: usize, error: AssignError) -> Result<(), Finding> {
         match error {
             AssignError::Range | AssignError::NoMemory | AssignError::TooMany => Ok(()),

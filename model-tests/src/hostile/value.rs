@@ -41,42 +41,42 @@ pub const PLACES: [u64; 28] = [
 /// StreamIDs of devices: at the ends of tables and blocks, and one that is too large for most machines.
 pub const SIDS: [u32; 8] = [0, l::SID, 9, 63, 255, 256, 511, 0x1_0000];
 
-/// An address: an entry of [`PLACES`] plus a word offset.
+/// An address: an element of [`PLACES`] plus a number of words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Spot {
-    /// Which of [`PLACES`].
+    /// Index in [`PLACES`].
     pub place: u8,
-    /// How many words after it.
+    /// Number of words after it.
     pub word: u16,
 }
 
 impl Spot {
-    /// The start of a place; the first one where it is none of [`PLACES`].
+    /// The address of this element of [`PLACES`]; the first one if it is not an element.
     #[must_use]
     pub fn at(pa: u64) -> Self {
         let place = PLACES.iter().position(|place| *place == pa).unwrap_or(0);
         Self { place: u8::try_from(place).unwrap_or(0), word: 0 }
     }
 
-    /// Its address.
+    /// The address.
     #[must_use]
     pub fn pa(self) -> u64 {
         pick(&PLACES, self.place).wrapping_add(u64::from(self.word) * 8)
     }
 }
 
-/// A 64-bit value, short where it is small.
+/// A 64-bit value; small values have a short encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Value {
-    /// A small one.
+    /// A value below 256.
     Small(u8),
     /// 32 bits.
     Word(u32),
-    /// Any.
+    /// 64 bits.
     Wide(u64),
     /// An address with flags in its low and its top byte.
     Pointer {
-        /// Where to.
+        /// Address.
         to: Spot,
         /// Bits `[7:0]`.
         low: u8,
@@ -95,7 +95,7 @@ impl Value {
         u32::try_from(value).map_or(Self::Wide(value), Self::Word)
     }
 
-    /// The number.
+    /// The value.
     #[must_use]
     pub fn get(self) -> u64 {
         match self {
@@ -110,18 +110,18 @@ impl Value {
 /// A register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reg {
-    /// A row of the policy, or the word after it.
+    /// A row of the register policy, or the word after it.
     Row {
         /// Number of the row.
         row: u8,
-        /// Which word of it.
+        /// First or second word.
         half: Half,
     },
-    /// An offset of either page.
+    /// Any offset in either page.
     Raw(u32),
 }
 
-/// Which word of a register.
+/// First or second word of a register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Half {
     /// The first word.

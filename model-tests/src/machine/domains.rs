@@ -1,8 +1,8 @@
-//! Guests with devices: their domains, and who uses which stream.
+//! Guests with devices: their domains and the owners of streams.
 //!
-//! EL2 as the tests have it. A domain belongs to one guest: a VMID and a table with the guest's pages. It is made for the guest's
-//! first stream, and ends when its VMID is retired on every SMMU. A page enters the table after the host's side is gone, and
-//! leaves it, with an invalidation on every SMMU, before the host gets it.
+//! The EL2 of these tests. A domain belongs to one guest: a VMID and a table with the guest's pages. It is created for
+//! the guest's first stream, and ends when its VMID is retired on every SMMU. A page is mapped in the table after it
+//! was unmapped for the host, and unmapped, with an invalidation on every SMMU, before the host gets it.
 
 use std::collections::BTreeSet;
 
@@ -16,14 +16,14 @@ use crate::defects::Defect;
 use crate::layout;
 use crate::owner::narrowed;
 
-/// VMIDs of domains: few, so that they are used again.
+/// VMIDs of domains: few, so that they are reused.
 const VMIDS: [u16; 3] = [2, 3, 4];
 
-/// A domain of this machine; a number is never used again.
+/// A domain of this machine; a number is never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DomainId(u32);
 
-/// Who may use a stream.
+/// An owner of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum StreamUser {
     /// The host.
@@ -44,7 +44,7 @@ pub enum NotAssigned {
 struct Domain {
     id: DomainId,
     guest: GuestId,
-    /// The guest was destroyed.
+    /// Whether the guest was destroyed.
     dying: bool,
     vmid: u16,
     area: usize,
@@ -55,9 +55,9 @@ struct Domain {
 #[derive(Clone, Debug)]
 struct Given {
     streams: StreamRange,
-    /// None for a blocked stream; several where hardware failed during a change.
+    /// Empty for a blocked stream; several if hardware failed during the last change.
     users: BTreeSet<StreamUser>,
-    /// Hardware failed during the last change: each of `users` may be the owner, or nobody.
+    /// Hardware failed during the last change: each of `users` may be the owner, or none.
     failed: bool,
 }
 
@@ -65,7 +65,7 @@ struct Given {
 #[derive(Default)]
 pub(crate) struct Domains {
     list: Vec<Domain>,
-    /// For each SMMU, in the order of time: the last that has a stream counts.
+    /// For each SMMU, in the order of time: the last change of a stream is valid.
     given: Vec<Vec<Given>>,
     /// Number of changes.
     changes: u64,
@@ -88,12 +88,12 @@ impl Domains {
         self.given.get(n).and_then(|given| given.iter().rev().find(covers))
     }
 
-    /// Who may use stream `sid` of SMMU `n`.
+    /// The owners of stream `sid` of SMMU `n`.
     pub(super) fn users(&self, n: usize, sid: u32) -> BTreeSet<StreamUser> {
         self.given(n, sid).map_or_else(|| BTreeSet::from([StreamUser::Host]), |given| given.users.clone())
     }
 
-    /// What the driver of SMMU `n` may say of stream `sid`.
+    /// The owners of stream `sid` that the driver of SMMU `n` may report.
     fn owners(&self, n: usize, sid: u32) -> Vec<StreamOwner> {
         let users = self.users(n, sid);
         let blocked = users.is_empty() || self.given(n, sid).is_some_and(|given| given.failed);
@@ -122,7 +122,7 @@ impl Domains {
             Ok(()) => self.given[n]
                 .retain(|given| given.streams.first() < streams.first() || given.streams.last() > streams.last()),
             Err(AssignError::Failed(_)) => {
-                // They reach nothing, or what they reached before, or what they were to reach.
+                // Each stream reaches nothing, or the memory of its old owner, or that of its new owner.
                 users.insert(StreamUser::Host);
                 users
                     .extend(self.given[n].iter().filter(|given| overlaps(given)).flat_map(|given| given.users.clone()));
@@ -134,7 +134,7 @@ impl Domains {
 }
 
 impl Machine {
-    /// The domain of a guest that is alive, made if it has none yet.
+    /// The domain of a live guest; created if it has none yet.
     fn domain_for(&mut self, guest: GuestId) -> Option<DomainId> {
         let known = self.domains.list.iter().find(|domain| domain.guest == guest && !domain.dying);
         if let Some(domain) = known {
@@ -142,7 +142,7 @@ impl Machine {
         }
         let used = |vmid: u16| self.domains.list.iter().any(|domain| domain.vmid == vmid);
         let vmid = VMIDS.into_iter().find(|vmid| !used(*vmid))?;
-        // Another area than that of the domain before, so that the same VMID has another table.
+        // Not the area of the previous domain, so that the same VMID gets another table.
         let areas = usize::try_from(layout::GUEST_TABLES_BYTES / layout::GUEST_TABLE_BYTES).unwrap_or(1);
         let first = usize::try_from(self.domains.made).unwrap_or(0);
         let free = |area: &usize| self.domains.list.iter().all(|domain| domain.area != *area);
@@ -167,7 +167,7 @@ impl Machine {
         self.owner().dma().config(vmid)
     }
 
-    /// Takes streams of SMMU `n` from their owner and assigns them to a guest.
+    /// Assigns streams of SMMU `n` to a guest.
     ///
     /// # Errors
     /// See [`NotAssigned`].
@@ -182,7 +182,7 @@ impl Machine {
         end.map_err(NotAssigned::Refused)
     }
 
-    /// Takes streams of SMMU `n` from their owner.
+    /// Blocks streams of SMMU `n`.
     ///
     /// # Errors
     /// See [`AssignError`].
@@ -192,7 +192,7 @@ impl Machine {
         end
     }
 
-    /// Takes streams of SMMU `n` from their owner and gives them to the host.
+    /// Releases streams of SMMU `n` to the host.
     ///
     /// # Errors
     /// See [`AssignError`].
@@ -203,35 +203,35 @@ impl Machine {
         end
     }
 
-    /// The ranges of streams of SMMU `n` that were given to somebody, or to nobody, in the order of time.
+    /// The ranges of streams of SMMU `n` that were assigned, released or blocked, in the order of time.
     #[must_use]
     pub fn given(&self, n: usize) -> Vec<StreamRange> {
         self.domains.given.get(n).map_or_else(Vec::new, |given| given.iter().map(|given| given.streams).collect())
     }
 
-    /// The VMID of the domain of a guest that is alive.
+    /// The VMID of a live guest's domain.
     #[must_use]
     pub fn vmid_of(&self, guest: GuestId) -> Option<u16> {
         self.domains.list.iter().find(|domain| domain.guest == guest && !domain.dying).map(|domain| domain.vmid)
     }
 
-    /// The address of a page in the table of a guest that is alive.
+    /// The address of a page in the table of a live guest.
     #[must_use]
     pub fn page_of(&self, guest: GuestId) -> Option<u64> {
         let domain = self.domains.list.iter().find(|domain| domain.guest == guest && !domain.dying);
         domain.and_then(|domain| domain.table.first())
     }
 
-    /// The domains there are, the oldest first.
+    /// All domains, oldest first.
     #[must_use]
     pub fn domains(&self) -> Vec<DomainId> {
         self.domains.list.iter().map(|domain| domain.id).collect()
     }
 
-    /// Ends a domain without streams: its VMID and its table are free.
+    /// Retires a domain without streams: its VMID and its table are free.
     ///
     /// # Errors
-    /// The first SMMU's that has an error. The domain goes on.
+    /// The error of the first SMMU that has one. The domain is kept.
     pub fn retire(&mut self, id: DomainId) -> Result<(), RetireError> {
         let Some(at) = self.domains.list.iter().position(|domain| domain.id == id) else { return Ok(()) };
         let vmid = self.domains.list[at].vmid;
@@ -246,7 +246,7 @@ impl Machine {
     /// A transition, with the guests' tables: see the module documentation.
     ///
     /// # Errors
-    /// The ownership map's; [`Error::NotCompleted`] if an SMMU did not complete an invalidation.
+    /// Those of the ownership map; [`Error::NotCompleted`] if an SMMU did not complete an invalidation.
     pub fn apply(&mut self, transition: Transition) -> Result<Option<GuestId>, Error> {
         if let Transition::HostReclaimPage(range) = transition
             && let Ok(range) = range.check(self.owner().max_pages())
@@ -275,7 +275,7 @@ impl Machine {
         Ok(made)
     }
 
-    /// Maps those pages of a range that are the guest's, if it has a domain.
+    /// Maps the pages of a range that belong to the guest, if it has a domain.
     pub fn map_for_guest(&mut self, range: UncheckedRange, handle: u64) {
         let (Some(guest), Ok(range)) = (GuestId::new(handle), range.check(self.owner().max_pages())) else { return };
         let map = self.owner().map();
@@ -287,10 +287,10 @@ impl Machine {
         }
     }
 
-    /// Takes pages out of the table of a guest that is alive; they stay its own.
+    /// Unmaps pages from the table of a live guest; they still belong to it.
     ///
     /// # Errors
-    /// Translations may be left in an SMMU.
+    /// An SMMU may still have translations.
     pub fn unmap_for_guest(&mut self, range: UncheckedRange, handle: u64) -> Result<(), SmmuError> {
         let Ok(range) = range.check(self.owner().max_pages()) else { return Ok(()) };
         let known = |domain: &&Domain| u64::from(domain.guest.handle()) == handle && !domain.dying;
@@ -298,7 +298,7 @@ impl Machine {
         id.map_or(Ok(()), |id| self.unmap_in_domain(id, range))
     }
 
-    /// The table first, then every SMMU at the same time.
+    /// Changes the table, then invalidates every SMMU.
     fn unmap_in_domain(&mut self, id: DomainId, range: PageRange) -> Result<(), SmmuError> {
         let defect = self.defect.get();
         let Some(domain) = self.domains.list.iter_mut().find(|domain| domain.id == id) else { return Ok(()) };
@@ -325,7 +325,7 @@ impl Machine {
         Ok(())
     }
 
-    /// Who may use stream `sid` of SMMU `n`: nobody, one owner, or several where hardware failed in between.
+    /// The owners of stream `sid` of SMMU `n`: none, one, or several if hardware failed during a change.
     #[must_use]
     pub fn users(&self, n: usize, sid: u32) -> BTreeSet<StreamUser> {
         self.domains.users(n, sid)
@@ -337,11 +337,11 @@ impl Machine {
         self.domains.users(n, sid).into_iter().any(|user| self.first_not_of(user, pa, 1).is_none())
     }
 
-    /// Whether the drivers have the same owners of these streams. Where hardware failed during a change, a stream may have its old
-    /// owner, the new one, or none.
+    /// Whether the drivers have the same owners of these streams. If hardware failed during a change, a stream may have
+    /// its old owner, the new one, or none.
     ///
     /// # Errors
-    /// A text that names the stream.
+    /// A message with the stream.
     pub fn owners_agree(&self, sids: &[u32]) -> Result<(), String> {
         let Some(el2) = &self.el2 else { return Ok(()) };
         for (n, smmu) in el2.drivers.borrow().iter().enumerate() {

@@ -1,4 +1,4 @@
-//! The DMA stage 2 of one guest: its own pages at their physical addresses, in 4 KiB leaves.
+//! The IOMMU stage 2 of one guest: its own pages at their physical addresses, in 4 KiB leaves.
 
 use std::collections::BTreeSet;
 
@@ -36,7 +36,7 @@ impl GuestTable {
         Self { mem, area, free: area + ROOT, mapped: BTreeSet::new(), stale: BTreeSet::new() }
     }
 
-    /// The stage 2 of a stream: as the host's, which has 40 bits or fewer, but for `vmid` and the table, which starts at level 1.
+    /// The stage 2 of a stream: the host's configuration (at most 40 bits) with `vmid`, this root, and start level 1.
     pub(super) fn config(&self, host: Stage2Cfg, vmid: u16) -> Stage2Cfg {
         Stage2Cfg { ttb: Pa(self.area), sl0: 1, vmid, ..host }
     }
@@ -46,7 +46,7 @@ impl GuestTable {
         self.mapped.contains(&pfn) || self.stale.contains(&pfn)
     }
 
-    /// Where the leaf of a page lies; `make` adds tables as long as there is memory for them.
+    /// Address of the leaf of a page; with `make` missing tables are added while there is memory for them.
     fn leaf(&mut self, pfn: u64, make: bool) -> Option<u64> {
         let ipa = pfn * PAGE_BYTES;
         let mut table = self.area;
@@ -66,7 +66,7 @@ impl GuestTable {
         Some(table + (ipa >> 12 & 0x1ff) * 8)
     }
 
-    /// Maps a page, if there is memory for its tables and no translation of it is left from before.
+    /// Maps a page, if there is memory for its tables and no earlier translation of it is left.
     pub(super) fn map(&mut self, pfn: u64) {
         if self.may_reach(pfn) {
             return;
@@ -77,7 +77,7 @@ impl GuestTable {
         }
     }
 
-    /// The address of a page that is mapped.
+    /// The address of the first mapped page.
     pub(super) fn first(&self) -> Option<u64> {
         self.mapped.first().map(|pfn| pfn * PAGE_BYTES)
     }
@@ -87,7 +87,7 @@ impl GuestTable {
         self.mapped.range(first..end).chain(self.stale.range(first..end)).copied().collect()
     }
 
-    /// Unmaps pages; they are stale until [`GuestTable::invalidated`].
+    /// Unmaps pages; SMMUs may still have translations of them until [`GuestTable::invalidated`].
     pub(super) fn unmap(&mut self, pages: &BTreeSet<u64>) {
         for pfn in pages {
             if let Some(at) = self.leaf(*pfn, false) {
@@ -98,13 +98,13 @@ impl GuestTable {
         }
     }
 
-    /// No translation of these pages is left.
+    /// Records that no translation of these pages is left.
     pub(super) fn invalidated(&mut self, pages: &BTreeSet<u64>) {
         self.mapped.retain(|pfn| !pages.contains(pfn));
         self.stale.retain(|pfn| !pages.contains(pfn));
     }
 
-    /// Clears its memory: nothing walks it any more.
+    /// Clears its memory: no SMMU uses it any more.
     pub(super) fn clear(self) {
         let used: Vec<_> = (self.area..self.free).step_by(8).filter(|at| self.mem.cpu_read64(*at) != 0).collect();
         self.mem.store_at_once(&used.into_iter().map(|at| (at, 0)).collect::<Vec<_>>());

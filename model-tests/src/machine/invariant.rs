@@ -11,16 +11,16 @@ use super::Machine;
 use super::domains::StreamUser;
 use crate::layout;
 
-/// A byte that a stream can reach, or that an SMMU may write by itself, although it must not.
+/// A byte that a stream can reach, or that an SMMU may write by itself, in violation of the invariant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Breach {
-    /// Which SMMU.
+    /// SMMU.
     pub smmu: usize,
-    /// Which stream; `None` for the SMMU's own writes.
+    /// Stream; `None` for the SMMU's own writes.
     pub sid: Option<u32>,
     /// First byte.
     pub pa: u64,
-    /// How.
+    /// How the byte is reached.
     pub how: String,
 }
 
@@ -31,12 +31,12 @@ pub(crate) struct Checked {
     owners: (Stats, u64),
     /// Tables that map only pages of this user of a stream.
     clean: Vec<(StreamUser, Arc<Mapped>)>,
-    /// For each SMMU, the state that the oracle's last answer depended on.
+    /// For each SMMU, the state that the oracle's last result depended on.
     basis: Vec<Option<Basis>>,
 }
 
 impl Checked {
-    /// Adapts to a restored machine: every page has its first owner again.
+    /// For a restored machine: every page has its first owner again.
     pub(crate) fn reset(&mut self) {
         if self.owners != Default::default() {
             *self = Self::default();
@@ -119,7 +119,7 @@ impl Machine {
         first.map_or(Ok(()), |pa| Err(breach(pa)))
     }
 
-    /// The first byte of the range that is not that user's.
+    /// The first byte of the range that does not belong to `user`.
     pub(super) fn first_not_of(&self, user: StreamUser, pa: u64, size: u64) -> Option<u64> {
         match user {
             StreamUser::Host if self.is_hosts(pa, size) => None,
@@ -136,7 +136,7 @@ impl Machine {
         }
     }
 
-    /// Whether all of the range is RAM of the host.
+    /// Whether the whole range is RAM of the host.
     fn is_hosts(&self, pa: u64, size: u64) -> bool {
         let Some(el2) = &self.el2 else { return false };
         let pages = PageRange::covering(Ipa(pa), size).and_then(|range| el2.owner.map().pages(range).ok());

@@ -1,4 +1,4 @@
-//! The IOMMU stage 2 with its invalidation on every SMMU, connected as in the hypervisor; [`Defect`] leaves a step out.
+//! The IOMMU stage 2 with its invalidation on every SMMU, connected as in the hypervisor; a [`Defect`] omits a step.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -17,7 +17,7 @@ use crate::layout;
 /// Drivers of all SMMUs.
 pub(crate) type Drivers = Rc<RefCell<Vec<HostedSmmu<Bus, Owner>>>>;
 
-/// The shadow table and its environment.
+/// The IOMMU stage 2, its memory and its SMMUs.
 pub struct Dma {
     shadow: ShadowS2<HeapMemory>,
     mirror: Mirror,
@@ -48,13 +48,13 @@ struct Step<'a> {
 }
 
 impl Mirror {
-    /// A copier that has copied nothing yet.
+    /// A mirror without any copied words.
     pub(crate) fn new(mem: Memory, snooping: bool) -> Self {
         let heap = HeapMemory::new(Pa(layout::TABLES), usize::try_from(layout::TABLES_BYTES).unwrap_or(0));
         Self { heap, mem, seen: Vec::new(), changes: 0, snooping }
     }
 
-    /// The memory for tables, reset: earlier tables are gone.
+    /// Resets the memory for tables and returns it: earlier tables are gone.
     pub(crate) fn reset(&mut self) -> HeapMemory {
         let used = self.heap.used();
         assert!(self.heap.reset(), "a table is still in use");
@@ -75,7 +75,7 @@ impl Mirror {
         }
     }
 
-    /// Records the words of the first `bytes`, without copying them.
+    /// Records the words of the first `bytes` bytes, without copying them.
     fn read(&mut self, bytes: u64) {
         for (index, pa) in (layout::TABLES..layout::TABLES + bytes).step_by(8).enumerate() {
             let word = self.word(pa);
@@ -123,7 +123,7 @@ impl Mirror {
     }
 }
 
-/// What is invalidated with a defect, and on how many SMMUs.
+/// The plan with a defect, and the number of SMMUs that get it.
 pub(crate) fn narrowed(defect: Defect, stale: Stale) -> (Stale, usize) {
     match (defect, stale) {
         (Defect::None | Defect::NoUnmap, stale) => (stale, usize::MAX),
@@ -154,7 +154,7 @@ impl Invalidate for Step<'_> {
 }
 
 impl Dma {
-    /// A shadow whose tables `mirror` copies.
+    /// An IOMMU stage 2 whose tables `mirror` copies.
     #[must_use]
     pub(crate) fn new(
         shadow: ShadowS2<HeapMemory>,
@@ -172,7 +172,7 @@ impl Dma {
         self.mirror
     }
 
-    /// A number that changes with each change of the table; `None` while the copy lacks a store.
+    /// The stamp of the table; `None` while the copy lacks a store.
     #[must_use]
     pub fn content(&self) -> Option<u64> {
         self.mirror.is_current().then_some(self.mirror.changes)
@@ -184,13 +184,13 @@ impl Dma {
         Stage2Cfg::of(&self.shadow.config(), vmid)
     }
 
-    /// The shadow.
+    /// The IOMMU stage 2.
     #[must_use]
     pub fn shadow(&self) -> &ShadowS2<HeapMemory> {
         &self.shadow
     }
 
-    /// Makes table allocations fail after `n` more, or succeed again.
+    /// Makes table allocations fail after `n` more; `None` makes them succeed again.
     pub fn fail_tables_after(&self, n: Option<usize>) {
         self.mirror.heap.fail_after(n);
     }

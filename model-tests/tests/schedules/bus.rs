@@ -1,4 +1,4 @@
-//! The driver's platform: every access is a moment at which other CPUs, devices and the SMMU itself may act.
+//! The driver's platform: at every access the scheduler may switch to other CPUs, devices and the SMMU.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -10,7 +10,7 @@ use smmu_drv::platform::{DmaBuffer, Platform, WiredIrq};
 
 use crate::world::{POOL, POOL_BYTES, World, point, world};
 
-/// One SMMU as the driver sees it.
+/// The platform of one SMMU's driver.
 pub(crate) struct Bus {
     smmu: usize,
     clock: Cell<u64>,
@@ -67,7 +67,7 @@ impl Platform for Bus {
     }
 
     fn relax(&self) {
-        // Time passes: others run, and the SMMU works.
+        // Time passes: other threads run, and the SMMU makes progress.
         self.clock.set(self.clock.get() + 500);
         thread::yield_now();
         self.register(smmu_model::Model::relax);
@@ -87,7 +87,7 @@ pub(crate) struct Pool {
 
 impl Pool {
     fn alloc(&mut self, bytes: u64) -> Option<u64> {
-        // Unused memory first: the model keeps a history of each word.
+        // Memory that was never used comes first: the model keeps a history of each word.
         let start = (POOL + self.used).next_multiple_of(bytes);
         if start + bytes <= POOL + POOL_BYTES {
             self.used = start + bytes - POOL;
@@ -141,11 +141,11 @@ impl DmaBuffer for Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        // After a failed schedule this runs outside of its threads.
+        // After a failed schedule this runs outside the schedule's threads.
         if std::thread::panicking() || self.world.ended.get() {
             return;
         }
-        // Freed memory may be reused with any content: here, bypass stream table entries.
+        // Freed memory may be reused with any content: the test fills it with bypass stream table entries.
         self.world.stores.discard(&(self.pa..self.pa + self.bytes));
         let words: Vec<_> = (self.pa..self.pa + self.bytes).step_by(64).map(|word| (word, 0b1001)).collect();
         self.world.mem.store_at_once(&words);

@@ -11,7 +11,7 @@ use smmu_model::arch::regs as r;
 use crate::streams;
 use crate::world::{RAM, SIDS, World, point, world};
 
-/// Log2 of the entries of both queues.
+/// log2 of the number of entries of each queue.
 const LOG2_QUEUE: u32 = 6;
 /// StreamID whose entry is always a bypass on the normal SMMU.
 const SID: u32 = 1;
@@ -62,7 +62,7 @@ struct Driver {
 }
 
 impl Driver {
-    /// Queues and translation on, as Linux does it; every stream is a bypass.
+    /// Enables queues and translation as Linux does; every stream bypasses.
     fn enable(world: &World, n: usize) -> Self {
         let at = places(n);
         for table in at.tables {
@@ -111,7 +111,7 @@ fn range(number: u64) -> UncheckedRange {
     UncheckedRange { pfn: page(number) / PAGE_BYTES, count: 1 }
 }
 
-/// A hypercall, under the ownership lock for its whole length.
+/// A hypercall; it holds the ownership lock from begin to end.
 fn call(world: &World, transition: Transition) -> Result<Option<GuestId>, Error> {
     world.ownership().lock().apply(transition)
 }
@@ -139,10 +139,10 @@ fn check_returned(world: &World, number: u64) {
 /// Checks that a device behind the normal SMMU reaches a page of the host.
 fn check_dma(world: &World, number: u64) {
     let transfer = world.models[NORMAL].borrow_mut().dma_write(SID, None, page(number) + 16, &[0xaa]);
-    assert_eq!(transfer, Transfer::Done, "page {number} is the host's, and its device faults");
+    assert_eq!(transfer, Transfer::Done, "page {number} belongs to the host, and its device faults");
 }
 
-/// Pages are donated to EL2 and guests, shared, and returned.
+/// Donates pages to EL2 and guests, shares and returns them.
 fn transitions(rounds: usize) {
     let world = world();
     for _ in 0..rounds {
@@ -176,7 +176,7 @@ fn transitions(rounds: usize) {
     }
 }
 
-/// Entries are changed and invalidated, and translations too, each with a CMD_SYNC.
+/// Changes and invalidates entries, and invalidates translations, each with a CMD_SYNC.
 fn commands(rounds: usize, mut driver: Driver) {
     let world = world();
     for _ in 0..rounds {
@@ -197,8 +197,7 @@ fn commands(rounds: usize, mut driver: Driver) {
     }
 }
 
-/// Queues and translation are disabled and enabled, the stream table moves, and the page of a disabled queue is
-/// donated.
+/// Disables and enables queues and translation, moves the stream table, and donates the page of a disabled queue.
 fn enables(rounds: usize) {
     let world = world();
     for _ in 0..rounds {
@@ -233,7 +232,7 @@ fn enables(rounds: usize) {
     }
 }
 
-/// Another CPU of the host writes to its tables and its queue at any time.
+/// Another CPU of the host writes to the host's tables and queue at any time.
 fn overwrite(rounds: usize) {
     let world = world();
     for _ in 0..rounds {
@@ -242,7 +241,7 @@ fn overwrite(rounds: usize) {
         let sid = u64::from(SIDS[thread_rng().gen_range(0..SIDS.len())]);
         match thread_rng().gen_range(0..4) {
             0 | 3 => {
-                // The commands that EL2 is most likely handling now.
+                // These are most likely the commands that EL2 executes now.
                 let index = LAST_SLOT.get().wrapping_sub(thread_rng().gen_range(0..3)) % (1 << LOG2_QUEUE);
                 let slot = at.cmdq + u64::from(index) * 16;
                 let command = [[0x46, 0], [4, 31], [0xff, 0], [0xff, 1]][thread_rng().gen_range(0..4)];

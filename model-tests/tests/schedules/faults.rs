@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use crate::locks::Rank;
 
-/// A defect of the harness around the driver and the ownership map.
+/// A defect of the test code that calls the driver and the ownership map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// None.
@@ -13,7 +13,7 @@ pub(crate) enum Fault {
     LeftOut(Rank),
     /// A trap takes its SMMU before ownership.
     SmmuFirst,
-    /// The same without the check of the order: only a deadlock shows it.
+    /// The same without the check of the lock order: only a deadlock reveals it.
     SmmuFirstUnchecked,
     /// SMMUs are invalidated before the table changes.
     InvalidateFirst,

@@ -1,4 +1,4 @@
-//! EL2's locks under shuttle, with a check of their order; a [`Fault`] leaves one out.
+//! EL2's locks under shuttle, with a check of their order; with a [`Fault`] one of them is not taken.
 
 use std::cell::{RefCell, RefMut};
 use std::collections::HashMap;
@@ -26,19 +26,19 @@ thread_local! {
     static HELD: RefCell<HashMap<ThreadId, Vec<Rank>>> = RefCell::new(HashMap::new());
 }
 
-/// Clears what an earlier schedule held.
+/// Clears the locks that an earlier schedule held.
 pub(crate) fn clear() {
     HELD.with_borrow_mut(HashMap::clear);
 }
 
-/// One lock and what it guards.
+/// One lock with the data that it protects.
 pub(crate) struct Lock<T> {
     rank: Rank,
     gate: shuttle::sync::Mutex<()>,
     data: RefCell<T>,
 }
 
-/// A lock that is held.
+/// A held lock.
 pub(crate) struct Guard<'l, T> {
     // Dropped in this order.
     data: RefMut<'l, T>,
@@ -71,7 +71,7 @@ impl Drop for Held {
 }
 
 impl<T> Lock<T> {
-    /// A lock that is not held.
+    /// A free lock.
     pub(crate) fn new(rank: Rank, data: T) -> Self {
         Self { rank, gate: shuttle::sync::Mutex::new(()), data: RefCell::new(data) }
     }

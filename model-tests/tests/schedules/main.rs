@@ -1,9 +1,9 @@
-//! Transitions of pages against traps of the host's driver, its stores to memory, DMA and the SMMU's own pace, under
-//! schedules that shuttle chooses.
+//! Transitions of pages, concurrent with traps of the host's driver, its stores to memory, DMA and the SMMU's own
+//! work, under schedules that shuttle chooses.
 //!
 //! The driver, the ownership map and the IOMMU's tables are the real ones, and the locks are those of docs/locking.md,
 //! taken as `hyp` takes them. The scheduler may switch at every register access, every load and store of EL2 and every
-//! poll: devices and other CPUs act within a trap, not only between two.
+//! poll: devices and other CPUs also act during a trap, not only between two traps.
 //!
 //! `PORTCULLIS_SCHEDULES=N` runs N schedules of each kind, from `PORTCULLIS_SEED=N` on.
 #![allow(unreachable_pub, clippy::unwrap_used)]
@@ -26,9 +26,9 @@ use faults::{Fault, set_fault};
 use locks::Rank;
 use world::Shape;
 
-/// Stack bytes of a thread: the model's walks and the driver need much.
+/// Stack size of a thread in bytes: the model's walks and the driver need much.
 const STACK: usize = 1 << 18;
-/// Steps of a schedule after which a thread is taken to wait for ever.
+/// Number of steps of a schedule after which a thread is assumed to wait for ever.
 const STEPS: usize = 200_000;
 /// Number of changes of priority in a schedule.
 const CHANGES: usize = 3;

@@ -1,4 +1,4 @@
-//! A CPU on which EL2 gives a device to one guest after the other, all with the same VMID.
+//! A CPU on which EL2 assigns a stream to one guest after the other, all with the same VMID.
 
 use mem_protect::{PAGE_BYTES, Transition, UncheckedRange};
 use shuttle::rand::{Rng, thread_rng};
@@ -15,13 +15,13 @@ pub(crate) const SID: u32 = 5;
 const GUEST: u16 = VMID + 1;
 /// Pages that guests get.
 const PAGES: [u64; 2] = [50, 51];
-/// Tables of the guests' DMA: two roots, level 2, level 3 each.
+/// Tables of the guests' IOMMU stage 2: two concatenated roots, level 2 and level 3 for each.
 const TABLES: u64 = EL2 + 0x1_0000;
 const TABLE_BYTES: u64 = 0x4000;
 /// AF, inner shareable, read and write, normal write-back memory, a page [DDI 0487 D8.3].
 const LEAF: u64 = 1 << 10 | 3 << 8 | 3 << 6 | 0xf << 2 | 3;
 
-/// Who uses the stream of an SMMU.
+/// The owner of the stream of an SMMU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum User {
     /// The host.
@@ -30,7 +30,7 @@ pub(crate) enum User {
     Nobody,
     /// The guest with this page.
     Guest(u64),
-    /// EL2 is about to change that, to or from the guest with this page.
+    /// EL2 is changing the owner, to or from the guest with this page.
     Changing(u64),
 }
 
@@ -80,7 +80,7 @@ fn change(world: &World, n: usize, page: u64, next: User, table: &Table) {
     world.check();
 }
 
-/// The page leaves the guest's table, on every SMMU, while its stream goes on.
+/// Unmaps the page from the guest's table and invalidates every SMMU, while the guest keeps its stream.
 fn unmap(world: &World, page: u64, table: &Table) {
     let ownership = world.ownership().lock();
     world.mem.store_at_once(&[(table.leaf(page), 0)]);
@@ -98,7 +98,7 @@ fn unmap(world: &World, page: u64, table: &Table) {
     world.check();
 }
 
-/// Guests come and go; each has the stream of both SMMUs for a while.
+/// Guests are created and destroyed; the stream of both SMMUs is assigned to each of them.
 pub(crate) fn assignments(rounds: usize) {
     let world = world();
     let call = |transition| world.ownership().lock().apply(transition);
@@ -124,7 +124,7 @@ pub(crate) fn assignments(rounds: usize) {
             assert_eq!(call(Transition::HostReclaimPage(range)), Ok(None));
         }
         for n in 0..SMMUS {
-            // A page of the host that was unmapped is not the guest's any more.
+            // The page was unmapped, and belongs to the host again.
             let next = if thread_rng().r#gen() { User::Host } else { User::Nobody };
             change(&world, n, page, next, &table);
         }
@@ -157,7 +157,7 @@ pub(crate) fn check(world: &World, n: usize, model: &Model, user: User) {
         User::Nobody => reach.first(),
         User::Guest(page) => reach.iter().find(|reached| !within(reached, page)),
         User::Changing(page) => {
-            // Either owner's, and never both at once.
+            // The stream may reach pages of either owner, but never of both at the same time.
             let guests = reach.iter().any(|reached| within(reached, page) && foreign.contains(&page));
             reach.iter().find(|reached| if guests { !within(reached, page) } else { is_foreign(reached) })
         }

@@ -1,4 +1,4 @@
-//! The ownership map's traits: the CPUs' stage 2, the IOMMU's stage 2 with its plans, and page operations.
+//! The ownership map's traits: the CPU stage 2, the IOMMU stage 2 with its plans, and page operations.
 
 use io_pgtable::{HeapMemory, Ipa, MemType, Pa};
 use mem_protect::{DmaStage2, HostStage2, InUse, Leaf, LeafKind, NoMemory, PAGE_BYTES, PageOps, PageRange, TableError};
@@ -8,7 +8,7 @@ use smmu_drv::{Stage2Cfg, Stale};
 use crate::faults::{Fault, fault};
 use crate::world::{TABLES, TABLES_BYTES, VMID, point, world};
 
-/// The CPUs' stage 2, kept in [`crate::world::World::cpu_pages`].
+/// The CPU stage 2, in [`crate::world::World::cpu_pages`].
 pub(crate) struct Cpu;
 
 impl HostStage2 for Cpu {
@@ -41,7 +41,7 @@ impl HostStage2 for Cpu {
     }
 }
 
-/// The shadow, and a copy of its tables where the SMMUs walk.
+/// The IOMMU stage 2, and a copy of its tables in the model's memory.
 pub(crate) struct Dma {
     shadow: ShadowS2<HeapMemory>,
     mirror: Mirror,
@@ -53,7 +53,7 @@ struct Mirror {
 }
 
 impl Mirror {
-    /// Copies every store so far, at once: io-pgtable's own tests cover their order.
+    /// Copies all earlier stores at the same time: io-pgtable's own tests cover their order.
     fn update(&mut self) {
         let mut changed = Vec::new();
         for (pa, seen) in (TABLES..TABLES + TABLES_BYTES).step_by(8).zip(&mut self.seen) {
@@ -89,7 +89,7 @@ impl Invalidate for Smmus<'_> {
             Target::Range { start, bytes } => Stale::Range { ipa: start, size: bytes },
         };
         match fault() {
-            // Invalidated before, when the table still had the page.
+            // Already invalidated, when the page was still mapped.
             Fault::InvalidateFirst => Ok(()),
             Fault::OneSmmu => invalidate_all(stale, 1),
             _ => invalidate_all(stale, usize::MAX),
@@ -98,7 +98,7 @@ impl Invalidate for Smmus<'_> {
 }
 
 impl Dma {
-    /// A shadow whose tables lie in `heap`.
+    /// An IOMMU stage 2 with its tables in `heap`.
     pub(crate) fn new(shadow: ShadowS2<HeapMemory>, heap: HeapMemory) -> Self {
         let words = usize::try_from(TABLES_BYTES / 8).unwrap_or(0);
         let mut mirror = Mirror { heap, seen: vec![0; words] };
@@ -159,7 +159,7 @@ impl DmaStage2 for Dma {
     }
 }
 
-/// Access to pages; donated ones go to the pool.
+/// Page operations; donated pages are added to the pool.
 pub(crate) struct Pages;
 
 impl PageOps for Pages {

@@ -1,4 +1,4 @@
-//! The machine of one schedule: memory, SMMUs, EL2's locks, and the pages that are not the host's.
+//! The machine of one schedule: memory, SMMUs, EL2's locks, and the pages of other owners.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::BTreeSet;
@@ -23,15 +23,15 @@ use crate::tables::{Cpu, Dma, Pages};
 pub(crate) const RAM: u64 = 0x4000_0000;
 /// EL2's memory: tables, then buffers.
 pub(crate) const EL2: u64 = 0x4020_0000;
-/// Bytes of it.
+/// Size of EL2's memory in bytes.
 pub(crate) const EL2_BYTES: u64 = 0x10_0000;
-/// Tables of the IOMMU's stage 2.
+/// Tables of the IOMMU stage 2.
 pub(crate) const TABLES: u64 = EL2;
-/// Bytes of them.
+/// Size of that memory in bytes.
 pub(crate) const TABLES_BYTES: u64 = 0x8000;
 /// Buffers of the drivers.
 pub(crate) const POOL: u64 = EL2 + 0x2_0000;
-/// Bytes of them.
+/// Size of that memory in bytes.
 pub(crate) const POOL_BYTES: u64 = EL2_BYTES - 0x2_0000;
 /// VMID of the host's streams.
 pub(crate) const VMID: u16 = 1;
@@ -53,18 +53,18 @@ pub(crate) struct World {
     pub(crate) stores: WriteBuffer,
     pub(crate) models: Vec<RefCell<Model>>,
     pub(crate) pool: Lock<Pool>,
-    /// Page numbers that the host's CPUs reach.
+    /// Numbers of the pages that the host's CPUs reach.
     pub(crate) cpu_pages: RefCell<BTreeSet<u64>>,
     /// Pages, by address, whose donation has returned.
     pub(crate) foreign: RefCell<BTreeSet<u64>>,
-    /// Who uses stream [`streams::SID`] of each SMMU.
+    /// The owner of stream [`streams::SID`] of each SMMU.
     users: Cell<[User; SMMUS]>,
     /// Whether the schedule has ended.
     pub(crate) ended: Cell<bool>,
     ownership: OnceCell<Lock<Owner>>,
     smmus: OnceCell<Vec<Lock<Driver>>>,
     points: Cell<u64>,
-    /// Number of points between two checks of the invariant.
+    /// Number of scheduling points between two checks of the invariant.
     interval: u64,
 }
 
@@ -91,7 +91,7 @@ pub(crate) fn point() {
     }
 }
 
-/// How memory is laid out in the IOMMU's tables.
+/// Shape of the IOMMU stage 2 and of the host's stream table.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Shape {
     /// 64 pages in 4 KiB leaves, a linear stream table.
@@ -110,7 +110,7 @@ impl Shape {
         }
     }
 
-    /// Number of points between two checks: more leaves make a check longer.
+    /// Number of scheduling points between two checks: more leaves make a check longer.
     fn interval(self) -> u64 {
         match self {
             Self::Leaves => 64,
@@ -180,14 +180,14 @@ pub(crate) fn boot(shape: Shape) -> Rc<World> {
 }
 
 impl World {
-    /// Changes who uses the stream of SMMU `n` that changes its owner.
+    /// Sets the owner of stream [`streams::SID`] of SMMU `n`.
     pub(crate) fn set_user(&self, n: usize, user: User) {
         let mut users = self.users.get();
         users[n] = user;
         self.users.set(users);
     }
 
-    /// The ownership lock: the first of the order.
+    /// The ownership lock, the first one in the lock order.
     pub(crate) fn ownership(&self) -> &Lock<Owner> {
         self.ownership.get().unwrap_or_else(|| panic!("before boot"))
     }
@@ -197,7 +197,7 @@ impl World {
         self.smmus.get().map_or(&[], Vec::as_slice)
     }
 
-    /// The host loads a register, as hyp's `trap::abort` answers it.
+    /// A load of the host from a register, emulated as in hyp's `trap::abort`.
     pub(crate) fn read(&self, n: usize, offset: u32, size: AccessSize) -> u64 {
         let smmu = &self.smmus()[n];
         let plain = smmu.lock().mmio_read_plain(offset, size);
@@ -207,7 +207,7 @@ impl World {
         })
     }
 
-    /// The host stores to a register, as hyp's `trap::locks` handles it: repeated until complete, each time in its own
+    /// A store of the host to a register, as in hyp's `trap::locks`: repeated until complete, each time in its own
     /// trap.
     pub(crate) fn write(&self, n: usize, offset: u32, size: AccessSize, value: u64) {
         for _ in 0..1_000 {
@@ -243,7 +243,7 @@ impl World {
         u32::try_from(self.read(n, offset, AccessSize::Word)).unwrap_or(u32::MAX)
     }
 
-    /// The host's CPU stores to memory, if its stage 2 lets it; whether it did.
+    /// The host's CPU stores to memory if the CPU stage 2 permits it. Returns whether it did.
     pub(crate) fn store(&self, pa: u64, value: u64) -> bool {
         point();
         let reachable = self.cpu_pages.borrow().contains(&(pa / PAGE_BYTES));
@@ -253,7 +253,8 @@ impl World {
         reachable
     }
 
-    /// The invariant: no stream reaches, by any legal choice, what is EL2's or a page whose donation has returned.
+    /// Checks the invariant: in no legal behaviour does a stream reach EL2's memory or a page whose donation has
+    /// returned.
     pub(crate) fn check(&self) {
         if self.smmus.get().is_none() {
             return;

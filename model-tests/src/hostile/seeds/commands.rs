@@ -8,7 +8,7 @@ use mem_protect::Transition;
 use smmu_drv::AccessSize::{Double, Word};
 use smmu_model::arch::regs as r;
 
-/// Opcodes for all worlds [IHI 0070 4.1.3], and an undefined one.
+/// Opcodes of all Security states [IHI 0070 4.1.3], and an undefined one.
 const OPCODES: [u8; 40] = [
     0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x07, 0x08, 0x10, 0x11, 0x12, 0x13, 0x18, 0x1a, 0x20, 0x21, 0x22, 0x23, 0x28,
     0x2a, 0x30, 0x40, 0x41, 0x42, 0x44, 0x45, 0x46, 0x50, 0x51, 0x52, 0x53, 0x55, 0x58, 0x5a, 0x5b, 0x60, 0x70, 0x73,
@@ -21,7 +21,7 @@ fn any(first: u64, second: u64) -> Action {
     queue(Cmd::Any([Value::of(first), Value::of(second)]))
 }
 
-/// Each command, submitted, and repaired if it stops the queue.
+/// Submits each command by itself, and repairs the queue if the command stops it.
 fn one_by_one(commands: impl IntoIterator<Item = Action>) -> Vec<Action> {
     let mut out = vec![start(0)];
     for command in commands {
@@ -97,7 +97,7 @@ fn completions() -> Vec<Action> {
     for place in [HOST_FLAG, HOST_CMDQ, HOST_STRTAB] {
         out.push(queue(Cmd::SyncMsi { to: Value::Pointer { to: Spot::at(place), low: 4, top: 0 }, data: 7 }));
     }
-    // On a page that is donated and then returned.
+    // The store is to a page that is donated and then returned.
     let flag = || queue(Cmd::SyncMsi { to: Value::of(HOST_DATA), data: 9 });
     out.extend([
         own(Transition::HostDonateHyp(NO_RANGE), HOST_DATA),
@@ -139,7 +139,7 @@ fn failing(what: Fault) -> Vec<Action> {
     out
 }
 
-/// More errors than are repaired while one CMD_SYNC is waited for.
+/// More errors than EL2 recovers from while it waits for one CMD_SYNC.
 fn refusing() -> Vec<Action> {
     let mut out = vec![start(0)];
     out.extend(std::iter::repeat_n(fault(Fault::CommandError), 6));
@@ -154,7 +154,7 @@ fn entry(entry: Entry) -> Action {
 
 const ONE: Action = Action::Queue { smmu: 0, cmd: Cmd::CfgiSte { sid: SID, leaf: 1 } };
 
-/// Hardware stops consuming commands when `room` of its 16 slots are used; then `rest` follows.
+/// Hardware stops consuming commands when `room` of its 16 slots are used; then the actions `rest` follow.
 fn stopping(room: usize, rest: &[Action]) -> Vec<Action> {
     let mut out = vec![start(0), fault(Fault::Failure)];
     out.extend(std::iter::repeat_n(queue(Cmd::NhAll), room));

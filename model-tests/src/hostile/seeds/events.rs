@@ -51,7 +51,7 @@ pub(super) fn all() -> Named {
 fn every() -> Vec<Action> {
     let mut out = vec![start(0)];
     for kind in TYPES {
-        // CLASS and S2 matter for translation faults; the other bits must not.
+        // CLASS and S2 determine how a translation fault is handled; the other bits must have no effect.
         for syndrome in if matches!(kind, 0x0b..0x21) { 0..8 } else { 0x7f..0x80_u8 } {
             out.push(record(kind, SID, syndrome, syndrome));
             if syndrome % 4 == 3 {
@@ -62,7 +62,7 @@ fn every() -> Vec<Action> {
     out
 }
 
-/// Missing entries, for tables that the host may and may not read.
+/// Missing entries, with tables in memory of the host and in memory of others.
 fn not_found(shape: u8) -> Vec<Action> {
     let mut out = Vec::new();
     for cr2 in [0, 2] {
@@ -85,7 +85,7 @@ fn not_found(shape: u8) -> Vec<Action> {
         EVENTS,
         write(r::CR0, Word, Value::Small(0)),
         write(r::STRTAB_BASE, Double, base(HOST_STRTAB, 0)),
-        // The level-1 descriptor is the host's, its table is not.
+        // The level-1 descriptor is in memory of the host, its table is not.
         Action::Store {
             to: super::Spot::at(HOST_STRTAB),
             value: Value::Pointer { to: super::Spot::at(EL2), low: 9, top: 0 },

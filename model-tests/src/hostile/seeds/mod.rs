@@ -25,7 +25,7 @@ const COMMON: u8 = 10;
 /// Index of the attacking device's StreamID.
 const SID: u8 = 1;
 
-/// Every seed: the action set it is for, its file's name, the run.
+/// Every seed: its action set, the name of its file, and the run.
 #[must_use]
 pub fn all() -> Vec<(ActionSet, String, Run)> {
     let mut out = Vec::new();
@@ -55,7 +55,8 @@ pub fn all() -> Vec<(ActionSet, String, Run)> {
         (ActionSet::Transitions, streams::with_transitions()),
     ] {
         for (name, machine, actions) in seeds {
-            // Encoding omits actions that are not in the set; the run must be what the bytes decode to.
+            // Encoding omits actions that are not in the set; so the run is replaced by the one that the bytes decode
+            // to.
             let run = Run::decode(set, &Run { machine, seed: 1, actions }.encode(set));
             out.push((set, name.into(), run));
         }
@@ -99,7 +100,7 @@ fn fault(what: Fault) -> Action {
     Action::Fault { smmu: 0, what, arg: 1 }
 }
 
-/// A typical host: start, streams, DMA, a page donated and returned, an error and its repair, stop.
+/// A typical host: start, streams, DMA, a page that is donated and returned, an error and its repair, stop.
 fn typical(set: ActionSet) -> Vec<Action> {
     let mut out = vec![
         start(0),
@@ -189,7 +190,7 @@ fn typical(set: ActionSet) -> Vec<Action> {
             Action::Transition { how: Transition::HostDonateHyp(NO_RANGE), page: Value::of(HOST_EVTQ), count: 0 },
         ]),
     }
-    // Encoding omits actions that are not in the set; the run must be what the bytes decode to.
+    // Encoding omits actions that are not in the set; so the run is replaced by the one that the bytes decode to.
     Run::decode(set, &Run { machine: 0, seed: 0, actions: out }.encode(set)).actions
 }
 
@@ -227,8 +228,8 @@ fn faults() -> Vec<Action> {
 
 /// Lines `L index R|W offset size = value cpu phase` as actions.
 ///
-/// The addresses of the traced kernel's structures are replaced by those of the host here. Its commands are not in the
-/// trace: each batch becomes CMD_CFGI_ALLs and a CMD_SYNC.
+/// The addresses of the traced kernel's structures are replaced by those of this host. The trace does not contain its
+/// commands: each batch becomes CMD_CFGI_ALLs and a CMD_SYNC.
 fn trace(text: &str) -> Vec<Action> {
     let mask = (2 << LOG2_QUEUE) - 1;
     let mut prod = 0;

@@ -1,4 +1,4 @@
-//! Seeds that read and write every register, and place queues at foreign addresses.
+//! Seeds that read and write every register, and place queues outside the host's memory.
 
 use mem_protect::Transition;
 use smmu_drv::AccessSize::{Byte, Double, Word};
@@ -19,7 +19,7 @@ pub(super) fn all() -> Named {
         ("every-register-written-off", 0, write_all(&[])),
         ("every-register-written-on", 1, write_all(&[start(0)])),
         ("every-register-without-msi", 8, write_all(&[])),
-        // The walk over eight linear blocks takes more than one trap.
+        // The walk over eight StreamID blocks of a linear table takes more than one trap.
         (
             "gbpa-read-during-an-update",
             9,
@@ -67,7 +67,7 @@ pub(super) fn all() -> Named {
     ]
 }
 
-/// Every slot holds a command that does nothing bad, and the index names more of them than there are.
+/// Every slot has a harmless command, and CMDQ_PROD covers more commands than the queue has slots.
 fn beyond() -> Vec<Action> {
     let mut out = vec![start(0)];
     out.extend([Action::Queue { smmu: 0, cmd: Cmd::NhAll }; 1 << LOG2_QUEUE]);
@@ -91,7 +91,7 @@ fn read_all() -> Vec<Action> {
 
 fn write_all(before: &[Action]) -> Vec<Action> {
     let mut out = before.to_vec();
-    // CR0 last: it guards the others.
+    // CR0 is last: its enables make the others read-only.
     for row in rows().filter(|row| Register::ROWS[usize::from(*row)].0 != Register::Cr0) {
         for (half, size) in [(Half::Low, Word), (Half::High, Word), (Half::Low, Double)] {
             let value = Value::of(0x40ff_ff47);
@@ -105,7 +105,7 @@ fn write_all(before: &[Action]) -> Vec<Action> {
     out
 }
 
-/// Everything is enabled, with one queue outside host memory.
+/// All enables are set, with one queue outside host memory.
 fn foreign_queue(register: u32, place: u64) -> Vec<Action> {
     vec![
         start(16),
@@ -124,7 +124,7 @@ fn foreign_queue(register: u32, place: u64) -> Vec<Action> {
     ]
 }
 
-/// Both queues are enabled on pages that are EL2's, and used when they are the host's again.
+/// Both queues are enabled on pages of EL2, and used after the pages were returned to the host.
 fn page_returned() -> Vec<Action> {
     let queues = [HOST_CMDQ, HOST_EVTQ];
     let mut out = vec![start(16), write(r::CR0, Word, Value::Small(0))];

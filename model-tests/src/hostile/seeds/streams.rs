@@ -1,4 +1,4 @@
-//! Seeds in which streams go to guests and come back, while the host and the devices do what they like.
+//! Seeds in which streams are assigned to guests and released, while the host and the devices act.
 
 use mem_protect::Transition;
 use smmu_drv::AccessSize::Word;
@@ -9,7 +9,7 @@ use crate::hostile::action::{Action, Cmd, Entry, Fault, NO_RANGE, Request};
 use crate::hostile::value::Value;
 use crate::layout::HOST_DATA;
 
-/// A second page of the host, which a second guest gets.
+/// A second page of the host, donated to a second guest.
 const OTHER: u64 = HOST_DATA + 0x20_0000;
 
 pub(super) fn all() -> Named {
@@ -87,7 +87,7 @@ fn assigned() -> Vec<Action> {
     ]
 }
 
-/// Everything that the host can have in an entry and in a queue, for a stream that is not its own.
+/// All kinds of entries and commands of the host, for a stream that is assigned to a guest.
 fn entries() -> Vec<Action> {
     let mut out = assigned();
     for entry in [Entry::Bypass, Entry::Stage1, Entry::Abort, Entry::Invalid, Entry::Bypass] {
@@ -110,7 +110,7 @@ fn entries() -> Vec<Action> {
     out
 }
 
-/// What all streams do changes while one is a guest's.
+/// The host changes SMMUEN and GBPA while one stream is assigned to a guest.
 fn off() -> Vec<Action> {
     let mut out = assigned();
     for value in [0, 1 << 20, 0] {
@@ -147,7 +147,7 @@ fn blocks() -> Vec<Action> {
     out
 }
 
-/// A guest ends under DMA; its pages go back one by one.
+/// A guest is destroyed during DMA; its pages are reclaimed one by one.
 fn destroyed() -> Vec<Action> {
     let mut out = assigned();
     out.extend([
@@ -170,11 +170,12 @@ fn destroyed() -> Vec<Action> {
     out
 }
 
-/// Two guests have the stream in turn, with the same VMID, and no page is unmapped; at last they end.
+/// The stream is assigned to two guests in turn, with the same VMID, and no page is unmapped; then both are destroyed.
 fn vmid_again() -> Vec<Action> {
     let mut out = assigned();
     out.extend([CREATE, own(Transition::HostDonateGuest(NO_RANGE, 0), OTHER)]);
-    // Hardware drops its caches after every fourth check: three actions end at each of the four.
+    // Hardware drops its caches after every fourth check. A block of three actions per guest shifts that check to each
+    // of the four positions.
     for guest in [1, 0, 1, 0, 1, 0, 1, 0] {
         out.extend([block(0, SID, 0), RETIRE, assign(0, SID, 0, guest)]);
         let (own, other) = if guest == 0 { (HOST_DATA, OTHER) } else { (OTHER, HOST_DATA) };
@@ -188,7 +189,7 @@ fn vmid_again() -> Vec<Action> {
     out
 }
 
-/// One guest has streams of two SMMUs; they go one after the other.
+/// One guest has streams of two SMMUs; the streams are released one SMMU after the other.
 fn two_smmus() -> Vec<Action> {
     let mut out = assigned();
     let second = |iova| Action::Dma { smmu: 1, sid: 2, ssid: 0, request: Request::Write, iova: Value::of(iova) };
