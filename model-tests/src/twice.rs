@@ -84,7 +84,7 @@ mod tests {
     use crate::layout::HOST_DATA;
 
     #[test]
-    fn new_machines_have_the_named_defects_and_only_meanwhile() {
+    fn new_machines_have_the_named_defects_during_the_call() {
         let donated = || {
             let mut m = Machine::new(&Setup::guarded());
             assert_eq!(m.donate(HOST_DATA, 1), Ok(()));

@@ -113,7 +113,7 @@ fn t68_entries_and_commands_of_the_host_do_not_reach_an_assigned_stream() {
 }
 
 #[test]
-fn t68_dma_while_a_stream_changes_hands_reaches_one_owner() {
+fn t68_dma_while_a_stream_changes_owner_reaches_one_owner() {
     for setup in setups() {
         let (mut m, _, guest) = started(&setup);
         let seen = Rc::new(RefCell::new([0_u32; 3]));
@@ -257,7 +257,7 @@ fn t69_a_guest_is_destroyed_under_dma() {
 }
 
 #[test]
-fn t69_hardware_that_does_not_answer_keeps_pages_and_vmid() {
+fn t69_pages_and_vmid_are_kept_after_a_timeout_of_hardware() {
     for failing in 0..2 {
         let (mut m, _, guest) = started(&Setup { smmus: 2, ..Setup::guarded() });
         for n in 0..2 {
@@ -279,7 +279,7 @@ fn t69_hardware_that_does_not_answer_keeps_pages_and_vmid() {
 }
 
 #[test]
-fn t68_a_revoked_page_is_not_reached_by_streams_that_come_back() {
+fn t68_a_revoked_page_is_not_reached_by_released_streams() {
     for defect in [Defect::None, Defect::FirstSmmuOnly] {
         let (mut m, _, guest) = started(&Setup { smmus: 2, ..Setup::guarded() });
         m.set_defect(defect);

@@ -25,7 +25,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 60, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn t38_any_bytes_are_a_host_that_reaches_nothing(which in 0..6_usize, bytes in prop::collection::vec(any::<u8>(), 2..300)) {
+    fn t38_random_bytes_reach_nothing(which in 0..6_usize, bytes in prop::collection::vec(any::<u8>(), 2..300)) {
         let (set, _) = ActionSet::ALL[which];
         let run = Run::decode(set, &bytes);
         prop_assert!(execute(&run, Defect::None).is_ok(), "{:x?}: {:?}", run, execute(&run, Defect::None));
@@ -86,7 +86,7 @@ fn t65_a_queue_of_walks_is_enabled_at_the_end() {
 }
 
 #[test]
-fn seeds_reach_nothing() {
+fn seeds_have_no_finding() {
     let mut longest = 0;
     for (set, file, run) in seeds::all() {
         match execute(&run, Defect::None) {
@@ -151,7 +151,7 @@ fn committed_inputs_keep_their_meaning() {
 }
 
 #[test]
-fn inputs_that_found_bugs_find_none_now() {
+fn inputs_that_found_bugs_have_no_finding() {
     // Inputs that fuzzing found. The seeds run in another test.
     let seeds: Vec<_> = seeds::all().into_iter().map(|(set, file, _)| corpus(name(set)).join(file)).collect();
     let mut actions = 0;

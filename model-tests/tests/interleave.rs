@@ -2,7 +2,9 @@
 //! order of traps, with DMA in between. These are random orders of frequent actions; the fuzz targets use all actions.
 
 use mem_protect::Transition;
-use model_tests::hostile::{Action, Cmd, Entry, Finding, NO_RANGE, Reg, Request, Run, Spot, Summary, Value, execute};
+use model_tests::hostile::{
+    Action, Address, Cmd, Entry, Finding, NO_RANGE, Reg, Request, Run, Summary, Value, execute,
+};
 use model_tests::layout::{EL2, HOST_CMDQ, HOST_DATA, HOST_EVTQ, HOST_S1, HOST_STRTAB, IOVA};
 use model_tests::{Defect, Rng};
 use smmu_drv::AccessSize;
@@ -16,14 +18,14 @@ const ENABLES: [u8; 5] = [0, 0xc, 0xd, 1, 8];
 /// One step of a CPU, then DMA.
 fn step(rng: &mut Rng, smmus: u8, out: &mut Vec<Action>) {
     let pages = [
-        Spot::at(HOST_DATA),
-        Spot { word: 512, ..Spot::at(HOST_DATA) },
-        Spot::at(HOST_DATA + 0x1f_f000),
-        Spot::at(HOST_DATA + 0x20_0000),
-        Spot::at(HOST_CMDQ),
-        Spot::at(HOST_EVTQ),
-        Spot::at(HOST_STRTAB),
-        Spot::at(EL2 - 0x1000),
+        Address::at(HOST_DATA),
+        Address { word: 512, ..Address::at(HOST_DATA) },
+        Address::at(HOST_DATA + 0x1f_f000),
+        Address::at(HOST_DATA + 0x20_0000),
+        Address::at(HOST_CMDQ),
+        Address::at(HOST_EVTQ),
+        Address::at(HOST_STRTAB),
+        Address::at(EL2 - 0x1000),
     ];
     let to = rng.one(&pages);
     let (page, count) = (Value::of(to.pa()), rng.below(3));
@@ -66,8 +68,8 @@ fn run(machine: u8, seed: u64, defect: Defect) -> Result<Summary, Finding> {
     let mut rng = Rng::new(seed);
     let smmus = if machine == TWO_SMMUS { 2 } else { 1 };
     let mut actions: Vec<_> = (0..smmus).map(|smmu| Action::Start { smmu, shape: 0 }).collect();
-    actions.push(Action::Context { ssid: 0, table: Spot::at(HOST_S1) });
-    actions.push(Action::Map { page: 0, to: Spot::at(HOST_DATA) });
+    actions.push(Action::Context { ssid: 0, table: Address::at(HOST_S1) });
+    actions.push(Action::Map { page: 0, to: Address::at(HOST_DATA) });
     for _ in 0..120 {
         step(&mut rng, smmus, &mut actions);
     }

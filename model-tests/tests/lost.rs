@@ -9,7 +9,7 @@ use smmu_model::{Bbml, Config, Injection};
 const PAGES: u64 = 512;
 
 #[test]
-fn t35_t47_pages_lost_with_an_smmu_and_an_empty_pool_are_counted_by_the_audit() {
+fn t35_t47_pages_lost_with_a_failed_smmu_and_an_empty_pool_are_counted_by_the_audit() {
     let mut m = Machine::new(&Setup::guarded().with(Config { bbml: Bbml::Level0, ..Config::qemu() }));
     let Some(translater) = PageRange::covering(io_pgtable::Ipa(TRANSLATER), TRANSLATER_BYTES) else {
         panic!("a range")

@@ -177,7 +177,7 @@ fn t67_a_crash_kernel_adopts_the_running_smmu() {
 
 /// The second kernel finds the SMMU enabled, sets GBPA to abort or bypass, and programs everything from the beginning.
 #[test]
-fn t67_a_kernel_that_programs_everything_anew_gets_no_more_than_the_first() {
+fn t67_a_kernel_that_reprograms_everything_reaches_no_more_than_the_first() {
     for (config, abort) in configs().into_iter().zip([false, true, true]) {
         let check = ReachCheck::new();
         let shape = if config.two_level { Shape::TwoLevel } else { Shape::Linear };

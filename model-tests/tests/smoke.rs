@@ -47,7 +47,7 @@ fn a_correct_host_gets_its_dma() {
 }
 
 #[test]
-fn completion_by_store_works_where_it_is_shown() {
+fn completion_by_store_works_where_idr0_msi_is_shown() {
     let mut m = Machine::new(&Setup { msi: MsiAdvert::WhenCoherent, ..Setup::guarded() });
     let mut host = Host::enable(&mut m, 0, Shape::TwoLevel);
     let flag = host.flag();

@@ -161,7 +161,7 @@ fn t35_without_memory_nothing_changes() {
 }
 
 #[test]
-fn t47_an_smmu_that_does_not_answer_keeps_the_page_with_its_owner() {
+fn t47_a_page_stays_with_its_owner_after_a_timeout() {
     let ram = [range(RAM, PAGED)];
     let its = [range(ITS, 0x1_0000)];
     for bbm in [Bbm::Level0, Bbm::Level2] {
@@ -215,7 +215,7 @@ fn a_page_that_cannot_be_mapped_again_at_once_is_mapped_later() {
 }
 
 #[test]
-fn memory_above_the_output_size_is_out_of_reach_and_trivially_revoked() {
+fn memory_above_the_output_size_is_never_mapped_and_revoked_without_a_change() {
     let memory = HeapMemory::new(Pa(0), 1 << 20);
     let mut shadow = ShadowS2::new(Cfg { bbm: Bbm::Level2, ..Cfg::new(32, 32) }, memory).unwrap();
     let ram = range(0xc000_0000, 2 * GIB);
@@ -233,7 +233,7 @@ fn memory_above_the_output_size_is_out_of_reach_and_trivially_revoked() {
 }
 
 #[test]
-fn bad_requests_have_names() {
+fn bad_requests_return_specific_errors() {
     let (mut shadow, memory) = shadow(Bbm::Level2, &[range(RAM, MIB2)]);
     let mut smmus = Smmus::default();
     assert_eq!(
@@ -248,7 +248,7 @@ fn bad_requests_have_names() {
 }
 
 #[test]
-fn the_next_leaf_is_whole_and_is_the_first_from_there_on() {
+fn next_leaf_returns_the_first_leaf_that_ends_after_the_address() {
     let (mut shadow, _) = shadow(Bbm::Level2, &[range(RAM, 2 * MIB2), range(8 * GIB, PAGE)]);
     let mut smmus = Smmus::default();
     shadow.revoke(range(RAM + MIB2, PAGE), &mut smmus).unwrap();
@@ -270,7 +270,7 @@ fn the_next_leaf_is_whole_and_is_the_first_from_there_on() {
 }
 
 #[test]
-fn every_error_says_what_happened_and_where() {
+fn every_error_message_has_the_cause_and_the_address() {
     use std::string::{String, ToString};
     let at = Ipa(0x1234_5000);
     let located: [String; 5] = [
@@ -297,7 +297,7 @@ fn every_error_says_what_happened_and_where() {
 }
 
 #[test]
-fn the_audit_names_the_first_page() {
+fn the_audit_returns_the_first_page() {
     let ram = range(RAM, MIB2);
     let its = range(ITS, 0x1_0000);
     let (shadow, _) = shadow(Bbm::Level2, &[ram]);
@@ -316,7 +316,7 @@ fn the_audit_names_the_first_page() {
 }
 
 #[test]
-fn several_tables_of_a_range_go_in_one_plan() {
+fn several_tables_of_a_range_are_in_one_plan() {
     let (mut shadow, memory) = shadow(Bbm::Level0, &[range(RAM, 64 << 20)]);
     let mut smmus = Smmus::default();
     let tables = memory.live_tables();
@@ -326,7 +326,7 @@ fn several_tables_of_a_range_go_in_one_plan() {
 }
 
 #[test]
-fn t46_a_block_put_together_again_is_revoked_as_any_other() {
+fn t46_a_coalesced_block_is_revoked_as_any_other() {
     let ram = [range(RAM, GIB)];
     let its = [range(ITS, 0x1_0000)];
     let (mut shadow, memory) = shadow(Bbm::Level2, &ram);

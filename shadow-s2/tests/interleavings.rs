@@ -218,7 +218,7 @@ fn run(bbm: Bbm, failing: bool) {
 }
 
 #[test]
-fn t38_blocks_and_pages_change_hands_under_walkers() {
+fn t38_blocks_and_pages_change_owner_during_walks() {
     for bbm in [Bbm::Level0, Bbm::Level2] {
         shuttle::check_random(move || run(bbm, false), 300);
         shuttle::check_pct(move || run(bbm, false), 300, 3);
@@ -226,7 +226,7 @@ fn t38_blocks_and_pages_change_hands_under_walkers() {
 }
 
 #[test]
-fn t38_t47_an_smmu_that_comes_and_goes_costs_no_page() {
+fn t38_t47_an_smmu_that_fails_and_recovers_loses_no_page() {
     for bbm in [Bbm::Level0, Bbm::Level2] {
         shuttle::check_random(move || run(bbm, true), 300);
     }

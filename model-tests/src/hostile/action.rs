@@ -6,7 +6,7 @@
 use mem_protect::{Transition, UncheckedRange};
 use smmu_drv::AccessSize;
 
-use super::value::{Reg, Spot, Value};
+use super::value::{Address, Reg, Value};
 
 /// An entry of the host's stream table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,11 +102,11 @@ pub enum Fault {
     /// EL2's pool is empty.
     NoMemory,
     /// EL2's pool has memory again.
-    Memory,
+    MemoryRestored,
     /// Allocations of table pages fail after `arg` more allocations (see [`Action::Fault`]).
     NoTables,
     /// Allocations of table pages succeed again.
-    Tables,
+    TablesRestored,
     /// The SMMU loses power and gets it back; then a trap follows.
     PowerLoss,
     /// Hardware refuses the next command.
@@ -159,14 +159,14 @@ pub enum Action {
     /// A store of the host to memory; ignored if the memory is not the host's.
     Store {
         /// Address.
-        to: Spot,
+        to: Address,
         /// Value.
         value: Value,
     },
     /// Another CPU stores right after EL2's next read of this word.
     Race {
         /// The word.
-        at: Spot,
+        at: Address,
         /// The new value.
         value: Value,
     },
@@ -216,14 +216,14 @@ pub enum Action {
         /// SubstreamID.
         ssid: u8,
         /// Address of the stage 1 table.
-        table: Spot,
+        table: Address,
     },
     /// The host maps a page in its stage 1.
     Map {
         /// Page number, counted from [`crate::layout::IOVA`].
         page: u8,
         /// Output address.
-        to: Spot,
+        to: Address,
     },
     /// Pages change owner.
     Transition {
@@ -312,7 +312,7 @@ pub enum Action {
         /// SMMU of the table.
         smmu: u8,
         /// The first table.
-        to: Spot,
+        to: Address,
         /// SPAN.
         span: u8,
         /// Number of descriptors.

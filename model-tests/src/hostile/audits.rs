@@ -18,15 +18,15 @@ use crate::machine::Machine;
 /// Input of the last audits without a finding.
 #[derive(Clone, Default)]
 pub(super) struct Audited {
-    ownership: Option<Rc<Owned>>,
+    ownership: Option<Rc<OwnershipInput>>,
     /// For each SMMU, the pages of its stream table with their stamps; empty before its first audit.
     tables: Vec<Vec<(u64, u64)>>,
 }
 
 /// Input of the ownership audit.
-struct Owned {
+struct OwnershipInput {
     /// Number of transitions.
-    owners: Stats,
+    transitions: Stats,
     cpu: Cpu,
     /// Stamp of the IOMMU stage 2.
     dma: u64,
@@ -64,7 +64,7 @@ impl Audited {
         let Some(known) = self.ownership.take() else { return false };
         let owner = m.owner();
         let same =
-            owner.dma().content() == Some(known.dma) && *owner.cpu() == known.cpu && owner.stats() == known.owners;
+            owner.dma().content() == Some(known.dma) && *owner.cpu() == known.cpu && owner.stats() == known.transitions;
         self.ownership = Some(known).filter(|_| same);
         same
     }
@@ -74,8 +74,9 @@ impl Audited {
         let owner = m.owner();
         let devices = Devices { cpu: &[], dma: &translater };
         owner.audit(devices).map_err(|finding| Finding::Audit(format!("{finding:x?}")))?;
-        let owners = owner.stats();
-        self.ownership = owner.dma().content().map(|dma| Rc::new(Owned { owners, cpu: owner.cpu().clone(), dma }));
+        let transitions = owner.stats();
+        self.ownership =
+            owner.dma().content().map(|dma| Rc::new(OwnershipInput { transitions, cpu: owner.cpu().clone(), dma }));
         Ok(())
     }
 }

@@ -9,7 +9,7 @@ use smmu_drv::AccessSize;
 
 use super::action::{Action, Cmd, Entry, Fault, NO_RANGE, Request, TRANSITIONS};
 use super::action_set::{ActionSet, Kind};
-use super::value::{Half, Reg, SIDS, Spot, Value, pick};
+use super::value::{Address, Half, Reg, SIDS, Value, pick};
 
 /// A run: machine and actions.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,7 +102,7 @@ use AccessSize::{Byte, Double, Half as HalfWord, Word};
 listed! {
     AccessSize: Word, Double, Word, Double, Word, Word, HalfWord, Byte;
     Request: Request::Write, Request::Read, Request::Translated, Request::Translation;
-    Fault: Fault::NoMemory, Fault::Memory, Fault::NoTables, Fault::Tables, Fault::PowerLoss,
+    Fault: Fault::NoMemory, Fault::MemoryRestored, Fault::NoTables, Fault::TablesRestored, Fault::PowerLoss,
         Fault::CommandError, Fault::EventAbort, Fault::SyncNever, Fault::Failure, Fault::Quiesce;
 }
 
@@ -117,7 +117,7 @@ impl Field for Transition {
     }
 }
 
-impl Field for Spot {
+impl Field for Address {
     fn take(u: &mut Unstructured<'_>) -> Result<Self> {
         Ok(Self { place: byte(u)?, word: u.arbitrary()? })
     }
@@ -134,7 +134,7 @@ impl Field for Value {
             0 => Self::Small(byte(u)?),
             1 => Self::Word(u.arbitrary()?),
             2 => Self::Wide(u.arbitrary()?),
-            _ => Self::Pointer { to: Spot::take(u)?, low: byte(u)?, top: byte(u)? },
+            _ => Self::Pointer { to: Address::take(u)?, low: byte(u)?, top: byte(u)? },
         })
     }
 

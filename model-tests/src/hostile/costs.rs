@@ -24,7 +24,7 @@ impl Execution {
     pub(super) fn level1(&mut self, n: usize, to: u64, span: u8, count: u8) {
         let base = self.host(n).strtab();
         for index in 0..=u64::from(count) {
-            self.poke(base + index * 8, to.wrapping_add(index << 14) & !0x3f | u64::from(span & 0x1f));
+            self.store_if_hosts(base + index * 8, to.wrapping_add(index << 14) & !0x3f | u64::from(span & 0x1f));
         }
     }
 

@@ -12,9 +12,9 @@ impl Execution {
         self.last_check = None;
         match what {
             Fault::NoMemory => self.cached.m.pool.exhaust(),
-            Fault::Memory => self.cached.m.pool.refill(),
+            Fault::MemoryRestored => self.cached.m.pool.refill(),
             Fault::NoTables => self.cached.m.owner().dma_mut().fail_tables_after(Some((arg % 8).into())),
-            Fault::Tables => self.cached.m.owner().dma_mut().fail_tables_after(None),
+            Fault::TablesRestored => self.cached.m.owner().dma_mut().fail_tables_after(None),
             Fault::PowerLoss => {
                 self.cached.bypass_check.power_lost();
                 self.cached.m.models[n].borrow_mut().lose_power();

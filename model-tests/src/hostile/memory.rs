@@ -9,7 +9,7 @@ use crate::layout::{HOST_CD, HOST_S1, IOVA};
 
 impl Execution {
     /// A store of the host to memory. Stage 2 blocks it if the page is not the host's; device registers are not memory.
-    pub(super) fn poke(&mut self, pa: u64, value: u64) {
+    pub(super) fn store_if_hosts(&mut self, pa: u64, value: u64) {
         let pa = pa & !7;
         if self.cached.m.owner().map().owner(pa >> 12) == PageOwner::Host {
             self.cached.m.mem.cpu_write64(pa, value);
@@ -55,16 +55,16 @@ impl Execution {
             Entry::Words([first, second]) => [first.get(), second.get()],
         };
         let at = self.host(n).ste_at(sid);
-        self.poke(at + 8, words[1]);
-        self.poke(at, words[0]);
+        self.store_if_hosts(at + 8, words[1]);
+        self.store_if_hosts(at, words[0]);
     }
 
     /// Writes a command into the queue without a store to PROD.
     pub(super) fn queue(&mut self, n: usize, [first, second]: [u64; 2]) {
         let host = self.host(n);
         let slot = host.cmdq() + u64::from(host.prod % (1 << LOG2_QUEUE)) * 16;
-        self.poke(slot, first);
-        self.poke(slot + 8, second);
+        self.store_if_hosts(slot, first);
+        self.store_if_hosts(slot + 8, second);
         self.drivers[n].prod = (host.prod + 1) % (2 << LOG2_QUEUE);
     }
 
@@ -72,7 +72,7 @@ impl Execution {
     pub(super) fn context(&mut self, ssid: u8, table: u64) {
         let at = HOST_CD + u64::from(ssid) * 64;
         for (word, value) in (at..).step_by(8).zip(cd(table & 0x000f_ffff_ffff_f000)) {
-            self.poke(word, value);
+            self.store_if_hosts(word, value);
         }
     }
 
@@ -81,8 +81,8 @@ impl Execution {
         let iova = IOVA + u64::from(page) * 4096;
         let tables = [HOST_S1, HOST_S1 + 0x1000, HOST_S1 + 0x2000];
         let index = |shift: u32| ((iova >> shift) & 511) * 8;
-        self.poke(tables[0] + index(30), tables[1] | 3);
-        self.poke(tables[1] + index(21), tables[2] | 3);
-        self.poke(tables[2] + index(12), to & 0x000f_ffff_ffff_f000 | LEAF);
+        self.store_if_hosts(tables[0] + index(30), tables[1] | 3);
+        self.store_if_hosts(tables[1] + index(21), tables[2] | 3);
+        self.store_if_hosts(tables[2] + index(12), to & 0x000f_ffff_ffff_f000 | LEAF);
     }
 }

@@ -47,7 +47,7 @@ pub use action::{Action, Cmd, Entry, Fault, NO_RANGE, Request, TRANSITIONS};
 pub use action_set::ActionSet;
 pub use codec::Run;
 pub use finding::Finding;
-pub use value::{Half, PLACES, Reg, SIDS, Spot, Value};
+pub use value::{ADDRESSES, Address, Half, Reg, SIDS, Value};
 
 use crate::defects::{Defect, with_defects};
 use audits::Audited;
@@ -164,7 +164,7 @@ impl Execution {
             }
             Action::Resume { cpu } => self.resume(usize::from(cpu) % CPUS)?,
             Action::Abandon { cpu } => self.cpus[usize::from(cpu) % CPUS] = None,
-            Action::Store { to, value } => self.poke(to.pa(), value.get()),
+            Action::Store { to, value } => self.store_if_hosts(to.pa(), value.get()),
             Action::Race { at, value } => self.race(at.pa(), value.get()),
             Action::Ste { smmu, sid, entry } => self.write_entry(self.smmu(smmu), pick(&SIDS, sid), entry),
             Action::Queue { smmu, cmd } => self.queue(self.smmu(smmu), cmd.words()),

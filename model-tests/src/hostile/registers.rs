@@ -9,9 +9,9 @@ use crate::host::{LOG2_QUEUE, ON, QUEUES};
 
 /// Maximum stores of EL2 in one trap: about one per word of the four level-2 tables in a budget, of the freed tables,
 /// and of the commands.
-const MOST_STORES: u64 = 60_000;
+const MAX_STORES: u64 = 60_000;
 /// Maximum repetitions of a store without other actions in between: the walk over 2^16 streams.
-const MOST_REPEATS: u32 = 2_000;
+const MAX_REPEATS: u32 = 2_000;
 /// Repetitions after which a store of a hostile host may still be incomplete if it makes progress.
 const MIN_REPEATS: u32 = 100;
 
@@ -36,7 +36,7 @@ impl Execution {
         let (before, work_before) = (self.cached.bypass_check.stores(), self.cached.m.work());
         let outcome = self.cached.m.write_once(store.smmu, store.offset, store.size, store.value);
         let work = self.cached.bypass_check.stores() - before;
-        if work > MOST_STORES {
+        if work > MAX_STORES {
             return Err(Finding::Unbounded(format!("a trap at {:#x} made {work} stores", store.offset)));
         }
         self.bounded(work_before, store.offset)?;
@@ -45,7 +45,7 @@ impl Execution {
 
     /// Executes a store until it is complete, without other actions in between.
     pub(super) fn complete(&mut self, store: Pending) -> Result<(), Finding> {
-        for _ in 0..MOST_REPEATS {
+        for _ in 0..MAX_REPEATS {
             if self.once(store)? == WriteOutcome::Done {
                 return Ok(());
             }
@@ -61,7 +61,7 @@ impl Execution {
     pub(super) fn advance(&mut self, store: Pending) -> Result<bool, Finding> {
         let mut first = None;
         let mut left = u64::MAX;
-        for repeat in 0..MOST_REPEATS {
+        for repeat in 0..MAX_REPEATS {
             if self.once(store)? == WriteOutcome::Done {
                 return Ok(true);
             }
@@ -114,7 +114,7 @@ impl Execution {
         let log2 = [6, 9, 16, 3, 10, 8, 20, 63][usize::from(shape >> 1 & 7)];
         let cfg = if shape & 1 == 0 { log2 } else { log2.max(10) | 8 << 6 | 1 << 16 };
         if shape & 1 != 0 {
-            self.poke(host.strtab(), host.l2() | 9);
+            self.store_if_hosts(host.strtab(), host.l2() | 9);
         }
         self.write64(n, r::STRTAB_BASE, host.strtab() | 1 << 62)?;
         self.write32(n, r::STRTAB_BASE_CFG, cfg)?;
@@ -132,8 +132,8 @@ impl Execution {
     pub(super) fn repair(&mut self, n: usize) -> Result<(), Finding> {
         let cons = self.cached.m.read32(n, r::CMDQ_CONS) & ((1 << LOG2_QUEUE) - 1);
         let slot = self.host(n).cmdq() + u64::from(cons) * 16;
-        self.poke(slot, 0x46);
-        self.poke(slot + 8, 0);
+        self.store_if_hosts(slot, 0x46);
+        self.store_if_hosts(slot + 8, 0);
         let value = self.cached.m.read32(n, r::GERROR).into();
         // Commands that are still queued wait for the next store that consumes, as when an interrupt handler does not
         // return to this store.

@@ -7,7 +7,7 @@ use smmu_drv::emul::table::Register;
 use crate::layout as l;
 
 /// Addresses to use: the host's structures, pages that change owner, EL2, devices, unmapped addresses.
-pub const PLACES: [u64; 28] = [
+pub const ADDRESSES: [u64; 28] = [
     l::HOST_STRTAB,
     l::HOST_L2,
     l::HOST_CMDQ,
@@ -41,27 +41,27 @@ pub const PLACES: [u64; 28] = [
 /// StreamIDs of devices: at the ends of tables and blocks, and one that is too large for most machines.
 pub const SIDS: [u32; 8] = [0, l::SID, 9, 63, 255, 256, 511, 0x1_0000];
 
-/// An address: an element of [`PLACES`] plus a number of words.
+/// An address: an element of [`ADDRESSES`] plus a number of words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Spot {
-    /// Index in [`PLACES`].
+pub struct Address {
+    /// Index in [`ADDRESSES`].
     pub place: u8,
     /// Number of words after it.
     pub word: u16,
 }
 
-impl Spot {
-    /// The address of this element of [`PLACES`]; the first one if it is not an element.
+impl Address {
+    /// The address of this element of [`ADDRESSES`]; the first one if it is not an element.
     #[must_use]
     pub fn at(pa: u64) -> Self {
-        let place = PLACES.iter().position(|place| *place == pa).unwrap_or(0);
+        let place = ADDRESSES.iter().position(|place| *place == pa).unwrap_or(0);
         Self { place: u8::try_from(place).unwrap_or(0), word: 0 }
     }
 
     /// The address.
     #[must_use]
     pub fn pa(self) -> u64 {
-        pick(&PLACES, self.place).wrapping_add(u64::from(self.word) * 8)
+        pick(&ADDRESSES, self.place).wrapping_add(u64::from(self.word) * 8)
     }
 }
 
@@ -77,7 +77,7 @@ pub enum Value {
     /// An address with flags in its low and its top byte.
     Pointer {
         /// Address.
-        to: Spot,
+        to: Address,
         /// Bits `[7:0]`.
         low: u8,
         /// Bits `[63:56]`.

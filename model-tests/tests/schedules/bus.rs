@@ -8,7 +8,7 @@ use io_pgtable::Pa;
 use shuttle::thread;
 use smmu_drv::platform::{DmaBuffer, Platform, WiredIrq};
 
-use crate::world::{POOL, POOL_BYTES, World, point, world};
+use crate::world::{POOL, POOL_BYTES, World, scheduling_point, world};
 
 /// The platform of one SMMU's driver.
 pub(crate) struct Bus {
@@ -23,7 +23,7 @@ impl Bus {
     }
 
     fn register<R>(&self, access: impl FnOnce(&mut smmu_model::Model) -> R) -> R {
-        point();
+        scheduling_point();
         access(&mut world().models[self.smmu].borrow_mut())
     }
 }
@@ -57,7 +57,7 @@ impl Platform for Bus {
     }
 
     fn dsb(&self) {
-        point();
+        scheduling_point();
         world().stores.barrier();
     }
 
@@ -122,12 +122,12 @@ impl DmaBuffer for Buffer {
     }
 
     fn read64(&self, offset: usize) -> u64 {
-        point();
+        scheduling_point();
         self.at(offset).map_or(0, |pa| self.world.stores.read64(pa))
     }
 
     fn write64(&mut self, offset: usize, value: u64) {
-        point();
+        scheduling_point();
         if let Some(pa) = self.at(offset) {
             self.world.stores.write64(pa, value);
         }

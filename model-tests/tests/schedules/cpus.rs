@@ -9,7 +9,7 @@ use smmu_model::Transfer;
 use smmu_model::arch::regs as r;
 
 use crate::streams;
-use crate::world::{RAM, SIDS, World, point, world};
+use crate::world::{RAM, SIDS, World, scheduling_point, world};
 
 /// log2 of the number of entries of each queue.
 const LOG2_QUEUE: u32 = 6;
@@ -44,15 +44,15 @@ fn page(number: u64) -> u64 {
 }
 
 /// Addresses of the host's tables and queues for SMMU `n`.
-struct Places {
+struct Addresses {
     tables: [u64; 2],
     cmdq: u64,
     evtq: u64,
 }
 
-fn places(n: usize) -> Places {
+fn addresses(n: usize) -> Addresses {
     let first = if n == ATTACKED { 0 } else { 8 };
-    Places { tables: [page(first), page(first + 1)], cmdq: page(first + 2), evtq: page(first + 3) }
+    Addresses { tables: [page(first), page(first + 1)], cmdq: page(first + 2), evtq: page(first + 3) }
 }
 
 /// The host's driver of one SMMU.
@@ -64,7 +64,7 @@ struct Driver {
 impl Driver {
     /// Enables queues and translation as Linux does; every stream bypasses.
     fn enable(world: &World, n: usize) -> Self {
-        let at = places(n);
+        let at = addresses(n);
         for table in at.tables {
             let words: Vec<_> = (table..table + 4096).step_by(64).map(|entry| (entry, BYPASS[0])).collect();
             world.mem.store_at_once(&words);
@@ -83,7 +83,7 @@ impl Driver {
     /// Queues commands and writes CMDQ_PROD; the queue may be disabled or stopped by an error.
     fn commands(&mut self, world: &World, commands: &[[u64; 2]]) {
         for command in commands {
-            let slot = places(self.n).cmdq + u64::from(self.prod % (1 << LOG2_QUEUE)) * 16;
+            let slot = addresses(self.n).cmdq + u64::from(self.prod % (1 << LOG2_QUEUE)) * 16;
             world.store(slot, command[0]);
             world.store(slot + 8, command[1]);
             if self.n == ATTACKED {
@@ -99,7 +99,7 @@ impl Driver {
             }
             // As Linux does: replace the command that stopped the queue with a CMD_SYNC.
             let cons = world.read32(self.n, r::CMDQ_CONS) % (1 << LOG2_QUEUE);
-            let slot = places(self.n).cmdq + u64::from(cons) * 16;
+            let slot = addresses(self.n).cmdq + u64::from(cons) * 16;
             world.store(slot + 8, 0);
             world.store(slot, 0x46);
             world.write32(self.n, r::GERRORN, gerror);
@@ -151,7 +151,7 @@ fn transitions(rounds: usize) {
             0 | 1 => {
                 assert_eq!(call(&world, Transition::HostDonateHyp(range(number))), Ok(None));
                 write_secret(&world, number);
-                point();
+                scheduling_point();
                 check_secret(&world, number);
                 assert_eq!(call(&world, Transition::HypDonateHost(range(number))), Ok(None));
                 check_returned(&world, number);
@@ -189,7 +189,7 @@ fn commands(rounds: usize, mut driver: Driver) {
         };
         if driver.n == ATTACKED {
             let words = ENTRIES[thread_rng().gen_range(0..ENTRIES.len())];
-            let entry = places(ATTACKED).tables[0] + u64::from(sid) * 64;
+            let entry = addresses(ATTACKED).tables[0] + u64::from(sid) * 64;
             world.store(entry + 8, words[1]);
             world.store(entry, words[0]);
         }
@@ -201,7 +201,7 @@ fn commands(rounds: usize, mut driver: Driver) {
 fn enables(rounds: usize) {
     let world = world();
     for _ in 0..rounds {
-        let at = places(ATTACKED);
+        let at = addresses(ATTACKED);
         match thread_rng().gen_range(0..3) {
             0 => {
                 let value = [0, QUEUES, ON, r::CR0_SMMUEN][thread_rng().gen_range(0..4)];
@@ -233,10 +233,10 @@ fn enables(rounds: usize) {
 }
 
 /// Another CPU of the host writes to the host's tables and queue at any time.
-fn overwrite(rounds: usize) {
+fn write_entries_and_commands(rounds: usize) {
     let world = world();
     for _ in 0..rounds {
-        let at = places(ATTACKED);
+        let at = addresses(ATTACKED);
         let words = ENTRIES[thread_rng().gen_range(0..ENTRIES.len())];
         let sid = u64::from(SIDS[thread_rng().gen_range(0..SIDS.len())]);
         match thread_rng().gen_range(0..4) {
@@ -260,7 +260,7 @@ fn overwrite(rounds: usize) {
 fn devices(rounds: usize) {
     let world = world();
     for _ in 0..rounds {
-        point();
+        scheduling_point();
         let number = CHANGING[thread_rng().gen_range(0..CHANGING.len())];
         let sid = SIDS[thread_rng().gen_range(0..SIDS.len())];
         for model in &world.models {
@@ -288,7 +288,7 @@ pub(crate) fn run_all(world: &World) {
         thread::spawn(move || commands(2, normal)),
         thread::spawn(|| enables(3)),
         thread::spawn(|| streams::assignments(2)),
-        thread::spawn(|| overwrite(24)),
+        thread::spawn(|| write_entries_and_commands(24)),
         thread::spawn(|| devices(24)),
     ];
     for thread in threads {

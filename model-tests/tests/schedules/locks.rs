@@ -7,7 +7,7 @@ use std::ops::{Deref, DerefMut};
 use shuttle::thread::{self, ThreadId};
 
 use crate::faults::{Fault, fault};
-use crate::world::point;
+use crate::world::scheduling_point;
 
 /// Ranks in the order of docs/locking.md: a lock is taken only while holding locks of lower rank.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -80,7 +80,7 @@ impl<T> Lock<T> {
     pub(crate) fn lock(&self) -> Guard<'_, T> {
         let held = Held::new(self.rank);
         let gate = if fault() == Fault::LeftOut(self.rank) {
-            point();
+            scheduling_point();
             None
         } else {
             Some(self.gate.lock().unwrap_or_else(std::sync::PoisonError::into_inner))

@@ -36,7 +36,7 @@ const CHANGES: usize = 3;
 /// How threads are chosen.
 #[derive(Clone, Copy, Debug)]
 enum Choice {
-    /// At random, at every point.
+    /// At random, at every scheduling_point.
     Random,
     /// By priorities that change a few times.
     Priorities,

@@ -6,7 +6,7 @@ use smmu_drv::{Stage2Cfg, Stale, StreamRange};
 use smmu_model::{Model, Reachable, Transfer};
 
 use crate::faults::{Fault, fault};
-use crate::world::{EL2, EL2_BYTES, RAM, SMMUS, VMID, World, point, world};
+use crate::world::{EL2, EL2_BYTES, RAM, SMMUS, VMID, World, scheduling_point, world};
 use io_pgtable::{Ipa, Pa};
 
 /// The stream that changes its owner.
@@ -84,7 +84,7 @@ fn change(world: &World, n: usize, page: u64, next: User, table: &Table) {
 fn unmap(world: &World, page: u64, table: &Table) {
     let ownership = world.ownership().lock();
     world.mem.store_at_once(&[(table.leaf(page), 0)]);
-    point();
+    scheduling_point();
     let count = if fault() == Fault::OneSmmu { 1 } else { SMMUS };
     for smmu in world.smmus().iter().take(count) {
         let stale = Stale::Range { ipa: Ipa(page), size: PAGE_BYTES };
@@ -115,7 +115,7 @@ pub(crate) fn assignments(rounds: usize) {
             let transfer = world.models[n].borrow_mut().dma_write(SID, None, page, &[0xdd]);
             assert_eq!(transfer, Transfer::Done, "the guest's device faults");
         }
-        point();
+        scheduling_point();
         assert_eq!(call(Transition::VmDestroy(handle)), Ok(None));
         let unmapped = thread_rng().r#gen::<bool>();
         if unmapped {

@@ -6,14 +6,14 @@ use shadow_s2::{Invalidate, InvalidateError, Plan, ShadowS2, Target};
 use smmu_drv::{Stage2Cfg, Stale};
 
 use crate::faults::{Fault, fault};
-use crate::world::{TABLES, TABLES_BYTES, VMID, point, world};
+use crate::world::{TABLES, TABLES_BYTES, VMID, scheduling_point, world};
 
 /// The CPU stage 2, in [`crate::world::World::cpu_pages`].
 pub(crate) struct Cpu;
 
 impl HostStage2 for Cpu {
     fn unmap(&mut self, range: PageRange) -> Result<(), TableError> {
-        point();
+        scheduling_point();
         let world = world();
         let mut pages = world.cpu_pages.borrow_mut();
         if range.pfns().any(|pfn| !pages.contains(&pfn)) {
@@ -24,7 +24,7 @@ impl HostStage2 for Cpu {
     }
 
     fn map(&mut self, range: PageRange) -> Result<(), TableError> {
-        point();
+        scheduling_point();
         let world = world();
         let mut pages = world.cpu_pages.borrow_mut();
         if range.pfns().any(|pfn| pages.contains(&pfn)) {
@@ -83,7 +83,7 @@ fn invalidate_all(stale: Stale, count: usize) -> Result<(), InvalidateError> {
 impl Invalidate for Smmus<'_> {
     fn invalidate(&mut self, plan: &Plan) -> Result<(), InvalidateError> {
         self.0.update();
-        point();
+        scheduling_point();
         let stale = match plan.target {
             Target::All => Stale::All,
             Target::Range { start, bytes } => Stale::Range { ipa: start, size: bytes },
@@ -127,7 +127,7 @@ impl DmaStage2 for Dma {
     fn revoke(&mut self, range: PageRange) -> Result<(), TableError> {
         if fault() == Fault::InvalidateFirst {
             let _ = invalidate_all(Stale::Range { ipa: range.ipa(), size: range.bytes() }, usize::MAX);
-            point();
+            scheduling_point();
         }
         let result = self.shadow.revoke(range, &mut Smmus(&mut self.mirror));
         self.mirror.update();
@@ -137,7 +137,7 @@ impl DmaStage2 for Dma {
     fn grant(&mut self, range: PageRange) -> Result<(), TableError> {
         let result = self.shadow.grant(range);
         self.mirror.update();
-        point();
+        scheduling_point();
         result
     }
 
@@ -164,23 +164,23 @@ pub(crate) struct Pages;
 
 impl PageOps for Pages {
     fn map(&mut self, _range: PageRange) -> Result<(), NoMemory> {
-        point();
+        scheduling_point();
         Ok(())
     }
 
     fn unmap(&mut self, _range: PageRange) {
-        point();
+        scheduling_point();
     }
 
     fn clean_invalidate(&mut self, _range: PageRange) {
-        point();
+        scheduling_point();
     }
 
     fn zero(&mut self, range: PageRange) {
         let start = range.pa().0;
         let words: Vec<_> = (start..start + range.bytes()).step_by(8).map(|word| (word, 0)).collect();
         world().mem.store_at_once(&words);
-        point();
+        scheduling_point();
     }
 
     fn give(&mut self, range: PageRange) {
@@ -198,21 +198,21 @@ impl PageOps for Pages {
     }
 
     fn clean_invalidate_bytes(&self, _: Pa, _: u64) {
-        point();
+        scheduling_point();
     }
 
     fn load64(&self, pa: Pa) -> u64 {
-        point();
+        scheduling_point();
         world().mem.cpu_read64(pa.0)
     }
 
     fn store64(&mut self, pa: Pa, value: u64) {
-        point();
+        scheduling_point();
         world().mem.cpu_write64(pa.0, value);
     }
 
     fn store32(&mut self, pa: Pa, value: u32) {
-        point();
+        scheduling_point();
         world().mem.cpu_write32(pa.0, value);
     }
 }

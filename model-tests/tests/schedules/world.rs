@@ -78,8 +78,8 @@ pub(crate) fn world() -> Rc<World> {
     WORLD.with_borrow(|world| world.clone()).unwrap_or_else(|| panic!("no machine"))
 }
 
-/// A point at which the scheduler may switch to another thread.
-pub(crate) fn point() {
+/// A scheduling_point at which the scheduler may switch to another thread.
+pub(crate) fn scheduling_point() {
     if std::thread::panicking() {
         return;
     }
@@ -223,7 +223,7 @@ impl World {
             if outcome == WriteOutcome::Done {
                 return;
             }
-            point();
+            scheduling_point();
         }
         panic!("a store to {offset:#x} is never complete");
     }
@@ -245,7 +245,7 @@ impl World {
 
     /// The host's CPU stores to memory if the CPU stage 2 permits it. Returns whether it did.
     pub(crate) fn store(&self, pa: u64, value: u64) -> bool {
-        point();
+        scheduling_point();
         let reachable = self.cpu_pages.borrow().contains(&(pa / PAGE_BYTES));
         if reachable {
             self.mem.cpu_write64(pa, value);

@@ -2,7 +2,7 @@
 
 use super::{EVENTS, Named, REPAIR, SID, WRITE_PROD, base, fault, own, queue, start, write};
 use crate::hostile::action::{Action, Cmd, Entry, Fault, NO_RANGE};
-use crate::hostile::value::{Spot, Value};
+use crate::hostile::value::{Address, Value};
 use crate::layout::{EL2, HOST_CMDQ, HOST_DATA, HOST_FLAG, HOST_L2, HOST_STRTAB, IOVA};
 use mem_protect::Transition;
 use smmu_drv::AccessSize::{Double, Word};
@@ -95,7 +95,7 @@ fn stream_ranges() -> Vec<Action> {
 fn completions() -> Vec<Action> {
     let mut out: Vec<_> = (0..4_u64).map(|how| any(0x46 | how << 12, 0)).collect();
     for place in [HOST_FLAG, HOST_CMDQ, HOST_STRTAB] {
-        out.push(queue(Cmd::SyncMsi { to: Value::Pointer { to: Spot::at(place), low: 4, top: 0 }, data: 7 }));
+        out.push(queue(Cmd::SyncMsi { to: Value::Pointer { to: Address::at(place), low: 4, top: 0 }, data: 7 }));
     }
     // The store is to a page that is donated and then returned.
     let flag = || queue(Cmd::SyncMsi { to: Value::of(HOST_DATA), data: 9 });
@@ -173,8 +173,8 @@ fn stopping_two_levels() -> Vec<Action> {
     }
     for word in [0, 9] {
         out.push(Action::Store {
-            to: Spot::at(HOST_STRTAB),
-            value: Value::Pointer { to: Spot::at(HOST_L2), low: word, top: 0 },
+            to: Address::at(HOST_STRTAB),
+            value: Value::Pointer { to: Address::at(HOST_L2), low: word, top: 0 },
         });
         out.extend([queue(Cmd::CfgiSte { sid: SID, leaf: 0 }), queue(Cmd::CfgiRange { sid: 0, range: 7 }), WRITE_PROD]);
     }
@@ -199,7 +199,7 @@ fn foreign_queue() -> Vec<Action> {
 
 /// Another CPU overwrites the command that EL2 just read with a CMD_SYNC.
 fn changing() -> Vec<Action> {
-    let change = |word| Action::Race { at: Spot { word, ..Spot::at(HOST_CMDQ) }, value: Value::Small(0x46) };
+    let change = |word| Action::Race { at: Address { word, ..Address::at(HOST_CMDQ) }, value: Value::Small(0x46) };
     vec![
         start(0),
         change(0),

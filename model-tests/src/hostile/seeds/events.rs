@@ -87,8 +87,8 @@ fn not_found(shape: u8) -> Vec<Action> {
         write(r::STRTAB_BASE, Double, base(HOST_STRTAB, 0)),
         // The level-1 descriptor is in memory of the host, its table is not.
         Action::Store {
-            to: super::Spot::at(HOST_STRTAB),
-            value: Value::Pointer { to: super::Spot::at(EL2), low: 9, top: 0 },
+            to: super::Address::at(HOST_STRTAB),
+            value: Value::Pointer { to: super::Address::at(EL2), low: 9, top: 0 },
         },
         write(r::CR0, Word, Value::Small(0xd)),
         record(4, SID, 0, 0),

@@ -16,7 +16,7 @@ use super::action::{Action, Cmd, Entry, Fault, NO_RANGE, Request};
 use super::action_set::ActionSet;
 use super::codec::Run;
 use super::setups::MACHINES;
-use super::value::{Half, Reg, Spot, Value};
+use super::value::{Address, Half, Reg, Value};
 use crate::host::LOG2_QUEUE;
 use crate::layout::{HOST_CMDQ, HOST_DATA, HOST_EVTQ, HOST_FLAG, HOST_L2, HOST_S1, HOST_STRTAB, IOVA};
 
@@ -93,7 +93,7 @@ fn own(how: Transition, page: u64) -> Action {
 
 /// A value for a base register: an address, RA or WA, and a size.
 fn base(place: u64, low: u8) -> Value {
-    Value::Pointer { to: Spot::at(place), low, top: 0x40 }
+    Value::Pointer { to: Address::at(place), low, top: 0x40 }
 }
 
 fn fault(what: Fault) -> Action {
@@ -104,8 +104,8 @@ fn fault(what: Fault) -> Action {
 fn typical(set: ActionSet) -> Vec<Action> {
     let mut out = vec![
         start(0),
-        Action::Context { ssid: 0, table: Spot::at(HOST_S1) },
-        Action::Map { page: 0, to: Spot::at(HOST_DATA) },
+        Action::Context { ssid: 0, table: Address::at(HOST_S1) },
+        Action::Map { page: 0, to: Address::at(HOST_DATA) },
         Action::Ste { smmu: 0, sid: SID, entry: Entry::Stage1 },
         queue(Cmd::CfgiSte { sid: SID, leaf: 1 }),
         queue(Cmd::Sync),
@@ -129,15 +129,19 @@ fn typical(set: ActionSet) -> Vec<Action> {
             write(r::CR0, AccessSize::Word, Value::Small(0)),
             write(r::GBPA, AccessSize::Word, Value::of(1 << 31 | 1 << 20)),
             write(r::GBPA, AccessSize::Word, Value::of(1 << 31)),
-            write(r::STRTAB_BASE, AccessSize::Double, Value::Pointer { to: Spot::at(HOST_L2), low: 0, top: 0x40 }),
+            write(r::STRTAB_BASE, AccessSize::Double, Value::Pointer { to: Address::at(HOST_L2), low: 0, top: 0x40 }),
             write(r::STRTAB_BASE + 4, AccessSize::Word, Value::Small(1)),
-            write(r::EVENTQ_IRQ_CFG0, AccessSize::Double, Value::Pointer { to: Spot::at(HOST_FLAG), low: 0, top: 0 }),
+            write(
+                r::EVENTQ_IRQ_CFG0,
+                AccessSize::Double,
+                Value::Pointer { to: Address::at(HOST_FLAG), low: 0, top: 0 },
+            ),
             write(0x1_1234, AccessSize::Half, Value::Small(1)),
         ]),
         ActionSet::Costs => out.extend([
             start(5),
             Action::SteRange { smmu: 0, entry: Entry::Bypass, count: 40 },
-            Action::Level1 { smmu: 0, to: Spot::at(HOST_L2), span: 9, count: 4 },
+            Action::Level1 { smmu: 0, to: Address::at(HOST_L2), span: 9, count: 4 },
             Action::Fill { smmu: 0, first: Cmd::CfgiAll, second: Cmd::Sync, count: 2 },
             WRITE_PROD,
             Action::Fill { smmu: 0, first: Cmd::CfgiSte { sid: 0, leaf: 1 }, second: Cmd::NhAll, count: 9 },
@@ -146,8 +150,8 @@ fn typical(set: ActionSet) -> Vec<Action> {
             EVENTS,
         ]),
         ActionSet::Commands => out.extend([
-            queue(Cmd::SyncMsi { to: Value::Pointer { to: Spot::at(HOST_FLAG), low: 0, top: 0 }, data: 5 }),
-            queue(Cmd::SyncMsi { to: Value::Pointer { to: Spot::at(HOST_CMDQ), low: 0, top: 0 }, data: 5 }),
+            queue(Cmd::SyncMsi { to: Value::Pointer { to: Address::at(HOST_FLAG), low: 0, top: 0 }, data: 5 }),
+            queue(Cmd::SyncMsi { to: Value::Pointer { to: Address::at(HOST_CMDQ), low: 0, top: 0 }, data: 5 }),
             queue(Cmd::CfgiRange { sid: 2, range: 4 }),
             queue(Cmd::CfgiAll),
             // TLBI_NH_VA of a range, CFGI_CD.
@@ -169,7 +173,7 @@ fn typical(set: ActionSet) -> Vec<Action> {
             queue(Cmd::CfgiAll),
             queue(Cmd::Sync),
             WRITE_PROD,
-            Action::Store { to: Spot::at(HOST_STRTAB), value: Value::Small(0) },
+            Action::Store { to: Address::at(HOST_STRTAB), value: Value::Small(0) },
             queue(Cmd::CfgiSte { sid: SID, leaf: 0 }),
             queue(Cmd::Sync),
             WRITE_PROD,
@@ -206,7 +210,7 @@ fn owners() -> Named {
         own(Transition::HypDonateHost(NO_RANGE), HOST_DATA),
         fault(Fault::NoTables),
         own(Transition::HostDonateHyp(NO_RANGE), HOST_DATA + 0x20_0000),
-        fault(Fault::Tables),
+        fault(Fault::TablesRestored),
         fault(Fault::PowerLoss),
         own(Transition::HostDonateHyp(NO_RANGE), HOST_DATA + 0x20_0000),
     ]);
@@ -219,7 +223,7 @@ fn owners() -> Named {
 /// A machine with one failure after another.
 fn faults() -> Vec<Action> {
     let mut out = typical(ActionSet::Everything);
-    for what in [Fault::PowerLoss, Fault::CommandError, Fault::NoMemory, Fault::Memory, Fault::EventAbort] {
+    for what in [Fault::PowerLoss, Fault::CommandError, Fault::NoMemory, Fault::MemoryRestored, Fault::EventAbort] {
         out.push(fault(what));
         out.extend(typical(ActionSet::Everything));
     }
@@ -234,8 +238,8 @@ fn trace(text: &str) -> Vec<Action> {
     let mask = (2 << LOG2_QUEUE) - 1;
     let mut prod = 0;
     let mut out = vec![Action::Store {
-        to: Spot::at(HOST_STRTAB),
-        value: Value::Pointer { to: Spot::at(HOST_L2), low: 9, top: 0 },
+        to: Address::at(HOST_STRTAB),
+        value: Value::Pointer { to: Address::at(HOST_L2), low: 9, top: 0 },
     }];
     for line in text.lines().filter(|line| line.starts_with("L ")) {
         let fields: Vec<&str> = line.split_whitespace().collect();
@@ -248,7 +252,7 @@ fn trace(text: &str) -> Vec<Action> {
             out.push(Action::Read { smmu: 0, at, size });
             continue;
         }
-        let moved = |to, low| Value::Pointer { to: Spot::at(to), low, top: 0x40 };
+        let moved = |to, low| Value::Pointer { to: Address::at(to), low, top: 0x40 };
         let value = match offset {
             r::STRTAB_BASE => moved(HOST_STRTAB, 0),
             r::CMDQ_BASE => moved(HOST_CMDQ, 7),

@@ -214,7 +214,7 @@ fn two_smmus() -> Vec<Action> {
 /// Memory, power and hardware fail while streams change their owner.
 fn failures() -> Vec<Action> {
     let mut out = assigned();
-    for what in [Fault::NoMemory, Fault::PowerLoss, Fault::Memory, Fault::CommandError, Fault::EventAbort] {
+    for what in [Fault::NoMemory, Fault::PowerLoss, Fault::MemoryRestored, Fault::CommandError, Fault::EventAbort] {
         out.extend([fault(what), release(0, SID, 0), dma(OTHER, Request::Write)]);
         out.extend([assign(0, 5, 0, 0), fault(what), assign(0, SID, 0, 0), dma(HOST_DATA, Request::Write)]);
         out.push(release(0, 5, 0));

@@ -2,7 +2,7 @@
 
 use super::{EVENTS, Named, SID, WRITE_PROD, base, dma, fault, queue, start, write};
 use crate::hostile::action::{Action, Cmd, Entry, Fault, Request};
-use crate::hostile::value::{Spot, Value};
+use crate::hostile::value::{Address, Value};
 use crate::layout::{EL2, HOST_CD, HOST_DATA, HOST_L2, HOST_STRTAB};
 use smmu_drv::AccessSize::{Double, Word};
 use smmu_model::arch::regs as r;
@@ -75,8 +75,8 @@ fn splits() -> Vec<Action> {
         for (place, span) in [(HOST_L2, 9), (HOST_L2, 7), (HOST_L2, 0), (HOST_L2, 1), (EL2, 7), (HOST_L2, 4)] {
             out.extend([
                 Action::Store {
-                    to: Spot::at(HOST_STRTAB),
-                    value: Value::Pointer { to: Spot::at(place), low: span, top: 0 },
+                    to: Address::at(HOST_STRTAB),
+                    value: Value::Pointer { to: Address::at(place), low: span, top: 0 },
                 },
                 Action::Ste { smmu: 0, sid: 0, entry: Entry::Bypass },
                 queue(Cmd::CfgiSte { sid: 0, leaf: 0 }),
@@ -131,7 +131,7 @@ fn no_memory(larger: u8) -> Vec<Action> {
     out.extend([
         dma(HOST_DATA, Request::Write),
         EVENTS,
-        fault(Fault::Memory),
+        fault(Fault::MemoryRestored),
         queue(Cmd::CfgiAll),
         queue(Cmd::Sync),
         WRITE_PROD,
