@@ -1,16 +1,16 @@
 //! Address types: a physical address cannot be used where an address from a host or a device is meant.
 
-/// A physical address, as the memory system decodes it: in bytes.
+/// A physical address in bytes, as the memory system decodes it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(transparent)]
 pub struct Pa(pub u64);
 
-/// An intermediate physical address: output of stage 1 and input of stage 2, in bytes.
+/// An intermediate physical address in bytes: output of stage 1 and input of stage 2.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(transparent)]
 pub struct Ipa(pub u64);
 
-/// The input address of a translation table, whatever its stage: in bytes.
+/// The input address of a translation table of either stage, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(transparent)]
 pub struct Iova(pub u64);

@@ -1,7 +1,7 @@
 //! Permissions and memory type of a mapping, independent of the stage.
 
 bitflags::bitflags! {
-    /// Access that a mapping allows. Absence denies: no `EXEC` means never executable.
+    /// Access that a mapping allows. A missing flag denies: without `EXEC` the mapping is never executable.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
     pub struct Prot: u8 {
         /// Readable.

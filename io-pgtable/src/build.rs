@@ -1,4 +1,5 @@
-//! Builds the tables that a mapping needs: with plain stores, since they are not linked yet, from the bottom up.
+//! Builds the tables that a mapping needs, from the last level up and with plain stores, since they are not linked
+//! yet.
 
 use crate::chain::TableList;
 use crate::granule::{At, Granule, Level};
@@ -33,7 +34,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         Some(self.finish(&fresh, next.wrapping_sub(first)))
     }
 
-    /// Cleans a table that is complete, if the walker does not snoop; returns its descriptor.
+    /// Cleans a complete table if the walker does not snoop; returns its descriptor.
     #[inline]
     pub(crate) fn finish(&self, fresh: &Fresh, count: usize) -> u64 {
         if !self.cfg().coherent_walk {
@@ -96,7 +97,7 @@ fn fill_some_invalid(words: &mut [u64]) {
     }
 }
 
-/// Number of tables needed to map a run below an invalid descriptor: one of level `L` and those below it.
+/// Number of tables needed to map a run below an invalid descriptor: one of level `L` and its child tables.
 pub(crate) fn tables_for<G: Granule, L: Level>(mut run: Run) -> usize {
     let mut need = 1usize;
     if L::LAST {

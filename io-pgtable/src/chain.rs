@@ -23,7 +23,7 @@ pub(crate) struct TableList(u64);
 /// How detached tables are disposed of.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Disposal {
-    /// No walker can reach them: free them.
+    /// No walker can use them: free them.
     Free,
     /// A walker may still use them: never free them.
     Quarantine,
@@ -94,18 +94,18 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         Some(spares)
     }
 
-    /// Frees or quarantines every tree on the list.
+    /// Frees or quarantines every table on the list, with its child tables.
     pub(crate) fn dispose(&mut self, mut chain: TableList, disposal: Disposal) {
         while let Some((pa, level)) = chain.pop::<R::Granule, M>(self.memory()) {
             if level < LAST_LEVEL {
-                // The first descriptor held the link; the table that it pointed to is on the list too.
+                // The first descriptor has the list link; the table that it pointed to is also on the list.
                 self.dispose_below(pa, level, 1, disposal);
             }
             self.dispose_table(pa, disposal);
         }
     }
 
-    /// Frees or quarantines every child tree from descriptor `first` on.
+    /// Frees or quarantines every child table, with its own child tables, from descriptor `first` on.
     fn dispose_below(&mut self, pa: Pa, level: u64, first: usize, disposal: Disposal) {
         let table = Table::at(self.memory(), pa, R::Granule::ENTRIES.wrapping_sub(1));
         for index in first..R::Granule::ENTRIES {

@@ -1,6 +1,6 @@
 //! Coalescing: a live table whose leaves form one larger leaf is replaced by a block.
 //!
-//! The reverse of a split. It is not part of `map`, so that callers who do not need it do not pay for it.
+//! It is the reverse of a split. It is not part of `map`, so that other callers do not have its cost.
 
 use crate::addr::{Iova, Pa};
 use crate::cfg::Bbm;
@@ -22,7 +22,7 @@ struct Merged {
     broken: Option<Broken>,
 }
 
-/// A descriptor between break and make.
+/// An invalid descriptor of a break-before-make sequence.
 struct Broken {
     table: Table,
     index: usize,
@@ -31,16 +31,16 @@ struct Broken {
 }
 
 impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
-    /// Replaces the tables on the way to `iova` by blocks, from the bottom up, wherever all leaves of a table are
+    /// Replaces the tables on the walk to `iova` by blocks, from the last level up, wherever all leaves of a table are
     /// valid, contiguous and have the same attributes. Returns the size of the largest new block in bytes, 0 if there
     /// is none.
     ///
-    /// With [`Bbm::Level2`] translations stay what they are throughout, and at most one range is invalidated, with one
-    /// sync. At lower levels each block takes a break, an invalidation with its sync, and a make: accesses to it may
-    /// fault meanwhile, as when a block is split. Tables are freed after the sync.
+    /// With [`Bbm::Level2`] translations never change, and at most one range is invalidated, with one
+    /// sync. At lower levels each block takes a complete break-before-make sequence: accesses to it may
+    /// fault during it, as during a split. Tables are freed after the sync.
     ///
     /// # Errors
-    /// [`TlbError`]; every translation is what it was. With [`Bbm::Level2`] the blocks stay and the replaced tables are
+    /// [`TlbError`]; every translation is unchanged. With [`Bbm::Level2`] the blocks stay and the replaced tables are
     /// never freed (see [`IoPgtable::quarantined`]); at lower levels the last table is linked again.
     pub fn coalesce(&mut self, iova: Iova, tlb: &mut impl TlbOps) -> Result<u64, TlbError> {
         let Some(input) = self.input(iova, 1) else { return Ok(0) };
@@ -50,7 +50,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
                 0 => return Ok(size),
                 bytes => size = bytes,
             }
-            // Each step replaces a table nearer to the root; with level 2 one step does them all.
+            // Each step replaces a table nearer to the root; with level 2 one step replaces all of them.
             if self.cfg().bbm == Bbm::Level2 {
                 return Ok(size);
             }
@@ -63,7 +63,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
     /// # Errors
     /// [`TlbError`] from the first block that fails; earlier blocks stay.
     pub fn coalesce_range(&mut self, iova: Iova, size: u64, tlb: &mut impl TlbOps) -> Result<u64, TlbError> {
-        // The smallest block above a page is what one table of pages covers.
+        // The smallest block covers as much as one table of pages.
         let smallest = At::<R::Granule, L2>::SIZE;
         let Some(last) = size.checked_sub(1).and_then(|offset| iova.0.checked_add(offset)) else { return Ok(0) };
         let (mut covered, mut next) = (0_u64, Some(iova.0));
@@ -95,7 +95,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
             // The invalidation failed: the table is linked again.
             synced?;
         }
-        // The invalidation failed: a walker may still use them, so not even a list link is written to them.
+        // The invalidation failed: a walker may still use them, so even a list link is not written to them.
         let disposal = if synced.is_ok() { Disposal::Free } else { Disposal::Quarantine };
         for pa in merged.tables.into_iter().flatten() {
             self.dispose_table(pa, disposal);
@@ -120,8 +120,8 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         if !full || !At::<R::Granule, L>::LEAF || self.cfg().page_sizes & At::<R::Granule, L>::SIZE == 0 {
             return;
         }
-        // A child with a descriptor between break and make does not form one leaf, so that no descriptor above it is
-        // broken.
+        // A child table with an invalid descriptor does not form one leaf, so no descriptor above it is
+        // made invalid.
         let Some(block) = one_leaf::<R::Granule, L>(child) else { return };
         let Some(slot) = merged.tables.iter_mut().find(|slot| slot.is_none()) else { return };
         *slot = Some(Pa(old & ADDR));
@@ -171,7 +171,7 @@ mod tests {
         (IoPgtable::new(&cfg, mem.clone()).unwrap(), mem)
     }
 
-    /// A gigabyte with one page taken out and put back.
+    /// A gigabyte with one page unmapped and mapped again.
     fn refilled(bbm: Bbm) -> (IoPgtable<S2, HeapMemory>, HeapMemory) {
         let (mut table, mem) = table(bbm, 0);
         table.map(Iova(BASE), Pa(BASE), GIB, RW).unwrap();
@@ -203,7 +203,7 @@ mod tests {
                 syncs += 1;
                 let whole = TlbRange { iova: Iova(BASE), size: GIB, granule: 0x1000, scope: TlbScope::Table };
                 assert_eq!(range, whole);
-                assert_eq!(mem.live_tables(), 3, "walkers may be in them");
+                assert_eq!(mem.live_tables(), 3, "walkers may still use them");
                 Ok(())
             },
             None,
@@ -236,7 +236,7 @@ mod tests {
 
     #[test]
     fn tables_that_do_not_form_one_leaf_are_kept() {
-        // A hole, other attributes, another order, a forbidden size.
+        // A hole, different attributes, another order, a leaf size that is not allowed.
         let none = |table: &mut IoPgtable<S2, HeapMemory>, iova| {
             let bytes = table.table_bytes();
             let mut tlb = TableCheck(|_| Err(TlbError), None);
@@ -262,7 +262,7 @@ mod tests {
             let at = BASE + GIB - MIB2 + page * 0x1000;
             two.map(Iova(at), Pa(at), 0x1000, RW).unwrap();
         }
-        assert_eq!(two.coalesce(Iova(BASE + GIB - 1), &mut NoTlb), Ok(MIB2), "2 MiB, and 1 GiB is not allowed");
+        assert_eq!(two.coalesce(Iova(BASE + GIB - 1), &mut NoTlb), Ok(MIB2), "2 MiB, since 1 GiB is not allowed");
     }
 
     #[test]
@@ -292,7 +292,7 @@ mod tests {
             },
             None,
         );
-        // The first gigabyte: two 2 MiB blocks first, then the last one together with the 1 GiB block.
+        // The first gigabyte: two 2 MiB blocks, then the last one together with the 1 GiB block.
         assert_eq!(table.coalesce_range(Iova(BASE), whole, &mut tlb), Ok(2 * MIB2 + 2 * GIB));
         assert_eq!((plans, mem.live_tables()), (4, 1));
         for (iova, size) in [(0, 0), (u64::MAX, 1), (u64::MAX, 2), (1 << 41, GIB)] {

@@ -1,7 +1,7 @@
 //! Layout of VMSAv8-64 descriptors (Arm ARM DDI 0487, D8.3). Layout only, no policy.
 //!
-//! A table descriptor carries, in bits that the architecture ignores there, how many valid descriptors its table holds:
-//! empty and full tables are known without a scan and without extra memory.
+//! A table descriptor contains, in bits that the architecture ignores, the number of valid descriptors of its table:
+//! empty and full tables are recognised without a scan and without extra memory.
 
 use crate::granule::Granule;
 
@@ -60,7 +60,7 @@ pub(crate) const XN: u64 = 1 << 54;
 /// NSTable.
 pub(crate) const NS_TABLE: u64 = 1 << 63;
 
-/// Memory attributes of stage 2 (`MemAttr[3:0]`), FWB off unless named so.
+/// Memory attributes of stage 2 (`MemAttr[3:0]`), without FWB except for names with `FWB`.
 pub(crate) mod mem_attr {
     /// Device-nGnRE.
     pub(crate) const DEVICE_NGNRE: u64 = 0b0001;
@@ -68,7 +68,7 @@ pub(crate) mod mem_attr {
     pub(crate) const NORMAL_NC: u64 = 0b0101;
     /// Normal, inner and outer write-back.
     pub(crate) const NORMAL_WB: u64 = 0b1111;
-    /// With FWB: normal write-back whatever stage 1 says.
+    /// With FWB: normal write-back, independent of stage 1.
     pub(crate) const FWB_WB: u64 = 0b0110;
 }
 
@@ -80,7 +80,7 @@ const COUNT_LOW_BITS: u32 = 10;
 const COUNT_HIGH_SHIFT: u32 = 55;
 const COUNT_HIGH: u64 = 0xf << COUNT_HIGH_SHIFT;
 
-/// Whether tables of `G` can hold more descriptors than the low part can count.
+/// Whether tables of `G` can have more descriptors than the low part can count.
 const fn wide<G: Granule>() -> bool {
     G::BITS >= COUNT_LOW_BITS
 }
@@ -96,7 +96,7 @@ pub(crate) fn count<G: Granule>(desc: u64) -> u64 {
     }
 }
 
-/// `desc` with `n` more in its live count, which stays within the size of a table.
+/// `desc` with `n` added to its live count, which does not exceed the size of a table.
 #[inline]
 pub(crate) fn add_count<G: Granule>(desc: u64, n: u64) -> u64 {
     if wide::<G>() {

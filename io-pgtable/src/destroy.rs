@@ -1,4 +1,4 @@
-//! Destroys a table: detaches everything, invalidates, then frees.
+//! Destroys a table: detaches all child tables, invalidates, then frees.
 
 use crate::chain::{Disposal, TableList};
 use crate::desc;

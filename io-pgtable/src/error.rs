@@ -30,7 +30,7 @@ pub enum CfgError {
     NoMemory,
 }
 
-/// Why [`map`](crate::IoPgtable::map) failed. The table is then what it was before the call.
+/// Why [`map`](crate::IoPgtable::map) failed. The table is then unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MapError {
     /// Size 0, or an address or the size is not a multiple of the page size.
@@ -39,11 +39,11 @@ pub enum MapError {
     OutOfRange,
     /// No access at all, or a permission that the regime does not have.
     BadProt,
-    /// Something is mapped at `iova` already.
+    /// An address of the range is already mapped.
     Overlap {
         /// The first input address of the range that is mapped.
         iova: Iova,
-        /// Bytes that this call mapped before it, which stay mapped: 0 except from `map_pages`.
+        /// Bytes that this call mapped before `iova`, which stay mapped: 0 except from `map_pages`.
         mapped: u64,
     },
     /// No memory for a table.

@@ -1,8 +1,8 @@
-//! The fast path of map and unmap: leaves of one level, in one table that exists already and is not freed.
+//! The fast path of map and unmap: leaves of one level, in one existing table that is not freed.
 //!
-//! It allocates and frees nothing, so that check and change are one pass. If the fast path does not apply, it changes
-//! nothing, and the slow path does the whole call or returns the error. If it applies, the result is the same as that
-//! of the slow path: the tests compare the two word by word.
+//! It allocates and frees nothing, so check and change are one pass. If the fast path does not apply, it changes
+//! nothing, and the slow path executes the whole call or returns the error. If it applies, the result is the same as
+//! that of the slow path: the tests compare the two word by word.
 
 use crate::addr::{Iova, Pa};
 use crate::attrs::Attrs;
@@ -14,7 +14,7 @@ use crate::regime::Regime;
 use crate::table::{IoPgtable, from_start};
 
 impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
-    /// Maps the range if a table that exists takes all of it as leaves of one level. `false`: nothing changed.
+    /// Maps the range if an existing table can map all of it with leaves of one level. `false`: nothing changed.
     #[inline(never)]
     pub(crate) fn map_fast(&self, iova: Iova, pa: Pa, size: u64, attrs: Attrs, sizes: u64) -> bool {
         let Some(bits) = R::leaf_bits(self.cfg().quirks, attrs) else { return false };
@@ -23,7 +23,8 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
             return false;
         }
         let run = Run { iova: input, pa: pa.0, size, bits, sizes };
-        // Leaves of one table that begin in the input space end in it; so does an aligned leaf in the output space.
+        // Leaves of one table that begin in the input space also end in it. The same is true of an aligned leaf in the
+        // output space.
         from_start!(self, L => self.map_fast_below::<L>(self.root_table(), None, run))
     }
 
@@ -53,7 +54,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         true
     }
 
-    /// More than one leaf, from `index` on. Out of line, so that a single one needs few registers.
+    /// Maps more than one leaf, from `index` on. Out of line, so that the code for a single leaf needs few registers.
     #[inline(never)]
     fn map_several<L: Level>(&self, table: Table, index: usize, n: usize, parent: Option<Slot>, first: u64) -> bool {
         if n > table.left(index) || !table.vacant(index, n) {
@@ -65,8 +66,8 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         true
     }
 
-    /// Unmaps the range if it is whole leaves of one level in one table that has others too; returns the size of a
-    /// leaf. `None`: nothing changed.
+    /// Unmaps the range if it consists of whole leaves of one level in one table that has other leaves; returns the
+    /// size of a leaf. `None`: nothing changed.
     #[inline(never)]
     pub(crate) fn unmap_fast(&self, iova: Iova, size: u64) -> Option<u64> {
         let start = self.input(iova, size)?;

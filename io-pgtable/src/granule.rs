@@ -6,7 +6,7 @@ mod private {
 
 /// A translation granule: the size of a page and of a table.
 pub trait Granule: private::Sealed + Copy + Send + Sync + 'static {
-    /// Log2 of the page size in bytes.
+    /// log2 of the page size in bytes.
     const PAGE_SHIFT: u32;
     /// Leaf sizes in bytes, one bit each.
     const LEAF_SIZES: u64;
@@ -53,11 +53,11 @@ granule!(
 
 /// A lookup level, 0 (root of a full walk) to 3 (pages).
 pub(crate) trait Level: private::Sealed {
-    /// Its number.
+    /// Its number, 0 to 3.
     const N: u32;
-    /// Whether its descriptors are pages and nothing else.
+    /// Whether all its leaves are pages.
     const LAST: bool;
-    /// The level that its tables point to; itself at the last one.
+    /// The next level; the last level itself at the last level.
     type Next: Level;
 }
 
@@ -83,7 +83,7 @@ level!(L3, 3, true, L3);
 pub(crate) struct At<G, L>(core::marker::PhantomData<(G, L)>);
 
 impl<G: Granule, L: Level> At<G, L> {
-    /// Log2 of the bytes that one descriptor covers.
+    /// log2 of the bytes that one descriptor covers.
     pub(crate) const SHIFT: u32 = shift(G::PAGE_SHIFT, G::BITS, L::N);
     /// Bytes that one descriptor covers.
     pub(crate) const SIZE: u64 = 1u64.wrapping_shl(Self::SHIFT);
@@ -93,7 +93,7 @@ impl<G: Granule, L: Level> At<G, L> {
     pub(crate) const LEAF: bool = G::LEAF_SIZES & Self::SIZE != 0;
 }
 
-/// Log2 of the bytes that a descriptor of `level` covers.
+/// log2 of the bytes that a descriptor of `level` covers.
 pub(crate) const fn shift(page_shift: u32, bits: u32, level: u32) -> u32 {
     let below = 3u32.wrapping_sub(level);
     page_shift.wrapping_add(bits.wrapping_mul(below))

@@ -10,7 +10,7 @@
 //! # #[cfg(feature = "heap")] fn main() -> Result<(), Box<dyn core::error::Error>> {
 //! use io_pgtable::{Attrs, Bbm, Cfg, HeapMemory, Iova, IoPgtable, Pa, Prot, S2, TlbError, TlbOps, TlbRange};
 //!
-//! /// A driver issues commands here; this one prints them.
+//! /// A driver issues commands; this example prints them.
 //! struct Tlb;
 //!
 //! impl TlbOps for Tlb {
@@ -40,7 +40,7 @@
 //! # }
 //! ```
 //!
-//! What a caller can rely on:
+//! Guarantees for callers:
 //!
 //! - **All or nothing.** [`IoPgtable::map`] and [`IoPgtable::unmap`] check the whole range and allocate every table
 //!   they need before their first store: after an error the table is unchanged (one exception, a TLB timeout: see
@@ -50,18 +50,17 @@
 //! - **Deferred free.** A table is freed after the invalidation that covers it has completed, or never.
 //! - **No panic.** Every invalid address, size and attribute combination returns an error.
 //!
-//! What a caller must know:
+//! Requirements and deviations:
 //!
 //! - Table descriptors carry a count in bits that the architecture ignores there (bits 11:2 and 58:55, Arm ARM DDI 0487
 //!   D8.3.1.1). `FEAT_HAFT` and 52-bit addresses use some of these bits: leave `HAFT` and `DS` clear.
 //! - Two deviations from Linux: no-execute at stage 2 is XN\[1:0\] = 0b10 where Linux writes 0b11, which lets EL1 execute
 //!   on hardware with `FEAT_XNX`; and a table that becomes empty is freed, where Linux keeps it.
 //!
-//! The modules, from the bottom: `desc`, `granule`, `regime` and `out` are layouts; `range` is arithmetic on the range
-//! of a call; `pte` has all unsafe code; `chain` has the lists of unlinked tables. `map` and `unmap` check first and
-//! then apply changes that cannot fail, with `build` and `split` for new tables; `fast` is their common case, in one
-//! pass. `coalesce` and `destroy` change tables too; `walk` reads them; `pages` has Linux's `map_pages` and
-//! `unmap_pages`.
+//! The modules: `desc`, `granule`, `regime` and `out` are layouts. `range` is arithmetic on the range of a call. `pte`
+//! has all unsafe code. `chain` has the lists of unlinked tables. `map` and `unmap` first check, then apply changes
+//! that cannot fail, with `build` and `split` for new tables; `fast` handles their common case in one pass. `coalesce`
+//! and `destroy` also change tables; `walk` reads them; `pages` has Linux's `map_pages` and `unmap_pages`.
 #![no_std]
 #![deny(unsafe_code)]
 #![cfg_attr(
@@ -79,7 +78,7 @@
 #[cfg(any(test, feature = "heap"))]
 extern crate std;
 
-// The walker of the integration tests names the crate as a user does.
+// The walker of the integration tests uses the crate by its public name.
 #[cfg(test)]
 extern crate self as io_pgtable;
 

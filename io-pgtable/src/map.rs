@@ -1,6 +1,6 @@
 //! Mapping: check, then apply.
 //!
-//! The check changes nothing and counts the missing tables. They are allocated before the first store, so that nothing
+//! The check changes nothing and counts the missing tables. They are allocated before the first store, so no step
 //! can fail after it. Missing tables are built unlinked, and linked by one store (`build`).
 
 use crate::addr::{Iova, Pa};
@@ -17,7 +17,7 @@ use crate::table::{IoPgtable, from_start};
 
 /// A checked mapping.
 struct MapPlan {
-    /// The range, in which nothing is mapped.
+    /// The range; no address of it is mapped.
     run: Run,
     /// Number of missing tables, exact.
     tables: usize,
@@ -26,7 +26,8 @@ struct MapPlan {
 impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
     /// Maps `size` bytes from `iova` to `pa`, with the largest leaves that both addresses allow.
     ///
-    /// A walker may use the mapping when this returns; nothing has to be invalidated, since nothing was valid before.
+    /// A walker may use the mapping when this returns. No invalidation is needed, since no descriptor of the range was
+    /// valid.
     ///
     /// # Errors
     /// [`MapError`]; the table is then unchanged.
@@ -58,7 +59,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
             return Err(MapError::Misaligned);
         }
         let input = self.input(iova, size).ok_or(MapError::OutOfRange)?;
-        // The size fits in the input space, so that the sum wraps around only if the address alone is refused.
+        // The size is within the input space, so the sum wraps around only for an address that is refused anyway.
         if !self.has_output(pa.0 | pa.0.wrapping_add(size.wrapping_sub(1))) {
             return Err(MapError::OutOfRange);
         }

@@ -1,6 +1,6 @@
-//! What a concurrent walker sees: each store not yet ordered by a barrier may or may not be visible; an independent
-//! walker tries every combination, at addresses that the operation may and may not change, through the caches and in
-//! memory.
+//! Tests of the states that a concurrent walker sees. Each store not yet ordered by a barrier may or may not be
+//! visible. An independent walker tries every combination, at addresses inside and outside the changed range, through
+//! the caches and in memory.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,17 +17,17 @@ use crate::{
 
 const BASE: u64 = 0x1000_0000;
 
-/// What walkers may read: of each word the last ordered value and all later ones.
+/// Values that walkers may read: for each word the last ordered value and all later ones.
 struct Words {
     mem: HeapMemory,
-    /// Where this program has the first word.
+    /// Address of the first word in this program.
     first: usize,
     /// Whether walkers snoop. Those that do not snoop are guaranteed to see a store only if it was cleaned before the
     /// barrier, but may see it earlier, since a line can be written back at any time.
     snooping: bool,
-    /// By index, up to what was in use then.
+    /// Last ordered values, by index, of the words in use at the last barrier.
     certain: Vec<u64>,
-    /// By index, what was stored to live tables since, oldest first.
+    /// Later stores to live tables, by index, oldest first.
     since: BTreeMap<usize, Vec<u64>>,
 }
 
@@ -56,10 +56,10 @@ impl Words {
         }
     }
 
-    /// Everything that a walker may read at `pa`.
+    /// All values that a walker may read at `pa`.
     fn values(&self, pa: u64) -> Vec<u64> {
         let index = (pa - BASE) as usize / 8;
-        // Not a table: the content is arbitrary, and no walker may read it.
+        // This is not a table: the content is arbitrary, and no walker may read it.
         let mut all = Vec::from([self.certain.get(index).copied().unwrap_or(0xdead_beef_dead_beef)]);
         all.extend(self.since.get(&index).into_iter().flatten());
         all.push(self.current(index));
@@ -68,10 +68,10 @@ impl Words {
     }
 }
 
-/// One combination of readable values, and the next one.
+/// Iterates over the combinations of readable values.
 struct Combination<'a> {
     words: &'a Words,
-    /// For each read with a choice, which value, and of how many.
+    /// For each read with several possible values: the chosen one, and their number.
     script: RefCell<Vec<(usize, usize)>>,
     at: Cell<usize>,
 }
@@ -113,7 +113,7 @@ struct Probe {
     new: Option<u64>,
 }
 
-/// Whether anything but the old and the new translation is allowed.
+/// Whether another result than the old and the new translation is allowed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Between {
     Nothing,
@@ -125,7 +125,7 @@ struct Observer {
     words: Words,
     probes: Vec<Probe>,
     between: Between,
-    /// Stores seen, and faults that were neither the old nor the new state.
+    /// Number of stores, and of faults that are neither the old nor the new state.
     stores: usize,
     faults: usize,
     /// Whether, at the last TLB invalidation, walkers could no longer find the removed mappings.
@@ -133,7 +133,7 @@ struct Observer {
 }
 
 impl Observer {
-    /// Everything that may be found at `iova`.
+    /// All results that a walk of `iova` may have.
     fn outcomes(&self, iova: u64) -> BTreeSet<Option<u64>> {
         let way = Combination { words: &self.words, script: RefCell::default(), at: Cell::new(0) };
         let mut found = BTreeSet::new();
@@ -163,7 +163,7 @@ impl Observer {
         }
     }
 
-    /// Until a barrier each store only adds to what may be seen, so one check at the barrier covers all.
+    /// Before a barrier each store only adds possible values, so one check at the barrier covers all of them.
     fn event(&mut self, event: Event) {
         match event {
             Event::Stored(address) => {
@@ -202,7 +202,7 @@ struct Run {
     faults: usize,
 }
 
-/// Operations under walkers that snoop and under such that do not.
+/// Runs the operations with walkers that snoop, and with walkers that do not.
 fn run<G: Granule>(bbm: Bbm, seed: u64) -> Run {
     let [a, b] = [true, false].map(|snooping| run_one::<G>(bbm, seed, snooping));
     Run { stores: a.stores + b.stores, faults: a.faults + b.faults }
@@ -233,7 +233,7 @@ fn run_one<G: Granule>(bbm: Bbm, seed: u64, snooping: bool) -> Run {
             });
             continue;
         }
-        // Inside the range, at its edges, and in what the blocks around it map.
+        // Inside the range, at its edges, and in the blocks around it.
         let edges = [start, start + size / 2, start + size - 1];
         let around = [start.saturating_sub(1), start + size, start + size + block, start & !(block - 1)];
         let probes = edges.into_iter().chain(around).map(|iova| {

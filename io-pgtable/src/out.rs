@@ -29,7 +29,7 @@ impl WalkAttrs {
 pub struct S2Cfg {
     /// Base of the (concatenated) root table.
     pub ttb: Pa,
-    /// 64 less the input address size.
+    /// 64 minus the input address size.
     pub t0sz: u8,
     /// Encoded start level.
     pub sl0: u8,
@@ -44,7 +44,8 @@ pub struct S2Cfg {
 }
 
 impl S2Cfg {
-    /// `VTCR_EL2` with RES1 set and everything optional off; VS (bit 19) is set by the caller, who chooses the VMID.
+    /// `VTCR_EL2` with RES1 bits set and all optional features off; the caller, who chooses the VMID, sets VS (bit
+    /// 19).
     #[must_use]
     pub fn vtcr_el2(&self) -> u64 {
         let low = u64::from(self.t0sz) | u64::from(self.sl0) << 6 | self.walk.word();
@@ -57,11 +58,11 @@ impl S2Cfg {
 pub struct S1Cfg {
     /// Base of the root table.
     pub ttb: Pa,
-    /// 64 less the input address size.
+    /// 64 minus the input address size.
     pub tsz: u8,
     /// Walk attributes.
     pub walk: WalkAttrs,
-    /// Encoded granule: as TG1 when the table is for TTBR1, else as TG0.
+    /// Encoded granule: as TG1 if the table is for TTBR1, otherwise as TG0.
     pub tg: u8,
     /// Encoded output address size.
     pub ips: u8,
@@ -72,21 +73,21 @@ pub struct S1Cfg {
 }
 
 impl S1Cfg {
-    /// `TCR_EL2` of the regime without E2H, RES1 set, everything optional off.
+    /// `TCR_EL2` of the regime without E2H, with RES1 bits set and all optional features off.
     #[must_use]
     pub fn tcr_el2(&self) -> u64 {
         let low = u64::from(self.tsz) | self.walk.word() | u64::from(self.tg) << 14;
         low | u64::from(self.ips) << 16 | 1 << 23 | 1 << 31
     }
 
-    /// `TCR_EL1` for a table in TTBR0, walks of TTBR1 disabled (EPD1).
+    /// `TCR_EL1` for a table in TTBR0, with walks of TTBR1 disabled (EPD1).
     #[must_use]
     pub fn tcr_el1_ttbr0(&self) -> u64 {
         let low = u64::from(self.tsz) | self.walk.word() | u64::from(self.tg) << 14;
         low | u64::from(self.ips) << 32 | 1 << 23
     }
 
-    /// `TCR_EL1` for a table in TTBR1, walks of TTBR0 disabled (EPD0).
+    /// `TCR_EL1` for a table in TTBR1, with walks of TTBR0 disabled (EPD0).
     #[must_use]
     pub fn tcr_el1_ttbr1(&self) -> u64 {
         let high = u64::from(self.tsz) | self.walk.word() | u64::from(self.tg) << 14;

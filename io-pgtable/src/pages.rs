@@ -1,4 +1,4 @@
-//! `map_pages` and `unmap_pages` with the meaning of Linux's `io_pgtable_ops`: pages of one size, and a count.
+//! `map_pages` and `unmap_pages` with the semantics of Linux's `io_pgtable_ops`: pages of one size, and their number.
 
 use crate::addr::{Iova, Pa};
 use crate::attrs::Attrs;
@@ -127,7 +127,7 @@ mod tests {
         let hole = Err(UnmapError::NotMapped(Iova(0x1000)));
         assert_eq!(table.unmap_pages(Iova(0x1000), 0x1000, 8, &mut NoTlb), hole);
         assert_eq!(sizes(&table), [0x1000]);
-        // Smaller leaves are taken together, larger ones are split.
+        // Smaller leaves are unmapped together, larger ones are split.
         table.map_pages(Iova(MIB2), Pa(0), 0x1000, 512, RW).unwrap();
         assert_eq!(table.unmap_pages(Iova(MIB2), MIB2, 1, &mut NoTlb), Ok(MIB2));
         table.map_pages(Iova(MIB2), Pa(0), MIB2, 1, RW).unwrap();

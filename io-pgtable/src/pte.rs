@@ -1,8 +1,9 @@
-//! The only module with `unsafe`: it accesses the memory of tables, and loads and stores descriptors.
+//! The only module with `unsafe` code: it accesses the memory of tables, and loads and stores descriptors.
 //!
-//! Safety rests on one invariant of this crate: **a [`Table`] refers to memory that was allocated from the same
-//! [`TableMemory`] and is not freed yet.** Tables come from [`Table::at`] with the root, with the address in a
-//! descriptor that this crate linked, or with a table just allocated; they are freed when no descriptor points to them.
+//! The safety of this module depends on one invariant of the crate: **a [`Table`] refers to memory that was allocated
+//! from the same [`TableMemory`] and is not freed yet.** Tables come from [`Table::at`] with the root, with the
+//! address in a descriptor that this crate linked, or with a table just allocated; they are freed when no descriptor
+//! points to them.
 
 #![allow(unsafe_code)]
 
@@ -18,13 +19,13 @@ pub(crate) mod heap;
 #[cfg(test)]
 pub(crate) mod observer;
 
-/// Memory for tables. All methods take `&self`: an implementation that is shared does its own locking.
+/// Memory for tables. All methods take `&self`: a shared implementation does its own locking.
 ///
 /// # Caches
-/// [`ptr`](Self::ptr) reaches the memory as normal, write-back and inner shareable. For a walker that snoops
-/// ([`coherent_walk`](crate::Cfg::coherent_walk)) that is all. For one that does not, each descriptor is cleaned after it was stored
-/// and before the next [`publish`](Self::publish), and each word of a new table before it is linked: what [`alloc`](Self::alloc)
-/// returns may have dirty lines, and what [`free`](Self::free) gets may.
+/// [`ptr`](Self::ptr) accesses the memory as normal, write-back and inner shareable. For a walker that snoops
+/// ([`coherent_walk`](crate::Cfg::coherent_walk)) that is sufficient. For a walker that does not, each descriptor is
+/// cleaned after its store and before the next [`publish`](Self::publish), and each word of a new table before it is
+/// linked. So memory from [`alloc`](Self::alloc), and memory passed to [`free`](Self::free), may have dirty lines.
 ///
 /// # Safety
 /// While a table returned by [`alloc`](Self::alloc) is not passed to [`free`](Self::free):
@@ -91,13 +92,13 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// The table at `pa` with `mask + 1` descriptors. See the invariant of the module.
+    /// The table at `pa` with `mask + 1` descriptors. The invariant of the module must hold.
     #[inline]
     pub(crate) fn at<M: TableMemory>(mem: &M, pa: Pa, mask: usize) -> Self {
         Self { base: mem.ptr(pa), mask }
     }
 
-    /// The next-level table that a table descriptor names.
+    /// The next-level table that a table descriptor points to.
     #[inline]
     pub(crate) fn child<G: Granule, M: TableMemory>(mem: &M, desc: u64) -> Self {
         Self::at(mem, Pa(desc & ADDR), G::ENTRIES.wrapping_sub(1))
@@ -116,7 +117,7 @@ impl Table {
         self.mask.wrapping_sub(index & self.mask).wrapping_add(1)
     }
 
-    /// The `n` descriptors from `first`, or those that the table has.
+    /// The `n` descriptors from `first`, or fewer at the end of the table.
     #[inline]
     fn slots(&self, first: usize, n: usize) -> &[AtomicU64] {
         let first = first & self.mask;
@@ -146,15 +147,15 @@ impl Table {
         self.slot(index).store(desc);
     }
 
-    /// Stores a descriptor that points to a table. The barrier before it makes the table's content visible first;
-    /// snooping walkers need it too, since they may see two stores in another order.
+    /// Stores a descriptor that points to a table. The barrier before the store makes the table's content visible
+    /// first; snooping walkers need it too, since they may see two stores in another order.
     #[inline]
     pub(crate) fn link<M: TableMemory>(self, mem: &M, index: usize, desc: u64) {
         mem.publish();
         self.slot(index).store(desc);
     }
 
-    /// Stores `n` descriptors from `first`, one after the other, each `step` above the one before.
+    /// Stores `n` descriptors from `first`, one after the other, each `step` higher than the previous one.
     #[inline]
     pub(crate) fn store_run(self, first: usize, n: usize, desc: u64, step: u64) {
         store_all(self.slots(first, n), desc, step);
@@ -173,7 +174,7 @@ impl Table {
         self.slots(first, n).iter().take_while(valid).count()
     }
 
-    /// The `n` descriptors from `first` for one pass of plain loads.
+    /// The `n` descriptors from `first`, for one pass of plain loads.
     ///
     /// The table has one writer, which is the caller; hardware that manages the dirty state changes no bit that is read
     /// here.
@@ -212,7 +213,7 @@ impl Table {
     }
 }
 
-/// Pointer to one descriptor of a live table, so that a walk can keep that of the parent table in a register.
+/// Pointer to one descriptor of a live table: a walk keeps the one into the parent table in a register.
 #[derive(Clone, Copy)]
 pub(crate) struct Slot(NonNull<u64>);
 
@@ -237,7 +238,7 @@ impl Slot {
     }
 }
 
-/// Stores one descriptor after the other, each `step` above the one before.
+/// Stores one descriptor after the other, each `step` higher than the previous one.
 #[inline(always)]
 fn store_all(slots: &[AtomicU64], desc: u64, step: u64) {
     let mut desc = desc;
@@ -254,7 +255,7 @@ fn store_all(slots: &[AtomicU64], desc: u64, step: u64) {
     }
 }
 
-/// Makes all descriptors invalid. The last eight may overlap the ones before; storing an invalid descriptor twice is
+/// Makes all descriptors invalid. The last eight may overlap earlier ones; storing an invalid descriptor twice is
 /// harmless.
 #[inline(always)]
 fn clear_all(slots: &[AtomicU64]) {
@@ -279,7 +280,7 @@ fn clear_all(slots: &[AtomicU64]) {
     }
 }
 
-/// The bits in which any word differs from `pattern`. The last eight words may overlap those before.
+/// The bits in which any word differs from `pattern`. The last eight words may overlap earlier ones.
 #[inline(always)]
 fn any_of(words: &[u64], pattern: u64) -> u64 {
     let Some(last) = words.last_chunk::<8>() else {
@@ -301,18 +302,18 @@ fn any_of_eight([a, b, c, d]: [u64; 4], eight: &[u64; 8], pattern: u64) -> [u64;
 /// A table that is not linked yet: it is filled with plain stores.
 pub(crate) struct Fresh {
     table: Table,
-    /// Its address.
+    /// The address of the table.
     pub(crate) pa: Pa,
 }
 
 impl Fresh {
-    /// The unlinked table at `pa`. See the invariant of the module.
+    /// The unlinked table at `pa`. The invariant of the module must hold.
     #[inline]
     pub(crate) fn at<M: TableMemory>(mem: &M, pa: Pa, mask: usize) -> Self {
         Self { table: Table::at(mem, pa, mask), pa }
     }
 
-    /// Its descriptors.
+    /// The descriptors of the table.
     #[inline]
     pub(crate) fn words(&mut self) -> &mut [u64] {
         let len = self.table.mask.wrapping_add(1);
@@ -321,7 +322,7 @@ impl Fresh {
         unsafe { core::slice::from_raw_parts_mut(self.table.base.as_ptr(), len) }
     }
 
-    /// Cleans all of it to the point of coherency.
+    /// Cleans the whole table to the point of coherency.
     pub(crate) fn clean<M: TableMemory>(&self, mem: &M) {
         self.table.clean(mem, 0, self.table.mask.wrapping_add(1));
     }

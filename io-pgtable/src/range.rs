@@ -1,4 +1,4 @@
-//! The range of a call: a run is to be mapped, a span to be unmapped. And the part of it that one level covers.
+//! The range of a call (a run to be mapped, or a span to be unmapped), and the part of it that one descriptor covers.
 
 use crate::desc;
 use crate::granule::{At, Granule, Level};
@@ -16,7 +16,7 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// Leaves of level `L` at the start of the run, up to `max`.
+    /// Number of leaves of level `L` at the start of the run, up to `max`.
     #[inline]
     pub(crate) fn leaves<G: Granule, L: Level>(&self, max: usize) -> usize {
         let aligned = (self.iova | self.pa) & At::<G, L>::OFFSET == 0;
@@ -72,7 +72,7 @@ impl Span {
         (head.last < self.last).then(|| Self { start: head.last.wrapping_add(1), last: self.last })
     }
 
-    /// Whether it is all that one descriptor of level `L` covers; it is inside one.
+    /// Whether the span is exactly the range of one descriptor of level `L`. It must not exceed that range.
     #[inline]
     pub(crate) fn whole<G: Granule, L: Level>(self) -> bool {
         self.start & At::<G, L>::OFFSET == 0 && self.last & At::<G, L>::OFFSET == At::<G, L>::OFFSET

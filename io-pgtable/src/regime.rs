@@ -18,7 +18,7 @@ mod private {
 pub trait Regime: private::Sealed + Send + Sync + 'static {
     /// The granule.
     type Granule: Granule;
-    /// The configuration that registers, an STE or a context descriptor need.
+    /// The values for registers, an STE or a context descriptor.
     type Out;
 
     /// Quirks that this regime supports.
@@ -30,7 +30,7 @@ pub trait Regime: private::Sealed + Send + Sync + 'static {
     /// Attribute bits of a leaf; `None` if the regime cannot express `attrs`.
     #[doc(hidden)]
     fn leaf_bits(quirks: Quirks, attrs: Attrs) -> Option<u64>;
-    /// The attributes of a leaf made by [`Regime::leaf_bits`].
+    /// The attributes of a leaf with bits from [`Regime::leaf_bits`].
     #[doc(hidden)]
     fn attrs(quirks: Quirks, leaf: u64) -> Attrs;
     /// The configuration.
@@ -68,7 +68,7 @@ impl<G: Granule> Regime for S2<G> {
             MemType::NormalNc => (mem_attr::NORMAL_NC, desc::SH_OUTER),
             MemType::Device => (mem_attr::DEVICE_NGNRE, desc::SH_OUTER),
         };
-        // READ and WRITE are numbered as S2AP[0] and S2AP[1] are.
+        // READ and WRITE have the order of S2AP[0] and S2AP[1].
         let access = u64::from((attrs.prot & Prot::RW).bits()).wrapping_shl(desc::S2AP_SHIFT);
         // XN[1:0] = 0b10 forbids execution with and without FEAT_XNX; Linux's 0b11 would allow EL1 with it.
         let xn = unless(attrs.prot, Prot::EXEC, desc::XN);
@@ -168,7 +168,7 @@ impl<G: Granule> Regime for El2<G> {
     }
 }
 
-/// Whether any access is allowed: an unmapped address is not a mapping without permissions.
+/// Whether any access is allowed: a mapping without permissions is refused.
 fn accessible(prot: Prot) -> bool {
     prot.intersects(Prot::RW)
 }
@@ -178,7 +178,7 @@ const _: () = {
     assert!(Prot::WRITE.bits() == 2 && desc::S2AP_WRITE == 2 << desc::S2AP_SHIFT);
 };
 
-/// `bits` if `prot` lacks `right`, else none.
+/// `bits` if `prot` lacks `right`, otherwise 0.
 fn unless(prot: Prot, right: Prot, bits: u64) -> u64 {
     if prot.contains(right) { 0 } else { bits }
 }
@@ -213,7 +213,7 @@ fn stage1_out(cfg: &Cfg, root: Pa, start_level: u8, tg: u8) -> S1Cfg {
     }
 }
 
-/// TnSZ of an input address size that was checked to be 32 to 48.
+/// TnSZ of an input address size, which was checked to be 32 to 48.
 fn region_size(ias: u32) -> u8 {
     u8::try_from(64u32.saturating_sub(ias)).unwrap_or(u8::MAX)
 }

@@ -1,4 +1,5 @@
-//! Splits: the table that replaces a block and already lacks the unmapped pages (the hole), and the nT step before it.
+//! Splits: the table that replaces a block and already lacks the unmapped pages (the hole), and the nT change before
+//! it.
 
 use crate::build::fill_leaves;
 use crate::chain::TableList;
@@ -30,8 +31,8 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         fresh.words().get_mut(first..after)?.fill(0);
         fill_leaves::<R::Granule, L::Next>(fresh.words().get_mut(after..)?, at(after));
         if !L::Next::LAST {
-            // The first and the last descriptor of the hole may be only partly in it and need a split; if both are the
-            // same one, it is split once.
+            // The first and the last descriptor of the hole may be only partly in it and then need a split; if both
+            // are the same one, it is split once.
             let head = hole.head::<R::Granule, L::Next>();
             let tail = Span { start: hole.start.max(hole.last & !At::<R::Granule, L::Next>::OFFSET), last: hole.last };
             for (index, part) in [(first, head), (last, tail)] {
@@ -45,7 +46,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         Some(self.finish(&fresh, count))
     }
 
-    /// Marks the blocks at the ends of the span nT and invalidates them: after that no TLB has one.
+    /// Marks the blocks at the ends of the span nT and invalidates them: after that no TLB has an entry of them.
     pub(crate) fn mark_not_cached(&self, root: Table, span: Span, tlb: &mut impl TlbOps) -> Result<(), TlbError> {
         let mut all = span;
         for end in [span.start, span.last] {

@@ -10,7 +10,7 @@ use crate::granule::Granule;
 use crate::pte::{Fresh, Table, TableMemory};
 use crate::regime::{Regime, output_size};
 
-/// The smallest allocation; a root can be smaller than a page, but few allocators support that.
+/// The smallest allocation. A root can be smaller than a page, but few allocators support such sizes.
 const MIN_ROOT_BYTES: usize = 4096;
 
 /// A page table of regime `R` in memory `M`.
@@ -23,11 +23,11 @@ pub struct IoPgtable<R: Regime, M: TableMemory> {
     /// Descriptors in the root, less one.
     root_mask: usize,
     start_level: u8,
-    /// Checked; `page_sizes` is resolved.
+    /// The checked configuration; `page_sizes` has no 0.
     cfg: Cfg,
     /// The bits from `ias` up, which are set in every input address of TTBR1; otherwise 0.
     top: u64,
-    /// Masks of the bits that are clear in every input address (without `top`) and output address.
+    /// Masks of the bits that must be clear in every input address (without `top`) and output address.
     input_high: u64,
     output_high: u64,
     tables: usize,
@@ -96,13 +96,13 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         })
     }
 
-    /// The configuration of the walker: program exactly these values.
+    /// The configuration of the walker, to be programmed without changes.
     #[must_use]
     pub fn config(&self) -> R::Out {
         R::out(&self.cfg, self.root, self.start_level)
     }
 
-    /// The input configuration, with the leaf sizes resolved.
+    /// The input configuration, with the actual leaf sizes.
     #[inline]
     #[must_use]
     pub fn cfg(&self) -> &Cfg {
@@ -115,7 +115,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         &self.mem
     }
 
-    /// Bytes in tables now, the root included, quarantined ones not.
+    /// Number of bytes in tables, with the root and without quarantined tables.
     #[must_use]
     pub fn table_bytes(&self) -> usize {
         let below = self.tables.saturating_sub(1).saturating_mul(R::Granule::TABLE_BYTES);
@@ -145,11 +145,11 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
     pub(crate) fn input(&self, iova: Iova, size: u64) -> Option<u64> {
         let low = self.low(iova);
         let more = size.wrapping_sub(1);
-        // The sum wraps around only if one of the two is refused already.
+        // The sum wraps around only if one of the two is already refused.
         ((low | more | low.wrapping_add(more)) & self.input_high == 0).then_some(low)
     }
 
-    /// `iova` with the bits above `ias` clear where they are those of this table, and set where they are not.
+    /// `iova` with its bits from `ias` up cleared if they are those of this table, and set otherwise.
     #[inline]
     pub(crate) fn low(&self, iova: Iova) -> u64 {
         iova.0 ^ self.top
@@ -198,7 +198,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         self.mem.free(self.root, root_bytes(self.root_mask));
     }
 
-    /// The descriptor of a table at `pa` that holds `count` valid descriptors.
+    /// The descriptor of a table at `pa` with `count` valid descriptors.
     #[inline]
     pub(crate) fn table_desc(&self, pa: Pa, count: u64) -> u64 {
         let ns = if self.cfg.quirks.contains(Quirks::NS) { desc::NS_TABLE } else { 0 };
@@ -206,7 +206,8 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
     }
 }
 
-/// A table below the output address size and aligned; otherwise it is freed and treated as out of memory.
+/// Allocates a table. If it is not aligned, or not below the output address size, it is freed and counts as out of
+/// memory.
 pub(crate) fn alloc_table<M: TableMemory>(mem: &M, bytes: usize, oas: u32) -> Option<Pa> {
     let pa = mem.alloc(bytes)?;
     let offset = u64::try_from(bytes).ok()?.wrapping_sub(1);
@@ -222,7 +223,7 @@ fn root_bytes(mask: usize) -> usize {
     mask.wrapping_add(1).wrapping_mul(size_of::<u64>()).max(MIN_ROOT_BYTES)
 }
 
-/// Checks the configuration against the format and the architecture, and resolves the leaf sizes.
+/// Checks the configuration against the format and the architecture, and computes the leaf sizes.
 fn check<R: Regime>(cfg: &mut Cfg) -> Result<(), CfgError> {
     let sizes = R::Granule::LEAF_SIZES;
     output_size(cfg.oas)?;

@@ -9,7 +9,7 @@ use crate::addr::Iova;
 pub enum TlbScope {
     /// Only last-level entries changed: walk cache entries need not be invalidated.
     Leaf,
-    /// A table was replaced or removed: walk cache entries have to be invalidated too.
+    /// A table was replaced or removed: walk cache entries must also be invalidated.
     Table,
 }
 

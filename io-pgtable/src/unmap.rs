@@ -1,8 +1,8 @@
 //! Unmapping: check, then apply.
 //!
-//! The check changes nothing and counts the tables that splits need. They are allocated before the first store. To
-//! apply it detaches, invalidates one range, syncs once, and frees. A block that is unmapped in part is replaced by a
-//! table that already has the hole.
+//! The check changes nothing and counts the tables that splits need. They are allocated before the first store. The
+//! second step detaches, invalidates one range, syncs once, and frees. A block that is unmapped in part is replaced by
+//! a table that already has the hole.
 
 use crate::addr::{Iova, Pa};
 use crate::cfg::Bbm;
@@ -25,7 +25,7 @@ struct UnmapPlan {
     tables: usize,
 }
 
-/// The changes of one call, as the invalidation and the steps after it need them.
+/// The changes of one call, for the invalidation and the steps after it.
 struct Gather {
     span: Span,
     granule: u64,
@@ -38,7 +38,7 @@ struct Gather {
 }
 
 impl Gather {
-    /// A leaf of `size` bytes was unmapped.
+    /// Records that a leaf of `size` bytes was unmapped.
     #[inline]
     fn leaf(&mut self, size: u64) {
         self.granule = self.granule.min(size);
@@ -46,7 +46,7 @@ impl Gather {
 }
 
 impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
-    /// Unmaps `size` bytes from `iova`, which are mapped completely. Blocks that are covered in part are split.
+    /// Unmaps `size` bytes from `iova`, which must be mapped completely. Blocks that are covered in part are split.
     ///
     /// On success no walker can use the old translations any more, and tables that became empty are freed. At most one
     /// range is invalidated, with one sync ([`Bbm::Level1`] takes two of each when it splits).
@@ -87,8 +87,8 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         Ok(UnmapPlan { span, tables })
     }
 
-    /// Unmaps a checked span with as many spare tables as it needs. An error leaves the same table as success: only
-    /// the detached tables are not freed.
+    /// Unmaps a checked span with as many spare tables as it needs. After an error the table is the same as after
+    /// success: only the detached tables are not freed.
     fn apply_unmap(&mut self, plan: &UnmapPlan, spares: TableList, tlb: &mut impl TlbOps) -> Result<(), TlbError> {
         let (root, span) = (self.root_table(), plan.span);
         let mut marked = Ok(());
@@ -121,7 +121,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         self.clean(table, first, n);
     }
 
-    /// Publishes the stores, then one invalidation and one sync.
+    /// Publishes the stores, invalidates one range, and syncs.
     pub(crate) fn invalidate(
         &self,
         span: Span,
@@ -248,7 +248,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
     }
 }
 
-/// Whether every descriptor of the table that `desc` names is valid.
+/// Whether every descriptor of the table that `desc` points to is valid.
 #[inline]
 fn is_full<G: Granule>(desc: u64) -> bool {
     desc::count::<G>(desc) == u64::try_from(G::ENTRIES).unwrap_or(u64::MAX)

@@ -1,4 +1,4 @@
-//! Lookups: walks without callbacks.
+//! Lookups.
 
 use crate::addr::{Iova, Pa};
 use crate::attrs::Attrs;
@@ -59,7 +59,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         Some(Pa(end.desc & ADDR & !offset | input & offset))
     }
 
-    /// Translates `size` bytes from `iova` in one walk: as few extents as possible, in ascending order, within the
+    /// Translates `size` bytes from `iova` in one walk: the fewest possible extents, in ascending order, within the
     /// range. Addresses that are not mapped are left out.
     #[must_use]
     pub fn translate(&self, iova: Iova, size: u64) -> Extents<'_, R, M> {
@@ -75,7 +75,8 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         (end.desc & VALID != 0).then(|| self.leaf(input, &end))
     }
 
-    /// The leaves that map any part of `size` bytes from `iova`, in ascending order; parts outside the space are empty.
+    /// The leaves that map any part of `size` bytes from `iova`, in ascending order; there are none outside the input
+    /// space.
     #[must_use]
     pub fn leaves(&self, iova: Iova, size: u64) -> Leaves<'_, R, M> {
         let limit = u64::MAX.wrapping_shr(64u32.wrapping_sub(self.cfg().ias));
@@ -121,7 +122,7 @@ pub struct Leaves<'a, R: Regime, M: TableMemory> {
     table: &'a IoPgtable<R, M>,
     next: Option<u64>,
     last: u64,
-    /// Where the previous walk ended: the next descriptor is usually in the same table.
+    /// The end of the previous walk: the next descriptor is usually in the same table.
     at: Option<End>,
 }
 
@@ -132,7 +133,7 @@ impl<R: Regime, M: TableMemory> Leaves<'_, R, M> {
         if let Some(end) = self.at {
             let index = end.table.index(input, end.shift);
             let desc = end.table.load(index);
-            // Index 0 is the first of another table; in the root it is the first descriptor, which is never reached by
+            // At index 0 another table begins; in the root it is the first descriptor, which is never reached by
             // continuing.
             if index != 0 && (end.level == L3::N || desc & desc::TYPE != desc::TABLE) {
                 return End { desc, ..end };
@@ -194,7 +195,7 @@ impl<R: Regime, M: TableMemory> Iterator for Extents<'_, R, M> {
 }
 
 impl Extent {
-    /// Whether `next` continues both sides.
+    /// Whether `next` continues the input and the output addresses.
     fn follows(&self, next: &Self) -> bool {
         self.iova.0.wrapping_add(self.size) == next.iova.0 && self.pa.0.wrapping_add(self.size) == next.pa.0
     }

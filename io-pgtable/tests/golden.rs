@@ -1,4 +1,4 @@
-//! Words that were written down from the Arm ARM (DDI 0487) and Linux's `io-pgtable-arm`, not produced by this crate.
+//! Values taken from the Arm ARM (DDI 0487) and from Linux's `io-pgtable-arm`, not computed by this crate.
 
 #![allow(clippy::unwrap_used)]
 
@@ -57,7 +57,7 @@ fn stage_1_descriptors() {
     assert_eq!(page(none, Attrs::normal(RWX | Prot::PRIV)), 0xffff_1234_5f07);
     assert_eq!(page(none, Attrs::normal_nc(RWX)), 0xffff_1234_5e43);
     assert_eq!(page(none, Attrs::device(RW)), 0x0060_ffff_1234_5e4b);
-    // NS is bit 5; DBM is bit 51, set with HD where the mapping is writable.
+    // NS is bit 5; DBM is bit 51, set with HD for writable mappings.
     assert_eq!(page(Quirks::NS, Attrs::normal(RWX)), 0xffff_1234_5f67);
     assert_eq!(page(Quirks::HD, Attrs::normal(RWX)), 0x0008_ffff_1234_5f47);
     assert_eq!(page(Quirks::HD, Attrs::normal(R | X)), 0xffff_1234_5fc7);

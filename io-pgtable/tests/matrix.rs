@@ -15,7 +15,7 @@ const SIZES: [u32; 6] = [32, 36, 40, 42, 44, 48];
 const ATTRS: Attrs = Attrs::normal(Prot::RW);
 const GIB: u64 = 1 << 30;
 
-/// Counts maintenance: at most one invalidation and one sync a call.
+/// Counts maintenance: at most one invalidation and one sync per call.
 #[derive(Default)]
 struct Counting {
     ranges: Vec<TlbRange>,
@@ -41,7 +41,7 @@ struct Subject<R: Regime> {
 }
 
 impl<R: Regime> Subject<R> {
-    /// The table and the independent walker agree about `iova`.
+    /// Checks that the table and the independent walker have the same result for `iova`.
     fn expect(&self, iova: u64, pa: Option<u64>) {
         let iova = iova | self.top;
         assert_eq!(self.table.iova_to_phys(Iova(iova)), pa.map(Pa), "{iova:#x}");
@@ -74,7 +74,7 @@ fn self_test<R: Regime>(mut subject: Subject<R>) {
     let ias = subject.table.cfg().ias;
     subject.expect(0, None);
     subject.expect(GIB + 42, None);
-    // Distinct mappings of every size, refused a second time.
+    // Distinct mappings of every size; a second attempt is refused.
     for (slot, &size) in (0u64..).zip(&sizes) {
         let iova = slot * GIB;
         subject.map_one(iova, iova, size).unwrap();
@@ -89,7 +89,7 @@ fn self_test<R: Regime>(mut subject: Subject<R>) {
         };
         assert_eq!(found, size);
     }
-    // A part of a block goes and comes back.
+    // Part of a block is unmapped and mapped again.
     let block = sizes[1];
     subject.unmap(GIB + page, page).unwrap();
     subject.expect(GIB + page, None);
@@ -98,7 +98,7 @@ fn self_test<R: Regime>(mut subject: Subject<R>) {
     subject.expect(GIB + block - 1, Some(GIB + block - 1));
     subject.map(GIB + page, page, page).unwrap();
     subject.expect(GIB + page + 42, Some(page + 42));
-    // Everything goes, and comes back as blocks: the tables of the split must not be in the way.
+    // Everything is unmapped and mapped again as blocks: tables of the split must not remain.
     for (slot, &size) in (0u64..).zip(&sizes) {
         let iova = slot * GIB;
         subject.unmap(iova, size).unwrap();
@@ -116,7 +116,7 @@ fn self_test<R: Regime>(mut subject: Subject<R>) {
     assert_eq!(subject.map(last, 0, 2 * block), Err(MapError::OutOfRange));
     subject.unmap(last, block).unwrap();
     subject.expect(last, None);
-    // A range that needs every size, at odd addresses, and out of it one piece across its middle.
+    // A range that needs every leaf size, at unaligned addresses; then a piece across its middle is unmapped.
     let size = sizes.iter().sum::<u64>() + 3 * page;
     let iova = GIB - 2 * page;
     subject.map(iova, iova, size).unwrap();
@@ -131,7 +131,7 @@ fn self_test<R: Regime>(mut subject: Subject<R>) {
     subject.expect(iova + 2 * hole, Some(iova + 2 * hole));
     subject.unmap(iova, hole).unwrap();
     subject.unmap(iova + 2 * hole, size - 2 * hole).unwrap();
-    // Nothing is left but the root, and after that nothing at all.
+    // Only the root is left; it is freed last.
     assert_eq!(subject.mem.live_tables(), 1);
     assert_eq!(subject.table.leaves(Iova(subject.top), u64::MAX).count(), 0);
     subject.table.destroy(&mut NoTlb).unwrap();
@@ -142,7 +142,7 @@ fn memory() -> HeapMemory {
     HeapMemory::new(Pa(0x1000_0000), 4 << 20)
 }
 
-/// The break-before-make level and coherency vary with the pair, so that all of them meet all granules.
+/// The break-before-make level and coherency vary with the pair, so that all of them are tested with all granules.
 fn cfg(ias: u32, oas: u32, quirks: Quirks) -> Cfg {
     let bbm = [Bbm::Level0, Bbm::Level1, Bbm::Level2][(ias / 4 + oas / 4) as usize % 3];
     Cfg { bbm, quirks, coherent_walk: !(ias + oas).is_multiple_of(8), ..Cfg::new(ias, oas) }
@@ -150,7 +150,7 @@ fn cfg(ias: u32, oas: u32, quirks: Quirks) -> Cfg {
 
 fn pairs() -> impl Iterator<Item = (u32, u32)> {
     let all = SIZES.into_iter().flat_map(|ias| SIZES.into_iter().map(move |oas| (ias, oas)));
-    // Miri is slow: the smallest, the largest and the concatenated one.
+    // Miri is slow: only the smallest, the largest and a concatenated one.
     all.filter(|&(ias, oas)| ias <= oas && (!cfg!(miri) || matches!((ias, oas), (40, 40))))
 }
 

@@ -1,6 +1,7 @@
-//! Random operations against a plain map, with allocations that fail at every point, on the formats that differ most.
+//! Random operations, compared with a simple map, with allocation failures at every point, on the formats that differ
+//! most.
 //!
-//! `IO_PGTABLE_OPS=1000000` runs the full count; the default is what fits the everyday test run.
+//! `IO_PGTABLE_OPS=1000000` runs the full count; the default is small enough for everyday test runs.
 
 #![allow(clippy::unwrap_used)]
 
@@ -14,7 +15,7 @@ use io_pgtable::{
     Quirks, Regime, S1, S2, TlbError, TlbOps, TlbRange, UnmapError,
 };
 
-/// What is mapped, page by page: input page number to output address and attributes.
+/// The mappings, page by page: input page number to output address and attributes.
 type Model = BTreeMap<u64, (u64, Attrs)>;
 
 struct Tlb {
@@ -39,7 +40,7 @@ struct Test<R: Regime> {
     walker: Walker,
     model: Model,
     random: Random,
-    /// Tables that were lost because the TLB did not answer.
+    /// Tables that are quarantined because a TLB invalidation timed out.
     lost: usize,
 }
 
@@ -53,12 +54,12 @@ const ATTRS: [Attrs; 4] = [
 impl<R: Regime> Test<R> {
     const PAGE: u64 = R::Granule::PAGE;
 
-    /// Pages of the input space that the test plays in: a few blocks of each size, so that all levels are met.
+    /// Number of pages of the input space that the test uses: a few blocks of each size, so that all levels are used.
     fn block(&self) -> u64 {
         (0..48).map(|bit| 1u64 << bit).filter(|size| R::Granule::LEAF_SIZES & size != 0).nth(1).unwrap()
     }
 
-    /// A page-aligned range, mostly small, sometimes blocks, sometimes aligned to them.
+    /// A page-aligned range: usually small, sometimes blocks, sometimes aligned to blocks.
     fn range(&mut self) -> (u64, u64) {
         let block = self.block();
         let space =
@@ -79,7 +80,7 @@ impl<R: Regime> Test<R> {
 
     fn map(&mut self) {
         let (iova, size) = self.range();
-        // Mostly the same alignment as the input, so that blocks occur.
+        // Usually the same alignment as the input, so that blocks occur.
         let pa = if self.random.below(3) == 0 { self.random.below(1 << 16) * Self::PAGE } else { iova };
         let attrs = ATTRS[self.random.below(4) as usize];
         let first = self.model.range(Self::pages(iova, size)).next().map(|(&page, _)| page * Self::PAGE);
@@ -100,7 +101,7 @@ impl<R: Regime> Test<R> {
         self.check(iova, size);
     }
 
-    /// A range that is mapped completely: around a page of the model.
+    /// A completely mapped range around a page of the model.
     fn mapped_range(&mut self) -> Option<(u64, u64)> {
         let (iova, size) = self.range();
         let start = *self.model.range(iova / Self::PAGE..).next()?.0;
@@ -137,7 +138,7 @@ impl<R: Regime> Test<R> {
                 assert_eq!(last.size % last.granule, 0);
             }
             Err(_) => {
-                assert!(tlb.ranges.is_empty(), "a refused call touched the TLB");
+                assert!(tlb.ranges.is_empty(), "a refused call invalidated the TLB");
                 assert_eq!(self.mem.live_tables(), before, "a failed unmap leaks");
             }
         }
@@ -145,7 +146,8 @@ impl<R: Regime> Test<R> {
         self.check(iova, size);
     }
 
-    /// The table, the independent walkers and the model agree at the edges of a range and somewhere inside.
+    /// Checks that the table, the independent walkers and the model have the same results at the edges of a range and
+    /// at an address inside it.
     fn check(&mut self, iova: u64, size: u64) {
         let inside = self.random.below(size);
         let first = iova.saturating_sub(1);
@@ -161,7 +163,7 @@ impl<R: Regime> Test<R> {
         }
     }
 
-    /// All of the table against all of the model, and the memory that it takes.
+    /// Compares the whole table with the whole model, and checks the memory of the tables.
     fn audit(&self) {
         let mut model = self.model.iter().map(|(&page, &(pa, attrs))| (page * Self::PAGE, pa, attrs));
         for leaf in self.table.leaves(Iova(0), u64::MAX) {
@@ -183,7 +185,7 @@ fn run<R: Regime>(cfg: Cfg, walker: impl Fn(&R::Out) -> Walker, seed: u64) {
     let mut test = Test { table, mem, walker, model: Model::new(), random: Random(seed | 1), lost: 0 };
     let total = operations(6_000);
     for step in 0..total {
-        // Every few operations allocations fail after some number of successes.
+        // Every few operations, allocations fail after a random number of successes.
         let fail = (test.random.below(5) == 0).then(|| test.random.below(4) as usize);
         test.mem.fail_after(fail);
         let mapping = test.random.below(2) == 0 && test.model.len() < 300_000;
@@ -200,7 +202,7 @@ fn run<R: Regime>(cfg: Cfg, walker: impl Fn(&R::Out) -> Walker, seed: u64) {
     test.mem.fail_after(None);
     test.audit();
     let quarantined = test.lost;
-    // Whatever is left goes in one call per run; then only the root is left.
+    // The remaining mappings are unmapped in one call per run; then only the root is left.
     for extent in test.table.translate(Iova(0), u64::MAX).collect::<Vec<_>>() {
         test.table.unmap(extent.iova, extent.size, &mut NoTlb).unwrap();
     }

@@ -13,7 +13,7 @@ const BLOCK: u64 = 0x20_0000;
 
 /// Waits until the walk that may have begun before the invalidation is over.
 ///
-/// Were a table freed or reused earlier, Miri would report a race between the walker and the new content.
+/// If a table were freed or reused earlier, Miri would report a race between the walker and the new content.
 struct WaitForWalker<'a>(&'a AtomicU64);
 
 impl TlbOps for WaitForWalker<'_> {
@@ -36,7 +36,7 @@ fn a_walker_on_another_thread_sees_old_or_new() {
     let out = table.config();
     let walker = Walker::stage2(out.ttb.0, out.vtcr_el2());
     let attrs = Attrs::normal(Prot::RWX);
-    // The page at 5 comes and goes; the rest of its block and the block after it must not even flicker.
+    // Page 5 is unmapped and mapped again; the rest of its block and the next block must never fault.
     table.map(Iova(0), Pa(0x8000_0000), 2 * BLOCK, attrs).unwrap();
     let (walks, stop) = (AtomicU64::new(0), AtomicBool::new(false));
     std::thread::scope(|scope| {
@@ -47,7 +47,8 @@ fn a_walker_on_another_thread_sees_old_or_new() {
             while !stop.load(Ordering::SeqCst) || rounds == 0 {
                 let page = random.below(2 * BLOCK / 0x1000);
                 walks.fetch_add(1, Ordering::SeqCst);
-                // With the one in `publish`: either the sync waits for this walk, or this walk sees what was published.
+                // With the fence in `publish`: either the sync waits for this walk, or this walk sees the published
+                // stores.
                 fence(Ordering::SeqCst);
                 let found = walker.translate(&Snooping(mem), page * 0x1000).pa();
                 walks.fetch_add(1, Ordering::SeqCst);
@@ -60,7 +61,7 @@ fn a_walker_on_another_thread_sees_old_or_new() {
         for _ in 0..operations(2_000) {
             table.unmap(Iova(5 * 0x1000), 0x1000, &mut tlb).unwrap();
             table.map(Iova(5 * 0x1000), Pa(0x8000_5000), 0x1000, attrs).unwrap();
-            // Back to a block, so that the split happens again.
+            // Coalesces the block, so that it is split again.
             assert_eq!(table.coalesce(Iova(0), &mut tlb), Ok(BLOCK));
         }
         stop.store(true, Ordering::SeqCst);

@@ -1,5 +1,5 @@
-//! Where things are: every path xtask uses is derived from the checkout, so that
-//! a command does the same from any folder of it.
+//! Paths: every path that xtask uses is derived from the checkout, so that
+//! a command does the same in any folder of it.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -33,7 +33,7 @@ impl Checkout {
         Ok(Self::at(root, target))
     }
 
-    /// A copy of the checkout: its sources at `root`, what is built from them at `target`.
+    /// A copy of the checkout: its sources at `root`, its build folder at `target`.
     pub(crate) fn at(root: PathBuf, target: PathBuf) -> Self {
         let work = WorkFolder::at(target.join("portcullis"));
         Self { root, target, work }
@@ -49,17 +49,17 @@ impl Checkout {
         self.root.join("linux-tests/portcullis_test")
     }
 
-    /// Cargo's build folder: `target/`, or what `CARGO_TARGET_DIR` says.
+    /// Cargo's build folder: `target/`, or the value of `CARGO_TARGET_DIR`.
     pub(crate) fn target(&self) -> &Path {
         &self.target
     }
 
-    /// xtask's own folder below the build folder: what is fetched, built for machines and recorded.
+    /// xtask's own folder below the build folder: downloads, images for machines and results.
     pub(crate) fn work(&self) -> &WorkFolder {
         &self.work
     }
 
-    /// A folder in it, created if it is missing.
+    /// A folder in xtask's folder, created if it is missing.
     ///
     /// # Errors
     /// When it cannot be created.
@@ -75,19 +75,19 @@ impl Checkout {
         command
     }
 
-    /// The same of another toolchain than the pinned one; give it a build folder of its own.
+    /// The same of another toolchain than the pinned one, which needs its own build folder.
     pub(crate) fn cargo_of(&self, toolchain: &str) -> Command {
         let mut command = Command::new("rustup");
         command.args(["run", toolchain, "cargo"]);
         self.prepare(&mut command);
-        // These name the pinned toolchain's programs.
+        // These variables name the pinned toolchain's programs.
         for name in ["CARGO", "RUSTC", "RUSTUP_TOOLCHAIN"] {
             command.env_remove(name);
         }
         command
     }
 
-    /// A helper of cargo's in the workspace's root.
+    /// A cargo subcommand's program, run in the workspace's root.
     pub(crate) fn tool(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         self.prepare(&mut command);
@@ -96,7 +96,7 @@ impl Checkout {
 
     fn prepare(&self, command: &mut Command) {
         command.current_dir(&self.root).env("CARGO_TARGET_DIR", &self.target);
-        // Cargo sets these for what it runs; inherited, they would describe xtask
+        // Cargo sets these for the programs that it runs; inherited, they would describe xtask
         // instead of the package that is built.
         for (name, _) in env::vars_os() {
             let name_str = name.to_string_lossy();

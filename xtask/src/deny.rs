@@ -7,16 +7,16 @@ use crate::checkout::Checkout;
 use crate::setup::tools::{self, Build};
 
 const VERSION: &str = "0.20.2";
-/// The fuzz targets are a workspace of their own.
+/// The fuzz targets are a separate workspace.
 const WORKSPACES: [&str; 2] = ["Cargo.toml", "fuzz/Cargo.toml"];
 
 /// Printed when advisories are not checked.
 pub(crate) const NO_ADVISORIES: &str =
-    "advisories about dependencies were not checked: `cargo xtask advisories` does, where github.com is reachable";
+    "advisories about dependencies were not checked: run `cargo xtask advisories` where github.com is reachable";
 
 /// Check the dependencies against the advisories of RustSec
 ///
-/// The database is a git repository on GitHub, which has to be reachable; `cargo xtask check` therefore leaves it out.
+/// The database is a git repository on GitHub, which must be reachable; `cargo xtask check` therefore does not use it.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {}
 
@@ -38,16 +38,16 @@ pub(crate) fn main(checkout: &Checkout, _: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Checks the licences of all dependencies, and where they come from.
+/// Checks the licences and sources of all dependencies.
 ///
 /// # Errors
-/// With what cargo-deny says of each dependency that does not fit deny.toml.
+/// With cargo-deny's message about each dependency that violates deny.toml.
 pub(crate) fn check(checkout: &Checkout) -> Result<()> {
     let program = tools::ensure(checkout, "cargo-deny", VERSION, Build::Dev)?;
     for manifest in WORKSPACES {
         let mut deny = checkout.tool(&program);
         deny.args(["--locked", "--manifest-path", manifest, "check", "licenses", "bans", "sources"]);
-        exec::output(&mut deny).with_context(|| format!("a dependency of {manifest} does not fit deny.toml"))?;
+        exec::output(&mut deny).with_context(|| format!("a dependency of {manifest} violates deny.toml"))?;
     }
     Ok(())
 }

@@ -16,14 +16,14 @@ const RELEASE: &str = "release";
 /// The profile of single-use images for `threats`: fast to link.
 const QUICK: &str = "quick";
 
-/// Whether the hypervisor drives the SMMU or leaves it to the host.
+/// Whether the hypervisor controls the SMMU or leaves it to the host.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Isolation {
-    /// The product.
+    /// The product: EL2 controls the SMMU.
     On,
-    /// The build that only the demonstration and the tests use.
+    /// EL2 leaves the SMMU to the host: only for the demonstration and the tests.
     Off,
-    /// Built with `ghost`: audits itself after every trap (slow).
+    /// The product with `--features ghost`: it audits itself after every trap (slow).
     Ghost,
 }
 
@@ -47,7 +47,7 @@ pub(crate) fn portcullis(checkout: &Checkout) -> Result<Hypervisor> {
     hyp(checkout, Isolation::On).map(Hypervisor::Portcullis)
 }
 
-/// Builds the one that shows what DMA does without isolation.
+/// Builds the hypervisor that leaves the SMMU to the host.
 ///
 /// # Errors
 /// As [`hyp`].

@@ -1,7 +1,7 @@
 //! The developer tool of Portcullis: `cargo xtask --help`.
 //!
-//! Each command is one module; what machines boot and how they are run and evaluated is the library `test-machines`.
-//! The commands share how images are built ([`images`]) and the Rust side of what has to be on the machine ([`setup`]).
+//! Each command is one module. The library `test-machines` has the contents of machines, and runs and evaluates them.
+//! All commands use [`images`] to build images, and [`setup`] to install toolchains and cargo subcommands.
 
 mod bench;
 mod boards;

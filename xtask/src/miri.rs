@@ -59,7 +59,7 @@ impl Library {
         }
     }
 
-    /// Which of its tests Miri can run. The interleavings of shadow-s2 use stack switching, which Miri does not
+    /// Whether Miri can run its integration tests. Those of shadow-s2 use stack switching, which Miri does not
     /// support.
     fn has_integration_tests(self) -> bool {
         match self {
@@ -69,13 +69,13 @@ impl Library {
     }
 }
 
-/// The toolchain that has Miri.
+/// The toolchain with Miri.
 const NIGHTLY: &str = "nightly";
 
 /// Runs the command.
 ///
 /// # Errors
-/// When set-up fails, or naming how many tests failed.
+/// When set-up fails or a test fails, with the number of failed tests.
 pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
     let started = Instant::now();
     rust::ensure_miri(checkout, NIGHTLY)?;
@@ -93,7 +93,8 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
         if let Some(filter) = &args.filter {
             cargo.arg("--").arg(filter);
         }
-        // Another compiler's files, and tests that read the project's documents and data.
+        // A separate build folder for the other compiler, and no isolation from files: tests read the project's
+        // documents and data.
         cargo.env("CARGO_TARGET_DIR", checkout.work_dir("miri")?).env("MIRIFLAGS", "-Zmiri-disable-isolation");
         say(&exec::shown(&cargo));
         tally.cargo_test(&format!("{package} under Miri"), &mut cargo);

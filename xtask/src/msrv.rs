@@ -1,4 +1,4 @@
-//! `cargo xtask msrv`: the oldest Rust that each library crate builds with.
+//! `cargo xtask msrv`: the oldest Rust version that each library crate builds with.
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -21,16 +21,17 @@ const PACKAGES: [&str; 9] = [
     "gic-model",
 ];
 
-/// Check that the library crates build with the oldest Rust that they declare, and with none before it
+/// Check that the library crates build with the Rust version that they declare, and not with the one before
 ///
-/// Installs the toolchains that it needs with rustup, in its minimal profile, and leaves the default as it is.
+/// Installs the toolchains that it needs with rustup, in its minimal profile, and does not change the default.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {}
 
 /// Runs the command.
 ///
 /// # Errors
-/// When a toolchain cannot be installed, or a package does not build with its `rust-version`, or would with an older one.
+/// When a toolchain cannot be installed, or a package does not build with its `rust-version`, or builds with an older
+/// one.
 pub(crate) fn main(checkout: &Checkout, _: &Args) -> Result<()> {
     let mut cargo = checkout.cargo();
     cargo.args(["metadata", "--no-deps", "--format-version", "1"]);
@@ -46,7 +47,7 @@ pub(crate) fn main(checkout: &Checkout, _: &Args) -> Result<()> {
             if let Err(error) = build(checkout, package, &version) {
                 wrong.push(format!("{package} does not build with its rust-version {version}: {error:#}"));
             } else if build(checkout, package, &before).is_ok() {
-                wrong.push(format!("{package} builds with {before} too: lower its rust-version"));
+                wrong.push(format!("{package} also builds with {before}: lower its rust-version"));
             }
             Ok(())
         })?;
@@ -54,7 +55,7 @@ pub(crate) fn main(checkout: &Checkout, _: &Args) -> Result<()> {
     if !wrong.is_empty() {
         bail!("{}", wrong.join("\n"));
     }
-    println!("{} packages build with the Rust that they declare, and with none before it", PACKAGES.len());
+    println!("{} packages build with the Rust version that they declare, and not with the one before", PACKAGES.len());
     Ok(())
 }
 

@@ -36,8 +36,8 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(20);
 /// 2 tables, the shadow stream tables and the queues, and stops at the first disagreement;
 /// it is many times slower.
 ///
-/// Of the counters, blocked and through are disk commands at pages that were not the host's
-/// and that were, undecided those at pages that changed owner meanwhile, and wrong those of
+/// Of the counters, blocked and through are disk commands to pages that were not the host's
+/// and that were, undecided those to pages that changed owner during the command, and wrong those of
 /// both devices with the wrong result: it must be 0. edu, edu_blocked and edu_through are
 /// the transfers of the edu device, which is slow and may have no result in a short run; us
 /// is the time of the run in microseconds. dma_faults in EL2's exit line can be far smaller
@@ -99,13 +99,13 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
     conclude(&report, args.transitions, least).with_context(|| format!("seed {seed}"))
 }
 
-/// Runs it with periodic progress output.
+/// Runs the machine with periodic progress output.
 fn run_with_progress(run: &Run<'_>, dir: &Path) -> Result<Report> {
     let (done, end) = mpsc::channel::<()>();
     thread::scope(|scope| {
         scope.spawn(move || {
             let mut printed = (Instant::now(), String::new());
-            // Anything but a timeout means that the run has ended.
+            // Any result other than a timeout means that the run has ended.
             while let Err(RecvTimeoutError::Timeout) = end.recv_timeout(POLL_INTERVAL) {
                 let line = last_progress(&run.host_console(dir));
                 if printed.0.elapsed() >= PROGRESS_INTERVAL && line != printed.1 {
@@ -140,7 +140,7 @@ fn conclude(report: &Report, transitions: u64, least: u64) -> Result<()> {
     if let Verdict::Skipped(why) = report.verdict()? {
         bail!("nothing was run: {why}");
     }
-    let counted = counted.context("the payload gave no counters")?;
+    let counted = counted.context("the payload printed no counters")?;
     for (name, least) in [("transitions", transitions), ("blocked", least), ("through", least)] {
         let count = counter(counted, name)?;
         ensure!(count >= least, "{name}={count}, and at least {least} are needed");
@@ -152,11 +152,11 @@ fn conclude(report: &Report, transitions: u64, least: u64) -> Result<()> {
     for line in report.outcome.el2_console.lines().rev().take(EL2_LINES).collect::<Vec<_>>().into_iter().rev() {
         println!("{line}");
     }
-    println!("No transfer reached a page that was not the host's.");
+    println!("No transfer reached a page of another owner than the host.");
     Ok(())
 }
 
-/// How many lines of EL2's console are shown.
+/// Number of shown lines of EL2's console.
 const EL2_LINES: usize = 4;
 
 /// EL2's pool at the end, in KiB.
@@ -164,7 +164,7 @@ const EL2_LINES: usize = 4;
 struct Pool {
     free: u64,
     at_start: u64,
-    /// Of pages that the host has not taken back, in use or not.
+    /// Size of the donated pages that were not returned, in use or not.
     donated: u64,
 }
 
@@ -175,7 +175,7 @@ impl Pool {
     }
 }
 
-/// From EL2's line about its clean audit.
+/// Parses EL2's line about its clean audit.
 fn pool_at_end(el2_console: &str) -> Result<Pool> {
     let line = el2_console.lines().rev().find_map(|line| line.trim().strip_prefix("portcullis: audit clean; "));
     let line = line.context("EL2 did not report a clean audit at its end")?;
@@ -217,7 +217,7 @@ mod tests {
     fn donated_pages_are_subtracted() {
         let pool = |free, donated| Pool { free, at_start: 100, donated };
         assert!(pool(100, 0).is_unchanged() && pool(108, 8).is_unchanged());
-        // A page of either kind that is in use and was not.
+        // One page of either kind has become in use.
         assert!(!pool(96, 0).is_unchanged() && !pool(104, 8).is_unchanged() && !pool(100, 8).is_unchanged());
         assert!(!pool(0, 8).is_unchanged());
     }

@@ -1,4 +1,4 @@
-//! Table memory for every subject of the benchmark: one arena, one list of free pages, the same cost for all.
+//! Table memory for every subject of the benchmark: one arena and one list of free pages, with the same cost for all.
 
 #![allow(unsafe_code)]
 
@@ -12,7 +12,7 @@ pub(crate) const BASE: u64 = 0x10_0000_0000;
 const PAGE: usize = 4096;
 const PAGES: usize = 8 * 1024;
 
-/// The free pages, as a stack of addresses. The benchmark is one thread.
+/// The free pages, as a stack of addresses. The benchmark has one thread.
 struct FreeList {
     pages: [Cell<u64>; PAGES],
     len: Cell<usize>,
@@ -21,12 +21,12 @@ struct FreeList {
 // SAFETY: (1) the benchmark starts no second thread, so the cells are never accessed concurrently.
 unsafe impl Sync for FreeList {}
 
-/// Size of the tables that are handed out.
+/// Size of the allocated tables.
 static SIZE: Size = Size(Cell::new(PAGE));
 
 struct Size(Cell<usize>);
 
-// SAFETY: (1) one thread, as above.
+// SAFETY: (1) as above, the benchmark has one thread.
 unsafe impl Sync for Size {}
 
 impl Size {
@@ -47,7 +47,8 @@ unsafe extern "C" {
     fn madvise(addr: *mut u64, length: usize, advice: i32) -> i32;
 }
 
-/// Maps the arena where its physical addresses say: EL2 has an identity map too, and it costs every subject the same.
+/// Maps the arena at its physical addresses, since EL2 also has an identity map. The cost is the same for every
+/// subject.
 fn map_arena() {
     const READ_WRITE: i32 = 3;
     const PRIVATE_ANONYMOUS_FIXED_NOREPLACE: i32 = 0x02 | 0x20 | 0x10_0000;
@@ -56,12 +57,12 @@ fn map_arena() {
     let got = unsafe { mmap(want, PAGES * PAGE, READ_WRITE, PRIVATE_ANONYMOUS_FIXED_NOREPLACE, -1, 0) };
     assert_eq!(got.expose_provenance() as u64, BASE, "the arena's address is in use");
     const HUGE_PAGES: i32 = 14;
-    // SAFETY: (1) the range is the mapping just made. EL2 maps its memory by blocks as well; a refusal costs speed
-    // only.
+    // SAFETY: (1) the range is the mapping just made. EL2 also maps its memory by blocks; a refusal costs only
+    // speed.
     let _ = unsafe { madvise(got, PAGES * PAGE, HUGE_PAGES) };
 }
 
-/// Makes the arena; call it once, before anything else.
+/// Maps the arena; call it once, before any other function.
 pub(crate) fn init() {
     map_arena();
     divide(PAGE);
@@ -69,7 +70,7 @@ pub(crate) fn init() {
 
 /// Divides the arena into tables of `size` bytes, all of them free: no table may exist.
 ///
-/// The first eight pages are kept for roots that are larger, or smaller, than a table.
+/// The first eight pages are reserved for roots that are larger or smaller than a table.
 pub(crate) fn divide(size: usize) {
     FREE.len.set(0);
     SIZE.set(size);
@@ -90,7 +91,7 @@ pub(crate) fn alloc() -> Option<u64> {
     Some(page)
 }
 
-/// Takes a page back.
+/// Frees a page.
 #[inline]
 pub(crate) fn free(pa: u64) {
     let len = FREE.len.get();
@@ -105,18 +106,18 @@ pub(crate) fn used() -> usize {
     PAGES - 8 - FREE.len.get()
 }
 
-/// Where the page is accessed.
+/// Address at which the page is accessed.
 #[inline]
 pub(crate) fn ptr(pa: u64) -> *mut u64 {
     std::ptr::with_exposed_provenance_mut(pa as usize)
 }
 
-/// The arena as the table memory of this project, as a hypervisor's pool would be: an offset and a free list.
+/// The arena as the table memory of this project, as in a hypervisor's pool: an offset and a free list.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Pool;
 
-// SAFETY: (1) pages come from the arena, which is initialised, aligned and never freed; (2) the free list hands each
-// page out once; (3) the mapping of addresses is fixed.
+// SAFETY: (1) pages come from the arena, which is initialised, aligned and never freed; (2) the free list returns each
+// page once; (3) the mapping of addresses is fixed.
 unsafe impl TableMemory for Pool {
     #[inline]
     fn alloc(&self, size: usize) -> Option<Pa> {

@@ -1,4 +1,4 @@
-//! The floor: stores or loads the descriptors in one flat array and does nothing else.
+//! The lower bound: stores or loads the descriptors in one flat array, and nothing else.
 
 use std::hint::black_box;
 

@@ -1,4 +1,4 @@
-//! Instructions per operation, counted by callgrind on a child process: the figure repeats exactly.
+//! Instructions per operation, counted by callgrind in a child process: the figure is exactly reproducible.
 
 use std::process::Command;
 

@@ -1,7 +1,7 @@
 //! Measures io-pgtable against other page-table crates on the same workloads, in one run.
 //!
-//! Repeats are interleaved (every subject once, then again), figures are medians, and absolute times are only printed
-//! for orientation: what counts are ratios, instruction counts (`--insns`, under valgrind) and counts of TLB
+//! Repeats are interleaved (every subject once, then again) and figures are medians. Absolute times are printed for
+//! orientation only; targets are for ratios, instruction counts (`--insns`, under valgrind) and counts of TLB
 //! maintenance.
 
 mod arena;
@@ -37,7 +37,7 @@ usage: pgtable-bench [--repeats N] [--insns] [--only WORKLOAD] [--bits 40|48] [-
 
 Exit code 0 when every figure meets its target, 3 when some do not, 2 on bad arguments.";
 
-/// What one subject did in one row.
+/// Results of one subject in one row.
 #[derive(Default)]
 struct Row {
     ns: Vec<f64>,
@@ -55,18 +55,19 @@ fn sample<S: Subject>(rows: &mut Rows, workload: Workload, bits: u32) {
     }
 }
 
-/// A prime number of subjects, so that every stride through them is an order.
+/// A prime number of subjects, so that every stride visits each subject once.
 const SUBJECTS: [fn(&mut Rows, Workload, u32); 5] =
     [sample::<Floor>, sample::<Ours>, sample::<Ax>, sample::<Generic>, sample::<Paging>];
 
 fn measure(workload: Workload, bits: u32, repeats: usize) -> Rows {
     let mut rows = Rows::new();
-    // The first round warms caches and page tables of the machine itself, and is thrown away.
+    // The first round fills caches and page tables of the machine itself; its results are discarded.
     for round in 0..=repeats {
         if round == 1 {
             rows.clear();
         }
-        // Each round in another order: what a subject leaves in the caches is not always there for the same other one.
+        // Each round has another order, so that the cache content left by one subject does not always affect the same
+        // other one.
         for turn in 0..SUBJECTS.len() {
             SUBJECTS[(round + turn * (1 + round % 4)) % SUBJECTS.len()](&mut rows, workload, bits);
         }
@@ -147,7 +148,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let mut report = Report::default();
-    // The scale between this machine and the one that Linux's figures come from: the same crate on the same row.
+    // The ratio of this machine to the machine of Linux's figures: the same crate on the same row.
     let scale =
         median(&mut measure(Workload::Map4kEach, 40, options.repeats).remove(Ax::NAME).unwrap_or_default().ns) / 5.76;
     for &bits in &options.bits {
@@ -197,7 +198,7 @@ fn main() -> ExitCode {
     ExitCode::from(3)
 }
 
-/// Stage 1 and the larger granules: no peer has them all, so they stand beside the 4K stage 2 of the same run.
+/// Stage 1 and the larger granules: no peer has all of them, so they are compared with the 4K stage 2 of the same run.
 fn variants(report: &mut Report, options: &Options) {
     println!("\n48-bit, other regimes and granules; ns per operation (instructions with --insns)");
     println!("{:<14}{:>16}{:>16}{:>16}{:>16}", "", "stage 2 4K", "stage 1 4K", "stage 2 16K", "stage 2 64K");
@@ -242,7 +243,7 @@ fn row(report: &mut Report, workload: Workload, bits: u32, options: &Options, sc
         .filter_map(|name| rows.get(name))
         .map(|row| median(&mut row.ns.clone()))
         .fold(f64::INFINITY, f64::min);
-    // The ratio within each round, so that what disturbs the machine disturbs both sides; then the middle of them.
+    // The ratio within each round, so that other load of the machine affects both sides; then the median.
     let own = rows.get(Ours::NAME).map_or(&[] as &[f64], |row| &row.ns);
     let best_of_round =
         |i: usize| peer_rows.iter().filter_map(|row| row.ns.get(i)).copied().fold(f64::INFINITY, f64::min);

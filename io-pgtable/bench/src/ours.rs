@@ -11,7 +11,7 @@ use io_pgtable::{
 use crate::arena::Pool;
 use crate::subject::{SYNCS, Subject, TLBI, count};
 
-/// Counts instead of invalidating.
+/// Counts invalidations and does nothing else.
 pub(crate) struct CountingTlb;
 
 impl TlbOps for CountingTlb {
@@ -27,15 +27,15 @@ impl TlbOps for CountingTlb {
     }
 }
 
-/// An `IoPgtable` of some regime, its granule with it.
+/// An `IoPgtable` of some regime and granule.
 pub(crate) struct Table<R: Variant> {
     table: ManuallyDrop<IoPgtable<R, Pool>>,
 }
 
-/// What the hypervisor links: a stage 2 with 4K pages.
+/// The type that the hypervisor links: a stage 2 with 4K pages.
 pub(crate) type Ours = Table<S2<G4K>>;
 
-/// A regime and its name in reports.
+/// A regime with its name in reports.
 pub(crate) trait Variant: Regime {
     const NAME: &'static str;
 }
@@ -92,7 +92,7 @@ impl<R: Variant> Subject for Table<R> {
 
 impl<R: Variant> Drop for Table<R> {
     fn drop(&mut self) {
-        // SAFETY: (1) the table is taken once, here, and not used again.
+        // SAFETY: (1) the table is taken only here, and not used afterwards.
         let table = unsafe { ManuallyDrop::take(&mut self.table) };
         let done = table.destroy(&mut CountingTlb);
         assert!(done.is_ok(), "destroy: {done:?}");

@@ -1,4 +1,4 @@
-//! Turns samples into a table for people and the flat JSON object that the project's benchmark collects.
+//! Prints samples as a table and as the flat JSON object that `cargo xtask bench` reads.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -48,7 +48,7 @@ impl Report {
     }
 }
 
-/// The middle value.
+/// The median.
 pub(crate) fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)

@@ -1,4 +1,4 @@
-//! What is compared: a page table that maps and unmaps ranges, and the counters of its TLB maintenance.
+//! The compared subjects: page tables that map and unmap ranges, with counters of their TLB maintenance.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -20,16 +20,16 @@ pub(crate) trait Subject {
     fn unmap(&mut self, iova: u64, size: u64, leaf: u64);
     /// Unmaps one page of a block.
     fn hole(&mut self, iova: u64);
-    /// Translates; 0 where nothing is mapped.
+    /// Translates an address; 0 if it is not mapped.
     fn translate(&self, iova: u64) -> u64;
 }
 
-/// TLB invalidations that were asked for.
+/// Number of requested TLB invalidations.
 pub(crate) static TLBI: AtomicU64 = AtomicU64::new(0);
-/// TLB syncs that were asked for.
+/// Number of requested TLB syncs.
 pub(crate) static SYNCS: AtomicU64 = AtomicU64::new(0);
 
-/// Adds one without a locked instruction: the benchmark is one thread.
+/// Adds one without a locked instruction: the benchmark has one thread.
 #[inline]
 pub(crate) fn count(counter: &AtomicU64) {
     counter.store(counter.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);

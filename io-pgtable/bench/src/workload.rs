@@ -9,9 +9,9 @@ use crate::peers::{Ax, Generic, Paging};
 use crate::subject::{SYNCS, Subject, TLBI};
 
 const GIB: u64 = 0x4000_0000;
-/// Pages of a run: 1 GiB of the smallest.
+/// Pages of a run: 1 GiB of 4 KiB pages.
 const PAGES: u64 = 0x4_0000;
-/// Blocks of a run: 64 GiB of 2 MiB.
+/// Blocks of a run: 64 GiB of 2 MiB blocks.
 const BLOCKS: u64 = 0x8000;
 const ROUNDS: u64 = 200;
 
@@ -32,8 +32,8 @@ pub(crate) enum Workload {
     I2p4k,
 }
 
-/// What the row's target is: ratio to the best peer, instructions per operation; and what Linux 7.3 or 6.1 (the better
-/// of what the project was given) needed in nanoseconds on the machine where the best crate needed `crate_ns`.
+/// Target of a row: ratio to the best peer, and instructions per operation. Also the time that Linux 7.3 or 6.1 (the
+/// better of the two) needed, in nanoseconds, on a machine where the best crate needed `crate_ns`.
 pub(crate) struct Target {
     pub(crate) ratio: f64,
     pub(crate) insns: f64,
@@ -77,7 +77,7 @@ impl Workload {
         Self::ALL.into_iter().find(|workload| workload.name() == name)
     }
 
-    /// Targets and Linux's figures, in nanoseconds of the machine on which `map4k_each` of the ax crate took 5.76.
+    /// Targets and Linux's figures, in nanoseconds on the machine where `map4k_each` of the ax crate took 5.76 ns.
     pub(crate) fn target(self) -> Target {
         let (ratio, insns, linux_ns) = match self {
             Self::Map4kEach => (0.60, 110.0, Some(10.3)),
@@ -96,8 +96,9 @@ impl Workload {
         Target { ratio, insns, linux_ns }
     }
 
-    /// The crates that do the work of the row, and that its ratio is about. The others run for orientation:
-    /// aarch64-paging's `RootTable` frees tables without TLB maintenance, and ax-page-table-multiarch cannot split.
+    /// The crates that do the same work as the row requires; its ratio is to the best of these. The others run for
+    /// orientation: aarch64-paging's `RootTable` frees tables without TLB maintenance, and ax-page-table-multiarch
+    /// cannot split.
     pub(crate) fn peers(self) -> &'static [&'static str] {
         match self {
             Self::Unmap4kEach | Self::Unmap4kBulk => &[Ax::NAME, Generic::NAME],
@@ -106,7 +107,7 @@ impl Workload {
         }
     }
 
-    /// Whether a subject can run it.
+    /// Whether a subject can run this workload.
     pub(crate) fn possible<S: Subject>(self) -> bool {
         self != Self::SplitFirst || S::SPLITS
     }
@@ -127,7 +128,7 @@ impl Sample {
     }
 }
 
-/// The measured region: callgrind finds it by its name.
+/// The measured region; callgrind identifies it by its name.
 #[inline(never)]
 pub(crate) fn measured_region(body: &mut dyn FnMut()) {
     body();
@@ -144,11 +145,11 @@ unsafe extern "C" {
     fn clock_gettime(clock: i32, time: *mut Timespec) -> i32;
 }
 
-/// Nanoseconds that this thread has run: what other processes take of the machine does not count.
+/// Nanoseconds that this thread has run: the time of other processes is not included.
 fn thread_time() -> f64 {
     const CLOCK_THREAD_CPUTIME_ID: i32 = 3;
     let mut time = Timespec::default();
-    // SAFETY: (1) the pointer is to a live value of the type that the call fills in.
+    // SAFETY: (1) the pointer is to a live value of the type that the call writes.
     let failed = unsafe { clock_gettime(CLOCK_THREAD_CPUTIME_ID, &mut time) };
     assert_eq!(failed, 0, "no CPU clock");
     time.seconds as f64 * 1e9 + time.nanoseconds as f64
@@ -193,10 +194,10 @@ fn ops<S: Subject>(workload: Workload) -> u64 {
     }
 }
 
-/// Runs one workload once on a fresh table. Misaligned output addresses keep larger leaves out.
+/// Runs one workload once on a fresh table. Misaligned output addresses prevent larger leaves.
 pub(crate) fn run<S: Subject>(workload: Workload, bits: u32) -> Sample {
     let (page, block, space) = (S::PAGE, S::BLOCK, PAGES * S::PAGE);
-    // Every subject gets the same pages in the same order, whoever had them before.
+    // Every subject gets the same pages in the same order, regardless of their last use.
     crate::arena::divide(page as usize);
     let mut table = S::new(bits);
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
@@ -264,7 +265,7 @@ pub(crate) fn run<S: Subject>(workload: Workload, bits: u32) -> Sample {
 #[inline]
 fn giants<S: Subject>(mut table: S, ops: u64) -> Sample {
     let (page, block) = (S::PAGE, S::BLOCK);
-    // Blocks of 1 GiB with 4K pages, the only ones of their granule else.
+    // Blocks of 1 GiB with 4K pages; with other granules the only block size.
     let giant = if page == 0x1000 { GIB } else { block };
     let size = 64 * giant;
     table.map(0, 0, giant, giant);
@@ -276,7 +277,7 @@ fn giants<S: Subject>(mut table: S, ops: u64) -> Sample {
     })
 }
 
-/// Maps `total` bytes, `step` bytes a call, in leaves of `leaf` bytes.
+/// Maps `total` bytes, `step` bytes per call, in leaves of `leaf` bytes.
 #[inline]
 fn each<S: Subject>(table: &mut S, total: u64, step: u64, leaf: u64) {
     let mut iova = 0;
@@ -286,7 +287,8 @@ fn each<S: Subject>(table: &mut S, total: u64, step: u64, leaf: u64) {
     }
 }
 
-/// All pages: split from blocks where the subject can, so that the memory is what a long-running host has.
+/// Maps all pages: split from blocks if the subject can split, so that table memory is as fragmented as that of a
+/// long-running host.
 fn pages<S: Subject>(table: &mut S, random: &mut Random) {
     let (page, block, space) = (S::PAGE, S::BLOCK, PAGES * S::PAGE);
     if !S::SPLITS {

@@ -1,4 +1,4 @@
-//! The fast path against the general way: two tables with the same calls, of which one never takes the fast path.
+//! The fast path compared with the slow path: two tables get the same calls, and one of them never uses the fast path.
 
 use std::vec::Vec;
 
@@ -27,8 +27,8 @@ impl TlbOps for Recording {
     }
 }
 
-/// The same calls on three tables: as a user makes them, always the general way, and the fast path by hand where it
-/// applies, which counts how often it does.
+/// Makes the same calls on three tables: through the public functions, always on the slow path, and directly on the
+/// fast path if it applies, which counts its uses.
 struct Tables<G: Granule> {
     user: IoPgtable<S2<G>, HeapMemory>,
     general: IoPgtable<S2<G>, HeapMemory>,
@@ -80,7 +80,7 @@ impl<G: Granule> Tables<G> {
         result
     }
 
-    /// Memory is word by word that of the table that never takes the fast path, through the caches and without.
+    /// Checks that each word equals that of the table without the fast path, through the caches and in memory.
     fn compare(&self, mem: &HeapMemory) {
         let general = self.general.memory();
         assert_eq!((mem.used(), mem.live_tables()), (general.used(), general.live_tables()));
@@ -95,7 +95,7 @@ impl<G: Granule> Tables<G> {
     }
 }
 
-/// The word in memory behind the caches, without the count of a table, which is not cleaned.
+/// The word at the point of coherency, without the count of a table, which is not cleaned.
 fn leaf_poc(mem: &HeapMemory, pa: Pa) -> Option<u64> {
     const COUNT: u64 = 0x0780_0000_0000_0ffc;
     let table = |word: &u64| word & 3 == 3 && mem.read64(Pa(word & 0x0000_ffff_ffff_f000)).is_some();
@@ -120,7 +120,7 @@ fn run<G: Granule>(cfg: &Cfg, seed: u64) {
         if random.below(2) == 0 {
             let _ = tables.map(iova, pa, size);
         } else {
-            // Mostly where something is mapped.
+            // Most ranges are where pages are mapped.
             let near = tables.user.leaves(Iova(iova), u64::MAX).next().filter(|_| random.below(4) != 0);
             let _ = tables.unmap(near.map_or(iova, |leaf| leaf.iova.0.max(iova)), size);
         }
@@ -142,7 +142,7 @@ fn with_larger_pages_the_fast_path_leaves_what_the_general_way_leaves() {
     run::<G64K>(&Cfg { bbm: Bbm::Level2, ..Cfg::new(40, 40) }, 25);
 }
 
-/// Blocks in the root, which has no count, and the last leaf of a table, which the fast path leaves to the other.
+/// Blocks in the root, which has no count, and the last leaf of a table, which only the slow path unmaps.
 #[test]
 fn where_the_fast_path_applies() {
     let mut tables = Tables::<G4K>::new(&Cfg { bbm: Bbm::Level2, ..Cfg::new(40, 40) });
@@ -151,7 +151,7 @@ fn where_the_fast_path_applies() {
         tables.map(iova, iova, size).unwrap();
     }
     assert_eq!(tables.maps, 3);
-    // Refused by both: nothing at all, and leaves that begin in the output space and end beyond it.
+    // Refused by both paths: an empty range, and leaves that begin in the output space and end beyond it.
     assert_eq!(tables.map(2 * gib + 0x8000, 0, 0), Err(MapError::Misaligned));
     assert_eq!(tables.unmap(2 * gib, 0), Err(UnmapError::Misaligned));
     for pages in 2..12 {

@@ -13,10 +13,10 @@ use std::vec::Vec;
 use super::TableMemory;
 use crate::addr::Pa;
 
-/// An arena with its own physical addresses. Clones share it, so that a test can inspect the memory while a table owns
-/// a clone.
+/// An arena with its own physical addresses. Clones share the arena, so that a test can inspect the memory while a
+/// table owns a clone.
 ///
-/// It counts live tables, can fail allocations, and keeps a second copy of its memory with only the cleaned
+/// It counts live tables, can fail allocations, and has a second copy of its memory with only the cleaned
 /// data, as a non-snooping walker sees it.
 #[derive(Clone)]
 pub struct HeapMemory {
@@ -46,7 +46,7 @@ unsafe impl Send for Words {}
 // SAFETY: (1) as above.
 unsafe impl Sync for Words {}
 
-// Zero under Miri: it fills nothing word by word then.
+// Zero under Miri, so that `vec!` needs no fill loop.
 const POISON: u64 = if cfg!(miri) { 0 } else { 0xdead_beef_dead_beef };
 
 impl Words {
@@ -74,7 +74,7 @@ impl Drop for Words {
 
 #[derive(Default)]
 struct State {
-    /// Bytes handed out from the start of the arena so far.
+    /// Bytes allocated from the start of the arena so far.
     used: u64,
     free: BTreeMap<usize, Vec<Pa>>,
     live: BTreeMap<u64, usize>,
@@ -103,7 +103,7 @@ impl HeapMemory {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Resets it: no table is allocated and all memory is poisoned. Returns `false`, without a reset, while clones
+    /// Resets it: no table is allocated and all memory is poisoned. Returns `false` without a reset while clones
     /// exist, since a table may own one.
     #[must_use]
     pub fn reset(&mut self) -> bool {
@@ -122,7 +122,7 @@ impl HeapMemory {
         true
     }
 
-    /// Bytes from the start that were ever allocated.
+    /// Number of bytes from the start that were ever allocated.
     #[must_use]
     pub fn used(&self) -> u64 {
         self.state().used
@@ -152,30 +152,30 @@ impl HeapMemory {
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tables that are allocated now.
+    /// Number of allocated tables.
     #[must_use]
     pub fn live_tables(&self) -> usize {
         self.state().live.len()
     }
 
-    /// Bytes that are allocated now.
+    /// Number of allocated bytes.
     #[must_use]
     pub fn live_bytes(&self) -> usize {
         self.state().live.values().sum()
     }
 
-    /// Lets `n` more allocations succeed and fails every later one; `None` lets all succeed while there is memory.
+    /// Lets `n` more allocations succeed and fails every later one; with `None` all succeed while there is memory.
     pub fn fail_after(&self, n: Option<usize>) {
         self.state().fail_after = n;
     }
 
-    /// Times that [`TableMemory::publish`] was called.
+    /// Number of calls of [`TableMemory::publish`].
     #[must_use]
     pub fn publishes(&self) -> u64 {
         self.state().publishes
     }
 
-    /// Times that [`TableMemory::clean`] was called.
+    /// Number of calls of [`TableMemory::clean`].
     #[must_use]
     pub fn cleans(&self) -> u64 {
         self.state().cleans
@@ -202,8 +202,8 @@ impl HeapMemory {
     }
 }
 
-// SAFETY: (1) `alloc` returns ranges inside the arena only, whose words are initialised atomics; (2) the arena is
-// reached otherwise through `read64` and `clean` only, which load atomically; (3) the arena never moves.
+// SAFETY: (1) `alloc` returns ranges inside the arena only, whose words are initialised atomics; (2) all other
+// accesses to the arena are through `read64` and `clean`, which load atomically; (3) the arena never moves.
 unsafe impl TableMemory for HeapMemory {
     fn alloc(&self, size: usize) -> Option<Pa> {
         let mut state = self.state();
@@ -244,7 +244,8 @@ unsafe impl TableMemory for HeapMemory {
         if let Some(touched) = self.shared.touched.get(index * 8 / PAGE) {
             touched.store(true, Ordering::Relaxed);
         }
-        // SAFETY: (1) the index is inside the slice. The pointer reaches all of it: a table is more than one word.
+        // SAFETY: (1) the index is inside the slice. The pointer is valid for the whole slice, since a table has more
+        // than one word.
         unsafe { self.shared.words.first.add(index) }.cast()
     }
 
@@ -260,7 +261,7 @@ unsafe impl TableMemory for HeapMemory {
 
     fn publish(&self) {
         self.state().publishes += 1;
-        // A walk that begins later, on another thread behind a fence of its own, sees every store made so far.
+        // A walk that begins later, on another thread after its own fence, sees every earlier store.
         fence(Ordering::SeqCst);
         #[cfg(test)]
         super::observer::notify(super::observer::Event::Published);

@@ -3,12 +3,12 @@
 use std::boxed::Box;
 use std::cell::RefCell;
 
-/// What happened.
+/// An observed store or barrier.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Event {
-    /// The word at this address of this program, in a live table, was stored to.
+    /// The program stored to a word of a live table, at this address of the program.
     Stored(usize),
-    /// Earlier stores and cleans are visible to all observers from here on.
+    /// Earlier stores and cleans are now visible to all observers.
     Published,
 }
 
@@ -27,7 +27,7 @@ pub(super) fn notify(event: Event) {
     }
 }
 
-/// Runs `body` with `observer` called for each event of this thread.
+/// Calls `body`; during the call `observer` gets each event of this thread.
 pub(crate) fn observe<T>(observer: impl FnMut(Event) + 'static, body: impl FnOnce() -> T) -> T {
     OBSERVER.with(|cell| *cell.borrow_mut() = Some(Box::new(observer)));
     let result = body();

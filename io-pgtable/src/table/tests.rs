@@ -162,7 +162,7 @@ fn a_range_across_a_table_border_is_all_or_nothing() {
         let mem = memory();
         let cfg = Cfg { coherent_walk, ..Cfg::new(40, 40) };
         let mut table = IoPgtable::<S2, _>::new(&cfg, mem.clone()).unwrap();
-        // Two tables of pages, each half full.
+        // The range is in two tables of pages, half of each.
         table.map(Iova(0x10_0000), Pa(0x50_1000), 0x20_0000, RW).unwrap();
         let mut tlb = Tlb::default();
         table.unmap(Iova(0x1f_e000), 0x4000, &mut tlb).unwrap();
@@ -170,7 +170,7 @@ fn a_range_across_a_table_border_is_all_or_nothing() {
         assert_eq!((tlb.ranges.as_slice(), tlb.syncs), ([range].as_slice(), 1));
         let leaves = |table: &IoPgtable<S2, HeapMemory>| table.leaves(Iova(0), 1 << 40).count();
         assert_eq!((leaves(&table), mem.live_tables()), (508, 4));
-        // A hole in the second table, and a page in it.
+        // The second table has a hole, then a page in it.
         table.map(Iova(0x1f_e000), Pa(0x1000), 0x2000, RW).unwrap();
         let unmapped = table.unmap(Iova(0x1f_e000), 0x4000, &mut tlb);
         assert_eq!(unmapped, Err(UnmapError::NotMapped(Iova(0x20_0000))));
@@ -189,7 +189,7 @@ fn a_range_across_a_table_border_is_all_or_nothing() {
             let l2 = next(poc(table.config().ttb.0));
             assert_eq!(poc(next(poc(l2 + l3 * 8)) + (iova / 0x1000 % 512) * 8), Some(pa | 0x7ff));
         }
-        // Both tables become empty in one call and are freed then.
+        // Both tables become empty in one call and are freed.
         table.unmap(Iova(0x10_0000), 0xf_f000, &mut tlb).unwrap();
         table.unmap(Iova(0x20_1000), 0xf_f000, &mut tlb).unwrap();
         assert_eq!((leaves(&table), mem.live_tables()), (2, 4));

@@ -1,13 +1,13 @@
 //! An independent table walker, written from the Arm ARM (DDI 0487, D8.2 and D8.3), that shares no constant with the
 //! crate.
 //!
-//! Like hardware it gets only the register words, and it reads memory word by word.
+//! Like hardware it gets only register values, and reads memory word by word.
 
 #![allow(dead_code, unreachable_pub)]
 
 use io_pgtable::{HeapMemory, Pa};
 
-/// Where a walk ended.
+/// The end of a walk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Walk {
     /// No translation.
@@ -26,7 +26,7 @@ impl Walk {
     }
 }
 
-/// A walker's view of memory: what it reads at an address.
+/// Memory as a walker reads it.
 pub trait Reader {
     /// The word at `pa`.
     fn read(&self, pa: u64) -> u64;
@@ -34,22 +34,22 @@ pub trait Reader {
 
 /// A walker that snoops caches.
 pub struct Snooping<'a>(pub &'a HeapMemory);
-/// A walker that reads memory only.
+/// A walker that does not snoop.
 pub struct NotSnooping<'a>(pub &'a HeapMemory);
 
 impl Reader for Snooping<'_> {
     fn read(&self, pa: u64) -> u64 {
-        self.0.read64(Pa(pa)).unwrap_or_else(|| panic!("walked to {pa:#x}, which is no table memory"))
+        self.0.read64(Pa(pa)).unwrap_or_else(|| panic!("the walk reads {pa:#x}, which is not table memory"))
     }
 }
 
 impl Reader for NotSnooping<'_> {
     fn read(&self, pa: u64) -> u64 {
-        self.0.read64_poc(Pa(pa)).unwrap_or_else(|| panic!("walked to {pa:#x}, which is no table memory"))
+        self.0.read64_poc(Pa(pa)).unwrap_or_else(|| panic!("the walk reads {pa:#x}, which is not table memory"))
     }
 }
 
-/// A translation regime as hardware sees it.
+/// The register values of a translation regime.
 #[derive(Clone, Copy, Debug)]
 pub struct Walker {
     /// TTBR or VTTBR.
@@ -100,7 +100,7 @@ impl Walker {
     }
 
     fn without_concatenation(base: u64, page_shift: u32, input_bits: u32, upper: bool) -> Self {
-        // Each level resolves page_shift - 3 bits, the first one what is left.
+        // Each level resolves page_shift - 3 bits, the first one the remaining bits.
         let mut start = 3;
         while input_bits > page_shift + (4 - start) * (page_shift - 3) {
             start -= 1;
@@ -108,7 +108,7 @@ impl Walker {
         Self { base, page_shift, input_bits, start, stage2: false, upper }
     }
 
-    /// Translates an input address, and checks that no reserved bit is set on the way.
+    /// Translates an input address, and checks that no descriptor has a reserved bit set.
     pub fn translate(&self, memory: &impl Reader, iova: u64) -> Walk {
         let above = iova >> self.input_bits;
         assert_eq!(above, if self.upper { u64::MAX >> self.input_bits } else { 0 }, "address size");

@@ -7,11 +7,11 @@ use serde_json::{Map, Value, json};
 /// One measured figure. Lower is better for all of them.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Figure {
-    /// What was measured.
+    /// The measured value.
     pub(crate) value: f64,
-    /// Of what.
+    /// Unit.
     pub(crate) unit: String,
-    /// Upper limit (target).
+    /// Target: the upper limit.
     pub(crate) target: Option<f64>,
     /// Value of a peer implementation.
     pub(crate) peer: Option<f64>,
@@ -25,17 +25,17 @@ impl Figure {
         Self { value, unit: unit.to_owned(), target: None, peer: None, note: String::new() }
     }
 
-    /// With a target.
+    /// Adds a target.
     pub(crate) fn target(self, target: f64) -> Self {
         Self { target: Some(target), ..self }
     }
 
-    /// With a peer value.
+    /// Adds a peer value.
     pub(crate) fn peer(self, peer: f64) -> Self {
         Self { peer: Some(peer), ..self }
     }
 
-    /// With a note.
+    /// Adds a note.
     pub(crate) fn note(self, note: impl Into<String>) -> Self {
         Self { note: note.into(), ..self }
     }
@@ -49,7 +49,7 @@ impl Figure {
     }
 }
 
-/// Figures by name. Names with a common beginning stay together.
+/// Figures by name. Names with a common beginning are sorted together.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Report(BTreeMap<String, Figure>);
 
@@ -59,7 +59,7 @@ impl Report {
         self.0.insert(name.into(), figure);
     }
 
-    /// Adds what another program wrote in the same JSON form; entries of another form are left out.
+    /// Adds the figures that another program wrote in the same JSON form; entries of another form are omitted.
     pub(crate) fn merge_json(&mut self, object: &Map<String, Value>) {
         for (name, entry) in object {
             let number = |key: &str| entry.get(key).and_then(Value::as_f64);
@@ -100,7 +100,7 @@ impl Report {
         missed.map(|(name, _)| name.as_str()).collect()
     }
 
-    /// How many figures have a target.
+    /// Number of figures with a target.
     pub(crate) fn targets(&self) -> usize {
         self.0.values().filter(|figure| figure.target.is_some()).count()
     }

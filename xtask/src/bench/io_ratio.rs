@@ -1,7 +1,7 @@
 //! Ratio of I/O time under EL2 to I/O time without EL2, with interleaved boots.
 //!
-//! Both boots of a pair see the same load of the build machine, so their ratio is more reliable than either time. The
-//! reported value is the lower bound of the 95 % interval of the mean ratio.
+//! Both boots of a pair run under the same load of the build machine, so their ratio is more reliable than either
+//! time. The reported value is the lower bound of the 95 % interval of the mean ratio.
 
 use std::collections::BTreeMap;
 
@@ -12,12 +12,12 @@ use crate::bench::figure::{Figure, Report};
 use crate::bench::linux::{Below, BenchGuest};
 use crate::bench::traps::from_count;
 
-/// What the guest times.
+/// The workloads that the guest measures.
 const WORKLOADS: [&str; 4] = ["nvme_seq", "nvme_rand4k", "virtio_seq", "virtio_rand4k"];
 /// Invalidation policy, command line, target.
 const POLICIES: [(&str, &str, f64); 2] = [("strict", "iommu.strict=1", 1.10), ("lazy", "iommu.strict=0", 1.05)];
 
-/// Minimum pairs for a comparison with a target.
+/// Minimum number of pairs for a comparison with a target.
 const ENOUGH: usize = 15;
 
 /// Measures in `repeats` pairs of boots for each policy.
@@ -36,7 +36,7 @@ pub(crate) fn measure(guest: &BenchGuest<'_>, repeats: u32, report: &mut Report)
                 let (lines, _) = guest.boot(below, 1, append, "portcullis.io_ratio=1")?;
                 for name in WORKLOADS {
                     let time = lines.value(name).and_then(|value| value.parse::<f64>().ok());
-                    let time = time.with_context(|| format!("the guest timed no {name}"))?;
+                    let time = time.with_context(|| format!("the guest has no time of {name}"))?;
                     let slot = usize::from(below == Below::El2);
                     if let Some(place) = times.entry(name).or_default().get_mut(slot) {
                         *place = time;
@@ -62,7 +62,7 @@ pub(crate) fn measure(guest: &BenchGuest<'_>, repeats: u32, report: &mut Report)
     Ok(())
 }
 
-/// Mean and half the width of its 95 % interval (Student's t, two-sided).
+/// Mean, and half the width of its 95 % interval (Student's t, two-sided).
 fn interval(values: &[f64]) -> (f64, f64) {
     let count = from_count(u64::try_from(values.len()).unwrap_or(u64::MAX));
     let mean = values.iter().sum::<f64>() / count;
@@ -73,7 +73,7 @@ fn interval(values: &[f64]) -> (f64, f64) {
     (mean, quantile(values.len() - 1) * (variance / count).sqrt())
 }
 
-/// The 0.975 quantile of Student's t; the largest of the tabulated ones that bounds it from above.
+/// An upper bound of the 0.975 quantile of Student's t: the nearest value of the table.
 fn quantile(freedom: usize) -> f64 {
     const TABLE: [(usize, f64); 9] = [
         (1, 12.706),

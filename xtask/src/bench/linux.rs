@@ -1,7 +1,7 @@
 //! Exits per direct read under Debian Linux.
 //!
-//! The cost of reads is the difference in EL2's totals of two boots that differ only in their reads. The totals are
-//! those of EL2's own console.
+//! The cost of reads is the difference between EL2's totals of two boots that differ only in their reads. The totals
+//! are read from EL2's own console.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -22,12 +22,12 @@ use crate::checkout::Checkout;
 const SERIES: &str = "6.12";
 /// Drivers of the disks.
 const MODULES: [&str; 3] = ["nvme", "virtio_pci", "virtio_blk"];
-/// What the guest runs.
+/// Command of the guest's init.
 const INIT: &str = include_str!("guest.sh");
-/// Ten times what a boot takes on two busy cores.
+/// Ten times the duration of a boot on two busy cores.
 const TIMEOUT: Duration = Duration::from_secs(300);
 
-/// What the guest reads.
+/// Reads of the guest.
 #[derive(Clone, Copy, Debug)]
 struct Job {
     name: &'static str,
@@ -62,7 +62,7 @@ const JOBS: [(Job, f64, f64); 4] = [
 ];
 /// Four readers on four CPUs, 1,024 reads.
 const SMP4: Job = Job { name: "nvme_4k", device: "nvme0n1", block: "4k", count: 256, readers: 4, passes: 1 };
-/// Readers for the table over the queue depth; one CPU.
+/// Numbers of readers in the table over the queue depth, on one CPU.
 const DEPTHS: [u32; 3] = [2, 4, 8];
 
 /// EL2's totals at the end of a boot.
@@ -82,7 +82,7 @@ pub(crate) struct BenchGuest<'a> {
 }
 
 impl<'a> BenchGuest<'a> {
-    /// Fetches the kernel and makes the guest.
+    /// Fetches the kernel and creates the guest.
     ///
     /// # Errors
     /// When something cannot be fetched or written.
@@ -146,16 +146,16 @@ impl<'a> BenchGuest<'a> {
     }
 }
 
-/// What is below Linux.
+/// The hypervisor below Linux.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Below {
     /// Portcullis.
     El2,
-    /// Nothing.
+    /// No hypervisor.
     Native,
 }
 
-/// Measures.
+/// Measures exits per read.
 ///
 /// # Errors
 /// When a boot fails.
@@ -182,7 +182,7 @@ pub(crate) fn measure(guest: &BenchGuest<'_>, report: &mut Report) -> Result<()>
     smp4(guest, report)
 }
 
-/// Exits per read, to a hundredth: boots differ by a few exits anyway.
+/// Exits per read, to a hundredth, since equal boots differ by a few exits.
 fn per_read(with: f64, without: f64, reads: f64) -> f64 {
     ((with - without) / reads * 100.0).round() / 100.0
 }
@@ -210,7 +210,8 @@ fn smp4(guest: &BenchGuest<'_>, report: &mut Report) -> Result<()> {
     );
     let polls = total.cons_reads.zip(nothing.cons_reads).map(|(with, without)| with - without);
     let polls = polls.context("EL2's console does not count reads of CMDQ_CONS")?;
-    let note = format!("CMDQ_CONS reads for {reads} reads, less those of a boot without; peer: plain trap-and-emulate");
+    let note =
+        format!("CMDQ_CONS reads for {reads} reads, minus those of a boot without reads; peer: plain trap-and-emulate");
     report.add("cons_polls.nvme_4k.strict.smp4", Figure::new(polls, "reads").target(0.0).peer(5_700.0).note(note));
     Ok(())
 }
@@ -225,7 +226,7 @@ fn totals(console: &str) -> Result<Totals> {
     Ok(Totals { exits, cons_reads })
 }
 
-/// The guest's root: busybox, the disks' drivers, the script.
+/// The guest's root file system: busybox, the disks' drivers, the script.
 fn guest_root(busybox: &Path, modules_dir: &Path) -> Result<Vec<u8>> {
     let mut archive = initramfs::base(busybox, modules_dir, &MODULES)?;
     archive.program("init", INIT.as_bytes());

@@ -36,7 +36,7 @@ use crate::images::{self, Isolation};
 #[derive(Clone, Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
-    /// What to measure; everything unless given
+    /// Groups to measure; all of them by default
     #[arg(value_enum)]
     groups: Vec<Group>,
     /// Write the figures as one flat JSON object
@@ -84,7 +84,7 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
     }
     let missed = report.missed();
     match missed.as_slice() {
-        [] => println!("All {} targets of what was measured are met.", report.targets()),
+        [] => println!("All {} targets of the measured figures are met.", report.targets()),
         _ => println!("{} of {} targets are missed: {}", missed.len(), report.targets(), missed.join(" ")),
     }
     let file = checkout.work_dir("bench")?.join(TABLES);

@@ -20,9 +20,9 @@ impl Measured {
     /// The mean of a figure.
     ///
     /// # Errors
-    /// When the payload did not give it.
+    /// When the payload did not print it.
     pub(crate) fn value(&self, name: &str) -> Result<f64> {
-        self.lines.get(name).map(|(value, _)| *value).with_context(|| format!("the payload gave no {name}"))
+        self.lines.get(name).map(|(value, _)| *value).with_context(|| format!("the payload did not print {name}"))
     }
 
     /// All figures.
@@ -37,7 +37,7 @@ impl Measured {
 /// When the benchmark test fails.
 pub(crate) fn run(checkout: &Checkout, images: &Images, below: Below, bench: &str, mem: &str) -> Result<Measured> {
     let dir = checkout.work_dir(&format!("runs/{bench}-{}-{mem}", below.word()))?;
-    // Memory is not preallocated: a large guest that uses little of it runs on a small machine.
+    // Memory is not preallocated: a large guest that uses little memory runs on a small machine.
     let backend = format!("memory-backend-ram,id=ram,size={mem},reserve=off");
     let qemu_args = ["-object", &backend, "-machine", "memory-backend=ram"];
     let report = Run { mem, qemu_args: &qemu_args, ..Run::new(images, below, bench) }.run(&dir)?;

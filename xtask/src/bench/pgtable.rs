@@ -9,10 +9,10 @@ use test_machines::progress::{say, step};
 use crate::bench::figure::Report;
 use crate::checkout::Checkout;
 
-/// Its exit status when it measured, but missed a target.
+/// Its exit status if it has measured but missed a target.
 const MISSED: i32 = 3;
 
-/// Builds and runs it, with instruction counts where valgrind is installed.
+/// Builds and runs it, with instruction counts if valgrind is installed.
 ///
 /// # Errors
 /// When it does not build or run.

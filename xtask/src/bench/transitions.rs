@@ -10,7 +10,7 @@ use crate::checkout::Checkout;
 
 /// Page counts with separate figures, and pKVM's commands and SYNCs for each.
 const NAMED: [(u32, f64); 3] = [(1, 2.0), (512, 1024.0), (262_144, 524_288.0)];
-/// Commands, and SYNCs, that one transition may cost whatever its page count.
+/// Commands, and SYNCs, that one transition of any number of pages may take.
 const TARGET: f64 = 2.0;
 
 /// Boots the payload's benchmark with room for 1 GiB to donate.
@@ -24,7 +24,7 @@ pub(crate) fn run(checkout: &Checkout, images: &Images) -> Result<Measured> {
 /// Adds the named figures to the report.
 ///
 /// # Errors
-/// When the payload did not give one.
+/// When the payload did not print one.
 pub(crate) fn report(measured: &Measured, report: &mut Report) -> Result<()> {
     for (pages, pkvm) in NAMED {
         let calls = measured.value(&format!("revoke.{pages}.calls"))?;
@@ -42,7 +42,7 @@ pub(crate) fn report(measured: &Measured, report: &mut Report) -> Result<()> {
         }
     }
     let again = "el2_insns.donate_1_again";
-    let note = "a page of a block that is split already";
+    let note = "a page of a block that is already split";
     report.add(again, Figure::new(measured.value(again)?, "instructions").note(note));
     for pages in [1, 512] {
         let name = format!("el2_insns.give_back_{pages}");

@@ -10,7 +10,7 @@ use crate::bench::figure::{Figure, Report};
 use crate::bench::payload;
 use crate::checkout::Checkout;
 
-/// Name, target and the value of a prototype without checks.
+/// Name, target, the value of a prototype without checks, and note.
 const TRAPS: [(&str, Option<f64>, Option<f64>, &str); 8] = [
     ("id_read", Some(150.0), Some(140.0), "mean of 64 IDR0 reads; peer: prototype without checks"),
     ("cons_read", Some(150.0), Some(140.0), "mean of 64 CMDQ_CONS reads; peer: prototype without checks"),
@@ -20,12 +20,7 @@ const TRAPS: [(&str, Option<f64>, Option<f64>, &str); 8] = [
         Some(215.0),
         "mean of 64 PROD writes, TLBI_NH_VA and SYNC, queue and lock uncontended; peer: prototype without checks",
     ),
-    (
-        "prod_tlbi_sync_msi",
-        Some(450.0),
-        None,
-        "the same with the completion that Linux uses: EL2 stores over the entry",
-    ),
+    ("prod_tlbi_sync_msi", Some(450.0), None, "the same with Linux's kind of completion: EL2 stores to the entry"),
     ("prod_cfgi_ste", None, None, "CFGI_STE of an aborting entry, and SYNC"),
     ("prod_sync", None, None, "SYNC alone"),
     ("hvc_version", Some(150.0), None, "mean of 64"),
@@ -36,7 +31,7 @@ const IMAGE_TARGET: f64 = 160.0 * 1024.0;
 /// Bytes of 4K leaves that pKVM needs for 4 GiB.
 const PKVM_TABLES_4G: f64 = 8.0 * 1024.0 * 1024.0;
 
-/// Measures.
+/// Measures instructions and sizes.
 ///
 /// # Errors
 /// If a machine does not finish its run.
@@ -83,7 +78,7 @@ fn boot(checkout: &Checkout, images: &Images, report: &mut Report) -> Result<()>
     Ok(())
 }
 
-/// The number between two texts in the last line that has both, in this order.
+/// The number between two texts, in the last line that has both in this order.
 fn number_before(console: &str, after: &str, before: &str) -> Option<f64> {
     console.lines().rev().find_map(|line| {
         let (head, _) = line.split_once(before)?;

@@ -19,7 +19,7 @@ use crate::setup::rust::{self, BARE_METAL};
 /// code, and new panics that a host can reach, to the lists; you add the reasons.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Format the sources and add what is new to the lists of unsafe modules and panics
+    /// Format the sources, and add new entries to the lists of unsafe modules and panics
     #[arg(long)]
     fix: bool,
 }
@@ -29,7 +29,7 @@ pub(crate) struct Args {
 enum Action {
     /// Report only.
     Report,
-    /// Fix it.
+    /// Fix the findings.
     Fix,
 }
 
@@ -54,7 +54,7 @@ const LIBRARIES: [&str; 14] = [
 /// Runs the command.
 ///
 /// # Errors
-/// Naming how many checks failed; findings are printed immediately.
+/// When a check fails, with the number of failed checks; findings are printed immediately.
 pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
     rust::ensure_target(checkout)?;
     rust::ensure_lint_components(checkout)?;

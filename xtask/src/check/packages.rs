@@ -1,4 +1,4 @@
-//! The library crates as others would get them: complete, buildable outside the workspace, under our licence.
+//! The packages of the library crates: complete, buildable outside the workspace, under this project's licence.
 
 use std::fs;
 use std::path::Path;
@@ -10,12 +10,12 @@ use test_machines::exec;
 
 use crate::checkout::Checkout;
 
-/// What every package of the workspace declares.
+/// The licence that every package of the workspace declares.
 const LICENCE: &str = "MIT OR Apache-2.0";
-/// What every published package holds beside its sources.
+/// Files of every published package besides its sources.
 const FILES: [&str; 3] = ["README.md", "LICENSE-APACHE", "LICENSE-MIT"];
 
-/// Packs the packages named by `options` (`-p NAME ...`) and builds them from what was packed.
+/// Packs the packages named by `options` (`-p NAME ...`) and builds the packed sources.
 ///
 /// # Errors
 /// When a package of the workspace declares another licence, or one of these lacks a file or does not build.
@@ -42,8 +42,8 @@ pub(super) fn check(checkout: &Checkout, options: &[&str]) -> Result<()> {
 
 /// Unpacks every `.crate` file in `folder` and builds them as one workspace.
 ///
-/// Cargo's own check would unpack them below its home, once for each version: after a change of one package the others would
-/// be built with its earlier sources.
+/// Cargo's own check would unpack them below its home folder, once for each version: after a change of one package the
+/// others would be built with its earlier sources.
 fn build_packed(checkout: &Checkout, folder: &Path) -> Result<()> {
     let (mut members, mut patches) = (Vec::new(), String::new());
     for entry in fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))? {
@@ -60,7 +60,7 @@ fn build_packed(checkout: &Checkout, folder: &Path) -> Result<()> {
     ensure!(!members.is_empty(), "cargo package made no file in {}", folder.display());
     let manifest =
         format!("[workspace]\nresolver = \"3\"\nmembers = [{}]\n\n[patch.crates-io]\n{patches}", members.join(", "));
-    fs::write(folder.join("Cargo.toml"), manifest).context("cannot write a workspace for what was packed")?;
+    fs::write(folder.join("Cargo.toml"), manifest).context("cannot write a workspace for the packed sources")?;
     fs::copy(checkout.root().join("Cargo.lock"), folder.join("Cargo.lock")).context("cannot copy Cargo.lock")?;
     let mut cargo = checkout.cargo();
     cargo.args(["check", "--quiet", "--workspace"]).current_dir(folder);

@@ -16,7 +16,7 @@ use crate::setup::rust::{self, BARE_METAL};
 
 /// The committed list.
 const LIST: &str = "xtask/reachable-panics.txt";
-/// The hypervisor's own function that ends a run.
+/// The hypervisor's function that ends a run at a panic.
 const PANICS: [&str; 1] = ["hyp::exit::fatal"];
 /// What takes an SMMU over, and the stack that it may need.
 const TAKE_OVER: &str = "hyp::iommu::take_over";
@@ -25,7 +25,7 @@ const TAKE_OVER_STACK: u64 = 4096;
 const MIN_FUNCTIONS: usize = 20;
 /// The symbol of EL2's exception vectors.
 const VECTORS: &str = "el2_vectors";
-/// The map that the hypervisor's build script makes the linker write.
+/// The linker map, requested by the hypervisor's build script.
 const MAP: &str = "hyp.map";
 
 /// Compares the panics that EL2's exception vectors reach with the committed list.

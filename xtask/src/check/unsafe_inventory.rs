@@ -1,4 +1,4 @@
-//! Unsafe code lives in a few listed modules, each with its reason. A new module with unsafe code fails the check
+//! Unsafe code is allowed only in listed modules, each with its reason. A new module with unsafe code fails the check
 //! until it is listed with a reason.
 
 use std::collections::BTreeMap;
@@ -11,9 +11,9 @@ use test_machines::progress::{say, step};
 use crate::check::Action;
 use crate::checkout::Checkout;
 
-/// One module a line: its path, a colon, the reason.
+/// The list, with one module per line: its path, a colon, the reason.
 const INVENTORY: &str = "xtask/unsafe-modules.txt";
-/// Crates that must not be able to contain any.
+/// Crates that must forbid unsafe code.
 const FORBID: [&str; 6] = [
     "host-access/src/lib.rs",
     "smmu-drv/src/lib.rs",
@@ -22,7 +22,7 @@ const FORBID: [&str; 6] = [
     "mem-protect/src/lib.rs",
     "smmu-conformance/src/lib.rs",
 ];
-/// The folder of packages that is no package itself.
+/// A folder of packages without a Cargo.toml of its own.
 const EXAMPLES: &str = "examples";
 /// Placeholder that `--fix` writes for a missing reason.
 const NO_REASON: &str = "REASON MISSING";
@@ -30,7 +30,7 @@ const NO_REASON: &str = "REASON MISSING";
 /// Compares the modules with unsafe code to the committed list.
 ///
 /// # Errors
-/// Naming each module that is not listed, listed without need or without a reason.
+/// Names each module that is not listed, listed although it has no unsafe code, or listed without a reason.
 pub(crate) fn check(checkout: &Checkout, action: Action) -> Result<()> {
     step("Checking the unsafe inventory", || {
         let found = scan(checkout)?;
@@ -98,7 +98,7 @@ fn render(old: &str, listed: &BTreeMap<String, String>) -> String {
     text
 }
 
-/// Every Rust file of the checkout, tracked or new, that has the keyword `unsafe`.
+/// Every Rust file of the checkout, tracked or new, with the keyword `unsafe`.
 fn scan(checkout: &Checkout) -> Result<Vec<String>> {
     let mut files = Vec::new();
     let packages: Vec<PathBuf> = fs::read_dir(checkout.root())?
@@ -141,7 +141,7 @@ fn has_unsafe(source: &str) -> bool {
     code_only(source).split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == "unsafe")
 }
 
-/// The source with comments and literals blanked. Enough of Rust's lexical rules for
+/// The source with comments and literals blanked. It applies the part of Rust's lexical rules that is needed for
 /// that: nested comments, raw strings, and quotes that begin a lifetime.
 fn code_only(source: &str) -> String {
     let mut code = String::with_capacity(source.len());

@@ -18,13 +18,13 @@ pub(crate) use patch::Defence;
 use test_machines::exec;
 pub(crate) use tree::Tree;
 
-/// Where the patches are, from the checkout's root.
+/// Folder of the patches, relative to the checkout's root.
 const FOLDER: &str = "xtask/defences";
 
-/// Every defence that has a patch, in the order of their words.
+/// Every defence with a patch, sorted by name.
 ///
 /// # Errors
-/// Naming the patch whose header cannot be understood.
+/// Names the patch with an invalid header.
 pub(crate) fn all(checkout: &Checkout) -> Result<Vec<Defence>> {
     files(checkout)?.into_iter().map(|file| Defence::read(&file)).collect()
 }
@@ -45,7 +45,7 @@ fn files(checkout: &Checkout) -> Result<Vec<PathBuf>> {
 /// Checks that every patch applies to the current sources.
 ///
 /// # Errors
-/// Naming each patch that does not apply any more, or whose header is wrong.
+/// Names each patch that does not apply any more or has an invalid header.
 pub(crate) fn check(checkout: &Checkout) -> Result<()> {
     let mut stale = Vec::new();
     for file in files(checkout)? {

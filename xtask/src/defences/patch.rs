@@ -10,18 +10,18 @@ use anyhow::{Context, Result, bail, ensure};
 /// A test on the build machine.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct CargoTest {
-    /// Its package.
+    /// Package.
     pub(crate) package: String,
-    /// Its whole name, as the test program lists it.
+    /// Name, with the module path, as the test program lists it.
     pub(crate) name: String,
 }
 
 /// A defence, and the tests that must fail without it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Defence {
-    /// Its name: that of the file.
+    /// Name, which is also the name of the file.
     pub(crate) word: String,
-    /// What the patch removes.
+    /// Description of the removed defence.
     pub(crate) what: String,
     /// Rows of the catalogue of attacks.
     pub(crate) rows: Vec<u8>,
@@ -37,7 +37,7 @@ impl Defence {
     /// Reads the header of `file`.
     ///
     /// # Errors
-    /// Naming the line or the key that is wrong.
+    /// Names the wrong line or key.
     pub(crate) fn read(file: &Path) -> Result<Self> {
         let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
         let word = file.file_stem().and_then(|stem| stem.to_str()).context("the file's name is no UTF-8")?;

@@ -1,7 +1,7 @@
 //! A copy of the sources from which a defence is removed.
 //!
-//! It lies below `target/` with a build folder of its own. Files are written only where they differ, so that cargo
-//! builds again only what a patch changed.
+//! It is below `target/` and has its own build folder. Only files that differ are written, so that cargo
+//! builds only the changed crates again.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,17 +15,17 @@ use test_machines::exec;
 use super::Defence;
 use crate::checkout::Checkout;
 
-/// The copy. What is built in it is built from the sources as they are, but for the patch that is applied.
+/// The copy: the current sources with one patch applied.
 pub(crate) struct Tree {
     original: PathBuf,
     copy: Checkout,
 }
 
 impl Tree {
-    /// Brings the copy up to the checkout, changes that are not committed included.
+    /// Updates the copy from the checkout, uncommitted changes included.
     ///
     /// # Errors
-    /// When the sources cannot be listed (they are git's) or copied.
+    /// When the sources cannot be listed (by `git ls-files`) or copied.
     pub(crate) fn new(checkout: &Checkout) -> Result<Self> {
         let area = checkout.work_dir("without")?;
         let copy = Checkout::at(area.join("sources"), area.join("target"));
@@ -34,7 +34,7 @@ impl Tree {
         Ok(tree)
     }
 
-    /// The copy, to build in.
+    /// The copy, for building.
     pub(crate) fn checkout(&self) -> &Checkout {
         &self.copy
     }
@@ -61,7 +61,7 @@ impl Tree {
         let mut wanted = BTreeSet::new();
         for name in listed.split('\0').filter(|name| !name.is_empty()) {
             let from = self.original.join(name);
-            // Deleted, and not committed yet.
+            // The file is deleted, and the deletion is not committed yet.
             if !from.is_file() {
                 continue;
             }

@@ -11,11 +11,11 @@ pub(crate) struct Row<'a> {
     without: &'static str,
     with: &'static str,
     event: String,
-    /// Why the row is wrong.
+    /// Why the row is wrong; `None` if it is right.
     pub(crate) wrong: Option<String>,
 }
 
-/// An attack's end, or why it is unknown.
+/// An attack's result, or why it is unknown.
 type End = Result<AttackResult>;
 
 impl<'a> Row<'a> {
@@ -51,7 +51,7 @@ fn word(end: &End) -> &'static str {
     }
 }
 
-/// Type, StreamID, stage and IPA of an event, as the architecture names them.
+/// Type, StreamID, stage and IPA of an event, with the architecture's names.
 fn describe(fault: &DmaFault) -> String {
     let number = |value: Option<u64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:#x}"));
     let stage = fault.stage.map_or_else(|| "-".to_owned(), |stage| stage.to_string());

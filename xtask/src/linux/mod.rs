@@ -1,4 +1,4 @@
-//! `cargo xtask linux`: Debian Linux as the untrusted host, or alone for comparison.
+//! `cargo xtask linux`: Debian Linux as the untrusted host, or without a hypervisor for comparison.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::images;
 ///
 /// The kernel is fetched with apt into the build folder (no root needed, nothing is
 /// installed). The guest reads and writes NVMe and virtio-blk by DMA, exchanges packets,
-/// hotplugs CPUs during I/O and powers off; the run passes only if EL2's console says so.
+/// hotplugs CPUs during I/O and powers off; the run passes only if EL2 prints that result.
 ///
 /// Examples:
 ///   cargo xtask linux --release 6.12 --smp 4
@@ -31,7 +31,7 @@ use crate::images;
 #[derive(Clone, Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
-    /// Debian kernel series to fetch and boot; 7.3 is in Debian 13's backports until a newer one takes its place
+    /// Debian kernel series to fetch and boot; 7.3 is in Debian 13's backports until a newer one replaces it
     #[arg(long, value_parser = ["6.1", "6.12", "7.3"], default_value = "6.12")]
     release: String,
     /// Boot this arm64 Image instead of Debian's; only EL2's result is checked then
@@ -96,12 +96,12 @@ pub(crate) struct Args {
     interactive: bool,
 }
 
-/// How a kernel follows another, as an option's value.
+/// How the second kernel is started, as an option's value.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum KexecKind {
     /// The first kernel shuts down and starts the second (kexec -e)
     Exec,
-    /// It panics, and a kernel for crashes starts in memory kept for it
+    /// The first kernel panics, and a crash kernel starts in memory reserved for it
     Crash,
     /// The same, and the second kernel keeps the SMMU configuration and stream table
     Adopt,
@@ -117,7 +117,7 @@ impl From<KexecKind> for Kind {
     }
 }
 
-/// Ten times what a boot takes on two cores.
+/// Ten times the duration of a boot on two cores.
 const TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Runs the command.

@@ -20,9 +20,9 @@ use crate::test::tally::Tally;
 
 /// The version of cargo-mutants that is installed.
 const VERSION: &str = "27.1.0";
-/// Maximum listed equivalent mutants.
+/// Maximum number of listed equivalent mutants.
 const MOST_SURVIVORS: usize = 15;
-/// Where they are listed, from the root of the checkout.
+/// Path of their list, relative to the root of the checkout.
 const LIST: &str = "xtask/equivalent-mutants.txt";
 
 /// Mutate the driver and the ownership map and check that a test fails
@@ -74,7 +74,7 @@ enum Module {
     Emulation,
     /// shadow-s2
     ShadowS2,
-    /// Who owns which page, and how that changes
+    /// Ownership of pages, and its changes
     Ownership,
 }
 
@@ -102,7 +102,7 @@ impl Module {
         }
     }
 
-    /// Its files as globs; no file is in two modules.
+    /// The files of the module as globs; no file is in two modules.
     fn files(self) -> &'static [&'static str] {
         match self {
             Self::Policy => &[
@@ -169,10 +169,10 @@ impl Module {
     }
 }
 
-/// Which tests run.
+/// The tests of a round.
 #[derive(Clone, Copy)]
 enum Round {
-    /// The mutated package's.
+    /// The tests of the mutated package.
     Own,
     /// The tests on the SMMU model, for mutants that survive the package's own.
     Model,
@@ -220,7 +220,8 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
     }
     if args.modules.is_empty() && args.shard.is_none() {
         for stale in survivors.unseen() {
-            tally.fail("list of survivors", &format!("{LIST} lists `{stale}`, which did not survive: remove it"));
+            tally
+                .fail("list of survivors", &format!("{LIST} lists `{stale}`, but it did not survive: remove the line"));
         }
     }
     if tally.failed() > 0 {
@@ -253,7 +254,7 @@ impl Run<'_> {
         }
         mutants.arg("--output").arg(self.checkout.work_dir("mutants")?.join(self.module.name()));
         mutants.args(["--jobs", &self.args.jobs.to_string(), "--timeout", round.timeout_s(), "--no-shuffle"]);
-        // Without the examples in the documentation: each is a program to link, and none is there to find a defect.
+        // Without the examples in the documentation: each must be linked, and none is meant to detect a defect.
         mutants.arg("--cargo-arg=--tests");
         match round {
             Round::Own => mutants.args(["--test-package", self.module.package()]),
@@ -262,7 +263,7 @@ impl Run<'_> {
         if self.resumes(round) {
             mutants.arg("--iterate");
         }
-        // Each job builds in a copy of the checkout: with a common folder they would wait for each other.
+        // Each job builds in a copy of the checkout: with a common build folder they would wait for each other.
         mutants.stdin(Stdio::null()).env_remove("CARGO_TARGET_DIR");
         // No debug information: it would take most of the build time.
         mutants.env("CARGO_PROFILE_DEV_DEBUG", "0").env("CARGO_PROFILE_TEST_DEBUG", "0").env("CARGO_INCREMENTAL", "1");
@@ -277,7 +278,7 @@ impl Run<'_> {
         }
     }
 
-    /// Where cargo-mutants leaves what it found out.
+    /// Folder of cargo-mutants' results.
     fn results(&self) -> Result<PathBuf> {
         Ok(self.checkout.work_dir("mutants")?.join(self.module.name()).join("mutants.out"))
     }
@@ -326,7 +327,7 @@ fn count_hangs_as_caught(results: &Path) -> Result<()> {
     fs::write(&caught, noticed).with_context(|| format!("cannot write {}", caught.display()))
 }
 
-/// What cargo-mutants ends with.
+/// Exit status of cargo-mutants.
 const ALL_CAUGHT: i32 = 0;
 const SOME_SURVIVED: i32 = 2;
 const SOME_HUNG: i32 = 3;

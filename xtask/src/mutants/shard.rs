@@ -1,4 +1,5 @@
-//! One part of the mutants. Parsed before the build: cargo-mutants would reject an invalid one only minutes later.
+//! One part of the mutants. It is parsed before the build, since cargo-mutants rejects an invalid one only after
+//! minutes.
 
 use std::fmt;
 use std::str::FromStr;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-/// The list, and which of it was seen in this run.
+/// The list, with the entries that were seen in this run.
 #[derive(Debug)]
 pub(super) struct Survivors {
     entries: Vec<Entry>,
@@ -13,7 +13,7 @@ pub(super) struct Survivors {
 
 #[derive(Debug)]
 struct Entry {
-    /// File and change, without the line, which moves.
+    /// File and change. The line number is omitted, since it changes.
     mutant: String,
     seen: bool,
 }
@@ -50,19 +50,19 @@ impl Survivors {
         Ok(())
     }
 
-    /// Whether a mutant, as cargo-mutants names it, is listed; it counts as seen then.
+    /// Whether a mutant, with cargo-mutants' name, is listed; it is then marked as seen.
     pub(super) fn mark_seen(&mut self, mutant: &str) -> bool {
         let mutant = without_line(mutant);
         let found = self.entries.iter_mut().find(|entry| entry.mutant == mutant);
         found.map(|entry| entry.seen = true).is_some()
     }
 
-    /// How many were seen.
+    /// Number of seen entries.
     pub(super) fn seen_count(&self) -> usize {
         self.entries.iter().filter(|entry| entry.seen).count()
     }
 
-    /// Listed ones that were not seen in this run.
+    /// Entries that were not seen in this run.
     pub(super) fn unseen(&self) -> impl Iterator<Item = &str> {
         self.entries.iter().filter(|entry| !entry.seen).map(|entry| entry.mutant.as_str())
     }

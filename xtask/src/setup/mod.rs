@@ -1,4 +1,4 @@
-//! The Rust side of what has to be on the machine: targets and components of the toolchain, and helpers of cargo.
+//! Rust software that must be installed: targets and components of the toolchain, and cargo subcommands.
 
 pub(crate) mod rust;
 pub(crate) mod tools;

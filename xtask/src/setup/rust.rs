@@ -1,7 +1,7 @@
 //! Rust toolchain: the bare-metal target and the components that `check` needs.
 //!
-//! rust-toolchain.toml asks for them, but rustup acts on it only where automatic
-//! installation is allowed, so they are added by name.
+//! rust-toolchain.toml lists them, but rustup installs them only if automatic
+//! installation is enabled, so they are added by name.
 
 use std::process::Command;
 
@@ -41,10 +41,10 @@ pub(crate) fn ensure_llvm_tools(checkout: &Checkout) -> Result<()> {
     ensure(checkout, &[], "component", "llvm-tools", "llvm-tools")
 }
 
-/// Adds what Miri needs to `toolchain`, which has to be there: toolchains are not installed automatically.
+/// Adds Miri's components to `toolchain`, which must be installed: toolchains are not installed automatically.
 ///
 /// # Errors
-/// When rustup or the toolchain is missing, with what to type, or a component cannot be installed.
+/// When rustup or the toolchain is missing, with the command to type, or a component cannot be installed.
 pub(crate) fn ensure_miri(checkout: &Checkout, toolchain: &str) -> Result<()> {
     let listed = exec::output(Command::new("rustup").current_dir(checkout.root()).args(["toolchain", "list"]))
         .context("needs rustup: install it (rustup.rs)")?;
@@ -60,7 +60,7 @@ pub(crate) fn ensure_miri(checkout: &Checkout, toolchain: &str) -> Result<()> {
     Ok(())
 }
 
-/// Installs a toolchain beside the pinned one if it is missing.
+/// Installs another toolchain than the pinned one if it is missing.
 ///
 /// # Errors
 /// When rustup is missing or cannot install it.

@@ -1,4 +1,4 @@
-//! Cargo's helpers from the package registry, each in one pinned version under target/, so that user-installed
+//! Cargo subcommands from the package registry, each in one pinned version below target/, so that user-installed
 //! versions are not replaced and every run uses the same one.
 
 use std::path::PathBuf;
@@ -9,19 +9,19 @@ use test_machines::progress::step;
 
 use crate::checkout::Checkout;
 
-/// How a helper is built.
+/// How a subcommand is built.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Build {
-    /// For what runs long.
+    /// Optimised, for long runs.
     Release,
-    /// For what runs for seconds, and takes minutes to optimise.
+    /// Not optimised: it runs for seconds, and optimising takes minutes.
     Dev,
 }
 
-/// Builds `package` in `version` unless it is there, and returns its program.
+/// Builds `package` in `version` if it is missing, and returns the path of its program.
 ///
 /// # Errors
-/// When it cannot be fetched or built, with what the build said and what to type instead.
+/// When it cannot be fetched or built, with the output of the build and the command to type instead.
 pub(crate) fn ensure(checkout: &Checkout, package: &str, version: &str, build: Build) -> Result<PathBuf> {
     let root = checkout.work_dir("tools")?.join(format!("{package}-{version}"));
     let program = root.join("bin").join(package);

@@ -21,7 +21,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// A machine that must be refused.
 struct Case {
     name: &'static str,
-    /// Makes a good machine bad.
+    /// Changes a correct machine into the refused one.
     break_machine: fn(&mut Machine),
     /// Words that EL2's error message must contain (case-insensitive).
     reason: &'static [&'static str],
@@ -60,7 +60,7 @@ const CASES: [Case; 5] = [
     Case { name: "no kernel module", break_machine: |machine| machine.args.clear(), reason: &["kernel"] },
 ];
 
-/// Runs them all.
+/// Runs all cases.
 pub(crate) fn run(checkout: &Checkout, qemu: &Path, images: &Images, tally: &mut Tally) {
     for case in CASES {
         count(tally, case.name, refused(checkout, qemu, images, &case));
@@ -117,7 +117,7 @@ fn check_refusal(outcome: &Outcome, reason: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Addresses for the truncated-tree machine, apart from QEMU's own device tree.
+/// Addresses for the machine with a truncated tree, outside QEMU's own device tree.
 const STUB: u64 = 0x4800_0000;
 const DTB: u64 = 0x4810_0000;
 

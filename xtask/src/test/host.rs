@@ -11,16 +11,16 @@ use crate::checkout::Checkout;
 use crate::setup::rust;
 use crate::test::tally::Tally;
 
-/// A package whose only tests boot machines: they are a suite of their own.
+/// A package whose tests all boot machines: they are a separate suite.
 const MACHINES: &str = "qemu-tests";
 
-/// Runs them all: one suite per package.
+/// Runs all tests: one suite per package.
 pub(crate) fn run(checkout: &Checkout, tally: &mut Tally) {
     let packages = match default_members(checkout) {
         Ok(packages) => packages,
         Err(error) => return tally.fail("host tests", &format!("{error:#}")),
     };
-    // The example for bare metal is linked by one of its tests.
+    // A test of the bare-metal example links it, and needs the target.
     if let Err(error) = rust::ensure_target(checkout) {
         return tally.fail("host tests", &format!("{error:#}"));
     }
@@ -35,7 +35,7 @@ pub(crate) fn run(checkout: &Checkout, tally: &mut Tally) {
     }
 }
 
-/// Runs those that parse QEMU's device trees.
+/// Runs the tests that parse QEMU's device trees.
 pub(crate) fn run_with_qemu(checkout: &Checkout, qemu: &Path, tally: &mut Tally) {
     let mut cargo = checkout.cargo();
     cargo.args(["test", "-p", "hyp", "--lib", "qemus_", "--", "--ignored"]).env("PORTCULLIS_QEMU", qemu);

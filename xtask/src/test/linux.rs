@@ -1,5 +1,5 @@
-//! The Linux boots: both kernels, three cores, the three ways Linux uses an SMMU, the attacks of root, the module that
-//! donates pages, and kexec. Each boot varies several parameters at once, because a boot takes half a minute.
+//! The Linux boots: both kernels, three CPU models, Linux's three ways to use an SMMU, the attacks of root, the module
+//! that donates pages, and kexec. Each boot varies several parameters at once, because a boot takes half a minute.
 
 use std::num::NonZero;
 use std::path::Path;
@@ -43,19 +43,19 @@ const CHECKS: [Row; 7] = [
     Row { series: "6.12", cpu: "max", smp: 1, mem: "512M", append: "" },
 ];
 
-/// In QEMU 11, whose `max` has features that the other's has not.
+/// In QEMU 11, whose CPU model `max` has more features.
 const NEWER_CHECKS: [Row; 2] = [
     Row { series: "6.12", cpu: "max", smp: 4, mem: "1G", append: "" },
     Row { series: "6.1", cpu: "max", smp: 4, mem: "1G", append: "" },
 ];
 
-/// The newest kernel there, for as long as Debian 13's backports have it. It uses what no other kernel does, such as guarded control
-/// stacks at EL0.
+/// The newest kernel, as long as it is in Debian 13's backports. It uses features that no other kernel uses, such as
+/// guarded control stacks at EL0.
 const LONG_NEWER_CHECK: Row = Row { series: "7.3", cpu: "max", smp: 4, mem: "1G", append: "" };
 
-/// Boots of root's attacks, or of the module's.
+/// A boot with attacks of root or of the module.
 struct Attack {
-    /// Says which row of the catalogue of attacks the boot is about.
+    /// Name of the boot, with its row of the catalogue of attacks.
     name: &'static str,
     mode: Mode,
     below: Below,
@@ -98,8 +98,8 @@ const LONG_KEXECS: [Attack; 6] = [
     kexec("native_adopted_smmu", Kind::Adopt, Below::Nothing, 4),
 ];
 
-/// All CPUs read at once, with command queues of this many entries as a power of two, for so many seconds. Linux wants
-/// more than 64.
+/// All CPUs read at once, with command queues of this many entries as a power of two, for this number of seconds.
+/// Linux needs more than 64.
 const LOADS: [(&str, u64); 1] = [("cmdq=7", 5)];
 const LONG_LOADS: [(&str, u64); 3] = [("cmdq=7", 60), ("cmdq=8", 60), ("cmdq=14", 60)];
 
@@ -126,7 +126,7 @@ enum Below {
     WithoutIsolation,
 }
 
-/// How many of the similar boots to run.
+/// Which of the similar boots to run.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Variants {
     /// One of each kind.
@@ -135,13 +135,13 @@ pub(crate) enum Variants {
     All,
 }
 
-/// A boot and what the summary calls it.
+/// A boot, with its name in the summary.
 struct Named {
     name: String,
     boot: Boot,
 }
 
-/// Runs them all, in parallel on all CPUs: a boot is idle about half of the time.
+/// Runs all boots, in parallel on all CPUs: a boot is idle about half of the time.
 pub(crate) fn run(checkout: &Checkout, qemus: &Qemus, images: &Images, variants: Variants, tally: &mut Tally) {
     let qemu = &qemus.usual;
     let mut boots = match plan(checkout, qemus, images) {
@@ -264,14 +264,14 @@ fn plan_loads(checkout: &Checkout, qemu: &Path, images: &Images, variants: Varia
         boot.mode = Mode::Load;
         boot.private_args = load::private_args(*seconds);
         (*el2_append).clone_into(&mut boot.el2_append);
-        // Eight CPUs boot on one thread.
+        // QEMU emulates all eight CPUs on one thread.
         boot.timeout = boot.timeout * 2 + Duration::from_secs(seconds * load::REAL_SECONDS);
         Named { name: format!("load_{seconds}_s: {}", boot.title()), boot }
     });
     Ok(named.collect())
 }
 
-/// `None` for a build that this run of the tests has not made.
+/// `None` for a build that this run of the tests does not have.
 fn hypervisor(images: &Images, below: Below) -> Option<Hypervisor> {
     match below {
         Below::Nothing => Some(Hypervisor::None),

@@ -45,7 +45,7 @@ pub(crate) struct Args {
 /// A group of tests that can be run by itself.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
 enum Suite {
-    /// What runs on the build machine
+    /// Tests on the build machine
     Host,
     /// The EL1 payload's tests under QEMU
     Payload,
@@ -72,7 +72,7 @@ impl Args {
 /// Runs the command.
 ///
 /// # Errors
-/// When set-up fails, or naming how many tests failed.
+/// When set-up fails or a test fails, with the number of failed tests.
 pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
     let started = Instant::now();
     let mut tally = Tally::default();
@@ -84,7 +84,7 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
         let qemus = Qemus::ensure(checkout, args, &mut tally)?;
         match Images::build(checkout, args.build()) {
             Ok(images) => boot(checkout, args, &qemus, &images, &mut tally),
-            Err(error) => tally.fail("building what QEMU boots", &format!("{error:#}")),
+            Err(error) => tally.fail("building the images for QEMU", &format!("{error:#}")),
         }
     }
     tally.print(started.elapsed());
@@ -112,11 +112,11 @@ fn boot(checkout: &Checkout, args: &Args, qemus: &Qemus, images: &Images, tally:
     }
 }
 
-/// The emulators of the machines.
+/// The QEMU programs of the machines.
 struct Qemus {
-    /// Nearly all run in this one.
+    /// The one for nearly all machines.
     usual: PathBuf,
-    /// The one whose CPUs have the newest features, for what depends on those. Not used with --qemu, --quick or
+    /// The one whose CPUs have the newest features, for tests that depend on those. Not used with --qemu, --quick or
     /// --ghost.
     newer: Option<PathBuf>,
 }

@@ -1,4 +1,4 @@
-//! The payload's tests: each is one machine, run and named by the runner in qemu-tests.
+//! The payload's tests: each is one machine, which the runner in qemu-tests runs and names.
 
 use std::path::Path;
 use std::process::Command;
@@ -11,17 +11,17 @@ use crate::test::tally::Tally;
 /// Timeout of a test with the ghost build, in seconds.
 const GHOST_DEADLINE_S: u32 = 900;
 
-/// The tests that depend on the core's features, on the core that has most: on one of them, and on several.
+/// The tests that depend on CPU features, on the CPU model with most features: with one CPU, and with several.
 const FEATURES: [&str; 3] = ["/max-1/t66_", "/max-2/t66_registers_", "/max-8/t66_later_cores_"];
 
-/// Runs those of the CPU's features with another QEMU, whose `max` has other ones.
+/// Runs the tests of CPU features with another QEMU, whose CPU model `max` has other features.
 pub(crate) fn run_features(checkout: &Checkout, qemu: &Path, images: &Images, tally: &mut Tally) {
     for tests in FEATURES {
         tally.cargo_test("CPU features under QEMU 11", command(checkout, qemu, images).args(["--", tests]));
     }
 }
 
-/// Runs them all.
+/// Runs all payload tests.
 pub(crate) fn run(checkout: &Checkout, qemu: &Path, images: &Images, tally: &mut Tally) {
     let mut cargo = command(checkout, qemu, images);
     let suite = match images.build {

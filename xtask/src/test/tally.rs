@@ -19,7 +19,7 @@ struct Suite {
 }
 
 impl Tally {
-    /// How many tests failed.
+    /// Number of failed tests.
     pub(crate) fn failed(&self) -> usize {
         self.suites.iter().map(|suite| suite.failures.len()).sum()
     }
@@ -97,7 +97,7 @@ impl Tally {
     }
 }
 
-/// Reads the number of passed tests and the names of the failed ones from the words of
+/// Reads the number of passed tests and the names of the failed ones from the output of
 /// a test harness.
 fn parse(text: &str) -> (usize, Vec<String>) {
     let mut passed = 0;
@@ -119,7 +119,7 @@ fn parse(text: &str) -> (usize, Vec<String>) {
     (passed, failed)
 }
 
-/// How much of each harness's failure report is shown.
+/// Number of shown lines of each harness's failure report.
 const SHOWN_LINES: usize = 40;
 
 /// A test harness's output about its failures: from `failures:` to its result line.
@@ -139,7 +139,7 @@ fn failure_reports(text: &str) -> Vec<&str> {
     shown
 }
 
-/// Characters of a reason that the summary repeats.
+/// Number of characters of a reason in the summary.
 const SUMMARY_CHARS: usize = 300;
 
 /// The last line of a failed test's report, for the summary.

@@ -1,4 +1,4 @@
-//! `cargo xtask threats`: every row of the catalogue of attacks, without its defence and with it.
+//! `cargo xtask threats`: runs the attacks of every row of the catalogue, without the row's defence and with it.
 
 mod model;
 mod payload;
@@ -62,7 +62,7 @@ enum Layer {
 /// Runs the command.
 ///
 /// # Errors
-/// When something does not build, or with the number of wrong rows.
+/// When a build fails or a row is wrong, with the number of wrong rows.
 pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
     let asked = match args.layer {
         None => Layers::Both,

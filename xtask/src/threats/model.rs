@@ -20,7 +20,8 @@ const PACKAGES: [(&str, &[&str]); 8] = [
     ("hyp", &["--lib"]),
 ];
 
-/// What a test prints that runs the attack where nothing stops it, and fails unless it lands: `UNDEFENDED` of model-tests.
+/// Printed by a test that also runs the attack without its defence and fails unless it lands: `UNDEFENDED` of
+/// model-tests.
 const UNDEFENDED: &str = "attack run without its defence";
 
 /// Runs every test whose name starts with a row, or with one of the rows given.
@@ -28,7 +29,7 @@ const UNDEFENDED: &str = "attack run without its defence";
 /// # Errors
 /// When the tests do not build.
 pub(crate) fn run(checkout: &Checkout, rows: &[u8]) -> Result<Vec<Found>> {
-    // Shows progress while compiling. Which package has a row's tests is known only after the build.
+    // Shows progress while compiling. The packages with a row's tests are known only after the build.
     step("Building the tests on the build machine", || {
         PACKAGES.iter().try_for_each(|(package, targets)| {
             exec::output(checkout.cargo().args(["test", "--no-run", "-p", package]).args(*targets)).map(|_| ())
@@ -42,7 +43,7 @@ pub(crate) fn run(checkout: &Checkout, rows: &[u8]) -> Result<Vec<Found>> {
             cargo.args((0..=6).map(|tens| format!("t{tens}")));
         }
         cargo.args(rows.iter().map(|row| format!("t{row:02}")));
-        let output = step(&format!("Attacking the model: {package}"), || exec::capture(&mut cargo))?;
+        let output = step(&format!("Running the attacks of {package}"), || exec::capture(&mut cargo))?;
         let text = String::from_utf8_lossy(&output.stdout);
         let tests = parse(package, &text);
         if !output.status.success() && tests.iter().all(|test| test.with != End::Wrong) {
@@ -53,7 +54,7 @@ pub(crate) fn run(checkout: &Checkout, rows: &[u8]) -> Result<Vec<Found>> {
     Ok(found)
 }
 
-/// Parses results, and which tests printed that the attack landed.
+/// Parses the results, and the tests that printed that the attack landed.
 fn parse(package: &str, text: &str) -> Vec<Found> {
     let mut tests: Vec<Found> = Vec::new();
     let mut printing = None;
@@ -71,7 +72,7 @@ fn parse(package: &str, text: &str) -> Vec<Found> {
         } else if let Some((_, how)) = line.split_once(UNDEFENDED)
             && let Some(test) = printing.and_then(|index| tests.get_mut(index))
         {
-            // `: what was missing: how it was detected`, where that is an assertion.
+            // `: what was missing: how it was detected`; the second part only for an assertion.
             let reason = how.strip_prefix(": ").map(str::to_owned);
             test.without = if reason.is_some() && test.without != End::Landed { End::Detected } else { End::Landed };
             test.reason = test.reason.take().or(reason);

@@ -1,4 +1,4 @@
-//! The rows' tests under QEMU: one machine without the defence that stops the test's attack, one with it.
+//! The rows' tests under QEMU: one machine without the defence against the test's attack, one with it.
 
 use std::num::NonZero;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,7 +18,7 @@ use crate::threats::removed::{self, Image};
 use crate::threats::rows::rows_of;
 use crate::threats::table::{End, Found};
 
-/// Timeout of a machine without a defence: it counts as hung.
+/// Timeout of a machine without a defence; the machine then counts as hung.
 const TIMEOUT: Duration = Duration::from_secs(60);
 /// EL2's line before its host runs.
 const HOST_STARTS: &str = "portcullis: host starts at";
@@ -34,7 +34,7 @@ pub(crate) struct Programs {
 /// Runs every payload test of a row, or of the rows given.
 ///
 /// # Errors
-/// When the payload does not list its tests, or does not have one that is to be run without a defence.
+/// When the payload does not list its tests, or lacks one that a patch names.
 pub(crate) fn run(checkout: &Checkout, programs: &Programs, rows: &[u8]) -> Result<Vec<Found>> {
     let tests = list(&programs.images, &checkout.work_dir("runs/threats-list")?)?;
     let named = programs.removed.iter().flat_map(|image| &image.tests);
@@ -74,7 +74,8 @@ fn both(checkout: &Checkout, programs: &Programs, test: &Listed) -> Found {
     };
     let mut found =
         Found { name: test.name.clone(), test: test.name.clone(), without: End::NotRun, with, reason: None };
-    // The build without isolation is the same hypervisor otherwise; tests that need it use the bare machine instead.
+    // The build without isolation differs from the product only in that. Tests that need no hypervisor use the bare
+    // machine.
     let open = [Below::Open, Below::Native].into_iter().find(|below| test.runs.contains(below));
     let mut images = programs.removed.iter().filter(|image| image.tests.contains(&test.name)).peekable();
     if let (None, Some(below)) = (images.peek(), open) {
@@ -89,10 +90,11 @@ fn both(checkout: &Checkout, programs: &Programs, test: &Listed) -> Found {
     found
 }
 
-/// The test on an EL2 that lacks its defence: it has to land, or to fail. The end, and why.
+/// The test on an EL2 that lacks its defence: the attack must land, or the test must fail. Returns the result and its
+/// reason.
 ///
 /// # Errors
-/// When the machine cannot be run, or EL2 refuses to start its host: then nothing is shown.
+/// When the machine cannot be run, or EL2 refuses to start its host: then the run proves nothing.
 fn without(checkout: &Checkout, programs: &Programs, test: &Listed, image: &Image) -> Result<(End, String)> {
     let images = Images { hyp: Some(image.file.clone()), ..programs.images.clone() };
     let dir = checkout.work_dir(&format!("runs/threats-{}-without-{}", test.name, image.word))?;
@@ -117,7 +119,7 @@ fn without(checkout: &Checkout, programs: &Programs, test: &Listed, image: &Imag
     })
 }
 
-/// The firmware of a test that needs another one than QEMU's.
+/// The firmware of a test that needs other firmware than QEMU's.
 fn firmware_of(test: &Listed) -> Option<&'static Firmware> {
     FIRMWARE.iter().find(|firmware| firmware.name == test.name)
 }

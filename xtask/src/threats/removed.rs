@@ -16,7 +16,7 @@ const TIMEOUT_S: u32 = 300;
 
 /// A hypervisor without one defence.
 pub(crate) struct Image {
-    /// The defence's word.
+    /// Name of the defence.
     pub(crate) word: String,
     /// The payload tests that must fail.
     pub(crate) tests: Vec<String>,
@@ -24,8 +24,8 @@ pub(crate) struct Image {
     pub(crate) file: PathBuf,
 }
 
-/// Runs the tests on the build machine that `defences` name, each in the copy without its defence, and notes in `found` how
-/// they ended.
+/// Runs the tests on the build machine that `defences` name, each in the copy without its defence, and records their
+/// results in `found`.
 ///
 /// # Errors
 /// When a patch does not apply, or names a test that is not in `found`. A package that does not build without the
@@ -64,7 +64,7 @@ fn one_package(tree: &Tree, defence: &Defence, package: &str, found: &mut [Found
         let end = match &built {
             Err(error) => (End::PassedWithoutDefence, error.clone()),
             Ok(_) => end(&text, name).unwrap_or_else(|| match output.status.code() {
-                Some(TIMED_OUT) => (End::Detected, format!("it does not end within {TIMEOUT_S} s")),
+                Some(TIMED_OUT) => (End::Detected, format!("it did not end within {TIMEOUT_S} s")),
                 _ => (End::Detected, "the test program ends early".to_owned()),
             }),
         };
@@ -73,7 +73,7 @@ fn one_package(tree: &Tree, defence: &Defence, package: &str, found: &mut [Found
     Ok(())
 }
 
-/// The test programs of the package at `root` that have `tests`: each program that is not built saves a minute per patch.
+/// The test programs of the package at `root` that have `tests`: each omitted program saves a minute per patch.
 ///
 /// # Errors
 /// When a source cannot be read.
@@ -93,14 +93,14 @@ fn targets(root: &Path, tests: &[&str]) -> Result<Vec<String>> {
             targets.extend(["--test".to_owned(), name.to_owned()]);
         }
     }
-    // In a module of one, or in the library.
+    // The test is in a module of one of these programs, or in the library.
     if !elsewhere.is_empty() {
         targets.push("--lib".to_owned());
     }
     Ok(targets)
 }
 
-/// How the test `name` ended, from the output of its program; `None` if it did not.
+/// The result of the test `name`, from the output of its program; `None` if it has none.
 fn end(text: &str, name: &str) -> Option<(End, String)> {
     let line = text.lines().find_map(|line| line.strip_prefix("test ")?.strip_prefix(name)?.strip_prefix(" ... "))?;
     match line {
@@ -109,14 +109,15 @@ fn end(text: &str, name: &str) -> Option<(End, String)> {
     }
 }
 
-/// The first line that a failed test printed after its panic's place.
+/// The first line that a failed test printed after the location of its panic.
 fn message(text: &str, name: &str) -> String {
     let printed = text.split_once(&format!("---- {name} stdout ----")).map_or("", |(_, rest)| rest);
     let panic = printed.lines().skip_while(|line| !line.contains("panicked at")).nth(1);
     panic.unwrap_or("an assertion failed").trim().to_owned()
 }
 
-/// Merges another result: a test that passes without one defence stays so, whatever the results without others.
+/// Merges another result: a test that passes without one defence keeps that result, whatever the results without
+/// others.
 pub(crate) fn note(test: &mut Found, word: &str, (end, why): (End, String)) {
     if test.without == End::PassedWithoutDefence {
         return;
@@ -128,7 +129,7 @@ pub(crate) fn note(test: &mut Found, word: &str, (end, why): (End, String)) {
 /// Builds, for each of the `defences` that name payload tests, a hypervisor without it.
 ///
 /// # Errors
-/// When a patch does not apply, what is left does not build, or a patch changes nothing of the image.
+/// When a patch does not apply, the patched sources do not build, or a patch does not change the image.
 pub(crate) fn images(tree: &Tree, defences: &[Defence]) -> Result<Vec<Image>> {
     let with_payload: Vec<_> = defences.iter().filter(|defence| !defence.payload.is_empty()).collect();
     if with_payload.is_empty() {
@@ -141,7 +142,9 @@ pub(crate) fn images(tree: &Tree, defences: &[Defence]) -> Result<Vec<Image>> {
     for defence in with_payload {
         tree.remove(defence)?;
         match images::hyp_of(tree.checkout(), &format!("hyp-without-{}", defence.word)) {
-            Ok(file) if fs::read(&file)? == whole => wrong.push(format!("{} changes nothing of EL2", defence.word)),
+            Ok(file) if fs::read(&file)? == whole => {
+                wrong.push(format!("{} does not change EL2's image", defence.word))
+            }
             Ok(file) => built.push(Image { word: defence.word.clone(), tests: defence.payload.clone(), file }),
             Err(error) => wrong.push(format!("EL2 without {} does not build: {error:#}", defence.word)),
         }

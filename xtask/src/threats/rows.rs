@@ -1,4 +1,4 @@
-//! The catalogue of attacks: what each row is about, and where it has to have a test. see docs/threat-model.md.
+//! The catalogue of attacks: the attack of each row, and where it must have a test. See docs/threat-model.md.
 
 /// Where a row is tested.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -9,12 +9,12 @@ pub(crate) enum Layers {
     Payload,
     /// Both.
     Both,
-    /// Nowhere that this command runs, for this reason.
+    /// Not by this command, for this reason.
     Elsewhere(&'static str),
 }
 
 impl Layers {
-    /// As the table shows them.
+    /// Their letters in the table.
     pub(crate) fn letters(self) -> &'static str {
         match self {
             Self::Model => "M",
@@ -37,7 +37,7 @@ impl Layers {
 
 use Layers::{Both, Elsewhere, Model, Payload};
 
-/// Row, attack, where it has to be tested.
+/// Row, attack, where it must be tested.
 pub(crate) const ROWS: [(u8, &str, Layers); 69] = [
     (1, "DMA to EL2's memory", Both),
     (2, "DMA to a page donated to EL2", Both),
@@ -76,8 +76,8 @@ pub(crate) const ROWS: [(u8, &str, Layers); 69] = [
     (35, "no memory left", Both),
     (36, "hypercalls with bad ranges", Both),
     (37, "random hypercalls", Payload),
-    (38, "everything at once from several CPUs", Both),
-    (39, "CPUs started, suspended and stopped against EL2", Payload),
+    (38, "transitions, invalidations, changes of STEs and DMA at once from several CPUs", Both),
+    (39, "CPUs started, suspended and stopped to bypass EL2", Payload),
     (40, "masters behind no SMMU", Payload),
     (41, "stream tables that change format or size", Both),
     (42, "isolation switched off by command line or by root", Elsewhere("Linux boots: cargo xtask test --only linux")),
@@ -94,7 +94,7 @@ pub(crate) const ROWS: [(u8, &str, Layers); 69] = [
     (53, "profiling and debug buffers", Payload),
     (54, "firmware calls that name memory", Payload),
     (55, "undescribed registers", Both),
-    (56, "PCI: windows over other things, peer-to-peer", Payload),
+    (56, "PCI: windows and BARs over memory or other registers, peer-to-peer", Payload),
     (57, "EL2's console blocked, its lines forged", Payload),
     (58, "boot input: overlaps, huge counts, malformed maps", Model),
     (59, "stalls", Model),

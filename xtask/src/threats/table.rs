@@ -9,20 +9,20 @@ pub(crate) enum End {
     Landed,
     /// Without its defence: an assertion failed, EL2 ended itself or the deadline passed.
     Detected,
-    /// It did not, and nothing else went wrong.
+    /// It did not reach such a byte, and the test passed.
     Blocked,
-    /// The test passes without its defence: it is useless.
+    /// The test passes without its defence: it cannot detect a missing defence.
     PassedWithoutDefence,
-    /// The test passed without isolation too: it has no attack (it checks correct operation or an error code).
+    /// The test also passed without isolation: it has no attack (it checks correct operation or an error code).
     NoAttack,
-    /// There is no such run: the attack is of something that does not exist without EL2.
+    /// There is no such run: the attacked function does not exist without EL2.
     NotRun,
     /// The test failed.
     Wrong,
 }
 
 impl End {
-    /// As the table shows it.
+    /// Its word in the table.
     pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Landed => "landed",
@@ -39,19 +39,19 @@ impl End {
 /// One test with its two ends.
 #[derive(Clone, Debug)]
 pub(crate) struct Found {
-    /// What the table calls it.
+    /// Name in the table.
     pub(crate) name: String,
-    /// Its name.
+    /// Name of the test.
     pub(crate) test: String,
-    /// Without the defence.
+    /// Result without the defence.
     pub(crate) without: End,
-    /// With it.
+    /// Result with the defence.
     pub(crate) with: End,
     /// What was missing in the run without, and how it was detected.
     pub(crate) reason: Option<String>,
 }
 
-/// One row with what was found for it.
+/// One row with its tests and their results.
 pub(crate) struct Row<'a> {
     number: u8,
     title: &'a str,
@@ -83,7 +83,7 @@ impl<'a> Row<'a> {
         if let Some(test) = failed.next() {
             return Some(format!("{} fails", test.name));
         }
-        // An attack that lands is reported as not closed if the catalogue says so.
+        // If the catalogue lists the attack as not closed, a landed attack is reported as such.
         if let Some(test) = self.tests().find(|test| test.with == End::Landed)
             && !matches!(self.layers, Layers::Elsewhere(_))
         {
@@ -113,7 +113,7 @@ impl<'a> Row<'a> {
         self.model.iter().chain(&self.payload).copied()
     }
 
-    /// The row's lines: itself, then each of its tests.
+    /// The lines of the row, then those of its tests.
     pub(crate) fn lines(&self, asked: Layers) -> Vec<String> {
         let note = match (self.wrong(asked), self.layers) {
             (Some(why), _) => format!("  MISSING OR WRONG: {why}"),
@@ -130,7 +130,7 @@ impl<'a> Row<'a> {
     }
 }
 
-/// The first line of a reason, cut to what a terminal shows.
+/// The first line of a reason, cut to the width of a terminal.
 fn short(reason: &str) -> String {
     const ROOM: usize = 90;
     let line = reason.lines().next().unwrap_or_default();

@@ -1,6 +1,6 @@
-//! ax-page-table-multiarch, with stage-2 descriptors that encode its mapping flags, as its own descriptors do.
+//! ax-page-table-multiarch, with stage-2 descriptors that encode its mapping flags as its own descriptors do.
 //!
-//! It has no concatenated roots: three levels are 39 bits, so both of its rows have four.
+//! It has no concatenated roots. Three levels resolve 39 bits, so both of its tables have four levels.
 
 #![allow(unsafe_code)]
 

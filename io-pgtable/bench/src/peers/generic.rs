@@ -102,7 +102,7 @@ impl FrameAllocator for Frames {
     }
 }
 
-/// One of two geometries.
+/// The table of one of two input sizes.
 pub(crate) enum Generic {
     Bits40(PageTable<Meta40, Frames>),
     Bits48(PageTable<Meta48, Frames>),

@@ -1,6 +1,6 @@
-//! aarch64-paging. Its root is one table: three levels are 39 bits, so both of its rows have four.
+//! aarch64-paging. Its root is one table. Three levels resolve 39 bits, so both of its tables have four levels.
 //!
-//! `RootTable` maintains no TLB: it is the cheapest form that the crate has, for tables that no walker uses yet.
+//! `RootTable` maintains no TLB: it is the cheapest type of the crate, for tables that no walker uses yet.
 
 #![allow(unsafe_code)]
 
