@@ -1,4 +1,4 @@
-//! The registers that a host sees: tables of what is allowed, and the parts of registers that accesses cover.
+//! The registers of the host's view: tables of the allowed accesses, and the parts of registers that accesses cover.
 
 /// Width of a register access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub enum AccessSize {
 }
 
 impl AccessSize {
-    /// In bytes.
+    /// The width in bytes.
     pub const fn bytes(self) -> u32 {
         match self {
             Self::Byte => 1,
@@ -24,7 +24,7 @@ impl AccessSize {
         }
     }
 
-    /// From a count of bytes; `None` unless 1, 2, 4 or 8.
+    /// The width of `bytes` bytes; `None` unless 1, 2, 4 or 8.
     pub const fn from_bytes(bytes: u32) -> Option<Self> {
         match bytes {
             1 => Some(Self::Byte),
@@ -39,9 +39,9 @@ impl AccessSize {
 /// Width of a register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Width {
-    /// 32 bits, by 32-bit accesses, or by a 64-bit access together with its neighbour.
+    /// 32 bits: 32-bit accesses, or a 64-bit access together with the neighbouring register.
     Bits32,
-    /// 64 bits, by one 64-bit or two 32-bit accesses.
+    /// 64 bits: one 64-bit access or two 32-bit accesses.
     Bits64,
 }
 
@@ -71,7 +71,8 @@ macro_rules! register_table {
             }
         }
 
-        /// Which register an access means; `None` for offsets, sizes and alignments that no row allows.
+        /// The register, and its part, that an access covers; `None` for offsets, sizes and alignments that no row
+        /// allows.
         pub const fn search(offset: u32, size: $crate::access::AccessSize) -> Option<(Register, $crate::access::Part)> {
             use $crate::access::{AccessSize, Part, Width};
             if let Some((register, width)) = Register::starting_at(offset) {

@@ -6,7 +6,7 @@
 #[derive(Clone, Copy, Debug)]
 pub struct Budget(u32);
 
-/// Fewer units are left than the work that follows costs: the next trap continues.
+/// The next step costs more units than are left: the next trap continues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Spent;
 
@@ -16,7 +16,7 @@ impl Budget {
         Self(units)
     }
 
-    /// Charges `units` for the work that follows.
+    /// Charges `units` for the next step.
     ///
     /// # Errors
     /// [`Spent`] if fewer units are left; nothing is charged then.

@@ -1,4 +1,4 @@
-//! Bit fields: words are built from zero out of named fields, never copied and masked.
+//! Bit fields: a word is built from zero with named fields, never by masking a copy.
 
 use tock_registers::fields::Field;
 
@@ -21,22 +21,22 @@ pub const fn bits64(hi: usize, lo: usize) -> Field64 {
     Field::new(u64::MAX >> (63 - (hi - lo)), lo)
 }
 
-/// The field's bits in place: what a mask of the word looks like.
+/// The mask of the field in the word.
 pub const fn mask64(field: Field64) -> u64 {
     field.mask << field.shift
 }
 
-/// The field's bits in place: what a mask of the register looks like.
+/// The mask of the field in the register.
 pub const fn mask32(field: Field32) -> u32 {
     field.mask << field.shift
 }
 
-/// `value` in the field's place, cut to the field's width.
+/// `value` at the field's position, cut to the field's width.
 pub const fn put64(field: Field64, value: u64) -> u64 {
     (value & field.mask) << field.shift
 }
 
-/// `value` in the field's place, cut to the field's width.
+/// `value` at the field's position, cut to the field's width.
 pub const fn put32(field: Field32, value: u32) -> u32 {
     (value & field.mask) << field.shift
 }
@@ -51,7 +51,7 @@ pub const fn get32(field: Field32, word: u32) -> u32 {
     (word >> field.shift) & field.mask
 }
 
-/// The word made of `parts`: every bit that one of them has. Parts are fields in place, or masks.
+/// The OR of `parts`, which are fields at their positions, or masks.
 #[inline]
 pub const fn union64<const N: usize>(parts: [u64; N]) -> u64 {
     let mut word = 0;
@@ -63,7 +63,7 @@ pub const fn union64<const N: usize>(parts: [u64; N]) -> u64 {
     word
 }
 
-/// The word made of `parts`: every bit that one of them has. Parts are fields in place, or masks.
+/// The OR of `parts`, which are fields at their positions, or masks.
 #[inline]
 pub const fn union32<const N: usize>(parts: [u32; N]) -> u32 {
     let mut word = 0;
@@ -75,7 +75,7 @@ pub const fn union32<const N: usize>(parts: [u32; N]) -> u32 {
     word
 }
 
-/// `old`, with the bits of `mask` as `new` has them.
+/// `old`, with the bits of `mask` taken from `new`.
 #[inline]
 pub const fn replace32(old: u32, mask: u32, new: u32) -> u32 {
     union32([old & !mask, new & mask])

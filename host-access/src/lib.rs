@@ -1,9 +1,9 @@
-//! What the emulated devices of a hypervisor with an untrusted host have in common.
+//! Common parts of the device emulations of a hypervisor with an untrusted host.
 //!
 //! - [`memory`]: host memory that is claimed while it is read, and EL2's memory that a device walks.
-//! - [`access`]: the registers that the host sees, as a table; everything else is denied.
-//! - [`field`]: words that are built from fields.
-//! - [`budget`]: the work of one trap.
+//! - [`access`]: the registers of the host's view, as a table; all other accesses are denied.
+//! - [`field`]: words built from fields.
+//! - [`budget`]: the limit of the work of one trap.
 //!
 //! ```
 //! use host_access::access::{AccessSize, Part};

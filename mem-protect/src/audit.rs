@@ -1,4 +1,4 @@
-//! The audit: compares both stage-2 tables with the ownership map, by leaf where possible, else by page.
+//! The audit: compares both stage-2 tables with the ownership map, by leaf if possible, otherwise by page.
 //!
 //! It checks the invariant. Tests run it after every step; the ghost build of the hypervisor runs it after every
 //! trap.
@@ -14,23 +14,23 @@ use crate::page::Owner;
 use crate::range::{PAGE_SHIFT, PFN_LIMIT, PageRange};
 use crate::traits::{DmaStage2, HostStage2, Leaf, LeafKind, PageOps};
 
-/// Register ranges of the host outside RAM, from the boot policy.
+/// Register ranges that the host may access, from the boot policy.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Devices<'a> {
-    /// Device registers that its CPUs may reach, in any order.
+    /// Device registers that the host's CPUs may reach, in any order.
     pub cpu: &'a [PageRange],
-    /// Device registers that its streams may reach, such as an interrupt translater.
+    /// Device registers that the host's streams may reach, such as an interrupt translater.
     pub dma: &'a [PageRange],
 }
 
-/// Pages of the host that a table does not map: the host has no access, and nobody else has.
+/// Pages of the host that a table does not map: nobody has access to them.
 ///
-/// Not a bug if an SMMU timed out while table memory had run out: see `docs/ownership.md`.
+/// This is no bug after an SMMU timed out while table memory had run out: see `docs/ownership.md`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lost {
-    /// Pages that are not mapped for its CPUs.
+    /// Pages that are not mapped for the host's CPUs.
     pub cpu: u64,
-    /// Pages that are not mapped for its devices.
+    /// Pages that are not mapped for the host's devices.
     pub dma: u64,
 }
 
@@ -44,11 +44,11 @@ impl Lost {
     }
 }
 
-/// What to do if a page is not mapped.
+/// How an unmapped page of the host is handled.
 enum Missing<'l> {
-    /// Report it.
+    /// It is reported.
     Report,
-    /// Count it here and continue.
+    /// It is counted here, and the audit continues.
     Count(&'l Cell<Lost>),
 }
 
@@ -73,8 +73,8 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
         Ok(lost.get())
     }
 
-    /// Whether rollbacks of failed calls explain the pages that are not mapped. Otherwise it is a bug: EL2 may use
-    /// pages that are the host's in the map.
+    /// Whether rollbacks of failed calls explain the pages that are not mapped. If not, there is a bug: EL2 may use
+    /// pages that belong to the host in the map.
     pub fn explains(&self, lost: Lost) -> bool {
         let stats = self.stats();
         lost.cpu <= stats.unmapped && (lost.dma == 0 || stats.rolled_back > 0)
@@ -136,7 +136,7 @@ impl<L: Fn(Ipa) -> Option<Leaf>> Walk<'_, '_, L> {
         Ok(())
     }
 
-    /// Checks that all of `run`, pages of the host, is mapped to itself as normal memory.
+    /// Checks that all of `run`, which are pages of the host, are identity-mapped as normal memory.
     fn run(&self, run: PageRange) -> Result<(), Finding> {
         let mut at = run.first();
         while at < run.end() {
@@ -144,7 +144,7 @@ impl<L: Fn(Ipa) -> Option<Leaf>> Walk<'_, '_, L> {
             let Some(leaf) = next.filter(|leaf| leaf.ipa == address(at)) else {
                 let back = next.map_or(run.end(), |leaf| (leaf.ipa.0 >> PAGE_SHIFT).max(at).min(run.end()));
                 if back <= at {
-                    // Not a leaf of this page, and not one after it.
+                    // The leaf is not of this page, and not of a later one.
                     return self.disagree(at, Mismatch::Missing);
                 }
                 self.missing_pages(at, back)?;
@@ -162,7 +162,8 @@ impl<L: Fn(Ipa) -> Option<Leaf>> Walk<'_, '_, L> {
         Ok(())
     }
 
-    /// Checks that between page `from` and page `to`, none of them the host's, only its devices are mapped.
+    /// Checks that between page `from` and page `to`, where no page belongs to the host, only the host's devices are
+    /// mapped.
     fn gap(&self, from: u64, to: u64) -> Result<(), Finding> {
         let mut at = from;
         while at < to {
@@ -202,7 +203,7 @@ fn address(pfn: u64) -> Ipa {
     Ipa(pfn << PAGE_SHIFT)
 }
 
-/// The page after `leaf`, which starts at page `pfn`; at least the next one, so that a walk always ends.
+/// The page after `leaf`, which starts at page `pfn`; at least one page later, so that a walk always ends.
 fn after(pfn: u64, leaf: Leaf) -> u64 {
     pfn.saturating_add((leaf.bytes >> PAGE_SHIFT).max(1))
 }

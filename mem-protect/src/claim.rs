@@ -1,7 +1,7 @@
 //! Claims: host pages that EL2 reads or writes on the host's behalf. A claimed page cannot change its owner.
 //!
-//! A claim is a count (pins), so that a queue and a table may lie in one page. EL2 maps a host page only while it is
-//! claimed.
+//! Claims are counted for each page, so that a queue and a table may be in the same page. EL2 maps a host page only
+//! while it is claimed.
 
 use io_pgtable::{Ipa, Pa};
 use smmu_drv::platform::{ClaimError, HostMemory, Sharing};
@@ -12,13 +12,13 @@ use crate::page::{Owner, PageInfo};
 use crate::range::PageRange;
 use crate::traits::PageOps;
 
-/// Most pages of one claim (64 MiB): more than any table or queue of an emulated SMMU.
+/// Maximum number of pages of one claim (64 MiB): more than any table or queue of an emulated SMMU has.
 pub const MAX_CLAIM_PAGES: u64 = 1 << 14;
 
 /// Host memory that EL2 may access, until [`HostMemory::release`].
 ///
-/// Only [`HostMemory::claim`] makes one, and it cannot be copied: while it exists its pages are claimed, mapped and the
-/// host's, so that an access need not check the map.
+/// Only [`HostMemory::claim`] creates one, and it cannot be copied. While it exists its pages are claimed, mapped and
+/// the host's, so an access need not check the map.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "the pages stay claimed until the claim is released"]
 pub struct Claim {
@@ -41,7 +41,8 @@ impl Claim {
         self.bytes
     }
 
-    /// Address of the `size` bytes at `offset`; `None` unless they lie in the claim, aligned to their size in memory.
+    /// Address of the `size` bytes at `offset`; `None` unless they are in the claim and aligned to their size in
+    /// memory.
     fn at(&self, offset: u64, size: u64) -> Option<Pa> {
         let end = offset.checked_add(size)?;
         let at = self.start.0.checked_add(offset)?;
@@ -49,8 +50,8 @@ impl Claim {
     }
 }
 
-/// The ownership map and EL2's access to pages, as far as claims need them. An SMMU's driver gets this: it can change
-/// no owner.
+/// The ownership map and EL2's access to pages, for claims only. An SMMU's driver gets this type, which cannot change
+/// an owner.
 #[derive(Debug)]
 pub struct HostPages<'m, P> {
     pub(crate) map: PageMap<'m>,
@@ -58,7 +59,7 @@ pub struct HostPages<'m, P> {
 }
 
 impl<P: PageOps> HostPages<'_, P> {
-    /// Rewrites the records of `range`, which a check has found in RAM.
+    /// Changes the records of `range`, which was checked to be RAM.
     pub(crate) fn set(&mut self, range: PageRange, change: impl Fn(PageInfo) -> PageInfo) {
         if let Ok(pages) = self.map.pages_mut(range) {
             for page in pages {
@@ -103,7 +104,7 @@ impl<P: PageOps> HostPages<'_, P> {
         Ok(())
     }
 
-    /// Whether no claim holds `page` yet, so that EL2 does not map it.
+    /// Whether no claim holds `page` yet, so EL2 does not map it.
     fn first_pin(&self, page: PageRange) -> bool {
         self.map.page(page.first()).is_some_and(|info| info.pins() == 0)
     }
@@ -119,13 +120,13 @@ impl<P: PageOps> HostPages<'_, P> {
 }
 
 impl<P: PageOps> HostPages<'_, P> {
-    /// Does `store`, of `bytes` bytes at `pa`, with the cache maintenance that `sharing` needs.
+    /// Executes `store`, of `bytes` bytes at `pa`, with the cache maintenance that `sharing` needs.
     fn store(&mut self, sharing: Sharing, pa: Pa, bytes: u64, store: impl FnOnce(&mut P)) {
         match sharing {
             Sharing::Cacheable => store(&mut self.pages),
             Sharing::Memory => {
-                // Also before the store: EL2's cache may have an older copy of the line than the host has stored beside
-                // it.
+                // Also before the store: EL2's cache may have an older copy of the line than the host has stored next
+                // to it.
                 self.pages.clean_invalidate_bytes(pa, bytes);
                 store(&mut self.pages);
                 self.pages.clean_invalidate_bytes(pa, bytes);
@@ -143,7 +144,7 @@ impl<P: PageOps> HostMemory for HostPages<'_, P> {
             return Err(ClaimError::BadRange);
         }
         let pinned = self.pin(pages);
-        // A page that is not the host's is neither claimed nor mapped here; EL2 may map it for other reasons.
+        // A page that is not the host's is neither claimed nor mapped for a claim; EL2 may map it for other reasons.
         match pinned {
             Ok(()) => Ok(Claim { start: ipa, bytes: size, pages, sharing }),
             Err(Error::NoMemory | Error::TooManyClaims) => Err(ClaimError::NoMemory),
@@ -152,7 +153,7 @@ impl<P: PageOps> HostMemory for HostPages<'_, P> {
     }
 
     fn release(&mut self, claim: Claim) {
-        // A claim is made by `claim` alone and cannot be copied: its pages are pinned.
+        // Only `claim` creates claims, and they cannot be copied, so the pages of this one are claimed.
         let _ = self.unpin(claim.pages);
     }
 

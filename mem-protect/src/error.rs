@@ -1,31 +1,32 @@
-//! Why a transition was refused. Every error leaves owners, tables and claims as they were, unless its text says more.
+//! Why a transition was refused. Owners, tables and claims are unchanged, unless the description of the error says
+//! otherwise.
 
 use core::fmt;
 
-/// The named errors of the ownership transitions.
+/// The errors of the ownership transitions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Error {
-    /// The range is empty, longer than the cap of one call, or past the end of the address space.
+    /// The range is empty, longer than the limit of one call, or past the end of the address space.
     BadRange,
     /// Some page is not RAM, or the range spans two ranges of RAM.
     NotRam,
     /// Some page is not in the state that the transition starts from.
     WrongState,
-    /// EL2 uses some page on the host's behalf (a queue, a table): disable that first.
+    /// EL2 uses some page on the host's behalf (a queue, a table), which must be disabled first.
     Claimed,
     /// Some page has the maximum number of claims.
     TooManyClaims,
-    /// EL2's pool has allocated some page.
+    /// Some page is allocated from EL2's pool.
     InUse,
     /// There is no memory for a table.
     NoMemory,
     /// No guest has this handle.
     NoSuchGuest,
-    /// The guest was destroyed and still has pages: it gets no more.
+    /// The guest was destroyed and still has pages: it cannot get more.
     GuestDying,
     /// The guest was not destroyed: its pages cannot be reclaimed.
     GuestAlive,
-    /// Every guest handle is taken.
+    /// Every guest handle is in use.
     TooManyGuests,
     /// An SMMU did not complete an invalidation in time, in this or an earlier call.
     NotCompleted,

@@ -8,7 +8,7 @@ use smmu_drv::SmmuFinding;
 use crate::page::Owner;
 use crate::transition::Transition;
 
-/// The table that does not agree.
+/// The table that differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Table {
     /// The host's CPU stage 2.
@@ -19,7 +19,7 @@ pub enum Table {
     Guest,
 }
 
-/// How a table does not agree with the ownership map.
+/// How a table differs from the ownership map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mismatch {
     /// A page of the table's owner is not mapped: the owner has no access, and nobody else has.
@@ -32,30 +32,30 @@ pub enum Mismatch {
     WrongKind,
 }
 
-/// Owner and sharing of a page by the specification: the ghost's record.
+/// Owner and sharing of a page according to the specification: the ghost's record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Page {
-    /// The host's, not shared.
+    /// Page of the host, not shared.
     #[default]
     Host,
-    /// The host's, shared with EL2.
+    /// Page of the host, shared with EL2.
     LentToHyp,
-    /// The host's, shared with the guest with this handle.
+    /// Page of the host, shared with the guest with this handle.
     LentToGuest(u8),
-    /// EL2's since boot.
+    /// Page of EL2 since boot.
     HypBoot,
-    /// EL2's, donated by the host.
+    /// Page of EL2, donated by the host.
     HypDonated,
-    /// The guest's with this handle.
+    /// Page of the guest with this handle.
     Guest(u8),
-    /// Nobody's: reserved by firmware.
+    /// Page without an owner: reserved by firmware.
     Nobody,
 }
 
 /// The first mismatch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finding {
-    /// A page in a stage-2 table does not agree with the ownership map.
+    /// A page in a stage-2 table differs from the ownership map.
     Table {
         /// The table.
         table: Table,
@@ -63,7 +63,7 @@ pub enum Finding {
         ipa: Ipa,
         /// Its owner in the map.
         owner: Owner,
-        /// What is wrong.
+        /// The kind of mismatch.
         what: Mismatch,
     },
     /// A finding of an SMMU's audit.
@@ -74,14 +74,14 @@ pub enum Finding {
         transition: Transition,
         /// Page number.
         pfn: u64,
-        /// What the page was.
+        /// The page's state before the transition.
         was: Option<Page>,
     },
     /// The ownership map has another owner or borrower for this page than the specification.
     Differs {
         /// Page number.
         pfn: u64,
-        /// What the specification says.
+        /// Its state according to the specification.
         expected: Page,
         /// Owner in the map.
         owner: Owner,

@@ -1,8 +1,8 @@
-//! A reference model of ownership: an abstract state that follows the calls of the host by their specification alone.
+//! A reference model of ownership: an abstract state, to which the specification of each call of the host is applied.
 //!
-//! The `ghost` build keeps it beside the real map and compares the two after every trap. It shares only the types that
-//! it compares with the rest of this crate. Each page has one of the states of [`Page`]. A call that succeeds changes
-//! the state of its pages as the specification says; if the specification refuses it, that is a finding.
+//! The `ghost` build has it in addition to the real map, and compares the two after every trap. It shares only the
+//! types that it compares with the rest of this crate. Each page has one of the states of [`Page`]. A call that
+//! succeeds changes the state of its pages as specified; if the specification refuses the call, that is a finding.
 
 use crate::audit::Lost;
 use crate::error::Error;
@@ -14,10 +14,10 @@ use crate::range::{PageRange, UncheckedRange};
 use crate::traits::{DmaStage2, GuestTables, HostStage2, Leaf, PageOps};
 use crate::transition::Transition;
 
-/// Pages that are compared together.
+/// Number of pages that are compared together.
 const CHUNK: usize = 64;
 
-/// Life of a guest.
+/// State of a guest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Life {
     #[default]
@@ -67,7 +67,7 @@ impl<'m> Ghost<'m> {
         self.guests.get_mut(usize::try_from(handle).ok()?)
     }
 
-    /// `vm_create` returned this handle.
+    /// Records that `vm_create` returned this handle.
     ///
     /// # Errors
     /// [`Finding::Life`] if a guest with this handle exists or has pages left.
@@ -85,10 +85,10 @@ impl<'m> Ghost<'m> {
         }
     }
 
-    /// `vm_destroy` of this handle succeeded.
+    /// Records that `vm_destroy` of this handle succeeded.
     ///
     /// # Errors
-    /// [`Finding::Life`] if there was no such living guest.
+    /// [`Finding::Life`] if there was no such guest, or it was already destroyed.
     fn destroyed(&mut self, handle: u64) -> Result<(), Finding> {
         match self.life(handle) {
             Some(life) if *life == Life::Alive => {
@@ -103,7 +103,7 @@ impl<'m> Ghost<'m> {
     /// both tables.
     ///
     /// # Errors
-    /// The specification refuses the transition, or a table does not agree with it.
+    /// The specification refuses the transition, or a table differs from the result.
     pub fn follow<S: HostStage2, D: DmaStage2, P: PageOps>(
         &mut self,
         ownership: &Ownership<'_, S, D, P>,
@@ -128,7 +128,7 @@ impl<'m> Ghost<'m> {
         }
     }
 
-    /// A transition of pages succeeded.
+    /// Applies a transition of pages that succeeded.
     ///
     /// # Errors
     /// [`Finding::Forbidden`] for the first page for which the specification refuses it.
@@ -170,8 +170,8 @@ impl<'m> Ghost<'m> {
         u8::try_from(handle).ok().filter(|_| self.life(handle).copied() == Some(Life::Alive))
     }
 
-    /// An SMMU did not complete an invalidation during a transition of these pages: their owner is taken from the real
-    /// map.
+    /// Takes the owner of these pages from the real map, because an SMMU did not complete an invalidation during their
+    /// transition.
     fn unknown(&mut self, map: &PageMap<'_>, range: UncheckedRange) {
         for pfn in pfns(range) {
             let owner = map.owner(pfn);
@@ -192,7 +192,7 @@ impl<'m> Ghost<'m> {
         for (range, base) in self.sections.iter().flatten() {
             let real = map.pages(*range).unwrap_or_default();
             let expected = self.pages.get(*base..).unwrap_or_default();
-            // Nearly every page is the host's and not shared: many are compared at a time, without decoding each.
+            // Nearly every page is the host's and not shared: many are compared at a time, without decoding each one.
             let chunks = expected.chunks(CHUNK).zip(real.chunks(CHUNK)).zip(range.pfns().step_by(CHUNK));
             let marked = chunks.filter(|((expected, real), _)| !(all_host(expected) && PageInfo::are_plain(real)));
             let pages = marked.flat_map(|((expected, real), first)| expected.iter().zip(real).zip(first..));
@@ -247,10 +247,10 @@ impl Mapping {
     }
 }
 
-/// Checks the pages of a transition that succeeded in both tables: identity-mapped if they are the host's now,
-/// otherwise unmapped.
+/// Checks the pages of a successful transition in both tables: they must be identity-mapped if they are the host's
+/// now, otherwise unmapped.
 ///
-/// Pages that were the host's before may be unmapped if failed calls explain it ([`Ownership::explains`]).
+/// Pages that were already the host's may be unmapped if failed calls explain it ([`Ownership::explains`]).
 fn check_tables<S: HostStage2, D: DmaStage2, P: PageOps>(
     ownership: &Ownership<'_, S, D, P>,
     transition: Transition,
@@ -325,7 +325,7 @@ fn check_guest_tables<S: HostStage2, D: DmaStage2, P: PageOps>(
     Ok(())
 }
 
-/// Whether all of them are the host's. Without a branch for each, since all of RAM is compared after each trap.
+/// Whether all pages are the host's. It has no branch for each page, since all of RAM is compared after each trap.
 fn all_host(pages: &[Page]) -> bool {
     pages.iter().fold(true, |all, page| all & matches!(page, Page::Host))
 }
@@ -373,7 +373,7 @@ mod tests {
             assert!(ghost.succeeded(Transition::HostDonateHyp(named(8, 1)), named(8, 1)).is_err(), "EL2's own page");
             assert!(ghost.succeeded(Transition::HypDonateHost(named(8, 1)), named(8, 1)).is_err(), "a boot page");
             assert!(ghost.succeeded(Transition::HostDonateHyp(named(24, 1)), named(24, 1)).is_err(), "beyond RAM");
-            assert!(ghost.succeeded(Transition::HostDonateHyp(named(12, 0)), named(12, 0)).is_err(), "nothing at all");
+            assert!(ghost.succeeded(Transition::HostDonateHyp(named(12, 0)), named(12, 0)).is_err(), "an empty range");
             assert!(
                 ghost.succeeded(Transition::HostDonateGuest(named(12, 1), 3), named(12, 1)).is_err(),
                 "no such guest"
@@ -385,7 +385,7 @@ mod tests {
                 "its guest lives"
             );
             ghost.destroyed(3).unwrap();
-            assert!(ghost.created(3).is_err(), "the handle still names a page");
+            assert!(ghost.created(3).is_err(), "a page still has the handle");
             ghost.succeeded(Transition::HostReclaimPage(named(12, 1)), named(12, 1)).unwrap();
             ghost.created(3).unwrap();
         });

@@ -46,12 +46,12 @@ impl Guests {
         self.0.get_mut(usize::from(id.handle()))
     }
 
-    /// The guest `handle`, alive or dying.
+    /// The guest with this handle, alive or dying.
     pub(crate) fn existing(&self, handle: u64) -> Result<GuestId, Error> {
         GuestId::new(handle).filter(|&id| self.get(id).life != GuestLife::Free).ok_or(Error::NoSuchGuest)
     }
 
-    /// The guest `handle`, if alive.
+    /// The guest with this handle, if alive.
     pub(crate) fn alive(&self, handle: u64) -> Result<GuestId, Error> {
         let id = self.existing(handle)?;
         match self.get(id).life {

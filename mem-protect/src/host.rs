@@ -1,7 +1,7 @@
 //! Revoke and grant: the order of steps used by all transitions.
 //!
-//! Revoke: CPU stage 2 and TLBs, then IOMMU stage 2 and every SMMU. Grant: CPU first too, since rolling back the CPU
-//! side cannot fail, while rolling back the IOMMU side needs an SMMU invalidation.
+//! Revoke: CPU stage 2 and TLBs, then IOMMU stage 2 and every SMMU. Grant: also the CPU first, since rolling back the
+//! CPU side cannot fail, while rolling back the IOMMU side needs an SMMU invalidation.
 
 use crate::error::Error;
 use crate::ownership::Ownership;
@@ -14,7 +14,7 @@ use crate::traits::{DmaStage2, HostStage2, PageOps, TableError};
 pub enum FaultAnswer {
     /// The page is the host's and is mapped: retry the access.
     Retry,
-    /// The page is not the host's, or not RAM, or there is no memory to map it: inject an external abort.
+    /// The page is not the host's, not RAM, or cannot be mapped for lack of memory: inject an external abort.
     Deny,
 }
 
@@ -64,15 +64,15 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
         };
         self.check_state(range, Owner::Host, PageState::Owned)?;
         self.check_unclaimed(range)?;
-        // First the step that can fail and whose rollback cannot, so that nothing can fail after the revocation.
+        // This step can fail, but its rollback cannot. It comes first, so that no step after the revocation can fail.
         self.memory.pages.map(range).map_err(|_| Error::NoMemory)?;
         let revoked = self.cpu.unmap(range).map_err(Error::from).and_then(|()| {
             self.dma.revoke(range).map_err(|error| {
                 if self.cpu.map(range).is_err() {
                     self.stats.unmapped = self.stats.unmapped.saturating_add(range.count());
                 }
-                // Coalesce: otherwise the tables of the split would stay, possibly in donated pages that the host may
-                // take back.
+                // Coalesces: otherwise the tables of the split would remain, possibly in donated pages whose return
+                // the host may request.
                 self.cpu.coalesce(range);
                 Error::from(error)
             })
@@ -83,8 +83,8 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
             return Err(error);
         }
         self.stats.revoked = self.stats.revoked.saturating_add(range.count());
-        // The host may have written non-cacheably, or left dirty lines, which would overwrite EL2's data later. A guest
-        // starts with its MMU off and would read memory without them.
+        // The host may have written with non-cacheable stores, or left dirty lines, which would overwrite EL2's data
+        // later. A guest starts with its MMU off and would not read dirty lines.
         self.memory.pages.clean_invalidate(range);
         // The guest's devices reach them when the host does not any more.
         if let Some(id) = guest
@@ -146,7 +146,7 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
 
     /// Handles a stage-2 fault of the host on page `pfn`: maps the page if a rollback left it unmapped.
     ///
-    /// A fault on a mapped page is not an error: another CPU was replacing the block around it.
+    /// A fault on a mapped page is not an error: another CPU was replacing the block that contains it.
     pub fn host_fault(&mut self, pfn: u64) -> FaultAnswer {
         if self.memory.map.owner(pfn) != Owner::Host {
             return FaultAnswer::Deny;

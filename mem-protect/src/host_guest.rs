@@ -73,7 +73,7 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
         Ok(())
     }
 
-    /// Unshares pages shared with a guest, also one that was destroyed: host SHARED_OWNED becomes OWNED.
+    /// Unshares pages shared with a guest, which may be dying: host SHARED_OWNED becomes OWNED.
     ///
     /// # Errors
     /// [`Error::BadRange`], [`Error::NotRam`], [`Error::NoSuchGuest`], [`Error::WrongState`], [`Error::Claimed`];

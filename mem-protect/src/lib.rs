@@ -1,12 +1,12 @@
 //! Page ownership, and the only code that changes it.
 //!
-//! The invariant: no stream reaches a byte whose owner is not the stream's owner. A transition checks owner and state
-//! of every page, changes the tables, waits until every TLB and every SMMU has completed the invalidation, and only
-//! then records the new owner. So the map agrees with the tables whenever its lock is free.
+//! The invariant: no stream reaches a byte whose owner is not the stream's owner. A transition checks the owner and
+//! the state of every page, changes the tables, waits until every TLB and every SMMU has completed the invalidation,
+//! and only then records the new owner. So the map agrees with the tables whenever its lock is free.
 //!
-//! The logic is pure. Tables, SMMUs, caches and EL2's own mapping are reached through [`HostStage2`], [`DmaStage2`] and
-//! [`PageOps`]; on the build machine the tests make each of their steps fail. `docs/ownership.md` has the states, the
-//! transitions and the order of their steps.
+//! The logic accesses no hardware: tables, SMMUs, caches and EL2's own mapping are accessed through [`HostStage2`],
+//! [`DmaStage2`] and [`PageOps`]; on the build machine tests let each of their steps fail. `docs/ownership.md` has the
+//! states, the transitions and the order of their steps.
 #![no_std]
 #![forbid(unsafe_code)]
 #![cfg_attr(

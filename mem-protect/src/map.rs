@@ -7,7 +7,7 @@ use crate::range::PageRange;
 /// Maximum separate ranges of RAM.
 pub const MAX_RAM_RANGES: usize = 16;
 
-/// One range of RAM and where its records start in the storage.
+/// One range of RAM, and the start of its records in the storage.
 #[derive(Clone, Copy, Debug)]
 struct Section {
     range: PageRange,
@@ -53,7 +53,7 @@ impl<'m> PageMap<'m> {
         usize::try_from(pages).ok()?.checked_mul(size_of::<PageInfo>())
     }
 
-    /// A map of `ram`, in ascending order, where every page is the host's. The storage is cleared.
+    /// A map of `ram`, which is in ascending order; every page is the host's. The storage is cleared.
     ///
     /// # Errors
     /// See [`MapSetupError`]; the storage is then unused.
@@ -100,7 +100,7 @@ impl<'m> PageMap<'m> {
         PageRange::page(pfn).and_then(|range| self.pages(range).ok()).and_then(|pages| pages.first().copied())
     }
 
-    /// Who owns page `pfn`.
+    /// The owner of page `pfn`.
     #[must_use]
     pub fn owner(&self, pfn: u64) -> Owner {
         self.page(pfn).map_or(Owner::Device, PageInfo::owner)
@@ -115,7 +115,7 @@ impl<'m> PageMap<'m> {
         self.pages.get(at).ok_or(Error::NotRam)
     }
 
-    /// The records of `range`, to change.
+    /// The records of `range`, mutable.
     ///
     /// # Errors
     /// [`Error::NotRam`] unless one range of RAM holds all of it.
@@ -185,7 +185,8 @@ impl Iterator for Runs<'_, '_> {
     }
 }
 
-/// How many of `pages` from the first on are not `owner`'s; `None` if none is. Checked many pages at a time.
+/// Number of leading `pages` that do not belong to `owner`; `None` if no page belongs to it. Checked many pages at a
+/// time.
 fn gap_length(pages: &[PageInfo], owner: Owner) -> Option<usize> {
     const STRIDE: usize = 64;
     let (strides, _) = pages.as_chunks::<STRIDE>();
@@ -198,8 +199,8 @@ fn gap_length(pages: &[PageInfo], owner: Owner) -> Option<usize> {
     Some(crossed.saturating_add(more))
 }
 
-/// How many of `pages` from the first on are `owner`'s. At boot most memory is one run of the host's: checked many
-/// pages at a time.
+/// Number of leading `pages` that belong to `owner`. At boot most memory is one run of the host's, so it is checked
+/// many pages at a time.
 fn run_length(pages: &[PageInfo], owner: Owner) -> usize {
     const STRIDE: usize = 64;
     let (strides, _) = pages.as_chunks::<STRIDE>();
@@ -262,7 +263,7 @@ mod tests {
         }
         assert_eq!(runs(&map), [(2, 126), (129, 510), (641, 358)]);
         assert_eq!(map.runs_of(Owner::Hyp).map(PageRange::count).sum::<u64>(), 6);
-        // Long gaps, with a page of the host anywhere in one.
+        // Long gaps, with a page of the host at any position in one of them.
         for page in [150, 191, 192, 993] {
             map.reserve(range(128, 872), Owner::Hyp);
             map.reserve(range(page, 1), Owner::Host);

@@ -1,5 +1,5 @@
-//! The ownership of all RAM, as one value: the map, the tables that follow it, and the checks that every transition
-//! begins with.
+//! The ownership of all RAM, as one value: the map, the tables that must match it, and the checks that every
+//! transition begins with.
 
 use crate::claim::HostPages;
 use crate::error::Error;
@@ -10,7 +10,7 @@ use crate::range::PageRange;
 use crate::stats::Stats;
 use crate::traits::{DmaStage2, HostStage2, PageOps};
 
-/// The ownership of all RAM, with the tables that follow it. One lock guards the whole of it.
+/// The ownership of all RAM, with the tables that must match it. One lock protects all of it.
 #[derive(Debug)]
 pub struct Ownership<'m, S, D, P> {
     pub(crate) memory: HostPages<'m, P>,
@@ -22,7 +22,7 @@ pub struct Ownership<'m, S, D, P> {
 }
 
 impl<'m, S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'m, S, D, P> {
-    /// From a map whose reserved pages are marked, and tables that agree with it: the host's pages are mapped in `cpu`
+    /// From a map whose reserved pages are marked, and matching tables: the host's pages are mapped in `cpu`
     /// and, below its limit, in `dma`; no other RAM is in either. `max_pages` limits the pages of one call, which runs
     /// with interrupts masked.
     pub fn new(map: PageMap<'m>, cpu: S, dma: D, pages: P, max_pages: u64) -> Self {
@@ -36,13 +36,13 @@ impl<'m, S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'m, S, D, P> {
         }
     }
 
-    /// The parts given to [`Ownership::new`], in their present state.
+    /// The arguments of [`Ownership::new`], in their current state.
     #[must_use]
     pub fn into_parts(self) -> (PageMap<'m>, S, D, P) {
         (self.memory.map, self.cpu, self.dma, self.memory.pages)
     }
 
-    /// Maximum pages of one call.
+    /// Maximum number of pages of one call.
     #[must_use]
     pub fn max_pages(&self) -> u64 {
         self.max_pages
@@ -54,18 +54,18 @@ impl<'m, S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'m, S, D, P> {
         self.stats
     }
 
-    /// The ownership map, to read.
+    /// The ownership map, read-only.
     #[must_use]
     pub fn map(&self) -> &PageMap<'m> {
         &self.memory.map
     }
 
-    /// The part that claims need, for an SMMU's driver.
+    /// The part for claims, for an SMMU's driver.
     pub fn memory_mut(&mut self) -> &mut HostPages<'m, P> {
         &mut self.memory
     }
 
-    /// The same, to read.
+    /// The same, read-only.
     #[must_use]
     pub fn memory(&self) -> &HostPages<'m, P> {
         &self.memory
@@ -77,7 +77,8 @@ impl<'m, S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'m, S, D, P> {
         &self.cpu
     }
 
-    /// The host's CPU stage 2, to change outside RAM: device registers that a policy gives or takes.
+    /// The host's CPU stage 2, mutable, for changes outside RAM: device registers that a policy gives to or takes from
+    /// the host.
     pub fn cpu_mut(&mut self) -> &mut S {
         &mut self.cpu
     }

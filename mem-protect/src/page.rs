@@ -1,16 +1,16 @@
-//! The record kept for every page of RAM, and the states that follow from it.
+//! The record of every page of RAM, and the states derived from it.
 //!
-//! Stored are the owner and the borrower of the page. Its state for each of them is derived from that, so that the
-//! states of the two sides of a transition always agree.
+//! It has the owner and the borrower of the page. The page's state for each of them is derived, so the states of the
+//! two sides of a transition always match.
 
 use static_assertions::{const_assert, const_assert_eq};
 
-/// Maximum guests.
+/// Maximum number of guests.
 pub const MAX_GUESTS: u8 = 32;
-/// Maximum claims per page.
+/// Maximum number of claims of a page.
 pub const MAX_PINS: u16 = 1024;
 
-/// Who owns or borrows a page.
+/// An owner or borrower of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Owner {
     /// The untrusted host and the devices behind its streams.
@@ -19,7 +19,7 @@ pub enum Owner {
     Hyp,
     /// A guest; the number is its handle.
     Guest(GuestId),
-    /// No owner: device registers, holes, memory reserved by firmware. No transition applies to it.
+    /// No owner: device registers, unused addresses, memory reserved by firmware. No transition applies to them.
     Device,
 }
 
@@ -63,7 +63,7 @@ pub enum HypUse {
     Donated,
 }
 
-/// The record of one page. Zero is a page of the host that is neither shared nor claimed, so that zeroed memory is a
+/// The record of one page. Zero is a page of the host that is neither shared nor claimed, so zeroed memory is a
 /// valid map.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 #[repr(transparent)]
@@ -77,19 +77,19 @@ const PINS_SHIFT: u32 = 16;
 const ONE_PIN: u32 = 1 << PINS_SHIFT;
 
 // Codes of the owner. A guest's code is GUEST plus its handle.
-// Zero, so that the codes of many pages are compared with it at once.
+// It is zero, so that the codes of many pages can be compared at the same time.
 const HOST: u32 = 0;
 const HYP_BOOT: u32 = 1;
 const HYP_DONATED: u32 = 2;
 const DEVICE: u32 = 3;
 const GUEST: u32 = 16;
-// Code of the borrower, besides HYP_BOOT and the guests' codes.
+// Code of the borrower, in addition to HYP_BOOT and the guests' codes.
 const NOBODY: u32 = 0;
 // Above GUEST, 240 codes fit in eight bits.
 const_assert!(MAX_GUESTS <= 240);
 
 impl PageInfo {
-    /// Whether all of these pages are the host's, neither shared nor claimed.
+    /// Whether all these pages are the host's, neither shared nor claimed.
     #[must_use]
     pub fn are_plain(pages: &[Self]) -> bool {
         // Eight at a time, with one branch for all of them.
@@ -121,7 +121,7 @@ impl PageInfo {
         self.0 >> BORROWER_SHIFT & CODE
     }
 
-    /// Who owns the page. An invalid code reads as [`Owner::Device`], to which no transition applies.
+    /// The owner of the page. An invalid code reads as [`Owner::Device`], to which no transition applies.
     #[must_use]
     pub fn owner(self) -> Owner {
         match self.owner_code() {
@@ -131,7 +131,7 @@ impl PageInfo {
         }
     }
 
-    /// Whether `who` owns the page: fast check for walks over all RAM, without decoding each record.
+    /// Whether `who` owns the page: a fast check for walks over all RAM, which does not decode the record.
     #[must_use]
     pub fn is_owned_by(self, who: Owner) -> bool {
         match who {
@@ -141,7 +141,7 @@ impl PageInfo {
         }
     }
 
-    /// Who borrows the page, if anybody.
+    /// The borrower of the page, if any.
     #[must_use]
     pub fn borrower(self) -> Option<Owner> {
         match self.borrower_code() {
@@ -200,13 +200,13 @@ impl PageInfo {
         (self.pins() < MAX_PINS).then(|| Self(self.0.wrapping_add(ONE_PIN)))
     }
 
-    /// The same page with one claim less; `None` if it had none.
+    /// The same page with one claim fewer; `None` if it had none.
     #[must_use]
     pub(crate) fn unpinned(self) -> Option<Self> {
         (self.pins() > 0).then(|| Self(self.0.wrapping_sub(ONE_PIN)))
     }
 
-    /// Whether all of `pages` are the host's, including shared and claimed ones. Without a branch for each of them.
+    /// Whether all of `pages` are the host's, including shared and claimed ones. It has no branch for each page.
     #[must_use]
     pub(crate) fn all_are_hosts(pages: &[Self]) -> bool {
         let (eights, rest) = pages.as_chunks::<8>();
@@ -214,7 +214,7 @@ impl PageInfo {
         eights.iter().all(|pages| codes(pages) == HOST) && rest.iter().all(|page| page.owner_code() == HOST)
     }
 
-    /// Whether none of `pages` is the host's. Without a branch for each of them.
+    /// Whether none of `pages` is the host's. It has no branch for each page.
     #[must_use]
     pub(crate) fn none_is_hosts(pages: &[Self]) -> bool {
         let (eights, rest) = pages.as_chunks::<8>();

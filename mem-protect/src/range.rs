@@ -14,7 +14,7 @@ pub struct UncheckedRange {
 }
 
 impl UncheckedRange {
-    /// Turns the numbers into a range: not empty, at most `max_pages` pages, below the end of the address space.
+    /// Checks the numbers: the range is not empty, has at most `max_pages` pages, and ends within the address space.
     ///
     /// # Errors
     /// [`Error::BadRange`].

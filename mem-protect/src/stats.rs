@@ -3,12 +3,13 @@
 /// Counters since boot, for the console and the tests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Pages taken from the host.
+    /// Number of pages revoked from the host.
     pub revoked: u64,
-    /// Pages given to the host.
+    /// Number of pages granted to the host.
     pub granted: u64,
-    /// Transitions that failed after their checks and were rolled back.
+    /// Number of transitions that failed after their checks and were rolled back.
     pub rolled_back: u64,
-    /// Pages of the host that a rollback could not map again for its CPUs at once; a fault of the host repairs them.
+    /// Number of pages of the host that a rollback could not map again for the host's CPUs; a fault of the host maps
+    /// them.
     pub unmapped: u64,
 }

@@ -1,5 +1,5 @@
-//! The machine, as the transitions use it. Every access to a table, a cache or an SMMU is behind these traits, so that
-//! the logic runs on the build machine, where tests make every step fail.
+//! The machine, as the transitions use it. Every access to a table, a cache or an SMMU is made through these traits,
+//! so that the logic runs on the build machine, where tests let every step fail.
 
 use io_pgtable::{Ipa, Pa};
 pub use shadow_s2::TableError;
@@ -7,27 +7,28 @@ pub use shadow_s2::TableError;
 use crate::page::GuestId;
 use crate::range::PageRange;
 
-/// The host's CPU stage 2: identity mapping of what the host may access.
+/// The host's CPU stage 2: an identity map of the memory that the host may access.
 pub trait HostStage2 {
     /// Unmaps `range`, all of it mapped, and completes the TLB invalidation on every CPU.
     ///
-    /// To undo [`HostStage2::map`] of the same range needs no memory.
+    /// Needs no memory if it undoes [`HostStage2::map`] of the same range.
     ///
     /// # Errors
     /// Nothing changed, on any CPU.
     fn unmap(&mut self, range: PageRange) -> Result<(), TableError>;
 
-    /// Maps `range`, none of it mapped, as normal memory with all rights.
+    /// Maps `range`, none of it mapped, as normal memory with all permissions.
     ///
     /// # Errors
     /// Nothing of it is mapped, and no TLB has a translation of it.
     fn map(&mut self, range: PageRange) -> Result<(), TableError>;
 
-    /// The first leaf at or after `from`, cut to start no lower than `from`; `None` when there is none.
+    /// The first leaf at or after `from`, cut so that it does not start below `from`; `None` when there is none.
     fn next_leaf(&self, from: Ipa) -> Option<Leaf>;
 
     /// Called after `range` was mapped: coalesces tables into blocks, so that the tables are freed. Other CPUs may
-    /// fault on the block meanwhile, as when it is split; see [`Ownership::host_fault`](crate::Ownership::host_fault).
+    /// fault on the block during the change, as during a split; see
+    /// [`Ownership::host_fault`](crate::Ownership::host_fault).
     fn coalesce(&mut self, range: PageRange) {
         let _ = range;
     }
@@ -64,13 +65,13 @@ pub trait DmaStage2 {
     /// nothing changed.
     fn revoke(&mut self, range: PageRange) -> Result<(), TableError>;
 
-    /// Lets the host's streams reach `range`.
+    /// Maps `range` for the host's streams.
     ///
     /// # Errors
     /// No stream reaches any of it, and no SMMU has a translation of it.
     fn grant(&mut self, range: PageRange) -> Result<(), TableError>;
 
-    /// The first leaf at or after `from`, cut to start no lower than `from`; `None` when there is none.
+    /// The first leaf at or after `from`, cut so that it does not start below `from`; `None` when there is none.
     fn next_leaf(&self, from: Ipa) -> Option<Leaf>;
 
     /// Called after `range` was granted: coalesces tables into blocks. Optional.
@@ -78,7 +79,7 @@ pub trait DmaStage2 {
         let _ = range;
     }
 
-    /// The part of the address space that DMA can reach at all: memory above an SMMU's output size is never mapped.
+    /// The part of the address space that DMA can reach: memory above an SMMU's output size is never mapped.
     fn window(&self) -> PageRange;
 
     /// Whether guests have tables. Those that say [`GuestTables::None`] leave the methods below as they are.
@@ -168,7 +169,7 @@ pub trait PageOps {
 
     /// Cleans and invalidates `bytes` bytes at `pa`, at most 32 and aligned to their size, in a mapped page, to the
     /// point of coherency: before a load or a store, so that non-cacheable writes of the host are read and kept; after
-    /// a store, so that non-cacheable reads see it.
+    /// a store, so that non-cacheable reads get it.
     fn clean_invalidate_bytes(&self, pa: Pa, bytes: u64);
 
     /// Loads the little-endian word at `pa` in a mapped page with one access. `pa` is a multiple of 8.
@@ -183,6 +184,6 @@ pub trait PageOps {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoMemory;
 
-/// The pool has allocated the page.
+/// The page is allocated from the pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InUse;

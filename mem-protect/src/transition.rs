@@ -1,4 +1,4 @@
-//! A transition as a value: decoded from a hypercall, executed by [`Ownership::apply`], followed by
+//! A transition as a value: decoded from a hypercall, executed by [`Ownership::apply`], and checked by
 //! [`Ghost`](crate::ghost::Ghost).
 
 use crate::error::Error;
@@ -52,7 +52,7 @@ impl Transition {
         }
     }
 
-    /// The pages that it names.
+    /// The pages of the transition, if it has any.
     #[must_use]
     pub const fn range(self) -> Option<UncheckedRange> {
         match self {
@@ -68,7 +68,7 @@ impl Transition {
         }
     }
 
-    /// The same transition with these numbers, if it has such: for tests that choose the kind first.
+    /// The same transition with these numbers, if it has numbers: for tests that choose the kind first.
     #[must_use]
     pub const fn with(self, range: UncheckedRange, handle: u64) -> Self {
         match self {
@@ -94,7 +94,7 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
     /// [`Error::BadRange`], [`Error::NotRam`], [`Error::NoSuchGuest`], [`Error::GuestDying`], [`Error::GuestAlive`],
     /// [`Error::WrongState`], [`Error::Claimed`], [`Error::InUse`], [`Error::TooManyGuests`]: nothing changed.
     /// [`Error::NoMemory`], [`Error::NotCompleted`]: the pages keep their owner; a return or a reclaim may have zeroed
-    /// them. [`Error::Inconsistent`]: the same, or, after a return or a reclaim, the host has them.
+    /// them. [`Error::Inconsistent`]: the same, or, after a return or a reclaim, the pages are the host's.
     pub fn apply(&mut self, transition: Transition) -> Result<Option<GuestId>, Error> {
         match transition {
             Transition::HostShareHyp(range) => self.host_share_hyp(range)?,

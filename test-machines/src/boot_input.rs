@@ -38,14 +38,14 @@ enum Expected {
     Message(&'static str),
 }
 
-/// Where EL2's own image lies.
+/// Address of EL2's own image.
 const EL2_IMAGE: u32 = 0x4020_0000;
-/// A page of the host's kernel, which lies at [`HOST_KERNEL_ADDRESS`].
+/// A page of the host's kernel, which is at [`HOST_KERNEL_ADDRESS`].
 const KERNEL: u32 = 0x4900_0000;
 /// The end of the machine's memory.
 const RAM_END: u32 = 0x8000_0000;
 
-/// All of them.
+/// All wrong trees.
 pub const BAD_TREES: [BadTree; 13] = [
     refused("t58_ramdisk_over_kernel", |tree| move_ramdisk(tree, KERNEL + 0x1000), &["overlaps"]),
     refused("t58_ramdisk_over_el2", |tree| move_ramdisk(tree, EL2_IMAGE + 0x1000), &["overlaps"]),
@@ -77,8 +77,8 @@ pub const BAD_TREES: [BadTree; 13] = [
         change: master_with_foreign_map,
         end: Expected::Message("withheld: /dma@f010000: DMA master behind an IOMMU that EL2 does not own"),
     },
-    // Linux rejects an SMMU that has the property but not the override; QEMU's SMMU lacks it. The root node has
-    // `dma-coherent` as well.
+    // Linux rejects an SMMU with the property but without the override; QEMU's SMMU lacks the override. The root node
+    // has also `dma-coherent`.
     BadTree {
         name: "instdata_override_is_removed",
         change: |tree| rename_property(tree, "smmuv3@", "dma-coherent", "arm,instdata-override"),
@@ -101,7 +101,7 @@ impl BadTree {
     /// change the node, with the right message.
     ///
     /// # Errors
-    /// When it does not, or when the machine cannot be made.
+    /// When EL2 does not, or when the machine cannot be created.
     pub fn is_refused(&self, images: &Images, cpu: &str, smp: u32, dir: &Path) -> Result<()> {
         let hyp = images.hyp.as_ref().context("no hypervisor image")?;
         fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
@@ -158,7 +158,7 @@ impl BadTree {
     }
 }
 
-/// Gives the ramdisk's module another address, below 4 GiB as the one that it has.
+/// Gives the ramdisk's module another address, below 4 GiB like the original one.
 fn move_ramdisk(tree: &mut [u8], addr: u32) -> Result<()> {
     change_cell(tree, &format!("module@{HOST_INITRD_ADDRESS:#x}"), "reg", 1, addr)
 }

@@ -14,7 +14,7 @@ pub struct ExitLine {
     pub status: String,
     /// Why the run ended.
     pub reason: String,
-    /// Result of EL2's last audit: `clean`, `lost` for pages that the host lost, `none` where there was none.
+    /// Result of EL2's last audit: `clean`, `lost` if the host lost pages, `none` without an audit.
     pub audit: String,
     /// How many of EL2's exits were accesses to an SMMU.
     pub smmu_exits: u64,
@@ -23,7 +23,7 @@ pub struct ExitLine {
 }
 
 impl ExitLine {
-    /// Reads an exit line; `None` when the line is something else.
+    /// Reads an exit line; `None` if the line is not one.
     #[must_use]
     pub fn parse(line: &str) -> Option<Self> {
         let rest = line.trim().strip_prefix(PREFIX)?.strip_prefix("exit ")?;
@@ -38,14 +38,14 @@ impl ExitLine {
         })
     }
 
-    /// Whether EL2's audit at the end found nothing, and the host lost no page either.
+    /// Whether EL2's audit at the end had no finding and the host lost no page.
     #[must_use]
     pub fn audit_is_clean(&self) -> bool {
         self.audit == "clean"
     }
 }
 
-/// EL2's result of a run: its exit line, when that is the console's last line, carries `token` and says `ok`.
+/// EL2's result of a run: its exit line, if that is the console's last line, has `token` and has the status `ok`.
 ///
 /// # Errors
 /// What is missing or wrong, with EL2's own error lines.
@@ -58,7 +58,7 @@ pub fn verdict(el2_console: &str, token: &str) -> Result<ExitLine> {
     Ok(exit)
 }
 
-/// EL2's exit line whatever its status.
+/// EL2's exit line, with any status.
 ///
 /// # Errors
 /// When the console's last line is not an exit line with this token.
@@ -70,7 +70,7 @@ pub fn exit_line(el2_console: &str, token: &str) -> Result<ExitLine> {
         .context("EL2's console is empty: it never started")?;
     let exit = ExitLine::parse(last).with_context(|| format!("EL2's last line is not its exit line: {last}"))?;
     if exit.token != token {
-        bail!("EL2's exit line carries the token {} instead of that of this run", exit.token);
+        bail!("EL2's exit line has the token {} instead of that of this run", exit.token);
     }
     Ok(exit)
 }
@@ -130,7 +130,7 @@ pub enum TestResult {
     Pass,
     /// It failed, for this reason.
     Fail(String),
-    /// The machine lacks what it needs.
+    /// The machine lacks a feature that the test needs.
     Skip(String),
 }
 
@@ -186,13 +186,13 @@ pub fn control_lines(host_console: &str) -> Vec<String> {
     host_console.lines().filter_map(line).collect()
 }
 
-/// Lines that EL2's console must have, one `ANNOUNCED <words>` line each from the payload.
+/// Lines that EL2's console must have: the payload prints an `ANNOUNCED <words>` line for each.
 #[must_use]
 pub fn announced_lines(host_console: &str) -> Vec<&str> {
     host_console.lines().filter_map(|line| line.trim().strip_prefix("ANNOUNCED ")).collect()
 }
 
-/// Whether a line of EL2's console has these words.
+/// Whether a line of EL2's console contains these words.
 #[must_use]
 pub fn is_announced(el2_console: &str, words: &str) -> bool {
     el2_console.lines().any(|line| line.starts_with("portcullis: ") && line.contains(words))

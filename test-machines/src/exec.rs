@@ -11,7 +11,7 @@ const SHOWN_LINES: usize = 40;
 /// Runs a program to its end and returns what it wrote to standard output.
 ///
 /// # Errors
-/// When it cannot be started or fails; the error holds the end of its output.
+/// When it cannot be started or fails; the error has the end of its output.
 pub fn output(command: &mut Command) -> Result<String> {
     let finished = capture(command)?;
     if finished.status.success() {
@@ -20,7 +20,7 @@ pub fn output(command: &mut Command) -> Result<String> {
     bail!("`{}` failed ({}):\n{}", shown(command), finished.status, tail(&finished))
 }
 
-/// Runs a program to its end whatever it returns.
+/// Runs a program to its end, with any exit status.
 ///
 /// # Errors
 /// When it cannot be started.
@@ -31,7 +31,7 @@ pub fn capture(command: &mut Command) -> Result<Output> {
 /// The status of a program killed by [`within`].
 pub const TIMED_OUT: i32 = 124;
 
-/// `command`, ended with all that it started after `seconds`; its status is [`TIMED_OUT`] then.
+/// `command`, killed with its child processes after `seconds`; its status is then [`TIMED_OUT`].
 pub fn within(command: &Command, seconds: u32) -> Command {
     let mut timed = Command::new("timeout");
     timed.arg("--kill-after=5").arg(seconds.to_string()).arg(command.get_program()).args(command.get_args());
@@ -50,7 +50,7 @@ pub fn within(command: &Command, seconds: u32) -> Command {
 /// The command line for messages.
 pub fn shown(command: &Command) -> String {
     let program = Path::new(command.get_program());
-    // Shows cargo without the toolchain path.
+    // Cargo is shown without the toolchain path.
     let program = if program.ends_with("cargo") { Path::new("cargo") } else { program };
     let mut line = program.to_string_lossy().into_owned();
     for arg in command.get_args() {

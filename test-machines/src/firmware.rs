@@ -1,8 +1,9 @@
-//! Firmware other than QEMU's: it traps a register of EL2, and the boot must end with the register's name and the EL3
-//! setting; or it resets the SMMU in a suspend state, has other suspend states, or starts CPUs with ones in their registers.
+//! Tests with other firmware than QEMU's. It traps a register of EL2, and the boot must end with the register's name
+//! and the EL3 setting; or it resets the SMMU in a suspend state, has other suspend states, or starts CPUs with all
+//! ones in their registers.
 //!
-//! The payload's image is the firmware as well (`el3.rs` there). It leaves all ones in EL2's registers, as a warm reset
-//! may.
+//! The payload's image is also the firmware (`el3.rs` in the payload). It leaves all ones in EL2's registers, as a
+//! warm reset may.
 
 use std::fs;
 use std::path::Path;
@@ -16,15 +17,15 @@ use crate::payload::Images;
 use crate::qemu::{HOST_KERNEL_ADDRESS, HostModules, Machine, Outcome, Serials, fresh_token};
 
 const DEADLINE: Duration = Duration::from_secs(60);
-/// Boots of a machine whose later CPUs end the run.
+/// Number of boots of a machine whose later CPUs end the run.
 const ROUNDS: u32 = 10;
-/// Where the firmware looks for `SCR_EL3`, `CPTR_EL3`, EL2's entry point, `SCR_EL3` of later CPUs, their number and
-/// what PSCI_FEATURES of CPU_SUSPEND answers.
+/// Address where the firmware reads `SCR_EL3`, `CPTR_EL3`, EL2's entry point, `SCR_EL3` of later CPUs, their number
+/// and the result of PSCI_FEATURES of CPU_SUSPEND.
 const SETTINGS: u64 = 0x4800_0000;
 const EL2_IMAGE: u64 = 0x4020_0000;
 
-/// `SCR_EL3`: non-secure AArch64 below, and every permission that QEMU's cores know: HCE, APK, API, EnSCXT, ATA, FGTEn,
-/// HXEn, GCSEn, EnTP2, TCR2En, SCTLR2En, PIEn, AIEn, EnFPM, FGTEn2 (DDI 0487 issue L.a, D24.2.169).
+/// `SCR_EL3`: Non-secure AArch64 at lower levels, and every permission of QEMU's CPU models: HCE, APK, API, EnSCXT,
+/// ATA, FGTEn, HXEn, GCSEn, EnTP2, TCR2En, SCTLR2En, PIEn, AIEn, EnFPM, FGTEn2 (DDI 0487 issue L.a, D24.2.169).
 const SCR: u64 = 1
     | 0b11 << 4
     | 1 << 8
@@ -39,13 +40,13 @@ const SCR: u64 = 1
 /// `CPTR_EL3.EZ` and `ESM`.
 const CPTR: u64 = 1 << 8 | 1 << 12;
 
-/// The host's test, if it starts, when a register is trapped.
+/// The host's test if EL2 starts it although a register is trapped.
 const HOST_TEST: &str = "t66_shown_works_hidden_is_undefined";
 
-/// PSCI's answer of firmware that does not know the call.
+/// PSCI's result for an unknown call.
 const NOT_SUPPORTED: i64 = -1;
 
-/// What a host prints that turns all CPUs on.
+/// Line of a host that has turned all CPUs on.
 const CPUS_ON: &str = "all CPUs are on";
 
 /// A firmware configuration.
@@ -53,15 +54,15 @@ const CPUS_ON: &str = "all CPUs are on";
 pub struct Firmware {
     /// The test's name.
     pub name: &'static str,
-    /// Bits that it leaves out of `SCR_EL3`.
+    /// Bits that it does not set in `SCR_EL3`.
     scr: u64,
-    /// Bits that it leaves out of `CPTR_EL3`.
+    /// Bits that it does not set in `CPTR_EL3`.
     cptr: u64,
-    /// CPUs after the first, which all start in the same moment.
+    /// Number of CPUs after the first, which all start at the same time.
     later_cpus: u32,
-    /// Bits that it leaves out of `SCR_EL3` on those.
+    /// Bits that it does not set in `SCR_EL3` of those CPUs.
     later_scr: u64,
-    /// What it answers to PSCI_FEATURES of CPU_SUSPEND; bit 1 is the extended format of its states.
+    /// Its result for PSCI_FEATURES of CPU_SUSPEND; bit 1 is the extended format of its states.
     suspend_flags: i64,
     end: Expected,
 }
@@ -69,15 +70,16 @@ pub struct Firmware {
 /// Expected result.
 #[derive(Clone, Copy, Debug)]
 enum Expected {
-    /// EL2 does not start its host, for a reason that has these words.
+    /// EL2 does not start its host, and its reason contains these words.
     Refusal(&'static str),
-    /// EL2 ends the run for a reason that has these words, while the host runs the test of the same name. It is printed once.
+    /// EL2 ends the run while the host runs the test of the same name, and its reason contains these words. It is
+    /// printed once.
     End(&'static str),
     /// The host passes this test of the payload.
     Pass(&'static str),
 }
 
-/// All of them. Cores of type `max` have all of these features.
+/// All firmware configurations. CPUs of type `max` have all these features.
 pub const FIRMWARE: [Firmware; 11] = [
     passing("t66_registers_hold_anything_at_entry", HOST_TEST),
     Firmware {
@@ -88,9 +90,9 @@ pub const FIRMWARE: [Firmware; 11] = [
     trapping("t66_firmware_traps_hcrx", (1 << 38, 0), "HCRX_EL2 is not accessible: EL3 must set SCR_EL3.HXEn"),
     trapping("t66_firmware_traps_fgt", (1 << 27, 0), "HFGRTR_EL2 is not accessible: EL3 must set SCR_EL3.FGTEn"),
     trapping("t66_firmware_traps_sve", (0, 1 << 8), "ZCR_EL2 is not accessible: EL3 must set CPTR_EL3.EZ"),
-    // Accessed after EL2's MMU is on.
+    // This register is accessed after EL2's MMU is on.
     later("t66_later_cores_trap_hcrx", 1 << 38, "HCRX_EL2 is not accessible: EL3 must set SCR_EL3.HXEn"),
-    // Accessed before; cores without it have the other one only.
+    // These are accessed before that; CPUs without TCR2 have only HCRX.
     later("t66_later_cores_trap_tcr2", 1 << 43 | 1 << 38, "is not accessible: EL3 must set SCR_EL3."),
     passing("t09_smmu_lost_in_standby", "t09_smmu_lost_in_standby"),
     passing("t09_smmu_lost_in_power_down", "t09_smmu_lost_in_power_down"),
@@ -104,12 +106,12 @@ const fn passing(name: &'static str, test: &'static str) -> Firmware {
     Firmware { name, scr: 0, cptr: 0, later_cpus: 0, later_scr: 0, suspend_flags: NOT_SUPPORTED, end }
 }
 
-/// Firmware that clears bits of `SCR_EL3` and `CPTR_EL3`.
+/// Firmware that does not set these bits of `SCR_EL3` and `CPTR_EL3`.
 const fn trapping(name: &'static str, (scr, cptr): (u64, u64), reason: &'static str) -> Firmware {
     Firmware { scr, cptr, end: Expected::Refusal(reason), ..passing(name, HOST_TEST) }
 }
 
-/// Firmware that clears bits of `SCR_EL3` on seven later CPUs.
+/// Firmware that does not set these bits of `SCR_EL3` on seven later CPUs.
 const fn later(name: &'static str, later_scr: u64, reason: &'static str) -> Firmware {
     Firmware { later_cpus: 7, later_scr, end: Expected::End(reason), ..passing(name, HOST_TEST) }
 }
@@ -154,7 +156,7 @@ impl Firmware {
         Ok(())
     }
 
-    /// CPUs of its machine.
+    /// Number of CPUs of its machine.
     #[must_use]
     pub fn cpus(&self) -> u32 {
         self.later_cpus.saturating_add(1)

@@ -1,5 +1,5 @@
-//! From an ELF to what QEMU boots: a raw arm64 Image, which QEMU starts with the device tree's address in x0 (an ELF
-//! without).
+//! Converts an ELF to a raw arm64 Image, which QEMU starts with the device tree's address in x0 (an ELF is started
+//! without it).
 
 use std::fs;
 use std::path::Path;
@@ -9,15 +9,15 @@ use object::Endianness;
 use object::elf::{FileHeader64, PT_LOAD};
 use object::read::elf::{FileHeader, ProgramHeader};
 
-/// Larger images mean an error in the linker script.
+/// A larger image would be an error in the linker script.
 const MAX_IMAGE: u64 = 64 << 20;
 const MAGIC_OFFSET: usize = 56;
 const MAGIC: &[u8] = b"ARM\x64";
 const TEXT_OFFSET: usize = 8;
 const SIZE_OFFSET: usize = 16;
 
-/// Lays the loadable segments of an ELF out as they lie in memory. Memory beyond the
-/// file's bytes (`.bss`) is left to the image's own start-up code.
+/// Copies the loadable segments of an ELF to their distances in memory. Memory beyond the
+/// file's bytes (`.bss`) is cleared by the image's own start-up code.
 ///
 /// # Errors
 /// When the file is no 64-bit little-endian ELF with loadable segments, or the result
@@ -66,7 +66,8 @@ pub fn flatten_file(elf: &Path, image: &Path) -> Result<()> {
     fs::write(image, flat).with_context(|| format!("cannot write {}", image.display()))
 }
 
-/// Writes the arm64 Image `image` to `to` with `text_offset` in its header: QEMU loads it so far above the start of RAM.
+/// Writes the arm64 Image `image` to `to` with `text_offset` in its header: QEMU loads the image at this distance from
+/// the start of RAM.
 ///
 /// # Errors
 /// When a file cannot be read or written, or is shorter than a header.
@@ -77,7 +78,7 @@ pub fn with_text_offset(image: &Path, text_offset: u64, to: &Path) -> Result<()>
     fs::write(to, bytes).with_context(|| format!("cannot write {}", to.display()))
 }
 
-/// How much memory an arm64 Image takes, from its header or its length, in bytes.
+/// Size in memory of an arm64 Image in bytes, from its header or its length.
 ///
 /// # Errors
 /// When the file cannot be read.

@@ -1,10 +1,11 @@
-//! Machines under QEMU for tests: what they boot, how they are started and ended, and what their consoles say.
+//! Machines under QEMU for tests: their images, their start and end, and the evaluation of their consoles.
 //!
-//! [`qemu`] starts a machine under a timeout and collects its consoles, which [`console`] reads; [`images`] makes what it
-//! boots. [`payload`] runs one test of the EL1 payload, [`boot_input`] and [`firmware`] variants of what EL2 finds when it
-//! starts, and [`trap_log`] counts what EL2 prints in each trap. [`linux`] boots Debian Linux and evaluates what the guest reports; [`guest`] makes its initramfs and disks.
-//! [`packages`] fetches kernels, programs and QEMU itself with apt, without touching the system. All of it is kept in a
-//! [`work`] folder. [`exec`] and [`progress`] run programs and report what is being done.
+//! [`qemu`] starts a machine under a timeout and collects its consoles, which [`console`] parses; [`images`] converts
+//! the images that it boots. [`payload`] runs one test of the EL1 payload, [`boot_input`] and [`firmware`] run
+//! variants of EL2's boot input and firmware, and [`trap_log`] counts what EL2 prints in each trap. [`linux`] boots
+//! Debian Linux and evaluates what the guest reports; [`guest`] makes its initramfs and disks. [`packages`] fetches
+//! kernels, programs and QEMU itself with apt, without touching the system. All of it is kept in a [`work`] folder.
+//! [`exec`] and [`progress`] run programs and print progress messages.
 
 pub mod boot_input;
 pub mod console;

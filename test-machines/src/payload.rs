@@ -1,7 +1,7 @@
 //! One test of the EL1 payload in one machine: without a hypervisor, under Portcullis, or under the `no-isolation`
 //! build.
 //!
-//! The payload's own line is only evidence: a run under EL2 passes when EL2's exit line says so as well.
+//! The payload's own line is only evidence: a run under EL2 passes only if EL2's exit line also has that result.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -20,14 +20,14 @@ pub const DEADLINE: Duration = Duration::from_secs(120);
 
 /// The test for a machine with one UART.
 pub const SHARED_CONSOLE: &str = "t57_shared_console";
-/// Another one, whose host disables the UART.
+/// Another such test, whose host disables the UART.
 pub const CONSOLE_OFF: &str = "t57_console_off";
-/// The test of a core that EL2 refuses.
+/// The test with a CPU model that EL2 refuses.
 pub const REFUSED_CORE: &str = "t62_refused_core_stays_off";
-/// The test of a core that has to repeat TLBI and DSB.
+/// The test with a CPU model on which EL2 must repeat TLBI and DSB.
 const TLBI_IS_REPEATED: &str = "t62_tlbi_is_repeated";
 
-/// The five attacks of the demonstration, in the order it shows them.
+/// The five attacks of the demonstration, in the order of its table.
 pub const DEMO_ATTACKS: [&str; 5] = ["el2_read", "el2_write", "stale_donated", "smmu_off", "bypass_stream"];
 
 /// The hypervisor below the payload.
@@ -56,7 +56,7 @@ impl Below {
 /// How time passes in the machine.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Clock {
-    /// By instruction count: waits cost nothing, CPUs take turns.
+    /// By instruction count: waiting takes no real time, CPUs run in turn.
     Counted,
     /// Real time: CPUs run in parallel.
     Real,
@@ -76,8 +76,8 @@ pub struct Images {
 }
 
 impl Images {
-    /// From the environment: `PORTCULLIS_PAYLOAD`, `PORTCULLIS_HYP`, `PORTCULLIS_HYP_NO_ISOLATION`, and
-    /// `PORTCULLIS_QEMU` (else `qemu-system-aarch64`). `None` without a payload.
+    /// Reads the environment variables `PORTCULLIS_PAYLOAD`, `PORTCULLIS_HYP`, `PORTCULLIS_HYP_NO_ISOLATION`, and
+    /// `PORTCULLIS_QEMU` (default `qemu-system-aarch64`). `None` without a payload.
     #[must_use]
     pub fn from_env() -> Option<Self> {
         let path = |name: &str| std::env::var_os(name).map(PathBuf::from);
@@ -130,12 +130,14 @@ pub struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    /// `test` on one CPU of type `max` with 1 GiB, or on the machine that the test needs: a core that has to repeat TLBI and DSB, one UART.
+    /// `test` on one CPU of type `max` with 1 GiB, or on the machine that the test needs: a CPU model on which EL2
+    /// repeats TLBI and DSB, or one UART.
     #[must_use]
     pub fn new(images: &'a Images, below: Below, test: &'a str) -> Self {
         let cpu = match test {
             TLBI_IS_REPEATED => "cortex-a76",
-            // ThunderX2 by MIDR_EL1: every core but the first is a later thread of it, by MPIDR_EL1.Aff0.
+            // By MIDR_EL1 the CPUs are ThunderX2; by MPIDR_EL1.Aff0 every CPU except the first is a later thread of
+            // the first core.
             REFUSED_CORE => "max,midr=0x430f0af1",
             _ => "max",
         };
@@ -191,7 +193,7 @@ impl<'a> Run<'a> {
         let disk = disk.to_str().context("the folder's path is not UTF-8")?.replace(',', ",,");
         machine.arg("-drive").arg(format!("file={disk},if=none,format=raw,snapshot=on,id=d0"));
         machine.device("nvme,serial=portcullis,drive=d0").device("edu,dma_mask=0xffffffffff");
-        // A second one behind a root port, whose StreamID follows the bus number that the host gives it.
+        // A second device behind a root port; its StreamID depends on the bus number that the host sets.
         machine.device("pcie-root-port,id=rp,chassis=1").device("edu,dma_mask=0xffffffffff,bus=rp");
         if self.clock == Clock::Counted {
             machine.arg("-icount").arg("shift=0,sleep=off");
@@ -202,16 +204,16 @@ impl<'a> Run<'a> {
         Ok(machine)
     }
 
-    /// The payload's output so far in a run with consoles in `dir`.
+    /// The payload's output so far, in a run with consoles in `dir`.
     #[must_use]
     pub fn host_console(&self, dir: &Path) -> String {
         qemu::host_console(dir)
     }
 
-    /// Runs it; consoles and the disk are left in `dir`.
+    /// Runs the machine; consoles and the disk are left in `dir`.
     ///
     /// # Errors
-    /// When the machine cannot be made or started. Failures inside the machine are in the [`Report`].
+    /// When the machine cannot be created or started. Failures inside the machine are in the [`Report`].
     pub fn run(&self, dir: &Path) -> Result<Report> {
         fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
         let token = fresh_token()?;
@@ -236,7 +238,7 @@ impl<'a> Run<'a> {
 pub struct Report {
     /// The test's name.
     pub name: String,
-    /// Attacks as the payload saw them.
+    /// Results of attacks, as the payload reported them.
     pub attacks: Vec<(String, AttackResult)>,
     /// Attacks whose control transfer worked.
     pub controls: Vec<String>,
@@ -248,12 +250,12 @@ pub struct Report {
     pub outcome: Outcome,
 }
 
-/// Counted result of a run.
+/// Result of a run, for counting.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Verdict {
     /// It passed.
     Passed,
-    /// The machine lacks what the test needs.
+    /// The machine lacks a feature that the test needs.
     Skipped(String),
 }
 
@@ -301,10 +303,10 @@ impl Report {
         })
     }
 
-    /// The run as an attack: what it did, with its control transfer working.
+    /// The attack's result; its control transfer must have worked.
     ///
     /// # Errors
-    /// When the run failed apart from the attack's result, or has no result.
+    /// When the run failed for another reason than the attack's result, or has no result.
     pub fn attack(&self) -> Result<AttackResult> {
         if let Some(Err(error)) = &self.exit {
             bail!("{error}\n{}", self.consoles());
@@ -329,22 +331,22 @@ impl Report {
     }
 }
 
-/// A test as the payload lists it.
+/// A test of the payload's list.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Listed {
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// CPUs it needs.
+    /// Number of CPUs that it needs.
     pub cpus: u32,
-    /// How time has to pass.
+    /// The kind of clock that it needs.
     pub clock: Clock,
-    /// Where it runs.
+    /// The hypervisors below which it runs.
     pub runs: Vec<Below>,
     /// Options for EL2 that it needs.
     pub el2_options: String,
 }
 
-/// Asks the payload for its tests, sorted by name, by booting it on the bare emulator.
+/// Asks the payload for its tests, sorted by name, by booting it without a hypervisor.
 ///
 /// # Errors
 /// When it does not boot or lists nothing.

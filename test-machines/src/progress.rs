@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 /// Steps shorter than this get no line at the end.
 const MIN_REPORTED: Duration = Duration::from_secs(2);
 
-/// Runs `work` with progress output `what`.
+/// Calls `work` with progress output `what`.
 ///
 /// # Errors
 /// Those of `work`, unchanged.
@@ -42,7 +42,7 @@ pub fn step<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     result
 }
 
-/// A number of things: `1 row`, `2 rows`.
+/// A number with its noun: `1 row`, `2 rows`.
 pub fn counted(number: usize, thing: &str) -> String {
     format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }

@@ -1,4 +1,4 @@
-//! One run of QEMU's `virt` machine: configuration, consoles, and a guaranteed end: a machine is killed at its deadline
+//! One run of QEMU's `virt` machine: configuration and consoles. Every machine ends: it is killed at its deadline
 //! and when it is dropped.
 
 use std::ffi::OsString;
@@ -12,9 +12,9 @@ use anyhow::{Context, Result, bail};
 
 use crate::images;
 
-/// Where the host kernel is put by QEMU's guest-loader.
+/// Address at which QEMU's guest-loader loads the host's kernel.
 pub const HOST_KERNEL_ADDRESS: u64 = 0x4900_0000;
-/// Where the host's initrd is put unless the kernel reaches further.
+/// Address of the host's initrd, unless the kernel extends beyond it.
 pub const HOST_INITRD_ADDRESS: u64 = 0x4d00_0000;
 const ALIGN: u64 = 0x20_0000;
 const POLL: Duration = Duration::from_millis(10);
@@ -51,7 +51,7 @@ pub struct Machine {
     pub append: String,
     /// Everything else, in order.
     pub args: Vec<OsString>,
-    /// Which serial ports the machine has.
+    /// The serial ports.
     pub serials: Serials,
 }
 
@@ -62,7 +62,7 @@ pub enum Serials {
     Host,
     /// Two ports: the host's, then EL2's.
     HostAndEl2,
-    /// One port, which EL2 and the host share: both consoles are the same text.
+    /// One port, which EL2 and the host share: both consoles have the same text.
     Shared,
     /// As `HostAndEl2`, with the host's console on the caller's terminal.
     InteractiveHostAndEl2,
@@ -88,11 +88,11 @@ impl Machine {
         }
     }
 
-    /// Boots `hyp` (an arm64 Image) at EL2 with a host behind it. EL2 prints `token` on its own console; the host never
+    /// Boots `hyp` (an arm64 Image) at EL2 with a host. EL2 prints `token` on its own console; the host never
     /// sees it.
     ///
     /// # Errors
-    /// When the host's kernel cannot be read to find where its initrd may go.
+    /// When the host's kernel cannot be read to compute the address of its initrd.
     pub fn boot_el2(&mut self, hyp: &Path, token: &str, host: Option<&HostModules>) -> Result<()> {
         self.kernel = Some(hyp.to_owned());
         self.append = format!("token={token}");
@@ -109,13 +109,13 @@ impl Machine {
         Ok(())
     }
 
-    /// Appends one argument.
+    /// Adds one argument.
     pub fn arg(&mut self, arg: impl Into<OsString>) -> &mut Self {
         self.args.push(arg.into());
         self
     }
 
-    /// Appends `-device` and its value.
+    /// Adds `-device` and its value.
     pub fn device(&mut self, value: &str) -> &mut Self {
         self.arg("-device").arg(value)
     }
@@ -195,13 +195,13 @@ const HOST_LOG: &str = "host.log";
 const EL2_LOG: &str = "el2.log";
 const QEMU_LOG: &str = "qemu.log";
 
-/// What the host's console shows so far of the machine whose consoles are in `dir`; empty if there is none.
+/// The host's output so far, of the machine with consoles in `dir`; empty if there is none.
 #[must_use]
 pub fn host_console(dir: &Path) -> String {
     read_log(&dir.join(HOST_LOG))
 }
 
-/// A machine that is running. Dropping it ends it.
+/// A running machine. Dropping it kills the machine.
 #[derive(Debug)]
 pub struct Running {
     child: Child,
@@ -211,7 +211,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// What the host's console shows so far.
+    /// The host's output so far.
     #[must_use]
     pub fn host_console(&self) -> String {
         host_console(&self.dir)
@@ -251,7 +251,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Ignore a process that cannot be killed.
+        // An error of kill is ignored.
         if matches!(self.child.try_wait(), Ok(None)) {
             let _ = self.child.kill();
             let _ = self.child.wait();
@@ -286,10 +286,10 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Refuses a machine that had to be killed or in which QEMU itself failed.
+    /// Returns an error if the machine was killed or QEMU itself failed.
     ///
     /// # Errors
-    /// Naming the deadline or the status, QEMU's message and where the consoles are.
+    /// With the deadline or the status, QEMU's message and the folder of the consoles.
     pub fn require_clean_exit(&self) -> Result<()> {
         match self.end {
             End::Exited(status) if status.success() => Ok(()),
@@ -318,7 +318,7 @@ pub fn fresh_token() -> Result<String> {
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// The first place for an initrd behind a kernel of this extent.
+/// The lowest address for an initrd after a kernel of this size.
 fn initrd_address(kernel_extent: u64) -> u64 {
     let end = HOST_KERNEL_ADDRESS.saturating_add(kernel_extent).next_multiple_of(ALIGN);
     end.max(HOST_INITRD_ADDRESS)

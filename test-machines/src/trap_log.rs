@@ -1,10 +1,10 @@
-//! What EL2 writes to its console in each trap, from QEMU's own log (`-d int,trace:pl011_write`).
+//! EL2's console output in each trap, from QEMU's own log (`-d int,trace:pl011_write`).
 
-/// QEMU arguments that make the log.
+/// QEMU arguments for the log.
 pub const QEMU_ARGS: [&str; 2] = ["-d", "int,trace:pl011_write"];
 
-/// Bytes that EL2 sent in each trap of the host, in the order of `log`. Bytes from before the host ran and after the last return to
-/// the host are left out: there EL2 waits for the transmitter.
+/// Number of bytes that EL2 sent in each trap of the host, in the order of `log`. Bytes before the host ran and after
+/// the last return to the host are not counted: EL2 then waits for the transmitter.
 #[must_use]
 pub fn bytes_per_trap(log: &str) -> Vec<usize> {
     let mut traps = Vec::new();

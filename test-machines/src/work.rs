@@ -1,11 +1,11 @@
-//! The folder below the build folder in which everything is kept that is fetched, built or recorded for a machine.
+//! The folder, below the build folder, of all downloads, images and results of machines.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-/// A folder for what is fetched, built and recorded.
+/// A folder for downloads, images and results.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct WorkFolder {
     root: PathBuf,
@@ -22,7 +22,7 @@ impl WorkFolder {
         &self.root
     }
 
-    /// A folder in it, created if it is missing.
+    /// A folder in this folder, created if it is missing.
     ///
     /// # Errors
     /// When it cannot be created.
@@ -35,7 +35,7 @@ impl WorkFolder {
     /// Waits for any other process that installs or fetches something into this folder.
     ///
     /// # Errors
-    /// When the lock file cannot be made.
+    /// When the lock file cannot be created.
     pub fn lock(&self) -> Result<SetupLock> {
         let path = self.dir("")?.join("setup.lock");
         let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
@@ -44,7 +44,8 @@ impl WorkFolder {
     }
 }
 
-/// Held while something is being installed or fetched, so that two processes do not do it twice into the same folder.
+/// Held during an installation or download, so that two processes do not install or fetch the same files into the same
+/// folder.
 #[derive(Debug)]
 pub struct SetupLock {
     _file: File,

@@ -89,7 +89,7 @@ fn pages_that_the_host_lost_are_counted_and_hide_nothing_behind_them() {
     assert_eq!(owned.audit_access(Devices::default()), Ok(lost));
     assert!(!owned.explains(lost), "no call failed");
     assert!(owned.explains(Lost::default()));
-    // After a missing page, in either table, wrong access is still found.
+    // Wrong access is still found after a missing page, in either table.
     for (table, pfn) in [(Table::Cpu, BOOT), (Table::Dma, BOOT), (Table::Dma, HIGH + 8), (Table::Cpu, RAM - 1)] {
         {
             let state = &mut world.get().state;

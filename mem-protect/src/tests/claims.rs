@@ -1,4 +1,4 @@
-//! Claims: what they allow, what they forbid, and where they end.
+//! Claims: the accesses that they allow, the transitions that they prevent, and their end.
 
 use io_pgtable::Ipa;
 use smmu_drv::platform::{ClaimError, HostMemory, Sharing};
@@ -74,7 +74,7 @@ fn t12_only_memory_of_the_host_is_claimed_whole() {
 fn a_claim_that_cannot_be_mapped_leaves_nothing() {
     for fail in 0..4 {
         let (mut owned, world) = machine();
-        // A page that is mapped already must stay mapped.
+        // An already mapped page must stay mapped.
         owned.memory_mut().pin(range(RAM + 1, 1)).unwrap();
         let before = (records(&owned), world.state());
         world.get().arm(&[fail]);
@@ -109,7 +109,7 @@ fn what_the_host_shares_past_the_caches_is_read_from_memory_and_written_to_it() 
         world.get().words.insert(at, 0);
         let claim = owned.memory_mut().claim(Ipa(at), 0x20, sharing).unwrap();
         assert_eq!(owned.memory_mut().read64(&claim, 0), Some(0));
-        // The host accesses its memory non-cacheable.
+        // The host's memory is non-cacheable.
         world.get().words.insert(at, 5);
         assert_eq!(owned.memory_mut().read64(&claim, 0), Some(seen), "{sharing:?}");
         assert_eq!(owned.memory_mut().write64(&claim, 0, 7), Some(()));
@@ -117,7 +117,7 @@ fn what_the_host_shares_past_the_caches_is_read_from_memory_and_written_to_it() 
         world.get().words.insert(at, 5);
         assert_eq!(owned.memory_mut().write32(&claim, 4, 1), Some(()));
         assert_eq!(world.get().words[&at] >> 32, u64::from(sharing == Sharing::Memory));
-        // A command and a record are maintained once each way, whatever their words.
+        // There is one cache maintenance operation before and after a command or a record, not one for each word.
         let before = world.get().cleans;
         world.get().words.insert(at + 8, 6);
         let pair = owned.memory_mut().read_pair(&claim, 0);
@@ -129,7 +129,7 @@ fn what_the_host_shares_past_the_caches_is_read_from_memory_and_written_to_it() 
         assert_eq!(cleans, if sharing == Sharing::Memory { 3 } else { 0 });
         assert_eq!(owned.memory_mut().read_pair(&claim, 8), None, "not at a multiple of its size");
         assert_eq!(owned.memory_mut().write_record(&claim, 8, [0; 4]), None);
-        // What the host stores beside it, in the same line, stays.
+        // A store of the host next to it, in the same line, is kept.
         if sharing == Sharing::Memory {
             for beside in 1..4 {
                 assert!(owned.memory_mut().read64(&claim, 0).is_some());
@@ -150,7 +150,7 @@ fn a_claim_whose_pages_are_not_pinned_any_more_does_not_hold() {
     let (mut owned, world) = machine();
     let claim = owned.memory_mut().claim(Ipa(RAM << 12), 0x2000, Sharing::Cacheable).unwrap();
     assert!(owned.memory().holds(&claim));
-    // A defect: somebody else ends the claim on its second page.
+    // A defect: other code removes the claim on its second page.
     owned.memory_mut().unpin(range(RAM + 1, 1)).unwrap();
     assert!(!owned.memory().holds(&claim));
     owned.host_donate_hyp(named(RAM + 1, 1)).unwrap();

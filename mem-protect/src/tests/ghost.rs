@@ -1,4 +1,4 @@
-//! The ghost follows real transitions, and finds those that did not happen.
+//! The ghost agrees with real transitions, and finds those that did not happen.
 
 use std::{format, string::String, vec};
 
@@ -52,7 +52,7 @@ fn a_refusal_changes_nothing_and_after_a_failed_invalidation_the_map_counts() {
     assert_eq!(result, Err(Error::BadRange));
     assert_eq!(ghost.follow(&owned, too_long, result), Ok(()));
     assert_eq!(ghost.compare(owned.map()), Ok(()));
-    // The map says that these are the host's; the ghost takes that over.
+    // In the map these are the host's; the ghost copies that.
     let donate = Transition::HostDonateHyp(named(AT, 1));
     let done = owned.apply(donate);
     assert_eq!(ghost.follow(&owned, donate, done), Ok(()));
@@ -83,7 +83,7 @@ fn a_table_that_keeps_what_was_taken_is_found() {
     }
 }
 
-/// A rollback without memory leaves a page of the host unmapped until a fault maps it again. It gives access to nobody,
+/// A rollback without memory leaves a page of the host unmapped until a fault maps it again. Nobody has access to it,
 /// and `Stats::unmapped` counts it.
 #[test]
 fn a_share_of_pages_that_a_rollback_left_unmapped_is_no_finding() {
@@ -91,7 +91,7 @@ fn a_share_of_pages_that_a_rollback_left_unmapped_is_no_finding() {
     let mut pages = vec![Page::default(); 1024];
     let mut ghost = Ghost::new(owned.map(), &mut pages).unwrap();
     let (donate, share) = (Transition::HostDonateHyp(named(AT, 3)), Transition::HostShareHyp(named(AT, 4)));
-    // The revocation from devices fails, and so does the CPU mapping on the way back.
+    // The revocation from devices fails, and also the CPU mapping in the rollback.
     world.get().arm(&[2, 3]);
     let result = owned.apply(donate);
     assert_eq!((result, owned.stats().unmapped), (Err(Error::NoMemory), 3));
@@ -99,7 +99,7 @@ fn a_share_of_pages_that_a_rollback_left_unmapped_is_no_finding() {
     world.get().arm(&[]);
     let result = owned.apply(share);
     assert_eq!((result, ghost.follow(&owned, share, result)), (Ok(None), Ok(())));
-    // One page more than the rollback left out is a finding as before.
+    // One page more than the rollback left unmapped is a finding.
     world.get().state.cpu.remove(&(AT + 3));
     let back = Transition::HostUnshareHyp(named(AT, 4));
     let result = owned.apply(back);

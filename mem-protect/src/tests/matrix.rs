@@ -80,7 +80,7 @@ const GD: Result<(), Error> = Err(GuestDying);
 /// The guest is alive.
 const GA: Result<(), Error> = Err(GuestAlive);
 
-/// What each operation answers, by state. Read a row as "such a page can …".
+/// The result of each operation, by state of the page.
 fn answers(kind: Kind) -> [Result<(), Error>; 13] {
     //   share unsha donat givbk dongu don-dy shgue sh-dyi unsgu uns-dy recla pin unpin
     match kind {
@@ -100,7 +100,7 @@ fn answers(kind: Kind) -> [Result<(), Error>; 13] {
     }
 }
 
-/// A machine where guest 0 lives, guest 1 is dying, and page `at` is of the given kind.
+/// A machine where guest 0 is alive, guest 1 is dying, and page `at` is of the given kind.
 fn prepared(kind: Kind, at: u64) -> (Owned, World) {
     let (mut owned, world) = machine();
     owned.vm_create().unwrap();

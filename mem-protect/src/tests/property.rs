@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{Devices, Error, Owner, PageState};
 
-/// xorshift64*: the runs repeat exactly.
+/// xorshift64*: the runs are exactly reproducible.
 struct Random(u64);
 
 impl Random {
@@ -36,7 +36,7 @@ struct Page {
     claims: u32,
 }
 
-/// The model: pages, and which guests exist (true: not dying).
+/// The model: pages, and the guests that exist (true: not dying).
 struct Model {
     pages: BTreeMap<u64, Page>,
     guests: BTreeMap<u64, bool>,
@@ -56,7 +56,7 @@ impl Model {
         Self { pages: pages.collect(), guests: BTreeMap::new() }
     }
 
-    /// Applies `change` if every page exists in one piece of RAM and fulfils `condition`.
+    /// Applies `change` if all pages are in one range of RAM and each fulfils `condition`.
     fn apply(&mut self, pfn: u64, count: u64, condition: impl Fn(&Page) -> bool, change: impl Fn(&mut Page)) -> bool {
         let fits = (1..=CAP).contains(&count) && (pfn..pfn + count).all(|p| self.pages.get(&p).is_some_and(&condition));
         if fits {
@@ -78,7 +78,7 @@ fn free(page: &Page) -> bool {
     page.owner == Who::Host && page.lent.is_none() && page.claims == 0
 }
 
-/// One random call, on both; returns whether it was allowed.
+/// Makes one random call on both; returns whether it was allowed.
 fn step(random: &mut Random, model: &mut Model, owned: &mut Owned) -> bool {
     let pfn = match random.below(8) {
         0 => HIGH + random.below(10),
@@ -183,7 +183,7 @@ fn random_runs_agree_with_the_plain_model() {
             }
         }
         agree(&model, &owned, &world);
-        assert!(allowed > 400, "seed {seed}: only {allowed} calls did anything");
+        assert!(allowed > 400, "seed {seed}: only {allowed} calls were allowed");
     }
 }
 
@@ -210,7 +210,7 @@ fn random_failures_never_break_the_invariant() {
                 _ => owned.vm_destroy(0),
             };
             failed += u32::from(matches!(answer, Err(Error::NoMemory | Error::InUse | Error::Inconsistent)));
-            // The host reaches only its own pages; missing ones come from a failed rollback.
+            // The host reaches only its own pages; unmapped ones are left by a failed rollback.
             let state = world.state();
             for pfn in state.cpu.iter().chain(&state.dma) {
                 assert_eq!(owned.map().owner(*pfn), Owner::Host, "page {pfn:#x} after {answer:?}");

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{Devices, Error, FaultAnswer, GuestLife, Lost, Owner, PageState, TableError};
 
-/// A transition with the state it starts from and the steps it takes.
+/// A transition, its initial state and its steps.
 struct Case {
     name: &'static str,
     prepare: fn(&mut Owned, &World),
@@ -133,7 +133,7 @@ fn t35_t47_every_step_that_fails_leaves_everything_as_it_was() {
 #[test]
 fn a_rollback_that_fails_costs_the_host_a_fault_and_nothing_else() {
     let (mut owned, world) = machine();
-    // Steps 2 and 3: the revocation from devices, and the CPU mapping on the way back.
+    // Steps 2 and 3 fail: the revocation from devices, and the CPU mapping in the rollback.
     world.get().arm(&[2, 3]);
     assert_eq!(owned.host_donate_hyp(named(AT, COUNT)), Err(Error::NoMemory));
     assert_eq!(owned.stats().unmapped, COUNT);
@@ -159,7 +159,7 @@ fn a_grant_that_cannot_be_undone_is_the_hosts() {
         prepare(&mut owned, &world);
         world.get().arm(&fail);
         assert_eq!(call(&mut owned), Err(Error::Inconsistent));
-        // The host's CPUs reach the pages, so it owns them; its devices do not.
+        // The host's CPUs reach the pages, so the host owns them; its devices do not reach them.
         assert_eq!(owned.map().page(AT).unwrap().state(Owner::Host), PageState::Owned);
         assert!(world.state().cpu.contains(&AT) && !world.state().dma.contains(&AT));
         assert!(!world.state().pool.contains(&AT) && !world.state().el2.contains(&AT));
@@ -201,7 +201,7 @@ fn a_handle_is_free_again_when_no_page_names_it() {
     assert_eq!(owned.vm_destroy(0), Err(Error::GuestDying));
     assert_eq!(owned.vm_create().map(|id| id.handle()), Ok(2));
     owned.host_reclaim_page(named(AT, 2)).unwrap();
-    assert_eq!(owned.guest_life(first), GuestLife::Dying, "a loan is left");
+    assert_eq!(owned.guest_life(first), GuestLife::Dying, "a page is still shared with it");
     owned.host_unshare_guest(named(AT + 4, 1), 0).unwrap();
     assert_eq!(owned.guest_life(first), GuestLife::Free);
     assert_eq!(owned.vm_create().map(|id| id.handle()), Ok(0));

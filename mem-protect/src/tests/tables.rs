@@ -21,7 +21,7 @@ const RAM: u64 = 0x40000;
 const PAGES: u64 = 0x2000;
 const ITS: u64 = 0x8090;
 
-/// The CPU's table, where every core needs break-before-make.
+/// The CPU stage 2, for CPUs that all need break-before-make.
 struct Cpu(IoPgtable<S2, HeapMemory>);
 
 fn leaf(leaf: io_pgtable::Leaf, from: Ipa) -> Leaf {
@@ -201,7 +201,7 @@ fn t02_t03_t46_what_a_device_cached_is_gone_when_the_call_returns() {
                     owned.hyp_donate_host(named(pfn, count)).unwrap();
                 }
                 assert!((pfn..pfn + count).all(|page| owned.dma().reach(page)));
-                assert_eq!(level(), tables, "{bbm:?}: tables came back, blocks were put together");
+                assert_eq!(level(), tables, "{bbm:?}: tables were freed, blocks were coalesced");
                 audit(&owned);
             }
         }
@@ -238,7 +238,7 @@ fn t47_a_dead_smmu_stops_transitions_and_nothing_else() {
         assert_eq!(owned.map().owner(RAM + 9), Owner::Host);
         audit(&owned);
     }
-    assert_eq!(dma_memory.live_tables(), level, "failing again and again exhausts nothing");
+    assert_eq!(dma_memory.live_tables(), level, "repeated failures use no more memory");
     // Pages can be returned without the SMMU.
     owned.hyp_donate_host(named(RAM + 5, 1)).unwrap();
     owned.host_share_hyp(named(RAM + 6, 1)).unwrap();
@@ -255,7 +255,7 @@ fn a_refused_revocation_keeps_no_table() {
         let Rig { mut owned, cpu_memory, dma_memory, .. } = rig(bbm);
         let start = (cpu_memory.live_tables(), dma_memory.live_tables());
         dma_memory.fail_after(Some(0));
-        // With 4 KiB leaves the IOMMU needs no new table, so it never fails.
+        // With 4 KiB leaves the IOMMU stage 2 needs no new table, so it never fails.
         let answer = owned.host_donate_hyp(named(RAM + 5, 1));
         dma_memory.fail_after(None);
         if answer.is_err() {
@@ -316,7 +316,7 @@ fn random_runs_on_real_tables_pass_the_audit_and_leak_nothing() {
         });
         audit(&owned);
         let lost = owned.dma().shadow.quarantined() / 4096;
-        // Coalescing that failed on a dead SMMU is retried.
+        // Coalescing that failed because of the failed SMMU is retried.
         let all = range(RAM, 0x1f00);
         owned.cpu_mut().coalesce(all);
         owned.dma_mut().coalesce(all);

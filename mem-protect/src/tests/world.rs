@@ -38,9 +38,9 @@ pub(super) enum Step {
 /// The state of the machine, comparable before and after.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct State {
-    /// Pages that host CPUs reach.
+    /// Pages that the host's CPUs reach.
     pub(super) cpu: BTreeSet<u64>,
-    /// Pages that host streams reach, by table or by a cached translation.
+    /// Pages that the host's streams reach, through the table or a cached translation.
     pub(super) dma: BTreeSet<u64>,
     /// Pages that the devices of each guest reach, by table or by a cached translation.
     pub(super) guests: BTreeMap<u8, BTreeSet<u64>>,
@@ -66,11 +66,11 @@ pub(super) struct Machine {
     pub(super) steps: Vec<Step>,
     /// Steps that fail, by their number since the last `arm`.
     pub(super) fail: Vec<usize>,
-    /// What a failing IOMMU step reports.
+    /// The error of a failing IOMMU step.
     pub(super) dma_error: Option<TableError>,
     /// Devices in both tables, outside RAM.
     pub(super) devices: Vec<PageRange>,
-    /// Leaves of both tables that are wrong: the page, where it leads, and as what.
+    /// Wrong leaves of both tables: the page, its output address, and its memory type.
     pub(super) wrong: BTreeMap<u64, (u64, LeafKind)>,
     /// A page whose leaf begins one page early.
     pub(super) early: Option<u64>,
@@ -86,7 +86,7 @@ impl Machine {
         })
     }
 
-    /// Records a step and says whether it is to fail.
+    /// Records a step; returns whether it must fail.
     fn fails(&mut self, step: Step) -> bool {
         let number = self.steps.len();
         self.steps.push(step);
@@ -152,9 +152,9 @@ impl HostStage2 for World {
             return Err(TableError::NoMemory);
         }
         for pfn in range.pfns() {
-            // Either it never changed owner, or it was zeroed and cleaned before the host could see it.
+            // Either the page never changed owner, or it was zeroed and cleaned before the host could access it.
             let back_from_elsewhere = !m.state.dma.contains(&pfn);
-            assert!(!back_from_elsewhere || !m.dirty.contains(&pfn), "page {pfn:#x} shows what it held");
+            assert!(!back_from_elsewhere || !m.dirty.contains(&pfn), "page {pfn:#x} still has its old content");
             assert!(!back_from_elsewhere || m.cleaned.contains(&pfn), "page {pfn:#x} has lines in caches");
             assert!(m.state.cpu.insert(pfn), "page {pfn:#x} mapped twice");
         }
@@ -320,7 +320,7 @@ impl PageOps for World {
         let mut m = self.0.borrow_mut();
         m.cleans += 1;
         let line = pa.0 & !63;
-        // A dirty line goes to memory whole, and no line is left.
+        // A dirty line is written to memory completely, and no line is left.
         if let Some((words, true)) = m.lines.remove(&line) {
             m.words.extend((line..).step_by(8).zip(words));
         }
@@ -355,11 +355,11 @@ pub(super) const RAM: u64 = 0x40000;
 pub(super) const PAGES: u64 = 64;
 /// First page of its second, smaller RAM range.
 pub(super) const HIGH: u64 = 0x10_0000;
-/// What EL2 reserved at boot.
+/// Memory that EL2 reserved at boot.
 pub(super) const BOOT: u64 = RAM + 60;
-/// What firmware keeps inside RAM.
+/// Memory in RAM that firmware reserves.
 pub(super) const FIRMWARE: u64 = RAM + 56;
-/// Most pages of one call.
+/// Maximum number of pages of one call.
 pub(super) const CAP: u64 = 16;
 
 /// A machine with two ranges of RAM after boot.
@@ -382,7 +382,7 @@ pub(super) fn records(owned: &Owned) -> Vec<(u64, PageInfo)> {
     ram.into_iter().flat_map(PageRange::pfns).map(|pfn| (pfn, owned.map().page(pfn).unwrap())).collect()
 }
 
-/// Checks what must hold between any two calls.
+/// Checks the invariants that must hold between any two calls.
 pub(super) fn check(owned: &Owned, world: &World) {
     let state = world.state();
     for (pfn, page) in records(owned) {

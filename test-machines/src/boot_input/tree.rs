@@ -2,12 +2,12 @@
 
 use anyhow::{Context, Result, ensure};
 
-/// Tokens of the flattened device tree: a property is this word, its length, its name's place, its value.
+/// Tokens of the flattened device tree: a property is this word, its length, the offset of its name, its value.
 const BEGIN_NODE: u32 = 1;
 const END_NODE: u32 = 2;
 const PROPERTY: u32 = 3;
 const END: u32 = 9;
-/// Offsets of the header's words: size of all, where the structure and the names are, how long they are.
+/// Offsets of the header's words: total size, offsets of the structure and of the names, and their sizes.
 const SIZE_AT: usize = 4;
 const STRUCTURE_AT: usize = 8;
 const NAMES_AT: usize = 12;
@@ -23,7 +23,7 @@ pub(crate) fn cut(tree: &mut Vec<u8>) -> Result<()> {
     Ok(())
 }
 
-/// Changes 32-bit cell `index` of property `name` of the first node whose name begins so.
+/// Changes 32-bit cell `index` of property `name` of the first node whose name begins with `node`.
 pub(super) fn change_cell(tree: &mut [u8], node: &str, name: &str, index: usize, value: u32) -> Result<()> {
     let at = find_cell(tree, node, name, index)?;
     let cell = tree.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<4>()).context("cut short")?;
@@ -36,9 +36,9 @@ pub(super) fn cell(tree: &[u8], node: &str, name: &str, index: usize) -> Result<
     word(tree, find_cell(tree, node, name, index)?)
 }
 
-/// Gives property `name` of that node another name, which no node has yet.
+/// Renames property `name` of that node; no node may have the new name yet.
 pub(super) fn rename_property(tree: &mut Vec<u8>, node: &str, name: &str, new: &str) -> Result<()> {
-    // The word before the value says where the name is.
+    // The word before the value is the offset of the name.
     let at = find_cell(tree, node, name, 0)?.checked_sub(4).context("no device tree")?;
     let place = name_place(tree, new)?;
     set_word(tree, at, place)
@@ -61,7 +61,7 @@ fn find_cell(tree: &[u8], node: &str, name: &str, index: usize) -> Result<usize>
     Ok(at + 12 + 4 * index)
 }
 
-/// A node to be added: its name, its properties, what is below it.
+/// A node to be added: its name, its properties, its child nodes.
 pub(super) struct Node<'n> {
     pub(super) name: &'n str,
     pub(super) properties: &'n [(&'n str, &'n [u8])],
@@ -72,7 +72,7 @@ pub(super) struct Node<'n> {
 pub(super) fn add_node(tree: &mut Vec<u8>, node: &Node<'_>) -> Result<()> {
     let mut written = Vec::new();
     write_node(tree, node, &mut written)?;
-    // The root's end and the structure's are the last two words.
+    // The end tokens of the root and of the structure are the last two words.
     let (start, size) = (word(tree, STRUCTURE_AT)?, word(tree, STRUCTURE_SIZE_AT)?);
     let at = usize::try_from(start + size)?.checked_sub(8).context("no device tree")?;
     ensure!(word(tree, at)? == END_NODE && word(tree, at + 4)? == END, "the structure does not end with the root");
@@ -139,7 +139,7 @@ fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
 mod tests {
     use super::*;
 
-    /// Header; a node "on" with a property of 8 bytes whose name is at 2; names.
+    /// A header, a node "on" with a property of 8 bytes whose name is at offset 2, and the names.
     fn tree() -> Vec<u8> {
         let mut tree = vec![0; 80];
         tree[15] = 52;
@@ -190,7 +190,7 @@ mod tests {
 
     #[test]
     fn a_node_is_added_below_the_root() -> Result<()> {
-        // The header, a root without anything, the name "reg" behind an empty one.
+        // The header, an empty root, and the name "reg" after an empty one.
         let mut tree = vec![0; 40];
         let structure = [BEGIN_NODE, 0, END_NODE, END].map(u32::to_be_bytes).concat();
         tree.extend(structure);

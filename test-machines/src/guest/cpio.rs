@@ -15,12 +15,12 @@ const CHARACTER: u32 = 0o020_000;
 const TRAILER: &str = "TRAILER!!!";
 
 impl Archive {
-    /// Adds a folder. Parents come before what is in them.
+    /// Adds a folder. A folder must be added before its content.
     pub fn folder(&mut self, path: &str) {
         self.entry(path, DIRECTORY | 0o755, (0, 0), &[]);
     }
 
-    /// Adds a file that root may run.
+    /// Adds an executable file.
     pub fn program(&mut self, path: &str, bytes: &[u8]) {
         self.entry(path, FILE | 0o755, (0, 0), bytes);
     }
@@ -50,7 +50,7 @@ impl Archive {
     fn entry(&mut self, path: &str, mode: u32, device: (u32, u32), data: &[u8]) {
         self.inode += 1;
         let links = 1;
-        // A file of 4 GiB does not fit the format; no initramfs holds one.
+        // The format cannot have a file of 4 GiB; no initramfs has one.
         let size = u32::try_from(data.len()).unwrap_or(u32::MAX);
         let name_size = u32::try_from(path.len() + 1).unwrap_or(u32::MAX);
         let fields = [self.inode, mode, 0, 0, links, 0, size, 0, 0, device.0, device.1, name_size, 0];

@@ -1,4 +1,4 @@
-//! Disks with reproducible content: what the guest reads by DMA is compared with a digest computed by xtask.
+//! Disks with reproducible content: the guest compares the data that it reads by DMA with a digest computed by xtask.
 
 use std::path::{Path, PathBuf};
 
@@ -10,16 +10,16 @@ use crate::guest;
 /// The part of a disk that the guest reads, from its start, in MiB.
 pub const READ_MIB: usize = 16;
 
-/// A file of pseudo-random bytes and the digest of the part the guest reads.
+/// A file of pseudo-random bytes and the digest of the part that the guest reads.
 #[derive(Clone, Debug)]
 pub struct Disk {
     /// A raw image.
     pub path: PathBuf,
-    /// Of its first [`READ_MIB`] MiB, or of all of it if it is shorter.
+    /// Digest of its first [`READ_MIB`] MiB, or of the whole disk if it is shorter.
     pub md5: String,
 }
 
-/// Makes `dir/name` with `mib` MiB that depend on `seed` only, unless it is there.
+/// Creates `dir/name` with `mib` MiB that depend only on `seed`, unless it exists.
 ///
 /// # Errors
 /// When the file cannot be written.

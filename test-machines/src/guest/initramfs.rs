@@ -1,4 +1,4 @@
-//! The guest's root: one busybox, the modules in loading order, and the script.
+//! The guest's root file system: busybox, the modules in loading order, and the script.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,17 +11,17 @@ use crate::guest::{self, modules, programs};
 /// Drivers of the devices that `linux` puts into the machine.
 const MODULES: [&str; 6] = ["nvme", "virtio_pci", "virtio_blk", "virtio_net", "e1000e", "uio_pci_generic"];
 
-/// Mounts and functions that every script uses.
+/// Mounts and functions for every script.
 const COMMON: &str = include_str!("common.sh");
-/// What the guest runs; its modes are chosen on the kernel's command line.
+/// The guest's script; its mode is set on the kernel's command line.
 const INIT: &str = include_str!("init.sh");
 /// Parts of the script that only the attack modes source.
 const ATTACK: &str = include_str!("attack.sh");
-/// The part that drives the test module.
+/// The part for the test module.
 const MODULE: &str = include_str!("module.sh");
-/// The part in which all CPUs read.
+/// The part for the load test, in which all CPUs read.
 const LOAD: &str = include_str!("load.sh");
-/// The kexec part.
+/// The part for kexec.
 const KEXEC: &str = include_str!("kexec.sh");
 
 /// Extra files of some boots.
@@ -33,7 +33,7 @@ pub struct Extras<'a> {
     pub kexec: Option<Kexec<'a>>,
 }
 
-/// The program, and the kernel that it loads.
+/// The kexec program, and the kernel that it loads.
 #[derive(Clone, Copy, Debug)]
 pub struct Kexec<'a> {
     /// Unpacked packages with kexec and its libraries.
@@ -68,7 +68,7 @@ pub fn build(into: &Path, busybox: &Path, modules_dir: &Path, extras: Extras<'_>
     Ok(path)
 }
 
-/// An initramfs without a script: busybox, `modules` and those that they need with their loading order, and
+/// An initramfs without a script: busybox, `modules` and their dependencies with the loading order, and
 /// `common.sh`, which the scripts source.
 ///
 /// # Errors

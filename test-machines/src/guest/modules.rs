@@ -1,4 +1,4 @@
-//! Which kernel modules have to be loaded, and in which order. A Debian package has no
+//! The kernel modules to load, and their order. A Debian package has no
 //! modules.dep (it is made when the package is installed), so dependencies are read
 //! from the modules themselves.
 
@@ -21,7 +21,7 @@ pub struct Module {
     pub bytes: Vec<u8>,
 }
 
-/// Returns `wanted` and everything they depend on, in the order of loading. Built-in modules are skipped.
+/// Returns `wanted` and all their dependencies, in the order of loading. Built-in modules are skipped.
 ///
 /// # Errors
 /// When one is neither a file nor built in, or cannot be read.
@@ -41,7 +41,7 @@ pub fn closure(modules: &Path, wanted: &[&str]) -> Result<Vec<Module>> {
     Ok(tree.loaded)
 }
 
-/// Deeper than any chain of modules; a cycle ends here.
+/// More than the depth of any chain of dependencies: a cycle ends at this depth.
 const MAX_DEPTH: u32 = 16;
 
 struct Tree {
@@ -105,7 +105,7 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     Ok(fs::read(path)?)
 }
 
-/// Reads `depends=` out of the module's `.modinfo` section.
+/// Reads `depends=` from the module's `.modinfo` section.
 fn depends(elf: &[u8]) -> Result<Vec<String>> {
     let header = FileHeader64::<Endianness>::parse(elf).context("not a 64-bit ELF")?;
     let endian = header.endian()?;

@@ -9,10 +9,10 @@ use object::Endianness;
 use object::elf::{DT_NEEDED, FileHeader64};
 use object::read::elf::{Dyn, FileHeader};
 
-/// Where Debian's packages for arm64 have libraries.
+/// Library folders of Debian's packages for arm64.
 const FOLDERS: [&str; 3] = ["lib/aarch64-linux-gnu", "usr/lib/aarch64-linux-gnu", "lib"];
 
-/// A file for `lib`, by the name that programs ask for.
+/// A file for `lib`, with the name in programs' `DT_NEEDED` entries.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Library {
     /// For example `libz.so.1`.
@@ -21,10 +21,10 @@ pub struct Library {
     pub bytes: Vec<u8>,
 }
 
-/// All that `program` needs, directly or not, the dynamic linker included.
+/// All libraries that `program` needs, directly or not, and the dynamic linker.
 ///
 /// # Errors
-/// When a library is not below `root`, or something is no ELF.
+/// When a library is not below `root`, or a file is no ELF.
 pub fn libraries(root: &Path, program: &[u8]) -> Result<Vec<Library>> {
     let files = index(root);
     let mut found: Vec<Library> = Vec::new();
@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn a_program_names_its_libraries() -> Result<()> {
-        // The test itself is a dynamic program of the machine that builds.
+        // The test itself is a dynamically linked program of the build machine.
         let names = needed(&fs::read(std::env::current_exe()?)?)?;
         assert!(names.iter().any(|name| name.starts_with("libc.so")), "{names:?}");
         Ok(())

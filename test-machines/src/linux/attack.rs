@@ -1,14 +1,14 @@
-//! The attack from root in the guest: the `edu` device accesses memory that is not the kernel's. Natively it lands
-//! whenever Linux does not translate for the device; under EL2 it must be blocked at stage 2 and reported by EL2 with
-//! the target address.
+//! The attack from root in the guest: the `edu` device accesses memory that is not the kernel's. Without a hypervisor
+//! it lands whenever Linux does not translate for the device. Under EL2 it must be blocked at stage 2 and reported by
+//! EL2 with the target address.
 
 use crate::console::AttackResult::{self, Blocked, Landed};
 use crate::console::{self, DmaFault};
 use crate::linux::variant::{Hypervisor, Mode};
 use crate::linux::verdict::{Expect, Finding};
 
-/// Where QEMU puts the hypervisor: its image's first page holds code, and the arm64
-/// header whose magic number a landed read would bring back.
+/// Load address of the hypervisor: the first page of its image has code, and the arm64
+/// header whose magic number a landed read would return.
 pub(crate) const EL2_IMAGE: u64 = 0x4020_0000;
 const PAGE: u64 = 4096;
 

@@ -1,4 +1,4 @@
-//! The boots in which root attacks: each mode with the command line that it needs.
+//! The boots with attacks of root: each mode with the command line that it needs.
 
 use anyhow::{Context, Result, bail};
 

@@ -27,7 +27,7 @@ pub struct Boot {
     pub qemu: PathBuf,
     /// The kernel and its ramdisk.
     pub guest: Guest,
-    /// What is below it.
+    /// The hypervisor below it.
     pub hypervisor: Hypervisor,
     /// QEMU's `-cpu`.
     pub cpu: String,
@@ -47,7 +47,7 @@ pub struct Boot {
     pub devices: Devices,
     /// The guest's mode.
     pub mode: Mode,
-    /// When the machine is killed.
+    /// Time after which the machine is killed.
     pub timeout: Duration,
 }
 
@@ -121,14 +121,14 @@ impl Boot {
         Ok(self.evaluate(outcome, &token, &self.expect(&data)))
     }
 
-    /// A folder name for the run's consoles: later runs of the same kind replace it.
+    /// A folder name for the run's consoles: a later run of the same kind replaces it.
     fn run_name(&self) -> String {
         let kind = match self.hypervisor {
             Hypervisor::None => "native",
             Hypervisor::Portcullis(_) => "el2",
             Hypervisor::WithoutIsolation(_) => "open",
         };
-        // Another QEMU than the installed one is known by its folder.
+        // Another QEMU than the installed one is identified by its folder.
         let qemu = self.qemu.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
         let text = format!(
             "linux-{}-{kind}-{}-{}-{}{qemu}-{}{}",
@@ -185,7 +185,7 @@ impl Boot {
     }
 
     fn bootargs(&self) -> String {
-        // panic=-1: a panic resets at once, and -no-reboot then ends the run.
+        // panic=-1: a panic resets immediately, and -no-reboot then ends the run.
         let mut args = format!("console=ttyAMA0 panic=-1 portcullis.mode={}", self.mode.name());
         if self.devices == Devices::None {
             args.push_str(" portcullis.devices=none");
@@ -296,7 +296,7 @@ fn add_devices(machine: &mut Machine, data: &Data) -> Result<()> {
     machine.device("nvme,serial=portcullis,drive=d0");
     machine.arg("-drive").arg(drive(&data.virtio_blk.path, "d1")?);
     machine.device("virtio-blk-pci,drive=d1,iommu_platform=on,disable-legacy=on");
-    // restrict=on: the guest reaches QEMU's own ping and TFTP server and nothing else.
+    // restrict=on: the guest can only reach QEMU's own ping and TFTP server.
     let folder = data.packets.path.parent().context("a file without a folder")?;
     let net = format!("user,id=n0,restrict=on,tftp={}", text(folder)?);
     machine.arg("-netdev").arg(net);

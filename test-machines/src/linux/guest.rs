@@ -19,7 +19,7 @@ pub struct Guest {
     pub kernel: PathBuf,
     /// Its ramdisk.
     pub initrd: Option<PathBuf>,
-    /// What runs in it.
+    /// The script that runs in it.
     pub script: Script,
 }
 
@@ -28,7 +28,7 @@ pub struct Guest {
 pub enum Script {
     /// The script of the tests.
     Ours,
-    /// Something else: only EL2's verdict counts.
+    /// Another program: only EL2's result is checked.
     Unknown,
 }
 
@@ -82,7 +82,7 @@ impl Guest {
         })
     }
 
-    /// Whether the kernel's SMMU driver has the option `disable_bypass`, which later ones lack.
+    /// Whether the kernel's SMMU driver has the option `disable_bypass`, which later drivers lack.
     pub fn has_disable_bypass(&self) -> bool {
         self.series.as_deref() == Some("6.1")
     }
@@ -90,7 +90,7 @@ impl Guest {
     /// A kernel and a ramdisk of the caller's.
     ///
     /// # Errors
-    /// When a file is not there.
+    /// When a file does not exist.
     pub fn own(kernel: &Path, initrd: Option<&Path>) -> Result<Self> {
         for (option, file) in [("--kernel", Some(kernel)), ("--initrd", initrd)] {
             if let Some(file) = file.filter(|file| !file.is_file()) {

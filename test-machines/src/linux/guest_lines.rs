@@ -11,7 +11,7 @@ pub struct GuestLines {
     pub values: Vec<(String, String)>,
     /// `ATTACK` lines in order.
     pub attacks: Vec<Attack>,
-    /// The script reached its end.
+    /// Whether the script reached its end.
     pub done: bool,
 }
 
@@ -20,7 +20,7 @@ pub struct GuestLines {
 pub struct Check {
     /// Its name; controls are named `control_<name>`.
     pub name: String,
-    /// The detail, as `Err` when it failed.
+    /// The detail; `Err` if the check failed.
     pub result: Result<String, String>,
 }
 

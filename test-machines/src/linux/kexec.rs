@@ -62,7 +62,7 @@ pub fn expect(kind: Kind, hypervisor: &Hypervisor) -> Expect {
     };
     expect.attacks.extend([("kept_cpu", end), ("kept_read", end), ("kept_write", end)]);
     if kind.panics() && matches!(hypervisor, Hypervisor::None) {
-        // With EL2 the page content is EL2's: check the transfer on its console.
+        // With EL2 the guest cannot read the page: the transfer is checked on EL2's console.
         expect.attacks.push(("flight", end));
     }
     expect

@@ -1,5 +1,5 @@
 //! Every CPU of the guest reads both disks for a while: tests the SMMU's command queue, its size and its lock. Kernels
-//! before 7.0 lock up where a queue is short and CPUs are many.
+//! before 7.0 lock up with a short queue and many CPUs.
 
 use crate::linux::verdict::Expect;
 use crate::qemu::Machine;

@@ -1,4 +1,5 @@
-//! Debian Linux as the untrusted host, or alone for comparison: one boot, what the guest has to report, and the verdict.
+//! Debian Linux as the untrusted host, or without a hypervisor for comparison: one boot, the expected output of the
+//! guest, and its evaluation.
 
 pub mod attack;
 pub mod attack_boots;

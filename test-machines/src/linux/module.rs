@@ -23,14 +23,14 @@ use crate::work::WorkFolder;
 /// The kernels that the module is written for.
 pub const SERIES: &str = "6.12";
 const MODULE: &str = "portcullis_test.ko";
-/// The module's attacks by DMA: `edu` at a page of EL2's and of a guest's, the disk at one of EL2's.
+/// The module's attacks by DMA: `edu` to a page of EL2 and a page of a guest, the disk to a page of EL2.
 const BY_DMA: [&str; 3] = ["hyp", "guest", "nvme"];
 const PAGE: u64 = 4096;
 
 /// Builds the module in the folder `sources` for a kernel; returns the file.
 ///
 /// # Errors
-/// When the headers or the compiler cannot be had, or the module does not compile.
+/// When the headers or the compiler are not available, or the module does not compile.
 pub fn build(work: &WorkFolder, sources: &Path, kernel: &Kernel) -> Result<PathBuf> {
     let headers = Headers::ensure(work, kernel)?;
     let release = kernel.modules.file_name().context("a kernel without a version")?.to_string_lossy().into_owned();

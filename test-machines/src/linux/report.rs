@@ -7,9 +7,9 @@ use crate::qemu::Outcome;
 /// Result of a boot.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// Which boot.
+    /// Title of the boot.
     pub title: String,
-    /// In the order they were made.
+    /// The findings, in order.
     pub findings: Vec<Finding>,
     /// How the machine ended.
     pub outcome: Outcome,
@@ -24,7 +24,7 @@ impl Report {
         self.findings.iter().all(|finding| finding.mark == Mark::Good)
     }
 
-    /// Prints the findings; of a failed run, the ends of its consoles as well.
+    /// Prints the findings and, for a failed run, the ends of its consoles.
     pub fn print(&self) {
         println!("{}", self.title);
         for finding in &self.findings {

@@ -1,11 +1,11 @@
-//! What differs from boot to boot: what is below Linux, the devices, and what the guest does.
+//! Parameters of a boot: the hypervisor below Linux, the devices, and the guest's mode.
 
 use std::path::PathBuf;
 
 /// The hypervisor below Linux.
 #[derive(Clone, Debug)]
 pub enum Hypervisor {
-    /// Nothing: the machine has no EL2.
+    /// No hypervisor: the machine has no EL2.
     None,
     /// Portcullis, as this arm64 Image.
     Portcullis(PathBuf),
@@ -14,7 +14,7 @@ pub enum Hypervisor {
 }
 
 impl Hypervisor {
-    /// For titles.
+    /// Its text in titles.
     pub(crate) fn phrase(&self) -> &'static str {
         match self {
             Self::None => "without a hypervisor",
@@ -33,16 +33,16 @@ pub enum Devices {
     None,
 }
 
-/// What the guest does.
+/// The guest's mode.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Mode {
-    /// The checks of its devices.
+    /// Checks of its devices.
     Check,
     /// Attacks on a boot with `iommu.passthrough=1`.
     AttackPassthrough,
-    /// Attacks on a plain boot: translation on, then `identity` at run time.
+    /// Attacks on a default boot: translation on, then `identity` at run time.
     AttackRuntime,
-    /// Attacks on a boot whose driver lets streams bypass that no driver claimed.
+    /// Attacks on a boot whose SMMU driver lets streams of unbound devices bypass.
     AttackUnbound,
     /// The test module: transitions under load, and attacks on a donated page.
     Module,
@@ -80,7 +80,7 @@ impl Mode {
 pub enum Kind {
     /// The first kernel shuts down and starts the second (kexec -e).
     Exec,
-    /// It panics, and the crash kernel starts in its reserved memory.
+    /// The first kernel panics, and the crash kernel starts in its reserved memory.
     Crash,
     /// The same, and the second kernel keeps the SMMU configuration and stream table.
     Adopt,

@@ -8,7 +8,7 @@ use crate::linux::guest_lines::GuestLines;
 pub struct Finding {
     /// Good or bad.
     pub mark: Mark,
-    /// What was seen.
+    /// Text.
     pub text: String,
 }
 
@@ -32,7 +32,7 @@ impl Finding {
         Self { mark: Mark::Bad, text: text.into() }
     }
 
-    /// Prints it. ATTACK and CONTROL start the line, for grep.
+    /// Prints the finding. ATTACK and CONTROL are at the start of the line, for grep.
     pub fn print(&self) {
         let result = self.text.starts_with("ATTACK ") || self.text.starts_with("CONTROL ");
         match self.mark {
@@ -47,13 +47,13 @@ impl Finding {
 /// Expected output of the guest.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Expect {
-    /// Checks that must be there and ok; any other check must be ok too.
+    /// Checks that must be present and ok; any other check must also be ok.
     pub checks: Vec<&'static str>,
-    /// Values that must be exactly this.
+    /// Expected values.
     pub values: Vec<(&'static str, String)>,
-    /// Values that must be there and not zero.
+    /// Values that must be present and not zero.
     pub counts: Vec<&'static str>,
-    /// Attacks that must be there with this end.
+    /// Attacks that must be present with this result.
     pub attacks: Vec<(&'static str, AttackResult)>,
     /// Attacks that Linux's own stage 1 blocks, with or without EL2: they act as controls.
     pub by_stage_1: Vec<&'static str>,

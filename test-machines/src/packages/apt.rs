@@ -1,4 +1,4 @@
-//! Packages for the emulated machine, and those that build something for it, fetched with apt without changing the
+//! Packages for the emulated machine, and for building its programs, fetched with apt without changing the
 //! system: sources, lists and cache are under the build folder, and packages are only unpacked. Needs no root.
 
 use std::cmp::Ordering;
@@ -25,7 +25,7 @@ pub struct Kernel {
 /// Packages of newer kernels, which are split; older ones have a single package.
 const KERNEL_PARTS: [&str; 3] = ["base", "binary", "modules"];
 
-/// Fetches a Debian kernel of a release series (`6.1`, `6.12`) unless it is there.
+/// Fetches a Debian kernel of a release series (`6.1`, `6.12`) unless it exists.
 ///
 /// # Errors
 /// When apt is missing, no mirror of Debian is known, or nothing of the series is found.
@@ -88,7 +88,7 @@ pub fn ensure_busybox(work: &WorkFolder) -> Result<PathBuf> {
         .with_context(|| format!("no busybox in {}: remove that folder and run again", dir.display()))
 }
 
-/// Fetches kexec for arm64 and the libraries that it needs, unless they are there; returns the folder.
+/// Fetches kexec for arm64 and the libraries that it needs, unless they exist; returns the folder.
 ///
 /// # Errors
 /// As [`ensure_kernel`].
@@ -103,7 +103,7 @@ pub fn ensure_kexec(work: &WorkFolder) -> Result<PathBuf> {
 /// Runs `fetch` in a temporary folder that is renamed to `dir` on success, unless `dir` exists.
 ///
 /// # Errors
-/// Those of `fetch`, or when a folder cannot be made.
+/// Those of `fetch`, or when a folder cannot be created.
 pub fn ensure_unpacked(
     work: &WorkFolder,
     dir: &Path,
@@ -128,12 +128,12 @@ pub fn ensure_unpacked(
     })
 }
 
-/// Where the packages' programs run.
+/// The machine on which the packages' programs run.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Side {
     /// In the emulated machine.
     Guest,
-    /// On the machine that builds.
+    /// On the build machine.
     Build,
 }
 
@@ -159,7 +159,7 @@ pub enum Release {
 }
 
 impl Release {
-    /// The release that has a series of kernels.
+    /// The release with a kernel series.
     fn with_kernel(series: &str) -> Self {
         match series {
             "6.1" | "6.12" => Self::Bookworm,
@@ -178,7 +178,7 @@ impl Release {
         format!("{}-backports", self.name())
     }
 
-    /// The folder of an apt that has this release's lists.
+    /// The folder of the private apt with this release's lists.
     fn folder(self, side: Side) -> &'static str {
         match (self, side) {
             (Self::Bookworm, Side::Guest) => "apt",
@@ -197,7 +197,7 @@ pub struct PrivateApt {
 }
 
 impl PrivateApt {
-    /// Makes its folders and reads the mirrors' package lists.
+    /// Creates its folders and reads the mirrors' package lists.
     ///
     /// # Errors
     /// When apt is missing, or no mirror of Debian is known or answers.
@@ -237,7 +237,7 @@ impl PrivateApt {
             format!("Dir::Cache={}", path("cache")),
             format!("APT::Architecture={}", self.architecture),
             format!("APT::Architectures={}", self.architecture),
-            // The download user of a root apt cannot read folders below a home.
+            // The download user of an apt run by root cannot read folders below a home folder.
             "APT::Sandbox::User=root".to_owned(),
             "Acquire::Languages=none".to_owned(),
             "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false".to_owned(),
@@ -266,15 +266,15 @@ impl PrivateApt {
     /// Downloads a package and unpacks it into a folder.
     ///
     /// # Errors
-    /// When there is none of that name, or it cannot be fetched or unpacked.
+    /// When there is no such package, or it cannot be fetched or unpacked.
     pub fn unpack(&self, package: &str, into: &Path) -> Result<()> {
         let deb = self.download(package, into)?;
         exec::output(Command::new("dpkg-deb").arg("-x").arg(&deb).arg(into))?;
         fs::remove_file(&deb).with_context(|| format!("cannot remove {}", deb.display()))
     }
 
-    /// Downloads a package of the backports and all that it needs, as if nothing were installed, and unpacks them into a
-    /// folder.
+    /// Downloads a package of the backports and all its dependencies, as if nothing were installed, and unpacks them
+    /// into a folder.
     ///
     /// # Errors
     /// As [`PrivateApt::unpack`].
@@ -306,7 +306,7 @@ impl PrivateApt {
     }
 }
 
-/// A release's suites, where its kernels and programs are.
+/// The sources.list of a release, with the suites of its kernels and programs.
 fn sources(mirrors: &Mirrors, release: Release) -> String {
     let line = |uri: &str, suite: &str| format!("deb [signed-by={KEYRING}] {uri} {suite} main\n");
     let mut text = line(&mirrors.main, release.name());

@@ -1,4 +1,4 @@
-//! Reads the Debian release and mirrors from the system's apt sources. xtask has no host names built in; it uses the
+//! Reads the Debian release and mirrors from the system's apt sources. xtask contains no host names; it uses the
 //! configured mirrors.
 
 use std::fs;
@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 /// The keyring that Debian's own packages install.
 pub const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// The two fields of /etc/os-release that decide what may be installed from where.
+/// The two fields of /etc/os-release that determine the source of packages.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct OsRelease {
     /// `ID`, for example `debian`.
@@ -19,7 +19,7 @@ pub struct OsRelease {
 }
 
 impl OsRelease {
-    /// Reads /etc/os-release; a machine without one gives empty fields.
+    /// Reads /etc/os-release; without that file the fields are empty.
     pub fn read() -> Self {
         Self::parse(&fs::read_to_string("/etc/os-release").unwrap_or_default())
     }
@@ -48,9 +48,9 @@ pub struct Source {
 /// The mirrors of a Debian system.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Mirrors {
-    /// Of the main archive: stable, updates and backports suites.
+    /// Mirror of the main archive: stable, updates and backports suites.
     pub main: String,
-    /// Of the security archive, where the system names one.
+    /// Mirror of the security archive, if the system has one.
     pub security: Option<String>,
 }
 
@@ -78,7 +78,7 @@ impl Mirrors {
     }
 }
 
-/// Suites that show a mirror to be Debian's own archive.
+/// Suites that only Debian's own archive has.
 const RELEASES: [&str; 7] = ["bookworm", "trixie", "forky", "sid", "stable", "testing", "unstable"];
 
 fn system_sources(etc_apt: &Path) -> Result<Vec<Source>> {

@@ -10,7 +10,7 @@ use crate::packages::apt::{Kernel, PrivateApt, Release, Side, ensure_unpacked};
 use crate::packages::system;
 use crate::work::WorkFolder;
 
-/// The prefix of the compiler's and the linker's names. On an arm64 machine the native ones have it too.
+/// The prefix of the compiler's and the linker's names. On an arm64 machine the native ones also have it.
 const PREFIX: &str = "aarch64-linux-gnu-";
 /// The flavour that the tests boot.
 const FLAVOUR: &str = "-arm64";
@@ -18,18 +18,18 @@ const FLAVOUR: &str = "-arm64";
 /// The headers of one kernel, ready for out-of-tree builds.
 #[derive(Clone, Debug)]
 pub struct Headers {
-    /// With `.config` and `Module.symvers`.
+    /// Folder with `.config` and `Module.symvers`.
     flavour: PathBuf,
-    /// With the makefile that both need.
+    /// Folder with the makefile that both need.
     common: PathBuf,
 }
 
 impl Headers {
-    /// Fetches the headers that belong to a kernel, and installs the compiler, unless they are there.
+    /// Fetches the headers of a kernel, and installs the compiler, unless they exist.
     ///
     /// # Errors
     /// When the archive has no headers of that version any more, or the compiler is missing and may not be installed;
-    /// the text says what to do.
+    /// the text has the remedy.
     pub fn ensure(work: &WorkFolder, kernel: &Kernel) -> Result<Self> {
         let release = release(kernel)?;
         let names = Names::of(&release)?;
@@ -81,7 +81,7 @@ fn release(kernel: &Kernel) -> Result<String> {
     Ok(name.to_string_lossy().into_owned())
 }
 
-/// The names of the packages, which are those of their folders too.
+/// The names of the packages, which are also those of their folders.
 #[derive(Debug, Eq, PartialEq)]
 struct Names {
     flavour: String,

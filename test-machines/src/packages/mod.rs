@@ -1,6 +1,5 @@
-//! What has to be on the machine before anything runs, put there without questions
-//! and only if it is missing. What may not be installed is named, with the command
-//! to type.
+//! Software that must be on the machine before a test runs. It is installed without prompts, and only if it is
+//! missing. If it may not be installed, the error has the command to type.
 
 pub mod apt;
 pub mod debian;

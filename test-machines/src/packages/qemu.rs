@@ -16,21 +16,21 @@ use crate::packages::system::{apt_get, is_root};
 use crate::progress::{say, step};
 use crate::work::WorkFolder;
 
-/// First version whose SMMUv3 offers nested translation.
+/// First version whose SMMUv3 has nested translation.
 const NEEDED: (u32, u32) = (9, 1);
 const PROGRAM: &str = "qemu-system-aarch64";
 const BACKPORTS_SUITE: &str = "bookworm-backports";
-/// xtask's own source file: recognised, and never written twice.
+/// xtask's own source file; it is not written again if it exists.
 const BACKPORTS_FILE: &str = "/etc/apt/sources.list.d/portcullis-backports.sources";
 
-/// First version of what `--qemu 11` fetches.
+/// Lowest version that `--qemu 11` fetches.
 const NEWER: (u32, u32) = (11, 0);
 
-/// Returns a QEMU that is new enough, installing the distribution's where that is
+/// Returns a QEMU that is new enough; installs the distribution's if that is
 /// allowed. A `chosen` one is only checked, and `11` is fetched into the build folder.
 ///
 /// # Errors
-/// When there is none and none may be installed; the text says what to type.
+/// When there is none and none may be installed; the text has the command to type.
 pub fn ensure(work: &WorkFolder, chosen: Option<&Path>) -> Result<PathBuf> {
     if chosen == Some(Path::new(qemu_release::NAME)) {
         return newer(work);
@@ -59,7 +59,7 @@ pub fn ensure(work: &WorkFolder, chosen: Option<&Path>) -> Result<PathBuf> {
     Ok(program)
 }
 
-/// QEMU 11 or newer: the installed one if it is, else Debian 13's, which is not installed.
+/// QEMU 11 or newer: the installed one if it is, otherwise Debian 13's, which is fetched but not installed.
 ///
 /// # Errors
 /// When it cannot be fetched or does not start.
@@ -103,12 +103,12 @@ fn parse_version(text: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
-/// Where this system's QEMU comes from.
+/// The source of this system's QEMU.
 #[derive(Debug, Eq, PartialEq)]
 enum Origin {
     /// Debian 12 ships 7.2; backports has 10.x.
     Backports,
-    /// Newer Debian and its relatives ship a new enough one.
+    /// Newer Debian releases and Ubuntu ship a new enough one.
     Distribution,
     /// xtask does not know this system's package manager.
     Unknown,

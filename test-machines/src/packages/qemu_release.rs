@@ -1,7 +1,7 @@
 //! QEMU 11, in addition to the installed one: Debian 13's, with all its libraries, unpacked below the build folder and
 //! run by its own dynamic linker. Nothing is installed, and no root is needed.
 //!
-//! Its `-cpu max` has features that QEMU 10's lacks, which hosts find and use.
+//! Its `-cpu max` has features that QEMU 10's lacks, and hosts use them.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -12,14 +12,14 @@ use anyhow::{Context, Result};
 use crate::packages::apt::{PrivateApt, Release, Side, ensure_unpacked};
 use crate::work::WorkFolder;
 
-/// What `--qemu` takes for it.
+/// The value of `--qemu` that selects it.
 pub const NAME: &str = "11";
 const PACKAGE: &str = "qemu-system-arm";
 const PROGRAM: &str = "qemu-system-aarch64";
-/// Dynamic linkers of the machines that may build, by the names that their ABIs fix.
+/// Dynamic linkers of the supported build machines, with the names that their ABIs define.
 const LINKERS: [&str; 2] = ["usr/lib64/ld-linux-x86-64.so.2", "usr/lib/ld-linux-aarch64.so.1"];
 
-/// Fetches it unless it is there; returns a program to start.
+/// Fetches it unless it exists; returns the program to start.
 ///
 /// # Errors
 /// When apt is missing, no mirror of Debian is known or answers, or this machine is of another architecture.
@@ -52,7 +52,7 @@ fn make_startable(dir: &Path) -> Result<()> {
         .with_context(|| format!("cannot write {}", file.display()))
 }
 
-/// Where the libraries of this architecture are, for example `usr/lib/x86_64-linux-gnu`.
+/// Folder of the libraries of this architecture, for example `usr/lib/x86_64-linux-gnu`.
 fn library_folder(dir: &Path) -> Result<String> {
     let name = fs::read_dir(dir.join("usr/lib"))?
         .flatten()
@@ -62,7 +62,7 @@ fn library_folder(dir: &Path) -> Result<String> {
     Ok(format!("usr/lib/{name}"))
 }
 
-/// `exec` keeps the process id: who ends what was started ends QEMU.
+/// `exec` keeps the process id, so killing the started process kills QEMU.
 fn script(linker: &str, libraries: &str) -> String {
     format!(
         "#!/bin/sh\n\

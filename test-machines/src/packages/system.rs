@@ -9,10 +9,10 @@ use crate::packages::debian::OsRelease;
 use crate::progress::step;
 use crate::work::WorkFolder;
 
-/// Makes sure that `programs` can be run, installing `packages` where that is allowed.
+/// Makes sure that `programs` can be run, installing `packages` if that is allowed.
 ///
 /// # Errors
-/// When one is missing and may not be installed, with what to type; `purpose` says what it is missing for.
+/// When one is missing and may not be installed, with the command to type; `purpose` is the reason why it is needed.
 pub fn ensure_programs(work: &WorkFolder, programs: &[&str], packages: &[&str], purpose: &str) -> Result<()> {
     if missing(programs).is_empty() {
         return Ok(());
