@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_charged_is_gone_and_nothing_is_charged_in_part() {
+    fn a_charge_is_made_in_full_or_not_at_all() {
         let mut budget = Budget::new(8);
         assert_eq!(budget.charge(7), Ok(()));
         assert_eq!(budget.charge(2), Err(Spent));

@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn the_replaced_tables_serve_walkers_until_the_sync() {
+    fn walkers_may_use_replaced_tables_until_the_sync() {
         let (mut table, mem) = refilled(Bbm::Level2);
         let l1 = mem.read64(Pa(table.config().ttb.0 + 8)).unwrap();
         let l2 = mem.read64(Pa((l1 & ADDR) + 5 * 8)).unwrap();
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_timeout_the_tables_are_leaked_and_the_block_stays() {
+    fn after_a_timeout_the_tables_are_quarantined_and_the_block_is_kept() {
         let (mut table, mem) = refilled(Bbm::Level2);
         let mut tlb = TableCheck(|_| Err(TlbError), None);
         assert_eq!(table.coalesce(Iova(BASE + 5 * MIB2), &mut tlb), Err(TlbError));
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_is_crossed_block_by_block() {
+    fn a_range_is_coalesced_block_by_block() {
         let (mut table, mem) = table(Bbm::Level2, 0);
         table.map(Iova(BASE), Pa(BASE), GIB, RW).unwrap();
         table.map(Iova(BASE + 2 * GIB), Pa(BASE), GIB, RW).unwrap();
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn below_level_2_without_an_answer_the_table_is_linked_again() {
+    fn below_level_2_the_table_is_linked_again_after_a_timeout() {
         let (mut table, mem) = refilled(Bbm::Level0);
         let before: Vec<_> = table.leaves(Iova(0), 1 << 40).collect();
         let mut tlb = TableCheck(|_| Err(TlbError), None);

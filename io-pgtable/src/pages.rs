@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn leaves_have_the_size_that_is_asked_for() {
+    fn leaves_have_the_requested_size() {
         let mut table = table();
         table.map_pages(Iova(0), Pa(0), MIB2, 3, RW).unwrap();
         table.map_pages(Iova(0x4000_0000), Pa(0x4000_0000), 0x1000, 512, RW).unwrap();
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn impossible_pages_are_refused() {
+    fn invalid_sizes_and_counts_are_refused() {
         let mut table = table();
         for (iova, pa, page_size, count) in [
             (0, 0, 0x1000, 0),

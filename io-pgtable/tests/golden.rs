@@ -83,7 +83,7 @@ fn larger_granules() {
 }
 
 #[test]
-fn table_descriptors_have_a_next_level_address_and_nothing_that_hardware_looks_at() {
+fn table_descriptors_have_a_next_level_address_and_only_ignored_bits() {
     let mem = memory();
     let cfg = Cfg { quirks: Quirks::NS, ..Cfg::new(48, 48) };
     let mut table = IoPgtable::<S1, _>::new(&cfg, mem.clone()).unwrap();
@@ -98,7 +98,7 @@ fn table_descriptors_have_a_next_level_address_and_nothing_that_hardware_looks_a
 }
 
 #[test]
-fn mair_is_linuxs() {
+fn mair_has_linuxs_value() {
     // 0x44 normal NC, 0xff normal WB RW-allocate, 0x04 device-nGnRE, 0xf4 inner NC outer WB RW-allocate.
     assert_eq!(MAIR, 0xf404_ff44);
 }

@@ -73,21 +73,21 @@ impl<P: PageOps> HostPages<'_, P> {
     /// # Errors
     /// [`Error::NotRam`], [`Error::WrongState`], [`Error::TooManyClaims`], [`Error::NoMemory`] (to map a page into
     /// EL2); nothing changed.
-    pub fn pin(&mut self, range: PageRange) -> Result<(), Error> {
+    pub fn add_claims(&mut self, range: PageRange) -> Result<(), Error> {
         let pages = self.map.pages(range)?;
         if pages.iter().any(|page| page.owner() != Owner::Host) {
             return Err(Error::WrongState);
         }
-        if pages.iter().any(|page| page.pinned().is_none()) {
+        if pages.iter().any(|page| page.claimed().is_none()) {
             return Err(Error::TooManyClaims);
         }
         for page in range.pages() {
-            if self.first_pin(page) && self.pages.map(page).is_err() {
-                self.unmap_first_pins(range, page.first());
+            if self.is_unclaimed(page) && self.pages.map(page).is_err() {
+                self.unmap_unclaimed(range, page.first());
                 return Err(Error::NoMemory);
             }
         }
-        self.set(range, |page| page.pinned().unwrap_or(page));
+        self.set(range, |page| page.claimed().unwrap_or(page));
         Ok(())
     }
 
@@ -95,24 +95,24 @@ impl<P: PageOps> HostPages<'_, P> {
     ///
     /// # Errors
     /// [`Error::NotRam`], or [`Error::WrongState`] if some page is not claimed; nothing changed.
-    pub fn unpin(&mut self, range: PageRange) -> Result<(), Error> {
-        if self.map.pages(range)?.iter().any(|page| page.pins() == 0) {
+    pub fn remove_claims(&mut self, range: PageRange) -> Result<(), Error> {
+        if self.map.pages(range)?.iter().any(|page| page.claims() == 0) {
             return Err(Error::WrongState);
         }
-        self.set(range, |page| page.unpinned().unwrap_or(page));
-        self.unmap_first_pins(range, range.end());
+        self.set(range, |page| page.unclaimed().unwrap_or(page));
+        self.unmap_unclaimed(range, range.end());
         Ok(())
     }
 
     /// Whether no claim holds `page` yet, so EL2 does not map it.
-    fn first_pin(&self, page: PageRange) -> bool {
-        self.map.page(page.first()).is_some_and(|info| info.pins() == 0)
+    fn is_unclaimed(&self, page: PageRange) -> bool {
+        self.map.page(page.first()).is_some_and(|info| info.claims() == 0)
     }
 
     /// Unmaps from EL2 the pages of `range` below `end` that no claim holds.
-    fn unmap_first_pins(&mut self, range: PageRange, end: u64) {
+    fn unmap_unclaimed(&mut self, range: PageRange, end: u64) {
         for page in range.pages().take_while(|page| page.first() < end) {
-            if self.first_pin(page) {
+            if self.is_unclaimed(page) {
                 self.pages.unmap(page);
             }
         }
@@ -143,9 +143,9 @@ impl<P: PageOps> HostMemory for HostPages<'_, P> {
         if pages.count() > MAX_CLAIM_PAGES {
             return Err(ClaimError::BadRange);
         }
-        let pinned = self.pin(pages);
+        let claimed = self.add_claims(pages);
         // A page that is not the host's is neither claimed nor mapped for a claim; EL2 may map it for other reasons.
-        match pinned {
+        match claimed {
             Ok(()) => Ok(Claim { start: ipa, bytes: size, pages, sharing }),
             Err(Error::NoMemory | Error::TooManyClaims) => Err(ClaimError::NoMemory),
             Err(_) => Err(ClaimError::NotOwned),
@@ -154,13 +154,13 @@ impl<P: PageOps> HostMemory for HostPages<'_, P> {
 
     fn release(&mut self, claim: Claim) {
         // Only `claim` creates claims, and they cannot be copied, so the pages of this one are claimed.
-        let _ = self.unpin(claim.pages);
+        let _ = self.remove_claims(claim.pages);
     }
 
     fn holds(&self, claim: &Claim) -> bool {
         self.map
             .pages(claim.pages)
-            .is_ok_and(|pages| pages.iter().all(|page| page.owner() == Owner::Host && page.pins() != 0))
+            .is_ok_and(|pages| pages.iter().all(|page| page.owner() == Owner::Host && page.claims() != 0))
     }
 
     fn read64(&self, claim: &Claim, offset: u64) -> Option<u64> {

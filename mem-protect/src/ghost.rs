@@ -19,7 +19,7 @@ const CHUNK: usize = 64;
 
 /// State of a guest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Life {
+enum GuestState {
     #[default]
     None,
     Alive,
@@ -31,7 +31,7 @@ enum Life {
 pub struct Ghost<'m> {
     sections: [Option<(PageRange, usize)>; MAX_RAM_RANGES],
     pages: &'m mut [Page],
-    guests: [Life; 256],
+    guests: [GuestState; 256],
 }
 
 impl<'m> Ghost<'m> {
@@ -53,7 +53,7 @@ impl<'m> Ghost<'m> {
             }
             base = end;
         }
-        Some(Self { sections, pages: storage, guests: [Life::None; 256] })
+        Some(Self { sections, pages: storage, guests: [GuestState::None; 256] })
     }
 
     fn page(&mut self, pfn: u64) -> Option<&mut Page> {
@@ -63,7 +63,7 @@ impl<'m> Ghost<'m> {
         self.pages.get_mut(index)
     }
 
-    fn life(&mut self, handle: u64) -> Option<&mut Life> {
+    fn guest_state(&mut self, handle: u64) -> Option<&mut GuestState> {
         self.guests.get_mut(usize::try_from(handle).ok()?)
     }
 
@@ -76,9 +76,9 @@ impl<'m> Ghost<'m> {
             .pages
             .iter()
             .any(|page| matches!(page, Page::Guest(g) | Page::LentToGuest(g) if u64::from(*g) == handle));
-        match self.life(handle) {
-            Some(life) if *life != Life::Alive && !named => {
-                *life = Life::Alive;
+        match self.guest_state(handle) {
+            Some(guest_state) if *guest_state != GuestState::Alive && !named => {
+                *guest_state = GuestState::Alive;
                 Ok(())
             }
             _ => Err(Finding::Life(handle)),
@@ -90,9 +90,9 @@ impl<'m> Ghost<'m> {
     /// # Errors
     /// [`Finding::Life`] if there was no such guest, or it was already destroyed.
     fn destroyed(&mut self, handle: u64) -> Result<(), Finding> {
-        match self.life(handle) {
-            Some(life) if *life == Life::Alive => {
-                *life = Life::Dying;
+        match self.guest_state(handle) {
+            Some(guest_state) if *guest_state == GuestState::Alive => {
+                *guest_state = GuestState::Dying;
                 Ok(())
             }
             _ => Err(Finding::Life(handle)),
@@ -104,7 +104,7 @@ impl<'m> Ghost<'m> {
     ///
     /// # Errors
     /// The specification refuses the transition, or a table differs from the result.
-    pub fn follow<S: HostStage2, D: DmaStage2, P: PageOps>(
+    pub fn apply<S: HostStage2, D: DmaStage2, P: PageOps>(
         &mut self,
         ownership: &Ownership<'_, S, D, P>,
         transition: Transition,
@@ -120,7 +120,7 @@ impl<'m> Ghost<'m> {
             }
             (_, Err(Error::NotCompleted | Error::Inconsistent)) => {
                 if let Some(range) = transition.range() {
-                    self.unknown(ownership.map(), range);
+                    self.copy_owner_from_map(ownership.map(), range);
                 }
                 Ok(())
             }
@@ -160,19 +160,19 @@ impl<'m> Ghost<'m> {
             }
             (Transition::HostDonateGuest(_, handle), Page::Host) => self.alive(handle).map(Page::Guest),
             (Transition::HostReclaimPage(_), Page::Guest(guest)) => {
-                (self.life(guest.into()).copied() == Some(Life::Dying)).then_some(Page::Host)
+                (self.guest_state(guest.into()).copied() == Some(GuestState::Dying)).then_some(Page::Host)
             }
             _ => None,
         }
     }
 
     fn alive(&mut self, handle: u64) -> Option<u8> {
-        u8::try_from(handle).ok().filter(|_| self.life(handle).copied() == Some(Life::Alive))
+        u8::try_from(handle).ok().filter(|_| self.guest_state(handle).copied() == Some(GuestState::Alive))
     }
 
     /// Takes the owner of these pages from the real map, because an SMMU did not complete an invalidation during their
     /// transition.
-    fn unknown(&mut self, map: &PageMap<'_>, range: UncheckedRange) {
+    fn copy_owner_from_map(&mut self, map: &PageMap<'_>, range: UncheckedRange) {
         for pfn in pfns(range) {
             let owner = map.owner(pfn);
             if let Some(page) = self.page(pfn) {
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn it_starts_where_the_map_is() {
+    fn it_starts_with_the_state_of_the_map() {
         world(|ghost, map| assert_eq!(ghost.compare(map), Ok(())));
     }
 

@@ -68,7 +68,7 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
         let id = self.guests.alive(handle)?;
         self.check_state(range, Owner::Host, PageState::Owned)?;
         self.check_unclaimed(range)?;
-        self.memory.set(range, |page| page.lent_to(Owner::Guest(id)));
+        self.memory.set(range, |page| page.shared_with(Owner::Guest(id)));
         self.count(id, |guest| guest.borrowed = guest.borrowed.saturating_add(range.count()));
         Ok(())
     }
@@ -84,7 +84,7 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
         self.check_state(range, Owner::Host, PageState::SharedOwned)?;
         self.check_state(range, Owner::Guest(id), PageState::SharedBorrowed)?;
         self.check_unclaimed(range)?;
-        self.memory.set(range, PageInfo::unlent);
+        self.memory.set(range, PageInfo::unshared);
         self.count(id, |guest| guest.borrowed = guest.borrowed.saturating_sub(range.count()));
         Ok(())
     }

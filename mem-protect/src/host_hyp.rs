@@ -17,7 +17,7 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
         let range = range.check(self.max_pages)?;
         self.check_state(range, Owner::Host, PageState::Owned)?;
         self.check_unclaimed(range)?;
-        self.memory.set(range, |page| page.lent_to(Owner::Hyp));
+        self.memory.set(range, |page| page.shared_with(Owner::Hyp));
         Ok(())
     }
 
@@ -30,7 +30,7 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
         self.check_state(range, Owner::Host, PageState::SharedOwned)?;
         self.check_state(range, Owner::Hyp, PageState::SharedBorrowed)?;
         self.check_unclaimed(range)?;
-        self.memory.set(range, PageInfo::unlent);
+        self.memory.set(range, PageInfo::unshared);
         Ok(())
     }
 

@@ -53,7 +53,7 @@ pub use guest::GuestLife;
 pub use host::FaultAnswer;
 pub use map::{MAX_RAM_RANGES, MapSetupError, PageMap};
 pub use ownership::Ownership;
-pub use page::{GuestId, HypUse, MAX_GUESTS, MAX_PINS, Owner, PageInfo, PageState};
+pub use page::{GuestId, HypUse, MAX_CLAIMS, MAX_GUESTS, Owner, PageInfo, PageState};
 pub use range::{PAGE_BYTES, PAGE_SHIFT, PFN_LIMIT, PageRange, UncheckedRange};
 pub use stats::Stats;
 pub use traits::{DmaStage2, GuestTables, HostStage2, InUse, Leaf, LeafKind, NoMemory, PageOps, TableError};

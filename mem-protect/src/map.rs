@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_lies_in_one_piece_of_ram_or_is_not_ram() {
+    fn a_range_is_in_one_range_of_ram_or_is_not_ram() {
         let mut storage = vec![PageInfo::default(); 16];
         let map = PageMap::new(&mut storage, &[range(8, 8), range(100, 8)]).unwrap();
         assert!(map.pages(range(8, 8)).is_ok() && map.pages(range(107, 1)).is_ok());
@@ -249,11 +249,12 @@ mod tests {
     }
 
     #[test]
-    fn long_runs_with_lent_and_claimed_pages_stay_one_run() {
+    fn long_runs_with_shared_and_claimed_pages_stay_one_run() {
         let mut storage = vec![PageInfo::default(); 1000];
         let mut map = PageMap::new(&mut storage, &[range(0, 1000)]).unwrap();
         let runs = |map: &PageMap<'_>| map.runs_of(Owner::Host).map(|r| (r.first(), r.count())).collect::<Vec<_>>();
-        for (pfn, page) in [(70, PageInfo::default().lent_to(Owner::Hyp)), (300, PageInfo::default().pinned().unwrap())]
+        for (pfn, page) in
+            [(70, PageInfo::default().shared_with(Owner::Hyp)), (300, PageInfo::default().claimed().unwrap())]
         {
             map.pages_mut(range(pfn, 1)).unwrap()[0] = page;
         }
@@ -272,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn reserves_what_is_ram_and_finds_runs() {
+    fn only_ram_is_reserved_and_runs_are_found() {
         let mut storage = vec![PageInfo::default(); 16];
         let mut map = PageMap::new(&mut storage, &[range(8, 8), range(100, 8)]).unwrap();
         map.reserve(range(14, 88), Owner::Hyp);

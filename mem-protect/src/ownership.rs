@@ -105,6 +105,6 @@ impl<'m, S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'m, S, D, P> {
 
     /// Checks that no page of `range` is claimed: a claimed page changes neither its owner nor its sharing.
     pub(crate) fn check_unclaimed(&self, range: PageRange) -> Result<(), Error> {
-        if self.memory.map.pages(range)?.iter().all(|page| page.pins() == 0) { Ok(()) } else { Err(Error::Claimed) }
+        if self.memory.map.pages(range)?.iter().all(|page| page.claims() == 0) { Ok(()) } else { Err(Error::Claimed) }
     }
 }

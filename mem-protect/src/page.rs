@@ -8,7 +8,7 @@ use static_assertions::{const_assert, const_assert_eq};
 /// Maximum number of guests.
 pub const MAX_GUESTS: u8 = 32;
 /// Maximum number of claims of a page.
-pub const MAX_PINS: u16 = 1024;
+pub const MAX_CLAIMS: u16 = 1024;
 
 /// An owner or borrower of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -73,8 +73,8 @@ const_assert_eq!(size_of::<PageInfo>(), 4);
 // Layout: owner in bits [7:0], borrower in bits [15:8], claims in bits [31:16].
 const CODE: u32 = 0xff;
 const BORROWER_SHIFT: u32 = 8;
-const PINS_SHIFT: u32 = 16;
-const ONE_PIN: u32 = 1 << PINS_SHIFT;
+const CLAIMS_SHIFT: u32 = 16;
+const ONE_CLAIM: u32 = 1 << CLAIMS_SHIFT;
 
 // Codes of the owner. A guest's code is GUEST plus its handle.
 // It is zero, so that the codes of many pages can be compared at the same time.
@@ -174,36 +174,36 @@ impl PageInfo {
 
     /// Number of claims of the page.
     #[must_use]
-    pub fn pins(self) -> u16 {
-        u16::try_from(self.0 >> PINS_SHIFT).unwrap_or(u16::MAX)
+    pub fn claims(self) -> u16 {
+        u16::try_from(self.0 >> CLAIMS_SHIFT).unwrap_or(u16::MAX)
     }
 
     /// The same page shared with `who`. The host and `Device` cannot borrow: the page is then not shared.
     #[must_use]
-    pub(crate) fn lent_to(self, who: Owner) -> Self {
+    pub(crate) fn shared_with(self, who: Owner) -> Self {
         let borrower = match who {
             Owner::Hyp | Owner::Guest(_) => code(who),
             Owner::Host | Owner::Device => NOBODY,
         };
-        Self(self.unlent().0 | borrower << BORROWER_SHIFT)
+        Self(self.unshared().0 | borrower << BORROWER_SHIFT)
     }
 
     /// The same page, not shared.
     #[must_use]
-    pub(crate) fn unlent(self) -> Self {
+    pub(crate) fn unshared(self) -> Self {
         Self(self.0 & !(CODE << BORROWER_SHIFT))
     }
 
-    /// The same page with one more claim; `None` at [`MAX_PINS`].
+    /// The same page with one more claim; `None` at [`MAX_CLAIMS`].
     #[must_use]
-    pub(crate) fn pinned(self) -> Option<Self> {
-        (self.pins() < MAX_PINS).then(|| Self(self.0.wrapping_add(ONE_PIN)))
+    pub(crate) fn claimed(self) -> Option<Self> {
+        (self.claims() < MAX_CLAIMS).then(|| Self(self.0.wrapping_add(ONE_CLAIM)))
     }
 
     /// The same page with one claim fewer; `None` if it had none.
     #[must_use]
-    pub(crate) fn unpinned(self) -> Option<Self> {
-        (self.pins() > 0).then(|| Self(self.0.wrapping_sub(ONE_PIN)))
+    pub(crate) fn unclaimed(self) -> Option<Self> {
+        (self.claims() > 0).then(|| Self(self.0.wrapping_sub(ONE_CLAIM)))
     }
 
     /// Whether all of `pages` are the host's, including shared and claimed ones. It has no branch for each page.
@@ -229,7 +229,7 @@ impl core::fmt::Debug for PageInfo {
         if let Some(borrower) = self.borrower() {
             write!(f, ", lent to {borrower:?}")?;
         }
-        write!(f, ", {} claims", self.pins())
+        write!(f, ", {} claims", self.claims())
     }
 }
 
@@ -255,7 +255,7 @@ mod tests {
     fn zeroed_memory_is_the_hosts() {
         let page = PageInfo::default();
         assert_eq!(page, PageInfo::owned_by(Owner::Host));
-        assert_eq!((page.owner(), page.borrower(), page.pins()), (Owner::Host, None, 0));
+        assert_eq!((page.owner(), page.borrower(), page.claims()), (Owner::Host, None, 0));
     }
 
     #[test]
@@ -271,16 +271,16 @@ mod tests {
                 if who == owner || matches!(who, Owner::Host | Owner::Device) {
                     continue;
                 }
-                let lent = page.lent_to(who);
+                let lent = page.shared_with(who);
                 assert_eq!(lent.state(owner), PageState::SharedOwned);
                 assert_eq!(lent.state(who), PageState::SharedBorrowed);
-                assert_eq!(lent.unlent(), page);
+                assert_eq!(lent.unshared(), page);
             }
         }
     }
 
     #[test]
-    fn every_code_that_is_not_made_here_is_nobodys() {
+    fn invalid_codes_have_no_owner() {
         for code in 0..=CODE {
             let page = PageInfo(code);
             let known = matches!(code, 0..=2) || (GUEST..GUEST + u32::from(MAX_GUESTS)).contains(&code);
@@ -291,15 +291,15 @@ mod tests {
     }
 
     #[test]
-    fn pins_are_limited() {
+    fn claims_are_limited() {
         let mut page = PageInfo::default();
-        for _ in 0..MAX_PINS {
-            page = page.pinned().unwrap();
+        for _ in 0..MAX_CLAIMS {
+            page = page.claimed().unwrap();
         }
-        assert_eq!(page.pinned(), None);
-        for _ in 0..MAX_PINS {
-            page = page.unpinned().unwrap();
+        assert_eq!(page.claimed(), None);
+        for _ in 0..MAX_CLAIMS {
+            page = page.unclaimed().unwrap();
         }
-        assert_eq!(page.unpinned(), None);
+        assert_eq!(page.unclaimed(), None);
     }
 }

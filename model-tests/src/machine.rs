@@ -338,7 +338,7 @@ impl Machine {
     /// Claims that EL2 holds on host pages.
     pub fn claims(&mut self) -> u64 {
         let pages = self.owner().map().pages(range(layout::RAM, layout::RAM_BYTES));
-        let claimed = |pages: &[PageInfo]| pages.iter().map(|page| u64::from(page.pins())).sum::<u64>();
+        let claimed = |pages: &[PageInfo]| pages.iter().map(|page| u64::from(page.claims())).sum::<u64>();
         // Most pages belong to the host and have no claims.
         let parts = pages.into_iter().flat_map(|pages| pages.chunks(64));
         parts.filter(|part| !PageInfo::are_plain(part)).map(claimed).sum()

@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failing_program_is_named_with_its_status_and_words() {
+    fn a_failing_program_is_reported_with_its_status_and_output() {
         let error = output(Command::new("sh").args(["-c", "echo because >&2; exit 3"]))
             .map(|_| ())
             .map_err(|error| error.to_string());

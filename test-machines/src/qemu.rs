@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn commas_in_the_hosts_command_line_survive() -> Result<()> {
+    fn commas_in_the_hosts_command_line_are_kept() -> Result<()> {
         let mut machine = Machine::new(Path::new("q"));
         let host =
             HostModules { kernel: PathBuf::from("/k"), initrd: None, bootargs: "console=ttyAMA0,115200".to_owned() };
@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn the_initrd_moves_behind_a_large_kernel() {
+    fn the_initrd_is_after_a_large_kernel() {
         assert_eq!(initrd_address(1), HOST_INITRD_ADDRESS);
         assert_eq!(initrd_address(0x500_0001), 0x4e20_0000);
     }

@@ -9,7 +9,7 @@ use test_machines::progress::say;
 
 use crate::checkout::Checkout;
 use crate::setup::rust;
-use crate::test::tally::Tally;
+use crate::test::results::TestResults;
 
 /// Run the libraries' tests under Miri, which finds undefined behaviour
 ///
@@ -80,7 +80,7 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
     let started = Instant::now();
     rust::ensure_miri(checkout, NIGHTLY)?;
     let crates = if args.crates.is_empty() { Library::ALL.as_slice() } else { &args.crates };
-    let mut tally = Tally::default();
+    let mut results = TestResults::default();
     for library in crates {
         let package = library.package();
         let mut cargo = checkout.cargo_of(NIGHTLY);
@@ -97,11 +97,11 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
         // documents and data.
         cargo.env("CARGO_TARGET_DIR", checkout.work_dir("miri")?).env("MIRIFLAGS", "-Zmiri-disable-isolation");
         say(&exec::shown(&cargo));
-        tally.cargo_test(&format!("{package} under Miri"), &mut cargo);
+        results.cargo_test(&format!("{package} under Miri"), &mut cargo);
     }
-    tally.print(started.elapsed());
-    if tally.failed() > 0 {
-        bail!("{} tests failed under Miri; the text above names the rule that was broken and where", tally.failed());
+    results.print(started.elapsed());
+    if results.failed() > 0 {
+        bail!("{} tests failed under Miri; the text above names the rule that was broken and where", results.failed());
     }
     Ok(())
 }

@@ -129,7 +129,7 @@ fn run<G: Granule>(cfg: &Cfg, seed: u64) {
 }
 
 #[test]
-fn the_fast_path_leaves_what_the_general_way_leaves() {
+fn the_fast_path_has_the_result_of_the_slow_path() {
     run::<G4K>(&Cfg { bbm: Bbm::Level2, ..Cfg::new(40, 40) }, 21);
     run::<G4K>(&Cfg { coherent_walk: false, ..Cfg::new(48, 48) }, 22);
     run::<G4K>(&Cfg { bbm: Bbm::Level1, page_sizes: 0x1000, ..Cfg::new(32, 40) }, 23);
@@ -137,7 +137,7 @@ fn the_fast_path_leaves_what_the_general_way_leaves() {
 
 #[test]
 #[cfg_attr(miri, ignore = "the same code as 4K, on larger tables: hours")]
-fn with_larger_pages_the_fast_path_leaves_what_the_general_way_leaves() {
+fn with_larger_pages_the_fast_path_has_the_result_of_the_slow_path() {
     run::<G16K>(&Cfg { bbm: Bbm::Level2, ..Cfg::new(40, 40) }, 24);
     run::<G64K>(&Cfg { bbm: Bbm::Level2, ..Cfg::new(40, 40) }, 25);
 }

@@ -28,7 +28,7 @@ struct Shared {
     words: Words,
     /// The values at the point of coherency.
     poc: Words,
-    /// By page: whether its pointer was requested since [`HeapMemory::forget_touched`].
+    /// By page: whether its pointer was requested since [`HeapMemory::clear_touched`].
     touched: Vec<AtomicBool>,
     state: Mutex<State>,
 }
@@ -129,13 +129,13 @@ impl HeapMemory {
     }
 
     /// Clears the record of touched pages. Call it while no table changes.
-    pub fn forget_touched(&self) {
+    pub fn clear_touched(&self) {
         for touched in &self.shared.touched {
             touched.store(false, Ordering::Relaxed);
         }
     }
 
-    /// The pages of 4096 bytes, by address, that may have been stored to since [`HeapMemory::forget_touched`]: those of
+    /// The pages of 4096 bytes, by address, that may have been stored to since [`HeapMemory::clear_touched`]: those of
     /// every table whose pointer was requested, and of tables larger than a page.
     #[must_use]
     pub fn touched(&self) -> Vec<Pa> {

@@ -111,7 +111,7 @@ fn pages_that_the_host_lost_are_counted_and_hide_nothing_behind_them() {
 }
 
 #[test]
-fn a_leaf_that_begins_before_its_page_is_no_leaf_of_it() {
+fn a_leaf_that_begins_before_its_page_is_a_mismatch() {
     let (owned, world) = machine();
     world.get().early = Some(RAM + 7);
     let expected = Finding::Table { table: Table::Cpu, ipa: at(RAM + 7), owner: Owner::Host, what: Mismatch::Missing };
@@ -119,7 +119,7 @@ fn a_leaf_that_begins_before_its_page_is_no_leaf_of_it() {
 }
 
 #[test]
-fn devices_are_what_a_policy_gave_and_never_ram() {
+fn only_devices_of_the_policy_may_be_mapped_and_never_ram() {
     let (owned, world) = machine();
     world.get().devices = std::vec![range(0x9000, 1), range(0x8090, 1)];
     let given = [range(0x8090, 1), range(0x9000, 1)];
@@ -138,7 +138,7 @@ fn devices_are_what_a_policy_gave_and_never_ram() {
 }
 
 #[test]
-fn a_leaf_that_leads_elsewhere_or_is_of_the_wrong_kind_is_found() {
+fn a_leaf_with_a_wrong_address_or_type_is_found() {
     let given = [range(0x9000, 1)];
     let devices = Devices { cpu: &given, dma: &given };
     for (pfn, to, kind, finding) in [

@@ -7,7 +7,7 @@ use super::{
     named, range,
     world::{BOOT, RAM, check, machine, records},
 };
-use crate::{Error, MAX_PINS};
+use crate::{Error, MAX_CLAIMS};
 
 #[test]
 fn a_claim_reads_and_writes_inside_itself_only() {
@@ -75,10 +75,10 @@ fn a_claim_that_cannot_be_mapped_leaves_nothing() {
     for fail in 0..4 {
         let (mut owned, world) = machine();
         // An already mapped page must stay mapped.
-        owned.memory_mut().pin(range(RAM + 1, 1)).unwrap();
+        owned.memory_mut().add_claims(range(RAM + 1, 1)).unwrap();
         let before = (records(&owned), world.state());
-        world.get().arm(&[fail]);
-        assert_eq!(owned.memory_mut().pin(range(RAM, 5)), Err(Error::NoMemory), "{fail}");
+        world.get().fail_steps(&[fail]);
+        assert_eq!(owned.memory_mut().add_claims(range(RAM, 5)), Err(Error::NoMemory), "{fail}");
         assert_eq!((records(&owned), world.state()), before, "{fail}");
     }
 }
@@ -86,22 +86,22 @@ fn a_claim_that_cannot_be_mapped_leaves_nothing() {
 #[test]
 fn claims_of_a_page_are_limited() {
     let (mut owned, world) = machine();
-    for _ in 0..MAX_PINS {
-        owned.memory_mut().pin(range(RAM, 1)).unwrap();
+    for _ in 0..MAX_CLAIMS {
+        owned.memory_mut().add_claims(range(RAM, 1)).unwrap();
     }
     let before = (records(&owned), world.state());
-    assert_eq!(owned.memory_mut().pin(range(RAM, 2)), Err(Error::TooManyClaims));
+    assert_eq!(owned.memory_mut().add_claims(range(RAM, 2)), Err(Error::TooManyClaims));
     assert_eq!(owned.memory_mut().claim(Ipa(RAM << 12), 8, Sharing::Cacheable).err(), Some(ClaimError::NoMemory));
     assert_eq!((records(&owned), world.state()), before);
-    for _ in 0..MAX_PINS {
-        owned.memory_mut().unpin(range(RAM, 1)).unwrap();
+    for _ in 0..MAX_CLAIMS {
+        owned.memory_mut().remove_claims(range(RAM, 1)).unwrap();
     }
-    assert_eq!(owned.memory_mut().unpin(range(RAM, 1)), Err(Error::WrongState));
+    assert_eq!(owned.memory_mut().remove_claims(range(RAM, 1)), Err(Error::WrongState));
     check(&owned, &world);
 }
 
 #[test]
-fn what_the_host_shares_past_the_caches_is_read_from_memory_and_written_to_it() {
+fn non_cacheable_memory_of_the_host_is_read_and_written_in_memory() {
     let (mut owned, world) = machine();
     let at = RAM << 12;
     for (sharing, seen, stored) in [(Sharing::Cacheable, 0, 5), (Sharing::Memory, 5, 7)] {
@@ -146,16 +146,16 @@ fn what_the_host_shares_past_the_caches_is_read_from_memory_and_written_to_it() 
 }
 
 #[test]
-fn a_claim_whose_pages_are_not_pinned_any_more_does_not_hold() {
+fn a_claim_does_not_hold_if_its_pages_are_not_claimed_in_the_map() {
     let (mut owned, world) = machine();
     let claim = owned.memory_mut().claim(Ipa(RAM << 12), 0x2000, Sharing::Cacheable).unwrap();
     assert!(owned.memory().holds(&claim));
     // A defect: other code removes the claim on its second page.
-    owned.memory_mut().unpin(range(RAM + 1, 1)).unwrap();
+    owned.memory_mut().remove_claims(range(RAM + 1, 1)).unwrap();
     assert!(!owned.memory().holds(&claim));
     owned.host_donate_hyp(named(RAM + 1, 1)).unwrap();
     assert!(!owned.memory().holds(&claim));
-    owned.memory_mut().unpin(range(RAM, 1)).unwrap();
+    owned.memory_mut().remove_claims(range(RAM, 1)).unwrap();
     assert!(!owned.memory().holds(&claim));
     check(&owned, &world);
 }

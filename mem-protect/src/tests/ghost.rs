@@ -12,7 +12,7 @@ use crate::{Error, Finding, LeafKind, Page, Table, Transition};
 const AT: u64 = RAM + 8;
 
 #[test]
-fn it_follows_every_transition_with_its_own_numbers() {
+fn it_applies_every_transition() {
     let (mut owned, _world) = machine();
     let mut pages = vec![Page::default(); 1024];
     let mut ghost = Ghost::new(owned.map(), &mut pages).unwrap();
@@ -33,7 +33,7 @@ fn it_follows_every_transition_with_its_own_numbers() {
         let transition = kind.with(named(AT, 3), 0);
         let result = owned.apply(transition);
         assert!(result.is_ok(), "{transition:?}: {result:?}");
-        assert_eq!(ghost.follow(&owned, transition, result), Ok(()), "{transition:?}");
+        assert_eq!(ghost.apply(&owned, transition, result), Ok(()), "{transition:?}");
         assert_eq!(ghost.compare(owned.map()), Ok(()), "{transition:?}");
         let camel: String = transition.name().split('_').map(|word| word[..1].to_uppercase() + &word[1..]).collect();
         assert!(format!("{transition:?}").starts_with(&camel), "{camel}");
@@ -43,28 +43,28 @@ fn it_follows_every_transition_with_its_own_numbers() {
 }
 
 #[test]
-fn a_refusal_changes_nothing_and_after_a_failed_invalidation_the_map_counts() {
+fn a_refusal_changes_nothing_and_after_a_failed_invalidation_the_map_is_copied() {
     let (mut owned, world) = machine();
     let mut pages = vec![Page::default(); 1024];
     let mut ghost = Ghost::new(owned.map(), &mut pages).unwrap();
     let too_long = Transition::HostDonateHyp(named(AT, CAP + 1));
     let result = owned.apply(too_long);
     assert_eq!(result, Err(Error::BadRange));
-    assert_eq!(ghost.follow(&owned, too_long, result), Ok(()));
+    assert_eq!(ghost.apply(&owned, too_long, result), Ok(()));
     assert_eq!(ghost.compare(owned.map()), Ok(()));
     // In the map these are the host's; the ghost copies that.
     let donate = Transition::HostDonateHyp(named(AT, 1));
     let done = owned.apply(donate);
-    assert_eq!(ghost.follow(&owned, donate, done), Ok(()));
+    assert_eq!(ghost.apply(&owned, donate, done), Ok(()));
     let back = Transition::HypDonateHost(named(AT, 1));
     assert_eq!(owned.apply(back), Ok(None));
-    assert_eq!(ghost.follow(&owned, back, Err(Error::Inconsistent)), Ok(()));
+    assert_eq!(ghost.apply(&owned, back, Err(Error::Inconsistent)), Ok(()));
     assert_eq!(ghost.compare(owned.map()), Ok(()));
     drop(world);
 }
 
 #[test]
-fn a_table_that_keeps_what_was_taken_is_found() {
+fn a_table_that_still_maps_donated_pages_is_found() {
     let donate = Transition::HostDonateHyp(named(AT, 2));
     for table in [Table::Cpu, Table::Dma] {
         let (mut owned, world) = machine();
@@ -78,7 +78,7 @@ fn a_table_that_keeps_what_was_taken_is_found() {
             Table::Guest => world.get().state.guests.get_mut(&0).unwrap().insert(AT + 1),
         };
         let found = Finding::Reach { transition: donate, pfn: AT + 1, table };
-        assert_eq!(ghost.follow(&owned, donate, result), Err(found));
+        assert_eq!(ghost.apply(&owned, donate, result), Err(found));
         assert!(format!("{found}").starts_with("after host_donate_hyp the "), "{found}");
     }
 }
@@ -92,28 +92,28 @@ fn a_share_of_pages_that_a_rollback_left_unmapped_is_no_finding() {
     let mut ghost = Ghost::new(owned.map(), &mut pages).unwrap();
     let (donate, share) = (Transition::HostDonateHyp(named(AT, 3)), Transition::HostShareHyp(named(AT, 4)));
     // The revocation from devices fails, and also the CPU mapping in the rollback.
-    world.get().arm(&[2, 3]);
+    world.get().fail_steps(&[2, 3]);
     let result = owned.apply(donate);
     assert_eq!((result, owned.stats().unmapped), (Err(Error::NoMemory), 3));
-    assert_eq!(ghost.follow(&owned, donate, result), Ok(()));
-    world.get().arm(&[]);
+    assert_eq!(ghost.apply(&owned, donate, result), Ok(()));
+    world.get().fail_steps(&[]);
     let result = owned.apply(share);
-    assert_eq!((result, ghost.follow(&owned, share, result)), (Ok(None), Ok(())));
+    assert_eq!((result, ghost.apply(&owned, share, result)), (Ok(None), Ok(())));
     // One page more than the rollback left unmapped is a finding.
     world.get().state.cpu.remove(&(AT + 3));
     let back = Transition::HostUnshareHyp(named(AT, 4));
     let result = owned.apply(back);
     let found = Finding::Reach { transition: back, pfn: AT + 3, table: Table::Cpu };
-    assert_eq!((result, ghost.follow(&owned, back, result)), (Ok(None), Err(found)));
+    assert_eq!((result, ghost.apply(&owned, back, result)), (Ok(None), Err(found)));
 }
 
 #[test]
 fn a_page_left_unmapped_explains_no_other_page_and_no_wrong_mapping() {
     let rolled_back = || {
         let (mut owned, world) = machine();
-        world.get().arm(&[2, 3]);
+        world.get().fail_steps(&[2, 3]);
         assert_eq!(owned.apply(Transition::HostDonateHyp(named(AT, 3))), Err(Error::NoMemory));
-        world.get().arm(&[]);
+        world.get().fail_steps(&[]);
         (owned, world)
     };
     for table in [Table::Cpu, Table::Dma] {
@@ -122,7 +122,7 @@ fn a_page_left_unmapped_explains_no_other_page_and_no_wrong_mapping() {
         let mut ghost = Ghost::new(owned.map(), &mut pages).unwrap();
         let (given, back) = (Transition::HostDonateHyp(named(AT + 8, 1)), Transition::HypDonateHost(named(AT + 8, 1)));
         let result = owned.apply(given);
-        assert_eq!((result, ghost.follow(&owned, given, result)), (Ok(None), Ok(())));
+        assert_eq!((result, ghost.apply(&owned, given, result)), (Ok(None), Ok(())));
         let result = owned.apply(back);
         match table {
             Table::Cpu => world.get().state.cpu.remove(&(AT + 8)),
@@ -130,7 +130,7 @@ fn a_page_left_unmapped_explains_no_other_page_and_no_wrong_mapping() {
             Table::Guest => unreachable!("a table of the host"),
         };
         let found = Finding::Reach { transition: back, pfn: AT + 8, table };
-        assert_eq!((result, ghost.follow(&owned, back, result)), (Ok(None), Err(found)));
+        assert_eq!((result, ghost.apply(&owned, back, result)), (Ok(None), Err(found)));
     }
     let (mut owned, world) = rolled_back();
     let mut pages = vec![Page::default(); 1024];
@@ -139,7 +139,7 @@ fn a_page_left_unmapped_explains_no_other_page_and_no_wrong_mapping() {
     let result = owned.apply(share);
     world.get().wrong.insert(AT + 8, (AT + 9, LeafKind::Normal));
     let found = Finding::Reach { transition: share, pfn: AT + 8, table: Table::Cpu };
-    assert_eq!((result, ghost.follow(&owned, share, result)), (Ok(None), Err(found)));
+    assert_eq!((result, ghost.apply(&owned, share, result)), (Ok(None), Err(found)));
 }
 
 #[test]
@@ -152,5 +152,5 @@ fn a_page_that_was_taken_has_no_other_mapping_either() {
     world.get().state.dma.insert(AT);
     world.get().wrong.insert(AT, (AT + 1, LeafKind::Normal));
     let found = Finding::Reach { transition: donate, pfn: AT, table: Table::Dma };
-    assert_eq!((result, ghost.follow(&owned, donate, result)), (Ok(None), Err(found)));
+    assert_eq!((result, ghost.apply(&owned, donate, result)), (Ok(None), Err(found)));
 }

@@ -62,8 +62,8 @@ const OPERATIONS: [(&str, Call); 13] = [
     ("host_unshare_guest alive", |o, pfn| o.apply(Transition::HostUnshareGuest(named(pfn, 1), 0)).map(drop)),
     ("host_unshare_guest dying", |o, pfn| o.apply(Transition::HostUnshareGuest(named(pfn, 1), 1)).map(drop)),
     ("host_reclaim_page", |o, pfn| o.apply(Transition::HostReclaimPage(named(pfn, 1))).map(drop)),
-    ("pin", |o, pfn| o.memory_mut().pin(PageRange::new(pfn, 1).unwrap())),
-    ("unpin", |o, pfn| o.memory_mut().unpin(PageRange::new(pfn, 1).unwrap())),
+    ("add_claims", |o, pfn| o.memory_mut().add_claims(PageRange::new(pfn, 1).unwrap())),
+    ("remove_claims", |o, pfn| o.memory_mut().remove_claims(PageRange::new(pfn, 1).unwrap())),
 ];
 
 const OK: Result<(), Error> = Ok(());
@@ -82,7 +82,7 @@ const GA: Result<(), Error> = Err(GuestAlive);
 
 /// The result of each operation, by state of the page.
 fn answers(kind: Kind) -> [Result<(), Error>; 13] {
-    //   share unsha donat givbk dongu don-dy shgue sh-dyi unsgu uns-dy recla pin unpin
+    //   share unsha donat retrn dongu don-dy shgue sh-dyi unsgu uns-dy recla claim uncla
     match kind {
         Kind::Host => [OK, WS, OK, WS, OK, GD, OK, GD, WS, WS, WS, OK, WS],
         Kind::HostClaimed => [CL, WS, CL, WS, CL, GD, CL, GD, WS, WS, WS, OK, OK],
@@ -110,11 +110,11 @@ fn prepared(kind: Kind, at: u64) -> (Owned, World) {
     let page = || PageRange::new(at, 1).unwrap();
     match kind {
         Kind::Host | Kind::Boot | Kind::Firmware | Kind::NotRam => (),
-        Kind::HostClaimed => owned.memory_mut().pin(page()).unwrap(),
+        Kind::HostClaimed => owned.memory_mut().add_claims(page()).unwrap(),
         Kind::HostLentToHyp => owned.host_share_hyp(named(at, 1)).unwrap(),
         Kind::HostLentToHypClaimed => {
             owned.host_share_hyp(named(at, 1)).unwrap();
-            owned.memory_mut().pin(page()).unwrap();
+            owned.memory_mut().add_claims(page()).unwrap();
         }
         Kind::HostLentToGuest => owned.host_share_guest(named(at, 1), 0).unwrap(),
         Kind::HostLentToDying => owned.host_share_guest(named(at, 1), 1).unwrap(),
@@ -140,7 +140,7 @@ fn place(kind: Kind) -> u64 {
 }
 
 #[test]
-fn every_state_against_every_operation() {
+fn every_operation_in_every_page_state() {
     for kind in KINDS {
         for ((name, call), expected) in OPERATIONS.into_iter().zip(answers(kind)) {
             let at = place(kind);
@@ -156,7 +156,7 @@ fn every_state_against_every_operation() {
 }
 
 #[test]
-fn one_wrong_page_anywhere_refuses_the_whole_range() {
+fn one_wrong_page_at_any_position_refuses_the_whole_range() {
     let calls: [(&str, Ranged); 3] = [
         ("host_share_hyp", |o, pfn, count| o.apply(Transition::HostShareHyp(named(pfn, count))).map(drop)),
         ("host_donate_hyp", |o, pfn, count| o.apply(Transition::HostDonateHyp(named(pfn, count))).map(drop)),
@@ -177,7 +177,7 @@ fn one_wrong_page_anywhere_refuses_the_whole_range() {
 }
 
 #[test]
-fn t36_bad_ranges_have_a_name_and_change_nothing() {
+fn t36_bad_ranges_return_errors_and_change_nothing() {
     let bad = [
         (RAM, 0, BadRange),
         (RAM, 1 << 63, BadRange),

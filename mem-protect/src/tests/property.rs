@@ -61,13 +61,13 @@ impl Model {
         let fits = (1..=CAP).contains(&count) && (pfn..pfn + count).all(|p| self.pages.get(&p).is_some_and(&condition));
         if fits {
             (pfn..pfn + count).for_each(|p| change(self.pages.get_mut(&p).unwrap()));
-            self.bury();
+            self.remove_unused_guests();
         }
         fits
     }
 
     /// Removes destroyed guests without pages.
-    fn bury(&mut self) {
+    fn remove_unused_guests(&mut self) {
         let Self { pages, guests } = self;
         let named = |id: u64| pages.values().any(|p| p.owner == Who::Guest(id) || p.lent == Some(Who::Guest(id)));
         guests.retain(|&id, alive| *alive || named(id));
@@ -126,7 +126,7 @@ fn step(random: &mut Random, model: &mut Model, owned: &mut Owned) -> bool {
         9 => {
             if alive {
                 model.guests.insert(handle, false);
-                model.bury();
+                model.remove_unused_guests();
             }
             (alive, owned.vm_destroy(handle))
         }
@@ -136,13 +136,16 @@ fn step(random: &mut Random, model: &mut Model, owned: &mut Owned) -> bool {
             if !(1..=CAP).contains(&count) {
                 return false;
             }
-            (fits, owned.memory_mut().pin(range(pfn, count)))
+            (fits, owned.memory_mut().add_claims(range(pfn, count)))
         }
         _ => {
             if !(1..=CAP).contains(&count) {
                 return false;
             }
-            (model.apply(pfn, count, |p| p.claims > 0, |p| p.claims -= 1), owned.memory_mut().unpin(range(pfn, count)))
+            (
+                model.apply(pfn, count, |p| p.claims > 0, |p| p.claims -= 1),
+                owned.memory_mut().remove_claims(range(pfn, count)),
+            )
         }
     };
     assert_eq!(answer.is_ok(), allowed, "{answer:?} for page {pfn:#x} count {count} guest {handle}");
@@ -162,7 +165,7 @@ fn agree(model: &Model, owned: &Owned, world: &World) {
         };
         assert_eq!(info.owner(), owner(page.owner));
         assert_eq!(info.borrower(), page.lent.map(owner));
-        assert_eq!(u32::from(info.pins()), page.claims);
+        assert_eq!(u32::from(info.claims()), page.claims);
         let state = if page.lent.is_some() { PageState::SharedOwned } else { PageState::Owned };
         assert_eq!(info.state(info.owner()), state);
     }
@@ -177,7 +180,7 @@ fn random_runs_agree_with_the_plain_model() {
         let mut allowed = 0;
         for round in 0..4000 {
             allowed += u32::from(step(&mut random, &mut model, &mut owned));
-            world.get().arm(&[]);
+            world.get().fail_steps(&[]);
             if round % 16 == 0 {
                 agree(&model, &owned, &world);
             }
@@ -195,7 +198,7 @@ fn random_failures_never_break_the_invariant() {
         let mut failed = 0;
         for _ in 0..4000 {
             let fail: Vec<usize> = (0..8).filter(|_| random.below(8) == 0).collect();
-            world.get().arm(&fail);
+            world.get().fail_steps(&fail);
             let (pfn, count) = (RAM + random.below(PAGES / 2), 1 + random.below(4));
             let answer = match random.below(7) {
                 0 => owned.host_donate_hyp(named(pfn, count)),

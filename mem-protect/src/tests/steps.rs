@@ -93,11 +93,11 @@ fn can_fail(step: Step) -> bool {
 }
 
 #[test]
-fn each_transition_takes_its_steps_in_the_one_order() {
+fn each_transition_takes_its_steps_in_order() {
     for case in CASES {
         let (mut owned, world) = machine();
         (case.prepare)(&mut owned, &world);
-        world.get().arm(&[]);
+        world.get().fail_steps(&[]);
         assert_eq!((case.call)(&mut owned), Ok(()), "{}", case.name);
         assert_eq!(world.get().steps, case.steps, "{}", case.name);
         check(&owned, &world);
@@ -105,7 +105,7 @@ fn each_transition_takes_its_steps_in_the_one_order() {
 }
 
 #[test]
-fn t35_t47_every_step_that_fails_leaves_everything_as_it_was() {
+fn t35_t47_a_failed_step_changes_nothing() {
     for case in CASES {
         for (number, &step) in case.steps.iter().enumerate().filter(|&(_, &step)| can_fail(step)) {
             for dma_error in [TableError::NoMemory, TableError::NotCompleted] {
@@ -113,7 +113,7 @@ fn t35_t47_every_step_that_fails_leaves_everything_as_it_was() {
                 (case.prepare)(&mut owned, &world);
                 world.get().dma_error = Some(dma_error);
                 let before = (records(&owned), world.state());
-                world.get().arm(&[number]);
+                world.get().fail_steps(&[number]);
                 let error = match step {
                     Take => Error::InUse,
                     DmaRevoke | DmaGrant | GuestGrant | GuestRevoke => dma_error.into(),
@@ -122,7 +122,7 @@ fn t35_t47_every_step_that_fails_leaves_everything_as_it_was() {
                 assert_eq!((case.call)(&mut owned), Err(error), "{} without {step:?}", case.name);
                 assert_eq!((records(&owned), world.state()), before, "{} without {step:?}", case.name);
                 check(&owned, &world);
-                world.get().arm(&[]);
+                world.get().fail_steps(&[]);
                 assert_eq!((case.call)(&mut owned), Ok(()), "{} after a failed {step:?}", case.name);
                 check(&owned, &world);
             }
@@ -131,10 +131,10 @@ fn t35_t47_every_step_that_fails_leaves_everything_as_it_was() {
 }
 
 #[test]
-fn a_rollback_that_fails_costs_the_host_a_fault_and_nothing_else() {
+fn a_failed_rollback_is_completed_at_a_fault_of_the_host() {
     let (mut owned, world) = machine();
     // Steps 2 and 3 fail: the revocation from devices, and the CPU mapping in the rollback.
-    world.get().arm(&[2, 3]);
+    world.get().fail_steps(&[2, 3]);
     assert_eq!(owned.host_donate_hyp(named(AT, COUNT)), Err(Error::NoMemory));
     assert_eq!(owned.stats().unmapped, COUNT);
     assert_eq!(owned.map().page(AT).unwrap().state(Owner::Host), PageState::Owned);
@@ -143,9 +143,9 @@ fn a_rollback_that_fails_costs_the_host_a_fault_and_nothing_else() {
     assert_eq!(owned.audit_access(Devices::default()), Ok(lost));
     assert!(owned.explains(lost) && !owned.explains(Lost { cpu: COUNT + 1, dma: 0 }));
     for pfn in AT..AT + COUNT {
-        world.get().arm(&[0]);
+        world.get().fail_steps(&[0]);
         assert_eq!(owned.host_fault(pfn), FaultAnswer::Deny, "no memory yet");
-        world.get().arm(&[]);
+        world.get().fail_steps(&[]);
         assert_eq!(owned.host_fault(pfn), FaultAnswer::Retry);
     }
     check(&owned, &world);
@@ -157,7 +157,7 @@ fn a_grant_that_cannot_be_undone_is_the_hosts() {
     {
         let (mut owned, world) = machine();
         prepare(&mut owned, &world);
-        world.get().arm(&fail);
+        world.get().fail_steps(&fail);
         assert_eq!(call(&mut owned), Err(Error::Inconsistent));
         // The host's CPUs reach the pages, so the host owns them; its devices do not reach them.
         assert_eq!(owned.map().page(AT).unwrap().state(Owner::Host), PageState::Owned);
@@ -177,7 +177,7 @@ fn t49_a_fault_on_a_mapped_page_is_retried_and_on_a_foreign_one_denied() {
 }
 
 #[test]
-fn pool_pages_in_use_stay() {
+fn pool_pages_in_use_are_not_returned() {
     let (mut owned, world) = machine();
     owned.host_donate_hyp(named(AT, COUNT)).unwrap();
     world.get().state.pool.remove(&(AT + 1));
@@ -188,7 +188,7 @@ fn pool_pages_in_use_stay() {
 }
 
 #[test]
-fn a_handle_is_free_again_when_no_page_names_it() {
+fn a_handle_is_reused_only_when_no_page_has_it() {
     let (mut owned, world) = machine();
     let first = owned.vm_create().unwrap();
     assert_eq!(owned.vm_create().map(|id| id.handle()), Ok(1));

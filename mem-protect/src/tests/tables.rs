@@ -115,11 +115,11 @@ impl DmaStage2 for Dma {
 
 /// A `PageOps` that implements only the pool.
 #[derive(Default)]
-struct Hands {
+struct PoolOps {
     pool: BTreeSet<u64>,
 }
 
-impl PageOps for Hands {
+impl PageOps for PoolOps {
     fn map(&mut self, _range: PageRange) -> Result<(), NoMemory> {
         Ok(())
     }
@@ -144,16 +144,16 @@ impl PageOps for Hands {
     fn store32(&mut self, _pa: Pa, _value: u32) {}
 }
 
-type Owned = Ownership<'static, Cpu, Dma, Hands>;
+type Owned = Ownership<'static, Cpu, Dma, PoolOps>;
 
-struct Rig {
+struct Machine {
     owned: Owned,
     cpu_memory: HeapMemory,
     dma_memory: HeapMemory,
     smmus: Smmus,
 }
 
-fn rig(bbm: Bbm) -> Rig {
+fn machine(bbm: Bbm) -> Machine {
     let storage = Box::leak(std::vec![PageInfo::default(); usize::try_from(PAGES).unwrap()].into_boxed_slice());
     let mut map = PageMap::new(storage, &[range(RAM, PAGES)]).unwrap();
     map.reserve(range(RAM + 0x1f00, 0x100), Owner::Hyp);
@@ -166,7 +166,7 @@ fn rig(bbm: Bbm) -> Rig {
     shadow.snapshot(map.runs_of(Owner::Host), [range(ITS, 1)]).unwrap();
     let smmus = Smmus::default();
     let dma = Dma { shadow, smmus: smmus.clone() };
-    Rig { owned: Ownership::new(map, cpu, dma, Hands::default(), 512), cpu_memory, dma_memory, smmus }
+    Machine { owned: Ownership::new(map, cpu, dma, PoolOps::default(), 512), cpu_memory, dma_memory, smmus }
 }
 
 fn audit(owned: &Owned) {
@@ -175,9 +175,9 @@ fn audit(owned: &Owned) {
 }
 
 #[test]
-fn t02_t03_t46_what_a_device_cached_is_gone_when_the_call_returns() {
+fn t02_t03_t46_cached_translations_are_gone_when_the_call_returns() {
     for bbm in [Bbm::Level0, Bbm::Level2] {
-        let Rig { mut owned, cpu_memory, dma_memory, .. } = rig(bbm);
+        let Machine { mut owned, cpu_memory, dma_memory, .. } = machine(bbm);
         owned.vm_create().unwrap();
         let level = || (cpu_memory.live_tables(), dma_memory.live_tables());
         let tables = level();
@@ -211,7 +211,7 @@ fn t02_t03_t46_what_a_device_cached_is_gone_when_the_call_returns() {
 #[test]
 fn t35_memory_that_runs_out_at_any_point_changes_nothing() {
     for (cpu_left, dma_left) in [(0, 9), (9, 0), (9, 1), (1, 1)] {
-        let Rig { mut owned, cpu_memory, dma_memory, .. } = rig(Bbm::Level2);
+        let Machine { mut owned, cpu_memory, dma_memory, .. } = machine(Bbm::Level2);
         cpu_memory.fail_after(Some(cpu_left));
         dma_memory.fail_after(Some(dma_left));
         for pfn in (RAM..RAM + 0x1000).step_by(0x1ff) {
@@ -227,8 +227,8 @@ fn t35_memory_that_runs_out_at_any_point_changes_nothing() {
 }
 
 #[test]
-fn t47_a_dead_smmu_stops_transitions_and_nothing_else() {
-    let Rig { mut owned, smmus, dma_memory, .. } = rig(Bbm::Level2);
+fn t47_a_failed_smmu_blocks_only_revocations() {
+    let Machine { mut owned, smmus, dma_memory, .. } = machine(Bbm::Level2);
     owned.host_donate_hyp(named(RAM + 5, 1)).unwrap();
     smmus.dead.set(true);
     owned.dma().touch(RAM + 9);
@@ -252,7 +252,7 @@ fn t47_a_dead_smmu_stops_transitions_and_nothing_else() {
 #[test]
 fn a_refused_revocation_keeps_no_table() {
     for bbm in [Bbm::Level0, Bbm::Level2] {
-        let Rig { mut owned, cpu_memory, dma_memory, .. } = rig(bbm);
+        let Machine { mut owned, cpu_memory, dma_memory, .. } = machine(bbm);
         let start = (cpu_memory.live_tables(), dma_memory.live_tables());
         dma_memory.fail_after(Some(0));
         // With 4 KiB leaves the IOMMU stage 2 needs no new table, so it never fails.
@@ -271,7 +271,7 @@ fn a_refused_revocation_keeps_no_table() {
 #[test]
 fn random_runs_on_real_tables_pass_the_audit_and_leak_nothing() {
     for bbm in [Bbm::Level0, Bbm::Level2] {
-        let Rig { mut owned, cpu_memory, dma_memory, smmus } = rig(bbm);
+        let Machine { mut owned, cpu_memory, dma_memory, smmus } = machine(bbm);
         let start = (cpu_memory.live_tables(), dma_memory.live_tables());
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
         let mut below = |limit: u64| {

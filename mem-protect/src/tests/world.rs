@@ -64,7 +64,7 @@ pub(super) struct Machine {
     /// Lines of eight words in EL2's cache, and whether they are dirty.
     pub(super) lines: BTreeMap<u64, ([u64; 8], bool)>,
     pub(super) steps: Vec<Step>,
-    /// Steps that fail, by their number since the last `arm`.
+    /// Steps that fail, by their number since the last `fail_steps`.
     pub(super) fail: Vec<usize>,
     /// The error of a failing IOMMU step.
     pub(super) dma_error: Option<TableError>,
@@ -94,7 +94,7 @@ impl Machine {
     }
 
     /// Clears the recorded steps and sets which steps fail from now on.
-    pub(super) fn arm(&mut self, fail: &[usize]) {
+    pub(super) fn fail_steps(&mut self, fail: &[usize]) {
         self.steps.clear();
         self.fail = fail.to_vec();
     }
@@ -394,8 +394,8 @@ pub(super) fn check(owned: &Owned, world: &World) {
             assert_eq!(pages.contains(&pfn), own, "devices of guest {guest}, page {pfn:#x} {page:?}");
         }
         let donated = page.hyp_use() == Some(crate::HypUse::Donated);
-        assert_eq!(state.el2.contains(&pfn), donated || page.pins() > 0, "EL2, page {pfn:#x} {page:?}");
+        assert_eq!(state.el2.contains(&pfn), donated || page.claims() > 0, "EL2, page {pfn:#x} {page:?}");
         assert!(!state.pool.contains(&pfn) || donated, "pool, page {pfn:#x} {page:?}");
-        assert!(page.pins() == 0 || host, "page {pfn:#x} {page:?}");
+        assert!(page.claims() == 0 || host, "page {pfn:#x} {page:?}");
     }
 }

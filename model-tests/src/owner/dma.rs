@@ -117,7 +117,7 @@ impl Mirror {
             |pa: u64| usize::try_from((pa - layout::TABLES) / 8).ok().and_then(|index| self.seen.get(index).copied());
         let all = self.heap.touched().into_iter().flat_map(words).all(|pa| seen(pa) == self.heap.read64(Pa(pa)));
         if all {
-            self.heap.forget_touched();
+            self.heap.clear_touched();
         }
         all
     }
@@ -207,7 +207,7 @@ impl DmaStage2 for Dma {
         if self.smmus.defect.get() == Defect::NoUnmap {
             return Ok(());
         }
-        self.mirror.heap.forget_touched();
+        self.mirror.heap.clear_touched();
         let mut step = Step { smmus: &self.smmus, mirror: &mut self.mirror };
         let result = self.shadow.revoke(range, &mut step);
         self.mirror.update();
@@ -218,7 +218,7 @@ impl DmaStage2 for Dma {
         if self.smmus.defect.get() == Defect::NoUnmap {
             return Ok(());
         }
-        self.mirror.heap.forget_touched();
+        self.mirror.heap.clear_touched();
         let result = self.shadow.grant(range);
         self.mirror.update();
         result
@@ -245,7 +245,7 @@ impl DmaStage2 for Dma {
     }
 
     fn coalesce(&mut self, range: PageRange) {
-        self.mirror.heap.forget_touched();
+        self.mirror.heap.clear_touched();
         let mut step = Step { smmus: &self.smmus, mirror: &mut self.mirror };
         let _ = self.shadow.coalesce(range, &mut step);
         self.mirror.update();

@@ -310,7 +310,7 @@ pub(crate) fn run_all(world: &World) {
     let ownership = world.ownership().lock();
     assert_eq!(ownership.audit(mem_protect::Devices::default()), Ok(()));
     let claimed = (0..64).filter_map(|number| ownership.map().page(page(number) / PAGE_BYTES));
-    assert_eq!(claimed.map(|page| u64::from(page.pins())).sum::<u64>(), 0, "claims leak");
+    assert_eq!(claimed.map(|page| u64::from(page.claims())).sum::<u64>(), 0, "claims leak");
     drop(ownership);
     for smmu in world.smmus() {
         let ownership = world.ownership().lock();

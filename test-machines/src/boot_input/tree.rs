@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_behind_the_names_is_cut_off() {
+    fn padding_after_the_names_is_removed() {
         let mut tree = [0; 80].to_vec();
         (tree[15], tree[35]) = (52, 6);
         assert!(cut(&mut tree).is_ok());

@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_size_asked_for_is_the_size_expected() {
+    fn the_requested_size_is_expected() {
         assert_eq!(entries("pool=4M cmdq=8"), Some(256));
         assert_eq!(entries(""), None);
         assert!(expect("cmdq=14").values.contains(&("cmdq_entries", "16384".to_owned())));

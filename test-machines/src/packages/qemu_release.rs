@@ -80,7 +80,7 @@ mod tests {
     use std::process::Command;
 
     #[test]
-    fn the_script_starts_the_program_from_where_it_lies() -> Result<()> {
+    fn the_script_starts_the_program_from_any_folder() -> Result<()> {
         let dir = std::env::temp_dir().join(format!("portcullis qemu {}", std::process::id()));
         for folder in ["usr/lib64", "usr/lib/x86_64-linux-gnu"] {
             fs::create_dir_all(dir.join(folder))?;

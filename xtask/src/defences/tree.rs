@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_differs_is_written_and_what_is_left_over_goes() {
+    fn only_different_files_are_written_and_left_over_files_are_removed() {
         let area = std::env::temp_dir().join(format!("portcullis-tree-{}", std::process::id()));
         let (from, to) = (area.join("from"), area.join("to"));
         fs::create_dir_all(&from).expect("folder");

@@ -16,12 +16,12 @@ use test_machines::progress::say;
 
 use crate::checkout::Checkout;
 use crate::setup::tools;
-use crate::test::tally::Tally;
+use crate::test::results::TestResults;
 
 /// The version of cargo-mutants that is installed.
 const VERSION: &str = "27.1.0";
 /// Maximum number of listed equivalent mutants.
-const MOST_SURVIVORS: usize = 15;
+const MAX_SURVIVORS: usize = 15;
 /// Path of their list, relative to the root of the checkout.
 const LIST: &str = "xtask/equivalent-mutants.txt";
 
@@ -205,27 +205,27 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
     let program = tools::ensure(checkout, "cargo-mutants", VERSION, tools::Build::Release)?;
     let modules = if args.modules.is_empty() { Module::ALL.as_slice() } else { &args.modules };
     let mut survivors = Survivors::read(&checkout.root().join(LIST))?;
-    survivors.require_at_most(MOST_SURVIVORS)?;
-    let mut tally = Tally::default();
+    survivors.require_at_most(MAX_SURVIVORS)?;
+    let mut results = TestResults::default();
     for module in modules {
         let run = Run { checkout, program: &program, args, module: *module };
         if args.list {
             print!("{}", exec::output(&mut run.command(Round::Own)?)?);
             continue;
         }
-        run.both_rounds(&mut survivors, &mut tally)?;
+        run.both_rounds(&mut survivors, &mut results)?;
     }
     if args.list {
         return Ok(());
     }
     if args.modules.is_empty() && args.shard.is_none() {
         for stale in survivors.unseen() {
-            tally
+            results
                 .fail("list of survivors", &format!("{LIST} lists `{stale}`, but it did not survive: remove the line"));
         }
     }
-    if tally.failed() > 0 {
-        bail!("{} mutants survived that {LIST} does not list: write a test that fails with them", tally.failed());
+    if results.failed() > 0 {
+        bail!("{} mutants survived that {LIST} does not list: write a test that fails with them", results.failed());
     }
     Ok(())
 }
@@ -283,12 +283,12 @@ impl Run<'_> {
         Ok(self.checkout.work_dir("mutants")?.join(self.module.name()).join("mutants.out"))
     }
 
-    fn both_rounds(&self, survivors: &mut Survivors, tally: &mut Tally) -> Result<()> {
+    fn both_rounds(&self, survivors: &mut Survivors, results: &mut TestResults) -> Result<()> {
         let name = self.module.name();
-        let results = self.results()?;
+        let folder = self.results()?;
         for round in Round::BOTH {
             if self.resumes(round) {
-                count_hangs_as_caught(&results)?;
+                count_hangs_as_caught(&folder)?;
             }
             let mut command = self.command(round)?;
             say(&format!("{name}, by {}: {}", round.whose(), exec::shown(&command)));
@@ -299,10 +299,10 @@ impl Run<'_> {
                 _ => bail!("cargo-mutants ended with {status}: the tests fail or do not build without any change"),
             }
         }
-        let lines = |file: &str| fs::read_to_string(results.join(file)).unwrap_or_default();
+        let lines = |file: &str| fs::read_to_string(folder.join(file)).unwrap_or_default();
         let missed = lines("missed.txt");
         for mutant in missed.lines().filter(|mutant| !survivors.mark_seen(mutant)) {
-            tally.fail(name, mutant);
+            results.fail(name, mutant);
         }
         println!(
             "{name}: {} left in the last round, of which {} listed",
@@ -365,7 +365,7 @@ mod tests {
     #[test]
     fn the_committed_list_can_be_read_and_is_short_enough() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_owned).unwrap_or_default();
-        let list = Survivors::read(&root.join(LIST)).and_then(|list| list.require_at_most(MOST_SURVIVORS));
+        let list = Survivors::read(&root.join(LIST)).and_then(|list| list.require_at_most(MAX_SURVIVORS));
         assert!(list.is_ok(), "{list:?}");
     }
 }

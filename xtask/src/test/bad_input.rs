@@ -13,7 +13,7 @@ use test_machines::qemu::{End, HostModules, Machine, Outcome, fresh_token};
 
 use crate::checkout::Checkout;
 use crate::test::Images;
-use crate::test::tally::Tally;
+use crate::test::results::TestResults;
 
 const SUITE: &str = "bad input";
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -61,17 +61,17 @@ const CASES: [Case; 5] = [
 ];
 
 /// Runs all cases.
-pub(crate) fn run(checkout: &Checkout, qemu: &Path, images: &Images, tally: &mut Tally) {
+pub(crate) fn run(checkout: &Checkout, qemu: &Path, images: &Images, results: &mut TestResults) {
     for case in CASES {
-        count(tally, case.name, refused(checkout, qemu, images, &case));
+        count(results, case.name, refused(checkout, qemu, images, &case));
     }
-    count(tally, "a truncated device tree", truncated(checkout, qemu, images));
+    count(results, "a truncated device tree", truncated(checkout, qemu, images));
 }
 
-fn count(tally: &mut Tally, name: &str, result: Result<()>) {
+fn count(results: &mut TestResults, name: &str, result: Result<()>) {
     match result {
-        Ok(()) => tally.pass(SUITE),
-        Err(error) => tally.fail(SUITE, &format!("{name}: {error:#}")),
+        Ok(()) => results.pass(SUITE),
+        Err(error) => results.fail(SUITE, &format!("{name}: {error:#}")),
     }
 }
 

@@ -9,20 +9,20 @@ use test_machines::exec;
 
 use crate::checkout::Checkout;
 use crate::setup::rust;
-use crate::test::tally::Tally;
+use crate::test::results::TestResults;
 
 /// A package whose tests all boot machines: they are a separate suite.
 const MACHINES: &str = "qemu-tests";
 
 /// Runs all tests: one suite per package.
-pub(crate) fn run(checkout: &Checkout, tally: &mut Tally) {
+pub(crate) fn run(checkout: &Checkout, results: &mut TestResults) {
     let packages = match default_members(checkout) {
         Ok(packages) => packages,
-        Err(error) => return tally.fail("host tests", &format!("{error:#}")),
+        Err(error) => return results.fail("host tests", &format!("{error:#}")),
     };
     // A test of the bare-metal example links it, and needs the target.
     if let Err(error) = rust::ensure_target(checkout) {
-        return tally.fail("host tests", &format!("{error:#}"));
+        return results.fail("host tests", &format!("{error:#}"));
     }
     // The hypervisor's binary does not link for the build machine; its library does.
     for package in packages.iter().map(String::as_str).filter(|package| *package != MACHINES).chain(["hyp"]) {
@@ -31,15 +31,15 @@ pub(crate) fn run(checkout: &Checkout, tally: &mut Tally) {
         if package == "hyp" {
             cargo.arg("--lib");
         }
-        tally.cargo_test(package, &mut cargo);
+        results.cargo_test(package, &mut cargo);
     }
 }
 
 /// Runs the tests that parse QEMU's device trees.
-pub(crate) fn run_with_qemu(checkout: &Checkout, qemu: &Path, tally: &mut Tally) {
+pub(crate) fn run_with_qemu(checkout: &Checkout, qemu: &Path, results: &mut TestResults) {
     let mut cargo = checkout.cargo();
     cargo.args(["test", "-p", "hyp", "--lib", "qemus_", "--", "--ignored"]).env("PORTCULLIS_QEMU", qemu);
-    tally.cargo_test("hyp, QEMU's device trees", &mut cargo);
+    results.cargo_test("hyp, QEMU's device trees", &mut cargo);
 }
 
 /// The packages that build for the build machine: the workspace's default members.

@@ -20,7 +20,7 @@ use test_machines::linux::variant::{Devices, Hypervisor, Kind, Mode};
 use test_machines::progress::say;
 
 use crate::checkout::Checkout;
-use crate::test::tally::Tally;
+use crate::test::results::TestResults;
 use crate::test::{Images, Qemus};
 
 const SUITE: &str = "Linux boots";
@@ -142,30 +142,30 @@ struct Named {
 }
 
 /// Runs all boots, in parallel on all CPUs: a boot is idle about half of the time.
-pub(crate) fn run(checkout: &Checkout, qemus: &Qemus, images: &Images, variants: Variants, tally: &mut Tally) {
+pub(crate) fn run(checkout: &Checkout, qemus: &Qemus, images: &Images, variants: Variants, results: &mut TestResults) {
     let qemu = &qemus.usual;
     let mut boots = match plan(checkout, qemus, images) {
         Ok(boots) => boots,
-        Err(error) => return tally.fail(SUITE, &format!("{error:#}")),
+        Err(error) => return results.fail(SUITE, &format!("{error:#}")),
     };
     match plan_modules(checkout, qemu, images) {
         // The longest boots first, to balance the load.
         Ok(modules) => drop(boots.splice(0..0, modules)),
-        Err(error) => tally.fail(SUITE, &format!("the test module: {error:#}")),
+        Err(error) => results.fail(SUITE, &format!("the test module: {error:#}")),
     }
     match plan_kexecs(checkout, qemu, images, variants) {
         Ok(kexecs) => drop(boots.splice(0..0, kexecs)),
-        Err(error) => tally.fail(SUITE, &format!("kexec: {error:#}")),
+        Err(error) => results.fail(SUITE, &format!("kexec: {error:#}")),
     }
     match plan_newest(checkout, qemus, images, variants) {
         Ok(newest) => boots.extend(newest),
-        Err(error) => tally.fail(SUITE, &format!("Linux {}: {error:#}", LONG_NEWER_CHECK.series)),
+        Err(error) => results.fail(SUITE, &format!("Linux {}: {error:#}", LONG_NEWER_CHECK.series)),
     }
     match plan_loads(checkout, qemu, images, variants) {
         Ok(loads) => drop(boots.splice(0..0, loads)),
-        Err(error) => tally.fail(SUITE, &format!("load: {error:#}")),
+        Err(error) => results.fail(SUITE, &format!("load: {error:#}")),
     }
-    let workers = thread::available_parallelism().map_or(1, NonZero::get).min(MOST_AT_ONCE);
+    let workers = thread::available_parallelism().map_or(1, NonZero::get).min(MAX_PARALLEL_BOOTS);
     let next = AtomicUsize::new(0);
     let reports = Mutex::new(Vec::new());
     say(&format!("Booting {} Linux machines, {workers} at once ...", boots.len()));
@@ -184,12 +184,12 @@ pub(crate) fn run(checkout: &Checkout, qemus: &Qemus, images: &Images, variants:
         }
     });
     for report in reports.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        count(tally, report);
+        count(results, report);
     }
 }
 
 /// Limited by the memory of a small build machine.
-const MOST_AT_ONCE: usize = 4;
+const MAX_PARALLEL_BOOTS: usize = 4;
 
 fn plan(checkout: &Checkout, qemus: &Qemus, images: &Images) -> Result<Vec<Named>> {
     let mut boots = Vec::new();
@@ -307,13 +307,13 @@ fn boot(guest: Guest, qemu: &Path, hypervisor: Hypervisor, row: &Row) -> Boot {
     }
 }
 
-fn count(tally: &mut Tally, report: Result<Report>) {
+fn count(results: &mut TestResults, report: Result<Report>) {
     match report {
-        Ok(report) if report.passed() => tally.pass(SUITE),
+        Ok(report) if report.passed() => results.pass(SUITE),
         Ok(report) => {
             report.print();
-            tally.fail(SUITE, &report.title);
+            results.fail(SUITE, &report.title);
         }
-        Err(error) => tally.fail(SUITE, &format!("{error:#}")),
+        Err(error) => results.fail(SUITE, &format!("{error:#}")),
     }
 }

@@ -4,7 +4,7 @@ mod bad_input;
 mod host;
 mod linux;
 mod payload;
-pub(crate) mod tally;
+pub(crate) mod results;
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -16,7 +16,7 @@ use test_machines::packages;
 use crate::checkout::Checkout;
 use crate::images::{self, Isolation};
 use crate::test::linux::Variants;
-use crate::test::tally::Tally;
+use crate::test::results::TestResults;
 
 /// Run every test: host, payload under QEMU, bad input, Linux boots
 ///
@@ -75,40 +75,40 @@ impl Args {
 /// When set-up fails or a test fails, with the number of failed tests.
 pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
     let started = Instant::now();
-    let mut tally = Tally::default();
+    let mut results = TestResults::default();
     if args.wants(Suite::Host) {
-        host::run(checkout, &mut tally);
+        host::run(checkout, &mut results);
     }
     let boots = [Suite::Payload, Suite::BadInput, Suite::Linux];
     if boots.iter().any(|suite| args.wants(*suite)) {
-        let qemus = Qemus::ensure(checkout, args, &mut tally)?;
+        let qemus = Qemus::ensure(checkout, args, &mut results)?;
         match Images::build(checkout, args.build()) {
-            Ok(images) => boot(checkout, args, &qemus, &images, &mut tally),
-            Err(error) => tally.fail("building the images for QEMU", &format!("{error:#}")),
+            Ok(images) => boot(checkout, args, &qemus, &images, &mut results),
+            Err(error) => results.fail("building the images for QEMU", &format!("{error:#}")),
         }
     }
-    tally.print(started.elapsed());
-    if tally.failed() > 0 {
-        bail!("{} tests failed", tally.failed());
+    results.print(started.elapsed());
+    if results.failed() > 0 {
+        bail!("{} tests failed", results.failed());
     }
     Ok(())
 }
 
-fn boot(checkout: &Checkout, args: &Args, qemus: &Qemus, images: &Images, tally: &mut Tally) {
+fn boot(checkout: &Checkout, args: &Args, qemus: &Qemus, images: &Images, results: &mut TestResults) {
     let qemu = &qemus.usual;
     if args.wants(Suite::Payload) {
-        payload::run(checkout, qemu, images, tally);
+        payload::run(checkout, qemu, images, results);
         if let Some(newer) = &qemus.newer {
-            payload::run_features(checkout, newer, images, tally);
+            payload::run_features(checkout, newer, images, results);
         }
     }
     if args.wants(Suite::BadInput) {
-        host::run_with_qemu(checkout, qemu, tally);
-        bad_input::run(checkout, qemu, images, tally);
+        host::run_with_qemu(checkout, qemu, results);
+        bad_input::run(checkout, qemu, images, results);
     }
     if args.wants(Suite::Linux) {
         let variants = if args.long { Variants::All } else { Variants::Usual };
-        linux::run(checkout, qemus, images, variants, tally);
+        linux::run(checkout, qemus, images, variants, results);
     }
 }
 
@@ -122,11 +122,11 @@ struct Qemus {
 }
 
 impl Qemus {
-    fn ensure(checkout: &Checkout, args: &Args, tally: &mut Tally) -> Result<Self> {
+    fn ensure(checkout: &Checkout, args: &Args, results: &mut TestResults) -> Result<Self> {
         let usual = packages::qemu::ensure(checkout.work(), args.qemu.as_deref())?;
         let with_newer = args.qemu.is_none() && !args.quick && !args.ghost;
         let newer = if with_newer && (args.wants(Suite::Payload) || args.wants(Suite::Linux)) {
-            packages::qemu::newer(checkout.work()).map_err(|error| tally.fail("QEMU 11", &format!("{error:#}"))).ok()
+            packages::qemu::newer(checkout.work()).map_err(|error| results.fail("QEMU 11", &format!("{error:#}"))).ok()
         } else {
             None
         };

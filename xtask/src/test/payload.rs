@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::checkout::Checkout;
 use crate::images::Isolation;
 use crate::test::Images;
-use crate::test::tally::Tally;
+use crate::test::results::TestResults;
 
 /// Timeout of a test with the ghost build, in seconds.
 const GHOST_DEADLINE_S: u32 = 900;
@@ -15,14 +15,14 @@ const GHOST_DEADLINE_S: u32 = 900;
 const FEATURES: [&str; 3] = ["/max-1/t66_", "/max-2/t66_registers_", "/max-8/t66_later_cores_"];
 
 /// Runs the tests of CPU features with another QEMU, whose CPU model `max` has other features.
-pub(crate) fn run_features(checkout: &Checkout, qemu: &Path, images: &Images, tally: &mut Tally) {
+pub(crate) fn run_features(checkout: &Checkout, qemu: &Path, images: &Images, results: &mut TestResults) {
     for tests in FEATURES {
-        tally.cargo_test("CPU features under QEMU 11", command(checkout, qemu, images).args(["--", tests]));
+        results.cargo_test("CPU features under QEMU 11", command(checkout, qemu, images).args(["--", tests]));
     }
 }
 
 /// Runs all payload tests.
-pub(crate) fn run(checkout: &Checkout, qemu: &Path, images: &Images, tally: &mut Tally) {
+pub(crate) fn run(checkout: &Checkout, qemu: &Path, images: &Images, results: &mut TestResults) {
     let mut cargo = command(checkout, qemu, images);
     let suite = match images.build {
         Isolation::Ghost => {
@@ -31,7 +31,7 @@ pub(crate) fn run(checkout: &Checkout, qemu: &Path, images: &Images, tally: &mut
         }
         Isolation::On | Isolation::Off => "payload under QEMU",
     };
-    tally.cargo_test(suite, &mut cargo);
+    results.cargo_test(suite, &mut cargo);
 }
 
 fn command(checkout: &Checkout, qemu: &Path, images: &Images) -> Command {

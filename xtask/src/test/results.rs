@@ -7,7 +7,7 @@ use test_machines::progress::{say, step};
 
 /// Results so far.
 #[derive(Debug, Default)]
-pub(crate) struct Tally {
+pub(crate) struct TestResults {
     suites: Vec<Suite>,
 }
 
@@ -18,7 +18,7 @@ struct Suite {
     failures: Vec<String>,
 }
 
-impl Tally {
+impl TestResults {
     /// Number of failed tests.
     pub(crate) fn failed(&self) -> usize {
         self.suites.iter().map(|suite| suite.failures.len()).sum()
@@ -188,23 +188,23 @@ mod tests {
 
     #[test]
     fn a_test_program_that_does_not_start_counts_as_failed() {
-        let mut tally = Tally::default();
-        tally.cargo_test("s", &mut Command::new("/nonexistent/program"));
-        assert_eq!(tally.failed(), 1);
+        let mut results = TestResults::default();
+        results.cargo_test("s", &mut Command::new("/nonexistent/program"));
+        assert_eq!(results.failed(), 1);
     }
 
     #[test]
     fn a_failing_status_without_a_failed_test_counts_as_failed() {
-        let mut tally = Tally::default();
+        let mut results = TestResults::default();
         let script = "echo 'test result: ok. 4 passed; 0 failed'; exit 101";
-        tally.cargo_test("s", Command::new("sh").args(["-c", script]));
-        assert_eq!((tally.passed(), tally.failed()), (4, 1));
+        results.cargo_test("s", Command::new("sh").args(["-c", script]));
+        assert_eq!((results.passed(), results.failed()), (4, 1));
     }
 
     #[test]
     fn a_harness_that_runs_nothing_counts_as_failed() {
-        let mut tally = Tally::default();
-        tally.cargo_test("s", &mut Command::new("true"));
-        assert_eq!(tally.failed(), 1);
+        let mut results = TestResults::default();
+        results.cargo_test("s", &mut Command::new("true"));
+        assert_eq!(results.failed(), 1);
     }
 }
