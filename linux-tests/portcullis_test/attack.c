@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /*
-  * A driver that keeps a page mapped for its device, gives the page away, and starts a
+  * A driver that keeps a page mapped for its device, donates the page, and starts a
   * transfer to it. Stage 1 still maps the page: only EL2's stage 2 can block the access.
  *
   * The device has just used the same address, so a translation is cached.
@@ -11,10 +11,10 @@
 
 #include "portcullis_test.h"
 
-#define SECRET	0x6e6f742079617774ULL	/* in the page before it is given away */
+#define SECRET	0x6e6f742079617774ULL	/* in the page before its donation */
 #define CANARY	0x2179726172616e63ULL	/* in the device before a read */
-#define POISON	0x6e6f73696f70203aULL	/* what the device is to write */
-#define AFTER	0x6e69616761206f6bULL	/* in the page when it is back */
+#define POISON	0x6e6f73696f70203aULL	/* written by the device */
+#define AFTER	0x6e69616761206f6bULL	/* in the page after its return */
 
 struct mapped {
 	struct page *page;
@@ -58,7 +58,7 @@ static int fetch(struct edu *edu, struct mapped *own, u64 *word)
 	return error;
 }
 
-/* Reads through a bus address; an access that was refused leaves the canary, or zero. */
+/* Reads through a bus address; after a refused access the result is the canary, or zero. */
 static int read_through(struct edu *edu, struct mapped *own, dma_addr_t bus, u64 *word)
 {
 	int error = load(edu, own, CANARY);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /*
   * Changes the owner of pages repeatedly, in ranges of every size, while the disks are
-  * in use. Nothing here does DMA to a page that was given away; this tests that the
+  * in use. There is no DMA to a donated page; this tests that the
   * host's own DMA and pages are unaffected.
  */
 #include <linux/dma-mapping.h>
@@ -11,7 +11,7 @@
 
 #include "portcullis_test.h"
 
-/* 512 pages: a whole block of 2 MiB can come out of the tables and go back. */
+/* 512 pages: a whole block of 2 MiB can be unmapped and mapped again. */
 #define MAX_ORDER_GIVEN	9
 #define SECRET		0x5ec2e7005ec2e700ULL
 
@@ -45,7 +45,7 @@ static int one_round(struct edu *edu)
 {
 	struct device *dev = &edu->pdev->dev;
 	unsigned int order = get_random_u32_below(MAX_ORDER_GIVEN + 1);
-	/* A correct driver unmaps before it gives a page away, a wrong one after. */
+	/* A correct driver unmaps a page before it donates it, a wrong one afterwards. */
 	bool unmap_late = get_random_u32_below(2);
 	struct transfer transfer = { .receiver = get_random_u32_below(SHARED_WITH_HYP + 1) };
 	struct page *pages = alloc_pages(GFP_KERNEL | __GFP_NOWARN, order);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /*
-  * The kernel itself accesses a page that it gave away. The access must end in a
+  * The kernel itself accesses a page that it donated. The access must end in a
   * synchronous external abort, which would kill the task: a die notifier skips the one
   * instruction that is expected to fail.
  */
@@ -13,7 +13,7 @@
 #define SECRET	0x746f6e7572706321ULL
 #define POISON	0x6e6f7075726f7073ULL
 
-/* One at a time: the engine's lock is held. */
+/* Used by one task at a time: the engine's lock is held. */
 static struct {
 	struct task_struct *task;
 	unsigned long instruction;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /*
-  * The same attack through the unmodified NVMe driver: a bio moves a sector between the
-  * disk and a page that was given away. The driver maps the page and rings the doorbell
+  * The same attack through the unmodified NVMe driver: a bio transfers a sector between the
+  * disk and a donated page. The driver maps the page and rings the doorbell
   * as for any other.
  *
  * The result is the content of the disk, not the status that the disk reports.
@@ -13,12 +13,12 @@
 #include "portcullis_test.h"
 
 #define DISK		"/dev/nvme0n1"
-/* In a part of the disk that the script's workers leave alone. */
+/* In a part of the disk that the script's workers do not use. */
 #define SECTOR_OUT	(50 << 11)
 #define SECTOR_IN	(51 << 11)
 
-#define SECRET	0x6b6973646f742061ULL	/* in the page before it is given away */
-#define CANARY	0x21796b7369642121ULL	/* on the disk where the page would be written */
+#define SECRET	0x6b6973646f742061ULL	/* in the page before its donation */
+#define CANARY	0x21796b7369642121ULL	/* on the disk, in the sector that the page is written to */
 #define POISON	0x6b7369646d6f7266ULL	/* on the disk, to be read into the page */
 
 static int move(struct block_device *disk, struct page *page, sector_t sector, blk_opf_t operation)
@@ -94,7 +94,7 @@ static int attack_given(struct edu *edu, struct block_device *disk, struct page 
 	drain_events();
 	if (error)
 		return error;
-	/* The status is ignored: writing the page out again shows whether the data arrived. */
+	/* The status is ignored: the next write to the disk shows whether the data arrived. */
 	move(disk, target, SECTOR_IN, REQ_OP_READ);
 	drain_events();
 	return write_out(edu, disk, own, target, "write", POISON);

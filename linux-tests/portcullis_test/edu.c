@@ -13,7 +13,7 @@
 #define EDU_DESTINATION	0x88
 #define EDU_COUNT	0x90
 #define EDU_COMMAND	0x98
-/* Only the engine can access its buffer; the CPU reads it by another transfer. */
+/* Only the engine can access its buffer; the CPU reads it with another transfer. */
 #define EDU_BUFFER	0x40000
 
 #define EDU_START	BIT(0)
@@ -22,7 +22,7 @@
 #define POLL_MS		5
 #define TIMEOUT_MS	5000
 
-/* Starts to move bytes between the bus address and the start of the device's buffer. */
+/* Starts a transfer between the bus address and the start of the device's buffer. */
 void edu_start(struct edu *edu, dma_addr_t bus, u32 bytes, enum direction direction)
 {
 	void __iomem *registers = edu->registers;
@@ -34,7 +34,7 @@ void edu_start(struct edu *edu, dma_addr_t bus, u32 bytes, enum direction direct
 	writeq(EDU_START | (out ? 0 : EDU_TO_RAM), registers + EDU_COMMAND);
 }
 
-/* Moves them and waits until it is done. */
+/* Starts the transfer and waits for its end. */
 int edu_transfer(struct edu *edu, dma_addr_t bus, u32 bytes, enum direction direction)
 {
 	unsigned int waited;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
  * The hypercalls that the test makes. docs/hypercalls.md is the reference; a unit test
- * of xtask holds the numbers below against it.
+ * of test-machines compares the numbers below with it.
  */
 #ifndef PORTCULLIS_HYPERCALLS_H
 #define PORTCULLIS_HYPERCALLS_H
@@ -26,7 +26,7 @@
 
 #define PORTCULLIS_SUCCESS		0
 
-/* The answer, a code of docs/hypercalls.md; X1 and on are in *res. */
+/* Returns a code of docs/hypercalls.md; X1 and later registers are in *res. */
 static inline long portcullis_call(u32 function, u64 x1, u64 x2, u64 x3,
 				   struct arm_smccc_res *res)
 {

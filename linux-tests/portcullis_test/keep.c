@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /*
-  * For tests with kexec: pages that are given to EL2 and never taken back, and a transfer
-  * to one of them that is in flight when the kernel ends. Nothing here is undone: the next
+  * For tests with kexec: pages that are donated to EL2 and never returned, and a transfer
+  * to one of them that is in flight when the kernel ends. These donations are not undone: the next
   * kernel has no record of these pages.
  */
 #include <linux/dma-mapping.h>
@@ -11,13 +11,13 @@
 
 #include "portcullis_test.h"
 
-#define POISON		0x6e6f73696f70203aULL	/* what the device holds, and is to write */
+#define POISON		0x6e6f73696f70203aULL	/* content of the device's buffer, which it writes */
 #define BLOCK_ORDER	10
-/* Two that the next kernel attacks by their addresses; one for the transfer. */
+/* Two pages that the next kernel attacks by their addresses, and one for the transfer. */
 #define KEPT_PAGES	3
 #define FLIGHT_PAGE	2
 
-/* A block at or above an address, which the next kernel will leave alone; the others go back. */
+/* A block at or above an address that the next kernel does not use; the other blocks are freed. */
 static struct page *block_above(u64 least)
 {
 	struct page *found = NULL, *block, *next;
@@ -51,7 +51,7 @@ static int arm(struct edu *edu, struct page *page)
 	return edu_transfer(edu, edu->flight, sizeof(u64), TO_DEVICE);
 }
 
-/* On an error nothing is given away, and the block stays allocated. */
+/* On an error no page is donated, and the block stays allocated. */
 int keep(struct edu *edu, u64 least)
 {
 	struct transfer transfer = { .receiver = TO_HYP, .count = KEPT_PAGES };
@@ -77,7 +77,7 @@ int keep(struct edu *edu, u64 least)
 	return 0;
 }
 
-/* Gives any one page of the kernel's and takes it back. */
+/* Donates any page of the kernel and requests its return. */
 int give_and_take_back(u64 address)
 {
 	struct transfer transfer = { .receiver = TO_HYP, .pfn = address >> PAGE_SHIFT, .count = 1 };

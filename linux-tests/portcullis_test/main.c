@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /*
- * Binds QEMU's edu device and offers files in its sysfs folder:
+ * Binds QEMU's edu device and creates files in its sysfs folder:
  *
-  *   churn   write N: give away and take back N ranges of pages before the write returns;
+  *   churn   write N: donate N ranges of pages and get them back before the write returns;
   *           several writers run at once; read: counters
-  *   attack  write hyp or guest: give a page to that owner and let the device access it;
-  *           nvme or cpu: give a page to EL2 and let the disk or the kernel access it;
+  *   attack  write hyp or guest: donate a page to that owner and let the device access it;
+  *           nvme or cpu: donate a page to EL2 and let the disk or the kernel access it;
   *           read: the results, one line each
-  *   keep    write an address: give pages at or above it to EL2 for good; read: which
- *   give    write an address: that page is given to EL2 and taken back
+  *   keep    write an address: donate pages at or above it permanently; read: which
+ *   give    write an address: that page is donated to EL2 and returned
  *   crash   write anything: a transfer to one of those pages is started, then a panic
  *
  * For tests of Portcullis under its reference hypervisor only.
@@ -198,5 +198,5 @@ static void __exit portcullis_test_exit(void)
 }
 module_exit(portcullis_test_exit);
 
-MODULE_DESCRIPTION("Gives pages of a Linux host away under Portcullis and lets a device access them");
+MODULE_DESCRIPTION("Donates pages of a Linux host under Portcullis and lets a device access them");
 MODULE_LICENSE("Dual MIT/GPL");

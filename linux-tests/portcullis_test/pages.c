@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /*
-  * Gives pages to EL2 or a guest and takes them back. The rule of this file: a page that
+  * Donates pages to EL2 or a guest and gets them back. The rule of this file: a page that
   * may still have another owner is never freed.
  */
 #include <linux/highmem.h>
@@ -39,7 +39,7 @@ static int one_call(const char *what, u32 function, const struct transfer *trans
 	return answer == PORTCULLIS_SUCCESS ? 0 : refused(what, answer);
 }
 
-/* On an error the pages are still the kernel's. Without a hypervisor nothing happens. */
+/* On an error the pages still belong to the kernel. Without a hypervisor this does nothing. */
 int pages_give(struct transfer *transfer)
 {
 	if (!portcullis_below.present)

@@ -10,12 +10,12 @@
 
 /* The new owner of the pages. */
 enum receiver {
-	TO_HYP,		/* donated to EL2's pool, given back */
-	TO_GUEST,	/* donated to a guest, reclaimed after its end */
+	TO_HYP,		/* donated to EL2's pool, returned */
+	TO_GUEST,	/* donated to a guest, reclaimed after the guest was destroyed */
 	SHARED_WITH_HYP,	/* shared and unshared: the host keeps its access */
 };
 
-/* A range that was given away, and what is needed to take it back. */
+/* A donated or shared range, with the data for its return. */
 struct transfer {
 	enum receiver receiver;
 	u64 pfn;
@@ -26,7 +26,7 @@ struct transfer {
 struct edu {
 	struct pci_dev *pdev;
 	void __iomem *registers;
-	/* One DMA engine, one buffer: an attack holds this from start to end. */
+	/* There is one DMA engine with one buffer: an attack holds this lock from start to end. */
 	struct mutex engine;
 	/* Totals of all writers of churn. */
 	atomic64_t rounds;
@@ -35,12 +35,12 @@ struct edu {
 	/* The lines of the last attack, for the reader of the attribute. */
 	char report[2048];
 	size_t report_length;
-	/* Whether pages were given away for good, and the bus address of one of them. */
+	/* Whether pages were donated permanently, and the bus address of one of them. */
 	bool kept;
 	dma_addr_t flight;
 };
 
-/* Result of VERSION; zeroes without a hypervisor. */
+/* Result of VERSION; all zeroes without a hypervisor. */
 struct below {
 	bool present;
 	u64 max_pages;

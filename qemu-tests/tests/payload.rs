@@ -18,14 +18,15 @@ use test_machines::payload::{
 };
 use test_machines::trap_log;
 
-/// Which tests a machine runs.
+/// The tests of a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Suite {
     /// All applicable tests.
     All,
-    /// The host's start, its CPUs, the demonstration's attacks and what depends on the core's features.
+    /// The host's start, its CPUs, the attacks of the demonstration, and the tests that depend on the CPU model's
+    /// features.
     Core,
-    /// The ID registers and the features they show.
+    /// The ID registers and the features that they show.
     Features,
 }
 
@@ -61,7 +62,7 @@ const GICV4: [&str; 2] = ["-machine", "gic-version=4"];
 /// The test whose device causes more faults than EL2 prints at once.
 const EVENT_FLOOD: &str = "t43_event_flood";
 
-/// Bytes that EL2 writes to its console in a trap at most (docs/smmu-emulation.md).
+/// Maximum number of bytes that EL2 writes to its console in a trap (docs/smmu-emulation.md).
 const TRAP_BYTES: usize = 128;
 
 impl Suite {
@@ -169,7 +170,7 @@ fn shared_console_trial(images: &Arc<Images>, cpu: &'static str) -> Trial {
         let report = checked.map_err(|error| Failed::from(format!("{error:#}")))?;
         // Three CPUs write concurrently, so complete forged lines are rare: search for fragments.
         if report.outcome.host_console.matches('=').count() < 100 {
-            return Err(Failed::from(format!("the host has forged nothing (consoles in {})", dir.display())));
+            return Err(Failed::from(format!("the host has forged no line (consoles in {})", dir.display())));
         }
         Ok(())
     })
@@ -180,7 +181,7 @@ fn console_off_trial(images: &Arc<Images>) -> Trial {
     let name = format!("{}/max-1-one-uart/{CONSOLE_OFF}", Below::Portcullis.word());
     let (images, dir) = (Arc::clone(images), run_dir(&name));
     Trial::test(name, move || {
-        // The emulator transmits anyway, but logs bytes that a real UART would not have sent.
+        // The emulator transmits them, but logs bytes that a real UART would not have sent.
         let qemu_args = &["-d", "guest_errors"];
         let run = Run { qemu_args, deadline: deadline(), ..Run::new(&images, Below::Portcullis, CONSOLE_OFF) };
         let report = run.run(&dir).and_then(|report| report.verdict().map(|_| report));
@@ -193,7 +194,8 @@ fn console_off_trial(images: &Arc<Images>) -> Trial {
     })
 }
 
-/// A flood of faults: EL2 writes a bounded number of bytes to its console in a trap, however much it has to report.
+/// A flood of faults: EL2 writes a bounded number of bytes to its console in a trap, independent of the number of
+/// faults.
 fn trap_bytes_trial(images: &Arc<Images>) -> Trial {
     let name = format!("{}/max-1/t65_bytes_of_each_trap", Below::Portcullis.word());
     let (images, dir) = (Arc::clone(images), run_dir(&name));
@@ -203,7 +205,7 @@ fn trap_bytes_trial(images: &Arc<Images>) -> Trial {
         let checked = report.and_then(|report| report.verdict().map(|_| report));
         let report = checked.map_err(|error| Failed::from(format!("{error:#}")))?;
         let traps = trap_log::bytes_per_trap(&report.outcome.qemu_messages);
-        // As many as there may be: there was more to say.
+        // The maximum must be reached: EL2 had more output.
         let most = traps.iter().max().copied().unwrap_or(0);
         if most != TRAP_BYTES {
             let count = traps.len();
@@ -213,7 +215,7 @@ fn trap_bytes_trial(images: &Arc<Images>) -> Trial {
     })
 }
 
-/// A core that EL2 refuses: it never runs the host.
+/// A CPU that EL2 refuses: it never runs the host.
 fn refused_core_trial(images: &Arc<Images>) -> Trial {
     let name = format!("{}/thunderx2-2/{REFUSED_CORE}", Below::Portcullis.word());
     let (images, dir) = (Arc::clone(images), run_dir(&name));
@@ -233,7 +235,7 @@ fn bad_tree_trial(images: &Arc<Images>, bad_tree: BadTree, cpu: &'static str, sm
     })
 }
 
-/// EL2 at another address; where there are several CPUs, they start too.
+/// Tests EL2 at another address; with several CPUs, also their start.
 fn load_address_trial(images: &Arc<Images>, place: LoadAddress) -> Trial {
     let name = format!("{}/max-{}-at-{}/el2_read", Below::Portcullis.word(), place.smp, place.name);
     let (images, dir) = (Arc::clone(images), run_dir(&name));
@@ -244,7 +246,7 @@ fn load_address_trial(images: &Arc<Images>, place: LoadAddress) -> Trial {
     })
 }
 
-/// EL2 between two pages.
+/// Tests EL2 at an address between two pages.
 fn misplaced_trial(images: &Arc<Images>) -> Trial {
     let name = format!("{}/max-1/boot_between_two_pages", Below::Portcullis.word());
     let (images, dir) = (Arc::clone(images), run_dir(&name));
@@ -253,7 +255,7 @@ fn misplaced_trial(images: &Arc<Images>) -> Trial {
     })
 }
 
-/// Firmware other than QEMU's.
+/// Tests with other firmware than QEMU's.
 fn firmware_trial(images: &Arc<Images>, firmware: Firmware) -> Trial {
     let name = format!("{}/max-{}/{}", Below::Portcullis.word(), firmware.cpus(), firmware.name);
     let (images, dir) = (Arc::clone(images), run_dir(&name));

@@ -1,6 +1,6 @@
-//! AArch32 code at EL0, on cores that have it: entered from EL1, returns by `SVC`.
+//! Runs AArch32 code at EL0, on cores that support it. The code is entered from EL1 and returns with `SVC`.
 //!
-//! Stage 1 is disabled meanwhile, so that EL0 can access all host memory.
+//! Stage 1 is disabled while it runs, so that EL0 can access all host memory.
 #![allow(unsafe_code)]
 
 use core::arch::{asm, global_asm};
@@ -19,7 +19,7 @@ aarch32_vectors:
     b       aarch32_back
     .endr
 
-// x0 = code, x1 = PSTATE there, x2 = r0 to r7 as eight 64-bit words, updated on return. Returns ESR_EL1.
+// x0 = code, x1 = its PSTATE, x2 = r0 to r7 as eight 64-bit words, updated on return. Returns ESR_EL1.
     .global payload_aarch32
 payload_aarch32:
     stp     x19, x20, [sp, #-112]!
@@ -91,10 +91,11 @@ pub fn is_supported() -> bool {
     sysreg::id_aa64pfr0() & 0xf == 2
 }
 
-/// Runs `code`, whose last instruction has to be an `SVC`, with `registers` in r0 to r7; what they hold afterwards.
+/// Runs `code`, whose last instruction must be an `SVC`, with `registers` in r0 to r7. Returns their values
+/// afterwards.
 ///
 /// # Errors
-/// ESR_EL1, if an exception other than `SVC` ended it.
+/// ESR_EL1, if another exception than `SVC` ended it.
 pub fn run(set: Set, code: &[u16], registers: [u32; 8]) -> Result<[u32; 8], u64> {
     let at = page();
     for (index, half) in code.iter().enumerate() {
@@ -103,14 +104,14 @@ pub fn run(set: Set, code: &[u16], registers: [u32; 8]) -> Result<[u32; 8], u64>
     mmu::cache_clean_invalidate(at);
     mmu::cache_clean_invalidate(at + 64);
     let pstate = USER | if set == Set::T32 { 1 << 5 } else { 0 };
-    // A page of its own, cleaned: with stage 1 off the accesses are non-cacheable.
+    // A separate page, which is cleaned: with stage 1 off the accesses are non-cacheable.
     let memory = page();
     for (index, value) in registers.iter().enumerate() {
         mmio::write64(memory + u64_of(index) * 8, u64::from(*value));
     }
     mmu::cache_clean_invalidate(memory);
-    // SAFETY: (1) the code runs at EL0 and comes back through the vectors above, whatever it does; (2) the registers
-    // that a call keeps are kept, and so are VBAR_EL1 and SCTLR_EL1; (3) the page of registers is not shared.
+    // SAFETY: (1) the code runs at EL0 and always returns through the vectors above; (2) the registers
+    // that a call preserves are preserved, and so are VBAR_EL1 and SCTLR_EL1; (3) the page of registers is not shared.
     let esr = unsafe {
         asm!("ic iallu", "dsb sy", "isb", options(nostack));
         payload_aarch32(at, pstate, usize_of(memory) as *mut u64)

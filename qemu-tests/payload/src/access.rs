@@ -1,4 +1,4 @@
-//! All forms of loads and stores that a hypervisor has to decode: each register as target, sign extension, and forms
+//! All forms of loads and stores that a hypervisor must handle: each register as target, sign extension, and forms
 //! without a valid syndrome.
 #![allow(unsafe_code)]
 
@@ -90,11 +90,12 @@ unsafe extern "C" {
     fn payload_stores();
 }
 
-/// Loads 32 bits from `addr` into register `register` (0..=30); all 64 bits of the register afterwards.
+/// Loads 32 bits from `addr` into register `register` (0..=30); returns all 64 bits of the register.
 pub fn load_into(register: u64, addr: u64) -> u64 {
     let base: unsafe extern "C" fn() = payload_loads;
     let routine = (base as *const ()).wrapping_byte_add(usize_of(register % REGISTERS) * STRIDE);
-    // SAFETY: (1) one routine per register lies `STRIDE` bytes apart; (2) it follows the C calling convention.
+    // SAFETY: (1) the routines, one for each register, are `STRIDE` bytes apart; (2) it follows the C calling
+    // convention.
     let routine: extern "C" fn(u64) -> u64 = unsafe { core::mem::transmute(routine) };
     routine(addr)
 }
@@ -113,8 +114,8 @@ macro_rules! access_forms {
         $(#[$doc])*
         pub fn $name(addr: u64) -> u64 {
             let value: u64;
-            // SAFETY: (1) the address is a device's or foreign memory, given by a test under `catch`; (2) every register
-            // that the instructions change is declared.
+            // SAFETY: (1) the address is of a device or of foreign memory, and the caller is a test under `catch`; (2)
+            // every register that the instructions change is declared.
             unsafe {
                 asm!($asm, a = inout(reg) addr => _, v = inout(reg) 0_u64 => value, t = inout(reg) 0_u64 => _, options(nostack));
             }

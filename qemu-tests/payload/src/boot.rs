@@ -1,6 +1,6 @@
 //! Entry at EL1, as for Linux: an arm64 Image header, x0 = device tree, MMU off, any 2 MiB aligned address.
 //!
-//! Secondaries come in through [`secondary_entry`] with x0 = their index (the PSCI context id).
+//! Secondaries enter at [`secondary_entry`] with x0 = their index (the PSCI context id).
 #![allow(unsafe_code)]
 
 use core::arch::global_asm;
@@ -8,7 +8,7 @@ use core::arch::global_asm;
 use crate::num::u64_of;
 use crate::sysreg::MAX_CPUS;
 
-/// Bytes of stack that each CPU has.
+/// Size of each CPU's stack in bytes.
 pub const STACK_SIZE: usize = 0x1_0000;
 
 /// The CPUs' stacks, used by the boot code only.
@@ -40,7 +40,7 @@ _start:
     cmp     x20, #(3 << 2)
     b.eq    el3_firmware            // el3.rs: the image was started as firmware
     mov     x20, x0
-    mrs     x21, cntpct_el0         // for the boot benchmark, before anything else counts
+    mrs     x21, cntpct_el0         // for the boot benchmark
     adrp    x0, _head               // also the load offset: the image is linked at 0
     adrp    x1, __rela_start
     add     x1, x1, :lo12:__rela_start
@@ -100,7 +100,7 @@ unsafe extern "C" {
     fn payload_secondary();
 }
 
-/// Address at which secondaries are to start.
+/// Entry point of secondaries.
 pub fn secondary_entry() -> u64 {
     let entry: unsafe extern "C" fn() = payload_secondary;
     u64_of((entry as *const ()).addr())

@@ -1,4 +1,4 @@
-//! The host's console: a PL011, driven by polling with a bound, one line at a time.
+//! The host's console: a PL011, with bounded polling, one line at a time.
 
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +12,7 @@ static LOCK: spin::mutex::SpinMutex<()> = spin::mutex::SpinMutex::new(());
 const DR: u64 = 0x00;
 const FR: u64 = 0x18;
 const FR_TXFF: u32 = 1 << 5;
-/// Polls of a full FIFO after which a character is dropped.
+/// Number of polls of a full FIFO after which a character is dropped.
 const MAX_POLLS: u32 = 1_000_000;
 
 /// Uses the PL011 at `base` from now on.
@@ -43,7 +43,7 @@ impl Write for Pl011 {
 
 /// Prints without a lock that a failed CPU might hold: for the panic path.
 pub fn print_unlocked(args: fmt::Arguments<'_>) {
-    // The UART cannot fail.
+    // Writing to the UART returns no error.
     let _ = Pl011.write_fmt(args);
 }
 

@@ -1,4 +1,4 @@
-//! Secondary CPUs: started by PSCI, each waits for work in its mailbox.
+//! Secondary CPUs: each is started by PSCI and waits for work in its mailbox.
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -40,7 +40,7 @@ const TIMEOUT_US: u64 = 60_000_000;
 /// Starts CPU `index` of `machine` and waits until it runs.
 ///
 /// # Errors
-/// PSCI's error, or that it did not start.
+/// CPU_ON was refused, or the CPU did not start.
 pub fn start(machine: &Machine, index: usize) -> Result<(), &'static str> {
     let mail = &MAILBOXES[index];
     firmware::cpu_on(machine.cpus[index], secondary_entry(), u64_of(index)).map_err(|_| "CPU_ON was refused")?;
@@ -56,7 +56,7 @@ pub fn has_started(index: usize) -> bool {
     MAILBOXES[index].state.load(Ordering::SeqCst) != OFF
 }
 
-/// Gives work to CPU `index`, which must be idle.
+/// Sends work to CPU `index`, which must be idle.
 pub fn send(index: usize, work: Work, argument: u64) {
     let mail = &MAILBOXES[index];
     *mail.work.lock() = Some(work);
@@ -64,7 +64,7 @@ pub fn send(index: usize, work: Work, argument: u64) {
     mail.state.store(BUSY, Ordering::SeqCst);
 }
 
-/// Waits until CPU `index` has finished; its result.
+/// Waits until CPU `index` has finished; returns its result.
 ///
 /// # Errors
 /// It did not finish in time.
@@ -98,7 +98,7 @@ pub fn stop(machine: &Machine, index: usize) -> Result<(), &'static str> {
 extern "C" fn payload_secondary_main(index: u64) -> ! {
     mmu::enable();
     let mail = &MAILBOXES[crate::num::usize_of(index) % MAX_CPUS];
-    // Work that was there before the CPU comes first.
+    // Work that was sent before the CPU started comes first.
     let _ = mail.state.compare_exchange(OFF, IDLE, Ordering::SeqCst, Ordering::SeqCst);
     loop {
         match mail.state.load(Ordering::SeqCst) {

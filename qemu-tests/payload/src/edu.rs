@@ -20,11 +20,11 @@ const COMMAND_RUN: u64 = 1;
 const COMMAND_TO_RAM: u64 = 1 << 1;
 /// Address of the device's buffer in its own address space.
 const BUFFER: u64 = 0x4_0000;
-/// Upper 16 bits of words that tests have the device write where they must differ from other data.
+/// Upper 16 bits of words that the device writes in tests where they must differ from other data.
 pub const EDU_WORD: u64 = 0xed0a << 48;
 /// The device's own delay, with a margin, in microseconds.
 const DELAY_US: u64 = 101_000;
-/// Most that a transfer may take, in microseconds.
+/// Maximum duration of a transfer, in microseconds.
 const TIMEOUT_US: u64 = 2_000_000;
 
 /// The device.
@@ -73,14 +73,14 @@ impl Edu {
         mmio::write64(self.bar + DMA_COMMAND, command);
     }
 
-    /// Whether no transfer runs.
+    /// Whether no transfer is in progress.
     pub fn is_idle(&self) -> bool {
         let idle = mmio::read64(self.bar + DMA_COMMAND) & COMMAND_RUN == 0;
         sysreg::dsb();
         idle
     }
 
-    /// Waits until no transfer runs.
+    /// Waits until no transfer is in progress.
     ///
     /// # Errors
     /// Timeout: twenty times its delay.

@@ -1,28 +1,29 @@
-//! Minimal EL3 firmware that traps some registers: the same image, started at EL3.
+//! Minimal EL3 firmware that traps some registers: the payload's image, started at EL3.
 //!
-//! The runner leaves `SCR_EL3`, `CPTR_EL3`, EL2's entry point, `SCR_EL3` of later CPUs, the number of later CPUs, and the
-//! flags of CPU_SUSPEND at [`SETTINGS`]. A trapped register access is returned to EL2 as an Undefined Instruction exception, as newer firmware
-//! does. Four calls are answered: SYSTEM_OFF ends the run; CPU_ON starts the later CPUs, all in the same moment, after
-//! the last of them was turned on; CPU_SUSPEND resets the SMMU, as a powered-off domain would, and resumes the CPU
-//! at once; and PSCI_FEATURES of CPU_SUSPEND has the flags, if they are not an error. At every entry, also that of a later
-//! CPU and after a power-down, EL2's registers and the host's hold ones, as a warm reset may leave them. The image lies in
-//! flash; the entry points of later CPUs are the only memory that this writes.
+//! The runner writes `SCR_EL3`, `CPTR_EL3`, EL2's entry point, `SCR_EL3` of later CPUs, the number of later CPUs, and
+//! the flags of CPU_SUSPEND to [`SETTINGS`]. A trapped register access is returned to EL2 as an Undefined Instruction
+//! exception, as newer firmware does. Four calls are implemented: SYSTEM_OFF ends the run; CPU_ON starts the later
+//! CPUs, all at the same time, after the last of them was turned on; CPU_SUSPEND resets the SMMU, like the power-off
+//! of its power domain, and resumes the CPU immediately; PSCI_FEATURES of CPU_SUSPEND returns the flags, unless they
+//! are an error. At every entry, also that of a later CPU and after a power-down, EL2's registers and the host's
+//! contain all ones, as after a warm reset they may. The image is in flash; the firmware writes no memory except the
+//! entry points of later CPUs.
 #![allow(unsafe_code)]
 
 use core::arch::global_asm;
 
-/// Where the runner leaves the settings.
+/// Address of the runner's settings.
 pub const SETTINGS: u64 = 0x4800_0000;
-/// From there: entry points of eight CPUs, by Aff0, and their contexts.
+/// Address of the entry points of eight CPUs, by Aff0, and their contexts.
 const MAILBOXES: u64 = 0x100;
-/// Where QEMU leaves the device tree.
+/// Address of QEMU's device tree.
 const DEVICE_TREE: u64 = 0x4000_0000;
 /// QEMU virt's SMMU.
 const SMMU: u64 = 0x0905_0000;
 
 global_asm!(
     r#"
-    // Leaves \value in a register of a feature that bits of the ID register in x1 say is there.
+    // Writes \value to a register of a feature, if the ID register in x1 shows the feature.
     .macro  leave lsb, register, value
     ubfx    x2, x1, #\lsb, #4
     cbz     x2, 90f
@@ -41,7 +42,7 @@ el3_firmware:
     mrs     x5, mpidr_el1
     ands    x5, x5, #0xff
     b.eq    6f
-    // A later CPU: waits until all of them have an entry point.
+    // A later CPU waits until all of them have an entry point.
     ldp     x2, x6, [x1, #24]
     add     x8, x1, #{mailboxes}
 4:  mov     x9, x6
@@ -65,7 +66,7 @@ el3_firmware:
     leave   32, s3_6_c1_c2_0, 15    // ZCR_EL3
     mrs     x1, s3_0_c0_c4_1        // ID_AA64PFR1_EL1
     leave   24, s3_6_c1_c2_6, 15    // SMCR_EL3
-    // CNTFRQ_EL0 stays as it was at reset: QEMU gives it the rate of its counter.
+    // CNTFRQ_EL0 keeps its reset value: QEMU sets it to the rate of its counter.
     bl      el3_unknown
     msr     cptr_el3, x3
     msr     elr_el3, x4

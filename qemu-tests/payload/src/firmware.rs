@@ -1,4 +1,4 @@
-//! Calls out of EL1: PSCI by the conduit the device tree names, raw SMCs, and Portcullis' hypercalls.
+//! Calls from EL1: PSCI through the conduit in the device tree, raw SMCs, and Portcullis' hypercalls.
 
 use smccc::psci::{self, AffinityState, LowestAffinityLevel};
 use smccc::{Hvc, Smc};
@@ -66,7 +66,7 @@ pub fn cpu_suspend(state: u32, entry: u64, context: u64) -> Result<(), psci::err
     }
 }
 
-/// Whether PSCI says that the CPU `mpidr` is off.
+/// Whether the CPU `mpidr` is off according to PSCI.
 pub fn is_off(mpidr: u64) -> bool {
     let state = match conduit() {
         Conduit::Smc => psci::affinity_info::<Smc>(mpidr, LowestAffinityLevel::All),
@@ -80,7 +80,7 @@ pub fn smc(function: u64, args: [u64; 7]) -> [u64; 18] {
     smccc::smc64(low32(function), widen(args))
 }
 
-/// As [`smc`], by HVC.
+/// As [`smc`], with HVC.
 pub fn hvc(function: u64, args: [u64; 7]) -> [u64; 18] {
     smccc::hvc64(low32(function), widen(args))
 }
@@ -91,7 +91,7 @@ fn widen(args: [u64; 7]) -> [u64; 17] {
     all
 }
 
-/// SMCCC's NOT_SUPPORTED as it comes back in x0.
+/// SMCCC's NOT_SUPPORTED in x0.
 pub const NOT_SUPPORTED: i64 = -1;
 
 /// A hypercall of Portcullis.
@@ -101,17 +101,17 @@ pub enum Hypercall {
     Version,
     /// Shares pages with EL2.
     HostShareHyp,
-    /// End a share.
+    /// Unshares pages shared with EL2.
     HostUnshareHyp,
-    /// Give pages to EL2's pool.
+    /// Donates pages to EL2's pool.
     HostDonateHyp,
-    /// Take unused pages back from EL2's pool.
+    /// Returns pages that EL2's pool does not use.
     HypDonateHost,
-    /// Creates a guest: its handle in x1.
+    /// Creates a guest; its handle is in x1.
     VmCreate,
-    /// End a guest.
+    /// Destroys a guest.
     VmDestroy,
-    /// Give pages to a guest.
+    /// Donates pages to a guest.
     HostDonateGuest,
     /// Shares pages with a guest.
     HostShareGuest,
@@ -148,12 +148,12 @@ impl Hypercall {
         }
     }
 
-    /// Calls with a page range; the answer in x0.
+    /// Calls with a page range; returns the result in x0.
     pub fn call(self, addr: u64, pages: u64) -> Answer {
         Answer::of(hvc(self.id(), [addr >> 12, pages, 0, 0, 0, 0, 0])[0])
     }
 
-    /// Calls with a page range and a guest's handle; the answer in x0.
+    /// Calls with a page range and a guest's handle; returns the result in x0.
     pub fn call_for(self, addr: u64, pages: u64, guest: u64) -> Answer {
         Answer::of(hvc(self.id(), [addr >> 12, pages, guest, 0, 0, 0, 0])[0])
     }
@@ -164,10 +164,10 @@ impl Hypercall {
     }
 }
 
-/// Answer of a hypercall (x0).
+/// Result of a hypercall (x0).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// Done.
+    /// Success.
     Success,
     /// -1.
     NotSupported,
@@ -179,9 +179,9 @@ pub enum Answer {
     Busy,
     /// -5.
     NoMemory,
-    /// -6: an SMMU did not answer.
+    /// -6: an SMMU did not complete an invalidation.
     Io,
-    /// Anything else: invalid.
+    /// Any other value: invalid.
     Unknown(i64),
 }
 
@@ -206,9 +206,9 @@ impl Answer {
 pub enum Stat {
     /// Traps on SMMU registers.
     Exits,
-    /// DMA faults that EL2 has seen.
+    /// DMA faults that EL2 has recorded.
     Faults,
-    /// Commands that EL2 sent for the host.
+    /// Commands of the host that EL2 sent.
     Commands,
     /// SYNCs that EL2 issued.
     Syncs,
@@ -243,7 +243,7 @@ pub fn try_hvc(function: u64, args: [u64; 7]) -> Result<[u64; 18], Caught> {
     }
 }
 
-/// Makes an SMC that may be undefined: the registers, or the exception.
+/// Makes an SMC that may be undefined; returns the registers, or the exception.
 pub fn try_smc(function: u64, args: [u64; 7]) -> Result<[u64; 18], Caught> {
     match catch(|| smc(function, args)) {
         (result, None) => Ok(result),

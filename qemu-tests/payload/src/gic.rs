@@ -1,4 +1,4 @@
-//! Minimal GIC support for sleeping: the virtual timer's PPI becomes pending at the boot CPU, which ends WFI; it stays
+//! Minimal GIC support for sleeping: the virtual timer's PPI becomes pending at the boot CPU, which ends WFI. It stays
 //! masked and is acknowledged only in [`interrupted`].
 #![allow(unsafe_code)]
 
@@ -49,12 +49,12 @@ pub fn init(machine: &Machine) {
     READY.store(true, Ordering::SeqCst);
 }
 
-/// Makes the virtual timer's interrupt pending at `deadline`; whether it could.
+/// Makes the virtual timer's interrupt pending at `deadline`. Returns whether the GIC is set up.
 pub fn arm(deadline: u64) -> bool {
     if !READY.load(Ordering::SeqCst) || sysreg::cpu_index() != 0 {
         return false;
     }
-    // SAFETY: (1) the virtual timer is this CPU's own and used for nothing else.
+    // SAFETY: (1) the virtual timer belongs to this CPU and has no other use.
     unsafe {
         asm!(
             "msr cntv_cval_el0, {deadline}",
@@ -75,28 +75,29 @@ pub fn disarm() {
 /// Counter when the timer's interrupt was taken; 0 before.
 static TAKEN: AtomicU64 = AtomicU64::new(0);
 
-/// Runs `body` with interrupts on and a timer that ends at `deadline`; when its interrupt was taken, if it was within a second
-/// after `body` returned.
+/// Runs `body` with interrupts enabled and a timer that fires at `deadline`. Returns the time at which its interrupt
+/// was taken, if that was within a second after `body` returned.
 pub fn interrupted(deadline: u64, body: impl FnOnce()) -> Option<u64> {
     TAKEN.store(0, Ordering::SeqCst);
     if !arm(deadline) {
         return None;
     }
-    // SAFETY: (1) the vectors take the timer's interrupt, the only one enabled; (2) the mask is put back below.
+    // SAFETY: (1) the vectors take the timer's interrupt, the only one enabled; (2) the mask is restored below.
     unsafe { asm!("msr daifclr, #2", "isb", options(nostack)) };
     body();
     sysreg::poll_us(1_000_000, || TAKEN.load(Ordering::SeqCst) != 0);
-    // SAFETY: (1) as it was before.
+    // SAFETY: (1) restores the former mask.
     unsafe { asm!("msr daifset, #2", "isb", options(nostack)) };
     disarm();
     Some(TAKEN.load(Ordering::SeqCst)).filter(|taken| *taken != 0)
 }
 
-/// Takes the timer's interrupt: notes when, switches the timer off and completes the interrupt. Called by the vectors.
+/// Handles the timer's interrupt: records the time, disables the timer and completes the interrupt. Called by the
+/// vectors.
 pub fn take() {
     TAKEN.store(sysreg::cntvct(), Ordering::SeqCst);
     disarm();
-    // SAFETY: (1) acknowledges and completes what this CPU has just taken, and nothing else.
+    // SAFETY: (1) acknowledges and completes only the interrupt that this CPU has just taken.
     unsafe {
         asm!(
             "mrs {id}, S3_0_C12_C12_0", // ICC_IAR1_EL1
@@ -107,7 +108,7 @@ pub fn take() {
     }
 }
 
-/// Sleeps until the virtual counter reaches `deadline` or some interrupt is pending; whether it could.
+/// Sleeps until the virtual counter reaches `deadline` or an interrupt is pending. Returns whether the GIC is set up.
 pub fn sleep_until(deadline: u64) -> bool {
     let armed = arm(deadline);
     if armed {

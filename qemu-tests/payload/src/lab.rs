@@ -16,9 +16,9 @@ use crate::smmu::{Format, Smmu, SmmuError};
 /// Expected result of an attack on this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expect {
-    /// Isolation stops it.
+    /// Isolation blocks it.
     Blocked,
-    /// No isolation: it lands.
+    /// Without isolation it lands.
     Landed,
 }
 
@@ -26,7 +26,7 @@ pub enum Expect {
 pub struct Ctx {
     /// The machine.
     pub machine: &'static Machine,
-    /// What attacks are expected to do.
+    /// Expected result of attacks.
     pub expect: Expect,
     /// Seed for tests with random input.
     pub seed: u64,
@@ -52,7 +52,7 @@ pub enum Mode {
 pub enum Seen {
     /// The word.
     Value(u64),
-    /// No data: the device's buffer still has its canary, or zero after an aborted read.
+    /// No data: the device's buffer still has its canary, or zeroes after an aborted read.
     Nothing,
 }
 
@@ -60,7 +60,7 @@ pub enum Seen {
 const CANARY: u64 = 0xca9a_11e5_0dd5_ca9a;
 /// XORed into a page's address to get its IOVA, so that a transfer proves that stage 1 translated.
 const IOVA_FLIP: u64 = 0x20_0000_0000;
-/// Marks our own words in victim memory.
+/// Marks the payload's own words in victim memory.
 pub const MARK: u64 = 0x600d_dead_5afe_b0b0;
 
 impl From<SmmuError> for Fail {
@@ -77,7 +77,7 @@ pub struct Lab {
     pub smmu: RefCell<Smmu>,
     /// The device's address space.
     pub stage1: Stage1,
-    /// A bounce page of the host's own.
+    /// A page of the host for copies of the device's buffer.
     pub own: u64,
     mode: Mode,
 }
@@ -135,7 +135,7 @@ impl Lab {
         self.enter(mode)
     }
 
-    /// The address by which the device reaches `pa` in this mode; maps it in the host's stage 1 where there is one.
+    /// The address by which the device reaches `pa` in this mode; with stage 1, maps it in the host's stage 1.
     pub fn bus(&self, pa: u64) -> u64 {
         if self.mode != Mode::Stage1 {
             return pa;
@@ -148,7 +148,7 @@ impl Lab {
     /// DMA write of `word` to physical address `pa`. The caller checks whether it landed.
     ///
     /// # Errors
-    /// The device hangs.
+    /// The device timed out.
     pub fn write(&self, pa: u64, word: u64) -> TestResult {
         mmio::write64(self.own, word);
         self.edu.transfer(Direction::FromMemory, self.bus(self.own), 0, 8)?;
@@ -159,7 +159,7 @@ impl Lab {
     /// DMA read of the word at physical address `pa`.
     ///
     /// # Errors
-    /// The device hangs, or DMA to the host's own page fails.
+    /// The device timed out, or DMA to the host's own page failed.
     pub fn read(&self, pa: u64) -> Result<Seen, Fail> {
         let own = self.bus(self.own);
         mmio::write64(self.own, CANARY);
@@ -184,10 +184,10 @@ impl Lab {
         Ok(self.read(pa)? == Seen::Value(word))
     }
 
-    /// The control: DMA to and from a fresh page of the host's own, checked by the CPU. Prints its line.
+    /// The control: DMA to and from an unused page of the host, checked by the CPU. Prints its line.
     ///
     /// # Errors
-    /// It does not work.
+    /// The transfer failed.
     pub fn control(&self, ctx: &Ctx) -> TestResult {
         let page = page();
         let word = MARK ^ page;
@@ -248,13 +248,13 @@ impl From<bool> for Landed {
 pub struct Victim {
     /// A word with a known content.
     pub known: u64,
-    /// That content.
+    /// Its content.
     pub content: u64,
-    /// A word that nothing uses.
+    /// An unused word.
     pub unused: u64,
 }
 
-/// Offset of the magic word of an arm64 Image header, and what its eight bytes hold ("ARM\x64", then no PE header).
+/// Offset of the magic word of an arm64 Image header, and the value of its eight bytes ("ARM\x64", then no PE header).
 const IMAGE_MAGIC: (u64, u64) = (0x38, 0x644d_5241);
 /// Offset of a reserved word of an arm64 Image header.
 const IMAGE_RESERVED: u64 = 0x28;
@@ -279,7 +279,7 @@ impl Victim {
     }
 }
 
-/// Whether the SMMU register file is in use by the host at all (SMMUEN as the host sees it).
+/// Whether the host has enabled the SMMU (SMMUEN as the host reads it).
 pub fn is_enabled(smmu: &Smmu) -> bool {
     smmu.read(reg::CR0ACK) & 1 != 0
 }

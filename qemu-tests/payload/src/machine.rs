@@ -10,13 +10,13 @@ use crate::mmio;
 use crate::num::{u64_of, usize_of};
 use crate::sysreg::MAX_CPUS;
 
-/// Largest device tree that is accepted, in bytes.
+/// Maximum size of the device tree, in bytes.
 const DTB_MAX: usize = 2 << 20;
-/// Ranges of RAM that are remembered.
+/// Maximum number of ranges of RAM.
 const RAM_MAX: usize = 16;
-/// Where RAM begins on QEMU virt.
+/// Start of RAM on QEMU virt.
 pub const RAM_BASE: u64 = 0x4000_0000;
-/// Where QEMU loads an arm64 Image: EL2's own image, when a hypervisor is there.
+/// Load address of an arm64 Image in QEMU: that of EL2's own image, if there is a hypervisor.
 pub const EL2_IMAGE: u64 = 0x4020_0000;
 
 /// How firmware is called.
@@ -31,7 +31,7 @@ pub enum Conduit {
 /// One window of PCI memory space.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Window {
-    /// Address on the CPU's and on the PCI side: they are the same on every machine supported here.
+    /// Address for the CPU and for PCI: both are the same on every supported machine.
     pub base: u64,
     /// Size in bytes.
     pub size: u64,
@@ -42,13 +42,13 @@ pub struct Window {
 pub struct Machine {
     /// PSCI conduit.
     pub conduit: Conduit,
-    /// UART for the console, 0 where none is described.
+    /// UART for the console, 0 if there is none.
     pub uart: u64,
-    /// SMMU register base, 0 where none is described.
+    /// SMMU register base, 0 if there is none.
     pub smmu: u64,
     /// Interrupt numbers of the SMMU: event queue, PRI queue, SYNC, global error.
     pub smmu_interrupts: [u32; 4],
-    /// PCI configuration space, 0 where none is described.
+    /// PCI configuration space, 0 if there is none.
     pub ecam: u64,
     /// 32-bit PCI memory window.
     pub window32: Window,
@@ -60,13 +60,13 @@ pub struct Machine {
     pub gicd: u64,
     /// First GIC redistributor.
     pub gicr: u64,
-    /// GIC ITS, 0 where none is described.
+    /// GIC ITS, 0 if there is none.
     pub its: u64,
     /// Affinities of the CPUs, in device-tree order.
     pub cpus: [u64; MAX_CPUS],
     /// Number of CPUs.
     pub cpu_count: usize,
-    /// Address of the device tree as it was passed.
+    /// Address of the device tree at entry.
     pub dtb: u64,
     ram: [(u64, u64); RAM_MAX],
     ram_count: usize,
@@ -76,7 +76,7 @@ pub struct Machine {
 /// The device tree's copy: the original may be in memory used by the allocator.
 struct DtbCopy(core::cell::UnsafeCell<[u8; DTB_MAX]>);
 
-// SAFETY: (1) written once by the boot CPU before any other runs, read-only afterwards.
+// SAFETY: (1) the boot CPU writes it once, before any other CPU runs; it is then read-only.
 #[allow(unsafe_code)]
 unsafe impl Sync for DtbCopy {}
 
@@ -87,7 +87,7 @@ fn copy_dtb(dtb: u64) -> &'static [u8] {
     assert!(mmio::read32(dtb).swap_bytes() == 0xd00d_feed, "no device tree at {dtb:#x}");
     let size = usize_of(u64::from(mmio::read32(dtb + 4).swap_bytes()));
     assert!(size <= DTB_MAX, "device tree of {size:#x} bytes");
-    // SAFETY: (1) only the boot CPU runs yet and this is called once, so the reference is the only one.
+    // SAFETY: (1) only the boot CPU runs and calls this once, so the reference is the only one.
     let copy = unsafe { &mut *DTB.0.get() };
     for (index, byte) in copy.iter_mut().enumerate().take(size) {
         *byte = mmio::read8(dtb + u64_of(index));

@@ -1,21 +1,21 @@
-//! The attacking payload: a small host at EL1 with drivers for the SMMU, a DMA device and an NVMe, which attacks the
-//! hypervisor. One boot runs one test, named on the kernel command line (`test=NAME`; `test=list` lists them all); the
+//! The attacking payload: a small host at EL1 that attacks the hypervisor, with drivers for the SMMU, a DMA device and
+//! an NVMe. One boot runs one test, named on the kernel command line (`test=NAME`; `test=list` lists them all); the
 //! result is a line on the console.
 //!
-//! | file | holds |
+//! holds | | | file | content | | holds |
 //! |---|---|
-//! | `el3` | firmware, where the image is started at EL3 |
+//! | `el3` | firmware, if the image is started at EL3 |
 //! | `boot`, `image`, `vectors`, `mmu`, `sysreg`, `cpu`, `time` | the machine's CPUs |
 //! | `machine`, `mem`, `mmio`, `console`, `firmware`, `gic` | what the device tree describes, memory, calls out of EL1 |
 //! | `pci`, `edu`, `nvme`, `smmu`, `its` | drivers |
 //! | `lab`, `registry`, `outcome` | test support |
 //! | `tests` | the tests |
 //! | `bench` | benchmarks of EL2 |
-// On other targets this is an empty program, so that `cargo check --workspace` and editors work on a build machine.
+// On other targets this is an empty program, so that `cargo check --workspace` and editors work on the build machine.
 #![cfg_attr(target_arch = "aarch64", no_std)]
 #![no_main]
 #![cfg(target_arch = "aarch64")]
-// Failures contain their text: there is no heap.
+// Failures contain their text, since there is no heap.
 #![allow(clippy::result_large_err)]
 
 pub mod aarch32;

@@ -1,6 +1,6 @@
-//! Free memory of the mini host: a bump allocator over the largest unused RAM range.
+//! Memory of the payload: a bump allocator in the largest unused RAM range.
 //!
-//! Nothing is ever freed: a test is one boot.
+//! Memory is never freed: a test is one boot.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -17,12 +17,12 @@ pub const BLOCK: u64 = 2 << 20;
 static NEXT: AtomicU64 = AtomicU64::new(0);
 static END: AtomicU64 = AtomicU64::new(0);
 
-/// Takes the largest free piece of `machine`'s RAM.
+/// Selects the largest free range of `machine`'s RAM.
 pub fn init(machine: &Machine) {
     let image = image::range();
     let mut best = (0, 0);
     for range in machine.ram() {
-        // Below and above the image, where the image is in this range.
+        // The parts below and above the image, if the image is in this range.
         for (start, end) in [
             (range.start, if range.contains(&image.start) { image.start } else { range.end }),
             (if range.contains(&image.start) { image.end } else { range.end }, range.end),
@@ -45,7 +45,7 @@ pub fn alloc(bytes: u64, align: u64) -> u64 {
     base
 }
 
-/// As [`alloc`], with whatever the memory contains.
+/// As [`alloc`], with arbitrary content.
 pub fn alloc_dirty(bytes: u64, align: u64) -> u64 {
     let mut result = 0;
     let taken = NEXT.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |next| {
@@ -62,7 +62,7 @@ pub fn page() -> u64 {
     alloc(PAGE, PAGE)
 }
 
-/// Free bytes.
+/// Number of free bytes.
 pub fn left() -> u64 {
     END.load(Ordering::SeqCst) - NEXT.load(Ordering::SeqCst)
 }

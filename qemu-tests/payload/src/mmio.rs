@@ -1,8 +1,8 @@
 //! Memory and device accesses, one plain load or store each.
 //!
 //! The compiler may fold a volatile access into a pre- or post-indexed one, which has no valid syndrome and cannot be
-//! emulated by a hypervisor; so each access is written out. Addresses inside the payload's image are rejected, so no
-//! Rust object is accessed and these functions can be safe. An access that aborts under `vectors::catch` reads
+//! emulated by a hypervisor. So each access is written in assembly. Addresses inside the payload's image are rejected,
+//! so no Rust object is accessed and these functions can be safe. An access that aborts under `vectors::catch` reads
 //! as 0.
 #![allow(unsafe_code)]
 
@@ -58,7 +58,7 @@ pub fn fill(addr: u64, bytes: u64, word: u64) {
     }
 }
 
-/// Whether all words of `bytes` from `addr` are `word`; else the offset of the first that is not.
+/// Offset of the first word of the `bytes` bytes from `addr` that is not `word`; `None` if all are.
 pub fn find_other(addr: u64, bytes: u64, word: u64) -> Option<u64> {
     (0..bytes).step_by(8).find(|offset| read64(addr + offset) != word)
 }

@@ -1,6 +1,7 @@
-//! The mini host's own stage 1: an identity map with caches on, as any kernel has, in 1 GiB blocks.
+//! The payload's own stage 1: an identity map with caches on, in 1 GiB blocks.
 //!
-//! RAM is normal write-back memory, all else device memory. 48-bit input addresses, two level-1 tables: 0..512 GiB and 512..1024 GiB.
+//! RAM is normal write-back memory, all other addresses are device memory. 48-bit input addresses, two level-1 tables:
+//! 0..512 GiB and 512..1024 GiB.
 #![allow(unsafe_code)]
 
 use core::arch::asm;
@@ -25,7 +26,7 @@ const ATTR_NORMAL: u64 = 1 << 2;
 
 static ROOT: AtomicU64 = AtomicU64::new(0);
 
-/// Builds the tables and switches the boot CPU's MMU on. Needs the allocator.
+/// Builds the tables and enables the boot CPU's MMU. Needs the allocator.
 pub fn init(machine: &Machine) {
     let root = alloc(4096, 4096);
     for half in 0..2_u64 {
@@ -42,10 +43,11 @@ pub fn init(machine: &Machine) {
     enable();
 }
 
-/// Switches this CPU's MMU and caches on, over the tables of [`init`].
+/// Enables this CPU's MMU and caches, with the tables of [`init`].
 pub fn enable() {
     let root = ROOT.load(Ordering::SeqCst);
-    // T0SZ=16, inner shareable write-back walks, 4K granule, TTBR1 walks off, IPS as the hardware has it (at most 48 bits).
+    // T0SZ=16, inner shareable write-back walks, 4K granule, TTBR1 walks off, IPS as the hardware's PARange (at most
+    // 48 bits).
     let ips = (sysreg::id_aa64mmfr0() & 0xf).min(5);
     let tcr = 16 | (1 << 8) | (1 << 10) | (3 << 12) | (1 << 23) | (2 << 30) | (ips << 32);
     let sctlr = sysreg::sctlr_el1() | 1 | (1 << 2) | (1 << 12);
@@ -69,11 +71,12 @@ pub fn enable() {
     }
 }
 
-/// Runs `body` with `root` as the table of the upper half of the address space (TTBR1_EL1), which the payload does not use itself.
+/// Runs `body` with `root` as the table of the upper half of the address space (TTBR1_EL1), which the payload does not
+/// use. Disables TTBR1 walks again.
 pub fn with_ttbr1(root: u64, body: impl FnOnce()) {
     let tcr: u64;
-    // SAFETY: (1) only TTBR1's half of the address space changes, which the payload does not use; (2) it is switched
-    // off again below.
+    // SAFETY: (1) only TTBR1's half of the address space changes, which the payload does not use; (2) it is disabled
+    // again below.
     unsafe {
         asm!(
             "mrs {tcr}, tcr_el1",
@@ -91,7 +94,7 @@ pub fn with_ttbr1(root: u64, body: impl FnOnce()) {
         );
     }
     body();
-    // SAFETY: (1) restores what was read above.
+    // SAFETY: (1) restores the value that was read above.
     unsafe {
         asm!("msr tcr_el1, {tcr}", "isb", "tlbi vmalle1", "dsb nsh", "isb", tcr = in(reg) tcr, options(nostack));
     }
@@ -100,9 +103,9 @@ pub fn with_ttbr1(root: u64, body: impl FnOnce()) {
 /// First address that TTBR1 translates with the setting of [`with_ttbr1`].
 pub const TTBR1_BASE: u64 = 0xffff_0000_0000_0000;
 
-/// Calls the code at `addr`: to be caught when it must not be executable.
+/// Calls the code at `addr` under `catch`, when the fetch must abort.
 pub fn execute(addr: u64) {
-    // SAFETY: (1) run under `catch` only, where the fetch aborts and control returns through the link register; (2) all
+    // SAFETY: (1) called only under `catch`: the fetch aborts, and control returns through the link register; (2) all
     // registers that a callee may change are declared.
     unsafe { asm!("blr {a}", a = in(reg) addr, clobber_abi("C"), options(nostack)) };
 }
@@ -113,7 +116,7 @@ pub fn cache_clean_invalidate(addr: u64) {
     unsafe { asm!("dc civac, {a}", "dsb sy", a = in(reg) addr, options(nostack, preserves_flags)) };
 }
 
-/// Number of bytes a usize-sized count of pages has.
+/// Size in bytes of `count` pages.
 pub fn pages(count: usize) -> u64 {
     u64_of(count) * 4096
 }

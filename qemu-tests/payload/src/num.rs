@@ -1,15 +1,15 @@
-//! Conversions between integer widths, in one place: the payload runs on 64-bit CPUs only, so addresses and sizes convert freely.
+//! Conversions between integer widths. The payload runs only on 64-bit CPUs, so addresses and sizes can be converted.
 
 use static_assertions::const_assert_eq;
 
 const_assert_eq!(size_of::<usize>(), size_of::<u64>());
 
-/// A size or index as an address-sized integer; lossless, see the assertion above.
+/// A size or index as an address-sized integer; lossless, by the assertion above.
 pub const fn u64_of(value: usize) -> u64 {
     value as u64
 }
 
-/// An address-sized integer as a size or index; lossless, see the assertion above.
+/// An address-sized integer as a size or index; lossless, by the assertion above.
 pub const fn usize_of(value: u64) -> usize {
     value as usize
 }

@@ -1,6 +1,6 @@
-//! A small NVMe driver: admin queue, one I/O queue, one command at a time or many. A fast source of DMA.
+//! A small NVMe driver: admin queue, one I/O queue, one or several commands at a time. It is a fast source of DMA.
 //!
-//! QEMU's device moves data through a bounce buffer when the SMMU stops a transfer, and reports success: only the data
+//! When the SMMU blocks a transfer, QEMU's device uses a bounce buffer and reports success: only the data
 //! shows whether a transfer landed, see [`Nvme::write_lands`].
 
 use crate::edu::Direction;
@@ -27,16 +27,16 @@ const CSTS_READY: u32 = 1;
 const ENTRIES: u32 = 64;
 const TIMEOUT_US: u64 = 5_000_000;
 
-/// Bytes of a logical block, as QEMU formats it.
+/// Size in bytes of a logical block of QEMU's disk.
 pub const SECTOR: u64 = 512;
 
-/// Upper 16 bits of every word that [`Nvme::write_lands`] has the disk write.
+/// Upper 16 bits of every word that the disk writes for [`Nvme::write_lands`].
 pub const DISK_WORD: u64 = 0xd15c << 48;
 
-/// Transfers that may be in flight at once: one entry of a queue stays empty.
+/// Maximum number of transfers in flight: one entry of a queue stays empty.
 pub const DEPTH: u32 = ENTRIES - 1;
 
-/// Admin and I/O opcodes that are used.
+/// The used admin and I/O opcodes.
 mod opcode {
     pub(super) const CREATE_SQ: u32 = 0x01;
     pub(super) const CREATE_CQ: u32 = 0x05;
@@ -61,7 +61,7 @@ pub struct Transfer {
     pub direction: Direction,
     /// First sector on the disk.
     pub lba: u32,
-    /// Sectors; with the address's offset in its page, no more than a page.
+    /// Number of sectors; together with the address's offset in its page, at most a page.
     pub sectors: u32,
     /// Bus address in memory.
     pub prp: u64,
@@ -89,10 +89,10 @@ struct Command {
     dw12: u32,
 }
 
-/// The device. All addresses given to it go through `to_bus`, as the SMMU stands at that time.
+/// The device. All its addresses are converted with `to_bus`, for the SMMU's mode at that time.
 #[derive(Debug)]
 pub struct Nvme {
-    /// Its place on the bus.
+    /// Its PCI function.
     pub function: Function,
     bar: u64,
     stride: u64,
@@ -117,15 +117,15 @@ impl Nvme {
         self.bar
     }
 
-    /// Pages that the device reads and writes for its queues: to be mapped before [`Nvme::enable`].
+    /// Pages that the device reads and writes for its queues: they must be mapped before [`Nvme::enable`].
     pub fn pages(&self) -> [u64; 4] {
         [self.admin.sq, self.admin.cq, self.io.sq, self.io.cq]
     }
 
-    /// Resets the device, enables it and creates the I/O queue; `to_bus` turns our page addresses into the device's.
+    /// Resets the device, enables it and creates the I/O queue; `to_bus` converts page addresses into bus addresses.
     ///
     /// # Errors
-    /// The device does not answer or refuses a command.
+    /// The device timed out or refused a command.
     pub fn enable(&mut self, to_bus: impl Fn(u64) -> u64) -> Result<(), NvmeError> {
         let (bar, ready) = (self.bar, |bar| mmio::read32(bar + CSTS) & CSTS_READY);
         mmio::write32(bar + CC, 0);
@@ -161,7 +161,7 @@ impl Nvme {
         })
     }
 
-    /// Identify controller into the page at bus address `prp`.
+    /// Writes the controller's Identify data to the page at bus address `prp`.
     ///
     /// # Errors
     /// No completion, or its status.
@@ -172,7 +172,7 @@ impl Nvme {
     /// Reads `sectors` (at most a page) from the disk to bus address `prp`: DMA writes to memory.
     ///
     /// # Errors
-    /// No completion, or its status: the data did not move.
+    /// No completion, or its status: no data was transferred.
     pub fn read(&mut self, lba: u32, sectors: u32, prp: u64) -> Result<(), NvmeError> {
         self.rw(opcode::READ, lba, sectors, prp)
     }
@@ -180,12 +180,12 @@ impl Nvme {
     /// Writes `sectors` (at most a page) to the disk from bus address `prp`: DMA reads of memory.
     ///
     /// # Errors
-    /// No completion, or its status: the data did not move.
+    /// No completion, or its status: no data was transferred.
     pub fn write(&mut self, lba: u32, sectors: u32, prp: u64) -> Result<(), NvmeError> {
         self.rw(opcode::WRITE, lba, sectors, prp)
     }
 
-    /// Whether data that the disk writes to bus address `victim` can be read back by the disk from there. `own` is the bus
+    /// Whether the disk can read back data that it wrote to bus address `victim`. `own` is the bus
     /// address of a page of the host's at `own_pa`. Sectors 16 to 18 are overwritten.
     ///
     /// # Errors
@@ -205,7 +205,7 @@ impl Nvme {
     }
 
     /// Queues a transfer with command ID `id`, unique among those in flight; [`Nvme::ring`] starts it. At most
-    /// [`DEPTH`] may be in flight, and none while another method moves data.
+    /// [`DEPTH`] may be in flight, and none during a transfer of another method.
     pub fn begin(&mut self, id: u32, transfer: Transfer) {
         let opcode = match transfer.direction {
             Direction::ToMemory => opcode::READ,
@@ -220,7 +220,8 @@ impl Nvme {
         self.io.ring(self.bar, self.stride);
     }
 
-    /// Takes the next completion, if there is one: its command ID and result. [`Nvme::acknowledge`] is to follow.
+    /// Takes the next completion, if there is one: its command ID and result. The caller then calls
+    /// [`Nvme::acknowledge`].
     pub fn completion(&mut self) -> Option<(u32, Result<(), NvmeError>)> {
         self.io.take()
     }
@@ -256,7 +257,7 @@ impl Queue {
         result
     }
 
-    /// Writes an entry behind the last one.
+    /// Writes an entry after the last one.
     fn put(&mut self, id: u32, command: Command) {
         let entry = self.sq + u64::from(self.tail) * 64;
         mmio::fill(entry, 64, 0);
@@ -274,7 +275,7 @@ impl Queue {
         mmio::write32(bar + DOORBELLS + 2 * self.id * stride, self.tail);
     }
 
-    /// Takes the completion at the head, if it is there.
+    /// Takes the completion at the head, if there is one.
     fn take(&mut self) -> Option<(u32, Result<(), NvmeError>)> {
         let completion = self.cq + u64::from(self.head) * 16;
         let word = mmio::read32(completion + 12);

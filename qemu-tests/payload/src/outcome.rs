@@ -1,11 +1,11 @@
-//! Why a test failed, as text in a fixed buffer: there is no heap.
+//! Why a test failed, as text in a fixed buffer, since there is no heap.
 
 use core::fmt::{self, Display, Write};
 
-/// Longest reason that is kept, in bytes.
+/// Maximum length of a reason in bytes.
 const ROOM: usize = 200;
 
-/// Why a test failed, or why it does not apply here.
+/// Why a test failed, or why it does not apply to this machine.
 #[derive(Clone)]
 pub struct Fail {
     kind: Kind,
@@ -13,28 +13,28 @@ pub struct Fail {
     len: usize,
 }
 
-/// What a [`Fail`] means.
+/// Meaning of a [`Fail`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// The test failed.
     Failed,
-    /// The machine lacks what the test needs.
+    /// The machine lacks a feature that the test needs.
     Skipped,
 }
 
-/// What a test returns.
+/// Return type of a test.
 pub type TestResult = Result<(), Fail>;
 
 impl Fail {
     /// A failure or a skip with its reason.
     pub fn new(kind: Kind, args: fmt::Arguments<'_>) -> Self {
         let mut fail = Self { kind, text: [0; ROOM], len: 0 };
-        // A reason that does not fit is cut.
+        // A longer reason is cut.
         let _ = fail.write_fmt(args);
         fail
     }
 
-    /// What it means.
+    /// Its meaning.
     pub fn kind(&self) -> Kind {
         self.kind
     }

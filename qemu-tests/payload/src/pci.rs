@@ -1,4 +1,4 @@
-//! PCI Express configuration space (ECAM), enumeration of bus 0, and BAR assignment: there is no firmware that did it.
+//! PCI Express configuration space (ECAM), enumeration of bus 0, and BAR assignment: no firmware has done it.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -48,10 +48,10 @@ pub fn find_on(machine: &Machine, bus: u32, wanted: impl Fn(u32, u32) -> bool) -
     })
 }
 
-/// Gives the bus behind each bridge on bus 0 a number of its own, as every kernel does before it uses a device.
+/// Gives the bus behind each bridge on bus 0 its own number, as every kernel does before it uses a device.
 ///
-/// All of them begin as bus 0, and QEMU's SMMU looks devices up by bus number: an invalidation for a device on the real
-/// bus 0 could be taken for one behind a bridge, and ignored.
+/// After reset every bridge's secondary bus number is 0, and QEMU's SMMU looks devices up by bus number: an
+/// invalidation for a device on the real bus 0 could be ignored as one for a device behind a bridge.
 pub fn number_buses(machine: &Machine) {
     if machine.ecam == 0 {
         return;
@@ -77,7 +77,7 @@ const BRIDGE_MEMORY: u64 = 0x20;
 const MIB: u64 = 1 << 20;
 
 impl Bridge {
-    /// Finds one and gives it `mib` MiB of the 32-bit window, into which the next BARs go.
+    /// Finds a bridge and assigns `mib` MiB of the 32-bit window to it, from which the next BARs are assigned.
     pub fn find(machine: &Machine, mib: u64) -> Option<Self> {
         let function = find(machine, |_, class| class == CLASS_BRIDGE)?;
         let base = align_up(NEXT_BAR.load(Ordering::SeqCst).max(machine.window32.base), MIB);
@@ -89,7 +89,7 @@ impl Bridge {
         Some(Self(function))
     }
 
-    /// Numbers the bus behind it.
+    /// Sets the number of the bus behind it.
     pub fn set_secondary_bus(&self, bus: u32) {
         mmio::write32(self.0.config(BRIDGE_BUSES), bus << 16 | bus << 8);
     }
@@ -142,14 +142,14 @@ impl Function {
         }
     }
 
-    /// Switches memory decoding and bus mastering on.
+    /// Enables memory decoding and bus mastering.
     pub fn enable(&self) {
         let command = self.config(COMMAND);
         mmio::write16(command, mmio::read16(command) | COMMAND_MEMORY | COMMAND_MASTER);
     }
 }
 
-/// Whether a BAR takes two registers.
+/// Whether a BAR has two registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wide {
     /// 64 bits.

@@ -1,4 +1,4 @@
-//! Repeatable random numbers: the seed is on the command line and in the report.
+//! Reproducible random numbers: the seed is on the command line and in the report.
 
 /// A generator (SplitMix64).
 #[derive(Clone, Debug)]

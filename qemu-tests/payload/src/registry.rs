@@ -1,10 +1,10 @@
-//! The list of tests: each registers itself in a link section, so that adding a test needs one change.
+//! The list of tests: each test registers itself in a link section, so a new test needs only one change.
 #![allow(unsafe_code)]
 
 use crate::lab::Ctx;
 use crate::outcome::TestResult;
 
-/// Which machines a test runs on. The runner reads it from the `test=list` boot.
+/// The machines on which a test runs. The runner reads it from the `test=list` boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Runs(u32);
 
@@ -22,12 +22,12 @@ impl Runs {
     /// Only when named: benchmarks.
     pub const ON_REQUEST: Self = Self(0);
 
-    /// Whether all of `other` is in `self`.
+    /// Whether `self` has all machines of `other`.
     pub const fn has(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }
 
-    /// Both.
+    /// The machines of both.
     pub const fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
@@ -36,7 +36,7 @@ impl Runs {
 /// How time passes for a test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Clock {
-    /// By instruction count: waits cost nothing, CPUs take turns.
+    /// By instruction count: waiting takes no real time, CPUs run in turn.
     Counted,
     /// Real time: CPUs run in parallel.
     Real,
@@ -46,15 +46,15 @@ pub enum Clock {
 pub struct Test {
     /// Its name: `tNN_…` for a row of the attack catalogue.
     pub name: &'static str,
-    /// Where it makes sense.
+    /// The builds and machines on which it runs.
     pub runs: Runs,
-    /// CPUs it needs.
+    /// Number of CPUs that it needs.
     pub cpus: usize,
-    /// How time has to pass.
+    /// The kind of clock that it needs.
     pub clock: Clock,
     /// Words for EL2's command line, for example `pool=2M`.
     pub el2: &'static str,
-    /// The test.
+    /// The test's function.
     pub run: fn(&Ctx) -> TestResult,
 }
 
@@ -67,12 +67,12 @@ unsafe extern "C" {
 pub fn tests() -> &'static [Test] {
     let start = &raw const __tests_start;
     let bytes = (&raw const __tests_end).addr() - start.addr();
-    // SAFETY: (1) the link script puts nothing but `Test` statics between the symbols, aligned; (2) they are never written.
+    // SAFETY: (1) the link script places only aligned `Test` statics between the symbols; (2) they are never written.
     unsafe { core::slice::from_raw_parts(start.cast::<Test>(), bytes / size_of::<Test>()) }
 }
 
-/// Registers a function as a test: `payload_test!(name, Runs::HYP)`, with `cpus = 4` where it needs several, with
-/// `clock = Clock::Real` where they have to run at the same time, or with `el2 = "pool=2M"` for options of EL2.
+/// Registers a function as a test: `payload_test!(name, Runs::HYP)`, with `cpus = 4` if it needs several, with
+/// `clock = Clock::Real` if they must run at the same time, or with `el2 = "pool=2M"` for options of EL2.
 #[macro_export]
 macro_rules! payload_test {
     ($name:ident, $runs:expr) => {
@@ -89,7 +89,7 @@ macro_rules! payload_test {
     };
     ($name:ident, $runs:expr, $cpus:literal, $clock:expr, $el2:literal) => {
         const _: () = {
-            // SAFETY: (1) the section holds `Test` statics only, as `registry::tests` assumes.
+            // SAFETY: (1) the section has only `Test` statics, as `registry::tests` assumes.
             #[allow(unsafe_code)]
             #[used]
             #[unsafe(link_section = ".payload_tests")]

@@ -3,7 +3,7 @@
 
 use core::arch::asm;
 
-/// Maximum CPUs; [`cpu_index`] is less.
+/// Maximum number of CPUs; [`cpu_index`] is lower.
 pub const MAX_CPUS: usize = 8;
 
 macro_rules! read_register {
@@ -60,7 +60,7 @@ pub fn isb() {
     unsafe { asm!("isb", options(nostack, preserves_flags)) };
 }
 
-/// Completes earlier memory accesses before later ones, devices included.
+/// Completes earlier memory and device accesses before later ones.
 pub fn dsb() {
     // SAFETY: (1) a barrier changes no state.
     unsafe { asm!("dsb sy", options(nostack, preserves_flags)) };
@@ -78,7 +78,8 @@ pub fn wfi() {
     unsafe { asm!("wfi", options(nostack, preserves_flags)) };
 }
 
-/// Waits for an interrupt until the virtual counter reaches `deadline`; whether this CPU can (FEAT_WFxT).
+/// Waits for an interrupt until the virtual counter reaches `deadline`; returns whether this CPU can do this
+/// (FEAT_WFxT).
 pub fn wfit(deadline: u64) -> bool {
     let supported = id_aa64isar2() & 0xf == 2;
     if supported {
@@ -93,7 +94,7 @@ pub fn ticks(us: u64) -> u64 {
     us.saturating_mul(cntfrq()) / 1_000_000
 }
 
-/// Polls `done` for at most `us` microseconds; whether it became true.
+/// Polls `done` for at most `us` microseconds; returns whether it became true.
 pub fn poll_us(us: u64, mut done: impl FnMut() -> bool) -> bool {
     let deadline = cntvct().saturating_add(ticks(us));
     loop {

@@ -1,9 +1,9 @@
-//! Waiting without polling the counter, where the CPU or the GIC allows it.
+//! Waits without polling the counter, if the CPU or the GIC permits it.
 
 use crate::{gic, sysreg};
 
-/// Waits `us` microseconds of virtual time: by WFIT where there is FEAT_WFxT, else by the timer interrupt where the GIC
-/// is set up, else by spinning.
+/// Waits `us` microseconds of virtual time: with WFIT if there is FEAT_WFxT, otherwise with the timer interrupt if the
+/// GIC is set up, otherwise by spinning.
 pub fn delay_us(us: u64) {
     let deadline = sysreg::cntvct().saturating_add(sysreg::ticks(us));
     while sysreg::cntvct() < deadline {

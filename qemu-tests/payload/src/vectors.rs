@@ -72,11 +72,11 @@ exception_common:
 );
 
 unsafe extern "C" {
-    /// The vector table, named by the boot code only.
+    /// The vector table, which only the boot code uses.
     pub fn payload_vectors();
 }
 
-/// Registers of the interrupted code, in the order the vectors store them.
+/// Registers of the interrupted code, in the order in which the vectors store them.
 #[repr(C)]
 struct Frame {
     x: [u64; 31],
@@ -129,7 +129,7 @@ const VECTOR_IRQ: u64 = 5;
 /// Vector index of an SError from the current level with SP_EL1.
 const VECTOR_SERROR: u64 = 7;
 
-/// State of one CPU: whether it catches, and its last exception.
+/// State of one CPU: whether it is in `catch`, and its last exception.
 struct Slot {
     expecting: AtomicBool,
     count: AtomicU32,
@@ -176,7 +176,7 @@ extern "C" fn payload_exception(frame: &mut Frame, vector: u64) {
         slot.far.store(far, Ordering::SeqCst);
         if vector == VECTOR_SYNC {
             let caught = Caught { esr, far };
-            // HVC and SMC return to the next instruction by themselves, but an undefined one is reported at itself.
+            // ELR of a completed HVC or SMC is the next instruction; of an UNDEFINED one it is the instruction itself.
             frame.elr = if caught.is_instruction_abort() { frame.x[30] } else { frame.elr.wrapping_add(4) };
         }
         return;

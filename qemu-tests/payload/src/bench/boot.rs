@@ -1,4 +1,4 @@
-//! From reset to the host's first instruction.
+//! Instructions from reset to the host's first instruction.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -17,7 +17,7 @@ pub fn entered_at(counter: u64) {
 }
 
 payload_test!(bench_boot, Runs::ON_REQUEST);
-/// Instructions from reset to the payload's first one. The same without a hypervisor is the loader's stub.
+/// Instructions from reset to the payload's first one. Without a hypervisor the result is that of the loader's stub.
 fn bench_boot(ctx: &Ctx) -> TestResult {
     counts_instructions(ctx)?;
     bench_line!(ENTERED.load(Ordering::Relaxed), 1, "instructions", "reset_to_host");

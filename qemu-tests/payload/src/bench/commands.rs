@@ -14,7 +14,7 @@ use crate::{bench_line, ensure, payload_test, println, skip};
 /// Bytes of a stream table entry.
 const STE_BYTES: u64 = 64;
 
-/// EL2's instructions for the commands in the queue, published by one store.
+/// EL2's instructions for the commands in the queue, which one store publishes.
 fn publish(smmu: &Smmu, memory: u64) -> u64 {
     let prod = smmu.cmdq.prod();
     let plain = count::store32(memory, prod);
@@ -22,7 +22,7 @@ fn publish(smmu: &Smmu, memory: u64) -> u64 {
 }
 
 payload_test!(bench_commands, Runs::ON_REQUEST);
-/// Batches of 1 to 256 invalidations with one SYNC behind them, where the queue that the SMMU offers is long enough.
+/// Batches of 1 to 256 invalidations followed by one SYNC, as far as the SMMU's queue is long enough.
 fn bench_commands(ctx: &Ctx) -> TestResult {
     counts_instructions(ctx)?;
     if ctx.machine.smmu == 0 {
@@ -52,7 +52,7 @@ fn bench_commands(ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(bench_cfgi_all, Runs::ON_REQUEST);
-/// CFGI_ALL and a SYNC over linear tables of 16 to 65,536 entries, all of them aborting.
+/// CFGI_ALL and a SYNC over linear tables of 16 to 65,536 abort entries.
 fn bench_cfgi_all(ctx: &Ctx) -> TestResult {
     counts_instructions(ctx)?;
     if ctx.machine.smmu == 0 {

@@ -1,15 +1,15 @@
-//! The counter around one instruction.
+//! Reads the counter before and after one instruction.
 //!
 //! Measurement and reference run the same instructions except for the measured one.
 #![allow(unsafe_code)]
 
 use core::arch::asm;
 
-/// Ticks around a 32-bit load from `addr`.
+/// Ticks of a 32-bit load from `addr`.
 #[inline(never)]
 pub fn load32(addr: u64) -> u64 {
     let (start, end): (u64, u64);
-    // SAFETY: (1) the address is a register or memory outside the image, given by a benchmark; (2) all changed
+    // SAFETY: (1) the benchmark passes the address of a register or of memory outside the image; (2) all changed
     // registers are declared.
     unsafe {
         asm!("isb", "mrs {s}, cntvct_el0", "ldr {v:w}, [{a}]", "isb", "mrs {e}, cntvct_el0",
@@ -18,11 +18,11 @@ pub fn load32(addr: u64) -> u64 {
     end - start
 }
 
-/// Ticks around a 32-bit store of `value` to `addr`.
+/// Ticks of a 32-bit store of `value` to `addr`.
 #[inline(never)]
 pub fn store32(addr: u64, value: u32) -> u64 {
     let (start, end): (u64, u64);
-    // SAFETY: (1) as in [`load32`]; nothing of the image is written.
+    // SAFETY: (1) as in [`load32`]; no memory of the image is written.
     unsafe {
         asm!("dsb sy", "isb", "mrs {s}, cntvct_el0", "str {v:w}, [{a}]", "isb", "mrs {e}, cntvct_el0",
             s = out(reg) start, e = out(reg) end, v = in(reg) value, a = in(reg) addr, options(nostack));
@@ -34,12 +34,12 @@ macro_rules! calls {
     ($($(#[$doc:meta])* $name:ident $instruction:literal;)*) => {$(
         $(#[$doc])*
         ///
-        /// X0 to X2 are given; X0 afterwards is returned beside the ticks.
+        /// X0 to X2 are arguments. Returns X0 and the ticks.
         #[inline(never)]
         pub fn $name(function: u64, x1: u64, x2: u64) -> (u64, u64) {
             let (start, end, x0): (u64, u64, u64);
-            // SAFETY: (1) SMCCC: x0 to x17 may change and are declared, everything else is preserved; (2) pages that
-            // change owner are outside the image, given by a benchmark.
+            // SAFETY: (1) SMCCC: x0 to x17 may change and are declared, all others are preserved; (2) pages that
+            // change owner are outside the image, as the benchmark selects them.
             unsafe {
                 asm!("isb", "mrs {s}, cntvct_el0", $instruction, "isb", "mrs {e}, cntvct_el0",
                     s = out(reg) start, e = out(reg) end,
@@ -54,10 +54,10 @@ macro_rules! calls {
 }
 
 calls! {
-    /// Ticks around an HVC.
+    /// Ticks of an HVC.
     hvc "hvc #0";
-    /// Ticks around an SMC.
+    /// Ticks of an SMC.
     smc "smc #0";
-    /// Ticks around an instruction that does nothing, in place of a call.
+    /// Ticks of a NOP in place of a call.
     nothing "nop";
 }

@@ -1,8 +1,8 @@
 //! Benchmarks: EL2's overhead in instructions.
 //!
 //! Under `-icount shift=0` the counter of a 1 GHz CPU advances by one for each instruction executed, at EL1 or EL2. So
-//! the counter around an access that traps, less the counter around the same access where nothing traps, is what EL2
-//! executed. Each benchmark is a registered test that runs only on request
+//! the ticks of an access that traps, minus those of the same access without a trap, are the instructions of EL2.
+//! Each benchmark is a registered test that runs only on request
 //! ([`Runs::ON_REQUEST`](crate::registry::Runs::ON_REQUEST)); it writes `BENCH <name> <total>/<count> <unit>` lines,
 //! and fails only if the measured operation fails.
 

@@ -9,7 +9,7 @@ use crate::outcome::{Fail, TestResult};
 use crate::registry::Runs;
 use crate::{bench_line, ensure, payload_test, println};
 
-/// Page counts that are measured, each in memory that nothing has touched since boot.
+/// The measured numbers of pages, each in memory that was not used since boot.
 const PAGES: [u64; 13] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 4096, 32_768, 262_144];
 
 /// Cost of one or several calls.
@@ -21,7 +21,7 @@ struct Cost {
     calls: u64,
 }
 
-/// Makes `call` for `pages` pages at `base`, in as few hypercalls as possible.
+/// Makes `call` for `pages` pages at `base`, with the fewest possible hypercalls.
 fn transition(call: Hypercall, base: u64, pages: u64, cap: u64) -> Result<Cost, Fail> {
     let before = (stat(Stat::Commands), stat(Stat::Syncs));
     let mut cost = Cost::default();
@@ -49,7 +49,7 @@ fn bench_transitions(ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(bench_revoke_once, Runs::ON_REQUEST);
-/// One page and a whole block only, for hosts of other sizes.
+/// Only one page and a whole block, for hosts of other sizes.
 fn bench_revoke_once(ctx: &Ctx) -> TestResult {
     measure(ctx, &[1, 512])
 }
@@ -64,7 +64,7 @@ fn measure(ctx: &Ctx, counts: &[u64]) -> TestResult {
             println!("no memory for {pages} pages");
             continue;
         }
-        // The first page of a fresh block, so that the smaller counts split it.
+        // The first page of an unused block, so that the smaller counts split it.
         let base = alloc_dirty(bytes.max(BLOCK), BLOCK);
         let donated = transition(Hypercall::HostDonateHyp, base, pages, cap)?;
         bench_line!(donated.instructions, 1, "instructions", "el2_insns.donate_{pages}");

@@ -11,7 +11,7 @@ use crate::smmu::spec::{Cmd, reg};
 use crate::smmu::{Format, Smmu};
 use crate::{bench_line, ensure, payload_test, skip};
 
-/// Measurements of each trap; the first one is discarded.
+/// Number of measurements of each trap; the first one is discarded.
 const ROUNDS: u64 = 64;
 /// PSCI_VERSION.
 const PSCI_VERSION: u64 = 0x8400_0000;
@@ -38,7 +38,7 @@ fn bench_traps(ctx: &Ctx) -> TestResult {
     batch(&mut smmu, memory, "prod_tlbi_sync", |_| [Some(tlbi), Some(Cmd::sync())])?;
     batch(&mut smmu, memory, "prod_cfgi_ste", |_| [Some(Cmd::cfgi_ste(sid)), Some(Cmd::sync())])?;
     if msi {
-        // As Linux does: the completion is written over the SYNC's own entry.
+        // As in Linux, the completion is written to the SYNC's own entry.
         batch(&mut smmu, memory, "prod_tlbi_sync_msi", |slot| [Some(tlbi), Some(Cmd::sync_msi(slot, 0))])?;
     }
     calls();

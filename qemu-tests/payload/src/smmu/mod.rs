@@ -1,7 +1,7 @@
-//! The mini host's SMMUv3 driver: stage 1 with context descriptors, bypass entries, off; linear and two-level stream
-//! tables; command and event queues.
+//! The payload's SMMUv3 driver: stage 1 with context descriptors, bypass entries, disabled; linear and two-level
+//! stream tables; command and event queues.
 //!
-//! Written from Arm IHI 0070 on its own: it shares no constant with the hypervisor's driver, so that a mistake in
+//! Written independently from Arm IHI 0070: it shares no constant with the hypervisor's driver, so that a mistake in
 //! either fails a test.
 
 pub mod queue;
@@ -34,7 +34,7 @@ pub enum SmmuError {
     Command(u32),
 }
 
-/// The SMMU as the host drives it.
+/// The SMMU with the host's driver.
 #[derive(Debug)]
 pub struct Smmu {
     base: u64,
@@ -46,7 +46,7 @@ pub struct Smmu {
     pub strtab: StreamTable,
 }
 
-/// Which stream-table format to use.
+/// Stream table format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// One array of entries.
@@ -56,7 +56,7 @@ pub enum Format {
 }
 
 impl Smmu {
-    /// Allocates queues and a stream table of aborting entries; touches no register but the ID ones.
+    /// Allocates queues and a stream table of abort entries; accesses only ID registers.
     pub fn new(machine: &Machine, format: Format) -> Self {
         let base = machine.smmu;
         let idr1 = mmio::read32(base + reg::IDR1);
@@ -122,7 +122,7 @@ impl Smmu {
         }
     }
 
-    /// Disables everything: GBPA applies to all traffic.
+    /// Disables the SMMU and its queues: GBPA applies to all transactions.
     ///
     /// # Errors
     /// The handshake did not finish.
@@ -130,7 +130,7 @@ impl Smmu {
         self.set_cr0(0)
     }
 
-    /// Programs the queues and the stream table from reset and switches all of it on, in the order that Linux uses.
+    /// Programs the queues and the stream table from reset and enables all of them, in Linux's order.
     ///
     /// # Errors
     /// A handshake or the first SYNC failed.
@@ -152,7 +152,7 @@ impl Smmu {
         self.set_cr0(cr0::CMDQEN | cr0::EVENTQEN | cr0::SMMUEN)
     }
 
-    /// Programs the empty command queue and enables it beside `others` (CR0 bits that are already set).
+    /// Programs the empty command queue and enables it in addition to `others` (CR0 bits that are already set).
     ///
     /// # Errors
     /// The handshake did not finish.
@@ -164,7 +164,7 @@ impl Smmu {
         self.set_cr0(others | cr0::CMDQEN)
     }
 
-    /// Puts a command into the queue; it is published by the next [`Smmu::publish`] or [`Smmu::sync`].
+    /// Writes a command into the queue; it is published by the next [`Smmu::publish`] or [`Smmu::sync`].
     pub fn command(&mut self, cmd: Cmd) {
         self.cmdq.push(cmd);
     }
@@ -175,17 +175,17 @@ impl Smmu {
         self.write(reg::CMDQ_PROD, self.cmdq.prod());
     }
 
-    /// Publishes everything with a SYNC behind it and waits until all is consumed.
+    /// Publishes all commands and a SYNC, and waits until they are consumed.
     ///
     /// # Errors
-    /// The queue stopped with an error, or never finished.
+    /// The queue stopped with an error, or timed out.
     pub fn sync(&mut self) -> Result<(), SmmuError> {
         self.command(Cmd::sync());
         self.publish();
         self.drain()
     }
 
-    /// Waits until the SMMU has consumed what was published.
+    /// Waits until the SMMU has consumed the published commands.
     ///
     /// # Errors
     /// As [`Smmu::sync`].
@@ -199,13 +199,14 @@ impl Smmu {
         }
     }
 
-    /// CMDQ_CONS.ERR while GERROR says that the command queue stopped.
+    /// CMDQ_CONS.ERR while GERROR shows that the command queue has stopped.
     pub fn error(&self) -> Option<u32> {
         let active = self.read(reg::GERROR) ^ self.read(reg::GERRORN);
         (active & spec::GERROR_CMDQ != 0).then(|| self.read(reg::CMDQ_CONS) >> 24 & 0x7f)
     }
 
-    /// Repairs a stopped command queue as Linux does: a SYNC over the bad entry, then the acknowledgement.
+    /// Repairs a stopped command queue as Linux does: overwrites the illegal entry with a SYNC and acknowledges the
+    /// error.
     pub fn repair(&mut self) {
         let cons = self.read(reg::CMDQ_CONS);
         self.cmdq.overwrite(cons, Cmd::sync());
@@ -221,7 +222,7 @@ impl Smmu {
     /// Runs one command and returns `Ok` or CMDQ_CONS.ERR. A stopped queue is repaired.
     ///
     /// # Errors
-    /// The queue stopped with this code, or never finished.
+    /// The queue stopped with this code, or timed out.
     pub fn try_command(&mut self, cmd: Cmd) -> Result<(), SmmuError> {
         self.command(cmd);
         let result = self.sync();
@@ -237,7 +238,7 @@ impl Smmu {
     /// # Errors
     /// The invalidation failed.
     pub fn set_ste(&mut self, sid: u32, ste: spec::Ste) -> Result<(), SmmuError> {
-        // Invalid first, so that the SMMU never uses a partly written entry.
+        // The entry is first made invalid, so that the SMMU never uses a partly written one.
         self.strtab.write_word(sid, 0, 0);
         self.command(Cmd::cfgi_ste(sid));
         self.sync()?;

@@ -1,4 +1,4 @@
-//! The two queues [IHI 0070 3.5]: rings whose indices carry a wrap bit above the index.
+//! The two queues [IHI 0070 3.5]: rings whose index registers have a wrap bit above the index.
 
 use super::spec::{BASE_ALLOCATE, Cmd};
 use crate::mem::alloc;
@@ -8,12 +8,12 @@ use crate::num::low32;
 const CMD_BYTES: u64 = 16;
 const EVENT_BYTES: u64 = 32;
 
-/// Bits of an index register that are index or wrap.
+/// Index and wrap bits of an index register.
 fn mask(log2: u32) -> u32 {
     (2 << log2) - 1
 }
 
-/// The command queue; the driver never lets it get full.
+/// The command queue; the driver never fills it.
 #[derive(Debug)]
 pub struct CommandQueue {
     /// Address of the ring.
@@ -30,7 +30,7 @@ impl CommandQueue {
         Self { base: alloc(bytes, bytes), log2, prod: 0 }
     }
 
-    /// Starts over at index 0.
+    /// Restarts at index 0.
     pub fn reset(&mut self) {
         self.prod = 0;
     }
@@ -50,25 +50,25 @@ impl CommandQueue {
         self.base | BASE_ALLOCATE | u64::from(self.log2)
     }
 
-    /// Writes one entry at the producer's place.
+    /// Writes one entry at the producer index.
     pub fn push(&mut self, cmd: Cmd) {
         self.overwrite(self.prod, cmd);
         self.prod = (self.prod + 1) & mask(self.log2);
     }
 
-    /// Writes the entry that `index` (a register value) names.
+    /// Writes the entry of `index` (a register value).
     pub fn overwrite(&self, index: u32, cmd: Cmd) {
         let slot = self.base + u64::from(index & ((1 << self.log2) - 1)) * CMD_BYTES;
         mmio::write64(slot, cmd.0[0]);
         mmio::write64(slot + 8, cmd.0[1]);
     }
 
-    /// Address of the entry that `index` names.
+    /// Address of the entry of `index`.
     pub fn slot(&self, index: u32) -> u64 {
         self.base + u64::from(index & ((1 << self.log2) - 1)) * CMD_BYTES
     }
 
-    /// Whether CMDQ_CONS = `cons` means that all is consumed.
+    /// Whether all commands are consumed if CMDQ_CONS is `cons`.
     pub fn is_drained(&self, cons: u32) -> bool {
         cons & mask(self.log2) == self.prod
     }
@@ -122,7 +122,7 @@ impl EventQueue {
         Self { base: alloc(bytes, bytes.max(4096)), log2, cons: 0 }
     }
 
-    /// Starts over at index 0.
+    /// Restarts at index 0.
     pub fn reset(&mut self) {
         self.cons = 0;
     }
@@ -137,14 +137,14 @@ impl EventQueue {
         self.cons
     }
 
-    /// Takes one record, if EVENTQ_PROD = `prod` shows one.
+    /// Takes one record, if there is one with EVENTQ_PROD = `prod`.
     pub fn pop(&mut self, prod: u32) -> Option<Event> {
         if prod & mask(self.log2) == self.cons & mask(self.log2) {
             return None;
         }
         let slot = self.base + u64::from(self.cons & ((1 << self.log2) - 1)) * EVENT_BYTES;
         let event = Event([0, 8, 16, 24].map(|offset| mmio::read64(slot + offset)));
-        // The overflow flag is acknowledged as Linux does: by carrying it over.
+        // The overflow flag is acknowledged as Linux does: by copying OVFLG to OVACKFLG.
         self.cons = ((self.cons + 1) & mask(self.log2)) | prod & (1 << 31);
         Some(event)
     }

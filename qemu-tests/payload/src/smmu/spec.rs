@@ -1,4 +1,5 @@
-//! Register offsets, commands, stream table entries, context descriptors (Arm IHI 0070, chapters 3 to 7), as far as the mini host uses or abuses them.
+//! Register offsets, commands, stream table entries, context descriptors (Arm IHI 0070, chapters 3 to 7), as far as
+//! the payload uses or misuses them.
 
 /// Register offsets in bytes [IHI 0070 6.1].
 pub mod reg {
@@ -31,7 +32,7 @@ pub mod reg {
     pub const EVENTQ_CONS: u64 = 0x1_00ac;
     pub const PRIQ_PROD: u64 = 0x1_00c8;
     pub const PRIQ_CONS: u64 = 0x1_00cc;
-    /// Bytes of both register pages.
+    /// Size of both register pages in bytes.
     pub const SIZE: u64 = 0x2_0000;
 }
 
@@ -146,17 +147,17 @@ pub mod config {
 }
 
 impl Ste {
-    /// Every transaction aborts.
+    /// An entry with which every transaction aborts.
     pub const fn abort() -> Self {
         Self([1, 0, 0, 0, 0, 0, 0, 0])
     }
 
-    /// No translation, incoming attributes (SHCFG).
+    /// An entry without translation, with incoming attributes (SHCFG).
     pub const fn bypass() -> Self {
         Self([1 | config::BYPASS << 1, 1 << 44, 0, 0, 0, 0, 0, 0])
     }
 
-    /// Stage 1 through the context descriptor at `cd`.
+    /// An entry with stage 1 and the context descriptor at `cd`.
     pub const fn stage1(cd: u64) -> Self {
         // S1CIR, S1COR write-back; S1CSH inner shareable; SHCFG incoming.
         Self([1 | config::S1 << 1 | cd, 1 << 2 | 1 << 4 | 3 << 6 | 1 << 44, 0, 0, 0, 0, 0, 0])

@@ -1,4 +1,4 @@
-//! The mini host's own stage 1 for a device: one context descriptor and three-level tables, 39-bit input, 4K granule.
+//! The payload's stage 1 for a device: one context descriptor and three-level tables, 39-bit input, 4K granule.
 
 use super::spec::{Ste, context_descriptor};
 use crate::mem::{BLOCK, PAGE, alloc};
@@ -10,7 +10,7 @@ const PAGE_LEAF: u64 = 0b11;
 const BLOCK_LEAF: u64 = 0b01;
 /// AF, inner shareable, `AP[1]` (unprivileged access), attribute 0.
 const ATTRIBUTES: u64 = 1 << 10 | 3 << 8 | 1 << 6;
-/// ASID of all mini host contexts.
+/// ASID of all contexts.
 pub const ASID: u16 = 1;
 const ADDRESS: u64 = 0x0000_ffff_ffff_f000;
 
@@ -39,7 +39,7 @@ impl Stage1 {
         }
     }
 
-    /// The stream table entry that uses it.
+    /// The stream table entry with this stage 1.
     pub fn ste(&self) -> Ste {
         Ste::stage1(self.cd)
     }
@@ -56,13 +56,13 @@ impl Stage1 {
         mmio::write64(slot(next(self.root, iova >> 30), iova >> 21), pa & ADDRESS | ATTRIBUTES | BLOCK_LEAF);
     }
 
-    /// Takes a page's mapping away; the caller invalidates.
+    /// Unmaps a page; the caller invalidates.
     pub fn unmap_page(&self, iova: u64) {
         let level3 = next(next(self.root, iova >> 30), iova >> 21);
         mmio::write64(slot(level3, iova >> 12), 0);
     }
 
-    /// Points the level-2 table entry for `iova` at a foreign address: a walk there must fault.
+    /// Makes the level-2 descriptor for `iova` point to a foreign address: a walk to it must fault.
     pub fn set_level3_table(&self, iova: u64, table: u64) {
         mmio::write64(slot(next(self.root, iova >> 30), iova >> 21), table & ADDRESS | TABLE);
     }
@@ -78,7 +78,7 @@ fn slot(table: u64, index: u64) -> u64 {
     table + (index & 511) * 8
 }
 
-/// The table below, made where there is none.
+/// The next-level table, created if there is none.
 fn next(table: u64, index: u64) -> u64 {
     let slot = slot(table, index);
     let entry = mmio::read64(slot);

@@ -9,12 +9,12 @@ use crate::num::u64_of;
 const STE_BYTES: u64 = 64;
 /// StreamID bits that a level-2 table resolves.
 const SPLIT: u32 = 8;
-/// Level-2 tables that a test can have.
+/// Maximum number of level-2 tables.
 const LEAVES: usize = 4;
-/// Streams of a linear table, log2: enough for bus 0.
+/// log2 of the number of streams of a linear table: enough for bus 0.
 const LINEAR_LOG2: u32 = 8;
 
-/// A stream table whose entries all abort at first.
+/// A stream table; initially all entries abort.
 #[derive(Debug)]
 pub struct StreamTable {
     /// Address of the table, or of its first level.
@@ -46,7 +46,7 @@ impl StreamTable {
         }
     }
 
-    /// Adds a level-2 table of aborting entries for the StreamIDs with upper bits `upper`; the caller invalidates.
+    /// Adds a level-2 table of abort entries for the StreamIDs with upper bits `upper`; the caller invalidates.
     pub fn add_leaf(&mut self, upper: u32) {
         let leaf = aborting_leaf();
         let slot = self.level2.iter_mut().find(|slot| slot.is_none()).expect("no room for another level-2 table");
@@ -81,7 +81,7 @@ impl StreamTable {
     }
 }
 
-/// A table of 2^SPLIT aborting entries.
+/// A table of 2^SPLIT abort entries.
 fn aborting_leaf() -> u64 {
     let bytes = STE_BYTES << SPLIT;
     let leaf = alloc(bytes, bytes);

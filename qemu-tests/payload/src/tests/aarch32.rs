@@ -11,11 +11,11 @@ use crate::{ensure, mmio, payload_test, skip};
 const SVC: u16 = 0xdf00;
 /// `ldr r0, [r1]`, 16 bits.
 const LOAD: u16 = 0x6808;
-/// `adds r2, #1` and `adds r3, #1`; without the S in an IT block.
+/// `adds r2, #1` and `adds r3, #1`; in an IT block they do not set flags.
 const COUNT_R2: u16 = 0x3201;
 const COUNT_R3: u16 = 0x3301;
 
-/// What to run, with its name, and what r2 and r3 have to count.
+/// Name, instruction set and code, and the expected counts in r2 and r3.
 type Case = (&'static str, Set, &'static [u16], [u32; 2]);
 
 const CASES: [Case; 5] = [
@@ -30,7 +30,8 @@ const CASES: [Case; 5] = [
 ];
 
 payload_test!(mmio_from_aarch32, Runs::ALL);
-/// Loads of every length, in and out of IT blocks: the value is right, and the next instruction is the next one.
+/// Loads of every length, inside and outside IT blocks: the value is correct, and execution continues at the next
+/// instruction.
 fn mmio_from_aarch32(ctx: &Ctx) -> TestResult {
     if !aarch32::is_supported() {
         skip!("no AArch32 at EL0");
@@ -64,7 +65,7 @@ fn mmio_big_endian(ctx: &Ctx) -> TestResult {
     let registers = [0, low32(register), 0x4056_3412, 0, 0, 0, 0, 0];
     match run(Set::T32, &code, registers) {
         Ok([value, ..]) => ensure!(value == 0x4056_3412, "a big-endian load gives {value:#x}"),
-        // Cores without mixed endianness at EL0.
+        // The core has no mixed endianness at EL0.
         Err(esr) if esr >> 26 & 0x3f == 0 => skip!("SETEND is undefined"),
         Err(esr) => crate::fail!("ended by {esr:#x}"),
     }

@@ -76,7 +76,8 @@ fn t23_every_opcode(ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(t24_inconsistent_queue_indices, Runs::HYP);
-/// PROD ahead by more than the queue, behind, with junk bits; CONS written while enabled: no hang, usable afterwards.
+/// PROD ahead by more than the queue, behind, with random bits; CONS written while enabled: no hang, and the queue is
+/// usable afterwards.
 fn t24_inconsistent_queue_indices(ctx: &Ctx) -> TestResult {
     let mut smmu = Smmu::new(ctx.machine, Format::TwoLevel);
     let entries = 1_u32 << smmu.cmdq.log2;
@@ -115,7 +116,8 @@ fn t24_inconsistent_queue_indices(ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(t18_stream_ids, Runs::HYP);
-/// CFGI for StreamIDs out of range and at the edges; level-1 descriptors with every SPAN, cleared, and pointing at EL2.
+/// CFGI for StreamIDs out of range and at the edges; level-1 descriptors with every SPAN, cleared, and pointing to
+/// EL2's memory.
 fn t18_stream_ids(ctx: &Ctx) -> TestResult {
     let lab = Lab::new(ctx, Mode::Stage1)?;
     lab.control(ctx)?;
@@ -136,7 +138,7 @@ fn t18_stream_ids(ctx: &Ctx) -> TestResult {
     };
     let span = |value: u64| good & !0x1f | value;
     let hole_end = ctx.machine.hole().map_or(EL2_IMAGE, |hole| hole.end);
-    // A level-2 table that starts in the host's memory and is too long for it, and ones that are EL2's.
+    // Level-2 tables that start in the host's memory and end beyond it, and tables in EL2's memory.
     let cases = [
         0,
         span(0),
@@ -179,13 +181,14 @@ fn t19_cfgi_all_repeated(ctx: &Ctx) -> TestResult {
         "{} us and {exits} exits for 5000 invalidations",
         (sysreg::cntvct() - begin) * 1_000_000 / sysreg::cntfrq()
     );
-    // A queue is consumed in many short traps, whatever the batch size.
+    // A queue of any batch size is consumed in many short traps.
     ensure!(exits >= 500, "5000 invalidations took only {exits} exits: some were too long");
     lab.control(ctx)
 }
 
 payload_test!(t14_queue_changes_under_check, Runs::HYP, cpus = 2, clock = Clock::Real);
-/// A second CPU rewrites the entry between legal and illegal while it is submitted: each answer is one of the two.
+/// A second CPU rewrites the entry with legal and illegal commands while it is submitted: each result belongs to one
+/// of the two.
 fn t14_queue_changes_under_check(ctx: &Ctx) -> TestResult {
     let mut smmu = Smmu::new(ctx.machine, Format::TwoLevel);
     smmu.start()?;
@@ -218,8 +221,8 @@ pub struct Answers {
 }
 
 impl Answers {
-    /// Submits what is in the queue. A queue that stopped at an illegal command is set up again: a repair in place
-    /// could be overwritten at once.
+    /// Submits the commands in the queue. A queue that stopped at an illegal command is set up again: a repair in
+    /// place could be overwritten immediately.
     pub fn submit(&mut self, smmu: &mut Smmu) -> TestResult {
         smmu.publish();
         match smmu.drain() {
@@ -235,7 +238,7 @@ impl Answers {
         Ok(())
     }
 
-    /// Whether each answer came at least `times` times.
+    /// Whether each result occurred at least `times` times.
     pub fn has_each(&self, times: u32) -> bool {
         self.accepted >= times && self.refused >= times
     }
@@ -248,14 +251,14 @@ impl fmt::Display for Answers {
 }
 
 static FLIP: AtomicBool = AtomicBool::new(true);
-/// First slot of the batch that is rewritten.
+/// First slot of the rewritten batch.
 static FLIPPED: AtomicU64 = AtomicU64::new(0);
-/// Commands of a batch.
+/// Number of commands of a batch.
 const BATCH: u64 = 4;
-/// Batches of either answer.
+/// Minimum number of batches with each result.
 const ENOUGH: u32 = 200;
 
-/// TLBI_EL2_ALL, a legal CFGI_ALL and right after it an undefined opcode, S12_VMALL.
+/// TLBI_EL2_ALL, a legal CFGI_ALL followed directly by an undefined opcode, S12_VMALL.
 pub const ILLEGAL_WORDS: [u64; 4] = [0x20, 0x04, 0xff, 0x28];
 
 fn flip_entries(argument: u64) -> u64 {
@@ -273,7 +276,7 @@ fn flip_entries(argument: u64) -> u64 {
 }
 
 payload_test!(cmdq_error_while_evtq_on, Runs::HYP);
-/// A stopped command queue does not affect streams: DMA continues, and the repair needs no new set-up.
+/// A stopped command queue does not affect streams: DMA continues, and the queue is repaired without a new set-up.
 fn cmdq_error_while_evtq_on(ctx: &Ctx) -> TestResult {
     let lab = Lab::new(ctx, Mode::Stage1)?;
     lab.control(ctx)?;

@@ -26,13 +26,14 @@ use crate::{cpu, ensure, fail, payload_test, println, sysreg};
 static STOP: AtomicBool = AtomicBool::new(false);
 
 payload_test!(t49_split_while_in_use, Runs::EITHER, cpus = 2, clock = Clock::Real);
-/// One CPU takes single pages out of a block and puts them back; the others read and write the rest of it all the while.
+/// One CPU donates single pages of a block and requests their return; the others read and write the rest of the block
+/// during that time.
 fn t49_split_while_in_use(ctx: &Ctx) -> TestResult {
     let count = ctx.machine.cpu_count.min(MAX_CPUS);
     let block = alloc(4 * BLOCK, BLOCK);
     for index in 1..count {
         cpu::start(ctx.machine, index)?;
-        // Each CPU has a page of its own in every 64 KiB; CPU 0 takes the others.
+        // Each CPU has its own page in every 64 KiB; CPU 0 donates the others.
         cpu::send(index, use_block, block | u64_of(index));
     }
     for round in 0..200_u64 {
@@ -64,7 +65,7 @@ fn t49_split_around_the_caller(_ctx: &Ctx) -> TestResult {
     Ok(())
 }
 
-/// Writes and reads pages of the block until stopped; returns the rounds, 0 after a wrong word.
+/// Writes and reads pages of the block until stopped; returns the number of rounds, 0 after a wrong word.
 fn use_block(argument: u64) -> u64 {
     let (block, cpu) = (argument & !0xfff, argument & 0xfff);
     let mut rounds = 0;
@@ -89,7 +90,7 @@ static BLOCKED: AtomicU64 = AtomicU64::new(0);
 static THROUGH: AtomicU64 = AtomicU64::new(0);
 
 payload_test!(nvme_donated, Runs::EITHER);
-/// NVMe data to a page that it has used before and that is EL2's now.
+/// The NVMe writes to a page that it has used and that then was donated to EL2.
 fn nvme_donated(ctx: &Ctx) -> TestResult {
     let mut nvme = find_nvme(ctx)?;
     let lab = Lab::new(ctx, Mode::Stage1)?;
@@ -108,9 +109,9 @@ fn nvme_donated(ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(t38_everything_at_once, Runs::HYP, cpus = 4, clock = Clock::Real);
-/// CPU 0 gives a page and takes it back; CPU 1 invalidates everything; CPU 2 changes a stream table entry; CPU 3 has
-/// the disk transfer to that page and to another: must never land while the page is EL2's, always while it is the
-/// host's.
+/// CPU 0 donates a page and requests its return; CPU 1 invalidates everything; CPU 2 changes a stream table entry; CPU
+/// 3 lets the disk transfer to that page and to another. The transfer must never land while the page is EL2's, and
+/// always while it is the host's.
 fn t38_everything_at_once(ctx: &Ctx) -> TestResult {
     let mut nvme = find_nvme(ctx)?;
     let lab = Lab::new(ctx, Mode::Stage1)?;
@@ -126,7 +127,7 @@ fn t38_everything_at_once(ctx: &Ctx) -> TestResult {
     }
     let prod = lab.smmu.borrow().addr(crate::smmu::spec::reg::CMDQ_PROD);
     {
-        // Only CPU 1 uses the command queue from here on, full of invalidations and SYNCs.
+        // From now on only CPU 1 uses the command queue, with invalidations and SYNCs.
         let smmu = lab.smmu.borrow();
         for slot in 0..1 << smmu.cmdq.log2 {
             smmu.cmdq.overwrite(slot, if slot % 8 == 7 { Cmd::sync() } else { Cmd::cfgi_all() });
@@ -170,10 +171,10 @@ fn t38_everything_at_once(ctx: &Ctx) -> TestResult {
     check_isolation(ctx)
 }
 
-/// Minimum transitions, blocked transfers and landed transfers.
+/// Minimum numbers of transitions, blocked transfers and landed transfers.
 const ENOUGH: u64 = 5;
 
-/// Bus addresses of the victim, of a page that stays the host's, and of the page through which data is seen.
+/// Bus addresses of the victim, of a page that stays the host's, and of the page that the data is read back through.
 static BUS: [AtomicU64; 3] = [const { AtomicU64::new(0) }; 3];
 static TRANSFERS: AtomicU64 = AtomicU64::new(0);
 
@@ -232,11 +233,11 @@ fn transfer_until_stopped(own_pa: u64) -> u64 {
     0
 }
 
-/// Sectors that a command queue of 128 entries fills.
+/// Number of sectors with the size of a command queue of 128 entries.
 const RING_SECTORS: u32 = 4;
-/// Where the disk keeps a legal and an illegal one.
+/// First sectors of a legal and an illegal queue image on the disk.
 const RINGS: u32 = 64;
-/// Transfers to the queue in flight at once.
+/// Number of concurrent transfers to the queue.
 const WRITERS: u32 = 8;
 
 payload_test!(t14_queue_changes_by_dma, Runs::HYP, cpus = 1, clock = Clock::Real);
@@ -281,7 +282,7 @@ fn t14_queue_changes_by_dma(ctx: &Ctx) -> TestResult {
         answers.submit(&mut smmu)?;
     }
     println!("{answers}, {written} times the disk wrote the queue");
-    ensure!(answers.has_each(50) && written >= 200, "too few transitions or transfers");
+    ensure!(answers.has_each(50) && written >= 200, "too few results or disk writes");
     smmu.off()?;
     smmu.acknowledge();
     drop(smmu);

@@ -1,4 +1,4 @@
-//! Queues of the most expensive commands: bounded work per trap, and interrupts are taken in between.
+//! Queues of the most expensive commands: the work of a trap is bounded, and interrupts are taken between traps.
 
 use crate::lab::Ctx;
 use crate::machine::EL2_IMAGE;
@@ -33,8 +33,8 @@ fn t25_costly_queue(ctx: &Ctx) -> TestResult {
     check_isolation(ctx)
 }
 
-/// Publishes half a queue, with a timer that fires meanwhile: the store may take long, but interrupts are taken in
-/// between. Returns the interrupt latency in microseconds.
+/// Publishes half a queue, with a timer that fires during the store: it may take long, but interrupts are taken
+/// between traps. Returns the interrupt latency in microseconds.
 fn interrupt_late(smmu: &Smmu) -> Result<u64, Fail> {
     let (prod, entries) = (smmu.addr(reg::CMDQ_PROD), 1_u32 << smmu.cmdq.log2);
     let target = smmu.read(reg::CMDQ_CONS).wrapping_add(entries / 2) & (2 * entries - 1);
@@ -45,19 +45,19 @@ fn interrupt_late(smmu: &Smmu) -> Result<u64, Fail> {
     Ok((taken - deadline.min(taken)) * 1_000_000 / sysreg::cntfrq())
 }
 
-/// When the timer fires: while EL2 consumes the queue, which takes a hundred times longer.
+/// Time until the timer fires. EL2 takes a hundred times longer to consume the queue.
 const SOON_US: u64 = 50;
-/// Instructions, in thousands: several times the work of one trap, a quarter of the queue's.
+/// Instructions, in thousands: several times the work of one trap, and a quarter of that of the queue.
 const LATEST_US: u64 = 4_000;
 /// Instructions, in thousands: limit for one trap and its immediate repetitions.
 const LONGEST_US: u64 = 20_000;
 const COSTLY: [Cmd; 4] = [Cmd::cfgi_all(), Cmd::sync(), Cmd::tlbi_nsnh_all(), Cmd::cfgi_ste_range(0, 15)];
-/// Half of all StreamIDs: unlike all of them, not taken together with the next such command.
+/// Half of all StreamIDs: unlike a range of all, it is not merged with the next such command.
 const HALF: Cmd = Cmd::cfgi_ste_range(0, 14);
 
 payload_test!(t65_costliest_trap, Runs::HYP);
-/// The most expensive traps: tables in foreign memory with repeated failed claims, and completion stores all over
-/// memory, each with a claim. Interrupt latency is at most one trap.
+/// The most expensive traps: tables in foreign memory with repeated failed claims, and completion stores to many pages
+/// of memory, each with its own claim. Interrupt latency is at most one trap.
 fn t65_costliest_trap(ctx: &Ctx) -> TestResult {
     let mut smmu = Smmu::new(ctx.machine, Format::TwoLevel);
     smmu.start()?;
@@ -89,7 +89,7 @@ fn t65_costliest_trap(ctx: &Ctx) -> TestResult {
 const ONE_TRAP_US: u64 = 1_000;
 
 payload_test!(t25_costly_queues_everywhere, Runs::HYP, cpus = 2, clock = Clock::Real);
-/// All CPUs publish such queues at once: all are consumed.
+/// All CPUs publish such queues at the same time: all are consumed.
 fn t25_costly_queues_everywhere(ctx: &Ctx) -> TestResult {
     let mut smmu = Smmu::new(ctx.machine, Format::TwoLevel);
     smmu.start()?;
@@ -126,7 +126,8 @@ fn prod_argument(smmu: &Smmu) -> u64 {
     smmu.addr(reg::CMDQ_PROD) | u64::from(smmu.cmdq.log2) << 48
 }
 
-/// Publishes half-full queues for a while; the longest store in microseconds. Address of PROD and log2 of the size in `argument`.
+/// Publishes half-full queues repeatedly; returns the duration of the longest store in microseconds. `argument` has
+/// the address of PROD and log2 of the size.
 fn publish_again(argument: u64) -> u64 {
     let (prod, log2) = (argument & 0xffff_ffff_ffff, low32(argument >> 48));
     let entries = 1_u32 << log2;

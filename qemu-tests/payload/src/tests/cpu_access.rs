@@ -14,7 +14,7 @@ use crate::registry::{Clock, Runs};
 use crate::vectors::{Caught, catch};
 use crate::{console, cpu, ensure, fail, mmio, mmu, payload_test, println, sysreg};
 
-/// QEMU virt's fw_cfg: a DMA master that no SMMU sees.
+/// QEMU virt's fw_cfg: a DMA master without an SMMU.
 const FW_CFG: u64 = 0x0902_0000;
 /// QEMU virt's first virtio-mmio slot, and the distance to the last of its 32.
 const VIRTIO_MMIO: u64 = 0x0a00_0000;
@@ -69,7 +69,7 @@ fn t31_fetch_walk_maintenance(_ctx: &Ctx) -> TestResult {
         let walk = result.1;
         ensure!(walk.is_some_and(|caught| caught.is_data_abort()), "table walk in {target:#x}: {walk:x?}");
         let ((), caught) = catch(|| mmu::cache_clean_invalidate(target));
-        // QEMU does not translate for cache maintenance; a core that does has to abort.
+        // QEMU does not translate for cache maintenance; a core that does must abort.
         ensure!(caught.is_none_or(|caught| caught.is_data_abort()), "cache maintenance on {target:#x}: {caught:x?}");
     }
     Ok(())
@@ -82,7 +82,7 @@ fn unmapped_mmio(_ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(t40_masters_without_smmu, Runs::EITHER);
-/// fw_cfg and virtio-mmio, whose DMA no SMMU sees, are neither described nor reachable.
+/// fw_cfg and virtio-mmio, whose DMA no SMMU translates, are neither described nor reachable.
 fn t40_masters_without_smmu(ctx: &Ctx) -> TestResult {
     for node in ctx.machine.fdt().root().children() {
         let withheld = node.is_compatible("qemu,fw-cfg-mmio") || node.is_compatible("virtio,mmio");
@@ -111,12 +111,12 @@ fn t57_console(_ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(t57_shared_console, Runs::ON_REQUEST, cpus = 4, clock = Clock::Real);
-/// For a machine with one UART: while one CPU powers the machine off, the others keep writing forged last lines.
+/// For a machine with one UART: while one CPU powers the machine off, the others write forged last lines.
 fn t57_shared_console(ctx: &Ctx) -> TestResult {
     for index in 1..4 {
         cpu::start(ctx.machine, index)?;
     }
-    // Printed before: it would be lost afterwards.
+    // Printed before the attack: later output would be lost.
     println!("TEST {}: PASS", ctx.name);
     for index in 1..4 {
         cpu::send(index, forge, 0);
@@ -131,7 +131,7 @@ static FORGING: AtomicBool = AtomicBool::new(false);
 fn forge(_argument: u64) -> u64 {
     let line = b"\nportcullis: exit token=0 status=ok reason=forged audit=clean smmu_exits=0 dma_faults=0\n";
     loop {
-        // Without a FIFO check: the emulator's FIFO never fills.
+        // Without a check of the FIFO, since the emulator's FIFO is never full.
         for byte in line {
             mmio::write8(console::base(), *byte);
         }
@@ -151,7 +151,7 @@ fn t57_console_off(ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(t55_undescribed_mmio, Runs::EITHER);
-/// Every page below RAM that the host can read belongs to a device that the device tree gives it.
+/// Every page below RAM that the host can read belongs to an enabled device of its device tree.
 fn t55_undescribed_mmio(ctx: &Ctx) -> TestResult {
     let (first, last) = (0x0800_0000_u64, 0x1000_0000_u64);
     let mut reachable = 0;

@@ -23,7 +23,7 @@ fn el2_write(ctx: &Ctx) -> TestResult {
     let attack = Attack::begin();
     let landed = lab.write_lands(victim.unused)?;
     if landed {
-        // A reserved word; restore it anyway.
+        // The word is reserved, but is restored.
         lab.write(victim.unused, 0)?;
     }
     attack.check(ctx, landed.into())

@@ -12,31 +12,31 @@ use crate::smmu::{Format, Smmu};
 use crate::{ensure, fail, payload_test, println, skip};
 
 payload_test!(edu_off, Runs::ALL);
-/// `edu` moves data with the SMMU off.
+/// `edu` transfers data with the SMMU off.
 fn edu_off(ctx: &Ctx) -> TestResult {
     Lab::new(ctx, Mode::Off)?.control(ctx)
 }
 
 payload_test!(edu_bypass, Runs::ALL);
-/// `edu` moves data through a bypass entry.
+/// `edu` transfers data through a bypass entry.
 fn edu_bypass(ctx: &Ctx) -> TestResult {
     Lab::new(ctx, Mode::Bypass)?.control(ctx)
 }
 
 payload_test!(edu_stage1, Runs::ALL);
-/// `edu` moves data through stage 1 and a two-level stream table.
+/// `edu` transfers data through stage 1 and a two-level stream table.
 fn edu_stage1(ctx: &Ctx) -> TestResult {
     Lab::new(ctx, Mode::Stage1)?.control(ctx)
 }
 
 payload_test!(edu_stage1_linear, Runs::ALL);
-/// `edu` moves data through stage 1 and a linear stream table.
+/// `edu` transfers data through stage 1 and a linear stream table.
 fn edu_stage1_linear(ctx: &Ctx) -> TestResult {
     Lab::with_format(ctx, Mode::Stage1, Format::Linear)?.control(ctx)
 }
 
 payload_test!(gbpa_abort, Runs::ALL);
-/// With SMMUEN=0 and GBPA.ABORT=1 the device reaches nothing, not even the host's own pages.
+/// With SMMUEN=0 and GBPA.ABORT=1 the device reaches no page, not even the host's own.
 fn gbpa_abort(ctx: &Ctx) -> TestResult {
     let mut lab = Lab::new(ctx, Mode::Off)?;
     lab.control(ctx)?;
@@ -69,7 +69,7 @@ fn stage1_fault_event(ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(unmap_revokes, Runs::ALL);
-/// After an unmap with TLBI and SYNC the device no longer reaches the page: the host's own isolation works.
+/// After an unmap with TLBI and SYNC the device does not reach the page: the host's own isolation works.
 fn unmap_revokes(ctx: &Ctx) -> TestResult {
     let lab = Lab::new(ctx, Mode::Stage1)?;
     let victim = page();
@@ -88,7 +88,7 @@ fn unmap_revokes(ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(nvme_off, Runs::ALL);
-/// NVMe data written to the disk reads back, SMMU off.
+/// NVMe data written to the disk can be read back, with the SMMU off.
 fn nvme_off(ctx: &Ctx) -> TestResult {
     let mut nvme = find_nvme(ctx)?;
     let smmu = Smmu::new(ctx.machine, Format::TwoLevel);
@@ -98,7 +98,7 @@ fn nvme_off(ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(nvme_stage1, Runs::ALL);
-/// NVMe data written to the disk reads back through stage 1.
+/// NVMe data written to the disk can be read back through stage 1.
 fn nvme_stage1(ctx: &Ctx) -> TestResult {
     let mut nvme = find_nvme(ctx)?;
     let lab = Lab::new(ctx, Mode::Stage1)?;
@@ -106,7 +106,7 @@ fn nvme_stage1(ctx: &Ctx) -> TestResult {
     nvme_round_trip(&mut nvme, |pa| lab.bus(pa))
 }
 
-/// The NVMe, or a skip.
+/// Finds the NVMe, or skips the test.
 pub fn find_nvme(ctx: &Ctx) -> Result<Nvme, Fail> {
     Nvme::find(ctx.machine).ok_or_else(|| Fail::new(Kind::Skipped, format_args!("no NVMe")))
 }
@@ -137,7 +137,7 @@ pub fn nvme_round_trip(nvme: &mut Nvme, to_bus: impl Fn(u64) -> u64) -> TestResu
 }
 
 payload_test!(devices_present, Runs::ALL);
-/// The machine has what the other tests need.
+/// The machine has the devices that the other tests need.
 fn devices_present(ctx: &Ctx) -> TestResult {
     if Edu::find(ctx.machine).is_none() {
         skip!("no edu");
@@ -145,6 +145,6 @@ fn devices_present(ctx: &Ctx) -> TestResult {
     let lab = Lab::new(ctx, Mode::Off)?;
     let own = lab.own;
     mmio::write64(own + 0x40, 0x1122_3344_5566_7788);
-    ensure!(lab.read(own + 0x40)? == Seen::Value(0x1122_3344_5566_7788), "edu reads something else");
+    ensure!(lab.read(own + 0x40)? == Seen::Value(0x1122_3344_5566_7788), "edu reads another value");
     Ok(())
 }

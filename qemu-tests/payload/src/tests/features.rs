@@ -1,6 +1,6 @@
-//! The CPU that the host is shown: features in the ID registers work, others are UNDEFINED.
+//! CPU features: those in the host's ID registers work, others are UNDEFINED.
 //!
-//! Instructions are written into a page and called, so that every encoding can be tried. Encodings, fields and values
+//! Instructions are written into a page and called, so that every encoding can be tested. Encodings, fields and values
 //! here are taken independently from the Arm ARM (DDI 0487 issue L.a).
 
 use core::arch::asm;
@@ -46,8 +46,8 @@ impl Scratch {
 
 fn call(code: u64, data: u64) -> u64 {
     let value;
-    // SAFETY: (1) the page at `code` holds one instruction of the tests' list and a return; (2) that touches the page at
-    // `data`, registers that a callee may change, and X16 and X17.
+    // SAFETY: (1) the page at `code` has one instruction of the tests' list and a return; (2) the instruction accesses
+    // the page at `data`, registers that a callee may change, and X16 and X17.
     #[allow(unsafe_code)]
     unsafe {
         asm!("blr {c}", c = in(reg) code, inlateout("x0") data => value, in("x1") 0_u64, in("x2") 0_u64, in("x16") data,
@@ -58,7 +58,7 @@ fn call(code: u64, data: u64) -> u64 {
 
 /// Enables floating point, SVE and SME at EL1.
 fn open_vectors() {
-    // SAFETY: (1) only enables; the payload uses no vectors.
+    // SAFETY: (1) sets only enables; the payload uses no vector registers.
     #[allow(unsafe_code)]
     unsafe {
         asm!("msr cpacr_el1, {}", "isb", in(reg) 0x0333_0000_u64, options(nostack));
@@ -108,7 +108,7 @@ const LIMITS: &[(u32, u32, u32, u64)] = &[
     (7, 4, 44, 0), // SRMASK
 ];
 
-/// Registers of the space that may read other than zero: op2 values by CRm.
+/// ID registers that may read as other values than zero: op2 values by CRm.
 const ALLOCATED: [&[u32]; 8] = [
     &[],
     &[0, 1, 2, 4, 5, 6, 7],
@@ -121,14 +121,14 @@ const ALLOCATED: [&[u32]; 8] = [
 ];
 
 payload_test!(t66_id_space, Runs::EITHER);
-/// Every ID register of op1 0, 1 and 3 can be read or is undefined; unallocated ID registers read as zero, and no
-/// feature is shown that EL2 hides or does not know.
+/// Every ID register of op1 0, 1 and 3 can be read or is UNDEFINED; unallocated ID registers read as zero, and no
+/// field shows a feature that EL2 hides or does not support.
 fn t66_id_space(_: &Ctx) -> TestResult {
     let scratch = Scratch::new();
     for m in 0..16 {
         for op2 in 0..8 {
             for op1 in [1, 3] {
-                // CCSIDR, CLIDR, GMID, SMIDR, AIDR, CTR, DCZID; all else is undefined.
+                // CCSIDR, CLIDR, GMID, SMIDR, AIDR, CTR, DCZID; all others are UNDEFINED.
                 let _ = scratch.run(mrs([3, op1, 0, m, op2]));
             }
             let read = scratch.run(mrs([3, 0, 0, m, op2]));
@@ -154,12 +154,12 @@ fn t66_id_space(_: &Ctx) -> TestResult {
 /// the instruction.
 type Sample = (&'static str, u32, u32, u32, u64, u32);
 
-/// More than any field of four bits shows.
+/// Higher than any value of a four-bit field.
 const NEVER: u64 = 16;
 
 const SAMPLES: &[Sample] = &[
     ("RAS: ERRIDR_EL1", 4, 0, 28, 1, mrs([3, 0, 5, 3, 0])),
-    // Never shown: it injects errors. Not in QEMU either.
+    // It is never available, since it injects errors; QEMU also lacks it.
     ("RAS: ERXPFGF_EL1", 4, 0, 28, NEVER, mrs([3, 0, 5, 4, 4])),
     ("SVE: RDVL", 4, 0, 32, 1, 0x04bf_5020),
     ("SVE: ZCR_EL1", 4, 0, 32, 1, mrs([3, 0, 1, 2, 0])),
@@ -237,11 +237,11 @@ fn also_shown(scratch: &Scratch, name: &str) -> bool {
     }
 }
 
-/// What the architecture undefines: exception class 0, which EL2 injects as well.
+/// Exception class 0 of UNDEFINED instructions; EL2 injects the same.
 const UNDEFINED: u64 = 0;
 
 payload_test!(t66_shown_works_hidden_is_undefined, Runs::EITHER.and(Runs::NATIVE));
-/// One instruction or register of each feature: it works where the ID registers show the feature, and is undefined where
+/// One instruction or register of each feature: it works if the ID registers show the feature, and is UNDEFINED if
 /// they do not.
 fn t66_shown_works_hidden_is_undefined(_: &Ctx) -> TestResult {
     let wrong = mismatches(0);
@@ -249,7 +249,8 @@ fn t66_shown_works_hidden_is_undefined(_: &Ctx) -> TestResult {
     Ok(())
 }
 
-/// How many features of this CPU do not match its ID registers. The argument makes it work for a later CPU.
+/// Number of features of this CPU that do not match its ID registers. It has an argument so that it can be sent to
+/// another CPU.
 pub(super) fn mismatches(_: u64) -> u64 {
     let scratch = Scratch::new();
     open_vectors();
@@ -274,8 +275,8 @@ pub(super) fn mismatches(_: u64) -> u64 {
 }
 
 payload_test!(t66_registers_hold_anything_at_cpu_on, Runs::ON_REQUEST, cpus = 2);
-/// For a machine with the payload's own firmware, which leaves ones in the registers of a CPU that it turns on: the same, on
-/// that CPU.
+/// For a machine with the payload's own firmware, which leaves all ones in the registers of a CPU that it turns on:
+/// the same, on that CPU.
 fn t66_registers_hold_anything_at_cpu_on(ctx: &Ctx) -> TestResult {
     cpu::start(ctx.machine, 1)?;
     cpu::send(1, mismatches, 0);

@@ -22,7 +22,7 @@ fn hypercall_version(_ctx: &Ctx) -> TestResult {
     Ok(())
 }
 
-/// Largest number of pages that one call takes.
+/// Maximum number of pages of one call.
 pub fn max_pages() -> u64 {
     Hypercall::Version.raw(0, 0)[2]
 }
@@ -33,7 +33,7 @@ fn expect(call: Hypercall, addr: u64, pages: u64, wanted: Answer) -> TestResult 
     Ok(())
 }
 
-/// Some defined error code.
+/// Checks that the call returns a defined error code.
 fn refused(call: Hypercall, addr: u64, pages: u64) -> TestResult {
     match call.call(addr, pages) {
         Answer::Success => fail!("{call:?}({addr:#x}, {pages}) succeeds"),
@@ -43,7 +43,7 @@ fn refused(call: Hypercall, addr: u64, pages: u64) -> TestResult {
 }
 
 payload_test!(share_unshare, Runs::EITHER);
-/// Sharing leaves the page the host's: it still reads and writes it, and its content stays.
+/// A shared page still belongs to the host: the host can read and write it, and its content is unchanged.
 fn share_unshare(_ctx: &Ctx) -> TestResult {
     let base = alloc(4 * PAGE, PAGE);
     mmio::fill(base, 4 * PAGE, 0x5a5a);
@@ -88,7 +88,7 @@ fn donate_and_return(_ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(t60_largest_range, Runs::EITHER);
-/// The largest range of one call takes bounded time, for donation and return with zeroing.
+/// The time of a call with the largest range is bounded, for donation and for return with zeroing.
 fn t60_largest_range(_ctx: &Ctx) -> TestResult {
     let pages = max_pages();
     ensure!(pages <= 0x4_0000, "one call takes {pages} pages");
@@ -106,11 +106,12 @@ fn t60_largest_range(_ctx: &Ctx) -> TestResult {
     Ok(())
 }
 
-/// Longest time of one hypercall, in microseconds of the instruction-counting clock (a thousand instructions each).
+/// Longest time of one hypercall, in microseconds of the instruction-counting clock (one microsecond is a thousand
+/// instructions).
 const LONGEST_CALL_US: u64 = 20_000;
 
 payload_test!(t36_bad_ranges, Runs::EITHER);
-/// Bad ranges get a named error and change nothing.
+/// Bad ranges return a specific error and change nothing.
 fn t36_bad_ranges(ctx: &Ctx) -> TestResult {
     let own = alloc(4 * PAGE, PAGE);
     mmio::fill(own, 4 * PAGE, 0xbad_0bad);
@@ -140,7 +141,7 @@ fn t36_bad_ranges(ctx: &Ctx) -> TestResult {
         }
     }
     if let Some(hole) = ctx.machine.hole() {
-        // The last page of the host's before EL2's memory, and one of EL2's.
+        // The last page of the host below EL2's memory, and a page of EL2.
         if hole.start > crate::machine::RAM_BASE {
             refused(Hypercall::HostDonateHyp, hole.start - PAGE, 2)?;
         }
@@ -154,7 +155,7 @@ fn t36_bad_ranges(ctx: &Ctx) -> TestResult {
         refused(call, top, 2)?;
         refused(call, ctx.machine.uart, 1)?;
     }
-    // A range with one bad page in it changes none of the others.
+    // A range with one bad page changes no page.
     expect(Hypercall::HostShareHyp, own + 2 * PAGE, 1, Answer::Success)?;
     refused(Hypercall::HostDonateHyp, own, 4)?;
     ensure!(mmio::find_other(own, 4 * PAGE, 0xbad_0bad).is_none(), "a refused donation changed something");
@@ -163,7 +164,7 @@ fn t36_bad_ranges(ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(t37_random_hypercalls, Runs::HYP, cpus = 1, clock = Clock::Real);
-/// Random numbers in all registers, from every CPU at once: EL2 returns and does not crash.
+/// Random numbers in all registers, from every CPU at the same time: EL2 returns and does not crash.
 fn t37_random_hypercalls(ctx: &Ctx) -> TestResult {
     let count = ctx.machine.cpu_count.min(MAX_CPUS);
     for index in 1..count {
@@ -195,7 +196,7 @@ fn random_calls(seed: u64) -> u64 {
                 0 => random.below(16),
                 1 => 1 << (20 + random.below(44)),
                 2 => u64::MAX - random.below(16),
-                // Above all RAM as a page number, so that no page is donated by chance.
+                // As a page number it is above all RAM, so that no page is donated by chance.
                 _ => random.draw() | 1 << 40,
             };
         }
@@ -205,7 +206,7 @@ fn random_calls(seed: u64) -> u64 {
 }
 
 payload_test!(hvc_unknown, Runs::EITHER);
-/// An unknown hypercall is NOT_SUPPORTED, whatever its kind; so is a fast call without the vendor's number.
+/// An unknown hypercall of any kind is NOT_SUPPORTED, and so is a fast call without the vendor's number.
 fn hvc_unknown(_ctx: &Ctx) -> TestResult {
     for id in [0_u64, 1, 0xc600_01ff, 0x8600_0100, 0xc600_0fff, 0x4600_0100, 0xc500_0000, 0xffff_ffff] {
         match try_hvc(id, [0; 7]) {

@@ -1,4 +1,4 @@
-//! The SMMU's wired interrupts: an event and a global error reach the distributor when the host has them enabled.
+//! The SMMU's wired interrupts: those of events and global errors reach the distributor if the host has enabled them.
 
 use crate::edu::Direction;
 use crate::lab::{Ctx, Lab, Mode};
@@ -15,7 +15,7 @@ const GICD_ICFGR: u64 = 0xc00;
 const GERROR: u32 = 1 << 0;
 const EVENTQ: u32 = 1 << 2;
 
-/// Whether interrupt `number` is pending at the distributor; it is cleared.
+/// Whether interrupt `number` is pending at the distributor; clears it.
 fn take_pending(ctx: &Ctx, number: u32) -> bool {
     let (word, bit) = (u64::from(number / 32) * 4, 1 << (number % 32));
     let gicd = ctx.machine.gicd;
@@ -43,7 +43,7 @@ fn smmu_interrupts(ctx: &Ctx) -> TestResult {
         lab.smmu.borrow().write(reg::IRQ_CTRL, enabled);
         take_pending(ctx, eventq);
         take_pending(ctx, gerror);
-        // A fault of the host's own stage 1.
+        // Causes a fault of the host's own stage 1.
         lab.edu.transfer(Direction::ToMemory, 0x1000, 0, 4)?;
         let mut smmu = lab.smmu.borrow_mut();
         let acknowledged = smmu.read(reg::IRQ_CTRLACK);

@@ -1,5 +1,5 @@
 //! The interrupt translation service as a DMA master: an ITS writes its tables at the addresses in its registers and
-//! commands, without any stage 2 or SMMU. Under EL2 the host's addresses reach no hardware.
+//! commands, without any stage 2 or SMMU. Under EL2 the host's addresses are not written to hardware.
 //!
 //! The host cannot read the target back, so the ITS is used as evidence: it stores a device table entry at the target,
 //! and a command that needs this entry then changes the host's own memory.
@@ -15,7 +15,7 @@ use crate::registry::Runs;
 use crate::{ensure, fail, payload_test, println, skip};
 
 payload_test!(t45a_its_device_table, Runs::ALL);
-/// A device table at the victim: where the ITS is the host's, MAPD writes eight chosen bytes there.
+/// A device table in victim memory: if the host controls the ITS, MAPD writes eight chosen bytes to it.
 fn t45a_its_device_table(ctx: &Ctx) -> TestResult {
     if ctx.machine.its == 0 {
         skip!("no ITS");
@@ -29,8 +29,8 @@ fn t45a_its_device_table(ctx: &Ctx) -> TestResult {
     let translations = page();
     let written = || Landed::from(mmio::find_other(translations, PAGE, 0).is_some());
 
-    // The control: with the table in our own memory the ITS takes commands, and the event's entry is written, unless
-    // the tables of hardware are EL2's.
+    // The control: with the table in the payload's memory the ITS executes commands, and the event's entry is written,
+    // unless hardware uses EL2's tables.
     let mut its = Its::start(ctx.machine.its, page());
     ensure!(its.map_device(device, translations) && its.map_event(device), "the ITS does not take commands");
     if ctx.expect == Expect::Landed {
@@ -44,15 +44,15 @@ fn t45a_its_device_table(ctx: &Ctx) -> TestResult {
     let landed = written();
     println!("commands consumed is {consumed}");
     if landed == Landed::Yes {
-        // Unmapped again: the word goes back to zero.
+        // The device is unmapped, which clears the word.
         its.command([0x08 | device << 32, 0, 0, 0]);
     }
     verdict(ctx, landed)
 }
 
 payload_test!(t45d_its_translation_table, Runs::ALL);
-/// A translation table in our own memory, to which hardware writes what a MAPTI says: where the tables are EL2's,
-/// nothing is written, whatever address MAPD has.
+/// A translation table in the payload's memory, to which hardware writes an entry for MAPTI. If hardware uses EL2's
+/// tables, no address of MAPD is written.
 fn t45d_its_translation_table(ctx: &Ctx) -> TestResult {
     if ctx.machine.its == 0 {
         skip!("no ITS");
@@ -63,7 +63,7 @@ fn t45d_its_translation_table(ctx: &Ctx) -> TestResult {
     println!("CONTROL {}: ok", ctx.name);
     let landed = Landed::from(mmio::find_other(translations, PAGE, 0).is_some());
     verdict(ctx, landed)?;
-    // EL2's memory, and addresses that are none; EL2 audits its tables at the end.
+    // Addresses in EL2's memory, and addresses without memory; EL2 audits its tables at the end.
     let victim = Victim::el2(ctx)?;
     if ctx.expect == Expect::Blocked {
         for target in [victim.unused & !0xff, 0, 0xf_ffff_ffff_ff00] {
@@ -74,8 +74,8 @@ fn t45d_its_translation_table(ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(t45g_lpi_tables, Runs::ALL);
-/// A pending table in our own memory, to which the redistributor writes when an LPI becomes pending: where the tables
-/// are EL2's, nothing is written.
+/// A pending table in the payload's memory, to which the redistributor writes when an LPI becomes pending. If hardware
+/// uses EL2's tables, it is not written.
 fn t45g_lpi_tables(ctx: &Ctx) -> TestResult {
     if ctx.machine.its == 0 || ctx.machine.gicr == 0 {
         skip!("no ITS");
@@ -84,12 +84,12 @@ fn t45g_lpi_tables(ctx: &Ctx) -> TestResult {
     let (properties, pending) = (alloc(TABLE, TABLE), alloc(TABLE, TABLE));
     enable_lpis(gicr, properties, pending)?;
     let mut its = Its::start(ctx.machine.its, page());
-    // Disabled in the configuration table: it stays pending.
+    // The LPI is disabled in the configuration table, so it stays pending.
     ensure!(its.raise_lpi(3, page()), "the ITS does not take commands");
     println!("CONTROL {}: ok", ctx.name);
     verdict(ctx, Landed::from(mmio::find_other(pending, TABLE, 0).is_some()))?;
     if ctx.expect == Expect::Blocked {
-        // At EL2's memory: commands go on, and EL2 audits its tables at the end.
+        // With a table in EL2's memory: commands still work, and EL2 audits its tables at the end.
         let victim = Victim::el2(ctx)?;
         mmio::write32(gicr + gicr::CTLR, 0);
         enable_lpis(gicr, victim.unused & !0xfff, victim.unused & !0xffff)?;
@@ -99,7 +99,7 @@ fn t45g_lpi_tables(ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(t45j_every_register, Runs::HYP);
-/// Loads and stores of every size at every place of the ITS's and the redistributor's frames, then random ones and
+/// Loads and stores of every size at every offset of the ITS's and the redistributor's frames, then random ones and
 /// random commands; then the ITS works.
 fn t45j_every_register(ctx: &Ctx) -> TestResult {
     if ctx.machine.its == 0 || ctx.machine.gicr == 0 {
@@ -107,7 +107,7 @@ fn t45j_every_register(ctx: &Ctx) -> TestResult {
     }
     let (its, gicr) = (ctx.machine.its, ctx.machine.gicr);
     let victim = Victim::el2(ctx)?.unused;
-    // The SGI frame is ours.
+    // The payload uses the SGI frame itself.
     let frames = [its, its + 0x1_0000, gicr];
     for frame in frames {
         for offset in (0..0x200).chain(0xff80..0xfff8) {
@@ -136,7 +136,7 @@ fn t45j_every_register(ctx: &Ctx) -> TestResult {
     Ok(())
 }
 
-/// A load and a store of the size that `size` picks.
+/// A load and a store of the size that `size` selects.
 fn touch(addr: u64, size: u64, value: u64) {
     let [low, high, ..] = value.to_le_bytes();
     match size % 4 {

@@ -1,4 +1,4 @@
-//! DMA and page ownership: pages of other owners are inaccessible from when the hypercall returns, whatever is cached
+//! DMA and page ownership: pages of other owners are inaccessible after the hypercall has returned, whatever is cached
 //! or in flight.
 
 use crate::edu::Direction;
@@ -11,14 +11,14 @@ use crate::registry::Runs;
 use crate::smmu::spec::{cr0, reg};
 use crate::{ensure, fail, payload_test};
 
-/// Gives `pages` pages to EL2.
+/// Donates `pages` pages to EL2.
 pub fn donate(base: u64, pages: u64) -> TestResult {
     let answer = Hypercall::HostDonateHyp.call(base, pages);
     ensure!(answer == Answer::Success, "HOST_DONATE_HYP({base:#x}, {pages}): {answer:?}");
     Ok(())
 }
 
-/// Takes `pages` pages back and checks that they are zero.
+/// Requests the return of `pages` pages and checks that they are zero.
 pub fn take_back(base: u64, pages: u64) -> TestResult {
     let answer = Hypercall::HypDonateHost.call(base, pages);
     ensure!(answer == Answer::Success, "HYP_DONATE_HOST({base:#x}, {pages}): {answer:?}");
@@ -28,7 +28,7 @@ pub fn take_back(base: u64, pages: u64) -> TestResult {
 }
 
 payload_test!(t01_el2_memory_by_dma, Runs::HYP);
-/// DMA read and write all over EL2's memory, in every mode of the host's SMMU.
+/// DMA reads of and writes to all parts of EL2's memory, in every mode of the host's SMMU.
 fn t01_el2_memory_by_dma(ctx: &Ctx) -> TestResult {
     let Some(hole) = ctx.machine.hole() else {
         fail!("the device tree leaves no RAM out");
@@ -51,7 +51,7 @@ fn t01_el2_memory_by_dma(ctx: &Ctx) -> TestResult {
     attack.check(ctx, (lab.read(victim.known)? == Seen::Value(victim.content)).into())
 }
 
-/// Accesses a page by DMA, donates it, attacks it, and takes it back.
+/// Accesses a page by DMA, donates it, attacks it, and requests its return.
 fn donate_and_attack(ctx: &Ctx, lab: &Lab, victim: u64, cache_first: CacheFirst) -> TestResult {
     if cache_first == CacheFirst::Yes {
         ensure!(lab.write_lands(victim + 0x800)?, "the page is not reachable while it is the host's");
@@ -84,7 +84,7 @@ fn t02_donated_page(ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(t03_guests_page, Runs::EITHER);
-/// A page that the device used and that was then donated to a guest; after the guest is destroyed it is reclaimed,
+/// A page that the device used, and that then was donated to a guest; after the guest is destroyed it is reclaimed,
 /// zeroed and reachable.
 fn t03_guests_page(ctx: &Ctx) -> TestResult {
     let lab = Lab::new(ctx, Mode::Stage1)?;
@@ -136,14 +136,15 @@ fn stale(ctx: &Ctx, mode: Mode) -> TestResult {
     let victim = page();
     donate_and_attack(ctx, &lab, victim, CacheFirst::Yes)?;
     if ctx.expect == Expect::Blocked {
-        // Again: a page mapped on return must be revocable too.
+        // Repeats it: a page that was mapped on its return must also be revocable.
         donate_and_attack(ctx, &lab, victim, CacheFirst::Yes)?;
     }
     Ok(())
 }
 
 payload_test!(t46_stale_block, Runs::EITHER);
-/// One page of a block that is cached as a block, in the host's stage 1 and in stage 2; adjacent pages stay accessible.
+/// One page of a block that is cached as a block, in the host's stage 1 and in stage 2: the page is inaccessible,
+/// adjacent pages stay accessible.
 fn t46_stale_block(ctx: &Ctx) -> TestResult {
     let lab = Lab::new(ctx, Mode::Stage1)?;
     lab.control(ctx)?;
@@ -184,7 +185,7 @@ fn t46_stale_block(ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(t05_donate_while_off, Runs::EITHER);
-/// Donated with the host's SMMU off, attacked after it is switched on.
+/// The page is donated with the host's SMMU off, and attacked after the SMMU is enabled.
 fn t05_donate_while_off(ctx: &Ctx) -> TestResult {
     let mut lab = Lab::new(ctx, Mode::Stage1)?;
     lab.control(ctx)?;
@@ -200,13 +201,13 @@ fn t05_donate_while_off(ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(t26_donate_with_cmdq_off, Runs::EITHER);
-/// The host's command queue is off: EL2's own invalidation does not depend on it.
+/// The host's command queue is disabled: EL2's own invalidation does not depend on it.
 fn t26_donate_with_cmdq_off(ctx: &Ctx) -> TestResult {
     let lab = Lab::new(ctx, Mode::Stage1)?;
     lab.control(ctx)?;
     let victim = page();
     ensure!(lab.write_lands(victim + 0x800)?, "the page is not reachable while it is the host's");
-    // The mapping for the attack's word is the same page: no invalidation is needed afterwards.
+    // The attack's word is in the same page, which is already mapped, so no invalidation is needed.
     lab.smmu.borrow().set_cr0(cr0::SMMUEN | cr0::EVENTQEN)?;
     donate(victim, 1)?;
     let attack = Attack::begin();
@@ -215,7 +216,7 @@ fn t26_donate_with_cmdq_off(ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(t51_dma_in_flight, Runs::EITHER);
-/// A transfer started before the donation arrives after it.
+/// A transfer starts before the donation and accesses memory after it.
 fn t51_dma_in_flight(ctx: &Ctx) -> TestResult {
     let lab = Lab::new(ctx, Mode::Stage1)?;
     lab.control(ctx)?;
@@ -247,7 +248,7 @@ fn t51_reset_with_dma_in_flight(ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(t07_off_reaches_host_memory_only, Runs::HYP);
-/// The host's SMMU off: its own memory works, EL2's does not; with GBPA.ABORT nothing does.
+/// With the host's SMMU off, its own memory is reachable and EL2's is not; with GBPA.ABORT no memory is.
 fn t07_off_reaches_host_memory_only(ctx: &Ctx) -> TestResult {
     let mut lab = Lab::new(ctx, Mode::Off)?;
     lab.control(ctx)?;
@@ -256,14 +257,14 @@ fn t07_off_reaches_host_memory_only(ctx: &Ctx) -> TestResult {
     ensure!(lab.read(victim.known)? == Seen::Nothing, "EL2's image is read");
     ensure!(!lab.write_lands(victim.unused)?, "EL2's image is written");
     lab.switch(Mode::OffAbort)?;
-    ensure!(lab.read(victim.known).is_err(), "something is reachable with GBPA.ABORT");
+    ensure!(lab.read(victim.known).is_err(), "memory is reachable with GBPA.ABORT");
     lab.switch(Mode::Off)?;
     attack.check(ctx, Landed::No)?;
     lab.control(ctx)
 }
 
 payload_test!(t06_mmio_by_dma, Runs::ALL);
-/// DMA to the registers of the SMMU, the GIC, the UART and to configuration space.
+/// DMA to the registers of the SMMU, the GIC and the UART, and to configuration space.
 fn t06_mmio_by_dma(ctx: &Ctx) -> TestResult {
     let lab = Lab::new(ctx, Mode::Stage1)?;
     lab.control(ctx)?;
@@ -292,7 +293,7 @@ fn t06_mmio_by_dma(ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(t43_event_flood, Runs::HYP);
-/// Thousands of faulting transactions: counted, bounded work, and the device works afterwards.
+/// Thousands of faulting transactions: they are counted, the work is bounded, and the device works afterwards.
 fn t43_event_flood(ctx: &Ctx) -> TestResult {
     let lab = Lab::new(ctx, Mode::Stage1)?;
     lab.control(ctx)?;

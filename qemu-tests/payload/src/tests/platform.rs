@@ -30,7 +30,7 @@ fn t56_peer_to_peer(ctx: &Ctx) -> TestResult {
     let own = lab.bus(lab.own);
     let attack = Attack::begin();
     lab.edu.transfer(Direction::FromMemory, own, 0, 8)?;
-    // The version register: never zero.
+    // The version register is never zero.
     lab.edu.transfer(Direction::FromMemory, iova + 8, 0, 4)?;
     lab.edu.transfer(Direction::ToMemory, own, 0, 8)?;
     println!("NVMe version by DMA: {:#x}", mmio::read64(lab.own));
@@ -101,7 +101,8 @@ macro_rules! try_registers {
     ($($name:literal)*) => {[$(($name, {
         fn read() -> u64 {
             let value: u64;
-            // SAFETY: (1) run under `catch`: the register may be undefined or trapped; (2) reading changes nothing.
+            // SAFETY: (1) called under `catch`, since the register may be UNDEFINED or trapped; (2) reading changes
+            // nothing.
             #[allow(unsafe_code)]
             unsafe { asm!(concat!("mrs {}, ", $name), inout(reg) 0_u64 => value, options(nostack)) };
             value
@@ -111,7 +112,7 @@ macro_rules! try_registers {
 }
 
 payload_test!(t53_profiling_and_debug, Runs::EITHER);
-/// Profiling, trace and EL2's own registers: undefined or trapped at EL1, or the host's; EL2 keeps running.
+/// Profiling, trace and EL2's own registers: UNDEFINED or trapped at EL1, or usable by the host; EL2 keeps running.
 fn t53_profiling_and_debug(ctx: &Ctx) -> TestResult {
     // PMSCR, PMBLIMITR, PMBPTR (SPE); TRFCR; TRBLIMITR, TRBPTR (TRBE); MDSCR, PMCR.
     for (name, read) in try_registers!("S3_0_C9_C9_0" "S3_0_C9_C10_0" "S3_0_C9_C10_1" "S3_0_C1_C2_1" "S3_0_C9_C11_0" "S3_0_C9_C11_1" "mdscr_el1" "pmcr_el0")
@@ -133,7 +134,7 @@ fn t53_profiling_and_debug(ctx: &Ctx) -> TestResult {
 payload_test!(t53_implementation_defined, Runs::HYP);
 /// IMPLEMENTATION DEFINED and auxiliary control registers trap.
 fn t53_implementation_defined(ctx: &Ctx) -> TestResult {
-    // CPUACTLR, CPUACTLR2, CPUECTLR, CPUPWRCTLR as the Cortex cores number them; others of the space; ACTLR_EL1.
+    // CPUACTLR, CPUACTLR2, CPUECTLR, CPUPWRCTLR with the encodings of Cortex cores; others of this space; ACTLR_EL1.
     for (name, read) in try_registers!("S3_0_C15_C1_0" "S3_0_C15_C1_1" "S3_0_C15_C1_4" "S3_0_C15_C2_7" "S3_0_C11_C1_0" "S3_1_C15_C0_0" "S3_3_C15_C0_0" "S3_0_C1_C0_1")
     {
         let (value, caught) = catch(read);
@@ -144,8 +145,8 @@ fn t53_implementation_defined(ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(t56_bus_renumbered, Runs::HYP);
-/// The bus behind a root port gets another number, and its device another StreamID: without an entry of the host's for that
-/// StreamID it reaches nothing, and with one it reaches the host's memory only.
+/// The bus behind a root port gets another number, and its device another StreamID. Without an entry of the host for
+/// that StreamID the device reaches no memory, and with one only the host's memory.
 fn t56_bus_renumbered(ctx: &Ctx) -> TestResult {
     let mut lab = Lab::new(ctx, Mode::Bypass)?;
     lab.control(ctx)?;
@@ -163,7 +164,7 @@ fn t56_bus_renumbered(ctx: &Ctx) -> TestResult {
         println!("StreamID {:#x}", far.function.sid);
         let seen = lab.read(victim.known);
         ensure!(!matches!(seen, Ok(Seen::Value(_))), "EL2's image is read from bus {bus:#x} without an entry");
-        // QEMU caches configurations by device, so it keeps the old one's until an invalidation.
+        // QEMU caches configurations by device, so it uses that of the old StreamID until an invalidation.
         lab.smmu.borrow_mut().try_command(Cmd::cfgi_all())?;
         ensure!(lab.read(lab.own).is_err(), "DMA works without an entry on bus {bus:#x}");
         {

@@ -16,15 +16,15 @@ use crate::tests::registers::check_isolation;
 use crate::vectors::catch;
 use crate::{ensure, fail, mmio, payload_test, println, skip};
 
-/// The page of block `block` that is donated.
+/// The donated page of block `block`.
 fn page_of(base: u64, block: u64) -> u64 {
     base + block * BLOCK + PAGE
 }
 
-/// What is in it before.
+/// Its content before the donation.
 const CONTENT: u64 = 0x35c0_17e1_7000_0000;
 
-/// Donates a page of each block by `call` until NO_MEMORY; returns the number of pages.
+/// Donates a page of each block with `call` until NO_MEMORY; returns the number of pages.
 fn give_until_refused(base: u64, blocks: u64, mut call: impl FnMut(u64) -> Answer) -> Result<u64, Fail> {
     for block in 0..blocks {
         let victim = page_of(base, block);
@@ -41,7 +41,7 @@ fn give_until_refused(base: u64, blocks: u64, mut call: impl FnMut(u64) -> Answe
     Err(Fail::new(crate::outcome::Kind::Failed, format_args!("the pool is not exhausted by {blocks} pages")))
 }
 
-/// The refused page is the host's as before, for its CPU and its device; a donated one is inaccessible to both.
+/// The refused page is still accessible to the host's CPU and device; a donated one is inaccessible to both.
 fn nothing_else_changed(lab: &Lab, base: u64, given: u64) -> TestResult {
     let refused = page_of(base, given);
     ensure!(mmio::find_other(refused, PAGE, CONTENT | given).is_none(), "the refused page has changed");
@@ -60,13 +60,13 @@ fn nothing_else_changed(lab: &Lab, base: u64, given: u64) -> TestResult {
 }
 
 payload_test!(t35_pool_exhaustion, Runs::HYP, el2 = "pool=2M");
-/// A page of every block goes to a guest: the tables that the split blocks need use the pool up.
+/// A page of every block is donated to a guest: the tables of the split blocks exhaust the pool.
 fn t35_pool_exhaustion(ctx: &Ctx) -> TestResult {
     let lab = Lab::new(ctx, Mode::Bypass)?;
     lab.control(ctx)?;
     let blocks = left() / BLOCK - 8;
     let base = alloc_dirty(blocks * BLOCK, BLOCK);
-    // Twice: returned memory must be fully usable.
+    // Done twice: returned memory must be fully usable.
     let mut rounds = [0; 2];
     for round in &mut rounds {
         let created = Hypercall::VmCreate.raw(0, 0);
@@ -92,8 +92,8 @@ fn t35_pool_exhaustion(ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(t35_pool_allocates_donated_pages, Runs::HYP, el2 = "pool=2M");
-/// As above, but the pages go to EL2, which allocates tables from them: they cannot be returned before those tables are
-/// freed.
+/// As above, but the pages are donated to EL2, which allocates tables from them: they cannot be returned before those
+/// tables are freed.
 fn t35_pool_allocates_donated_pages(ctx: &Ctx) -> TestResult {
     let lab = Lab::new(ctx, Mode::Bypass)?;
     lab.control(ctx)?;
@@ -124,11 +124,11 @@ fn t35_pool_allocates_donated_pages(ctx: &Ctx) -> TestResult {
     check_isolation(ctx)
 }
 
-/// The last level-2 table that a stream table with 16 bits of StreamID has.
+/// The last level-2 table of a stream table with 16 bits of StreamID.
 const LAST: u32 = 0xff;
 
 payload_test!(t35_stream_tables, Runs::HYP, el2 = "pool=2M");
-/// The host's stream table has every level-2 table that it can have: streams without memory for their table abort,
+/// The host's stream table has all level-2 tables: streams without memory for their table abort,
 /// others keep working; with free memory, transitions and the aborted streams work again.
 fn t35_stream_tables(ctx: &Ctx) -> TestResult {
     let mut lab = Lab::new(ctx, Mode::Bypass)?;
@@ -144,7 +144,7 @@ fn t35_stream_tables(ctx: &Ctx) -> TestResult {
     ensure!(far.function.sid >> 8 == LAST, "StreamID {:#x}", far.function.sid);
     let base = {
         let mut smmu = lab.smmu.borrow_mut();
-        // The host can use one table for all of them; EL2 needs a separate one for each.
+        // The host can use one table for all descriptors; EL2 needs a separate one for each.
         smmu.strtab.add_leaf(1);
         let base = smmu.strtab.base;
         let first = mmio::read64(base + 8);
@@ -158,7 +158,7 @@ fn t35_stream_tables(ctx: &Ctx) -> TestResult {
         base
     };
     lab.edu = far;
-    ensure!(lab.read(lab.own).is_err(), "a stream works for whose table there should be no memory");
+    ensure!(lab.read(lab.own).is_err(), "a stream works although there is no memory for its table");
     lab.edu = near;
     lab.control(ctx)?;
     let victims = alloc_dirty(16 * BLOCK, BLOCK);
@@ -177,7 +177,7 @@ fn t35_stream_tables(ctx: &Ctx) -> TestResult {
     lab.edu = far;
     lab.control(ctx)?;
     donate(refused, 1)?;
-    ensure!(!lab.write_lands(refused + 0x100)?, "the device reaches the page that is EL2's now");
+    ensure!(!lab.write_lands(refused + 0x100)?, "the device reaches a page of EL2");
     take_back(refused, 1)?;
     for block in (0..given).rev() {
         take_back(page_of(victims, block), 1)?;

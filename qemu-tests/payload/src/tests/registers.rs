@@ -1,5 +1,5 @@
-//! Misuse of the SMMU's control registers: enables in any order, bits that must not reach hardware, foreign addresses.
-//! Afterwards a normal set-up must work, and EL2's memory stays inaccessible.
+//! Misuse of the SMMU's control registers: enables in any order, bits that must not be written to hardware, foreign
+//! addresses. Afterwards a normal set-up must work, and EL2's memory stays inaccessible.
 
 use crate::edu::Direction;
 use crate::firmware::Hypercall;
@@ -26,7 +26,7 @@ pub fn check_isolation(ctx: &Ctx) -> TestResult {
     Ok(())
 }
 
-/// Invalid addresses for queues and tables.
+/// Foreign addresses for queues and tables.
 fn foreign(ctx: &Ctx, donated: u64) -> [u64; 9] {
     let machine = ctx.machine;
     let hole = machine.hole().map_or(EL2_IMAGE, |hole| hole.start);
@@ -71,7 +71,7 @@ fn t12_foreign_cmdq(ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(t12_foreign_strtab, Runs::HYP);
-/// A stream table in memory that is not the host's lets no stream access anything.
+/// With a stream table in memory that is not the host's, no stream accesses memory.
 fn t12_foreign_strtab(ctx: &Ctx) -> TestResult {
     let lab = Lab::new(ctx, Mode::Stage1)?;
     lab.control(ctx)?;
@@ -83,7 +83,7 @@ fn t12_foreign_strtab(ctx: &Ctx) -> TestResult {
             smmu.write64(reg::STRTAB_BASE, addr | BASE_ALLOCATE);
             smmu.write(reg::STRTAB_BASE_CFG, format | 8 << 6 | 16);
             smmu.start_cmdq(0)?;
-            // Refused or not: no DMA may land.
+            // No DMA may land, whether the enable is refused or not.
             let enabled = smmu.set_cr0(cr0::CMDQEN | cr0::SMMUEN);
             smmu.command(Cmd::cfgi_all());
             let synced = smmu.sync();
@@ -98,7 +98,7 @@ fn t12_foreign_strtab(ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(t12_foreign_evtq, Runs::HYP);
-/// An event queue in memory that is not the host's is never written; misaligned, straddling and over-size ones neither.
+/// An event queue in memory that is not the host's is never written, and neither is a misaligned or oversized queue.
 fn t12_foreign_evtq(ctx: &Ctx) -> TestResult {
     let lab = Lab::new(ctx, Mode::Stage1)?;
     lab.control(ctx)?;
@@ -123,7 +123,7 @@ fn t12_foreign_evtq(ctx: &Ctx) -> TestResult {
         let prod = smmu.read(reg::EVENTQ_PROD);
         let active = smmu.read(reg::GERROR) ^ smmu.read(reg::GERRORN);
         println!("queue at {addr:#x}: {enabled:?}, PROD {prod:#x}, GERROR {active:#x}");
-        // The size is capped and the address aligned to it: a misaligned one may then be in host memory.
+        // The size is limited and the address is aligned to it: a misaligned queue may then be in host memory.
         let allowed = addr == last || addr == donated - 32;
         ensure!(prod == 0 || allowed, "an event was written to a queue at {addr:#x}");
         smmu.acknowledge();
@@ -134,7 +134,8 @@ fn t12_foreign_evtq(ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(t13_evtq_page_donated, Runs::HYP);
-/// The event queue's page is donated while the queue is on: then it is never written again, or the donation is refused.
+/// The event queue's page is donated while the queue is enabled: the page is never written again, or the donation is
+/// refused.
 fn t13_evtq_page_donated(ctx: &Ctx) -> TestResult {
     let lab = Lab::new(ctx, Mode::Stage1)?;
     lab.control(ctx)?;
@@ -154,7 +155,7 @@ fn t13_evtq_page_donated(ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(t10_sync_msi, Runs::HYP);
-/// CMD_SYNC with an MSI: arrives only in the host's own page; the SYNC completes anyway.
+/// CMD_SYNC with an MSI: the store reaches only the host's own page; the SYNC always completes.
 fn t10_sync_msi(ctx: &Ctx) -> TestResult {
     let mut smmu = Smmu::new(ctx.machine, Format::TwoLevel);
     smmu.start()?;
@@ -186,7 +187,7 @@ fn t10_sync_msi(ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(t11_irq_cfg, Runs::HYP);
-/// The interrupt configuration registers name EL2's memory and an own page; nothing is ever written there.
+/// The interrupt configuration registers have addresses in EL2's memory and in an own page, which are never written.
 fn t11_irq_cfg(ctx: &Ctx) -> TestResult {
     let lab = Lab::new(ctx, Mode::Stage1)?;
     lab.control(ctx)?;
@@ -202,7 +203,7 @@ fn t11_irq_cfg(ctx: &Ctx) -> TestResult {
             }
             smmu.write(reg::IRQ_CTRL, 7);
         }
-        // An event and a command error.
+        // Causes an event and a command error.
         lab.edu.transfer(Direction::ToMemory, 0x1000, 0, 4)?;
         let mut smmu = lab.smmu.borrow_mut();
         let _ = smmu.next_event();
@@ -215,7 +216,7 @@ fn t11_irq_cfg(ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(t27_enables_in_any_order, Runs::HYP);
-/// All enables on and off in random order, with donations of queue pages in between: no leaked claim, no panic.
+/// All enables are set and cleared in random order, with donations of queue pages: no leaked claim, no panic.
 fn t27_enables_in_any_order(ctx: &Ctx) -> TestResult {
     let mut random = Random::new(ctx.seed);
     let smmu = Smmu::new(ctx.machine, Format::TwoLevel);
@@ -235,7 +236,7 @@ fn t27_enables_in_any_order(ctx: &Ctx) -> TestResult {
     }
     smmu.off()?;
     smmu.acknowledge();
-    // With everything off, no claim is left on any page that was used.
+    // With all enables cleared, no used page has a claim.
     for base in [smmu.cmdq.base, smmu.evtq.base, smmu.strtab.base] {
         donate(base & !(PAGE - 1), 1)?;
         take_back(base & !(PAGE - 1), 1)?;

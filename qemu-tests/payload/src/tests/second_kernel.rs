@@ -1,4 +1,4 @@
-//! A kernel that takes the machine over from another: nothing that the first one set up or donated gets the second more.
+//! A second kernel on the same machine: it reaches no more memory through state that the first one left.
 
 use crate::lab::{Attack, Ctx, Expect, Lab, Mode};
 use crate::mem::page;
@@ -13,11 +13,11 @@ use crate::{ensure, payload_test};
 const ONE_PAGE: u32 = 8;
 
 payload_test!(t67_second_kernel_adopts_the_smmu, Runs::EITHER);
-/// As a crash kernel does: the stream table stays, so that devices go on, and the queues are new ones. A page that the first kernel
-/// had donated stays out of reach, and the pages of its queues are free to be donated.
+/// Does the same as a crash kernel: it keeps the stream table, so that devices continue, and uses new queues. A page
+/// that the first kernel had donated stays inaccessible, and the pages of its queues can be donated.
 fn t67_second_kernel_adopts_the_smmu(ctx: &Ctx) -> TestResult {
     let mut lab = Lab::new(ctx, Mode::Stage1)?;
-    // A queue that has a page to itself.
+    // A queue that fills a page.
     lab.smmu.borrow_mut().cmdq = CommandQueue::new(ONE_PAGE);
     lab.switch(Mode::Stage1)?;
     lab.control(ctx)?;
@@ -33,7 +33,7 @@ fn t67_second_kernel_adopts_the_smmu(ctx: &Ctx) -> TestResult {
         smmu.acknowledge();
         old
     };
-    // DMA in flight, between the first kernel's queues and the second's.
+    // DMA between the use of the first kernel's queues and the second's.
     let mut landed = lab.write_lands(victim + 0x808)?;
     for queue in old {
         donate(queue, 1)?;
@@ -48,7 +48,7 @@ fn t67_second_kernel_adopts_the_smmu(ctx: &Ctx) -> TestResult {
     }
     lab.control(ctx)?;
     landed |= lab.write_lands(victim + 0x810)?;
-    // And with everything programmed anew.
+    // The same with all registers and tables programmed again.
     lab.switch(Mode::Stage1)?;
     lab.control(ctx)?;
     landed |= lab.write_lands(victim + 0x818)?;

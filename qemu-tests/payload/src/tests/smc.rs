@@ -55,7 +55,7 @@ fn t54_smc_allow_list(ctx: &Ctx) -> TestResult {
     }
     let mut random = Random::new(ctx.seed);
     for _ in 0..500 {
-        // Everything but the standard owners 0 (architecture) and 4 (PSCI), whose calls are allowed one by one.
+        // All owners except 0 (architecture) and 4 (standard), whose calls are allowed individually.
         let owner = 8 + random.below(56);
         let id = 0x8000_0000 | random.below(2) << 30 | owner << 24 | random.below(0x1_0000);
         let mut args = [0; 7];
@@ -63,7 +63,8 @@ fn t54_smc_allow_list(ctx: &Ctx) -> TestResult {
         let x0 = answer(id, args);
         ensure!(x0 == NOT_SUPPORTED, "SMC {id:#x} answers {x0}");
     }
-    // Yielding calls and an immediate other than zero are invalid: an error or an exception, without a crash of EL2.
+    // Yielding calls and an immediate other than zero are invalid: they return an error or cause an exception, and EL2
+    // does not crash.
     let _ = try_smc(0x0200_0000, [0; 7]);
     let version = answer(PSCI_VERSION, [0; 7]);
     ensure!(version >= 0x1_0000, "PSCI does not work afterwards");
@@ -110,7 +111,7 @@ fn reach_el2(_argument: u64) -> u64 {
 }
 
 payload_test!(smp_affinity_info_agrees, Runs::EITHER, cpus = 4, clock = Clock::Real);
-/// A CPU that AFFINITY_INFO calls on is ALREADY_ON for CPU_ON, however often and early it is called.
+/// If AFFINITY_INFO reports a CPU on, CPU_ON returns ALREADY_ON, at any time and any number of times.
 fn smp_affinity_info_agrees(ctx: &Ctx) -> TestResult {
     for round in 0..3 {
         for index in 1..ctx.machine.cpu_count.min(MAX_CPUS) {
@@ -136,7 +137,7 @@ fn smp_affinity_info_agrees(ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(smc_sve_hint, Runs::EITHER);
-/// Bit 16 of a function identifier only says that no SVE state is live: the call has the same result.
+/// Bit 16 of a function identifier is only a hint that no SVE state is live: the call has the same result.
 fn smc_sve_hint(ctx: &Ctx) -> TestResult {
     const HINT: u64 = 1 << 16;
     for id in [PSCI_VERSION, SMCCC_VERSION] {
@@ -145,12 +146,12 @@ fn smc_sve_hint(ctx: &Ctx) -> TestResult {
     }
     let state = answer(PSCI_AFFINITY_INFO | HINT, [ctx.machine.cpus[0], 0, 0, 0, 0, 0, 0]);
     ensure!(state == 0, "AFFINITY_INFO with the hint: {state}");
-    // The other bits that have to be zero are no hints.
+    // The other bits that must be zero are no hints.
     for bit in 17..24 {
         let x0 = answer(PSCI_VERSION | 1 << bit, [0; 7]);
         ensure!(x0 == NOT_SUPPORTED, "bit {bit} is ignored: {x0}");
     }
-    // A hypercall of Portcullis with the hint is the same call, too.
+    // A hypercall of Portcullis with the hint is also the same call.
     if ctx.expect == Expect::Blocked {
         let version = Hypercall::Version.id();
         let (plain, hinted) = (firmware::hvc(version, [0; 7]), firmware::hvc(version | HINT, [0; 7]));
@@ -160,7 +161,7 @@ fn smc_sve_hint(ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(smc_suspend_modes_agree, Runs::EITHER);
-/// PSCI_FEATURES reports OS-initiated suspend only if SET_SUSPEND_MODE works, and no flag that EL2 does not know.
+/// PSCI_FEATURES reports OS-initiated suspend only if SET_SUSPEND_MODE works, and no flag that EL2 does not support.
 fn smc_suspend_modes_agree(_ctx: &Ctx) -> TestResult {
     let suspend = answer(PSCI_FEATURES, [PSCI_CPU_SUSPEND, 0, 0, 0, 0, 0, 0]);
     ensure!(suspend & !2 == 0 || suspend == NOT_SUPPORTED, "CPU_SUSPEND has the flags {suspend:#x}");
@@ -175,7 +176,8 @@ fn smc_suspend_modes_agree(_ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(t39_suspend, Runs::EITHER);
-/// CPU_SUSPEND with a foreign entry point is refused or stays in this context; a standby ends by the timer.
+/// CPU_SUSPEND with a foreign entry point is refused or stays in this context; a standby ends with the timer's
+/// interrupt.
 fn t39_suspend(ctx: &Ctx) -> TestResult {
     let deadline = sysreg::cntvct() + sysreg::ticks(10_000);
     ensure!(gic::arm(deadline), "no GIC");
@@ -195,7 +197,7 @@ fn t39_suspend(ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(t66_later_cores_trap_hcrx, Runs::ON_REQUEST, cpus = 8);
-/// For a machine with the payload's own firmware, which traps a register of EL2 on later CPUs: they are turned on, which ends
+/// For a machine with the payload's own firmware, which traps a register of EL2 on later CPUs: turning them on ends
 /// the run.
 fn t66_later_cores_trap_hcrx(ctx: &Ctx) -> TestResult {
     println!("all CPUs are on");

@@ -1,8 +1,8 @@
-//! Random ownership changes from all CPUs, while a disk and `edu` transfer to the same pages all the time: a transfer
-//! must never reach a page of EL2 or a guest, and always a page of the host.
+//! Random ownership changes from all CPUs, during continuous transfers of a disk and `edu` to the same pages: a
+//! transfer must never reach a page of EL2 or a guest, and must always reach a page of the host.
 //!
 //! `transitions=N`, `transfers=N` (the disk's, at pages that are not the host's and as many at the host's) and `seed=N`
-//! on the command line set length and random seed; the default is short enough for every test run. At the end
+//! on the command line set length and random seed; the defaults are short enough for every test run. At the end
 //! everything is returned (pages, shares, guests) and the host's SMMU is off. EL2's last lines have the result of its
 //! pool and table checks.
 
@@ -27,15 +27,15 @@ use change::{FAILURE, Failure, MADE, STOP};
 use disk::Disk;
 use slow::Slow;
 
-/// Transitions, and transfers of either kind, unless the command line says otherwise.
+/// Default numbers of transitions, and of transfers of each kind.
 const DEFAULT: (u64, u64) = (2_000, 200);
-/// Poll interval of the CPU that drives the devices, in microseconds.
+/// Poll interval of the CPU with the devices' drivers, in microseconds.
 const POLL_US: u64 = 200;
 /// Polls per ownership change by that CPU.
 const POLLS_PER_CHANGE: u64 = 6;
-/// Number of wrong transfers that ends the run.
+/// Number of wrong transfers at which the run ends.
 const ENOUGH_WRONG: u64 = 16;
-/// Between two lines of progress, in microseconds.
+/// Interval of progress lines, in microseconds.
 const PROGRESS_US: u64 = 5_000_000;
 /// Timeout without a transition, in microseconds.
 const TIMEOUT_US: u64 = 120_000_000;
@@ -45,7 +45,7 @@ fn number(ctx: &Ctx, name: &str, default: u64) -> u64 {
 }
 
 payload_test!(stress_ownership, Runs::HYP, cpus = 1, clock = Clock::Real);
-/// See the module's text.
+/// See the module's documentation.
 fn stress_ownership(ctx: &Ctx) -> TestResult {
     let count = ctx.machine.cpu_count.min(MAX_CPUS);
     let transitions = number(ctx, "transitions", DEFAULT.0);
@@ -80,7 +80,7 @@ fn stress_ownership(ctx: &Ctx) -> TestResult {
             }
         }
         progress.check(&disk)?;
-        // The emulator's disk needs some of the build machine's time as well.
+        // The emulator's disk also needs some of the build machine's time.
         time::delay_us(POLL_US);
         let least = disk.tally.blocked.min(disk.tally.through);
         let enough = MADE.load(Ordering::SeqCst) >= transitions && least >= transfers;
@@ -98,7 +98,7 @@ fn stress_ownership(ctx: &Ctx) -> TestResult {
     Ok(lab.smmu.borrow().off()?)
 }
 
-/// The run's line of numbers; fails with what any CPU or device found wrong.
+/// Prints the numbers of the run; fails with the first error of a CPU or a device.
 fn report(disk: &Disk<'_>, slow: &Slow<'_>, begin: u64) -> TestResult {
     let made = MADE.load(Ordering::SeqCst);
     let us = (sysreg::cntvct() - begin) * 1_000_000 / sysreg::cntfrq();
@@ -125,7 +125,8 @@ fn report(disk: &Disk<'_>, slow: &Slow<'_>, begin: u64) -> TestResult {
 }
 
 payload_test!(t38_devices_at_once, Runs::HYP, cpus = 1, clock = Clock::Real);
-/// Against a single CPU's changes of ownership, entries, queues and commands, the other masters: disk and `edu`.
+/// Changes of ownership, entries, queues and commands by a single CPU, concurrent with transfers of the disk and
+/// `edu`.
 fn t38_devices_at_once(ctx: &Ctx) -> TestResult {
     let mut nvme = find_nvme(ctx)?;
     let lab = Lab::new(ctx, Mode::Stage1)?;
@@ -176,7 +177,7 @@ fn t38_devices_at_once(ctx: &Ctx) -> TestResult {
     check_isolation(ctx)
 }
 
-/// A stream of bus 0 that no device has.
+/// A stream of bus 0 without a device.
 const OTHER_STREAM: u32 = 0xf0;
 
 /// Prints progress, and detects a stall.

@@ -14,7 +14,7 @@ const POWER_DOWN: u32 = 1 << 16;
 /// The mailbox of [`cpu`] used by the resumed boot CPU.
 const MAILBOX: usize = 1;
 
-/// A device that uses physical addresses, which land if the SMMU bypasses.
+/// A device that uses physical addresses: its transfers land if the SMMU bypasses.
 struct SuspendTest {
     lab: Lab,
     victim: Victim,
@@ -29,7 +29,7 @@ impl SuspendTest {
         Ok(Self { lab, victim, attack: Attack::begin() })
     }
 
-    /// No register of the SMMU was accessed since it lost its state.
+    /// Attacks before any access to a register of the SMMU since it lost its state.
     fn attack(self, ctx: &Ctx) -> TestResult {
         let landed = self.lab.read(self.victim.known)? == Seen::Value(self.victim.content);
         self.attack.check(ctx, landed.into())
@@ -69,7 +69,7 @@ fn power_down(work: cpu::Work) -> TestResult {
     fail!("CPU_SUSPEND returned: {answer:?}")
 }
 
-/// The result of a test that went on after a power-down.
+/// Prints the result of a test that continued after a power-down.
 fn report(name: &str, result: TestResult) {
     match result {
         Ok(()) => println!("TEST {name}: PASS"),
@@ -78,7 +78,8 @@ fn report(name: &str, result: TestResult) {
 }
 
 payload_test!(t66_registers_hold_anything_at_resume, Runs::ON_REQUEST);
-/// For the same firmware, which leaves ones in the registers of a CPU that it resumes: its features match its ID registers.
+/// For the same firmware, which leaves all ones in the registers of a CPU that it resumes: its features match its ID
+/// registers.
 fn t66_registers_hold_anything_at_resume(_ctx: &Ctx) -> TestResult {
     power_down(|_| {
         let right = super::features::mismatches(0) == 0;
@@ -90,7 +91,7 @@ fn t66_registers_hold_anything_at_resume(_ctx: &Ctx) -> TestResult {
 
 payload_test!(t39_extended_states, Runs::ON_REQUEST);
 /// For the same firmware with extended states and OS-initiated mode: bit 30 asks for a power-down, which needs an entry point
-/// of the host's; bit 16 does not; and OS-initiated mode is not shown.
+/// of the host; bit 16 does not; and OS-initiated mode is not reported.
 fn t39_extended_states(_ctx: &Ctx) -> TestResult {
     const PSCI_FEATURES: u64 = 0x8400_000a;
     const CPU_SUSPEND: u64 = 0xc400_0001;

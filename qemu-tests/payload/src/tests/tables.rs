@@ -18,7 +18,7 @@ use crate::tests::ownership::{donate, take_back};
 use crate::tests::registers::check_isolation;
 use crate::{ensure, payload_test, println};
 
-/// Host-made stage-2 tables: 1 GiB blocks, one to one, over 512 GiB; and the entry's words 2 and 3 that name them.
+/// Stage-2 tables of the host: 1 GiB blocks, identity, 512 GiB; and words 2 and 3 of an entry that uses them.
 fn host_stage2() -> [u64; 2] {
     let root = alloc(PAGE, PAGE);
     for index in 0..512_u64 {
@@ -33,8 +33,8 @@ fn host_stage2() -> [u64; 2] {
     [t0sz | start_level1 | walks | ps | aa64 | record, root]
 }
 
-/// Starts a DMA read of the victim's known word, makes the entry `ste` take effect, and lets the read finish; whether it
-/// brought the word. Ends with the entry that reaches own pages.
+/// Starts a DMA read of the victim's known word, makes the entry `ste` take effect, and lets the read finish. Returns
+/// whether the read got the word. Restores the entry that reaches own pages.
 fn lands_under(lab: &Lab, ste: Ste, target: u64, content: u64) -> Result<bool, Fail> {
     let sid = lab.edu.function.sid;
     let good = lab.stage1.ste();
@@ -44,7 +44,7 @@ fn lands_under(lab: &Lab, ste: Ste, target: u64, content: u64) -> Result<bool, F
     lab.edu.start(Direction::FromMemory, target, 0, 8);
     lab.smmu.borrow_mut().set_ste(sid, ste)?;
     lab.edu.finish()?;
-    // Again with the entry set before.
+    // The same with the entry set before the read.
     lab.edu.transfer(Direction::FromMemory, target, 0, 8)?;
     lab.smmu.borrow_mut().set_ste(sid, good)?;
     lab.edu.transfer(Direction::ToMemory, own, 0, 8)?;
@@ -52,7 +52,7 @@ fn lands_under(lab: &Lab, ste: Ste, target: u64, content: u64) -> Result<bool, F
 }
 
 payload_test!(t16_host_stage2, Runs::ALL);
-/// An entry that brings its own stage 2, alone and under stage 1.
+/// An entry with the host's own stage 2, alone and with stage 1.
 fn t16_host_stage2(ctx: &Ctx) -> TestResult {
     let lab = Lab::new(ctx, Mode::Stage1)?;
     lab.control(ctx)?;
@@ -145,7 +145,8 @@ fn t17_configs_and_transitions(ctx: &Ctx) -> TestResult {
             ensure!(!lands_under(&lab, ste, target, victim.content)?, "EL2's image is readable with {ste:x?}");
         }
     }
-    // Straight from one state to the next: words in place, one CFGI, no invalid entry between.
+    // Directly from one state to the next: the words are changed in place, with one CFGI and without an invalid entry
+    // in between.
     let mut random = Random::new(ctx.seed);
     let sid = lab.edu.function.sid;
     let own = lab.bus(lab.own);
@@ -192,7 +193,7 @@ fn t20_foreign_tables(ctx: &Ctx) -> TestResult {
     ensure!(works(&lab)?, "the plain set-up does not work");
     for foreign in [EL2_IMAGE, donated, ctx.machine.uart, ctx.machine.ram_end(), 0xff_ffff_f000] {
         let before = firmware::stat(Stat::Faults);
-        // The context descriptor itself.
+        // The context descriptor.
         lab.smmu.borrow_mut().set_ste(sid, Ste::stage1(foreign))?;
         ensure!(!works(&lab)?, "a context descriptor at {foreign:#x} works");
         ensure!(has_event(&lab, event::F_CD_FETCH), "no F_CD_FETCH for a context descriptor at {foreign:#x}");
@@ -221,8 +222,8 @@ fn t20_foreign_tables(ctx: &Ctx) -> TestResult {
     lab.control(ctx)
 }
 
-/// Empties the host's event queue; whether an event of this type was in it. The host's event is that of a stage-1-only
-/// SMMU for an unmapped address.
+/// Empties the host's event queue; returns whether it had an event of this type. The host's event is that of a
+/// stage-1-only SMMU for an unmapped address.
 fn has_event(lab: &Lab, kind: u32) -> bool {
     let mut found = false;
     while let Some(event) = lab.smmu.borrow_mut().next_event() {
@@ -242,14 +243,15 @@ fn flush(lab: &Lab) -> TestResult {
 }
 
 payload_test!(t41_table_changes_shape, Runs::HYP);
-/// Linear, then two-level, then linear of another size; the old tables' memory is reused for data, and donated.
+/// A linear table, a two-level one, and a linear one of another size; the memory of old tables is reused for data, and
+/// donated.
 fn t41_table_changes_shape(ctx: &Ctx) -> TestResult {
     let mut old: Option<u64> = None;
     for format in [Format::Linear, Format::TwoLevel, Format::Linear, Format::TwoLevel] {
         let lab = Lab::with_format(ctx, Mode::Stage1, format)?;
         lab.control(ctx)?;
         if let Some(old) = old {
-            // A table whose every word says "valid, bypass".
+            // A table in which every entry would be a valid bypass.
             mmio::fill(old & !(PAGE - 1), PAGE, 0x9);
             lab.smmu.borrow_mut().try_command(Cmd::cfgi_all())?;
             lab.control(ctx)?;

@@ -13,7 +13,7 @@ use crate::smmu::{Format, Smmu};
 use crate::vectors::catch;
 use crate::{ensure, mmio, payload_test, println};
 
-/// A register that keeps bits 31:6 while the SMMU is off.
+/// A register whose bits 31:6 can be written while the SMMU is off.
 const KEEPS: u64 = reg::STRTAB_BASE;
 const KEPT_BITS: u64 = 0xffff_ffc0;
 
@@ -37,7 +37,7 @@ fn mmio_every_register(ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(mmio_extension_and_zero, Runs::ALL);
-/// Sign extension, the zero register, acquire and release.
+/// Loads and stores with sign extension, the zero register, acquire and release.
 fn mmio_extension_and_zero(ctx: &Ctx) -> TestResult {
     let base = ctx.machine.smmu;
     mmio::write32(base + KEEPS, 0x8765_4340);
@@ -56,7 +56,7 @@ fn mmio_extension_and_zero(ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(mmio_sizes, Runs::HYP);
-/// 64-bit registers take one access of 64 bits or two of 32; 8 and 16 bits read as zero and write nothing.
+/// 64-bit registers can be accessed with one access of 64 bits or two of 32; accesses of 8 and 16 bits are RAZ/WI.
 fn mmio_sizes(ctx: &Ctx) -> TestResult {
     let smmu = Smmu::new(ctx.machine, Format::Linear);
     smmu.off()?;
@@ -75,7 +75,7 @@ fn mmio_sizes(ctx: &Ctx) -> TestResult {
     Ok(())
 }
 
-/// One access at an address; what it loaded.
+/// One access at an address; returns the loaded value.
 type AccessForm = fn(u64) -> u64;
 
 payload_test!(t30_no_syndrome, Runs::HYP);
@@ -102,7 +102,7 @@ fn t30_no_syndrome(ctx: &Ctx) -> TestResult {
         let (value, caught) = catch(|| form(addr));
         match caught {
             Some(caught) => println!("{name}: class {:#x} status {:#x}", caught.class(), caught.fault_status()),
-            // Some of these have a syndrome on some cores; then the emulated value has to be right.
+            // Some of these have a syndrome on some cores; the emulated value must then be correct.
             None => println!("{name}: {value:#x}"),
         }
         let maintenance = name.starts_with("dc ");
@@ -121,14 +121,14 @@ fn t29_every_offset(ctx: &Ctx) -> TestResult {
     let mut random = Random::new(ctx.seed);
     for pass in 0..3 {
         for page in (0..reg::SIZE).step_by(0x1000) {
-            // Every offset in the register range, a sample elsewhere.
+            // Every offset in the register range, and samples of other offsets.
             let dense = page == 0 || page == 0x1_0000;
             let step = if dense { 4 } else { 0x100 };
             for offset in (page..page + 0x1000).step_by(step) {
                 touch(&mut random, base + offset, pass);
             }
         }
-        // Odd offsets and sizes, where registers are: most are alignment faults at EL1 already.
+        // Unaligned offsets and small sizes, in the register range: most of them are alignment faults at EL1.
         for offset in 0..0x100_u64 {
             catch(|| {
                 mmio::read8(base + offset);
@@ -169,7 +169,7 @@ fn read_all(addr: u64) {
 }
 
 payload_test!(t33_hidden_pages, Runs::HYP);
-/// Secure registers, ECMDQ control pages, VATOS and what lies behind page 1 read as zero and ignore writes, or abort.
+/// Secure registers, ECMDQ control pages, VATOS and the pages after page 1 are RAZ/WI, or abort.
 fn t33_hidden_pages(ctx: &Ctx) -> TestResult {
     let base = ctx.machine.smmu;
     for offset in
@@ -187,7 +187,7 @@ fn t33_hidden_pages(ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(mmio_alive, Runs::ALL);
-/// The SMMU's ID registers are there, on every machine.
+/// The SMMU's ID registers can be read on every machine.
 fn mmio_alive(ctx: &Ctx) -> TestResult {
     let smmu = Smmu::new(ctx.machine, Format::Linear);
     let ids = [reg::IDR0, reg::IDR1, reg::IDR3, reg::IDR5].map(|offset| smmu.read(offset));

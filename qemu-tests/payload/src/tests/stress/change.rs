@@ -12,14 +12,14 @@ use crate::nvme::DISK_WORD;
 use crate::random::Random;
 use crate::{mmio, time};
 
-/// One in this many picks of a page of an existing guest destroys the guest.
+/// Of this many random picks of a page of an existing guest, one destroys the guest.
 const PICKS_PER_GUEST: u64 = 6;
 
 /// Set to stop all CPUs.
 pub static STOP: AtomicBool = AtomicBool::new(false);
-/// Changes made so far.
+/// Number of changes.
 pub static MADE: AtomicU64 = AtomicU64::new(0);
-/// The first thing that went wrong.
+/// The first failure.
 pub static FAILURE: SpinMutex<Option<Failure>> = SpinMutex::new(None);
 
 /// Failure of a change.
@@ -29,7 +29,7 @@ pub enum Failure {
     Refused(Hypercall, u64, Answer),
     /// A returned page contained this word.
     Leak(u64, u64),
-    /// The disk stopped working meanwhile.
+    /// The disk stopped working during the change.
     Disk,
 }
 
@@ -48,10 +48,10 @@ enum GuestState {
 }
 
 static GUEST_STATES: [SpinMutex<GuestState>; GUESTS] = [const { SpinMutex::new(GuestState::None) }; GUESTS];
-/// Pages that name each guest.
+/// Number of pages that belong to each guest or are shared with it.
 static NAMED: [AtomicU64; GUESTS] = [const { AtomicU64::new(0) }; GUESTS];
 
-/// The handle of a guest that can be given pages, made if there is none; `None` while the last one has pages left.
+/// The handle of a guest that can get pages; created if there is none. `None` while the last one still has pages.
 fn alive_handle(state: &mut GuestState, guest: usize) -> Result<Option<u64>, Failure> {
     match *state {
         GuestState::Alive(handle) => return Ok(Some(handle)),
@@ -77,7 +77,7 @@ fn end(state: &mut GuestState) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Makes `call` on pages, which must succeed; their new owner is `to`.
+/// Makes `call` on pages, which must succeed; `to` is the new owner.
 fn call(locked: LockedPages, call: Hypercall, handle: u64, to: Owner) -> Result<(), Failure> {
     let answer = call.call_for(locked.base(), u64_of(locked.count), handle);
     if answer != Answer::Success {
@@ -90,7 +90,7 @@ fn call(locked: LockedPages, call: Hypercall, handle: u64, to: Owner) -> Result<
 
 /// As [`call`], for pages returned to the host: they must be zeroed.
 fn call_back(locked: LockedPages, call: Hypercall) -> Result<(), Failure> {
-    // A transfer that began earlier may reach the pages once they are the host's again.
+    // A transfer that began earlier may reach the pages after they are the host's again.
     let idle = locked.has_no_transfers();
     let answer = call.call(locked.base(), u64_of(locked.count));
     if answer != Answer::Success {
@@ -108,10 +108,10 @@ fn call_back(locked: LockedPages, call: Hypercall) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What a CPU does while it waits. [`Failure::Disk`] if that fails.
+/// Function that a CPU calls while it waits. [`Failure::Disk`] if it fails.
 type Meanwhile<'f> = &'f mut dyn FnMut() -> Result<(), Failure>;
 
-/// Waits until no disk transfer is in flight to pages that will be donated, and fills them. `meanwhile` must run the
+/// Waits until no disk transfer is in flight to pages that will be donated, and fills them. `meanwhile` must call the
 /// disk's driver, if this CPU runs it.
 fn prepare(locked: &LockedPages, meanwhile: Meanwhile<'_>) -> Result<(), Failure> {
     while !locked.has_no_transfers() {
@@ -121,7 +121,7 @@ fn prepare(locked: &LockedPages, meanwhile: Meanwhile<'_>) -> Result<(), Failure
     Ok(())
 }
 
-/// Picks a random page and changes it and adjacent ones, if possible now.
+/// Picks a random page, and changes it and adjacent ones, if that is possible now.
 ///
 /// # Errors
 /// The failure; all CPUs are stopped.
@@ -150,7 +150,7 @@ pub fn change(random: &mut Random, meanwhile: Meanwhile<'_>) -> Result<(), Failu
             }
         }
         Owner::SharedWithGuest(guest) => unshare(locked, guest),
-        // Never locked here.
+        // The page cannot be locked at this point.
         Owner::Locked => Ok(()),
     }
 }
@@ -193,7 +193,7 @@ fn move_out(locked: LockedPages, random: &mut Random, meanwhile: Meanwhile<'_>) 
         locked.release(Owner::Host);
         return Ok(());
     };
-    // Before another CPU can see the pages as donated and return them.
+    // Done before another CPU can find the pages donated and return them.
     NAMED[guest].fetch_add(u64_of(locked.count), Ordering::SeqCst);
     call(locked, hypercall, handle, to)
 }
@@ -220,7 +220,7 @@ pub fn change_until_stopped(seed: u64) -> u64 {
     0
 }
 
-/// Ends all shares, donations and guests. No other CPU makes changes any more, and no transfer is in flight.
+/// Ends all shares, donations and guests. The other CPUs must have stopped, and no transfer may be in flight.
 ///
 /// # Errors
 /// As [`change`].

@@ -18,44 +18,44 @@ use crate::{ensure, mmio, println, sysreg};
 
 /// Concurrent probes, one command each.
 const PROBES: usize = 6;
-/// Sectors of a page that the disk uses; the last one is the other device's.
+/// Number of sectors of a page that the disk uses; the other device uses the last one.
 const SECTORS: u64 = 7;
-/// Where the disk keeps what probes write, four to a probe, and where it puts what they read.
+/// First sectors on the disk of the data that probes write, four per probe, and of the data that they read.
 const SOURCES: Range<u32> = 1024..2048;
 const SCRATCH: u32 = 4096;
 /// Different words for each probe.
 const WORDS: u64 = 4;
 /// Timeout without any completion, in microseconds.
 const TIMEOUT_US: u64 = 60_000_000;
-/// Wrong results that are printed.
+/// Maximum number of printed wrong results.
 const PRINTED: u64 = 8;
 
-/// Results of transfers to pages that did not change meanwhile, and errors.
+/// Results of transfers to pages that did not change during the transfer, and errors.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tally {
-    /// Commands that named a page that was not the host's while they were in flight, and moved nothing.
+    /// Number of commands to a page that was not the host's while they were in flight, which transferred no data.
     pub blocked: u64,
-    /// Commands that named a page of the host's while they were in flight, and moved everything.
+    /// Number of commands to a page that was the host's while they were in flight, which transferred all data.
     pub through: u64,
-    /// Commands to pages that changed owner meanwhile.
+    /// Number of commands to pages that changed owner while they were in flight.
     pub undecided: u64,
-    /// Commands with the wrong result.
+    /// Number of commands with the wrong result.
     pub wrong: u64,
 }
 
-/// Commands of a probe that name the page.
+/// Number of commands of a probe to the page.
 const NAMING: u64 = 2;
 
-/// State of a probe: what it waits for.
+/// State of a probe: the event that it waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
-    /// Nothing: it can begin.
+    /// No event: it can begin.
     Idle,
-    /// The disk to write to the page.
+    /// The disk's write to the page.
     WriteToPage,
-    /// The disk to read the page.
+    /// The disk's read of the page.
     ReadBack,
-    /// The disk to return what it read.
+    /// The disk's return of the data that it read.
     Return,
 }
 
@@ -70,7 +70,7 @@ struct Probe {
     bus: u64,
     sectors: u64,
     round: u64,
-    /// Its page of the host's, and that page's bus address.
+    /// A page of the host for this probe, and its bus address.
     own: (u64, u64),
 }
 
@@ -86,10 +86,10 @@ pub struct Disk<'l> {
 }
 
 impl<'l> Disk<'l> {
-    /// Puts the words on the disk, which works already.
+    /// Writes the words to the disk, which must work.
     ///
     /// # Errors
-    /// It does not.
+    /// The disk does not work.
     pub fn new(mut nvme: Nvme, lab: &'l Lab, seed: u64) -> Result<Self, Fail> {
         let probes = core::array::from_fn(|_| {
             let own = page();
@@ -106,7 +106,7 @@ impl<'l> Disk<'l> {
         Ok(Self { nvme, lab, probes, random: Random::new(seed), last: sysreg::cntvct(), tally: Tally::default() })
     }
 
-    /// Processes completions, continues those probes, and starts new ones.
+    /// Handles completions, continues their probes, and starts new ones.
     ///
     /// # Errors
     /// The disk has stopped working.
@@ -121,7 +121,7 @@ impl<'l> Disk<'l> {
         Ok(())
     }
 
-    /// Lets all probes end.
+    /// Waits until all probes have ended.
     ///
     /// # Errors
     /// As [`Disk::poll`].
@@ -201,7 +201,7 @@ impl<'l> Disk<'l> {
         let bytes = probe.sectors * SECTOR;
         let word = source_word(number, probe.round);
         let landed = !probe.refused && mmio::find_other(probe.own.0, bytes, word).is_none();
-        // After an error the page has the data of the last probe.
+        // After an error the page still has the data of the previous probe.
         let nothing = probe.refused || mmio::find_other(probe.own.0, bytes, 0).is_none();
         let owner = Owner::of(probe.seen);
         match (owner.is_reachable(), landed, nothing) {

@@ -1,9 +1,9 @@
 //! State of the pages in the stress test: owner and lock of each.
 //!
-//! A CPU locks the words of pages before it changes them, so that a word always has the owner that EL2 must have. Pages
-//! with disk transfers in flight are marked: a page is donated only without transfers in flight, as a correct host
-//! does, since QEMU resolves an address when a transfer begins and may transfer the data after the owner changed (see
-//! docs/threat-model.md).
+//! A CPU locks the words of pages before it changes the pages, so that a word always has the owner that EL2 must have.
+//! Pages with disk transfers in flight are marked: a page is donated only without transfers in flight, as a correct
+//! host does, since QEMU resolves an address when a transfer begins and may transfer the data after the owner changed
+//! (see docs/threat-model.md).
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -16,17 +16,17 @@ use crate::num::{u64_of, usize_of};
 
 /// Number of pages.
 pub const PAGES: usize = 512;
-/// Adjacent pages: the longest range of one call.
+/// Number of adjacent pages: the longest range of one call.
 pub const LONGEST: usize = 8;
-/// Distance between two runs of them, so that about ten blocks are split and coalesced.
+/// Distance between two runs of adjacent pages, so that about ten blocks are split and coalesced.
 const STRIDE: u64 = 0x5_0000;
-/// Maximum guests at a time.
+/// Maximum number of guests.
 pub const GUESTS: usize = 4;
 
 /// Owner of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owner {
-    /// The host, all of it.
+    /// The host, not shared.
     Host,
     /// Locked by a CPU that is changing it.
     Locked,
@@ -34,7 +34,7 @@ pub enum Owner {
     Hyp,
     /// The host, shared with EL2.
     SharedWithHyp,
-    /// A guest, by its place in the list of guests.
+    /// A guest, by its index in the list of guests.
     Guest(usize),
     /// The host, shared with a guest.
     SharedWithGuest(usize),
@@ -52,7 +52,7 @@ impl Owner {
         }
     }
 
-    /// Encoding of the low bits of a page's word.
+    /// Decodes the low bits of a page's word.
     pub const fn of(word: u64) -> Self {
         match word & OWNER {
             0 => Self::Host,
@@ -66,7 +66,7 @@ impl Owner {
         }
     }
 
-    /// Whether devices of the host must reach the page; unknown while it moves.
+    /// Whether devices of the host must reach the page; `None` while it is locked.
     pub const fn is_reachable(self) -> Option<bool> {
         match self {
             Self::Host | Self::SharedWithHyp | Self::SharedWithGuest(_) => Some(true),
@@ -100,18 +100,18 @@ pub fn address(index: usize) -> u64 {
     ARENA.get().copied().unwrap_or(0) + run * STRIDE + place * PAGE
 }
 
-/// The word of page `index`: unchanged as long as the page is unchanged.
+/// The word of page `index`; it changes with each change of the page.
 pub fn word(index: usize) -> u64 {
     WORDS[index].load(Ordering::SeqCst)
 }
 
-/// Transfers of the disk are about to begin. `None`, and nothing is counted, while the page is in a transition or other
-/// transfers are in flight.
+/// Marks the page before transfers of the disk. `None`, and it is not marked, while the page is in a transition or
+/// other transfers are in flight.
 pub fn transfers_begin(index: usize) -> Option<u64> {
     if UNDER_WAY[index].swap(true, Ordering::SeqCst) {
         return None;
     }
-    // In this order: a CPU that locks the page after this sees the mark.
+    // The mark is first: a CPU that locks the page afterwards sees it.
     let seen = word(index);
     if Owner::of(seen) == Owner::Locked {
         transfers_ended(index);
@@ -120,23 +120,24 @@ pub fn transfers_begin(index: usize) -> Option<u64> {
     Some(seen)
 }
 
-/// The transfers that [`transfers_begin`] marked have ended.
+/// Removes the mark of [`transfers_begin`] after the transfers have ended.
 pub fn transfers_ended(index: usize) {
     UNDER_WAY[index].store(false, Ordering::SeqCst);
 }
 
 /// Pages locked by one CPU; it must [`LockedPages::release`] them.
 pub struct LockedPages {
-    /// The first of them.
+    /// Index of the first page.
     pub first: usize,
-    /// How many there are.
+    /// Number of pages.
     pub count: usize,
-    /// Who has them.
+    /// Their owner when they were locked.
     pub owner: Owner,
 }
 
 impl LockedPages {
-    /// Locks page `first` and up to `most - 1` following ones with the same owner, in one run. `None` if it is locked.
+    /// Locks page `first` and up to `most - 1` following ones with the same owner, in one run. `None` if `first` is
+    /// locked.
     pub fn take(first: usize, most: usize) -> Option<Self> {
         let owner = Owner::of(word(first));
         let end = (first + most).min(first - first % LONGEST + LONGEST);
@@ -161,17 +162,17 @@ impl LockedPages {
         }
     }
 
-    /// Their numbers.
+    /// Indices of the pages.
     pub fn indices(&self) -> core::ops::Range<usize> {
         self.first..self.first + self.count
     }
 
-    /// Address of the first.
+    /// Address of the first page.
     pub fn base(&self) -> u64 {
         address(self.first)
     }
 
-    /// Bytes of them all.
+    /// Size of all pages in bytes.
     pub fn bytes(&self) -> u64 {
         u64_of(self.count) * PAGE
     }

@@ -1,8 +1,8 @@
-//! `edu` as a second master: 100 ms per transfer, with another StreamID, and it resolves its address when the transfer
+//! `edu` as a second master: 100 ms per transfer, with another StreamID. It translates its address when the transfer
 //! runs.
 //!
-//! So it may write to pages at any time, also while they change owner; returned pages are checked for its data. No CPU
-//! waits for it.
+//! So it may write to pages at any time, also during a change of owner; returned pages are checked for its data. No
+//! CPU waits for it.
 
 use super::pages::{self, Owner, PAGES};
 use crate::edu::{Direction, EDU_WORD, Edu};
@@ -16,27 +16,27 @@ use crate::{ensure, println};
 
 /// Content of the device's buffer before a read.
 const BEFORE: u64 = 0xbef0_bef0_bef0_bef0;
-/// Content of the own page before the buffer is copied to it.
+/// Content of the host's own page before the buffer is copied to it.
 const MARK: u64 = 0x3a4b_3a4b_3a4b_3a4b;
-/// The word of a page that is used: in the sector that the disk does not use.
+/// Offset of the used word of a page: in the sector that the disk does not use.
 const WORD: u64 = PAGE - 64;
 
-/// The transfer that runs.
+/// The current transfer.
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    /// Takes a word of our own.
+    /// Loads a known word into the device's buffer.
     Load,
-    /// Writes it to the page.
+    /// Writes the buffer to the page.
     WriteToPage,
-    /// Takes what a refused read leaves.
+    /// Loads [`BEFORE`] into the buffer: it stays there if the next read is refused.
     Before,
-    /// Reads the page.
+    /// Reads the page into the buffer.
     ReadBack,
-    /// Shows what was read.
+    /// Copies the buffer to the host's own page.
     Return,
 }
 
-/// The device and the probe that it makes.
+/// The device and its current probe.
 pub struct Slow<'l> {
     edu: Edu,
     lab: &'l Lab,
@@ -46,18 +46,18 @@ pub struct Slow<'l> {
     seen: u64,
     unchanged: bool,
     word: u64,
-    /// Transfers that named a page.
+    /// Number of transfers to pages.
     pub transfers: u64,
-    /// Those to pages that were not the host's all the time, which moved nothing.
+    /// Number of those to pages that were never the host's during the transfer, which transferred no data.
     pub blocked: u64,
-    /// Those to pages that were the host's all the time, which moved everything.
+    /// Number of those to pages that were always the host's during the transfer, which transferred all data.
     pub through: u64,
-    /// Those with the wrong result.
+    /// Number of those with the wrong result.
     pub wrong: u64,
 }
 
 impl<'l> Slow<'l> {
-    /// Begins.
+    /// Starts the first transfer.
     pub fn new(lab: &'l Lab) -> Self {
         let own = page();
         let (edu, own, step) = (lab.edu, (own, lab.bus(own)), Step::Load);
@@ -146,7 +146,7 @@ impl<'l> Slow<'l> {
         }
     }
 
-    /// Waits for the transfer that runs.
+    /// Waits for the end of the current transfer.
     ///
     /// # Errors
     /// Timeout.
