@@ -1,13 +1,13 @@
-//! Commands that EL2 itself issues. Each is built from its fields: no bit pattern of the host reaches hardware.
+//! Commands that EL2 itself issues. Each is built from its fields: no bit pattern of the host is written to hardware.
 //!
-//! Hardware may answer a non-zero reserved bit with CERROR_ILL and stop the queue [S 4.1.5].
+//! At a non-zero reserved bit hardware may report CERROR_ILL and stop the queue [S 4.1.5].
 
 use io_pgtable::Ipa;
 
 use crate::spec::commands::{self as cmd, Opcode, RawCmd, cfgi, sync, tlbi};
 use crate::spec::{mask64, put64, union64};
 
-/// Which entries an invalidation covers.
+/// The entries that an invalidation covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Depth {
     /// Intermediate entries too (Leaf == 0).
@@ -78,7 +78,7 @@ pub enum Command {
     CfgiSteRange {
         /// A StreamID in the range.
         sid: u32,
-        /// Log2 of the count, less one.
+        /// log2 of the count, minus one.
         range: u32,
     },
     /// CMD_CFGI_ALL.
@@ -158,7 +158,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// The one stream that it names; `None` for ranges, and for what is not about a stream.
+    /// The StreamID of a command for one stream; `None` for ranges and for other commands.
     pub(crate) fn stream(self) -> Option<u32> {
         match self {
             Self::CfgiSte { sid, .. } | Self::CfgiCd { sid, .. } | Self::CfgiCdAll { sid } => Some(sid),
@@ -176,7 +176,7 @@ impl Command {
         }
     }
 
-    /// Its encoding; every bit that no field names is zero.
+    /// Its encoding; every bit outside the fields is zero.
     pub fn encode(self) -> RawCmd {
         match self {
             Self::CfgiSte { sid, depth } => {

@@ -1,10 +1,10 @@
-//! What every SMMU of a machine can walk, where they share one stage 2.
+//! The common capabilities of SMMUs that share one stage 2.
 
 use io_pgtable::{Bbm, Cfg};
 
 use crate::features::{Coherency, Features};
 
-/// What all SMMUs together can walk: the configuration of a stage 2 that they share.
+/// The configuration of a stage 2 that all SMMUs can walk.
 ///
 /// ```
 /// use smmu_drv::{Coherency, DmaConfig, Features, IdRegisters};
@@ -31,7 +31,7 @@ pub struct DmaConfig {
 impl DmaConfig {
     /// For SMMUs with these features, with input addresses of at most `bits` bits, on CPUs with physical addresses of `pa_bits` bits.
     ///
-    /// The minimum of each: an SMMU truncates an address above its output size, and would access another page.
+    /// Each value is the minimum: an SMMU truncates an address above its output size, and would access another page.
     pub fn common<'f>(smmus: impl Iterator<Item = &'f Features> + Clone, bits: u32, pa_bits: u32) -> Self {
         let oas = smmus.clone().map(|smmu| smmu.oas);
         Self {

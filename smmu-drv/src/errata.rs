@@ -1,8 +1,8 @@
 //! Known SMMU errata, as listed in Linux, and how each is handled.
 //!
-//! Most need no workaround, since the broken feature is never shown to the host or never used. The rest is refused at probe:
-//! without nesting there is no isolation. Some parts have no ID register value: they are identified by a `compatible` string or
-//! a property in the device tree.
+//! Most need no workaround, since the broken feature is never shown to the host or never used. SMMUs with the others
+//! are refused at probe: without nesting there is no isolation. Some parts have no ID register value: they are
+//! identified by a `compatible` string or a property in the device tree.
 
 use crate::spec::get32;
 use crate::spec::registers::iidr;
@@ -13,16 +13,16 @@ pub type Revision = (u32, u32);
 /// Revisions of a part that have an erratum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Revisions {
-    /// Every one before this.
+    /// Every revision before this one.
     Before(Revision),
-    /// These, both included.
+    /// The revisions from the first to the second, both included.
     Between(Revision, Revision),
-    /// Every one so far.
+    /// All revisions.
     All,
 }
 
 impl Revisions {
-    /// Whether `revision` is one of them.
+    /// Whether `revision` has the erratum.
     pub fn contain(self, revision: Revision) -> bool {
         match self {
             Self::Before(fixed) => revision < fixed,
@@ -50,7 +50,7 @@ pub struct Erratum {
     pub part: &'static str,
     /// Its SMMU_IIDR.ProductID; the implementer is Arm.
     pub product: u32,
-    /// Revisions that have it.
+    /// Revisions with the erratum.
     pub revisions: Revisions,
     /// Arm's numbers for it.
     pub numbers: &'static str,
@@ -84,7 +84,7 @@ pub fn of(iidr: u32) -> impl Iterator<Item = &'static Erratum> {
     ERRATA.iter().filter(move |erratum| arm && erratum.product == product && erratum.revisions.contain(revision))
 }
 
-/// Where the device tree has the name.
+/// Kind of the name in the device tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     /// One of the `compatible` strings of the SMMU's node.
@@ -98,7 +98,7 @@ pub enum Place {
 pub enum NamedAnswer {
     /// The SMMU is refused: see [`ProbeError::NamedErratum`](crate::ProbeError::NamedErratum).
     Refused,
-    /// Each batch of invalidations is issued again after its CMD_SYNC, with a CMD_SYNC of its own.
+    /// Each batch of invalidations is issued again after its CMD_SYNC, with another CMD_SYNC.
     Repeated,
     /// CMD_PREFETCH_* is never sent, on any part.
     PrefetchDropped,
@@ -109,7 +109,7 @@ pub enum NamedAnswer {
 pub struct Named {
     /// The string or the name of the property.
     pub name: &'static str,
-    /// Which of the two.
+    /// Kind of the name.
     pub place: Place,
     /// The workaround.
     pub answer: NamedAnswer,
@@ -119,35 +119,35 @@ const fn named(name: &'static str, place: Place, answer: NamedAnswer) -> Named {
     Named { name, place, answer }
 }
 
-/// All of them, in the order of docs/smmu-emulation.md: those that Linux's driver handles.
+/// All such errata, in the order of docs/smmu-emulation.md: those that Linux's driver handles.
 pub const NAMED: [Named; 3] = [
     named("nvidia,tegra264-smmu", Place::Compatible, NamedAnswer::Repeated),
     named("cavium,cn9900-broken-page1-regspace", Place::Property, NamedAnswer::Refused),
     named("hisilicon,broken-prefetch-cmd", Place::Property, NamedAnswer::PrefetchDropped),
 ];
 
-/// How often a batch of invalidations is issued.
+/// Number of times that a batch of invalidations is issued.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Issue {
-    /// As the architecture requires.
+    /// Once, as the architecture requires.
     #[default]
     Once,
-    /// Again after its CMD_SYNC has completed. For the erratum of `nvidia,tegra264-smmu` in [`NAMED`]: an entry can survive an
-    /// invalidation that races with traffic on it.
+    /// Twice: again after its CMD_SYNC has completed. For the erratum of `nvidia,tegra264-smmu` in [`NAMED`]: an entry
+    /// can survive an invalidation that races with traffic on it.
     Twice,
 }
 
 /// Quirks of one SMMU, from the device tree.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Quirks {
-    /// How often a batch of invalidations is issued.
+    /// Number of times that a batch of invalidations is issued.
     pub issue: Issue,
-    /// The name for which the SMMU is refused, if there is one.
+    /// The name of the erratum for which the SMMU is refused, if any.
     pub refused: Option<&'static str>,
 }
 
 impl Quirks {
-    /// The quirks of an SMMU whose node has those names of [`NAMED`] for which `has` is true.
+    /// The quirks of an SMMU whose node has the names of [`NAMED`] for which `has` returns true.
     pub fn of(has: impl Fn(&Named) -> bool) -> Self {
         let mut quirks = Self::default();
         for named in NAMED.iter().filter(|named| has(named)) {

@@ -1,11 +1,12 @@
-//! Errors after take-over. CERROR_* codes, which the host sees, are another type: [`crate::spec::registers::Cerror`].
+//! Errors after take-over. CERROR_* codes, which the host reads, have another type:
+//! [`crate::spec::registers::Cerror`].
 
 use core::fmt;
 
 /// Why an SMMU is failed.
 ///
-/// A failed SMMU stays failed: it is not programmed again, later invalidations return the same error at once, and no page that it
-/// can reach may change its owner.
+/// A failed SMMU stays failed: it is not programmed again, later invalidations return the same error immediately, and
+/// no page that it can reach may change its owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SmmuError {
     /// EL2's command queue did not consume a CMD_SYNC within the timeout.

@@ -7,19 +7,19 @@ use io_pgtable::{Iova, Ipa};
 use crate::spec::events::{self as ev, EventType, RawEvent};
 use crate::spec::{get64, mask64};
 
-/// Maximum records kept for the console until they are taken; more are only counted.
+/// Maximum number of records that are kept for the console until they are taken; others are only counted.
 pub const FAULT_LOG: usize = 16;
 
 /// Stage of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// The host's tables.
+    /// Stage 1: the host's tables.
     One,
-    /// EL2's tables: an isolation fault.
+    /// Stage 2: EL2's tables. An isolation fault.
     Two,
 }
 
-/// What the SMMU was fetching.
+/// The access that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
     /// A context descriptor.
@@ -46,7 +46,7 @@ pub enum Direction {
 pub struct FaultRecord {
     /// Type; `None` for an encoding that the architecture does not define.
     pub kind: Option<EventType>,
-    /// The record as the hardware wrote it.
+    /// The record as hardware wrote it.
     pub raw: RawEvent,
     /// StreamID.
     pub sid: u32,
@@ -61,13 +61,13 @@ pub struct FaultRecord {
 pub struct FaultDetail {
     /// Stage that faulted.
     pub stage: Stage,
-    /// What was fetched.
+    /// The access that failed.
     pub class: Class,
     /// Direction of the transaction.
     pub direction: Direction,
     /// Address that the device used.
     pub iova: Iova,
-    /// IPA that stage 2 refused; only for stage-2 faults. The low 12 bits are zero.
+    /// IPA that stage 2 does not map; only for stage-2 faults. The low 12 bits are zero.
     pub ipa: Option<Ipa>,
 }
 

@@ -4,7 +4,7 @@ use crate::platform::Platform;
 use crate::spec::registers::{idr0, idr1, idr3, idr5};
 use crate::spec::{get32, registers as reg};
 
-/// The ID registers as hardware shows them.
+/// The ID registers of hardware.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct IdRegisters {
     /// SMMU_IDR0.
@@ -35,25 +35,25 @@ impl IdRegisters {
     }
 }
 
-/// Whether the SMMU's own accesses snoop the CPU caches.
+/// Whether accesses of the SMMU itself snoop the CPU caches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Coherency {
-    /// They do: no cache maintenance.
+    /// They snoop: no cache maintenance is needed.
     Coherent,
-    /// They do not: tables and queues are cleaned and invalidated.
+    /// They do not snoop: tables and queues are cleaned and invalidated.
     NonCoherent,
 }
 
 /// Decoded features; only the ones that the driver uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Features {
-    /// The registers that the rest was decoded from.
+    /// The registers from which the other fields were decoded.
     pub ids: IdRegisters,
     /// Output address size in bits.
     pub oas: u32,
     /// Break-before-make level (SMMU_IDR3.BBML), 0 to 2.
     pub bbml: u32,
-    /// Coherent only if SMMU_IDR0.COHACC and firmware both say so.
+    /// Coherent only if both SMMU_IDR0.COHACC and `dma-coherent` of the device tree are set.
     pub coherent: Coherency,
     /// StreamID bits of the hardware.
     pub sid_bits: u32,
@@ -94,17 +94,17 @@ impl Features {
         get32(idr3::RIL, self.ids.idr3) == 1
     }
 
-    /// ATS is supported: Translated traffic has to be checked.
+    /// ATS is supported: Translated transactions must be checked.
     pub fn ats(&self) -> bool {
         get32(idr0::ATS, self.ids.idr0) == 1
     }
 
-    /// Page requests are supported: their interrupt has to be switched off.
+    /// Page requests are supported: their interrupt must be disabled.
     pub fn pri(&self) -> bool {
         get32(idr0::PRI, self.ids.idr0) == 1
     }
 
-    /// EL2 contexts are supported: their TLB entries have to be invalidated at take-over.
+    /// EL2 contexts are supported: their TLB entries must be invalidated at take-over.
     pub fn hyp(&self) -> bool {
         get32(idr0::HYP, self.ids.idr0) == 1
     }
@@ -114,7 +114,7 @@ impl Features {
         get32(idr0::STALL_MODEL, self.ids.idr0) == idr0::STALL_BOTH
     }
 
-    /// Whether reads are of instructions or data can be overridden by an STE.
+    /// An STE can override whether a read is an instruction fetch or a data read.
     pub fn attr_perms_ovr(&self) -> bool {
         get32(idr1::ATTR_PERMS_OVR, self.ids.idr1) == 1
     }
@@ -125,7 +125,7 @@ impl Features {
     }
 }
 
-/// Bits of an address size encoding, as IDR5.OAS and S2PS have it [S 6.3.6]; 56-bit and reserved values count as 52, the
+/// Bits of an address size encoding, of IDR5.OAS and S2PS [S 6.3.6]; 56-bit and reserved values count as 52, the
 /// largest that the tables of this crate's users can produce.
 pub(crate) fn oas_bits(encoding: u32) -> u32 {
     match encoding {

@@ -1,8 +1,8 @@
 //! An SMMUv3 driver for a hypervisor with an untrusted host: driver, shadow structures and register emulation.
 //!
 //! The host keeps its own, unmodified driver. Every access to the SMMU's registers traps, and this crate emulates an SMMU with
-//! stage 1 only. The hardware runs that stage 1 under EL2's stage 2. See `docs/smmu-emulation.md` for the register, command and
-//! STE tables.
+//! stage 1 only. Hardware uses the host's stage 1 together with EL2's stage 2. See `docs/smmu-emulation.md` for the
+//! register, command and STE tables.
 //!
 //! ```text
 //! Probed::probe ── refuses SMMUs that cannot isolate; writes nothing
@@ -38,7 +38,8 @@
 //! assert_eq!(decide(RawCmd([0x28, 0]), &view), Decision::Illegal);
 //! ```
 //!
-//! The crate accesses no memory itself: hardware, EL2's memory and the host's memory come through the traits of [`platform`].
+//! The crate accesses no memory itself: it accesses hardware, EL2's memory and the host's memory through the traits of
+//! [`platform`].
 #![no_std]
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]

@@ -1,7 +1,7 @@
 //! An SMMU after take-over: the device and its shadow table, and in [`HostedSmmu`] the virtual SMMU of a host.
 //!
-//! None of the three uses another. Accesses of the host go to the virtual SMMU, and `execute` does what it returns. This module
-//! gives the shadow table the device as its `Hardware`, and the device a `Sink` for its records.
+//! None of the three uses another. The virtual SMMU handles accesses of the host, and `execute` executes its results.
+//! This module passes the device to the shadow table as its `Hardware`, and a `Sink` for records to the device.
 
 mod access;
 pub mod budget;
@@ -75,12 +75,12 @@ impl<P: Platform> Probed<P> {
     }
 }
 
-/// What every stream does after take-over.
+/// The owner of every stream after take-over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Initial {
-    /// It belongs to nobody.
+    /// Nobody: it aborts.
     Blocked,
-    /// It belongs to the host.
+    /// The host.
     Host(Shared),
 }
 
@@ -130,7 +130,7 @@ impl<P: Platform> Smmu<P> {
         stats
     }
 
-    /// Adds to `stats` what an SMMU counts, with or without a host.
+    /// Adds the counters of an SMMU with or without a host to `stats`.
     fn count(&self, stats: &mut Stats) {
         stats.strtab_no_memory = self.storage.shadow.no_memory();
         stats.faults_not_logged = self.storage.log.not_kept();
@@ -152,7 +152,7 @@ impl<P: Platform> Smmu<P> {
         self.storage.log.take()
     }
 
-    /// Takes what hardware's event queue holds into counters and fault records, at most one queue of them.
+    /// Drains hardware's event queue into counters and fault records; at most one full queue.
     pub fn poll_faults(&mut self) {
         let _ = self.check_alive();
         let mut budget = self.full_budget;
@@ -177,8 +177,8 @@ impl<P: Platform> Smmu<P> {
         self.tlb_wait()
     }
 
-    /// The first half of [`Smmu::tlb_invalidate`]: hardware begins, nothing is waited for. With several SMMUs each begins before
-    /// the first is waited for, so that they work at the same time.
+    /// The first half of [`Smmu::tlb_invalidate`]: hardware begins, and this does not wait. With several SMMUs each
+    /// begins before the first is waited for, so that they work at the same time.
     ///
     /// # Errors
     /// As [`Smmu::tlb_invalidate`].
@@ -187,7 +187,7 @@ impl<P: Platform> Smmu<P> {
         self.device.tlb_submit(vmid, stale)
     }
 
-    /// The second half: waits until everything that was submitted is complete.
+    /// The second half: waits until all submitted commands are complete.
     ///
     /// # Errors
     /// As [`Smmu::tlb_invalidate`].
@@ -202,7 +202,7 @@ impl<P: Platform> Smmu<P> {
     /// # Errors
     /// The invalidation did not complete. SMMUEN was then cleared, which leaves GBPA=ABORT in effect if hardware still responds.
     pub fn quiesce(&mut self) -> Result<(), SmmuError> {
-        // Last attempt: this SMMU is not checked again.
+        // This is the last attempt: this SMMU is not checked again.
         self.device.wait_again();
         let result = self.check_alive().and_then(|()| self.storage.shadow.abort_all(&mut self.device));
         if result.is_err() {
@@ -216,7 +216,7 @@ impl<P: Platform> Smmu<P> {
     /// known to have been off, use [`Smmu::resume`].
     ///
     /// # Errors
-    /// It could not be programmed again, now or earlier: it is marked as failed, and GBPA.ABORT was written.
+    /// The SMMU could not be programmed again, now or earlier: it is marked as failed, and GBPA.ABORT was written.
     #[inline]
     pub fn check_alive(&mut self) -> Result<(), SmmuError> {
         if self.device.is_alive() { Ok(()) } else { self.recover() }
@@ -247,7 +247,7 @@ impl<P: Platform> Smmu<P> {
     /// Checks that every stream is confined by its owner's stage 2.
     ///
     /// # Errors
-    /// The first entry that is wrong: a defect of EL2. Nothing is changed.
+    /// The first wrong entry, which is a defect of EL2. Nothing is changed.
     pub fn audit(&self) -> Result<(), StrtabFinding> {
         self.storage.shadow.audit()
     }

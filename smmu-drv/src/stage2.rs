@@ -6,12 +6,12 @@ use crate::features::{Features, oas_bits};
 use crate::spec::ste::{dw2, dw3};
 use crate::spec::{mask64, put64, union64};
 
-/// The stage-2 table (VMSAv8-64) that confines every stream: fields as VTCR_EL2 has them.
+/// The stage-2 table (VMSAv8-64) that confines every stream: fields as in VTCR_EL2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stage2Cfg {
     /// Table address.
     pub ttb: Pa,
-    /// Input size: 64 less the bits of the IPA space, 16 to 39.
+    /// Input size: 64 minus the bits of the IPA space, 16 to 39.
     pub t0sz: u8,
     /// Start level.
     pub sl0: u8,
@@ -42,7 +42,8 @@ impl Stage2Cfg {
         64_u32.saturating_sub(u32::from(self.t0sz))
     }
 
-    /// Bytes of the top-level table, up to 16 concatenated ones; `None` if it would resolve no address bits, or too many [S 5.2].
+    /// Size in bytes of the top-level table, up to 16 concatenated ones; `None` if it would resolve no address bits,
+    /// or too many [S 5.2].
     fn top_level_bytes(&self) -> Option<u64> {
         let (shift, most) = match self.sl0 {
             0 => (21, 13),
@@ -56,7 +57,7 @@ impl Stage2Cfg {
     /// Checks that an SMMU with `features` accepts it.
     ///
     /// # Errors
-    /// What is wrong, as text.
+    /// A description of the invalid value.
     pub(crate) fn check(&self, features: &Features) -> Result<(), &'static str> {
         if !(16..=39).contains(&self.t0sz) || self.ipa_bits() > features.oas {
             return Err("T0SZ must be 16 to 39 and not exceed the SMMU's address size");
@@ -77,7 +78,8 @@ impl Stage2Cfg {
         if self.ttb.0.checked_shr(size).unwrap_or(0) != 0 {
             return Err("table address is above the SMMU's output size or PS");
         }
-        // Hardware takes the address bits below the size of the top-level table, concatenated tables included, as zero.
+        // Hardware takes the address bits below the size of the top-level table, including concatenated tables, as
+        // zero.
         let Some(bytes) = self.top_level_bytes() else { return Err("SL0 does not fit T0SZ") };
         if self.ttb.0 & bytes.wrapping_sub(1) != 0 {
             return Err("table address is not aligned to the size of the top-level table");
@@ -96,7 +98,7 @@ pub struct Stage2Words {
 }
 
 impl Stage2Words {
-    /// Of entries that have no stage 2: they abort.
+    /// The words of entries without a stage 2, which abort.
     pub const NONE: Self = Self { dw2: 0, dw3: 0 };
 
     /// S2PTW, S2R and S2AA64 set; S2S, S2HA, S2HD, S2ENDI and S2AFFD clear.

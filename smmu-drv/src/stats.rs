@@ -5,21 +5,21 @@
 pub struct Stats {
     /// Register accesses of the host.
     pub exits: u64,
-    /// Stores to CMDQ_PROD among them.
+    /// Of these, stores to CMDQ_PROD.
     pub prod_writes: u64,
-    /// Loads of CMDQ_CONS among them.
+    /// Of these, loads of CMDQ_CONS.
     pub cons_reads: u64,
     /// Accesses that no policy row allows: RAZ/WI.
     pub denied_accesses: u64,
     /// Commands that the host queued and that were consumed.
     pub host_commands: u64,
-    /// Commands of the host answered with CERROR_ILL.
+    /// Commands of the host that were CERROR_ILL.
     pub illegal_commands: u64,
     /// Commands accepted and dropped: prefetches, StreamIDs or SubstreamIDs out of range.
     pub dropped_commands: u64,
-    /// Commands put into EL2's own queue, CMD_SYNC not counted.
+    /// Commands queued in EL2's own queue, without CMD_SYNCs.
     pub forwarded_commands: u64,
-    /// CMD_SYNCs put into EL2's own queue.
+    /// CMD_SYNCs queued in EL2's own queue.
     pub syncs: u64,
     /// CMD_SYNCs of the host completed by a store of EL2.
     pub msi_writes: u64,
@@ -33,9 +33,9 @@ pub struct Stats {
     pub host_events_lost: u64,
     /// Times that the hardware event queue overflowed.
     pub event_overflows: u64,
-    /// Fault records not kept for the console because the log was full.
+    /// Fault records that were not kept for the console because the log was full.
     pub faults_not_logged: u64,
-    /// STEs of the host that were translated into the shadow table.
+    /// STEs of the host that were shadowed.
     pub ste_updates: u64,
     /// STEs of the host that the policy rejected (C_BAD_STE).
     pub ste_illegal: u64,

@@ -5,7 +5,7 @@ use super::hosted::{HostedSmmu, WriteOutcome};
 use crate::platform::{HostMemory, Platform};
 
 impl<P: Platform, H: HostMemory> HostedSmmu<P, H> {
-    /// Answers a load of the host: `offset` bytes from the base of page 0.
+    /// Emulates a load of the host: `offset` bytes from the base of page 0.
     ///
     /// Never fails: an access that no row of the register table allows reads as zero and is counted.
     pub fn mmio_read(&mut self, host_mem: &mut H, offset: u32, size: AccessSize) -> u64 {
@@ -19,15 +19,16 @@ impl<P: Platform, H: HostMemory> HostedSmmu<P, H> {
     }
 
     /// As [`HostedSmmu::mmio_read`], for every register except EVENTQ_PROD, whose value depends on the host's memory: for that one it
-    /// returns `None` and changes nothing that the host sees.
+    /// returns `None` and changes no state of the host.
     #[inline(always)]
     pub fn mmio_read_plain(&mut self, offset: u32, size: AccessSize) -> Option<u64> {
-        // A host that resumes reads before it writes, and an SMMU that lost its state bypasses everything until EL2 detects it.
+        // After a CPU resumes, the host's first access may be a load, and an SMMU that lost its state bypasses
+        // everything until EL2 detects it.
         let _ = self.check_alive();
         self.vsmmu.load(offset, size)
     }
 
-    /// Answers a store of the host: `offset` bytes from the base of page 0.
+    /// Emulates a store of the host: `offset` bytes from the base of page 0.
     ///
     /// Never fails: an access that no row of the register table allows is ignored and counted. After [`WriteOutcome::Again`] the host must repeat the store.
     pub fn mmio_write(&mut self, host_mem: &mut H, offset: u32, size: AccessSize, value: u64) -> WriteOutcome {
@@ -48,7 +49,8 @@ impl<P: Platform, H: HostMemory> HostedSmmu<P, H> {
     /// A store to two registers, or to none.
     #[cold]
     fn handle_stores(&mut self, host_mem: &mut H, offset: u32, size: AccessSize, value: u64) -> WriteOutcome {
-        // If this ends early, the repeated store does the rest: a register that is written twice with one value has its effect once.
+        // If this ends early, the repeated store executes the rest: a register that is written twice with the same
+        // value has its effect once.
         for store in self.vsmmu.stores(offset, size, value).into_iter().flatten() {
             if self.handle_store(host_mem, store) == WriteOutcome::Again {
                 return WriteOutcome::Again;

@@ -22,7 +22,8 @@ pub const COMMAND: u32 = 1;
 pub const ENTRY: u32 = 1;
 /// A block of StreamIDs that is checked, or set to a shared table.
 pub const BLOCK: u32 = 1;
-/// A claim of one page of the host, also one that fails: the page is mapped, unmapped, and invalidated in every CPU's TLB.
+/// A claim, or a failed attempt to claim, of one page of the host: the page is mapped, unmapped, and invalidated in
+/// every CPU's TLB.
 pub const PAGE: u32 = 8;
 /// A CMD_SYNC in EL2's queue.
 pub const SYNC: u32 = 16;
@@ -36,26 +37,26 @@ pub const EVENT: u32 = 4;
 /// Maximum charge of a record: a page of each level of the host's table, and one of its queue.
 pub(super) const RECORD: u32 = EVENT + 3 * PAGE;
 
-/// Charge of a command if batches of `most` commands are issued twice, each time with a CMD_SYNC.
+/// Charge of a command if batches of up to `most` commands are issued twice, each time with a CMD_SYNC.
 pub(super) const fn command_twice(most: u32) -> u32 {
     let batch = if most == 0 { 1 } else { most };
     (2 * COMMAND).saturating_add(SYNC_TWICE.div_ceil(batch))
 }
 
-/// Charge of the most expensive command: a ring of two entries has room for one command and its CMD_SYNC.
+/// Charge of the most expensive command: a queue of two entries has room for one command and its CMD_SYNC.
 const MAX_COMMAND_COST: u32 = command_twice(1);
 /// A claim of the host's largest command queue.
 const QUEUE: u32 = PAGE << (HOST_CMDQS + 4 - 12);
 /// An update of entries: three stores, each synchronised.
 const UPDATE: u32 = 3 * SYNC_TWICE;
 
-/// Steps that start again from their beginning if the budget does not suffice, with their maximum charge, which is that of parts
-/// whose batches are issued twice. Longer work is split into these steps, with a cursor.
+/// Steps that start again from their beginning if the budget is not sufficient, with their maximum charge, which is
+/// that of parts whose batches are issued twice. Longer work is split into these steps, with a cursor.
 const STEPS: [(&str, u32); 9] = [
     ("a command of a queue that has to be claimed", MAX_COMMAND_COST + QUEUE + SYNC_TWICE + PAGE),
     ("an entry", MAX_COMMAND_COST + QUEUE + 2 * PAGE + ENTRY + UPDATE),
     ("a group of entries", MAX_COMMAND_COST + 2 * PAGE + stream::GROUP_U32 * ENTRY + UPDATE),
-    // In tables of 64 entries at least, a page each.
+    // The entries are in tables of at least 64 entries, each on its own page.
     ("a private table", MAX_COMMAND_COST + PAGE + (stream::BLOCK / 64) * PAGE + stream::BLOCK * ENTRY + TABLE),
     ("a group of shared entries", BLOCK + stream::GROUP_U32 * ENTRY + UPDATE),
     ("the end of a change of mode", SYNC_TWICE),
@@ -80,13 +81,13 @@ const _: () = assert!(LARGEST <= TRAP, "each step fits in one full budget");
 /// Maximum host pages that one trap with the usual budget claims or tries to claim.
 pub const MOST_PAGES: u32 = 128;
 /// Maximum CMD_SYNCs that one trap sends to hardware: those charged, one at the end of a batch, and two of the invalidation of
-/// everything that follows a rejected command; the last three twice where batches are issued twice.
+/// everything that follows a rejected command; the last three are doubled if batches are issued twice.
 pub const MOST_SYNCS: u32 = 70;
 /// Maximum commands that one trap sends to hardware, without CMD_SYNC: one per host command, per group of entries, per block.
 pub const MOST_COMMANDS: u32 = 1032;
 /// Maximum words of host memory that one trap reads: two per command and per entry, one per block.
 pub const MOST_LOADS: u32 = 2048;
-/// Maximum lines of host memory that one trap cleans and invalidates, where the host shares memory without its cache: one per
+/// Maximum lines of host memory that one trap cleans and invalidates, if the host's memory is non-cacheable: one per
 /// command, entry and block, at most four per event and two per completion, which are part of their charges.
 pub const MOST_LINES: u32 = TRAP;
 /// Maximum level-2 tables that one trap allocates.
@@ -109,7 +110,7 @@ pub const CHARGES: [(&str, u32, u32); 7] = [
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Budget(budget::Budget);
 
-/// What work of the device costs a trap, at one point in time.
+/// The current charges of work of the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Costs {
     /// A command.
@@ -120,7 +121,7 @@ pub(super) struct Costs {
     pub(super) queue_sync: u32,
 }
 
-/// Why work stopped early.
+/// Why work is unfinished.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unfinished {
     /// The budget is used up; the next trap continues.
@@ -147,7 +148,7 @@ impl Budget {
         Self::new(TRAP)
     }
 
-    /// Charges `units` for the work that follows.
+    /// Charges `units` for the next step.
     ///
     /// # Errors
     /// [`Unfinished::Budget`] if fewer units are left; nothing is charged then.

@@ -1,4 +1,4 @@
-//! Executes what the virtual SMMU returns, on the shadow table and the device.
+//! Executes the results of the virtual SMMU on the shadow table and the device.
 
 use super::Records;
 use super::budget::{Budget, Costs, Unfinished};
@@ -60,7 +60,7 @@ enum Drained {
     Nothing,
     /// The host's queue was empty and got a record.
     HostQueueWasEmpty,
-    /// Records remain in hardware's queue, which raises no interrupt for them, so the host has to read its queue again.
+    /// Records remain in hardware's queue, which raises no interrupt for them, so the host must read its queue again.
     RecordsRemain,
 }
 
@@ -111,7 +111,7 @@ impl<P: Platform, H: HostMemory> HostedSmmu<P, H> {
         Ok(WriteOutcome::Again)
     }
 
-    /// At the end of a trap: shows the host a failure and raises its interrupts.
+    /// At the end of a trap: reports a failure to the host and raises the host's interrupts.
     #[inline]
     pub(super) fn end_trap(&mut self) {
         if self.smmu.device.failed().is_some() || self.vsmmu.has_interrupts() {
@@ -119,7 +119,7 @@ impl<P: Platform, H: HostMemory> HostedSmmu<P, H> {
         }
     }
 
-    /// Shows the host a failure, and raises the interrupts that are due.
+    /// Reports a failure to the host, and raises the pending interrupts.
     #[cold]
     pub(super) fn report_failure(&mut self) {
         if self.smmu.device.failed().is_some() {
@@ -130,16 +130,18 @@ impl<P: Platform, H: HostMemory> HostedSmmu<P, H> {
         }
     }
 
-    /// Consumes the host's commands, limited by the budget of one trap. The trap is the store to CMDQ_PROD: what the host writes
-    /// into its queue and its stream table before does not trap.
+    /// Consumes the host's commands, limited by the budget of one trap. Only the store to CMDQ_PROD traps: earlier
+    /// writes of the host to its queue and its stream table do not.
     ///
-    /// For a CMD_CFGI_STE: (1) `next_command` fetches the command once and decides; (2) it fetches the host's entry once and checks
-    /// it, and an illegal entry becomes one with V = 0 here; (3) the shadow table stores what differs, one dword between two
-    /// invalidations that are complete; (4) the invalidation is queued for hardware. (5) At a CMD_SYNC of the host, or the end of
-    /// the batch, `complete` waits for hardware if there was a CMD_SYNC, and then signals it and updates CONS.
+    /// For a CMD_CFGI_STE: (1) `next_command` fetches and checks the command once; (2) it fetches the host's entry
+    /// once and checks it, and an illegal entry becomes one with V = 0; (3) the shadow table stores the different
+    /// dwords, one dword between two invalidations that are complete; (4) the invalidation is queued for hardware. (5)
+    /// At a CMD_SYNC of the host, or the end of the batch, `complete` waits for hardware if there was a CMD_SYNC, and
+    /// then signals it and updates CONS.
     #[inline]
     fn consume_commands(&mut self, host_mem: &mut H) -> WriteOutcome {
-        // A failed SMMU completes none of them, and its entries change no more: nothing could be invalidated after a store.
+        // A failed SMMU completes none of them, and its entries are not changed any more: an invalidation after a
+        // store would not complete.
         if self.smmu.device.failed().is_some() || !self.vsmmu.begin_commands() {
             return WriteOutcome::Done;
         }
@@ -197,9 +199,9 @@ impl<P: Platform, H: HostMemory> HostedSmmu<P, H> {
         Unfinished::Failed(error)
     }
 
-    /// Lets hardware complete the batch; then the host's completions are signalled and its CONS is updated.
+    /// Waits until hardware has completed the batch; then signals the host's completions and updates its CONS.
     ///
-    /// On error nothing is signalled and CONS is not updated: the host sees a CMD_SYNC that does not complete.
+    /// On error no completion is signalled and CONS is not updated: the host's CMD_SYNC does not complete.
     #[inline]
     fn complete(&mut self, host_mem: &mut H) -> Result<(), SmmuError> {
         if self.vsmmu.has_signals() {
@@ -241,7 +243,8 @@ impl<P: Platform, H: HostMemory> HostedSmmu<P, H> {
         Ok(())
     }
 
-    /// Brings the host's streams from `cursor` to before `end`, which ends a block, to `mode`. [`ShadowTable::finish`] puts it in force.
+    /// Sets the host's streams from `cursor` to before `end`, which ends a block, to `mode`. [`ShadowTable::finish`]
+    /// completes the change.
     pub(super) fn set_streams(
         &mut self,
         host_mem: &mut H,
@@ -262,7 +265,7 @@ impl<P: Platform, H: HostMemory> HostedSmmu<P, H> {
         }
     }
 
-    /// Moves records from hardware's event queue to the fault log, the counters and the host's queue.
+    /// Takes records from hardware's event queue to the fault log, the counters and the host's queue.
     ///
     /// At most one budget of records per call. If the host's queue was empty and got a record, its interrupt is raised: hardware's
     /// interrupt may have been taken before, for a queue that was already drained.
@@ -275,7 +278,8 @@ impl<P: Platform, H: HostMemory> HostedSmmu<P, H> {
         self.end_trap();
     }
 
-    /// As [`HostedSmmu::poll_events`], from an access of the host to its event queue: no interrupt for records that it reads now.
+    /// As [`HostedSmmu::poll_events`], from an access of the host to its event queue: no interrupt is raised for
+    /// records that it reads in this access.
     pub(super) fn drain_events(&mut self, host_mem: &mut H) {
         if self.drain(host_mem) == Drained::RecordsRemain {
             self.vsmmu.interrupt_for_events();
@@ -283,8 +287,8 @@ impl<P: Platform, H: HostMemory> HostedSmmu<P, H> {
     }
 
     /// Takes the records that hardware wrote before a change of EVENTQEN or SMMUEN, or before EVENTQ_ABT_ERR is acknowledged, and
-    /// converts them with the old values: committed records are visible before an update completes, and records of a queue that was
-    /// not writable never are [S 6.3.9.4, 7.2.1].
+    /// converts them with the old values: committed records are visible before an update completes, and records of a
+    /// queue that was not writable never are [S 6.3.9.4, 7.2.1].
     ///
     /// Records that arrive after the first of these calls may be converted with either value. So continuous events cannot delay the
     /// change: it takes one full queue of records at most.
@@ -302,8 +306,9 @@ impl<P: Platform, H: HostMemory> HostedSmmu<P, H> {
         Ok(())
     }
 
-    /// Hardware's interrupt was just enabled. It is raised when the queue becomes non-empty [S 3.18.2], so records that are in the
-    /// queue now would raise none: the queue is drained, and the host is interrupted if it has records.
+    /// Called after hardware's interrupt was enabled. It is raised when the queue becomes non-empty [S 3.18.2], so
+    /// records that are in the queue at that time raise none: the queue is drained, and the host is interrupted if it
+    /// has records.
     fn events_can_interrupt(&mut self, host_mem: &mut H) {
         let left = self.drain(host_mem) == Drained::RecordsRemain;
         if left || !self.vsmmu.host_queue_is_empty() {

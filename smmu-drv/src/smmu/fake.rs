@@ -1,5 +1,5 @@
-//! The environment of one part in unit tests: EL2's memory, registers, and memory of the host. Everything that is done to them is
-//! logged in order.
+//! The environment of one part in unit tests: EL2's memory, registers, and memory of the host. All accesses to them
+//! are logged in order.
 
 use core::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,7 +47,7 @@ struct State {
 /// How hardware reacts to a write of a register.
 pub(super) type OnWrite = fn(&Machine, u32, u64);
 
-/// Memory for tables and queues, registers that keep what is written, and a clock that runs when it is read.
+/// Memory for tables and queues, registers that store written values, and a clock that advances when it is read.
 #[derive(Clone)]
 pub(super) struct Machine(Rc<State>);
 
@@ -59,7 +59,7 @@ impl Machine {
         Self(Rc::new(state))
     }
 
-    /// Hardware that reacts to writes of registers.
+    /// Sets how hardware reacts to writes of registers.
     pub(super) fn reacting(on_write: OnWrite) -> Self {
         let machine = Self::new();
         *machine.0.on_write.borrow_mut() = Some(on_write);
@@ -86,17 +86,17 @@ impl Machine {
         self.0.registers.borrow_mut().insert(offset, value);
     }
 
-    /// Allocations that still succeed.
+    /// Sets the number of allocations that still succeed.
     pub(super) fn allow(&self, allocations: usize) {
         self.0.allocations.set(allocations);
     }
 
-    /// Buffers that are allocated.
+    /// Number of allocated buffers.
     pub(super) fn live(&self) -> usize {
         self.0.live.get()
     }
 
-    /// What was done since the last call.
+    /// The log since the last call.
     pub(super) fn did(&self) -> Vec<Did> {
         core::mem::take(&mut *self.0.log.borrow_mut())
     }
@@ -227,7 +227,7 @@ impl Hardware<Block> for Queue {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Claimed(u64, u64);
 
-/// Memory of the host: what it put there, the pages that it does not own, what is claimed.
+/// Memory of the host: its content, the pages that the host does not own, and the claims.
 #[derive(Default)]
 pub(super) struct FakeHostMemory {
     pub(super) words: BTreeMap<u64, u64>,
@@ -236,12 +236,12 @@ pub(super) struct FakeHostMemory {
 }
 
 impl FakeHostMemory {
-    /// Puts `words` to `address` and after it.
+    /// Writes `words` from `address` on.
     pub(super) fn put(&mut self, address: u64, words: &[u64]) {
         self.words.extend((address..).step_by(8).zip(words.iter().copied()));
     }
 
-    /// Ranges that are claimed now: first address and size.
+    /// The claimed ranges: first address and size.
     pub(super) fn claimed(&self) -> Vec<(u64, u64)> {
         self.claims.iter().map(|claim| (claim.0, claim.1)).collect()
     }

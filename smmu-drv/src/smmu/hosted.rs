@@ -1,7 +1,7 @@
 //! An SMMU whose streams belong to a host that programs a virtual SMMU.
 //!
-//! What the host does enters the virtual SMMU; what that returns is carried out on the SMMU. A failure of the SMMU is shown to the
-//! host.
+//! The virtual SMMU handles accesses of the host; its results are executed on the SMMU. A failure of the SMMU is
+//! reported to the host.
 
 use core::fmt;
 
@@ -77,7 +77,7 @@ impl<P: Platform> Probed<P> {
     }
 }
 
-/// How an emulated store ended.
+/// Result of an emulated store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum WriteOutcome {
@@ -147,7 +147,7 @@ impl<P: Platform, H: HostMemory> HostedSmmu<P, H> {
     /// [`Smmu::tlb_invalidate`] for the host's streams.
     ///
     /// # Errors
-    /// As there; the host sees the failure.
+    /// As there; the failure is reported to the host.
     pub fn tlb_invalidate_host(&mut self, stale: Stale) -> Result<(), SmmuError> {
         self.tlb_submit(self.vmid, stale)?;
         self.tlb_wait()
@@ -156,7 +156,7 @@ impl<P: Platform, H: HostMemory> HostedSmmu<P, H> {
     /// See [`Smmu::tlb_submit`].
     ///
     /// # Errors
-    /// As there; the host sees the failure.
+    /// As there; the failure is reported to the host.
     pub fn tlb_submit(&mut self, vmid: u16, stale: Stale) -> Result<(), SmmuError> {
         let result = self.smmu.tlb_submit(vmid, stale);
         self.reported(result)
@@ -165,7 +165,7 @@ impl<P: Platform, H: HostMemory> HostedSmmu<P, H> {
     /// See [`Smmu::tlb_wait`].
     ///
     /// # Errors
-    /// As there; the host sees the failure.
+    /// As there; the failure is reported to the host.
     pub fn tlb_wait(&mut self) -> Result<(), SmmuError> {
         let result = self.smmu.tlb_wait();
         self.reported(result)
@@ -181,10 +181,10 @@ impl<P: Platform, H: HostMemory> HostedSmmu<P, H> {
         self.reported(result)
     }
 
-    /// Detects an SMMU that lost its state, see [`Smmu::check_alive`]. Every access of the host does so too.
+    /// Detects an SMMU that lost its state, see [`Smmu::check_alive`]. Every access of the host also does this check.
     ///
     /// # Errors
-    /// As there; the host sees the failure.
+    /// As there; the failure is reported to the host.
     #[inline]
     pub fn check_alive(&mut self) -> Result<(), SmmuError> {
         if self.smmu.device.is_alive() { Ok(()) } else { self.recover() }
@@ -206,7 +206,7 @@ impl<P: Platform, H: HostMemory> HostedSmmu<P, H> {
         self.reported(result)
     }
 
-    /// Shows the host a failure.
+    /// Reports a failure to the host.
     pub(super) fn reported<T, E>(&mut self, result: Result<T, E>) -> Result<T, E> {
         if result.is_err() {
             self.report_failure();
@@ -217,7 +217,7 @@ impl<P: Platform, H: HostMemory> HostedSmmu<P, H> {
     /// Checks that every stream is confined, and that the memory of the enabled queues is still the host's.
     ///
     /// # Errors
-    /// The first thing that is wrong: a defect of EL2. Nothing is changed.
+    /// The first error, which is a defect of EL2. Nothing is changed.
     pub fn audit(&self, host_mem: &H) -> Result<(), SmmuFinding> {
         self.smmu.audit().map_err(SmmuFinding::Strtab)?;
         self.vsmmu.audit(host_mem).map_err(SmmuFinding::Unclaimed)

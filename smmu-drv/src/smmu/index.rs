@@ -3,10 +3,10 @@
 use crate::spec::registers::queue_index;
 use crate::spec::{mask32, put32};
 
-/// Log2 of the largest host command queue: 64 pages, half of what one trap may claim ([`crate::smmu::budget::MOST_PAGES`]). Linux
-/// uses that size if it is offered, and needs at least 2^7.
+/// log2 of the largest host command queue: 64 pages, half of the number that one trap may claim
+/// ([`crate::smmu::budget::MOST_PAGES`]). Linux uses that size if it is offered, and needs at least 2^7.
 pub const HOST_CMDQS: u32 = 14;
-/// Log2 of the largest host event queue: one page, as many records as EL2's own queue can hold for it.
+/// log2 of the largest host event queue: one page, as many records as EL2's own queue can have.
 pub(super) const HOST_EVENTQS: u32 = 7;
 /// Log2 of the bytes of a command.
 pub(super) const CMD_LOG2: u32 = 4;
@@ -15,7 +15,7 @@ pub(super) const EVENT_LOG2: u32 = 5;
 /// The overflow flag of an event queue's PROD and CONS [S 7.4].
 pub(super) const OVERFLOW: u32 = mask32(queue_index::OVERFLOW);
 
-/// The indices of a queue of 2^n entries: the low n bits name an entry, the bit above them is the wrap bit.
+/// The indices of a queue of 2^n entries: the low n bits select an entry, the bit above them is the wrap bit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Indices {
     /// Bits of an index and its wrap bit.
@@ -23,7 +23,7 @@ pub(super) struct Indices {
 }
 
 impl Indices {
-    /// Of a queue of 2^`log2` entries; `log2` is at most 19 [S 6.3.2].
+    /// For a queue of 2^`log2` entries; `log2` is at most 19 [S 6.3.2].
     pub(super) const fn new(log2: u32) -> Self {
         Self { mask: u32::MAX >> 31_u32.saturating_sub(log2) }
     }
@@ -40,7 +40,7 @@ impl Indices {
         register & self.mask
     }
 
-    /// What can be stored in an index register of an event queue: index, wrap bit, overflow flag [S 6.3.95].
+    /// Bits of an index register of an event queue that can be stored: index, wrap bit, overflow flag [S 6.3.95].
     #[inline]
     pub(super) const fn with_overflow(self, register: u32) -> u32 {
         register & (self.mask | OVERFLOW)
@@ -70,20 +70,20 @@ impl Indices {
         (prod ^ cons) & self.mask == self.entries()
     }
 
-    /// Whether the queue is empty; overflow flags do not count.
+    /// Whether the queue is empty; overflow flags are ignored.
     #[inline]
     pub(super) const fn is_empty(self, prod: u32, cons: u32) -> bool {
         (prod ^ cons) & self.mask == 0
     }
 
-    /// Byte offset of the entry that `index` names; entries have 2^`entry_log2` bytes, at most 32.
+    /// Byte offset of the entry of `index`; entries have 2^`entry_log2` bytes, at most 32.
     #[inline]
     pub(super) const fn offset(self, index: u32, entry_log2: u32) -> u32 {
         (index & (self.mask >> 1)) << (entry_log2 & 31)
     }
 }
 
-/// `flag`, 0 or 1, in the place of the overflow flag.
+/// `flag`, 0 or 1, at the position of the overflow flag.
 pub(super) const fn overflow(flag: u32) -> u32 {
     put32(queue_index::OVERFLOW, flag)
 }

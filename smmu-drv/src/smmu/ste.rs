@@ -5,7 +5,8 @@ use crate::smmu::stream::{GROUP, HostEntries};
 use crate::spec::ste::{dw0, dw1};
 use crate::spec::{put64, union64};
 
-/// The two dwords of a shadow entry that differ between streams. Only a check of a host's entry, or [`Fixed`], makes one.
+/// The two dwords of a shadow entry that differ between streams. Only a check of a host's entry, or [`Fixed`], creates
+/// them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ste {
     /// V, Config and the context descriptor table.
@@ -14,17 +15,17 @@ pub struct Ste {
     pub dw1: u64,
 }
 
-/// What a read marked as an instruction fetch is treated as [S 5.2, INSTCFG].
+/// How reads marked as instruction fetches are treated [S 5.2, INSTCFG].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ReadsAs {
     /// As the device marks it.
     #[default]
     Incoming,
-    /// As data.
+    /// As data reads.
     Data,
 }
 
-/// The entries that do not depend on the host.
+/// The dword 1 that does not depend on the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fixed {
     /// Dword 1 of every entry.
@@ -32,8 +33,8 @@ pub struct Fixed {
 }
 
 impl Fixed {
-    /// Shareability from the transaction, where hardware with `features` can override it, and instruction reads treated as `reads`
-    /// says, where it can override that [S 5.2, SHCFG, INSTCFG].
+    /// SHCFG: shareability from the transaction, if hardware with `features` can override it. INSTCFG: from `reads`,
+    /// if hardware can override it [S 5.2, SHCFG, INSTCFG].
     pub fn new(reads: ReadsAs, features: &Features) -> Self {
         let shareability = if features.attr_types_ovr() { put64(dw1::SHCFG, dw1::SHCFG_INCOMING) } else { 0 };
         let instcfg = match reads {
@@ -48,37 +49,37 @@ impl Fixed {
         Ste { dw0: 0, dw1: self.dw1 }
     }
 
-    /// The shadow of a silent abort.
+    /// The shadow of an abort entry.
     pub fn abort(self) -> Ste {
         Ste { dw0: valid(dw0::CONFIG_ABORT), dw1: self.dw1 }
     }
 
-    /// The shadow of a bypass: stage 2 only.
+    /// The shadow of a bypass entry: stage 2 only.
     pub fn stage2(self) -> Ste {
         Ste { dw0: valid(dw0::CONFIG_S2), dw1: self.dw1 }
     }
 }
 
-/// Dword 0 of a valid entry with `config` and nothing else.
+/// Dword 0 of a valid entry with only `config`.
 pub(super) fn valid(config: u64) -> u64 {
     union64([put64(dw0::V, 1), put64(dw0::CONFIG, config)])
 }
 
-/// The host's entry for one stream, checked: its shadow.
+/// The checked entry of the host for one stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CheckedEntry {
-    /// The host has no entry there, or it could not be read.
+    /// The host has no entry for the stream, or it could not be read.
     Unmapped,
     /// Its shadow; an entry with V = 0 if the host's is invalid or illegal.
     Entry(Ste),
 }
 
-/// The host's entries for consecutive streams, from one fetch, checked.
+/// The checked entries of the host for consecutive streams, from one fetch.
 pub(super) struct Group {
-    /// Their shadows; entries with V = 0 where the host has none.
+    /// Their shadows; entries with V = 0 for streams without an entry.
     pub(super) targets: [Ste; GROUP],
-    /// Whether the host has any of them.
+    /// Whether the host has any of these entries.
     pub(super) entries: HostEntries,
-    /// No entry exists below this StreamID.
+    /// There is no entry below this StreamID.
     pub(super) until: u64,
 }

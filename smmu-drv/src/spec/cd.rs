@@ -1,6 +1,6 @@
 //! Context descriptors [S 5.3, 5.4]: read by hardware through stage 2, never by this crate.
 //!
-//! Only their sizes matter here: they bound what `S1ContextPtr` may have to be aligned to.
+//! Only their sizes are used: they determine the alignment of `S1ContextPtr`.
 
 /// Bytes of a context descriptor [S 5.4].
 pub const CD_SIZE: usize = 64;

@@ -5,7 +5,7 @@ use super::{Field64, bits64};
 /// Bytes of a command.
 pub const CMD_SIZE: usize = 16;
 
-/// A command as it lies in memory.
+/// A command in its format in memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RawCmd(pub [u64; 2]);
 

@@ -5,7 +5,7 @@ use super::{Field64, bits64};
 /// Bytes of a record.
 pub const EVENT_SIZE: usize = 32;
 
-/// A record as it lies in memory.
+/// A record in its format in memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RawEvent(pub [u64; 4]);
 
@@ -37,7 +37,7 @@ macro_rules! events {
                 }
             }
 
-            /// Its name in the architecture.
+            /// The architecture's name of the type.
             pub const fn name(self) -> &'static str {
                 match self {
                     $(Self::$name => $text,)*
@@ -108,7 +108,7 @@ pub const IND: Field64 = bits64(34, 34);
 pub const RNW: Field64 = bits64(35, 35);
 /// Stage of the fault, dword 1.
 pub const S2: Field64 = bits64(39, 39);
-/// What was being fetched, dword 1.
+/// The access that failed, dword 1.
 pub const CLASS: Field64 = bits64(41, 40);
 /// Input address, dword 2.
 pub const INPUT_ADDR: Field64 = bits64(63, 0);

@@ -1,8 +1,8 @@
-//! Layouts of the SMMUv3 architecture and nothing else: offsets, fields, encodings.
+//! Layouts of the SMMUv3 architecture: offsets, fields, encodings.
 //!
 //! Section numbers are those of Arm IHI 0070 issue G ("[S x.y]"). Every position here was read in that document and
-//! checked against a second, independent source: Linux's `arm-smmu-v3.h` or QEMU's `smmuv3-internal.h`. Policy lives elsewhere;
-//! no other module of the crate shifts or masks a hardware word.
+//! checked against a second, independent source: Linux's `arm-smmu-v3.h` or QEMU's `smmuv3-internal.h`. Policy is in
+//! other modules; no other module of the crate shifts or masks a hardware word.
 
 pub mod cd;
 pub mod commands;

@@ -10,7 +10,7 @@ pub const L1STD_SIZE: usize = 8;
 /// Level-1 stream table descriptor [S 5.1].
 pub mod l1std {
     use super::{Field64, bits64};
-    /// 0: invalid; n: the level-2 table holds 2^(n-1) entries.
+    /// 0: invalid; n: the level-2 table has 2^(n-1) entries.
     pub const SPAN: Field64 = bits64(4, 0);
     /// Level-2 table address, in place: bits \[55:6\].
     pub const L2PTR: Field64 = bits64(55, 6);
@@ -30,7 +30,7 @@ pub mod dw0 {
     /// Log2 of the number of context descriptors.
     pub const S1CDMAX: Field64 = bits64(63, 59);
 
-    /// [`CONFIG`]: silent abort.
+    /// [`CONFIG`]: abort without an event.
     pub const CONFIG_ABORT: u64 = 0b000;
     /// [`CONFIG`]: no translation.
     pub const CONFIG_BYPASS: u64 = 0b100;
@@ -52,7 +52,7 @@ pub mod dw0 {
 /// Dword 1 [S 5.2], bits \[127:64\] of the entry.
 pub mod dw1 {
     use super::{Field64, bits64};
-    /// What a transaction without SubstreamID does.
+    /// Handling of transactions without a SubstreamID.
     pub const S1DSS: Field64 = bits64(1, 0);
     /// Inner cacheability of context descriptor fetches.
     pub const S1CIR: Field64 = bits64(3, 2);

@@ -12,18 +12,18 @@ use crate::stats::bump;
 
 /// Takes the records.
 pub(crate) trait Sink {
-    /// Hardware wrote `record`.
+    /// Handles a record that hardware wrote.
     fn record(&mut self, budget: &mut Budget, record: &FaultRecord);
-    /// Hardware dropped records.
+    /// Called when hardware has dropped records.
     fn lost(&mut self);
 }
 
-/// What remains in hardware's queue.
+/// Whether records remain in hardware's queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Left {
-    /// Nothing.
+    /// No record remains.
     Nothing,
-    /// Records, for which hardware raises no interrupt.
+    /// Records remain, for which hardware raises no interrupt.
     Records,
 }
 
@@ -31,14 +31,14 @@ pub(crate) enum Left {
 struct Records {
     /// SMMU_EVENTQ_PROD.
     prod: u32,
-    /// Index after the last of them.
+    /// Index after the last record.
     end: u32,
     /// Whether records were lost because a write of hardware to the queue was aborted.
     lost: Overflow,
 }
 
 impl<P: Platform> Device<P> {
-    /// Takes hardware's records one by one while the budget suffices; at most one full queue.
+    /// Takes hardware's records one by one while the budget is sufficient; at most one full queue.
     pub(crate) fn drain(&mut self, budget: &mut Budget, sink: &mut impl Sink) -> Left {
         if self.failed.is_some() {
             return Left::Nothing;
@@ -50,7 +50,8 @@ impl<P: Platform> Device<P> {
                 sink.lost();
             }
             let mut took = false;
-            // Charged before a record is taken: it may need both levels of the host's table, and the host's queue.
+            // Charged before a record is taken: its conversion may need both levels of the host's table, and the
+            // host's queue.
             while left > 0 && self.evtq.holds(records.end) && budget.covers(budget::RECORD) {
                 let charged = budget.charge(budget::EVENT);
                 let Some(record) = self.take_record(&records).filter(|_| charged.is_ok()) else { break };
@@ -71,8 +72,9 @@ impl<P: Platform> Device<P> {
         }
     }
 
-    /// Reads which records hardware has written. An active error stops hardware's queue and its interrupt, so it is acknowledged
-    /// first [S 7.2.1]. Errors of the command queue are handled where it is waited for; MSIs are never configured.
+    /// Reads the state of hardware's queue. An active error stops hardware's queue and its interrupt, so it is
+    /// acknowledged first [S 7.2.1]. Errors of the command queue are handled during waits for it; MSIs are never
+    /// configured.
     fn records(&mut self) -> Records {
         let gerrorn = self.hw.read32(reg::GERRORN);
         let active = Gerror::from_bits_truncate(self.hw.read32(reg::GERROR) ^ gerrorn);
@@ -103,7 +105,7 @@ impl<P: Platform> Device<P> {
         get32(queue_index::OVERFLOW, records.prod) != self.evtq.acknowledged()
     }
 
-    /// Frees the slots of the records that were taken. Returns whether hardware has dropped records.
+    /// Frees the slots of the taken records. Returns whether hardware has dropped records.
     fn free_records(&mut self, records: &Records) -> Overflow {
         let overflow = self.evtq.publish(&self.hw, records.prod);
         if overflow == Overflow::Happened {

@@ -1,7 +1,7 @@
 //! EL2's own command queue: bounded waits, and recovery when the hardware rejects a command.
 //!
-//! The queue is one page: a batch is submitted when the queue is full or a CMD_SYNC is waited for. A command that hardware rejected
-//! was not executed, so its batch never counts as synchronised, even though the queue works again.
+//! The queue is one page: a batch is submitted when the queue is full or before a wait for a CMD_SYNC. A command that
+//! hardware rejected was not executed, so its batch is not treated as synchronised, although the queue works again.
 
 use super::hw::{Hw, queue_base};
 use crate::command::Command;
@@ -15,9 +15,9 @@ use crate::spec::commands::CMD_SIZE;
 use crate::spec::registers::{self as reg, gerror::Gerror};
 use crate::stats::Stats;
 
-/// Log2 of the entries: one 4K page.
+/// log2 of the number of entries: one 4K page.
 const LOG2_ENTRIES: u32 = 8;
-/// Bytes of the ring.
+/// Size of the ring in bytes.
 pub(super) const RING_SIZE: usize = 4096;
 /// Maximum recoveries within one wait; with one more error the SMMU is failed.
 const MAX_RECOVERIES: u32 = 4;
@@ -51,17 +51,17 @@ pub(super) struct Cmdq<B> {
     /// Charges of commands, if the last entry is not a CMD_SYNC.
     costs: Costs,
     prod: u32,
-    /// CONS as last seen.
+    /// CONS as last read.
     cons: u32,
     /// PROD as last written to the register.
     submitted: u32,
     coherent: Coherency,
     issue: Issue,
-    /// Index of the first command that [`Issue::Twice`] still has to repeat.
+    /// Index of the first command that must still be repeated for [`Issue::Twice`].
     batch: u32,
-    /// The last entry queued is a CMD_SYNC that was not waited for yet.
+    /// Whether the last queued entry is a CMD_SYNC that has not been waited for.
     ends_in_sync: bool,
-    /// Recovery replaced a rejected command since the last completed CMD_SYNC.
+    /// Whether recovery has replaced a rejected command since the last completed CMD_SYNC.
     rejected: bool,
     recoveries: u64,
     commands: u64,
@@ -72,7 +72,7 @@ impl<B: DmaBuffer> Cmdq<B> {
     pub(super) fn new(ring: B, max_log2: u32, coherent: Coherency, issue: Issue) -> Self {
         let log2 = LOG2_ENTRIES.min(max_log2);
         let indices = Indices::new(log2);
-        // If batches are issued twice, each command is charged its share of the CMD_SYNCs of a full ring.
+        // If batches are issued twice, the charge of each command includes its share of the CMD_SYNCs of a full ring.
         let (room, command, sync) = match issue {
             Issue::Once => (indices.entries(), budget::COMMAND, budget::SYNC),
             Issue::Twice => (0, budget::command_twice(most_twice(indices)), budget::SYNC_TWICE),
@@ -102,7 +102,7 @@ impl<B: DmaBuffer> Cmdq<B> {
         queue_base(self.ring.pa(), self.log2)
     }
 
-    /// Drops everything queued: the registers were just set to 0 with the queue disabled.
+    /// Drops all queued commands: the registers were just set to 0 with the queue disabled.
     pub(super) fn reset(&mut self) {
         self.prod = 0;
         self.cons = 0;
@@ -155,7 +155,7 @@ impl<B: DmaBuffer> Cmdq<B> {
     #[cold]
     fn make_room<P: Platform<Buffer = B>>(&mut self, hw: &Hw<P>) -> Result<(), CmdqError> {
         if self.issue == Issue::Twice {
-            // A batch and its CMD_SYNC, issued twice.
+            // Room for a batch and its CMD_SYNC, issued twice.
             let most = most_twice(self.indices);
             let queued = self.indices.used(self.prod, self.batch);
             return if queued < most { Ok(()) } else { self.complete_twice(hw) };
@@ -164,23 +164,23 @@ impl<B: DmaBuffer> Cmdq<B> {
         self.wait(hw, |queue| queue.used() < queue.indices.entries())
     }
 
-    /// Makes everything queued so far visible to hardware.
+    /// Makes all queued commands visible to hardware.
     pub(super) fn submit<P: Platform<Buffer = B>>(&mut self, hw: &Hw<P>) {
         if self.submitted == self.prod {
             return;
         }
-        // Publishes the slots, and the changes of tables that the commands are about.
+        // Publishes the slots, and the changes of tables to which the commands apply.
         hw.publish32(reg::CMDQ_PROD, self.prod);
         self.submitted = self.prod;
     }
 
-    /// Charges of commands now.
+    /// Current charges of commands.
     #[inline]
     pub(super) fn costs(&self) -> Costs {
         Costs { queue_sync: if self.ends_in_sync { 0 } else { self.costs.sync }, ..self.costs }
     }
 
-    /// Adds to `stats` what this queue counts.
+    /// Adds the counters of this queue to `stats`.
     pub(super) fn count(&self, stats: &mut Stats) {
         stats.cmdq_recoveries = self.recoveries;
         stats.forwarded_commands = self.commands;
@@ -238,12 +238,12 @@ impl<B: DmaBuffer> Cmdq<B> {
         self.prod = self.indices.next(self.prod);
     }
 
-    /// Submits, with a CMD_SYNC at the end, and waits until that is consumed.
+    /// Submits the queued commands and a CMD_SYNC, and waits until it is consumed.
     pub(super) fn sync<P: Platform<Buffer = B>>(&mut self, hw: &Hw<P>) -> Result<(), CmdqError> {
         self.queue_sync(hw)?;
         self.ends_in_sync = false;
         self.submit(hw);
-        // Usually consumed already: then the clock is not read.
+        // Usually it is already consumed, and the clock is not read.
         self.read_cons(hw);
         if self.used() != 0 {
             self.wait(hw, |queue| queue.used() == 0)?;
@@ -256,7 +256,7 @@ impl<B: DmaBuffer> Cmdq<B> {
         self.cons = self.indices.of(hw.read32(reg::CMDQ_CONS));
     }
 
-    /// Polls CONS until `done`; recovers from queue errors meanwhile.
+    /// Polls CONS until `done`; recovers from queue errors during the wait.
     #[cold]
     fn wait<P: Platform<Buffer = B>>(&mut self, hw: &Hw<P>, done: impl Fn(&Self) -> bool) -> Result<(), CmdqError> {
         let mut recoveries = 0_u32;
@@ -285,7 +285,7 @@ impl<B: DmaBuffer> Cmdq<B> {
         }
     }
 
-    /// Replaces the command that stopped the queue by a CMD_SYNC and acknowledges the error [S 7.1].
+    /// Replaces the command that stopped the queue with a CMD_SYNC and acknowledges the error [S 7.1].
     fn recover<P: Platform<Buffer = B>>(&mut self, hw: &Hw<P>, gerrorn: u32) {
         let stopped = self.indices.of(hw.read32(reg::CMDQ_CONS));
         self.write_slot(stopped, Command::Sync);
@@ -296,7 +296,7 @@ impl<B: DmaBuffer> Cmdq<B> {
     }
 }
 
-/// Commands of one batch that a ring with `indices` has room for twice, with their CMD_SYNCs.
+/// Maximum number of commands of a batch that fits twice in a ring with `indices`, with their CMD_SYNCs.
 fn most_twice(indices: Indices) -> u32 {
     (indices.entries() / 2).saturating_sub(1)
 }

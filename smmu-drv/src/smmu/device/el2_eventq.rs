@@ -8,11 +8,11 @@ use crate::spec::events::{EVENT_SIZE, RawEvent};
 use crate::spec::registers::{self as reg, queue_index};
 use crate::spec::{get32, union32};
 
-/// Log2 of the entries: one 4K page.
+/// log2 of the number of entries: one 4K page.
 const LOG2_ENTRIES: u32 = 7;
-/// Bytes of the ring.
+/// Size of the ring in bytes.
 pub(super) const RING_SIZE: usize = 4096;
-/// Maximum records per trap: a full queue, whatever PROD reads as.
+/// Maximum number of records per trap: a full queue, for any value of PROD.
 const MAX_DRAIN: u32 = crate::smmu::budget::MOST_EVENTS;
 const _: () = assert!(MAX_DRAIN == 1 << LOG2_ENTRIES);
 
@@ -23,7 +23,7 @@ pub(super) struct Evtq<B> {
     log2: u32,
     indices: Indices,
     cons: u32,
-    /// Remaining records of those counted by [`Evtq::mark`].
+    /// Number of records counted by [`Evtq::mark`] that were not taken yet.
     marked: u32,
     /// Overflow flag as last acknowledged.
     acknowledged: u32,
@@ -57,7 +57,7 @@ impl<B: DmaBuffer> Evtq<B> {
         self.acknowledged = 0;
     }
 
-    /// Index and wrap bit that `prod` (the register) names.
+    /// Index and wrap bit of `prod` (the register).
     pub(super) fn index(&self, prod: u32) -> u32 {
         self.indices.of(prod)
     }
@@ -67,7 +67,7 @@ impl<B: DmaBuffer> Evtq<B> {
         hw.read32(reg::EVENTQ_PROD)
     }
 
-    /// Counts the records in the queue now: at most a full queue, whatever PROD reads as.
+    /// Counts the records in the queue now: at most a full queue, for any value of PROD.
     pub(super) fn mark<P: Platform<Buffer = B>>(&mut self, hw: &Hw<P>) {
         let held = self.indices.used(self.prod(hw), self.cons);
         self.marked = held.min(MAX_DRAIN);
@@ -104,11 +104,11 @@ impl<B: DmaBuffer> Evtq<B> {
         self.acknowledged
     }
 
-    /// Frees the slots and acknowledges an overflow that `prod` (the register) shows.
+    /// Frees the slots and acknowledges an overflow in `prod` (the register).
     pub(super) fn publish<P: Platform<Buffer = B>>(&mut self, hw: &Hw<P>, prod: u32) -> Overflow {
         let flag = get32(queue_index::OVERFLOW, prod);
         let old = core::mem::replace(&mut self.acknowledged, flag);
-        // Hardware may overwrite the records from here on: order their reads before.
+        // Hardware may overwrite the records after this store: their reads are ordered before it.
         hw.publish32(reg::EVENTQ_CONS, union32([self.cons, index::overflow(flag)]));
         if flag == old { Overflow::None } else { Overflow::Happened }
     }

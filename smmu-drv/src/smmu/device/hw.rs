@@ -49,7 +49,7 @@ impl<P: Platform> Hw<P> {
         self.platform.write64(offset, value);
     }
 
-    /// Orders everything before it before everything after it: stores to a table before the store of a pointer to it, a
+    /// Orders all earlier accesses before all later ones: stores to a table before the store of a pointer to it, a
     /// read of PROD before reads of the records.
     pub(super) fn dsb(&self) {
         self.platform.dsb();

@@ -18,7 +18,7 @@ pub enum Stale {
         /// Bytes.
         size: u64,
     },
-    /// Everything of the VMID.
+    /// All translations of the VMID.
     All,
 }
 
@@ -26,8 +26,8 @@ pub enum Stale {
 const MAX_SINGLE: u64 = 32;
 
 impl<P: Platform> Device<P> {
-    /// Queues the invalidation of the translations in `stale` of the domain with `vmid`, and lets hardware begin. It is complete,
-    /// with the transactions that used one, after [`Device::sync`].
+    /// Queues the invalidation of the translations in `stale` of the domain with `vmid`, and starts it. It is
+    /// complete, including transactions that used such a translation, after [`Device::sync`].
     ///
     /// # Errors
     /// Stale translations may still be cached. The SMMU is marked as failed.
@@ -65,7 +65,7 @@ impl<P: Platform> Device<P> {
     }
 }
 
-/// First page and number of 4K pages; `None` when the range is empty or wraps, everything must be invalidated then.
+/// First page and number of 4K pages; `None` if the range is empty or wraps: everything must then be invalidated.
 fn pages(ipa: Ipa, size: u64) -> Option<(Ipa, u64)> {
     let first = ipa.0 & !0xfff;
     let last = ipa.0.checked_add(size.checked_sub(1)?)?;
@@ -73,10 +73,10 @@ fn pages(ipa: Ipa, size: u64) -> Option<(Ipa, u64)> {
     Some((Ipa(first), pages))
 }
 
-/// The smallest single range that covers `pages` pages, at any level [S 4.4.1.1]; `None` when none does.
+/// The smallest single range that covers `pages` pages, at any level [S 4.4.1.1]; `None` if there is none.
 ///
 /// One page is encoded as two, NUM == 1: NUM == 0 with SCALE == 0 and TTL == 0 is reserved. The architecture also
-/// allows a command without a range; with RIL it is never used, since some parts are said to be unreliable with it.
+/// allows a command without a range; with RIL it is never used, since it is reported to be unreliable on some parts.
 fn range(pages: u64) -> Option<Extent> {
     let pages = pages.max(2);
     let mut scale = 0_u32;

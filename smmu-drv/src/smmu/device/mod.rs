@@ -1,4 +1,4 @@
-//! The device: registers, command queue and event queue of the SMMU itself. It holds no state of the host.
+//! The device: registers, command queue and event queue of the SMMU itself. It has no state of the host.
 //!
 //! Its interface: `take_over`, `is_alive`, `recover` and `resume`; commands by `push`, `queue_sync`, `submit`, `sync`, and their `costs`;
 //! `tlb_submit`; `set_irq_ctrl`; records by `drain` to a [`Sink`], with `mark_records` and `is_past_mark`; `wait_again` and
@@ -38,11 +38,11 @@ pub(super) const QUEUES: [usize; 2] = [el2_cmdq::RING_SIZE, el2_eventq::RING_SIZ
 enum AbortWait {
     /// Wait up to the timeout of each register.
     Bounded,
-    /// Do not wait: it timed out once, and each access of the host would wait again.
+    /// Do not wait: an earlier wait timed out, and each access of the host would wait again.
     None,
 }
 
-/// Registers that say where the stream table is.
+/// Values of the stream table registers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TableRegisters {
     /// SMMU_STRTAB_BASE.
@@ -65,13 +65,13 @@ pub(super) struct Device<P: Platform> {
     hw: Hw<P>,
     features: Features,
     table: TableRegisters,
-    /// CR0ACK as programmed; once the SMMU is failed, more than any 32-bit register can read as.
+    /// CR0ACK as programmed; for a failed SMMU, a value above all 32-bit values.
     expected_cr0ack: u64,
     cmdq: Cmdq<P::Buffer>,
     evtq: Evtq<P::Buffer>,
     failed: Option<SmmuError>,
     abort_wait: AbortWait,
-    /// Interrupts that are enabled, in SMMU_IRQ_CTRL too once it is programmed.
+    /// Enabled interrupts; also in SMMU_IRQ_CTRL after it is programmed.
     irq_ctrl: IrqCtrl,
     counters: Counters,
 }
@@ -138,7 +138,7 @@ impl<P: Platform> Device<P> {
         self.hw.platform()
     }
 
-    /// Adds to `stats` what the device counts.
+    /// Adds the counters of the device to `stats`.
     pub(super) fn count(&self, stats: &mut Stats) {
         self.cmdq.count(stats);
         stats.faults = self.counters.faults;
@@ -171,12 +171,12 @@ impl<P: Platform> Device<P> {
         u64::from(self.hw.read32(reg::CR0ACK)) == self.expected_cr0ack
     }
 
-    /// Programs an SMMU again that lost its state; a failed one is kept at abort.
+    /// Programs an SMMU again that lost its state; a failed one stays set to abort.
     ///
     /// Everything is invalidated afterwards.
     ///
     /// # Errors
-    /// It could not be programmed again, now or earlier: it is failed, and GBPA.ABORT was written.
+    /// The SMMU could not be programmed again, now or earlier: it is failed, and GBPA.ABORT was written.
     #[cold]
     pub(super) fn recover(&mut self) -> Result<(), SmmuError> {
         if let Some(error) = self.failed {
@@ -214,8 +214,8 @@ impl<P: Platform> Device<P> {
 
     /// A failed SMMU is not programmed again; but after a loss of power it may bypass everything, so it is set to abort.
     ///
-    /// Hardware that does not respond cannot be set to abort; the failure is reported anyway. GBPA is waited for once; later accesses
-    /// write it again, without waiting, if it does not abort and no update is pending.
+    /// Hardware that does not respond cannot be set to abort; the failure is reported anyway. The first access waits
+    /// for GBPA; later accesses write it again, without waiting, if it does not abort and no update is pending.
     #[cold]
     fn keep_aborting(&mut self) {
         let on = Cr0::from_bits_truncate(self.hw.read32(reg::CR0ACK)).contains(Cr0::SMMUEN);
@@ -229,7 +229,7 @@ impl<P: Platform> Device<P> {
         }
     }
 
-    /// Waits for GBPA again next time: for the last access to this SMMU, before power-off.
+    /// The next access waits for GBPA again: it is the last one to this SMMU, before power-off.
     pub(super) fn wait_again(&mut self) {
         self.abort_wait = AbortWait::Bounded;
     }
@@ -260,13 +260,13 @@ impl<P: Platform> Device<P> {
         self.cmdq.queue_sync(&self.hw).map_err(|error| self.fail(error.into()))
     }
 
-    /// Makes everything queued so far visible to hardware.
+    /// Makes all queued commands visible to hardware.
     #[inline]
     pub(super) fn submit(&mut self) {
         self.cmdq.submit(&self.hw);
     }
 
-    /// Waits until everything queued is complete.
+    /// Waits until all queued commands are complete.
     ///
     /// A command that hardware rejected was not executed; everything is invalidated instead, once.
     ///
@@ -290,15 +290,17 @@ impl<P: Platform> Device<P> {
         result.map_err(|error| self.fail(error.into()))
     }
 
-    /// Charges of commands now.
+    /// Current charges of commands.
     #[inline]
     pub(super) fn costs(&self) -> Costs {
         self.cmdq.costs()
     }
 
-    /// Enables exactly the interrupts of `wanted`; none, once the SMMU is failed. Returns those that were off before.
+    /// Enables exactly the interrupts of `wanted`; none, once the SMMU is failed. Returns those that were disabled
+    /// before.
     ///
-    /// If it is not acknowledged, the interrupt does not come and the host has to poll; nothing else depends on it.
+    /// If the change is not acknowledged, there is no interrupt and the host must poll; nothing else depends on the
+    /// acknowledgement.
     pub(super) fn set_irq_ctrl(&mut self, wanted: IrqCtrl) -> IrqCtrl {
         let wanted = if self.failed.is_some() { IrqCtrl::empty() } else { wanted };
         let before = core::mem::replace(&mut self.irq_ctrl, wanted);

@@ -1,8 +1,8 @@
-//! Take-over: programs an SMMU so that at no time a transaction passes that stage 2 does not confine.
+//! Take-over: programs an SMMU so that every transaction is confined by stage 2 at all times.
 //!
-//! Firmware may have left it translating, with tables and queues anywhere. So GBPA is set to abort before SMMUEN is cleared:
-//! from then on every transaction aborts until SMMUEN is set again with EL2's own table, in which stage 2 confines every stream.
-//! The same sequence programs an SMMU again that lost its state.
+//! Firmware may have left the SMMU enabled, with tables and queues at any address. So GBPA is set to abort before
+//! SMMUEN is cleared: from then on every transaction aborts until SMMUEN is set again with EL2's own table, in which
+//! stage 2 confines every stream. The same sequence programs an SMMU again that lost its state.
 
 use core::fmt;
 
@@ -76,7 +76,7 @@ impl<P: Platform> Device<P> {
         hw.write32(reg::EVENTQ_CONS, 0);
         // The interrupt is raised when the queue becomes non-empty [S 3.18.2]: enable it before the first record.
         if !self.irq_ctrl.is_empty() {
-            // As in Device::set_irq_ctrl, only the interrupt depends on the acknowledgement.
+            // As in `Device::set_irq_ctrl`, only the interrupt depends on the acknowledgement.
             let _ = hw.write_acked(reg::IRQ_CTRL, reg::IRQ_CTRLACK, self.irq_ctrl.bits());
         }
         let queues = cr0_before_smmuen(&self.features, Cr0::CMDQEN.union(Cr0::EVENTQEN));
@@ -94,8 +94,8 @@ impl<P: Platform> Device<P> {
         if get32(gbpa::ABORT, hw.read32(reg::GBPA)) == 1 { Ok(()) } else { Err(TakeOverError::NoAck(reg::GBPA)) }
     }
 
-    /// As [`Device::set_gbpa_abort`], without waiting: nothing is written while an earlier update is in progress, which is not
-    /// allowed [S 6.3.14].
+    /// As [`Device::set_gbpa_abort`], without waiting. During an earlier update the register is not written, since
+    /// that is not allowed [S 6.3.14].
     pub(super) fn request_gbpa_abort(&self) {
         if gbpa_is_idle(&self.hw) {
             self.hw.write32(reg::GBPA, GBPA_ABORT_ALL);
@@ -120,16 +120,17 @@ pub(super) fn cr0_live(features: &Features) -> Cr0 {
     cr0_before_smmuen(features, Cr0::SMMUEN.union(Cr0::CMDQEN).union(Cr0::EVENTQEN))
 }
 
-/// `queues`, and ATSCHK where the hardware has ATS.
+/// `queues`, and ATSCHK if hardware has ATS.
 ///
 /// CR0's fields are updated independently of each other [S 6.3.9]: set by one write, SMMUEN may take effect first, and
-/// Translated traffic would skip the stream table. So ATSCHK is acknowledged before SMMUEN is written, and before the
-/// invalidation that configuration caches need after it changed.
+/// Translated transactions would bypass the stream table. So ATSCHK is acknowledged before SMMUEN is written, and
+/// before the invalidation that configuration caches need after it changed.
 fn cr0_before_smmuen(features: &Features, queues: Cr0) -> Cr0 {
     if features.ats() { queues.union(Cr0::ATSCHK) } else { queues }
 }
 
-/// Whether `gbpa` aborts all transactions while SMMUEN is 0: a value can be read back before its update is complete [S 6.3.14].
+/// Whether `gbpa` aborts all transactions while SMMUEN is 0: the new value may be read before the update is complete
+/// [S 6.3.14].
 pub(super) fn gbpa_aborts(gbpa: u32) -> bool {
     get32(gbpa::ABORT, gbpa) == 1 && get32(gbpa::UPDATE, gbpa) == 0
 }
@@ -141,7 +142,7 @@ fn gbpa_is_idle<P: Platform>(hw: &Hw<P>) -> bool {
     get32(gbpa::UPDATE, hw.read32(reg::GBPA)) == 0
 }
 
-/// Attributes of the SMMU's own accesses: write-back and inner shareable, or non-cacheable where it does not snoop.
+/// Attributes of the SMMU's own accesses: write-back and inner shareable, or non-cacheable if it does not snoop.
 fn cr1_template(coherent: Coherency) -> u32 {
     let (cache, share) = match coherent {
         Coherency::Coherent => (cr1::WB, cr1::ISH),

@@ -1,4 +1,4 @@
-//! The device alone: a register file that acknowledges, and consumes commands unless it is stuck.
+//! The device alone: with a register file that acknowledges changes, and consumes commands unless it is stuck.
 
 use std::vec::Vec;
 
@@ -45,14 +45,14 @@ fn invalidate(device: &mut Device<Machine>, stale: Stale) -> Result<(), SmmuErro
     device.sync()
 }
 
-/// A device, and nothing in the log.
+/// A device, with an empty log.
 fn device(machine: &Machine) -> Device<Machine> {
     let device = take_over(machine).unwrap();
     machine.did();
     device
 }
 
-/// Registers that were written, with their values.
+/// The written registers, with their values.
 fn writes(did: &[Did]) -> Vec<(u32, u64)> {
     did.iter()
         .filter_map(|did| if let Did::Write(offset, value) = did { Some((*offset, *value)) } else { None })
@@ -158,7 +158,7 @@ fn a_queue_that_does_not_move_fails_the_device_for_good() {
     assert_eq!(invalidate(&mut device, Stale::All), Err(SmmuError::SyncTimeout));
     assert_eq!(device.set_irq_ctrl(IrqCtrl::EVENTQ_IRQEN), IrqCtrl::empty());
     assert_eq!(machine.did(), [], "at once, without a wait");
-    // It lost power since: it is made to abort, not programmed.
+    // It has lost power since: it is set to abort, not programmed.
     machine.set(reg::CR0ACK, 0);
     machine.set(reg::GBPA, 0);
     assert_eq!(device.recover(), Err(SmmuError::SyncTimeout));
@@ -182,7 +182,7 @@ fn an_smmu_that_lost_its_state_is_programmed_with_the_same_table() {
     assert_eq!(machine.register(reg::IRQ_CTRL), u64::from(IrqCtrl::EVENTQ_IRQEN.bits()));
 }
 
-/// Records, by StreamID, and how often some were lost.
+/// StreamIDs of the records, and the number of overflows.
 #[derive(Default)]
 struct Seen(Vec<u32>, usize);
 
@@ -215,7 +215,7 @@ fn records_are_taken_in_their_order_and_their_slots_freed() {
     fault(&machine, 0, 3);
     assert_eq!(device.drain(&mut Budget::for_one_trap(), &mut seen), Left::Nothing);
     assert_eq!((seen.0.as_slice(), seen.1), (&[0, 1, 2][..], 0));
-    // The barrier orders the reads of the records before their slots are hardware's again.
+    // The barrier orders the reads of the records before their slots are freed.
     let did = machine.did();
     let freed = did.iter().position(|did| *did == Did::Write(reg::EVENTQ_CONS, 3)).unwrap();
     assert_eq!(did.get(freed - 1), Some(&Did::Dsb));

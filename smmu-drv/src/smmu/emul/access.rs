@@ -1,4 +1,4 @@
-//! The host's accesses: which registers they access.
+//! The registers that the host's accesses cover.
 //!
 //! The architecture leaves a 64-bit access to two adjacent 32-bit registers CONSTRAINED UNPREDICTABLE [S 6.2]. Of the permitted
 //! behaviours EL2 implements two 32-bit accesses: FreeBSD's driver reads both indices of a queue at once.
@@ -16,7 +16,7 @@ pub(crate) struct Store {
 }
 
 impl<C> VirtualSmmu<C> {
-    /// The answer to a load; `None`, and nothing changes, for EVENTQ_PROD: its value depends on the host's memory, see
+    /// The value of a load; `None`, and nothing changes, for EVENTQ_PROD: its value depends on the host's memory, see
     /// [`VirtualSmmu::load_eventq`]. An access that no row of the table allows reads as zero and is counted.
     #[inline(always)]
     pub(crate) fn load(&mut self, offset: u32, size: AccessSize) -> Option<u64> {
@@ -35,7 +35,7 @@ impl<C> VirtualSmmu<C> {
         })
     }
 
-    /// The answer to a load of EVENTQ_PROD, alone or with EVENTQ_CONS, after hardware's records were taken.
+    /// The value of a load of EVENTQ_PROD, alone or with EVENTQ_CONS, after hardware's records were taken.
     pub(crate) fn load_eventq(&mut self, size: AccessSize) -> u64 {
         bump(&mut self.stats.exits);
         match size {

@@ -1,7 +1,7 @@
 //! Checks a command of the host: one exhaustive match, a pure function.
 //!
 //! Bits that a command does not define are ignored, as [S 4.1.5] allows: forwarded commands are rebuilt from their fields, so
-//! these bits never reach hardware. Values that are illegal on the emulated SMMU are CERROR_ILL.
+//! these bits are never written to hardware. Values that are illegal on the emulated SMMU are CERROR_ILL.
 
 use super::ids::HostIds;
 use crate::command::{Command, Depth, Extent, Granule};
@@ -9,7 +9,7 @@ use crate::spec::commands::{self as cmd, Opcode, RawCmd, cfgi, sync, tlbi};
 use crate::spec::registers::idr0;
 use crate::spec::{get32, get64, low32, mask64};
 
-/// The features that the host sees and on which the check of a command depends.
+/// The host's features on which the check of a command depends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CommandView {
     /// StreamID bits.
@@ -26,26 +26,26 @@ pub struct CommandView {
     pub vmid: u16,
 }
 
-/// Whether the host sees IDR3.RIL.
+/// Whether IDR3.RIL is shown to the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ranges {
-    /// It does.
+    /// It is shown.
     Shown,
-    /// It does not: the fields are ignored.
+    /// It is hidden: the fields are ignored.
     Hidden,
 }
 
-/// Whether the host sees IDR0.MSI.
+/// Whether IDR0.MSI is shown to the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MsiCompletion {
-    /// It does.
+    /// It is shown.
     Shown,
-    /// It does not: the fields are ignored.
+    /// It is hidden: the fields are ignored.
     Hidden,
 }
 
 impl CommandView {
-    /// The view of a host that sees `ids` and whose streams have `vmid`.
+    /// The view of a host with the ID registers `ids`, whose streams have `vmid`.
     pub fn new(ids: &HostIds, vmid: u16) -> Self {
         Self {
             sid_bits: ids.sid_bits(),
@@ -61,21 +61,21 @@ impl CommandView {
 /// StreamIDs whose configuration changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// One.
+    /// One stream.
     One {
         /// The StreamID.
         sid: u32,
         /// Whether its level-1 descriptor changed too.
         depth: Depth,
     },
-    /// 2^log2 of them from `first` on; `first` is aligned, `log2` is at most the StreamID bits less one.
+    /// 2^log2 streams from `first` on; `first` is aligned, `log2` is at most the number of StreamID bits minus one.
     Range {
-        /// The first.
+        /// The first StreamID.
         first: u32,
-        /// Log2 of the count.
+        /// log2 of the number of streams.
         log2: u32,
     },
-    /// All.
+    /// All streams.
     All,
 }
 
@@ -100,9 +100,9 @@ pub enum Signal {
 pub enum Decision {
     /// CERROR_ILL.
     Illegal,
-    /// Accept, do nothing.
+    /// Accept it without effect.
     Drop,
-    /// Translate the host's entries again, then invalidate.
+    /// Re-shadow the host's entries, then invalidate.
     Reshadow(Scope),
     /// Queue this for hardware.
     Forward(Command),
@@ -148,7 +148,7 @@ pub fn decide(raw: RawCmd, view: &CommandView) -> Decision {
                 depth: depth(word1),
             }),
         },
-        // They need HYP, stage 2, ATS, PRI, stalls, MPAM or DPT, which the host does not see.
+        // They need HYP, stage 2, ATS, PRI, stalls, MPAM or DPT, which are hidden from the host.
         Opcode::TlbiEl2All
         | Opcode::TlbiEl2Asid
         | Opcode::TlbiEl2Va
@@ -194,7 +194,7 @@ fn exceeds(value: u64, bits: u32) -> bool {
     value.checked_shr(bits).unwrap_or(0) != 0
 }
 
-/// The command's StreamID. Out of range is allowed to have no effect [S 4.1.7].
+/// The command's StreamID. A StreamID out of range may have no effect [S 4.1.7].
 fn stream(word0: u64, view: &CommandView) -> Stream {
     if secure(word0) {
         return Stream::Secure;
@@ -225,7 +225,7 @@ fn cfgi_range(word0: u64, word1: u64, view: &CommandView) -> Decision {
     }
     let log2 = low32(get64(cfgi::RANGE, word1)).saturating_add(1);
     if log2 >= view.sid_bits {
-        // The range covers all StreamIDs; it begins at 0, unless the StreamID is out of range.
+        // The range covers all StreamIDs; it begins at 0, if the StreamID is in range.
         let above = get64(cmd::SID, word0).checked_shr(log2).unwrap_or(0) != 0;
         return if above { Decision::Drop } else { Decision::Reshadow(Scope::All) };
     }
@@ -264,7 +264,7 @@ fn extent(word0: u64, word1: u64, view: &CommandView) -> Option<Extent> {
     };
     let num = get64(tlbi::NUM, word0);
     let scale = get64(tlbi::SCALE, word0);
-    // IDR5.DS is 0: a level-1 leaf with the 16K granule is reserved, and the same as any level.
+    // IDR5.DS is 0: a level-1 leaf with the 16K granule is reserved, and handled as any level.
     let ttl = match (granule, get64(tlbi::TTL, word1)) {
         (Granule::K16, 1) => 0,
         (Granule::K4 | Granule::K16 | Granule::K64, ttl) => ttl,

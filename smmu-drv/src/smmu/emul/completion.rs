@@ -12,14 +12,14 @@ use crate::spec::registers::{gerror::Gerror, queue_index};
 use crate::spec::{mask32, replace32};
 use crate::stats::bump;
 
-/// Maximum CMD_SYNCs of the host that complete together.
+/// Maximum number of CMD_SYNCs of the host that complete together.
 const MAX_SIGNALS: usize = 16;
 
 /// CMD_SYNCs of the current batch whose completion is not signalled yet.
 pub(super) type Signals = ArrayVec<Signal, MAX_SIGNALS>;
 
 impl<C> VirtualSmmu<C> {
-    /// Charge of the store of a completion: a page, unless the address is in the queue, which is claimed already.
+    /// Charge of the store of a completion: a page, unless the address is in the queue, which is already claimed.
     #[inline]
     pub(super) fn store_cost(&self, signal: Signal) -> u32 {
         match signal {
@@ -31,7 +31,7 @@ impl<C> VirtualSmmu<C> {
         }
     }
 
-    /// Whether completions are to be signalled: hardware has to complete a CMD_SYNC first.
+    /// Whether completions must be signalled, for which hardware must first complete a CMD_SYNC.
     #[inline]
     pub(crate) fn has_signals(&self) -> bool {
         !self.signals.is_empty()
@@ -68,13 +68,13 @@ impl<C> VirtualSmmu<C> {
     }
 
     fn msi_write<H: HostMemory<Claim = C>>(&mut self, host_mem: &mut H, address: u64, data: u32) -> Option<()> {
-        // The usual target is the queue itself, which is claimed already.
+        // The usual target is the queue itself, which is already claimed.
         if let HostQueue::On(geometry, claim) = &self.cmdq
             && let Some(offset) = geometry.offset_of(address)
         {
             return host_mem.write32(claim, offset, data);
         }
-        // So that it is visible to cacheable and to non-cacheable reads.
+        // Cleaned, so that it is visible to cacheable and to non-cacheable reads.
         let claim = host_mem.claim(Ipa(address), 4, Sharing::Memory).ok()?;
         let written = host_mem.write32(&claim, 0, data);
         host_mem.release(claim);

@@ -1,19 +1,19 @@
 //! Conversion of fault records for the host: an allow-list of event types, each record built from its fields.
 //!
-//! The host sees an SMMU with stage 1 only, so a stage-2 fault is converted to what such an SMMU records if the address has no
-//! memory:
+//! The host's SMMU has only stage 1, so a stage-2 fault is converted to the record of such an SMMU for an address
+//! without memory:
 //!
 //! - of a CD fetch (CLASS=CD): the fetch gets an external abort, F_CD_FETCH [S 7.3.10];
 //! - of a stage-1 walk (CLASS=TT): the walk gets an external abort, F_WALK_EABT with S2=0, CLASS=TT [S 7.3.12];
 //! - above the emulated output size, the SMMU would have terminated it before any access [S 3.4]: a CD whose
-//!   L1CD.L2Ptr is out of range is C_BAD_SUBSTREAMID [S 3.4.3], anything else F_ADDR_SIZE with S2=0. Hardware's output size may
-//!   be larger, so EL2 checks this. A CD.TTB out of range would be C_BAD_CD: hardware does not distinguish it from the lower
-//!   tables, so it is converted like those.
-//! - of the transaction itself (CLASS=IN): the SMMU translated it and passed it on; the abort comes from the interconnect, and
+//! L1CD.L2Ptr is out of range is C_BAD_SUBSTREAMID [S 3.4.3], all other addresses F_ADDR_SIZE with S2=0. Hardware's
+//! output size may be larger, so EL2 checks this. A CD.TTB out of range would be C_BAD_CD: hardware does not
+//! distinguish it from the lower tables, so its fault is converted like theirs.
+//! - of the transaction itself (CLASS=IN): the SMMU has translated it; the abort comes from the interconnect, and
 //!   the SMMU records nothing. So the host gets no record; EL2 logs it as a blocked access.
 //!
-//! The fetch addresses shown are IPAs that the host chose itself. Faults of EL2's own structures (F_STE_FETCH, aborts on
-//! stage-2 walks) are not shown. Types of hidden features cannot occur and are not shown.
+//! The reported fetch addresses are IPAs that the host chose itself. Faults of EL2's own structures (F_STE_FETCH,
+//! aborts on stage-2 walks) are not reported. Types of hidden features cannot occur and are not reported.
 
 use super::VirtualSmmu;
 use super::fetch::HostEntry;
@@ -25,7 +25,7 @@ use crate::spec::events::{self as ev, EventType, RawEvent};
 use crate::spec::registers::cr2::Cr2;
 use crate::spec::{mask64, put64, union64};
 
-/// What the host gets for a record of hardware.
+/// The host's record for a record of hardware.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum HostEvent {
     /// No record.
@@ -112,7 +112,7 @@ fn above_output_size(kind: EventType, class: Class, record: &FaultRecord) -> Hos
     let typed = |kind: EventType, identity: u64| union64([word0 & identity, put64(ev::ID, kind.bits())]);
     match (kind, class) {
         (EventType::TlbConflict, _) | (_, Class::Reserved) => HostEvent::Hidden,
-        // SubstreamID is always valid here: no SSV [S 7.3.9].
+        // SubstreamID is always valid in this type, which has no SSV [S 7.3.9].
         (_, Class::Cd) => {
             HostEvent::Show(RawEvent([typed(EventType::BadSubstreamId, IDENTITY & !mask64(ev::SSV)), 0, 0, 0]))
         }
@@ -127,7 +127,7 @@ fn above_output_size(kind: EventType, class: Class, record: &FaultRecord) -> Hos
 
 impl<C> VirtualSmmu<C> {
     /// The host's record for a shadow entry that is missing or invalid. The reason is in the host's table, which may have another size
-    /// or split than the shadow table, or be outside host memory.
+    /// or split than the shadow table, or be outside the host's memory.
     pub(super) fn reclassify<H: HostMemory<Claim = C>>(
         &self,
         host_mem: &mut H,

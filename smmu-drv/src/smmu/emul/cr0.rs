@@ -1,4 +1,4 @@
-//! SMMU_CR0 and SMMU_GBPA of the host: changes of the enable bits, which never reach the hardware register.
+//! SMMU_CR0 and SMMU_GBPA of the host: changes of the enable bits, which are never written to the hardware register.
 //!
 //! A change of SMMUEN changes the mode of every stream: a walk over the shadow table, in steps, so that each trap is bounded. CR0ACK,
 //! or GBPA.UPDATE, is updated when the walk is complete.
@@ -31,18 +31,18 @@ pub(super) struct Change {
     mode: Mode,
     /// Progress over the streams.
     cursor: Cursor,
-    /// All streams have it, and the invalidation is synchronised.
+    /// Whether all streams have it and the invalidation is synchronised.
     complete: bool,
 }
 
-/// Whether the records from before a change of an enable were taken.
+/// Progress of taking the records from before a change of an enable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DrainState {
     /// Not begun.
     None,
     /// Begun.
     Draining,
-    /// All were taken: the change can be made.
+    /// All were taken: the change can now be made.
     Drained,
 }
 
@@ -73,7 +73,7 @@ impl<C> VirtualSmmu<C> {
             return Ok(effect);
         }
         if wanted.contains(Cr0::SMMUEN) != self.pending_smmuen() {
-            // Records up to here belong to the old value of SMMUEN and are converted with it.
+            // Records up to this point belong to the old value of SMMUEN and are converted with it.
             if !self.take_drained() {
                 return Ok(Effect::DrainBeforeChange);
             }
@@ -106,7 +106,7 @@ impl<C> VirtualSmmu<C> {
         }
         let value = word & GBPA_ALLOWED;
         if self.regs.gbpa_update {
-            // Other writes are ignored too while an update is in progress; the same store continues it.
+            // During an update, other writes are also ignored; the same store continues it.
             return match self.continue_change() {
                 Some(Effect::ChangeMode) if value != self.regs.gbpa => Effect::ContinueChange,
                 Some(_) if value != self.regs.gbpa => Effect::Done,
@@ -119,7 +119,7 @@ impl<C> VirtualSmmu<C> {
         if before == after || self.pending_smmuen() {
             return Effect::Done;
         }
-        // Also while SMMUEN is being cleared: the value applies from then on.
+        // The same while SMMUEN is being cleared: the value applies when it is clear.
         self.begin_change(after);
         self.drain_state = DrainState::None;
         self.regs.gbpa_update = true;
@@ -130,7 +130,7 @@ impl<C> VirtualSmmu<C> {
         self.change = Some(Change { mode, cursor: Cursor::at(0), complete: false });
     }
 
-    /// SMMUEN as it will be when the change in progress is complete.
+    /// SMMUEN after the change in progress.
     fn pending_smmuen(&self) -> bool {
         match &self.change {
             Some(change) => change.mode == Mode::Table,
@@ -138,7 +138,7 @@ impl<C> VirtualSmmu<C> {
         }
     }
 
-    /// What all streams of the host do, or are changing to.
+    /// The mode of all streams of the host, or the one that they are changing to.
     pub(crate) fn mode(&self) -> Mode {
         match &self.change {
             Some(change) => change.mode,
@@ -173,7 +173,7 @@ impl<C> VirtualSmmu<C> {
         None
     }
 
-    /// The mode that streams are to get, and where to continue; `None` if all have it.
+    /// The new mode of the streams, and the position to continue at; `None` if all streams have it.
     pub(crate) fn change(&self) -> Option<(Mode, Cursor)> {
         self.change.filter(|change| !change.complete).map(|change| (change.mode, change.cursor))
     }
@@ -185,30 +185,31 @@ impl<C> VirtualSmmu<C> {
         }
     }
 
-    /// All streams have the new mode, and the invalidation is synchronised.
+    /// Records that all streams have the new mode and the invalidation is synchronised.
     pub(crate) fn streams_changed(&mut self) {
         if let Some(change) = &mut self.change {
             change.complete = true;
         }
     }
 
-    /// The SMMU is failed: the change is never acknowledged, as on hardware that does not respond.
+    /// For a failed SMMU: the change is never acknowledged, as on hardware that does not respond.
     #[cold]
     pub(crate) fn cancel_change(&mut self) {
         self.change = None;
     }
 
-    /// Begins to take the records from before a change. Returns whether this had begun already.
+    /// Begins to take the records from before a change. Returns whether this had already begun.
     pub(crate) fn begin_draining(&mut self) -> bool {
         core::mem::replace(&mut self.drain_state, DrainState::Draining) == DrainState::Draining
     }
 
-    /// The records from before a change were taken.
+    /// Records that those from before a change were taken.
     pub(crate) fn end_draining(&mut self) {
         self.drain_state = DrainState::Drained;
     }
 
-    /// Whether the records from before this change were taken. `true` once: the next change takes records again.
+    /// Whether the records from before this change were taken. Returns `true` only once: the next change takes records
+    /// again.
     pub(super) fn take_drained(&mut self) -> bool {
         let drained = self.drain_state == DrainState::Drained;
         if drained {

@@ -23,8 +23,8 @@ pub(super) enum HostEntry {
     Legal,
 }
 
-/// Fetches dwords 0 and 1 of the entry at `offset` of a claim, each once, and checks them. Every entry of the host is checked here.
-/// `None` if they cannot be read.
+/// Fetches dwords 0 and 1 of the entry at `offset` of a claim, each once, and checks them. All entries of the host are
+/// checked by this function. `None` if they cannot be read.
 #[inline]
 fn check_entry<H: HostMemory>(rules: &SteRules, host_mem: &H, claim: &H::Claim, offset: u64) -> Option<SteCheck> {
     let [word0, word1] = host_mem.read_pair(claim, offset)?;
@@ -32,7 +32,7 @@ fn check_entry<H: HostMemory>(rules: &SteRules, host_mem: &H, claim: &H::Claim, 
 }
 
 impl<C> VirtualSmmu<C> {
-    /// The shadow of an entry that was checked: an entry with V = 0 unless it is legal.
+    /// The shadow of a checked entry: one with V = 0 unless the entry is legal.
     #[inline]
     fn target(&mut self, checked: Option<SteCheck>) -> Ste {
         let Some(checked) = checked else { return self.rules.fixed().invalid() };

@@ -1,4 +1,4 @@
-//! SMMU_GERROR and SMMU_GERRORN of the host, and the interrupts to raise.
+//! SMMU_GERROR and SMMU_GERRORN of the host, and the interrupts that must be raised.
 
 use super::{Effect, VirtualSmmu};
 use crate::platform::WiredIrq;
@@ -38,18 +38,18 @@ impl<C> VirtualSmmu<C> {
         self.regs.gerror ^ self.regs.gerrorn
     }
 
-    /// Whether an interrupt is to be raised.
+    /// Whether an interrupt must be raised.
     #[inline]
     pub(crate) fn has_interrupts(&self) -> bool {
         self.interrupts.any
     }
 
-    /// The interrupts that are to be raised, each once.
+    /// The interrupts that must be raised, each once.
     pub(crate) fn take_interrupts(&mut self) -> impl Iterator<Item = WiredIrq> + use<C> {
         self.interrupts.take()
     }
 
-    /// The device failed: the host sees service failure mode. Raised once.
+    /// Reports to the host that the device has failed, as service failure mode. The interrupt is raised once.
     #[cold]
     pub(crate) fn fail(&mut self) {
         if !core::mem::replace(&mut self.failed, true) {
@@ -57,7 +57,7 @@ impl<C> VirtualSmmu<C> {
         }
     }
 
-    /// Activates an error. If it is active already, nothing changes and there is no second interrupt [S 6.3.19].
+    /// Activates an error. If it is already active, nothing changes and there is no second interrupt [S 6.3.19].
     pub(super) fn raise_gerror(&mut self, error: Gerror) {
         if self.active_gerror().contains(error) {
             return;
@@ -68,7 +68,7 @@ impl<C> VirtualSmmu<C> {
         }
     }
 
-    /// Stops command consumption at the entry that CONS names [S 7.1].
+    /// Stops command consumption at the entry of CONS [S 7.1].
     pub(crate) fn raise_cerror(&mut self, error: Cerror) {
         let code = match error {
             Cerror::Ill => 1,
@@ -82,7 +82,7 @@ impl<C> VirtualSmmu<C> {
     pub(super) fn write_gerrorn(&mut self, written: Gerror) -> Effect {
         let active = self.active_gerror();
         let stays = active & (written ^ self.regs.gerror);
-        // Until now the event queue was not writable.
+        // The event queue was not writable before this acknowledgement.
         if active.difference(stays).contains(Gerror::EVENTQ_ABT_ERR) && !self.take_drained() {
             return Effect::DrainBeforeChange;
         }
@@ -95,7 +95,7 @@ impl<C> VirtualSmmu<C> {
         let active = self.active_gerror();
         self.regs.gerrorn = self.regs.gerrorn.difference(active).union(written & active);
         if active.contains(Gerror::CMDQ_ERR) && !self.active_gerror().contains(Gerror::CMDQ_ERR) {
-            // UNKNOWN from here on [S 6.3.28]; reads as zero.
+            // It is UNKNOWN from now on [S 6.3.28], and reads as zero.
             self.regs.cmdq_cons &= mask32(queue_index::INDEX);
         }
     }

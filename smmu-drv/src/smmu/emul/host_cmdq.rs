@@ -1,9 +1,9 @@
 //! Consumption of the host's command queue.
 //!
 //! Each entry is fetched once and checked; forwarded commands are queued for hardware. For a CMD_SYNC of the host one is queued for
-//! hardware, so that commands before and after it keep their order; only the last one of a batch is waited for. Then all
-//! completions are signalled and CONS is updated, both under the SMMU's lock. A read of CONS takes the same lock, so a slot is
-//! never reused before its completion was written.
+//! hardware, so that commands before and after it keep their order; EL2 waits only for the last one of a batch. Then
+//! all completions are signalled and CONS is updated, both under the SMMU's lock. A read of CONS takes the same lock,
+//! so a slot is never reused before its completion is written.
 
 use super::VirtualSmmu;
 use super::command::{Decision, Scope, decide};
@@ -21,9 +21,9 @@ use crate::stats::bump;
 /// Work of the last command that is not done yet.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Pending {
-    /// To update the shadow entry of one stream.
+    /// Update the shadow entry of one stream.
     Entry { sid: u32, depth: Depth },
-    /// To refresh the blocks from `cursor` to before `end`, and then to queue `command`, which invalidates them.
+    /// Refresh the blocks from `cursor` to before `end`, then queue `command`, which invalidates them.
     Blocks { cursor: Cursor, end: u64, command: Command },
 }
 
@@ -49,26 +49,27 @@ impl From<Unfinished> for Stop {
     }
 }
 
-/// What the next command needs from the device or the shadow table.
+/// The step of the device or the shadow table that the next command needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CommandStep {
-    /// To queue this command for hardware.
+    /// Queue this command for hardware.
     Forward(Command),
-    /// To update the shadow entry of this stream, and to invalidate it to this depth.
+    /// Update the shadow entry of this stream, and invalidate it to this depth.
     Enter(u32, Depth, CheckedEntry),
-    /// To queue a CMD_SYNC, without waiting. [`VirtualSmmu::complete`] signals its completion to the host.
+    /// Queue a CMD_SYNC, without waiting. [`VirtualSmmu::complete`] signals its completion to the host.
     QueueSync,
-    /// To refresh the streams from the cursor to before this StreamID, the end of a block; [`VirtualSmmu::save_refresh`] then gets the
-    /// progress.
+    /// Refresh the streams from the cursor to before this StreamID, the end of a block; [`VirtualSmmu::save_refresh`]
+    /// is then called with the progress.
     Refresh(Cursor, u64),
-    /// To wait until everything queued is complete, and to call [`VirtualSmmu::complete`]: no more completions fit.
+    /// Wait until all queued commands are complete, and call [`VirtualSmmu::complete`]: the list of completions is
+    /// full.
     Complete,
     /// The same, at the end of the batch.
     Stop(Stop),
 }
 
 impl<C> VirtualSmmu<C> {
-    /// Begins a batch. Returns whether commands are consumed at all.
+    /// Begins a batch. Returns whether commands are consumed.
     #[inline]
     pub(crate) fn begin_commands(&mut self) -> bool {
         if !self.regs.cr0ack.contains(Cr0::CMDQEN) || self.active_gerror().contains(Gerror::CMDQ_ERR) {
@@ -80,7 +81,7 @@ impl<C> VirtualSmmu<C> {
         true
     }
 
-    /// Fetches and checks the next command. `costs`: charges of commands now.
+    /// Fetches and checks the next command. `costs`: current charges of commands.
     #[inline(always)]
     pub(crate) fn next_command<H: HostMemory<Claim = C>>(
         &mut self,
@@ -117,7 +118,7 @@ impl<C> VirtualSmmu<C> {
             let step = match decide(raw, &self.view) {
                 Decision::Forward(command) => CommandStep::Forward(command),
                 Decision::Sync(signal) => {
-                    // The entry is fetched and checked again when the walk is done.
+                    // The entry is fetched and checked again after the walk.
                     if self.cfgi_all_pending && self.start_cfgi_all() {
                         continue;
                     }
@@ -125,7 +126,7 @@ impl<C> VirtualSmmu<C> {
                         return Ok(CommandStep::Complete);
                     }
                     budget.charge(costs.queue_sync.saturating_add(self.store_cost(signal)))?;
-                    // There is room.
+                    // The list has room for it.
                     let _ = self.signals.try_push(signal);
                     CommandStep::QueueSync
                 }
@@ -135,7 +136,7 @@ impl<C> VirtualSmmu<C> {
                     self.advance();
                     continue;
                 }
-                // Several of them before a CMD_SYNC cause one walk.
+                // Several CFGI_ALL before a CMD_SYNC cause one walk.
                 Decision::Reshadow(Scope::All) => {
                     self.cfgi_all_pending = true;
                     self.advance();
@@ -156,7 +157,7 @@ impl<C> VirtualSmmu<C> {
         }
     }
 
-    /// The step for the work of the last command.
+    /// The next step of the last command's work.
     #[cold]
     fn pending_step<H: HostMemory<Claim = C>>(
         &mut self,
@@ -165,7 +166,7 @@ impl<C> VirtualSmmu<C> {
         pending: Pending,
     ) -> Result<CommandStep, Unfinished> {
         match pending {
-            // The host's table is not in use: only the command is to be queued.
+            // The host's table is not in use: only the command is queued.
             Pending::Blocks { end, .. } if !self.uses_table() => Ok(CommandStep::Refresh(Cursor::at(end), end)),
             Pending::Blocks { cursor, end, .. } => Ok(CommandStep::Refresh(cursor, end)),
             Pending::Entry { sid, depth } if !self.uses_table() => {
@@ -232,7 +233,8 @@ impl<C> VirtualSmmu<C> {
         });
     }
 
-    /// The budget did not suffice to update the entry of a stream: the next trap fetches the host's entry again.
+    /// Records that the budget was not sufficient to update the entry of a stream: the next trap fetches the host's
+    /// entry again.
     #[cold]
     pub(crate) fn retry_entry(&mut self, sid: u32, depth: Depth) {
         self.pending = Some(Pending::Entry { sid, depth });
@@ -275,7 +277,8 @@ impl<C> VirtualSmmu<C> {
         Ok(CommandStep::Enter(sid, depth, self.checked_entry(host_mem, budget, sid)?))
     }
 
-    /// Reads one command, each word once. If the queue is not claimed, the claim is tried again first: the host may own the pages now.
+    /// Reads one command, each word once. If the queue is not claimed, the claim is first tried again: the host may
+    /// own the pages now.
     #[inline]
     fn fetch_command<H: HostMemory<Claim = C>>(
         &mut self,

@@ -1,4 +1,4 @@
-//! The host's event queue: filled from hardware's records, with the flags that hardware would set.
+//! The host's event queue: filled from hardware's records, with the same flags as on hardware.
 
 use super::VirtualSmmu;
 use super::convert::{HostEvent, convert};
@@ -12,7 +12,7 @@ use crate::spec::events::RawEvent;
 use crate::spec::registers::{cr0::Cr0, gerror::Gerror, irq_ctrl::IrqCtrl};
 use crate::stats::bump;
 
-/// Whether the host is to be notified of a record.
+/// Whether the host must be notified of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Notify {
     /// No.
@@ -38,14 +38,14 @@ impl<C> VirtualSmmu<C> {
         indices.is_none_or(|indices| indices.is_empty(self.regs.eventq_prod, self.regs.eventq_cons))
     }
 
-    /// Records that hardware dropped count as an overflow of the host's queue.
+    /// Counts records that hardware dropped as an overflow of the host's queue.
     pub(super) fn events_were_lost(&mut self) {
         if self.host_sees_events() {
             self.overflow_host_queue();
         }
     }
 
-    /// Events exist for the host only while its translation and its queue are on [S 7.2.1].
+    /// The host gets events only while its translation and its queue are enabled [S 7.2.1].
     fn host_sees_events(&self) -> bool {
         self.regs.cr0ack.contains(Cr0::SMMUEN.union(Cr0::EVENTQEN))
             && !self.active_gerror().contains(Gerror::EVENTQ_ABT_ERR)

@@ -1,4 +1,4 @@
-//! The ID registers that the host sees: an allow-list of fields, limited to what is emulated.
+//! The host's ID registers: an allow-list of fields, limited to what is emulated.
 
 use crate::features::{Coherency, Features, oas_bits};
 use crate::smmu::index::{HOST_CMDQS, HOST_EVENTQS};
@@ -9,7 +9,8 @@ use crate::spec::{get32, mask32, put32, replace32, union32};
 /// Whether SMMU_IDR0.MSI is shown to the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MsiAdvert {
-    /// When the SMMU is coherent: a CMD_SYNC completes by a store of EL2, and the host never polls CONS.
+    /// When the SMMU is coherent: EL2 signals the completion of a CMD_SYNC with a store, and the host never polls
+    /// CONS.
     WhenCoherent,
     /// Never.
     Hidden,
@@ -32,8 +33,8 @@ pub struct HostIds {
     pub aidr: u32,
 }
 
-/// IDR0 fields that pass through. Everything of stage 2, EL2, ATS, PRI, ATOS, broadcast maintenance, wake-up events and
-/// realms is hidden: stage 2 is EL2's, and the others would let devices or the host bypass it.
+/// IDR0 fields that are shown unchanged. All fields of stage 2, EL2, ATS, PRI, ATOS, broadcast maintenance, wake-up
+/// events and realms are hidden: only EL2 uses stage 2, and with the others devices or the host could bypass it.
 const IDR0_PASS: u32 = union32([
     mask32(idr0::S1P),
     mask32(idr0::HTTU),
@@ -44,13 +45,13 @@ const IDR0_PASS: u32 = union32([
     mask32(idr0::ST_LEVEL),
 ]);
 
-/// IDR3 fields that pass through: those whose semantics the host's own stage-1 tables and TLBIs need.
+/// IDR3 fields that are shown unchanged: those that the host's own stage-1 tables and TLBIs need.
 const IDR3_PASS: u32 = union32([mask32(idr3::HAD), mask32(idr3::RIL), mask32(idr3::BBML)]);
 
-/// IDR5 fields that pass through.
+/// IDR5 fields that are shown unchanged.
 const IDR5_PASS: u32 = union32([mask32(idr5::GRAN4K), mask32(idr5::GRAN16K), mask32(idr5::GRAN64K)]);
 
-/// AIDR fields that pass through: architecture version. [S 6.3.8]
+/// AIDR fields that are shown unchanged: architecture version. [S 6.3.8]
 const AIDR_PASS: u32 = 0xff;
 
 impl HostIds {
@@ -130,7 +131,7 @@ impl HostIds {
     }
 }
 
-/// The smallest encoding whose size is at least `bits`, if hardware with `most` bits has it; else hardware's.
+/// The smallest encoding whose size is at least `bits`, if hardware with `most` bits has it; otherwise hardware's.
 ///
 /// Addresses between `bits` and the returned size fault in stage 2. A size below `bits` would hide host memory that its devices
 /// can reach.

@@ -1,12 +1,12 @@
-//! The virtual SMMU: the registers, queues and stream table that the host sees, and the checks of what it puts there.
+//! The virtual SMMU: the host's registers, queues and stream table, and the checks of the host's values.
 //!
-//! It uses neither the device nor the shadow table. What has to be done to them is returned: an `Effect` of a store, a
+//! It uses neither the device nor the shadow table. It returns the required changes of them: an `Effect` of a store, a
 //! `CommandStep` of a command, a set of interrupts.
 //!
 //! Its interface: `load`, `load_eventq`; `store`, `stores` and `write_register`; `begin_commands`, `next_command` and `complete`,
 //! with the results of a step (`step_back`, `refresh_block_of`, `retry_entry`, `save_refresh`, `end_refresh`, `raise_cerror`);
-//! `change`, the new mode of all streams, and its progress; a `Source`, which gives checked entries and takes records; interrupts
-//! to raise; `fail` and `quiesce`.
+//! `change`, the new mode of all streams, and its progress; a `Source`, which returns checked entries and receives
+//! records; interrupts to raise; `fail` and `quiesce`.
 
 mod access;
 mod audit;
@@ -48,22 +48,22 @@ use regs::HostRegs;
 pub(super) use source::Source;
 use strtab::HostStrtab;
 
-/// What a store of the host needs from the device or the shadow table.
+/// The action of the device or the shadow table that a store of the host needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Effect {
-    /// Nothing: the store is complete.
+    /// None: the store is complete.
     Done,
-    /// To consume commands, see [`VirtualSmmu::next_command`]; then the store is complete.
+    /// Consume commands, see [`VirtualSmmu::next_command`]; then the store is complete.
     Commands,
-    /// To take hardware's records, without an interrupt, since the host reads its queue now; then the store is complete.
+    /// Take hardware's records, without an interrupt, since the host is reading its queue; then the store is complete.
     Events,
-    /// To take the records that hardware has written, since a change follows; then `write_register` is called again.
+    /// Take the records that hardware has written, before a change; then `write_register` is called again.
     DrainBeforeChange,
-    /// To enable exactly the interrupts of [`VirtualSmmu::wanted_irqs`]; then `write_register` is called again.
+    /// Enable exactly the interrupts of [`VirtualSmmu::wanted_irqs`]; then `write_register` is called again.
     Interrupts,
-    /// To continue [`VirtualSmmu::change`]; then `write_register` is called again.
+    /// Continue [`VirtualSmmu::change`]; then `write_register` is called again.
     ChangeMode,
-    /// To continue [`VirtualSmmu::change`]; the store itself is ignored, and complete in any case.
+    /// Continue [`VirtualSmmu::change`]; the store itself is ignored and complete.
     ContinueChange,
 }
 
@@ -75,7 +75,7 @@ pub(super) struct VirtualSmmu<C> {
     view: CommandView,
     /// Addresses of the host's tables and queues are truncated to this [S 3.4.3].
     oas_mask: u64,
-    /// Whether the SMMU snoops at all.
+    /// Whether the SMMU snoops.
     coherent: Coherency,
     regs: HostRegs,
     cmdq: HostQueue<C>,
@@ -86,7 +86,7 @@ pub(super) struct VirtualSmmu<C> {
     event_table: Option<HostStrtab>,
     /// The next command, within a trap.
     head: u32,
-    /// Completions that the current trap still has to signal.
+    /// Completions that the current trap must still signal.
     signals: Signals,
     /// Work of the last command that is not done yet.
     pending: Option<Pending>,
@@ -98,11 +98,11 @@ pub(super) struct VirtualSmmu<C> {
     change: Option<Change>,
     /// Interrupts of hardware as last requested.
     irqs_enabled: IrqCtrl,
-    /// Interrupts that the current trap still has to raise.
+    /// Interrupts that the current trap must still raise.
     interrupts: Interrupts,
-    /// The device failed, and the host sees it.
+    /// Whether the device has failed and this was reported to the host.
     failed: bool,
-    /// Every stream aborts until power-off.
+    /// Whether every stream aborts until power-off.
     quiesced: bool,
     stats: Stats,
 }
@@ -146,14 +146,14 @@ impl<C> VirtualSmmu<C> {
         bump(&mut self.stats.budget_exits);
     }
 
-    /// Every stream aborts until power-off: registers are still emulated, but change no stream.
+    /// Records that every stream aborts until power-off: registers are still emulated, but change no stream.
     pub(super) fn quiesce(&mut self) {
         self.quiesced = true;
         self.change = None;
     }
 
     /// Interrupts that hardware should raise: the event queue's, if the host has enabled it and its queue. The interrupt of global
-    /// errors stays off: hardware's errors are EL2's, and EL2 raises the host's.
+    /// errors stays disabled: EL2 handles hardware's errors, and raises the host's interrupt itself.
     pub(super) fn wanted_irqs(&self) -> IrqCtrl {
         let on = self.regs.irq_ctrl.contains(IrqCtrl::EVENTQ_IRQEN) && self.regs.cr0ack.contains(Cr0::EVENTQEN);
         if on { IrqCtrl::EVENTQ_IRQEN } else { IrqCtrl::empty() }

@@ -1,8 +1,8 @@
 //! The STE policy: the shadow entry is built from zero, with an allow-list of the host's fields.
 //!
-//! The host sees an SMMU with stage 1 only. Its bypass becomes stage 2 only, its stage 1 becomes both stages, its abort stays
-//! abort; whatever is illegal on a stage-1-only SMMU becomes an invalid entry, so that hardware itself reports C_BAD_STE.
-//! Dwords 2 and 3 are EL2's alone and the same in every entry; dwords 4 to 7 are zero [S 5.2].
+//! The host's SMMU has only stage 1. Its bypass becomes stage 2 only, its stage 1 becomes both stages, its abort stays
+//! abort; an entry that is illegal on a stage-1-only SMMU becomes an invalid entry, so that hardware itself reports
+//! C_BAD_STE. Dwords 2 and 3 have only EL2's values, the same in every entry; dwords 4 to 7 are zero [S 5.2].
 
 use super::ids::HostIds;
 use crate::features::Features;
@@ -17,9 +17,9 @@ pub struct SteRules {
     cd2l: bool,
     /// Bits of S1ContextPtr above the output size.
     pointer_beyond: u64,
-    /// Shareability from the transaction, where that is configurable; reads as data, where that is asked for.
+    /// SHCFG = use incoming if hardware has ATTR_TYPES_OVR; INSTCFG = data if firmware requests it.
     fixed: Fixed,
-    /// Dword 1 of every nested entry: no stall, where stall exists and is hidden.
+    /// Dword 1 of every nested entry: S1STALLD = 1 if hardware can stall.
     nested_dw1: u64,
 }
 
@@ -28,14 +28,14 @@ pub struct SteRules {
 pub enum SteCheck {
     /// V == 0.
     Invalid,
-    /// V == 1, but illegal on the SMMU that the host sees.
+    /// V == 1, but illegal on the emulated SMMU.
     Illegal,
-    /// Legal: its shadow.
+    /// Legal; this is the shadow entry.
     Legal(Ste),
 }
 
 impl SteRules {
-    /// The rules for an SMMU with `features` that shows `ids`.
+    /// The rules for an SMMU with `features` and the host's ID registers `ids`.
     pub fn new(features: &Features, ids: &HostIds) -> Self {
         Self {
             ssid_bits: u64::from(ids.ssid_bits()),
@@ -46,7 +46,7 @@ impl SteRules {
         }
     }
 
-    /// The same, with instruction reads treated as `reads` says, if hardware with `features` can override it [S 5.2, INSTCFG].
+    /// The same rules, with INSTCFG from `reads` if hardware with `features` has ATTR_PERMS_OVR [S 5.2, INSTCFG].
     #[must_use]
     pub fn with_reads_as(self, reads: ReadsAs, features: &Features) -> Self {
         Self { fixed: Fixed::new(reads, features), ..self }
@@ -71,24 +71,24 @@ impl SteRules {
                 SteCheck::Legal(Ste { dw0: ste.dw0, dw1: union64([ste.dw1, mev]) })
             }
             dw0::CONFIG_S1 => self.nested(host0, host1),
-            // Stage 2 only, both stages: the host sees IDR0.S2P == 0. This arm also takes any other encoding, so that the
-            // default is to deny.
+            // Stage 2 only, and both stages: the host's IDR0.S2P is 0. This arm also handles any other encoding, so
+            // that the default is to deny.
             _ => SteCheck::Illegal,
         }
     }
 
     fn nested(&self, host0: u64, host1: u64) -> SteCheck {
-        // The host sees STALL_MODEL == 0b01.
+        // The host's STALL_MODEL is 0b01.
         if get64(dw1::S1STALLD, host1) == 1 {
             return SteCheck::Illegal;
         }
-        // IGNORED without substreams.
+        // These fields are IGNORED without substreams.
         let cdmax = if self.ssid_bits == 0 { 0 } else { get64(dw0::S1CDMAX, host0) };
         if cdmax > self.ssid_bits {
             return SteCheck::Illegal;
         }
-        // C_BAD_STE from SMMUv3.1 on, and one of the permitted behaviours of SMMUv3.0 [S 3.4.3]. A truncated pointer would point to
-        // other memory.
+        // This is C_BAD_STE from SMMUv3.1 on, and a permitted behaviour of SMMUv3.0 [S 3.4.3]. A truncated pointer
+        // would be to other memory.
         if host0 & self.pointer_beyond != 0 {
             return SteCheck::Illegal;
         }
@@ -127,7 +127,7 @@ impl SteRules {
     }
 }
 
-/// Fields in dword 1 of a nested entry that are as the host wrote them.
+/// Fields of dword 1 of a nested entry that are taken from the host's entry.
 const NESTED_PASS: u64 = union64([mask64(dw1::S1CIR), mask64(dw1::S1COR), mask64(dw1::MEV)]);
 
 /// Low bits of S1ContextPtr that are RES0 because the table is aligned to its size [S 5.2, S1Fmt].

@@ -8,7 +8,7 @@ use crate::smmu::index::Indices;
 use crate::spec::registers::queue_base;
 use crate::spec::{get64, low32, mask64};
 
-/// Geometry of a queue, limited to the sizes that the host sees.
+/// Geometry of a queue, limited to the sizes in the host's ID registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Geometry {
     /// First byte, aligned to the queue's size.
@@ -19,7 +19,7 @@ pub(super) struct Geometry {
 }
 
 impl Geometry {
-    /// From a `*Q_BASE` register. The address is taken to be aligned to the queue's size [S 6.3.26].
+    /// From a `*Q_BASE` register. The address is aligned down to the queue's size [S 6.3.26].
     pub(super) fn new(register: u64, entry_log2: u32, max_log2: u32, address_mask: u64) -> Self {
         let log2 = low32(get64(queue_base::LOG2SIZE, register)).min(max_log2);
         let size = 1_u64.checked_shl(log2.saturating_add(entry_log2)).unwrap_or(32).max(32);
@@ -70,7 +70,7 @@ impl<C> HostQueue<C> {
         }
     }
 
-    /// Releases what is claimed.
+    /// Releases the claim, if there is one.
     pub(super) fn disable<H: HostMemory<Claim = C>>(&mut self, host_mem: &mut H) {
         if let Self::On(_, claim) = core::mem::replace(self, Self::Off) {
             host_mem.release(claim);

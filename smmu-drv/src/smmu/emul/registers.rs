@@ -12,13 +12,13 @@ use crate::spec::registers::{
 use crate::spec::{low32, mask32, mask64, put32, union32, union64};
 use crate::stats::bump;
 
-/// CR0 bits that the host sees. The others are reserved, because their features are hidden.
+/// CR0 bits of the host. The others are reserved, because their features are hidden.
 const CR0_ALLOWED: Cr0 = Cr0::SMMUEN.union(Cr0::EVENTQEN).union(Cr0::CMDQEN);
-/// CR2 bits that the host sees. PTM can be read back although BTM is hidden, because Linux sets it; it has no effect.
+/// CR2 bits of the host. PTM can be read back although BTM is hidden, because Linux sets it; it has no effect.
 const CR2_ALLOWED: Cr2 = Cr2::RECINVSID.union(Cr2::PTM);
-/// IRQ_CTRL bits that the host sees.
+/// IRQ_CTRL bits of the host.
 const IRQ_CTRL_ALLOWED: IrqCtrl = IrqCtrl::GERROR_IRQEN.union(IrqCtrl::EVENTQ_IRQEN);
-/// GBPA bits that the host sees, besides UPDATE.
+/// GBPA bits of the host, besides UPDATE.
 pub(super) const GBPA_ALLOWED: u32 = union32([mask32(gbpa::ABORT), mask32(gbpa::SHCFG)]);
 
 impl<C> VirtualSmmu<C> {
@@ -72,11 +72,11 @@ impl<C> VirtualSmmu<C> {
         }
     }
 
-    /// Executes `store`. What else has to be done is returned. When that is done, the caller calls this function again with the same
-    /// store, unless the effect completes the store, see [`Effect`].
+    /// Executes `store`. Returns the effect that the caller must execute. Then the caller calls this function again
+    /// with the same store, unless the effect completes the store, see [`Effect`].
     ///
     /// # Errors
-    /// The budget does not suffice for the claims that the store needs.
+    /// The budget is not sufficient for the claims that the store needs.
     #[inline]
     pub(crate) fn write_register<H: HostMemory<Claim = C>>(
         &mut self,
@@ -145,7 +145,8 @@ impl<C> VirtualSmmu<C> {
 
 /// STRTAB_BASE bits that are stored.
 const STRTAB_BASE_ALLOWED: u64 = union64([mask64(strtab_base::ADDR), mask64(strtab_base::RA)]);
-/// STRTAB_BASE_CFG bits that are stored: LOG2SIZE; SPLIT and FMT too if the host sees 2-level tables [S 6.3.25].
+/// STRTAB_BASE_CFG bits that are stored: LOG2SIZE; also SPLIT and FMT if 2-level tables are shown to the host [S
+/// 6.3.25].
 fn strtab_base_cfg_allowed(ids: &HostIds) -> u32 {
     use crate::spec::registers::strtab_base_cfg::{FMT, LOG2SIZE, SPLIT};
     if ids.two_level() { union32([mask32(LOG2SIZE), mask32(SPLIT), mask32(FMT)]) } else { mask32(LOG2SIZE) }

@@ -12,7 +12,7 @@ pub(super) const CR1_TABLE: u32 = 0xfc0;
 /// CR1 bits of queues.
 pub(super) const CR1_QUEUE: u32 = 0x3f;
 
-/// MSI configuration as the host wrote it; never given to hardware.
+/// MSI configuration as the host wrote it; never written to hardware.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct IrqCfg {
     pub(super) cfg0: u64,
@@ -38,7 +38,7 @@ pub(super) struct HostRegs {
     pub(super) gerrorn: Gerror,
     pub(super) gerror_irq: IrqCfg,
     pub(super) eventq_irq: IrqCfg,
-    /// Target of ignored writes to MSI configuration.
+    /// Stores ignored writes to MSI configuration.
     pub(super) ignored: IrqCfg,
     pub(super) strtab_base: u64,
     pub(super) strtab_base_cfg: u32,

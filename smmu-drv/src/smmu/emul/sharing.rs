@@ -2,7 +2,8 @@
 //!
 //! The attributes in CR1 are those of the SMMU's accesses [S 6.3.11]. A host that maps its queues non-cacheable sets CR1
 //! accordingly, also on an SMMU that could snoop [S 3.15]. EL2, which emulates the SMMU, must then read memory and not its
-//! cache. Anything but write-back and shareable is treated as non-cacheable: an unnecessary clean and invalidate is harmless.
+//! cache. All values except write-back and shareable are treated as non-cacheable: an unnecessary clean and invalidate
+//! is harmless.
 
 use super::VirtualSmmu;
 use super::regs::{CR1_QUEUE, CR1_TABLE};

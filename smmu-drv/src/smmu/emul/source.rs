@@ -22,10 +22,10 @@ impl<'a, H: HostMemory> Source<'a, H> {
         Self { host_mem, smmu, walk: Walk::new(), notify: Notify::Nothing }
     }
 
-    /// Fetches and checks `count` entries from `sid` on; they lie in one group.
+    /// Fetches and checks `count` entries from `sid` on; they must be in one group.
     ///
     /// # Errors
-    /// The budget does not suffice.
+    /// The budget is not sufficient.
     pub(crate) fn group(&mut self, budget: &mut Budget, sid: u32, count: usize) -> Result<Group, Unfinished> {
         self.smmu.checked_group(self.host_mem, &mut self.walk, budget, sid, count)
     }
@@ -37,12 +37,12 @@ impl<'a, H: HostMemory> Source<'a, H> {
         }
     }
 
-    /// Records that hardware dropped count as an overflow of the host's queue.
+    /// Counts records that hardware dropped as an overflow of the host's queue.
     pub(crate) fn events_were_lost(&mut self) {
         self.smmu.events_were_lost();
     }
 
-    /// Ends the walk and its claims. Returns whether the host is to be notified of the records.
+    /// Ends the walk and its claims. Returns whether the host must be notified of the records.
     pub(crate) fn end(self) -> Notify {
         self.smmu.end_walk(self.host_mem, self.walk);
         self.notify

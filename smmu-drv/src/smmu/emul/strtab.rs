@@ -1,8 +1,8 @@
 //! The host's stream table: locates an entry from the emulated registers and from host memory, which may change at any time.
 //!
 //! Every pointer is fetched once, through a claim that lasts until the walk needs another page or ends. An address above the output
-//! size is not truncated, since that would give another address: the claim fails, and the result is F_STE_FETCH, the other
-//! behaviour that [S 3.4.3] permits.
+//! size is not truncated, since the result would be another address: the claim fails, and the result is F_STE_FETCH,
+//! the other behaviour that [S 3.4.3] permits.
 
 use io_pgtable::Ipa;
 
@@ -14,7 +14,7 @@ use crate::spec::ste::{L1STD_SIZE, STE_SIZE, l1std};
 use crate::spec::{get32, get64, mask64};
 use crate::stats::bump;
 
-/// Geometry that the host programmed, limited to what the host's ID registers show.
+/// Geometry that the host programmed, limited to the values of the host's ID registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct HostStrtab {
     base: u64,
@@ -36,14 +36,14 @@ pub(super) enum Located {
     Unreadable(u64),
     /// `count` consecutive entries from this address on; at least 1.
     At {
-        /// Address of the first.
+        /// Address of the first entry.
         address: u64,
         /// Number of entries that follow in the same table.
         count: u64,
     },
 }
 
-/// Bytes of a page that is claimed.
+/// Size of a claimed page in bytes.
 const PAGE: u64 = 4096;
 
 /// A page that a walk has tried to claim.
@@ -57,7 +57,7 @@ struct Page<C> {
 pub(super) struct Walk<C> {
     level1: Option<Page<C>>,
     entries: Option<Page<C>>,
-    /// First StreamID, address and number of entries known to follow each other.
+    /// First StreamID, address and number of consecutive entries.
     run: Option<(u64, u64, u64)>,
     refused: u64,
 }
@@ -67,10 +67,11 @@ impl<C> Walk<C> {
         Self { level1: None, entries: None, run: None, refused: 0 }
     }
 
-    /// The claim of the page of entries at `address`; `None` if it is not host-owned memory, which is checked once.
+    /// The claim of the page of entries at `address`; `None` if it is not host-owned memory; ownership is checked once
+    /// for each page.
     ///
     /// # Errors
-    /// No budget for another page.
+    /// The budget is not sufficient for another page.
     pub(super) fn entries<H: HostMemory<Claim = C>>(
         &mut self,
         host_mem: &mut H,
@@ -93,7 +94,7 @@ impl<C> Walk<C> {
         Ok(claim.and_then(|claim| host_mem.read64(claim, in_page(address))))
     }
 
-    /// Ends the claims. Returns how many pages were refused.
+    /// Ends the claims. Returns the number of pages that could not be claimed.
     pub(super) fn end<H: HostMemory<Claim = C>>(self, host_mem: &mut H) -> u64 {
         let pages = [self.level1, self.entries];
         pages.into_iter().flatten().filter_map(|page| page.claim).for_each(|claim| host_mem.release(claim));
@@ -125,7 +126,7 @@ fn claim<'a, H: HostMemory>(
     Ok(page.as_ref().and_then(|page| page.claim.as_ref()))
 }
 
-/// Byte in its page.
+/// Offset of the address in its page.
 pub(super) fn in_page(address: u64) -> u64 {
     address & PAGE.wrapping_sub(1)
 }
@@ -141,7 +142,7 @@ impl HostStrtab {
             // Reserved values behave as 6 [S 6.3.25].
             _ => 6,
         });
-        // The table is taken to be aligned to its size as written, or to 64 bytes [S 6.3.24].
+        // The table's address is aligned down to its programmed size, or to 64 bytes [S 6.3.24].
         let log2bytes = match split {
             Some(split) => written.saturating_sub(split).saturating_add(3).max(6),
             None => written.saturating_add(6),
@@ -157,7 +158,7 @@ impl HostStrtab {
     /// Finds the entry of `sid`.
     ///
     /// # Errors
-    /// No budget to claim the page of the level-1 descriptor.
+    /// The budget is not sufficient to claim the page of the level-1 descriptor.
     pub(super) fn locate<H: HostMemory>(
         &self,
         host_mem: &mut H,

@@ -1,4 +1,4 @@
-//! The registers that the host sees: everything that is not a row here is RAZ/WI.
+//! The host's registers: all accesses without a row in this table are RAZ/WI.
 
 pub use host_access::access::{AccessSize, Part, Width};
 
@@ -54,10 +54,10 @@ struct Word {
     by_64: Option<(Register, Part)>,
 }
 
-/// Words of a register page that have rows: all are below 0x200.
+/// Number of words of a register page that can have rows: all rows are below 0x200.
 const WORDS: usize = 0x80;
 
-/// The results of [`search`], in a table that is built at compile time, because every trap needs one.
+/// The results of [`search`], in a table that is built at compile time, because every trap needs a lookup.
 static PAGES: [[Word; WORDS]; 2] = [words(0), words(0x1_0000)];
 
 const fn words(page: u32) -> [Word; WORDS] {

@@ -1,4 +1,4 @@
-//! The virtual SMMU alone: stores of a host, and what they ask for. No device and no shadow table are here.
+//! The virtual SMMU alone: stores of a host, and their effects, without a device and a shadow table.
 
 mod commands;
 mod registers;
@@ -31,7 +31,7 @@ struct Host {
 }
 
 impl Host {
-    /// After reset.
+    /// A virtual SMMU after reset.
     fn new() -> Self {
         let features = features(idr0::ST_TWO_LEVEL);
         let ids = HostIds::new(&features, ids::MsiAdvert::WhenCoherent, 40);
@@ -39,7 +39,7 @@ impl Host {
         Self { smmu: VirtualSmmu::new(ids, rules, VMID, &features, 0), memory: FakeHostMemory::default() }
     }
 
-    /// With its command queue on.
+    /// The same with its command queue enabled.
     fn running() -> Self {
         let mut host = Self::new();
         host.store64(reg::CMDQ_BASE, CMDQ | put64(queue_base::LOG2SIZE, u64::from(CMDQ_LOG2)));
@@ -48,7 +48,8 @@ impl Host {
         host
     }
 
-    /// Stores, and answers every effect as `Smmu` does if device and shadow table succeed at once. Returns the effects.
+    /// Executes a store and all its effects, as `Smmu` does if the device and the shadow table succeed immediately.
+    /// Returns the effects.
     fn store(&mut self, offset: u32, value: u32) -> Vec<Effect> {
         self.store_sized(offset, AccessSize::Word, u64::from(value))
     }

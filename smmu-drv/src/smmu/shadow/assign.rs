@@ -1,10 +1,10 @@
-//! Streams change their owner, under DMA.
+//! Changes of the owner of streams, during DMA.
 //!
-//! The entry of a stream that is not the host's depends on its domain alone: stage 2 only. Its dwords 2 and 3 differ from those of
-//! the host, so there is no order of single stores in which each state of the entry is the old or the new one [S 3.21.3]. The
-//! entry is made an abort first, which uses no other dword; then dwords 1 to 3 change; then dword 0. Each of the three is
-//! invalidated and synchronised before the next. When the first is complete, no transaction of the old owner is in progress any
-//! more [S 4.7.3].
+//! The entry of a stream that is not the host's depends only on its domain: stage 2 only. Its dwords 2 and 3 differ
+//! from those of the host, so there is no order of single stores in which each state of the entry is the old or the
+//! new one [S 3.21.3]. The entry is first changed to an abort, which uses no other dword; then dwords 1 to 3 change;
+//! then dword 0. Each of the three is invalidated and synchronised before the next. When the first is complete, no
+//! transaction of the old owner is in progress any more [S 4.7.3].
 
 use super::change::SteStore;
 use super::owners::{DomainError, Owners, StreamOwner, StreamRange};
@@ -17,7 +17,7 @@ use crate::smmu::stream::{BLOCK, SPLIT};
 use crate::spec::ste::L1STD_SIZE;
 use crate::stage2::Stage2Words;
 
-/// Maximum streams that change their owner in one call: a block. They lie in two blocks at most.
+/// Maximum streams that change their owner in one call: a block. They are in at most two blocks.
 pub const MAX_ASSIGNED: u64 = 1 << SPLIT;
 
 /// Why streams did not change their owner.
@@ -25,7 +25,8 @@ pub const MAX_ASSIGNED: u64 = 1 << SPLIT;
 pub enum AssignError {
     /// More than [`MAX_ASSIGNED`] streams, or one that the stream table does not cover. Nothing changed.
     Range,
-    /// Streams that somebody owns: they have to be blocked, and the device stopped, before they get another owner. Nothing changed.
+    /// The streams have an owner: they must be blocked, and the device stopped, before they get another owner. Nothing
+    /// changed.
     NotBlocked,
     /// The SMMU does not accept this stage 2. Nothing changed.
     BadStage2(&'static str),
@@ -35,10 +36,11 @@ pub enum AssignError {
     TooMany,
     /// No memory for a level-2 table. Nothing changed.
     NoMemory,
-    /// The SMMU is quiesced: every stream aborts for good. Nothing changed.
+    /// The SMMU is quiesced: every stream aborts permanently. Nothing changed.
     Quiesced,
-    /// The SMMU failed, now or before. The streams have their old owner or none; until [`Smmu::quiesce`](crate::Smmu::quiesce) they may
-    /// go on to reach what they reached before, or what they were to reach.
+    /// The SMMU failed, now or earlier. The streams have their old owner or none; until
+    /// [`Smmu::quiesce`](crate::Smmu::quiesce) they may still reach the memory of the old owner, or already that of
+    /// the new one.
     Failed(SmmuError),
 }
 
@@ -96,7 +98,7 @@ impl<B: DmaBuffer> ShadowTable<B> {
         self.owners.of_all(StreamRange::of_block(block))
     }
 
-    /// The stage 2 that the entries of `owner` have; `None` if it has none, or is a domain that is not known.
+    /// The stage 2 that the entries of `owner` have; `None` if it has none or is an unknown domain.
     pub(super) fn words_of(&self, owner: StreamOwner) -> Option<Stage2Words> {
         match owner {
             StreamOwner::Host => Some(self.words),
@@ -116,8 +118,8 @@ impl<B: DmaBuffer> ShadowTable<B> {
         Ok(self.owners.of_all(streams) == Some(StreamOwner::Blocked))
     }
 
-    /// Makes `streams` abort; when this returns, no transaction of before is in progress in the SMMU. They keep their owner until
-    /// [`ShadowTable::take`].
+    /// Makes `streams` abort; when this returns, no earlier transaction is in progress in the SMMU. They keep their
+    /// owner until [`ShadowTable::take`].
     ///
     /// # Errors
     /// [`AssignError::TooMany`], [`AssignError::NoMemory`] or [`AssignError::Failed`].
@@ -135,11 +137,12 @@ impl<B: DmaBuffer> ShadowTable<B> {
             self.invalidate_streams(device, streams)?;
         }
         self.complete(device)?;
-        // The host's stage 2 again, so that a block can share a table when all of it is the host's or nobody's.
+        // They get the host's stage 2 again, so that a block whose streams all belong to the host or to nobody can
+        // share a table.
         Ok(self.put_words(device, streams, self.words)?)
     }
 
-    /// `streams`, which abort, belong to nobody from now on.
+    /// Records that `streams`, which abort, belong to nobody.
     ///
     /// # Errors
     /// [`AssignError::TooMany`], but not after [`ShadowTable::abort`].
@@ -148,14 +151,14 @@ impl<B: DmaBuffer> ShadowTable<B> {
         Ok(())
     }
 
-    /// Gives `streams`, which nobody owns, to the host: they abort until its entries are entered.
+    /// Gives `streams`, which nobody owns, to the host: they abort until its entries are shadowed.
     ///
     /// # Errors
     /// See [`AssignError`].
     pub(crate) fn release(&mut self, device: &mut impl Hardware<B>, streams: StreamRange) -> Result<(), AssignError> {
         self.check_free(streams)?;
         let owners = self.with_owner(streams, StreamOwner::Host)?;
-        // A block that is not all the host's then has a table of its own.
+        // A block with streams of other owners then has a private table.
         if whole_block(streams).is_none() {
             self.make_private(device, streams)?;
         }
@@ -163,7 +166,8 @@ impl<B: DmaBuffer> ShadowTable<B> {
         Ok(())
     }
 
-    /// Assigns `streams`, which nobody owns, to the domain with `vmid` and the stage 2 `words`: they reach it when this returns.
+    /// Assigns `streams`, which nobody owns, to the domain with `vmid` and the stage 2 `words`: they reach its memory
+    /// when this returns.
     ///
     /// # Errors
     /// See [`AssignError`].
@@ -182,7 +186,7 @@ impl<B: DmaBuffer> ShadowTable<B> {
             DomainError::Full => AssignError::TooMany,
         })?;
         self.make_private(device, streams)?;
-        // From here on translations with this VMID may be cached.
+        // From now on translations with this VMID may be cached.
         self.domains = domains;
         let done = self.enter_domain(device, streams, words);
         if done.is_ok() {
@@ -220,8 +224,8 @@ impl<B: DmaBuffer> ShadowTable<B> {
         }
     }
 
-    /// Invalidates everything of a domain that has no streams any more, and forgets its stage 2: the VMID can be used with another
-    /// one when this returns.
+    /// Invalidates everything of a domain that has no streams any more, and removes its stage 2: the VMID can be used
+    /// with another stage 2 when this returns.
     ///
     /// # Errors
     /// See [`RetireError`].
@@ -235,12 +239,13 @@ impl<B: DmaBuffer> ShadowTable<B> {
         Ok(())
     }
 
-    /// Whether a domain has, or had, streams here since its VMID was retired last.
+    /// Whether a domain has, or had, streams here since its VMID was last retired.
     pub(crate) fn has_domain(&self, vmid: u16) -> bool {
         self.domains.get(vmid).is_some()
     }
 
-    /// Frees the private tables of blocks of `streams` whose streams all belong to nobody, where that is what unassigned streams do.
+    /// Frees the private tables of blocks of `streams` whose streams all belong to nobody, if unassigned streams
+    /// abort.
     ///
     /// # Errors
     /// The SMMU is failed.
@@ -259,7 +264,7 @@ impl<B: DmaBuffer> ShadowTable<B> {
         Ok(())
     }
 
-    /// The owners, if `streams` were `owner`'s.
+    /// The owners after a change of `streams` to `owner`.
     fn with_owner(&self, streams: StreamRange, owner: StreamOwner) -> Result<Owners, AssignError> {
         let mut owners = self.owners.clone();
         owners.set(streams, owner).map_err(|_| AssignError::TooMany)?;
@@ -276,7 +281,7 @@ impl<B: DmaBuffer> ShadowTable<B> {
         if self.free_slots() < wanted {
             return Err(AssignError::NoMemory);
         }
-        // At most two: MAX_ASSIGNED streams lie in no more blocks.
+        // There are at most two: MAX_ASSIGNED streams are in at most two blocks.
         let mut tables = [const { None }; 2];
         for (block, place) in shared().zip(&mut tables) {
             let mut table = self.prepare(device.platform(), Reserve::Used).ok_or(AssignError::NoMemory)?;
@@ -293,7 +298,7 @@ impl<B: DmaBuffer> ShadowTable<B> {
         Ok(self.complete(device)?)
     }
 
-    /// What the streams of a block without a private table do.
+    /// The shared configuration of a block without a private table.
     fn shared(&self, block: u32) -> Shared {
         let Shape::TwoLevel(two) = &self.shape else { return Shared::None };
         let descriptor = two.l1.read64(super::index(block).saturating_mul(L1STD_SIZE));
@@ -306,7 +311,7 @@ impl<B: DmaBuffer> ShadowTable<B> {
         }
     }
 
-    /// Changes dwords 1 to 3 of entries that abort; complete when it returns.
+    /// Changes dwords 1 to 3 of abort entries; complete when it returns.
     fn put_words(
         &mut self,
         device: &mut impl Hardware<B>,
@@ -331,7 +336,7 @@ impl<B: DmaBuffer> ShadowTable<B> {
             .try_for_each(|block| device.push(Command::CfgiSteRange { sid: block << SPLIT, range: SPLIT - 1 }))
     }
 
-    /// Waits until everything queued is complete.
+    /// Waits until all queued commands are complete.
     fn complete(&mut self, device: &mut impl Hardware<B>) -> Result<(), SmmuError> {
         device.sync()?;
         self.synchronised();
@@ -339,12 +344,12 @@ impl<B: DmaBuffer> ShadowTable<B> {
     }
 }
 
-/// The block that `streams` are, if they are one.
+/// The block that `streams` form, if they are exactly one.
 fn whole_block(streams: StreamRange) -> Option<u32> {
     (streams.count() == u64::from(BLOCK) && streams.first() & (BLOCK - 1) == 0).then_some(streams.first() >> SPLIT)
 }
 
-/// The blocks in which `streams` lie.
+/// The blocks of `streams`.
 pub(super) fn blocks(streams: StreamRange) -> core::ops::RangeInclusive<u32> {
     streams.first() >> SPLIT..=streams.last() >> SPLIT
 }

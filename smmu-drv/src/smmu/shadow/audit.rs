@@ -1,7 +1,7 @@
 //! The audit of the shadow stream table: every entry must be confined by the stage 2 of the stream's owner.
 //!
-//! It checks less than the policy and does not read the host's table: every valid entry aborts or has that stage 2, and has no
-//! other fields than those that the host may set. Tests and the `ghost` build run it after every trap.
+//! It checks less than the policy and does not read the host's table: every valid entry must be an abort or have that
+//! stage 2, and no other fields than those that the host may set. Tests and the `ghost` build run it after every trap.
 
 use core::fmt;
 
@@ -14,7 +14,7 @@ use crate::spec::ste::{L1STD_SIZE, STE_SIZE, dw0, dw1};
 use crate::spec::{get64, low32, mask64, union64};
 use crate::stage2::Stage2Words;
 
-/// What is wrong with the shadow table.
+/// An error in the shadow table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StrtabFinding {
     /// A level-1 descriptor does not point to the table of this block.
@@ -40,12 +40,12 @@ impl fmt::Display for StrtabFinding {
     }
 }
 
-/// Fields of dword 0 that an entry can have.
+/// Fields of dword 0 that can be set in an entry.
 const DW0: u64 =
     union64([mask64(dw0::V), mask64(dw0::CONFIG), mask64(dw0::S1FMT), mask64(dw0::S1CONTEXTPTR), mask64(dw0::S1CDMAX)]);
-/// Fields of dword 0 that an entry of another owner can have.
+/// Fields of dword 0 that can be set in an entry of another owner.
 const SIMPLE: u64 = union64([mask64(dw0::V), mask64(dw0::CONFIG)]);
-/// Fields of dword 1 in which entries can differ; the others are as in [`crate::Fixed`], zero but for INSTCFG.
+/// Fields of dword 1 in which entries can differ; the others are as in [`crate::Fixed`]: zero except INSTCFG.
 const DW1: u64 = union64([
     mask64(dw1::S1DSS),
     mask64(dw1::S1CIR),
@@ -57,10 +57,10 @@ const DW1: u64 = union64([
 ]);
 
 impl<B: DmaBuffer> ShadowTable<B> {
-    /// Checks every entry that hardware can reach, those of tables that are not freed yet included.
+    /// Checks every entry that hardware can reach, including those of tables that are not freed yet.
     ///
     /// # Errors
-    /// The first entry or descriptor that is wrong.
+    /// The first wrong entry or descriptor.
     pub(crate) fn audit(&self) -> Result<(), StrtabFinding> {
         match &self.shape {
             Shape::None => Ok(()),
@@ -139,7 +139,7 @@ impl<B: DmaBuffer> ShadowTable<B> {
         };
         let stage2 = words.is_some_and(|words| (dw2, dw3) == (words.dw2, words.dw3));
         let confined = match (get64(dw0::V, dw0), get64(dw0::CONFIG, dw0)) {
-            // After a failed assignment the stage 2 of the domain may be left where nobody owns the stream.
+            // After a failed assignment the entry of a stream without an owner may still have the domain's stage 2.
             (0, _) | (1, dw0::CONFIG_ABORT) => stage2 || owner == StreamOwner::Blocked,
             (_, dw0::CONFIG_S2) => stage2,
             (_, dw0::CONFIG_NESTED) => stage2 && owner == StreamOwner::Host,
@@ -155,18 +155,18 @@ impl<B: DmaBuffer> ShadowTable<B> {
     }
 }
 
-/// Whose entries a table has.
+/// The owners of the entries of a table.
 #[derive(Clone, Copy)]
 enum Entries {
-    /// Those of many blocks: the host's stage 2.
+    /// A table shared by many blocks: the host's stage 2.
     Shared,
-    /// Those of a block that was detached: of anybody, if hardware failed before it was freed.
+    /// A detached table: any owner, if hardware failed before it was freed.
     Detached,
-    /// Those of the streams from this one on.
+    /// The table of the streams from this one on.
     From(u64),
 }
 
-/// Whether `word` has no bits but those of `fields`.
+/// Whether `word` has only bits of `fields`.
 fn is_allowed(word: u64, fields: u64) -> bool {
     word & !fields == 0
 }

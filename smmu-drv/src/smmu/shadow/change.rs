@@ -1,8 +1,8 @@
 //! The order in which a live stream table entry changes.
 //!
 //! Hardware reads an entry as separate 64-bit words, so only one dword may change between two invalidations that are
-//! synchronised [S 3.21.3]. Every step below leaves an entry that behaves as the old one, as the new one, or as a silent abort;
-//! the abort is used only if no order of single stores works.
+//! synchronised [S 3.21.3]. Every step below leaves an entry that behaves as the old one, as the new one, or as an
+//! abort; the abort is used only if no order of single stores works.
 
 use crate::smmu::ste::Ste;
 use crate::spec::ste::{dw0, dw1};
@@ -11,9 +11,9 @@ use crate::spec::{get64, mask64, put64, union64};
 /// One 64-bit store into a live entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SteStore {
-    /// Into dword 0.
+    /// Store to dword 0.
     Dw0(u64),
-    /// Into dword 1.
+    /// Store to dword 1.
     Dw1(u64),
 }
 
@@ -29,9 +29,9 @@ fn used(word0: u64) -> u64 {
     }
 }
 
-/// The next store that brings `now` closer to `target`; `None` when they are equivalent for hardware.
+/// The next store in the change from `now` to `target`; `None` if they are equivalent for hardware.
 ///
-/// After each store the entry has to be invalidated and synchronised before the next. At most three are needed.
+/// After each store the entry must be invalidated and synchronised before the next one. At most three are needed.
 pub fn next_store(now: Ste, target: Ste) -> Option<SteStore> {
     let differs = now.dw1 ^ target.dw1;
     let matters = differs & used(target.dw0);

@@ -1,4 +1,4 @@
-//! The entries of private blocks, word by word. Who calls these sees to the invalidations in between.
+//! The entries of private blocks, word by word. The callers do the invalidations between stores.
 
 use super::change::SteStore;
 use super::{ShadowTable, Shape, Slot, clean, index};
@@ -26,7 +26,7 @@ impl<B: DmaBuffer> ShadowTable<B> {
         Some(Ste { dw0: table.read64(offset), dw1: table.read64(offset.checked_add(8)?) })
     }
 
-    /// One store into an entry of a private block; ignored elsewhere.
+    /// One store into an entry of a private block; ignored for other blocks.
     pub(super) fn store(&mut self, sid: u32, store: SteStore) {
         self.with_entry(sid, |table, offset| match store {
             SteStore::Dw0(word) => table.write64(offset, word),
@@ -34,7 +34,7 @@ impl<B: DmaBuffer> ShadowTable<B> {
         });
     }
 
-    /// Dwords 2 and 3 of an entry of a private block, which must abort; ignored elsewhere.
+    /// Dwords 2 and 3 of an entry of a private block, which must abort; ignored for other blocks.
     pub(super) fn store_words(&mut self, sid: u32, words: Stage2Words) {
         self.with_entry(sid, |table, offset| {
             table.write64(offset.saturating_add(16), words.dw2);
@@ -42,7 +42,8 @@ impl<B: DmaBuffer> ShadowTable<B> {
         });
     }
 
-    /// Runs `store` with the table and the offset of an entry of a private block, and cleans it; not elsewhere.
+    /// Calls `store` with the table and the offset of an entry of a private block, and cleans the entry; ignored for
+    /// other blocks.
     #[inline]
     fn with_entry(&mut self, sid: u32, store: impl FnOnce(&mut B, usize)) {
         let coherent = self.coherent;
@@ -65,7 +66,7 @@ impl<B: DmaBuffer> ShadowTable<B> {
     }
 }
 
-/// Writes a whole entry of a table that is not published yet; dwords 4 to 7 are zero since the allocation.
+/// Writes a whole entry of a table that is not published yet; dwords 4 to 7 are zero after the allocation.
 pub(super) fn write_ste<B: DmaBuffer>(table: &mut B, entry: usize, ste: Ste, words: &Stage2Words) {
     let offset = entry.saturating_mul(STE_SIZE);
     let values = [ste.dw0, ste.dw1, words.dw2, words.dw3];

@@ -1,4 +1,4 @@
-//! Level-1 descriptors, and the barrier before each is stored.
+//! Level-1 descriptors, and the barrier before the store of each.
 //!
 //! Hardware may fetch all of a level-2 table, in any order, as soon as a valid pointer to it is visible, and may cache it
 //! [S 3.21.3]. So all stores to the table must be visible before the descriptor is stored: only [`publish`] makes
@@ -27,7 +27,7 @@ impl Link {
     }
 }
 
-/// Makes everything in `table` visible to hardware, and returns its descriptor.
+/// Makes all entries of `table` visible to hardware, and returns its descriptor.
 pub(super) fn publish<P: Platform>(platform: &P, table: &P::Buffer, coherent: Coherency) -> Link {
     clean(table, 0, L2_SIZE, coherent);
     // Orders the stores to the entries before the store of the descriptor: snooping does not order stores.
@@ -35,7 +35,7 @@ pub(super) fn publish<P: Platform>(platform: &P, table: &P::Buffer, coherent: Co
     Link(descriptor_of(table))
 }
 
-/// The descriptor of `table`, to compare with.
+/// The descriptor of `table`, for comparison.
 pub(super) fn descriptor_of<B: DmaBuffer>(table: &B) -> u64 {
     union64([table.pa().0 & mask64(l1std::L2PTR), put64(l1std::SPAN, u64::from(SPLIT) + 1)])
 }

@@ -1,13 +1,14 @@
-//! The shadow stream table: the only one that hardware reads. It takes checked entries, and uses no register of the host.
+//! The shadow stream table: the only one that hardware reads. It receives checked entries, and uses no register of the
+//! host.
 //!
 //! Its interface: `base` and `cfg` for hardware; `enter` one entry, `refresh` a range from `Entries`, `share` one entry by all
 //! streams and `finish`, or `abort_all`; `invalidate`; `synchronised` after a CMD_SYNC that another part waited for,
 //! `after_reprogram` when hardware was programmed again; `audit`. Commands go to a `Hardware`.
 //!
 //! If hardware has 2-level tables, level 1 covers every StreamID from the start. One shared level-2 table of stage-2-only entries
-//! is used while the host's SMMUEN is 0, one of abort entries while GBPA.ABORT is set too, and private ones are allocated when the
-//! host's table has entries. A private table is detached first and freed only when an invalidation that covers it is complete.
-//! Otherwise the table is linear and complete.
+//! is used while the host's SMMUEN is 0, one of abort entries while GBPA.ABORT is also set, and private ones are
+//! allocated when the host's table has entries. A private table is detached first and freed only when an invalidation
+//! that covers it is complete. Otherwise the table is linear and complete.
 
 pub mod assign;
 pub mod audit;
@@ -58,7 +59,7 @@ pub(super) fn table_blocks(features: &Features) -> TableBlocks {
     }
 }
 
-/// Whether a new table may be one of those that a host must leave.
+/// Whether a new table may be one of those that a host cannot use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reserve {
     /// No.
@@ -74,7 +75,7 @@ pub(super) enum Shared {
     None,
     /// Stage 2 only.
     Stage2,
-    /// Silent abort.
+    /// Abort without an event.
     Abort,
 }
 
@@ -121,16 +122,16 @@ pub(super) struct ShadowTable<B> {
     bits: u32,
     words: Stage2Words,
     fixed: Fixed,
-    /// Who owns each stream.
+    /// The owner of each stream.
     owners: Owners,
     /// The stage 2 of each domain.
     domains: Domains,
     coherent: Coherency,
-    /// Every stream aborts for good.
+    /// Whether every stream aborts permanently.
     quiesced: bool,
-    /// Configuration invalidations are queued without a CMD_SYNC after them.
+    /// Whether configuration invalidations are queued without a CMD_SYNC after them.
     cfgi_pending: bool,
-    /// Level-2 tables that could not be allocated.
+    /// Number of level-2 tables that could not be allocated.
     no_memory: u64,
 }
 
@@ -261,7 +262,7 @@ impl<B: DmaBuffer> ShadowTable<B> {
         }
     }
 
-    /// Level-2 tables that could not be allocated, since take-over.
+    /// Number of level-2 tables that could not be allocated since take-over.
     pub(super) fn no_memory(&self) -> u64 {
         self.no_memory
     }
@@ -294,7 +295,7 @@ impl<B: DmaBuffer> ShadowTable<B> {
         }
     }
 
-    /// Level-2 tables that can be attached now.
+    /// Number of level-2 tables that can be attached now.
     fn free_slots(&self) -> usize {
         match &self.shape {
             Shape::None | Shape::Linear { .. } => 0,
@@ -305,7 +306,7 @@ impl<B: DmaBuffer> ShadowTable<B> {
         }
     }
 
-    /// A new level-2 table of invalid entries, not yet referenced. `None` when the pool or the slots are used up.
+    /// A new level-2 table of invalid entries, not yet referenced. `None` if there is no memory or no free slot.
     fn prepare<P: Platform<Buffer = B>>(&self, platform: &P, reserve: Reserve) -> Option<Prepared<B>> {
         let kept = match reserve {
             Reserve::Kept => MAX_L2 - MAX_HOST_L2,
@@ -323,7 +324,7 @@ impl<B: DmaBuffer> ShadowTable<B> {
         write_ste(&mut prepared.table, index(entry), ste, &self.words);
     }
 
-    /// Publishes a prepared table as the block's private one. The caller then invalidates the block's configuration.
+    /// Publishes a prepared table as the block's private table. The caller then invalidates the block's configuration.
     fn attach<P: Platform<Buffer = B>>(&mut self, platform: &P, block: u32, prepared: Prepared<B>) {
         let coherent = self.coherent;
         let Shape::TwoLevel(two) = &mut self.shape else {
@@ -342,7 +343,8 @@ impl<B: DmaBuffer> ShadowTable<B> {
         write_l1(&mut two.l1, block, link, coherent);
     }
 
-    /// Points the block to a shared table and detaches its private one. The caller invalidates the block's configuration.
+    /// Makes the block use a shared table and detaches its private one. The caller invalidates the block's
+    /// configuration.
     ///
     /// Returns whether the descriptor changed.
     fn set_shared(&mut self, block: u32, shared: Shared) -> bool {
@@ -369,7 +371,7 @@ impl<B: DmaBuffer> ShadowTable<B> {
         changed
     }
 
-    /// An invalidation of the configuration of block `of`, or of everything, was just queued.
+    /// Called after an invalidation of the configuration of block `of`, or of everything, was queued.
     fn invalidation_queued(&mut self, of: Option<u32>) {
         let Shape::TwoLevel(two) = &mut self.shape else { return };
         if two.detached == 0 {
@@ -385,7 +387,7 @@ impl<B: DmaBuffer> ShadowTable<B> {
         }
     }
 
-    /// Frees tables whose invalidation was queued; only after a CMD_SYNC that followed it.
+    /// Frees tables whose invalidation was queued; called only after a later CMD_SYNC has completed.
     #[inline]
     fn free_detached(&mut self) {
         if let Shape::TwoLevel(two) = &mut self.shape

@@ -1,7 +1,7 @@
-//! Who owns which stream: the host, a domain of its own, or nobody.
+//! The owners of streams: the host, a domain, or nobody.
 //!
-//! It is EL2's own knowledge, kept beside the shadow table: nothing that a host writes changes it. On most machines one owner has
-//! nearly every stream, so it is a short sorted list of the streams that have another.
+//! EL2 records them outside the shadow table: no write of a host changes them. On most machines one owner has
+//! nearly every stream, so the record is a short sorted list of the streams with another owner.
 
 use arrayvec::ArrayVec;
 
@@ -13,14 +13,14 @@ pub const MAX_RANGES: usize = 64;
 /// Maximum domains of one SMMU besides the host's.
 pub const MAX_DOMAINS: usize = 32;
 
-/// Who decides what the transactions of a stream reach.
+/// The owner of a stream, which determines the memory that its transactions reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamOwner {
-    /// The host, by its stream table entry, within its stage 2.
+    /// The host: its stream table entry, within its stage 2.
     Host,
     /// Nobody: transactions abort.
     Blocked,
-    /// The domain with this VMID: its stage 2 alone, without stage 1.
+    /// The domain with this VMID: its stage 2, without stage 1.
     Domain(u16),
 }
 
@@ -77,10 +77,10 @@ pub(super) struct Full;
 /// The owner of every stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Owners {
-    /// Of streams in no range.
+    /// Owner of streams in no range.
     unassigned: StreamOwner,
-    /// Sorted and disjoint; no range has the owner of unassigned streams. Ranges that touch are not merged: what was set at once can
-    /// get another owner at once without a place in this list.
+    /// Sorted and disjoint; no range has the owner of unassigned streams. Adjacent ranges are not merged: streams that
+    /// were set in one call can get another owner in one call without another element of this list.
     ranges: ArrayVec<(StreamRange, StreamOwner), MAX_RANGES>,
 }
 
@@ -120,7 +120,7 @@ impl Owners {
         }
     }
 
-    /// The same, where the range at `from` contains one of `streams`.
+    /// The same, if the range at `from` contains one of `streams`.
     #[cold]
     fn of_ranges(&self, from: usize, streams: StreamRange) -> Option<StreamOwner> {
         let owner = self.of(streams.first);
@@ -180,7 +180,7 @@ pub(super) struct Domains(ArrayVec<(u16, Stage2Words), MAX_DOMAINS>);
 pub(super) enum DomainError {
     /// The VMID is in use with another stage 2.
     VmidInUse,
-    /// [`MAX_DOMAINS`] are.
+    /// There are already [`MAX_DOMAINS`] domains.
     Full,
 }
 
@@ -205,7 +205,7 @@ impl Domains {
         self.0.iter().copied()
     }
 
-    /// `vmid` has `words` from now on, until [`Domains::remove`].
+    /// Records that `vmid` has the stage 2 `words`, until [`Domains::remove`].
     ///
     /// # Errors
     /// Nothing changed.
@@ -217,7 +217,7 @@ impl Domains {
         }
     }
 
-    /// Nothing of `vmid` is left.
+    /// Removes the record of `vmid`.
     pub(super) fn remove(&mut self, vmid: u16) {
         self.0.retain(|(known, _)| *known != vmid);
     }
@@ -240,13 +240,13 @@ mod tests {
     const OWNERS: [StreamOwner; 4] =
         [StreamOwner::Host, StreamOwner::Blocked, StreamOwner::Domain(2), StreamOwner::Domain(3)];
 
-    /// A few numbers that do not repeat soon.
+    /// Pseudo-random numbers.
     fn random(state: &mut u64) -> u32 {
         *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         u32::try_from(*state >> 33).unwrap()
     }
 
-    /// Sorted, disjoint, and nothing of the owner of all others.
+    /// Checks that the list is sorted and disjoint, and has no range of the default owner.
     fn check(owners: &Owners) {
         for pair in owners.ranges.windows(2) {
             let [(left, _), (right, _)] = pair else { unreachable!() };
@@ -316,9 +316,9 @@ mod tests {
         }
         let before = owners.clone();
         assert_eq!(owners.set(StreamRange::one(1000), StreamOwner::Blocked), Err(Full));
-        // In the middle of a range: two more.
+        // A change in the middle of a range adds two ranges.
         assert_eq!(owners, before);
-        // What was set at once can always change at once.
+        // Streams that were set in one call can always be changed in one call.
         owners.set(StreamRange::one(2), StreamOwner::Domain(2)).unwrap();
         assert_eq!((owners.of(1), owners.of(2)), (StreamOwner::Host, StreamOwner::Domain(2)));
     }

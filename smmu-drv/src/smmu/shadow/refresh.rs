@@ -1,7 +1,7 @@
 //! Updates of the shadow table: one entry, the entries of a range, or the same entry for all streams, in bounded steps.
 //!
-//! Between two stores into a live entry its configuration is invalidated and synchronised: [`Hardware`] takes the commands.
-//! [`Entries`] gives the host's entries, checked.
+//! Between two stores into a live entry its configuration is invalidated and synchronised: [`Hardware`] receives the
+//! commands. [`Entries`] returns the host's checked entries.
 
 use super::change::{SteStore, next_store};
 use super::owners::StreamOwner;
@@ -15,30 +15,30 @@ use crate::smmu::stream::{BLOCK, Cursor, GROUP, GROUP_U32, HostEntries, LOG2_GRO
 use crate::spec::low32;
 use crate::stats::bump;
 
-/// Gives checked entries; the virtual SMMU implements it.
+/// Returns checked entries; the virtual SMMU implements it.
 pub(crate) trait Entries {
-    /// Fetches and checks `count` entries from `sid` on; they lie in one group.
+    /// Fetches and checks `count` entries from `sid` on; they must be in one group.
     ///
     /// # Errors
-    /// The budget does not suffice.
+    /// The budget is not sufficient.
     fn group(&mut self, budget: &mut Budget, sid: u32, count: usize) -> Result<Group, Unfinished>;
 }
 
-/// Takes the invalidations of this table and has memory `B` for it; the device implements it.
+/// Receives the invalidations of this table and has memory `B` for it; the device implements it.
 pub(crate) trait Hardware<B> {
     /// Allocates and publishes tables.
     type Platform: Platform<Buffer = B>;
 
     /// The platform.
     fn platform(&self) -> &Self::Platform;
-    /// Charges of commands now.
+    /// Current charges of commands.
     fn costs(&self) -> Costs;
     /// Queues a command.
     ///
     /// # Errors
     /// The SMMU is failed.
     fn push(&mut self, command: Command) -> Result<(), SmmuError>;
-    /// Waits until everything queued is complete.
+    /// Waits until all queued commands are complete.
     ///
     /// # Errors
     /// The SMMU is failed.
@@ -50,19 +50,19 @@ pub(crate) trait Hardware<B> {
 pub(crate) enum Entered {
     /// The entry is in the table, and its invalidation is queued.
     Done,
-    /// Nothing was done: its block has to be refreshed as a whole.
+    /// Nothing was done: its whole block must be refreshed.
     NeedsBlock,
 }
 
 impl<B: DmaBuffer> ShadowTable<B> {
-    /// Everything queued up to now, invalidations of this table included, is complete.
+    /// Called when all commands queued up to now, including invalidations of this table, are complete.
     #[inline]
     pub(crate) fn synchronised(&mut self) {
         self.cfgi_pending = false;
         self.free_detached();
     }
 
-    /// The SMMU was programmed again: nothing of this table is cached.
+    /// Called after the SMMU was programmed again: no entry of this table is cached.
     #[cold]
     pub(crate) fn after_reprogram(&mut self) {
         self.invalidation_queued(None);
@@ -92,7 +92,7 @@ impl<B: DmaBuffer> ShadowTable<B> {
     /// Ends a walk over all streams: its entries are in effect when this returns.
     ///
     /// # Errors
-    /// The budget does not suffice, and nothing was done; or the SMMU is failed.
+    /// The budget is not sufficient, and nothing was done; or the SMMU is failed.
     pub(crate) fn finish(&mut self, device: &mut impl Hardware<B>, budget: &mut Budget) -> Result<(), Unfinished> {
         budget.charge(device.costs().sync)?;
         Ok(self.invalidate_all(device)?)
@@ -121,10 +121,10 @@ impl<B: DmaBuffer> ShadowTable<B> {
             CheckedEntry::Unmapped => self.fixed.invalid(),
         };
         let Some(now) = self.read(sid) else {
-            // A linear table has an entry for every StreamID that is in range.
+            // A linear table has an entry for every StreamID in range.
             return Ok(if self.is_two_level() { Entered::NeedsBlock } else { Entered::Done });
         };
-        // Nearly always at most one store, and the command below invalidates it.
+        // There is nearly always at most one store, which the command below invalidates.
         if let Some(store) = next_store(now, target) {
             if next_store(now.after(store), target).is_some() {
                 self.update(device, budget, sid, &[target])?;
@@ -141,7 +141,7 @@ impl<B: DmaBuffer> ShadowTable<B> {
     /// Refreshes the streams from `cursor` to before `end`, which ends a block.
     ///
     /// # Errors
-    /// The budget is used up, and `cursor` says where to continue; or the SMMU is failed.
+    /// The budget is used up, and `cursor` is the position to continue at; or the SMMU is failed.
     pub(crate) fn refresh(
         &mut self,
         device: &mut impl Hardware<B>,
@@ -181,7 +181,7 @@ impl<B: DmaBuffer> ShadowTable<B> {
                 self.set_shared(block, shared);
                 *cursor = Cursor::at(next_block(block));
             } else {
-                // Group by group, as entries of the host. The table may end within one.
+                // Group by group, like entries of the host. The table may end within a group.
                 let count = self.group(cursor.next(), next_block(block));
                 let ste = self.shared_ste(shared);
                 budget.charge(budget::ENTRY.saturating_mul(GROUP_U32))?;
@@ -192,7 +192,7 @@ impl<B: DmaBuffer> ShadowTable<B> {
         Ok(())
     }
 
-    /// Queues `command`, an invalidation of entries that were refreshed.
+    /// Queues `command`, an invalidation of refreshed entries.
     ///
     /// # Errors
     /// The SMMU is failed.
@@ -217,7 +217,7 @@ impl<B: DmaBuffer> ShadowTable<B> {
         (sid < self.streams()).then(|| low32(sid) >> SPLIT)
     }
 
-    /// How many entries of the group at `sid` lie below `end` and in the table.
+    /// Number of entries of the group at `sid` that are below `end` and in the table.
     fn group(&self, sid: u64, end: u64) -> usize {
         let end = end.min(self.streams());
         usize::try_from(end.saturating_sub(sid)).unwrap_or(GROUP).min(GROUP)
@@ -232,7 +232,7 @@ impl<B: DmaBuffer> ShadowTable<B> {
         block: u32,
         cursor: &mut Cursor,
     ) -> Result<(), Unfinished> {
-        // At most one command, besides those that are charged with their CMD_SYNC.
+        // At most one command, in addition to those that are charged with their CMD_SYNC.
         budget.charge(budget::BLOCK.max(device.costs().command))?;
         let end = next_block(block).min(self.streams());
         if self.owner_of_block(block).is_some_and(|owner| owner != StreamOwner::Host) {
@@ -299,8 +299,8 @@ impl<B: DmaBuffer> ShadowTable<B> {
         Ok(())
     }
 
-    /// Removes the private table of a block without entries, or for whose entries there is no memory; not if it has streams of
-    /// another owner.
+    /// Removes the private table of a block without entries, or without memory for its entries; not if it has streams
+    /// of another owner.
     fn detach_block(&mut self, device: &mut impl Hardware<B>, block: u32) -> Result<(), SmmuError> {
         let hosts = self.owner_of_block(block) == Some(StreamOwner::Host);
         if hosts && self.is_two_level() && self.set_shared(block, Shared::None) {
@@ -316,7 +316,7 @@ impl<B: DmaBuffer> ShadowTable<B> {
         Ok(())
     }
 
-    /// Completes the invalidations that are queued: a store before this one must be complete everywhere.
+    /// Completes the queued invalidations: an earlier store must be complete everywhere before the next one.
     #[inline]
     fn before_store(&mut self, device: &mut impl Hardware<B>, budget: &mut Budget) -> Result<(), Unfinished> {
         if self.cfgi_pending {
@@ -327,7 +327,8 @@ impl<B: DmaBuffer> ShadowTable<B> {
         Ok(())
     }
 
-    /// Updates those of consecutive live entries that are the host's, one store per entry between two synchronised invalidations.
+    /// Updates the host's entries among consecutive live entries, with one store per entry between two synchronised
+    /// invalidations.
     fn update(
         &mut self,
         device: &mut impl Hardware<B>,
@@ -335,7 +336,7 @@ impl<B: DmaBuffer> ShadowTable<B> {
         first: u32,
         targets: &[Ste],
     ) -> Result<(), Unfinished> {
-        // Three stores at most; the fourth round finds nothing left to do.
+        // There are at most three stores; the fourth round does nothing.
         for _ in 0..4 {
             let mut stored = false;
             let mut more = false;

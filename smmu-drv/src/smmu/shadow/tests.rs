@@ -1,4 +1,4 @@
-//! The shadow table alone: entries that a test checked, memory and hardware that keep what is done to them.
+//! The shadow table alone: with entries of the test, and memory and hardware that log all accesses.
 
 use std::collections::BTreeMap;
 use std::vec::Vec;
@@ -41,7 +41,7 @@ fn table(st_level: u32, initial: Shared) -> (ShadowTable<Block>, Queue) {
     (table, Queue::new(&machine))
 }
 
-/// Two levels, no descriptor.
+/// A two-level table without descriptors.
 fn empty() -> (ShadowTable<Block>, Queue) {
     table(idr0::ST_TWO_LEVEL, Shared::None)
 }
@@ -51,7 +51,7 @@ fn nested(pointer: u64, dss: u64) -> Ste {
     Ste { dw0: put64(dw0::V, 1) | put64(dw0::CONFIG, dw0::CONFIG_NESTED) | pointer, dw1: put64(dw1::S1DSS, dss) }
 }
 
-/// Where the entry of `sid` is in memory, as hardware finds it from the two registers.
+/// The address of the entry of `sid`, as hardware computes it from the two registers.
 fn address(table: &ShadowTable<Block>, machine: &Machine, sid: u64) -> Option<u64> {
     let base = table.base() & mask64(strtab_base::ADDR);
     if get32(strtab_base_cfg::FMT, table.cfg()) == strtab_base_cfg::LINEAR {
@@ -92,7 +92,7 @@ impl Entries for Host {
     }
 }
 
-/// Refreshes everything, trap by trap; returns how many it took.
+/// Refreshes everything, trap by trap; returns their number.
 fn refresh(table: &mut ShadowTable<Block>, queue: &mut Queue, host: &mut Host) -> usize {
     let mut cursor = Cursor::at(0);
     for trap in 1..20 {
@@ -105,7 +105,7 @@ fn refresh(table: &mut ShadowTable<Block>, queue: &mut Queue, host: &mut Host) -
     panic!("it does not end");
 }
 
-/// A table in which stream 5 has `ste`, and nothing is pending.
+/// A table in which stream 5 has `ste`, and no invalidation is pending.
 fn with(ste: Ste) -> (ShadowTable<Block>, Queue) {
     let (mut table, mut queue) = empty();
     refresh(&mut table, &mut queue, &mut Host(BTreeMap::from([(5, ste)])));
@@ -170,7 +170,7 @@ fn two_words_that_matter_change_through_an_abort() {
             Did::Sync,
             Did::Store(at, new.dw0),
             invalidation,
-            // The host's own, whose CMD_SYNC completes both.
+            // The host's own command, whose CMD_SYNC completes both.
             invalidation,
         ]
     );
@@ -187,7 +187,7 @@ fn an_entry_becomes_valid_last() {
         let stores: Vec<_> = queue.machine.did().into_iter().filter(|did| matches!(did, Did::Store(..))).collect();
         assert_eq!(stores, [Did::Store(at + 8, new.dw1), Did::Store(at, new.dw0)]);
     }
-    // The other way one store is enough: dword 1 no longer matters.
+    // In the other direction one store is sufficient: dword 1 is then unused.
     let (mut table, mut queue) = with(new);
     let at = address(&table, &queue.machine, 5).unwrap();
     enter(&mut table, &mut queue, 5, FIXED.invalid()).unwrap();
@@ -202,7 +202,7 @@ fn a_store_waits_for_the_invalidation_of_the_one_before_it() {
     queue.machine.did();
     enter(&mut table, &mut queue, 5, FIXED.stage2()).unwrap();
     assert_eq!(queue.machine.did().first(), Some(&Did::Sync));
-    // Not if it is complete already.
+    // Not if it is already complete.
     table.synchronised();
     enter(&mut table, &mut queue, 5, FIXED.abort()).unwrap();
     assert!(matches!(queue.machine.did()[..], [Did::Store(..), Did::Push(_)]));
@@ -279,7 +279,7 @@ fn an_entry_without_a_place_asks_for_its_block() {
     let gone = table.enter(&mut queue, &mut budget, 5, Depth::Walk, CheckedEntry::Unmapped);
     assert_eq!(gone, Ok(Entered::NeedsBlock));
     assert_eq!(queue.machine.did(), []);
-    // A linear table has a place for each.
+    // A linear table has an entry for each stream.
     let (mut table, mut queue) = self::table(ST_LINEAR, Shared::Stage2);
     let gone = table.enter(&mut queue, &mut budget, 5, Depth::Walk, CheckedEntry::Unmapped);
     assert_eq!((gone, seen(&table, &queue.machine, 5)), (Ok(Entered::Done), full(FIXED.invalid())));

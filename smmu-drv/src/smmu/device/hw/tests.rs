@@ -89,8 +89,8 @@ fn a_wait_lasts_its_whole_bound_and_no_longer() {
         });
         assert_eq!((result, seen), (Err(TimedOut), polls), "the last poll is after the timeout");
     }
-    // A condition that is true at once needs only the first clock read; one that becomes true exactly at the timeout still
-    // counts.
+    // A condition that is true immediately needs only the first clock read; one that becomes true exactly at the
+    // timeout also succeeds.
     let hw = at(&[0]);
     assert_eq!((hw.wait(0, || true), hw.platform().readings.get()), (Ok(()), 1));
     let hw = at(&[0, 100, 101]);

@@ -1,4 +1,5 @@
-//! The table of events in docs/smmu-emulation.md against [`convert`](super::convert), over every type, stage and CLASS.
+//! Compares the table of events in docs/smmu-emulation.md with [`convert`](super::convert), for every type, stage and
+//! CLASS.
 #![allow(clippy::expect_used, clippy::indexing_slicing)]
 
 use super::*;
@@ -26,7 +27,7 @@ fn record(kind: u64, s2: u64, class: u64, rest: u64) -> FaultRecord {
     FaultRecord::decode(RawEvent([set(rest, ev::ID, kind), word1, rest, rest]))
 }
 
-/// How a record gets to the host.
+/// How the host's record is created.
 #[derive(PartialEq)]
 enum Shown {
     Same,
@@ -34,7 +35,7 @@ enum Shown {
     Converted,
 }
 
-/// The host's record of `kind`, from the fields that the architecture defines for it [S 7.3], written down a second time.
+/// The host's record of `kind`, from the fields that the architecture defines for it [S 7.3], written independently.
 fn expected(kind: EventType, RawEvent(raw): RawEvent, shown: Shown) -> [u64; 4] {
     const NOT_IDENTITY: u64 = 0x7ff;
     const PNU_IND_RNW: u64 = 7 << 33;
@@ -77,7 +78,7 @@ fn the_event_table_is_the_codes() {
     let stages = ["1", "2"];
     let classes = ["CD", "TT", "IN", "reserved"];
     let mut used = Vec::new();
-    // Undefined types take minutes under Miri.
+    // Undefined types would take minutes under Miri.
     let types = (0..=255_u64).filter(|kind| !cfg!(miri) || EventType::from_bits(*kind).is_some() || kind % 50 == 0);
     for kind in types {
         for (s2, stage) in (0_u64..).zip(stages) {

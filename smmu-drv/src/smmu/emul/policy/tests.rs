@@ -45,7 +45,7 @@ fn t16_t17_every_config_becomes_what_a_stage_1_only_smmu_would_do_under_stage_2(
             };
             assert_eq!(seen, expected, "config {config}");
             assert_eq!(rules.check(host0 & !1, host1), SteCheck::Invalid);
-            // A pointer beyond OAS matters where stage 1 is on.
+            // A pointer beyond OAS is an error only with stage 1.
             let beyond = legal(&rules, host0 | BEYOND, host1).is_some();
             assert_eq!(beyond, config < 5, "config {config}");
         }
@@ -76,7 +76,7 @@ fn substream_fields_follow_the_view() {
     let nested = |fmt: u64, cdmax: u64| {
         put64(dw0::V, 1) | put64(dw0::CONFIG, 5) | put64(dw0::S1FMT, fmt) | put64(dw0::S1CDMAX, cdmax) | 0xff_ffff_ffc0
     };
-    // No substreams: S1CDMax, S1Fmt and S1DSS are ignored (and QEMU refuses them).
+    // No substreams: S1CDMax, S1Fmt and S1DSS are ignored (and QEMU rejects them).
     let none = rules(NO_STALL, 0, 0);
     let ste = legal(&none, nested(2, 31), 3).unwrap();
     assert_eq!((get64(dw0::S1CDMAX, ste.dw0), get64(dw0::S1FMT, ste.dw0), get64(dw1::S1DSS, ste.dw1)), (0, 0, 0));
@@ -96,7 +96,7 @@ fn substream_fields_follow_the_view() {
         assert_eq!(ste.dw0 & mask64(dw0::S1CONTEXTPTR), expected, "{fmt} {cdmax}");
         assert_eq!(get64(dw1::S1DSS, ste.dw1), 2);
     }
-    // Reserved values behave as the architecture says.
+    // Reserved values behave as the architecture specifies.
     let ste = legal(&both, nested(3, 5), 3 | 1 << 6).unwrap();
     assert_eq!((get64(dw0::S1FMT, ste.dw0), ste.dw1 & 0xff), (0, 0));
     // Stall.

@@ -1,4 +1,4 @@
-//! Commands: the step of each, and when the host sees it consumed.
+//! Commands: their steps, and when CONS shows that they are consumed.
 
 use super::*;
 use crate::command::{Command, Depth};
@@ -13,7 +13,7 @@ use crate::spec::ste::dw0;
 const COSTS: Costs = Costs { command: 1, sync: 16, queue_sync: 16 };
 
 impl Host {
-    /// Puts `commands` at the start of the queue, with PROD after them, and asks for steps until one of `last` kind.
+    /// Puts `commands` at the start of the queue, with PROD after them, and executes steps until one of kind `last`.
     fn queue(&mut self, commands: &[RawCmd]) {
         for (index, command) in (0..).zip(commands) {
             self.memory.put(CMDQ + index * 16, &command.0);
@@ -42,7 +42,7 @@ impl Host {
         self.load(reg::CMDQ_CONS)
     }
 
-    /// Translation on, with a linear table of 2^6 entries.
+    /// A virtual SMMU with translation enabled and a linear table of 2^6 entries.
     fn translating() -> Self {
         let mut host = Self::running();
         host.store64(reg::STRTAB_BASE, STRTAB);
@@ -222,7 +222,7 @@ fn what_a_command_has_left_to_do_comes_before_the_next_command() {
     assert_eq!(host.steps(), [CommandStep::Refresh(Cursor::at(0x100), end)]);
     assert_eq!(host.smmu.end_refresh(), Some(Command::CfgiAll));
     assert_eq!(host.steps(), [CommandStep::QueueSync, CommandStep::Stop(Stop::Empty)]);
-    // One stream: its block, or the entry again.
+    // For one stream: refresh its block, or retry the entry.
     host.smmu.refresh_block_of(0x105, Depth::Leaf);
     assert_eq!(host.steps(), [CommandStep::Refresh(Cursor::at(0x100), 0x200)]);
     assert_eq!(host.smmu.end_refresh(), Some(Command::CfgiSte { sid: 0x105, depth: Depth::Leaf }));
@@ -238,7 +238,7 @@ fn while_translation_is_off_only_the_invalidation_of_a_range_is_due() {
     assert_eq!(host.steps(), [nothing]);
     host.smmu.save_refresh(Cursor::at(0x100));
     assert_eq!(host.smmu.end_refresh(), Some(Command::CfgiSteRange { sid: 0x20, range: 3 }));
-    // An entry that was to be entered when translation went off: its CMD_CFGI_STE alone.
+    // The pending update of one entry, when SMMUEN was cleared before it: only its CMD_CFGI_STE.
     host.smmu.retry_entry(3, Depth::Leaf);
     assert_eq!(host.steps(), [nothing]);
     assert_eq!(host.smmu.end_refresh(), Some(Command::CfgiSte { sid: 3, depth: Depth::Leaf }));

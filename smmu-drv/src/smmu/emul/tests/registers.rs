@@ -27,7 +27,7 @@ fn an_access_of_two_registers_means_both_and_others_are_counted() {
     assert_eq!(host.smmu.stores(reg::IDR6 + 4, AccessSize::Word, 1), None);
     assert_eq!(host.smmu.load(reg::CR0, AccessSize::Byte), Some(0));
     assert_eq!(host.smmu.stats().denied_accesses, before.denied_accesses + 2);
-    // These depend on the host's memory, and are not answered before hardware's records were taken.
+    // These depend on the host's memory, and have no value before hardware's records are taken.
     let exits = host.smmu.stats().exits;
     assert_eq!(host.smmu.load(reg::EVENTQ_PROD, AccessSize::Word), None);
     assert_eq!(host.smmu.load(reg::EVENTQ_PROD, AccessSize::Double), None);
@@ -53,7 +53,7 @@ fn a_change_of_eventqen_takes_what_hardware_recorded_first() {
     let mut host = Host::running();
     assert_eq!(host.store(reg::IRQ_CTRL, IrqCtrl::EVENTQ_IRQEN.bits()), [Effect::Done], "there is no queue yet");
     let on = Cr0::CMDQEN.union(Cr0::EVENTQEN);
-    // Not acknowledged before hardware's records were taken.
+    // The change is not acknowledged before hardware's records are taken.
     let store = host.smmu.store(reg::CR0, AccessSize::Word, u64::from(on.bits())).unwrap();
     assert_eq!(host.ask(store), Ok(Effect::DrainBeforeChange));
     assert_eq!(host.load(reg::CR0ACK), Cr0::CMDQEN.bits());
@@ -81,7 +81,7 @@ fn smmuen_is_acknowledged_when_all_streams_have_changed() {
     host.smmu.streams_changed();
     assert_eq!(host.ask(store), Ok(Effect::Commands));
     assert_eq!((host.load(reg::CR0ACK), host.smmu.change()), (on, None));
-    // Off again: records of streams that are not switched yet are taken after the change too.
+    // SMMUEN is cleared: records of streams without the new mode are also taken after the change.
     let off = host.store(reg::CR0, Cr0::CMDQEN.bits());
     use Effect::{ChangeMode, Commands, DrainBeforeChange};
     assert_eq!(off, [DrainBeforeChange, ChangeMode, DrainBeforeChange, Commands]);
@@ -99,7 +99,7 @@ fn gbpa_changes_what_streams_do_and_shows_its_update_until_they_do() {
     assert_eq!((host.smmu.change(), host.load(reg::GBPA)), (Some((Mode::Abort, Cursor::at(0))), update));
     host.smmu.streams_changed();
     assert_eq!((host.ask(store), host.load(reg::GBPA)), (Ok(Effect::Done), abort));
-    // After the end of all streams nothing changes them.
+    // After all streams were set to abort, no access changes them.
     host.smmu.quiesce();
     assert_eq!(host.store(reg::GBPA, put32(gbpa::UPDATE, 1)), [Effect::Done]);
 }
@@ -153,6 +153,6 @@ fn an_event_queue_that_is_not_the_hosts_reports_an_abort() {
     source.record(&mut Budget::for_one_trap(), &record);
     assert_eq!(source.end(), Notify::Nothing);
     assert_eq!(host.load(reg::GERROR), Gerror::EVENTQ_ABT_ERR.bits());
-    // Its acknowledgement makes the queue writable: records from before are not shown.
+    // Its acknowledgement makes the queue writable: earlier records are not reported.
     assert_eq!(host.store(reg::GERRORN, Gerror::EVENTQ_ABT_ERR.bits()), [Effect::DrainBeforeChange, Effect::Commands]);
 }

@@ -1,11 +1,11 @@
-//! The order of stores, over every pair of kinds of entries.
+//! The order of stores, for every pair of kinds of entries.
 
 use std::vec::Vec;
 
 use super::*;
 use crate::smmu::ste::Fixed;
 
-/// What hardware does with an entry: unused fields have no effect.
+/// The effect of an entry for hardware: unused fields have none.
 fn behaviour(ste: Ste) -> (u64, u64) {
     if get64(dw0::V, ste.dw0) == 0 {
         return (0, 0);
@@ -38,7 +38,7 @@ fn t17_a_change_shows_the_old_or_the_new_entry_and_aborts_only_where_it_must() {
             let mut steps = 0;
             let mut broke = false;
             while let Some(step) = next_store(now, new) {
-                // In flight, hardware may have the words before and after: one dword differs.
+                // Hardware may have read the words before and after the store: one dword differs.
                 let after = now.after(step);
                 let changed = match step {
                     SteStore::Dw0(_) => now.dw1 == after.dw1,
@@ -54,7 +54,7 @@ fn t17_a_change_shows_the_old_or_the_new_entry_and_aborts_only_where_it_must() {
             }
             assert_eq!(behaviour(now), behaviour(new), "{old:?} -> {new:?}");
             if broke {
-                // Needed only when both use dword 1 and both dwords differ in what is used.
+                // It is needed only if both entries use dword 1 and the used bits differ in both dwords.
                 assert!(get64(dw0::CONFIG, old.dw0) >= dw0::CONFIG_S2 && get64(dw0::CONFIG, new.dw0) >= dw0::CONFIG_S2);
                 assert!(old.dw0 != new.dw0 && old.dw1 != new.dw1);
                 breaks += 1;
