@@ -5,11 +5,11 @@ fn main() {
     println!("cargo:rerun-if-changed={root}/../link.ld");
     if std::env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("none") {
         println!("cargo:rustc-link-arg-bins=-T{root}/../link.ld");
-        // Runs at any address: the linker lists the places of all addresses, also of those in constants, for head.S.
+        // The image runs at any address: for head.S the linker lists the locations of all addresses, also in constants.
         for argument in ["--no-dynamic-linker", "-pie", "-znotext", "--pack-dyn-relocs=relr"] {
             println!("cargo:rustc-link-arg-bins={argument}");
         }
-        // `cargo xtask check` reads from the map where each constant begins and ends.
+        // `cargo xtask check` reads the addresses of constants from the map.
         let out = std::env::var("OUT_DIR").unwrap_or_default();
         println!("cargo:rustc-link-arg-bins=-Map={out}/hyp.map");
     }

@@ -1,8 +1,8 @@
 //! EL2 compares its tables with the ownership map: both stage 2 tables and every SMMU's shadow against it.
 //!
-//! Done once when the host ends the run, in every build, so that a run's last lines say whether they agree;
-//! and by the ghost build after every trap. What it needs beside the map are the registers that boot gave to the
-//! host, which it keeps.
+//! Done once when the host ends the run, in every build, so that a run's last lines show whether they agree;
+//! and by the ghost build after every trap. In addition to the map it needs the registers that boot gave to the
+//! host, which are stored here.
 
 #![deny(
     clippy::indexing_slicing,
@@ -37,7 +37,7 @@ pub fn init(cpu: impl Iterator<Item = PageRange>, dma: impl Iterator<Item = Page
     GIVEN.call_once(|| Given { cpu: cpu.take(RANGES).collect(), dma: dma.take(RANGES).collect() });
 }
 
-/// Compares everything; pages that the host lost are only counted, since no one gained access.
+/// Compares all tables; pages that the host lost are only counted, since no one gained access.
 ///
 /// # Errors
 /// The first finding.

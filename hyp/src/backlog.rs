@@ -1,5 +1,5 @@
-//! Buffered console lines: a trap writes a bounded number of bytes and never waits for the transmitter; the rest is
-//! written later.
+//! Buffered console lines: a trap writes a bounded number of bytes and never waits for the transmitter; the remaining
+//! bytes are written later.
 //!
 //! Part of the buffer is reserved for EL2's own lines, so that output caused by the host cannot suppress EL2's
 //! errors.
@@ -18,7 +18,8 @@ pub enum Cause {
     El2,
 }
 
-/// Whole lines, first in, first out, in `N` bytes, of which the last free `RESERVE` are for those of [`Cause::El2`] alone.
+/// Whole lines, first in, first out, in `N` bytes, of which the last free `RESERVE` are only for lines of
+/// [`Cause::El2`].
 pub struct Backlog<const N: usize, const RESERVE: usize> {
     bytes: [u8; N],
     first: usize,
@@ -91,7 +92,7 @@ impl<const N: usize, const RESERVE: usize> Backlog<N, RESERVE> {
         Some(byte)
     }
 
-    /// Adds a byte while fewer than `room` wait.
+    /// Adds a byte while fewer than `room` bytes are buffered.
     fn push(&mut self, byte: u8, room: usize) {
         if self.len < room
             && let Some(slot) = self.bytes.get_mut(wrapped::<N>(self.first, self.len))

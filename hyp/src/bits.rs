@@ -15,19 +15,19 @@ const WORD: u64 = 64;
 /// Number of bitmap levels.
 const LEVELS: usize = 3;
 
-/// Words of a bitmap of `bits` bits.
+/// Number of words of a bitmap of `bits` bits.
 pub(crate) const fn words(bits: u64) -> u64 {
     bits.div_ceil(WORD)
 }
 
-/// Words that [`Bits::new`] needs for numbers below `limit`.
+/// Number of words that [`Bits::new`] needs for numbers below `limit`.
 pub(crate) const fn words_of_set(limit: u64) -> u64 {
     let first = words(limit);
     let second = words(first);
     first.saturating_add(second).saturating_add(words(second))
 }
 
-/// Numbers below a limit.
+/// A set of numbers below a limit.
 pub(crate) struct Bits {
     limit: u64,
     levels: [&'static mut [u64]; LEVELS],
@@ -67,7 +67,7 @@ impl Bits {
         }
     }
 
-    /// Takes `number` out.
+    /// Removes `number`.
     pub(crate) fn remove(&mut self, number: u64) {
         let mut at = number;
         for level in &mut self.levels {
@@ -79,8 +79,8 @@ impl Bits {
         }
     }
 
-    /// The first member at or above `from`. Reads at most two words per level, plus the rest of the top level, which
-    /// has one word per 2^18 numbers.
+    /// The first member at or above `from`. Reads at most two words per level, plus the remaining words of the top
+    /// level, which has one word per 2^18 numbers.
     pub(crate) fn next(&self, from: u64) -> Option<u64> {
         let mut at = from;
         for (level, bits) in self.levels.iter().enumerate() {
@@ -189,7 +189,7 @@ mod tests {
     }
 
     proptest! {
-        /// Against a set of the standard library, with numbers close to each other and far apart.
+        /// Compared with a set of the standard library, for numbers close to each other and far apart.
         #[test]
         fn agrees_with_a_set(steps in prop::collection::vec((0..3_u8, 0..9_u64, 0..70_u64), 0..200)) {
             let mut bits = set_of(9 << 17);

@@ -1,8 +1,8 @@
 //! Computes how the boot table maps a range as normal memory: whole gigabytes, or blocks of 2 MiB.
 //!
-//! Before EL2 has its own tables it runs on one level-1 table, in which the assembly makes the gigabytes of the image and of the device tree
-//! normal memory and all else device memory. All memory that boot writes must be mapped as normal: data written with
-//! device attributes can be hidden or overwritten by a stale cache line. Pure.
+//! Before EL2 has its own tables it uses one level-1 table, in which the assembly makes the gigabytes of the image and
+//! of the device tree normal memory and all others device memory. All memory that boot writes must be mapped as
+//! normal: data written with device attributes can be hidden or overwritten by a stale cache line. Pure.
 
 use crate::boot_info::PhysRange;
 
@@ -16,14 +16,14 @@ pub const LIMIT: u64 = 512 * GIGABYTE;
 /// The part of one gigabyte to map as normal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// All of it.
+    /// The whole gigabyte.
     Whole,
     /// The level-2 blocks from the first number up to the second, not included.
     Blocks(u64, u64),
 }
 
-/// What to map as normal for `range`: the number of each gigabyte that it overlaps, with the part of it. `None` if it ends beyond the boot
-/// table.
+/// The parts to map as normal for `range`: the number of each gigabyte that it overlaps, with its part. `None` if it
+/// ends beyond the boot table.
 #[must_use]
 pub fn parts(range: &PhysRange) -> Option<impl Iterator<Item = (u64, Part)> + use<>> {
     let (start, end) = (range.base().0, range.end().0);
@@ -51,7 +51,7 @@ mod tests {
         parts(&PhysRange::between(Pa(start), Pa(end)).unwrap()).unwrap().collect()
     }
 
-    /// 128 GiB of memory: the pool has a gigabyte and more, and does not fit beside the image.
+    /// 128 GiB of memory: the pool is larger than a gigabyte, and does not fit next to the image.
     #[test]
     fn the_pool_of_a_large_machine_is_normal_in_every_gigabyte_it_touches() {
         let parts = of(0x4060_0000, 0xc280_0000);

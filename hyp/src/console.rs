@@ -2,10 +2,10 @@
 //! second one.
 //!
 //! Lines are buffered. While the host runs, a trap writes a bounded number of bytes and never waits for the
-//! transmitter; before and after, every wait is bounded, since flow control may stall the UART. What does not fit is
-//! dropped and counted; a part of the buffer is reserved for EL2's own lines. A UART shared with the host is set up
-//! again before the last lines. One of the modules that may use `unsafe`: it makes the UART's one driver from its
-//! address.
+//! transmitter; before and after, every wait is bounded, since flow control may stall the UART. Output that does not
+//! fit is dropped and counted; a part of the buffer is reserved for EL2's own lines. A UART shared with the host is
+//! set up again before the last lines. One of the modules that may use `unsafe`: it creates the only driver of the
+//! UART from its address.
 #![allow(unsafe_code)]
 
 use crate::{arch, stopping};
@@ -17,7 +17,8 @@ use hyp::backlog::{Backlog, Cause};
 use hyp::uart::{MODES, Modes, Port};
 use spin::mutex::{TicketMutex, TicketMutexGuard};
 
-/// How long a panic waits for the console lock, which the panicking CPU itself may hold: longer than printing a line takes.
+/// Time that a panic waits for the console lock, which the panicking CPU itself may hold: longer than the time to
+/// print a line.
 const PANIC_MS: u64 = 500;
 
 /// Size of the line buffer: about eighty faults.
@@ -28,9 +29,9 @@ const RESERVE: usize = 2048;
 static CONSOLE: TicketMutex<Console> =
     TicketMutex::new(Console { port: Port::new(None), backlog: Backlog::new(), dropped: 0 });
 static BASE: AtomicU64 = AtomicU64::new(0);
-/// Lines are buffered until [`drain`], since the host runs.
+/// Whether lines are buffered until [`drain`], because the host runs.
 static HOST_RUNS: AtomicBool = AtomicBool::new(false);
-/// [`drain`] has something to do.
+/// Whether [`drain`] has output to print.
 static WAITING: AtomicBool = AtomicBool::new(false);
 
 struct Console {
@@ -58,8 +59,8 @@ impl Console {
     }
 }
 
-/// Takes the console. If another CPU ends the run after a bug of EL2, this one parks instead: that CPU prints the final lines, and it
-/// waits for this lock for a bounded time only.
+/// Locks the console. If another CPU ends the run after a bug of EL2, this one parks instead: that CPU prints the
+/// final lines, and it waits for this lock only for a bounded time.
 fn lock() -> TicketMutexGuard<'static, Console> {
     let console = CONSOLE.lock();
     park_if_ending(console)
@@ -78,9 +79,9 @@ fn park_if_ending(console: TicketMutexGuard<'static, Console>) -> TicketMutexGua
 fn driver(base: u64) -> Option<(Uart<'static>, UniqueMmioPointer<'static, Modes>)> {
     let registers = NonNull::new(base as *mut PL011Registers)?;
     let modes = NonNull::new(base.wrapping_add(MODES) as *mut Modes)?;
-    // SAFETY: (1) `base` is a PL011 from the device tree, mapped for EL2; (2) only this module makes drivers, one per
-    // console, and a second one only when the first is not used any more (see `print_final_lines`); (3) the driver never
-    // accesses the registers of `Modes`.
+    // SAFETY: (1) `base` is a PL011 from the device tree, mapped for EL2; (2) only this module creates drivers, one
+    // per console, and a second one only after the last use of the first (see `print_final_lines`); (3) the driver
+    // never accesses the registers of `Modes`.
     let (uart, modes) = unsafe { (UniqueMmioPointer::new(registers), UniqueMmioPointer::new(modes)) };
     Some((Uart::new(uart), modes))
 }
@@ -104,7 +105,7 @@ pub fn dropped() -> u64 {
     console.dropped.wrapping_add(console.port.dropped())
 }
 
-/// Prints one line; the macros [`log!`](crate::log) and [`host_log!`](crate::host_log) are the way to call it. While
+/// Prints one line; the macros [`log!`](crate::log) and [`host_log!`](crate::host_log) call it. While
 /// the host runs it is buffered until [`drain`].
 pub fn line(cause: Cause, text: fmt::Arguments<'_>) {
     let mut console = lock();
@@ -116,7 +117,7 @@ pub fn line(cause: Cause, text: fmt::Arguments<'_>) {
     }
 }
 
-/// The host runs from here on: output is buffered until [`drain`].
+/// From now on the host runs: output is buffered until [`drain`].
 pub fn host_runs() {
     HOST_RUNS.store(true, Ordering::Relaxed);
 }
@@ -145,18 +146,19 @@ pub fn drain() {
     WAITING.store(!backlog.is_empty(), Ordering::Relaxed);
 }
 
-/// Prints the last line of a run that ends without an error, on a separate line. After it only a CPU that found a bug
-/// prints.
+/// Prints the last line of a run that ends without an error, on a separate line. Afterwards only a CPU that found a
+/// bug prints.
 pub fn last_line(text: fmt::Arguments<'_>) {
     let mut console = lock();
     console.flush();
     let mut console = park_if_ending(console);
-    // Where the host shares the UART, it may have stopped in the middle of a line.
+    // If the UART is shared, the host may have stopped in the middle of a line.
     let _ = writeln!(console.port, "\nportcullis: {text}");
     core::mem::forget(console);
 }
 
-/// Prints the last two lines of a run that ends with a bug, from a CPU that may hold the console already. The UART is set up again.
+/// Prints the last two lines of a run that ends with a bug, from a CPU that may already hold the console lock. The
+/// UART is set up again.
 pub fn print_final_lines(error: fmt::Arguments<'_>, last: fmt::Arguments<'_>) {
     let both = |port: &mut Port<'_>| {
         let _ = writeln!(port, "\nportcullis: {error}\n\nportcullis: {last}");

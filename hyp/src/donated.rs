@@ -1,8 +1,8 @@
 //! Tracks the pages that the host donated to EL2's pool, and which of them are free.
 //!
-//! Two bitmaps outside the pages, a bit more than two bits for each page. The content of such a page is never read
-//! before EL2 has written it: the host chose it, and a device write started earlier may still arrive (as with QEMU's
-//! disks, see docs/threat-model.md).
+//! There are two bitmaps outside the pages, slightly more than two bits for each page. The content of such a page is
+//! never read before EL2 has written it: the host determined it, and an earlier write of a device may still arrive (as
+//! with QEMU's disks, see docs/threat-model.md).
 #![deny(
     clippy::indexing_slicing,
     clippy::unwrap_used,
@@ -25,24 +25,24 @@ pub fn bitmap_words(pages: u64) -> usize {
         .unwrap_or(usize::MAX)
 }
 
-/// One range of RAM; pages are counted from its first.
+/// One range of RAM; pages are counted from its first page.
 struct Section {
     pages: Range<u64>,
     donated: &'static mut [u64],
     free: Bits,
 }
 
-/// The donated pages of the pool. Pages are named by their number, address / 4096.
+/// The donated pages of the pool. Pages are identified by their number, address / 4096.
 pub struct Donated {
     sections: [Option<Section>; MAX_RAM_RANGES],
-    /// Where the search for a free page continues, so that a page just freed is allocated last.
+    /// Where the search for a free page continues, so that a page that was just freed is allocated last.
     cursor: u64,
     donated: u64,
     free: u64,
 }
 
 impl Donated {
-    /// Empty, without ranges.
+    /// An empty value, without ranges.
     pub const fn new() -> Self {
         Self { sections: [const { None }; MAX_RAM_RANGES], cursor: 0, donated: 0, free: 0 }
     }
@@ -50,7 +50,7 @@ impl Donated {
     /// Adds the range `pages`, none of them donated. The bitmap is in `words`, of which the first [`bitmap_words`]
     /// are used and cleared.
     ///
-    /// A range that overlaps a known one, that finds [`MAX_RAM_RANGES`] known already, or whose `words` are too few
+    /// A range that overlaps a known one, that is added after [`MAX_RAM_RANGES`] others, or whose `words` are too few
     /// is ignored: its pages cannot be donated.
     pub fn add_range(&mut self, pages: Range<u64>, words: &'static mut [u64]) {
         let count = pages.end.saturating_sub(pages.start);
@@ -83,7 +83,7 @@ impl Donated {
         self.section(page).is_some_and(|section| section.free.has(section.index(page)))
     }
 
-    /// Adds `page`, free. Nothing happens if it is there already, or outside the known ranges.
+    /// Adds `page`, free. Ignored if it is already donated, or outside the known ranges.
     pub fn insert(&mut self, page: u64) {
         if self.is_donated(page) {
             return;
@@ -152,7 +152,7 @@ impl Donated {
         true
     }
 
-    /// Pages donated, and of those the free ones.
+    /// Number of donated pages, and of free ones among them.
     pub fn level(&self) -> (u64, u64) {
         (self.donated, self.free)
     }
@@ -245,7 +245,7 @@ mod tests {
     }
 
     proptest! {
-        /// Against two sets, over any order of operations.
+        /// Compared with two sets, for any order of operations.
         #[test]
         fn agrees_with_two_sets(steps in prop::collection::vec((0..4_u8, 0..150_u64, 1..5_u64), 0..200)) {
             let known = |page: u64| (5..70).contains(&page) || (100..140).contains(&page);

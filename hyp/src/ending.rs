@@ -5,15 +5,15 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 use spin::mutex::{TicketMutex, TicketMutexGuard};
 
-/// Whether the run ends, and on which CPU.
+/// Whether the run is ending, and on which CPU.
 pub struct Ending(AtomicU64);
 
-/// What a CPU that wants to end the run has to do.
+/// The action of a CPU that found a bug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// End it: it is the first.
+    /// End the run: it is the first.
     Ends,
-    /// Switch the power off at once: it failed while ending the run.
+    /// Power off immediately: it failed while ending the run.
     EndsAtOnce,
     /// Park: another CPU ends it.
     Parks,
@@ -26,13 +26,13 @@ impl Default for Ending {
 }
 
 impl Ending {
-    /// The run goes on.
+    /// The run continues.
     #[must_use]
     pub const fn new() -> Self {
         Self(AtomicU64::new(0))
     }
 
-    /// The run ends, on the CPU with this `MPIDR_EL1`, which is not 0 (bit 31 is one).
+    /// The run is ending, on the CPU with this `MPIDR_EL1`, which is not 0 (bit 31 is one).
     pub fn begin(&self, mpidr: u64) -> Role {
         match self.0.compare_exchange(0, mpidr, Ordering::SeqCst, Ordering::SeqCst) {
             Ok(_) => Role::Ends,
@@ -41,7 +41,7 @@ impl Ending {
         }
     }
 
-    /// Whether the run ends on some CPU.
+    /// Whether the run is ending on some CPU.
     #[inline]
     pub fn has_begun(&self) -> bool {
         self.0.load(Ordering::SeqCst) != 0
@@ -61,9 +61,9 @@ impl Ending {
         if self.has_begun() { None } else { Some(guard) }
     }
 
-    /// After [`Ending::begin`]: takes `lock` after all who hold it or wait for it. The caller never releases it.
+    /// After [`Ending::begin`]: takes `lock` after all CPUs that hold it or wait for it. The caller never releases it.
     ///
-    /// `None` when no `time_is_left`: its holder is this CPU, or waits for one of this CPU's locks, or for hardware.
+    /// `None` if no `time_is_left`: its holder is this CPU, or waits for one of this CPU's locks, or for hardware.
     pub fn take<'l, T>(
         &self,
         lock: &'l TicketMutex<T>,
@@ -118,7 +118,7 @@ mod tests {
         assert!(!ending.has_begun_elsewhere(this) && ending.has_begun_elsewhere(other));
     }
 
-    /// A descriptor that three CPUs write under the lock, as fast as they can, and the CPU that ends the run clears.
+    /// A descriptor that three CPUs write under the lock, continuously, and the CPU that ends the run clears.
     #[test]
     fn t57_what_the_ending_cpu_clears_stays_cleared() {
         for _ in 0..20 {
@@ -127,7 +127,7 @@ mod tests {
                 let donations: Vec<_> = (0..3)
                     .map(|_| {
                         cpus.spawn(|| {
-                            // Bounded, in case nothing stops them.
+                            // Bounded, in case of an error in the test.
                             for _ in 0..2000 {
                                 let Some(_guard) = ending.lock(&lock) else { break };
                                 root.store(root.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);

@@ -1,7 +1,7 @@
 //! CPU errata that affect isolation, and how each is handled.
 //!
 //! Checked against two sources: Linux 7.2 (`arm64_repeat_tlbi_list` and the errata below KVM, with their texts) and
-//! Arm's notices as TF-A repeats them (advisory TFV-17 for CVE-2025-10263; MIDR values). Errata that Linux works
+//! Arm's notices as documented in TF-A (advisory TFV-17 for CVE-2025-10263; MIDR values). Errata that Linux works
 //! around but EL2 need not are in docs/cpu-errata.md, each with the reason.
 //!
 //! Each core is checked when it enters EL2, before it runs the host ([`of`]). The core names in the device tree are
@@ -15,7 +15,7 @@ pub type Revision = (u8, u8);
 pub enum Answer {
     /// Every broadcast TLBI and DSB is repeated once, on every core.
     RepeatTlbi,
-    /// The core never runs the host; as the first one of a machine it ends the boot.
+    /// The core never runs the host; as the boot CPU it ends the boot.
     Refuse,
     /// HCR_EL2 is written between a DSB and an ISB, on every core.
     HcrBetweenBarriers,
@@ -24,7 +24,7 @@ pub enum Answer {
 /// Condition besides the part number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
-    /// Nothing.
+    /// No condition.
     Always,
     /// Streaming SVE (ID_AA64PFR1_EL1.SME).
     Sme,
@@ -35,13 +35,13 @@ pub enum When {
 /// Parts that have an erratum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Part {
-    /// Its name.
+    /// The name.
     pub name: &'static str,
     /// MIDR_EL1.Implementer.
     pub implementer: u8,
-    /// MIDR_EL1.PartNum, lowest and highest: one number but for families.
+    /// MIDR_EL1.PartNum, lowest and highest: the same number except for families.
     pub numbers: (u16, u16),
-    /// Revisions that have it, both included.
+    /// Affected revisions, first and last.
     pub revisions: (Revision, Revision),
 }
 
@@ -52,7 +52,7 @@ pub struct Erratum {
     pub part: Part,
     /// Condition besides the part number.
     pub when: When,
-    /// Its number.
+    /// The erratum's number.
     pub number: &'static str,
     /// The workaround.
     pub answer: Answer,
@@ -138,7 +138,7 @@ pub const ERRATA: [Erratum; 35] = [
     repeat("Neoverse-V3AE", ARM, 0xd83, ANY, "4193784"),
     repeat("Azure Cobalt 100", MICROSOFT, 0xd49, ANY, "4193789"),
     repeat("Olympus", NVIDIA, 0x010, ANY, "T410-OLY-1029"),
-    // Older ones with the same workaround. 1286807 of Cortex-A76 is covered above.
+    // Older errata with the same workaround. 1286807 of Cortex-A76 is covered above.
     repeat("Cortex-A55", ARM, 0xd05, ANY, "2441007"),
     repeat("Cortex-A510", ARM, 0xd46, ((0, 0), (1, 1)), "2441009"),
     repeat("Falkor", QUALCOMM, 0x800, ((0, 0), (0, 0)), "1009"),
@@ -179,7 +179,7 @@ impl Part {
 }
 
 impl When {
-    /// Whether it holds for `core`.
+    /// Whether the condition is true for `core`.
     fn holds(self, core: Core) -> bool {
         match self {
             Self::Always => true,
@@ -199,7 +199,7 @@ mod midr {
 
 /// ID_AA64PFR1_EL1.SME.
 const PFR1_SME: u32 = 24;
-/// MPIDR_EL1.Aff0: the thread, on cores with more than one.
+/// MPIDR_EL1.Aff0: the thread, on cores with several threads.
 const MPIDR_AFF0: u64 = 0xff;
 
 #[cfg(test)]
@@ -209,12 +209,12 @@ mod tests {
 
     const PAGE: &str = include_str!("../../docs/cpu-errata.md");
 
-    /// Answers for a core without SME, the first thread of its core.
+    /// The workarounds for a core without SME, as the first thread of its core.
     fn answers(midr: u64) -> Vec<Answer> {
         of(Core { midr, mpidr: 0x8000_0000, pfr1: 0 }).map(|erratum| erratum.answer).collect()
     }
 
-    /// MIDR values as TF-A has them for its CPU files, which are a second source for the part numbers; revisions r0p0 to r3p1.
+    /// MIDR values of TF-A's CPU files, which are a second source for the part numbers; revisions r0p0 to r3p1.
     #[test]
     fn t62_cores_of_the_notice_repeat_in_every_revision() {
         let notice = [
@@ -262,7 +262,8 @@ mod tests {
         assert_eq!(answers(0x511f_2110), [Answer::RepeatTlbi]);
     }
 
-    /// QEMU's `max`, Cortex-A53, A57, A72, A520, A64FX, Neoverse N3, and another vendor's part with a number of Arm's.
+    /// QEMU's `max`, Cortex-A53, A57, A72, A520, A64FX, Neoverse N3, and a part of another vendor with one of Arm's
+    /// part numbers.
     #[test]
     fn other_cores_have_none() {
         for midr in

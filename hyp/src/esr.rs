@@ -1,6 +1,6 @@
 //! Exception syndromes: decodes ESR_EL2 of a trap from the host.
 //!
-//! Layout from the Arm ARM (DDI 0487, issue L.a), D24.2.46 "ESR_EL2". Decoding is total: whatever is not listed is
+//! Layout from the Arm ARM (DDI 0487, issue L.a), D24.2.46 "ESR_EL2". Decoding is total: all other exceptions are
 //! [`Trap::Other`], and the host gets an Undefined Instruction exception for it.
 
 use crate::cpu::Id;
@@ -12,13 +12,13 @@ pub enum Trap {
     Hvc,
     /// `SMC` from AArch64; the return address is the instruction itself.
     Smc,
-    /// A data access that stage 2 refused.
+    /// A data access with a stage-2 fault.
     DataAbort(Abort),
-    /// An instruction fetch that stage 2 refused.
+    /// An instruction fetch with a stage-2 fault.
     InstructionAbort(Abort),
     /// A system register that is trapped, from AArch64; the return address is the instruction itself.
     SystemRegister(SystemAccess),
-    /// Anything else, with its exception class.
+    /// Another exception, with its class.
     Other(u8),
 }
 
@@ -27,7 +27,7 @@ pub enum Trap {
 pub struct SystemAccess(u64);
 
 impl SystemAccess {
-    /// The ID register that a read names, and the register that gets its value; `None` for every other access.
+    /// The ID register of a read, and the target register; `None` for every other access.
     /// (DDI 0487, D24.2.46, "ISS encoding for an exception from MSR, MRS, or System instruction execution".)
     #[must_use]
     pub fn id_read(self) -> Option<(Id, u8)> {
@@ -39,12 +39,12 @@ impl SystemAccess {
     }
 }
 
-/// A stage-2 abort: the raw syndrome; each accessor decodes its own part, to keep traps fast.
+/// A stage-2 abort: the raw syndrome; each accessor decodes only its own part, so that traps are fast.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Abort(u64);
 
 impl Abort {
-    /// What kind of fault.
+    /// The kind of fault.
     #[must_use]
     #[inline]
     pub const fn fault(self) -> Fault {
@@ -56,19 +56,19 @@ impl Abort {
         }
     }
 
-    /// Whether the access was a stage-1 table walk of the host, not the access itself.
+    /// Whether the host's stage-1 table walk faulted, or the access itself.
     #[must_use]
     #[inline]
     pub const fn walk(self) -> Walk {
         if bit(self.0, 7) { Walk::Stage1 } else { Walk::Access }
     }
 
-    /// The access itself, when the syndrome describes it (`ISV`); only for data aborts.
+    /// The access, if the syndrome describes it (`ISV`); only for data aborts.
     #[must_use]
     #[inline]
     pub fn access(self) -> Option<Access> {
         let Self(esr) = self;
-        // CM (bit 8): cache maintenance transfers no data, whatever ISV is.
+        // CM (bit 8): cache maintenance transfers no data, for any ISV.
         if class(esr) != EC_DABT_LOW || !bit(esr, 24) || bit(esr, 8) {
             return None;
         }
@@ -96,11 +96,11 @@ impl Abort {
 /// Kind of a stage-2 abort, from `DFSC`/`IFSC`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// Nothing mapped, or the address is too large for the table: `HPFAR_EL2` holds the IPA.
+    /// The address is not mapped, or too large for the table: `HPFAR_EL2` holds the IPA.
     Translation,
     /// The access flag was clear.
     AccessFlag,
-    /// Mapped, but not for this kind of access.
+    /// The address is mapped, but not for this kind of access.
     Permission,
     /// Any other status, such as a synchronous external abort.
     Other,
@@ -140,13 +140,13 @@ pub enum Size {
 /// An access that can be emulated from its syndrome alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Access {
-    /// Bytes moved.
+    /// Size of the access.
     pub size: Size,
     /// Number of the general-purpose register; 31 is XZR.
     pub register: u8,
     /// Width of that register.
     pub width: Width,
-    /// What happens above the loaded bits.
+    /// Extension above the loaded bits.
     pub extend: Extend,
 }
 
@@ -162,9 +162,9 @@ pub enum Width {
 /// Extension of a load smaller than its register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extend {
-    /// With zeroes.
+    /// Zero extension.
     Zero,
-    /// With the sign.
+    /// Sign extension.
     Sign,
 }
 
@@ -247,7 +247,7 @@ impl Access {
         }
     }
 
-    /// The value that a store moves, from the register's content: truncated to the size.
+    /// The value of a store: the register's content, truncated to the size.
     #[must_use]
     #[inline(always)]
     pub const fn stored(self, register: u64) -> u64 {
@@ -301,7 +301,8 @@ mod tests {
         };
         assert_eq!(access(3, 0, 0, 4, 2, 1), Some((Id { crm: 4, op2: 2 }, 7)));
         assert_eq!(access(3, 0, 0, 7, 7, 1), Some((Id { crm: 7, op2: 7 }, 7)));
-        // A write, an encoding beside the space on each side, MIDR_EL1, and an instruction of the same numbers.
+        // A write, the encodings just below and above the ID space, MIDR_EL1, and an instruction with the same
+        // numbers.
         for (op0, op1, crn, crm, read) in
             [(3, 0, 0, 4, 0), (3, 1, 0, 4, 1), (3, 0, 1, 4, 1), (3, 0, 0, 8, 1), (3, 0, 0, 0, 1), (1, 0, 0, 4, 1)]
         {

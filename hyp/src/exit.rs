@@ -49,7 +49,7 @@ impl fmt::Display for Reason {
     }
 }
 
-/// Keeps the runner's token; longer ones are cut.
+/// Stores the runner's token; a longer one is cut.
 pub fn set_token(token: &str) {
     TOKEN.call_once(|| {
         let mut kept = ArrayString::new();
@@ -66,16 +66,16 @@ fn token() -> &'static str {
     TOKEN.get().map_or("none", ArrayString::as_str)
 }
 
-/// What the audit at the end of a run found.
+/// Result of the audit at the end of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Audit {
-    /// Nothing, and the host has all its pages.
+    /// No finding, and the host has all its pages.
     Clean,
     /// No one gained access, but the host lost pages.
     Lost,
     /// A finding, or the audit could not run.
     Failed,
-    /// There was none.
+    /// There was no audit.
     None,
 }
 
@@ -112,17 +112,18 @@ impl fmt::Display for Line {
     }
 }
 
-/// The run ends on this CPU; returns on the first only, and once.
+/// Ends the run on this CPU; returns only on the first CPU, and only once.
 fn begin() {
     match stopping::ending().begin(MPIDR_EL1.get()) {
         Role::Ends => ownership::take_console(),
         Role::EndsAtOnce => arch::end_run(Failed::Yes, Conduit::Smc),
-        // Keeps its locks: the ending CPU does not wait for them.
+        // The CPU does not release its locks: the ending CPU does not wait for them.
         Role::Parks => stopping::park(),
     }
 }
 
-/// Ends the run as the host asked. DMA is stopped, and the host has no access to the console. `reason` is one of the host's.
+/// Ends the run at the host's request. DMA is stopped, and the host has no access to the console. `reason` is one of
+/// the host's.
 pub fn requested(reason: Reason, audit: Audit) -> ! {
     let dropped = console::dropped();
     if dropped > 0 {
@@ -130,13 +131,13 @@ pub fn requested(reason: Reason, audit: Audit) -> ! {
     }
     console::last_line(format_args!("{}", Line(reason, audit)));
     if reason == Reason::SystemReset {
-        // Returns only if firmware cannot reset: power off instead.
+        // This returns only if firmware cannot reset: power off instead.
         arch::smc([u64::from(smccc::SYSTEM_RESET), 0, 0, 0]);
     }
     arch::end_run(Failed::No, Conduit::Smc)
 }
 
-/// Refuses to start, with the reason and the remedy. `conduit` reaches the firmware that ends the run.
+/// Refuses to start, with the reason and the remedy. `conduit` is that of the firmware call that ends the run.
 pub fn refuse(why: fmt::Arguments<'_>, conduit: Conduit) -> ! {
     log!("error: {why}");
     console::last_line(format_args!("{}", Line(Reason::Boot, Audit::None)));

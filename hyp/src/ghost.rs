@@ -1,6 +1,6 @@
 //! The ghost build's check after every trap: ownership, both stage 2 tables and every SMMU's shadow must agree.
 //!
-//! Every SMMU is audited after every trap, and the pages of a hypercall are looked up in both tables before it returns.
+//! Every SMMU is audited after every trap, and the pages of a hypercall are checked in both tables before it returns.
 //! Checks of all RAM are done less often: the map against the abstract state after every hypercall, firmware call and
 //! refused access and every 128th access to an SMMU register (which moves no page between owners), both tables against
 //! the map after every 32nd of those.
@@ -41,10 +41,10 @@ const ACCESSES_PER_COMPARISON: u64 = 128;
 
 /// Comparisons since the last audit of both tables.
 static COMPARISONS: AtomicU64 = AtomicU64::new(0);
-/// Comparisons for one audit of both tables. The pages of a hypercall are looked up in both at once.
+/// Comparisons for one audit of both tables. The pages of a hypercall are checked in both immediately.
 const COMPARISONS_PER_AUDIT: u64 = 32;
 
-/// Checks what the trap with syndrome `esr` may have changed. Ends the run if something differs.
+/// Checks the state that the trap with syndrome `esr` may have changed. Ends the run if something differs.
 pub fn check(ownership: &HostOwnership, esr: u64) {
     let skip = matches!(esr::decode(esr), Trap::DataAbort(abort) if abort.access().is_some())
         && !ACCESSES.fetch_add(1, Ordering::Relaxed).is_multiple_of(ACCESSES_PER_COMPARISON);
@@ -82,7 +82,7 @@ fn report(what: &dyn fmt::Display, esr: u64) -> ! {
     exit::fatal(format_args!("ghost: {what}; seen after the trap with ESR {esr:#x}"))
 }
 
-/// Carries out a transition and applies it to the abstract state too. Ends the run if the two differ.
+/// Executes a transition and also applies it to the abstract state. Ends the run if the two differ.
 pub fn apply(ownership: &mut HostOwnership, transition: Transition) -> Result<Option<GuestId>, Error> {
     let result = ownership.apply(transition);
     if let Some(mut ghost) = GHOST.get().map(TicketMutex::lock)

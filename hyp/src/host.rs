@@ -22,13 +22,13 @@ static STAGE2: Once<HostStage2Regs> = Once::new();
 /// Free bytes of the pool when the host started.
 static POOL_AT_START: Once<u64> = Once::new();
 
-/// Keeps what every CPU loads for the host's stage 2; called once, before the host runs.
+/// Stores the values that every CPU loads for the host's stage 2; called once, before the host runs.
 pub fn init(stage2: HostStage2Regs) {
     STAGE2.call_once(|| stage2);
     POOL_AT_START.call_once(|| pool::level().free);
 }
 
-/// Sets this CPU up and starts or resumes the host on it.
+/// Initialises this CPU and starts or resumes the host on it.
 pub fn enter(cpu: usize, entry: u64, context: u64) -> ! {
     match STAGE2.get() {
         Some(stage2) => setup::cpu(cpu, *stage2),
@@ -39,9 +39,9 @@ pub fn enter(cpu: usize, entry: u64, context: u64) -> ! {
     arch::start_host(cpu, context, entry, psci::ENTRY_PSTATE)
 }
 
-/// PSCI SYSTEM_OFF and SYSTEM_RESET, as `reason` says: no DMA after it, until EL2 starts again.
+/// PSCI SYSTEM_OFF and SYSTEM_RESET, according to `reason`: afterwards there is no DMA until EL2 starts again.
 ///
-/// Never returns, and so neither does the ownership lock: no other CPU of the host can undo what it does.
+/// Never returns and never releases the ownership lock: no other CPU of the host can undo it.
 pub fn stop(reason: Reason, ownership: &mut HostOwnership) -> ! {
     // Audit before the tables are changed below.
     let audit = audit::all(ownership);
@@ -104,7 +104,7 @@ impl fmt::Display for Clean {
     }
 }
 
-/// What this EL2 offers.
+/// The features of this EL2.
 pub fn features() -> Features {
     let isolation = if cfg!(feature = "no-isolation") { Features::empty() } else { Features::DMA_ISOLATION };
     let devices = if devices::is_supported() { Features::GUEST_DEVICES } else { Features::empty() };

@@ -16,7 +16,7 @@ pub struct Entry {
     pub esr: u64,
 }
 
-/// Which exception to inject.
+/// The exception to inject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exception {
     /// Synchronous external abort of a data access in this direction.
@@ -28,7 +28,7 @@ pub enum Exception {
 }
 
 impl Exception {
-    /// Whether `FAR_EL1` holds the address.
+    /// Whether `FAR_EL1` has the address.
     #[must_use]
     pub const fn has_address(self) -> bool {
         match self {
@@ -43,9 +43,9 @@ impl Exception {
 pub struct HostControl {
     /// `SCTLR_EL1`.
     pub sctlr: u64,
-    /// `SCTLR2_EL1`; 0 where the host has none.
+    /// `SCTLR2_EL1`; 0 if the host has none.
     pub sctlr2: u64,
-    /// `GCSCR_EL1`; 0 where the host has none.
+    /// `GCSCR_EL1`; 0 if the host has none.
     pub gcscr: u64,
     /// `ID_AA64PFR1_EL1`.
     pub pfr1: u64,
@@ -55,7 +55,7 @@ pub struct HostControl {
     pub mmfr1: u64,
 }
 
-/// Fields of PSTATE as `SPSR_EL2` has them (DDI 0487 L.a, C5.2.19).
+/// Fields of PSTATE, as in `SPSR_EL2` (DDI 0487 L.a, C5.2.19).
 mod pstate {
     pub(super) const EL1H: u64 = 0b0101;
     pub(super) const EL: u64 = 0b1100;
@@ -96,7 +96,7 @@ const fn there(register: u64, field: u32) -> bool {
     register >> field & 0xf != 0
 }
 
-/// Which exception level was interrupted.
+/// The interrupted exception level.
 #[derive(Clone, Copy)]
 enum Level {
     El0,
@@ -188,7 +188,8 @@ mod tests {
         assert_eq!(enter(Exception::Undefined, 0b0100, NONE), Entry { vector: 0, pstate: EL1H, esr: 1 << 25 });
     }
 
-    /// Without a feature its bit is RES0 in SPSR_EL2, whatever the host's registers say and the interrupted state was.
+    /// Without a feature its bit is RES0 in SPSR_EL2, whatever the host's registers and the interrupted PSTATE
+    /// contain.
     #[test]
     fn a_bit_whose_feature_is_absent_stays_zero() {
         let without = HostControl { pfr1: 0, dfr1: 0, mmfr1: 0, gcscr: 0, sctlr: 1 << 44, sctlr2: 0 };
@@ -205,8 +206,8 @@ mod tests {
         }
     }
 
-    /// AArch32 has IT in bits 26, 25 and 15 to 10, where AArch64 has TCO, BTYPE and ALLINT, GE and Q in others: none
-    /// of it is kept.
+    /// AArch32 has IT in bits 26:25 and 15:10 (TCO, BTYPE and ALLINT in AArch64), and GE and Q in other bits: none of
+    /// them is kept.
     #[test]
     fn what_is_kept_of_aarch32() {
         for control in [NONE, ALL] {

@@ -1,6 +1,6 @@
 //! The library of the reference hypervisor: pure logic without hardware access.
 //!
-//! The binary connects these modules to exception vectors, page tables and devices. Everything here builds
+//! The binary connects these modules to exception vectors, page tables and devices. All of it builds
 //! and is tested on the build machine.
 #![no_std]
 #![cfg_attr(

@@ -1,6 +1,7 @@
 //! The ownership of this machine's pages and its lock: the first of the lock order, before any SMMU (docs/locking.md).
 //!
-//! Only the trap handler takes it (`trap/locks.rs`), and the CPU that ends a run after a bug, which never releases it.
+//! Only the trap handler takes the lock (`trap/locks.rs`), and the CPU that ends a run after a bug, which never
+//! releases it.
 #![deny(
     clippy::indexing_slicing,
     clippy::unwrap_used,
@@ -20,16 +21,16 @@ use mem_protect::{FaultAnswer, Owner, Ownership};
 use spin::Once;
 use spin::mutex::{TicketMutex, TicketMutexGuard};
 
-/// The ownership of all pages, with the three tables that follow it.
+/// The ownership of all pages, with the three tables that must match it.
 pub type HostOwnership = Ownership<'static, HostTable, DmaTable, El2Table>;
 
-/// Most pages that one hypercall takes: bounds the time with interrupts masked.
+/// Maximum number of pages of one hypercall, to bound the time with interrupts masked.
 pub const MAX_PAGES: u64 = 512;
 
 static OWNERSHIP: Once<TicketMutex<HostOwnership>> = Once::new();
-/// The descriptor in the root of the host's stage 2 under which the console's UART lies, if the host has that.
+/// The descriptor in the root of the host's stage 2 that covers the console's UART, if the host has that UART.
 static CONSOLE: Once<Pa> = Once::new();
-/// How long to wait for the lock after a bug of EL2: longer than a trap takes, unless an SMMU times out.
+/// Maximum wait for the lock after a bug of EL2: longer than a trap takes, unless an SMMU times out.
 const WAIT_MS: u64 = 500;
 
 /// Publishes the ownership; called once, before the host runs.
@@ -54,7 +55,7 @@ pub fn is_hosts(ownership: &HostOwnership, ipa: Ipa) -> bool {
     ownership.map().owner(ipa.0 / PAGE) == Owner::Host
 }
 
-/// Whether the host's access to `ipa` may be tried again: it is mapped now, because another CPU was changing the table
+/// Whether the host's access to `ipa` may be tried again: it is mapped now, because another CPU changed the table
 /// around it.
 pub fn may_retry(ownership: &mut HostOwnership, ipa: Ipa) -> bool {
     match ownership.map().owner(ipa.0 / PAGE) {
@@ -77,8 +78,8 @@ pub fn take_console() {
     unmap_console();
 }
 
-/// Unmaps a shared console UART from the host, with everything else under the same root descriptor. The caller ensures that no CPU changes
-/// the host's stage 2.
+/// Unmaps a shared console UART from the host, with all other addresses of the same root descriptor. The caller
+/// ensures that no CPU changes the host's stage 2.
 pub fn unmap_console() {
     if let Some(descriptor) = CONSOLE.get() {
         tlb::clear_root_descriptor(*descriptor);

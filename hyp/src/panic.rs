@@ -1,4 +1,4 @@
-//! A panic is a bug of EL2: it ends the run with a report, since going on could break isolation.
+//! A panic is a bug of EL2: it ends the run with a report, since isolation may be broken.
 
 use crate::exit;
 use core::panic::PanicInfo;

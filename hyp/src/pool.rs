@@ -1,7 +1,7 @@
 //! EL2's memory pool: pages for tables, queues and shadow structures.
 //!
 //! Single pages come from a list in O(1); larger blocks, and the list's refills, from a buddy allocator. Pages that the
-//! host donated are kept apart and used last, so that unused ones can be returned to it. The host has no access to the
+//! host donated are separate and used last, so that unused ones can be returned to it. The host has no access to the
 //! pool. One of the modules that may use `unsafe`: it allocates and frees memory by address.
 #![deny(
     clippy::indexing_slicing,
@@ -24,7 +24,7 @@ pub use hyp::donated::MAX_RAM_RANGES;
 
 /// Buddy orders: blocks up to 2^31 bytes.
 const ORDERS: usize = 32;
-/// Bytes of a page, as the allocator counts.
+/// Size of a page in bytes, in the allocator's type.
 const PAGE_SIZE: usize = 4096;
 
 static POOL: TicketMutex<Pool> =
@@ -34,9 +34,9 @@ struct Pool {
     heap: Heap<ORDERS>,
     /// Address of the first free single page, which holds the address of the next; 0 ends the list.
     free_pages: u64,
-    /// Pages on the list.
+    /// Number of pages on the list.
     pages: u64,
-    /// Bytes ever added at boot.
+    /// Number of bytes added at boot.
     total: u64,
     donated: Donated,
 }
@@ -58,7 +58,7 @@ pub struct Level {
 /// The range is page aligned, mapped for EL2, and not used.
 pub unsafe fn add(start: u64, end: u64) {
     let mut pool = POOL.lock();
-    // SAFETY: (1) the caller passes ownership of the range; (2) it is ordinary memory that EL2 maps.
+    // SAFETY: (1) the caller transfers ownership of the range; (2) it is ordinary memory that EL2 maps.
     unsafe { pool.heap.add_to_heap(start as usize, end as usize) };
     pool.total = pool.total.saturating_add(end.saturating_sub(start));
 }
@@ -66,7 +66,7 @@ pub unsafe fn add(start: u64, end: u64) {
 /// Prepares for donations of pages of RAM `[first, first + count)` (page numbers), with their bitmaps at `bitmaps`.
 ///
 /// # Safety
-/// `bitmaps` is initialized memory of [`bitmap_bytes`]`(count)` bytes, aligned to 8, that nothing else ever uses.
+/// `bitmaps` is initialized memory of [`bitmap_bytes`]`(count)` bytes, aligned to 8, that has no other use.
 pub unsafe fn add_donation_bitmaps(first: u64, count: u64, bitmaps: Pa) {
     // SAFETY: (1) by the caller's contract.
     let words = unsafe { core::slice::from_raw_parts_mut(bitmaps.0 as *mut u64, donated::bitmap_words(count)) };
@@ -78,13 +78,13 @@ pub fn bitmap_bytes(pages: u64) -> u64 {
     (donated::bitmap_words(pages) as u64).saturating_mul(8)
 }
 
-/// Takes a zeroed block of `size` bytes (a power of two), aligned to its size and at least to a page; `None` if there
-/// is none.
+/// Allocates a zeroed block of `size` bytes (a power of two), aligned to its size and at least to a page; `None` if
+/// there is none.
 pub fn alloc(size: usize) -> Option<Pa> {
     let size = size.max(PAGE_SIZE);
     let block = take(size);
     let block = block?;
-    // SAFETY: (1) the block is not shared after it was taken from the pool; (2) it is at least `size` bytes long,
+    // SAFETY: (1) the block is not shared after its allocation; (2) it is at least `size` bytes long,
     // mapped, and page aligned.
     unsafe { core::ptr::write_bytes(block as *mut u8, 0, size) };
     Some(Pa(block))
@@ -115,23 +115,23 @@ pub unsafe fn free(block: Pa, size: usize) {
     let mut pool = POOL.lock();
     if size == PAGE_SIZE {
         if !pool.donated.free(block.0 / PAGE) {
-            // SAFETY: (1) the caller gives the page up, and it never was the host's, so its first word may become a
-            // link.
+            // SAFETY: (1) the caller does not use the page any more, and it never was the host's, so its first word
+            // may become a link.
             unsafe { (block.0 as *mut u64).write(pool.free_pages) };
             pool.free_pages = block.0;
             pool.pages = pool.pages.saturating_add(1);
         }
     } else if let (Ok(layout), Some(pointer)) = (Layout::from_size_align(size, size), NonNull::new(block.0 as *mut u8))
     {
-        // SAFETY: (1) the block was allocated with this very layout.
+        // SAFETY: (1) the block was allocated with this layout.
         unsafe { pool.heap.dealloc(pointer, layout) };
     }
 }
 
-/// Adds the `count` pages from page number `first`, which the host donated.
+/// Adds `count` donated pages from page number `first` on.
 ///
 /// # Safety
-/// The pages are mapped for EL2, and no CPU, device or cache line of the host's reaches them any more.
+/// The pages are mapped for EL2, and no CPU or device of the host reaches them, and no cache line of the host is left.
 pub unsafe fn donate(first: u64, count: u64) {
     let mut pool = POOL.lock();
     for page in first..first.saturating_add(count) {
@@ -139,7 +139,7 @@ pub unsafe fn donate(first: u64, count: u64) {
     }
 }
 
-/// Takes the `count` donated pages from page number `first` out of the pool: all, or none and `false` if one of them is
+/// Removes `count` donated pages from page number `first` on from the pool: all, or none and `false` if one of them is
 /// in use.
 pub fn remove_donated(first: u64, count: u64) -> bool {
     POOL.lock().donated.remove(first..first.saturating_add(count))

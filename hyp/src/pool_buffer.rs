@@ -1,6 +1,6 @@
 //! Blocks of the pool for the queues and tables of devices: SMMUs, and the interrupt controller.
 //!
-//! One of the modules that may use `unsafe`: it turns buffer offsets into accesses.
+//! One of the modules that may use `unsafe`: it accesses buffers by offset.
 #![deny(
     clippy::indexing_slicing,
     clippy::unwrap_used,
@@ -24,7 +24,7 @@ impl PoolBuffer {
     /// A zeroed block of `size` bytes, a power of two; `None` when the pool is empty.
     pub fn alloc(size: usize) -> Option<Self> {
         let pa = pool::alloc(size)?;
-        // Clean the zeroes to memory now, so that no dirty line is written back later over data of the device.
+        // Cleans the zeroes to memory, so that no dirty line is later written back over data of the device.
         arch::clean_and_invalidate(pa.0, size as u64);
         Some(Self { pa, size })
     }
@@ -51,13 +51,13 @@ impl DmaBuffer for PoolBuffer {
     }
 
     fn read64(&self, offset: usize) -> u64 {
-        // SAFETY: (1) the word lies in the block, which this value owns; (2) volatile, since the device may write it.
+        // SAFETY: (1) the word is in the block, which this value owns; (2) volatile, since the device may write it.
         self.word(offset).map_or(0, |word| unsafe { word.read_volatile() })
     }
 
     fn write64(&mut self, offset: usize, value: u64) {
         if let Some(word) = self.word(offset) {
-            // SAFETY: (1) the word lies in the block, which this value owns; (2) volatile, since the device reads it.
+            // SAFETY: (1) the word is in the block, which this value owns; (2) volatile, since the device reads it.
             unsafe { word.write_volatile(value) };
         }
     }
@@ -69,7 +69,7 @@ impl DmaBuffer for PoolBuffer {
     }
 
     fn invalidate(&self, offset: usize, len: usize) {
-        // The CPU never writes what the device writes, so clean-and-invalidate is safe at line boundaries.
+        // CPU and device never write to the same buffer, so clean-and-invalidate is safe at line boundaries.
         if let Some((start, len)) = self.part(offset, len) {
             arch::clean_and_invalidate(start, len);
         }

@@ -1,6 +1,6 @@
 //! Power states of the host's CPUs: EL2 handles every start, suspend and stop, so that no CPU runs without stage 2.
 //!
-//! Firmware starts and resumes a CPU at EL2's own entry; the host's entry point is stored here meanwhile.
+//! Firmware starts and resumes a CPU at EL2's own entry; the host's entry point is stored here during that time.
 #![deny(
     clippy::indexing_slicing,
     clippy::unwrap_used,
@@ -48,7 +48,7 @@ pub fn register(index: usize, mpidr: u64) -> Result<(), TooManyCpus> {
 #[derive(Clone, Copy, Debug)]
 pub struct TooManyCpus;
 
-/// Asks firmware how it reads the states of `CPU_SUSPEND`; once, before the host runs.
+/// Reads firmware's format of the states of `CPU_SUSPEND`; called once, before the host runs.
 pub fn init() {
     let [features, ..] = arch::smc([u64::from(smccc::PSCI_FEATURES), u64::from(smccc::CPU_SUSPEND_64), 0, 0]);
     FORMAT.call_once(|| StateFormat::of(smccc::status(features)));
@@ -66,7 +66,7 @@ pub fn mark_on(index: usize) {
     }
 }
 
-/// Where the host wants CPU `index` to start: entry point and X0.
+/// The host's entry point and X0 for CPU `index`.
 pub fn entry_of(index: usize) -> (u64, u64) {
     CPUS.get(index).map_or((0, 0), |cpu| (cpu.entry.load(Ordering::Acquire), cpu.context.load(Ordering::Acquire)))
 }
@@ -80,7 +80,8 @@ fn set_entry(index: usize, entry: u64, context: u64) {
     barrier::dsb(barrier::SY);
 }
 
-/// `CPU_ON`; `is_hosts` says whether the host owns an address. Firmware is always called by the 64-bit function, since EL2's own entry point may need it.
+/// `CPU_ON`; `is_hosts` says whether the host owns an address. Firmware is always called with the 64-bit function,
+/// since EL2's own entry point may need it.
 pub fn cpu_on(target: u64, entry: u64, context: u64, is_hosts: impl FnOnce(Ipa) -> bool) -> i64 {
     let Some(index) = index_of(target).filter(|_| target & !AFFINITY == 0) else { return INVALID_PARAMETERS };
     if entry & 3 != 0 || !is_hosts(Ipa(entry)) {
@@ -92,7 +93,7 @@ pub fn cpu_on(target: u64, entry: u64, context: u64, is_hosts: impl FnOnce(Ipa) 
         return answer;
     }
     set_entry(index, entry, context);
-    // Firmware may still be turning the CPU off, or refuse: then nothing is pending.
+    // If firmware refuses, for example because the CPU is still turning off, no start is pending.
     let [status, ..] = arch::smc([u64::from(smccc::CPU_ON_64), target, arch::secondary_entry_pa(), index as u64]);
     if smccc::status(status) == 0 {
         *state = Power::Pending;
@@ -100,7 +101,7 @@ pub fn cpu_on(target: u64, entry: u64, context: u64, is_hosts: impl FnOnce(Ipa) 
     smccc::status(status)
 }
 
-/// `AFFINITY_INFO`. Levels above CPUs are answered by firmware.
+/// `AFFINITY_INFO`. Firmware handles levels above CPUs.
 pub fn affinity_info(target: u64, level: u64) -> i64 {
     let firmware = || {
         let [state, ..] = arch::smc([u64::from(smccc::AFFINITY_INFO_64), target, level, 0]);
@@ -110,12 +111,12 @@ pub fn affinity_info(target: u64, level: u64) -> i64 {
         return firmware();
     }
     let Some(index) = index_of(target).filter(|_| target & !AFFINITY == 0) else { return INVALID_PARAMETERS };
-    // Asked under the lock, so that CPU_ON comes before or after.
+    // Called with the lock held, so that CPU_ON is entirely before or after.
     let states = STATES.lock();
     states.get(index).map_or(INVALID_PARAMETERS, |power| power.affinity_info(firmware))
 }
 
-/// Keeps a CPU off that must not run the host. It is never turned on again, so this is logged once.
+/// Records that a CPU must not run the host and stays off. It is never turned on again, so this is logged once.
 pub fn refuse_cpu(index: usize, why: &dyn fmt::Display) -> ! {
     set_state(index, Power::Refused);
     log!("CPU {index} stays off: {why}");
@@ -154,7 +155,8 @@ pub fn cpu_suspend(
     set_entry(index, entry, context);
     let [status, ..] =
         arch::smc([u64::from(smccc::CPU_SUSPEND_64), u64::from(power_state), arch::secondary_entry_pa(), index as u64]);
-    // An SMMU may lose its state in a standby state of a cluster or system too. A CPU that resumes at the entry point checks it there.
+    // An SMMU may lose its state also in a standby state of a cluster or system. A CPU that resumes at the entry point
+    // checks that itself.
     iommu::check_alive();
     smccc::status(status)
 }

@@ -1,17 +1,17 @@
-//! The SMC policy: which firmware calls of the host are answered, relayed, or handled by EL2 itself.
+//! The SMC policy: which firmware calls of the host are refused, passed to firmware, or handled by EL2 itself.
 //!
-//! An allow-list in one exhaustive match: everything else is NOT_SUPPORTED and never reaches firmware, since firmware
-//! calls can pass addresses (FF-A, SDEI, vendor services) or stop EL2 from resuming (SYSTEM_SUSPEND). Function
-//! identifiers: Arm DEN0028 (SMCCC 1.5), DEN0022 (PSCI 1.3), DEN0098 (TRNG 1.0).
+//! An allow-list in one exhaustive match: all other calls return NOT_SUPPORTED and are never passed to firmware, since
+//! firmware calls can have addresses as arguments (FF-A, SDEI, vendor services) or prevent EL2 from resuming
+//! (SYSTEM_SUSPEND). Function identifiers: Arm DEN0028 (SMCCC 1.5), DEN0022 (PSCI 1.3), DEN0098 (TRNG 1.0).
 
-/// What EL2 does with an SMC of the host.
+/// The handling of an SMC of the host.
 ///
 /// Features are reported consistently: a feature query is relayed only for calls that are relayed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// Handled by EL2.
     Psci(Psci),
-    /// Answered by EL2 with this value in X0.
+    /// EL2 returns this value in X0.
     Answer(i64),
     /// Passed to firmware with at most three arguments, none of which is an address.
     Relay,
@@ -22,7 +22,8 @@ pub enum Decision {
 /// A firmware response to be filtered, since EL2 supports less.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Filter {
-    /// `PSCI_FEATURES` of a call without flags: DEN0022 5.15.2 has them reserved, and a later edition may give them a meaning.
+    /// `PSCI_FEATURES` of a call without flags: by DEN0022 5.15.2 all flags are reserved, and a later edition may
+    /// define them.
     NoFlags,
     /// `PSCI_FEATURES` of `CPU_SUSPEND`: bit 1 is the format of `power_state`, which EL2 passes on; bit 0 is
     /// OS-initiated mode, which would need `SET_SUSPEND_MODE`.
@@ -32,7 +33,7 @@ pub enum Filter {
 }
 
 impl Filter {
-    /// The filtered value for firmware's X0 `answer`.
+    /// The filtered value of firmware's X0 `answer`.
     #[must_use]
     pub const fn apply(self, answer: i64) -> i64 {
         match self {
@@ -50,18 +51,19 @@ impl Filter {
 pub enum StateFormat {
     /// Bit 16 asks for a power-down state.
     Original,
-    /// Bit 30 does; bit 16 belongs to the state's number.
+    /// Bit 30 asks for a power-down state; bit 16 is part of the state's number.
     Extended,
 }
 
 impl StateFormat {
-    /// The format that firmware's answer to `PSCI_FEATURES` of `CPU_SUSPEND` names; firmware older than that call has the original.
+    /// The format in firmware's result of `PSCI_FEATURES` of `CPU_SUSPEND`; firmware that is older than that call has
+    /// the original one.
     #[must_use]
     pub const fn of(features: i64) -> Self {
         if features >= 0 && features & EXTENDED_STATE_ID != 0 { Self::Extended } else { Self::Original }
     }
 
-    /// What the state does to this CPU.
+    /// The effect of the state on this CPU.
     #[must_use]
     pub const fn kind(self, power_state: u32) -> SuspendKind {
         let bit = match self {
@@ -81,7 +83,7 @@ impl StateFormat {
     }
 }
 
-/// What `CPU_SUSPEND` does.
+/// The effect of `CPU_SUSPEND`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SuspendKind {
     /// The call returns; its entry point is ignored.
@@ -92,13 +94,13 @@ pub enum SuspendKind {
 
 /// `PSCI_FEATURES` of `CPU_SUSPEND`: the extended format of `power_state`.
 const EXTENDED_STATE_ID: i64 = 1 << 1;
-/// SMCCC 1.3, 2.5: set in a function identifier, it says that the caller has no live SVE state. It is no part of the identifier.
+/// SMCCC 1.3, 2.5: set in a function identifier, the caller has no live SVE state. It is not part of the identifier.
 pub const SVE_HINT: u32 = 1 << 16;
 
 /// State of a CPU in EL2's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Power {
-    /// Off, or turning off: ask firmware.
+    /// Off, or turning off: firmware knows the state.
     Off,
     /// Turned on, and not yet at EL2's entry.
     Pending,
@@ -126,7 +128,7 @@ impl Power {
             Self::On => 0,
             Self::Pending => 2,
             Self::Off => firmware(),
-            // Reported as off: it does not run the host.
+            // It is reported as off, since it does not run the host.
             Self::Refused => 1,
         }
     }
@@ -149,11 +151,11 @@ pub enum Psci {
     SystemReset,
 }
 
-/// SMCCC and PSCI return code for what does not exist.
+/// SMCCC and PSCI return code for a call that does not exist.
 pub const NOT_SUPPORTED: i64 = -1;
 /// PSCI: a parameter is out of range.
 pub const INVALID_PARAMETERS: i64 = -2;
-/// PSCI: the CPU is on already.
+/// PSCI: the CPU is already on.
 pub const ALREADY_ON: i64 = -4;
 /// PSCI: the CPU is being turned on.
 pub const ON_PENDING: i64 = -5;
@@ -204,7 +206,7 @@ pub const fn decide(function: u32, arg: u32) -> Decision {
     match identifier(function) {
         SMCCC_VERSION | PSCI_VERSION | MIGRATE_INFO_UP_CPU_32 | MIGRATE_INFO_UP_CPU_64 => Decision::Relay,
         MIGRATE_INFO_TYPE => Decision::RelayFiltered(Filter::TrustedOs),
-        // Only queries for allowed calls are relayed.
+        // Only queries of allowed calls are passed to firmware.
         SMCCC_ARCH_FEATURES => match arg {
             SMCCC_VERSION
             | SMCCC_ARCH_FEATURES

@@ -24,7 +24,7 @@ const ESR_IL: u64 = 1 << 25;
 const ESR_CV: u64 = 1 << 24;
 const ESR_COND: u32 = 20;
 
-/// `IT[1:0]` and `IT[7:2]` in the saved state of AArch32.
+/// `IT[1:0]` and `IT[7:2]` in the saved PSTATE of AArch32.
 const IT_LOW: u32 = 25;
 const IT_HIGH: u32 = 10;
 const IT_MASK: u64 = 0b11 << IT_LOW | 0x3f << IT_HIGH;
@@ -36,14 +36,14 @@ pub const fn is_aarch32(pstate: u64) -> bool {
     pstate & AARCH32 != 0
 }
 
-/// The state at the next instruction, after one of AArch64.
+/// The state at the next instruction, after an AArch64 instruction.
 #[must_use]
 #[inline]
 pub const fn over_aarch64(at: State) -> State {
     State { pc: at.pc.wrapping_add(4), pstate: at.pstate & !AARCH64_CLEARS }
 }
 
-/// The state at the next instruction, after one of AArch32 whose exception has the syndrome `esr`.
+/// The state at the next instruction, after an AArch32 instruction whose exception has the syndrome `esr`.
 #[must_use]
 pub const fn over_aarch32(esr: u64, at: State) -> State {
     let length = if esr & ESR_IL != 0 { 4 } else { 2 };
@@ -74,14 +74,15 @@ pub enum Endianness {
 const SCTLR_EE: u64 = 1 << 25;
 const SCTLR_E0E: u64 = 1 << 24;
 
-/// Whether an access was one of AArch64 on a host that is little-endian at EL1 and EL0: one test, true for nearly all accesses.
+/// Whether an access was by AArch64 code on a host that is little-endian at EL1 and EL0: one test, which is true for
+/// nearly all accesses.
 #[must_use]
 #[inline]
 pub const fn is_plain(pstate: u64, sctlr: u64) -> bool {
     (pstate & AARCH32) | (sctlr & (SCTLR_EE | SCTLR_E0E)) == 0
 }
 
-/// How the code interrupted with `pstate` accesses data, under the host's `SCTLR_EL1` (BigEndian, J1.3).
+/// The byte order of the code interrupted with `pstate`, with the host's `SCTLR_EL1` (BigEndian, J1.3).
 #[must_use]
 pub const fn endianness(pstate: u64, sctlr: u64) -> Endianness {
     let big = if is_aarch32(pstate) {
@@ -104,7 +105,7 @@ pub enum Condition {
 }
 
 /// The condition of the AArch32 instruction that trapped with syndrome `esr` in state `pstate`; always passed for AArch64 and for
-/// exceptions that only an executed instruction takes.
+/// exceptions that only an executed instruction causes.
 #[must_use]
 pub const fn condition(esr: u64, pstate: u64) -> Condition {
     let class = esr >> 26 & 0x3f;

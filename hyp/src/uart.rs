@@ -7,9 +7,9 @@ use safe_mmio::{field, fields::ReadPureWrite};
 
 /// Maximum polls of a full transmitter before a byte is dropped: much longer than one byte takes at any baud rate.
 const TX_POLLS: u32 = 100_000;
-/// UARTCLK of the boards that set none: used only for a divisor that emulated UARTs ignore.
+/// UARTCLK; only for the divisor, which emulated UARTs ignore.
 const UARTCLK: u32 = 24_000_000;
-/// Bits a second.
+/// Bits per second.
 const BAUD: u32 = 115_200;
 
 /// Offset of [`Modes`] from the base of a PL011.
@@ -21,20 +21,20 @@ pub struct Modes {
     /// `UARTDMACR`: TXDMAE and RXDMAE connect the FIFOs to a DMA controller.
     dmacr: ReadPureWrite<u32>,
     _reserved: [u32; 13],
-    /// `UARTTCR`: with ITEN a register drives the pins, TESTFIFO swaps the FIFOs, SIRTEST is for infrared.
+    /// `UARTTCR`: with ITEN a register controls the pins, TESTFIFO swaps the FIFOs, SIRTEST is for infrared.
     tcr: ReadPureWrite<u32>,
 }
 
 /// The UART, if there is one.
 pub struct Port<'a> {
     uart: Option<(Uart<'a>, UniqueMmioPointer<'a, Modes>)>,
-    /// The transmitter timed out: each byte is tried only once until one succeeds.
+    /// Whether the transmitter timed out: each byte is then tried only once until one succeeds.
     timed_out: bool,
     dropped: u64,
 }
 
 impl<'a> Port<'a> {
-    /// Uses `uart` as it is; the second pointer is to its registers at [`MODES`].
+    /// Uses `uart` without changing its configuration; the second pointer is to its registers at [`MODES`].
     #[must_use]
     pub const fn new(uart: Option<(Uart<'a>, UniqueMmioPointer<'a, Modes>)>) -> Self {
         Self { uart, timed_out: false, dropped: 0 }
@@ -46,12 +46,12 @@ impl<'a> Port<'a> {
         field!(*modes, dmacr).write(0);
         field!(*modes, tcr).write(0);
         let config = LineConfig { data_bits: DataBits::Bits8, parity: Parity::None, stop_bits: StopBits::One };
-        // An impossible divisor leaves the UART as firmware set it up, which still prints.
+        // With an invalid divisor the UART keeps firmware's configuration, which still prints.
         let _ = uart.enable(config, BAUD, UARTCLK);
     }
 
     /// Reconfigures the UART after the host used it. Waits until it is idle, as required (DDI 0183, UARTCR), but not
-    /// longer than one byte takes: the host may have disabled it with bytes in the FIFO.
+    /// longer than the time of one byte: the host may have disabled it with bytes in the FIFO.
     pub fn restart(&mut self) {
         if let Some((uart, _)) = &self.uart {
             let _ = (0..TX_POLLS).find(|_| idle(uart.is_busy()));
@@ -73,14 +73,14 @@ impl<'a> Port<'a> {
         }
     }
 
-    /// Sends `byte` if the transmitter has room at once; whether it had.
+    /// Sends `byte` if the transmitter has room; returns whether it had.
     pub fn try_put(&mut self, byte: u8) -> bool {
         let Some((uart, _)) = self.uart.as_mut().filter(|(uart, _)| !uart.is_tx_fifo_full()) else { return false };
         uart.write_word(byte);
         true
     }
 
-    /// Dropped bytes.
+    /// Number of dropped bytes.
     #[must_use]
     pub const fn dropped(&self) -> u64 {
         self.dropped

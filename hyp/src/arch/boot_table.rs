@@ -1,6 +1,6 @@
-//! The boot table, extended from Rust: maps more memory as normal before boot writes there (`hyp::boot_map`).
+//! The boot table, extended from Rust: maps more memory as normal before boot writes to it (`hyp::boot_map`).
 //!
-//! One of the modules that may use `unsafe`: it changes the table that EL2 runs on, while no other CPU runs.
+//! One of the modules that may use `unsafe`: it changes EL2's current table, while no other CPU runs.
 
 use super::clean_to_poc;
 use aarch64_cpu::asm::barrier;
@@ -14,7 +14,7 @@ const ENTRIES: usize = 512;
 /// Level-2 tables: two ends for each of the device tree, the kernel's header, the pool and the host's device tree; `BOOT_L2` of head.S.
 const TABLES: usize = 8;
 
-/// As head.S has them: normal write-back, inner shareable; and device, never executed.
+/// As in head.S: normal write-back, inner shareable; and device, never executable.
 const NORMAL: u64 = 0x741;
 const DEVICE: u64 = 0x0040_0000_0000_0445;
 /// The bits that distinguish a block from a table.
@@ -27,14 +27,14 @@ unsafe extern "C" {
     static mut boot_l2: [[u64; ENTRIES]; TABLES];
 }
 
-/// The range reaches beyond 512 GiB, or every table is in use.
+/// The range ends beyond 512 GiB, or every table is in use.
 #[derive(Clone, Copy, Debug)]
 pub struct Beyond;
 
 /// Maps `range` as normal memory, in blocks of 2 MiB or more; already normal memory is unchanged.
 ///
 /// # Errors
-/// [`Beyond`]; parts of the range may be normal then.
+/// [`Beyond`]; parts of the range may then be normal.
 ///
 /// # Safety
 /// Only the boot CPU runs, on the boot table, and no device is within the blocks of `range`.
@@ -51,7 +51,7 @@ pub unsafe fn make_normal(range: &PhysRange) -> Result<(), Beyond> {
             continue;
         }
         match part {
-            // SAFETY: (1) as the caller promises; code, stacks and tables lie in a gigabyte that is normal already.
+            // SAFETY: (1) as the caller promises; code, stacks and tables are in a gigabyte that is already normal.
             Part::Whole => unsafe { replace(entry, base | NORMAL) },
             Part::Blocks(from, to) => {
                 let table = if is_table { Some((old & !0xfff) as *mut u64) } else { new_table(base) };
@@ -73,8 +73,8 @@ pub unsafe fn make_normal(range: &PhysRange) -> Result<(), Beyond> {
     Ok(())
 }
 
-/// A table of device blocks for the gigabyte at `base`; `None` when all are in use (the first descriptor is not 0
-/// then).
+/// A table of device blocks for the gigabyte at `base`; `None` if all are in use (the first descriptor is then not
+/// 0).
 fn new_table(base: u64) -> Option<*mut u64> {
     for n in 0..TABLES {
         // SAFETY: (1) `n` is an index of the tables, which only this module uses, on one CPU.
@@ -98,7 +98,7 @@ fn new_table(base: u64) -> Option<*mut u64> {
 /// Break before make.
 ///
 /// # Safety
-/// `entry` is a descriptor of the boot table, and nothing under it is used meanwhile.
+/// `entry` is a descriptor of the boot table, and no address that it maps is used during the call.
 unsafe fn replace(entry: *mut u64, value: u64) {
     for step in [0, value] {
         // SAFETY: (1) by the caller's contract.

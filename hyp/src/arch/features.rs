@@ -1,6 +1,7 @@
-//! CPU features: the ID registers as read at EL2, and the fields that gate EL2 registers.
+//! CPU features: the ID registers as read at EL2, and the fields that show whether EL2 registers exist.
 //!
-//! A register whose feature is absent is UNDEFINED, so check here before each optional register.
+//! A register whose feature is absent is UNDEFINED, so its feature must be checked before each access to an optional
+//! register.
 
 use core::arch::asm;
 use hyp::cpu::{self, Buffer, Controls, Cpu, Id, Optional};
@@ -8,8 +9,8 @@ use hyp::cpu::{self, Buffer, Controls, Cpu, Id, Optional};
 macro_rules! read {
     ($reg:expr) => {{
         let value: u64;
-        // SAFETY: (1) the register is readable at EL2 on every CPU that the caller lets come here, and reads have no
-        // side effect; reserved ID registers read as zero.
+        // SAFETY: (1) the register is readable at EL2 on every CPU for which the caller has checked the feature, and
+        // reads have no side effect; reserved ID registers read as zero.
         unsafe { asm!(concat!("mrs {}, ", $reg), out(reg) value, options(nomem, nostack, preserves_flags)) };
         value
     }};
@@ -49,12 +50,12 @@ id! {
     pmu = "id_aa64dfr0_el1"[8];
 }
 
-/// `PMSIDR_EL1.FDS`: filtering by data source. Only where the buffer is usable.
+/// `PMSIDR_EL1.FDS`: filtering by data source. Only if the buffer is usable.
 pub fn profiling_data_source() -> bool {
     read!("s3_0_c9_c9_7") & 1 << 7 != 0
 }
 
-/// Physical address bits of this CPU, capped at 48.
+/// Physical address bits of this CPU, at most 48.
 pub fn pa_bits() -> u32 {
     match pa_range() {
         0 => 32,
@@ -106,23 +107,23 @@ impl Cpu for ThisCpu {
     }
 }
 
-/// P of either register.
+/// PMBIDR_EL1.P or TRBIDR_EL1.P.
 fn withheld(idr: u64) -> Buffer {
     if idr & 1 << 4 == 0 { Buffer::Usable } else { Buffer::Withheld }
 }
 
-/// What the host reads from an ID register of this CPU.
+/// The host's value of an ID register of this CPU.
 #[cold]
 pub fn shown(id: Id) -> u64 {
     cpu::shown(&ThisCpu, id)
 }
 
-/// EL2 control values on this CPU for the features that the host sees.
+/// EL2 control values on this CPU for the host's features.
 pub fn controls() -> Controls {
     Controls::of(&ThisCpu)
 }
 
-/// What EL2 writes of the registers that this CPU may lack.
+/// EL2's values for the registers that this CPU may lack.
 pub fn optional() -> Optional {
     Optional::of(&ThisCpu)
 }

@@ -1,6 +1,7 @@
-//! CPU access: assembly, barriers, cache and TLB maintenance, system registers that the register crate lacks.
+//! CPU access: assembly, barriers, cache and TLB maintenance, system registers that are not in the register crate.
 //!
-//! One of the modules that may use `unsafe`: each function wraps one instruction sequence whose effect Rust cannot see.
+//! One of the modules that may use `unsafe`: each function contains one instruction sequence with effects that the
+//! compiler does not know.
 #![allow(unsafe_code)]
 
 #[allow(clippy::arithmetic_side_effects)]
@@ -50,7 +51,7 @@ macro_rules! symbol {
     };
 }
 
-/// Where the image's sections end, in ascending order; each is a page boundary.
+/// The ends of the image's sections, in ascending order; each is a page boundary.
 #[derive(Clone, Copy, Debug)]
 pub struct Image {
     /// First byte of code.
@@ -59,7 +60,7 @@ pub struct Image {
     pub text_end: u64,
     /// End of constants.
     pub rodata_end: u64,
-    /// First guard page: below it are initialised and zeroed data and the boot table.
+    /// First guard page: below it are initialised data, zeroed data and the boot table.
     pub boot_stack_guard: u64,
     /// Bottom of the per-CPU stacks, which is the top of the boot stack.
     pub stacks_start: u64,
@@ -71,7 +72,7 @@ pub struct Image {
     pub end: u64,
 }
 
-/// The image as it was linked.
+/// The section addresses of the image.
 pub fn image() -> Image {
     Image {
         start: symbol!(__image_start),
@@ -102,7 +103,7 @@ pub fn secondary_entry_pa() -> u64 {
     secondary_entry as *const () as u64
 }
 
-/// Which instruction reaches PSCI firmware.
+/// The instruction that calls PSCI firmware.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Conduit {
     /// Secure monitor call.
@@ -111,10 +112,10 @@ pub enum Conduit {
     Hvc,
 }
 
-/// Ends the run: if it succeeded by PSCI SYSTEM_OFF, otherwise by a failing semihosting exit, or by PSCI if
+/// Ends the run: a successful one with PSCI SYSTEM_OFF, a failed one with a failing semihosting exit, or with PSCI if
 /// semihosting is not available.
 pub fn end_run(failed: Failed, conduit: Conduit) -> ! {
-    // SAFETY: (1) `leave` never returns and accesses no memory but constants; (2) it runs at any exception level with
+    // SAFETY: (1) `leave` never returns and accesses only constants; (2) it runs at any exception level with
     // any MMU state.
     unsafe { leave(u64::from(failed == Failed::Yes), u64::from(conduit == Conduit::Hvc)) }
 }
@@ -122,7 +123,7 @@ pub fn end_run(failed: Failed, conduit: Conduit) -> ! {
 /// Whether a run ends in failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failed {
-    /// It does.
+    /// It ends in failure.
     Yes,
     /// Normal end, requested by the host.
     No,
@@ -130,7 +131,7 @@ pub enum Failed {
 
 /// Leaves EL2 for the host's EL1 with X0 = `context`; the stack of CPU `cpu` is reset.
 pub fn start_host(cpu: usize, context: u64, entry: u64, spsr: u64) -> ! {
-    // SAFETY: (1) the stack belongs to this CPU alone; (2) the caller has set up every EL2 control, so EL1 runs under
+    // SAFETY: (1) only this CPU uses the stack; (2) the caller has set up every EL2 control, so EL1 runs under
     // stage 2.
     unsafe { enter_host(context, entry, spsr, stack_top(cpu)) }
 }
@@ -154,7 +155,7 @@ static mut SECONDARY_REGS: StageOneRegs = StageOneRegs { mair: 0, tcr: 0, ttbr: 
 /// Switches this CPU to the stage 1 in `regs` and saves it for CPUs that start later.
 ///
 /// # Safety
-/// The table must identity map the image with the rights that its sections need, and everything that is referenced.
+/// The table must identity map the image with the permissions of its sections, and all memory that is referenced.
 pub unsafe fn switch_stage1(regs: StageOneRegs) {
     // SAFETY: (1) called once, by the boot CPU, before another CPU runs, so there is no other access to the static;
     // (2) the table is valid by the caller's contract.
@@ -170,8 +171,8 @@ pub unsafe fn switch_stage1(regs: StageOneRegs) {
 #[cfg(target_arch = "aarch64")]
 pub fn smc(args: [u64; 4]) -> [u64; 4] {
     let [mut x0, mut x1, mut x2, mut x3] = args;
-    // SAFETY: (1) SMCCC preserves x18 and up, and all that may change is declared; (2) the callers pass only
-    // allow-listed functions.
+    // SAFETY: (1) SMCCC preserves x18 and higher, and all registers that may change are declared; (2) the callers pass
+    // only allow-listed functions.
     unsafe {
         asm!("smc #0", inout("x0") x0, inout("x1") x1, inout("x2") x2, inout("x3") x3,
             out("x4") _, out("x5") _, out("x6") _, out("x7") _, out("x8") _, out("x9") _, out("x10") _, out("x11") _,
@@ -180,7 +181,7 @@ pub fn smc(args: [u64; 4]) -> [u64; 4] {
     [x0, x1, x2, x3]
 }
 
-/// For builds that only check these sources on another architecture, which has no such registers. Never runs.
+/// For builds that only check these sources on another architecture, which lacks these registers. Never called.
 #[cfg(not(target_arch = "aarch64"))]
 pub fn smc(args: [u64; 4]) -> [u64; 4] {
     args
@@ -241,7 +242,7 @@ host_register! {
     gcscr_el1 = "s3_0_c2_c5_0";
 }
 
-/// The register whose access made EL2 take an exception, if `esr` and `elr` describe such an access and EL3 can trap
+/// The register whose access caused an exception at EL2, if `esr` and `elr` describe such an access and EL3 can trap
 /// it.
 pub fn withheld(esr: u64, elr: u64) -> Option<&'static Withheld> {
     // Computed from end and size: the start symbol is `_head`, and taking its address would count as a function
@@ -279,8 +280,8 @@ pub fn now_us() -> u64 {
 /// Ticks of the counter per second, from the boot CPU; 0 before [`keep_counter_hz`].
 static COUNTER_HZ: AtomicU64 = AtomicU64::new(0);
 
-/// Keeps CNTFRQ_EL0 of this CPU for all of them: they share the counter, and firmware may leave the register zero on a CPU that it
-/// starts later, where no wait would end.
+/// Stores CNTFRQ_EL0 of this CPU for all CPUs: they share the counter, and firmware may leave the register zero on a
+/// CPU that it starts later, and no wait would end on that CPU.
 pub fn keep_counter_hz() {
     COUNTER_HZ.store(CNTFRQ_EL0.get(), Ordering::Relaxed);
 }

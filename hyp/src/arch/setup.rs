@@ -1,9 +1,10 @@
-//! EL2 control registers of each CPU: what the host may use, and what traps.
+//! EL2 control registers of each CPU: the features that the host may use, and the traps.
 //!
-//! The values come from the table of ID fields (`hyp::cpu`): only features that the host sees are enabled. Buffers
-//! that a CPU writes (profiling and trace) use the EL1&0 regime, so stage 2 applies. The registers of every feature
-//! of this CPU are written, also with their reset values: after a warm reset they may be UNKNOWN. Registers that
-//! EL2's own stage 1 depends on are written earlier, by head.S. Fields: Arm ARM, DDI 0487 issue L.a, D24.2.
+//! The values come from the table of ID fields (`hyp::cpu`): only features in the host's ID registers are enabled.
+//! Buffers that a CPU writes (profiling and trace) use the EL1&0 regime, so stage 2 applies. The registers of every
+//! feature of this CPU are written, even if the value is the reset value: after a warm reset they may be UNKNOWN.
+//! Registers that EL2's own stage 1 depends on are written earlier, by head.S. Fields: Arm ARM, DDI 0487 issue L.a,
+//! D24.2.
 
 use super::{features, vectors};
 use aarch64_cpu::asm::barrier;
@@ -27,12 +28,12 @@ pub struct HostStage2Regs {
 /// bits.
 pub const SCTLR_EL2_RUNNING: u64 = 0x30c5_0830 | 1 | 1 << 2 | 1 << 3 | 1 << 12 | 1 << 19;
 
-/// `SCTLR_EL1` at the host's entry: MMU and caches off, RES1 bits as Armv8.0 has them.
+/// `SCTLR_EL1` at the host's entry: MMU and caches off, RES1 bits as in Armv8.0.
 const SCTLR_EL1_ENTRY: u64 = 0x30d0_0800;
 
 /// `HDFGxTR2_EL2.nPMSDSFR_EL1`.
 const HDFG2_PMSDSFR: u64 = 1 << 19;
-/// `MDCR_EL2.E2PB`, as the table sets it where the host may profile.
+/// `MDCR_EL2.E2PB`, as the table sets it if the host may use profiling.
 const MDCR_E2PB: u64 = 0b11 << 12;
 
 macro_rules! write_sysreg {
@@ -40,7 +41,7 @@ macro_rules! write_sysreg {
         $(#[doc = $doc])?
         fn $name(value: u64) {
             // SAFETY: (1) the caller checked that the feature of this register is there; (2) it controls EL1 and EL0,
-            // nothing that Rust code in EL2 relies on.
+            // and no state that Rust code in EL2 depends on.
             unsafe { asm!(concat!("msr ", $reg, ", {}"), in(reg) value, options(nostack, preserves_flags)) };
         }
     )*};
@@ -85,7 +86,7 @@ fn pmcr_n() -> u64 {
     (pmcr >> 11) & 0x1f
 }
 
-/// Sets up this CPU, number `index` in EL2's own count, for a host behind `stage2`. Idempotent.
+/// Sets up this CPU, with EL2's CPU number `index`, for a host behind `stage2`. Idempotent.
 pub fn cpu(index: usize, stage2: HostStage2Regs) {
     TPIDR_EL2.set(index as u64);
     VBAR_EL2.set(vectors());
@@ -107,7 +108,7 @@ pub fn cpu(index: usize, stage2: HostStage2Regs) {
     super::tlb::complete();
 }
 
-/// Control registers of EL1 that an older kernel does not know and would not initialise.
+/// EL1 control registers at the host's entry; an older kernel does not initialise some of them.
 fn entry_state() {
     SCTLR_EL1.set(SCTLR_EL1_ENTRY);
     cpacr_el1(0);
@@ -137,7 +138,7 @@ fn traps(controls: &Controls) {
     }
 }
 
-/// Everything runs in the default MPAM partition, and the host cannot select another.
+/// All software runs in the default MPAM partition, and the host cannot select another.
 fn partitions(optional: &Optional) {
     let Some(value) = optional.mpam2 else { return };
     mpam2(value);
@@ -163,7 +164,7 @@ fn vector_lengths(controls: &Controls) {
     }
 }
 
-/// Counters do not count at EL2, and the buffers that the CPU writes go through the host's stage 2.
+/// Counters do not count at EL2, and writes to the CPU's buffers use the host's stage 2.
 fn debug_and_trace(controls: &Controls, optional: &Optional) {
     let mut mdcr = controls.mdcr;
     if features::pmu() != 0 && features::pmu() != 0xf {

@@ -1,7 +1,7 @@
 //! TLB maintenance of every CPU.
 //!
-//! The invalidate functions only issue; [`complete`] waits, and applies the erratum workaround. One of the modules that may use
-//! `unsafe`: instructions whose effect Rust cannot see.
+//! The invalidate functions only issue instructions; [`complete`] waits, and applies the erratum workaround. One of
+//! the modules that may use `unsafe`: instructions with effects that the compiler does not know.
 
 use aarch64_cpu::asm::barrier;
 use core::arch::asm;
@@ -10,22 +10,22 @@ use io_pgtable::Pa;
 
 /// Whether a core that needs TLBI and DSB twice has entered EL2 (`hyp::errata`).
 static REPEAT: AtomicBool = AtomicBool::new(false);
-/// How often TLBI and DSB were repeated.
+/// Number of repetitions of TLBI and DSB.
 static REPEATED: AtomicU64 = AtomicU64::new(0);
 
-/// Has every CPU repeat its TLB maintenance from now on: called by a core that needs it, before its stage 2 is on.
+/// From now on every CPU repeats its TLB maintenance. Called by a core that needs it, before its stage 2 is enabled.
 pub fn repeat_from_now_on() {
     REPEAT.store(true, Ordering::Relaxed);
     // Orders the store before this core's first walk for the host: a CPU that does not see the store has changed its tables before that walk.
     barrier::dsb(barrier::SY);
 }
 
-/// How often [`complete`] repeated TLBI and DSB.
+/// Number of times that [`complete`] repeated TLBI and DSB.
 pub fn repeated() -> u64 {
     REPEATED.load(Ordering::Relaxed)
 }
 
-/// Invalidates EL2's translation of the page at `va`, as it was before the stores that changed it.
+/// Invalidates EL2's translation of the page at `va`, after the stores that changed it.
 pub fn invalidate_el2_page(va: u64) {
     // Orders the store to the descriptor before the invalidation.
     barrier::dsb(barrier::ISHST);
@@ -33,7 +33,7 @@ pub fn invalidate_el2_page(va: u64) {
     unsafe { asm!("tlbi vae2is, {}", in(reg) va >> 12, options(nostack, preserves_flags)) };
 }
 
-/// Invalidates the host's stage-2 translation of the page at `ipa`, but no combined entry.
+/// Invalidates the host's stage-2 translation of the page at `ipa`, but not combined entries.
 pub fn invalidate_ipa(ipa: u64) {
     // SAFETY: (1) dropping a cached translation only costs a walk.
     unsafe { asm!("tlbi ipas2e1is, {}", in(reg) ipa >> 12, options(nostack, preserves_flags)) };
@@ -53,8 +53,8 @@ pub fn invalidate_host() {
     unsafe { asm!("tlbi vmalls12e1is", options(nostack, preserves_flags)) };
 }
 
-/// Clears a descriptor in the root of the host's stage 2 and invalidates: when this returns, nothing under it is mapped for any CPU of the
-/// host. The caller ensures that no other CPU changes that table afterwards.
+/// Clears a descriptor in the root of the host's stage 2 and invalidates: when this returns, no address that it covers
+/// is mapped for any CPU of the host. The caller ensures that no other CPU changes that table afterwards.
 pub fn clear_root_descriptor(descriptor: Pa) {
     // SAFETY: (1) the address is that of a descriptor in the root of the host's table: 8 bytes, aligned, mapped, never freed; (2) all other
     // accesses, also those of EL2's table code on a CPU that is not parked yet, are atomic 64-bit accesses, and they find an invalid
@@ -65,19 +65,20 @@ pub fn clear_root_descriptor(descriptor: Pa) {
     complete();
 }
 
-/// Waits until the issued invalidations are complete on every CPU, with every access that used an invalidated translation.
+/// Waits until the issued invalidations are complete on every CPU, including every access that used an invalidated
+/// translation.
 #[inline]
 pub fn complete() {
     barrier::dsb(barrier::ISH);
-    // After the DSB: see docs/cpu-errata.md for a core that enters meanwhile.
+    // After the DSB: see docs/cpu-errata.md for a core that enters EL2 during this.
     if REPEAT.load(Ordering::Relaxed) {
         repeat();
     }
     barrier::isb(barrier::SY);
 }
 
-/// Any broadcast invalidation and its DSB end what the first ones left under way (Arm's notice 112137); this one names a page that EL2
-/// does not map.
+/// Any broadcast invalidation and its DSB complete the accesses that the first ones did not wait for (Arm's notice
+/// 112137); this one is of a page that EL2 does not map.
 #[cold]
 fn repeat() {
     // SAFETY: (1) dropping a cached translation only costs a walk.

@@ -24,7 +24,7 @@ impl fmt::Display for Refused {
 /// Looks up this core's errata and applies the workaround, before the host runs on it.
 ///
 /// # Errors
-/// The erratum for which it must not.
+/// The erratum for which the core must not run the host.
 pub fn this_core() -> Result<Option<&'static Erratum>, Refused> {
     let core = Core { midr: MIDR_EL1.get(), mpidr: MPIDR_EL1.get(), pfr1: ID_AA64PFR1_EL1.get() };
     let mut repeats = None;
@@ -35,7 +35,7 @@ pub fn this_core() -> Result<Option<&'static Erratum>, Refused> {
                 repeats = Some(erratum);
             }
             Answer::Refuse => return Err(Refused(erratum)),
-            // Where HCR_EL2 is written, on every core.
+            // Done where HCR_EL2 is written, on every core.
             Answer::HcrBetweenBarriers => {}
         }
     }

@@ -8,16 +8,16 @@ use hyp::boot_info::{Layout, MmioPolicy, PhysRange, Platform, Request, image::HE
 use io_pgtable::Pa;
 use mem_protect::{Owner, PageInfo, PageMap};
 
-/// Pool for every machine, in bytes: stream tables, queues, and the first splits.
+/// Minimum size of the pool in bytes: stream tables, queues, and the first splits.
 const POOL_MIN: u64 = 8 << 20;
-/// Fraction of memory added to the pool for tables: 1/128.
+/// Part of memory that is added to the pool for tables: 1/128.
 const POOL_SHIFT: u32 = 7;
 
-/// The division of the machine's memory.
+/// The layout and the ownership of the machine's memory.
 pub struct Division {
     /// The memory layout.
     pub layout: Layout,
-    /// Who owns each page.
+    /// The owner of each page.
     pub map: PageMap<'static>,
     /// Physical address of the GIC distributor.
     pub distributor: u64,
@@ -25,7 +25,7 @@ pub struct Division {
 
 impl Division {
     /// Divides the memory of `platform`, whose device tree is `blob` at `dtb`. Refuses to boot if there is too little
-    /// memory, or if the finished plan would map for the host what `policy` withholds or EL2 owns.
+    /// memory, or if the finished plan would map memory or registers for the host that `policy` withholds or EL2 owns.
     pub fn of(platform: &Platform<'_>, policy: &MmioPolicy, dtb: Pa, blob: &[u8]) -> Self {
         let image = arch::image();
         let ram: u64 = platform.memory.ram.total();
@@ -37,8 +37,8 @@ impl Division {
         if let Some(header) = PhysRange::new(kernel.base(), HEADER_SIZE as u64) {
             normal("the kernel", &header);
         }
-        // SAFETY: (1) the module lies in memory, which was checked; (2) it is at least a header long, or the header
-        // check refuses it: memory follows it.
+        // SAFETY: (1) the module is in memory, which was checked; (2) memory follows it up to a header's length; the
+        // header check refuses a shorter file.
         let header = unsafe { &*(kernel.base().0 as *const [u8; HEADER_SIZE]) };
         let (Some(image), Some(dtb)) =
             (PhysRange::between(Pa(image.start), Pa(image.end)), PhysRange::new(dtb, blob.len() as u64))
@@ -57,7 +57,7 @@ impl Division {
         plan::check(platform, policy, &layout).unwrap_or_else(|error| refuse(format_args!("{error}"), Conduit::Smc));
         normal("EL2's pool", &layout.pool);
         normal("the host's device tree", &layout.host_dtb);
-        // Tables of an earlier kernel, which the interrupt controller writes, may lie in the pool.
+        // Tables of an earlier kernel, which the interrupt controller writes, may be in the pool.
         gic_frames::silence(platform, policy, blob);
         let map = Self::ownership_map(platform, &layout, pages_of_ram, rounded(map_bytes));
         Self { layout, map, distributor: platform.gic.distributor.base().0 }
@@ -84,8 +84,8 @@ impl Division {
                 Conduit::Smc,
             );
         }
-        // SAFETY: (1) the records lie at the start of the pool's range and are never used for anything else; (2)
-        // zeroes are valid records; (3) the bitmaps lie behind them, in the range as checked above, and are zeroed
+        // SAFETY: (1) the records are at the start of the pool's range and have no other use; (2)
+        // zeroes are valid records; (3) the bitmaps are after them, in the range as checked above, and are zeroed
         // before they are used; (4) the rest of the range is unused.
         let storage = unsafe {
             core::ptr::write_bytes(records, 0, usize::try_from(count).unwrap_or(0));
@@ -126,8 +126,9 @@ impl Division {
     }
 }
 
-/// Tables of the interrupt controller: for each CPU a pending table, for each ITS its first tables and its queue, and
-/// the configuration table. Tables for the host's devices come out of the rest of the pool, a quarter of it at most.
+/// Tables of the interrupt controller: a pending table for each CPU, the first tables and the queue of each ITS, and
+/// the configuration table. Tables for the host's devices are allocated from the remaining pool, at most a quarter of
+/// it.
 fn gic_bytes(platform: &Platform<'_>) -> u64 {
     const PENDING: u64 = 64 << 10;
     const ITS: u64 = 512 << 10;

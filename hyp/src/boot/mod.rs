@@ -1,6 +1,6 @@
-//! The boot sequence: memory, tables, SMMUs, then the host. This order leaves no time with unprotected DMA.
+//! The boot sequence: memory, tables, SMMUs, then the host. In this order DMA is protected at all times.
 //!
-//! Whatever is missing or malformed ends the run with a message that says what to do: isolation is never silently
+//! Missing or malformed input ends the run with a message that has the remedy: isolation is never silently
 //! disabled. One of the modules that may use `unsafe`: it accesses memory by address while no other CPU runs.
 #![allow(unsafe_code)]
 
@@ -33,7 +33,7 @@ use mem_protect::{HostStage2, Owner, Ownership, PageRange};
 const FALLBACK_UART: u64 = 0x0900_0000;
 /// Passed by the assembly instead of an exception level if HCR_EL2.E2H is fixed to 1.
 const VHE_ONLY: u64 = 0x22;
-/// Likewise: an exception was taken before EL2 had its vectors.
+/// The same for an exception that was taken before EL2 had its vectors.
 const EARLY_TRAP: u64 = 0x23;
 /// Bytes of the GIC distributor's page.
 const GICD_SIZE: u64 = 0x1_0000;
@@ -88,7 +88,7 @@ extern "C" fn rust_main(dtb: u64) -> ! {
     let no_reset = platform.options.no_reset.clone();
     let smmu_nodes = platform.smmus;
     scrub(&layout.scrub);
-    // From here on the boot loader's device tree must not be used.
+    // From now on the boot loader's device tree must not be used.
     // SAFETY: (1) the table maps the image by section, the pool, and the devices that EL2 uses; (2) no other CPU runs.
     unsafe { arch::switch_stage1(el2_table.registers()) };
 
@@ -141,7 +141,7 @@ fn start_ghost(map: &PageMap<'_>) {
     log!("ghost: every trap is checked");
 }
 
-/// A CPU that the host started, or that wakes from a power-down state.
+/// A CPU that the host started, or that resumes from a power-down state.
 #[unsafe(no_mangle)]
 extern "C" fn rust_secondary(cpu: u64) -> ! {
     let cpu = usize::try_from(cpu).unwrap_or(usize::MAX);
@@ -153,7 +153,8 @@ extern "C" fn rust_secondary(cpu: u64) -> ! {
     host::enter(cpu, entry, context)
 }
 
-/// As [`rust_secondary`], where EL3 withholds a register that is written before the MMU is on: `esr` and `elr` describe the access.
+/// As [`rust_secondary`], if EL3 traps a register that is written before the MMU is on: `esr` and `elr` describe the
+/// access.
 #[unsafe(no_mangle)]
 extern "C" fn rust_secondary_withheld(esr: u64, elr: u64) -> ! {
     match arch::withheld(esr, elr) {
@@ -162,7 +163,7 @@ extern "C" fn rust_secondary_withheld(esr: u64, elr: u64) -> ! {
     }
 }
 
-/// Started at the wrong exception level, or EL3 traps a register: prints the error. With an
+/// Prints the error: EL2 was started at the wrong exception level, or EL3 traps a register. With an
 /// early exception, `esr` and `elr` describe it.
 #[unsafe(no_mangle)]
 extern "C" fn rust_wrong_el(dtb: u64, level: u64, esr: u64, elr: u64) -> ! {
@@ -184,7 +185,7 @@ extern "C" fn rust_wrong_el(dtb: u64, level: u64, esr: u64, elr: u64) -> ! {
     refuse(format_args!("started at EL{level}: Portcullis is a hypervisor, {remedy}"), Conduit::Hvc)
 }
 
-/// Finds the device tree and starts the console. Refuses anything that is not a device tree.
+/// Finds the device tree and starts the console. Refuses to boot without a device tree.
 fn early(dtb: u64) -> &'static [u8] {
     if dtb == 0 || !dtb.is_multiple_of(8) {
         console::init(FALLBACK_UART);
@@ -216,7 +217,8 @@ fn early(dtb: u64) -> &'static [u8] {
     blob
 }
 
-/// Maps memory that boot accesses as normal in the boot table. Refuses to boot above the table's limit.
+/// Maps memory that boot accesses as normal memory in the boot table. Refuses to boot with an address above the
+/// table's limit.
 fn normal(what: &str, range: &PhysRange) {
     // SAFETY: (1) only the boot CPU runs yet; (2) the range is memory, and no device is within 2 MiB of these
     // addresses.
@@ -238,7 +240,7 @@ fn announce_holes(platform: &Platform<'_>) {
     }
 }
 
-/// Prints which masters are given to the host or withheld, and why.
+/// Prints the decision about each node with registers, and its reason.
 fn announce(platform: &Platform<'_>, policy: &MmioPolicy) {
     if platform.uarts.el2.is_none() {
         log!("WARNING: one UART only: this console is shared with the host, which can block it and forge lines");
@@ -347,7 +349,7 @@ fn write_host_dtb(platform: &Platform<'_>, policy: &MmioPolicy, layout: &Layout)
     arch::clean_to_poc(range.base().0, range.size());
 }
 
-/// Overwrites EL2's own device tree, with EL2's command line in it.
+/// Overwrites EL2's own device tree, which has EL2's command line.
 fn scrub(range: &PhysRange) {
     // SAFETY: (1) it is memory of this machine that EL2 maps; (2) every reference into the tree has ended.
     unsafe { core::ptr::write_bytes(range.base().0 as *mut u8, 0, usize::try_from(range.size()).unwrap_or(0)) };

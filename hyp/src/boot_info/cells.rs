@@ -1,4 +1,5 @@
-//! Property values as the device tree specification encodes them: big-endian 32-bit cells and NUL-terminated strings.
+//! Property values, in the encoding of the device tree specification: big-endian 32-bit cells and NUL-terminated
+//! strings.
 
 /// A cursor over the cells of one property.
 #[derive(Clone, Copy)]
@@ -7,7 +8,7 @@ pub(super) struct Cells<'a> {
 }
 
 impl<'a> Cells<'a> {
-    /// The cells of `value`, or `None` when it is not a whole number of them.
+    /// The cells of `value`, or `None` if it is not a whole number of cells.
     pub(super) fn new(value: &'a [u8]) -> Option<Self> {
         value.len().is_multiple_of(size_of::<u32>()).then_some(Self { rest: value })
     }
@@ -42,7 +43,7 @@ pub(super) fn strings(value: &[u8]) -> impl Iterator<Item = &str> {
     value.split_inclusive(|&b| b == 0).map_while(string)
 }
 
-/// One NUL-terminated string and nothing else.
+/// Exactly one NUL-terminated string.
 pub(super) fn string(value: &[u8]) -> Option<&str> {
     let text = core::str::from_utf8(value.strip_suffix(&[0])?).ok()?;
     (!text.contains('\0')).then_some(text)

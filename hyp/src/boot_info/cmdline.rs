@@ -1,4 +1,4 @@
-//! EL2's own command line, `/chosen/bootargs`: options of the person who starts the machine. The host never sees it.
+//! EL2's own command line, `/chosen/bootargs`: options of the person who starts the machine. The host cannot read it.
 
 use super::error::BootError;
 use arrayvec::ArrayVec;
@@ -13,11 +13,11 @@ const CMDQ_MAX: u32 = smmu_drv::HOST_CMDQS;
 /// Options of EL2's command line.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Options<'a> {
-    /// `token=`: hexadecimal digits that EL2's last console line repeats, so that the host cannot forge a verdict.
+    /// `token=`: hexadecimal digits that EL2 repeats in its last console line, so that the host cannot forge a result.
     pub token: Option<&'a str>,
     /// `allow=`: paths of nodes to give to the host although the built-in policy withholds them.
     pub allow: ArrayVec<&'a str, ALLOW_MAX>,
-    /// `pool=`: size of EL2's memory pool in bytes, given with a suffix K, M or G or none.
+    /// `pool=`: size of EL2's memory pool in bytes, with a suffix K, M or G, or without one.
     pub pool: Option<u64>,
     /// `no-reset=`: kinds of PCI functions that a guest may get although they have no reset.
     pub no_reset: ArrayVec<PciKind, NO_RESET_MAX>,

@@ -4,15 +4,15 @@ use super::error::BootError;
 use super::tree::{NodeId, Reg, Tree};
 use arrayvec::ArrayVec;
 
-/// How many CPUs are accepted.
+/// Maximum number of CPUs.
 pub const CPUS_MAX: usize = 64;
 
 /// A CPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cpu {
-    /// Its node.
+    /// The node.
     pub node: NodeId,
-    /// The affinity fields of its MPIDR_EL1, as PSCI's CPU_ON takes them.
+    /// The affinity fields of its MPIDR_EL1, in the format of PSCI's CPU_ON.
     pub mpidr: u64,
 }
 

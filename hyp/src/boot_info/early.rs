@@ -1,4 +1,4 @@
-//! What EL2 needs to print an error: the console and the token.
+//! The values that EL2 needs to print an error: the console and the token.
 
 use super::cells::string;
 use super::cmdline;
@@ -15,8 +15,8 @@ pub struct Early<'a> {
 }
 
 impl<'a> Early<'a> {
-    /// Reads what can be read of `dtb`; what cannot is left empty. [`Platform::parse`](super::Platform::parse)
-    /// reports the error later.
+    /// Reads these values from `dtb`; one that cannot be read is left empty.
+    /// [`Platform::parse`](super::Platform::parse) reports the error later.
     #[must_use]
     pub fn read(dtb: &'a [u8]) -> Self {
         let Ok(tree) = Tree::parse(dtb) else {

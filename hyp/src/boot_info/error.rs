@@ -1,4 +1,4 @@
-//! Why a boot is refused: each message names the value that was found and what the person who started it can do.
+//! Why a boot is refused: each message has the wrong value and the remedy.
 
 use core::fmt;
 
@@ -10,17 +10,17 @@ use super::range::PhysRange;
 use super::tree::path::Path;
 
 /// A reason not to boot. Nothing was changed when it is returned, except the destination of
-/// [`write_host_dtb`](super::fdt_edit::write_host_dtb), which then holds no usable tree.
+/// [`write_host_dtb`](super::fdt_edit::write_host_dtb), which then has no usable tree.
 #[derive(Clone, Debug, PartialEq)]
 pub enum BootError<'a> {
-    /// What x0 pointed to does not start like a device tree.
+    /// The data at x0 is not a device tree.
     NotADtb {
-        /// The first 32 bits found there.
+        /// Its first 32 bits.
         magic: u32,
     },
     /// A total size that is invalid, or more than the boot protocol's 2 MiB.
     DtbSize {
-        /// Bytes claimed.
+        /// The size in the header, in bytes.
         size: u32,
     },
     /// The structure is malformed.
@@ -36,30 +36,30 @@ pub enum BootError<'a> {
         path: Path<'a>,
         /// The property.
         property: &'static str,
-        /// What is wrong, as a predicate.
+        /// The error, as a predicate.
         problem: &'static str,
     },
-    /// More of something than there is room for.
+    /// More items than there is room for.
     TooMany {
-        /// What.
+        /// The items.
         what: &'static str,
-        /// How many fit.
+        /// Their maximum number.
         limit: usize,
     },
-    /// The machine lacks something that isolation needs.
+    /// The machine lacks hardware or firmware that isolation needs.
     Missing {
-        /// What.
+        /// The missing part.
         what: &'static str,
-        /// How to get it.
+        /// The remedy.
         remedy: &'static str,
     },
-    /// The machine has it in a form that EL2 cannot use.
+    /// The machine has a part in a form that EL2 does not support.
     Unsupported {
         /// The node.
         path: Path<'a>,
-        /// What about it.
+        /// The unsupported form.
         what: &'static str,
-        /// What to do.
+        /// The remedy.
         remedy: &'static str,
     },
     /// Every SMMU is disabled.
@@ -89,74 +89,74 @@ pub enum BootError<'a> {
         /// The second node.
         second: Path<'a>,
     },
-    /// The finished plan has an overlap between something of the host and something withheld from it.
+    /// In the finished plan a part of the host overlaps a part that is withheld from it.
     PlanOverlap {
-        /// The first thing.
+        /// The first part.
         first: Named<'a>,
-        /// Where it is.
+        /// Its range.
         first_range: PhysRange,
-        /// The second thing.
+        /// The second part.
         second: Named<'a>,
-        /// Where it is.
+        /// Its range.
         second_range: PhysRange,
     },
-    /// The finished plan places something outside the host's memory that must be in it.
+    /// The finished plan has a part outside the host's memory that must be in it.
     PlanOutside {
-        /// What.
+        /// The part.
         name: Named<'a>,
-        /// Where it is.
+        /// Its range.
         range: PhysRange,
     },
     /// Two boot modules of one kind.
     DuplicateModule {
-        /// Which kind.
+        /// The kind.
         kind: ModuleKind,
         /// The first node.
         first: Path<'a>,
         /// The second node.
         second: Path<'a>,
     },
-    /// Something lies outside the machine's memory.
+    /// A part is outside the machine's memory.
     NotInRam {
-        /// What.
+        /// The part.
         what: &'static str,
         /// Its address range.
         range: PhysRange,
         /// The end of the machine's memory.
         ram_end: Pa,
     },
-    /// Two things were loaded over each other.
+    /// Two parts overlap.
     Overlap {
-        /// The first thing.
+        /// The first part.
         first: &'static str,
-        /// Where it is.
+        /// Its range.
         first_range: PhysRange,
-        /// The second thing, to be loaded elsewhere.
+        /// The second part, to be loaded at another address.
         second: &'static str,
-        /// Where it is.
+        /// Its range.
         second_range: PhysRange,
     },
-    /// The kernel module is not what the arm64 boot protocol calls an Image.
+    /// The kernel module is not an Image of the arm64 boot protocol.
     KernelImage {
-        /// What is wrong with it, with a remedy.
+        /// The error, with a remedy.
         problem: &'static str,
-        /// The value found.
+        /// The wrong value.
         value: u64,
     },
     /// The kernel is not at a 2 MiB boundary plus its text offset.
     KernelMisaligned {
-        /// Where it was loaded.
+        /// Its load address.
         address: Pa,
-        /// The text offset its header asks for.
+        /// The text offset in its header.
         text_offset: u64,
     },
-    /// No free stretch of memory is large enough.
+    /// No free range of memory is large enough.
     NoRoom {
-        /// For what.
+        /// The part that needs it.
         what: &'static str,
-        /// Bytes wanted in one piece.
+        /// Required contiguous bytes.
         wanted: u64,
-        /// All of the machine's memory, in bytes.
+        /// Size of the machine's memory in bytes.
         ram: u64,
     },
     /// EL2's command line has an unknown word.
@@ -168,12 +168,12 @@ pub enum BootError<'a> {
     BadOption {
         /// The word.
         word: &'a str,
-        /// What is expected.
+        /// The expected value.
         expected: &'static str,
     },
     /// The destination of the host's device tree is too small.
     HostDtbRoom {
-        /// Bytes there.
+        /// Its size in bytes.
         room: usize,
     },
     /// The run's token would be visible to the host.
@@ -243,7 +243,8 @@ impl fmt::Display for BootError<'_> {
 }
 
 impl BootError<'_> {
-    /// What is wrong with the modules, their place or EL2's command line; an error for every other variant.
+    /// Prints an error of the modules, their addresses or EL2's command line; returns an error for every other
+    /// variant.
     fn fmt_loaded(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotInRam { what, range, ram_end } => write!(

@@ -1,7 +1,7 @@
 //! The host's device tree.
 //!
-//! The tree is written anew instead of edited in place: removed data, above all EL2's command line and token, must
-//! not remain in slack space.
+//! A new tree is written, instead of editing it in place: removed data, in particular EL2's command line and token,
+//! must not remain in unused space.
 
 use super::cells::string;
 use super::error::BootError;
@@ -28,20 +28,20 @@ const TOKEN_MIN: usize = 8;
 /// Maximum separate ranges of one memory node.
 const NODE_RANGES_MAX: usize = 20;
 
-/// Properties of `/chosen` that EL2 sets itself, or that are EL2's own.
+/// Properties of `/chosen` that EL2 sets itself, or that are for EL2.
 const CHOSEN_REPLACED: [&str; 3] = ["bootargs", "linux,initrd-start", "linux,initrd-end"];
 
 /// Writes the host's tree to the start of `out` and zeroes the rest; returns its length in bytes.
 ///
-/// The host's tree differs from EL2's in this: memory lacks what `layout` gives to EL2; `/chosen` has the kernel
-/// module's command line and the ramdisk's address instead of EL2's command line and the modules; every node that
-/// `policy` withholds is disabled, and no alias or console path leads to it; SMMU nodes lack the property that EL2
-/// implements itself (`arm,instdata-override`).
+/// The host's tree has these differences from EL2's: memory lacks the ranges that `layout` gives to EL2; `/chosen` has
+/// the kernel module's command line and the ramdisk's address instead of EL2's command line and the modules; every
+/// node that `policy` withholds is disabled, and no alias or console path names it; SMMU nodes lack the property that
+/// EL2 implements itself (`arm,instdata-override`).
 ///
 /// # Errors
 /// [`BootError::HostDtbRoom`] when `out` is too small (see [`layout::plan`](super::layout::plan));
-/// [`BootError::TokenLeft`] if the token is still in the result, because the source has it elsewhere too. After an
-/// error all of `out` is zero.
+/// [`BootError::TokenLeft`] if the token is still in the result, because it is also in other parts of the source.
+/// After an error all of `out` is zero.
 pub fn write_host_dtb<'a>(
     platform: &Platform<'a>,
     policy: &MmioPolicy,
@@ -119,7 +119,7 @@ struct Editor<'e, 'a, 'b> {
     layout: &'e Layout,
     stdout: Option<NodeId>,
     writer: Option<Writer<'b>>,
-    /// Nodes begun and not ended.
+    /// Number of open nodes.
     open: usize,
     /// Depth of the node that is being skipped with its subtree.
     skipping: Option<usize>,
@@ -204,7 +204,7 @@ impl<'e, 'a, 'b> Editor<'e, 'a, 'b> {
         Ok(())
     }
 
-    /// What the host keeps of a memory node. `no-map` reservations are not cut out: `/reserved-memory` describes
+    /// The host's part of a memory node. `no-map` reservations are not removed: `/reserved-memory` describes
     /// them.
     fn memory_left(&self, node: &NodeRef<'a, '_>) -> Result<RangeSet<NODE_RANGES_MAX>, BootError<'a>> {
         let full = |_| BootError::TooMany { what: "ranges of the host's memory in one node", limit: NODE_RANGES_MAX };

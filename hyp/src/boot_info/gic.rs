@@ -7,12 +7,12 @@ use super::range::PhysRange;
 use super::tree::{NodeId, NodeRef, Reg, Tree};
 use arrayvec::ArrayVec;
 
-/// How many redistributor regions are accepted.
+/// Maximum number of redistributor regions.
 pub const REDISTRIBUTORS_MAX: usize = 8;
-/// How many ITS frames are accepted.
+/// Maximum number of ITS frames.
 pub const ITS_MAX: usize = 8;
 
-/// Bytes in front of an ITS's translation register page.
+/// Offset of an ITS's translation register page in bytes.
 const TRANSLATER_OFFSET: u64 = 0x1_0000;
 /// An ITS is a control page and a translation page of 64 KiB each.
 const ITS_SIZE: u64 = 0x2_0000;
@@ -24,7 +24,7 @@ const SPI_COUNT: u32 = 988;
 /// An interrupt translation service.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Its {
-    /// Its node.
+    /// The node.
     pub node: NodeId,
     /// Control page and translation page.
     pub range: PhysRange,
@@ -46,7 +46,7 @@ pub enum Doorbell {
 pub const PRE_ITS: &str = "socionext,synquacer-pre-its";
 
 impl Its {
-    /// The 64 KiB page with GITS_TRANSLATER: what devices behind an SMMU write to raise an interrupt.
+    /// The 64 KiB page with GITS_TRANSLATER: devices behind an SMMU write to it to raise an interrupt.
     #[must_use]
     pub fn translater(&self) -> Pa {
         // `find` checked that the range is longer than this.
@@ -57,9 +57,9 @@ impl Its {
 /// A GICv3.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Gic {
-    /// Its node.
+    /// The node.
     pub node: NodeId,
-    /// What `interrupt-parent` calls it.
+    /// Its phandle for `interrupt-parent`.
     pub phandle: u32,
     /// Cells of one of its interrupts, 3 or more.
     pub interrupt_cells: u32,
@@ -141,7 +141,7 @@ impl Gic {
             Some(Reg::Visible(range)) if range.size() >= least => range,
             _ => return Err(node.bad("reg", "is not the 128 KiB of an ITS")),
         };
-        // Else the pages that devices may write to would begin in front of GITS_TRANSLATER's.
+        // Otherwise the pages that devices may write would begin below the page of GITS_TRANSLATER.
         if !range.base().0.is_multiple_of(TRANSLATER_OFFSET) {
             return Err(node.bad("reg", "is not aligned to the 64 KiB of an ITS's pages"));
         }

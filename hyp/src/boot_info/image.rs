@@ -1,4 +1,4 @@
-//! The header of an arm64 kernel Image, as Linux's boot protocol (Documentation/arch/arm64/booting.rst) lays it out.
+//! The header of an arm64 kernel Image, in the layout of Linux's boot protocol (Documentation/arch/arm64/booting.rst).
 
 use super::error::BootError;
 
@@ -13,7 +13,7 @@ const GZIP: u32 = 0x8b1f;
 /// Granule of the kernel's own tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PageSize {
-    /// The header does not say.
+    /// Not specified in the header.
     Unspecified,
     /// 4 KiB.
     Size4K,
@@ -28,7 +28,7 @@ pub enum PageSize {
 pub struct ImageHeader {
     /// Offset of the image from a 2 MiB boundary, in bytes.
     pub text_offset: u64,
-    /// Memory that the kernel needs from its load address, .bss included, in bytes.
+    /// Memory that the kernel needs from its load address, including .bss, in bytes.
     pub image_size: u64,
     /// Granule of the kernel's own tables.
     pub page_size: PageSize,
@@ -38,7 +38,7 @@ impl ImageHeader {
     /// Reads the first bytes of a kernel module.
     ///
     /// # Errors
-    /// [`BootError::KernelImage`] for anything but a little-endian Image with a size field.
+    /// [`BootError::KernelImage`] unless it is a little-endian Image with a size field.
     pub fn parse(header: &[u8; HEADER_SIZE]) -> Result<Self, BootError<'static>> {
         let refuse = |problem, value| Err(BootError::KernelImage { problem, value });
         let magic = u32_at(header, 56);

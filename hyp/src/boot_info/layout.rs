@@ -11,7 +11,7 @@ use super::range::{PAGE_SIZE, PhysRange, RangeSet, align_up};
 use super::tree::DTB_MAX;
 use arrayvec::ArrayVec;
 
-/// How many separate ranges of memory the host can get.
+/// Maximum number of separate ranges of the host's memory.
 pub const HOST_RAM_MAX: usize = 64;
 const FREE_MAX: usize = 96;
 
@@ -21,9 +21,9 @@ const BLOCK: u64 = 2 << 20;
 /// Input that is not in the device tree.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'h> {
-    /// EL2's own image: everything between its first and last link symbol, stacks and zeroed data included.
+    /// EL2's own image: from its first to its last link symbol, including stacks and zeroed data.
     pub image: PhysRange,
-    /// The device tree that EL2 was given.
+    /// EL2's own device tree.
     pub dtb: PhysRange,
     /// Contiguous bytes for EL2's page records and pool; `pool=` on its command line overrides it.
     pub pool_size: u64,
@@ -36,19 +36,19 @@ pub struct Request<'h> {
 pub struct Layout {
     /// The kernel's header.
     pub kernel: ImageHeader,
-    /// Where the host starts: the kernel's first byte.
+    /// The host's entry point: the kernel's first byte.
     pub entry: Pa,
-    /// The memory that the kernel uses from there: its file size, or the image size in its header.
+    /// The memory of the kernel from there on: its file size, or the image size in its header.
     pub kernel_room: PhysRange,
     /// EL2's image in whole pages.
     pub image: PhysRange,
-    /// EL2's pool, at least as large as requested, in whole pages; it does not touch a module or a reservation.
+    /// EL2's pool, at least as large as requested, in whole pages; it does not overlap a module or a reservation.
     pub pool: PhysRange,
-    /// Where to write the host's device tree: host memory, and x0 of its first CPU.
+    /// Range for the host's device tree: in the host's memory; its address is x0 of the host's first CPU.
     pub host_dtb: PhysRange,
-    /// What the host owns: all memory without EL2's and without `no-map` reservations.
+    /// The host's memory: all memory except EL2's and `no-map` reservations.
     pub host_ram: RangeSet<HOST_RAM_MAX>,
-    /// EL2's device tree, with EL2's command line in it: to be overwritten with zeroes before the host runs.
+    /// EL2's device tree, which has EL2's command line and is overwritten with zeroes before the host runs.
     pub scrub: PhysRange,
 }
 
@@ -64,7 +64,7 @@ pub fn plan<'a>(platform: &Platform<'a>, request: &Request<'_>) -> Result<Layout
         return Err(BootError::NotInRam { what: "EL2's image", range: image, ram_end: memory.end() });
     }
     if !memory.ram.contains(&request.dtb) {
-        // It could not be zeroed.
+        // It could not be overwritten with zeroes.
         return Err(BootError::NotInRam { what: "EL2's device tree", range: request.dtb, ram_end: memory.end() });
     }
     let kernel = ImageHeader::parse(request.kernel_header)?;
@@ -175,15 +175,15 @@ fn first_fit<const N: usize>(free: &RangeSet<N>, from: Pa, size: u64, align: u64
     })
 }
 
-/// Bytes that are enough for the host's device tree, in whole pages.
+/// A size that is sufficient for the host's device tree, in whole pages.
 fn dtb_room(platform: &Platform<'_>) -> u64 {
     let header = platform.tree.fdt().data();
     let word = |at: usize| {
         let bytes = header.get(at..).and_then(|rest| rest.first_chunk()).copied().unwrap_or_default();
         u64::from(u32::from_be_bytes(bytes))
     };
-    // Size of the strings block and of the structure block; slack in the source does not count. A tree of nothing but
-    // withheld nodes grows by less than it had.
+    // Size of the strings block and of the structure block; unused space in the source is not included. A tree of only
+    // withheld nodes grows by less than its own size.
     let used = word(32).saturating_add(word(36));
     let wanted = used.saturating_mul(2).saturating_add(2 * PAGE_SIZE);
     let limit = u64::try_from(DTB_MAX).unwrap_or(u64::MAX);

@@ -6,9 +6,9 @@ use super::error::BootError;
 use super::range::{PAGE_SIZE, PhysRange, RangeSet};
 use super::tree::{NodeRef, Reg, Tree};
 
-/// How many separate ranges of memory are accepted.
+/// Maximum number of separate ranges of memory.
 pub const RAM_MAX: usize = 16;
-/// How many separate reserved ranges are accepted.
+/// Maximum number of separate reserved ranges.
 pub const RESERVED_MAX: usize = 32;
 
 /// Memory as the device tree describes it.
@@ -19,7 +19,7 @@ pub struct Memory {
     /// Reserved by `/memreserve/` or `/reserved-memory`, or a framebuffer: EL2 does not use it. The host gets it,
     /// unless it is in `no_map`.
     pub reserved: RangeSet<RESERVED_MAX>,
-    /// Reserved with `no-map`: firmware's own. The host does not get it.
+    /// Reserved with `no-map` for firmware. The host does not get it.
     pub no_map: RangeSet<RESERVED_MAX>,
 }
 
@@ -37,7 +37,7 @@ impl Memory {
             } else if is_reservation(node) && is_active(node)? {
                 memory.add_reserved(node)?;
             } else if is_framebuffer(node) {
-                // Already used by the display; the host gets it like other memory.
+                // The display already uses it; the host gets it like other memory.
                 for reg in node.reg()? {
                     if let Reg::Visible(range) = reg? {
                         memory.reserve(&range)?;
@@ -54,7 +54,7 @@ impl Memory {
             })?;
             memory.reserve(&range)?;
         }
-        // Page 0 is not used: 0 ends lists, and is the null pointer.
+        // Page 0 is not used: 0 is the end of lists, and the null pointer.
         if let Some(zero) = PhysRange::new(Pa(0), PAGE_SIZE) {
             memory.ram.remove(&zero).map_err(|_| BootError::TooMany { what: "ranges of memory", limit: RAM_MAX })?;
         }
@@ -75,7 +75,8 @@ impl Memory {
 
     fn add_ram<'a>(&mut self, node: &NodeRef<'a, '_>) -> Result<(), BootError<'a>> {
         if node.has("linux,usable-memory") {
-            // Linux uses it instead of `reg`. The rest belongs to a crashed kernel, whose devices may still do DMA.
+            // Linux uses it instead of `reg`. The remaining memory belongs to a crashed kernel, whose devices may
+            // still do DMA.
             return Err(node.bad("linux,usable-memory", "leaves out memory with another owner"));
         }
         for reg in node.reg()? {
@@ -132,7 +133,7 @@ pub(super) fn is_framebuffer(node: &NodeRef<'_, '_>) -> bool {
         && node.on_visible_bus()
 }
 
-/// Whether a reservation is active. As in Linux, only its own `status` counts, not that of its parents.
+/// Whether a reservation is active. As in Linux, only its own `status` is used, not that of its parents.
 fn is_active<'a>(node: &NodeRef<'a, '_>) -> Result<bool, BootError<'a>> {
     match node.string("status")? {
         None | Some("okay" | "ok") => Ok(true),

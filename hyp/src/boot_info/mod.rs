@@ -10,7 +10,7 @@
 //!    invalid.
 //! 2. [`Platform::parse`]: memory, modules, CPUs, GIC, SMMUs, PCI hosts.
 //! 3. [`MmioPolicy::decide`]: each node with registers is given, emulated or withheld, with a reason.
-//! 4. [`layout::plan`]: EL2's pool, the host's memory, the place of the host's own device tree.
+//! 4. [`layout::plan`]: EL2's pool, the host's memory, the address of the host's own device tree.
 //! 5. [`plan::check`]: the check of the finished plan.
 //! 6. [`fdt_edit::write_host_dtb`]: writes that tree, without EL2's command line.
 //!

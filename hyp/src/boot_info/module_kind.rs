@@ -1,8 +1,8 @@
-//! What a file is that the boot loader put in memory.
+//! The kind of a file that the boot loader put in memory.
 
 use core::fmt;
 
-/// What a module is for.
+/// The use of a module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ModuleKind {
     /// `multiboot,kernel`.

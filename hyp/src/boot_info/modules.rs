@@ -13,7 +13,7 @@ use super::tree::{NodeId, NodeRef, Tree};
 /// A file that the boot loader put in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Module<'a> {
-    /// Its node.
+    /// The node.
     pub node: NodeId,
     /// Its address range, all of it in memory.
     pub range: PhysRange,
@@ -31,7 +31,7 @@ pub struct Modules<'a> {
 }
 
 impl<'a> Modules<'a> {
-    /// Finds the modules and checks that they are in memory and apart from each other.
+    /// Finds the modules and checks that they are in memory and do not overlap.
     ///
     /// # Errors
     /// [`BootError::Missing`] without a kernel, [`BootError::DuplicateModule`], [`BootError::NotInRam`],

@@ -1,10 +1,10 @@
-//! What can be in a range of addresses, and how it is shown.
+//! Contents of address ranges, and their names in messages.
 
 use core::fmt;
 
 use super::tree::path::{NodeId, Path};
 
-/// What can be in a range, where a device tree describes the machine.
+/// Contents of an address range, for messages, if a device tree describes the machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Name {
     /// Memory of the host.
@@ -14,11 +14,11 @@ pub enum Name {
     Image,
     /// EL2's pool.
     Pool,
-    /// The device tree that EL2 was given.
+    /// EL2's own device tree.
     Dtb,
     /// The device tree that EL2 writes for the host.
     HostDtb,
-    /// The host's kernel, with the memory that it asks for.
+    /// The host's kernel, with the size in its header.
     Kernel,
     /// The host's ramdisk.
     Ramdisk,
@@ -26,11 +26,11 @@ pub enum Name {
     Reservation,
     /// The page of an ITS that devices write to.
     Doorbell,
-    /// Registers of a node, or what is seen through it.
+    /// Registers of a node, or its windows (`ranges`).
     Node(NodeId),
 }
 
-/// A [`Name`] that can be shown.
+/// A [`Name`] with the device tree, for display.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Named<'a> {
     pub(super) name: Name,

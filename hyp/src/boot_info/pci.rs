@@ -7,11 +7,11 @@ use super::tree::{NodeId, NodeRef, Reg, Tree};
 use arrayvec::ArrayVec;
 use io_pgtable::Pa;
 
-/// How many PCI hosts are accepted.
+/// Maximum number of PCI hosts.
 pub const PCI_MAX: usize = 8;
-/// How many address windows one host may have.
+/// Maximum number of address windows of a host.
 pub const WINDOWS_MAX: usize = 8;
-/// How many entries an `iommu-map` may have.
+/// Maximum number of entries of an `iommu-map`.
 pub const IOMMU_MAP_MAX: usize = 16;
 
 /// Requester IDs have 16 bits. A host can give a bridge any secondary bus number, so all of them must be covered.
@@ -21,25 +21,25 @@ const MEMORY_32: u32 = 2;
 /// Configuration space of one bus, in bytes.
 const ECAM_PER_BUS: u64 = 1 << 20;
 
-/// Where the DMA of a master goes.
+/// What is between a master and memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Upstream {
-    /// Through the SMMUs of the platform, all of it.
+    /// Only SMMUs of the platform.
     Smmu {
-        /// Index of the first of them.
+        /// Index of the first one.
         first: u8,
     },
-    /// No IOMMU in the tree: EL2 assumes that the DMA goes straight to memory.
+    /// No IOMMU in the tree: EL2 assumes that the DMA is not translated.
     #[default]
     Nothing,
-    /// Some requesters are not covered.
+    /// SMMUs that do not cover some requesters.
     Partly,
-    /// Through an IOMMU that is not one of the platform's SMMUs.
+    /// An IOMMU that is not one of the platform's SMMUs.
     Foreign,
 }
 
 impl Upstream {
-    /// Where the DMA of a master goes if one property says `self` and another one `other`.
+    /// The combination of two properties of a master, one with the result `self` and one with `other`.
     const fn and(self, other: Self) -> Self {
         match (self, other) {
             (Self::Foreign, _) | (_, Self::Foreign) => Self::Foreign,
@@ -53,13 +53,13 @@ impl Upstream {
 /// A PCI host bridge with a plain ECAM.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PciHost {
-    /// Its node.
+    /// The node.
     pub node: NodeId,
     /// Configuration space.
     pub ecam: PhysRange,
-    /// What the CPU sees of PCI memory and I/O space.
+    /// The CPU's windows to PCI memory and I/O space.
     pub windows: ArrayVec<PhysRange, WINDOWS_MAX>,
-    /// Where its devices' DMA goes.
+    /// What is between its devices and memory.
     pub upstream: Upstream,
     /// `linux,pci-domain`, or its position among the PCI hosts.
     pub segment: u32,
@@ -188,7 +188,7 @@ fn iommu_map<'a>(
         let mut cell = || cells.u32().ok_or_else(|| node.bad("iommu-map", "is not a whole number of 4-cell entries"));
         let (rid, phandle) = (cell()?, cell()?);
         let Some(smmu) = index_of(smmus, phandle) else {
-            // The length of its entries is not known either.
+            // The length of its entries is also unknown.
             return Ok(Upstream::Foreign);
         };
         let (sid, length) = (cell()?, cell()?);
@@ -220,8 +220,8 @@ fn index_of(smmus: &[SmmuNode], phandle: u32) -> Option<u8> {
     smmus.iter().position(|s| s.phandle == Some(phandle)).and_then(|at| u8::try_from(at).ok())
 }
 
-/// Where the DMA of a node that is no PCI host goes: `iommus` has to lead to the platform's SMMUs, and so has every ID that
-/// an `iommu-map` beside it has. [`Upstream::Nothing`] without both.
+/// What is between a node that is no PCI host and memory: `iommus` must refer to the platform's SMMUs, and so must
+/// every ID that an additional `iommu-map` has. [`Upstream::Nothing`] without both.
 pub(super) fn of_device<'a>(node: &NodeRef<'a, '_>, smmus: &[SmmuNode]) -> Result<Upstream, BootError<'a>> {
     Ok(match (iommus(node, smmus)?, iommu_map(node, smmus, &mut ArrayVec::new())?) {
         // The tree does not say where its own accesses go.
@@ -230,7 +230,7 @@ pub(super) fn of_device<'a>(node: &NodeRef<'a, '_>, smmus: &[SmmuNode]) -> Resul
     })
 }
 
-/// Where the DMA of a node with `iommus` goes; [`Upstream::Nothing`] without that property.
+/// What is between a node with `iommus` and memory; [`Upstream::Nothing`] without that property.
 fn iommus<'a>(node: &NodeRef<'a, '_>, smmus: &[SmmuNode]) -> Result<Upstream, BootError<'a>> {
     let Some(mut cells) = node.cells("iommus")? else {
         return Ok(Upstream::Nothing);
@@ -244,7 +244,7 @@ fn iommus<'a>(node: &NodeRef<'a, '_>, smmus: &[SmmuNode]) -> Result<Upstream, Bo
         let mut cell = || cells.u32().ok_or_else(|| node.bad("iommus", "is not a whole number of 2-cell entries"));
         let Some(smmu) = index_of(smmus, cell()?) else {
             foreign = true;
-            // The length of a foreign IOMMU's entries is not known here.
+            // The length of a foreign IOMMU's entries is unknown.
             break;
         };
         let _sid = cell()?;

@@ -1,6 +1,6 @@
 //! The check of the finished plan:
 //!
-//! > Nothing that EL2 keeps, emulates or withholds overlaps what the host gets, whatever the description of the machine says.
+//! > No range that EL2 owns, emulates or withholds overlaps a range of the host, for any description of the machine.
 //!
 //! [`Plan`] is plain data, ranges with names, independent of the source of the machine description. [`check`] builds
 //! one from the results of the device tree parser, independent of how they were computed.
@@ -24,7 +24,7 @@ pub struct Part<N> {
 /// The address ranges of the host and of EL2 when the host starts.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan<'p, N> {
-    /// What the host owns and its devices reach.
+    /// Memory that the host owns and its devices reach.
     pub memory: &'p [Part<N>],
     /// Data in host memory passed to the host.
     pub loaded: &'p [Part<N>],
@@ -34,11 +34,11 @@ pub struct Plan<'p, N> {
     pub windows: &'p [Part<N>],
     /// Registers that the host's devices reach.
     pub doorbells: &'p [Part<N>],
-    /// Memory that EL2 keeps.
+    /// Memory of EL2.
     pub own: &'p [Part<N>],
-    /// Memory that EL2 uses until the host starts, and overwrites then.
+    /// Memory that EL2 uses until the host starts, and then overwrites.
     pub scrubbed: &'p [Part<N>],
-    /// Registers that EL2 alone uses: its console, SMMUs.
+    /// Registers that only EL2 uses: its console, SMMUs.
     pub devices: &'p [Part<N>],
     /// Withheld ranges.
     pub withheld: &'p [Part<N>],
@@ -52,7 +52,7 @@ pub struct Plan<'p, N> {
 pub enum Conflict<N> {
     /// Two parts have a page in common.
     Overlap(Part<N>, Part<N>),
-    /// A part that has to be in the host's memory is not.
+    /// A part that must be in the host's memory is not.
     Outside(Part<N>),
 }
 
@@ -70,7 +70,7 @@ impl<N: Copy> Plan<'_, N> {
             (self.windows, &not_hosts),
             (self.windows, &[self.buses]),
             (self.doorbells, &not_hosts),
-            // EL2's memory against registers.
+            // EL2's memory must not overlap registers.
             (self.own, &[self.devices, self.withheld, self.buses, self.scrubbed]),
             (self.scrubbed, &[self.devices, self.withheld]),
         ] {
@@ -97,7 +97,7 @@ impl<N: Copy> Plan<'_, N> {
         }
     }
 
-    /// Whether all of `range` is the host's memory, in one piece or several that touch.
+    /// Whether all of `range` is the host's memory, in one range or several adjacent ones.
     fn is_memory(&self, range: &PhysRange) -> bool {
         if range.is_empty() {
             return true;

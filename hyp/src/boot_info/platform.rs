@@ -14,11 +14,11 @@ use super::tree::{NodeId, Path, Tree};
 use super::uart::Uarts;
 use arrayvec::ArrayVec;
 
-/// Everything about the machine that EL2 relies on. Borrows the device tree: it must stay as it is until the host's own
-/// copy has been written.
+/// The description of the machine that EL2 depends on. It borrows the device tree, which must be unchanged until the
+/// host's own copy has been written.
 #[derive(Clone, Debug)]
 pub struct Platform<'a> {
-    /// The tree itself.
+    /// The tree.
     pub tree: Tree<'a>,
     /// EL2's command line.
     pub options: Options<'a>,
@@ -74,7 +74,7 @@ impl<'a> Platform<'a> {
     }
 }
 
-/// Properties of `/chosen` that mean another owner of some memory, which memory nodes and reservations do not
+/// Properties of `/chosen` that show another owner of some memory, which memory nodes and reservations do not
 /// describe.
 const OTHER_OWNERS: [(&str, &str); 5] = [
     ("linux,usable-memory-range", "leaves out the memory of a kernel that crashed, whose devices may still run"),

@@ -1,5 +1,5 @@
-//! Which registers the host gets. An allow-list: a node is given if it is known not to be a DMA master, if it is
-//! behind an SMMU, or if EL2's command line allows it. Everything else, described or not, stays unmapped in the
+//! The registers that the host gets. An allow-list: a node is given if it is known not to be a DMA master, if it is
+//! behind an SMMU, or if EL2's command line allows it. All other registers, described or not, are unmapped in the
 //! host's stage 2.
 
 mod bus;
@@ -19,23 +19,23 @@ use core::fmt;
 use io_pgtable::Pa;
 pub use verdict::{Given, Verdict, Withheld};
 
-/// How many nodes with registers are accepted.
+/// Maximum number of nodes with registers.
 pub const DECISIONS_MAX: usize = 512;
-/// How many separate ranges of registers the host can get.
+/// Maximum number of separate ranges of the host's registers.
 pub const MMIO_MAX: usize = 64;
-/// How many ranges of registers the host can get before they are merged.
+/// Maximum number of ranges of the host's registers before they are merged.
 pub const GIVEN_MAX: usize = 128;
-/// How many ranges can be withheld.
+/// Maximum number of withheld ranges.
 pub const WITHHELD_MAX: usize = 768;
-/// How many ranges withheld buses can have.
+/// Maximum number of ranges of withheld buses.
 pub const BUSES_MAX: usize = 128;
 
-/// A node and what is done with it.
+/// A node and the decision about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decision {
     /// The node.
     pub node: NodeId,
-    /// What is done.
+    /// The decision.
     pub verdict: Verdict,
     /// What it shares a page with, if that is the reason.
     pub shares: Option<Name>,
@@ -128,21 +128,21 @@ impl MmioPolicy {
         self.decisions.iter().find(|d| d.node == node).map(|d| d.verdict)
     }
 
-    /// Whether the host finds `node` disabled.
+    /// Whether `node` is disabled in the host's tree.
     #[must_use]
     pub fn is_withheld(&self, node: NodeId) -> bool {
         matches!(self.verdict(node), Some(Verdict::Withheld(_)))
     }
 
-    /// The pages that devices write to raise interrupts, of every ITS that the host gets: the only registers that DMA
+    /// The pages that devices write to raise interrupts, of every given ITS: the only registers that DMA
     /// may reach.
     pub fn translaters<'p>(&'p self, platform: &'p Platform<'_>) -> impl Iterator<Item = Pa> + 'p {
         let given = |its: &&Its| its.doorbell == Doorbell::Own && !self.is_withheld(its.node);
         platform.gic.its.iter().filter(given).map(Its::translater)
     }
 
-    /// What to map in the host's stage 2 as device memory: whole pages, apart from everything withheld or emulated.
-    /// [`plan::check`](super::plan::check) checks overlaps with memory.
+    /// The registers to map in the host's stage 2 as device memory: whole pages without withheld or emulated
+    /// registers. [`plan::check`](super::plan::check) checks overlaps with memory.
     #[must_use]
     pub fn mmio(&self) -> &RangeSet<MMIO_MAX> {
         &self.mmio
@@ -160,8 +160,8 @@ impl MmioPolicy {
         &self.windows
     }
 
-    /// What the host does not get: registers of nodes withheld or emulated, windows of withheld bridges, and firmware's
-    /// reservations.
+    /// The ranges that the host does not get: registers of withheld or emulated nodes, windows of withheld bridges,
+    /// and firmware's reservations.
     #[must_use]
     pub fn withheld(&self) -> &[Part<Name>] {
         &self.withheld

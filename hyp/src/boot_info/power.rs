@@ -1,4 +1,4 @@
-//! Nodes that control an SMMU's power, clock or reset: an SMMU out of reset bypasses everything until EL2 reprograms
+//! Nodes that control an SMMU's power, clock or reset: after reset an SMMU bypasses everything until EL2 reprograms
 //! it. These nodes are withheld, even if another rule would give them.
 
 use super::cells::Cells;
@@ -7,11 +7,11 @@ use super::smmu::is_smmu;
 use super::tree::{NodeId, NodeRef, Tree};
 use arrayvec::ArrayVec;
 
-/// How many nodes can be named, their parents included.
+/// Maximum number of such nodes, including their parents.
 pub const PROVIDERS_MAX: usize = 64;
 
-/// Names or suffixes of properties with provider references, and the provider's cell-count property; no cells without
-/// that.
+/// Names or suffixes of properties with provider references, and the provider's cell-count property; there are no
+/// cells without that property.
 const KINDS: [(&str, Option<&str>); 8] = [
     ("power-domains", Some("#power-domain-cells")),
     ("clocks", Some("#clock-cells")),
@@ -23,7 +23,7 @@ const KINDS: [(&str, Option<&str>); 8] = [
     ("-supply", None),
 ];
 
-/// The nodes that SMMUs depend on, directly or through another such node, and what they are parts of.
+/// The nodes that SMMUs depend on, directly or through another such node, and the devices that contain them.
 #[derive(Clone, Debug, Default)]
 pub struct Providers {
     nodes: ArrayVec<NodeId, PROVIDERS_MAX>,
@@ -31,7 +31,7 @@ pub struct Providers {
 }
 
 impl Providers {
-    /// Finds them.
+    /// Finds these nodes.
     ///
     /// # Errors
     /// [`BootError::Property`] for a reference that cannot be resolved;
@@ -64,7 +64,7 @@ impl Providers {
         self.nodes.contains(&node)
     }
 
-    /// A controller can be a part of the device that has the registers; above that are buses.
+    /// A controller can be part of a device with the registers; the nodes above the device are buses.
     fn add_with_parents<'a>(&mut self, node: &NodeRef<'a, '_>) -> Result<(), BootError<'a>> {
         let mut next = Some(node);
         while let Some(part) =

@@ -8,7 +8,7 @@ use io_pgtable::Pa;
 /// EL2's granule in bytes: the smallest unit that stage 2 can map.
 pub const PAGE_SIZE: u64 = 4096;
 
-/// The first address that no Armv8 physical address reaches (52 bits, FEAT_LPA).
+/// The first address above all Armv8 physical addresses (52 bits, FEAT_LPA).
 pub(super) const PA_LIMIT: u64 = 1 << 52;
 
 /// `size` bytes from `base`, inside the architecture's 52-bit physical address space. Empty only by default.
@@ -56,19 +56,19 @@ impl PhysRange {
         self.start == self.end
     }
 
-    /// Whether a byte lies in both.
+    /// Whether a byte is in both.
     #[must_use]
     pub fn overlaps(&self, other: &Self) -> bool {
         self.start < other.end && other.start < self.end
     }
 
-    /// Whether every byte of `other` lies in this range.
+    /// Whether every byte of `other` is in this range.
     #[must_use]
     pub fn contains(&self, other: &Self) -> bool {
         self.start <= other.start && other.end <= self.end
     }
 
-    /// The bytes that lie in both, if any.
+    /// The bytes in both, if any.
     #[must_use]
     pub fn intersection(&self, other: &Self) -> Option<Self> {
         let start = self.start.max(other.start);
@@ -110,11 +110,11 @@ pub(super) fn align_up(value: u64, align: u64) -> Option<u64> {
     value.checked_add(align.wrapping_sub(1)).map(|v| align_down(v, align))
 }
 
-/// A set had `N` ranges already; it is unchanged.
+/// The set already has `N` ranges; it is unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
 
-/// Up to `N` ranges, sorted, disjoint, and merged where they touch.
+/// Up to `N` ranges, sorted, disjoint, and merged if they are adjacent.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RangeSet<const N: usize> {
     ranges: ArrayVec<PhysRange, N>,
@@ -150,7 +150,7 @@ impl<const N: usize> RangeSet<N> {
         range.is_empty() || self.iter().any(|r| r.contains(range))
     }
 
-    /// Adds `range`, merging it with what it touches.
+    /// Adds `range`, merging it with adjacent and overlapping ranges.
     ///
     /// # Errors
     /// [`Full`] when it would be the `N`+1st separate range; the set is unchanged.
@@ -171,7 +171,7 @@ impl<const N: usize> RangeSet<N> {
         self.ranges.try_insert(at, merged).map_err(|_| Full)
     }
 
-    /// Takes `range` out.
+    /// Removes `range`.
     ///
     /// # Errors
     /// [`Full`] if more than `N` ranges would be left; the set is unchanged.

@@ -9,21 +9,21 @@ pub use super::wired::{Absent, SmmuInterrupts};
 use arrayvec::ArrayVec;
 use smmu_drv::errata::{Place, Quirks};
 
-/// How many SMMUs are accepted.
+/// Maximum number of SMMUs.
 pub const SMMUS_MAX: usize = 8;
 
 /// The two 64 KiB register pages of an SMMUv3.
 const REGISTERS_SIZE: u64 = 0x2_0000;
 const PAGE_ALIGN: u64 = 0x1_0000;
-/// The registers of page 1 answer in page 0 only, for EL2 and for the host alike.
+/// A property: the registers of page 1 can be accessed only in page 0.
 const PAGE_0_ONLY: &str = "cavium,cn9900-broken-page1-regspace";
 
 /// Coherency of an SMMU's accesses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Coherency {
-    /// The tree says `dma-coherent`; only valid if IDR0.COHACC is set too.
+    /// The tree has `dma-coherent`; only valid if IDR0.COHACC is also set.
     Coherent,
-    /// Data for the SMMU must be cleaned to memory first.
+    /// Not coherent: data for the SMMU must first be cleaned to memory.
     #[default]
     NonCoherent,
 }
@@ -31,7 +31,7 @@ pub enum Coherency {
 /// An SMMUv3.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SmmuNode {
-    /// Its node.
+    /// The node.
     pub node: NodeId,
     /// Its phandle in `iommu-map` and `iommus`.
     pub phandle: Option<u32>,
@@ -41,11 +41,11 @@ pub struct SmmuNode {
     pub coherency: Coherency,
     /// Its wired interrupts.
     pub interrupts: SmmuInterrupts,
-    /// The node has an `msi-parent`: the host will program MSIs rather than use the wired interrupts.
+    /// Whether the node has an `msi-parent`: the host will then program MSIs and not use the wired interrupts.
     pub msi_parent: bool,
-    /// Errata identified by the node.
+    /// Errata that the node identifies.
     pub quirks: Quirks,
-    /// The node has [`DATA_OVERRIDE`].
+    /// Whether the node has [`DATA_OVERRIDE`].
     pub data_override: bool,
 }
 
@@ -128,7 +128,7 @@ fn read<'a>(node: &NodeRef<'a, '_>, gic: &Gic) -> Result<SmmuNode, BootError<'a>
         return Err(node.bad("reg", "is not a whole number of 64 KiB pages"));
     }
     if node.u32("#iommu-cells")? != Some(1) {
-        // `iommus` and `iommu-map` are read with this count.
+        // `iommus` and `iommu-map` are parsed with this count.
         return Err(node.bad("#iommu-cells", "is not 1: a StreamID is one cell"));
     }
     if node.has(PAGE_0_ONLY) {

@@ -14,10 +14,10 @@ use node::Inherited;
 pub(super) use node::{NodeRef, Reg, is_at};
 pub use path::{NodeId, Path};
 
-/// Largest blob accepted, in bytes: the arm64 boot protocol's limit.
+/// Maximum size of a blob in bytes: the arm64 boot protocol's limit.
 pub const DTB_MAX: usize = 2 << 20;
 
-/// Nesting accepted: walks recurse on EL2's boot stack.
+/// Maximum depth: walks recurse on EL2's boot stack.
 const DEPTH_MAX: usize = 16;
 
 const DTB_MAGIC: u32 = 0xd00d_feed;
@@ -25,7 +25,7 @@ const DTB_MAGIC: u32 = 0xd00d_feed;
 /// The total size from a blob's first 8 bytes, so that the caller can make a slice.
 ///
 /// # Errors
-/// [`BootError::NotADtb`] for a wrong magic, [`BootError::DtbSize`] for a size that cannot be one.
+/// [`BootError::NotADtb`] for a wrong magic, [`BootError::DtbSize`] for an invalid size.
 pub fn dtb_size(start: &[u8; 8]) -> Result<usize, BootError<'static>> {
     let [a, b, c, d, e, f, g, h] = *start;
     let magic = u32::from_be_bytes([a, b, c, d]);
@@ -71,7 +71,7 @@ impl<'a> Tree<'a> {
     /// Calls `visit` with every node in document order, stopping at the first error.
     ///
     /// # Errors
-    /// What `visit` returned.
+    /// The error of `visit`.
     pub(super) fn walk(
         &self,
         visit: &mut dyn FnMut(&NodeRef<'a, '_>) -> Result<(), BootError<'a>>,

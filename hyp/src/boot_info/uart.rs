@@ -1,4 +1,4 @@
-//! The two consoles. The host gets the one that `stdout-path` names; EL2 takes the next PL011 for itself, so that the
+//! The two consoles. The host gets the one that `stdout-path` names; EL2 uses the next PL011 itself, so that the
 //! host can neither forge nor block EL2's output.
 
 use super::cells::string;
@@ -9,7 +9,7 @@ use super::tree::{NodeId, NodeRef, Reg, Tree, is_at};
 /// A PL011.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Uart {
-    /// Its node.
+    /// The node.
     pub node: NodeId,
     /// Its registers.
     pub range: PhysRange,
@@ -25,8 +25,8 @@ pub struct Uarts {
 }
 
 impl Uarts {
-    /// Finds both. The host's is the PL011 that `/chosen/stdout-path` (a path or an alias) names, or else the one with
-    /// the lowest address; EL2's is, of the others, the one with the lowest address.
+    /// Finds both. The host's is the PL011 that `/chosen/stdout-path` (a path or an alias) names, otherwise the one
+    /// with the lowest address; EL2's is, of the others, the one with the lowest address.
     ///
     /// # Errors
     /// [`BootError::Property`] when a PL011's `reg` is malformed.
@@ -75,7 +75,7 @@ fn uart<'a>(node: &NodeRef<'a, '_>) -> Result<Option<Uart>, BootError<'a>> {
     }
 }
 
-/// The path behind `/chosen/stdout-path`, options after ':' cut off, an alias resolved.
+/// The path that `/chosen/stdout-path` names, without the options after ':', with an alias resolved.
 pub(super) fn stdout_path<'a>(tree: &Tree<'a>) -> Result<Option<&'a str>, BootError<'a>> {
     let mut stdout = None;
     tree.walk(&mut |node| {

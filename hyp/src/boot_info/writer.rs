@@ -1,5 +1,5 @@
 //! Writes a flattened device tree. The structure block's length must be known before the strings block can
-//! be placed, so that a writer runs twice: once to measure, once to write.
+//! be placed, so a writer runs twice: first to measure, then to write.
 
 /// There is no room left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,7 +10,7 @@ const END_NODE: u32 = 2;
 const PROP: u32 = 3;
 const END: u32 = 9;
 
-/// Bytes appended to a slice, or only counted.
+/// Appends bytes to a slice, or only counts them.
 struct Block<'b> {
     out: Option<&'b mut [u8]>,
     len: usize,
@@ -39,7 +39,7 @@ impl Block<'_> {
     }
 }
 
-/// A structure block and the strings block that belongs to it.
+/// A structure block and its strings block.
 pub(super) struct Writer<'b> {
     structure: Block<'b>,
     strings: Block<'b>,

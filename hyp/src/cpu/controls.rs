@@ -1,8 +1,8 @@
 //! EL2's trap and enable controls, built from the table's rows.
 //!
-//! Each starts with everything trapped; the rows of visible features change their bits. Other bits keep trapping,
-//! also bits of later extensions. Unknown positive-polarity trap bits are zero; their features existed before the
-//! trap did.
+//! Initially each control traps everything; the rows of visible features change their bits. Other bits still trap,
+//! also bits of later extensions. Unknown positive-polarity trap bits are zero; their features are older than the
+//! traps.
 
 use super::{Cpu, registers, usable};
 
@@ -36,7 +36,7 @@ pub enum Control {
     Hfgwtr2,
 }
 
-/// `HCR_EL2`: stage 2, set/way operations cleaned, walks of device memory refused, `SMC`, ID group 3,
+/// `HCR_EL2`: stage 2, set/way operations also clean, walks of device memory fault, `SMC`, ID group 3,
 /// implementation-defined and auxiliary control registers trapped, AArch64 at EL1.
 const HCR_BASE: u64 = 1 | 1 << 1 | 1 << 2 | 1 << 18 | 1 << 19 | 1 << 20 | 1 << 21 | 1 << 31;
 /// `HCR_EL2.TLOR`: limited ordering regions.
@@ -79,7 +79,7 @@ impl Control {
             }
     }
 
-    /// Bits that trap where they are one; all others enable.
+    /// Bits that trap where they are one; all others enable access.
     #[must_use]
     pub const fn traps(self) -> u64 {
         match self {

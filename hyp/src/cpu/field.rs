@@ -9,10 +9,10 @@ pub enum Order {
     Unsigned,
     /// Signed: negative is not implemented.
     Signed,
-    /// A number or an enumeration without a feature to enable: shown unchanged.
+    /// A number or an enumeration without a feature: shown unchanged.
     Number,
-    /// A version of the Performance Monitors (DDI 0487, D24.1.3.2): unsigned, but all ones is a form that is not
-    /// architectural, and is shown as none.
+    /// A version of the Performance Monitors (DDI 0487, D24.1.3.2): unsigned, but 0xf is IMPLEMENTATION DEFINED and is
+    /// shown as 0.
     Pmu,
 }
 
@@ -27,7 +27,7 @@ pub struct Field {
     pub width: u32,
     /// How its values compare.
     pub order: Order,
-    /// The highest value that the host may see. Zero hides an unsigned field.
+    /// The highest value that is shown to the host. Zero hides an unsigned field.
     pub known: u8,
     /// Control bits for the visible feature.
     pub allows: &'static [Allow],
@@ -40,12 +40,12 @@ pub struct Allow {
     pub from: u8,
     /// The register.
     pub control: Control,
-    /// The bits: set where ones enable, cleared where ones trap ([`Control::traps`]).
+    /// The bits: set if ones enable, cleared if ones trap ([`Control::traps`]).
     pub bits: u64,
 }
 
 impl Field {
-    /// This field of a register that reads `value`.
+    /// This field of a register with the value `value`.
     #[must_use]
     pub const fn of(&self, value: u64) -> u8 {
         // At most eight bits wide.
@@ -63,7 +63,7 @@ impl Field {
         match self.order {
             Order::Number => value,
             Order::Pmu if value == all_ones => 0,
-            // The upper half is negative: less than every implemented value.
+            // The upper half of the values is negative: lower than every implemented value.
             Order::Signed if value > all_ones / 2 => value,
             Order::Unsigned | Order::Signed | Order::Pmu => {
                 if value < self.known {

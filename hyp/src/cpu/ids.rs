@@ -49,8 +49,8 @@ const PAUTH: &[Allow] = &[allow(1, Control::Hcr, 0b11 << 40)];
 /// `HCR_EL2.EnSCXT`, from FEAT_CSV2_2 or FEAT_CSV2_1p2 on.
 const SCXT: &[Allow] = &[allow(2, Control::Hcr, 1 << 53)];
 
-/// `ID_AA64DFR0_EL1.PMSVer`. Records go through stage 1 and 2 of EL1&0 (`MDCR_EL2.E2PB` = 0b11). Later versions add
-/// registers whose traps have negative polarity.
+/// `ID_AA64DFR0_EL1.PMSVer`. Records are written through stage 1 and 2 of EL1&0 (`MDCR_EL2.E2PB` = 0b11). Later
+/// versions add registers whose traps have negative polarity.
 pub(super) const PMSVER: Field = with(
     up("PMSVer", 32, 5),
     &[
@@ -88,16 +88,16 @@ const AA64PFR0: &[Field] = &[
     up("EL0", 0, 2),
     up("EL1", 4, 1), // HCR_EL2.RW: no AArch32 there
     up("EL2", 8, 0),
-    up("EL3", 12, 1), // SMC works
+    up("EL3", 12, 1), // SMC exists
     signed("FP", 16, 1),
     signed("AdvSIMD", 20, 1),
     up("GIC", 24, 3),
-    // The second version can inject errors (HCR_EL2.FIEN), the third has records of its own.
+    // The second version can inject errors (HCR_EL2.FIEN), the third has its own records.
     up("RAS", 28, 1),
     with(up("SVE", 32, 1), &[allow(1, Control::Cptr, CPTR_TZ)]),
     up("SEL2", 36, 0),
-    up("MPAM", 40, 0), // partitions of caches are shared with EL2: MPAM2_EL2 traps
-    up("AMU", 44, 0),  // counts what EL2 does, too: CPTR_EL2.TAM
+    up("MPAM", 40, 0), // cache partitions are shared with EL2: MPAM2_EL2 traps
+    up("AMU", 44, 0),  // also counts EL2's activity: CPTR_EL2.TAM
     up("DIT", 48, 1),
     up("RME", 52, 0),
     with(up("CSV2", 56, 3), SCXT),
@@ -208,7 +208,7 @@ const AA64FPFR0: &[Field] = &[
 ];
 
 // ID_AA64DFR1_EL1 and ID_AA64DFR2_EL1 are not in the table: more breakpoints, system PMUs, profiling exceptions and
-// what else they describe stays trapped by MDCR_EL2 and HDFGxTR2_EL2.
+// the other features in them are trapped by MDCR_EL2 and HDFGxTR2_EL2.
 const AA64DFR0: &[Field] = &[
     up("DebugVer", 0, 10), // banked breakpoints come with 11
     with(up("TraceVer", 4, 1), &[allow(1, Control::Cptr, CPTR_TTA)]),
@@ -297,7 +297,7 @@ const AA64ISAR3: &[Field] = &[
 ];
 
 const AA64MMFR0: &[Field] = &[
-    up("PARange", 0, 5), // stage 2 is built for 48 bits at most
+    up("PARange", 0, 5), // stage 2 has at most 48 bits
     up("ASIDBits", 4, 2),
     up("BigEnd", 8, 1),
     up("SNSMem", 12, 0),

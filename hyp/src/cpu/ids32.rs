@@ -1,5 +1,5 @@
-//! The AArch32 ID registers. EL1 is AArch64 (`HCR_EL2.RW`), so what they describe is for EL0 alone, and has no control
-//! but the ones that AArch64's rows name; `ID_AFR0_EL1` is implementation defined and not in the table.
+//! The AArch32 ID registers. EL1 is AArch64 (`HCR_EL2.RW`), so they describe only EL0, and have no controls
+//! except those in the rows of AArch64; `ID_AFR0_EL1` is implementation defined and not in the table.
 //!
 //! Fields and values: DDI 0487 issue L.a, D24.2.99 to D24.2.116 and D24.2.139 to D24.2.141.
 

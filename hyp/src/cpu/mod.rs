@@ -1,9 +1,9 @@
-//! The CPU that the host sees: the ID register fields, and the EL2 controls that enable the visible features.
+//! The host's CPU features: the fields of its ID registers, and the EL2 controls that enable the visible features.
 //!
 //! `HCR_EL2.TID3` traps the host's reads of the ID registers, and the value is built from zero from the fields of one
-//! table ([`ids`], [`ids32`]). A field that is not in it, and a register that is not in it, read as zero; a value
+//! table ([`ids`], [`ids32`]). A field or a register that is not in it reads as zero; a value
 //! above the highest supported one reads as that one. So a newer CPU looks like the newest supported one. The same
-//! row has the controls that enable a feature ([`controls`]); everything else stays trapped, and the host gets an
+//! row has the controls that enable a feature ([`controls`]); all others are trapped, and the host gets an
 //! Undefined Instruction exception as on a core without it.
 //!
 //! Arm ARM, DDI 0487 issue L.a: D24.1.3 "Principles of the ID scheme", D24.2 for the fields.
@@ -38,16 +38,16 @@ pub struct Register {
     pub name: &'static str,
     /// Its encoding.
     pub id: Id,
-    /// Its fields; what is not listed reads as zero.
+    /// Its fields; others read as zero.
     pub fields: &'static [Field],
 }
 
-/// Owner of a buffer that the CPU writes (SPE, TRBE).
+/// The owner of a buffer that the CPU writes (SPE, TRBE).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Buffer {
     /// Non-secure state: the host, if the feature is visible.
     Usable,
-    /// Firmware keeps it (`PMBIDR_EL1.P`, `TRBIDR_EL1.P`): accesses trap to EL3.
+    /// Firmware owns it (`PMBIDR_EL1.P`, `TRBIDR_EL1.P`): accesses trap to EL3.
     Withheld,
 }
 
@@ -90,7 +90,7 @@ fn usable(cpu: &impl Cpu, id: Id) -> u64 {
     value & !hidden
 }
 
-/// What the host reads from an ID register of `cpu`.
+/// The host's value of an ID register of `cpu`.
 #[must_use]
 pub fn shown(cpu: &impl Cpu, id: Id) -> u64 {
     let Some(register) = register(id) else { return 0 };

@@ -47,7 +47,7 @@ impl Fake {
         }
     }
 
-    /// With one field at `value`.
+    /// The same with one field at `value`.
     pub(super) fn with(mut self, id: Id, name: &str, value: u64) -> Self {
         let field = field(id, name);
         let mask = ((1 << field.width) - 1) << field.lsb;
@@ -146,7 +146,7 @@ fn t66_reserved_registers_and_fields_read_as_zero() {
     }
 }
 
-/// What the host never has, on any CPU: registers and the field that shows them.
+/// Registers that the host never has on any CPU, with the field that shows them.
 const HIDDEN: &[(Id, &str)] = &[
     (ids::PFR0, "EL2"),
     (ids::PFR0, "SEL2"),
@@ -209,7 +209,7 @@ fn a_cpu_without_anything_has_every_trap_set() {
 fn t53_a_buffer_that_firmware_owns_is_not_shown_and_stays_trapped() {
     let has = Fake::all(0).with(ids::DFR0, "PMSVer", 3).with(ids::DFR0, "TraceBuffer", 1);
     assert_eq!((shown_field(&has, ids::DFR0, "PMSVer"), shown_field(&has, ids::DFR0, "TraceBuffer")), (3, 1));
-    // Owned by EL1, and so behind stage 2: E2PB and E2TB.
+    // They are owned by EL1, and so use stage 2: E2PB and E2TB.
     assert_eq!(Controls::of(&has).mdcr & (0b11 << 12 | 0b11 << 24 | 1 << 14), 0b11 << 12 | 0b11 << 24);
     let kept = Fake { profiling: Buffer::Withheld, tracing: Buffer::Withheld, ..has };
     assert_eq!(shown(&kept, ids::DFR0), 0);

@@ -1,6 +1,6 @@
 //! Registers of EL2 that EL3 may trap: the error message for each.
 //!
-//! Firmware that traps such an access sends EL2 an Undefined Instruction exception whose syndrome names no register, so
+//! Firmware that traps such an access sends EL2 an Undefined Instruction exception whose syndrome has no register, so
 //! the instruction itself is decoded. Encodings: DDI 0487 issue L.a, C5.6.130 `MRS` and C5.6.135 `MSR (register)`;
 //! the trap is in the description of each register.
 
@@ -86,7 +86,7 @@ impl Withheld {
     /// The row of the system register that `instruction` (`MRS` or `MSR` of a register) accesses.
     #[must_use]
     pub fn of(instruction: u32) -> Option<&'static Self> {
-        // Bits [31:20] are fixed but for the direction (bit 21); op0 is 2 or 3.
+        // Bits [31:20] are fixed except for the direction (bit 21); op0 is 2 or 3.
         if instruction & 0xffd0_0000 != 0xd510_0000 {
             return None;
         }

@@ -1,4 +1,4 @@
-//! Function identifiers, requests and answers: the numbers of the interface and nothing else.
+//! The numbers of the interface: function identifiers, requests and results.
 
 use bitflags::bitflags;
 
@@ -6,7 +6,7 @@ use crate::pci;
 use crate::smccc::SVE_HINT;
 use mem_protect::{Error, GuestId, Transition, UncheckedRange};
 
-/// Changes with incompatible changes.
+/// Changed by incompatible changes.
 pub const VERSION_MAJOR: u32 = 1;
 /// Changes when calls are added.
 pub const VERSION_MINOR: u32 = 1;
@@ -15,7 +15,7 @@ pub const VERSION_MINOR: u32 = 1;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub enum Function {
-    /// Version, page cap and features.
+    /// Version, page limit and features.
     Version = 0xc600_0100,
     /// X1 = first page frame, X2 = count: share pages with EL2.
     HostShareHyp = 0xc600_0101,
@@ -23,7 +23,7 @@ pub enum Function {
     HostUnshareHyp = 0xc600_0102,
     /// X1, X2: donate pages to EL2's pool.
     HostDonateHyp = 0xc600_0103,
-    /// X1, X2: take unused donated pages back.
+    /// X1, X2: return unused donated pages.
     HypDonateHost = 0xc600_0104,
     /// Creates a guest; its handle is returned in X1.
     VmCreate = 0xc600_0105,
@@ -74,7 +74,7 @@ impl Function {
         self as u32
     }
 
-    /// The function that X0 names. SMCCC: the identifier is W0 without the SVE hint, the upper half is ignored.
+    /// The function in X0. SMCCC: the identifier is W0 without the SVE hint, the upper half is ignored.
     #[must_use]
     pub fn from_x0(x0: u64) -> Option<Self> {
         let w0 = x0 & u64::from(!SVE_HINT);
@@ -88,9 +88,9 @@ impl Function {
 pub enum Stat {
     /// Traps that were SMMU register accesses.
     Exits = 0,
-    /// DMA faults seen.
+    /// Recorded DMA faults.
     Faults = 1,
-    /// Commands of the host that reached hardware.
+    /// Commands in EL2's own queues, without CMD_SYNCs.
     Commands = 2,
     /// SYNCs that EL2 issued.
     Syncs = 3,
@@ -117,10 +117,10 @@ impl Stat {
 }
 
 bitflags! {
-    /// What this EL2 offers, in X3 of [`Function::Version`].
+    /// Features of this EL2, in X3 of [`Function::Version`].
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct Features: u64 {
-        /// Share, unshare, donate and take back between host and EL2.
+        /// Share, unshare, donate and return between host and EL2.
         const HYP_PAGES = 1 << 0;
         /// Guests as owners of pages.
         const GUEST_PAGES = 1 << 1;
@@ -140,7 +140,7 @@ bitflags! {
 pub enum Request {
     /// [`Function::Version`].
     Version,
-    /// A change of owner, sharing, or the life of a guest.
+    /// A change of owner, sharing, or of the state of a guest.
     Transition(Transition),
     /// [`Function::IommuStats`].
     IommuStats(Stat),
@@ -189,11 +189,11 @@ impl Request {
     }
 }
 
-/// The answer in X0.
+/// The result in X0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(i64)]
 pub enum Status {
-    /// Done.
+    /// Success.
     Success = 0,
     /// Unknown call.
     NotSupported = -1,
@@ -230,7 +230,7 @@ impl From<Error> for Status {
     }
 }
 
-/// What X0 to X3 hold when the host continues. Unused registers are zero, so that EL2's values do not leak.
+/// X0 to X3 when the host continues. Unused registers are zero, so that EL2's values do not leak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// X0.
@@ -240,7 +240,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// `status` and nothing else.
+    /// Only `status`.
     #[must_use]
     pub const fn status(status: Status) -> Self {
         Self { status, values: [0; 3] }
@@ -252,14 +252,14 @@ impl Answer {
         Self { status: Status::Success, values: [value, 0, 0] }
     }
 
-    /// The version of this interface, the most pages that one call takes, and what this machine offers.
+    /// The version of this interface, the maximum number of pages of one call, and the features of this machine.
     #[must_use]
     pub fn version(max_pages: u64, features: Features) -> Self {
         let version = u64::from(VERSION_MAJOR) << 16 | u64::from(VERSION_MINOR);
         Self { status: Status::Success, values: [version, max_pages, features.bits()] }
     }
 
-    /// What a transition answered: of one that made a guest, its handle in X1.
+    /// The result of a transition; if it created a guest, the handle is in X1.
     #[must_use]
     pub fn of(result: Result<Option<GuestId>, Error>) -> Self {
         match result {

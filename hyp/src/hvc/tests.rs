@@ -1,4 +1,4 @@
-//! Tests of the numbers, of the decoder against random registers, and of the answers.
+//! Tests of the numbers, of the decoder against random registers, and of the results.
 
 use std::vec::Vec;
 
@@ -29,7 +29,8 @@ fn the_numbers_never_change() {
     ];
     assert_eq!(ids, expected);
     for id in ids {
-        // Fast call, 64-bit convention, owner 6 (vendor-specific hypervisor service), as SMCCC lays the identifier out.
+        // Fast call, 64-bit convention, owner 6 (vendor-specific hypervisor service), in SMCCC's layout of the
+        // identifier.
         assert_eq!((id >> 31, id >> 30 & 1, id >> 24 & 0x3f, id >> 16 & 0xff), (1, 1, 6, 0), "{id:#x}");
     }
     let codes = [
@@ -81,7 +82,7 @@ fn t37_everything_else_is_not_supported() {
     for id in others.chain(edges).filter(|id| !known.contains(id)) {
         assert_eq!(Request::decode([u64::from(id), 1, 1, 1]), Err(Status::NotSupported), "{id:#x}");
     }
-    // The identifier is W0: SMCCC gives the upper half of X0 no meaning.
+    // The identifier is W0: by SMCCC the upper half of X0 has no meaning.
     assert_eq!(Request::decode([0xdead_beef_c600_0100, 0, 0, 0]), Ok(Request::Version));
     // Bit 16 is SMCCC 1.3's hint that no SVE state is live.
     assert_eq!(Request::decode([0xc601_0100, 0, 0, 0]), Ok(Request::Version));
@@ -117,7 +118,7 @@ impl Recorder {
     }
 }
 
-/// The answer to a hypercall, with `services` behind the calls.
+/// The result of a hypercall that calls `services`.
 fn dispatch(registers: [u64; 4], services: &mut Recorder) -> Answer {
     match Request::decode(registers) {
         Ok(Request::Version) => Answer::version(512, Features::HYP_PAGES | Features::DMA_ISOLATION),

@@ -32,13 +32,14 @@ use spin::mutex::{TicketMutex, TicketMutexGuard};
 
 /// Maximum SMMUs.
 pub const MAX: usize = hyp::boot_info::smmu::SMMUS_MAX;
-/// Faults taken from the log for one trap at most: a trap prints no more, and a flood costs the host its own time only.
+/// Maximum number of faults taken from the log in one trap: a trap prints no more, and a flood takes only the host's
+/// own time.
 const FAULT_LINES: usize = 2;
 /// VMID of guest 0; that of the host is below it.
 const FIRST_GUEST_VMID: u16 = HOST_VMID + 1;
 /// States printed in a run.
 const TRACES_PRINTED: u64 = 64;
-/// Faults printed in a run; later ones are counted.
+/// Maximum number of printed faults in a run; later ones are only counted.
 const FAULTS_PRINTED: u64 = 512;
 
 /// The driver of one SMMU.
@@ -53,15 +54,15 @@ struct Unit {
     failure_logged: AtomicBool,
 }
 
-/// All of them, in the order of the device tree.
+/// All SMMUs, in the order of the device tree.
 static UNITS: [Once<Unit>; MAX] = [const { Once::new() }; MAX];
 /// Their lists, which are too large for a stack. Each is taken once, and never given back.
 static STORAGE: [TicketMutex<Storage<PoolBuffer>>; MAX] = [const { TicketMutex::new(Storage::new()) }; MAX];
 /// Totals, saved at power-off.
 static FINAL: TicketMutex<Option<Totals>> = TicketMutex::new(None);
-/// States printed so far.
+/// Number of printed states.
 static TRACES: AtomicU64 = AtomicU64::new(0);
-/// Faults printed so far.
+/// Number of printed faults.
 static PRINTED: AtomicU64 = AtomicU64::new(0);
 /// Accesses that were denied outside the registers of an SMMU's driver: without a syndrome, or to configuration space.
 static UNDESCRIBED: AtomicU64 = AtomicU64::new(0);
@@ -142,24 +143,24 @@ fn access_size(size: Size) -> AccessSize {
 }
 
 impl Register {
-    /// Takes the lock of its SMMU: after ownership, if both are needed.
+    /// Takes the lock of its SMMU; the ownership lock must be taken before, if both are needed.
     pub fn lock(self) -> TicketMutexGuard<'static, HostSmmu> {
         self.unit.smmu.lock()
     }
 }
 
-/// The host loads a register; `None` if that needs memory of the host, and so ownership.
+/// A load of the host; `None` if it needs memory of the host, and so the ownership lock.
 #[inline]
 pub fn read_plain(register: Register, smmu: &mut HostSmmu, size: Size) -> Option<u64> {
     smmu.mmio_read_plain(register.offset, access_size(size))
 }
 
-/// The host loads any register, also one whose value comes from memory of the host.
+/// A load of the host from any register, also one that needs memory of the host.
 pub fn read(register: Register, pages: &mut HostPages, smmu: &mut HostSmmu, size: Size) -> u64 {
     smmu.mmio_read(pages, register.offset, access_size(size))
 }
 
-/// The host stores to a register.
+/// A store of the host to a register.
 #[inline]
 pub fn write(register: Register, pages: &mut HostPages, smmu: &mut HostSmmu, size: Size, value: u64) -> WriteOutcome {
     smmu.mmio_write(pages, register.offset, access_size(size), value)
@@ -177,7 +178,7 @@ pub fn report(register: Register) {
     console::drain();
 }
 
-/// Prints faults of an SMMU that is not locked: holds no lock while printing.
+/// Prints faults of an SMMU that is not locked; no lock is held while printing.
 #[cold]
 fn print_faults_of(unit: &Unit) {
     for _ in 0..FAULT_LINES {
@@ -255,7 +256,7 @@ impl Invalidate for Smmus {
     }
 }
 
-/// Checks every SMMU (one load each) and reprograms those that lost their state: called when a CPU resumes, before
+/// Checks every SMMU (one load each) and reprograms those that lost their state. Called when a CPU resumes, before
 /// the host runs on it. Firmware may have powered off a domain shared with an SMMU.
 ///
 /// `resume` is not for this: it would stop the DMA of an SMMU that was on. Every SMMU would have been off after a
@@ -269,7 +270,7 @@ pub fn check_alive() {
     }
 }
 
-/// Logs once that an SMMU failed: it stays failed, and the host can repeat the request.
+/// Logs once that an SMMU failed: it stays failed, and the host can repeat requests.
 #[cold]
 fn log_failure(unit: &Unit, error: SmmuError) {
     if !unit.failure_logged.swap(true, Ordering::Relaxed) {
@@ -289,7 +290,7 @@ pub fn audit(pages: &HostPages) -> Result<(), Finding> {
 }
 
 /// Makes every stream of every SMMU abort, prints the last faults, and never releases the SMMU locks: no CPU of the
-/// host may undo it before power-off.
+/// host can undo it before power-off.
 pub fn quiesce_and_hold(pages: &mut HostPages) {
     let mut sum = Totals::start();
     for (n, unit) in units() {

@@ -1,7 +1,7 @@
 //! The `smmu_drv::Platform` of this machine: registers, queue and table memory, clock, and the host's wired
 //! interrupts.
 //!
-//! One of the modules that may use `unsafe`: it turns register offsets and buffer offsets into accesses.
+//! One of the modules that may use `unsafe`: it accesses registers and buffers by offset.
 #![deny(
     clippy::indexing_slicing,
     clippy::unwrap_used,
@@ -54,25 +54,25 @@ impl Platform for SmmuPlatform {
     type Place<T: 'static> = &'static mut T;
 
     fn read32(&self, offset: u32) -> u32 {
-        // SAFETY: (1) the address is a register of this SMMU, mapped as device memory for EL2 alone.
+        // SAFETY: (1) the address is a register of this SMMU, mapped as device memory only for EL2.
         self.register(offset, 4).map_or(0, |pa| unsafe { (pa as *const u32).read_volatile() })
     }
 
     fn write32(&self, offset: u32, value: u32) {
         if let Some(pa) = self.register(offset, 4) {
-            // SAFETY: (1) the address is a register of this SMMU, mapped as device memory for EL2 alone.
+            // SAFETY: (1) the address is a register of this SMMU, mapped as device memory only for EL2.
             unsafe { (pa as *mut u32).write_volatile(value) };
         }
     }
 
     fn read64(&self, offset: u32) -> u64 {
-        // SAFETY: (1) the address is a register of this SMMU, mapped as device memory for EL2 alone.
+        // SAFETY: (1) the address is a register of this SMMU, mapped as device memory only for EL2.
         self.register(offset, 8).map_or(0, |pa| unsafe { (pa as *const u64).read_volatile() })
     }
 
     fn write64(&self, offset: u32, value: u64) {
         if let Some(pa) = self.register(offset, 8) {
-            // SAFETY: (1) the address is a register of this SMMU, mapped as device memory for EL2 alone.
+            // SAFETY: (1) the address is a register of this SMMU, mapped as device memory only for EL2.
             unsafe { (pa as *mut u64).write_volatile(value) };
         }
     }

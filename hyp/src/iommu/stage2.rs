@@ -13,7 +13,7 @@ use smmu_drv::{DmaConfig, Stage2Cfg};
 /// Bytes of an ITS translater page.
 pub const TRANSLATER: u64 = 0x1_0000;
 
-/// The window if there is no table: page 0 alone, since a range is never empty.
+/// The window if there is no table: only page 0, since a range is never empty.
 const NO_WINDOW: PageRange = match PageRange::new(0, 1) {
     Some(range) => range,
     None => panic!("one page is a range"), // At compile time.
@@ -89,7 +89,7 @@ impl DmaTable {
         Self { shadow: None, config: None, guests: [const { None }; MAX_GUESTS as usize] }
     }
 
-    /// Maps what the host owns according to `map`, and the pages that its devices write to raise interrupts.
+    /// Maps the host's pages according to `map`, and the pages that its devices write to raise interrupts.
     ///
     /// # Errors
     /// [`SnapshotError`]; the table must not be used then.

@@ -43,7 +43,7 @@ impl El2Table {
     /// Maps the image by its sections, with addresses of `bits` bits.
     ///
     /// # Errors
-    /// [`BuildError`]; boot cannot go on.
+    /// [`BuildError`]; the boot cannot continue.
     pub fn build(bits: u32, pa_bits: u32, image: &Image) -> Result<Self, BuildError> {
         let table = IoPgtable::new(&Cfg::new(bits, pa_bits), PoolTables).map_err(BuildError::Cfg)?;
         let mut new = Self { table };
@@ -83,7 +83,7 @@ impl El2Table {
         Ok(())
     }
 
-    /// What the CPUs' registers must hold for this table.
+    /// The CPUs' register values for this table.
     pub fn registers(&self) -> StageOneRegs {
         let config = self.table.config();
         StageOneRegs {
@@ -97,10 +97,10 @@ impl El2Table {
 
 impl PageOps for El2Table {
     fn map(&mut self, range: PageRange) -> Result<(), NoMemory> {
-        // Page by page, never as a block, so that taking one page out again needs no memory.
+        // Page by page, never as a block, so that unmapping one page needs no memory.
         for page in range.pages() {
             if self.table.map(page.ipa().into(), page.pa(), arch::PAGE, Attrs::normal(Prot::RW)).is_err() {
-                // A claimed page is mapped already.
+                // A claimed page is already mapped.
                 if let Some(mapped) =
                     page.first().checked_sub(range.first()).and_then(|count| PageRange::new(range.first(), count))
                 {
@@ -129,7 +129,7 @@ impl PageOps for El2Table {
     }
 
     fn give(&mut self, range: PageRange) {
-        // SAFETY: (1) the pages are mapped and belong to EL2 alone, since the transition has completed.
+        // SAFETY: (1) the pages are mapped and belong only to EL2, since the transition has completed.
         unsafe { pool::donate(range.first(), range.count()) };
     }
 
@@ -147,12 +147,14 @@ impl PageOps for El2Table {
     }
 
     fn store64(&mut self, pa: Pa, value: u64) {
-        // SAFETY: (1) the page is claimed, so it is mapped; (2) `pa` is a multiple of 8; (3) it is the host's memory, nothing of EL2's.
+        // SAFETY: (1) the page is claimed, so it is mapped; (2) `pa` is a multiple of 8; (3) it is the host's memory,
+        // not EL2's.
         unsafe { (pa.0 as *mut u64).write_volatile(value) };
     }
 
     fn store32(&mut self, pa: Pa, value: u32) {
-        // SAFETY: (1) the page is claimed, so it is mapped; (2) `pa` is a multiple of 4; (3) it is the host's memory, nothing of EL2's.
+        // SAFETY: (1) the page is claimed, so it is mapped; (2) `pa` is a multiple of 4; (3) it is the host's memory,
+        // not EL2's.
         unsafe { (pa.0 as *mut u32).write_volatile(value) };
     }
 }

@@ -1,4 +1,4 @@
-//! The host's CPU stage 2: the identity, for what is the host's.
+//! The host's CPU stage 2: an identity map of the host's memory and registers.
 
 use super::tables::PoolTables;
 use crate::arch::setup::HostStage2Regs;
@@ -24,12 +24,12 @@ pub struct HostTable {
 }
 
 impl HostTable {
-    /// An empty table for `bits` of addresses, in and out.
+    /// An empty table with `bits` input and output address bits.
     ///
     /// # Errors
     /// [`CfgError`]; nothing is allocated then.
     pub fn new(bits: u32, pa_bits: u32) -> Result<Self, CfgError> {
-        // Break-before-make on every core, also on one with FEAT_BBM: a fault of another CPU in between is retried
+        // Break-before-make on every core, also with FEAT_BBM: a fault of another CPU during it is retried
         // anyway.
         Ok(Self { table: IoPgtable::new(&Cfg::new(bits, pa_bits), PoolTables)? })
     }
@@ -37,18 +37,18 @@ impl HostTable {
     /// Gives the host the device registers at `pa`.
     ///
     /// # Errors
-    /// See [`TableError`]; nothing is mapped then.
+    /// See [`TableError`]; then nothing is mapped.
     pub fn map_device(&mut self, pa: Pa, size: u64) -> Result<(), TableError> {
         self.table.map(Iova(pa.0), pa, size, Attrs::device(Prot::RW)).map_err(TableError::from)
     }
 
-    /// What the CPUs' registers must hold for this table.
+    /// The CPUs' register values for this table.
     pub fn registers(&self) -> HostStage2Regs {
         let config = self.table.config();
         HostStage2Regs { vttbr: config.ttb.0 | u64::from(HOST_VMID) << 48, vtcr: config.vtcr_el2() }
     }
 
-    /// Where the root descriptor above `ipa` lies, if anything is mapped there.
+    /// Address of the root descriptor of `ipa`, if it is valid.
     pub fn root_descriptor(&self, ipa: Ipa) -> Option<Pa> {
         let config = self.table.config();
         let shift =
@@ -57,12 +57,12 @@ impl HostTable {
         self.is_mapped(ipa).then(|| config.ttb.0.checked_add(offset).map(Pa)).flatten()
     }
 
-    /// Bytes in tables now.
+    /// Size of all tables in bytes.
     pub fn table_bytes(&self) -> usize {
         self.table.table_bytes()
     }
 
-    /// Whether anything is mapped at `ipa`.
+    /// Whether `ipa` is mapped.
     pub fn is_mapped(&self, ipa: Ipa) -> bool {
         self.table.iova_to_phys(ipa.into()).is_some()
     }
@@ -91,8 +91,8 @@ impl HostStage2 for HostTable {
     }
 }
 
-/// Parks, with its locks, if another CPU ends the run and may have cleared a root descriptor of this table: a transition that was waiting for
-/// an SMMU must not map anything under it again.
+/// Parks, without releasing locks, if another CPU ends the run and may have cleared a root descriptor of this table: a
+/// transition that was waiting for an SMMU must not map addresses of that descriptor again.
 #[inline]
 fn stop_at_the_end() {
     if stopping::ending().has_begun() {
@@ -100,7 +100,7 @@ fn stop_at_the_end() {
     }
 }
 
-/// The first leaf of a stage-2 table at or after `from`, cut to start no lower.
+/// The first leaf of a stage-2 table at or after `from`, cut so that it does not start below `from`.
 pub fn next_leaf(table: &IoPgtable<S2, PoolTables>, from: Ipa) -> Option<Leaf> {
     let end = 1_u64.checked_shl(table.cfg().ias)?;
     let leaf = table.leaves(from.into(), end.checked_sub(from.0)?).next()?;
@@ -121,7 +121,7 @@ struct CpuTlb;
 
 impl TlbOps for CpuTlb {
     fn invalidate(&mut self, range: TlbRange) {
-        // In the middle of a split: until the new table is linked, accesses of other CPUs fault and are retried.
+        // This is during a split: until the new table is linked, accesses of other CPUs fault and are retried.
         let pages = range.size.checked_div(range.granule).unwrap_or(u64::MAX);
         if range.scope == TlbScope::Table || pages > TLBI_PAGES {
             tlb::invalidate_host();

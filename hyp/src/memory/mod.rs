@@ -1,4 +1,4 @@
-//! Memory as EL2 sees it: its own stage 1, the host's CPU stage 2, and the tables they are made of.
+//! EL2's own stage 1, the host's CPU stage 2, and memory for their tables.
 #![deny(
     clippy::indexing_slicing,
     clippy::unwrap_used,
@@ -11,5 +11,5 @@ pub mod el2;
 pub mod host_s2;
 pub mod tables;
 
-/// The host's pages, to claim, read and write.
+/// The host's pages, for claims.
 pub type HostPages = mem_protect::HostPages<'static, el2::El2Table>;

@@ -1,4 +1,4 @@
-//! Table memory: pages of the pool, at their physical addresses, since EL2 maps itself identically.
+//! Table memory: pages of the pool, at their physical addresses, since EL2's own map is an identity map.
 //!
 //! One of the modules that may use `unsafe`: it implements the unsafe trait `TableMemory`.
 #![allow(unsafe_code)]
@@ -13,14 +13,14 @@ use io_pgtable::{Pa, TableMemory};
 pub struct PoolTables;
 
 // SAFETY: (1) blocks of the pool are mapped, initialised memory, aligned to their size, until they are freed; (2) the
-// pool gives a block to one owner; (3) the map is the identity.
+// pool allocates a block only once at a time; (3) EL2's map is an identity map.
 unsafe impl TableMemory for PoolTables {
     fn alloc(&self, size: usize) -> Option<Pa> {
         pool::alloc(size)
     }
 
     fn free(&self, table: Pa, size: usize) {
-        // SAFETY: (1) `io-pgtable` frees what it allocated, once, after the invalidation that covers it.
+        // SAFETY: (1) `io-pgtable` frees each block that it allocated once, after the invalidation that covers it.
         unsafe { pool::free(table, size) };
     }
 

@@ -42,14 +42,14 @@ fn the_sve_hint_changes_nothing_and_the_bits_above_it_make_a_call_unknown() {
             assert_eq!(decide(function | 1 << bit, 0), Decision::Answer(NOT_SUPPORTED), "{function:#x} and bit {bit}");
         }
     }
-    // As Linux has them: CPU_ON of either width, PSCI_VERSION and CPU_SUSPEND with the hint.
+    // With Linux's values: CPU_ON of either width, PSCI_VERSION and CPU_SUSPEND with the hint.
     assert_eq!([0x8401_0003, 0xc401_0003].map(|id| decide(id, 0)), [Decision::Psci(Psci::CpuOn); 2]);
     assert_eq!([0x8401_0003, 0xc401_0003].map(identifier), [0x8400_0003, 0xc400_0003]);
     assert_eq!(decide(0x8401_0000, 0), Decision::Relay);
     assert_eq!(decide(0xc401_0001, 0), Decision::Psci(Psci::CpuSuspend));
 }
 
-/// The numbers of DEN0028, an independent copy: each reported feature can be called.
+/// An independent copy of the numbers of DEN0028: each reported feature can be called.
 #[test]
 fn every_workaround_that_can_be_asked_about_can_be_called() {
     for workaround in [0x8000_8000, 0x8000_7fff, 0x8000_3fff, 0x8000_0004] {
@@ -62,7 +62,7 @@ fn every_workaround_that_can_be_asked_about_can_be_called() {
     }
 }
 
-/// Firmware response as of TF-A with PSCI_OS_INIT_MODE=1.
+/// The result of TF-A's firmware with PSCI_OS_INIT_MODE=1.
 #[test]
 fn os_initiated_suspend_is_not_reported_without_set_suspend_mode() {
     let Decision::RelayFiltered(filter) = decide(0x8400_000a, 0xc400_0001) else { panic!("not a filter") };
@@ -108,7 +108,7 @@ fn a_power_down_state_is_decoded_by_its_format() {
     assert_eq!([0, 1 << 16, 1 << 30, 0xfff_ffff].map(|state| extended.kind(state)), [standby, standby, down, standby]);
 }
 
-/// What PSCI_FEATURES answers decides which states need an entry point of the host's.
+/// The result of PSCI_FEATURES determines which states need an entry point of the host.
 #[test]
 fn t39_a_power_down_state_of_firmwares_format_needs_an_entry_of_the_hosts() {
     let refusal = |features, state, entry| {
@@ -137,7 +137,7 @@ fn a_status_is_the_signed_word_in_w0_whatever_the_upper_half_holds() {
     assert_eq!([0, 1, 0xffff_ffff, 0xdead_0000_ffff_fffe, u64::MAX].map(status), [0, 1, -1, -2, -1]);
 }
 
-/// For any firmware response: a CPU that is on for AFFINITY_INFO is on for CPU_ON too.
+/// For any firmware response: a CPU that is on for AFFINITY_INFO is also on for CPU_ON.
 #[test]
 fn affinity_info_and_cpu_on_have_one_source() {
     assert_eq!([0, 1, 2].map(|word| Power::On.affinity_info(|| word)), [0, 0, 0]);

@@ -13,7 +13,7 @@ use hyp::step::{self, Endianness};
 use io_pgtable::Ipa;
 use smmu_drv::WriteOutcome;
 
-/// The address that stage 2 refused, if the hardware reports it.
+/// The faulting IPA, if the hardware reports it.
 fn fault_ipa(abort: Abort) -> Option<Ipa> {
     // FIPA [43:4] is IPA[51:12]; only these faults set it.
     match abort.fault() {
@@ -24,7 +24,7 @@ fn fault_ipa(abort: Abort) -> Option<Ipa> {
     }
 }
 
-/// A data access that stage 2 refused.
+/// A data access with a stage-2 fault.
 #[inline(never)]
 pub fn data(frame: &mut Frame, abort: Abort) {
     if step::is_plain(SPSR_EL2.get(), SCTLR_EL1.get()) {
@@ -56,7 +56,7 @@ fn answer(frame: &mut Frame, abort: Abort, emulate: impl FnOnce(&mut Frame, iomm
     not_an_smmu(frame, abort, ipa);
 }
 
-/// A register of the interrupt controller, or anything else.
+/// A register of the interrupt controller, or another address.
 #[cold]
 #[inline(never)]
 fn not_an_smmu(frame: &mut Frame, abort: Abort, ipa: Ipa) {
@@ -125,7 +125,7 @@ fn ordered(value: u64, size: Size) -> u64 {
     }
 }
 
-/// An instruction fetch that stage 2 refused.
+/// An instruction fetch with a stage-2 fault.
 #[cold]
 pub fn instruction(abort: Abort) {
     match fault_ipa(abort) {
@@ -134,7 +134,7 @@ pub fn instruction(abort: Abort) {
     }
 }
 
-/// While a block is split the rest of it is briefly unmapped: such a fault can be retried after taking the table's
+/// During a split the rest of the block is briefly unmapped: such a fault can be retried after taking the table's
 /// lock.
 #[cold]
 fn retry_or(exception: Exception, ipa: Ipa) {
@@ -172,7 +172,7 @@ fn emulate_other(frame: &mut Frame, register: iommu::Register, access: Access, d
     }
 }
 
-/// Out of line, so that a load does not save the registers that this needs.
+/// Out of line, so that a load need not save the registers for this.
 #[inline(never)]
 fn store(frame: &mut Frame, register: iommu::Register, access: Access) {
     match write(register, access.size, access.stored(frame.get(access.register))) {

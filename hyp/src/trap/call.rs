@@ -60,11 +60,11 @@ fn poll() {
     iommu::print_faults();
 }
 
-/// `SMC`: the immediate is ignored, as SMCCC has only zero.
+/// `SMC`: the immediate is ignored, since SMCCC defines only zero.
 #[inline(never)]
 pub fn smc(frame: &mut Frame) {
     let function = low32(frame.get(0));
-    // The 32-bit calling convention takes W registers, whatever their upper halves hold.
+    // The 32-bit calling convention uses W registers, whatever their upper halves are.
     let wide = function & 1 << 30 != 0;
     let arg = |n| if wide { frame.get(n) } else { frame.get(n) & u64::from(u32::MAX) };
     let args = [arg(1), arg(2), arg(3)];

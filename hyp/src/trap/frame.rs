@@ -1,4 +1,4 @@
-//! The host's general-purpose registers while EL2 answers a trap.
+//! The host's general-purpose registers while EL2 handles a trap.
 
 use static_assertions::const_assert_eq;
 

@@ -1,4 +1,4 @@
-//! Where a trap takes the locks of state that all CPUs share, in their order: ownership, then one SMMU or the
+//! The functions in which a trap takes the locks of shared state, in their order: ownership, then one SMMU or the
 //! guard of the interrupt controller. The leaf locks are
 //! in `pool.rs`, `console.rs`, `psci.rs` (CPU states), `iommu/mod.rs` (totals) and `ghost.rs`. See docs/locking.md.
 //!
@@ -12,13 +12,14 @@ use crate::ownership::{self, HostOwnership};
 use crate::{console, exit};
 use spin::mutex::TicketMutexGuard;
 
-/// Runs `work` with the ownership of all pages locked.
+/// Calls `work` with the ownership lock held.
 #[inline]
 pub fn with_ownership<R>(work: impl FnOnce(&mut HostOwnership) -> R) -> R {
     work(&mut ownership())
 }
 
-/// Runs `work` with the SMMU of `register` locked, and the pages that it may claim. Prints new faults afterwards, without a lock.
+/// Calls `work` with the SMMU of `register`, locked, and the pages that it may claim. Prints new faults afterwards,
+/// without a lock.
 #[inline]
 pub fn with_smmu<R>(register: Register, work: impl FnOnce(&mut HostPages, &mut HostSmmu) -> R) -> R {
     let Some(mut ownership) = ownership::lock() else { before_init() };
@@ -33,14 +34,14 @@ pub fn with_smmu<R>(register: Register, work: impl FnOnce(&mut HostPages, &mut H
     answer
 }
 
-/// Runs `work` with only the SMMU of `register` locked. This keeps the order, since `work` gets nothing with which it could take
-/// ownership.
+/// Calls `work` with only the SMMU of `register` locked. This does not violate the order, since `work` cannot take
+/// ownership with its arguments.
 #[inline]
 pub fn with_smmu_alone<R>(register: Register, work: impl FnOnce(&mut HostSmmu) -> R) -> R {
     work(&mut register.lock())
 }
 
-/// Runs `work` with the guard of the interrupt controller locked, and the pages that it may claim.
+/// Calls `work` with the guard of the interrupt controller, locked, and the pages that it may claim.
 #[cold]
 pub fn with_gic<R>(work: impl FnOnce(&mut HostPages, &mut HostGic) -> R) -> R {
     let mut ownership = ownership();
@@ -50,13 +51,13 @@ pub fn with_gic<R>(work: impl FnOnce(&mut HostPages, &mut HostGic) -> R) -> R {
     answer
 }
 
-/// Runs `work` with only the guard of the interrupt controller locked.
+/// Calls `work` with only the guard of the interrupt controller locked.
 #[cold]
 pub fn with_gic_alone<R>(work: impl FnOnce(&mut HostGic) -> R) -> R {
     work(&mut guard::lock())
 }
 
-/// Out of line: among its callers only transitions are frequent, and those are long.
+/// Out of line: of its callers only transitions are frequent, and those take long.
 #[inline(never)]
 fn ownership() -> TicketMutexGuard<'static, HostOwnership> {
     let Some(ownership) = ownership::lock() else { before_init() };

@@ -27,7 +27,7 @@ use hyp::esr::{self, Trap};
 use hyp::inject::{self, Exception, HostControl};
 use hyp::step::{self, Condition, State};
 
-/// Answers a synchronous exception from the host.
+/// Handles a synchronous exception from the host.
 #[unsafe(no_mangle)]
 #[allow(unsafe_code)] // The vector names this function.
 extern "C" fn lower_sync_handler(frame: &mut Frame) {
@@ -47,7 +47,7 @@ extern "C" fn lower_sync_handler(frame: &mut Frame) {
     locks::with_ownership(|ownership| crate::ghost::check(ownership, esr));
 }
 
-/// Reports an exception that EL2 itself took: a register that EL3 withholds, or a bug; the host cannot cause it.
+/// Reports an exception that EL2 itself took: a register that EL3 traps, or a bug; the host cannot cause it.
 #[unsafe(no_mangle)]
 #[allow(unsafe_code)] // The vector names this function.
 extern "C" fn current_el_handler(kind: u64, stack: u64) -> ! {
@@ -80,7 +80,7 @@ fn skip_instruction() {
     }
 }
 
-/// As [`skip_instruction`], for one of AArch64.
+/// As [`skip_instruction`], for AArch64.
 #[inline]
 fn skip_aarch64() {
     resume(step::over_aarch64(interrupted()));
@@ -109,7 +109,7 @@ fn host_control() -> HostControl {
     }
 }
 
-/// Makes the host continue in its own exception handler.
+/// Lets the host continue in its own exception handler.
 #[cold]
 fn inject(exception: Exception) {
     let entry = inject::enter(exception, SPSR_EL2.get(), host_control());

@@ -1,4 +1,4 @@
-//! System registers that trap: the ID registers are emulated, everything else is UNDEFINED.
+//! System registers that trap: the ID registers are emulated, all others are UNDEFINED.
 
 use super::{Frame, inject, skip_instruction};
 use crate::arch::features;

@@ -12,7 +12,7 @@ use crate::boot_info::smmu::SMMUS_MAX;
 use crate::boot_info::tree::{NodeId, Path, Reg};
 use arrayvec::ArrayVec;
 
-/// Checks what `policy` and `layout` made of `platform`: call it after all decisions and before any write.
+/// Checks the results of `policy` and `layout` for `platform`. Called after all decisions and before any write.
 ///
 /// # Errors
 /// [`BootError::PlanOverlap`] or [`BootError::PlanOutside`] for the first conflict. The host must
@@ -65,7 +65,7 @@ fn refused<'a>(platform: &Platform<'a>, clash: Conflict<Name>) -> BootError<'a> 
     }
 }
 
-/// The error that says that `first` and `second` overlap.
+/// The error for an overlap of `first` and `second`.
 pub(in crate::boot_info) fn overlap<'a>(
     platform: &Platform<'a>,
     first: &Part<Name>,
@@ -89,7 +89,7 @@ fn path<'a>(platform: &Platform<'a>, part: &Part<Name>, other: &PhysRange) -> Op
     match part.name {
         Name::Node(node) => found = Some(node),
         Name::Memory => {
-            // The tree was read before, so this cannot fail, and the name is for a message only.
+            // The tree was already read, so this cannot fail, and the name is only for a message.
             let _ = platform.tree.walk(&mut |node| {
                 if found.is_none() && is_memory(node) && node.enabled() {
                     for reg in node.reg()? {

@@ -1,11 +1,11 @@
-//! Kinds of devices that the allow-list knows by name.
+//! Kinds of devices that are in the allow-list by name.
 
 use super::verdict::{Given, Withheld};
 use crate::boot_info::gic::PRE_ITS;
 use crate::boot_info::platform::Platform;
 use crate::boot_info::tree::NodeRef;
 
-/// Devices that are withheld even if the tree has them behind an SMMU, in any of their `compatible` strings.
+/// Devices that are withheld even if they are behind an SMMU in the tree, in any of their `compatible` strings.
 pub(super) fn known_bad(node: &NodeRef<'_, '_>) -> Option<Withheld> {
     [
         ("qemu,fw-cfg-mmio", Withheld::FwCfg),

@@ -22,13 +22,13 @@ pub(super) enum Use {
     /// Its own registers.
     #[default]
     Registers,
-    /// A window of a bridge: the BARs there are programmed by the host.
+    /// A window of a bridge: the host programs the BARs in it.
     Bridge,
     /// A window of a bus: its children's registers, each with its own `reg`.
     Bus,
 }
 
-/// A range of a node that is given.
+/// A range of a given node.
 #[derive(Clone, Copy, Debug, Default)]
 struct NodeRange {
     decision: u16,
@@ -40,16 +40,16 @@ struct NodeRange {
 #[derive(Default)]
 pub(super) struct Draft {
     policy: MmioPolicy,
-    /// For each decision the one about the nearest node above that has one.
+    /// For each decision, that about the nearest node above with a decision.
     above: ArrayVec<Option<u16>, DECISIONS_MAX>,
-    /// What the host gets.
+    /// The ranges that the host gets.
     mapped: ArrayVec<NodeRange, GIVEN_MAX>,
     /// Ranges of a given node that the host does not get; withheld if the node's decision is revised.
     unmapped: ArrayVec<NodeRange, GIVEN_MAX>,
 }
 
 impl Draft {
-    /// Decides about `node`, which `allow=` names if `allow` is that word; `None` when there is nothing to decide.
+    /// Decides about `node`, which an `allow=` option names if `allow` is that word; `None` if no decision is needed.
     pub(super) fn classify<'a>(
         &self,
         platform: &Platform<'a>,
@@ -172,7 +172,7 @@ impl Draft {
         })
     }
 
-    /// Records `range` as withheld, whatever else the tree describes there.
+    /// Records `range` as withheld, independent of other nodes with the same addresses.
     pub(super) fn withhold<'a>(&mut self, name: Name, range: &PhysRange) -> Result<(), BootError<'a>> {
         self.add_withheld(name, Use::Registers, range)
     }
@@ -289,7 +289,7 @@ impl Draft {
         self.above.get(usize::from(at)).copied().flatten()
     }
 
-    /// Whether the decision at `above`, or one about a node above that one, is to withhold.
+    /// Whether the decision at `above`, or one about a node above that one, is `Withheld`.
     fn below_withheld(&self, mut above: Option<u16>) -> bool {
         while let Some(at) = above {
             if self.is_withheld(at) {
@@ -304,7 +304,7 @@ impl Draft {
         self.decision(at).is_some_and(|d| matches!(d.verdict, Verdict::Withheld(_)))
     }
 
-    /// The decision about the nearest node above `node` that has one.
+    /// The decision about the nearest node above `node` with a decision.
     fn above(&self, node: &NodeRef<'_, '_>) -> Option<u16> {
         let mut above = node.parent();
         while let Some(parent) = above {
@@ -340,7 +340,7 @@ pub(super) fn claims<'a>(
     node.windows(&mut |_, range| range.map_or(Ok(()), |range| visit(usage, range)))
 }
 
-/// Decides about a node by what its DMA goes through.
+/// Decides about a node by the IOMMUs of its DMA.
 fn by_upstream<'a>(platform: &Platform<'a>, node: &NodeRef<'a, '_>) -> Result<Verdict, BootError<'a>> {
     if let Some(host) = platform.pci.iter().find(|p| p.node == node.id) {
         return Ok(match host.upstream {

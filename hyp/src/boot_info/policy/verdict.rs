@@ -34,7 +34,7 @@ pub enum Given {
 pub enum Withheld {
     /// The second UART.
     El2Console,
-    /// QEMU's firmware configuration: its DMA is behind no SMMU, and it shows EL2's command line.
+    /// QEMU's firmware configuration: its DMA is behind no SMMU, and EL2's command line can be read from it.
     FwCfg,
     /// A virtio slot on the system bus.
     VirtioMmio,
@@ -52,7 +52,7 @@ pub enum Withheld {
     SmmuDepends,
     /// A PCI host without `iommu-map`.
     NoIommuMap,
-    /// A PCI host or another master whose `iommu-map` leaves requesters out.
+    /// A PCI host or another master whose `iommu-map` omits requesters.
     IommuMapPartly,
     /// A master behind an IOMMU that EL2 does not own.
     ForeignIommu,
@@ -62,16 +62,16 @@ pub enum Withheld {
     Disabled,
     /// A node above it is withheld.
     Parent,
-    /// A page of its registers also holds registers that are withheld.
+    /// A page of its registers also has withheld registers.
     SharesPage,
 }
 
-/// What is done with a node that has registers.
+/// The decision about a node with registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// The host gets its registers.
     Given(Given),
-    /// An SMMU: accesses trap, EL2 answers.
+    /// An SMMU: accesses trap, and EL2 emulates them.
     Emulated,
     /// Its registers are unmapped and its node is disabled.
     Withheld(Withheld),

@@ -11,7 +11,7 @@ use super::virt::*;
 use crate::boot_info::fdt_edit::write_host_dtb;
 use crate::boot_info::{BootError, Layout};
 
-/// The host's tree and the whole buffer that it was written to.
+/// The host's tree, and the whole buffer to which it was written.
 fn host(dtb: &[u8]) -> (DeviceTree, Vec<u8>, Layout) {
     let (platform, policy, layout) = boot(dtb).unwrap();
     let mut out = vec![0xaa; layout.host_dtb.size() as usize];
@@ -178,7 +178,7 @@ fn too_small_a_buffer_is_an_error_and_left_empty() {
 
 #[test]
 fn slack_in_the_source_is_not_copied() {
-    // QEMU's tree is 1 MiB long, most of it slack with arbitrary content.
+    // QEMU's tree is 1 MiB long, most of it unused, with arbitrary content.
     let mut dtb = modified(|_| {});
     let stray = format!("token={TOKEN}");
     dtb.extend(stray.bytes());

@@ -24,7 +24,7 @@ fn check_boot(dtb: &[u8]) {
         Ok(accepted) => accepted,
         Err(error) => return drop(std::format!("{error}")),
     };
-    // `boot` has called the plan's check; this is the independent oracle.
+    // `boot` has called the plan's check; the independent oracle follows.
     oracle::check(dtb, &platform, &policy, &layout);
     let ram = &platform.memory.ram;
     for mmio in policy.mmio() {
@@ -68,8 +68,8 @@ fn boundary_value() -> impl Strategy<Value = u32> {
     ]
 }
 
-/// The default machine with one of each kind that can overlap another: memory, a reservation, a bridge and a bus that are
-/// withheld, a master.
+/// The default machine with one range of each kind that can overlap another: memory, a reservation, a bridge and a bus
+/// that are withheld, a master.
 fn larger(modify: impl FnOnce(&mut DeviceTree)) -> Vec<u8> {
     modified(|tree| {
         let counts = |address, size| [("#address-cells", cells(&[address])), ("#size-cells", cells(&[size]))];
@@ -149,7 +149,7 @@ fn the_usual_machine_boots() {
     assert!(boot(&dtb).is_ok());
 }
 
-/// Puts each of `values` into cells at distances of `step`.
+/// Writes each of `values` to cells at distances of `step`.
 fn damage_cells(step: usize, values: &[u32]) {
     let dtb = modified(|_| {});
     for (turn, at) in (0..dtb.len() - 3).step_by(4 * step).enumerate() {
@@ -205,7 +205,7 @@ proptest! {
         check_boot(&dtb);
     }
 
-    /// The structure stays valid, so that every parser above it is reached.
+    /// The structure stays valid, so that the parsers of properties are tested.
     #[test]
     fn properties_replaced(
         changes in prop::collection::vec((any::<Index>(), any::<Index>(), prop::collection::vec(boundary_value(), 0..9)), 1..6)

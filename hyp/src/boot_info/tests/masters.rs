@@ -1,4 +1,4 @@
-//! Masters that one property puts behind an SMMU and another does not: row T64 of the attack catalogue.
+//! Masters that are behind an SMMU according to one property but not another: row T64 of the attack catalogue.
 
 use std::string::ToString;
 use std::vec;
@@ -95,7 +95,7 @@ fn t64_a_part_behind_another_iommu_withholds_the_device() {
     assert_eq!(verdict(&below_bridge, "/pcie@10000000"), foreign);
 }
 
-/// A StreamID is one cell at an SMMUv3: with another count every `iommus` would mean something else.
+/// A StreamID is one cell at an SMMUv3: with another count every `iommus` would have another meaning.
 #[test]
 fn t64_an_smmu_with_another_count_of_iommu_cells_is_refused() {
     for bad in [cells(&[0]), cells(&[2]), cells(&[1, 1]), vec![]] {
@@ -105,7 +105,7 @@ fn t64_an_smmu_with_another_count_of_iommu_cells_is_refused() {
     refused_for(&without("/smmuv3@9050000", "#iommu-cells"), &["#iommu-cells"]);
 }
 
-/// None of these affects isolation: stage 2 applies whatever they say.
+/// None of these affects isolation: stage 2 applies with any value.
 #[test]
 fn t64_what_changes_the_hosts_view_alone_changes_no_decision() {
     let decisions = |dtb: &[u8]| {

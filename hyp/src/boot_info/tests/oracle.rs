@@ -16,7 +16,7 @@ use crate::boot_info::{Layout, MmioPolicy, PhysRange, Platform};
 /// First and last address.
 type Span = (u128, u128);
 
-/// A piece of a bus: where it begins there, where the CPU sees it, how long it is.
+/// A range of a bus: its bus address, its CPU address and its size.
 type Segment = (u128, u128, u128);
 
 struct Seen<'t> {
@@ -52,7 +52,7 @@ fn is(node: &DeviceTreeNode, compatible: &str) -> bool {
     value(node, "compatible").is_some_and(|v| v.split(|&b| b == 0).any(|s| s == compatible.as_bytes()))
 }
 
-/// Where the CPU sees `size` bytes at `at`.
+/// The CPU address of `size` bytes at `at`.
 fn translate(segments: &[Segment], at: u128, size: u128) -> Vec<Span> {
     let through = |&(from, to, length): &Segment| {
         let (first, end) = (at.max(from), (at + size).min(from + length));
@@ -91,7 +91,7 @@ fn walk<'t>(
                 for (first, last) in translate(bus, join(to), join(length)) {
                     windows.push((first, last));
                     if inner.0 <= 2 {
-                        // Only the usual case: the bus above shows the whole entry.
+                        // Only the usual case: the bus above maps the whole entry.
                         shown.push((join(from), first, last - first + 1));
                     }
                 }
@@ -117,7 +117,7 @@ fn overlap(spans: &[Span], others: &[Span]) -> Option<(Span, Span)> {
     spans.iter().find_map(|a| others.iter().find(|b| touch(a, b)).map(|b| (*a, *b)))
 }
 
-/// Panics if `policy` or `layout` gives the host something that `dtb` does not allow.
+/// Panics if `policy` or `layout` gives the host a range that `dtb` does not allow.
 pub(super) fn check(dtb: &[u8], platform: &Platform<'_>, policy: &MmioPolicy, layout: &Layout) {
     let tree = DeviceTree::from_fdt(&Fdt::new_unchecked(dtb));
     let mut seen = Vec::new();

@@ -39,7 +39,7 @@ fn t64_memory_over_registers_is_refused() {
     assert!(boot(&with_node(memory("ram@1", 0x908_0000, 0x1_0000))).is_ok());
 }
 
-/// A disabled memory node still describes memory: secure memory is described like this.
+/// A disabled memory node still describes memory: secure memory is described in this way.
 #[test]
 fn t64_disabled_memory_is_withheld() {
     let mut secure = memory("secram@e000000", 0xe00_0000, 0x100_0000);
@@ -75,9 +75,9 @@ fn t64_a_reservation_that_cannot_be_translated_is_refused() {
         properties
     };
     for (properties, reg) in [
-        // No ranges: not CPU addresses.
+        // Without `ranges` they are not CPU addresses.
         (cells_of(2, 2), whole.clone()),
-        // Ranges that show something else, or only a part.
+        // `ranges` that map other addresses, or only a part.
         (with_ranges(cells_of(2, 2), wide(&[0, 0, 0x1000_0000])), whole.clone()),
         (with_ranges(cells_of(2, 2), wide(&[0x6000_0000, 0x6000_0000, 0x8_0000])), whole.clone()),
         // Cell counts that are wrong or missing.
@@ -200,7 +200,7 @@ fn t64_a_machine_with_owners_that_the_tree_does_not_name_is_refused() {
     refused_for(&twice, &["/chosen@1"]);
 }
 
-/// Memory that can be unplugged is memory; memory that is not a child of the root is not known to Linux, nor here.
+/// Memory that can be unplugged is memory; Linux and EL2 ignore memory nodes that are not children of the root.
 #[test]
 fn t64_memory_in_other_forms() {
     let mut pluggable = memory("memory@880000000", 0x8_8000_0000, 0x1000_0000);
@@ -217,7 +217,7 @@ fn t64_memory_in_other_forms() {
     assert_eq!(verdict(&dtb, "/numa/memory@880000000"), Verdict::Withheld(Withheld::Unknown));
 }
 
-/// `/chosen` may show its children to the CPU: modules still count as memory, and so does a framebuffer.
+/// `/chosen` may have `ranges`: modules and a framebuffer below it are still memory.
 #[test]
 fn t64_what_chosen_describes_is_memory() {
     let dtb = modified(|tree| {

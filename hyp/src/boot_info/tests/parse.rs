@@ -68,7 +68,7 @@ fn every_truncation_is_refused() {
         let mut cut = dtb[..length].to_vec();
         assert!(matches!(Platform::parse(&cut), Err(BootError::Dtb { .. })), "{length} bytes");
         if length >= 8 {
-            // A loader that adjusts the header to what it copied.
+            // A loader that adjusts the header to the copied size.
             cut[4..8].copy_from_slice(&(length as u32).to_be_bytes());
             assert!(matches!(Platform::parse(&cut), Err(BootError::Dtb { .. })), "{length} bytes, adjusted");
         }
@@ -132,7 +132,7 @@ fn t63_what_the_nodes_names_say_of_errata_reaches_the_driver() {
     assert_eq!(issue(&["arm,smmu-v3", "nvidia,tegra264-smmu"]), Issue::Twice);
     assert_eq!(issue(&["nvidia,tegra264", "arm,smmu-v3"]), Issue::Once);
     assert_eq!(issue(&["arm,smmu-v3"]), Issue::Once);
-    // The name of a part is no property, and the name of a property is no part.
+    // A suffix of a property's name is no property, and a name with that suffix is not the suffix.
     let elsewhere = with(&[("nvidia,tegra264-smmu", vec![])]);
     assert_eq!(Platform::parse(&elsewhere).unwrap().smmus[0].quirks.issue, Issue::Once);
     let page_0_only = "cavium,cn9900-broken-page1-regspace";

@@ -8,7 +8,7 @@ use super::virt::*;
 use crate::boot_info::policy::{Given, Verdict, Withheld};
 use crate::boot_info::{MmioPolicy, Platform};
 
-/// Decisions as `path: verdict`, and the ranges given.
+/// Decisions as `path: verdict`, and the given ranges.
 fn decide(dtb: &[u8]) -> (Vec<String>, String) {
     let platform = Platform::parse(dtb).unwrap();
     let policy = MmioPolicy::decide(&platform).unwrap();
@@ -117,7 +117,7 @@ fn t55_a_page_is_given_only_if_nothing_withheld_is_in_it() {
         tree.root.add_child(node("reset@9010800", &properties));
     });
     assert_eq!(decided(&neighbour, "/pl031@9010000"), Verdict::Withheld(Withheld::SharesPage));
-    // This propagates: the clock's page is withheld too.
+    // This propagates: the clock's page is also withheld.
     let chain = modified(|tree| {
         let reset = [("reg", wide(&[0x901_0800, 0x10])), ("compatible", text(&["vendor,reset"]))];
         tree.root.add_child(node("reset@9010800", &reset));
@@ -217,7 +217,7 @@ fn el2s_command_line_can_allow_a_node() {
     assert_eq!(decided(&dtb, "/pcie@10000000"), Verdict::Given(Given::Allowed));
     let (_, mmio) = decide(&dtb);
     assert!(mmio.starts_with("0x0..0x8010000") && mmio.contains("0x4010000000"), "{mmio}");
-    // One slot alone would also map the seven others in its page.
+    // Mapping one slot would also map the seven others in its page.
     let slot = modified(allow(&["/virtio_mmio@a000200"]));
     assert_eq!(decided(&slot, "/virtio_mmio@a000200"), Verdict::Withheld(Withheld::SharesPage));
 }

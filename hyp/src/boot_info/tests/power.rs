@@ -80,7 +80,7 @@ fn t09_indirect_dependencies_and_parent_devices_are_withheld() {
     };
     assert_eq!(verdict(&through("vdd-supply"), gpio), DEPENDS);
     assert_eq!(verdict(&through("vdd-other"), gpio), Verdict::Given(Given::Gpio));
-    // A controller without registers of its own, below the device that has them.
+    // A controller without its own registers, below the device with the registers.
     let dtb = modified(|tree| {
         let mut device = controller();
         device.remove_property("phandle").unwrap();
@@ -104,7 +104,7 @@ fn t09_it_cannot_be_allowed_and_a_bad_reference_is_refused() {
     for cut in [cells(&[CONTROLLER]), cells(&[0x7777, 1]), vec![0, 0, 1]] {
         refused_for(&machine(&[("power-domains", cut)]), &["/smmuv3@9050000", "power-domains"]);
     }
-    // The place of one that is not there.
+    // An empty entry.
     assert_eq!(verdict(&machine(&[("clocks", cells(&[0]))]), PATH), Verdict::Given(Given::BehindSmmu { smmu: 0 }));
 }
 

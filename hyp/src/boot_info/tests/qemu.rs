@@ -1,4 +1,4 @@
-//! The trees that QEMU itself writes. Ignored by default, as they need QEMU: `PORTCULLIS_QEMU`, else
+//! The trees that QEMU itself writes. Ignored by default, since they need QEMU: `PORTCULLIS_QEMU`, by default
 //! `qemu-system-aarch64`.
 
 use std::process::Command;

@@ -236,19 +236,19 @@ pub(super) fn modified(modify: impl FnOnce(&mut DeviceTree)) -> Vec<u8> {
     tree.to_dtb()
 }
 
-/// The usual machine with properties of one node replaced.
+/// The default machine with properties of one node replaced.
 pub(super) fn with_properties(path: &str, properties: &[(&str, Vec<u8>)]) -> Vec<u8> {
     modified(|tree| set(tree.find_node_mut(path).unwrap(), properties))
 }
 
-/// The usual machine without a property.
+/// The default machine without a property.
 pub(super) fn without(path: &str, property: &str) -> Vec<u8> {
     modified(|tree| {
         tree.find_node_mut(path).unwrap().remove_property(property).unwrap();
     })
 }
 
-/// A kernel header that asks for `image_size` bytes.
+/// A kernel header with this `image_size`.
 pub(super) fn kernel_header(image_size: u64) -> [u8; HEADER_SIZE] {
     let mut header = [0; HEADER_SIZE];
     header[16..24].copy_from_slice(&image_size.to_le_bytes());
@@ -294,7 +294,7 @@ pub(super) fn verdict(dtb: &[u8], path: &str) -> Verdict {
     found.unwrap_or_else(|| panic!("no decision about {path}")).verdict
 }
 
-/// The usual machine with one node more.
+/// The default machine with one more node.
 pub(super) fn with_node(new: DeviceTreeNode) -> Vec<u8> {
     modified(|tree| tree.root.add_child(new))
 }

@@ -1,4 +1,4 @@
-//! Ranges withheld together with a node: row T64 of the attack catalogue.
+//! Ranges that are withheld together with a node: row T64 of the attack catalogue.
 
 use std::vec;
 use std::vec::Vec;
@@ -75,14 +75,14 @@ fn t64_the_ranges_of_a_withheld_bus_are_withheld() {
         assert_eq!(bridge(&with_node(bus(withheld, 0xf01_0000, vec![]))), given);
         refused_for(&with_node(bus(withheld, 0x5000_0000, vec![])), &["/bus@f000000", "overlap", "memory"]);
         refused_for(&with_node(bus(withheld, IMAGE as u32, vec![])), &["/bus@f000000", "overlap", "EL2's image"]);
-        // A register block wins over the `ranges` of a bus that is not its parent.
+        // A register block takes precedence over the `ranges` of a bus that is not its parent.
         let around_clock = with_node(bus(withheld, 0x901_0000, vec![]));
         assert_eq!(verdict(&around_clock, "/pl031@9010000"), Verdict::Given(Given::Rtc));
         let mut cut = bus(withheld, 0x2000_0000, vec![]);
         set(&mut cut, &[("ranges", cells(&[0, 0, 0x2000_0000]))]);
         refused_for(&with_node(cut), &["/bus@f000000", "ranges"]);
     }
-    // The ranges of a bus that is not withheld are not withheld either.
+    // The ranges of a bus that is not withheld are not withheld.
     assert_eq!(bridge(&with_node(bus(&[], 0x2000_0000, vec![]))), given);
     // A bus below a withheld one, and a withheld one below a bus.
     let inner = |base: u32, properties: &[(&str, Vec<u8>)]| {
@@ -98,7 +98,7 @@ fn t64_the_ranges_of_a_withheld_bus_are_withheld() {
     assert_eq!(bridge(&with_node(wide_bus)), shares);
 }
 
-/// Nodes below a node that is withheld later are withheld too.
+/// Nodes below a node that is withheld later are also withheld.
 #[test]
 fn t64_nodes_below_a_node_withheld_later_are_withheld() {
     let rtc = node("rtc@8000", &[("reg", cells(&[0x8000, 0x1000])), ("compatible", text(&["arm,pl031"]))]);
@@ -116,7 +116,7 @@ fn t64_nodes_below_a_node_withheld_later_are_withheld() {
     assert_eq!(verdict(&dtb(0xf00_0800), "/bus@f000000/rtc@8000"), Verdict::Withheld(Withheld::Parent));
 }
 
-/// Ranges of a given node that the host does not get are withheld from every other node too.
+/// Ranges of a given node that the host does not get are also withheld if another node has them.
 #[test]
 fn t64_registers_left_out_of_a_given_node_are_withheld() {
     // The legacy frames of the CPU interface: GICC, GICH, GICV.
@@ -130,7 +130,7 @@ fn t64_registers_left_out_of_a_given_node_are_withheld() {
     assert_eq!(verdict(&dtb, "/pl031@9010000"), Verdict::Withheld(Withheld::SharesPage));
 }
 
-/// A BAR of a device behind a withheld bridge lies in that bridge's windows, or nowhere.
+/// A BAR of a device behind a withheld bridge is in that bridge's windows, or not mapped.
 #[test]
 fn t64_assigned_addresses_change_no_decision() {
     let with_bar = |bar: u32| {
@@ -154,7 +154,7 @@ fn t64_a_bus_without_cell_counts_is_refused() {
         soc.add_child(node("reset@9010800", &reset));
         with_node(soc)
     };
-    // Linux takes them from further above, the specification takes 2 and 1.
+    // Linux uses those of a higher node, the specification uses 2 and 1.
     let two = |name| (name, cells(&[2]));
     refused_for(&soc(&[]), &["/soc", "#address-cells"]);
     refused_for(&soc(&[two("#size-cells")]), &["/soc", "#address-cells"]);
@@ -165,7 +165,7 @@ fn t64_a_bus_without_cell_counts_is_refused() {
     refused_for(&without("/", "#size-cells"), &["#size-cells"]);
 }
 
-/// A bus that shows the start of a register block only: Linux would map the whole block there.
+/// A bus that maps only the start of a register block: Linux would map the whole block.
 #[test]
 fn t64_registers_that_a_bus_shows_in_part_are_refused() {
     let reset =

@@ -9,7 +9,7 @@ use crate::boot_info::cells::{Cells, string, strings};
 use crate::boot_info::error::BootError;
 use crate::boot_info::range::PhysRange;
 
-/// What [`NodeRef::properties`] calls with a name and a value.
+/// The function that [`NodeRef::properties`] calls with a name and a value.
 type PropertyVisitor<'v, 'a> = dyn FnMut(&str, &'a [u8]) -> Result<(), BootError<'a>> + 'v;
 
 #[derive(Clone, Copy)]
@@ -35,7 +35,7 @@ pub(in crate::boot_info) struct NodeRef<'a, 'p> {
 pub(in crate::boot_info) enum Reg {
     /// A range that a CPU can address.
     Visible(PhysRange),
-    /// A number on some bus that is not memory mapped.
+    /// An address on a bus that is not memory mapped.
     OnBus(u64),
 }
 
@@ -160,8 +160,9 @@ impl<'a, 'p> NodeRef<'a, 'p> {
         self.value("compatible").is_some_and(|v| strings(v).any(|s| s == wanted))
     }
 
-    /// `#address-cells` and `#size-cells` of this node's children. There is no default: the specification has 2 and 1,
-    /// Linux takes the counts of the nearest node above that has some, and so the addresses would differ.
+    /// `#address-cells` and `#size-cells` of this node's children. No default is used: by the specification it is 2
+    /// and 1, but Linux uses the counts of the nearest ancestor with some, so the two would decode different
+    /// addresses.
     pub(in crate::boot_info) fn child_cells(&self) -> Result<(u32, u32), BootError<'a>> {
         let count = |name| self.u32(name)?.ok_or_else(|| self.bad(name, "is missing"));
         let (address, size) = (count("#address-cells")?, count("#size-cells")?);
@@ -174,7 +175,7 @@ impl<'a, 'p> NodeRef<'a, 'p> {
         Ok((address, size))
     }
 
-    /// Whether every bus above the node shows its addresses to the CPU.
+    /// Whether every bus above the node has `ranges`.
     pub(in crate::boot_info) fn on_visible_bus(&self) -> bool {
         let mut above = self.parent;
         while let Some(bus) = above {
@@ -186,7 +187,7 @@ impl<'a, 'p> NodeRef<'a, 'p> {
         true
     }
 
-    /// The entries of `reg`, translated through the parents' `ranges`; empty entries are left out.
+    /// The entries of `reg`, translated through the parents' `ranges`; empty entries are omitted.
     pub(in crate::boot_info) fn reg(&self) -> Result<RegIter<'a, '_>, BootError<'a>> {
         let (cells, (address, size)) = match (self.cells("reg")?, self.parent) {
             (Some(cells), Some(parent)) => (Some(cells), parent.child_cells()?),
@@ -248,7 +249,7 @@ impl<'a> RegIter<'a, '_> {
         let node = self.node;
         let short = || node.bad("reg", "is cut short or has a number of more than 64 bits");
         if self.address > 2 {
-            // PCI and similar buses: a child's `reg` is not a CPU address.
+            // On PCI and similar buses a child's `reg` is not a CPU address.
             let upper = self.address.saturating_sub(1);
             let first = self.cells.u32().ok_or_else(short)?;
             for _ in 0..upper.saturating_add(self.size) {
@@ -281,7 +282,7 @@ impl<'a> Iterator for RegIter<'a, '_> {
             match self.entry() {
                 Ok(Reg::Visible(range)) if range.is_empty() => {}
                 Err(error) => {
-                    // After an error the rest is not parsed.
+                    // After an error the remaining entries are not parsed.
                     self.cells = Cells::new(&[])?;
                     return Some(Err(error));
                 }
@@ -292,7 +293,7 @@ impl<'a> Iterator for RegIter<'a, '_> {
     }
 }
 
-/// Whether `node` is the one that `path` names.
+/// Whether `node` has the path `path`.
 pub(in crate::boot_info) fn is_at(node: &NodeRef<'_, '_>, path: &str) -> bool {
     match node.parent {
         None => path.is_empty() || path == "/",

@@ -26,7 +26,7 @@ impl fmt::Display for Path<'_> {
     }
 }
 
-/// The names above and at a node.
+/// The names of a node and of the nodes above it.
 struct Names<'n> {
     name: &'n str,
     parent: Option<&'n Names<'n>>,
@@ -44,7 +44,7 @@ impl Names<'_> {
     }
 }
 
-/// Writes the path of node `id` once it is found at or below `node`. `Tree::parse` has bounded the depth.
+/// Writes the path of node `id` if it is `node` or below it. `Tree::parse` has bounded the depth.
 fn locate(
     node: FdtNode<'_>,
     names: &Names<'_>,

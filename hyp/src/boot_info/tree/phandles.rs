@@ -1,11 +1,11 @@
-//! Phandles, by which one node names another. Masters refer to the SMMU by its phandle only: with a duplicate phandle
-//! another node could be taken for the SMMU.
+//! Phandles, with which one node refers to another. Masters refer to the SMMU by its phandle only: with a duplicate
+//! phandle another node could be taken for the SMMU.
 
 use super::{NodeId, Tree};
 use crate::boot_info::error::BootError;
 use arrayvec::ArrayVec;
 
-/// How many phandles are accepted.
+/// Maximum number of phandles.
 const PHANDLES_MAX: usize = 4096;
 
 impl<'a> Tree<'a> {
@@ -14,7 +14,7 @@ impl<'a> Tree<'a> {
     /// # Errors
     /// [`BootError::SamePhandle`]; [`BootError::Property`] for an invalid one; [`BootError::TooMany`].
     pub(in crate::boot_info) fn check_phandles(&self) -> Result<(), BootError<'a>> {
-        // In order, so that finding one costs little.
+        // Sorted, so that a search is fast.
         let mut known = ArrayVec::<u32, PHANDLES_MAX>::new();
         self.walk(&mut |node| {
             let (new, old) = (node.u32("phandle")?, node.u32("linux,phandle")?);

@@ -30,7 +30,7 @@ impl<'a> NodeRef<'a, '_> {
         }
         let ((address_cells, size_cells), (parent_cells, _)) = (self.child_cells()?, parent.child_cells()?);
         if parent_cells > 2 {
-            // Below PCI: addresses there are not CPU addresses.
+            // Addresses below PCI are not CPU addresses.
             return Ok(());
         }
         let rest =

@@ -1,9 +1,9 @@
-//! The table compared with Linux's requirements for entering the kernel at EL1 when there is an EL2
+//! The table compared with Linux's requirements for entering the kernel at EL1 if there is an EL2
 //! (Documentation/arch/arm64/booting.rst, as of Linux 7.0): each entry that concerns EL2, in the order of that page.
 //!
 //! Requirements without an ID field are in `arch/setup.rs`: `CNTHCTL_EL2.EL1PCTEN`, `CNTVOFF_EL2`,
-//! `ICC_SRE_EL2`, `ZCR_EL2.LEN`, `SMCR_EL2.LEN`, `GCSCR_EL2`, `GCSCR_EL1`, `GCSCRE0_EL1`. What it asks of EL3 is in
-//! `withheld.rs` and docs/boot.md.
+//! `ICC_SRE_EL2`, `ZCR_EL2.LEN`, `SMCR_EL2.LEN`, `GCSCR_EL2`, `GCSCR_EL1`, `GCSCRE0_EL1`. Its requirements for EL3 are
+//! in `withheld.rs` and docs/boot.md.
 
 use super::super::*;
 use super::{Fake, field};
@@ -14,7 +14,7 @@ enum Answer {
     Ones(fn(&Controls) -> u64, u64),
     /// These bits of a control are zeroes.
     Zeroes(fn(&Controls) -> u64, u64),
-    /// The feature is not shown.
+    /// The feature is hidden.
     Hidden,
 }
 use Answer::{Hidden, Ones, Zeroes};

@@ -1,4 +1,4 @@
-//! Registers that EL3 may withhold: found from the instruction, and documented.
+//! Registers that EL3 may trap: identified from the instruction, and documented.
 
 use super::super::withheld::{TABLE, Withheld};
 use std::{format, string::String, string::ToString, vec::Vec};
@@ -40,8 +40,8 @@ fn rows_name_each_register_once() {
     }
 }
 
-/// What `arch/setup.rs` and `arch/head.S` write by encoding, whose names they have a second time, is in the table by the same name. The
-/// others have names that the assembler or the register crate knows.
+/// The registers that `arch/setup.rs` and `arch/head.S` write by encoding are in the table with the same names. The
+/// others have names in the assembler or the register crate.
 #[test]
 fn registers_that_are_written_by_encoding_have_the_tables_names() {
     let names = |text: &'static str, comment: &str| -> Vec<(String, &'static str)> {

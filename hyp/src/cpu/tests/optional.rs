@@ -1,4 +1,4 @@
-//! Registers that are not on every CPU, or that firmware withholds: only accessible ones are written.
+//! Registers that not every CPU has, or that firmware traps: only accessible ones are written.
 
 use super::*;
 use crate::cpu::Optional;
@@ -39,7 +39,7 @@ fn t66_the_profiling_control_is_written_unless_firmware_owns_profiling() {
     assert_eq!(Optional::of(&spe(Buffer::Withheld)), Optional::default());
 }
 
-/// TF-A of 2021 to 2023 sets MDCR_EL3.TTRF on cores with trace filters; EL2's register is needed on later ones only.
+/// TF-A of 2021 to 2023 sets MDCR_EL3.TTRF on cores with trace filters; EL2's register is needed only on later ones.
 #[test]
 fn t66_the_trace_filter_control_is_written_where_later_fields_of_it_are_there() {
     let filter = || with(nothing(), ids::DFR0, 40, 1);
@@ -51,7 +51,7 @@ fn t66_the_trace_filter_control_is_written_where_later_fields_of_it_are_there() 
         assert_eq!(Optional::of(&buffer(2)), written);
     }
     assert_eq!(Optional::of(&with(filter(), ids::DFR2, 24, 1)), written);
-    // Without trace filters there is no such register, whatever other fields say.
+    // Without trace filters there is no such register, whatever the other fields are.
     let without = with(with(nothing(), ids::DFR0, 44, 2), ids::DFR2, 24, 1);
     assert_eq!(Optional::of(&without), Optional::default());
 }
