@@ -5,7 +5,7 @@ use io_pgtable::Pa;
 use crate::spec::commands::{self as cmd, Opcode, RawCmd};
 use crate::spec::{get64, mask64, put64, union64};
 
-/// A redistributor, as one ITS wants it named: RDbase in its place.
+/// A redistributor in the form that one ITS uses: the RDbase field, at its bit position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Target(u64);
 
@@ -67,14 +67,14 @@ pub enum Command {
     Movi {
         /// Interrupt.
         event: Event,
-        /// Collection.
+        /// The new collection.
         icid: u16,
     },
     /// MOVALL.
     Movall {
-        /// Redistributor that has the pending LPIs.
+        /// The redistributor whose pending LPIs move.
         from: Target,
-        /// Redistributor that gets them.
+        /// The redistributor that receives them.
         to: Target,
     },
     /// INV.
@@ -95,7 +95,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// Its encoding; every bit that no field names is zero.
+    /// The encoding of the command; every bit outside its fields is zero.
     pub fn encode(self) -> RawCmd {
         match self {
             Self::Mapd { device, itt, bits } => RawCmd([
@@ -144,7 +144,7 @@ fn collection(icid: u16) -> u64 {
     put64(cmd::ICID, u64::from(icid))
 }
 
-/// The processor number in a RDbase field of a host that sees GITS_TYPER.PTA = 0.
+/// The processor number in an RDbase field, for a host that sees GITS_TYPER.PTA = 0.
 pub(crate) fn processor(word: u64) -> u64 {
     get64(cmd::PROCESSOR, word)
 }

@@ -4,15 +4,15 @@ use core::fmt;
 
 use crate::platform::Frame;
 
-/// Why an ITS cannot be relied on any more. It is closed: disabled if it responds, and never written again; its memory
-/// stays with it; the host sees a queue that does not go on.
+/// Why an ITS cannot be relied on any more. It is failed: disabled if it responds, and never written again; its memory
+/// is never freed; the host sees that CREADR does not advance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ItsError {
     /// The queue did not consume its commands within the bound.
     Timeout,
     /// The queue keeps stalling.
     Stalls,
-    /// The ITS did not become quiescent, or its Enabled bit does not follow.
+    /// The ITS did not become quiescent, or its Enabled bit did not change.
     NoAck,
 }
 
@@ -28,24 +28,24 @@ impl fmt::Display for ItsError {
 
 impl core::error::Error for ItsError {}
 
-/// Why a take-over failed. ITSs that were written are disabled, and may name memory that is free again: no frame may be
-/// given to the host.
+/// Why a take-over failed. ITSs that were written are disabled, and may name memory that is free again: the host must
+/// not get access to any frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TakeOverError {
     /// More ITSs or redistributors than [`crate::limits`] has room for.
     TooMany,
     /// The pool is empty.
     NoMemory,
-    /// EnableLPIs is 1 in this redistributor and stays so: tables of someone else are in use.
+    /// EnableLPIs is 1 in this redistributor and stays 1: tables of earlier software are in use.
     LpisOn(usize),
-    /// GICR_CTLR.RWP of this redistributor stays 1: what it still writes is not known.
+    /// GICR_CTLR.RWP of this redistributor stays 1: it may still write memory.
     RdBusy(usize),
-    /// This redistributor does not keep the addresses, or the INTID bits, of tables that EL2 can give it.
+    /// The registers of this redistributor do not keep the addresses, or the INTID bits, of EL2's tables.
     RdUnusable(usize),
     /// This ITS did not become quiescent.
     Busy(usize),
-    /// This ITS has no physical LPIs, fewer collections than there are redistributors, or accepts no table or queue
-    /// that EL2 can give it.
+    /// This ITS has no physical LPIs, has fewer collections than there are redistributors, or accepts no table or
+    /// queue of EL2.
     Unusable(usize),
 }
 
@@ -82,9 +82,9 @@ impl core::error::Error for TakeOverError {}
 /// The first error of an audit: a defect of EL2, or of hardware.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GicFinding {
-    /// A table of EL2 is not in EL2's memory: the register or table that names it.
+    /// A table of EL2 is not in EL2's memory. The fields are the frame, and the register or table that names it.
     NotOwned(Frame, &'static str),
-    /// A register does not have what EL2 wrote.
+    /// A register does not have the value that EL2 wrote.
     Changed(Frame, &'static str),
 }
 

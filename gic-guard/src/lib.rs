@@ -1,18 +1,20 @@
-//! A guard for the GICv3 of a hypervisor with an untrusted host: nothing of the host's memory is ever given to the GIC.
+//! A guard for the GICv3 of a hypervisor with an untrusted host: the GIC is never given an address in the host's
+//! memory.
 //!
-//! An ITS and the redistributors read and write memory at addresses that software gives them, past every stage 2 and
-//! every SMMU. Here all of these tables are EL2's. The host keeps its own, unmodified driver: its accesses to the
-//! control frame of an ITS and to the RD frame of a redistributor trap, and are answered as a GICv3 would. The host's
-//! tables are values that read back. See `docs/gic-emulation.md` for the registers and commands.
+//! An ITS and the redistributors read and write memory at addresses that software gives them, without translation by a
+//! stage 2 or an SMMU. With this crate, all of these tables are EL2's. The host uses its own, unmodified driver: its
+//! accesses to the control frame of an ITS and to the RD frame of a redistributor trap, and are emulated as a GICv3.
+//! The host's GITS_BASER and GICR_*BASER registers are stored and read back, and never reach hardware. See
+//! `docs/gic-emulation.md` for the registers and commands.
 //!
 //! ```text
 //! Guard::new
-//!    │ take_over      before the host runs: tables, queues; refuses what it cannot confine
+//!    │ take_over      before the host runs: tables, queues; refuses hardware that it cannot control
 //!    ├─── mmio_read / mmio_write     the host's accesses
 //!    └─── audit                      every table of hardware is in EL2's memory
 //! ```
 //!
-//! The policy is pure functions, which can be called directly:
+//! The policy consists of pure functions, which can be called directly:
 //!
 //! ```
 //! use gic_guard::emul::decide::{CommandView, Ignored, Request, decide};
@@ -26,7 +28,7 @@
 //! assert_eq!(decide(RawCmd([0x29, 0, 0, 0]), &view), Err(Ignored::Hidden));
 //! ```
 //!
-//! The crate accesses no memory itself: hardware, EL2's memory and the host's memory come through traits.
+//! The crate accesses no memory itself: it uses hardware, EL2's memory and the host's memory through traits.
 #![no_std]
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]

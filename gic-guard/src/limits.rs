@@ -1,4 +1,4 @@
-//! The limits of what a host can make EL2 keep. Beyond them a command does nothing, which is the host's loss only.
+//! The limits of the state that EL2 keeps for a host. Beyond them a command does nothing, which affects the host only.
 
 /// ITSs.
 pub const MAX_ITS: usize = 8;
@@ -16,9 +16,9 @@ pub const MAX_INTID_BITS: u32 = 16;
 pub const MAX_L2_TABLES: usize = 64;
 /// Bytes of a flat device table, where hardware has no two-level ones.
 pub const MAX_FLAT_TABLE: u64 = 1 << 20;
-/// Bytes of interrupt translation tables, of the records of their events, and of level-2 tables: 256 devices with 2,048
-/// interrupts each need 12 MiB with entries of 12 bytes.
+/// Bytes of interrupt translation tables, of the records of their events, and of level-2 tables: 256 devices with
+/// 2,048 interrupts each need 12 MiB if entries have 12 bytes.
 pub const MAX_DEVICE_BYTES: usize = 16 << 20;
 
-// Indices and numbers of these are kept in one byte.
+// Their indices and numbers are stored in one byte.
 const _: () = assert!(MAX_RDS < 255 && MAX_ITS < 255);

@@ -1,13 +1,13 @@
-//! The guard's environment: all access to hardware and to EL2's memory goes through these traits.
+//! The guard's environment: it accesses hardware and EL2's memory only through these traits.
 
 use host_access::memory::DmaBuffer;
 
 /// A frame of registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Frame {
-    /// The control frame of an ITS (and what follows it), by number.
+    /// The control frame of an ITS and the frames after it, by number.
     Its(usize),
-    /// The frames of a redistributor, by number: RD, SGI, and VLPI where there is one.
+    /// The frames of a redistributor, by number: RD, SGI, and VLPI if there is one.
     Rd(usize),
 }
 
@@ -31,6 +31,6 @@ pub trait Platform {
     fn dsb(&self);
     /// Monotonic time in microseconds.
     fn now_us(&self) -> u64;
-    /// Lets other CPUs and the device make progress inside a bounded wait.
+    /// Called in a bounded wait, so that other CPUs and the device make progress.
     fn relax(&self);
 }

@@ -5,11 +5,11 @@
 pub struct Stats {
     /// Register accesses of the host.
     pub exits: u64,
-    /// Accesses that no policy row allows: RAZ/WI.
+    /// Accesses that no policy row allows; they are RAZ/WI.
     pub denied_accesses: u64,
     /// Commands of the host that were consumed.
     pub host_commands: u64,
-    /// Commands of the host that did nothing: in error, or of GICv4.
+    /// Commands of the host that did nothing, because they were in error or of GICv4.
     pub ignored_commands: u64,
     /// Commands of the host that did nothing because of a limit, or because EL2 has no memory.
     pub limited_commands: u64,

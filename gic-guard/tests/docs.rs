@@ -1,4 +1,4 @@
-//! docs/gic-emulation.md says what the code does: its tables are read back and compared.
+//! Compares the tables of docs/gic-emulation.md with the code.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use gic_guard::budget::{CHARGES, TRAP};
@@ -21,7 +21,7 @@ fn table(heading: &str) -> Vec<Vec<String>> {
         .collect()
 }
 
-/// A register of the code, in the words of the page.
+/// A register of the code as a row of the page.
 fn row(name: String, offset: u32, width: Width, read: &str, write: &str) -> Vec<String> {
     let bits = if width == Width::Bits32 { "32" } else { "64" };
     vec![name.to_uppercase(), format!("{offset:#07x}"), bits.into(), read.into(), write.into()]

@@ -1,4 +1,4 @@
-//! What Linux does works as on hardware.
+//! The accesses of Linux work as on hardware.
 #![allow(clippy::unwrap_used)]
 
 use gic_tests::*;
@@ -112,7 +112,7 @@ fn invall_reads_every_configuration_byte() {
     let tail = rig.queue(0, &[invall(0), sync(0)]);
     rig.set_its64(0, r::CWRITER, tail);
     assert!(rig.traps > 5, "{} traps", rig.traps);
-    // What was pending when it was disabled, and everything from now on.
+    // The interrupt that was pending when it was disabled, and all later ones.
     assert_eq!(rig.delivered(), [(0, lpis[100] as u32)]);
     for (event, lpi) in lpis.iter().enumerate() {
         assert_eq!(rig.raise(0, 8, event as u64), [(0, *lpi as u32)]);
@@ -127,7 +127,7 @@ fn a_kernel_that_follows_another_starts_with_nothing() {
         rig.configure(8192, ON);
         rig.post(0, &[mapd(8, 5), mapti(8, 0, 8192, 0), sync(0)]);
         let live = rig.live();
-        // It disables the ITS, gives it other tables, then takes LPIs away and gives them back.
+        // It disables the ITS, gives it other tables, then disables and enables LPIs.
         rig.linux_its(0);
         assert!(rig.live() < live, "the devices of the old kernel are gone");
         for cpu in 0..2 {

@@ -1,4 +1,4 @@
-//! Take-over, and redistributors that lose their state: hardware never has an address that EL2 did not give it.
+//! Take-over, and redistributors that lose their state: hardware only has addresses from EL2.
 #![allow(clippy::unwrap_used)]
 
 use gic_guard::TakeOverError;
@@ -11,7 +11,7 @@ const ON: u8 = 0xa1;
 #[test]
 fn t45p_the_command_queue_is_aligned_to_64_kib() {
     for its in 1..=3 {
-        // With tables of 4 KiB the next free address is aligned to no more.
+        // After tables of 4 KiB, the next free address is aligned to 4 KiB only.
         let mut rig = Rig::linux(Config { its, page_size: Some(0), ..Config::qemu() });
         for n in 0..its {
             let cbaser = rig.model().read64(Place::Its(n), r::CBASER);
@@ -29,7 +29,7 @@ fn t45p_nothing_is_allocated_before_everything_is_quiet() {
         assert_eq!(rig.board.0.was_quiet.get(), Some(true), "{config:?}");
         rig.check();
     }
-    // Hardware that cannot be made quiet got no memory.
+    // Hardware that does not become quiescent got no memory.
     for config in [Config { never_quiescent: true, ..left }, Config { clearable: false, ..left }] {
         let (board, mut guard, _) = bare(config);
         let rds = rds(config);
@@ -76,7 +76,7 @@ fn t45g_a_redistributor_that_came_back_with_other_tables_has_no_lpis() {
     rig.set_rd32(1, r::CTLR, 1 << 24 | 1);
     assert_eq!(rig.model().read32(Place::Rd(1), 0) & 1, 0, "it would use the address cut off");
     rig.check();
-    // Firmware enabled LPIs itself.
+    // The firmware enabled LPIs.
     let mut rig = Rig::linux(Config::qemu());
     rig.model().lose_power(1, |_| {});
     // Its tables, as `lose_power` leaves their addresses, are its own affair.

@@ -1,4 +1,4 @@
-//! What a host can make EL2 and hardware do and keep: bounded, and freed only when hardware has left it.
+//! The work and memory that a host can cause are bounded; memory is freed only when hardware does not use it any more.
 #![allow(clippy::unwrap_used)]
 
 use gic_guard::platform::Frame;
@@ -43,7 +43,7 @@ fn t45l_a_trap_moves_few_pending_tables() {
         }
     }
     assert!(most <= 16, "{most} MOVALL in one trap");
-    // Nothing to move.
+    // There is nothing to move.
     let before = rig.guard.stats().commands;
     rig.post(0, &[movall(1, 1); 20]);
     assert_eq!(rig.guard.stats().commands, before);
@@ -60,7 +60,7 @@ fn t45l_a_small_pool_lowers_the_limit_of_memory() {
     }
     assert!(rig.guard.stats().limited_commands > 0);
     assert!(rig.live() - before <= 0x8_0000, "{:#x} bytes", rig.live() - before);
-    // A larger one does not raise it.
+    // A larger value does not raise the limit.
     rig.guard.limit_memory(usize::MAX);
     for device in 100..200 {
         rig.post(0, &[mapd(device, 9)]);

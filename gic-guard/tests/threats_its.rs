@@ -5,8 +5,8 @@ use gic_tests::*;
 
 const ON: u8 = 0xa1;
 
-/// Addresses that a host must not aim the GIC at: EL2's memory, a guest's, what straddles the end of its own, and
-/// nothing at all.
+/// Addresses that a host must not make the GIC use: EL2's memory, a guest's memory, a range across the end of the
+/// host's memory, and an address without memory.
 const TARGETS: [u64; 6] = [POOL, POOL + 0x12_0000, GUEST, RAM + RAM_SIZE - 0x1000, RAM - 0x1000, 0xf_ffff_ffff_0000];
 
 #[test]
@@ -51,11 +51,11 @@ fn t45b_level_1_entries_of_the_host_are_not_hardwares() {
         rig.post(0, &[mapd(device, 4), mapti(device, 15, 8192 + n as u64, 0), sync(0)]);
         rig.configure(8192 + n as u64, ON);
         rig.post(0, &[inv(device, 15), sync(0)]);
-        // They change while the device is mapped.
+        // The tables change while the device is mapped.
         rig.board.memory().zero(DEVICES, 0x1_0000);
         assert_eq!(rig.raise(0, device, 15), [(0, 8192 + n as u32)]);
     }
-    // Commands did not read them either.
+    // Commands did not read the tables either.
     rig.host.on_read = Some(Box::new(|_, at| assert!(!(DEVICES..DEVICES + 0x1_0000).contains(&at))));
     rig.post(0, &[mapd(77, 4), unmapd(77)]);
 }
@@ -76,7 +76,7 @@ fn t45c_a_queue_that_is_not_the_hosts_is_not_read() {
         let stalled = rig.its64(0, r::CREADR) & 1;
         assert_eq!(stalled, 1, "{target:#x}");
         assert!(rig.guard.stats().claims_refused > refused);
-        // Again, and only when asked.
+        // The host's memory is read again, but only for a command.
         rig.set_its64(0, r::CWRITER, 0x3fe0);
         assert_eq!(rig.its64(0, r::CREADR) & 1, 1);
         rig.set_its64(0, r::CWRITER, 0x3fe1);
@@ -119,7 +119,7 @@ fn t45d_a_translation_table_is_el2s_whatever_its_address_and_size() {
                 assert_eq!(!rig.raise(0, 8, event & 0xffff_ffff).is_empty(), there, "{bits} bits, event {event:#x}");
                 rig.post(0, &[discard(8, event), sync(0)]);
             }
-            // Mapped again with events live, and unmapped with an interrupt pending.
+            // The device is mapped again while events are mapped, and unmapped while an interrupt is pending.
             rig.configure(lpi, 0xa0);
             rig.post(0, &[mapti(8, 0, lpi, 0), inv(8, 0), int(8, 0), mapd(8, 1), unmapd(8)]);
         }
@@ -130,7 +130,7 @@ fn t45d_a_translation_table_is_el2s_whatever_its_address_and_size() {
 
 #[test]
 fn t45d_memory_is_freed_when_hardware_has_left_it() {
-    // Late writes of the model reach memory up to the next SYNC, whatever the pace.
+    // Late writes of the model reach memory until the next SYNC, at every speed.
     for seed in 1..40 {
         let mut rig = Rig::linux(Config { seed, ..Config::qemu() });
         for round in 0..4 {
@@ -152,7 +152,7 @@ fn t45d_a_device_that_hardware_does_not_forget_keeps_its_memory() {
     rig.post(0, &[unmapd(8)]);
     assert_eq!(rig.guard.stats().stalls, 1);
     assert_eq!(rig.live(), live);
-    // The host goes on with the device, on other memory.
+    // The host continues to use the device, with other memory.
     rig.configure(8192, ON);
     rig.post(0, &[mapd(8, 4), mapti(8, 0, 8192, 0), sync(0)]);
     assert_eq!(rig.live(), live + 0x2000);
@@ -193,7 +193,7 @@ fn t45e_no_number_out_of_range_gets_into_a_table() {
     rig.post(0, &wrong);
     assert_eq!(rig.guard.stats().ignored_commands - ignored, wrong.len() as u64);
     assert_eq!(rig.guard.stats().commands, commands, "nothing was given to hardware");
-    // One LPI for one event, of any device.
+    // One LPI is for one event of one device.
     rig.configure(8192, ON);
     rig.post(0, &[mapti(8, 0, 8192, 0), mapti(9, 0, 8192, 1), mapti(8, 1, 8192, 1), mapti(8, 0, 8193, 1), sync(0)]);
     assert_eq!(rig.guard.stats().ignored_commands - ignored, wrong.len() as u64 + 3);
@@ -212,7 +212,7 @@ fn t45e_no_number_out_of_range_gets_into_a_table() {
 fn t45f_collections_go_to_cpus_that_exist_and_are_on() {
     let mut rig = Rig::new(Config { cpus: 4, ..Config::qemu() });
     rig.linux_its(0);
-    // No CPU is on: nothing of this reaches hardware but devices.
+    // No CPU is on: only the mappings of devices reach hardware.
     rig.post(0, &[mapd(8, 4), mapc(0, 0), mapc(1, 3), sync(0), mapti(8, 0, 8192, 0), invall(0), movall(0, 1), sync(3)]);
     assert_eq!(rig.guard.stats().commands, 1);
     rig.post(
@@ -223,7 +223,7 @@ fn t45f_collections_go_to_cpus_that_exist_and_are_on() {
     rig.configure(8192, ON);
     rig.linux_cpu(0);
     assert_eq!(rig.raise(0, 8, 0), [(0, 8192)], "it was waiting for the CPU");
-    // To a CPU that is off: the host's own loss.
+    // The target CPU is off: only the host is affected.
     rig.post(0, &[movi(8, 0, 1), sync(0)]);
     assert_eq!(rig.raise(0, 8, 0), []);
     rig.post(0, &[movall(0, 3), movall(3, 0), movi(8, 0, 5), movi(8, 0, 513)]);

@@ -17,7 +17,7 @@ fn t45k_indices_that_make_no_sense_do_nothing() {
         assert_eq!(rig.its64(0, r::CWRITER), tail, "{wrong:#x}");
         assert_eq!(rig.its64(0, r::CREADR), tail);
     }
-    // Odd: the low bits are not there.
+    // An odd offset: the low bits are not implemented.
     rig.queue(0, &[sync(0)]);
     rig.set_its64(0, r::CWRITER, tail + 0x3f);
     assert_eq!(rig.its64(0, r::CREADR), tail + 0x20);
@@ -25,7 +25,7 @@ fn t45k_indices_that_make_no_sense_do_nothing() {
     rig.set_its64(0, r::CREADR, 0);
     rig.set_its32(0, r::CREADR, 0x60);
     assert_eq!(rig.its64(0, r::CREADR), tail + 0x20);
-    // Disabled, nothing is processed; enabled again, what was queued meanwhile is.
+    // A disabled ITS processes nothing; when it is enabled again, it processes the queued commands.
     rig.set_its32(0, r::CTLR, 0);
     for _ in 0..10 {
         rig.its32(0, r::CTLR);
@@ -79,7 +79,7 @@ fn t45k_a_store_of_another_cpu_does_not_disturb_one_that_goes_on() {
     let tail = rig.queue(0, &[invall(0), sync(0)]);
     assert_eq!(rig.once(Frame::Its(0), r::CWRITER, AccessSize::Double, tail), WriteOutcome::Again);
     assert_eq!(rig.its64(0, r::CREADR), before, "INVALL is not done");
-    // Another CPU starts work of its own, which waits for that.
+    // Another CPU starts other work, which waits for INVALL.
     rig.set_rd32(1, r::CTLR, 0);
     assert_eq!(rig.its64(0, r::CREADR), before + 32, "it is now");
     rig.set_its64(0, r::CWRITER, tail);
@@ -87,7 +87,7 @@ fn t45k_a_store_of_another_cpu_does_not_disturb_one_that_goes_on() {
     for event in [0, 1000, 2046] {
         assert_eq!(rig.raise(0, 8, event), [(0, lpi(event) as u32)]);
     }
-    // Another one disables the ITS, and takes the queue away.
+    // Another CPU disables the ITS, and sets no queue.
     let tail = rig.queue(0, &[invall(0), unmapd(8)]);
     assert_eq!(rig.once(Frame::Its(0), r::CWRITER, AccessSize::Double, tail), WriteOutcome::Again);
     rig.set_its32(0, r::CTLR, 0);
@@ -122,7 +122,7 @@ fn t45l_a_flood_ends_at_the_limits() {
     }
     rig.post(0, &[sync(0)]);
     assert_eq!(mapped, 0x1_0000);
-    // What stays is the level-2 table of the first 8,192.
+    // Only the level-2 table of the first 8,192 devices stays.
     assert_eq!(rig.live() - live, 0x1_0000);
     for device in 0..MAX_DEVICES as u64 {
         rig.post(0, &[mapd(device, 1)]);
@@ -171,7 +171,7 @@ fn t45n_itss_are_kept_apart() {
     for lpi in 0..3 {
         rig.configure(8192 + lpi, ON);
     }
-    // The same DeviceID on each, with LPIs of its own; one LPI cannot be had twice.
+    // The same DeviceID on each, with different LPIs; an LPI cannot be mapped twice.
     for its in 0..3_u64 {
         rig.post(its as usize, &[mapd(8, 2), mapti(8, 0, 8192 + its, its), mapti(8, 1, 8192, its), sync(its)]);
     }
@@ -179,7 +179,7 @@ fn t45n_itss_are_kept_apart() {
         assert_eq!(rig.raise(its, 8, 0), [(its, 8192 + its as u32)]);
         assert_eq!(rig.raise(its, 8, 1), []);
     }
-    // One goes, the others stay.
+    // One device is unmapped, the others stay.
     rig.post(1, &[unmapd(8), unmapc(1), unmapc(0)]);
     rig.set_its32(1, r::CTLR, 0);
     rig.set_its64(1, r::BASER0, 0);
@@ -201,7 +201,7 @@ fn t45o_the_gic_is_quiet_before_power_off_and_nothing_is_given_back_before() {
     assert_eq!(rig.live(), live);
     rig.model().settle();
     rig.check();
-    // For good: the host is emulated on, and hardware is not used.
+    // Permanently: the host's accesses are still emulated, and hardware is not used.
     let commands = rig.guard.stats().commands;
     rig.set_its32(0, r::CTLR, 1);
     let tail = rig.queue(0, &[unmapd(8), mapd(9, 2)]);

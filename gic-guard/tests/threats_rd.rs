@@ -1,4 +1,4 @@
-//! A host that attacks through the redistributors, or the allow-list; and hardware that does not answer.
+//! A host that attacks through the redistributors, or the allow-list; and hardware that does not respond.
 #![allow(clippy::unwrap_used)]
 
 use gic_guard::emul::{gicr, gits};
@@ -19,13 +19,13 @@ fn t45g_lpi_tables_are_kept_and_reach_no_hardware() {
             let pend = target & 0xf_ffff_ffff_0000 | r::RD_WB;
             rig.set_rd32(0, r::CTLR, 0);
             rig.set_rd64(0, r::PROPBASER, prop | 1 << 63 | 1 << 5);
-            // The table is not zero, whatever PTZ says.
+            // The table is not zero, although PTZ is set.
             rig.board.memory().write64(PEND, !0);
             rig.set_rd64(0, r::PENDBASER, pend | 1 << 62 | 1 << 63);
             assert_eq!(rig.rd64(0, r::PROPBASER), prop);
             assert_eq!(rig.rd64(0, r::PENDBASER), pend, "PTZ is write-only");
             rig.set_rd32(0, r::CTLR, 1);
-            // While enabled they do not change.
+            // While LPIs are enabled, the registers do not change.
             rig.set_rd64(0, r::PROPBASER, PROP | 15);
             rig.set_rd64(0, r::PENDBASER, PEND);
             assert_eq!(rig.rd64(0, r::PROPBASER), prop);
@@ -58,7 +58,7 @@ fn t45h_lpis_are_enabled_and_disabled_in_any_order() {
     for clearable in [true, false] {
         let mut rig = Rig::new(Config { clearable, cpus: 3, ..Config::qemu() });
         rig.linux_its(0);
-        // Before there is a table.
+        // LPIs are enabled before there is a table.
         rig.set_rd32(2, r::CTLR, 1);
         rig.set_rd32(2, r::CTLR, 0);
         rig.configure(8192, ON);
@@ -77,7 +77,7 @@ fn t45h_lpis_are_enabled_and_disabled_in_any_order() {
             assert_eq!(rig.raise(0, 8, 0), []);
             rig.set_its32(0, r::CTLR, 1);
         }
-        // Hardware's was set once.
+        // EnableLPIs of hardware was set once.
         assert_eq!(rig.model().read32(gic_model::Place::Rd(2), 0) & 1, 1);
         rig.check();
     }
@@ -106,7 +106,7 @@ fn t45h_registers_beside_lpis_are_built_from_fields() {
     assert_eq!(rig.rd32(0, r::WAKER), 0b110);
     rig.set_rd32(0, r::WAKER, 0);
     assert_eq!(rig.rd32(0, r::WAKER), 0);
-    // DirectLPI, Dirty, RVPEID, VSGI are hidden; VLPIS says how long the frames are.
+    // DirectLPI, Dirty, RVPEID, VSGI are hidden; VLPIS gives the size of the frames.
     assert_eq!(rig.rd64(1, r::TYPER), 1 << 32 | 1 << 24 | 1 << 8 | 1 << 5 | 1 << 4 | 1 << 1 | 1);
     assert_eq!(rig.its64(0, r::TYPER), 1 | 11 << 4 | 12 << 8 | 15 << 13 | 8 << 32 | 1 << 36);
     assert_eq!(rig.its32(0, r::TYPER + 4), 8 | 1 << 4);
@@ -118,10 +118,10 @@ fn t45i_the_copy_of_a_configuration_byte_counts() {
     let mut rig = Rig::linux(Config::qemu());
     rig.configure(8192, ON);
     rig.post(0, &[mapd(8, 4), mapti(8, 0, 8192, 0), sync(0)]);
-    // The host's byte changes, and no command says so.
+    // The host's byte changes without a command.
     rig.configure(8192, 0);
     assert_eq!(rig.raise(0, 8, 0), [(0, 8192)]);
-    // The page is donated meanwhile: no claim stands in the way, and nothing of it is read any more.
+    // The page is donated meanwhile: no claim prevents that, and the page is not read any more.
     rig.host.donated.insert(PROP);
     rig.board.memory().write64(PROP, !0);
     rig.post(0, &[inv(8, 0), sync(0)]);
@@ -182,7 +182,7 @@ fn t45j_what_is_no_row_reads_as_zero_and_ignores_writes() {
         }
     }
     rig.check();
-    // Rows have the width of the architecture; halves of 64-bit registers are accesses of their own.
+    // Rows have the width of the architecture; halves of 64-bit registers are tested separately.
     for (_, offset, width, ..) in gits::Register::ROWS {
         let wide = *width == gic_guard::emul::Width::Bits64;
         assert_eq!(gits::search(*offset, AccessSize::Double).is_some(), wide);
@@ -263,7 +263,7 @@ fn t45p_an_its_that_stops_is_closed_and_the_rest_goes_on() {
         rig.set_its32(0, r::CTLR, 0);
         rig.set_rd32(1, r::CTLR, 0);
         rig.set_rd32(1, r::CTLR, 1);
-        // The other one works.
+        // The other ITS works.
         rig.post(1, &[mapc(0, 0), mapd(8, 4), mapti(8, 0, 8192, 0), sync(0)]);
         assert_eq!(rig.raise(1, 8, 0), [(0, 8192)]);
         rig.check();
@@ -299,7 +299,8 @@ fn t45p_a_command_that_stalls_is_replaced() {
             rig.model().settle();
             let foreign = rig.model().foreign();
             assert_eq!(foreign, [], "opcode {opcode:#x}");
-            // Hardware misses what it refused, so later commands may be in error; but nothing is out of EL2's memory.
+            // Hardware did not execute the commands that it refused, so later commands may be in error; but all its
+            // addresses are in EL2's memory.
             let outside =
                 rig.model().hazards().into_iter().find(|hazard| matches!(hazard, gic_model::Hazard::Foreign(..)));
             assert_eq!(outside, None, "opcode {opcode:#x}, {times} times");
@@ -316,7 +317,7 @@ fn t45p_hardware_that_cannot_be_taken_over_is_refused_by_name() {
     assert_eq!(error(Config { its: 9, ..qemu }), Some(TakeOverError::TooMany));
     assert_eq!(error(Config { cpus: 65, ..qemu }), Some(TakeOverError::TooMany));
     assert_eq!(error(Config { collection_table: false, cpus: 17, ..qemu }), Some(TakeOverError::Unusable(0)));
-    // Firmware's tables are let go.
+    // The firmware's tables are not used any more.
     let mut rig = Rig::linux(Config { left_on: Some(RAM), ..qemu });
     rig.check();
     for left in 0..12 {

@@ -21,7 +21,7 @@ pub struct World {
     /// Stores that are in EL2's cache only, on a GIC that does not snoop.
     cache: RefCell<BTreeMap<u64, u64>>,
     snoops: bool,
-    /// A store to a buffer that no barrier has followed.
+    /// There was a store to a buffer and no barrier after it.
     unordered: Cell<bool>,
     clock: Cell<u64>,
     next: Cell<u64>,

@@ -16,7 +16,7 @@ pub type OnRead = Box<dyn Fn(&Memory, u64)>;
 pub struct Host {
     /// Everyone's memory.
     pub memory: Memory,
-    /// Pages of the RAM that are not the host's any more.
+    /// Pages of the RAM that the host does not own any more.
     pub donated: BTreeSet<u64>,
     /// Claims that are not released.
     pub claimed: Cell<u32>,

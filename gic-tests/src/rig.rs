@@ -10,7 +10,7 @@ use crate::{Board, Cmd, Config, Host, Model, invall, mapc, r, sync};
 pub const RAM: u64 = 0x4000_0000;
 /// Its size.
 pub const RAM_SIZE: u64 = 0x0400_0000;
-/// A guest's.
+/// A guest's memory.
 pub const GUEST: u64 = 0x6000_0000;
 /// The host's command queues.
 pub const RING: u64 = RAM + 0x10_0000;
@@ -41,14 +41,14 @@ pub struct Rig {
     pub traps: u32,
 }
 
-/// The guard, not taken over.
+/// The guard, before take-over.
 pub fn bare(config: Config) -> (Board, Box<Guard<Board>>, Host) {
     let board = Board::new(config);
     let host = Host::new(board.memory().clone());
     (board.clone(), Box::new(Guard::new(board)), host)
 }
 
-/// What firmware says of `config`.
+/// The firmware's description of `config`.
 pub fn rds(config: Config) -> Vec<RdConfig> {
     (0..config.cpus).map(|n| RdConfig { base: Pa(config.rd_address(n)) }).collect()
 }
@@ -113,7 +113,7 @@ impl Rig {
         self.read(Frame::Rd(n), offset, AccessSize::Double)
     }
 
-    /// A store, once.
+    /// A store that is not repeated.
     pub fn once(&mut self, frame: Frame, offset: u32, size: AccessSize, value: u64) -> WriteOutcome {
         let (before, start) = (self.board.work(), self.board.now());
         let (reads, moved) = (self.host.reads.get(), self.board.0.moved.get());
@@ -225,7 +225,7 @@ impl Rig {
         self.board.memory().write64(at, u64::from_le_bytes(word));
     }
 
-    /// A device raises an interrupt; the LPIs that reached each CPU.
+    /// A device raises an interrupt. Returns each LPI that reached a CPU.
     pub fn raise(&mut self, its: usize, device: u64, event: u64) -> Vec<(usize, u32)> {
         self.model().translate(its, device, event);
         self.delivered()
@@ -240,7 +240,7 @@ impl Rig {
             .collect()
     }
 
-    /// Nothing of hardware is outside EL2's memory, now or before, and hardware was used as the architecture demands.
+    /// Checks that hardware accessed only EL2's memory, and that it was used as the architecture requires.
     pub fn check(&mut self) {
         let hazards = self.model().hazards();
         assert_eq!(hazards, []);

@@ -1,31 +1,32 @@
 //! Checks a command of the host: one exhaustive match, a pure function.
 //!
-//! Numbers are checked against what the host was shown. What depends on earlier commands (whether a device is mapped)
-//! is checked when the command is carried out. Bits that a command does not define are ignored: what goes to hardware
-//! is built again from fields. A command in error is ignored and the queue goes on, which [G 5.3] allows.
+//! Numbers are checked against the sizes that EL2 shows the host. Conditions that depend on earlier commands (whether
+//! a device is mapped) are checked when the command is executed. Bits that a command does not define are ignored: a
+//! command for hardware is built again from fields. A command in error is ignored and the queue continues, which [G
+//! 5.3] allows.
 
 use crate::command::{Event, processor};
 use crate::spec::commands::{self as cmd, Opcode, RawCmd};
 use crate::spec::tables::FIRST_LPI;
 use crate::spec::{get64, low32};
 
-/// The host's view, as far as commands depend on it.
+/// The part of the host's view that commands depend on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CommandView {
-    /// DeviceIDs below this: what hardware's and the host's table cover.
+    /// DeviceIDs below this are in both hardware's and the host's table.
     pub devices: u32,
     /// EventID bits.
     pub event_bits: u32,
-    /// Collections below this.
+    /// Collections below this exist.
     pub collections: u32,
-    /// INTIDs below this.
+    /// INTIDs below this exist.
     pub intids: u32,
 }
 
-/// A request of the host, its numbers in range.
+/// A request of the host, whose numbers are in range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request {
-    /// To map a device with 2^`bits` events. The ITT's address means nothing to EL2.
+    /// To map a device with 2^`bits` events. EL2 ignores the ITT's address.
     Mapd {
         /// DeviceID.
         device: u32,
@@ -67,9 +68,9 @@ pub enum Request {
     },
     /// To move all pending LPIs between processors.
     Movall {
-        /// Processor number.
+        /// Processor number that they leave.
         from: u64,
-        /// Processor number.
+        /// Processor number that receives them.
         to: u64,
     },
     /// To read the configuration of an event's LPI.
@@ -81,11 +82,11 @@ pub enum Request {
     },
     /// To make an event pending.
     Int(Event),
-    /// To make it not pending.
+    /// To make an event not pending.
     Clear(Event),
     /// To unmap an event.
     Discard(Event),
-    /// To complete what was asked of a processor.
+    /// To complete earlier commands for a processor.
     Sync {
         /// Processor number.
         processor: u64,
@@ -97,22 +98,22 @@ pub enum Request {
 pub enum Ignored {
     /// The opcode is reserved.
     Reserved,
-    /// It belongs to GICv4, which is hidden.
+    /// The command belongs to GICv4, which is hidden.
     Hidden,
     /// The DeviceID is beyond the table.
     Device,
-    /// MAPD with more EventIDs than there are.
+    /// MAPD with more EventIDs than the ITS has.
     IttSize,
     /// The collection is beyond the table.
     Collection,
-    /// The INTID is no LPI.
+    /// The INTID is not that of an LPI.
     Lpi,
 }
 
 /// What to do with a command.
 ///
 /// # Errors
-/// The command does nothing, for this reason.
+/// The command does nothing; the error is the reason.
 pub fn decide(raw: RawCmd, view: &CommandView) -> Result<Request, Ignored> {
     let [word0, word1, word2, word3] = raw.0;
     let opcode = Opcode::from_bits(get64(cmd::OPCODE, word0)).ok_or(Ignored::Reserved)?;

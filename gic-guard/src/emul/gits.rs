@@ -22,7 +22,7 @@ host_access::register_table! {
 }
 
 impl Register {
-    /// Which GITS_BASER it is, if one.
+    /// The number of the GITS_BASER register, if it is one.
     pub(crate) const fn baser(self) -> Option<usize> {
         match self {
             Self::Baser0 => Some(0),

@@ -30,9 +30,9 @@ fn enable(bit: u32) -> Enable {
 }
 
 impl<P: Platform> Guard<P> {
-    /// Answers a load of the host: `offset` bytes from the base of `frame`.
+    /// Emulates a load of the host: `offset` bytes from the base of `frame`.
     ///
-    /// Never fails: what no policy row allows reads as zero and is counted.
+    /// Never fails: a load that no policy row allows returns zero and is counted.
     pub fn mmio_read(&mut self, frame: Frame, offset: u32, size: AccessSize) -> u64 {
         bump(&mut self.stats.exits);
         let answer = match frame {
@@ -49,10 +49,10 @@ impl<P: Platform> Guard<P> {
         })
     }
 
-    /// Answers a store of the host: `offset` bytes from the base of `frame`.
+    /// Emulates a store of the host: `offset` bytes from the base of `frame`.
     ///
-    /// Never fails: what no policy row allows is ignored and counted. After [`WriteOutcome::Again`] the host must
-    /// repeat the store.
+    /// Never fails: a store that no policy row allows is ignored and counted. After [`WriteOutcome::Again`] the host
+    /// must repeat the store.
     pub fn mmio_write<H: HostMemory>(
         &mut self,
         host: &mut H,
@@ -63,7 +63,7 @@ impl<P: Platform> Guard<P> {
     ) -> WriteOutcome {
         bump(&mut self.stats.exits);
         self.budget = Budget::new(TRAP);
-        // What an earlier trap left comes first: then registers change only between jobs.
+        // A job of an earlier trap is completed first, so registers change only between jobs.
         let result = self.finish_job(host).and_then(|()| match frame {
             Frame::Its(n) => self.store_its(host, n, offset, size, value),
             Frame::Rd(n) => self.store_rd(host, n, offset, size, value),
@@ -76,7 +76,7 @@ impl<P: Platform> Guard<P> {
         WriteOutcome::Done
     }
 
-    /// Completes a job of an earlier trap, and lets the ITS whose command it was go on.
+    /// Completes a job of an earlier trap, and continues the command queue that the job belongs to.
     fn finish_job<H: HostMemory>(&mut self, host: &mut H) -> Result<(), Stop> {
         if self.job.is_none() {
             return Ok(());
@@ -193,7 +193,7 @@ impl<P: Platform> Guard<P> {
         Ok(())
     }
 
-    /// The register before a store to a part of it.
+    /// The value of a register before a store to a part of it.
     fn read_stored(&self, n: usize, register: gits::Register, part: Part) -> Option<u64> {
         match part {
             Part::Word | Part::Double => self.its.get(n)?.as_ref().map(|_| 0),
@@ -231,7 +231,7 @@ impl<P: Platform> Guard<P> {
         Ok(())
     }
 
-    /// The base register before a store to a part of it; zero for registers that are stored whole.
+    /// The value of a base register before a store to a part of it; zero for registers that have only full stores.
     fn read_base(&self, n: usize, register: gicr::Register) -> Option<u64> {
         let rd = self.rd(n)?;
         Some(match register {

@@ -1,4 +1,4 @@
-//! The audit: what hardware's registers and tables name lies in EL2's memory.
+//! The audit: every address in hardware's registers and tables is in EL2's memory.
 
 use host_access::memory::DmaBuffer;
 use io_pgtable::Pa;
@@ -8,11 +8,11 @@ use crate::error::GicFinding;
 use crate::platform::{Frame, Platform};
 
 impl<P: Platform> Guard<P> {
-    /// Checks that every table of hardware is the one that EL2 gave it, and that `owned` says of each that it is EL2's
-    /// memory.
+    /// Checks that every table of hardware is the one that EL2 gave it, and that `owned` returns true for each: it is
+    /// in EL2's memory.
     ///
     /// # Errors
-    /// The first thing that is wrong: a defect. Nothing is changed.
+    /// The first difference, which is a defect. Nothing is changed.
     pub fn audit(&self, owned: impl Fn(Pa, usize) -> bool) -> Result<(), GicFinding> {
         for its in self.its.iter().flatten() {
             its.hardware.audit(&self.platform, &owned)?;

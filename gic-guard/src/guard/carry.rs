@@ -1,4 +1,4 @@
-//! The host's requests, carried out on hardware's tables.
+//! Executes the host's requests on hardware's tables.
 
 use host_access::memory::{ClaimError, HostMemory};
 
@@ -14,13 +14,13 @@ use crate::stats::bump;
 use host_access::memory::DmaBuffer;
 
 impl<P: Platform> Guard<P> {
-    /// Charges what `request` costs at most, except for jobs, which are charged by step.
+    /// Charges the maximum cost of `request`, except for jobs, which are charged for each step.
     ///
     /// # Errors
-    /// The budget does not suffice: nothing was done.
+    /// The budget is too small: nothing was done.
     pub(super) fn charge_request(&mut self, its: usize, request: &Request) -> Result<(), Stop> {
         let units = match request {
-            // If it is mapped, a job unmaps it first.
+            // If the device is mapped, a job unmaps it first.
             Request::Mapd { device, .. } if self.devices.find(its, *device).is_some() => 2 * budget::COMMAND,
             Request::Mapd { device, bits } => self.map_cost(its, *device, *bits)?,
             Request::Mapti { .. } => 5 * budget::COMMAND + budget::PAGE + budget::SYNC,
@@ -39,7 +39,7 @@ impl<P: Platform> Guard<P> {
         Ok(self.budget.charge(units)?)
     }
 
-    /// What [`Guard::map_device`] costs a trap.
+    /// The cost of [`Guard::map_device`] in a trap.
     pub(super) fn map_cost(&self, its: usize, device: u32, bits: u32) -> Result<u32, Stop> {
         let its = self.its(its)?;
         let bytes =
@@ -47,14 +47,14 @@ impl<P: Platform> Guard<P> {
         Ok(pages(bytes).saturating_add(2 * budget::COMMAND))
     }
 
-    /// Carries `request` out, or starts a job that does.
+    /// Executes `request`, or starts a job that executes it.
     ///
     /// # Errors
-    /// The ITS is closed.
+    /// The ITS is failed.
     pub(super) fn carry<H: HostMemory>(&mut self, host: &mut H, its: usize, request: Request) -> Result<(), Stop> {
         match request {
             Request::Mapd { device, bits } => match self.devices.find(its, device) {
-                // All events go [G 5.3].
+                // All events of the device are unmapped first [G 5.3].
                 Some(slot) => self.start_unmap(slot, Then::Map(bits)),
                 None => self.map_device(its, device, bits)?,
             },
@@ -111,7 +111,7 @@ impl<P: Platform> Guard<P> {
         self.devices.get(slot)?.record(event)
     }
 
-    /// Maps a device that is not mapped. Without memory, or beyond a limit, it stays so.
+    /// Maps a device that is not mapped. Without memory, or beyond a limit, the device stays unmapped.
     pub(super) fn map_device(&mut self, its: usize, id: u32, bits: u32) -> Result<(), Stop> {
         if self.allocate_device(its, id, bits)?.is_none() {
             bump(&mut self.stats.limited_commands);
@@ -140,13 +140,13 @@ impl<P: Platform> Guard<P> {
         Ok(Some(()))
     }
 
-    /// The redistributor to which an event of the host's collection `icid` goes now, if to any.
+    /// The redistributor that receives the events of the host's collection `icid` now, if there is one.
     fn reachable(&self, its: usize, icid: u16) -> Option<usize> {
         let rd = self.its(its).ok()?.collection(icid)?;
         self.rd(rd).is_some_and(|rd| rd.is_on() && rd.enabled == Enable::On).then_some(rd)
     }
 
-    /// Makes sure that hardware has the collection of redistributor `rd`, which stays mapped for ever.
+    /// Makes sure that hardware has the collection of redistributor `rd`, which is never unmapped.
     fn collection_in_hardware(&mut self, its: usize, rd: usize) -> Result<(), Stop> {
         if self.its(its)?.hardware.is_mapped(rd) {
             return Ok(());
@@ -182,7 +182,7 @@ impl<P: Platform> Guard<P> {
             return Ok(());
         };
         let fits = self.devices.get(slot).is_some_and(|device| event.event < device.events);
-        // An event that is mapped keeps its LPI, and an LPI its event.
+        // A mapped event keeps its LPI, and an LPI keeps its event.
         let taken =
             !fits || self.record(slot, event.event).is_some() || !self.lpis.as_mut().is_some_and(|lpis| lpis.take(lpi));
         if taken {
@@ -244,7 +244,7 @@ impl<P: Platform> Guard<P> {
         }
     }
 
-    /// A command about an event that hardware has.
+    /// A command for an event that is mapped in hardware.
     fn forward(&mut self, its: usize, event: Event, command: Command) -> Result<(), Stop> {
         let slot = self.devices.find(its, event.device);
         let record = slot.and_then(|slot| self.record(slot, event.event));
@@ -275,7 +275,7 @@ impl<P: Platform> Guard<P> {
     /// As [`Guard::apply_event`], and charges for it.
     ///
     /// # Errors
-    /// [`Stop::Budget`]: nothing was done.
+    /// [`Stop::Budget`]: nothing was changed.
     pub(super) fn follow_event<H: HostMemory>(&mut self, host: &mut H, slot: usize, event: u32) -> Result<(), Stop> {
         let Some(record) = self.record(slot, event) else { return Ok(()) };
         let its = self.devices.get(slot).ok_or(Stop::Failed)?.its;
@@ -286,7 +286,7 @@ impl<P: Platform> Guard<P> {
         self.apply_event(host, slot, event)
     }
 
-    /// Brings hardware's mapping of an event up to date with what the host has set.
+    /// Updates hardware's mapping of an event to the values that the host has set.
     fn apply_event<H: HostMemory>(&mut self, host: &mut H, slot: usize, event: u32) -> Result<(), Stop> {
         let Some(record) = self.record(slot, event) else { return Ok(()) };
         let its = self.devices.get(slot).ok_or(Stop::Failed)?.its;
@@ -302,7 +302,7 @@ impl<P: Platform> Guard<P> {
                 if before.is_some() {
                     self.push(its, Command::Movi { event: of, icid })?;
                 } else {
-                    // The byte is there before hardware can read it for the first time.
+                    // The configuration byte is copied before hardware can read it for the first time.
                     self.copy_config(host, record.lpi);
                     self.push(its, Command::Mapti { event: of, lpi: record.lpi, icid })?;
                     self.push(its, Command::Inv(of))?;
@@ -316,8 +316,8 @@ impl<P: Platform> Guard<P> {
     }
 }
 
-/// Bytes of an ITT. There are ITSs whose GITS_TYPER.ITT_entry_size says less than they write, so entries have the
-/// largest size that it can say.
+/// Bytes of an ITT. Some ITSs write larger entries than their GITS_TYPER.ITT_entry_size says, so entries have the
+/// largest size that the field can hold.
 fn itt_bytes(bits: u32) -> usize {
     store::block(1_usize.checked_shl(bits).unwrap_or(usize::MAX).saturating_mul(16))
 }

@@ -1,4 +1,4 @@
-//! Edges of the host's enables.
+//! Changes of the host's enables.
 
 use host_access::memory::HostMemory;
 
@@ -8,7 +8,7 @@ use crate::its::Enable;
 use crate::platform::Platform;
 
 impl<P: Platform> Guard<P> {
-    /// A store to GITS_CTLR.Enabled. Asked again with the same value if the budget is used up.
+    /// A store to GITS_CTLR.Enabled. Called again with the same value if the budget was used up.
     ///
     /// # Errors
     /// [`Stop::Budget`].
@@ -25,7 +25,7 @@ impl<P: Platform> Guard<P> {
             if quiesced || !its.regs.is_complete() || its.hardware.failed().is_some() {
                 return Ok(());
             }
-            // Other tables: what was mapped by the old ones is gone.
+            // The host has set another table: remove the mappings of the old one.
             if collection.is_some_and(|collection| its.regs.take_moved(collection)) {
                 its.clear_collections();
                 self.job = Some(Job::Follow { its: Some(n), slot: 0, event: 0, sync: None });
@@ -42,7 +42,8 @@ impl<P: Platform> Guard<P> {
         self.consume(host, n)
     }
 
-    /// A store to GICR_CTLR.EnableLPIs of redistributor `n`. Asked again with the same value if the budget is used up.
+    /// A store to GICR_CTLR.EnableLPIs of redistributor `n`. Called again with the same value if the budget was used
+    /// up.
     ///
     /// # Errors
     /// [`Stop::Budget`].
@@ -67,7 +68,7 @@ impl<P: Platform> Guard<P> {
         Ok(())
     }
 
-    /// Waits for every ITS; one that does not answer is closed.
+    /// Waits for every ITS; an ITS that does not respond is failed.
     pub(super) fn complete_all(&mut self) {
         for its in 0..self.its.len() {
             let _ = self.complete(its);

@@ -7,14 +7,14 @@ use host_access::memory::DmaBuffer;
 
 use crate::limits::MAX_DEVICES;
 
-/// What becomes of a device.
+/// The state of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
     /// The host has mapped it.
     Mapped,
     /// The host has unmapped it; hardware may still use its ITT.
     Leaving,
-    /// Hardware refused to forget it: its memory is never used again.
+    /// Hardware refused to unmap the device: its memory is never used again.
     Kept,
 }
 
@@ -24,7 +24,7 @@ pub(crate) struct Device<B> {
     pub(crate) id: u32,
     /// EventIDs below this.
     pub(crate) events: u32,
-    /// Events that have a record.
+    /// Number of events that have a record.
     pub(crate) live: u32,
     pub(crate) state: State,
     pub(crate) itt: B,
@@ -37,7 +37,7 @@ pub(crate) struct Record {
     pub(crate) lpi: u32,
     /// The host's collection.
     pub(crate) icid: u16,
-    /// The redistributor that it is mapped to in hardware; `None` if hardware does not have it.
+    /// The redistributor that the event is mapped to in hardware; `None` if it is not mapped in hardware.
     pub(crate) rd: Option<usize>,
 }
 
@@ -105,7 +105,7 @@ impl<B: DmaBuffer> Devices<B> {
             .position(|slot| slot.as_ref().is_some_and(|d| d.id == id && d.its == its && d.state == State::Mapped))
     }
 
-    /// The first slot from `from` on whose device is mapped.
+    /// The first slot, at `from` or later, whose device is mapped.
     pub(crate) fn next_mapped(&self, from: usize) -> Option<usize> {
         let rest = self.slots.get(from..)?;
         let found = rest.iter().position(|slot| slot.as_ref().is_some_and(|d| d.state == State::Mapped))?;
@@ -130,7 +130,7 @@ impl<B: DmaBuffer> Devices<B> {
         self.slots.get_mut(slot)?.take()
     }
 
-    /// All of them.
+    /// All devices.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Device<B>> {
         self.slots.iter().flatten()
     }

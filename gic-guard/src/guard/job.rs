@@ -1,6 +1,7 @@
 //! Work that may take several traps: a walk over events or LPIs, with a cursor.
 //!
-//! There is one job at most. A command that starts one is read once; GITS_CREADR passes it when the job is done.
+//! There is one job at most. A command that starts a job is read once; GITS_CREADR passes the command when the job is
+//! done.
 
 use host_access::memory::{DmaBuffer, HostMemory};
 
@@ -12,45 +13,46 @@ use crate::its::{Completion, Enable};
 use crate::limits::{MAX_ITS, MAX_RDS};
 use crate::platform::Platform;
 
-/// What follows when a device is gone.
+/// The next step after a device is unmapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Then {
     /// Nothing.
     Nothing,
-    /// It is mapped again, with this many EventID bits.
+    /// The device is mapped again, with this many EventID bits.
     Map(u32),
-    /// All other devices of its ITS go too.
+    /// All other devices of its ITS are unmapped too.
     Others,
 }
 
-/// How far a device that is unmapped has come.
+/// The progress of unmapping a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     /// Events from this one on have to be discarded.
     Discard(u32),
     /// Redistributors from this one on have to be synchronised: a SYNC covers one.
     Sync(usize),
-    /// Hardware has to forget the device.
+    /// Hardware still has to unmap the device.
     Unmap,
 }
 
 /// A job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Job {
-    /// Unmaps the device of `slot`, whose state is leaving.
+    /// Unmaps the device of `slot`.
     Unmap { slot: usize, phase: Phase, then: Then },
-    /// Brings every event's mapping in hardware up to date, of one ITS or of all, from this one on; then redistributor
-    /// `sync` has seen it.
+    /// Updates every event's mapping in hardware, of one ITS or of all, starting with this event; then synchronises
+    /// redistributor `sync`.
     Follow { its: Option<usize>, slot: usize, event: u32, sync: Option<usize> },
-    /// Copies the configuration of all LPIs from bitmap word `word` on; then hardware reads that of redistributor `rd`.
+    /// Copies the configuration of all LPIs from bitmap word `word` on; then hardware reads the configuration of
+    /// redistributor `rd`.
     Invall { its: usize, rd: usize, word: u32 },
 }
 
 impl<P: Platform> Guard<P> {
-    /// Carries on with the job until it is done.
+    /// Continues the job until it is done.
     ///
     /// # Errors
-    /// [`Stop::Budget`]: the cursor is saved. A job of an ITS that is closed ends.
+    /// [`Stop::Budget`]: the cursor is saved. The job of a failed ITS ends.
     pub(super) fn run_job<H: HostMemory>(&mut self, host: &mut H) -> Result<(), Stop> {
         while let Some(job) = self.job {
             let result = match job {
@@ -61,7 +63,8 @@ impl<P: Platform> Guard<P> {
             match result {
                 Ok(next) => self.job = next,
                 Err(Stop::Budget) => return Err(Stop::Budget),
-                // Its devices stay as they are, with their memory. A walk over all ITSs goes on with the next device.
+                // Its devices stay as they are, with their memory. A walk over all ITSs continues with the next
+                // device.
                 Err(Stop::Failed) => {
                     self.job = match job {
                         Job::Follow { its: None, slot, sync, .. } => {
@@ -133,7 +136,7 @@ impl<P: Platform> Guard<P> {
         }
     }
 
-    /// What freeing the device's memory, and allocating what follows, costs a trap.
+    /// The cost, in a trap, of freeing the device's memory and of allocating memory for the next step.
     fn release_cost(&self, slot: usize, then: Then) -> Result<u32, Stop> {
         let Some(device) = self.devices.get(slot) else { return Ok(0) };
         let freed = pages(device.itt.size().saturating_add(device.records.size()));
@@ -144,7 +147,8 @@ impl<P: Platform> Guard<P> {
         Ok(freed.saturating_add(mapped).saturating_add(2 * budget::COMMAND + budget::SYNC))
     }
 
-    /// Has hardware forget the device, whose events are gone, and frees its memory once hardware is done with it.
+    /// Unmaps the device, whose events are unmapped, in hardware, and frees its memory once hardware does not use it
+    /// any more.
     fn release_device(&mut self, its: usize, slot: usize, id: u32) -> Result<(), Stop> {
         self.push(its, Command::Unmapd { device: id })?;
         // Writes to the ITT are complete before the memory is free: with a SYNC, or, while there is no redistributor that
@@ -206,7 +210,7 @@ impl<P: Platform> Guard<P> {
         Ok(Some(Job::Follow { its: only, slot, event: event.saturating_add(1), sync }))
     }
 
-    /// SYNC with `rd` on each ITS that a walk was about.
+    /// SYNC with `rd` on each ITS of a walk.
     fn sync_all(&mut self, only: Option<usize>, rd: Option<usize>) -> Result<(), Stop> {
         let Some(rd) = rd else { return Ok(()) };
         let about = |its: &usize| only.is_none_or(|only| only == *its);
@@ -220,7 +224,7 @@ impl<P: Platform> Guard<P> {
         for its in (0..MAX_ITS).filter(about) {
             if concerned(self, its) {
                 let target = self.target(its, rd)?;
-                // One that fails here is closed; the others are synchronised all the same.
+                // An ITS that does not respond here is failed; the other ITSs are synchronised nevertheless.
                 let _ = self.push(its, Command::Sync(target));
             }
         }
@@ -256,7 +260,7 @@ impl<P: Platform> Guard<P> {
     }
 }
 
-/// What allocating or freeing `bytes` costs a trap.
+/// The cost of allocating or freeing `bytes` in a trap.
 pub(super) fn pages(bytes: usize) -> u32 {
     u32::try_from(bytes >> 12).unwrap_or(u32::MAX).saturating_mul(budget::ALLOC)
 }

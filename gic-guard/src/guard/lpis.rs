@@ -1,7 +1,7 @@
-//! LPIs: which are taken, and their configuration.
+//! LPIs: which of them events use, and their configuration.
 //!
-//! Hardware reads EL2's configuration table only. The host's byte is copied when a command says that it is read, built
-//! again from its fields; LPIs that no event is mapped to stay disabled.
+//! Hardware reads EL2's configuration table only. The host's byte is copied, built again from its fields, when a
+//! command requires that hardware reads it; LPIs without an event stay disabled.
 
 use host_access::memory::{ClaimError, DmaBuffer, HostMemory, Sharing};
 use io_pgtable::{Ipa, Pa};
@@ -13,9 +13,10 @@ use crate::spec::gicr::propbaser;
 use crate::spec::tables::{FIRST_LPI, lpi as byte};
 use crate::spec::{get64, low32, mask64, put64, union64};
 
-/// Bytes of the configuration table: what 2^16 INTIDs need, less 8 KiB, in a power of two.
+/// Bytes of the configuration table: a byte for each of 2^16 INTIDs, except the first 8 KiB; the size is a power of
+/// two.
 pub(crate) const CONFIG_BYTES: usize = 1 << MAX_INTID_BITS;
-/// Bytes of the bitmap of LPIs that are taken.
+/// Bytes of the bitmap of LPIs that are in use.
 const TAKEN_BYTES: usize = CONFIG_BYTES / 8;
 /// LPIs of one word of the bitmap.
 const WORD: u32 = 64;
@@ -24,7 +25,7 @@ const WORD: u32 = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct HostTable {
     base: u64,
-    /// INTIDs below this are in it.
+    /// INTIDs below this are in the table.
     intids: u32,
     sharing: Sharing,
 }
@@ -37,7 +38,7 @@ pub(crate) struct Lpis<B> {
     table: Option<HostTable>,
 }
 
-/// The byte for hardware: priority and enable of the host's.
+/// The byte for hardware: priority and enable of the host's byte.
 fn config(host: u8) -> u64 {
     let host = u64::from(host);
     union64([
@@ -47,7 +48,7 @@ fn config(host: u8) -> u64 {
     ])
 }
 
-/// A disabled LPI.
+/// The byte of a disabled LPI.
 const DISABLED: u64 = put64(byte::RES1, 1);
 
 impl<B: DmaBuffer> Lpis<B> {
@@ -80,7 +81,7 @@ impl<B: DmaBuffer> Lpis<B> {
         (at, 1_u64.checked_shl(index & 63).unwrap_or(0))
     }
 
-    /// Takes `lpi` for an event; false if another event has it.
+    /// Reserves `lpi` for an event; false if another event has it.
     pub(crate) fn take(&mut self, lpi: u32) -> bool {
         let (at, mask) = Self::place(lpi);
         let word = self.taken.read64(at);
@@ -88,7 +89,7 @@ impl<B: DmaBuffer> Lpis<B> {
         word & mask == 0
     }
 
-    /// Gives `lpi` back.
+    /// Frees `lpi`.
     pub(crate) fn release(&mut self, lpi: u32) {
         let (at, mask) = Self::place(lpi);
         let word = self.taken.read64(at);
@@ -96,12 +97,12 @@ impl<B: DmaBuffer> Lpis<B> {
         self.set(lpi, DISABLED);
     }
 
-    /// Which of the 64 LPIs of word `n` are taken.
+    /// Which of the 64 LPIs of word `n` are in use.
     pub(crate) fn taken(&self, n: u32) -> u64 {
         self.taken.read64(usize::try_from(n).unwrap_or(usize::MAX).saturating_mul(8))
     }
 
-    /// The host's table is the one of this GICR_PROPBASER. Below 14 INTID bits there are no LPIs [G 12.11].
+    /// Sets the host's table from this GICR_PROPBASER. Below 14 INTID bits there are no LPIs [G 12.11].
     pub(crate) fn set_table(&mut self, register: u64) {
         let bits = low32(get64(propbaser::ID_BITS, register)).saturating_add(1).min(self.intid_bits);
         let intids = 1_u32.checked_shl(bits).unwrap_or(0);
@@ -112,7 +113,7 @@ impl<B: DmaBuffer> Lpis<B> {
         });
     }
 
-    /// Sets the byte of `lpi` in the table that hardware reads, and cleans it.
+    /// Sets the byte of `lpi` in the table that hardware reads, and cleans it from the cache.
     fn set(&mut self, lpi: u32, value: u64) {
         let index = lpi.saturating_sub(FIRST_LPI);
         let at = usize::try_from(index & !7).unwrap_or(usize::MAX);
@@ -123,7 +124,7 @@ impl<B: DmaBuffer> Lpis<B> {
         self.config.clean(at, 8);
     }
 
-    /// Copies the host's byte of `lpi`; disabled if it cannot be read.
+    /// Copies the host's byte of `lpi`, or disables `lpi` if the byte cannot be read.
     ///
     /// # Errors
     /// The host's table is not its own memory. The LPI is disabled then.
@@ -139,7 +140,7 @@ impl<B: DmaBuffer> Lpis<B> {
         words.map(|_| ())
     }
 
-    /// Copies the bytes of those of the 64 LPIs of word `n` that are taken.
+    /// Copies the bytes of those of the 64 LPIs of word `n` that are in use.
     ///
     /// # Errors
     /// The host's table is not its own memory. The LPIs are disabled then.
@@ -158,7 +159,7 @@ impl<B: DmaBuffer> Lpis<B> {
         fetched.map(|_| ())
     }
 
-    /// Words of the host's table from byte `index` on, each read once. Zero beyond the table: disabled.
+    /// Words of the host's table from byte `index` on, each read once. Words beyond the table are zero: disabled.
     fn fetch<H: HostMemory, const N: usize>(&self, host: &mut H, index: u32) -> Result<[u64; N], ClaimError> {
         let inside = |table: &HostTable| FIRST_LPI.saturating_add(index) < table.intids;
         let Some(table) = self.table.filter(inside) else { return Ok([0; N]) };

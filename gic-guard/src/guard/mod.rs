@@ -1,9 +1,9 @@
-//! The guard: every ITS and redistributor of the machine, the devices and LPIs that the host mapped.
+//! The guard: every ITS and redistributor of the machine, and the devices and LPIs that the host mapped.
 //!
 //! An event is mapped in hardware exactly while the host has mapped it, the host has mapped its collection to a
-//! redistributor, and the host's EnableLPIs there is 1. In hardware each redistributor has one collection, which stays
-//! for ever; the host's collections are virtual. So hardware is never asked for anything UNPREDICTABLE: no collection
-//! is unmapped, no event is mapped twice, no device is forgotten that has events.
+//! redistributor, and the host's EnableLPIs there is 1. In hardware each redistributor has one collection, which is
+//! never unmapped; the host's collections are virtual. So EL2 gives hardware no command that is UNPREDICTABLE: no
+//! collection is unmapped, no event is mapped twice, and no device that has events is unmapped.
 
 mod access;
 mod audit;
@@ -44,7 +44,7 @@ pub struct Guard<P: Platform> {
     devices: Devices<P::Buffer>,
     lpis: Option<Lpis<P::Buffer>>,
     store: Store,
-    /// Work that a trap left to the next ones. Every store completes it first.
+    /// Work that the next traps continue. Every store completes it first.
     job: Option<Job>,
     budget: Budget,
     /// No ITS is enabled any more.
@@ -57,7 +57,7 @@ pub struct Guard<P: Platform> {
 enum Stop {
     /// The budget is used up; the next trap continues.
     Budget,
-    /// The ITS is closed.
+    /// The ITS is failed.
     Failed,
 }
 
@@ -74,7 +74,7 @@ impl From<ItsError> for Stop {
 }
 
 impl<P: Platform> Guard<P> {
-    /// A guard that has taken nothing over: every access of the host is RAZ/WI.
+    /// A guard before take-over: every access of the host is RAZ/WI.
     pub const fn new(platform: P) -> Self {
         Self {
             platform,
@@ -105,8 +105,8 @@ impl<P: Platform> Guard<P> {
         &self.platform
     }
 
-    /// Lowers the limit of memory for the host's devices, [`crate::limits::MAX_DEVICE_BYTES`], to `bytes`: with a small
-    /// pool, so that a host cannot use it up with devices of an ITS.
+    /// Lowers the limit of memory for the host's devices, [`crate::limits::MAX_DEVICE_BYTES`], to `bytes`: a host must
+    /// not use up a small pool with devices of an ITS.
     pub fn limit_memory(&mut self, bytes: usize) {
         self.store.lower_limit(bytes);
     }
@@ -123,7 +123,7 @@ impl<P: Platform> Guard<P> {
         }
     }
 
-    /// The error that closed an ITS, if any.
+    /// The error of a failed ITS.
     pub fn failed(&self, its: usize) -> Option<ItsError> {
         self.its.get(its)?.as_ref()?.hardware.failed()
     }
@@ -145,21 +145,21 @@ impl<P: Platform> Guard<P> {
         self.rds.iter().position(|rd| rd.as_ref().is_some_and(|rd| u64::from(rd.processor()) == processor))
     }
 
-    /// How ITS `its` names redistributor `rd`.
+    /// Redistributor `rd` in the form that ITS `its` uses.
     fn target(&self, its: usize, rd: usize) -> Result<Target, Stop> {
         let rd = self.rd(rd).ok_or(Stop::Failed)?;
         Ok(self.its(its)?.hardware.target(rd.processor(), rd.base))
     }
 
-    /// A redistributor that a SYNC of ITS `its` can name: one whose collection is mapped there, also if it lost its
-    /// LPIs since; else one that is on.
+    /// A redistributor that a SYNC of ITS `its` can name: one whose collection is mapped there, even if it has lost
+    /// its LPIs since then; otherwise one that is on.
     fn synced(&self, its: usize) -> Option<usize> {
         let hardware = &self.its(its).ok()?.hardware;
         let mapped = (0..MAX_RDS).find(|rd| hardware.is_mapped(*rd));
         mapped.or_else(|| self.rds.iter().position(|rd| rd.as_ref().is_some_and(Rd::is_on)))
     }
 
-    /// The target of a SYNC that takes the place of a command that stalled.
+    /// The target of a SYNC that replaces a command that stalled.
     fn any(&self, its: usize) -> Result<Target, Stop> {
         self.target(its, self.synced(its).unwrap_or(0))
     }

@@ -1,4 +1,4 @@
-//! Before power-off or reset: the GIC writes no memory any more.
+//! Before power-off or reset: stops all writes of the GIC to memory.
 
 use super::Guard;
 use crate::error::ItsError;
@@ -6,11 +6,11 @@ use crate::its::Enable;
 use crate::platform::Platform;
 
 impl<P: Platform> Guard<P> {
-    /// Disables every ITS for good and waits until it is quiescent; the host's accesses are still emulated.
-    /// Redistributors keep their tables, which stay EL2's: no memory is given back.
+    /// Disables every ITS permanently and waits until it is quiescent; the host's accesses are still emulated.
+    /// Redistributors keep EL2's tables: no memory is freed.
     ///
     /// # Errors
-    /// An ITS that does not become quiescent; the others are disabled all the same.
+    /// An ITS does not become quiescent; the others are disabled nevertheless.
     pub fn quiesce(&mut self) -> Result<(), ItsError> {
         let mut result = Ok(());
         for its in self.its.iter_mut().flatten() {

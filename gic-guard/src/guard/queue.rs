@@ -21,8 +21,8 @@ struct Window<C> {
 }
 
 impl<P: Platform> Guard<P> {
-    /// Consumes commands of ITS `its` until there are none, the job of one of them has to go on in another trap, or the
-    /// budget is used up. GITS_CREADR passes commands that hardware has executed.
+    /// Consumes commands of ITS `its` until the queue is empty, a job has to continue in another trap, or the budget
+    /// is used up. GITS_CREADR passes commands that hardware has executed.
     ///
     /// # Errors
     /// [`Stop::Budget`]: the host has to repeat its store.
@@ -32,7 +32,7 @@ impl<P: Platform> Guard<P> {
         if let Some(Window { claim, .. }) = window {
             host.release(claim);
         }
-        // What was consumed is executed before the host sees that it was; a job's command is not consumed before the
+        // Consumed commands are executed before the host sees a new CREADR; the command of a job is consumed when the
         // job is done.
         let completed = self.complete(its);
         let idle = self.job.is_none();
@@ -44,7 +44,7 @@ impl<P: Platform> Guard<P> {
         }
         match result {
             Err(Stop::Budget) => Err(Stop::Budget),
-            // The host sees a queue that does not go on.
+            // The host sees that CREADR does not advance.
             Ok(()) | Err(Stop::Failed) => Ok(()),
         }
     }
@@ -68,7 +68,7 @@ impl<P: Platform> Guard<P> {
             let intid_bits = self.lpis.as_ref().map_or(0, super::Lpis::intid_bits);
             match decide(raw, &self.its(its)?.view(intid_bits)) {
                 Ok(request) => {
-                    // Before the command counts as read: if the budget does not suffice, the next trap reads it again.
+                    // Before the command counts as read: if the budget is too small, the next trap reads it again.
                     self.charge_request(its, &request)?;
                     self.advance(its)?;
                     self.carry(host, its, request)?;
@@ -87,7 +87,7 @@ impl<P: Platform> Guard<P> {
         Ok(())
     }
 
-    /// The next command; `None` if it is not in the host's own memory.
+    /// The next command; `None` if the queue is not in the host's own memory.
     fn fetch<H: HostMemory>(
         &mut self,
         host: &mut H,
@@ -114,14 +114,14 @@ impl<P: Platform> Guard<P> {
         Ok(low.zip(high).map(|([a, b], [c, d])| RawCmd([a, b, c, d])))
     }
 
-    /// Switches hardware off when the host has, and nothing is left to do.
+    /// Disables the ITS in hardware when the host has disabled it and no work is left.
     pub(super) fn settle(&mut self) {
         if self.job.is_some() {
             return;
         }
         for its in self.its.iter_mut().flatten() {
             if its.regs.enabled == Enable::Off {
-                // An ITS that does not obey is closed.
+                // An ITS that does not respond is failed.
                 let _ = its.hardware.follow(&self.platform, Enable::Off);
             }
         }

@@ -1,8 +1,8 @@
-//! One redistributor: its tables in hardware, which are EL2's, and the registers that the host sees.
+//! One redistributor: EL2's tables, which hardware uses, and the registers that the host sees.
 //!
-//! EnableLPIs of hardware is set when the host first sets its own, and never cleared, since hardware need not be able
-//! to [G 12.11]. While the host's is 0, no event is mapped to the redistributor in hardware, and no LPI reaches the
-//! CPU.
+//! EnableLPIs of hardware is set when the host first sets its own, and never cleared, since hardware need not support
+//! that [G 12.11]. While the host's EnableLPIs is 0, no event is mapped to the redistributor in hardware, and no LPI
+//! reaches the CPU.
 
 use host_access::memory::DmaBuffer;
 use io_pgtable::Pa;
@@ -34,21 +34,21 @@ const PENDBASER_WRITABLE: u64 = union64([
     mask64(propbaser::OUTER),
 ]);
 
-/// The configuration table of all redistributors.
+/// The configuration table, which all redistributors share.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ConfigTable {
     pub(crate) address: Pa,
     pub(crate) intid_bits: u32,
 }
 
-/// What GICR_PROPBASER and GICR_PENDBASER have to name.
+/// The required values of GICR_PROPBASER and GICR_PENDBASER.
 #[derive(Clone, Copy)]
 struct Bases {
     prop: u64,
     pend: u64,
 }
 
-/// Bits of GICR_PROPBASER that have to read back.
+/// Bits of GICR_PROPBASER that have to read back as written.
 const PROPBASER_CHECKED: u64 = union64([mask64(propbaser::ID_BITS), mask64(propbaser::ADDRESS)]);
 
 impl Bases {
@@ -58,7 +58,7 @@ impl Bases {
         Self { prop, pend: pending.0 & mask64(pendbaser::ADDRESS) }
     }
 
-    /// Writes both, while EnableLPIs is 0. `once` are bits of GICR_PENDBASER that do not read back.
+    /// Writes both registers, while EnableLPIs is 0. `once` are bits of GICR_PENDBASER that do not read back.
     fn write<P: Platform>(self, platform: &P, frame: Frame, once: u64) {
         write_base(platform, frame, reg::PROPBASER, self.prop, 0);
         write_base(platform, frame, reg::PENDBASER, self.pend, once);
@@ -77,12 +77,12 @@ pub(crate) struct Rd<B> {
     /// Address of the RD frame, as an ITS may name it.
     pub(crate) base: Pa,
     typer: u64,
-    /// `None` without LPIs.
+    /// `None` if the redistributor has no LPIs.
     pending: Option<B>,
     config: ConfigTable,
     /// EnableLPIs of hardware.
     on: bool,
-    /// It did not take EnableLPIs.
+    /// Hardware did not accept EnableLPIs.
     failed: bool,
     /// EnableLPIs of the host.
     pub(crate) enabled: Enable,
@@ -92,8 +92,8 @@ pub(crate) struct Rd<B> {
 }
 
 impl<B: DmaBuffer> Rd<B> {
-    /// Allocates the pending table of redistributor `n`, which is silent, and checks that hardware keeps its address
-    /// and that of `config`.
+    /// Allocates the pending table of redistributor `n`, which is quiescent, and checks that hardware keeps its
+    /// address and that of `config`.
     ///
     /// # Errors
     /// See [`TakeOverError`].
@@ -109,7 +109,7 @@ impl<B: DmaBuffer> Rd<B> {
         if get64(typer::PLPIS, typer) == 1 {
             let table = platform.alloc(PENDING_BYTES).ok_or(TakeOverError::NoMemory)?;
             let bases = Bases::new(config, table.pa());
-            // Zeroed by EL2.
+            // EL2 zeroed the table.
             bases.write(platform, frame, put64(pendbaser::PTZ, 1));
             if !bases.are_in(platform, frame) {
                 return Err(TakeOverError::RdUnusable(n));
@@ -136,7 +136,7 @@ impl<B: DmaBuffer> Rd<B> {
         low32(get64(typer::PROCESSOR_NUMBER, self.typer))
     }
 
-    /// Whether an ITS can be told to deliver to it, or to SYNC with it.
+    /// Whether commands of an ITS can name it as a target.
     pub(crate) fn is_on(&self) -> bool {
         self.on && !self.failed
     }
@@ -146,7 +146,7 @@ impl<B: DmaBuffer> Rd<B> {
         self.pending.is_some() && !self.failed
     }
 
-    /// GICR_TYPER of the host's view. VLPIS stays: it tells how long the frames are.
+    /// GICR_TYPER of the host's view. VLPIS stays: it gives the size of the frames.
     pub(crate) fn typer(&self) -> u64 {
         const SHOWN: u64 = union64([
             mask64(typer::PLPIS),
@@ -161,7 +161,7 @@ impl<B: DmaBuffer> Rd<B> {
         self.typer & SHOWN
     }
 
-    /// GICR_CTLR of the host's view. SGI frames are the host's, so RWP and UWP are hardware's.
+    /// GICR_CTLR of the host's view. The host uses SGI frames directly, so RWP and UWP are hardware's.
     pub(crate) fn ctlr<P: Platform<Buffer = B>>(&self, platform: &P) -> u32 {
         let hardware = platform.read32(self.frame, reg::CTLR) & union32([mask32(ctlr::RWP), mask32(ctlr::UWP)]);
         let enabled = u32::from(self.enabled == Enable::On);
@@ -169,7 +169,8 @@ impl<B: DmaBuffer> Rd<B> {
         union32([hardware, put32(ctlr::ENABLE_LPIS, enabled), put32(ctlr::CES, lpis), put32(ctlr::DPG, self.dpg)])
     }
 
-    /// Gives DPG to hardware. EnableLPIs stays as hardware has it: if it lost its state, [`Rd::switch_on`] comes first.
+    /// Writes DPG to hardware. EnableLPIs keeps hardware's value: if the redistributor lost its state,
+    /// [`Rd::switch_on`] comes first.
     pub(crate) fn set_dpg<P: Platform<Buffer = B>>(&mut self, platform: &P, dpg: u32) {
         if get64(typer::DPGS, self.typer) == 1 && dpg != self.dpg {
             self.dpg = dpg;
@@ -183,8 +184,8 @@ impl<B: DmaBuffer> Rd<B> {
         }
     }
 
-    /// EnableLPIs is 1: if hardware names other tables than EL2's, it was not EL2 that set it, or the state was lost
-    /// since. LPIs are given up then.
+    /// EnableLPIs is 1. If hardware names tables that are not EL2's, other software set it, or the state was lost in
+    /// between. In both cases the redistributor has no LPIs from then on.
     fn check_bases<P: Platform<Buffer = B>>(&mut self, platform: &P) {
         let Some(pending) = &self.pending else { return };
         if !self.on || !Bases::new(self.config, pending.pa()).are_in(platform, self.frame) {
@@ -217,7 +218,7 @@ impl<B: DmaBuffer> Rd<B> {
             & union32([mask32(waker::PROCESSOR_SLEEP), mask32(waker::CHILDREN_ASLEEP)])
     }
 
-    /// Gives ProcessorSleep to hardware.
+    /// Writes ProcessorSleep to hardware.
     pub(crate) fn set_waker<P: Platform<Buffer = B>>(&self, platform: &P, value: u32) {
         let sleep = put32(waker::PROCESSOR_SLEEP, get32(waker::PROCESSOR_SLEEP, value));
         platform.write32(self.frame, reg::WAKER, sleep);
@@ -235,7 +236,7 @@ impl<B: DmaBuffer> Rd<B> {
             return self.check_bases(platform);
         }
         let bases = Bases::new(self.config, pending.pa());
-        // EL2 zeroed the table; nothing wrote to it unless the redistributor was on before.
+        // EL2 zeroed the table; hardware wrote to it only if the redistributor was on before.
         bases.write(platform, self.frame, put64(pendbaser::PTZ, u64::from(!self.on)));
         if !bases.are_in(platform, self.frame) {
             self.failed = true;
@@ -251,7 +252,7 @@ impl<B: DmaBuffer> Rd<B> {
     /// Checks that hardware's registers name EL2's tables.
     ///
     /// # Errors
-    /// The first that does not.
+    /// The first register that does not.
     pub(crate) fn audit<P: Platform<Buffer = B>>(
         &self,
         platform: &P,
@@ -278,8 +279,8 @@ impl<B: DmaBuffer> Rd<B> {
     }
 }
 
-/// Writes a base with attributes: shareable and write-back where hardware can, else non-cacheable. `once` are bits that
-/// do not read back.
+/// Writes a base with attributes: shareable and write-back where hardware supports that, else non-cacheable. `once`
+/// are bits that do not read back.
 fn write_base<P: Platform>(platform: &P, frame: Frame, offset: u32, fixed: u64, once: u64) {
     let attributes = |inner, shareable| {
         union64([fixed, once, put64(propbaser::INNER, inner), put64(propbaser::SHAREABILITY, shareable)])
@@ -290,7 +291,7 @@ fn write_base<P: Platform>(platform: &P, frame: Frame, offset: u32, fixed: u64, 
     }
 }
 
-/// A redistributor that is not silent.
+/// A redistributor that is not quiescent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NotSilent {
     /// EnableLPIs stays 1.
@@ -299,11 +300,11 @@ pub(crate) enum NotSilent {
     Busy,
 }
 
-/// Clears EnableLPIs if someone left it set, and waits until the old tables are not in use any more: up to RWP being 0
-/// [G 12.11], also if it was someone else who cleared it.
+/// Clears EnableLPIs if earlier software left it set, and waits until the old tables are not in use any more: until
+/// RWP is 0 [G 12.11], also if earlier software cleared EnableLPIs.
 ///
 /// # Errors
-/// It may use its tables.
+/// The redistributor may still use its tables.
 pub(crate) fn silence<P: Platform>(platform: &P, frame: Frame) -> Result<(), NotSilent> {
     let reads = |field| get32(field, platform.read32(frame, reg::CTLR));
     if get64(typer::PLPIS, platform.read64(frame, reg::TYPER)) == 0 {

@@ -1,4 +1,4 @@
-//! The memory that the host's devices cost: bounded.
+//! The memory for the host's devices, which is limited.
 
 use host_access::memory::DmaBuffer;
 
@@ -11,7 +11,7 @@ pub(crate) struct Store {
     limit: usize,
 }
 
-/// The block that holds `bytes`.
+/// The size of a block for `bytes`.
 pub(crate) fn block(bytes: usize) -> usize {
     bytes.max(0x1000).checked_next_power_of_two().unwrap_or(usize::MAX)
 }
@@ -21,7 +21,7 @@ impl Store {
         Self { used: 0, limit: MAX_DEVICE_BYTES }
     }
 
-    /// Lowers the limit; what is allocated stays.
+    /// Lowers the limit; allocated blocks stay.
     pub(crate) fn lower_limit(&mut self, bytes: usize) {
         self.limit = self.limit.min(bytes);
     }

@@ -11,36 +11,36 @@ use crate::platform::{Frame, Platform};
 use crate::spec::gits::{BASERS, baser};
 use crate::spec::{get64, put64, union64};
 
-/// A redistributor of the machine; [`Frame::Rd`] counts them in the order of the list.
+/// A redistributor of the machine; [`Frame::Rd`] numbers them in the order of the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RdConfig {
     /// Address of its RD frame.
     pub base: Pa,
 }
 
-/// What firmware says of the GIC.
+/// The firmware's description of the GIC.
 #[derive(Clone, Copy, Debug)]
 pub struct Config<'a> {
     /// Number of ITSs.
     pub its: usize,
-    /// Every redistributor of the machine, also of CPUs that never run.
+    /// Every redistributor of the machine, including those of CPUs that never run.
     pub rds: &'a [RdConfig],
-    /// INTID bits of the distributor: GICD_TYPER.IDbits plus one, or less, if GICD_TYPER.num_LPIs says so.
+    /// INTID bits of the distributor: GICD_TYPER.IDbits plus one, or fewer if GICD_TYPER.num_LPIs says so.
     pub intid_bits: u32,
 }
 
 impl<P: Platform> Guard<P> {
-    /// Disables every ITS, clears EnableLPIs of every redistributor, and waits until none of them uses the tables that
-    /// someone left there: from then on they access no memory. [`Guard::take_over`] does the same, before it allocates;
-    /// done earlier, all of EL2's memory is safe from old tables.
+    /// Disables every ITS, clears EnableLPIs of every redistributor, and waits until none of them uses the tables of
+    /// earlier software: from then on they access no memory. [`Guard::take_over`] does the same before it allocates;
+    /// if it is done earlier, old tables cannot change any of EL2's memory.
     ///
     /// # Errors
-    /// See [`TakeOverError`]; the ITSs and redistributors that come before the one that is named are silent.
+    /// See [`TakeOverError`]; the ITSs and redistributors before the one in the error are quiescent.
     pub fn silence(&self, config: &Config<'_>) -> Result<(), TakeOverError> {
         if config.its > MAX_ITS || config.rds.len() > MAX_RDS {
             return Err(TakeOverError::TooMany);
         }
-        // ITSs first: a disabled one sends no redistributor anything.
+        // ITSs first: a disabled ITS sends nothing to redistributors.
         for n in 0..config.its {
             disable(&self.platform, Frame::Its(n)).map_err(|_| TakeOverError::Busy(n))?;
         }
@@ -53,7 +53,7 @@ impl<P: Platform> Guard<P> {
         Ok(())
     }
 
-    /// Takes the GIC over. Afterwards the host's accesses are emulated, and hardware has no table that is not EL2's.
+    /// Takes the GIC over. Afterwards the host's accesses are emulated, and all tables of hardware are EL2's.
     ///
     /// # Errors
     /// See [`TakeOverError`].

@@ -1,4 +1,4 @@
-//! The hardware of an ITS: take-over, its queue, switching on and off, closing.
+//! The hardware of an ITS: take-over, its queue, its enable, its failure.
 
 use io_pgtable::Pa;
 
@@ -55,17 +55,17 @@ impl<B: DmaBuffer> Hardware<B> {
         Ok(Self { frame, ids, tables, ring, cbaser, on: false, mapped: 0, failed: None })
     }
 
-    /// Its frame.
+    /// The frame of the ITS.
     pub(crate) fn frame(&self) -> Frame {
         self.frame
     }
 
-    /// How it names the redistributor with this processor number and RD frame.
+    /// The redistributor with this processor number and RD frame, in the form that the ITS uses.
     pub(crate) fn target(&self, processor: u32, frame: Pa) -> Target {
         if get64(typer::PTA, self.ids.0) == 1 { Target::address(frame) } else { Target::number(processor) }
     }
 
-    /// The error that closed it.
+    /// The error of a failed ITS.
     pub(crate) fn failed(&self) -> Option<ItsError> {
         self.failed
     }
@@ -75,15 +75,15 @@ impl<B: DmaBuffer> Hardware<B> {
         self.mapped & bit(rd) != 0
     }
 
-    /// The collection of redistributor `rd` is mapped from now on.
+    /// Records that the collection of redistributor `rd` is mapped.
     pub(crate) fn set_mapped(&mut self, rd: usize) {
         self.mapped |= bit(rd);
     }
 
-    /// Queues a command; the ITS is switched on for it. `any` is a redistributor to SYNC with.
+    /// Queues a command; enables the ITS first if necessary. `any` is a redistributor to SYNC with.
     ///
     /// # Errors
-    /// The ITS is closed, now or before.
+    /// The ITS failed, now or before.
     pub(crate) fn push<P: Platform<Buffer = B>>(
         &mut self,
         platform: &P,
@@ -105,7 +105,7 @@ impl<B: DmaBuffer> Hardware<B> {
     /// Waits until all queued commands are consumed.
     ///
     /// # Errors
-    /// The ITS is closed, now or before.
+    /// The ITS failed, now or before.
     pub(crate) fn complete<P: Platform<Buffer = B>>(
         &mut self,
         platform: &P,
@@ -121,10 +121,10 @@ impl<B: DmaBuffer> Hardware<B> {
         self.close_on_error(platform, result)
     }
 
-    /// Switches translation on or off, as the host sees it; off when no command is queued.
+    /// Sets or clears the enable that the host sees; hardware is disabled when no command is queued.
     ///
     /// # Errors
-    /// The ITS is closed, now or before.
+    /// The ITS failed, now or before.
     pub(crate) fn follow<P: Platform<Buffer = B>>(
         &mut self,
         platform: &P,
@@ -161,7 +161,7 @@ impl<B: DmaBuffer> Hardware<B> {
     ) -> Result<T, ItsError> {
         if let Err(error) = result {
             self.failed = Some(error);
-            // Not waited for: each access of the host would wait again.
+            // No wait here: each access of the host would wait again.
             platform.write32(self.frame, reg::CTLR, 0);
             self.on = false;
         }
@@ -171,7 +171,7 @@ impl<B: DmaBuffer> Hardware<B> {
     /// Checks that hardware's registers name EL2's memory.
     ///
     /// # Errors
-    /// The first that does not.
+    /// The first register that does not.
     pub(crate) fn audit<P: Platform<Buffer = B>>(
         &self,
         platform: &P,
@@ -191,10 +191,10 @@ fn bit(rd: usize) -> u64 {
     u32::try_from(rd).ok().and_then(|rd| 1_u64.checked_shl(rd)).unwrap_or(0)
 }
 
-/// Clears Enabled and waits until everything is written [G 12.19].
+/// Clears Enabled and waits until all writes to memory are complete [G 12.19].
 ///
 /// # Errors
-/// It does not respond.
+/// The ITS does not respond.
 pub(crate) fn disable<P: Platform>(platform: &P, frame: Frame) -> Result<(), ItsError> {
     platform.write32(frame, reg::CTLR, 0);
     let quiet = || {
@@ -204,7 +204,7 @@ pub(crate) fn disable<P: Platform>(platform: &P, frame: Frame) -> Result<(), Its
     wait::until(platform, quiet).map_err(|_| ItsError::NoAck)
 }
 
-/// Writes GITS_CBASER; what it reads as, unless hardware does not accept the address.
+/// Writes GITS_CBASER. Returns the value that it reads back as, or `None` if hardware does not accept the address.
 fn place_ring<P: Platform>(platform: &P, frame: Frame, ring: Pa) -> Option<u64> {
     if !ring.0.is_multiple_of(u64::try_from(RING_BLOCK).unwrap_or(u64::MAX)) {
         return None;

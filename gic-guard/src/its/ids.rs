@@ -1,4 +1,4 @@
-//! GITS_TYPER: what hardware has, and what the host sees of it.
+//! GITS_TYPER: hardware's value, and the host's view.
 
 use crate::limits::{MAX_COLLECTIONS, MAX_EVENT_BITS};
 use crate::spec::gits::typer;
@@ -35,7 +35,7 @@ impl Ids {
     }
 
     /// The host's view: physical LPIs, `devices` DeviceIDs, processor numbers instead of addresses, and collections in
-    /// a table if hardware has one. GICv4, SEIs and everything else is hidden.
+    /// a table if hardware has one. GICv4, SEIs and everything else are hidden.
     pub(super) fn shown(self, devices: u32, collections: Option<usize>) -> u64 {
         let devbits = devices.checked_ilog2().unwrap_or(0).saturating_sub(1);
         let hcc = if collections.is_some() { 0 } else { self.hcc() };

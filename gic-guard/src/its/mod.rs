@@ -1,4 +1,4 @@
-//! One ITS: the hardware, with tables and a queue of EL2's own, and the registers that the host sees of it.
+//! One ITS: the hardware, with EL2's tables and queue, and the registers that the host sees.
 
 mod hardware;
 mod ids;
@@ -16,9 +16,9 @@ pub(crate) use ring::Completion;
 
 /// An ITS.
 pub(crate) struct Its<B> {
-    /// What EL2 programs.
+    /// The hardware, which EL2 programs.
     pub(crate) hardware: Hardware<B>,
-    /// What the host sees.
+    /// The registers that the host sees.
     pub(crate) regs: HostRegs,
     /// The host's collections: for each its redistributor plus one, or zero. Hardware never sees this buffer.
     pub(crate) collections: B,
@@ -44,7 +44,7 @@ impl<B: DmaBuffer> Its<B> {
         }
     }
 
-    /// What the host's commands are checked against.
+    /// The limits that the host's commands are checked against.
     pub(crate) fn view(&self, intid_bits: u32) -> CommandView {
         let tables = &self.hardware.tables;
         let devices = u64::from(tables.devices()).min(self.regs.capacity(tables.device_register));

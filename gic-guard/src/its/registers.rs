@@ -1,4 +1,4 @@
-//! What the host's registers of an ITS hold.
+//! The values of the host's registers of an ITS.
 
 use host_access::memory::Sharing;
 
@@ -10,9 +10,9 @@ use crate::spec::{Field64, get64, mask64, union64};
 /// GITS_CTLR.Enabled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Enable {
-    /// 0.
+    /// Enabled is 0.
     Off,
-    /// 1.
+    /// Enabled is 1.
     On,
 }
 
@@ -27,7 +27,7 @@ const BASER_WRITABLE: u64 = union64([
     mask64(baser::INDIRECT),
     mask64(baser::VALID),
 ]);
-/// GITS_BASER bits that say where a table is and how large.
+/// GITS_BASER bits for the address and size of a table.
 const BASER_PLACE: u64 = union64([
     mask64(baser::SIZE),
     mask64(baser::PAGE_SIZE),
@@ -45,28 +45,29 @@ const CBASER_WRITABLE: u64 = union64([
     mask64(cbaser::VALID),
 ]);
 
-/// Everything of an ITS that the host can set or observe.
+/// The state of an ITS that the host can set or observe.
 #[derive(Clone, Debug)]
 pub(crate) struct HostRegs {
     pub(crate) enabled: Enable,
     pub(crate) cbaser: u64,
-    /// Offset in bytes.
+    /// GITS_CWRITER: offset in bytes.
     pub(crate) cwriter: u64,
-    /// Offset in bytes, as the host reads it: every command before it is done.
+    /// GITS_CREADR: offset in bytes. Every command before it is done.
     pub(crate) creadr: u64,
     /// The next command to be read.
     pub(crate) head: u64,
     /// The command at `head` could not be read.
     pub(crate) stalled: bool,
     baser: [u64; 8],
-    /// GITS_BASER for which mappings were made.
+    /// The value of GITS_BASER when mappings were made.
     in_use: [u64; 8],
-    /// It had another value since.
+    /// The register has had another value since then.
     moved: [bool; 8],
 }
 
 impl HostRegs {
-    /// After reset. `shown` are the GITS_BASERs of hardware, as far as the host sees them: Type and Entry_Size.
+    /// The values after reset. `shown` are the Type and Entry_Size fields of hardware's GITS_BASER registers, which
+    /// the host sees.
     pub(crate) fn new(shown: [u64; 8]) -> Self {
         Self {
             enabled: Enable::Off,
@@ -97,8 +98,9 @@ impl HostRegs {
         }
     }
 
-    /// Whether GITS_BASER named another table since mappings were made, or none; now they are made for this one. A
-    /// table that is written again as it was keeps its mappings, as Linux expects when it resumes.
+    /// Whether GITS_BASER has changed since mappings were made, or had no table at some time; clears that flag for the
+    /// current table. A table that is written again with the same value keeps its mappings, as Linux expects when it
+    /// resumes.
     pub(crate) fn take_moved(&mut self, n: usize) -> bool {
         let now = self.baser(n);
         if let Some(in_use) = self.in_use.get_mut(n) {
@@ -127,7 +129,7 @@ impl HostRegs {
         }
     }
 
-    /// Whether every table and the queue are there, so that the ITS can be enabled.
+    /// Whether every table and the queue are valid, so that the ITS can be enabled.
     pub(crate) fn is_complete(&self) -> bool {
         let tables = self
             .baser
@@ -178,20 +180,20 @@ impl HostRegs {
         union64([self.creadr, crate::spec::put64(queue::STALLED, u64::from(self.stalled))])
     }
 
-    /// Whether a command is there to be read.
+    /// Whether the queue has a command to read.
     pub(crate) fn has_command(&self) -> bool {
         self.enabled == Enable::On && !self.stalled && self.head != self.cwriter
     }
 
-    /// The command at `head` was read.
+    /// Records that the command at `head` was read.
     pub(crate) fn advance(&mut self) {
         let next = self.head.saturating_add(u64::from(CMD_SIZE));
         self.head = if next >= self.queue_bytes() { 0 } else { next };
     }
 }
 
-/// Cacheability of host memory, from the attributes that the host gave it. What is not write-back and shareable is
-/// treated as non-cacheable: an unnecessary clean and invalidate is harmless.
+/// Cacheability of host memory, from the attributes that the host set for it. Memory that is not write-back and
+/// shareable is treated as non-cacheable: an unnecessary clean and invalidate is harmless.
 pub(crate) fn sharing(register: u64, inner: Field64, outer: Field64, shareability: Field64) -> Sharing {
     let write_back = |field| {
         let kinds = [memory::READ_ALLOCATE_WRITE_BACK, memory::WRITE_ALLOCATE_WRITE_BACK, memory::WRITE_BACK];

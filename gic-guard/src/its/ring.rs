@@ -13,16 +13,16 @@ use crate::spec::gits::{self as reg, queue};
 use crate::spec::{get64, low32, mask64, put64, union64};
 use crate::stats::bump;
 
-/// Bytes of the queue: the smallest that there is.
+/// Bytes of the queue: the smallest size that the architecture has.
 pub(super) const RING_SIZE: usize = 4096;
 /// Bytes allocated for it: a block is aligned to its size. With bits \[15:12\] of GITS_CBASER.Physical_Address not
 /// zero, hardware may read commands from another address [G 12.19].
 pub(super) const RING_BLOCK: usize = 0x1_0000;
-/// Commands that it has room for, less one.
+/// The index of the last slot.
 const SLOT_MASK: u32 = 127;
 /// Longest wait for commands to be consumed, in microseconds. Linux also waits up to a second.
 const TIMEOUT_US: u64 = 1_000_000;
-/// Stalls recovered from within one wait before the queue counts as broken.
+/// Stalls in one wait that EL2 recovers from; after more, the ITS is failed.
 const MAX_STALLS: u32 = 4;
 
 /// How a batch ended.
@@ -63,7 +63,7 @@ impl<B: DmaBuffer> Ring<B> {
         Self { buffer, write: 0, submitted: 0, read: 0, lost: false, commands: 0, stalls: 0 }
     }
 
-    /// Where it is.
+    /// The address of the ring.
     pub(crate) fn pa(&self) -> Pa {
         self.buffer.pa()
     }
@@ -76,7 +76,7 @@ impl<B: DmaBuffer> Ring<B> {
         self.buffer.clean(start, RING_SIZE / 128);
     }
 
-    /// Queues a command. A stall on the way is answered with SYNC of `any`.
+    /// Queues a command. A command that stalls meanwhile is replaced by SYNC of `any`.
     pub(super) fn push<P: Platform<Buffer = B>>(
         &mut self,
         platform: &P,
@@ -104,12 +104,12 @@ impl<B: DmaBuffer> Ring<B> {
         }
     }
 
-    /// Whether something was queued that is not known to be consumed.
+    /// Whether a queued command may not be consumed yet.
     pub(super) fn is_busy(&self) -> bool {
         self.read != self.write
     }
 
-    /// Waits until everything queued is consumed.
+    /// Waits until all queued commands are consumed.
     pub(super) fn complete<P: Platform<Buffer = B>>(
         &mut self,
         platform: &P,
@@ -150,7 +150,7 @@ impl<B: DmaBuffer> Ring<B> {
         }
     }
 
-    /// Replaces the command that stalled the queue, and has the slot read again.
+    /// Replaces the command that stalled the queue, and makes hardware read the slot again.
     #[cold]
     fn recover<P: Platform<Buffer = B>>(&mut self, platform: &P, frame: Frame, any: Target) {
         self.store(self.read, Command::Sync(any));

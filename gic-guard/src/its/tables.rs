@@ -1,8 +1,8 @@
-//! The tables that GITS_BASER name: all of them EL2's.
+//! The tables that the GITS_BASER registers name: all are EL2's.
 //!
-//! A table is probed as Linux probes it: write, read back, see what was accepted. The device table is flat if it fits
-//! one page, else of two levels where hardware has them; a level-2 table is there before a device in it is mapped, and
-//! stays.
+//! A table is probed as in Linux: write the register, read it back, and compare. The device table is flat if it fits
+//! in one page; otherwise it has two levels where hardware supports that. A level-2 table is allocated before a device
+//! in it is mapped, and is never freed.
 
 use host_access::memory::DmaBuffer;
 use io_pgtable::Pa;
@@ -21,11 +21,11 @@ use crate::spec::{get64, mask64, put64, union64};
 pub(crate) enum NoTable {
     /// The pool is empty, or the limit is reached.
     NoMemory,
-    /// Hardware accepts none of the page sizes, or not the address.
+    /// Hardware accepts none of the page sizes, or does not accept the address.
     Refused,
 }
 
-/// A level-2 table and its place in the level-1 table.
+/// A level-2 table and its index in the level-1 table.
 struct Level2<B> {
     index: u32,
     table: B,
@@ -52,7 +52,7 @@ pub(crate) struct Tables<B> {
     levels: Option<TwoLevel<B>>,
 }
 
-/// What one GITS_BASER accepts.
+/// The values that one GITS_BASER accepts.
 struct Accepts {
     /// PAGE_SIZE.
     page: u64,
@@ -70,9 +70,9 @@ fn page_bytes(page: u64) -> usize {
 }
 
 impl<B: DmaBuffer> Tables<B> {
-    /// Probes every GITS_BASER of a disabled ITS and gives each table that exists memory, also those that EL2 does not
-    /// use: an ITS discards every interrupt while one of them is not valid [G 12.19]. `collections` collections have
-    /// room.
+    /// Probes every GITS_BASER of a disabled ITS and gives each table that exists memory, including those that EL2
+    /// does not use: an ITS discards every interrupt while one of them is not valid [G 12.19]. The collection table
+    /// has room for `collections` entries.
     ///
     /// # Errors
     /// Registers may have been written.
@@ -120,7 +120,7 @@ impl<B: DmaBuffer> Tables<B> {
         }
     }
 
-    /// Bytes of the table that GITS_BASER names, and whether it is a first level.
+    /// Bytes of the table that GITS_BASER names, and whether it is a level-1 table.
     fn plan_devices(&mut self, accepts: &Accepts, ids: Ids) -> (usize, bool) {
         let entry = accepts.entry;
         let page = u64::try_from(accepts.page_bytes).unwrap_or(0);
@@ -155,10 +155,10 @@ impl<B: DmaBuffer> Tables<B> {
         if present { 0 } else { levels.page }
     }
 
-    /// Makes sure that hardware has an entry for `device`.
+    /// Makes sure that the device table has an entry for `device`.
     ///
     /// # Errors
-    /// Nothing is changed then.
+    /// Nothing was changed.
     pub(crate) fn reach<P: Platform<Buffer = B>>(
         &mut self,
         platform: &P,
@@ -174,7 +174,7 @@ impl<B: DmaBuffer> Tables<B> {
         let l1_table = self.registers.get_mut(self.device_register).and_then(Option::as_mut).ok_or(NoTable::Refused)?;
         let table = store.alloc(platform, levels.page).ok_or(NoTable::NoMemory)?;
         let at = usize::try_from(index.saturating_mul(L1_ENTRY)).unwrap_or(usize::MAX);
-        // The table is zero, and complete before its pointer: the store that publishes it comes after the barrier.
+        // The table is zeroed before the pointer to it is written: the barrier orders the two.
         platform.dsb();
         l1_table.0.write64(at, level1_entry(table.pa()));
         l1_table.0.clean(at, 8);
@@ -182,7 +182,7 @@ impl<B: DmaBuffer> Tables<B> {
         Ok(())
     }
 
-    /// Checks that hardware's registers and the first level name EL2's tables and nothing else.
+    /// Checks that hardware's registers and the level-1 table name only EL2's tables.
     pub(crate) fn audit<P: Platform<Buffer = B>>(
         &self,
         platform: &P,
@@ -235,7 +235,7 @@ fn level1_entry(table: Pa) -> u64 {
     union64([table.0 & mask64(l1::ADDRESS), put64(l1::VALID, 1)])
 }
 
-/// What GITS_BASER at `offset` accepts, largest pages first.
+/// The page size that GITS_BASER at `offset` accepts; the largest is tried first.
 fn probe<P: Platform>(platform: &P, frame: Frame, offset: u32, kind: u64) -> Option<Accepts> {
     for page in [baser::PAGE_64K, baser::PAGE_16K, baser::PAGE_4K] {
         platform.write64(frame, offset, put64(baser::PAGE_SIZE, page));
@@ -254,7 +254,8 @@ fn probe<P: Platform>(platform: &P, frame: Frame, offset: u32, kind: u64) -> Opt
     None
 }
 
-/// Allocates `bytes`, at least a page, and writes GITS_BASER. Returns the table and what the register reads as.
+/// Allocates `bytes`, at least a page, and writes GITS_BASER. Returns the table and the value that the register reads
+/// back as.
 fn place<P: Platform>(
     platform: &P,
     frame: Frame,
@@ -285,7 +286,7 @@ fn place<P: Platform>(
         mask64(baser::INDIRECT),
         mask64(baser::PAGE_SIZE),
         mask64(baser::SIZE),
-        // Of the 64 KiB form too: the low bits are the high ones there.
+        // This also covers 64 KiB pages, where bits 15:12 hold address bits 51:48.
         mask64(baser::ADDRESS),
     ]);
     // Orders the zeroing of the table before the register write that names it.
@@ -299,7 +300,7 @@ fn place<P: Platform>(
         if found & checked != fixed {
             return Err(NoTable::Refused);
         }
-        // Not shareable: not cacheable either. EL2 cleans what it writes in any case.
+        // Memory that is not shareable is not cacheable either. EL2 always cleans the lines that it writes.
         if inner == memory::WRITE_BACK && get64(baser::SHAREABILITY, found) == 0 {
             inner = memory::NON_CACHEABLE;
             continue;

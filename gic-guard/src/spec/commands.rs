@@ -19,7 +19,7 @@ macro_rules! opcodes {
         }
 
         impl Opcode {
-            /// All of them.
+            /// All opcodes.
             pub const ALL: &'static [Opcode] = &[$(Opcode::$name,)*];
 
             /// The opcode with this encoding; `None` when the architecture does not define it.
@@ -30,7 +30,7 @@ macro_rules! opcodes {
                 }
             }
 
-            /// Its encoding.
+            /// The encoding of the opcode.
             pub const fn bits(self) -> u64 {
                 match self {
                     $(Self::$name => $value,)*
@@ -102,7 +102,7 @@ pub const ITT: Field64 = bits64(51, 8);
 /// RDbase, in place, dword 2; the second one of MOVALL in dword 3. An address, or, while GITS_TYPER.PTA is 0, a
 /// processor number.
 pub const RDBASE: Field64 = bits64(51, 16);
-/// The same as a number.
+/// RDbase as a number.
 pub const PROCESSOR: Field64 = RDBASE;
 /// V of MAPD and MAPC, dword 2.
 pub const VALID: Field64 = bits64(63, 63);

@@ -31,7 +31,7 @@ pub mod ctlr {
     pub const CES: Field32 = bits32(1, 1);
     /// A register write is in progress.
     pub const RWP: Field32 = bits32(3, 3);
-    /// DPG0, DPG1NS, DPG1S: this CPU is no target of 1-of-N interrupts of a group.
+    /// DPG0, DPG1NS, DPG1S: this CPU is not a target of the 1-of-N interrupts of a group.
     pub const DPG: Field32 = bits32(26, 24);
     /// Upstream writes are in progress.
     pub const UWP: Field32 = bits32(31, 31);
@@ -48,7 +48,7 @@ pub mod typer {
     pub const LAST: Field64 = bits64(4, 4);
     /// GICR_CTLR.DPG* exist.
     pub const DPGS: Field64 = bits64(5, 5);
-    /// Number of the CPU, as ITS commands name it.
+    /// Number of the CPU in ITS commands.
     pub const PROCESSOR_NUMBER: Field64 = bits64(23, 8);
     /// Which redistributors share the configuration table.
     pub const COMMON_LPI_AFF: Field64 = bits64(25, 24);

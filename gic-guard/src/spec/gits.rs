@@ -81,7 +81,7 @@ pub mod cbaser {
     pub const OUTER: Field64 = bits64(55, 53);
     /// Inner cacheability.
     pub const INNER: Field64 = bits64(61, 59);
-    /// Memory is there.
+    /// The queue is valid.
     pub const VALID: Field64 = bits64(63, 63);
 }
 
@@ -115,13 +115,13 @@ pub mod baser {
     pub const ENTRY_SIZE: Field64 = bits64(52, 48);
     /// Outer cacheability.
     pub const OUTER: Field64 = bits64(55, 53);
-    /// What the table holds. Read-only.
+    /// The type of the table. Read-only.
     pub const TYPE: Field64 = bits64(58, 56);
     /// Inner cacheability.
     pub const INNER: Field64 = bits64(61, 59);
     /// Two levels.
     pub const INDIRECT: Field64 = bits64(62, 62);
-    /// Memory is there.
+    /// The table is valid.
     pub const VALID: Field64 = bits64(63, 63);
 
     /// [`TYPE`]: no table.

@@ -1,8 +1,8 @@
-//! Layouts of the GICv3 architecture and nothing else: offsets, fields, encodings.
+//! Only layouts of the GICv3 architecture: offsets, fields, encodings.
 //!
-//! Section numbers are those of Arm IHI 0069 issue H.b ("[G x.y]"). Every position here was checked against two sources
-//! that do not depend on each other: Arm's register descriptions, and the headers of Linux, QEMU or Xen. Policy lives
-//! elsewhere; no other module of the crate shifts or masks a hardware word.
+//! Section numbers are those of Arm IHI 0069 issue H.b ("[G x.y]"). Every position here was checked against two
+//! independent sources: Arm's register descriptions, and the headers of Linux, QEMU or Xen. Policy is in other
+//! modules; no other module of the crate shifts or masks a hardware word.
 
 pub mod commands;
 pub mod gicr;

@@ -23,6 +23,6 @@ pub mod lpi {
     pub const ENABLE: Field64 = bits64(0, 0);
     /// Reserved, 1.
     pub const RES1: Field64 = bits64(1, 1);
-    /// Priority, bits \[7:2\]; the lower ones are zero.
+    /// Priority, bits \[7:2\]; the lower bits are zero.
     pub const PRIORITY: Field64 = bits64(7, 2);
 }
