@@ -45,7 +45,7 @@ pub(crate) fn report(measured: &Measured, report: &mut Report) -> Result<()> {
     let note = "a page of a block that is already split";
     report.add(again, Figure::new(measured.value(again)?, "instructions").note(note));
     for pages in [1, 512] {
-        let name = format!("el2_insns.give_back_{pages}");
+        let name = format!("el2_insns.return_{pages}");
         let note = "zeroed and cleaned before it is returned to the host";
         report.add(&*name, Figure::new(measured.value(&name)?, "instructions").note(note));
     }

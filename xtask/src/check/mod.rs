@@ -61,16 +61,16 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
     let action = if args.fix { Action::Fix } else { Action::Report };
     let mut failed: Vec<&str> = Vec::new();
     let mut all = 0;
-    let mut one = |name: &'static str, result: Result<()>| {
+    let mut run_check = |name: &'static str, result: Result<()>| {
         all += 1;
         if let Err(error) = result {
             say(&format!("{name}: {error:#}"));
             failed.push(name);
         }
     };
-    one("formatting", formatting(checkout, action));
+    run_check("formatting", formatting(checkout, action));
     for (name, arguments) in lints() {
-        one(
+        run_check(
             name,
             step(&format!("Checking {name}"), || {
                 let mut cargo = checkout.cargo();
@@ -80,7 +80,7 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
             }),
         );
     }
-    one(
+    run_check(
         "all targets of all packages on the build machine",
         step("Checking that an editor on the build machine finds no error", || {
             let mut cargo = checkout.cargo();
@@ -89,7 +89,7 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
         }),
     );
     for (name, arguments) in docs() {
-        one(
+        run_check(
             name,
             step(&format!("Checking {name}"), || {
                 let mut cargo = checkout.cargo();
@@ -101,18 +101,18 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
             }),
         );
     }
-    one("the unsafe inventory", unsafe_inventory::check(checkout, action));
-    one("dependencies", step("Checking licences and sources of dependencies", || deny::check(checkout)));
+    run_check("the unsafe inventory", unsafe_inventory::check(checkout, action));
+    run_check("dependencies", step("Checking licences and sources of dependencies", || deny::check(checkout)));
     say(deny::NO_ADVISORIES);
-    one(
+    run_check(
         "packages of the library crates",
         step("Checking that the library crates can be published", || packages::check(checkout, &LIBRARIES)),
     );
-    one(
+    run_check(
         "patches that remove defences",
         step("Checking the patches that remove defences", || defences::check(checkout)),
     );
-    one("panics that a host can reach", panics::check(checkout, action));
+    run_check("panics that a host can reach", panics::check(checkout, action));
     if failed.is_empty() {
         println!("{all} checks passed");
         return Ok(());
@@ -138,15 +138,15 @@ fn lints() -> [Run; 4] {
         || vec!["--target", BARE_METAL, "-p", "hyp", "-p", "payload", "-p", "example-partitions", "--lib", "--bins"];
     let mut libraries = vec!["--target", BARE_METAL, "--lib"];
     libraries.extend(LIBRARIES);
-    let mut open = vec!["--target", BARE_METAL, "-p", "hyp", "--lib", "--bins"];
-    open.extend(["--features", "no-isolation"]);
+    let mut no_isolation = vec!["--target", BARE_METAL, "-p", "hyp", "--lib", "--bins"];
+    no_isolation.extend(["--features", "no-isolation"]);
     let mut bare = bare();
     bare.extend(LIBRARIES);
     [
         ("lints for the build machine", vec!["--all-targets"]),
         ("lints of the hypervisor's library for the build machine", vec!["-p", "hyp", "--lib"]),
         ("lints for aarch64", bare),
-        ("lints without isolation", open),
+        ("lints without isolation", no_isolation),
     ]
 }
 

@@ -16,11 +16,11 @@ pub(crate) struct Row<'a> {
 }
 
 /// An attack's result, or why it is unknown.
-type End = Result<AttackResult>;
+type Outcome = Result<AttackResult>;
 
 impl<'a> Row<'a> {
     /// Checks one attack: its two results and the SMMU's event in the second run.
-    pub(crate) fn new(what: &'a str, without: &End, with: &End, faults: &[DmaFault]) -> Self {
+    pub(crate) fn new(what: &'a str, without: &Outcome, with: &Outcome, faults: &[DmaFault]) -> Self {
         // Without an event there is no evidence that the blocked attack was attempted.
         let event = faults.iter().find(|fault| fault.sid.is_some());
         let wrong = match (without, with) {
@@ -43,7 +43,7 @@ impl<'a> Row<'a> {
     }
 }
 
-fn word(end: &End) -> &'static str {
+fn word(end: &Outcome) -> &'static str {
     match end {
         Ok(Landed) => "landed",
         Ok(Blocked) => "blocked",
@@ -95,8 +95,9 @@ mod tests {
 
     #[test]
     fn only_landed_then_blocked_with_an_event_is_right() {
-        let right =
-            |without: &End, with: &End, faults: &[DmaFault]| Row::new("x", without, with, faults).wrong.is_none();
+        let right = |without: &Outcome, with: &Outcome, faults: &[DmaFault]| {
+            Row::new("x", without, with, faults).wrong.is_none()
+        };
         let faults = [fault()];
         assert!(right(&Ok(Landed), &Ok(Blocked), &faults));
         assert!(!right(&Ok(Landed), &Ok(Blocked), &[]));

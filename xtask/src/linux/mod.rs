@@ -163,12 +163,12 @@ fn prepare(checkout: &Checkout, args: &Args) -> Result<Boot> {
         (.., true) => (Mode::Shell, String::new()),
         (.., false) => (Mode::Check, String::new()),
     };
-    let usual = if args.kexec.is_some() { kexec::CPU } else { "max" };
+    let default_cpu = if args.kexec.is_some() { kexec::CPU } else { "max" };
     Ok(Boot {
         qemu,
         guest,
         hypervisor,
-        cpu: args.cpu.clone().unwrap_or_else(|| usual.to_owned()),
+        cpu: args.cpu.clone().unwrap_or_else(|| default_cpu.to_owned()),
         smp: args.smp,
         mem: args.mem.clone(),
         append: args.append.clone(),

@@ -143,7 +143,7 @@ struct Named {
 
 /// Runs all boots, in parallel on all CPUs: a boot is idle about half of the time.
 pub(crate) fn run(checkout: &Checkout, qemus: &Qemus, images: &Images, variants: Variants, results: &mut TestResults) {
-    let qemu = &qemus.usual;
+    let qemu = &qemus.default;
     let mut boots = match plan(checkout, qemus, images) {
         Ok(boots) => boots,
         Err(error) => return results.fail(SUITE, &format!("{error:#}")),
@@ -193,7 +193,7 @@ const MAX_PARALLEL_BOOTS: usize = 4;
 
 fn plan(checkout: &Checkout, qemus: &Qemus, images: &Images) -> Result<Vec<Named>> {
     let mut boots = Vec::new();
-    let qemu = &qemus.usual;
+    let qemu = &qemus.default;
     for row in CHECKS {
         let guest = Guest::debian(checkout.work(), row.series)?;
         let boot = boot(guest, qemu, Hypervisor::Portcullis(images.hyp.clone()), &row);
@@ -276,7 +276,7 @@ fn hypervisor(images: &Images, below: Below) -> Option<Hypervisor> {
     match below {
         Below::Nothing => Some(Hypervisor::None),
         Below::Portcullis => Some(Hypervisor::Portcullis(images.hyp.clone())),
-        Below::WithoutIsolation => images.open.clone().map(Hypervisor::WithoutIsolation),
+        Below::WithoutIsolation => images.no_isolation.clone().map(Hypervisor::WithoutIsolation),
     }
 }
 

@@ -95,7 +95,7 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
 }
 
 fn boot(checkout: &Checkout, args: &Args, qemus: &Qemus, images: &Images, results: &mut TestResults) {
-    let qemu = &qemus.usual;
+    let qemu = &qemus.default;
     if args.wants(Suite::Payload) {
         payload::run(checkout, qemu, images, results);
         if let Some(newer) = &qemus.newer {
@@ -115,7 +115,7 @@ fn boot(checkout: &Checkout, args: &Args, qemus: &Qemus, images: &Images, result
 /// The QEMU programs of the machines.
 struct Qemus {
     /// The one for nearly all machines.
-    usual: PathBuf,
+    default: PathBuf,
     /// The one whose CPUs have the newest features, for tests that depend on those. Not used with --qemu, --quick or
     /// --ghost.
     newer: Option<PathBuf>,
@@ -123,21 +123,21 @@ struct Qemus {
 
 impl Qemus {
     fn ensure(checkout: &Checkout, args: &Args, results: &mut TestResults) -> Result<Self> {
-        let usual = packages::qemu::ensure(checkout.work(), args.qemu.as_deref())?;
+        let default = packages::qemu::ensure(checkout.work(), args.qemu.as_deref())?;
         let with_newer = args.qemu.is_none() && !args.quick && !args.ghost;
         let newer = if with_newer && (args.wants(Suite::Payload) || args.wants(Suite::Linux)) {
             packages::qemu::newer(checkout.work()).map_err(|error| results.fail("QEMU 11", &format!("{error:#}"))).ok()
         } else {
             None
         };
-        Ok(Self { usual, newer })
+        Ok(Self { default, newer })
     }
 }
 
 /// Images for the machines.
 struct Images {
     hyp: PathBuf,
-    open: Option<PathBuf>,
+    no_isolation: Option<PathBuf>,
     payload: PathBuf,
     build: Isolation,
 }
@@ -146,10 +146,10 @@ impl Images {
     fn build(checkout: &Checkout, build: Isolation) -> Result<Self> {
         let payload = images::payload(checkout)?;
         // The build without isolation does not need the ghost variant.
-        let open = match build {
+        let no_isolation = match build {
             Isolation::Ghost => None,
             Isolation::On | Isolation::Off => Some(images::hyp(checkout, Isolation::Off)?),
         };
-        Ok(Self { payload, open, hyp: images::hyp(checkout, build)?, build })
+        Ok(Self { payload, no_isolation, hyp: images::hyp(checkout, build)?, build })
     }
 }

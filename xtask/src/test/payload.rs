@@ -41,8 +41,8 @@ fn command(checkout: &Checkout, qemu: &Path, images: &Images) -> Command {
         .env("PORTCULLIS_QEMU", qemu)
         .env("PORTCULLIS_HYP", &images.hyp)
         .env("PORTCULLIS_PAYLOAD", &images.payload);
-    if let Some(open) = &images.open {
-        cargo.env("PORTCULLIS_HYP_NO_ISOLATION", open);
+    if let Some(no_isolation) = &images.no_isolation {
+        cargo.env("PORTCULLIS_HYP_NO_ISOLATION", no_isolation);
     }
     cargo
 }

@@ -46,7 +46,7 @@ pub(crate) fn run(checkout: &Checkout, rows: &[u8]) -> Result<Vec<Found>> {
         let output = step(&format!("Running the attacks of {package}"), || exec::capture(&mut cargo))?;
         let text = String::from_utf8_lossy(&output.stdout);
         let tests = parse(package, &text);
-        if !output.status.success() && tests.iter().all(|test| test.with != End::Wrong) {
+        if !output.status.success() && tests.iter().all(|test| test.with != End::Failed) {
             bail!("`{}` ended with {}\n{}", exec::shown(&cargo), output.status, exec::tail(&output));
         }
         found.extend(tests);
@@ -62,7 +62,7 @@ fn parse(package: &str, text: &str) -> Vec<Found> {
         if let Some((name, end)) = line.strip_prefix("test ").and_then(|rest| rest.split_once(" ... ")) {
             let with = match end {
                 "ok" => End::Blocked,
-                "FAILED" => End::Wrong,
+                "FAILED" => End::Failed,
                 _ => continue,
             };
             let (found, test) = (format!("{package}: {name}"), name.to_owned());
@@ -100,6 +100,6 @@ mod tests {
             "test t01_a ... ok\ntest t02_b ... ok\ntest t03_c ... FAILED\n\nsuccesses:\n\n---- t02_b stdout ----\n{UNDEFENDED}\n"
         );
         let ends: Vec<_> = parse("p", &text).iter().map(|test| (test.without, test.with)).collect();
-        assert_eq!(ends, [(End::NotRun, End::Blocked), (End::Landed, End::Blocked), (End::NotRun, End::Wrong)]);
+        assert_eq!(ends, [(End::NotRun, End::Blocked), (End::Landed, End::Blocked), (End::NotRun, End::Failed)]);
     }
 }

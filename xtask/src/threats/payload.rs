@@ -68,7 +68,7 @@ pub(crate) fn run(checkout: &Checkout, programs: &Programs, rows: &[u8]) -> Resu
 
 fn both(checkout: &Checkout, programs: &Programs, test: &Listed) -> Found {
     let with = match (test.runs.contains(&Below::Portcullis), firmware_of(test)) {
-        (true, _) => one(checkout, programs, test, Below::Portcullis),
+        (true, _) => run_one(checkout, programs, test, Below::Portcullis),
         (false, Some(firmware)) => with_firmware(checkout, programs, firmware),
         (false, None) => End::NotRun,
     };
@@ -79,12 +79,12 @@ fn both(checkout: &Checkout, programs: &Programs, test: &Listed) -> Found {
     let open = [Below::Open, Below::Native].into_iter().find(|below| test.runs.contains(below));
     let mut images = programs.removed.iter().filter(|image| image.tests.contains(&test.name)).peekable();
     if let (None, Some(below)) = (images.peek(), open) {
-        found.without = one(checkout, programs, test, below);
+        found.without = run_one(checkout, programs, test, below);
     }
     for image in images {
         match without(checkout, programs, test, image) {
             Ok(end) => removed::note(&mut found, &image.word, end),
-            Err(error) => removed::note(&mut found, &image.word, (End::Wrong, format!("{error:#}"))),
+            Err(error) => removed::note(&mut found, &image.word, (End::Failed, format!("{error:#}"))),
         }
     }
     found
@@ -130,12 +130,12 @@ fn with_firmware(checkout: &Checkout, programs: &Programs, firmware: &Firmware) 
         Ok(()) => End::Blocked,
         Err(error) => {
             say(&format!("FAILED {}: {error:#}", firmware.name));
-            End::Wrong
+            End::Failed
         }
     }
 }
 
-fn one(checkout: &Checkout, programs: &Programs, test: &Listed, below: Below) -> End {
+fn run_one(checkout: &Checkout, programs: &Programs, test: &Listed, below: Below) -> End {
     let run = || {
         let dir = checkout.work_dir(&format!("runs/threats-{}-{}", test.name, below.word()))?;
         let run = Run::new(&programs.images, below, &test.name);
@@ -157,7 +157,7 @@ fn one(checkout: &Checkout, programs: &Programs, test: &Listed, below: Below) ->
         }
         Err(error) => {
             say(&format!("FAILED {} ({}): {error:#}", test.name, below.word()));
-            End::Wrong
+            End::Failed
         }
     }
 }

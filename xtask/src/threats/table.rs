@@ -18,7 +18,7 @@ pub(crate) enum End {
     /// There is no such run: the attacked function does not exist without EL2.
     NotRun,
     /// The test failed.
-    Wrong,
+    Failed,
 }
 
 impl End {
@@ -31,7 +31,7 @@ impl End {
             Self::Blocked => "blocked",
             Self::NoAttack => "passed",
             Self::NotRun => "-",
-            Self::Wrong => "FAILED",
+            Self::Failed => "FAILED",
         }
     }
 }
@@ -79,7 +79,7 @@ impl<'a> Row<'a> {
 
     /// Why the row is wrong; layers that were not selected are ignored.
     pub(crate) fn wrong(&self, asked: Layers) -> Option<String> {
-        let mut failed = self.tests().filter(|test| test.without == End::Wrong || test.with == End::Wrong);
+        let mut failed = self.tests().filter(|test| test.without == End::Failed || test.with == End::Failed);
         if let Some(test) = failed.next() {
             return Some(format!("{} fails", test.name));
         }
@@ -156,7 +156,7 @@ mod tests {
         assert_eq!(row(&[found("t01_b", End::Blocked)]), None);
         assert!(row(&[found("t02_b", End::Blocked)]).is_some());
         assert!(row(&[found("t01_b", End::NotRun)]).is_some());
-        assert!(row(&[found("t01_b", End::Blocked), found("t01_c", End::Wrong)]).is_some());
+        assert!(row(&[found("t01_b", End::Blocked), found("t01_c", End::Failed)]).is_some());
     }
 
     #[test]
@@ -169,7 +169,7 @@ mod tests {
         assert!(row(End::NotRun).is_some_and(|why| why.contains("shown")));
         assert!(row(End::NoAttack).is_some_and(|why| why.contains("shown")));
         assert!(row(End::PassedWithoutDefence).is_some_and(|why| why.contains("passes without")));
-        assert!(row(End::Wrong).is_some_and(|why| why.contains("fails")));
+        assert!(row(End::Failed).is_some_and(|why| why.contains("fails")));
     }
 
     #[test]

@@ -82,7 +82,7 @@ fn measure(ctx: &Ctx, counts: &[u64]) -> TestResult {
             bench_line!(again.syncs, 1, "syncs", "revoke.1_again.syncs");
         }
         let back = transition(Hypercall::HypDonateHost, base, pages, cap)?;
-        bench_line!(back.instructions, 1, "instructions", "el2_insns.give_back_{pages}");
+        bench_line!(back.instructions, 1, "instructions", "el2_insns.return_{pages}");
     }
     Ok(())
 }

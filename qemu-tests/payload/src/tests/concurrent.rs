@@ -87,7 +87,7 @@ static NVME: SpinMutex<Option<Nvme>> = SpinMutex::new(None);
 static OWNER: AtomicU64 = AtomicU64::new(0);
 static WRONG: AtomicU64 = AtomicU64::new(0);
 static BLOCKED: AtomicU64 = AtomicU64::new(0);
-static THROUGH: AtomicU64 = AtomicU64::new(0);
+static LANDED: AtomicU64 = AtomicU64::new(0);
 
 payload_test!(nvme_donated, Runs::EITHER);
 /// The NVMe writes to a page that it has used and that then was donated to EL2.
@@ -139,7 +139,7 @@ fn t38_everything_at_once(ctx: &Ctx) -> TestResult {
     let mut transitions = 0_u64;
     // The ghost build is slower: fewer transitions, more time.
     let [soon, deadline] = [20_000_000, 100_000_000].map(|us| sysreg::cntvct() + sysreg::ticks(us));
-    let enough = || [&BLOCKED, &THROUGH].iter().all(|count| count.load(Ordering::SeqCst) > ENOUGH);
+    let enough = || [&BLOCKED, &LANDED].iter().all(|count| count.load(Ordering::SeqCst) > ENOUGH);
     while transitions < 40 && sysreg::cntvct() < if transitions > ENOUGH && enough() { soon } else { deadline } {
         match Hypercall::HostDonateHyp.call(victim, 1) {
             Answer::Success => {}
@@ -162,7 +162,7 @@ fn t38_everything_at_once(ctx: &Ctx) -> TestResult {
         cpu::wait(index)?;
     }
     let (wrong, blocked, through) =
-        (WRONG.load(Ordering::SeqCst), BLOCKED.load(Ordering::SeqCst), THROUGH.load(Ordering::SeqCst));
+        (WRONG.load(Ordering::SeqCst), BLOCKED.load(Ordering::SeqCst), LANDED.load(Ordering::SeqCst));
     println!("{transitions} transitions, {blocked} transfers blocked, {through} let through, {wrong} wrong");
     ensure!(wrong == 0, "{wrong} transfers had the wrong result");
     ensure!(transitions > ENOUGH && blocked > ENOUGH && through > ENOUGH, "too few transitions or transfers");
@@ -220,7 +220,7 @@ fn transfer_until_stopped(own_pa: u64) -> u64 {
             // changing owner.
             match (before % 8, landed) {
                 (1, Ok(false)) => BLOCKED.fetch_add(1, Ordering::SeqCst),
-                (4, Ok(true)) => THROUGH.fetch_add(1, Ordering::SeqCst),
+                (4, Ok(true)) => LANDED.fetch_add(1, Ordering::SeqCst),
                 (1 | 4, _) => WRONG.fetch_add(1, Ordering::SeqCst),
                 _ => 0,
             };

@@ -25,7 +25,7 @@ use crate::tests::registers::check_isolation;
 use crate::{cpu, ensure, fail, payload_test, println, sysreg, time};
 use change::{FAILURE, Failure, MADE, STOP};
 use disk::Disk;
-use slow::Slow;
+use slow::EduProbe;
 
 /// Default numbers of transitions, and of transfers of each kind.
 const DEFAULT: (u64, u64) = (2_000, 200);
@@ -56,7 +56,7 @@ fn stress_ownership(ctx: &Ctx) -> TestResult {
     nvme_round_trip(&mut nvme, |pa| lab.bus(pa))?;
     pages::init(&lab);
     let mut disk = Disk::new(nvme, &lab, ctx.seed ^ 0xd15c)?;
-    let mut slow = Slow::new(&lab);
+    let mut slow = EduProbe::new(&lab);
     for index in 1..count {
         cpu::start(ctx.machine, index)?;
         cpu::send(index, change::change_until_stopped, ctx.seed.wrapping_mul(0x1_0001) + u64_of(index));
@@ -99,12 +99,12 @@ fn stress_ownership(ctx: &Ctx) -> TestResult {
 }
 
 /// Prints the numbers of the run; fails with the first error of a CPU or a device.
-fn report(disk: &Disk<'_>, slow: &Slow<'_>, begin: u64) -> TestResult {
+fn report(disk: &Disk<'_>, slow: &EduProbe<'_>, begin: u64) -> TestResult {
     let made = MADE.load(Ordering::SeqCst);
     let us = (sysreg::cntvct() - begin) * 1_000_000 / sysreg::cntfrq();
     if FAILURE.lock().is_none() {
         // Errors are reported below.
-        let _ = change::give_everything_back();
+        let _ = change::return_all();
     }
     if let Some(failure) = *FAILURE.lock() {
         fail!("after {made} transitions: {failure:x?}");
@@ -134,7 +134,7 @@ fn t38_devices_at_once(ctx: &Ctx) -> TestResult {
     nvme_round_trip(&mut nvme, |pa| lab.bus(pa))?;
     pages::init(&lab);
     let mut disk = Disk::new(nvme, &lab, ctx.seed)?;
-    let mut slow = Slow::new(&lab);
+    let mut slow = EduProbe::new(&lab);
     let mut random = Random::new(ctx.seed);
     let begin = sysreg::cntvct();
     let mut progress = Progress { made: 0, at: begin, printed: begin };
@@ -169,7 +169,7 @@ fn t38_devices_at_once(ctx: &Ctx) -> TestResult {
     }
     disk.finish()?;
     slow.finish()?;
-    if let Err(failure) = change::give_everything_back() {
+    if let Err(failure) = change::return_all() {
         fail!("{failure:x?}");
     }
     println!("{} transitions, {:?}", MADE.load(Ordering::SeqCst), disk.tally);

@@ -132,7 +132,7 @@ pub fn change(random: &mut Random, meanwhile: Meanwhile<'_>) -> Result<(), Failu
         return meanwhile();
     };
     match locked.owner {
-        Owner::Host => move_out(locked, random, meanwhile),
+        Owner::Host => donate_or_share(locked, random, meanwhile),
         Owner::Hyp => call_back(locked, Hypercall::HypDonateHost),
         Owner::SharedWithHyp => call(locked, Hypercall::HostUnshareHyp, 0, Owner::Host),
         Owner::Guest(guest) => {
@@ -174,7 +174,7 @@ fn unshare(locked: LockedPages, guest: usize) -> Result<(), Failure> {
 }
 
 /// Donates or shares pages of the host.
-fn move_out(locked: LockedPages, random: &mut Random, meanwhile: Meanwhile<'_>) -> Result<(), Failure> {
+fn donate_or_share(locked: LockedPages, random: &mut Random, meanwhile: Meanwhile<'_>) -> Result<(), Failure> {
     let guest = usize_of(random.below(u64_of(GUESTS)));
     let (hypercall, to) = match random.below(4) {
         0 => return call(locked, Hypercall::HostShareHyp, 0, Owner::SharedWithHyp),
@@ -224,7 +224,7 @@ pub fn change_until_stopped(seed: u64) -> u64 {
 ///
 /// # Errors
 /// As [`change`].
-pub fn give_everything_back() -> Result<(), Failure> {
+pub fn return_all() -> Result<(), Failure> {
     for state in &GUEST_STATES {
         end(&mut state.lock())?;
     }

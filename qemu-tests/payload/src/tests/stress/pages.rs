@@ -82,7 +82,7 @@ const CHANGE: u64 = 16;
 
 static WORDS: [AtomicU64; PAGES] = [const { AtomicU64::new(0) }; PAGES];
 /// Whether the disk has transfers in flight to each page.
-static UNDER_WAY: [AtomicBool; PAGES] = [const { AtomicBool::new(false) }; PAGES];
+static IN_FLIGHT: [AtomicBool; PAGES] = [const { AtomicBool::new(false) }; PAGES];
 static ARENA: Once<u64> = Once::new();
 
 /// Allocates the memory and maps it for the devices; call it first.
@@ -108,7 +108,7 @@ pub fn word(index: usize) -> u64 {
 /// Marks the page before transfers of the disk. `None`, and it is not marked, while the page is in a transition or
 /// other transfers are in flight.
 pub fn transfers_begin(index: usize) -> Option<u64> {
-    if UNDER_WAY[index].swap(true, Ordering::SeqCst) {
+    if IN_FLIGHT[index].swap(true, Ordering::SeqCst) {
         return None;
     }
     // The mark is first: a CPU that locks the page afterwards sees it.
@@ -122,7 +122,7 @@ pub fn transfers_begin(index: usize) -> Option<u64> {
 
 /// Removes the mark of [`transfers_begin`] after the transfers have ended.
 pub fn transfers_ended(index: usize) {
-    UNDER_WAY[index].store(false, Ordering::SeqCst);
+    IN_FLIGHT[index].store(false, Ordering::SeqCst);
 }
 
 /// Pages locked by one CPU; it must [`LockedPages::release`] them.
@@ -179,7 +179,7 @@ impl LockedPages {
 
     /// Whether no transfer of the disk is in flight to any of them; none begins while they are locked.
     pub fn has_no_transfers(&self) -> bool {
-        UNDER_WAY[self.first..self.first + self.count].iter().all(|mark| !mark.load(Ordering::SeqCst))
+        IN_FLIGHT[self.first..self.first + self.count].iter().all(|mark| !mark.load(Ordering::SeqCst))
     }
 
     /// Fills them with canaries that only the new owner may read.

@@ -37,7 +37,7 @@ enum Step {
 }
 
 /// The device and its current probe.
-pub struct Slow<'l> {
+pub struct EduProbe<'l> {
     edu: Edu,
     lab: &'l Lab,
     own: (u64, u64),
@@ -56,7 +56,7 @@ pub struct Slow<'l> {
     pub wrong: u64,
 }
 
-impl<'l> Slow<'l> {
+impl<'l> EduProbe<'l> {
     /// Starts the first transfer.
     pub fn new(lab: &'l Lab) -> Self {
         let own = page();
@@ -76,11 +76,11 @@ impl<'l> Slow<'l> {
             through,
             wrong,
         };
-        slow.take_own(EDU_WORD);
+        slow.load_from_own_page(EDU_WORD);
         slow
     }
 
-    fn take_own(&self, word: u64) {
+    fn load_from_own_page(&self, word: u64) {
         mmio::write64(self.own.0, word);
         self.edu.start(Direction::FromMemory, self.own.1, 0, 8);
     }
@@ -106,7 +106,7 @@ impl<'l> Slow<'l> {
                 Step::WriteToPage
             }
             Step::WriteToPage => {
-                self.take_own(BEFORE);
+                self.load_from_own_page(BEFORE);
                 Step::Before
             }
             Step::Before => {
@@ -124,7 +124,7 @@ impl<'l> Slow<'l> {
                 ensure!(shown != MARK, "edu does not reach the host's own page");
                 self.check(shown);
                 self.word = EDU_WORD | (self.word + 1) & 0xffff_ffff;
-                self.take_own(self.word);
+                self.load_from_own_page(self.word);
                 Step::Load
             }
         };
