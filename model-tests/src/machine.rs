@@ -151,7 +151,7 @@ impl Machine {
         self.setup.config.snoop == Snoop::Coherent
     }
 
-    /// The ownership map and both stage 2 tables, all memory except EL2's belongs to the host.
+    /// Builds the ownership map and both stage 2 tables. All memory except EL2's belongs to the host.
     pub(crate) fn protect(&self, storage: &'static mut [PageInfo], mut mirror: Mirror, drivers: Drivers) -> Owner {
         let mut cpu = Cpu::default();
         cpu.add(range(layout::RAM, layout::EL2 - layout::RAM));
@@ -195,7 +195,7 @@ impl Machine {
         self.checked.get_mut().reset();
     }
 
-    /// Gives revocations this defect.
+    /// Sets the defect of revocations.
     pub fn set_defect(&mut self, defect: Defect) {
         if defect != Defect::None {
             println!("{}", UNDEFENDED);

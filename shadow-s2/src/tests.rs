@@ -139,7 +139,7 @@ fn a_granted_page_is_reachable_without_an_invalidation() {
     assert!(smmus.reach(&shadow, RAM) && !smmus.reach(&shadow, RAM + PAGE));
     assert_eq!(smmus.plans.len(), 1);
     assert_eq!(shadow.grant(range(RAM, 2 * PAGE)), Err(TableError::Overlap(Ipa(RAM))));
-    assert!(!smmus.reach(&shadow, RAM + PAGE), "all or nothing");
+    assert!(!smmus.reach(&shadow, RAM + PAGE), "a failed grant changes nothing");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use super::{Field64, bits64};
 /// Bytes of a command.
 pub const CMD_SIZE: u32 = 32;
 
-/// A command as it lies in memory.
+/// A command in its memory format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RawCmd(pub [u64; 4]);
 
@@ -99,8 +99,8 @@ pub const SIZE: Field64 = bits64(4, 0);
 pub const ICID: Field64 = bits64(15, 0);
 /// ITT address of MAPD, in place, dword 2.
 pub const ITT: Field64 = bits64(51, 8);
-/// RDbase, in place, dword 2; the second one of MOVALL in dword 3. An address, or, while GITS_TYPER.PTA is 0, a
-/// processor number.
+/// RDbase, in place, dword 2; for the second redistributor of MOVALL, dword 3. The value is an address, or a processor
+/// number if GITS_TYPER.PTA is 0.
 pub const RDBASE: Field64 = bits64(51, 16);
 /// RDbase as a number.
 pub const PROCESSOR: Field64 = RDBASE;

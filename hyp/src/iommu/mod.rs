@@ -32,8 +32,8 @@ use spin::mutex::{TicketMutex, TicketMutexGuard};
 
 /// Maximum SMMUs.
 pub const MAX: usize = hyp::boot_info::smmu::SMMUS_MAX;
-/// Maximum number of faults taken from the log in one trap: a trap prints no more, and a flood takes only the host's
-/// own time.
+/// Maximum number of faults taken from the log in one trap: a trap prints no more, so a flood of faults delays only
+/// the host.
 const FAULT_LINES: usize = 2;
 /// VMID of guest 0; that of the host is below it.
 const FIRST_GUEST_VMID: u16 = HOST_VMID + 1;
@@ -234,7 +234,8 @@ impl Smmus {
 }
 
 impl Invalidate for Smmus {
-    /// Every SMMU begins before the first is waited for, so that they work at the same time; all are called, even if one fails.
+    /// Submits to every SMMU before it waits for the first one, so that they work at the same time. Calls all SMMUs,
+    /// even if one fails.
     fn invalidate(&mut self, plan: &Plan) -> Result<(), InvalidateError> {
         let stale = match plan.target {
             Target::All => Stale::All,

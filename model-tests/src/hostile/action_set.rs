@@ -205,7 +205,8 @@ impl ActionSet {
         if machine == MEDIUM { LARGE } else { machine }
     }
 
-    /// Whether streams change their owner. Such a change is not a trap, so the set of expensive traps does not have it.
+    /// Whether streams change their owner. Such a change is not a trap, so the set of expensive traps does not have
+    /// it.
     fn has_streams(self) -> bool {
         self != Self::Costs
     }

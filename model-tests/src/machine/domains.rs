@@ -337,8 +337,8 @@ impl Machine {
         self.domains.users(n, sid).into_iter().any(|user| self.first_not_of(user, pa, 1).is_none())
     }
 
-    /// Whether the drivers have the same owners of these streams. If hardware failed during a change, a stream may have
-    /// its old owner, the new one, or none.
+    /// Whether the drivers have the same owners of these streams. If hardware failed during a change, a stream may
+    /// have its old owner, the new one, or none.
     ///
     /// # Errors
     /// A message with the stream.

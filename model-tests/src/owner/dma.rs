@@ -123,7 +123,7 @@ impl Mirror {
     }
 }
 
-/// The plan with a defect, and the number of SMMUs that get it.
+/// The plan with a defect, and the number of SMMUs that receive it.
 pub(crate) fn narrowed(defect: Defect, stale: Stale) -> (Stale, usize) {
     match (defect, stale) {
         (Defect::None | Defect::NoUnmap, stale) => (stale, usize::MAX),

@@ -15,7 +15,7 @@ pub(super) struct Page {
     history: Option<Box<History>>,
     /// Changes with each modification. Pages with the same stamp are equal.
     pub(super) stamp: u64,
-    /// The stamp of the last change; dropping history is not a change. No value has become readable since.
+    /// The stamp of the last change that made a value readable; dropping history is no such change.
     pub(super) value_stamp: u64,
 }
 

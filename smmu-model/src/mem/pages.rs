@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::PAGE;
 use super::page::{Page, index_of};
 
-/// One view of all RAM: a place for each of its pages.
+/// One view of all RAM: the [`Place`] of each page.
 #[derive(Clone, Default)]
 pub(super) struct Pages {
     areas: Vec<Area>,
@@ -81,7 +81,7 @@ impl Pages {
         self.own(at)
     }
 
-    /// The same; sets its stamp to `stamp`.
+    /// As [`Pages::get_mut`]; also sets the page's stamp to `stamp`.
     pub(super) fn change(&mut self, pa: u64, stamp: u64) -> Option<&mut Page> {
         let page = self.get_mut(pa)?;
         page.changes(stamp);

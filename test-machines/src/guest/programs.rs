@@ -24,7 +24,7 @@ pub struct Library {
 /// All libraries that `program` needs, directly or not, and the dynamic linker.
 ///
 /// # Errors
-/// When a library is not below `root`, or a file is no ELF.
+/// When a library is not below `root`, or a file is not an ELF file.
 pub fn libraries(root: &Path, program: &[u8]) -> Result<Vec<Library>> {
     let files = index(root);
     let mut found: Vec<Library> = Vec::new();

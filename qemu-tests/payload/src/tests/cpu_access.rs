@@ -41,7 +41,7 @@ payload_test!(t01_el2_memory_by_cpu, Runs::EITHER);
 fn t01_el2_memory_by_cpu(ctx: &Ctx) -> TestResult {
     must_abort(EL2_IMAGE)?;
     let Some(hole) = ctx.machine.hole() else {
-        fail!("the device tree leaves no RAM out");
+        fail!("the device tree lists all RAM as the host's");
     };
     println!("EL2 memory {hole:#x?}");
     ensure!(!ctx.machine.is_ram(EL2_IMAGE), "EL2's image is described as the host's");

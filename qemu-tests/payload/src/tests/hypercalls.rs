@@ -61,7 +61,8 @@ fn share_unshare(_ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(donate_and_return, Runs::EITHER);
-/// A donated page is inaccessible; it is returned zeroed and usable. Ranges of one page, several, and a whole block.
+/// A donated page is inaccessible; it is returned zeroed and usable. The ranges are one page, several pages, and a
+/// block.
 fn donate_and_return(_ctx: &Ctx) -> TestResult {
     let block = alloc(2 * BLOCK, BLOCK);
     let room = max_pages();
